@@ -1,0 +1,1 @@
+//! Weight files -> named tensors, every byte distrusted.

@@ -1,0 +1,1 @@
+//! What `--model` means: built-in, path, alias, hub repository.

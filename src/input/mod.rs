@@ -1,0 +1,8 @@
+//! What the model reads: paths, pictures, texts.
+
+pub mod image;
+pub mod paths;
+pub mod preprocess;
+pub mod prompt;
+pub mod text;
+pub mod tokenizer;

@@ -1,0 +1,1 @@
+//! CPU arithmetic: slices in, slices out.

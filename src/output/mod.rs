@@ -1,0 +1,1 @@
+//! Plain records -> table, json, jsonl, csv, tsv.
