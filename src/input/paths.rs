@@ -1,1 +1,381 @@
-//! paths
+//! Arguments, folders, lists and stdin -> image sources in a stable order.
+//!
+//! Everything is lazy: a folder is read when its turn comes and a list line by line,
+//! so memory holds one folder listing per level, whatever the number of pictures.
+//! What a picture looks like is told by a [`PictureRule`]; nothing here decodes.
+
+mod list;
+mod walk;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::bail;
+
+use list::List;
+pub use list::{FilesFrom, ListSource, Separator};
+use walk::Walk;
+
+/// Where one image's bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageSource {
+    /// A path as it was given, listed or found.
+    Path(PathBuf),
+    /// `-`: the bytes of one image on stdin.
+    Stdin,
+}
+
+/// A path that yields no image; the walk goes on after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathError {
+    /// The folder, file or list that could not be used.
+    pub path: PathBuf,
+    /// Why, without the path.
+    pub cause: String,
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.path.display(), self.cause)
+    }
+}
+
+impl std::error::Error for PathError {}
+
+/// Which files of a folder are taken: those with a picture's extension *or* first bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct PictureRule {
+    /// Extensions without the dot; upper and lower case are alike.
+    pub extensions: &'static [&'static str],
+    /// Whether a file that begins with these bytes (at most 32) is a picture.
+    pub looks_like_picture: fn(&[u8]) -> bool,
+}
+
+/// How many entries of folders were passed over so far; clones share the count.
+#[derive(Clone, Debug, Default)]
+pub struct PassedOver(Arc<AtomicU64>);
+
+impl PassedOver {
+    /// The count so far: files that are no picture, pipes and devices, links that
+    /// lead nowhere or back. Hidden entries are not counted.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The image sources behind `arguments` and then `files_from`, in that order.
+///
+/// A folder among the arguments is walked: byte order of names within each folder,
+/// files and folders in one order, hidden entries skipped. Every other argument and
+/// every entry of the list yields exactly one item, whether it exists or not. `-` among
+/// the arguments is stdin; in a list it is a file of that name.
+///
+/// # Errors
+/// When stdin is asked for twice, or the list cannot be opened.
+pub fn expand(
+    arguments: Vec<PathBuf>,
+    files_from: Option<FilesFrom>,
+    rule: PictureRule,
+) -> anyhow::Result<Expansion> {
+    let list_is_stdin = files_from
+        .as_ref()
+        .is_some_and(|list| list.source == ListSource::Stdin);
+    match arguments.iter().filter(|path| is_stdin(path)).count() {
+        0 => {}
+        1 if !list_is_stdin => {}
+        1 => bail!(
+            "stdin cannot be both an image (-) and a list (--files-from -); write the list to a file"
+        ),
+        _ => bail!("stdin holds one image, so - can be given once; remove the others"),
+    }
+    Ok(Expansion {
+        arguments: arguments.into_iter(),
+        walk: None,
+        list: files_from.map(List::open).transpose()?,
+        rule,
+        passed_over: PassedOver::default(),
+    })
+}
+
+/// How many items [`expand`] will yield, or `None` where asking would consume the
+/// list (stdin, a pipe). Walks every folder: call it beside the real work.
+pub fn count(
+    arguments: &[PathBuf],
+    files_from: Option<&FilesFrom>,
+    rule: PictureRule,
+) -> Option<u64> {
+    let can_read_twice = files_from.is_none_or(|list| match &list.source {
+        ListSource::Stdin => false,
+        ListSource::File(path) => path.is_file(),
+    });
+    if !can_read_twice {
+        return None;
+    }
+    let sources = expand(arguments.to_vec(), files_from.cloned(), rule).ok()?;
+    u64::try_from(sources.count()).ok()
+}
+
+/// Iterator of [`expand`].
+pub struct Expansion {
+    arguments: std::vec::IntoIter<PathBuf>,
+    walk: Option<Walk>,
+    list: Option<List>,
+    rule: PictureRule,
+    passed_over: PassedOver,
+}
+
+impl Expansion {
+    /// The counter of passed-over entries; it keeps counting while the iterator runs.
+    pub fn passed_over(&self) -> PassedOver {
+        self.passed_over.clone()
+    }
+}
+
+impl Iterator for Expansion {
+    type Item = Result<ImageSource, PathError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.walk.as_mut().and_then(Iterator::next) {
+                return Some(item);
+            }
+            self.walk = None;
+            match self.arguments.next() {
+                Some(path) if is_stdin(&path) => return Some(Ok(ImageSource::Stdin)),
+                Some(path) if path.is_dir() => {
+                    self.walk = Some(Walk::new(&path, self.rule, self.passed_over()));
+                }
+                Some(path) => return Some(Ok(ImageSource::Path(path))),
+                None => return self.list.as_mut()?.next(),
+            }
+        }
+    }
+}
+
+fn is_stdin(path: &Path) -> bool {
+    // As bytes: a `Path` comparison would take `-/` for `-`.
+    path.as_os_str() == "-"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const RULE: PictureRule = PictureRule {
+        extensions: &["jpg", "png"],
+        looks_like_picture: |bytes| bytes.starts_with(b"PIC"),
+    };
+
+    /// A folder with the named files, each holding its own name.
+    fn folder(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, path.file_name().unwrap().as_encoded_bytes()).unwrap();
+        }
+        folder
+    }
+
+    /// What a walk of `folder` yields, relative to it; an error as `! path`.
+    fn walked(folder: &Path) -> Vec<String> {
+        expand(vec![folder.to_owned()], None, RULE)
+            .unwrap()
+            .map(|item| match item {
+                Ok(ImageSource::Path(path)) => relative(&path, folder),
+                Ok(ImageSource::Stdin) => "stdin".to_owned(),
+                Err(error) => format!("! {}", relative(&error.path, folder)),
+            })
+            .collect()
+    }
+
+    fn relative(path: &Path, folder: &Path) -> String {
+        let path = path.strip_prefix(folder).unwrap();
+        path.to_string_lossy().replace('\\', "/")
+    }
+
+    #[test]
+    fn a_folder_is_walked_in_byte_order() {
+        let folder = folder(&[
+            "b.jpg",
+            "B.PNG",
+            "a/z.jpg",
+            "a/b/c.png",
+            "a.jpg",
+            "a-.jpg",
+            "é.jpg",
+        ]);
+        let expected = [
+            "B.PNG",
+            "a/b/c.png",
+            "a/z.jpg",
+            "a-.jpg",
+            "a.jpg",
+            "b.jpg",
+            "é.jpg",
+        ];
+        assert_eq!(walked(folder.path()), expected);
+    }
+
+    #[test]
+    fn a_file_is_taken_by_extension_or_first_bytes() {
+        let files = [
+            "PIC",
+            "PICture.txt",
+            "notes.txt",
+            "empty.jpg",
+            ".hidden.jpg",
+            "._a.jpg",
+            ".git/a.jpg",
+            "x/.gitignore",
+            "x/y",
+        ];
+        let folder = folder(&files);
+        fs::write(folder.path().join("x/.gitignore"), "*").unwrap();
+        fs::write(folder.path().join("x/q.jpg"), "").unwrap();
+        let mut sources = expand(vec![folder.path().to_owned()], None, RULE).unwrap();
+        let passed_over = sources.passed_over();
+        assert_eq!(sources.by_ref().count(), 4);
+        assert_eq!(passed_over.count(), 2, "notes.txt and x/y");
+        assert_eq!(
+            walked(folder.path()),
+            ["PIC", "PICture.txt", "empty.jpg", "x/q.jpg"]
+        );
+    }
+
+    #[test]
+    fn named_paths_are_kept_whatever_they_are() {
+        let hidden = folder(&[".x/.hidden/a.jpg", ".x/notes.txt"]);
+        let missing = PathBuf::from("no such file");
+        let named_folder = hidden.path().join(".x");
+        let arguments = vec![
+            missing.clone(),
+            PathBuf::from("-"),
+            named_folder.join("notes.txt"),
+            named_folder.join(".hidden"),
+            named_folder.clone(),
+        ];
+        let sources: Vec<_> = expand(arguments, None, RULE).unwrap().collect();
+        let expected = [
+            Ok(ImageSource::Path(missing)),
+            Ok(ImageSource::Stdin),
+            Ok(ImageSource::Path(named_folder.join("notes.txt"))),
+            Ok(ImageSource::Path(named_folder.join(".hidden/a.jpg"))),
+        ];
+        assert_eq!(sources, expected);
+    }
+
+    #[test]
+    fn a_folder_that_vanishes_is_one_error() {
+        let folder = folder(&["a.jpg", "b/c.jpg", "d.jpg"]);
+        let mut sources = expand(vec![folder.path().to_owned()], None, RULE).unwrap();
+        sources.next().unwrap().unwrap();
+        fs::remove_dir_all(folder.path().join("b")).unwrap();
+        let error = sources.next().unwrap().unwrap_err();
+        assert_eq!(error.path, folder.path().join("b"));
+        assert!(
+            error.cause.starts_with("cannot read this folder: "),
+            "{error}"
+        );
+        let last = ImageSource::Path(folder.path().join("d.jpg"));
+        assert_eq!(sources.collect::<Vec<_>>(), [Ok(last)]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_but_not_in_circles() {
+        use std::os::unix::fs::symlink;
+        let elsewhere = folder(&["deep/PIC"]);
+        let folder = folder(&["a/b.jpg"]);
+        let link = |target: &Path, name: &str| symlink(target, folder.path().join(name)).unwrap();
+        link(folder.path(), "a/up");
+        link(Path::new("self.jpg"), "self.jpg");
+        link(Path::new("nowhere"), "dangling.jpg");
+        link(Path::new("nowhere"), "dangling");
+        link(Path::new("nowhere"), ".hidden");
+        link(&elsewhere.path().join("deep/PIC"), "file");
+        link(elsewhere.path(), "folder");
+        let expected = [
+            "a/b.jpg",
+            "dangling.jpg",
+            "file",
+            "folder/deep/PIC",
+            "self.jpg",
+        ];
+        assert_eq!(walked(folder.path()), expected);
+        let sources = expand(vec![folder.path().to_owned()], None, RULE).unwrap();
+        let passed_over = sources.passed_over();
+        assert_eq!(sources.count(), 5);
+        assert_eq!(passed_over.count(), 2, "a/up and dangling");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_socket_in_a_folder_is_passed_over() {
+        let folder = folder(&["a.jpg"]);
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("b.jpg")).unwrap();
+        assert_eq!(walked(folder.path()), ["a.jpg"]);
+    }
+
+    #[test]
+    fn a_list_follows_the_arguments_and_names_only_files() {
+        let folder = folder(&["list"]);
+        let list = folder.path().join("list");
+        fs::write(&list, format!("b.txt\n{}\n", folder.path().display())).unwrap();
+        let files_from = FilesFrom {
+            source: ListSource::File(list),
+            separator: Separator::Line,
+        };
+        let arguments = vec![PathBuf::from("a.jpg")];
+        assert_eq!(count(&arguments, Some(&files_from), RULE), Some(3));
+        let sources: Vec<_> = expand(arguments, Some(files_from), RULE).unwrap().collect();
+        assert_eq!(sources[0], Ok(ImageSource::Path(PathBuf::from("a.jpg"))));
+        assert_eq!(sources[1], Ok(ImageSource::Path(PathBuf::from("b.txt"))));
+        assert_eq!(sources[2].as_ref().unwrap_err().path, folder.path());
+    }
+
+    #[test]
+    fn wrong_uses_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |source| {
+            Some(FilesFrom {
+                source,
+                separator: Separator::Line,
+            })
+        };
+        let cases = [
+            (
+                vec!["-"],
+                list(ListSource::Stdin),
+                "both an image (-) and a list",
+            ),
+            (vec!["-", "a", "-"], None, "can be given once"),
+            (
+                vec![],
+                list(ListSource::File(folder.path().to_owned())),
+                "is a folder",
+            ),
+            (
+                vec![],
+                list(ListSource::File(folder.path().join("missing"))),
+                "cannot open the list",
+            ),
+        ];
+        for (arguments, files_from, expected) in cases {
+            let arguments = arguments.into_iter().map(PathBuf::from).collect();
+            let Err(error) = expand(arguments, files_from, RULE) else {
+                panic!("accepted: {expected}");
+            };
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        assert_eq!(count(&[], list(ListSource::Stdin).as_ref(), RULE), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! A folder's pictures, in byte order of names, one folder listing in memory at a time.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use walkdir::{DirEntry, FilterEntry, IntoIter, WalkDir};
+
+use super::{ImageSource, PassedOver, PathError, PictureRule};
+
+/// Longest signature that [`PictureRule::looks_like_picture`] needs.
+const SNIFFED_BYTES: u64 = 32;
+
+/// Walks one folder. Links are followed to files and to folders; a link back to a
+/// folder that it lies in is not, so that the walk ends.
+pub(super) struct Walk {
+    entries: FilterEntry<IntoIter, fn(&DirEntry) -> bool>,
+    rule: PictureRule,
+    passed_over: PassedOver,
+}
+
+impl Walk {
+    pub(super) fn new(folder: &Path, rule: PictureRule, passed_over: PassedOver) -> Self {
+        let is_visible: fn(&DirEntry) -> bool =
+            |entry| entry.depth() == 0 || !is_hidden(entry.path());
+        let entries = WalkDir::new(folder)
+            .follow_links(true)
+            .sort_by_file_name()
+            .into_iter()
+            .filter_entry(is_visible);
+        Self {
+            entries,
+            rule,
+            passed_over,
+        }
+    }
+
+    fn take_entry(&self, entry: DirEntry) -> Option<ImageSource> {
+        if entry.file_type().is_dir() {
+            return None;
+        }
+        // Opening a pipe or a device could wait for ever: only regular files are sniffed.
+        let taken = entry.file_type().is_file() && self.rule.takes(entry.path());
+        if !taken {
+            self.passed_over.add_one();
+        }
+        taken.then(|| ImageSource::Path(entry.into_path()))
+    }
+
+    fn take_error(&self, error: &walkdir::Error) -> Option<Result<ImageSource, PathError>> {
+        let path = error.path()?;
+        if error.depth() > 0 && is_hidden(path) {
+            return None;
+        }
+        let cause = match error.io_error() {
+            Some(cause) if !path.is_symlink() => cause,
+            // A link that leads nowhere: opening it tells the user why.
+            Some(_) if self.rule.has_picture_extension(path) => {
+                return Some(Ok(ImageSource::Path(path.to_owned())));
+            }
+            _ => {
+                self.passed_over.add_one();
+                return None;
+            }
+        };
+        Some(Err(PathError {
+            path: path.to_owned(),
+            cause: format!("cannot read this folder: {cause}"),
+        }))
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<ImageSource, PathError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let item = match self.entries.next()? {
+                Ok(entry) => self.take_entry(entry).map(Ok),
+                Err(error) => self.take_error(&error),
+            };
+            if item.is_some() {
+                return item;
+            }
+        }
+    }
+}
+
+impl PictureRule {
+    fn takes(&self, path: &Path) -> bool {
+        self.has_picture_extension(path) || self.begins_like_picture(path)
+    }
+
+    fn has_picture_extension(&self, path: &Path) -> bool {
+        path.extension().is_some_and(|extension| {
+            self.extensions
+                .iter()
+                .any(|known| extension.eq_ignore_ascii_case(known))
+        })
+    }
+
+    /// An unreadable file is not one that says it is a picture.
+    fn begins_like_picture(&self, path: &Path) -> bool {
+        let mut first_bytes = Vec::new();
+        let read = File::open(path)
+            .and_then(|file| file.take(SNIFFED_BYTES).read_to_end(&mut first_bytes));
+        read.is_ok() && (self.looks_like_picture)(&first_bytes)
+    }
+}
+
+/// `._*` files, which macOS leaves on foreign disks, begin with a dot as well.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
