@@ -1,1 +1,25 @@
-fn main(){}
+//! Parses, runs, prints the error, chooses the exit code; nothing else.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use longclip::cli::Cli;
+use longclip::command::{self, Console};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let console = Console::new(&cli.console);
+    match command::run(cli, &console) {
+        Ok(outcome) => outcome.exit_code(),
+        Err(error) => {
+            let code = command::exit_code_of(&error);
+            if code != ExitCode::SUCCESS {
+                console.fatal(&error);
+            }
+            code
+        }
+    }
+}

@@ -1,5 +1,124 @@
 //! From what `--model` says to tensors under one set of names.
+//!
+//! `source` turns a name into files, `container` files into named tensors, `layout` their names
+//! into canonical ones, `architecture` shapes into sizes. The finder of files and the renamer of
+//! tensors do not know each other; this module joins them.
 
+pub mod architecture;
+pub mod config;
 pub mod container;
 pub mod hub;
+pub mod layout;
 pub mod source;
+pub mod tiny;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use architecture::{Activation, Architecture};
+use config::{ModelConfig, PixelConfig};
+use container::{Archive, Container, StoredTensor};
+use source::{ModelFiles, Source};
+
+/// Tensors by name, views into the files that hold them.
+pub type Tensors = BTreeMap<String, StoredTensor>;
+
+/// A checkpoint that has been read and checked: canonical tensors and what is known about them.
+pub struct Checkpoint {
+    /// What the user called it.
+    pub name: String,
+    /// Canonical names (Hugging Face's) to tensors; nothing missing, extra, or misshapen.
+    pub tensors: Tensors,
+    /// Sizes, read off the shapes.
+    pub architecture: Architecture,
+    /// The MLPs' activation of both towers.
+    pub activation: Activation,
+    /// Why this activation was chosen, for `-v`.
+    pub activation_source: String,
+    /// Mean, deviation and size of the pixels the image tower was trained on.
+    pub pixels: PixelConfig,
+    /// The names that the file used.
+    pub layout: &'static str,
+    /// The kind of file; `None` for the built-in model.
+    pub container: Option<Container>,
+    /// What a user should know but that is no error.
+    pub warnings: Vec<String>,
+    archives: Vec<Archive>,
+}
+
+impl Checkpoint {
+    /// Reads and checks the checkpoint that `source` names.
+    ///
+    /// # Errors
+    /// When a file is broken, a tensor is missing, unused or misshapen, or the files contradict
+    /// each other.
+    pub fn load(source: &Source, activation: Option<Activation>) -> Result<Self> {
+        match source {
+            Source::BuiltIn => tiny::checkpoint(activation),
+            Source::Files(files) => Self::from_files(files, activation)
+                .with_context(|| format!("cannot load model {:?}", files.name)),
+        }
+    }
+
+    fn from_files(files: &ModelFiles, activation: Option<Activation>) -> Result<Self> {
+        let config = ModelConfig::read(files)?;
+        let mut archives = Vec::new();
+        for path in &files.weights {
+            archives.push(open(path)?);
+        }
+        let container = archives.first().map(|archive| archive.container);
+        let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
+        let (architecture, mut warnings) = architecture::read(&named.tensors, &config)?;
+        layout::canonical::check(&named.tensors, &architecture)?;
+        let pixels = config.pixels(architecture.image_size)?;
+        let (activation, activation_source) =
+            architecture::choose_activation(activation, &config, named.layout)?;
+        warnings.extend(archives.iter().flat_map(|archive| archive.notes.clone()));
+        Ok(Self {
+            name: files.name.clone(),
+            tensors: named.tensors,
+            architecture,
+            activation,
+            activation_source,
+            pixels,
+            layout: named.layout,
+            container,
+            warnings,
+            archives,
+        })
+    }
+
+    /// Fails if a weight file changed on disk since it was opened. To be asked once the tensors
+    /// have been copied out of the memory map.
+    ///
+    /// # Errors
+    /// When a file's length or time of change is not what it was.
+    pub fn unchanged(&self) -> Result<()> {
+        self.archives.iter().try_for_each(Archive::unchanged)
+    }
+}
+
+fn open(path: &Path) -> Result<Archive> {
+    container::open(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// One set of tensors from the shards of a checkpoint.
+fn merge(archives: &mut [Archive], paths: &[std::path::PathBuf]) -> Result<Tensors> {
+    let mut all = Tensors::new();
+    for (archive, path) in archives.iter_mut().zip(paths) {
+        for (name, tensor) in std::mem::take(&mut archive.tensors) {
+            ensure!(
+                !all.contains_key(&name),
+                "tensor {name:?} is in more than one shard, the second time in {}",
+                path.display()
+            );
+            all.insert(name, tensor);
+        }
+    }
+    if all.is_empty() {
+        bail!("the file holds no tensors");
+    }
+    Ok(all)
+}

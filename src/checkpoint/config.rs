@@ -1,0 +1,283 @@
+//! What the JSON files beside the weights say: config.json, open_clip_config.json,
+//! preprocessor_config.json. Sizes come from the tensors; these are checked against them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::architecture::{Activation, Architecture};
+use super::source::ModelFiles;
+
+/// Mean and deviation that CLIP's pixels are normalised with, per channel.
+const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+/// How pixels are made for a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PixelConfig {
+    /// Side of the square crop, in pixels.
+    pub image_size: usize,
+    /// Subtracted per channel, in units of 255.
+    pub mean: [f32; 3],
+    /// Divided by per channel, in units of 255.
+    pub std: [f32; 3],
+}
+
+impl PixelConfig {
+    /// CLIP's constants.
+    #[must_use]
+    pub fn clip(image_size: usize) -> Self {
+        Self {
+            image_size,
+            mean: CLIP_MEAN,
+            std: CLIP_STD,
+        }
+    }
+}
+
+/// The configuration files of a checkpoint, as far as there are any.
+#[derive(Clone, Debug, Default)]
+pub struct ModelConfig {
+    hugging_face: Option<Value>,
+    open_clip: Option<Value>,
+    preprocessor: Option<Value>,
+}
+
+impl ModelConfig {
+    /// Reads what lies beside the weights.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is not JSON.
+    pub fn read(files: &ModelFiles) -> Result<Self> {
+        Ok(Self {
+            hugging_face: read_json(files.config.as_deref())?,
+            open_clip: read_json(files.open_clip_config.as_deref())?,
+            preprocessor: read_json(files.preprocessor.as_deref())?,
+        })
+    }
+
+    fn tower(&self, tower: &str, key: &str) -> Option<&Value> {
+        self.hugging_face.as_ref()?.get(tower)?.get(key)
+    }
+
+    fn number(&self, tower: &str, key: &str) -> Option<u64> {
+        self.tower(tower, key)?.as_u64()
+    }
+
+    /// Heads of the image tower, where config.json says.
+    #[must_use]
+    pub fn vision_heads(&self) -> Option<usize> {
+        let open_clip = self.open_clip_tower("vision_cfg");
+        let from_open_clip = || {
+            let (width, head) = (open_clip?.get("width")?, open_clip?.get("head_width")?);
+            Some(width.as_u64()? / head.as_u64()?.max(1))
+        };
+        let heads = self.number("vision_config", "num_attention_heads");
+        Some(heads.or_else(from_open_clip)? as usize)
+    }
+
+    /// Heads of the text tower, where config.json says.
+    #[must_use]
+    pub fn text_heads(&self) -> Option<usize> {
+        let from_open_clip = || self.open_clip_tower("text_cfg")?.get("heads")?.as_u64();
+        let heads = self.number("text_config", "num_attention_heads");
+        Some(heads.or_else(from_open_clip)? as usize)
+    }
+
+    /// Epsilon of the image tower's LayerNorms, where config.json says.
+    #[must_use]
+    pub fn vision_epsilon(&self) -> Option<f32> {
+        Some(self.tower("vision_config", "layer_norm_eps")?.as_f64()? as f32)
+    }
+
+    /// Epsilon of the text tower's LayerNorms, where config.json says.
+    #[must_use]
+    pub fn text_epsilon(&self) -> Option<f32> {
+        Some(self.tower("text_config", "layer_norm_eps")?.as_f64()? as f32)
+    }
+
+    fn open_clip_tower(&self, tower: &str) -> Option<&Value> {
+        self.open_clip.as_ref()?.get("model_cfg")?.get(tower)
+    }
+
+    /// Compares the sizes that config.json states with those of the tensors. A different context
+    /// length is a warning, anything else an error.
+    ///
+    /// # Errors
+    /// When the two contradict each other.
+    pub fn check(&self, architecture: &Architecture) -> Result<Vec<String>> {
+        let a = architecture;
+        let stated = [
+            ("vision_config", "hidden_size", a.vision.width),
+            ("vision_config", "num_hidden_layers", a.vision.layers),
+            ("vision_config", "intermediate_size", a.vision.mlp_width),
+            ("vision_config", "patch_size", a.patch_size),
+            ("vision_config", "image_size", a.image_size),
+            ("text_config", "hidden_size", a.text.width),
+            ("text_config", "num_hidden_layers", a.text.layers),
+            ("text_config", "intermediate_size", a.text.mlp_width),
+            ("text_config", "vocab_size", a.vocabulary),
+        ];
+        for (tower, key, found) in stated {
+            if let Some(number) = self.number(tower, key) {
+                ensure!(
+                    number == found as u64,
+                    "config.json says {tower}.{key} is {number}, but the tensors say {found}; the \
+                     two files do not belong together"
+                );
+            }
+        }
+        let context = self.number("text_config", "max_position_embeddings");
+        Ok(context
+            .filter(|&context| context != a.context_length as u64)
+            .map(|context| {
+                format!(
+                    "config.json says a context of {context} tokens, the positional table has {}: \
+                     using the table",
+                    a.context_length
+                )
+            })
+            .into_iter()
+            .collect())
+    }
+
+    /// The activation and where it is stated; `None` where no file tells.
+    ///
+    /// # Errors
+    /// When the two towers differ or the name is of an activation that is not CLIP's.
+    pub fn activation(&self) -> Result<Option<(Activation, String)>> {
+        if let Some(config) = &self.hugging_face {
+            let of = |tower: &str| match config.get(tower).and_then(|c| c.get("hidden_act")) {
+                // transformers' own default, which it does not always write down.
+                None => Ok(Activation::QuickGelu),
+                Some(Value::String(name)) => parse_activation(name),
+                Some(other) => bail!("config.json: {tower}.hidden_act is {other}, not a name"),
+            };
+            let (vision, text) = (of("vision_config")?, of("text_config")?);
+            ensure!(
+                vision == text,
+                "config.json: the towers have different activations ({vision} and {text})"
+            );
+            return Ok(Some((vision, "hidden_act in config.json".to_owned())));
+        }
+        let Some(config) = self.open_clip.as_ref().and_then(|c| c.get("model_cfg")) else {
+            return Ok(None);
+        };
+        let quick = config.get("quick_gelu").and_then(Value::as_bool) == Some(true);
+        let activation = if quick {
+            Activation::QuickGelu
+        } else {
+            Activation::Gelu
+        };
+        let source = "quick_gelu in open_clip_config.json".to_owned();
+        Ok(Some((activation, source)))
+    }
+
+    /// How pixels are made: preprocessor_config.json or open_clip's `preprocess_cfg`, else CLIP's.
+    ///
+    /// # Errors
+    /// When the file asks for what longclip does not do: another interpolation, no crop, another
+    /// size than the model's.
+    pub fn pixels(&self, image_size: usize) -> Result<PixelConfig> {
+        if let Some(config) = &self.preprocessor {
+            return hugging_face_pixels(config, image_size).context("preprocessor_config.json");
+        }
+        let open_clip = self.open_clip.as_ref();
+        if let Some(config) = open_clip.and_then(|config| config.get("preprocess_cfg")) {
+            return open_clip_pixels(config, image_size)
+                .context("preprocess_cfg in open_clip_config.json");
+        }
+        Ok(PixelConfig::clip(image_size))
+    }
+}
+
+fn read_json(path: Option<&Path>) -> Result<Option<Value>> {
+    let Some(path) = path else { return Ok(None) };
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let value = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is not JSON", path.display()))?;
+    Ok(Some(value))
+}
+
+fn parse_activation(name: &str) -> Result<Activation> {
+    match name {
+        "quick_gelu" => Ok(Activation::QuickGelu),
+        "gelu" => Ok(Activation::Gelu),
+        other => bail!(
+            "config.json names the activation {other:?}; CLIP models have quick_gelu or gelu: say \
+             which with --activation if you know better"
+        ),
+    }
+}
+
+fn hugging_face_pixels(config: &Value, image_size: usize) -> Result<PixelConfig> {
+    for step in ["do_resize", "do_center_crop", "do_normalize", "do_rescale"] {
+        ensure!(
+            config.get(step).and_then(Value::as_bool) != Some(false),
+            "{step} is false, but longclip always does that step"
+        );
+    }
+    if let Some(filter) = config.get("resample") {
+        ensure!(
+            filter.as_u64() == Some(3),
+            "resample is {filter}, but longclip resizes with bicubic (3) only"
+        );
+    }
+    let side = |key: &str| {
+        let size = config.get(key)?;
+        let field = |name: &str| size.get(name).and_then(Value::as_u64);
+        size.as_u64().or_else(|| field("shortest_edge")).or_else(|| field("height"))
+    };
+    for key in ["size", "crop_size"] {
+        same_size(key, side(key), image_size)?;
+    }
+    with_normalisation(config, ["image_mean", "image_std"], image_size)
+}
+
+fn open_clip_pixels(config: &Value, image_size: usize) -> Result<PixelConfig> {
+    let text = |key: &str| config.get(key).and_then(Value::as_str);
+    if let Some(filter) = text("interpolation") {
+        ensure!(filter == "bicubic", "interpolation is {filter}, but longclip has bicubic only");
+    }
+    if let Some(mode) = text("resize_mode") {
+        ensure!(
+            mode == "shortest",
+            "resize_mode is {mode}, but longclip resizes the shortest side and crops"
+        );
+    }
+    let size = config.get("size").and_then(|size| size.get(0).unwrap_or(size).as_u64());
+    same_size("size", size, image_size)?;
+    with_normalisation(config, ["mean", "std"], image_size)
+}
+
+fn same_size(key: &str, stated: Option<u64>, image_size: usize) -> Result<()> {
+    match stated {
+        Some(stated) if stated != image_size as u64 => bail!(
+            "{key} is {stated}, but the image tower's positions are for {image_size} pixels"
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn with_normalisation(config: &Value, keys: [&str; 2], image_size: usize) -> Result<PixelConfig> {
+    let mut pixels = PixelConfig::clip(image_size);
+    if let Some(mean) = config.get(keys[0]) {
+        pixels.mean = three(mean).with_context(|| format!("{} must be three numbers", keys[0]))?;
+    }
+    if let Some(std) = config.get(keys[1]) {
+        pixels.std = three(std)
+            .filter(|std| std.iter().all(|value| *value > 0.0))
+            .with_context(|| format!("{} must be three numbers above zero", keys[1]))?;
+    }
+    Ok(pixels)
+}
+
+fn three(value: &Value) -> Option<[f32; 3]> {
+    let list: Vec<f32> = value
+        .as_array()?
+        .iter()
+        .map(|number| Some(number.as_f64()? as f32))
+        .collect::<Option<_>>()?;
+    list.try_into().ok()
+}

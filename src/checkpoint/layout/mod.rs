@@ -1,0 +1,111 @@
+//! Whose names a checkpoint uses, and how they become the canonical ones.
+//!
+//! A new layout is a new file here and one line in [`LAYOUTS`]. Past this module there is one set
+//! of names, and Long-CLIP's two positional tables are one.
+
+pub mod canonical;
+mod hugging_face;
+mod openai;
+
+use anyhow::{Result, bail, ensure};
+
+use super::Tensors;
+
+/// One family of tensor names.
+trait WeightLayout: Sync {
+    /// What people call it.
+    fn name(&self, tensors: &Tensors) -> &'static str;
+    /// Whether these tensors are named this way.
+    fn matches(&self, tensors: &Tensors) -> bool;
+    /// The same tensors under canonical names.
+    fn to_canonical(&self, tensors: Tensors) -> Result<Tensors>;
+}
+
+const LAYOUTS: [&dyn WeightLayout; 2] = [&hugging_face::HuggingFace, &openai::OpenAi];
+
+/// The name of the layout that openai/CLIP publishes.
+pub const OPENAI: &str = "openai";
+/// The name of the layout that the Long-CLIP authors publish.
+pub const LONG_CLIP: &str = "longclip";
+/// The name of Hugging Face's layout.
+pub const HUGGING_FACE: &str = "hugging-face";
+/// The name of Hugging Face's layout with Long-CLIP's two positional tables.
+pub const LONG_CLIP_HUGGING_FACE: &str = "longclip-hugging-face";
+
+/// The first rows of a Long-CLIP text table that keep CLIP's own positions; the rest comes from
+/// the second, trained table (Long-CLIP `model_longclip.py`, `mask1` and `mask2`).
+pub const KEPT_POSITIONS: usize = 20;
+
+/// Tensors under canonical names, and the layout they came in.
+pub struct Named {
+    /// The layout's name.
+    pub layout: &'static str,
+    /// Canonical names to tensors.
+    pub tensors: Tensors,
+}
+
+/// Renames whatever is in a file to canonical names.
+///
+/// # Errors
+/// When no layout fits the names, or two tensors get the same name.
+pub fn to_canonical(tensors: Tensors) -> Result<Named> {
+    let tensors = drop_buffers(strip_wrappers(tensors)?);
+    for layout in LAYOUTS {
+        if layout.matches(&tensors) {
+            let name = layout.name(&tensors);
+            let tensors = layout.to_canonical(tensors)?;
+            return Ok(Named {
+                layout: name,
+                tensors,
+            });
+        }
+    }
+    bail!("{}", unknown_layout(&tensors))
+}
+
+/// Training wrappers put one prefix before every name.
+const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "clip_model."];
+
+fn strip_wrappers(mut tensors: Tensors) -> Result<Tensors> {
+    while let Some(prefix) = WRAPPERS
+        .iter()
+        .find(|prefix| !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(**prefix)))
+    {
+        tensors = rename(tensors, |name| Ok(name[prefix.len()..].to_owned()))?;
+    }
+    Ok(tensors)
+}
+
+/// Names every tensor anew; two that meet under one name are an error.
+fn rename(tensors: Tensors, new_name: impl Fn(&str) -> Result<String>) -> Result<Tensors> {
+    let mut renamed = Tensors::new();
+    for (name, tensor) in tensors {
+        let new = new_name(&name)?;
+        ensure!(
+            renamed.insert(new.clone(), tensor).is_none(),
+            "tensor {name:?} is there twice: another one is {new:?} as well"
+        );
+    }
+    Ok(renamed)
+}
+
+/// Buffers that hold no weights: counters, index ranges, sizes that the shapes tell anyway.
+fn drop_buffers(mut tensors: Tensors) -> Tensors {
+    const WHOLE: [&str; 4] = ["input_resolution", "context_length", "vocab_size", "attn_mask"];
+    tensors.retain(|name, _| {
+        let last = name.rsplit('.').next().unwrap_or(name);
+        !(WHOLE.contains(&name.as_str()) || matches!(last, "position_ids" | "num_batches_tracked"))
+    });
+    tensors
+}
+
+fn unknown_layout(tensors: &Tensors) -> String {
+    let first: Vec<_> = tensors.keys().take(3).map(String::as_str).collect();
+    format!(
+        "these are not the tensors of a CLIP model that longclip knows: {} tensors, the first are \
+         {}; expected the names of Hugging Face (text_model.…), OpenAI or Long-CLIP \
+         (visual.…, token_embedding.weight)",
+        tensors.len(),
+        first.join(", ")
+    )
+}

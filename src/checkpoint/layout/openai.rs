@@ -1,0 +1,151 @@
+//! The names of openai/CLIP, which the Long-CLIP authors and open_clip use too.
+//!
+//! Differences to the canonical names: queries, keys and values in one matrix, projections stored
+//! for right-multiplication (transposed), and, in Long-CLIP, two positional tables for the text of
+//! which the first gives rows 0 to 19 and the second, despite its name no residual, the rest.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{KEPT_POSITIONS, LONG_CLIP, OPENAI, WeightLayout};
+use crate::checkpoint::Tensors;
+use crate::checkpoint::container::StoredTensor;
+
+pub(super) struct OpenAi;
+
+const SECOND_POSITIONS: &str = "positional_embedding_res";
+const POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
+
+impl WeightLayout for OpenAi {
+    fn name(&self, tensors: &Tensors) -> &'static str {
+        if tensors.contains_key(SECOND_POSITIONS) {
+            LONG_CLIP
+        } else {
+            OPENAI
+        }
+    }
+
+    fn matches(&self, tensors: &Tensors) -> bool {
+        tensors.contains_key("token_embedding.weight")
+            || tensors.keys().any(|name| name.starts_with("visual."))
+    }
+
+    fn to_canonical(&self, mut tensors: Tensors) -> Result<Tensors> {
+        if tensors.keys().any(|name| name.starts_with("visual.layer1.")) {
+            bail!(
+                "the image tower is a ResNet; longclip computes the vision transformers of CLIP, \
+                 for instance ViT-B/32 in place of RN50"
+            );
+        }
+        let second = tensors.remove(SECOND_POSITIONS);
+        let mut named = Tensors::new();
+        for (name, tensor) in tensors {
+            for (new, tensor) in
+                convert(&name, tensor).with_context(|| format!("tensor {name:?}"))?
+            {
+                named.insert(new, tensor);
+            }
+        }
+        if let Some(second) = second {
+            fold_positions(&mut named, POSITIONS, second)?;
+        }
+        scalar_logit_scale(&mut named)?;
+        Ok(named)
+    }
+}
+
+/// One table from two: rows 0 to 19 of the first, the rest of the second.
+pub(super) fn fold_positions(
+    tensors: &mut Tensors,
+    name: &str,
+    second: StoredTensor,
+) -> Result<()> {
+    let first = tensors
+        .get(name)
+        .with_context(|| format!("the second positional table is there, the first ({name}) not"))?;
+    ensure!(
+        first.shape() == second.shape() && first.shape().len() == 2,
+        "the two positional tables of the text differ in shape: {:?} and {:?}",
+        first.shape(),
+        second.shape()
+    );
+    let (rows, width) = (first.shape()[0], first.shape()[1]);
+    let kept = KEPT_POSITIONS.min(rows);
+    let mut values = first.narrow(0, kept)?.to_f32();
+    values.extend(second.narrow(kept, rows - kept)?.to_f32());
+    let folded = StoredTensor::from_f32(&[rows, width], values)?;
+    tensors.insert(name.to_owned(), folded);
+    Ok(())
+}
+
+/// Some files store the scale as `[1]`.
+pub(super) fn scalar_logit_scale(tensors: &mut Tensors) -> Result<()> {
+    if let Some(scale) = tensors.get_mut("logit_scale")
+        && scale.elements() == 1
+    {
+        *scale = scale.reshape(&[])?;
+    }
+    Ok(())
+}
+
+/// The canonical tensors that one of OpenAI's becomes; unknown names stay as they are, for the
+/// check of the whole to report.
+fn convert(name: &str, tensor: StoredTensor) -> Result<Vec<(String, StoredTensor)>> {
+    if let Some(rest) = name.strip_prefix("visual.transformer.resblocks.") {
+        return block("vision_model", rest, tensor);
+    }
+    if let Some(rest) = name.strip_prefix("transformer.resblocks.") {
+        return block("text_model", rest, tensor);
+    }
+    let transposed = matches!(name, "text_projection" | "visual.proj");
+    let new = match name {
+        "token_embedding.weight" => "text_model.embeddings.token_embedding.weight",
+        "positional_embedding" => POSITIONS,
+        "ln_final.weight" => "text_model.final_layer_norm.weight",
+        "ln_final.bias" => "text_model.final_layer_norm.bias",
+        "text_projection" | "text_projection.weight" => "text_projection.weight",
+        "visual.conv1.weight" => "vision_model.embeddings.patch_embedding.weight",
+        "visual.class_embedding" => "vision_model.embeddings.class_embedding",
+        "visual.positional_embedding" => "vision_model.embeddings.position_embedding.weight",
+        // The spelling is that of the published files.
+        "visual.ln_pre.weight" => "vision_model.pre_layrnorm.weight",
+        "visual.ln_pre.bias" => "vision_model.pre_layrnorm.bias",
+        "visual.ln_post.weight" => "vision_model.post_layernorm.weight",
+        "visual.ln_post.bias" => "vision_model.post_layernorm.bias",
+        "visual.proj" => "visual_projection.weight",
+        other => other,
+    };
+    let tensor = if transposed {
+        tensor.transpose()?
+    } else {
+        tensor
+    };
+    Ok(vec![(new.to_owned(), tensor)])
+}
+
+/// `rest` is `{layer}.{name}` within a residual block.
+fn block(tower: &str, rest: &str, tensor: StoredTensor) -> Result<Vec<(String, StoredTensor)>> {
+    let (layer, name) = rest.split_once('.').context("no name after the layer")?;
+    let path = |name: &str| format!("{tower}.encoder.layers.{layer}.{name}");
+    if let Some(kind) = name.strip_prefix("attn.in_proj_") {
+        return ["q_proj", "k_proj", "v_proj"]
+            .into_iter()
+            .enumerate()
+            .map(|(part, projection)| {
+                let rows = tensor.shape().first().copied().unwrap_or(0);
+                ensure!(rows % 3 == 0, "{rows} rows cannot be split in three");
+                let third = tensor.narrow(part * rows / 3, rows / 3)?;
+                Ok((path(&format!("self_attn.{projection}.{kind}")), third))
+            })
+            .collect();
+    }
+    let replaced = [
+        ("ln_1.", "layer_norm1."),
+        ("ln_2.", "layer_norm2."),
+        ("attn.out_proj.", "self_attn.out_proj."),
+        ("mlp.c_fc.", "mlp.fc1."),
+        ("mlp.c_proj.", "mlp.fc2."),
+    ]
+    .into_iter()
+    .find_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
+    Ok(vec![(path(replaced.as_deref().unwrap_or(name)), tensor)])
+}

@@ -1,0 +1,274 @@
+//! The top parser and the flag groups that subcommands share.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::checkpoint::architecture::Activation;
+use crate::command::classify::ClassifyArgs;
+use crate::device::{DeviceChoice, PrecisionChoice};
+use crate::input::image::{Alpha, DecodeOptions};
+use crate::input::tokenizer::LongText;
+use crate::output::Format;
+use crate::task::zero_shot::Score;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Zero-shot image classification with CLIP and Long-CLIP.
+#[derive(Debug, Parser)]
+#[command(name = "longclip", version, styles = STYLES, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to say on stderr.
+    #[command(flatten)]
+    pub console: ConsoleArgs,
+}
+
+/// The subcommands, one file each in `command`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell which of some texts fits an image best
+    Classify(Box<ClassifyArgs>),
+}
+
+/// What to say on stderr.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Messages")]
+pub struct ConsoleArgs {
+    /// Say nothing on stderr but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say which files, model, device and precision are used
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Colour the table and messages [NO_COLOR is honoured]
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorWhen,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// Which model computes, on what, in which precision.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]; "tiny" is built in
+    #[arg(
+        short,
+        long,
+        value_name = "MODEL",
+        env = "LONGCLIP_MODEL",
+        default_value = "longclip-b"
+    )]
+    pub model: String,
+    /// Where to compute: auto, cpu, cuda[:N] or metal
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: DeviceChoice,
+    /// What to compute in (auto: bf16 on a CPU that has it, else f32; f16 on a GPU)
+    #[arg(long, value_name = "PRECISION", default_value = "auto", value_parser = precision())]
+    pub precision: PrecisionChoice,
+    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
+    #[arg(long, value_name = "NAME", value_parser = activation())]
+    pub activation: Option<Activation>,
+    /// Threads to compute with [default: one a core]
+    #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = count())]
+    pub threads: Option<u64>,
+    /// Images that go through the model together [default: by the device]
+    #[arg(long, value_name = "N", value_parser = count())]
+    pub batch_size: Option<u64>,
+}
+
+/// How pictures are read.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Pictures")]
+pub struct PictureArgs {
+    /// Refuse pictures of more pixels, before decoding them
+    #[arg(long, value_name = "N", default_value_t = 200_000_000)]
+    pub max_pixels: u64,
+    /// Leave pictures as stored, whatever orientation their camera noted
+    #[arg(long)]
+    pub no_orient: bool,
+    /// What shows through transparent pixels
+    #[arg(long, value_name = "HOW", default_value = "white", value_parser = alpha())]
+    pub alpha: Alpha,
+    /// Treat a picture that decodes only in part as an error
+    #[arg(long)]
+    pub strict: bool,
+}
+
+impl PictureArgs {
+    /// The same, as the decoder takes it.
+    #[must_use]
+    pub fn options(&self) -> DecodeOptions {
+        DecodeOptions {
+            max_pixels: self.max_pixels,
+            orient: !self.no_orient,
+            alpha: self.alpha,
+            strict: self.strict,
+        }
+    }
+}
+
+/// Which images.
+#[derive(Clone, Debug, Args)]
+pub struct ImageArgs {
+    /// Image files and folders; - reads one image from stdin
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+    /// Read paths from a file, or - for stdin, one a line
+    #[arg(long, value_name = "FILE")]
+    pub files_from: Option<PathBuf>,
+    /// The paths of --files-from end in NUL, as find -print0 writes them
+    #[arg(short = '0', long = "null", requires = "files_from")]
+    pub null: bool,
+}
+
+/// Which texts.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Labels")]
+pub struct LabelArgs {
+    /// The candidate labels; give the images before them
+    #[arg(short, long, value_name = "TEXT", num_args = 1.., conflicts_with = "labels_file")]
+    pub labels: Vec<String>,
+    /// Read labels from a file, one a line; a .json file maps each label to its prompts
+    #[arg(long, value_name = "FILE")]
+    pub labels_file: Option<PathBuf>,
+    /// Prompt templates, {} stands for the label
+    #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "templates")]
+    pub template: Vec<String>,
+    /// A built-in set of templates (none, photo, openai7, openai80) or a file, one a line
+    #[arg(long, value_name = "NAME|FILE")]
+    pub templates: Option<String>,
+    /// What happens to a text longer than the model's context
+    #[arg(long, value_name = "HOW", default_value = "error", value_parser = long_text())]
+    pub long_text: LongText,
+}
+
+/// What is reported.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Scores")]
+pub struct ScoreArgs {
+    /// What to rank and report by
+    #[arg(long, value_name = "SCORE", default_value = "softmax", value_parser = score())]
+    pub score: Score,
+    /// With --score sigmoid: the text that says nothing about an image [default: "a photo"]
+    #[arg(long, value_name = "TEXT")]
+    pub none_label: Option<String>,
+    /// Keep the K best labels of an image
+    #[arg(short = 'k', long, value_name = "K", value_parser = count())]
+    pub top_k: Option<u64>,
+    /// Keep labels whose score is at least P
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = finite)]
+    pub threshold: Option<f32>,
+}
+
+/// Where results go and how they look.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// The results' format [default: table on a terminal, else jsonl]
+    #[arg(short, long, value_name = "FORMAT", value_parser = format())]
+    pub format: Option<Format>,
+    /// Write to a file, which appears whole or not at all
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+/// A parser for a closed list of names.
+fn names<T: Clone + Send + Sync + 'static>(
+    list: &'static [(&'static str, T)],
+) -> impl clap::builder::TypedValueParser<Value = T> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(list.iter().map(|(name, _)| *name)).try_map(move |name| {
+        let found = list.iter().find(|(known, _)| *known == name);
+        found
+            .map(|(_, value)| value.clone())
+            .ok_or("not one of the names")
+    })
+}
+
+fn precision() -> impl clap::builder::TypedValueParser<Value = PrecisionChoice> {
+    names(&[
+        ("auto", PrecisionChoice::Auto),
+        ("f32", PrecisionChoice::F32),
+        ("bf16", PrecisionChoice::Bf16),
+        ("f16", PrecisionChoice::F16),
+        ("int8", PrecisionChoice::Int8),
+        ("int8-fast", PrecisionChoice::Int8Fast),
+    ])
+}
+
+fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
+    names(&[
+        ("quick_gelu", Activation::QuickGelu),
+        ("gelu", Activation::Gelu),
+    ])
+}
+
+fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
+    names(&[
+        ("white", Alpha::White),
+        ("black", Alpha::Black),
+        ("drop", Alpha::Drop),
+    ])
+}
+
+fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
+    names(&[("error", LongText::Error), ("truncate", LongText::Truncate)])
+}
+
+fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
+    names(&[
+        ("softmax", Score::Softmax),
+        ("cosine", Score::Cosine),
+        ("logit", Score::Logit),
+        ("sigmoid", Score::Sigmoid),
+    ])
+}
+
+fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
+    names(&[
+        ("table", Format::Table),
+        ("json", Format::Json),
+        ("jsonl", Format::Jsonl),
+        ("csv", Format::Csv),
+        ("tsv", Format::Tsv),
+    ])
+}
+
+fn count() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=65536)
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("expected a number".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,377 @@
+//! `longclip classify`: which of some texts fits each image best.
+
+use std::io::{IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::pipeline::{Encoded, ModelSlot, Pipeline, Plan};
+use super::session::{Session, Stop};
+use super::{Console, Outcome};
+use crate::cli::{ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
+use crate::input::image::{EXTENSIONS, looks_like_picture};
+use crate::input::paths::{self, FilesFrom, ListSource, PictureRule, Separator};
+use crate::input::preprocess::Preprocess;
+use crate::input::prompt::{self, LabelSet, Templates};
+use crate::input::tokenizer::{self, LongText, TokenIds};
+use crate::model::{Compute, DualEncoder};
+use crate::output::file::AtomicFile;
+use crate::output::{self, Format, Prediction, Record, RecordWriter};
+use crate::task::zero_shot::{ClassScore, Classifier, Score};
+
+/// The text that an image is compared with when labels are scored one by one.
+const NONE_LABEL: &str = "a photo";
+
+/// Images that go through a GPU together.
+const GPU_BATCH: usize = 64;
+
+const EXAMPLES: &str = "\
+Examples:
+  longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
+  longclip classify photos/ --labels-file labels.txt --format jsonl > out.jsonl
+  find . -name '*.jpg' -print0 | longclip classify --files-from - -0 --labels cat dog --format csv
+  longclip classify --model ./my-checkpoint img.jpg --labels cat dog --templates openai80
+
+Exit status: 0 every image was answered, 1 some failed (each has an error record), 2 it could not
+run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
+
+/// The arguments of `longclip classify`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct ClassifyArgs {
+    #[command(flatten)]
+    images: ImageArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    score: ScoreArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
+}
+
+/// Classifies images, writing one record each.
+///
+/// # Errors
+/// When it cannot run; an image that fails is a record.
+pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
+    let labels = label_set(&args)?;
+    let files_from = files_from(&args.images);
+    let stop = Stop::on_signals()?;
+    let session = Session::open(&args.model, console)?;
+    let tokens = tokens(&labels, &args, session.checkpoint.architecture.context_length, console)?;
+
+    let arguments = args.images.images.clone();
+    let sources = paths::expand(arguments.clone(), files_from.clone(), PICTURES)?;
+    let passed_over = sources.passed_over();
+    let total = paths::count(&arguments, files_from.as_ref(), PICTURES);
+    let model = ModelSlot::default();
+    let plan = plan(&args, &session, total == Some(1));
+    // Pictures are decoded while the model loads.
+    let mut pipeline = Pipeline::start(sources, plan, model.clone(), stop.clone());
+
+    let clip: Arc<dyn DualEncoder> = Arc::new(session.load(console)?);
+    let classifier = Classifier::new(clip.as_ref(), &tokens.classes, tokens.none, args.score.score)?;
+    let _ = model.set(Some(clip));
+
+    let mut results = Results::open(&args.output, args.score.score, console)?;
+    console.start_progress(total);
+    let answer = Answer::new(&labels, &args.score);
+    let mut counts = Counts::default();
+    while let Some(encoded) = pipeline.next() {
+        let record = answer.record(&classifier, encoded);
+        counts.add(&record, console);
+        console.around(|| results.write(&record))?;
+        console.advance(counts.failed);
+    }
+    console.end_progress();
+    let passed_over = passed_over.count();
+    if passed_over > 0 {
+        console.detail(&format!("{passed_over} files in folders are no pictures and were passed over"));
+    }
+    if let Some(signal) = stop.signal() {
+        results.keep_partial(console)?;
+        return Ok(Outcome::Stopped(signal));
+    }
+    results.finish()?;
+    Ok(counts.outcome(console))
+}
+
+const PICTURES: PictureRule = PictureRule {
+    extensions: EXTENSIONS,
+    looks_like_picture,
+};
+
+fn plan(args: &ClassifyArgs, session: &Session, single: bool) -> Plan {
+    let pixels = &session.checkpoint.pixels;
+    let batches = matches!(session.placement.compute, Compute::Candle(..));
+    let batch_size = args.model.batch_size.map(|size| size as usize);
+    Plan {
+        decode: args.pictures.options(),
+        preprocess: Preprocess {
+            image_size: pixels.image_size,
+            mean: pixels.mean,
+            std: pixels.std,
+        },
+        threads: session.threads,
+        batch_size: batch_size.or(batches.then_some(GPU_BATCH)),
+        single,
+    }
+}
+
+/// The labels with their prompts, after a check of what can only be a mistake.
+fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
+    let (images, labels) = (&args.images, &args.labels);
+    if images.images.is_empty() && images.files_from.is_none() {
+        bail!("{}", no_images(&labels.labels));
+    }
+    if args.score.none_label.is_some() && args.score.score != Score::Sigmoid {
+        bail!("--none-label is what --score sigmoid compares with; add --score sigmoid");
+    }
+    let templates = match &labels.templates {
+        Some(name) => Templates::named_or_file(name)?,
+        None if labels.template.is_empty() => Templates::none(),
+        None => Templates::from_arguments(&labels.template)?,
+    };
+    let set = match &labels.labels_file {
+        Some(file) => prompt::labels_from_file(file, &templates)?,
+        None if labels.labels.is_empty() => {
+            bail!("no labels given; add --labels TEXT TEXT… or --labels-file FILE")
+        }
+        None => prompt::labels_from_arguments(&labels.labels, &templates)?,
+    };
+    if set.classes.len() == 1 && args.score.score == Score::Softmax {
+        bail!(
+            "softmax over one label is always 1; add a label, or use --score cosine or --score \
+             sigmoid"
+        );
+    }
+    Ok(set)
+}
+
+fn no_images(labels: &[String]) -> String {
+    match labels.iter().find(|label| Path::new(label).exists()) {
+        Some(path) => {
+            let rest: Vec<_> = labels.iter().filter(|label| *label != path).take(2).collect();
+            let shown: Vec<_> = rest.iter().map(|label| format!("{label:?}")).collect();
+            format!(
+                "no image given, but the label {path:?} is a file; --labels takes all words after \
+                 it, so put images first: longclip classify {path} --labels {}",
+                shown.join(" ")
+            )
+        }
+        None => "no image given; name image files or folders, - for stdin, or --files-from FILE"
+            .to_owned(),
+    }
+}
+
+fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
+    let path = images.files_from.clone()?;
+    Some(FilesFrom {
+        source: match path {
+            path if path.as_os_str() == "-" => ListSource::Stdin,
+            path => ListSource::File(path),
+        },
+        separator: if images.null {
+            Separator::Nul
+        } else {
+            Separator::Newline
+        },
+    })
+}
+
+/// The prompts of all classes as token ids.
+struct Tokens {
+    classes: Vec<Vec<TokenIds>>,
+    none: Option<TokenIds>,
+}
+
+fn tokens(
+    labels: &LabelSet,
+    args: &ClassifyArgs,
+    context_length: usize,
+    console: &Console,
+) -> Result<Tokens> {
+    let fit = |text: &str| fit(text, context_length, args.labels.long_text, console);
+    let none = args.score.none_label.as_deref().unwrap_or(NONE_LABEL);
+    let classes = labels
+        .classes
+        .iter()
+        .map(|class| class.prompts.iter().map(|prompt| fit(prompt)).collect())
+        .collect::<Result<_>>()?;
+    Ok(Tokens {
+        classes,
+        none: (args.score.score == Score::Sigmoid)
+            .then(|| fit(none))
+            .transpose()?,
+    })
+}
+
+fn fit(
+    text: &str,
+    context_length: usize,
+    policy: LongText,
+    console: &Console,
+) -> Result<TokenIds> {
+    let fitted = tokenizer::fit(text, context_length, policy)?;
+    if let Some(cut) = &fitted.cut {
+        console.warn(&cut.to_string());
+    }
+    Ok(fitted.token_ids)
+}
+
+/// Turns embeddings into records.
+struct Answer {
+    labels: Vec<Arc<str>>,
+    score: Score,
+    keep: usize,
+    threshold: Option<f32>,
+}
+
+impl Answer {
+    fn new(labels: &LabelSet, args: &ScoreArgs) -> Self {
+        Self {
+            labels: labels
+                .classes
+                .iter()
+                .map(|class| Arc::from(class.label.as_str()))
+                .collect(),
+            score: args.score,
+            keep: args.top_k.map_or(usize::MAX, |k| k as usize),
+            threshold: args.threshold,
+        }
+    }
+
+    fn record(&self, classifier: &Classifier, encoded: Encoded) -> Record {
+        let outcome = match encoded.embedding {
+            Ok(embedding) => Ok(classifier
+                .classify(&embedding)
+                .into_iter()
+                .take(self.keep)
+                .filter(|score| self.threshold.is_none_or(|least| score.value(self.score) >= least))
+                .map(|score| self.prediction(score))
+                .collect()),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        Record {
+            image: encoded.image,
+            outcome,
+            warnings: encoded.warnings,
+        }
+    }
+
+    fn prediction(&self, score: ClassScore) -> Prediction {
+        Prediction {
+            label: self.labels[score.class].clone(),
+            probability: score.probability,
+            logit: score.logit,
+            cosine: score.cosine,
+        }
+    }
+}
+
+/// What came out so far.
+#[derive(Default)]
+struct Counts {
+    answered: u64,
+    failed: u64,
+}
+
+impl Counts {
+    fn add(&mut self, record: &Record, console: &Console) {
+        for warning in &record.warnings {
+            console.warn(&format!("{}: {warning}", record.image.text));
+        }
+        match &record.outcome {
+            Ok(_) => self.answered += 1,
+            Err(cause) => {
+                self.failed += 1;
+                console.failed(&record.image.text, cause);
+            }
+        }
+    }
+
+    fn outcome(&self, console: &Console) -> Outcome {
+        match (self.answered, self.failed) {
+            (0, 0) => {
+                console.note("no images: the list or the folders hold none");
+                Outcome::Answered
+            }
+            (_, 0) => Outcome::Answered,
+            (0, _) => Outcome::NoneRead,
+            _ => Outcome::SomeFailed,
+        }
+    }
+}
+
+/// Where records go: stdout, or a file that appears whole.
+struct Results {
+    writer: Box<dyn RecordWriter + Send>,
+    file: Option<(AtomicFile, PathBuf)>,
+}
+
+impl Results {
+    fn open(args: &OutputArgs, score: Score, console: &Console) -> Result<Self> {
+        let to_terminal = args.output.is_none() && std::io::stdout().is_terminal();
+        let format = args.format.unwrap_or(if to_terminal {
+            Format::Table
+        } else {
+            Format::Jsonl
+        });
+        let file = match &args.output {
+            Some(path) => Some((AtomicFile::create(path)?, path.clone())),
+            None => None,
+        };
+        let sink: Box<dyn Write + Send> = match &file {
+            Some((file, path)) => file
+                .sink()
+                .with_context(|| format!("cannot write {}", path.display()))?,
+            None => Box::new(std::io::stdout()),
+        };
+        let style = output::Style {
+            score: match score {
+                Score::Softmax | Score::Sigmoid => output::Score::Probability,
+                Score::Cosine => output::Score::Cosine,
+                Score::Logit => output::Score::Logit,
+            },
+            width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),
+            colour: if to_terminal && console.colors_stdout() {
+                output::Colour::Ansi
+            } else {
+                output::Colour::None
+            },
+            characters: output::Characters::Unicode,
+        };
+        Ok(Self {
+            writer: output::writer(format, sink, style),
+            file,
+        })
+    }
+
+    fn write(&mut self, record: &Record) -> Result<()> {
+        self.writer.write(record).context("cannot write results")
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.writer.finish().context("cannot write results")?;
+        match self.file {
+            Some((file, _)) => file.commit(),
+            None => Ok(()),
+        }
+    }
+
+    /// After a signal: what is complete stays, under another name where a file was asked for.
+    fn keep_partial(mut self, console: &Console) -> Result<()> {
+        self.writer.finish().context("cannot write results")?;
+        if let Some((file, _)) = self.file {
+            let path = file.keep_partial()?;
+            console.warn(&format!("stopped; the results so far are in {}", path.display()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,124 @@
+//! What the commands that compute share: threads, signals, and a model that loads while pictures
+//! are already being decoded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use super::Console;
+use crate::checkpoint::{Checkpoint, hub, source, tiny};
+use crate::cli::ModelArgs;
+use crate::device::{self, Placement};
+use crate::kernel;
+use crate::model::{self, Clip};
+
+/// The checkpoint of a run, opened but not yet packed, and where it will compute.
+pub(super) struct Session {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) placement: Placement,
+    pub(super) threads: usize,
+}
+
+impl Session {
+    /// Finds and opens the model.
+    pub(super) fn open(args: &ModelArgs, console: &Console) -> Result<Self> {
+        let threads = start_threads(args)?;
+        let settings = hub::Settings::from_env();
+        let source = source::resolve(&args.model, &settings, console)?;
+        if matches!(source, source::Source::BuiltIn) {
+            console.note(tiny::NOTICE);
+        }
+        let checkpoint = Checkpoint::load(&source, args.activation)?;
+        for warning in &checkpoint.warnings {
+            console.warn(warning);
+        }
+        let placement = device::place(args.device, args.precision)?;
+        let session = Self {
+            checkpoint,
+            placement,
+            threads,
+        };
+        session.describe(console);
+        Ok(session)
+    }
+
+    /// Builds the towers.
+    pub(super) fn load(&self, console: &Console) -> Result<Clip> {
+        let start = Instant::now();
+        let clip = model::load(&self.checkpoint, &self.placement.compute)
+            .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))?;
+        console.detail(&format!("model ready after {} ms", start.elapsed().as_millis()));
+        Ok(clip)
+    }
+
+    fn describe(&self, console: &Console) {
+        let checkpoint = &self.checkpoint;
+        console.detail(&format!(
+            "model: {}, {} with {} tokens of context, {} names{}",
+            checkpoint.name,
+            checkpoint.architecture.describe(),
+            checkpoint.architecture.context_length,
+            checkpoint.layout,
+            checkpoint
+                .container
+                .map_or(String::new(), |container| format!(" in a {container} file")),
+        ));
+        console.detail(&format!(
+            "activation: {} ({})",
+            checkpoint.activation, checkpoint.activation_source
+        ));
+        if let Some(note) = &self.placement.note {
+            console.note(&format!("computing on the CPU: {note}"));
+        }
+        console.detail(&format!(
+            "device: {} in {}, {} threads, {}",
+            self.placement.device,
+            self.placement.precision,
+            self.threads,
+            kernel::features().join(" "),
+        ));
+    }
+}
+
+/// Sizes the pool that kernels share.
+fn start_threads(args: &ModelArgs) -> Result<usize> {
+    let threads = match args.threads {
+        Some(threads) => threads as usize,
+        None => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .context("cannot start threads")?;
+    Ok(threads)
+}
+
+/// The first signal that asked the run to stop; a second one ends it at once.
+#[derive(Clone)]
+pub(super) struct Stop(Arc<AtomicUsize>);
+
+impl Stop {
+    /// Listens for Ctrl-C and SIGTERM.
+    pub(super) fn on_signals() -> Result<Self> {
+        let seen = Arc::new(AtomicUsize::new(0));
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+            let number = usize::try_from(signal).unwrap_or(0);
+            let first = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            // In this order: the shutdown acts on a signal only if an earlier one set the flag.
+            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, first.clone())?;
+            signal_hook::flag::register(signal, first)?;
+            signal_hook::flag::register_usize(signal, seen.clone(), number)?;
+        }
+        Ok(Self(seen))
+    }
+
+    /// The signal's number, once there was one.
+    pub(super) fn signal(&self) -> Option<i32> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            number => i32::try_from(number).ok(),
+        }
+    }
+}

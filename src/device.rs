@@ -1,0 +1,170 @@
+//! What `--device` and `--precision` mean: "auto", "cpu", "cuda:0" -> what the towers compute in.
+
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device};
+
+use crate::kernel;
+use crate::model::compute::{Compute, CpuPrecision};
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best that this build has and that starts.
+    Auto,
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU, by number.
+    Cuda(usize),
+    /// An Apple GPU.
+    Metal,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no GPU's number"));
+        match text.split_once(':').unwrap_or((text, "")) {
+            ("auto", "") => Ok(Self::Auto),
+            ("cpu", "") => Ok(Self::Cpu),
+            ("metal", "") => Ok(Self::Metal),
+            ("cuda", "") => Ok(Self::Cuda(0)),
+            ("cuda", index) => number(index).map(Self::Cuda),
+            _ => Err("expected auto, cpu, cuda, cuda:N or metal".to_owned()),
+        }
+    }
+}
+
+/// What to compute in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrecisionChoice {
+    /// On a CPU bf16 where it computes that natively, else f32; on a GPU f16.
+    Auto,
+    /// 32-bit floating point.
+    F32,
+    /// bfloat16.
+    Bf16,
+    /// 16-bit floating point, on GPUs.
+    F16,
+    /// 8-bit integers where they do no harm, on CPUs.
+    Int8,
+    /// 8-bit integers everywhere, on CPUs.
+    Int8Fast,
+}
+
+/// A device and precision that work here, and how they came about.
+pub struct Placement {
+    /// For the model.
+    pub compute: Compute,
+    /// The device's name.
+    pub device: String,
+    /// The precision's name.
+    pub precision: &'static str,
+    /// Why this device, where `auto` passed another one over.
+    pub note: Option<String>,
+}
+
+/// Starts the device that was asked for.
+///
+/// # Errors
+/// When it is not in this build or does not start, or does not compute in the precision.
+pub fn place(device: DeviceChoice, precision: PrecisionChoice) -> Result<Placement> {
+    match device {
+        DeviceChoice::Cpu => cpu(precision, None),
+        DeviceChoice::Cuda(index) => cuda(index, precision),
+        DeviceChoice::Metal => metal(precision),
+        DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(0, precision).or_else(|error| {
+            cpu(precision, Some(format!("no CUDA device: {error:#}")))
+        }),
+        DeviceChoice::Auto if cfg!(feature = "metal") => metal(precision).or_else(|error| {
+            cpu(precision, Some(format!("no Metal device: {error:#}")))
+        }),
+        DeviceChoice::Auto => cpu(precision, None),
+    }
+}
+
+fn cpu(precision: PrecisionChoice, note: Option<String>) -> Result<Placement> {
+    let (precision, name) = match precision {
+        PrecisionChoice::Auto if kernel::has_native_bf16() => (CpuPrecision::Bf16, "bf16"),
+        PrecisionChoice::Auto | PrecisionChoice::F32 => (CpuPrecision::F32, "f32"),
+        PrecisionChoice::Bf16 => (CpuPrecision::Bf16, "bf16"),
+        PrecisionChoice::Int8 => (CpuPrecision::Int8, "int8"),
+        PrecisionChoice::Int8Fast => (CpuPrecision::Int8Fast, "int8-fast"),
+        PrecisionChoice::F16 => bail!(
+            "the CPU does not compute in f16; use --precision f32, bf16, int8 or int8-fast (files \
+             stored in f16 load in all of them)"
+        ),
+    };
+    Ok(Placement {
+        compute: Compute::Kernel(precision),
+        device: "cpu".to_owned(),
+        precision: name,
+        note,
+    })
+}
+
+fn cuda(index: usize, precision: PrecisionChoice) -> Result<Placement> {
+    if !cfg!(feature = "cuda") {
+        bail!("this longclip was built without CUDA; use --device cpu or build with --features cuda");
+    }
+    let device = Device::new_cuda(index).with_context(|| format!("cuda:{index} does not start"))?;
+    gpu(device, format!("cuda:{index}"), precision)
+}
+
+fn metal(precision: PrecisionChoice) -> Result<Placement> {
+    if !cfg!(feature = "metal") {
+        bail!("this longclip was built without Metal; use --device cpu or build with --features metal");
+    }
+    let device = Device::new_metal(0).context("the Metal device does not start")?;
+    gpu(device, "metal".to_owned(), precision)
+}
+
+fn gpu(device: Device, name: String, precision: PrecisionChoice) -> Result<Placement> {
+    let (dtype, precision) = match precision {
+        PrecisionChoice::F32 => (DType::F32, "f32"),
+        PrecisionChoice::Bf16 => (DType::BF16, "bf16"),
+        PrecisionChoice::Auto | PrecisionChoice::F16 => (DType::F16, "f16"),
+        PrecisionChoice::Int8 | PrecisionChoice::Int8Fast => {
+            bail!("{name} does not compute in 8-bit integers; use --precision f16, bf16 or f32")
+        }
+    };
+    Ok(Placement {
+        compute: Compute::Candle(device, dtype),
+        device: name,
+        precision,
+        note: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_names() {
+        let cases = [
+            ("auto", Some(DeviceChoice::Auto)),
+            ("cpu", Some(DeviceChoice::Cpu)),
+            ("cuda", Some(DeviceChoice::Cuda(0))),
+            ("cuda:3", Some(DeviceChoice::Cuda(3))),
+            ("metal", Some(DeviceChoice::Metal)),
+            ("cuda:x", None),
+            ("cpu:1", None),
+            ("gpu", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(text.parse::<DeviceChoice>().ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_device_cannot_do_is_an_error_and_no_substitution() {
+        assert!(place(DeviceChoice::Cpu, PrecisionChoice::F16).is_err());
+        if !cfg!(feature = "cuda") {
+            let error = place(DeviceChoice::Cuda(0), PrecisionChoice::F32).err().unwrap();
+            assert!(error.to_string().contains("without CUDA"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The two towers, written once on candle tensors for every device and precision.
+//!
+//! On a CPU the layers call `kernel` through candle's custom ops; elsewhere, and as the tests'
+//! oracle, the same layers are plain candle.
+
+mod attention;
+mod block;
+pub mod compute;
+mod layer;
+mod sequences;
+mod smoothing;
+mod text_transformer;
+mod vision_transformer;
+mod weights;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, Tensor};
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::architecture::Architecture;
+use crate::input::tokenizer::TokenIds;
+
+pub use compute::Compute;
+pub use sequences::Sharing;
+use text_transformer::TextTransformer;
+use vision_transformer::VisionTransformer;
+use weights::Weights;
+
+/// A model that maps images and texts into one space.
+///
+/// Embeddings leave it with unit length, in f32 on the CPU.
+pub trait DualEncoder: Send + Sync {
+    /// `pixels` [n, 3, image_size, image_size] -> image embeddings [n, embed_dim].
+    ///
+    /// # Errors
+    /// When the pixels have another shape or an embedding is not finite.
+    fn encode_image(&self, pixels: &Tensor) -> Result<Tensor>;
+
+    /// `texts` (ragged, each at its own length) -> text embeddings [n, embed_dim].
+    ///
+    /// # Errors
+    /// When a text is longer than the context or an embedding is not finite.
+    fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor>;
+
+    /// What cosines are multiplied with to become logits: the exponential of the stored parameter.
+    fn logit_scale(&self) -> f32;
+
+    /// The sizes of the model.
+    fn architecture(&self) -> &Architecture;
+}
+
+/// CLIP, and with a longer positional table Long-CLIP.
+pub struct Clip {
+    architecture: Architecture,
+    vision: VisionTransformer,
+    text: TextTransformer,
+    logit_scale: f32,
+}
+
+/// Builds the towers from a checkpoint, for one kind of arithmetic.
+///
+/// # Errors
+/// When a tensor holds NaN or infinity, or the device fails.
+pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
+    let weights = Weights::new(checkpoint, compute);
+    let (vision, text) = rayon::join(
+        || VisionTransformer::load(&weights),
+        || TextTransformer::load(&weights),
+    );
+    let logit_scale = weights.vector("logit_scale")?[0].exp();
+    ensure!(
+        logit_scale.is_finite(),
+        "tensor logit_scale is too large: its exponential is not finite"
+    );
+    let clip = Clip {
+        architecture: checkpoint.architecture.clone(),
+        vision: vision?,
+        text: text?,
+        logit_scale,
+    };
+    checkpoint
+        .unchanged()
+        .context("the file was written to while it was being loaded; load it again")?;
+    Ok(clip)
+}
+
+impl Clip {
+    /// Like [`DualEncoder::encode_text`], with a choice of how much work the texts share.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn encode_text_with(&self, texts: &[TokenIds], sharing: Sharing) -> Result<Tensor> {
+        unit_length(self.text.encode(texts, sharing)?)
+    }
+}
+
+impl DualEncoder for Clip {
+    fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
+        let size = self.architecture.image_size;
+        let (_, channels, height, width) = pixels.dims4()?;
+        ensure!(
+            (channels, height, width) == (3, size, size),
+            "pixels are {:?}, this model reads [n, 3, {size}, {size}]",
+            pixels.dims()
+        );
+        unit_length(self.vision.encode(pixels)?)
+    }
+
+    fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor> {
+        self.encode_text_with(texts, Sharing::Prefixes)
+    }
+
+    fn logit_scale(&self) -> f32 {
+        self.logit_scale
+    }
+
+    fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+}
+
+/// [n, embed_dim] on any device -> the same directions with unit length, f32 on the CPU.
+fn unit_length(embeddings: Tensor) -> Result<Tensor> {
+    let (n, dim) = embeddings.dims2()?;
+    let embeddings = embeddings.to_dtype(DType::F32)?;
+    let mut values = embeddings.flatten_all()?.to_vec1::<f32>()?;
+    for row in values.chunks_exact_mut(dim) {
+        // In f64, so that the order of summation does not show.
+        let squares: f64 = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        ensure!(
+            squares.is_finite() && squares > 0.0,
+            "an embedding is zero or not finite; the checkpoint or the input is damaged"
+        );
+        let norm = squares.sqrt();
+        row.iter_mut()
+            .for_each(|v| *v = (f64::from(*v) / norm) as f32);
+    }
+    Ok(Tensor::from_vec(values, (n, dim), &Device::Cpu)?)
+}

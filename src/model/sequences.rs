@@ -1,0 +1,180 @@
+//! Which rows of a tall matrix of tokens belong together, and who may look at whom.
+//!
+//! Texts are never padded: all tokens of all texts stand below each other, and because attention is
+//! causal, tokens behind the end-of-text are left out and a beginning that several texts share is
+//! computed once. Both are exact.
+
+use std::ops::Range;
+
+use crate::input::tokenizer::TokenIds;
+use crate::kernel::Segment;
+
+/// How much texts of one batch share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// Every text on its own.
+    Nothing,
+    /// Each distinct beginning is computed once.
+    Prefixes,
+}
+
+/// Rows that attend to each other.
+#[derive(Debug)]
+pub(super) struct Sequences {
+    pub(super) segments: Vec<Segment>,
+    /// A row sees the rows before it only.
+    pub(super) causal: bool,
+}
+
+impl Sequences {
+    /// `count` images of `tokens` rows each.
+    pub(super) fn images(count: usize, tokens: usize) -> Self {
+        let segments = (0..count)
+            .map(|image| Segment {
+                rows: image * tokens..(image + 1) * tokens,
+                prefix: Vec::new(),
+            })
+            .collect();
+        Self {
+            segments,
+            causal: false,
+        }
+    }
+
+    /// The length of all sequences, if they have one and share nothing.
+    pub(super) fn uniform_length(&self) -> Option<usize> {
+        let length = self.segments.first()?.rows.len();
+        self.segments
+            .iter()
+            .all(|segment| segment.prefix.is_empty() && segment.rows.len() == length)
+            .then_some(length)
+    }
+}
+
+/// The tokens of several texts as rows, and where each text is read out.
+#[derive(Debug)]
+pub(super) struct TextRows {
+    /// The token of each row.
+    pub(super) token_ids: Vec<u32>,
+    /// The position of each row's token in its text.
+    pub(super) positions: Vec<usize>,
+    pub(super) sequences: Sequences,
+    /// For each text the row of its end-of-text token.
+    pub(super) pooled: Vec<usize>,
+}
+
+impl TextRows {
+    /// Lays out `texts`, none of them empty.
+    pub(super) fn new(texts: &[&TokenIds], sharing: Sharing) -> Self {
+        let mut rows = Self {
+            token_ids: Vec::new(),
+            positions: Vec::new(),
+            sequences: Sequences {
+                segments: Vec::new(),
+                causal: true,
+            },
+            pooled: vec![0; texts.len()],
+        };
+        match sharing {
+            Sharing::Nothing => {
+                for (index, text) in texts.iter().enumerate() {
+                    rows.segment(text.as_slice(), 0, &[]);
+                    rows.pooled[index] = rows.token_ids.len() - 1;
+                }
+            }
+            Sharing::Prefixes => {
+                let mut sorted: Vec<usize> = (0..texts.len()).collect();
+                sorted.sort_by_key(|&index| texts[index].as_slice());
+                rows.trie(texts, &sorted, 0, &[]);
+            }
+        }
+        rows
+    }
+
+    /// Adds the texts `sorted`, which agree in their first `depth` tokens; those are computed
+    /// in the rows `prefix`.
+    fn trie(&mut self, texts: &[&TokenIds], sorted: &[usize], depth: usize, prefix: &[Range<usize>]) {
+        let (Some(&first), Some(&last)) = (sorted.first(), sorted.last()) else {
+            return;
+        };
+        // Sorted, so what the outermost two share all share.
+        let (first, last) = (texts[first].as_slice(), texts[last].as_slice());
+        let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+        let mut prefix = prefix.to_vec();
+        if shared > depth {
+            let rows = self.segment(&first[depth..shared], depth, &prefix);
+            match prefix.last_mut() {
+                Some(before) if before.end == rows.start => before.end = rows.end,
+                _ => prefix.push(rows),
+            }
+        }
+        let ends = sorted.partition_point(|&index| texts[index].len() == shared);
+        for &index in &sorted[..ends] {
+            self.pooled[index] = self.token_ids.len() - 1;
+        }
+        let mut rest = &sorted[ends..];
+        while let Some(&index) = rest.first() {
+            let token = texts[index].as_slice()[shared];
+            let same = rest.partition_point(|&other| texts[other].as_slice()[shared] == token);
+            let (group, others) = rest.split_at(same);
+            self.trie(texts, group, shared, &prefix);
+            rest = others;
+        }
+    }
+
+    fn segment(&mut self, tokens: &[u32], start: usize, prefix: &[Range<usize>]) -> Range<usize> {
+        let rows = self.token_ids.len()..self.token_ids.len() + tokens.len();
+        self.token_ids.extend_from_slice(tokens);
+        self.positions.extend(start..start + tokens.len());
+        self.sequences.segments.push(Segment {
+            rows: rows.clone(),
+            prefix: prefix.to_vec(),
+        });
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(lists: &[&[u32]]) -> Vec<TokenIds> {
+        lists.iter().map(|list| TokenIds::new(list.to_vec())).collect()
+    }
+
+    #[test]
+    fn shared_beginnings_become_one_segment() {
+        let texts = texts(&[&[9, 1, 2, 5, 0], &[9, 1, 3, 0], &[9, 1, 2, 6, 0], &[9, 1, 3, 0]]);
+        let refs: Vec<_> = texts.iter().collect();
+        let rows = TextRows::new(&refs, Sharing::Prefixes);
+        assert_eq!(rows.token_ids, [9, 1, 2, 5, 0, 6, 0, 3, 0]);
+        assert_eq!(rows.positions, [0, 1, 2, 3, 4, 3, 4, 2, 3]);
+        assert_eq!(rows.pooled, [4, 8, 6, 8]);
+        let segments: Vec<_> = rows
+            .sequences
+            .segments
+            .iter()
+            .map(|segment| (segment.rows.clone(), segment.prefix.clone()))
+            .collect();
+        assert_eq!(
+            segments,
+            [
+                (0..2, vec![]),
+                (2..3, vec![0..2]),
+                (3..5, vec![0..3]),
+                (5..7, vec![0..3]),
+                (7..9, vec![0..2]),
+            ]
+        );
+    }
+
+    #[test]
+    fn without_sharing_every_text_stands_alone() {
+        let texts = texts(&[&[9, 1, 0], &[9, 1, 0], &[9, 0]]);
+        let refs: Vec<_> = texts.iter().collect();
+        let rows = TextRows::new(&refs, Sharing::Nothing);
+        assert_eq!(rows.token_ids, [9, 1, 0, 9, 1, 0, 9, 0]);
+        assert_eq!(rows.pooled, [2, 5, 7]);
+        assert!(rows.sequences.segments.iter().all(|s| s.prefix.is_empty()));
+    }
+}

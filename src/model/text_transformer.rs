@@ -1,0 +1,136 @@
+//! The text tower: token ids -> [n, embed_dim].
+
+use anyhow::{Result, ensure};
+use candle_core::{DType, Device, Tensor};
+
+use super::block::Transformer;
+use super::compute::Compute;
+use super::layer::{LayerNorm, Linear};
+use super::sequences::{Sharing, TextRows};
+use super::weights::{Weights, check_finite};
+use crate::checkpoint::container::StoredTensor;
+use crate::input::tokenizer::TokenIds;
+use crate::kernel;
+
+/// Rows that pass through the tower together at most: bounds the memory of long label lists.
+const ROWS_AT_ONCE: usize = 4096;
+
+const TOKENS: &str = "text_model.embeddings.token_embedding.weight";
+
+pub(super) struct TextTransformer {
+    /// [vocabulary, width], left in the file: a run reads few of its rows.
+    token_embedding: StoredTensor,
+    /// [context_length, width]
+    position_embedding: Vec<f32>,
+    transformer: Transformer,
+    final_norm: LayerNorm,
+    projection: Linear,
+    context_length: usize,
+    width: usize,
+    device: Device,
+    dtype: DType,
+}
+
+impl TextTransformer {
+    pub(super) fn load(weights: &Weights) -> Result<Self> {
+        let architecture = &weights.checkpoint.architecture;
+        let tower = &architecture.text;
+        let edges = match weights.compute {
+            Compute::Kernel(precision) => precision.of_edges(),
+            Compute::Candle(..) => kernel::Precision::F32,
+        };
+        Ok(Self {
+            token_embedding: weights.tensor(TOKENS)?.clone(),
+            position_embedding: weights.vector("text_model.embeddings.position_embedding.weight")?,
+            transformer: Transformer::load(weights, "text_model", tower)?,
+            final_norm: weights.layer_norm("text_model.final_layer_norm", tower.norm_epsilon)?,
+            projection: weights.linear(&["text_projection".to_owned()], false, edges, None)?,
+            context_length: architecture.context_length,
+            width: tower.width,
+            device: weights.device().clone(),
+            dtype: weights.dtype(),
+        })
+    }
+
+    /// `texts` -> [n, embed_dim], in their order and not normalised.
+    pub(super) fn encode(&self, texts: &[TokenIds], sharing: Sharing) -> Result<Tensor> {
+        for text in texts {
+            ensure!(
+                text.len() <= self.context_length,
+                "a text of {} tokens does not fit a context of {}",
+                text.len(),
+                self.context_length
+            );
+        }
+        let mut order: Vec<usize> = (0..texts.len()).collect();
+        // Equal beginnings stay in one batch; on a GPU equal lengths do, which batch best there.
+        if self.projection.is_packed() {
+            order.sort_by_key(|&index| texts[index].as_slice());
+        } else {
+            order.sort_by_key(|&index| texts[index].len());
+        }
+        let mut embeddings: Vec<Option<Tensor>> = vec![None; texts.len()];
+        let mut rest = order.as_slice();
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(self.batch(texts, rest));
+            let refs: Vec<_> = batch.iter().map(|&index| &texts[index]).collect();
+            let rows = self.encode_batch(&TextRows::new(&refs, self.possible(sharing)))?;
+            for (row, &index) in batch.iter().enumerate() {
+                embeddings[index] = Some(rows.narrow(0, row, 1)?);
+            }
+            rest = later;
+        }
+        let embeddings: Vec<_> = embeddings.into_iter().flatten().collect();
+        ensure!(!embeddings.is_empty(), "no texts to encode");
+        Ok(Tensor::cat(&embeddings, 0)?)
+    }
+
+    /// How many of the texts `order` go through the tower together.
+    fn batch(&self, texts: &[TokenIds], order: &[usize]) -> usize {
+        let first = texts[order[0]].len();
+        let mut rows = 0;
+        let fits = |&&index: &&usize| {
+            rows += texts[index].len();
+            rows <= ROWS_AT_ONCE && (self.projection.is_packed() || texts[index].len() == first)
+        };
+        order.iter().take_while(fits).count().max(1)
+    }
+
+    /// Without the kernels, batches of one length beat shared beginnings.
+    fn possible(&self, sharing: Sharing) -> Sharing {
+        if self.projection.is_packed() {
+            sharing
+        } else {
+            Sharing::Nothing
+        }
+    }
+
+    fn encode_batch(&self, rows: &TextRows) -> Result<Tensor> {
+        let x = self.embed(rows)?; // [rows, width]
+        let pooled = self
+            .transformer
+            .forward_pooled(x, &rows.sequences, &rows.pooled)?; // [n, width]
+        self.projection.forward_norm(&pooled, &self.final_norm, None) // [n, embed_dim]
+    }
+
+    /// Token and position of each row, added: [rows, width].
+    fn embed(&self, rows: &TextRows) -> Result<Tensor> {
+        let mut values = vec![0.0; rows.token_ids.len() * self.width];
+        let places = rows.token_ids.iter().zip(&rows.positions);
+        for (out, (&token, &position)) in values.chunks_exact_mut(self.width).zip(places) {
+            let token = token as usize;
+            ensure!(
+                token < self.token_embedding.shape()[0],
+                "token {token} is not in the model's vocabulary of {}",
+                self.token_embedding.shape()[0]
+            );
+            self.token_embedding.copy_row_f32(token, out);
+            check_finite(TOKENS, out)?;
+            let position = &self.position_embedding[position * self.width..];
+            out.iter_mut().zip(position).for_each(|(x, p)| *x += p);
+        }
+        let shape = (rows.token_ids.len(), self.width);
+        let x = Tensor::from_vec(values, shape, &Device::Cpu)?;
+        Ok(x.to_dtype(self.dtype)?.to_device(&self.device)?)
+    }
+}
