@@ -1,1 +1,354 @@
 //! Plain records -> table, json, jsonl, csv, tsv.
+//!
+//! Records come from a task and are only shown here: nothing in this folder knows
+//! tensors, models or arguments. A format is one file and one line in [`writer`].
+
+mod csv;
+pub mod file;
+mod json;
+mod table;
+pub mod text;
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+/// What one image was answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Which image.
+    pub image: ImageName,
+    /// The predictions by falling score, or why there are none. An empty list means that
+    /// no label reached the threshold.
+    pub outcome: Result<Vec<Prediction>, String>,
+    /// What was wrong with an image that was answered all the same.
+    pub warnings: Vec<String>,
+}
+
+/// One label's score for one image.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The label as typed; shared between the records of a run.
+    #[serde(serialize_with = "serialize_label")]
+    pub label: Arc<str>,
+    /// In 0..=1, for the scores that have one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probability: Option<f32>,
+    /// The model's logit: its scale times the cosine.
+    pub logit: f32,
+    /// Cosine of the angle between the image's and the class's embedding.
+    pub cosine: f32,
+}
+
+fn serialize_label<S: Serializer>(label: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(label)
+}
+
+/// An image's path as text, with the exact bytes where text cannot hold them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageName {
+    /// The path; what is not UTF-8 in it became U+FFFD.
+    pub text: String,
+    /// The path's bytes when they are not UTF-8.
+    pub bytes: Option<Vec<u8>>,
+}
+
+impl ImageName {
+    /// The name of the image that was read from stdin.
+    pub fn stdin() -> Self {
+        Self {
+            text: "-".to_owned(),
+            bytes: None,
+        }
+    }
+}
+
+impl From<&Path> for ImageName {
+    fn from(path: &Path) -> Self {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        Self {
+            text: path.to_string_lossy().into_owned(),
+            bytes: path.to_str().is_none().then(|| bytes.to_vec()),
+        }
+    }
+}
+
+/// The way records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people: aligned, with bars.
+    Table,
+    /// One array of objects.
+    Json,
+    /// One object a line.
+    Jsonl,
+    /// Comma-separated, one row a prediction.
+    Csv,
+    /// The same, tab-separated.
+    Tsv,
+}
+
+/// How [`Format::Table`] looks; the other formats are for programs and have no style.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// The number beside each label.
+    pub score: Score,
+    /// Columns of the terminal, or what stands for them in a file.
+    pub width: usize,
+    /// Whether the terminal takes colours.
+    pub colour: Colour,
+    /// What bars and shortened labels are drawn with.
+    pub characters: Characters,
+}
+
+/// Which of a prediction's numbers a table shows. A prediction without a probability
+/// shows its logit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Score {
+    /// In percent; a full bar is 100 %.
+    Probability,
+    /// A full bar is the record's best logit.
+    Logit,
+    /// A full bar is the record's best cosine.
+    Cosine,
+}
+
+/// Whether terminal colours are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// ANSI colours.
+    Ansi,
+    /// None.
+    Plain,
+}
+
+/// What a table is drawn with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Characters {
+    /// Bars in eighths of a cell.
+    Unicode,
+    /// Bars in whole cells.
+    Ascii,
+}
+
+/// Writes records as they come, in the order in which they come.
+pub trait RecordWriter {
+    /// Writes one record and flushes the sink, so that a reader of a pipe sees each record
+    /// when it is ready. A record reaches the sink in one piece.
+    ///
+    /// # Errors
+    /// What the sink says, its kind kept: a closed pipe is `BrokenPipe`.
+    fn write(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Writes what follows the last record (the end of an array, or the header of a
+    /// table without rows) and flushes the sink. To be called once, also after no record.
+    ///
+    /// # Errors
+    /// As [`RecordWriter::write`].
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+/// The writer of `format` onto `sink`. It keeps no buffer of its own between records.
+pub fn writer(
+    format: Format,
+    sink: Box<dyn Write + Send>,
+    style: Style,
+) -> Box<dyn RecordWriter + Send> {
+    match format {
+        Format::Table => Box::new(table::TableWriter::new(sink, style)),
+        Format::Json => Box::new(json::JsonWriter::new(sink)),
+        Format::Jsonl => Box::new(json::JsonlWriter::new(sink)),
+        Format::Csv => Box::new(csv::CsvWriter::new(sink, b',')),
+        Format::Tsv => Box::new(csv::CsvWriter::new(sink, b'\t')),
+    }
+}
+
+/// One whole piece to the sink, and on to the reader.
+fn emit(sink: &mut dyn Write, piece: &[u8]) -> io::Result<()> {
+    sink.write_all(piece)?;
+    sink.flush()
+}
+
+#[cfg(test)]
+mod testing {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A sink whose content can be looked at while a writer holds it.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    pub(super) const STYLE: Style = Style {
+        score: Score::Probability,
+        width: 60,
+        colour: Colour::Plain,
+        characters: Characters::Unicode,
+    };
+
+    /// What `records` look like.
+    pub(super) fn written(format: Format, style: Style, records: &[Record]) -> String {
+        let sink = Shared::default();
+        let mut writer = writer(format, Box::new(sink.clone()), style);
+        for record in records {
+            writer.write(record).unwrap();
+        }
+        writer.finish().unwrap();
+        let content = sink.0.lock().unwrap().clone();
+        String::from_utf8(content).unwrap()
+    }
+
+    pub(super) fn prediction(label: &str, probability: Option<f32>, cosine: f32) -> Prediction {
+        Prediction {
+            label: label.into(),
+            probability,
+            logit: cosine * 100.0,
+            cosine,
+        }
+    }
+
+    pub(super) fn answered(image: &str, predictions: Vec<Prediction>) -> Record {
+        Record {
+            image: Path::new(image).into(),
+            outcome: Ok(predictions),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn failed(image: &str, error: &str) -> Record {
+        Record {
+            image: Path::new(image).into(),
+            outcome: Err(error.to_owned()),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The two records of the command line's contract.
+    pub(super) fn contract() -> [Record; 2] {
+        let exact = |label: &str, probability, logit, cosine| Prediction {
+            label: label.into(),
+            probability: Some(probability),
+            logit,
+            cosine,
+        };
+        let predictions = vec![
+            exact("a cat sleeping", 0.997_981_25, 27.71, 0.2771),
+            exact("a cat jumping", 0.002_018_81, 21.51, 0.2151),
+        ];
+        let cause = "not a picture: the file ends before any image data";
+        [
+            answered("img.jpg", predictions),
+            failed("broken.jpg", cause),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{STYLE, contract};
+    use super::*;
+
+    const FORMATS: [Format; 5] = [
+        Format::Table,
+        Format::Json,
+        Format::Jsonl,
+        Format::Csv,
+        Format::Tsv,
+    ];
+
+    /// Counts the calls; fails when told to.
+    struct Sink {
+        calls: Arc<std::sync::Mutex<Vec<&'static str>>>,
+        failure: Option<io::ErrorKind>,
+    }
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.calls.lock().unwrap().push("write");
+            self.failure
+                .map_or(Ok(bytes.len()), |kind| Err(kind.into()))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.calls.lock().unwrap().push("flush");
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn each_record_arrives_in_one_piece_and_is_flushed() {
+        for format in FORMATS {
+            let calls = Arc::default();
+            let sink = Sink {
+                calls: Arc::clone(&calls),
+                failure: None,
+            };
+            let mut writer = writer(format, Box::new(sink), STYLE);
+            writer.write(&contract()[0]).unwrap();
+            assert_eq!(*calls.lock().unwrap(), ["write", "flush"], "{format:?}");
+            writer.write(&contract()[1]).unwrap();
+            assert_eq!(calls.lock().unwrap().len(), 4, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn the_kind_of_a_failure_is_kept() {
+        for format in FORMATS {
+            let sink = Sink {
+                calls: Arc::default(),
+                failure: Some(io::ErrorKind::BrokenPipe),
+            };
+            let error = writer(format, Box::new(sink), STYLE)
+                .write(&contract()[0])
+                .unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_do_no_harm() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for score in [Score::Probability, Score::Logit, Score::Cosine] {
+                let mut record = contract()[0].clone();
+                for prediction in record.outcome.as_mut().unwrap() {
+                    prediction.probability = Some(value);
+                    prediction.logit = value;
+                    prediction.cosine = value;
+                }
+                for format in FORMATS {
+                    let style = Style { score, ..STYLE };
+                    let content = testing::written(format, style, &[record.clone()]);
+                    assert!(content.contains("a cat jumping"), "{format:?} {content}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_image_is_named_by_its_path() {
+        let name = ImageName::from(Path::new("a b/é.jpg"));
+        assert_eq!((name.text.as_str(), name.bytes), ("a b/é.jpg", None));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_is_not_utf8_keeps_its_bytes() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"caf\xe9.jpg"));
+        let name = ImageName::from(path);
+        assert_eq!(name.text, "caf\u{fffd}.jpg");
+        assert_eq!(name.bytes.as_deref(), Some(&b"caf\xe9.jpg"[..]));
+    }
+}

@@ -1,0 +1,207 @@
+//! JSON: one array of objects, or one object a line.
+//!
+//! Numbers are the shortest decimals that read back as the same `f32`.
+
+use std::io::{self, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
+
+use super::{Prediction, Record, RecordWriter, emit};
+
+/// One object a line.
+pub(super) struct JsonlWriter {
+    sink: Box<dyn Write + Send>,
+}
+
+impl JsonlWriter {
+    pub(super) fn new(sink: Box<dyn Write + Send>) -> Self {
+        Self { sink }
+    }
+}
+
+impl RecordWriter for JsonlWriter {
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        let mut line = object(record)?;
+        line.push(b'\n');
+        emit(&mut *self.sink, &line)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+/// One array, an object a line, written as the records come.
+pub(super) struct JsonWriter {
+    sink: Box<dyn Write + Send>,
+    /// What goes before the next object.
+    lead: &'static [u8],
+}
+
+const ARRAY_START: &[u8] = b"[\n";
+
+impl JsonWriter {
+    pub(super) fn new(sink: Box<dyn Write + Send>) -> Self {
+        Self {
+            sink,
+            lead: ARRAY_START,
+        }
+    }
+}
+
+impl RecordWriter for JsonWriter {
+    fn write(&mut self, record: &Record) -> io::Result<()> {
+        let piece = [self.lead, &object(record)?].concat();
+        self.lead = b",\n";
+        emit(&mut *self.sink, &piece)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        let is_empty = self.lead == ARRAY_START;
+        let end: &[u8] = if is_empty { b"[]\n" } else { b"\n]\n" };
+        emit(&mut *self.sink, end)
+    }
+}
+
+/// The keys of a record, in their order.
+#[derive(Serialize)]
+struct Object<'a> {
+    image: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_bytes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    predictions: Option<&'a [Prediction]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: &'a [String],
+}
+
+fn object(record: &Record) -> io::Result<Vec<u8>> {
+    let object = Object {
+        image: &record.image.text,
+        image_bytes: record
+            .image
+            .bytes
+            .as_ref()
+            .map(|bytes| STANDARD.encode(bytes)),
+        predictions: record.outcome.as_deref().ok(),
+        error: record.outcome.as_ref().err().map(String::as_str),
+        warnings: &record.warnings,
+    };
+    let mut bytes = Vec::new();
+    object.serialize(&mut Serializer::with_formatter(&mut bytes, Printable))?;
+    Ok(bytes)
+}
+
+/// Compact JSON that also escapes the control characters that JSON lets through: DEL and
+/// U+0080..=U+009F, of which U+009B starts a command to a terminal.
+struct Printable;
+
+impl Formatter for Printable {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + Write,
+    {
+        let mut rest = fragment;
+        while let Some((at, control)) = rest.char_indices().find(|(_, c)| c.is_control()) {
+            writer.write_all(&rest.as_bytes()[..at])?;
+            write!(writer, "\\u{:04x}", u32::from(control))?;
+            rest = &rest[at + control.len_utf8()..];
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{STYLE, answered, contract, failed, prediction, written};
+    use super::super::{Format, ImageName};
+    use super::*;
+
+    fn jsonl(record: Record) -> String {
+        written(Format::Jsonl, STYLE, &[record])
+    }
+
+    #[test]
+    fn lines_are_those_of_the_contract() {
+        let expected = concat!(
+            r#"{"image":"img.jpg","predictions":["#,
+            r#"{"label":"a cat sleeping","probability":0.99798125,"logit":27.71,"cosine":0.2771},"#,
+            r#"{"label":"a cat jumping","probability":0.00201881,"logit":21.51,"cosine":0.2151}]}"#,
+            "\n",
+            r#"{"image":"broken.jpg","error":"not a picture: the file ends before any image data"}"#,
+            "\n",
+        );
+        assert_eq!(written(Format::Jsonl, STYLE, &contract()), expected);
+        assert_eq!(written(Format::Jsonl, STYLE, &[]), "");
+    }
+
+    #[test]
+    fn an_array_is_whole_whatever_its_length() {
+        for count in 0..=2 {
+            let array = written(Format::Json, STYLE, &contract()[..count]);
+            let parsed: serde_json::Value = serde_json::from_str(&array).unwrap();
+            let parsed = parsed.as_array().unwrap();
+            assert_eq!(parsed.len(), count);
+            assert!(array.ends_with("]\n"));
+            for (object, record) in parsed.iter().zip(contract()) {
+                let line: serde_json::Value = serde_json::from_str(&jsonl(record)).unwrap();
+                assert_eq!(*object, line);
+            }
+        }
+        assert_eq!(written(Format::Json, STYLE, &[]), "[]\n");
+        let one = written(Format::Json, STYLE, &[failed("a", "b")]);
+        assert_eq!(one, "[\n{\"image\":\"a\",\"error\":\"b\"}\n]\n");
+    }
+
+    #[test]
+    fn optional_keys_appear_when_they_say_something() {
+        let mut record = answered("a", vec![prediction("x", None, 0.25)]);
+        record.warnings = vec!["jpeg: cut short".to_owned()];
+        record.image = ImageName {
+            text: "caf\u{fffd}".to_owned(),
+            bytes: Some(b"caf\xe9".to_vec()),
+        };
+        let expected = concat!(
+            "{\"image\":\"caf\u{fffd}\",\"image_bytes\":\"Y2Fm6Q==\",",
+            r#""predictions":[{"label":"x","logit":25.0,"cosine":0.25}],"#,
+            r#""warnings":["jpeg: cut short"]}"#,
+            "\n",
+        );
+        assert_eq!(jsonl(record), expected);
+        let none = jsonl(answered("a", vec![]));
+        assert_eq!(none, "{\"image\":\"a\",\"predictions\":[]}\n");
+    }
+
+    #[test]
+    fn no_control_character_is_written_raw() {
+        let hostile = "a\u{1b}[2J\n\t\"\\\u{7f}\u{9b}é\u{0}";
+        let line = jsonl(failed(hostile, hostile));
+        assert!(!line.trim_end().contains(char::is_control), "{line:?}");
+        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(parsed["image"], hostile);
+        assert_eq!(parsed["error"], hostile);
+    }
+
+    #[test]
+    fn numbers_read_back_as_they_were() {
+        for value in [
+            0.1_f32,
+            1e-20,
+            f32::MIN_POSITIVE,
+            1.0 / 3.0,
+            0.998,
+            1.0,
+            0.0,
+        ] {
+            let line = jsonl(answered("a", vec![prediction("x", Some(value), value)]));
+            let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+            let read = parsed["predictions"][0]["probability"].to_string();
+            assert_eq!(read.parse::<f32>().unwrap().to_bits(), value.to_bits());
+        }
+    }
+}
