@@ -69,8 +69,9 @@ impl AtomicFile {
         self.persist(&place)
     }
 
-    /// Makes what was written so far appear at `path` + `.partial`, for a run that was
-    /// stopped, and returns that path. Pipes and devices have it already and return their own.
+    /// Makes what was written so far appear beside the file's place as `FILE.partial`, for a
+    /// run that was stopped, and returns that path. Pipes and devices have it already and
+    /// return their own.
     ///
     /// # Errors
     /// As [`AtomicFile::commit`].
@@ -78,7 +79,7 @@ impl AtomicFile {
         if matches!(self.content, Content::Direct(_)) {
             return Ok(self.path);
         }
-        let mut name = OsString::from(&self.path);
+        let mut name = OsString::from(target(&self.path));
         name.push(".partial");
         let place = PathBuf::from(name);
         self.persist(&place)?;
@@ -227,6 +228,8 @@ mod tests {
         half_written(&link).commit().unwrap();
         assert!(link.is_symlink());
         assert_eq!(fs::read(&target).unwrap(), b"new");
+        let partial = half_written(&link).keep_partial().unwrap();
+        assert_eq!(partial.file_name().unwrap(), "target.partial");
     }
 
     #[cfg(unix)]

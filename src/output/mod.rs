@@ -7,7 +7,7 @@ mod csv;
 pub mod file;
 mod json;
 mod table;
-mod text;
+pub mod text;
 
 use std::io::{self, Write};
 use std::path::Path;

@@ -6,8 +6,8 @@ use super::Characters;
 
 /// `text` without anything that could command the terminal or turn the order of what
 /// follows: control characters, line separators and bidirectional overrides are written
-/// as escapes (`\n`, `\u{1b}`).
-pub(super) fn printable(text: &str) -> String {
+/// as escapes (`\n`, `\u{1b}`). For tables and for messages on stderr.
+pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if is_printable(character) {
