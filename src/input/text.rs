@@ -1,1 +1,88 @@
-//! text
+//! Cleans a text the way the reference does before it is cut into tokens.
+//!
+//! OpenAI's code, with ftfy installed, runs `ftfy.fix_text`, `html.unescape` twice, collapses the
+//! whitespace and lowers the case. Captions from the web need all of it: a curly apostrophe, an
+//! `&amp;` or a full-width letter that stays as it is becomes other tokens than the model was
+//! trained on. Knows nothing of tokens.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use plsfix::TextFixerConfig;
+use regex::Regex;
+
+/// What ftfy calls an ANSI escape; plsfix looks for another byte in its place and finds none.
+static TERMINAL_ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\x1b\[(?:\d|;)*[a-zA-Z]").expect("a constant expression that the tests compile")
+});
+
+/// What U+FFE3, the full-width macron, stands for; plsfix keeps only its first character.
+const MACRON: &str = " \u{304}";
+
+/// The text as CLIP's tokenizer wants it: repaired, on one line, single blanks, lower case.
+///
+/// Follows `whitespace_clean(basic_clean(text)).lower()` of openai/CLIP with ftfy 6: mojibake is
+/// decoded, curly quotes straightened, ligatures and full-width forms replaced by plain letters,
+/// control characters and terminal escapes dropped, composed to NFC, HTML entities resolved. Lower
+/// case is Unicode's, with the final sigma.
+pub fn clean(text: &str) -> String {
+    if is_plain(text) {
+        return joined(text.split_ascii_whitespace()).to_ascii_lowercase();
+    }
+    let text = TERMINAL_ESCAPE.replace_all(text, "");
+    let fixed = fix(&text.replace('\u{ffe3}', MACRON));
+    let unescaped = htmlize::unescape(htmlize::unescape(fixed.as_str()));
+    joined(unescaped.split_whitespace()).to_lowercase()
+}
+
+/// Whether nothing in the text can be touched by ftfy or hold an HTML entity: printable ASCII and
+/// blanks, no `&`. Most labels are such text, and need none of the tables of the long way.
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|b| matches!(b, b' '..=b'%' | b'\''..=b'~' | b'\t' | b'\n' | b'\r' | b'\x0c'))
+}
+
+/// `ftfy.fix_text`: everything up to the first line with a `<` may hold entities; from there on the
+/// text counts as HTML source, whose entities ftfy leaves alone.
+fn fix(text: &str) -> String {
+    let html = text.find('<').map_or(text.len(), |at| {
+        text[..at].rfind('\n').map_or(0, |newline| newline + 1)
+    });
+    let (plain, html) = text.split_at(html);
+    let mut fixed = fix_lines(plain);
+    fixed.push_str(&fix_lines(&shield(html)).replace(SHIELDED, "&"));
+    fixed
+}
+
+/// A `&` that starts no entity for plsfix, which would resolve it even in HTML source. The form
+/// feed is in every encoding that a repair may go through, and no repair removes it.
+const SHIELDED: &str = "&\x0c";
+
+fn shield(html: &str) -> Cow<'_, str> {
+    if html.contains('&') {
+        Cow::Owned(html.replace('&', SHIELDED))
+    } else {
+        Cow::Borrowed(html)
+    }
+}
+
+fn fix_lines(text: &str) -> String {
+    let config = TextFixerConfig {
+        // plsfix cuts longer lines at this byte and panics when it is inside a character.
+        max_decode_length: i32::MAX,
+        ..TextFixerConfig::default()
+    };
+    plsfix::fix_text(text, Some(&config))
+}
+
+/// The words with one blank between them.
+fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let mut joined = String::new();
+    for word in words {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(word);
+    }
+    joined
+}
