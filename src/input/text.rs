@@ -31,7 +31,7 @@ pub fn clean(text: &str) -> String {
     }
     let text = TERMINAL_ESCAPE.replace_all(text, "");
     let fixed = fix(&text.replace('\u{ffe3}', MACRON));
-    let unescaped = htmlize::unescape(htmlize::unescape(fixed.as_str()));
+    let unescaped = unescape(&unescape(&fixed));
     joined(unescaped.split_whitespace()).to_lowercase()
 }
 
@@ -73,6 +73,14 @@ fn fix_lines(text: &str) -> String {
         ..TextFixerConfig::default()
     };
     plsfix::fix_text(text, Some(&config))
+}
+
+/// `html.unescape`, which drops `&#27;` where HTML makes a control character of it. There is none
+/// in the text before, as [`fix`] removes them.
+fn unescape(text: &str) -> String {
+    let mut unescaped = htmlize::unescape(text).into_owned();
+    unescaped.retain(|c| c.is_ascii_whitespace() || !c.is_ascii_control());
+    unescaped
 }
 
 /// The words with one blank between them.

@@ -67,7 +67,8 @@ LABELS = [
     "50€", "±5°", "«guillemets»", "„Gänsefüßchen“", "‚single‘", "`backtick`", "´acute´", "prime′ ″", "em—dash en–dash",
     "ellipsis…", "bullet • point", "†‡§¶", "™®©", "→←↑↓", "♥★☆", "😀😃", "👩‍👩‍👧‍👦", "🏳️‍🌈", "🇯🇵🇺🇸", "☕️", "a\u0308o\u0308", "q\u0307\u0323",
     "\u202eright to left\u202c", "ꙮ", "𝒳𝓎", "𝟘𝟙", "𐍈", "ሰላም", "ᏣᎳᎩ", "Ꭰ", "ა Ა", "ﷺ", "ﬀ", "№ 5", "℃", "㎏", "㍿", "ー々〆",
-    "\u0378", "\U0001094a", "\U0001e6c4", "\ua7da", "\u1c89", "\uffff", "\ue000",
+    "\u0345", "a\u0345b", "KÅ‚oczko", "RĂ©mi", "ą¹€ąø„", "Œ x", "é°s", "É°s", "&OELIG; x", "&GTDOT; x", "&DD;",
+    "a&#24;b", "a&#11;b", "a&#xfdd0;b", "\x1b[Ａ", "a\U0003dae5b", "a\U000191afb", "\u0378", "\U0001094a", "\U0001e6c4", "\ua7da", "\u1c89", "\uffff", "\ue000",
 ]
 
 CAPTIONS = [

@@ -55,8 +55,9 @@ fn the_tokenizers_crate_agrees_on_text_that_needs_no_repair() {
     let mut compared = 0;
     for case in cases("same.jsonl") {
         let text = text(&case);
-        // Beyond lower case, NFC and blanks the other tokenizer cleans nothing.
-        if clean(text) == text.to_lowercase() && !text.contains("<|") && !text.contains("'ſ") {
+        // Beyond composing and lowering single characters the other tokenizer cleans nothing.
+        let repaired = clean(text) != text.to_lowercase() || text.contains('Σ');
+        if !repaired && !text.contains("<|") && !text.contains("'ſ") {
             let theirs = other.encode(text, false).unwrap();
             let ours = encode(text);
             assert_eq!(ours[1..ours.len() - 1], *theirs.get_ids(), "{text:?}");

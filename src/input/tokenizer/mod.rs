@@ -28,11 +28,12 @@ const SPECIAL: [(&str, u32); 2] = [
 ];
 
 /// Where words begin and end in a cleaned text. The case is ignored, as in the reference, although
-/// the text is in lower case: the long s of `it'ſ` counts as an s.
+/// the text is in lower case: the long s of `it'ſ` counts as an s, and U+0345, a mark whose upper
+/// case is a letter, as no word at all.
 static WORD: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"(?i:<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d)",
-        r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
+        r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}\u{345}]+",
     ))
     .expect("a constant expression that the tests compile")
 });
