@@ -57,7 +57,10 @@ fn the_tokenizers_crate_agrees_on_text_that_needs_no_repair() {
         let text = text(&case);
         // Beyond composing and lowering single characters the other tokenizer cleans nothing.
         let repaired = clean(text) != text.to_lowercase() || text.contains('Σ');
-        if !repaired && !text.contains("<|") && !text.contains("'ſ") {
+        let odd = ["<|", "'ſ", "\u{345}"]
+            .iter()
+            .any(|piece| text.contains(piece));
+        if !repaired && !odd {
             let theirs = other.encode(text, false).unwrap();
             let ours = encode(text);
             assert_eq!(ours[1..ours.len() - 1], *theirs.get_ids(), "{text:?}");

@@ -153,3 +153,100 @@ fn rest(cleaned: &str, mut kept: usize) -> String {
     }
     String::new()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str, context_length: usize) -> (Vec<u32>, Option<(usize, String)>) {
+        let fitted = fit(text, context_length, LongText::Truncate).unwrap();
+        let cut = fitted.cut.map(|cut| (cut.tokens, cut.text));
+        (fitted.token_ids.as_slice().to_vec(), cut)
+    }
+
+    #[test]
+    fn a_text_that_fits_is_left_whole() {
+        let ids = vec![START_OF_TEXT, 320, 1125, END_OF_TEXT];
+        assert_eq!(cut("a photo", 4), (ids.clone(), None));
+        let fitted = fit("a photo", 4, LongText::Error).unwrap();
+        assert_eq!(
+            (fitted.token_ids.len(), fitted.token_ids.as_slice()),
+            (4, ids.as_slice())
+        );
+    }
+
+    #[test]
+    fn truncating_overwrites_the_last_token_kept() {
+        let ids = vec![START_OF_TEXT, 320, 1125, END_OF_TEXT];
+        assert_eq!(
+            cut("A photo of  a CAT", 4),
+            (ids, Some((3, "of a cat".to_owned())))
+        );
+        let ids = vec![START_OF_TEXT, END_OF_TEXT];
+        assert_eq!(cut("a photo", 2), (ids, Some((2, "a photo".to_owned()))));
+    }
+
+    #[test]
+    fn what_was_cut_starts_at_a_whole_character() {
+        let cases = [
+            (3, 5, "汉👍 cat"),
+            (4, 4, "👍 cat"),
+            (5, 3, "👍 cat"),
+            (6, 2, "👍 cat"),
+            (7, 1, "cat"),
+        ];
+        for (context_length, tokens, rest) in cases {
+            let (ids, cut) = cut("Cats 汉👍 cat", context_length);
+            assert_eq!(
+                (ids.len(), cut),
+                (context_length, Some((tokens, rest.to_owned())))
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_entry_is_the_first_end_of_text() {
+        let ids = vec![START_OF_TEXT, 320, END_OF_TEXT];
+        assert_eq!(cut("a <|endoftext|> b c d", 77), (ids.clone(), None));
+        assert_eq!(cut("a <|EndOfText|> b c d", 6).0, ids);
+        let ids = vec![START_OF_TEXT, START_OF_TEXT, END_OF_TEXT];
+        assert_eq!(cut("<|startoftext|>", 77), (ids, None));
+    }
+
+    #[test]
+    fn errors_name_the_text_the_numbers_and_the_ways_out() {
+        let long = "A photograph\x1b taken from the roof of a very tall house ".repeat(8);
+        let cases = [
+            (
+                77,
+                "shorten it, pass --long-text truncate, or use a Long-CLIP model (248)",
+            ),
+            (16, "shorten it or pass --long-text truncate"),
+        ];
+        for (context_length, ways) in cases {
+            let error = fit(&long, context_length, LongText::Error).unwrap_err();
+            let expected = format!(
+                "text \"A photograph  taken from the roof of a v…\" has 90 tokens but this model \
+                 reads {context_length}; {ways}"
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+        let error = fit("éclair x y", 4, LongText::Error)
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("text \"éclair x y\" has"), "{error}");
+        for context_length in [0, 1] {
+            let error = fit("a", context_length, LongText::Truncate).unwrap_err();
+            assert!(error.to_string().contains("no room"), "{error}");
+        }
+    }
+
+    #[test]
+    fn token_ids_without_start_or_end_are_refused() {
+        for ids in [vec![], vec![320, END_OF_TEXT], vec![START_OF_TEXT, 320]] {
+            assert!(TokenIds::new(ids.clone()).is_err(), "{ids:?}");
+        }
+        let ids = TokenIds::new(vec![START_OF_TEXT, END_OF_TEXT, 0, 0, END_OF_TEXT]).unwrap();
+        assert_eq!(ids.as_slice(), [START_OF_TEXT, END_OF_TEXT]);
+    }
+}

@@ -106,3 +106,80 @@ fn special_or_unknown(id: u32) -> Option<&'static str> {
         None => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inner(text: &str) -> Vec<u32> {
+        let ids = encode(text);
+        assert_eq!((ids[0], ids[ids.len() - 1]), (START_OF_TEXT, END_OF_TEXT));
+        ids[1..ids.len() - 1].to_vec()
+    }
+
+    #[test]
+    fn token_ids_are_those_of_the_reference() {
+        let cases: [(&str, &[u32]); 8] = [
+            ("", &[]),
+            ("a photo of a cat.", &[320, 1125, 539, 320, 2368, 269]),
+            ("It’s", &[585, 568]),
+            ("2024", &[273, 271, 273, 275]),
+            (
+                "<|EndOfText|>a<|startoftext|>",
+                &[END_OF_TEXT, 320, START_OF_TEXT],
+            ),
+            // A mark before it takes its first characters away.
+            ("!<|endoftext|>", &[0, 27, 347, 40786, 4160, 91, 285]),
+            ("'ſ", &[6, 129, 379]),
+            ("\u{345}", &[]),
+        ];
+        for (text, ids) in cases {
+            assert_eq!(inner(text), ids, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_very_long_word_is_joined_in_reasonable_time() {
+        // Quadratic work over two million bytes would not end within hours.
+        let word = "abcdefghij".repeat(200_000);
+        let ids = inner(&word);
+        assert_eq!(decode(&ids), word + " ");
+    }
+
+    #[test]
+    fn decoding_gives_the_words_back() {
+        let cases = [
+            ("A photo of a Cat.", "a photo of a cat . "),
+            ("it's 2 汉字 👍🏽", "it 's 2 汉字 👍🏽 "),
+            ("a <|endoftext|> b", "a <|endoftext|>b "),
+        ];
+        for (text, decoded) in cases {
+            assert_eq!(decode(&inner(text)), decoded, "{text:?}");
+        }
+        assert_eq!(
+            decode(&[320, VOCABULARY as u32, u32::MAX, 97]),
+            "a \u{fffd}\u{fffd}\u{fffd}"
+        );
+    }
+
+    #[test]
+    fn pieces_are_readable() {
+        let ids = inner("cats 汉 antidisestablishment");
+        let pieces: Vec<String> = ids.iter().map(|&id| piece(id)).collect();
+        let expected = "cats</w> \\xE6 \\xB1 \\x89</w> anti dise stab li shment</w>";
+        assert_eq!(pieces.join(" "), expected);
+        assert_eq!(piece(END_OF_TEXT), "<|endoftext|>");
+        assert_eq!(piece(VOCABULARY as u32), "\u{fffd}");
+    }
+
+    #[test]
+    fn no_two_tokens_are_the_same_text() {
+        let mut pieces = std::collections::HashSet::new();
+        for id in 0..merges::PIECES {
+            let mut bytes = Vec::new();
+            let ends_word = merges::expand(id, &mut bytes);
+            assert!(pieces.insert((bytes, ends_word)), "{id}: {}", piece(id));
+        }
+        assert_eq!(pieces.len() + SPECIAL.len(), VOCABULARY);
+    }
+}
