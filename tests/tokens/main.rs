@@ -1,5 +1,8 @@
 //! Token ids against the fixtures that openai/CLIP made, and against another tokenizer.
-#![allow(clippy::unwrap_used, reason = "a test that cannot read its cases has failed")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its cases has failed"
+)]
 
 mod independent;
 
