@@ -69,6 +69,10 @@ fn locate<'a>(
     let mut position = start;
     for &id in keys_listed {
         let key = keys.text(id).context("a storage's key is no text")?;
+        ensure!(
+            !storages.contains_key(key),
+            "storage \"{key}\" is listed twice"
+        );
         let size = *sizes
             .get(key)
             .with_context(|| format!("storage \"{key}\" belongs to no tensor"))?;
@@ -92,9 +96,7 @@ fn locate<'a>(
             .and_then(|length| data.checked_add(length))
             .filter(|&end| end <= bytes.len())
             .with_context(cut_short)?;
-        if storages.insert(key, data..end).is_some() {
-            bail!("storage \"{key}\" is listed twice");
-        }
+        storages.insert(key, data..end);
         position = end;
     }
     Ok(storages)
