@@ -1,0 +1,51 @@
+//! A file's bytes, mapped rather than read: the one home of `unsafe` outside `kernel`.
+
+#![allow(
+    unsafe_code,
+    reason = "a memory map is the only way to open gigabytes in milliseconds"
+)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+
+use memmap2::Mmap;
+
+/// The bytes of one weight file, mapped from disk or owned.
+pub(super) enum Bytes {
+    /// A read-only map of a whole file.
+    Mapped(Mmap),
+    /// Bytes that never were a file, or an empty file (which cannot be mapped).
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// Map `file`, whose length is `length` bytes.
+    ///
+    /// Another process that shortens the file while it is mapped ends this one
+    /// with a bus error; one that rewrites it in place changes the weights under
+    /// us, which [`super::Archive::unchanged`] notices afterwards. Programs that
+    /// replace files by renaming, as the hub cache and `torch.save` to a new name
+    /// do, are harmless: the map keeps the old file.
+    pub(super) fn map(file: &File, length: u64) -> io::Result<Self> {
+        if length == 0 {
+            return Ok(Self::Owned(Vec::new()));
+        }
+        // SAFETY: the map is read-only and private to this value, every access is
+        // bounds-checked against the mapped length, and every value read from it is
+        // valid for any bit pattern (integers and floats). What stays is truncation
+        // by another process, which is documented above.
+        unsafe { Mmap::map(file) }.map(Self::Mapped)
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Owned(bytes) => bytes,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Python pickles of protocols 2 to 5, as data.
+//!
+//! The opcodes and their meaning are those of Python's `pickletools`. Where Python
+//! would import a class or call a function, this reader writes down that it would:
+//! there is nothing here that could run. Values live in one arena and name each
+//! other by index, so a value that a thousand others share is stored once, depth
+//! costs no stack, and dropping a deep list is dropping one vector.
+
+mod machine;
+mod reader;
+
+pub(super) use machine::read;
+
+/// Index of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id(u32);
+
+/// A Python value, its parts named by index.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    None,
+    Bool,
+    Int(i64),
+    Float,
+    Text(&'a str),
+    /// What no weight file needs the value of: bytes, integers beyond 64 bits.
+    Opaque(&'static str),
+    /// First index into the arena's items, and how many.
+    Tuple(u32, u32),
+    /// A list or a set.
+    List(Vec<Id>),
+    /// Pairs as written: a key may come twice.
+    Dict(Vec<(Id, Id)>),
+    /// The module and the name of a class or function, each a text.
+    Global(Id, Id),
+    /// A reference to what lies outside the pickle: a storage.
+    Persistent(Id),
+    /// What calling a class or function would have made.
+    Object(Box<Object>),
+}
+
+/// An object that was never made.
+#[derive(Debug)]
+pub(super) struct Object {
+    /// The class or function that Python would call.
+    pub(super) class: Id,
+    /// Its arguments, a tuple.
+    pub(super) arguments: Id,
+    /// What Python would give to `__setstate__` or put into `__dict__`.
+    pub(super) state: Option<Id>,
+    /// What Python would assign by key.
+    pub(super) pairs: Vec<(Id, Id)>,
+}
+
+/// A pickle that was read.
+pub(super) struct Pickle<'a> {
+    values: Vec<Value<'a>>,
+    /// The elements of all tuples.
+    items: Vec<Id>,
+    /// The value that the pickle holds.
+    pub(super) root: Id,
+    /// Bytes up to and with the STOP opcode.
+    pub(super) length: usize,
+}
+
+impl<'a> Pickle<'a> {
+    /// The value behind an index.
+    pub(super) fn get(&self, id: Id) -> &Value<'a> {
+        &self.values[id.0 as usize]
+    }
+
+    /// All values, in no order that means anything.
+    pub(super) fn values(&self) -> &[Value<'a>] {
+        &self.values
+    }
+
+    /// The elements of a tuple or list.
+    pub(super) fn sequence(&self, id: Id) -> Option<&[Id]> {
+        match self.get(id) {
+            Value::Tuple(start, length) => Some(&self.items[*start as usize..][..*length as usize]),
+            Value::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The text that `id` is.
+    pub(super) fn text(&self, id: Id) -> Option<&'a str> {
+        match self.get(id) {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The module and name that `id` is, when it is a class or function.
+    pub(super) fn global(&self, id: Id) -> Option<(&'a str, &'a str)> {
+        match self.get(id) {
+            Value::Global(module, name) => Some((self.text(*module)?, self.text(*name)?)),
+            _ => None,
+        }
+    }
+
+    /// The number that `id` is, when it counts something.
+    pub(super) fn size(&self, id: Id) -> Option<usize> {
+        match self.get(id) {
+            Value::Int(value) => usize::try_from(*value).ok(),
+            _ => None,
+        }
+    }
+
+    /// What a person would call the value.
+    pub(super) fn describe(&self, id: Id) -> String {
+        match self.get(id) {
+            Value::None => "None".to_owned(),
+            Value::Bool => "a boolean".to_owned(),
+            Value::Int(_) | Value::Float => "a number".to_owned(),
+            Value::Text(_) => "a text".to_owned(),
+            Value::Opaque(what) => (*what).to_owned(),
+            Value::Tuple(_, length) => format!("a tuple of {length}"),
+            Value::List(items) => format!("a list of {}", items.len()),
+            Value::Dict(pairs) => format!("a dict of {}", pairs.len()),
+            Value::Global(..) => format!("the class {}", self.class_name(id)),
+            Value::Persistent(_) => "a storage".to_owned(),
+            Value::Object(object) => format!("an object of {}", self.class_name(object.class)),
+        }
+    }
+
+    /// A class's dotted name, cut to a length that fits a message.
+    fn class_name(&self, id: Id) -> String {
+        let Some((module, name)) = self.global(id) else {
+            return "a class of its own".to_owned();
+        };
+        let dotted = format!("{module}.{name}");
+        match dotted.char_indices().nth(80) {
+            Some((end, _)) => format!("{}...", &dotted[..end]),
+            None => dotted,
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The directory of a zip whose members are stored, as PyTorch writes them.
+//!
+//! Follows PKWARE's APPNOTE 6.3: end record, its zip64 form, central directory, local
+//! headers. Member contents are ranges of the file; nothing is copied or inflated.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::limit;
+
+/// A zip's members by name.
+pub(super) struct Zip<'a> {
+    bytes: &'a [u8],
+    members: HashMap<&'a str, Member>,
+    /// Where the members end and the directory starts.
+    directory: usize,
+}
+
+struct Member {
+    method: u16,
+    flags: u16,
+    checksum: u32,
+    /// Bytes in the file.
+    stored: u64,
+    /// Bytes of the content.
+    length: u64,
+    header: u64,
+}
+
+/// Where the central directory lies and how many members it lists.
+struct End {
+    directory: u64,
+    directory_length: u64,
+    members: u64,
+}
+
+impl<'a> Zip<'a> {
+    /// Read the directory.
+    pub(super) fn open(bytes: &'a [u8]) -> Result<Self> {
+        let end = find_end(bytes)?;
+        let range = end
+            .directory
+            .checked_add(end.directory_length)
+            .and_then(|stop| range(end.directory, stop, bytes.len()))
+            .context(
+                "the zip directory lies outside the file; it is cut short, download it again",
+            )?;
+        ensure!(
+            end.members <= limit::ZIP_MEMBERS as u64,
+            "the zip lists {} members; PyTorch files have a few hundred",
+            end.members
+        );
+        let directory = range.start;
+        let members = read_directory(&bytes[range], end.members)?;
+        let zip = Self {
+            bytes,
+            members,
+            directory,
+        };
+        zip.check_overlap()?;
+        Ok(zip)
+    }
+
+    /// The names of all members, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.members.keys().copied()
+    }
+
+    /// Whether there is a member of that name.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
+    /// Where a member's content lies in the file.
+    pub(super) fn range(&self, name: &str) -> Result<Range<usize>> {
+        let member = self.members.get(name).with_context(|| {
+            format!("the archive has no member \"{name}\"; it is incomplete, download it again")
+        })?;
+        self.locate(name, member)
+            .with_context(|| format!("member \"{name}\""))
+    }
+
+    /// A member's content, with its checksum compared; a checksum of zero is one that
+    /// PyTorch was told not to compute.
+    pub(super) fn checked(&self, name: &str) -> Result<&'a [u8]> {
+        let content = &self.bytes[self.range(name)?];
+        let stated = self.members.get(name).map_or(0, |member| member.checksum);
+        ensure!(
+            stated == 0 || stated == crc32(content),
+            "member \"{name}\" is damaged (its checksum differs); download the file again"
+        );
+        Ok(content)
+    }
+
+    fn locate(&self, name: &str, member: &Member) -> Result<Range<usize>> {
+        ensure!(member.flags & 1 == 0, "it is encrypted");
+        ensure!(
+            member.method == 0 && member.stored == member.length,
+            "it is compressed, which torch.save never does; unpack the file and save it again with torch.save"
+        );
+        let damaged = "its local header lies outside the file or is damaged";
+        let start = usize::try_from(member.header).context(damaged)?;
+        let header = self.bytes[..self.directory].get(start..).context(damaged)?;
+        let fields: &[u8; 30] = header.first_chunk().context(damaged)?;
+        let name_length = usize::from(u16_at(fields, 26));
+        let extra_length = usize::from(u16_at(fields, 28));
+        ensure!(fields.starts_with(b"PK\x03\x04"), "{damaged}");
+        ensure!(
+            header.get(30..30 + name_length) == Some(name.as_bytes()),
+            "its local header carries another name"
+        );
+        let start = (start + 30 + name_length + extra_length) as u64;
+        start
+            .checked_add(member.stored)
+            .and_then(|stop| range(start, stop, self.directory))
+            .context("its content lies outside the file")
+    }
+
+    /// Refuse members that share bytes: no writer makes them.
+    fn check_overlap(&self) -> Result<()> {
+        let mut spans: Vec<(u64, u64, &str)> = self
+            .members
+            .iter()
+            .map(|(name, m)| {
+                let length = (30 + name.len() as u64).saturating_add(m.stored);
+                (m.header, m.header.saturating_add(length), *name)
+            })
+            .collect();
+        spans.sort_unstable();
+        for pair in spans.windows(2) {
+            ensure!(
+                pair[0].1 <= pair[1].0,
+                "members \"{}\" and \"{}\" overlap",
+                pair[0].2,
+                pair[1].2
+            );
+        }
+        Ok(())
+    }
+}
+
+/// `start..stop` when it is a range within `length` bytes.
+fn range(start: u64, stop: u64, length: usize) -> Option<Range<usize>> {
+    let range = usize::try_from(start).ok()?..usize::try_from(stop).ok()?;
+    (range.start <= range.end && range.end <= length).then_some(range)
+}
+
+/// The end record: the last one in the file whose comment ends with the file.
+fn find_end(bytes: &[u8]) -> Result<End> {
+    const LENGTH: usize = 22;
+    let last = bytes
+        .len()
+        .checked_sub(LENGTH)
+        .context("the file is too short to be a zip")?;
+    let first = last.saturating_sub(usize::from(u16::MAX));
+    let start = (first..=last)
+        .rev()
+        .find(|&at| {
+            bytes[at..].starts_with(b"PK\x05\x06")
+                && at + LENGTH + usize::from(u16_at(bytes, at + 20)) == bytes.len()
+        })
+        .context("the zip has no end record; the file is cut short, download it again")?;
+    if let Some(end) = find_end64(bytes, start)? {
+        return Ok(end);
+    }
+    let end = &bytes[start..];
+    ensure!(
+        u16_at(end, 4) == 0 && u16_at(end, 6) == 0 && u16_at(end, 8) == u16_at(end, 10),
+        "the zip is one part of several; join them first"
+    );
+    Ok(End {
+        directory: u64::from(u32_at(end, 16)),
+        directory_length: u64::from(u32_at(end, 12)),
+        members: u64::from(u16_at(end, 10)),
+    })
+}
+
+/// The zip64 end record, when a locator before the end record at `start` names one.
+fn find_end64(bytes: &[u8], start: usize) -> Result<Option<End>> {
+    let Some(locator) = start.checked_sub(20).map(|at| &bytes[at..start]) else {
+        return Ok(None);
+    };
+    if !locator.starts_with(b"PK\x06\x07") {
+        return Ok(None);
+    }
+    let end = usize::try_from(u64_at(locator, 8))
+        .ok()
+        .and_then(|at| bytes.get(at..start))
+        .filter(|end| end.len() >= 56 && end.starts_with(b"PK\x06\x06"))
+        .context("the zip64 end record is not where it should be; the file is damaged")?;
+    Ok(Some(End {
+        directory: u64_at(end, 48),
+        directory_length: u64_at(end, 40),
+        members: u64_at(end, 32),
+    }))
+}
+
+fn read_directory(mut rest: &[u8], count: u64) -> Result<HashMap<&str, Member>> {
+    const LENGTH: usize = 46;
+    let mut members = HashMap::new();
+    for index in 0..count {
+        let damaged = || format!("zip directory entry {index} of {count} is damaged");
+        let fields: &[u8; LENGTH] = rest.first_chunk().with_context(damaged)?;
+        ensure!(fields.starts_with(b"PK\x01\x02"), damaged());
+        let lengths = [28, 30, 32].map(|at| usize::from(u16_at(fields, at)));
+        let extra_start = LENGTH + lengths[0];
+        let extra_end = extra_start + lengths[1];
+        let name = rest.get(LENGTH..extra_start).with_context(damaged)?;
+        let name = std::str::from_utf8(name).with_context(damaged)?;
+        let extra = rest.get(extra_start..extra_end).with_context(damaged)?;
+        let member = read_member(fields, extra).with_context(damaged)?;
+        rest = rest.get(extra_end + lengths[2]..).with_context(damaged)?;
+        if members.insert(name, member).is_some() {
+            bail!("the zip lists \"{name}\" twice");
+        }
+    }
+    Ok(members)
+}
+
+fn read_member(fields: &[u8; 46], extra: &[u8]) -> Result<Member> {
+    let mut wide = zip64_values(extra);
+    // In the order in which the zip64 field stores those that do not fit 32 bits.
+    let mut next = |at| match u32_at(fields, at) {
+        u32::MAX => wide.next().context("its zip64 field is missing"),
+        value => Ok(u64::from(value)),
+    };
+    let (length, stored, header) = (next(24)?, next(20)?, next(42)?);
+    Ok(Member {
+        flags: u16_at(fields, 8),
+        method: u16_at(fields, 10),
+        checksum: u32_at(fields, 16),
+        stored,
+        length,
+        header,
+    })
+}
+
+/// The 64-bit numbers of the extra field with tag 1; none when there is none.
+fn zip64_values(mut extra: &[u8]) -> impl Iterator<Item = u64> {
+    let mut values: &[u8] = &[];
+    while extra.len() >= 4 {
+        let length = usize::from(u16_at(extra, 2));
+        let Some(content) = extra.get(4..4 + length) else {
+            break;
+        };
+        if u16_at(extra, 0) == 1 {
+            values = content;
+            break;
+        }
+        extra = &extra[4 + length..];
+    }
+    values.chunks_exact(8).map(|value| u64_at(value, 0))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from(u16_at(bytes, at)) | u32::from(u16_at(bytes, at + 2)) << 16
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
+}
+
+/// The checksum zip uses: CRC-32 of polynomial 0xEDB88320.
+fn crc32(bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut index = 0;
+        while index < 256 {
+            let mut value = index as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                value = (value >> 1) ^ (0xedb8_8320 & (value & 1).wrapping_neg());
+                bit += 1;
+            }
+            table[index] = value;
+            index += 1;
+        }
+        table
+    };
+    !bytes.iter().fold(u32::MAX, |crc, &byte| {
+        (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_those_of_zip() {
+        for (bytes, expected) in [
+            (b"".as_slice(), 0),
+            (b"123456789", 0xcbf4_3926),
+            (b"little", 0x19e3_3d85),
+        ] {
+            assert_eq!(crc32(bytes), expected);
+        }
+    }
+}

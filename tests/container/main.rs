@@ -1,0 +1,13 @@
+//! Weight files as PyTorch and safetensors write them, and as an attacker would.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the builders of test files may fail too"
+)]
+
+mod build;
+mod fixtures;
+mod hostile_pickle;
+mod hostile_safetensors;
+mod hostile_zip;
+mod mutation;
