@@ -10,6 +10,8 @@
 //! cache only after its length and its hash agree with the announced ones.
 //! The user's token goes to the endpoint's own origin and nowhere else.
 
+mod address;
+mod answer;
 mod cache;
 mod client;
 mod digest;
@@ -210,7 +212,7 @@ impl<'a> Hub<'a> {
 
     /// The address of a file for a person with a browser.
     pub fn address(&self, file: &str) -> String {
-        client::resolve_url(
+        address::resolve_url(
             &self.settings.endpoint,
             self.repository,
             self.repository.revision(),

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
+use super::answer::{Answer, Fault};
 use super::cache::{RepositoryCache, cannot_write, open_partial, settle};
-use super::client::{Answer, Client, Fault, Patience, RemoteFile};
+use super::client::{Client, Patience, RemoteFile};
 use super::digest::Digest;
 use super::{Unavailable, name};
 
