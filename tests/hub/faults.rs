@@ -15,7 +15,7 @@ fn a_busy_or_broken_hub_is_asked_again() {
         let asked = AtomicUsize::new(0);
         let room = Room::new(StandIn::faulty(&model(), move |_, reply| {
             // Each kind of request fails at some time.
-            if asked.fetch_add(1, Ordering::SeqCst) % 3 == 0 {
+            if asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
                 return Reply::new(status, b"<html>Busy</html>").with("Retry-After", "3600");
             }
             reply

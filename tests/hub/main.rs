@@ -1,6 +1,11 @@
 //! Model names against a hub on this machine, with every fault a real one,
 //! a proxy or a mirror could show. No other network is used.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test should stop at the first surprise"
+)]
+
 mod caching;
 mod faults;
 mod hostile;
