@@ -1,0 +1,265 @@
+//! The cache's layout, shared with Python's `huggingface_hub`:
+//!
+//! ```text
+//! models--owner--name/blobs/<etag>            the content
+//!                     refs/<revision>         the commit that a branch or tag means
+//!                     snapshots/<commit>/…    the files, as links to blobs
+//!                     .no_exist/<commit>/…    empty: the hub has no such file
+//! .locks/models--owner--name/<etag>.lock
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+
+use super::name::check_commit;
+use super::{Progress, Repository, Unavailable, is_disk_full};
+
+/// One repository's part of the cache, for one revision of it.
+pub(super) struct RepositoryCache {
+    layout: CacheRepo,
+    folder: PathBuf,
+    locks: PathBuf,
+    revision: String,
+}
+
+impl RepositoryCache {
+    pub(super) fn new(cache: &Path, repository: &Repository) -> Self {
+        let revision = repository.revision().to_owned();
+        let repo = Repo::with_revision(
+            repository.id().to_owned(),
+            RepoType::Model,
+            revision.clone(),
+        );
+        Self {
+            folder: cache.join(repo.folder_name()),
+            locks: cache.join(".locks").join(repo.folder_name()),
+            layout: Cache::new(cache.to_owned()).repo(repo),
+            revision,
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The commit that the revision means, as far as the cache knows.
+    pub(super) fn commit(&self) -> Option<String> {
+        if check_commit(&self.revision).is_ok() {
+            return Some(self.revision.clone());
+        }
+        let commit = fs::read_to_string(self.reference()).ok()?;
+        let commit = commit.trim();
+        check_commit(commit).ok().map(|()| commit.to_owned())
+    }
+
+    fn reference(&self) -> PathBuf {
+        self.folder.join("refs").join(&self.revision)
+    }
+
+    pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
+        self.layout.pointer_path(commit)
+    }
+
+    pub(super) fn absent_marker(&self, commit: &str, file: &str) -> PathBuf {
+        self.folder.join(".no_exist").join(commit).join(file)
+    }
+
+    pub(super) fn blob(&self, etag: &str) -> PathBuf {
+        self.folder.join("blobs").join(etag)
+    }
+
+    /// Where a blob grows until it is whole.
+    pub(super) fn partial(&self, etag: &str) -> PathBuf {
+        self.folder.join("blobs").join(format!("{etag}.incomplete"))
+    }
+
+    /// Waits until no other process fetches the blob. The lock ends when the
+    /// returned file is dropped; none where the file system has no locks.
+    pub(super) fn lock(&self, etag: &str, progress: &dyn Progress) -> anyhow::Result<Option<File>> {
+        let path = self.locks.join(format!("{etag}.lock"));
+        let waited = (|| {
+            create_folder_of(&path)?;
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path)?;
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::WouldBlock) => {
+                    progress.note("another process is fetching this file; waiting for it");
+                }
+                Err(TryLockError::Error(cause)) if cause.kind() == io::ErrorKind::Unsupported => {
+                    return Ok(None);
+                }
+                Err(TryLockError::Error(cause)) => return Err(cause),
+            }
+            file.lock().map(|()| Some(file))
+        })();
+        waited.map_err(|cause| cannot_write(&path, cause))
+    }
+
+    /// Puts the blob into the commit's snapshot under `file`, as a relative
+    /// link, or as a copy where links cannot be made.
+    pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> anyhow::Result<PathBuf> {
+        let (path, blob) = (self.snapshot(commit).join(file), self.blob(etag));
+        if is_same_file(&path, &blob) {
+            return Ok(path);
+        }
+        let up = "../".repeat(file.matches('/').count() + 2);
+        let target = PathBuf::from(format!("{up}blobs/{etag}"));
+        create_folder_of(&path)
+            .and_then(|()| {
+                replace_with(&path, |new| symlink(&target, new))
+                    .or_else(|_| replace_with(&path, |new| fs::copy(&blob, new).map(drop)))
+            })
+            .map_err(|cause| cannot_write(&path, cause))?;
+        Ok(path)
+    }
+
+    /// Notes which commit the branch or tag means.
+    pub(super) fn write_reference(&self, commit: &str) -> anyhow::Result<()> {
+        if self.commit().as_deref() == Some(commit) {
+            return Ok(());
+        }
+        write_small(&self.reference(), commit.as_bytes())
+    }
+
+    /// Notes that the commit has no such file.
+    pub(super) fn write_marker(&self, commit: &str, file: &str) -> anyhow::Result<()> {
+        write_small(&self.absent_marker(commit, file), b"")
+    }
+}
+
+/// The error for a cache that cannot be written; a full disk is worth another try.
+pub(super) fn cannot_write(path: &Path, cause: io::Error) -> anyhow::Error {
+    let path = path.display();
+    if is_disk_full(&cause) {
+        let message = format!(
+            "the disk is full, writing {path}; make room and run again (what has arrived is kept), or point HF_HOME at another disk"
+        );
+        return Unavailable::caused_by(message, cause);
+    }
+    let message = format!("cannot write {path}; set HF_HOME to a folder that can be written");
+    anyhow::Error::new(cause).context(message)
+}
+
+pub(super) fn create_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+fn write_small(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    create_folder_of(path)
+        .and_then(|()| {
+            replace_with(path, |new| {
+                let mut file = OpenOptions::new().write(true).create_new(true).open(new)?;
+                file.write_all(content)
+            })
+        })
+        .map_err(|cause| cannot_write(path, cause))
+}
+
+/// Makes a new file beside `path` and renames it over, so that a reader
+/// never meets half of it and two writers do not disturb each other.
+fn replace_with(path: &Path, make: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let made = tempfile::Builder::new().make_in(folder, make)?;
+    made.persist(path).map_err(|failed| failed.error)?;
+    Ok(())
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (fs::canonicalize(one), fs::canonicalize(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+#[cfg(unix)]
+fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+#[cfg(windows)]
+fn symlink(target: &Path, link: &Path) -> io::Result<()> {
+    // A target with '/' makes a link that Windows cannot follow.
+    let target: PathBuf = target.components().collect();
+    std::os::windows::fs::symlink_file(target, link)
+}
+
+/// Opens (or creates) a growing blob, keeping what is in it.
+pub(super) fn open_partial(path: &Path) -> anyhow::Result<File> {
+    create_folder_of(path)
+        .and_then(|()| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+        })
+        .map_err(|cause| cannot_write(path, cause))
+}
+
+/// Gives a whole and checked blob its name.
+pub(super) fn settle(file: File, partial: &Path, blob: &Path) -> anyhow::Result<()> {
+    file.sync_all()
+        .map_err(|cause| cannot_write(partial, cause))?;
+    drop(file);
+    fs::rename(partial, blob)
+        .with_context(|| format!("cannot rename {} to its final name", partial.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    fn repository_cache(folder: &Path, revision: &str) -> RepositoryCache {
+        let repository = Repository::new("owner/name", revision).unwrap();
+        RepositoryCache::new(folder, &repository)
+    }
+
+    #[test]
+    fn a_reference_is_believed_only_if_it_is_a_commit() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = repository_cache(folder.path(), "refs/pr/1");
+        assert_eq!(cache.commit(), None);
+        write_small(&cache.reference(), b"../../../etc").unwrap();
+        assert_eq!(cache.commit(), None);
+        cache.write_reference(COMMIT).unwrap();
+        assert_eq!(cache.commit().as_deref(), Some(COMMIT));
+        let reference = "models--owner--name/refs/refs/pr/1";
+        let written = fs::read_to_string(folder.path().join(reference)).unwrap();
+        assert_eq!(written, COMMIT);
+        let pinned = repository_cache(folder.path(), COMMIT);
+        assert_eq!(pinned.commit().as_deref(), Some(COMMIT));
+    }
+
+    #[test]
+    fn links_are_relative_and_reach_the_blob_from_any_depth() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = repository_cache(folder.path(), "main");
+        for (file, etag) in [("a.json", "aa"), ("deep/er/b.json", "bb"), ("a.json", "bb")] {
+            write_small(&cache.blob(etag), etag.as_bytes()).unwrap();
+            let path = cache.link(COMMIT, file, etag).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), etag, "{file}");
+            #[cfg(unix)]
+            assert!(fs::read_link(&path).unwrap().is_relative());
+            assert_eq!(cache.link(COMMIT, file, etag).unwrap(), path);
+        }
+    }
+
+    #[test]
+    fn an_unwritable_cache_names_the_folder_and_a_full_disk_can_be_retried() {
+        let full = cannot_write(Path::new("/x/y"), io::ErrorKind::StorageFull.into());
+        let denied = cannot_write(Path::new("/x/y"), io::ErrorKind::PermissionDenied.into());
+        assert!(super::super::is_worth_retrying(&full) && full.to_string().contains("/x/y"));
+        assert!(!super::super::is_worth_retrying(&denied) && denied.to_string().contains("/x/y"));
+    }
+}

@@ -1,0 +1,272 @@
+//! Requests to the hub: addresses, redirects, the token, refusals, retries.
+
+use anyhow::{Context as _, anyhow};
+use serde::Deserialize;
+use ureq::http::{HeaderMap, Uri};
+
+use super::address::{encode, next_address, origin, resolve_url};
+use super::answer::{Answer, Facts, Fault, broken, refusal};
+use super::name::{check_commit, excerpt};
+use super::{Progress, Repository, Settings};
+
+/// Redirects in a row before we give up.
+const HOPS: usize = 6;
+/// A listing of a million files is shorter than this.
+const LISTING_LIMIT_BYTES: u64 = 128 << 20;
+
+/// What a repository holds at one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing {
+    /// 40 hexadecimal digits.
+    pub commit: String,
+    /// File names with `/` between folders, as the hub gave them, unchecked.
+    pub files: Vec<String>,
+}
+
+/// What the hub says of one file before it is fetched; all checked.
+#[derive(Debug)]
+pub(super) struct RemoteFile {
+    pub(super) commit: String,
+    pub(super) etag: String,
+    pub(super) bytes: u64,
+    /// Its name, for people.
+    pub(super) name: String,
+    /// Where to ask for its content.
+    pub(super) url: String,
+}
+
+/// A connection to the endpoint, and what it is allowed to do.
+pub(super) struct Client<'a> {
+    agent: ureq::Agent,
+    pub(super) settings: &'a Settings,
+    pub(super) progress: &'a dyn Progress,
+    endpoint: Uri,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(settings: &'a Settings, progress: &'a dyn Progress) -> anyhow::Result<Self> {
+        let endpoint = settings
+            .endpoint
+            .parse::<Uri>()
+            .ok()
+            .filter(|uri| origin(uri).is_some())
+            .with_context(|| {
+                format!(
+                    "{:?} is not the address of a hub; set HF_ENDPOINT to one that starts with https://",
+                    settings.endpoint
+                )
+            })?;
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            // Followed by hand: the token must not travel along.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_resolve(Some(settings.connect_timeout))
+            .timeout_connect(Some(settings.connect_timeout))
+            .timeout_recv_response(Some(settings.idle_timeout))
+            .timeout_per_read(Some(settings.idle_timeout))
+            .timeout_per_write(Some(settings.idle_timeout))
+            .user_agent(concat!("longclip/", env!("CARGO_PKG_VERSION")))
+            // Lengths and ranges are those of the file itself.
+            .accept_encoding("identity");
+        // A hub on this very machine is never behind a proxy.
+        let config = match endpoint.host() {
+            Some("localhost" | "127.0.0.1" | "[::1]") => config.proxy(None),
+            _ => config,
+        };
+        Ok(Self {
+            agent: config.build().new_agent(),
+            settings,
+            progress,
+            endpoint,
+        })
+    }
+
+    /// What the hub says of a file, without its content.
+    pub(super) fn head(
+        &self,
+        repository: &Repository,
+        revision: &str,
+        file: &str,
+    ) -> anyhow::Result<RemoteFile> {
+        let url = resolve_url(&self.settings.endpoint, repository, revision, file);
+        let subject = format!("{} ({}, revision {revision})", repository.id(), file);
+        let facts = self.retrying(|| {
+            let mut facts = Facts::default();
+            let answer =
+                self.exchange(Method::Head, &url, &subject, |headers| facts.add(headers))?;
+            facts.add_own(answer.headers());
+            Ok(facts)
+        })?;
+        let (commit, etag, bytes) = facts
+            .check()
+            .with_context(|| format!("the answer for {url} cannot be used"))?;
+        if check_commit(revision).is_ok() && commit != revision {
+            return Err(anyhow!(
+                "asked for commit {revision} of {subject}, the hub answered for {commit}"
+            ));
+        }
+        Ok(RemoteFile {
+            name: file.to_owned(),
+            // The very commit, so that length and hash stay true between tries.
+            url: resolve_url(&self.settings.endpoint, repository, &commit, file),
+            commit,
+            etag,
+            bytes,
+        })
+    }
+
+    /// Starts to receive a file from byte `from` on. The answer is 200 (the
+    /// whole file) or 206 (a part).
+    pub(super) fn get(&self, remote: &RemoteFile, from: u64) -> Result<Answer, Fault> {
+        let method = Method::Get {
+            from: (from > 0).then_some(from),
+        };
+        self.exchange(method, &remote.url, &remote.name, |_| false)
+    }
+
+    /// Which files the repository has.
+    pub(super) fn list(&self, repository: &Repository) -> anyhow::Result<Listing> {
+        let url = format!(
+            "{}/api/models/{}/revision/{}",
+            self.settings.endpoint,
+            repository.id(),
+            encode(repository.revision(), "")
+        );
+        let subject = format!("{} (revision {})", repository.id(), repository.revision());
+        let body = self.retrying(|| {
+            let mut answer =
+                self.exchange(Method::Get { from: None }, &url, &subject, |_| false)?;
+            let body = answer.body_mut().with_config().limit(LISTING_LIMIT_BYTES);
+            body.read_to_vec().map_err(|cause| broken(&url, cause))
+        })?;
+        let info: ModelInfo = serde_json::from_slice(&body).with_context(|| {
+            format!("the answer from {url} is not the hub's listing of a model")
+        })?;
+        check_commit(&info.sha)?;
+        Ok(Listing {
+            commit: info.sha,
+            files: info
+                .siblings
+                .into_iter()
+                .map(|file| file.rfilename)
+                .collect(),
+        })
+    }
+
+    /// One request and the redirects after it. Ends at 200 or 206, or at a
+    /// redirect whose headers `enough` accepts.
+    fn exchange(
+        &self,
+        method: Method,
+        url: &str,
+        subject: &str,
+        mut enough: impl FnMut(&HeaderMap) -> bool,
+    ) -> Result<Answer, Fault> {
+        let mut url = url.to_owned();
+        for _ in 0..HOPS {
+            let uri = url.parse::<Uri>().map_err(|cause| {
+                Fault::Lasting(
+                    anyhow!(cause).context(format!("{:?} is not an address", excerpt(&url))),
+                )
+            })?;
+            let at_home = origin(&uri) == origin(&self.endpoint);
+            let answer = self.send(method, &uri, at_home)?;
+            match answer.status().as_u16() {
+                200 | 206 => return Ok(answer),
+                301 | 302 | 303 | 307 | 308 => {
+                    if enough(answer.headers()) {
+                        return Ok(answer);
+                    }
+                    url = next_address(&uri, &answer).map_err(Fault::Lasting)?;
+                }
+                _ => return Err(refusal(&answer, &url, subject, at_home)),
+            }
+        }
+        let message = format!("more than {HOPS} redirects in a row, asking for {subject}");
+        Err(Fault::Lasting(anyhow!(message)))
+    }
+
+    fn send(&self, method: Method, uri: &Uri, at_home: bool) -> Result<Answer, Fault> {
+        let (mut request, range) = match method {
+            Method::Head => (self.agent.head(uri), None),
+            Method::Get { from } => (self.agent.get(uri), from),
+        };
+        if let Some(token) = self.settings.token.as_ref().filter(|_| at_home) {
+            request = request.header("Authorization", format!("Bearer {}", token.secret()));
+        }
+        if let Some(from) = range {
+            request = request.header("Range", format!("bytes={from}-"));
+        }
+        request
+            .call()
+            .map_err(|cause| broken(&uri.to_string(), cause))
+    }
+
+    /// Tries until it works, the fault is a lasting one, or patience ends.
+    fn retrying<T>(&self, mut request: impl FnMut() -> Result<T, Fault>) -> anyhow::Result<T> {
+        let mut patience = Patience::default();
+        loop {
+            match request() {
+                Ok(value) => return Ok(value),
+                Err(fault) => patience.wait(self, fault, false)?,
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    Head,
+    Get { from: Option<u64> },
+}
+
+/// How often and how long to wait for a hub that falters.
+#[derive(Default)]
+pub(super) struct Patience {
+    failures: u32,
+}
+
+impl Patience {
+    /// Waits before the next try, or returns the error if there is to be
+    /// none. A try that `gained` something starts the count anew.
+    pub(super) fn wait(
+        &mut self,
+        client: &Client<'_>,
+        fault: Fault,
+        gained: bool,
+    ) -> anyhow::Result<()> {
+        let (error, after, tries) = match fault {
+            Fault::Lasting(error) => return Err(error),
+            Fault::Passing {
+                error,
+                after,
+                tries,
+            } => (error, after, tries),
+        };
+        let settings = client.settings;
+        self.failures = if gained { 1 } else { self.failures + 1 };
+        if self.failures >= settings.tries.min(tries) {
+            return Err(error);
+        }
+        let doubled = settings.backoff * 2_u32.pow((self.failures - 1).min(10));
+        let wait = after.unwrap_or(doubled).min(settings.longest_wait);
+        client
+            .progress
+            .note(&format!("{error}; trying again in {wait:?}"));
+        std::thread::sleep(wait);
+        Ok(())
+    }
+}
+
+#[derive(Deserialize)]
+struct ModelInfo {
+    sha: String,
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}

@@ -1,0 +1,266 @@
+//! The only code that talks to the model hub or knows its cache.
+//!
+//! It fetches single files of a repository into the cache that Python's
+//! `huggingface_hub` uses too, and knows nothing of models: which files a
+//! model needs is decided in [`source`](super::source).
+//!
+//! Whatever a hub, a mirror or a proxy answers is distrusted: header values
+//! that name files are checked before they become paths, a body is written
+//! only if the status says it is the file, and a file gets its name in the
+//! cache only after its length and its hash agree with the announced ones.
+//! The user's token goes to the endpoint's own origin and nowhere else.
+
+mod address;
+mod answer;
+mod cache;
+mod client;
+mod digest;
+mod name;
+mod settings;
+mod transfer;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use cache::RepositoryCache;
+use client::Client;
+pub use client::Listing;
+pub use name::{Repository, check_file_name};
+pub use settings::{Settings, Token};
+
+/// What a caller hears about a transfer; the command line draws it.
+pub trait Progress: Sync {
+    /// A transfer of `file` starts: `bytes` in all, `have` of them from an
+    /// earlier try. A transfer that begins again calls this again.
+    fn start(&self, file: &str, bytes: u64, have: u64);
+    /// `bytes` more have arrived.
+    fn advance(&self, bytes: u64);
+    /// The file is complete and checked, or the transfer was given up.
+    fn finish(&self);
+    /// Something a person may want to know, in one line.
+    fn note(&self, message: &str);
+}
+
+/// Progress that nobody watches.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn start(&self, _file: &str, _bytes: u64, _have: u64) {}
+    fn advance(&self, _bytes: u64) {}
+    fn finish(&self) {}
+    fn note(&self, _message: &str) {}
+}
+
+/// A failure that may go away by itself: the hub is down, unreachable or
+/// busy, a transfer arrived damaged, the disk is full. The command line ends
+/// with exit code 75 for these; [`is_worth_retrying`] finds them.
+#[derive(Debug)]
+pub struct Unavailable {
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Unavailable {
+    fn error(message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self {
+            message: message.into(),
+            source: None,
+        })
+    }
+
+    fn caused_by(
+        message: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> anyhow::Error {
+        anyhow::Error::new(Self {
+            message: message.into(),
+            source: Some(Box::new(source)),
+        })
+    }
+}
+
+impl std::fmt::Display for Unavailable {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Unavailable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source
+            .as_ref()
+            .map(|source| source.as_ref() as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// Whether running the same command later may succeed (exit code 75): an
+/// [`Unavailable`] hub or a full disk anywhere in the chain of causes.
+pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.is::<Unavailable>() || cause.downcast_ref().is_some_and(is_disk_full))
+}
+
+fn is_disk_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}
+
+/// One repository at one revision, in the cache and on the hub.
+pub struct Hub<'a> {
+    settings: &'a Settings,
+    progress: &'a dyn Progress,
+    repository: &'a Repository,
+    cache: RepositoryCache,
+}
+
+impl<'a> Hub<'a> {
+    /// Opens nothing yet.
+    ///
+    /// # Errors
+    /// When no cache folder can be named (neither `HF_HOME` nor a home).
+    pub fn new(
+        settings: &'a Settings,
+        progress: &'a dyn Progress,
+        repository: &'a Repository,
+    ) -> anyhow::Result<Self> {
+        let folder = settings.cache.as_deref().context(
+            "there is no folder for downloaded models: the home folder is unknown; set HF_HOME",
+        )?;
+        Ok(Self {
+            settings,
+            progress,
+            repository,
+            cache: RepositoryCache::new(folder, repository),
+        })
+    }
+
+    /// The cached snapshot folder of the revision, if there is one. No
+    /// network, nothing written.
+    pub fn snapshot(&self) -> Option<PathBuf> {
+        let commit = self.cache.commit()?;
+        let folder = self.cache.snapshot(&commit);
+        folder.is_dir().then_some(folder)
+    }
+
+    /// Whether the cached snapshot is known not to have `file` (the hub said so before).
+    pub fn is_known_absent(&self, file: &str) -> bool {
+        self.cache
+            .commit()
+            .is_some_and(|commit| self.cache.absent_marker(&commit, file).is_file())
+    }
+
+    /// Remembers in the cache that the repository has no `file` at `commit`.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn remember_absent(&self, commit: &str, file: &str) -> anyhow::Result<()> {
+        name::check_commit(commit)?;
+        check_file_name(file)?;
+        self.cache.write_marker(commit, file)
+    }
+
+    /// Asks the hub which files the revision has.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the hub cannot be asked; others when it says no.
+    pub fn list(&self) -> anyhow::Result<Listing> {
+        Client::new(self.settings, self.progress)?.list(self.repository)
+    }
+
+    /// Brings `file` of the revision into the cache and returns its path in
+    /// the snapshot folder. With `commit` (from [`Hub::list`]) all files come
+    /// from one commit even if the branch moves meanwhile.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the hub cannot be asked, the transfer fails or
+    /// the disk is full; others when the hub says no or answers nonsense.
+    pub fn fetch(&self, file: &str, commit: Option<&str>) -> anyhow::Result<PathBuf> {
+        check_file_name(file)?;
+        if let Some(commit) = commit {
+            name::check_commit(commit)?;
+            let path = self.cache.snapshot(commit).join(file);
+            if path.is_file() {
+                return Ok(path);
+            }
+        }
+        let client = Client::new(self.settings, self.progress)?;
+        let revision = commit.unwrap_or_else(|| self.repository.revision());
+        let remote = client.head(self.repository, revision, file)?;
+        transfer::bring(&client, &self.cache, &remote)?;
+        let path = self.cache.link(&remote.commit, file, &remote.etag)?;
+        if commit.is_none() {
+            self.cache.write_reference(&remote.commit)?;
+        }
+        Ok(path)
+    }
+
+    /// Makes the cached branch or tag point at `commit`. Called last, so that
+    /// an update that was cut short leaves the older snapshot in use.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn remember_commit(&self, commit: &str) -> anyhow::Result<()> {
+        name::check_commit(commit)?;
+        self.cache.write_reference(commit)
+    }
+
+    /// The address of a file for a person with a browser.
+    pub fn address(&self, file: &str) -> String {
+        address::resolve_url(
+            &self.settings.endpoint,
+            self.repository,
+            self.repository.revision(),
+            file,
+        )
+    }
+
+    /// `owner/name`.
+    pub fn repository(&self) -> &str {
+        self.repository.id()
+    }
+
+    /// Whether the settings forbid the network.
+    pub fn is_offline(&self) -> bool {
+        self.settings.offline
+    }
+
+    /// Tells the caller's [`Progress`] something.
+    pub fn note(&self, message: &str) {
+        self.progress.note(message);
+    }
+
+    /// The folder that holds this repository in the cache.
+    pub fn folder(&self) -> &Path {
+        self.cache.folder()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_hub_that_is_down_are_worth_retrying() {
+        let io = |kind| anyhow::Error::new(std::io::Error::from(kind)).context("writing the blob");
+        let cases = [
+            (Unavailable::error("the hub is down"), true),
+            (
+                Unavailable::error("down").context("model x").context("y"),
+                true,
+            ),
+            (io(ErrorKind::StorageFull), true),
+            (io(ErrorKind::QuotaExceeded), true),
+            (io(ErrorKind::PermissionDenied), false),
+            (anyhow::anyhow!("no such model"), false),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(is_worth_retrying(&error), expected, "{error:#}");
+        }
+    }
+}

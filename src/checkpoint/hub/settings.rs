@@ -1,0 +1,205 @@
+//! Where the hub and its cache are, as the environment says it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A user's secret; its debug form does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Takes a token as found in a variable or file; empty means none.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim();
+        // Anything else cannot stand in a header.
+        let printable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        printable.then(|| Self(text.to_owned()))
+    }
+
+    pub(super) fn secret(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Token(…)")
+    }
+}
+
+/// Everything about the hub that can differ between users and tests.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The hub's address without a trailing slash.
+    pub endpoint: String,
+    /// The folder that holds `models--owner--name`; none when no home is known.
+    pub cache: Option<PathBuf>,
+    /// Sent to the endpoint, and only there.
+    pub token: Option<Token>,
+    /// Never use the network.
+    pub offline: bool,
+    /// How long a connection may take to come about.
+    pub connect_timeout: Duration,
+    /// How long the hub may stay silent in the middle of an answer.
+    pub idle_timeout: Duration,
+    /// How many tries in a row may fail without any gain.
+    pub tries: u32,
+    /// The wait after the first failed try; it doubles with each further one.
+    pub backoff: Duration,
+    /// The longest wait between two tries, whatever `Retry-After` asks for.
+    pub longest_wait: Duration,
+    /// Files announced as larger are refused.
+    pub limit_bytes: u64,
+}
+
+impl Settings {
+    /// Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`,
+    /// `XDG_CACHE_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`
+    /// and `HF_HUB_OFFLINE`, with the meaning they have for `huggingface_hub`.
+    /// (Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.)
+    pub fn from_env() -> Self {
+        Self::from(|name| std::env::var_os(name), std::env::home_dir())
+    }
+
+    /// Settings for an endpoint and a cache folder, without the environment.
+    pub fn new(endpoint: &str, cache: Option<PathBuf>) -> Self {
+        Self {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            cache,
+            token: None,
+            offline: false,
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            tries: 5,
+            backoff: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(60),
+            // No CLIP is near this; it keeps a lying header from filling the disk.
+            limit_bytes: 64 << 30,
+        }
+    }
+
+    fn from(variable: impl Fn(&str) -> Option<OsString>, home: Option<PathBuf>) -> Self {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let text = |name: &str| set(name).and_then(|value| value.into_string().ok());
+        let path = |name: &str| set(name).map(|value| under_home(value.into(), home.as_ref()));
+
+        let hub_home = path("HF_HOME").or_else(|| {
+            let caches = path("XDG_CACHE_HOME").or_else(|| Some(home.clone()?.join(".cache")))?;
+            Some(caches.join("huggingface"))
+        });
+        let cache = path("HF_HUB_CACHE")
+            .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
+            .or_else(|| Some(hub_home.clone()?.join("hub")));
+        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+
+        let mut settings = Self::new(&endpoint, cache);
+        settings.offline = text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value));
+        if !text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) {
+            let file = path("HF_TOKEN_PATH").or_else(|| Some(hub_home?.join("token")));
+            settings.token = text("HF_TOKEN")
+                .and_then(|token| Token::new(&token))
+                .or_else(|| Token::new(&std::fs::read_to_string(file?).ok()?));
+        }
+        settings
+    }
+}
+
+fn is_true(value: &str) -> bool {
+    ["1", "true", "yes", "on"].contains(&value.trim().to_ascii_lowercase().as_str())
+}
+
+/// `~/x` and `~` with the home folder put in; any other path as it is.
+fn under_home(path: PathBuf, home: Option<&PathBuf>) -> PathBuf {
+    match (path.strip_prefix("~"), home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        let find = |name: &str| {
+            let found = variables.iter().find(|(key, _)| *key == name)?;
+            Some(OsString::from(found.1))
+        };
+        Settings::from(find, Some("/home/ada".into()))
+    }
+
+    #[test]
+    fn the_cache_folder_follows_the_environment() {
+        let cases: [(&[(&str, &str)], &str); 7] = [
+            (&[], "/home/ada/.cache/huggingface/hub"),
+            (&[("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
+            (&[("HF_HOME", "/hf"), ("XDG_CACHE_HOME", "/x")], "/hf/hub"),
+            (&[("HF_HOME", "~/hf")], "/home/ada/hf/hub"),
+            (
+                &[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/hf")],
+                "/old",
+            ),
+            (
+                &[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")],
+                "/new",
+            ),
+            (&[("HF_HUB_CACHE", ""), ("HF_HOME", "/hf")], "/hf/hub"),
+        ];
+        for (variables, expected) in cases {
+            let cache = settings(variables).cache.unwrap();
+            assert_eq!(cache, PathBuf::from(expected), "{variables:?}");
+        }
+        assert_eq!(Settings::from(|_| None, None).cache, None);
+    }
+
+    #[test]
+    fn offline_and_endpoint_follow_the_environment() {
+        for (value, offline) in [
+            ("1", true),
+            ("TRUE", true),
+            ("on", true),
+            ("yes", true),
+            ("0", false),
+            ("no", false),
+        ] {
+            assert_eq!(
+                settings(&[("HF_HUB_OFFLINE", value)]).offline,
+                offline,
+                "{value}"
+            );
+        }
+        assert!(!settings(&[]).offline);
+        assert_eq!(settings(&[]).endpoint, "https://huggingface.co");
+        assert_eq!(
+            settings(&[("HF_ENDPOINT", "http://mirror/")]).endpoint,
+            "http://mirror"
+        );
+    }
+
+    #[test]
+    fn the_token_comes_from_the_variable_or_else_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "hf_file\n").unwrap();
+        std::fs::write(folder.path().join("other"), " hf_other ").unwrap();
+        let home = folder.path().to_str().unwrap();
+        let other = format!("{home}/other");
+        let token = |variables: &[(&str, &str)]| settings(variables).token;
+        assert_eq!(token(&[]), None);
+        assert_eq!(token(&[("HF_HOME", home)]), Token::new("hf_file"));
+        assert_eq!(
+            token(&[("HF_HOME", home), ("HF_TOKEN", "hf_env")]),
+            Token::new("hf_env")
+        );
+        assert_eq!(
+            token(&[("HF_HOME", home), ("HF_TOKEN_PATH", &other)]),
+            Token::new("hf_other")
+        );
+        assert_eq!(
+            token(&[("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]),
+            None
+        );
+        assert_eq!(format!("{:?}", Token::new("hf_secret")), "Some(Token(…))");
+        assert_eq!(Token::new("two\nlines"), None);
+    }
+}

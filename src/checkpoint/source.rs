@@ -1,1 +1,0 @@
-//! What `--model` means: built-in, path, alias, hub repository.

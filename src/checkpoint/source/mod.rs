@@ -1,0 +1,270 @@
+//! What `--model` means: built-in, alias, path or hub repository.
+//!
+//! In this order: `tiny` and the [aliases](ALIASES) are themselves (write
+//! `./tiny` for a file of that name); what exists on disk is a path, also if
+//! it could be a repository's name; what looks like a path is one;
+//! `OWNER/REPO[@REVISION][:FILE]` is on the hub, split at `:` before `@`.
+
+mod alias;
+mod choice;
+mod local;
+mod remote;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+
+use super::hub::{self, Repository, check_file_name};
+pub use alias::{ALIASES, Alias};
+
+/// Where a model's weights are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The tiny checkpoint inside the program.
+    BuiltIn,
+    /// Files on this machine.
+    Files(ModelFiles),
+}
+
+/// The files of one model, all on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelFiles {
+    /// The model as typed.
+    pub name: String,
+    /// The weights: one file, or all shards of an index in name order.
+    pub weights: Vec<PathBuf>,
+    /// `config.json`.
+    pub config: Option<PathBuf>,
+    /// `open_clip_config.json`.
+    pub open_clip_config: Option<PathBuf>,
+    /// `preprocessor_config.json`.
+    pub preprocessor: Option<PathBuf>,
+    /// `vocab.json`.
+    pub vocabulary: Option<PathBuf>,
+    /// `merges.txt`.
+    pub merges: Option<PathBuf>,
+    /// `tokenizer.json`.
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl ModelFiles {
+    /// The weights, and beside them whatever else the folder has.
+    fn with_companions(name: &str, weights: Vec<PathBuf>, folder: &Path) -> Self {
+        let beside = |file: &str| Some(folder.join(file)).filter(|path| path.is_file());
+        Self {
+            name: name.to_owned(),
+            weights,
+            config: beside(choice::CONFIG),
+            open_clip_config: beside(choice::OPEN_CLIP_CONFIG),
+            preprocessor: beside(choice::PREPROCESSOR),
+            vocabulary: beside(choice::VOCABULARY),
+            merges: beside(choice::MERGES),
+            tokenizer: beside(choice::TOKENIZER),
+        }
+    }
+
+    /// The weights alone.
+    fn alone(name: &str, weights: Vec<PathBuf>) -> Self {
+        Self {
+            name: name.to_owned(),
+            weights,
+            ..Self::default()
+        }
+    }
+}
+
+/// A model's name, understood but not looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// `tiny`.
+    BuiltIn,
+    /// A file or folder on this machine.
+    Path(PathBuf),
+    /// A repository on the hub, perhaps one certain file of it.
+    Hub {
+        /// The repository and its revision.
+        repository: Repository,
+        /// The weights file named by the user or the alias.
+        file: Option<String>,
+    },
+}
+
+/// Understands a model's name; looks at the disk only to see what exists.
+///
+/// # Errors
+/// When it is nothing that exists or could exist; says the nearest alias.
+pub fn parse(model: &str) -> anyhow::Result<Reference> {
+    if model == "tiny" {
+        return Ok(Reference::BuiltIn);
+    }
+    if let Some(alias) = ALIASES.iter().find(|alias| alias.name == model) {
+        return Ok(Reference::Hub {
+            repository: Repository::new(alias.repository, "main")?,
+            file: alias.file.map(str::to_owned),
+        });
+    }
+    if let Some(path) = existing(model) {
+        return Ok(Reference::Path(path));
+    }
+    if let Some(reference) = parse_hub(model)? {
+        return Ok(reference);
+    }
+    if looks_like_a_path(model) {
+        bail!("there is no file or folder {model:?}; check the path given as the model");
+    }
+    bail!(
+        "{model:?} is not a model: it is no built-in name{}, no path that exists and not OWNER/REPO[@REVISION][:FILE]",
+        alias::nearest(model)
+            .map(|name| format!(" (did you mean {name}?)"))
+            .unwrap_or_default()
+    )
+}
+
+/// Finds (and, if need be, fetches) the files of a model.
+///
+/// # Errors
+/// When the name means nothing, files are missing or ambiguous, or the hub
+/// fails: [`hub::is_worth_retrying`] tells whether later may be better.
+pub fn resolve(
+    model: &str,
+    hub: &hub::Settings,
+    progress: &dyn hub::Progress,
+) -> anyhow::Result<Source> {
+    let files = match parse(model)? {
+        Reference::BuiltIn => return Ok(Source::BuiltIn),
+        Reference::Path(path) => local::find(model, &path)?,
+        Reference::Hub { repository, file } => {
+            let wanted = remote::Wanted {
+                model,
+                file: file.as_deref(),
+            };
+            remote::find(&wanted, &hub::Hub::new(hub, progress, &repository)?)?
+        }
+    };
+    Ok(Source::Files(files))
+}
+
+/// The files of a model if all that is needed is on this machine already;
+/// never uses the network. Nothing for the built-in model.
+///
+/// # Errors
+/// When the name means nothing, or a folder's files are missing or ambiguous.
+pub fn cached(model: &str, hub: &hub::Settings) -> anyhow::Result<Option<ModelFiles>> {
+    match parse(model)? {
+        Reference::BuiltIn => Ok(None),
+        Reference::Path(path) => local::find(model, &path).map(Some),
+        Reference::Hub { repository, file } => {
+            let hub = hub::Hub::new(hub, &hub::Silent, &repository)?;
+            Ok(remote::in_cache(model, file.as_deref(), &hub).map(|found| found.files))
+        }
+    }
+}
+
+/// The path a name stands for, if something is there.
+fn existing(model: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(model);
+    if path.exists() {
+        return Some(path);
+    }
+    // A shell leaves the tilde of `--model=~/x` alone.
+    let rest = path.strip_prefix("~").ok()?;
+    let path = std::env::home_dir()?.join(rest);
+    path.exists().then_some(path)
+}
+
+/// `OWNER/REPO[@REVISION][:FILE]`, or nothing if it is more like a path.
+fn parse_hub(model: &str) -> anyhow::Result<Option<Reference>> {
+    let (head, file) = match model.split_once(':') {
+        Some((head, file)) => (head, Some(file)),
+        None => (model, None),
+    };
+    let (id, revision) = head.split_once('@').unwrap_or((head, "main"));
+    let is_file = file.is_none() && choice::is_weights_name(model);
+    if is_file
+        || id.starts_with(['.', '/', '~'])
+        || id.matches('/').count() != 1
+        || id.contains('\\')
+    {
+        return Ok(None);
+    }
+    if let Some(file) = file {
+        check_file_name(file)
+            .with_context(|| format!("{model:?} names no file of a repository"))?;
+    }
+    Ok(Some(Reference::Hub {
+        repository: Repository::new(id, revision)?,
+        file: file.map(str::to_owned),
+    }))
+}
+
+fn looks_like_a_path(model: &str) -> bool {
+    model.contains(['/', '\\']) || model.starts_with(['.', '~']) || choice::is_weights_name(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_hub(id: &str, revision: &str, file: Option<&str>) -> Reference {
+        Reference::Hub {
+            repository: Repository::new(id, revision).unwrap(),
+            file: file.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn names_mean_what_the_table_says() {
+        let long = "BeichenZhang/LongCLIP-L-336px";
+        let cases = [
+            ("tiny", Reference::BuiltIn),
+            (
+                "longclip-b",
+                on_hub("BeichenZhang/LongCLIP-B", "main", Some("longclip-B.pt")),
+            ),
+            (
+                "longclip-l-336",
+                on_hub(long, "main", Some("longclip-L@336px.pt")),
+            ),
+            (
+                "clip-vit-b-32",
+                on_hub("openai/clip-vit-base-patch32", "main", None),
+            ),
+            ("a/b", on_hub("a/b", "main", None)),
+            ("a/b@v1", on_hub("a/b", "v1", None)),
+            (
+                "a/b@refs/pr/3:x/y.pt",
+                on_hub("a/b", "refs/pr/3", Some("x/y.pt")),
+            ),
+            ("a/b:c@d.pt", on_hub("a/b", "main", Some("c@d.pt"))),
+            (".", Reference::Path(".".into())),
+        ];
+        for (model, expected) in cases {
+            assert_eq!(parse(model).unwrap(), expected, "{model}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_model_says_why() {
+        let cases = [
+            ("longclip-n", "did you mean longclip-b?"),
+            ("clip-vit-b32", "did you mean clip-vit-b-32?"),
+            ("LongCLIP-B", "did you mean longclip-b?"),
+            ("something-else-entirely", "no path that exists"),
+            ("./nowhere", "no file or folder"),
+            ("/nowhere/at/all", "no file or folder"),
+            ("~/nowhere-at-all", "no file or folder"),
+            ("weights.pt", "no file or folder"),
+            ("models/weights.pt", "no file or folder"),
+            ("a/b/c", "no file or folder"),
+            ("C:\\weights.bin", "no file or folder"),
+            ("a/b:../c.pt", "names no file of a repository"),
+            ("a/b@../c", "not a revision"),
+            ("a/b c", "not a repository name"),
+            ("", "not a model"),
+        ];
+        for (model, expected) in cases {
+            let error = format!("{:#}", parse(model).unwrap_err());
+            assert!(error.contains(expected), "{model}: {error}");
+        }
+    }
+}
