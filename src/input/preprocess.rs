@@ -128,7 +128,7 @@ mod tests {
         let image = RgbImage {
             width: 2,
             height: 2,
-            pixels: vec![0, 100, 255].repeat(4),
+            pixels: [0, 100, 255].repeat(4),
         };
         let pixels = Preprocess::clip(2).run(&image);
         // (0 - mean) / std, (100/255 - mean) / std, (1 - mean) / std as numpy gives them in f32.

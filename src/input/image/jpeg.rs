@@ -13,7 +13,8 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::general::one_line;
+use super::format::Format;
+use super::general::{self, one_line};
 use super::{DecodeOptions, Raw, check_size};
 
 /// What the decoder leaves where it had no data.
@@ -24,6 +25,8 @@ const MOST_PIXELS_A_BYTE: u64 = 512;
 
 /// From this size on, a file too short for its claimed size is refused instead of decoded in part.
 const LARGE_PIXELS: u64 = 16_000_000;
+
+const NO_DATA: &str = "not a picture: the file ends before any image data; fetch or copy it again";
 
 struct Header {
     width: usize,
@@ -89,10 +92,7 @@ fn settings(strict: bool) -> DecoderOptions {
 }
 
 fn damaged(fault: &DecodeErrors) -> anyhow::Error {
-    anyhow!(
-        "the JPEG data is damaged ({}); fetch or copy the file again",
-        one_line(&fault.to_string())
-    )
+    general::damaged(Format::Jpeg, &one_line(&fault.to_string()))
 }
 
 impl Header {
@@ -117,6 +117,9 @@ fn attempt(bytes: &[u8], header: &Header, strict: bool) -> Result<Vec<u8>, Decod
 
 /// The lenient decoding of a file that failed the strict one, and the warning about it.
 fn salvage(bytes: &[u8], header: &Header, fault: &DecodeErrors) -> Result<(Vec<u8>, Vec<String>)> {
+    // The decoder reads zeros past the end, and makes a picture even of nothing.
+    let blocks = header.width.div_ceil(64);
+    ensure!(coded_bytes(bytes) >= blocks, NO_DATA);
     let samples = attempt(bytes, header, false).map_err(|fault| damaged(&fault))?;
     let row = samples.len() / header.height;
     let mut rows = samples.chunks_exact(row);
@@ -132,6 +135,28 @@ fn salvage(bytes: &[u8], header: &Header, fault: &DecodeErrors) -> Result<(Vec<u
         header.height
     );
     Ok((samples, vec![warning]))
+}
+
+/// How many bytes follow the header of the first scan. A row of blocks takes one for 64 columns at
+/// least: a bit for each block, in a progressive picture's first scan.
+fn coded_bytes(bytes: &[u8]) -> usize {
+    const START_OF_SCAN: u8 = 0xDA;
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    while let [0xFF, marker, after @ ..] = rest {
+        let length = match after {
+            [high, low, ..] if *marker != 0xFF => usize::from(u16::from_be_bytes([*high, *low])),
+            _ => 0, // a fill byte
+        };
+        rest = match *marker {
+            0xFF => &rest[1..],
+            _ => after.get(length.max(1)..).unwrap_or_default(),
+        };
+        if *marker == START_OF_SCAN {
+            return rest.len();
+        }
+    }
+    // Headers with something else between them: give them the benefit of the doubt.
+    bytes.len()
 }
 
 fn wrap(samples: Vec<u8>, header: &Header) -> Result<DynamicImage> {
