@@ -4,5 +4,6 @@ pub mod image;
 pub mod paths;
 pub mod preprocess;
 pub mod prompt;
+pub mod resize;
 pub mod text;
 pub mod tokenizer;

@@ -1,1 +1,3 @@
 //! CPU arithmetic: slices in, slices out.
+
+pub mod resize;

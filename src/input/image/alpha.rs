@@ -1,0 +1,102 @@
+//! Any pixel type -> 8-bit RGB, with alpha settled.
+
+use image::DynamicImage;
+
+use super::RgbImage;
+
+/// What shows through where a picture is transparent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Alpha {
+    /// Lay the picture on white, as transformers' image processors do.
+    #[default]
+    White,
+    /// Lay it on black.
+    Black,
+    /// Ignore alpha and show the hidden colours, as OpenAI's and open_clip's code does.
+    Drop,
+}
+
+impl Alpha {
+    /// One sample over the background. Exact: the mean `(sample * a + background * (255 - a)) / 255`
+    /// rounded to the nearest integer, which is what Pillow's `alpha_composite` gives on an opaque
+    /// background, for all 65,536 pairs.
+    fn settle(self, sample: u8, a: u8) -> u8 {
+        let background = match self {
+            Self::White => 255,
+            Self::Black => 0,
+            Self::Drop => return sample,
+        };
+        let (sample, a) = (u32::from(sample), u32::from(a));
+        ((sample * a + background * (255 - a) + 127) / 255) as u8
+    }
+}
+
+/// Turns any decoded picture into 8-bit RGB. Wider samples are scaled and rounded to 8 bits first.
+pub(super) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    let pixels = if image.color().has_alpha() {
+        settle_all(image.into_rgba8().into_raw(), alpha)
+    } else {
+        image.into_rgb8().into_raw()
+    };
+    RgbImage {
+        width,
+        height,
+        pixels,
+    }
+}
+
+/// `[pixels, 4]` -> `[pixels, 3]`, in place: a large picture is not held twice.
+fn settle_all(mut samples: Vec<u8>, alpha: Alpha) -> Vec<u8> {
+    let count = samples.len() / 4;
+    for i in 0..count {
+        let [r, g, b, a] = [0, 1, 2, 3].map(|channel| samples[4 * i + channel]);
+        let rgb = if a == 255 {
+            [r, g, b]
+        } else {
+            [r, g, b].map(|sample| alpha.settle(sample, a))
+        };
+        samples[3 * i..3 * i + 3].copy_from_slice(&rgb);
+    }
+    samples.truncate(3 * count);
+    samples
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alpha_is_laid_on_the_background() {
+        let cases = [
+            (Alpha::White, 10, 0, 255),
+            (Alpha::White, 10, 255, 10),
+            (Alpha::White, 0, 128, 127),
+            (Alpha::White, 100, 100, 194),
+            (Alpha::Black, 200, 0, 0),
+            (Alpha::Black, 255, 128, 128),
+            (Alpha::Drop, 77, 0, 77),
+        ];
+        for (alpha, sample, a, expected) in cases {
+            assert_eq!(alpha.settle(sample, a), expected, "{alpha:?} {sample} {a}");
+        }
+    }
+
+    #[test]
+    fn pixels_are_compacted_in_place() {
+        let samples = vec![1, 2, 3, 255, 4, 5, 6, 0, 7, 8, 9, 255];
+        let white = settle_all(samples.clone(), Alpha::White);
+        assert_eq!(white, [1, 2, 3, 255, 255, 255, 7, 8, 9]);
+        assert_eq!(
+            settle_all(samples, Alpha::Drop),
+            [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        );
+    }
+
+    #[test]
+    fn sixteen_bits_are_scaled_not_cut_off() {
+        let ramp = image::ImageBuffer::from_raw(3, 1, vec![0_u16, 0x8000, 0xFFFF]).unwrap();
+        let rgb = to_rgb(DynamicImage::ImageLuma16(ramp), Alpha::White);
+        assert_eq!(rgb.pixels, [0, 0, 0, 128, 128, 128, 255, 255, 255]);
+    }
+}

@@ -1,0 +1,166 @@
+//! Bytes of a picture file -> RGB. The only code that decodes pictures.
+//!
+//! The order is fixed: limits, decode, orientation, alpha, RGB; resizing and cropping come after, in
+//! [`crate::input::preprocess`]. (Turning a picture moves whole pixels and alpha is settled pixel by
+//! pixel, so the code may do the second first and still give the same bytes.) The format is found by
+//! content, never by name. A file is hostile until it has been decoded: its claimed size is checked
+//! before anything is allocated, and a panic inside a decoder becomes that picture's error.
+//!
+//! Differences to Pillow, on purpose: 16-bit grey is scaled to 8 bits instead of being cut off at
+//! 255, other 16-bit samples are rounded instead of losing their low byte (at most 1 of 255), and
+//! JPEG chroma is upsampled by another filter (at most 4 of 255). Colour profiles are ignored, and
+//! animations give their first frame, as there.
+
+mod alpha;
+mod format;
+mod general;
+mod jpeg;
+mod orient;
+mod quiet;
+mod sniff;
+mod tiff;
+
+use std::fs;
+use std::path::Path;
+
+use ::image::DynamicImage;
+use ::image::metadata::Orientation;
+use anyhow::{Context, Result, bail, ensure};
+
+pub use alpha::Alpha;
+use format::Format;
+pub use sniff::looks_like_picture;
+
+/// Extensions of picture files, in lower case, by which a folder walk takes files. Those of formats
+/// that cannot be decoded (HEIC, AVIF, JPEG XL) are among them: a record that says so is better than
+/// a phone's pictures passed over in silence.
+pub const EXTENSIONS: &[&str] = &[
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm",
+    "pbm", "pgm", "ppm", "pam", "heic", "heif", "avif", "jxl",
+];
+
+/// A decoded picture, turned upright, without alpha.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RgbImage {
+    /// Columns, in pixels.
+    pub width: usize,
+    /// Rows, in pixels.
+    pub height: usize,
+    /// Samples, `[height, width, 3]`.
+    pub pixels: Vec<u8>,
+}
+
+/// What to do with the parts of a picture that are open to choice.
+#[derive(Debug, Clone)]
+pub struct DecodeOptions {
+    /// Refuse pictures of more pixels than this before decoding them.
+    pub max_pixels: u64,
+    /// Turn the picture as its EXIF (or TIFF) orientation says.
+    pub orient: bool,
+    /// What shows through where the picture is transparent.
+    pub alpha: Alpha,
+    /// Make an error of what is otherwise a warning.
+    pub strict: bool,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            max_pixels: 200_000_000,
+            orient: true,
+            alpha: Alpha::White,
+            strict: false,
+        }
+    }
+}
+
+/// A picture and what there is to say about its file.
+#[derive(Debug, Clone)]
+pub struct Decoded {
+    /// The pixels.
+    pub image: RgbImage,
+    /// The format's name in lower case: `jpeg`, `png`, ….
+    pub format: &'static str,
+    /// Width and height as stored in the file, before any turning.
+    pub stored_size: (usize, usize),
+    /// What was wrong with the file although it could be decoded, each as `format: what`.
+    pub warnings: Vec<String>,
+}
+
+/// What a decoder of one format hands over.
+struct Raw {
+    image: DynamicImage,
+    orientation: Orientation,
+    warnings: Vec<String>,
+}
+
+/// Reads the regular file at `path` and decodes it.
+///
+/// # Errors
+/// When there is no such regular file, when it cannot be read, and as [`decode`].
+pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
+    // Looked at before it is opened: opening a pipe without a writer would wait for ever.
+    let metadata = fs::metadata(path).context("cannot be read")?;
+    ensure!(
+        !metadata.is_dir(),
+        "this is a folder, where one picture is expected; name the pictures in it"
+    );
+    ensure!(
+        metadata.is_file(),
+        "this is a pipe, socket or device, not a regular file; write the picture to a file or give it on stdin as `-`"
+    );
+    let bytes = fs::read(path).context("cannot be read")?;
+    decode(&bytes, options)
+}
+
+/// Decodes the picture whose file is `bytes`.
+///
+/// # Errors
+/// When the bytes are no picture, a picture of a format that is not supported, larger than
+/// `max_pixels`, or so damaged that there is nothing to show; with `strict`, when they are damaged
+/// at all. Every message is one line.
+pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
+    let Some(format) = Format::of(bytes) else {
+        bail!("{}", sniff::refusal(bytes));
+    };
+    quiet::catch(|| decode_as(format, bytes, options)).unwrap_or_else(|| {
+        bail!(
+            "the {} decoder failed on this file: it is damaged or of an unusual kind; save it anew as PNG or JPEG",
+            format.title()
+        )
+    })
+}
+
+fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
+    let raw = match format {
+        Format::Jpeg => jpeg::decode(bytes, options)?,
+        Format::Tiff => tiff::decode(bytes, options)?,
+        _ => general::decode(format, bytes, options)?,
+    };
+    let stored_size = (raw.image.width() as usize, raw.image.height() as usize);
+    let mut image = alpha::to_rgb(raw.image, options.alpha);
+    if options.orient {
+        image = orient::apply(image, raw.orientation);
+    }
+    Ok(Decoded {
+        image,
+        format: format.name(),
+        stored_size,
+        warnings: raw.warnings,
+    })
+}
+
+/// Refuses a picture of no pixels or too many; called before anything is allocated for them.
+fn check_size(width: u32, height: u32, options: &DecodeOptions) -> Result<()> {
+    ensure!(
+        width > 0 && height > 0,
+        "not a picture: its header says {width} x {height} pixels"
+    );
+    let pixels = u64::from(width) * u64::from(height);
+    ensure!(
+        pixels <= options.max_pixels,
+        "{width} x {height} pixels are more than the limit of {}; shrink the picture or pass --max-pixels {pixels}",
+        options.max_pixels
+    );
+    Ok(())
+}

@@ -1,0 +1,191 @@
+//! What a file that cannot be decoded looks like, for the message that refuses it.
+
+use super::format::Format;
+
+/// What some leading bytes mean: (offset, bytes, what it is, what to do).
+type Magic = (usize, &'static [u8], &'static str, &'static str);
+
+const CONVERT: &str = "convert it to JPEG or PNG first";
+const FRAME: &str = "take a frame out of it first, for example with ffmpeg";
+
+/// Pictures that no decoder here reads.
+#[rustfmt::skip]
+const PICTURES: &[Magic] = &[
+    (4, b"ftypheic", "a HEIC picture", CONVERT),
+    (4, b"ftypheix", "a HEIC picture", CONVERT),
+    (4, b"ftyphev", "a HEIC picture", CONVERT),
+    (4, b"ftypheim", "a HEIC picture", CONVERT),
+    (4, b"ftypmif1", "a HEIF picture", CONVERT),
+    (4, b"ftypmsf1", "a HEIF picture", CONVERT),
+    (4, b"ftypavi", "an AVIF picture", CONVERT),
+    (0, b"\xFF\x0A", "a JPEG XL picture", CONVERT),
+    (0, b"\0\0\0\x0CJXL \r\n\x87\n", "a JPEG XL picture", CONVERT),
+    (0, b"\0\0\0\x0CjP  \r\n\x87\n", "a JPEG 2000 picture", CONVERT),
+    (0, b"\xFF\x4F\xFF\x51", "a JPEG 2000 picture", CONVERT),
+    (0, b"8BPS", "a Photoshop document", CONVERT),
+    (0, b"v/1\x01", "an OpenEXR picture", CONVERT),
+    (0, b"#?RADIANCE", "a Radiance HDR picture", CONVERT),
+    (0, b"qoif", "a QOI picture", CONVERT),
+    (0, b"DDS ", "a DirectDraw picture", CONVERT),
+    (0, b"\0\0\x01\0", "a Windows icon", CONVERT),
+    (0, b"\x0A\x05\x01\x08", "a PCX picture", CONVERT),
+    (0, b"gimp xcf", "a GIMP document", CONVERT),
+];
+
+/// Other files that lie among pictures.
+#[rustfmt::skip]
+const OTHERS: &[Magic] = &[
+    (0, b"%PDF", "a PDF document", "render a page to PNG first"),
+    (0, b"%!PS", "a PostScript document", "render a page to PNG first"),
+    (4, b"ftyp", "a video", FRAME),
+    (4, b"moov", "a video", FRAME),
+    (8, b"AVI ", "a video", FRAME),
+    (0, b"\x1A\x45\xDF\xA3", "a video", FRAME),
+    (0, b"FLV\x01", "a video", FRAME),
+    (0, b"\0\0\x01\xBA", "a video", FRAME),
+    (8, b"WAVE", "a sound", "give a picture"),
+    (0, b"OggS", "a sound or video", "give a picture"),
+    (0, b"ID3", "a sound", "give a picture"),
+    (0, b"PK\x03\x04", "a zip archive", "unpack it first"),
+    (0, b"\x1F\x8B", "a gzip file", "unpack it first"),
+    (0, b"7z\xBC\xAF", "a 7z archive", "unpack it first"),
+    (0, b"Rar!", "a rar archive", "unpack it first"),
+    (257, b"ustar", "a tar archive", "unpack it first"),
+    (0, b"version https://git-lfs", "a Git LFS pointer", "run `git lfs pull` in its repository"),
+];
+
+/// How many bytes the guesses at text look at.
+const GLANCE: usize = 1024;
+
+/// Whether a file that begins with `first_bytes` is a picture by its content: one that can be
+/// decoded, or a still picture whose format can only be named. 32 bytes are enough.
+pub fn looks_like_picture(first_bytes: &[u8]) -> bool {
+    // Two bytes of zeros and ones are no evidence in a folder of all sorts of files.
+    let is_telling = |magic: &&Magic| magic.1.len() > 4 || magic.1 == b"8BPS";
+    Format::of(first_bytes).is_some()
+        || PICTURES
+            .iter()
+            .filter(is_telling)
+            .any(|magic| matches(magic, first_bytes))
+}
+
+/// Why a file that is of no decodable format is refused, and what to do about it.
+pub(super) fn refusal(bytes: &[u8]) -> String {
+    let known = PICTURES.iter().chain(OTHERS).find(|m| matches(m, bytes));
+    let (what, advice) = match known {
+        Some((.., what, advice)) => (*what, *advice),
+        None => guess(bytes),
+    };
+    let verdict = if PICTURES.iter().any(|m| m.2 == what) {
+        "a picture format that is not supported"
+    } else {
+        "not a picture"
+    };
+    format!("{verdict}: this looks like {what}; {advice}")
+}
+
+fn matches(magic: &Magic, bytes: &[u8]) -> bool {
+    bytes
+        .get(magic.0..)
+        .is_some_and(|rest| rest.starts_with(magic.1))
+}
+
+/// Contents without a magic number.
+fn guess(bytes: &[u8]) -> (&'static str, &'static str) {
+    let start = &bytes[..bytes.len().min(GLANCE)];
+    let text = String::from_utf8_lossy(start).to_ascii_lowercase();
+    let begins = |prefix: &str| {
+        text.trim_start_matches('\u{feff}')
+            .trim_start()
+            .starts_with(prefix)
+    };
+    if bytes.is_empty() {
+        ("an empty file", "fetch or write it again")
+    } else if text.contains("<svg") {
+        ("an SVG drawing", "render it to PNG first")
+    } else if begins("<!doctype html") || begins("<html") || text.contains("<body") {
+        (
+            "a web page, perhaps the error page of a download",
+            "fetch the picture again",
+        )
+    } else if bytes.iter().all(|byte| *byte == 0) {
+        ("a file of nothing but zeros", "fetch or copy it again")
+    } else if is_text(start) {
+        (
+            "text",
+            "give a picture; a list of paths goes to --files-from",
+        )
+    } else {
+        (
+            "data of an unknown kind",
+            "the formats read are JPEG, PNG, GIF, WebP, BMP, TIFF and PNM",
+        )
+    }
+}
+
+/// UTF-8 (the last character may be cut) without control characters.
+fn is_text(start: &[u8]) -> bool {
+    let valid = match std::str::from_utf8(start) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => {
+            std::str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default()
+        }
+        Err(_) => return false,
+    };
+    let is_layout = |c: char| matches!(c, '\n' | '\r' | '\t' | '\u{c}');
+    !valid.is_empty() && !valid.chars().any(|c| c.is_control() && !is_layout(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_the_file_is() {
+        let cases: [(&[u8], &str); 14] = [
+            (b"", "not a picture: this looks like an empty file"),
+            (
+                b"\0\0\0\x18ftypheic\0\0",
+                "supported: this looks like a HEIC picture; convert",
+            ),
+            (b"\0\0\0\x18ftypavif\0\0", "an AVIF picture"),
+            (
+                b"\0\0\0\x18ftypisom\0\0",
+                "not a picture: this looks like a video",
+            ),
+            (b"\xFF\x0A\x01", "a JPEG XL picture"),
+            (b"%PDF-1.7", "a PDF document"),
+            (b"<?xml version='1.0'?><svg xmlns='x'>", "an SVG drawing"),
+            (b"\n<!DOCTYPE HTML><p>404", "a web page"),
+            (b"BMW makes cars", "text; give a picture"),
+            ("Köln\u{00e4}".as_bytes().split_last().unwrap().1, "text"),
+            (b"\0\0\0\0\0\0\0\0\0", "nothing but zeros"),
+            (b"\x01\x02\x03\xFE", "data of an unknown kind"),
+            (b"PK\x03\x04", "a zip archive"),
+            (
+                b"version https://git-lfs.github.com/spec/v1\n",
+                "git lfs pull",
+            ),
+        ];
+        for (bytes, expected) in cases {
+            let said = refusal(bytes);
+            assert!(said.contains(expected), "{bytes:?}: {said}");
+            assert!(!said.contains('\n'));
+        }
+    }
+
+    #[test]
+    fn a_walk_takes_pictures_by_content() {
+        let cases: [(&[u8], bool); 6] = [
+            (b"\xFF\xD8\xFF\xE0\0\x10JFIF", true),
+            (b"\0\0\0\x18ftypheic\0\0\0\0", true),
+            (b"\0\0\0\x18ftypisom\0\0\0\0", false),
+            (b"\0\0\x01\0\x01\0", false),
+            (b"plain text", false),
+            (b"", false),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(looks_like_picture(bytes), expected, "{bytes:?}");
+        }
+    }
+}

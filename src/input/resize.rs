@@ -1,0 +1,167 @@
+//! Pillow's bicubic resampling, bit for bit (its `Resample.c`, read as a specification).
+//!
+//! The filter is the cubic with a = -1/2, widened by the scale when shrinking (so it antialiases).
+//! Weights are computed in f64, normalised, and rounded to integers; the horizontal pass comes
+//! first, then the vertical, with rounding to 8 bits between them. Along an axis that keeps its
+//! size the weights are 1 and 0, so nothing need be done about leaving a pass out.
+
+use super::image::RgbImage;
+use crate::kernel::resize::{Level, Taps, WEIGHT_BITS, horizontal, vertical};
+
+/// How far the filter reaches, in pixels of the coarser of the two sizes.
+const SUPPORT: f64 = 2.0;
+
+/// A rectangle of the resized picture, in its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first column.
+    pub left: usize,
+    /// The first row.
+    pub top: usize,
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+/// Resizes `image` to `width` x `height` pixels.
+pub fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage {
+    let window = Window {
+        left: 0,
+        top: 0,
+        width,
+        height,
+    };
+    bicubic_window(image, (width, height), window)
+}
+
+/// The part `window` of `image` resized to `size` (width, height): the same bytes as resizing all of
+/// it and cropping, but only what the window needs is computed, so that time and memory depend on
+/// the window and on the pixels under it.
+pub fn bicubic_window(image: &RgbImage, size: (usize, usize), window: Window) -> RgbImage {
+    let across = taps(image.width, size.0, window.left, window.width);
+    let mut down = taps(image.height, size.1, window.top, window.height);
+    let rows = down.reach();
+    for start in &mut down.starts {
+        *start -= rows.start;
+    }
+    let level = Level::best();
+    let columns = window.width * 3;
+    let mut narrow = vec![0; rows.len() * columns]; // [rows, window.width, 3]
+    horizontal(
+        level,
+        (&image.pixels, image.width),
+        rows,
+        &across,
+        &mut narrow,
+    );
+    let mut pixels = vec![0; window.height * columns]; // [window.height, window.width, 3]
+    vertical(level, &narrow, columns, &down, &mut pixels);
+    RgbImage {
+        width: window.width,
+        height: window.height,
+        pixels,
+    }
+}
+
+/// The taps of outputs `first..first + count` when `inputs` pixels become `outputs`.
+fn taps(inputs: usize, outputs: usize, first: usize, count: usize) -> Taps {
+    let scale = inputs as f64 / outputs as f64;
+    let filter_scale = scale.max(1.0);
+    let support = SUPPORT * filter_scale;
+    let stride = support.ceil() as usize * 2 + 1;
+    let mut taps = Taps {
+        starts: Vec::with_capacity(count),
+        counts: Vec::with_capacity(count),
+        weights: Vec::with_capacity(count * stride),
+        stride,
+    };
+    for output in first..first + count {
+        let center = (output as f64 + 0.5) * scale;
+        // Casts to usize cut off the fraction and make negative numbers 0, as is wanted here.
+        let start = (center - support + 0.5) as usize;
+        let end = ((center + support + 0.5) as usize).min(inputs);
+        let offset = |input: usize| (input as f64 - center + 0.5) * (1.0 / filter_scale);
+        let weights: Vec<f64> = (start..end).map(|input| cubic(offset(input))).collect();
+        let total: f64 = weights.iter().sum();
+        let divisor = if total == 0.0 { 1.0 } else { total };
+        taps.weights
+            .extend(weights.iter().map(|weight| to_fixed(weight / divisor)));
+        taps.weights.resize((output - first + 1) * stride, 0);
+        taps.starts.push(start);
+        taps.counts.push(end - start);
+    }
+    taps
+}
+
+/// The cubic filter with a = -1/2. The order of operations matters to the last bit.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    let x = x.abs();
+    if x < 1.0 {
+        ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0
+    } else if x < 2.0 {
+        (((x - 5.0) * x + 8.0) * x - 4.0) * A
+    } else {
+        0.0
+    }
+}
+
+/// Rounds half away from zero.
+fn to_fixed(weight: f64) -> i32 {
+    let scaled = weight * f64::from(1 << WEIGHT_BITS);
+    (scaled + 0.5_f64.copysign(scaled)) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(width: usize, height: usize) -> RgbImage {
+        let sample = |i: usize| (i * i * 31 + i * 17 + i / 5) as u8;
+        RgbImage {
+            width,
+            height,
+            pixels: (0..width * height * 3).map(sample).collect(),
+        }
+    }
+
+    #[test]
+    fn the_same_size_changes_nothing() {
+        let image = noise(13, 7);
+        assert_eq!(bicubic(&image, 13, 7), image);
+    }
+
+    #[test]
+    fn a_window_equals_the_crop_of_the_whole() {
+        let cases = [
+            ((40, 30), (21, 16), (3, 2, 16, 12)),
+            ((9, 17), (31, 60), (10, 0, 21, 60)),
+            ((200, 5), (7, 90), (6, 44, 1, 3)),
+        ];
+        for ((width, height), size, (left, top, columns, rows)) in cases {
+            let image = noise(width, height);
+            let whole = bicubic(&image, size.0, size.1);
+            let window = Window {
+                left,
+                top,
+                width: columns,
+                height: rows,
+            };
+            let part = bicubic_window(&image, size, window);
+            for (y, row) in part.pixels.chunks_exact(columns * 3).enumerate() {
+                let at = ((top + y) * whole.width + left) * 3;
+                assert_eq!(row, &whole.pixels[at..at + columns * 3], "{size:?} row {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_a_half_are_pillows() {
+        // 8 pixels -> 4: the widened cubic at -1.875, -1.625 … around each centre.
+        let taps = taps(8, 4, 1, 1);
+        assert_eq!((taps.starts[0], taps.counts[0], taps.stride), (0, 7, 9));
+        let total: i32 = taps.weights.iter().sum();
+        assert!((total - (1 << WEIGHT_BITS)).abs() <= 4, "{total}");
+    }
+}
