@@ -27,7 +27,7 @@ struct Packed {
 }
 
 /// The folder of this test's data in the repository.
-pub fn data_folder() -> PathBuf {
+pub(crate) fn data_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
@@ -35,13 +35,22 @@ pub fn data_folder() -> PathBuf {
 ///
 /// # Panics
 /// When a file cannot be written or is not what was packed, or nothing matches.
-pub fn unpack(prefix: &str, out: &Path) {
+pub(crate) fn unpack(prefix: &str, out: &Path) {
     let folder = data_folder().join("checkpoints");
-    let manifest = fs::read(folder.join("pack.json")).expect("checkpoints/pack.json is in the repository");
-    let manifest: Manifest = serde_json::from_slice(&manifest).expect("pack.json is as pack.py writes it");
+    let manifest =
+        fs::read(folder.join("pack.json")).expect("checkpoints/pack.json is in the repository");
+    let manifest: Manifest =
+        serde_json::from_slice(&manifest).expect("pack.json is as pack.py writes it");
     let pool = read_pool(&folder.join("pool.gz"), manifest.pool_bytes);
-    let wanted: Vec<_> = manifest.files.iter().filter(|(path, _)| path.starts_with(prefix)).collect();
-    assert!(!wanted.is_empty(), "no packed checkpoint begins with {prefix}");
+    let wanted: Vec<_> = manifest
+        .files
+        .iter()
+        .filter(|(path, _)| path.starts_with(prefix))
+        .collect();
+    assert!(
+        !wanted.is_empty(),
+        "no packed checkpoint begins with {prefix}"
+    );
     for (path, packed) in wanted {
         write_file(&out.join(path), packed, &pool);
     }
@@ -51,10 +60,14 @@ pub fn unpack(prefix: &str, out: &Path) {
 fn read_pool(path: &Path, bytes: usize) -> Vec<u8> {
     let mut planes = Vec::with_capacity(bytes);
     let file = File::open(path).expect("checkpoints/pool.gz is in the repository");
-    GzDecoder::new(file).read_to_end(&mut planes).expect("pool.gz is whole");
+    GzDecoder::new(file)
+        .read_to_end(&mut planes)
+        .expect("pool.gz is whole");
     assert_eq!(planes.len(), bytes, "the pool's size");
     let quarter = bytes / 4;
-    (0..bytes).map(|i| planes[i % 4 * quarter + i / 4]).collect()
+    (0..bytes)
+        .map(|i| planes[i % 4 * quarter + i / 4])
+        .collect()
 }
 
 fn write_file(path: &Path, packed: &Packed, pool: &[u8]) {
@@ -78,6 +91,10 @@ fn write_file(path: &Path, packed: &Packed, pool: &[u8]) {
     }
     file.flush().expect("space for a checkpoint");
     assert_eq!(written, packed.bytes, "size of {}", path.display());
-    let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     assert_eq!(digest, packed.sha256, "content of {}", path.display());
 }
