@@ -7,7 +7,7 @@
     python reference.py unpack DIR                                        # the checkpoints as files
 
 README.md says what the written files hold. The script fails when two implementations disagree or when a
-deliberate mistake (see `MISTAKES`) would not be seen.
+deliberate mistake (see `mistakes.py`) would not be seen.
 """
 
 import argparse
@@ -16,15 +16,16 @@ import json
 import shutil
 import sys
 import tempfile
+import warnings
 from collections import OrderedDict
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import checkpoints
+import mistakes
 import networks
 import pack
 
@@ -40,9 +41,7 @@ BLOBS = {
     "openai_clip/clip/simple_tokenizer.py": "0a66286b7d5019c6e221932a813768038f839c91",
     "long_clip/model/model_longclip.py": "9045ac614db11deb69521b67085d39355162d705",
 }
-TOLERANCE = 2e-5  # what the Rust side may differ by in a unit embedding
 AGREEMENT = 4e-6  # what two implementations may differ by here
-VISIBLE = 10 * TOLERANCE  # what every deliberate mistake must change at least
 
 PICTURES = ["chelsea.png", "coffee.png", "hopper.jpg", "bee.jpg"]
 PARAGRAPH = """a small brown dog runs along the wet beach in the morning light while two children in red
@@ -109,21 +108,14 @@ def padded(texts, context):
     return places, ids
 
 
+def pictures():
+    return [Image.open(HERE / "pictures" / name) for name in PICTURES]
+
+
 def make_pixels(size, transform):
     """[2 + pictures, 3, size, size]: two of noise, then the pictures through OpenAI's own preprocessing."""
     noise = checkpoints.draw(f"pixels{size}", (2, 3, size, size), 1.0)
-    pictures = [transform(Image.open(HERE / "pictures" / name)) for name in PICTURES]
-    return torch.cat([noise, torch.stack(pictures)])
-
-
-def difference(ours, theirs):
-    """Largest absolute difference of two (image, text) pairs of embeddings."""
-    return [float((a - b).abs().max()) for a, b in zip(ours, theirs)]
-
-
-def least_change(ours, theirs):
-    """How far the least moved picture and the least moved text go, by their largest element."""
-    return [float((a - b).abs().amax(-1).min()) for a, b in zip(ours, theirs)]
+    return torch.cat([noise, torch.stack([transform(picture) for picture in pictures()])])
 
 
 def run(case, state, pixels, ids):
@@ -137,95 +129,9 @@ def run(case, state, pixels, ids):
     result = reference(case, state, pixels, ids)
     differences = {}
     for other in [*others, networks.double]:
-        differences[other.__name__] = difference(result, other(case, state, pixels, ids))
+        differences[other.__name__] = mistakes.difference(result, other(case, state, pixels, ids))
         assert max(differences[other.__name__]) < AGREEMENT, (case.name, other.__name__, differences)
     return reference.__name__, result, differences
-
-
-def transposed(name):
-    return lambda state: state | {name: state[name].T.contiguous()}
-
-
-def swapped(pattern, order):
-    """Query, key and value taken in another order."""
-
-    def change(state):
-        return state | {
-            name: torch.cat([tensor.chunk(3)[i] for i in order]) for name, tensor in state.items() if pattern in name
-        }
-
-    return change
-
-
-def one_table(which):
-    def change(state):
-        name = "positional_embedding" if which == 0 else "positional_embedding_res"
-        return state | {"positional_embedding": state[name], "positional_embedding_res": state[name]}
-
-    return change
-
-
-def halved(state):
-    return {name: tensor.half().float() for name, tensor in state.items()}
-
-
-# mistake: (tower it must show in: 0 image, 1 text; change of the weights; which cases it applies to)
-MISTAKES = {
-    "text projection transposed": (1, transposed("text_projection"), lambda c: c.embed == 64 and c.blocks == "P"),
-    "image projection transposed": (0, transposed("visual.proj"), lambda c: c.embed == 64 and c.blocks == "Q"),
-    "image query and key swapped": (0, swapped("visual.transformer.resblocks.1.attn.in_", (1, 0, 2)), lambda c: True),
-    "text key and value swapped": (1, swapped("transformer.resblocks.1.attn.in_", (0, 2, 1)), lambda c: True),
-    "only the first table": (2, one_table(0), lambda c: c.tables == 2),
-    "only the second table": (1, one_table(1), lambda c: c.tables == 2),
-    "weights rounded to half": (3, halved, lambda c: not c.name.startswith("openai")),
-}
-
-
-def sensitivities(case, state, pixels, ids, result):
-    """How much each deliberate mistake changes the embeddings; every one must be visible."""
-    lengths = ids.argmax(-1) + 1
-    measured = {}
-    for name, (tower, change, applies) in MISTAKES.items():
-        if not applies(case):
-            continue
-        changed = networks.hugging_face(case, change(state), pixels, ids)
-        if name == "only the first table":
-            # Texts of 20 tokens and fewer never reach the second table.
-            moved = [(result[1] - changed[1])[lengths > 20].abs().amax(-1).min()]
-        elif name == "weights rounded to half":
-            moved = [(a - b).abs().max() for a, b in zip(result, changed)]
-        else:
-            moved = [least_change(result, changed)[tower]]
-        measured[name] = [float(m) for m in moved]
-        visible = 2 * TOLERANCE if "half" in name else VISIBLE
-        assert min(measured[name]) > visible, (case.name, name, measured)
-    other = replace(case, activation="gelu" if case.activation == "quick_gelu" else "quick_gelu")
-    measured["other activation"] = least_change(result, networks.hugging_face(other, state, pixels, ids))
-    tanh = replace(case, activation="gelu_pytorch_tanh")
-    if case.activation == "gelu":
-        measured["tanh gelu"] = least_change(result, networks.hugging_face(tanh, state, pixels, ids))
-    assert min(measured["other activation"]) > VISIBLE, (case.name, measured)
-    return measured
-
-
-def resize_sensitivity(case, state, pixels, ids, result):
-    """The same pictures resized or cropped another way."""
-    from torchvision import transforms
-    from torchvision.transforms import InterpolationMode as Mode
-
-    size, measured = case.image_size, {}
-    normalize = transforms.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-    ways = {name: Mode[name.upper()] for name in ("bilinear", "lanczos", "box")}
-    for name, mode in ways.items():
-        steps = [transforms.Resize(size, mode), transforms.CenterCrop(size), transforms.ToTensor(), normalize]
-        transform = transforms.Compose(steps)
-        changed = pixels.clone()
-        for i, picture in enumerate(PICTURES):
-            changed[2 + i] = transform(Image.open(HERE / "pictures" / picture).convert("RGB"))
-        moved = (networks.hugging_face(case, state, changed, ids)[0] - result[0]).abs().amax(-1)
-        measured[name] = float(moved[2:].min())
-        assert measured[name] > VISIBLE, (case.name, measured)
-    return measured
 
 
 def write_expected(case, reference, texts, places, pixels, result):
@@ -308,6 +214,27 @@ def write_torchscript(case, state, path):
     pack.without_debug_files(path)
 
 
+def read_back(root, states):
+    """Loads the files as their own libraries do and compares every number with what was computed with."""
+    from transformers import CLIPModel
+
+    def equal(found, name):
+        missing = states[name].keys() - found.keys()
+        assert not missing, (name, missing)
+        assert all(torch.equal(found[key].float(), tensor) for key, tensor in states[name].items()), name
+
+    for folder, name in [("hf-patch16",) * 2, ("hf-gelu-patch32",) * 2, ("hf-sharded", "hf-gelu-patch32")]:
+        expected = checkpoints.hugging_face_state(states[name])
+        found = CLIPModel.from_pretrained(root / folder).state_dict()
+        assert all(torch.equal(found[key], tensor) for key, tensor in expected.items()), folder
+    equal(load_file(root / "openai-patch14.safetensors"), "openai-patch14")
+    equal(torch.jit.load(root / "openai-patch14.pt").state_dict(), "openai-patch14")
+    equal(load_file(root / "open-clip/open_clip_model.safetensors"), "hf-gelu-patch32")
+    equal(torch.load(root / "longclip-patch16.pt"), "longclip-patch16")
+    module = torch.load(root / "training-patch14.pt")["state_dict"]
+    equal({key.removeprefix("module."): tensor for key, tensor in module.items()}, "training-patch14")
+
+
 def clean(folder):
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -320,11 +247,12 @@ def main():
         return
     check_sources(options)
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch.jit")
     networks.load_sources(options.openai_clip, options.long_clip)
     from clip.clip import _transform
     from clip.simple_tokenizer import SimpleTokenizer
 
-    clean(HERE / "expected")
+    (HERE / "expected").mkdir(exist_ok=True)
     texts = make_texts(SimpleTokenizer().encode)
     used = sorted({token for entry in texts for token in entry["token_ids"]})
     states, report = {}, {}
@@ -341,16 +269,17 @@ def main():
         report[case.name] = {
             "reference": reference,
             "difference_to": differences,
-            "mistakes": sensitivities(case, state, pixels, ids, result),
-            "resize": resize_sensitivity(case, state, pixels, ids, result),
+            "mistakes": mistakes.of_weights(case, state, pixels, ids, result),
+            "resize": mistakes.of_pixels(case, state, pixels, ids, result, pictures()),
         } | spread
         if case.tables == 2:
             rounded = networks.long_clip_rounded(case, state, pixels, ids)
-            report[case.name]["long_clip_with_its_own_rounding"] = difference(result, rounded)
+            report[case.name]["long_clip_with_its_own_rounding"] = mistakes.difference(result, rounded)
     with tempfile.TemporaryDirectory() as scratch:
         root = options.keep or Path(scratch) / "files"
         clean(root)
         entries = write_layouts(root, states)
+        read_back(root, states)
         sizes = pack.pack(checkpoints.read_files(root), HERE / "checkpoints")
     write_json(texts, entries, report, sizes)
 
