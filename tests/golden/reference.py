@@ -173,6 +173,11 @@ def write_layouts(root, states):
     stale["text_config"]["max_position_embeddings"] = 77
     stale["text_config"]["eos_token_id"] = 2
     config.write_text(json.dumps(stale, indent=2) + "\n")
+    weights = root / "hf-248-patch8/model.safetensors"
+    # And buffers that later versions of transformers left out.
+    positions = {f"{tower}_model.embeddings.position_ids": n for tower, n in (("text", 248), ("vision", 17))}
+    buffers = {buffer: torch.arange(n).unsqueeze(0) for buffer, n in positions.items()}
+    save_file(load_file(weights) | buffers, weights, metadata={"format": "pt"})
     model = networks.hugging_face_network(cases["hf-gelu-patch32"], states["hf-gelu-patch32"])
     model.save_pretrained(root / "hf-sharded", max_shard_size="26MB")
     entry("hf-sharded", "hugging-face-sharded", "hf-gelu-patch32")
@@ -194,6 +199,8 @@ def write_layouts(root, states):
 
     name = "training-patch14"
     module = OrderedDict((f"module.{key}", tensor) for key, tensor in states[name].items())
+    # Some trainers keep the scale as a vector of one.
+    module["module.logit_scale"] = module["module.logit_scale"].reshape(1)
     torch.save({"epoch": 3, "name": "run", "state_dict": module, "optimizer": {"lr": 1e-6}}, root / f"{name}.pt")
     entry(f"{name}.pt", "training", name)
     return entries
@@ -221,7 +228,8 @@ def read_back(root, states):
     def equal(found, name):
         missing = states[name].keys() - found.keys()
         assert not missing, (name, missing)
-        assert all(torch.equal(found[key].float(), tensor) for key, tensor in states[name].items()), name
+        for key, tensor in states[name].items():
+            assert torch.equal(found[key].float().reshape(tensor.shape), tensor), (name, key)
 
     for folder, name in [("hf-patch16",) * 2, ("hf-gelu-patch32",) * 2, ("hf-sharded", "hf-gelu-patch32")]:
         expected = checkpoints.hugging_face_state(states[name])
