@@ -1,3 +1,24 @@
 //! CPU arithmetic: slices in, slices out.
 
+mod activation;
+mod buffer;
+mod dispatch;
+mod encode;
+mod exp;
+mod level;
+mod matmul;
+mod norm;
+mod pack;
+mod parallel;
 pub mod resize;
+mod shared;
+mod simd;
+#[cfg(test)]
+mod testing;
+
+pub use activation::Activation;
+pub use encode::Precision;
+pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
+pub use matmul::{Epilogue, Input, linear};
+pub use norm::{Norm, layer_norm};
+pub use pack::{Fill, PackedMatrix};

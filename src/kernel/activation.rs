@@ -1,0 +1,166 @@
+//! The activations of the towers' MLPs, a vector at a time.
+#![allow(unsafe_code, reason = "generic over the vector types, whose methods are unsafe")]
+
+use super::exp::exp;
+use super::simd::Simd;
+
+/// What is applied between the two linear layers of an MLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// x * sigmoid(1.702 x): OpenAI's CLIP and Long-CLIP.
+    QuickGelu,
+    /// x * Phi(x), Phi the normal distribution (by erf, not tanh): most of OpenCLIP.
+    Gelu,
+}
+
+/// ln(erfc(z) e^(z^2) / t) with t = 2 / (2 + z), for 0 <= z <= 10: Chebyshev fit of degree 9 in t,
+/// highest power first, error below 6e-8.
+const ERFC_TAIL: [f32; 10] = [
+    0.151_551_22,
+    -0.716_805_3,
+    1.241_164_2,
+    -0.808_233_8,
+    0.011_933_237,
+    -0.047_455_08,
+    0.051_060_405,
+    0.383_226_1,
+    0.999_026_2,
+    -1.265_467_2,
+];
+
+/// Where the upper tail of the normal distribution is 0 in f32.
+const TAIL_END: f32 = 14.0;
+
+/// `activation` of every lane.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn activate<V: Simd>(activation: Activation, x: V) -> V {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
+        match activation {
+            Activation::QuickGelu => quick_gelu(x),
+            Activation::Gelu => gelu(x),
+        }
+    }
+}
+
+/// x / (1 + e^(-1.702 x)).
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn quick_gelu<V: Simd>(x: V) -> V {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
+        let e = exp(x.mul(V::splat(-1.702)));
+        x.div(e.add(V::splat(1.0)))
+    }
+}
+
+/// x Phi(x) = max(x, 0) - |x| Q(|x|), Q = erfc(|x| / sqrt 2) / 2 the upper tail: no cancellation
+/// for negative x.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn gelu<V: Simd>(x: V) -> V {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
+        // Constants first, so that NaN (the second operand) passes.
+        let size = V::splat(TAIL_END).min(x.abs());
+        let z = size.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
+        let t = V::splat(2.0).div(z.add(V::splat(2.0)));
+        let mut tail = V::splat(ERFC_TAIL[0]);
+        for coefficient in &ERFC_TAIL[1..] {
+            tail = tail.mul_add(t, V::splat(*coefficient));
+        }
+        // z^2 = x^2 / 2, without the rounding of z.
+        let exponent = size.mul(V::splat(-0.5)).mul_add(size, tail);
+        let upper = exp(exponent).mul(t).mul(V::splat(0.5));
+        let positive = V::splat(0.0).max(x);
+        V::splat(0.0).sub(size).mul_add(upper, positive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::dispatch::{Job, run};
+    use crate::kernel::testing::levels;
+
+    struct Apply<'a>(Activation, &'a mut [f32]);
+
+    impl Job for Apply<'_> {
+        #[inline(always)]
+        unsafe fn run<V: Simd>(self) {
+            for x in self.1 {
+                // SAFETY: the dispatcher vouches for the CPU.
+                unsafe { activate(self.0, V::splat(*x)).store_part(x, 1) };
+            }
+        }
+    }
+
+    /// The normal distribution's upper tail in f64: Taylor series of erf near 0, continued fraction beyond.
+    fn upper_tail(x: f64) -> f64 {
+        let z = x * std::f64::consts::FRAC_1_SQRT_2;
+        if z < 2.0 {
+            let (mut term, mut sum) = (z, z);
+            for n in 1..80 {
+                term *= -z * z / f64::from(n);
+                sum += term / f64::from(2 * n + 1);
+            }
+            return 0.5 - sum * std::f64::consts::FRAC_2_SQRT_PI / 2.0;
+        }
+        let fraction = (1..200).rev().fold(z, |f, n| z + f64::from(n) / 2.0 / f);
+        (-z * z).exp() / fraction * std::f64::consts::FRAC_2_SQRT_PI / 4.0
+    }
+
+    fn exact(activation: Activation, x: f64) -> f64 {
+        match activation {
+            Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
+            Activation::Gelu if x < 0.0 => x * upper_tail(-x),
+            Activation::Gelu => x - x * upper_tail(x),
+        }
+    }
+
+    #[test]
+    fn the_reference_tail_is_right() {
+        // erfc(1) / 2 and erfc(3) / 2 to 15 digits.
+        let root = std::f64::consts::SQRT_2;
+        assert!((upper_tail(root) - 0.078_649_603_525_142_9).abs() < 1e-14);
+        assert!((upper_tail(3.0 * root) / 1.104_524_849_929_272e-5 - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn activations_agree_with_f64() {
+        let inputs: Vec<f32> = (-60_000..100_000).map(|i| i as f32 * 1e-4 + 3e-5).collect();
+        for (activation, bound) in [(Activation::QuickGelu, 1e-6), (Activation::Gelu, 2e-6)] {
+            for level in levels() {
+                let mut outputs = inputs.clone();
+                run(level, Apply(activation, &mut outputs));
+                for (x, y) in inputs.iter().zip(outputs) {
+                    let exact = exact(activation, f64::from(*x));
+                    let error = (f64::from(y) / exact - 1.0).abs();
+                    assert!(error < bound, "{level:?} {activation:?}({x}) = {y}, not {exact}: {error:e}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn activations_of_the_extremes() {
+        for activation in [Activation::QuickGelu, Activation::Gelu] {
+            for level in levels() {
+                let mut values = [f32::INFINITY, f32::NAN, 0.0, -200.0, 1e30, 1e-40];
+                run(level, Apply(activation, &mut values));
+                assert_eq!(values[0], f32::INFINITY, "{level:?} {activation:?}");
+                assert!(values[1].is_nan(), "{level:?} {activation:?}");
+                assert_eq!((values[2], values[4]), (0.0, 1e30), "{level:?} {activation:?}");
+                assert!(values[3].abs() < 1e-30, "{level:?} {activation:?}");
+                assert!((values[5] / 5e-41 - 1.0).abs() < 1e-3, "{level:?} {activation:?}");
+            }
+        }
+    }
+}

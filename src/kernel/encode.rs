@@ -1,0 +1,175 @@
+//! Rows of f32 as the lanes that products read: f32, pairs of bf16, or fours of 8-bit integers.
+//!
+//! Plain loops with separate multiplications and additions: every level gives the same bytes.
+
+/// How the numbers of a product are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// 32-bit floats.
+    F32,
+    /// Weights and activations rounded to bfloat16, sums in f32.
+    Bf16,
+    /// Weights as signed bytes with one factor per output feature, activations as unsigned bytes with a
+    /// step and a minimum per row, sums in i32: exact.
+    Int8,
+}
+
+impl Precision {
+    /// Lanes of 32 bits that hold `k` values; the rest of the last one is zero.
+    pub(super) fn lanes(self, k: usize) -> usize {
+        match self {
+            Precision::F32 => k,
+            Precision::Bf16 => k.div_ceil(2),
+            Precision::Int8 => k.div_ceil(4),
+        }
+    }
+}
+
+/// `x` rounded to the nearest bf16, ties to even; NaN stays NaN.
+#[inline(always)]
+pub(super) fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    let quiet = bits | 0x40_0000;
+    (if x.is_nan() { quiet } else { rounded } >> 16) as u16
+}
+
+/// Rounds `row` into `out`, which is longer by the padding.
+#[inline(always)]
+pub(super) fn to_bf16(row: &[f32], out: &mut [u16]) {
+    let (values, padding) = out.split_at_mut(row.len());
+    for (y, x) in values.iter_mut().zip(row) {
+        *y = bf16_bits(*x);
+    }
+    padding.fill(0);
+}
+
+/// Adding this to 0..=255 leaves the nearest integer (ties to even) in the lowest byte.
+const MAGIC: f32 = 12_582_912.0;
+
+/// Extremes kept apart, so that compilers use vectors.
+const LANES: usize = 32;
+
+/// The least and the largest value, and 0, or NaN if a value is NaN or infinite.
+#[inline(always)]
+fn extremes(row: &[f32]) -> (f32, f32, f32) {
+    let (mut least, mut largest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+    let mut poison = [0.0f32; LANES];
+    let (blocks, rest) = row.as_chunks::<LANES>();
+    for block in blocks {
+        for i in 0..LANES {
+            let x = block[i];
+            least[i] = if x < least[i] { x } else { least[i] };
+            largest[i] = if x > largest[i] { x } else { largest[i] };
+            poison[i] += x * 0.0;
+        }
+    }
+    for (i, &x) in rest.iter().enumerate() {
+        least[i] = if x < least[i] { x } else { least[i] };
+        largest[i] = if x > largest[i] { x } else { largest[i] };
+        poison[i] += x * 0.0;
+    }
+    let least = least.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
+    let largest = largest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    (least, largest, poison.iter().sum())
+}
+
+/// What turns a row's bytes q back into numbers: x = step * q + least.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct RowScale {
+    pub(super) step: f32,
+    pub(super) least: f32,
+}
+
+/// Quantises `row` into `out`, which is longer by the padding: q = round((x - least) / step) in 0..=255.
+/// A row with NaN or infinity gets a NaN step.
+#[inline(always)]
+pub(super) fn quantise(row: &[f32], out: &mut [u8]) -> RowScale {
+    let (least, largest, poison) = extremes(row);
+    let step = (largest - least) / 255.0 + poison;
+    // A row of equal values has step 0: all bytes 0, the value in `least`.
+    let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
+    let (values, padding) = out.split_at_mut(row.len());
+    for (q, x) in values.iter_mut().zip(row) {
+        let level = (x - least) * inverse;
+        let level = if level < 255.0 { level } else { 255.0 };
+        *q = (level + MAGIC).to_bits() as u8;
+    }
+    padding.fill(0);
+    RowScale { step, least }
+}
+
+/// Quantises one output feature's weights symmetrically: the factor of the bytes, and their sum.
+/// Weights with NaN or infinity get a NaN factor.
+#[inline(always)]
+pub(super) fn quantise_weights(row: &[f32], out: &mut [u8]) -> (f32, i32) {
+    let (least, largest, poison) = extremes(row);
+    let size = if largest > -least { largest } else { -least };
+    let factor = size / 127.0 + poison;
+    let inverse = if factor > 0.0 { 1.0 / factor } else { 0.0 };
+    let (values, padding) = out.split_at_mut(row.len());
+    let mut sum = 0i32;
+    for (q, x) in values.iter_mut().zip(row) {
+        let level = x * inverse;
+        let level = if level < 127.0 { level } else { 127.0 };
+        let level = if level > -127.0 { level } else { -127.0 };
+        *q = (level + MAGIC).to_bits() as u8;
+        sum += i32::from(*q as i8);
+    }
+    padding.fill(0);
+    (factor, sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::randoms;
+
+    #[test]
+    fn bf16_rounds_as_the_half_crate_does() {
+        let special = [0.0, -0.0, 1e-40, -1e-45, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, 1.003_906_3, 1.011_718_8];
+        for x in special.into_iter().chain(randoms(1, 10_000)) {
+            assert_eq!(bf16_bits(x), half::bf16::from_f32(x).to_bits(), "{x:e}");
+        }
+        for bits in [0x7f80_0001, 0x7fff_ffff, 0xff80_0001] {
+            assert!(half::bf16::from_bits(bf16_bits(f32::from_bits(bits))).is_nan());
+        }
+    }
+
+    #[test]
+    fn activations_come_back_within_half_a_step() {
+        for (shift, width) in [(0.0, 100), (5.0, 33), (-700.0, 64), (0.0, 1)] {
+            let row: Vec<f32> = randoms(2, width).iter().map(|x| x + shift).collect();
+            let mut bytes = vec![9; width + 3];
+            let scale = quantise(&row, &mut bytes);
+            for (x, q) in row.iter().zip(&bytes) {
+                let back = scale.step * f32::from(*q) + scale.least;
+                assert!((back - x).abs() <= scale.step * 0.502 + 1e-4, "{x} became {back}");
+            }
+            assert_eq!(bytes[width..], [0; 3]);
+        }
+    }
+
+    #[test]
+    fn weights_come_back_within_half_a_step() {
+        let row = randoms(3, 77);
+        let mut bytes = [9; 80];
+        let (factor, sum) = quantise_weights(&row, &mut bytes);
+        for (w, q) in row.iter().zip(&bytes) {
+            assert!((f32::from(*q as i8) * factor - w).abs() <= factor * 0.501);
+        }
+        assert_eq!(sum, bytes.iter().map(|q| i32::from(*q as i8)).sum::<i32>());
+    }
+
+    #[test]
+    fn equal_and_broken_rows() {
+        let mut bytes = [1; 4];
+        assert_eq!(quantise(&[2.5; 4], &mut bytes), RowScale { step: 0.0, least: 2.5 });
+        assert_eq!(bytes, [0; 4]);
+        for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            assert!(quantise(&[1.0, broken, 2.0], &mut [0; 3]).step.is_nan());
+            assert!(quantise_weights(&[1.0, broken, 2.0], &mut [0; 3]).0.is_nan());
+        }
+        assert_eq!(quantise_weights(&[0.0; 4], &mut bytes), (0.0, 0));
+    }
+}

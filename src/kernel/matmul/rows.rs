@@ -1,0 +1,176 @@
+//! Activations packed for products: normalised, encoded, and interleaved in tiles of a few rows.
+#![allow(unsafe_code, reason = "writes packed lanes through raw pointers shared by threads")]
+
+use std::ops::Range;
+
+use super::Input;
+use crate::kernel::buffer::Scratch;
+use crate::kernel::dispatch::Job;
+use crate::kernel::encode::{Precision, quantise, to_bf16};
+use crate::kernel::level::Level;
+use crate::kernel::norm::normalise;
+use crate::kernel::pack::{PackedMatrix, as_u8, as_u16};
+use crate::kernel::simd::{Rows, Simd};
+
+/// Bytes of packed rows that stay in a core's second-level cache beside a panel of weights.
+const BLOCK_BYTES: usize = 640 << 10;
+
+/// Bytes of packed rows held at once.
+const SLAB_BYTES: usize = 32 << 20;
+
+/// Rows of the narrowest tiles, for which panels are wider.
+const FEW_ROWS: usize = 3;
+
+/// How m rows are cut in tiles, and tiles in blocks.
+#[derive(Clone, Copy)]
+pub(super) struct Tiling {
+    pub(super) m: usize,
+    pub(super) tiles: usize,
+    pub(super) blocks: usize,
+    lanes: usize,
+    group: usize,
+}
+
+impl Tiling {
+    /// Tiles of nearly equal height: rows then cost the same whatever m.
+    pub(super) fn new(m: usize, weights: &PackedMatrix) -> Tiling {
+        let tiles = m.div_ceil(tile_rows(weights.level));
+        let blocks = (m * weights.lanes * 4).div_ceil(BLOCK_BYTES).min(tiles);
+        Tiling { m, tiles, blocks: blocks.max(1), lanes: weights.lanes, group: weights.group }
+    }
+
+    /// The most rows worth packing at once.
+    pub(super) fn most_rows(weights: &PackedMatrix) -> usize {
+        (SLAB_BYTES / 4 / weights.lanes.max(1)).max(tile_rows(weights.level))
+    }
+
+    /// The tiles of block `block`.
+    pub(super) fn block(&self, block: usize) -> Range<usize> {
+        block * self.tiles / self.blocks..(block + 1) * self.tiles / self.blocks
+    }
+
+    /// The rows of tile `tile`.
+    pub(super) fn rows(&self, tile: usize) -> Range<usize> {
+        tile * self.m / self.tiles..(tile + 1) * self.m / self.tiles
+    }
+
+    /// Where tile `tile` starts among the packed lanes: interleaving writes up to a vector past its end.
+    pub(super) fn offset(&self, tile: usize) -> usize {
+        self.rows(tile).start * self.lanes + tile * self.group
+    }
+
+    /// Lanes of all tiles.
+    pub(super) fn packed_lanes(&self) -> usize {
+        self.m * self.lanes + self.tiles * self.group
+    }
+
+    /// Groups of output features that are multiplied together: for few rows more of them, lest
+    /// sums wait for each other.
+    pub(super) fn panel_width(&self) -> usize {
+        if self.m <= FEW_ROWS { 4 } else { 2 }
+    }
+}
+
+/// The most rows of a tile at `level`.
+fn tile_rows(level: Level) -> usize {
+    match level {
+        Level::Scalar => 4,
+        Level::Neon => 8,
+        Level::Avx2 => 6,
+        Level::Avx512 => 14,
+    }
+}
+
+/// Packed rows in the making.
+pub(super) struct PackRows<'a> {
+    pub(super) input: Input<'a>,
+    pub(super) weights: &'a PackedMatrix,
+    pub(super) tiling: Tiling,
+    pub(super) packed: *mut f32,
+    /// For int8: step and least value of each row.
+    pub(super) scales: *mut f32,
+}
+
+// SAFETY: tiles, with their rows' scales, are written by the one thread that drew them and read after a gate.
+unsafe impl Sync for PackRows<'_> {}
+
+impl PackRows<'_> {
+    /// The work of packing tile `tile`.
+    pub(super) fn job(&self, tile: usize) -> PackTile<'_> {
+        PackTile { rows: self, tile }
+    }
+}
+
+/// Packs one tile.
+pub(super) struct PackTile<'a> {
+    rows: &'a PackRows<'a>,
+    tile: usize,
+}
+
+impl Job for PackTile<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let PackRows { input, weights, tiling, packed, .. } = self.rows;
+        let (rows, lanes) = (tiling.rows(self.tile), weights.lanes);
+        // SAFETY: `offset` leaves room for the tile's lanes and a vector more; the dispatcher vouches for the CPU.
+        unsafe {
+            let to = packed.add(tiling.offset(self.tile));
+            if weights.precision == Precision::F32 && input.norm.is_none() {
+                let start = input.rows[rows.start * lanes..].as_ptr();
+                return V::interleave(Rows { start, stride: lanes, rows: rows.len() }, lanes, rows.len(), to);
+            }
+            let stride = lanes.next_multiple_of(16) + 16;
+            let encoded = Scratch::new(rows.len() * stride);
+            let mut row = Scratch::new(weights.k);
+            for (i, index) in rows.clone().enumerate() {
+                let to = std::slice::from_raw_parts_mut(encoded.pointer().add(i * stride), lanes);
+                self.encode(index, &mut row, to);
+            }
+            let from = Rows { start: encoded.pointer(), stride, rows: rows.len() };
+            V::interleave(from, lanes, rows.len(), to);
+        }
+    }
+}
+
+impl PackTile<'_> {
+    /// Writes the lanes of row `index` to `to`.
+    ///
+    /// # Safety
+    /// `work` holds k values; this thread drew the row's tile.
+    #[inline(always)]
+    unsafe fn encode(&self, index: usize, work: &mut Scratch, to: &mut [f32]) {
+        let PackRows { input, weights, scales, .. } = self.rows;
+        let k = weights.k;
+        // SAFETY: `work` holds k values and is borrowed uniquely.
+        let work = unsafe { std::slice::from_raw_parts_mut(work.pointer(), k) };
+        let source = &input.rows[index * k..][..k];
+        if let (Precision::F32, Some(norm)) = (weights.precision, &input.norm) {
+            return normalise(source, norm, to);
+        }
+        let row = match (&input.norm, &weights.smoothing) {
+            (None, None) => source,
+            (Some(norm), None) => {
+                normalise(source, norm, work);
+                work
+            }
+            (None, Some(factors)) => {
+                work.iter_mut().zip(source).zip(factors).for_each(|((y, x), s)| *y = x * s);
+                work
+            }
+            (Some(norm), Some(factors)) => {
+                normalise(source, norm, work);
+                work.iter_mut().zip(factors).for_each(|(x, s)| *x *= s);
+                work
+            }
+        };
+        if weights.precision == Precision::Bf16 {
+            return to_bf16(row, as_u16(to));
+        }
+        let scale = quantise(row, as_u8(to));
+        // SAFETY: room for two values a row; the row is this thread's.
+        unsafe {
+            *scales.add(2 * index) = scale.step;
+            *scales.add(2 * index + 1) = scale.least;
+        }
+    }
+}

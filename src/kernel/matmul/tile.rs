@@ -1,0 +1,172 @@
+//! The inner loop of all products: a few rows times a few vectors, sums kept in registers.
+#![allow(unsafe_code, reason = "vector methods and raw pointers; contracts are stated")]
+
+use crate::kernel::simd::Simd;
+
+/// How a product adds one lane of k.
+pub(in crate::kernel) trait Arithmetic {
+    /// Whether sums are i32 (to be scaled) rather than f32.
+    const INTEGER: bool;
+
+    /// `acc` plus the products of the values in the lanes of `a` and `b`.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V;
+}
+
+/// One f32 a lane.
+pub(in crate::kernel) struct F32;
+/// Two bf16 a lane.
+pub(in crate::kernel) struct Bf16;
+/// Four bytes a lane: unsigned in `a`, signed in `b`.
+pub(in crate::kernel) struct Int8;
+
+impl Arithmetic for F32 {
+    const INTEGER: bool = false;
+
+    #[inline(always)]
+    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { a.mul_add(b, acc) }
+    }
+}
+
+impl Arithmetic for Bf16 {
+    const INTEGER: bool = false;
+
+    #[inline(always)]
+    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { V::dot_bf16(acc, a, b) }
+    }
+}
+
+impl Arithmetic for Int8 {
+    const INTEGER: bool = true;
+
+    #[inline(always)]
+    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { V::dot_int8(acc, a, b) }
+    }
+}
+
+/// What a tile multiplies.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Operands {
+    /// Steps of the sum.
+    pub(in crate::kernel) lanes: usize,
+    /// Row r, step i at `a[r * ROW + i * STEP]`.
+    pub(in crate::kernel) a: *const f32,
+    /// Vector c, step i at `b[c * b_vector + i * b_step]`.
+    pub(in crate::kernel) b: *const f32,
+    pub(in crate::kernel) b_vector: usize,
+    pub(in crate::kernel) b_step: usize,
+}
+
+/// Memory that a tile asks for while it computes, because a later one will need it.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Ahead {
+    pub(in crate::kernel) next: *const f32,
+    pub(in crate::kernel) end: *const f32,
+    /// Cache lines for each [`UNROLL`] steps.
+    pub(in crate::kernel) rate: usize,
+}
+
+impl Ahead {
+    /// Nothing to ask for.
+    pub(in crate::kernel) const NOTHING: Ahead = Ahead { next: std::ptr::null(), end: std::ptr::null(), rate: 0 };
+
+    /// Asks for the next few lines.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn advance<V: Simd>(&mut self) {
+        for _ in 0..self.rate {
+            if self.next < self.end {
+                // SAFETY: below the end of the memory announced.
+                unsafe {
+                    V::prefetch(self.next);
+                    self.next = self.next.add(16);
+                }
+            }
+        }
+    }
+}
+
+/// Steps between looks at what to ask for.
+pub(in crate::kernel) const UNROLL: usize = 4;
+
+/// Writes the R x C vectors of sums to `to`, rows `C * LANES` apart. Each sum runs over the steps in
+/// order, whatever R and C.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; the operands hold what R, C and `lanes` imply.
+#[inline(always)]
+pub(in crate::kernel) unsafe fn tile<
+    V: Simd,
+    A: Arithmetic,
+    const R: usize,
+    const C: usize,
+    const ROW: usize,
+    const STEP: usize,
+>(
+    operands: &Operands,
+    ahead: &mut Ahead,
+    to: *mut f32,
+) {
+    // SAFETY: all addresses are among those that the caller vouches for.
+    unsafe {
+        let mut sums = [[V::splat(0.0); C]; R];
+        let (mut a, mut b) = (operands.a, operands.b);
+        let mut left = operands.lanes;
+        while left >= UNROLL {
+            for _ in 0..UNROLL {
+                step::<V, A, R, C, ROW>(&mut sums, a, b, operands.b_vector);
+                a = a.add(STEP);
+                b = b.add(operands.b_step);
+            }
+            ahead.advance::<V>();
+            left -= UNROLL;
+        }
+        while left > 0 {
+            step::<V, A, R, C, ROW>(&mut sums, a, b, operands.b_vector);
+            a = a.add(STEP);
+            b = b.add(operands.b_step);
+            left -= 1;
+        }
+        for (r, row) in sums.iter().enumerate() {
+            for (c, sum) in row.iter().enumerate() {
+                sum.store(to.add((r * C + c) * V::LANES));
+            }
+        }
+    }
+}
+
+/// One step of all sums.
+///
+/// # Safety
+/// As for [`tile`], for one step.
+#[inline(always)]
+unsafe fn step<V: Simd, A: Arithmetic, const R: usize, const C: usize, const ROW: usize>(
+    sums: &mut [[V; C]; R],
+    a: *const f32,
+    b: *const f32,
+    b_vector: usize,
+) {
+    // SAFETY: the caller vouches for the CPU and the addresses.
+    unsafe {
+        let mut vectors = [V::splat(0.0); C];
+        for (c, vector) in vectors.iter_mut().enumerate() {
+            *vector = V::load(b.add(c * b_vector));
+        }
+        for (r, row) in sums.iter_mut().enumerate() {
+            let value = V::splat(*a.add(r * ROW));
+            for (sum, vector) in row.iter_mut().zip(vectors) {
+                *sum = A::step(*sum, value, vector);
+            }
+        }
+    }
+}

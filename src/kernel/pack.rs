@@ -1,0 +1,197 @@
+//! Weight matrices, packed once in the order in which products read them.
+#![allow(unsafe_code, reason = "writes packed lanes through raw pointers")]
+
+use super::buffer::{Buffer, Scratch};
+use super::dispatch::{Job, run};
+use super::encode::{Precision, quantise_weights, to_bf16};
+use super::level::{Level, level};
+use super::parallel::{Counter, region};
+use super::shared::SharedRows;
+use super::simd::{Rows, Simd};
+
+/// Writes row j of a weight matrix, k values, to its second argument.
+pub type Fill<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+
+/// The weights of a linear layer, [n, k] (n output features): for every group of as many output
+/// features as a vector has lanes, the lanes of all k side by side: [group][lane of k][feature].
+pub struct PackedMatrix {
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) precision: Precision,
+    pub(super) level: Level,
+    /// Lanes that hold k values.
+    pub(super) lanes: usize,
+    /// Output features of a group.
+    pub(super) group: usize,
+    pub(super) data: Buffer,
+    /// For int8, per output feature: its factor, and its factor times the sum of its bytes.
+    pub(super) factors: Vec<f32>,
+    pub(super) sums: Vec<f32>,
+    /// For int8: what activations are multiplied with, column by column, before they are quantised.
+    pub(super) smoothing: Option<Vec<f32>>,
+}
+
+impl PackedMatrix {
+    /// Packs the [n, k] matrix whose row j `fill(j, buffer)` writes; rows are asked for once each, from
+    /// several threads.
+    ///
+    /// `smoothing`, k positive factors, moves outlier activations into the weights: activation column i
+    /// is multiplied by its factor and weight column i divided. Only [`Precision::Int8`] needs
+    /// it; for others it is ignored, the product being the same.
+    pub fn pack(n: usize, k: usize, precision: Precision, fill: &Fill, smoothing: Option<&[f32]>) -> PackedMatrix {
+        PackedMatrix::pack_at(level(), n, k, precision, fill, smoothing)
+    }
+
+    /// [`PackedMatrix::pack`] for products at `level`.
+    pub(super) fn pack_at(
+        level: Level,
+        n: usize,
+        k: usize,
+        precision: Precision,
+        fill: &Fill,
+        smoothing: Option<&[f32]>,
+    ) -> PackedMatrix {
+        let smoothing = smoothing.filter(|_| precision == Precision::Int8);
+        assert!(smoothing.is_none_or(|s| s.len() == k), "smoothing factors and columns differ in number");
+        let group = group_of(level);
+        let (groups, lanes) = (n.div_ceil(group), precision.lanes(k));
+        let per_feature = if precision == Precision::Int8 { groups * group } else { 0 };
+        let mut matrix = PackedMatrix {
+            n,
+            k,
+            precision,
+            level,
+            lanes,
+            group,
+            data: Buffer::new(groups * lanes * group),
+            factors: vec![0.0; per_feature],
+            sums: vec![0.0; per_feature],
+            smoothing: smoothing.map(<[f32]>::to_vec),
+        };
+        let inverse: Option<Vec<f32>> = smoothing.map(|s| s.iter().map(|s| 1.0 / s).collect());
+        let (mut factors, mut sums) = (std::mem::take(&mut matrix.factors), std::mem::take(&mut matrix.sums));
+        let counter = Counter::new(groups);
+        let job = Pack {
+            matrix: &matrix,
+            fill,
+            inverse: inverse.as_deref(),
+            factors: SharedRows::new(&mut factors, group),
+            sums: SharedRows::new(&mut sums, group),
+            counter: &counter,
+        };
+        region(rayon::current_num_threads().min(groups.max(1)), &|| run(level, job));
+        (matrix.factors, matrix.sums) = (factors, sums);
+        matrix
+    }
+
+    /// Output features.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input features.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Memory it occupies, in bytes.
+    pub fn bytes(&self) -> usize {
+        let smoothing = self.smoothing.as_ref().map_or(0, Vec::len);
+        self.data.bytes() + 4 * (self.factors.len() + self.sums.len() + smoothing)
+    }
+
+    /// How its numbers are held.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Groups of output features.
+    pub(super) fn groups(&self) -> usize {
+        self.n.div_ceil(self.group)
+    }
+}
+
+/// The lanes of a vector at `level`.
+fn group_of(level: Level) -> usize {
+    match level {
+        Level::Scalar | Level::Neon => 4,
+        Level::Avx2 => 8,
+        Level::Avx512 => 16,
+    }
+}
+
+/// Packs groups taken from a counter.
+#[derive(Clone, Copy)]
+struct Pack<'a> {
+    matrix: &'a PackedMatrix,
+    fill: &'a Fill<'a>,
+    inverse: Option<&'a [f32]>,
+    factors: SharedRows<'a>,
+    sums: SharedRows<'a>,
+    counter: &'a Counter,
+}
+
+impl Job for Pack<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let PackedMatrix { k, lanes, .. } = *self.matrix;
+        // Rows a line apart beyond their length: else rows of powers of two share cache sets.
+        let stride = lanes.next_multiple_of(16) + 16;
+        let rows = Scratch::new(V::LANES * stride);
+        let mut row = vec![0.0; k];
+        while let Some(groups) = self.counter.take(1) {
+            let group = groups.start;
+            // SAFETY: the scratch has V::LANES rows of `stride` lanes; the counter gives each group, whose
+            // place in the matrix is its own, to one thread; the dispatcher vouches for the CPU.
+            unsafe {
+                for i in 0..V::LANES {
+                    let feature = group * V::LANES + i;
+                    let to = std::slice::from_raw_parts_mut(rows.pointer().add(i * stride), lanes);
+                    if feature < self.matrix.n { self.encode(feature, &mut row, to) } else { to.fill(0.0) }
+                }
+                let from = Rows { start: rows.pointer(), stride, rows: V::LANES };
+                let to = self.matrix.data.pointer().add(group * lanes * V::LANES);
+                V::interleave(from, lanes, V::LANES, to);
+            }
+        }
+    }
+}
+
+impl Pack<'_> {
+    /// Writes the lanes of output feature `feature` to `to`.
+    ///
+    /// # Safety
+    /// No other thread has this feature's group.
+    #[inline(always)]
+    unsafe fn encode(&self, feature: usize, row: &mut [f32], to: &mut [f32]) {
+        if self.matrix.precision == Precision::F32 {
+            return (self.fill)(feature, to);
+        }
+        (self.fill)(feature, row);
+        if self.matrix.precision == Precision::Bf16 {
+            return to_bf16(row, as_u16(to));
+        }
+        if let Some(inverse) = self.inverse {
+            row.iter_mut().zip(inverse).for_each(|(x, s)| *x *= s);
+        }
+        let (factor, sum) = quantise_weights(row, as_u8(to));
+        let (group, i) = (feature / self.matrix.group, feature % self.matrix.group);
+        // SAFETY: the group is this thread's, as the caller promises.
+        unsafe {
+            self.factors.row(group)[i] = factor;
+            self.sums.row(group)[i] = factor * sum as f32;
+        }
+    }
+}
+
+/// Lanes as the bf16 in them.
+pub(super) fn as_u16(lanes: &mut [f32]) -> &mut [u16] {
+    // SAFETY: same memory, weaker alignment, any bits are valid for both.
+    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * 2) }
+}
+
+/// Lanes as the bytes in them.
+pub(super) fn as_u8(lanes: &mut [f32]) -> &mut [u8] {
+    // SAFETY: same memory, weaker alignment, any bits are valid for both.
+    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * 4) }
+}

@@ -1,0 +1,102 @@
+//! Sharing one piece of work between the threads of the current rayon pool.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many threads may share a piece of work of `flops` operations: one where waking another costs more
+/// than it saves, or where the pool has one.
+pub(super) fn threads_for(flops: usize) -> usize {
+    /// About 15 microseconds of one core.
+    const SMALL: usize = 2_000_000;
+    if flops < SMALL { 1 } else { rayon::current_num_threads() }
+}
+
+/// Runs `body` on up to `threads` threads at once and returns when all have returned. `body` takes its
+/// share from counters and must be right however many threads run it, one alone included.
+pub(super) fn region(threads: usize, body: &(dyn Fn() + Sync)) {
+    if threads == 1 {
+        return body();
+    }
+    rayon::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|_| body());
+        }
+        body();
+    });
+}
+
+/// Numbers 0..end, each handed out once.
+pub(super) struct Counter {
+    next: AtomicUsize,
+    end: usize,
+}
+
+impl Counter {
+    /// Hands out 0..end.
+    pub(super) fn new(end: usize) -> Counter {
+        Counter { next: AtomicUsize::new(0), end }
+    }
+
+    /// Up to `count` numbers not handed out before, or None when none is left.
+    pub(super) fn take(&self, count: usize) -> Option<std::ops::Range<usize>> {
+        // Most calls after the end come from threads that find nothing to do: no write for them.
+        if self.next.load(Ordering::Relaxed) >= self.end {
+            return None;
+        }
+        let start = self.next.fetch_add(count, Ordering::Relaxed);
+        (start < self.end).then(|| start..(start + count).min(self.end))
+    }
+}
+
+/// A step that all threads must have finished before any goes on.
+pub(super) struct Gate {
+    done: AtomicUsize,
+    needed: usize,
+}
+
+impl Gate {
+    /// Opens after `needed` pieces.
+    pub(super) fn new(needed: usize) -> Gate {
+        Gate { done: AtomicUsize::new(0), needed }
+    }
+
+    /// Reports `count` pieces done; what was written before is seen by those who pass the gate.
+    pub(super) fn report(&self, count: usize) {
+        self.done.fetch_add(count, Ordering::Release);
+    }
+
+    /// Waits until all pieces are done. Only for pieces that running threads hold: those not yet taken
+    /// would never come.
+    pub(super) fn pass(&self) {
+        let mut waits = 0;
+        while self.done.load(Ordering::Acquire) < self.needed {
+            waits += 1;
+            // The other thread may have lost its core.
+            if waits > 1000 { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_is_taken_once_on_any_number_of_threads() {
+        for threads in [1, 2, 5] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            let counter = Counter::new(1001);
+            let hits: Vec<AtomicUsize> = (0..1001).map(|_| AtomicUsize::new(0)).collect();
+            let gate = Gate::new(1001);
+            pool.install(|| {
+                region(threads, &|| {
+                    while let Some(range) = counter.take(7) {
+                        range.clone().for_each(|i| drop(hits[i].fetch_add(1, Ordering::Relaxed)));
+                        gate.report(range.len());
+                    }
+                    gate.pass();
+                    assert!(hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1));
+                });
+            });
+        }
+    }
+}

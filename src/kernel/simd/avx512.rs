@@ -1,0 +1,238 @@
+//! 512-bit vectors of x86-64.
+#![allow(unsafe_code, reason = "vector instructions; the trait states that the CPU has them")]
+
+use std::arch::x86_64::*;
+
+use super::{Rows, Simd};
+
+/// Products of bf16 and bytes imitated.
+pub(in crate::kernel) const BASE: u8 = 0;
+/// Products of bytes by `vpdpbusd`.
+pub(in crate::kernel) const VNNI: u8 = 1;
+/// Products of bf16 by `vdpbf16ps`.
+pub(in crate::kernel) const BF16: u8 = 2;
+
+/// Sixteen lanes; `EXTRA` says which instructions there are beyond the base.
+#[derive(Clone, Copy)]
+pub(in crate::kernel) struct Avx512<const EXTRA: u8>(__m512);
+
+/// The mask of the first `count < 16` lanes.
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    (1u16 << count) - 1
+}
+
+/// Wraps the value of intrinsics, all of which need only the CPU that the trait promises.
+macro_rules! lanes {
+    ($value:expr) => {
+        // SAFETY: the trait's caller vouches for the CPU and for the pointers.
+        Avx512(unsafe { $value })
+    };
+}
+
+impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
+    const LANES: usize = 16;
+    const ROWS: usize = 14;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self {
+        lanes!(_mm512_set1_ps(x))
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        lanes!(_mm512_loadu_ps(from))
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller vouches for the CPU and for 16 lanes.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(from: *const f32, count: usize, fill: f32) -> Self {
+        lanes!(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(count), from))
+    }
+
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, count: usize) {
+        // SAFETY: the mask keeps the store to the `count` lanes that the caller vouches for.
+        unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        lanes!(_mm512_add_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        lanes!(_mm512_sub_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        lanes!(_mm512_mul_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        lanes!(_mm512_div_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self {
+        lanes!(_mm512_fmadd_ps(self.0, a.0, b.0))
+    }
+
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        lanes!(_mm512_max_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        lanes!(_mm512_min_ps(self.0, other.0))
+    }
+
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        lanes!(_mm512_abs_ps(self.0))
+    }
+
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        lanes!(_mm512_roundscale_ps::<0>(self.0))
+    }
+
+    #[inline(always)]
+    unsafe fn scale_by_power(self, n: Self) -> Self {
+        lanes!(_mm512_scalef_ps(self.0, n.0))
+    }
+
+    #[inline(always)]
+    unsafe fn from_int(self) -> Self {
+        lanes!(_mm512_cvtepi32_ps(_mm512_castps_si512(self.0)))
+    }
+
+    #[inline(always)]
+    unsafe fn max_lane(self) -> f32 {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum_lanes(self) -> f32 {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_bf16(acc: Self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe {
+            let (a, b) = (_mm512_castps_si512(a.0), _mm512_castps_si512(b.0));
+            if EXTRA == BF16 {
+                let (a, b) = (std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b));
+                return Avx512(_mm512_dpbf16_ps(acc.0, a, b));
+            }
+            let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            let low_a = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(a));
+            let low_b = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b));
+            let high_a = _mm512_castsi512_ps(_mm512_and_si512(a, high));
+            let high_b = _mm512_castsi512_ps(_mm512_and_si512(b, high));
+            Avx512(_mm512_fmadd_ps(high_a, high_b, _mm512_fmadd_ps(low_a, low_b, acc.0)))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
+        // Bytes widened to 16 bits: a pair of products then fits `madd` exactly.
+        // SAFETY: the caller vouches for the CPU.
+        unsafe {
+            let (a, b) = (_mm512_castps_si512(a.0), _mm512_castps_si512(b.0));
+            if EXTRA == VNNI {
+                let sum = _mm512_dpbusd_epi32(_mm512_castps_si512(acc.0), a, b);
+                return Avx512(_mm512_castsi512_ps(sum));
+            }
+            let even_a = _mm512_and_si512(a, _mm512_set1_epi16(0xff));
+            let odd_a = _mm512_srli_epi16::<8>(a);
+            let even_b = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(b));
+            let odd_b = _mm512_srai_epi16::<8>(b);
+            let even = _mm512_madd_epi16(even_a, even_b);
+            let odd = _mm512_madd_epi16(odd_a, odd_b);
+            let sum = _mm512_add_epi32(_mm512_castps_si512(acc.0), _mm512_add_epi32(even, odd));
+            Avx512(_mm512_castsi512_ps(sum))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn prefetch(at: *const f32) {
+        // SAFETY: a prefetch of any address is harmless.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
+        let mut column = 0;
+        while column < columns {
+            let mut block = [Avx512(unsafe { _mm512_setzero_ps() }); 16];
+            let width = (columns - column).min(16);
+            for (row, lanes) in block.iter_mut().enumerate().take(from.rows) {
+                // SAFETY: `row < rows` and the columns read are below `columns`.
+                unsafe {
+                    let at = from.start.add(row * from.stride + column);
+                    *lanes = if width == 16 { Self::load(at) } else { Self::load_part(at, width, 0.0) };
+                }
+            }
+            // SAFETY: the caller allows 16 lanes past the end of `to`; ascending columns repair
+            // what a store wrote past its own.
+            unsafe {
+                let block = transpose(block);
+                for (i, lanes) in block.iter().enumerate().take(width) {
+                    lanes.store(to.add((column + i) * tile_rows));
+                }
+            }
+            column += 16;
+        }
+    }
+}
+
+/// The transpose of 16 rows of 16 lanes.
+///
+/// # Safety
+/// Needs avx512f.
+#[inline(always)]
+unsafe fn transpose<const EXTRA: u8>(r: [Avx512<EXTRA>; 16]) -> [Avx512<EXTRA>; 16] {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
+        // Quarters: after two rounds `b[4g + c]` holds, in its 128-bit quarter q, column 4q + c of rows 4g..4g + 4.
+        let mut b = r;
+        for g in 0..4 {
+            let [r0, r1, r2, r3] = [r[4 * g].0, r[4 * g + 1].0, r[4 * g + 2].0, r[4 * g + 3].0];
+            let low01 = _mm512_castps_pd(_mm512_unpacklo_ps(r0, r1));
+            let high01 = _mm512_castps_pd(_mm512_unpackhi_ps(r0, r1));
+            let low23 = _mm512_castps_pd(_mm512_unpacklo_ps(r2, r3));
+            let high23 = _mm512_castps_pd(_mm512_unpackhi_ps(r2, r3));
+            b[4 * g] = Avx512(_mm512_castpd_ps(_mm512_unpacklo_pd(low01, low23)));
+            b[4 * g + 1] = Avx512(_mm512_castpd_ps(_mm512_unpackhi_pd(low01, low23)));
+            b[4 * g + 2] = Avx512(_mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23)));
+            b[4 * g + 3] = Avx512(_mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23)));
+        }
+        // Whole quarters change places: a 4 x 4 transpose of 128-bit elements for each c.
+        let mut out = b;
+        for c in 0..4 {
+            let [g0, g1, g2, g3] = [b[c].0, b[4 + c].0, b[8 + c].0, b[12 + c].0];
+            let even01 = _mm512_shuffle_f32x4::<0x88>(g0, g1);
+            let odd01 = _mm512_shuffle_f32x4::<0xdd>(g0, g1);
+            let even23 = _mm512_shuffle_f32x4::<0x88>(g2, g3);
+            let odd23 = _mm512_shuffle_f32x4::<0xdd>(g2, g3);
+            out[c] = Avx512(_mm512_shuffle_f32x4::<0x88>(even01, even23));
+            out[8 + c] = Avx512(_mm512_shuffle_f32x4::<0xdd>(even01, even23));
+            out[4 + c] = Avx512(_mm512_shuffle_f32x4::<0x88>(odd01, odd23));
+            out[12 + c] = Avx512(_mm512_shuffle_f32x4::<0xdd>(odd01, odd23));
+        }
+        out
+    }
+}

@@ -1,0 +1,92 @@
+//! One vector type per instruction set behind one trait, so that every kernel is written once.
+//!
+//! Kernels are generic over [`Simd`] and `inline(always)` up to a function that turns the instruction
+//! set on (see [`super::dispatch`]); only there do these methods become single instructions.
+#![allow(unsafe_code, reason = "vector instructions and raw pointers; contracts are stated on the trait")]
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
+pub(super) mod scalar;
+
+/// A vector of 32-bit lanes, seen as f32 or as the integers packed in its bits.
+///
+/// # Safety
+/// Every method needs a CPU with the type's instruction set. Pointers must be valid for the lanes
+/// they name; no alignment is needed.
+pub(super) trait Simd: Copy {
+    /// Lanes of 32 bits.
+    const LANES: usize;
+    /// Most rows of a product tile of two vectors that fits the registers.
+    const ROWS: usize;
+
+    /// Every lane `x`.
+    unsafe fn splat(x: f32) -> Self;
+    /// `LANES` lanes from memory.
+    unsafe fn load(from: *const f32) -> Self;
+    /// `LANES` lanes to memory.
+    unsafe fn store(self, to: *mut f32);
+    /// `count < LANES` lanes from memory, the rest `fill`.
+    unsafe fn load_part(from: *const f32, count: usize, fill: f32) -> Self;
+    /// The first `count < LANES` lanes to memory.
+    unsafe fn store_part(self, to: *mut f32, count: usize);
+
+    /// Lane sums.
+    unsafe fn add(self, other: Self) -> Self;
+    /// Lane differences.
+    unsafe fn sub(self, other: Self) -> Self;
+    /// Lane products.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// Lane quotients.
+    unsafe fn div(self, other: Self) -> Self;
+    /// `self * a + b`, fused where the CPU can.
+    unsafe fn mul_add(self, a: Self, b: Self) -> Self;
+    /// The larger lanes; `other` where either is NaN.
+    unsafe fn max(self, other: Self) -> Self;
+    /// The smaller lanes; `other` where either is NaN.
+    unsafe fn min(self, other: Self) -> Self;
+    /// Lanes without their signs.
+    unsafe fn abs(self) -> Self;
+    /// Nearest integers, ties to even, for lanes below 2^22 in size.
+    unsafe fn round(self) -> Self;
+    /// `self * 2^n` for integral lanes `n` between -252 and 252.
+    unsafe fn scale_by_power(self, n: Self) -> Self;
+    /// Lanes read as i32, converted to f32.
+    unsafe fn from_int(self) -> Self;
+
+    /// The largest lane; NaN or not when a lane is NaN.
+    unsafe fn max_lane(self) -> f32;
+    /// The sum of the lanes, in an order that depends on `LANES` only.
+    unsafe fn sum_lanes(self) -> f32;
+
+    /// `acc + a.low * b.low + a.high * b.high` with two bf16 in each lane of `a` and `b`.
+    unsafe fn dot_bf16(acc: Self, a: Self, b: Self) -> Self;
+    /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned) and `b` (signed); exact.
+    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self;
+
+    /// Asks for the cache line at `at` to be brought to the second-level cache.
+    unsafe fn prefetch(at: *const f32);
+
+    /// Writes the transpose of `rows` row-major rows (`stride` lanes apart, `rows <= tile_rows`) of
+    /// `columns` lanes to `to`, where column `c` starts at `c * tile_rows`; needs `tile_rows <= LANES` or the
+    /// default body. May write `LANES` lanes past the end of `to`.
+    unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
+        for column in 0..columns {
+            for row in 0..from.rows {
+                // SAFETY: the caller vouches for `rows` rows of `columns` lanes and for `to`.
+                unsafe { *to.add(column * tile_rows + row) = *from.start.add(row * from.stride + column) };
+            }
+        }
+    }
+}
+
+/// Row-major lanes: `rows` rows, `stride` lanes apart.
+#[derive(Clone, Copy)]
+pub(super) struct Rows {
+    pub(super) start: *const f32,
+    pub(super) stride: usize,
+    pub(super) rows: usize,
+}

@@ -1,0 +1,29 @@
+//! What the kernels' tests share: levels of this CPU, random numbers, comparisons.
+
+use super::level::{Level, available};
+
+/// Every level that this CPU can run.
+pub(super) fn levels() -> Vec<Level> {
+    let all = [Level::Scalar, Level::Neon, Level::Avx2, Level::Avx512];
+    all.into_iter().filter(|level| available(*level)).collect()
+}
+
+/// `count` reproducible numbers, roughly normal with deviation 1.
+pub(super) fn randoms(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    (0..count).map(|_| (next() + next() + next() + next()) * 1.7).collect()
+}
+
+/// The root mean square of the difference over that of `exact`.
+pub(super) fn relative_error(values: &[f32], exact: &[f64]) -> f64 {
+    assert_eq!(values.len(), exact.len());
+    let difference: f64 = values.iter().zip(exact).map(|(v, e)| (f64::from(*v) - e).powi(2)).sum();
+    let size: f64 = exact.iter().map(|e| e * e).sum();
+    (difference / size.max(1e-300)).sqrt()
+}
