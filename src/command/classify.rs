@@ -180,7 +180,7 @@ fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
         separator: if images.null {
             Separator::Nul
         } else {
-            Separator::Newline
+            Separator::Line
         },
     })
 }
@@ -220,7 +220,12 @@ fn fit(
 ) -> Result<TokenIds> {
     let fitted = tokenizer::fit(text, context_length, policy)?;
     if let Some(cut) = &fitted.cut {
-        console.warn(&cut.to_string());
+        console.warn(&format!(
+            "{}: {} tokens over the model's {context_length} were cut: {}",
+            quoted(text, 40),
+            cut.tokens,
+            quoted(&cut.text, 60),
+        ));
     }
     Ok(fitted.token_ids)
 }
@@ -343,7 +348,7 @@ impl Results {
             colour: if to_terminal && console.colors_stdout() {
                 output::Colour::Ansi
             } else {
-                output::Colour::None
+                output::Colour::Plain
             },
             characters: output::Characters::Unicode,
         };
@@ -374,4 +379,11 @@ impl Results {
         }
         Ok(())
     }
+}
+
+/// The start of a text, in quotes.
+fn quoted(text: &str, longest: usize) -> String {
+    let start: String = text.chars().take(longest).collect();
+    let more = if start.len() < text.len() { "…" } else { "" };
+    format!("{start:?}{more}")
 }

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     fn texts(lists: &[&[u32]]) -> Vec<TokenIds> {
-        lists.iter().map(|list| TokenIds::new(list.to_vec())).collect()
+        lists.iter().map(|list| TokenIds::new(list.to_vec()).unwrap()).collect()
     }
 
     #[test]

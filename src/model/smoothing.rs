@@ -64,7 +64,7 @@ impl Smoothing<'_> {
         let matrix = self.weights.matrix(&format!("{path}.weight"))?;
         let mut row = vec![0.0; matrix.shape()[1]];
         for index in 0..matrix.shape()[0] {
-            matrix.copy_row_f32(index, &mut row);
+            matrix.copy_row_f32(index, &mut row)?;
             see(index, &row);
         }
         Ok(())

@@ -124,7 +124,7 @@ impl TextTransformer {
                 "token {token} is not in the model's vocabulary of {}",
                 self.token_embedding.shape()[0]
             );
-            self.token_embedding.copy_row_f32(token, out);
+            self.token_embedding.copy_row_f32(token, out)?;
             check_finite(TOKENS, out)?;
             let position = &self.position_embedding[position * self.width..];
             out.iter_mut().zip(position).for_each(|(x, p)| *x += p);

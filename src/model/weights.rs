@@ -34,7 +34,7 @@ impl<'a> Weights<'a> {
 
     /// All values of a tensor, row-major.
     pub(super) fn vector(&self, name: &str) -> Result<Vec<f32>> {
-        let values = self.tensor(name)?.to_f32();
+        let values = self.tensor(name)?.to_f32()?;
         check_finite(name, &values)?;
         Ok(values)
     }
@@ -71,7 +71,7 @@ impl<'a> Weights<'a> {
             Compute::Candle(device, dtype) => {
                 let mut values = Vec::new();
                 for (matrix, name) in matrices.iter().zip(&names) {
-                    let part = matrix.to_f32();
+                    let part = matrix.to_f32()?;
                     check_finite(name, &part)?;
                     values.extend(part);
                 }
@@ -127,8 +127,10 @@ fn pack(
         for (matrix, name) in matrices.iter().zip(names) {
             let rows = matrix.shape()[0];
             if row < rows {
-                matrix.copy_row_f32(row, values);
-                if let Err(error) = check_finite(name, values) {
+                let checked = matrix
+                    .copy_row_f32(row, values)
+                    .and_then(|()| check_finite(name, values));
+                if let Err(error) = checked {
                     let mut first = damaged.lock().unwrap_or_else(|e| e.into_inner());
                     first.get_or_insert_with(|| format!("{error}, in row {row}"));
                 }

@@ -70,8 +70,8 @@ pub(super) fn fold_positions(
     );
     let (rows, width) = (first.shape()[0], first.shape()[1]);
     let kept = KEPT_POSITIONS.min(rows);
-    let mut values = first.narrow(0, kept)?.to_f32();
-    values.extend(second.narrow(kept, rows - kept)?.to_f32());
+    let mut values = first.narrow(0, kept)?.to_f32()?;
+    values.extend(second.narrow(kept, rows - kept)?.to_f32()?);
     let folded = StoredTensor::from_f32(&[rows, width], values)?;
     tensors.insert(name.to_owned(), folded);
     Ok(())
