@@ -209,7 +209,7 @@ impl<'a> Walk<'_, 'a> {
     fn worth_a_note(&self, id: Id) -> bool {
         let small = matches!(
             self.pickle.get(id),
-            Value::None | Value::Bool | Value::Int(_) | Value::Float | Value::Text(_)
+            Value::None | Value::Bool(_) | Value::Int(_) | Value::Float | Value::Text(_)
         );
         !(self.script && small)
     }
