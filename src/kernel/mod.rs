@@ -1,8 +1,5 @@
 //! CPU arithmetic: slices in, slices out.
 
-#[allow(clippy::all, missing_docs, reason="temp")]
-mod attention_tmp;
-pub use attention_tmp::{attention, Segment, AttentionShape};
 mod activation;
 mod buffer;
 mod dispatch;
