@@ -1,7 +1,5 @@
 //! What is in the cache needs no network, and Python's library finds it.
 
-use std::path::Path;
-
 use longclip::checkpoint::source::cached;
 
 use crate::stand_in::{COMMIT, Reply, StandIn, etag};
@@ -134,7 +132,7 @@ fn the_cache_has_the_layout_that_other_programs_know() {
         #[cfg(unix)]
         assert_eq!(
             std::fs::read_link(snapshot.join(file)).unwrap(),
-            Path::new(&target)
+            std::path::Path::new(&target)
         );
         assert!(snapshot.join(file).is_file(), "{file} -> {target}");
     }

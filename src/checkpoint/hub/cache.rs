@@ -12,7 +12,6 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::name::check_commit;
@@ -210,8 +209,7 @@ pub(super) fn settle(file: File, partial: &Path, blob: &Path) -> anyhow::Result<
     file.sync_all()
         .map_err(|cause| cannot_write(partial, cause))?;
     drop(file);
-    fs::rename(partial, blob)
-        .with_context(|| format!("cannot rename {} to its final name", partial.display()))
+    fs::rename(partial, blob).map_err(|cause| cannot_write(blob, cause))
 }
 
 #[cfg(test)]
