@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::name::check_commit;
-use super::{Progress, Repository, Unavailable, is_disk_full};
+use super::{Progress, Repository, is_disk_full};
 
 /// One repository's part of the cache, for one revision of it.
 pub(super) struct RepositoryCache {
@@ -137,14 +137,15 @@ impl RepositoryCache {
 /// The error for a cache that cannot be written; a full disk is worth another try.
 pub(super) fn cannot_write(path: &Path, cause: io::Error) -> anyhow::Error {
     let path = path.display();
-    if is_disk_full(&cause) {
-        let message = format!(
+    let error = anyhow::Error::new(cause);
+    if is_disk_full(&error) {
+        return error.context(format!(
             "the disk is full, writing {path}; make room and run again (what has arrived is kept), or point HF_HOME at another disk"
-        );
-        return Unavailable::caused_by(message, cause);
+        ));
     }
-    let message = format!("cannot write {path}; set HF_HOME to a folder that can be written");
-    anyhow::Error::new(cause).context(message)
+    error.context(format!(
+        "cannot write {path}; set HF_HOME to a folder that can be written"
+    ))
 }
 
 pub(super) fn create_folder_of(path: &Path) -> io::Result<()> {

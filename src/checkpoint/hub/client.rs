@@ -284,7 +284,7 @@ impl Patience {
         let wait = after.unwrap_or(doubled).min(settings.longest_wait);
         client
             .progress
-            .note(&format!("{error}; trying again in {wait:?}"));
+            .note(&format!("{error:#}; trying again in {wait:?}"));
         std::thread::sleep(wait);
         Ok(())
     }
