@@ -1,6 +1,7 @@
 //! CPU arithmetic: slices in, slices out.
 
 mod activation;
+mod attention;
 mod buffer;
 mod dispatch;
 mod encode;
@@ -17,6 +18,7 @@ mod simd;
 mod testing;
 
 pub use activation::Activation;
+pub use attention::{AttentionShape, Segment, attention};
 pub use encode::Precision;
 pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
 pub use matmul::{Epilogue, Input, linear};
