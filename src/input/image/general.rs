@@ -134,6 +134,7 @@ pub(super) fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     let line = words.join(" ");
     let line = line.trim_matches('"');
+    let line = line.strip_prefix("[strict-mode]: ").unwrap_or(line);
     let fault = match line.strip_prefix("Format error decoding ") {
         Some(rest) => rest.split_once(": ").map_or(rest, |(_, fault)| fault),
         None => line,
@@ -155,6 +156,7 @@ mod tests {
             ("\"quoted\nand broken\"", "quoted and broken"),
             ("Format error decoding Png: CRC error: x", "CRC error: x"),
             ("Format error decoding Png", "Png"),
+            ("\"[strict-mode]: Extra bytes\"", "Extra bytes"),
             ("plain \u{1b}[31m", "plain [31m"),
         ];
         for (message, expected) in cases {
