@@ -124,6 +124,22 @@ fn an_animation_gives_its_first_frame() {
 }
 
 #[test]
+fn a_file_far_too_long_for_its_limit_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.jpg");
+    let file = fs::File::create(&path).unwrap();
+    let few = DecodeOptions {
+        max_pixels: 1000,
+        ..DecodeOptions::default()
+    };
+    let said = || format!("{:#}", read(&path, &few).unwrap_err());
+    file.set_len(300 << 20).unwrap(); // sparse where the file system can
+    assert!(said().contains("--max-pixels"), "{}", said());
+    file.set_len(1 << 20).unwrap();
+    assert!(said().contains("nothing but zeros"), "{}", said());
+}
+
+#[test]
 fn what_is_no_regular_file_is_said_so() {
     let folder = tempfile::tempdir().unwrap();
     let options = DecodeOptions::default();
