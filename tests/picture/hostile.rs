@@ -109,6 +109,11 @@ fn a_huge_claim_is_refused_by_name_before_decoding() {
         ..DecodeOptions::default()
     };
     assert!(read(&picture("rgb.png"), &exact).is_ok());
+    let boundless = DecodeOptions {
+        max_pixels: u64::MAX,
+        ..DecodeOptions::default()
+    };
+    assert!(read(&picture("rgb.png"), &boundless).is_ok());
 }
 
 #[test]

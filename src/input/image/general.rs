@@ -30,7 +30,8 @@ pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> R
     let (width, height) = decoder.dimensions();
     check_size(width, height, options)?;
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(decoder.total_bytes().saturating_mul(2) + SCRATCH_BYTES);
+    let twice = decoder.total_bytes().saturating_mul(2);
+    limits.max_alloc = Some(twice.saturating_add(SCRATCH_BYTES));
     decoder
         .set_limits(limits)
         .map_err(|error| explain(format, error))?;

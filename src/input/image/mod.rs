@@ -128,7 +128,8 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
 /// Reads all of `file` if it begins like a picture and is not longer than one can be: a film that
 /// was listed by mistake is not pulled into memory.
 fn read_picture(mut file: File, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
-    let most = options.max_pixels.saturating_mul(MOST_BYTES_A_PIXEL) + HEADER_BYTES;
+    let coded = options.max_pixels.saturating_mul(MOST_BYTES_A_PIXEL);
+    let most = coded.saturating_add(HEADER_BYTES);
     ensure!(
         size <= most,
         "the file has {size} bytes, more than a picture of the limit's {} pixels can have; pass a larger --max-pixels",
