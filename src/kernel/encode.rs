@@ -69,8 +69,12 @@ fn extremes(row: &[f32]) -> (f32, f32, f32) {
         largest[i] = if x > largest[i] { x } else { largest[i] };
         poison[i] += x * 0.0;
     }
-    let least = least.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
-    let largest = largest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let least = least
+        .iter()
+        .fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
+    let largest = largest
+        .iter()
+        .fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
     (least, largest, poison.iter().sum())
 }
 
@@ -127,7 +131,17 @@ mod tests {
 
     #[test]
     fn bf16_rounds_as_the_half_crate_does() {
-        let special = [0.0, -0.0, 1e-40, -1e-45, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, 1.003_906_3, 1.011_718_8];
+        let special = [
+            0.0,
+            -0.0,
+            1e-40,
+            -1e-45,
+            f32::MAX,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            1.003_906_3,
+            1.011_718_8,
+        ];
         for x in special.into_iter().chain(randoms(1, 10_000)) {
             assert_eq!(bf16_bits(x), half::bf16::from_f32(x).to_bits(), "{x:e}");
         }
@@ -144,7 +158,10 @@ mod tests {
             let scale = quantise(&row, &mut bytes);
             for (x, q) in row.iter().zip(&bytes) {
                 let back = scale.step * f32::from(*q) + scale.least;
-                assert!((back - x).abs() <= scale.step * 0.502 + 1e-4, "{x} became {back}");
+                assert!(
+                    (back - x).abs() <= scale.step * 0.502 + 1e-4,
+                    "{x} became {back}"
+                );
             }
             assert_eq!(bytes[width..], [0; 3]);
         }
@@ -164,11 +181,21 @@ mod tests {
     #[test]
     fn equal_and_broken_rows() {
         let mut bytes = [1; 4];
-        assert_eq!(quantise(&[2.5; 4], &mut bytes), RowScale { step: 0.0, least: 2.5 });
+        assert_eq!(
+            quantise(&[2.5; 4], &mut bytes),
+            RowScale {
+                step: 0.0,
+                least: 2.5
+            }
+        );
         assert_eq!(bytes, [0; 4]);
         for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(quantise(&[1.0, broken, 2.0], &mut [0; 3]).step.is_nan());
-            assert!(quantise_weights(&[1.0, broken, 2.0], &mut [0; 3]).0.is_nan());
+            assert!(
+                quantise_weights(&[1.0, broken, 2.0], &mut [0; 3])
+                    .0
+                    .is_nan()
+            );
         }
         assert_eq!(quantise_weights(&[0.0; 4], &mut bytes), (0.0, 0));
     }

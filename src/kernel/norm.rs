@@ -88,16 +88,36 @@ impl Job for NormRows<'_> {
 /// Panics when the lengths do not fit together.
 pub fn layer_norm(rows: &[f32], norm: &Norm, out: &mut [f32]) {
     let width = norm.gain.len();
-    assert_eq!(norm.bias.len(), width, "gain and bias of a norm differ in length");
-    assert_eq!(rows.len(), out.len(), "a norm's input and output differ in length");
+    assert_eq!(
+        norm.bias.len(),
+        width,
+        "gain and bias of a norm differ in length"
+    );
+    assert_eq!(
+        rows.len(),
+        out.len(),
+        "a norm's input and output differ in length"
+    );
     if width == 0 {
         return;
     }
-    assert_eq!(rows.len() % width, 0, "a norm's input is no whole number of rows");
+    assert_eq!(
+        rows.len() % width,
+        0,
+        "a norm's input is no whole number of rows"
+    );
     let counter = Counter::new(rows.len() / width);
     let out = SharedRows::new(out, width);
     region(threads_for(rows.len() * 8), &|| {
-        run(level(), NormRows { rows, norm, out: &out, counter: &counter });
+        run(
+            level(),
+            NormRows {
+                rows,
+                norm,
+                out: &out,
+                counter: &counter,
+            },
+        );
     });
 }
 
@@ -110,7 +130,15 @@ mod tests {
         let mut out = vec![0.0; rows.len()];
         let shared = SharedRows::new(&mut out, norm.gain.len());
         let counter = Counter::new(rows.len() / norm.gain.len());
-        run(level, NormRows { rows, norm, out: &shared, counter: &counter });
+        run(
+            level,
+            NormRows {
+                rows,
+                norm,
+                out: &shared,
+                counter: &counter,
+            },
+        );
         out
     }
 
@@ -120,12 +148,20 @@ mod tests {
             // A mean a thousand times the deviation: one-pass variances fail here.
             let rows: Vec<f32> = randoms(1, 3 * width).iter().map(|x| x + 1000.0).collect();
             let (gain, bias) = (randoms(2, width), randoms(3, width));
-            let norm = Norm { gain: &gain, bias: &bias, epsilon: 1e-5 };
+            let norm = Norm {
+                gain: &gain,
+                bias: &bias,
+                epsilon: 1e-5,
+            };
             let expected = at(levels()[0], &rows, &norm);
             for row in 0..3 {
                 let x = &rows[row * width..][..width];
                 let mean = x.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
-                let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / width as f64;
+                let variance = x
+                    .iter()
+                    .map(|x| (f64::from(*x) - mean).powi(2))
+                    .sum::<f64>()
+                    / width as f64;
                 for i in 0..width {
                     let y = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt();
                     let y = y * f64::from(gain[i]) + f64::from(bias[i]);
@@ -134,7 +170,11 @@ mod tests {
                 }
             }
             for level in levels() {
-                assert_eq!(at(level, &rows, &norm), expected, "{level:?}, width {width}");
+                assert_eq!(
+                    at(level, &rows, &norm),
+                    expected,
+                    "{level:?}, width {width}"
+                );
             }
         }
     }
@@ -145,7 +185,15 @@ mod tests {
         rows[60] = f32::NAN;
         let (gain, bias) = ([1.0; 50], [0.0; 50]);
         let mut out = vec![0.0; rows.len()];
-        layer_norm(&rows, &Norm { gain: &gain, bias: &bias, epsilon: 1e-5 }, &mut out);
+        layer_norm(
+            &rows,
+            &Norm {
+                gain: &gain,
+                bias: &bias,
+                epsilon: 1e-5,
+            },
+            &mut out,
+        );
         assert!(out[50..100].iter().all(|y| y.is_nan()));
         assert!(out[..50].iter().chain(&out[100..]).all(|y| y.is_finite()));
     }

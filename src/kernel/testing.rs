@@ -17,13 +17,19 @@ pub(super) fn randoms(seed: u64, count: usize) -> Vec<f32> {
         state ^= state << 17;
         (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     };
-    (0..count).map(|_| (next() + next() + next() + next()) * 1.7).collect()
+    (0..count)
+        .map(|_| (next() + next() + next() + next()) * 1.7)
+        .collect()
 }
 
 /// The root mean square of the difference over that of `exact`.
 pub(super) fn relative_error(values: &[f32], exact: &[f64]) -> f64 {
     assert_eq!(values.len(), exact.len());
-    let difference: f64 = values.iter().zip(exact).map(|(v, e)| (f64::from(*v) - e).powi(2)).sum();
+    let difference: f64 = values
+        .iter()
+        .zip(exact)
+        .map(|(v, e)| (f64::from(*v) - e).powi(2))
+        .sum();
     let size: f64 = exact.iter().map(|e| e * e).sum();
     (difference / size.max(1e-300)).sqrt()
 }

@@ -1,12 +1,15 @@
 //! One head of one segment.
-#![allow(unsafe_code, reason = "vector methods and raw pointers into scratch; contracts are stated")]
+#![allow(
+    unsafe_code,
+    reason = "vector methods and raw pointers into scratch; contracts are stated"
+)]
 
 use std::ops::Range;
 
 use super::{Call, Unit};
 use crate::kernel::buffer::Scratch;
 use crate::kernel::dispatch::Job;
-use crate::kernel::exp::exp;
+use crate::kernel::exp::power_of_two;
 use crate::kernel::matmul::tile::{Ahead, Operands};
 use crate::kernel::matmul::tiles::{STRIDE, strided_tile};
 use crate::kernel::simd::{Rows, Simd};
@@ -78,7 +81,13 @@ impl Job for Head<'_> {
             let scores = queries.add(V::ROWS * STRIDE);
             let results = scores.add(V::ROWS * STRIDE);
             let partial = results.add(V::ROWS * columns);
-            let packed = Packed { prefix, count, keys, values, columns };
+            let packed = Packed {
+                prefix,
+                count,
+                keys,
+                values,
+                columns,
+            };
             self.pack_keys::<V>(&packed, ranges(), queries);
             self.pack_values::<V>(&packed, ranges());
             let outputs = &self.unit.outputs;
@@ -115,23 +124,41 @@ impl Head<'_> {
     /// # Safety
     /// The CPU has the instruction set of `V`; the destinations have room.
     #[inline(always)]
-    unsafe fn pack_keys<V: Simd>(&self, to: &Packed, ranges: impl Iterator<Item = Range<usize>>, work: *mut f32) {
+    unsafe fn pack_keys<V: Simd>(
+        &self,
+        to: &Packed,
+        ranges: impl Iterator<Item = Range<usize>>,
+        work: *mut f32,
+    ) {
         let width = self.call.shape.head_dim;
         let mut group = 0;
         let mut pending = 0;
         for mut range in ranges {
             while !range.is_empty() {
                 let take = range.len().min(V::LANES - pending);
-                let whole = pending == 0 && (take == V::LANES || group * V::LANES + take == to.count);
+                let whole =
+                    pending == 0 && (take == V::LANES || group * V::LANES + take == to.count);
                 // SAFETY: rows inside `qkv`; groups and `work` have room for V::LANES rows.
                 unsafe {
-                    let mut from = Rows { start: self.part(range.start, 1), stride: 3 * self.call.width(), rows: take };
+                    let mut from = Rows {
+                        start: self.part(range.start, 1),
+                        stride: 3 * self.call.width(),
+                        rows: take,
+                    };
                     if !whole {
                         for i in 0..take {
-                            copy::<V>(self.part(range.start + i, 1), work.add((pending + i) * width), width);
+                            copy::<V>(
+                                self.part(range.start + i, 1),
+                                work.add((pending + i) * width),
+                                width,
+                            );
                         }
                         pending += take;
-                        from = Rows { start: work, stride: width, rows: pending };
+                        from = Rows {
+                            start: work,
+                            stride: width,
+                            rows: pending,
+                        };
                     }
                     if whole || pending == V::LANES || group * V::LANES + pending == to.count {
                         V::interleave(from, width, V::LANES, to.keys.add(group * width * V::LANES));
@@ -197,7 +224,11 @@ impl Head<'_> {
                 for column in (0..width).step_by(V::LANES) {
                     let result = V::load(from.add(column)).mul(factor);
                     let left = width - column;
-                    if left < V::LANES { result.store_part(to.add(column), left) } else { result.store(to.add(column)) }
+                    if left < V::LANES {
+                        result.store_part(to.add(column), left)
+                    } else {
+                        result.store(to.add(column))
+                    }
                 }
             }
         }
@@ -211,11 +242,14 @@ impl Head<'_> {
     unsafe fn chunk<V: Simd>(&self, packed: &Packed, tile: &mut Tile, keys: Range<usize>) {
         let pair = 2 * V::LANES;
         let width = self.call.shape.head_dim;
-        let multiply = strided_tile(self.call.level, tile.rows);
+        let mut ahead = Ahead::NOTHING;
         let first = keys.start == 0;
         // SAFETY: operands as laid out by `pack_keys`, `pack_values` and `run`.
         unsafe {
-            for key in (0..keys.len()).step_by(pair) {
+            let mut key = 0;
+            while key < keys.len() {
+                // One vector where one is enough.
+                let vectors = if keys.len() - key > V::LANES { 2 } else { 1 };
                 let operands = Operands {
                     lanes: width,
                     a: tile.queries,
@@ -224,29 +258,38 @@ impl Head<'_> {
                     b_step: V::LANES,
                     to_row: STRIDE,
                 };
-                multiply(&operands, &mut Ahead::NOTHING, tile.scores.add(key));
+                let multiply = strided_tile(self.call.level, tile.rows, vectors);
+                multiply(&operands, &mut ahead, tile.scores.add(key));
+                key += vectors * V::LANES;
             }
             let mut fading = [1.0; MOST_ROWS];
-            for r in 0..tile.rows {
-                fading[r] = self.weigh::<V>(tile, r, &keys);
+            for (r, fading) in fading.iter_mut().enumerate().take(tile.rows) {
+                *fading = self.weigh::<V>(tile, r, &keys);
             }
             let results = if first { tile.results } else { tile.partial };
             for column in (0..packed.columns).step_by(pair) {
                 let operands = Operands {
                     lanes: keys.len(),
                     a: tile.scores,
-                    b: packed.values.add(column * packed.count + keys.start * V::LANES),
+                    b: packed
+                        .values
+                        .add(column * packed.count + keys.start * V::LANES),
                     b_vector: packed.count * V::LANES,
                     b_step: V::LANES,
                     to_row: packed.columns,
                 };
-                multiply(&operands, &mut Ahead::NOTHING, results.add(column));
+                let multiply = strided_tile(self.call.level, tile.rows, 2);
+                multiply(&operands, &mut ahead, results.add(column));
             }
             if !first {
-                for r in 0..tile.rows {
-                    let (total, part) = (tile.results.add(r * packed.columns), tile.partial.add(r * packed.columns));
+                for (r, fading) in fading.iter().enumerate().take(tile.rows) {
+                    let (total, part) = (
+                        tile.results.add(r * packed.columns),
+                        tile.partial.add(r * packed.columns),
+                    );
                     for column in (0..packed.columns).step_by(V::LANES) {
-                        let faded = V::load(total.add(column)).mul_add(V::splat(fading[r]), V::load(part.add(column)));
+                        let faded = V::load(total.add(column))
+                            .mul_add(V::splat(*fading), V::load(part.add(column)));
                         faded.store(total.add(column));
                     }
                 }
@@ -263,7 +306,7 @@ impl Head<'_> {
     unsafe fn weigh<V: Simd>(&self, tile: &mut Tile, r: usize, keys: &Range<usize>) -> f32 {
         let seen = tile.visible[r].saturating_sub(keys.start).min(keys.len());
         let (whole, rest) = (seen / V::LANES * V::LANES, seen % V::LANES);
-        let scale = 1.0 / (self.call.shape.head_dim as f32).sqrt();
+        let scale = std::f32::consts::LOG2_E / (self.call.shape.head_dim as f32).sqrt();
         // SAFETY: a row of scores has STRIDE lanes, more than CHUNK and a vector.
         unsafe {
             let scores = tile.scores.add(r * STRIDE);
@@ -278,15 +321,15 @@ impl Head<'_> {
                 largest = last.max(largest);
             }
             let largest = largest.max_lane();
-            let fading = exp(V::splat((tile.largest[r] - largest) * scale));
-            let mut lanes = [0.0; 16];
-            fading.store(lanes.as_mut_ptr());
-            let fading = if keys.start == 0 { 1.0 } else { lanes[0] };
+            let fading = match keys.start {
+                0 => 0.0,
+                _ => power_of_two(V::splat((tile.largest[r] - largest) * scale)).max_lane(),
+            };
             let base = V::splat(-largest * scale);
             let mut sum = V::splat(0.0);
             let end = seen.next_multiple_of(V::LANES);
             for key in (0..end).step_by(V::LANES) {
-                let weight = exp(V::load(scores.add(key)).mul_add(V::splat(scale), base));
+                let weight = power_of_two(V::load(scores.add(key)).mul_add(V::splat(scale), base));
                 weight.store(scores.add(key));
                 sum = sum.add(weight);
             }

@@ -1,5 +1,8 @@
 //! Attention over segments of rows, one head at a time, softmax fused: no matrix of all scores exists.
-#![allow(unsafe_code, reason = "threads write their heads' columns of a shared output")]
+#![allow(
+    unsafe_code,
+    reason = "threads write their heads' columns of a shared output"
+)]
 
 mod head;
 #[cfg(test)]
@@ -97,14 +100,35 @@ fn attention_at(
     }
     let rows = qkv.len() / (3 * width);
     let outputs = queries.map_or(rows, <[usize]>::len);
-    assert_eq!(qkv.len(), rows * 3 * width, "attention's input is no whole number of rows");
-    assert_eq!(out.len(), outputs * width, "attention's output is not [{outputs}, {width}]");
-    assert!(shape.head_dim <= head::MOST_COLUMNS, "heads of {} columns are too wide", shape.head_dim);
-    let ranges = segments.iter().flat_map(|segment| segment.prefix.iter().chain([&segment.rows]));
+    assert_eq!(
+        qkv.len(),
+        rows * 3 * width,
+        "attention's input is no whole number of rows"
+    );
+    assert_eq!(
+        out.len(),
+        outputs * width,
+        "attention's output is not [{outputs}, {width}]"
+    );
+    assert!(
+        shape.head_dim <= head::MOST_COLUMNS,
+        "heads of {} columns are too wide",
+        shape.head_dim
+    );
+    let ranges = segments
+        .iter()
+        .flat_map(|segment| segment.prefix.iter().chain([&segment.rows]));
     for range in ranges {
         assert!(range.end <= rows, "rows {range:?} of a segment, of {rows}");
     }
-    let call = Call { qkv, shape: *shape, segments, queries, out: SharedRows::new(out, width), level };
+    let call = Call {
+        qkv,
+        shape: *shape,
+        segments,
+        queries,
+        out: SharedRows::new(out, width),
+        level,
+    };
     run(&call);
 }
 
@@ -132,10 +156,15 @@ fn run(call: &Call) {
 fn units(segments: &[Segment], queries: Option<&[usize]>) -> Vec<Unit> {
     let outputs = |rows: &Range<usize>| match queries {
         None => rows.clone(),
-        Some(list) => list.partition_point(|q| *q < rows.start)..list.partition_point(|q| *q < rows.end),
+        Some(list) => {
+            list.partition_point(|q| *q < rows.start)..list.partition_point(|q| *q < rows.end)
+        }
     };
     let all = segments.iter().enumerate();
-    let units = all.map(|(segment, Segment { rows, .. })| Unit { segment, outputs: outputs(rows) });
+    let units = all.map(|(segment, Segment { rows, .. })| Unit {
+        segment,
+        outputs: outputs(rows),
+    });
     units.filter(|unit| !unit.outputs.is_empty()).collect()
 }
 

@@ -1,5 +1,8 @@
 //! From a tile's sums to the output: scale, bias, activation, residual.
-#![allow(unsafe_code, reason = "vector methods and raw pointers; contracts are stated")]
+#![allow(
+    unsafe_code,
+    reason = "vector methods and raw pointers; contracts are stated"
+)]
 
 use super::Epilogue;
 use super::panel::Panels;
@@ -31,7 +34,11 @@ pub(super) struct Finish<'a> {
 impl Job for Finish<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let Finish { panels, place, sums } = self;
+        let Finish {
+            panels,
+            place,
+            sums,
+        } = self;
         debug_assert!(sums.len() >= place.rows * place.groups * V::LANES);
         let sums = sums.as_ptr();
         // SAFETY: the sums of the tile are there, and the thread that made them drew this part of the
@@ -57,7 +64,9 @@ unsafe fn finish<V: Simd, const INTEGER: bool>(panels: &Panels, place: Place, su
         match panels.epilogue {
             Epilogue::Store => write::<V, INTEGER, STORE>(panels, place, sums),
             Epilogue::AddTo => write::<V, INTEGER, ADD_TO>(panels, place, sums),
-            Epilogue::Activate(Activation::QuickGelu) => write::<V, INTEGER, QUICK_GELU>(panels, place, sums),
+            Epilogue::Activate(Activation::QuickGelu) => {
+                write::<V, INTEGER, QUICK_GELU>(panels, place, sums)
+            }
             Epilogue::Activate(Activation::Gelu) => write::<V, INTEGER, GELU>(panels, place, sums),
         }
     }
@@ -73,7 +82,11 @@ const GELU: u8 = 3;
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(panels: &Panels, place: Place, sums: *const f32) {
+unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(
+    panels: &Panels,
+    place: Place,
+    sums: *const f32,
+) {
     let weights = panels.rows.weights;
     for c in 0..place.groups {
         let column = (place.group + c) * V::LANES;
@@ -83,7 +96,9 @@ unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(panels: &Panel
         }
         // SAFETY: `count` columns from `column` exist in bias and output; factors are padded to whole groups.
         unsafe {
-            let bias = panels.bias.map_or(V::splat(0.0), |bias| load::<V>(bias.as_ptr().add(column), count));
+            let bias = panels.bias.map_or(V::splat(0.0), |bias| {
+                load::<V>(bias.as_ptr().add(column), count)
+            });
             let (mut factors, mut offsets) = (bias, bias);
             if INTEGER {
                 factors = V::load(weights.factors.as_ptr().add(column));
@@ -94,7 +109,10 @@ unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(panels: &Panel
                 if INTEGER {
                     let scale = panels.rows.scales.add(2 * (place.row + r));
                     let offset = offsets.mul_add(V::splat(*scale.add(1)), bias);
-                    sum = sum.from_int().mul(factors).mul_add(V::splat(*scale), offset);
+                    sum = sum
+                        .int_to_float()
+                        .mul(factors)
+                        .mul_add(V::splat(*scale), offset);
                 } else {
                     sum = sum.add(bias);
                 }
@@ -105,7 +123,11 @@ unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(panels: &Panel
                     GELU => sum = activate(Activation::Gelu, sum),
                     _ => {}
                 }
-                if count == V::LANES { sum.store(to) } else { sum.store_part(to, count) }
+                if count == V::LANES {
+                    sum.store(to)
+                } else {
+                    sum.store_part(to, count)
+                }
             }
         }
     }
@@ -118,5 +140,11 @@ unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(panels: &Panel
 #[inline(always)]
 unsafe fn load<V: Simd>(from: *const f32, count: usize) -> V {
     // SAFETY: the caller's promises.
-    unsafe { if count == V::LANES { V::load(from) } else { V::load_part(from, count, 0.0) } }
+    unsafe {
+        if count == V::LANES {
+            V::load(from)
+        } else {
+            V::load_part(from, count, 0.0)
+        }
+    }
 }

@@ -1,5 +1,8 @@
 //! Activations packed for products: normalised, encoded, and interleaved in tiles of a few rows.
-#![allow(unsafe_code, reason = "writes packed lanes through raw pointers shared by threads")]
+#![allow(
+    unsafe_code,
+    reason = "writes packed lanes through raw pointers shared by threads"
+)]
 
 use std::ops::Range;
 
@@ -36,7 +39,13 @@ impl Tiling {
     pub(super) fn new(m: usize, weights: &PackedMatrix) -> Tiling {
         let tiles = m.div_ceil(tile_rows(weights.level));
         let blocks = (m * weights.lanes * 4).div_ceil(BLOCK_BYTES).min(tiles);
-        Tiling { m, tiles, blocks: blocks.max(1), lanes: weights.lanes, group: weights.group }
+        Tiling {
+            m,
+            tiles,
+            blocks: blocks.max(1),
+            lanes: weights.lanes,
+            group: weights.group,
+        }
     }
 
     /// The most rows worth packing at once.
@@ -110,14 +119,29 @@ pub(super) struct PackTile<'a> {
 impl Job for PackTile<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let PackRows { input, weights, tiling, packed, .. } = self.rows;
+        let PackRows {
+            input,
+            weights,
+            tiling,
+            packed,
+            ..
+        } = self.rows;
         let (rows, lanes) = (tiling.rows(self.tile), weights.lanes);
         // SAFETY: `offset` leaves room for the tile's lanes and a vector more; the dispatcher vouches for the CPU.
         unsafe {
             let to = packed.add(tiling.offset(self.tile));
             if weights.precision == Precision::F32 && input.norm.is_none() {
                 let start = input.rows[rows.start * lanes..].as_ptr();
-                return V::interleave(Rows { start, stride: lanes, rows: rows.len() }, lanes, rows.len(), to);
+                return V::interleave(
+                    Rows {
+                        start,
+                        stride: lanes,
+                        rows: rows.len(),
+                    },
+                    lanes,
+                    rows.len(),
+                    to,
+                );
             }
             let stride = lanes.next_multiple_of(16) + 16;
             let encoded = Scratch::new(rows.len() * stride);
@@ -126,7 +150,11 @@ impl Job for PackTile<'_> {
                 let to = std::slice::from_raw_parts_mut(encoded.pointer().add(i * stride), lanes);
                 self.encode(index, &mut row, to);
             }
-            let from = Rows { start: encoded.pointer(), stride, rows: rows.len() };
+            let from = Rows {
+                start: encoded.pointer(),
+                stride,
+                rows: rows.len(),
+            };
             V::interleave(from, lanes, rows.len(), to);
         }
     }
@@ -139,7 +167,12 @@ impl PackTile<'_> {
     /// `work` holds k values; this thread drew the row's tile.
     #[inline(always)]
     unsafe fn encode(&self, index: usize, work: &mut Scratch, to: &mut [f32]) {
-        let PackRows { input, weights, scales, .. } = self.rows;
+        let PackRows {
+            input,
+            weights,
+            scales,
+            ..
+        } = self.rows;
         let k = weights.k;
         // SAFETY: `work` holds k values and is borrowed uniquely.
         let work = unsafe { std::slice::from_raw_parts_mut(work.pointer(), k) };
@@ -154,7 +187,10 @@ impl PackTile<'_> {
                 work
             }
             (None, Some(factors)) => {
-                work.iter_mut().zip(source).zip(factors).for_each(|((y, x), s)| *y = x * s);
+                work.iter_mut()
+                    .zip(source)
+                    .zip(factors)
+                    .for_each(|((y, x), s)| *y = x * s);
                 work
             }
             (Some(norm), Some(factors)) => {

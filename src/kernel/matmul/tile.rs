@@ -1,5 +1,8 @@
 //! The inner loop of all products: a few rows times a few vectors, sums kept in registers.
-#![allow(unsafe_code, reason = "vector methods and raw pointers; contracts are stated")]
+#![allow(
+    unsafe_code,
+    reason = "vector methods and raw pointers; contracts are stated"
+)]
 
 use crate::kernel::simd::Simd;
 
@@ -69,7 +72,11 @@ pub(in crate::kernel) struct Ahead {
 
 impl Ahead {
     /// Nothing to ask for.
-    pub(in crate::kernel) const NOTHING: Ahead = Ahead { next: std::ptr::null(), end: std::ptr::null(), rate: 0 };
+    pub(in crate::kernel) const NOTHING: Ahead = Ahead {
+        next: std::ptr::null(),
+        end: std::ptr::null(),
+        rate: 0,
+    };
 
     /// Asks for the next few lines.
     ///

@@ -2,7 +2,10 @@
 //!
 //! Kernels are generic over [`Simd`] and `inline(always)` up to a function that turns the instruction
 //! set on (see [`super::dispatch`]); only there do these methods become single instructions.
-#![allow(unsafe_code, reason = "vector instructions and raw pointers; contracts are stated on the trait")]
+#![allow(
+    unsafe_code,
+    reason = "vector instructions and raw pointers; contracts are stated on the trait"
+)]
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
@@ -50,12 +53,17 @@ pub(super) trait Simd: Copy {
     unsafe fn min(self, other: Self) -> Self;
     /// Lanes without their signs.
     unsafe fn abs(self) -> Self;
+    /// 1 / lane to about one unit in the last place, for lanes between 2^-126 and 2^126 in size.
+    unsafe fn reciprocal(self) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { Self::splat(1.0).div(self) }
+    }
     /// Nearest integers, ties to even, for lanes below 2^22 in size.
     unsafe fn round(self) -> Self;
     /// `self * 2^n` for integral lanes `n` between -252 and 252.
     unsafe fn scale_by_power(self, n: Self) -> Self;
     /// Lanes read as i32, converted to f32.
-    unsafe fn from_int(self) -> Self;
+    unsafe fn int_to_float(self) -> Self;
 
     /// The largest lane; NaN or not when a lane is NaN.
     unsafe fn max_lane(self) -> f32;
@@ -77,7 +85,9 @@ pub(super) trait Simd: Copy {
         for column in 0..columns {
             for row in 0..from.rows {
                 // SAFETY: the caller vouches for `rows` rows of `columns` lanes and for `to`.
-                unsafe { *to.add(column * tile_rows + row) = *from.start.add(row * from.stride + column) };
+                unsafe {
+                    *to.add(column * tile_rows + row) = *from.start.add(row * from.stride + column)
+                };
             }
         }
     }
