@@ -171,7 +171,7 @@ impl Job for Pack<'_> {
                     let feature = group * V::LANES + i;
                     let to = std::slice::from_raw_parts_mut(rows.pointer().add(i * stride), lanes);
                     if feature < self.matrix.n {
-                        self.encode(feature, &mut row, to)
+                        self.encode::<V>(feature, &mut row, to)
                     } else {
                         to.fill(0.0)
                     }
@@ -192,9 +192,9 @@ impl Pack<'_> {
     /// Writes the lanes of output feature `feature` to `to`.
     ///
     /// # Safety
-    /// No other thread has this feature's group.
+    /// No other thread has this feature's group; the CPU has the instruction set of `V`.
     #[inline(always)]
-    unsafe fn encode(&self, feature: usize, row: &mut [f32], to: &mut [f32]) {
+    unsafe fn encode<V: Simd>(&self, feature: usize, row: &mut [f32], to: &mut [f32]) {
         if self.matrix.precision == Precision::F32 {
             return (self.fill)(feature, to);
         }
@@ -205,7 +205,8 @@ impl Pack<'_> {
         if let Some(inverse) = self.inverse {
             row.iter_mut().zip(inverse).for_each(|(x, s)| *x *= s);
         }
-        let (factor, sum) = quantise_weights(row, as_u8(to));
+        // SAFETY: the caller vouches for the CPU.
+        let (factor, sum) = unsafe { quantise_weights::<V>(row, as_u8(to)) };
         let (group, i) = (feature / self.matrix.group, feature % self.matrix.group);
         // SAFETY: the group is this thread's, as the caller promises.
         unsafe {

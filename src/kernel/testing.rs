@@ -1,4 +1,8 @@
 //! What the kernels' tests share: levels of this CPU, random numbers, comparisons.
+#![allow(unsafe_code, reason = "calls generic kernels with the plain vector type, which any CPU has")]
+
+use super::encode::{self, RowScale};
+use super::simd::scalar::Scalar;
 
 use super::level::{Level, available};
 
@@ -32,4 +36,16 @@ pub(super) fn relative_error(values: &[f32], exact: &[f64]) -> f64 {
         .sum();
     let size: f64 = exact.iter().map(|e| e * e).sum();
     (difference / size.max(1e-300)).sqrt()
+}
+
+/// [`encode::quantise`] in plain Rust.
+pub(super) fn quantise(row: &[f32], out: &mut [u8]) -> RowScale {
+    // SAFETY: any CPU has the instructions.
+    unsafe { encode::quantise::<Scalar>(row, out) }
+}
+
+/// [`encode::quantise_weights`] in plain Rust.
+pub(super) fn quantise_weights(row: &[f32], out: &mut [u8]) -> (f32, i32) {
+    // SAFETY: any CPU has the instructions.
+    unsafe { encode::quantise_weights::<Scalar>(row, out) }
 }

@@ -356,9 +356,8 @@ unsafe fn copy<V: Simd>(from: *const f32, to: *mut f32, count: usize) {
             V::load(from.add(i)).store(to.add(i));
             i += V::LANES;
         }
-        while i < count {
-            *to.add(i) = *from.add(i);
-            i += 1;
+        if i < count {
+            V::load_part(from.add(i), count - i, 0.0).store_part(to.add(i), count - i);
         }
     }
 }

@@ -43,6 +43,7 @@ impl Panels<'_> {
             let mut group = panel * self.width;
             while group < end {
                 // Groups come in pairs.
+                ahead.out = self.out.at(range.start, (group * weights.group).min(weights.n - 1));
                 let groups = if range.len() <= 3 && end - group >= 4 {
                     4
                 } else {
@@ -88,19 +89,15 @@ impl Panels<'_> {
         let lanes_of_group = weights.lanes * weights.group;
         let first = (panel + self.threads) * self.width;
         let last = (first + self.width).min(weights.groups());
+        let out_row = weights.n;
         if first >= last {
-            return Ahead::NOTHING;
+            return Ahead { out_row, ..Ahead::NOTHING };
         }
         let start = weights.data.pointer().cast_const();
         let lines_of_step = (self.width * weights.group).div_ceil(16);
         let rate = (lines_of_step * RUN).div_ceil(tiles);
         // SAFETY: groups up to the last lie inside the packed data.
-        unsafe {
-            Ahead {
-                next: start.add(first * lanes_of_group),
-                end: start.add(last * lanes_of_group),
-                rate,
-            }
-        }
+        let (next, end) = unsafe { (start.add(first * lanes_of_group), start.add(last * lanes_of_group)) };
+        Ahead { next, end, rate, out_row, ..Ahead::NOTHING }
     }
 }

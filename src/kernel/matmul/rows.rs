@@ -148,7 +148,7 @@ impl Job for PackTile<'_> {
             let mut row = Scratch::new(weights.k);
             for (i, index) in rows.clone().enumerate() {
                 let to = std::slice::from_raw_parts_mut(encoded.pointer().add(i * stride), lanes);
-                self.encode(index, &mut row, to);
+                self.encode::<V>(index, &mut row, to);
             }
             let from = Rows {
                 start: encoded.pointer(),
@@ -164,9 +164,9 @@ impl PackTile<'_> {
     /// Writes the lanes of row `index` to `to`.
     ///
     /// # Safety
-    /// `work` holds k values; this thread drew the row's tile.
+    /// `work` holds k values; this thread drew the row's tile; the CPU has the instruction set of `V`.
     #[inline(always)]
-    unsafe fn encode(&self, index: usize, work: &mut Scratch, to: &mut [f32]) {
+    unsafe fn encode<V: Simd>(&self, index: usize, work: &mut Scratch, to: &mut [f32]) {
         let PackRows {
             input,
             weights,
@@ -178,12 +178,14 @@ impl PackTile<'_> {
         let work = unsafe { std::slice::from_raw_parts_mut(work.pointer(), k) };
         let source = &input.rows[index * k..][..k];
         if let (Precision::F32, Some(norm)) = (weights.precision, &input.norm) {
-            return normalise(source, norm, to);
+            // SAFETY: the caller vouches for the CPU.
+            return unsafe { normalise::<V>(source, norm, to) };
         }
         let row = match (&input.norm, &weights.smoothing) {
             (None, None) => source,
             (Some(norm), None) => {
-                normalise(source, norm, work);
+                // SAFETY: as above.
+                unsafe { normalise::<V>(source, norm, work) };
                 work
             }
             (None, Some(factors)) => {
@@ -194,7 +196,8 @@ impl PackTile<'_> {
                 work
             }
             (Some(norm), Some(factors)) => {
-                normalise(source, norm, work);
+                // SAFETY: as above.
+                unsafe { normalise::<V>(source, norm, work) };
                 work.iter_mut().zip(factors).for_each(|(x, s)| *x *= s);
                 work
             }
@@ -202,7 +205,8 @@ impl PackTile<'_> {
         if weights.precision == Precision::Bf16 {
             return to_bf16(row, as_u16(to));
         }
-        let scale = quantise(row, as_u8(to));
+        // SAFETY: as above.
+        let scale = unsafe { quantise::<V>(row, as_u8(to)) };
         // SAFETY: room for two values a row; the row is this thread's.
         unsafe {
             *scales.add(2 * index) = scale.step;

@@ -1,9 +1,10 @@
 //! Linear layers against sums in f64, at every level and precision.
 
 use super::*;
-use crate::kernel::encode::{Precision, bf16_bits, quantise, quantise_weights};
+use crate::kernel::encode::{Precision, bf16_bits};
 use crate::kernel::level::Level;
-use crate::kernel::testing::{levels, randoms, relative_error};
+use crate::kernel::norm::layer_norm_at;
+use crate::kernel::testing::{levels, quantise, quantise_weights, randoms, relative_error};
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
 
@@ -162,10 +163,10 @@ fn a_fused_norm_is_the_norm() {
         bias: &shift,
         epsilon: 1e-5,
     };
-    let mut normed = vec![0.0; m * k];
-    crate::kernel::norm::layer_norm(&x, &norm, &mut normed);
     for precision in PRECISIONS {
         for level in levels() {
+            let mut normed = vec![0.0; m * k];
+            layer_norm_at(level, &x, &norm, &mut normed);
             let matrix = packed(level, n, k, precision, &w, None);
             let (mut fused, mut apart) = (vec![0.0; m * n], vec![0.0; m * n]);
             linear(

@@ -208,6 +208,12 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_to_write(at: *const f32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
         for column in (0..columns).step_by(8) {
             let width = (columns - column).min(8);

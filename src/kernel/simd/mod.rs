@@ -78,6 +78,9 @@ pub(super) trait Simd: Copy {
     /// Asks for the cache line at `at` to be brought to the second-level cache.
     unsafe fn prefetch(at: *const f32);
 
+    /// Asks for the cache line at `at` to be brought to the first-level cache for writing.
+    unsafe fn prefetch_to_write(at: *const f32);
+
     /// Writes the transpose of `rows` row-major rows (`stride` lanes apart, `rows <= tile_rows`) of
     /// `columns` lanes to `to`, where column `c` starts at `c * tile_rows`; needs `tile_rows <= LANES` or the
     /// default body. May write `LANES` lanes past the end of `to`.

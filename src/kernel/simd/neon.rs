@@ -174,4 +174,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn prefetch(_at: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_to_write(_at: *const f32) {}
 }
