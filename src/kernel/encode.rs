@@ -1,7 +1,10 @@
 //! Rows of f32 as the lanes that products read: f32, pairs of bf16, or fours of 8-bit integers.
 //!
 //! Separate multiplications and additions: the same row becomes the same bytes at every level.
-#![allow(unsafe_code, reason = "generic over the vector types, whose methods are unsafe")]
+#![allow(
+    unsafe_code,
+    reason = "generic over the vector types, whose methods are unsafe"
+)]
 
 use super::simd::Simd;
 
@@ -56,15 +59,25 @@ const MAGIC: f32 = 12_582_912.0;
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 unsafe fn extremes<V: Simd>(row: &[f32]) -> (f32, f32, f32) {
-    let Some(first) = row.first() else { return (0.0, 0.0, 0.0) };
+    let Some(first) = row.first() else {
+        return (0.0, 0.0, 0.0);
+    };
     // SAFETY: whole vectors lie inside the slice, the last one is read in part; the caller vouches for the CPU.
     unsafe {
-        let (mut least, mut largest, mut poison) = ([V::splat(*first); 2], [V::splat(*first); 2], [V::splat(0.0); 2]);
+        let (mut least, mut largest, mut poison) = (
+            [V::splat(*first); 2],
+            [V::splat(*first); 2],
+            [V::splat(0.0); 2],
+        );
         let whole = row.len() / V::LANES * V::LANES;
         let mut i = 0;
         while i < row.len() {
             let from = row.as_ptr().add(i);
-            let x = if i < whole { V::load(from) } else { V::load_part(from, row.len() - whole, *first) };
+            let x = if i < whole {
+                V::load(from)
+            } else {
+                V::load_part(from, row.len() - whole, *first)
+            };
             least = [least[1], x.min(least[0])];
             largest = [largest[1], x.max(largest[0])];
             poison = [poison[1], x.mul(V::splat(0.0)).add(poison[0])];
@@ -72,7 +85,11 @@ unsafe fn extremes<V: Simd>(row: &[f32]) -> (f32, f32, f32) {
         }
         let negated = V::splat(0.0).sub(least[0].min(least[1]));
         let poison = poison[0].add(poison[1]).sum_lanes();
-        (-negated.max_lane(), largest[0].max(largest[1]).max_lane(), poison)
+        (
+            -negated.max_lane(),
+            largest[0].max(largest[1]).max_lane(),
+            poison,
+        )
     }
 }
 

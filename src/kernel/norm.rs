@@ -36,9 +36,17 @@ unsafe fn sum<V: Simd, const SQUARED: bool>(values: &[f32], shift: f32) -> f32 {
         let mut i = 0;
         while i < values.len() {
             let from = values.as_ptr().add(i);
-            let x = if i < whole { V::load(from) } else { V::load_part(from, values.len() - whole, shift) };
+            let x = if i < whole {
+                V::load(from)
+            } else {
+                V::load_part(from, values.len() - whole, shift)
+            };
             let x = x.sub(center);
-            let next = if SQUARED { x.mul_add(x, sums[0]) } else { sums[0].add(x) };
+            let next = if SQUARED {
+                x.mul_add(x, sums[0])
+            } else {
+                sums[0].add(x)
+            };
             sums = [sums[1], sums[2], sums[3], next];
             i += V::LANES;
         }
@@ -159,7 +167,10 @@ mod tests {
                         let exact = (f64::from(x[i]) - mean) / (variance + 1e-5).sqrt();
                         let exact = exact * f64::from(gain[i]) + f64::from(bias[i]);
                         let got = f64::from(y[i]);
-                        assert!((got - exact).abs() < 1e-3, "{level:?} {width}: {got}, not {exact}");
+                        assert!(
+                            (got - exact).abs() < 1e-3,
+                            "{level:?} {width}: {got}, not {exact}"
+                        );
                     }
                 }
             }

@@ -1,5 +1,8 @@
 //! What the kernels' tests share: levels of this CPU, random numbers, comparisons.
-#![allow(unsafe_code, reason = "calls generic kernels with the plain vector type, which any CPU has")]
+#![allow(
+    unsafe_code,
+    reason = "calls generic kernels with the plain vector type, which any CPU has"
+)]
 
 use super::encode::{self, RowScale};
 use super::simd::scalar::Scalar;

@@ -43,7 +43,9 @@ impl Panels<'_> {
             let mut group = panel * self.width;
             while group < end {
                 // Groups come in pairs.
-                ahead.out = self.out.at(range.start, (group * weights.group).min(weights.n - 1));
+                ahead.out = self
+                    .out
+                    .at(range.start, (group * weights.group).min(weights.n - 1));
                 let groups = if range.len() <= 3 && end - group >= 4 {
                     4
                 } else {
@@ -91,13 +93,27 @@ impl Panels<'_> {
         let last = (first + self.width).min(weights.groups());
         let out_row = weights.n;
         if first >= last {
-            return Ahead { out_row, ..Ahead::NOTHING };
+            return Ahead {
+                out_row,
+                ..Ahead::NOTHING
+            };
         }
         let start = weights.data.pointer().cast_const();
         let lines_of_step = (self.width * weights.group).div_ceil(16);
         let rate = (lines_of_step * RUN).div_ceil(tiles);
         // SAFETY: groups up to the last lie inside the packed data.
-        let (next, end) = unsafe { (start.add(first * lanes_of_group), start.add(last * lanes_of_group)) };
-        Ahead { next, end, rate, out_row, ..Ahead::NOTHING }
+        let (next, end) = unsafe {
+            (
+                start.add(first * lanes_of_group),
+                start.add(last * lanes_of_group),
+            )
+        };
+        Ahead {
+            next,
+            end,
+            rate,
+            out_row,
+            ..Ahead::NOTHING
+        }
     }
 }
