@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many threads may share a piece of work of `flops` operations: one where waking another costs more
+/// How many threads may share a piece of work that takes as long as `flops` operations on f32: one where waking another costs more
 /// than it saves, or where the pool has one.
 pub(super) fn threads_for(flops: usize) -> usize {
-    /// About 15 microseconds of one core.
+    /// About 10 microseconds of one core with wide vectors; waking a thread takes up to 5.
     const SMALL: usize = 2_000_000;
     if flops < SMALL {
         1

@@ -5,13 +5,14 @@
 )]
 
 mod head;
+mod pack;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
 use super::dispatch;
-use super::level::{Level, level};
+use super::level::{Level, level, native_bf16};
 use super::parallel::{Counter, region, threads_for};
 use super::shared::SharedRows;
 use head::Head;
@@ -45,6 +46,8 @@ struct Call<'a> {
     queries: Option<&'a [usize]>,
     out: SharedRows<'a>,
     level: Level,
+    /// Whether products are of bf16.
+    half: bool,
 }
 
 impl Call<'_> {
@@ -83,12 +86,32 @@ pub fn attention(
     queries: Option<&[usize]>,
     out: &mut [f32],
 ) {
-    attention_at(level(), (qkv, shape), segments, queries, out);
+    attention_at((level(), false), (qkv, shape), segments, queries, out);
 }
 
-/// [`attention`] with the instructions of `level`.
+/// [`attention`] with queries, keys, weights and values rounded to bf16, softmax and sums in f32, where the CPU
+/// multiplies bf16 (elsewhere the same as [`attention`]): a third faster, for towers whose linear layers
+/// are of bf16 or bytes.
+pub fn attention_bf16(
+    qkv: &[f32],
+    shape: &AttentionShape,
+    segments: &[Segment],
+    queries: Option<&[usize]>,
+    out: &mut [f32],
+) {
+    let level = level();
+    attention_at(
+        (level, native_bf16(level)),
+        (qkv, shape),
+        segments,
+        queries,
+        out,
+    );
+}
+
+/// [`attention`] with the instructions of a level, products of bf16 or not.
 fn attention_at(
-    level: Level,
+    (level, half): (Level, bool),
     (qkv, shape): (&[f32], &AttentionShape),
     segments: &[Segment],
     queries: Option<&[usize]>,
@@ -128,6 +151,7 @@ fn attention_at(
         queries,
         out: SharedRows::new(out, width),
         level,
+        half,
     };
     run(&call);
 }

@@ -54,7 +54,7 @@ fn at(
     let width = shape.heads * shape.head_dim;
     let rows = queries.map_or(qkv.len() / 3 / width, <[usize]>::len);
     let mut out = vec![0.0; rows * width];
-    attention_at(level, (qkv, shape), segments, queries, &mut out);
+    attention_at((level, false), (qkv, shape), segments, queries, &mut out);
     out
 }
 
@@ -231,4 +231,49 @@ fn nan_stays_in_its_segment_and_large_scores_do_not_overflow() {
         assert!(out[..20 * 64].iter().all(|x| x.is_nan()), "{level:?}");
         assert!(out[20 * 64..].iter().all(|x| x.is_finite()), "{level:?}");
     }
+}
+
+#[test]
+fn products_of_bf16_are_near_those_of_f32() {
+    for (heads, head_dim, lengths) in [(2, 64, [197, 3]), (1, 7, [33, 18]), (1, 80, [577, 1])] {
+        let width = heads * head_dim;
+        let rows: usize = lengths.iter().sum();
+        let qkv = randoms(7, rows * 3 * width);
+        let segments = [alone(0..lengths[0]), after(0..5, lengths[0]..rows)];
+        for causal in [false, true] {
+            let shape = AttentionShape {
+                heads,
+                head_dim,
+                causal,
+            };
+            let (mut full, mut half) = (vec![0.0; rows * width], vec![0.0; rows * width]);
+            attention(&qkv, &shape, &segments, None, &mut full);
+            attention_bf16(&qkv, &shape, &segments, None, &mut half);
+            let exact: Vec<f64> = full.iter().map(|x| f64::from(*x)).collect();
+            let error = relative_error(&half, &exact);
+            assert!(error < 1e-2, "{shape:?} {lengths:?}: {error:e}");
+            assert_eq!(
+                half == full,
+                !crate::kernel::has_native_bf16(),
+                "{shape:?} {lengths:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn trees_and_chosen_queries_keep_their_bytes_in_bf16() {
+    let shape = AttentionShape {
+        heads: 2,
+        head_dim: 32,
+        causal: true,
+    };
+    let qkv = randoms(8, 43 * 192);
+    let (mut tree, mut whole, mut last) = (vec![0.0; 43 * 64], vec![0.0; 43 * 64], vec![0.0; 64]);
+    let segments = [alone(0..5), after(0..5, 5..43)];
+    attention_bf16(&qkv, &shape, &segments, None, &mut tree);
+    attention_bf16(&qkv, &shape, &[alone(0..43)], None, &mut whole);
+    attention_bf16(&qkv, &shape, &segments, Some(&[42]), &mut last);
+    assert!(tree == whole);
+    assert!(last == tree[42 * 64..]);
 }

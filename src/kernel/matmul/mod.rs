@@ -105,7 +105,8 @@ fn multiply(
     out: &mut [f32],
 ) {
     let tiling = Tiling::new(input.m, weights);
-    let threads = threads_for(2 * input.m * weights.n * weights.k);
+    // Lanes, not k: narrow numbers take less time.
+    let threads = threads_for(2 * input.m * weights.n * weights.lanes);
     let packed = Scratch::new(tiling.packed_lanes());
     let scales = Scratch::new(2 * input.m);
     let rows = PackRows {

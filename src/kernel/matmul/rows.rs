@@ -10,7 +10,7 @@ use super::Input;
 use crate::kernel::buffer::Scratch;
 use crate::kernel::dispatch::Job;
 use crate::kernel::encode::{Precision, quantise, to_bf16};
-use crate::kernel::level::Level;
+use crate::kernel::level::{Level, native_bf16, native_int8};
 use crate::kernel::norm::normalise;
 use crate::kernel::pack::{PackedMatrix, as_u8, as_u16};
 use crate::kernel::simd::{Rows, Simd};
@@ -37,7 +37,7 @@ pub(super) struct Tiling {
 impl Tiling {
     /// Tiles of nearly equal height: rows then cost the same whatever m.
     pub(super) fn new(m: usize, weights: &PackedMatrix) -> Tiling {
-        let tiles = m.div_ceil(tile_rows(weights.level));
+        let tiles = m.div_ceil(tile_rows(weights));
         let blocks = (m * weights.lanes * 4).div_ceil(BLOCK_BYTES).min(tiles);
         Tiling {
             m,
@@ -50,7 +50,7 @@ impl Tiling {
 
     /// The most rows worth packing at once.
     pub(super) fn most_rows(weights: &PackedMatrix) -> usize {
-        (SLAB_BYTES / 4 / weights.lanes.max(1)).max(tile_rows(weights.level))
+        (SLAB_BYTES / 4 / weights.lanes.max(1)).max(tile_rows(weights))
     }
 
     /// The tiles of block `block`.
@@ -80,13 +80,20 @@ impl Tiling {
     }
 }
 
-/// The most rows of a tile at `level`.
-fn tile_rows(level: Level) -> usize {
-    match level {
-        Level::Scalar => 4,
-        Level::Neon => 8,
-        Level::Avx2 => 6,
-        Level::Avx512 => 14,
+/// The most rows of a tile for `weights`: as many sums as fit the registers, fewer where narrow numbers are
+/// unpacked into registers of their own.
+fn tile_rows(weights: &PackedMatrix) -> usize {
+    let unpacked = match weights.precision {
+        Precision::F32 => false,
+        Precision::Bf16 => !native_bf16(weights.level),
+        Precision::Int8 => !native_int8(weights.level),
+    };
+    match (weights.level, unpacked) {
+        (Level::Scalar, _) | (Level::Avx2, true) => 4,
+        (Level::Neon, _) => 8,
+        (Level::Avx2, false) => 6,
+        (Level::Avx512, true) => 12,
+        (Level::Avx512, false) => 14,
     }
 }
 

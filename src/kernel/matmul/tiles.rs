@@ -141,7 +141,7 @@ fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
             [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
         ),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height!(avx2, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        Level::Avx2 => of_height!(avx2, Bf16, rows, vectors, [1, 2, 3, 4]),
         #[cfg(target_arch = "aarch64")]
         Level::Neon => of_height!(neon, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
         _ => of_height!(scalar, Bf16, rows, vectors, [1, 2, 3, 4]),
@@ -170,7 +170,7 @@ fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
             [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
         ),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height!(avx2, Int8, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        Level::Avx2 => of_height!(avx2, Int8, rows, vectors, [1, 2, 3, 4]),
         #[cfg(target_arch = "aarch64")]
         Level::Neon => of_height!(neon, Int8, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
         _ => of_height!(scalar, Int8, rows, vectors, [1, 2, 3, 4]),
@@ -179,10 +179,10 @@ fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
 
 /// The tile among those of the listed heights whose rows lie [`STRIDE`] apart.
 macro_rules! of_height_strided {
-    ($name:ident, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
+    ($name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
         match ($rows, $vectors) {
-            $(($height, 1) => $name::<F32, $height, 1, STRIDE, 1> as Tile,)*
-            $(($height, 2) => $name::<F32, $height, 2, STRIDE, 1>,)*
+            $(($height, 1) => $name::<$arithmetic, $height, 1, STRIDE, 1> as Tile,)*
+            $(($height, 2) => $name::<$arithmetic, $height, 2, STRIDE, 1>,)*
             _ => unreachable!("no tile of {} rows and {} vectors", $rows, $vectors),
         }
     };
@@ -194,14 +194,30 @@ pub(in crate::kernel) fn strided_tile(level: Level, rows: usize, vectors: usize)
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => of_height_strided!(
             avx512,
+            F32,
             rows,
             vectors,
             [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
         ),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height_strided!(avx2, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        Level::Avx2 => of_height_strided!(avx2, F32, rows, vectors, [1, 2, 3, 4, 5, 6]),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => of_height_strided!(neon, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
-        _ => of_height_strided!(scalar, rows, vectors, [1, 2, 3, 4]),
+        Level::Neon => of_height_strided!(neon, F32, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
+        _ => of_height_strided!(scalar, F32, rows, vectors, [1, 2, 3, 4]),
     }
+}
+
+/// [`strided_tile`] for pairs of bf16: only where the CPU multiplies them are they worth the while.
+pub(in crate::kernel) fn strided_bf16_tile(level: Level, rows: usize, vectors: usize) -> Tile {
+    #[cfg(target_arch = "x86_64")]
+    if native_bf16(level) {
+        return of_height_strided!(
+            avx512_bf16,
+            Bf16,
+            rows,
+            vectors,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        );
+    }
+    unreachable!("no products of bf16 at {level:?}, for {rows} rows of {vectors} vectors")
 }

@@ -25,6 +25,22 @@ fn first(count: usize) -> __mmask16 {
     (1u16 << count) - 1
 }
 
+/// Lanes whose upper halves are the nearest bf16, ties to even; NaN stays NaN.
+///
+/// # Safety
+/// Needs avx512f.
+#[inline(always)]
+unsafe fn rounded(x: __m512) -> __m512i {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x40_0000))
+    }
+}
+
 /// Wraps the value of intrinsics, all of which need only the CPU that the trait promises.
 macro_rules! lanes {
     ($value:expr) => {
@@ -188,6 +204,26 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
             let sum = _mm512_add_epi32(_mm512_castps_si512(acc.0), _mm512_add_epi32(even, odd));
             Avx512(_mm512_castsi512_ps(sum))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: the caller vouches for the CPU and for 16 halves.
+        unsafe {
+            _mm256_storeu_si256(
+                to.cast(),
+                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(self.0))),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pair_bf16(low: Self, high: Self) -> Self {
+        lanes!({
+            let low = _mm512_srli_epi32::<16>(rounded(low.0));
+            // The upper half of `high`, the lower of `low`.
+            _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, low, rounded(high.0)))
+        })
     }
 
     #[inline(always)]

@@ -15,6 +15,8 @@ pub(super) mod avx512;
 pub(super) mod neon;
 pub(super) mod scalar;
 
+use super::encode::bf16_bits;
+
 /// A vector of 32-bit lanes, seen as f32 or as the integers packed in its bits.
 ///
 /// # Safety
@@ -74,6 +76,32 @@ pub(super) trait Simd: Copy {
     unsafe fn dot_bf16(acc: Self, a: Self, b: Self) -> Self;
     /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned) and `b` (signed); exact.
     unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self;
+
+    /// Writes the lanes rounded to bf16.
+    unsafe fn store_bf16(self, to: *mut u16) {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more than 16 lanes; the caller vouches for `LANES` halves at `to`.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            for (i, x) in lanes.iter().enumerate().take(Self::LANES) {
+                *to.add(i) = bf16_bits(*x);
+            }
+        }
+    }
+    /// `low` and `high` rounded to bf16, side by side in each lane.
+    unsafe fn pair_bf16(low: Self, high: Self) -> Self {
+        let (mut lows, mut highs) = ([0.0f32; 16], [0.0f32; 16]);
+        // SAFETY: no vector has more than 16 lanes.
+        unsafe {
+            low.store(lows.as_mut_ptr());
+            high.store(highs.as_mut_ptr());
+            for (low, high) in lows.iter_mut().zip(highs) {
+                let bits = u32::from(bf16_bits(high)) << 16 | u32::from(bf16_bits(*low));
+                *low = f32::from_bits(bits);
+            }
+            Self::load(lows.as_ptr())
+        }
+    }
 
     /// Asks for the cache line at `at` to be brought to the second-level cache.
     unsafe fn prefetch(at: *const f32);
