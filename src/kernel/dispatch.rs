@@ -1,12 +1,10 @@
 //! From a run-time level to code compiled with its instructions.
 #![allow(unsafe_code, reason = "calls functions compiled for instructions that were found on this CPU")]
 
-#[cfg(target_arch = "x86_64")]
-use super::level::{native_bf16, native_int8};
-use super::level::{Level, available};
-#[cfg(target_arch = "x86_64")]
-use super::simd::avx512::{BASE, BF16, VNNI};
+use super::level::{Level, detect};
 use super::simd::Simd;
+#[cfg(target_arch = "x86_64")]
+use super::simd::avx512::BASE;
 
 /// Work that can be done with any vector type.
 pub(super) trait Job {
@@ -22,8 +20,9 @@ pub(super) trait Job {
 ///
 /// Panics when this CPU lacks them: levels come from detection.
 pub(super) fn run<J: Job>(level: Level, job: J) {
-    assert!(available(level), "this CPU has no {level:?} instructions");
-    // SAFETY: the instructions are there, as asserted.
+    assert!(level <= detect(), "this CPU has no {level:?} instructions");
+    // SAFETY: the instructions are there: of the levels up to the best one, those that this CPU lacks are of
+    // another architecture and fall to plain Rust.
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
@@ -44,44 +43,6 @@ pub(super) fn run<J: Job>(level: Level, job: J) {
 unsafe fn run_avx512<J: Job>(job: J) {
     // SAFETY: this function's own features.
     unsafe { job.run::<super::simd::avx512::Avx512<BASE>>() }
-}
-
-/// Runs `job`, whose products are of bf16, with the instructions of `level` and those for bf16 if there.
-pub(super) fn run_bf16<J: Job>(level: Level, job: J) {
-    #[cfg(target_arch = "x86_64")]
-    if native_bf16(level) {
-        // SAFETY: the instructions are there.
-        return unsafe { run_avx512_bf16(job) };
-    }
-    run(level, job);
-}
-
-/// Runs `job`, whose products are of bytes, with the instructions of `level` and those for bytes if there.
-pub(super) fn run_int8<J: Job>(level: Level, job: J) {
-    #[cfg(target_arch = "x86_64")]
-    if native_int8(level) {
-        // SAFETY: the instructions are there.
-        return unsafe { run_avx512_vnni(job) };
-    }
-    run(level, job);
-}
-
-/// # Safety
-/// Needs the features named.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
-unsafe fn run_avx512_bf16<J: Job>(job: J) {
-    // SAFETY: this function's own features.
-    unsafe { job.run::<super::simd::avx512::Avx512<BF16>>() }
-}
-
-/// # Safety
-/// Needs the features named.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
-unsafe fn run_avx512_vnni<J: Job>(job: J) {
-    // SAFETY: this function's own features.
-    unsafe { job.run::<super::simd::avx512::Avx512<VNNI>>() }
 }
 
 /// # Safety

@@ -51,10 +51,13 @@ pub(super) fn available(level: Level) -> bool {
 }
 
 /// The best level of this CPU.
-fn detect() -> Level {
-    let best_first = [Level::Avx512, Level::Avx2, Level::Neon];
-    let found = best_first.into_iter().find(|level| available(*level));
-    found.unwrap_or(Level::Scalar)
+pub(super) fn detect() -> Level {
+    static BEST: OnceLock<Level> = OnceLock::new();
+    *BEST.get_or_init(|| {
+        let best_first = [Level::Avx512, Level::Avx2, Level::Neon];
+        let found = best_first.into_iter().find(|level| available(*level));
+        found.unwrap_or(Level::Scalar)
+    })
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -1,9 +1,7 @@
 //! CPU arithmetic: slices in, slices out.
 
-#[allow(clippy::all, missing_docs, reason="temp")]
-mod attention_tmp;
-pub use attention_tmp::{attention, Segment, AttentionShape};
 mod activation;
+mod attention;
 mod buffer;
 mod dispatch;
 mod encode;
@@ -20,6 +18,7 @@ mod simd;
 mod testing;
 
 pub use activation::Activation;
+pub use attention::{AttentionShape, Segment, attention};
 pub use encode::Precision;
 pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
 pub use matmul::{Epilogue, Input, linear};

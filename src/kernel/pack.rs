@@ -54,7 +54,7 @@ impl PackedMatrix {
         let smoothing = smoothing.filter(|_| precision == Precision::Int8);
         assert!(smoothing.is_none_or(|s| s.len() == k), "smoothing factors and columns differ in number");
         let group = group_of(level);
-        let (groups, lanes) = (n.div_ceil(group), precision.lanes(k));
+        let (groups, lanes) = (groups_of(n, group), precision.lanes(k));
         let per_feature = if precision == Precision::Int8 { groups * group } else { 0 };
         let mut matrix = PackedMatrix {
             n,
@@ -107,8 +107,13 @@ impl PackedMatrix {
 
     /// Groups of output features.
     pub(super) fn groups(&self) -> usize {
-        self.n.div_ceil(self.group)
+        groups_of(self.n, self.group)
     }
+}
+
+/// Groups of `group` that hold n output features: an even number, for tiles are two groups wide.
+fn groups_of(n: usize, group: usize) -> usize {
+    n.div_ceil(2 * group) * 2
 }
 
 /// The lanes of a vector at `level`.

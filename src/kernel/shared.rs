@@ -24,11 +24,6 @@ impl<'a> SharedRows<'a> {
         SharedRows { start: values.as_mut_ptr(), rows, width, life: PhantomData }
     }
 
-    /// Columns.
-    pub(super) fn width(&self) -> usize {
-        self.width
-    }
-
     /// Row `i`.
     ///
     /// # Safety

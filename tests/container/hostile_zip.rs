@@ -224,6 +224,17 @@ fn legacy_files_that_lie_are_refused() {
 }
 
 #[test]
+fn a_legacy_file_of_a_big_endian_machine_is_refused() {
+    let mut bytes = std::fs::read(fixtures::folder().join("legacy2.pt")).unwrap();
+    let key = b"little_endian";
+    let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len();
+    let yes = at + bytes[at..].iter().position(|&byte| byte == 0x88).unwrap();
+    bytes[yes] = 0x89;
+    let error = refusal(bytes);
+    assert!(error.contains("big-endian"), "{error}");
+}
+
+#[test]
 fn a_file_cut_short_anywhere_is_refused() {
     for (name, bytes) in fixtures::all() {
         let step = 1 + bytes.len() / 500;

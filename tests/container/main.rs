@@ -9,5 +9,6 @@ mod build;
 mod fixtures;
 mod hostile_pickle;
 mod hostile_safetensors;
+mod hostile_tensor;
 mod hostile_zip;
 mod mutation;

@@ -28,7 +28,7 @@ impl Random {
 }
 
 /// Change a few bytes, or cut, repeat or drop a piece.
-fn damage(bytes: &mut Vec<u8>, range: std::ops::Range<usize>, random: &mut Random) {
+fn damage(bytes: &mut [u8], range: std::ops::Range<usize>, random: &mut Random) {
     for _ in 0..=random.below(4) {
         let at = range.start + random.below(range.len());
         match random.below(8) {

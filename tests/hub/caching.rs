@@ -1,7 +1,5 @@
 //! What is in the cache needs no network, and Python's library finds it.
 
-use std::path::Path;
-
 use longclip::checkpoint::source::cached;
 
 use crate::stand_in::{COMMIT, Reply, StandIn, etag};
@@ -74,16 +72,16 @@ fn weights_cached_by_others_get_their_configuration() {
     );
     // With the hub out of reach they are used as they are, and the user hears of it.
     std::fs::remove_file(snapshot.join("preprocessor_config.json")).unwrap();
-    let mut room = room.move_to(StandIn::faulty(&[], |_, _| Reply::new(503, b"")));
-    for offline in [false, true] {
+    let mut room = room;
+    for (status, offline) in [(503, false), (404, false), (200, true)] {
+        room = room.move_to(StandIn::faulty(&[], move |_, _| Reply::new(status, b"")));
         room.settings.offline = offline;
+        room.notes = crate::Notes::default();
         let files = room.resolve("owner/model").unwrap();
         assert!(files.preprocessor.is_none() && files.config.is_some());
-        assert!(
-            room.notes
-                .text()
-                .contains("cached without preprocessor_config.json")
-        );
+        let notes = room.notes.text();
+        let told = "owner/model is cached without preprocessor_config.json";
+        assert!(notes.contains(told), "{notes}");
     }
 }
 
@@ -134,7 +132,7 @@ fn the_cache_has_the_layout_that_other_programs_know() {
         #[cfg(unix)]
         assert_eq!(
             std::fs::read_link(snapshot.join(file)).unwrap(),
-            Path::new(&target)
+            std::path::Path::new(&target)
         );
         assert!(snapshot.join(file).is_file(), "{file} -> {target}");
     }

@@ -83,10 +83,9 @@ fn a_silent_hub_ends_in_an_error() {
 
 #[test]
 fn a_hub_that_is_down_is_worth_retrying_and_the_error_says_what_else_to_do() {
-    let hub = StandIn::honest(&[]);
-    let endpoint = hub.endpoint();
-    let mut room = Room::new(hub).move_to(StandIn::honest(&[]));
-    room.settings.endpoint = endpoint; // whose stand-in is gone
+    let mut room = Room::new(StandIn::honest(&[]));
+    // Nobody listens there; a port of our own could be given to another test.
+    room.settings.endpoint = "http://127.0.0.1:1".to_owned();
     let (error, retry) = room.failure("longclip-b");
     let cache = room.cache().join("models--BeichenZhang--LongCLIP-B");
     for expected in [
@@ -128,7 +127,7 @@ fn eight_at_once_fetch_once() {
 #[test]
 fn random_faults_never_poison_the_cache() {
     let mut good = 0;
-    for seed in 0..120_u32 {
+    for seed in 0..40_u32 {
         let state = std::sync::Mutex::new(seed.wrapping_mul(2_654_435_761));
         let room = Room::new(StandIn::faulty(&model(), move |_, mut reply| {
             let mut state = state.lock().unwrap();
@@ -150,5 +149,5 @@ fn random_faults_never_poison_the_cache() {
         // Soundness is checked inside, whether it fails or not.
         good += usize::from((0..4).any(|_| room.resolve("owner/model").is_ok()));
     }
-    assert!(good > 60, "only {good} of 120 came through");
+    assert!(good > 20, "only {good} of 40 came through");
 }

@@ -148,3 +148,23 @@ fn a_commit_is_answered_by_that_commit_only() {
     let (error, _) = room.failure(&format!("owner/model@{COMMIT}:long@336px.pt"));
     assert!(error.contains("the hub answered for f123"), "{error}");
 }
+
+#[test]
+fn a_file_without_authorities_is_named() {
+    let mut room = Room::new(StandIn::honest(&lone_file()));
+    let file = room.folder.path().join("cache/ca.pem");
+    std::fs::create_dir(room.cache()).unwrap();
+    let broken = "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+    for content in [None, Some(""), Some("no certificate"), Some(broken)] {
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        room.settings.authorities = Some(file.clone());
+        let (error, retry) = room.failure(LONE);
+        assert!(
+            !retry && error.contains("ca.pem; check SSL_CERT_FILE"),
+            "{content:?}: {error}"
+        );
+    }
+    assert!(room.hub.seen().is_empty());
+}

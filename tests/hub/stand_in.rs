@@ -161,6 +161,7 @@ fn serve(listener: &TcpListener, state: &Arc<State>) {
 }
 
 fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let Some(request) = read_request(&stream)? else {
         return Ok(());

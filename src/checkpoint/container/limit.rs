@@ -3,20 +3,21 @@
 
 use anyhow::{Result, ensure};
 
-/// Bytes of a safetensors header; CLIP's are below 100 KB, but parsed JSON is ten times its text.
-pub(super) const HEADER_BYTES: u64 = 16 << 20;
+/// Bytes of a safetensors header; CLIP's are below 100 KB, and parsed it takes twelve
+/// times its bytes.
+pub(super) const HEADER_BYTES: u64 = 8 << 20;
 
 /// Bytes of a pickle; CLIP's are below 100 KB, training checkpoints' below a few MB.
 pub(super) const PICKLE_BYTES: usize = 64 << 20;
 
-/// Opcodes of a pickle, each of which makes at most one value of 32 bytes.
-pub(super) const PICKLE_STEPS: usize = 2_000_000;
+/// Opcodes of a pickle and values it makes, of 32 bytes each; CLIP's take ten thousand.
+pub(super) const PICKLE_STEPS: usize = 1_000_000;
 
 /// Members of a zip.
 pub(super) const ZIP_MEMBERS: usize = 200_000;
 
 /// Values looked at when a checkpoint's tree is walked: shared values count each time.
-pub(super) const WALK_VISITS: usize = 1_000_000;
+pub(super) const WALK_VISITS: usize = 300_000;
 
 /// Modules or dictionaries within each other.
 pub(super) const WALK_DEPTH: usize = 64;

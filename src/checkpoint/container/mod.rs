@@ -9,7 +9,6 @@
 //! milliseconds whatever the size. Knows nothing of CLIP: names are the file's own,
 //! and giving them meaning is `layout`'s work.
 
-mod element;
 mod limit;
 mod mapped;
 mod pickle;
@@ -22,7 +21,7 @@ mod zip;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -73,10 +72,10 @@ pub struct Archive {
     origin: Option<Origin>,
 }
 
-/// The state of a file when it was opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file and its state when it was opened.
+#[derive(Clone, Debug)]
 struct Origin {
-    path: PathBuf,
+    file: Arc<File>,
     length: u64,
     modified: Option<SystemTime>,
 }
@@ -101,7 +100,8 @@ impl Archive {
         }
     }
 
-    /// Check that the file still has the length and time it was opened with.
+    /// Check that the file still has the length and time it was opened with; one that
+    /// was replaced by renaming another over it has, for the map keeps the old one.
     ///
     /// Tensors are views of the file, so one that was rewritten in place while it was
     /// read has given a mixture; call this after reading. (One that was shortened ends
@@ -110,9 +110,13 @@ impl Archive {
         let Some(origin) = &self.origin else {
             return Ok(());
         };
-        let now = Origin::of(&origin.path)?;
+        let now = origin
+            .file
+            .metadata()
+            .context("the file cannot be looked at")?;
+        let same = now.len() == origin.length && now.modified().ok() == origin.modified;
         ensure!(
-            now == *origin,
+            same,
             "the file was written to while it was being read; run again when that has ended"
         );
         Ok(())
@@ -120,15 +124,18 @@ impl Archive {
 }
 
 impl Origin {
-    fn of(path: &Path) -> Result<Self> {
+    fn open(path: &Path) -> Result<Self> {
+        // Looked at before it is opened: opening a pipe would wait for a writer.
         let state = fs::metadata(path).context("the file cannot be looked at")?;
         ensure!(!state.is_dir(), "this is a folder, not a weight file");
         ensure!(
             state.is_file(),
             "this is a device or pipe; weights must be a regular file"
         );
+        let file = File::open(path).context("the file cannot be opened")?;
+        let state = file.metadata().context("the file cannot be looked at")?;
         Ok(Self {
-            path: path.to_owned(),
+            file: Arc::new(file),
             length: state.len(),
             modified: state.modified().ok(),
         })
@@ -139,9 +146,8 @@ impl Origin {
 ///
 /// The first bytes decide which format it is. The caller adds the path to errors.
 pub fn open(path: &Path) -> Result<Archive> {
-    let origin = Origin::of(path)?;
-    let file = File::open(path).context("the file cannot be opened")?;
-    let bytes = Bytes::map(&file, origin.length).context("the file cannot be mapped")?;
+    let origin = Origin::open(path)?;
+    let bytes = Bytes::map(&origin.file, origin.length).context("the file cannot be mapped")?;
     let mut archive = read(&Arc::new(bytes))?;
     archive.origin = Some(origin);
     Ok(archive)

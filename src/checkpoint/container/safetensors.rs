@@ -104,6 +104,6 @@ fn dtype(dtype: FileDtype) -> Dtype {
         FileDtype::F8_E8M0 => Dtype::Unsupported("float8_e8m0fnu"),
         FileDtype::F4 => Dtype::Unsupported("float4"),
         FileDtype::F6_E2M3 | FileDtype::F6_E3M2 => Dtype::Unsupported("float6"),
-        _ => Dtype::Unsupported("of a type newer than this program"),
+        _ => Dtype::Unsupported("unknown"),
     }
 }

@@ -96,19 +96,29 @@ pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 pub(super) fn broken(url: &str, cause: ureq::Error) -> Fault {
     let message = format!("no answer from {url}");
     let nobody_there = match &cause {
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
-        ureq::Error::Io(cause) => matches!(
+        ureq::Error::HostNotFound
+        | ureq::Error::ConnectionFailed
+        | ureq::Error::ConnectProxyFailed(_) => true,
+        // What is left when no connection broke: refused, no route, no such
+        // name, no trust.
+        ureq::Error::Io(cause) => !matches!(
             cause.kind(),
-            ErrorKind::ConnectionRefused
-                | ErrorKind::HostUnreachable
-                | ErrorKind::NetworkUnreachable
-                | ErrorKind::NetworkDown
+            ErrorKind::UnexpectedEof
+                | ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                | ErrorKind::TimedOut
         ),
         _ => false,
     };
     match cause {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
             Fault::Lasting(anyhow!(cause).context(message))
+        }
+        ureq::Error::Io(cause) if cause.kind() == ErrorKind::InvalidData => {
+            Fault::Lasting(anyhow!(cause).context(format!(
+                "{message} that can be trusted; if your network signs with a certificate of its own, set SSL_CERT_FILE to its PEM file"
+            )))
         }
         _ if nobody_there => Fault::Passing {
             error: Unavailable::caused_by(message, cause),

@@ -12,11 +12,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::name::check_commit;
-use super::{Progress, Repository, Unavailable, is_disk_full};
+use super::{Progress, Repository, is_disk_full};
 
 /// One repository's part of the cache, for one revision of it.
 pub(super) struct RepositoryCache {
@@ -138,14 +137,15 @@ impl RepositoryCache {
 /// The error for a cache that cannot be written; a full disk is worth another try.
 pub(super) fn cannot_write(path: &Path, cause: io::Error) -> anyhow::Error {
     let path = path.display();
-    if is_disk_full(&cause) {
-        let message = format!(
+    let error = anyhow::Error::new(cause);
+    if is_disk_full(&error) {
+        return error.context(format!(
             "the disk is full, writing {path}; make room and run again (what has arrived is kept), or point HF_HOME at another disk"
-        );
-        return Unavailable::caused_by(message, cause);
+        ));
     }
-    let message = format!("cannot write {path}; set HF_HOME to a folder that can be written");
-    anyhow::Error::new(cause).context(message)
+    error.context(format!(
+        "cannot write {path}; set HF_HOME to a folder that can be written"
+    ))
 }
 
 pub(super) fn create_folder_of(path: &Path) -> io::Result<()> {
@@ -210,8 +210,7 @@ pub(super) fn settle(file: File, partial: &Path, blob: &Path) -> anyhow::Result<
     file.sync_all()
         .map_err(|cause| cannot_write(partial, cause))?;
     drop(file);
-    fs::rename(partial, blob)
-        .with_context(|| format!("cannot rename {} to its final name", partial.display()))
+    fs::rename(partial, blob).map_err(|cause| cannot_write(blob, cause))
 }
 
 #[cfg(test)]

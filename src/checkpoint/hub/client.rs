@@ -1,8 +1,11 @@
 //! Requests to the hub: addresses, redirects, the token, refusals, retries.
 
-use anyhow::{Context as _, anyhow};
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow, ensure};
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Uri};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::address::{encode, next_address, origin, resolve_url};
 use super::answer::{Answer, Facts, Fault, broken, refusal};
@@ -56,26 +59,8 @@ impl<'a> Client<'a> {
                     settings.endpoint
                 )
             })?;
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            // Followed by hand: the token must not travel along.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_resolve(Some(settings.connect_timeout))
-            .timeout_connect(Some(settings.connect_timeout))
-            .timeout_recv_response(Some(settings.idle_timeout))
-            .timeout_per_read(Some(settings.idle_timeout))
-            .timeout_per_write(Some(settings.idle_timeout))
-            .user_agent(concat!("longclip/", env!("CARGO_PKG_VERSION")))
-            // Lengths and ranges are those of the file itself.
-            .accept_encoding("identity");
-        // A hub on this very machine is never behind a proxy.
-        let config = match endpoint.host() {
-            Some("localhost" | "127.0.0.1" | "[::1]") => config.proxy(None),
-            _ => config,
-        };
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent: agent(settings, &endpoint)?,
             settings,
             progress,
             endpoint,
@@ -215,6 +200,52 @@ impl<'a> Client<'a> {
     }
 }
 
+/// The connection's rules: nothing waits for ever, redirects are left to us.
+fn agent(settings: &Settings, endpoint: &Uri) -> anyhow::Result<ureq::Agent> {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        // Followed by hand: the token must not travel along.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_resolve(Some(settings.connect_timeout))
+        .timeout_connect(Some(settings.connect_timeout))
+        .timeout_recv_response(Some(settings.idle_timeout))
+        .timeout_per_read(Some(settings.idle_timeout))
+        .timeout_per_write(Some(settings.idle_timeout))
+        .user_agent(concat!("longclip/", env!("CARGO_PKG_VERSION")))
+        // Lengths and ranges are those of the file itself.
+        .accept_encoding("identity");
+    // A hub on this very machine is never behind a proxy.
+    let config = match endpoint.host() {
+        Some("localhost" | "127.0.0.1" | "[::1]") => config.proxy(None),
+        _ => config,
+    };
+    let config = match &settings.authorities {
+        Some(file) => config.tls_config(trusting(file)?),
+        None => config,
+    };
+    Ok(config.build().new_agent())
+}
+
+/// Trust in the authorities of a PEM file and in no others.
+fn trusting(file: &Path) -> anyhow::Result<TlsConfig> {
+    let place = file.display();
+    let hint = || {
+        format!("cannot take certificates from {place}; check SSL_CERT_FILE and REQUESTS_CA_BUNDLE")
+    };
+    let pem = std::fs::read(file).with_context(hint)?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.with_context(hint)? {
+            certificates.push(certificate);
+        }
+    }
+    ensure!(!certificates.is_empty(), "{}: there are none in it", hint());
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::from(certificates))
+        .build())
+}
+
 #[derive(Clone, Copy)]
 enum Method {
     Head,
@@ -253,7 +284,7 @@ impl Patience {
         let wait = after.unwrap_or(doubled).min(settings.longest_wait);
         client
             .progress
-            .note(&format!("{error}; trying again in {wait:?}"));
+            .note(&format!("{error:#}; trying again in {wait:?}"));
         std::thread::sleep(wait);
         Ok(())
     }

@@ -19,6 +19,7 @@ mod name;
 mod settings;
 mod transfer;
 
+use std::cell::OnceCell;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -99,16 +100,18 @@ impl std::error::Error for Unavailable {
 /// Whether running the same command later may succeed (exit code 75): an
 /// [`Unavailable`] hub or a full disk anywhere in the chain of causes.
 pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
-    error
-        .chain()
-        .any(|cause| cause.is::<Unavailable>() || cause.downcast_ref().is_some_and(is_disk_full))
+    error.chain().any(|cause| cause.is::<Unavailable>()) || is_disk_full(error)
 }
 
-fn is_disk_full(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-    )
+/// Whether the reason is a full disk or a spent quota.
+pub fn is_disk_full(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
+    causes.any(|cause: &std::io::Error| {
+        matches!(
+            cause.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+        )
+    })
 }
 
 /// One repository at one revision, in the cache and on the hub.
@@ -117,6 +120,8 @@ pub struct Hub<'a> {
     progress: &'a dyn Progress,
     repository: &'a Repository,
     cache: RepositoryCache,
+    /// Made at the first request: what is cached needs none.
+    client: OnceCell<Client<'a>>,
 }
 
 impl<'a> Hub<'a> {
@@ -137,7 +142,19 @@ impl<'a> Hub<'a> {
             progress,
             repository,
             cache: RepositoryCache::new(folder, repository),
+            client: OnceCell::new(),
         })
+    }
+
+    /// One client for all requests, so that they share connections.
+    fn client(&self) -> anyhow::Result<&Client<'a>> {
+        match self.client.get() {
+            Some(client) => Ok(client),
+            None => {
+                let client = Client::new(self.settings, self.progress)?;
+                Ok(self.client.get_or_init(|| client))
+            }
+        }
     }
 
     /// The cached snapshot folder of the revision, if there is one. No
@@ -170,7 +187,7 @@ impl<'a> Hub<'a> {
     /// # Errors
     /// [`Unavailable`] when the hub cannot be asked; others when it says no.
     pub fn list(&self) -> anyhow::Result<Listing> {
-        Client::new(self.settings, self.progress)?.list(self.repository)
+        self.client()?.list(self.repository)
     }
 
     /// Brings `file` of the revision into the cache and returns its path in
@@ -189,10 +206,10 @@ impl<'a> Hub<'a> {
                 return Ok(path);
             }
         }
-        let client = Client::new(self.settings, self.progress)?;
+        let client = self.client()?;
         let revision = commit.unwrap_or_else(|| self.repository.revision());
         let remote = client.head(self.repository, revision, file)?;
-        transfer::bring(&client, &self.cache, &remote)?;
+        transfer::bring(client, &self.cache, &remote)?;
         let path = self.cache.link(&remote.commit, file, &remote.etag)?;
         if commit.is_none() {
             self.cache.write_reference(&remote.commit)?;
@@ -248,19 +265,18 @@ mod tests {
     #[test]
     fn a_full_disk_and_a_hub_that_is_down_are_worth_retrying() {
         let io = |kind| anyhow::Error::new(std::io::Error::from(kind)).context("writing the blob");
+        let down = || Unavailable::error("the hub is down");
         let cases = [
-            (Unavailable::error("the hub is down"), true),
-            (
-                Unavailable::error("down").context("model x").context("y"),
-                true,
-            ),
-            (io(ErrorKind::StorageFull), true),
-            (io(ErrorKind::QuotaExceeded), true),
-            (io(ErrorKind::PermissionDenied), false),
-            (anyhow::anyhow!("no such model"), false),
+            (down(), true, false),
+            (down().context("model x").context("y"), true, false),
+            (io(ErrorKind::StorageFull), true, true),
+            (io(ErrorKind::QuotaExceeded), true, true),
+            (io(ErrorKind::PermissionDenied), false, false),
+            (anyhow::anyhow!("no such model"), false, false),
         ];
-        for (error, expected) in cases {
+        for (error, expected, full) in cases {
             assert_eq!(is_worth_retrying(&error), expected, "{error:#}");
+            assert_eq!(is_disk_full(&error), full, "{error:#}");
         }
     }
 }

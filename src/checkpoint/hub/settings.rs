@@ -37,6 +37,9 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// Sent to the endpoint, and only there.
     pub token: Option<Token>,
+    /// A PEM file of the authorities to trust instead of Mozilla's: for
+    /// networks whose proxy signs with a certificate of its own.
+    pub authorities: Option<PathBuf>,
     /// Never use the network.
     pub offline: bool,
     /// How long a connection may take to come about.
@@ -56,8 +59,8 @@ pub struct Settings {
 impl Settings {
     /// Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`,
     /// `XDG_CACHE_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`
-    /// and `HF_HUB_OFFLINE`, with the meaning they have for `huggingface_hub`.
-    /// (Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.)
+    /// and `HF_HUB_OFFLINE`, with the meaning they have for `huggingface_hub`,
+    /// and `SSL_CERT_FILE` or `REQUESTS_CA_BUNDLE`. (Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.)
     pub fn from_env() -> Self {
         Self::from(|name| std::env::var_os(name), std::env::home_dir())
     }
@@ -68,6 +71,7 @@ impl Settings {
             endpoint: endpoint.trim_end_matches('/').to_owned(),
             cache,
             token: None,
+            authorities: None,
             offline: false,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
@@ -95,6 +99,7 @@ impl Settings {
 
         let mut settings = Self::new(&endpoint, cache);
         settings.offline = text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value));
+        settings.authorities = path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE"));
         if !text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) {
             let file = path("HF_TOKEN_PATH").or_else(|| Some(hub_home?.join("token")));
             settings.token = text("HF_TOKEN")
@@ -154,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn offline_and_endpoint_follow_the_environment() {
+    fn offline_endpoint_and_authorities_follow_the_environment() {
         for (value, offline) in [
             ("1", true),
             ("TRUE", true),
@@ -170,6 +175,11 @@ mod tests {
             );
         }
         assert!(!settings(&[]).offline);
+        let bundle = settings(&[
+            ("SSL_CERT_FILE", "/a.pem"),
+            ("REQUESTS_CA_BUNDLE", "/b.pem"),
+        ]);
+        assert_eq!(bundle.authorities, Some("/a.pem".into()));
         assert_eq!(settings(&[]).endpoint, "https://huggingface.co");
         assert_eq!(
             settings(&[("HF_ENDPOINT", "http://mirror/")]).endpoint,

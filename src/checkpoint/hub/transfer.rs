@@ -93,7 +93,7 @@ impl<'a> Growing<'a> {
         };
         let reading = || format!("cannot read {}", partial.display());
         let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
+        while growing.have <= remote.bytes {
             let count = growing.file.read(&mut buffer).with_context(reading)?;
             if count == 0 {
                 break;

@@ -237,6 +237,8 @@ mod tests {
             ),
             ("a/b:c@d.pt", on_hub("a/b", "main", Some("c@d.pt"))),
             (".", Reference::Path(".".into())),
+            // A folder of this package that could be a repository's name.
+            ("src/checkpoint", Reference::Path("src/checkpoint".into())),
         ];
         for (model, expected) in cases {
             assert_eq!(parse(model).unwrap(), expected, "{model}");

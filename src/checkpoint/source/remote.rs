@@ -30,20 +30,21 @@ pub(super) fn find(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFi
         return Ok(files.clone());
     }
     let fetched = if hub.is_offline() {
-        Err(offline(wanted, hub))
+        let what = "is not cached, and HF_HUB_OFFLINE forbids to fetch it";
+        Err(anyhow::Error::msg(ways_out(wanted, hub, what)))
     } else {
         fetch(wanted, hub)
     };
     match (fetched, found) {
-        (Err(error), Some(found)) if hub.is_offline() || hub::is_worth_retrying(&error) => {
+        (Err(error), Some(found)) => {
             let missing = found.missing.join(" and ");
             hub.note(&format!(
-                "{} is cached without {missing}, and the hub cannot be asked for it; going on with the weights alone",
+                "{} is cached without {missing}, and asking the hub for it failed; going on with the weights alone ({error:#})",
                 wanted.model
             ));
             Ok(found.files)
         }
-        (Err(error), _) if hub::is_worth_retrying(&error) => {
+        (Err(error), None) if hub::is_worth_retrying(&error) && !hub::is_disk_full(&error) => {
             Err(error.context(ways_out(wanted, hub, "could not be fetched")))
         }
         (fetched, _) => fetched,
@@ -125,7 +126,8 @@ fn fetch_companions(prefix: &str, listing: &Listing, hub: &Hub<'_>) -> anyhow::R
         if listing.files.contains(&name) {
             hub.fetch(&name, Some(&listing.commit))?;
         } else {
-            hub.remember_absent(&listing.commit, &name)?;
+            // Spares a later request; a cache that cannot take it still works.
+            hub.remember_absent(&listing.commit, &name).ok();
         }
     }
     Ok(())
@@ -137,26 +139,19 @@ fn folder_prefix(file: &str) -> String {
         .map_or_else(String::new, |(folder, _)| format!("{folder}/"))
 }
 
-fn offline(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Error {
-    let message = ways_out(
-        wanted,
-        hub,
-        "is not in the cache, and HF_HUB_OFFLINE forbids to fetch it",
-    );
-    anyhow::Error::msg(message)
-}
-
 /// What a person without the model can do, in one sentence.
 fn ways_out(wanted: &Wanted<'_>, hub: &Hub<'_>, what: &str) -> String {
-    let file = wanted.file.unwrap_or("");
-    let (id, cache) = (hub.repository(), hub.folder().display());
-    let address = match wanted.file {
-        Some(file) => format!(" (or a browser at {})", hub.address(file)),
-        None => String::new(),
+    let (model, id) = (wanted.model, hub.repository());
+    let (origin, command, browser) = match wanted.file {
+        Some(file) => (
+            format!("{id}: {file}"),
+            format!("hf download {id} {file}"),
+            format!(" (or a browser, from {})", hub.address(file)),
+        ),
+        None => (id.to_owned(), format!("hf download {id}"), String::new()),
     };
     format!(
-        "the model {} ({id}{}{file}) {what}; the cache at {cache} does not have it: fetch it elsewhere with `hf download {id} {file}`{address} and pass --model PATH, or try --model tiny, which needs no network",
-        wanted.model,
-        if file.is_empty() { "" } else { ": " },
+        "the model {model} ({origin}) {what}; fetch it on another machine with `{command}`{browser} and pass --model PATH, put it into the cache at {}, or try --model tiny, which needs no network",
+        hub.folder().display()
     )
 }

@@ -11,7 +11,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageResult, Limits};
 
 use super::format::Format;
-use super::{DecodeOptions, Raw, check_size};
+use super::{DecodeOptions, Raw, check_size, orient};
 
 /// What a decoder may allocate besides the picture itself, in bytes.
 const SCRATCH_BYTES: u64 = 64 << 20;
@@ -34,8 +34,7 @@ pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> R
     decoder
         .set_limits(limits)
         .map_err(|error| explain(format, error))?;
-    // A picture is not refused for a damaged remark about how to hold it.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let orientation = read_orientation(format, decoder.as_mut());
     let image = DynamicImage::from_decoder(decoder).map_err(|error| explain(format, error))?;
     Ok(Raw {
         image,
@@ -60,6 +59,16 @@ fn open(format: Format, bytes: &[u8]) -> ImageResult<Box<dyn ImageDecoder + '_>>
         Format::Pnm => Box::new(PnmDecoder::new(reader)?),
         Format::Jpeg => Box::new(image::codecs::jpeg::JpegDecoder::new(reader)?),
     })
+}
+
+/// A picture is not refused for a damaged remark about how to hold it.
+fn read_orientation(format: Format, decoder: &mut dyn ImageDecoder) -> Orientation {
+    if format == Format::Tiff {
+        return decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    }
+    let exif = decoder.exif_metadata().unwrap_or_default();
+    let xmp = decoder.xmp_metadata().unwrap_or_default();
+    orient::of(exif.as_deref(), xmp.as_deref())
 }
 
 /// The warning about a WebP or run-length coded BMP file that is shorter than its header says. (In

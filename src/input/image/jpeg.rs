@@ -15,7 +15,8 @@ use zune_jpeg::errors::DecodeErrors;
 
 use super::format::Format;
 use super::general::{self, one_line};
-use super::{DecodeOptions, Raw, check_size};
+use super::markers::{coded_bytes, has_uneven_planes};
+use super::{DecodeOptions, Raw, check_size, orient};
 
 /// What the decoder leaves where it had no data.
 const FILL: u8 = 128;
@@ -47,6 +48,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
         header.width,
         header.height
     );
+    ensure!(
+        !has_uneven_planes(bytes),
+        "a kind of JPEG that is not supported (sequential, in several scans, with subsampled rows); save it anew as PNG or baseline JPEG"
+    );
     let (samples, warnings) = match attempt(bytes, &header, true) {
         Ok(samples) => (samples, Vec::new()),
         Err(fault) if options.strict => bail!("{}", damaged(&fault)),
@@ -72,10 +77,8 @@ fn read_header(bytes: &[u8]) -> Result<Header> {
         fault => damaged(&fault),
     })?;
     let (width, height) = decoder.dimensions().unwrap_or_default();
-    let orientation = decoder
-        .exif()
-        .and_then(|exif| Orientation::from_exif_chunk(exif))
-        .unwrap_or(Orientation::NoTransforms);
+    let exif = decoder.exif().map(Vec::as_slice);
+    let orientation = orient::of(exif, decoder.xmp().map(Vec::as_slice));
     Ok(Header {
         width,
         height,
@@ -117,9 +120,11 @@ fn attempt(bytes: &[u8], header: &Header, strict: bool) -> Result<Vec<u8>, Decod
 
 /// The lenient decoding of a file that failed the strict one, and the warning about it.
 fn salvage(bytes: &[u8], header: &Header, fault: &DecodeErrors) -> Result<(Vec<u8>, Vec<String>)> {
-    // The decoder reads zeros past the end, and makes a picture even of nothing.
-    let blocks = header.width.div_ceil(64);
-    ensure!(coded_bytes(bytes) >= blocks, NO_DATA);
+    // The decoder reads zeros past the end, and makes a picture even of nothing. A row of blocks
+    // takes a byte for 64 columns at least: a bit a block in a progressive picture's first scan.
+    let least = header.width.div_ceil(64);
+    let has_data = coded_bytes(bytes).is_none_or(|count| count >= least);
+    ensure!(has_data, NO_DATA);
     let samples = attempt(bytes, header, false).map_err(|fault| damaged(&fault))?;
     let row = samples.len() / header.height;
     let mut rows = samples.chunks_exact(row);
@@ -135,28 +140,6 @@ fn salvage(bytes: &[u8], header: &Header, fault: &DecodeErrors) -> Result<(Vec<u
         header.height
     );
     Ok((samples, vec![warning]))
-}
-
-/// How many bytes follow the header of the first scan. A row of blocks takes one for 64 columns at
-/// least: a bit for each block, in a progressive picture's first scan.
-fn coded_bytes(bytes: &[u8]) -> usize {
-    const START_OF_SCAN: u8 = 0xDA;
-    let mut rest = bytes.get(2..).unwrap_or_default();
-    while let [0xFF, marker, after @ ..] = rest {
-        let length = match after {
-            [high, low, ..] if *marker != 0xFF => usize::from(u16::from_be_bytes([*high, *low])),
-            _ => 0, // a fill byte
-        };
-        rest = match *marker {
-            0xFF => &rest[1..],
-            _ => after.get(length.max(1)..).unwrap_or_default(),
-        };
-        if *marker == START_OF_SCAN {
-            return rest.len();
-        }
-    }
-    // Headers with something else between them: give them the benefit of the doubt.
-    bytes.len()
 }
 
 fn wrap(samples: Vec<u8>, header: &Header) -> Result<DynamicImage> {

@@ -8,13 +8,14 @@
 //!
 //! Differences to Pillow, on purpose: 16-bit grey is scaled to 8 bits instead of being cut off at
 //! 255, other 16-bit samples are rounded instead of losing their low byte (at most 1 of 255), and
-//! JPEG chroma is upsampled by another filter (at most 4 of 255). Colour profiles are ignored, and
+//! JPEG chroma is upsampled by another filter (at most 4 of 255 once resized). Colour profiles are ignored, and
 //! animations give their first frame, as there.
 
 mod alpha;
 mod format;
 mod general;
 mod jpeg;
+mod markers;
 mod orient;
 mod quiet;
 mod sniff;

@@ -7,6 +7,29 @@ use super::RgbImage;
 /// Pixels a side of the tiles in which rows become columns: both tiles stay in the first cache.
 const TILE: usize = 32;
 
+/// The orientation that a picture's EXIF data give, or else its XMP data.
+pub(super) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Orientation {
+    let by_exif = exif.and_then(|exif| {
+        // Some writers of WebP keep the mark that EXIF data have in a JPEG file.
+        let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
+        Orientation::from_exif_chunk(exif)
+    });
+    by_exif
+        .or_else(|| xmp.and_then(in_xmp))
+        .unwrap_or(Orientation::NoTransforms)
+}
+
+/// XMP says it as an attribute, `tiff:Orientation="6"`, or as an element, `<tiff:Orientation>6`.
+fn in_xmp(xmp: &[u8]) -> Option<Orientation> {
+    const NAME: &[u8] = b"tiff:Orientation";
+    let at = xmp.windows(NAME.len()).position(|part| part == NAME)?;
+    let value = match &xmp[at + NAME.len()..] {
+        [b'=', b'"' | b'\'', digit, ..] | [b'>', digit, ..] => digit.checked_sub(b'0')?,
+        _ => return None,
+    };
+    Orientation::from_exif(value)
+}
+
 /// Applies one of the eight orientations.
 pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
     // (transposed, then mirrored left to right, then turned upside down)
@@ -78,6 +101,27 @@ fn transpose(image: &RgbImage) -> RgbImage {
 mod tests {
     use super::*;
     use image::DynamicImage;
+
+    #[test]
+    fn orientation_is_read_from_exif_then_xmp() {
+        // Little endian, one entry: tag 0x112, a short, one value, 6.
+        let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let marked = [b"Exif\0\0", exif.as_slice()].concat();
+        let attribute: &[u8] = b"<rdf tiff:Orientation=\"3\"/>";
+        let element: &[u8] = b"<tiff:Orientation>8</tiff:Orientation>";
+        let cases: [(Option<&[u8]>, Option<&[u8]>, u8); 7] = [
+            (Some(exif), Some(attribute), 6),
+            (Some(&marked), None, 6),
+            (None, Some(attribute), 3),
+            (Some(b"II*\0"), Some(element), 8),
+            (None, Some(b"tiff:Orientation='9'"), 1),
+            (None, Some(b"tiff:Orientation"), 1),
+            (None, None, 1),
+        ];
+        for (exif, xmp, expected) in cases {
+            assert_eq!(of(exif, xmp).to_exif(), expected, "{exif:?} {xmp:?}");
+        }
+    }
 
     #[test]
     fn all_eight_orientations_agree_with_the_image_crate() {

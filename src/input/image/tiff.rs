@@ -14,6 +14,9 @@ use super::format::Format;
 use super::general::{self, one_line};
 use super::{DecodeOptions, Raw, check_size};
 
+/// The value of ExtraSamples for colours multiplied by alpha.
+const ASSOCIATED_ALPHA: u16 = 1;
+
 type Reader<'a> = Decoder<Cursor<&'a [u8]>>;
 
 /// Decodes the first picture of a TIFF file.
@@ -21,19 +24,39 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     let mut reader = Decoder::new(Cursor::new(bytes)).map_err(damaged)?;
     let (width, height) = reader.dimensions().map_err(damaged)?;
     check_size(width, height, options)?;
-    let Some(channels) = planar_channels(&mut reader)? else {
-        return general::decode(Format::Tiff, bytes, options);
+    let is_premultiplied = matches!(
+        reader.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples),
+        Ok(Some(kinds)) if kinds.first() == Some(&ASSOCIATED_ALPHA)
+    );
+    let mut raw = match planar_channels(&mut reader)? {
+        Some(channels) => assemble(&mut reader, (width, height), channels)?,
+        None => general::decode(Format::Tiff, bytes, options)?,
     };
-    let orientation = reader
-        .find_tag_unsigned::<u8>(Tag::Orientation)
-        .ok()
-        .flatten()
-        .and_then(Orientation::from_exif);
-    Ok(Raw {
-        image: assemble(&mut reader, (width, height), channels)?,
-        orientation: orientation.unwrap_or(Orientation::NoTransforms),
-        warnings: Vec::new(),
-    })
+    if is_premultiplied && raw.image.color().has_alpha() {
+        raw.image = unmultiply(raw.image);
+    }
+    Ok(raw)
+}
+
+/// Colours stored multiplied by alpha, made plain as Pillow does it: in 8 bits, cutting off.
+fn unmultiply(image: DynamicImage) -> DynamicImage {
+    let mut image = image.into_rgba8();
+    for pixel in image.pixels_mut() {
+        let [.., alpha] = pixel.0;
+        if alpha != 0 {
+            let plain = |sample: u8| (u32::from(sample) * 255 / u32::from(alpha)).min(255) as u8;
+            pixel.0[..3]
+                .iter_mut()
+                .for_each(|sample| *sample = plain(*sample));
+        }
+    }
+    DynamicImage::ImageRgba8(image)
+}
+
+fn read_orientation(reader: &mut Reader) -> Orientation {
+    let value = reader.find_tag_unsigned::<u8>(Tag::Orientation);
+    let orientation = value.ok().flatten().and_then(Orientation::from_exif);
+    orientation.unwrap_or(Orientation::NoTransforms)
 }
 
 fn damaged(error: tiff::TiffError) -> anyhow::Error {
@@ -57,11 +80,7 @@ fn planar_channels(reader: &mut Reader) -> Result<Option<usize>> {
 }
 
 /// Reads all tiles: first those of red, left to right and top to bottom, then those of green, ….
-fn assemble(
-    reader: &mut Reader,
-    (width, height): (u32, u32),
-    channels: usize,
-) -> Result<DynamicImage> {
+fn assemble(reader: &mut Reader, (width, height): (u32, u32), channels: usize) -> Result<Raw> {
     let (tile_width, tile_height) = reader.chunk_dimensions();
     let (across, down) = (width.div_ceil(tile_width), height.div_ceil(tile_height));
     let mut samples = vec![0_u16; width as usize * height as usize * channels];
@@ -79,11 +98,16 @@ fn assemble(
             }
         }
     }
+    let orientation = read_orientation(reader);
     let image = match channels {
         3 => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgb16),
         _ => ImageBuffer::from_raw(width, height, samples).map(DynamicImage::ImageRgba16),
     };
-    image.context("the TIFF decoder gave another size than the header's")
+    Ok(Raw {
+        image: image.context("the TIFF decoder gave another size than the header's")?,
+        orientation,
+        warnings: Vec::new(),
+    })
 }
 
 /// 8-bit samples as 16 bits, which scale back exactly.

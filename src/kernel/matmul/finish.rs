@@ -4,6 +4,8 @@
 use super::Epilogue;
 use super::panel::Panels;
 use crate::kernel::activation::{Activation, activate};
+use crate::kernel::dispatch::Job;
+use crate::kernel::encode::Precision;
 use crate::kernel::simd::Simd;
 
 /// Where a tile lies in the output.
@@ -20,12 +22,36 @@ pub(super) struct Place {
 }
 
 /// Finishes the sums of a tile, `place.groups` vectors a row, and writes them to the output.
+pub(super) struct Finish<'a> {
+    pub(super) panels: &'a Panels<'a>,
+    pub(super) place: Place,
+    pub(super) sums: &'a [f32],
+}
+
+impl Job for Finish<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Simd>(self) {
+        let Finish { panels, place, sums } = self;
+        debug_assert!(sums.len() >= place.rows * place.groups * V::LANES);
+        let sums = sums.as_ptr();
+        // SAFETY: the sums of the tile are there, and the thread that made them drew this part of the
+        // output; the dispatcher vouches for the CPU.
+        unsafe {
+            if panels.rows.weights.precision == Precision::Int8 {
+                return finish::<V, true>(panels, place, sums);
+            }
+            finish::<V, false>(panels, place, sums);
+        }
+    }
+}
+
+/// [`Finish`] for integers or floats.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; `sums` holds the tile; no other thread writes this part of the
 /// output.
 #[inline(always)]
-pub(super) unsafe fn finish<V: Simd, const INTEGER: bool>(panels: &Panels, place: Place, sums: *const f32) {
+unsafe fn finish<V: Simd, const INTEGER: bool>(panels: &Panels, place: Place, sums: *const f32) {
     // SAFETY: the caller's promises, passed on.
     unsafe {
         match panels.epilogue {
@@ -51,7 +77,10 @@ unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(panels: &Panel
     let weights = panels.rows.weights;
     for c in 0..place.groups {
         let column = (place.group + c) * V::LANES;
-        let count = (weights.n - column).min(V::LANES);
+        let count = weights.n.saturating_sub(column).min(V::LANES);
+        if count == 0 {
+            return;
+        }
         // SAFETY: `count` columns from `column` exist in bias and output; factors are padded to whole groups.
         unsafe {
             let bias = panels.bias.map_or(V::splat(0.0), |bias| load::<V>(bias.as_ptr().add(column), count));

@@ -5,11 +5,11 @@ mod finish;
 mod panel;
 mod rows;
 pub(super) mod tile;
+pub(super) mod tiles;
 
 use super::activation::Activation;
 use super::buffer::Scratch;
 use super::dispatch;
-use super::encode::Precision;
 use super::norm::Norm;
 use super::pack::PackedMatrix;
 use super::parallel::{Counter, Gate, region, threads_for};

@@ -1,7 +1,7 @@
 //! Linear layers against sums in f64, at every level and precision.
 
 use super::*;
-use crate::kernel::encode::{bf16_bits, quantise, quantise_weights};
+use crate::kernel::encode::{Precision, bf16_bits, quantise, quantise_weights};
 use crate::kernel::level::Level;
 use crate::kernel::testing::{levels, randoms, relative_error};
 

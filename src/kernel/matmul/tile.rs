@@ -5,9 +5,6 @@ use crate::kernel::simd::Simd;
 
 /// How a product adds one lane of k.
 pub(in crate::kernel) trait Arithmetic {
-    /// Whether sums are i32 (to be scaled) rather than f32.
-    const INTEGER: bool;
-
     /// `acc` plus the products of the values in the lanes of `a` and `b`.
     ///
     /// # Safety
@@ -23,8 +20,6 @@ pub(in crate::kernel) struct Bf16;
 pub(in crate::kernel) struct Int8;
 
 impl Arithmetic for F32 {
-    const INTEGER: bool = false;
-
     #[inline(always)]
     unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
         // SAFETY: the caller vouches for the CPU.
@@ -33,8 +28,6 @@ impl Arithmetic for F32 {
 }
 
 impl Arithmetic for Bf16 {
-    const INTEGER: bool = false;
-
     #[inline(always)]
     unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
         // SAFETY: the caller vouches for the CPU.
@@ -43,8 +36,6 @@ impl Arithmetic for Bf16 {
 }
 
 impl Arithmetic for Int8 {
-    const INTEGER: bool = true;
-
     #[inline(always)]
     unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
         // SAFETY: the caller vouches for the CPU.
@@ -63,6 +54,8 @@ pub(in crate::kernel) struct Operands {
     pub(in crate::kernel) b: *const f32,
     pub(in crate::kernel) b_vector: usize,
     pub(in crate::kernel) b_step: usize,
+    /// Lanes between the rows of the sums written.
+    pub(in crate::kernel) to_row: usize,
 }
 
 /// Memory that a tile asks for while it computes, because a later one will need it.
@@ -70,7 +63,7 @@ pub(in crate::kernel) struct Operands {
 pub(in crate::kernel) struct Ahead {
     pub(in crate::kernel) next: *const f32,
     pub(in crate::kernel) end: *const f32,
-    /// Cache lines for each [`UNROLL`] steps.
+    /// Cache lines for each [`RUN`] steps.
     pub(in crate::kernel) rate: usize,
 }
 
@@ -97,9 +90,9 @@ impl Ahead {
 }
 
 /// Steps between looks at what to ask for.
-pub(in crate::kernel) const UNROLL: usize = 4;
+pub(in crate::kernel) const RUN: usize = 8;
 
-/// Writes the R x C vectors of sums to `to`, rows `C * LANES` apart. Each sum runs over the steps in
+/// Writes the R x C vectors of sums to `to`. Each sum runs over the steps in
 /// order, whatever R and C.
 ///
 /// # Safety
@@ -122,24 +115,19 @@ pub(in crate::kernel) unsafe fn tile<
         let mut sums = [[V::splat(0.0); C]; R];
         let (mut a, mut b) = (operands.a, operands.b);
         let mut left = operands.lanes;
-        while left >= UNROLL {
-            for _ in 0..UNROLL {
+        while left > 0 {
+            let run = left.min(RUN);
+            for _ in 0..run {
                 step::<V, A, R, C, ROW>(&mut sums, a, b, operands.b_vector);
                 a = a.add(STEP);
                 b = b.add(operands.b_step);
             }
             ahead.advance::<V>();
-            left -= UNROLL;
-        }
-        while left > 0 {
-            step::<V, A, R, C, ROW>(&mut sums, a, b, operands.b_vector);
-            a = a.add(STEP);
-            b = b.add(operands.b_step);
-            left -= 1;
+            left -= run;
         }
         for (r, row) in sums.iter().enumerate() {
             for (c, sum) in row.iter().enumerate() {
-                sum.store(to.add((r * C + c) * V::LANES));
+                sum.store(to.add(r * operands.to_row + c * V::LANES));
             }
         }
     }

@@ -77,7 +77,7 @@ impl<'a> Machine<'a> {
                 Ok(())
             }
             b'N' => self.push(Value::None),
-            0x88 | 0x89 => self.push(Value::Bool),
+            0x88 | 0x89 => self.push(Value::Bool(opcode == 0x88)),
             b'K' | b'M' | b'J' | 0x8a | 0x8b => self.integer(opcode),
             b'G' => {
                 self.reader.take(8)?;

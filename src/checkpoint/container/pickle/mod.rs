@@ -19,7 +19,7 @@ pub(super) struct Id(u32);
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     None,
-    Bool,
+    Bool(bool),
     Int(i64),
     Float,
     Text(&'a str),
@@ -107,11 +107,21 @@ impl<'a> Pickle<'a> {
         }
     }
 
+    /// The last value under the text `key` of a dictionary, as Python would see it.
+    pub(super) fn entry(&self, id: Id, key: &str) -> Option<Id> {
+        let Value::Dict(pairs) = self.get(id) else {
+            return None;
+        };
+        let mut last_first = pairs.iter().rev();
+        let found = last_first.find(|(held, _)| self.text(*held) == Some(key));
+        found.map(|(_, value)| *value)
+    }
+
     /// What a person would call the value.
     pub(super) fn describe(&self, id: Id) -> String {
         match self.get(id) {
             Value::None => "None".to_owned(),
-            Value::Bool => "a boolean".to_owned(),
+            Value::Bool(_) => "a boolean".to_owned(),
             Value::Int(_) | Value::Float => "a number".to_owned(),
             Value::Text(_) => "a text".to_owned(),
             Value::Opaque(what) => (*what).to_owned(),

@@ -31,7 +31,12 @@ pub(in super::super) fn open(bytes: &Arc<Bytes>) -> Result<Archive> {
             version.describe(version.root)
         ),
     }
-    next(&mut rest).context("the facts about the machine")?;
+    let machine = next(&mut rest).context("the facts about the machine")?;
+    let little = machine.entry(machine.root, "little_endian");
+    ensure!(
+        !little.is_some_and(|id| matches!(machine.get(id), Value::Bool(false))),
+        "it was written on a big-endian machine; save it again on a little-endian one"
+    );
     let object = next(&mut rest).context("the object")?;
     let keys = next(&mut rest).context("the storages' keys")?;
     let storages = locate(&object, &keys, bytes.len() - rest.len(), bytes)?;

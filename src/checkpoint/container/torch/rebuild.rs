@@ -87,7 +87,7 @@ impl<'p> Rebuilder<'p> {
             }
             ("_rebuild_sparse_tensor", _) => StoredTensor::unsupported("sparse", Vec::new()),
             (name, _) if name.starts_with("_rebuild_") => {
-                StoredTensor::unsupported("of an unknown kind", Vec::new())
+                StoredTensor::unsupported("unknown", Vec::new())
             }
             _ => bail!("it is made by a function that makes no tensor"),
         }
@@ -205,7 +205,7 @@ fn storage_type(class: &str) -> (Dtype, Option<usize>) {
         "ComplexDoubleStorage" => return (Dtype::Unsupported("complex128"), Some(16)),
         "QInt8Storage" | "QUInt8Storage" => return (Dtype::Unsupported("quantised"), Some(1)),
         "QInt32Storage" => return (Dtype::Unsupported("quantised"), Some(4)),
-        _ => Dtype::Unsupported("of an unknown type"),
+        _ => Dtype::Unsupported("unknown"),
     };
     (dtype, dtype.size())
 }
@@ -231,6 +231,6 @@ fn element_type(name: &str) -> Dtype {
         "float8_e4m3fnuz" => Dtype::Unsupported("float8_e4m3fnuz"),
         "float8_e5m2fnuz" => Dtype::Unsupported("float8_e5m2fnuz"),
         "float8_e8m0fnu" => Dtype::Unsupported("float8_e8m0fnu"),
-        _ => Dtype::Unsupported("of an unknown type"),
+        _ => Dtype::Unsupported("unknown"),
     }
 }

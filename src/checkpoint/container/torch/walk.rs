@@ -60,6 +60,7 @@ pub(super) fn weights(pickle: &Pickle<'_>, script: bool) -> Result<Found> {
         pickle,
         script,
         visits: 0,
+        unnamed: 0,
     };
     let mut found = Found::default();
     let mut root = pickle.root;
@@ -69,10 +70,15 @@ pub(super) fn weights(pickle: &Pickle<'_>, script: bool) -> Result<Found> {
             None => break,
         }
     }
+    walk.unnamed = 0;
     let (tensors, ignored) = walk.tensors(root)?;
     ensure!(!tensors.is_empty(), no_tensors(pickle, root));
     found.tensors = tensors;
     found.notes.extend(ignored.note("not read"));
+    if walk.unnamed > 0 {
+        let note = format!("not read: {} values whose keys are no text", walk.unnamed);
+        found.notes.push(note);
+    }
     Ok(found)
 }
 
@@ -114,6 +120,8 @@ struct Walk<'p, 'a> {
     pickle: &'p Pickle<'a>,
     script: bool,
     visits: usize,
+    /// Values under keys that are neither text nor numbers.
+    unnamed: usize,
 }
 
 impl<'a> Walk<'_, 'a> {
@@ -201,7 +209,7 @@ impl<'a> Walk<'_, 'a> {
     fn worth_a_note(&self, id: Id) -> bool {
         let small = matches!(
             self.pickle.get(id),
-            Value::None | Value::Bool | Value::Int(_) | Value::Float | Value::Text(_)
+            Value::None | Value::Bool(_) | Value::Int(_) | Value::Float | Value::Text(_)
         );
         !(self.script && small)
     }
@@ -278,7 +286,9 @@ impl<'a> Walk<'_, 'a> {
             Value::Int(number) => Some((Cow::Owned(number.to_string()), value)),
             _ => None,
         };
-        Ok(pairs.iter().filter_map(child).collect())
+        let children: Vec<_> = pairs.iter().filter_map(child).collect();
+        self.unnamed += pairs.len() - children.len();
+        Ok(children)
     }
 }
 

@@ -1,0 +1,147 @@
+//! Attention over segments of rows, one head at a time, softmax fused: no matrix of all scores exists.
+#![allow(unsafe_code, reason = "threads write their heads' columns of a shared output")]
+
+mod head;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use super::dispatch;
+use super::level::{Level, level};
+use super::parallel::{Counter, region, threads_for};
+use super::shared::SharedRows;
+use head::Head;
+
+/// Rows that attend to each other, and to the rows of their ancestors before them: a text's own
+/// part of a tree of texts, or one image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its own rows.
+    pub rows: Range<usize>,
+    /// Its ancestors' rows, first to last; all of them precede its own in the sequence.
+    pub prefix: Vec<Range<usize>>,
+}
+
+/// What kind of attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Heads; the width is `heads * head_dim`.
+    pub heads: usize,
+    /// Columns of a head, at most 320.
+    pub head_dim: usize,
+    /// Whether a row sees, besides the whole prefix, only itself and the rows before it.
+    pub causal: bool,
+}
+
+/// One attention's data and how it is shared out.
+struct Call<'a> {
+    qkv: &'a [f32],
+    shape: AttentionShape,
+    segments: &'a [Segment],
+    queries: Option<&'a [usize]>,
+    out: SharedRows<'a>,
+    level: Level,
+}
+
+impl Call<'_> {
+    /// heads * head_dim.
+    fn width(&self) -> usize {
+        self.shape.heads * self.shape.head_dim
+    }
+
+    /// The row that output row `index` belongs to.
+    fn query(&self, index: usize) -> usize {
+        self.queries.map_or(index, |queries| queries[index])
+    }
+}
+
+/// Output rows of one segment.
+struct Unit {
+    segment: usize,
+    outputs: Range<usize>,
+}
+
+/// softmax(q k^T / sqrt(head_dim)) v for every head of every segment.
+///
+/// `qkv` is [rows, 3 * width]: queries, keys, values side by side, width = heads * head_dim. With
+/// `queries` None, `out` is [rows, width] and each row of each segment gets its result at its own
+/// index; rows in no segment are left as they are. With a sorted list of row numbers, `out` is [list
+/// length, width] and only those rows are computed.
+///
+/// Runs on the threads of the current rayon pool. A row's bytes depend on the rows it sees only, not on how they
+/// are divided in segments, on other segments or on the number of threads.
+///
+/// Panics when lengths do not fit together or a range lies outside `qkv`.
+pub fn attention(
+    qkv: &[f32],
+    shape: &AttentionShape,
+    segments: &[Segment],
+    queries: Option<&[usize]>,
+    out: &mut [f32],
+) {
+    attention_at(level(), (qkv, shape), segments, queries, out);
+}
+
+/// [`attention`] with the instructions of `level`.
+fn attention_at(
+    level: Level,
+    (qkv, shape): (&[f32], &AttentionShape),
+    segments: &[Segment],
+    queries: Option<&[usize]>,
+    out: &mut [f32],
+) {
+    let width = shape.heads * shape.head_dim;
+    if width == 0 {
+        return;
+    }
+    let rows = qkv.len() / (3 * width);
+    let outputs = queries.map_or(rows, <[usize]>::len);
+    assert_eq!(qkv.len(), rows * 3 * width, "attention's input is no whole number of rows");
+    assert_eq!(out.len(), outputs * width, "attention's output is not [{outputs}, {width}]");
+    assert!(shape.head_dim <= head::MOST_COLUMNS, "heads of {} columns are too wide", shape.head_dim);
+    let ranges = segments.iter().flat_map(|segment| segment.prefix.iter().chain([&segment.rows]));
+    for range in ranges {
+        assert!(range.end <= rows, "rows {range:?} of a segment, of {rows}");
+    }
+    let call = Call { qkv, shape: *shape, segments, queries, out: SharedRows::new(out, width), level };
+    run(&call);
+}
+
+/// Shares out the heads of all segments.
+fn run(call: &Call) {
+    let units = units(call.segments, call.queries);
+    let flops: usize = units.iter().map(|unit| cost(call, unit)).sum();
+    let threads = threads_for(flops);
+    let pieces = units.len() * call.shape.heads;
+    let counter = Counter::new(pieces);
+    // Small pieces go out by the handful: a counter that all threads write costs more than they do.
+    let handful = (pieces / (16 * threads)).clamp(1, 64);
+    region(threads, &|| {
+        while let Some(range) = counter.take(handful) {
+            for piece in range {
+                let unit = &units[piece / call.shape.heads];
+                let head = piece % call.shape.heads;
+                dispatch::run(call.level, Head { call, unit, head });
+            }
+        }
+    });
+}
+
+/// Which output rows each segment has; segments without any are left out.
+fn units(segments: &[Segment], queries: Option<&[usize]>) -> Vec<Unit> {
+    let outputs = |rows: &Range<usize>| match queries {
+        None => rows.clone(),
+        Some(list) => list.partition_point(|q| *q < rows.start)..list.partition_point(|q| *q < rows.end),
+    };
+    let all = segments.iter().enumerate();
+    let units = all.map(|(segment, Segment { rows, .. })| Unit { segment, outputs: outputs(rows) });
+    units.filter(|unit| !unit.outputs.is_empty()).collect()
+}
+
+/// Operations of a unit, all heads.
+fn cost(call: &Call, unit: &Unit) -> usize {
+    let segment = &call.segments[unit.segment];
+    let keys = segment.rows.len() + segment.prefix.iter().map(Range::len).sum::<usize>();
+    4 * call.width() * keys * (unit.outputs.len() + 1)
+}

@@ -1,0 +1,166 @@
+//! Tiles compiled for every instruction set and height, and the choice among them.
+#![allow(unsafe_code, reason = "compiles the generic tile for instruction sets")]
+
+use super::tile::{Ahead, Arithmetic, Bf16, F32, Int8, Operands, tile};
+use crate::kernel::encode::Precision;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::level::{native_bf16, native_int8};
+use crate::kernel::level::Level;
+use crate::kernel::simd::scalar::Scalar;
+#[cfg(target_arch = "aarch64")]
+use crate::kernel::simd::neon::Neon;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::simd::{
+    avx2::Avx2,
+    avx512::{Avx512, BASE, BF16, VNNI},
+};
+
+/// A [`tile`] of some instruction set and size.
+///
+/// # Safety
+/// The CPU has the instruction set; the operands hold what the size implies, and so does the destination.
+pub(in crate::kernel) type Tile = unsafe fn(&Operands, &mut Ahead, *mut f32);
+
+/// Room for the sums of the largest tile: 14 rows of 2 vectors of 16.
+#[repr(align(64))]
+pub(in crate::kernel) struct Most(pub(in crate::kernel) [f32; 14 * 2 * 16]);
+
+impl Most {
+    /// All zero.
+    pub(in crate::kernel) const ZEROS: Most = Most([0.0; 14 * 2 * 16]);
+}
+
+/// Lanes between the rows of a [`strided_tile`]'s first operand: an odd number of cache lines, so that rows do not
+/// share cache sets.
+pub(in crate::kernel) const STRIDE: usize = 336;
+
+/// Defines the generic tile `$name` for one instruction set.
+macro_rules! compiled {
+    ($name:ident, $vector:ty, $(#[$attribute:meta])*) => {
+        $(#[$attribute])*
+        /// # Safety
+        /// As for [`tile`].
+        unsafe fn $name<A: Arithmetic, const R: usize, const C: usize, const ROW: usize, const STEP: usize>(
+            operands: &Operands,
+            ahead: &mut Ahead,
+            to: *mut f32,
+        ) {
+            // SAFETY: the caller's promises; the instruction set is on.
+            unsafe { tile::<$vector, A, R, C, ROW, STEP>(operands, ahead, to) }
+        }
+    };
+}
+
+compiled!(scalar, Scalar,);
+compiled!(neon, Neon, #[cfg(target_arch = "aarch64")] #[target_feature(enable = "neon")]);
+compiled!(avx2, Avx2, #[cfg(target_arch = "x86_64")] #[target_feature(enable = "avx2,fma")]);
+compiled!(
+    avx512,
+    Avx512<BASE>,
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+);
+compiled!(
+    avx512_bf16,
+    Avx512<BF16>,
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
+);
+compiled!(
+    avx512_vnni,
+    Avx512<VNNI>,
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+);
+
+/// The tile among those of the listed heights: two vectors wide, or four for up to three rows.
+macro_rules! of_height {
+    ($name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
+        match ($rows, $vectors) {
+            $(($height, 2) => $name::<$arithmetic, $height, 2, 1, $height> as Tile,)*
+            (1, 4) => $name::<$arithmetic, 1, 4, 1, 1>,
+            (2, 4) => $name::<$arithmetic, 2, 4, 1, 2>,
+            (3, 4) => $name::<$arithmetic, 3, 4, 1, 3>,
+            _ => unreachable!("no tile of {} rows and {} vectors", $rows, $vectors),
+        }
+    };
+}
+
+/// The tile for `rows` interleaved rows and `vectors` vectors (two; four for up to three rows).
+pub(in crate::kernel) fn packed_tile(level: Level, precision: Precision, rows: usize, vectors: usize) -> Tile {
+    match precision {
+        Precision::F32 => floats(level, rows, vectors),
+        Precision::Bf16 => halves(level, rows, vectors),
+        Precision::Int8 => bytes(level, rows, vectors),
+    }
+}
+
+/// [`packed_tile`] for f32.
+fn floats(level: Level, rows: usize, vectors: usize) -> Tile {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => of_height!(avx512, F32, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => of_height!(avx2, F32, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => of_height!(neon, F32, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
+        _ => of_height!(scalar, F32, rows, vectors, [1, 2, 3, 4]),
+    }
+}
+
+/// [`packed_tile`] for bf16.
+fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if native_bf16(level) => {
+            of_height!(avx512_bf16, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+        }
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => of_height!(avx512, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => of_height!(avx2, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => of_height!(neon, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
+        _ => of_height!(scalar, Bf16, rows, vectors, [1, 2, 3, 4]),
+    }
+}
+
+/// [`packed_tile`] for bytes.
+fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if native_int8(level) => {
+            of_height!(avx512_vnni, Int8, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+        }
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => of_height!(avx512, Int8, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => of_height!(avx2, Int8, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => of_height!(neon, Int8, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
+        _ => of_height!(scalar, Int8, rows, vectors, [1, 2, 3, 4]),
+    }
+}
+
+/// The tile among those of the listed heights whose rows lie [`STRIDE`] apart.
+macro_rules! of_height_strided {
+    ($name:ident, $rows:expr, [$($height:literal),*]) => {
+        match $rows {
+            $($height => $name::<F32, $height, 2, STRIDE, 1> as Tile,)*
+            _ => unreachable!("no tile of {} rows", $rows),
+        }
+    };
+}
+
+/// The tile for `rows` rows of f32, [`STRIDE`] lanes apart, and two vectors.
+pub(in crate::kernel) fn strided_tile(level: Level, rows: usize) -> Tile {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => of_height_strided!(avx512, rows, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => of_height_strided!(avx2, rows, [1, 2, 3, 4, 5, 6]),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => of_height_strided!(neon, rows, [1, 2, 3, 4, 5, 6, 7, 8]),
+        _ => of_height_strided!(scalar, rows, [1, 2, 3, 4]),
+    }
+}

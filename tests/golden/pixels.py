@@ -1,0 +1,63 @@
+"""Writes tests/golden/expected/pixels.safetensors: what Pillow and torchvision make of the pictures
+in tests/fixtures/picture and assets/demo, in this project's order: orientation, alpha on white, RGB,
+resize of the short side (bicubic), centre crop.
+
+    python tests/golden/pixels.py        (Pillow 13.0.0, torchvision 0.29.2, numpy, safetensors)
+
+Names are "<file>@<size>" or "<file>@<size>,<alpha>"; each is a u8 tensor [size, size, 3].
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from safetensors.numpy import save_file
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+ROOT = Path(__file__).parents[2]
+PICTURES = ROOT / "tests/fixtures/picture"
+SKIPPED = ("cut-", "broken-", "huge", "make", "tiled-", "rgb16", "rgba16")
+
+
+def rgb(image, alpha="white"):
+    """Upright RGB. A TIFF is turned by Pillow on load, and then has no orientation left."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        grey = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+    has_alpha = "A" in image.getbands() or image.info.get("transparency") is not None
+    if not has_alpha:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    if alpha == "drop":
+        return Image.fromarray(np.asarray(image)[..., :3].copy())
+    background = Image.new("RGBA", image.size, alpha)
+    return Image.alpha_composite(background, image).convert("RGB")
+
+
+def pixels(path, size, alpha="white"):
+    preprocess = Compose([Resize(size, InterpolationMode.BICUBIC), CenterCrop(size)])
+    with Image.open(path) as image:
+        return np.asarray(preprocess(rgb(image, alpha))).copy()
+
+
+def main():
+    expected = {}
+    for path in sorted(PICTURES.iterdir()):
+        if path.name.startswith(SKIPPED) or path.suffix == ".py":
+            continue
+        size = 32 if path.name.startswith("size-") else 20
+        expected[f"{path.name}@{size}"] = pixels(path, size)
+    for name in ("rgba.png", "grey-alpha.png", "palette-transparent.png", "alpha.webp"):
+        for alpha in ("black", "drop"):
+            expected[f"{name}@20,{alpha}"] = pixels(PICTURES / name, 20, alpha)
+    for name in ("chelsea.png", "coffee.jpg", "rocket.jpg"):
+        expected[f"{name}@64"] = pixels(ROOT / "assets/demo" / name, 64)
+    out = ROOT / "tests/golden/expected/pixels.safetensors"
+    out.parent.mkdir(exist_ok=True)
+    save_file(expected, out)
+    print(f"{len(expected)} pictures, {out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+//! Broken, cut, lying and foreign files.
+
+use std::fs;
+
+use longclip::input::image::{DecodeOptions, decode as decode_bytes, read};
+
+use crate::{decode, picture, refusal};
+
+fn strict() -> DecodeOptions {
+    DecodeOptions {
+        strict: true,
+        ..DecodeOptions::default()
+    }
+}
+
+#[test]
+fn a_jpeg_cut_short_is_answered_with_a_warning() {
+    for (name, fault) in [
+        ("cut-half.jpg", "cut short or damaged (Exhausted data"),
+        ("broken-stream.jpg", "cut short or damaged (Unknown marker"),
+    ] {
+        let decoded = decode(name);
+        assert_eq!((decoded.image.width, decoded.image.height), (61, 45));
+        let [warning] = decoded.warnings.as_slice() else {
+            panic!("{name}: {:?}", decoded.warnings);
+        };
+        assert!(warning.starts_with("jpeg: the data is"), "{warning}");
+        assert!(warning.contains(fault), "{warning}");
+        let said = refusal(name, &strict());
+        assert!(said.contains("the JPEG data is damaged"), "{said}");
+    }
+}
+
+#[test]
+fn a_sound_picture_has_no_warning_even_strictly() {
+    for name in [
+        "base.jpg",
+        "progressive.jpg",
+        "cmyk.jpg",
+        "rocket.jpg",
+        "lossy.webp",
+    ] {
+        let decoded = read(&picture(name), &strict()).expect(name);
+        assert!(
+            decoded.warnings.is_empty(),
+            "{name}: {:?}",
+            decoded.warnings
+        );
+    }
+}
+
+#[test]
+fn no_rows_at_all_is_no_picture() {
+    for name in ["cut-before-data.jpg", "cut-in-header.jpg"] {
+        let said = refusal(name, &DecodeOptions::default());
+        let expected = "not a picture: the file ends before any image data";
+        assert!(said.starts_with(expected), "{name}: {said}");
+    }
+}
+
+#[test]
+fn other_formats_cut_short_are_errors_of_one_line() {
+    for extension in ["png", "gif", "webp", "bmp", "tif", "ppm"] {
+        let said = refusal(&format!("cut-half.{extension}"), &DecodeOptions::default());
+        let is_clear = said.contains("file ends before") || said.contains("data is damaged");
+        assert!(is_clear && !said.contains('\n'), "{extension}: {said}");
+    }
+}
+
+#[test]
+fn cutting_anywhere_is_never_silent() {
+    let names = [
+        "base.jpg",
+        "rgb.png",
+        "palette.gif",
+        "lossy.webp",
+        "rgb.bmp",
+        "lzw.tif",
+        "rgb.ppm",
+    ];
+    for name in names {
+        let whole = fs::read(picture(name)).unwrap();
+        for percent in 0..90 {
+            let part = &whole[..whole.len() * percent / 100];
+            if let Ok(decoded) = decode_bytes(part, &DecodeOptions::default()) {
+                assert!(!decoded.warnings.is_empty(), "{name} cut at {percent} %");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_huge_claim_is_refused_by_name_before_decoding() {
+    for name in ["huge.png", "huge.gif"] {
+        let said = refusal(name, &DecodeOptions::default());
+        assert!(said.contains("--max-pixels"), "{name}: {said}");
+    }
+    let small = DecodeOptions {
+        max_pixels: 48 * 37 - 1,
+        ..DecodeOptions::default()
+    };
+    let said = refusal("rgb.png", &small);
+    assert!(
+        said.starts_with("48 x 37 pixels are more than the limit of 1775"),
+        "{said}"
+    );
+    let exact = DecodeOptions {
+        max_pixels: 48 * 37,
+        ..DecodeOptions::default()
+    };
+    assert!(read(&picture("rgb.png"), &exact).is_ok());
+}
+
+#[test]
+fn content_counts_not_the_name() {
+    let decoded = decode("png-inside.jpg");
+    assert_eq!(decoded.format, "png");
+    assert_eq!(decoded.image, decode("rgb.png").image);
+}
+
+#[test]
+fn an_animation_gives_its_first_frame() {
+    assert_eq!(decode("animated.gif").image, decode("palette.gif").image);
+}
+
+#[test]
+fn what_is_no_regular_file_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = DecodeOptions::default();
+    let said = |path: &std::path::Path| format!("{:#}", read(path, &options).unwrap_err());
+    assert!(said(folder.path()).contains("this is a folder"));
+    assert!(said(&folder.path().join("none.png")).contains("cannot be read"));
+    #[cfg(unix)]
+    assert!(said(std::path::Path::new("/dev/null")).contains("device"));
+}
