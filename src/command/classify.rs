@@ -91,8 +91,10 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     }
     console.end_progress();
     let passed_over = passed_over.count();
-    if passed_over > 0 {
-        console.detail(&format!("{passed_over} files in folders are no pictures and were passed over"));
+    match passed_over {
+        0 => {}
+        1 => console.detail("1 file in folders is no picture and was passed over"),
+        n => console.detail(&format!("{n} files in folders are no pictures and were passed over")),
     }
     if let Some(signal) = stop.signal() {
         results.keep_partial(console)?;
