@@ -347,7 +347,7 @@ impl Results {
                 Score::Logit => output::Score::Logit,
             },
             width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),
-            colour: if to_terminal && console.colors_stdout() {
+            colour: if console.colors_results(to_terminal) {
                 output::Colour::Ansi
             } else {
                 output::Colour::Plain
