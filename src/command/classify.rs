@@ -361,11 +361,16 @@ impl Results {
     }
 
     fn write(&mut self, record: &Record) -> Result<()> {
-        self.writer.write(record).context("cannot write results")
+        self.writer.write(record).with_context(|| self.failure())
+    }
+
+    fn failure(&self) -> String {
+        let place = self.file.as_ref().map_or(Path::new("stdout"), |(_, path)| path);
+        format!("cannot write the results to {}", place.display())
     }
 
     fn finish(mut self) -> Result<()> {
-        self.writer.finish().context("cannot write results")?;
+        self.writer.finish().with_context(|| self.failure())?;
         match self.file {
             Some((file, _)) => file.commit(),
             None => Ok(()),
@@ -374,7 +379,7 @@ impl Results {
 
     /// After a signal: what is complete stays, under another name where a file was asked for.
     fn keep_partial(mut self, console: &Console) -> Result<()> {
-        self.writer.finish().context("cannot write results")?;
+        self.writer.finish().with_context(|| self.failure())?;
         if let Some((file, _)) = self.file {
             let path = file.keep_partial()?;
             console.warn(&format!("stopped; the results so far are in {}", path.display()));
