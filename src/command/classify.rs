@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::pipeline::{Encoded, ModelSlot, Pipeline, Plan};
 use super::session::{Session, Stop};
-use super::{Console, Outcome};
+use super::{Console, Outcome, advice};
 use crate::cli::{ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
 use crate::input::image::{EXTENSIONS, looks_like_picture};
 use crate::input::paths::{self, FilesFrom, ListSource, PictureRule, Separator};
@@ -60,14 +60,19 @@ pub struct ClassifyArgs {
 /// # Errors
 /// When it cannot run; an image that fails is a record.
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
+    // Whatever can be wrong without a model is found before a model is fetched.
     let labels = label_set(&args)?;
+    let arguments = args.images.images.clone();
     let files_from = files_from(&args.images);
-    let stop = Stop::on_signals()?;
+    let sources = paths::expand(arguments.clone(), files_from.clone(), PICTURES)?;
+    if let Some(path) = &args.output.output {
+        advice::check_output(path)?;
+    }
     let session = Session::open(&args.model, console)?;
     let tokens = tokens(&labels, &args, session.checkpoint.architecture.context_length, console)?;
+    // Not earlier: until here there is nothing to keep, and one signal ends a download at once.
+    let stop = Stop::on_signals()?;
 
-    let arguments = args.images.images.clone();
-    let sources = paths::expand(arguments.clone(), files_from.clone(), PICTURES)?;
     let passed_over = sources.passed_over();
     let total = paths::count(&arguments, files_from.as_ref(), PICTURES);
     let model = ModelSlot::default();
@@ -130,7 +135,7 @@ fn plan(args: &ClassifyArgs, session: &Session, single: bool) -> Plan {
 fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
     let (images, labels) = (&args.images, &args.labels);
     if images.images.is_empty() && images.files_from.is_none() {
-        bail!("{}", no_images(&labels.labels));
+        bail!("{}", advice::no_images(&labels.labels, PICTURES));
     }
     if args.score.none_label.is_some() && args.score.score != Score::Sigmoid {
         bail!("--none-label is what --score sigmoid compares with; add --score sigmoid");
@@ -154,22 +159,6 @@ fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
         );
     }
     Ok(set)
-}
-
-fn no_images(labels: &[String]) -> String {
-    match labels.iter().find(|label| Path::new(label).exists()) {
-        Some(path) => {
-            let rest: Vec<_> = labels.iter().filter(|label| *label != path).take(2).collect();
-            let shown: Vec<_> = rest.iter().map(|label| format!("{label:?}")).collect();
-            format!(
-                "no image given, but the label {path:?} is a file; --labels takes all words after \
-                 it, so put images first: longclip classify {path} --labels {}",
-                shown.join(" ")
-            )
-        }
-        None => "no image given; name image files or folders, - for stdin, or --files-from FILE"
-            .to_owned(),
-    }
 }
 
 fn files_from(images: &ImageArgs) -> Option<FilesFrom> {

@@ -1,5 +1,6 @@
 //! What a user can ask for: one file is one subcommand, its flags and its `run`.
 
+mod advice;
 pub mod classify;
 mod console;
 mod pipeline;
