@@ -7,7 +7,12 @@ use serde_json::Value;
 use crate::room::{Room, labels, number, records};
 
 fn keys(object: &Value) -> Vec<&str> {
-    object.as_object().unwrap().keys().map(String::as_str).collect()
+    object
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 fn room() -> Room {
@@ -32,7 +37,10 @@ fn a_line_of_jsonl_is_one_record_in_input_order() {
     assert_eq!(keys(&records[2]), ["image", "predictions"]);
     let predictions = records[0]["predictions"].as_array().unwrap();
     for prediction in predictions {
-        assert_eq!(keys(prediction), ["label", "probability", "logit", "cosine"]);
+        assert_eq!(
+            keys(prediction),
+            ["label", "probability", "logit", "cosine"]
+        );
     }
     assert_ne!(predictions, records[2]["predictions"].as_array().unwrap());
     let error = records[1]["error"].as_str().unwrap();
@@ -82,7 +90,9 @@ fn equal_scores_keep_the_order_of_the_labels() {
     // Texts are read in lower case, so these three are one text to the model.
     let room = Room::with(&["a.png"]);
     for order in [["CAT", "cat", "Cat"], ["Cat", "CAT", "cat"]] {
-        let record = room.classify(&[&["a.png", "-l"], &order[..]].concat()).record();
+        let record = room
+            .classify(&[&["a.png", "-l"], &order[..]].concat())
+            .record();
         assert_eq!(labels(&record), order);
         assert_eq!(
             number(&record, "cat", "probability"),
@@ -95,7 +105,9 @@ fn equal_scores_keep_the_order_of_the_labels() {
 fn labels_appear_as_typed() {
     let room = Room::with(&["a.png"]);
     let typed = [" a  Cat ", "DOG!", "日本", "a \"b\", c"];
-    let record = room.classify(&[&["a.png", "-l"], &typed[..]].concat()).record();
+    let record = room
+        .classify(&[&["a.png", "-l"], &typed[..]].concat())
+        .record();
     let mut found = labels(&record);
     found.sort_unstable();
     let mut typed = typed.to_vec();
@@ -109,8 +121,19 @@ fn csv_has_a_header_ranks_and_rows_for_errors() {
     let expected = records(&run(&room, "jsonl"));
     for (format, delimiter) in [("csv", ','), ("tsv", '\t')] {
         let text = run(&room, format);
-        let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split(delimiter).collect()).collect();
-        let header = ["image", "label", "probability", "logit", "cosine", "rank", "error"];
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split(delimiter).collect())
+            .collect();
+        let header = [
+            "image",
+            "label",
+            "probability",
+            "logit",
+            "cosine",
+            "rank",
+            "error",
+        ];
         assert_eq!(rows[0], header);
         assert_eq!(rows.len(), 6, "{text}");
         let best = &expected[0]["predictions"][0];
@@ -134,7 +157,9 @@ fn csv_quotes_what_needs_it() {
     let csv = ran.ends_with(0).out;
     assert!(csv.contains("\"a, b.png\",\"say \"\"hi\"\"\","), "{csv}");
     assert!(csv.contains("\"a, b.png\",\"two\nlines\","), "{csv}");
-    let tsv = room.classify(&["a, b.png", "-l", "x\ty", "z", "-f", "tsv"]).out;
+    let tsv = room
+        .classify(&["a, b.png", "-l", "x\ty", "z", "-f", "tsv"])
+        .out;
     assert!(tsv.contains("a, b.png\t\"x\ty\"\t"), "{tsv}");
 }
 
@@ -145,9 +170,15 @@ fn a_table_shows_image_label_probability_and_a_bar() {
     let lines: Vec<&str> = table.lines().collect();
     let record = &records(&run(&room, "jsonl"))[0];
     assert_eq!(lines[0], "b.png");
-    for (line, prediction) in lines[1..3].iter().zip(record["predictions"].as_array().unwrap()) {
+    for (line, prediction) in lines[1..3]
+        .iter()
+        .zip(record["predictions"].as_array().unwrap())
+    {
         let label = prediction["label"].as_str().unwrap();
-        let percent = format!("{:.2}%", prediction["probability"].as_f64().unwrap() * 100.0);
+        let percent = format!(
+            "{:.2}%",
+            prediction["probability"].as_f64().unwrap() * 100.0
+        );
         assert!(line.starts_with(&format!("  {label}  ")), "{line}");
         assert!(line.contains(&percent), "{line}");
     }
@@ -161,7 +192,11 @@ fn a_table_shows_image_label_probability_and_a_bar() {
 fn formats_are_the_same_in_a_file() {
     let room = room();
     for format in ["jsonl", "json", "csv", "tsv", "table"] {
-        let arguments = [&IMAGES, &["-l", "cat", "dog", "-f", format, "-o", "out"][..]].concat();
+        let arguments = [
+            &IMAGES,
+            &["-l", "cat", "dog", "-f", format, "-o", "out"][..],
+        ]
+        .concat();
         let ran = room.classify(&arguments).ends_with(1);
         assert_eq!(ran.out, "", "stdout is for results only");
         assert_eq!(room.read("out"), run(&room, format));
@@ -178,7 +213,10 @@ fn on_a_terminal_the_default_is_a_table() {
     let on_terminal = |arguments: &str| {
         let mut script = std::process::Command::new("script");
         let line = format!("'{program}' classify -m tiny a.png -l cat dog {arguments}");
-        script.args(["-qec", &line, "/dev/null"]).current_dir(room.path("")).env_remove("NO_COLOR");
+        script
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(room.path(""))
+            .env_remove("NO_COLOR");
         let output = script.env("TERM", "xterm").output().ok()?;
         Some(String::from_utf8(output.stdout).unwrap())
     };
@@ -188,6 +226,10 @@ fn on_a_terminal_the_default_is_a_table() {
         let plain = on_terminal("--color never -q").unwrap();
         assert!(plain.starts_with("a.png\r\n"), "{plain:?}");
         assert!(!plain.contains('\u{1b}'), "{plain:?}");
-        assert!(on_terminal("-q -f jsonl").unwrap().starts_with("{\"image\""));
+        assert!(
+            on_terminal("-q -f jsonl")
+                .unwrap()
+                .starts_with("{\"image\"")
+        );
     }
 }

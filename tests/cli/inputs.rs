@@ -6,7 +6,9 @@ const LABELS: [&str; 3] = ["--labels", "cat", "dog"];
 
 /// The images of a run over these arguments.
 fn images(room: &Room, arguments: &[&str]) -> Vec<String> {
-    room.classify(&[arguments, &LABELS].concat()).ends_with(0).images()
+    room.classify(&[arguments, &LABELS].concat())
+        .ends_with(0)
+        .images()
 }
 
 #[test]
@@ -23,15 +25,27 @@ fn a_folder_is_walked_in_sorted_order() {
 fn arguments_keep_their_order_and_may_repeat() {
     let room = Room::with(&["a.png", "b.png", "p/c.png"]);
     let given = ["b.png", "p", "a.png", "b.png"];
-    assert_eq!(images(&room, &given), ["b.png", "p/c.png", "a.png", "b.png"]);
+    assert_eq!(
+        images(&room, &given),
+        ["b.png", "p/c.png", "a.png", "b.png"]
+    );
 }
 
 #[test]
 fn hidden_entries_of_a_folder_are_skipped() {
-    let room = Room::with(&["p/a.png", "p/.b.png", "p/._a.png", "p/.h/c.png", ".top/d.png"]);
+    let room = Room::with(&[
+        "p/a.png",
+        "p/.b.png",
+        "p/._a.png",
+        "p/.h/c.png",
+        ".top/d.png",
+    ]);
     assert_eq!(images(&room, &["p"]), ["p/a.png"]);
     // What is named is meant.
-    assert_eq!(images(&room, &["p/.b.png", ".top"]), ["p/.b.png", ".top/d.png"]);
+    assert_eq!(
+        images(&room, &["p/.b.png", ".top"]),
+        ["p/.b.png", ".top/d.png"]
+    );
 }
 
 #[test]
@@ -49,7 +63,10 @@ fn a_folders_file_is_taken_by_extension_or_by_content() {
     room.file("p/notes.txt", "nothing to see");
     room.file("p/table.csv", "a,b\n");
     room.file("p/empty", "");
-    assert_eq!(images(&room, &["p"]), ["p/noname", "p/right.PNG", "p/wrong.txt"]);
+    assert_eq!(
+        images(&room, &["p"]),
+        ["p/noname", "p/right.PNG", "p/wrong.txt"]
+    );
     let ran = room.classify(&["p", "-v", "-l", "a", "b"]).ends_with(0);
     ran.says(&["3 files in folders are no pictures and were passed over"]);
     room.file("p/fake.jpg", "no picture at all");
@@ -62,7 +79,10 @@ fn a_folders_file_is_taken_by_extension_or_by_content() {
 fn the_decoder_goes_by_content_and_never_by_extension() {
     let room = Room::with(&["a.png", "a.jpg"]);
     room.file("a.jpg", png("a.png"));
-    let records = room.classify(&["a.png", "a.jpg", "-l", "x", "y"]).ends_with(0).records();
+    let records = room
+        .classify(&["a.png", "a.jpg", "-l", "x", "y"])
+        .ends_with(0)
+        .records();
     assert_eq!(records[0]["predictions"], records[1]["predictions"]);
 }
 
@@ -82,9 +102,16 @@ fn a_link_that_leads_nowhere_is_an_error_if_named() {
     use std::os::unix::fs::symlink;
     let room = Room::with(&["a.png"]);
     symlink("gone", room.path("link.png")).unwrap();
-    let ran = room.classify(&["link.png", "a.png", "-l", "x", "y"]).ends_with(1);
+    let ran = room
+        .classify(&["link.png", "a.png", "-l", "x", "y"])
+        .ends_with(1);
     assert_eq!(ran.images(), ["link.png", "a.png"]);
-    assert!(ran.records()[0]["error"].as_str().unwrap().contains("No such file"));
+    assert!(
+        ran.records()[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("No such file")
+    );
 }
 
 #[test]
@@ -106,16 +133,26 @@ fn a_run_of_which_nothing_could_be_read_ends_with_2() {
     let ran = room.classify(&[&["a.png", "b.png", "c.png"], &LABELS[..]].concat());
     let ran = ran.ends_with(2);
     assert_eq!(ran.images(), ["a.png", "b.png", "c.png"]);
-    assert!(ran.records().iter().all(|record| record["error"].is_string()));
+    assert!(
+        ran.records()
+            .iter()
+            .all(|record| record["error"].is_string())
+    );
     assert_eq!(ran.said().lines().count(), 3);
 }
 
 #[test]
 fn a_missing_path_gets_a_record() {
     let room = Room::with(&["a.png"]);
-    let ran = room.classify(&[&["gone.png", "a.png"], &LABELS[..]].concat()).ends_with(1);
+    let ran = room
+        .classify(&[&["gone.png", "a.png"], &LABELS[..]].concat())
+        .ends_with(1);
     assert_eq!(ran.images(), ["gone.png", "a.png"]);
-    assert!(ran.said().starts_with("gone.png: cannot be read: "), "{}", ran.said());
+    assert!(
+        ran.said().starts_with("gone.png: cannot be read: "),
+        "{}",
+        ran.said()
+    );
 }
 
 #[test]
@@ -124,14 +161,19 @@ fn an_empty_folder_is_no_error_but_a_note() {
     room.file("p/notes.txt", "none");
     let ran = room.classify(&[&["p"], &LABELS[..]].concat()).ends_with(0);
     assert_eq!(ran.out, "");
-    assert_eq!(ran.said(), "note: no images: the list or the folders hold none\n");
+    assert_eq!(
+        ran.said(),
+        "note: no images: the list or the folders hold none\n"
+    );
 }
 
 #[test]
 fn a_dash_reads_one_image_from_stdin() {
     let room = Room::with(&["a.png", "b.png"]);
     let arguments = [&["b.png", "-", "a.png"], &LABELS[..]].concat();
-    let ran = room.classify_with_stdin(&arguments, &png("a.png")).ends_with(0);
+    let ran = room
+        .classify_with_stdin(&arguments, &png("a.png"))
+        .ends_with(0);
     assert_eq!(ran.images(), ["b.png", "-", "a.png"]);
     let records = ran.records();
     assert_eq!(records[1]["predictions"], records[2]["predictions"]);
@@ -161,7 +203,10 @@ fn a_path_that_is_not_utf_8_is_written_exactly_in_image_bytes() {
         assert!(image.ends_with("caf\u{fffd}.png"), "{image}");
         let whole = record["image_bytes"].as_str().unwrap();
         // base64 of caf\xe9.png and of ./caf\xe9.png
-        assert!(["Y2Fm6S5wbmc=", "Li9jYWbpLnBuZw=="].contains(&whole), "{whole}");
+        assert!(
+            ["Y2Fm6S5wbmc=", "Li9jYWbpLnBuZw=="].contains(&whole),
+            "{whole}"
+        );
         assert!(record["predictions"].is_array());
     }
 }
@@ -170,7 +215,9 @@ fn a_path_that_is_not_utf_8_is_written_exactly_in_image_bytes() {
 #[test]
 fn a_pipe_among_the_images_does_not_hang() {
     let room = Room::with(&["p/a.png"]);
-    let made = std::process::Command::new("mkfifo").arg(room.path("p/pipe.png")).status();
+    let made = std::process::Command::new("mkfifo")
+        .arg(room.path("p/pipe.png"))
+        .status();
     assert!(made.unwrap().success());
     assert_eq!(images(&room, &["p"]), ["p/a.png"]);
     let ran = room.classify(&["p/pipe.png", "-l", "x", "y"]).ends_with(2);

@@ -15,7 +15,8 @@ fn room() -> Room {
 }
 
 fn classify(room: &Room, arguments: &[&str]) -> Ran {
-    room.classify(&[&["a.png"], arguments].concat()).ends_with(0)
+    room.classify(&[&["a.png"], arguments].concat())
+        .ends_with(0)
 }
 
 /// The cosine of a label, which does not depend on the other labels.
@@ -36,7 +37,9 @@ fn labels_may_be_given_in_several_ways() {
     ] {
         assert_eq!(classify(&room, arguments).out, expected, "{arguments:?}");
     }
-    let after = room.classify(&["--labels", "cat", "dog", "--", "a.png"]).ends_with(0);
+    let after = room
+        .classify(&["--labels", "cat", "dog", "--", "a.png"])
+        .ends_with(0);
     assert_eq!(after.out, expected);
 }
 
@@ -70,7 +73,10 @@ fn a_json_file_maps_each_class_to_its_prompts() {
         number(&record, "car", "cosine"),
         cosine(&room, "a red car", &["-l", "a red car"])
     );
-    assert_eq!(number(&record, "sky", "cosine"), cosine(&room, "sky", &["-l", "sky"]));
+    assert_eq!(
+        number(&record, "sky", "cosine"),
+        cosine(&room, "sky", &["-l", "sky"])
+    );
     let singles = ["a cat", "a dog"].map(|label| cosine(&room, label, &["-l", label]));
     // The mean of unit vectors is shorter than 1, so at unit length it is nearer than their mean.
     let mean = (singles[0] + singles[1]) / 2.0;
@@ -93,7 +99,10 @@ fn a_template_is_filled_with_the_label() {
         assert_eq!(cosine(&room, "cat", &arguments), filled, "{arguments:?}");
     }
     let bare = cosine(&room, "cat", &["-l", "cat"]);
-    assert_eq!(cosine(&room, "cat", &["-l", "cat", "--templates", "none"]), bare);
+    assert_eq!(
+        cosine(&room, "cat", &["-l", "cat", "--templates", "none"]),
+        bare
+    );
     assert_ne!(bare, filled);
 }
 
@@ -103,10 +112,16 @@ fn several_templates_are_averaged_whatever_their_order() {
     let with = |templates: &[&str]| cosine(&room, "cat", &[&["-l", "cat"], templates].concat());
     let both = with(&["--template", "a {}", "the {}!"]);
     assert!((both - with(&["--template", "the {}!", "a {}"])).abs() < 1e-6);
-    let singles = [with(&["--template", "a {}"]), with(&["--template", "the {}!"])];
+    let singles = [
+        with(&["--template", "a {}"]),
+        with(&["--template", "the {}!"]),
+    ];
     assert!(both != singles[0] && both != singles[1]);
     assert!(both > (singles[0] + singles[1]) / 2.0);
-    assert_ne!(with(&["--templates", "openai7"]), with(&["--templates", "openai80"]));
+    assert_ne!(
+        with(&["--templates", "openai7"]),
+        with(&["--templates", "openai80"])
+    );
 }
 
 #[test]
@@ -114,10 +129,17 @@ fn templates_do_not_touch_a_class_with_prompts_of_its_own() {
     let room = room();
     room.file("l.json", r#"{"pet": ["a cat"], "dog": []}"#);
     let with = |label| {
-        cosine(&room, label, &["--labels-file", "l.json", "--templates", "photo"])
+        cosine(
+            &room,
+            label,
+            &["--labels-file", "l.json", "--templates", "photo"],
+        )
     };
     assert_eq!(with("pet"), cosine(&room, "a cat", &["-l", "a cat"]));
-    assert_eq!(with("dog"), cosine(&room, "a photo of a dog.", &["-l", "a photo of a dog."]));
+    assert_eq!(
+        with("dog"),
+        cosine(&room, "a photo of a dog.", &["-l", "a photo of a dog."])
+    );
 }
 
 #[test]
@@ -135,20 +157,47 @@ fn labels_that_cannot_be_used_are_refused() {
     room.file("bad.json", "{\"cat\": 1}");
     room.file("latin.txt", b"cat\ncaf\xe9\n");
     let cases: [(&[&str], &[&str]); 11] = [
-        (&["-l", "cat", "dog", "cat"], &["label \"cat\" is there twice (labels 1 and 3)"]),
+        (
+            &["-l", "cat", "dog", "cat"],
+            &["label \"cat\" is there twice (labels 1 and 3)"],
+        ),
         (&["-l", "cat", " "], &["label 2 is empty"]),
-        (&["--labels-file", "twice.txt"], &["twice.txt", "lines 1 and 4"]),
-        (&["--labels-file", "empty.txt"], &["empty.txt", "there are no labels"]),
-        (&["--labels-file", "bad.json"], &["bad.json", "line 1 column"]),
-        (&["--labels-file", "latin.txt"], &["latin.txt", "line 2 is not UTF-8"]),
+        (
+            &["--labels-file", "twice.txt"],
+            &["twice.txt", "lines 1 and 4"],
+        ),
+        (
+            &["--labels-file", "empty.txt"],
+            &["empty.txt", "there are no labels"],
+        ),
+        (
+            &["--labels-file", "bad.json"],
+            &["bad.json", "line 1 column"],
+        ),
+        (
+            &["--labels-file", "latin.txt"],
+            &["latin.txt", "line 2 is not UTF-8"],
+        ),
         (&["--labels-file", "gone.txt"], &["cannot read gone.txt"]),
         (&[], &["no labels given; add --labels"]),
-        (&["-l", "x", "y", "--template", "a photo"], &["\"a photo\" has no place for the label"]),
-        (&["-l", "x", "y", "--templates", "openai79"], &["none, photo, openai80, openai7"]),
-        (&["-l", "x", "y", "--labels-file", "twice.txt"], &["cannot be used with"]),
+        (
+            &["-l", "x", "y", "--template", "a photo"],
+            &["\"a photo\" has no place for the label"],
+        ),
+        (
+            &["-l", "x", "y", "--templates", "openai79"],
+            &["none, photo, openai80, openai7"],
+        ),
+        (
+            &["-l", "x", "y", "--labels-file", "twice.txt"],
+            &["cannot be used with"],
+        ),
     ];
     for (arguments, words) in cases {
-        let ran = room.classify(&[&["a.png"], arguments].concat()).ends_with(2).says(words);
+        let ran = room
+            .classify(&[&["a.png"], arguments].concat())
+            .ends_with(2)
+            .says(words);
         assert_eq!(ran.out, "");
     }
 }
@@ -157,7 +206,11 @@ fn labels_that_cannot_be_used_are_refused() {
 fn one_label_needs_a_score_that_can_tell_something() {
     let room = room();
     let ran = room.classify(&["a.png", "-l", "cat"]).ends_with(2);
-    ran.says(&["softmax over one label is always 1", "--score cosine", "--score sigmoid"]);
+    ran.says(&[
+        "softmax over one label is always 1",
+        "--score cosine",
+        "--score sigmoid",
+    ]);
     for score in ["cosine", "sigmoid", "logit"] {
         let record = classify(&room, &["-l", "cat", "--score", score]).record();
         assert_eq!(labels(&record), ["cat"]);
@@ -173,7 +226,9 @@ fn labels_before_images_are_met_with_the_right_order() {
         "longclip classify a.png --labels \"cat\" \"dog\"",
     ]);
     room.picture("b c.jpg");
-    let ran = room.classify(&["-l", "a.png", "b c.jpg", "cat", "dog"]).ends_with(2);
+    let ran = room
+        .classify(&["-l", "a.png", "b c.jpg", "cat", "dog"])
+        .ends_with(2);
     ran.says(&["longclip classify a.png \"b c.jpg\" --labels \"cat\" \"dog\""]);
     let ran = room.classify(&["-l", "cat", "dog"]).ends_with(2);
     ran.says(&["no image given; name image files or folders, - for stdin, or --files-from"]);
@@ -185,7 +240,10 @@ fn a_folder_named_like_a_label_is_not_taken_for_an_image() {
     let ran = room.classify(&["-l", "cat", "dog"]).ends_with(2);
     ran.says(&["error: no image given; name image files"]);
     let ran = room.classify(&["-l", "cat", "dog", "photos/"]).ends_with(2);
-    ran.says(&["\"photos/\" is a folder", "longclip classify photos/ --labels \"cat\" \"dog\""]);
+    ran.says(&[
+        "\"photos/\" is a folder",
+        "longclip classify photos/ --labels \"cat\" \"dog\"",
+    ]);
 }
 
 /// 310 words are 312 tokens with the start and the end.
@@ -199,7 +257,13 @@ fn a_label_that_is_too_long_is_an_error_with_ways_out() {
     let label = long_label();
     let ran = room.classify(&["a.png", "-l", &label, "cat"]).ends_with(2);
     assert_eq!(ran.out, "");
-    ran.says(&["text \"word word", "312 tokens", "reads 248", "shorten it", "--long-text truncate"]);
+    ran.says(&[
+        "text \"word word",
+        "312 tokens",
+        "reads 248",
+        "shorten it",
+        "--long-text truncate",
+    ]);
     let explicit = room.classify(&["a.png", "-l", &label, "cat", "--long-text", "error"]);
     explicit.ends_with(2);
 }
@@ -210,11 +274,17 @@ fn truncation_warns_and_reads_the_beginning() {
     let label = long_label();
     let ran = classify(&room, &["-l", &label, "cat", "--long-text", "truncate"]);
     let record = ran.record();
-    assert!(labels(&record).contains(&label.as_str()), "the label appears as typed");
+    assert!(
+        labels(&record).contains(&label.as_str()),
+        "the label appears as typed"
+    );
     ran.says(&["warning: \"word", "64 tokens over the model's 248 were cut"]);
     let fitting = ["word"; 246].join(" ");
     let short = classify(&room, &["-l", &fitting, "cat"]).record();
-    assert_eq!(number(&record, &label, "cosine"), number(&short, &fitting, "cosine"));
+    assert_eq!(
+        number(&record, &label, "cosine"),
+        number(&short, &fitting, "cosine")
+    );
 }
 
 #[test]
@@ -223,5 +293,8 @@ fn a_text_that_just_fits_is_read_whole() {
     let fitting = ["word"; 246].join(" ");
     let other = format!("{} dog", ["word"; 245].join(" "));
     let record = classify(&room, &["-l", &fitting, &other]).record();
-    assert_ne!(number(&record, &fitting, "cosine"), number(&record, &other, "cosine"));
+    assert_ne!(
+        number(&record, &fitting, "cosine"),
+        number(&record, &other, "cosine")
+    );
 }

@@ -22,7 +22,9 @@ fn a_list_is_read_from_a_file_or_stdin() {
 fn a_list_may_be_separated_by_nul() {
     let room = Room::with(&["b.png", "two\nlines.png"]);
     let arguments = [&["--files-from", "-", "-0"], &LABELS[..]].concat();
-    let ran = room.classify_with_stdin(&arguments, b"two\nlines.png\0b.png\0").ends_with(0);
+    let ran = room
+        .classify_with_stdin(&arguments, b"two\nlines.png\0b.png\0")
+        .ends_with(0);
     assert_eq!(ran.images(), ["two\nlines.png", "b.png"]);
 }
 
@@ -44,7 +46,9 @@ fn an_empty_list_is_no_error_but_a_note() {
         assert_eq!(ran.out, expected);
         assert!(ran.said().starts_with("note: no images"), "{}", ran.said());
     }
-    let csv = room.classify(&["--files-from", "list", "-f", "csv", "-l", "x", "y"]).out;
+    let csv = room
+        .classify(&["--files-from", "list", "-f", "csv", "-l", "x", "y"])
+        .out;
     assert_eq!(csv, "image,label,probability,logit,cosine,rank,error\n");
 }
 
@@ -53,8 +57,13 @@ fn listed_paths_always_get_a_record() {
     let room = Room::with(&["a.png", "p/b.png"]);
     room.file("notes.txt", "no picture");
     room.file("list", "gone.png\n\nnotes.txt\np\na.png\n");
-    let ran = room.classify(&[&["--files-from", "list"], &LABELS[..]].concat()).ends_with(1);
-    assert_eq!(ran.images(), ["gone.png", "list", "notes.txt", "p", "a.png"]);
+    let ran = room
+        .classify(&[&["--files-from", "list"], &LABELS[..]].concat())
+        .ends_with(1);
+    assert_eq!(
+        ran.images(),
+        ["gone.png", "list", "notes.txt", "p", "a.png"]
+    );
     ran.says(&[
         "gone.png: cannot be read",
         "list: line 2 is empty",
@@ -67,14 +76,18 @@ fn listed_paths_always_get_a_record() {
 fn a_list_read_with_the_wrong_separator_says_so() {
     let room = Room::with(&["a.png"]);
     let arguments = [&["--files-from", "-"], &LABELS[..]].concat();
-    let ran = room.classify_with_stdin(&arguments, b"a.png\0b.png\0").ends_with(2);
+    let ran = room
+        .classify_with_stdin(&arguments, b"a.png\0b.png\0")
+        .ends_with(2);
     ran.says(&["holds a NUL byte; pass -0"]);
 }
 
 #[test]
 fn a_missing_list_is_an_error() {
     let room = Room::new();
-    let ran = room.classify(&[&["--files-from", "gone"], &LABELS[..]].concat()).ends_with(2);
+    let ran = room
+        .classify(&[&["--files-from", "gone"], &LABELS[..]].concat())
+        .ends_with(2);
     assert_eq!(ran.out, "");
     ran.says(&["error: cannot open the list gone", "No such file"]);
 }
@@ -82,9 +95,25 @@ fn a_missing_list_is_an_error() {
 #[test]
 fn a_record_appears_while_the_list_is_still_open() {
     let room = Room::with(&["a.png", "b.png", "c.png"]);
-    for more in [&[][..], &["--batch-size", "8"], &["--threads", "1"], &["-f", "csv"]] {
+    for more in [
+        &[][..],
+        &["--batch-size", "8"],
+        &["--threads", "1"],
+        &["-f", "csv"],
+    ] {
         let mut command = room.command();
-        command.args(["classify", "-m", "tiny", "--files-from", "-", "-l", "x", "y"]).args(more);
+        command
+            .args([
+                "classify",
+                "-m",
+                "tiny",
+                "--files-from",
+                "-",
+                "-l",
+                "x",
+                "y",
+            ])
+            .args(more);
         let mut running = Running::start(command);
         let header = more.contains(&"csv").then(|| {
             running.write(b"a.png\n");

@@ -17,7 +17,11 @@ fn twenty_broken_pictures_among_two_thousand_cost_only_themselves() {
     assert_eq!(records.len(), 2000);
     assert!(crate::room::images(&records).is_sorted());
     for (index, record) in records.iter().enumerate() {
-        let key = if index % 100 == 42 { "error" } else { "predictions" };
+        let key = if index % 100 == 42 {
+            "error"
+        } else {
+            "predictions"
+        };
         assert!(record.get(key).is_some(), "{record}");
     }
     assert_eq!(ran.said().lines().count(), 20);
@@ -27,7 +31,10 @@ fn twenty_broken_pictures_among_two_thousand_cost_only_themselves() {
 #[cfg(target_os = "linux")]
 fn peak_kb(running: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -39,7 +46,16 @@ fn memory_does_not_grow_with_the_number_of_pictures() {
     let picture = image::RgbImage::from_pixel(640, 640, image::Rgb([90, 120, 30]));
     picture.save(room.path("a.png")).unwrap();
     let mut command = room.command();
-    command.args(["classify", "-m", "tiny", "-l", "x", "y", "--files-from", "-"]);
+    command.args([
+        "classify",
+        "-m",
+        "tiny",
+        "-l",
+        "x",
+        "y",
+        "--files-from",
+        "-",
+    ]);
     let mut running = Running::start(command);
     let mut answer = |count: usize| {
         for _ in 0..count / 50 {
@@ -51,7 +67,10 @@ fn memory_does_not_grow_with_the_number_of_pictures() {
         peak_kb(&running)
     };
     let (few, many) = (answer(100), answer(900));
-    assert!(many < few + 32 * 1024, "{few} kB after 100, {many} kB after 1000");
+    assert!(
+        many < few + 32 * 1024,
+        "{few} kB after 100, {many} kB after 1000"
+    );
     running.close_stdin();
     assert_eq!(running.end().0, Some(0));
 }

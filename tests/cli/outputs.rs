@@ -30,7 +30,8 @@ fn an_old_file_is_replaced_only_by_a_whole_new_one() {
     assert_eq!(room.read("out"), "old");
     // The label is too long: found after the model is there.
     let label = ["word"; 310].join(" ");
-    room.classify(&["a.png", "-l", &label, "x", "-o", "out"]).ends_with(2);
+    room.classify(&["a.png", "-l", &label, "x", "-o", "out"])
+        .ends_with(2);
     assert_eq!(room.read("out"), "old");
     assert_eq!(room.names(), ["a.png", "out"]);
     room.classify(&to("out")).ends_with(0);
@@ -41,7 +42,11 @@ fn an_old_file_is_replaced_only_by_a_whole_new_one() {
 #[test]
 fn nothing_appears_when_the_run_cannot_start() {
     let room = Room::with(&["a.png"]);
-    for more in [&["--device", "cuda:99"][..], &["--files-from", "gone"], &["-l", "cat"]] {
+    for more in [
+        &["--device", "cuda:99"][..],
+        &["--files-from", "gone"],
+        &["-l", "cat"],
+    ] {
         room.classify(&[&to("out")[..], more].concat()).ends_with(2);
         assert_eq!(room.names(), ["a.png"], "{more:?}");
     }
@@ -55,7 +60,11 @@ fn a_run_with_failures_still_writes_all_records() {
     room.classify(&arguments).ends_with(1);
     assert_eq!(room.read("out").lines().count(), 2);
     room.classify(&arguments[1..]).ends_with(2);
-    assert_eq!(room.read("out").lines().count(), 1, "the errors are the answer");
+    assert_eq!(
+        room.read("out").lines().count(),
+        1,
+        "the errors are the answer"
+    );
 }
 
 #[test]
@@ -76,7 +85,9 @@ fn a_pipe_or_device_is_written_directly() {
     let expected = room.classify(&ARGUMENTS).out;
     assert_eq!(room.classify(&to("/dev/stdout")).ends_with(0).out, expected);
     room.classify(&to("/dev/null")).ends_with(0);
-    let made = std::process::Command::new("mkfifo").arg(room.path("pipe")).status();
+    let made = std::process::Command::new("mkfifo")
+        .arg(room.path("pipe"))
+        .status();
     assert!(made.unwrap().success());
     let pipe = room.path("pipe");
     let reader = std::thread::spawn(move || fs::read_to_string(pipe).unwrap());
@@ -89,12 +100,18 @@ fn a_pipe_or_device_is_written_directly() {
 fn a_full_disk_is_worth_retrying() {
     let room = Room::with(&["a.png"]);
     let ran = room.classify(&to("/dev/full")).ends_with(75);
-    ran.says(&["error: cannot write the results to /dev/full", "No space left"]);
+    ran.says(&[
+        "error: cannot write the results to /dev/full",
+        "No space left",
+    ]);
     let mut command = room.command();
     command.args(["classify", "-m", "tiny"]).args(ARGUMENTS);
     command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(75));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("error: cannot write the results to stdout"), "{said}");
+    assert!(
+        said.contains("error: cannot write the results to stdout"),
+        "{said}"
+    );
 }

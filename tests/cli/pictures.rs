@@ -24,8 +24,14 @@ fn larger_pictures_than_max_pixels_are_refused_by_name_of_the_flag() {
     let room = room(&["rgb.png"]);
     // 48 x 37 pixels.
     let ran = room.classify(&[&["rgb.png", "--max-pixels", "1775"], &LABELS[..]].concat());
-    let error = ran.ends_with(2).record()["error"].as_str().unwrap().to_owned();
-    assert!(error.contains("48 x 37") && error.contains("1775"), "{error}");
+    let error = ran.ends_with(2).record()["error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        error.contains("48 x 37") && error.contains("1775"),
+        "{error}"
+    );
     assert!(error.contains("--max-pixels 1776"), "{error}");
     predictions(&room, &["rgb.png", "--max-pixels", "1776"]);
 }
@@ -33,7 +39,9 @@ fn larger_pictures_than_max_pixels_are_refused_by_name_of_the_flag() {
 #[test]
 fn a_picture_of_a_claimed_size_without_end_is_refused() {
     let room = room(&["huge.png", "huge.gif"]);
-    let ran = room.classify(&[&["huge.png", "huge.gif"], &LABELS[..]].concat()).ends_with(2);
+    let ran = room
+        .classify(&[&["huge.png", "huge.gif"], &LABELS[..]].concat())
+        .ends_with(2);
     for record in ran.records() {
         let error = record["error"].as_str().unwrap();
         assert!(error.contains("the limit of 200000000"), "{error}");
@@ -43,7 +51,9 @@ fn a_picture_of_a_claimed_size_without_end_is_refused() {
 #[test]
 fn a_jpeg_cut_short_is_answered_with_a_warning() {
     let room = room(&["cut-half.jpg"]);
-    let ran = room.classify(&[&["cut-half.jpg"], &LABELS[..]].concat()).ends_with(0);
+    let ran = room
+        .classify(&[&["cut-half.jpg"], &LABELS[..]].concat())
+        .ends_with(0);
     let record = ran.record();
     let warnings = record["warnings"].as_array().unwrap();
     assert_eq!(warnings.len(), 1);
@@ -51,7 +61,9 @@ fn a_jpeg_cut_short_is_answered_with_a_warning() {
     assert!(warning.starts_with("jpeg: "), "{warning}");
     assert_eq!(record["predictions"].as_array().unwrap().len(), 2);
     assert_eq!(ran.said(), format!("warning: cut-half.jpg: {warning}\n"));
-    let quiet = room.classify(&[&["cut-half.jpg", "-q"], &LABELS[..]].concat()).ends_with(0);
+    let quiet = room
+        .classify(&[&["cut-half.jpg", "-q"], &LABELS[..]].concat())
+        .ends_with(0);
     assert_eq!((quiet.stderr(), &quiet.out), ("", &ran.out));
 }
 
@@ -61,7 +73,11 @@ fn strict_makes_an_error_of_it() {
     let images = ["cut-half.jpg", "base.jpg", "--strict"];
     let ran = room.classify(&[&images, &LABELS[..]].concat()).ends_with(1);
     let records = ran.records();
-    assert!(records[0]["error"].as_str().unwrap().contains("damaged"), "{}", records[0]);
+    assert!(
+        records[0]["error"].as_str().unwrap().contains("damaged"),
+        "{}",
+        records[0]
+    );
     assert!(records[0].get("predictions").is_none() && records[0].get("warnings").is_none());
     assert!(records[1]["predictions"].is_array());
     assert!(ran.said().starts_with("cut-half.jpg: "), "{}", ran.said());
@@ -70,7 +86,9 @@ fn strict_makes_an_error_of_it() {
 #[test]
 fn no_decoded_rows_at_all_are_an_error_even_without_strict() {
     let room = room(&["cut-before-data.jpg"]);
-    let ran = room.classify(&[&["cut-before-data.jpg"], &LABELS[..]].concat()).ends_with(2);
+    let ran = room
+        .classify(&[&["cut-before-data.jpg"], &LABELS[..]].concat())
+        .ends_with(2);
     let error = ran.record()["error"].as_str().unwrap().to_owned();
     assert!(error.starts_with("not a picture: "), "{error}");
 }
@@ -90,7 +108,11 @@ fn orientation_is_honoured_unless_told_not_to() {
 fn transparency_shows_what_alpha_says() {
     let room = room(&["rgba.png", "rgb.png"]);
     let with = |alpha| predictions(&room, &["rgba.png", "--alpha", alpha]);
-    assert_eq!(predictions(&room, &["rgba.png"]), with("white"), "the default");
+    assert_eq!(
+        predictions(&room, &["rgba.png"]),
+        with("white"),
+        "the default"
+    );
     assert_ne!(with("white"), with("black"));
     assert_ne!(with("white"), with("drop"));
     assert_ne!(with("black"), with("drop"));
@@ -103,7 +125,13 @@ fn transparency_shows_what_alpha_says() {
 #[test]
 fn every_format_is_read() {
     let names = [
-        "base.jpg", "rgb.png", "lossy.webp", "palette.gif", "rgb.bmp", "raw.tif", "rgb.ppm",
+        "base.jpg",
+        "rgb.png",
+        "lossy.webp",
+        "palette.gif",
+        "rgb.bmp",
+        "raw.tif",
+        "rgb.ppm",
     ];
     let room = room(&names);
     let ran = room.classify(&[&names, &LABELS[..]].concat()).ends_with(0);
@@ -118,5 +146,11 @@ fn formats_that_are_not_read_are_named() {
     room.file("p/b.avif", b"\0\0\0\x18ftypavif\0\0\0\0mif1avif");
     room.file("p/c.jpg", b"<!DOCTYPE html><title>404</title>");
     let ran = room.classify(&[&["p"], &LABELS[..]].concat()).ends_with(2);
-    ran.says(&["p/a.heic: ", "a HEIC picture", "an AVIF picture", "p/c.jpg: not a picture", "a web page"]);
+    ran.says(&[
+        "p/a.heic: ",
+        "a HEIC picture",
+        "an AVIF picture",
+        "p/c.jpg: not a picture",
+        "a web page",
+    ]);
 }

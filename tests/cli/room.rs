@@ -89,9 +89,15 @@ impl Room {
     }
 
     /// The same, with this on stdin.
-    pub(crate) fn classify_with_stdin<A: AsRef<OsStr>>(&self, arguments: &[A], stdin: &[u8]) -> Ran {
+    pub(crate) fn classify_with_stdin<A: AsRef<OsStr>>(
+        &self,
+        arguments: &[A],
+        stdin: &[u8],
+    ) -> Ran {
         let mut command = self.command();
-        command.args(["classify", "--model", "tiny"]).args(arguments);
+        command
+            .args(["classify", "--model", "tiny"])
+            .args(arguments);
         ran(command, stdin)
     }
 
@@ -185,7 +191,10 @@ impl Ran {
 
     /// What stderr got besides the note about the built-in model.
     pub(crate) fn said(&self) -> String {
-        let lines = self.err.lines().filter(|line| !line.contains("model tiny is built in"));
+        let lines = self
+            .err
+            .lines()
+            .filter(|line| !line.contains("model tiny is built in"));
         lines.map(|line| format!("{line}\n")).collect()
     }
 

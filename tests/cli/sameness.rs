@@ -18,7 +18,9 @@ fn room() -> Room {
 }
 
 fn run(room: &Room, arguments: &[&str]) -> String {
-    room.classify(&[&["."], arguments, &LABELS].concat()).ends_with(1).out
+    room.classify(&[&["."], arguments, &LABELS].concat())
+        .ends_with(1)
+        .out
 }
 
 #[test]
@@ -46,7 +48,10 @@ fn the_company_of_an_image_does_not_change_its_record() {
         for name in ["./a.png", "./f.png", "./size-2x900.png"] {
             let line = |text: &str| {
                 let start = format!("{{\"image\":\"{name}\"");
-                text.lines().find(|line| line.starts_with(&start)).unwrap().to_owned()
+                text.lines()
+                    .find(|line| line.starts_with(&start))
+                    .unwrap()
+                    .to_owned()
             };
             for images in [&[name][..], &[name, "b.png"], &["c.png", name, "b.png"]] {
                 for more in [&[][..], &["--batch-size", "3"]] {
@@ -64,7 +69,9 @@ fn threads_may_come_from_the_environment() {
     let room = room();
     let expected = run(&room, &[]);
     let arguments = [&["classify", "-m", "tiny", "-v", "."], &LABELS[..]].concat();
-    let ran = room.longclip(&arguments, &[("LONGCLIP_THREADS", "3")]).ends_with(1);
+    let ran = room
+        .longclip(&arguments, &[("LONGCLIP_THREADS", "3")])
+        .ends_with(1);
     assert_eq!(ran.out, expected);
     ran.says(&[", 3 threads"]);
 }
@@ -73,13 +80,24 @@ fn threads_may_come_from_the_environment() {
 fn precisions_differ_but_agree_about_the_picture() {
     let room = Room::with(&["a.png"]);
     let cosine = |precision: &str| {
-        let ran = room.classify(&["a.png", "-l", "cat", "--score", "cosine", "--precision", precision]);
+        let ran = room.classify(&[
+            "a.png",
+            "-l",
+            "cat",
+            "--score",
+            "cosine",
+            "--precision",
+            precision,
+        ]);
         crate::room::number(&ran.ends_with(0).record(), "cat", "cosine")
     };
     let exact = cosine("f32");
     for (precision, tolerance) in [("bf16", 0.02), ("int8", 0.05), ("int8-fast", 0.05)] {
         let found = cosine(precision);
         assert_ne!(found, exact, "{precision} is another arithmetic");
-        assert!((found - exact).abs() < tolerance, "{precision} {found} {exact}");
+        assert!(
+            (found - exact).abs() < tolerance,
+            "{precision} {found} {exact}"
+        );
     }
 }

@@ -8,7 +8,9 @@ const LABELS: [&str; 4] = ["-l", "cat", "dog", "bus"];
 
 fn record(arguments: &[&str]) -> Value {
     let room = Room::with(&["a.png"]);
-    room.classify(&[&["a.png"], arguments].concat()).ends_with(0).record()
+    room.classify(&[&["a.png"], arguments].concat())
+        .ends_with(0)
+        .record()
 }
 
 fn scored(score: &str, more: &[&str]) -> Value {
@@ -25,7 +27,11 @@ fn only_softmax_and_sigmoid_have_probabilities() {
     ] {
         let record = scored(score, &[]);
         for prediction in record["predictions"].as_array().unwrap() {
-            assert_eq!(prediction.get("probability").is_some(), has_probability, "{score}");
+            assert_eq!(
+                prediction.get("probability").is_some(),
+                has_probability,
+                "{score}"
+            );
             assert!(prediction["logit"].is_number() && prediction["cosine"].is_number());
         }
     }
@@ -50,25 +56,40 @@ fn every_score_gives_the_same_order_logits_and_cosines() {
 fn softmax_follows_from_the_logits() {
     let record = scored("softmax", &[]);
     let logit = |label: &str| number(&record, label, "logit");
-    let largest = labels(&record).iter().map(|label| logit(label)).fold(f64::MIN, f64::max);
-    let sum: f64 = labels(&record).iter().map(|label| (logit(label) - largest).exp()).sum();
+    let largest = labels(&record)
+        .iter()
+        .map(|label| logit(label))
+        .fold(f64::MIN, f64::max);
+    let sum: f64 = labels(&record)
+        .iter()
+        .map(|label| (logit(label) - largest).exp())
+        .sum();
     for label in labels(&record) {
         let expected = (logit(label) - largest).exp() / sum;
-        assert!((number(&record, label, "probability") - expected).abs() < 1e-5, "{label}");
+        assert!(
+            (number(&record, label, "probability") - expected).abs() < 1e-5,
+            "{label}"
+        );
     }
 }
 
 #[test]
 fn sigmoid_compares_each_label_with_the_none_label() {
     let text = ["a photo", "nothing"];
-    for (index, more) in [&[][..], &["--none-label", "nothing"]].into_iter().enumerate() {
+    for (index, more) in [&[][..], &["--none-label", "nothing"]]
+        .into_iter()
+        .enumerate()
+    {
         let record = scored("sigmoid", more);
         let none = self::record(&["--score", "logit", "-l", text[index]]);
         let none = number(&none, text[index], "logit");
         for label in labels(&record) {
             let expected = 1.0 / (1.0 + (none - number(&record, label, "logit")).exp());
             let probability = number(&record, label, "probability");
-            assert!((probability - expected).abs() < 1e-4, "{label} {probability} {expected}");
+            assert!(
+                (probability - expected).abs() < 1e-4,
+                "{label} {probability} {expected}"
+            );
         }
     }
 }
@@ -77,9 +98,15 @@ fn sigmoid_compares_each_label_with_the_none_label() {
 fn another_label_does_not_change_a_sigmoid_probability() {
     let alone = record(&["-l", "cat", "--score", "sigmoid"]);
     let among = scored("sigmoid", &[]);
-    assert_eq!(number(&alone, "cat", "probability"), number(&among, "cat", "probability"));
+    assert_eq!(
+        number(&alone, "cat", "probability"),
+        number(&among, "cat", "probability")
+    );
     let softmax = |labels: &[&str]| number(&record(labels), "cat", "probability");
-    assert_ne!(softmax(&["-l", "cat", "dog"]), softmax(&["-l", "cat", "dog", "cats"]));
+    assert_ne!(
+        softmax(&["-l", "cat", "dog"]),
+        softmax(&["-l", "cat", "dog", "cats"])
+    );
 }
 
 #[test]
@@ -131,5 +158,8 @@ fn a_threshold_that_nothing_reaches_leaves_an_answer_without_predictions() {
         room.classify(&arguments).ends_with(0).out
     };
     assert_eq!(in_format("csv").lines().nth(1), Some("a.png,,,,,,"));
-    assert_eq!(in_format("table"), "a.png\n  no label reaches the threshold\n");
+    assert_eq!(
+        in_format("table"),
+        "a.png\n  no label reaches the threshold\n"
+    );
 }

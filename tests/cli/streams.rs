@@ -8,7 +8,18 @@ use crate::running::Running;
 /// A run over a list that stays open.
 fn listed(room: &Room, more: &[&str]) -> Running {
     let mut command: Command = room.command();
-    command.args(["classify", "-m", "tiny", "-l", "cat", "dog", "--files-from", "-"]).args(more);
+    command
+        .args([
+            "classify",
+            "-m",
+            "tiny",
+            "-l",
+            "cat",
+            "dog",
+            "--files-from",
+            "-",
+        ])
+        .args(more);
     Running::start(command)
 }
 
@@ -19,9 +30,27 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
     room.file("list", "a.png\n".repeat(3000));
     for format in ["jsonl", "json", "csv", "table"] {
         let mut command = room.command();
-        command.args(["classify", "-q", "-m", "tiny", "--files-from", "list", "-f", format]);
-        command.args(["-l", "cat", "dog", "a red bus on a bridge", "snow", "the sea at night"]);
-        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.args([
+            "classify",
+            "-q",
+            "-m",
+            "tiny",
+            "--files-from",
+            "list",
+            "-f",
+            format,
+        ]);
+        command.args([
+            "-l",
+            "cat",
+            "dog",
+            "a red bus on a bridge",
+            "snow",
+            "the sea at night",
+        ]);
+        command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut first = [0];
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
@@ -74,7 +103,9 @@ fn a_stopped_run_keeps_its_output_as_partial() {
         running.write(b"a.png\na.png\na.png\n");
         let temporary = || {
             let names = room.names().into_iter();
-            let content = names.filter(|name| name.ends_with(".tmp")).map(|name| room.read(&name));
+            let content = names
+                .filter(|name| name.ends_with(".tmp"))
+                .map(|name| room.read(&name));
             content.last().unwrap_or_default()
         };
         while temporary().lines().count() < 3 {
@@ -83,7 +114,10 @@ fn a_stopped_run_keeps_its_output_as_partial() {
         running.signal(signal);
         let (found, said) = running.end();
         assert_eq!(found, Some(code), "{said}");
-        assert!(said.contains("the results so far are in out.partial"), "{said}");
+        assert!(
+            said.contains("the results so far are in out.partial"),
+            "{said}"
+        );
         assert_eq!(room.names(), ["a.png", "out", "out.partial"]);
         assert_eq!(room.read("out"), "old");
         assert_eq!(crate::room::records(&room.read("out.partial")).len(), 3);
@@ -116,7 +150,10 @@ fn one_signal_ends_a_download_at_once() {
     let room = Room::with(&["a.png"]);
     let mut command = room.command();
     command.args(["classify", "a.png", "-l", "x", "y", "-o", "out"]);
-    command.env("HF_ENDPOINT", format!("http://{}", hub.local_addr().unwrap()));
+    command.env(
+        "HF_ENDPOINT",
+        format!("http://{}", hub.local_addr().unwrap()),
+    );
     let mut running = Running::start(command);
     let connection = hub.accept().unwrap();
     running.signal("INT");
