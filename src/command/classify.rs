@@ -27,6 +27,10 @@ const NONE_LABEL: &str = "a photo";
 /// Images that go through a GPU together.
 const GPU_BATCH: usize = 64;
 
+/// Written out, because the images must come before the labels and the derived one turns them round.
+const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
+       longclip classify [OPTIONS] <IMAGE>... --labels-file <FILE>";
+
 const EXAMPLES: &str = "\
 Examples:
   longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
@@ -39,7 +43,7 @@ run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped b
 
 /// The arguments of `longclip classify`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(override_usage = USAGE, after_help = EXAMPLES)]
 pub struct ClassifyArgs {
     #[command(flatten)]
     images: ImageArgs,

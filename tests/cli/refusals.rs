@@ -2,85 +2,91 @@
 
 use crate::room::Room;
 
+/// What was typed, and words of what must be said about it.
+const MISTAKES: [(&str, &[&str]); 23] = [
+    ("", &["Usage: longclip", "classify"]),
+    (
+        "clasify a.png -l x y",
+        &["unrecognized subcommand 'clasify'", "'classify'"],
+    ),
+    (
+        "classify",
+        &["no image given; name image files or folders, - for stdin"],
+    ),
+    (
+        "classify a.png",
+        &["no labels given; add --labels TEXT TEXT… or --labels-file FILE"],
+    ),
+    (
+        "classify -l x a.png y",
+        &["put images first: longclip classify a.png --labels"],
+    ),
+    (
+        "classify a.png --label x y",
+        &["unexpected argument '--label'", "'--labels'"],
+    ),
+    (
+        "classify a.png -l x",
+        &["softmax over one label", "--score cosine"],
+    ),
+    ("classify a.png -l x x", &["label \"x\" is there twice"]),
+    (
+        "classify a.png -l x y -m longclip-bb",
+        &["\"longclip-bb\" is not a model", "longclip-b?"],
+    ),
+    (
+        "classify a.png -l x y -m ./gone.pt",
+        &["there is no file or folder \"./gone.pt\""],
+    ),
+    (
+        "classify a.png -l x y -m a.png",
+        &["a.png", "no weight file: it is a PNG picture"],
+    ),
+    (
+        "classify a.png -l x y -f xml",
+        &["invalid value 'xml'", "table, json, jsonl, csv, tsv"],
+    ),
+    (
+        "classify a.png -l x y -k 0",
+        &["invalid value '0'", "--top-k", "1..="],
+    ),
+    (
+        "classify a.png -l x y --threshold high",
+        &["'high'", "--threshold", "a number"],
+    ),
+    (
+        "classify a.png -l x y --threshold nan",
+        &["'nan'", "a number"],
+    ),
+    (
+        "classify a.png -l x y --score soft",
+        &["'soft'", "softmax, cosine, logit, sigmoid"],
+    ),
+    (
+        "classify a.png -l x y --device gpu",
+        &["'gpu'", "auto, cpu, cuda, cuda:N or metal"],
+    ),
+    ("classify a.png -l x y --precision f64", &["'f64'", "bf16"]),
+    (
+        "classify a.png -l x y --max-pixels many",
+        &["'many'", "--max-pixels"],
+    ),
+    ("classify a.png -l x y -0", &["--files-from"]),
+    ("classify - - -l x y", &["- can be given once"]),
+    (
+        "classify - --files-from - -l x y",
+        &["stdin cannot be both an image (-) and a list"],
+    ),
+    (
+        "classify a.png --nonsense",
+        &["Usage: longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>..."],
+    ),
+];
+
 #[test]
 fn wrongly_typed_commands_get_a_line_that_helps() {
     let room = Room::with(&["a.png", "b.png"]);
-    let cases: [(&str, &[&str]); 22] = [
-        ("", &["Usage: longclip", "classify"]),
-        (
-            "clasify a.png -l x y",
-            &["unrecognized subcommand 'clasify'", "'classify'"],
-        ),
-        (
-            "classify",
-            &["no image given; name image files or folders, - for stdin"],
-        ),
-        (
-            "classify a.png",
-            &["no labels given; add --labels TEXT TEXT… or --labels-file FILE"],
-        ),
-        (
-            "classify -l x a.png y",
-            &["put images first: longclip classify a.png --labels"],
-        ),
-        (
-            "classify a.png --label x y",
-            &["unexpected argument '--label'", "'--labels'"],
-        ),
-        (
-            "classify a.png -l x",
-            &["softmax over one label", "--score cosine"],
-        ),
-        ("classify a.png -l x x", &["label \"x\" is there twice"]),
-        (
-            "classify a.png -l x y -m longclip-bb",
-            &["\"longclip-bb\" is not a model", "longclip-b?"],
-        ),
-        (
-            "classify a.png -l x y -m ./gone.pt",
-            &["there is no file or folder \"./gone.pt\""],
-        ),
-        (
-            "classify a.png -l x y -m a.png",
-            &["a.png", "no weight file: it is a PNG picture"],
-        ),
-        (
-            "classify a.png -l x y -f xml",
-            &["invalid value 'xml'", "table, json, jsonl, csv, tsv"],
-        ),
-        (
-            "classify a.png -l x y -k 0",
-            &["invalid value '0'", "--top-k", "1..="],
-        ),
-        (
-            "classify a.png -l x y --threshold high",
-            &["'high'", "--threshold", "a number"],
-        ),
-        (
-            "classify a.png -l x y --threshold nan",
-            &["'nan'", "a number"],
-        ),
-        (
-            "classify a.png -l x y --score soft",
-            &["'soft'", "softmax, cosine, logit, sigmoid"],
-        ),
-        (
-            "classify a.png -l x y --device gpu",
-            &["'gpu'", "auto, cpu, cuda, cuda:N or metal"],
-        ),
-        ("classify a.png -l x y --precision f64", &["'f64'", "bf16"]),
-        (
-            "classify a.png -l x y --max-pixels many",
-            &["'many'", "--max-pixels"],
-        ),
-        ("classify a.png -l x y -0", &["--files-from"]),
-        ("classify - - -l x y", &["- can be given once"]),
-        (
-            "classify - --files-from - -l x y",
-            &["stdin cannot be both an image (-) and a list"],
-        ),
-    ];
-    for (line, words) in cases {
+    for (line, words) in MISTAKES {
         let arguments: Vec<&str> = line.split_whitespace().collect();
         let tiny = [("LONGCLIP_MODEL", "tiny")];
         let ran = room.longclip(&arguments, &tiny).ends_with(2).says(words);
