@@ -1,1 +1,180 @@
-//! text
+//! Cleans a text the way the reference does before it is cut into tokens.
+//!
+//! OpenAI's code, with ftfy installed, runs `ftfy.fix_text`, `html.unescape` twice, collapses the
+//! whitespace and lowers the case. Captions from the web need all of it: a curly apostrophe, an
+//! `&amp;` or a full-width letter that stays as it is becomes other tokens than the model was
+//! trained on. Knows nothing of tokens.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// What ftfy calls an ANSI escape; plsfix looks for another byte in its place and finds none.
+static TERMINAL_ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\x1b\[(?:\d|;)*[a-zA-Z]").expect("a constant expression that the tests compile")
+});
+
+/// What U+FFE3, the full-width macron, stands for; plsfix keeps only its first character.
+const MACRON: &str = " \u{304}";
+
+/// The text as CLIP's tokenizer wants it: repaired, on one line, single blanks, lower case.
+///
+/// Follows `whitespace_clean(basic_clean(text)).lower()` of openai/CLIP with ftfy 6: mojibake is
+/// decoded, curly quotes straightened, ligatures and full-width forms replaced by plain letters,
+/// control characters and terminal escapes dropped, composed to NFC, HTML entities resolved. Lower
+/// case is Unicode's, with the final sigma.
+pub fn clean(text: &str) -> String {
+    if is_plain(text) {
+        return joined(text.split_ascii_whitespace()).to_ascii_lowercase();
+    }
+    clean_any(text)
+}
+
+/// [`clean`] for every text, with tables that take some milliseconds at the first use.
+fn clean_any(text: &str) -> String {
+    let text = TERMINAL_ESCAPE.replace_all(text, "");
+    let fixed = fix(&text.replace('\u{ffe3}', MACRON));
+    let unescaped = unescape(&unescape(&fixed));
+    joined(unescaped.split_whitespace()).to_lowercase()
+}
+
+/// Whether nothing in the text can be touched by ftfy or hold an HTML entity: printable ASCII and
+/// blanks, no `&`. Most labels are such text, and need none of the tables of the long way.
+fn is_plain(text: &str) -> bool {
+    text.bytes()
+        .all(|b| matches!(b, b' '..=b'%' | b'\''..=b'~' | b'\t' | b'\n' | b'\r' | b'\x0c'))
+}
+
+/// `ftfy.fix_text`: everything up to the first line with a `<` may hold entities; from there on the
+/// text counts as HTML source, whose entities ftfy leaves alone.
+fn fix(text: &str) -> String {
+    let html = text.find('<').map_or(text.len(), |at| {
+        text[..at].rfind('\n').map_or(0, |newline| newline + 1)
+    });
+    let (plain, html) = text.split_at(html);
+    let mut fixed = fix_lines(plain);
+    fixed.push_str(&fix_lines(&shield(html)).replace(SHIELDED, "&"));
+    fixed
+}
+
+/// A `&` that starts no entity for plsfix, which would resolve it even in HTML source. The form
+/// feed is in every encoding that a repair may go through, and no repair removes it.
+const SHIELDED: &str = "&\x0c";
+
+fn shield(html: &str) -> Cow<'_, str> {
+    if html.contains('&') {
+        Cow::Owned(html.replace('&', SHIELDED))
+    } else {
+        Cow::Borrowed(html)
+    }
+}
+
+/// The longest piece of a line, in bytes, that plsfix gets: over longer ones its expressions run
+/// out of their limits, and it panics. ftfy too cuts lines, after a million characters.
+const LONGEST_SEGMENT: usize = 50_000;
+
+/// Repairs line by line.
+fn fix_lines(text: &str) -> String {
+    let mut fixed = String::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let line = rest.find('\n').map_or(rest.len(), |newline| newline + 1);
+        let end = rest.floor_char_boundary(line.min(LONGEST_SEGMENT));
+        fixed.push_str(&plsfix::fix_text(&rest[..end], None));
+        rest = &rest[end..];
+    }
+    fixed
+}
+
+/// `html.unescape`, which drops `&#27;` where HTML makes a control character of it. There is none
+/// in the text before, as [`fix`] removes them.
+fn unescape(text: &str) -> String {
+    let mut unescaped = htmlize::unescape(text).into_owned();
+    unescaped.retain(|c| c.is_ascii_whitespace() || !c.is_ascii_control());
+    unescaped
+}
+
+/// The words with one blank between them.
+fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let mut joined = String::new();
+    for word in words {
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(word);
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleans_as_the_reference_does() {
+        let cases = [
+            ("", ""),
+            (" \t\r\n\x0c", ""),
+            ("  A  photo\tof\r\na CAT ", "a photo of a cat"),
+            ("a\x00b\x0bc\x1bd\x7fe", "abcde"),
+            ("\x1b[1;31mred\x1b[0m cat", "red cat"),
+            ("It\u{2019}s \u{201c}fine\u{201d}\u{2026}", "it's \"fine\"…"),
+            ("ﬁne ﬂower", "fine flower"),
+            ("ＦＵＬＬ　ＷＩＤＴＨ ｶﾅ", "full width カナ"),
+            ("a￣b", "a \u{304}b"),
+            ("cafe\u{301} \u{feff}豈", "café 豈"),
+            ("cafÃ© itâ€™s", "café it's"),
+            ("l\u{92}été\u{85}", "l'été…"),
+            ("rock &amp; roll", "rock & roll"),
+            ("&amp;lt;b&amp;gt; &frac14 x", "<b> ¼ x"),
+            ("a&#24;b&#11;c &#8217;s", "abc 's"),
+            ("ΟΔΟΣ ΣΑΣ.", "οδος σας."),
+            ("İSTANBUL STRAẞE", "i\u{307}stanbul straße"),
+            ("no\u{a0}break\u{2028}line", "no break line"),
+        ];
+        for (text, cleaned) in cases {
+            assert_eq!(clean(text), cleaned, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn html_source_keeps_its_entities_until_they_are_resolved_twice() {
+        let cases = [
+            ("&amp;amp;amp;lt;", "<"),
+            ("<&amp;amp;amp;lt;", "<&amp;lt;"),
+            ("&amp;amp;amp;lt;\n<p>&amp;amp;amp;lt;", "< <p>&amp;lt;"),
+            ("<p>&\x0camp;", "<p>& amp;"),
+        ];
+        for (text, cleaned) in cases {
+            assert_eq!(clean(text), cleaned, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn plain_text_needs_nothing_else() {
+        let plain: Vec<u8> = (0..=127)
+            .filter(|&b| is_plain(&char::from(b).to_string()))
+            .collect();
+        assert_eq!(plain.len(), 98, "94 of the 95 that print, and four blanks");
+        for &first in &plain {
+            for &second in &plain {
+                for frame in ["", "A", " z "] {
+                    let (first, second) = (char::from(first), char::from(second));
+                    let text = format!("{frame}{first}{second}{first}{frame}lt;#39;");
+                    assert!(is_plain(&text));
+                    assert_eq!(clean(&text), clean_any(&text), "{text:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lines_of_megabytes_are_cleaned() {
+        let text = "é’x ".repeat(100_000);
+        assert_eq!(clean(&text), "é'x ".repeat(100_000).trim_end());
+        // The last letter keeps the line from being decoded at once.
+        let mojibake = "Ã©".repeat(600_000) + "漢";
+        assert!(clean(&mojibake).starts_with("éééé"));
+    }
+}

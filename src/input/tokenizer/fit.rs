@@ -1,0 +1,252 @@
+//! Fits a text into the tokens that a model reads, or says why not.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::merges::{self, Joiner};
+use super::{END_OF_TEXT, START_OF_TEXT, WORD, clean, encode_clean, encode_word};
+
+/// What OpenAI's models read; such a user may want to hear of Long-CLIP.
+const SHORT_CONTEXT: usize = 77;
+/// About how much of a text an error quotes.
+const QUOTED_CHARS: usize = 40;
+
+/// What happens to a text that has more tokens than the model reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LongText {
+    /// It is an error, which names the text and the ways out.
+    #[default]
+    Error,
+    /// The tokens that are too many are dropped and the last one kept becomes the end of text, as
+    /// the reference does with `truncate=True`.
+    Truncate,
+}
+
+/// The tokens of one text as the text tower reads them: the start of text first, the first end of
+/// text last, never padded.
+///
+/// The tower's output at the **last** entry is the text's embedding. The reference reads it where
+/// the ids have their first maximum, which is the first end of text; what follows cannot change
+/// that row under the causal mask, so it is not kept. This matters only for a text that holds a
+/// literal `<|endoftext|>`: the reference embeds just the part before it, and so do we.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenIds(Vec<u32>);
+
+#[allow(
+    clippy::len_without_is_empty,
+    reason = "there are always a start and an end"
+)]
+impl TokenIds {
+    /// Token ids from elsewhere, cut after the first end of text.
+    ///
+    /// Fails if they do not begin with [`START_OF_TEXT`] or have no [`END_OF_TEXT`].
+    pub fn new(mut ids: Vec<u32>) -> Result<Self> {
+        ensure!(
+            ids.first() == Some(&START_OF_TEXT),
+            "token ids must begin with the start of text, {START_OF_TEXT}, but begin with {:?}",
+            ids.first()
+        );
+        let end = ids.iter().position(|&id| id == END_OF_TEXT);
+        let end = end.with_context(|| format!("token ids lack the end of text, {END_OF_TEXT}"))?;
+        ids.truncate(end + 1);
+        Ok(Self(ids))
+    }
+
+    /// The ids, `[tokens]`.
+    pub fn as_slice(&self) -> &[u32] {
+        &self.0
+    }
+
+    /// How many tokens there are, with the start and the end: at least two.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// A text that fits its model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fitted {
+    /// What the text tower reads.
+    pub token_ids: TokenIds,
+    /// What was dropped to make the text fit; none if it did.
+    pub cut: Option<Cut>,
+}
+
+/// The end of a text that its model does not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// How many tokens were dropped.
+    pub tokens: usize,
+    /// What they say, as cleaned text; from the next whole character if a token ended inside one.
+    pub text: String,
+}
+
+/// The tokens of `text` for a model that reads `context_length` of them, start and end included.
+///
+/// Fails if the text has more and `policy` is [`LongText::Error`], and if `context_length` has no
+/// room for a start and an end.
+pub fn fit(text: &str, context_length: usize, policy: LongText) -> Result<Fitted> {
+    ensure!(
+        context_length >= 2,
+        "a context of {context_length} tokens has no room for a text: 2 are its start and its end"
+    );
+    let cleaned = clean(text);
+    let mut ids = encode_clean(&cleaned);
+    let mut cut = None;
+    if ids.len() > context_length {
+        if policy == LongText::Error {
+            bail!(too_long(text, ids.len(), context_length));
+        }
+        cut = Some(Cut {
+            tokens: ids.len() - context_length,
+            text: rest(&cleaned, context_length - 2),
+        });
+        ids.truncate(context_length);
+        ids[context_length - 1] = END_OF_TEXT;
+    }
+    let token_ids = TokenIds::new(ids)?;
+    Ok(Fitted { token_ids, cut })
+}
+
+fn too_long(text: &str, tokens: usize, context_length: usize) -> String {
+    let long_clip = if context_length == SHORT_CONTEXT {
+        ", or use a Long-CLIP model (248)"
+    } else {
+        ""
+    };
+    let ways = if long_clip.is_empty() { " or" } else { "," };
+    format!(
+        "text \"{}\" has {tokens} tokens but this model reads {context_length}; \
+         shorten it{ways} pass --long-text truncate{long_clip}",
+        start_of(text)
+    )
+}
+
+/// The first characters of a text on one line, for quoting.
+fn start_of(text: &str) -> String {
+    let printable = text
+        .trim()
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c });
+    let mut start: String = printable.take(QUOTED_CHARS).collect();
+    if start.len() < text.trim().len() {
+        start.truncate(start.trim_end().len());
+        start.push('…');
+    }
+    start
+}
+
+/// What of a cleaned text comes after its first `kept` tokens (the start of text not counted).
+fn rest(cleaned: &str, mut kept: usize) -> String {
+    let mut joiner = Joiner::default();
+    for word in WORD.find_iter(cleaned) {
+        let mut ids = Vec::new();
+        encode_word(word.as_str(), &mut joiner, &mut ids);
+        if kept < ids.len() {
+            let mut bytes = Vec::new();
+            for &id in &ids[..kept] {
+                merges::expand(id, &mut bytes);
+            }
+            let from = cleaned.ceil_char_boundary(word.start() + bytes.len());
+            return cleaned[from..].to_owned();
+        }
+        kept -= ids.len();
+    }
+    String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(text: &str, context_length: usize) -> (Vec<u32>, Option<(usize, String)>) {
+        let fitted = fit(text, context_length, LongText::Truncate).unwrap();
+        let cut = fitted.cut.map(|cut| (cut.tokens, cut.text));
+        (fitted.token_ids.as_slice().to_vec(), cut)
+    }
+
+    #[test]
+    fn a_text_that_fits_is_left_whole() {
+        let ids = vec![START_OF_TEXT, 320, 1125, END_OF_TEXT];
+        assert_eq!(cut("a photo", 4), (ids.clone(), None));
+        let fitted = fit("a photo", 4, LongText::Error).unwrap();
+        assert_eq!(
+            (fitted.token_ids.len(), fitted.token_ids.as_slice()),
+            (4, ids.as_slice())
+        );
+    }
+
+    #[test]
+    fn truncating_overwrites_the_last_token_kept() {
+        let ids = vec![START_OF_TEXT, 320, 1125, END_OF_TEXT];
+        assert_eq!(
+            cut("A photo of  a CAT", 4),
+            (ids, Some((3, "of a cat".to_owned())))
+        );
+        let ids = vec![START_OF_TEXT, END_OF_TEXT];
+        assert_eq!(cut("a photo", 2), (ids, Some((2, "a photo".to_owned()))));
+    }
+
+    #[test]
+    fn what_was_cut_starts_at_a_whole_character() {
+        let cases = [
+            (3, 5, "汉👍 cat"),
+            (4, 4, "👍 cat"),
+            (5, 3, "👍 cat"),
+            (6, 2, "👍 cat"),
+            (7, 1, "cat"),
+        ];
+        for (context_length, tokens, rest) in cases {
+            let (ids, cut) = cut("Cats 汉👍 cat", context_length);
+            assert_eq!(
+                (ids.len(), cut),
+                (context_length, Some((tokens, rest.to_owned())))
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_entry_is_the_first_end_of_text() {
+        let ids = vec![START_OF_TEXT, 320, END_OF_TEXT];
+        assert_eq!(cut("a <|endoftext|> b c d", 77), (ids.clone(), None));
+        assert_eq!(cut("a <|EndOfText|> b c d", 6).0, ids);
+        let ids = vec![START_OF_TEXT, START_OF_TEXT, END_OF_TEXT];
+        assert_eq!(cut("<|startoftext|>", 77), (ids, None));
+    }
+
+    #[test]
+    fn errors_name_the_text_the_numbers_and_the_ways_out() {
+        let long = "A photograph\x1b taken from the roof of a very tall house ".repeat(8);
+        let cases = [
+            (
+                77,
+                "shorten it, pass --long-text truncate, or use a Long-CLIP model (248)",
+            ),
+            (16, "shorten it or pass --long-text truncate"),
+        ];
+        for (context_length, ways) in cases {
+            let error = fit(&long, context_length, LongText::Error).unwrap_err();
+            let expected = format!(
+                "text \"A photograph  taken from the roof of a v…\" has 90 tokens but this model \
+                 reads {context_length}; {ways}"
+            );
+            assert_eq!(error.to_string(), expected);
+        }
+        let error = fit("éclair x y", 4, LongText::Error)
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("text \"éclair x y\" has"), "{error}");
+        for context_length in [0, 1] {
+            let error = fit("a", context_length, LongText::Truncate).unwrap_err();
+            assert!(error.to_string().contains("no room"), "{error}");
+        }
+    }
+
+    #[test]
+    fn token_ids_without_start_or_end_are_refused() {
+        for ids in [vec![], vec![320, END_OF_TEXT], vec![START_OF_TEXT, 320]] {
+            assert!(TokenIds::new(ids.clone()).is_err(), "{ids:?}");
+        }
+        let ids = TokenIds::new(vec![START_OF_TEXT, END_OF_TEXT, 0, 0, END_OF_TEXT]).unwrap();
+        assert_eq!(ids.as_slice(), [START_OF_TEXT, END_OF_TEXT]);
+    }
+}
