@@ -25,7 +25,7 @@ use crate::task::zero_shot::{ClassScore, Classifier, Score};
 const NONE_LABEL: &str = "a photo";
 
 /// Images that go through a GPU together.
-const GPU_BATCH: usize = 64;
+pub(super) const GPU_BATCH: usize = 64;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,7 +102,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     Ok(counts.outcome(console))
 }
 
-const PICTURES: PictureRule = PictureRule {
+pub(super) const PICTURES: PictureRule = PictureRule {
     extensions: EXTENSIONS,
     looks_like_picture,
 };

@@ -1,5 +1,6 @@
 //! What a user can ask for: one file is one subcommand, its flags and its `run`.
 
+pub mod bench;
 pub mod classify;
 mod console;
 mod pipeline;
@@ -46,6 +47,7 @@ impl Outcome {
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
+        Command::Bench(args) => bench::run(*args, console),
     }
 }
 
