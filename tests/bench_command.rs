@@ -93,6 +93,22 @@ fn a_users_labels_and_pictures_replace_the_made_ones() {
 }
 
 #[test]
+fn parts_can_be_left_out() {
+    let report = json(&["--only", "texts,loss", "--precision", "bf16"]);
+    for key in ["load_ms", "labels10_ms", "text_cosine_to_f32"] {
+        assert!(report[key].is_number(), "{key}: {report}");
+    }
+    for key in [
+        "image_b1_ms",
+        "image_b16_ms",
+        "folder",
+        "folder_images_per_s",
+    ] {
+        assert_eq!(report.get(key), Some(&Value::Null), "{key}: {report}");
+    }
+}
+
+#[test]
 fn the_table_is_for_people() {
     let output = bench(&["--format", "table", "--quiet"]).assert().success();
     let output = output.get_output();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::measure::rounded;
+use super::report::Memory;
 
 /// How often the memory is looked at: rarely enough to cost nothing.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -15,14 +16,6 @@ pub(super) fn cpu_name() -> Option<String> {
     let info = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
-}
-
-/// The most memory that this process had so far, in MiB; `None` where the system does not tell.
-pub(super) struct Peak {
-    /// All resident pages, those of the mapped model file among them.
-    pub(super) resident_mib: Option<f64>,
-    /// Pages that only this process has: what it allocated. The most of samples.
-    pub(super) anonymous_mib: Option<f64>,
 }
 
 /// Looks at the process's own memory in the background: the system keeps the peak of all pages, but
@@ -51,12 +44,12 @@ impl MemoryWatch {
     }
 
     /// The peak up to now; ends the watch.
-    pub(super) fn peak(self) -> Peak {
+    pub(super) fn peak(self) -> Memory {
         let now = status_kib("RssAnon");
         let anonymous = now.map(|now| now.max(self.most_kib.load(Ordering::Relaxed)));
-        Peak {
-            resident_mib: status_kib("VmHWM").map(mib),
-            anonymous_mib: anonymous.map(mib),
+        Memory {
+            peak_rss_mib: status_kib("VmHWM").map(mib),
+            peak_anonymous_mib: anonymous.map(mib),
         }
     }
 }
@@ -110,7 +103,7 @@ mod tests {
         std::thread::sleep(5 * INTERVAL);
         drop(block);
         let peak = watch.peak();
-        assert!(peak.anonymous_mib.unwrap() > 64.0);
-        assert!(peak.resident_mib.unwrap() > 64.0);
+        assert!(peak.peak_anonymous_mib.unwrap() > 64.0);
+        assert!(peak.peak_rss_mib.unwrap() > 64.0);
     }
 }

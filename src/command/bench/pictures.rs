@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use tempfile::TempDir;
 
-use super::stacked;
 use crate::command::classify::PICTURES;
 use crate::input::image::{self, DecodeOptions, RgbImage};
 use crate::input::paths::{self, ImageSource};
@@ -73,8 +72,19 @@ impl Folder {
             let shown = self.path.display();
             return Err(cause.context(format!("no picture in {shown}; name a folder of pictures")));
         }
-        let cycle: Vec<_> = pictures.iter().cycle().take(count).cloned().collect();
-        stacked(&cycle, preprocess.image_size)
+        let pixels: Vec<f32> = pictures
+            .iter()
+            .cycle()
+            .take(count)
+            .flatten()
+            .copied()
+            .collect();
+        let side = preprocess.image_size;
+        Ok(Tensor::from_vec(
+            pixels,
+            (count, 3, side, side),
+            &Device::Cpu,
+        )?)
     }
 }
 

@@ -18,39 +18,59 @@ pub(super) struct Report {
     pub(super) version: &'static str,
     /// From the file to a model that is ready, once.
     pub(super) load_ms: f64,
-    pub(super) image_b1_ms: f64,
-    /// The whole batch of 16.
-    pub(super) image_b16_ms: f64,
+    #[serde(flatten)]
+    pub(super) images: Images,
     #[serde(flatten)]
     pub(super) texts: Texts,
     #[serde(flatten)]
     pub(super) folder: Folder,
-    /// All resident pages, those of the mapped model file among them.
-    pub(super) peak_rss_mib: Option<f64>,
-    /// What the process allocated itself.
-    pub(super) peak_anonymous_mib: Option<f64>,
-    /// The least cosine between an embedding here and the same in f32; none for f32 itself.
-    pub(super) image_cosine_to_f32: Option<f64>,
-    pub(super) text_cosine_to_f32: Option<f64>,
+    #[serde(flatten)]
+    pub(super) memory: Memory,
+    #[serde(flatten)]
+    pub(super) loss: Loss,
+}
+
+/// The image tower; like every part none where it was left out.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Images {
+    pub(super) image_b1_ms: Option<f64>,
+    /// The whole batch of 16.
+    pub(super) image_b16_ms: Option<f64>,
 }
 
 /// The text tower; none where the labels file has too few.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Texts {
     pub(super) labels2_ms: Option<f64>,
     pub(super) labels10_ms: Option<f64>,
     pub(super) labels100_ms: Option<f64>,
     pub(super) labels1000_ms: Option<f64>,
     /// Ten texts that fill the context.
-    pub(super) labels10_full_context_ms: f64,
+    pub(super) labels10_full_context_ms: Option<f64>,
 }
 
 /// Decode, resize and encode together.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Folder {
-    pub(super) folder: String,
-    pub(super) folder_images: u64,
-    pub(super) folder_images_per_s: f64,
+    pub(super) folder: Option<String>,
+    pub(super) folder_images: Option<u64>,
+    pub(super) folder_images_per_s: Option<f64>,
+}
+
+/// The most memory that the process had, in MiB; none where the system does not tell.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Memory {
+    /// All resident pages, those of the mapped model file among them.
+    pub(super) peak_rss_mib: Option<f64>,
+    /// What the process allocated itself: pages that only it has. The most of samples.
+    pub(super) peak_anonymous_mib: Option<f64>,
+}
+
+/// The least cosine between an embedding here and the same in f32; none for f32 itself.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Loss {
+    pub(super) image_cosine_to_f32: Option<f64>,
+    pub(super) text_cosine_to_f32: Option<f64>,
 }
 
 impl Report {
@@ -77,7 +97,8 @@ impl Report {
         let context = self.context_length;
         let cpu = self.cpu.as_deref().unwrap_or("unknown");
         let mut precision = self.precision.to_owned();
-        if let (Some(image), Some(text)) = (self.image_cosine_to_f32, self.text_cosine_to_f32) {
+        let loss = (self.loss.image_cosine_to_f32, self.loss.text_cosine_to_f32);
+        if let (Some(image), Some(text)) = loss {
             let _ = write!(
                 precision,
                 "; least cosine to f32: images {image:.6}, texts {text:.6}"
@@ -99,33 +120,32 @@ impl Report {
     }
 
     fn rows(&self) -> Vec<Row> {
-        let texts = &self.texts;
-        let images = |name: &str, count, ms| Row::timed(name.to_owned(), count, Some(ms), "images");
-        let labels =
+        let (images, texts) = (&self.images, &self.texts);
+        let image = |name: &str, count, ms| Row::timed(name.to_owned(), count, ms, "images");
+        let label =
             |count, ms| Row::timed(format!("text tower, {count} labels"), count, ms, "texts");
         let full = format!("text tower, 10 texts of {} tokens", self.context_length);
-        let folder = &self.folder;
-        vec![
-            Row::new("load", number(self.load_ms, "ms"), String::new()),
-            images("image tower, 1 image", 1, self.image_b1_ms),
-            images("image tower, 16 images together", 16, self.image_b16_ms),
-            labels(2, texts.labels2_ms),
-            labels(10, texts.labels10_ms),
-            labels(100, texts.labels100_ms),
-            labels(1000, texts.labels1000_ms),
-            Row::timed(full, 10, Some(texts.labels10_full_context_ms), "texts"),
-            Row::new(
-                &format!("folder: {}", folder.folder),
-                String::new(),
-                number(folder.folder_images_per_s, "images/s"),
-            ),
-            Row::new("peak memory", memory(self.peak_rss_mib), String::new()),
-            Row::new(
-                "  without pages of the model file",
-                memory(self.peak_anonymous_mib),
-                String::new(),
-            ),
-        ]
+        let mut rows = vec![
+            Row::new("load".to_owned(), Some(self.load_ms), "ms"),
+            image("image tower, 1 image", 1, images.image_b1_ms),
+            image("image tower, 16 images together", 16, images.image_b16_ms),
+            label(2, texts.labels2_ms),
+            label(10, texts.labels10_ms),
+            label(100, texts.labels100_ms),
+            label(1000, texts.labels1000_ms),
+            Row::timed(full, 10, texts.labels10_full_context_ms, "texts"),
+        ];
+        if let (Some(folder), Some(rate)) = (&self.folder.folder, self.folder.folder_images_per_s) {
+            let mut row = Row::new(format!("folder: {folder}"), None, "");
+            row.value.clear();
+            row.rate = number(rate, "images/s");
+            rows.push(row);
+        }
+        let peak = &self.memory;
+        rows.push(Row::new("peak memory".to_owned(), peak.peak_rss_mib, "MiB"));
+        let own = "  without pages of the model file".to_owned();
+        rows.push(Row::new(own, peak.peak_anonymous_mib, "MiB"));
+        rows
     }
 }
 
@@ -136,26 +156,21 @@ struct Row {
 }
 
 impl Row {
-    fn new(name: &str, value: String, rate: String) -> Self {
+    fn new(name: String, value: Option<f64>, unit: &str) -> Self {
         Self {
-            name: name.to_owned(),
-            value,
-            rate,
+            name,
+            value: value.map_or_else(|| "-".to_owned(), |value| number(value, unit)),
+            rate: String::new(),
         }
     }
 
     fn timed(name: String, count: u32, ms: Option<f64>, things: &str) -> Self {
         let rate = |ms: f64| number(f64::from(count) / ms * 1e3, &format!("{things}/s"));
         Self {
-            name,
-            value: ms.map_or_else(|| "-".to_owned(), |ms| number(ms, "ms")),
             rate: ms.map(rate).unwrap_or_default(),
+            ..Self::new(name, ms, "ms")
         }
     }
-}
-
-fn memory(mib: Option<f64>) -> String {
-    mib.map_or_else(|| "-".to_owned(), |mib| number(mib, "MiB"))
 }
 
 fn number(value: f64, unit: &str) -> String {
@@ -178,24 +193,30 @@ mod tests {
             cpu_features: vec!["avx2"],
             version: "1.2.3",
             load_ms: 500.25,
-            image_b1_ms: 40.0,
-            image_b16_ms: 640.0,
+            images: Images {
+                image_b1_ms: Some(40.0),
+                image_b16_ms: Some(640.0),
+            },
             texts: Texts {
                 labels2_ms: Some(2.0),
                 labels10_ms: Some(5.0),
                 labels100_ms: None,
                 labels1000_ms: None,
-                labels10_full_context_ms: 400.0,
+                labels10_full_context_ms: Some(400.0),
             },
             folder: Folder {
-                folder: "photos".to_owned(),
-                folder_images: 3,
-                folder_images_per_s: 12.34,
+                folder: Some("photos".to_owned()),
+                folder_images: Some(3),
+                folder_images_per_s: Some(12.34),
             },
-            peak_rss_mib: Some(800.0),
-            peak_anonymous_mib: None,
-            image_cosine_to_f32: Some(0.999_998_7),
-            text_cosine_to_f32: Some(0.999_9),
+            memory: Memory {
+                peak_rss_mib: Some(800.0),
+                peak_anonymous_mib: None,
+            },
+            loss: Loss {
+                image_cosine_to_f32: Some(0.999_998_7),
+                text_cosine_to_f32: Some(0.999_9),
+            },
         }
     }
 
