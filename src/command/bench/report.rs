@@ -226,12 +226,12 @@ mod tests {
         for line in [
             "model      m: ViT-B/16, 248 tokens",
             "precision  bf16; least cosine to f32: images 0.999999, texts 0.999900",
-            "load                                500.2 ms",
-            "image tower, 16 images together     640.0 ms       25.0 images/s",
-            "text tower, 10 labels                 5.0 ms      2000.0 texts/s",
-            "text tower, 100 labels                     -",
-            "text tower, 10 texts of 248 tokens  400.0 ms        25.0 texts/s",
-            "folder: photos                                     12.3 images/s",
+            "load                                 500.2 ms",
+            "image tower, 16 images together      640.0 ms       25.0 images/s",
+            "text tower, 10 labels                  5.0 ms      2000.0 texts/s",
+            "text tower, 100 labels                      -",
+            "text tower, 10 texts of 248 tokens   400.0 ms        25.0 texts/s",
+            "folder: photos                                      12.3 images/s",
             "peak memory                        800.0 MiB",
             "  without pages of the model file          -",
         ] {
