@@ -6,6 +6,7 @@ use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::architecture::Activation;
+use crate::command::bench::BenchArgs;
 use crate::command::classify::ClassifyArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
@@ -36,6 +37,8 @@ pub struct Cli {
 pub enum Command {
     /// Tell which of some texts fits an image best
     Classify(Box<ClassifyArgs>),
+    /// Measure how fast this machine runs a model
+    Bench(Box<BenchArgs>),
 }
 
 /// What to say on stderr.

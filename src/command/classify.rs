@@ -25,7 +25,7 @@ use crate::task::zero_shot::{ClassScore, Classifier, Score};
 const NONE_LABEL: &str = "a photo";
 
 /// Images that go through a GPU together.
-const GPU_BATCH: usize = 64;
+pub(super) const GPU_BATCH: usize = 64;
 
 /// Written out, because the images must come before the labels and the derived one turns them round.
 const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
@@ -113,7 +113,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     Ok(counts.outcome(console))
 }
 
-const PICTURES: PictureRule = PictureRule {
+pub(super) const PICTURES: PictureRule = PictureRule {
     extensions: EXTENSIONS,
     looks_like_picture,
 };

@@ -1,6 +1,10 @@
 //! What a user can ask for: one file is one subcommand, its flags and its `run`.
 
+<<<<<<< HEAD
 mod advice;
+=======
+pub mod bench;
+>>>>>>> w/bench
 pub mod classify;
 mod console;
 mod pipeline;
@@ -47,6 +51,7 @@ impl Outcome {
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
+        Command::Bench(args) => bench::run(*args, console),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
@@ -19,6 +19,8 @@ pub(super) struct Session {
     pub(super) checkpoint: Checkpoint,
     pub(super) placement: Placement,
     pub(super) threads: usize,
+    /// How long reading and checking the checkpoint took.
+    pub(super) read_time: Duration,
 }
 
 impl Session {
@@ -30,7 +32,9 @@ impl Session {
         if matches!(source, source::Source::BuiltIn) {
             console.note(tiny::NOTICE);
         }
+        let start = Instant::now();
         let checkpoint = Checkpoint::load(&source, args.activation)?;
+        let read_time = start.elapsed();
         for warning in &checkpoint.warnings {
             console.warn(warning);
         }
@@ -39,6 +43,7 @@ impl Session {
             checkpoint,
             placement,
             threads,
+            read_time,
         };
         session.describe(console);
         Ok(session)

@@ -20,6 +20,7 @@ mod orient;
 mod quiet;
 mod sniff;
 mod tiff;
+mod write;
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -32,6 +33,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use alpha::Alpha;
 use format::Format;
 pub use sniff::looks_like_picture;
+pub use write::to_jpeg;
 
 /// Extensions of picture files, in lower case, by which a folder walk takes files. Those of formats
 /// that cannot be decoded (HEIC, AVIF, JPEG XL) are among them: a record that says so is better than

@@ -1,0 +1,150 @@
+//! `longclip bench`: how fast this machine runs a model, in how much memory, and what a lower
+//! precision changes.
+
+mod machine;
+mod measure;
+mod pictures;
+mod report;
+mod subject;
+mod texts;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::session::{Session, Stop};
+use super::{Console, Outcome};
+use crate::cli::ModelArgs;
+use crate::kernel;
+
+use machine::MemoryWatch;
+use measure::Repeats;
+use pictures::Folder;
+use report::Report;
+use subject::Subject;
+
+const NOTES: &str = "\
+Times are medians of repeated calls in a warm process; loading is timed once. The towers are timed
+alone; the folder goes through what classify does: decode, resize, encode. Nothing else should run
+meanwhile.";
+
+/// The arguments of `longclip bench`.
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub struct BenchArgs {
+    /// Time the pictures of this folder [default: 32 JPEGs of 640 x 480, made for the occasion]
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Time the first 2, 10, 100 and 1000 labels of a file [default: "a photo of a red cat", …]
+    #[arg(long, value_name = "FILE")]
+    labels_file: Option<PathBuf>,
+    /// Time every figure this often [default: for 1.5 seconds, at least 3 times]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    repeats: Option<u64>,
+    /// How to print the result [default: table on a terminal, else json]
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<BenchFormat>,
+    /// Measure these only; the other figures are null
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<Part>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+impl BenchArgs {
+    /// What `part` gives; nothing where it was left out.
+    fn part<T: Default>(&self, part: Part, measure: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.only.is_empty() || self.only.contains(&part) {
+            measure()
+        } else {
+            Ok(T::default())
+        }
+    }
+}
+
+/// What can be measured for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The image tower.
+    Images,
+    /// The text tower.
+    Texts,
+    /// A folder of pictures, with decoding.
+    Folder,
+    /// What the precision changes.
+    Loss,
+}
+
+/// The forms of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchFormat {
+    /// For people: aligned, with units.
+    Table,
+    /// One object.
+    Json,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// When the model does not load, the labels file cannot be used, or no picture can be read.
+pub fn run(args: BenchArgs, console: &Console) -> Result<Outcome> {
+    let stop = Stop::on_signals()?;
+    let report = measure(&args, &stop, console);
+    if let Some(signal) = stop.signal() {
+        return Ok(Outcome::Stopped(signal));
+    }
+    print(&report?, args.format)?;
+    Ok(Outcome::Answered)
+}
+
+fn print(report: &Report, format: Option<BenchFormat>) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let by_destination = if stdout.is_terminal() {
+        BenchFormat::Table
+    } else {
+        BenchFormat::Json
+    };
+    let text = match format.unwrap_or(by_destination) {
+        BenchFormat::Table => report.table(),
+        BenchFormat::Json => serde_json::to_string_pretty(report)? + "\n",
+    };
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
+    let labels = texts::labels(args.labels_file.as_deref())?;
+    let folder = Folder::open(args.images.as_deref())?;
+    let memory = MemoryWatch::start();
+    let session = Session::open(&args.model, console)?;
+    let repeats = Repeats::new(args.repeats, stop);
+    let subject = Subject::load(&session, &folder, &labels, repeats, console)?;
+    let images = args.part(Part::Images, || subject.images())?;
+    let texts = args.part(Part::Texts, || subject.texts())?;
+    let batch_size = args.model.batch_size.map(|size| size as usize);
+    let folder = args.part(Part::Folder, || subject.folder(batch_size))?;
+    // Before the model is there a second time.
+    let memory = memory.peak();
+    let loss = args.part(Part::Loss, || subject.loss())?;
+    Ok(Report {
+        model: session.checkpoint.name.clone(),
+        architecture: session.checkpoint.architecture.describe(),
+        context_length: session.checkpoint.architecture.context_length,
+        precision: session.placement.precision,
+        threads: session.threads,
+        device: session.placement.device.clone(),
+        cpu: machine::cpu_name(),
+        cpu_features: kernel::features(),
+        version: env!("CARGO_PKG_VERSION"),
+        load_ms: subject.load_ms,
+        images,
+        texts,
+        folder,
+        memory,
+        loss,
+    })
+}

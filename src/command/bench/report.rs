@@ -1,0 +1,256 @@
+//! The figures, for programs and for people.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// What was measured, on what. The names are a contract: scripts read them.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) model: String,
+    pub(super) architecture: String,
+    pub(super) context_length: usize,
+    pub(super) precision: &'static str,
+    pub(super) threads: usize,
+    pub(super) device: String,
+    pub(super) cpu: Option<String>,
+    pub(super) cpu_features: Vec<&'static str>,
+    pub(super) version: &'static str,
+    /// From the file to a model that is ready, once.
+    pub(super) load_ms: f64,
+    #[serde(flatten)]
+    pub(super) images: Images,
+    #[serde(flatten)]
+    pub(super) texts: Texts,
+    #[serde(flatten)]
+    pub(super) folder: Folder,
+    #[serde(flatten)]
+    pub(super) memory: Memory,
+    #[serde(flatten)]
+    pub(super) loss: Loss,
+}
+
+/// The image tower; like every part none where it was left out.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Images {
+    pub(super) image_b1_ms: Option<f64>,
+    /// The whole batch of 16.
+    pub(super) image_b16_ms: Option<f64>,
+}
+
+/// The text tower; none where the labels file has too few.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Texts {
+    pub(super) labels2_ms: Option<f64>,
+    pub(super) labels10_ms: Option<f64>,
+    pub(super) labels100_ms: Option<f64>,
+    pub(super) labels1000_ms: Option<f64>,
+    /// Ten texts that fill the context.
+    pub(super) labels10_full_context_ms: Option<f64>,
+}
+
+/// Decode, resize and encode together.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Folder {
+    pub(super) folder: Option<String>,
+    pub(super) folder_images: Option<u64>,
+    pub(super) folder_images_per_s: Option<f64>,
+}
+
+/// The most memory that the process had, in MiB; none where the system does not tell.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Memory {
+    /// All resident pages, those of the mapped model file among them.
+    pub(super) peak_rss_mib: Option<f64>,
+    /// What the process allocated itself: pages that only it has. The most of samples.
+    pub(super) peak_anonymous_mib: Option<f64>,
+}
+
+/// The least cosine between an embedding here and the same in f32; none for f32 itself.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Loss {
+    pub(super) image_cosine_to_f32: Option<f64>,
+    pub(super) text_cosine_to_f32: Option<f64>,
+}
+
+impl Report {
+    /// Aligned lines with units.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in self.heading() {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{name:<11}{value}");
+        }
+        text.push('\n');
+        let rows = self.rows();
+        let width = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).len()).max();
+        let names = width(|row| &row.name).unwrap_or(0);
+        let values = width(|row| &row.value).unwrap_or(0);
+        for Row { name, value, rate } in &rows {
+            let line = format!("{name:<names$}  {value:>values$}  {rate:>18}");
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text
+    }
+
+    fn heading(&self) -> Vec<(&'static str, String)> {
+        let context = self.context_length;
+        let cpu = self.cpu.as_deref().unwrap_or("unknown");
+        let mut precision = self.precision.to_owned();
+        let loss = (self.loss.image_cosine_to_f32, self.loss.text_cosine_to_f32);
+        if let (Some(image), Some(text)) = loss {
+            let _ = write!(
+                precision,
+                "; least cosine to f32: images {image:.6}, texts {text:.6}"
+            );
+        }
+        vec![
+            (
+                "model",
+                format!("{}: {}, {context} tokens", self.model, self.architecture),
+            ),
+            (
+                "device",
+                format!("{}, {} threads", self.device, self.threads),
+            ),
+            ("cpu", format!("{cpu}: {}", self.cpu_features.join(" "))),
+            ("precision", precision),
+            ("version", self.version.to_owned()),
+        ]
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let (images, texts) = (&self.images, &self.texts);
+        let image = |name: &str, count, ms| Row::timed(name.to_owned(), count, ms, "images");
+        let label =
+            |count, ms| Row::timed(format!("text tower, {count} labels"), count, ms, "texts");
+        let full = format!("text tower, 10 texts of {} tokens", self.context_length);
+        let mut rows = vec![
+            Row::new("load".to_owned(), Some(self.load_ms), "ms"),
+            image("image tower, 1 image", 1, images.image_b1_ms),
+            image("image tower, 16 images together", 16, images.image_b16_ms),
+            label(2, texts.labels2_ms),
+            label(10, texts.labels10_ms),
+            label(100, texts.labels100_ms),
+            label(1000, texts.labels1000_ms),
+            Row::timed(full, 10, texts.labels10_full_context_ms, "texts"),
+        ];
+        if let (Some(folder), Some(rate)) = (&self.folder.folder, self.folder.folder_images_per_s) {
+            let mut row = Row::new(format!("folder: {folder}"), None, "");
+            row.value.clear();
+            row.rate = number(rate, "images/s");
+            rows.push(row);
+        }
+        let peak = &self.memory;
+        rows.push(Row::new("peak memory".to_owned(), peak.peak_rss_mib, "MiB"));
+        let own = "  without pages of the model file".to_owned();
+        rows.push(Row::new(own, peak.peak_anonymous_mib, "MiB"));
+        rows
+    }
+}
+
+struct Row {
+    name: String,
+    value: String,
+    rate: String,
+}
+
+impl Row {
+    fn new(name: String, value: Option<f64>, unit: &str) -> Self {
+        Self {
+            name,
+            value: value.map_or_else(|| "-".to_owned(), |value| number(value, unit)),
+            rate: String::new(),
+        }
+    }
+
+    fn timed(name: String, count: u32, ms: Option<f64>, things: &str) -> Self {
+        let rate = |ms: f64| number(f64::from(count) / ms * 1e3, &format!("{things}/s"));
+        Self {
+            rate: ms.map(rate).unwrap_or_default(),
+            ..Self::new(name, ms, "ms")
+        }
+    }
+}
+
+fn number(value: f64, unit: &str) -> String {
+    format!("{value:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        Report {
+            model: "m".to_owned(),
+            architecture: "ViT-B/16".to_owned(),
+            context_length: 248,
+            precision: "bf16",
+            threads: 2,
+            device: "cpu".to_owned(),
+            cpu: None,
+            cpu_features: vec!["avx2"],
+            version: "1.2.3",
+            load_ms: 500.25,
+            images: Images {
+                image_b1_ms: Some(40.0),
+                image_b16_ms: Some(640.0),
+            },
+            texts: Texts {
+                labels2_ms: Some(2.0),
+                labels10_ms: Some(5.0),
+                labels100_ms: None,
+                labels1000_ms: None,
+                labels10_full_context_ms: Some(400.0),
+            },
+            folder: Folder {
+                folder: Some("photos".to_owned()),
+                folder_images: Some(3),
+                folder_images_per_s: Some(12.34),
+            },
+            memory: Memory {
+                peak_rss_mib: Some(800.0),
+                peak_anonymous_mib: None,
+            },
+            loss: Loss {
+                image_cosine_to_f32: Some(0.999_998_7),
+                text_cosine_to_f32: Some(0.999_9),
+            },
+        }
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_has_units() {
+        let table = report().table();
+        for line in [
+            "model      m: ViT-B/16, 248 tokens",
+            "precision  bf16; least cosine to f32: images 0.999999, texts 0.999900",
+            "load                                 500.2 ms",
+            "image tower, 16 images together      640.0 ms       25.0 images/s",
+            "text tower, 10 labels                  5.0 ms      2000.0 texts/s",
+            "text tower, 100 labels                      -",
+            "text tower, 10 texts of 248 tokens   400.0 ms        25.0 texts/s",
+            "folder: photos                                      12.3 images/s",
+            "peak memory                        800.0 MiB",
+            "  without pages of the model file          -",
+        ] {
+            assert!(table.lines().any(|found| found == line), "{line}\n{table}");
+        }
+    }
+
+    #[test]
+    fn json_is_one_flat_object() {
+        let json = serde_json::to_value(report()).unwrap();
+        assert_eq!(json["labels10_ms"], 5.0);
+        assert_eq!(json["labels1000_ms"], serde_json::Value::Null);
+        assert_eq!(json["folder_images_per_s"], 12.34);
+        assert_eq!(json["precision"], "bf16");
+        assert!(
+            json.as_object()
+                .unwrap()
+                .values()
+                .all(|value| !value.is_object())
+        );
+    }
+}

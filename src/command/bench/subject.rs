@@ -1,0 +1,199 @@
+//! A loaded model and what it is timed on.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use candle_core::Tensor;
+
+use super::measure::{self, Repeats};
+use super::pictures::Folder;
+use super::report;
+use super::texts;
+use crate::command::Console;
+use crate::command::classify::{GPU_BATCH, PICTURES};
+use crate::command::pipeline::{ModelSlot, Pipeline, Plan};
+use crate::command::session::Session;
+use crate::input::image::DecodeOptions;
+use crate::input::paths;
+use crate::input::preprocess::Preprocess;
+use crate::input::tokenizer::TokenIds;
+use crate::model::compute::CpuPrecision;
+use crate::model::{self, Compute, DualEncoder};
+
+/// Images that go through the image tower together in the second figure.
+const BATCH: usize = 16;
+/// Labels that are compared with f32.
+const COMPARED_LABELS: usize = 10;
+
+/// Times one model's parts.
+pub(super) struct Subject<'a> {
+    pub(super) load_ms: f64,
+    session: &'a Session,
+    folder: &'a Folder,
+    repeats: Repeats,
+    console: &'a Console,
+    clip: Arc<dyn DualEncoder>,
+    /// [16, 3, image_size, image_size]
+    pixels: Tensor,
+    labels: Vec<TokenIds>,
+}
+
+impl<'a> Subject<'a> {
+    /// Loads the model, timed, and prepares what it will read.
+    pub(super) fn load(
+        session: &'a Session,
+        folder: &'a Folder,
+        labels: &[String],
+        repeats: Repeats,
+        console: &'a Console,
+    ) -> Result<Self> {
+        let labels = texts::tokens(labels, session.checkpoint.architecture.context_length)?;
+        let pixels = folder.pixels(BATCH, &preprocess(session))?;
+        let start = Instant::now();
+        let clip = Arc::new(session.load(console)?);
+        Ok(Self {
+            load_ms: measure::milliseconds(session.read_time + start.elapsed()),
+            session,
+            folder,
+            repeats,
+            console,
+            clip,
+            pixels,
+            labels,
+        })
+    }
+
+    /// The image tower alone, on one image and on several together.
+    pub(super) fn images(&self) -> Result<report::Images> {
+        self.console.note("timing the image tower");
+        let time = |pixels: &Tensor| {
+            self.repeats
+                .median_ms(|| self.clip.encode_image(pixels).map(drop))
+        };
+        Ok(report::Images {
+            image_b1_ms: Some(time(&self.pixels.narrow(0, 0, 1)?)?),
+            image_b16_ms: Some(time(&self.pixels)?),
+        })
+    }
+
+    /// The text tower alone: labels at their own length, as many of each size as there are, and
+    /// texts that fill the context.
+    pub(super) fn texts(&self) -> Result<report::Texts> {
+        self.console.note("timing the text tower");
+        let time = |texts: &[TokenIds]| {
+            self.repeats
+                .median_ms(|| self.clip.encode_text(texts).map(drop))
+        };
+        let first = |count: usize| self.labels.get(..count).map(&time).transpose();
+        let full = texts::full_context(10, self.clip.architecture().context_length)?;
+        Ok(report::Texts {
+            labels2_ms: first(2)?,
+            labels10_ms: first(10)?,
+            labels100_ms: first(100)?,
+            labels1000_ms: first(1000)?,
+            labels10_full_context_ms: Some(time(&full)?),
+        })
+    }
+
+    /// Decode, resize and encode together, as `classify` does it.
+    pub(super) fn folder(&self, batch_size: Option<usize>) -> Result<report::Folder> {
+        let description = &self.folder.description;
+        self.console
+            .note(&format!("timing a folder of {description}"));
+        let batches = matches!(self.session.placement.compute, Compute::Candle(..));
+        let plan = Plan {
+            decode: DecodeOptions::default(),
+            preprocess: preprocess(self.session),
+            threads: self.session.threads,
+            batch_size: batch_size.or(batches.then_some(GPU_BATCH)),
+            single: false,
+        };
+        let mut images = 0;
+        let pass = || {
+            images = self.encode_folder(&plan)?;
+            Ok(())
+        };
+        let ms = self.repeats.passes_ms(pass)?;
+        Ok(report::Folder {
+            folder: Some(description.clone()),
+            folder_images: Some(images),
+            folder_images_per_s: Some(measure::rounded(images as f64 / ms * 1e3)),
+        })
+    }
+
+    /// Embeds all pictures and counts those that could be.
+    fn encode_folder(&self, plan: &Plan) -> Result<u64> {
+        let sources = paths::expand(vec![self.folder.path.clone()], None, PICTURES)?;
+        let model = ModelSlot::default();
+        let _ = model.set(Some(self.clip.clone()));
+        let stop = self.repeats.stop.clone();
+        let mut pipeline = Pipeline::start(sources, plan.clone(), model, stop);
+        let mut images = 0;
+        while let Some(encoded) = pipeline.next() {
+            match encoded.embedding {
+                Ok(_) => images += 1,
+                Err(error) => self
+                    .console
+                    .failed(&encoded.image.text, &format!("{error:#}")),
+            }
+        }
+        Ok(images)
+    }
+
+    /// What this precision changes: nothing for f32.
+    pub(super) fn loss(&self) -> Result<report::Loss> {
+        if self.session.placement.precision == "f32" {
+            return Ok(report::Loss::default());
+        }
+        self.console.note("comparing with f32");
+        let compute = Compute::Kernel(CpuPrecision::F32);
+        let exact = model::load(&self.session.checkpoint, &compute)
+            .context("cannot load the model in f32 to compare with")?;
+        let (clip, pixels) = (&self.clip, &self.pixels);
+        let images = least_cosine(&clip.encode_image(pixels)?, &exact.encode_image(pixels)?)?;
+        let labels = &self.labels[..self.labels.len().min(COMPARED_LABELS)];
+        let texts = least_cosine(&clip.encode_text(labels)?, &exact.encode_text(labels)?)?;
+        Ok(report::Loss {
+            image_cosine_to_f32: Some(images),
+            text_cosine_to_f32: Some(texts),
+        })
+    }
+}
+
+fn preprocess(session: &Session) -> Preprocess {
+    let pixels = &session.checkpoint.pixels;
+    Preprocess {
+        image_size: pixels.image_size,
+        mean: pixels.mean,
+        std: pixels.std,
+    }
+}
+
+/// [n, dim] twice, of unit length -> the least of the n cosines.
+fn least_cosine(a: &Tensor, b: &Tensor) -> Result<f64> {
+    let (a, b) = (a.to_vec2::<f32>()?, b.to_vec2::<f32>()?);
+    let cosine = |(a, b): (&Vec<f32>, &Vec<f32>)| -> f64 {
+        let products = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b));
+        products.sum()
+    };
+    let least = a.iter().zip(&b).map(cosine).fold(1.0, f64::min);
+    // What f32 embeddings resolve.
+    Ok((least * 1e7).round() / 1e7)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn the_least_cosine_is_that_of_the_worst_row() {
+        let tensor = |rows: [[f32; 2]; 2]| Tensor::new(&rows, &Device::Cpu).unwrap();
+        let a = tensor([[1.0, 0.0], [0.6, 0.8]]);
+        let b = tensor([[1.0, 0.0], [0.0, 1.0]]);
+        let least = least_cosine(&a, &b).unwrap();
+        assert!((least - 0.8).abs() < 1e-6, "{least}");
+    }
+}

@@ -1,0 +1,92 @@
+"""Which of our figures is held against which of the peers', and the ratio that is aimed at.
+
+A ratio is peer / ours: above 1 we are faster, or smaller. Where several peers are named, the best of
+them counts. A target of None is shown and not judged.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Comparison:
+    what: str
+    ours: str
+    peers: list
+    figure: str
+    part: str = "steady"
+    target: float | None = 1.0
+    #: Models it is made for; none is all.
+    models: tuple = ()
+
+
+# Ours in a precision, and the peers that compute in it.
+SAME_PRECISION = {
+    "f32": ["onnxruntime-f32", "openvino-f32"],
+    "bf16": ["openvino-bf16"],
+    "int8": ["onnxruntime-int8"],
+    "int8-fast": ["onnxruntime-int8"],
+}
+FIGURES = {
+    "image, batch of 1": "image_b1_ms",
+    "image, batch of 16": "image_b16_ms",
+    "1000 labels of one template, unpadded": "labels1000_ms",
+    "10 captions of 20 to 240 tokens, unpadded": "captions10_ms",
+}
+
+COMPARISONS = [
+    Comparison(f"{precision}: {what}", f"ours-{precision}", peers, figure)
+    for precision, peers in SAME_PRECISION.items()
+    for what, figure in FIGURES.items()
+]
+COMPARISONS += [
+    Comparison("f32: 10 labels, they pad to 248", "ours-f32", [peer], "labels10_ms", models=("longclip-b16",))
+    for peer in ("longclip_code-f32", "open_clip-f32")
+]
+COMPARISONS += [
+    Comparison(f"{precision}: process, one picture, 2 labels", f"ours-{precision}", [peer], "process_ms", "whole")
+    for precision in ("f32", "bf16")
+    for peer in ("onnxruntime-f32", "transformers-f32")
+]
+COMPARISONS += [
+    Comparison("bf16: process, folder of 12 megapixels", "ours-bf16", ["openvino-bf16"], "process_ms", "folder"),
+    Comparison("bf16: peak MiB, one picture", "ours-bf16", ["openvino-bf16"], "process_peak_mib", "whole"),
+    Comparison("bf16: peak MiB, all figures", "ours-bf16", ["openvino-bf16"], "process_peak_mib"),
+]
+# Shown for orientation: other programs and precisions against the nearest of ours.
+COMPARISONS += [
+    Comparison(f"{precision}: {what}", f"ours-{precision}", [peer], figure, target=None)
+    for precision, peer in (
+        ("f32", "transformers-f32"),
+        ("bf16", "transformers-bf16"),
+        ("f32", "candle-f32"),
+        ("int8", "openvino-int8"),
+        ("int8-fast", "openvino-int8"),
+    )
+    for what, figure in FIGURES.items()
+]
+
+
+def ratio_rows(medians, comparisons):
+    """medians[model][part][program][figure] -> a row for each comparison that has both sides."""
+    rows = []
+    for model, parts in medians.items():
+        for comparison in comparisons:
+            if comparison.models and model not in comparison.models:
+                continue
+            programs = parts.get(comparison.part, {})
+            figure = lambda name: programs.get(name, {}).get(comparison.figure)
+            ours = figure(comparison.ours)
+            peers = [(figure(name), name) for name in comparison.peers if figure(name) is not None]
+            if ours is None or not peers:
+                continue
+            peer, name = min(peers)
+            rows.append({
+                "model": model,
+                "what": comparison.what,
+                "ours": ours,
+                "peer": peer,
+                "peer_name": name,
+                "ratio": peer / ours,
+                "target": comparison.target,
+            })
+    return rows

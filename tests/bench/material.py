@@ -1,0 +1,265 @@
+"""What the programs are compared on: made checkpoints, exported graphs, labels, captions, pictures.
+
+The checkpoints have true shapes and random weights: they take the time of real ones, and what they
+answer means nothing. Everything is made once into a folder and used again.
+"""
+
+import gzip
+import importlib.util
+import json
+import os
+import random
+import sys
+from pathlib import Path
+
+# vision: width, layers, heads, patch; text: width, layers, heads, context.
+MODELS = {
+    "longclip-b16": dict(vision=(768, 12, 12, 16), text=(512, 12, 8, 248), embed=512),
+    "b32": dict(vision=(768, 12, 12, 32), text=(512, 12, 8, 77), embed=512),
+    "l14": dict(vision=(1024, 24, 16, 14), text=(768, 12, 12, 77), embed=768),
+}
+IMAGE_SIZE = 224
+START_OF_TEXT, END_OF_TEXT = 49406, 49407
+MEAN = [0.48145466, 0.4578275, 0.40821073]
+STD = [0.26862954, 0.26130258, 0.27577711]
+
+ADJECTIVES = (
+    "red green blue old new small large wooden metal happy sad wet dry bright dark white black yellow "
+    "broken clean dirty heavy light round square tall short soft hard fast slow hot cold quiet"
+).split()
+NOUNS = (
+    "cat dog car tree house boat plane bird horse sheep cow bear zebra lamp chair table cup fork knife "
+    "spoon bowl pizza cake apple orange bed sofa clock vase book"
+).split()
+CAPTION_WORDS = (
+    "the a of and with in on near under behind beside while old young wooden golden distant river "
+    "street market window mountain garden child woman man dog bicycle bridge tower cloud rain evening "
+    "light shadow standing walking holding carrying watching running painted broken quiet crowded "
+    "green blue narrow tall two three several many few smiling reading colorful empty sunlit snow"
+).split()
+# Tokens, start and end included.
+CAPTION_LENGTHS = [20, 44, 69, 93, 118, 142, 167, 191, 216, 240]
+
+
+def labels(count):
+    """Labels of one template, all different; both words change from one to the next."""
+    made = []
+    for number in range(count):
+        adjective = number % len(ADJECTIVES)
+        noun = (adjective + number // len(ADJECTIVES)) % len(NOUNS)
+        made.append(f"a photo of a {ADJECTIVES[adjective]} {NOUNS[noun]}")
+    return made
+
+
+def captions(tokens_of):
+    """Free captions of CAPTION_LENGTHS tokens that share no beginning."""
+    draw, made = random.Random(7), []
+    for place, length in enumerate(CAPTION_LENGTHS):
+        words = [NOUNS[place]]
+        while len(tokens_of(" ".join(words))) < length:
+            words.append(draw.choice(CAPTION_WORDS))
+        made.append(" ".join(words))
+    return made
+
+
+def byte_pairs():
+    """CLIP's vocabulary and merges, from the copy inside open_clip."""
+    folder = Path(importlib.util.find_spec("open_clip").origin).parent
+    lines = gzip.open(folder / "bpe_simple_vocab_16e6.txt.gz").read().decode("utf-8").split("\n")
+    merges = lines[1 : 49152 - 256 - 2 + 1]
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    characters = [chr(byte) for byte in printable]
+    characters += [chr(256 + place) for place in range(256 - len(printable))]
+    vocabulary = characters + [character + "</w>" for character in characters]
+    vocabulary += ["".join(merge.split()) for merge in merges]
+    vocabulary += ["<|startoftext|>", "<|endoftext|>"]
+    return {token: number for number, token in enumerate(vocabulary)}, merges
+
+
+def make(folder, models):
+    """Writes everything that is not there yet."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    make_texts(folder)
+    for name in models:
+        if not (folder / name / "complete").exists():
+            make_checkpoint(folder / name, name)
+            export(folder / name)
+            export_int8(folder / name, folder / "tokens.json")
+            (folder / name / "complete").touch()
+    make_pictures(folder / "pictures")
+
+
+def make_texts(folder):
+    """labels.txt and captions.txt, and both as token ids in tokens.json."""
+    from open_clip import SimpleTokenizer
+
+    tokenizer = SimpleTokenizer()
+    tokens_of = lambda text: [START_OF_TEXT, *tokenizer.encode(text), END_OF_TEXT]
+    texts = {"labels": labels(1000), "captions": captions(tokens_of)}
+    for name, lines in texts.items():
+        (folder / f"{name}.txt").write_text("\n".join(lines) + "\n")
+    tokens = {name: [tokens_of(text) for text in lines] for name, lines in texts.items()}
+    (folder / "tokens.json").write_text(json.dumps(tokens))
+
+
+def make_checkpoint(folder, name):
+    """A Hugging Face folder: config, weights, tokenizer, preprocessor."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+    sizes = MODELS[name]
+    width, layers, heads, patch = sizes["vision"]
+    text_width, text_layers, text_heads, context = sizes["text"]
+    embed = sizes["embed"]
+    config = CLIPConfig(
+        vision_config=dict(
+            hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
+            num_attention_heads=heads, patch_size=patch, image_size=IMAGE_SIZE, projection_dim=embed,
+        ),
+        text_config=dict(
+            hidden_size=text_width, intermediate_size=4 * text_width, num_hidden_layers=text_layers,
+            num_attention_heads=text_heads, max_position_embeddings=context, vocab_size=49408,
+            projection_dim=embed, bos_token_id=START_OF_TEXT, eos_token_id=END_OF_TEXT,
+            pad_token_id=END_OF_TEXT,
+        ),
+        projection_dim=embed,
+    )
+    torch.manual_seed(0)
+    folder.mkdir(exist_ok=True)
+    CLIPModel(config).eval().save_pretrained(folder)
+    vocabulary, merges = byte_pairs()
+    pairs = [tuple(merge.split()) for merge in merges]
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=context)
+    tokenizer.save_pretrained(folder)
+    preprocessor = dict(
+        image_processor_type="CLIPImageProcessor", do_convert_rgb=True, do_resize=True,
+        size=dict(shortest_edge=IMAGE_SIZE), resample=3, do_center_crop=True,
+        crop_size=dict(height=IMAGE_SIZE, width=IMAGE_SIZE), do_rescale=True,
+        rescale_factor=1 / 255, do_normalize=True, image_mean=MEAN, image_std=STD,
+    )
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+
+
+def export(folder):
+    """vision.onnx and text.onnx with free batch and length, and copies in dynamic int8."""
+    import torch
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from transformers import CLIPModel
+
+    model = CLIPModel.from_pretrained(folder, attn_implementation="eager").eval()
+
+    class Vision(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tower, self.projection = model.vision_model, model.visual_projection
+
+        def forward(self, x):
+            return self.projection(self.tower(pixel_values=x).pooler_output)
+
+    class Text(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tower, self.projection = model.text_model, model.text_projection
+
+        def forward(self, x):
+            return self.projection(self.tower(input_ids=x).pooler_output)
+
+    pixels = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
+    tokens = torch.tensor([[START_OF_TEXT, *range(320, 327), END_OF_TEXT]] * 2)
+    for tower, example, name, free in (
+        (Vision(), pixels, "vision", {0: "images"}),
+        (Text(), tokens, "text", {0: "texts", 1: "tokens"}),
+    ):
+        path = folder / f"{name}.onnx"
+        with torch.inference_mode():
+            export_tower(tower, example, path, free)
+        quantize_dynamic(
+            path, folder / f"{name}.int8.onnx", weight_type=QuantType.QInt8, per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm"],
+        )
+
+
+def export_tower(tower, example, path, free):
+    """One graph with input x and output y; the dimensions `free` of x may have any size."""
+    import torch
+
+    common = dict(input_names=["x"], output_names=["y"])
+    try:
+        torch.onnx.export(
+            tower, (example,), path, dynamic_axes={"x": free}, opset_version=17, dynamo=False, **common
+        )
+    except Exception as error:  # a torch without the older exporter
+        print(f"older exporter: {error}"[:300])
+        shapes = ({place: torch.export.Dim.AUTO for place in free},)
+        torch.onnx.export(tower, (example,), path, dynamic_shapes=shapes, dynamo=True, **common)
+
+
+def export_int8(folder, tokens_file):
+    """vision.nncf.xml and text.nncf.xml: OpenVINO's own int8, where NNCF is installed."""
+    try:
+        import nncf
+    except ImportError:
+        print("no NNCF: openvino-int8 will fail", file=sys.stderr)
+        return
+    import numpy as np
+    import openvino
+
+    draw = np.random.default_rng(0)
+    lists = json.loads(tokens_file.read_text())["labels"][:64]
+    examples = {
+        "vision": [
+            draw.standard_normal((1, 3, IMAGE_SIZE, IMAGE_SIZE)).astype(np.float32) for _ in range(8)
+        ],
+        "text": [np.array([tokens], np.int64) for tokens in lists],
+    }
+    for name, inputs in examples.items():
+        model = openvino.Core().read_model(folder / f"{name}.onnx")
+        data = nncf.Dataset(inputs)
+        transformer = nncf.ModelType.TRANSFORMER
+        smaller = nncf.quantize(model, data, model_type=transformer, subset_size=len(inputs))
+        openvino.save_model(smaller, folder / f"{name}.nncf.xml")
+
+
+def make_pictures(folder, distinct=10):
+    """one.jpg of an ordinary size, and some of 12 megapixels for `many_pictures`."""
+    import numpy as np
+    from PIL import Image
+
+    folder.mkdir(exist_ok=True)
+    sizes = [("one.jpg", (1280, 960))]
+    sizes += [(f"large-{number}.jpg", (4000, 3000)) for number in range(distinct)]
+    for number, (name, (width, height)) in enumerate(sizes):
+        if (folder / name).exists():
+            continue
+        draw = np.random.default_rng(number)
+        # Shades at several scales and grain: about the bytes a pixel that photographs have.
+        shades = sum(
+            np.asarray(
+                Image.fromarray(draw.integers(0, 256, (side * 3 // 4, side, 3), np.uint8)).resize(
+                    (width, height), Image.BICUBIC
+                ),
+                np.float32,
+            )
+            for side in (8, 40, 200)
+        )
+        grain = draw.normal(0, 4, (height, width, 1)).astype(np.float32)
+        pixels = np.clip(shades / 3 + grain, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / name, quality=90)
+
+
+def many_pictures(folder, count):
+    """A folder with `count` names for the 12-megapixel pictures."""
+    source = Path(folder) / "pictures"
+    large = sorted(source.glob("large-*.jpg"))
+    target = Path(folder) / f"pictures-{count}"
+    target.mkdir(exist_ok=True)
+    for number in range(count):
+        name = target / f"{number:05}.jpg"
+        if not name.exists():
+            os.link(large[number % len(large)], name)
+    return target
+
+
+if __name__ == "__main__":
+    make(sys.argv[1], sys.argv[2:])
