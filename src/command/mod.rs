@@ -1,10 +1,7 @@
 //! What a user can ask for: one file is one subcommand, its flags and its `run`.
 
-<<<<<<< HEAD
 mod advice;
-=======
 pub mod bench;
->>>>>>> w/bench
 pub mod classify;
 mod console;
 mod pipeline;
