@@ -25,7 +25,10 @@ impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = |text: &str| text.parse().map_err(|_| format!("{text:?} is no GPU's number"));
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("{text:?} is no GPU's number"))
+        };
         match text.split_once(':').unwrap_or((text, "")) {
             ("auto", "") => Ok(Self::Auto),
             ("cpu", "") => Ok(Self::Cpu),
@@ -75,12 +78,10 @@ pub fn place(device: DeviceChoice, precision: PrecisionChoice) -> Result<Placeme
         DeviceChoice::Cpu => cpu(precision, None),
         DeviceChoice::Cuda(index) => cuda(index, precision),
         DeviceChoice::Metal => metal(precision),
-        DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(0, precision).or_else(|error| {
-            cpu(precision, Some(format!("no CUDA device: {error:#}")))
-        }),
-        DeviceChoice::Auto if cfg!(feature = "metal") => metal(precision).or_else(|error| {
-            cpu(precision, Some(format!("no Metal device: {error:#}")))
-        }),
+        DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(0, precision)
+            .or_else(|error| cpu(precision, Some(format!("no CUDA device: {error:#}")))),
+        DeviceChoice::Auto if cfg!(feature = "metal") => metal(precision)
+            .or_else(|error| cpu(precision, Some(format!("no Metal device: {error:#}")))),
         DeviceChoice::Auto => cpu(precision, None),
     }
 }
@@ -107,7 +108,9 @@ fn cpu(precision: PrecisionChoice, note: Option<String>) -> Result<Placement> {
 
 fn cuda(index: usize, precision: PrecisionChoice) -> Result<Placement> {
     if !cfg!(feature = "cuda") {
-        bail!("this longclip was built without CUDA; use --device cpu or build with --features cuda");
+        bail!(
+            "this longclip was built without CUDA; use --device cpu or build with --features cuda"
+        );
     }
     let device = Device::new_cuda(index).with_context(|| format!("cuda:{index} does not start"))?;
     gpu(device, format!("cuda:{index}"), precision)
@@ -115,7 +118,9 @@ fn cuda(index: usize, precision: PrecisionChoice) -> Result<Placement> {
 
 fn metal(precision: PrecisionChoice) -> Result<Placement> {
     if !cfg!(feature = "metal") {
-        bail!("this longclip was built without Metal; use --device cpu or build with --features metal");
+        bail!(
+            "this longclip was built without Metal; use --device cpu or build with --features metal"
+        );
     }
     let device = Device::new_metal(0).context("the Metal device does not start")?;
     gpu(device, "metal".to_owned(), precision)
@@ -163,7 +168,9 @@ mod tests {
     fn what_a_device_cannot_do_is_an_error_and_no_substitution() {
         assert!(place(DeviceChoice::Cpu, PrecisionChoice::F16).is_err());
         if !cfg!(feature = "cuda") {
-            let error = place(DeviceChoice::Cuda(0), PrecisionChoice::F32).err().unwrap();
+            let error = place(DeviceChoice::Cuda(0), PrecisionChoice::F32)
+                .err()
+                .unwrap();
             assert!(error.to_string().contains("without CUDA"), "{error}");
         }
     }

@@ -100,12 +100,18 @@ pub fn read(tensors: &Tensors, config: &ModelConfig) -> Result<(Architecture, Ve
     else {
         bail!("the patch embedding must be [width, 3, patch, patch]");
     };
-    ensure!(patch_size == patch_width, "patches are {patch_size} by {patch_width}, not square");
+    ensure!(
+        patch_size == patch_width,
+        "patches are {patch_size} by {patch_width}, not square"
+    );
     let [image_tokens, _] = shape(tensors, "vision_model.embeddings.position_embedding.weight")?;
     let [vocabulary, text_width] = shape(tensors, "text_model.embeddings.token_embedding.weight")?;
     let [context_length, _] = shape(tensors, "text_model.embeddings.position_embedding.weight")?;
     let [embed_dim, _] = shape(tensors, "text_projection.weight")?;
-    ensure!(patch_size > 0 && context_length > 1 && embed_dim > 0, "a size is zero");
+    ensure!(
+        patch_size > 0 && context_length > 1 && embed_dim > 0,
+        "a size is zero"
+    );
     let side = image_tokens.saturating_sub(1).isqrt();
     ensure!(
         side > 0 && side * side + 1 == image_tokens,
@@ -174,7 +180,10 @@ fn shape<const N: usize>(tensors: &Tensors, name: &str) -> Result<[usize; N]> {
         .get(name)
         .with_context(|| format!("tensor {name} is missing"))?;
     tensor.shape().try_into().ok().with_context(|| {
-        format!("tensor {name} is {:?}, expected {N} dimensions", tensor.shape())
+        format!(
+            "tensor {name} is {:?}, expected {N} dimensions",
+            tensor.shape()
+        )
     })
 }
 

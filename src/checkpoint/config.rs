@@ -227,7 +227,9 @@ fn hugging_face_pixels(config: &Value, image_size: usize) -> Result<PixelConfig>
     let side = |key: &str| {
         let size = config.get(key)?;
         let field = |name: &str| size.get(name).and_then(Value::as_u64);
-        size.as_u64().or_else(|| field("shortest_edge")).or_else(|| field("height"))
+        size.as_u64()
+            .or_else(|| field("shortest_edge"))
+            .or_else(|| field("height"))
     };
     for key in ["size", "crop_size"] {
         same_size(key, side(key), image_size)?;
@@ -238,7 +240,10 @@ fn hugging_face_pixels(config: &Value, image_size: usize) -> Result<PixelConfig>
 fn open_clip_pixels(config: &Value, image_size: usize) -> Result<PixelConfig> {
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     if let Some(filter) = text("interpolation") {
-        ensure!(filter == "bicubic", "interpolation is {filter}, but longclip has bicubic only");
+        ensure!(
+            filter == "bicubic",
+            "interpolation is {filter}, but longclip has bicubic only"
+        );
     }
     if let Some(mode) = text("resize_mode") {
         ensure!(
@@ -246,16 +251,18 @@ fn open_clip_pixels(config: &Value, image_size: usize) -> Result<PixelConfig> {
             "resize_mode is {mode}, but longclip resizes the shortest side and crops"
         );
     }
-    let size = config.get("size").and_then(|size| size.get(0).unwrap_or(size).as_u64());
+    let size = config
+        .get("size")
+        .and_then(|size| size.get(0).unwrap_or(size).as_u64());
     same_size("size", size, image_size)?;
     with_normalisation(config, ["mean", "std"], image_size)
 }
 
 fn same_size(key: &str, stated: Option<u64>, image_size: usize) -> Result<()> {
     match stated {
-        Some(stated) if stated != image_size as u64 => bail!(
-            "{key} is {stated}, but the image tower's positions are for {image_size} pixels"
-        ),
+        Some(stated) if stated != image_size as u64 => {
+            bail!("{key} is {stated}, but the image tower's positions are for {image_size} pixels")
+        }
         _ => Ok(()),
     }
 }

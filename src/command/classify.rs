@@ -73,23 +73,34 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         advice::check_output(path)?;
     }
     let session = Session::open(&args.model, console)?;
-    let tokens = tokens(&labels, &args, session.checkpoint.architecture.context_length, console)?;
+    let tokens = tokens(
+        &labels,
+        &args,
+        session.checkpoint.architecture.context_length,
+        console,
+    )?;
     // Not earlier: until here there is nothing to keep, and one signal ends a download at once.
     let stop = Stop::on_signals()?;
 
     let passed_over = sources.passed_over();
-    let total = paths::count(&arguments, files_from.as_ref(), PICTURES);
     let model = ModelSlot::default();
-    let plan = plan(&args, &session, total == Some(1));
+    let plan = plan(&args, &session, single(&args.images));
     // Pictures are decoded while the model loads.
     let mut pipeline = Pipeline::start(sources, plan, model.clone(), stop.clone());
 
     let clip: Arc<dyn DualEncoder> = Arc::new(session.load(console)?);
-    let classifier = Classifier::new(clip.as_ref(), &tokens.classes, tokens.none, args.score.score)?;
+    let classifier = Classifier::new(
+        clip.as_ref(),
+        &tokens.classes,
+        tokens.none,
+        args.score.score,
+    )?;
     let _ = model.set(Some(clip));
 
     let mut results = Results::open(&args.output, args.score.score, console)?;
-    console.start_progress(total);
+    if !single(&args.images) {
+        console.start_progress(move || paths::count(&arguments, files_from.as_ref(), PICTURES));
+    }
     let answer = Answer::new(&labels, &args.score);
     let mut counts = Counts::default();
     while let Some(encoded) = pipeline.next() {
@@ -103,7 +114,9 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     match passed_over {
         0 => {}
         1 => console.detail("1 file in folders is no picture and was passed over"),
-        n => console.detail(&format!("{n} files in folders are no pictures and were passed over")),
+        n => console.detail(&format!(
+            "{n} files in folders are no pictures and were passed over"
+        )),
     }
     if let Some(signal) = stop.signal() {
         results.keep_partial(console)?;
@@ -117,6 +130,11 @@ pub(super) const PICTURES: PictureRule = PictureRule {
     extensions: EXTENSIONS,
     looks_like_picture,
 };
+
+/// One image and no more, as far as the arguments tell.
+fn single(images: &ImageArgs) -> bool {
+    images.files_from.is_none() && images.images.len() == 1 && !images.images[0].is_dir()
+}
 
 fn plan(args: &ClassifyArgs, session: &Session, single: bool) -> Plan {
     let pixels = &session.checkpoint.pixels;
@@ -207,12 +225,7 @@ fn tokens(
     })
 }
 
-fn fit(
-    text: &str,
-    context_length: usize,
-    policy: LongText,
-    console: &Console,
-) -> Result<TokenIds> {
+fn fit(text: &str, context_length: usize, policy: LongText, console: &Console) -> Result<TokenIds> {
     let fitted = tokenizer::fit(text, context_length, policy)?;
     if let Some(cut) = &fitted.cut {
         console.warn(&format!(
@@ -253,7 +266,10 @@ impl Answer {
                 .classify(&embedding)
                 .into_iter()
                 .take(self.keep)
-                .filter(|score| self.threshold.is_none_or(|least| score.value(self.score) >= least))
+                .filter(|score| {
+                    self.threshold
+                        .is_none_or(|least| score.value(self.score) >= least)
+                })
                 .map(|score| self.prediction(score))
                 .collect()),
             Err(error) => Err(format!("{error:#}")),
@@ -358,7 +374,10 @@ impl Results {
     }
 
     fn failure(&self) -> String {
-        let place = self.file.as_ref().map_or(Path::new("stdout"), |(_, path)| path);
+        let place = self
+            .file
+            .as_ref()
+            .map_or(Path::new("stdout"), |(_, path)| path);
         format!("cannot write the results to {}", place.display())
     }
 
@@ -375,7 +394,10 @@ impl Results {
         self.writer.finish().with_context(|| self.failure())?;
         if let Some((file, _)) = self.file {
             let path = file.keep_partial()?;
-            console.warn(&format!("stopped; the results so far are in {}", path.display()));
+            console.warn(&format!(
+                "stopped; the results so far are in {}",
+                path.display()
+            ));
         }
         Ok(())
     }

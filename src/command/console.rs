@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::checkpoint::hub;
 use crate::cli::{ColorWhen, ConsoleArgs};
@@ -97,29 +97,38 @@ impl Console {
     }
 
     fn bar(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
-        self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.bar
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Shows a bar for `total` images, or a counter where the total is not known; on a terminal
-    /// only.
-    pub fn start_progress(&self, total: Option<u64>) {
-        if self.quiet || !std::io::stderr().is_terminal() || total.is_some_and(|n| n < 2) {
+    /// Shows how many images are done, on a terminal and once it takes long enough to be looked
+    /// at. `total` may walk folders, so it runs beside the work.
+    pub fn start_progress(&self, total: impl FnOnce() -> Option<u64> + Send + 'static) {
+        if self.quiet || !std::io::stderr().is_terminal() {
             return;
         }
-        let (bar, template) = match total {
-            Some(total) => (
-                ProgressBar::new(total),
-                "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left{msg}",
-            ),
-            None => (ProgressBar::new_spinner(), "{spinner} {human_pos} images, {per_sec}{msg}"),
-        };
-        self.show(bar, template);
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_style(style("{spinner} {human_pos} images, {per_sec}{msg}"));
+        *self.bar() = Some(bar.clone());
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            if bar.is_finished() {
+                return;
+            }
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            if let Some(total) = total() {
+                bar.set_length(total);
+                bar.set_style(style(
+                    "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left{msg}",
+                ));
+            }
+        });
     }
 
     fn show(&self, bar: ProgressBar, template: &str) {
-        let style = ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-        bar.set_style(style);
+        bar.set_style(style(template));
         bar.enable_steady_tick(Duration::from_millis(200));
         *self.bar() = Some(bar);
     }
@@ -150,6 +159,10 @@ impl Console {
     }
 }
 
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
 /// Without characters that a terminal would act on: names of files are anybody's.
 fn printable(message: &str) -> String {
     message
@@ -169,7 +182,10 @@ impl hub::Progress for Console {
         }
         let bar = ProgressBar::new(bytes).with_position(have);
         bar.set_message(file.to_owned());
-        self.show(bar, "{msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left");
+        self.show(
+            bar,
+            "{msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left",
+        );
     }
 
     fn advance(&self, bytes: u64) {

@@ -60,7 +60,9 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     if hub::is_worth_retrying(error) {
         return ExitCode::from(75);
     }
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let mut causes = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>());
     if causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
@@ -83,6 +85,9 @@ mod tests {
             let error = anyhow::Error::new(io::Error::from(kind)).context("cannot write");
             assert_eq!(exit_code_of(&error), ExitCode::from(code), "{kind}");
         }
-        assert_eq!(exit_code_of(&anyhow::anyhow!("no labels")), ExitCode::from(2));
+        assert_eq!(
+            exit_code_of(&anyhow::anyhow!("no labels")),
+            ExitCode::from(2)
+        );
     }
 }

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -189,7 +190,9 @@ impl Permits {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Reads the list and numbers its images.
@@ -243,7 +246,7 @@ impl Worker {
             let Ok(job) = job else { return };
             let index = job.index;
             let image = name(&job.source);
-            let prepared = match self.prepare(job) {
+            let prepared = match guarded(|| self.prepare(job)) {
                 Ok(prepared) => prepared,
                 Err(error) => {
                     self.answer(index, image, Err(error), Vec::new());
@@ -258,10 +261,10 @@ impl Worker {
                 }
                 Stage::Encode(model) => {
                     let encode = || encode(model, &[&prepared], self.plan.preprocess.image_size);
-                    let encoded = match &pool {
+                    let encoded = guarded(|| match &pool {
                         Some(pool) => pool.install(encode),
                         None => encode(),
-                    };
+                    });
                     let embedding = encoded.map(|mut embeddings| embeddings.remove(0));
                     self.answer(index, prepared.image, embedding, prepared.warnings);
                 }
@@ -305,6 +308,15 @@ impl Worker {
     }
 }
 
+/// A panic becomes this image's error: a job that vanished would leave a gap that `next` waits for.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(anyhow::anyhow!(
+            "longclip failed on this image, which is a bug; please report it with the image"
+        ))
+    })
+}
+
 fn name(source: &Result<ImageSource, PathError>) -> ImageName {
     match source {
         Ok(ImageSource::Path(path)) => ImageName::from(path.as_path()),
@@ -331,7 +343,8 @@ impl Batcher {
                 batch.push(next);
             }
             let refs: Vec<_> = batch.iter().collect();
-            let embeddings = encode(model, &refs, image_size).map_err(|error| format!("{error:#}"));
+            let embeddings =
+                guarded(|| encode(model, &refs, image_size)).map_err(|error| format!("{error:#}"));
             for (row, prepared) in batch.into_iter().enumerate() {
                 let embedding = match &embeddings {
                     Ok(rows) => Ok(rows[row].clone()),
@@ -353,7 +366,11 @@ impl Batcher {
 /// Waits for the model and runs its image tower: one embedding for each image.
 fn encode(model: &ModelSlot, images: &[&Prepared], image_size: usize) -> Result<Vec<Vec<f32>>> {
     let model = model.wait().as_ref().context("the model did not load")?;
-    let pixels = images.iter().flat_map(|image| &image.pixels).copied().collect();
+    let pixels = images
+        .iter()
+        .flat_map(|image| &image.pixels)
+        .copied()
+        .collect();
     let shape = (images.len(), 3, image_size, image_size);
     let pixels = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
     Ok(model.encode_image(&pixels)?.to_vec2::<f32>()?)

@@ -54,7 +54,10 @@ impl Session {
         let start = Instant::now();
         let clip = model::load(&self.checkpoint, &self.placement.compute)
             .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))?;
-        console.detail(&format!("model ready after {} ms", start.elapsed().as_millis()));
+        console.detail(&format!(
+            "model ready after {} ms",
+            start.elapsed().as_millis()
+        ));
         Ok(clip)
     }
 

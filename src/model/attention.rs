@@ -12,6 +12,8 @@ use crate::kernel::{self, AttentionShape, Segment};
 pub(super) struct Attention {
     pub(super) width: usize,
     pub(super) heads: usize,
+    /// Products in bfloat16 where the CPU has it; sums and softmax stay in f32.
+    pub(super) bf16: bool,
 }
 
 impl Attention {
@@ -60,7 +62,10 @@ impl Attention {
         let mut outputs = Vec::new();
         let mut next = 0;
         for segment in &sequences.segments {
-            ensure!(segment.rows.start == next, "segments must follow each other");
+            ensure!(
+                segment.rows.start == next,
+                "segments must follow each other"
+            );
             next = segment.rows.end;
             outputs.push(self.segment(qkv, segment, sequences.causal)?);
         }
@@ -86,11 +91,17 @@ impl Attention {
                 .contiguous()?) // [1, heads, rows, head_dim]
         };
         let queries = heads(0, total - own, own)?;
-        let mask = causal
-            .then(|| mask(own, total, qkv.device()))
-            .transpose()?;
-        let out = attend(&queries, &heads(1, 0, total)?, &heads(2, 0, total)?, mask.as_ref())?;
-        Ok(out.squeeze(0)?.transpose(0, 1)?.reshape((own, self.width))?)
+        let mask = causal.then(|| mask(own, total, qkv.device())).transpose()?;
+        let out = attend(
+            &queries,
+            &heads(1, 0, total)?,
+            &heads(2, 0, total)?,
+            mask.as_ref(),
+        )?;
+        Ok(out
+            .squeeze(0)?
+            .transpose(0, 1)?
+            .reshape((own, self.width))?)
     }
 }
 
@@ -103,7 +114,9 @@ fn attend(
     mask: Option<&Tensor>,
 ) -> Result<Tensor> {
     let scale = (queries.dim(D::Minus1)? as f64).powf(-0.5);
-    let scores = (queries * scale)?.matmul(&keys.t()?)?.to_dtype(DType::F32)?;
+    let scores = (queries * scale)?
+        .matmul(&keys.t()?)?
+        .to_dtype(DType::F32)?;
     let scores = match mask {
         Some(mask) => scores.broadcast_add(mask)?,
         None => scores,
@@ -152,7 +165,7 @@ impl CustomOp1 for AttentionOp<'_> {
         storage: &CpuStorage,
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Attention { width, heads } = self.attention;
+        let Attention { width, heads, bf16 } = self.attention;
         let (qkv, rows) = matrix(storage, layout, 3 * width)?;
         let out_rows = self.queries.map_or(rows, <[usize]>::len);
         let mut out = vec![0.0; out_rows * width];
@@ -161,7 +174,18 @@ impl CustomOp1 for AttentionOp<'_> {
             head_dim: width / heads,
             causal: self.sequences.causal,
         };
-        kernel::attention(qkv, &shape, &self.sequences.segments, self.queries, &mut out);
+        let attend = if bf16 {
+            kernel::attention_bf16
+        } else {
+            kernel::attention
+        };
+        attend(
+            qkv,
+            &shape,
+            &self.sequences.segments,
+            self.queries,
+            &mut out,
+        );
         Ok((CpuStorage::F32(out), (out_rows, width).into()))
     }
 }

@@ -89,6 +89,12 @@ impl Block {
             attention: Attention {
                 width: tower.width,
                 heads: tower.heads,
+                bf16: match weights.compute {
+                    Compute::Kernel(precision) => {
+                        precision.of(Part::Qkv, layer, tower.layers) != kernel::Precision::F32
+                    }
+                    Compute::Candle(..) => false,
+                },
             },
             norm1,
             norm2,

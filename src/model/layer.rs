@@ -41,7 +41,10 @@ impl LayerNorm {
         epsilon: f32,
         device: &Device,
     ) -> Result<Self> {
-        ensure!(gain.len() == bias.len(), "a LayerNorm's gain and bias differ in length");
+        ensure!(
+            gain.len() == bias.len(),
+            "a LayerNorm's gain and bias differ in length"
+        );
         let plain = (
             Tensor::new(gain.as_slice(), device)?,
             Tensor::new(bias.as_slice(), device)?,
@@ -289,7 +292,10 @@ pub(super) fn matrix<'a>(
         bail!("the operand {:?} is not contiguous", layout.shape())
     };
     if layout.dims().last() != Some(&width) {
-        bail!("the operand is {:?}, expected rows of {width}", layout.shape())
+        bail!(
+            "the operand is {:?}, expected rows of {width}",
+            layout.shape()
+        )
     }
     let values = &storage.as_slice::<f32>()?[start..end];
     Ok((values, values.len() / width))

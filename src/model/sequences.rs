@@ -93,7 +93,13 @@ impl TextRows {
 
     /// Adds the texts `sorted`, which agree in their first `depth` tokens; those are computed
     /// in the rows `prefix`.
-    fn trie(&mut self, texts: &[&TokenIds], sorted: &[usize], depth: usize, prefix: &[Range<usize>]) {
+    fn trie(
+        &mut self,
+        texts: &[&TokenIds],
+        sorted: &[usize],
+        depth: usize,
+        prefix: &[Range<usize>],
+    ) {
         let (Some(&first), Some(&last)) = (sorted.first(), sorted.last()) else {
             return;
         };
@@ -139,12 +145,20 @@ mod tests {
     use super::*;
 
     fn texts(lists: &[&[u32]]) -> Vec<TokenIds> {
-        lists.iter().map(|list| TokenIds::new(list.to_vec()).unwrap()).collect()
+        lists
+            .iter()
+            .map(|list| TokenIds::new(list.to_vec()).unwrap())
+            .collect()
     }
 
     #[test]
     fn shared_beginnings_become_one_segment() {
-        let texts = texts(&[&[9, 1, 2, 5, 0], &[9, 1, 3, 0], &[9, 1, 2, 6, 0], &[9, 1, 3, 0]]);
+        let texts = texts(&[
+            &[9, 1, 2, 5, 0],
+            &[9, 1, 3, 0],
+            &[9, 1, 2, 6, 0],
+            &[9, 1, 3, 0],
+        ]);
         let refs: Vec<_> = texts.iter().collect();
         let rows = TextRows::new(&refs, Sharing::Prefixes);
         assert_eq!(rows.token_ids, [9, 1, 2, 5, 0, 6, 0, 3, 0]);

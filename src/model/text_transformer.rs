@@ -41,7 +41,8 @@ impl TextTransformer {
         };
         Ok(Self {
             token_embedding: weights.tensor(TOKENS)?.clone(),
-            position_embedding: weights.vector("text_model.embeddings.position_embedding.weight")?,
+            position_embedding: weights
+                .vector("text_model.embeddings.position_embedding.weight")?,
             transformer: Transformer::load(weights, "text_model", tower)?,
             final_norm: weights.layer_norm("text_model.final_layer_norm", tower.norm_epsilon)?,
             projection: weights.linear(&["text_projection".to_owned()], false, edges, None)?,
@@ -110,7 +111,8 @@ impl TextTransformer {
         let pooled = self
             .transformer
             .forward_pooled(x, &rows.sequences, &rows.pooled)?; // [n, width]
-        self.projection.forward_norm(&pooled, &self.final_norm, None) // [n, embed_dim]
+        self.projection
+            .forward_norm(&pooled, &self.final_norm, None) // [n, embed_dim]
     }
 
     /// Token and position of each row, added: [rows, width].

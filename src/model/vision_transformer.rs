@@ -44,7 +44,9 @@ impl VisionTransformer {
         let class = weights.vector(&path("class_embedding"))?;
         let class = Tensor::from_vec(class, (1, tower.width), &Device::Cpu)?;
         let place = |tensor: Tensor| -> Result<Tensor> {
-            Ok(tensor.to_dtype(weights.dtype())?.to_device(weights.device())?)
+            Ok(tensor
+                .to_dtype(weights.dtype())?
+                .to_device(weights.device())?)
         };
         Ok(Self {
             patch_embedding: linear(path("patch_embedding"))?,
@@ -85,10 +87,17 @@ impl VisionTransformer {
                 .collect();
             workers
                 .into_iter()
-                .map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .map(|worker| {
+                    worker
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
                 .collect()
         });
-        Ok(Tensor::cat(&parts.into_iter().collect::<Result<Vec<_>>>()?, 0)?)
+        Ok(Tensor::cat(
+            &parts.into_iter().collect::<Result<Vec<_>>>()?,
+            0,
+        )?)
     }
 
     /// All images as one tall matrix, for devices that batch.

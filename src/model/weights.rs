@@ -57,7 +57,10 @@ impl<'a> Weights<'a> {
         smoothing: Option<&[f32]>,
     ) -> Result<Linear> {
         let names: Vec<_> = paths.iter().map(|path| format!("{path}.weight")).collect();
-        let matrices: Vec<_> = names.iter().map(|name| self.matrix(name)).collect::<Result<_>>()?;
+        let matrices: Vec<_> = names
+            .iter()
+            .map(|name| self.matrix(name))
+            .collect::<Result<_>>()?;
         let mut bias = Vec::new();
         for path in paths.iter().filter(|_| with_bias) {
             bias.extend(self.vector(&format!("{path}.bias"))?);

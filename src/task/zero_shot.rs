@@ -135,7 +135,9 @@ fn mean_direction<'a>(rows: impl Iterator<Item = &'a [f32]>, dim: usize) -> Resu
     let mut count = 0;
     let mut last: &[f32] = &[];
     for row in rows {
-        sum.iter_mut().zip(row).for_each(|(s, v)| *s += f64::from(*v));
+        sum.iter_mut()
+            .zip(row)
+            .for_each(|(s, v)| *s += f64::from(*v));
         count += 1;
         last = row;
     }
@@ -191,7 +193,10 @@ mod tests {
         let expected = [0.495_453_4, 0.495_453_4, 0.009_074_545, 0.000_022_493_5];
         for (score, expected) in scores.iter().zip(expected) {
             let probability = score.probability.unwrap();
-            assert!((probability - expected).abs() < 1e-6, "{probability} {expected}");
+            assert!(
+                (probability - expected).abs() < 1e-6,
+                "{probability} {expected}"
+            );
         }
     }
 

@@ -100,19 +100,33 @@ fn computes() -> [Compute; 2] {
 #[track_caller]
 fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let worst = found
-        .iter()
-        .zip(expected)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, |worst: f32, d| if d.is_nan() { f32::INFINITY } else { worst.max(d) });
-    assert!(worst <= tolerance, "{what}: off by {worst}, at most {tolerance} expected");
+    let worst =
+        found
+            .iter()
+            .zip(expected)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, |worst: f32, d| {
+                if d.is_nan() {
+                    f32::INFINITY
+                } else {
+                    worst.max(d)
+                }
+            });
+    assert!(
+        worst <= tolerance,
+        "{what}: off by {worst}, at most {tolerance} expected"
+    );
 }
 
 #[track_caller]
 fn assert_same_direction(what: &str, found: &[f32], expected: &[f32], dim: usize) {
     assert_close(what, found, expected, 2e-5);
     for (a, b) in found.chunks_exact(dim).zip(expected.chunks_exact(dim)) {
-        let cosine: f64 = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let cosine: f64 = a
+            .iter()
+            .zip(b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum();
         assert!(cosine >= 0.999_999, "{what}: cosine {cosine}");
     }
 }
@@ -127,7 +141,10 @@ fn every_layout_gives_the_numbers_of_the_reference() {
     unpack::unpack("", folder.path());
     let index = json(&unpack::data_folder().join("expected/index.json"));
     for entry in index["checkpoints"].as_array().unwrap() {
-        let (path, case) = (entry["path"].as_str().unwrap(), entry["expected"].as_str().unwrap());
+        let (path, case) = (
+            entry["path"].as_str().unwrap(),
+            entry["expected"].as_str().unwrap(),
+        );
         let expected = Expected::read(case);
         for compute in computes() {
             let what = format!("{path} on {compute:?}");
@@ -167,20 +184,33 @@ fn numbers_are(clip: &Clip, expected: &Expected, what: &str) {
     let images = clip.encode_image(&expected.tensor("pixels")).unwrap();
     let texts = clip.encode_text(&expected.token_lists()).unwrap();
     let (image_values, text_values) = (flat(&images), flat(&texts));
-    assert_same_direction(what, &image_values, &expected.values("image_embeddings"), dim);
+    assert_same_direction(
+        what,
+        &image_values,
+        &expected.values("image_embeddings"),
+        dim,
+    );
     assert_same_direction(what, &text_values, &expected.values("text_embeddings"), dim);
     let stored = expected.values("logit_scale")[0].exp();
     assert_close(what, &[clip.logit_scale() / stored], &[1.0], 1e-6);
-    let logits = (images.matmul(&texts.t().unwrap()).unwrap() * f64::from(clip.logit_scale())).unwrap();
+    let logits =
+        (images.matmul(&texts.t().unwrap()).unwrap() * f64::from(clip.logit_scale())).unwrap();
     let probabilities = candle_nn::ops::softmax_last_dim(&logits).unwrap();
-    assert_close(what, &flat(&probabilities), &expected.values("probabilities"), 1e-5);
+    assert_close(
+        what,
+        &flat(&probabilities),
+        &expected.values("probabilities"),
+        1e-5,
+    );
 }
 
 #[test]
 fn token_ids_are_those_of_the_reference() {
     for case in ["hf-patch16", "longclip-patch16"] {
         let expected = Expected::read(case);
-        let context = expected.index["cases"][case]["context_length"].as_u64().unwrap() as usize;
+        let context = expected.index["cases"][case]["context_length"]
+            .as_u64()
+            .unwrap() as usize;
         assert!(expected.texts.len() > 3);
         for (text, ids) in expected.texts.iter().zip(expected.token_ids()) {
             let fitted = tokenizer::fit(text, context, LongText::Error).unwrap();
@@ -191,20 +221,34 @@ fn token_ids_are_those_of_the_reference() {
 
 #[test]
 fn pixels_are_those_of_the_reference() {
-    for case in ["hf-patch16", "hf-gelu-patch32", "hf-248-patch8", "openai-patch14"] {
+    for case in [
+        "hf-patch16",
+        "hf-gelu-patch32",
+        "hf-248-patch8",
+        "openai-patch14",
+    ] {
         let expected = Expected::read(case);
-        let size = expected.index["cases"][case]["image_size"].as_u64().unwrap() as usize;
+        let size = expected.index["cases"][case]["image_size"]
+            .as_u64()
+            .unwrap() as usize;
         let preprocess = Preprocess::clip(size);
         let values = expected.values("pixels");
         let pictures = expected.index["pictures"].as_array().unwrap();
         // Two images of noise come before the pictures.
-        for (picture, expected) in pictures.iter().zip(values.chunks_exact(3 * size * size).skip(2)) {
+        for (picture, expected) in pictures
+            .iter()
+            .zip(values.chunks_exact(3 * size * size).skip(2))
+        {
             let name = picture.as_str().unwrap();
             let path = unpack::data_folder().join("pictures").join(name);
             let decoded = image::read(&path, &DecodeOptions::default()).unwrap();
             let pixels = preprocess.run(&decoded.image);
             // JPEG decoders differ in chroma; 4 of 255, divided by the smallest deviation.
-            let tolerance = if name.ends_with(".png") { 0.0 } else { 4.0 / 255.0 / 0.261 };
+            let tolerance = if name.ends_with(".png") {
+                0.0
+            } else {
+                4.0 / 255.0 / 0.261
+            };
             assert_close(&format!("{name} at {size}"), &pixels, expected, tolerance);
         }
     }
@@ -216,22 +260,43 @@ fn shared_beginnings_change_nothing() {
     unpack::unpack("longclip-patch16.pt", folder.path());
     let path = folder.path().join("longclip-patch16.pt");
     let texts: Vec<String> = (0..60)
-        .map(|i| format!("a photo of a {} {}", ["red", "green", "old"][i % 3], ["cat", "dog", "cart", "catalogue"][i % 4]))
+        .map(|i| {
+            format!(
+                "a photo of a {} {}",
+                ["red", "green", "old"][i % 3],
+                ["cat", "dog", "cart", "catalogue"][i % 4]
+            )
+        })
         .chain(Expected::read("longclip-patch16").texts)
         .collect();
     let tokens: Vec<_> = texts
         .iter()
-        .map(|text| tokenizer::fit(text, 248, LongText::Error).unwrap().token_ids)
+        .map(|text| {
+            tokenizer::fit(text, 248, LongText::Error)
+                .unwrap()
+                .token_ids
+        })
         .collect();
-    let (_, clip) = load(&path, Activation::QuickGelu, &Compute::Kernel(CpuPrecision::F32));
-    let (_, plain) = load(&path, Activation::QuickGelu, &Compute::Candle(Device::Cpu, DType::F32));
+    let (_, clip) = load(
+        &path,
+        Activation::QuickGelu,
+        &Compute::Kernel(CpuPrecision::F32),
+    );
+    let (_, plain) = load(
+        &path,
+        Activation::QuickGelu,
+        &Compute::Candle(Device::Cpu, DType::F32),
+    );
     let alone = flat(&plain.encode_text_with(&tokens, Sharing::Nothing).unwrap());
     for sharing in [Sharing::Nothing, Sharing::Prefixes] {
         let together = flat(&clip.encode_text_with(&tokens, sharing).unwrap());
         assert_close(&format!("{sharing:?}"), &together, &alone, 5e-6);
         for (a, b) in together.chunks_exact(64).zip(alone.chunks_exact(64)) {
             let product = |a: &[f32], b: &[f32]| -> f64 {
-                a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+                a.iter()
+                    .zip(b)
+                    .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                    .sum()
             };
             let cosine = product(a, b) / (product(a, a) * product(b, b)).sqrt();
             assert!(cosine >= 0.999_999_9, "{sharing:?}: {cosine}");
@@ -252,7 +317,9 @@ fn a_batch_equals_its_singles_to_the_bit() {
     let text_batch = flat(&clip.encode_text(&texts).unwrap());
     let dim = clip.architecture().embed_dim;
     for (row, together) in batch.chunks_exact(dim).enumerate() {
-        let single = clip.encode_image(&pixels.narrow(0, row, 1).unwrap()).unwrap();
+        let single = clip
+            .encode_image(&pixels.narrow(0, row, 1).unwrap())
+            .unwrap();
         assert_eq!(flat(&single), together, "image {row}");
     }
     for (text, together) in texts.iter().zip(text_batch.chunks_exact(dim)) {

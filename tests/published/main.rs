@@ -51,7 +51,11 @@ fn the_comparison_accepts_right_numbers_and_names_wrong_ones() {
     let made = tempfile::tempdir().unwrap();
     unpack::unpack("longclip-patch16.pt", made.path());
     let path = made.path().join("longclip-patch16.pt");
-    let source = source::resolve(path.to_str().unwrap(), &hub::Settings::from_env(), &hub::Silent);
+    let source = source::resolve(
+        path.to_str().unwrap(),
+        &hub::Settings::from_env(),
+        &hub::Silent,
+    );
     let Source::Files(files) = source.unwrap() else {
         panic!("a path is no built-in model");
     };
@@ -85,7 +89,11 @@ fn made_entry() -> Value {
     let texts = &texts.as_array().unwrap()[..2];
     let list = |name: &str, width: usize, rows: usize| -> Vec<Vec<f32>> {
         let values = expected.tensors[name].to_f32().unwrap();
-        values.chunks_exact(width).take(rows).map(<[f32]>::to_vec).collect()
+        values
+            .chunks_exact(width)
+            .take(rows)
+            .map(<[f32]>::to_vec)
+            .collect()
     };
     let count = expected.tensors["logits"].shape()[1];
     // Two texts of the many: their probabilities among themselves.
@@ -97,7 +105,11 @@ fn made_entry() -> Value {
     unpack::unpack("longclip-patch16.pt", checkpoint.path());
     let stored = container::open(&checkpoint.path().join("longclip-patch16.pt")).unwrap();
     let table = stored.tensors["positional_embedding"].to_f32().unwrap();
-    let norm = table[3 * 64..4 * 64].iter().map(|v| v * v).sum::<f32>().sqrt();
+    let norm = table[3 * 64..4 * 64]
+        .iter()
+        .map(|v| v * v)
+        .sum::<f32>()
+        .sqrt();
     json!({
         "id": "made", "model": "made", "kind": "picture",
         "inputs": {
@@ -118,9 +130,18 @@ fn made_entry() -> Value {
 }
 
 /// Compares one entry; what differs is added to `wrong`, one line a number.
-fn compare(entry: &Value, files: &ModelFiles, activation: Option<Activation>, wrong: &mut Vec<String>) {
+fn compare(
+    entry: &Value,
+    files: &ModelFiles,
+    activation: Option<Activation>,
+    wrong: &mut Vec<String>,
+) {
     let expected = &entry["expected"];
-    let stored: Vec<Archive> = files.weights.iter().map(|path| container::open(path).unwrap()).collect();
+    let stored: Vec<Archive> = files
+        .weights
+        .iter()
+        .map(|path| container::open(path).unwrap())
+        .collect();
     let mut check = Check { entry, wrong };
     check.stored(expected, &stored);
     if entry["kind"] == "tensor" {
@@ -158,7 +179,11 @@ fn images(inputs: &Value, checkpoint: &Checkpoint, clip: &Clip) -> Vec<Vec<f32>>
     }
     for picture in list(&inputs["pictures"]) {
         let path = folder().join("pictures").join(string(picture));
-        let path = if path.exists() { path } else { folder().join(string(picture)) };
+        let path = if path.exists() {
+            path
+        } else {
+            folder().join(string(picture))
+        };
         let decoded = image::read(&path, &DecodeOptions::default()).unwrap();
         all.push(preprocess.run(&decoded.image));
     }
@@ -166,7 +191,11 @@ fn images(inputs: &Value, checkpoint: &Checkpoint, clip: &Clip) -> Vec<Vec<f32>>
     all.into_iter()
         .map(|values| {
             let pixels = Tensor::from_vec(values, (1, 3, side, side), &Device::Cpu).unwrap();
-            clip.encode_image(&pixels).unwrap().to_vec2().unwrap().remove(0)
+            clip.encode_image(&pixels)
+                .unwrap()
+                .to_vec2()
+                .unwrap()
+                .remove(0)
         })
         .collect()
 }
@@ -190,7 +219,9 @@ impl Check<'_> {
             return;
         }
         let id = string(&self.entry["id"]);
-        self.wrong.push(format!("{id}: {what} is {found}, published {expected} (within {tolerance})"));
+        self.wrong.push(format!(
+            "{id}: {what} is {found}, published {expected} (within {tolerance})"
+        ));
     }
 
     fn texts(&mut self, clip: &Clip) -> Vec<Vec<f32>> {
@@ -198,12 +229,17 @@ impl Check<'_> {
         let context = clip.architecture().context_length;
         let tokens: Vec<TokenIds> = texts
             .iter()
-            .map(|text| tokenizer::fit(string(text), context, LongText::Error).unwrap().token_ids)
+            .map(|text| {
+                tokenizer::fit(string(text), context, LongText::Error)
+                    .unwrap()
+                    .token_ids
+            })
             .collect();
         for (place, ids) in list(&self.entry["inputs"]["token_ids"]).iter().enumerate() {
             let expected: Vec<u32> = list(ids).iter().map(|id| number(id) as u32).collect();
             if tokens[place].as_slice() != expected {
-                self.wrong.push(format!("token ids of {} differ", texts[place]));
+                self.wrong
+                    .push(format!("token ids of {} differ", texts[place]));
             }
         }
         if tokens.is_empty() {
@@ -229,19 +265,32 @@ impl Check<'_> {
         for (row, first) in list(&expected["text_embedding_first"]).iter().enumerate() {
             for (column, value) in list(first).iter().enumerate() {
                 let what = format!("text embedding [{row}][{column}]");
-                self.number(&what, texts[row][column], value, self.tolerance("embedding"));
+                self.number(
+                    &what,
+                    texts[row][column],
+                    value,
+                    self.tolerance("embedding"),
+                );
             }
         }
         for (row, sum) in list(&expected["text_embedding_sums"]).iter().enumerate() {
             let found = texts[row].iter().sum();
-            self.number(&format!("sum of text embedding {row}"), found, sum, self.tolerance("sum"));
+            self.number(
+                &format!("sum of text embedding {row}"),
+                found,
+                sum,
+                self.tolerance("sum"),
+            );
         }
     }
 
     fn scores(&mut self, expected: &Value, images: &[Vec<f32>], texts: &[Vec<f32>], scale: f32) {
         for (row, image) in images.iter().enumerate() {
             let cosines: Vec<f32> = texts.iter().map(|text| dot(image, text)).collect();
-            let total: f32 = cosines.iter().map(|c| (scale * (c - cosines[0])).exp()).sum();
+            let total: f32 = cosines
+                .iter()
+                .map(|c| (scale * (c - cosines[0])).exp())
+                .sum();
             for (column, cosine) in cosines.iter().enumerate() {
                 let probability = (scale * (cosine - cosines[0])).exp() / total;
                 for (key, unit, found) in [
@@ -252,7 +301,12 @@ impl Check<'_> {
                     let Some(value) = expected[key].get(row).and_then(|row| row.get(column)) else {
                         continue;
                     };
-                    self.number(&format!("{key}[{row}][{column}]"), found, value, self.tolerance(unit));
+                    self.number(
+                        &format!("{key}[{row}][{column}]"),
+                        found,
+                        value,
+                        self.tolerance(unit),
+                    );
                 }
             }
         }
@@ -262,7 +316,12 @@ impl Check<'_> {
                 .position(|name| *name == expected["image_cosines"]["from"])
                 .unwrap();
             let found = dot(&images[from], &images[place]);
-            self.number(&format!("cosine of pictures {from} and {place}"), found, value, self.tolerance("cosine"));
+            self.number(
+                &format!("cosine of pictures {from} and {place}"),
+                found,
+                value,
+                self.tolerance("cosine"),
+            );
         }
     }
 
@@ -280,7 +339,12 @@ impl Check<'_> {
             let start = published["row"].as_u64().unwrap_or(0) as usize * width;
             for (column, value) in list(&published["first"]).iter().enumerate() {
                 let what = format!("{name}[{}]", start + column);
-                self.number(&what, values[start + column], value, self.tolerance("value"));
+                self.number(
+                    &what,
+                    values[start + column],
+                    value,
+                    self.tolerance("value"),
+                );
             }
         }
         let norms = &expected["row_norms"];
@@ -288,9 +352,16 @@ impl Check<'_> {
             let table = tensor(string(&norms["name"]));
             for (row, value) in rows {
                 let mut values = vec![0.0; table.shape()[1]];
-                table.copy_row_f32(row.parse().unwrap(), &mut values).unwrap();
+                table
+                    .copy_row_f32(row.parse().unwrap(), &mut values)
+                    .unwrap();
                 let found = values.iter().map(|v| v * v).sum::<f32>().sqrt();
-                self.number(&format!("norm of row {row}"), found, value, self.tolerance("norm"));
+                self.number(
+                    &format!("norm of row {row}"),
+                    found,
+                    value,
+                    self.tolerance("norm"),
+                );
             }
         }
         if let Some(differences) = expected["table_difference"].as_object() {
@@ -319,9 +390,13 @@ fn list(value: &Value) -> &[Value] {
 }
 
 fn number(value: &Value) -> f32 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no number")) as f32
+    value
+        .as_f64()
+        .unwrap_or_else(|| panic!("{value} is no number")) as f32
 }
 
 fn string(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{value} is no text"))
 }

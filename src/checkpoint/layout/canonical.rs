@@ -15,8 +15,14 @@ pub fn expected(architecture: &Architecture) -> Vec<(String, Vec<usize>)> {
     let mut list: Vec<(String, Vec<usize>)> = Vec::new();
     let mut add = |name: &str, shape: &[usize]| list.push((name.to_owned(), shape.to_vec()));
     add("logit_scale", &[]);
-    add("text_model.embeddings.token_embedding.weight", &[a.vocabulary, text.width]);
-    add("text_model.embeddings.position_embedding.weight", &[a.context_length, text.width]);
+    add(
+        "text_model.embeddings.token_embedding.weight",
+        &[a.vocabulary, text.width],
+    );
+    add(
+        "text_model.embeddings.position_embedding.weight",
+        &[a.context_length, text.width],
+    );
     add("text_projection.weight", &[a.embed_dim, text.width]);
     add("visual_projection.weight", &[a.embed_dim, vision.width]);
     add("vision_model.embeddings.class_embedding", &[vision.width]);
@@ -24,7 +30,10 @@ pub fn expected(architecture: &Architecture) -> Vec<(String, Vec<usize>)> {
         "vision_model.embeddings.patch_embedding.weight",
         &[vision.width, 3, a.patch_size, a.patch_size],
     );
-    add("vision_model.embeddings.position_embedding.weight", &[a.image_tokens(), vision.width]);
+    add(
+        "vision_model.embeddings.position_embedding.weight",
+        &[a.image_tokens(), vision.width],
+    );
     for (norm, width) in [
         ("text_model.final_layer_norm", text.width),
         ("vision_model.pre_layrnorm", vision.width),
@@ -83,7 +92,9 @@ pub fn problems(tensors: &Tensors, architecture: &Architecture) -> Problems {
             None => problems.missing.push((name.clone(), shape.clone())),
             Some(tensor) if tensor.shape() != shape => {
                 let found = tensor.shape().to_vec();
-                problems.misshapen.push((name.clone(), found, shape.clone()));
+                problems
+                    .misshapen
+                    .push((name.clone(), found, shape.clone()));
             }
             Some(_) => {}
         }
@@ -91,7 +102,9 @@ pub fn problems(tensors: &Tensors, architecture: &Architecture) -> Problems {
     let known: std::collections::BTreeSet<_> = expected.iter().map(|(name, _)| name).collect();
     for (name, tensor) in tensors {
         if !known.contains(name) {
-            problems.unexpected.push((name.clone(), tensor.shape().to_vec()));
+            problems
+                .unexpected
+                .push((name.clone(), tensor.shape().to_vec()));
         }
     }
     problems
@@ -109,18 +122,30 @@ pub fn check(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
     describe(&mut text, "missing", &problems.missing, |(name, shape)| {
         format!("{name} {shape:?}")
     });
-    describe(&mut text, "misshapen", &problems.misshapen, |(name, found, expected)| {
-        format!("{name} is {found:?}, expected {expected:?}")
-    });
-    describe(&mut text, "unused", &problems.unexpected, |(name, shape)| {
-        format!("{name} {shape:?}")
-    });
+    describe(
+        &mut text,
+        "misshapen",
+        &problems.misshapen,
+        |(name, found, expected)| format!("{name} is {found:?}, expected {expected:?}"),
+    );
+    describe(
+        &mut text,
+        "unused",
+        &problems.unexpected,
+        |(name, shape)| format!("{name} {shape:?}"),
+    );
     let unreadable: Vec<_> = tensors.iter().filter(|(_, t)| !t.is_float()).collect();
-    describe(&mut text, "not floating point", &unreadable, |(name, tensor)| {
-        format!("{name} ({})", tensor.dtype())
-    });
+    describe(
+        &mut text,
+        "not floating point",
+        &unreadable,
+        |(name, tensor)| format!("{name} ({})", tensor.dtype()),
+    );
     if !text.is_empty() {
-        bail!("the tensors do not make a {}: {text}", architecture.describe());
+        bail!(
+            "the tensors do not make a {}: {text}",
+            architecture.describe()
+        );
     }
     Ok(())
 }

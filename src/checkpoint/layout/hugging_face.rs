@@ -13,7 +13,10 @@ const SECOND_POSITIONS: &str = "text_model.embeddings.position_embedding_res";
 
 impl WeightLayout for HuggingFace {
     fn name(&self, tensors: &Tensors) -> &'static str {
-        if tensors.keys().any(|name| undouble(name) == SECOND_POSITIONS) {
+        if tensors
+            .keys()
+            .any(|name| undouble(name) == SECOND_POSITIONS)
+        {
             LONG_CLIP_HUGGING_FACE
         } else {
             super::HUGGING_FACE

@@ -92,7 +92,13 @@ fn rename(tensors: Tensors, new_name: impl Fn(&str) -> Result<String>) -> Result
 /// Buffers that hold no weights: counters, index ranges, masks, sizes that the shapes tell anyway.
 /// (A TorchScript archive also keeps tensors that a state dict leaves out.)
 fn drop_buffers(mut tensors: Tensors) -> Tensors {
-    const WHOLE: [&str; 5] = ["input_resolution", "context_length", "vocab_size", "mask1", "mask2"];
+    const WHOLE: [&str; 5] = [
+        "input_resolution",
+        "context_length",
+        "vocab_size",
+        "mask1",
+        "mask2",
+    ];
     const LAST: [&str; 3] = ["position_ids", "num_batches_tracked", "attn_mask"];
     tensors.retain(|name, _| {
         let last = name.rsplit('.').next().unwrap_or(name);

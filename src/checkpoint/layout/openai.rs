@@ -30,7 +30,10 @@ impl WeightLayout for OpenAi {
     }
 
     fn to_canonical(&self, mut tensors: Tensors) -> Result<Tensors> {
-        if tensors.keys().any(|name| name.starts_with("visual.layer1.")) {
+        if tensors
+            .keys()
+            .any(|name| name.starts_with("visual.layer1."))
+        {
             bail!(
                 "the image tower is a ResNet; longclip computes the vision transformers of CLIP, \
                  for instance ViT-B/32 in place of RN50"
