@@ -90,7 +90,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME", value_parser = activation())]
     pub activation: Option<Activation>,
     /// Threads to compute with [default: one a core]
-    #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = count())]
+    #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = threads())]
     pub threads: Option<u64>,
     /// Images that go through the model together [default: by the device]
     #[arg(long, value_name = "N", value_parser = count())]
@@ -257,6 +257,11 @@ fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
 
 fn count() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=65536)
+}
+
+/// Far more than a machine has, and few enough that the system starts them.
+fn threads() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=1024)
 }
 
 fn finite(text: &str) -> Result<f32, String> {

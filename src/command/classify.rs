@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::pipeline::{Encoded, ModelSlot, Pipeline, Plan};
 use super::session::{Session, Stop};
-use super::{Console, Outcome};
+use super::{Console, Outcome, advice};
 use crate::cli::{ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
 use crate::input::image::{EXTENSIONS, looks_like_picture};
 use crate::input::paths::{self, FilesFrom, ListSource, PictureRule, Separator};
@@ -27,6 +27,10 @@ const NONE_LABEL: &str = "a photo";
 /// Images that go through a GPU together.
 pub(super) const GPU_BATCH: usize = 64;
 
+/// Written out, because the images must come before the labels and the derived one turns them round.
+const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
+       longclip classify [OPTIONS] <IMAGE>... --labels-file <FILE>";
+
 const EXAMPLES: &str = "\
 Examples:
   longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
@@ -39,7 +43,7 @@ run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped b
 
 /// The arguments of `longclip classify`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(override_usage = USAGE, after_help = EXAMPLES)]
 pub struct ClassifyArgs {
     #[command(flatten)]
     images: ImageArgs,
@@ -60,14 +64,19 @@ pub struct ClassifyArgs {
 /// # Errors
 /// When it cannot run; an image that fails is a record.
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
+    // Whatever can be wrong without a model is found before a model is fetched.
     let labels = label_set(&args)?;
+    let arguments = args.images.images.clone();
     let files_from = files_from(&args.images);
-    let stop = Stop::on_signals()?;
+    let sources = paths::expand(arguments.clone(), files_from.clone(), PICTURES)?;
+    if let Some(path) = &args.output.output {
+        advice::check_output(path)?;
+    }
     let session = Session::open(&args.model, console)?;
     let tokens = tokens(&labels, &args, session.checkpoint.architecture.context_length, console)?;
+    // Not earlier: until here there is nothing to keep, and one signal ends a download at once.
+    let stop = Stop::on_signals()?;
 
-    let arguments = args.images.images.clone();
-    let sources = paths::expand(arguments.clone(), files_from.clone(), PICTURES)?;
     let passed_over = sources.passed_over();
     let total = paths::count(&arguments, files_from.as_ref(), PICTURES);
     let model = ModelSlot::default();
@@ -91,8 +100,10 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     }
     console.end_progress();
     let passed_over = passed_over.count();
-    if passed_over > 0 {
-        console.detail(&format!("{passed_over} files in folders are no pictures and were passed over"));
+    match passed_over {
+        0 => {}
+        1 => console.detail("1 file in folders is no picture and was passed over"),
+        n => console.detail(&format!("{n} files in folders are no pictures and were passed over")),
     }
     if let Some(signal) = stop.signal() {
         results.keep_partial(console)?;
@@ -128,7 +139,7 @@ fn plan(args: &ClassifyArgs, session: &Session, single: bool) -> Plan {
 fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
     let (images, labels) = (&args.images, &args.labels);
     if images.images.is_empty() && images.files_from.is_none() {
-        bail!("{}", no_images(&labels.labels));
+        bail!("{}", advice::no_images(&labels.labels, PICTURES));
     }
     if args.score.none_label.is_some() && args.score.score != Score::Sigmoid {
         bail!("--none-label is what --score sigmoid compares with; add --score sigmoid");
@@ -152,22 +163,6 @@ fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
         );
     }
     Ok(set)
-}
-
-fn no_images(labels: &[String]) -> String {
-    match labels.iter().find(|label| Path::new(label).exists()) {
-        Some(path) => {
-            let rest: Vec<_> = labels.iter().filter(|label| *label != path).take(2).collect();
-            let shown: Vec<_> = rest.iter().map(|label| format!("{label:?}")).collect();
-            format!(
-                "no image given, but the label {path:?} is a file; --labels takes all words after \
-                 it, so put images first: longclip classify {path} --labels {}",
-                shown.join(" ")
-            )
-        }
-        None => "no image given; name image files or folders, - for stdin, or --files-from FILE"
-            .to_owned(),
-    }
 }
 
 fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
@@ -345,7 +340,7 @@ impl Results {
                 Score::Logit => output::Score::Logit,
             },
             width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),
-            colour: if to_terminal && console.colors_stdout() {
+            colour: if console.colors_results(to_terminal) {
                 output::Colour::Ansi
             } else {
                 output::Colour::Plain
@@ -359,11 +354,16 @@ impl Results {
     }
 
     fn write(&mut self, record: &Record) -> Result<()> {
-        self.writer.write(record).context("cannot write results")
+        self.writer.write(record).with_context(|| self.failure())
+    }
+
+    fn failure(&self) -> String {
+        let place = self.file.as_ref().map_or(Path::new("stdout"), |(_, path)| path);
+        format!("cannot write the results to {}", place.display())
     }
 
     fn finish(mut self) -> Result<()> {
-        self.writer.finish().context("cannot write results")?;
+        self.writer.finish().with_context(|| self.failure())?;
         match self.file {
             Some((file, _)) => file.commit(),
             None => Ok(()),
@@ -372,7 +372,7 @@ impl Results {
 
     /// After a signal: what is complete stays, under another name where a file was asked for.
     fn keep_partial(mut self, console: &Console) -> Result<()> {
-        self.writer.finish().context("cannot write results")?;
+        self.writer.finish().with_context(|| self.failure())?;
         if let Some((file, _)) = self.file {
             let path = file.keep_partial()?;
             console.warn(&format!("stopped; the results so far are in {}", path.display()));

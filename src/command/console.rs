@@ -36,14 +36,15 @@ impl Console {
         }
     }
 
-    /// Whether to colour what goes to stdout.
+    /// Whether to colour results, which go to a terminal or elsewhere.
     #[must_use]
-    pub fn colors_stdout(&self) -> bool {
+    pub fn colors_results(&self, to_terminal: bool) -> bool {
         match self.color {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
             ColorWhen::Auto => {
-                anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never
+                let choice = anstream::AutoStream::choice(&std::io::stdout());
+                to_terminal && choice != anstream::ColorChoice::Never
             }
         }
     }

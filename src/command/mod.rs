@@ -1,5 +1,6 @@
 //! What a user can ask for: one file is one subcommand, its flags and its `run`.
 
+mod advice;
 pub mod bench;
 pub mod classify;
 mod console;
@@ -9,7 +10,7 @@ mod session;
 use std::io;
 use std::process::ExitCode;
 
-use crate::checkpoint::hub::Unavailable;
+use crate::checkpoint::hub;
 use crate::cli::{Cli, Command};
 
 pub use console::Console;
@@ -51,20 +52,37 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     }
 }
 
-/// The exit status of an error: 0 where the reader of a pipe went away, 75 where another try may
-/// help, else 2.
+/// The exit status of an error: 75 where another try may help, 0 where the reader of a pipe went
+/// away, else 2.
 #[must_use]
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    let kinds = || {
-        error
-            .chain()
-            .filter_map(|cause| cause.downcast_ref::<io::Error>())
-            .map(io::Error::kind)
-    };
-    if kinds().any(|kind| kind == io::ErrorKind::BrokenPipe) {
+    // First: a connection to the hub that broke is a broken pipe as well.
+    if hub::is_worth_retrying(error) {
+        return ExitCode::from(75);
+    }
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    if causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe) {
         return ExitCode::SUCCESS;
     }
-    let retry = error.chain().any(|cause| cause.is::<Unavailable>())
-        || kinds().any(|kind| kind == io::ErrorKind::StorageFull);
-    ExitCode::from(if retry { 75 } else { 2 })
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_of_errors() {
+        let cases = [
+            (io::ErrorKind::BrokenPipe, 0),
+            (io::ErrorKind::StorageFull, 75),
+            (io::ErrorKind::QuotaExceeded, 75),
+            (io::ErrorKind::PermissionDenied, 2),
+        ];
+        for (kind, code) in cases {
+            let error = anyhow::Error::new(io::Error::from(kind)).context("cannot write");
+            assert_eq!(exit_code_of(&error), ExitCode::from(code), "{kind}");
+        }
+        assert_eq!(exit_code_of(&anyhow::anyhow!("no labels")), ExitCode::from(2));
+    }
 }

@@ -1,5 +1,8 @@
 //! Aligned memory: packed weights on huge pages, scratch that threads keep between calls.
-#![allow(unsafe_code, reason = "allocates with an alignment that Vec cannot give")]
+#![allow(
+    unsafe_code,
+    reason = "allocates with an alignment that Vec cannot give"
+)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::RefCell;
@@ -29,7 +32,9 @@ impl Buffer {
         let layout = Layout::from_size_align(bytes, align).expect("a size below isize::MAX");
         // SAFETY: the layout's size is not 0.
         let start = unsafe { alloc(layout) };
-        let Some(start) = NonNull::new(start.cast::<f32>()) else { handle_alloc_error(layout) };
+        let Some(start) = NonNull::new(start.cast::<f32>()) else {
+            handle_alloc_error(layout)
+        };
         if align == HUGE_PAGE {
             ask_for_huge_pages(start, bytes);
         }
@@ -64,7 +69,11 @@ impl Drop for Buffer {
 fn ask_for_huge_pages(start: NonNull<f32>, bytes: usize) {
     const MADV_HUGEPAGE: std::ffi::c_int = 14;
     unsafe extern "C" {
-        fn madvise(start: *mut std::ffi::c_void, bytes: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
+        fn madvise(
+            start: *mut std::ffi::c_void,
+            bytes: usize,
+            advice: std::ffi::c_int,
+        ) -> std::ffi::c_int;
     }
     // SAFETY: the range is one allocation of ours, page-aligned; the advice does not change its contents.
     unsafe { madvise(start.as_ptr().cast(), bytes, MADV_HUGEPAGE) };
@@ -88,14 +97,18 @@ impl Scratch {
         let fitting = SPARE.with_borrow_mut(|spare| {
             let position = spare.iter().rposition(|buffer| buffer.lanes() >= lanes);
             // Too small: drop it, lest buffers of all sizes gather.
-            position.map(|at| spare.swap_remove(at)).or_else(|| spare.pop().filter(|b| b.lanes() >= lanes))
+            position
+                .map(|at| spare.swap_remove(at))
+                .or_else(|| spare.pop().filter(|b| b.lanes() >= lanes))
         });
         Scratch(Some(fitting.unwrap_or_else(|| Buffer::new(lanes))))
     }
 
     /// The first lane.
     pub(super) fn pointer(&self) -> *mut f32 {
-        self.0.as_ref().map_or(std::ptr::null_mut(), Buffer::pointer)
+        self.0
+            .as_ref()
+            .map_or(std::ptr::null_mut(), Buffer::pointer)
     }
 }
 

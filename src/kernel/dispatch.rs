@@ -1,5 +1,8 @@
 //! From a run-time level to code compiled with its instructions.
-#![allow(unsafe_code, reason = "calls functions compiled for instructions that were found on this CPU")]
+#![allow(
+    unsafe_code,
+    reason = "calls functions compiled for instructions that were found on this CPU"
+)]
 
 use super::level::{Level, detect};
 use super::simd::Simd;

@@ -1,6 +1,12 @@
 //! Rows of f32 as the lanes that products read: f32, pairs of bf16, or fours of 8-bit integers.
 //!
-//! Plain loops with separate multiplications and additions: every level gives the same bytes.
+//! Separate multiplications and additions: the same row becomes the same bytes at every level.
+#![allow(
+    unsafe_code,
+    reason = "generic over the vector types, whose methods are unsafe"
+)]
+
+use super::simd::Simd;
 
 /// How the numbers of a product are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,31 +53,44 @@ pub(super) fn to_bf16(row: &[f32], out: &mut [u16]) {
 /// Adding this to 0..=255 leaves the nearest integer (ties to even) in the lowest byte.
 const MAGIC: f32 = 12_582_912.0;
 
-/// Extremes kept apart, so that compilers use vectors.
-const LANES: usize = 32;
-
 /// The least and the largest value, and 0, or NaN if a value is NaN or infinite.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
 #[inline(always)]
-fn extremes(row: &[f32]) -> (f32, f32, f32) {
-    let (mut least, mut largest) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
-    let mut poison = [0.0f32; LANES];
-    let (blocks, rest) = row.as_chunks::<LANES>();
-    for block in blocks {
-        for i in 0..LANES {
-            let x = block[i];
-            least[i] = if x < least[i] { x } else { least[i] };
-            largest[i] = if x > largest[i] { x } else { largest[i] };
-            poison[i] += x * 0.0;
+unsafe fn extremes<V: Simd>(row: &[f32]) -> (f32, f32, f32) {
+    let Some(first) = row.first() else {
+        return (0.0, 0.0, 0.0);
+    };
+    // SAFETY: whole vectors lie inside the slice, the last one is read in part; the caller vouches for the CPU.
+    unsafe {
+        let (mut least, mut largest, mut poison) = (
+            [V::splat(*first); 2],
+            [V::splat(*first); 2],
+            [V::splat(0.0); 2],
+        );
+        let whole = row.len() / V::LANES * V::LANES;
+        let mut i = 0;
+        while i < row.len() {
+            let from = row.as_ptr().add(i);
+            let x = if i < whole {
+                V::load(from)
+            } else {
+                V::load_part(from, row.len() - whole, *first)
+            };
+            least = [least[1], x.min(least[0])];
+            largest = [largest[1], x.max(largest[0])];
+            poison = [poison[1], x.mul(V::splat(0.0)).add(poison[0])];
+            i += V::LANES;
         }
+        let negated = V::splat(0.0).sub(least[0].min(least[1]));
+        let poison = poison[0].add(poison[1]).sum_lanes();
+        (
+            -negated.max_lane(),
+            largest[0].max(largest[1]).max_lane(),
+            poison,
+        )
     }
-    for (i, &x) in rest.iter().enumerate() {
-        least[i] = if x < least[i] { x } else { least[i] };
-        largest[i] = if x > largest[i] { x } else { largest[i] };
-        poison[i] += x * 0.0;
-    }
-    let least = least.iter().fold(f32::INFINITY, |a, &b| if b < a { b } else { a });
-    let largest = largest.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-    (least, largest, poison.iter().sum())
 }
 
 /// What turns a row's bytes q back into numbers: x = step * q + least.
@@ -83,9 +102,13 @@ pub(super) struct RowScale {
 
 /// Quantises `row` into `out`, which is longer by the padding: q = round((x - least) / step) in 0..=255.
 /// A row with NaN or infinity gets a NaN step.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(super) fn quantise(row: &[f32], out: &mut [u8]) -> RowScale {
-    let (least, largest, poison) = extremes(row);
+pub(super) unsafe fn quantise<V: Simd>(row: &[f32], out: &mut [u8]) -> RowScale {
+    // SAFETY: the caller vouches for the CPU.
+    let (least, largest, poison) = unsafe { extremes::<V>(row) };
     let step = (largest - least) / 255.0 + poison;
     // A row of equal values has step 0: all bytes 0, the value in `least`.
     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
@@ -101,9 +124,13 @@ pub(super) fn quantise(row: &[f32], out: &mut [u8]) -> RowScale {
 
 /// Quantises one output feature's weights symmetrically: the factor of the bytes, and their sum.
 /// Weights with NaN or infinity get a NaN factor.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(super) fn quantise_weights(row: &[f32], out: &mut [u8]) -> (f32, i32) {
-    let (least, largest, poison) = extremes(row);
+pub(super) unsafe fn quantise_weights<V: Simd>(row: &[f32], out: &mut [u8]) -> (f32, i32) {
+    // SAFETY: the caller vouches for the CPU.
+    let (least, largest, poison) = unsafe { extremes::<V>(row) };
     let size = if largest > -least { largest } else { -least };
     let factor = size / 127.0 + poison;
     let inverse = if factor > 0.0 { 1.0 / factor } else { 0.0 };
@@ -123,11 +150,21 @@ pub(super) fn quantise_weights(row: &[f32], out: &mut [u8]) -> (f32, i32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::testing::randoms;
+    use crate::kernel::testing::{quantise, quantise_weights, randoms};
 
     #[test]
     fn bf16_rounds_as_the_half_crate_does() {
-        let special = [0.0, -0.0, 1e-40, -1e-45, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, 1.003_906_3, 1.011_718_8];
+        let special = [
+            0.0,
+            -0.0,
+            1e-40,
+            -1e-45,
+            f32::MAX,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            1.003_906_3,
+            1.011_718_8,
+        ];
         for x in special.into_iter().chain(randoms(1, 10_000)) {
             assert_eq!(bf16_bits(x), half::bf16::from_f32(x).to_bits(), "{x:e}");
         }
@@ -144,7 +181,10 @@ mod tests {
             let scale = quantise(&row, &mut bytes);
             for (x, q) in row.iter().zip(&bytes) {
                 let back = scale.step * f32::from(*q) + scale.least;
-                assert!((back - x).abs() <= scale.step * 0.502 + 1e-4, "{x} became {back}");
+                assert!(
+                    (back - x).abs() <= scale.step * 0.502 + 1e-4,
+                    "{x} became {back}"
+                );
             }
             assert_eq!(bytes[width..], [0; 3]);
         }
@@ -164,11 +204,21 @@ mod tests {
     #[test]
     fn equal_and_broken_rows() {
         let mut bytes = [1; 4];
-        assert_eq!(quantise(&[2.5; 4], &mut bytes), RowScale { step: 0.0, least: 2.5 });
+        assert_eq!(
+            quantise(&[2.5; 4], &mut bytes),
+            RowScale {
+                step: 0.0,
+                least: 2.5
+            }
+        );
         assert_eq!(bytes, [0; 4]);
         for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(quantise(&[1.0, broken, 2.0], &mut [0; 3]).step.is_nan());
-            assert!(quantise_weights(&[1.0, broken, 2.0], &mut [0; 3]).0.is_nan());
+            assert!(
+                quantise_weights(&[1.0, broken, 2.0], &mut [0; 3])
+                    .0
+                    .is_nan()
+            );
         }
         assert_eq!(quantise_weights(&[0.0; 4], &mut bytes), (0.0, 0));
     }

@@ -158,7 +158,11 @@ mod tests {
 
     #[test]
     fn a_level_of_another_architecture_is_ignored() {
-        let foreign = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+        let foreign = if cfg!(target_arch = "aarch64") {
+            "avx2"
+        } else {
+            "neon"
+        };
         assert_eq!(choose(detect(), Some(foreign)), detect());
     }
 

@@ -38,7 +38,13 @@ impl PackedMatrix {
     /// `smoothing`, k positive factors, moves outlier activations into the weights: activation column i
     /// is multiplied by its factor and weight column i divided. Only [`Precision::Int8`] needs
     /// it; for others it is ignored, the product being the same.
-    pub fn pack(n: usize, k: usize, precision: Precision, fill: &Fill, smoothing: Option<&[f32]>) -> PackedMatrix {
+    pub fn pack(
+        n: usize,
+        k: usize,
+        precision: Precision,
+        fill: &Fill,
+        smoothing: Option<&[f32]>,
+    ) -> PackedMatrix {
         PackedMatrix::pack_at(level(), n, k, precision, fill, smoothing)
     }
 
@@ -52,10 +58,17 @@ impl PackedMatrix {
         smoothing: Option<&[f32]>,
     ) -> PackedMatrix {
         let smoothing = smoothing.filter(|_| precision == Precision::Int8);
-        assert!(smoothing.is_none_or(|s| s.len() == k), "smoothing factors and columns differ in number");
+        assert!(
+            smoothing.is_none_or(|s| s.len() == k),
+            "smoothing factors and columns differ in number"
+        );
         let group = group_of(level);
         let (groups, lanes) = (groups_of(n, group), precision.lanes(k));
-        let per_feature = if precision == Precision::Int8 { groups * group } else { 0 };
+        let per_feature = if precision == Precision::Int8 {
+            groups * group
+        } else {
+            0
+        };
         let mut matrix = PackedMatrix {
             n,
             k,
@@ -69,7 +82,10 @@ impl PackedMatrix {
             smoothing: smoothing.map(<[f32]>::to_vec),
         };
         let inverse: Option<Vec<f32>> = smoothing.map(|s| s.iter().map(|s| 1.0 / s).collect());
-        let (mut factors, mut sums) = (std::mem::take(&mut matrix.factors), std::mem::take(&mut matrix.sums));
+        let (mut factors, mut sums) = (
+            std::mem::take(&mut matrix.factors),
+            std::mem::take(&mut matrix.sums),
+        );
         let counter = Counter::new(groups);
         let job = Pack {
             matrix: &matrix,
@@ -79,7 +95,9 @@ impl PackedMatrix {
             sums: SharedRows::new(&mut sums, group),
             counter: &counter,
         };
-        region(rayon::current_num_threads().min(groups.max(1)), &|| run(level, job));
+        region(rayon::current_num_threads().min(groups.max(1)), &|| {
+            run(level, job)
+        });
         (matrix.factors, matrix.sums) = (factors, sums);
         matrix
     }
@@ -152,9 +170,17 @@ impl Job for Pack<'_> {
                 for i in 0..V::LANES {
                     let feature = group * V::LANES + i;
                     let to = std::slice::from_raw_parts_mut(rows.pointer().add(i * stride), lanes);
-                    if feature < self.matrix.n { self.encode(feature, &mut row, to) } else { to.fill(0.0) }
+                    if feature < self.matrix.n {
+                        self.encode::<V>(feature, &mut row, to)
+                    } else {
+                        to.fill(0.0)
+                    }
                 }
-                let from = Rows { start: rows.pointer(), stride, rows: V::LANES };
+                let from = Rows {
+                    start: rows.pointer(),
+                    stride,
+                    rows: V::LANES,
+                };
                 let to = self.matrix.data.pointer().add(group * lanes * V::LANES);
                 V::interleave(from, lanes, V::LANES, to);
             }
@@ -166,9 +192,9 @@ impl Pack<'_> {
     /// Writes the lanes of output feature `feature` to `to`.
     ///
     /// # Safety
-    /// No other thread has this feature's group.
+    /// No other thread has this feature's group; the CPU has the instruction set of `V`.
     #[inline(always)]
-    unsafe fn encode(&self, feature: usize, row: &mut [f32], to: &mut [f32]) {
+    unsafe fn encode<V: Simd>(&self, feature: usize, row: &mut [f32], to: &mut [f32]) {
         if self.matrix.precision == Precision::F32 {
             return (self.fill)(feature, to);
         }
@@ -179,7 +205,8 @@ impl Pack<'_> {
         if let Some(inverse) = self.inverse {
             row.iter_mut().zip(inverse).for_each(|(x, s)| *x *= s);
         }
-        let (factor, sum) = quantise_weights(row, as_u8(to));
+        // SAFETY: the caller vouches for the CPU.
+        let (factor, sum) = unsafe { quantise_weights::<V>(row, as_u8(to)) };
         let (group, i) = (feature / self.matrix.group, feature % self.matrix.group);
         // SAFETY: the group is this thread's, as the caller promises.
         unsafe {

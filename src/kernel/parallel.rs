@@ -2,12 +2,16 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many threads may share a piece of work of `flops` operations: one where waking another costs more
+/// How many threads may share a piece of work that takes as long as `flops` operations on f32: one where waking another costs more
 /// than it saves, or where the pool has one.
 pub(super) fn threads_for(flops: usize) -> usize {
-    /// About 15 microseconds of one core.
+    /// About 10 microseconds of one core with wide vectors; waking a thread takes up to 5.
     const SMALL: usize = 2_000_000;
-    if flops < SMALL { 1 } else { rayon::current_num_threads() }
+    if flops < SMALL {
+        1
+    } else {
+        rayon::current_num_threads()
+    }
 }
 
 /// Runs `body` on up to `threads` threads at once and returns when all have returned. `body` takes its
@@ -33,7 +37,10 @@ pub(super) struct Counter {
 impl Counter {
     /// Hands out 0..end.
     pub(super) fn new(end: usize) -> Counter {
-        Counter { next: AtomicUsize::new(0), end }
+        Counter {
+            next: AtomicUsize::new(0),
+            end,
+        }
     }
 
     /// Up to `count` numbers not handed out before, or None when none is left.
@@ -56,7 +63,10 @@ pub(super) struct Gate {
 impl Gate {
     /// Opens after `needed` pieces.
     pub(super) fn new(needed: usize) -> Gate {
-        Gate { done: AtomicUsize::new(0), needed }
+        Gate {
+            done: AtomicUsize::new(0),
+            needed,
+        }
     }
 
     /// Reports `count` pieces done; what was written before is seen by those who pass the gate.
@@ -71,7 +81,11 @@ impl Gate {
         while self.done.load(Ordering::Acquire) < self.needed {
             waits += 1;
             // The other thread may have lost its core.
-            if waits > 1000 { std::thread::yield_now() } else { std::hint::spin_loop() }
+            if waits > 1000 {
+                std::thread::yield_now()
+            } else {
+                std::hint::spin_loop()
+            }
         }
     }
 }
@@ -83,7 +97,10 @@ mod tests {
     #[test]
     fn every_number_is_taken_once_on_any_number_of_threads() {
         for threads in [1, 2, 5] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .expect("a pool");
             let counter = Counter::new(1001);
             let hits: Vec<AtomicUsize> = (0..1001).map(|_| AtomicUsize::new(0)).collect();
             let gate = Gate::new(1001);

@@ -1,5 +1,8 @@
 //! An output that several threads write, each its own part.
-#![allow(unsafe_code, reason = "hands out parts of one slice to several threads")]
+#![allow(
+    unsafe_code,
+    reason = "hands out parts of one slice to several threads"
+)]
 
 use std::marker::PhantomData;
 
@@ -21,7 +24,12 @@ impl<'a> SharedRows<'a> {
     /// The matrix [len / width, width] in `values`.
     pub(super) fn new(values: &'a mut [f32], width: usize) -> SharedRows<'a> {
         let rows = values.len() / width.max(1);
-        SharedRows { start: values.as_mut_ptr(), rows, width, life: PhantomData }
+        SharedRows {
+            start: values.as_mut_ptr(),
+            rows,
+            width,
+            life: PhantomData,
+        }
     }
 
     /// Row `i`.
@@ -36,7 +44,12 @@ impl<'a> SharedRows<'a> {
 
     /// The address of row `i`, column `j`; panics outside the matrix.
     pub(super) fn at(&self, i: usize, j: usize) -> *mut f32 {
-        assert!(i < self.rows && j < self.width.max(1), "row {i}, column {j} of {} x {}", self.rows, self.width);
+        assert!(
+            i < self.rows && j < self.width.max(1),
+            "row {i}, column {j} of {} x {}",
+            self.rows,
+            self.width
+        );
         // SAFETY: inside the borrowed slice, as asserted.
         unsafe { self.start.add(i * self.width + j) }
     }

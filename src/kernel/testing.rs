@@ -1,4 +1,11 @@
 //! What the kernels' tests share: levels of this CPU, random numbers, comparisons.
+#![allow(
+    unsafe_code,
+    reason = "calls generic kernels with the plain vector type, which any CPU has"
+)]
+
+use super::encode::{self, RowScale};
+use super::simd::scalar::Scalar;
 
 use super::level::{Level, available};
 
@@ -17,13 +24,31 @@ pub(super) fn randoms(seed: u64, count: usize) -> Vec<f32> {
         state ^= state << 17;
         (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     };
-    (0..count).map(|_| (next() + next() + next() + next()) * 1.7).collect()
+    (0..count)
+        .map(|_| (next() + next() + next() + next()) * 1.7)
+        .collect()
 }
 
 /// The root mean square of the difference over that of `exact`.
 pub(super) fn relative_error(values: &[f32], exact: &[f64]) -> f64 {
     assert_eq!(values.len(), exact.len());
-    let difference: f64 = values.iter().zip(exact).map(|(v, e)| (f64::from(*v) - e).powi(2)).sum();
+    let difference: f64 = values
+        .iter()
+        .zip(exact)
+        .map(|(v, e)| (f64::from(*v) - e).powi(2))
+        .sum();
     let size: f64 = exact.iter().map(|e| e * e).sum();
     (difference / size.max(1e-300)).sqrt()
+}
+
+/// [`encode::quantise`] in plain Rust.
+pub(super) fn quantise(row: &[f32], out: &mut [u8]) -> RowScale {
+    // SAFETY: any CPU has the instructions.
+    unsafe { encode::quantise::<Scalar>(row, out) }
+}
+
+/// [`encode::quantise_weights`] in plain Rust.
+pub(super) fn quantise_weights(row: &[f32], out: &mut [u8]) -> (f32, i32) {
+    // SAFETY: any CPU has the instructions.
+    unsafe { encode::quantise_weights::<Scalar>(row, out) }
 }

@@ -43,14 +43,14 @@ fn the_corpus_is_answered_file_by_file() {
     let report = format!("{sound} ok, {warned} warned, {refused} errors; slowest {slowest:?}");
     assert!(slowest.0 < LIMIT, "{report}");
     // Seen with --nocapture.
-    libtest_note(&report);
+    print_report(&report);
 }
 
 #[allow(
     clippy::print_stdout,
     reason = "the report of a test that is run by hand"
 )]
-fn libtest_note(report: &str) {
+fn print_report(report: &str) {
     println!("{report}");
 }
 

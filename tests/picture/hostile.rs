@@ -109,6 +109,11 @@ fn a_huge_claim_is_refused_by_name_before_decoding() {
         ..DecodeOptions::default()
     };
     assert!(read(&picture("rgb.png"), &exact).is_ok());
+    let boundless = DecodeOptions {
+        max_pixels: u64::MAX,
+        ..DecodeOptions::default()
+    };
+    assert!(read(&picture("rgb.png"), &boundless).is_ok());
 }
 
 #[test]
@@ -121,6 +126,22 @@ fn content_counts_not_the_name() {
 #[test]
 fn an_animation_gives_its_first_frame() {
     assert_eq!(decode("animated.gif").image, decode("palette.gif").image);
+}
+
+#[test]
+fn a_file_far_too_long_for_its_limit_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.jpg");
+    let file = fs::File::create(&path).unwrap();
+    let few = DecodeOptions {
+        max_pixels: 1000,
+        ..DecodeOptions::default()
+    };
+    let said = || format!("{:#}", read(&path, &few).unwrap_err());
+    file.set_len(300 << 20).unwrap(); // sparse where the file system can
+    assert!(said().contains("--max-pixels"), "{}", said());
+    file.set_len(1 << 20).unwrap();
+    assert!(said().contains("nothing but zeros"), "{}", said());
 }
 
 #[test]

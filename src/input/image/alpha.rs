@@ -4,6 +4,9 @@ use image::DynamicImage;
 
 use super::RgbImage;
 
+/// Pixels that are set aside while their place is written over.
+const BLOCK: usize = 256;
+
 /// What shows through where a picture is transparent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Alpha {
@@ -49,14 +52,16 @@ pub(super) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
 /// `[pixels, 4]` -> `[pixels, 3]`, in place: a large picture is not held twice.
 fn settle_all(mut samples: Vec<u8>, alpha: Alpha) -> Vec<u8> {
     let count = samples.len() / 4;
-    for i in 0..count {
-        let [r, g, b, a] = [0, 1, 2, 3].map(|channel| samples[4 * i + channel]);
-        let rgb = if a == 255 {
-            [r, g, b]
-        } else {
-            [r, g, b].map(|sample| alpha.settle(sample, a))
-        };
-        samples[3 * i..3 * i + 3].copy_from_slice(&rgb);
+    let mut block = [0; BLOCK * 4];
+    for first in (0..count).step_by(BLOCK) {
+        let length = BLOCK.min(count - first);
+        let block = &mut block[..length * 4];
+        block.copy_from_slice(&samples[first * 4..][..length * 4]);
+        let (target, _) = samples[first * 3..][..length * 3].as_chunks_mut::<3>();
+        let (pixels, _) = block.as_chunks::<4>();
+        for (to, [r, g, b, a]) in target.iter_mut().zip(pixels) {
+            *to = [*r, *g, *b].map(|sample| alpha.settle(sample, *a));
+        }
     }
     samples.truncate(3 * count);
     samples

@@ -30,7 +30,8 @@ pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> R
     let (width, height) = decoder.dimensions();
     check_size(width, height, options)?;
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(decoder.total_bytes().saturating_mul(2) + SCRATCH_BYTES);
+    let twice = decoder.total_bytes().saturating_mul(2);
+    limits.max_alloc = Some(twice.saturating_add(SCRATCH_BYTES));
     decoder
         .set_limits(limits)
         .map_err(|error| explain(format, error))?;
@@ -134,6 +135,7 @@ pub(super) fn one_line(message: &str) -> String {
     let words: Vec<&str> = message.split_whitespace().collect();
     let line = words.join(" ");
     let line = line.trim_matches('"');
+    let line = line.strip_prefix("[strict-mode]: ").unwrap_or(line);
     let fault = match line.strip_prefix("Format error decoding ") {
         Some(rest) => rest.split_once(": ").map_or(rest, |(_, fault)| fault),
         None => line,
@@ -155,6 +157,7 @@ mod tests {
             ("\"quoted\nand broken\"", "quoted and broken"),
             ("Format error decoding Png: CRC error: x", "CRC error: x"),
             ("Format error decoding Png", "Png"),
+            ("\"[strict-mode]: Extra bytes\"", "Extra bytes"),
             ("plain \u{1b}[31m", "plain [31m"),
         ];
         for (message, expected) in cases {

@@ -67,9 +67,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
 fn read_header(bytes: &[u8]) -> Result<Header> {
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings(false));
     decoder.decode_headers().map_err(|fault| match fault {
-        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => {
-            anyhow!("not a picture: the file ends before any image data; fetch or copy it again")
-        }
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => anyhow!(NO_DATA),
         DecodeErrors::Unsupported(_) => anyhow!(
             "a kind of JPEG that is not supported ({}); save it anew as PNG or baseline JPEG",
             one_line(&fault.to_string())
@@ -130,9 +128,7 @@ fn salvage(bytes: &[u8], header: &Header, fault: &DecodeErrors) -> Result<(Vec<u
     let mut rows = samples.chunks_exact(row);
     let rows = match rows.rposition(|row| row.iter().any(|sample| *sample != FILL)) {
         Some(last) if samples.iter().any(|sample| *sample != 0) => last + 1,
-        _ => bail!(
-            "not a picture: the file ends or breaks before any image data; fetch or copy it again"
-        ),
+        _ => bail!(NO_DATA),
     };
     let warning = format!(
         "jpeg: the data is cut short or damaged ({}); {rows} of {} rows show something",

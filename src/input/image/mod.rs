@@ -22,7 +22,8 @@ mod sniff;
 mod tiff;
 mod write;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use ::image::DynamicImage;
@@ -41,6 +42,15 @@ pub const EXTENSIONS: &[&str] = &[
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm",
     "pbm", "pgm", "ppm", "pam", "heic", "heif", "avif", "jxl",
 ];
+
+/// Bytes by which a file's kind is told.
+const GLANCE_BYTES: u64 = 4096;
+
+/// Four samples of 32 bits, uncompressed: no picture file is larger for its pixels.
+const MOST_BYTES_A_PIXEL: u64 = 16;
+
+/// What may come on top of the pixels: colour profiles, previews, further frames.
+const HEADER_BYTES: u64 = 256 << 20;
 
 /// A decoded picture, turned upright, without alpha.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +122,29 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
         metadata.is_file(),
         "this is a pipe, socket or device, not a regular file; write the picture to a file or give it on stdin as `-`"
     );
-    let bytes = fs::read(path).context("cannot be read")?;
+    let file = File::open(path).context("cannot be read")?;
+    let bytes = read_picture(file, metadata.len(), options)?;
     decode(&bytes, options)
+}
+
+/// Reads all of `file` if it begins like a picture and is not longer than one can be: a film that
+/// was listed by mistake is not pulled into memory.
+fn read_picture(mut file: File, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
+    let coded = options.max_pixels.saturating_mul(MOST_BYTES_A_PIXEL);
+    let most = coded.saturating_add(HEADER_BYTES);
+    ensure!(
+        size <= most,
+        "the file has {size} bytes, more than a picture of the limit's {} pixels can have; pass a larger --max-pixels",
+        options.max_pixels
+    );
+    let mut bytes = Vec::new();
+    let mut start = (&mut file).take(GLANCE_BYTES);
+    start.read_to_end(&mut bytes).context("cannot be read")?;
+    ensure!(Format::of(&bytes).is_some(), "{}", sniff::refusal(&bytes));
+    bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
+    let mut rest = file.take(most);
+    rest.read_to_end(&mut bytes).context("cannot be read")?;
+    Ok(bytes)
 }
 
 /// Decodes the picture whose file is `bytes`.

@@ -43,13 +43,16 @@ pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
         Orientation::Rotate270FlipH => (true, true, true),
         Orientation::Rotate270 => (true, false, true),
     };
-    let mut image = if transposed { transpose(&image) } else { image };
+    if transposed {
+        return transpose(&image, mirrored, flipped);
+    }
+    let mut image = image;
     if mirrored && flipped {
         reverse(&mut image.pixels);
     } else if mirrored {
         let row = image.width * 3;
         image.pixels.chunks_exact_mut(row).for_each(reverse);
-    } else if flipped {
+    } else {
         flip(&mut image);
     }
     image
@@ -72,20 +75,27 @@ fn flip(image: &mut RgbImage) {
     }
 }
 
-/// Mirrors along the main diagonal: `[height, width, 3]` -> `[width, height, 3]`.
-fn transpose(image: &RgbImage) -> RgbImage {
+/// Mirrors along the main diagonal, `[height, width, 3]` -> `[width, height, 3]`, then left to right
+/// and upside down as asked, in one go: memory is the slow part.
+fn transpose(image: &RgbImage, mirrored: bool, flipped: bool) -> RgbImage {
     let (width, height) = (image.width, image.height);
     let (source, _) = image.pixels.as_chunks::<3>();
     let mut pixels = vec![0; image.pixels.len()];
     let (target, _) = pixels.as_chunks_mut::<3>();
-    for top in (0..height).step_by(TILE) {
-        for left in (0..width).step_by(TILE) {
-            let rows = top..height.min(top + TILE);
-            for x in left..width.min(left + TILE) {
-                let column = &mut target[x * height + rows.start..x * height + rows.end];
-                let from = source[rows.start * width + x..].iter().step_by(width);
-                for (to, from) in column.iter_mut().zip(from) {
-                    *to = *from;
+    // The new picture's rows are the old one's columns.
+    for top in (0..width).step_by(TILE) {
+        for left in (0..height).step_by(TILE) {
+            let columns = left..height.min(left + TILE);
+            for row in top..width.min(top + TILE) {
+                let x = if flipped { width - 1 - row } else { row };
+                let to = &mut target[row * height + columns.start..row * height + columns.end];
+                for (column, to) in columns.clone().zip(to) {
+                    let y = if mirrored {
+                        height - 1 - column
+                    } else {
+                        column
+                    };
+                    *to = source[y * width + x];
                 }
             }
         }
@@ -109,7 +119,8 @@ mod tests {
         let marked = [b"Exif\0\0", exif.as_slice()].concat();
         let attribute: &[u8] = b"<rdf tiff:Orientation=\"3\"/>";
         let element: &[u8] = b"<tiff:Orientation>8</tiff:Orientation>";
-        let cases: [(Option<&[u8]>, Option<&[u8]>, u8); 7] = [
+        type Bytes<'a> = Option<&'a [u8]>;
+        let cases: [(Bytes, Bytes, u8); 7] = [
             (Some(exif), Some(attribute), 6),
             (Some(&marked), None, 6),
             (None, Some(attribute), 3),

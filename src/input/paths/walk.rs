@@ -87,7 +87,8 @@ impl Iterator for Walk {
 }
 
 impl PictureRule {
-    fn takes(&self, path: &Path) -> bool {
+    /// Whether the file at `path` is taken: by its extension or its first bytes.
+    pub(crate) fn takes(&self, path: &Path) -> bool {
         self.has_picture_extension(path) || self.begins_like_picture(path)
     }
 

@@ -1,7 +1,7 @@
 //! CLIP's vocabulary: which two pieces join into which, and the joining of one word.
 //!
 //! The 48,894 merges lie in the program as pairs of ids; what is built at the first use is one
-//! table of 256 KiB, in well under a millisecond. A table of strings would take a hundred times
+//! table of 256 KiB, in about half a millisecond. A table of strings would take a hundred times
 //! that, which every start of the program would pay.
 
 use std::cmp::Reverse;

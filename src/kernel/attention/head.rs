@@ -1,15 +1,19 @@
 //! One head of one segment.
-#![allow(unsafe_code, reason = "vector methods and raw pointers into scratch; contracts are stated")]
+#![allow(
+    unsafe_code,
+    reason = "vector methods and raw pointers into scratch; contracts are stated"
+)]
 
 use std::ops::Range;
 
+use super::pack::{Layout, Packed};
 use super::{Call, Unit};
 use crate::kernel::buffer::Scratch;
 use crate::kernel::dispatch::Job;
-use crate::kernel::exp::exp;
+use crate::kernel::exp::power_of_two;
 use crate::kernel::matmul::tile::{Ahead, Operands};
-use crate::kernel::matmul::tiles::{STRIDE, strided_tile};
-use crate::kernel::simd::{Rows, Simd};
+use crate::kernel::matmul::tiles::{STRIDE, strided_bf16_tile, strided_tile};
+use crate::kernel::simd::Simd;
 
 /// Keys taken at once: their scores, for a tile of queries, stay in the first-level cache. Fixed, for sums
 /// are cut here: a row's result must not depend on how many rows its neighbours see.
@@ -26,19 +30,6 @@ pub(super) struct Head<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) unit: &'a Unit,
     pub(super) head: usize,
-}
-
-/// A head's keys and values, packed as the second operands of products.
-struct Packed {
-    /// Keys before the segment's own.
-    prefix: usize,
-    count: usize,
-    /// [group of keys][column][key].
-    keys: *mut f32,
-    /// [group of columns][key][column].
-    values: *mut f32,
-    /// Columns of a head, filled up to whole pairs of vectors.
-    columns: usize,
 }
 
 /// A tile of queries while it meets the keys.
@@ -60,27 +51,16 @@ struct Tile {
 impl Job for Head<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let pair = 2 * V::LANES;
-        let width = self.call.shape.head_dim;
-        let segment = &self.call.segments[self.unit.segment];
-        let ranges = || segment.prefix.iter().chain([&segment.rows]).cloned();
-        let prefix = segment.prefix.iter().map(Range::len).sum();
-        let count: usize = prefix + segment.rows.len();
-        let columns = width.next_multiple_of(pair);
-        let keys_lanes = count.next_multiple_of(pair) * width + V::LANES;
-        let tile_lanes = V::ROWS * (2 * STRIDE + 2 * columns);
-        let scratch = Scratch::new(keys_lanes + columns * count + tile_lanes);
+        let layout = Layout::of::<V>(&self);
+        let tile_lanes = V::ROWS * (2 * STRIDE + 2 * layout.columns);
+        let scratch = Scratch::new(layout.lanes() + tile_lanes);
         // SAFETY: the scratch holds the parts laid out in it one after the other; the dispatcher vouches for the CPU.
         unsafe {
-            let keys = scratch.pointer();
-            let values = keys.add(keys_lanes);
-            let queries = values.add(columns * count);
+            let queries = scratch.pointer().add(layout.lanes());
             let scores = queries.add(V::ROWS * STRIDE);
             let results = scores.add(V::ROWS * STRIDE);
-            let partial = results.add(V::ROWS * columns);
-            let packed = Packed { prefix, count, keys, values, columns };
-            self.pack_keys::<V>(&packed, ranges(), queries);
-            self.pack_values::<V>(&packed, ranges());
+            let partial = results.add(V::ROWS * layout.columns);
+            let packed = self.pack::<V>(layout, scratch.pointer(), queries);
             let outputs = &self.unit.outputs;
             let tiles = outputs.len().div_ceil(V::ROWS);
             for i in 0..tiles {
@@ -88,7 +68,7 @@ impl Job for Head<'_> {
                 let end = outputs.start + (i + 1) * outputs.len() / tiles;
                 let mut tile = Tile {
                     rows: end - start,
-                    visible: [count; MOST_ROWS],
+                    visible: [packed.count; MOST_ROWS],
                     largest: [f32::NEG_INFINITY; MOST_ROWS],
                     sums: [0.0; MOST_ROWS],
                     queries,
@@ -103,70 +83,6 @@ impl Job for Head<'_> {
 }
 
 impl Head<'_> {
-    /// The address of the head's query (`part` 0), key (1) or value (2) of row `row`.
-    fn part(&self, row: usize, part: usize) -> *const f32 {
-        let width = self.call.width();
-        let start = row * 3 * width + part * width + self.head * self.call.shape.head_dim;
-        self.call.qkv[start..].as_ptr()
-    }
-
-    /// Packs the keys of the rows in `ranges`. `work` holds a vector's number of rows of a head.
-    ///
-    /// # Safety
-    /// The CPU has the instruction set of `V`; the destinations have room.
-    #[inline(always)]
-    unsafe fn pack_keys<V: Simd>(&self, to: &Packed, ranges: impl Iterator<Item = Range<usize>>, work: *mut f32) {
-        let width = self.call.shape.head_dim;
-        let mut group = 0;
-        let mut pending = 0;
-        for mut range in ranges {
-            while !range.is_empty() {
-                let take = range.len().min(V::LANES - pending);
-                let whole = pending == 0 && (take == V::LANES || group * V::LANES + take == to.count);
-                // SAFETY: rows inside `qkv`; groups and `work` have room for V::LANES rows.
-                unsafe {
-                    let mut from = Rows { start: self.part(range.start, 1), stride: 3 * self.call.width(), rows: take };
-                    if !whole {
-                        for i in 0..take {
-                            copy::<V>(self.part(range.start + i, 1), work.add((pending + i) * width), width);
-                        }
-                        pending += take;
-                        from = Rows { start: work, stride: width, rows: pending };
-                    }
-                    if whole || pending == V::LANES || group * V::LANES + pending == to.count {
-                        V::interleave(from, width, V::LANES, to.keys.add(group * width * V::LANES));
-                        group += 1;
-                        pending = 0;
-                    }
-                }
-                range.start += take;
-            }
-        }
-    }
-
-    /// Packs the values of the rows in `ranges`; the columns past the head's are 0.
-    ///
-    /// # Safety
-    /// The CPU has the instruction set of `V`; the destinations have room.
-    #[inline(always)]
-    unsafe fn pack_values<V: Simd>(&self, to: &Packed, ranges: impl Iterator<Item = Range<usize>>) {
-        let width = self.call.shape.head_dim;
-        for (key, row) in ranges.flatten().enumerate() {
-            let from = self.part(row, 2);
-            for column in (0..to.columns).step_by(V::LANES) {
-                // SAFETY: `from` has `width` columns; each group has room for `count` vectors.
-                unsafe {
-                    let lanes = match width.saturating_sub(column) {
-                        0 => V::splat(0.0),
-                        left if left < V::LANES => V::load_part(from.add(column), left, 0.0),
-                        _ => V::load(from.add(column)),
-                    };
-                    lanes.store(to.values.add(column * to.count + key * V::LANES));
-                }
-            }
-        }
-    }
-
     /// Computes the output rows from `start` on, as many as the tile has.
     ///
     /// # Safety
@@ -181,7 +97,7 @@ impl Head<'_> {
                 tile.visible[r] = packed.prefix + query - own.start + 1;
             }
             // SAFETY: room for STRIDE lanes a row.
-            unsafe { copy::<V>(self.part(query, 0), tile.queries.add(r * STRIDE), width) };
+            unsafe { self.encode::<V>(self.part(query, 0), tile.queries.add(r * STRIDE)) };
         }
         let seen = tile.visible[..tile.rows].iter().copied().max().unwrap_or(0);
         for first in (0..seen).step_by(CHUNK) {
@@ -197,7 +113,11 @@ impl Head<'_> {
                 for column in (0..width).step_by(V::LANES) {
                     let result = V::load(from.add(column)).mul(factor);
                     let left = width - column;
-                    if left < V::LANES { result.store_part(to.add(column), left) } else { result.store(to.add(column)) }
+                    if left < V::LANES {
+                        result.store_part(to.add(column), left)
+                    } else {
+                        result.store(to.add(column))
+                    }
                 }
             }
         }
@@ -210,43 +130,59 @@ impl Head<'_> {
     #[inline(always)]
     unsafe fn chunk<V: Simd>(&self, packed: &Packed, tile: &mut Tile, keys: Range<usize>) {
         let pair = 2 * V::LANES;
-        let width = self.call.shape.head_dim;
-        let multiply = strided_tile(self.call.level, tile.rows);
+        let of_size = if self.call.half {
+            strided_bf16_tile
+        } else {
+            strided_tile
+        };
+        let mut ahead = Ahead::NOTHING;
         let first = keys.start == 0;
         // SAFETY: operands as laid out by `pack_keys`, `pack_values` and `run`.
         unsafe {
-            for key in (0..keys.len()).step_by(pair) {
+            let mut key = 0;
+            while key < keys.len() {
+                // One vector where one is enough.
+                let vectors = if keys.len() - key > V::LANES { 2 } else { 1 };
                 let operands = Operands {
-                    lanes: width,
+                    lanes: packed.key_lanes,
                     a: tile.queries,
-                    b: packed.keys.add((keys.start + key) * width),
-                    b_vector: width * V::LANES,
+                    b: packed.keys.add((keys.start + key) * packed.key_lanes),
+                    b_vector: packed.key_lanes * V::LANES,
                     b_step: V::LANES,
                     to_row: STRIDE,
                 };
-                multiply(&operands, &mut Ahead::NOTHING, tile.scores.add(key));
+                let multiply = of_size(self.call.level, tile.rows, vectors);
+                multiply(&operands, &mut ahead, tile.scores.add(key));
+                key += vectors * V::LANES;
             }
             let mut fading = [1.0; MOST_ROWS];
-            for r in 0..tile.rows {
-                fading[r] = self.weigh::<V>(tile, r, &keys);
+            for (r, fading) in fading.iter_mut().enumerate().take(tile.rows) {
+                *fading = self.weigh::<V>(tile, r, &keys);
             }
             let results = if first { tile.results } else { tile.partial };
             for column in (0..packed.columns).step_by(pair) {
                 let operands = Operands {
-                    lanes: keys.len(),
+                    lanes: keys.len().div_ceil(packed.keys_a_lane),
                     a: tile.scores,
-                    b: packed.values.add(column * packed.count + keys.start * V::LANES),
-                    b_vector: packed.count * V::LANES,
+                    b: packed.values.add(
+                        column * packed.value_lanes + keys.start / packed.keys_a_lane * V::LANES,
+                    ),
+                    b_vector: packed.value_lanes * V::LANES,
                     b_step: V::LANES,
                     to_row: packed.columns,
                 };
-                multiply(&operands, &mut Ahead::NOTHING, results.add(column));
+                let multiply = of_size(self.call.level, tile.rows, 2);
+                multiply(&operands, &mut ahead, results.add(column));
             }
             if !first {
-                for r in 0..tile.rows {
-                    let (total, part) = (tile.results.add(r * packed.columns), tile.partial.add(r * packed.columns));
+                for (r, fading) in fading.iter().enumerate().take(tile.rows) {
+                    let (total, part) = (
+                        tile.results.add(r * packed.columns),
+                        tile.partial.add(r * packed.columns),
+                    );
                     for column in (0..packed.columns).step_by(V::LANES) {
-                        let faded = V::load(total.add(column)).mul_add(V::splat(fading[r]), V::load(part.add(column)));
+                        let faded = V::load(total.add(column))
+                            .mul_add(V::splat(*fading), V::load(part.add(column)));
                         faded.store(total.add(column));
                     }
                 }
@@ -263,7 +199,7 @@ impl Head<'_> {
     unsafe fn weigh<V: Simd>(&self, tile: &mut Tile, r: usize, keys: &Range<usize>) -> f32 {
         let seen = tile.visible[r].saturating_sub(keys.start).min(keys.len());
         let (whole, rest) = (seen / V::LANES * V::LANES, seen % V::LANES);
-        let scale = 1.0 / (self.call.shape.head_dim as f32).sqrt();
+        let scale = std::f32::consts::LOG2_E / (self.call.shape.head_dim as f32).sqrt();
         // SAFETY: a row of scores has STRIDE lanes, more than CHUNK and a vector.
         unsafe {
             let scores = tile.scores.add(r * STRIDE);
@@ -278,44 +214,41 @@ impl Head<'_> {
                 largest = last.max(largest);
             }
             let largest = largest.max_lane();
-            let fading = exp(V::splat((tile.largest[r] - largest) * scale));
-            let mut lanes = [0.0; 16];
-            fading.store(lanes.as_mut_ptr());
-            let fading = if keys.start == 0 { 1.0 } else { lanes[0] };
+            let fading = match keys.start {
+                0 => 0.0,
+                _ => power_of_two(V::splat((tile.largest[r] - largest) * scale)).max_lane(),
+            };
             let base = V::splat(-largest * scale);
             let mut sum = V::splat(0.0);
             let end = seen.next_multiple_of(V::LANES);
             for key in (0..end).step_by(V::LANES) {
-                let weight = exp(V::load(scores.add(key)).mul_add(V::splat(scale), base));
-                weight.store(scores.add(key));
+                let weight = power_of_two(V::load(scores.add(key)).mul_add(V::splat(scale), base));
+                self.store_weight(weight, scores, key);
                 sum = sum.add(weight);
             }
             for key in (end..keys.len()).step_by(V::LANES) {
-                V::splat(0.0).store(scores.add(key));
+                self.store_weight(V::splat(0.0), scores, key);
             }
             tile.sums[r] = tile.sums[r] * fading + sum.sum_lanes();
             tile.largest[r] = largest;
             fading
         }
     }
-}
 
-/// Copies `count` values.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`; both have room for `count` values.
-#[inline(always)]
-unsafe fn copy<V: Simd>(from: *const f32, to: *mut f32, count: usize) {
-    let mut i = 0;
-    // SAFETY: i + LANES stays within `count`.
-    unsafe {
-        while i + V::LANES <= count {
-            V::load(from.add(i)).store(to.add(i));
-            i += V::LANES;
-        }
-        while i < count {
-            *to.add(i) = *from.add(i);
-            i += 1;
+    /// Writes the weights of a vector of keys from `key` on to a row of them: pairs of bf16 take the place of scores
+    /// already read.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`; the row has room.
+    #[inline(always)]
+    unsafe fn store_weight<V: Simd>(&self, weight: V, row: *mut f32, key: usize) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            if self.call.half {
+                weight.store_bf16(row.cast::<u16>().add(key))
+            } else {
+                weight.store(row.add(key))
+            }
         }
     }
 }

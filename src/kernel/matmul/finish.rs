@@ -1,5 +1,8 @@
 //! From a tile's sums to the output: scale, bias, activation, residual.
-#![allow(unsafe_code, reason = "vector methods and raw pointers; contracts are stated")]
+#![allow(
+    unsafe_code,
+    reason = "vector methods and raw pointers; contracts are stated"
+)]
 
 use super::Epilogue;
 use super::panel::Panels;
@@ -31,7 +34,11 @@ pub(super) struct Finish<'a> {
 impl Job for Finish<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let Finish { panels, place, sums } = self;
+        let Finish {
+            panels,
+            place,
+            sums,
+        } = self;
         debug_assert!(sums.len() >= place.rows * place.groups * V::LANES);
         let sums = sums.as_ptr();
         // SAFETY: the sums of the tile are there, and the thread that made them drew this part of the
@@ -57,7 +64,9 @@ unsafe fn finish<V: Simd, const INTEGER: bool>(panels: &Panels, place: Place, su
         match panels.epilogue {
             Epilogue::Store => write::<V, INTEGER, STORE>(panels, place, sums),
             Epilogue::AddTo => write::<V, INTEGER, ADD_TO>(panels, place, sums),
-            Epilogue::Activate(Activation::QuickGelu) => write::<V, INTEGER, QUICK_GELU>(panels, place, sums),
+            Epilogue::Activate(Activation::QuickGelu) => {
+                write::<V, INTEGER, QUICK_GELU>(panels, place, sums)
+            }
             Epilogue::Activate(Activation::Gelu) => write::<V, INTEGER, GELU>(panels, place, sums),
         }
     }
@@ -73,50 +82,100 @@ const GELU: u8 = 3;
 /// # Safety
 /// As there.
 #[inline(always)]
-unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(panels: &Panels, place: Place, sums: *const f32) {
-    let weights = panels.rows.weights;
-    for c in 0..place.groups {
-        let column = (place.group + c) * V::LANES;
-        let count = weights.n.saturating_sub(column).min(V::LANES);
-        if count == 0 {
-            return;
-        }
-        // SAFETY: `count` columns from `column` exist in bias and output; factors are padded to whole groups.
-        unsafe {
-            let bias = panels.bias.map_or(V::splat(0.0), |bias| load::<V>(bias.as_ptr().add(column), count));
-            let (mut factors, mut offsets) = (bias, bias);
-            if INTEGER {
-                factors = V::load(weights.factors.as_ptr().add(column));
-                offsets = V::load(weights.sums.as_ptr().add(column));
-            }
-            for r in 0..place.rows {
-                let mut sum = V::load(sums.add((r * place.groups + c) * V::LANES));
-                if INTEGER {
-                    let scale = panels.rows.scales.add(2 * (place.row + r));
-                    let offset = offsets.mul_add(V::splat(*scale.add(1)), bias);
-                    sum = sum.from_int().mul(factors).mul_add(V::splat(*scale), offset);
-                } else {
-                    sum = sum.add(bias);
-                }
-                let to = panels.out.at(place.row + r, column);
-                match EPILOGUE {
-                    ADD_TO => sum = load::<V>(to, count).add(sum),
-                    QUICK_GELU => sum = activate(Activation::QuickGelu, sum),
-                    GELU => sum = activate(Activation::Gelu, sum),
-                    _ => {}
-                }
-                if count == V::LANES { sum.store(to) } else { sum.store_part(to, count) }
+unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(
+    panels: &Panels,
+    place: Place,
+    sums: *const f32,
+) {
+    let n = panels.rows.weights.n;
+    // SAFETY: the caller's promises; columns below n exist in bias and output.
+    unsafe {
+        for c in (0..place.groups).step_by(2) {
+            let column = (place.group + c) * V::LANES;
+            let sums = sums.add(c * V::LANES);
+            if column + 2 * V::LANES <= n {
+                write_pair::<V, INTEGER, EPILOGUE, true>(panels, place, column, sums);
+            } else if column < n {
+                write_pair::<V, INTEGER, EPILOGUE, false>(panels, place, column, sums);
             }
         }
     }
 }
 
-/// `count <= LANES` values, the rest 0.
+/// [`write`] for the two vectors from column `column` on; `WHOLE` says that all their columns exist.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn write_pair<V: Simd, const INTEGER: bool, const EPILOGUE: u8, const WHOLE: bool>(
+    panels: &Panels,
+    place: Place,
+    column: usize,
+    sums: *const f32,
+) {
+    let weights = panels.rows.weights;
+    let counts = [0, 1].map(|c| {
+        weights
+            .n
+            .saturating_sub(column + c * V::LANES)
+            .min(V::LANES)
+    });
+    // SAFETY: `counts` columns exist in bias and output; factors are padded to whole pairs.
+    unsafe {
+        let zero = V::splat(0.0);
+        let (mut bias, mut factors, mut offsets) = ([zero; 2], [zero; 2], [zero; 2]);
+        for c in 0..2 {
+            let at = column + c * V::LANES;
+            if let Some(values) = panels.bias {
+                bias[c] = load::<V, WHOLE>(values.as_ptr().wrapping_add(at), counts[c]);
+            }
+            if INTEGER {
+                factors[c] = V::load(weights.factors.as_ptr().add(at));
+                offsets[c] = V::load(weights.sums.as_ptr().add(at));
+            }
+        }
+        for r in 0..place.rows {
+            let to = panels.out.at(place.row + r, column);
+            let scale = panels.rows.scales.wrapping_add(2 * (place.row + r));
+            for c in 0..2 {
+                let mut sum = V::load(sums.add((r * place.groups + c) * V::LANES));
+                sum = if INTEGER {
+                    let offset = offsets[c].mul_add(V::splat(*scale.add(1)), bias[c]);
+                    sum.int_to_float()
+                        .mul(factors[c])
+                        .mul_add(V::splat(*scale), offset)
+                } else {
+                    sum.add(bias[c])
+                };
+                let to = to.wrapping_add(c * V::LANES);
+                match EPILOGUE {
+                    ADD_TO => sum = load::<V, WHOLE>(to, counts[c]).add(sum),
+                    QUICK_GELU => sum = activate(Activation::QuickGelu, sum),
+                    GELU => sum = activate(Activation::Gelu, sum),
+                    _ => {}
+                }
+                if WHOLE || counts[c] == V::LANES {
+                    sum.store(to)
+                } else {
+                    sum.store_part(to, counts[c])
+                }
+            }
+        }
+    }
+}
+
+/// `count <= LANES` values, the rest 0; all lanes if `WHOLE`.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`; `from` holds `count` values.
 #[inline(always)]
-unsafe fn load<V: Simd>(from: *const f32, count: usize) -> V {
+unsafe fn load<V: Simd, const WHOLE: bool>(from: *const f32, count: usize) -> V {
     // SAFETY: the caller's promises.
-    unsafe { if count == V::LANES { V::load(from) } else { V::load_part(from, count, 0.0) } }
+    unsafe {
+        if WHOLE || count == V::LANES {
+            V::load(from)
+        } else {
+            V::load_part(from, count, 0.0)
+        }
+    }
 }

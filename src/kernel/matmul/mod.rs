@@ -1,5 +1,8 @@
 //! Linear layers: out = epilogue(norm(rows) x weights^T + bias).
-#![allow(unsafe_code, reason = "shares out parts of the output and of packed rows between threads")]
+#![allow(
+    unsafe_code,
+    reason = "shares out parts of the output and of packed rows between threads"
+)]
 
 mod finish;
 mod panel;
@@ -45,34 +48,86 @@ pub enum Epilogue {
 /// its bytes are the same whatever m, its position and the number of threads.
 ///
 /// Panics when the lengths do not fit together.
-pub fn linear(input: Input, weights: &PackedMatrix, bias: Option<&[f32]>, epilogue: Epilogue, out: &mut [f32]) {
+pub fn linear(
+    input: Input,
+    weights: &PackedMatrix,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    out: &mut [f32],
+) {
     let (m, n, k) = (input.m, weights.n, weights.k);
-    assert_eq!(input.rows.len(), m * k, "the input of a linear layer is not [{m}, {k}]");
-    assert_eq!(out.len(), m * n, "the output of a linear layer is not [{m}, {n}]");
-    assert!(bias.is_none_or(|bias| bias.len() == n), "the bias of a linear layer has not {n} values");
+    assert_eq!(
+        input.rows.len(),
+        m * k,
+        "the input of a linear layer is not [{m}, {k}]"
+    );
+    assert_eq!(
+        out.len(),
+        m * n,
+        "the output of a linear layer is not [{m}, {n}]"
+    );
+    assert!(
+        bias.is_none_or(|bias| bias.len() == n),
+        "the bias of a linear layer has not {n} values"
+    );
     if let Some(norm) = &input.norm {
-        assert!(norm.gain.len() == k && norm.bias.len() == k, "the norm of a linear layer has not {k} columns");
+        assert!(
+            norm.gain.len() == k && norm.bias.len() == k,
+            "the norm of a linear layer has not {k} columns"
+        );
     }
     if m * n > 0 {
         let slab = Tiling::most_rows(weights);
         for first in (0..m).step_by(slab) {
             let count = slab.min(m - first);
-            let rows = Input { rows: &input.rows[first * k..][..count * k], m: count, norm: input.norm };
-            multiply(rows, weights, bias, epilogue, &mut out[first * n..][..count * n]);
+            let rows = Input {
+                rows: &input.rows[first * k..][..count * k],
+                m: count,
+                norm: input.norm,
+            };
+            multiply(
+                rows,
+                weights,
+                bias,
+                epilogue,
+                &mut out[first * n..][..count * n],
+            );
         }
     }
 }
 
 /// [`linear`] for a number of rows whose packed form is worth holding at once.
-fn multiply(input: Input, weights: &PackedMatrix, bias: Option<&[f32]>, epilogue: Epilogue, out: &mut [f32]) {
+fn multiply(
+    input: Input,
+    weights: &PackedMatrix,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    out: &mut [f32],
+) {
     let tiling = Tiling::new(input.m, weights);
-    let threads = threads_for(2 * input.m * weights.n * weights.k);
+    // Lanes, not k: narrow numbers take less time.
+    let threads = threads_for(2 * input.m * weights.n * weights.lanes);
     let packed = Scratch::new(tiling.packed_lanes());
     let scales = Scratch::new(2 * input.m);
-    let rows = PackRows { input, weights, tiling, packed: packed.pointer(), scales: scales.pointer() };
+    let rows = PackRows {
+        input,
+        weights,
+        tiling,
+        packed: packed.pointer(),
+        scales: scales.pointer(),
+    };
     let out = SharedRows::new(out, weights.n);
-    let panels = Panels { rows: &rows, bias, epilogue, out, width: tiling.panel_width(), threads };
-    let blocks: Vec<Block> = (0..tiling.blocks).map(|block| Block::new(&tiling, weights, block)).collect();
+    let panels = Panels {
+        rows: &rows,
+        bias,
+        epilogue,
+        out,
+        width: tiling.panel_width(),
+        threads,
+    };
+    let blocks: Vec<Block> = (0..tiling.blocks)
+        .map(|block| Block::new(&tiling, weights, block))
+        .collect();
     region(threads, &|| {
         for (index, block) in blocks.iter().enumerate() {
             let first = tiling.block(index).start;
@@ -100,7 +155,11 @@ impl Block {
     fn new(tiling: &Tiling, weights: &PackedMatrix, block: usize) -> Block {
         let tiles = tiling.block(block).len();
         let panels = weights.groups().div_ceil(tiling.panel_width());
-        Block { unpacked: Counter::new(tiles), packed: Gate::new(tiles), panels: Counter::new(panels) }
+        Block {
+            unpacked: Counter::new(tiles),
+            packed: Gate::new(tiles),
+            panels: Counter::new(panels),
+        }
     }
 }
 

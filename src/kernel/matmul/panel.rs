@@ -1,5 +1,8 @@
 //! A panel of weights times all tiles of a block of rows.
-#![allow(unsafe_code, reason = "vector methods and raw pointers; contracts are stated")]
+#![allow(
+    unsafe_code,
+    reason = "vector methods and raw pointers; contracts are stated"
+)]
 
 use std::ops::Range;
 
@@ -25,7 +28,12 @@ pub(super) struct Panels<'a> {
 impl Panels<'_> {
     /// Multiplies panel `panel` with the packed tiles `tiles`; to be called once for each.
     pub(super) fn run(&self, tiles: Range<usize>, panel: usize) {
-        let PackRows { weights, tiling, packed, .. } = self.rows;
+        let PackRows {
+            weights,
+            tiling,
+            packed,
+            ..
+        } = self.rows;
         let lanes_of_group = weights.lanes * weights.group;
         let mut ahead = self.ahead(tiles.len(), panel);
         let mut sums = Most::ZEROS;
@@ -35,7 +43,14 @@ impl Panels<'_> {
             let mut group = panel * self.width;
             while group < end {
                 // Groups come in pairs.
-                let groups = if range.len() <= 3 && end - group >= 4 { 4 } else { 2 };
+                ahead.out = self
+                    .out
+                    .at(range.start, (group * weights.group).min(weights.n - 1));
+                let groups = if range.len() <= 3 && end - group >= 4 {
+                    4
+                } else {
+                    2
+                };
                 // SAFETY: the tile is packed and the groups exist; `sums` holds the largest tile of any level.
                 unsafe {
                     let operands = Operands {
@@ -46,11 +61,24 @@ impl Panels<'_> {
                         b_step: weights.group,
                         to_row: groups * weights.group,
                     };
-                    let multiply = packed_tile(weights.level, weights.precision, range.len(), groups);
+                    let multiply =
+                        packed_tile(weights.level, weights.precision, range.len(), groups);
                     multiply(&operands, &mut ahead, sums.0.as_mut_ptr());
                 }
-                let place = Place { row: range.start, rows: range.len(), group, groups };
-                dispatch::run(weights.level, Finish { panels: self, place, sums: &sums.0 });
+                let place = Place {
+                    row: range.start,
+                    rows: range.len(),
+                    group,
+                    groups,
+                };
+                dispatch::run(
+                    weights.level,
+                    Finish {
+                        panels: self,
+                        place,
+                        sums: &sums.0,
+                    },
+                );
                 group += groups;
             }
         }
@@ -63,13 +91,29 @@ impl Panels<'_> {
         let lanes_of_group = weights.lanes * weights.group;
         let first = (panel + self.threads) * self.width;
         let last = (first + self.width).min(weights.groups());
+        let out_row = weights.n;
         if first >= last {
-            return Ahead::NOTHING;
+            return Ahead {
+                out_row,
+                ..Ahead::NOTHING
+            };
         }
         let start = weights.data.pointer().cast_const();
         let lines_of_step = (self.width * weights.group).div_ceil(16);
         let rate = (lines_of_step * RUN).div_ceil(tiles);
         // SAFETY: groups up to the last lie inside the packed data.
-        unsafe { Ahead { next: start.add(first * lanes_of_group), end: start.add(last * lanes_of_group), rate } }
+        let (next, end) = unsafe {
+            (
+                start.add(first * lanes_of_group),
+                start.add(last * lanes_of_group),
+            )
+        };
+        Ahead {
+            next,
+            end,
+            rate,
+            out_row,
+            ..Ahead::NOTHING
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! Activations packed for products: normalised, encoded, and interleaved in tiles of a few rows.
-#![allow(unsafe_code, reason = "writes packed lanes through raw pointers shared by threads")]
+#![allow(
+    unsafe_code,
+    reason = "writes packed lanes through raw pointers shared by threads"
+)]
 
 use std::ops::Range;
 
@@ -7,7 +10,7 @@ use super::Input;
 use crate::kernel::buffer::Scratch;
 use crate::kernel::dispatch::Job;
 use crate::kernel::encode::{Precision, quantise, to_bf16};
-use crate::kernel::level::Level;
+use crate::kernel::level::{Level, native_bf16, native_int8};
 use crate::kernel::norm::normalise;
 use crate::kernel::pack::{PackedMatrix, as_u8, as_u16};
 use crate::kernel::simd::{Rows, Simd};
@@ -34,14 +37,20 @@ pub(super) struct Tiling {
 impl Tiling {
     /// Tiles of nearly equal height: rows then cost the same whatever m.
     pub(super) fn new(m: usize, weights: &PackedMatrix) -> Tiling {
-        let tiles = m.div_ceil(tile_rows(weights.level));
+        let tiles = m.div_ceil(tile_rows(weights));
         let blocks = (m * weights.lanes * 4).div_ceil(BLOCK_BYTES).min(tiles);
-        Tiling { m, tiles, blocks: blocks.max(1), lanes: weights.lanes, group: weights.group }
+        Tiling {
+            m,
+            tiles,
+            blocks: blocks.max(1),
+            lanes: weights.lanes,
+            group: weights.group,
+        }
     }
 
     /// The most rows worth packing at once.
     pub(super) fn most_rows(weights: &PackedMatrix) -> usize {
-        (SLAB_BYTES / 4 / weights.lanes.max(1)).max(tile_rows(weights.level))
+        (SLAB_BYTES / 4 / weights.lanes.max(1)).max(tile_rows(weights))
     }
 
     /// The tiles of block `block`.
@@ -71,13 +80,20 @@ impl Tiling {
     }
 }
 
-/// The most rows of a tile at `level`.
-fn tile_rows(level: Level) -> usize {
-    match level {
-        Level::Scalar => 4,
-        Level::Neon => 8,
-        Level::Avx2 => 6,
-        Level::Avx512 => 14,
+/// The most rows of a tile for `weights`: as many sums as fit the registers, fewer where narrow numbers are
+/// unpacked into registers of their own.
+fn tile_rows(weights: &PackedMatrix) -> usize {
+    let unpacked = match weights.precision {
+        Precision::F32 => false,
+        Precision::Bf16 => !native_bf16(weights.level),
+        Precision::Int8 => !native_int8(weights.level),
+    };
+    match (weights.level, unpacked) {
+        (Level::Scalar, _) | (Level::Avx2, true) => 4,
+        (Level::Neon, _) => 8,
+        (Level::Avx2, false) => 6,
+        (Level::Avx512, true) => 12,
+        (Level::Avx512, false) => 14,
     }
 }
 
@@ -110,23 +126,42 @@ pub(super) struct PackTile<'a> {
 impl Job for PackTile<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
-        let PackRows { input, weights, tiling, packed, .. } = self.rows;
+        let PackRows {
+            input,
+            weights,
+            tiling,
+            packed,
+            ..
+        } = self.rows;
         let (rows, lanes) = (tiling.rows(self.tile), weights.lanes);
         // SAFETY: `offset` leaves room for the tile's lanes and a vector more; the dispatcher vouches for the CPU.
         unsafe {
             let to = packed.add(tiling.offset(self.tile));
             if weights.precision == Precision::F32 && input.norm.is_none() {
                 let start = input.rows[rows.start * lanes..].as_ptr();
-                return V::interleave(Rows { start, stride: lanes, rows: rows.len() }, lanes, rows.len(), to);
+                return V::interleave(
+                    Rows {
+                        start,
+                        stride: lanes,
+                        rows: rows.len(),
+                    },
+                    lanes,
+                    rows.len(),
+                    to,
+                );
             }
             let stride = lanes.next_multiple_of(16) + 16;
             let encoded = Scratch::new(rows.len() * stride);
             let mut row = Scratch::new(weights.k);
             for (i, index) in rows.clone().enumerate() {
                 let to = std::slice::from_raw_parts_mut(encoded.pointer().add(i * stride), lanes);
-                self.encode(index, &mut row, to);
+                self.encode::<V>(index, &mut row, to);
             }
-            let from = Rows { start: encoded.pointer(), stride, rows: rows.len() };
+            let from = Rows {
+                start: encoded.pointer(),
+                stride,
+                rows: rows.len(),
+            };
             V::interleave(from, lanes, rows.len(), to);
         }
     }
@@ -136,29 +171,40 @@ impl PackTile<'_> {
     /// Writes the lanes of row `index` to `to`.
     ///
     /// # Safety
-    /// `work` holds k values; this thread drew the row's tile.
+    /// `work` holds k values; this thread drew the row's tile; the CPU has the instruction set of `V`.
     #[inline(always)]
-    unsafe fn encode(&self, index: usize, work: &mut Scratch, to: &mut [f32]) {
-        let PackRows { input, weights, scales, .. } = self.rows;
+    unsafe fn encode<V: Simd>(&self, index: usize, work: &mut Scratch, to: &mut [f32]) {
+        let PackRows {
+            input,
+            weights,
+            scales,
+            ..
+        } = self.rows;
         let k = weights.k;
         // SAFETY: `work` holds k values and is borrowed uniquely.
         let work = unsafe { std::slice::from_raw_parts_mut(work.pointer(), k) };
         let source = &input.rows[index * k..][..k];
         if let (Precision::F32, Some(norm)) = (weights.precision, &input.norm) {
-            return normalise(source, norm, to);
+            // SAFETY: the caller vouches for the CPU.
+            return unsafe { normalise::<V>(source, norm, to) };
         }
         let row = match (&input.norm, &weights.smoothing) {
             (None, None) => source,
             (Some(norm), None) => {
-                normalise(source, norm, work);
+                // SAFETY: as above.
+                unsafe { normalise::<V>(source, norm, work) };
                 work
             }
             (None, Some(factors)) => {
-                work.iter_mut().zip(source).zip(factors).for_each(|((y, x), s)| *y = x * s);
+                work.iter_mut()
+                    .zip(source)
+                    .zip(factors)
+                    .for_each(|((y, x), s)| *y = x * s);
                 work
             }
             (Some(norm), Some(factors)) => {
-                normalise(source, norm, work);
+                // SAFETY: as above.
+                unsafe { normalise::<V>(source, norm, work) };
                 work.iter_mut().zip(factors).for_each(|(x, s)| *x *= s);
                 work
             }
@@ -166,7 +212,8 @@ impl PackTile<'_> {
         if weights.precision == Precision::Bf16 {
             return to_bf16(row, as_u16(to));
         }
-        let scale = quantise(row, as_u8(to));
+        // SAFETY: as above.
+        let scale = unsafe { quantise::<V>(row, as_u8(to)) };
         // SAFETY: room for two values a row; the row is this thread's.
         unsafe {
             *scales.add(2 * index) = scale.step;

@@ -1,13 +1,21 @@
 //! Linear layers against sums in f64, at every level and precision.
 
 use super::*;
-use crate::kernel::encode::{Precision, bf16_bits, quantise, quantise_weights};
+use crate::kernel::encode::{Precision, bf16_bits};
 use crate::kernel::level::Level;
-use crate::kernel::testing::{levels, randoms, relative_error};
+use crate::kernel::norm::layer_norm_at;
+use crate::kernel::testing::{levels, quantise, quantise_weights, randoms, relative_error};
 
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
 
-fn packed(level: Level, n: usize, k: usize, precision: Precision, weights: &[f32], s: Option<&[f32]>) -> PackedMatrix {
+fn packed(
+    level: Level,
+    n: usize,
+    k: usize,
+    precision: Precision,
+    weights: &[f32],
+    s: Option<&[f32]>,
+) -> PackedMatrix {
     let fill = |j: usize, row: &mut [f32]| row.copy_from_slice(&weights[j * k..][..k]);
     PackedMatrix::pack_at(level, n, k, precision, &fill, s)
 }
@@ -17,23 +25,33 @@ fn rounded(precision: Precision, row: &[f32], weights: bool) -> Vec<f64> {
     let mut bytes = vec![0u8; row.len()];
     match precision {
         Precision::F32 => row.iter().map(|x| f64::from(*x)).collect(),
-        Precision::Bf16 => {
-            row.iter().map(|x| f64::from(half::bf16::from_bits(bf16_bits(*x)).to_f32())).collect()
-        }
+        Precision::Bf16 => row
+            .iter()
+            .map(|x| f64::from(half::bf16::from_bits(bf16_bits(*x)).to_f32()))
+            .collect(),
         Precision::Int8 if weights => {
             let (factor, _) = quantise_weights(row, &mut bytes);
-            bytes.iter().map(|q| f64::from(*q as i8) * f64::from(factor)).collect()
+            bytes
+                .iter()
+                .map(|q| f64::from(*q as i8) * f64::from(factor))
+                .collect()
         }
         Precision::Int8 => {
             let scale = quantise(row, &mut bytes);
-            bytes.iter().map(|q| f64::from(*q) * f64::from(scale.step) + f64::from(scale.least)).collect()
+            bytes
+                .iter()
+                .map(|q| f64::from(*q) * f64::from(scale.step) + f64::from(scale.least))
+                .collect()
         }
     }
 }
 
 /// rows x weights^T + bias of the rounded numbers, in f64.
 fn exact(precision: Precision, rows: &[f32], weights: &[f32], k: usize, bias: &[f32]) -> Vec<f64> {
-    let weights: Vec<Vec<f64>> = weights.chunks(k).map(|row| rounded(precision, row, true)).collect();
+    let weights: Vec<Vec<f64>> = weights
+        .chunks(k)
+        .map(|row| rounded(precision, row, true))
+        .collect();
     let mut out = Vec::new();
     for row in rows.chunks(k) {
         let row = rounded(precision, row, false);
@@ -47,8 +65,18 @@ fn exact(precision: Precision, rows: &[f32], weights: &[f32], k: usize, bias: &[
 
 #[test]
 fn products_agree_with_f64_at_every_level_and_shape() {
-    let shapes =
-        [(1, 1, 1), (1, 33, 7), (2, 64, 64), (3, 130, 65), (5, 16, 588), (13, 47, 31), (14, 32, 128), (15, 65, 3), (29, 100, 257), (197, 40, 96)];
+    let shapes = [
+        (1, 1, 1),
+        (1, 33, 7),
+        (2, 64, 64),
+        (3, 130, 65),
+        (5, 16, 588),
+        (13, 47, 31),
+        (14, 32, 128),
+        (15, 65, 3),
+        (29, 100, 257),
+        (197, 40, 96),
+    ];
     for (m, n, k) in shapes {
         let (x, w, bias) = (randoms(1, m * k), randoms(2, n * k), randoms(3, n));
         for precision in PRECISIONS {
@@ -56,10 +84,17 @@ fn products_agree_with_f64_at_every_level_and_shape() {
             for level in levels() {
                 let matrix = packed(level, n, k, precision, &w, None);
                 let mut out = vec![f32::NAN; m * n];
-                let input = Input { rows: &x, m, norm: None };
+                let input = Input {
+                    rows: &x,
+                    m,
+                    norm: None,
+                };
                 linear(input, &matrix, Some(&bias), Epilogue::Store, &mut out);
                 let error = relative_error(&out, &expected);
-                assert!(error < 2e-6, "{level:?} {precision:?} {m}x{n}x{k}: {error:e}");
+                assert!(
+                    error < 2e-6,
+                    "{level:?} {precision:?} {m}x{n}x{k}: {error:e}"
+                );
             }
         }
     }
@@ -70,27 +105,50 @@ fn a_row_has_the_same_bytes_in_any_company_and_on_any_threads() {
     let (m, n, k) = (61, 75, 130);
     let (x, w) = (randoms(1, m * k), randoms(2, n * k));
     let (gain, shift) = (randoms(5, k), randoms(6, k));
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().expect("a pool");
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(3)
+        .build()
+        .expect("a pool");
     for precision in PRECISIONS {
         for level in levels() {
             let matrix = packed(level, n, k, precision, &w, None);
-            let norm = Norm { gain: &gain, bias: &shift, epsilon: 1e-5 };
+            let norm = Norm {
+                gain: &gain,
+                bias: &shift,
+                epsilon: 1e-5,
+            };
             let of = |rows: &[f32]| {
                 let m = rows.len() / k;
                 let mut out = vec![0.0; m * n];
-                let input = Input { rows, m, norm: Some(norm) };
-                linear(input, &matrix, None, Epilogue::Activate(Activation::QuickGelu), &mut out);
+                let input = Input {
+                    rows,
+                    m,
+                    norm: Some(norm),
+                };
+                linear(
+                    input,
+                    &matrix,
+                    None,
+                    Epilogue::Activate(Activation::QuickGelu),
+                    &mut out,
+                );
                 out
             };
             let singles: Vec<f32> = x.chunks(k).flat_map(of).collect();
             for together in [2, 4, 9, 15, 61] {
                 let batches: Vec<f32> = x.chunks(k * together).flat_map(of).collect();
-                assert!(batches == singles, "{level:?} {precision:?}: {together} rows at once differ");
+                assert!(
+                    batches == singles,
+                    "{level:?} {precision:?}: {together} rows at once differ"
+                );
             }
             let tall: Vec<f32> = (0..20).flat_map(|_| x.clone()).collect();
             let threaded = pool.install(|| of(&tall));
             let repeated: Vec<f32> = (0..20).flat_map(|_| singles.clone()).collect();
-            assert!(threaded == repeated, "{level:?} {precision:?}: threads change the result");
+            assert!(
+                threaded == repeated,
+                "{level:?} {precision:?}: threads change the result"
+            );
         }
     }
 }
@@ -100,15 +158,39 @@ fn a_fused_norm_is_the_norm() {
     let (m, n, k) = (5, 20, 96);
     let (x, w) = (randoms(1, m * k), randoms(2, n * k));
     let (gain, shift) = (randoms(5, k), randoms(6, k));
-    let norm = Norm { gain: &gain, bias: &shift, epsilon: 1e-5 };
-    let mut normed = vec![0.0; m * k];
-    crate::kernel::norm::layer_norm(&x, &norm, &mut normed);
+    let norm = Norm {
+        gain: &gain,
+        bias: &shift,
+        epsilon: 1e-5,
+    };
     for precision in PRECISIONS {
         for level in levels() {
+            let mut normed = vec![0.0; m * k];
+            layer_norm_at(level, &x, &norm, &mut normed);
             let matrix = packed(level, n, k, precision, &w, None);
             let (mut fused, mut apart) = (vec![0.0; m * n], vec![0.0; m * n]);
-            linear(Input { rows: &x, m, norm: Some(norm) }, &matrix, None, Epilogue::Store, &mut fused);
-            linear(Input { rows: &normed, m, norm: None }, &matrix, None, Epilogue::Store, &mut apart);
+            linear(
+                Input {
+                    rows: &x,
+                    m,
+                    norm: Some(norm),
+                },
+                &matrix,
+                None,
+                Epilogue::Store,
+                &mut fused,
+            );
+            linear(
+                Input {
+                    rows: &normed,
+                    m,
+                    norm: None,
+                },
+                &matrix,
+                None,
+                Epilogue::Store,
+                &mut apart,
+            );
             assert_eq!(fused, apart, "{level:?} {precision:?}");
         }
     }
@@ -121,7 +203,11 @@ fn epilogues_do_what_they_say() {
     for precision in PRECISIONS {
         for level in levels() {
             let matrix = packed(level, n, k, precision, &w, None);
-            let input = Input { rows: &x, m, norm: None };
+            let input = Input {
+                rows: &x,
+                m,
+                norm: None,
+            };
             let mut plain = vec![0.0; m * n];
             linear(input, &matrix, None, Epilogue::Store, &mut plain);
             let mut added = start.clone();
@@ -129,10 +215,19 @@ fn epilogues_do_what_they_say() {
             let sums: Vec<f32> = plain.iter().zip(&start).map(|(a, b)| a + b).collect();
             assert_eq!(added, sums, "{level:?} {precision:?}");
             let mut quick = start.clone();
-            linear(input, &matrix, None, Epilogue::Activate(Activation::QuickGelu), &mut quick);
+            linear(
+                input,
+                &matrix,
+                None,
+                Epilogue::Activate(Activation::QuickGelu),
+                &mut quick,
+            );
             for (y, x) in quick.iter().zip(&plain) {
                 let exact = x / (1.0 + (-1.702 * x).exp());
-                assert!((y - exact).abs() <= 1e-6 * (1.0 + x.abs()), "{level:?}: {y}, not {exact}");
+                assert!(
+                    (y - exact).abs() <= 1e-6 * (1.0 + x.abs()),
+                    "{level:?}: {y}, not {exact}"
+                );
             }
         }
     }
@@ -143,18 +238,35 @@ fn bytes_give_the_same_integers_at_every_level() {
     // Steps that are powers of two: the only rounding left is the one that all levels share.
     let (m, n, k) = (17, 50, 301);
     let whole = |seed, count: usize, size: f32| -> Vec<f32> {
-        randoms(seed, count).iter().map(|x| (x * 40.0).round().clamp(-size, size)).collect()
+        randoms(seed, count)
+            .iter()
+            .map(|x| (x * 40.0).round().clamp(-size, size))
+            .collect()
     };
     let (mut x, mut w) = (whole(1, m * k, 127.0), whole(2, n * k, 127.0));
-    x.chunks_mut(k).for_each(|row| (row[0], row[1]) = (-127.0, 128.0));
+    x.chunks_mut(k)
+        .for_each(|row| (row[0], row[1]) = (-127.0, 128.0));
     w.chunks_mut(k).for_each(|row| row[0] = 127.0);
     let expected = exact(Precision::F32, &x, &w, k, &vec![0.0; n]);
     for level in levels() {
         let matrix = packed(level, n, k, Precision::Int8, &w, None);
         let mut out = vec![0.0; m * n];
-        linear(Input { rows: &x, m, norm: None }, &matrix, None, Epilogue::Store, &mut out);
+        linear(
+            Input {
+                rows: &x,
+                m,
+                norm: None,
+            },
+            &matrix,
+            None,
+            Epilogue::Store,
+            &mut out,
+        );
         for (y, exact) in out.iter().zip(&expected) {
-            assert!((f64::from(*y) - exact).abs() <= 1.0 + exact.abs() * 1e-6, "{level:?}: {y}, not {exact}");
+            assert!(
+                (f64::from(*y) - exact).abs() <= 1.0 + exact.abs() * 1e-6,
+                "{level:?}: {y}, not {exact}"
+            );
         }
     }
 }
@@ -172,11 +284,24 @@ fn smoothing_repairs_outliers() {
         let error = |smoothing| {
             let matrix = packed(level, n, k, Precision::Int8, &w, smoothing);
             let mut out = vec![0.0; m * n];
-            linear(Input { rows: &x, m, norm: None }, &matrix, None, Epilogue::Store, &mut out);
+            linear(
+                Input {
+                    rows: &x,
+                    m,
+                    norm: None,
+                },
+                &matrix,
+                None,
+                Epilogue::Store,
+                &mut out,
+            );
             relative_error(&out, &expected)
         };
         let (plain, smooth) = (error(None), error(Some(&factors)));
-        assert!(smooth < 0.02 && plain > 5.0 * smooth, "{level:?}: {plain} and {smooth}");
+        assert!(
+            smooth < 0.02 && plain > 5.0 * smooth,
+            "{level:?}: {plain} and {smooth}"
+        );
     }
 }
 
@@ -191,10 +316,24 @@ fn nan_and_infinity_reach_their_row_and_no_other() {
             for level in levels() {
                 let matrix = packed(level, n, k, precision, &w, None);
                 let mut out = vec![0.0; m * n];
-                linear(Input { rows: &x, m, norm: None }, &matrix, None, Epilogue::Store, &mut out);
+                linear(
+                    Input {
+                        rows: &x,
+                        m,
+                        norm: None,
+                    },
+                    &matrix,
+                    None,
+                    Epilogue::Store,
+                    &mut out,
+                );
                 for (i, row) in out.chunks(n).enumerate() {
                     let finite = row.iter().filter(|y| y.is_finite()).count();
-                    assert_eq!(finite, if i == 3 { 0 } else { n }, "{level:?} {precision:?} row {i}");
+                    assert_eq!(
+                        finite,
+                        if i == 3 { 0 } else { n },
+                        "{level:?} {precision:?} row {i}"
+                    );
                 }
             }
         }
@@ -209,8 +348,21 @@ fn denormals_do_no_harm() {
         for level in levels() {
             let matrix = packed(level, n, k, precision, &w, None);
             let mut out = vec![1.0; m * n];
-            linear(Input { rows: &x, m, norm: None }, &matrix, None, Epilogue::Store, &mut out);
-            assert!(out.iter().all(|y| y.abs() < 1e-38), "{level:?} {precision:?}");
+            linear(
+                Input {
+                    rows: &x,
+                    m,
+                    norm: None,
+                },
+                &matrix,
+                None,
+                Epilogue::Store,
+                &mut out,
+            );
+            assert!(
+                out.iter().all(|y| y.abs() < 1e-38),
+                "{level:?} {precision:?}"
+            );
         }
     }
 }

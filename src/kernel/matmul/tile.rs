@@ -1,5 +1,8 @@
 //! The inner loop of all products: a few rows times a few vectors, sums kept in registers.
-#![allow(unsafe_code, reason = "vector methods and raw pointers; contracts are stated")]
+#![allow(
+    unsafe_code,
+    reason = "vector methods and raw pointers; contracts are stated"
+)]
 
 use crate::kernel::simd::Simd;
 
@@ -65,11 +68,21 @@ pub(in crate::kernel) struct Ahead {
     pub(in crate::kernel) end: *const f32,
     /// Cache lines for each [`RUN`] steps.
     pub(in crate::kernel) rate: usize,
+    /// Where the sums will end, or null.
+    pub(in crate::kernel) out: *const f32,
+    /// Lanes between rows there.
+    pub(in crate::kernel) out_row: usize,
 }
 
 impl Ahead {
     /// Nothing to ask for.
-    pub(in crate::kernel) const NOTHING: Ahead = Ahead { next: std::ptr::null(), end: std::ptr::null(), rate: 0 };
+    pub(in crate::kernel) const NOTHING: Ahead = Ahead {
+        next: std::ptr::null(),
+        end: std::ptr::null(),
+        rate: 0,
+        out: std::ptr::null(),
+        out_row: 0,
+    };
 
     /// Asks for the next few lines.
     ///
@@ -114,6 +127,13 @@ pub(in crate::kernel) unsafe fn tile<
     unsafe {
         let mut sums = [[V::splat(0.0); C]; R];
         let (mut a, mut b) = (operands.a, operands.b);
+        if !ahead.out.is_null() {
+            for r in 0..R {
+                for lane in (0..C * V::LANES).step_by(16) {
+                    V::prefetch_to_write(ahead.out.wrapping_add(r * ahead.out_row + lane));
+                }
+            }
+        }
         let mut left = operands.lanes;
         while left > 0 {
             let run = left.min(RUN);

@@ -3,12 +3,12 @@
 
 use super::tile::{Ahead, Arithmetic, Bf16, F32, Int8, Operands, tile};
 use crate::kernel::encode::Precision;
+use crate::kernel::level::Level;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::level::{native_bf16, native_int8};
-use crate::kernel::level::Level;
-use crate::kernel::simd::scalar::Scalar;
 #[cfg(target_arch = "aarch64")]
 use crate::kernel::simd::neon::Neon;
+use crate::kernel::simd::scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::simd::{
     avx2::Avx2,
@@ -87,7 +87,12 @@ macro_rules! of_height {
 }
 
 /// The tile for `rows` interleaved rows and `vectors` vectors (two; four for up to three rows).
-pub(in crate::kernel) fn packed_tile(level: Level, precision: Precision, rows: usize, vectors: usize) -> Tile {
+pub(in crate::kernel) fn packed_tile(
+    level: Level,
+    precision: Precision,
+    rows: usize,
+    vectors: usize,
+) -> Tile {
     match precision {
         Precision::F32 => floats(level, rows, vectors),
         Precision::Bf16 => halves(level, rows, vectors),
@@ -99,7 +104,13 @@ pub(in crate::kernel) fn packed_tile(level: Level, precision: Precision, rows: u
 fn floats(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => of_height!(avx512, F32, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        Level::Avx512 => of_height!(
+            avx512,
+            F32,
+            rows,
+            vectors,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        ),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => of_height!(avx2, F32, rows, vectors, [1, 2, 3, 4, 5, 6]),
         #[cfg(target_arch = "aarch64")]
@@ -113,12 +124,24 @@ fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if native_bf16(level) => {
-            of_height!(avx512_bf16, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+            of_height!(
+                avx512_bf16,
+                Bf16,
+                rows,
+                vectors,
+                [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+            )
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => of_height!(avx512, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        Level::Avx512 => of_height!(
+            avx512,
+            Bf16,
+            rows,
+            vectors,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        ),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height!(avx2, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        Level::Avx2 => of_height!(avx2, Bf16, rows, vectors, [1, 2, 3, 4]),
         #[cfg(target_arch = "aarch64")]
         Level::Neon => of_height!(neon, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
         _ => of_height!(scalar, Bf16, rows, vectors, [1, 2, 3, 4]),
@@ -130,12 +153,24 @@ fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if native_int8(level) => {
-            of_height!(avx512_vnni, Int8, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14])
+            of_height!(
+                avx512_vnni,
+                Int8,
+                rows,
+                vectors,
+                [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+            )
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => of_height!(avx512, Int8, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        Level::Avx512 => of_height!(
+            avx512,
+            Int8,
+            rows,
+            vectors,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        ),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height!(avx2, Int8, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        Level::Avx2 => of_height!(avx2, Int8, rows, vectors, [1, 2, 3, 4]),
         #[cfg(target_arch = "aarch64")]
         Level::Neon => of_height!(neon, Int8, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
         _ => of_height!(scalar, Int8, rows, vectors, [1, 2, 3, 4]),
@@ -144,23 +179,45 @@ fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
 
 /// The tile among those of the listed heights whose rows lie [`STRIDE`] apart.
 macro_rules! of_height_strided {
-    ($name:ident, $rows:expr, [$($height:literal),*]) => {
-        match $rows {
-            $($height => $name::<F32, $height, 2, STRIDE, 1> as Tile,)*
-            _ => unreachable!("no tile of {} rows", $rows),
+    ($name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
+        match ($rows, $vectors) {
+            $(($height, 1) => $name::<$arithmetic, $height, 1, STRIDE, 1> as Tile,)*
+            $(($height, 2) => $name::<$arithmetic, $height, 2, STRIDE, 1>,)*
+            _ => unreachable!("no tile of {} rows and {} vectors", $rows, $vectors),
         }
     };
 }
 
-/// The tile for `rows` rows of f32, [`STRIDE`] lanes apart, and two vectors.
-pub(in crate::kernel) fn strided_tile(level: Level, rows: usize) -> Tile {
+/// The tile for `rows` rows of f32, [`STRIDE`] lanes apart, and one or two vectors.
+pub(in crate::kernel) fn strided_tile(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => of_height_strided!(avx512, rows, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]),
+        Level::Avx512 => of_height_strided!(
+            avx512,
+            F32,
+            rows,
+            vectors,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        ),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height_strided!(avx2, rows, [1, 2, 3, 4, 5, 6]),
+        Level::Avx2 => of_height_strided!(avx2, F32, rows, vectors, [1, 2, 3, 4, 5, 6]),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => of_height_strided!(neon, rows, [1, 2, 3, 4, 5, 6, 7, 8]),
-        _ => of_height_strided!(scalar, rows, [1, 2, 3, 4]),
+        Level::Neon => of_height_strided!(neon, F32, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
+        _ => of_height_strided!(scalar, F32, rows, vectors, [1, 2, 3, 4]),
     }
+}
+
+/// [`strided_tile`] for pairs of bf16: only where the CPU multiplies them are they worth the while.
+pub(in crate::kernel) fn strided_bf16_tile(level: Level, rows: usize, vectors: usize) -> Tile {
+    #[cfg(target_arch = "x86_64")]
+    if native_bf16(level) {
+        return of_height_strided!(
+            avx512_bf16,
+            Bf16,
+            rows,
+            vectors,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        );
+    }
+    unreachable!("no products of bf16 at {level:?}, for {rows} rows of {vectors} vectors")
 }

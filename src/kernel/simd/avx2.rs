@@ -1,5 +1,8 @@
 //! 256-bit vectors and fused multiply-add of x86-64.
-#![allow(unsafe_code, reason = "vector instructions; the trait states that the CPU has them")]
+#![allow(
+    unsafe_code,
+    reason = "vector instructions; the trait states that the CPU has them"
+)]
 
 use std::arch::x86_64::*;
 
@@ -130,12 +133,15 @@ impl Simd for Avx2 {
             let n = _mm256_cvtps_epi32(n.0);
             let half = _mm256_srai_epi32::<1>(n);
             let rest = _mm256_sub_epi32(n, half);
-            _mm256_mul_ps(_mm256_mul_ps(self.0, power_of_two(half)), power_of_two(rest))
+            _mm256_mul_ps(
+                _mm256_mul_ps(self.0, power_of_two(half)),
+                power_of_two(rest),
+            )
         })
     }
 
     #[inline(always)]
-    unsafe fn from_int(self) -> Self {
+    unsafe fn int_to_float(self) -> Self {
         lanes!(_mm256_cvtepi32_ps(_mm256_castps_si256(self.0)))
     }
 
@@ -143,7 +149,10 @@ impl Simd for Avx2 {
     unsafe fn max_lane(self) -> f32 {
         // SAFETY: the caller vouches for the CPU.
         unsafe {
-            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let four = _mm_max_ps(
+                _mm256_castps256_ps128(self.0),
+                _mm256_extractf128_ps::<1>(self.0),
+            );
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }
@@ -153,7 +162,10 @@ impl Simd for Avx2 {
     unsafe fn sum_lanes(self) -> f32 {
         // SAFETY: the caller vouches for the CPU.
         unsafe {
-            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let four = _mm_add_ps(
+                _mm256_castps256_ps128(self.0),
+                _mm256_extractf128_ps::<1>(self.0),
+            );
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
@@ -196,27 +208,42 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn prefetch_to_write(at: *const f32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
-        let mut column = 0;
-        while column < columns {
-            let mut block = [lanes!(_mm256_setzero_ps()); 8];
+        for column in (0..columns).step_by(8) {
             let width = (columns - column).min(8);
-            for (row, lanes) in block.iter_mut().enumerate().take(from.rows) {
-                // SAFETY: `row < rows` and the columns read are below `columns`.
-                unsafe {
-                    let at = from.start.add(row * from.stride + column);
-                    *lanes = if width == 8 { Self::load(at) } else { Self::load_part(at, width, 0.0) };
-                }
-            }
-            // SAFETY: the caller allows 8 lanes past the end of `to`; ascending columns repair
+            // SAFETY: rows below `rows` (the last one again for those that are not there) and columns below
+            // `columns` are read. The caller allows 8 lanes past the end of `to`; ascending columns repair
             // what a store wrote past its own.
             unsafe {
-                let block = transpose(block);
-                for (i, lanes) in block.iter().enumerate().take(width) {
-                    lanes.store(to.add((column + i) * tile_rows));
+                let start = from.start.add(column);
+                let to = to.add(column * tile_rows);
+                let mut block = [Avx2(_mm256_setzero_ps()); 8];
+                if width == 8 {
+                    for (row, lanes) in block.iter_mut().enumerate() {
+                        *lanes = Self::load(start.add(row.min(from.rows - 1) * from.stride));
+                    }
+                    for (i, lanes) in transpose(block).iter().enumerate() {
+                        lanes.store(to.add(i * tile_rows));
+                    }
+                } else {
+                    for (row, lanes) in block.iter_mut().enumerate() {
+                        *lanes = Self::load_part(
+                            start.add(row.min(from.rows - 1) * from.stride),
+                            width,
+                            0.0,
+                        );
+                    }
+                    for (i, lanes) in transpose(block).iter().enumerate().take(width) {
+                        lanes.store(to.add(i * tile_rows));
+                    }
                 }
             }
-            column += 8;
         }
     }
 }

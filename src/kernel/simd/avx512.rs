@@ -1,5 +1,8 @@
 //! 512-bit vectors of x86-64.
-#![allow(unsafe_code, reason = "vector instructions; the trait states that the CPU has them")]
+#![allow(
+    unsafe_code,
+    reason = "vector instructions; the trait states that the CPU has them"
+)]
 
 use std::arch::x86_64::*;
 
@@ -20,6 +23,22 @@ pub(in crate::kernel) struct Avx512<const EXTRA: u8>(__m512);
 #[inline(always)]
 fn first(count: usize) -> __mmask16 {
     (1u16 << count) - 1
+}
+
+/// Lanes whose upper halves are the nearest bf16, ties to even; NaN stays NaN.
+///
+/// # Safety
+/// Needs avx512f.
+#[inline(always)]
+unsafe fn rounded(x: __m512) -> __m512i {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+        _mm512_mask_or_epi32(up, nan, bits, _mm512_set1_epi32(0x40_0000))
+    }
 }
 
 /// Wraps the value of intrinsics, all of which need only the CPU that the trait promises.
@@ -52,7 +71,11 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
 
     #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize, fill: f32) -> Self {
-        lanes!(_mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(count), from))
+        lanes!(_mm512_mask_loadu_ps(
+            _mm512_set1_ps(fill),
+            first(count),
+            from
+        ))
     }
 
     #[inline(always)]
@@ -102,6 +125,15 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     }
 
     #[inline(always)]
+    unsafe fn reciprocal(self) -> Self {
+        // One step of Newton's method on 14 good bits: r + r (1 - x r).
+        lanes!({
+            let r = _mm512_rcp14_ps(self.0);
+            _mm512_fmadd_ps(r, _mm512_fnmadd_ps(self.0, r, _mm512_set1_ps(1.0)), r)
+        })
+    }
+
+    #[inline(always)]
     unsafe fn round(self) -> Self {
         lanes!(_mm512_roundscale_ps::<0>(self.0))
     }
@@ -112,7 +144,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     }
 
     #[inline(always)]
-    unsafe fn from_int(self) -> Self {
+    unsafe fn int_to_float(self) -> Self {
         lanes!(_mm512_cvtepi32_ps(_mm512_castps_si512(self.0)))
     }
 
@@ -134,7 +166,10 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
         unsafe {
             let (a, b) = (_mm512_castps_si512(a.0), _mm512_castps_si512(b.0));
             if EXTRA == BF16 {
-                let (a, b) = (std::mem::transmute::<__m512i, __m512bh>(a), std::mem::transmute::<__m512i, __m512bh>(b));
+                let (a, b) = (
+                    std::mem::transmute::<__m512i, __m512bh>(a),
+                    std::mem::transmute::<__m512i, __m512bh>(b),
+                );
                 return Avx512(_mm512_dpbf16_ps(acc.0, a, b));
             }
             let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
@@ -142,7 +177,11 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
             let low_b = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b));
             let high_a = _mm512_castsi512_ps(_mm512_and_si512(a, high));
             let high_b = _mm512_castsi512_ps(_mm512_and_si512(b, high));
-            Avx512(_mm512_fmadd_ps(high_a, high_b, _mm512_fmadd_ps(low_a, low_b, acc.0)))
+            Avx512(_mm512_fmadd_ps(
+                high_a,
+                high_b,
+                _mm512_fmadd_ps(low_a, low_b, acc.0),
+            ))
         }
     }
 
@@ -168,33 +207,68 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     }
 
     #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        // SAFETY: the caller vouches for the CPU and for 16 halves.
+        unsafe {
+            _mm256_storeu_si256(
+                to.cast(),
+                _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(self.0))),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pair_bf16(low: Self, high: Self) -> Self {
+        lanes!({
+            let low = _mm512_srli_epi32::<16>(rounded(low.0));
+            // The upper half of `high`, the lower of `low`.
+            _mm512_castsi512_ps(_mm512_mask_blend_epi16(0xaaaa_aaaa, low, rounded(high.0)))
+        })
+    }
+
+    #[inline(always)]
     unsafe fn prefetch(at: *const f32) {
         // SAFETY: a prefetch of any address is harmless.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 
     #[inline(always)]
+    unsafe fn prefetch_to_write(at: *const f32) {
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(at.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
-        let mut column = 0;
-        while column < columns {
-            let mut block = [Avx512(unsafe { _mm512_setzero_ps() }); 16];
+        for column in (0..columns).step_by(16) {
             let width = (columns - column).min(16);
-            for (row, lanes) in block.iter_mut().enumerate().take(from.rows) {
-                // SAFETY: `row < rows` and the columns read are below `columns`.
-                unsafe {
-                    let at = from.start.add(row * from.stride + column);
-                    *lanes = if width == 16 { Self::load(at) } else { Self::load_part(at, width, 0.0) };
-                }
-            }
-            // SAFETY: the caller allows 16 lanes past the end of `to`; ascending columns repair
+            // SAFETY: rows below `rows` (the last one again for those that are not there) and columns below
+            // `columns` are read. The caller allows 16 lanes past the end of `to`; ascending columns repair
             // what a store wrote past its own.
             unsafe {
-                let block = transpose(block);
-                for (i, lanes) in block.iter().enumerate().take(width) {
-                    lanes.store(to.add((column + i) * tile_rows));
+                let start = from.start.add(column);
+                let to = to.add(column * tile_rows);
+                let mut block = [Avx512(_mm512_setzero_ps()); 16];
+                if width == 16 {
+                    for (row, lanes) in block.iter_mut().enumerate() {
+                        *lanes = Self::load(start.add(row.min(from.rows - 1) * from.stride));
+                    }
+                    for (i, lanes) in transpose(block).iter().enumerate() {
+                        lanes.store(to.add(i * tile_rows));
+                    }
+                } else {
+                    for (row, lanes) in block.iter_mut().enumerate() {
+                        *lanes = Self::load_part(
+                            start.add(row.min(from.rows - 1) * from.stride),
+                            width,
+                            0.0,
+                        );
+                    }
+                    for (i, lanes) in transpose(block).iter().enumerate().take(width) {
+                        lanes.store(to.add(i * tile_rows));
+                    }
                 }
             }
-            column += 16;
         }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Kernels are generic over [`Simd`] and `inline(always)` up to a function that turns the instruction
 //! set on (see [`super::dispatch`]); only there do these methods become single instructions.
-#![allow(unsafe_code, reason = "vector instructions and raw pointers; contracts are stated on the trait")]
+#![allow(
+    unsafe_code,
+    reason = "vector instructions and raw pointers; contracts are stated on the trait"
+)]
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
@@ -11,6 +14,8 @@ pub(super) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon;
 pub(super) mod scalar;
+
+use super::encode::bf16_bits;
 
 /// A vector of 32-bit lanes, seen as f32 or as the integers packed in its bits.
 ///
@@ -50,12 +55,17 @@ pub(super) trait Simd: Copy {
     unsafe fn min(self, other: Self) -> Self;
     /// Lanes without their signs.
     unsafe fn abs(self) -> Self;
+    /// 1 / lane to about one unit in the last place, for lanes between 2^-126 and 2^126 in size.
+    unsafe fn reciprocal(self) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { Self::splat(1.0).div(self) }
+    }
     /// Nearest integers, ties to even, for lanes below 2^22 in size.
     unsafe fn round(self) -> Self;
     /// `self * 2^n` for integral lanes `n` between -252 and 252.
     unsafe fn scale_by_power(self, n: Self) -> Self;
     /// Lanes read as i32, converted to f32.
-    unsafe fn from_int(self) -> Self;
+    unsafe fn int_to_float(self) -> Self;
 
     /// The largest lane; NaN or not when a lane is NaN.
     unsafe fn max_lane(self) -> f32;
@@ -67,8 +77,37 @@ pub(super) trait Simd: Copy {
     /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned) and `b` (signed); exact.
     unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self;
 
+    /// Writes the lanes rounded to bf16.
+    unsafe fn store_bf16(self, to: *mut u16) {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more than 16 lanes; the caller vouches for `LANES` halves at `to`.
+        unsafe {
+            self.store(lanes.as_mut_ptr());
+            for (i, x) in lanes.iter().enumerate().take(Self::LANES) {
+                *to.add(i) = bf16_bits(*x);
+            }
+        }
+    }
+    /// `low` and `high` rounded to bf16, side by side in each lane.
+    unsafe fn pair_bf16(low: Self, high: Self) -> Self {
+        let (mut lows, mut highs) = ([0.0f32; 16], [0.0f32; 16]);
+        // SAFETY: no vector has more than 16 lanes.
+        unsafe {
+            low.store(lows.as_mut_ptr());
+            high.store(highs.as_mut_ptr());
+            for (low, high) in lows.iter_mut().zip(highs) {
+                let bits = u32::from(bf16_bits(high)) << 16 | u32::from(bf16_bits(*low));
+                *low = f32::from_bits(bits);
+            }
+            Self::load(lows.as_ptr())
+        }
+    }
+
     /// Asks for the cache line at `at` to be brought to the second-level cache.
     unsafe fn prefetch(at: *const f32);
+
+    /// Asks for the cache line at `at` to be brought to the first-level cache for writing.
+    unsafe fn prefetch_to_write(at: *const f32);
 
     /// Writes the transpose of `rows` row-major rows (`stride` lanes apart, `rows <= tile_rows`) of
     /// `columns` lanes to `to`, where column `c` starts at `c * tile_rows`; needs `tile_rows <= LANES` or the
@@ -77,7 +116,9 @@ pub(super) trait Simd: Copy {
         for column in 0..columns {
             for row in 0..from.rows {
                 // SAFETY: the caller vouches for `rows` rows of `columns` lanes and for `to`.
-                unsafe { *to.add(column * tile_rows + row) = *from.start.add(row * from.stride + column) };
+                unsafe {
+                    *to.add(column * tile_rows + row) = *from.start.add(row * from.stride + column)
+                };
             }
         }
     }

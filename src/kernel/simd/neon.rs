@@ -1,5 +1,8 @@
 //! 128-bit vectors of 64-bit ARM.
-#![allow(unsafe_code, reason = "vector instructions; the trait states that the CPU has them")]
+#![allow(
+    unsafe_code,
+    reason = "vector instructions; the trait states that the CPU has them"
+)]
 
 use std::arch::aarch64::*;
 
@@ -24,7 +27,12 @@ macro_rules! lanes {
 #[inline(always)]
 unsafe fn pair_products(a: int16x8_t, b: int16x8_t) -> int32x4_t {
     // SAFETY: the caller vouches for the CPU.
-    unsafe { vpaddq_s32(vmull_s16(vget_low_s16(a), vget_low_s16(b)), vmull_high_s16(a, b)) }
+    unsafe {
+        vpaddq_s32(
+            vmull_s16(vget_low_s16(a), vget_low_s16(b)),
+            vmull_high_s16(a, b),
+        )
+    }
 }
 
 impl Simd for Neon {
@@ -118,13 +126,14 @@ impl Simd for Neon {
         lanes!({
             let n = vcvtq_s32_f32(n.0);
             let half = vshrq_n_s32::<1>(n);
-            let power = |n| vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127))));
+            let power =
+                |n| vreinterpretq_f32_s32(vshlq_n_s32::<23>(vaddq_s32(n, vdupq_n_s32(127))));
             vmulq_f32(vmulq_f32(self.0, power(half)), power(vsubq_s32(n, half)))
         })
     }
 
     #[inline(always)]
-    unsafe fn from_int(self) -> Self {
+    unsafe fn int_to_float(self) -> Self {
         lanes!(vcvtq_f32_s32(vreinterpretq_s32_f32(self.0)))
     }
 
@@ -165,4 +174,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn prefetch(_at: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_to_write(_at: *const f32) {}
 }

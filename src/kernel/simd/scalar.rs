@@ -1,5 +1,8 @@
 //! The plain Rust twin of the vector types: the oracle of the tests and the fallback of any CPU.
-#![allow(unsafe_code, reason = "implements the unsafe trait with plain arithmetic and raw pointers")]
+#![allow(
+    unsafe_code,
+    reason = "implements the unsafe trait with plain arithmetic and raw pointers"
+)]
 
 use super::Simd;
 
@@ -29,7 +32,10 @@ fn power_of_two(n: i32) -> f32 {
 #[inline(always)]
 fn halves(lane: f32) -> (f32, f32) {
     let bits = lane.to_bits();
-    (f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000))
+    (
+        f32::from_bits(bits << 16),
+        f32::from_bits(bits & 0xffff_0000),
+    )
 }
 
 impl Simd for Scalar {
@@ -56,7 +62,13 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize, fill: f32) -> Self {
         // SAFETY: only the first `count` lanes are read, for which the caller vouches.
-        Scalar(std::array::from_fn(|i| if i < count { unsafe { *from.add(i) } } else { fill }))
+        Scalar(std::array::from_fn(|i| {
+            if i < count {
+                unsafe { *from.add(i) }
+            } else {
+                fill
+            }
+        }))
     }
 
     #[inline(always)]
@@ -125,7 +137,7 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn from_int(self) -> Self {
+    unsafe fn int_to_float(self) -> Self {
         map(self, |x| x.to_bits() as i32 as f32)
     }
 
@@ -150,7 +162,10 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
         Scalar(std::array::from_fn(|i| {
-            let (a, b) = (a.0[i].to_bits().to_le_bytes(), b.0[i].to_bits().to_le_bytes());
+            let (a, b) = (
+                a.0[i].to_bits().to_le_bytes(),
+                b.0[i].to_bits().to_le_bytes(),
+            );
             let products = (0..4).map(|j| i32::from(a[j]) * i32::from(b[j] as i8));
             let sum = acc.0[i].to_bits() as i32 + products.sum::<i32>();
             f32::from_bits(sum as u32)
@@ -159,4 +174,7 @@ impl Simd for Scalar {
 
     #[inline(always)]
     unsafe fn prefetch(_at: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_to_write(_at: *const f32) {}
 }

@@ -1,0 +1,68 @@
+//! What to say about mistakes that everybody makes once.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::input::paths::PictureRule;
+
+/// Fails if `path` is no place for an output file. Looks only, so that it can be asked long before
+/// the file is made.
+///
+/// # Errors
+/// When it is a folder, or the folder that it would lie in does not exist.
+pub(super) fn check_output(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!(
+            "the output {} is a folder; name a file in it",
+            path.display()
+        );
+    }
+    match path.parent() {
+        Some(folder) if folder != Path::new("") && !folder.is_dir() => bail!(
+            "the folder {} of the output {} does not exist; make it first",
+            folder.display(),
+            path.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Why there are no images: perhaps because `--labels` took them for labels.
+pub(super) fn no_images(labels: &[String], rule: PictureRule) -> String {
+    let last = labels.len().saturating_sub(1);
+    let (images, rest): (Vec<_>, Vec<_>) = labels.iter().enumerate().partition(|(index, label)| {
+        let path = Path::new(label);
+        // Folders are often named like classes; the one that came last was meant as images.
+        let is_folder = *index == last && index > &0 && path.is_dir();
+        is_folder || (path.is_file() && rule.takes(path))
+    });
+    let Some((_, first)) = images.first() else {
+        return "no image given; name image files or folders, - for stdin, or --files-from FILE"
+            .to_owned();
+    };
+    let kind = if Path::new(first).is_dir() {
+        "folder"
+    } else {
+        "picture"
+    };
+    let shown = |list: Vec<(usize, &String)>, quote: fn(&str) -> String| {
+        let more = if list.len() > 2 { " …" } else { "" };
+        let words: Vec<_> = list.iter().take(2).map(|(_, word)| quote(word)).collect();
+        words.join(" ") + more
+    };
+    format!(
+        "no image given, but the label {first:?} is a {kind}; --labels takes all words after it, \
+         so put images first: longclip classify {} --labels {}",
+        shown(images.clone(), quoted_if_needed),
+        shown(rest, |label| format!("{label:?}")),
+    )
+}
+
+fn quoted_if_needed(word: &str) -> String {
+    if word.contains(char::is_whitespace) {
+        format!("{word:?}")
+    } else {
+        word.to_owned()
+    }
+}

@@ -1,0 +1,26 @@
+//! The built program as a user meets it: offline, with the built-in model.
+//!
+//! Every line of the command line's contract has a test here. The built-in model's answers mean
+//! nothing, but they differ from picture to picture and from label to label, which is all that
+//! these tests need.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test should stop at the first surprise"
+)]
+
+mod formats;
+mod inputs;
+mod labels;
+mod lists;
+mod many;
+mod messages;
+mod models;
+mod outputs;
+mod pictures;
+mod refusals;
+mod room;
+mod running;
+mod sameness;
+mod scores;
+mod streams;

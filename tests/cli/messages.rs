@@ -1,0 +1,193 @@
+//! What stderr says, and what it does not.
+
+use crate::room::Room;
+
+const ARGUMENTS: [&str; 4] = ["a.png", "-l", "cat", "dog"];
+
+fn room() -> Room {
+    Room::with(&["a.png"])
+}
+
+#[test]
+fn the_built_in_model_says_once_that_it_means_nothing() {
+    let ran = room().classify(&ARGUMENTS).ends_with(0);
+    let lines: Vec<&str> = ran.stderr().lines().collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        lines[0].starts_with("note: model tiny is built in"),
+        "{lines:?}"
+    );
+    assert!(lines[0].contains("the answers mean nothing"), "{lines:?}");
+}
+
+#[test]
+fn quiet_says_nothing_but_errors() {
+    let room = room();
+    room.broken("b.png");
+    let ran = room
+        .classify(&[&["-q"], &ARGUMENTS[..]].concat())
+        .ends_with(0);
+    assert_eq!(ran.stderr(), "");
+    let ran = room
+        .classify(&[&["--quiet", "b.png"], &ARGUMENTS[..]].concat())
+        .ends_with(1);
+    assert_eq!(ran.stderr().lines().count(), 1);
+    assert!(ran.stderr().starts_with("b.png: "));
+    let ran = room.classify(&["-q", "a.png", "-l", "cat"]).ends_with(2);
+    assert!(ran.stderr().starts_with("error: "));
+}
+
+#[test]
+fn verbose_names_model_activation_device_and_precision() {
+    let room = room();
+    let verbose = |more: &[&str]| {
+        room.classify(&[more, &["-v"], &ARGUMENTS].concat())
+            .ends_with(0)
+    };
+    verbose(&["--precision", "f32", "-j", "2", "--device", "cpu"]).says(&[
+        "model: tiny",
+        "248 tokens of context",
+        "activation: quick_gelu (the built-in model's)",
+        "device: cpu in f32, 2 threads",
+        "model ready after ",
+    ]);
+    verbose(&["--activation", "gelu"]).says(&["activation: gelu (--activation)"]);
+    verbose(&["--precision", "int8"]).says(&["device: cpu in int8,"]);
+    // `auto` is always printed as what it came to.
+    let auto = verbose(&[]);
+    assert!(
+        ["f32", "bf16"]
+            .iter()
+            .any(|name| auto.stderr().contains(&format!("cpu in {name},")))
+    );
+    assert!(!auto.stderr().contains("auto"));
+    assert_eq!(auto.out, room.classify(&ARGUMENTS).out);
+}
+
+#[test]
+fn one_file_that_was_passed_over_is_not_called_files() {
+    let room = Room::with(&["p/a.png"]);
+    room.file("p/notes.txt", "x");
+    let ran = room.classify(&["p", "-v", "-l", "x", "y"]).ends_with(0);
+    ran.says(&["1 file in folders is no picture and was passed over"]);
+}
+
+#[test]
+fn the_activation_changes_the_numbers() {
+    let room = room();
+    let with = |name| {
+        room.classify(&[&["--activation", name], &ARGUMENTS[..]].concat())
+            .out
+    };
+    assert_eq!(with("quick_gelu"), room.classify(&ARGUMENTS).out);
+    assert_ne!(with("gelu"), with("quick_gelu"));
+}
+
+#[test]
+fn colours_come_when_asked_for_and_on_terminals_only() {
+    let room = room();
+    let table = [&ARGUMENTS[..], &["-f", "table"]].concat();
+    let run = |more: &[&str], variables: &[(&str, &str)]| {
+        let arguments = [&["classify", "-m", "tiny"], &table[..], more].concat();
+        let ran = room.longclip(&arguments, variables).ends_with(0);
+        [&ran.out, ran.stderr()].map(|text| text.contains('\u{1b}'))
+    };
+    assert_eq!(run(&[], &[]), [false, false]);
+    assert_eq!(run(&["--color", "auto"], &[]), [false, false]);
+    assert_eq!(run(&["--color", "never"], &[]), [false, false]);
+    assert_eq!(run(&["--color", "always"], &[]), [true, true]);
+    assert_eq!(
+        run(&["--color", "never"], &[("CLICOLOR_FORCE", "1")]),
+        [false, false]
+    );
+    assert_eq!(run(&[], &[("NO_COLOR", "1")]), [false, false]);
+    // What somebody types now is meant more than what is in the environment.
+    assert_eq!(
+        run(&["--color", "always"], &[("NO_COLOR", "1")]),
+        [true, true]
+    );
+}
+
+#[test]
+fn formats_for_programs_never_have_colours() {
+    let room = room();
+    for format in ["jsonl", "json", "csv", "tsv"] {
+        let more = ["-f", format, "--color", "always"];
+        let ran = room
+            .classify(&[&ARGUMENTS[..], &more].concat())
+            .ends_with(0);
+        assert!(!ran.out.contains('\u{1b}'), "{format}");
+    }
+}
+
+#[test]
+fn no_name_commands_the_terminal() {
+    let room = Room::new();
+    let name = "a\u{1b}[2J\u{9b}1m.png";
+    let ran = room
+        .classify(&[name, "-l", "x", "y", "-f", "table"])
+        .ends_with(2);
+    for text in [&ran.out, ran.stderr()] {
+        assert!(
+            !text.contains('\u{1b}') && !text.contains('\u{9b}'),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    let room = Room::new();
+    let help = room.longclip(&["classify", "--help"], &[]).ends_with(0);
+    for flag in [
+        "--labels",
+        "--labels-file",
+        "--template",
+        "--templates",
+        "--model",
+        "--device",
+        "--precision",
+        "--max-pixels",
+        "--activation",
+        "--no-orient",
+        "--alpha",
+        "--strict",
+        "--score",
+        "--none-label",
+        "--top-k",
+        "--threshold",
+        "--format",
+        "--output",
+        "--batch-size",
+        "--threads",
+        "--long-text",
+        "--files-from",
+        "--null",
+        "--quiet",
+        "--verbose",
+        "--color",
+    ] {
+        assert!(help.out.contains(flag), "{flag}");
+    }
+    for code in [
+        "0 every image",
+        "1 some failed",
+        "2 it could not",
+        "75 worth",
+        "130 or 143",
+    ] {
+        assert!(help.out.replace("\n", " ").contains(code), "{code}");
+    }
+    assert_eq!(help.stderr(), "");
+    let version = room.longclip(&["--version"], &[]).ends_with(0);
+    assert_eq!(
+        version.out,
+        format!("longclip {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert!(
+        room.longclip(&["--help"], &[])
+            .ends_with(0)
+            .out
+            .contains("classify")
+    );
+}

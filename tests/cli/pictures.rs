@@ -1,0 +1,156 @@
+//! How pictures are read: limits, damage, orientation, transparency.
+
+use serde_json::Value;
+
+use crate::room::Room;
+
+const LABELS: [&str; 3] = ["-l", "cat", "dog"];
+
+fn room(fixtures: &[&str]) -> Room {
+    let room = Room::new();
+    for name in fixtures {
+        room.fixture(name);
+    }
+    room
+}
+
+fn predictions(room: &Room, arguments: &[&str]) -> Value {
+    let ran = room.classify(&[arguments, &LABELS].concat()).ends_with(0);
+    ran.record()["predictions"].clone()
+}
+
+#[test]
+fn larger_pictures_than_max_pixels_are_refused_by_name_of_the_flag() {
+    let room = room(&["rgb.png"]);
+    // 48 x 37 pixels.
+    let ran = room.classify(&[&["rgb.png", "--max-pixels", "1775"], &LABELS[..]].concat());
+    let error = ran.ends_with(2).record()["error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        error.contains("48 x 37") && error.contains("1775"),
+        "{error}"
+    );
+    assert!(error.contains("--max-pixels 1776"), "{error}");
+    predictions(&room, &["rgb.png", "--max-pixels", "1776"]);
+}
+
+#[test]
+fn a_picture_of_a_claimed_size_without_end_is_refused() {
+    let room = room(&["huge.png", "huge.gif"]);
+    let ran = room
+        .classify(&[&["huge.png", "huge.gif"], &LABELS[..]].concat())
+        .ends_with(2);
+    for record in ran.records() {
+        let error = record["error"].as_str().unwrap();
+        assert!(error.contains("the limit of 200000000"), "{error}");
+    }
+}
+
+#[test]
+fn a_jpeg_cut_short_is_answered_with_a_warning() {
+    let room = room(&["cut-half.jpg"]);
+    let ran = room
+        .classify(&[&["cut-half.jpg"], &LABELS[..]].concat())
+        .ends_with(0);
+    let record = ran.record();
+    let warnings = record["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1);
+    let warning = warnings[0].as_str().unwrap();
+    assert!(warning.starts_with("jpeg: "), "{warning}");
+    assert_eq!(record["predictions"].as_array().unwrap().len(), 2);
+    assert_eq!(ran.said(), format!("warning: cut-half.jpg: {warning}\n"));
+    let quiet = room
+        .classify(&[&["cut-half.jpg", "-q"], &LABELS[..]].concat())
+        .ends_with(0);
+    assert_eq!((quiet.stderr(), &quiet.out), ("", &ran.out));
+}
+
+#[test]
+fn strict_makes_an_error_of_it() {
+    let room = room(&["cut-half.jpg", "base.jpg"]);
+    let images = ["cut-half.jpg", "base.jpg", "--strict"];
+    let ran = room.classify(&[&images, &LABELS[..]].concat()).ends_with(1);
+    let records = ran.records();
+    assert!(
+        records[0]["error"].as_str().unwrap().contains("damaged"),
+        "{}",
+        records[0]
+    );
+    assert!(records[0].get("predictions").is_none() && records[0].get("warnings").is_none());
+    assert!(records[1]["predictions"].is_array());
+    assert!(ran.said().starts_with("cut-half.jpg: "), "{}", ran.said());
+}
+
+#[test]
+fn no_decoded_rows_at_all_are_an_error_even_without_strict() {
+    let room = room(&["cut-before-data.jpg"]);
+    let ran = room
+        .classify(&[&["cut-before-data.jpg"], &LABELS[..]].concat())
+        .ends_with(2);
+    let error = ran.record()["error"].as_str().unwrap().to_owned();
+    assert!(error.starts_with("not a picture: "), "{error}");
+}
+
+#[test]
+fn orientation_is_honoured_unless_told_not_to() {
+    // The same stored pixels, once upright and once on the side.
+    let room = room(&["exif1.jpg", "exif6.jpg"]);
+    let stored = |name| predictions(&room, &[name, "--no-orient"]);
+    let turned = |name| predictions(&room, &[name]);
+    assert_eq!(stored("exif1.jpg"), stored("exif6.jpg"));
+    assert_eq!(turned("exif1.jpg"), stored("exif1.jpg"));
+    assert_ne!(turned("exif6.jpg"), stored("exif6.jpg"));
+}
+
+#[test]
+fn transparency_shows_what_alpha_says() {
+    let room = room(&["rgba.png", "rgb.png"]);
+    let with = |alpha| predictions(&room, &["rgba.png", "--alpha", alpha]);
+    assert_eq!(
+        predictions(&room, &["rgba.png"]),
+        with("white"),
+        "the default"
+    );
+    assert_ne!(with("white"), with("black"));
+    assert_ne!(with("white"), with("drop"));
+    assert_ne!(with("black"), with("drop"));
+    for alpha in ["black", "drop"] {
+        let opaque = predictions(&room, &["rgb.png", "--alpha", alpha]);
+        assert_eq!(opaque, predictions(&room, &["rgb.png"]));
+    }
+}
+
+#[test]
+fn every_format_is_read() {
+    let names = [
+        "base.jpg",
+        "rgb.png",
+        "lossy.webp",
+        "palette.gif",
+        "rgb.bmp",
+        "raw.tif",
+        "rgb.ppm",
+    ];
+    let room = room(&names);
+    let ran = room.classify(&[&names, &LABELS[..]].concat()).ends_with(0);
+    assert_eq!(ran.images(), names);
+    assert_eq!(ran.said(), "");
+}
+
+#[test]
+fn formats_that_are_not_read_are_named() {
+    let room = Room::new();
+    room.file("p/a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
+    room.file("p/b.avif", b"\0\0\0\x18ftypavif\0\0\0\0mif1avif");
+    room.file("p/c.jpg", b"<!DOCTYPE html><title>404</title>");
+    let ran = room.classify(&[&["p"], &LABELS[..]].concat()).ends_with(2);
+    ran.says(&[
+        "p/a.heic: ",
+        "a HEIC picture",
+        "an AVIF picture",
+        "p/c.jpg: not a picture",
+        "a web page",
+    ]);
+}

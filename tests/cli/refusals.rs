@@ -1,0 +1,164 @@
+//! Commands that cannot run: exit code 2, nothing on stdout, and a line that helps.
+
+use crate::room::Room;
+
+/// What was typed, and words of what must be said about it.
+const MISTAKES: [(&str, &[&str]); 23] = [
+    ("", &["Usage: longclip", "classify"]),
+    (
+        "clasify a.png -l x y",
+        &["unrecognized subcommand 'clasify'", "'classify'"],
+    ),
+    (
+        "classify",
+        &["no image given; name image files or folders, - for stdin"],
+    ),
+    (
+        "classify a.png",
+        &["no labels given; add --labels TEXT TEXT… or --labels-file FILE"],
+    ),
+    (
+        "classify -l x a.png y",
+        &["put images first: longclip classify a.png --labels"],
+    ),
+    (
+        "classify a.png --label x y",
+        &["unexpected argument '--label'", "'--labels'"],
+    ),
+    (
+        "classify a.png -l x",
+        &["softmax over one label", "--score cosine"],
+    ),
+    ("classify a.png -l x x", &["label \"x\" is there twice"]),
+    (
+        "classify a.png -l x y -m longclip-bb",
+        &["\"longclip-bb\" is not a model", "longclip-b?"],
+    ),
+    (
+        "classify a.png -l x y -m ./gone.pt",
+        &["there is no file or folder \"./gone.pt\""],
+    ),
+    (
+        "classify a.png -l x y -m a.png",
+        &["a.png", "no weight file: it is a PNG picture"],
+    ),
+    (
+        "classify a.png -l x y -f xml",
+        &["invalid value 'xml'", "table, json, jsonl, csv, tsv"],
+    ),
+    (
+        "classify a.png -l x y -k 0",
+        &["invalid value '0'", "--top-k", "1..="],
+    ),
+    (
+        "classify a.png -l x y --threshold high",
+        &["'high'", "--threshold", "a number"],
+    ),
+    (
+        "classify a.png -l x y --threshold nan",
+        &["'nan'", "a number"],
+    ),
+    (
+        "classify a.png -l x y --score soft",
+        &["'soft'", "softmax, cosine, logit, sigmoid"],
+    ),
+    (
+        "classify a.png -l x y --device gpu",
+        &["'gpu'", "auto, cpu, cuda, cuda:N or metal"],
+    ),
+    ("classify a.png -l x y --precision f64", &["'f64'", "bf16"]),
+    (
+        "classify a.png -l x y --max-pixels many",
+        &["'many'", "--max-pixels"],
+    ),
+    ("classify a.png -l x y -0", &["--files-from"]),
+    ("classify - - -l x y", &["- can be given once"]),
+    (
+        "classify - --files-from - -l x y",
+        &["stdin cannot be both an image (-) and a list"],
+    ),
+    (
+        "classify a.png --nonsense",
+        &["Usage: longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>..."],
+    ),
+];
+
+#[test]
+fn wrongly_typed_commands_get_a_line_that_helps() {
+    let room = Room::with(&["a.png", "b.png"]);
+    for (line, words) in MISTAKES {
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        let tiny = [("LONGCLIP_MODEL", "tiny")];
+        let ran = room.longclip(&arguments, &tiny).ends_with(2).says(words);
+        assert_eq!(ran.out, "", "{line}");
+    }
+}
+
+#[test]
+fn a_device_or_precision_that_is_not_there_is_never_replaced() {
+    let room = Room::with(&["a.png"]);
+    let run = |more: &[&str]| room.classify(&[more, &["a.png", "-l", "x", "y"]].concat());
+    run(&["--precision", "f16", "--device", "cpu"])
+        .ends_with(2)
+        .says(&[
+            "the CPU does not compute in f16",
+            "--precision f32, bf16, int8 or int8-fast",
+        ]);
+    if !cfg!(feature = "cuda") {
+        run(&["--device", "cuda"])
+            .ends_with(2)
+            .says(&["built without CUDA", "--device cpu"]);
+        run(&["--device", "cuda:1"]).ends_with(2);
+    }
+    if !cfg!(feature = "metal") {
+        run(&["--device", "metal"])
+            .ends_with(2)
+            .says(&["built without Metal"]);
+    }
+}
+
+#[test]
+fn mistakes_are_found_before_the_model_is_looked_for() {
+    let room = Room::with(&["a.png"]);
+    // This model is not there; whoever waited for it would want to know the rest first.
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let cases: [(&str, &str); 5] = [
+        ("classify a.png -l x y -o gone/out", "the folder gone"),
+        ("classify a.png -l x y -o .", "is a folder"),
+        (
+            "classify --files-from gone -l x y",
+            "cannot open the list gone",
+        ),
+        ("classify - - -l x y", "- can be given once"),
+        ("classify a.png --labels-file gone", "cannot read gone"),
+    ];
+    for (line, words) in cases {
+        let arguments: Vec<&str> = line.split_whitespace().collect();
+        let ran = room
+            .longclip(&arguments, &offline)
+            .ends_with(2)
+            .says(&[words]);
+        assert!(!ran.stderr().contains("HF_HUB_OFFLINE"), "{}", ran.stderr());
+    }
+}
+
+#[test]
+fn counts_without_end_are_refused_instead_of_tried() {
+    let room = Room::with(&["a.png"]);
+    for flag in ["--threads", "--batch-size"] {
+        for count in ["0", "-1", "65537", "two"] {
+            let ran = room.classify(&["a.png", "-l", "x", "y", &format!("{flag}={count}")]);
+            ran.ends_with(2).says(&[flag, count]);
+        }
+    }
+    // So many threads end in an abort, or in a machine that does nothing else.
+    let ran = room
+        .classify(&["a.png", "-l", "x", "y", "--threads", "20000"])
+        .ends_with(2);
+    ran.says(&["20000 is not in 1..=1024"]);
+    // The most that is allowed works, if slowly.
+    room.classify(&["a.png", "-l", "x", "y", "--threads", "1024"])
+        .ends_with(0);
+    room.classify(&["a.png", "-l", "x", "y", "--batch-size", "1024"])
+        .ends_with(0);
+}
