@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// A run of one repeat a figure on the built-in model.
 fn bench(arguments: &[&str]) -> Command {
-    let mut command = Command::cargo_bin("longclip").unwrap();
+    let mut command = Command::cargo_bin("longclip").expect("cargo built it");
     command.args([
         "bench",
         "--model",
@@ -27,7 +27,7 @@ fn json(arguments: &[&str]) -> Value {
         .args(["--format", "json"])
         .assert()
         .success();
-    serde_json::from_slice(&output.get_output().stdout).unwrap()
+    serde_json::from_slice(&output.get_output().stdout).expect("one JSON object on stdout")
 }
 
 #[test]

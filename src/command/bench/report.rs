@@ -232,8 +232,8 @@ mod tests {
             "text tower, 100 labels                      -",
             "text tower, 10 texts of 248 tokens   400.0 ms        25.0 texts/s",
             "folder: photos                                      12.3 images/s",
-            "peak memory                        800.0 MiB",
-            "  without pages of the model file          -",
+            "peak memory                         800.0 MiB",
+            "  without pages of the model file           -",
         ] {
             assert!(table.lines().any(|found| found == line), "{line}\n{table}");
         }
