@@ -156,7 +156,7 @@ fn tower(tensors: &Tensors, name: &str, width: usize, heads: Option<usize>) -> R
     // Every published CLIP has heads of 64 features, bar a few that say so in their config.
     let heads = heads.unwrap_or(width / 64);
     ensure!(
-        heads > 0 && width % heads == 0,
+        heads > 0 && width.is_multiple_of(heads),
         "{name} is {width} wide, which {heads} attention heads do not divide"
     );
     Ok(Tower {

@@ -8,33 +8,7 @@ use serde_json::Value;
 
 use super::architecture::{Activation, Architecture};
 use super::source::ModelFiles;
-
-/// Mean and deviation that CLIP's pixels are normalised with, per channel.
-const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
-
-/// How pixels are made for a model.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PixelConfig {
-    /// Side of the square crop, in pixels.
-    pub image_size: usize,
-    /// Subtracted per channel, in units of 255.
-    pub mean: [f32; 3],
-    /// Divided by per channel, in units of 255.
-    pub std: [f32; 3],
-}
-
-impl PixelConfig {
-    /// CLIP's constants.
-    #[must_use]
-    pub fn clip(image_size: usize) -> Self {
-        Self {
-            image_size,
-            mean: CLIP_MEAN,
-            std: CLIP_STD,
-        }
-    }
-}
+use crate::input::preprocess::Preprocess;
 
 /// The configuration files of a checkpoint, as far as there are any.
 #[derive(Clone, Debug, Default)]
@@ -179,7 +153,7 @@ impl ModelConfig {
     /// # Errors
     /// When the file asks for what longclip does not do: another interpolation, no crop, another
     /// size than the model's.
-    pub fn pixels(&self, image_size: usize) -> Result<PixelConfig> {
+    pub fn preprocess(&self, image_size: usize) -> Result<Preprocess> {
         if let Some(config) = &self.preprocessor {
             return hugging_face_pixels(config, image_size).context("preprocessor_config.json");
         }
@@ -188,7 +162,7 @@ impl ModelConfig {
             return open_clip_pixels(config, image_size)
                 .context("preprocess_cfg in open_clip_config.json");
         }
-        Ok(PixelConfig::clip(image_size))
+        Ok(Preprocess::clip(image_size))
     }
 }
 
@@ -211,7 +185,7 @@ fn parse_activation(name: &str) -> Result<Activation> {
     }
 }
 
-fn hugging_face_pixels(config: &Value, image_size: usize) -> Result<PixelConfig> {
+fn hugging_face_pixels(config: &Value, image_size: usize) -> Result<Preprocess> {
     for step in ["do_resize", "do_center_crop", "do_normalize", "do_rescale"] {
         ensure!(
             config.get(step).and_then(Value::as_bool) != Some(false),
@@ -237,7 +211,7 @@ fn hugging_face_pixels(config: &Value, image_size: usize) -> Result<PixelConfig>
     with_normalisation(config, ["image_mean", "image_std"], image_size)
 }
 
-fn open_clip_pixels(config: &Value, image_size: usize) -> Result<PixelConfig> {
+fn open_clip_pixels(config: &Value, image_size: usize) -> Result<Preprocess> {
     let text = |key: &str| config.get(key).and_then(Value::as_str);
     if let Some(filter) = text("interpolation") {
         ensure!(
@@ -267,8 +241,8 @@ fn same_size(key: &str, stated: Option<u64>, image_size: usize) -> Result<()> {
     }
 }
 
-fn with_normalisation(config: &Value, keys: [&str; 2], image_size: usize) -> Result<PixelConfig> {
-    let mut pixels = PixelConfig::clip(image_size);
+fn with_normalisation(config: &Value, keys: [&str; 2], image_size: usize) -> Result<Preprocess> {
+    let mut pixels = Preprocess::clip(image_size);
     if let Some(mean) = config.get(keys[0]) {
         pixels.mean = three(mean).with_context(|| format!("{} must be three numbers", keys[0]))?;
     }

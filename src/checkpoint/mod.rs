@@ -11,6 +11,7 @@ pub mod hub;
 pub mod layout;
 pub mod source;
 pub mod tiny;
+mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,9 +19,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use architecture::{Activation, Architecture};
-use config::{ModelConfig, PixelConfig};
+use config::ModelConfig;
 use container::{Archive, Container, StoredTensor};
 use source::{ModelFiles, Source};
+
+use crate::input::preprocess::Preprocess;
 
 /// Tensors by name, views into the files that hold them.
 pub type Tensors = BTreeMap<String, StoredTensor>;
@@ -37,8 +40,8 @@ pub struct Checkpoint {
     pub activation: Activation,
     /// Why this activation was chosen, for `-v`.
     pub activation_source: String,
-    /// Mean, deviation and size of the pixels the image tower was trained on.
-    pub pixels: PixelConfig,
+    /// How pictures become the pixels that the image tower was trained on.
+    pub preprocess: Preprocess,
     /// The names that the file used.
     pub layout: &'static str,
     /// The kind of file; `None` for the built-in model.
@@ -64,6 +67,7 @@ impl Checkpoint {
 
     fn from_files(files: &ModelFiles, activation: Option<Activation>) -> Result<Self> {
         let config = ModelConfig::read(files)?;
+        vocabulary::check(files)?;
         let mut archives = Vec::new();
         for path in &files.weights {
             archives.push(open(path)?);
@@ -72,7 +76,7 @@ impl Checkpoint {
         let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
         let (architecture, mut warnings) = architecture::read(&named.tensors, &config)?;
         layout::canonical::check(&named.tensors, &architecture)?;
-        let pixels = config.pixels(architecture.image_size)?;
+        let preprocess = config.preprocess(architecture.image_size)?;
         let (activation, activation_source) =
             architecture::choose_activation(activation, &config, named.layout)?;
         warnings.extend(archives.iter().flat_map(|archive| archive.notes.clone()));
@@ -82,7 +86,7 @@ impl Checkpoint {
             architecture,
             activation,
             activation_source,
-            pixels,
+            preprocess,
             layout: named.layout,
             container,
             warnings,

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::architecture::{Activation, Architecture, Tower};
-use super::config::PixelConfig;
 use super::container::StoredTensor;
 use super::{Checkpoint, Tensors, layout};
+use crate::input::preprocess::Preprocess;
 
 /// What `--model tiny` says on stderr.
 pub const NOTICE: &str = "model tiny is built in and its weights are random: the answers mean \
@@ -52,7 +52,7 @@ pub fn checkpoint(activation: Option<Activation>) -> Result<Checkpoint> {
     Ok(Checkpoint {
         name: "tiny".to_owned(),
         tensors,
-        pixels: PixelConfig::clip(architecture.image_size),
+        preprocess: Preprocess::clip(architecture.image_size),
         architecture,
         activation: activation.unwrap_or(Activation::QuickGelu),
         activation_source: match activation {

@@ -1,24 +1,21 @@
 //! `longclip classify`: which of some texts fits each image best.
 
-use std::io::{IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::pipeline::{Encoded, ModelSlot, Pipeline, Plan};
+use super::results::Results;
 use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
 use crate::cli::{ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
 use crate::input::image::{EXTENSIONS, looks_like_picture};
 use crate::input::paths::{self, FilesFrom, ListSource, PictureRule, Separator};
-use crate::input::preprocess::Preprocess;
 use crate::input::prompt::{self, LabelSet, Templates};
 use crate::input::tokenizer::{self, LongText, TokenIds};
 use crate::model::{Compute, DualEncoder};
-use crate::output::file::AtomicFile;
-use crate::output::{self, Format, Prediction, Record, RecordWriter};
+use crate::output::{Prediction, Record};
 use crate::task::zero_shot::{ClassScore, Classifier, Score};
 
 /// The text that an image is compared with when labels are scored one by one.
@@ -137,16 +134,11 @@ fn single(images: &ImageArgs) -> bool {
 }
 
 fn plan(args: &ClassifyArgs, session: &Session, single: bool) -> Plan {
-    let pixels = &session.checkpoint.pixels;
     let batches = matches!(session.placement.compute, Compute::Candle(..));
     let batch_size = args.model.batch_size.map(|size| size as usize);
     Plan {
         decode: args.pictures.options(),
-        preprocess: Preprocess {
-            image_size: pixels.image_size,
-            mean: pixels.mean,
-            std: pixels.std,
-        },
+        preprocess: session.checkpoint.preprocess.clone(),
         threads: session.threads,
         batch_size: batch_size.or(batches.then_some(GPU_BATCH)),
         single,
@@ -322,84 +314,6 @@ impl Counts {
             (0, _) => Outcome::NoneRead,
             _ => Outcome::SomeFailed,
         }
-    }
-}
-
-/// Where records go: stdout, or a file that appears whole.
-struct Results {
-    writer: Box<dyn RecordWriter + Send>,
-    file: Option<(AtomicFile, PathBuf)>,
-}
-
-impl Results {
-    fn open(args: &OutputArgs, score: Score, console: &Console) -> Result<Self> {
-        let to_terminal = args.output.is_none() && std::io::stdout().is_terminal();
-        let format = args.format.unwrap_or(if to_terminal {
-            Format::Table
-        } else {
-            Format::Jsonl
-        });
-        let file = match &args.output {
-            Some(path) => Some((AtomicFile::create(path)?, path.clone())),
-            None => None,
-        };
-        let sink: Box<dyn Write + Send> = match &file {
-            Some((file, path)) => file
-                .sink()
-                .with_context(|| format!("cannot write {}", path.display()))?,
-            None => Box::new(std::io::stdout()),
-        };
-        let style = output::Style {
-            score: match score {
-                Score::Softmax | Score::Sigmoid => output::Score::Probability,
-                Score::Cosine => output::Score::Cosine,
-                Score::Logit => output::Score::Logit,
-            },
-            width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),
-            colour: if console.colors_results(to_terminal) {
-                output::Colour::Ansi
-            } else {
-                output::Colour::Plain
-            },
-            characters: output::Characters::Unicode,
-        };
-        Ok(Self {
-            writer: output::writer(format, sink, style),
-            file,
-        })
-    }
-
-    fn write(&mut self, record: &Record) -> Result<()> {
-        self.writer.write(record).with_context(|| self.failure())
-    }
-
-    fn failure(&self) -> String {
-        let place = self
-            .file
-            .as_ref()
-            .map_or(Path::new("stdout"), |(_, path)| path);
-        format!("cannot write the results to {}", place.display())
-    }
-
-    fn finish(mut self) -> Result<()> {
-        self.writer.finish().with_context(|| self.failure())?;
-        match self.file {
-            Some((file, _)) => file.commit(),
-            None => Ok(()),
-        }
-    }
-
-    /// After a signal: what is complete stays, under another name where a file was asked for.
-    fn keep_partial(mut self, console: &Console) -> Result<()> {
-        self.writer.finish().with_context(|| self.failure())?;
-        if let Some((file, _)) = self.file {
-            let path = file.keep_partial()?;
-            console.warn(&format!(
-                "stopped; the results so far are in {}",
-                path.display()
-            ));
-        }
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod classify;
 mod console;
 mod pipeline;
+mod results;
 mod session;
 
 use std::io;

@@ -152,6 +152,10 @@ mod tests {
     }
 
     #[test]
+    #[allow(
+        clippy::single_range_in_vec_init,
+        reason = "lists of ranges are what is compared"
+    )]
     fn shared_beginnings_become_one_segment() {
         let texts = texts(&[
             &[9, 1, 2, 5, 0],

@@ -103,10 +103,10 @@ fn a_stopped_run_keeps_its_output_as_partial() {
         running.write(b"a.png\na.png\na.png\n");
         let temporary = || {
             let names = room.names().into_iter();
-            let content = names
+            let mut content = names
                 .filter(|name| name.ends_with(".tmp"))
                 .map(|name| room.read(&name));
-            content.last().unwrap_or_default()
+            content.next_back().unwrap_or_default()
         };
         while temporary().lines().count() < 3 {
             std::thread::sleep(std::time::Duration::from_millis(5));

@@ -15,7 +15,6 @@ use longclip::checkpoint::container::{self, Archive};
 use longclip::checkpoint::source::{self, ModelFiles, Source};
 use longclip::checkpoint::{Checkpoint, hub};
 use longclip::input::image::{self, DecodeOptions};
-use longclip::input::preprocess::Preprocess;
 use longclip::input::tokenizer::{self, LongText, TokenIds};
 use longclip::model::compute::CpuPrecision;
 use longclip::model::{self, Clip, Compute, DualEncoder};
@@ -159,12 +158,7 @@ fn compare(
 }
 
 fn images(inputs: &Value, checkpoint: &Checkpoint, clip: &Clip) -> Vec<Vec<f32>> {
-    let pixels = &checkpoint.pixels;
-    let preprocess = Preprocess {
-        image_size: pixels.image_size,
-        mean: pixels.mean,
-        std: pixels.std,
-    };
+    let pixels = &checkpoint.preprocess;
     let area = pixels.image_size * pixels.image_size;
     let constant = |channel: &dyn Fn(usize) -> f32| -> Vec<f32> {
         (0..3).flat_map(|c| vec![channel(c); area]).collect()
@@ -185,7 +179,7 @@ fn images(inputs: &Value, checkpoint: &Checkpoint, clip: &Clip) -> Vec<Vec<f32>>
             folder().join(string(picture))
         };
         let decoded = image::read(&path, &DecodeOptions::default()).unwrap();
-        all.push(preprocess.run(&decoded.image));
+        all.push(pixels.run(&decoded.image));
     }
     let side = pixels.image_size;
     all.into_iter()

@@ -16,7 +16,6 @@ use crate::command::pipeline::{ModelSlot, Pipeline, Plan};
 use crate::command::session::Session;
 use crate::input::image::DecodeOptions;
 use crate::input::paths;
-use crate::input::preprocess::Preprocess;
 use crate::input::tokenizer::TokenIds;
 use crate::model::compute::CpuPrecision;
 use crate::model::{self, Compute, DualEncoder};
@@ -49,7 +48,7 @@ impl<'a> Subject<'a> {
         console: &'a Console,
     ) -> Result<Self> {
         let labels = texts::tokens(labels, session.checkpoint.architecture.context_length)?;
-        let pixels = folder.pixels(BATCH, &preprocess(session))?;
+        let pixels = folder.pixels(BATCH, &session.checkpoint.preprocess)?;
         let start = Instant::now();
         let clip = Arc::new(session.load(console)?);
         Ok(Self {
@@ -104,7 +103,7 @@ impl<'a> Subject<'a> {
         let batches = matches!(self.session.placement.compute, Compute::Candle(..));
         let plan = Plan {
             decode: DecodeOptions::default(),
-            preprocess: preprocess(self.session),
+            preprocess: self.session.checkpoint.preprocess.clone(),
             threads: self.session.threads,
             batch_size: batch_size.or(batches.then_some(GPU_BATCH)),
             single: false,
@@ -158,15 +157,6 @@ impl<'a> Subject<'a> {
             image_cosine_to_f32: Some(images),
             text_cosine_to_f32: Some(texts),
         })
-    }
-}
-
-fn preprocess(session: &Session) -> Preprocess {
-    let pixels = &session.checkpoint.pixels;
-    Preprocess {
-        image_size: pixels.image_size,
-        mean: pixels.mean,
-        std: pixels.std,
     }
 }
 
