@@ -1,11 +1,8 @@
 //! Our numbers against those of the reference implementations, on tiny checkpoints in every layout.
 //!
 //! `README.md` in this folder says what the expected files hold and which script made them.
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
-#[allow(
-    clippy::unwrap_used,
-    reason = "a test's failure is what an unwrap here means"
-)]
 mod unpack;
 
 use std::path::Path;

@@ -3,6 +3,7 @@
 //! The real weights come from the hub cache and are not in the repository:
 //! `cargo test --release -- --ignored published` compares what is cached and names what is not. What
 //! `published.json` holds is described in `README.md` beside it.
+#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 #[path = "../golden/unpack.rs"]
 mod unpack;
