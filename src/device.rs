@@ -112,7 +112,9 @@ fn cuda(index: usize, precision: PrecisionChoice) -> Result<Placement> {
             "this longclip was built without CUDA; use --device cpu or build with --features cuda"
         );
     }
-    let device = Device::new_cuda(index).with_context(|| format!("cuda:{index} does not start"))?;
+    let device = Device::new_cuda(index)
+        .map_err(first_line)
+        .with_context(|| format!("cuda:{index} does not start"))?;
     gpu(device, format!("cuda:{index}"), precision)
 }
 
@@ -122,8 +124,16 @@ fn metal(precision: PrecisionChoice) -> Result<Placement> {
             "this longclip was built without Metal; use --device cpu or build with --features metal"
         );
     }
-    let device = Device::new_metal(0).context("the Metal device does not start")?;
+    let device = Device::new_metal(0)
+        .map_err(first_line)
+        .context("the Metal device does not start")?;
     gpu(device, "metal".to_owned(), precision)
+}
+
+/// What candle says without the backtrace that it appends when RUST_BACKTRACE is set.
+fn first_line(error: candle_core::Error) -> anyhow::Error {
+    let text = error.to_string();
+    anyhow::anyhow!("{}", text.lines().next().unwrap_or_default().trim())
 }
 
 fn gpu(device: Device, name: String, precision: PrecisionChoice) -> Result<Placement> {

@@ -143,6 +143,7 @@ impl TextRows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::input::tokenizer::{END_OF_TEXT as E, START_OF_TEXT as S};
 
     fn texts(lists: &[&[u32]]) -> Vec<TokenIds> {
         lists
@@ -158,14 +159,14 @@ mod tests {
     )]
     fn shared_beginnings_become_one_segment() {
         let texts = texts(&[
-            &[9, 1, 2, 5, 0],
-            &[9, 1, 3, 0],
-            &[9, 1, 2, 6, 0],
-            &[9, 1, 3, 0],
+            &[S, 1, 2, 5, E],
+            &[S, 1, 3, E],
+            &[S, 1, 2, 6, E],
+            &[S, 1, 3, E],
         ]);
         let refs: Vec<_> = texts.iter().collect();
         let rows = TextRows::new(&refs, Sharing::Prefixes);
-        assert_eq!(rows.token_ids, [9, 1, 2, 5, 0, 6, 0, 3, 0]);
+        assert_eq!(rows.token_ids, [S, 1, 2, 5, E, 6, E, 3, E]);
         assert_eq!(rows.positions, [0, 1, 2, 3, 4, 3, 4, 2, 3]);
         assert_eq!(rows.pooled, [4, 8, 6, 8]);
         let segments: Vec<_> = rows
@@ -188,10 +189,10 @@ mod tests {
 
     #[test]
     fn without_sharing_every_text_stands_alone() {
-        let texts = texts(&[&[9, 1, 0], &[9, 1, 0], &[9, 0]]);
+        let texts = texts(&[&[S, 1, E], &[S, 1, E], &[S, E]]);
         let refs: Vec<_> = texts.iter().collect();
         let rows = TextRows::new(&refs, Sharing::Nothing);
-        assert_eq!(rows.token_ids, [9, 1, 0, 9, 1, 0, 9, 0]);
+        assert_eq!(rows.token_ids, [S, 1, E, S, 1, E, S, E]);
         assert_eq!(rows.pooled, [2, 5, 7]);
         assert!(rows.sequences.segments.iter().all(|s| s.prefix.is_empty()));
     }

@@ -190,7 +190,7 @@ mod tests {
         let order: Vec<_> = scores.iter().map(|score| score.class).collect();
         assert_eq!(order, [1, 3, 0, 2]);
         // 10, 10, 6, 0: e^0, e^0, e^-4, e^-10 over their sum.
-        let expected = [0.495_453_4, 0.495_453_4, 0.009_074_545, 0.000_022_493_5];
+        let expected = [0.495_451_5, 0.495_451_5, 0.009_074_511, 0.000_022_493_46];
         for (score, expected) in scores.iter().zip(expected) {
             let probability = score.probability.unwrap();
             assert!(
