@@ -71,8 +71,10 @@ pub enum ColorWhen {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]; "tiny" is built in
+    /// What [`crate::checkpoint::source::resolve`] takes.
     #[arg(
+        help = "A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]; \"tiny\" \
+                is built in",
         short,
         long,
         value_name = "MODEL",
@@ -80,8 +82,13 @@ pub struct ModelArgs {
         default_value = "longclip-b"
     )]
     pub model: String,
-    /// Where to compute: auto, cpu, cuda[:N] or metal
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    /// Where to compute.
+    #[arg(
+        long,
+        value_name = "DEVICE",
+        default_value = "auto",
+        help = "Where to compute: auto, cpu, cuda[:N] or metal"
+    )]
     pub device: DeviceChoice,
     /// What to compute in (auto: bf16 on a CPU that has it, else f32; f16 on a GPU)
     #[arg(long, value_name = "PRECISION", default_value = "auto", value_parser = precision())]

@@ -27,7 +27,7 @@ use super::session::Stop;
 /// What became of one image.
 pub(super) struct Encoded {
     pub(super) image: ImageName,
-    /// The unit embedding [dim], or why there is none.
+    /// The unit embedding `[dim]`, or why there is none.
     pub(super) embedding: Result<Vec<f32>>,
     pub(super) warnings: Vec<String>,
 }

@@ -13,7 +13,7 @@ use super::simd::{Rows, Simd};
 pub type Fill<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// The weights of a linear layer, [n, k] (n output features): for every group of as many output
-/// features as a vector has lanes, the lanes of all k side by side: [group][lane of k][feature].
+/// features as a vector has lanes, the lanes of all k side by side: `[group][lane of k][feature]`.
 pub struct PackedMatrix {
     pub(super) n: usize,
     pub(super) k: usize,

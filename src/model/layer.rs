@@ -20,7 +20,7 @@ enum Body {
     Plain {
         /// [in, out]
         weight: Tensor,
-        /// [out]
+        /// `[out]`
         bias: Option<Tensor>,
     },
 }

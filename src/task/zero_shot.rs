@@ -35,7 +35,7 @@ pub struct ClassScore {
 pub struct Classifier {
     /// [classes, dim], unit length.
     class_embeddings: Vec<f32>,
-    /// [dim], what [`Score::Sigmoid`] compares with.
+    /// `[dim]`, what [`Score::Sigmoid`] compares with.
     none_embedding: Option<Vec<f32>>,
     dim: usize,
     logit_scale: f32,
@@ -83,7 +83,7 @@ impl Classifier {
         })
     }
 
-    /// The classes of one image [dim], best first, equal ones in the order of the labels.
+    /// The classes of one image `[dim]`, best first, equal ones in the order of the labels.
     #[must_use]
     pub fn classify(&self, image: &[f32]) -> Vec<ClassScore> {
         let mut scores: Vec<ClassScore> = self

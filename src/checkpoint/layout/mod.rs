@@ -1,6 +1,6 @@
 //! Whose names a checkpoint uses, and how they become the canonical ones.
 //!
-//! A new layout is a new file here and one line in [`LAYOUTS`]. Past this module there is one set
+//! A new layout is a new file here and one line in `LAYOUTS`. Past this module there is one set
 //! of names, and Long-CLIP's two positional tables are one.
 
 pub mod canonical;

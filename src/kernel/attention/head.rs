@@ -41,7 +41,7 @@ struct Tile {
     largest: [f32; MOST_ROWS],
     /// The sum of the exponentials so far.
     sums: [f32; MOST_ROWS],
-    /// Queries [rows][STRIDE]; scores, then weights [rows][STRIDE]; results [rows][columns]; those of a chunk.
+    /// Queries `[rows][STRIDE]`; scores, then weights `[rows][STRIDE]`; results `[rows][columns]`; those of a chunk.
     queries: *mut f32,
     scores: *mut f32,
     results: *mut f32,

@@ -58,7 +58,7 @@ impl Layout {
 /// Packed keys and values.
 pub(super) struct Packed {
     layout: Layout,
-    /// [group of keys][lane of columns][key].
+    /// `[group of keys][lane of columns][key]`.
     pub(super) keys: *const f32,
     /// [group of columns][lane of keys][column].
     pub(super) values: *const f32,

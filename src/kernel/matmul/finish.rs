@@ -102,7 +102,7 @@ unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(
     }
 }
 
-/// [`write`] for the two vectors from column `column` on; `WHOLE` says that all their columns exist.
+/// [`write()`] for the two vectors from column `column` on; `WHOLE` says that all their columns exist.
 ///
 /// # Safety
 /// As there.

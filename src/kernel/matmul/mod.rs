@@ -42,7 +42,7 @@ pub enum Epilogue {
     AddTo,
 }
 
-/// A linear layer: `out` [m, n] = `epilogue`(norm(`input`) [m, k] x `weights`^T [k, n] + `bias` [n]).
+/// A linear layer: `out` [m, n] = `epilogue`(norm(`input`) [m, k] x `weights`^T [k, n] + `bias` `[n]`).
 ///
 /// Runs on the threads of the current rayon pool. Each output row depends on its own input row only:
 /// its bytes are the same whatever m, its position and the number of threads.
