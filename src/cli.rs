@@ -97,10 +97,10 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME", value_parser = activation())]
     pub activation: Option<Activation>,
     /// Threads to compute with [default: one a core]
-    #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = threads())]
+    #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = at_once())]
     pub threads: Option<u64>,
     /// Images that go through the model together [default: by the device]
-    #[arg(long, value_name = "N", value_parser = count())]
+    #[arg(long, value_name = "N", value_parser = at_once())]
     pub batch_size: Option<u64>,
 }
 
@@ -266,8 +266,8 @@ fn count() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=65536)
 }
 
-/// Far more than a machine has, and few enough that the system starts them.
-fn threads() -> clap::builder::RangedU64ValueParser<u64> {
+/// Far more than a machine has use for, and few enough that it can start or hold them.
+fn at_once() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=1024)
 }
 
