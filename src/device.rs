@@ -79,9 +79,9 @@ pub fn place(device: DeviceChoice, precision: PrecisionChoice) -> Result<Placeme
         DeviceChoice::Cuda(index) => cuda(index, precision),
         DeviceChoice::Metal => metal(precision),
         DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(0, precision)
-            .or_else(|error| cpu(precision, Some(format!("no CUDA device: {error:#}")))),
+            .or_else(|error| cpu(precision, Some(format!("the GPU is not used: {error:#}")))),
         DeviceChoice::Auto if cfg!(feature = "metal") => metal(precision)
-            .or_else(|error| cpu(precision, Some(format!("no Metal device: {error:#}")))),
+            .or_else(|error| cpu(precision, Some(format!("the GPU is not used: {error:#}")))),
         DeviceChoice::Auto => cpu(precision, None),
     }
 }

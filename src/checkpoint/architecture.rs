@@ -117,20 +117,33 @@ pub fn read(tensors: &Tensors, config: &ModelConfig) -> Result<(Architecture, Ve
         side > 0 && side * side + 1 == image_tokens,
         "the image tower has {image_tokens} positions, which is not one more than a square"
     );
+    ensure!(
+        side.checked_mul(patch_size)
+            .is_some_and(|pixels| pixels <= LARGEST_IMAGE),
+        "the image tower reads {side} x {patch_size} pixels a side, which no CLIP model does"
+    );
     let architecture = Architecture {
         image_size: side * patch_size,
         patch_size,
         context_length,
         vocabulary,
         embed_dim,
-        vision: tower(tensors, "vision_model", vision_width, config.vision_heads())?
-            .with_epsilon(config.vision_epsilon()),
+        vision: tower(
+            tensors,
+            "vision_model",
+            vision_width,
+            config.vision_heads(vision_width),
+        )?
+        .with_epsilon(config.vision_epsilon()),
         text: tower(tensors, "text_model", text_width, config.text_heads())?
             .with_epsilon(config.text_epsilon()),
     };
     let warnings = config.check(&architecture)?;
     Ok((architecture, warnings))
 }
+
+/// Side of the largest input that is believed, in pixels; CLIP models have at most 448.
+const LARGEST_IMAGE: usize = 4096;
 
 fn towers_present(tensors: &Tensors) -> Result<()> {
     let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
@@ -155,6 +168,7 @@ fn tower(tensors: &Tensors, name: &str, width: usize, heads: Option<usize>) -> R
     let [mlp_width, _] = shape(tensors, &path(0, "mlp.fc1.weight"))?;
     // Every published CLIP has heads of 64 features, bar a few that say so in their config.
     let heads = heads.unwrap_or(width / 64);
+    ensure!(width > 0 && mlp_width > 0, "{name}: a size is zero");
     ensure!(
         heads > 0 && width.is_multiple_of(heads),
         "{name} is {width} wide, which {heads} attention heads do not divide"

@@ -39,24 +39,28 @@ impl ModelConfig {
         self.tower(tower, key)?.as_u64()
     }
 
-    /// Heads of the image tower, where config.json says.
+    /// Heads of the image tower of this width, where a configuration says.
     #[must_use]
-    pub fn vision_heads(&self) -> Option<usize> {
-        let open_clip = self.open_clip_tower("vision_cfg");
-        let from_open_clip = || {
-            let (width, head) = (open_clip?.get("width")?, open_clip?.get("head_width")?);
-            Some(width.as_u64()? / head.as_u64()?.max(1))
-        };
-        let heads = self.number("vision_config", "num_attention_heads");
-        Some(heads.or_else(from_open_clip)? as usize)
+    pub fn vision_heads(&self, width: usize) -> Option<usize> {
+        if let Some(stated) = self.number("vision_config", "num_attention_heads") {
+            return Some(stated as usize);
+        }
+        let head_width = self.open_clip_number("vision_cfg", "head_width")? as usize;
+        Some(width / head_width.max(1))
     }
 
-    /// Heads of the text tower, where config.json says.
+    /// Heads of the text tower, where a configuration says.
     #[must_use]
     pub fn text_heads(&self) -> Option<usize> {
-        let from_open_clip = || self.open_clip_tower("text_cfg")?.get("heads")?.as_u64();
-        let heads = self.number("text_config", "num_attention_heads");
-        Some(heads.or_else(from_open_clip)? as usize)
+        let stated = self.number("text_config", "num_attention_heads");
+        Some(stated.or_else(|| self.open_clip_number("text_cfg", "heads"))? as usize)
+    }
+
+    /// Whether a configuration file tells the activation.
+    #[must_use]
+    pub fn tells_activation(&self) -> bool {
+        let open_clip = self.open_clip.as_ref().and_then(|c| c.get("model_cfg"));
+        self.hugging_face.is_some() || open_clip.is_some()
     }
 
     /// Epsilon of the image tower's LayerNorms, where config.json says.
@@ -71,8 +75,9 @@ impl ModelConfig {
         Some(self.tower("text_config", "layer_norm_eps")?.as_f64()? as f32)
     }
 
-    fn open_clip_tower(&self, tower: &str) -> Option<&Value> {
-        self.open_clip.as_ref()?.get("model_cfg")?.get(tower)
+    fn open_clip_number(&self, tower: &str, key: &str) -> Option<u64> {
+        let config = self.open_clip.as_ref()?.get("model_cfg")?;
+        config.get(tower)?.get(key)?.as_u64()
     }
 
     /// Compares the sizes that config.json states with those of the tensors. A different context
@@ -95,11 +100,20 @@ impl ModelConfig {
         ];
         for (tower, key, found) in stated {
             if let Some(number) = self.number(tower, key) {
-                ensure!(
-                    number == found as u64,
-                    "config.json says {tower}.{key} is {number}, but the tensors say {found}; the \
-                     two files do not belong together"
-                );
+                agree("config.json", tower, key, [number, found as u64])?;
+            }
+        }
+        let stated = [
+            ("vision_cfg", "width", a.vision.width),
+            ("vision_cfg", "layers", a.vision.layers),
+            ("vision_cfg", "patch_size", a.patch_size),
+            ("vision_cfg", "image_size", a.image_size),
+            ("text_cfg", "width", a.text.width),
+            ("text_cfg", "layers", a.text.layers),
+        ];
+        for (tower, key, found) in stated {
+            if let Some(number) = self.open_clip_number(tower, key) {
+                agree("open_clip_config.json", tower, key, [number, found as u64])?;
             }
         }
         let context = self.number("text_config", "max_position_embeddings");
@@ -166,6 +180,15 @@ impl ModelConfig {
     }
 }
 
+fn agree(file: &str, tower: &str, key: &str, [stated, found]: [u64; 2]) -> Result<()> {
+    ensure!(
+        stated == found,
+        "{file} says {tower}.{key} is {stated}, but the tensors say {found}; the two files do not \
+         belong together"
+    );
+    Ok(())
+}
+
 fn read_json(path: Option<&Path>) -> Result<Option<Value>> {
     let Some(path) = path else { return Ok(None) };
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -196,6 +219,12 @@ fn hugging_face_pixels(config: &Value, image_size: usize) -> Result<Preprocess> 
         ensure!(
             filter.as_u64() == Some(3),
             "resample is {filter}, but longclip resizes with bicubic (3) only"
+        );
+    }
+    if let Some(factor) = config.get("rescale_factor").and_then(Value::as_f64) {
+        ensure!(
+            (factor * 255.0 - 1.0).abs() < 1e-4,
+            "rescale_factor is {factor}, but longclip scales by 1/255"
         );
     }
     let side = |key: &str| {

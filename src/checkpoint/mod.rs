@@ -14,7 +14,7 @@ pub mod tiny;
 mod vocabulary;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -24,6 +24,7 @@ use container::{Archive, Container, StoredTensor};
 use source::{ModelFiles, Source};
 
 use crate::input::preprocess::Preprocess;
+use crate::input::tokenizer::VOCABULARY;
 
 /// Tensors by name, views into the files that hold them.
 pub type Tensors = BTreeMap<String, StoredTensor>;
@@ -46,6 +47,8 @@ pub struct Checkpoint {
     pub layout: &'static str,
     /// The kind of file; `None` for the built-in model.
     pub container: Option<Container>,
+    /// The files that were read: weights, then configuration.
+    pub files: Vec<PathBuf>,
     /// What a user should know but that is no error.
     pub warnings: Vec<String>,
     archives: Vec<Archive>,
@@ -65,7 +68,7 @@ impl Checkpoint {
         }
     }
 
-    fn from_files(files: &ModelFiles, activation: Option<Activation>) -> Result<Self> {
+    fn from_files(files: &ModelFiles, wanted: Option<Activation>) -> Result<Self> {
         let config = ModelConfig::read(files)?;
         vocabulary::check(files)?;
         let mut archives = Vec::new();
@@ -75,10 +78,22 @@ impl Checkpoint {
         let container = archives.first().map(|archive| archive.container);
         let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
         let (architecture, mut warnings) = architecture::read(&named.tensors, &config)?;
+        ensure!(
+            architecture.vocabulary == VOCABULARY,
+            "the token table has {} rows, CLIP's has {VOCABULARY}: the model reads other tokens than \
+             longclip makes",
+            architecture.vocabulary
+        );
         layout::canonical::check(&named.tensors, &architecture)?;
         let preprocess = config.preprocess(architecture.image_size)?;
         let (activation, activation_source) =
-            architecture::choose_activation(activation, &config, named.layout)?;
+            architecture::choose_activation(wanted, &config, named.layout)?;
+        if activation_is_a_guess(&named, wanted, &config) {
+            warnings.push(format!(
+                "the file does not tell its activation; taking {activation}, which OpenAI's models \
+                 have (most of open_clip's need --activation gelu)"
+            ));
+        }
         warnings.extend(archives.iter().flat_map(|archive| archive.notes.clone()));
         Ok(Self {
             name: files.name.clone(),
@@ -89,6 +104,7 @@ impl Checkpoint {
             preprocess,
             layout: named.layout,
             container,
+            files: config_and_weights(files),
             warnings,
             archives,
         })
@@ -104,12 +120,30 @@ impl Checkpoint {
     }
 }
 
+fn config_and_weights(files: &ModelFiles) -> Vec<PathBuf> {
+    let beside = [&files.config, &files.open_clip_config, &files.preprocessor];
+    let beside = beside.into_iter().flatten();
+    files.weights.iter().chain(beside).cloned().collect()
+}
+
+/// open_clip's bare files have OpenAI's names and may have either activation.
+fn activation_is_a_guess(
+    named: &layout::Named,
+    wanted: Option<Activation>,
+    config: &ModelConfig,
+) -> bool {
+    named.layout == layout::OPENAI
+        && !named.openai_sizes
+        && wanted.is_none()
+        && !config.tells_activation()
+}
+
 fn open(path: &Path) -> Result<Archive> {
     container::open(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// One set of tensors from the shards of a checkpoint.
-fn merge(archives: &mut [Archive], paths: &[std::path::PathBuf]) -> Result<Tensors> {
+fn merge(archives: &mut [Archive], paths: &[PathBuf]) -> Result<Tensors> {
     let mut all = Tensors::new();
     for (archive, path) in archives.iter_mut().zip(paths) {
         for (name, tensor) in std::mem::take(&mut archive.tensors) {

@@ -61,6 +61,7 @@ pub fn checkpoint(activation: Option<Activation>) -> Result<Checkpoint> {
         },
         layout: layout::HUGGING_FACE,
         container: None,
+        files: Vec::new(),
         warnings: Vec::new(),
         archives: Vec::new(),
     })

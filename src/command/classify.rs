@@ -76,8 +76,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         session.checkpoint.architecture.context_length,
         console,
     )?;
-    // Not earlier: until here there is nothing to keep, and one signal ends a download at once.
-    let stop = Stop::on_signals()?;
+    let stop = Stop::default();
 
     let passed_over = sources.passed_over();
     let model = ModelSlot::default();
@@ -92,8 +91,11 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         tokens.none,
         args.score.score,
     )?;
-    let _ = model.set(Some(clip));
+    let _ = model.set(clip);
 
+    // Its token table stays in the map until the texts are encoded.
+    session.checkpoint.unchanged()?;
+    stop.listen()?;
     let mut results = Results::open(&args.output, args.score.score, console)?;
     if !single(&args.images) {
         console.start_progress(move || paths::count(&arguments, files_from.as_ref(), PICTURES));

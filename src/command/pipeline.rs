@@ -9,11 +9,12 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use candle_core::{Device, Tensor};
 
 use crate::input::image::{self, DecodeOptions};
@@ -44,8 +45,8 @@ pub(super) struct Plan {
     pub(super) single: bool,
 }
 
-/// The model, once it is there; `None` if it will never be.
-pub(super) type ModelSlot = Arc<OnceLock<Option<Arc<dyn DualEncoder>>>>;
+/// The model, once it is there.
+pub(super) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
 
 /// Images under way: fed, decoded, encoded by threads of their own.
 pub(super) struct Pipeline {
@@ -66,7 +67,38 @@ struct Feeding {
 
 struct Job {
     index: u64,
-    source: Result<ImageSource, PathError>,
+    image: ImageName,
+    source: JobSource,
+}
+
+enum JobSource {
+    Path(PathBuf),
+    /// What stdin held.
+    Bytes(Vec<u8>),
+    Failed(String),
+}
+
+impl Job {
+    /// Reads stdin if that is the source: here, in the feeder, a read may last for ever.
+    fn new(index: u64, source: Result<ImageSource, PathError>) -> Self {
+        let image = name(&source);
+        let source = match source {
+            Ok(ImageSource::Path(path)) => JobSource::Path(path),
+            Ok(ImageSource::Stdin) => {
+                let mut bytes = Vec::new();
+                match std::io::stdin().lock().read_to_end(&mut bytes) {
+                    Ok(_) => JobSource::Bytes(bytes),
+                    Err(error) => JobSource::Failed(format!("stdin cannot be read: {error}")),
+                }
+            }
+            Err(error) => JobSource::Failed(error.cause),
+        };
+        Self {
+            index,
+            image,
+            source,
+        }
+    }
 }
 
 struct Prepared {
@@ -207,6 +239,7 @@ impl Feeder {
     fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
         for (index, source) in (0..).zip(sources) {
             self.permits.take();
+            let job = Job::new(index, source);
             // Counted under the lock that `is_over` takes: no image is fed behind its back.
             let mut progress = lock(&self.progress);
             if self.stop.signal().is_some() {
@@ -214,7 +247,7 @@ impl Feeder {
             }
             progress.fed += 1;
             drop(progress);
-            if self.jobs.send(Job { index, source }).is_err() {
+            if self.jobs.send(job).is_err() {
                 break;
             }
         }
@@ -245,7 +278,7 @@ impl Worker {
             let job = lock(&self.jobs).recv();
             let Ok(job) = job else { return };
             let index = job.index;
-            let image = name(&job.source);
+            let image = job.image.clone();
             let prepared = match guarded(|| self.prepare(job)) {
                 Ok(prepared) => prepared,
                 Err(error) => {
@@ -273,19 +306,14 @@ impl Worker {
     }
 
     fn prepare(&self, job: Job) -> Result<Prepared> {
-        let image = name(&job.source);
         let decoded = match job.source {
-            Ok(ImageSource::Path(path)) => image::read(&path, &self.plan.decode)?,
-            Ok(ImageSource::Stdin) => {
-                let mut bytes = Vec::new();
-                std::io::stdin().lock().read_to_end(&mut bytes)?;
-                image::decode(&bytes, &self.plan.decode)?
-            }
-            Err(error) => anyhow::bail!("{}", error.cause),
+            JobSource::Path(path) => image::read(&path, &self.plan.decode)?,
+            JobSource::Bytes(bytes) => image::decode(&bytes, &self.plan.decode)?,
+            JobSource::Failed(cause) => anyhow::bail!("{cause}"),
         };
         Ok(Prepared {
             index: job.index,
-            image,
+            image: job.image,
             warnings: decoded.warnings,
             pixels: self.plan.preprocess.run(&decoded.image),
         })
@@ -343,13 +371,8 @@ impl Batcher {
                 batch.push(next);
             }
             let refs: Vec<_> = batch.iter().collect();
-            let embeddings =
-                guarded(|| encode(model, &refs, image_size)).map_err(|error| format!("{error:#}"));
-            for (row, prepared) in batch.into_iter().enumerate() {
-                let embedding = match &embeddings {
-                    Ok(rows) => Ok(rows[row].clone()),
-                    Err(error) => Err(anyhow::anyhow!("{error}")),
-                };
+            let embeddings = encode_batch(model, &refs, image_size);
+            for (prepared, embedding) in batch.into_iter().zip(embeddings) {
                 let encoded = Encoded {
                     image: prepared.image,
                     embedding,
@@ -363,9 +386,25 @@ impl Batcher {
     }
 }
 
+/// One result an image: if the batch fails, each is tried alone, so that one bad image fails alone.
+fn encode_batch(
+    model: &ModelSlot,
+    images: &[&Prepared],
+    image_size: usize,
+) -> Vec<Result<Vec<f32>>> {
+    match guarded(|| encode(model, images, image_size)) {
+        Ok(embeddings) => embeddings.into_iter().map(Ok).collect(),
+        Err(error) if images.len() == 1 => vec![Err(error)],
+        Err(_) => images
+            .iter()
+            .flat_map(|image| encode_batch(model, &[image], image_size))
+            .collect(),
+    }
+}
+
 /// Waits for the model and runs its image tower: one embedding for each image.
 fn encode(model: &ModelSlot, images: &[&Prepared], image_size: usize) -> Result<Vec<Vec<f32>>> {
-    let model = model.wait().as_ref().context("the model did not load")?;
+    let model = model.wait();
     let pixels = images
         .iter()
         .flat_map(|image| &image.pixels)

@@ -2,10 +2,12 @@
 //! are already being decoded.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::Console;
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
@@ -73,6 +75,9 @@ impl Session {
                 .container
                 .map_or(String::new(), |container| format!(" in a {container} file")),
         ));
+        for file in &checkpoint.files {
+            console.detail(&format!("file: {}", file.display()));
+        }
         console.detail(&format!(
             "activation: {} ({})",
             checkpoint.activation, checkpoint.activation_source
@@ -104,22 +109,22 @@ fn start_threads(args: &ModelArgs) -> Result<usize> {
 }
 
 /// The first signal that asked the run to stop; a second one ends it at once.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Stop(Arc<AtomicUsize>);
 
 impl Stop {
-    /// Listens for Ctrl-C and SIGTERM.
-    pub(super) fn on_signals() -> Result<Self> {
-        let seen = Arc::new(AtomicUsize::new(0));
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-            let number = usize::try_from(signal).unwrap_or(0);
-            let first = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    /// From now on Ctrl-C and SIGTERM end the run in good order. To be called when there is
+    /// something to keep: until then one signal ends the process at once.
+    pub(super) fn listen(&self) -> Result<()> {
+        let first = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            let number = usize::try_from(signal)?;
             // In this order: the shutdown acts on a signal only if an earlier one set the flag.
-            signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, first.clone())?;
-            signal_hook::flag::register(signal, first)?;
-            signal_hook::flag::register_usize(signal, seen.clone(), number)?;
+            flag::register_conditional_shutdown(signal, 128 + signal, first.clone())?;
+            flag::register(signal, first.clone())?;
+            flag::register_usize(signal, self.0.clone(), number)?;
         }
-        Ok(Self(seen))
+        Ok(())
     }
 
     /// The signal's number, once there was one.

@@ -18,7 +18,7 @@ mod simd;
 mod testing;
 
 pub use activation::Activation;
-pub use attention::{AttentionShape, Segment, attention, attention_bf16};
+pub use attention::{AttentionShape, MOST_HEAD_COLUMNS, Segment, attention, attention_bf16};
 pub use encode::Precision;
 pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
 pub use matmul::{Epilogue, Input, linear};

@@ -19,6 +19,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::Architecture;
 use crate::input::tokenizer::TokenIds;
+use crate::kernel;
 
 pub use compute::Compute;
 pub use sequences::Sharing;
@@ -62,6 +63,20 @@ pub struct Clip {
 /// # Errors
 /// When a tensor holds NaN or infinity, or the device fails.
 pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
+    if let Compute::Kernel(_) = compute {
+        for tower in [
+            &checkpoint.architecture.vision,
+            &checkpoint.architecture.text,
+        ] {
+            let head = tower.width / tower.heads;
+            ensure!(
+                head <= kernel::MOST_HEAD_COLUMNS,
+                "attention heads of {head} features are wider than the kernels compute ({}); is the \
+                 number of heads in the configuration right?",
+                kernel::MOST_HEAD_COLUMNS
+            );
+        }
+    }
     let weights = Weights::new(checkpoint, compute);
     let (vision, text) = rayon::join(
         || VisionTransformer::load(&weights),
@@ -97,7 +112,8 @@ impl Clip {
 impl DualEncoder for Clip {
     fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
         let size = self.architecture.image_size;
-        let (_, channels, height, width) = pixels.dims4()?;
+        let (n, channels, height, width) = pixels.dims4()?;
+        ensure!(n > 0, "no images to encode");
         ensure!(
             (channels, height, width) == (3, size, size),
             "pixels are {:?}, this model reads [n, 3, {size}, {size}]",

@@ -26,7 +26,7 @@ fn folder() -> PathBuf {
 }
 
 #[test]
-#[ignore = "needs the published checkpoints in the hub cache (longclip models pull, or hf download); run with cargo test --release -- --ignored published --nocapture"]
+#[ignore = "needs the published checkpoints in the hub cache (see hf download); run with cargo test --release -- --ignored published --nocapture"]
 #[allow(clippy::print_stderr, reason = "says which entries were skipped")]
 fn published_outputs_are_reproduced() {
     let text = std::fs::read_to_string(folder().join("published.json")).unwrap();

@@ -40,6 +40,8 @@ pub const KEPT_POSITIONS: usize = 20;
 pub struct Named {
     /// The layout's name.
     pub layout: &'static str,
+    /// Whether the file is one of OpenAI's own: only those store their sizes as tensors.
+    pub openai_sizes: bool,
     /// Canonical names to tensors.
     pub tensors: Tensors,
 }
@@ -49,13 +51,16 @@ pub struct Named {
 /// # Errors
 /// When no layout fits the names, or two tensors get the same name.
 pub fn to_canonical(tensors: Tensors) -> Result<Named> {
-    let tensors = drop_buffers(strip_wrappers(tensors)?);
+    let tensors = strip_wrappers(tensors)?;
+    let openai_sizes = OPENAI_SIZES.iter().all(|name| tensors.contains_key(*name));
+    let tensors = drop_buffers(tensors);
     for layout in LAYOUTS {
         if layout.matches(&tensors) {
             let name = layout.name(&tensors);
             let tensors = layout.to_canonical(tensors)?;
             return Ok(Named {
                 layout: name,
+                openai_sizes,
                 tensors,
             });
         }
@@ -89,20 +94,18 @@ fn rename(tensors: Tensors, new_name: impl Fn(&str) -> Result<String>) -> Result
     Ok(renamed)
 }
 
+/// Sizes that OpenAI's archives hold as tensors.
+const OPENAI_SIZES: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
+
 /// Buffers that hold no weights: counters, index ranges, masks, sizes that the shapes tell anyway.
 /// (A TorchScript archive also keeps tensors that a state dict leaves out.)
 fn drop_buffers(mut tensors: Tensors) -> Tensors {
-    const WHOLE: [&str; 5] = [
-        "input_resolution",
-        "context_length",
-        "vocab_size",
-        "mask1",
-        "mask2",
-    ];
+    const WHOLE: [&str; 2] = ["mask1", "mask2"];
     const LAST: [&str; 3] = ["position_ids", "num_batches_tracked", "attn_mask"];
     tensors.retain(|name, _| {
         let last = name.rsplit('.').next().unwrap_or(name);
-        !WHOLE.contains(&name.as_str()) && !LAST.contains(&last)
+        let whole = name.as_str();
+        !(OPENAI_SIZES.contains(&whole) || WHOLE.contains(&whole) || LAST.contains(&last))
     });
     tensors
 }

@@ -45,7 +45,10 @@ impl WeightLayout for OpenAi {
             for (new, tensor) in
                 convert(&name, tensor).with_context(|| format!("tensor {name:?}"))?
             {
-                named.insert(new, tensor);
+                ensure!(
+                    named.insert(new.clone(), tensor).is_none(),
+                    "tensor {name:?} is there twice: another one is {new:?} as well"
+                );
             }
         }
         if let Some(second) = second {

@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn calls_are_repeated_as_often_as_asked() {
-        let stop = Stop::on_signals().unwrap();
+        let stop = Stop::default();
         for (fixed, warm, expected) in [(Some(4), true, 5), (Some(4), false, 4), (Some(1), true, 2)]
         {
             let repeats = Repeats::new(fixed, &stop);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_failing_call_is_the_error() {
-        let repeats = Repeats::new(None, &Stop::on_signals().unwrap());
+        let repeats = Repeats::new(None, &Stop::default());
         let error = repeats.median_ms(|| anyhow::bail!("no")).unwrap_err();
         assert_eq!(error.to_string(), "no");
     }

@@ -91,7 +91,7 @@ pub enum BenchFormat {
 /// # Errors
 /// When the model does not load, the labels file cannot be used, or no picture can be read.
 pub fn run(args: BenchArgs, console: &Console) -> Result<Outcome> {
-    let stop = Stop::on_signals()?;
+    let stop = Stop::default();
     let report = measure(&args, &stop, console);
     if let Some(signal) = stop.signal() {
         return Ok(Outcome::Stopped(signal));
@@ -121,6 +121,7 @@ fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
     let folder = Folder::open(args.images.as_deref())?;
     let memory = MemoryWatch::start();
     let session = Session::open(&args.model, console)?;
+    stop.listen()?;
     let repeats = Repeats::new(args.repeats, stop);
     let subject = Subject::load(&session, &folder, &labels, repeats, console)?;
     let images = args.part(Part::Images, || subject.images())?;

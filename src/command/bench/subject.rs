@@ -125,7 +125,7 @@ impl<'a> Subject<'a> {
     fn encode_folder(&self, plan: &Plan) -> Result<u64> {
         let sources = paths::expand(vec![self.folder.path.clone()], None, PICTURES)?;
         let model = ModelSlot::default();
-        let _ = model.set(Some(self.clip.clone()));
+        let _ = model.set(self.clip.clone());
         let stop = self.repeats.stop.clone();
         let mut pipeline = Pipeline::start(sources, plan.clone(), model, stop);
         let mut images = 0;

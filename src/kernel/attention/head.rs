@@ -20,7 +20,7 @@ use crate::kernel::simd::Simd;
 const CHUNK: usize = 320;
 
 /// The widest head.
-pub(super) const MOST_COLUMNS: usize = CHUNK;
+pub const MOST_HEAD_COLUMNS: usize = CHUNK;
 
 /// Most rows of a tile at any level.
 const MOST_ROWS: usize = 14;

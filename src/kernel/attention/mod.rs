@@ -9,6 +9,8 @@ mod pack;
 #[cfg(test)]
 mod tests;
 
+pub use head::MOST_HEAD_COLUMNS;
+
 use std::ops::Range;
 
 use super::dispatch;
@@ -134,7 +136,7 @@ fn attention_at(
         "attention's output is not [{outputs}, {width}]"
     );
     assert!(
-        shape.head_dim <= head::MOST_COLUMNS,
+        shape.head_dim <= MOST_HEAD_COLUMNS,
         "heads of {} columns are too wide",
         shape.head_dim
     );
