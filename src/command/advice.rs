@@ -1,6 +1,6 @@
 //! What to say about mistakes that everybody makes once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -26,6 +26,37 @@ pub(super) fn check_output(path: &Path) -> Result<()> {
         ),
         _ => Ok(()),
     }
+}
+
+/// Fails if writing `output` would replace one of `inputs`, or a picture in one of the folders among
+/// them.
+///
+/// # Errors
+/// Names the input.
+pub(super) fn check_not_an_input<'a>(
+    output: &Path,
+    inputs: impl Iterator<Item = &'a PathBuf>,
+    rule: PictureRule,
+) -> Result<()> {
+    // What does not exist yet is nobody's input.
+    let Ok(target) = output.canonicalize() else {
+        return Ok(());
+    };
+    let is_file = target.is_file();
+    for input in inputs {
+        let Ok(found) = input.canonicalize() else {
+            continue;
+        };
+        let within = found.is_dir() && target.starts_with(&found) && rule.takes(&target);
+        if is_file && (found == target || within) {
+            bail!(
+                "the output {} is an input as well ({}); writing it would lose the input",
+                output.display(),
+                input.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Why there are no images: perhaps because `--labels` took them for labels.

@@ -68,6 +68,9 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let sources = paths::expand(arguments.clone(), files_from.clone(), PICTURES)?;
     if let Some(path) = &args.output.output {
         advice::check_output(path)?;
+        let files = [&args.images.files_from, &args.labels.labels_file];
+        let inputs = arguments.iter().chain(files.into_iter().flatten());
+        advice::check_not_an_input(path, inputs, PICTURES)?;
     }
     let session = Session::open(&args.model, console)?;
     let tokens = tokens(
@@ -156,6 +159,7 @@ fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
     if args.score.none_label.is_some() && args.score.score != Score::Sigmoid {
         bail!("--none-label is what --score sigmoid compares with; add --score sigmoid");
     }
+    check_threshold(&args.score)?;
     let templates = match &labels.templates {
         Some(name) => Templates::named_or_file(name)?,
         None if labels.template.is_empty() => Templates::none(),
@@ -175,6 +179,22 @@ fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
         );
     }
     Ok(set)
+}
+
+/// A threshold in percent would drop everything without a word.
+fn check_threshold(args: &ScoreArgs) -> Result<()> {
+    let Some(threshold) = args.threshold else {
+        return Ok(());
+    };
+    let (least, what) = match args.score {
+        Score::Softmax | Score::Sigmoid => (0.0, "a probability is between 0 and 1"),
+        Score::Cosine => (-1.0, "a cosine is between -1 and 1"),
+        Score::Logit => return Ok(()),
+    };
+    if !(least..=1.0).contains(&threshold) {
+        bail!("--threshold {threshold} cannot be: {what}");
+    }
+    Ok(())
 }
 
 fn files_from(images: &ImageArgs) -> Option<FilesFrom> {

@@ -162,3 +162,51 @@ fn counts_without_end_are_refused_instead_of_tried() {
     room.classify(&["a.png", "-l", "x", "y", "--batch-size", "1024"])
         .ends_with(0);
 }
+
+#[test]
+fn an_output_that_is_an_input_is_refused_and_the_input_kept() {
+    let room = Room::with(&["a.png", "folder/b.png"]);
+    room.file("labels.txt", "x\ny\n");
+    room.file("list.txt", "a.png\n");
+    let before = std::fs::read(room.path("a.png")).unwrap();
+    for arguments in [
+        vec!["a.png", "-l", "x", "y", "-o", "./a.png"],
+        vec!["folder", "-l", "x", "y", "-o", "folder/b.png"],
+        vec!["a.png", "--labels-file", "labels.txt", "-o", "labels.txt"],
+        vec!["--files-from", "list.txt", "-l", "x", "y", "-o", "list.txt"],
+    ] {
+        let ran = room.classify(&arguments).ends_with(2);
+        ran.says(&["is an input as well", "lose the input"]);
+    }
+    assert_eq!(std::fs::read(room.path("a.png")).unwrap(), before);
+    assert_eq!(room.read("labels.txt"), "x\ny\n");
+    // A result beside the pictures is none of them.
+    room.classify(&["folder", "-l", "x", "y", "-o", "folder/out.jsonl"])
+        .ends_with(0);
+    room.classify(&["folder", "-l", "x", "y", "-o", "folder/out.jsonl"])
+        .ends_with(0);
+}
+
+#[test]
+fn a_threshold_that_no_score_can_reach_is_refused() {
+    let room = Room::with(&["a.png"]);
+    for (score, threshold, words) in [
+        ("softmax", "50", "between 0 and 1"),
+        ("sigmoid", "-0.1", "between 0 and 1"),
+        ("cosine", "1.5", "between -1 and 1"),
+    ] {
+        let threshold = format!("--threshold={threshold}");
+        let arguments = ["a.png", "-l", "x", "y", "--score", score, &threshold];
+        room.classify(&arguments).ends_with(2).says(&[words]);
+    }
+    room.classify(&[
+        "a.png",
+        "-l",
+        "x",
+        "y",
+        "--score",
+        "logit",
+        "--threshold=50",
+    ])
+    .ends_with(0);
+}

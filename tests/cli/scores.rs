@@ -149,12 +149,12 @@ fn a_threshold_keeps_those_at_or_above_it() {
 
 #[test]
 fn a_threshold_that_nothing_reaches_leaves_an_answer_without_predictions() {
-    let record = scored("softmax", &["--threshold", "1.5"]);
+    let record = scored("softmax", &["--threshold", "1"]);
     assert_eq!(record["predictions"], serde_json::json!([]));
     assert!(record.get("error").is_none());
     let room = Room::with(&["a.png"]);
     let in_format = |format| {
-        let arguments = [&["a.png", "-f", format, "--threshold", "1.5"], &LABELS[..]].concat();
+        let arguments = [&["a.png", "-f", format, "--threshold", "1"], &LABELS[..]].concat();
         room.classify(&arguments).ends_with(0).out
     };
     assert_eq!(in_format("csv").lines().nth(1), Some("a.png,,,,,,"));

@@ -162,3 +162,24 @@ fn one_signal_ends_a_download_at_once() {
     drop(connection);
     assert!(!room.names().iter().any(|name| name.contains("out")));
 }
+
+#[test]
+fn a_signal_ends_the_wait_for_an_image_on_stdin() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let room = Room::new();
+        let mut command = room.command();
+        command.args(["classify", "-", "-m", "tiny", "-l", "cat", "dog"]);
+        let mut running = Running::start(command);
+        running.write(b"\x89PNG");
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        running.signal(signal);
+        // Stdin stays open until the end is seen.
+        assert_eq!(running.rest(), [""; 0]);
+        // On a slow machine the signal may come while the model loads and end the process itself.
+        let ended = running.end().0;
+        assert!(
+            ended.is_none() || ended == Some(code),
+            "{signal}: {ended:?}"
+        );
+    }
+}
