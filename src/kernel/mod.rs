@@ -1,4 +1,5 @@
-//! CPU arithmetic: slices in, slices out.
+//! CPU arithmetic: slices in, slices out. Knows neither candle nor files; with the memory map it is the
+//! only home of `unsafe`. Every kernel has a scalar twin that its tests hold it against.
 
 mod activation;
 mod attention;

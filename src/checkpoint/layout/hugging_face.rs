@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{LONG_CLIP_HUGGING_FACE, WeightLayout, openai, rename};
+use super::{LONG_CLIP_HUGGING_FACE, WeightLayout, fold_positions, rename, scalar_logit_scale};
 use crate::checkpoint::Tensors;
 
 pub(super) struct HuggingFace;
@@ -32,9 +32,9 @@ impl WeightLayout for HuggingFace {
     fn to_canonical(&self, tensors: Tensors) -> Result<Tensors> {
         let mut tensors = rename(tensors, |name| Ok(undouble(name)))?;
         if let Some(second) = tensors.remove(SECOND_POSITIONS) {
-            openai::fold_positions(&mut tensors, POSITIONS, second)?;
+            fold_positions(&mut tensors, POSITIONS, second)?;
         }
-        openai::scalar_logit_scale(&mut tensors)?;
+        scalar_logit_scale(&mut tensors)?;
         Ok(tensors)
     }
 }

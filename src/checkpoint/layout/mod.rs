@@ -7,9 +7,10 @@ pub mod canonical;
 mod hugging_face;
 mod openai;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Tensors;
+use super::container::StoredTensor;
 
 /// One family of tensor names.
 trait WeightLayout: Sync {
@@ -108,6 +109,36 @@ fn drop_buffers(mut tensors: Tensors) -> Tensors {
         !(OPENAI_SIZES.contains(&whole) || WHOLE.contains(&whole) || LAST.contains(&last))
     });
     tensors
+}
+
+/// One table from two: rows 0 to 19 of the first, the rest of the second.
+fn fold_positions(tensors: &mut Tensors, name: &str, second: StoredTensor) -> Result<()> {
+    let first = tensors
+        .get(name)
+        .with_context(|| format!("the second positional table is there, the first ({name}) not"))?;
+    ensure!(
+        first.shape() == second.shape() && first.shape().len() == 2,
+        "the two positional tables of the text differ in shape: {:?} and {:?}",
+        first.shape(),
+        second.shape()
+    );
+    let (rows, width) = (first.shape()[0], first.shape()[1]);
+    let kept = KEPT_POSITIONS.min(rows);
+    let mut values = first.narrow(0, kept)?.to_f32()?;
+    values.extend(second.narrow(kept, rows - kept)?.to_f32()?);
+    let folded = StoredTensor::from_f32(&[rows, width], values)?;
+    tensors.insert(name.to_owned(), folded);
+    Ok(())
+}
+
+/// Some files store the scale as `[1]`.
+fn scalar_logit_scale(tensors: &mut Tensors) -> Result<()> {
+    if let Some(scale) = tensors.get_mut("logit_scale")
+        && scale.elements() == 1
+    {
+        *scale = scale.reshape(&[])?;
+    }
+    Ok(())
 }
 
 fn unknown_layout(tensors: &Tensors) -> String {

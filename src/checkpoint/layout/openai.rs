@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{KEPT_POSITIONS, LONG_CLIP, OPENAI, WeightLayout};
+use super::{LONG_CLIP, OPENAI, WeightLayout, fold_positions, scalar_logit_scale};
 use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
 
@@ -57,40 +57,6 @@ impl WeightLayout for OpenAi {
         scalar_logit_scale(&mut named)?;
         Ok(named)
     }
-}
-
-/// One table from two: rows 0 to 19 of the first, the rest of the second.
-pub(super) fn fold_positions(
-    tensors: &mut Tensors,
-    name: &str,
-    second: StoredTensor,
-) -> Result<()> {
-    let first = tensors
-        .get(name)
-        .with_context(|| format!("the second positional table is there, the first ({name}) not"))?;
-    ensure!(
-        first.shape() == second.shape() && first.shape().len() == 2,
-        "the two positional tables of the text differ in shape: {:?} and {:?}",
-        first.shape(),
-        second.shape()
-    );
-    let (rows, width) = (first.shape()[0], first.shape()[1]);
-    let kept = KEPT_POSITIONS.min(rows);
-    let mut values = first.narrow(0, kept)?.to_f32()?;
-    values.extend(second.narrow(kept, rows - kept)?.to_f32()?);
-    let folded = StoredTensor::from_f32(&[rows, width], values)?;
-    tensors.insert(name.to_owned(), folded);
-    Ok(())
-}
-
-/// Some files store the scale as `[1]`.
-pub(super) fn scalar_logit_scale(tensors: &mut Tensors) -> Result<()> {
-    if let Some(scale) = tensors.get_mut("logit_scale")
-        && scale.elements() == 1
-    {
-        *scale = scale.reshape(&[])?;
-    }
-    Ok(())
 }
 
 /// The canonical tensors that one of OpenAI's becomes; unknown names stay as they are, for the
