@@ -43,13 +43,23 @@ impl Block {
         sequences: &Sequences,
         queries: &[usize],
     ) -> Result<Tensor> {
-        let packed = self.qkv.is_packed();
-        let qkv = self.qkv.forward_norm(x, &self.norm1, None)?; // [rows, 3 width]
-        let mixed = self
-            .attention
-            .forward(&qkv, sequences, Some(queries), packed)?; // [queries, width]
+        let mixed = self.attend_pooled(x, sequences, queries)?;
         let x = self.out.add_into(&mixed, gather(x, queries)?)?;
         self.mlp(x)
+    }
+
+    /// Queries, keys and values, and the attention of the rows `queries`: `x` [rows, width] ->
+    /// [queries, width].
+    fn attend_pooled(
+        &self,
+        x: &Tensor,
+        sequences: &Sequences,
+        queries: &[usize],
+    ) -> Result<Tensor> {
+        let qkv = self.qkv.forward_norm(x, &self.norm1, None)?; // [rows, 3 width]
+        let packed = self.qkv.is_packed();
+        self.attention
+            .forward(&qkv, sequences, Some(queries), packed)
     }
 
     fn mlp(&self, x: Tensor) -> Result<Tensor> {
@@ -139,13 +149,13 @@ impl Transformer {
     }
 
     /// Like [`Self::forward_pooled`] for several inputs of one shape on the CPU, `xs` each
-    /// [tokens, width] and pooled at row 0. A layer's weights stay in the cache while every input
-    /// passes through it.
+    /// [tokens, width] and pooled at row 0 -> [inputs, width]. A layer's weights stay in the cache
+    /// while every input passes through it.
     pub(super) fn forward_each(
         &self,
         mut xs: Vec<Tensor>,
         sequences: &Sequences,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<Tensor> {
         let Some((last, first)) = self.blocks.split_last() else {
             bail!("a transformer without layers");
         };
@@ -154,8 +164,15 @@ impl Transformer {
                 *x = block.forward(x.clone(), sequences)?;
             }
         }
-        xs.iter()
-            .map(|x| last.forward_pooled(x, sequences, &[0]))
-            .collect()
+        // One row of each is left: together they use the weights once.
+        let mut mixed = Vec::new();
+        let mut pooled = Vec::new();
+        for x in &xs {
+            mixed.push(last.attend_pooled(x, sequences, &[0])?);
+            pooled.push(x.narrow(0, 0, 1)?);
+        }
+        let x = Tensor::cat(&pooled, 0)?; // [inputs, width]
+        let x = last.out.add_into(&Tensor::cat(&mixed, 0)?, x)?;
+        last.mlp(x)
     }
 }

@@ -14,16 +14,19 @@ pub enum Compute {
     Candle(Device, DType),
 }
 
-/// The precisions of the CPU, each a table over layers and matrices.
+/// The precisions of the CPU, each a table over layers and matrices. What each loses where weights
+/// have outliers, and what other tables would lose, is measured by `tests/bench/outliers.py`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpuPrecision {
     /// Everything in f32: agrees with the reference to the last digit that matters.
     F32,
-    /// Matrices in bfloat16, the first layer in f32 (it repairs the one hard case that was found).
+    /// Matrices in bfloat16; the attention of the first layer in f32, which repairs most of what
+    /// outliers in the gains of its norm cost.
     Bf16,
-    /// 8-bit integers in the MLPs of the later two thirds, bfloat16 elsewhere.
+    /// 8-bit integers in the later two thirds, for queries, keys and values in the last third;
+    /// elsewhere as [`Self::Bf16`].
     Int8,
-    /// 8-bit integers everywhere: fast and approximate.
+    /// 8-bit integers everywhere but in the attention of the first layer: fast and approximate.
     Int8Fast,
 }
 
@@ -44,18 +47,20 @@ impl CpuPrecision {
     /// The precision of one matrix in `layer` of `layers`.
     #[must_use]
     pub fn of(self, part: Part, layer: usize, layers: usize) -> kernel::Precision {
-        let bf16 = if layer == 0 {
+        let first_attention = layer == 0 && matches!(part, Part::Qkv | Part::Out);
+        let bf16 = if first_attention {
             kernel::Precision::F32
         } else {
             kernel::Precision::Bf16
         };
+        // The first layer in 8 bits, in thirds of the tower.
+        let thirds = if part == Part::Qkv { 2 } else { 1 };
         match self {
             Self::F32 => kernel::Precision::F32,
             Self::Bf16 => bf16,
-            Self::Int8 => match part {
-                Part::Fc1 | Part::Fc2 if layer * 3 >= layers => kernel::Precision::Int8,
-                _ => bf16,
-            },
+            Self::Int8 if layer * 3 >= layers * thirds => kernel::Precision::Int8,
+            Self::Int8 => bf16,
+            Self::Int8Fast if first_attention => kernel::Precision::Bf16,
             Self::Int8Fast => kernel::Precision::Int8,
         }
     }

@@ -67,6 +67,7 @@ impl Smoothing<'_> {
             matrix.copy_row_f32(index, &mut row)?;
             see(index, &row);
         }
+        matrix.release();
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The image tower: pixels -> [n, embed_dim].
 
 use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor, bail};
 use rayon::ThreadPool;
 
 use super::block::Transformer;
@@ -13,16 +13,13 @@ use crate::kernel;
 
 pub(super) struct VisionTransformer {
     patch_embedding: Linear,
-    /// The class token with its position: [1, width]
-    class_token: Tensor,
-    /// Positions of the patches: [patches, width]
+    /// What patches are added to: the class token and every token's position, [tokens, width]
     positions: Tensor,
     pre_norm: LayerNorm,
     transformer: Transformer,
     post_norm: LayerNorm,
     projection: Linear,
     patch_size: usize,
-    tokens: usize,
     device: Device,
     dtype: DType,
 }
@@ -43,21 +40,18 @@ impl VisionTransformer {
         let table = Tensor::from_vec(table, (tokens, tower.width), &Device::Cpu)?;
         let class = weights.vector(&path("class_embedding"))?;
         let class = Tensor::from_vec(class, (1, tower.width), &Device::Cpu)?;
-        let place = |tensor: Tensor| -> Result<Tensor> {
-            Ok(tensor
-                .to_dtype(weights.dtype())?
-                .to_device(weights.device())?)
-        };
+        let first = (class + table.narrow(0, 0, 1)?)?;
+        let positions = Tensor::cat(&[&first, &table.narrow(0, 1, tokens - 1)?], 0)?;
         Ok(Self {
             patch_embedding: linear(path("patch_embedding"))?,
-            class_token: place((class + table.narrow(0, 0, 1)?)?)?,
-            positions: place(table.narrow(0, 1, tokens - 1)?)?,
+            positions: positions
+                .to_dtype(weights.dtype())?
+                .to_device(weights.device())?,
             pre_norm: norm("vision_model.pre_layrnorm")?,
             transformer: Transformer::load(weights, "vision_model", tower)?,
             post_norm: norm("vision_model.post_layernorm")?,
             projection: linear("visual_projection".to_owned())?,
             patch_size: architecture.patch_size,
-            tokens,
             device: weights.device().clone(),
             dtype: weights.dtype(),
         })
@@ -104,8 +98,9 @@ impl VisionTransformer {
     fn encode_batch(&self, pixels: &Tensor) -> Result<Tensor> {
         let n = pixels.dim(0)?;
         let x = self.embed(pixels)?; // [n tokens, width]
-        let sequences = Sequences::images(n, self.tokens);
-        let pooled: Vec<usize> = (0..n).map(|image| image * self.tokens).collect();
+        let tokens = self.positions.dim(0)?;
+        let sequences = Sequences::images(n, tokens);
+        let pooled: Vec<usize> = (0..n).map(|image| image * tokens).collect();
         let pooled = self.transformer.forward_pooled(x, &sequences, &pooled)?; // [n, width]
         self.projection.forward_norm(&pooled, &self.post_norm, None)
     }
@@ -114,13 +109,25 @@ impl VisionTransformer {
     fn encode_each(&self, pixels: &Tensor) -> Result<Tensor> {
         let n = pixels.dim(0)?;
         let xs = (0..n)
-            .map(|image| self.embed(&pixels.narrow(0, image, 1)?))
+            .map(|image| self.embed_one(&pixels.get(image)?))
             .collect::<Result<Vec<_>>>()?; // n times [tokens, width]
+        let tokens = self.positions.dim(0)?;
         let pooled = self
             .transformer
-            .forward_each(xs, &Sequences::images(1, self.tokens))?; // n times [1, width]
-        let pooled = Tensor::cat(&pooled, 0)?; // [n, width]
+            .forward_each(xs, &Sequences::images(1, tokens))?; // [n, width]
         self.projection.forward_norm(&pooled, &self.post_norm, None)
+    }
+
+    /// `pixels` [3, size, size] on the CPU -> tokens after the first norm [tokens, width].
+    fn embed_one(&self, pixels: &Tensor) -> Result<Tensor> {
+        let patches = pixels
+            .to_dtype(DType::F32)?
+            .contiguous()?
+            .apply_op1_no_bwd(&Patches(self.patch_size))?; // [patches, 3 patch patch]
+        let x = self.positions.copy()?; // [tokens, width]
+        let after_class = x.narrow(0, 1, patches.dim(0)?)?;
+        self.patch_embedding.add_into(&patches, after_class)?;
+        self.pre_norm.forward(&x, true)
     }
 
     /// `pixels` [n, 3, size, size] -> tokens after the first norm [n tokens, width].
@@ -133,16 +140,46 @@ impl VisionTransformer {
             .reshape((n * side * side, channels * patch * patch))? // [n patches, 3 patch patch]
             .to_device(&self.device)?
             .to_dtype(self.dtype)?;
-        let width = self.positions.dim(1)?;
-        let patches = self
-            .patch_embedding
-            .forward(&patches)? // [n patches, width]
-            .reshape((n, side * side, width))?
-            .broadcast_add(&self.positions)?;
-        let class = self.class_token.broadcast_as((n, 1, width))?.contiguous()?;
-        let x = Tensor::cat(&[&class, &patches], 1)? // [n, tokens, width]
-            .reshape((n * self.tokens, width))?;
-        self.pre_norm.forward(&x, self.projection.is_packed())
+        let patches = self.patch_embedding.forward(&patches)?; // [n patches, width]
+        let (tokens, width) = self.positions.dims2()?;
+        let class = Tensor::zeros((n, 1, width), self.dtype, &self.device)?;
+        let x = Tensor::cat(&[&class, &patches.reshape((n, side * side, width))?], 1)?
+            .broadcast_add(&self.positions)? // [n, tokens, width]
+            .reshape((n * tokens, width))?;
+        self.pre_norm.forward(&x, false)
+    }
+}
+
+/// One image [channels, size, size] -> its square patches of the given side as rows
+/// [patches, channels side side], each channel by channel and row by row.
+struct Patches(usize);
+
+impl CustomOp1 for Patches {
+    fn name(&self) -> &'static str {
+        "patches"
+    }
+
+    fn cpu_fwd(
+        &self,
+        storage: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (channels, height, width) = layout.shape().dims3()?;
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            bail!("patches: the pixels are not contiguous")
+        };
+        let pixels = &storage.as_slice::<f32>()?[start..end];
+        let patch = self.0;
+        let (down, across) = (height / patch, width / patch);
+        let mut rows = Vec::with_capacity(down * across * channels * patch * patch);
+        for (top, left) in (0..down).flat_map(|y| (0..across).map(move |x| (y * patch, x * patch)))
+        {
+            for line in (0..channels).flat_map(|c| (0..patch).map(move |y| c * height + top + y)) {
+                rows.extend_from_slice(&pixels[line * width + left..][..patch]);
+            }
+        }
+        let shape = (down * across, channels * patch * patch);
+        Ok((CpuStorage::F32(rows), shape.into()))
     }
 }
 

@@ -11,6 +11,9 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::container::StoredTensor;
 use crate::kernel::{self, PackedMatrix};
 
+/// Values of a vector whose memory is worth giving back.
+const LARGE: usize = 1 << 18;
+
 /// Reads layers out of a checkpoint.
 pub(super) struct Weights<'a> {
     pub(super) checkpoint: &'a Checkpoint,
@@ -34,8 +37,13 @@ impl<'a> Weights<'a> {
 
     /// All values of a tensor, row-major.
     pub(super) fn vector(&self, name: &str) -> Result<Vec<f32>> {
-        let values = self.tensor(name)?.to_f32()?;
+        let tensor = self.tensor(name)?;
+        let values = tensor.to_f32()?;
         check_finite(name, &values)?;
+        // Small ones share their pages with others.
+        if values.len() >= LARGE {
+            tensor.release();
+        }
         Ok(values)
     }
 
@@ -66,10 +74,10 @@ impl<'a> Weights<'a> {
             bias.extend(self.vector(&format!("{path}.bias"))?);
         }
         let bias = with_bias.then_some(bias);
-        match self.compute {
+        let linear = match self.compute {
             Compute::Kernel(_) => {
                 let packed = pack(&names, &matrices, precision, smoothing)?;
-                Ok(Linear::packed(packed, bias))
+                Linear::packed(packed, bias)
             }
             Compute::Candle(device, dtype) => {
                 let mut values = Vec::new();
@@ -83,9 +91,12 @@ impl<'a> Weights<'a> {
                 let weight = Tensor::from_vec(values, shape, &Device::Cpu)?
                     .to_dtype(*dtype)?
                     .to_device(device)?;
-                Linear::plain(weight, bias)
+                Linear::plain(weight, bias)?
             }
-        }
+        };
+        // What was packed is not needed again: memory peaks near the packed size.
+        matrices.iter().for_each(StoredTensor::release);
+        Ok(linear)
     }
 
     /// A tensor as a matrix [rows, everything else].

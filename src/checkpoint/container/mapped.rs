@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
 use memmap2::Mmap;
 
@@ -36,6 +36,25 @@ impl Bytes {
         // valid for any bit pattern (integers and floats). What stays is truncation
         // by another process, which is documented above.
         unsafe { Mmap::map(file) }.map(Self::Mapped)
+    }
+
+    /// Let the system take back the memory behind `range`, which lies inside. It can be read again:
+    /// the pages then come from the file once more. Advice only, so failure is ignored.
+    pub(super) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: nobody ever writes to the map, so that a page that is dropped and read again
+            // holds what it held, under the assumption about the file that `map` documents.
+            let _ = unsafe {
+                map.unchecked_advise_range(
+                    memmap2::UncheckedAdvice::DontNeed,
+                    range.start,
+                    range.len(),
+                )
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 }
 

@@ -97,7 +97,10 @@ impl Head<'_> {
                 tile.visible[r] = packed.prefix + query - own.start + 1;
             }
             // SAFETY: room for STRIDE lanes a row.
-            unsafe { self.encode::<V>(self.part(query, 0), tile.queries.add(r * STRIDE)) };
+            unsafe {
+                self.encode::<V>(self.part(query, 0), tile.queries.add(r * STRIDE));
+                self.ask_for_neighbours::<V>(tile.rows, start + r);
+            }
         }
         let seen = tile.visible[..tile.rows].iter().copied().max().unwrap_or(0);
         for first in (0..seen).step_by(CHUNK) {
@@ -119,6 +122,26 @@ impl Head<'_> {
                         result.store(to.add(column))
                     }
                 }
+            }
+        }
+    }
+
+    /// Asks for what is read and written after the query of output row `index`: the query of the next tile, and
+    /// the row's own place in the output.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn ask_for_neighbours<V: Simd>(&self, rows: usize, index: usize) {
+        let width = self.call.shape.head_dim;
+        let to = self.call.out.at(index, self.head * width);
+        // SAFETY: the caller vouches for the CPU.
+        unsafe {
+            if index + rows < self.unit.outputs.end {
+                self.ask_for::<V>(self.call.query(index + rows), 0);
+            }
+            for column in (0..width).step_by(16) {
+                V::prefetch_to_write(to.wrapping_add(column));
             }
         }
     }

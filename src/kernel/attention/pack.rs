@@ -72,12 +72,31 @@ impl std::ops::Deref for Packed {
     }
 }
 
+/// Rows between one that is read and the one asked for.
+const ROWS_AHEAD: usize = 12;
+
 impl Head<'_> {
     /// The address of the head's query (`part` 0), key (1) or value (2) of row `row`.
     pub(super) fn part(&self, row: usize, part: usize) -> *const f32 {
         let width = self.call.width();
         let start = row * 3 * width + part * width + self.head * self.call.shape.head_dim;
         self.call.qkv[start..].as_ptr()
+    }
+
+    /// Asks for the head's part of row `row`: a head's rows lie too far apart for the CPU to guess the next.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    pub(super) unsafe fn ask_for<V: Simd>(&self, row: usize, part: usize) {
+        let width = self.call.width();
+        if row * 3 * width < self.call.qkv.len() {
+            let start = self.part(row, part);
+            for column in (0..self.call.shape.head_dim).step_by(16) {
+                // SAFETY: the caller vouches for the CPU.
+                unsafe { V::prefetch(start.wrapping_add(column)) };
+            }
+        }
     }
 
     /// Packs the keys and values of the segment to `to`. `work` holds a vector's number of rows of a head.
@@ -136,8 +155,13 @@ impl Head<'_> {
                         stride: 3 * self.call.width(),
                         rows: take,
                     };
-                    if !in_place {
+                    if in_place {
                         for i in 0..take {
+                            self.ask_for::<V>(range.start + i + V::LANES, 1);
+                        }
+                    } else {
+                        for i in 0..take {
+                            self.ask_for::<V>(range.start + i + ROWS_AHEAD, 1);
                             self.encode::<V>(
                                 self.part(range.start + i, 1),
                                 work.add((pending + i) * stride),
@@ -169,6 +193,8 @@ impl Head<'_> {
     unsafe fn pack_values<V: Simd>(&self, layout: &Layout, to: *mut f32) {
         for (key, row) in self.ranges().flatten().enumerate() {
             let from = self.part(row, 2);
+            // SAFETY: the caller vouches for the CPU.
+            unsafe { self.ask_for::<V>(row + ROWS_AHEAD, 2) };
             for column in (0..layout.columns).step_by(V::LANES) {
                 // SAFETY: each group has room for `count` vectors.
                 unsafe {
@@ -188,7 +214,14 @@ impl Head<'_> {
         let mut rows = self.ranges().flatten();
         for pair in 0..layout.value_lanes {
             let first = rows.next().map(|row| self.part(row, 2));
-            let second = rows.next().map(|row| self.part(row, 2));
+            let second = rows.next().map(|row| {
+                // SAFETY: the caller vouches for the CPU.
+                unsafe {
+                    self.ask_for::<V>(row + ROWS_AHEAD - 1, 2);
+                    self.ask_for::<V>(row + ROWS_AHEAD, 2);
+                }
+                self.part(row, 2)
+            });
             for column in (0..layout.columns).step_by(V::LANES) {
                 // SAFETY: each group has room for the vectors of all pairs.
                 unsafe {

@@ -193,6 +193,12 @@ impl StoredTensor {
         Ok(reshaped)
     }
 
+    /// Lets the system take back the memory of the whole storage that this tensor views, where that
+    /// is a part of a mapped file. Reading it again reads the file again.
+    pub fn release(&self) {
+        self.storage.release();
+    }
+
     /// The elements' bytes, little endian as stored; `None` unless they lie row-major
     /// and adjacent, and for unsupported types.
     pub fn contiguous_bytes(&self) -> Option<&[u8]> {

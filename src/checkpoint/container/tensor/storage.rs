@@ -39,6 +39,11 @@ impl Storage {
         Self { bytes, range }
     }
 
+    /// See [`Bytes::release`].
+    pub(super) fn release(&self) {
+        self.bytes.release(self.range.clone());
+    }
+
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[self.range.clone()]
     }
