@@ -22,6 +22,6 @@ pub use activation::Activation;
 pub use attention::{AttentionShape, MOST_HEAD_COLUMNS, Segment, attention, attention_bf16};
 pub use encode::Precision;
 pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
-pub use matmul::{Epilogue, Input, linear};
+pub use matmul::{Epilogue, Input, linear, linear_to_vec};
 pub use norm::{Norm, layer_norm};
 pub use pack::{Fill, PackedMatrix};

@@ -32,6 +32,33 @@ impl<'a> SharedRows<'a> {
         }
     }
 
+    /// A matrix [rows, width] in the spare room of `values`, which must be reserved; every value is to be
+    /// written before it is read.
+    pub(super) fn spare(values: &'a mut Vec<f32>, rows: usize, width: usize) -> SharedRows<'a> {
+        let spare = values.spare_capacity_mut();
+        assert!(spare.len() >= rows * width, "room for {rows} x {width}");
+        SharedRows {
+            start: spare.as_mut_ptr().cast(),
+            rows,
+            width,
+            life: PhantomData,
+        }
+    }
+
+    /// `count` rows from row `first` on.
+    pub(super) fn part(self, first: usize, count: usize) -> SharedRows<'a> {
+        assert!(
+            first + count <= self.rows,
+            "rows {first} + {count} of {}",
+            self.rows
+        );
+        SharedRows {
+            start: self.start.wrapping_add(first * self.width),
+            rows: count,
+            ..self
+        }
+    }
+
     /// Row `i`.
     ///
     /// # Safety

@@ -209,18 +209,16 @@ impl CustomOp1 for LinearOp<'_> {
         layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (rows, m) = matrix(storage, layout, self.weight.k())?;
-        let mut out = vec![0.0; m * self.weight.n()];
         let input = Input {
             rows,
             m,
             norm: self.norm.map(LayerNorm::kernel),
         };
-        let epilogue = match self.activation {
-            None => Epilogue::Store,
-            Some(Activation::QuickGelu) => Epilogue::Activate(kernel::Activation::QuickGelu),
-            Some(Activation::Gelu) => Epilogue::Activate(kernel::Activation::Gelu),
-        };
-        kernel::linear(input, self.weight, self.bias, epilogue, &mut out);
+        let activation = self.activation.map(|activation| match activation {
+            Activation::QuickGelu => kernel::Activation::QuickGelu,
+            Activation::Gelu => kernel::Activation::Gelu,
+        });
+        let out = kernel::linear_to_vec(input, self.weight, self.bias, activation);
         Ok((CpuStorage::F32(out), (m, self.weight.n()).into()))
     }
 }

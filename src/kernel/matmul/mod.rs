@@ -55,16 +55,51 @@ pub fn linear(
     epilogue: Epilogue,
     out: &mut [f32],
 ) {
+    let (m, n) = (input.m, weights.n);
+    assert_eq!(
+        out.len(),
+        m * n,
+        "the output of a linear layer is not [{m}, {n}]"
+    );
+    in_slabs(input, weights, bias, epilogue, SharedRows::new(out, n));
+}
+
+/// [`linear`] with an optional activation to a new vector: zeroing one first would cost as much as 2% of an image.
+pub fn linear_to_vec(
+    input: Input,
+    weights: &PackedMatrix,
+    bias: Option<&[f32]>,
+    activation: Option<Activation>,
+) -> Vec<f32> {
+    let (m, n) = (input.m, weights.n);
+    let epilogue = activation.map_or(Epilogue::Store, Epilogue::Activate);
+    let mut out = Vec::with_capacity(m * n);
+    if cfg!(debug_assertions) {
+        // What is forgotten shows in the tests.
+        out.resize(m * n, f32::NAN);
+        out.clear();
+    }
+    let rows = SharedRows::spare(&mut out, m, n);
+    in_slabs(input, weights, bias, epilogue, rows);
+    // SAFETY: the room is there; every value of [m, n] was written: `in_slabs` covers all rows, every panel of
+    // them all columns, and these epilogues do not read what they write over.
+    unsafe { out.set_len(m * n) };
+    out
+}
+
+/// Cuts the rows in slabs whose packed form is worth holding at once.
+fn in_slabs(
+    input: Input,
+    weights: &PackedMatrix,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    out: SharedRows,
+) {
     let (m, n, k) = (input.m, weights.n, weights.k);
     assert_eq!(
         input.rows.len(),
         m * k,
         "the input of a linear layer is not [{m}, {k}]"
-    );
-    assert_eq!(
-        out.len(),
-        m * n,
-        "the output of a linear layer is not [{m}, {n}]"
     );
     assert!(
         bias.is_none_or(|bias| bias.len() == n),
@@ -85,13 +120,7 @@ pub fn linear(
                 m: count,
                 norm: input.norm,
             };
-            multiply(
-                rows,
-                weights,
-                bias,
-                epilogue,
-                &mut out[first * n..][..count * n],
-            );
+            multiply(rows, weights, bias, epilogue, out.part(first, count));
         }
     }
 }
@@ -102,7 +131,7 @@ fn multiply(
     weights: &PackedMatrix,
     bias: Option<&[f32]>,
     epilogue: Epilogue,
-    out: &mut [f32],
+    out: SharedRows,
 ) {
     let tiling = Tiling::new(input.m, weights);
     // Lanes, not k: narrow numbers take less time.
@@ -116,7 +145,6 @@ fn multiply(
         packed: packed.pointer(),
         scales: scales.pointer(),
     };
-    let out = SharedRows::new(out, weights.n);
     let panels = Panels {
         rows: &rows,
         bias,

@@ -154,6 +154,30 @@ fn a_row_has_the_same_bytes_in_any_company_and_on_any_threads() {
 }
 
 #[test]
+fn a_new_vector_is_written_whole() {
+    for level in levels() {
+        for precision in PRECISIONS {
+            for (m, n, k) in [(1, 1, 1), (3, 70, 33), (29, 100, 17), (197, 40, 8)] {
+                let (x, w) = (randoms(1, m * k), randoms(2, n * k));
+                let weights = packed(level, n, k, precision, &w, None);
+                let input = Input {
+                    rows: &x,
+                    m,
+                    norm: None,
+                };
+                for activation in [None, Some(Activation::QuickGelu), Some(Activation::Gelu)] {
+                    let epilogue = activation.map_or(Epilogue::Store, Epilogue::Activate);
+                    let mut expected = vec![0.0; m * n];
+                    linear(input, &weights, None, epilogue, &mut expected);
+                    let found = linear_to_vec(input, &weights, None, activation);
+                    assert_eq!(found, expected, "{level:?} {precision:?} {m} {n} {k}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_fused_norm_is_the_norm() {
     let (m, n, k) = (5, 20, 96);
     let (x, w) = (randoms(1, m * k), randoms(2, n * k));
