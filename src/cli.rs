@@ -8,6 +8,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::checkpoint::architecture::Activation;
 use crate::command::bench::BenchArgs;
 use crate::command::classify::ClassifyArgs;
+use crate::command::convert::{ConvertArgs, StretchArgs};
+use crate::command::inspect::InspectArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
@@ -37,6 +39,12 @@ pub struct Cli {
 pub enum Command {
     /// Tell which of some texts fits an image best
     Classify(Box<ClassifyArgs>),
+    /// Tell what a weight file is, and why it does not load if it does not
+    Inspect(Box<InspectArgs>),
+    /// Write a model for another program, or as one canonical file
+    Convert(Box<ConvertArgs>),
+    /// Make a model read longer texts: stretch its text positions
+    Stretch(Box<StretchArgs>),
     /// Measure how fast this machine runs a model
     Bench(Box<BenchArgs>),
 }
@@ -224,7 +232,7 @@ fn precision() -> impl clap::builder::TypedValueParser<Value = PrecisionChoice> 
     ])
 }
 
-fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
+pub(crate) fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
     names(&[
         ("quick_gelu", Activation::QuickGelu),
         ("gelu", Activation::Gelu),

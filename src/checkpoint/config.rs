@@ -1,5 +1,6 @@
 //! What the JSON files beside the weights say: config.json, open_clip_config.json,
-//! preprocessor_config.json. Sizes come from the tensors; these are checked against them.
+//! preprocessor_config.json; and, where there are none, what `convert` wrote into the header of the
+//! weights. Sizes come from the tensors; these are checked against them.
 
 use std::path::Path;
 
@@ -7,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::architecture::{Activation, Architecture};
+use super::metadata::{self, Metadata};
 use super::source::ModelFiles;
 use crate::input::preprocess::Preprocess;
 
@@ -16,6 +18,8 @@ pub struct ModelConfig {
     hugging_face: Option<Value>,
     open_clip: Option<Value>,
     preprocessor: Option<Value>,
+    /// Pairs of the weights' own header.
+    header: Metadata,
 }
 
 impl ModelConfig {
@@ -28,7 +32,19 @@ impl ModelConfig {
             hugging_face: read_json(files.config.as_deref())?,
             open_clip: read_json(files.open_clip_config.as_deref())?,
             preprocessor: read_json(files.preprocessor.as_deref())?,
+            header: Metadata::new(),
         })
+    }
+
+    /// The same, with the header of the weights for what no file beside them tells.
+    #[must_use]
+    pub fn with_header(mut self, header: Metadata) -> Self {
+        self.header = header;
+        self
+    }
+
+    fn header_number(&self, key: &str) -> Option<Value> {
+        metadata::value(&self.header, key)
     }
 
     fn tower(&self, tower: &str, key: &str) -> Option<&Value> {
@@ -45,34 +61,43 @@ impl ModelConfig {
         if let Some(stated) = self.number("vision_config", "num_attention_heads") {
             return Some(stated as usize);
         }
-        let head_width = self.open_clip_number("vision_cfg", "head_width")? as usize;
-        Some(width / head_width.max(1))
+        if let Some(head_width) = self.open_clip_number("vision_cfg", "head_width") {
+            return Some(width / (head_width as usize).max(1));
+        }
+        Some(self.header_number(metadata::VISION_HEADS)?.as_u64()? as usize)
     }
 
     /// Heads of the text tower, where a configuration says.
     #[must_use]
     pub fn text_heads(&self) -> Option<usize> {
         let stated = self.number("text_config", "num_attention_heads");
-        Some(stated.or_else(|| self.open_clip_number("text_cfg", "heads"))? as usize)
+        let stated = stated.or_else(|| self.open_clip_number("text_cfg", "heads"));
+        let header = || self.header_number(metadata::TEXT_HEADS)?.as_u64();
+        Some(stated.or_else(header)? as usize)
     }
 
     /// Whether a configuration file tells the activation.
     #[must_use]
     pub fn tells_activation(&self) -> bool {
         let open_clip = self.open_clip.as_ref().and_then(|c| c.get("model_cfg"));
-        self.hugging_face.is_some() || open_clip.is_some()
+        let header = self.header.get(metadata::ACTIVATION);
+        self.hugging_face.is_some() || open_clip.is_some() || header.is_some()
     }
 
     /// Epsilon of the image tower's LayerNorms, where config.json says.
     #[must_use]
     pub fn vision_epsilon(&self) -> Option<f32> {
-        Some(self.tower("vision_config", "layer_norm_eps")?.as_f64()? as f32)
+        let header = || self.header_number(metadata::VISION_EPSILON)?.as_f64();
+        let config = self.tower("vision_config", "layer_norm_eps");
+        Some(config.and_then(Value::as_f64).or_else(header)? as f32)
     }
 
     /// Epsilon of the text tower's LayerNorms, where config.json says.
     #[must_use]
     pub fn text_epsilon(&self) -> Option<f32> {
-        Some(self.tower("text_config", "layer_norm_eps")?.as_f64()? as f32)
+        let header = || self.header_number(metadata::TEXT_EPSILON)?.as_f64();
+        let config = self.tower("text_config", "layer_norm_eps");
+        Some(config.and_then(Value::as_f64).or_else(header)? as f32)
     }
 
     fn open_clip_number(&self, tower: &str, key: &str) -> Option<u64> {
@@ -150,7 +175,11 @@ impl ModelConfig {
             return Ok(Some((vision, "hidden_act in config.json".to_owned())));
         }
         let Some(config) = self.open_clip.as_ref().and_then(|c| c.get("model_cfg")) else {
-            return Ok(None);
+            let Some(name) = self.header.get(metadata::ACTIVATION) else {
+                return Ok(None);
+            };
+            let activation = parse_activation(name).context("in the header of the weights")?;
+            return Ok(Some((activation, "the file's own header".to_owned())));
         };
         let quick = config.get("quick_gelu").and_then(Value::as_bool) == Some(true);
         let activation = if quick {
@@ -175,6 +204,12 @@ impl ModelConfig {
         if let Some(config) = open_clip.and_then(|config| config.get("preprocess_cfg")) {
             return open_clip_pixels(config, image_size)
                 .context("preprocess_cfg in open_clip_config.json");
+        }
+        if let Some(config) = metadata::preprocess(&self.header)? {
+            let stated = config.get("image_size").and_then(Value::as_u64);
+            same_size("image_size", stated, image_size)?;
+            return with_normalisation(&config, ["mean", "std"], image_size)
+                .context(metadata::PREPROCESS);
         }
         Ok(Preprocess::clip(image_size))
     }
@@ -202,7 +237,7 @@ fn parse_activation(name: &str) -> Result<Activation> {
         "quick_gelu" => Ok(Activation::QuickGelu),
         "gelu" => Ok(Activation::Gelu),
         other => bail!(
-            "config.json names the activation {other:?}; CLIP models have quick_gelu or gelu: say \
+            "the configuration names the activation {other:?}; CLIP models have quick_gelu or gelu: say \
              which with --activation if you know better"
         ),
     }

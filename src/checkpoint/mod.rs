@@ -7,8 +7,12 @@
 pub mod architecture;
 pub mod config;
 pub mod container;
+pub mod export;
 pub mod hub;
+pub mod inspect;
 pub mod layout;
+pub mod metadata;
+pub mod positions;
 pub mod source;
 pub mod tiny;
 mod vocabulary;
@@ -76,6 +80,7 @@ impl Checkpoint {
             archives.push(open(path)?);
         }
         let container = archives.first().map(|archive| archive.container);
+        let config = config.with_header(header(&archives));
         let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
         let (architecture, mut warnings) = architecture::read(&named.tensors, &config)?;
         ensure!(
@@ -136,6 +141,12 @@ fn activation_is_a_guess(
         && !named.openai_sizes
         && wanted.is_none()
         && !config.tells_activation()
+}
+
+/// The headers of all shards as one.
+fn header(archives: &[Archive]) -> metadata::Metadata {
+    let pairs = archives.iter().flat_map(|archive| archive.metadata.clone());
+    pairs.collect()
 }
 
 fn open(path: &Path) -> Result<Archive> {

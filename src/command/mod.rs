@@ -4,6 +4,8 @@ mod advice;
 pub mod bench;
 pub mod classify;
 mod console;
+pub mod convert;
+pub mod inspect;
 mod pipeline;
 mod results;
 mod session;
@@ -49,6 +51,9 @@ impl Outcome {
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
+        Command::Inspect(args) => inspect::run(&args, console),
+        Command::Convert(args) => convert::run(&args, console),
+        Command::Stretch(args) => convert::run_stretch(&args, console),
         Command::Bench(args) => bench::run(*args, console),
     }
 }

@@ -12,7 +12,7 @@ use signal_hook::flag;
 use super::Console;
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::cli::ModelArgs;
-use crate::device::{self, Placement};
+use crate::device::{self, Placement, PrecisionChoice};
 use crate::kernel;
 use crate::model::{self, Clip};
 
@@ -21,6 +21,8 @@ pub(super) struct Session {
     pub(super) checkpoint: Checkpoint,
     pub(super) placement: Placement,
     pub(super) threads: usize,
+    /// Why this precision.
+    reason: &'static str,
     /// How long reading and checking the checkpoint took.
     pub(super) read_time: Duration,
 }
@@ -43,6 +45,7 @@ impl Session {
         let placement = device::place(args.device, args.precision)?;
         let session = Self {
             checkpoint,
+            reason: reason(args.precision, &placement),
             placement,
             threads,
             read_time,
@@ -86,12 +89,26 @@ impl Session {
             console.note(&format!("computing on the CPU: {note}"));
         }
         console.detail(&format!(
-            "device: {} in {}, {} threads, {}",
+            "device: {} in {} ({}), {} thread{}, {}",
             self.placement.device,
             self.placement.precision,
+            self.reason,
             self.threads,
+            if self.threads == 1 { "" } else { "s" },
             kernel::features().join(" "),
         ));
+    }
+}
+
+/// Why a precision was taken, for `-v`.
+fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
+    match (choice, placement.device == "cpu") {
+        (PrecisionChoice::Auto, true) if kernel::has_native_bf16() => {
+            "auto: this CPU computes bf16 natively"
+        }
+        (PrecisionChoice::Auto, true) => "auto: this CPU does not compute bf16 natively",
+        (PrecisionChoice::Auto, false) => "auto: on a GPU",
+        _ => "as asked",
     }
 }
 

@@ -148,31 +148,117 @@ impl Transformer {
         last.forward_pooled(&x, sequences, queries)
     }
 
-    /// Like [`Self::forward_pooled`] for several inputs of one shape on the CPU, `xs` each
-    /// [tokens, width] and pooled at row 0 -> [inputs, width]. A layer's weights stay in the cache
-    /// while every input passes through it.
-    pub(super) fn forward_each(
-        &self,
-        mut xs: Vec<Tensor>,
-        sequences: &Sequences,
-    ) -> Result<Tensor> {
+    /// Like [`Self::forward_pooled`] for several groups of images on the CPU, each pooled at the first
+    /// row of its images -> [images, width]. A layer's weights stay in the cache while every group
+    /// passes through it.
+    pub(super) fn forward_each(&self, mut groups: Vec<Group>) -> Result<Tensor> {
         let Some((last, first)) = self.blocks.split_last() else {
             bail!("a transformer without layers");
         };
         for block in first {
-            for x in &mut xs {
-                *x = block.forward(x.clone(), sequences)?;
+            for group in &mut groups {
+                group.x = block.forward(group.x.clone(), &group.sequences)?;
             }
         }
-        // One row of each is left: together they use the weights once.
+        // One row of each image is left: together they use the weights once.
         let mut mixed = Vec::new();
         let mut pooled = Vec::new();
-        for x in &xs {
-            mixed.push(last.attend_pooled(x, sequences, &[0])?);
-            pooled.push(x.narrow(0, 0, 1)?);
+        for Group { x, sequences } in &groups {
+            let queries: Vec<usize> = sequences.segments.iter().map(|s| s.rows.start).collect();
+            mixed.push(last.attend_pooled(x, sequences, &queries)?);
+            pooled.push(gather(x, &queries)?);
         }
-        let x = Tensor::cat(&pooled, 0)?; // [inputs, width]
+        let x = Tensor::cat(&pooled, 0)?; // [images, width]
         let x = last.out.add_into(&Tensor::cat(&mixed, 0)?, x)?;
         last.mlp(x)
+    }
+}
+
+/// Images that go through a layer as one tall matrix.
+pub(super) struct Group {
+    /// [images tokens, width]
+    pub(super) x: Tensor,
+    /// Which rows are an image.
+    pub(super) sequences: Sequences,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::tiny;
+    use crate::model::compute::CpuPrecision;
+    use candle_core::{DType, Device};
+
+    fn tokens(rows: usize, width: usize, seed: usize) -> Tensor {
+        let value = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0;
+        let values: Vec<f32> = (0..rows * width).map(value).collect();
+        Tensor::from_vec(values, (rows, width), &Device::Cpu).unwrap()
+    }
+
+    #[track_caller]
+    fn same(found: &Tensor, expected: &Tensor, width: usize) {
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let (found, expected) = (flat(found), flat(expected));
+        assert_eq!(found.len(), expected.len());
+        for (a, b) in found.chunks(width).zip(expected.chunks(width)) {
+            let dot = |a: &[f32], b: &[f32]| -> f64 {
+                a.iter()
+                    .zip(b)
+                    .map(|(a, b)| f64::from(*a) * f64::from(*b))
+                    .sum()
+            };
+            let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+            assert!(cosine >= 0.999_999_9, "cosine {cosine}");
+            let size = dot(b, b).sqrt() as f32;
+            for (a, b) in a.iter().zip(b) {
+                assert!(((a - b) / size).abs() <= 5e-6, "{a} {b}");
+            }
+        }
+    }
+
+    /// The last block computes little more than the rows that are read; the plain way computes all.
+    #[test]
+    fn the_last_block_gives_the_rows_that_all_rows_give() {
+        let checkpoint = tiny::checkpoint(None).unwrap();
+        let tower = checkpoint.architecture.vision.clone();
+        let width = tower.width;
+        for compute in [
+            Compute::Kernel(CpuPrecision::F32),
+            Compute::Candle(Device::Cpu, DType::F32),
+        ] {
+            let weights = Weights::new(&checkpoint, &compute);
+            let transformer = Transformer::load(&weights, "vision_model", &tower).unwrap();
+            let all_rows = |x: Tensor, sequences: &Sequences| {
+                let blocks = transformer.blocks.iter();
+                blocks.fold(x, |x, block| block.forward(x, sequences).unwrap())
+            };
+            let sequences = Sequences::images(3, 17);
+            let queries = [0, 16, 17, 40];
+            let plain = all_rows(tokens(51, width, 1), &sequences);
+            let plain = gather(&plain, &queries).unwrap();
+            let found = transformer
+                .forward_pooled(tokens(51, width, 1), &sequences, &queries)
+                .unwrap();
+            same(&found, &plain, width);
+            if matches!(compute, Compute::Candle(..)) {
+                continue;
+            }
+            // Several groups of images, one after the other within each layer.
+            let groups = [1, 2].map(|images| Group {
+                x: tokens(17 * images, width, images),
+                sequences: Sequences::images(images, 17),
+            });
+            let plain: Vec<_> = [1, 2]
+                .into_iter()
+                .map(|images| {
+                    let x = tokens(17 * images, width, images);
+                    let x = all_rows(x, &Sequences::images(images, 17));
+                    gather(&x, &[0, 17][..images]).unwrap()
+                })
+                .collect();
+            let plain = Tensor::cat(&plain, 0).unwrap();
+            let found = transformer.forward_each(groups.into()).unwrap();
+            same(&found, &plain, width);
+        }
     }
 }

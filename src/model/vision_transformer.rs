@@ -4,12 +4,15 @@ use anyhow::Result;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor, bail};
 use rayon::ThreadPool;
 
-use super::block::Transformer;
+use super::block::{Group, Transformer};
 use super::compute::Compute;
 use super::layer::{LayerNorm, Linear};
 use super::sequences::Sequences;
 use super::weights::Weights;
 use crate::kernel;
+
+/// Rows from which on a product is limited by arithmetic rather than by reading its weights.
+const ROWS_TOGETHER: usize = 256;
 
 pub(super) struct VisionTransformer {
     patch_embedding: Linear,
@@ -105,16 +108,24 @@ impl VisionTransformer {
         self.projection.forward_norm(&pooled, &self.post_norm, None)
     }
 
-    /// Images one after the other within each layer: what a layer works on stays in the cache.
+    /// Images one after the other within each layer: what a layer works on stays in the cache. Small
+    /// ones share a matrix, so that the weights are read less often.
     fn encode_each(&self, pixels: &Tensor) -> Result<Tensor> {
         let n = pixels.dim(0)?;
-        let xs = (0..n)
-            .map(|image| self.embed_one(&pixels.get(image)?))
-            .collect::<Result<Vec<_>>>()?; // n times [tokens, width]
         let tokens = self.positions.dim(0)?;
-        let pooled = self
-            .transformer
-            .forward_each(xs, &Sequences::images(1, tokens))?; // [n, width]
+        let together = (ROWS_TOGETHER / tokens).clamp(1, n);
+        let count = n.div_ceil(together);
+        let mut groups = Vec::new();
+        for group in 0..count {
+            let images = group * n / count..(group + 1) * n / count;
+            let sequences = Sequences::images(images.len(), tokens);
+            let xs = images
+                .map(|image| self.embed_one(&pixels.get(image)?))
+                .collect::<Result<Vec<_>>>()?;
+            let x = Tensor::cat(&xs, 0)?; // [images tokens, width]
+            groups.push(Group { x, sequences });
+        }
+        let pooled = self.transformer.forward_each(groups)?; // [n, width]
         self.projection.forward_norm(&pooled, &self.post_norm, None)
     }
 

@@ -11,4 +11,3 @@ mod hostile_pickle;
 mod hostile_safetensors;
 mod hostile_tensor;
 mod hostile_zip;
-mod mutation;

@@ -3,12 +3,14 @@
 
 use anyhow::Result;
 
-use super::{LONG_CLIP_HUGGING_FACE, WeightLayout, fold_positions, rename, scalar_logit_scale};
+use super::{
+    LONG_CLIP_HUGGING_FACE, TEXT_POSITIONS, WeightLayout, fold_positions, rename,
+    scalar_logit_scale,
+};
 use crate::checkpoint::Tensors;
 
 pub(super) struct HuggingFace;
 
-const POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 const SECOND_POSITIONS: &str = "text_model.embeddings.position_embedding_res";
 
 impl WeightLayout for HuggingFace {
@@ -32,7 +34,7 @@ impl WeightLayout for HuggingFace {
     fn to_canonical(&self, tensors: Tensors) -> Result<Tensors> {
         let mut tensors = rename(tensors, |name| Ok(undouble(name)))?;
         if let Some(second) = tensors.remove(SECOND_POSITIONS) {
-            fold_positions(&mut tensors, POSITIONS, second)?;
+            fold_positions(&mut tensors, TEXT_POSITIONS, second)?;
         }
         scalar_logit_scale(&mut tensors)?;
         Ok(tensors)

@@ -4,6 +4,7 @@
 //! of names, and Long-CLIP's two positional tables are one.
 
 pub mod canonical;
+mod geometric;
 mod hugging_face;
 mod openai;
 
@@ -35,7 +36,10 @@ pub const LONG_CLIP_HUGGING_FACE: &str = "longclip-hugging-face";
 
 /// The first rows of a Long-CLIP text table that keep CLIP's own positions; the rest comes from
 /// the second, trained table (Long-CLIP `model_longclip.py`, `mask1` and `mask2`).
-pub const KEPT_POSITIONS: usize = 20;
+pub const KEPT_POSITIONS: usize = super::positions::KEPT;
+
+/// The canonical name of the text's table of positions.
+pub const TEXT_POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 
 /// Tensors under canonical names, and the layout they came in.
 pub struct Named {
@@ -54,7 +58,7 @@ pub struct Named {
 pub fn to_canonical(tensors: Tensors) -> Result<Named> {
     let tensors = strip_wrappers(tensors)?;
     let openai_sizes = OPENAI_SIZES.iter().all(|name| tensors.contains_key(*name));
-    let tensors = drop_buffers(tensors);
+    let tensors = geometric::recompose(drop_buffers(tensors))?;
     for layout in LAYOUTS {
         if layout.matches(&tensors) {
             let name = layout.name(&tensors);

@@ -6,14 +6,15 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{LONG_CLIP, OPENAI, WeightLayout, fold_positions, scalar_logit_scale};
+use super::{
+    LONG_CLIP, OPENAI, TEXT_POSITIONS, WeightLayout, fold_positions, rename, scalar_logit_scale,
+};
 use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
 
 pub(super) struct OpenAi;
 
 const SECOND_POSITIONS: &str = "positional_embedding_res";
-const POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 
 impl WeightLayout for OpenAi {
     fn name(&self, tensors: &Tensors) -> &'static str {
@@ -26,6 +27,7 @@ impl WeightLayout for OpenAi {
 
     fn matches(&self, tensors: &Tensors) -> bool {
         tensors.contains_key("token_embedding.weight")
+            || tensors.contains_key("text.token_embedding.weight")
             || tensors.keys().any(|name| name.starts_with("visual."))
     }
 
@@ -39,6 +41,18 @@ impl WeightLayout for OpenAi {
                  for instance ViT-B/32 in place of RN50"
             );
         }
+        if tensors.keys().any(|name| {
+            name.starts_with("visual.trunk.") || name.starts_with("text.transformer.embeddings.")
+        }) {
+            bail!(
+                "a tower is from another library (timm or transformers inside open_clip); longclip \
+                 computes CLIP's own towers"
+            );
+        }
+        // open_clip's models with a text tower of their own (CustomTextCLIP) keep it under one name.
+        tensors = rename(tensors, |name| {
+            Ok(name.strip_prefix("text.").unwrap_or(name).to_owned())
+        })?;
         let second = tensors.remove(SECOND_POSITIONS);
         let mut named = Tensors::new();
         for (name, tensor) in tensors {
@@ -52,7 +66,7 @@ impl WeightLayout for OpenAi {
             }
         }
         if let Some(second) = second {
-            fold_positions(&mut named, POSITIONS, second)?;
+            fold_positions(&mut named, TEXT_POSITIONS, second)?;
         }
         scalar_logit_scale(&mut named)?;
         Ok(named)
@@ -71,7 +85,7 @@ fn convert(name: &str, tensor: StoredTensor) -> Result<Vec<(String, StoredTensor
     let transposed = matches!(name, "text_projection" | "visual.proj");
     let new = match name {
         "token_embedding.weight" => "text_model.embeddings.token_embedding.weight",
-        "positional_embedding" => POSITIONS,
+        "positional_embedding" => TEXT_POSITIONS,
         "ln_final.weight" => "text_model.final_layer_norm.weight",
         "ln_final.bias" => "text_model.final_layer_norm.bias",
         "text_projection" | "text_projection.weight" => "text_projection.weight",

@@ -62,6 +62,24 @@ pub(super) fn expand(id: u32, bytes: &mut Vec<u8>) -> bool {
     expand(right.into(), bytes)
 }
 
+/// The printable character that stands for a byte in vocabulary files: itself where it prints in
+/// Latin-1, else one from U+0100 on.
+pub(super) fn character(byte: u8) -> char {
+    const PRINTING: u16 = 188;
+    let id = BYTE_IDS[usize::from(byte)];
+    let code = if id < PRINTING {
+        u32::from(byte)
+    } else {
+        256 + u32::from(id - PRINTING)
+    };
+    char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// All merges in order of rank, as the ids they join.
+pub(super) fn pairs() -> impl Iterator<Item = (u16, u16)> {
+    (0..MERGES).map(pair)
+}
+
 /// The two ids that merge number `rank` joins.
 fn pair(rank: usize) -> (u16, u16) {
     let entry = &PAIRS[4 * rank..4 * rank + 4];

@@ -98,6 +98,25 @@ pub fn piece(id: u32) -> String {
     piece + if ends_word { "</w>" } else { "" }
 }
 
+/// One token as vocabulary files write it: a printable character for each byte, `</w>` where a word
+/// ends. No two tokens are the same.
+pub fn symbol(id: u32) -> String {
+    match special_or_unknown(id) {
+        Some(name) => name.to_owned(),
+        None => {
+            let mut bytes = Vec::new();
+            let ends_word = merges::expand(id, &mut bytes);
+            let word: String = bytes.iter().map(|&byte| merges::character(byte)).collect();
+            word + if ends_word { "</w>" } else { "" }
+        }
+    }
+}
+
+/// The merges in order of rank, each as the two symbols that it joins.
+pub fn merges() -> impl Iterator<Item = (String, String)> {
+    merges::pairs().map(|(left, right)| (symbol(left.into()), symbol(right.into())))
+}
+
 /// The name of an id that is not a piece of text.
 fn special_or_unknown(id: u32) -> Option<&'static str> {
     match SPECIAL.iter().find(|(_, special)| *special == id) {
@@ -136,6 +155,15 @@ mod tests {
         for (text, ids) in cases {
             assert_eq!(inner(text), ids, "{text:?}");
         }
+    }
+
+    #[test]
+    fn symbols_are_those_of_vocabulary_files() {
+        let found = [0, 255, 256, 320, 49406].map(symbol);
+        assert_eq!(found, ["!", "Ń", "!</w>", "a</w>", "<|startoftext|>"]);
+        let all: std::collections::HashSet<_> = (0..VOCABULARY as u32).map(symbol).collect();
+        assert_eq!(all.len(), VOCABULARY);
+        assert_eq!(merges().next(), Some(("i".to_owned(), "n".to_owned())));
     }
 
     #[test]

@@ -65,6 +65,27 @@ impl StoredTensor {
             })
     }
 
+    /// How many elements are NaN or infinite as an f32.
+    pub fn count_non_finite(&self) -> u64 {
+        if !self.is_float() {
+            return 0;
+        }
+        let chunk = 4096;
+        (0..self.elements.div_ceil(chunk))
+            .into_par_iter()
+            .map(|index| {
+                let first = index * chunk;
+                let mut values = [0f32; 4096];
+                let values = &mut values[..chunk.min(self.elements - first)];
+                // What cannot be read holds no numbers.
+                match self.fill(first, values) {
+                    Ok(()) => values.iter().filter(|v| !v.is_finite()).count() as u64,
+                    Err(_) => 0,
+                }
+            })
+            .sum()
+    }
+
     pub(super) fn check_readable(&self) -> Result<()> {
         ensure!(
             self.dtype.size().is_some(),

@@ -1,0 +1,112 @@
+//! The configuration files that transformers and open_clip expect beside the weights.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::architecture::{Activation, Tower};
+use crate::input::tokenizer::{END_OF_TEXT, START_OF_TEXT};
+
+/// A file's name and content.
+pub(super) type Text = (&'static str, String);
+
+/// `config.json` and `preprocessor_config.json` of transformers.
+pub(super) fn hugging_face(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
+    let a = &checkpoint.architecture;
+    let tower = |tower: &Tower, model_type: &str| {
+        json!({
+            "model_type": model_type,
+            "hidden_size": tower.width,
+            "intermediate_size": tower.mlp_width,
+            "num_hidden_layers": tower.layers,
+            "num_attention_heads": tower.heads,
+            "hidden_act": checkpoint.activation.to_string(),
+            "layer_norm_eps": plain(tower.norm_epsilon),
+            "projection_dim": a.embed_dim,
+        })
+    };
+    let mut vision = tower(&a.vision, "clip_vision_model");
+    vision["image_size"] = json!(a.image_size);
+    vision["patch_size"] = json!(a.patch_size);
+    let mut text = tower(&a.text, "clip_text_model");
+    text["max_position_embeddings"] = json!(a.context_length);
+    text["vocab_size"] = json!(a.vocabulary);
+    text["bos_token_id"] = json!(START_OF_TEXT);
+    text["eos_token_id"] = json!(END_OF_TEXT);
+    text["pad_token_id"] = json!(END_OF_TEXT);
+    let config = json!({
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": a.embed_dim,
+        "text_config": text,
+        "vision_config": vision,
+    });
+    let pixels = &checkpoint.preprocess;
+    let side = a.image_size;
+    let preprocessor = json!({
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": true,
+        "size": {"shortest_edge": side},
+        "resample": 3,
+        "do_center_crop": true,
+        "crop_size": {"height": side, "width": side},
+        "do_convert_rgb": true,
+        "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true,
+        "image_mean": pixels.mean.map(plain),
+        "image_std": pixels.std.map(plain),
+    });
+    Ok(vec![
+        ("config.json", pretty(&config)?),
+        ("preprocessor_config.json", pretty(&preprocessor)?),
+    ])
+}
+
+/// `open_clip_config.json`.
+pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
+    let a = &checkpoint.architecture;
+    let mut vision = json!({
+        "image_size": a.image_size,
+        "layers": a.vision.layers,
+        "width": a.vision.width,
+        "head_width": a.vision.width / a.vision.heads,
+        "patch_size": a.patch_size,
+    });
+    let mut text = json!({
+        "context_length": a.context_length,
+        "vocab_size": a.vocabulary,
+        "width": a.text.width,
+        "heads": a.text.heads,
+        "layers": a.text.layers,
+    });
+    for (config, tower) in [(&mut vision, &a.vision), (&mut text, &a.text)] {
+        if tower.mlp_width != 4 * tower.width {
+            config["mlp_ratio"] = json!(tower.mlp_width as f64 / tower.width as f64);
+        }
+    }
+    let mut model = json!({"embed_dim": a.embed_dim, "vision_cfg": vision, "text_cfg": text});
+    if checkpoint.activation == Activation::QuickGelu {
+        model["quick_gelu"] = json!(true);
+    }
+    let pixels = &checkpoint.preprocess;
+    let config = json!({
+        "model_cfg": model,
+        "preprocess_cfg": {
+            "mean": pixels.mean.map(plain),
+            "std": pixels.std.map(plain),
+            "interpolation": "bicubic",
+            "resize_mode": "shortest",
+        },
+    });
+    Ok(vec![("open_clip_config.json", pretty(&config)?)])
+}
+
+/// The shortest decimal that is this f32 again, as JSON numbers are f64.
+fn plain(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(f64::from(value))
+}
+
+fn pretty(value: &Value) -> Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}

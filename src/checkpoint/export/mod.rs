@@ -1,0 +1,206 @@
+//! A checkpoint -> files that other programs load: canonical names or another library's, in
+//! safetensors or PyTorch's own format, alone or in a folder with the configuration that the library
+//! expects.
+
+mod config;
+mod entry;
+mod names;
+mod pytorch;
+mod safetensors;
+mod tokenizer;
+
+use std::fs;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Checkpoint;
+use super::architecture::{Activation, Architecture};
+use super::metadata::Metadata;
+use crate::output::file::AtomicFile;
+
+use entry::Entry;
+pub use entry::FloatType;
+
+/// Whose tensor names and files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// transformers' `CLIPModel`; the canonical names.
+    HuggingFace,
+    /// openai/CLIP's `build_model`.
+    OpenAi,
+    /// open_clip.
+    OpenClip,
+    /// The Long-CLIP repository's `build_model`: OpenAI's names with two tables of 248 positions.
+    LongClip,
+}
+
+/// What to write.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The names.
+    pub layout: Layout,
+    /// The type of every number; `None` keeps what is stored.
+    pub dtype: Option<FloatType>,
+    /// Whether existing files may be replaced.
+    pub force: bool,
+}
+
+/// Writes `checkpoint` to `target`: one file where its name ends in `.safetensors` or `.pt`, else a
+/// folder. Every file appears whole or not at all. Returns the files in the order of writing, the
+/// weights last.
+///
+/// # Errors
+/// When the library of the layout cannot compute this model, the target exists and `force` is not
+/// set, a number does not fit the type, or the disk fails.
+pub fn write(
+    checkpoint: &Checkpoint,
+    metadata: &Metadata,
+    target: &Path,
+    options: &Options,
+) -> Result<Vec<PathBuf>> {
+    suits(checkpoint, options.layout)?;
+    let container = FileKind::of(target);
+    if !options.force {
+        ensure!(
+            !target.try_exists().unwrap_or(true),
+            "{} exists; --force replaces it",
+            target.display()
+        );
+    }
+    let entries = names::entries(checkpoint, options.layout, options.dtype)?;
+    let Some(kind) = container else {
+        return folder(checkpoint, metadata, &entries, target, options.layout);
+    };
+    ensure!(
+        !target.is_dir(),
+        "{} is a folder; a file cannot take its place",
+        target.display()
+    );
+    weights(target, kind, &entries, metadata)?;
+    checkpoint.unchanged()?;
+    Ok(vec![target.to_owned()])
+}
+
+/// The forms of a weight file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileKind {
+    Safetensors,
+    PyTorch,
+}
+
+impl FileKind {
+    fn of(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "safetensors" => Some(Self::Safetensors),
+            "pt" => Some(Self::PyTorch),
+            _ => None,
+        }
+    }
+}
+
+/// The folder that the library of `layout` loads.
+fn folder(
+    checkpoint: &Checkpoint,
+    metadata: &Metadata,
+    entries: &[Entry],
+    target: &Path,
+    layout: Layout,
+) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(target)
+        .with_context(|| format!("cannot make the folder {}", target.display()))?;
+    let (texts, weight_file, kind) = match layout {
+        Layout::HuggingFace => {
+            let mut texts = config::hugging_face(checkpoint)?;
+            texts.extend(tokenizer::files(checkpoint.architecture.context_length)?);
+            (texts, "model.safetensors", FileKind::Safetensors)
+        }
+        Layout::OpenClip => (
+            config::open_clip(checkpoint)?,
+            "open_clip_model.safetensors",
+            FileKind::Safetensors,
+        ),
+        // These two read one file and have their tokenizer with the code.
+        Layout::OpenAi | Layout::LongClip => (Vec::new(), "model.pt", FileKind::PyTorch),
+    };
+    let mut written = Vec::new();
+    for (name, text) in texts {
+        let path = target.join(name);
+        let file = AtomicFile::create(&path)?;
+        let mut sink = file.sink()?;
+        sink.write_all(text.as_bytes())
+            .and_then(|()| sink.flush())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        file.commit()?;
+        written.push(path);
+    }
+    let path = target.join(weight_file);
+    weights(&path, kind, entries, metadata)?;
+    checkpoint.unchanged()?;
+    written.push(path);
+    Ok(written)
+}
+
+fn weights(path: &Path, kind: FileKind, entries: &[Entry], metadata: &Metadata) -> Result<()> {
+    let file = AtomicFile::create(path)?;
+    let mut sink = BufWriter::with_capacity(1 << 20, file.sink()?);
+    let written = match kind {
+        FileKind::Safetensors => safetensors::write(&mut sink, entries, metadata),
+        FileKind::PyTorch => pytorch::write(&mut sink, entries),
+    };
+    written
+        .and_then(|()| Ok(sink.flush()?))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    drop(sink);
+    file.commit()
+}
+
+/// Fails where the library of `layout` would compute something else than this model.
+fn suits(checkpoint: &Checkpoint, layout: Layout) -> Result<()> {
+    let Architecture {
+        vision,
+        text,
+        context_length,
+        ..
+    } = &checkpoint.architecture;
+    let library = match layout {
+        Layout::HuggingFace => return Ok(()),
+        Layout::OpenClip => "open_clip",
+        Layout::OpenAi => "openai/CLIP",
+        Layout::LongClip => "Long-CLIP's code",
+    };
+    for tower in [vision, text] {
+        ensure!(
+            tower.norm_epsilon == 1e-5,
+            "{library} computes norms with an epsilon of 1e-5, this model has {}: use --layout hf",
+            tower.norm_epsilon
+        );
+        ensure!(
+            layout == Layout::OpenClip || tower.heads == tower.width / 64,
+            "{library} takes heads of 64 features, this model has {} heads in {} features: use \
+             --layout hf",
+            tower.heads,
+            tower.width
+        );
+        ensure!(
+            layout == Layout::OpenClip || tower.mlp_width == 4 * tower.width,
+            "{library} takes MLPs four times as wide as the tower: use --layout hf"
+        );
+    }
+    if layout == Layout::OpenClip {
+        return Ok(());
+    }
+    ensure!(
+        checkpoint.activation == Activation::QuickGelu,
+        "{library} computes quick_gelu, this model has {}: use --layout open_clip or hf",
+        checkpoint.activation
+    );
+    if layout == Layout::LongClip && *context_length != 248 {
+        bail!(
+            "{library} has 248 positions, this model {context_length}: stretch it first (longclip \
+             stretch)"
+        );
+    }
+    Ok(())
+}

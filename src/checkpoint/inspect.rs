@@ -1,0 +1,274 @@
+//! What a weight file is: as much as can be found out, also of one that does not load.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::architecture::{self, Activation, Architecture};
+use super::config::ModelConfig;
+use super::container::{Archive, Container};
+use super::layout::{self, canonical};
+use super::positions::{State, Table};
+use super::source::{ModelFiles, Source};
+use super::{Checkpoint, Tensors, header, merge, open, tiny};
+
+/// What was found out about a checkpoint; `None` where a damaged or strange file does not tell.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Inspection {
+    /// The model as typed.
+    pub model: String,
+    /// The weight files.
+    pub files: Vec<PathBuf>,
+    /// `safetensors`, `pytorch`, `torchscript`, `pytorch-legacy` or `built-in`.
+    pub container: Option<&'static str>,
+    /// Whose tensor names it uses.
+    pub layout: Option<&'static str>,
+    /// The field's name for its sizes, such as `ViT-B/16`.
+    pub architecture: Option<String>,
+    /// Most tokens of a text.
+    pub context_length: Option<usize>,
+    /// Side of the input in pixels.
+    pub image_size: Option<usize>,
+    /// Side of a patch in pixels.
+    pub patch_size: Option<usize>,
+    /// Features of an embedding.
+    pub embed_dim: Option<usize>,
+    /// The activation of the MLPs.
+    pub activation: Option<String>,
+    /// How it is known.
+    pub activation_source: Option<String>,
+    /// How many tensors there are of each type.
+    pub dtypes: BTreeMap<String, usize>,
+    /// Numbers that were trained, by tower.
+    pub parameters: Parameters,
+    /// What cosines are multiplied with: the exponential of the stored parameter.
+    pub logit_scale: Option<f32>,
+    /// `original`, `untrained-stretch` or `trained`.
+    pub positions: Option<String>,
+    /// Tensors that the architecture needs and that are not there.
+    pub missing: Vec<String>,
+    /// Tensors that it has no use for.
+    pub unexpected: Vec<String>,
+    /// Tensors of another shape than the architecture's, with both shapes.
+    pub misshapen: Vec<String>,
+    /// How many numbers are NaN or infinite.
+    pub non_finite: u64,
+    /// The file's SHA-256; of several files one each, separated by blanks.
+    pub sha256: Option<String>,
+    /// The pairs of a safetensors header.
+    pub metadata: BTreeMap<String, String>,
+    /// What a user should know.
+    pub warnings: Vec<String>,
+    /// Whether `--model` takes it.
+    pub loads: bool,
+    /// Why not.
+    pub error: Option<String>,
+}
+
+/// Parameters of the two towers, projections included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Parameters {
+    /// The image tower.
+    pub image: u64,
+    /// The text tower.
+    pub text: u64,
+}
+
+/// Looks at what `source` names, reading every byte of it. What is wrong is in the answer.
+#[must_use]
+pub fn inspect(source: &Source, activation: Option<Activation>) -> Inspection {
+    let mut found = Inspection::default();
+    let outcome = match source {
+        Source::BuiltIn => built_in(&mut found, activation),
+        Source::Files(files) => {
+            found.model.clone_from(&files.name);
+            found.files.clone_from(&files.weights);
+            look(&mut found, files, activation)
+        }
+    };
+    match outcome {
+        Ok(()) => found.loads = true,
+        Err(error) => found.error = Some(format!("{error:#}")),
+    }
+    found
+}
+
+fn built_in(found: &mut Inspection, activation: Option<Activation>) -> Result<()> {
+    let checkpoint = tiny::checkpoint(activation)?;
+    found.model.clone_from(&checkpoint.name);
+    found.container = Some("built-in");
+    found.layout = Some(checkpoint.layout);
+    found.tell_types(&checkpoint.tensors);
+    found.tell_values(&checkpoint.tensors)?;
+    found.tell_parameters(&checkpoint.tensors);
+    found.tell_architecture(&checkpoint.architecture);
+    found.tell_positions(&checkpoint.tensors);
+    found.activation = Some(checkpoint.activation.to_string());
+    found.activation_source = Some(checkpoint.activation_source);
+    Ok(())
+}
+
+/// Fills in `found` as far as it gets; the error says why the model does not load.
+fn look(found: &mut Inspection, files: &ModelFiles, wanted: Option<Activation>) -> Result<()> {
+    found.sha256 = Some(sha256_of(&files.weights)?.join(" "));
+    let mut archives: Vec<Archive> = Vec::new();
+    for path in &files.weights {
+        archives.push(open(path)?);
+    }
+    found.container = archives.first().map(|archive| slug(archive.container));
+    found.metadata = header(&archives);
+    let raw = merge(&mut archives, &files.weights)?;
+    // Every stage says what it can before the first error of loading ends it.
+    found.tell_types(&raw);
+    found.tell_parameters(&raw);
+    let config = ModelConfig::read(files).map(|c| c.with_header(found.metadata.clone()));
+    let named = match layout::to_canonical(raw.clone()) {
+        Ok(named) => named,
+        Err(error) => {
+            // The error about names comes first; the count of bad numbers is told all the same.
+            let _ = found.tell_values(&raw);
+            return Err(error);
+        }
+    };
+    let values = found.tell_values(&named.tensors);
+    found.layout = Some(named.layout);
+    found.tell_parameters(&named.tensors);
+    found.tell_positions(&named.tensors);
+    let sizes = architecture::read(&named.tensors, &ModelConfig::default())
+        .map(|(architecture, _)| architecture);
+    if let Ok(architecture) = &sizes {
+        found.tell_architecture(architecture);
+        found.tell_problems(&named.tensors, architecture);
+    }
+    let config = config?;
+    if let Ok((activation, source)) = architecture::choose_activation(wanted, &config, named.layout)
+    {
+        found.activation = Some(activation.to_string());
+        found.activation_source = Some(source);
+    }
+    let checkpoint = Checkpoint::from_files(files, wanted)?;
+    // The configuration may know the heads and epsilon better than the shapes do.
+    found.tell_architecture(&checkpoint.architecture);
+    found.warnings.extend(checkpoint.warnings);
+    values
+}
+
+impl Inspection {
+    fn tell_types(&mut self, tensors: &Tensors) {
+        for tensor in tensors.values() {
+            *self.dtypes.entry(tensor.dtype().to_string()).or_default() += 1;
+        }
+    }
+
+    /// Counts what is not finite; the error is the first such number.
+    fn tell_values(&mut self, tensors: &Tensors) -> Result<()> {
+        let mut first = None;
+        for (name, tensor) in tensors {
+            let count = tensor.count_non_finite();
+            if count > 0 && first.is_none() {
+                first = tensor.first_non_finite().map(|at| (name.clone(), at));
+            }
+            self.non_finite += count;
+            tensor.release();
+        }
+        match first {
+            None => Ok(()),
+            Some((name, at)) => bail!(
+                "tensor {name} holds a number that is not finite, at element {at}; the file is \
+                 damaged or the training diverged"
+            ),
+        }
+    }
+
+    fn tell_parameters(&mut self, tensors: &Tensors) {
+        self.parameters = Parameters::default();
+        for (name, tensor) in tensors.iter().filter(|(_, tensor)| tensor.is_float()) {
+            let elements = tensor.elements() as u64;
+            if name == "logit_scale" || name.ends_with(".logit_scale") {
+                let stored = tensor.to_f32().ok().and_then(|v| v.first().copied());
+                self.logit_scale = stored.map(f32::exp);
+            } else if name.contains("visual") || name.contains("vision_model") {
+                self.parameters.image += elements;
+            } else {
+                self.parameters.text += elements;
+            }
+        }
+    }
+
+    fn tell_architecture(&mut self, architecture: &Architecture) {
+        self.architecture = Some(architecture.describe());
+        self.context_length = Some(architecture.context_length);
+        self.image_size = Some(architecture.image_size);
+        self.patch_size = Some(architecture.patch_size);
+        self.embed_dim = Some(architecture.embed_dim);
+    }
+
+    fn tell_problems(&mut self, tensors: &Tensors, architecture: &Architecture) {
+        let problems = canonical::problems(tensors, architecture);
+        let names = |list: Vec<(String, Vec<usize>)>| list.into_iter().map(|(name, _)| name);
+        self.missing = names(problems.missing).collect();
+        self.unexpected = names(problems.unexpected).collect();
+        let misshapen = problems.misshapen.into_iter();
+        self.misshapen = misshapen
+            .map(|(name, found, expected)| format!("{name}: {found:?}, expected {expected:?}"))
+            .collect();
+    }
+
+    fn tell_positions(&mut self, tensors: &Tensors) {
+        let table = tensors.get(layout::TEXT_POSITIONS);
+        let Some((table, values)) = table.and_then(|t| Some((t, t.to_f32().ok()?))) else {
+            return;
+        };
+        let &[_, width] = table.shape() else { return };
+        let state = Table { values, width }.state();
+        self.positions = Some(state.to_string());
+        if state == State::UntrainedStretch {
+            self.warnings.push(
+                "text positions 20 and up are exactly the lines of the stretch: they were never \
+                 trained. A conversion from Long-CLIP that has such a table lost the trained one \
+                 (positional_embedding_res); convert the original again"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+fn slug(container: Container) -> &'static str {
+    match container {
+        Container::Safetensors => "safetensors",
+        Container::TorchZip => "pytorch",
+        Container::TorchScript => "torchscript",
+        Container::TorchLegacy => "pytorch-legacy",
+    }
+}
+
+/// The SHA-256 of each file, in hexadecimal.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn sha256_of(files: &[PathBuf]) -> Result<Vec<String>> {
+    files.iter().map(|file| sha256(file)).collect()
+}
+
+fn sha256(path: &Path) -> Result<String> {
+    let reading = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(reading)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).with_context(reading)? {
+            0 => break,
+            length => hash.update(&buffer[..length]),
+        }
+    }
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}

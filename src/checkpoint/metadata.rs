@@ -1,0 +1,79 @@
+//! What `convert` writes into a safetensors header, so that a file without anything beside it tells
+//! all that its shapes do not.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::Checkpoint;
+
+/// Pairs of text, as safetensors headers hold them.
+pub type Metadata = BTreeMap<String, String>;
+
+/// The activation of the MLPs.
+pub const ACTIVATION: &str = "longclip.activation";
+/// Most tokens of a text.
+pub const CONTEXT_LENGTH: &str = "longclip.context_length";
+/// How pixels are made: a JSON object with `image_size`, `mean` and `std`.
+pub const PREPROCESS: &str = "longclip.preprocess";
+/// Attention heads of the image tower.
+pub const VISION_HEADS: &str = "longclip.vision_heads";
+/// Attention heads of the text tower.
+pub const TEXT_HEADS: &str = "longclip.text_heads";
+/// Epsilon of the image tower's LayerNorms.
+pub const VISION_EPSILON: &str = "longclip.vision_norm_epsilon";
+/// Epsilon of the text tower's LayerNorms.
+pub const TEXT_EPSILON: &str = "longclip.text_norm_epsilon";
+/// SHA-256 of the weight files that this one was made from.
+pub const SOURCE_SHA256: &str = "longclip.source_sha256";
+/// The program that made the file, with its version.
+pub const CONVERTER: &str = "longclip.converter";
+
+/// The pairs that describe a checkpoint.
+#[must_use]
+pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
+    let architecture = &checkpoint.architecture;
+    let pixels = &checkpoint.preprocess;
+    let (vision, text) = (&architecture.vision, &architecture.text);
+    let preprocess = json!({
+        "image_size": pixels.image_size,
+        "mean": pixels.mean,
+        "std": pixels.std,
+    });
+    let pairs = [
+        // transformers asks for it: written for a PyTorch program.
+        ("format", "pt".to_owned()),
+        (ACTIVATION, checkpoint.activation.to_string()),
+        (CONTEXT_LENGTH, architecture.context_length.to_string()),
+        (PREPROCESS, preprocess.to_string()),
+        (VISION_HEADS, vision.heads.to_string()),
+        (TEXT_HEADS, text.heads.to_string()),
+        (VISION_EPSILON, vision.norm_epsilon.to_string()),
+        (TEXT_EPSILON, text.norm_epsilon.to_string()),
+        (SOURCE_SHA256, source_sha256.join(" ")),
+        (
+            CONVERTER,
+            concat!("longclip ", env!("CARGO_PKG_VERSION")).to_owned(),
+        ),
+    ];
+    pairs
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+}
+
+/// The value of `key` as a JSON value, which plain numbers are too.
+pub(super) fn value(metadata: &Metadata, key: &str) -> Option<Value> {
+    serde_json::from_str(metadata.get(key)?).ok()
+}
+
+/// The object under [`PREPROCESS`].
+pub(super) fn preprocess(metadata: &Metadata) -> Result<Option<Value>> {
+    let Some(text) = metadata.get(PREPROCESS) else {
+        return Ok(None);
+    };
+    let value = serde_json::from_str(text)
+        .with_context(|| format!("{PREPROCESS} in the file's header is not JSON"))?;
+    Ok(Some(value))
+}

@@ -1,0 +1,206 @@
+//! `longclip convert`: any checkpoint to one canonical file, or to what another library loads; and
+//! `longclip stretch`, which makes its text positions reach further on the way.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use super::{Console, Outcome};
+use crate::checkpoint::architecture::Activation;
+use crate::checkpoint::container::StoredTensor;
+use crate::checkpoint::export::{self, FloatType, Layout, Options};
+use crate::checkpoint::layout::TEXT_POSITIONS;
+use crate::checkpoint::positions::{self, State, Stretch, Table};
+use crate::checkpoint::{Checkpoint, hub, inspect, metadata, source};
+use crate::cli;
+
+const CONVERT_NOTES: &str = "\
+Examples:
+  longclip convert longclip-B.pt longclip-B.safetensors
+  longclip convert longclip-B.pt longclip-B-half.safetensors --dtype f16
+  longclip convert longclip-B.pt ./for-transformers --layout hf
+  longclip convert ./my-checkpoint clip.pt --layout openai";
+
+const STRETCH_NOTES: &str = "\
+The first 20 positions stay, the others move 4 apart: 77 tokens become 248, as Long-CLIP does it before
+it trains (arXiv 2403.15378). Without training, texts beyond the old context gain less than Long-CLIP's.
+
+Examples:
+  longclip stretch clip-vit-b-16 clip-b16-248.safetensors
+  longclip classify img.jpg --model clip-b16-248.safetensors --labels-file long.txt";
+
+/// The arguments of `longclip convert`.
+#[derive(Debug, Args)]
+#[command(after_help = CONVERT_NOTES)]
+pub struct ConvertArgs {
+    #[command(flatten)]
+    files: FileArgs,
+}
+
+/// The arguments of `longclip stretch`.
+#[derive(Debug, Args)]
+#[command(after_help = STRETCH_NOTES)]
+pub struct StretchArgs {
+    #[command(flatten)]
+    files: FileArgs,
+    /// Positions that stay where they are [default: 20]
+    #[arg(long, value_name = "ROWS")]
+    keep: Option<usize>,
+    /// How far apart the others move [default: 4, or what --to takes]
+    #[arg(long, value_name = "FACTOR")]
+    ratio: Option<f64>,
+    /// Positions of the result [default: what --keep and --ratio make, 248 for CLIP]
+    #[arg(long, value_name = "ROWS")]
+    to: Option<usize>,
+    /// How new positions come from old ones
+    #[arg(long, value_name = "NAME", default_value = "kps")]
+    method: StretchMethod,
+}
+
+/// From where, to where, in which form.
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]
+    #[arg(value_name = "IN")]
+    input: String,
+    /// One file if it ends in .safetensors or .pt, else a folder
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// Whose tensor names and configuration files
+    #[arg(long, value_name = "NAME", default_value = "hf")]
+    layout: LayoutName,
+    /// The type of every number [default: as stored]
+    #[arg(long, value_name = "TYPE")]
+    dtype: Option<DtypeName>,
+    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
+    #[arg(long, value_name = "NAME", value_parser = cli::activation())]
+    activation: Option<Activation>,
+    /// Replace what is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// The libraries that can be written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LayoutName {
+    /// transformers' CLIPModel: the canonical names
+    Hf,
+    /// openai/CLIP
+    Openai,
+    /// open_clip
+    #[value(name = "open_clip", alias = "open-clip")]
+    OpenClip,
+    /// the Long-CLIP repository (248 positions)
+    Longclip,
+}
+
+/// The types of numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum DtypeName {
+    F32,
+    F16,
+    Bf16,
+}
+
+/// The ways to stretch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum StretchMethod {
+    /// knowledge-preserving: the first positions stay
+    Kps,
+    /// all positions spread evenly, for comparison
+    Linear,
+}
+
+/// Converts.
+///
+/// # Errors
+/// When the input does not load, cannot be expressed in the layout, or the output cannot be written.
+pub fn run(args: &ConvertArgs, console: &Console) -> Result<Outcome> {
+    let (checkpoint, hashes) = args.files.open(console)?;
+    args.files.write(&checkpoint, &hashes, console)
+}
+
+/// Stretches and converts.
+///
+/// # Errors
+/// As [`run`], and when the numbers make no longer table.
+pub fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outcome> {
+    let (mut checkpoint, hashes) = args.files.open(console)?;
+    let tensor = checkpoint.tensors.get(TEXT_POSITIONS);
+    let tensor = tensor.context("the model has no text positions")?;
+    let old = Table {
+        values: tensor.to_f32()?,
+        width: checkpoint.architecture.text.width,
+    };
+    if old.state() != State::Original {
+        console.warn(&format!(
+            "the text has {} positions, which look stretched already ({})",
+            old.rows(),
+            old.state()
+        ));
+    }
+    let method = match args.method {
+        StretchMethod::Kps => positions::Method::KnowledgePreserving,
+        StretchMethod::Linear => positions::Method::Linear,
+    };
+    let stretch = Stretch::new(old.rows(), method, args.keep, args.ratio, args.to)?;
+    let new = old.stretched(&stretch);
+    console.note(&format!(
+        "{} text positions became {}",
+        old.rows(),
+        new.rows()
+    ));
+    let shape = [new.rows(), new.width];
+    checkpoint.architecture.context_length = new.rows();
+    checkpoint.tensors.insert(
+        TEXT_POSITIONS.to_owned(),
+        StoredTensor::from_f32(&shape, new.values)?,
+    );
+    args.files.write(&checkpoint, &hashes, console)
+}
+
+impl FileArgs {
+    /// The input and the hashes of its weight files.
+    fn open(&self, console: &Console) -> Result<(Checkpoint, Vec<String>)> {
+        let settings = hub::Settings::from_env();
+        let source = source::resolve(&self.input, &settings, console)?;
+        let checkpoint = Checkpoint::load(&source, self.activation)?;
+        for warning in &checkpoint.warnings {
+            console.warn(warning);
+        }
+        let hashes = match &source {
+            source::Source::BuiltIn => Vec::new(),
+            source::Source::Files(files) => inspect::sha256_of(&files.weights)?,
+        };
+        Ok((checkpoint, hashes))
+    }
+
+    fn write(
+        &self,
+        checkpoint: &Checkpoint,
+        hashes: &[String],
+        console: &Console,
+    ) -> Result<Outcome> {
+        let options = Options {
+            layout: match self.layout {
+                LayoutName::Hf => Layout::HuggingFace,
+                LayoutName::Openai => Layout::OpenAi,
+                LayoutName::OpenClip => Layout::OpenClip,
+                LayoutName::Longclip => Layout::LongClip,
+            },
+            dtype: self.dtype.map(|dtype| match dtype {
+                DtypeName::F32 => FloatType::F32,
+                DtypeName::F16 => FloatType::F16,
+                DtypeName::Bf16 => FloatType::Bf16,
+            }),
+            force: self.force,
+        };
+        let header = metadata::describe(checkpoint, hashes);
+        let written = export::write(checkpoint, &header, &self.output, &options)?;
+        for path in written {
+            console.note(&format!("wrote {}", path.display()));
+        }
+        Ok(Outcome::Answered)
+    }
+}

@@ -1,0 +1,153 @@
+//! `longclip inspect`: what a weight file is, whether it loads, and if not, why.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::{Console, Outcome};
+use crate::checkpoint::architecture::Activation;
+use crate::checkpoint::inspect::{Inspection, inspect};
+use crate::checkpoint::{hub, source};
+use crate::cli;
+
+const NOTES: &str = "\
+Exit status: 0 if the model loads, 1 if it does not (what could be found out is printed all the same).
+
+Examples:
+  longclip inspect longclip-B.pt
+  longclip inspect ./my-checkpoint --format json | jq .positions";
+
+/// The arguments of `longclip inspect`.
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub struct InspectArgs {
+    /// A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]
+    #[arg(value_name = "FILE|NAME")]
+    model: String,
+    /// How to print [default: table on a terminal, else json]
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<InspectFormat>,
+    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
+    #[arg(long, value_name = "NAME", value_parser = cli::activation())]
+    activation: Option<Activation>,
+}
+
+/// The forms of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InspectFormat {
+    /// For people.
+    Table,
+    /// One object.
+    Json,
+}
+
+/// Looks and prints.
+///
+/// # Errors
+/// When nothing of that name is there, or stdout cannot be written.
+pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
+    let settings = hub::Settings::from_env();
+    let source = source::resolve(&args.model, &settings, console)?;
+    let found = inspect(&source, args.activation);
+    let mut stdout = std::io::stdout().lock();
+    let by_destination = if stdout.is_terminal() {
+        InspectFormat::Table
+    } else {
+        InspectFormat::Json
+    };
+    let text = match args.format.unwrap_or(by_destination) {
+        InspectFormat::Table => table(&found),
+        InspectFormat::Json => serde_json::to_string_pretty(&found)? + "\n",
+    };
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(if found.loads {
+        Outcome::Answered
+    } else {
+        Outcome::SomeFailed
+    })
+}
+
+/// Aligned lines; what is not known is left out.
+fn table(found: &Inspection) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            let _ = writeln!(text, "{name:<14}{value}");
+        }
+    };
+    line("model", Some(found.model.clone()));
+    for file in &found.files {
+        line("file", Some(file.display().to_string()));
+    }
+    line("container", found.container.map(str::to_owned));
+    line("layout", found.layout.map(str::to_owned));
+    line("architecture", found.architecture.clone());
+    let tokens = |n| format!("{n} tokens");
+    line("context", found.context_length.map(tokens));
+    line("positions", found.positions.clone());
+    let pixels = found.image_size.map(|side| match found.patch_size {
+        Some(patch) => format!("{side} x {side} pixels in patches of {patch}"),
+        None => format!("{side} x {side} pixels"),
+    });
+    line("input", pixels);
+    line(
+        "embedding",
+        found.embed_dim.map(|n| format!("{n} features")),
+    );
+    let activation = found.activation.as_ref().map(|name| {
+        let source = found.activation_source.as_deref().unwrap_or("unknown");
+        format!("{name} ({source})")
+    });
+    line("activation", activation);
+    let kinds = found.dtypes.iter();
+    let kinds: Vec<String> = kinds.map(|(kind, n)| format!("{n} {kind}")).collect();
+    line("tensors", Some(kinds.join(", ")));
+    let parameters = &found.parameters;
+    let millions = |n: u64| format!("{:.1} M", n as f64 / 1e6);
+    line(
+        "parameters",
+        (parameters.image + parameters.text > 0).then(|| {
+            format!(
+                "{} image, {} text",
+                millions(parameters.image),
+                millions(parameters.text)
+            )
+        }),
+    );
+    line("logit scale", found.logit_scale.map(|s| format!("{s:.4}")));
+    for (name, list) in [
+        ("missing", &found.missing),
+        ("unexpected", &found.unexpected),
+        ("misshapen", &found.misshapen),
+    ] {
+        line(name, Some(shortened(list)));
+    }
+    let bad = (found.non_finite > 0).then(|| format!("{} numbers", found.non_finite));
+    line("NaN, infinite", bad);
+    for (key, value) in &found.metadata {
+        line("header", Some(format!("{key}: {value}")));
+    }
+    line("sha256", found.sha256.clone());
+    for warning in &found.warnings {
+        line("warning", Some(warning.clone()));
+    }
+    line(
+        "loads",
+        Some(if found.loads { "yes" } else { "no" }.to_owned()),
+    );
+    line("error", found.error.clone());
+    text
+}
+
+/// The first few of a list.
+fn shortened(list: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = list.iter().take(SHOWN).cloned().collect::<Vec<_>>();
+    match list.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}

@@ -1,0 +1,162 @@
+//! Every layout to every layout.
+
+use std::fs;
+
+use longclip::checkpoint::architecture::Activation;
+
+use super::{checkpoint, embeddings, fails, longclip, run, text, unpack};
+
+/// Golden checkpoints of the distinct kinds, with the activation where the file does not tell.
+const INPUTS: [(&str, &[&str]); 5] = [
+    ("hf-gelu-patch32", &[]),
+    ("openai-patch14.pt", &[]),
+    ("longclip-patch16.pt", &[]),
+    ("training-patch14.pt", &[]),
+    ("open-clip", &[]),
+];
+
+#[test]
+fn every_conversion_computes_the_same_to_the_last_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, arguments) in INPUTS {
+        unpack::unpack(name, folder.path());
+        let input = folder.path().join(name);
+        let before = checkpoint(&input, None);
+        let expected = embeddings(&before);
+        let quick = before.activation == Activation::QuickGelu;
+        let long = before.architecture.context_length == 248;
+        for (layout, possible) in [
+            ("hf", true),
+            ("open_clip", true),
+            ("openai", quick),
+            ("longclip", quick && long),
+        ] {
+            for output in ["out.safetensors", "out.pt", "out"] {
+                let what = format!("{name} to {layout} as {output}");
+                let output = folder.path().join(output);
+                let mut all = vec!["convert", text(&input), text(&output), "--layout", layout];
+                all.extend(arguments);
+                if !possible {
+                    let said = fails(&all, 2);
+                    assert!(
+                        said.contains("use --layout") || said.contains("stretch"),
+                        "{what}: {said}"
+                    );
+                    assert!(!output.exists(), "{what}");
+                    continue;
+                }
+                run(&all);
+                // A bare .pt has no place for the activation.
+                let told = (!quick && output.extension().is_some_and(|e| e == "pt"))
+                    .then_some(Activation::Gelu);
+                let told = told.or((layout == "hf"
+                    && output.extension().is_some_and(|e| e == "pt"))
+                .then_some(before.activation));
+                let after = checkpoint(&output, told);
+                assert_eq!(after.architecture, before.architecture, "{what}");
+                assert_eq!(after.activation, before.activation, "{what}");
+                assert_eq!(after.preprocess, before.preprocess, "{what}");
+                assert!(embeddings(&after) == expected, "{what}: other numbers");
+                match output.is_dir() {
+                    true => fs::remove_dir_all(&output).unwrap(),
+                    false => fs::remove_file(&output).unwrap(),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_canonical_file_tells_where_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack::unpack("longclip-patch16.pt", folder.path());
+    let (input, output) = (
+        folder.path().join("longclip-patch16.pt"),
+        folder.path().join("out.safetensors"),
+    );
+    run(&["convert", text(&input), text(&output)]);
+    let found: serde_json::Value =
+        serde_json::from_str(&run(&["inspect", text(&output), "--format", "json"])).unwrap();
+    let source: serde_json::Value =
+        serde_json::from_str(&run(&["inspect", text(&input), "--format", "json"])).unwrap();
+    let header = &found["metadata"];
+    assert_eq!(header["longclip.activation"], "quick_gelu");
+    assert_eq!(header["longclip.context_length"], "248");
+    assert_eq!(header["longclip.source_sha256"], source["sha256"]);
+    assert_eq!(header["format"], "pt");
+    let converter = header["longclip.converter"].as_str().unwrap();
+    assert!(converter.starts_with("longclip "), "{converter}");
+    assert_eq!(found["activation_source"], "the file's own header");
+    assert_eq!(found["positions"], "trained");
+}
+
+#[test]
+fn types_round_to_nearest_and_refuse_what_they_cannot_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack::unpack("hf-patch16", folder.path());
+    let input = folder.path().join("hf-patch16");
+    let exact = embeddings(&checkpoint(&input, None));
+    for (dtype, tolerance) in [("f32", 0.0), ("f16", 2e-3), ("bf16", 2e-2)] {
+        let output = folder.path().join(format!("{dtype}.safetensors"));
+        run(&["convert", text(&input), text(&output), "--dtype", dtype]);
+        let after = checkpoint(&output, None);
+        let worst = embeddings(&after)
+            .iter()
+            .zip(&exact)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
+        assert!(worst <= tolerance, "{dtype}: {worst}");
+        assert!(dtype == "f32" || worst > 0.0, "{dtype} rounds nothing");
+        let all = after
+            .tensors
+            .values()
+            .all(|t| t.dtype().to_string() == dtype);
+        assert!(all, "{dtype}");
+    }
+    // A number beyond 65504.
+    let large = folder.path().join("large.safetensors");
+    let mut bytes = fs::read(folder.path().join("f32.safetensors")).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&1e6f32.to_le_bytes());
+    fs::write(&large, bytes).unwrap();
+    let output = folder.path().join("half.safetensors");
+    let said = fails(
+        &["convert", text(&large), text(&output), "--dtype", "f16"],
+        2,
+    );
+    assert!(
+        said.contains("which f16 cannot") && said.contains("bf16"),
+        "{said}"
+    );
+    assert!(!output.exists());
+}
+
+#[test]
+fn nothing_is_overwritten_unasked_and_a_failure_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("tiny.safetensors");
+    fs::write(&output, "precious").unwrap();
+    let said = fails(&["convert", "tiny", text(&output)], 2);
+    assert!(
+        said.contains("exists") && said.contains("--force"),
+        "{said}"
+    );
+    assert_eq!(fs::read(&output).unwrap(), b"precious");
+    run(&["convert", "tiny", text(&output), "--force"]);
+    assert!(fs::metadata(&output).unwrap().len() > 1_000_000);
+    // Onto itself: the input is read to its end before its name changes hands.
+    run(&[
+        "convert",
+        text(&output),
+        text(&output),
+        "--force",
+        "--dtype",
+        "bf16",
+    ]);
+    assert_eq!(checkpoint(&output, None).architecture.context_length, 248);
+    let nowhere = folder.path().join("no/such/folder/out.safetensors");
+    fails(&["convert", "tiny", text(&nowhere)], 2);
+    let made: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(made.len(), 1, "{made:?}");
+    longclip(&["convert", "tiny"]).assert().code(2);
+}

@@ -1,0 +1,147 @@
+//! One fuzz target for each container: damaged copies of files that PyTorch and safetensors wrote, from a
+//! fixed seed. None may panic, abort, take over two seconds, or take more memory than the file and 512 MiB.
+//!
+//! A few thousand copies each by default; as many as wanted with
+//!
+//!     LONGCLIP_FUZZ_MUTATIONS=100000 cargo test --test fuzz -- --nocapture
+//!
+//! A copy that breaks a rule is kept, and the message says where.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that reports"
+)]
+
+#[path = "../container/fixtures.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the container test, which uses all of it"
+)]
+mod fixtures;
+mod memory;
+mod mutate;
+
+use std::panic::catch_unwind;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use longclip::checkpoint::container::{self, Container};
+use mutate::{Random, damage, unseal};
+
+const SLOWEST: Duration = Duration::from_secs(2);
+const MOST_MEMORY: usize = 512 << 20;
+
+/// Memory is counted for the whole process: one target at a time.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn mutations() -> usize {
+    let wanted = std::env::var("LONGCLIP_FUZZ_MUTATIONS");
+    wanted.map_or(2000, |count| count.parse().expect("a number"))
+}
+
+/// What damaged copies did.
+#[derive(Debug, Default)]
+struct Tally {
+    read: usize,
+    refused: usize,
+    slowest: Duration,
+    most_memory: usize,
+}
+
+/// Damages the fixtures of one container, in turn.
+fn target(name: &str, wanted: Container) {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let seeds: Vec<Vec<u8>> = fixtures::all()
+        .into_iter()
+        .map(|(_, bytes)| bytes)
+        .filter(|bytes| {
+            container::open_bytes(bytes.clone()).is_ok_and(|archive| archive.container == wanted)
+        })
+        .collect();
+    assert!(!seeds.is_empty(), "no fixture is {wanted}");
+    let mut random = Random::new(name);
+    let mut tally = Tally::default();
+    for copy in 0..mutations() {
+        let mut bytes = seeds[copy % seeds.len()].clone();
+        // A checksum would hide nearly all damage to a zip.
+        let inner = if random.below(2) == 0 {
+            unseal(&mut bytes)
+        } else {
+            None
+        };
+        let whole = 0..bytes.len();
+        damage(&mut bytes, inner.unwrap_or(whole), &mut random);
+        attempt(name, copy, bytes, &mut tally);
+    }
+    println!("{name}: {tally:?}");
+    // Both must happen, or the damage is not of the interesting kind.
+    assert!(tally.read > 10 && tally.refused > 10, "{name}: {tally:?}");
+}
+
+/// Opens one copy and reads all that it offers.
+fn attempt(name: &str, copy: usize, bytes: Vec<u8>, tally: &mut Tally) {
+    let length = bytes.len();
+    let again = bytes.clone();
+    let before = memory::start();
+    let start = Instant::now();
+    let outcome = catch_unwind(|| exercise(bytes));
+    let time = start.elapsed();
+    let memory = memory::peak().saturating_sub(before);
+    tally.slowest = tally.slowest.max(time);
+    tally.most_memory = tally.most_memory.max(memory);
+    let broken = match &outcome {
+        Err(_) => Some("panicked".to_owned()),
+        Ok(_) if time > SLOWEST => Some(format!("took {time:?}")),
+        Ok(_) if memory > length + MOST_MEMORY => Some(format!("took {memory} bytes")),
+        Ok(_) => None,
+    };
+    if let Some(what) = broken {
+        let path = format!("{}/{name}-{copy}.bin", env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(&path, again).unwrap();
+        panic!("mutation {copy} of {name} {what}; it is kept in {path}");
+    }
+    match outcome {
+        Ok(true) => tally.read += 1,
+        _ => tally.refused += 1,
+    }
+}
+
+/// Reads everything that a file offers; false if it was refused.
+fn exercise(bytes: Vec<u8>) -> bool {
+    let Ok(archive) = container::open_bytes(bytes) else {
+        return false;
+    };
+    for tensor in archive.tensors.values() {
+        if tensor.elements() > 1 << 16 {
+            continue; // an expanded view: right, but slow in this loop
+        }
+        let _ = tensor.to_f32();
+        let _ = tensor.transpose().map(|t| t.to_f32());
+        let _ = tensor.narrow(1, 1).map(|t| t.to_f32());
+        let _ = tensor.reshape(&[tensor.elements()]);
+        let _ = tensor.first_non_finite();
+        let _ = tensor.count_non_finite();
+    }
+    true
+}
+
+#[test]
+fn safetensors() {
+    target("safetensors", Container::Safetensors);
+}
+
+#[test]
+fn pytorch() {
+    target("pytorch", Container::TorchZip);
+}
+
+#[test]
+fn torchscript() {
+    target("torchscript", Container::TorchScript);
+}
+
+#[test]
+fn pytorch_legacy() {
+    target("pytorch-legacy", Container::TorchLegacy);
+}
