@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""How far the image tower is from what the processor can do.
+
+  limit.py runs/*.json
+
+The least time is the arithmetic of every matrix product that has to be computed, at the rate of its precision on
+one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in int8. Prints measured time x
+processors / least time.
+"""
+
+import json
+import sys
+
+import material
+
+RATES = {"f32": 258.0, "bf16": 510.0, "int8": 1000.0}
+
+
+def precision_of(mode, part, layer, layers):
+    """The table of src/model/compute.rs."""
+    attention = part in ("qkv", "out")
+    narrow = "f32" if layer == 0 and attention else "bf16"
+    if mode == "f32":
+        return "f32"
+    if mode == "bf16":
+        return narrow
+    if mode == "int8":
+        return "int8" if layer * 3 >= layers * (2 if part == "qkv" else 1) else narrow
+    return "bf16" if layer == 0 and attention else "int8"
+
+
+def least_ms(mode, width, layers, patch, embed):
+    """The least time of one image on one core."""
+    patches = (material.IMAGE_SIZE // patch) ** 2
+    tokens = patches + 1
+    edges = "f32" if mode == "f32" else "bf16"
+    work = {name: 0.0 for name in RATES}
+    work[edges] += 2 * patches * 3 * patch * patch * width + 2 * width * embed
+    for layer in range(layers):
+        # Of the last layer only keys and values are needed of every row.
+        rows = tokens if layer < layers - 1 else 1
+        sizes = {"qkv": width * width * (2 * tokens + rows), "out": width * width * rows,
+                 "fc1": 4 * width * width * rows, "fc2": 4 * width * width * rows}
+        for part, products in sizes.items():
+            work[precision_of(mode, part, layer, layers)] += 2 * products
+        attention = "f32" if precision_of(mode, "qkv", layer, layers) == "f32" else "bf16"
+        work[attention] += 2 * 2 * rows * tokens * width
+    return sum(operations / RATES[name] / 1e6 for name, operations in work.items())
+
+
+def main():
+    print("| model | precision | least, ms an image and core | batch of 1 | batch of 16 |\n|---|---|---|---|---|")
+    for path in sys.argv[1:]:
+        document = json.load(open(path))
+        processors = len(document["environment"]["processors_used"])
+        for model, parts in document["medians"].items():
+            width, layers, _, patch = material.MODELS[model]["vision"]
+            for name, figures in parts.get("steady", {}).items():
+                if not name.startswith("ours-") or "image_b1_ms" not in figures:
+                    continue
+                mode = name.removeprefix("ours-")
+                least = least_ms(mode, width, layers, patch, material.MODELS[model]["embed"])
+                one = figures["image_b1_ms"] * processors / least
+                sixteen = figures["image_b16_ms"] / 16 * processors / least
+                print(f"| {model} | {mode} | {least:.1f} | {one:.2f} | {sixteen:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
