@@ -8,6 +8,8 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::checkpoint::architecture::Activation;
 use crate::command::bench::BenchArgs;
 use crate::command::classify::ClassifyArgs;
+use crate::command::models::ModelsArgs;
+use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
@@ -39,6 +41,10 @@ pub enum Command {
     Classify(Box<ClassifyArgs>),
     /// Measure how fast this machine runs a model
     Bench(Box<BenchArgs>),
+    /// List, download, check and remove models
+    Models(ModelsArgs),
+    /// Show how texts become tokens, and whether they fit a model
+    Tokens(TokensArgs),
 }
 
 /// What to say on stderr.

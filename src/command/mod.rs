@@ -4,9 +4,11 @@ mod advice;
 pub mod bench;
 pub mod classify;
 mod console;
+pub mod models;
 mod pipeline;
 mod results;
 mod session;
+pub mod tokens;
 
 use std::io;
 use std::process::ExitCode;
@@ -25,6 +27,8 @@ pub enum Outcome {
     SomeFailed,
     /// Not one input could be read.
     NoneRead,
+    /// Nothing could be done, but another try may help.
+    TryLater,
     /// A signal (by number) stopped it, after writing what was complete.
     Stopped(i32),
 }
@@ -37,6 +41,7 @@ impl Outcome {
             Self::Answered => ExitCode::SUCCESS,
             Self::SomeFailed => ExitCode::from(1),
             Self::NoneRead => ExitCode::from(2),
+            Self::TryLater => ExitCode::from(75),
             Self::Stopped(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
         }
     }
@@ -50,6 +55,8 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
         Command::Bench(args) => bench::run(*args, console),
+        Command::Models(args) => models::run(args, console),
+        Command::Tokens(args) => tokens::run(&args, console),
     }
 }
 
