@@ -127,7 +127,8 @@ impl RepositoryCache {
         }
     }
 
-    fn lock_file(&self, etag: &str) -> PathBuf {
+    /// The file whose lock means that a process fetches the blob.
+    pub(super) fn lock_file(&self, etag: &str) -> PathBuf {
         self.locks.join(format!("{etag}.lock"))
     }
 

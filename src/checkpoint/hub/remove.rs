@@ -3,7 +3,7 @@
 //! Links are removed, never followed, and nothing is removed by a path that goes through one. The
 //! locks of all blobs are held meanwhile, so that no download is disturbed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,27 +43,45 @@ impl Stored {
             None => self.remove_all(commits.len())?,
         };
         if only.is_none() {
-            // While they are still held: who waits for one finds out that it is gone.
-            remove_tree(self.cache.locks())?;
+            // While they are held: who waits for one finds out that its file is gone.
+            self.remove_locks(locks.keys())?;
         }
         drop(locks);
         Ok(removed)
     }
 
     /// The locks of all blobs, whole and growing, and of those that once were fetched.
-    fn lock_all(&self) -> anyhow::Result<Vec<Option<File>>> {
-        let blobs = names_in(&self.blobs()).into_iter();
-        let locks = names_in(self.cache.locks()).into_iter();
-        // Opening a lock that is a link would touch what it leads to.
-        let locks = locks.filter(|name| !is_link(&self.cache.locks().join(name)));
-        let etags: BTreeSet<String> = blobs
-            .chain(locks)
+    fn lock_all(&self) -> anyhow::Result<BTreeMap<String, Option<File>>> {
+        let names = names_in(&self.blobs()).into_iter();
+        let names = names.chain(names_in(self.cache.locks()));
+        let etags: BTreeSet<String> = names
             .filter_map(|name| name.split('.').next().map(str::to_owned))
-            .filter(|etag| !etag.is_empty())
-            .filter(|etag| !is_link(&self.cache.locks().join(format!("{etag}.lock"))))
+            // Opening a lock that is a link would touch what it leads to.
+            .filter(|etag| !etag.is_empty() && !is_link(&self.cache.lock_file(etag)))
             .collect();
-        let lock = |etag: &String| self.cache.lock_at_once(etag);
-        etags.iter().map(lock).collect()
+        let lock = |etag: String| Ok((etag.clone(), self.cache.lock_at_once(&etag)?));
+        etags.into_iter().map(lock).collect()
+    }
+
+    /// Removes these locks and those that are links, but none that another process may have taken
+    /// meanwhile, and the folder if it is empty then.
+    fn remove_locks<'a>(&self, held: impl Iterator<Item = &'a String>) -> anyhow::Result<()> {
+        for etag in held {
+            remove_tree(&self.cache.lock_file(etag))?;
+        }
+        let folder = self.cache.locks();
+        for lock in names_in(folder).iter().map(|name| folder.join(name)) {
+            if is_link(&lock) {
+                remove_tree(&lock)?;
+            }
+        }
+        match fs::remove_dir(folder) {
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                Err(cause).with_context(|| format!("cannot remove {}", folder.display()))
+            }
+            // Gone, or in use again.
+            _ => Ok(()),
+        }
     }
 
     fn remove_all(&self, snapshots: usize) -> anyhow::Result<Removed> {
