@@ -89,7 +89,10 @@ pub fn changes(text: &str) -> Vec<Change> {
     let is_there = |(change, made): (Change, bool)| made.then_some(change);
     [
         (Change::Controls, !is_plain && text.contains(is_control)),
-        (Change::Entities, !is_plain && unescape(text) != text),
+        (
+            Change::Entities,
+            !is_plain && htmlize::unescape(text) != text,
+        ),
         (
             Change::Quotes,
             !repaired.contains(is_curly) && resolved.iter().any(|text| text.contains(is_curly)),
