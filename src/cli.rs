@@ -10,6 +10,8 @@ use crate::command::bench::BenchArgs;
 use crate::command::classify::ClassifyArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
 use crate::command::inspect::InspectArgs;
+use crate::command::models::ModelsArgs;
+use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
@@ -47,6 +49,10 @@ pub enum Command {
     Stretch(Box<StretchArgs>),
     /// Measure how fast this machine runs a model
     Bench(Box<BenchArgs>),
+    /// List, download, check and remove models
+    Models(ModelsArgs),
+    /// Show how texts become tokens, and whether they fit a model
+    Tokens(TokensArgs),
 }
 
 /// What to say on stderr.

@@ -72,6 +72,26 @@ impl Checkpoint {
         }
     }
 
+    /// The sizes alone, and what a user should know: for who needs no weights.
+    ///
+    /// # Errors
+    /// When a file is broken, or the files contradict each other or are no CLIP.
+    pub fn sizes(source: &Source) -> Result<(Architecture, Vec<String>)> {
+        let files = match source {
+            Source::BuiltIn => return Ok((tiny::architecture(), Vec::new())),
+            Source::Files(files) => files,
+        };
+        let read = || {
+            let config = ModelConfig::read(files)?;
+            vocabulary::check(files)?;
+            let paths = files.weights.iter();
+            let mut archives = paths.map(|path| open(path)).collect::<Result<Vec<_>>>()?;
+            let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
+            architecture::read(&named.tensors, &config)
+        };
+        read().with_context(|| format!("cannot read model {:?}", files.name))
+    }
+
     fn from_files(files: &ModelFiles, wanted: Option<Activation>) -> Result<Self> {
         let config = ModelConfig::read(files)?;
         vocabulary::check(files)?;

@@ -84,6 +84,20 @@ impl Console {
         }
     }
 
+    /// Asks a question that the person at the terminal answers with y or n; anything but y is no.
+    ///
+    /// # Errors
+    /// When the question cannot be shown or the answer not read.
+    pub fn ask(&self, question: &str) -> std::io::Result<bool> {
+        let mut stderr = anstream::stderr();
+        write!(stderr, "{} [y/N] ", printable(question))?;
+        stderr.flush()?;
+        let mut answer = String::new();
+        std::io::stdin().read_line(&mut answer)?;
+        let answer = answer.trim().to_lowercase();
+        Ok(["y", "yes"].contains(&answer.as_str()))
+    }
+
     fn say(&self, style: &Style, prefix: &str, message: &str) {
         let message = printable(message);
         // Nobody is left to be told if stderr is gone.

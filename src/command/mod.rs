@@ -6,9 +6,11 @@ pub mod classify;
 mod console;
 pub mod convert;
 pub mod inspect;
+pub mod models;
 mod pipeline;
 mod results;
 mod session;
+pub mod tokens;
 
 use std::io;
 use std::process::ExitCode;
@@ -27,6 +29,8 @@ pub enum Outcome {
     SomeFailed,
     /// Not one input could be read.
     NoneRead,
+    /// Nothing could be done, but another try may help.
+    TryLater,
     /// A signal (by number) stopped it, after writing what was complete.
     Stopped(i32),
 }
@@ -39,6 +43,7 @@ impl Outcome {
             Self::Answered => ExitCode::SUCCESS,
             Self::SomeFailed => ExitCode::from(1),
             Self::NoneRead => ExitCode::from(2),
+            Self::TryLater => ExitCode::from(75),
             Self::Stopped(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
         }
     }
@@ -55,6 +60,8 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Convert(args) => convert::run(&args, console),
         Command::Stretch(args) => convert::run_stretch(&args, console),
         Command::Bench(args) => bench::run(*args, console),
+        Command::Models(args) => models::run(args, console),
+        Command::Tokens(args) => tokens::run(&args, console),
     }
 }
 

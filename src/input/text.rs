@@ -33,10 +33,118 @@ pub fn clean(text: &str) -> String {
 
 /// [`clean`] for every text, with tables that take some milliseconds at the first use.
 fn clean_any(text: &str) -> String {
+    joined(repaired(text).split_whitespace()).to_lowercase()
+}
+
+/// The text as it was meant: what [`clean`] does before blanks and case.
+fn repaired(text: &str) -> String {
     let text = TERMINAL_ESCAPE.replace_all(text, "");
     let fixed = fix(&text.replace('\u{ffe3}', MACRON));
-    let unescaped = unescape(&unescape(&fixed));
-    joined(unescaped.split_whitespace()).to_lowercase()
+    unescape(&unescape(&fixed))
+}
+
+/// A kind of change that [`clean`] makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Control characters and terminal escapes were dropped.
+    Controls,
+    /// HTML entities became what they stand for.
+    Entities,
+    /// Curly quotes and apostrophes became straight ones.
+    Quotes,
+    /// Mojibake was decoded; ligatures, full-width and other forms became plain characters.
+    Characters,
+    /// Blanks were dropped or joined, or the lines of the text were.
+    Whitespace,
+    /// Capital letters became small ones.
+    Case,
+}
+
+impl Change {
+    /// One or two words for people and programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Controls => "control characters",
+            Self::Entities => "entities",
+            Self::Quotes => "quotes",
+            Self::Characters => "characters",
+            Self::Whitespace => "whitespace",
+            Self::Case => "case",
+        }
+    }
+}
+
+/// Which kinds of change [`clean`] makes to the text; none if it leaves it as it is. Where an
+/// entity stands for something that is changed in turn, both are named.
+pub fn changes(text: &str) -> Vec<Change> {
+    let is_plain = is_plain(text);
+    let repaired = if is_plain {
+        text.to_owned()
+    } else {
+        repaired(text)
+    };
+    let one_line = joined(repaired.split_whitespace());
+    let resolved = if is_plain { Vec::new() } else { resolved(text) };
+    let is_there = |(change, made): (Change, bool)| made.then_some(change);
+    [
+        (Change::Controls, !is_plain && text.contains(is_control)),
+        (
+            Change::Entities,
+            !is_plain && htmlize::unescape(text) != text,
+        ),
+        (
+            Change::Quotes,
+            !repaired.contains(is_curly) && resolved.iter().any(|text| text.contains(is_curly)),
+        ),
+        (
+            Change::Characters,
+            !is_plain && resolved.iter().all(|text| straightened(text) != one_line),
+        ),
+        (Change::Whitespace, one_line != repaired),
+        (Change::Case, one_line.to_lowercase() != one_line),
+    ]
+    .into_iter()
+    .filter_map(is_there)
+    .collect()
+}
+
+/// The text with its entities resolved twice and until none is left: [`fix`] decides by the first
+/// `<` which of the two is done.
+fn resolved(text: &str) -> Vec<String> {
+    let text = TERMINAL_ESCAPE.replace_all(text, "");
+    let twice = unescape(&unescape(&text));
+    let mut all = twice.clone();
+    loop {
+        let next = unescape(&all);
+        if next == all {
+            return vec![twice, all];
+        }
+        all = next;
+    }
+}
+
+/// The text on one line, with straight quotes and no control characters.
+fn straightened(text: &str) -> String {
+    let straight: String = text
+        .chars()
+        .filter(|&c| !is_control(c))
+        .map(|c| match c {
+            '\u{2bc}' | '\u{2018}'..='\u{201b}' => '\'',
+            '\u{201c}'..='\u{201f}' => '"',
+            other => other,
+        })
+        .collect();
+    joined(straight.split_whitespace())
+}
+
+/// What ftfy straightens.
+fn is_curly(c: char) -> bool {
+    matches!(c, '\u{2bc}' | '\u{2018}'..='\u{201f}')
+}
+
+fn is_control(c: char) -> bool {
+    c.is_ascii_control() && !c.is_ascii_whitespace()
 }
 
 /// Whether nothing in the text can be touched by ftfy or hold an HTML entity: printable ASCII and
@@ -135,6 +243,32 @@ mod tests {
         ];
         for (text, cleaned) in cases {
             assert_eq!(clean(text), cleaned, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn changes_are_named() {
+        use Change::{Case, Characters, Controls, Entities, Quotes, Whitespace};
+        let cases: [(&str, &[Change]); 15] = [
+            ("", &[]),
+            ("a cat & a dog, 50% <b> 'x' \"y\"", &[]),
+            ("猫 👍 café", &[]),
+            ("A cat", &[Case]),
+            (" a  cat\n", &[Whitespace]),
+            ("a\u{a0}cat", &[Whitespace]),
+            ("it\u{2019}s \u{201c}fine\u{201d}", &[Quotes]),
+            ("rock &amp; roll", &[Entities]),
+            ("&amp;amp;amp;lt; b", &[Entities]),
+            ("it&rsquo;s", &[Entities, Quotes]),
+            ("&Eacute;T\u{c9}", &[Entities, Case]),
+            ("\x1b[1mred\x1b[0m", &[Controls]),
+            ("cafÃ©", &[Characters]),
+            ("ﬁne ＣＡＴ", &[Characters, Case]),
+            ("cafe\u{301}", &[Characters]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(changes(text), expected, "{text:?}");
+            assert_eq!(expected.is_empty(), clean(text) == text, "{text:?}");
         }
     }
 

@@ -28,7 +28,7 @@ fn is_printable(character: char) -> bool {
 }
 
 /// Columns that `text` takes.
-pub(super) fn columns(text: &str) -> usize {
+pub fn columns(text: &str) -> usize {
     text.width()
 }
 

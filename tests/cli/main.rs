@@ -24,3 +24,6 @@ mod running;
 mod sameness;
 mod scores;
 mod streams;
+mod tokens;
+#[path = "../golden/unpack.rs"]
+mod unpack;

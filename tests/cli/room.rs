@@ -107,6 +107,13 @@ impl Room {
         command.args(arguments).envs(variables.iter().copied());
         ran(command, b"")
     }
+
+    /// `longclip …` with this on stdin.
+    pub(crate) fn longclip_with_stdin(&self, arguments: &[&str], stdin: &[u8]) -> Ran {
+        let mut command = self.command();
+        command.args(arguments);
+        ran(command, stdin)
+    }
 }
 
 fn ran(command: Command, stdin: &[u8]) -> Ran {

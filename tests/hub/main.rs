@@ -9,6 +9,7 @@
 mod caching;
 mod faults;
 mod hostile;
+mod models;
 mod refusals;
 mod stand_in;
 mod transfers;

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::name::check_commit;
-use super::{Progress, Repository, is_disk_full};
+use super::{Progress, Repository, Unavailable, is_disk_full};
 
 /// One repository's part of the cache, for one revision of it.
 pub(super) struct RepositoryCache {
@@ -56,7 +56,7 @@ impl RepositoryCache {
     }
 
     fn reference(&self) -> PathBuf {
-        self.folder.join("refs").join(&self.revision)
+        self.references().join(&self.revision)
     }
 
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
@@ -76,30 +76,60 @@ impl RepositoryCache {
         self.folder.join("blobs").join(format!("{etag}.incomplete"))
     }
 
+    /// The folder of the locks of this repository's blobs.
+    pub(super) fn locks(&self) -> &Path {
+        &self.locks
+    }
+
+    /// The folder of what branches and tags mean.
+    pub(super) fn references(&self) -> PathBuf {
+        self.folder.join("refs")
+    }
+
     /// Waits until no other process fetches the blob. The lock ends when the
     /// returned file is dropped; none where the file system has no locks.
     pub(super) fn lock(&self, etag: &str, progress: &dyn Progress) -> anyhow::Result<Option<File>> {
-        let path = self.locks.join(format!("{etag}.lock"));
+        let path = self.lock_file(etag);
         let waited = (|| {
-            create_folder_of(&path)?;
-            let file = OpenOptions::new()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .open(&path)?;
-            match file.try_lock() {
-                Ok(()) => return Ok(Some(file)),
-                Err(TryLockError::WouldBlock) => {
-                    progress.note("another process is fetching this file; waiting for it");
+            loop {
+                let file = open_lock(&path)?;
+                match file.try_lock() {
+                    Ok(()) => {}
+                    Err(TryLockError::WouldBlock) => {
+                        progress.note("another process is fetching this file; waiting for it");
+                        file.lock()?;
+                    }
+                    Err(TryLockError::Error(cause)) if is_unsupported(&cause) => return Ok(None),
+                    Err(TryLockError::Error(cause)) => return Err(cause),
                 }
-                Err(TryLockError::Error(cause)) if cause.kind() == io::ErrorKind::Unsupported => {
-                    return Ok(None);
+                // A removal takes the file away that we waited for, and a lock on it would
+                // keep nobody out.
+                if is_at(&file, &path) {
+                    return Ok(Some(file));
                 }
-                Err(TryLockError::Error(cause)) => return Err(cause),
             }
-            file.lock().map(|()| Some(file))
         })();
         waited.map_err(|cause| cannot_write(&path, cause))
+    }
+
+    /// The blob's lock if nobody has it. Fails with [`Unavailable`] if another process does.
+    pub(super) fn lock_at_once(&self, etag: &str) -> anyhow::Result<Option<File>> {
+        let path = self.lock_file(etag);
+        let file = open_lock(&path).map_err(|cause| cannot_write(&path, cause))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Err(Unavailable::error(format!(
+                "another process is fetching a file of {}; try again when it is done",
+                self.folder.display()
+            ))),
+            Err(TryLockError::Error(cause)) if is_unsupported(&cause) => Ok(None),
+            Err(TryLockError::Error(cause)) => Err(cannot_write(&path, cause)),
+        }
+    }
+
+    /// The file whose lock means that a process fetches the blob.
+    pub(super) fn lock_file(&self, etag: &str) -> PathBuf {
+        self.locks.join(format!("{etag}.lock"))
     }
 
     /// Puts the blob into the commit's snapshot under `file`, as a relative
@@ -150,6 +180,32 @@ pub(super) fn cannot_write(path: &Path, cause: io::Error) -> anyhow::Error {
 
 pub(super) fn create_folder_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    create_folder_of(path)?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).open(path)
+}
+
+fn is_unsupported(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::Unsupported
+}
+
+/// Whether the open file is still the one at `path`.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// An open file cannot be taken away here.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 fn write_small(path: &Path, content: &[u8]) -> anyhow::Result<()> {
@@ -252,6 +308,27 @@ mod tests {
             assert!(fs::read_link(&path).unwrap().is_relative());
             assert_eq!(cache.link(COMMIT, file, etag).unwrap(), path);
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_whose_file_was_taken_away_is_taken_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = repository_cache(folder.path(), "main");
+        let silent = crate::checkpoint::hub::Silent;
+        let first = cache.lock("aa", &silent).unwrap();
+        assert!(super::super::is_worth_retrying(
+            &cache.lock_at_once("aa").unwrap_err()
+        ));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| cache.lock("aa", &silent).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            fs::remove_file(cache.lock_file("aa")).unwrap();
+            drop(first);
+            let second = waiting.join().unwrap();
+            assert!(second.is_some() && cache.lock_at_once("aa").is_err());
+        });
+        assert!(cache.lock_at_once("aa").unwrap().is_some());
     }
 
     #[test]

@@ -16,8 +16,11 @@ mod cache;
 mod client;
 mod digest;
 mod name;
+mod remove;
 mod settings;
+mod stored;
 mod transfer;
+mod verify;
 
 use std::cell::OnceCell;
 use std::io::ErrorKind;
@@ -29,7 +32,10 @@ use cache::RepositoryCache;
 use client::Client;
 pub use client::Listing;
 pub use name::{Repository, check_file_name};
+pub use remove::Removed;
 pub use settings::{Settings, Token};
+pub use stored::{Content, Stored, StoredFile};
+pub use verify::Condition;
 
 /// What a caller hears about a transfer; the command line draws it.
 pub trait Progress: Sync {

@@ -7,6 +7,7 @@
 
 mod alias;
 mod choice;
+mod found;
 mod local;
 mod remote;
 
@@ -16,6 +17,7 @@ use anyhow::{Context as _, bail};
 
 use super::hub::{self, Repository, check_file_name};
 pub use alias::{ALIASES, Alias};
+pub use found::found_in_cache;
 
 /// Where a model's weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +160,57 @@ pub fn cached(model: &str, hub: &hub::Settings) -> anyhow::Result<Option<ModelFi
             Ok(remote::in_cache(model, file.as_deref(), &hub).map(|found| found.files))
         }
     }
+}
+
+/// How much of a model is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// All of it: it is in the program.
+    BuiltIn,
+    /// It is a file or folder of the user's.
+    Local(ModelFiles),
+    /// Its weights are in the hub's cache.
+    Cached {
+        /// What would be used.
+        files: ModelFiles,
+        /// Whether nothing is left that would be asked for first.
+        complete: bool,
+    },
+    /// Something of its repository is in the hub's cache, but not all of its weights.
+    Begun,
+    /// Nothing is.
+    Absent,
+}
+
+/// How much of a model is on this machine; never uses the network.
+///
+/// # Errors
+/// When the name means nothing, a folder's files are missing or ambiguous, or no cache folder can
+/// be named.
+pub fn presence(model: &str, hub: &hub::Settings) -> anyhow::Result<Presence> {
+    let (repository, file) = match parse(model)? {
+        Reference::BuiltIn => return Ok(Presence::BuiltIn),
+        Reference::Path(path) => return local::find(model, &path).map(Presence::Local),
+        Reference::Hub { repository, file } => (repository, file),
+    };
+    let place = hub::Hub::new(hub, &hub::Silent, &repository)?;
+    if let Some(found) = remote::in_cache(model, file.as_deref(), &place) {
+        return Ok(Presence::Cached {
+            complete: found.is_complete(),
+            files: found.files,
+        });
+    }
+    Ok(match hub::Stored::open(hub, &repository) {
+        Some(stored) if stored.bytes() > 0 => Presence::Begun,
+        _ => Presence::Absent,
+    })
+}
+
+/// Whether a repository's name says which revision is meant.
+#[must_use]
+pub fn names_revision(model: &str) -> bool {
+    let head = model.split(':').next().unwrap_or(model);
+    head.contains('@')
 }
 
 /// The path a name stands for, if something is there.

@@ -20,14 +20,21 @@ pub(super) struct InCache {
     missing: Vec<&'static str>,
 }
 
+impl InCache {
+    /// Whether nothing is missing that the publisher may have.
+    pub(super) fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
 /// The model's files, from the cache if it has all of them (then without any
 /// request), else from the hub.
 pub(super) fn find(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFiles> {
     let found = in_cache(wanted.model, wanted.file, hub);
-    if let Some(InCache { files, missing }) = &found
-        && missing.is_empty()
+    if let Some(found) = &found
+        && found.is_complete()
     {
-        return Ok(files.clone());
+        return Ok(found.files.clone());
     }
     let fetched = if hub.is_offline() {
         let what = "is not cached, and HF_HUB_OFFLINE forbids to fetch it";

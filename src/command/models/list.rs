@@ -1,0 +1,231 @@
+//! `longclip models list`: which models have names, and which are on this machine.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use super::{ReportFormat, print, size};
+use crate::checkpoint::hub::{self, Repository, Stored};
+use crate::checkpoint::source::{self, ALIASES, Alias, Presence};
+use crate::checkpoint::tiny;
+use crate::command::Outcome;
+use crate::output::text::printable;
+
+const NOTES: &str = "\
+Examples:
+  longclip models list
+  longclip models list --format json | jq -r '.[] | select(.cached == \"complete\") | .name'
+
+Models of other repositories are shown if they are in the hub's cache and look like CLIP. Sizes of
+models that are not cached are about right; \"not stated\" is a licence that the repository does not
+state. Uses no network.";
+
+/// The arguments of `longclip models list`.
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub(super) struct ListArgs {
+    /// How to print the list [default: table on a terminal, else json]
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<ReportFormat>,
+}
+
+/// One model. The names are a contract: scripts read them.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    /// What `--model` takes.
+    name: String,
+    repository: Option<String>,
+    /// The file of the weights, where it has no usual name.
+    file: Option<String>,
+    /// About how much a download is, in bytes; none if not known.
+    bytes: Option<u64>,
+    licence: Option<&'static str>,
+    architecture: Option<String>,
+    context_length: Option<usize>,
+    good_for: Option<&'static str>,
+    cached: &'static str,
+    /// What the repository takes in the cache, in bytes.
+    cached_bytes: u64,
+    /// The weights, or where they begin to arrive.
+    paths: Vec<String>,
+}
+
+/// Prints the models.
+pub(super) fn run(args: &ListArgs, settings: &hub::Settings) -> Result<Outcome> {
+    let mut rows = vec![built_in()];
+    rows.extend(ALIASES.iter().map(|alias| named(alias, settings)));
+    let found = source::found_in_cache(settings);
+    rows.extend(found.into_iter().map(|name| other(name, settings)));
+    let text = match ReportFormat::chosen(args.format) {
+        ReportFormat::Table => table(&rows),
+        ReportFormat::Json => serde_json::to_string_pretty(&rows)? + "\n",
+    };
+    print(text.as_bytes())?;
+    Ok(Outcome::Answered)
+}
+
+fn built_in() -> Row {
+    let architecture = tiny::architecture();
+    Row {
+        name: "tiny".to_owned(),
+        bytes: Some(0),
+        licence: Some("MIT"),
+        architecture: Some(architecture.describe()),
+        context_length: Some(architecture.context_length),
+        good_for: Some("trying the program: its weights are random"),
+        cached: "built in",
+        ..Row::default()
+    }
+}
+
+fn named(alias: &Alias, settings: &hub::Settings) -> Row {
+    let row = Row {
+        name: alias.name.to_owned(),
+        file: alias.file.map(str::to_owned),
+        bytes: Some(alias.bytes),
+        licence: alias.licence,
+        architecture: Some(alias.architecture.to_owned()),
+        context_length: Some(alias.context_length),
+        good_for: Some(alias.good_for),
+        ..Row::default()
+    };
+    row.located(alias.repository, settings)
+}
+
+fn other(name: String, settings: &hub::Settings) -> Row {
+    let repository = name.split('@').next().unwrap_or(&name).to_owned();
+    let row = Row {
+        name,
+        ..Row::default()
+    };
+    row.located(&repository, settings)
+}
+
+impl Row {
+    /// With what the cache has of it.
+    fn located(mut self, repository: &str, settings: &hub::Settings) -> Self {
+        self.repository = Some(repository.to_owned());
+        let stored = Repository::new(repository, "main")
+            .ok()
+            .and_then(|repository| Stored::open(settings, &repository));
+        self.cached_bytes = stored.as_ref().map_or(0, Stored::bytes);
+        let folder = || stored.iter().map(|stored| shown(stored.folder())).collect();
+        (self.cached, self.paths) = match source::presence(&self.name, settings) {
+            Ok(Presence::Cached { files, complete }) => {
+                let paths = files.weights.iter().map(|path| shown(path)).collect();
+                (if complete { "complete" } else { "partial" }, paths)
+            }
+            Ok(Presence::Begun) => ("partial", folder()),
+            // A folder here has the repository's name, and is what the name means.
+            Ok(Presence::Local(files)) => (
+                "local",
+                files.weights.iter().map(|path| shown(path)).collect(),
+            ),
+            _ => ("no", Vec::new()),
+        };
+        self
+    }
+
+    /// The download's size, or what it takes.
+    fn size(&self) -> String {
+        match (self.cached, self.bytes) {
+            ("complete" | "local", _) | (_, None) => size(self.cached_bytes),
+            (_, Some(0)) => "-".to_owned(),
+            (_, Some(bytes)) => format!("about {}", size(bytes)),
+        }
+    }
+
+    fn cells(&self) -> [String; 5] {
+        let context = self.context_length.map(|length| length.to_string());
+        let known = self.architecture.is_some();
+        let licence = if known { "not stated" } else { "-" };
+        [
+            self.name.clone(),
+            self.cached.to_owned(),
+            self.size(),
+            context.unwrap_or_else(|| "-".to_owned()),
+            self.licence.unwrap_or(licence).to_owned(),
+        ]
+    }
+
+    /// What stands below the row.
+    fn details(&self) -> Vec<String> {
+        let mut details = Vec::new();
+        if let (Some(architecture), Some(good_for)) = (&self.architecture, self.good_for) {
+            details.push(format!("{architecture}; {good_for}"));
+        }
+        if let Some(repository) = &self.repository {
+            let file = self.file.iter().map(|file| format!(": {file}"));
+            details.push(format!("{repository}{}", file.collect::<String>()));
+        }
+        details.extend(self.paths.iter().cloned());
+        details
+    }
+}
+
+fn shown(path: &std::path::Path) -> String {
+    path.display().to_string()
+}
+
+const HEADER: [&str; 5] = ["NAME", "CACHED", "SIZE", "CONTEXT", "LICENCE"];
+
+/// A line of columns for each model, and what does not fit into columns below it.
+fn table(rows: &[Row]) -> String {
+    let header = HEADER.map(str::to_owned);
+    let all: Vec<[String; 5]> = std::iter::once(header)
+        .chain(rows.iter().map(Row::cells))
+        .collect();
+    let widths: [usize; 5] =
+        std::array::from_fn(|column| all.iter().map(|row| row[column].len()).max().unwrap_or(0));
+    let mut text = String::new();
+    for (index, cells) in all.iter().enumerate() {
+        let columns = cells.iter().zip(widths);
+        let line: String = columns
+            .map(|(cell, width)| format!("{:width$}  ", printable(cell)))
+            .collect();
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}", line.trim_end());
+        if let Some(row) = index.checked_sub(1).and_then(|index| rows.get(index)) {
+            for detail in row.details() {
+                let _ = writeln!(text, "  {}", printable(&detail));
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_aligned_and_says_what_it_does_not_know() {
+        let settings = hub::Settings::new("http://h", None);
+        let rows = [
+            built_in(),
+            named(&ALIASES[0], &settings),
+            Row {
+                name: "a/b".to_owned(),
+                repository: Some("a/b".to_owned()),
+                cached: "complete",
+                cached_bytes: 12_345_678,
+                paths: vec!["/x/y\n.pt".to_owned()],
+                ..Row::default()
+            },
+        ];
+        let expected = "\
+NAME        CACHED    SIZE          CONTEXT  LICENCE
+tiny        built in  -             248      MIT
+  ViT-64x2/16@64px; trying the program: its weights are random
+longclip-b  no        about 599 MB  248      Apache-2.0
+  ViT-B/16, 224 px; long descriptions; the default
+  BeichenZhang/LongCLIP-B: longclip-B.pt
+a/b         complete  12.3 MB       -        -
+  a/b
+  /x/y\\n.pt
+";
+        assert_eq!(table(&rows), expected);
+    }
+}

@@ -1,0 +1,102 @@
+//! `longclip models pull` and `path`: the files of a model.
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::{each, lines, print, typed};
+use crate::checkpoint::hub;
+use crate::checkpoint::source::{self, ModelFiles, Presence, Source};
+use crate::command::{Console, Outcome};
+
+const PULL_NOTES: &str = "\
+Examples:
+  longclip models pull longclip-b
+  longclip models pull longclip-l openai/clip-vit-base-patch16@main
+  HF_TOKEN=… longclip models pull somebody/gated-model
+
+The paths of the weights are printed on stdout. A download that was cut short goes on where it
+ended; what arrives is checked before it is used. A cached model causes no request.
+
+Exit status: 0 all are there, 1 some failed, 2 all failed, 75 all failed and it is worth retrying.";
+
+/// The arguments of `longclip models pull`.
+#[derive(Debug, Args)]
+#[command(after_help = PULL_NOTES)]
+pub(super) struct PullArgs {
+    /// Names of models, or repositories OWNER/REPO[@REV][:FILE]
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+}
+
+const PATH_NOTES: &str = "\
+Examples:
+  longclip models path longclip-b
+  sha256sum \"$(longclip models path longclip-b)\"
+
+A model of several shards has one path a line.
+
+Exit status: 0 printed, 2 the model is not on this machine.";
+
+/// The arguments of `longclip models path`.
+#[derive(Debug, Args)]
+#[command(after_help = PATH_NOTES)]
+pub(super) struct PathArgs {
+    /// A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+/// Fetches what is not cached and prints the paths of the weights.
+pub(super) fn run(args: &PullArgs, settings: &hub::Settings, console: &Console) -> Result<Outcome> {
+    each(&args.names, console, |name| {
+        Ok(match pull(name, settings, console)? {
+            Some(files) => lines(files.weights.iter().map(AsRef::as_ref)),
+            None => Vec::new(),
+        })
+    })
+}
+
+/// The files of a model, fetched if need be; none for the built-in one.
+fn pull(name: &str, settings: &hub::Settings, console: &Console) -> Result<Option<ModelFiles>> {
+    match source::presence(name, settings)? {
+        Presence::BuiltIn => {
+            console.note(&format!("{name} is built in; there is nothing to download"));
+            Ok(None)
+        }
+        Presence::Local(files) => {
+            console.note(&format!("{name} is on this machine already"));
+            Ok(Some(files))
+        }
+        Presence::Cached {
+            files,
+            complete: true,
+        } => {
+            console.note(&format!("{name} is cached already"));
+            Ok(Some(files))
+        }
+        Presence::Cached { .. } | Presence::Begun | Presence::Absent => {
+            match source::resolve(name, settings, console)? {
+                Source::BuiltIn => Ok(None),
+                Source::Files(files) => Ok(Some(files)),
+            }
+        }
+    }
+}
+
+/// Prints the paths of a model's weights.
+pub(super) fn print_path(args: &PathArgs, settings: &hub::Settings) -> Result<Outcome> {
+    let name = &args.name;
+    let what = match source::presence(name, settings)? {
+        Presence::Local(files) | Presence::Cached { files, .. } => {
+            print(&lines(files.weights.iter().map(AsRef::as_ref)))?;
+            return Ok(Outcome::Answered);
+        }
+        Presence::BuiltIn => bail!("{name} is built into the program; there is no file of it"),
+        Presence::Begun => "is cached only in part",
+        Presence::Absent => "is not cached",
+    };
+    bail!(
+        "{name} {what}; download it with `longclip models pull {}`",
+        typed(name)
+    );
+}

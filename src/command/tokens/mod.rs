@@ -1,0 +1,170 @@
+//! `longclip tokens`: how texts become tokens, and whether a model reads all of them.
+
+mod lines;
+mod report;
+mod table;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use super::{Console, Outcome};
+use crate::checkpoint::source::{self, ALIASES, Presence, Source};
+use crate::checkpoint::{Checkpoint, hub};
+
+use lines::Lines;
+use report::{Contexts, Entry, Report};
+use table::Style;
+
+const NOTES: &str = "\
+Examples:
+  longclip tokens \"a photo of a cat\"
+  longclip tokens --model longclip-b --file captions.txt --format jsonl > tokens.jsonl
+  longclip tokens --context 77 -- \"-20 °C outside\"
+  cut -f2 captions.tsv | longclip tokens --file - | jq 'select(.contexts[0].fits | not) | .text'
+
+A piece is how a token's bytes read: </w> ends a word, \\xNN is a byte of a character that several
+tokens share. Every text begins with <|startoftext|> and ends with <|endoftext|>, and both count.
+
+Exit status: 0 every text was shown, also those that do not fit; 1 some lines are no text; 2 it
+could not run.";
+
+/// The arguments of `longclip tokens`.
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub struct TokensArgs {
+    /// The texts
+    #[arg(value_name = "TEXT", conflicts_with = "file")]
+    texts: Vec<String>,
+    /// Read texts from a file, or - for stdin, one a line as it stands
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// A model on this machine, whose context counts [default: LONGCLIP_MODEL if it is cached, else
+    /// the contexts of all models with names]
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "context")]
+    model: Option<String>,
+    /// How many tokens the text may have, start and end included
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=1 << 20))]
+    context: Option<u64>,
+    /// How to print the result [default: table on a terminal, else jsonl]
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<TokensFormat>,
+}
+
+/// The forms of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokensFormat {
+    /// For people.
+    Table,
+    /// One array.
+    Json,
+    /// One object a line.
+    Jsonl,
+}
+
+/// Shows the tokens of each text.
+///
+/// # Errors
+/// When there is no text, the file cannot be read, or the model is not on this machine.
+pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
+    if args.texts.is_empty() && args.file.is_none() {
+        bail!("no text given; add TEXT…, or --file FILE with one text a line (- for stdin)");
+    }
+    let lines = args.file.as_deref().map(Lines::open).transpose()?;
+    let contexts = contexts(args, console)?;
+    let mut report = report(args.format, console);
+    let mut failed = 0;
+    let mut shown = 0;
+    let texts = args.texts.iter().cloned().map(Ok);
+    for text in texts.chain(lines.into_iter().flatten()) {
+        match text {
+            Ok(text) => {
+                shown += 1;
+                report.write(&Entry::new(text, &contexts)?)?;
+            }
+            Err(error) => {
+                failed += 1;
+                let place = error.place();
+                console.failed(&place, &error.cause);
+                report.write(&Entry::failed(error))?;
+            }
+        }
+    }
+    report.finish()?;
+    Ok(match (shown, failed) {
+        (0, 0) => {
+            console.note("no texts: the file is empty");
+            Outcome::Answered
+        }
+        (_, 0) => Outcome::Answered,
+        (0, _) => Outcome::NoneRead,
+        _ => Outcome::SomeFailed,
+    })
+}
+
+fn report(format: Option<TokensFormat>, console: &Console) -> Report {
+    let to_terminal = std::io::stdout().is_terminal();
+    let by_destination = if to_terminal {
+        TokensFormat::Table
+    } else {
+        TokensFormat::Jsonl
+    };
+    let style = Style {
+        width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),
+        colour: console.colors_results(to_terminal),
+    };
+    Report::new(format.unwrap_or(by_destination), style)
+}
+
+/// Which contexts the texts are held against.
+fn contexts(args: &TokensArgs, console: &Console) -> Result<Contexts> {
+    if let Some(context) = args.context {
+        return Ok(Contexts::of_nobody(vec![usize::try_from(context)?]));
+    }
+    let settings = hub::Settings::from_env();
+    if let Some(model) = &args.model {
+        return match on_this_machine(source::presence(model, &settings)?) {
+            Some(source) => of_model(model, &source, console),
+            None => bail!(
+                "{model} is not cached, and tokens downloads nothing; download it with `longclip \
+                 models pull {model}`, or pass --context N"
+            ),
+        };
+    }
+    let model = std::env::var("LONGCLIP_MODEL").unwrap_or_default();
+    if !model.is_empty() {
+        let presence = source::presence(&model, &settings).unwrap_or(Presence::Absent);
+        if let Some(source) = on_this_machine(presence) {
+            return of_model(&model, &source, console);
+        }
+        console.note(&format!(
+            "LONGCLIP_MODEL, {model}, is not on this machine; showing the contexts of all models \
+             with names"
+        ));
+    }
+    let mut all: Vec<usize> = ALIASES.iter().map(|alias| alias.context_length).collect();
+    all.sort_unstable();
+    all.dedup();
+    Ok(Contexts::of_nobody(all))
+}
+
+fn on_this_machine(presence: Presence) -> Option<Source> {
+    match presence {
+        Presence::BuiltIn => Some(Source::BuiltIn),
+        Presence::Local(files) | Presence::Cached { files, .. } => Some(Source::Files(files)),
+        Presence::Begun | Presence::Absent => None,
+    }
+}
+
+fn of_model(model: &str, source: &Source, console: &Console) -> Result<Contexts> {
+    let (architecture, warnings) = Checkpoint::sizes(source)?;
+    for warning in &warnings {
+        console.warn(warning);
+    }
+    Ok(Contexts {
+        model: Some(model.to_owned()),
+        lengths: vec![architecture.context_length],
+    })
+}
