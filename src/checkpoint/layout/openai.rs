@@ -4,9 +4,9 @@
 //! for right-multiplication (transposed), and, in Long-CLIP, two positional tables for the text of
 //! which the first gives rows 0 to 19 and the second, despite its name no residual, the rest.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::{LONG_CLIP, OPENAI, WeightLayout, fold_positions, scalar_logit_scale};
+use super::{LONG_CLIP, OPENAI, WeightLayout, canonical, fold_positions, scalar_logit_scale};
 use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
 
@@ -30,20 +30,12 @@ impl WeightLayout for OpenAi {
     }
 
     fn to_canonical(&self, mut tensors: Tensors) -> Result<Tensors> {
-        if tensors
-            .keys()
-            .any(|name| name.starts_with("visual.layer1."))
-        {
-            bail!(
-                "the image tower is a ResNet; longclip computes the vision transformers of CLIP, \
-                 for instance ViT-B/32 in place of RN50"
-            );
-        }
+        let resnet = canonical::has_resnet(&tensors);
         let second = tensors.remove(SECOND_POSITIONS);
         let mut named = Tensors::new();
         for (name, tensor) in tensors {
             for (new, tensor) in
-                convert(&name, tensor).with_context(|| format!("tensor {name:?}"))?
+                convert(&name, tensor, resnet).with_context(|| format!("tensor {name:?}"))?
             {
                 ensure!(
                     named.insert(new.clone(), tensor).is_none(),
@@ -60,8 +52,11 @@ impl WeightLayout for OpenAi {
 }
 
 /// The canonical tensors that one of OpenAI's becomes; unknown names stay as they are, for the
-/// check of the whole to report.
-fn convert(name: &str, tensor: StoredTensor) -> Result<Vec<(String, StoredTensor)>> {
+/// check of the whole to report. A ResNet keeps its names: transformers has none for it.
+fn convert(name: &str, tensor: StoredTensor, resnet: bool) -> Result<Vec<(String, StoredTensor)>> {
+    if resnet && name.starts_with("visual.") {
+        return Ok(vec![(name.to_owned(), tensor)]);
+    }
     if let Some(rest) = name.strip_prefix("visual.transformer.resblocks.") {
         return block("vision_model", rest, tensor);
     }
