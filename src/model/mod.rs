@@ -63,17 +63,17 @@ pub struct Clip {
 
 /// The image tower, of either kind.
 enum Image {
-    VisionTransformer(VisionTransformer),
-    ResNet(ResNet),
+    VisionTransformer(Box<VisionTransformer>),
+    ResNet(Box<ResNet>),
 }
 
 impl Image {
     fn load(weights: &Weights) -> Result<Self> {
         Ok(match &weights.checkpoint.architecture.image {
             ImageTower::VisionTransformer(sizes) => {
-                Self::VisionTransformer(VisionTransformer::load(weights, sizes)?)
+                Self::VisionTransformer(Box::new(VisionTransformer::load(weights, sizes)?))
             }
-            ImageTower::ResNet(sizes) => Self::ResNet(ResNet::load(weights, sizes)?),
+            ImageTower::ResNet(sizes) => Self::ResNet(Box::new(ResNet::load(weights, sizes)?)),
         })
     }
 

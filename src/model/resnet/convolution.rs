@@ -207,14 +207,14 @@ mod tests {
         let (gain, shift) = ([1.5, -0.5, 0.0], [0.25, 1.0, -2.0]);
         let (mean, variance) = ([0.5f32, -3.0, 7.0], [2.0f32, 0.01, 0.0]);
         let fold = Fold::new([&gain, &shift, &mean, &variance]);
-        for channel in 0..3 {
+        for (channel, bias) in fold.bias.iter().enumerate() {
             for x in [-1.0f32, 0.3, 4.0] {
                 let deviation = (f64::from(variance[channel]) + 1e-5).sqrt();
                 let normal = f64::from(x - mean[channel]) / deviation;
                 let expected = normal * f64::from(gain[channel]) + f64::from(shift[channel]);
                 let mut values = [x];
                 fold.scale(channel, &mut values);
-                let found = values[0] + fold.bias[channel];
+                let found = values[0] + bias;
                 assert!(
                     (f64::from(found) - expected).abs() < 1e-5,
                     "channel {channel}, {x}: {found}, not {expected}"

@@ -30,8 +30,8 @@ enum Body {
         positions: Vec<f32>,
     },
     Plain {
-        keys: Linear,
-        values: Linear,
+        /// Keys and values.
+        linears: Box<[Linear; 2]>,
         /// [tokens, features]
         positions: Tensor,
     },
@@ -66,8 +66,7 @@ impl AttentionPool {
                 positions,
             },
             Compute::Candle(device, dtype) => Body::Plain {
-                keys: linear("k_proj")?,
-                values: linear("v_proj")?,
+                linears: Box::new([linear("k_proj")?, linear("v_proj")?]),
                 positions: Tensor::from_vec(positions, (sizes.tokens(), features), &Device::Cpu)?
                     .to_dtype(*dtype)?
                     .to_device(device)?,
@@ -88,14 +87,9 @@ impl AttentionPool {
             (Body::Packed { heads, positions }, FeatureMap::Rows(x)) => {
                 self.packed(heads, positions, &x)?
             }
-            (
-                Body::Plain {
-                    keys,
-                    values,
-                    positions,
-                },
-                FeatureMap::Plain(x),
-            ) => self.plain([keys, values], positions, &x)?,
+            (Body::Plain { linears, positions }, FeatureMap::Plain(x)) => {
+                self.plain(linears, positions, &x)?
+            }
             _ => bail!("the attention and its input are on different devices"),
         }; // [n, features]
         self.projection.forward(&mixed)
@@ -104,7 +98,7 @@ impl AttentionPool {
     /// `x` [n, features, height, width] -> [n, features].
     fn plain(
         &self,
-        [keys, values]: [&Linear; 2],
+        [keys, values]: &[Linear; 2],
         positions: &Tensor,
         x: &Tensor,
     ) -> Result<Tensor> {
@@ -259,8 +253,8 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
         .map(|(a, b)| a * b)
         .sum();
     for (a, b) in a.zip(b) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
         }
     }
     sums.iter().sum::<f32>() + rest
