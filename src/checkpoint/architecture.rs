@@ -8,6 +8,10 @@ use super::config::ModelConfig;
 use super::container::StoredTensor;
 use super::{Tensors, layout};
 
+mod image;
+
+pub use image::{ImageTower, ResNet, VisionTransformer};
+
 /// The activation inside the MLPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -41,13 +45,9 @@ pub struct Tower {
     pub norm_epsilon: f32,
 }
 
-/// The sizes of a CLIP model with a vision transformer.
+/// The sizes of a CLIP model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
-    /// Side of the square input, in pixels.
-    pub image_size: usize,
-    /// Side of a patch, in pixels.
-    pub patch_size: usize,
     /// Most tokens of a text, with start and end.
     pub context_length: usize,
     /// Rows of the token embedding.
@@ -55,35 +55,9 @@ pub struct Architecture {
     /// Features of an embedding.
     pub embed_dim: usize,
     /// The image tower.
-    pub vision: Tower,
+    pub image: ImageTower,
     /// The text tower.
     pub text: Tower,
-}
-
-impl Architecture {
-    /// Tokens of an image: one a patch and the class token.
-    #[must_use]
-    pub fn image_tokens(&self) -> usize {
-        (self.image_size / self.patch_size).pow(2) + 1
-    }
-
-    /// The field's name for the image tower, such as `ViT-B/16` or `ViT-L/14@336px`.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        let size = match (self.vision.width, self.vision.layers) {
-            (768, 12) => "B".to_owned(),
-            (1024, 24) => "L".to_owned(),
-            (1280, 32) => "H".to_owned(),
-            (1408, 40) => "g".to_owned(),
-            (1664, 48) => "bigG".to_owned(),
-            (width, layers) => format!("{width}x{layers}"),
-        };
-        let pixels = match self.image_size {
-            224 => String::new(),
-            other => format!("@{other}px"),
-        };
-        format!("ViT-{size}/{}{pixels}", self.patch_size)
-    }
 }
 
 /// Reads the sizes of a model off its tensors' shapes.
@@ -95,46 +69,15 @@ impl Architecture {
 /// When a tower is not there, a shape makes no sense, or config.json contradicts the shapes.
 pub fn read(tensors: &Tensors, config: &ModelConfig) -> Result<(Architecture, Vec<String>)> {
     towers_present(tensors)?;
-    let [vision_width, 3, patch_size, patch_width] =
-        shape(tensors, "vision_model.embeddings.patch_embedding.weight")?
-    else {
-        bail!("the patch embedding must be [width, 3, patch, patch]");
-    };
-    ensure!(
-        patch_size == patch_width,
-        "patches are {patch_size} by {patch_width}, not square"
-    );
-    let [image_tokens, _] = shape(tensors, "vision_model.embeddings.position_embedding.weight")?;
     let [vocabulary, text_width] = shape(tensors, "text_model.embeddings.token_embedding.weight")?;
     let [context_length, _] = shape(tensors, "text_model.embeddings.position_embedding.weight")?;
     let [embed_dim, _] = shape(tensors, "text_projection.weight")?;
-    ensure!(
-        patch_size > 0 && context_length > 1 && embed_dim > 0,
-        "a size is zero"
-    );
-    let side = image_tokens.saturating_sub(1).isqrt();
-    ensure!(
-        side > 0 && side * side + 1 == image_tokens,
-        "the image tower has {image_tokens} positions, which is not one more than a square"
-    );
-    ensure!(
-        side.checked_mul(patch_size)
-            .is_some_and(|pixels| pixels <= LARGEST_IMAGE),
-        "the image tower reads {side} x {patch_size} pixels a side, which no CLIP model does"
-    );
+    ensure!(context_length > 1 && embed_dim > 0, "a size is zero");
     let architecture = Architecture {
-        image_size: side * patch_size,
-        patch_size,
         context_length,
         vocabulary,
         embed_dim,
-        vision: tower(
-            tensors,
-            "vision_model",
-            vision_width,
-            config.vision_heads(vision_width),
-        )?
-        .with_epsilon(config.vision_epsilon()),
+        image: image::read(tensors, config)?,
         text: tower(tensors, "text_model", text_width, config.text_heads())?
             .with_epsilon(config.text_epsilon()),
     };
@@ -142,12 +85,10 @@ pub fn read(tensors: &Tensors, config: &ModelConfig) -> Result<(Architecture, Ve
     Ok((architecture, warnings))
 }
 
-/// Side of the largest input that is believed, in pixels; CLIP models have at most 448.
-const LARGEST_IMAGE: usize = 4096;
-
 fn towers_present(tensors: &Tensors) -> Result<()> {
     let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
-    match (has("vision_model."), has("text_model.")) {
+    let image = has("vision_model.") || layout::canonical::has_resnet(tensors);
+    match (image, has("text_model.")) {
         (true, true) => Ok(()),
         (false, true) => bail!(
             "the file holds a text encoder only (as diffusion pipelines use), without the image \

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::architecture::{Activation, Architecture};
+use super::architecture::{Activation, Architecture, ImageTower};
 use super::metadata::{self, Metadata};
 use super::source::ModelFiles;
 use crate::input::preprocess::Preprocess;
@@ -100,9 +100,13 @@ impl ModelConfig {
         Some(config.and_then(Value::as_f64).or_else(header)? as f32)
     }
 
-    fn open_clip_number(&self, tower: &str, key: &str) -> Option<u64> {
+    fn open_clip_value(&self, tower: &str, key: &str) -> Option<&Value> {
         let config = self.open_clip.as_ref()?.get("model_cfg")?;
-        config.get(tower)?.get(key)?.as_u64()
+        config.get(tower)?.get(key)
+    }
+
+    fn open_clip_number(&self, tower: &str, key: &str) -> Option<u64> {
+        self.open_clip_value(tower, key)?.as_u64()
     }
 
     /// Compares the sizes that config.json states with those of the tensors. A different context
@@ -112,33 +116,45 @@ impl ModelConfig {
     /// When the two contradict each other.
     pub fn check(&self, architecture: &Architecture) -> Result<Vec<String>> {
         let a = architecture;
-        let stated = [
-            ("vision_config", "hidden_size", a.vision.width),
-            ("vision_config", "num_hidden_layers", a.vision.layers),
-            ("vision_config", "intermediate_size", a.vision.mlp_width),
-            ("vision_config", "patch_size", a.patch_size),
-            ("vision_config", "image_size", a.image_size),
+        let mut stated = vec![
+            ("vision_config", "image_size", a.image.image_size()),
             ("text_config", "hidden_size", a.text.width),
             ("text_config", "num_hidden_layers", a.text.layers),
             ("text_config", "intermediate_size", a.text.mlp_width),
             ("text_config", "vocab_size", a.vocabulary),
         ];
+        // A ResNet has no port to transformers, and so no names there.
+        if let ImageTower::VisionTransformer(sizes) = &a.image {
+            stated.extend([
+                ("vision_config", "hidden_size", sizes.tower.width),
+                ("vision_config", "num_hidden_layers", sizes.tower.layers),
+                ("vision_config", "intermediate_size", sizes.tower.mlp_width),
+                ("vision_config", "patch_size", sizes.patch_size),
+            ]);
+        }
         for (tower, key, found) in stated {
             if let Some(number) = self.number(tower, key) {
-                agree("config.json", tower, key, [number, found as u64])?;
+                agree("config.json", tower, key, [&number.into(), &found.into()])?;
             }
         }
+        let (width, layers): (_, Value) = match &a.image {
+            ImageTower::VisionTransformer(sizes) => (sizes.tower.width, sizes.tower.layers.into()),
+            ImageTower::ResNet(sizes) => (sizes.width, sizes.blocks.to_vec().into()),
+        };
         let stated = [
-            ("vision_cfg", "width", a.vision.width),
-            ("vision_cfg", "layers", a.vision.layers),
-            ("vision_cfg", "patch_size", a.patch_size),
-            ("vision_cfg", "image_size", a.image_size),
-            ("text_cfg", "width", a.text.width),
-            ("text_cfg", "layers", a.text.layers),
+            ("vision_cfg", "width", width.into()),
+            ("vision_cfg", "layers", layers),
+            ("vision_cfg", "patch_size", a.image.patch_size().into()),
+            ("vision_cfg", "image_size", a.image.image_size().into()),
+            ("text_cfg", "width", a.text.width.into()),
+            ("text_cfg", "layers", a.text.layers.into()),
         ];
         for (tower, key, found) in stated {
-            if let Some(number) = self.open_clip_number(tower, key) {
-                agree("open_clip_config.json", tower, key, [number, found as u64])?;
+            // A ResNet has no patches, whatever is stated; `layers` is its list of four numbers.
+            let stated = self.open_clip_value(tower, key);
+            let comparable = |value: &&Value| value.is_u64() || value.is_array() && key == "layers";
+            if let Some(value) = stated.filter(comparable).filter(|_| !found.is_null()) {
+                agree("open_clip_config.json", tower, key, [value, &found])?;
             }
         }
         let context = self.number("text_config", "max_position_embeddings");
@@ -215,7 +231,7 @@ impl ModelConfig {
     }
 }
 
-fn agree(file: &str, tower: &str, key: &str, [stated, found]: [u64; 2]) -> Result<()> {
+fn agree(file: &str, tower: &str, key: &str, [stated, found]: [&Value; 2]) -> Result<()> {
     ensure!(
         stated == found,
         "{file} says {tower}.{key} is {stated}, but the tensors say {found}; the two files do not \

@@ -34,7 +34,7 @@ pub struct Inspection {
     pub context_length: Option<usize>,
     /// Side of the input in pixels.
     pub image_size: Option<usize>,
-    /// Side of a patch in pixels.
+    /// Side of a patch in pixels; a ResNet has none.
     pub patch_size: Option<usize>,
     /// Features of an embedding.
     pub embed_dim: Option<usize>,
@@ -201,10 +201,10 @@ impl Inspection {
     }
 
     fn tell_architecture(&mut self, architecture: &Architecture) {
-        self.architecture = Some(architecture.describe());
+        self.architecture = Some(architecture.image.describe());
         self.context_length = Some(architecture.context_length);
-        self.image_size = Some(architecture.image_size);
-        self.patch_size = Some(architecture.patch_size);
+        self.image_size = Some(architecture.image.image_size());
+        self.patch_size = architecture.image.patch_size();
         self.embed_dim = Some(architecture.embed_dim);
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::Checkpoint;
+use super::architecture::ImageTower;
 
 /// Pairs of text, as safetensors headers hold them.
 pub type Metadata = BTreeMap<String, String>;
@@ -35,21 +36,19 @@ pub const CONVERTER: &str = "longclip.converter";
 pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
     let architecture = &checkpoint.architecture;
     let pixels = &checkpoint.preprocess;
-    let (vision, text) = (&architecture.vision, &architecture.text);
+    let text = &architecture.text;
     let preprocess = json!({
         "image_size": pixels.image_size,
         "mean": pixels.mean,
         "std": pixels.std,
     });
-    let pairs = [
+    let mut pairs = vec![
         // transformers asks for it: written for a PyTorch program.
         ("format", "pt".to_owned()),
         (ACTIVATION, checkpoint.activation.to_string()),
         (CONTEXT_LENGTH, architecture.context_length.to_string()),
         (PREPROCESS, preprocess.to_string()),
-        (VISION_HEADS, vision.heads.to_string()),
         (TEXT_HEADS, text.heads.to_string()),
-        (VISION_EPSILON, vision.norm_epsilon.to_string()),
         (TEXT_EPSILON, text.norm_epsilon.to_string()),
         (SOURCE_SHA256, source_sha256.join(" ")),
         (
@@ -57,6 +56,10 @@ pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
             concat!("longclip ", env!("CARGO_PKG_VERSION")).to_owned(),
         ),
     ];
+    if let ImageTower::VisionTransformer(vision) = &architecture.image {
+        pairs.push((VISION_HEADS, vision.tower.heads.to_string()));
+        pairs.push((VISION_EPSILON, vision.tower.norm_epsilon.to_string()));
+    }
     pairs
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))

@@ -110,7 +110,7 @@ impl Checkpoint {
             architecture.vocabulary
         );
         layout::canonical::check(&named.tensors, &architecture)?;
-        let preprocess = config.preprocess(architecture.image_size)?;
+        let preprocess = config.preprocess(architecture.image.image_size())?;
         let (activation, activation_source) =
             architecture::choose_activation(wanted, &config, named.layout)?;
         if activation_is_a_guess(&named, wanted, &config) {

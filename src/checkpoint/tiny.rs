@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::architecture::{Activation, Architecture, Tower};
+use super::architecture::{Activation, Architecture, ImageTower, Tower, VisionTransformer};
 use super::container::StoredTensor;
 use super::{Checkpoint, Tensors, layout};
 use crate::input::preprocess::Preprocess;
@@ -24,12 +24,14 @@ pub fn architecture() -> Architecture {
         norm_epsilon: 1e-5,
     };
     Architecture {
-        image_size: 64,
-        patch_size: 16,
         context_length: 248,
         vocabulary: 49408,
         embed_dim: 64,
-        vision: tower.clone(),
+        image: ImageTower::VisionTransformer(VisionTransformer {
+            image_size: 64,
+            patch_size: 16,
+            tower: tower.clone(),
+        }),
         text: tower,
     }
 }
@@ -52,7 +54,7 @@ pub fn checkpoint(activation: Option<Activation>) -> Result<Checkpoint> {
     Ok(Checkpoint {
         name: "tiny".to_owned(),
         tensors,
-        preprocess: Preprocess::clip(architecture.image_size),
+        preprocess: Preprocess::clip(architecture.image.image_size()),
         architecture,
         activation: activation.unwrap_or(Activation::QuickGelu),
         activation_source: match activation {

@@ -71,7 +71,7 @@ impl Session {
         console.detail(&format!(
             "model: {}, {} with {} tokens of context, {} names{}",
             checkpoint.name,
-            checkpoint.architecture.describe(),
+            checkpoint.architecture.image.describe(),
             checkpoint.architecture.context_length,
             checkpoint.layout,
             checkpoint

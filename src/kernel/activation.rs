@@ -1,4 +1,4 @@
-//! The activations of the towers' MLPs, a vector at a time.
+//! The activations of the towers, a vector at a time.
 #![allow(
     unsafe_code,
     reason = "generic over the vector types, whose methods are unsafe"
@@ -7,13 +7,15 @@
 use super::exp::{exp, power_of_two};
 use super::simd::Simd;
 
-/// What is applied between the two linear layers of an MLP.
+/// What is applied after a linear layer or a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// x * sigmoid(1.702 x): OpenAI's CLIP and Long-CLIP.
     QuickGelu,
     /// x * Phi(x), Phi the normal distribution (by erf, not tanh): most of OpenCLIP.
     Gelu,
+    /// max(x, 0): the convolutions of ResNets.
+    Relu,
 }
 
 /// ln(erfc(z) e^(z^2) / t) with t = 2 / (2 + z), for 0 <= z <= 10: Chebyshev fit of degree 9 in t,
@@ -45,6 +47,8 @@ pub(super) unsafe fn activate<V: Simd>(activation: Activation, x: V) -> V {
         match activation {
             Activation::QuickGelu => quick_gelu(x),
             Activation::Gelu => gelu(x),
+            // This order: NaN (the second operand) passes.
+            Activation::Relu => V::splat(0.0).max(x),
         }
     }
 }
@@ -126,6 +130,7 @@ mod tests {
             Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
             Activation::Gelu if x < 0.0 => x * upper_tail(-x),
             Activation::Gelu => x - x * upper_tail(x),
+            Activation::Relu => x.max(0.0),
         }
     }
 
@@ -153,6 +158,28 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn relu_cuts_what_is_negative_and_lets_nan_pass() {
+        for level in levels() {
+            let mut values = [
+                -1.5,
+                2.5,
+                -0.0,
+                0.0,
+                f32::INFINITY,
+                f32::NEG_INFINITY,
+                f32::NAN,
+            ];
+            run(level, Apply(Activation::Relu, &mut values));
+            assert_eq!(
+                values[..6],
+                [0.0, 2.5, 0.0, 0.0, f32::INFINITY, 0.0],
+                "{level:?}"
+            );
+            assert!(values[6].is_nan(), "{level:?}");
         }
     }
 

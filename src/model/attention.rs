@@ -107,7 +107,7 @@ impl Attention {
 
 /// `queries` [n, heads, own, head_dim], `keys` and `values` [n, heads, all, head_dim] ->
 /// [n, heads, own, head_dim]; the softmax is computed in f32.
-fn attend(
+pub(super) fn attend(
     queries: &Tensor,
     keys: &Tensor,
     values: &Tensor,

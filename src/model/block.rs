@@ -185,6 +185,7 @@ pub(super) struct Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::architecture::ImageTower;
     use crate::checkpoint::tiny;
     use crate::model::compute::CpuPrecision;
     use candle_core::{DType, Device};
@@ -220,7 +221,10 @@ mod tests {
     #[test]
     fn the_last_block_gives_the_rows_that_all_rows_give() {
         let checkpoint = tiny::checkpoint(None).unwrap();
-        let tower = checkpoint.architecture.vision.clone();
+        let ImageTower::VisionTransformer(sizes) = &checkpoint.architecture.image else {
+            panic!("tiny is a vision transformer");
+        };
+        let tower = sizes.tower.clone();
         let width = tower.width;
         for compute in [
             Compute::Kernel(CpuPrecision::F32),

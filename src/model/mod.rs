@@ -4,9 +4,11 @@
 //! oracle, the same layers are plain candle.
 
 mod attention;
+mod batch;
 mod block;
 pub mod compute;
 mod layer;
+mod resnet;
 mod sequences;
 mod smoothing;
 mod text_transformer;
@@ -17,11 +19,12 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::architecture::Architecture;
+use crate::checkpoint::architecture::{Architecture, ImageTower, Tower};
 use crate::input::tokenizer::TokenIds;
 use crate::kernel;
 
 pub use compute::Compute;
+use resnet::ResNet;
 pub use sequences::Sharing;
 use text_transformer::TextTransformer;
 use vision_transformer::VisionTransformer;
@@ -53,9 +56,34 @@ pub trait DualEncoder: Send + Sync {
 /// CLIP, and with a longer positional table Long-CLIP.
 pub struct Clip {
     architecture: Architecture,
-    vision: VisionTransformer,
+    image: Image,
     text: TextTransformer,
     logit_scale: f32,
+}
+
+/// The image tower, of either kind.
+enum Image {
+    VisionTransformer(Box<VisionTransformer>),
+    ResNet(Box<ResNet>),
+}
+
+impl Image {
+    fn load(weights: &Weights) -> Result<Self> {
+        Ok(match &weights.checkpoint.architecture.image {
+            ImageTower::VisionTransformer(sizes) => {
+                Self::VisionTransformer(Box::new(VisionTransformer::load(weights, sizes)?))
+            }
+            ImageTower::ResNet(sizes) => Self::ResNet(Box::new(ResNet::load(weights, sizes)?)),
+        })
+    }
+
+    /// `pixels` [n, 3, image_size, image_size] -> [n, embed_dim], not normalised.
+    fn encode(&self, pixels: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::VisionTransformer(tower) => tower.encode(pixels),
+            Self::ResNet(tower) => tower.encode(pixels),
+        }
+    }
 }
 
 /// Builds the towers from a checkpoint, for one kind of arithmetic.
@@ -64,24 +92,15 @@ pub struct Clip {
 /// When a tensor holds NaN or infinity, or the device fails.
 pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
     if let Compute::Kernel(_) = compute {
-        for tower in [
-            &checkpoint.architecture.vision,
-            &checkpoint.architecture.text,
-        ] {
-            let head = tower.width / tower.heads;
-            ensure!(
-                head <= kernel::MOST_HEAD_COLUMNS,
-                "attention heads of {head} features are wider than the kernels compute ({}); is the \
-                 number of heads in the configuration right?",
-                kernel::MOST_HEAD_COLUMNS
-            );
+        let architecture = &checkpoint.architecture;
+        check_heads(&architecture.text)?;
+        // A ResNet's one attention has a kernel of its own, for heads of any width.
+        if let ImageTower::VisionTransformer(sizes) = &architecture.image {
+            check_heads(&sizes.tower)?;
         }
     }
     let weights = Weights::new(checkpoint, compute);
-    let (vision, text) = rayon::join(
-        || VisionTransformer::load(&weights),
-        || TextTransformer::load(&weights),
-    );
+    let (image, text) = rayon::join(|| Image::load(&weights), || TextTransformer::load(&weights));
     let logit_scale = weights.vector("logit_scale")?[0].exp();
     ensure!(
         logit_scale.is_finite(),
@@ -89,7 +108,7 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
     );
     let clip = Clip {
         architecture: checkpoint.architecture.clone(),
-        vision: vision?,
+        image: image?,
         text: text?,
         logit_scale,
     };
@@ -97,6 +116,18 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
         .unchanged()
         .context("the file was written to while it was being loaded; load it again")?;
     Ok(clip)
+}
+
+/// Fails where the kernels could not compute a tower's attention.
+fn check_heads(tower: &Tower) -> Result<()> {
+    let head = tower.width / tower.heads;
+    ensure!(
+        head <= kernel::MOST_HEAD_COLUMNS,
+        "attention heads of {head} features are wider than the kernels compute ({}); is the number \
+         of heads in the configuration right?",
+        kernel::MOST_HEAD_COLUMNS
+    );
+    Ok(())
 }
 
 impl Clip {
@@ -111,7 +142,7 @@ impl Clip {
 
 impl DualEncoder for Clip {
     fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
-        let size = self.architecture.image_size;
+        let size = self.architecture.image.image_size();
         let (n, channels, height, width) = pixels.dims4()?;
         ensure!(n > 0, "no images to encode");
         ensure!(
@@ -119,7 +150,7 @@ impl DualEncoder for Clip {
             "pixels are {:?}, this model reads [n, 3, {size}, {size}]",
             pixels.dims()
         );
-        unit_length(self.vision.encode(pixels)?)
+        unit_length(self.image.encode(pixels)?)
     }
 
     fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor> {

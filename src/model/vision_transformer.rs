@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor, bail};
-use rayon::ThreadPool;
 
+use super::batch::one_image_a_core;
 use super::block::{Group, Transformer};
 use super::compute::Compute;
 use super::layer::{LayerNorm, Linear};
 use super::sequences::Sequences;
 use super::weights::Weights;
+use crate::checkpoint::architecture::VisionTransformer as Sizes;
 use crate::kernel;
 
 /// Rows from which on a product is limited by arithmetic rather than by reading its weights.
@@ -28,9 +29,8 @@ pub(super) struct VisionTransformer {
 }
 
 impl VisionTransformer {
-    pub(super) fn load(weights: &Weights) -> Result<Self> {
-        let architecture = &weights.checkpoint.architecture;
-        let tower = &architecture.vision;
+    pub(super) fn load(weights: &Weights, sizes: &Sizes) -> Result<Self> {
+        let tower = &sizes.tower;
         let edges = match weights.compute {
             Compute::Kernel(precision) => precision.of_edges(),
             Compute::Candle(..) => kernel::Precision::F32,
@@ -38,7 +38,7 @@ impl VisionTransformer {
         let path = |name: &str| format!("vision_model.embeddings.{name}");
         let linear = |path: String| weights.linear(&[path], false, edges, None);
         let norm = |name: &str| weights.layer_norm(name, tower.norm_epsilon);
-        let tokens = architecture.image_tokens();
+        let tokens = sizes.tokens();
         let table = weights.vector(&path("position_embedding.weight"))?;
         let table = Tensor::from_vec(table, (tokens, tower.width), &Device::Cpu)?;
         let class = weights.vector(&path("class_embedding"))?;
@@ -54,7 +54,7 @@ impl VisionTransformer {
             transformer: Transformer::load(weights, "vision_model", tower)?,
             post_norm: norm("vision_model.post_layernorm")?,
             projection: linear("visual_projection".to_owned())?,
-            patch_size: architecture.patch_size,
+            patch_size: sizes.patch_size,
             device: weights.device().clone(),
             dtype: weights.dtype(),
         })
@@ -65,36 +65,7 @@ impl VisionTransformer {
         if !self.projection.is_packed() {
             return self.encode_batch(pixels);
         }
-        let n = pixels.dim(0)?;
-        let threads = rayon::current_num_threads().min(n);
-        if n == 1 || threads == 1 {
-            return self.encode_each(pixels);
-        }
-        // One image a core: threads that split a layer wait for each other at every join.
-        let share = n.div_ceil(threads);
-        let starts: Vec<usize> = (0..n).step_by(share).collect();
-        let run = |start: usize| -> Result<Tensor> {
-            let part = pixels.narrow(0, start, share.min(n - start))?;
-            one_thread()?.install(|| self.encode_each(&part))
-        };
-        let parts: Vec<Result<Tensor>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = starts
-                .iter()
-                .map(|&start| scope.spawn(move || run(start)))
-                .collect();
-            workers
-                .into_iter()
-                .map(|worker| {
-                    worker
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                })
-                .collect()
-        });
-        Ok(Tensor::cat(
-            &parts.into_iter().collect::<Result<Vec<_>>>()?,
-            0,
-        )?)
+        one_image_a_core(pixels, |part| self.encode_each(part))
     }
 
     /// All images as one tall matrix, for devices that batch.
@@ -192,9 +163,4 @@ impl CustomOp1 for Patches {
         let shape = (down * across, channels * patch * patch);
         Ok((CpuStorage::F32(rows), shape.into()))
     }
-}
-
-/// A pool in which the kernels see one thread.
-fn one_thread() -> Result<ThreadPool> {
-    Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?)
 }

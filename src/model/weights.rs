@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use candle_core::{DType, Device, Tensor};
 
 use super::compute::Compute;
@@ -135,27 +135,43 @@ fn pack(
 ) -> Result<PackedMatrix> {
     let k = matrices[0].shape()[1];
     let n = matrices.iter().map(|matrix| matrix.shape()[0]).sum();
-    let damaged: Mutex<Option<String>> = Mutex::new(None);
     let fill = |row: usize, values: &mut [f32]| {
         let mut row = row;
         for (matrix, name) in matrices.iter().zip(names) {
             let rows = matrix.shape()[0];
             if row < rows {
-                let checked = matrix
+                return matrix
                     .copy_row_f32(row, values)
-                    .and_then(|()| check_finite(name, values));
-                if let Err(error) = checked {
-                    let mut first = damaged.lock().unwrap_or_else(|e| e.into_inner());
-                    first.get_or_insert_with(|| format!("{error}, in row {row}"));
-                }
-                return;
+                    .and_then(|()| check_finite(name, values))
+                    .map_err(|error| anyhow!("{error}, in row {row}"));
             }
             row -= rows;
+        }
+        Ok(())
+    };
+    pack_checked([n, k], precision, &fill, smoothing)
+}
+
+/// Packs the [n, k] matrix whose rows `fill` writes, from several threads.
+///
+/// # Errors
+/// The first that `fill` returned.
+pub(super) fn pack_checked(
+    [n, k]: [usize; 2],
+    precision: kernel::Precision,
+    fill: &(dyn Fn(usize, &mut [f32]) -> Result<()> + Sync),
+    smoothing: Option<&[f32]>,
+) -> Result<PackedMatrix> {
+    let damaged: Mutex<Option<Error>> = Mutex::new(None);
+    let fill = |row: usize, values: &mut [f32]| {
+        if let Err(error) = fill(row, values) {
+            let mut first = damaged.lock().unwrap_or_else(|e| e.into_inner());
+            first.get_or_insert(error);
         }
     };
     let packed = PackedMatrix::pack(n, k, precision, &fill, smoothing);
     match damaged.into_inner().unwrap_or_else(|e| e.into_inner()) {
-        Some(message) => bail!("{message}"),
+        Some(error) => Err(error),
         None => Ok(packed),
     }
 }

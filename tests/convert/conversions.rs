@@ -160,3 +160,30 @@ fn nothing_is_overwritten_unasked_and_a_failure_leaves_nothing() {
     assert_eq!(made.len(), 1, "{made:?}");
     longclip(&["convert", "tiny"]).assert().code(2);
 }
+
+#[test]
+fn resnets_convert_and_go_where_they_can_be_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack::unpack_from("resnet", "resnet.pt", folder.path());
+    let input = folder.path().join("resnet.pt");
+    let before = checkpoint(&input, None);
+    let expected = embeddings(&before);
+    for (layout, output) in [
+        ("hf", "out.safetensors"),
+        ("openai", "out.pt"),
+        ("open_clip", "out"),
+    ] {
+        let output = folder.path().join(output);
+        run(&["convert", text(&input), text(&output), "--layout", layout]);
+        let after = checkpoint(&output, None);
+        assert_eq!(after.architecture, before.architecture, "{layout}");
+        assert!(embeddings(&after) == expected, "{layout}: other numbers");
+    }
+    let output = folder.path().join("hf");
+    let said = fails(&["convert", text(&input), text(&output)], 2);
+    assert!(said.contains("transformers has no RN"), "{said}");
+    let found = run(&["inspect", text(&input), "--format", "json"]);
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!(found["patch_size"], serde_json::Value::Null);
+    assert_eq!(found["image_size"], 64);
+}

@@ -65,7 +65,7 @@ fn checkpoint(path: &Path, activation: Option<Activation>) -> Checkpoint {
 /// The bytes of one image's and three texts' embeddings, in f32.
 fn embeddings(checkpoint: &Checkpoint) -> Vec<f32> {
     let clip = model::load(checkpoint, &Compute::Kernel(CpuPrecision::F32)).unwrap();
-    let side = checkpoint.architecture.image_size;
+    let side = checkpoint.architecture.image.image_size();
     let values: Vec<f32> = (0..3 * side * side)
         .map(|i| (i % 97) as f32 / 50.0 - 1.0)
         .collect();

@@ -3,13 +3,14 @@
 //! `README.md` in this folder says what the expected files hold and which script made them.
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+mod resnet;
 mod unpack;
 
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use longclip::checkpoint::Checkpoint;
-use longclip::checkpoint::architecture::Activation;
+use longclip::checkpoint::architecture::{Activation, ImageTower};
 use longclip::checkpoint::container::{Archive, open};
 use longclip::checkpoint::hub::{self, Silent};
 use longclip::checkpoint::source;
@@ -29,9 +30,13 @@ struct Expected {
 
 impl Expected {
     fn read(case: &str) -> Self {
+        Self::read_file(&format!("expected/{case}.safetensors"))
+    }
+
+    fn read_file(path: &str) -> Self {
+        let archive = open(&unpack::data_folder().join(path)).unwrap();
         let folder = unpack::data_folder().join("expected");
         let index = json(&folder.join("index.json"));
-        let archive = open(&folder.join(format!("{case}.safetensors"))).unwrap();
         let texts = json(&folder.join("texts.json"));
         let all = texts.as_array().unwrap();
         let mut expected = Self {
@@ -148,7 +153,7 @@ fn every_layout_gives_the_numbers_of_the_reference() {
             let activation = activation_of(&expected.index["cases"][case]);
             let (checkpoint, clip) = load(&folder.path().join(path), activation, &compute);
             sizes_are(&checkpoint, &expected.index["cases"][case], &what);
-            numbers_are(&clip, &expected, &what);
+            numbers_are(&clip, &expected.tensor("pixels"), &expected, &what);
         }
     }
 }
@@ -166,19 +171,22 @@ fn sizes_are(checkpoint: &Checkpoint, case: &Value, what: &str) {
     let stated = |key: &str| case[key].as_u64().unwrap() as usize;
     let tower = |key: &str, part: &str| case[key][part].as_u64().unwrap() as usize;
     assert_eq!(a.context_length, stated("context_length"), "{what}");
-    assert_eq!(a.image_size, stated("image_size"), "{what}");
-    assert_eq!(a.patch_size, stated("patch_size"), "{what}");
+    let ImageTower::VisionTransformer(vision) = &a.image else {
+        panic!("{what}: not a vision transformer");
+    };
+    assert_eq!(vision.image_size, stated("image_size"), "{what}");
+    assert_eq!(vision.patch_size, stated("patch_size"), "{what}");
     assert_eq!(a.embed_dim, stated("embed_dim"), "{what}");
-    for (name, found) in [("image_tower", &a.vision), ("text_tower", &a.text)] {
+    for (name, found) in [("image_tower", &vision.tower), ("text_tower", &a.text)] {
         assert_eq!(found.width, tower(name, "width"), "{what}");
         assert_eq!(found.layers, tower(name, "layers"), "{what}");
         assert_eq!(found.heads, tower(name, "heads"), "{what}");
     }
 }
 
-fn numbers_are(clip: &Clip, expected: &Expected, what: &str) {
+fn numbers_are(clip: &Clip, pixels: &Tensor, expected: &Expected, what: &str) {
     let dim = clip.architecture().embed_dim;
-    let images = clip.encode_image(&expected.tensor("pixels")).unwrap();
+    let images = clip.encode_image(pixels).unwrap();
     let texts = clip.encode_text(&expected.token_lists()).unwrap();
     let (image_values, text_values) = (flat(&images), flat(&texts));
     assert_same_direction(

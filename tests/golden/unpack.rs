@@ -36,9 +36,16 @@ pub(crate) fn data_folder() -> PathBuf {
 /// # Panics
 /// When a file cannot be written or is not what was packed, or nothing matches.
 pub(crate) fn unpack(prefix: &str, out: &Path) {
-    let folder = data_folder().join("checkpoints");
-    let manifest =
-        fs::read(folder.join("pack.json")).expect("checkpoints/pack.json is in the repository");
+    unpack_from("checkpoints", prefix, out);
+}
+
+/// [`unpack`] from another folder of this test's data.
+///
+/// # Panics
+/// As there.
+pub(crate) fn unpack_from(folder: &str, prefix: &str, out: &Path) {
+    let folder = data_folder().join(folder);
+    let manifest = fs::read(folder.join("pack.json")).expect("pack.json is in the repository");
     let manifest: Manifest =
         serde_json::from_slice(&manifest).expect("pack.json is as pack.py writes it");
     let pool = read_pool(&folder.join("pool.gz"), manifest.pool_bytes);
@@ -59,7 +66,7 @@ pub(crate) fn unpack(prefix: &str, out: &Path) {
 /// The pool is stored as four planes: all first bytes of four, all second ones, and so on.
 fn read_pool(path: &Path, bytes: usize) -> Vec<u8> {
     let mut planes = Vec::with_capacity(bytes);
-    let file = File::open(path).expect("checkpoints/pool.gz is in the repository");
+    let file = File::open(path).expect("pool.gz is in the repository");
     GzDecoder::new(file)
         .read_to_end(&mut planes)
         .expect("pool.gz is whole");

@@ -4,6 +4,8 @@
 #[path = "../golden/unpack.rs"]
 mod unpack;
 
+mod resnet;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,10 +1,10 @@
 //! The configuration files that transformers and open_clip expect beside the weights.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use crate::checkpoint::Checkpoint;
-use crate::checkpoint::architecture::{Activation, Tower};
+use crate::checkpoint::architecture::{Activation, ImageTower, Tower};
 use crate::input::tokenizer::{END_OF_TEXT, START_OF_TEXT};
 
 /// A file's name and content.
@@ -25,9 +25,12 @@ pub(super) fn hugging_face(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
             "projection_dim": a.embed_dim,
         })
     };
-    let mut vision = tower(&a.vision, "clip_vision_model");
-    vision["image_size"] = json!(a.image_size);
-    vision["patch_size"] = json!(a.patch_size);
+    let ImageTower::VisionTransformer(sizes) = &a.image else {
+        bail!("transformers has no {}", a.image.describe());
+    };
+    let mut vision = tower(&sizes.tower, "clip_vision_model");
+    vision["image_size"] = json!(sizes.image_size);
+    vision["patch_size"] = json!(sizes.patch_size);
     let mut text = tower(&a.text, "clip_text_model");
     text["max_position_embeddings"] = json!(a.context_length);
     text["vocab_size"] = json!(a.vocabulary);
@@ -42,7 +45,7 @@ pub(super) fn hugging_face(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
         "vision_config": vision,
     });
     let pixels = &checkpoint.preprocess;
-    let side = a.image_size;
+    let side = a.image.image_size();
     let preprocessor = json!({
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": true,
@@ -66,13 +69,21 @@ pub(super) fn hugging_face(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
 /// `open_clip_config.json`.
 pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
     let a = &checkpoint.architecture;
-    let mut vision = json!({
-        "image_size": a.image_size,
-        "layers": a.vision.layers,
-        "width": a.vision.width,
-        "head_width": a.vision.width / a.vision.heads,
-        "patch_size": a.patch_size,
-    });
+    let mut vision = match &a.image {
+        ImageTower::VisionTransformer(sizes) => json!({
+            "image_size": sizes.image_size,
+            "layers": sizes.tower.layers,
+            "width": sizes.tower.width,
+            "head_width": sizes.tower.width / sizes.tower.heads,
+            "patch_size": sizes.patch_size,
+        }),
+        ImageTower::ResNet(sizes) => json!({
+            "image_size": sizes.image_size,
+            "layers": sizes.blocks,
+            "width": sizes.width,
+            "patch_size": null,
+        }),
+    };
     let mut text = json!({
         "context_length": a.context_length,
         "vocab_size": a.vocabulary,
@@ -80,11 +91,10 @@ pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
         "heads": a.text.heads,
         "layers": a.text.layers,
     });
-    for (config, tower) in [(&mut vision, &a.vision), (&mut text, &a.text)] {
-        if tower.mlp_width != 4 * tower.width {
-            config["mlp_ratio"] = json!(tower.mlp_width as f64 / tower.width as f64);
-        }
+    if let ImageTower::VisionTransformer(sizes) = &a.image {
+        mlp_ratio(&mut vision, &sizes.tower);
     }
+    mlp_ratio(&mut text, &a.text);
     let mut model = json!({"embed_dim": a.embed_dim, "vision_cfg": vision, "text_cfg": text});
     if checkpoint.activation == Activation::QuickGelu {
         model["quick_gelu"] = json!(true);
@@ -100,6 +110,13 @@ pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
         },
     });
     Ok(vec![("open_clip_config.json", pretty(&config)?)])
+}
+
+/// States the width of the MLPs where it is not the usual four times the tower's.
+fn mlp_ratio(config: &mut Value, tower: &Tower) {
+    if tower.mlp_width != 4 * tower.width {
+        config["mlp_ratio"] = json!(tower.mlp_width as f64 / tower.width as f64);
+    }
 }
 
 /// The shortest decimal that is this f32 again, as JSON numbers are f64.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Checkpoint;
-use super::architecture::{Activation, Architecture};
+use super::architecture::{Activation, ImageTower};
 use super::metadata::Metadata;
 use crate::output::file::AtomicFile;
 
@@ -60,8 +60,8 @@ pub fn write(
     target: &Path,
     options: &Options,
 ) -> Result<Vec<PathBuf>> {
-    suits(checkpoint, options.layout)?;
     let container = FileKind::of(target);
+    suits(checkpoint, options.layout, container)?;
     if !options.force {
         ensure!(
             !target.try_exists().unwrap_or(true),
@@ -157,20 +157,36 @@ fn weights(path: &Path, kind: FileKind, entries: &[Entry], metadata: &Metadata) 
 }
 
 /// Fails where the library of `layout` would compute something else than this model.
-fn suits(checkpoint: &Checkpoint, layout: Layout) -> Result<()> {
-    let Architecture {
-        vision,
-        text,
-        context_length,
-        ..
-    } = &checkpoint.architecture;
+fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -> Result<()> {
+    let architecture = &checkpoint.architecture;
     let library = match layout {
-        Layout::HuggingFace => return Ok(()),
+        // A file of our own names is for this program; a folder is for transformers.
+        Layout::HuggingFace => {
+            let resnet = matches!(architecture.image, ImageTower::ResNet(_));
+            ensure!(
+                container.is_some() || !resnet,
+                "transformers has no {}: use --layout open_clip or openai, or write one file",
+                architecture.image.describe()
+            );
+            return Ok(());
+        }
         Layout::OpenClip => "open_clip",
         Layout::OpenAi => "openai/CLIP",
         Layout::LongClip => "Long-CLIP's code",
     };
-    for tower in [vision, text] {
+    let vision = match &architecture.image {
+        ImageTower::VisionTransformer(vision) => Some(&vision.tower),
+        ImageTower::ResNet(resnet) => {
+            ensure!(
+                resnet.heads == resnet.width / 2,
+                "{library} pools with heads of 64 features, this model has {} in {}",
+                resnet.heads,
+                resnet.features()
+            );
+            None
+        }
+    };
+    for tower in vision.into_iter().chain([&architecture.text]) {
         ensure!(
             tower.norm_epsilon == 1e-5,
             "{library} computes norms with an epsilon of 1e-5, this model has {}: use --layout hf",
@@ -196,7 +212,8 @@ fn suits(checkpoint: &Checkpoint, layout: Layout) -> Result<()> {
         "{library} computes quick_gelu, this model has {}: use --layout open_clip or hf",
         checkpoint.activation
     );
-    if layout == Layout::LongClip && *context_length != 248 {
+    let context_length = architecture.context_length;
+    if layout == Layout::LongClip && context_length != 248 {
         bail!(
             "{library} has 248 positions, this model {context_length}: stretch it first (longclip \
              stretch)"

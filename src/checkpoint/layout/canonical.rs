@@ -1,18 +1,28 @@
-//! The canonical names (Hugging Face's `CLIPModel`), and the check that a checkpoint has exactly
-//! the tensors that its architecture needs.
+//! The canonical names (Hugging Face's `CLIPModel`; OpenAI's for a ResNet, which transformers lacks), and
+//! the check that a checkpoint has exactly the tensors that its architecture needs.
 
 use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 
 use crate::checkpoint::Tensors;
-use crate::checkpoint::architecture::{Architecture, Tower};
+use crate::checkpoint::architecture::{Architecture, ImageTower, ResNet, Tower, VisionTransformer};
+
+/// The names and shapes of some tensors.
+type Shapes = Vec<(String, Vec<usize>)>;
+
+/// Whether the image tower is a ResNet.
+pub fn has_resnet(tensors: &Tensors) -> bool {
+    tensors
+        .keys()
+        .any(|name| name.starts_with("visual.layer1.") || name.starts_with("visual.attnpool."))
+}
 
 /// Every tensor of an architecture with its shape.
-pub fn expected(architecture: &Architecture) -> Vec<(String, Vec<usize>)> {
+pub fn expected(architecture: &Architecture) -> Shapes {
     let a = architecture;
-    let (vision, text) = (&a.vision, &a.text);
-    let mut list: Vec<(String, Vec<usize>)> = Vec::new();
+    let text = &a.text;
+    let mut list = Shapes::new();
     let mut add = |name: &str, shape: &[usize]| list.push((name.to_owned(), shape.to_vec()));
     add("logit_scale", &[]);
     add(
@@ -24,33 +34,110 @@ pub fn expected(architecture: &Architecture) -> Vec<(String, Vec<usize>)> {
         &[a.context_length, text.width],
     );
     add("text_projection.weight", &[a.embed_dim, text.width]);
-    add("visual_projection.weight", &[a.embed_dim, vision.width]);
-    add("vision_model.embeddings.class_embedding", &[vision.width]);
-    add(
-        "vision_model.embeddings.patch_embedding.weight",
-        &[vision.width, 3, a.patch_size, a.patch_size],
-    );
-    add(
-        "vision_model.embeddings.position_embedding.weight",
-        &[a.image_tokens(), vision.width],
-    );
-    for (norm, width) in [
-        ("text_model.final_layer_norm", text.width),
-        ("vision_model.pre_layrnorm", vision.width),
-        ("vision_model.post_layernorm", vision.width),
-    ] {
-        add(&format!("{norm}.weight"), &[width]);
-        add(&format!("{norm}.bias"), &[width]);
-    }
-    for (name, tower) in [("text_model", text), ("vision_model", vision)] {
-        for layer in 0..tower.layers {
-            list.extend(block(&format!("{name}.encoder.layers.{layer}"), tower));
+    // The built-in model draws its weights in this order.
+    match &a.image {
+        ImageTower::VisionTransformer(sizes) => {
+            list.extend(embeddings(sizes, a.embed_dim));
+            list.extend(norm("text_model.final_layer_norm", text.width));
+            list.extend(norm("vision_model.pre_layrnorm", sizes.tower.width));
+            list.extend(norm("vision_model.post_layernorm", sizes.tower.width));
+            list.extend(blocks("text_model", text));
+            list.extend(blocks("vision_model", &sizes.tower));
+        }
+        ImageTower::ResNet(sizes) => {
+            list.extend(norm("text_model.final_layer_norm", text.width));
+            list.extend(blocks("text_model", text));
+            list.extend(resnet(sizes, a.embed_dim));
         }
     }
     list
 }
 
-fn block(path: &str, tower: &Tower) -> Vec<(String, Vec<usize>)> {
+/// What a vision transformer has before and after its blocks.
+fn embeddings(sizes: &VisionTransformer, embed_dim: usize) -> Shapes {
+    let (width, patch) = (sizes.tower.width, sizes.patch_size);
+    let path = |name: &str| format!("vision_model.embeddings.{name}");
+    vec![
+        (
+            "visual_projection.weight".to_owned(),
+            vec![embed_dim, width],
+        ),
+        (path("class_embedding"), vec![width]),
+        (path("patch_embedding.weight"), vec![width, 3, patch, patch]),
+        (
+            path("position_embedding.weight"),
+            vec![sizes.tokens(), width],
+        ),
+    ]
+}
+
+/// OpenAI's names. `num_batches_tracked` was dropped with the other buffers.
+fn resnet(sizes: &ResNet, embed_dim: usize) -> Shapes {
+    let (width, features) = (sizes.width, sizes.features());
+    let mut list = Shapes::new();
+    let mut convolution = |path: &str, [conv, bn]: [&str; 2], shape: [usize; 3]| {
+        let [out, input, side] = shape;
+        let path = |name: &str| format!("visual.{path}{name}");
+        list.push((
+            path(&format!("{conv}.weight")),
+            vec![out, input, side, side],
+        ));
+        for part in ["weight", "bias", "running_mean", "running_var"] {
+            list.push((path(&format!("{bn}.{part}")), vec![out]));
+        }
+    };
+    convolution("", ["conv1", "bn1"], [width / 2, 3, 3]);
+    convolution("", ["conv2", "bn2"], [width / 2, width / 2, 3]);
+    convolution("", ["conv3", "bn3"], [width, width / 2, 3]);
+    for (stage, blocks) in sizes.blocks.into_iter().enumerate() {
+        let inside = width << stage;
+        for block in 0..blocks {
+            let first = block == 0;
+            let input = if first {
+                sizes.channels_into(stage)
+            } else {
+                4 * inside
+            };
+            let path = format!("layer{}.{block}.", stage + 1);
+            convolution(&path, ["conv1", "bn1"], [inside, input, 1]);
+            convolution(&path, ["conv2", "bn2"], [inside, inside, 3]);
+            convolution(&path, ["conv3", "bn3"], [4 * inside, inside, 1]);
+            if first {
+                convolution(
+                    &path,
+                    ["downsample.0", "downsample.1"],
+                    [4 * inside, input, 1],
+                );
+            }
+        }
+    }
+    let path = |name: &str| format!("visual.attnpool.{name}");
+    list.push((path("positional_embedding"), vec![sizes.tokens(), features]));
+    for (name, out) in [
+        ("q_proj", features),
+        ("k_proj", features),
+        ("v_proj", features),
+        ("c_proj", embed_dim),
+    ] {
+        list.push((path(&format!("{name}.weight")), vec![out, features]));
+        list.push((path(&format!("{name}.bias")), vec![out]));
+    }
+    list
+}
+
+fn norm(path: &str, width: usize) -> Shapes {
+    ["weight", "bias"]
+        .map(|part| (format!("{path}.{part}"), vec![width]))
+        .to_vec()
+}
+
+fn blocks(tower: &str, sizes: &Tower) -> Shapes {
+    (0..sizes.layers)
+        .flat_map(|layer| block(&format!("{tower}.encoder.layers.{layer}"), sizes))
+        .collect()
+}
+
+fn block(path: &str, tower: &Tower) -> Shapes {
     let (width, hidden) = (tower.width, tower.mlp_width);
     let linears = [
         ("self_attn.q_proj", width, width),
@@ -144,7 +231,7 @@ pub fn check(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
     if !text.is_empty() {
         bail!(
             "the tensors do not make a {}: {text}",
-            architecture.describe()
+            architecture.image.describe()
         );
     }
     Ok(())

@@ -7,7 +7,8 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{
-    LONG_CLIP, OPENAI, TEXT_POSITIONS, WeightLayout, fold_positions, rename, scalar_logit_scale,
+    LONG_CLIP, OPENAI, TEXT_POSITIONS, WeightLayout, canonical, fold_positions, rename,
+    scalar_logit_scale,
 };
 use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
@@ -32,15 +33,6 @@ impl WeightLayout for OpenAi {
     }
 
     fn to_canonical(&self, mut tensors: Tensors) -> Result<Tensors> {
-        if tensors
-            .keys()
-            .any(|name| name.starts_with("visual.layer1."))
-        {
-            bail!(
-                "the image tower is a ResNet; longclip computes the vision transformers of CLIP, \
-                 for instance ViT-B/32 in place of RN50"
-            );
-        }
         if tensors.keys().any(|name| {
             name.starts_with("visual.trunk.") || name.starts_with("text.transformer.embeddings.")
         }) {
@@ -53,11 +45,12 @@ impl WeightLayout for OpenAi {
         tensors = rename(tensors, |name| {
             Ok(name.strip_prefix("text.").unwrap_or(name).to_owned())
         })?;
+        let resnet = canonical::has_resnet(&tensors);
         let second = tensors.remove(SECOND_POSITIONS);
         let mut named = Tensors::new();
         for (name, tensor) in tensors {
             for (new, tensor) in
-                convert(&name, tensor).with_context(|| format!("tensor {name:?}"))?
+                convert(&name, tensor, resnet).with_context(|| format!("tensor {name:?}"))?
             {
                 ensure!(
                     named.insert(new.clone(), tensor).is_none(),
@@ -74,8 +67,11 @@ impl WeightLayout for OpenAi {
 }
 
 /// The canonical tensors that one of OpenAI's becomes; unknown names stay as they are, for the
-/// check of the whole to report.
-fn convert(name: &str, tensor: StoredTensor) -> Result<Vec<(String, StoredTensor)>> {
+/// check of the whole to report. A ResNet keeps its names: transformers has none for it.
+fn convert(name: &str, tensor: StoredTensor, resnet: bool) -> Result<Vec<(String, StoredTensor)>> {
+    if resnet && name.starts_with("visual.") {
+        return Ok(vec![(name.to_owned(), tensor)]);
+    }
     if let Some(rest) = name.strip_prefix("visual.transformer.resblocks.") {
         return block("vision_model", rest, tensor);
     }

@@ -133,7 +133,7 @@ fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
     let loss = args.part(Part::Loss, || subject.loss())?;
     Ok(Report {
         model: session.checkpoint.name.clone(),
-        architecture: session.checkpoint.architecture.describe(),
+        architecture: session.checkpoint.architecture.image.describe(),
         context_length: session.checkpoint.architecture.context_length,
         precision: session.placement.precision,
         threads: session.threads,

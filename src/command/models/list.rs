@@ -72,7 +72,7 @@ fn built_in() -> Row {
         name: "tiny".to_owned(),
         bytes: Some(0),
         licence: Some("MIT"),
-        architecture: Some(architecture.describe()),
+        architecture: Some(architecture.image.describe()),
         context_length: Some(architecture.context_length),
         good_for: Some("trying the program: its weights are random"),
         cached: "built in",

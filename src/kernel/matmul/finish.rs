@@ -68,6 +68,8 @@ unsafe fn finish<V: Simd, const INTEGER: bool>(panels: &Panels, place: Place, su
                 write::<V, INTEGER, QUICK_GELU>(panels, place, sums)
             }
             Epilogue::Activate(Activation::Gelu) => write::<V, INTEGER, GELU>(panels, place, sums),
+            Epilogue::Activate(Activation::Relu) => write::<V, INTEGER, RELU>(panels, place, sums),
+            Epilogue::AddToRelu => write::<V, INTEGER, ADD_TO_RELU>(panels, place, sums),
         }
     }
 }
@@ -76,6 +78,8 @@ const STORE: u8 = 0;
 const ADD_TO: u8 = 1;
 const QUICK_GELU: u8 = 2;
 const GELU: u8 = 3;
+const RELU: u8 = 4;
+const ADD_TO_RELU: u8 = 5;
 
 /// [`finish`] for one epilogue.
 ///
@@ -152,6 +156,11 @@ unsafe fn write_pair<V: Simd, const INTEGER: bool, const EPILOGUE: u8, const WHO
                     ADD_TO => sum = load::<V, WHOLE>(to, counts[c]).add(sum),
                     QUICK_GELU => sum = activate(Activation::QuickGelu, sum),
                     GELU => sum = activate(Activation::Gelu, sum),
+                    RELU => sum = activate(Activation::Relu, sum),
+                    ADD_TO_RELU => {
+                        let whole = load::<V, WHOLE>(to, counts[c]).add(sum);
+                        sum = activate(Activation::Relu, whole);
+                    }
                     _ => {}
                 }
                 if WHOLE || counts[c] == V::LANES {

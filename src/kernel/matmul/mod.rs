@@ -9,6 +9,7 @@ mod panel;
 mod rows;
 pub(super) mod tile;
 pub(super) mod tiles;
+mod windows;
 
 use super::activation::Activation;
 use super::buffer::Scratch;
@@ -19,6 +20,8 @@ use super::parallel::{Counter, Gate, region, threads_for};
 use super::shared::SharedRows;
 use panel::Panels;
 use rows::{PackRows, Tiling};
+use windows::Source;
+pub use windows::Windows;
 
 /// The activations of a linear layer.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,16 @@ pub enum Epilogue {
     Activate(Activation),
     /// out += sum: a residual, in place.
     AddTo,
+    /// out = max(out + sum, 0): the end of a residual block of convolutions, in place.
+    AddToRelu,
+}
+
+/// What rows are multiplied with, and what becomes of the sums.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    weights: &'a PackedMatrix,
+    bias: Option<&'a [f32]>,
+    epilogue: Epilogue,
 }
 
 /// A linear layer: `out` [m, n] = `epilogue`(norm(`input`) [m, k] x `weights`^T [k, n] + `bias` `[n]`).
@@ -61,7 +74,12 @@ pub fn linear(
         m * n,
         "the output of a linear layer is not [{m}, {n}]"
     );
-    in_slabs(input, weights, bias, epilogue, SharedRows::new(out, n));
+    let layer = Layer {
+        weights,
+        bias,
+        epilogue,
+    };
+    layer.linear(input, SharedRows::new(out, n));
 }
 
 /// [`linear`] with an optional activation to a new vector: zeroing one first would cost as much as 2% of an image.
@@ -71,104 +89,209 @@ pub fn linear_to_vec(
     bias: Option<&[f32]>,
     activation: Option<Activation>,
 ) -> Vec<f32> {
-    let (m, n) = (input.m, weights.n);
-    let epilogue = activation.map_or(Epilogue::Store, Epilogue::Activate);
+    let layer = Layer {
+        weights,
+        bias,
+        epilogue: activation.map_or(Epilogue::Store, Epilogue::Activate),
+    };
+    to_vec(input.m, weights.n, |out| layer.linear(input, out))
+}
+
+/// A convolution: [`linear`] of every place of a window, `out` [images, down, across, n]. The columns of
+/// `weights` are a window's values: line by line, pixel by pixel, channel by channel.
+///
+/// Panics when the lengths do not fit together.
+pub fn convolve(
+    windows: Windows,
+    weights: &PackedMatrix,
+    bias: Option<&[f32]>,
+    epilogue: Epilogue,
+    out: &mut [f32],
+) {
+    windows.check();
+    let (m, n) = (windows.rows(), weights.n);
+    assert_eq!(
+        out.len(),
+        m * n,
+        "the output of a convolution is not [{m}, {n}]"
+    );
+    let layer = Layer {
+        weights,
+        bias,
+        epilogue,
+    };
+    layer.convolve(windows, SharedRows::new(out, n));
+}
+
+/// [`convolve`] with an optional activation to a new vector.
+pub fn convolve_to_vec(
+    windows: Windows,
+    weights: &PackedMatrix,
+    bias: Option<&[f32]>,
+    activation: Option<Activation>,
+) -> Vec<f32> {
+    windows.check();
+    let layer = Layer {
+        weights,
+        bias,
+        epilogue: activation.map_or(Epilogue::Store, Epilogue::Activate),
+    };
+    to_vec(windows.rows(), weights.n, |out| {
+        layer.convolve(windows, out)
+    })
+}
+
+/// A new vector [m, n] of what `write` writes, which must be all of it.
+fn to_vec(m: usize, n: usize, write: impl FnOnce(SharedRows)) -> Vec<f32> {
     let mut out = Vec::with_capacity(m * n);
     if cfg!(debug_assertions) {
         // What is forgotten shows in the tests.
         out.resize(m * n, f32::NAN);
         out.clear();
     }
-    let rows = SharedRows::spare(&mut out, m, n);
-    in_slabs(input, weights, bias, epilogue, rows);
-    // SAFETY: the room is there; every value of [m, n] was written: `in_slabs` covers all rows, every panel of
-    // them all columns, and these epilogues do not read what they write over.
+    write(SharedRows::spare(&mut out, m, n));
+    // SAFETY: the room is there; every value of [m, n] was written: slabs and strips cover all rows, every panel
+    // of them all columns, and the epilogues of this function's callers do not read what they write over.
     unsafe { out.set_len(m * n) };
     out
 }
 
-/// Cuts the rows in slabs whose packed form is worth holding at once.
-fn in_slabs(
-    input: Input,
-    weights: &PackedMatrix,
-    bias: Option<&[f32]>,
-    epilogue: Epilogue,
-    out: SharedRows,
-) {
-    let (m, n, k) = (input.m, weights.n, weights.k);
-    assert_eq!(
-        input.rows.len(),
-        m * k,
-        "the input of a linear layer is not [{m}, {k}]"
-    );
-    assert!(
-        bias.is_none_or(|bias| bias.len() == n),
-        "the bias of a linear layer has not {n} values"
-    );
-    if let Some(norm) = &input.norm {
+impl Layer<'_> {
+    fn linear(self, input: Input, out: SharedRows) {
+        let (m, k) = (input.m, self.weights.k);
+        assert_eq!(
+            input.rows.len(),
+            m * k,
+            "the input of a linear layer is not [{m}, {k}]"
+        );
+        if let Some(norm) = &input.norm {
+            assert!(
+                norm.gain.len() == k && norm.bias.len() == k,
+                "the norm of a linear layer has not {k} columns"
+            );
+        }
+        self.check();
+        self.in_slabs(Source::Rows(input), out);
+    }
+
+    fn convolve(self, windows: Windows, out: SharedRows) {
+        let (m, k) = (windows.rows(), self.weights.k);
+        assert_eq!(
+            windows.columns(),
+            k,
+            "the windows of a convolution have not {k} values"
+        );
+        self.check();
+        let source = if windows.side == 1 && windows.stride == 1 {
+            Source::Rows(Input {
+                rows: windows.pixels,
+                m,
+                norm: None,
+            })
+        } else {
+            Source::Windows {
+                windows,
+                first: 0,
+                count: m,
+            }
+        };
+        self.in_strips(source, out);
+    }
+
+    fn check(&self) {
+        let n = self.weights.n;
         assert!(
-            norm.gain.len() == k && norm.bias.len() == k,
-            "the norm of a linear layer has not {k} columns"
+            self.bias.is_none_or(|bias| bias.len() == n),
+            "the bias of a linear layer has not {n} values"
         );
     }
-    if m * n > 0 {
-        let slab = Tiling::most_rows(weights);
-        for first in (0..m).step_by(slab) {
-            let count = slab.min(m - first);
-            let rows = Input {
-                rows: &input.rows[first * k..][..count * k],
-                m: count,
-                norm: input.norm,
-            };
-            multiply(rows, weights, bias, epilogue, out.part(first, count));
+
+    /// Threads worth waking for m rows.
+    fn threads(&self, m: usize) -> usize {
+        // Lanes, not k: narrow numbers take less time.
+        threads_for(2 * m * self.weights.n * self.weights.lanes)
+    }
+
+    /// Cuts the rows in slabs whose packed form is worth holding at once.
+    fn in_slabs(self, source: Source, out: SharedRows) {
+        let m = source.m();
+        if m * self.weights.n > 0 {
+            let slab = Tiling::most_rows(self.weights);
+            for first in (0..m).step_by(slab) {
+                let count = slab.min(m - first);
+                let part = source.part(first, count, self.weights.k);
+                self.multiply(part, out.part(first, count), self.threads(count));
+            }
         }
     }
-}
 
-/// [`linear`] for a number of rows whose packed form is worth holding at once.
-fn multiply(
-    input: Input,
-    weights: &PackedMatrix,
-    bias: Option<&[f32]>,
-    epilogue: Epilogue,
-    out: SharedRows,
-) {
-    let tiling = Tiling::new(input.m, weights);
-    // Lanes, not k: narrow numbers take less time.
-    let threads = threads_for(2 * input.m * weights.n * weights.lanes);
-    let packed = Scratch::new(tiling.packed_lanes());
-    let scales = Scratch::new(2 * input.m);
-    let rows = PackRows {
-        input,
-        weights,
-        tiling,
-        packed: packed.pointer(),
-        scales: scales.pointer(),
-    };
-    let panels = Panels {
-        rows: &rows,
-        bias,
-        epilogue,
-        out,
-        width: tiling.panel_width(),
-        threads,
-    };
-    let blocks: Vec<Block> = (0..tiling.blocks)
-        .map(|block| Block::new(&tiling, weights, block))
-        .collect();
-    region(threads, &|| {
-        for (index, block) in blocks.iter().enumerate() {
-            let first = tiling.block(index).start;
-            while let Some(tiles) = block.unpacked.take(1) {
-                dispatch::run(weights.level, rows.job(first + tiles.start));
-                block.packed.report(1);
+    /// Cuts many rows in strips that a thread packs and multiplies by itself: no thread waits for another, and a
+    /// packed strip is read from the cache that it was written to.
+    fn in_strips(self, source: Source, out: SharedRows) {
+        /// More than one for each thread, lest one be late with the last; weights are read once a strip.
+        const STRIPS_OF_A_THREAD: usize = 4;
+        let (m, threads) = (source.m(), self.threads(source.m()));
+        let mut strip = Tiling::strip(self.weights);
+        if threads > 1 {
+            let fair = Tiling::whole_tiles(m.div_ceil(threads * STRIPS_OF_A_THREAD), self.weights);
+            if fair < Tiling::least_strip(self.weights) {
+                return self.in_slabs(source, out);
             }
-            block.packed.pass();
-            while let Some(panel) = block.panels.take(1) {
-                panels.run(tiling.block(index), panel.start);
-            }
+            strip = strip.min(fair);
         }
-    });
+        let strips = Counter::new(m.div_ceil(strip));
+        region(threads, &|| {
+            while let Some(index) = strips.take(1) {
+                let first = index.start * strip;
+                let count = strip.min(m - first);
+                let part = source.part(first, count, self.weights.k);
+                self.multiply(part, out.part(first, count), 1);
+            }
+        });
+    }
+
+    /// The product of a number of rows whose packed form is worth holding at once, on up to `threads` threads.
+    fn multiply(self, source: Source, out: SharedRows, threads: usize) {
+        let Layer {
+            weights,
+            bias,
+            epilogue,
+        } = self;
+        let tiling = Tiling::new(source.m(), weights);
+        let packed = Scratch::new(tiling.packed_lanes());
+        let scales = Scratch::new(2 * source.m());
+        let rows = PackRows {
+            source,
+            weights,
+            tiling,
+            packed: packed.pointer(),
+            scales: scales.pointer(),
+        };
+        let panels = Panels {
+            rows: &rows,
+            bias,
+            epilogue,
+            out,
+            width: tiling.panel_width(),
+            threads,
+        };
+        let blocks: Vec<Block> = (0..tiling.blocks)
+            .map(|block| Block::new(&tiling, weights, block))
+            .collect();
+        region(threads, &|| {
+            for (index, block) in blocks.iter().enumerate() {
+                let first = tiling.block(index).start;
+                while let Some(tiles) = block.unpacked.take(1) {
+                    dispatch::run(weights.level, rows.job(first + tiles.start));
+                    block.packed.report(1);
+                }
+                block.packed.pass();
+                while let Some(panel) = block.panels.take(1) {
+                    panels.run(tiling.block(index), panel.start);
+                }
+            }
+        });
+    }
 }
 
 /// The state of a block of rows while threads work on it.

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::Input;
+use super::windows::Source;
 use crate::kernel::buffer::Scratch;
 use crate::kernel::dispatch::Job;
 use crate::kernel::encode::{Precision, quantise, to_bf16};
@@ -51,6 +51,22 @@ impl Tiling {
     /// The most rows worth packing at once.
     pub(super) fn most_rows(weights: &PackedMatrix) -> usize {
         (SLAB_BYTES / 4 / weights.lanes.max(1)).max(tile_rows(weights))
+    }
+
+    /// Rows of whole tiles whose packed form fills a block.
+    pub(super) fn strip(weights: &PackedMatrix) -> usize {
+        let tile = tile_rows(weights);
+        (BLOCK_BYTES / 4 / weights.lanes.max(1) / tile).max(1) * tile
+    }
+
+    /// The fewest rows for which a thread should read all weights by itself.
+    pub(super) fn least_strip(weights: &PackedMatrix) -> usize {
+        8 * tile_rows(weights)
+    }
+
+    /// `rows` and what completes the last tile.
+    pub(super) fn whole_tiles(rows: usize, weights: &PackedMatrix) -> usize {
+        rows.next_multiple_of(tile_rows(weights))
     }
 
     /// The tiles of block `block`.
@@ -99,7 +115,7 @@ fn tile_rows(weights: &PackedMatrix) -> usize {
 
 /// Packed rows in the making.
 pub(super) struct PackRows<'a> {
-    pub(super) input: Input<'a>,
+    pub(super) source: Source<'a>,
     pub(super) weights: &'a PackedMatrix,
     pub(super) tiling: Tiling,
     pub(super) packed: *mut f32,
@@ -127,7 +143,7 @@ impl Job for PackTile<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
         let PackRows {
-            input,
+            source,
             weights,
             tiling,
             packed,
@@ -137,8 +153,8 @@ impl Job for PackTile<'_> {
         // SAFETY: `offset` leaves room for the tile's lanes and a vector more; the dispatcher vouches for the CPU.
         unsafe {
             let to = packed.add(tiling.offset(self.tile));
-            if weights.precision == Precision::F32 && input.norm.is_none() {
-                let start = input.rows[rows.start * lanes..].as_ptr();
+            if let (Precision::F32, Some(values)) = (weights.precision, source.plain()) {
+                let start = values[rows.start * lanes..].as_ptr();
                 return V::interleave(
                     Rows {
                         start,
@@ -175,37 +191,26 @@ impl PackTile<'_> {
     #[inline(always)]
     unsafe fn encode<V: Simd>(&self, index: usize, work: &mut Scratch, to: &mut [f32]) {
         let PackRows {
-            input,
+            source,
             weights,
             scales,
             ..
         } = self.rows;
         let k = weights.k;
+        if weights.precision == Precision::F32 {
+            // SAFETY: the caller vouches for the CPU.
+            return unsafe { self.read::<V>(index, to) };
+        }
         // SAFETY: `work` holds k values and is borrowed uniquely.
         let work = unsafe { std::slice::from_raw_parts_mut(work.pointer(), k) };
-        let source = &input.rows[index * k..][..k];
-        if let (Precision::F32, Some(norm)) = (weights.precision, &input.norm) {
-            // SAFETY: the caller vouches for the CPU.
-            return unsafe { normalise::<V>(source, norm, to) };
-        }
-        let row = match (&input.norm, &weights.smoothing) {
-            (None, None) => source,
-            (Some(norm), None) => {
+        let row = match (source.plain(), &weights.smoothing) {
+            (Some(rows), None) => &rows[index * k..][..k],
+            (_, smoothing) => {
                 // SAFETY: as above.
-                unsafe { normalise::<V>(source, norm, work) };
-                work
-            }
-            (None, Some(factors)) => {
-                work.iter_mut()
-                    .zip(source)
-                    .zip(factors)
-                    .for_each(|((y, x), s)| *y = x * s);
-                work
-            }
-            (Some(norm), Some(factors)) => {
-                // SAFETY: as above.
-                unsafe { normalise::<V>(source, norm, work) };
-                work.iter_mut().zip(factors).for_each(|(x, s)| *x *= s);
+                unsafe { self.read::<V>(index, work) };
+                if let Some(factors) = smoothing {
+                    work.iter_mut().zip(factors).for_each(|(x, s)| *x *= s);
+                }
                 work
             }
         };
@@ -218,6 +223,25 @@ impl PackTile<'_> {
         unsafe {
             *scales.add(2 * index) = scale.step;
             *scales.add(2 * index + 1) = scale.least;
+        }
+    }
+
+    /// Writes row `index`, normalised if it is to be, to `to`.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn read<V: Simd>(&self, index: usize, to: &mut [f32]) {
+        match &self.rows.source {
+            Source::Rows(input) => {
+                let row = &input.rows[index * to.len()..][..to.len()];
+                match &input.norm {
+                    // SAFETY: the caller vouches for the CPU.
+                    Some(norm) => unsafe { normalise::<V>(row, norm, to) },
+                    None => to.copy_from_slice(row),
+                }
+            }
+            Source::Windows { windows, first, .. } => windows.copy(first + index, to),
         }
     }
 }

@@ -1,0 +1,157 @@
+//! The image tower of CLIP's ResNets (openai/CLIP `ModifiedResNet`): a stem of three convolutions, blocks
+//! whose strides are average pools, and attention instead of the last mean.
+
+mod convolution;
+mod map;
+mod pool;
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+
+use super::batch::one_image_a_core;
+use super::compute::Compute;
+use super::weights::Weights;
+use crate::checkpoint::architecture::ResNet as Sizes;
+use crate::kernel::{Activation, Precision};
+use convolution::Convolution;
+use map::{FeatureMap, Rows};
+use pool::AttentionPool;
+
+/// Images that pass through the later stages together: their weights are large, and read once for all of them.
+const TOGETHER: usize = 8;
+
+/// Stages in which every image is alone: their weights are small, and one image fills the cache.
+const STAGES_ALONE: usize = 2;
+
+const RELU: Option<Activation> = Some(Activation::Relu);
+
+pub(super) struct ResNet {
+    stem: [Convolution; 3],
+    stages: Vec<Vec<Bottleneck>>,
+    pool: AttentionPool,
+    device: Device,
+    dtype: DType,
+    packed: bool,
+}
+
+/// Three convolutions with a residual: `channels -> inside -> inside -> 4 inside`.
+struct Bottleneck {
+    reduce: Convolution,
+    middle: Convolution,
+    expand: Convolution,
+    /// Makes the residual as large as the sum; only the first block of a stage needs it.
+    downsample: Option<Convolution>,
+    /// Side of the squares that are averaged, before `expand` and before `downsample`.
+    stride: usize,
+}
+
+impl Bottleneck {
+    fn load(weights: &Weights, path: &str, stride: usize, first: bool) -> Result<Self> {
+        let precision = match weights.compute {
+            Compute::Kernel(precision) => precision.of_convolutions(),
+            Compute::Candle(..) => Precision::F32,
+        };
+        let convolution = |filter: &str, norm: &str| {
+            let names = [format!("{path}.{filter}"), format!("{path}.{norm}")];
+            Convolution::load(weights, &names, 1, precision)
+        };
+        Ok(Self {
+            reduce: convolution("conv1", "bn1")?,
+            middle: convolution("conv2", "bn2")?,
+            expand: convolution("conv3", "bn3")?,
+            downsample: first
+                .then(|| convolution("downsample.0", "downsample.1"))
+                .transpose()?,
+            stride,
+        })
+    }
+
+    /// `x` [images, height, width, channels] -> [images, height / stride, width / stride, 4 inside].
+    fn forward(&self, x: FeatureMap) -> Result<FeatureMap> {
+        let inside = self.reduce.forward(&x, RELU)?;
+        let inside = self
+            .middle
+            .forward(&inside, RELU)?
+            .average_pool(self.stride)?;
+        let residual = match &self.downsample {
+            Some(downsample) => downsample.forward(&x.average_pool(self.stride)?, None)?,
+            None => x,
+        };
+        self.expand.add_relu(&inside, residual)
+    }
+}
+
+impl ResNet {
+    pub(super) fn load(weights: &Weights, sizes: &Sizes) -> Result<Self> {
+        // In f32 always: 27 products a place are no work, and what they lose, all that follows loses.
+        let stem = |index: usize, stride: usize| {
+            let names = [format!("visual.conv{index}"), format!("visual.bn{index}")];
+            Convolution::load(weights, &names, stride, Precision::F32)
+        };
+        let stage = |(stage, blocks): (usize, usize)| {
+            let block = |index: usize| {
+                let first = index == 0;
+                let path = format!("visual.layer{}.{index}", stage + 1);
+                let stride = if first && stage > 0 { 2 } else { 1 };
+                Bottleneck::load(weights, &path, stride, first)
+            };
+            (0..blocks).map(block).collect::<Result<Vec<_>>>()
+        };
+        Ok(Self {
+            stem: [stem(1, 2)?, stem(2, 1)?, stem(3, 1)?],
+            stages: sizes
+                .blocks
+                .into_iter()
+                .enumerate()
+                .map(stage)
+                .collect::<Result<_>>()?,
+            pool: AttentionPool::load(weights, sizes)?,
+            device: weights.device().clone(),
+            dtype: weights.dtype(),
+            packed: matches!(weights.compute, Compute::Kernel(_)),
+        })
+    }
+
+    /// `pixels` [n, 3, size, size] -> [n, embed_dim], not normalised.
+    pub(super) fn encode(&self, pixels: &Tensor) -> Result<Tensor> {
+        if self.packed {
+            return one_image_a_core(pixels, |part| self.encode_packed(part));
+        }
+        let x = pixels.to_device(&self.device)?.to_dtype(self.dtype)?;
+        let x = self.begin(FeatureMap::Plain(x))?;
+        self.end(x)
+    }
+
+    /// Some images, one after the other as long as that keeps them in the cache.
+    fn encode_packed(&self, pixels: &Tensor) -> Result<Tensor> {
+        let n = pixels.dim(0)?;
+        let mut parts = Vec::new();
+        for start in (0..n).step_by(TOGETHER) {
+            let maps = (start..n.min(start + TOGETHER))
+                .map(|image| self.begin(FeatureMap::Rows(Rows::of_image(&pixels.get(image)?)?)))
+                .collect::<Result<Vec<_>>>()?;
+            parts.push(self.end(FeatureMap::stack(maps)?)?);
+        }
+        Ok(Tensor::cat(&parts, 0)?)
+    }
+
+    /// The stem and the first stages.
+    fn begin(&self, mut x: FeatureMap) -> Result<FeatureMap> {
+        for convolution in &self.stem {
+            x = convolution.forward(&x, RELU)?;
+        }
+        run(&self.stages[..STAGES_ALONE], x.average_pool(2)?)
+    }
+
+    /// The later stages and the attention: [n, embed_dim].
+    fn end(&self, x: FeatureMap) -> Result<Tensor> {
+        self.pool.forward(run(&self.stages[STAGES_ALONE..], x)?)
+    }
+}
+
+fn run(stages: &[Vec<Bottleneck>], x: FeatureMap) -> Result<FeatureMap> {
+    stages
+        .iter()
+        .flatten()
+        .try_fold(x, |x, block| block.forward(x))
+}
