@@ -61,7 +61,8 @@ pub struct StretchArgs {
 /// From where, to where, in which form.
 #[derive(Debug, Args)]
 struct FileArgs {
-    /// A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]
+    /// As `--model` takes it.
+    #[arg(help = "A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "IN")]
     input: String,
     /// One file if it ends in .safetensors or .pt, else a folder

@@ -23,7 +23,8 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct InspectArgs {
-    /// A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]
+    /// As `--model` takes it.
+    #[arg(help = "A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "FILE|NAME")]
     model: String,
     /// How to print [default: table on a terminal, else json]

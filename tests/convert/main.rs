@@ -1,6 +1,8 @@
 //! `convert`, `stretch` and `inspect` on the checkpoints of tests/golden, whose files the real libraries
 //! wrote. That those libraries load what `convert` writes is shown by tests/golden/forms.py.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 #[path = "../golden/unpack.rs"]
 #[allow(
     dead_code,

@@ -30,7 +30,7 @@ pub(super) fn recompose(mut tensors: Tensors) -> Result<Tensors> {
     Ok(tensors)
 }
 
-/// `lengths` [rows] or [rows, 1], `directions` [rows, columns] -> [rows, columns].
+/// `lengths` `[rows]` or [rows, 1], `directions` [rows, columns] -> [rows, columns].
 fn matrix(lengths: &StoredTensor, directions: &StoredTensor) -> Result<StoredTensor> {
     let &[rows, columns] = directions.shape() else {
         anyhow::bail!("theta is {:?}, not a matrix", directions.shape());

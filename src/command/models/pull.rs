@@ -23,7 +23,8 @@ Exit status: 0 all are there, 1 some failed, 2 all failed, 75 all failed and it 
 #[derive(Debug, Args)]
 #[command(after_help = PULL_NOTES)]
 pub(super) struct PullArgs {
-    /// Names of models, or repositories OWNER/REPO[@REV][:FILE]
+    /// As `--model` takes it.
+    #[arg(help = "Names of models, or repositories OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 }
@@ -41,7 +42,8 @@ Exit status: 0 printed, 2 the model is not on this machine.";
 #[derive(Debug, Args)]
 #[command(after_help = PATH_NOTES)]
 pub(super) struct PathArgs {
-    /// A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]
+    /// As `--model` takes it.
+    #[arg(help = "A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "NAME")]
     name: String,
 }

@@ -27,7 +27,8 @@ missing where nobody can be asked; 75 a download of it is in progress.";
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub(super) struct RmArgs {
-    /// Names of models, or repositories OWNER/REPO[@REV]
+    /// As `--model` takes it.
+    #[arg(help = "Names of models, or repositories OWNER/REPO[@REV]")]
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
     /// Do not ask

@@ -27,7 +27,8 @@ Exit status: 0 nothing is damaged, 1 a file is damaged or some names failed, 2 a
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub(super) struct VerifyArgs {
-    /// Names of models, or repositories OWNER/REPO[@REV]
+    /// As `--model` takes it.
+    #[arg(help = "Names of models, or repositories OWNER/REPO[@REV]")]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// How to print the result [default: table on a terminal, else json]

@@ -36,7 +36,8 @@ fn verify_finds_what_is_damaged() {
         fs::write(path, &content[..content.len() - 1]).unwrap();
     };
     let gone = |path: &Path| fs::remove_file(path).unwrap();
-    let harm: [(&str, &dyn Fn(&Path)); 5] = [
+    type Harm<'a> = &'a dyn Fn(&Path);
+    let harm: [(&str, Harm); 5] = [
         ("model.safetensors", &flip),
         ("model.safetensors", &cut),
         ("model.safetensors", &gone),
