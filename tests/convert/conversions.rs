@@ -129,6 +129,20 @@ fn types_round_to_nearest_and_refuse_what_they_cannot_hold() {
         "{said}"
     );
     assert!(!output.exists());
+    let output = folder.path().join("half");
+    fails(
+        &["convert", text(&large), text(&output), "--dtype", "f16"],
+        2,
+    );
+    assert!(!output.exists(), "a folder is whole or not there");
+    // What is damaged is not passed on.
+    let damaged = folder.path().join("damaged.safetensors");
+    let mut bytes = fs::read(&large).unwrap();
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&damaged, bytes).unwrap();
+    let said = fails(&["convert", text(&damaged), text(&output)], 2);
+    assert!(said.contains("not finite"), "{said}");
+    assert!(!output.exists());
 }
 
 #[test]
@@ -159,6 +173,18 @@ fn nothing_is_overwritten_unasked_and_a_failure_leaves_nothing() {
     let made: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(made.len(), 1, "{made:?}");
     longclip(&["convert", "tiny"]).assert().code(2);
+    let other = folder.path().join("model.bin");
+    let said = fails(&["convert", "tiny", text(&other)], 2);
+    assert!(said.contains("name it .safetensors or .pt"), "{said}");
+    let into = folder.path().join("folder");
+    run(&["convert", "tiny", text(&into)]);
+    fails(&["convert", "tiny", text(&into)], 2);
+    run(&["convert", "tiny", text(&into), "--force", "--dtype", "f16"]);
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        2,
+        "nothing else is left"
+    );
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub fn write(
     target: &Path,
     options: &Options,
 ) -> Result<Vec<PathBuf>> {
-    let container = FileKind::of(target);
+    let container = FileKind::of(target)?;
     suits(checkpoint, options.layout, container)?;
     if !options.force {
         ensure!(
@@ -68,6 +68,14 @@ pub fn write(
             "{} exists; --force replaces it",
             target.display()
         );
+    }
+    for (name, tensor) in &checkpoint.tensors {
+        if let Some(at) = tensor.first_non_finite() {
+            bail!(
+                "tensor {name} holds a number that is not finite, at element {at}; longclip inspect \
+                 says more"
+            );
+        }
     }
     let entries = names::entries(checkpoint, options.layout, options.dtype)?;
     let Some(kind) = container else {
@@ -78,8 +86,7 @@ pub fn write(
         "{} is a folder; a file cannot take its place",
         target.display()
     );
-    weights(target, kind, &entries, metadata)?;
-    checkpoint.unchanged()?;
+    weights(checkpoint, target, kind, &entries, metadata)?;
     Ok(vec![target.to_owned()])
 }
 
@@ -91,12 +98,19 @@ enum FileKind {
 }
 
 impl FileKind {
-    fn of(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()? {
-            "safetensors" => Some(Self::Safetensors),
-            "pt" => Some(Self::PyTorch),
+    /// The form that the name asks for; none for a folder.
+    fn of(path: &Path) -> Result<Option<Self>> {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        Ok(match ending {
+            Some("safetensors") => Some(Self::Safetensors),
+            Some("pt") => Some(Self::PyTorch),
+            // Names of files, for which a folder would be a surprise.
+            Some("bin" | "pth" | "ckpt" | "onnx" | "gguf") => bail!(
+                "{} ends like a file of another kind: name it .safetensors or .pt, or name a folder",
+                path.display()
+            ),
             _ => None,
-        }
+        })
     }
 }
 
@@ -108,8 +122,17 @@ fn folder(
     target: &Path,
     layout: Layout,
 ) -> Result<Vec<PathBuf>> {
-    fs::create_dir_all(target)
-        .with_context(|| format!("cannot make the folder {}", target.display()))?;
+    let parent = match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(parent)
+        .with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    // Complete under another name first: a failure leaves nothing at the target.
+    let room = tempfile::tempdir_in(parent)
+        .with_context(|| format!("cannot write in {}", parent.display()))?;
+    let making = room.path().join("model");
+    fs::create_dir(&making).context("cannot make a temporary folder")?;
     let (texts, weight_file, kind) = match layout {
         Layout::HuggingFace => {
             let mut texts = config::hugging_face(checkpoint)?;
@@ -124,25 +147,40 @@ fn folder(
         // These two read one file and have their tokenizer with the code.
         Layout::OpenAi | Layout::LongClip => (Vec::new(), "model.pt", FileKind::PyTorch),
     };
-    let mut written = Vec::new();
+    let mut names = Vec::new();
     for (name, text) in texts {
-        let path = target.join(name);
-        let file = AtomicFile::create(&path)?;
-        let mut sink = file.sink()?;
-        sink.write_all(text.as_bytes())
-            .and_then(|()| sink.flush())
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        file.commit()?;
-        written.push(path);
+        let path = making.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        names.push(name);
     }
-    let path = target.join(weight_file);
-    weights(&path, kind, entries, metadata)?;
-    checkpoint.unchanged()?;
-    written.push(path);
-    Ok(written)
+    weights(
+        checkpoint,
+        &making.join(weight_file),
+        kind,
+        entries,
+        metadata,
+    )?;
+    names.push(weight_file);
+    if target.exists() {
+        for name in &names {
+            fs::rename(making.join(name), target.join(name))
+                .with_context(|| format!("cannot replace {}", target.join(name).display()))?;
+        }
+    } else {
+        fs::rename(&making, target)
+            .with_context(|| format!("cannot make the folder {}", target.display()))?;
+    }
+    Ok(names.into_iter().map(|name| target.join(name)).collect())
 }
 
-fn weights(path: &Path, kind: FileKind, entries: &[Entry], metadata: &Metadata) -> Result<()> {
+/// One weight file, which appears only if it is complete and its source stayed as it was.
+fn weights(
+    checkpoint: &Checkpoint,
+    path: &Path,
+    kind: FileKind,
+    entries: &[Entry],
+    metadata: &Metadata,
+) -> Result<()> {
     let file = AtomicFile::create(path)?;
     let mut sink = BufWriter::with_capacity(1 << 20, file.sink()?);
     let written = match kind {
@@ -153,6 +191,7 @@ fn weights(path: &Path, kind: FileKind, entries: &[Entry], metadata: &Metadata) 
         .and_then(|()| Ok(sink.flush()?))
         .with_context(|| format!("cannot write {}", path.display()))?;
     drop(sink);
+    checkpoint.unchanged()?;
     file.commit()
 }
 
