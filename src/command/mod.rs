@@ -10,6 +10,7 @@ pub mod models;
 mod pipeline;
 mod results;
 mod session;
+mod texts;
 pub mod tokens;
 
 use std::io;
