@@ -6,6 +6,7 @@ pub mod classify;
 mod console;
 pub mod convert;
 pub mod inspect;
+mod labels;
 pub mod models;
 mod pipeline;
 mod results;
