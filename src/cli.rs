@@ -179,9 +179,38 @@ pub struct LabelArgs {
     /// A built-in set of templates (none, photo, openai7, openai80) or a file, one a line
     #[arg(long, value_name = "NAME|FILE")]
     pub templates: Option<String>,
-    /// What happens to a text longer than the model's context
+    /// Texts that are too long.
+    #[command(flatten)]
+    pub long: LongTextArgs,
+}
+
+/// What becomes of texts that a model cannot read at once.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Labels")]
+pub struct LongTextArgs {
+    /// What happens to a text longer than the model's context: an error, a cut, or chunks that are
+    /// averaged (chunk-mean), overlap (slide) or are chosen for each image (best-chunk)
     #[arg(long, value_name = "HOW", default_value = "error", value_parser = long_text())]
     pub long_text: LongText,
+    /// With --long-text slide: tokens from one window to the next [default: half the context]
+    #[arg(long, value_name = "N", value_parser = count())]
+    pub stride: Option<u64>,
+}
+
+impl LongTextArgs {
+    /// The two together.
+    ///
+    /// # Errors
+    /// When there is a stride and nothing slides.
+    pub fn policy(&self) -> anyhow::Result<LongText> {
+        match (self.long_text, self.stride) {
+            (LongText::Slide { .. }, stride) => Ok(LongText::Slide {
+                stride: stride.map(|stride| stride as usize),
+            }),
+            (policy, None) => Ok(policy),
+            _ => anyhow::bail!("--stride is for --long-text slide; add it, or leave --stride out"),
+        }
+    }
 }
 
 /// What is reported.
@@ -263,7 +292,13 @@ fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
 }
 
 fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
-    names(&[("error", LongText::Error), ("truncate", LongText::Truncate)])
+    names(&[
+        ("error", LongText::Error),
+        ("truncate", LongText::Truncate),
+        ("chunk-mean", LongText::ChunkMean),
+        ("slide", LongText::Slide { stride: None }),
+        ("best-chunk", LongText::BestChunk),
+    ])
 }
 
 fn score() -> impl clap::builder::TypedValueParser<Value = Score> {

@@ -10,11 +10,14 @@ use super::pipeline::{Encoded, Plan};
 use super::remembered::{self, Engine, Remembered};
 use super::results::Results;
 use super::session::{Session, Stop};
+use super::texts::Fitter;
 use super::{Console, Outcome};
 use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
 use crate::input::prompt::{self, LabelSet, Templates};
-use crate::input::tokenizer::{self, LongText, TokenIds};
+use crate::input::tokenizer::Fitted;
+use crate::model::DualEncoder;
 use crate::output::{Prediction, Record};
+use crate::task::class_embedding::ClassEmbeddings;
 use crate::task::zero_shot::{ClassScore, Classifier, Score};
 
 /// The text that an image is compared with when labels are scored one by one.
@@ -67,12 +70,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     }
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
-    let tokens = tokens(
-        &labels,
-        &args,
-        session.checkpoint.architecture.context_length,
-        console,
-    )?;
+    let context_length = session.checkpoint.architecture.context_length;
+    let texts = texts(&labels, &args, context_length, console)?;
     let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
@@ -80,12 +79,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let images = images.start(plan.memory(memory.clone()), Stop::default());
 
     let engine = Engine::new(&session, memory, console)?;
-    let classifier = Classifier::new(
-        engine.encoder.as_ref(),
-        &tokens.classes,
-        tokens.none,
-        args.score.score,
-    )?;
+    let classifier = classifier(engine.encoder.as_ref(), &texts, args.score.score)?;
     images.give(engine.encoder.clone());
 
     // Its token table stays in the map until the texts are encoded.
@@ -110,6 +104,7 @@ fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
         bail!("--none-label is what --score sigmoid compares with; add --score sigmoid");
     }
     check_threshold(&args.score)?;
+    labels.long.policy()?;
     let templates = match &labels.templates {
         Some(name) => Templates::named_or_file(name)?,
         None if labels.template.is_empty() => Templates::none(),
@@ -147,44 +142,44 @@ fn check_threshold(args: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-/// The prompts of all classes as token ids.
-struct Tokens {
-    classes: Vec<Vec<TokenIds>>,
-    none: Option<TokenIds>,
+/// The prompts of all classes as the model reads them, and what stands for none of the labels.
+struct Texts {
+    classes: Vec<Vec<Fitted>>,
+    none: Option<Vec<Vec<Fitted>>>,
 }
 
-fn tokens(
+fn texts(
     labels: &LabelSet,
     args: &ClassifyArgs,
     context_length: usize,
     console: &Console,
-) -> Result<Tokens> {
-    let fit = |text: &str| fit(text, context_length, args.labels.long_text, console);
-    let none = args.score.none_label.as_deref().unwrap_or(NONE_LABEL);
+) -> Result<Texts> {
+    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
     let classes = labels
         .classes
         .iter()
-        .map(|class| class.prompts.iter().map(|prompt| fit(prompt)).collect())
+        .zip(1..)
+        .map(|(class, place)| {
+            let place = format!("label {place}");
+            let fit = |prompt: &String| fitter.fit(&place, prompt);
+            class.prompts.iter().map(fit).collect()
+        })
         .collect::<Result<_>>()?;
-    Ok(Tokens {
+    let none = args.score.none_label.as_deref().unwrap_or(NONE_LABEL);
+    let none = (args.score.score == Score::Sigmoid)
+        .then(|| fitter.fit("--none-label", none))
+        .transpose()?;
+    fitter.finish();
+    Ok(Texts {
         classes,
-        none: (args.score.score == Score::Sigmoid)
-            .then(|| fit(none))
-            .transpose()?,
+        none: none.map(|none| vec![vec![none]]),
     })
 }
 
-fn fit(text: &str, context_length: usize, policy: LongText, console: &Console) -> Result<TokenIds> {
-    let fitted = tokenizer::fit(text, context_length, policy)?;
-    if let Some(cut) = &fitted.cut {
-        console.warn(&format!(
-            "{}: {} tokens over the model's {context_length} were cut: {}",
-            quoted(text, 40),
-            cut.tokens,
-            quoted(&cut.text, 60),
-        ));
-    }
-    Ok(fitted.token_ids)
+fn classifier(model: &dyn DualEncoder, texts: &Texts, score: Score) -> Result<Classifier> {
+    let encode = |classes: &Vec<_>| ClassEmbeddings::encode(model, classes);
+    let none = texts.none.as_ref().map(encode).transpose()?;
+    Classifier::new(encode(&texts.classes)?, none, model.logit_scale(), score)
 }
 
 /// Turns embeddings into records.
@@ -245,11 +240,4 @@ impl Answer {
             cosine: score.cosine,
         }
     }
-}
-
-/// The start of a text, in quotes.
-fn quoted(text: &str, longest: usize) -> String {
-    let start: String = text.chars().take(longest).collect();
-    let more = if start.len() < text.len() { "…" } else { "" };
-    format!("{start:?}{more}")
 }

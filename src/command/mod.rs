@@ -12,6 +12,7 @@ mod pipeline;
 mod remembered;
 mod results;
 mod session;
+mod texts;
 pub mod tokens;
 
 use std::io;

@@ -13,6 +13,7 @@ mod formats;
 mod inputs;
 mod labels;
 mod lists;
+mod long_texts;
 mod many;
 mod messages;
 mod models;

@@ -2,7 +2,7 @@
 
 use super::texts::ROWS;
 use super::*;
-use crate::kernel::dots;
+use crate::kernel::row_products;
 
 /// `count` unit rows; `levels` values a column make ties.
 fn units(seed: u64, count: usize, dim: usize, levels: u64) -> Vec<f32> {
@@ -32,7 +32,7 @@ fn by_sorting(pairs: &Pairs) -> (Vec<u32>, Vec<u32>) {
         for image in 0..images {
             let mut product = [0.0];
             let (a, b) = (&pairs.images[image * dim..], &pairs.texts[row * dim..]);
-            dots(&a[..dim], &b[..dim], dim, &mut product);
+            row_products(&a[..dim], &b[..dim], dim, &mut product);
             let score = &mut scores[of_row(row)][image];
             *score = score.max(product[0]);
         }

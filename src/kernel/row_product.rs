@@ -18,12 +18,12 @@ const ROWS: usize = 4;
 /// second-level cache or are read once.
 ///
 /// Panics when the lengths do not fit together.
-pub fn dots(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
-    dots_at(level(), queries, rows, dim, out);
+pub fn row_products(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+    row_products_at(level(), queries, rows, dim, out);
 }
 
-/// [`dots`] with the instructions of `level`.
-fn dots_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+/// [`row_products`] with the instructions of `level`.
+fn row_products_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
     assert!(
         dim > 0 && queries.len().is_multiple_of(dim) && rows.len().is_multiple_of(dim),
         "queries or rows are no whole number of rows of {dim}"
@@ -36,24 +36,24 @@ fn dots_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f
     if out.is_empty() {
         return;
     }
-    let dots = Dots {
+    let products = RowProducts {
         queries,
         rows,
         dim,
         out,
     };
-    run(level, dots);
+    run(level, products);
 }
 
-/// What [`dots`] multiplies.
-struct Dots<'a> {
+/// What [`row_products`] multiplies.
+struct RowProducts<'a> {
     queries: &'a [f32],
     rows: &'a [f32],
     dim: usize,
     out: &'a mut [f32],
 }
 
-impl Job for Dots<'_> {
+impl Job for RowProducts<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(mut self) {
         let queries = self.queries.len() / self.dim;
@@ -76,7 +76,7 @@ impl Job for Dots<'_> {
     }
 }
 
-impl Dots<'_> {
+impl RowProducts<'_> {
     /// The products of `Q` queries from `first` on with all rows.
     ///
     /// # Safety
@@ -179,7 +179,7 @@ mod tests {
                     .collect();
                 for level in levels() {
                     let mut out = vec![f32::NAN; m * n];
-                    dots_at(level, &queries, &rows, dim, &mut out);
+                    row_products_at(level, &queries, &rows, dim, &mut out);
                     for (found, (sum, size)) in out.iter().zip(&exact) {
                         let error = (f64::from(*found) - sum).abs();
                         assert!(
@@ -198,16 +198,16 @@ mod tests {
         let (queries, rows) = (randoms(3, m * dim), randoms(4, n * dim));
         for level in levels() {
             let mut together = vec![0.0; m * n];
-            dots_at(level, &queries, &rows, dim, &mut together);
+            row_products_at(level, &queries, &rows, dim, &mut together);
             for (i, query) in queries.chunks(dim).enumerate() {
                 for (j, row) in rows.chunks(dim).enumerate() {
                     let mut alone = [0.0];
-                    dots_at(level, query, row, dim, &mut alone);
+                    row_products_at(level, query, row, dim, &mut alone);
                     let place = i * n + j;
                     let same = alone[0].to_bits() == together[place].to_bits();
                     assert!(same, "{level:?} {i} {j}: {} {}", alone[0], together[place]);
                     // The factors change places.
-                    dots_at(level, row, query, dim, &mut alone);
+                    row_products_at(level, row, query, dim, &mut alone);
                     assert_eq!(alone[0].to_bits(), together[place].to_bits(), "{level:?}");
                 }
             }
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn nothing_times_nothing_is_nothing() {
-        dots(&[], &[1.0, 2.0], 2, &mut []);
-        dots(&[1.0, 2.0], &[], 2, &mut []);
+        row_products(&[], &[1.0, 2.0], 2, &mut []);
+        row_products(&[1.0, 2.0], &[], 2, &mut []);
     }
 }
