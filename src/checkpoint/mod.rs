@@ -7,6 +7,7 @@
 pub mod architecture;
 pub mod config;
 pub mod container;
+pub mod digest;
 pub mod export;
 pub mod hub;
 pub mod inspect;
@@ -25,6 +26,7 @@ use anyhow::{Context, Result, bail, ensure};
 use architecture::{Activation, Architecture};
 use config::ModelConfig;
 use container::{Archive, Container, StoredTensor};
+use sha2::{Digest as _, Sha256};
 use source::{ModelFiles, Source};
 
 use crate::input::preprocess::Preprocess;
@@ -55,6 +57,8 @@ pub struct Checkpoint {
     pub files: Vec<PathBuf>,
     /// What a user should know but that is no error.
     pub warnings: Vec<String>,
+    /// The weight files among `files`; none for the built-in model.
+    weights: Vec<PathBuf>,
     archives: Vec<Archive>,
 }
 
@@ -131,6 +135,7 @@ impl Checkpoint {
             container,
             files: config_and_weights(files),
             warnings,
+            weights: files.weights.clone(),
             archives,
         })
     }
@@ -142,6 +147,36 @@ impl Checkpoint {
     /// When a file's length or time of change is not what it was.
     pub fn unchanged(&self) -> Result<()> {
         self.archives.iter().try_for_each(Archive::unchanged)
+    }
+}
+
+impl Checkpoint {
+    /// What tells these weights from all others, as 64 hexadecimal digits: the weight file's SHA-256
+    /// as `digest_of` tells it, of several files that of their digests in order, for the built-in model
+    /// that of its tensors.
+    ///
+    /// # Errors
+    /// Those of `digest_of`.
+    pub fn weights_sha256(&self, digest_of: impl Fn(&Path) -> Result<String>) -> Result<String> {
+        let mut digests = self
+            .weights
+            .iter()
+            .map(|file| digest_of(file))
+            .collect::<Result<Vec<_>>>()?;
+        if digests.len() == 1 {
+            return Ok(digests.remove(0));
+        }
+        let mut hash = Sha256::new();
+        for digest in &digests {
+            hash.update(digest);
+        }
+        if self.weights.is_empty() {
+            for (name, tensor) in &self.tensors {
+                hash.update(format!("{name} {:?} ", tensor.shape()));
+                hash.update(tensor.contiguous_bytes().unwrap_or_default());
+            }
+        }
+        Ok(digest::hexadecimal(&hash.finalize()))
     }
 }
 

@@ -6,22 +6,18 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use clap::Args;
 
+use super::images::Images;
 use super::labels::{self, NoneTexts};
-use super::pipeline::{Encoded, ModelSlot, Pipeline, Plan};
+use super::pipeline::{Encoded, Plan};
+use super::remembered::{self, Engine, Remembered};
 use super::results::Results;
 use super::session::{Session, Stop};
 use super::texts::Fitter;
-use super::{Console, Outcome, advice};
-use crate::cli::{ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
-use crate::input::image::{EXTENSIONS, looks_like_picture};
-use crate::input::paths::{self, FilesFrom, ListSource, PictureRule, Separator};
+use super::{Console, Outcome};
+use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
 use crate::input::prompt::LabelSet;
-use crate::model::{Compute, DualEncoder};
 use crate::output::{Prediction, Record};
 use crate::task::zero_shot::{ClassScore, Classifier, Score};
-
-/// Images that go through a GPU together.
-pub(super) const GPU_BATCH: usize = 64;
 
 /// Written out, because the images must come before the labels and the derived one turns them round.
 const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
@@ -52,6 +48,8 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     pictures: PictureArgs,
 }
 
@@ -61,99 +59,47 @@ pub struct ClassifyArgs {
 /// When it cannot run; an image that fails is a record.
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
+    let images = Images::open(&args.images, &args.labels.labels)?;
     let (labels, none) = classes(&args, console)?;
-    let arguments = args.images.images.clone();
-    let files_from = files_from(&args.images);
-    let sources = paths::expand(arguments.clone(), files_from.clone(), PICTURES)?;
     if let Some(path) = &args.output.output {
-        advice::check_output(path)?;
-        let files = [
-            &args.images.files_from,
-            &args.labels.labels_file,
-            &args.score.none.background_file,
-        ];
-        let inputs = arguments.iter().chain(files.into_iter().flatten());
-        advice::check_not_an_input(path, inputs, PICTURES)?;
+        let files = [&args.labels.labels_file, &args.score.none.background_file];
+        images.check_output(path, &files)?;
     }
-    let session = Session::open(&args.model, console)?;
+    let cache = remembered::folder(&args.cache)?;
+    let session = Arc::new(Session::open(&args.model, console)?);
     let context_length = session.checkpoint.architecture.context_length;
-    let policy = args.labels.long.policy()?;
-    let mut fitter = Fitter::new(context_length, policy, console);
+    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
     let texts = labels::Texts::fit(&labels, none.as_ref(), &mut fitter)?;
     fitter.finish();
-    let stop = Stop::default();
-
-    let passed_over = sources.passed_over();
-    let model = ModelSlot::default();
-    let plan = plan(&args, &session, single(&args.images));
+    let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
+    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
+    let memory = memory.transpose()?;
     // Pictures are decoded while the model loads.
-    let mut pipeline = Pipeline::start(sources, plan, model.clone(), stop.clone());
+    let images = images.start(plan.memory(memory.clone()), Stop::default());
 
-    let clip: Arc<dyn DualEncoder> = Arc::new(session.load(console)?);
-    let classifier = texts.classifier(clip.as_ref(), args.score.score)?;
-    let _ = model.set(clip);
+    let engine = Engine::new(&session, memory, console)?;
+    let classifier = texts.classifier(engine.encoder.as_ref(), args.score.score)?;
+    images.give(engine.encoder.clone());
 
     // Its token table stays in the map until the texts are encoded.
     session.checkpoint.unchanged()?;
-    stop.listen()?;
     let mut results = Results::open(&args.output, args.score.score, console)?;
-    if !single(&args.images) {
-        console.start_progress(move || paths::count(&arguments, files_from.as_ref(), PICTURES));
-    }
     let answer = Answer::new(&labels, none.as_ref(), &args.score);
-    let mut counts = Counts::default();
-    while let Some(encoded) = pipeline.next() {
-        let record = answer.record(&classifier, encoded);
-        counts.add(&record, console);
-        console.around(|| results.write(&record))?;
-        console.advance(counts.failed);
+    let counts = images.for_each(console, |encoded| {
+        results.write(&answer.record(&classifier, encoded))
+    })?;
+    engine.finish(console);
+    match counts.signal {
+        Some(_) => results.keep_partial(console)?,
+        None => results.finish()?,
     }
-    console.end_progress();
-    let passed_over = passed_over.count();
-    match passed_over {
-        0 => {}
-        1 => console.detail("1 file in folders is no picture and was passed over"),
-        n => console.detail(&format!(
-            "{n} files in folders are no pictures and were passed over"
-        )),
-    }
-    if let Some(signal) = stop.signal() {
-        results.keep_partial(console)?;
-        return Ok(Outcome::Stopped(signal));
-    }
-    results.finish()?;
     Ok(counts.outcome(console))
-}
-
-pub(super) const PICTURES: PictureRule = PictureRule {
-    extensions: EXTENSIONS,
-    looks_like_picture,
-};
-
-/// One image and no more, as far as the arguments tell.
-fn single(images: &ImageArgs) -> bool {
-    images.files_from.is_none() && images.images.len() == 1 && !images.images[0].is_dir()
-}
-
-fn plan(args: &ClassifyArgs, session: &Session, single: bool) -> Plan {
-    let batches = matches!(session.placement.compute, Compute::Candle(..));
-    let batch_size = args.model.batch_size.map(|size| size as usize);
-    Plan {
-        decode: args.pictures.options(),
-        preprocess: session.checkpoint.preprocess.clone(),
-        threads: session.threads,
-        batch_size: batch_size.or(batches.then_some(GPU_BATCH)),
-        single,
-    }
 }
 
 /// The labels with their prompts and what stands for none of them, after a check of what can only be
 /// a mistake.
 fn classes(args: &ClassifyArgs, console: &Console) -> Result<(LabelSet, Option<NoneTexts>)> {
-    let (images, labels) = (&args.images, &args.labels);
-    if images.images.is_empty() && images.files_from.is_none() {
-        bail!("{}", advice::no_images(&labels.labels, PICTURES));
-    }
+    let labels = &args.labels;
     check_threshold(&args.score)?;
     labels.long.policy()?;
     check_stdin(args)?;
@@ -212,21 +158,6 @@ fn check_threshold(args: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
-    let path = images.files_from.clone()?;
-    Some(FilesFrom {
-        source: match path {
-            path if path.as_os_str() == "-" => ListSource::Stdin,
-            path => ListSource::File(path),
-        },
-        separator: if images.null {
-            Separator::Nul
-        } else {
-            Separator::Line
-        },
-    })
-}
-
 /// Turns embeddings into records.
 struct Answer {
     labels: Vec<Arc<str>>,
@@ -251,24 +182,31 @@ impl Answer {
     }
 
     fn record(&self, classifier: &Classifier, encoded: Encoded) -> Record {
-        let outcome = match encoded.embedding {
-            Ok(embedding) => Ok(classifier
-                .classify(&embedding)
-                .into_iter()
-                .take(self.keep)
-                .filter(|score| {
-                    self.threshold
-                        .is_none_or(|least| score.value(self.score) >= least)
-                })
-                .map(|score| self.prediction(score))
-                .collect()),
-            Err(error) => Err(format!("{error:#}")),
+        let (outcome, warnings) = match encoded.outcome {
+            Ok(known) => (
+                Ok(self.predictions(classifier, &known.embedding)),
+                known.warnings,
+            ),
+            Err(error) => (Err(format!("{error:#}")), Vec::new()),
         };
         Record {
             image: encoded.image,
             outcome,
-            warnings: encoded.warnings,
+            warnings,
         }
+    }
+
+    fn predictions(&self, classifier: &Classifier, embedding: &[f32]) -> Vec<Prediction> {
+        classifier
+            .classify(embedding)
+            .into_iter()
+            .take(self.keep)
+            .filter(|score| {
+                self.threshold
+                    .is_none_or(|least| score.value(self.score) >= least)
+            })
+            .map(|score| self.prediction(score))
+            .collect()
     }
 
     fn prediction(&self, score: ClassScore) -> Prediction {
@@ -277,40 +215,6 @@ impl Answer {
             probability: score.probability,
             logit: score.logit,
             cosine: score.cosine,
-        }
-    }
-}
-
-/// What came out so far.
-#[derive(Default)]
-struct Counts {
-    answered: u64,
-    failed: u64,
-}
-
-impl Counts {
-    fn add(&mut self, record: &Record, console: &Console) {
-        for warning in &record.warnings {
-            console.warn(&format!("{}: {warning}", record.image.text));
-        }
-        match &record.outcome {
-            Ok(_) => self.answered += 1,
-            Err(cause) => {
-                self.failed += 1;
-                console.failed(&record.image.text, cause);
-            }
-        }
-    }
-
-    fn outcome(&self, console: &Console) -> Outcome {
-        match (self.answered, self.failed) {
-            (0, 0) => {
-                console.note("no images: the list or the folders hold none");
-                Outcome::Answered
-            }
-            (_, 0) => Outcome::Answered,
-            (0, _) => Outcome::NoneRead,
-            _ => Outcome::SomeFailed,
         }
     }
 }

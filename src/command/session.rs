@@ -1,8 +1,9 @@
 //! What the commands that compute share: threads, signals, and a model that loads while pictures
 //! are already being decoded.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -10,9 +11,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Console;
+use crate::checkpoint::digest::{hexadecimal, sha256};
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::cli::ModelArgs;
 use crate::device::{self, Placement, PrecisionChoice};
+use crate::input::image::DecodeOptions;
 use crate::kernel;
 use crate::model::{self, Clip};
 
@@ -25,6 +28,7 @@ pub(super) struct Session {
     reason: &'static str,
     /// How long reading and checking the checkpoint took.
     pub(super) read_time: Duration,
+    weights_sha256: OnceLock<String>,
 }
 
 impl Session {
@@ -49,6 +53,7 @@ impl Session {
             placement,
             threads,
             read_time,
+            weights_sha256: OnceLock::new(),
         };
         session.describe(console);
         Ok(session)
@@ -57,13 +62,59 @@ impl Session {
     /// Builds the towers.
     pub(super) fn load(&self, console: &Console) -> Result<Clip> {
         let start = Instant::now();
-        let clip = model::load(&self.checkpoint, &self.placement.compute)
-            .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))?;
+        let clip = self.build()?;
         console.detail(&format!(
             "model ready after {} ms",
             start.elapsed().as_millis()
         ));
         Ok(clip)
+    }
+
+    /// The same, without a word.
+    pub(super) fn build(&self) -> Result<Clip> {
+        model::load(&self.checkpoint, &self.placement.compute)
+            .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))
+    }
+
+    /// What tells the weights from all others; see [`Checkpoint::weights_sha256`]. Computed at the
+    /// first call, which reads all of them.
+    pub(super) fn weights_sha256(&self) -> Result<&str> {
+        if let Some(known) = self.weights_sha256.get() {
+            return Ok(known);
+        }
+        let digest_of = |file: &Path| Ok(hexadecimal(&sha256(file)?));
+        let digest = self.checkpoint.weights_sha256(digest_of)?;
+        Ok(self.weights_sha256.get_or_init(|| digest))
+    }
+
+    /// Takes in what is already known of the weights.
+    pub(super) fn set_weights_sha256(&self, digest: String) {
+        let _ = self.weights_sha256.set(digest);
+    }
+
+    /// All that an image's embedding depends on beside its file, as text: what is computed under the
+    /// same recipe may be used again.
+    pub(super) fn image_recipe(&self, decode: &DecodeOptions) -> Result<String> {
+        Ok(format!(
+            "{}; {:?}; orient {}; alpha {:?}",
+            self.text_recipe()?,
+            self.checkpoint.preprocess,
+            decode.orient,
+            decode.alpha,
+        ))
+    }
+
+    /// All that a text's embedding depends on beside its tokens.
+    pub(super) fn text_recipe(&self) -> Result<String> {
+        Ok(format!(
+            "longclip embeddings 1; weights {}; {:?}; {}; {} in {}",
+            self.weights_sha256()?,
+            self.checkpoint.architecture,
+            self.checkpoint.activation,
+            // A GPU's number does not matter.
+            self.placement.device.split(':').next().unwrap_or_default(),
+            self.placement.precision,
+        ))
     }
 
     fn describe(&self, console: &Console) {

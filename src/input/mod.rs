@@ -5,5 +5,6 @@ pub mod paths;
 pub mod preprocess;
 pub mod prompt;
 pub mod resize;
+pub mod stamp;
 pub mod text;
 pub mod tokenizer;

@@ -15,6 +15,7 @@ mod pack;
 mod parallel;
 mod pool;
 pub mod resize;
+mod row_product;
 mod shared;
 mod simd;
 #[cfg(test)]
@@ -29,3 +30,4 @@ pub use matmul::{Epilogue, Input, Windows, convolve, convolve_to_vec, linear, li
 pub use norm::{Norm, layer_norm};
 pub use pack::{Fill, PackedMatrix};
 pub use pool::average_pool;
+pub use row_product::row_products;
