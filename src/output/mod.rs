@@ -6,6 +6,7 @@
 mod csv;
 pub mod file;
 mod json;
+pub mod sorted;
 mod table;
 pub mod text;
 
