@@ -10,7 +10,7 @@ use anyhow::Result;
 
 pub use samples::{Samples, Stored, Subset};
 pub use split::{Split, split};
-pub use temperature::{Temperature, fit_temperature};
+pub use temperature::{Temperature, fit_temperature, negative_log_likelihood};
 pub use threshold::{Judged, NoneThreshold, choose_threshold, judge};
 
 use super::metric::reliability::{Reliability, reliability};
