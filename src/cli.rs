@@ -170,13 +170,15 @@ pub struct LabelArgs {
     /// The candidate labels; give the images before them
     #[arg(short, long, value_name = "TEXT", num_args = 1.., conflicts_with = "labels_file")]
     pub labels: Vec<String>,
-    /// Read labels from a file, one a line; a .json file maps each label to its prompts
-    #[arg(long, value_name = "FILE")]
+    /// Labels from a built-in set (imagenet, cifar10, cifar100, food101, …) or a file: one a line,
+    /// or a .json, .csv or .tsv file with prompts or aliases of each label; - reads stdin
+    #[arg(long, value_name = "NAME|FILE")]
     pub labels_file: Option<PathBuf>,
     /// Prompt templates, {} stands for the label
     #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "templates")]
     pub template: Vec<String>,
-    /// A built-in set of templates (none, photo, openai7, openai80) or a file, one a line
+    /// A built-in set of templates (none, photo, openai7, openai80, and one for each built-in set of
+    /// labels, by its name) or a file, one a line; - reads stdin
     #[arg(long, value_name = "NAME|FILE")]
     pub templates: Option<String>,
     /// Texts that are too long.
@@ -213,6 +215,26 @@ impl LongTextArgs {
     }
 }
 
+/// What stands for none of the labels.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Scores")]
+pub struct NoneArgs {
+    /// What [`crate::command`] makes of it depends on the score.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        help = "One more label, for images that none of the labels fits; with --score sigmoid the \
+                text that says nothing about an image, \"a photo\" if not given"
+    )]
+    pub none_label: Option<String>,
+    /// Texts that compete with the labels one by one and are reported together, as the none label
+    #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "background_file")]
+    pub background: Vec<String>,
+    /// The same from a file, in any form that --labels-file takes
+    #[arg(long, value_name = "NAME|FILE")]
+    pub background_file: Option<PathBuf>,
+}
+
 /// What is reported.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Scores")]
@@ -220,9 +242,9 @@ pub struct ScoreArgs {
     /// What to rank and report by
     #[arg(long, value_name = "SCORE", default_value = "softmax", value_parser = score())]
     pub score: Score,
-    /// With --score sigmoid: the text that says nothing about an image [default: "a photo"]
-    #[arg(long, value_name = "TEXT")]
-    pub none_label: Option<String>,
+    /// What stands for none of the labels.
+    #[command(flatten)]
+    pub none: NoneArgs,
     /// Keep the K best labels of an image
     #[arg(short = 'k', long, value_name = "K", value_parser = count())]
     pub top_k: Option<u64>,

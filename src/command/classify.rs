@@ -1,11 +1,13 @@
 //! `longclip classify`: which of some texts fits each image best.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use super::images::Images;
+use super::labels::{self, NoneTexts};
 use super::pipeline::{Encoded, Plan};
 use super::remembered::{self, Engine, Remembered};
 use super::results::Results;
@@ -13,15 +15,9 @@ use super::session::{Session, Stop};
 use super::texts::Fitter;
 use super::{Console, Outcome};
 use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
-use crate::input::prompt::{self, LabelSet, Templates};
-use crate::input::tokenizer::Fitted;
-use crate::model::DualEncoder;
+use crate::input::prompt::LabelSet;
 use crate::output::{Prediction, Record};
-use crate::task::class_embedding::ClassEmbeddings;
 use crate::task::zero_shot::{ClassScore, Classifier, Score};
-
-/// The text that an image is compared with when labels are scored one by one.
-const NONE_LABEL: &str = "a photo";
 
 /// Written out, because the images must come before the labels and the derived one turns them round.
 const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
@@ -64,14 +60,17 @@ pub struct ClassifyArgs {
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
     let images = Images::open(&args.images, &args.labels.labels)?;
-    let labels = label_set(&args)?;
+    let (labels, none) = classes(&args, console)?;
     if let Some(path) = &args.output.output {
-        images.check_output(path, &[&args.labels.labels_file])?;
+        let files = [&args.labels.labels_file, &args.score.none.background_file];
+        images.check_output(path, &files)?;
     }
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
     let context_length = session.checkpoint.architecture.context_length;
-    let texts = texts(&labels, &args, context_length, console)?;
+    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+    let texts = labels::Texts::fit(&labels, none.as_ref(), &mut fitter)?;
+    fitter.finish();
     let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
@@ -79,13 +78,13 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let images = images.start(plan.memory(memory.clone()), Stop::default());
 
     let engine = Engine::new(&session, memory, console)?;
-    let classifier = classifier(engine.encoder.as_ref(), &texts, args.score.score)?;
+    let classifier = texts.classifier(engine.encoder.as_ref(), args.score.score)?;
     images.give(engine.encoder.clone());
 
     // Its token table stays in the map until the texts are encoded.
     session.checkpoint.unchanged()?;
     let mut results = Results::open(&args.output, args.score.score, console)?;
-    let answer = Answer::new(&labels, &args.score);
+    let answer = Answer::new(&labels, none.as_ref(), &args.score);
     let counts = images.for_each(console, |encoded| {
         results.write(&answer.record(&classifier, encoded))
     })?;
@@ -97,33 +96,50 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     Ok(counts.outcome(console))
 }
 
-/// The labels with their prompts, after a check of what can only be a mistake.
-fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
+/// The labels with their prompts and what stands for none of them, after a check of what can only be
+/// a mistake.
+fn classes(args: &ClassifyArgs, console: &Console) -> Result<(LabelSet, Option<NoneTexts>)> {
     let labels = &args.labels;
-    if args.score.none_label.is_some() && args.score.score != Score::Sigmoid {
-        bail!("--none-label is what --score sigmoid compares with; add --score sigmoid");
-    }
     check_threshold(&args.score)?;
     labels.long.policy()?;
-    let templates = match &labels.templates {
-        Some(name) => Templates::named_or_file(name)?,
-        None if labels.template.is_empty() => Templates::none(),
-        None => Templates::from_arguments(&labels.template)?,
-    };
-    let set = match &labels.labels_file {
-        Some(file) => prompt::labels_from_file(file, &templates)?,
-        None if labels.labels.is_empty() => {
-            bail!("no labels given; add --labels TEXT TEXT… or --labels-file FILE")
-        }
-        None => prompt::labels_from_arguments(&labels.labels, &templates)?,
-    };
-    if set.classes.len() == 1 && args.score.score == Score::Softmax {
+    check_stdin(args)?;
+    let templates = labels::templates(labels)?;
+    let set = labels::label_set(labels, &templates, console)?;
+    let none = NoneTexts::new(&args.score, &templates, &set)?;
+    let is_alone = set.classes.len() == 1 && none.as_ref().is_none_or(|none| !none.is_class);
+    if is_alone && args.score.score == Score::Softmax {
+        bail!("{}", labels::one_label(&set.classes[0].label));
+    }
+    Ok((set, none))
+}
+
+/// Stdin can be read once.
+fn check_stdin(args: &ClassifyArgs) -> Result<()> {
+    let is_dash =
+        |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let readers = [
+        (
+            args.images
+                .images
+                .iter()
+                .any(|path| path.as_os_str() == "-"),
+            "an image",
+        ),
+        (is_dash(&args.images.files_from), "--files-from"),
+        (is_dash(&args.labels.labels_file), "--labels-file"),
+        (args.labels.templates.as_deref() == Some("-"), "--templates"),
+        (
+            is_dash(&args.score.none.background_file),
+            "--background-file",
+        ),
+    ];
+    let readers: Vec<_> = readers.into_iter().filter(|(reads, _)| *reads).collect();
+    if let [(_, first), (_, second), ..] = readers[..] {
         bail!(
-            "softmax over one label is always 1; add a label, or use --score cosine or --score \
-             sigmoid"
+            "{first} and {second} are both to be read from stdin (-); give a file for one of them"
         );
     }
-    Ok(set)
+    Ok(())
 }
 
 /// A threshold in percent would drop everything without a word.
@@ -142,46 +158,6 @@ fn check_threshold(args: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-/// The prompts of all classes as the model reads them, and what stands for none of the labels.
-struct Texts {
-    classes: Vec<Vec<Fitted>>,
-    none: Option<Vec<Vec<Fitted>>>,
-}
-
-fn texts(
-    labels: &LabelSet,
-    args: &ClassifyArgs,
-    context_length: usize,
-    console: &Console,
-) -> Result<Texts> {
-    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
-    let classes = labels
-        .classes
-        .iter()
-        .zip(1..)
-        .map(|(class, place)| {
-            let place = format!("label {place}");
-            let fit = |prompt: &String| fitter.fit(&place, prompt);
-            class.prompts.iter().map(fit).collect()
-        })
-        .collect::<Result<_>>()?;
-    let none = args.score.none_label.as_deref().unwrap_or(NONE_LABEL);
-    let none = (args.score.score == Score::Sigmoid)
-        .then(|| fitter.fit("--none-label", none))
-        .transpose()?;
-    fitter.finish();
-    Ok(Texts {
-        classes,
-        none: none.map(|none| vec![vec![none]]),
-    })
-}
-
-fn classifier(model: &dyn DualEncoder, texts: &Texts, score: Score) -> Result<Classifier> {
-    let encode = |classes: &Vec<_>| ClassEmbeddings::encode(model, classes);
-    let none = texts.none.as_ref().map(encode).transpose()?;
-    Classifier::new(encode(&texts.classes)?, none, model.logit_scale(), score)
-}
-
 /// Turns embeddings into records.
 struct Answer {
     labels: Vec<Arc<str>>,
@@ -191,12 +167,13 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(labels: &LabelSet, args: &ScoreArgs) -> Self {
+    fn new(labels: &LabelSet, none: Option<&NoneTexts>, args: &ScoreArgs) -> Self {
+        let labels = labels.classes.iter().map(|class| class.label.as_str());
+        let none = none.filter(|none| none.is_class);
         Self {
             labels: labels
-                .classes
-                .iter()
-                .map(|class| Arc::from(class.label.as_str()))
+                .chain(none.map(|none| none.name.as_str()))
+                .map(Arc::from)
                 .collect(),
             score: args.score,
             keep: args.top_k.map_or(usize::MAX, |k| k as usize),

@@ -7,6 +7,7 @@ mod console;
 pub mod convert;
 mod images;
 pub mod inspect;
+mod labels;
 pub mod models;
 mod pipeline;
 mod remembered;

@@ -186,7 +186,7 @@ fn labels_that_cannot_be_used_are_refused() {
         ),
         (
             &["-l", "x", "y", "--templates", "openai79"],
-            &["none, photo, openai80, openai7"],
+            &["none, imagenet, photo, openai80, openai7"],
         ),
         (
             &["-l", "x", "y", "--labels-file", "twice.txt"],

@@ -19,6 +19,7 @@ mod messages;
 mod models;
 mod outputs;
 mod pictures;
+mod prompts;
 mod refusals;
 mod room;
 mod running;
