@@ -19,6 +19,7 @@ mod markers;
 mod orient;
 mod quiet;
 mod sniff;
+mod thumbnail;
 mod tiff;
 mod write;
 
@@ -33,6 +34,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use alpha::Alpha;
 use format::Format;
 pub use sniff::looks_like_picture;
+pub use thumbnail::thumbnail;
 pub use write::to_jpeg;
 
 /// Extensions of picture files, in lower case, by which a folder walk takes files. Those of formats
