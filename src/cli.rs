@@ -7,8 +7,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::architecture::Activation;
 use crate::command::bench::BenchArgs;
+use crate::command::calibrate::CalibrateArgs;
 use crate::command::classify::ClassifyArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
+use crate::command::evaluate::EvaluateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::models::ModelsArgs;
 use crate::command::tokens::TokensArgs;
@@ -41,6 +43,10 @@ pub struct Cli {
 pub enum Command {
     /// Tell which of some texts fits an image best
     Classify(Box<ClassifyArgs>),
+    /// Tell how good a model and labels are on pictures with known answers
+    Evaluate(Box<EvaluateArgs>),
+    /// Fit a temperature, so that probabilities mean what they say
+    Calibrate(Box<CalibrateArgs>),
     /// Tell what a weight file is, and why it does not load if it does not
     Inspect(Box<InspectArgs>),
     /// Write a model for another program, or as one canonical file

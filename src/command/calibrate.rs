@@ -308,7 +308,11 @@ fn table(written: &Written) -> String {
         "temperature        {:.4}{}\nfitted on          {} pictures\njudged on          {} others, top-1 accuracy {}\n\
          calibration error  {} before, {} after\n",
         written.calibration.temperature,
-        if written.temperature_determined { "" } else { "  (the pictures do not determine it)" },
+        if written.temperature_determined {
+            ""
+        } else {
+            "  (the pictures do not determine it)"
+        },
         written.fitted_on,
         rest.n,
         percent(rest.acc1),
@@ -316,7 +320,10 @@ fn table(written: &Written) -> String {
         percent(rest.ece_after),
     );
     if let (Some(before), Some(after)) = (rest.nll_before, rest.nll_after) {
-        text += &format!("log likelihood     {:.4} before, {:.4} after\n", -before, -after);
+        text += &format!(
+            "log likelihood     {:.4} before, {:.4} after\n",
+            -before, -after
+        );
     }
     if let (Some(threshold), Some(effect)) = (written.calibration.none_threshold, &rest.threshold) {
         text += &format!(

@@ -37,7 +37,9 @@ impl Calibration {
     pub(super) fn read(path: &Option<PathBuf>) -> Result<Option<Self>> {
         let read = |path: &PathBuf| -> Result<Self> {
             let mut text = String::new();
-            File::open(path)?.take(LIMIT_BYTES).read_to_string(&mut text)?;
+            File::open(path)?
+                .take(LIMIT_BYTES)
+                .read_to_string(&mut text)?;
             let read: Self = serde_json::from_str(&text)?;
             let temperature = read.temperature;
             ensure!(
@@ -82,4 +84,3 @@ impl Calibration {
         Ok(self.temperature)
     }
 }
-

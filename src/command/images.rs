@@ -173,11 +173,7 @@ impl Running {
     }
 
     /// The same for a list that is complete.
-    pub(super) fn of(
-        sources: Vec<Result<ImageSource, PathError>>,
-        plan: Plan,
-        stop: Stop,
-    ) -> Self {
+    pub(super) fn of(sources: Vec<Result<ImageSource, PathError>>, plan: Plan, stop: Stop) -> Self {
         let count = sources.len() as u64;
         Self {
             total: Some(Box::new(move || Some(count))),

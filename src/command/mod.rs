@@ -2,15 +2,19 @@
 
 mod advice;
 pub mod bench;
+pub mod calibrate;
+mod calibration;
 pub mod classify;
 mod console;
 pub mod convert;
+pub mod evaluate;
 mod images;
 pub mod inspect;
 mod labels;
 pub mod models;
 mod pipeline;
 mod remembered;
+mod report;
 mod results;
 mod session;
 mod texts;
@@ -60,6 +64,8 @@ impl Outcome {
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
+        Command::Evaluate(args) => evaluate::run(&args, console),
+        Command::Calibrate(args) => calibrate::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Stretch(args) => convert::run_stretch(&args, console),

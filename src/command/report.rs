@@ -32,7 +32,10 @@ pub(super) fn model_facts(session: &Session) -> Result<Facts> {
         ),
         (
             "Computed on",
-            format!("{} in {}", session.placement.device, session.placement.precision),
+            format!(
+                "{} in {}",
+                session.placement.device, session.placement.precision
+            ),
         ),
         ("longclip", env!("CARGO_PKG_VERSION").to_owned()),
     ];
@@ -45,7 +48,11 @@ pub(super) fn push_arguments(facts: &mut Facts) {
     let shown = words.map(|word| {
         let word = word.to_string_lossy().into_owned();
         let plain = |c: char| c.is_alphanumeric() || "-_./=,:@+".contains(c);
-        if !word.is_empty() && word.chars().all(plain) { word } else { format!("{word:?}") }
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("{word:?}")
+        }
     });
     let line = shown.collect::<Vec<_>>().join(" ");
     facts.push(("Command".to_owned(), format!("longclip {line}")));

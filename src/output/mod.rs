@@ -4,6 +4,7 @@
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
 
 mod csv;
+pub mod evaluation;
 pub mod file;
 mod json;
 pub mod report;

@@ -66,7 +66,11 @@ impl Findings<'_> {
     pub(super) fn evaluation(&self, provenance: Provenance) -> Result<Evaluation> {
         let main = &self.variants[0];
         let bins = main.tally.reliability(BINS)?.bins;
-        let compared = if self.variants.len() > 1 { self.variants } else { &[] };
+        let compared = if self.variants.len() > 1 {
+            self.variants
+        } else {
+            &[]
+        };
         let runs = compared.iter().map(|variant| {
             Ok(RunRow {
                 name: variant.name.clone(),
@@ -125,7 +129,11 @@ impl Findings<'_> {
 
     /// Every two runs, with their p values corrected for how many there are.
     fn pairs(&self) -> Result<Vec<PairRow>> {
-        let answers: Vec<_> = self.variants.iter().map(Variant::answers_by_class).collect();
+        let answers: Vec<_> = self
+            .variants
+            .iter()
+            .map(Variant::answers_by_class)
+            .collect();
         let mut found: Vec<(usize, usize, Comparison)> = Vec::new();
         for second in 1..answers.len() {
             for first in 0..second {
@@ -135,28 +143,29 @@ impl Findings<'_> {
         }
         found.sort_by_key(|(first, second, _)| (*first, *second));
         let p_values: Vec<f64> = found.iter().map(|(.., c)| c.test.p_value).collect();
-        let row = |((first, second, comparison), p_holm): (&(usize, usize, Comparison), f64)| PairRow {
-            first: self.variants[*first].name.clone(),
-            second: self.variants[*second].name.clone(),
-            difference: comparison.difference,
-            difference_interval: [comparison.interval.low, comparison.interval.high],
-            won: comparison.pairs.only_second,
-            lost: comparison.pairs.only_first,
-            mcnemar_p: comparison.test.p_value,
-            mcnemar_method: match comparison.test.method {
-                Method::Exact => "exact",
-                Method::ChiSquare => "chi-square",
-            },
-            mcnemar_p_holm: p_holm,
-            changed: (comparison.changed.iter())
-                .map(|change| ChangeRow {
-                    class: self.dataset.classes[change.class].clone(),
-                    support: change.support,
-                    won: change.won,
-                    lost: change.lost,
-                })
-                .collect(),
-        };
+        let row =
+            |((first, second, comparison), p_holm): (&(usize, usize, Comparison), f64)| PairRow {
+                first: self.variants[*first].name.clone(),
+                second: self.variants[*second].name.clone(),
+                difference: comparison.difference,
+                difference_interval: [comparison.interval.low, comparison.interval.high],
+                won: comparison.pairs.only_second,
+                lost: comparison.pairs.only_first,
+                mcnemar_p: comparison.test.p_value,
+                mcnemar_method: match comparison.test.method {
+                    Method::Exact => "exact",
+                    Method::ChiSquare => "chi-square",
+                },
+                mcnemar_p_holm: p_holm,
+                changed: (comparison.changed.iter())
+                    .map(|change| ChangeRow {
+                        class: self.dataset.classes[change.class].clone(),
+                        support: change.support,
+                        won: change.won,
+                        lost: change.lost,
+                    })
+                    .collect(),
+            };
         Ok(found.iter().zip(holm(&p_values)).map(row).collect())
     }
 }

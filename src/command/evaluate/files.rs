@@ -135,9 +135,16 @@ pub(super) fn class_map(path: &Path, classes: &[String]) -> Result<Vec<String>> 
     let names: Vec<String> = (reader.headers().with_context(reading)?.iter())
         .map(|name| name.trim_start_matches('\u{feff}').trim().to_lowercase())
         .collect();
-    let column = |wanted: &[&str]| names.iter().position(|name| wanted.contains(&name.as_str()));
+    let column = |wanted: &[&str]| {
+        names
+            .iter()
+            .position(|name| wanted.contains(&name.as_str()))
+    };
     let (Some(class), Some(label)) = (column(&["class", "folder"]), column(&["label"])) else {
-        bail!("{}: the first line must name the columns class and label", reading());
+        bail!(
+            "{}: the first line must name the columns class and label",
+            reading()
+        );
     };
     let mut map = HashMap::new();
     for record in reader.records() {

@@ -62,16 +62,26 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let images = Running::of(sources, plan.memory(memory.clone()), Stop::default());
     let engine = Engine::new(&session, memory, console)?;
     let temperature = match &calibration {
-        Some(calibration) => calibration.temperature_for(&session, &variants[0].facts.sha256, console)?,
+        Some(calibration) => {
+            calibration.temperature_for(&session, &variants[0].facts.sha256, console)?
+        }
         None => 1.0,
     };
-    encode(&mut variants, &texts, &mut steps, engine.encoder.as_ref(), temperature)?;
+    encode(
+        &mut variants,
+        &texts,
+        &mut steps,
+        engine.encoder.as_ref(),
+        temperature,
+    )?;
     session.checkpoint.unchanged()?;
     images.give(engine.encoder.clone());
 
     let mut evaluating = Evaluating {
         dataset: &dataset,
-        out: (args.results.out.as_deref()).map(Folder::create).transpose()?,
+        out: (args.results.out.as_deref())
+            .map(Folder::create)
+            .transpose()?,
         page: Page::create(args, &session, &dataset, &variants)?,
         keep: args.results.top_k.map_or(usize::MAX, |k| k as usize),
         labels: labels_of(&variants),
@@ -91,6 +101,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     if counts.answered == 0 {
         return Ok(outcome);
     }
+    let (page, folder) = (evaluating.page.take(), evaluating.out.take());
     let how = Resampling {
         seed: args.against.seed,
         ..Resampling::default()
@@ -104,7 +115,6 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         how,
     };
     let evaluation = findings.evaluation(facts::provenance(args, &session)?)?;
-    let (page, folder) = (evaluating.page.take(), evaluating.out.take());
     if let Some(page) = page {
         page.finish(&findings, &evaluation)?;
     }
@@ -112,7 +122,12 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         folder.finish(&evaluating.variants[0], &evaluation)?;
     }
     summary::classification(&evaluation, args.results.format, console)?;
-    Ok(gated(outcome, &args.results, evaluation.figures.acc1, console))
+    Ok(gated(
+        outcome,
+        &args.results,
+        evaluation.figures.acc1,
+        console,
+    ))
 }
 
 /// Misses the gate if the share of right labels is too small.
@@ -140,7 +155,9 @@ fn encode(
     for (variant, texts) in variants.iter_mut().zip(texts) {
         variant.encode(texts, model, temperature)?;
     }
-    steps.iter_mut().try_for_each(|step| step.encode(model, temperature))
+    steps
+        .iter_mut()
+        .try_for_each(|step| step.encode(model, temperature))
 }
 
 fn labels_of(variants: &[Variant]) -> Vec<Arc<str>> {

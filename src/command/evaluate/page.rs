@@ -13,7 +13,7 @@ use crate::command::session::Session;
 use crate::input::dataset::Labelled;
 use crate::output::evaluation::Evaluation;
 use crate::output::report::{
-    Answer, Axis, Bin, Change, Chart, Class, Comparison, Confused, Head, Kind, Pair, Picture, Point,
+    Answer, Axis, Bin, Change, Chart, Class, Comparison, Confused, Head, Kind, Pair, Point,
     Reliability, ReportWriter, Run, Scale, Series, Summary,
 };
 use crate::output::{self, ImageName};
@@ -94,7 +94,9 @@ impl Page {
         }
         if scores.len() > 1 {
             let best = scores.iter().zip(&self.labels);
-            picture.runs = best.map(|(scores, labels)| answer(labels, &scores[0])).collect();
+            picture.runs = best
+                .map(|(scores, labels)| answer(labels, &scores[0]))
+                .collect();
         }
         self.writer.picture(&picture)
     }
@@ -107,7 +109,11 @@ impl Page {
         let mut shown = vec![
             share("Top-1 accuracy", figures.acc1, Some(figures.acc1_interval)),
             share("Top-5 accuracy", figures.acc5, None),
-            share("Mean recall of classes", figures.mean_per_class_recall, None),
+            share(
+                "Mean recall of classes",
+                figures.mean_per_class_recall,
+                None,
+            ),
             share("Expected calibration error", figures.ece, None),
             count("Pictures", figures.n as u64),
         ];
@@ -116,11 +122,15 @@ impl Page {
         }
         let cells = main.tally.confusions();
         let classes = main.tally.per_class();
-        let occurring = classes.iter().enumerate().filter(|(_, class)| class.support + class.predicted > 0);
+        let occurring = classes
+            .iter()
+            .enumerate()
+            .filter(|(_, class)| class.support + class.predicted > 0);
         let summary = Summary {
             notes: report::notes(&evaluation.provenance.model.name),
             figures: shown,
-            comparison: (findings.variants.len() > 1).then(|| comparison(findings, evaluation, &self.label_of_class)),
+            comparison: (findings.variants.len() > 1)
+                .then(|| comparison(findings, evaluation, &self.label_of_class)),
             retrieval: None,
             charts: sweep_chart(evaluation).into_iter().collect(),
             reliability: Some(Reliability {
@@ -183,10 +193,17 @@ fn shared_labels(variants: &[Variant]) -> (Vec<String>, Vec<Vec<usize>>) {
     (names, shared)
 }
 
-fn comparison(findings: &Findings<'_>, evaluation: &Evaluation, label_of_class: &[usize]) -> Comparison {
+fn comparison(
+    findings: &Findings<'_>,
+    evaluation: &Evaluation,
+    label_of_class: &[usize],
+) -> Comparison {
     let place = |name: &String| {
         let names = evaluation.compare.iter().map(|run| &run.name);
-        names.into_iter().position(|known| known == name).unwrap_or(0)
+        names
+            .into_iter()
+            .position(|known| known == name)
+            .unwrap_or(0)
     };
     let recalls: Vec<Vec<f64>> = (findings.variants.iter())
         .map(|variant| {

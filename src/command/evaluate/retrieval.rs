@@ -18,8 +18,8 @@ use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
 use crate::output::report::{
-    Axis, Chart, Direction, Head, Kind, Picture, Point, ReportWriter, Retrieval as Shown, Scale, Series,
-    Summary,
+    Axis, Chart, Direction, Head, Kind, Picture, Point, ReportWriter, Retrieval as Shown, Scale,
+    Series, Summary,
 };
 use crate::output::{self, ImageName};
 use crate::task::retrieval::{Pairs, Retrieval, retrieve};
@@ -38,11 +38,11 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
     let context_length = session.checkpoint.architecture.context_length;
-    let texts = fit(&dataset, &mut Fitter::new(context_length, policy, console))?;
+    let texts = fit(&dataset, Fitter::new(context_length, policy, console))?;
     let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
     let cut = lengths.iter().map(|&tokens| {
-        let mut fitter = Fitter::silent(tokens, LongText::Truncate);
-        Ok((tokens, fit(&dataset, &mut fitter)?))
+        let fitter = Fitter::silent(tokens, LongText::Truncate);
+        Ok((tokens, fit(&dataset, fitter)?))
     });
     let cut = cut.collect::<Result<Vec<_>>>()?;
 
@@ -50,8 +50,15 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
-    let sources = dataset.images.iter().map(|path| Ok(ImageSource::Path(path.clone())));
-    let images = Running::of(sources.collect(), plan.memory(memory.clone()), Stop::default());
+    let sources = dataset
+        .images
+        .iter()
+        .map(|path| Ok(ImageSource::Path(path.clone())));
+    let images = Running::of(
+        sources.collect(),
+        plan.memory(memory.clone()),
+        Stop::default(),
+    );
     let engine = Engine::new(&session, memory, console)?;
     images.give(engine.encoder.clone());
     let mut pictures: Vec<(ImageName, Result<Known>)> = Vec::new();
@@ -109,11 +116,11 @@ fn options(args: &EvaluateArgs) -> CaptionOptions {
     }
 }
 
-fn fit(dataset: &Captioned, fitter: &mut Fitter<'_>) -> Result<Vec<Fitted>> {
+fn fit(dataset: &Captioned, mut fitter: Fitter<'_>) -> Result<Vec<Fitted>> {
     let numbered = (1..).zip(&dataset.texts);
     let fitted = numbered.map(|(place, text)| fitter.fit(&format!("caption {place}"), text));
     let fitted = fitted.collect::<Result<_>>();
-    fitter.tell();
+    fitter.finish();
     fitted
 }
 
@@ -167,8 +174,11 @@ impl Kept {
         let mut rows = Vec::new();
         let mut text_of_row = Vec::new();
         for part in wanted.chunks(TOGETHER) {
-            let encoded = TextEmbeddings::encode(model, part).context("cannot encode the captions")?;
-            for (text, embeddings) in (text_of_row.last().map_or(0, |last| last + 1)..).zip(encoded.texts()) {
+            let encoded =
+                TextEmbeddings::encode(model, part).context("cannot encode the captions")?;
+            for (text, embeddings) in
+                (text_of_row.last().map_or(0, |last| last + 1)..).zip(encoded.texts())
+            {
                 rows.extend_from_slice(embeddings);
                 text_of_row.extend(std::iter::repeat_n(text, embeddings.len() / self.dim));
             }
@@ -248,7 +258,10 @@ fn write_page(
     let head = Head {
         kind: Kind::Retrieval,
         title: report::title(&args.dataset),
-        lead: format!("{} pictures and {} captions", evaluation.images, evaluation.texts),
+        lead: format!(
+            "{} pictures and {} captions",
+            evaluation.images, evaluation.texts
+        ),
         labels: dataset.texts.clone(),
         score: output::Score::Cosine,
         facts,
@@ -293,7 +306,9 @@ fn write_page(
                 ),
             ],
         }),
-        charts: sweep_chart(&evaluation.truncate_sweep).into_iter().collect(),
+        charts: sweep_chart(&evaluation.truncate_sweep)
+            .into_iter()
+            .collect(),
         ..Summary::default()
     })
 }

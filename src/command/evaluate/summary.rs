@@ -60,26 +60,53 @@ fn classification_table(evaluation: &Evaluation) -> String {
     let [low, high] = figures.acc1_interval;
     lines.figure(
         "top-1 accuracy",
-        &format!("{}  (95%: {} to {})", percent(figures.acc1), percent(low), percent(high)),
+        &format!(
+            "{}  (95%: {} to {})",
+            percent(figures.acc1),
+            percent(low),
+            percent(high)
+        ),
     );
     lines.figure("top-5 accuracy", &percent(figures.acc5));
-    lines.figure("mean recall of classes", &percent(figures.mean_per_class_recall));
+    lines.figure(
+        "mean recall of classes",
+        &percent(figures.mean_per_class_recall),
+    );
     lines.figure("mean F1 of classes", &percent(evaluation.macro_average.f1));
-    lines.figure("calibration error", &format!("{} over 15 bins", percent(figures.ece)));
-    let classes = evaluation.per_class.iter().filter(|class| class.support > 0);
-    lines.figure("pictures", &format!("{} of {} classes", figures.n, classes.count()));
+    lines.figure(
+        "calibration error",
+        &format!("{} over 15 bins", percent(figures.ece)),
+    );
+    let classes = evaluation
+        .per_class
+        .iter()
+        .filter(|class| class.support > 0);
+    lines.figure(
+        "pictures",
+        &format!("{} of {} classes", figures.n, classes.count()),
+    );
     if evaluation.failed > 0 {
-        lines.figure("failed", &format!("{} (not counted above)", evaluation.failed));
+        lines.figure(
+            "failed",
+            &format!("{} (not counted above)", evaluation.failed),
+        );
     }
     runs(&mut lines, evaluation);
     if !evaluation.truncate_sweep.is_empty() {
         lines.heading("texts cut to", "top-1      cut");
         for step in &evaluation.truncate_sweep {
             let tokens = format!("{} tokens", step.tokens);
-            lines.row(&tokens, &format!("{:>7}  {:>7}", percent(step.figures.acc1), step.cut));
+            lines.row(
+                &tokens,
+                &format!("{:>7}  {:>7}", percent(step.figures.acc1), step.cut),
+            );
         }
     }
-    let mut hard: Vec<_> = evaluation.per_class.iter().filter(|class| class.support > 0).collect();
+    let mut hard: Vec<_> = evaluation
+        .per_class
+        .iter()
+        .filter(|class| class.support > 0)
+        .collect();
     if hard.len() > 1 {
         hard.sort_by(|a, b| a.recall.total_cmp(&b.recall));
         lines.heading("found least often", "recall   precision  pictures");
@@ -110,7 +137,13 @@ fn runs(lines: &mut Lines, evaluation: &Evaluation) {
     }
     lines.heading("run", "  top-1  95% interval        top-5    ECE");
     for run in &evaluation.compare {
-        let Figures { acc1, acc5, ece, acc1_interval: [low, high], .. } = run.figures;
+        let Figures {
+            acc1,
+            acc5,
+            ece,
+            acc1_interval: [low, high],
+            ..
+        } = run.figures;
         let numbers = format!(
             "{:>7}  {:>7} to {:>7}  {:>7}  {:>6}",
             percent(acc1),
@@ -136,7 +169,11 @@ fn runs(lines: &mut Lines, evaluation: &Evaluation) {
             pair.mcnemar_method,
         );
         for change in pair.changed.iter().take(LISTED) {
-            let numbers = format!("{:+} of {}", change.won as i64 - change.lost as i64, change.support);
+            let numbers = format!(
+                "{:+} of {}",
+                change.won as i64 - change.lost as i64,
+                change.support
+            );
             lines.row(&change.class, &numbers);
         }
     }
@@ -154,15 +191,45 @@ fn retrieval_table(evaluation: &RetrievalEvaluation) -> String {
             percent(at[2])
         )
     };
-    let Recalls { image_at_1, image_at_5, image_at_10, image_retrieval_median_rank, .. } = evaluation.recalls;
-    lines.row("text to image", &row([image_at_1, image_at_5, image_at_10], image_retrieval_median_rank));
-    let Recalls { text_at_1, text_at_5, text_at_10, text_retrieval_median_rank, .. } = evaluation.recalls;
-    lines.row("image to text", &row([text_at_1, text_at_5, text_at_10], text_retrieval_median_rank));
+    let Recalls {
+        image_at_1,
+        image_at_5,
+        image_at_10,
+        image_retrieval_median_rank,
+        ..
+    } = evaluation.recalls;
+    lines.row(
+        "text to image",
+        &row(
+            [image_at_1, image_at_5, image_at_10],
+            image_retrieval_median_rank,
+        ),
+    );
+    let Recalls {
+        text_at_1,
+        text_at_5,
+        text_at_10,
+        text_retrieval_median_rank,
+        ..
+    } = evaluation.recalls;
+    lines.row(
+        "image to text",
+        &row(
+            [text_at_1, text_at_5, text_at_10],
+            text_retrieval_median_rank,
+        ),
+    );
     if evaluation.failed > 0 {
-        lines.figure("failed", &format!("{} (not counted above)", evaluation.failed));
+        lines.figure(
+            "failed",
+            &format!("{} (not counted above)", evaluation.failed),
+        );
     }
     if !evaluation.truncate_sweep.is_empty() {
-        lines.heading("captions cut to", "text to image R@1  image to text R@1      cut");
+        lines.heading(
+            "captions cut to",
+            "text to image R@1  image to text R@1      cut",
+        );
         for step in &evaluation.truncate_sweep {
             let numbers = format!(
                 "{:>17}  {:>17}  {:>7}",

@@ -116,7 +116,11 @@ impl<'a> Base<'a> {
             threshold: None,
         };
         let none = NoneTexts::new(&score, &templates, &set)?;
-        let mut texts: Vec<String> = set.classes.iter().map(|class| class.label.clone()).collect();
+        let mut texts: Vec<String> = set
+            .classes
+            .iter()
+            .map(|class| class.label.clone())
+            .collect();
         let keys = set.classes.iter().map(|class| class.key.as_deref());
         let mut matching: Vec<_> = (texts.iter().zip(keys))
             .map(|(label, key)| Matching { label, key })
@@ -182,7 +186,9 @@ impl<'a> Base<'a> {
 /// What tells a set of labels from all others: labels and prompts in their order.
 pub(in crate::command) fn labels_sha256(set: &LabelSet) -> String {
     let classes = set.classes.iter();
-    let pairs: Vec<_> = classes.map(|class| (&class.label, &class.prompts)).collect();
+    let pairs: Vec<_> = classes
+        .map(|class| (&class.label, &class.prompts))
+        .collect();
     let text = serde_json::to_string(&pairs).unwrap_or_default();
     hexadecimal(&Sha256::digest(text))
 }
@@ -195,8 +201,9 @@ fn is_template_set(name: &str, has_labels: bool) -> Result<bool> {
     if is_labels || is_templates {
         return Ok(is_templates && (has_labels || !is_labels));
     }
-    let text = std::fs::read_to_string(name)
-        .with_context(|| format!("cannot compare {name:?}: neither a built-in set nor a readable file"))?;
+    let text = std::fs::read_to_string(name).with_context(|| {
+        format!("cannot compare {name:?}: neither a built-in set nor a readable file")
+    })?;
     let mut lines = text
         .lines()
         .map(str::trim)
@@ -241,7 +248,11 @@ impl Variant {
 
     /// Counts pictures: their embeddings [n, dim] and the classes `[n]` that the dataset gives them.
     /// Returns all labels of each, best first.
-    pub(in crate::command) fn count(&mut self, embeddings: &[f32], classes: &[usize]) -> Result<Vec<Vec<ClassScore>>> {
+    pub(in crate::command) fn count(
+        &mut self,
+        embeddings: &[f32],
+        classes: &[usize],
+    ) -> Result<Vec<Vec<ClassScore>>> {
         let answers = self.classify(embeddings)?;
         let mut probabilities = vec![0.0; self.labels.len()];
         for (scores, class) in answers.iter().zip(classes) {

@@ -193,7 +193,7 @@ impl Reading<'_> {
     fn rows(&mut self, path: &Path) -> Result<&'static str> {
         let folder = self.images_of(path);
         for (place, row) in (1..).zip(manifest::rows(path)?) {
-            let mut take = || -> Result<()> {
+            let take = || -> Result<()> {
                 let row = row?;
                 let picture = manifest::picture(&folder, manifest::text(&row, PATH, "path")?)?;
                 let image = self.image(picture);
