@@ -7,10 +7,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::architecture::Activation;
 use crate::command::bench::BenchArgs;
+use crate::command::calibrate::CalibrateArgs;
 use crate::command::classify::ClassifyArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
+use crate::command::evaluate::EvaluateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::models::ModelsArgs;
+use crate::command::sort::UndoArgs;
 use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
@@ -41,6 +44,10 @@ pub struct Cli {
 pub enum Command {
     /// Tell which of some texts fits an image best
     Classify(Box<ClassifyArgs>),
+    /// Tell how good a model and labels are on pictures with known answers
+    Evaluate(Box<EvaluateArgs>),
+    /// Fit a temperature, so that probabilities mean what they say
+    Calibrate(Box<CalibrateArgs>),
     /// Tell what a weight file is, and why it does not load if it does not
     Inspect(Box<InspectArgs>),
     /// Write a model for another program, or as one canonical file
@@ -53,6 +60,8 @@ pub enum Command {
     Models(ModelsArgs),
     /// Show how texts become tokens, and whether they fit a model
     Tokens(TokensArgs),
+    /// Take back what classify --link, --copy or --move did
+    Undo(UndoArgs),
 }
 
 /// What to say on stderr.

@@ -75,6 +75,7 @@ pub(super) fn one_label(label: &str) -> String {
 }
 
 /// Texts that stand for none of the labels.
+#[derive(Clone, Debug)]
 pub(super) struct NoneTexts {
     /// What they are reported as, together.
     pub(super) name: String,

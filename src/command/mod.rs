@@ -2,17 +2,22 @@
 
 mod advice;
 pub mod bench;
+pub mod calibrate;
+mod calibration;
 pub mod classify;
 mod console;
 pub mod convert;
+pub mod evaluate;
 mod images;
 pub mod inspect;
 mod labels;
 pub mod models;
 mod pipeline;
 mod remembered;
+mod report;
 mod results;
 mod session;
+pub mod sort;
 mod texts;
 pub mod tokens;
 
@@ -60,12 +65,15 @@ impl Outcome {
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
+        Command::Evaluate(args) => evaluate::run(&args, console),
+        Command::Calibrate(args) => calibrate::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Stretch(args) => convert::run_stretch(&args, console),
         Command::Bench(args) => bench::run(*args, console),
         Command::Models(args) => models::run(args, console),
         Command::Tokens(args) => tokens::run(&args, console),
+        Command::Undo(args) => sort::run_undo(&args, console),
     }
 }
 

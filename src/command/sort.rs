@@ -6,6 +6,8 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use super::{Console, Outcome};
+use crate::input::prompt::LabelSet;
+use crate::output::Record;
 use crate::output::sorted::undo::{Undo, undo};
 use crate::output::sorted::{Action, Filed, Run, Sorter};
 
@@ -82,6 +84,8 @@ pub fn run_undo(args: &UndoArgs, console: &Console) -> Result<Outcome> {
 /// Sorts the pictures of a run.
 pub(super) struct Sorting<'a> {
     sorter: Sorter,
+    /// How many there are; a best label of a higher number stands for none of them.
+    labels: usize,
     action: Action,
     run: Run,
     folder: PathBuf,
@@ -126,7 +130,10 @@ impl SortArgs {
         };
         let folders = images.iter().filter(|image| image.is_dir());
         for image in folders {
-            if image.canonicalize().is_ok_and(|image| image.starts_with(&target)) {
+            if image
+                .canonicalize()
+                .is_ok_and(|image| image.starts_with(&target))
+            {
                 bail!(
                     "the pictures of {} would be sorted into {}, where they are read from; sort \
                      into another folder",
@@ -154,21 +161,24 @@ impl SortArgs {
         inner.collect()
     }
 
-    /// Starts sorting into the folders of `labels`, if that is asked for.
+    /// Starts sorting into a folder for each of `labels`, if that is asked for.
     ///
     /// # Errors
     /// When there is something else at the folder's place.
     pub(super) fn start<'a>(
         &self,
-        labels: &[&str],
+        labels: &LabelSet,
         console: &'a Console,
     ) -> Result<Option<Sorting<'a>>> {
         let Some((action, folder)) = self.asked() else {
             return Ok(None);
         };
         let run = if self.dry_run { Run::Dry } else { Run::Real };
+        let labels = labels.classes.iter().map(|class| class.label.as_str());
+        let labels: Vec<_> = labels.collect();
         Ok(Some(Sorting {
-            sorter: Sorter::new(folder, action, labels, run)?,
+            sorter: Sorter::new(folder, action, &labels, run)?,
+            labels: labels.len(),
             action,
             run,
             folder: folder.to_owned(),
@@ -192,37 +202,39 @@ fn absolute(folder: &Path) -> Option<PathBuf> {
 }
 
 impl Sorting<'_> {
-    /// Files a picture under its best label, by its number; without one it stays where it is.
-    ///
-    /// # Errors
-    /// When it cannot be filed; that is said on stderr and counted as well.
-    pub(super) fn file(&mut self, picture: &Path, best: Option<usize>) -> Result<(), String> {
+    /// Files a picture under its best label, by its number. It stays where it is if it failed, if no
+    /// label reached the threshold, and if what is best stands for none of the labels. If it cannot be
+    /// filed, that is said on stderr and becomes its record.
+    pub(super) fn sort(&mut self, picture: &Path, best: Option<usize>, record: &mut Record) {
+        let Ok(predictions) = &record.outcome else {
+            return;
+        };
+        let is_believed = !predictions.is_empty() && !record.uncertain;
+        let best = best.filter(|best| is_believed && *best < self.labels);
         let Some(label) = best else {
             self.left += 1;
-            self.console
-                .detail(&format!("{} stays: no label fits it", shown(picture)));
-            return Ok(());
+            let why = format!("{} stays: no label fits it", shown(picture));
+            return self.console.detail(&why);
         };
         match self.sorter.file(picture, label) {
             Ok(Filed::Already(_)) => self.already += 1,
-            Ok(Filed::At(place)) => {
-                self.filed += 1;
-                let (from, to) = (shown(picture), shown(&place));
-                match self.run {
-                    Run::Dry => self
-                        .console
-                        .note(&format!("would {} {from} to {to}", self.verb())),
-                    Run::Real => self.console.detail(&format!("{} {from} to {to}", self.verb())),
-                }
-            }
+            Ok(Filed::At(place)) => self.tell(picture, &place),
             Err(error) => {
                 self.failed += 1;
                 let cause = format!("cannot be sorted: {error:#}");
                 self.console.failed(&shown(picture), &cause);
-                return Err(cause);
+                record.outcome = Err(cause);
             }
         }
-        Ok(())
+    }
+
+    fn tell(&mut self, picture: &Path, place: &Path) {
+        self.filed += 1;
+        let said = format!("{} {} to {}", self.verb(), shown(picture), shown(place));
+        match self.run {
+            Run::Dry => self.console.note(&format!("would {said}")),
+            Run::Real => self.console.detail(&said),
+        }
     }
 
     /// Says what was done and how to undo it, and how many pictures could not be filed.
@@ -232,7 +244,10 @@ impl Sorting<'_> {
             Run::Real => format!("{} {}", self.done(), pictures(self.filed)),
         };
         said.push_str(&format!(" into {}", shown(&self.folder)));
-        for (count, what) in [(self.already, "there already"), (self.left, "left in place")] {
+        for (count, what) in [
+            (self.already, "there already"),
+            (self.left, "left in place"),
+        ] {
             if count > 0 {
                 said.push_str(&format!(", {count} {what}"));
             }

@@ -15,7 +15,8 @@ const QUOTED_CUT_CHARS: usize = 60;
 pub(super) struct Fitter<'a> {
     context_length: usize,
     policy: LongText,
-    console: &'a Console,
+    /// None: nothing is said.
+    console: Option<&'a Console>,
     long: usize,
 }
 
@@ -24,9 +25,24 @@ impl<'a> Fitter<'a> {
         Self {
             context_length,
             policy,
-            console,
+            console: Some(console),
             long: 0,
         }
+    }
+
+    /// For texts that are meant to be cut: says nothing.
+    pub(super) fn silent(context_length: usize, policy: LongText) -> Self {
+        Self {
+            context_length,
+            policy,
+            console: None,
+            long: 0,
+        }
+    }
+
+    /// How many texts were too long so far.
+    pub(super) fn long(&self) -> usize {
+        self.long
     }
 
     /// Fits one text; `place` says which it is, as in "label 3" or "line 12".
@@ -38,9 +54,9 @@ impl<'a> Fitter<'a> {
             .map_err(|error| anyhow!("{place}: {error:#}"))?;
         if let Some(what) = self.what_it_took(&fitted) {
             self.long += 1;
-            if self.long <= MOST_WARNINGS {
+            if let Some(console) = self.console.filter(|_| self.long <= MOST_WARNINGS) {
                 let text = quoted(text, QUOTED_CHARS);
-                self.console.warn(&format!("{place}: {text}: {what}"));
+                console.warn(&format!("{place}: {text}: {what}"));
             }
         }
         Ok(fitted)
@@ -48,8 +64,10 @@ impl<'a> Fitter<'a> {
 
     /// To be called after the last text: says how many more were too long than were spoken of.
     pub(super) fn finish(self) {
-        if let Some(more @ 1..) = self.long.checked_sub(MOST_WARNINGS) {
-            self.console.warn(&format!(
+        if let (Some(more @ 1..), Some(console)) =
+            (self.long.checked_sub(MOST_WARNINGS), self.console)
+        {
+            console.warn(&format!(
                 "{more} more text{} longer than the model's {} tokens",
                 if more == 1 { " was" } else { "s were" },
                 self.context_length

@@ -26,6 +26,7 @@ mod json;
 mod table;
 mod template;
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -101,6 +102,23 @@ pub fn labels_from_file(path: &Path, templates: &Templates) -> anyhow::Result<La
         }
     };
     classes.with_context(|| format!("cannot use the labels file {}", path.display()))
+}
+
+/// What ImageNet calls the classes that these WordNet ids name, alone (`n02099601`) or before a name
+/// (`n02099601-golden_retriever`); none unless all of them are known.
+pub fn wordnet_names(classes: &[String]) -> Option<Vec<String>> {
+    let is_id = |name: &String| name.len() >= 9 && name.starts_with('n');
+    if !classes.iter().all(is_id) {
+        return None;
+    }
+    let content = built_in::labels("imagenet")?;
+    let entries = table::read(content, b',').ok()?.entries;
+    let keyed = entries
+        .iter()
+        .filter_map(|entry| Some((entry.key.as_deref()?, &entry.label)));
+    let names: HashMap<&str, &String> = keyed.collect();
+    let name = |class: &String| names.get(class.get(..9)?).map(|name| (*name).clone());
+    classes.iter().map(name).collect()
 }
 
 fn from_table(content: &str, delimiter: u8, templates: &Templates) -> anyhow::Result<LabelSet> {

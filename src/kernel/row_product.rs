@@ -105,28 +105,22 @@ impl RowProducts<'_> {
     #[inline(always)]
     unsafe fn tile<V: Simd, const Q: usize, const R: usize>(&mut self, query: usize, row: usize) {
         let dim = self.dim;
-        let queries = &self.queries[query * dim..][..Q * dim];
-        let rows = &self.rows[row * dim..][..R * dim];
-        let whole = dim / V::LANES * V::LANES;
+        let pair = Tile {
+            queries: self.queries[query * dim..][..Q * dim].as_ptr(),
+            rows: self.rows[row * dim..][..R * dim].as_ptr(),
+            dim,
+        };
+        let rest = dim % V::LANES;
         // SAFETY: whole vectors lie inside the rows, the last one is read in part; the caller vouches for the CPU.
         unsafe {
-            let zero = V::splat(0.0);
-            let mut sums = [[zero; R]; Q];
+            let mut sums = [[V::splat(0.0); R]; Q];
             let mut column = 0;
-            while column < dim {
-                let (mut a, mut b) = ([zero; Q], [zero; R]);
-                for (i, a) in a.iter_mut().enumerate() {
-                    *a = load::<V>(queries.as_ptr().add(i * dim + column), whole, column, dim);
-                }
-                for (j, b) in b.iter_mut().enumerate() {
-                    *b = load::<V>(rows.as_ptr().add(j * dim + column), whole, column, dim);
-                }
-                for (sums, a) in sums.iter_mut().zip(a) {
-                    for (sum, b) in sums.iter_mut().zip(b) {
-                        *sum = a.mul_add(b, *sum);
-                    }
-                }
+            while column < dim - rest {
+                pair.add(&mut sums, column, V::LANES);
                 column += V::LANES;
+            }
+            if rest > 0 {
+                pair.add(&mut sums, column, rest);
             }
             let stride = self.rows.len() / dim;
             for (i, sums) in sums.iter().enumerate() {
@@ -139,19 +133,53 @@ impl RowProducts<'_> {
     }
 }
 
-/// The lanes of a row from `column` on; zeros past its end.
+/// Where the rows of a tile start.
+struct Tile {
+    queries: *const f32,
+    rows: *const f32,
+    dim: usize,
+}
+
+impl Tile {
+    /// Adds the products of `count` columns, a vector or less, from `column` on.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`; the rows have these columns.
+    #[inline(always)]
+    unsafe fn add<V: Simd, const Q: usize, const R: usize>(
+        &self,
+        sums: &mut [[V; R]; Q],
+        column: usize,
+        count: usize,
+    ) {
+        // SAFETY: the columns lie inside `Q` and `R` rows; the caller vouches for the CPU.
+        unsafe {
+            let mut rows = [V::splat(0.0); R];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = load(self.rows.add(i * self.dim + column), count);
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let query = load::<V>(self.queries.add(i * self.dim + column), count);
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = query.mul_add(row, *sum);
+                }
+            }
+        }
+    }
+}
+
+/// `count` lanes, zeros after them.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`, and `from` is column `column` of a row of `dim`, `whole` of which are
-/// whole vectors.
+/// The CPU has the instruction set of `V`; there are `count` lanes, at most a vector.
 #[inline(always)]
-unsafe fn load<V: Simd>(from: *const f32, whole: usize, column: usize, dim: usize) -> V {
+unsafe fn load<V: Simd>(from: *const f32, count: usize) -> V {
     // SAFETY: the caller's promise.
     unsafe {
-        if column < whole {
+        if count == V::LANES {
             V::load(from)
         } else {
-            V::load_part(from, dim - whole, 0.0)
+            V::load_part(from, count, 0.0)
         }
     }
 }

@@ -172,24 +172,18 @@ impl Best {
 
 /// Keeps a hit if it is among the `k` best.
 fn keep(heap: &mut BinaryHeap<Ranked>, k: usize, hit: Hit) {
-    // Most hits are below the worst that is kept: one comparison for them, which not-a-number fails as well.
-    let full = heap.len() >= k;
-    match heap.peek() {
-        Some(worst) if full && !(hit.score >= worst.0.score) => return,
-        None if full => return,
-        _ if hit.score.is_nan() => return,
-        _ => {}
+    if hit.score.is_nan() {
+        return;
     }
     // A sum of -0 is as large as one of 0.
-    let ranked = Ranked(Hit {
-        score: hit.score + 0.0,
-        ..hit
-    });
-    if !full {
+    let score = hit.score + 0.0;
+    let ranked = Ranked(Hit { score, ..hit });
+    if heap.len() < k {
         heap.push(ranked);
-    } else if heap.peek().is_some_and(|worst| ranked < *worst) {
-        heap.pop();
-        heap.push(ranked);
+    } else if let Some(mut worst) = heap.peek_mut()
+        && ranked < *worst
+    {
+        *worst = ranked;
     }
 }
 

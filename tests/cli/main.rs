@@ -25,6 +25,7 @@ mod room;
 mod running;
 mod sameness;
 mod scores;
+mod sorting;
 mod streams;
 mod tokens;
 #[path = "../golden/unpack.rs"]

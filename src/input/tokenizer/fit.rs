@@ -31,6 +31,20 @@ pub enum LongText {
     BestChunk,
 }
 
+impl LongText {
+    /// As `--long-text` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Truncate => "truncate",
+            Self::ChunkMean => "chunk-mean",
+            Self::Slide { .. } => "slide",
+            Self::BestChunk => "best-chunk",
+        }
+    }
+}
+
 /// The tokens of one text as the text tower reads them: the start of text first, the first end of
 /// text last, never padded.
 ///

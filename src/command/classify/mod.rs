@@ -1,23 +1,30 @@
 //! `longclip classify`: which of some texts fits each image best.
 
+mod answer;
+mod page;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
+use super::calibration::Calibration;
+use super::evaluate::variant::labels_sha256;
 use super::images::Images;
 use super::labels::{self, NoneTexts};
-use super::pipeline::{Encoded, Plan};
+use super::pipeline::Plan;
 use super::remembered::{self, Engine, Remembered};
 use super::results::Results;
 use super::session::{Session, Stop};
+use super::sort::SortArgs;
 use super::texts::Fitter;
-use super::{Console, Outcome};
+use super::{Console, Outcome, advice, report};
 use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
 use crate::input::prompt::LabelSet;
-use crate::output::{Prediction, Record};
-use crate::task::zero_shot::{ClassScore, Classifier, Score};
+use crate::task::zero_shot::Score;
+use answer::Answer;
+use page::Page;
 
 /// Written out, because the images must come before the labels and the derived one turns them round.
 const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
@@ -29,6 +36,8 @@ Examples:
   longclip classify photos/ --labels-file labels.txt --format jsonl > out.jsonl
   find . -name '*.jpg' -print0 | longclip classify --files-from - -0 --labels cat dog --format csv
   longclip classify --model ./my-checkpoint img.jpg --labels cat dog --templates openai80
+  longclip classify photos/ --labels-file cifar10 --templates cifar10 --none-label \"something else\"
+  longclip classify photos/ --labels cat dog --threshold 0.8 --move sorted/ --dry-run
 
 Exit status: 0 every image was answered, 1 some failed (each has an error record), 2 it could not
 run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
@@ -43,8 +52,16 @@ pub struct ClassifyArgs {
     labels: LabelArgs,
     #[command(flatten)]
     score: ScoreArgs,
+    /// Use the temperature and threshold that calibrate found
+    #[arg(long, value_name = "FILE", help_heading = "Scores")]
+    calibration: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
+    /// Write one page to look at: the pictures with their labels, sorted and searched
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    sort: SortArgs,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -61,39 +78,72 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
     let images = Images::open(&args.images, &args.labels.labels)?;
     let (labels, none) = classes(&args, console)?;
+    args.sort.check(&args.images.images)?;
+    let images = images.leave_out(args.sort.unread(&args.images.images));
     if let Some(path) = &args.output.output {
         let files = [&args.labels.labels_file, &args.score.none.background_file];
         images.check_output(path, &files)?;
     }
+    if let Some(path) = &args.report {
+        advice::check_output(path)?;
+    }
+    let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
     let context_length = session.checkpoint.architecture.context_length;
     let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
     let texts = labels::Texts::fit(&labels, none.as_ref(), &mut fitter)?;
     fitter.finish();
-    let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
+    let plan = Plan::new(&session, &args.model, &args.pictures)
+        .single(images.single())
+        .thumbnails(args.report.as_ref().map(|_| report::THUMBNAIL));
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
     // Pictures are decoded while the model loads.
     let images = images.start(plan.memory(memory.clone()), Stop::default());
 
     let engine = Engine::new(&session, memory, console)?;
-    let classifier = texts.classifier(engine.encoder.as_ref(), args.score.score)?;
+    let mut classifier = texts.classifier(engine.encoder.as_ref(), args.score.score)?;
+    if let Some(calibration) = &calibration {
+        let labels = labels_sha256(&labels);
+        let temperature = calibration.temperature_for(&session, &labels, console)?;
+        classifier = classifier.with_temperature(temperature)?;
+    }
     images.give(engine.encoder.clone());
 
     // Its token table stays in the map until the texts are encoded.
     session.checkpoint.unchanged()?;
     let mut results = Results::open(&args.output, args.score.score, console)?;
-    let answer = Answer::new(&labels, none.as_ref(), &args.score);
+    let threshold = calibration.and_then(|calibration| calibration.none_threshold);
+    let answer = Answer::new(&labels, none.as_ref(), &args.score, threshold);
+    let mut page = Page::create(&args, &session, &answer)?;
+    let mut sorting = args.sort.start(&labels, console)?;
     let counts = images.for_each(console, |encoded| {
-        results.write(&answer.record(&classifier, encoded))
-    })?;
+        let scores = answer.scores(&classifier, &encoded);
+        if let Some(page) = &mut page {
+            page.picture(&encoded, &scores)?;
+        }
+        let (path, best) = (encoded.path.clone(), scores.first().map(|best| best.class));
+        let mut record = answer.record(encoded, scores);
+        if let (Some(sorting), Some(path)) = (&mut sorting, path) {
+            sorting.sort(&path, best, &mut record);
+        }
+        results.write(&record)
+    });
+    let not_sorted = sorting.map_or(0, |sorting| sorting.finish());
+    let counts = counts?;
     engine.finish(console);
+    if let Some(page) = page {
+        page.finish(&counts, console)?;
+    }
     match counts.signal {
         Some(_) => results.keep_partial(console)?,
         None => results.finish()?,
     }
-    Ok(counts.outcome(console))
+    Ok(match counts.outcome(console) {
+        Outcome::Answered if not_sorted > 0 => Outcome::SomeFailed,
+        outcome => outcome,
+    })
 }
 
 /// The labels with their prompts and what stands for none of them, after a check of what can only be
@@ -156,65 +206,4 @@ fn check_threshold(args: &ScoreArgs) -> Result<()> {
         bail!("--threshold {threshold} cannot be: {what}");
     }
     Ok(())
-}
-
-/// Turns embeddings into records.
-struct Answer {
-    labels: Vec<Arc<str>>,
-    score: Score,
-    keep: usize,
-    threshold: Option<f32>,
-}
-
-impl Answer {
-    fn new(labels: &LabelSet, none: Option<&NoneTexts>, args: &ScoreArgs) -> Self {
-        let labels = labels.classes.iter().map(|class| class.label.as_str());
-        let none = none.filter(|none| none.is_class);
-        Self {
-            labels: labels
-                .chain(none.map(|none| none.name.as_str()))
-                .map(Arc::from)
-                .collect(),
-            score: args.score,
-            keep: args.top_k.map_or(usize::MAX, |k| k as usize),
-            threshold: args.threshold,
-        }
-    }
-
-    fn record(&self, classifier: &Classifier, encoded: Encoded) -> Record {
-        let (outcome, warnings) = match encoded.outcome {
-            Ok(known) => (
-                Ok(self.predictions(classifier, &known.embedding)),
-                known.warnings,
-            ),
-            Err(error) => (Err(format!("{error:#}")), Vec::new()),
-        };
-        Record {
-            image: encoded.image,
-            outcome,
-            warnings,
-        }
-    }
-
-    fn predictions(&self, classifier: &Classifier, embedding: &[f32]) -> Vec<Prediction> {
-        classifier
-            .classify(embedding)
-            .into_iter()
-            .take(self.keep)
-            .filter(|score| {
-                self.threshold
-                    .is_none_or(|least| score.value(self.score) >= least)
-            })
-            .map(|score| self.prediction(score))
-            .collect()
-    }
-
-    fn prediction(&self, score: ClassScore) -> Prediction {
-        Prediction {
-            label: self.labels[score.class].clone(),
-            probability: score.probability,
-            logit: score.logit,
-            cosine: score.cosine,
-        }
-    }
 }
