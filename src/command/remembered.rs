@@ -2,6 +2,7 @@
 //! loaded only for what does not.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
@@ -28,6 +29,10 @@ pub(super) struct Remembered {
     texts: Recipe,
     thumbnails: Option<Recipe>,
     clip: Mutex<Option<Arc<Clip>>>,
+    /// Images and texts that were found.
+    found: AtomicU64,
+    /// Images and texts that had to be computed.
+    computed: AtomicU64,
 }
 
 /// What a run computes with: a model, and perhaps what earlier runs know.
@@ -65,6 +70,8 @@ impl Remembered {
             thumbnails: plan.thumbnails.map(thumbnail).transpose()?,
             logit_scale: model::logit_scale(&session.checkpoint)?,
             clip: Mutex::default(),
+            found: AtomicU64::new(0),
+            computed: AtomicU64::new(0),
             cache,
             session,
         }))
@@ -83,6 +90,11 @@ impl Remembered {
 
     /// Writes what is not written yet; a failure is a warning, the run's results are right.
     pub(super) fn flush(&self, console: &Console) {
+        console.detail(&format!(
+            "cache: {} embeddings found, {} computed",
+            self.found.load(Ordering::Relaxed),
+            self.computed.load(Ordering::Relaxed)
+        ));
         if let Err(error) = self.cache.flush() {
             console.warn(&format!("{error:#}"));
         }
@@ -118,6 +130,7 @@ impl Memory for Remembered {
         if let Some(place) = place {
             self.cache.keep_digest(place.path, place.stamp, *content);
         }
+        self.found.fetch_add(1, Ordering::Relaxed);
         let thumbnail = self.thumbnails;
         Some(Known {
             embedding: row.embedding,
@@ -134,6 +147,7 @@ impl Memory for Remembered {
             embedding: known.embedding.clone(),
         };
         self.cache.keep_image(self.images, *content, row);
+        self.computed.fetch_add(1, Ordering::Relaxed);
         if let Some((recipe, jpeg)) = self.thumbnails.zip(known.thumbnail.clone()) {
             self.cache.keep_thumbnail(recipe, *content, jpeg);
         }
@@ -161,6 +175,10 @@ impl DualEncoder for Remembered {
             .map(|digest| self.cache.text(self.texts, digest, dim))
             .collect();
         let missing: Vec<usize> = (0..texts.len()).filter(|&n| rows[n].is_none()).collect();
+        let found = (texts.len() - missing.len()) as u64;
+        self.found.fetch_add(found, Ordering::Relaxed);
+        self.computed
+            .fetch_add(missing.len() as u64, Ordering::Relaxed);
         if !missing.is_empty() {
             let wanted: Vec<TokenIds> = missing.iter().map(|&n| texts[n].clone()).collect();
             let computed = self.clip()?.encode_text(&wanted)?.to_vec2::<f32>()?;

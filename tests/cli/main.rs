@@ -9,6 +9,7 @@
     reason = "a test should stop at the first surprise"
 )]
 
+mod evaluation;
 mod formats;
 mod inputs;
 mod labels;

@@ -50,6 +50,15 @@ fn print<T: Serialize>(
     })
 }
 
+/// Three digits, small ones with a power of ten.
+fn p_value(p: f64) -> String {
+    if p < 0.001 {
+        format!("{p:.1e}")
+    } else {
+        format!("{p:.3}")
+    }
+}
+
 fn percent(share: f64) -> String {
     format!("{:.2}%", share * 100.0)
 }
@@ -57,6 +66,9 @@ fn percent(share: f64) -> String {
 fn classification_table(evaluation: &Evaluation) -> String {
     let figures = &evaluation.figures;
     let mut lines = Lines::default();
+    if let [first, _, ..] = &evaluation.compare[..] {
+        lines.0 += &format!("{}, the first run:\n", printable(&first.name));
+    }
     let [low, high] = figures.acc1_interval;
     lines.figure(
         "top-1 accuracy",
@@ -157,7 +169,7 @@ fn runs(lines: &mut Lines, evaluation: &Evaluation) {
     for pair in &evaluation.pairs {
         let [low, high] = pair.difference_interval;
         lines.0 += &format!(
-            "\n{} against {}: {:+.2} points ({:+.2} to {:+.2}), {} won, {} lost, McNemar p = {:.2e} ({})\n",
+            "\n{} against {}: {:+.2} points ({:+.2} to {:+.2}), {} won, {} lost, McNemar p = {} ({})\n",
             printable(&pair.second),
             printable(&pair.first),
             pair.difference * 100.0,
@@ -165,7 +177,7 @@ fn runs(lines: &mut Lines, evaluation: &Evaluation) {
             high * 100.0,
             pair.won,
             pair.lost,
-            pair.mcnemar_p,
+            p_value(pair.mcnemar_p),
             pair.mcnemar_method,
         );
         for change in pair.changed.iter().take(LISTED) {
