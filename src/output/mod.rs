@@ -1,4 +1,4 @@
-//! Plain records -> table, json, jsonl, csv, tsv.
+//! Plain records -> table, json, jsonl, csv, tsv; whole runs -> a page ([`report`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
@@ -6,6 +6,7 @@
 mod csv;
 pub mod file;
 mod json;
+pub mod report;
 mod table;
 pub mod text;
 
