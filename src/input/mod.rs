@@ -1,9 +1,11 @@
 //! What the model reads: paths, pictures, texts.
 
+pub mod embedding;
 pub mod image;
 pub mod paths;
 pub mod preprocess;
 pub mod prompt;
 pub mod resize;
+pub mod stamp;
 pub mod text;
 pub mod tokenizer;

@@ -4,6 +4,7 @@
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
 
 mod csv;
+pub mod embedding;
 pub mod file;
 mod json;
 mod table;

@@ -11,8 +11,8 @@ use std::ops::{Deref, Range};
 
 use memmap2::Mmap;
 
-/// The bytes of one weight file, mapped from disk or owned.
-pub(super) enum Bytes {
+/// The bytes of one file, mapped from disk or owned.
+pub(crate) enum Bytes {
     /// A read-only map of a whole file.
     Mapped(Mmap),
     /// Bytes that never were a file, or an empty file (which cannot be mapped).
@@ -27,7 +27,7 @@ impl Bytes {
     /// us, which [`super::Archive::unchanged`] notices afterwards. Programs that
     /// replace files by renaming, as the hub cache and `torch.save` to a new name
     /// do, are harmless: the map keeps the old file.
-    pub(super) fn map(file: &File, length: u64) -> io::Result<Self> {
+    pub(crate) fn map(file: &File, length: u64) -> io::Result<Self> {
         if length == 0 {
             return Ok(Self::Owned(Vec::new()));
         }
