@@ -25,6 +25,7 @@ use anyhow::{Context, Result, bail, ensure};
 use architecture::{Activation, Architecture};
 use config::ModelConfig;
 use container::{Archive, Container, StoredTensor};
+use sha2::{Digest as _, Sha256};
 use source::{ModelFiles, Source};
 
 use crate::input::preprocess::Preprocess;
@@ -55,6 +56,8 @@ pub struct Checkpoint {
     pub files: Vec<PathBuf>,
     /// What a user should know but that is no error.
     pub warnings: Vec<String>,
+    /// The weight files among `files`; none for the built-in model.
+    weights: Vec<PathBuf>,
     archives: Vec<Archive>,
 }
 
@@ -131,6 +134,7 @@ impl Checkpoint {
             container,
             files: config_and_weights(files),
             warnings,
+            weights: files.weights.clone(),
             archives,
         })
     }
@@ -142,6 +146,40 @@ impl Checkpoint {
     /// When a file's length or time of change is not what it was.
     pub fn unchanged(&self) -> Result<()> {
         self.archives.iter().try_for_each(Archive::unchanged)
+    }
+}
+
+impl Checkpoint {
+    /// What tells these weights from all others, as 64 hexadecimal digits: the weight file's SHA-256,
+    /// of several files that of their digests in order, for the built-in model that of its tensors.
+    /// Reads every byte.
+    ///
+    /// # Errors
+    /// When a file cannot be read any more.
+    pub fn weights_sha256(&self) -> Result<String> {
+        let mut digests = inspect::sha256_of(&self.weights)?;
+        if digests.len() == 1 {
+            return Ok(digests.remove(0));
+        }
+        let mut hash = Sha256::new();
+        for digest in &digests {
+            hash.update(digest);
+        }
+        if self.weights.is_empty() {
+            for (name, tensor) in &self.tensors {
+                hash.update(format!("{name} {:?} ", tensor.shape()));
+                hash.update(tensor.contiguous_bytes().unwrap_or_default());
+            }
+        }
+        let digits = hash.finalize();
+        Ok(digits.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// The weight files, each with the size and time of change by which a digest of it can be known
+    /// again.
+    #[must_use]
+    pub fn weight_files(&self) -> &[PathBuf] {
+        &self.weights
     }
 }
 

@@ -65,6 +65,7 @@ pub fn checkpoint(activation: Option<Activation>) -> Result<Checkpoint> {
         container: None,
         files: Vec::new(),
         warnings: Vec::new(),
+        weights: Vec::new(),
         archives: Vec::new(),
     })
 }

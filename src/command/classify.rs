@@ -5,24 +5,20 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::pipeline::{Encoded, ModelSlot, Pipeline, Plan};
+use super::images::Images;
+use super::pipeline::{Encoded, Plan};
 use super::results::Results;
 use super::session::{Session, Stop};
-use super::{Console, Outcome, advice};
+use super::{Console, Outcome};
 use crate::cli::{ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
-use crate::input::image::{EXTENSIONS, looks_like_picture};
-use crate::input::paths::{self, FilesFrom, ListSource, PictureRule, Separator};
 use crate::input::prompt::{self, LabelSet, Templates};
 use crate::input::tokenizer::{self, LongText, TokenIds};
-use crate::model::{Compute, DualEncoder};
+use crate::model::DualEncoder;
 use crate::output::{Prediction, Record};
 use crate::task::zero_shot::{ClassScore, Classifier, Score};
 
 /// The text that an image is compared with when labels are scored one by one.
 const NONE_LABEL: &str = "a photo";
-
-/// Images that go through a GPU together.
-pub(super) const GPU_BATCH: usize = 64;
 
 /// Written out, because the images must come before the labels and the derived one turns them round.
 const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
@@ -62,15 +58,10 @@ pub struct ClassifyArgs {
 /// When it cannot run; an image that fails is a record.
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
+    let images = Images::open(&args.images, &args.labels.labels)?;
     let labels = label_set(&args)?;
-    let arguments = args.images.images.clone();
-    let files_from = files_from(&args.images);
-    let sources = paths::expand(arguments.clone(), files_from.clone(), PICTURES)?;
     if let Some(path) = &args.output.output {
-        advice::check_output(path)?;
-        let files = [&args.images.files_from, &args.labels.labels_file];
-        let inputs = arguments.iter().chain(files.into_iter().flatten());
-        advice::check_not_an_input(path, inputs, PICTURES)?;
+        images.check_output(path, &[&args.labels.labels_file])?;
     }
     let session = Session::open(&args.model, console)?;
     let tokens = tokens(
@@ -79,13 +70,9 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         session.checkpoint.architecture.context_length,
         console,
     )?;
-    let stop = Stop::default();
-
-    let passed_over = sources.passed_over();
-    let model = ModelSlot::default();
-    let plan = plan(&args, &session, single(&args.images));
+    let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
     // Pictures are decoded while the model loads.
-    let mut pipeline = Pipeline::start(sources, plan, model.clone(), stop.clone());
+    let images = images.start(plan, Stop::default());
 
     let clip: Arc<dyn DualEncoder> = Arc::new(session.load(console)?);
     let classifier = Classifier::new(
@@ -94,68 +81,25 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         tokens.none,
         args.score.score,
     )?;
-    let _ = model.set(clip);
+    images.give(clip);
 
     // Its token table stays in the map until the texts are encoded.
     session.checkpoint.unchanged()?;
-    stop.listen()?;
     let mut results = Results::open(&args.output, args.score.score, console)?;
-    if !single(&args.images) {
-        console.start_progress(move || paths::count(&arguments, files_from.as_ref(), PICTURES));
-    }
     let answer = Answer::new(&labels, &args.score);
-    let mut counts = Counts::default();
-    while let Some(encoded) = pipeline.next() {
-        let record = answer.record(&classifier, encoded);
-        counts.add(&record, console);
-        console.around(|| results.write(&record))?;
-        console.advance(counts.failed);
+    let counts = images.for_each(console, |encoded| {
+        results.write(&answer.record(&classifier, encoded))
+    })?;
+    match counts.signal {
+        Some(_) => results.keep_partial(console)?,
+        None => results.finish()?,
     }
-    console.end_progress();
-    let passed_over = passed_over.count();
-    match passed_over {
-        0 => {}
-        1 => console.detail("1 file in folders is no picture and was passed over"),
-        n => console.detail(&format!(
-            "{n} files in folders are no pictures and were passed over"
-        )),
-    }
-    if let Some(signal) = stop.signal() {
-        results.keep_partial(console)?;
-        return Ok(Outcome::Stopped(signal));
-    }
-    results.finish()?;
     Ok(counts.outcome(console))
-}
-
-pub(super) const PICTURES: PictureRule = PictureRule {
-    extensions: EXTENSIONS,
-    looks_like_picture,
-};
-
-/// One image and no more, as far as the arguments tell.
-fn single(images: &ImageArgs) -> bool {
-    images.files_from.is_none() && images.images.len() == 1 && !images.images[0].is_dir()
-}
-
-fn plan(args: &ClassifyArgs, session: &Session, single: bool) -> Plan {
-    let batches = matches!(session.placement.compute, Compute::Candle(..));
-    let batch_size = args.model.batch_size.map(|size| size as usize);
-    Plan {
-        decode: args.pictures.options(),
-        preprocess: session.checkpoint.preprocess.clone(),
-        threads: session.threads,
-        batch_size: batch_size.or(batches.then_some(GPU_BATCH)),
-        single,
-    }
 }
 
 /// The labels with their prompts, after a check of what can only be a mistake.
 fn label_set(args: &ClassifyArgs) -> Result<LabelSet> {
-    let (images, labels) = (&args.images, &args.labels);
-    if images.images.is_empty() && images.files_from.is_none() {
-        bail!("{}", advice::no_images(&labels.labels, PICTURES));
-    }
+    let labels = &args.labels;
     if args.score.none_label.is_some() && args.score.score != Score::Sigmoid {
         bail!("--none-label is what --score sigmoid compares with; add --score sigmoid");
     }
@@ -195,21 +139,6 @@ fn check_threshold(args: &ScoreArgs) -> Result<()> {
         bail!("--threshold {threshold} cannot be: {what}");
     }
     Ok(())
-}
-
-fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
-    let path = images.files_from.clone()?;
-    Some(FilesFrom {
-        source: match path {
-            path if path.as_os_str() == "-" => ListSource::Stdin,
-            path => ListSource::File(path),
-        },
-        separator: if images.null {
-            Separator::Nul
-        } else {
-            Separator::Line
-        },
-    })
 }
 
 /// The prompts of all classes as token ids.
@@ -275,24 +204,31 @@ impl Answer {
     }
 
     fn record(&self, classifier: &Classifier, encoded: Encoded) -> Record {
-        let outcome = match encoded.embedding {
-            Ok(embedding) => Ok(classifier
-                .classify(&embedding)
-                .into_iter()
-                .take(self.keep)
-                .filter(|score| {
-                    self.threshold
-                        .is_none_or(|least| score.value(self.score) >= least)
-                })
-                .map(|score| self.prediction(score))
-                .collect()),
-            Err(error) => Err(format!("{error:#}")),
+        let (outcome, warnings) = match encoded.outcome {
+            Ok(known) => (
+                Ok(self.predictions(classifier, &known.embedding)),
+                known.warnings,
+            ),
+            Err(error) => (Err(format!("{error:#}")), Vec::new()),
         };
         Record {
             image: encoded.image,
             outcome,
-            warnings: encoded.warnings,
+            warnings,
         }
+    }
+
+    fn predictions(&self, classifier: &Classifier, embedding: &[f32]) -> Vec<Prediction> {
+        classifier
+            .classify(embedding)
+            .into_iter()
+            .take(self.keep)
+            .filter(|score| {
+                self.threshold
+                    .is_none_or(|least| score.value(self.score) >= least)
+            })
+            .map(|score| self.prediction(score))
+            .collect()
     }
 
     fn prediction(&self, score: ClassScore) -> Prediction {
@@ -301,40 +237,6 @@ impl Answer {
             probability: score.probability,
             logit: score.logit,
             cosine: score.cosine,
-        }
-    }
-}
-
-/// What came out so far.
-#[derive(Default)]
-struct Counts {
-    answered: u64,
-    failed: u64,
-}
-
-impl Counts {
-    fn add(&mut self, record: &Record, console: &Console) {
-        for warning in &record.warnings {
-            console.warn(&format!("{}: {warning}", record.image.text));
-        }
-        match &record.outcome {
-            Ok(_) => self.answered += 1,
-            Err(cause) => {
-                self.failed += 1;
-                console.failed(&record.image.text, cause);
-            }
-        }
-    }
-
-    fn outcome(&self, console: &Console) -> Outcome {
-        match (self.answered, self.failed) {
-            (0, 0) => {
-                console.note("no images: the list or the folders hold none");
-                Outcome::Answered
-            }
-            (_, 0) => Outcome::Answered,
-            (0, _) => Outcome::NoneRead,
-            _ => Outcome::SomeFailed,
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod classify;
 mod console;
 pub mod convert;
+mod images;
 pub mod inspect;
 pub mod models;
 mod pipeline;

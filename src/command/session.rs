@@ -1,8 +1,8 @@
 //! What the commands that compute share: threads, signals, and a model that loads while pictures
 //! are already being decoded.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use super::Console;
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::cli::ModelArgs;
 use crate::device::{self, Placement, PrecisionChoice};
+use crate::input::image::DecodeOptions;
 use crate::kernel;
 use crate::model::{self, Clip};
 
@@ -25,6 +26,7 @@ pub(super) struct Session {
     reason: &'static str,
     /// How long reading and checking the checkpoint took.
     pub(super) read_time: Duration,
+    weights_sha256: OnceLock<String>,
 }
 
 impl Session {
@@ -49,6 +51,7 @@ impl Session {
             placement,
             threads,
             read_time,
+            weights_sha256: OnceLock::new(),
         };
         session.describe(console);
         Ok(session)
@@ -64,6 +67,39 @@ impl Session {
             start.elapsed().as_millis()
         ));
         Ok(clip)
+    }
+
+    /// What tells the weights from all others; see [`Checkpoint::weights_sha256`]. Computed at the
+    /// first call, which reads all of them.
+    pub(super) fn weights_sha256(&self) -> Result<&str> {
+        if let Some(known) = self.weights_sha256.get() {
+            return Ok(known);
+        }
+        let digest = self.checkpoint.weights_sha256()?;
+        Ok(self.weights_sha256.get_or_init(|| digest))
+    }
+
+    /// Takes in what is already known of the weights.
+    pub(super) fn set_weights_sha256(&self, digest: String) {
+        let _ = self.weights_sha256.set(digest);
+    }
+
+    /// All that an image's embedding depends on beside its file, as text: what is computed under the
+    /// same recipe may be used again.
+    pub(super) fn recipe(&self, decode: &DecodeOptions) -> Result<String> {
+        let checkpoint = &self.checkpoint;
+        Ok(format!(
+            "longclip embeddings 1; weights {}; {:?}; activation {}; {:?}; orient {}; alpha {:?}; {} in {}",
+            self.weights_sha256()?,
+            checkpoint.architecture,
+            checkpoint.activation,
+            checkpoint.preprocess,
+            decode.orient,
+            decode.alpha,
+            // A GPU's number does not matter.
+            self.placement.device.split(':').next().unwrap_or_default(),
+            self.placement.precision,
+        ))
     }
 
     fn describe(&self, console: &Console) {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use tempfile::TempDir;
 
-use crate::command::classify::PICTURES;
+use crate::command::images::PICTURES;
 use crate::input::image::{self, DecodeOptions, RgbImage};
 use crate::input::paths::{self, ImageSource};
 use crate::input::preprocess::Preprocess;

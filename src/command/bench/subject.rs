@@ -11,10 +11,9 @@ use super::pictures::Folder;
 use super::report;
 use super::texts;
 use crate::command::Console;
-use crate::command::classify::{GPU_BATCH, PICTURES};
+use crate::command::images::PICTURES;
 use crate::command::pipeline::{ModelSlot, Pipeline, Plan};
 use crate::command::session::Session;
-use crate::input::image::DecodeOptions;
 use crate::input::paths;
 use crate::input::tokenizer::TokenIds;
 use crate::model::compute::CpuPrecision;
@@ -100,13 +99,10 @@ impl<'a> Subject<'a> {
         let description = &self.folder.description;
         self.console
             .note(&format!("timing a folder of {description}"));
-        let batches = matches!(self.session.placement.compute, Compute::Candle(..));
+        let plan = Plan::of(self.session);
         let plan = Plan {
-            decode: DecodeOptions::default(),
-            preprocess: self.session.checkpoint.preprocess.clone(),
-            threads: self.session.threads,
-            batch_size: batch_size.or(batches.then_some(GPU_BATCH)),
-            single: false,
+            batch_size: batch_size.or(plan.batch_size),
+            ..plan
         };
         let mut images = 0;
         let pass = || {
@@ -130,7 +126,7 @@ impl<'a> Subject<'a> {
         let mut pipeline = Pipeline::start(sources, plan.clone(), model, stop);
         let mut images = 0;
         while let Some(encoded) = pipeline.next() {
-            match encoded.embedding {
+            match encoded.outcome {
                 Ok(_) => images += 1,
                 Err(error) => self
                     .console

@@ -19,6 +19,7 @@ mod markers;
 mod orient;
 pub(super) mod quiet;
 mod sniff;
+mod thumbnail;
 mod tiff;
 mod write;
 
@@ -33,6 +34,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use alpha::Alpha;
 use format::Format;
 pub use sniff::looks_like_picture;
+pub use thumbnail::thumbnail;
 pub use write::to_jpeg;
 
 /// Extensions of picture files, in lower case, by which a folder walk takes files. Those of formats
@@ -112,6 +114,15 @@ struct Raw {
 /// # Errors
 /// When there is no such regular file, when it cannot be read, and as [`decode`].
 pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
+    decode(&read_bytes(path, options)?, options)
+}
+
+/// Reads the regular file at `path` if it begins like a picture, without decoding it.
+///
+/// # Errors
+/// When there is no such regular file, when it cannot be read, is no picture or longer than one of
+/// `max_pixels` can be.
+pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     // Looked at before it is opened: opening a pipe without a writer would wait for ever.
     let metadata = fs::metadata(path).context("cannot be read")?;
     ensure!(
@@ -123,8 +134,7 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
         "this is a pipe, socket or device, not a regular file; write the picture to a file or give it on stdin as `-`"
     );
     let file = File::open(path).context("cannot be read")?;
-    let bytes = read_picture(file, metadata.len(), options)?;
-    decode(&bytes, options)
+    read_picture(file, metadata.len(), options)
 }
 
 /// Reads all of `file` if it begins like a picture and is not longer than one can be: a film that

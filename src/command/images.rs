@@ -1,0 +1,253 @@
+//! The images of a run: which ones, how they are read, and their embeddings as they come.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use super::pipeline::{Encoded, Memory, ModelSlot, Pipeline, Plan};
+use super::session::{Session, Stop};
+use super::{Console, Outcome, advice};
+use crate::cli::{ImageArgs, ModelArgs, PictureArgs};
+use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_picture};
+use crate::input::paths::{
+    self, Expansion, FilesFrom, ImageSource, ListSource, PassedOver, PathError, PictureRule,
+    Separator,
+};
+use crate::model::{Compute, DualEncoder};
+
+/// Images that go through a GPU together.
+const GPU_BATCH: usize = 64;
+
+/// What a folder's files are taken by.
+pub(super) const PICTURES: PictureRule = PictureRule {
+    extensions: EXTENSIONS,
+    looks_like_picture,
+};
+
+/// The images that the arguments name.
+pub(super) struct Images {
+    arguments: Vec<PathBuf>,
+    files_from: Option<FilesFrom>,
+    sources: Expansion,
+}
+
+impl Images {
+    /// Opens the list, if there is one; folders are walked later.
+    ///
+    /// # Errors
+    /// When there are none, stdin is asked for twice, or the list cannot be opened. `labels` is what
+    /// `--labels` got: perhaps the images.
+    pub(super) fn open(args: &ImageArgs, labels: &[String]) -> Result<Self> {
+        if args.images.is_empty() && args.files_from.is_none() {
+            bail!("{}", advice::no_images(labels, PICTURES));
+        }
+        let arguments = args.images.clone();
+        let files_from = files_from(args);
+        Ok(Self {
+            sources: paths::expand(arguments.clone(), files_from.clone(), PICTURES)?,
+            arguments,
+            files_from,
+        })
+    }
+
+    /// One image and no more, as far as the arguments tell.
+    pub(super) fn single(&self) -> bool {
+        self.files_from.is_none() && self.arguments.len() == 1 && !self.arguments[0].is_dir()
+    }
+
+    /// Fails if writing `output` would replace one of these images, or one of `others`.
+    pub(super) fn check_output(&self, output: &PathBuf, others: &[&Option<PathBuf>]) -> Result<()> {
+        advice::check_output(output)?;
+        let list = match &self.files_from {
+            Some(FilesFrom {
+                source: ListSource::File(path),
+                ..
+            }) => Some(path),
+            _ => None,
+        };
+        let others = others.iter().filter_map(|path| path.as_ref());
+        let inputs = self.arguments.iter().chain(list).chain(others);
+        advice::check_not_an_input(output, inputs, PICTURES)
+    }
+
+    /// Starts reading and decoding; images are encoded once [`Running::give`] brings the model.
+    pub(super) fn start(self, plan: Plan, stop: Stop) -> Running {
+        let counted = (!plan.single).then_some((self.arguments, self.files_from));
+        let passed_over = self.sources.passed_over();
+        Running {
+            counted,
+            passed_over: Some(passed_over),
+            ..Running::start(self.sources, plan, stop)
+        }
+    }
+}
+
+fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
+    let path = images.files_from.clone()?;
+    Some(FilesFrom {
+        source: match path {
+            path if path.as_os_str() == "-" => ListSource::Stdin,
+            path => ListSource::File(path),
+        },
+        separator: if images.null {
+            Separator::Nul
+        } else {
+            Separator::Line
+        },
+    })
+}
+
+impl Plan {
+    /// How pictures are read where no flag says anything.
+    pub(super) fn of(session: &Session) -> Self {
+        let batches = matches!(session.placement.compute, Compute::Candle(..));
+        Self {
+            decode: DecodeOptions::default(),
+            preprocess: session.checkpoint.preprocess.clone(),
+            threads: session.threads,
+            batch_size: batches.then_some(GPU_BATCH),
+            single: false,
+            thumbnails: None,
+            memory: None,
+        }
+    }
+
+    /// As the flags want it.
+    pub(super) fn new(session: &Session, model: &ModelArgs, pictures: &PictureArgs) -> Self {
+        let plan = Self::of(session);
+        let batch_size = model.batch_size.map(|size| size as usize);
+        Self {
+            decode: pictures.options(),
+            batch_size: batch_size.or(plan.batch_size),
+            ..plan
+        }
+    }
+
+    /// For one image, whose work all threads share.
+    pub(super) fn single(self, single: bool) -> Self {
+        Self { single, ..self }
+    }
+
+    /// With a small JPEG of each picture, `longest` pixels on its longer side.
+    pub(super) fn thumbnails(self, longest: Option<u32>) -> Self {
+        Self {
+            thumbnails: longest,
+            ..self
+        }
+    }
+
+    /// With what earlier runs computed.
+    pub(super) fn memory(self, memory: Option<Arc<dyn Memory>>) -> Self {
+        Self { memory, ..self }
+    }
+}
+
+/// Images under way.
+pub(super) struct Running {
+    pipeline: Pipeline,
+    model: ModelSlot,
+    stop: Stop,
+    /// What [`paths::count`] takes, where there is more than one image.
+    counted: Option<(Vec<PathBuf>, Option<FilesFrom>)>,
+    passed_over: Option<PassedOver>,
+}
+
+impl Running {
+    /// Starts reading and decoding what `sources` yields.
+    pub(super) fn start(
+        sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
+        plan: Plan,
+        stop: Stop,
+    ) -> Self {
+        let model = ModelSlot::default();
+        Self {
+            pipeline: Pipeline::start(sources, plan, model.clone(), stop.clone()),
+            model,
+            stop,
+            counted: None,
+            passed_over: None,
+        }
+    }
+
+    /// From now on images are encoded.
+    pub(super) fn give(&self, model: Arc<dyn DualEncoder>) {
+        let _ = self.model.set(model);
+    }
+
+    /// Hands each image to `take` as it is ready, in input order, with its failures and warnings
+    /// told on stderr and progress shown.
+    ///
+    /// # Errors
+    /// Those of `take`, at once.
+    pub(super) fn for_each(
+        mut self,
+        console: &Console,
+        mut take: impl FnMut(Encoded) -> Result<()>,
+    ) -> Result<Counts> {
+        self.stop.listen()?;
+        if let Some((arguments, files_from)) = self.counted.take() {
+            console.start_progress(move || paths::count(&arguments, files_from.as_ref(), PICTURES));
+        }
+        let mut counts = Counts::default();
+        while let Some(encoded) = self.pipeline.next() {
+            counts.add(&encoded, console);
+            console.around(|| take(encoded))?;
+            console.advance(counts.failed);
+        }
+        console.end_progress();
+        match self
+            .passed_over
+            .map_or(0, |passed_over| passed_over.count())
+        {
+            0 => {}
+            1 => console.detail("1 file in folders is no picture and was passed over"),
+            n => console.detail(&format!(
+                "{n} files in folders are no pictures and were passed over"
+            )),
+        }
+        counts.signal = self.stop.signal();
+        Ok(counts)
+    }
+}
+
+/// What came out.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) answered: u64,
+    pub(super) failed: u64,
+    /// The signal that ended the run early.
+    pub(super) signal: Option<i32>,
+}
+
+impl Counts {
+    fn add(&mut self, encoded: &Encoded, console: &Console) {
+        let image = &encoded.image.text;
+        match &encoded.outcome {
+            Ok(known) => {
+                self.answered += 1;
+                for warning in &known.warnings {
+                    console.warn(&format!("{image}: {warning}"));
+                }
+            }
+            Err(cause) => {
+                self.failed += 1;
+                console.failed(image, &format!("{cause:#}"));
+            }
+        }
+    }
+
+    /// How the run ended, as far as the images tell.
+    pub(super) fn outcome(&self, console: &Console) -> Outcome {
+        match (self.signal, self.answered, self.failed) {
+            (Some(signal), ..) => Outcome::Stopped(signal),
+            (_, 0, 0) => {
+                console.note("no images: the list or the folders hold none");
+                Outcome::Answered
+            }
+            (.., 0) => Outcome::Answered,
+            (_, 0, _) => Outcome::NoneRead,
+            _ => Outcome::SomeFailed,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Reads the list of images and hands them out, never more at a time than there are permits.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Condvar, Mutex};
+
+use super::lock;
+use crate::command::session::Stop;
+use crate::input::paths::{ImageSource, PathError};
+use crate::output::ImageName;
+
+/// How far the reading of the list has come.
+#[derive(Default)]
+pub(super) struct Feeding {
+    pub(super) fed: u64,
+    pub(super) ended: bool,
+}
+
+/// One image to look at.
+pub(super) struct Job {
+    pub(super) index: u64,
+    pub(super) image: ImageName,
+    pub(super) source: JobSource,
+}
+
+pub(super) enum JobSource {
+    Path(PathBuf),
+    /// What stdin held.
+    Bytes(Vec<u8>),
+    Failed(String),
+}
+
+impl Job {
+    /// Reads stdin if that is the source: here, in the feeder, a read may last for ever.
+    fn new(index: u64, source: Result<ImageSource, PathError>) -> Self {
+        let image = name(&source);
+        let source = match source {
+            Ok(ImageSource::Path(path)) => JobSource::Path(path),
+            Ok(ImageSource::Stdin) => {
+                let mut bytes = Vec::new();
+                match std::io::stdin().lock().read_to_end(&mut bytes) {
+                    Ok(_) => JobSource::Bytes(bytes),
+                    Err(error) => JobSource::Failed(format!("stdin cannot be read: {error}")),
+                }
+            }
+            Err(error) => JobSource::Failed(error.cause),
+        };
+        Self {
+            index,
+            image,
+            source,
+        }
+    }
+}
+
+fn name(source: &Result<ImageSource, PathError>) -> ImageName {
+    match source {
+        Ok(ImageSource::Path(path)) => ImageName::from(path.as_path()),
+        Ok(ImageSource::Stdin) => ImageName::stdin(),
+        Err(error) => ImageName::from(error.path.as_path()),
+    }
+}
+
+/// Counts how many more images may be under way.
+pub(super) struct Permits {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Permits {
+    pub(super) fn new(count: usize) -> Self {
+        Self {
+            free: Mutex::new(count),
+            freed: Condvar::new(),
+        }
+    }
+
+    fn take(&self) {
+        let free = lock(&self.free);
+        let mut free = self
+            .freed
+            .wait_while(free, |free| *free == 0)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        *free -= 1;
+    }
+
+    pub(super) fn give(&self) {
+        *lock(&self.free) += 1;
+        self.freed.notify_one();
+    }
+}
+
+/// Reads the list and numbers its images.
+pub(super) struct Feeder {
+    pub(super) jobs: SyncSender<Job>,
+    pub(super) permits: Arc<Permits>,
+    pub(super) progress: Arc<Mutex<Feeding>>,
+    pub(super) stop: Stop,
+}
+
+impl Feeder {
+    pub(super) fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
+        for (index, source) in (0..).zip(sources) {
+            self.permits.take();
+            let job = Job::new(index, source);
+            // Counted under the lock that `is_over` takes: no image is fed behind its back.
+            let mut progress = lock(&self.progress);
+            if self.stop.signal().is_some() {
+                break;
+            }
+            progress.fed += 1;
+            drop(progress);
+            if self.jobs.send(job).is_err() {
+                break;
+            }
+        }
+        lock(&self.progress).ended = true;
+    }
+}

@@ -1,0 +1,163 @@
+//! Images in, embeddings out, in the order of the input.
+//!
+//! Workers decode and preprocess; on a CPU each also runs the image tower on what it decoded, one
+//! image a core, so that decoding and computing overlap without a queue between them. Where images
+//! batch (a GPU, or `--batch-size`), workers hand pixels to one encoding thread. A fixed number of
+//! images is under way at any time, so memory does not grow with the folder, and one failure stays
+//! that image's own. What a [`Memory`] knows of an image is not computed again.
+
+mod batch;
+mod feed;
+mod memory;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::input::image::DecodeOptions;
+use crate::input::paths::{ImageSource, PathError};
+use crate::input::preprocess::Preprocess;
+use crate::input::stamp::Stamp;
+use crate::model::DualEncoder;
+use crate::output::ImageName;
+
+use super::session::Stop;
+use batch::Batcher;
+use feed::{Feeder, Feeding, Permits};
+pub(super) use memory::{Content, Known, Memory, Place};
+use worker::{Stage, Worker};
+
+/// What became of one image.
+pub(super) struct Encoded {
+    pub(super) image: ImageName,
+    /// The file; `None` for stdin.
+    pub(super) path: Option<PathBuf>,
+    /// The file's size and time of change when it was read.
+    pub(super) stamp: Option<Stamp>,
+    /// What was computed, or why nothing was.
+    pub(super) outcome: Result<Known>,
+}
+
+/// How images become embeddings.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) decode: DecodeOptions,
+    pub(super) preprocess: Preprocess,
+    pub(super) threads: usize,
+    /// Images that go through the tower together; `None` is one a worker.
+    pub(super) batch_size: Option<usize>,
+    /// There is one image only: all threads work on it.
+    pub(super) single: bool,
+    /// The longer side of the thumbnails, in pixels, if there are to be any.
+    pub(super) thumbnails: Option<u32>,
+    /// What earlier runs computed.
+    pub(super) memory: Option<Arc<dyn Memory>>,
+}
+
+/// The model, once it is there.
+pub(super) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
+
+/// Images under way: fed, decoded, encoded by threads of their own.
+pub(super) struct Pipeline {
+    results: Receiver<(u64, Encoded)>,
+    waiting: BTreeMap<u64, Encoded>,
+    next: u64,
+    permits: Arc<Permits>,
+    feeder: Arc<Mutex<Feeding>>,
+    stop: Stop,
+}
+
+impl Pipeline {
+    /// Starts reading `sources`; towers run as soon as `model` is set.
+    pub(super) fn start(
+        sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
+        plan: Plan,
+        model: ModelSlot,
+        stop: Stop,
+    ) -> Self {
+        let workers = if plan.single { 1 } else { plan.threads };
+        let window = 2 * workers + 2 * plan.batch_size.unwrap_or(0);
+        let permits = Arc::new(Permits::new(window));
+        let feeder = Arc::new(Mutex::new(Feeding::default()));
+        let (job_sender, jobs) = sync_channel(workers);
+        let (result_sender, results) = channel();
+        let feeding = Feeder {
+            jobs: job_sender,
+            permits: permits.clone(),
+            progress: feeder.clone(),
+            stop: stop.clone(),
+        };
+        std::thread::spawn(move || feeding.run(sources));
+        let stage = match plan.batch_size {
+            None => Stage::Encode(model),
+            Some(size) => {
+                let (sender, prepared) = sync_channel(size);
+                let batcher = Batcher {
+                    prepared,
+                    results: result_sender.clone(),
+                    size,
+                    plan: plan.clone(),
+                };
+                std::thread::spawn(move || batcher.run(&model));
+                Stage::Send(sender)
+            }
+        };
+        let jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..workers {
+            let worker = Worker {
+                jobs: jobs.clone(),
+                results: result_sender.clone(),
+                stage: stage.clone(),
+                plan: plan.clone(),
+            };
+            std::thread::spawn(move || worker.run());
+        }
+        Self {
+            results,
+            waiting: BTreeMap::new(),
+            next: 0,
+            permits,
+            feeder,
+            stop,
+        }
+    }
+
+    /// The next image's result, in input order; `None` when there is no more, or when a signal
+    /// stopped the feeding and everything under way has come out.
+    pub(super) fn next(&mut self) -> Option<Encoded> {
+        loop {
+            if let Some(encoded) = self.waiting.remove(&self.next) {
+                self.next += 1;
+                self.permits.give();
+                return Some(encoded);
+            }
+            if self.is_over() {
+                return None;
+            }
+            // The feeder may sit in a read that never returns, so look at the signal now and then.
+            match self.results.recv_timeout(Duration::from_millis(50)) {
+                Ok((index, encoded)) => {
+                    self.waiting.insert(index, encoded);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let feeding = lock(&self.feeder);
+        (feeding.ended || self.stop.signal().is_some()) && feeding.fed == self.next
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,184 @@
+//! A decoded picture -> a small JPEG of it, for pages and terminals.
+//!
+//! Made for every picture of a run, so it must cost little beside decoding: whole blocks of pixels
+//! are averaged first, which reads each sample once, and only the rest goes through the slow filter.
+
+use anyhow::Result;
+
+use super::{RgbImage, to_jpeg};
+use crate::input::resize::bicubic;
+
+/// Below what is visible at this size, about 3 KB for 128 pixels.
+const QUALITY: u8 = 70;
+
+/// How much of the shrinking is left to the filter at least. Averaging alone would shimmer on fine
+/// patterns; from twice the size on, the filter hides that blocks were averaged.
+const LEFT_TO_FILTER: usize = 2;
+
+/// Longest side of a block: 257 rows of 255 are the most that a `u16` can sum.
+const LONGEST_BLOCK: usize = 256;
+
+/// `image` as a JPEG file whose longer side has at most `longest` pixels. A smaller picture keeps its
+/// size; the shorter side keeps at least one pixel.
+///
+/// # Errors
+/// When the picture has no pixels.
+pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
+    let (width, height) = fitted((image.width, image.height), longest as usize);
+    if (width, height) == (image.width, image.height) {
+        return to_jpeg(image, QUALITY);
+    }
+    let block = |from: usize, to: usize| (from / (LEFT_TO_FILTER * to)).clamp(1, LONGEST_BLOCK);
+    let (across, down) = (block(image.width, width), block(image.height, height));
+    let shrunk = (across * down > 1).then(|| averaged(image, across, down));
+    to_jpeg(
+        &bicubic(shrunk.as_ref().unwrap_or(image), width, height),
+        QUALITY,
+    )
+}
+
+/// The size that fits `longest` and keeps the picture's proportions, rounded.
+fn fitted((width, height): (usize, usize), longest: usize) -> (usize, usize) {
+    let now = width.max(height);
+    let target = now.min(longest.max(1));
+    let scaled = |side: usize| {
+        let rounded = (side as u64 * target as u64 + now as u64 / 2) / now.max(1) as u64;
+        (rounded as usize).max(usize::from(side > 0))
+    };
+    (scaled(width), scaled(height))
+}
+
+/// The picture with one pixel for each whole block of `across` x `down` pixels; the columns and rows
+/// that fill no block are left out (less than one block of at least two for every pixel wanted).
+fn averaged(image: &RgbImage, across: usize, down: usize) -> RgbImage {
+    let (width, height) = (image.width / across, image.height / down);
+    let area = (across * down) as u32;
+    let mut pixels = Vec::with_capacity(width * height * 3);
+    let mut sums = vec![0u16; width * across * 3];
+    for rows in image.pixels.chunks_exact(image.width * 3 * down) {
+        sums.fill(0);
+        // Row by row, so that the compiler adds whole vectors of neighbours.
+        for row in rows.chunks_exact(image.width * 3) {
+            for (sum, sample) in sums.iter_mut().zip(row) {
+                *sum += u16::from(*sample);
+            }
+        }
+        for block in sums.chunks_exact(across * 3) {
+            let mut colour = [area / 2; 3];
+            for pixel in block.chunks_exact(3) {
+                for (sum, sample) in colour.iter_mut().zip(pixel) {
+                    *sum += u32::from(*sample);
+                }
+            }
+            pixels.extend(colour.map(|sum| (sum / area) as u8));
+        }
+    }
+    RgbImage {
+        width,
+        height,
+        pixels,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DecodeOptions, decode};
+    use super::*;
+
+    /// Four quarters: black, red, green, and blue to the lower right.
+    fn quarters(width: usize, height: usize) -> RgbImage {
+        let colour = |x: usize, y: usize| match (2 * x >= width, 2 * y >= height) {
+            (false, false) => [0, 0, 0],
+            (true, false) => [240, 0, 0],
+            (false, true) => [0, 240, 0],
+            (true, true) => [0, 0, 240],
+        };
+        let pixels = (0..height).flat_map(|y| (0..width).flat_map(move |x| colour(x, y)));
+        RgbImage {
+            width,
+            height,
+            pixels: pixels.collect(),
+        }
+    }
+
+    fn shown(image: &RgbImage, longest: u32) -> RgbImage {
+        let bytes = thumbnail(image, longest).unwrap();
+        decode(&bytes, &DecodeOptions::default()).unwrap().image
+    }
+
+    #[test]
+    fn the_longer_side_fits_and_the_proportions_stay() {
+        let cases = [
+            ((4000, 3000), 128, (128, 96)),
+            ((3000, 4000), 128, (96, 128)),
+            ((130, 129), 128, (128, 127)),
+            ((128, 128), 128, (128, 128)),
+            ((20, 10), 128, (20, 10)),
+            ((5000, 1), 128, (128, 1)),
+            ((1, 5000), 100, (1, 100)),
+            ((1, 1), 0, (1, 1)),
+        ];
+        for ((width, height), longest, expected) in cases {
+            let small = shown(&quarters(width, height), longest);
+            assert_eq!((small.width, small.height), expected, "{width} x {height}");
+        }
+    }
+
+    #[test]
+    fn colours_stay_where_they_are() {
+        // Sides that no block divides, one that only the filter shrinks, one that nothing does.
+        for (width, height) in [(1601, 1203), (150, 141), (64, 48), (12_000, 1_500)] {
+            let image = quarters(width, height);
+            let small = shown(&image, 64);
+            for (across, down) in [(1, 1), (3, 1), (1, 3), (3, 3)] {
+                let at = |image: &RgbImage| {
+                    let (x, y) = (image.width * across / 4, image.height * down / 4);
+                    let from = (y * image.width + x) * 3;
+                    [0, 1, 2].map(|channel| image.pixels[from + channel])
+                };
+                let (wanted, got) = (at(&image), at(&small));
+                let worst = wanted.iter().zip(got).map(|(a, b)| a.abs_diff(b)).max();
+                // JPEG at this quality; a colour in the wrong place differs by 240.
+                assert!(worst <= Some(24), "{wanted:?} {got:?} {width}");
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_are_averaged_and_rounded() {
+        let row = |samples: [u8; 5]| samples.into_iter().flat_map(|sample| [sample, 255, 0]);
+        let image = RgbImage {
+            width: 5,
+            height: 3,
+            pixels: [[0, 1, 10, 20, 99], [2, 3, 30, 43, 99], [99; 5]]
+                .into_iter()
+                .flat_map(row)
+                .collect(),
+        };
+        let small = averaged(&image, 2, 2);
+        assert_eq!((small.width, small.height), (2, 1));
+        assert_eq!(small.pixels, [2, 255, 0, 26, 255, 0]);
+    }
+
+    #[test]
+    fn the_largest_blocks_do_not_overflow() {
+        let white = RgbImage {
+            width: 600,
+            height: 600,
+            pixels: vec![255; 600 * 600 * 3],
+        };
+        let small = averaged(&white, LONGEST_BLOCK, LONGEST_BLOCK);
+        assert_eq!(small.pixels, [255; 12]);
+        assert!(shown(&white, 1).pixels.iter().all(|sample| *sample > 250));
+    }
+
+    #[test]
+    fn no_pixels_are_no_picture() {
+        let nothing = RgbImage {
+            width: 0,
+            height: 0,
+            pixels: Vec::new(),
+        };
+        assert!(thumbnail(&nothing, 128).is_err());
+    }
+}
