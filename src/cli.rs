@@ -202,6 +202,15 @@ pub struct ScoreArgs {
     pub threshold: Option<f32>,
 }
 
+/// What earlier runs computed.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct CacheArgs {
+    /// Keep embeddings in this folder, and take from it what is known already
+    #[arg(long, value_name = "DIR", env = "LONGCLIP_CACHE")]
+    pub cache: Option<PathBuf>,
+}
+
 /// Where results go and how they look.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]

@@ -33,6 +33,7 @@
 //! To add a subcommand, a layout or an output format, write one file and one line in its folder's
 //! `mod.rs`.
 
+pub mod cache;
 pub mod checkpoint;
 pub mod cli;
 pub mod command;

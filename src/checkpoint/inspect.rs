@@ -1,17 +1,15 @@
 //! What a weight file is: as much as can be found out, also of one that does not load.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::architecture::{self, Activation, Architecture};
 use super::config::ModelConfig;
 use super::container::{Archive, Container};
+use super::digest::sha256_of;
 use super::layout::{self, canonical};
 use super::positions::{State, Table};
 use super::source::{ModelFiles, Source};
@@ -245,30 +243,4 @@ fn slug(container: Container) -> &'static str {
         Container::TorchScript => "torchscript",
         Container::TorchLegacy => "pytorch-legacy",
     }
-}
-
-/// The SHA-256 of each file, in hexadecimal.
-///
-/// # Errors
-/// When a file cannot be read.
-pub fn sha256_of(files: &[PathBuf]) -> Result<Vec<String>> {
-    files.iter().map(|file| sha256(file)).collect()
-}
-
-fn sha256(path: &Path) -> Result<String> {
-    let reading = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(reading)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).with_context(reading)? {
-            0 => break,
-            length => hash.update(&buffer[..length]),
-        }
-    }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }

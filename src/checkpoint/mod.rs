@@ -7,6 +7,7 @@
 pub mod architecture;
 pub mod config;
 pub mod container;
+pub mod digest;
 pub mod export;
 pub mod hub;
 pub mod inspect;
@@ -150,14 +151,18 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
-    /// What tells these weights from all others, as 64 hexadecimal digits: the weight file's SHA-256,
-    /// of several files that of their digests in order, for the built-in model that of its tensors.
-    /// Reads every byte.
+    /// What tells these weights from all others, as 64 hexadecimal digits: the weight file's SHA-256
+    /// as `digest_of` tells it, of several files that of their digests in order, for the built-in model
+    /// that of its tensors.
     ///
     /// # Errors
-    /// When a file cannot be read any more.
-    pub fn weights_sha256(&self) -> Result<String> {
-        let mut digests = inspect::sha256_of(&self.weights)?;
+    /// Those of `digest_of`.
+    pub fn weights_sha256(&self, digest_of: impl Fn(&Path) -> Result<String>) -> Result<String> {
+        let mut digests = self
+            .weights
+            .iter()
+            .map(|file| digest_of(file))
+            .collect::<Result<Vec<_>>>()?;
         if digests.len() == 1 {
             return Ok(digests.remove(0));
         }
@@ -171,15 +176,7 @@ impl Checkpoint {
                 hash.update(tensor.contiguous_bytes().unwrap_or_default());
             }
         }
-        let digits = hash.finalize();
-        Ok(digits.iter().map(|byte| format!("{byte:02x}")).collect())
-    }
-
-    /// The weight files, each with the size and time of change by which a digest of it can be known
-    /// again.
-    #[must_use]
-    pub fn weight_files(&self) -> &[PathBuf] {
-        &self.weights
+        Ok(digest::hexadecimal(&hash.finalize()))
     }
 }
 

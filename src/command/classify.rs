@@ -7,13 +7,13 @@ use clap::Args;
 
 use super::images::Images;
 use super::pipeline::{Encoded, Plan};
+use super::remembered::{self, Engine, Remembered};
 use super::results::Results;
 use super::session::{Session, Stop};
 use super::{Console, Outcome};
-use crate::cli::{ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
+use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
 use crate::input::prompt::{self, LabelSet, Templates};
 use crate::input::tokenizer::{self, LongText, TokenIds};
-use crate::model::DualEncoder;
 use crate::output::{Prediction, Record};
 use crate::task::zero_shot::{ClassScore, Classifier, Score};
 
@@ -49,6 +49,8 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
     pictures: PictureArgs,
 }
 
@@ -63,7 +65,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     if let Some(path) = &args.output.output {
         images.check_output(path, &[&args.labels.labels_file])?;
     }
-    let session = Session::open(&args.model, console)?;
+    let cache = remembered::folder(&args.cache)?;
+    let session = Arc::new(Session::open(&args.model, console)?);
     let tokens = tokens(
         &labels,
         &args,
@@ -71,17 +74,19 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         console,
     )?;
     let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
+    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
+    let memory = memory.transpose()?;
     // Pictures are decoded while the model loads.
-    let images = images.start(plan, Stop::default());
+    let images = images.start(plan.memory(memory.clone()), Stop::default());
 
-    let clip: Arc<dyn DualEncoder> = Arc::new(session.load(console)?);
+    let engine = Engine::new(&session, memory, console)?;
     let classifier = Classifier::new(
-        clip.as_ref(),
+        engine.encoder.as_ref(),
         &tokens.classes,
         tokens.none,
         args.score.score,
     )?;
-    images.give(clip);
+    images.give(engine.encoder.clone());
 
     // Its token table stays in the map until the texts are encoded.
     session.checkpoint.unchanged()?;
@@ -90,6 +95,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let counts = images.for_each(console, |encoded| {
         results.write(&answer.record(&classifier, encoded))
     })?;
+    engine.finish(console);
     match counts.signal {
         Some(_) => results.keep_partial(console)?,
         None => results.finish()?,

@@ -12,7 +12,7 @@ use crate::checkpoint::container::StoredTensor;
 use crate::checkpoint::export::{self, FloatType, Layout, Options};
 use crate::checkpoint::layout::TEXT_POSITIONS;
 use crate::checkpoint::positions::{self, State, Stretch, Table};
-use crate::checkpoint::{Checkpoint, hub, inspect, metadata, source};
+use crate::checkpoint::{Checkpoint, digest, hub, metadata, source};
 use crate::cli;
 
 const CONVERT_NOTES: &str = "\
@@ -172,7 +172,7 @@ impl FileArgs {
         }
         let hashes = match &source {
             source::Source::BuiltIn => Vec::new(),
-            source::Source::Files(files) => inspect::sha256_of(&files.weights)?,
+            source::Source::Files(files) => digest::sha256_of(&files.weights)?,
         };
         Ok((checkpoint, hashes))
     }

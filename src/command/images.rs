@@ -138,7 +138,8 @@ impl Plan {
     }
 
     /// With what earlier runs computed.
-    pub(super) fn memory(self, memory: Option<Arc<dyn Memory>>) -> Self {
+    pub(super) fn memory<M: Memory + 'static>(self, memory: Option<Arc<M>>) -> Self {
+        let memory = memory.map(|memory| memory as Arc<dyn Memory>);
         Self { memory, ..self }
     }
 }

@@ -9,6 +9,7 @@ mod images;
 pub mod inspect;
 pub mod models;
 mod pipeline;
+mod remembered;
 mod results;
 mod session;
 pub mod tokens;

@@ -1,6 +1,7 @@
 //! What the commands that compute share: threads, signals, and a model that loads while pictures
 //! are already being decoded.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Console;
+use crate::checkpoint::digest::{hexadecimal, sha256};
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::cli::ModelArgs;
 use crate::device::{self, Placement, PrecisionChoice};
@@ -60,13 +62,18 @@ impl Session {
     /// Builds the towers.
     pub(super) fn load(&self, console: &Console) -> Result<Clip> {
         let start = Instant::now();
-        let clip = model::load(&self.checkpoint, &self.placement.compute)
-            .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))?;
+        let clip = self.build()?;
         console.detail(&format!(
             "model ready after {} ms",
             start.elapsed().as_millis()
         ));
         Ok(clip)
+    }
+
+    /// The same, without a word.
+    pub(super) fn build(&self) -> Result<Clip> {
+        model::load(&self.checkpoint, &self.placement.compute)
+            .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))
     }
 
     /// What tells the weights from all others; see [`Checkpoint::weights_sha256`]. Computed at the
@@ -75,7 +82,8 @@ impl Session {
         if let Some(known) = self.weights_sha256.get() {
             return Ok(known);
         }
-        let digest = self.checkpoint.weights_sha256()?;
+        let digest_of = |file: &Path| Ok(hexadecimal(&sha256(file)?));
+        let digest = self.checkpoint.weights_sha256(digest_of)?;
         Ok(self.weights_sha256.get_or_init(|| digest))
     }
 
@@ -86,16 +94,23 @@ impl Session {
 
     /// All that an image's embedding depends on beside its file, as text: what is computed under the
     /// same recipe may be used again.
-    pub(super) fn recipe(&self, decode: &DecodeOptions) -> Result<String> {
-        let checkpoint = &self.checkpoint;
+    pub(super) fn image_recipe(&self, decode: &DecodeOptions) -> Result<String> {
         Ok(format!(
-            "longclip embeddings 1; weights {}; {:?}; activation {}; {:?}; orient {}; alpha {:?}; {} in {}",
-            self.weights_sha256()?,
-            checkpoint.architecture,
-            checkpoint.activation,
-            checkpoint.preprocess,
+            "{}; {:?}; orient {}; alpha {:?}",
+            self.text_recipe()?,
+            self.checkpoint.preprocess,
             decode.orient,
             decode.alpha,
+        ))
+    }
+
+    /// All that a text's embedding depends on beside its tokens.
+    pub(super) fn text_recipe(&self) -> Result<String> {
+        Ok(format!(
+            "longclip embeddings 1; weights {}; {:?}; {}; {} in {}",
+            self.weights_sha256()?,
+            self.checkpoint.architecture,
+            self.checkpoint.activation,
             // A GPU's number does not matter.
             self.placement.device.split(':').next().unwrap_or_default(),
             self.placement.precision,

@@ -5,6 +5,7 @@ mod activation;
 mod attention;
 mod buffer;
 mod dispatch;
+mod dot;
 mod encode;
 mod exp;
 mod level;
@@ -21,6 +22,7 @@ mod testing;
 
 pub use activation::Activation;
 pub use attention::{AttentionShape, MOST_HEAD_COLUMNS, Segment, attention, attention_bf16};
+pub use dot::dots;
 pub use encode::Precision;
 pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
 pub use matmul::{Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec};

@@ -101,11 +101,7 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
     }
     let weights = Weights::new(checkpoint, compute);
     let (image, text) = rayon::join(|| Image::load(&weights), || TextTransformer::load(&weights));
-    let logit_scale = weights.vector("logit_scale")?[0].exp();
-    ensure!(
-        logit_scale.is_finite(),
-        "tensor logit_scale is too large: its exponential is not finite"
-    );
+    let logit_scale = logit_scale(checkpoint)?;
     let clip = Clip {
         architecture: checkpoint.architecture.clone(),
         image: image?,
@@ -116,6 +112,22 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
         .unchanged()
         .context("the file was written to while it was being loaded; load it again")?;
     Ok(clip)
+}
+
+/// What the checkpoint's cosines are multiplied with to become logits.
+///
+/// # Errors
+/// When the stored logarithm is not there or its exponential not finite.
+pub fn logit_scale(checkpoint: &Checkpoint) -> Result<f32> {
+    let tensor = checkpoint.tensors.get("logit_scale");
+    let values = tensor.context("tensor logit_scale is missing")?.to_f32()?;
+    let logarithm = values.first().context("tensor logit_scale is empty")?;
+    let scale = logarithm.exp();
+    ensure!(
+        scale.is_finite(),
+        "tensor logit_scale is too large: its exponential is not finite"
+    );
+    Ok(scale)
 }
 
 /// Fails where the kernels could not compute a tower's attention.

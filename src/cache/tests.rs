@@ -1,0 +1,157 @@
+use super::*;
+
+fn row(first: f32) -> ImageRow {
+    ImageRow {
+        size: (640, 480),
+        warnings: vec!["jpeg: cut\nshort".to_owned(), "second".to_owned()],
+        embedding: vec![first, (1.0 - first * first).sqrt()],
+    }
+}
+
+const STAMP: Stamp = Stamp {
+    bytes: 10,
+    modified_ns: -5,
+};
+
+#[test]
+fn what_is_kept_is_found_by_the_next_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("made/for/it");
+    let cache = Cache::open(&place).unwrap();
+    let (one, other) = (cache.recipe("one").unwrap(), cache.recipe("other").unwrap());
+    assert_ne!(one, other);
+    cache.keep_image(one, [1; 32], row(0.6));
+    cache.keep_text(one, [1; 32], vec![0.0, 1.0]);
+    cache.keep_thumbnail(other, [1; 32], vec![1, 2, 3]);
+    cache.keep_digest(Path::new("a.jpg"), STAMP, [1; 32]);
+    drop(cache);
+
+    let cache = Cache::open(&place).unwrap();
+    assert_eq!(cache.recipe("one").unwrap(), one);
+    let mut expected = row(0.6);
+    expected.warnings[0] = "jpeg: cut short".to_owned();
+    assert_eq!(cache.image(one, &[1; 32], 2), Some(expected));
+    assert_eq!(cache.image(other, &[1; 32], 2), None);
+    assert_eq!(cache.image(one, &[2; 32], 2), None);
+    assert_eq!(cache.text(one, &[1; 32], 2), Some(vec![0.0, 1.0]));
+    assert_eq!(cache.thumbnail(other, &[1; 32]), Some(vec![1, 2, 3]));
+    let absolute = std::path::absolute("a.jpg").unwrap();
+    assert_eq!(cache.digest_of(&absolute, STAMP), Some([1; 32]));
+    for other in [
+        Stamp { bytes: 11, ..STAMP },
+        Stamp {
+            modified_ns: -4,
+            ..STAMP
+        },
+    ] {
+        assert_eq!(cache.digest_of(&absolute, other), None);
+    }
+}
+
+#[test]
+fn damaged_rows_are_not_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let recipe = cache.recipe("r").unwrap();
+    for (number, values) in [vec![0.6], vec![0.6, 0.6], vec![f32::NAN, 0.0]]
+        .into_iter()
+        .enumerate()
+    {
+        let content = [number as u8; 32];
+        let embedding = values.clone();
+        cache.keep_image(
+            recipe,
+            content,
+            ImageRow {
+                embedding,
+                ..row(0.6)
+            },
+        );
+        cache.keep_text(recipe, content, values.clone());
+        cache.flush().unwrap();
+        assert_eq!(cache.image(recipe, &content, 2), None, "{values:?}");
+        assert_eq!(cache.text(recipe, &content, 2), None, "{values:?}");
+    }
+    let sql = "INSERT INTO image (recipe, content, width, height, warnings, embedding) VALUES \
+               (?1, ?2, -1, 1, '', x'0000003f')";
+    let state = cache.state();
+    state
+        .connection
+        .execute(sql, params![recipe.0, [9u8; 32]])
+        .unwrap();
+    drop(state);
+    assert_eq!(cache.image(recipe, &[9; 32], 1), None);
+}
+
+#[test]
+fn a_file_that_is_no_cache_is_an_error_that_names_it() {
+    for content in [
+        b"not a database, and long enough to be looked at".to_vec(),
+        vec![0xff; 5000],
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FILE), content).unwrap();
+        let error = Cache::open(folder.path()).err().unwrap();
+        assert!(error.to_string().contains(FILE), "{error:#}");
+        assert!(error.to_string().contains("delete the file"), "{error:#}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    cache
+        .state()
+        .connection
+        .pragma_update(None, "user_version", 7)
+        .unwrap();
+    drop(cache);
+    let error = format!("{:#}", Cache::open(folder.path()).err().unwrap());
+    assert!(error.contains("layout 7"), "{error}");
+}
+
+#[test]
+fn two_programs_may_write_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |first: u8| {
+        let cache = Cache::open(folder.path()).unwrap();
+        let recipe = cache.recipe("r").unwrap();
+        for number in 0..=255 {
+            let mut content = [first; 32];
+            content[0] = number;
+            cache.keep_text(recipe, content, vec![1.0, 0.0]);
+            if number % 16 == 0 {
+                cache.flush().unwrap();
+            }
+        }
+        cache.flush().unwrap();
+    };
+    std::thread::scope(|scope| {
+        (0..4).for_each(|first| {
+            scope.spawn(move || write(first));
+        });
+    });
+    let cache = Cache::open(folder.path()).unwrap();
+    let count: i64 = cache
+        .state()
+        .connection
+        .query_row("SELECT count(*) FROM text", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(count, 4 * 256);
+}
+
+#[test]
+fn a_disk_that_takes_nothing_is_told_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path()).unwrap();
+    let recipe = cache.recipe("r").unwrap();
+    cache
+        .state()
+        .connection
+        .pragma_update(None, "query_only", true)
+        .unwrap();
+    cache.keep_text(recipe, [1; 32], vec![1.0, 0.0]);
+    let error = cache.flush().unwrap_err();
+    assert!(
+        error.to_string().contains("does not hold everything"),
+        "{error:#}"
+    );
+    assert!(cache.flush().is_ok(), "told once");
+}

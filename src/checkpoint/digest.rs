@@ -1,0 +1,58 @@
+//! What tells one file from all others.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256.
+pub type Digest = [u8; 32];
+
+/// The digest of a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256(path: &Path) -> Result<Digest> {
+    let reading = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(reading)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).with_context(reading)? {
+            0 => return Ok(hash.finalize().into()),
+            length => hash.update(&buffer[..length]),
+        }
+    }
+}
+
+/// The digest of each file, in hexadecimal digits.
+///
+/// # Errors
+/// When one cannot be read.
+pub fn sha256_of(files: &[PathBuf]) -> Result<Vec<String>> {
+    let digits = |file: &PathBuf| Ok(hexadecimal(&sha256(file)?));
+    files.iter().map(digits).collect()
+}
+
+/// Two digits a byte, in lower case.
+#[must_use]
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_is_that_of_the_standard_tool() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("hello");
+        std::fs::write(&path, "hello").unwrap();
+        let digits = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        assert_eq!(sha256_of(&[path]).unwrap(), [digits]);
+        assert!(sha256(&folder.path().join("missing")).is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! A model that remembers: what an earlier run computed comes from the cache, and the towers are
+//! loaded only for what does not.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use candle_core::{Device, Tensor};
+use sha2::{Digest as _, Sha256};
+
+use super::Console;
+use super::pipeline::{Content, Known, Memory, Place, Plan};
+use super::session::Session;
+use crate::cache::{self, Cache, ImageRow, Recipe};
+use crate::checkpoint::architecture::Architecture;
+use crate::checkpoint::digest::{self, hexadecimal};
+use crate::cli::CacheArgs;
+use crate::input::stamp::Stamp;
+use crate::input::tokenizer::TokenIds;
+use crate::model::{self, Clip, DualEncoder};
+
+/// A model and the cache of its embeddings.
+pub(super) struct Remembered {
+    cache: Cache,
+    session: Arc<Session>,
+    logit_scale: f32,
+    images: Recipe,
+    texts: Recipe,
+    thumbnails: Option<Recipe>,
+    clip: Mutex<Option<Arc<Clip>>>,
+}
+
+/// What a run computes with: a model, and perhaps what earlier runs know.
+pub(super) struct Engine {
+    pub(super) encoder: Arc<dyn DualEncoder>,
+    memory: Option<Arc<Remembered>>,
+}
+
+/// Where to keep embeddings, opened before a model is looked for.
+pub(super) fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
+    let folder = args.cache.clone().filter(|folder| folder.as_os_str() != "");
+    folder.as_deref().map(cache::check_folder).transpose()?;
+    Ok(folder)
+}
+
+impl Remembered {
+    /// Opens the cache in `folder` for one model and one way to read pictures.
+    pub(super) fn open(folder: &Path, session: Arc<Session>, plan: &Plan) -> Result<Arc<Self>> {
+        let decode = &plan.decode;
+        let cache = Cache::open(folder)?;
+        let digest = session
+            .checkpoint
+            .weights_sha256(|file| digest_of(&cache, file))?;
+        session.set_weights_sha256(digest);
+        let thumbnail = |longest| {
+            let recipe = format!(
+                "longclip thumbnails 1; {longest} pixels; orient {}; alpha {:?}",
+                decode.orient, decode.alpha
+            );
+            cache.recipe(&recipe)
+        };
+        Ok(Arc::new(Self {
+            images: cache.recipe(&session.image_recipe(decode)?)?,
+            texts: cache.recipe(&session.text_recipe()?)?,
+            thumbnails: plan.thumbnails.map(thumbnail).transpose()?,
+            logit_scale: model::logit_scale(&session.checkpoint)?,
+            clip: Mutex::default(),
+            cache,
+            session,
+        }))
+    }
+
+    /// The towers, loaded by the first who needs them.
+    fn clip(&self) -> Result<Arc<Clip>> {
+        let mut clip = self.clip.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(clip) = &*clip {
+            return Ok(clip.clone());
+        }
+        let loaded = Arc::new(self.session.build()?);
+        *clip = Some(loaded.clone());
+        Ok(loaded)
+    }
+
+    /// Writes what is not written yet; a failure is a warning, the run's results are right.
+    pub(super) fn flush(&self, console: &Console) {
+        if let Err(error) = self.cache.flush() {
+            console.warn(&format!("{error:#}"));
+        }
+    }
+}
+
+/// The SHA-256 of a weight file, which takes a while to compute, in hexadecimal digits.
+fn digest_of(cache: &Cache, file: &Path) -> Result<String> {
+    let stamp = Stamp::of(file).filter(Stamp::is_settled);
+    if let Some(known) = stamp.and_then(|stamp| cache.digest_of(file, stamp)) {
+        return Ok(hexadecimal(&known));
+    }
+    let digest = digest::sha256(file)?;
+    if let Some(stamp) = stamp.filter(|stamp| Stamp::of(file) == Some(*stamp)) {
+        cache.keep_digest(file, stamp, digest);
+    }
+    Ok(hexadecimal(&digest))
+}
+
+impl Memory for Remembered {
+    fn of_file(&self, place: Place<'_>) -> Option<Known> {
+        let content = self.cache.digest_of(place.path, place.stamp)?;
+        self.of_content(&content, None)
+    }
+
+    fn digest(&self, bytes: &[u8]) -> Option<Content> {
+        Some(Sha256::digest(bytes).into())
+    }
+
+    fn of_content(&self, content: &Content, place: Option<Place<'_>>) -> Option<Known> {
+        let dim = self.session.checkpoint.architecture.embed_dim;
+        let row = self.cache.image(self.images, content, dim)?;
+        if let Some(place) = place {
+            self.cache.keep_digest(place.path, place.stamp, *content);
+        }
+        let thumbnail = self.thumbnails;
+        Some(Known {
+            embedding: row.embedding,
+            size: row.size,
+            warnings: row.warnings,
+            thumbnail: thumbnail.and_then(|recipe| self.cache.thumbnail(recipe, content)),
+        })
+    }
+
+    fn keep(&self, content: &Content, place: Option<Place<'_>>, known: &Known) {
+        let row = ImageRow {
+            size: known.size,
+            warnings: known.warnings.clone(),
+            embedding: known.embedding.clone(),
+        };
+        self.cache.keep_image(self.images, *content, row);
+        if let Some((recipe, jpeg)) = self.thumbnails.zip(known.thumbnail.clone()) {
+            self.cache.keep_thumbnail(recipe, *content, jpeg);
+        }
+        if let Some(place) = place {
+            self.cache.keep_digest(place.path, place.stamp, *content);
+        }
+    }
+}
+
+impl DualEncoder for Remembered {
+    fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
+        self.clip()?.encode_image(pixels)
+    }
+
+    /// Only the texts that are not known go through the tower.
+    fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor> {
+        let dim = self.session.checkpoint.architecture.embed_dim;
+        let digest = |text: &TokenIds| -> Content {
+            let bytes = text.as_slice().iter().flat_map(|id| id.to_le_bytes());
+            Sha256::digest(bytes.collect::<Vec<_>>()).into()
+        };
+        let digests: Vec<Content> = texts.iter().map(digest).collect();
+        let mut rows: Vec<Option<Vec<f32>>> = digests
+            .iter()
+            .map(|digest| self.cache.text(self.texts, digest, dim))
+            .collect();
+        let missing: Vec<usize> = (0..texts.len()).filter(|&n| rows[n].is_none()).collect();
+        if !missing.is_empty() {
+            let wanted: Vec<TokenIds> = missing.iter().map(|&n| texts[n].clone()).collect();
+            let computed = self.clip()?.encode_text(&wanted)?.to_vec2::<f32>()?;
+            for (&n, embedding) in missing.iter().zip(computed) {
+                self.cache
+                    .keep_text(self.texts, digests[n], embedding.clone());
+                rows[n] = Some(embedding);
+            }
+        }
+        let values: Vec<f32> = rows.into_iter().flatten().flatten().collect();
+        Ok(Tensor::from_vec(values, (texts.len(), dim), &Device::Cpu)?)
+    }
+
+    fn logit_scale(&self) -> f32 {
+        self.logit_scale
+    }
+
+    fn architecture(&self) -> &Architecture {
+        &self.session.checkpoint.architecture
+    }
+}
+
+impl Engine {
+    /// A model without a memory, loaded now, or one with a memory, loaded when it is needed.
+    pub(super) fn new(
+        session: &Session,
+        memory: Option<Arc<Remembered>>,
+        console: &Console,
+    ) -> Result<Self> {
+        let encoder: Arc<dyn DualEncoder> = match &memory {
+            Some(memory) => memory.clone(),
+            None => Arc::new(session.load(console)?),
+        };
+        Ok(Self { encoder, memory })
+    }
+
+    /// Ends the run: what is to be remembered is written.
+    pub(super) fn finish(&self, console: &Console) {
+        if let Some(memory) = &self.memory {
+            memory.flush(console);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Products of rows with rows as they lie in memory: nothing is packed, for most of them are read once.
+#![allow(
+    unsafe_code,
+    reason = "generic over the vector types, whose methods are unsafe"
+)]
+
+use super::dispatch::{Job, run};
+use super::level::{Level, level};
+use super::simd::Simd;
+
+/// Rows of a tile.
+const ROWS: usize = 4;
+
+/// `out` [queries, rows]: the product of every row of `queries` [queries, dim] with every row of `rows` [rows, dim].
+///
+/// Runs on the thread that calls it. A product's bytes depend on its two rows only, not on what stands
+/// beside them: one vector of sums for each, over the columns in order. Fastest where `rows` fit the
+/// second-level cache or are read once.
+///
+/// Panics when the lengths do not fit together.
+pub fn dots(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+    dots_at(level(), queries, rows, dim, out);
+}
+
+/// [`dots`] with the instructions of `level`.
+fn dots_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+    assert!(
+        dim > 0 && queries.len().is_multiple_of(dim) && rows.len().is_multiple_of(dim),
+        "queries or rows are no whole number of rows of {dim}"
+    );
+    assert_eq!(
+        out.len(),
+        queries.len() / dim * (rows.len() / dim),
+        "the output is not [queries, rows]"
+    );
+    if out.is_empty() {
+        return;
+    }
+    let dots = Dots {
+        queries,
+        rows,
+        dim,
+        out,
+    };
+    run(level, dots);
+}
+
+/// What [`dots`] multiplies.
+struct Dots<'a> {
+    queries: &'a [f32],
+    rows: &'a [f32],
+    dim: usize,
+    out: &'a mut [f32],
+}
+
+impl Job for Dots<'_> {
+    #[inline(always)]
+    unsafe fn run<V: Simd>(mut self) {
+        let queries = self.queries.len() / self.dim;
+        let mut query = 0;
+        // SAFETY: the dispatcher vouches for the CPU.
+        unsafe {
+            // As many sums as hide the latency and leave registers for what is multiplied.
+            while V::LANES >= 16 && query + 4 <= queries {
+                self.strip::<V, 4>(query);
+                query += 4;
+            }
+            while query + 2 <= queries {
+                self.strip::<V, 2>(query);
+                query += 2;
+            }
+            if query < queries {
+                self.strip::<V, 1>(query);
+            }
+        }
+    }
+}
+
+impl Dots<'_> {
+    /// The products of `Q` queries from `first` on with all rows.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn strip<V: Simd, const Q: usize>(&mut self, first: usize) {
+        let rows = self.rows.len() / self.dim;
+        let mut row = 0;
+        // SAFETY: the caller vouches for the CPU.
+        unsafe {
+            while row + ROWS <= rows {
+                self.tile::<V, Q, ROWS>(first, row);
+                row += ROWS;
+            }
+            while row < rows {
+                self.tile::<V, Q, 1>(first, row);
+                row += 1;
+            }
+        }
+    }
+
+    /// The products of `Q` queries with `R` rows.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`.
+    #[inline(always)]
+    unsafe fn tile<V: Simd, const Q: usize, const R: usize>(&mut self, query: usize, row: usize) {
+        let dim = self.dim;
+        let queries = &self.queries[query * dim..][..Q * dim];
+        let rows = &self.rows[row * dim..][..R * dim];
+        let whole = dim / V::LANES * V::LANES;
+        // SAFETY: whole vectors lie inside the rows, the last one is read in part; the caller vouches for the CPU.
+        unsafe {
+            let zero = V::splat(0.0);
+            let mut sums = [[zero; R]; Q];
+            let mut column = 0;
+            while column < dim {
+                let (mut a, mut b) = ([zero; Q], [zero; R]);
+                for (i, a) in a.iter_mut().enumerate() {
+                    *a = load::<V>(queries.as_ptr().add(i * dim + column), whole, column, dim);
+                }
+                for (j, b) in b.iter_mut().enumerate() {
+                    *b = load::<V>(rows.as_ptr().add(j * dim + column), whole, column, dim);
+                }
+                for (sums, a) in sums.iter_mut().zip(a) {
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = a.mul_add(b, *sum);
+                    }
+                }
+                column += V::LANES;
+            }
+            let stride = self.rows.len() / dim;
+            for (i, sums) in sums.iter().enumerate() {
+                let out = &mut self.out[(query + i) * stride + row..][..R];
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = sum.sum_lanes();
+                }
+            }
+        }
+    }
+}
+
+/// The lanes of a row from `column` on; zeros past its end.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`, and `from` is column `column` of a row of `dim`, `whole` of which are
+/// whole vectors.
+#[inline(always)]
+unsafe fn load<V: Simd>(from: *const f32, whole: usize, column: usize, dim: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if column < whole {
+            V::load(from)
+        } else {
+            V::load_part(from, dim - whole, 0.0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::{levels, randoms};
+
+    #[test]
+    fn every_level_agrees_with_sums_in_f64() {
+        for dim in [1, 3, 4, 15, 16, 17, 64, 513] {
+            for (m, n) in [(1, 1), (1, 9), (2, 4), (3, 5), (4, 4), (7, 6), (9, 11)] {
+                let (queries, rows) = (randoms(1, m * dim), randoms(2, n * dim));
+                let pairs = queries.chunks(dim).flat_map(|query| {
+                    let rows = rows.chunks(dim);
+                    rows.map(move |row| query.iter().zip(row))
+                });
+                // The products' sum, and their size: sums that cancel are no more exact than their parts.
+                let exact: Vec<(f64, f64)> = pairs
+                    .map(|pair| {
+                        let products = pair.map(|(a, b)| f64::from(*a) * f64::from(*b));
+                        products.fold((0.0, 0.0), |(sum, size), x| (sum + x, size + x.abs()))
+                    })
+                    .collect();
+                for level in levels() {
+                    let mut out = vec![f32::NAN; m * n];
+                    dots_at(level, &queries, &rows, dim, &mut out);
+                    for (found, (sum, size)) in out.iter().zip(&exact) {
+                        let error = (f64::from(*found) - sum).abs();
+                        assert!(
+                            error <= 1e-6 * size,
+                            "{level:?} {m} x {n} x {dim}: {found}, not {sum}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_product_is_the_same_bytes_beside_any_others() {
+        let (dim, m, n) = (77, 7, 10);
+        let (queries, rows) = (randoms(3, m * dim), randoms(4, n * dim));
+        for level in levels() {
+            let mut together = vec![0.0; m * n];
+            dots_at(level, &queries, &rows, dim, &mut together);
+            for (i, query) in queries.chunks(dim).enumerate() {
+                for (j, row) in rows.chunks(dim).enumerate() {
+                    let mut alone = [0.0];
+                    dots_at(level, query, row, dim, &mut alone);
+                    let place = i * n + j;
+                    let same = alone[0].to_bits() == together[place].to_bits();
+                    assert!(same, "{level:?} {i} {j}: {} {}", alone[0], together[place]);
+                    // The factors change places.
+                    dots_at(level, row, query, dim, &mut alone);
+                    assert_eq!(alone[0].to_bits(), together[place].to_bits(), "{level:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_times_nothing_is_nothing() {
+        dots(&[], &[1.0, 2.0], 2, &mut []);
+        dots(&[1.0, 2.0], &[], 2, &mut []);
+    }
+}

@@ -1,0 +1,184 @@
+//! How far a mean would move with other samples: percentile intervals by Efron's bootstrap.
+//!
+//! Each resample draws as many samples as there are, with replacement, from a ChaCha8 stream of its own: the
+//! interval depends on the samples, their order and the seed, not on threads or machine. A draw is 32 random bits
+//! scaled to the number of samples, whose bias (n / 2^32) is far below what resampling resolves.
+
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+/// Draws made at once.
+const BLOCK: usize = 1024;
+
+/// How to resample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resampling {
+    /// Resamples: 2000 put the ends of the interval within about a twentieth of its width.
+    pub resamples: usize,
+    /// Where the random numbers start.
+    pub seed: u64,
+    /// The share of resamples inside the interval.
+    pub level: f64,
+}
+
+impl Default for Resampling {
+    fn default() -> Self {
+        Self {
+            resamples: 2000,
+            seed: 0,
+            level: 0.95,
+        }
+    }
+}
+
+/// Where a mean lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Interval {
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+impl Resampling {
+    /// The interval of the mean of `values`, one a sample; zeros for none.
+    #[must_use]
+    pub fn mean(&self, values: &[f32]) -> Interval {
+        let n = values.len() as u64;
+        self.interval(values.len(), |draws| {
+            let places = draws.iter().map(|draw| (u64::from(*draw) * n) >> 32);
+            places.map(|place| f64::from(values[place as usize])).sum()
+        })
+    }
+
+    /// The interval of `hits` / `n`: [`Resampling::mean`] of that many ones among zeros, without looking at samples.
+    #[must_use]
+    pub fn proportion(&self, hits: usize, n: usize) -> Interval {
+        self.difference(hits, 0, n)
+    }
+
+    /// The interval of (`won` - `lost`) / `n`: [`Resampling::mean`] of that many 1, that many -1 and else zeros.
+    #[must_use]
+    pub fn difference(&self, won: usize, lost: usize, n: usize) -> Interval {
+        // Which sample is drawn does not matter, only of which kind it is.
+        let end = |count: usize| ((count as u128) << 32).checked_div(n as u128).unwrap_or(0) as u64;
+        let (won, moved) = (end(won), end(won + lost));
+        self.interval(n, |draws| {
+            let below = |end: u64| draws.iter().filter(|draw| u64::from(**draw) < end).count();
+            let (won, moved) = (below(won) as f64, below(moved) as f64);
+            won - (moved - won)
+        })
+    }
+
+    /// The interval of means of `n` samples, whose sum over some draws is `sum`.
+    fn interval(&self, n: usize, sum: impl Fn(&[u32]) -> f64 + Sync) -> Interval {
+        if n == 0 || self.resamples == 0 {
+            return Interval::default();
+        }
+        let mut means: Vec<f64> = (0..self.resamples as u64)
+            .into_par_iter()
+            .map(|stream| {
+                let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+                rng.set_stream(stream);
+                let (mut draws, mut total, mut left) = ([0; BLOCK], 0.0, n);
+                while left > 0 {
+                    let draws = &mut draws[..left.min(BLOCK)];
+                    draws.iter_mut().for_each(|draw| *draw = rng.next_u32());
+                    total += sum(draws);
+                    left -= draws.len();
+                }
+                total / n as f64
+            })
+            .collect();
+        means.sort_by(f64::total_cmp);
+        let tail = (1.0 - self.level.clamp(0.0, 1.0)) / 2.0;
+        Interval {
+            low: quantile(&means, tail),
+            high: quantile(&means, 1.0 - tail),
+        }
+    }
+}
+
+/// The value below which a share of sorted values lies, between two of them in proportion (numpy's `percentile`).
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let below = sorted[place.floor() as usize];
+    let above = sorted[place.ceil() as usize];
+    below + (above - below) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proportion_lies_where_the_binomial_distribution_has_it() {
+        // scipy.stats.binom.ppf([0.025, 0.975], n, p) / n
+        let cases = [
+            (700, 1000, 0.671, 0.728),
+            (10, 200, 0.02, 0.08),
+            (25_000, 50_000, 0.49562, 0.50438),
+        ];
+        for (hits, n, low, high) in cases {
+            let found = Resampling::default().proportion(hits, n);
+            let slack = 0.1 * (high - low);
+            assert!((found.low - low).abs() <= slack, "{found:?} {low}");
+            assert!((found.high - high).abs() <= slack, "{found:?} {high}");
+        }
+    }
+
+    #[test]
+    fn counting_and_drawing_values_agree() {
+        let how = Resampling {
+            resamples: 4000,
+            ..Resampling::default()
+        };
+        let mut values = vec![0.0; 500];
+        values[..90].fill(1.0);
+        assert_eq!(how.mean(&values), how.proportion(90, 500));
+        values[90..130].fill(-1.0);
+        assert_eq!(how.mean(&values), how.difference(90, 40, 500));
+    }
+
+    #[test]
+    fn the_interval_does_not_depend_on_threads_but_on_the_seed() {
+        let how = Resampling::default();
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| how.proportion(60, 100))
+        };
+        assert_eq!(on(1), on(3));
+        let values: Vec<f32> = (0..97).map(|i| (i * i % 89) as f32).collect();
+        let other = Resampling { seed: 1, ..how };
+        assert_ne!(other.mean(&values), how.mean(&values));
+    }
+
+    #[test]
+    fn certainty_and_nothing_have_no_width() {
+        let how = Resampling::default();
+        assert_eq!(how.proportion(0, 0), Interval::default());
+        assert_eq!(how.mean(&[]), Interval::default());
+        let one = Interval {
+            low: 1.0,
+            high: 1.0,
+        };
+        assert_eq!(how.proportion(30, 30), one);
+        let none = Resampling {
+            resamples: 0,
+            ..how
+        };
+        assert_eq!(none.proportion(1, 2), Interval::default());
+    }
+
+    #[test]
+    fn quantiles_lie_between_values_in_proportion() {
+        let sorted = [1.0, 2.0, 4.0, 8.0];
+        for (share, expected) in [(0.0, 1.0), (0.5, 3.0), (0.9, 6.8), (1.0, 8.0)] {
+            assert!(
+                (quantile(&sorted, share) - expected).abs() < 1e-12,
+                "{share}"
+            );
+        }
+    }
+}
