@@ -9,8 +9,10 @@ use crate::checkpoint::architecture::Activation;
 use crate::command::bench::BenchArgs;
 use crate::command::classify::ClassifyArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
+use crate::command::embed::EmbedArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::models::ModelsArgs;
+use crate::command::search::SearchArgs;
 use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
@@ -41,6 +43,10 @@ pub struct Cli {
 pub enum Command {
     /// Tell which of some texts fits an image best
     Classify(Box<ClassifyArgs>),
+    /// Keep the embeddings of images or texts in a file
+    Embed(Box<EmbedArgs>),
+    /// Find the images or texts of a file of embeddings that fit best
+    Search(Box<SearchArgs>),
     /// Tell what a weight file is, and why it does not load if it does not
     Inspect(Box<InspectArgs>),
     /// Write a model for another program, or as one canonical file
@@ -224,7 +230,7 @@ pub struct OutputArgs {
 }
 
 /// A parser for a closed list of names.
-fn names<T: Clone + Send + Sync + 'static>(
+pub(crate) fn names<T: Clone + Send + Sync + 'static>(
     list: &'static [(&'static str, T)],
 ) -> impl clap::builder::TypedValueParser<Value = T> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -262,7 +268,7 @@ fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
     ])
 }
 
-fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
+pub(crate) fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
     names(&[("error", LongText::Error), ("truncate", LongText::Truncate)])
 }
 
@@ -285,7 +291,7 @@ fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
     ])
 }
 
-fn count() -> clap::builder::RangedU64ValueParser<u64> {
+pub(crate) fn count() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=65536)
 }
 

@@ -5,12 +5,14 @@ pub mod bench;
 pub mod classify;
 mod console;
 pub mod convert;
+pub mod embed;
 mod images;
 pub mod inspect;
 pub mod models;
 mod pipeline;
 mod remembered;
 mod results;
+pub mod search;
 mod session;
 pub mod tokens;
 
@@ -19,6 +21,7 @@ use std::process::ExitCode;
 
 use crate::checkpoint::hub;
 use crate::cli::{Cli, Command};
+use crate::output::embedding::journal::Locked;
 
 pub use console::Console;
 
@@ -58,6 +61,8 @@ impl Outcome {
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
+        Command::Embed(args) => embed::run(*args, console),
+        Command::Search(args) => search::run(*args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Stretch(args) => convert::run_stretch(&args, console),
@@ -72,7 +77,8 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
 #[must_use]
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     // First: a connection to the hub that broke is a broken pipe as well.
-    if hub::is_worth_retrying(error) {
+    let is_locked = || error.chain().any(|cause| cause.is::<Locked>());
+    if hub::is_worth_retrying(error) || is_locked() {
         return ExitCode::from(75);
     }
     let mut causes = error

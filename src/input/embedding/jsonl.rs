@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use super::lines::Lines;
-use super::{EmbeddingFile, check_range, map};
+use super::{EmbeddingFile, NoRows, check_range, map};
 use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
 
 /// What only a line with an embedding has: a quote within a text is escaped.
@@ -32,7 +32,7 @@ impl Jsonl {
                 rows.push(index);
             }
         }
-        let first = *rows.first().context("the file has no rows")?;
+        let first = *rows.first().context(NoRows)?;
         let parsed = line(lines.get(first)?, first)?;
         let dim = parsed.embedding.as_ref().map_or(0, |values| values.len());
         check_dim(dim)?;

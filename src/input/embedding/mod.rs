@@ -44,6 +44,18 @@ pub trait EmbeddingFile: Send + Sync {
     }
 }
 
+/// The error of a file without rows in a format that then tells nothing.
+#[derive(Debug)]
+pub struct NoRows;
+
+impl std::fmt::Display for NoRows {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the file has no rows")
+    }
+}
+
+impl std::error::Error for NoRows {}
+
 /// Opens the file at `path`; its suffix tells the format.
 ///
 /// # Errors

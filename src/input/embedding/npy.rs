@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::lines::Lines;
-use super::{EmbeddingFile, Numbers, map};
+use super::{EmbeddingFile, NoRows, Numbers, map};
 use crate::output::embedding::{About, Dtype, Line, Row, sidecar_of};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -45,7 +45,7 @@ impl Npy {
                 sidecar.display()
             )
         })?;
-        ensure!(numbers.rows > 0, "the file has no rows");
+        ensure!(numbers.rows > 0, NoRows);
         ensure!(
             names.count() == numbers.rows,
             "it has {} rows and {} has {}: the two do not belong together; run longclip embed \

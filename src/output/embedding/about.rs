@@ -190,8 +190,22 @@ impl About {
         pairs
             .filter(|((key, _), _)| *key != "version")
             .find(|((_, mine), (_, theirs))| mine != theirs)
-            .map(|((key, mine), (_, theirs))| format!("{key}: {mine} and {theirs}"))
+            .map(|((key, mine), (_, theirs))| {
+                let (mine, theirs) = without_common(&mine, &theirs);
+                format!("{key}: {mine} and {theirs}")
+            })
     }
+}
+
+/// The words of each that the other lacks.
+fn without_common(mine: &str, theirs: &str) -> (String, String) {
+    let rest = |of: &str, other: &str| {
+        let words = of
+            .split(' ')
+            .filter(|word| !other.split(' ').any(|o| o == *word));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    (rest(mine, theirs), rest(theirs, mine))
 }
 
 /// Fails if no embedding is as wide.
@@ -269,6 +283,13 @@ mod tests {
                     ..one.clone()
                 },
                 "dtype: f32 and f16",
+            ),
+            (
+                About {
+                    settings: "activation=quick_gelu orient=no".to_owned(),
+                    ..one.clone()
+                },
+                "settings: orient=yes and orient=no",
             ),
             (about(Kind::Texts, 512), "kind: images and texts"),
         ];
