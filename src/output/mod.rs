@@ -6,6 +6,7 @@
 mod csv;
 pub mod embedding;
 pub mod file;
+pub mod found;
 mod json;
 mod table;
 pub mod text;

@@ -58,6 +58,24 @@ impl Bytes {
     }
 }
 
+/// `bytes` as the little-endian numbers that they hold; `None` where they are not aligned, no whole
+/// number of them, or the machine reads numbers the other way round.
+pub(crate) fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
+    // SAFETY: every bit pattern is an f32.
+    whole(unsafe { bytes.align_to() })
+}
+
+/// The same for half precision.
+pub(crate) fn as_f16(bytes: &[u8]) -> Option<&[half::f16]> {
+    // SAFETY: an f16 is transparent over a u16, of which every bit pattern is one.
+    whole(unsafe { bytes.align_to() })
+}
+
+fn whole<'a, T>((before, numbers, after): (&[u8], &'a [T], &[u8])) -> Option<&'a [T]> {
+    let is_whole = before.is_empty() && after.is_empty() && cfg!(target_endian = "little");
+    is_whole.then_some(numbers)
+}
+
 impl Deref for Bytes {
     type Target = [u8];
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::checkpoint::container::Bytes;
+use crate::checkpoint::container::{Bytes, as_f16, as_f32};
 use crate::output::embedding::{About, Dtype, Format, Row};
 
 /// An open file of embeddings. Many threads may read it.
@@ -38,10 +38,24 @@ pub trait EmbeddingFile: Send + Sync {
     /// When the file has no such rows, or is damaged there.
     fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()>;
 
+    /// All embeddings where they lie, `[rows, dim]`, if they lie as this machine reads numbers.
+    fn numbers(&self) -> Option<Mapped<'_>> {
+        None
+    }
+
     /// About how many rows to ask for at once.
     fn block_rows(&self) -> usize {
         ((1 << 19) / self.about().dim).max(1)
     }
+}
+
+/// Numbers in a memory map.
+#[derive(Clone, Copy, Debug)]
+pub enum Mapped<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [half::f16]),
 }
 
 /// The error of a file without rows in a format that then tells nothing.
@@ -127,6 +141,14 @@ impl Numbers {
         Ok(&self.bytes[start..start + rows.len() * row_bytes])
     }
 
+    fn mapped(&self) -> Option<Mapped<'_>> {
+        let bytes = &self.bytes[self.range.clone()];
+        match self.dtype {
+            Dtype::F32 => as_f32(bytes).map(Mapped::F32),
+            Dtype::F16 => as_f16(bytes).map(Mapped::F16),
+        }
+    }
+
     fn values(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
         let bytes = self.bytes(rows)?;
         values.clear();
@@ -172,6 +194,10 @@ mod tests {
         let file = open(path).unwrap();
         assert_eq!(file.about(), about);
         assert_eq!(file.rows(), listed.rows.len());
+        if let Some(Mapped::F32(numbers)) = file.numbers() {
+            assert_eq!(numbers.len(), file.rows() * about.dim);
+            assert_eq!(numbers[..about.dim], listed.rows[0].1);
+        }
         let mut values = vec![1.0];
         for (index, (row, embedding)) in listed.rows.iter().enumerate() {
             assert_eq!(file.row(index).unwrap(), *row, "{index}");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::lines::Lines;
-use super::{EmbeddingFile, NoRows, Numbers, map};
+use super::{EmbeddingFile, Mapped, NoRows, Numbers, map};
 use crate::output::embedding::{About, Dtype, Line, Row, sidecar_of};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
@@ -99,6 +99,10 @@ impl EmbeddingFile for Npy {
 
     fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
         self.numbers.values(range, values)
+    }
+
+    fn numbers(&self) -> Option<Mapped<'_>> {
+        self.numbers.mapped()
     }
 }
 

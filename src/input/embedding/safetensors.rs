@@ -8,7 +8,7 @@ use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype as FileDtype, SafeTensors};
 
 use super::lines::Lines;
-use super::{EmbeddingFile, Numbers, map};
+use super::{EmbeddingFile, Mapped, Numbers, map};
 use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
 
 /// Our headers have below 2 KB.
@@ -99,6 +99,10 @@ impl EmbeddingFile for Safetensors {
 
     fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
         self.numbers.values(range, values)
+    }
+
+    fn numbers(&self) -> Option<Mapped<'_>> {
+        self.numbers.mapped()
     }
 }
 
