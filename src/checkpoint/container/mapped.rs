@@ -40,7 +40,7 @@ impl Bytes {
 
     /// Let the system take back the memory behind `range`, which lies inside. It can be read again:
     /// the pages then come from the file once more. Advice only, so failure is ignored.
-    pub(super) fn release(&self, range: Range<usize>) {
+    pub(crate) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
             // SAFETY: nobody ever writes to the map, so that a page that is dropped and read again

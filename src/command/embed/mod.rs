@@ -37,7 +37,8 @@ file its model. Embeddings have unit length.
 
 While it runs, rows go to FILE.partial; FILE appears whole at the end. Whatever stops a run, even a
 kill, --resume goes on where it was, and computes anew only images whose file has changed. Images
-that failed are in the file (jsonl) or in FILE.errors.jsonl.
+that failed are in the file (jsonl) or in FILE.errors.jsonl. While it is being completed, FILE's new
+content is in FILE.writing.
 
 Exit status: 0 every input has its row, 1 some failed, 2 it could not run, 75 worth retrying (the
 disk is full, another run writes FILE), 130 or 143 stopped by a signal.";

@@ -62,15 +62,18 @@ impl Index {
     pub(super) fn check_model(&self, session: &Session) -> Result<()> {
         let about = self.file.about();
         let digest = session.weights_sha256()?;
+        let way_out = match about.model == session.checkpoint.name {
+            true => "embed anew".to_owned(),
+            false => format!("pass --model {}", about.model),
+        };
         ensure!(
             about.sha256 == digest,
             "{} was made with the model {} (weights {:.12}…), and this run's is {} (weights \
-             {digest:.12}…); pass --model {}, or embed anew",
+             {digest:.12}…); {way_out}",
             self.path.display(),
             about.model,
             about.sha256,
             session.checkpoint.name,
-            about.model
         );
         Ok(())
     }

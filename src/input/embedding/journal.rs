@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read as _};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -101,7 +102,12 @@ fn read_row(payload: &[u8], about: &About) -> Result<(Row, Range<usize>)> {
 pub struct Entries {
     bytes: Bytes,
     about: About,
+    /// Where the part begins that memory holds.
+    held: AtomicUsize,
 }
+
+/// How much of a journal memory holds while it is read from its start to its end.
+const HELD_BYTES: usize = 16 << 20;
 
 /// One entry.
 #[derive(Debug, PartialEq)]
@@ -121,7 +127,19 @@ impl Entries {
         Ok(Self {
             bytes: Bytes::map(file, file.metadata()?.len())?,
             about: about.clone(),
+            held: AtomicUsize::new(0),
         })
+    }
+
+    /// Lets go of what was read, so that the journal does not end up in memory.
+    fn let_go(&self, place: usize) {
+        let held = self.held.load(Ordering::Relaxed);
+        if place < held {
+            self.held.store(place, Ordering::Relaxed);
+        } else if place - held > HELD_BYTES {
+            self.bytes.release(held..place);
+            self.held.store(place, Ordering::Relaxed);
+        }
     }
 
     /// The entry whose frame begins at `place`.
@@ -136,6 +154,7 @@ impl Entries {
             (crc32fast::hash(payload) == crc32).then_some(payload)
         };
         let payload = frame().context("the journal was changed by another program")?;
+        self.let_go(usize::try_from(place)?);
         match Tag::of(payload[0]) {
             Some(Tag::Row) => {
                 let (row, numbers) = read_row(payload, &self.about)?;

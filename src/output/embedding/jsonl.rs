@@ -23,7 +23,7 @@ pub fn jsonl_line(entry: Entry<'_>, about: &About) -> Result<Vec<u8>> {
 }
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    let file = AtomicFile::create(path)?;
+    let file = AtomicFile::create_alone(path)?;
     let mut sink = file.sink()?;
     let writing = || format!("cannot write {}", path.display());
     rows.visit(&mut |entry| {

@@ -150,7 +150,7 @@ fn write_failures(path: &Path, rows: &dyn Rows) -> Result<()> {
             _ => Ok(()),
         };
     }
-    let file = AtomicFile::create(&place)?;
+    let file = AtomicFile::create_alone(&place)?;
     let mut sink = file.sink()?;
     rows.visit(&mut |entry| {
         if let Entry::Failed(failure) = entry {

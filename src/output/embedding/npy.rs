@@ -21,8 +21,8 @@ pub fn sidecar_of(path: &Path) -> PathBuf {
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     let (numbers, names) = (
-        AtomicFile::create(path)?,
-        AtomicFile::create(&sidecar_of(path))?,
+        AtomicFile::create_alone(path)?,
+        AtomicFile::create_alone(&sidecar_of(path))?,
     );
     let (mut numbers_sink, mut names_sink) = (numbers.sink()?, names.sink()?);
     let writing = || format!("cannot write {}", path.display());

@@ -53,7 +53,7 @@ pub(crate) fn schema(kind: Kind) -> Result<TypePtr> {
 }
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    let file = AtomicFile::create(path)?;
+    let file = AtomicFile::create_alone(path)?;
     let sink = file.sink()?;
     let writing = || format!("cannot write {}", path.display());
     let schema = schema(about.kind)?;

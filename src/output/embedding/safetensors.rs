@@ -17,7 +17,7 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
         names_length += Line::of_row(row).to_bytes()?.len();
         Ok(())
     })?;
-    let file = AtomicFile::create(path)?;
+    let file = AtomicFile::create_alone(path)?;
     let mut sink = file.sink()?;
     let writing = || format!("cannot write {}", path.display());
     sink.write_all(&header(rows.rows(), names_length, about))
