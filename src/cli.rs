@@ -7,9 +7,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::checkpoint::architecture::Activation;
 use crate::command::bench::BenchArgs;
+use crate::command::calibrate::CalibrateArgs;
 use crate::command::classify::ClassifyArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
 use crate::command::embed::EmbedArgs;
+use crate::command::evaluate::EvaluateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::models::ModelsArgs;
 use crate::command::search::SearchArgs;
@@ -47,6 +49,10 @@ pub enum Command {
     Embed(Box<EmbedArgs>),
     /// Find the images or texts of a file of embeddings that fit best
     Search(Box<SearchArgs>),
+    /// Tell how good a model and labels are on pictures with known answers
+    Evaluate(Box<EvaluateArgs>),
+    /// Fit a temperature, so that probabilities mean what they say
+    Calibrate(Box<CalibrateArgs>),
     /// Tell what a weight file is, and why it does not load if it does not
     Inspect(Box<InspectArgs>),
     /// Write a model for another program, or as one canonical file
@@ -176,18 +182,69 @@ pub struct LabelArgs {
     /// The candidate labels; give the images before them
     #[arg(short, long, value_name = "TEXT", num_args = 1.., conflicts_with = "labels_file")]
     pub labels: Vec<String>,
-    /// Read labels from a file, one a line; a .json file maps each label to its prompts
-    #[arg(long, value_name = "FILE")]
+    /// Labels from a built-in set (imagenet, cifar10, cifar100, food101, …) or a file: one a line,
+    /// or a .json, .csv or .tsv file with prompts or aliases of each label; - reads stdin
+    #[arg(long, value_name = "NAME|FILE")]
     pub labels_file: Option<PathBuf>,
     /// Prompt templates, {} stands for the label
     #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "templates")]
     pub template: Vec<String>,
-    /// A built-in set of templates (none, photo, openai7, openai80) or a file, one a line
+    /// A built-in set of templates (none, photo, openai7, openai80, and one for each built-in set of
+    /// labels, by its name) or a file, one a line; - reads stdin
     #[arg(long, value_name = "NAME|FILE")]
     pub templates: Option<String>,
-    /// What happens to a text longer than the model's context
+    /// Texts that are too long.
+    #[command(flatten)]
+    pub long: LongTextArgs,
+}
+
+/// What becomes of texts that a model cannot read at once.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Long texts")]
+pub struct LongTextArgs {
+    /// What happens to a text longer than the model's context: an error, a cut, or chunks that are
+    /// averaged (chunk-mean), overlap (slide) or are chosen for each image (best-chunk)
     #[arg(long, value_name = "HOW", default_value = "error", value_parser = long_text())]
     pub long_text: LongText,
+    /// With --long-text slide: tokens from one window to the next [default: half the context]
+    #[arg(long, value_name = "N", value_parser = count())]
+    pub stride: Option<u64>,
+}
+
+impl LongTextArgs {
+    /// The two together.
+    ///
+    /// # Errors
+    /// When there is a stride and nothing slides.
+    pub fn policy(&self) -> anyhow::Result<LongText> {
+        match (self.long_text, self.stride) {
+            (LongText::Slide { .. }, stride) => Ok(LongText::Slide {
+                stride: stride.map(|stride| stride as usize),
+            }),
+            (policy, None) => Ok(policy),
+            _ => anyhow::bail!("--stride is for --long-text slide; add it, or leave --stride out"),
+        }
+    }
+}
+
+/// What stands for none of the labels.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Scores")]
+pub struct NoneArgs {
+    /// What [`crate::command`] makes of it depends on the score.
+    #[arg(
+        long,
+        value_name = "TEXT",
+        help = "One more label, for images that none of the labels fits; with --score sigmoid the \
+                text that says nothing about an image, \"a photo\" if not given"
+    )]
+    pub none_label: Option<String>,
+    /// Texts that compete with the labels one by one and are reported together, as the none label
+    #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "background_file")]
+    pub background: Vec<String>,
+    /// The same from a file, in any form that --labels-file takes
+    #[arg(long, value_name = "NAME|FILE")]
+    pub background_file: Option<PathBuf>,
 }
 
 /// What is reported.
@@ -197,9 +254,9 @@ pub struct ScoreArgs {
     /// What to rank and report by
     #[arg(long, value_name = "SCORE", default_value = "softmax", value_parser = score())]
     pub score: Score,
-    /// With --score sigmoid: the text that says nothing about an image [default: "a photo"]
-    #[arg(long, value_name = "TEXT")]
-    pub none_label: Option<String>,
+    /// What stands for none of the labels.
+    #[command(flatten)]
+    pub none: NoneArgs,
     /// Keep the K best labels of an image
     #[arg(short = 'k', long, value_name = "K", value_parser = count())]
     pub top_k: Option<u64>,
@@ -268,8 +325,14 @@ fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
     ])
 }
 
-pub(crate) fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
-    names(&[("error", LongText::Error), ("truncate", LongText::Truncate)])
+fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
+    names(&[
+        ("error", LongText::Error),
+        ("truncate", LongText::Truncate),
+        ("chunk-mean", LongText::ChunkMean),
+        ("slide", LongText::Slide { stride: None }),
+        ("best-chunk", LongText::BestChunk),
+    ])
 }
 
 fn score() -> impl clap::builder::TypedValueParser<Value = Score> {

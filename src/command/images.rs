@@ -73,10 +73,11 @@ impl Images {
 
     /// Starts reading and decoding; images are encoded once [`Running::give`] brings the model.
     pub(super) fn start(self, plan: Plan, stop: Stop) -> Running {
-        let counted = (!plan.single).then_some((self.arguments, self.files_from));
+        let (arguments, files_from) = (self.arguments, self.files_from);
+        let count = move || paths::count(&arguments, files_from.as_ref(), PICTURES);
         let passed_over = self.sources.passed_over();
         Running {
-            counted,
+            total: (!plan.single).then(|| Box::new(count) as _),
             passed_over: Some(passed_over),
             ..Running::start(self.sources, plan, stop)
         }
@@ -149,8 +150,8 @@ pub(super) struct Running {
     pipeline: Pipeline,
     model: ModelSlot,
     stop: Stop,
-    /// What [`paths::count`] takes, where there is more than one image.
-    counted: Option<(Vec<PathBuf>, Option<FilesFrom>)>,
+    /// How many images there are, if progress is to be shown; may take a while to find out.
+    total: Option<Box<dyn FnOnce() -> Option<u64> + Send>>,
     passed_over: Option<PassedOver>,
 }
 
@@ -166,8 +167,17 @@ impl Running {
             pipeline: Pipeline::start(sources, plan, model.clone(), stop.clone()),
             model,
             stop,
-            counted: None,
+            total: None,
             passed_over: None,
+        }
+    }
+
+    /// The same for a list that is complete.
+    pub(super) fn of(sources: Vec<Result<ImageSource, PathError>>, plan: Plan, stop: Stop) -> Self {
+        let count = sources.len() as u64;
+        Self {
+            total: Some(Box::new(move || Some(count))),
+            ..Self::start(sources.into_iter(), plan, stop)
         }
     }
 
@@ -187,8 +197,8 @@ impl Running {
         mut take: impl FnMut(Encoded) -> Result<()>,
     ) -> Result<Counts> {
         self.stop.listen()?;
-        if let Some((arguments, files_from)) = self.counted.take() {
-            console.start_progress(move || paths::count(&arguments, files_from.as_ref(), PICTURES));
+        if let Some(total) = self.total.take() {
+            console.start_progress(total);
         }
         let mut counts = Counts::default();
         while let Some(encoded) = self.pipeline.next() {

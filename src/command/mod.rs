@@ -2,18 +2,24 @@
 
 mod advice;
 pub mod bench;
+pub mod calibrate;
+mod calibration;
 pub mod classify;
 mod console;
 pub mod convert;
 pub mod embed;
+pub mod evaluate;
 mod images;
 pub mod inspect;
+mod labels;
 pub mod models;
 mod pipeline;
 mod remembered;
+mod report;
 mod results;
 pub mod search;
 mod session;
+mod texts;
 pub mod tokens;
 
 use std::io;
@@ -63,6 +69,8 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Classify(args) => classify::run(*args, console),
         Command::Embed(args) => embed::run(*args, console),
         Command::Search(args) => search::run(*args, console),
+        Command::Evaluate(args) => evaluate::run(&args, console),
+        Command::Calibrate(args) => calibrate::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Stretch(args) => convert::run_stretch(&args, console),

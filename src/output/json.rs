@@ -73,6 +73,10 @@ struct Object<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    uncertain: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     predictions: Option<&'a [Prediction]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
@@ -88,6 +92,8 @@ fn object(record: &Record) -> io::Result<Vec<u8>> {
             .bytes
             .as_ref()
             .map(|bytes| STANDARD.encode(bytes)),
+        target: record.target.as_deref(),
+        uncertain: record.uncertain,
         predictions: record.outcome.as_deref().ok(),
         error: record.outcome.as_ref().err().map(String::as_str),
         warnings: &record.warnings,

@@ -1,13 +1,15 @@
-//! Plain records -> table, json, jsonl, csv, tsv.
+//! Plain records -> table, json, jsonl, csv, tsv; whole runs -> a page ([`report`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
 
 mod csv;
 pub mod embedding;
+pub mod evaluation;
 pub mod file;
 pub mod found;
 mod json;
+pub mod report;
 mod table;
 pub mod text;
 
@@ -27,6 +29,23 @@ pub struct Record {
     pub outcome: Result<Vec<Prediction>, String>,
     /// What was wrong with an image that was answered all the same.
     pub warnings: Vec<String>,
+    /// The label that is true, where that is known.
+    pub target: Option<Arc<str>>,
+    /// The best label's probability is below a calibration's threshold: probably none of the labels.
+    pub uncertain: bool,
+}
+
+impl Record {
+    /// What an image was answered, with nothing else to say.
+    pub fn new(image: ImageName, outcome: Result<Vec<Prediction>, String>) -> Self {
+        Self {
+            image,
+            outcome,
+            warnings: Vec::new(),
+            target: None,
+            uncertain: false,
+        }
+    }
 }
 
 /// One label's score for one image.
@@ -103,6 +122,19 @@ pub struct Style {
     pub colour: Colour,
     /// What bars and shortened labels are drawn with.
     pub characters: Characters,
+}
+
+impl Style {
+    /// For formats that have no style.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self {
+            score: Score::Probability,
+            width: 80,
+            colour: Colour::Plain,
+            characters: Characters::Unicode,
+        }
+    }
 }
 
 /// Which of a prediction's numbers a table shows. A prediction without a probability
@@ -222,19 +254,11 @@ mod testing {
     }
 
     pub(super) fn answered(image: &str, predictions: Vec<Prediction>) -> Record {
-        Record {
-            image: Path::new(image).into(),
-            outcome: Ok(predictions),
-            warnings: Vec::new(),
-        }
+        Record::new(Path::new(image).into(), Ok(predictions))
     }
 
     pub(super) fn failed(image: &str, error: &str) -> Record {
-        Record {
-            image: Path::new(image).into(),
-            outcome: Err(error.to_owned()),
-            warnings: Vec::new(),
-        }
+        Record::new(Path::new(image).into(), Err(error.to_owned()))
     }
 
     /// The two records of the command line's contract.

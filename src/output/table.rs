@@ -75,7 +75,13 @@ fn push_record(block: &mut String, record: &Record, style: Style) {
         Ok(predictions) if predictions.is_empty() => {
             push_note("no label reaches the threshold".to_owned(), dimmed());
         }
-        Ok(predictions) => push_predictions(block, predictions, style),
+        Ok(predictions) => {
+            if record.uncertain {
+                let text = "uncertain: perhaps none of these".to_owned();
+                push_note(text, foreground(AnsiColor::Yellow));
+            }
+            push_predictions(block, predictions, style);
+        }
     }
 }
 

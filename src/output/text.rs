@@ -32,6 +32,13 @@ pub fn columns(text: &str) -> usize {
     text.width()
 }
 
+/// `text` in exactly `width` columns, blanks after it; what does not fit makes place for an ellipsis.
+pub fn padded(text: &str, width: usize) -> String {
+    let shown = shortened(text, width, Characters::Unicode);
+    let blanks = width.saturating_sub(columns(&shown));
+    shown + &" ".repeat(blanks)
+}
+
 /// `text` in at most `limit` columns; what does not fit makes place for an ellipsis.
 pub(super) fn shortened(text: &str, limit: usize, characters: Characters) -> String {
     if columns(text) <= limit {

@@ -1,7 +1,9 @@
 //! What embeddings are for. Knows no files and prints nothing.
 
 pub mod calibration;
+pub mod class_embedding;
 pub mod metric;
 pub mod retrieval;
 pub mod search;
+pub mod text_embedding;
 pub mod zero_shot;

@@ -8,7 +8,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use crate::kernel::dots;
+use crate::kernel::row_products;
 
 /// Values of vectors multiplied at once: a quarter of a megabyte stays in the second-level cache while several
 /// queries pass.
@@ -141,7 +141,7 @@ impl Best {
         let heaps = self.heaps.chunks_mut(QUERIES);
         for (queries, heaps) in queries.chunks(QUERIES * dim).zip(heaps) {
             self.scores.resize(heaps.len() * range.len(), 0.0);
-            dots(queries, rows, dim, &mut self.scores);
+            row_products(queries, rows, dim, &mut self.scores);
             let lines = self.scores.chunks_exact(range.len());
             for (heap, line) in heaps.iter_mut().zip(lines) {
                 for (row, score) in range.clone().zip(line) {
@@ -172,24 +172,18 @@ impl Best {
 
 /// Keeps a hit if it is among the `k` best.
 fn keep(heap: &mut BinaryHeap<Ranked>, k: usize, hit: Hit) {
-    // Most hits are below the worst that is kept: one comparison for them, which not-a-number fails as well.
-    let full = heap.len() >= k;
-    match heap.peek() {
-        Some(worst) if full && !(hit.score >= worst.0.score) => return,
-        None if full => return,
-        _ if hit.score.is_nan() => return,
-        _ => {}
+    if hit.score.is_nan() {
+        return;
     }
     // A sum of -0 is as large as one of 0.
-    let ranked = Ranked(Hit {
-        score: hit.score + 0.0,
-        ..hit
-    });
-    if !full {
+    let score = hit.score + 0.0;
+    let ranked = Ranked(Hit { score, ..hit });
+    if heap.len() < k {
         heap.push(ranked);
-    } else if heap.peek().is_some_and(|worst| ranked < *worst) {
-        heap.pop();
-        heap.push(ranked);
+    } else if let Some(mut worst) = heap.peek_mut()
+        && ranked < *worst
+    {
+        *worst = ranked;
     }
 }
 

@@ -1,9 +1,9 @@
 //! Zero-shot classification: an image against the texts of some classes.
 
 use anyhow::{Result, ensure};
+use rayon::prelude::*;
 
-use crate::input::tokenizer::TokenIds;
-use crate::model::DualEncoder;
+use super::class_embedding::ClassEmbeddings;
 
 /// What the classes of an image are ranked and reported by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,89 +31,168 @@ pub struct ClassScore {
     pub probability: Option<f32>,
 }
 
-/// Class embeddings, computed once and compared with any number of images.
+/// Compares images with classes.
 pub struct Classifier {
-    /// [classes, dim], unit length.
-    class_embeddings: Vec<f32>,
-    /// `[dim]`, what [`Score::Sigmoid`] compares with.
-    none_embedding: Option<Vec<f32>>,
-    dim: usize,
+    classes: ClassEmbeddings,
+    /// What stands for none of the classes, one row a text.
+    none: Option<ClassEmbeddings>,
     logit_scale: f32,
+    temperature: f32,
     score: Score,
 }
 
 impl Classifier {
-    /// Encodes the prompts of each class; a class of several prompts gets the mean of their unit
-    /// embeddings, at unit length (CLIP's prompt ensembles). `none` is needed for
-    /// [`Score::Sigmoid`].
+    /// Compares with `classes`. `none` are texts that stand for none of them: they are what
+    /// [`Score::Sigmoid`] compares with, and with the other scores one more class, the last, whose
+    /// texts compete one by one and are reported together.
     ///
     /// # Errors
-    /// When there are no classes, a class has no prompts, or the model cannot encode one.
+    /// When a softmax would be over one class, a sigmoid has nothing to compare with, or embeddings
+    /// come from different models.
     pub fn new(
-        model: &dyn DualEncoder,
-        classes: &[Vec<TokenIds>],
-        none: Option<TokenIds>,
+        classes: ClassEmbeddings,
+        none: Option<ClassEmbeddings>,
+        logit_scale: f32,
         score: Score,
     ) -> Result<Self> {
-        ensure!(!classes.is_empty(), "there are no labels");
         ensure!(
-            score != Score::Softmax || classes.len() > 1,
+            score != Score::Softmax || classes.len() > 1 || none.is_some(),
             "softmax over one label is always 1; add a label or use --score cosine or sigmoid"
         );
         ensure!(
             score != Score::Sigmoid || none.is_some(),
             "sigmoid scores need a text to compare with"
         );
-        let prompts: Vec<TokenIds> = classes.iter().flatten().chain(&none).cloned().collect();
-        let embeddings = model.encode_text(&prompts)?;
-        let (_, dim) = embeddings.dims2()?;
-        let values = embeddings.flatten_all()?.to_vec1::<f32>()?;
-        let mut rows = values.chunks_exact(dim);
-        let mut class_embeddings = Vec::with_capacity(classes.len() * dim);
-        for prompts in classes {
-            class_embeddings.extend(mean_direction(rows.by_ref().take(prompts.len()), dim)?);
+        if let Some(none) = &none {
+            ensure!(
+                none.dim() == classes.dim(),
+                "embeddings of {} and of {} values cannot be compared",
+                classes.dim(),
+                none.dim()
+            );
         }
-        let none_embedding = none.and_then(|_| rows.next()).map(<[f32]>::to_vec);
         Ok(Self {
-            class_embeddings,
-            none_embedding,
-            dim,
-            logit_scale: model.logit_scale(),
+            classes,
+            none,
+            logit_scale,
+            temperature: 1.0,
             score,
         })
     }
 
-    /// The classes of one image `[dim]`, best first, equal ones in the order of the labels.
+    /// Divides logits by `temperature` where they become probabilities; logits are reported as they
+    /// are.
+    ///
+    /// # Errors
+    /// When it is not a number above zero.
+    pub fn with_temperature(mut self, temperature: f32) -> Result<Self> {
+        ensure!(
+            temperature.is_finite() && temperature > 0.0,
+            "a temperature of {temperature} is not a number above zero"
+        );
+        self.temperature = temperature;
+        Ok(self)
+    }
+
+    /// What images are compared with.
+    #[must_use]
+    pub fn classes(&self) -> &ClassEmbeddings {
+        &self.classes
+    }
+
+    /// The classes of one image `[dim]`, best first, equal ones in the order of the labels. The one
+    /// that stands for none of them has the number after the last.
     #[must_use]
     pub fn classify(&self, image: &[f32]) -> Vec<ClassScore> {
-        let mut scores: Vec<ClassScore> = self
-            .class_embeddings
-            .chunks_exact(self.dim)
-            .enumerate()
-            .map(|(class, embedding)| {
-                let cosine = dot(image, embedding);
-                ClassScore {
-                    class,
-                    cosine,
-                    logit: self.logit_scale * cosine,
-                    probability: None,
-                }
+        let none = self.none.as_ref().map(|none| none.cosines(image));
+        self.ranked(&self.classes.cosines(image), none.as_deref())
+    }
+
+    /// The same for each of `images` [n, dim], on all threads of the pool; a few hundred at a time,
+    /// as each answer holds all classes.
+    #[must_use]
+    pub fn classify_many(&self, images: &[f32]) -> Vec<Vec<ClassScore>> {
+        let cosines = self.classes.cosines(images);
+        let none = self.none.as_ref().map(|none| none.cosines(images));
+        let count = images.len() / self.classes.dim();
+        let row = |all: &[f32], image: usize| {
+            let width = all.len() / count;
+            image * width..(image + 1) * width
+        };
+        (0..count)
+            .into_par_iter()
+            .map(|image| {
+                let none = none.as_ref().map(|none| &none[row(none, image)]);
+                self.ranked(&cosines[row(&cosines, image)], none)
             })
-            .collect();
-        match (self.score, &self.none_embedding) {
-            (Score::Softmax, _) => softmax(&mut scores),
-            (Score::Sigmoid, Some(none)) => {
-                let none = self.logit_scale * dot(image, none);
-                for score in &mut scores {
-                    let difference = f64::from(score.logit) - f64::from(none);
-                    score.probability = Some((1.0 / (1.0 + (-difference).exp())) as f32);
-                }
-            }
-            _ => {}
+            .collect()
+    }
+
+    /// From the cosines of one image with the classes and with the texts for none of them.
+    fn ranked(&self, cosines: &[f32], none: Option<&[f32]>) -> Vec<ClassScore> {
+        let score = |(class, &cosine): (usize, &f32)| ClassScore {
+            class,
+            cosine,
+            logit: self.logit_scale * cosine,
+            probability: None,
+        };
+        let mut scores: Vec<ClassScore> = cosines.iter().enumerate().map(score).collect();
+        let none = none.map(|none| self.together(cosines.len(), none));
+        match (self.score, none) {
+            (Score::Sigmoid, Some(none)) => self.sigmoid(&mut scores, none.logit),
+            (_, none) => scores.extend(none),
         }
-        // Stable, and by the logit: every score grows with it, and it does not saturate.
-        scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+        if self.score == Score::Softmax {
+            self.softmax(&mut scores);
+        }
+        // Stable, and by the logit: every score grows with it, and it does not saturate. Only the
+        // texts that are reported together have a cosine that does not go with their logit.
+        if self.score == Score::Cosine {
+            scores.sort_by(|a, b| b.cosine.total_cmp(&a.cosine));
+        } else {
+            scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+        }
         scores
+    }
+
+    /// Several texts as one class: the logarithm of the sum of what each would weigh in the softmax,
+    /// and the best cosine.
+    fn together(&self, class: usize, cosines: &[f32]) -> ClassScore {
+        let temperature = f64::from(self.temperature);
+        let logits = cosines
+            .iter()
+            .map(|&cosine| f64::from(self.logit_scale * cosine));
+        let largest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = logits
+            .map(|logit| ((logit - largest) / temperature).exp())
+            .sum();
+        ClassScore {
+            class,
+            cosine: cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            logit: (largest + temperature * sum.ln()) as f32,
+            probability: None,
+        }
+    }
+
+    fn sigmoid(&self, scores: &mut [ClassScore], none: f32) {
+        for score in scores {
+            let difference = f64::from(score.logit) - f64::from(none);
+            let exponent = -difference / f64::from(self.temperature);
+            score.probability = Some((1.0 / (1.0 + exponent.exp())) as f32);
+        }
+    }
+
+    fn softmax(&self, scores: &mut [ClassScore]) {
+        let temperature = f64::from(self.temperature);
+        let largest = scores
+            .iter()
+            .map(|score| f64::from(score.logit))
+            .fold(f64::NEG_INFINITY, f64::max);
+        let weight = |score: &ClassScore| ((f64::from(score.logit) - largest) / temperature).exp();
+        let sum: f64 = scores.iter().map(weight).sum();
+        for score in scores {
+            score.probability = Some((weight(score) / sum) as f32);
+        }
     }
 }
 
@@ -129,59 +208,35 @@ impl ClassScore {
     }
 }
 
-/// The mean of unit vectors [n, dim], at unit length.
-fn mean_direction<'a>(rows: impl Iterator<Item = &'a [f32]>, dim: usize) -> Result<Vec<f32>> {
-    let mut sum = vec![0f64; dim];
-    let mut count = 0;
-    let mut last: &[f32] = &[];
-    for row in rows {
-        sum.iter_mut()
-            .zip(row)
-            .for_each(|(s, v)| *s += f64::from(*v));
-        count += 1;
-        last = row;
-    }
-    ensure!(count > 0, "a label has no prompts");
-    if count == 1 {
-        return Ok(last.to_vec());
-    }
-    let norm = sum.iter().map(|v| v * v).sum::<f64>().sqrt();
-    ensure!(norm > 1e-6, "the prompts of a label cancel each other out");
-    Ok(sum.into_iter().map(|v| (v / norm) as f32).collect())
-}
-
-/// Summed in f64 and in one order, so that batches and threads do not show.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| f64::from(*a) * f64::from(*b))
-        .sum::<f64>() as f32
-}
-
-fn softmax(scores: &mut [ClassScore]) {
-    let largest = scores
-        .iter()
-        .map(|score| f64::from(score.logit))
-        .fold(f64::NEG_INFINITY, f64::max);
-    let weight = |score: &ClassScore| (f64::from(score.logit) - largest).exp();
-    let sum: f64 = scores.iter().map(weight).sum();
-    for score in scores {
-        score.probability = Some((weight(score) / sum) as f32);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const CLASSES: [f32; 8] = [0.6, 0.8, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0];
+
+    fn rows(rows: &[f32]) -> ClassEmbeddings {
+        ClassEmbeddings::from_rows(rows.to_vec(), 2).unwrap()
+    }
+
+    fn with_none(score: Score, none: &[f32]) -> Classifier {
+        let none = (!none.is_empty()).then(|| rows(none));
+        Classifier::new(rows(&CLASSES), none, 10.0, score).unwrap()
+    }
+
     fn classifier(score: Score) -> Classifier {
-        Classifier {
-            class_embeddings: vec![0.6, 0.8, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0],
-            none_embedding: Some(vec![0.8, 0.6]),
-            dim: 2,
-            logit_scale: 10.0,
-            score,
-        }
+        let none: &[f32] = match score {
+            Score::Sigmoid => &[0.8, 0.6],
+            _ => &[],
+        };
+        with_none(score, none)
+    }
+
+    #[track_caller]
+    fn assert_near(found: f32, expected: f64) {
+        assert!(
+            (f64::from(found) - expected).abs() < 1e-6,
+            "{found} {expected}"
+        );
     }
 
     #[test]
@@ -219,12 +274,96 @@ mod tests {
     }
 
     #[test]
-    fn an_ensemble_is_the_direction_of_the_mean() {
-        let rows: [&[f32]; 2] = [&[1.0, 0.0], &[0.0, 1.0]];
-        let mean = mean_direction(rows.into_iter(), 2).unwrap();
-        assert!((mean[0] - 0.5f32.sqrt()).abs() < 1e-7 && mean[0] == mean[1]);
-        let opposite: [&[f32]; 2] = [&[1.0, 0.0], &[-1.0, 0.0]];
-        assert!(mean_direction(opposite.into_iter(), 2).is_err());
-        assert!(mean_direction(std::iter::empty(), 2).is_err());
+    fn texts_for_none_of_the_classes_compete_one_by_one_and_are_reported_together() {
+        let (image, none) = ([1.0, 0.0], [0.6, 0.8, 0.8, 0.6]);
+        // The logits are 6, 10, 0, 10 and, for none, 6 and 8.
+        let weights = [6f64, 10.0, 0.0, 10.0, 6.0, 8.0].map(f64::exp);
+        let sum: f64 = weights.iter().sum();
+        let scores = with_none(Score::Softmax, &none).classify(&image);
+        let order: Vec<_> = scores.iter().map(|score| score.class).collect();
+        assert_eq!(order, [1, 3, 4, 0, 2]);
+        assert_near(
+            scores[2].probability.unwrap(),
+            (weights[4] + weights[5]) / sum,
+        );
+        assert_near(scores[0].probability.unwrap(), weights[1] / sum);
+        assert_near(scores[2].logit, (weights[4] + weights[5]).ln());
+        assert_eq!(scores[2].cosine, 0.8);
+        let scores = with_none(Score::Sigmoid, &none).classify(&image);
+        assert_eq!(scores.len(), 4);
+        assert_near(
+            scores[0].probability.unwrap(),
+            1.0 / (1.0 + (weights[4] + weights[5]) / weights[1]),
+        );
+    }
+
+    #[test]
+    fn a_class_for_none_ranks_by_what_is_reported() {
+        // The cosines are 0.6, 1, 0, 1 and, for none, twice 0.96; its logit is 10.29.
+        let none = [0.96, 0.28, 0.96, -0.28];
+        for (score, first) in [(Score::Cosine, 1), (Score::Logit, 4), (Score::Softmax, 4)] {
+            let scores = with_none(score, &none).classify(&[1.0, 0.0]);
+            assert_eq!((scores.len(), scores[0].class), (5, first), "{score:?}");
+            let values: Vec<_> = scores.iter().map(|one| one.value(score)).collect();
+            assert!(values.is_sorted_by(|a, b| a >= b), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_temperature_changes_probabilities_only() {
+        let image = [1.0, 0.0];
+        for score in [Score::Softmax, Score::Sigmoid] {
+            let none = [0.6, 0.8, 0.8, 0.6];
+            let plain = with_none(score, &none).classify(&image);
+            let warm = with_none(score, &none).with_temperature(2.0).unwrap();
+            let warm = warm.classify(&image);
+            let of = |scores: &[ClassScore], class| {
+                *scores.iter().find(|score| score.class == class).unwrap()
+            };
+            for class in 0..4 {
+                let (plain, warm) = (of(&plain, class), of(&warm, class));
+                assert_eq!((plain.logit, plain.cosine), (warm.logit, warm.cosine));
+            }
+            // The logits over 2 are 3, 5, 0, 5 and 3 and 4.
+            let weights = [3f64, 5.0, 0.0, 5.0, 3.0, 4.0].map(f64::exp);
+            let expected = match score {
+                Score::Softmax => weights[1] / weights.iter().sum::<f64>(),
+                _ => 1.0 / (1.0 + (weights[4] + weights[5]) / weights[1]),
+            };
+            assert_near(of(&warm, 1).probability.unwrap(), expected);
+        }
+        for temperature in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            let classifier = classifier(Score::Softmax);
+            assert!(classifier.with_temperature(temperature).is_err());
+        }
+    }
+
+    #[test]
+    fn many_images_are_answered_as_each_alone() {
+        let images: Vec<f32> = (0..301)
+            .flat_map(|step| [(step as f32 * 0.02).cos(), (step as f32 * 0.02).sin()])
+            .collect();
+        for score in [Score::Softmax, Score::Cosine, Score::Sigmoid] {
+            let classifier = with_none(score, &[0.8, 0.6, 0.0, -1.0]);
+            let together = classifier.classify_many(&images);
+            let alone: Vec<_> = images
+                .chunks_exact(2)
+                .map(|image| classifier.classify(image))
+                .collect();
+            assert_eq!(together, alone);
+        }
+        assert!(classifier(Score::Softmax).classify_many(&[]).is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_refused() {
+        let one = || rows(&[1.0, 0.0]);
+        let new = |none, score| Classifier::new(one(), none, 10.0, score).is_ok();
+        assert!(!new(None, Score::Softmax));
+        assert!(new(Some(one()), Score::Softmax));
+        assert!(new(None, Score::Cosine));
+        assert!(!new(None, Score::Sigmoid));
+        let longer = ClassEmbeddings::from_rows(vec![1.0, 0.0, 0.0], 3).unwrap();
+        assert!(!new(Some(longer), Score::Softmax));
     }
 }

@@ -186,7 +186,7 @@ fn labels_that_cannot_be_used_are_refused() {
         ),
         (
             &["-l", "x", "y", "--templates", "openai79"],
-            &["none, photo, openai80, openai7"],
+            &["none, imagenet, photo, openai80, openai7"],
         ),
         (
             &["-l", "x", "y", "--labels-file", "twice.txt"],
@@ -278,7 +278,10 @@ fn truncation_warns_and_reads_the_beginning() {
         labels(&record).contains(&label.as_str()),
         "the label appears as typed"
     );
-    ran.says(&["warning: \"word", "64 tokens over the model's 248 were cut"]);
+    ran.says(&[
+        "warning: label 1: \"word",
+        "64 tokens over the model's 248 were cut",
+    ]);
     let fitting = ["word"; 246].join(" ");
     let short = classify(&room, &["-l", &fitting, "cat"]).record();
     assert_eq!(

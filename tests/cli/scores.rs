@@ -110,16 +110,6 @@ fn another_label_does_not_change_a_sigmoid_probability() {
 }
 
 #[test]
-fn a_none_label_without_sigmoid_is_a_mistake() {
-    let room = Room::with(&["a.png"]);
-    for score in ["softmax", "cosine", "logit"] {
-        let more = ["a.png", "--score", score, "--none-label", "x"];
-        let ran = room.classify(&[&more[..], &LABELS].concat()).ends_with(2);
-        ran.says(&["--none-label", "add --score sigmoid"]);
-    }
-}
-
-#[test]
 fn top_k_keeps_the_best() {
     let all = scored("softmax", &[]);
     for (k, count) in [("1", 1), ("2", 2), ("3", 3), ("50", 3)] {

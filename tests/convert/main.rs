@@ -74,7 +74,7 @@ fn embeddings(checkpoint: &Checkpoint) -> Vec<f32> {
     let pixels = Tensor::from_vec(values, (1, 3, side, side), &Device::Cpu).unwrap();
     let texts: Vec<_> = ["a cat", "a dog in the rain", "two red apples on a table"]
         .iter()
-        .map(|text| fit(text, 77, LongText::Error).unwrap().token_ids)
+        .map(|text| fit(text, 77, LongText::Error).unwrap().into_first())
         .collect();
     let all = [
         clip.encode_image(&pixels).unwrap(),

@@ -117,7 +117,7 @@ fn texts_have_a_row_a_line() {
     for output in OUTPUTS {
         embed(&room, &["--texts", "t.txt", "-o", output])
             .ends_with(1)
-            .says(&["402 tokens", "--long-text truncate"]);
+            .says(&["line 3", "402 tokens", "--long-text truncate"]);
     }
     let rows = records(&room.read("o.jsonl"));
     let texts: Vec<&str> = rows
@@ -149,6 +149,30 @@ fn texts_have_a_row_a_line() {
             .contains("154 tokens"),
         "{record}"
     );
+}
+
+#[test]
+fn long_texts_are_read_in_chunks_where_that_gives_one_row() {
+    let room = Room::new();
+    let text = format!("a cat {}", "word ".repeat(300));
+    let mut rows = Vec::new();
+    for policy in [
+        &["truncate"][..],
+        &["chunk-mean"],
+        &["slide"],
+        &["slide", "--stride", "40"],
+    ] {
+        let ran = embed(&room, &[&["--text", &text, "--long-text"], policy].concat()).ends_with(0);
+        let record = ran.record();
+        let length: f32 = numbers(&record).iter().map(|v| v * v).sum();
+        assert!((length - 1.0).abs() < 1e-5, "{length}");
+        assert_eq!(record["warnings"].as_array().unwrap().len(), 1);
+        assert!(!rows.contains(&numbers(&record)), "{policy:?}");
+        rows.push(numbers(&record));
+    }
+    embed(&room, &["--text", &text, "--long-text", "best-chunk"])
+        .ends_with(2)
+        .says(&["one embedding a text", "chunk-mean"]);
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn other_models_and_settings_are_refused() {
         for (arguments, message) in [
             (&["a.png", "--alpha", "black"][..], "alpha=white"),
             (&["a.png", "--precision", "int8"], "precision: "),
-            (&["--text", "x"], "kind: images and texts"),
+            (&["--text", "x"][..], "kind: images and texts"),
         ] {
             let all = [arguments, &["-o", output, "--resume"]].concat();
             embed(&room, &all)

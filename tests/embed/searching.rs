@@ -129,6 +129,28 @@ fn texts_can_be_searched() {
 }
 
 #[test]
+fn the_best_chunk_of_a_long_query_counts() {
+    let room = Room::with(&["a.png"]);
+    let filler = "word ".repeat(200);
+    let long = format!("{filler}{}", "sofa ".repeat(100));
+    embed(&room, &["--text", "a cat", &filler, "-o", "o.npy"]).ends_with(0);
+    search(&room, &["o.npy", &long])
+        .ends_with(2)
+        .says(&["query 1", "--long-text"]);
+    let ran = search(
+        &room,
+        &["o.npy", &long, "a cat", "--long-text", "best-chunk"],
+    )
+    .ends_with(0);
+    let found = ran.says(&["2 chunks"]).records();
+    let hits = found[0]["hits"].as_array().unwrap();
+    // The filler is one of its chunks, nearly; each row comes once.
+    assert_eq!(hits.len(), 2);
+    assert!(hits[0]["cosine"].as_f64() > hits[1]["cosine"].as_f64());
+    assert_eq!(found[1]["hits"][0]["text"], "a cat");
+}
+
+#[test]
 fn files_that_are_no_index_are_refused() {
     let room = Room::with(&["a.png"]);
     embed(&room, &["a.png", "-o", "o.jsonl"]).ends_with(0);

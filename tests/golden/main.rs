@@ -219,7 +219,7 @@ fn token_ids_are_those_of_the_reference() {
         assert!(expected.texts.len() > 3);
         for (text, ids) in expected.texts.iter().zip(expected.token_ids()) {
             let fitted = tokenizer::fit(text, context, LongText::Error).unwrap();
-            assert_eq!(fitted.token_ids.as_slice(), ids, "{text:?}");
+            assert_eq!(fitted.into_first().as_slice(), ids, "{text:?}");
         }
     }
 }
@@ -279,7 +279,7 @@ fn shared_beginnings_change_nothing() {
         .map(|text| {
             tokenizer::fit(text, 248, LongText::Error)
                 .unwrap()
-                .token_ids
+                .into_first()
         })
         .collect();
     let (_, clip) = load(

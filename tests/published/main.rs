@@ -227,7 +227,7 @@ impl Check<'_> {
             .map(|text| {
                 tokenizer::fit(string(text), context, LongText::Error)
                     .unwrap()
-                    .token_ids
+                    .into_first()
             })
             .collect();
         for (place, ids) in list(&self.entry["inputs"]["token_ids"]).iter().enumerate() {

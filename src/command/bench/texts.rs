@@ -48,7 +48,7 @@ pub(super) fn tokens(labels: &[String], context_length: usize) -> Result<Vec<Tok
     let fit = |label: &String| tokenizer::fit(label, context_length, LongText::Error);
     labels
         .iter()
-        .map(|label| Ok(fit(label)?.token_ids))
+        .map(|label| Ok(fit(label)?.into_first()))
         .collect()
 }
 

@@ -15,8 +15,7 @@ use sha2::{Digest as _, Sha256};
 use super::session::Session;
 use super::{Console, Outcome};
 use crate::checkpoint::digest::hexadecimal;
-use crate::cli::{self, CacheArgs, ImageArgs, ModelArgs, PictureArgs};
-use crate::input::tokenizer::LongText;
+use crate::cli::{self, CacheArgs, ImageArgs, LongTextArgs, ModelArgs, PictureArgs};
 use crate::output::embedding::{About, Dtype, Format, Kind, errors_of, journal_of, sidecar_of};
 
 /// Written out, because texts take the place of images.
@@ -55,9 +54,8 @@ pub struct EmbedArgs {
     /// Embed these texts
     #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = "Texts", conflicts_with = "texts")]
     text: Vec<String>,
-    /// What happens to a text longer than the model's context
-    #[arg(long, value_name = "HOW", default_value = "error", help_heading = "Texts", value_parser = cli::long_text())]
-    long_text: LongText,
+    #[command(flatten)]
+    long: LongTextArgs,
     /// Write to a file, whose suffix tells the format [default: jsonl to stdout]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,

@@ -5,19 +5,21 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 use super::destination::Destination;
-use super::earlier::Earlier;
+use super::earlier::{Earlier, Place};
 use super::{EmbedArgs, about, outputs};
 use crate::command::pipeline::Plan;
 use crate::command::remembered::{self, Engine, Remembered};
 use crate::command::session::{Session, Stop};
+use crate::command::texts::{Fitter, quoted};
 use crate::command::tokens::lines::{Lines, NoText};
 use crate::command::{Console, Outcome, advice};
-use crate::input::tokenizer::{self, Fitted, LongText};
+use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::output::embedding::{Failure, Item, Kind, Name, Row};
+use crate::task::text_embedding::TextEmbeddings;
 
 /// Texts that go through the tower together, and that a kill may lose.
 const BATCH: usize = 64;
@@ -25,6 +27,12 @@ const BATCH: usize = 64;
 type Texts = Box<dyn Iterator<Item = Result<String, NoText>> + Send>;
 
 pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
+    let policy = args.long.policy()?;
+    ensure!(
+        policy != LongText::BestChunk,
+        "--long-text best-chunk leaves the choice to each image, and a file has one embedding a text; \
+         pass --long-text chunk-mean or slide"
+    );
     let texts: Texts = match &args.texts {
         Some(path) => Box::new(Lines::open(path)?),
         None => Box::new(args.text.clone().into_iter().map(Ok)),
@@ -38,11 +46,12 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     let session = Arc::new(Session::open(&args.model, console)?);
     let plan = Plan::of(&session);
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
-    let settings = match args.long_text {
-        LongText::Error => "long_text=error",
-        LongText::Truncate => "long_text=truncate",
-    };
-    let about = about(&session, Kind::Texts, settings, &session.text_recipe()?)?;
+    let about = about(
+        &session,
+        Kind::Texts,
+        &settings(policy),
+        &session.text_recipe()?,
+    )?;
     let destination = Destination::open(args, about, console)?;
     let engine = Engine::new(&session, memory.transpose()?, console)?;
     session.checkpoint.unchanged()?;
@@ -50,8 +59,13 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     stop.listen()?;
     let mut embedding = Embedding {
         encoder: engine.encoder.as_ref(),
-        context_length: session.checkpoint.architecture.context_length,
-        policy: args.long_text,
+        fitter: Fitter::new(
+            session.checkpoint.architecture.context_length,
+            policy,
+            console,
+        ),
+        lines: 0,
+        place: if args.texts.is_some() { "line" } else { "text" },
         earlier: destination.earlier(),
         destination,
         console,
@@ -61,7 +75,18 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
         embedding.take(batch)?;
     }
     engine.finish(console);
+    embedding.fitter.finish();
     embedding.destination.finish(stop.signal(), console)
+}
+
+fn settings(policy: LongText) -> String {
+    let stride = match policy {
+        LongText::Slide {
+            stride: Some(stride),
+        } => format!(" stride={stride}"),
+        _ => String::new(),
+    };
+    format!("long_text={}{stride}", policy.name())
 }
 
 /// Reads in a thread of its own: a read from a pipe may last for ever.
@@ -99,8 +124,10 @@ fn next_batch(
 
 struct Embedding<'a> {
     encoder: &'a dyn DualEncoder,
-    context_length: usize,
-    policy: LongText,
+    fitter: Fitter<'a>,
+    /// How many texts were read, and what a text is called.
+    lines: u64,
+    place: &'static str,
     earlier: Option<Arc<Earlier>>,
     destination: Destination,
     console: &'a Console,
@@ -108,8 +135,8 @@ struct Embedding<'a> {
 
 /// What is known of a text before the tower has run.
 enum Look {
-    Known(super::earlier::Place),
-    Fitted(String, Fitted),
+    Known(Place),
+    Fitted(Row, Fitted),
     Failed(Failure),
 }
 
@@ -117,34 +144,46 @@ impl Embedding<'_> {
     /// Encodes a batch and hands on its rows, in their order.
     fn take(&mut self, batch: Vec<Result<String, NoText>>) -> Result<()> {
         let looks: Vec<Look> = batch.into_iter().map(|text| self.look(text)).collect();
-        let tokens = looks.iter().filter_map(|look| match look {
-            Look::Fitted(_, fitted) => Some(fitted.token_ids.clone()),
+        let fitted = looks.iter().filter_map(|look| match look {
+            Look::Fitted(_, fitted) => Some(fitted.clone()),
             _ => None,
         });
-        let tokens: Vec<_> = tokens.collect();
-        let mut embeddings = match tokens.is_empty() {
-            true => Vec::new(),
-            false => self.encoder.encode_text(&tokens)?.to_vec2::<f32>()?,
-        }
-        .into_iter();
+        let mut embeddings = self.encode(&fitted.collect::<Vec<_>>()).into_iter();
         for look in looks {
             match look {
                 Look::Known(place) => self.destination.again(place),
                 Look::Failed(failure) => self.destination.failed(&failure)?,
-                Look::Fitted(text, fitted) => {
-                    let row = Row {
-                        item: Item::Text(text),
-                        warnings: self.warnings(&fitted),
-                    };
-                    let embedding = embeddings.next().unwrap_or_default();
-                    self.destination.row(&row, &embedding)?;
-                }
+                Look::Fitted(row, _) => match embeddings.next().context("a text was left out")? {
+                    Ok(embedding) => self.destination.row(&row, &embedding)?,
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        self.console.failed(&quoted(row.item.text(), 40), &error);
+                        let name = Name::Text(row.item.text().to_owned());
+                        self.destination.failed(&Failure { name, error })?;
+                    }
+                },
             }
         }
         Ok(())
     }
 
-    fn look(&self, text: Result<String, NoText>) -> Look {
+    /// One result a text: if the batch fails, each is tried alone, so that one bad text fails alone.
+    fn encode(&self, texts: &[Fitted]) -> Vec<Result<Vec<f32>>> {
+        if texts.is_empty() {
+            return Vec::new();
+        }
+        match TextEmbeddings::encode(self.encoder, texts) {
+            Ok(embeddings) => embeddings.texts().map(|row| Ok(row.to_vec())).collect(),
+            Err(error) if texts.len() == 1 => vec![Err(error)],
+            Err(_) => texts
+                .iter()
+                .flat_map(|text| self.encode(std::slice::from_ref(text)))
+                .collect(),
+        }
+    }
+
+    fn look(&mut self, text: Result<String, NoText>) -> Look {
+        self.lines += 1;
         let text = match text {
             Ok(text) => text,
             Err(error) => {
@@ -156,23 +195,22 @@ impl Embedding<'_> {
                 });
             }
         };
-        if let Some(place) = self
-            .earlier
-            .as_ref()
-            .and_then(|earlier| earlier.of_text(&text))
-        {
+        let earlier = self.earlier.as_ref();
+        if let Some(place) = earlier.and_then(|earlier| earlier.of_text(&text)) {
             return Look::Known(place);
         }
-        match tokenizer::fit(&text, self.context_length, self.policy) {
+        let place = format!("{} {}", self.place, self.lines);
+        match self.fitter.fit(&place, &text) {
             Ok(fitted) => {
-                for warning in self.warnings(&fitted) {
-                    self.console.warn(&format!("{}: {warning}", start(&text)));
-                }
-                Look::Fitted(text, fitted)
+                let row = Row {
+                    item: Item::Text(text),
+                    warnings: self.fitter.what_it_took(&fitted).into_iter().collect(),
+                };
+                Look::Fitted(row, fitted)
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                self.console.failed(&start(&text), &error);
+                self.console.failed(&quoted(&text, 40), &error);
                 Look::Failed(Failure {
                     name: Name::Text(text),
                     error,
@@ -180,21 +218,4 @@ impl Embedding<'_> {
             }
         }
     }
-
-    fn warnings(&self, fitted: &Fitted) -> Vec<String> {
-        let cut = fitted.cut.as_ref().map(|cut| {
-            format!(
-                "{} tokens over the model's {} were cut",
-                cut.tokens, self.context_length
-            )
-        });
-        cut.into_iter().collect()
-    }
-}
-
-/// The start of a text, in quotes.
-fn start(text: &str) -> String {
-    let start: String = text.chars().take(40).collect();
-    let more = if start.len() < text.len() { "…" } else { "" };
-    format!("{start:?}{more}")
 }

@@ -1,5 +1,6 @@
 //! The file that is searched.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -78,8 +79,26 @@ impl Index {
         Ok(())
     }
 
-    /// The `k` nearest rows of each query `[queries, dim]`.
-    pub(super) fn search(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>> {
+    /// The `k` nearest rows of each query `[dim]`; of one that has several embeddings `[n, dim]`,
+    /// the rows nearest to any of them.
+    pub(super) fn search(&self, queries: &[&[f32]], k: usize) -> Result<Vec<Vec<Hit>>> {
+        let dim = self.file.about().dim;
+        let mut found = self.search_each(&queries.concat(), k)?.into_iter();
+        let mut all = Vec::new();
+        for query in queries {
+            let mut hits: Vec<Hit> = found.by_ref().take(query.len() / dim).flatten().collect();
+            // A row counts once, at its best.
+            hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
+            let mut seen = HashSet::new();
+            hits.retain(|hit| seen.insert(hit.row));
+            hits.truncate(k);
+            all.push(hits);
+        }
+        Ok(all)
+    }
+
+    /// The same for embeddings `[n, dim]`.
+    fn search_each(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>> {
         let dim = self.file.about().dim;
         match self.file.numbers() {
             Some(Mapped::F32(numbers)) => search(queries, Vectors::F32(numbers), dim, k),
@@ -88,7 +107,7 @@ impl Index {
         }
     }
 
-    /// The same block by block, for files that must be decoded.
+    /// Block by block, for files that must be decoded.
     fn search_blocks(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>> {
         let (rows, dim) = (self.file.rows(), self.file.about().dim);
         let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len() / dim];

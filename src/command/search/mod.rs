@@ -14,8 +14,7 @@ use super::pipeline::Plan;
 use super::remembered::{self, Engine, Remembered};
 use super::session::Session;
 use super::{Console, Outcome, advice};
-use crate::cli::{self, CacheArgs, ModelArgs, PictureArgs};
-use crate::input::tokenizer::LongText;
+use crate::cli::{self, CacheArgs, LongTextArgs, ModelArgs, PictureArgs};
 use crate::output::Colour;
 use crate::output::file::AtomicFile;
 use crate::output::found::{self, Answer, End, Format, Style};
@@ -56,9 +55,8 @@ pub struct SearchArgs {
     /// How many hits a query gets
     #[arg(short = 'k', long, value_name = "K", default_value_t = 10, value_parser = cli::count())]
     top_k: u64,
-    /// What happens to a text longer than the model's context
-    #[arg(long, value_name = "HOW", default_value = "error", value_parser = cli::long_text())]
-    long_text: LongText,
+    #[command(flatten)]
+    long: LongTextArgs,
     /// The results' format [default: table on a terminal, else jsonl]
     #[arg(short, long, value_name = "FORMAT", help_heading = "Output")]
     format: Option<SearchFormat>,
@@ -103,6 +101,7 @@ pub enum SearchFormat {
 pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
     let queries = Query::all(&args.queries, &args.image)?;
+    let policy = args.long.policy()?;
     let (format, style) = format(&args, console)?;
     if let Some(path) = &args.output {
         advice::check_output(path)?;
@@ -133,13 +132,13 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
         encoder: engine.encoder.clone(),
         plan: plan.memory(memory),
         context_length: session.checkpoint.architecture.context_length,
-        long_text: args.long_text,
+        policy,
         console,
     };
     let encoded = encoder.encode(&queries)?;
     engine.finish(console);
-    let embeddings: Vec<f32> = encoded.iter().flatten().flatten().copied().collect();
-    let mut hits = index.search(&embeddings, args.top_k as usize)?.into_iter();
+    let answered: Vec<&[f32]> = encoded.iter().flatten().map(Vec::as_slice).collect();
+    let mut hits = index.search(&answered, args.top_k as usize)?.into_iter();
     let mut answers = Vec::new();
     for (query, encoded) in queries.iter().zip(encoded) {
         let outcome = match encoded {

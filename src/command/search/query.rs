@@ -9,9 +9,11 @@ use crate::command::Console;
 use crate::command::images::{PICTURES, Running};
 use crate::command::pipeline::Plan;
 use crate::command::session::Stop;
+use crate::command::texts::Fitter;
 use crate::input::paths::ImageSource;
-use crate::input::tokenizer::{self, LongText};
+use crate::input::tokenizer::LongText;
 use crate::model::DualEncoder;
+use crate::task::text_embedding::TextEmbeddings;
 
 pub(super) enum Query {
     Text(String),
@@ -66,12 +68,13 @@ pub(super) struct Encoder<'a> {
     pub(super) encoder: Arc<dyn DualEncoder>,
     pub(super) plan: Plan,
     pub(super) context_length: usize,
-    pub(super) long_text: LongText,
+    pub(super) policy: LongText,
     pub(super) console: &'a Console,
 }
 
 impl Encoder<'_> {
-    /// The embedding of each query `[dim]`, or why a picture has none.
+    /// The embedding of each query `[dim]`, or why a picture has none. A long text may have several,
+    /// `[chunks, dim]`, of which the best counts.
     pub(super) fn encode(self, queries: &[Query]) -> Result<Vec<Result<Vec<f32>>>> {
         let mut texts = self.texts(queries)?.into_iter().map(Ok);
         let mut images = self.images(queries)?.into_iter();
@@ -85,23 +88,19 @@ impl Encoder<'_> {
     }
 
     fn texts(&self, queries: &[Query]) -> Result<Vec<Vec<f32>>> {
-        let mut tokens = Vec::new();
-        for query in queries {
+        let mut fitter = Fitter::new(self.context_length, self.policy, self.console);
+        let mut fitted = Vec::new();
+        for (number, query) in (1..).zip(queries) {
             if let Query::Text(text) = query {
-                let fitted = tokenizer::fit(text, self.context_length, self.long_text)?;
-                if let Some(cut) = &fitted.cut {
-                    self.console.warn(&format!(
-                        "{text:?}: {} tokens over the model's {} were cut: {:?}",
-                        cut.tokens, self.context_length, cut.text
-                    ));
-                }
-                tokens.push(fitted.token_ids);
+                fitted.push(fitter.fit(&format!("query {number}"), text)?);
             }
         }
-        match tokens.is_empty() {
-            true => Ok(Vec::new()),
-            false => Ok(self.encoder.encode_text(&tokens)?.to_vec2()?),
+        fitter.finish();
+        if fitted.is_empty() {
+            return Ok(Vec::new());
         }
+        let embeddings = TextEmbeddings::encode(self.encoder.as_ref(), &fitted)?;
+        Ok(embeddings.texts().map(<[f32]>::to_vec).collect())
     }
 
     fn images(self, queries: &[Query]) -> Result<Vec<Result<Vec<f32>>>> {
@@ -115,7 +114,7 @@ impl Encoder<'_> {
             return Ok(Vec::new());
         }
         let plan = self.plan.single(sources.len() == 1);
-        let running = Running::start(sources.into_iter(), plan, Stop::default());
+        let running = Running::of(sources, plan, Stop::default());
         running.give(self.encoder);
         let mut embeddings = Vec::new();
         running.for_each(self.console, |encoded| {

@@ -351,7 +351,7 @@ mod tests {
             let path = written(&folder, name, &images(7, 8), &about(Kind::Images, 8));
             let whole = fs::read(&path).unwrap();
             let mut refused = 0;
-            for _ in 0..1500 {
+            for _ in 0..500 {
                 let mut bytes = whole.clone();
                 for _ in 0..1 + next(3) {
                     // Headers lie at the start, Parquet's also at the end.
@@ -365,7 +365,7 @@ mod tests {
                 fs::write(&path, &bytes).unwrap();
                 refused += usize::from(exercise(&path).is_err());
             }
-            assert!(refused > 100, "{name}: {refused}");
+            assert!(refused > 40, "{name}: {refused}");
         }
     }
 }

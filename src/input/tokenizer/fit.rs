@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::merges::{self, Joiner};
-use super::{END_OF_TEXT, START_OF_TEXT, WORD, clean, encode_clean, encode_word};
+use super::{END_OF_TEXT, START_OF_TEXT, WORD, chunk, clean, encode_clean, encode_word};
 
 /// What OpenAI's models read; such a user may want to hear of Long-CLIP.
 const SHORT_CONTEXT: usize = 77;
@@ -19,6 +19,30 @@ pub enum LongText {
     /// The tokens that are too many are dropped and the last one kept becomes the end of text, as
     /// the reference does with `truncate=True`.
     Truncate,
+    /// Chunks that end where words end, each read alone; their mean is the text's embedding.
+    ChunkMean,
+    /// The same with windows that overlap: each begins at the first word that is at least `stride`
+    /// tokens after the beginning of the one before.
+    Slide {
+        /// Half of what the model reads where none is given.
+        stride: Option<usize>,
+    },
+    /// The chunks of [`LongText::ChunkMean`], of which each image takes the one that fits it best.
+    BestChunk,
+}
+
+impl LongText {
+    /// As `--long-text` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Truncate => "truncate",
+            Self::ChunkMean => "chunk-mean",
+            Self::Slide { .. } => "slide",
+            Self::BestChunk => "best-chunk",
+        }
+    }
 }
 
 /// The tokens of one text as the text tower reads them: the start of text first, the first end of
@@ -62,13 +86,57 @@ impl TokenIds {
     }
 }
 
-/// A text that fits its model.
+/// A text as its model can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fitted {
-    /// What the text tower reads.
-    pub token_ids: TokenIds,
+    /// What the text tower reads, one after the other: at least one chunk, and more only where the
+    /// text is too long and [`LongText`] allows it.
+    pub chunks: Vec<Chunk>,
+    /// What several chunks stand for.
+    pub reading: Reading,
     /// What was dropped to make the text fit; none if it did.
     pub cut: Option<Cut>,
+}
+
+impl Fitted {
+    /// The first chunk's token ids: all there are, but for a text that was cut into chunks.
+    #[must_use]
+    pub fn into_first(mut self) -> TokenIds {
+        self.chunks.swap_remove(0).token_ids
+    }
+
+    fn single(ids: Vec<u32>, cut: Option<Cut>) -> Result<Self> {
+        Ok(Self {
+            chunks: vec![Chunk::new(TokenIds::new(ids)?)],
+            reading: Reading::Mean,
+            cut,
+        })
+    }
+}
+
+/// A part of a text that the model reads at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// What the text tower reads.
+    pub token_ids: TokenIds,
+    /// How many of these tokens are text, which is what the chunk weighs in a mean.
+    pub tokens: usize,
+}
+
+impl Chunk {
+    pub(super) fn new(token_ids: TokenIds) -> Self {
+        let tokens = token_ids.len() - 2;
+        Self { token_ids, tokens }
+    }
+}
+
+/// How the embeddings of several chunks stand for one text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// By their mean, weighted by tokens, at unit length.
+    Mean,
+    /// By the one that fits best whatever the text is compared with.
+    Best,
 }
 
 /// The end of a text that its model does not read.
@@ -83,7 +151,7 @@ pub struct Cut {
 /// The tokens of `text` for a model that reads `context_length` of them, start and end included.
 ///
 /// Fails if the text has more and `policy` is [`LongText::Error`], and if `context_length` has no
-/// room for a start and an end.
+/// room for a start and an end, or for the stride that was asked for.
 pub fn fit(text: &str, context_length: usize, policy: LongText) -> Result<Fitted> {
     ensure!(
         context_length >= 2,
@@ -91,20 +159,32 @@ pub fn fit(text: &str, context_length: usize, policy: LongText) -> Result<Fitted
     );
     let cleaned = clean(text);
     let mut ids = encode_clean(&cleaned);
-    let mut cut = None;
-    if ids.len() > context_length {
-        if policy == LongText::Error {
-            bail!(too_long(text, ids.len(), context_length));
-        }
-        cut = Some(Cut {
-            tokens: ids.len() - context_length,
-            text: rest(&cleaned, context_length - 2),
-        });
-        ids.truncate(context_length);
-        ids[context_length - 1] = END_OF_TEXT;
+    if ids.len() <= context_length {
+        return Fitted::single(ids, None);
     }
-    let token_ids = TokenIds::new(ids)?;
-    Ok(Fitted { token_ids, cut })
+    let room = context_length - 2;
+    let (stride, reading) = match policy {
+        LongText::Error => bail!(too_long(text, ids.len(), context_length)),
+        LongText::Truncate => {
+            let cut = Cut {
+                tokens: ids.len() - context_length,
+                text: rest(&cleaned, room),
+            };
+            ids.truncate(context_length);
+            ids[context_length - 1] = END_OF_TEXT;
+            return Fitted::single(ids, Some(cut));
+        }
+        LongText::ChunkMean => (None, Reading::Mean),
+        LongText::Slide { stride } => (Some(stride.unwrap_or((room / 2).max(1))), Reading::Mean),
+        LongText::BestChunk => (None, Reading::Best),
+    };
+    let chunks = chunk::cut(&cleaned, room, stride)
+        .with_context(|| format!("text \"{}\" cannot be cut into chunks", start_of(text)))?;
+    Ok(Fitted {
+        chunks,
+        reading,
+        cut: None,
+    })
 }
 
 fn too_long(text: &str, tokens: usize, context_length: usize) -> String {
@@ -160,19 +240,18 @@ mod tests {
 
     fn cut(text: &str, context_length: usize) -> (Vec<u32>, Option<(usize, String)>) {
         let fitted = fit(text, context_length, LongText::Truncate).unwrap();
-        let cut = fitted.cut.map(|cut| (cut.tokens, cut.text));
-        (fitted.token_ids.as_slice().to_vec(), cut)
+        let cut = fitted.cut.clone().map(|cut| (cut.tokens, cut.text));
+        (fitted.into_first().as_slice().to_vec(), cut)
     }
 
     #[test]
     fn a_text_that_fits_is_left_whole() {
         let ids = vec![START_OF_TEXT, 320, 1125, END_OF_TEXT];
         assert_eq!(cut("a photo", 4), (ids.clone(), None));
-        let fitted = fit("a photo", 4, LongText::Error).unwrap();
-        assert_eq!(
-            (fitted.token_ids.len(), fitted.token_ids.as_slice()),
-            (4, ids.as_slice())
-        );
+        for policy in [LongText::Error, LongText::ChunkMean, LongText::BestChunk] {
+            let token_ids = fit("a photo", 4, policy).unwrap().into_first();
+            assert_eq!((token_ids.len(), token_ids.as_slice()), (4, ids.as_slice()));
+        }
     }
 
     #[test]

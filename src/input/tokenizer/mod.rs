@@ -3,6 +3,7 @@
 //! One vocabulary serves every CLIP and Long-CLIP model; only the number of tokens that a model
 //! reads differs, and that number is the caller's. Knows no tensor.
 
+mod chunk;
 mod fit;
 mod merges;
 
@@ -13,7 +14,7 @@ use regex::Regex;
 use super::text::clean;
 use merges::Joiner;
 
-pub use fit::{Cut, Fitted, LongText, TokenIds, fit};
+pub use fit::{Chunk, Cut, Fitted, LongText, Reading, TokenIds, fit};
 
 /// The id that starts every text.
 pub const START_OF_TEXT: u32 = 49406;

@@ -1,5 +1,5 @@
 //! Making probabilities mean what they say: a temperature for the logits, and a probability below which the answer is
-//! "none of these". Both are fitted to one part of labelled samples and judged on another ([`split`]).
+//! "none of these". Both are fitted to one part of labelled samples and judged on another ([`split()`]).
 
 mod samples;
 mod split;
@@ -10,7 +10,7 @@ use anyhow::Result;
 
 pub use samples::{Samples, Stored, Subset};
 pub use split::{Split, split};
-pub use temperature::{Temperature, fit_temperature};
+pub use temperature::{Temperature, fit_temperature, negative_log_likelihood};
 pub use threshold::{Judged, NoneThreshold, choose_threshold, judge};
 
 use super::metric::reliability::{Reliability, reliability};

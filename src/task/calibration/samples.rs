@@ -68,7 +68,7 @@ impl Samples for Stored<'_> {
     }
 }
 
-/// Some of the samples of another source, by number: a side of [`super::split`].
+/// Some of the samples of another source, by number: a side of [`super::split()`].
 pub struct Subset<'a, S> {
     /// All samples.
     pub samples: &'a S,

@@ -27,6 +27,14 @@ pub struct Temperature {
     pub nll_after: f64,
 }
 
+/// The mean negative log likelihood of the samples that are of a class when logits are divided by `temperature`; None
+/// when there are none.
+#[must_use]
+pub fn negative_log_likelihood<S: Samples>(samples: &S, temperature: f64) -> Option<f64> {
+    let slope = Slope::of(samples, temperature.recip());
+    (slope.count > 0).then_some(slope.nll)
+}
+
 /// Fits the temperature to the samples that are of a class (the others have no likelihood). The threads do not show.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use super::texts::ROWS;
 use super::*;
-use crate::kernel::dots;
+use crate::kernel::row_products;
 
 /// `count` unit rows; `levels` values a column make ties.
 fn units(seed: u64, count: usize, dim: usize, levels: u64) -> Vec<f32> {
@@ -29,11 +29,11 @@ fn by_sorting(pairs: &Pairs) -> (Vec<u32>, Vec<u32>) {
     let of_row = |row: usize| pairs.text_of_row.map_or(row, |map| map[row]);
     let mut scores = vec![vec![f32::NEG_INFINITY; images]; texts];
     for row in 0..rows {
-        for image in 0..images {
+        let scores = scores[of_row(row)].iter_mut();
+        for (image, score) in scores.enumerate() {
             let mut product = [0.0];
             let (a, b) = (&pairs.images[image * dim..], &pairs.texts[row * dim..]);
-            dots(&a[..dim], &b[..dim], dim, &mut product);
-            let score = &mut scores[of_row(row)][image];
+            row_products(&a[..dim], &b[..dim], dim, &mut product);
             *score = score.max(product[0]);
         }
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 
 use super::Pairs;
-use crate::kernel::dots;
+use crate::kernel::row_products;
 
 /// Rows whose scores are held at once, but for a text of more: a block stays in the second-level cache.
 pub(super) const ROWS: usize = 128;
@@ -79,7 +79,7 @@ impl<'a> Texts<'a> {
     pub(super) fn scores(&self, images: &[f32], dim: usize, block: &Range<usize>) -> Vec<f32> {
         let rows = self.starts[block.start]..self.starts[block.end];
         let mut scores = vec![0.0; images.len() / dim * rows.len()];
-        dots(
+        row_products(
             images,
             &self.rows[rows.start * dim..rows.end * dim],
             dim,

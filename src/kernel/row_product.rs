@@ -18,12 +18,12 @@ const ROWS: usize = 4;
 /// second-level cache or are read once.
 ///
 /// Panics when the lengths do not fit together.
-pub fn dots(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
-    dots_at(level(), queries, rows, dim, out);
+pub fn row_products(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+    row_products_at(level(), queries, rows, dim, out);
 }
 
-/// [`dots`] with the instructions of `level`.
-fn dots_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+/// [`row_products`] with the instructions of `level`.
+fn row_products_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
     assert!(
         dim > 0 && queries.len().is_multiple_of(dim) && rows.len().is_multiple_of(dim),
         "queries or rows are no whole number of rows of {dim}"
@@ -36,24 +36,24 @@ fn dots_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f
     if out.is_empty() {
         return;
     }
-    let dots = Dots {
+    let products = RowProducts {
         queries,
         rows,
         dim,
         out,
     };
-    run(level, dots);
+    run(level, products);
 }
 
-/// What [`dots`] multiplies.
-struct Dots<'a> {
+/// What [`row_products`] multiplies.
+struct RowProducts<'a> {
     queries: &'a [f32],
     rows: &'a [f32],
     dim: usize,
     out: &'a mut [f32],
 }
 
-impl Job for Dots<'_> {
+impl Job for RowProducts<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(mut self) {
         let queries = self.queries.len() / self.dim;
@@ -76,7 +76,7 @@ impl Job for Dots<'_> {
     }
 }
 
-impl Dots<'_> {
+impl RowProducts<'_> {
     /// The products of `Q` queries from `first` on with all rows.
     ///
     /// # Safety
@@ -105,28 +105,22 @@ impl Dots<'_> {
     #[inline(always)]
     unsafe fn tile<V: Simd, const Q: usize, const R: usize>(&mut self, query: usize, row: usize) {
         let dim = self.dim;
-        let queries = &self.queries[query * dim..][..Q * dim];
-        let rows = &self.rows[row * dim..][..R * dim];
-        let whole = dim / V::LANES * V::LANES;
+        let pair = Tile {
+            queries: self.queries[query * dim..][..Q * dim].as_ptr(),
+            rows: self.rows[row * dim..][..R * dim].as_ptr(),
+            dim,
+        };
+        let rest = dim % V::LANES;
         // SAFETY: whole vectors lie inside the rows, the last one is read in part; the caller vouches for the CPU.
         unsafe {
-            let zero = V::splat(0.0);
-            let mut sums = [[zero; R]; Q];
+            let mut sums = [[V::splat(0.0); R]; Q];
             let mut column = 0;
-            while column < dim {
-                let (mut a, mut b) = ([zero; Q], [zero; R]);
-                for (i, a) in a.iter_mut().enumerate() {
-                    *a = load::<V>(queries.as_ptr().add(i * dim + column), whole, column, dim);
-                }
-                for (j, b) in b.iter_mut().enumerate() {
-                    *b = load::<V>(rows.as_ptr().add(j * dim + column), whole, column, dim);
-                }
-                for (sums, a) in sums.iter_mut().zip(a) {
-                    for (sum, b) in sums.iter_mut().zip(b) {
-                        *sum = a.mul_add(b, *sum);
-                    }
-                }
+            while column < dim - rest {
+                pair.add(&mut sums, column, V::LANES);
                 column += V::LANES;
+            }
+            if rest > 0 {
+                pair.add(&mut sums, column, rest);
             }
             let stride = self.rows.len() / dim;
             for (i, sums) in sums.iter().enumerate() {
@@ -139,19 +133,53 @@ impl Dots<'_> {
     }
 }
 
-/// The lanes of a row from `column` on; zeros past its end.
+/// Where the rows of a tile start.
+struct Tile {
+    queries: *const f32,
+    rows: *const f32,
+    dim: usize,
+}
+
+impl Tile {
+    /// Adds the products of `count` columns, a vector or less, from `column` on.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set of `V`; the rows have these columns.
+    #[inline(always)]
+    unsafe fn add<V: Simd, const Q: usize, const R: usize>(
+        &self,
+        sums: &mut [[V; R]; Q],
+        column: usize,
+        count: usize,
+    ) {
+        // SAFETY: the columns lie inside `Q` and `R` rows; the caller vouches for the CPU.
+        unsafe {
+            let mut rows = [V::splat(0.0); R];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = load(self.rows.add(i * self.dim + column), count);
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                let query = load::<V>(self.queries.add(i * self.dim + column), count);
+                for (sum, row) in sums.iter_mut().zip(rows) {
+                    *sum = query.mul_add(row, *sum);
+                }
+            }
+        }
+    }
+}
+
+/// `count` lanes, zeros after them.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`, and `from` is column `column` of a row of `dim`, `whole` of which are
-/// whole vectors.
+/// The CPU has the instruction set of `V`; there are `count` lanes, at most a vector.
 #[inline(always)]
-unsafe fn load<V: Simd>(from: *const f32, whole: usize, column: usize, dim: usize) -> V {
+unsafe fn load<V: Simd>(from: *const f32, count: usize) -> V {
     // SAFETY: the caller's promise.
     unsafe {
-        if column < whole {
+        if count == V::LANES {
             V::load(from)
         } else {
-            V::load_part(from, dim - whole, 0.0)
+            V::load_part(from, count, 0.0)
         }
     }
 }
@@ -179,7 +207,7 @@ mod tests {
                     .collect();
                 for level in levels() {
                     let mut out = vec![f32::NAN; m * n];
-                    dots_at(level, &queries, &rows, dim, &mut out);
+                    row_products_at(level, &queries, &rows, dim, &mut out);
                     for (found, (sum, size)) in out.iter().zip(&exact) {
                         let error = (f64::from(*found) - sum).abs();
                         assert!(
@@ -198,16 +226,16 @@ mod tests {
         let (queries, rows) = (randoms(3, m * dim), randoms(4, n * dim));
         for level in levels() {
             let mut together = vec![0.0; m * n];
-            dots_at(level, &queries, &rows, dim, &mut together);
+            row_products_at(level, &queries, &rows, dim, &mut together);
             for (i, query) in queries.chunks(dim).enumerate() {
                 for (j, row) in rows.chunks(dim).enumerate() {
                     let mut alone = [0.0];
-                    dots_at(level, query, row, dim, &mut alone);
+                    row_products_at(level, query, row, dim, &mut alone);
                     let place = i * n + j;
                     let same = alone[0].to_bits() == together[place].to_bits();
                     assert!(same, "{level:?} {i} {j}: {} {}", alone[0], together[place]);
                     // The factors change places.
-                    dots_at(level, row, query, dim, &mut alone);
+                    row_products_at(level, row, query, dim, &mut alone);
                     assert_eq!(alone[0].to_bits(), together[place].to_bits(), "{level:?}");
                 }
             }
@@ -216,7 +244,7 @@ mod tests {
 
     #[test]
     fn nothing_times_nothing_is_nothing() {
-        dots(&[], &[1.0, 2.0], 2, &mut []);
-        dots(&[1.0, 2.0], &[], 2, &mut []);
+        row_products(&[], &[1.0, 2.0], 2, &mut []);
+        row_products(&[1.0, 2.0], &[], 2, &mut []);
     }
 }

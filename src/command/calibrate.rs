@@ -1,0 +1,342 @@
+//! `longclip calibrate`: makes probabilities mean what they say.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+
+use super::calibration::Calibration;
+use super::evaluate::files::write_json;
+use super::evaluate::variant::{Base, Choice, Variant};
+use super::images::{PICTURES, Running};
+use super::pipeline::Plan;
+use super::remembered::{self, Engine, Remembered};
+use super::session::{Session, Stop};
+use super::texts::Fitter;
+use super::{Console, Outcome, advice};
+use crate::cli::{CacheArgs, LabelArgs, ModelArgs, NoneArgs, PictureArgs};
+use crate::input::dataset::{self, Labelled};
+use crate::task::calibration::{
+    NoneThreshold, Stored, Subset, choose_threshold, fit_temperature, judge,
+    negative_log_likelihood, reliability_of, split,
+};
+use crate::task::metric::reliability::BINS;
+
+const EXAMPLES: &str = "\
+Examples:
+  longclip calibrate pets/ --templates openai7 -o pets.json
+  longclip classify new/ --labels-file pets.txt --templates openai7 --calibration pets.json
+  longclip calibrate photos/ --labels cat dog --outside other -o cats.json
+
+Half of the pictures of each class fit the temperature and the threshold, the others judge them.
+Exit status: 0 done, 1 some pictures failed, 2 it could not run, 75 worth retrying, 130 or 143 stopped
+by a signal.";
+
+/// Pictures that are compared with the labels together.
+const TOGETHER: usize = 128;
+
+/// The arguments of `longclip calibrate`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct CalibrateArgs {
+    /// A folder with one folder a class, or a .csv, .tsv or .jsonl file with columns path and label
+    #[arg(value_name = "DATASET")]
+    dataset: PathBuf,
+    /// Write the calibration to this file, for --calibration
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The share of each class's pictures to fit on; the others judge
+    #[arg(long, value_name = "P", default_value_t = 0.5)]
+    fit_on: f64,
+    /// Where the random numbers of the split start
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Classes of the dataset that are none of the labels; their pictures help to find the threshold
+    #[arg(long, value_name = "CLASS", num_args = 1..)]
+    outside: Vec<String>,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    none: NoneArgs,
+    /// A .csv file that maps the dataset's classes to labels: columns class and label
+    #[arg(long, value_name = "FILE", help_heading = "Labels")]
+    class_map: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
+}
+
+/// What the file holds: the calibration, and what it changed.
+#[derive(Serialize)]
+struct Written {
+    #[serde(flatten)]
+    calibration: Calibration,
+    /// Whether the pictures determine the temperature; it is 1 if they do not.
+    temperature_determined: bool,
+    /// Pictures fitted on.
+    fitted_on: usize,
+    /// On the other pictures.
+    rest: Effect,
+    dataset: String,
+    version: &'static str,
+}
+
+/// Figures of pictures that the fit did not see.
+#[derive(Serialize)]
+struct Effect {
+    n: usize,
+    acc1: f64,
+    ece_before: f64,
+    ece_after: f64,
+    nll_before: Option<f64>,
+    nll_after: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<ThresholdEffect>,
+}
+
+/// What the threshold does.
+#[derive(Serialize)]
+struct ThresholdEffect {
+    right: usize,
+    right_kept: usize,
+    wrong: usize,
+    wrong_dropped: usize,
+    outside: usize,
+    outside_dropped: usize,
+}
+
+/// Fits a calibration.
+///
+/// # Errors
+/// When it cannot run, or there is too little to fit on.
+pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
+    advice::check_output(&args.output)?;
+    let dataset = dataset::labelled(&args.dataset, PICTURES)?;
+    dataset.notes.iter().for_each(|note| console.note(note));
+    let classes = Classes::new(&dataset, &args.outside)?;
+    let choice = Choice {
+        dataset: &args.dataset,
+        labels: &args.labels,
+        none: &args.none,
+        class_map: args.class_map.as_deref(),
+    };
+    let mut variant = Base::new(choice, &classes.names, console)?.labels()?;
+    let cache = remembered::folder(&args.cache)?;
+    let session = Arc::new(Session::open(&args.model, console)?);
+    let context_length = session.checkpoint.architecture.context_length;
+    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+    let texts = variant.fit(&mut fitter)?;
+    fitter.finish();
+    let plan = Plan::new(&session, &args.model, &args.pictures);
+    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
+    let memory = memory.transpose()?;
+    let sources = (dataset.samples.iter())
+        .map(dataset::Sample::image_source)
+        .collect();
+    let images = Running::of(sources, plan.memory(memory.clone()), Stop::default());
+    let engine = Engine::new(&session, memory, console)?;
+    variant.encode(&texts, engine.encoder.as_ref(), 1.0)?;
+    session.checkpoint.unchanged()?;
+    images.give(engine.encoder.clone());
+
+    let mut gathered = Gathered::new(&variant);
+    let mut next = 0;
+    let counts = images.for_each(console, |encoded| {
+        let class = dataset.samples[next].class;
+        next += 1;
+        match encoded.outcome {
+            Ok(known) => gathered.take(&known.embedding, classes.place[class]),
+            Err(_) => Ok(()),
+        }
+    })?;
+    gathered.score()?;
+    engine.finish(console);
+    let outcome = counts.outcome(console);
+    if counts.signal.is_some() || counts.answered == 0 {
+        return Ok(outcome);
+    }
+    let written = gathered.calibrate(args, &session)?;
+    write_json(&args.output, &written)?;
+    print(&written, console)?;
+    Ok(outcome)
+}
+
+/// The dataset's classes that have labels, and those that are outside.
+struct Classes {
+    names: Vec<String>,
+    /// For each class of the dataset its place in `names`.
+    place: Vec<Option<usize>>,
+}
+
+impl Classes {
+    fn new(dataset: &Labelled, outside: &[String]) -> Result<Self> {
+        for name in outside {
+            ensure!(
+                dataset.classes.contains(name),
+                "--outside {name:?} is no class of the dataset, such as {:?}",
+                dataset.classes[0]
+            );
+        }
+        let mut names = Vec::new();
+        let place = dataset.classes.iter().map(|name| {
+            (!outside.contains(name)).then(|| {
+                names.push(name.clone());
+                names.len() - 1
+            })
+        });
+        let place = place.collect();
+        Ok(Self { names, place })
+    }
+}
+
+/// The logits of all pictures.
+struct Gathered<'a> {
+    variant: &'a Variant,
+    waiting: Vec<f32>,
+    /// [pictures, labels].
+    logits: Vec<f32>,
+    targets: Vec<Option<usize>>,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(variant: &'a Variant) -> Self {
+        Self {
+            variant,
+            waiting: Vec::new(),
+            logits: Vec::new(),
+            targets: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, embedding: &[f32], class: Option<usize>) -> Result<()> {
+        self.waiting.extend_from_slice(embedding);
+        let target = class.map(|class| self.variant.label_of_class[class]);
+        self.targets.push(target);
+        if self.waiting.len() >= TOGETHER * embedding.len() {
+            self.score()?;
+        }
+        Ok(())
+    }
+
+    fn score(&mut self) -> Result<()> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        for scores in self.variant.classify(&waiting)? {
+            let start = self.logits.len();
+            self.logits.resize(start + scores.len(), 0.0);
+            for score in scores {
+                self.logits[start + score.class] = score.logit;
+            }
+        }
+        Ok(())
+    }
+
+    fn calibrate(&self, args: &CalibrateArgs, session: &Session) -> Result<Written> {
+        let all = Stored::new(&self.logits, &self.targets, self.variant.labels.len())?;
+        let parts = split(&self.targets, args.fit_on, args.seed)?;
+        let side = |places| Subset {
+            samples: &all,
+            places,
+        };
+        let (fit, rest) = (side(&parts.fit[..]), side(&parts.rest[..]));
+        let fitted = fit_temperature(&fit)
+            .context("the pictures to fit on do not give a temperature; name more of them")?;
+        let threshold = choose_threshold(&judge(&fit, fitted.temperature)?);
+        let (before, after) = (judge(&rest, 1.0)?, judge(&rest, fitted.temperature)?);
+        let right = after.iter().filter(|answer| answer.correct()).count();
+        let on_rest = |found: NoneThreshold| {
+            let found = NoneThreshold::apply(found.threshold, &after);
+            ThresholdEffect {
+                right: found.right,
+                right_kept: found.right_kept,
+                wrong: found.wrong,
+                wrong_dropped: found.wrong_dropped,
+                outside: found.outside,
+                outside_dropped: found.outside_dropped,
+            }
+        };
+        Ok(Written {
+            calibration: Calibration {
+                temperature: fitted.temperature as f32,
+                none_threshold: threshold.map(|found| found.threshold),
+                model: session.checkpoint.name.clone(),
+                model_sha256: session.weights_sha256()?.to_owned(),
+                labels_sha256: self.variant.facts.sha256.clone(),
+            },
+            temperature_determined: fitted.determined,
+            fitted_on: parts.fit.len(),
+            rest: Effect {
+                n: after.len(),
+                acc1: right as f64 / after.len().max(1) as f64,
+                ece_before: reliability_of(&before, BINS)?.ece,
+                ece_after: reliability_of(&after, BINS)?.ece,
+                nll_before: negative_log_likelihood(&rest, 1.0),
+                nll_after: negative_log_likelihood(&rest, fitted.temperature),
+                threshold: threshold.map(on_rest),
+            },
+            dataset: args.dataset.display().to_string(),
+            version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+}
+
+fn print(written: &Written, console: &Console) -> Result<()> {
+    let text = if std::io::stdout().is_terminal() {
+        table(written)
+    } else {
+        serde_json::to_string_pretty(written)? + "\n"
+    };
+    console.around(|| {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(text.as_bytes())?;
+        Ok(stdout.flush()?)
+    })
+}
+
+fn table(written: &Written) -> String {
+    let rest = &written.rest;
+    let percent = |share: f64| format!("{:.2}%", share * 100.0);
+    let mut text = format!(
+        "temperature        {:.4}{}\nfitted on          {} pictures\njudged on          {} others, top-1 accuracy {}\n\
+         calibration error  {} before, {} after\n",
+        written.calibration.temperature,
+        if written.temperature_determined {
+            ""
+        } else {
+            "  (the pictures do not determine it)"
+        },
+        written.fitted_on,
+        rest.n,
+        percent(rest.acc1),
+        percent(rest.ece_before),
+        percent(rest.ece_after),
+    );
+    if let (Some(before), Some(after)) = (rest.nll_before, rest.nll_after) {
+        text += &format!(
+            "log likelihood     {:.4} before, {:.4} after\n",
+            -before, -after
+        );
+    }
+    if let (Some(threshold), Some(effect)) = (written.calibration.none_threshold, &rest.threshold) {
+        text += &format!(
+            "none threshold     {threshold:.4}: keeps {} of {} right answers, drops {} of {} wrong ones",
+            effect.right_kept, effect.right, effect.wrong_dropped, effect.wrong,
+        );
+        if effect.outside > 0 {
+            text += &format!(
+                " and {} of {} pictures of other things",
+                effect.outside_dropped, effect.outside
+            );
+        }
+        text.push('\n');
+    }
+    text
+}

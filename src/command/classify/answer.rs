@@ -1,0 +1,83 @@
+//! From an embedding to the record of an image.
+
+use std::sync::Arc;
+
+use crate::cli::ScoreArgs;
+use crate::command::labels::NoneTexts;
+use crate::command::pipeline::Encoded;
+use crate::input::prompt::LabelSet;
+use crate::output::{Prediction, Record};
+use crate::task::zero_shot::{ClassScore, Classifier, Score};
+
+/// Turns embeddings into records.
+pub(super) struct Answer {
+    /// The labels, and after them what stands for none of them.
+    pub(super) labels: Vec<Arc<str>>,
+    pub(super) score: Score,
+    keep: usize,
+    threshold: Option<f32>,
+    /// Below this probability the best label is not believed.
+    none_threshold: Option<f32>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        labels: &LabelSet,
+        none: Option<&NoneTexts>,
+        args: &ScoreArgs,
+        none_threshold: Option<f32>,
+    ) -> Self {
+        let labels = labels.classes.iter().map(|class| class.label.as_str());
+        let none = none.filter(|none| none.is_class);
+        Self {
+            labels: labels
+                .chain(none.map(|none| none.name.as_str()))
+                .map(Arc::from)
+                .collect(),
+            score: args.score,
+            keep: args.top_k.map_or(usize::MAX, |k| k as usize),
+            threshold: args.threshold,
+            none_threshold: none_threshold.filter(|_| args.score == Score::Softmax),
+        }
+    }
+
+    /// All labels of an image, best first; none of one that failed.
+    pub(super) fn scores(&self, classifier: &Classifier, encoded: &Encoded) -> Vec<ClassScore> {
+        let known = encoded.outcome.as_ref().ok();
+        known.map_or(Vec::new(), |known| classifier.classify(&known.embedding))
+    }
+
+    /// The record of an image and its [`Answer::scores`].
+    pub(super) fn record(&self, encoded: Encoded, scores: Vec<ClassScore>) -> Record {
+        let best = scores.first().map(|best| best.value(self.score));
+        let uncertain = best.zip(self.none_threshold);
+        let (outcome, warnings) = match encoded.outcome {
+            Ok(known) => (Ok(self.predictions(scores)), known.warnings),
+            Err(error) => (Err(format!("{error:#}")), Vec::new()),
+        };
+        Record {
+            warnings,
+            uncertain: uncertain.is_some_and(|(best, least)| best < least),
+            ..Record::new(encoded.image, outcome)
+        }
+    }
+
+    fn predictions(&self, scores: Vec<ClassScore>) -> Vec<Prediction> {
+        let kept = scores.into_iter().take(self.keep);
+        kept.filter(|score| {
+            self.threshold
+                .is_none_or(|least| score.value(self.score) >= least)
+        })
+        .map(|score| self.prediction(score))
+        .collect()
+    }
+
+    fn prediction(&self, score: ClassScore) -> Prediction {
+        Prediction {
+            label: self.labels[score.class].clone(),
+            probability: score.probability,
+            logit: score.logit,
+            cosine: score.cosine,
+        }
+    }
+}

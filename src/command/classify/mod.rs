@@ -1,0 +1,191 @@
+//! `longclip classify`: which of some texts fits each image best.
+
+mod answer;
+mod page;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::calibration::Calibration;
+use super::evaluate::variant::labels_sha256;
+use super::images::Images;
+use super::labels::{self, NoneTexts};
+use super::pipeline::Plan;
+use super::remembered::{self, Engine, Remembered};
+use super::results::Results;
+use super::session::{Session, Stop};
+use super::texts::Fitter;
+use super::{Console, Outcome, advice, report};
+use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
+use crate::input::prompt::LabelSet;
+use crate::task::zero_shot::Score;
+use answer::Answer;
+use page::Page;
+
+/// Written out, because the images must come before the labels and the derived one turns them round.
+const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
+       longclip classify [OPTIONS] <IMAGE>... --labels-file <FILE>";
+
+const EXAMPLES: &str = "\
+Examples:
+  longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
+  longclip classify photos/ --labels-file labels.txt --format jsonl > out.jsonl
+  find . -name '*.jpg' -print0 | longclip classify --files-from - -0 --labels cat dog --format csv
+  longclip classify --model ./my-checkpoint img.jpg --labels cat dog --templates openai80
+
+Exit status: 0 every image was answered, 1 some failed (each has an error record), 2 it could not
+run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
+
+/// The arguments of `longclip classify`.
+#[derive(Debug, Args)]
+#[command(override_usage = USAGE, after_help = EXAMPLES)]
+pub struct ClassifyArgs {
+    #[command(flatten)]
+    images: ImageArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    score: ScoreArgs,
+    /// Use the temperature and threshold that calibrate found
+    #[arg(long, value_name = "FILE", help_heading = "Scores")]
+    calibration: Option<PathBuf>,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Write one page to look at: the pictures with their labels, sorted and searched
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
+}
+
+/// Classifies images, writing one record each.
+///
+/// # Errors
+/// When it cannot run; an image that fails is a record.
+pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
+    // Whatever can be wrong without a model is found before a model is fetched.
+    let images = Images::open(&args.images, &args.labels.labels)?;
+    let (labels, none) = classes(&args, console)?;
+    if let Some(path) = &args.output.output {
+        let files = [&args.labels.labels_file, &args.score.none.background_file];
+        images.check_output(path, &files)?;
+    }
+    if let Some(path) = &args.report {
+        advice::check_output(path)?;
+    }
+    let calibration = Calibration::read(&args.calibration)?;
+    let cache = remembered::folder(&args.cache)?;
+    let session = Arc::new(Session::open(&args.model, console)?);
+    let context_length = session.checkpoint.architecture.context_length;
+    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+    let texts = labels::Texts::fit(&labels, none.as_ref(), &mut fitter)?;
+    fitter.finish();
+    let plan = Plan::new(&session, &args.model, &args.pictures)
+        .single(images.single())
+        .thumbnails(args.report.as_ref().map(|_| report::THUMBNAIL));
+    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
+    let memory = memory.transpose()?;
+    // Pictures are decoded while the model loads.
+    let images = images.start(plan.memory(memory.clone()), Stop::default());
+
+    let engine = Engine::new(&session, memory, console)?;
+    let mut classifier = texts.classifier(engine.encoder.as_ref(), args.score.score)?;
+    if let Some(calibration) = &calibration {
+        let labels = labels_sha256(&labels);
+        let temperature = calibration.temperature_for(&session, &labels, console)?;
+        classifier = classifier.with_temperature(temperature)?;
+    }
+    images.give(engine.encoder.clone());
+
+    // Its token table stays in the map until the texts are encoded.
+    session.checkpoint.unchanged()?;
+    let mut results = Results::open(&args.output, args.score.score, console)?;
+    let threshold = calibration.and_then(|calibration| calibration.none_threshold);
+    let answer = Answer::new(&labels, none.as_ref(), &args.score, threshold);
+    let mut page = Page::create(&args, &session, &answer)?;
+    let counts = images.for_each(console, |encoded| {
+        let scores = answer.scores(&classifier, &encoded);
+        if let Some(page) = &mut page {
+            page.picture(&encoded, &scores)?;
+        }
+        results.write(&answer.record(encoded, scores))
+    })?;
+    engine.finish(console);
+    if let Some(page) = page {
+        page.finish(&counts, console)?;
+    }
+    match counts.signal {
+        Some(_) => results.keep_partial(console)?,
+        None => results.finish()?,
+    }
+    Ok(counts.outcome(console))
+}
+
+/// The labels with their prompts and what stands for none of them, after a check of what can only be
+/// a mistake.
+fn classes(args: &ClassifyArgs, console: &Console) -> Result<(LabelSet, Option<NoneTexts>)> {
+    let labels = &args.labels;
+    check_threshold(&args.score)?;
+    labels.long.policy()?;
+    check_stdin(args)?;
+    let templates = labels::templates(labels)?;
+    let set = labels::label_set(labels, &templates, console)?;
+    let none = NoneTexts::new(&args.score, &templates, &set)?;
+    let is_alone = set.classes.len() == 1 && none.as_ref().is_none_or(|none| !none.is_class);
+    if is_alone && args.score.score == Score::Softmax {
+        bail!("{}", labels::one_label(&set.classes[0].label));
+    }
+    Ok((set, none))
+}
+
+/// Stdin can be read once.
+fn check_stdin(args: &ClassifyArgs) -> Result<()> {
+    let is_dash =
+        |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
+    let readers = [
+        (
+            args.images
+                .images
+                .iter()
+                .any(|path| path.as_os_str() == "-"),
+            "an image",
+        ),
+        (is_dash(&args.images.files_from), "--files-from"),
+        (is_dash(&args.labels.labels_file), "--labels-file"),
+        (args.labels.templates.as_deref() == Some("-"), "--templates"),
+        (
+            is_dash(&args.score.none.background_file),
+            "--background-file",
+        ),
+    ];
+    let readers: Vec<_> = readers.into_iter().filter(|(reads, _)| *reads).collect();
+    if let [(_, first), (_, second), ..] = readers[..] {
+        bail!(
+            "{first} and {second} are both to be read from stdin (-); give a file for one of them"
+        );
+    }
+    Ok(())
+}
+
+/// A threshold in percent would drop everything without a word.
+fn check_threshold(args: &ScoreArgs) -> Result<()> {
+    let Some(threshold) = args.threshold else {
+        return Ok(());
+    };
+    let (least, what) = match args.score {
+        Score::Softmax | Score::Sigmoid => (0.0, "a probability is between 0 and 1"),
+        Score::Cosine => (-1.0, "a cosine is between -1 and 1"),
+        Score::Logit => return Ok(()),
+    };
+    if !(least..=1.0).contains(&threshold) {
+        bail!("--threshold {threshold} cannot be: {what}");
+    }
+    Ok(())
+}

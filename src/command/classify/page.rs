@@ -1,0 +1,96 @@
+//! The page of `--report`: every picture with its labels.
+
+use anyhow::Result;
+
+use super::ClassifyArgs;
+use super::answer::Answer;
+use crate::command::Console;
+use crate::command::images::Counts;
+use crate::command::pipeline::Encoded;
+use crate::command::report::{self, count, model_facts};
+use crate::command::session::Session;
+use crate::output;
+use crate::output::report::{Answer as Shown, Head, Kind, ReportWriter, Summary};
+use crate::task::zero_shot::{ClassScore, Score};
+
+/// Labels of a picture that the page shows.
+const SHOWN: usize = 5;
+
+/// The page being written.
+pub(super) struct Page {
+    writer: ReportWriter,
+    score: Score,
+    notes: Vec<String>,
+}
+
+impl Page {
+    /// Starts the page, if there is to be one.
+    pub(super) fn create(
+        args: &ClassifyArgs,
+        session: &Session,
+        answer: &Answer,
+    ) -> Result<Option<Self>> {
+        let Some(path) = &args.report else {
+            return Ok(None);
+        };
+        let mut facts = model_facts(session)?;
+        report::push_arguments(&mut facts);
+        let title = match &args.images.images[..] {
+            [one] => report::title(one),
+            _ => "Pictures".to_owned(),
+        };
+        let head = Head {
+            kind: Kind::Classification,
+            title,
+            lead: format!(
+                "Which of {} labels fits each picture best",
+                answer.labels.len()
+            ),
+            labels: answer
+                .labels
+                .iter()
+                .map(|label| label.to_string())
+                .collect(),
+            score: match answer.score {
+                Score::Softmax | Score::Sigmoid => output::Score::Probability,
+                Score::Cosine => output::Score::Cosine,
+                Score::Logit => output::Score::Logit,
+            },
+            facts,
+        };
+        Ok(Some(Self {
+            writer: ReportWriter::create(path, &head)?,
+            score: answer.score,
+            notes: report::notes(&session.checkpoint.name),
+        }))
+    }
+
+    pub(super) fn picture(&mut self, encoded: &Encoded, scores: &[ClassScore]) -> Result<()> {
+        let mut picture = report::picture(&encoded.image, &encoded.outcome);
+        let shown = scores.iter().take(SHOWN).map(|score| Shown {
+            label: score.class,
+            score: score.value(self.score),
+        });
+        picture.predictions = shown.collect();
+        self.writer.picture(&picture)
+    }
+
+    /// Puts the page together; after a signal under another name, for it is not whole.
+    pub(super) fn finish(self, counts: &Counts, console: &Console) -> Result<()> {
+        let mut figures = vec![count("Pictures", counts.answered)];
+        if counts.failed > 0 {
+            figures.push(count("Failed", counts.failed));
+        }
+        let summary = Summary {
+            notes: self.notes,
+            figures,
+            ..Summary::default()
+        };
+        if counts.signal.is_none() {
+            return self.writer.finish(&summary);
+        }
+        let path = self.writer.keep_partial(&summary)?;
+        console.warn(&format!("stopped; the page so far is {}", path.display()));
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! From counts to what `results.json` holds.
+
+use anyhow::Result;
+
+use super::variant::Variant;
+use super::{EvaluateArgs, sweep};
+use crate::command::session::Session;
+use crate::input::dataset::Labelled;
+use crate::output::evaluation::{
+    BinRow, ChangeRow, ClassRow, ConfusionRow, Evaluation, Figures, Means, ModelFacts, PairRow,
+    Provenance, RunRow,
+};
+use crate::task::metric::paired::{Method, holm};
+use crate::task::metric::reliability::BINS;
+use crate::task::metric::{Averages, Comparison, Resampling, Tally, compare};
+
+/// Mistakes that are listed.
+const WORST: usize = 20;
+
+/// What was run.
+pub(super) fn provenance(args: &EvaluateArgs, session: &Session) -> Result<Provenance> {
+    let checkpoint = &session.checkpoint;
+    Ok(Provenance {
+        dataset: args.dataset.display().to_string(),
+        model: ModelFacts {
+            name: checkpoint.name.clone(),
+            sha256: session.weights_sha256()?.to_owned(),
+            architecture: checkpoint.architecture.image.describe().to_string(),
+            context_length: checkpoint.architecture.context_length,
+            device: session.placement.device.clone(),
+            precision: session.placement.precision.to_owned(),
+        },
+        version: env!("CARGO_PKG_VERSION"),
+        arguments: std::env::args_os()
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect(),
+    })
+}
+
+/// How a set of labels does.
+pub(super) fn figures(tally: &Tally, how: &Resampling) -> Result<Figures> {
+    let interval = how.proportion(tally.correct(), tally.n());
+    Ok(Figures {
+        acc1: tally.acc1(),
+        acc5: tally.acc5(),
+        mean_per_class_recall: tally.mean_per_class_recall(),
+        n: tally.n(),
+        acc1_interval: [interval.low, interval.high],
+        ece: tally.reliability(BINS)?.ece,
+        nll: tally.negative_log_likelihood(),
+        brier: tally.brier(),
+    })
+}
+
+/// Everything about a classification.
+pub(super) struct Findings<'a> {
+    pub(super) dataset: &'a Labelled,
+    pub(super) variants: &'a [Variant],
+    pub(super) sweep: &'a [sweep::Step],
+    pub(super) failed: u64,
+    pub(super) temperature: f32,
+    pub(super) how: Resampling,
+}
+
+impl Findings<'_> {
+    pub(super) fn evaluation(&self, provenance: Provenance) -> Result<Evaluation> {
+        let main = &self.variants[0];
+        let bins = main.tally.reliability(BINS)?.bins;
+        let compared = if self.variants.len() > 1 {
+            self.variants
+        } else {
+            &[]
+        };
+        let runs = compared.iter().map(|variant| {
+            Ok(RunRow {
+                name: variant.name.clone(),
+                labels: variant.facts.clone(),
+                figures: figures(&variant.tally, &self.how)?,
+            })
+        });
+        Ok(Evaluation {
+            task: "classify",
+            figures: figures(&main.tally, &self.how)?,
+            failed: self.failed,
+            temperature: self.temperature,
+            macro_average: means(main.tally.macro_average()),
+            weighted_average: means(main.tally.weighted_average()),
+            per_class: self.classes(main),
+            reliability: bins
+                .iter()
+                .map(|bin| BinRow {
+                    low: bin.low,
+                    high: bin.high,
+                    count: bin.count,
+                    confidence: bin.confidence,
+                    accuracy: bin.accuracy,
+                })
+                .collect(),
+            worst_confusions: worst(main),
+            compare: runs.collect::<Result<_>>()?,
+            pairs: self.pairs()?,
+            truncate_sweep: (self.sweep.iter())
+                .map(|step| step.row(&self.how))
+                .collect::<Result<_>>()?,
+            labels: main.facts.clone(),
+            provenance,
+        })
+    }
+
+    fn classes(&self, variant: &Variant) -> Vec<ClassRow> {
+        let mut class_of = vec![None; variant.labels.len()];
+        for (class, &label) in variant.label_of_class.iter().enumerate() {
+            class_of[label] = Some(self.dataset.classes[class].clone());
+        }
+        let figures = variant.tally.per_class();
+        let rows = figures.iter().zip(&variant.labels).zip(class_of);
+        rows.filter(|((figures, _), _)| figures.support + figures.predicted > 0)
+            .map(|((figures, label), class)| ClassRow {
+                label: label.clone(),
+                class,
+                support: figures.support,
+                predicted: figures.predicted,
+                precision: figures.precision(),
+                recall: figures.recall(),
+                f1: figures.f1(),
+            })
+            .collect()
+    }
+
+    /// Every two runs, with their p values corrected for how many there are.
+    fn pairs(&self) -> Result<Vec<PairRow>> {
+        let answers: Vec<_> = self
+            .variants
+            .iter()
+            .map(Variant::answers_by_class)
+            .collect();
+        let mut found: Vec<(usize, usize, Comparison)> = Vec::new();
+        for second in 1..answers.len() {
+            for first in 0..second {
+                let comparison = compare(&answers[first], &answers[second], &self.how)?;
+                found.push((first, second, comparison));
+            }
+        }
+        found.sort_by_key(|(first, second, _)| (*first, *second));
+        let p_values: Vec<f64> = found.iter().map(|(.., c)| c.test.p_value).collect();
+        let row =
+            |((first, second, comparison), p_holm): (&(usize, usize, Comparison), f64)| PairRow {
+                first: self.variants[*first].name.clone(),
+                second: self.variants[*second].name.clone(),
+                difference: comparison.difference,
+                difference_interval: [comparison.interval.low, comparison.interval.high],
+                won: comparison.pairs.only_second,
+                lost: comparison.pairs.only_first,
+                mcnemar_p: comparison.test.p_value,
+                mcnemar_method: match comparison.test.method {
+                    Method::Exact => "exact",
+                    Method::ChiSquare => "chi-square",
+                },
+                mcnemar_p_holm: p_holm,
+                changed: (comparison.changed.iter())
+                    .map(|change| ChangeRow {
+                        class: self.dataset.classes[change.class].clone(),
+                        support: change.support,
+                        won: change.won,
+                        lost: change.lost,
+                    })
+                    .collect(),
+            };
+        Ok(found.iter().zip(holm(&p_values)).map(row).collect())
+    }
+}
+
+fn means(averages: Averages) -> Means {
+    Means {
+        precision: averages.precision,
+        recall: averages.recall,
+        f1: averages.f1,
+    }
+}
+
+fn worst(variant: &Variant) -> Vec<ConfusionRow> {
+    let worst = variant.tally.confusions().worst(WORST);
+    let row = |cell: &crate::task::metric::Confusion| ConfusionRow {
+        target: variant.labels[cell.target].clone(),
+        predicted: variant.labels[cell.predicted].clone(),
+        count: cell.count,
+    };
+    worst.iter().map(row).collect()
+}

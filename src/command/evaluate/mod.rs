@@ -1,0 +1,193 @@
+//! `longclip evaluate`: how good a model and a set of labels are on pictures with known answers.
+
+mod facts;
+pub(super) mod files;
+mod labelled;
+mod page;
+mod retrieval;
+mod summary;
+mod sweep;
+pub(super) mod variant;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use clap::{Args, ValueEnum};
+
+use super::{Console, Outcome};
+use crate::cli::{CacheArgs, LabelArgs, ModelArgs, NoneArgs, PictureArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  longclip evaluate pets/ --templates openai7
+  longclip evaluate imagenet/val --labels-file imagenet --templates openai80 --out results
+  longclip evaluate flowers/ --compare short.txt long.txt --report flowers.html
+  longclip evaluate photos.csv --labels-file labels.txt --min-acc 0.85
+  longclip evaluate urban1k/ --task retrieval --long-text truncate --truncate-sweep 20,77,248
+
+A dataset is a folder with one folder a class, or a .csv, .tsv or .jsonl file with columns path and
+label; for retrieval, pictures with captions. Without labels the class folders' names are the labels.
+Exit status: 0 done, 1 some pictures failed or --min-acc was missed, 2 it could not run, 75 worth
+retrying, 130 or 143 stopped by a signal.";
+
+/// The arguments of `longclip evaluate`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct EvaluateArgs {
+    /// A folder with one folder a class, or a file that lists pictures with labels or captions
+    #[arg(value_name = "DATASET")]
+    dataset: PathBuf,
+    /// What is evaluated
+    #[arg(long, value_enum, default_value = "classify")]
+    task: Task,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    none: NoneArgs,
+    /// A .csv file that maps the dataset's classes to labels: columns class and label
+    #[arg(long, value_name = "FILE", help_heading = "Labels")]
+    class_map: Option<PathBuf>,
+    /// Use the temperature that calibrate found
+    #[arg(long, value_name = "FILE", help_heading = "Labels")]
+    calibration: Option<PathBuf>,
+    #[command(flatten)]
+    against: AgainstArgs,
+    #[command(flatten)]
+    captions: CaptionArgs,
+    #[command(flatten)]
+    results: ResultArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
+}
+
+/// What is evaluated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Task {
+    /// Which label a picture gets
+    Classify,
+    /// Which picture a caption finds, and the other way
+    Retrieval,
+}
+
+/// What else is run over the same pictures.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Comparison")]
+struct AgainstArgs {
+    /// Compare these sets of labels or templates, files or built-in names, over the same pictures
+    #[arg(long, value_name = "NAME|FILE", num_args = 1..)]
+    compare: Vec<String>,
+    /// Evaluate again with texts cut to so many tokens, such as 10,20,40,77,120,248
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(3..=65536))]
+    truncate_sweep: Vec<u64>,
+    /// Where the random numbers of the intervals start
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// Which captions.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Captions (--task retrieval)")]
+struct CaptionArgs {
+    /// Which lines of a caption are taken
+    #[arg(long, value_enum, default_value = "whole")]
+    caption_lines: CaptionLines,
+    /// Take at most N captions a picture, the first ones
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    captions_per_image: Option<u64>,
+    /// Where the pictures are that the file names [default: beside the file]
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// The split of a file that has several
+    #[arg(long, value_name = "NAME")]
+    split: Option<String>,
+}
+
+/// Which lines of a caption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CaptionLines {
+    /// All of them
+    Whole,
+    /// The first one
+    First,
+}
+
+/// Where results go, and when they are not good enough.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+struct ResultArgs {
+    /// Write results.json, predictions.jsonl and confusion.csv into this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Write one page to look at: figures, confusions, the pictures behind them
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// End with status 1 unless this share of pictures (0 to 1) got the right label
+    #[arg(long, value_name = "P", value_parser = share)]
+    min_acc: Option<f64>,
+    /// With --out: keep the K best labels of a picture in predictions.jsonl [default: all]
+    #[arg(short = 'k', long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=65536))]
+    top_k: Option<u64>,
+    /// What stdout gets [default: table on a terminal, else json]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    format: Option<SummaryFormat>,
+}
+
+/// What stdout gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SummaryFormat {
+    /// The main figures, for people
+    Table,
+    /// What results.json holds
+    Json,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(share) if share > 1.0 && share <= 100.0 => Err(format!(
+            "expected a share from 0 to 1; {share}% is {}",
+            share / 100.0
+        )),
+        _ => Err("expected a share from 0 to 1".to_owned()),
+    }
+}
+
+/// Evaluates a dataset.
+///
+/// # Errors
+/// When it cannot run; a picture that fails is counted.
+pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
+    if let Some(folder) = &args.results.out {
+        ensure!(
+            !folder.exists() || folder.is_dir(),
+            "the output {} is a file; --out names a folder",
+            folder.display()
+        );
+    }
+    if let Some(page) = &args.results.report {
+        super::advice::check_output(page)?;
+    }
+    match args.task {
+        Task::Classify => labelled::run(args, console),
+        Task::Retrieval => {
+            let labels = &args.labels;
+            if !labels.labels.is_empty()
+                || labels.labels_file.is_some()
+                || labels.templates.is_some()
+                || !labels.template.is_empty()
+                || !args.against.compare.is_empty()
+                || args.class_map.is_some()
+            {
+                bail!("--task retrieval compares pictures with captions; it takes no labels");
+            }
+            if args.results.min_acc.is_some() {
+                bail!("--min-acc is about labels; --task retrieval has none");
+            }
+            retrieval::run(args, console)
+        }
+    }
+}

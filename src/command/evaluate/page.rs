@@ -1,0 +1,279 @@
+//! An evaluation's page: what `--report` writes.
+
+use std::collections::HashMap;
+
+use anyhow::Result;
+
+use super::EvaluateArgs;
+use super::facts::Findings;
+use super::variant::Variant;
+use crate::command::pipeline::Known;
+use crate::command::report::{self, count, model_facts, share};
+use crate::command::session::Session;
+use crate::input::dataset::Labelled;
+use crate::output::evaluation::Evaluation;
+use crate::output::report::{
+    Answer, Axis, Bin, Change, Chart, Class, Comparison, Confused, Head, Kind, Pair, Point,
+    Reliability, ReportWriter, Run, Scale, Series, Summary,
+};
+use crate::output::{self, ImageName};
+use crate::task::zero_shot::ClassScore;
+
+/// Labels of a picture that the page shows.
+const SHOWN: usize = 5;
+
+/// The page being written.
+pub(super) struct Page {
+    writer: ReportWriter,
+    /// The page's label of each label of each set: sets share the labels of their classes.
+    labels: Vec<Vec<usize>>,
+    /// The page's label of each class.
+    label_of_class: Vec<usize>,
+}
+
+impl Page {
+    /// Starts the page, if there is to be one.
+    pub(super) fn create(
+        args: &EvaluateArgs,
+        session: &Session,
+        dataset: &Labelled,
+        variants: &[Variant],
+    ) -> Result<Option<Self>> {
+        let Some(path) = &args.results.report else {
+            return Ok(None);
+        };
+        let (names, labels) = shared_labels(variants);
+        let main = &variants[0];
+        let mut facts = model_facts(session)?;
+        let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
+        fact("Labels", main.facts.source.clone());
+        fact("Labels SHA-256", main.facts.sha256.clone());
+        fact("Templates", main.facts.templates.clone());
+        report::push_arguments(&mut facts);
+        let lead = format!(
+            "{} pictures of {} classes against {} labels",
+            dataset.samples.len(),
+            dataset.classes.len(),
+            main.labels.len()
+        );
+        let head = Head {
+            kind: match variants {
+                [_] => Kind::Evaluation,
+                _ => Kind::Comparison,
+            },
+            title: report::title(&args.dataset),
+            lead,
+            labels: names,
+            score: output::Score::Probability,
+            facts,
+        };
+        Ok(Some(Self {
+            writer: ReportWriter::create(path, &head)?,
+            label_of_class: main.label_of_class.clone(),
+            labels,
+        }))
+    }
+
+    /// Adds a picture; `scores` are those of each set of labels.
+    pub(super) fn picture(
+        &mut self,
+        image: &ImageName,
+        class: usize,
+        outcome: &Result<Known>,
+        scores: &[Vec<ClassScore>],
+    ) -> Result<()> {
+        let answer = |labels: &[usize], score: &ClassScore| Answer {
+            label: labels[score.class],
+            score: score.probability.unwrap_or(0.0),
+        };
+        let mut picture = report::picture(image, outcome);
+        picture.targets = vec![self.label_of_class[class]];
+        if let Some(first) = scores.first() {
+            let shown = first.iter().take(SHOWN);
+            picture.predictions = shown.map(|score| answer(&self.labels[0], score)).collect();
+        }
+        if scores.len() > 1 {
+            let best = scores.iter().zip(&self.labels);
+            picture.runs = best
+                .map(|(scores, labels)| answer(labels, &scores[0]))
+                .collect();
+        }
+        self.writer.picture(&picture)
+    }
+
+    /// Puts the page together.
+    pub(super) fn finish(self, findings: &Findings<'_>, evaluation: &Evaluation) -> Result<()> {
+        let main = &findings.variants[0];
+        let labels = &self.labels[0];
+        let figures = &evaluation.figures;
+        let mut shown = vec![
+            share("Top-1 accuracy", figures.acc1, Some(figures.acc1_interval)),
+            share("Top-5 accuracy", figures.acc5, None),
+            share(
+                "Mean recall of classes",
+                figures.mean_per_class_recall,
+                None,
+            ),
+            share("Expected calibration error", figures.ece, None),
+            count("Pictures", figures.n as u64),
+        ];
+        if evaluation.failed > 0 {
+            shown.push(count("Failed", evaluation.failed));
+        }
+        let cells = main.tally.confusions();
+        let classes = main.tally.per_class();
+        let occurring = classes
+            .iter()
+            .enumerate()
+            .filter(|(_, class)| class.support + class.predicted > 0);
+        let summary = Summary {
+            notes: report::notes(&evaluation.provenance.model.name),
+            figures: shown,
+            comparison: (findings.variants.len() > 1)
+                .then(|| comparison(findings, evaluation, &self.label_of_class)),
+            retrieval: None,
+            charts: sweep_chart(evaluation).into_iter().collect(),
+            reliability: Some(Reliability {
+                ece: figures.ece,
+                bins: (evaluation.reliability.iter())
+                    .map(|bin| Bin {
+                        range: (f64::from(bin.low), f64::from(bin.high)),
+                        count: bin.count as u64,
+                        confidence: bin.confidence,
+                        accuracy: bin.accuracy,
+                    })
+                    .collect(),
+            }),
+            confusion: (cells.cells())
+                .map(|cell| Confused {
+                    truth: labels[cell.target],
+                    predicted: labels[cell.predicted],
+                    count: cell.count as u64,
+                })
+                .collect(),
+            classes: occurring
+                .map(|(label, class)| Class {
+                    label: labels[label],
+                    precision: class.precision(),
+                    recall: class.recall(),
+                    f1: class.f1(),
+                    support: class.support as u64,
+                })
+                .collect(),
+        };
+        self.writer.finish(&summary)
+    }
+}
+
+/// One list of labels for all sets, and where each set's labels are in it: a label that stands for a
+/// class is the first set's label of that class, whatever it is called elsewhere.
+fn shared_labels(variants: &[Variant]) -> (Vec<String>, Vec<Vec<usize>>) {
+    let main = &variants[0];
+    let mut names = main.labels.clone();
+    let mut place_of: HashMap<String, usize> = HashMap::new();
+    for (place, name) in names.iter().enumerate() {
+        place_of.entry(name.clone()).or_insert(place);
+    }
+    let mut shared = vec![(0..names.len()).collect()];
+    for variant in &variants[1..] {
+        let mut places: Vec<Option<usize>> = vec![None; variant.labels.len()];
+        for (class, &label) in variant.label_of_class.iter().enumerate() {
+            places[label] = Some(main.label_of_class[class]);
+        }
+        let mut place = |(label, known): (&String, Option<usize>)| {
+            known.unwrap_or_else(|| {
+                *place_of.entry(label.clone()).or_insert_with(|| {
+                    names.push(label.clone());
+                    names.len() - 1
+                })
+            })
+        };
+        shared.push(variant.labels.iter().zip(places).map(&mut place).collect());
+    }
+    (names, shared)
+}
+
+fn comparison(
+    findings: &Findings<'_>,
+    evaluation: &Evaluation,
+    label_of_class: &[usize],
+) -> Comparison {
+    let place = |name: &String| {
+        let names = evaluation.compare.iter().map(|run| &run.name);
+        names
+            .into_iter()
+            .position(|known| known == name)
+            .unwrap_or(0)
+    };
+    let recalls: Vec<Vec<f64>> = (findings.variants.iter())
+        .map(|variant| {
+            let figures = variant.tally.per_class();
+            let of_class = variant.label_of_class.iter();
+            of_class.map(|&label| figures[label].recall()).collect()
+        })
+        .collect();
+    let support = findings.variants[0].tally.per_class();
+    let mut changes: Vec<Change> = (0..label_of_class.len())
+        .map(|class| Change {
+            label: label_of_class[class],
+            support: support[label_of_class[class]].support as u64,
+            recalls: recalls.iter().map(|recalls| recalls[class]).collect(),
+        })
+        .filter(|change| spread(change) > 0.0)
+        .collect();
+    changes.sort_by(|a, b| spread(b).total_cmp(&spread(a)));
+    Comparison {
+        runs: (evaluation.compare.iter())
+            .map(|run| Run {
+                name: run.name.clone(),
+                acc1: run.figures.acc1,
+                interval: run.figures.acc1_interval.into(),
+            })
+            .collect(),
+        pairs: (evaluation.pairs.iter())
+            .map(|pair| Pair {
+                first: place(&pair.first),
+                second: place(&pair.second),
+                difference: pair.difference,
+                interval: pair.difference_interval.into(),
+                p_value: pair.mcnemar_p,
+                won: pair.won as u64,
+                lost: pair.lost as u64,
+            })
+            .collect(),
+        changes,
+    }
+}
+
+/// How far the runs are apart on a class, in pictures.
+fn spread(change: &Change) -> f64 {
+    let largest = change.recalls.iter().copied().fold(0.0, f64::max);
+    let least = change.recalls.iter().copied().fold(1.0, f64::min);
+    (largest - least) * change.support as f64
+}
+
+fn sweep_chart(evaluation: &Evaluation) -> Option<Chart> {
+    let steps = &evaluation.truncate_sweep;
+    let points = steps.iter().map(|step| Point {
+        x: step.tokens as f64,
+        y: step.figures.acc1,
+        interval: Some(step.figures.acc1_interval.into()),
+    });
+    (!steps.is_empty()).then(|| Chart {
+        title: "Accuracy by length of the texts".to_owned(),
+        caption: "Top-1 accuracy with every text cut to so many tokens, start and end included."
+            .to_owned(),
+        x: Axis {
+            title: "Tokens of a text".to_owned(),
+            scale: Scale::Linear,
+        },
+        y: Axis {
+            title: "Top-1 accuracy".to_owned(),
+            scale: Scale::Percent,
+        },
+        series: vec![Series {
+            name: "Top-1 accuracy".to_owned(),
+            points: points.collect(),
+        }],
+    })
+}

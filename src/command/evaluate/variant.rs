@@ -1,0 +1,293 @@
+//! One set of labels, what the model makes of it, and how it does.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use sha2::{Digest as _, Sha256};
+
+use crate::checkpoint::digest::hexadecimal;
+use crate::cli::{LabelArgs, NoneArgs, ScoreArgs};
+use crate::command::Console;
+use crate::command::labels::{self, NoneTexts, Texts};
+use crate::command::texts::Fitter;
+use crate::input::dataset::{self, Matching, match_classes};
+use crate::input::prompt::{self, LabelSet, Templates};
+use crate::model::DualEncoder;
+use crate::output::evaluation::LabelFacts;
+use crate::task::metric::{Answer, Tally};
+use crate::task::zero_shot::{ClassScore, Classifier, Score};
+
+/// Best labels that a tally is told of.
+const TOP: usize = 5;
+
+/// One set of labels over the dataset's pictures.
+pub(in crate::command) struct Variant {
+    /// What it is told apart by.
+    pub(in crate::command) name: String,
+    pub(in crate::command) facts: LabelFacts,
+    /// The labels' texts, and after them what stands for none of them.
+    pub(in crate::command) labels: Vec<String>,
+    /// The label of each class of the dataset.
+    pub(in crate::command) label_of_class: Vec<usize>,
+    pub(in crate::command) tally: Tally,
+    set: LabelSet,
+    none: Option<NoneTexts>,
+    classifier: Option<Classifier>,
+}
+
+/// The arguments that say which labels.
+#[derive(Clone, Copy)]
+pub(in crate::command) struct Choice<'a> {
+    /// As typed: a folder's classes are names, a file's are texts.
+    pub(in crate::command) dataset: &'a Path,
+    pub(in crate::command) labels: &'a LabelArgs,
+    pub(in crate::command) none: &'a NoneArgs,
+    pub(in crate::command) class_map: Option<&'a Path>,
+}
+
+/// A dataset's classes and the labels that are to stand for them.
+pub(in crate::command) struct Base<'a> {
+    choice: Choice<'a>,
+    /// The dataset's classes by the names that labels are looked for by.
+    names: Vec<String>,
+    console: &'a Console,
+}
+
+impl<'a> Base<'a> {
+    pub(in crate::command) fn new(
+        choice: Choice<'a>,
+        classes: &[String],
+        console: &'a Console,
+    ) -> Result<Self> {
+        let names = match choice.class_map {
+            Some(file) => super::files::class_map(file, classes)?,
+            None => classes.to_vec(),
+        };
+        Ok(Self {
+            choice,
+            names,
+            console,
+        })
+    }
+
+    /// The labels asked for, or the classes' own names.
+    pub(in crate::command) fn labels(&self) -> Result<Variant> {
+        self.variant("labels", self.choice.labels)
+    }
+
+    /// Each set of `--compare`; without any the labels asked for.
+    pub(in crate::command) fn variants(&self, compare: &[String]) -> Result<Vec<Variant>> {
+        let labels = self.choice.labels;
+        if compare.is_empty() {
+            return Ok(vec![self.labels()?]);
+        }
+        let has_labels = !labels.labels.is_empty() || labels.labels_file.is_some();
+        let one = |name: &String| {
+            let args = if is_template_set(name, has_labels)? {
+                LabelArgs {
+                    templates: Some(name.clone()),
+                    template: Vec::new(),
+                    ..labels.clone()
+                }
+            } else {
+                LabelArgs {
+                    labels: Vec::new(),
+                    labels_file: Some(name.into()),
+                    ..labels.clone()
+                }
+            };
+            self.variant(name, &args)
+                .with_context(|| format!("cannot compare {name:?}"))
+        };
+        compare.iter().map(one).collect()
+    }
+
+    fn variant(&self, name: &str, args: &LabelArgs) -> Result<Variant> {
+        let templates = labels::templates(args)?;
+        let named = args.labels_file.is_some() || !args.labels.is_empty();
+        let set = match named {
+            true => labels::label_set(args, &templates, self.console)?,
+            false => self.from_classes(&templates)?,
+        };
+        let score = ScoreArgs {
+            score: Score::Softmax,
+            none: self.choice.none.clone(),
+            top_k: None,
+            threshold: None,
+        };
+        let none = NoneTexts::new(&score, &templates, &set)?;
+        let mut texts: Vec<String> = set
+            .classes
+            .iter()
+            .map(|class| class.label.clone())
+            .collect();
+        let keys = set.classes.iter().map(|class| class.key.as_deref());
+        let mut matching: Vec<_> = (texts.iter().zip(keys))
+            .map(|(label, key)| Matching { label, key })
+            .collect();
+        if let Some(none) = &none {
+            matching.push(Matching {
+                label: &none.name,
+                key: None,
+            });
+        }
+        let label_of_class = match named {
+            true => match_classes(&self.names, &matching)?,
+            false => (0..set.classes.len()).collect(),
+        };
+        texts.extend(none.as_ref().map(|none| none.name.clone()));
+        Ok(Variant {
+            name: name.to_owned(),
+            facts: self.facts(args, &set),
+            tally: Tally::new(texts.len()),
+            labels: texts,
+            label_of_class,
+            set,
+            none,
+            classifier: None,
+        })
+    }
+
+    /// The classes' own names as labels.
+    fn from_classes(&self, templates: &Templates) -> Result<LabelSet> {
+        let path = self.choice.dataset;
+        let wordnet = prompt::wordnet_names(&self.names);
+        let name = |(place, name): (usize, &String)| match &wordnet {
+            Some(names) => names[place].clone(),
+            // A file's labels were written as texts, a folder's as names.
+            None if path.is_dir() => dataset::clean(name),
+            None => name.clone(),
+        };
+        let names: Vec<String> = self.names.iter().enumerate().map(name).collect();
+        prompt::labels_from_arguments(&names, templates)
+            .with_context(|| format!("cannot use the classes of {} as labels", path.display()))
+    }
+
+    fn facts(&self, args: &LabelArgs, set: &LabelSet) -> LabelFacts {
+        let source = match &args.labels_file {
+            Some(file) => file.display().to_string(),
+            None if !args.labels.is_empty() => "--labels".to_owned(),
+            None => "the dataset's classes".to_owned(),
+        };
+        let templates = match &args.templates {
+            Some(name) => name.clone(),
+            None if args.template.is_empty() => "none".to_owned(),
+            None => args.template.join(" | "),
+        };
+        LabelFacts {
+            source,
+            count: set.classes.len(),
+            sha256: labels_sha256(set),
+            templates,
+        }
+    }
+}
+
+/// What tells a set of labels from all others: labels and prompts in their order.
+pub(in crate::command) fn labels_sha256(set: &LabelSet) -> String {
+    let classes = set.classes.iter();
+    let pairs: Vec<_> = classes
+        .map(|class| (&class.label, &class.prompts))
+        .collect();
+    let text = serde_json::to_string(&pairs).unwrap_or_default();
+    hexadecimal(&Sha256::digest(text))
+}
+
+/// Whether a name of `--compare` stands for templates: a built-in set of templates, or a file all of
+/// whose lines have a place for the label. Where a name is both, it is templates if labels are given.
+fn is_template_set(name: &str, has_labels: bool) -> Result<bool> {
+    let is_labels = prompt::label_names().any(|known| known == name);
+    let is_templates = prompt::template_names().any(|known| known == name);
+    if is_labels || is_templates {
+        return Ok(is_templates && (has_labels || !is_labels));
+    }
+    let text = std::fs::read_to_string(name).with_context(|| {
+        format!("cannot compare {name:?}: neither a built-in set nor a readable file")
+    })?;
+    let mut lines = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .peekable();
+    let has_place = |line: &str| line.contains("{}") || line.contains("{label}");
+    // JSON has braces too, but not on every line.
+    Ok(lines.peek().is_some() && lines.all(has_place))
+}
+
+impl Variant {
+    /// The same labels with nothing counted.
+    pub(in crate::command) fn again(&self, name: String) -> Self {
+        Self {
+            name,
+            facts: self.facts.clone(),
+            labels: self.labels.clone(),
+            label_of_class: self.label_of_class.clone(),
+            tally: Tally::new(self.labels.len()),
+            set: self.set.clone(),
+            none: self.none.clone(),
+            classifier: None,
+        }
+    }
+
+    /// The prompts in the model's context.
+    pub(in crate::command) fn fit(&self, fitter: &mut Fitter<'_>) -> Result<Texts> {
+        Texts::fit(&self.set, self.none.as_ref(), fitter)
+    }
+
+    /// Encodes the labels.
+    pub(in crate::command) fn encode(
+        &mut self,
+        texts: &Texts,
+        model: &dyn DualEncoder,
+        temperature: f32,
+    ) -> Result<()> {
+        let classifier = texts.classifier(model, Score::Softmax)?;
+        self.classifier = Some(classifier.with_temperature(temperature)?);
+        Ok(())
+    }
+
+    /// Counts pictures: their embeddings [n, dim] and the classes `[n]` that the dataset gives them.
+    /// Returns all labels of each, best first.
+    pub(in crate::command) fn count(
+        &mut self,
+        embeddings: &[f32],
+        classes: &[usize],
+    ) -> Result<Vec<Vec<ClassScore>>> {
+        let answers = self.classify(embeddings)?;
+        let mut probabilities = vec![0.0; self.labels.len()];
+        for (scores, class) in answers.iter().zip(classes) {
+            let target = self.label_of_class[*class];
+            let top: Vec<usize> = scores.iter().take(TOP).map(|score| score.class).collect();
+            for score in scores {
+                probabilities[score.class] = score.probability.unwrap_or(0.0);
+            }
+            self.tally.add(target, &top, probabilities[top[0]])?;
+            self.tally.add_probabilities(target, &probabilities)?;
+        }
+        Ok(answers)
+    }
+
+    /// The labels of each of `embeddings` [n, dim], best first.
+    pub(in crate::command) fn classify(&self, embeddings: &[f32]) -> Result<Vec<Vec<ClassScore>>> {
+        let classifier = self.classifier.as_ref();
+        let classifier = classifier.context("the labels are not encoded")?;
+        Ok(classifier.classify_many(embeddings))
+    }
+
+    /// The answers with the dataset's classes for labels, so that runs of different labels compare;
+    /// a label that stands for no class has a number after the last.
+    pub(in crate::command) fn answers_by_class(&self) -> Vec<Answer> {
+        let mut class_of = vec![u32::MAX; self.labels.len()];
+        for (class, &label) in (0..).zip(&self.label_of_class) {
+            class_of[label] = class;
+        }
+        let answers = self.tally.answers().iter();
+        answers
+            .map(|answer| Answer {
+                target: class_of[answer.target as usize],
+                predicted: class_of[answer.predicted as usize],
+                probability: answer.probability,
+            })
+            .collect()
+    }
+}

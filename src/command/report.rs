@@ -1,0 +1,104 @@
+//! What the pages of all commands have in common.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::pipeline::Known;
+use super::session::Session;
+use crate::checkpoint::tiny;
+use crate::output::ImageName;
+use crate::output::report::{Figure, Picture, Value};
+
+/// The longer side of thumbnails, in pixels.
+pub(super) const THUMBNAIL: u32 = 128;
+
+/// Names and values.
+pub(super) type Facts = Vec<(String, String)>;
+
+/// Which model computed, and where.
+pub(super) fn model_facts(session: &Session) -> Result<Facts> {
+    let checkpoint = &session.checkpoint;
+    let facts = [
+        ("Model", checkpoint.name.clone()),
+        ("Model SHA-256", session.weights_sha256()?.to_owned()),
+        (
+            "Architecture",
+            format!(
+                "{}, {} tokens of context",
+                checkpoint.architecture.image.describe(),
+                checkpoint.architecture.context_length
+            ),
+        ),
+        (
+            "Computed on",
+            format!(
+                "{} in {}",
+                session.placement.device, session.placement.precision
+            ),
+        ),
+        ("longclip", env!("CARGO_PKG_VERSION").to_owned()),
+    ];
+    Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
+}
+
+/// The command line, as the last fact.
+pub(super) fn push_arguments(facts: &mut Facts) {
+    let words = std::env::args_os().skip(1);
+    let shown = words.map(|word| {
+        let word = word.to_string_lossy().into_owned();
+        let plain = |c: char| c.is_alphanumeric() || "-_./=,:@+".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word
+        } else {
+            format!("{word:?}")
+        }
+    });
+    let line = shown.collect::<Vec<_>>().join(" ");
+    facts.push(("Command".to_owned(), format!("longclip {line}")));
+}
+
+/// The page's heading: the last part of a path.
+pub(super) fn title(path: &Path) -> String {
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    name.to_string_lossy().into_owned()
+}
+
+/// What a reader must know before any number.
+pub(super) fn notes(model: &str) -> Vec<String> {
+    match model {
+        "tiny" => vec![tiny::NOTICE.to_owned()],
+        _ => Vec::new(),
+    }
+}
+
+/// A picture without answers yet.
+pub(super) fn picture(image: &ImageName, outcome: &Result<Known>) -> Picture {
+    let known = outcome.as_ref().ok();
+    Picture {
+        name: image.text.clone(),
+        size: known.map(|known| known.size),
+        thumbnail: known.and_then(|known| known.thumbnail.clone()),
+        warnings: known.map_or(Vec::new(), |known| known.warnings.clone()),
+        error: outcome.as_ref().err().map(|error| format!("{error:#}")),
+        ..Picture::default()
+    }
+}
+
+/// A part of 1 for the top of the page.
+pub(super) fn share(name: &str, value: f64, interval: Option<[f64; 2]>) -> Figure {
+    Figure {
+        name: name.to_owned(),
+        value: Value::Share(value),
+        interval: interval.map(Into::into),
+    }
+}
+
+/// A number of things for the top of the page.
+pub(super) fn count(name: &str, value: u64) -> Figure {
+    Figure {
+        name: name.to_owned(),
+        value: Value::Count(value),
+        interval: None,
+    }
+}

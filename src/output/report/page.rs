@@ -1,0 +1,282 @@
+//! The page put together: the sources in `page/`, the sections, and what the writer kept.
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::content::{Head, Summary};
+use super::{chart, confusion, embed, number, reliability, summary};
+use crate::output::Score;
+
+const PAGE: &str = include_str!("page/page.html");
+const PICTURES: &str = include_str!("page/pictures.html");
+const STYLE: &str = include_str!("page/style.css");
+
+/// In the order in which they run; one function scope holds them all.
+const SCRIPTS: [&str; 8] = [
+    include_str!("page/data.js"),
+    include_str!("page/theme.js"),
+    include_str!("page/dialog.js"),
+    include_str!("page/pictures.js"),
+    include_str!("page/grid.js"),
+    include_str!("page/matrix.js"),
+    include_str!("page/map.js"),
+    include_str!("page/tables.js"),
+];
+
+/// What the writer kept of the pictures that went by.
+pub(super) struct Kept<R> {
+    /// How many.
+    pub(super) pictures: usize,
+    /// The inside of a JSON array.
+    pub(super) rows: R,
+    /// An element for each thumbnail.
+    pub(super) thumbnails: R,
+}
+
+/// What scripts need beside the pictures.
+#[derive(Serialize)]
+struct Facts<'a> {
+    score: &'static str,
+    answer: &'static str,
+    labels: &'a [String],
+    runs: Vec<&'a str>,
+    /// Truth, predicted, count.
+    confusion: Vec<(usize, usize, u64)>,
+}
+
+/// A part of the page with its heading.
+struct Section {
+    id: &'static str,
+    title: &'static str,
+    explanation: &'static str,
+    content: String,
+}
+
+/// Writes the page to `sink`, front to back.
+pub(super) fn write<R: io::Read>(
+    sink: &mut dyn Write,
+    head: &Head,
+    summary: &Summary,
+    kept: Kept<R>,
+) -> Result<()> {
+    let script = script();
+    let sections = sections(head, summary);
+    let Kept {
+        pictures,
+        mut rows,
+        mut thumbnails,
+    } = kept;
+    for piece in pieces(PAGE) {
+        match piece {
+            Piece::Text(text) => sink.write_all(text.as_bytes())?,
+            Piece::Name("rows") => {
+                sink.write_all(b"[\n")?;
+                io::copy(&mut rows, sink)?;
+                sink.write_all(b"]")?;
+            }
+            Piece::Name("thumbnails") => {
+                io::copy(&mut thumbnails, sink)?;
+            }
+            Piece::Name("policy") => sink.write_all(policy(&script).as_bytes())?,
+            Piece::Name("style") => sink.write_all(STYLE.as_bytes())?,
+            Piece::Name("script") => sink.write_all(script.as_bytes())?,
+            Piece::Name("facts") => sink.write_all(facts(head, summary)?.as_bytes())?,
+            Piece::Name("pictures") if pictures == 0 => {}
+            Piece::Name("pictures") => sink.write_all(browser(head, pictures)?.as_bytes())?,
+            Piece::Name("navigation") => {
+                sink.write_all(navigation(&sections, pictures).as_bytes())?;
+            }
+            Piece::Name("sections") => {
+                for section in &sections {
+                    sink.write_all(framed(section).as_bytes())?;
+                }
+            }
+            Piece::Name(name) => sink.write_all(small(name, head, summary)?.as_bytes())?,
+        }
+    }
+    Ok(())
+}
+
+/// The pieces that are short texts.
+fn small(name: &str, head: &Head, summary: &Summary) -> Result<String> {
+    Ok(match name {
+        "version" => env!("CARGO_PKG_VERSION").to_owned(),
+        "title" => embed::text(&head.title),
+        "kind" => head.kind.name().to_owned(),
+        "lead" => embed::text(&head.lead),
+        "notes" => summary::notes(summary),
+        "figures" => summary::figures(&summary.figures),
+        "about" => framed(&Section {
+            id: "about",
+            title: "About this run",
+            explanation: "",
+            content: summary::facts(head),
+        }),
+        other => bail!("the report page has no part named {other}"),
+    })
+}
+
+fn browser(head: &Head, pictures: usize) -> Result<String> {
+    let mut html = String::new();
+    for piece in pieces(PICTURES) {
+        html += match piece {
+            Piece::Text(text) => text.to_owned(),
+            Piece::Name("count") => number::count(pictures as u64),
+            Piece::Name("answer") => head.kind.answer().to_owned(),
+            Piece::Name(other) => bail!("the report page has no part named {other}"),
+        }
+        .as_str();
+    }
+    Ok(html)
+}
+
+/// A template is texts and names in double braces, by turns.
+enum Piece<'a> {
+    Text(&'a str),
+    Name(&'a str),
+}
+
+fn pieces(template: &str) -> impl Iterator<Item = Piece<'_>> {
+    template.split("{{").enumerate().flat_map(|(at, part)| {
+        let (name, text) = match part.split_once("}}") {
+            Some((name, text)) if at > 0 => (Some(name), text),
+            _ => (None, part),
+        };
+        name.map(Piece::Name).into_iter().chain([Piece::Text(text)])
+    })
+}
+
+fn script() -> String {
+    format!("(() => {{\n\"use strict\";\n{}}})();\n", SCRIPTS.concat())
+}
+
+/// Nothing may be fetched or sent, and nothing runs but the page's own script.
+fn policy(script: &str) -> String {
+    let hash = |source: &str| STANDARD.encode(Sha256::digest(source.as_bytes()));
+    format!(
+        "default-src 'none'; img-src data:; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
+        hash(script),
+        hash(STYLE)
+    )
+}
+
+fn facts(head: &Head, summary: &Summary) -> Result<String> {
+    let runs = summary.comparison.iter().flat_map(|one| &one.runs);
+    let confusion = summary.confusion.iter();
+    let facts = Facts {
+        score: match head.score {
+            Score::Probability => "probability",
+            Score::Logit => "logit",
+            Score::Cosine => "cosine",
+        },
+        answer: head.kind.answer(),
+        labels: &head.labels,
+        runs: runs.map(|run| run.name.as_str()).collect(),
+        confusion: confusion
+            .map(|one| (one.truth, one.predicted, one.count))
+            .collect(),
+    };
+    embed::json(&facts).context("cannot write the report's facts as JSON")
+}
+
+fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
+    let labels = &head.labels;
+    let mut sections = vec![
+        Section {
+            id: "comparison",
+            title: "Comparison",
+            explanation: "Every run answered the same pictures. Won are those that only the first-named run answers rightly, lost those that only the other does; p is how likely so uneven a split is by chance.",
+            content: summary
+                .comparison
+                .as_ref()
+                .map_or_else(String::new, |one| summary::comparison(one, labels)),
+        },
+        Section {
+            id: "retrieval",
+            title: "Retrieval",
+            explanation: "R@k is the share of queries with something right among the first k found.",
+            content: summary
+                .retrieval
+                .as_ref()
+                .map_or_else(String::new, summary::retrieval),
+        },
+        Section {
+            id: "curves",
+            title: "Curves",
+            explanation: "Bars through a point are its 95% interval.",
+            content: summary.charts.iter().map(chart::figure).collect(),
+        },
+        Section {
+            id: "calibration",
+            title: "Calibration",
+            explanation: "Of the pictures answered with 80% confidence, 80% should be right: bars that end below the dashed line are surer than they should be.",
+            content: summary
+                .reliability
+                .as_ref()
+                .map_or_else(String::new, reliability::figure),
+        },
+    ];
+    if !summary.confusion.is_empty() {
+        sections.push(confusions(summary, labels));
+    }
+    if !summary.classes.is_empty() {
+        sections.push(Section {
+            id: "classes",
+            title: "Classes",
+            explanation: "Precision: of the pictures given a label, the share that has it. Recall: of the pictures that have it, the share that was given it. F1 is their harmonic mean.",
+            content: summary::classes(&summary.classes, labels),
+        });
+    }
+    sections.retain(|section| !section.content.is_empty());
+    sections
+}
+
+fn confusions(summary: &Summary, labels: &[String]) -> Section {
+    let map = if confusion::needs_map(&summary.confusion) {
+        "<div id=\"map\" hidden></div>\n"
+    } else {
+        ""
+    };
+    Section {
+        id: "confusion",
+        title: "Confusions",
+        explanation: if map.is_empty() {
+            "The darker a cell, the larger its share of the row. Choose a cell to see its pictures."
+        } else {
+            "The classes with the most mistakes. The darker a cell, the larger its share of the row. Choose a cell to see its pictures."
+        },
+        content: format!(
+            "{}{map}{}",
+            confusion::matrix(&summary.confusion, labels),
+            confusion::worst(&summary.confusion, labels)
+        ),
+    }
+}
+
+fn framed(section: &Section) -> String {
+    let explanation = match section.explanation {
+        "" => String::new(),
+        explanation => format!("<p>{explanation}</p>"),
+    };
+    format!(
+        "<section id=\"{0}\" aria-labelledby=\"{0}-title\">\n<div class=\"margin\"><h2 id=\"{0}-title\">{1}</h2>{explanation}</div>\n<div class=\"content\">\n{2}</div>\n</section>\n",
+        section.id, section.title, section.content
+    )
+}
+
+fn navigation(sections: &[Section], pictures: usize) -> String {
+    let mut links: Vec<(&str, &str)> = sections.iter().map(|one| (one.id, one.title)).collect();
+    if pictures > 0 {
+        links.push(("pictures", "Pictures"));
+    }
+    links.push(("about", "About"));
+    let links = links.into_iter();
+    links
+        .map(|(id, title)| format!("<li><a href=\"#{id}\">{title}</a></li>\n"))
+        .collect()
+}

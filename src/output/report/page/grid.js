@@ -1,0 +1,183 @@
+// The grid of pictures. Only the rows near the window are in the document, so that thousands of
+// pictures scroll as quickly as ten; the room of the others is padding.
+
+const grid = document.getElementById("grid");
+
+/** Cards that are in the document, by position. */
+const cards = new Map();
+
+/** Rows above and below the window that are ready before they are seen. */
+const SPARE_ROWS = 3;
+
+/** As many as are printed: paper has no scroll bar. */
+const MOST_PRINTED = 400;
+
+let columns = 1;
+let rowHeight = 1;
+
+/** The card that the keyboard is on. */
+let current = 0;
+
+function restartGrid() {
+  current = 0;
+  clearCards();
+  measureGrid();
+  drawGrid();
+}
+
+function clearCards() {
+  for (const card of cards.values()) card.remove();
+  cards.clear();
+}
+
+/** Sizes come from the style sheet, so that larger type makes larger cards. */
+function measureGrid() {
+  const style = getComputedStyle(grid);
+  columns = style.gridTemplateColumns.split(" ").length;
+  rowHeight = parseFloat(style.gridAutoRows) + parseFloat(style.rowGap);
+}
+
+function drawGrid() {
+  const total = Math.ceil(shown.length / columns);
+  const above = -grid.getBoundingClientRect().top;
+  const row = (distance) => Math.floor(distance / rowHeight);
+  const first = Math.min(Math.max(row(above) - SPARE_ROWS, 0), total);
+  const last = Math.min(Math.max(row(above + innerHeight) + SPARE_ROWS + 1, first), total);
+  fillGrid(first * columns, Math.min(last * columns, shown.length));
+  grid.style.paddingTop = `${first * rowHeight}px`;
+  grid.style.paddingBottom = `${(total - last) * rowHeight}px`;
+}
+
+/** Makes `start..end` the positions that are in the document. */
+function fillGrid(start, end) {
+  for (const [position, card] of cards) {
+    if (position >= start && position < end) continue;
+    card.remove();
+    cards.delete(position);
+  }
+  let following = null;
+  for (let position = end - 1; position >= start; position--) {
+    if (!cards.has(position)) {
+      cards.set(position, makeCard(position));
+      grid.insertBefore(cards.get(position), following);
+    }
+    following = cards.get(position);
+  }
+  rove();
+}
+
+/** One card can be reached with Tab: the current one, or the nearest that is there. */
+function rove() {
+  const nearest = cards.has(current) ? current : Math.min(...cards.keys());
+  for (const [position, card] of cards) {
+    card.firstChild.tabIndex = position === nearest ? 0 : -1;
+  }
+}
+
+function makeCard(position) {
+  const row = shown[position];
+  const button = make(
+    "button",
+    { type: "button", className: `card ${row.state}` },
+    make("span", { className: "shot" }, thumbnail(row)),
+    ...cardMark(row),
+    cardName(row.name),
+    ...cardAnswers(row),
+  );
+  button.addEventListener("click", () => {
+    current = position;
+    openPicture(position);
+  });
+  button.addEventListener("focus", () => {
+    current = position;
+    rove();
+  });
+  const place = { "aria-posinset": position + 1, "aria-setsize": shown.length };
+  return make("li", place, button);
+}
+
+function cardMark(row) {
+  const [mark, words] = { right: ["✓", "right"], wrong: ["✗", "wrong"], failed: ["!", "not read"] }[row.state] ?? [];
+  if (!mark) return [];
+  const sign = make("span", { "aria-hidden": "true" }, mark);
+  return [make("span", { className: `mark ${row.state}` }, sign, make("span", { className: "unseen" }, `${words}: `))];
+}
+
+/** The file's own name is what tells pictures apart, so its folder is what is cut. */
+function cardName(name) {
+  const cut = name.lastIndexOf("/") + 1;
+  return make(
+    "span",
+    { className: "name", title: printable(name) },
+    make("bdi", { className: "folder" }, printable(name.slice(0, cut))),
+    make("bdi", { className: "file" }, printable(name.slice(cut))),
+  );
+}
+
+function cardAnswers(row) {
+  if (row.error !== undefined) {
+    return [make("span", { className: "error" }, printable(row.error))];
+  }
+  const lines =
+    row.runs.length > 0
+      ? row.runs.slice(0, 3).map((answer, run) => answerLine(answer, row, `${run + 1} · `))
+      : row.best.slice(0, 3).map((answer) => answerLine(answer, row));
+  const listed = (row.runs.length > 0 ? row.runs : row.best).slice(0, 3).map(([index]) => index);
+  if (row.targets.length > 0 && !row.targets.some((target) => listed.includes(target))) {
+    const truth = label(row.targets[0]);
+    lines.push(make("span", { className: "truth", title: truth }, "is ", make("bdi", {}, truth)));
+  }
+  return lines.length > 0 ? lines : [make("span", { className: "soft" }, "no label reaches the threshold")];
+}
+
+/** Brings the card at `position` into view and puts the keyboard on it. */
+function focusCard(position) {
+  current = Math.min(Math.max(position, 0), shown.length - 1);
+  if (!cards.has(current)) {
+    const top = grid.getBoundingClientRect().top + scrollY;
+    scrollTo(0, top + Math.floor(current / columns) * rowHeight - innerHeight / 3);
+    drawGrid();
+  }
+  cards.get(current)?.firstChild.focus();
+}
+
+function move(event) {
+  const page = Math.max(Math.floor(innerHeight / rowHeight), 1) * columns;
+  const steps = {
+    ArrowLeft: -1,
+    ArrowRight: 1,
+    ArrowUp: -columns,
+    ArrowDown: columns,
+    PageUp: -page,
+    PageDown: page,
+    Home: -shown.length,
+    End: shown.length,
+  };
+  const by = steps[event.key];
+  if (by === undefined || event.ctrlKey || event.altKey || event.metaKey) return;
+  event.preventDefault();
+  // Up from the first row and down from the last stay where they are, as in a spreadsheet.
+  const isLeaving = Math.abs(by) === columns && (current + by < 0 || current + by >= shown.length);
+  if (!isLeaving || columns === 1) focusCard(current + by);
+}
+
+function startGrid() {
+  grid.addEventListener("keydown", move);
+  addEventListener("scroll", () => requestAnimationFrame(drawGrid), { passive: true });
+  addEventListener("resize", () => {
+    measureGrid();
+    drawGrid();
+  });
+  addEventListener("beforeprint", () => {
+    for (const details of document.querySelectorAll("details")) details.open = true;
+    fillGrid(0, Math.min(shown.length, MOST_PRINTED));
+    grid.style.padding = "0";
+  });
+  addEventListener("afterprint", drawGrid);
+}
+
+if (grid) {
+  startPictures();
+  startGrid();
+  update();
+}

@@ -1,0 +1,215 @@
+// Which pictures are shown, and in what order.
+
+/** All that narrows the list; null and "" narrow nothing. */
+const noFilter = {
+  text: "",
+  state: null,
+  truth: null,
+  predicted: null,
+  better: null,
+  worse: null,
+};
+let filter = { ...noFilter };
+
+/** The rows that are shown, in order. */
+let shown = rows;
+
+const controls = Object.fromEntries(
+  ["browser", "text", "true", "predicted", "sort", "direction", "shown", "clear", "copy"].map(
+    (id) => [id, document.getElementById(id)],
+  ),
+);
+
+/** More classes than this are no list to pick from; the search finds them. */
+const MOST_OPTIONS = 2000;
+
+const sorts = {
+  order: ["Order of the run", (row) => row.index],
+  name: ["Name", (row) => row.name],
+  sure: ["Confidence, highest first", (row) => negative(row.confidence)],
+  margin: ["Margin, smallest first", (row) => row.margin ?? row.confidence],
+  state: ["Wrong first", (row) => ["failed", "wrong", "open", "right"].indexOf(row.state)],
+  truth: ["True class", (row) => (row.targets.length > 0 ? label(row.targets[0]) : null)],
+  answer: ["Answer", (row) => (row.best.length > 0 ? label(row.best[0][0]) : null)],
+};
+
+function negative(number) {
+  return number === null ? null : -number;
+}
+
+/** Each word of the search must stand in the name, the first answer or the true classes. */
+function haystack(row) {
+  const labels = [row.best[0]?.[0], ...row.targets].filter((index) => index !== undefined);
+  row.haystack ??= [row.name, ...labels.map((index) => facts.labels[index])].join("\n").toLowerCase();
+  return row.haystack;
+}
+
+function isShown(row, words) {
+  const { state, truth, predicted, better, worse } = filter;
+  const isRightIn = (run) => row.runs[run] && row.targets.includes(row.runs[run][0]);
+  return (
+    (state === null || row.state === state || (state === "warned" && row.warnings.length > 0)) &&
+    (truth === null || row.targets.includes(truth)) &&
+    (predicted === null || row.best[0]?.[0] === predicted) &&
+    (better === null || (isRightIn(better) && !isRightIn(worse))) &&
+    words.every((word) => haystack(row).includes(word))
+  );
+}
+
+function sorted(list) {
+  const [, key] = sorts[controls.sort.value];
+  const sign = controls.direction.ariaPressed === "true" ? -1 : 1;
+  const keys = new Map(list.map((row) => [row, key(row)]));
+  return [...list].sort((a, b) => sign * compare(keys.get(a), keys.get(b), sign) || a.index - b.index);
+}
+
+/** What has no key comes last, whichever way the list runs. */
+function compare(a, b, sign) {
+  if (a === null || b === null) return sign * ((a === null) - (b === null));
+  return typeof a === "string" ? collator.compare(a, b) : a - b;
+}
+
+function update() {
+  const words = filter.text.toLowerCase().split(/\s+/).filter(Boolean);
+  shown = sorted(rows.filter((row) => isShown(row, words)));
+  controls.clear.hidden = Object.entries(noFilter).every(([name, none]) => filter[name] === none);
+  tell(`${grouped.format(shown.length)} of ${count(rows.length, "picture")}${filterWords()}`);
+  for (const button of document.querySelectorAll(".quick button")) {
+    button.ariaPressed = String(button.isOn());
+  }
+  restartGrid();
+}
+
+function tell(words) {
+  controls.shown.textContent = words;
+}
+
+/** What narrows the list beyond the visible fields. */
+function filterWords() {
+  const words = [];
+  if (filter.truth !== null) words.push(`true class ${label(filter.truth)}`);
+  if (filter.predicted !== null) words.push(`answered as ${label(filter.predicted)}`);
+  if (filter.better !== null) {
+    const name = (run) => printable(facts.runs[run] ?? "?");
+    words.push(`right with ${name(filter.better)}, wrong with ${name(filter.worse)}`);
+  }
+  return words.length > 0 ? `: ${words.join("; ")}` : "";
+}
+
+/** Shows only what fits `wanted` and goes there: the end of every click on a figure. */
+function show(wanted) {
+  filter = { ...noFilter, ...wanted };
+  controls.text.value = "";
+  controls.true.value = filter.truth ?? "";
+  controls.predicted.value = filter.predicted ?? "";
+  update();
+  // Through the address, so that the browser's way back leads back to the figure.
+  location.hash = "pictures";
+  document.getElementById("pictures-title").focus({ preventScroll: true });
+  document.getElementById("pictures").scrollIntoView();
+}
+
+function addQuick(words, number, act, isOn) {
+  const button = make("button", { type: "button" }, words);
+  if (number !== null) button.append(make("span", { className: "soft" }, ` ${grouped.format(number)}`));
+  button.isOn = isOn;
+  button.addEventListener("click", () => {
+    act();
+    update();
+  });
+  document.querySelector(".quick").append(button);
+}
+
+function setOrder(sort, isReversed) {
+  controls.sort.value = sort;
+  controls.direction.ariaPressed = String(isReversed);
+}
+
+function addQuicks() {
+  const byState = (state) => rows.filter((row) => row.state === state).length;
+  const warned = rows.filter((row) => row.warnings.length > 0).length;
+  const states = [
+    ["All", null, rows.length],
+    ["Wrong", "wrong", byState("wrong")],
+    ["Right", "right", byState("right")],
+    ["Not read", "failed", byState("failed")],
+    ["With warnings", "warned", warned],
+  ];
+  for (const [words, state, number] of states) {
+    if (state !== null && number === 0) continue;
+    addQuick(words, number, () => (filter.state = state), () => filter.state === state);
+  }
+  const isOrder = (sort, state) => () =>
+    controls.sort.value === sort && controls.direction.ariaPressed === "false" && filter.state === state;
+  const leastSure = () => {
+    filter.state = null;
+    setOrder("margin", false);
+  };
+  const worst = () => {
+    filter.state = "wrong";
+    setOrder("sure", false);
+  };
+  addQuick("Least sure first", null, leastSure, isOrder("margin", null));
+  if (byState("wrong") > 0) {
+    addQuick("Most confident mistakes", null, worst, isOrder("sure", "wrong"));
+  }
+}
+
+/** A list of the classes that occur, with how often. */
+function addOptions(select, field, labelsOf, name) {
+  const counts = new Map();
+  for (const row of rows) {
+    for (const index of labelsOf(row)) counts.set(index, (counts.get(index) ?? 0) + 1);
+  }
+  if (counts.size === 0 || counts.size > MOST_OPTIONS) return;
+  const entries = [...counts].map(([index, number]) => [label(index), index, number]);
+  entries.sort((a, b) => collator.compare(a[0], b[0]));
+  const options = entries.map(([words, index, number]) =>
+    make("option", { value: index }, `${words} (${grouped.format(number)})`),
+  );
+  select.append(make("option", { value: "" }, "any"), ...options);
+  select.addEventListener("change", () => {
+    filter[name] = select.value === "" ? null : Number(select.value);
+    update();
+  });
+  field.hidden = false;
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    tell("Copied.");
+  } catch {
+    tell("The browser does not let this page copy.");
+  }
+}
+
+function startPictures() {
+  for (const [value, [words]] of Object.entries(sorts)) {
+    const isOfTruth = value === "truth" || value === "state";
+    if (!isOfTruth || hasTargets) controls.sort.append(make("option", { value }, words));
+  }
+  addQuicks();
+  const truths = (row) => row.targets;
+  const answers = (row) => row.best.slice(0, 1).map(([index]) => index);
+  addOptions(controls.true, document.getElementById("true-field"), truths, "truth");
+  addOptions(controls.predicted, document.getElementById("predicted-field"), answers, "predicted");
+  controls.text.addEventListener("input", () => {
+    filter.text = controls.text.value;
+    update();
+  });
+  controls.sort.addEventListener("change", update);
+  controls.direction.addEventListener("click", () => {
+    controls.direction.ariaPressed = String(controls.direction.ariaPressed !== "true");
+    update();
+  });
+  controls.clear.addEventListener("click", () => {
+    filter = { ...noFilter };
+    for (const field of [controls.text, controls.true, controls.predicted]) field.value = "";
+    update();
+    controls.text.focus();
+  });
+  controls.copy.addEventListener("click", () => copy(shown.map((row) => row.name).join("\n")));
+  document.querySelector(".tools").addEventListener("submit", (event) => event.preventDefault());
+  controls.browser.hidden = false;
+}

@@ -1,0 +1,386 @@
+//! The parts of a page that stand there without scripts: figures, comparisons, recalls, classes.
+
+use super::content::{Class, Comparison, Figure, Head, Kind, Pair, Retrieval, Summary, Value};
+use super::embed::text;
+use super::number;
+
+/// The label that `index` counts; what the caller miscounted is a question mark, not a crash.
+pub(super) fn label(labels: &[String], index: usize) -> String {
+    text(labels.get(index).map_or("?", String::as_str))
+}
+
+/// What must be known before any number.
+pub(super) fn notes(summary: &Summary) -> String {
+    let notes = summary.notes.iter();
+    let notes: String = notes
+        .map(|note| format!("<p class=\"note\">{}</p>\n", text(note)))
+        .collect();
+    notes
+}
+
+/// The headline figures.
+pub(super) fn figures(figures: &[Figure]) -> String {
+    if figures.is_empty() {
+        return String::new();
+    }
+    let shown: String = figures.iter().map(figure).collect();
+    format!("<dl class=\"figures\" id=\"figures\">\n{shown}</dl>\n")
+}
+
+fn figure(figure: &Figure) -> String {
+    let interval = figure.interval.map_or_else(String::new, |(low, high)| {
+        let drawn = match figure.value {
+            Value::Share(share) => whisker(share, (low, high), (0.0, 1.0)),
+            _ => String::new(),
+        };
+        format!(
+            "<dd class=\"interval\">{drawn}<span>{} – {}</span> <abbr title=\"95% interval\">95%</abbr></dd>",
+            number::alike(figure.value, low),
+            number::alike(figure.value, high)
+        )
+    });
+    format!(
+        "<div><dt>{}</dt><dd class=\"value\">{}</dd>{interval}</div>\n",
+        text(&figure.name),
+        number::value(figure.value)
+    )
+}
+
+/// A dot with its interval on a line from `start` to `end`.
+fn whisker(value: f64, (low, high): (f64, f64), (start, end): (f64, f64)) -> String {
+    const WIDTH: f64 = 120.0;
+    let place = |number: f64| ((number - start) / (end - start)).clamp(0.0, 1.0) * WIDTH + 6.0;
+    if ![value, low, high, start, end]
+        .iter()
+        .all(|one| one.is_finite())
+    {
+        return String::new();
+    }
+    format!(
+        "<svg class=\"whisker\" viewBox=\"0 0 132 12\" aria-hidden=\"true\"><path class=\"grid\" d=\"M6 6H126\"/><path class=\"line\" d=\"M{:.1} 6H{:.1}\"/><circle cx=\"{:.1}\" cy=\"6\" r=\"4\"/></svg>",
+        place(low),
+        place(high),
+        place(value)
+    )
+}
+
+/// The runs, every two of them, and the classes that changed.
+pub(super) fn comparison(comparison: &Comparison, labels: &[String]) -> String {
+    let run = |at: usize| comparison.runs.get(at).map_or("?", |run| run.name.as_str());
+    format!(
+        "{}{}{}",
+        runs(comparison),
+        pairs(&comparison.pairs, &run),
+        changes(comparison, labels)
+    )
+}
+
+fn runs(comparison: &Comparison) -> String {
+    let ends = comparison.runs.iter();
+    let ends = ends.flat_map(|run| [run.interval.0, run.interval.1, run.acc1]);
+    let ends = ends.filter(|end| end.is_finite());
+    let span = ends.fold((1.0f64, 0.0f64), |(low, high), end| {
+        (low.min(end), high.max(end))
+    });
+    let rows = comparison.runs.iter().map(|run| {
+        format!(
+            "<tr><th scope=\"row\"><bdi>{}</bdi></th><td>{}</td><td>{} – {}</td><td class=\"drawn\">{}</td></tr>\n",
+            text(&run.name),
+            number::share(run.acc1),
+            number::share(run.interval.0),
+            number::share(run.interval.1),
+            whisker(run.acc1, run.interval, span),
+        )
+    });
+    table(
+        "Runs",
+        &["Run", "Top-1 accuracy", "95% interval", ""],
+        &rows.collect::<String>(),
+    )
+}
+
+fn pairs<'a>(pairs: &[Pair], run: &impl Fn(usize) -> &'a str) -> String {
+    if pairs.is_empty() {
+        return String::new();
+    }
+    let rows = pairs.iter().map(|pair| {
+        let (first, second) = (pair.first, pair.second);
+        format!(
+            "<tr><th scope=\"row\"><bdi>{}</bdi> against <bdi>{}</bdi></th><td>{}</td><td>{} to {}</td><td>{}</td><td><span class=\"open\" data-better=\"{second}\" data-worse=\"{first}\">{}</span></td><td><span class=\"open\" data-better=\"{first}\" data-worse=\"{second}\">{}</span></td></tr>\n",
+            text(run(second)),
+            text(run(first)),
+            number::points(pair.difference),
+            number::points(pair.interval.0),
+            number::points(pair.interval.1),
+            number::chance(pair.p_value),
+            number::count(pair.won),
+            number::count(pair.lost),
+        )
+    });
+    table(
+        "Differences, in percentage points",
+        &[
+            "Runs",
+            "Difference",
+            "95% interval",
+            "McNemar’s p",
+            "Won",
+            "Lost",
+        ],
+        &rows.collect::<String>(),
+    )
+}
+
+fn changes(comparison: &Comparison, labels: &[String]) -> String {
+    if comparison.changes.is_empty() {
+        return String::new();
+    }
+    let rows = comparison.changes.iter().map(|change| {
+        let recalls: String = change
+            .recalls
+            .iter()
+            .map(|recall| share_cell(*recall))
+            .collect();
+        format!(
+            "<tr><th scope=\"row\">{}</th><td data-value=\"{2}\">{}</td>{recalls}</tr>\n",
+            opener(labels, change.label),
+            number::count(change.support),
+            change.support,
+        )
+    });
+    let mut columns = vec!["Class", "Pictures"];
+    columns.extend(comparison.runs.iter().map(|run| run.name.as_str()));
+    sortable(
+        "Recall of the classes that changed",
+        &columns,
+        &rows.collect::<String>(),
+    )
+}
+
+/// A class's name that scripts turn into a button which opens its pictures.
+fn opener(labels: &[String], index: usize) -> String {
+    format!(
+        "<bdi class=\"open\" data-true=\"{index}\">{}</bdi>",
+        label(labels, index)
+    )
+}
+
+fn share_cell(share: f64) -> String {
+    let bar = if share.is_finite() {
+        format!(
+            "<svg class=\"share\" viewBox=\"0 0 100 4\" preserveAspectRatio=\"none\" aria-hidden=\"true\"><path class=\"grid\" d=\"M0 2H100\"/><path class=\"line\" d=\"M0 2H{:.1}\"/></svg>",
+            share.clamp(0.0, 1.0) * 100.0
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "<td data-value=\"{}\">{}{bar}</td>",
+        if share.is_finite() { share } else { -1.0 },
+        number::share(share)
+    )
+}
+
+/// Recall at each depth, both ways, and what counted.
+pub(super) fn retrieval(retrieval: &Retrieval) -> String {
+    let Some(first) = retrieval.directions.first() else {
+        return String::new();
+    };
+    let rows = retrieval.directions.iter().map(|direction| {
+        let recalls = direction
+            .recalls
+            .iter()
+            .map(|(_, recall)| share_cell(*recall));
+        format!(
+            "<tr><th scope=\"row\">{}</th><td>{}</td>{}</tr>\n",
+            text(&direction.name),
+            number::count(direction.queries),
+            recalls.collect::<String>()
+        )
+    });
+    let depths = first.recalls.iter().map(|(depth, _)| format!("R@{depth}"));
+    let depths: Vec<String> = depths.collect();
+    let mut columns = vec!["Asked for", "Queries"];
+    columns.extend(depths.iter().map(String::as_str));
+    format!(
+        "{}<p class=\"protocol\">{}</p>\n",
+        table("Recall", &columns, &rows.collect::<String>()),
+        text(&retrieval.protocol)
+    )
+}
+
+/// Precision and recall by class.
+pub(super) fn classes(classes: &[Class], labels: &[String]) -> String {
+    let rows = classes.iter().map(|class| {
+        format!(
+            "<tr><th scope=\"row\">{}</th>{}{}{}<td data-value=\"{5}\">{}</td></tr>\n",
+            opener(labels, class.label),
+            share_cell(class.precision),
+            share_cell(class.recall),
+            share_cell(class.f1),
+            number::count(class.support),
+            class.support
+        )
+    });
+    sortable(
+        "Figures by class",
+        &["Class", "Precision", "Recall", "F1", "Pictures"],
+        &rows.collect::<String>(),
+    )
+}
+
+/// Names and values of what was run.
+pub(super) fn facts(head: &Head) -> String {
+    let facts = head.facts.iter();
+    let facts: String = facts
+        .map(|(name, value)| {
+            format!(
+                "<div><dt>{}</dt><dd><bdi>{}</bdi></dd></div>\n",
+                text(name),
+                text(value)
+            )
+        })
+        .collect();
+    format!("<dl class=\"facts\">\n{facts}</dl>\n")
+}
+
+fn table(caption: &str, columns: &[&str], rows: &str) -> String {
+    framed(caption, "", columns, rows)
+}
+
+/// A table whose headers scripts turn into buttons that sort it.
+fn sortable(caption: &str, columns: &[&str], rows: &str) -> String {
+    framed(caption, " class=\"sortable\"", columns, rows)
+}
+
+fn framed(caption: &str, class: &str, columns: &[&str], rows: &str) -> String {
+    let header = columns.iter().map(|column| match *column {
+        "" => "<td></td>".to_owned(),
+        column => format!("<th scope=\"col\"><bdi>{}</bdi></th>", text(column)),
+    });
+    // A region that scrolls must be reachable by the keyboard.
+    format!(
+        "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"{0}\"><table{class}><caption>{0}</caption><thead><tr>{1}</tr></thead><tbody>\n{rows}</tbody></table></div>\n",
+        text(caption),
+        header.collect::<String>()
+    )
+}
+
+impl Kind {
+    /// What stands over the heading.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Classification => "Classification",
+            Self::Evaluation => "Evaluation",
+            Self::Comparison => "Comparison",
+            Self::Retrieval => "Retrieval",
+        }
+    }
+
+    /// What one of the answers is called.
+    pub(super) fn answer(self) -> &'static str {
+        match self {
+            Self::Retrieval => "caption",
+            _ => "label",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::content::{Change, Direction, Run};
+    use super::*;
+
+    fn labels() -> Vec<String> {
+        vec!["<b>cat".to_owned(), "dog".to_owned()]
+    }
+
+    #[test]
+    fn figures_have_their_intervals() {
+        let html = figures(&[
+            Figure {
+                name: "Top-1 <accuracy>".to_owned(),
+                value: Value::Share(0.873),
+                interval: Some((0.841, 0.9)),
+            },
+            Figure {
+                name: "Pictures".to_owned(),
+                value: Value::Count(5000),
+                interval: None,
+            },
+        ]);
+        assert!(html.contains("Top-1 &lt;accuracy&gt;"));
+        assert!(html.contains("87.3%") && html.contains("84.1% – 90.0%"));
+        assert!(html.contains("5,000"));
+        assert_eq!(html.matches("95% interval").count(), 1);
+    }
+
+    #[test]
+    fn runs_are_compared_by_name() {
+        let run = |name: &str, acc1| Run {
+            name: name.to_owned(),
+            acc1,
+            interval: (acc1 - 0.05, acc1 + 0.05),
+        };
+        let html = comparison(
+            &Comparison {
+                runs: vec![run("a<.txt", 0.5), run("b.txt", f64::NAN)],
+                pairs: vec![Pair {
+                    first: 0,
+                    second: 1,
+                    difference: 0.25,
+                    interval: (-0.01, 0.3),
+                    p_value: 0.031_25,
+                    won: 6,
+                    lost: 1,
+                }],
+                changes: vec![Change {
+                    label: 0,
+                    support: 7,
+                    recalls: vec![0.25, 1.0],
+                }],
+            },
+            &labels(),
+        );
+        assert!(
+            html.contains("<bdi>b.txt</bdi> against <bdi>a&lt;.txt</bdi>"),
+            "{html}"
+        );
+        assert!(
+            html.contains("<td>+25.0</td><td>−1.0 to +30.0</td><td>0.0312</td>"),
+            "{html}"
+        );
+        assert!(html.contains("data-better=\"1\" data-worse=\"0\">6<"));
+        assert!(html.contains("&lt;b&gt;cat") && !html.contains("NaN"));
+    }
+
+    #[test]
+    fn recalls_come_with_their_protocol() {
+        let html = retrieval(&Retrieval {
+            protocol: "Any of five captions counts.".to_owned(),
+            directions: vec![Direction {
+                name: "captions for a picture".to_owned(),
+                queries: 1000,
+                recalls: vec![(1, 0.5), (5, 0.8)],
+            }],
+        });
+        assert!(html.contains("R@5") && html.contains("80.0%") && html.contains("1,000"));
+        assert!(html.contains("Any of five captions counts."));
+    }
+
+    #[test]
+    fn a_miscounted_label_is_a_question_mark() {
+        let class = Class {
+            label: 7,
+            precision: f64::NAN,
+            recall: 1.0,
+            f1: 0.5,
+            support: 3,
+        };
+        let html = classes(&[class], &labels());
+        assert!(
+            html.contains(">?</bdi>") && html.contains(">–</td>"),
+            "{html}"
+        );
+    }
+}

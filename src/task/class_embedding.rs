@@ -1,0 +1,211 @@
+//! The texts of classes as embeddings that images are compared with.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+
+use super::text_embedding::{TextEmbeddings, mean_direction};
+use crate::input::tokenizer::Fitted;
+use crate::kernel;
+use crate::model::DualEncoder;
+
+/// How far from 1 the length of a stored row may be.
+const LENGTH_TOLERANCE: f64 = 1e-3;
+
+/// One embedding for each class, computed once and compared with any number of images.
+///
+/// A class of several prompts has the mean of their unit embeddings, at unit length (CLIP's prompt
+/// ensembles). Where a prompt was cut into chunks of which each image takes the best one, its class
+/// has another embedding for each image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassEmbeddings {
+    /// [classes, dim], unit length; zeros where the class is among `choices`.
+    rows: Vec<f32>,
+    /// Classes whose embedding depends on the image.
+    choices: BTreeMap<usize, Choice>,
+    dim: usize,
+}
+
+/// The prompts of one class, some in several chunks.
+#[derive(Clone, Debug, PartialEq)]
+struct Choice {
+    /// [chunks, dim] of each prompt.
+    prompts: Vec<Vec<f32>>,
+}
+
+impl ClassEmbeddings {
+    /// Encodes the prompts of all classes.
+    ///
+    /// # Errors
+    /// When there are no classes, a class has no prompts, or the model cannot encode one.
+    pub fn encode(model: &dyn DualEncoder, classes: &[Vec<Fitted>]) -> Result<Self> {
+        ensure!(!classes.is_empty(), "there are no labels");
+        let empty = classes.iter().any(Vec::is_empty);
+        ensure!(!empty, "a label has no prompts");
+        let prompts: Vec<Fitted> = classes.iter().flatten().cloned().collect();
+        let prompts = TextEmbeddings::encode(model, &prompts)?;
+        let counts = classes.iter().map(Vec::len);
+        Self::joined(prompts.texts(), counts, prompts.dim())
+    }
+
+    /// `prompts` are the rows [chunks, dim] of each prompt, `counts` the prompts of each class.
+    fn joined<'a>(
+        mut prompts: impl Iterator<Item = &'a [f32]>,
+        counts: impl Iterator<Item = usize>,
+        dim: usize,
+    ) -> Result<Self> {
+        let (mut rows, mut choices) = (Vec::new(), BTreeMap::new());
+        for (class, count) in counts.enumerate() {
+            let prompts: Vec<&[f32]> = prompts.by_ref().take(count).collect();
+            if prompts.iter().all(|prompt| prompt.len() == dim) {
+                let equal = prompts.into_iter().map(|prompt| (prompt, 1.0));
+                rows.extend(
+                    mean_direction(equal, dim)
+                        .context("the prompts of a label cancel each other out")?,
+                );
+            } else {
+                let prompts = prompts.into_iter().map(<[f32]>::to_vec).collect();
+                choices.insert(class, Choice { prompts });
+                rows.extend(std::iter::repeat_n(0.0, dim));
+            }
+        }
+        Ok(Self { rows, choices, dim })
+    }
+
+    /// Embeddings from elsewhere: `rows` [classes, dim] of unit length.
+    ///
+    /// # Errors
+    /// When these are no rows of `dim`, or one is not of unit length.
+    pub fn from_rows(rows: Vec<f32>, dim: usize) -> Result<Self> {
+        ensure!(
+            dim > 0 && !rows.is_empty() && rows.len().is_multiple_of(dim),
+            "{} values are not rows of {dim}",
+            rows.len()
+        );
+        for (class, row) in rows.chunks_exact(dim).enumerate() {
+            let squares: f64 = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+            ensure!(
+                (squares.sqrt() - 1.0).abs() <= LENGTH_TOLERANCE,
+                "row {class} is not of unit length"
+            );
+        }
+        Ok(Self {
+            rows,
+            choices: BTreeMap::new(),
+            dim,
+        })
+    }
+
+    /// How many classes there are: at least one.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "there is always a class")]
+    pub fn len(&self) -> usize {
+        self.rows.len() / self.dim
+    }
+
+    /// The columns of a row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// [classes, dim], unit length; none where a class has another embedding for each image.
+    #[must_use]
+    pub fn rows(&self) -> Option<&[f32]> {
+        self.choices.is_empty().then_some(&self.rows)
+    }
+
+    /// The cosines of `images` [n, dim] with all classes -> [n, classes]. An image's cosines do not
+    /// depend on the other images, to the bit.
+    ///
+    /// Panics when `images` are no rows of `dim`.
+    #[must_use]
+    pub fn cosines(&self, images: &[f32]) -> Vec<f32> {
+        let mut cosines = kernel::dots(images, &self.rows, self.dim);
+        for (&class, choice) in &self.choices {
+            let all = choice.cosines(images, self.dim);
+            let column = cosines.iter_mut().skip(class).step_by(self.len());
+            column.zip(all).for_each(|(to, cosine)| *to = cosine);
+        }
+        cosines
+    }
+}
+
+impl Choice {
+    /// The cosine of each image [n, dim] with the class as that image sees it: of each prompt the
+    /// best chunk (of equal ones the first), and of these the mean direction.
+    fn cosines(&self, images: &[f32], dim: usize) -> Vec<f32> {
+        let prompts: Vec<_> = self
+            .prompts
+            .iter()
+            .map(|chunks| (chunks, kernel::dots(images, chunks, dim)))
+            .collect();
+        let cosine = |image: usize| {
+            let best = prompts.iter().map(|(chunks, cosines)| {
+                let count = chunks.len() / dim;
+                let cosines = &cosines[image * count..][..count];
+                let best = (1..count).fold(0, |best, at| {
+                    if cosines[at] > cosines[best] {
+                        at
+                    } else {
+                        best
+                    }
+                });
+                (&chunks[best * dim..][..dim], 1.0)
+            });
+            // Prompts that cancel each other out say nothing about the image.
+            mean_direction(best, dim).map_or(0.0, |row| {
+                kernel::dots(&images[image * dim..][..dim], &row, dim)[0]
+            })
+        };
+        (0..images.len() / dim).map(cosine).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_image_takes_the_chunk_that_fits_it() {
+        let chunks: [&[f32]; 3] = [&[0.6, 0.8], &[1.0, 0.0, 0.0, 1.0], &[0.8, 0.6]];
+        // One class of one row, one of two prompts of which the first has two chunks.
+        let classes = ClassEmbeddings::joined(chunks.into_iter(), [1, 2].into_iter(), 2);
+        let classes = classes.unwrap();
+        assert_eq!((classes.len(), classes.rows()), (2, None));
+        let cosines = classes.cosines(&[1.0, 0.0, 0.0, 1.0]);
+        // [1, 0] + [0.8, 0.6] and [0, 1] + [0.8, 0.6], at unit length.
+        let expected = [0.6, 1.8 / 3.6f32.sqrt(), 0.8, 1.6 / 3.2f32.sqrt()];
+        for (cosine, expected) in cosines.iter().zip(expected) {
+            assert!((cosine - expected).abs() < 1e-6, "{cosine} {expected}");
+        }
+        assert_eq!(cosines.len(), 4);
+    }
+
+    #[test]
+    fn rows_from_elsewhere_are_checked() {
+        let rows = vec![0.6, 0.8, 1.0, 0.0];
+        let classes = ClassEmbeddings::from_rows(rows.clone(), 2).unwrap();
+        assert_eq!(classes.rows(), Some(&rows[..]));
+        assert_eq!(classes.cosines(&[0.0, 1.0]), [0.8, 0.0]);
+        for (rows, dim) in [
+            (vec![], 2),
+            (vec![1.0], 0),
+            (vec![1.0, 0.0, 0.0], 2),
+            (vec![1.0, 1.0], 2),
+            (vec![f32::NAN, 0.0], 2),
+        ] {
+            assert!(
+                ClassEmbeddings::from_rows(rows.clone(), dim).is_err(),
+                "{rows:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn prompts_that_cancel_out_are_an_error() {
+        let prompts: [&[f32]; 2] = [&[1.0, 0.0], &[-1.0, 0.0]];
+        let error = ClassEmbeddings::joined(prompts.into_iter(), [2].into_iter(), 2);
+        assert!(error.unwrap_err().to_string().contains("cancel"));
+    }
+}

@@ -1,0 +1,415 @@
+//! Writes a report page of each kind, of made-up runs, to look at and for `tests/report/browse.mjs`:
+//!
+//!     cargo run --example report_page -- DIR
+#![allow(missing_docs, reason = "an example documents itself")]
+
+mod drawing;
+mod measure;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use longclip::input::image::RgbImage;
+use longclip::output::Score;
+use longclip::output::report::{
+    Answer, Axis, Change, Chart, Comparison, Direction, Head, Kind, Pair, Picture, Point,
+    ReportWriter, Retrieval, Run, Scale, Series, Summary,
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// What a page must show as text.
+const HOSTILE: [&str; 6] = [
+    "</script><script>document.title='run'</script>.jpg",
+    "<img src=x onerror=\"document.title='run'\">.png",
+    "quotes \" ' ` & &amp; {{rows}} ${1}.jpg",
+    "line\u{2028}separator\nnew line\ttab \u{1b}[31mred\u{0}.jpg",
+    "photo\u{202e}gpj.exe",
+    "تصویر/گربه 猫 🐈.jpg",
+];
+
+const TEN: [&str; 10] = [
+    "tabby cat",
+    "cup of coffee",
+    "rocket",
+    "sunflower",
+    "stop sign",
+    "brick wall",
+    "life belt",
+    "starfish",
+    "striped shirt",
+    "ping-pong ball",
+];
+
+fn main() -> Result<()> {
+    let folder = std::env::args()
+        .nth(1)
+        .context("name the folder for the pages")?;
+    let folder = Path::new(&folder);
+    std::fs::create_dir_all(folder)?;
+    let photographs = drawing::photographs()?;
+    classification(folder, &photographs)?;
+    let ten: Vec<String> = TEN.iter().map(|name| (*name).to_owned()).collect();
+    evaluation(folder, ("evaluation-10", 400), &ten, &photographs)?;
+    evaluation(folder, ("evaluation-100", 2000), &named(100), &photographs)?;
+    evaluation(
+        folder,
+        ("evaluation-1000", 5000),
+        &named(1000),
+        &photographs,
+    )?;
+    comparison(folder, &ten, &photographs)?;
+    retrieval(folder, &photographs)
+}
+
+/// Names of classes as data sets have them.
+fn named(classes: usize) -> Vec<String> {
+    let kinds = [
+        "sparrow",
+        "retriever",
+        "sailing boat",
+        "mushroom",
+        "tram",
+        "violin",
+        "beetle",
+        "orchid",
+        "bridge",
+        "kettle",
+    ];
+    let which = [
+        "common",
+        "great",
+        "northern",
+        "spotted",
+        "old",
+        "dwarf",
+        "long-tailed",
+        "golden",
+        "Mediterranean",
+        "wild",
+    ];
+    let of = [
+        "",
+        " of the mountains",
+        " at night",
+        " (young)",
+        " seen from above",
+        " in winter",
+        " with a very long name that fits nowhere",
+        " II",
+        " on a beach",
+        ", drawing",
+    ];
+    let name = |at: usize| {
+        format!(
+            "{} {}{}",
+            which[at / 10 % 10],
+            kinds[at % 10],
+            of[at / 100 % 10]
+        )
+    };
+    (0..classes).map(name).collect()
+}
+
+/// Best answers for a picture of class `truth`: neighbours in the list are alike.
+fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> Vec<Answer> {
+    let ease = 1.0 - 0.6 * (truth as f32 * 0.37).sin().abs();
+    let mut scores: Vec<(usize, f32)> = (0..classes.min(12))
+        .map(|at| {
+            let label = if at < 6 {
+                (truth + at) % classes
+            } else {
+                random.random_range(0..classes)
+            };
+            let lead = if at == 0 { 4.0 * ease } else { 1.5 / at as f32 };
+            (label, lead + random.random_range(0.0..3.0f32))
+        })
+        .collect();
+    scores.sort_by(|a, b| a.0.cmp(&b.0));
+    scores.dedup_by_key(|one| one.0);
+    let sum: f32 = scores.iter().map(|one| (1.6 * one.1).exp()).sum();
+    let mut answers: Vec<Answer> = scores
+        .into_iter()
+        .map(|(label, score)| Answer {
+            label,
+            score: (1.6 * score).exp() / sum,
+        })
+        .collect();
+    answers.sort_by(|a, b| b.score.total_cmp(&a.score));
+    answers.truncate(5);
+    answers
+}
+
+/// A picture of class `truth`, answered.
+fn picture(
+    at: usize,
+    truth: usize,
+    labels: &[String],
+    photographs: &[RgbImage],
+    random: &mut ChaCha8Rng,
+) -> Result<Picture> {
+    let folder = labels[truth].replace(' ', "_");
+    Ok(Picture {
+        name: format!("test/{folder}/IMG_{:05}.jpg", at * 37 % 99_991),
+        size: Some((
+            random.random_range(300..4000),
+            random.random_range(300..3000),
+        )),
+        thumbnail: Some(drawing::draw(truth, photographs, random)?),
+        predictions: answers(truth, labels.len(), random),
+        targets: vec![truth],
+        ..Picture::default()
+    })
+}
+
+fn head(kind: Kind, title: &str, lead: String, labels: &[String]) -> Head {
+    let fact = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Head {
+        kind,
+        title: title.to_owned(),
+        lead,
+        labels: labels.to_vec(),
+        score: Score::Probability,
+        facts: vec![
+            fact("Model", "longclip-b (BeichenZhang/LongCLIP-B)"),
+            fact(
+                "Model hash",
+                "sha256:3f786850e387550fdab836ed7e6dc881de23001b4c3f5b5d3f0c6f1d2d3e4f50",
+            ),
+            fact("Templates", "openai7"),
+            fact(
+                "Arguments",
+                "longclip evaluate test --templates openai7 --report out.html",
+            ),
+            fact("Version", "longclip 0.1.0"),
+            fact("Date", "2026-01-31 12:00 UTC"),
+        ],
+    }
+}
+
+fn write(path: &Path, head: &Head, pictures: &[Picture], summary: &Summary) -> Result<()> {
+    let mut writer = ReportWriter::create(path, head)?;
+    for picture in pictures {
+        writer.picture(picture)?;
+    }
+    writer.finish(summary)
+}
+
+fn classification(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut labels: Vec<String> = TEN[..4].iter().map(|name| (*name).to_owned()).collect();
+    labels.push("<b onclick=alert(1)>not bold</b>".to_owned());
+    let mut pictures = Vec::new();
+    for at in 0..24 {
+        let mut one = picture(at, at % 4, &labels, photographs, &mut random)?;
+        one.targets.clear();
+        pictures.push(one);
+    }
+    for (name, one) in HOSTILE.iter().zip(&mut pictures) {
+        one.name = (*name).to_owned();
+    }
+    pictures[6].name = format!("{}/{}", "folder".repeat(42), "x".repeat(251) + ".jpg");
+    pictures[7].warnings = vec!["jpeg: the data ends after row 120 of 480".to_owned()];
+    pictures.push(Picture {
+        name: "photos/broken.jpg".to_owned(),
+        error: Some("not a picture: the file ends before any image data".to_owned()),
+        ..Picture::default()
+    });
+    let lead = "25 pictures, 5 labels, Long-CLIP B".to_owned();
+    let head = head(Kind::Classification, "photos/", lead, &labels);
+    write(
+        &folder.join("classification.html"),
+        &head,
+        &pictures,
+        &Summary::default(),
+    )
+}
+
+fn evaluation(
+    folder: &Path,
+    (name, count): (&str, usize),
+    labels: &[String],
+    photographs: &[RgbImage],
+) -> Result<()> {
+    let mut random = ChaCha8Rng::seed_from_u64(count as u64);
+    let mut pictures = Vec::with_capacity(count);
+    for at in 0..count {
+        pictures.push(picture(
+            at,
+            at * labels.len() / count,
+            labels,
+            photographs,
+            &mut random,
+        )?);
+    }
+    let last = pictures.last_mut().context("no pictures")?;
+    last.predictions.clear();
+    (last.thumbnail, last.size) = (None, None);
+    last.error = Some("not a picture: it begins like a web page".to_owned());
+    let mut summary = measure::summary(&pictures, labels.len());
+    summary.charts.push(by_length());
+    if count < 1000 {
+        summary.notes.push("The weights of model tiny are random: these figures show how the page looks, not how good a model is.".to_owned());
+    }
+    let lead = format!(
+        "{count} pictures of {} classes, answered by Long-CLIP B",
+        labels.len()
+    );
+    let head = head(Kind::Evaluation, "flowers-and-more/test", lead, labels);
+    write(
+        &folder.join(format!("{name}.html")),
+        &head,
+        &pictures,
+        &summary,
+    )
+}
+
+fn by_length() -> Chart {
+    let series = |name: &str, ys: [f64; 6]| Series {
+        name: name.to_owned(),
+        points: [10.0, 20.0, 40.0, 77.0, 120.0, 248.0]
+            .into_iter()
+            .zip(ys)
+            .map(|(x, y)| Point {
+                x,
+                y,
+                interval: Some((y - 0.03, y + 0.03)),
+            })
+            .collect(),
+    };
+    Chart {
+        title: "Accuracy by text length".to_owned(),
+        caption: "Each text cut to so many tokens before it was encoded.".to_owned(),
+        x: Axis {
+            title: "Text length in tokens".to_owned(),
+            scale: Scale::Logarithmic,
+        },
+        y: Axis {
+            title: "Top-1 accuracy".to_owned(),
+            scale: Scale::Percent,
+        },
+        series: vec![
+            series("Long-CLIP B", [0.41, 0.55, 0.68, 0.74, 0.78, 0.8]),
+            series("CLIP B/16", [0.43, 0.57, 0.66, 0.7, 0.7, 0.7]),
+        ],
+    }
+}
+
+fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Result<()> {
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let names = ["labels.txt", "labels.txt with openai7", "described.txt"];
+    let mut pictures = Vec::new();
+    for at in 0..600 {
+        let mut one = picture(
+            at,
+            at * labels.len() / 600,
+            labels,
+            photographs,
+            &mut random,
+        )?;
+        one.runs.push(one.predictions[0]);
+        for help in [0.15, 0.45] {
+            let right = Answer {
+                label: one.targets[0],
+                score: random.random_range(0.4..0.99),
+            };
+            let other = answers(one.targets[0], labels.len(), &mut random)[0];
+            one.runs.push(if random.random_bool(help) {
+                right
+            } else {
+                other
+            });
+        }
+        pictures.push(one);
+    }
+    let is_right = |one: &Picture, run: usize| one.targets.contains(&one.runs[run].label);
+    let share = |run: usize, wanted: &dyn Fn(&Picture) -> bool| {
+        let asked = pictures.iter().filter(|one| wanted(one));
+        let right = asked.clone().filter(|one| is_right(one, run)).count();
+        right as f64 / asked.count() as f64
+    };
+    let runs: Vec<Run> = (0..names.len())
+        .map(|run| {
+            let acc1 = share(run, &|_| true);
+            Run {
+                name: names[run].to_owned(),
+                acc1,
+                interval: (acc1 - 0.038, acc1 + 0.036),
+            }
+        })
+        .collect();
+    let pair = |first: usize, second: usize| {
+        let only = |a, b| {
+            pictures
+                .iter()
+                .filter(|one| is_right(one, a) && !is_right(one, b))
+                .count() as u64
+        };
+        let difference = runs[second].acc1 - runs[first].acc1;
+        Pair {
+            first,
+            second,
+            difference,
+            interval: (difference - 0.04, difference + 0.04),
+            p_value: if difference > 0.1 { 1e-7 } else { 0.0213 },
+            won: only(second, first),
+            lost: only(first, second),
+        }
+    };
+    let change = |label: usize| Change {
+        label,
+        support: 60,
+        recalls: (0..3)
+            .map(|run| share(run, &|one| one.targets[0] == label))
+            .collect(),
+    };
+    let mut summary = measure::summary(&pictures, labels.len());
+    summary.figures.truncate(2);
+    summary.comparison = Some(Comparison {
+        pairs: vec![pair(0, 1), pair(0, 2), pair(1, 2)],
+        changes: [3, 6, 1, 9].map(change).to_vec(),
+        runs,
+    });
+    let lead = "600 pictures of 10 classes, three ways to word the labels".to_owned();
+    let head = head(Kind::Comparison, "Do descriptions help?", lead, labels);
+    write(&folder.join("comparison.html"), &head, &pictures, &summary)
+}
+
+fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
+    let mut random = ChaCha8Rng::seed_from_u64(4);
+    let captions: Vec<String> = (0..500)
+        .map(|at| format!("A photograph of {} number {at}, taken on a clear afternoon from the other side of the street, with people walking by.", TEN[at / 5 % 10]))
+        .collect();
+    let mut pictures = Vec::new();
+    for at in 0..100 {
+        let ten: Vec<String> = TEN.iter().map(|name| (*name).to_owned()).collect();
+        let mut one = picture(at, at % 10, &ten, photographs, &mut random)?;
+        one.targets = (at * 5..at * 5 + 5).collect();
+        one.predictions = answers(at * 5, captions.len(), &mut random);
+        pictures.push(one);
+    }
+    let direction = |name: &str, queries, recalls: [f64; 3]| Direction {
+        name: name.to_owned(),
+        queries,
+        recalls: [1, 5, 10].into_iter().zip(recalls).collect(),
+    };
+    let summary = Summary {
+        retrieval: Some(Retrieval {
+            protocol: "Five captions a picture, each read whole. A picture counts as found by any of its captions; a caption is found when its picture is.".to_owned(),
+            directions: vec![
+                direction("captions for a picture", 100, [0.61, 0.85, 0.92]),
+                direction("pictures for a caption", 500, [0.447, 0.72, 0.81]),
+            ],
+        }),
+        charts: vec![by_length()],
+        ..Summary::default()
+    };
+    let mut head = head(
+        Kind::Retrieval,
+        "Captions",
+        "100 pictures, 500 captions".to_owned(),
+        &captions,
+    );
+    head.score = Score::Cosine;
+    write(&folder.join("retrieval.html"), &head, &pictures, &summary)
+}

@@ -1,0 +1,127 @@
+//! The figures of a made-up run, counted from its answers, so that what the page says fits together.
+
+use std::collections::BTreeMap;
+
+use longclip::output::report::{
+    Bin, Class, Confused, Figure, Picture, Reliability, Summary, Value,
+};
+
+/// All figures of one run of `classes` classes.
+pub(crate) fn summary(pictures: &[Picture], classes: usize) -> Summary {
+    let answered = || pictures.iter().filter(|one| !one.predictions.is_empty());
+    let mut cells = BTreeMap::new();
+    for picture in answered() {
+        *cells
+            .entry((picture.targets[0], picture.predictions[0].label))
+            .or_insert(0) += 1;
+    }
+    let confusion: Vec<Confused> = cells
+        .into_iter()
+        .map(|((truth, predicted), count)| Confused {
+            truth,
+            predicted,
+            count,
+        })
+        .collect();
+    let classes: Vec<Class> = (0..classes).map(|label| class(label, &confusion)).collect();
+    let total = answered().count();
+    let share = |count: usize| count as f64 / total as f64;
+    let right = share(answered().filter(|one| is_right(one, 1)).count());
+    let wide = 1.96 * (right * (1.0 - right) / total as f64).sqrt();
+    let recalls: Vec<f64> = classes.iter().map(|one| one.recall).collect();
+    let recalls: Vec<f64> = recalls.into_iter().filter(|one| one.is_finite()).collect();
+    let reliability = reliability(pictures);
+    let figure = |name: &str, value, interval| Figure {
+        name: name.to_owned(),
+        value,
+        interval,
+    };
+    let figures = vec![
+        figure(
+            "Top-1 accuracy",
+            Value::Share(right),
+            Some((right - wide, right + wide)),
+        ),
+        figure(
+            "Top-5 accuracy",
+            Value::Share(share(answered().filter(|one| is_right(one, 5)).count())),
+            None,
+        ),
+        figure(
+            "Mean recall by class",
+            Value::Share(recalls.iter().sum::<f64>() / recalls.len() as f64),
+            None,
+        ),
+        figure("Calibration error", Value::Share(reliability.ece), None),
+        figure("Pictures", Value::Count(total as u64), None),
+        figure(
+            "Not read",
+            Value::Count((pictures.len() - total) as u64),
+            None,
+        ),
+    ];
+    Summary {
+        figures,
+        confusion,
+        classes,
+        reliability: Some(reliability),
+        ..Summary::default()
+    }
+}
+
+/// Whether the truth is among the first `depth` answers.
+pub(crate) fn is_right(picture: &Picture, depth: usize) -> bool {
+    let mut first = picture.predictions.iter().take(depth);
+    first.any(|answer| picture.targets.contains(&answer.label))
+}
+
+fn class(label: usize, confusion: &[Confused]) -> Class {
+    let sum = |wanted: &dyn Fn(&Confused) -> bool| -> u64 {
+        confusion
+            .iter()
+            .filter(|one| wanted(one))
+            .map(|one| one.count)
+            .sum()
+    };
+    let right = sum(&|one| one.truth == label && one.predicted == label) as f64;
+    let support = sum(&|one| one.truth == label);
+    let precision = right / sum(&|one| one.predicted == label) as f64;
+    let recall = right / support as f64;
+    Class {
+        label,
+        precision,
+        recall,
+        f1: 2.0 * precision * recall / (precision + recall),
+        support,
+    }
+}
+
+fn reliability(pictures: &[Picture]) -> Reliability {
+    const BINS: usize = 15;
+    let mut sums = [(0u64, 0.0, 0.0); BINS];
+    for picture in pictures.iter().filter(|one| !one.predictions.is_empty()) {
+        let score = f64::from(picture.predictions[0].score);
+        let bin = ((score * BINS as f64) as usize).min(BINS - 1);
+        sums[bin].0 += 1;
+        sums[bin].1 += score;
+        sums[bin].2 += f64::from(u8::from(is_right(picture, 1)));
+    }
+    let total: u64 = sums.iter().map(|one| one.0).sum();
+    let bins = sums
+        .iter()
+        .enumerate()
+        .map(|(at, (count, score, right))| Bin {
+            range: (at as f64 / BINS as f64, (at + 1) as f64 / BINS as f64),
+            count: *count,
+            confidence: score / *count as f64,
+            accuracy: right / *count as f64,
+        });
+    let bins: Vec<Bin> = bins.collect();
+    let errors = bins.iter().filter(|bin| bin.count > 0);
+    let ece =
+        errors.map(|bin| (bin.accuracy - bin.confidence).abs() * bin.count as f64 / total as f64);
+    Reliability {
+        ece: ece.sum(),
+        bins,
+    }
+}
