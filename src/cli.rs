@@ -10,9 +10,11 @@ use crate::command::bench::BenchArgs;
 use crate::command::calibrate::CalibrateArgs;
 use crate::command::classify::ClassifyArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
+use crate::command::embed::EmbedArgs;
 use crate::command::evaluate::EvaluateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::models::ModelsArgs;
+use crate::command::search::SearchArgs;
 use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
@@ -43,6 +45,10 @@ pub struct Cli {
 pub enum Command {
     /// Tell which of some texts fits an image best
     Classify(Box<ClassifyArgs>),
+    /// Keep the embeddings of images or texts in a file
+    Embed(Box<EmbedArgs>),
+    /// Find the images or texts of a file of embeddings that fit best
+    Search(Box<SearchArgs>),
     /// Tell how good a model and labels are on pictures with known answers
     Evaluate(Box<EvaluateArgs>),
     /// Fit a temperature, so that probabilities mean what they say
@@ -194,7 +200,7 @@ pub struct LabelArgs {
 
 /// What becomes of texts that a model cannot read at once.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Labels")]
+#[command(next_help_heading = "Long texts")]
 pub struct LongTextArgs {
     /// What happens to a text longer than the model's context: an error, a cut, or chunks that are
     /// averaged (chunk-mean), overlap (slide) or are chosen for each image (best-chunk)
@@ -281,7 +287,7 @@ pub struct OutputArgs {
 }
 
 /// A parser for a closed list of names.
-fn names<T: Clone + Send + Sync + 'static>(
+pub(crate) fn names<T: Clone + Send + Sync + 'static>(
     list: &'static [(&'static str, T)],
 ) -> impl clap::builder::TypedValueParser<Value = T> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -348,7 +354,7 @@ fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
     ])
 }
 
-fn count() -> clap::builder::RangedU64ValueParser<u64> {
+pub(crate) fn count() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=65536)
 }
 
