@@ -15,6 +15,7 @@ use crate::command::evaluate::EvaluateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::models::ModelsArgs;
 use crate::command::search::SearchArgs;
+use crate::command::sort::UndoArgs;
 use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
@@ -65,6 +66,8 @@ pub enum Command {
     Models(ModelsArgs),
     /// Show how texts become tokens, and whether they fit a model
     Tokens(TokensArgs),
+    /// Take back what classify --link, --copy or --move did
+    Undo(UndoArgs),
 }
 
 /// What to say on stderr.

@@ -157,12 +157,17 @@ impl Console {
         }
     }
 
-    /// Runs `write` with the bar out of the way, for results that go to the same terminal.
+    /// Runs `write` with the bar out of the way, for results that go to the same terminal; it may say
+    /// something as well.
     pub fn around<T>(&self, write: impl FnOnce() -> T) -> T {
-        match &*self.bar() {
+        // Taken out and not borrowed: whatever is said meanwhile finds no bar, and none is drawn.
+        let bar = self.bar().take();
+        let result = match &bar {
             Some(bar) => bar.suspend(write),
             None => write(),
-        }
+        };
+        *self.bar() = bar;
+        result
     }
 
     /// Takes the bar away.

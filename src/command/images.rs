@@ -30,6 +30,8 @@ pub(super) struct Images {
     arguments: Vec<PathBuf>,
     files_from: Option<FilesFrom>,
     sources: Expansion,
+    /// Folders whose pictures are not read, unless they are named.
+    left_out: Vec<PathBuf>,
 }
 
 impl Images {
@@ -48,7 +50,17 @@ impl Images {
             sources: paths::expand(arguments.clone(), files_from.clone(), PICTURES)?,
             arguments,
             files_from,
+            left_out: Vec::new(),
         })
+    }
+
+    /// Without the pictures in `folders`, which lie in folders that are walked: what is written there
+    /// while they are walked must not be read again.
+    pub(super) fn leave_out(self, folders: Vec<PathBuf>) -> Self {
+        Self {
+            left_out: folders,
+            ..self
+        }
     }
 
     /// One image and no more, as far as the arguments tell.
@@ -74,12 +86,19 @@ impl Images {
     /// Starts reading and decoding; images are encoded once [`Running::give`] brings the model.
     pub(super) fn start(self, plan: Plan, stop: Stop) -> Running {
         let (arguments, files_from) = (self.arguments, self.files_from);
+        let (named, left_out) = (arguments.clone(), self.left_out);
+        let is_read = move |source: &Result<ImageSource, PathError>| match source {
+            Ok(ImageSource::Path(path)) => {
+                !left_out.iter().any(|folder| path.starts_with(folder)) || named.contains(path)
+            }
+            _ => true,
+        };
         let count = move || paths::count(&arguments, files_from.as_ref(), PICTURES);
         let passed_over = self.sources.passed_over();
         Running {
             total: (!plan.single).then(|| Box::new(count) as _),
             passed_over: Some(passed_over),
-            ..Running::start(self.sources, plan, stop)
+            ..Running::start(self.sources.filter(is_read), plan, stop)
         }
     }
 }

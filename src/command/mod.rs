@@ -19,6 +19,7 @@ mod report;
 mod results;
 pub mod search;
 mod session;
+pub mod sort;
 mod texts;
 pub mod tokens;
 
@@ -77,6 +78,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Bench(args) => bench::run(*args, console),
         Command::Models(args) => models::run(args, console),
         Command::Tokens(args) => tokens::run(&args, console),
+        Command::Undo(args) => sort::run_undo(&args, console),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod file;
 pub mod found;
 mod json;
 pub mod report;
+pub mod sorted;
 mod table;
 pub mod text;
 

@@ -26,6 +26,7 @@ mod room;
 mod running;
 mod sameness;
 mod scores;
+mod sorting;
 mod streams;
 mod tokens;
 #[path = "../golden/unpack.rs"]

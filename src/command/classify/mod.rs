@@ -17,6 +17,7 @@ use super::pipeline::Plan;
 use super::remembered::{self, Engine, Remembered};
 use super::results::Results;
 use super::session::{Session, Stop};
+use super::sort::SortArgs;
 use super::texts::Fitter;
 use super::{Console, Outcome, advice, report};
 use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
@@ -35,6 +36,8 @@ Examples:
   longclip classify photos/ --labels-file labels.txt --format jsonl > out.jsonl
   find . -name '*.jpg' -print0 | longclip classify --files-from - -0 --labels cat dog --format csv
   longclip classify --model ./my-checkpoint img.jpg --labels cat dog --templates openai80
+  longclip classify photos/ --labels-file cifar10 --templates cifar10 --none-label \"something else\"
+  longclip classify photos/ --labels cat dog --threshold 0.8 --move sorted/ --dry-run
 
 Exit status: 0 every image was answered, 1 some failed (each has an error record), 2 it could not
 run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
@@ -58,6 +61,8 @@ pub struct ClassifyArgs {
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     #[command(flatten)]
+    sort: SortArgs,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     cache: CacheArgs,
@@ -73,6 +78,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
     let images = Images::open(&args.images, &args.labels.labels)?;
     let (labels, none) = classes(&args, console)?;
+    args.sort.check(&args.images.images)?;
+    let images = images.leave_out(args.sort.unread(&args.images.images));
     if let Some(path) = &args.output.output {
         let files = [&args.labels.labels_file, &args.score.none.background_file];
         images.check_output(path, &files)?;
@@ -110,13 +117,21 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
     let answer = Answer::new(&labels, none.as_ref(), &args.score, threshold);
     let mut page = Page::create(&args, &session, &answer)?;
+    let mut sorting = args.sort.start(&labels, console)?;
     let counts = images.for_each(console, |encoded| {
         let scores = answer.scores(&classifier, &encoded);
         if let Some(page) = &mut page {
             page.picture(&encoded, &scores)?;
         }
-        results.write(&answer.record(encoded, scores))
-    })?;
+        let (path, best) = (encoded.path.clone(), scores.first().map(|best| best.class));
+        let mut record = answer.record(encoded, scores);
+        if let (Some(sorting), Some(path)) = (&mut sorting, path) {
+            sorting.sort(&path, best, &mut record);
+        }
+        results.write(&record)
+    });
+    let not_sorted = sorting.map_or(0, |sorting| sorting.finish());
+    let counts = counts?;
     engine.finish(console);
     if let Some(page) = page {
         page.finish(&counts, console)?;
@@ -125,7 +140,10 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         Some(_) => results.keep_partial(console)?,
         None => results.finish()?,
     }
-    Ok(counts.outcome(console))
+    Ok(match counts.outcome(console) {
+        Outcome::Answered if not_sorted > 0 => Outcome::SomeFailed,
+        outcome => outcome,
+    })
 }
 
 /// The labels with their prompts and what stands for none of them, after a check of what can only be

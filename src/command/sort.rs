@@ -1,0 +1,288 @@
+//! `classify --link`, `--copy` and `--move`: pictures into a folder for each label; and `undo`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+
+use super::{Console, Outcome};
+use crate::input::prompt::LabelSet;
+use crate::output::Record;
+use crate::output::sorted::undo::{Undo, undo};
+use crate::output::sorted::{Action, Filed, Run, Sorter};
+
+const EXAMPLES: &str = "\
+Examples:
+  longclip undo sorted/longclip-sorted-20261121T101530Z.jsonl
+  longclip undo --dry-run sorted/longclip-sorted-20261121T101530Z.jsonl
+
+Only what is still as it was left is touched, and nothing is overwritten.
+
+Exit status: 0 all is as it was, 1 some pictures could not be taken back (each has a line on
+stderr), 2 the list cannot be used.";
+
+/// Where pictures go.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sorting")]
+pub struct SortArgs {
+    /// Link each picture into a folder of DIR named like its best label
+    #[arg(long, value_name = "DIR", group = "sort")]
+    link: Option<PathBuf>,
+    /// Copy it there
+    #[arg(long, value_name = "DIR", group = "sort")]
+    copy: Option<PathBuf>,
+    /// Move it there; longclip undo takes it back
+    #[arg(long = "move", value_name = "DIR", group = "sort")]
+    move_to: Option<PathBuf>,
+    /// Say what would be linked, copied or moved, and do nothing
+    #[arg(long, requires = "sort")]
+    dry_run: bool,
+}
+
+/// The arguments of `longclip undo`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct UndoArgs {
+    /// The list that classify --link, --copy or --move left in the folder
+    #[arg(value_name = "FILE")]
+    list: PathBuf,
+    /// Say what would be taken back, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Takes back what was sorted.
+///
+/// # Errors
+/// When the list cannot be used.
+pub fn run_undo(args: &UndoArgs, console: &Console) -> Result<Outcome> {
+    let run = if args.dry_run { Run::Dry } else { Run::Real };
+    let undone = undo(&args.list, run, &mut |step| match step {
+        Undo::Undone { to, from } if args.dry_run => {
+            console.note(&format!("would take back {} as {}", shown(to), shown(from)));
+        }
+        Undo::Undone { to, from } => {
+            console.detail(&format!("took back {} as {}", shown(to), shown(from)));
+        }
+        Undo::Failed { to, cause } => console.failed(&shown(to), &format!("{cause:#}")),
+    })?;
+    let pictures = pictures(undone.undone);
+    match (run, undone.failed) {
+        (Run::Dry, _) => console.note(&format!("{pictures} would be taken back")),
+        (Run::Real, 0) => console.note(&format!("took back {pictures}; all is as it was")),
+        (Run::Real, _) => console.note(&format!(
+            "took back {pictures}; {} stays for the others",
+            shown(&args.list)
+        )),
+    }
+    Ok(match undone.failed {
+        0 => Outcome::Answered,
+        _ => Outcome::SomeFailed,
+    })
+}
+
+/// Sorts the pictures of a run.
+pub(super) struct Sorting<'a> {
+    sorter: Sorter,
+    /// How many there are; a best label of a higher number stands for none of them.
+    labels: usize,
+    action: Action,
+    run: Run,
+    folder: PathBuf,
+    console: &'a Console,
+    filed: u64,
+    already: u64,
+    left: u64,
+    failed: u64,
+}
+
+impl SortArgs {
+    /// The folder that pictures are sorted into.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        self.asked().map(|(_, folder)| folder)
+    }
+
+    fn asked(&self) -> Option<(Action, &Path)> {
+        let all = [
+            (Action::Link, &self.link),
+            (Action::Copy, &self.copy),
+            (Action::Move, &self.move_to),
+        ];
+        all.into_iter()
+            .find_map(|(action, folder)| Some((action, folder.as_deref()?)))
+    }
+
+    /// Checks what is asked for, before a model is fetched.
+    ///
+    /// # Errors
+    /// When the pictures cannot be sorted: one comes from stdin, or they lie in the folder itself.
+    pub(super) fn check(&self, images: &[PathBuf]) -> Result<()> {
+        let Some(folder) = self.folder() else {
+            return Ok(());
+        };
+        ensure!(
+            !images.iter().any(|image| image.as_os_str() == "-"),
+            "a picture from stdin is no file that can be sorted; save it, or leave out --link, \
+             --copy and --move"
+        );
+        let Ok(target) = folder.canonicalize() else {
+            return Ok(());
+        };
+        let folders = images.iter().filter(|image| image.is_dir());
+        for image in folders {
+            if image
+                .canonicalize()
+                .is_ok_and(|image| image.starts_with(&target))
+            {
+                bail!(
+                    "the pictures of {} would be sorted into {}, where they are read from; sort \
+                     into another folder",
+                    image.display(),
+                    folder.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The folders whose pictures are not to be read, because they are the sorted ones: where the
+    /// folder to sort into lies in one that is read, by the names that a walk gives it.
+    pub(super) fn unread(&self, images: &[PathBuf]) -> Vec<PathBuf> {
+        let folder = self.folder().and_then(|folder| absolute(folder));
+        let Some(folder) = folder else {
+            return Vec::new();
+        };
+        let folders = images.iter().filter(|image| image.is_dir());
+        let inner = folders.filter_map(|image| {
+            let read = image.canonicalize().ok()?;
+            let inner = folder.strip_prefix(read).ok()?;
+            Some(image.join(inner))
+        });
+        inner.collect()
+    }
+
+    /// Starts sorting into a folder for each of `labels`, if that is asked for.
+    ///
+    /// # Errors
+    /// When there is something else at the folder's place.
+    pub(super) fn start<'a>(
+        &self,
+        labels: &LabelSet,
+        console: &'a Console,
+    ) -> Result<Option<Sorting<'a>>> {
+        let Some((action, folder)) = self.asked() else {
+            return Ok(None);
+        };
+        let run = if self.dry_run { Run::Dry } else { Run::Real };
+        let labels = labels.classes.iter().map(|class| class.label.as_str());
+        let labels: Vec<_> = labels.collect();
+        Ok(Some(Sorting {
+            sorter: Sorter::new(folder, action, &labels, run)?,
+            labels: labels.len(),
+            action,
+            run,
+            folder: folder.to_owned(),
+            console,
+            filed: 0,
+            already: 0,
+            left: 0,
+            failed: 0,
+        }))
+    }
+}
+
+/// Where a folder is or would be made, with all links that lead there resolved.
+fn absolute(folder: &Path) -> Option<PathBuf> {
+    if let Ok(folder) = folder.canonicalize() {
+        return Some(folder);
+    }
+    let folder = std::path::absolute(folder).ok()?;
+    let parent = absolute(folder.parent()?)?;
+    Some(parent.join(folder.file_name()?))
+}
+
+impl Sorting<'_> {
+    /// Files a picture under its best label, by its number. It stays where it is if it failed, if no
+    /// label reached the threshold, and if what is best stands for none of the labels. If it cannot be
+    /// filed, that is said on stderr and becomes its record.
+    pub(super) fn sort(&mut self, picture: &Path, best: Option<usize>, record: &mut Record) {
+        let Ok(predictions) = &record.outcome else {
+            return;
+        };
+        let is_believed = !predictions.is_empty() && !record.uncertain;
+        let best = best.filter(|best| is_believed && *best < self.labels);
+        let Some(label) = best else {
+            self.left += 1;
+            let why = format!("{} stays: no label fits it", shown(picture));
+            return self.console.detail(&why);
+        };
+        match self.sorter.file(picture, label) {
+            Ok(Filed::Already(_)) => self.already += 1,
+            Ok(Filed::At(place)) => self.tell(picture, &place),
+            Err(error) => {
+                self.failed += 1;
+                let cause = format!("cannot be sorted: {error:#}");
+                self.console.failed(&shown(picture), &cause);
+                record.outcome = Err(cause);
+            }
+        }
+    }
+
+    fn tell(&mut self, picture: &Path, place: &Path) {
+        self.filed += 1;
+        let said = format!("{} {} to {}", self.verb(), shown(picture), shown(place));
+        match self.run {
+            Run::Dry => self.console.note(&format!("would {said}")),
+            Run::Real => self.console.detail(&said),
+        }
+    }
+
+    /// Says what was done and how to undo it, and how many pictures could not be filed.
+    pub(super) fn finish(&self) -> u64 {
+        let mut said = match self.run {
+            Run::Dry => format!("would {} {}", self.verb(), pictures(self.filed)),
+            Run::Real => format!("{} {}", self.done(), pictures(self.filed)),
+        };
+        said.push_str(&format!(" into {}", shown(&self.folder)));
+        for (count, what) in [
+            (self.already, "there already"),
+            (self.left, "left in place"),
+        ] {
+            if count > 0 {
+                said.push_str(&format!(", {count} {what}"));
+            }
+        }
+        if let Some(journal) = self.sorter.journal().filter(|_| self.filed > 0) {
+            said.push_str(&format!("; to take it back: longclip undo {:?}", journal));
+        }
+        self.console.note(&said);
+        self.failed
+    }
+
+    fn verb(&self) -> &'static str {
+        match self.action {
+            Action::Link => "link",
+            Action::Copy => "copy",
+            Action::Move => "move",
+        }
+    }
+
+    fn done(&self) -> &'static str {
+        match self.action {
+            Action::Link => "linked",
+            Action::Copy => "copied",
+            Action::Move => "moved",
+        }
+    }
+}
+
+fn pictures(count: u64) -> String {
+    match count {
+        1 => "1 picture".to_owned(),
+        count => format!("{count} pictures"),
+    }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

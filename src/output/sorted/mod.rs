@@ -1,0 +1,350 @@
+//! Pictures filed into a folder for each label, so that it can be undone.
+//!
+//! Nothing is ever overwritten: a name that is taken gets a number. What is about to be done is
+//! written to a journal in the folder before it is done, and [`undo`] takes it back.
+
+mod journal;
+mod name;
+mod place;
+pub mod undo;
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::input::stamp::Stamp;
+use journal::{Journal, Step};
+
+/// Names that are tried before a picture is given up: `a.jpg`, `a (2).jpg`, …
+const MOST_NAMES: usize = 10_000;
+
+/// How a picture gets into its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// A symbolic link to it (a hard link where the system has none).
+    Link,
+    /// A copy of it.
+    Copy,
+    /// Itself.
+    Move,
+}
+
+/// Whether anything is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// It is.
+    Real,
+    /// It is only said what would be.
+    Dry,
+}
+
+/// Where a picture is now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filed {
+    /// Newly at this place; in a dry run it would be.
+    At(PathBuf),
+    /// It was there already.
+    Already(PathBuf),
+}
+
+/// A folder with a folder for each label.
+pub struct Sorter {
+    /// As the user wrote it.
+    folder: PathBuf,
+    action: Action,
+    run: Run,
+    /// The folder of each label.
+    names: Vec<String>,
+    /// Begun with the first picture.
+    journal: Option<Journal>,
+    /// What a dry run gave away.
+    taken: HashSet<PathBuf>,
+}
+
+impl Sorter {
+    /// Sorts into `folder`, which is made when the first picture comes.
+    ///
+    /// # Errors
+    /// When there is something else at its place.
+    pub fn new(folder: &Path, action: Action, labels: &[&str], run: Run) -> Result<Self> {
+        ensure!(
+            !folder.exists() || folder.is_dir(),
+            "cannot sort into {}: it is not a folder",
+            folder.display()
+        );
+        Ok(Self {
+            folder: folder.to_owned(),
+            action,
+            run,
+            names: name::folder_names(labels),
+            journal: None,
+            taken: HashSet::new(),
+        })
+    }
+
+    /// Files one picture under one label, by its number.
+    ///
+    /// # Errors
+    /// When it cannot be; it is left as it was.
+    pub fn file(&mut self, picture: &Path, label: usize) -> Result<Filed> {
+        let folder = self.folder.join(&self.names[label]);
+        let name = picture
+            .file_name()
+            .with_context(|| format!("{} has no file name", picture.display()))?;
+        let from = std::path::absolute(picture)?;
+        self.check(&from)?;
+        if self.run == Run::Real {
+            self.make_folder(&folder)?;
+        }
+        for number in 1..=MOST_NAMES {
+            let place = folder.join(numbered(name, number));
+            if place::holds(self.action, &place, &from) {
+                return Ok(Filed::Already(place));
+            }
+            if place.symlink_metadata().is_ok() {
+                continue;
+            }
+            if self.run == Run::Dry {
+                if self.taken.insert(place.clone()) {
+                    return Ok(Filed::At(place));
+                }
+                continue;
+            }
+            match self.put(&from, &place) {
+                Ok(()) => return Ok(Filed::At(place)),
+                // Somebody was faster; the journal's line for this place does no harm.
+                Err(error) if is_taken(&error) => {}
+                Err(error) => {
+                    return Err(error.context(format!("cannot be filed as {}", place.display())));
+                }
+            }
+        }
+        bail!("{} has no free name for it", folder.display())
+    }
+
+    /// The journal, if anything was done.
+    pub fn journal(&self) -> Option<&Path> {
+        self.journal.as_ref().map(Journal::path)
+    }
+
+    fn check(&self, from: &Path) -> Result<()> {
+        let kind = fs::symlink_metadata(from)?.file_type();
+        ensure!(
+            self.action != Action::Move || !kind.is_symlink(),
+            "it is a symbolic link, and --move would move the link and not the picture; use --copy \
+             or --link"
+        );
+        ensure!(
+            fs::metadata(from)?.is_file(),
+            "only regular files can be sorted"
+        );
+        Ok(())
+    }
+
+    /// Makes the label's folder, and the journal before the first one.
+    fn make_folder(&mut self, folder: &Path) -> Result<()> {
+        if self.journal.is_none() {
+            self.journal = Some(Journal::begin(&self.folder, self.action)?);
+        }
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let folder = std::path::absolute(folder)?;
+        self.note(&Step::Folder { to: folder.clone() })?;
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+            made => made.with_context(|| format!("cannot make the folder {}", folder.display())),
+        }
+    }
+
+    fn put(&mut self, from: &Path, place: &Path) -> Result<()> {
+        let to = std::path::absolute(place)?;
+        let stamp = Stamp::of(from).context("it cannot be looked at")?;
+        self.note(&Step::Picture {
+            from: from.to_owned(),
+            to: to.clone(),
+            stamp,
+        })?;
+        match self.action {
+            Action::Link => place::link(from, &to)?,
+            Action::Copy => place::copy(from, &to)?,
+            Action::Move => place::rename(from, &to)?,
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, step: &Step) -> Result<()> {
+        match &mut self.journal {
+            Some(journal) => journal.note(step),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
+}
+
+/// `a.jpg`, `a (2).jpg`, `a (3).jpg`, …
+fn numbered(name: &OsStr, number: usize) -> OsString {
+    if number == 1 {
+        return name.to_owned();
+    }
+    let path = Path::new(name);
+    let mut numbered = path.file_stem().unwrap_or(name).to_owned();
+    numbered.push(format!(" ({number})"));
+    if let Some(extension) = path.extension() {
+        numbered.push(".");
+        numbered.push(extension);
+    }
+    numbered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::undo::undo;
+    use super::*;
+
+    /// A folder with these pictures, each of its own content.
+    fn room(pictures: &[&str]) -> tempfile::TempDir {
+        let room = tempfile::tempdir().unwrap();
+        for picture in pictures {
+            let path = room.path().join(picture);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, picture).unwrap();
+        }
+        room
+    }
+
+    /// All files below a folder with their content, but for journals.
+    fn files(folder: &Path) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
+            let entry = entry.unwrap();
+            let name = entry.path().strip_prefix(folder).unwrap();
+            let name = name.to_str().unwrap().to_owned();
+            if !entry.file_type().is_dir() && !name.ends_with(".jsonl") {
+                found.push((name, fs::read_to_string(entry.path()).unwrap()));
+            }
+        }
+        found
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(name, content): &(&str, &str)| ((*name).to_owned(), (*content).to_owned());
+        expected.iter().map(owned).collect()
+    }
+
+    const ALL: [Action; 3] = [Action::Link, Action::Copy, Action::Move];
+
+    #[test]
+    fn pictures_get_free_names_and_all_of_it_can_be_undone() {
+        for action in ALL {
+            let room = room(&["x/a.jpg", "y/a.jpg", "b.jpg", "sorted/cat/b.jpg"]);
+            let before = files(room.path());
+            let folder = room.path().join("sorted");
+            let mut sorter = Sorter::new(&folder, action, &["cat", "dog"], Run::Real).unwrap();
+            for (picture, label) in [("x/a.jpg", 1), ("y/a.jpg", 1), ("b.jpg", 0)] {
+                let filed = sorter.file(&room.path().join(picture), label).unwrap();
+                assert!(matches!(filed, Filed::At(_)), "{filed:?}");
+            }
+            let expected = [
+                ("cat/b (2).jpg", "b.jpg"),
+                ("cat/b.jpg", "sorted/cat/b.jpg"),
+                ("dog/a (2).jpg", "y/a.jpg"),
+                ("dog/a.jpg", "x/a.jpg"),
+            ];
+            assert_eq!(files(&folder), pairs(&expected), "{action:?}");
+            let left = files(room.path()).len() - 4;
+            assert_eq!(left, if action == Action::Move { 0 } else { 3 });
+            let journal = sorter.journal().unwrap().to_owned();
+            drop(sorter);
+            let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
+            assert_eq!((undone.undone, undone.failed), (3, 0), "{action:?}");
+            assert_eq!(files(room.path()), before, "{action:?}");
+            assert!(!folder.join("dog").exists() && !journal.exists());
+        }
+    }
+
+    #[test]
+    fn what_is_there_already_is_left() {
+        for action in ALL {
+            let room = room(&["a.jpg"]);
+            let picture = room.path().join("a.jpg");
+            let folder = room.path().join("sorted");
+            let mut sorter = Sorter::new(&folder, action, &["cat"], Run::Real).unwrap();
+            let Filed::At(place) = sorter.file(&picture, 0).unwrap() else {
+                panic!("{action:?}")
+            };
+            let picture = if action == Action::Move {
+                place.clone()
+            } else {
+                picture
+            };
+            let again = sorter.file(&picture, 0).unwrap();
+            assert_eq!(again, Filed::Already(place.clone()), "{action:?}");
+            // The file in the folder is where it belongs, whatever would be done with others.
+            let itself = sorter.file(&place, 0).unwrap();
+            assert_eq!(itself, Filed::Already(place), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_says_the_same_and_does_nothing() {
+        let room = room(&["x/a.jpg", "y/a.jpg"]);
+        let folder = room.path().join("sorted");
+        let mut sorter = Sorter::new(&folder, Action::Move, &["cat"], Run::Dry).unwrap();
+        for (picture, name) in [("x/a.jpg", "a.jpg"), ("y/a.jpg", "a (2).jpg")] {
+            let filed = sorter.file(&room.path().join(picture), 0).unwrap();
+            assert_eq!(filed, Filed::At(folder.join("cat").join(name)));
+        }
+        assert!(!folder.exists() && sorter.journal().is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_filed_is_an_error_and_stays() {
+        let room = room(&["a.jpg", "sorted/cat"]);
+        let folder = room.path().join("sorted");
+        let mut sorter = Sorter::new(&folder, Action::Move, &["cat"], Run::Real).unwrap();
+        // A file where the label's folder should be, no picture at all, and a folder.
+        for picture in ["a.jpg", "gone.jpg", "sorted"] {
+            assert!(sorter.file(&room.path().join(picture), 0).is_err());
+        }
+        assert!(room.path().join("a.jpg").exists());
+        let file = room.path().join("a.jpg");
+        assert!(Sorter::new(&file, Action::Copy, &["cat"], Run::Real).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_not_moved() {
+        let room = room(&["a.jpg"]);
+        let link = room.path().join("l.jpg");
+        std::os::unix::fs::symlink("a.jpg", &link).unwrap();
+        let folder = room.path().join("sorted");
+        let sorter = |action| Sorter::new(&folder, action, &["cat"], Run::Real).unwrap();
+        let error = sorter(Action::Move).file(&link, 0).unwrap_err();
+        assert!(error.to_string().contains("is a symbolic link"));
+        sorter(Action::Copy).file(&link, 0).unwrap();
+        assert_eq!(files(&folder), pairs(&[("cat/l.jpg", "a.jpg")]));
+    }
+
+    #[test]
+    fn numbers_go_before_the_extension() {
+        for (name, expected) in [
+            ("a.jpg", "a (2).jpg"),
+            ("a.b.jpg", "a.b (2).jpg"),
+            ("a", "a (2)"),
+            (".jpg", ".jpg (2)"),
+        ] {
+            assert_eq!(numbered(OsStr::new(name), 2), expected);
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Takes back what was sorted.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::journal::{self, Step, Steps};
+use super::{Action, Run, place};
+use crate::input::stamp::Stamp;
+
+/// What became of one step.
+pub enum Undo<'a> {
+    /// The picture is, or in a dry run would be, where it was.
+    Undone {
+        /// Where it was put.
+        to: &'a Path,
+        /// Where it came from.
+        from: &'a Path,
+    },
+    /// It cannot be, and all is left as it is.
+    Failed {
+        /// Where it was put.
+        to: &'a Path,
+        /// Why.
+        cause: anyhow::Error,
+    },
+}
+
+/// How much was taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undone {
+    /// Pictures taken back.
+    pub undone: u64,
+    /// Pictures that could not be.
+    pub failed: u64,
+}
+
+/// Takes back the steps of a journal, the last one first, and tells each. Only what is still as it
+/// was left is touched: a picture that changed since, or whose old place is taken, is a failure.
+/// Folders that were made and are empty go too, and with the last picture the journal.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub fn undo(journal: &Path, run: Run, tell: &mut dyn FnMut(Undo<'_>)) -> Result<Undone> {
+    let Steps {
+        action,
+        folder,
+        made,
+        steps,
+    } = journal::read(journal)
+        .with_context(|| format!("cannot undo what {} lists", journal.display()))?;
+    let mut undone = Undone::default();
+    for step in steps.iter().rev() {
+        let Step::Picture { from, to, stamp } = step else {
+            continue;
+        };
+        match take_back(action, from, to, *stamp, run) {
+            Ok(false) => {}
+            Ok(true) => {
+                undone.undone += 1;
+                tell(Undo::Undone { to, from });
+            }
+            Err(cause) => {
+                undone.failed += 1;
+                tell(Undo::Failed { to, cause });
+            }
+        }
+    }
+    if run == Run::Real && undone.failed == 0 {
+        fs::remove_file(journal)
+            .with_context(|| format!("all is undone, but not {}", journal.display()))?;
+        let folders = steps.iter().rev().filter_map(|step| match step {
+            Step::Folder { to } => Some(to),
+            Step::Picture { .. } => None,
+        });
+        // A folder that is not empty stays, and so does one that is gone.
+        for folder in folders.chain(made.then_some(&folder)) {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+    Ok(undone)
+}
+
+/// Takes back one step; false if it was not done.
+fn take_back(action: Action, from: &Path, to: &Path, stamp: Stamp, run: Run) -> Result<bool> {
+    let Ok(metadata) = to.symlink_metadata() else {
+        ensure!(
+            action != Action::Move || from.symlink_metadata().is_ok(),
+            "it is gone, and not where it was either"
+        );
+        return Ok(false);
+    };
+    let is_real = run == Run::Real;
+    let remove = || if is_real { fs::remove_file(to) } else { Ok(()) };
+    match action {
+        Action::Link => {
+            let is_ours = if metadata.is_symlink() {
+                fs::read_link(to)? == from
+            } else {
+                place::is_same_file(to, from)
+            };
+            ensure!(is_ours, "it is not the link that was made");
+            remove()?;
+        }
+        Action::Copy => {
+            // What is at the old place now may be a link to the copy, which is then the last one.
+            let is_other_file = !place::is_same_file(to, from);
+            ensure!(
+                metadata.is_file() && is_other_file && place::has_same_content(to, from),
+                "it is not, or no longer, a copy of {}",
+                from.display()
+            );
+            remove()?;
+        }
+        Action::Move => {
+            ensure!(
+                metadata.is_file() && Stamp::of(to) == Some(stamp),
+                "it changed since"
+            );
+            return move_back(from, to, run).map(|()| true);
+        }
+    }
+    Ok(true)
+}
+
+fn move_back(from: &Path, to: &Path, run: Run) -> Result<()> {
+    if let Ok(metadata) = from.symlink_metadata() {
+        // The run may have been killed between a link or a copy and the removal of the old name. A
+        // symbolic link there is somebody else's and needs the picture.
+        let is_same = place::is_same_file(from, to) || place::has_same_content(from, to);
+        ensure!(
+            metadata.is_file() && is_same,
+            "there is another file at {}",
+            from.display()
+        );
+        if run == Run::Real {
+            fs::remove_file(to)?;
+        }
+        return Ok(());
+    }
+    if run == Run::Dry {
+        return Ok(());
+    }
+    if let Some(folder) = from.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match place::rename(to, from) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            bail!("there is another file at {}", from.display())
+        }
+        moved => Ok(moved?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::Sorter;
+    use super::*;
+
+    /// Sorts `a.jpg` into `sorted/cat`: the room, the picture, its place and the journal.
+    fn sorted(action: Action) -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
+        let room = tempfile::tempdir().unwrap();
+        let picture = room.path().join("a.jpg");
+        fs::write(&picture, "picture").unwrap();
+        let folder = room.path().join("sorted");
+        let mut sorter = Sorter::new(&folder, action, &["cat"], Run::Real).unwrap();
+        sorter.file(&picture, 0).unwrap();
+        let journal = sorter.journal().unwrap().to_owned();
+        (room, picture, folder.join("cat/a.jpg"), journal)
+    }
+
+    fn failure(journal: &Path) -> String {
+        let mut causes = Vec::new();
+        let undone = undo(journal, Run::Real, &mut |undo| {
+            if let Undo::Failed { cause, .. } = undo {
+                causes.push(cause.to_string());
+            }
+        });
+        assert_eq!(
+            undone.unwrap(),
+            Undone {
+                undone: 0,
+                failed: 1
+            }
+        );
+        assert!(journal.exists(), "it may be tried again");
+        causes.remove(0)
+    }
+
+    #[test]
+    fn the_last_copy_of_a_picture_is_never_removed() {
+        let (_room, picture, place, journal) = sorted(Action::Copy);
+        fs::write(&place, "painted over").unwrap();
+        assert!(failure(&journal).contains("no longer, a copy"));
+        fs::remove_file(&picture).unwrap();
+        assert!(failure(&journal).contains("no longer, a copy"));
+        assert!(place.exists());
+    }
+
+    #[test]
+    fn a_moved_picture_that_changed_or_whose_place_is_taken_stays() {
+        let (_room, picture, place, journal) = sorted(Action::Move);
+        fs::write(&picture, "another").unwrap();
+        assert!(failure(&journal).contains("another file at"));
+        assert_eq!(fs::read(&picture).unwrap(), b"another");
+        fs::remove_file(&picture).unwrap();
+        fs::write(&place, "painted over").unwrap();
+        assert!(failure(&journal).contains("changed since"));
+        fs::remove_file(&place).unwrap();
+        assert!(failure(&journal).contains("gone, and not where it was"));
+    }
+
+    #[test]
+    fn a_move_that_was_cut_short_is_undone() {
+        let (_room, picture, place, journal) = sorted(Action::Move);
+        fs::hard_link(&place, &picture).unwrap();
+        let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
+        assert_eq!(
+            undone,
+            Undone {
+                undone: 1,
+                failed: 0
+            }
+        );
+        assert!(picture.exists() && !place.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_the_picture_at_its_old_place_is_no_picture() {
+        for action in [Action::Copy, Action::Move] {
+            let (_room, picture, place, journal) = sorted(action);
+            let _ = fs::remove_file(&picture);
+            std::os::unix::fs::symlink(&place, &picture).unwrap();
+            failure(&journal);
+            assert_eq!(fs::read(&place).unwrap(), b"picture");
+        }
+    }
+
+    #[test]
+    fn a_step_that_was_not_done_is_nothing_to_undo() {
+        let (_room, picture, place, journal) = sorted(Action::Move);
+        fs::rename(&place, &picture).unwrap();
+        let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
+        assert_eq!(undone, Undone::default());
+        assert!(picture.exists() && !journal.exists() && !place.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_now_stays() {
+        let (_room, _, place, journal) = sorted(Action::Link);
+        fs::remove_file(&place).unwrap();
+        fs::write(&place, "a picture").unwrap();
+        assert!(failure(&journal).contains("not the link"));
+        assert!(place.exists());
+    }
+
+    #[test]
+    fn a_dry_undo_tells_and_touches_nothing() {
+        for action in [Action::Link, Action::Copy, Action::Move] {
+            let (_room, picture, place, journal) = sorted(action);
+            let was_there = picture.exists();
+            let undone = undo(&journal, Run::Dry, &mut |_| {}).unwrap();
+            assert_eq!(
+                undone,
+                Undone {
+                    undone: 1,
+                    failed: 0
+                }
+            );
+            assert!(place.symlink_metadata().is_ok() && journal.exists());
+            assert_eq!(picture.exists(), was_there);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Pictures into a folder for each label, and back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use crate::room::{Ran, Room, labels};
+
+const LABELS: [&str; 4] = ["-l", "cat / kitten", "dog", "bus."];
+
+/// The folder of a label.
+fn folder(label: &str) -> String {
+    label.replace('/', "_").trim_end_matches('.').to_owned()
+}
+
+fn sort(room: &Room, more: &[&str]) -> Ran {
+    room.classify(&[more, &LABELS[..]].concat())
+}
+
+/// All files below a folder of the room, each with its content (of a link: what it leads to).
+fn files(room: &Room, folder: &str) -> BTreeMap<String, Vec<u8>> {
+    fn walk(folder: &Path, prefix: &str, found: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let name = format!("{prefix}{name}");
+            if path.is_dir() {
+                walk(&path, &format!("{name}/"), found);
+            } else {
+                found.insert(name, fs::read(path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(&room.path(folder), "", &mut found);
+    found
+}
+
+/// The only list for undoing in a folder.
+fn list(room: &Room, folder: &str) -> String {
+    let names: Vec<String> = files(room, folder).into_keys().collect();
+    let mut lists = names.iter().filter(|name| name.ends_with(".jsonl"));
+    let list = format!("{folder}/{}", lists.next().unwrap());
+    assert_eq!(lists.next(), None);
+    list
+}
+
+/// The best label of each image of a run.
+fn best(ran: &Ran) -> Vec<(String, String)> {
+    let records = ran.records();
+    let best = records.iter().map(|record| {
+        let image = record["image"].as_str().unwrap().to_owned();
+        (image, labels(record)[0].to_owned())
+    });
+    best.collect()
+}
+
+fn sorted_files(room: &Room) -> BTreeMap<String, Vec<u8>> {
+    let mut found = files(room, "sorted");
+    found.retain(|name, _| !name.ends_with(".jsonl"));
+    found
+}
+
+#[test]
+fn each_picture_goes_to_its_best_label_and_back() {
+    for way in ["--link", "--copy", "--move"] {
+        let room = Room::with(&["in/a.png", "in/b.png", "in/c/d.png"]);
+        let before = files(&room, "in");
+        let ran = sort(&room, &["in", way, "sorted"]).ends_with(0);
+        let expected: BTreeMap<String, Vec<u8>> = best(&ran)
+            .into_iter()
+            .map(|(image, label)| {
+                let name = image.rsplit('/').next().unwrap();
+                let content = before[image.strip_prefix("in/").unwrap()].clone();
+                (format!("{}/{name}", folder(&label)), content)
+            })
+            .collect();
+        assert_eq!(sorted_files(&room), expected, "{way}");
+        let left = files(&room, "in").len();
+        assert_eq!(left, if way == "--move" { 0 } else { 3 }, "{way}");
+        let list = list(&room, "sorted");
+        let ran = ran.says(&["3 pictures into sorted; to take it back: longclip undo"]);
+        assert!(ran.stderr().contains(&list), "{list}");
+        let dry = room
+            .longclip(&["undo", "--dry-run", &list], &[])
+            .ends_with(0);
+        dry.says(&["would take back", "3 pictures would be taken back"]);
+        assert_eq!(sorted_files(&room), expected, "{way}");
+        let undone = room.longclip(&["undo", &list], &[]).ends_with(0);
+        assert_eq!(undone.out, "");
+        undone.says(&["took back 3 pictures; all is as it was"]);
+        assert_eq!(files(&room, "in"), before, "{way}");
+        assert!(!room.path("sorted").exists(), "{way}");
+    }
+}
+
+#[test]
+fn the_records_are_those_of_a_run_that_sorts_nothing() {
+    let room = Room::with(&["in/a.png", "in/b.png"]);
+    let plain = sort(&room, &["in"]).ends_with(0).out;
+    for more in [&["--copy", "sorted"][..], &["--move", "sorted"]] {
+        let found = sort(&room, &[&["in"], more].concat()).ends_with(0).out;
+        assert_eq!(found, plain, "{more:?}");
+    }
+}
+
+#[test]
+fn names_that_are_taken_get_numbers_and_what_is_there_is_left() {
+    let room = Room::new();
+    for folder in ["x", "y"] {
+        // One content, so that both get one label.
+        room.file(format!("{folder}/a.png"), crate::room::png("same"));
+    }
+    let ran = sort(&room, &["x", "y", "--link", "sorted"]).ends_with(0);
+    let label = folder(&best(&ran)[0].1);
+    let names: Vec<_> = sorted_files(&room).into_keys().collect();
+    assert_eq!(
+        names,
+        [format!("{label}/a (2).png"), format!("{label}/a.png")]
+    );
+    let again = sort(&room, &["x", "y", "--link", "sorted"]).ends_with(0);
+    again.says(&["linked 0 pictures into sorted, 2 there already\n"]);
+    assert_eq!(sorted_files(&room).len(), 2);
+}
+
+#[test]
+fn a_dry_run_says_where_and_touches_nothing() {
+    let room = Room::with(&["in/a.png", "in/b.png"]);
+    let ran = sort(&room, &["in", "--move", "sorted", "--dry-run"]).ends_with(0);
+    let label = folder(&best(&ran)[0].1);
+    let ran = ran.says(&["would move 2 pictures into sorted"]);
+    assert!(
+        ran.stderr()
+            .contains(&format!("would move in/a.png to sorted/{label}/a.png"))
+    );
+    assert_eq!(room.names(), ["in"]);
+    assert_eq!(files(&room, "in").len(), 2);
+}
+
+#[test]
+fn a_picture_that_no_label_fits_stays() {
+    let room = Room::with(&["a.png"]);
+    let ran = sort(&room, &["a.png", "--move", "sorted", "--threshold", "1"]).ends_with(0);
+    ran.says(&["moved 0 pictures into sorted, 1 left in place\n"]);
+    assert_eq!(room.names(), ["a.png"]);
+    // One of the two is the best; with the other as none label it is the label, else it is none.
+    let one = room.classify(&["a.png", "-l", "cat", "dog"]).record();
+    let (first, second) = (labels(&one)[0], labels(&one)[1]);
+    for (label, none, names) in [
+        (second, first, &["a.png"][..]),
+        (first, second, &["a.png", "sorted"]),
+    ] {
+        let more = [
+            "a.png",
+            "-l",
+            label,
+            "--none-label",
+            none,
+            "--copy",
+            "sorted",
+        ];
+        room.classify(&more).ends_with(0);
+        assert_eq!(room.names(), names);
+    }
+}
+
+#[test]
+fn a_folder_inside_the_pictures_is_not_read() {
+    let room = Room::with(&["a.png", "b.png", "z/c.png"]);
+    let ran = sort(&room, &[".", "--move", "m/sorted"]).ends_with(0);
+    assert_eq!(ran.records().len(), 3);
+    let again = sort(&room, &[".", "--move", "m/sorted"]).ends_with(0);
+    assert_eq!(again.out, "");
+    again.says(&["no images"]);
+}
+
+#[test]
+fn what_cannot_be_sorted_is_refused_before_anything_is_done() {
+    let room = Room::with(&["in/a.png", "in/x/b.png"]);
+    room.file("file", "");
+    let png = crate::room::png("a");
+    let stdin = ["-", "-l", "cat", "dog", "--move", "sorted"];
+    room.classify_with_stdin(&stdin, &png)
+        .ends_with(2)
+        .says(&["a picture from stdin is no file that can be sorted"]);
+    for (input, target) in [("in", "in"), ("in/x", "in")] {
+        sort(&room, &[input, "--move", target])
+            .ends_with(2)
+            .says(&["where they are read from; sort into another folder"]);
+    }
+    sort(&room, &["in", "--move", "file"])
+        .ends_with(2)
+        .says(&["cannot sort into file: it is not a folder"]);
+    sort(&room, &["in", "--move", "x", "--copy", "y"]).ends_with(2);
+    sort(&room, &["in", "--dry-run"]).ends_with(2);
+    assert_eq!(room.names(), ["file", "in"]);
+    assert_eq!(files(&room, "in").len(), 2);
+}
+
+#[test]
+fn a_picture_that_cannot_be_sorted_is_its_own_error() {
+    let room = Room::with(&["a.png", "b.png"]);
+    let found = best(&sort(&room, &["a.png", "b.png"]).ends_with(0));
+    // A file where the first one's folder should be.
+    room.file(format!("sorted/{}", folder(&found[0].1)), "");
+    let same = found[0].1 == found[1].1;
+    let ran = sort(&room, &["a.png", "b.png", "--move", "sorted"]).ends_with(1);
+    let records = ran.records();
+    let error = records[0]["error"].as_str().unwrap();
+    assert!(error.starts_with("cannot be sorted: "), "{error}");
+    assert!(records[0].get("predictions").is_none());
+    assert_eq!(records[1].get("error").is_some(), same);
+    assert!(room.path("a.png").exists());
+    ran.says(&["a.png: cannot be sorted"]);
+}
+
+#[test]
+fn a_broken_picture_is_not_sorted() {
+    let room = Room::with(&["in/a.png"]);
+    room.broken("in/b.png");
+    let ran = sort(&room, &["in", "--move", "sorted"]).ends_with(1);
+    ran.says(&["moved 1 picture into sorted"]);
+    assert_eq!(
+        files(&room, "in").into_keys().collect::<Vec<_>>(),
+        ["b.png"]
+    );
+}
+
+#[test]
+fn only_a_list_of_sorted_pictures_can_be_undone() {
+    let room = Room::with(&["a.png"]);
+    for (file, content) in [("l.jsonl", "{}\n"), ("empty", "")] {
+        room.file(file, content);
+        let ran = room.longclip(&["undo", file], &[]).ends_with(2);
+        ran.says(&["cannot undo what", "it is no list of what longclip sorted"]);
+    }
+    room.longclip(&["undo", "gone"], &[]).ends_with(2);
+    // A picture that was changed since stays, and so does the list.
+    sort(&room, &["a.png", "--move", "sorted"]).ends_with(0);
+    let list = list(&room, "sorted");
+    let name = sorted_files(&room).into_keys().next().unwrap();
+    room.file(format!("sorted/{name}"), "painted over");
+    let ran = room.longclip(&["undo", &list], &[]).ends_with(1);
+    ran.says(&["changed since", "stays for the others"]);
+    assert_eq!(room.read(&format!("sorted/{name}")), "painted over");
+}
