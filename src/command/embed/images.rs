@@ -5,11 +5,11 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::destination::Destination;
-use super::earlier::Resumed;
+use super::earlier::{Earlier, Resumed};
 use super::{EmbedArgs, about, outputs};
 use crate::cli::PictureArgs;
 use crate::command::images::Images;
-use crate::command::pipeline::{Encoded, Known, Memory, Plan};
+use crate::command::pipeline::{Encoded, Memory, Plan};
 use crate::command::remembered::{self, Engine, Remembered};
 use crate::command::session::{Session, Stop};
 use crate::command::{Console, Outcome};
@@ -43,49 +43,40 @@ pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     images.give(engine.encoder.clone());
     session.checkpoint.unchanged()?;
     let counts = images.for_each(console, |encoded| {
-        let Encoded {
-            image,
-            stamp,
-            outcome,
-            ..
-        } = encoded;
-        let known = match outcome {
-            Ok(known) => known,
-            Err(cause) => {
-                return destination.failed(&Failure {
-                    name: Name::Image(image),
-                    error: format!("{cause:#}"),
-                });
-            }
-        };
-        let Known {
-            embedding,
-            size: (width, height),
-            warnings,
-            ..
-        } = known;
-        let row = Row {
-            item: Item::Image {
-                name: image,
-                width: u32::try_from(width)?,
-                height: u32::try_from(height)?,
-                stamp,
-            },
-            warnings,
-        };
-        match earlier
-            .as_ref()
-            .and_then(|earlier| earlier.of_row(&row, &embedding))
-        {
-            Some(place) => {
-                destination.again(place);
-                Ok(())
-            }
-            None => destination.row(&row, &embedding),
-        }
+        take(encoded, earlier.as_deref(), &mut destination)
     })?;
     engine.finish(console);
     destination.finish(counts.signal, console)
+}
+
+/// Hands an image's row on, or says where an earlier run left it.
+fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destination) -> Result<()> {
+    let known = match encoded.outcome {
+        Ok(known) => known,
+        Err(cause) => {
+            return destination.failed(&Failure {
+                name: Name::Image(encoded.image),
+                error: format!("{cause:#}"),
+            });
+        }
+    };
+    let (width, height) = known.size;
+    let row = Row {
+        item: Item::Image {
+            name: encoded.image,
+            width: u32::try_from(width)?,
+            height: u32::try_from(height)?,
+            stamp: encoded.stamp,
+        },
+        warnings: known.warnings,
+    };
+    match earlier.and_then(|earlier| earlier.of_row(&row, &known.embedding)) {
+        Some(place) => {
+            destination.again(place);
+            Ok(())
+        }
+        None => destination.row(&row, &known.embedding),
+    }
 }
 
 /// What the flags say of how pictures are read, as far as it changes embeddings.

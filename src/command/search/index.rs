@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::query::Query;
 use crate::command::Console;
 use crate::command::session::Session;
 use crate::input::embedding::{self, EmbeddingFile, Mapped, NoRows};
 use crate::input::image::{self, DecodeOptions};
 use crate::input::resize::bicubic;
 use crate::output::embedding::{Item, Name};
-use crate::output::found::{Hit as Found, Picture};
+use crate::output::found::{Answer, Hit as Found, Picture};
 use crate::task::search::{Hit, Vectors, search};
 
 /// How far an embedding's length may be off 1: what rounding to 16 bits does, and some more.
@@ -81,7 +82,7 @@ impl Index {
 
     /// The `k` nearest rows of each query `[dim]`; of one that has several embeddings `[n, dim]`,
     /// the rows nearest to any of them.
-    pub(super) fn search(&self, queries: &[&[f32]], k: usize) -> Result<Vec<Vec<Hit>>> {
+    fn search(&self, queries: &[&[f32]], k: usize) -> Result<Vec<Vec<Hit>>> {
         let dim = self.file.about().dim;
         let mut found = self.search_each(&queries.concat(), k)?.into_iter();
         let mut all = Vec::new();
@@ -129,26 +130,44 @@ impl Index {
         Ok(best)
     }
 
-    /// Hits with their names, and with pictures where they are wanted.
-    pub(super) fn answer(
+    /// The answers to all queries, with pictures if there is somebody to tell why one has none.
+    pub(super) fn answers(
         &self,
-        hits: &[Hit],
-        preview: bool,
-        console: &Console,
-    ) -> Result<Vec<Found>> {
+        queries: &[Query],
+        encoded: Vec<Result<Vec<f32>>>,
+        k: usize,
+        preview: Option<&Console>,
+    ) -> Result<Vec<Answer>> {
+        let embeddings: Vec<&[f32]> = encoded.iter().flatten().map(Vec::as_slice).collect();
+        let mut hits = self.search(&embeddings, k)?.into_iter();
+        let mut answers = Vec::new();
+        for (query, encoded) in queries.iter().zip(encoded) {
+            let outcome = match encoded {
+                Ok(_) => Ok(self.named(&hits.next().unwrap_or_default(), preview)?),
+                Err(error) => Err(format!("{error:#}")),
+            };
+            answers.push(Answer {
+                query: query.shown(),
+                outcome,
+            });
+        }
+        Ok(answers)
+    }
+
+    /// Hits with their names, and with pictures where they are wanted.
+    fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         for hit in hits {
             self.check_length(hit.row)?;
             let (name, picture) = match self.file.row(hit.row)?.item {
                 Item::Text(text) => (Name::Text(text), None),
                 Item::Image { name, .. } => {
-                    let path = preview.then(|| path_of(&name)).flatten();
-                    let picture = path.and_then(|path| match thumbnail(&path) {
-                        Ok(picture) => Some(picture),
-                        Err(error) => {
+                    let picture = preview.zip(path_of(&name)).and_then(|(console, path)| {
+                        let picture = thumbnail(&path);
+                        if let Err(error) = &picture {
                             console.warn(&format!("{}: no preview: {error:#}", name.text));
-                            None
                         }
+                        picture.ok()
                     });
                     (Name::Image(name), picture)
                 }

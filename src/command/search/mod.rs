@@ -33,9 +33,9 @@ INDEX is what longclip embed wrote, by the same model as --model. A QUERY that i
 picture (it has a picture's extension or begins with ./ or /, and the file is there) asks for what
 looks like it; --image takes any path.
 
-Every embedding is compared, so that nothing is missed. 512 features take about 0.25 s a million
-rows on 2 cores, from .npy or .safetensors in memory; .parquet and .jsonl are decoded first and take
-seconds.
+Every embedding is compared, so that nothing is missed: about half a second for a million rows of
+512 features on 2 cores, from .npy or .safetensors that lie in the system's memory. What is in
+.parquet or .jsonl is decoded first, which takes longer.
 
 Exit status: 0 every query was answered, 1 some failed, 2 it could not run.";
 
@@ -137,22 +137,8 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     };
     let encoded = encoder.encode(&queries)?;
     engine.finish(console);
-    let answered: Vec<&[f32]> = encoded.iter().flatten().map(Vec::as_slice).collect();
-    let mut hits = index.search(&answered, args.top_k as usize)?.into_iter();
-    let mut answers = Vec::new();
-    for (query, encoded) in queries.iter().zip(encoded) {
-        let outcome = match encoded {
-            Ok(_) => {
-                let hits = hits.next().unwrap_or_default();
-                Ok(index.answer(&hits, args.preview && format == Format::Table, console)?)
-            }
-            Err(error) => Err(format!("{error:#}")),
-        };
-        answers.push(Answer {
-            query: query.shown(),
-            outcome,
-        });
-    }
+    let preview = args.preview.then_some(console);
+    let answers = index.answers(&queries, encoded, args.top_k as usize, preview)?;
     write(&args, &answers, format, style)?;
     let failed = answers
         .iter()

@@ -3,6 +3,8 @@
 //! The crate trusts a file more than it should: it panics on some damage, and reserves what a page
 //! claims. So every call is guarded, and pages are held to the numbers of the checked footer first.
 
+mod pages;
+
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
@@ -10,10 +12,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use parquet::basic::Compression;
-use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
-use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
@@ -22,6 +22,7 @@ use crate::input::image::quiet;
 use crate::input::stamp::Stamp;
 use crate::output::ImageName;
 use crate::output::embedding::{About, Item, Kind, Row, check_dim, parquet_schema};
+use pages::BoundedPages;
 
 /// A footer of ours has 2 KB for each row group of 8 MB.
 const LONGEST_FOOTER: u64 = 32 << 20;
@@ -250,7 +251,7 @@ impl<'a> Columns<'a> {
         most: usize,
     ) -> Result<ColumnReaderImpl<T>> {
         let pages = self.group.get_column_page_reader(index)?;
-        let pages = Box::new(BoundedPages { pages, left: most });
+        let pages = Box::new(BoundedPages::new(pages, most));
         Ok(get_typed_column_reader(get_column_reader(
             descriptor, pages,
         )))
@@ -365,53 +366,4 @@ fn text(value: &ByteArray, column: &str) -> Result<String> {
     Ok(text
         .with_context(|| format!("column {column} is not UTF-8"))?
         .to_owned())
-}
-
-/// Pages that together claim no more entries than the footer allows.
-struct BoundedPages {
-    pages: Box<dyn PageReader>,
-    left: usize,
-}
-
-impl BoundedPages {
-    fn check(&mut self, page: Page) -> parquet::errors::Result<Page> {
-        let claimed = page.num_values() as usize;
-        let left = if page.is_data_page() {
-            self.left.checked_sub(claimed)
-        } else {
-            // A dictionary has at most as many values as there are entries.
-            (claimed <= self.left).then_some(self.left)
-        };
-        self.left = left.ok_or_else(|| {
-            ParquetError::General(format!("a page claims {claimed} entries, too many"))
-        })?;
-        Ok(page)
-    }
-}
-
-impl Iterator for BoundedPages {
-    type Item = parquet::errors::Result<Page>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.get_next_page().transpose()
-    }
-}
-
-impl PageReader for BoundedPages {
-    fn get_next_page(&mut self) -> parquet::errors::Result<Option<Page>> {
-        let page = self.pages.get_next_page()?;
-        page.map(|page| self.check(page)).transpose()
-    }
-
-    fn peek_next_page(&mut self) -> parquet::errors::Result<Option<PageMetadata>> {
-        self.pages.peek_next_page()
-    }
-
-    fn skip_next_page(&mut self) -> parquet::errors::Result<()> {
-        self.pages.skip_next_page()
-    }
-
-    fn at_record_boundary(&mut self) -> parquet::errors::Result<bool> {
-        self.pages.at_record_boundary()
-    }
 }
