@@ -13,10 +13,12 @@ use crate::command::calibrate::CalibrateArgs;
 use crate::command::classify::ClassifyArgs;
 use crate::command::completions::CompletionsArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
+use crate::command::embed::EmbedArgs;
 use crate::command::evaluate::EvaluateArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::man::ManArgs;
 use crate::command::models::ModelsArgs;
+use crate::command::search::SearchArgs;
 use crate::command::sort::UndoArgs;
 use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
@@ -58,6 +60,10 @@ pub struct Cli {
 pub enum Command {
     /// Tell which of some texts fits an image best
     Classify(Box<ClassifyArgs>),
+    /// Keep the embeddings of images or texts in a file
+    Embed(Box<EmbedArgs>),
+    /// Find the images or texts of a file of embeddings that fit best
+    Search(Box<SearchArgs>),
     /// Tell how good a model and labels are on pictures with known answers
     Evaluate(Box<EvaluateArgs>),
     /// Fit a temperature, so that probabilities mean what they say
@@ -215,7 +221,7 @@ pub struct LabelArgs {
 
 /// What becomes of texts that a model cannot read at once.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Labels")]
+#[command(next_help_heading = "Long texts")]
 pub struct LongTextArgs {
     /// What happens to a text longer than the model's context: an error, a cut, or chunks that are
     /// averaged (chunk-mean), overlap (slide) or are chosen for each image (best-chunk)
@@ -310,7 +316,7 @@ impl OutputArgs {
 }
 
 /// A parser for a closed list of names.
-fn names<T: Clone + Send + Sync + 'static>(
+pub(crate) fn names<T: Clone + Send + Sync + 'static>(
     list: &'static [(&'static str, T)],
 ) -> impl clap::builder::TypedValueParser<Value = T> {
     use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -377,7 +383,7 @@ fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
     ])
 }
 
-fn count() -> clap::builder::RangedU64ValueParser<u64> {
+pub(crate) fn count() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=65536)
 }
 

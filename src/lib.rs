@@ -14,6 +14,11 @@
 //!   paths  ─► image ─► preprocess ────────────────► encode_image ─► image embeddings ┴► task::zero_shot ─► records ─► output
 //! ```
 //!
+//! The other commands are branches of that picture: `embed` keeps the embeddings in a file and `search`
+//! compares with one; `evaluate` and `calibrate` hold answers against those of a dataset
+//! (`input::dataset` ─► … ─► `task::metric`, `task::calibration`, `task::retrieval` ─► `output::evaluation`,
+//! `output::report`); with `--cache` the towers run only for what `cache` does not know.
+//!
 //! - [`command`]: what a user can ask for; uses everything.
 //! - [`cli`]: the top parser and the flag groups that subcommands share.
 //! - [`checkpoint`]: name or path -> files -> tensors under one set of names.
@@ -22,6 +27,7 @@
 //! - [`kernel`]: CPU arithmetic on slices; knows neither candle nor files.
 //! - [`task`]: what embeddings are for; no files, no printing.
 //! - [`output`]: plain records -> formats; knows no tensor.
+//! - [`cache`]: embeddings by content, from one run to the next.
 //! - [`device`]: "auto", "cpu", "cuda:0" -> what the towers compute in.
 //!
 //! Invariants: arrows point one way (nothing below `command` knows `command` or `cli`); one home per

@@ -8,6 +8,7 @@ pub mod classify;
 pub mod completions;
 mod console;
 pub mod convert;
+pub mod embed;
 pub mod evaluate;
 mod images;
 pub mod inspect;
@@ -18,6 +19,7 @@ mod pipeline;
 mod remembered;
 mod report;
 mod results;
+pub mod search;
 mod session;
 pub mod sort;
 mod texts;
@@ -28,6 +30,7 @@ use std::process::ExitCode;
 
 use crate::checkpoint::hub;
 use crate::cli::{Cli, Command};
+use crate::output::embedding::journal::Locked;
 
 pub use console::Console;
 
@@ -67,6 +70,8 @@ impl Outcome {
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
+        Command::Embed(args) => embed::run(*args, console),
+        Command::Search(args) => search::run(*args, console),
         Command::Evaluate(args) => evaluate::run(&args, console),
         Command::Calibrate(args) => calibrate::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
@@ -86,7 +91,8 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
 #[must_use]
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     // First: a connection to the hub that broke is a broken pipe as well.
-    if hub::is_worth_retrying(error) {
+    let is_locked = || error.chain().any(|cause| cause.is::<Locked>());
+    if hub::is_worth_retrying(error) || is_locked() {
         return ExitCode::from(75);
     }
     let mut causes = error

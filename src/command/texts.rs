@@ -75,7 +75,8 @@ impl<'a> Fitter<'a> {
         }
     }
 
-    fn what_it_took(&self, fitted: &Fitted) -> Option<String> {
+    /// What was cut of a text, or how many chunks it is read in; none if it fits.
+    pub(super) fn what_it_took(&self, fitted: &Fitted) -> Option<String> {
         let context_length = self.context_length;
         if let Some(cut) = &fitted.cut {
             return Some(format!(

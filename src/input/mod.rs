@@ -1,6 +1,7 @@
 //! What the model reads: paths, pictures, texts.
 
 pub mod dataset;
+pub mod embedding;
 pub mod image;
 pub mod paths;
 pub mod preprocess;

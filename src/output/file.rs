@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 /// A file in the making: written beside its place under another name, and renamed when
 /// it is complete. Dropped before that, it leaves nothing.
@@ -44,6 +44,34 @@ impl AtomicFile {
         Ok(Self {
             path: path.to_owned(),
             content,
+        })
+    }
+
+    /// The same for a caller who holds a lock on `path`: what is written has the fixed name
+    /// `FILE.writing` until it is complete, so that the next run replaces what a killed one left.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_alone(path: &Path) -> anyhow::Result<Self> {
+        if path.is_dir() || is_written_directly(path) {
+            return Self::create(path);
+        }
+        let mut name = OsString::from(target(path));
+        name.push(".writing");
+        let place = PathBuf::from(name);
+        // A new file, so that no link leads the writing elsewhere.
+        let opened = match fs::remove_file(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => OpenOptions::new().write(true).create_new(true).open(&place),
+        };
+        let file =
+            opened.with_context(|| format!("cannot create the output {}", path.display()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            content: Content::Temporary(NamedTempFile::from_parts(
+                file,
+                TempPath::try_from_path(&place)?,
+            )),
         })
     }
 
@@ -183,6 +211,24 @@ mod tests {
         assert_eq!(names(folder.path()).len(), 1);
         drop(file);
         assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.npy");
+        let begun = AtomicFile::create_alone(&path).unwrap();
+        begun.sink().unwrap().write_all(b"longer than new").unwrap();
+        assert_eq!(names(folder.path()), ["out.npy.writing"]);
+        // As a kill would: nothing is dropped.
+        std::mem::forget(begun);
+        let file = AtomicFile::create_alone(&path).unwrap();
+        file.sink().unwrap().write_all(b"new").unwrap();
+        file.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(names(folder.path()), ["out.npy"]);
+        drop(AtomicFile::create_alone(&path).unwrap());
+        assert_eq!(names(folder.path()), ["out.npy"]);
     }
 
     #[test]

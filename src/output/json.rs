@@ -98,8 +98,13 @@ fn object(record: &Record) -> io::Result<Vec<u8>> {
         error: record.outcome.as_ref().err().map(String::as_str),
         warnings: &record.warnings,
     };
+    printable(&object)
+}
+
+/// `value` as compact JSON on one line, without characters that a terminal would act on.
+pub(super) fn printable(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    object.serialize(&mut Serializer::with_formatter(&mut bytes, Printable))?;
+    value.serialize(&mut Serializer::with_formatter(&mut bytes, Printable))?;
     Ok(bytes)
 }
 

@@ -4,8 +4,10 @@
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
 
 mod csv;
+pub mod embedding;
 pub mod evaluation;
 pub mod file;
+pub mod found;
 mod json;
 pub mod report;
 pub mod sorted;

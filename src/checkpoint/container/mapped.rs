@@ -11,8 +11,8 @@ use std::ops::{Deref, Range};
 
 use memmap2::Mmap;
 
-/// The bytes of one weight file, mapped from disk or owned.
-pub(super) enum Bytes {
+/// The bytes of one file, mapped from disk or owned.
+pub(crate) enum Bytes {
     /// A read-only map of a whole file.
     Mapped(Mmap),
     /// Bytes that never were a file, or an empty file (which cannot be mapped).
@@ -27,7 +27,7 @@ impl Bytes {
     /// us, which [`super::Archive::unchanged`] notices afterwards. Programs that
     /// replace files by renaming, as the hub cache and `torch.save` to a new name
     /// do, are harmless: the map keeps the old file.
-    pub(super) fn map(file: &File, length: u64) -> io::Result<Self> {
+    pub(crate) fn map(file: &File, length: u64) -> io::Result<Self> {
         if length == 0 {
             return Ok(Self::Owned(Vec::new()));
         }
@@ -40,7 +40,7 @@ impl Bytes {
 
     /// Let the system take back the memory behind `range`, which lies inside. It can be read again:
     /// the pages then come from the file once more. Advice only, so failure is ignored.
-    pub(super) fn release(&self, range: Range<usize>) {
+    pub(crate) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
             // SAFETY: nobody ever writes to the map, so that a page that is dropped and read again
@@ -56,6 +56,24 @@ impl Bytes {
         #[cfg(not(unix))]
         let _ = range;
     }
+}
+
+/// `bytes` as the little-endian numbers that they hold; `None` where they are not aligned, no whole
+/// number of them, or the machine reads numbers the other way round.
+pub(crate) fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
+    // SAFETY: every bit pattern is an f32.
+    whole(unsafe { bytes.align_to() })
+}
+
+/// The same for half precision.
+pub(crate) fn as_f16(bytes: &[u8]) -> Option<&[half::f16]> {
+    // SAFETY: an f16 is transparent over a u16, of which every bit pattern is one.
+    whole(unsafe { bytes.align_to() })
+}
+
+fn whole<'a, T>((before, numbers, after): (&[u8], &'a [T], &[u8])) -> Option<&'a [T]> {
+    let is_whole = before.is_empty() && after.is_empty() && cfg!(target_endian = "little");
+    is_whole.then_some(numbers)
 }
 
 impl Deref for Bytes {

@@ -27,7 +27,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use mapped::Bytes;
+pub(crate) use mapped::{Bytes, as_f16, as_f32};
 use sniff::Kind;
 pub use tensor::{Dtype, StoredTensor};
 

@@ -2,12 +2,13 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Condvar, Mutex};
 
-use super::lock;
+use super::{Encoded, Plan, lock};
 use crate::command::session::Stop;
 use crate::input::paths::{ImageSource, PathError};
+use crate::input::stamp::Stamp;
 use crate::output::ImageName;
 
 /// How far the reading of the list has come.
@@ -25,7 +26,8 @@ pub(super) struct Job {
 }
 
 pub(super) enum JobSource {
-    Path(PathBuf),
+    /// A file and its stamp, where it has one.
+    Path(PathBuf, Option<Stamp>),
     /// What stdin held.
     Bytes(Vec<u8>),
     Failed(String),
@@ -36,7 +38,10 @@ impl Job {
     fn new(index: u64, source: Result<ImageSource, PathError>) -> Self {
         let image = name(&source);
         let source = match source {
-            Ok(ImageSource::Path(path)) => JobSource::Path(path),
+            Ok(ImageSource::Path(path)) => {
+                let stamp = Stamp::of(&path);
+                JobSource::Path(path, stamp)
+            }
             Ok(ImageSource::Stdin) => {
                 let mut bytes = Vec::new();
                 match std::io::stdin().lock().read_to_end(&mut bytes) {
@@ -94,6 +99,8 @@ impl Permits {
 /// Reads the list and numbers its images.
 pub(super) struct Feeder {
     pub(super) jobs: SyncSender<Job>,
+    pub(super) results: Sender<(u64, Encoded)>,
+    pub(super) plan: Plan,
     pub(super) permits: Arc<Permits>,
     pub(super) progress: Arc<Mutex<Feeding>>,
     pub(super) stop: Stop,
@@ -111,10 +118,31 @@ impl Feeder {
             }
             progress.fed += 1;
             drop(progress);
-            if self.jobs.send(job).is_err() {
+            let gone = match self.recall(job) {
+                Ok(known) => self.results.send(known).is_err(),
+                Err(job) => self.jobs.send(job).is_err(),
+            };
+            if gone {
                 break;
             }
         }
         lock(&self.progress).ended = true;
+    }
+
+    /// The answer for an image that is known, without waking a worker; else the job again.
+    fn recall(&self, job: Job) -> Result<(u64, Encoded), Job> {
+        let JobSource::Path(path, Some(stamp)) = &job.source else {
+            return Err(job);
+        };
+        let Some(known) = self.plan.recall(path, *stamp) else {
+            return Err(job);
+        };
+        let encoded = Encoded {
+            path: Some(path.clone()),
+            stamp: Some(*stamp),
+            image: job.image,
+            outcome: Ok(known),
+        };
+        Ok((job.index, encoded))
     }
 }

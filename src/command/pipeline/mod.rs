@@ -12,7 +12,7 @@ mod memory;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -59,6 +59,27 @@ pub(super) struct Plan {
     pub(super) memory: Option<Arc<dyn Memory>>,
 }
 
+/// Results that may wait for one before them; pixels wait in no such number, as every worker holds
+/// one image.
+const WAITING: usize = 256;
+
+impl Plan {
+    /// What the memory knows of the file at `path`, if that is all that this run wants, and it would
+    /// not refuse the picture.
+    fn recall(&self, path: &Path, stamp: Stamp) -> Option<Known> {
+        let known = self.memory.as_ref()?.of_file(Place { path, stamp })?;
+        self.suffices(&known).then_some(known)
+    }
+
+    fn suffices(&self, known: &Known) -> bool {
+        let (width, height) = known.size;
+        let pixels = (width as u64).saturating_mul(height as u64);
+        pixels <= self.decode.max_pixels
+            && !(self.decode.strict && !known.warnings.is_empty())
+            && (self.thumbnails.is_none() || known.thumbnail.is_some())
+    }
+}
+
 /// The model, once it is there.
 pub(super) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
 
@@ -81,13 +102,14 @@ impl Pipeline {
         stop: Stop,
     ) -> Self {
         let workers = if plan.single { 1 } else { plan.threads };
-        let window = 2 * workers + 2 * plan.batch_size.unwrap_or(0);
-        let permits = Arc::new(Permits::new(window));
+        let permits = Arc::new(Permits::new(WAITING + 2 * plan.batch_size.unwrap_or(0)));
         let feeder = Arc::new(Mutex::new(Feeding::default()));
         let (job_sender, jobs) = sync_channel(workers);
         let (result_sender, results) = channel();
         let feeding = Feeder {
             jobs: job_sender,
+            results: result_sender.clone(),
+            plan: plan.clone(),
             permits: permits.clone(),
             progress: feeder.clone(),
             stop: stop.clone(),

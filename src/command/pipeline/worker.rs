@@ -156,22 +156,15 @@ impl Worker {
         let _ = self.results.send(answer);
     }
 
-    /// Looks the image up in the memory, or reads and decodes it.
+    /// Looks the image's content up in the memory, or decodes it.
     fn look(&self, subject: &mut Subject, source: JobSource) -> Result<Look> {
         let memory = self.plan.memory.as_ref();
         let bytes = match source {
             JobSource::Failed(cause) => anyhow::bail!("{cause}"),
             JobSource::Bytes(bytes) => bytes,
-            JobSource::Path(path) => {
-                subject.stamp = Stamp::of(&path);
+            JobSource::Path(path, stamp) => {
+                subject.stamp = stamp;
                 subject.path = Some(path.clone());
-                let place = subject.stamp.map(|stamp| Place { path: &path, stamp });
-                let known = memory
-                    .zip(place)
-                    .and_then(|(memory, place)| memory.of_file(place));
-                if let Some(known) = known.filter(|known| self.suffices(known)) {
-                    return Ok(Look::Known(known));
-                }
                 let bytes = image::read_bytes(&path, &self.plan.decode)?;
                 // A file that changed meanwhile is known by its bytes alone.
                 subject.stamp = subject
@@ -183,7 +176,7 @@ impl Worker {
         let content = memory.and_then(|memory| memory.digest(&bytes));
         if let (Some(memory), Some(content)) = (memory, &content) {
             let known = memory.of_content(content, subject.place());
-            if let Some(known) = known.filter(|known| self.suffices(known)) {
+            if let Some(known) = known.filter(|known| self.plan.suffices(known)) {
                 return Ok(Look::Known(known));
             }
         }
@@ -194,15 +187,6 @@ impl Worker {
             known: self.known(decoded)?,
             content,
         })
-    }
-
-    /// Whether all that this run wants is there, and it would not refuse the picture.
-    fn suffices(&self, known: &Known) -> bool {
-        let (width, height) = known.size;
-        let pixels = (width as u64).saturating_mul(height as u64);
-        pixels <= self.plan.decode.max_pixels
-            && !(self.plan.decode.strict && !known.warnings.is_empty())
-            && (self.plan.thumbnails.is_none() || known.thumbnail.is_some())
     }
 
     fn known(&self, decoded: Decoded) -> Result<Known> {

@@ -10,33 +10,33 @@ use anyhow::{Context as _, Result};
 const LONGEST_BYTES: u64 = 16 << 20;
 
 /// The lines of a file, as they stand but for what ends them.
-pub(super) struct Lines {
-    reader: Option<Box<dyn BufRead>>,
+pub(in crate::command) struct Lines {
+    reader: Option<Box<dyn BufRead + Send>>,
     name: PathBuf,
     read: u64,
 }
 
 /// A line that is no text.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NoText {
+pub(in crate::command) struct NoText {
     file: PathBuf,
     line: u64,
     /// The line, as far as it can be shown.
-    pub(super) text: String,
-    pub(super) cause: String,
+    pub(in crate::command) text: String,
+    pub(in crate::command) cause: String,
 }
 
 impl NoText {
     /// Where it is, for people.
-    pub(super) fn place(&self) -> String {
+    pub(in crate::command) fn place(&self) -> String {
         format!("{}, line {}", self.file.display(), self.line)
     }
 }
 
 impl Lines {
     /// Opens the file; `-` is stdin.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let reader: Box<dyn BufRead> = if path == Path::new("-") {
+    pub(in crate::command) fn open(path: &Path) -> Result<Self> {
+        let reader: Box<dyn BufRead + Send> = if path == Path::new("-") {
             Box::new(BufReader::new(std::io::stdin()))
         } else {
             let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {

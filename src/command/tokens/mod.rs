@@ -1,6 +1,6 @@
 //! `longclip tokens`: how texts become tokens, and whether a model reads all of them.
 
-mod lines;
+pub(super) mod lines;
 mod report;
 mod table;
 

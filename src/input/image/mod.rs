@@ -17,7 +17,7 @@ mod general;
 mod jpeg;
 mod markers;
 mod orient;
-mod quiet;
+pub(super) mod quiet;
 mod sniff;
 mod thumbnail;
 mod tiff;

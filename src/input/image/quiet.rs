@@ -1,4 +1,5 @@
-//! Turns a decoder's panic into an ordinary outcome, without its message on stderr.
+//! Turns a decoder's panic, or another reader's, into an ordinary outcome, without its message on
+//! stderr.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -10,7 +11,7 @@ thread_local! {
 
 /// Runs `work`; `None` when it panicked. Nothing is printed for such a panic: the process's panic
 /// hook is wrapped once, and the wrapper stays silent on threads that are inside this function.
-pub(super) fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(in crate::input) fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         let previous = take_hook();

@@ -32,6 +32,8 @@ const SCRIPTS: [&str; 8] = [
 pub(super) struct Kept<R> {
     /// How many.
     pub(super) pictures: usize,
+    /// How many of them have a thumbnail that the page has no room for.
+    pub(super) left_out: usize,
     /// The inside of a JSON array.
     pub(super) rows: R,
     /// An element for each thumbnail.
@@ -68,6 +70,7 @@ pub(super) fn write<R: io::Read>(
     let sections = sections(head, summary);
     let Kept {
         pictures,
+        left_out,
         mut rows,
         mut thumbnails,
     } = kept;
@@ -87,7 +90,9 @@ pub(super) fn write<R: io::Read>(
             Piece::Name("script") => sink.write_all(script.as_bytes())?,
             Piece::Name("facts") => sink.write_all(facts(head, summary)?.as_bytes())?,
             Piece::Name("pictures") if pictures == 0 => {}
-            Piece::Name("pictures") => sink.write_all(browser(head, pictures)?.as_bytes())?,
+            Piece::Name("pictures") => {
+                sink.write_all(browser(head, (pictures, left_out))?.as_bytes())?
+            }
             Piece::Name("navigation") => {
                 sink.write_all(navigation(&sections, pictures).as_bytes())?;
             }
@@ -121,12 +126,17 @@ fn small(name: &str, head: &Head, summary: &Summary) -> Result<String> {
     })
 }
 
-fn browser(head: &Head, pictures: usize) -> Result<String> {
+fn browser(head: &Head, (pictures, left_out): (usize, usize)) -> Result<String> {
     let mut html = String::new();
     for piece in pieces(PICTURES) {
         html += match piece {
             Piece::Text(text) => text.to_owned(),
             Piece::Name("count") => number::count(pictures as u64),
+            Piece::Name("left_out") if left_out == 0 => String::new(),
+            Piece::Name("left_out") => format!(
+                "<p class=\"note\">{} pictures have no preview, so that browsers can still open this page.</p>\n",
+                number::count(left_out as u64)
+            ),
             Piece::Name("answer") => head.kind.answer().to_owned(),
             Piece::Name(other) => bail!("the report page has no part named {other}"),
         }

@@ -63,8 +63,8 @@ fn diagram(told: &str, bins: &[&Bin]) -> String {
         drawn += &format!(
             "<g><title>{}</title>{}{}</g>\n",
             text(&told_bin(bin)),
-            bar(&plot, bin, "bar", (0.0, bin.accuracy)),
-            bar(&plot, bin, "gap", (low, high)),
+            bar(&plot, bin, "accuracy", (0.0, bin.accuracy)),
+            bar(&plot, bin, "distance", (low, high)),
         );
     }
     drawn += &format!(
@@ -166,7 +166,7 @@ mod tests {
             ],
         };
         let html = figure(&reliability);
-        assert_eq!(html.matches("class=\"bar\"").count(), 1);
+        assert_eq!(html.matches("class=\"accuracy\"").count(), 1);
         assert!(
             html.contains("50.0% to 100.0%: 1,200 pictures, mean confidence 90.0%, accuracy 75.0%")
         );

@@ -34,7 +34,7 @@ fn figure(figure: &Figure) -> String {
             _ => String::new(),
         };
         format!(
-            "<dd class=\"interval\">{drawn}<span>{} – {}</span> <abbr title=\"95% interval\">95%</abbr></dd>",
+            "<dd class=\"interval\">{drawn}{} – {} <abbr title=\"95% interval\">(95%)</abbr></dd>",
             number::alike(figure.value, low),
             number::alike(figure.value, high)
         )
@@ -57,7 +57,7 @@ fn whisker(value: f64, (low, high): (f64, f64), (start, end): (f64, f64)) -> Str
         return String::new();
     }
     format!(
-        "<svg class=\"whisker\" viewBox=\"0 0 132 12\" aria-hidden=\"true\"><path class=\"grid\" d=\"M6 6H126\"/><path class=\"line\" d=\"M{:.1} 6H{:.1}\"/><circle cx=\"{:.1}\" cy=\"6\" r=\"4\"/></svg>",
+        "<svg class=\"whisker\" viewBox=\"0 0 132 12\" preserveAspectRatio=\"xMinYMid\" aria-hidden=\"true\"><path class=\"grid\" d=\"M6 6H126\"/><path class=\"line\" d=\"M{:.1} 6H{:.1}\"/><circle cx=\"{:.1}\" cy=\"6\" r=\"4\"/></svg>",
         place(low),
         place(high),
         place(value)
@@ -82,9 +82,9 @@ fn runs(comparison: &Comparison) -> String {
     let span = ends.fold((1.0f64, 0.0f64), |(low, high), end| {
         (low.min(end), high.max(end))
     });
-    let rows = comparison.runs.iter().map(|run| {
+    let rows = comparison.runs.iter().zip(1..).map(|(run, number)| {
         format!(
-            "<tr><th scope=\"row\"><bdi>{}</bdi></th><td>{}</td><td>{} – {}</td><td class=\"drawn\">{}</td></tr>\n",
+            "<tr><th scope=\"row\"><span class=\"number-of-run\">{number}</span><bdi>{}</bdi></th><td>{}</td><td>{} – {}</td><td class=\"drawn\">{}</td></tr>\n",
             text(&run.name),
             number::share(run.acc1),
             number::share(run.interval.0),

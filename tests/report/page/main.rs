@@ -4,6 +4,7 @@
 #![allow(missing_docs, reason = "an example documents itself")]
 
 mod drawing;
+mod made_up;
 mod measure;
 
 use std::path::Path;
@@ -15,31 +16,9 @@ use longclip::output::report::{
     Answer, Axis, Change, Chart, Comparison, Direction, Head, Kind, Pair, Picture, Point,
     ReportWriter, Retrieval, Run, Scale, Series, Summary,
 };
+use made_up::{HOSTILE, TEN, answers, named, picture};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-
-/// What a page must show as text.
-const HOSTILE: [&str; 6] = [
-    "</script><script>document.title='run'</script>.jpg",
-    "<img src=x onerror=\"document.title='run'\">.png",
-    "quotes \" ' ` & &amp; {{rows}} ${1}.jpg",
-    "line\u{2028}separator\nnew line\ttab \u{1b}[31mred\u{0}.jpg",
-    "photo\u{202e}gpj.exe",
-    "تصویر/گربه 猫 🐈.jpg",
-];
-
-const TEN: [&str; 10] = [
-    "tabby cat",
-    "cup of coffee",
-    "rocket",
-    "sunflower",
-    "stop sign",
-    "brick wall",
-    "life belt",
-    "starfish",
-    "striped shirt",
-    "ping-pong ball",
-];
 
 fn main() -> Result<()> {
     let folder = std::env::args()
@@ -60,106 +39,6 @@ fn main() -> Result<()> {
     )?;
     comparison(folder, &ten, &photographs)?;
     retrieval(folder, &photographs)
-}
-
-/// Names of classes as data sets have them.
-fn named(classes: usize) -> Vec<String> {
-    let kinds = [
-        "sparrow",
-        "retriever",
-        "sailing boat",
-        "mushroom",
-        "tram",
-        "violin",
-        "beetle",
-        "orchid",
-        "bridge",
-        "kettle",
-    ];
-    let which = [
-        "common",
-        "great",
-        "northern",
-        "spotted",
-        "old",
-        "dwarf",
-        "long-tailed",
-        "golden",
-        "Mediterranean",
-        "wild",
-    ];
-    let of = [
-        "",
-        " of the mountains",
-        " at night",
-        " (young)",
-        " seen from above",
-        " in winter",
-        " with a very long name that fits nowhere",
-        " II",
-        " on a beach",
-        ", drawing",
-    ];
-    let name = |at: usize| {
-        format!(
-            "{} {}{}",
-            which[at / 10 % 10],
-            kinds[at % 10],
-            of[at / 100 % 10]
-        )
-    };
-    (0..classes).map(name).collect()
-}
-
-/// Best answers for a picture of class `truth`: neighbours in the list are alike.
-fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> Vec<Answer> {
-    let ease = 1.0 - 0.6 * (truth as f32 * 0.37).sin().abs();
-    let mut scores: Vec<(usize, f32)> = (0..classes.min(12))
-        .map(|at| {
-            let label = if at < 6 {
-                (truth + at) % classes
-            } else {
-                random.random_range(0..classes)
-            };
-            let lead = if at == 0 { 4.0 * ease } else { 1.5 / at as f32 };
-            (label, lead + random.random_range(0.0..3.0f32))
-        })
-        .collect();
-    scores.sort_by(|a, b| a.0.cmp(&b.0));
-    scores.dedup_by_key(|one| one.0);
-    let sum: f32 = scores.iter().map(|one| (1.6 * one.1).exp()).sum();
-    let mut answers: Vec<Answer> = scores
-        .into_iter()
-        .map(|(label, score)| Answer {
-            label,
-            score: (1.6 * score).exp() / sum,
-        })
-        .collect();
-    answers.sort_by(|a, b| b.score.total_cmp(&a.score));
-    answers.truncate(5);
-    answers
-}
-
-/// A picture of class `truth`, answered.
-fn picture(
-    at: usize,
-    truth: usize,
-    labels: &[String],
-    photographs: &[RgbImage],
-    random: &mut ChaCha8Rng,
-) -> Result<Picture> {
-    let folder = labels[truth].replace(' ', "_");
-    Ok(Picture {
-        name: format!("test/{folder}/IMG_{:05}.jpg", at * 37 % 99_991),
-        size: Some((
-            random.random_range(300..4000),
-            random.random_range(300..3000),
-        )),
-        thumbnail: Some(drawing::draw(truth, photographs, random)?),
-        predictions: answers(truth, labels.len(), random),
-        targets: vec![truth],
-        ..Picture::default()
-    })
 }
 
 fn head(kind: Kind, title: &str, lead: String, labels: &[String]) -> Head {
@@ -386,6 +265,9 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
         let mut one = picture(at, at % 10, &ten, photographs, &mut random)?;
         one.targets = (at * 5..at * 5 + 5).collect();
         one.predictions = answers(at * 5, captions.len(), &mut random);
+        for answer in &mut one.predictions {
+            answer.score = 0.18 + 0.15 * answer.score;
+        }
         pictures.push(one);
     }
     let direction = |name: &str, queries, recalls: [f64; 3]| Direction {

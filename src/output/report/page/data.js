@@ -21,7 +21,7 @@ for (const [index, row] of rows.entries()) {
 
 function stateOf(row) {
   if (row.error !== undefined) return "failed";
-  if (row.targets.length === 0 || row.best.length === 0) return "open";
+  if (row.targets.length === 0 || row.best.length === 0) return "unjudged";
   return row.targets.includes(row.best[0][0]) ? "right" : "wrong";
 }
 
@@ -66,14 +66,14 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** A label with its score and bar. */
-function answerLine([index, score], row, lead = "") {
+/** A label with its score and bar; the answer that counts is told apart. */
+function answerLine([index, score], row, isFirst, lead = "") {
   const fill = make("span", { className: "fill" });
   fill.style.width = `${100 * barShare(score, row.best[0]?.[1])}%`;
   const isTrue = row.targets.includes(index);
   return make(
     "span",
-    { className: isTrue ? "answer true" : "answer" },
+    { className: `answer${isTrue ? " true" : ""}${isFirst ? " first" : ""}` },
     make("bdi", { className: "label", title: label(index) }, lead, label(index)),
     make("span", { className: "number" }, isTrue ? "✓ " : "", shownScore(score)),
     make("span", { className: "bar" }, fill),

@@ -7,7 +7,11 @@ let openPosition = 0;
 
 function openPicture(position) {
   fillDialog(position);
-  if (!dialog.open) dialog.showModal();
+  if (dialog.open) return;
+  dialog.showModal();
+  // The browser would start at the buttons, which may be below the window.
+  document.getElementById("picture-name").focus({ preventScroll: true });
+  dialog.scrollTop = 0;
 }
 
 function fillDialog(position) {
@@ -19,7 +23,7 @@ function fillDialog(position) {
       "div",
       { className: "told" },
       make("p", { className: `mark ${row.state}` }, stateWords(row)),
-      make("h2", { id: "picture-name" }, make("bdi", {}, printable(row.name))),
+      make("h2", { id: "picture-name", tabIndex: -1 }, make("bdi", {}, printable(row.name))),
       make("p", { className: "soft" }, sizeWords(row, position)),
       ...parts(row),
     ),
@@ -57,12 +61,12 @@ function parts(row) {
 }
 
 function answerList(row, answers, lead) {
-  const lines = answers.map((answer, at) => make("li", {}, answerLine(answer, row, lead(at))));
+  const lines = answers.map((answer, at) => make("li", {}, answerLine(answer, row, at === 0, lead(at))));
   return make("ul", { className: "answers" }, ...lines);
 }
 
 function stateWords(row) {
-  const words = { right: "✓ Right", wrong: "✗ Wrong", failed: "! Not read", open: "" };
+  const words = { right: "✓ Right", wrong: "✗ Wrong", failed: "! Not read", unjudged: "" };
   return words[row.state];
 }
 
@@ -80,11 +84,12 @@ function dialogButton(name, isUsable, act) {
 function step(by) {
   const position = openPosition + by;
   if (position < 0 || position >= shown.length) return;
-  const name = document.activeElement?.textContent;
+  const words = document.activeElement.textContent;
   fillDialog(position);
-  // The buttons are new; the one in use keeps the focus, or its neighbour where it ended.
+  // All is new; the button in use keeps the focus, else the name has it and is read out.
   const buttons = [...dialog.querySelectorAll("button:not(:disabled)")];
-  (buttons.find((button) => button.textContent === name) ?? buttons[0]).focus();
+  const same = buttons.find((button) => button.textContent === words);
+  (same ?? document.getElementById("picture-name")).focus();
 }
 
 dialog.addEventListener("keydown", (event) => {

@@ -37,12 +37,13 @@ function measureGrid() {
   rowHeight = parseFloat(style.gridAutoRows) + parseFloat(style.rowGap);
 }
 
+/** Wherever the window is, a windowful of rows is there, so that readers who do not see find some. */
 function drawGrid() {
   const total = Math.ceil(shown.length / columns);
-  const above = -grid.getBoundingClientRect().top;
-  const row = (distance) => Math.floor(distance / rowHeight);
-  const first = Math.min(Math.max(row(above) - SPARE_ROWS, 0), total);
-  const last = Math.min(Math.max(row(above + innerHeight) + SPARE_ROWS + 1, first), total);
+  const drawn = Math.min(Math.ceil(innerHeight / rowHeight) + 2 * SPARE_ROWS, total);
+  const above = Math.floor(-grid.getBoundingClientRect().top / rowHeight);
+  const first = Math.min(Math.max(above - SPARE_ROWS, 0), total - drawn);
+  const last = first + drawn;
   fillGrid(first * columns, Math.min(last * columns, shown.length));
   grid.style.paddingTop = `${first * rowHeight}px`;
   grid.style.paddingBottom = `${(total - last) * rowHeight}px`;
@@ -120,8 +121,8 @@ function cardAnswers(row) {
   }
   const lines =
     row.runs.length > 0
-      ? row.runs.slice(0, 3).map((answer, run) => answerLine(answer, row, `${run + 1} · `))
-      : row.best.slice(0, 3).map((answer) => answerLine(answer, row));
+      ? row.runs.slice(0, 3).map((answer, run) => answerLine(answer, row, run === 0, `${run + 1} · `))
+      : row.best.slice(0, 3).map((answer, at) => answerLine(answer, row, at === 0));
   const listed = (row.runs.length > 0 ? row.runs : row.best).slice(0, 3).map(([index]) => index);
   if (row.targets.length > 0 && !row.targets.some((target) => listed.includes(target))) {
     const truth = label(row.targets[0]);
@@ -162,6 +163,8 @@ function move(event) {
 }
 
 function startGrid() {
+  grid.classList.toggle("captions", facts.answer === "caption");
+  grid.classList.toggle("short", !hasTargets);
   grid.addEventListener("keydown", move);
   addEventListener("scroll", () => requestAnimationFrame(drawGrid), { passive: true });
   addEventListener("resize", () => {

@@ -19,7 +19,7 @@ function startMap(place) {
     frame: make("div", { className: "frame", tabIndex: 0, role: "application" }),
     space: make("div", { className: "space" }),
     readout: make("p", { className: "readout", role: "status" }),
-    size: 4,
+    size: 1,
     cursor: null,
   };
   const name = `Map of all ${grouped.format(classes.length)} classes`;
@@ -35,7 +35,9 @@ function startMap(place) {
   );
   place.hidden = false;
   listen(map);
-  zoom(map, 0);
+  // At first as large as the window shows whole.
+  const fitting = MAGNIFICATIONS.filter((size) => size * classes.length <= map.frame.clientWidth);
+  zoom(map, Math.max(fitting.length - 1, 0));
 }
 
 function zoomButton(map, words, by) {
@@ -65,10 +67,11 @@ function drawMap({ canvas, frame, cells, classes, size, cursor }) {
   const pen = canvas.getContext("2d");
   pen.scale(devicePixelRatio, devicePixelRatio);
   pen.translate(-left, -top);
-  const style = getComputedStyle(frame);
-  const [right, wrong, line, ink] = ["--right", "--wrong", "--rule", "--ink"].map((name) =>
-    style.getPropertyValue(name),
-  );
+  const [right, wrong, line, ink] = ["--right", "--wrong", "--rule", "--ink"].map((name) => {
+    // As a colour of an element the name becomes the one that the light or dark page has.
+    frame.style.color = `var(${name})`;
+    return getComputedStyle(frame).color;
+  });
   const end = classes.length * size;
   pen.strokeStyle = line;
   pen.strokeRect(0, 0, end, end);

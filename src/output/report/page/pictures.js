@@ -28,7 +28,7 @@ const sorts = {
   name: ["Name", (row) => row.name],
   sure: ["Confidence, highest first", (row) => negative(row.confidence)],
   margin: ["Margin, smallest first", (row) => row.margin ?? row.confidence],
-  state: ["Wrong first", (row) => ["failed", "wrong", "open", "right"].indexOf(row.state)],
+  state: ["Wrong first", (row) => ["failed", "wrong", "unjudged", "right"].indexOf(row.state)],
   truth: ["True class", (row) => (row.targets.length > 0 ? label(row.targets[0]) : null)],
   answer: ["Answer", (row) => (row.best.length > 0 ? label(row.best[0][0]) : null)],
 };
@@ -184,16 +184,23 @@ async function copy(text) {
   }
 }
 
+function isOfTruth(sort) {
+  return sort === "truth" || sort === "state";
+}
+
 function startPictures() {
+  const hasCaptions = facts.answer === "caption";
   for (const [value, [words]] of Object.entries(sorts)) {
-    const isOfTruth = value === "truth" || value === "state";
-    if (!isOfTruth || hasTargets) controls.sort.append(make("option", { value }, words));
+    const isUseless = (value === "truth" && hasCaptions) || (isOfTruth(value) && !hasTargets);
+    if (!isUseless) controls.sort.append(make("option", { value }, words));
   }
   addQuicks();
   const truths = (row) => row.targets;
   const answers = (row) => row.best.slice(0, 1).map(([index]) => index);
-  addOptions(controls.true, document.getElementById("true-field"), truths, "truth");
-  addOptions(controls.predicted, document.getElementById("predicted-field"), answers, "predicted");
+  if (!hasCaptions) {
+    addOptions(controls.true, document.getElementById("true-field"), truths, "truth");
+    addOptions(controls.predicted, document.getElementById("predicted-field"), answers, "predicted");
+  }
   controls.text.addEventListener("input", () => {
     filter.text = controls.text.value;
     update();

@@ -1,0 +1,107 @@
+//! Where rows go: to a file by way of its journal, or to stdout as they come.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use super::EmbedArgs;
+use super::earlier::{Earlier, Place};
+use super::making::Making;
+use crate::command::{Console, Outcome};
+use crate::output::embedding::{About, Entry, Failure, Row, jsonl_line};
+
+pub(super) struct Destination {
+    about: About,
+    /// `None` is stdout.
+    making: Option<Making>,
+    rows: u64,
+    failures: u64,
+}
+
+impl Destination {
+    /// Opens the file that the arguments ask for, with what earlier runs left of it.
+    pub(super) fn open(args: &EmbedArgs, about: About, console: &Console) -> Result<Self> {
+        let about = About {
+            dtype: args.dtype,
+            ..about
+        };
+        let making = match &args.output {
+            Some(path) => Some(Making::open(path, &about, args.resume, console)?),
+            None => None,
+        };
+        Ok(Self {
+            about,
+            making,
+            rows: 0,
+            failures: 0,
+        })
+    }
+
+    /// What earlier runs computed, under `--resume`.
+    pub(super) fn earlier(&self) -> Option<Arc<Earlier>> {
+        self.making.as_ref().and_then(Making::earlier)
+    }
+
+    /// Takes a row that was computed.
+    pub(super) fn row(&mut self, row: &Row, embedding: &[f32]) -> Result<()> {
+        self.rows += 1;
+        self.entry(Entry::Row(row, embedding))
+    }
+
+    /// Takes a row that an earlier run computed.
+    pub(super) fn again(&mut self, place: Place) {
+        self.rows += 1;
+        if let Some(making) = &mut self.making {
+            making.again(place);
+        }
+    }
+
+    /// Takes an input that failed.
+    pub(super) fn failed(&mut self, failure: &Failure) -> Result<()> {
+        self.failures += 1;
+        self.entry(Entry::Failed(failure))
+    }
+
+    fn entry(&mut self, entry: Entry<'_>) -> Result<()> {
+        match &mut self.making {
+            Some(making) => making.add(entry),
+            None => {
+                let line = jsonl_line(entry, &self.about)?;
+                let mut stdout = std::io::stdout().lock();
+                let written = stdout.write_all(&line).and_then(|()| stdout.flush());
+                written.context("cannot write the results to stdout")
+            }
+        }
+    }
+
+    /// Ends the run: the file appears now, unless a signal stopped it or there is nothing to write.
+    pub(super) fn finish(self, signal: Option<i32>, console: &Console) -> Result<Outcome> {
+        if let Some(signal) = signal {
+            if let Some(making) = &self.making {
+                console.warn(&format!(
+                    "stopped; the rows so far are in {}, and --resume goes on from there",
+                    making.journal().display()
+                ));
+            }
+            return Ok(Outcome::Stopped(signal));
+        }
+        let nothing = self.rows == 0 && self.failures > 0;
+        if let Some(making) = self.making {
+            if nothing {
+                making.give_up(console)?;
+            } else {
+                making.finish(console)?;
+            }
+        }
+        Ok(match (self.rows, self.failures) {
+            (0, 0) => {
+                console.note("nothing to embed: the list, the folders or the file are empty");
+                Outcome::Answered
+            }
+            (_, 0) => Outcome::Answered,
+            (0, _) => Outcome::NoneRead,
+            _ => Outcome::SomeFailed,
+        })
+    }
+}

@@ -1,0 +1,231 @@
+//! What earlier runs computed: the rows of the file that is to be replaced, and of its journal.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+use crate::command::Console;
+use crate::command::pipeline::{Content, Known, Memory, Place as ImagePlace};
+use crate::input::embedding::journal::{self, Entries, Entry};
+use crate::input::embedding::{self, EmbeddingFile, NoRows};
+use crate::input::stamp::Stamp;
+use crate::output::embedding::{About, Item, Row, journal_of};
+
+/// Where a row lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the journal, at this byte.
+    Journal(u64),
+    /// In the file, in this row.
+    File(u64),
+}
+
+/// Half of a digest of what a row was made of: enough that no two are ever the same.
+type Key = [u8; 16];
+
+/// Rows by what they were made of.
+pub(super) struct Earlier {
+    places: HashMap<Key, Place>,
+    journal: Option<(Entries, u64)>,
+    file: Option<Box<dyn EmbeddingFile>>,
+}
+
+impl Earlier {
+    /// Looks at the file at `path` and its journal.
+    ///
+    /// # Errors
+    /// When one of them was made with another model or other settings, or is no such file.
+    pub(super) fn find(
+        path: &Path,
+        journal: &File,
+        about: &About,
+        console: &Console,
+    ) -> Result<Self> {
+        let mut earlier = Self {
+            places: HashMap::new(),
+            journal: None,
+            file: None,
+        };
+        let journal_path = journal_of(path);
+        let cannot = || format!("cannot resume with {}", journal_path.display());
+        let mut rows = Vec::new();
+        let found = journal::scan(journal, |at, row| {
+            rows.extend(key(&row).map(|key| (key, at)))
+        })
+        .with_context(cannot)?;
+        if let Some(found) = &found {
+            check(about, &found.about, &journal_path)?;
+            if found.torn > 0 {
+                console.detail(&format!(
+                    "{} ends in {} bytes of a row that was being written; they are dropped",
+                    journal_path.display(),
+                    found.torn
+                ));
+            }
+            earlier.journal = Some((Entries::open(journal, about)?, found.end));
+        }
+        earlier.find_file(path, about, console)?;
+        // The journal is newer than the file.
+        let rows = rows.into_iter().map(|(key, at)| (key, Place::Journal(at)));
+        earlier.places.extend(rows);
+        console.detail(&format!(
+            "{} rows of earlier runs are there",
+            earlier.places.len()
+        ));
+        Ok(earlier)
+    }
+
+    fn find_file(&mut self, path: &Path, about: &About, console: &Console) -> Result<()> {
+        if !path.exists() {
+            return Ok(());
+        }
+        let file = match embedding::open(path) {
+            Ok(file) => file,
+            Err(error) if error.chain().any(|cause| cause.is::<NoRows>()) => return Ok(()),
+            // A run that was stopped between its two last renames left all rows in the journal.
+            Err(error) if self.journal.is_some() => {
+                console.warn(&format!("{error:#}; its rows are computed anew"));
+                return Ok(());
+            }
+            Err(error) => {
+                return Err(error.context(format!("cannot resume with {}", path.display())));
+            }
+        };
+        check(about, file.about(), path)?;
+        for index in 0..file.rows() {
+            if let Some(key) = key(&file.row(index)?) {
+                self.places.insert(key, Place::File(index as u64));
+            }
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Where the whole part of the journal ends, if there is a journal to go on with.
+    pub(super) fn journal_end(&self) -> Option<u64> {
+        self.journal.as_ref().map(|(_, end)| *end)
+    }
+
+    /// The row at `place`.
+    pub(super) fn get(&self, place: Place) -> Result<(Row, Vec<f32>)> {
+        match place {
+            Place::Journal(at) => {
+                let (entries, _) = self.journal.as_ref().context("there is no journal")?;
+                match entries.get(at)? {
+                    Entry::Row(row, embedding) => Ok((row, embedding)),
+                    Entry::Failed(_) => bail!("the journal has no row at {at}"),
+                }
+            }
+            Place::File(index) => {
+                let file = self.file.as_ref().context("there is no file")?;
+                let index = usize::try_from(index)?;
+                let mut embedding = Vec::new();
+                file.vectors(index..index + 1, &mut embedding)?;
+                Ok((file.row(index)?, embedding))
+            }
+        }
+    }
+
+    /// Where the row of a text lies.
+    pub(super) fn of_text(&self, text: &str) -> Option<Place> {
+        self.places.get(&text_key(text)).copied()
+    }
+
+    /// Where the row of a file as it is now lies.
+    fn of_file(&self, path: &[u8], stamp: Stamp) -> Option<Place> {
+        self.places.get(&image_key(path, stamp)).copied()
+    }
+
+    /// Where exactly this row lies.
+    pub(super) fn of_row(&self, row: &Row, embedding: &[f32]) -> Option<Place> {
+        let place = *self.places.get(&key(row)?)?;
+        let (known, values) = self.get(place).ok()?;
+        (known == *row && values == embedding).then_some(place)
+    }
+}
+
+/// Fails if rows of `found` cannot go into a file of `about`.
+fn check(about: &About, found: &About, path: &Path) -> Result<()> {
+    if let Some(difference) = found.difference(about) {
+        bail!(
+            "cannot resume: {} was made otherwise than this run would go on ({difference}); run as \
+             then, or without --resume to begin anew",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// `None` for what cannot be known again: an image that came from stdin.
+fn key(row: &Row) -> Option<Key> {
+    match &row.item {
+        Item::Text(text) => Some(text_key(text)),
+        Item::Image { name, stamp, .. } => {
+            let path = name.bytes.as_deref().unwrap_or(name.text.as_bytes());
+            stamp.map(|stamp| image_key(path, stamp))
+        }
+    }
+}
+
+fn text_key(text: &str) -> Key {
+    half(Sha256::new_with_prefix("text").chain_update(text))
+}
+
+fn image_key(path: &[u8], stamp: Stamp) -> Key {
+    let hash = Sha256::new_with_prefix("file")
+        .chain_update(stamp.bytes.to_le_bytes())
+        .chain_update(stamp.modified_ns.to_le_bytes());
+    half(hash.chain_update(path))
+}
+
+fn half(hash: Sha256) -> Key {
+    let digest: [u8; 32] = hash.finalize().into();
+    let (half, _) = digest.split_at(16);
+    let mut key = Key::default();
+    key.copy_from_slice(half);
+    key
+}
+
+/// What earlier runs wrote, before what a cache remembers.
+pub(super) struct Resumed {
+    pub(super) earlier: Arc<Earlier>,
+    pub(super) cache: Option<Arc<dyn Memory>>,
+}
+
+impl Memory for Resumed {
+    fn of_file(&self, place: ImagePlace<'_>) -> Option<Known> {
+        let path = place.path.as_os_str().as_encoded_bytes();
+        let row = self.earlier.of_file(path, place.stamp);
+        // A row that cannot be read is computed anew.
+        let row = row.and_then(|row| self.earlier.get(row).ok());
+        if let Some((row, embedding)) = row
+            && let Item::Image { width, height, .. } = row.item
+        {
+            return Some(Known {
+                embedding,
+                size: (width as usize, height as usize),
+                warnings: row.warnings,
+                thumbnail: None,
+            });
+        }
+        self.cache.as_ref()?.of_file(place)
+    }
+
+    fn digest(&self, bytes: &[u8]) -> Option<Content> {
+        self.cache.as_ref()?.digest(bytes)
+    }
+
+    fn of_content(&self, content: &Content, place: Option<ImagePlace<'_>>) -> Option<Known> {
+        self.cache.as_ref()?.of_content(content, place)
+    }
+
+    fn keep(&self, content: &Content, place: Option<ImagePlace<'_>>, known: &Known) {
+        if let Some(cache) = &self.cache {
+            cache.keep(content, place, known);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Images -> rows.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::destination::Destination;
+use super::earlier::{Earlier, Resumed};
+use super::{EmbedArgs, about, outputs};
+use crate::cli::PictureArgs;
+use crate::command::images::Images;
+use crate::command::pipeline::{Encoded, Memory, Plan};
+use crate::command::remembered::{self, Engine, Remembered};
+use crate::command::session::{Session, Stop};
+use crate::command::{Console, Outcome};
+use crate::input::image::Alpha;
+use crate::output::embedding::{Failure, Item, Kind, Name, Row};
+
+pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
+    // Whatever can be wrong without a model is found before a model is fetched.
+    let images = Images::open(&args.images, &[])?;
+    for output in outputs(&args) {
+        images.check_output(&output, &[])?;
+    }
+    let cache = remembered::folder(&args.cache)?;
+    let session = Arc::new(Session::open(&args.model, console)?);
+    let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
+    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
+    let memory = memory.transpose()?;
+    let recipe = session.image_recipe(&plan.decode)?;
+    let about = about(&session, Kind::Images, &settings(&args.pictures), &recipe)?;
+    let mut destination = Destination::open(&args, about, console)?;
+    let earlier = destination.earlier();
+    let plan = match &earlier {
+        None => plan.memory(memory.clone()),
+        Some(earlier) => plan.memory(Some(Arc::new(Resumed {
+            earlier: earlier.clone(),
+            cache: memory.clone().map(|memory| memory as Arc<dyn Memory>),
+        }))),
+    };
+    let images = images.start(plan, Stop::default());
+    let engine = Engine::new(&session, memory, console)?;
+    images.give(engine.encoder.clone());
+    session.checkpoint.unchanged()?;
+    let counts = images.for_each(console, |encoded| {
+        take(encoded, earlier.as_deref(), &mut destination)
+    })?;
+    engine.finish(console);
+    destination.finish(counts.signal, console)
+}
+
+/// Hands an image's row on, or says where an earlier run left it.
+fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destination) -> Result<()> {
+    let known = match encoded.outcome {
+        Ok(known) => known,
+        Err(cause) => {
+            return destination.failed(&Failure {
+                name: Name::Image(encoded.image),
+                error: format!("{cause:#}"),
+            });
+        }
+    };
+    let (width, height) = known.size;
+    let row = Row {
+        item: Item::Image {
+            name: encoded.image,
+            width: u32::try_from(width)?,
+            height: u32::try_from(height)?,
+            stamp: encoded.stamp,
+        },
+        warnings: known.warnings,
+    };
+    match earlier.and_then(|earlier| earlier.of_row(&row, &known.embedding)) {
+        Some(place) => {
+            destination.again(place);
+            Ok(())
+        }
+        None => destination.row(&row, &known.embedding),
+    }
+}
+
+/// What the flags say of how pictures are read, as far as it changes embeddings.
+fn settings(args: &PictureArgs) -> String {
+    let alpha = match args.alpha {
+        Alpha::White => "white",
+        Alpha::Black => "black",
+        Alpha::Drop => "drop",
+    };
+    let orient = if args.no_orient { "no" } else { "yes" };
+    format!("orient={orient} alpha={alpha}")
+}

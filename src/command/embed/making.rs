@@ -1,0 +1,171 @@
+//! A file of embeddings in the making: its journal, and the order of its rows.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+
+use super::earlier::{Earlier, Place};
+use crate::command::Console;
+use crate::input::embedding::journal::{Entries, Entry as Found};
+use crate::output::embedding::journal::{Journal, lock};
+use crate::output::embedding::{self, About, Entry, Format, Rows, Take, journal_of};
+
+pub(super) struct Making {
+    path: PathBuf,
+    format: Format,
+    about: About,
+    journal: Journal,
+    earlier: Option<Arc<Earlier>>,
+    /// Where each entry lies, in the order of the inputs: all that grows in memory.
+    order: Vec<Place>,
+    rows: usize,
+    failures: usize,
+}
+
+impl Making {
+    /// Begins the file at `path`, or goes on with it.
+    pub(super) fn open(
+        path: &Path,
+        about: &About,
+        resume: bool,
+        console: &Console,
+    ) -> Result<Self> {
+        let format = Format::of_path(path)?;
+        let place = journal_of(path);
+        let file = lock(&place)?;
+        let (journal, earlier) = if resume {
+            let found = Earlier::find(path, &file, about, console)?;
+            let journal = match found.journal_end() {
+                Some(end) => Journal::go_on(file, &place, end)?,
+                None => Journal::begin(file, &place, about)?,
+            };
+            (journal, Some(Arc::new(found)))
+        } else {
+            if file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+                console.note(&format!(
+                    "{}, which an earlier run left, is replaced; --resume would have gone on with it",
+                    place.display()
+                ));
+            }
+            (Journal::begin(file, &place, about)?, None)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            format,
+            about: about.clone(),
+            journal,
+            earlier,
+            order: Vec::new(),
+            rows: 0,
+            failures: 0,
+        })
+    }
+
+    pub(super) fn earlier(&self) -> Option<Arc<Earlier>> {
+        self.earlier.clone()
+    }
+
+    /// Where the journal lies.
+    pub(super) fn journal(&self) -> PathBuf {
+        journal_of(&self.path)
+    }
+
+    pub(super) fn add(&mut self, entry: Entry<'_>) -> Result<()> {
+        match entry {
+            Entry::Row(..) => self.rows += 1,
+            Entry::Failed(_) => self.failures += 1,
+        }
+        let place = self.journal.add(entry).with_context(|| self.kept())?;
+        self.order.push(Place::Journal(place));
+        Ok(())
+    }
+
+    pub(super) fn again(&mut self, place: Place) {
+        self.rows += 1;
+        self.order.push(place);
+    }
+
+    /// What to say when the file cannot be written.
+    fn kept(&self) -> String {
+        format!(
+            "cannot finish {}; the rows so far are in {}, and --resume goes on from there",
+            self.path.display(),
+            self.journal().display()
+        )
+    }
+
+    /// Makes the file appear, and then the journal disappear.
+    pub(super) fn finish(self, console: &Console) -> Result<()> {
+        let rows = Ordered {
+            entries: Entries::open(&self.journal.file()?, &self.about)?,
+            making: &self,
+        };
+        embedding::write(self.format, &self.path, &self.about, &rows)
+            .with_context(|| self.kept())?;
+        if self.failures > 0 && self.format != Format::Jsonl {
+            console.note(&format!(
+                "what failed is listed in {}",
+                embedding::errors_of(&self.path).display()
+            ));
+        }
+        self.remove_journal()
+    }
+
+    /// Nothing could be embedded: whatever lies at the file's place stays there.
+    pub(super) fn give_up(self, console: &Console) -> Result<()> {
+        console.warn(&format!(
+            "not one input could be embedded, so that {} is not written",
+            self.path.display()
+        ));
+        // What an interrupted run had is still worth going on with.
+        match self
+            .earlier
+            .as_ref()
+            .and_then(|earlier| earlier.journal_end())
+        {
+            Some(_) => Ok(()),
+            None => self.remove_journal(),
+        }
+    }
+
+    fn remove_journal(&self) -> Result<()> {
+        let journal = self.journal();
+        fs::remove_file(&journal).with_context(|| format!("cannot remove {}", journal.display()))
+    }
+}
+
+/// The entries of a file, from wherever they lie.
+struct Ordered<'a> {
+    making: &'a Making,
+    /// Of the journal as it is now.
+    entries: Entries,
+}
+
+impl Rows for Ordered<'_> {
+    fn rows(&self) -> usize {
+        self.making.rows
+    }
+
+    fn failures(&self) -> usize {
+        self.making.failures
+    }
+
+    fn visit(&self, take: &mut Take<'_>) -> Result<()> {
+        for place in &self.making.order {
+            let found = match (place, &self.making.earlier) {
+                (Place::File(_), Some(earlier)) => {
+                    let (row, values) = earlier.get(*place)?;
+                    Found::Row(row, values)
+                }
+                (Place::File(at) | Place::Journal(at), _) => self.entries.get(*at)?,
+            };
+            match &found {
+                Found::Row(row, embedding) => take(Entry::Row(row, embedding))?,
+                Found::Failed(failure) => take(Entry::Failed(failure))?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! `longclip embed`: the embeddings of images or texts, in a file that other programs read.
+
+mod destination;
+mod earlier;
+mod images;
+mod making;
+mod texts;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use clap::Args;
+use sha2::{Digest as _, Sha256};
+
+use super::session::Session;
+use super::{Console, Outcome};
+use crate::checkpoint::digest::hexadecimal;
+use crate::cli::{self, CacheArgs, ImageArgs, LongTextArgs, ModelArgs, PictureArgs};
+use crate::output::embedding::{About, Dtype, Format, Kind, errors_of, journal_of, sidecar_of};
+
+/// Written out, because texts take the place of images.
+const USAGE: &str = "longclip embed [OPTIONS] <IMAGE>... --output <FILE>
+       longclip embed [OPTIONS] --texts <FILE> --output <FILE>";
+
+const NOTES: &str = "\
+Examples:
+  longclip embed photos/ -o photos.npy
+  longclip embed photos/ -o photos.npy --resume
+  find . -name '*.jpg' -print0 | longclip embed --files-from - -0 -o photos.parquet
+  longclip embed --texts captions.txt -o captions.safetensors --dtype f16
+  longclip embed img.jpg | jq .embedding
+
+The suffix of FILE tells the format: .npy (with the images' names in NAME.paths.jsonl beside it, one
+object a row), .safetensors, .parquet or .jsonl. Each row has the image's path, size and file, each
+file its model. Embeddings have unit length.
+
+While it runs, rows go to FILE.partial; FILE appears whole at the end. Whatever stops a run, even a
+kill, --resume goes on where it was, and computes anew only images whose file has changed. Images
+that failed are in the file (jsonl) or in FILE.errors.jsonl. While it is being completed, FILE's new
+content is in FILE.writing.
+
+Exit status: 0 every input has its row, 1 some failed, 2 it could not run, 75 worth retrying (the
+disk is full, another run writes FILE), 130 or 143 stopped by a signal.";
+
+/// The arguments of `longclip embed`.
+#[derive(Debug, Args)]
+#[command(override_usage = USAGE, after_help = NOTES)]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    images: ImageArgs,
+    /// Embed texts, one a line of this file, or - for stdin
+    #[arg(long, value_name = "FILE", help_heading = "Texts")]
+    texts: Option<PathBuf>,
+    /// Embed these texts
+    #[arg(long, value_name = "TEXT", num_args = 1.., help_heading = "Texts", conflicts_with = "texts")]
+    text: Vec<String>,
+    #[command(flatten)]
+    long: LongTextArgs,
+    /// Write to a file, whose suffix tells the format [default: jsonl to stdout]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    output: Option<PathBuf>,
+    /// Go on with what an earlier run wrote to FILE, and compute only what is new or has changed
+    #[arg(long, help_heading = "Output", requires = "output")]
+    resume: bool,
+    /// The numbers in .npy and .safetensors: f32, or f16 in half the space
+    #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = "Output", value_parser = dtype())]
+    dtype: Dtype,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
+}
+
+fn dtype() -> impl clap::builder::TypedValueParser<Value = Dtype> {
+    cli::names(&[("f32", Dtype::F32), ("f16", Dtype::F16)])
+}
+
+impl EmbedArgs {
+    fn has_texts(&self) -> bool {
+        self.texts.is_some() || !self.text.is_empty()
+    }
+}
+
+/// Embeds images or texts.
+///
+/// # Errors
+/// When it cannot run; an input that fails is none.
+pub fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
+    let has_images = !args.images.images.is_empty() || args.images.files_from.is_some();
+    match (has_images, args.has_texts()) {
+        (true, true) => bail!(
+            "images and texts go into files of their own; run longclip embed once for the images \
+             and once for the texts"
+        ),
+        (false, false) => bail!(
+            "nothing to embed; name image files or folders, or --texts FILE with one text a line"
+        ),
+        _ => {}
+    }
+    match &args.output {
+        Some(path) => Format::of_path(path)?.check_dtype(args.dtype)?,
+        None => ensure!(
+            args.dtype == Dtype::F32,
+            "--dtype f16 is for .npy and .safetensors; name such a file with --output"
+        ),
+    }
+    if has_images {
+        images::run(args, console)
+    } else {
+        texts::run(&args, console)
+    }
+}
+
+/// Every file that a run may write.
+fn outputs(args: &EmbedArgs) -> Vec<PathBuf> {
+    let Some(path) = &args.output else {
+        return Vec::new();
+    };
+    let mut outputs = vec![path.clone(), journal_of(path), errors_of(path)];
+    if Format::of_path(path).is_ok_and(|format| format == Format::Npy) {
+        outputs.push(sidecar_of(path));
+    }
+    outputs
+}
+
+/// What all rows of a run have in common; `settings` is for people, `recipe` for certain.
+fn about(session: &Session, kind: Kind, settings: &str, recipe: &str) -> Result<About> {
+    let checkpoint = &session.checkpoint;
+    let device = session.placement.device.split(':').next();
+    let recipe = hexadecimal(&Sha256::digest(recipe)[..4]);
+    Ok(About {
+        model: checkpoint.name.clone(),
+        sha256: session.weights_sha256()?.to_owned(),
+        precision: session.placement.precision.to_string(),
+        settings: format!(
+            "device={} activation={} {settings} recipe={recipe}",
+            device.unwrap_or_default(),
+            checkpoint.activation,
+        ),
+        kind,
+        dim: checkpoint.architecture.embed_dim,
+        dtype: Dtype::F32,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}

@@ -1,0 +1,221 @@
+//! Texts -> rows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::destination::Destination;
+use super::earlier::{Earlier, Place};
+use super::{EmbedArgs, about, outputs};
+use crate::command::pipeline::Plan;
+use crate::command::remembered::{self, Engine, Remembered};
+use crate::command::session::{Session, Stop};
+use crate::command::texts::{Fitter, quoted};
+use crate::command::tokens::lines::{Lines, NoText};
+use crate::command::{Console, Outcome, advice};
+use crate::input::tokenizer::{Fitted, LongText};
+use crate::model::DualEncoder;
+use crate::output::embedding::{Failure, Item, Kind, Name, Row};
+use crate::task::text_embedding::TextEmbeddings;
+
+/// Texts that go through the tower together, and that a kill may lose.
+const BATCH: usize = 64;
+
+type Texts = Box<dyn Iterator<Item = Result<String, NoText>> + Send>;
+
+pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
+    let policy = args.long.policy()?;
+    ensure!(
+        policy != LongText::BestChunk,
+        "--long-text best-chunk leaves the choice to each image, and a file has one embedding a text; \
+         pass --long-text chunk-mean or slide"
+    );
+    let texts: Texts = match &args.texts {
+        Some(path) => Box::new(Lines::open(path)?),
+        None => Box::new(args.text.clone().into_iter().map(Ok)),
+    };
+    for output in outputs(args) {
+        advice::check_output(&output)?;
+        let inputs = args.texts.iter().filter(|path| *path != Path::new("-"));
+        advice::check_not_an_input(&output, inputs, crate::command::images::PICTURES)?;
+    }
+    let cache = remembered::folder(&args.cache)?;
+    let session = Arc::new(Session::open(&args.model, console)?);
+    let plan = Plan::of(&session);
+    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
+    let about = about(
+        &session,
+        Kind::Texts,
+        &settings(policy),
+        &session.text_recipe()?,
+    )?;
+    let destination = Destination::open(args, about, console)?;
+    let engine = Engine::new(&session, memory.transpose()?, console)?;
+    session.checkpoint.unchanged()?;
+    let stop = Stop::default();
+    stop.listen()?;
+    let mut embedding = Embedding {
+        encoder: engine.encoder.as_ref(),
+        fitter: Fitter::new(
+            session.checkpoint.architecture.context_length,
+            policy,
+            console,
+        ),
+        lines: 0,
+        place: if args.texts.is_some() { "line" } else { "text" },
+        earlier: destination.earlier(),
+        destination,
+        console,
+    };
+    let texts = read_ahead(texts);
+    while let Some(batch) = next_batch(&texts, &stop) {
+        embedding.take(batch)?;
+    }
+    engine.finish(console);
+    embedding.fitter.finish();
+    embedding.destination.finish(stop.signal(), console)
+}
+
+fn settings(policy: LongText) -> String {
+    let stride = match policy {
+        LongText::Slide {
+            stride: Some(stride),
+        } => format!(" stride={stride}"),
+        _ => String::new(),
+    };
+    format!("long_text={}{stride}", policy.name())
+}
+
+/// Reads in a thread of its own: a read from a pipe may last for ever.
+fn read_ahead(texts: Texts) -> Receiver<Result<String, NoText>> {
+    let (sender, receiver) = sync_channel(2 * BATCH);
+    std::thread::spawn(move || {
+        for text in texts {
+            if sender.send(text).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// What is there now, at most a batch; `None` when there is no more or a signal came.
+fn next_batch(
+    texts: &Receiver<Result<String, NoText>>,
+    stop: &Stop,
+) -> Option<Vec<Result<String, NoText>>> {
+    loop {
+        if stop.signal().is_some() {
+            return None;
+        }
+        match texts.recv_timeout(Duration::from_millis(50)) {
+            Ok(first) => {
+                let rest = std::iter::from_fn(|| texts.try_recv().ok());
+                return Some(std::iter::once(first).chain(rest).take(BATCH).collect());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+struct Embedding<'a> {
+    encoder: &'a dyn DualEncoder,
+    fitter: Fitter<'a>,
+    /// How many texts were read, and what a text is called.
+    lines: u64,
+    place: &'static str,
+    earlier: Option<Arc<Earlier>>,
+    destination: Destination,
+    console: &'a Console,
+}
+
+/// What is known of a text before the tower has run.
+enum Look {
+    Known(Place),
+    Fitted(Row, Fitted),
+    Failed(Failure),
+}
+
+impl Embedding<'_> {
+    /// Encodes a batch and hands on its rows, in their order.
+    fn take(&mut self, batch: Vec<Result<String, NoText>>) -> Result<()> {
+        let looks: Vec<Look> = batch.into_iter().map(|text| self.look(text)).collect();
+        let fitted = looks.iter().filter_map(|look| match look {
+            Look::Fitted(_, fitted) => Some(fitted.clone()),
+            _ => None,
+        });
+        let mut embeddings = self.encode(&fitted.collect::<Vec<_>>()).into_iter();
+        for look in looks {
+            match look {
+                Look::Known(place) => self.destination.again(place),
+                Look::Failed(failure) => self.destination.failed(&failure)?,
+                Look::Fitted(row, _) => match embeddings.next().context("a text was left out")? {
+                    Ok(embedding) => self.destination.row(&row, &embedding)?,
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        self.console.failed(&quoted(row.item.text(), 40), &error);
+                        let name = Name::Text(row.item.text().to_owned());
+                        self.destination.failed(&Failure { name, error })?;
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// One result a text: if the batch fails, each is tried alone, so that one bad text fails alone.
+    fn encode(&self, texts: &[Fitted]) -> Vec<Result<Vec<f32>>> {
+        if texts.is_empty() {
+            return Vec::new();
+        }
+        match TextEmbeddings::encode(self.encoder, texts) {
+            Ok(embeddings) => embeddings.texts().map(|row| Ok(row.to_vec())).collect(),
+            Err(error) if texts.len() == 1 => vec![Err(error)],
+            Err(_) => texts
+                .iter()
+                .flat_map(|text| self.encode(std::slice::from_ref(text)))
+                .collect(),
+        }
+    }
+
+    fn look(&mut self, text: Result<String, NoText>) -> Look {
+        self.lines += 1;
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => {
+                let place = error.place();
+                self.console.failed(&place, &error.cause);
+                return Look::Failed(Failure {
+                    name: Name::Text(error.text),
+                    error: format!("{place}: {}", error.cause),
+                });
+            }
+        };
+        let earlier = self.earlier.as_ref();
+        if let Some(place) = earlier.and_then(|earlier| earlier.of_text(&text)) {
+            return Look::Known(place);
+        }
+        let place = format!("{} {}", self.place, self.lines);
+        match self.fitter.fit(&place, &text) {
+            Ok(fitted) => {
+                let row = Row {
+                    item: Item::Text(text),
+                    warnings: self.fitter.what_it_took(&fitted).into_iter().collect(),
+                };
+                Look::Fitted(row, fitted)
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                self.console.failed(&quoted(&text, 40), &error);
+                Look::Failed(Failure {
+                    name: Name::Text(text),
+                    error,
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What is searched for: texts and pictures, and their embeddings.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::Console;
+use crate::command::images::{PICTURES, Running};
+use crate::command::pipeline::Plan;
+use crate::command::session::Stop;
+use crate::command::texts::Fitter;
+use crate::input::paths::ImageSource;
+use crate::input::tokenizer::LongText;
+use crate::model::DualEncoder;
+use crate::task::text_embedding::TextEmbeddings;
+
+pub(super) enum Query {
+    Text(String),
+    Image(PathBuf),
+}
+
+impl Query {
+    /// All queries, texts and pictures as given, then those of `--image`.
+    pub(super) fn all(queries: &[String], images: &[PathBuf]) -> Result<Vec<Self>> {
+        let stdin = images.iter().filter(|path| path.as_os_str() == "-").count();
+        ensure!(
+            stdin <= 1,
+            "stdin holds one image, so - can be given once; remove the others"
+        );
+        let given = queries.iter().map(|query| match is_picture(query) {
+            true => Self::Image(PathBuf::from(query)),
+            false => Self::Text(query.clone()),
+        });
+        let images = images.iter().cloned().map(Self::Image);
+        let all: Vec<Self> = given.chain(images).collect();
+        ensure!(
+            !all.is_empty(),
+            "nothing to search for; add a text, the path of a picture, or --image FILE"
+        );
+        Ok(all)
+    }
+
+    /// The query, for people.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Image(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Whether a query is meant as a path: it looks like one, and leads to a file.
+fn is_picture(query: &str) -> bool {
+    let path = Path::new(query);
+    let begins_like_a_path = query.starts_with("./") || query.starts_with("../") || path.has_root();
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let is_known = |extension: &str| {
+        let known = PICTURES.extensions.iter();
+        known
+            .into_iter()
+            .any(|known| known.eq_ignore_ascii_case(extension))
+    };
+    (begins_like_a_path || extension.is_some_and(is_known)) && path.is_file()
+}
+
+pub(super) struct Encoder<'a> {
+    pub(super) encoder: Arc<dyn DualEncoder>,
+    pub(super) plan: Plan,
+    pub(super) context_length: usize,
+    pub(super) policy: LongText,
+    pub(super) console: &'a Console,
+}
+
+impl Encoder<'_> {
+    /// The embedding of each query `[dim]`, or why a picture has none. A long text may have several,
+    /// `[chunks, dim]`, of which the best counts.
+    pub(super) fn encode(self, queries: &[Query]) -> Result<Vec<Result<Vec<f32>>>> {
+        let mut texts = self.texts(queries)?.into_iter().map(Ok);
+        let mut images = self.images(queries)?.into_iter();
+        let next = |query: &Query| match query {
+            Query::Text(_) => texts.next(),
+            Query::Image(_) => images.next(),
+        };
+        let all: Option<Vec<_>> = queries.iter().map(next).collect();
+        // Only a signal leaves images without an answer.
+        all.context("stopped before all queries were read")
+    }
+
+    fn texts(&self, queries: &[Query]) -> Result<Vec<Vec<f32>>> {
+        let mut fitter = Fitter::new(self.context_length, self.policy, self.console);
+        let mut fitted = Vec::new();
+        for (number, query) in (1..).zip(queries) {
+            if let Query::Text(text) = query {
+                fitted.push(fitter.fit(&format!("query {number}"), text)?);
+            }
+        }
+        fitter.finish();
+        if fitted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let embeddings = TextEmbeddings::encode(self.encoder.as_ref(), &fitted)?;
+        Ok(embeddings.texts().map(<[f32]>::to_vec).collect())
+    }
+
+    fn images(self, queries: &[Query]) -> Result<Vec<Result<Vec<f32>>>> {
+        let sources = queries.iter().filter_map(|query| match query {
+            Query::Text(_) => None,
+            Query::Image(path) if path.as_os_str() == "-" => Some(Ok(ImageSource::Stdin)),
+            Query::Image(path) => Some(Ok(ImageSource::Path(path.clone()))),
+        });
+        let sources: Vec<_> = sources.collect();
+        if sources.is_empty() {
+            return Ok(Vec::new());
+        }
+        let plan = self.plan.single(sources.len() == 1);
+        let running = Running::of(sources, plan, Stop::default());
+        running.give(self.encoder);
+        let mut embeddings = Vec::new();
+        running.for_each(self.console, |encoded| {
+            embeddings.push(encoded.outcome.map(|known| known.embedding));
+            Ok(())
+        })?;
+        Ok(embeddings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_a_picture_is_no_text() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, "x").unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        assert!(is_picture(&at("a.jpg")) && is_picture(&at("no-extension")));
+        assert!(!is_picture(folder.path().to_str().unwrap()));
+        assert!(!is_picture(&(at("b.PNG") + "x")));
+        assert!(!is_picture("a cat.jpg") && !is_picture("a cat") && !is_picture(""));
+        // This very file has no picture's extension, and no path's beginning.
+        assert!(!is_picture("Cargo.toml") && is_picture("./Cargo.toml"));
+    }
+}

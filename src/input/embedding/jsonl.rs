@@ -1,0 +1,148 @@
+//! One JSON object a row. Text is read anew at each visit: slow, but nothing is kept in memory.
+
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::lines::Lines;
+use super::{EmbeddingFile, NoRows, check_range, map};
+use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
+
+/// What only a line with an embedding has: a quote within a text is escaped.
+const MARK: &[u8] = b"\"embedding\":[";
+
+pub(super) struct Jsonl {
+    about: About,
+    lines: Lines,
+    /// The lines that are rows; the others are failures.
+    rows: Vec<usize>,
+}
+
+impl Jsonl {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let bytes = map(path)?;
+        let lines = Lines::new(&bytes, 0..bytes.len())?;
+        let mut rows = Vec::new();
+        for index in 0..lines.count() {
+            let text = lines.get(index)?;
+            let has_mark = || text.windows(MARK.len()).any(|window| window == MARK);
+            // Whoever wrote the line with blanks is asked the long way.
+            if has_mark() || line(text, index)?.error.is_none() {
+                rows.push(index);
+            }
+        }
+        let first = *rows.first().context(NoRows)?;
+        let parsed = line(lines.get(first)?, first)?;
+        let dim = parsed.embedding.as_ref().map_or(0, |values| values.len());
+        check_dim(dim)?;
+        Ok(Self {
+            about: parsed.about(dim, Dtype::F32)?,
+            lines,
+            rows,
+        })
+    }
+
+    fn line(&self, row: usize) -> Result<Line<'static>> {
+        let index = *self
+            .rows
+            .get(row)
+            .with_context(|| format!("there is no row {row}"))?;
+        let line = line(self.lines.get(index)?, index)?;
+        ensure!(
+            line.is_of(&self.about),
+            "line {} is of another model than the first row",
+            index + 1
+        );
+        Ok(line)
+    }
+}
+
+fn line(text: &[u8], index: usize) -> Result<Line<'static>> {
+    Line::from_bytes(text).with_context(|| format!("line {} is damaged", index + 1))
+}
+
+impl EmbeddingFile for Jsonl {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn rows(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn row(&self, index: usize) -> Result<Row> {
+        self.line(index)?.row()
+    }
+
+    fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        check_range(&range, self.rows.len())?;
+        values.clear();
+        for row in range {
+            let line = self.line(row)?;
+            let embedding = line.embedding.as_deref().unwrap_or_default();
+            ensure!(
+                embedding.len() == self.about.dim,
+                "row {row} has {} numbers where the first has {}",
+                embedding.len(),
+                self.about.dim
+            );
+            values.extend_from_slice(embedding);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::embedding::testing::{about, vector};
+    use crate::output::embedding::{Entry, Item, Kind, jsonl_line};
+
+    #[test]
+    fn numbers_survive_as_text() {
+        let about = about(Kind::Texts, 512);
+        let row = Row {
+            item: Item::Text("a".to_owned()),
+            warnings: Vec::new(),
+        };
+        for seed in 0..200 {
+            let mut values = vector(seed, 512);
+            values[..4].copy_from_slice(&[f32::MIN_POSITIVE, -0.0, f32::from_bits(1), 1.0]);
+            let text = jsonl_line(Entry::Row(&row, &values), &about).unwrap();
+            let back = Line::from_bytes(&text)
+                .unwrap()
+                .embedding
+                .unwrap()
+                .into_owned();
+            let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&back) == bits(&values), "{seed}");
+        }
+    }
+
+    #[test]
+    fn rows_and_failures_are_told_apart_however_they_are_spaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let id = about(Kind::Texts, 2).model_id();
+        let row = |text: &str, numbers: &str| {
+            format!(
+                "{{ \"text\": {text:?}, \"embedding\": {numbers}, \"model\": \"{id}\", \
+                 \"precision\": \"f32\", \"settings\": \"\", \"version\": \"1\" }}\n"
+            )
+        };
+        let failure = "{\"text\": \"\\\"embedding\\\":[\", \"error\": \"x\"}\n";
+        let content = [&row("a", "[1, 0]"), failure, &row("b", "[0.6,0.8]")].concat();
+        std::fs::write(&path, content).unwrap();
+        let file = Jsonl::open(&path).unwrap();
+        let mut values = Vec::new();
+        file.vectors(0..2, &mut values).unwrap();
+        assert_eq!(values, [1.0, 0.0, 0.6, 0.8]);
+        assert_eq!(file.row(1).unwrap().item.text(), "b");
+        for odd in ["[1]", "[1,0,0]", "null", "[1,\"0\"]", "[1,null]"] {
+            std::fs::write(&path, [row("a", "[1,0]"), row("b", odd)].concat()).unwrap();
+            let read = Jsonl::open(&path).and_then(|file| file.vectors(0..2, &mut values));
+            assert!(read.is_err(), "{odd}");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! Files of embeddings, read back: what [`crate::output::embedding`] writes, mapped where the format
+//! allows, and every byte distrusted.
+
+pub mod journal;
+mod jsonl;
+mod lines;
+mod npy;
+mod parquet;
+mod safetensors;
+
+use std::fs::{self, File};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::checkpoint::container::{Bytes, as_f16, as_f32};
+use crate::output::embedding::{About, Dtype, Format, Row};
+
+/// An open file of embeddings. Many threads may read it.
+pub trait EmbeddingFile: Send + Sync {
+    /// What it was made with.
+    fn about(&self) -> &About;
+
+    /// How many rows it has.
+    fn rows(&self) -> usize;
+
+    /// What row `index` was made of.
+    ///
+    /// # Errors
+    /// When the file has no such row, or is damaged there.
+    fn row(&self, index: usize) -> Result<Row>;
+
+    /// Puts the embeddings of `range` into `values`, `[range, dim]`, in place of what was there.
+    ///
+    /// # Errors
+    /// When the file has no such rows, or is damaged there.
+    fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()>;
+
+    /// All embeddings where they lie, `[rows, dim]`, if they lie as this machine reads numbers.
+    fn numbers(&self) -> Option<Mapped<'_>> {
+        None
+    }
+
+    /// About how many rows to ask for at once.
+    fn block_rows(&self) -> usize {
+        ((1 << 19) / self.about().dim).max(1)
+    }
+}
+
+/// Numbers in a memory map.
+#[derive(Clone, Copy, Debug)]
+pub enum Mapped<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [half::f16]),
+}
+
+/// The error of a file without rows in a format that then tells nothing.
+#[derive(Debug)]
+pub struct NoRows;
+
+impl std::fmt::Display for NoRows {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the file has no rows")
+    }
+}
+
+impl std::error::Error for NoRows {}
+
+/// Opens the file at `path`; its suffix tells the format.
+///
+/// # Errors
+/// When there is none, or it is not such a file.
+pub fn open(path: &Path) -> Result<Box<dyn EmbeddingFile>> {
+    let format = Format::of_path(path)?;
+    let open = || -> Result<Box<dyn EmbeddingFile>> {
+        Ok(match format {
+            Format::Npy => Box::new(npy::Npy::open(path)?),
+            Format::Safetensors => Box::new(safetensors::Safetensors::open(path)?),
+            Format::Parquet => Box::new(parquet::Parquet::open(path)?),
+            Format::Jsonl => Box::new(jsonl::Jsonl::open(path)?),
+        })
+    };
+    open().with_context(|| format!("cannot read the embeddings {}", path.display()))
+}
+
+/// The bytes of the regular file at `path`.
+fn map(path: &Path) -> Result<Arc<Bytes>> {
+    // Looked at before it is opened: opening a pipe without a writer would wait for ever.
+    let metadata = fs::metadata(path)?;
+    ensure!(metadata.is_file(), "this is not a regular file");
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    Ok(Arc::new(Bytes::map(&file, length)?))
+}
+
+/// A part of a file that holds numbers `[rows, dim]`.
+struct Numbers {
+    bytes: Arc<Bytes>,
+    range: Range<usize>,
+    dtype: Dtype,
+    rows: usize,
+    dim: usize,
+}
+
+impl Numbers {
+    /// Fails unless `range` is exactly as long as the numbers are.
+    fn new(
+        bytes: &Arc<Bytes>,
+        range: Range<usize>,
+        dtype: Dtype,
+        shape: [usize; 2],
+    ) -> Result<Self> {
+        let [rows, dim] = shape;
+        let length = rows
+            .checked_mul(dim)
+            .and_then(|n| n.checked_mul(dtype.size()));
+        ensure!(
+            length == Some(range.len()) && bytes.get(range.clone()).is_some(),
+            "the header promises {rows} embeddings of {dim} {dtype} numbers, but {} bytes follow; \
+             the file is damaged",
+            range.len()
+        );
+        Ok(Self {
+            bytes: Arc::clone(bytes),
+            range,
+            dtype,
+            rows,
+            dim,
+        })
+    }
+
+    /// The bytes of some rows.
+    fn bytes(&self, rows: Range<usize>) -> Result<&[u8]> {
+        check_range(&rows, self.rows)?;
+        let row_bytes = self.dim * self.dtype.size();
+        let start = self.range.start + rows.start * row_bytes;
+        Ok(&self.bytes[start..start + rows.len() * row_bytes])
+    }
+
+    fn mapped(&self) -> Option<Mapped<'_>> {
+        let bytes = &self.bytes[self.range.clone()];
+        match self.dtype {
+            Dtype::F32 => as_f32(bytes).map(Mapped::F32),
+            Dtype::F16 => as_f16(bytes).map(Mapped::F16),
+        }
+    }
+
+    fn values(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        let bytes = self.bytes(rows)?;
+        values.clear();
+        match self.dtype {
+            Dtype::F32 => values.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+            Dtype::F16 => {
+                let halves = bytes.as_chunks().0.iter();
+                values.extend(halves.map(|b| half::f16::from_le_bytes(*b).to_f32()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_range(range: &Range<usize>, rows: usize) -> Result<()> {
+    ensure!(
+        range.start <= range.end && range.end <= rows,
+        "rows {} to {} were asked for, and there are {rows}",
+        range.start,
+        range.end
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::output::embedding::testing::{Listed, about, images, texts};
+    use crate::output::embedding::{Failure, Kind, Name, sidecar_of, write};
+
+    const NAMES: [&str; 4] = ["a.npy", "a.safetensors", "a.parquet", "a.jsonl"];
+
+    fn written(folder: &tempfile::TempDir, name: &str, listed: &Listed, about: &About) -> PathBuf {
+        let path = folder.path().join(name);
+        write(Format::of_path(&path).unwrap(), &path, about, listed).unwrap();
+        path
+    }
+
+    #[track_caller]
+    fn check(path: &Path, listed: &Listed, about: &About) {
+        let file = open(path).unwrap();
+        assert_eq!(file.about(), about);
+        assert_eq!(file.rows(), listed.rows.len());
+        if let Some(Mapped::F32(numbers)) = file.numbers() {
+            assert_eq!(numbers.len(), file.rows() * about.dim);
+            assert_eq!(numbers[..about.dim], listed.rows[0].1);
+        }
+        let mut values = vec![1.0];
+        for (index, (row, embedding)) in listed.rows.iter().enumerate() {
+            assert_eq!(file.row(index).unwrap(), *row, "{index}");
+            file.vectors(index..index + 1, &mut values).unwrap();
+            assert_eq!(values, *embedding, "{index}");
+        }
+        file.vectors(1..file.rows(), &mut values).unwrap();
+        let all: Vec<f32> = listed.rows[1..]
+            .iter()
+            .flat_map(|(_, v)| v.clone())
+            .collect();
+        assert!(values == all);
+        assert!(file.row(file.rows()).is_err());
+        assert!(file.vectors(0..file.rows() + 1, &mut values).is_err());
+    }
+
+    #[test]
+    fn every_format_gives_back_what_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in NAMES {
+            let mut listed = images(13, 24);
+            listed.failed = vec![Failure {
+                name: Name::Text("x".to_owned()),
+                error: "y".to_owned(),
+            }];
+            let about_images = about(Kind::Images, 24);
+            check(
+                &written(&folder, name, &listed, &about_images),
+                &listed,
+                &about_images,
+            );
+            let listed = texts(&["", "a\n\"b\"", "猫\u{9b}"], 5);
+            let about_texts = about(Kind::Texts, 5);
+            check(
+                &written(&folder, name, &listed, &about_texts),
+                &listed,
+                &about_texts,
+            );
+        }
+    }
+
+    #[test]
+    fn parquet_row_groups_follow_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        // 2^21 numbers a group: 32 rows.
+        let (listed, about) = (images(70, 1 << 16), about(Kind::Images, 1 << 16));
+        let path = written(&folder, "a.parquet", &listed, &about);
+        let file = open(&path).unwrap();
+        let mut values = Vec::new();
+        file.vectors(30..70, &mut values).unwrap();
+        let expected: Vec<f32> = listed.rows[30..]
+            .iter()
+            .flat_map(|(_, v)| v.clone())
+            .collect();
+        assert!(values == expected);
+        for index in [69, 0, 31, 32, 64] {
+            assert_eq!(file.row(index).unwrap(), listed.rows[index].0);
+        }
+    }
+
+    #[test]
+    fn sixteen_bits_are_rounded_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.npy", "a.safetensors"] {
+            let listed = images(3, 8);
+            let about = About {
+                dtype: Dtype::F16,
+                ..about(Kind::Images, 8)
+            };
+            let file = open(&written(&folder, name, &listed, &about)).unwrap();
+            assert_eq!(file.about(), &about);
+            let mut values = Vec::new();
+            file.vectors(2..3, &mut values).unwrap();
+            let rounded = listed.rows[2]
+                .1
+                .iter()
+                .map(|v| half::f16::from_f32(*v).to_f32());
+            assert_eq!(values, rounded.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_file_of_no_rows_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in NAMES {
+            let path = written(&folder, name, &Listed::default(), &about(Kind::Images, 8));
+            match open(&path) {
+                Ok(file) => assert_eq!(file.rows(), 0, "{name}"),
+                Err(error) => assert!(format!("{error:#}").contains("no rows"), "{error:#}"),
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_names_of_two_runs_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let about = about(Kind::Images, 8);
+        let path = written(&folder, "a.npy", &images(5, 8), &about);
+        let mut other = images(5, 8);
+        other.rows.rotate_left(1);
+        let other = written(&folder, "b.npy", &other, &about);
+        fs::copy(sidecar_of(&other), sidecar_of(&path)).unwrap();
+        let error = open(&path).err().unwrap();
+        assert!(
+            format!("{error:#}").contains("do not belong together"),
+            "{error:#}"
+        );
+        fs::remove_file(sidecar_of(&path)).unwrap();
+        let error = open(&path).err().unwrap();
+        assert!(format!("{error:#}").contains("a.paths.jsonl"), "{error:#}");
+    }
+
+    /// Reads all that a file offers, as far as it lets itself be read.
+    fn exercise(path: &Path) -> Result<()> {
+        let file = open(path)?;
+        let mut values = Vec::new();
+        for start in (0..file.rows()).step_by(file.block_rows()) {
+            let end = file.rows().min(start + file.block_rows());
+            file.vectors(start..end, &mut values)?;
+        }
+        (0..file.rows().min(100)).try_for_each(|index| file.row(index).map(drop))
+    }
+
+    #[test]
+    fn files_cut_short_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in NAMES {
+            let path = written(&folder, name, &images(7, 8), &about(Kind::Images, 8));
+            exercise(&path).unwrap();
+            let whole = fs::read(&path).unwrap();
+            for length in (0..whole.len() - 1).step_by(13) {
+                fs::write(&path, &whole[..length]).unwrap();
+                // A line of text may end where another would begin.
+                let at_line_end = name == "a.jsonl" && whole[..length].ends_with(b"\n");
+                assert!(at_line_end || exercise(&path).is_err(), "{name} {length}");
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_files_do_no_harm() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut random = 1u64;
+        let mut next = |below: usize| {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695);
+            (random >> 33) as usize % below
+        };
+        for name in NAMES {
+            let path = written(&folder, name, &images(7, 8), &about(Kind::Images, 8));
+            let whole = fs::read(&path).unwrap();
+            let mut refused = 0;
+            for _ in 0..500 {
+                let mut bytes = whole.clone();
+                for _ in 0..1 + next(3) {
+                    // Headers lie at the start, Parquet's also at the end.
+                    let at = match next(3) {
+                        0 => next(whole.len().min(200)),
+                        1 => whole.len() - 1 - next(whole.len().min(1200)),
+                        _ => next(whole.len()),
+                    };
+                    bytes[at] = [0, 0xff, 0x7f, 0x80, b'9', bytes[at] ^ (1 << next(8))][next(6)];
+                }
+                fs::write(&path, &bytes).unwrap();
+                refused += usize::from(exercise(&path).is_err());
+            }
+            assert!(refused > 40, "{name}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Apache Parquet, as [`crate::output::embedding`] writes it: our columns, not compressed.
+//!
+//! The crate trusts a file more than it should: it panics on some damage, and reserves what a page
+//! claims. So every call is guarded, and pages are held to the numbers of the checked footer first.
+
+mod pages;
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use parquet::basic::Compression;
+use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
+use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
+use parquet::schema::types::ColumnDescPtr;
+
+use super::{EmbeddingFile, check_range};
+use crate::input::image::quiet;
+use crate::input::stamp::Stamp;
+use crate::output::ImageName;
+use crate::output::embedding::{About, Item, Kind, Row, check_dim, parquet_schema};
+use pages::BoundedPages;
+
+/// A footer of ours has 2 KB for each row group of 8 MB.
+const LONGEST_FOOTER: u64 = 32 << 20;
+
+/// Numbers of one row group: 256 MB. Ours have 8.
+const MOST_VALUES: usize = 64 << 20;
+
+pub(super) struct Parquet {
+    about: About,
+    /// The rows of each group.
+    groups: Vec<Range<usize>>,
+    rows: usize,
+    state: Mutex<State>,
+}
+
+/// The reader moves one file position, so that one thread at a time reads.
+struct State {
+    reader: SerializedFileReader<File>,
+    /// The group that was read last, for each kind of column.
+    rows: Option<(usize, Vec<Row>)>,
+    values: Option<(usize, Vec<f32>)>,
+}
+
+impl Parquet {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        ensure!(
+            std::fs::metadata(path)?.is_file(),
+            "this is not a regular file"
+        );
+        let file = File::open(path)?;
+        check_footer(&file)?;
+        let reader = guarded(|| Ok(SerializedFileReader::new(file)?))?;
+        let metadata = reader.metadata();
+        let pairs = metadata.file_metadata().key_value_metadata();
+        let about = About::from_pairs(|key| {
+            let key = format!("longclip.{key}");
+            let found = pairs?.iter().find(|pair| pair.key == key)?;
+            found.value.clone()
+        })?;
+        check_dim(about.dim)?;
+        let expected = parquet_schema(about.kind)?;
+        ensure!(
+            *metadata.file_metadata().schema() == *expected,
+            "its columns are not those of longclip's {}",
+            about.kind
+        );
+        let groups = groups(&reader, &about)?;
+        Ok(Self {
+            rows: groups.last().map_or(0, |group| group.end),
+            about,
+            groups,
+            state: Mutex::new(State {
+                reader,
+                rows: None,
+                values: None,
+            }),
+        })
+    }
+
+    fn group_of(&self, row: usize) -> Result<usize> {
+        let group = self.groups.partition_point(|group| group.end <= row);
+        ensure!(row < self.rows, "there is no row {row}");
+        Ok(group)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl EmbeddingFile for Parquet {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn row(&self, index: usize) -> Result<Row> {
+        let group = self.group_of(index)?;
+        let range = &self.groups[group];
+        let mut state = self.state();
+        if state.rows.as_ref().is_none_or(|(held, _)| *held != group) {
+            let rows = Columns::new(&state.reader, group, range.len())?.rows(&self.about)?;
+            state.rows = Some((group, rows));
+        }
+        let rows = state.rows.as_ref().map(|(_, rows)| rows);
+        let row = rows.and_then(|rows| rows.get(index - range.start));
+        row.cloned().context("the row group is damaged")
+    }
+
+    fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        check_range(&range, self.rows)?;
+        let dim = self.about.dim;
+        values.clear();
+        let mut at = range.start;
+        while at < range.end {
+            let group = self.group_of(at)?;
+            let rows = &self.groups[group];
+            let mut state = self.state();
+            if state.values.as_ref().is_none_or(|(held, _)| *held != group) {
+                let columns = Columns::new(&state.reader, group, rows.len())?;
+                let embeddings = columns.embeddings(&self.about)?;
+                drop(columns);
+                state.values = Some((group, embeddings));
+            }
+            let end = range.end.min(rows.end);
+            let held = state.values.as_ref().map_or(&[][..], |(_, values)| values);
+            let part = held.get((at - rows.start) * dim..(end - rows.start) * dim);
+            values.extend_from_slice(part.context("the row group is damaged")?);
+            at = end;
+        }
+        Ok(())
+    }
+
+    fn block_rows(&self) -> usize {
+        self.groups.first().map_or(1, ExactSizeIterator::len).max(1)
+    }
+}
+
+/// That the footer lies in the file and is small enough to be parsed.
+fn check_footer(file: &File) -> Result<()> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let length = file.metadata()?.len();
+    ensure!(length >= 12, "the file is too short for a Parquet file");
+    let mut end = [0; 8];
+    let mut file = file;
+    file.seek(SeekFrom::End(-8))?;
+    file.read_exact(&mut end)?;
+    let [a, b, c, d, magic @ ..] = end;
+    ensure!(
+        &magic == b"PAR1",
+        "the file does not end like a Parquet file; it is cut short"
+    );
+    let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
+    ensure!(
+        footer <= LONGEST_FOOTER.min(length - 12),
+        "the footer claims {footer} bytes, which cannot be; the file is damaged"
+    );
+    Ok(())
+}
+
+/// The rows of each group, after a check of what the footer says of them.
+fn groups(reader: &SerializedFileReader<File>, about: &About) -> Result<Vec<Range<usize>>> {
+    let mut groups = Vec::new();
+    let mut end = 0usize;
+    for group in reader.metadata().row_groups() {
+        let rows =
+            usize::try_from(group.num_rows()).context("a row group has no number of rows")?;
+        let values = rows
+            .checked_mul(about.dim)
+            .filter(|values| *values <= MOST_VALUES);
+        values.with_context(|| format!("a row group of {rows} rows is too large"))?;
+        for column in group.columns() {
+            ensure!(
+                column.compression() == Compression::UNCOMPRESSED,
+                "column {} is compressed, which this build does not read; write it uncompressed",
+                column.column_path()
+            );
+        }
+        if rows > 0 {
+            groups.push(end..end.checked_add(rows).context("too many rows")?);
+            end += rows;
+        }
+    }
+    ensure!(
+        groups.len() == reader.metadata().num_row_groups(),
+        "a row group has no rows"
+    );
+    Ok(groups)
+}
+
+/// Runs what may panic on a damaged file.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    quiet::catch(work).unwrap_or_else(|| Err(anyhow!("the file is damaged")))
+}
+
+/// The columns of one row group.
+struct Columns<'a> {
+    group: Box<dyn RowGroupReader + 'a>,
+    rows: usize,
+}
+
+impl<'a> Columns<'a> {
+    fn new(reader: &'a SerializedFileReader<File>, group: usize, rows: usize) -> Result<Self> {
+        let group = guarded(|| Ok(reader.get_row_group(group)?))?;
+        Ok(Self { group, rows })
+    }
+
+    fn index(&self, name: &str) -> Result<usize> {
+        let columns = self.group.metadata().columns().iter();
+        let mut paths = columns.map(|column| column.column_path().parts());
+        paths
+            .position(|parts| parts.first().is_some_and(|part| part == name))
+            .with_context(|| format!("there is no column {name}"))
+    }
+
+    /// Values, definition and repetition levels of a column of at most `most` entries.
+    fn read<T: DataType>(&self, name: &str, most: usize) -> Result<Column<T::T>> {
+        guarded(|| {
+            let index = self.index(name)?;
+            let descriptor = self.group.metadata().column(index).column_descr_ptr();
+            let mut column = self.typed::<T>(index, descriptor, most)?;
+            let (mut definitions, mut repetitions, mut values) = (vec![], vec![], vec![]);
+            let (records, ..) = column.read_records(
+                self.rows,
+                Some(&mut definitions),
+                Some(&mut repetitions),
+                &mut values,
+            )?;
+            ensure!(records == self.rows, "column {name} ends too early");
+            Ok(Column {
+                values,
+                definitions,
+                repetitions,
+            })
+        })
+        .with_context(|| format!("cannot read the column {name}"))
+    }
+
+    fn typed<T: DataType>(
+        &self,
+        index: usize,
+        descriptor: ColumnDescPtr,
+        most: usize,
+    ) -> Result<ColumnReaderImpl<T>> {
+        let pages = self.group.get_column_page_reader(index)?;
+        let pages = Box::new(BoundedPages::new(pages, most));
+        Ok(get_typed_column_reader(get_column_reader(
+            descriptor, pages,
+        )))
+    }
+
+    fn embeddings(&self, about: &About) -> Result<Vec<f32>> {
+        let most = self.rows * about.dim;
+        let column = self.read::<FloatType>("embedding", most)?;
+        // Each row has dim entries, and only its first begins it.
+        let is_even = column.repetitions.chunks(about.dim).all(|row| {
+            row.len() == about.dim && row[0] == 0 && row[1..].iter().all(|level| *level == 1)
+        });
+        ensure!(
+            column.values.len() == most && column.repetitions.len() == most && is_even,
+            "an embedding has not {} numbers",
+            about.dim
+        );
+        Ok(column.values)
+    }
+
+    fn rows(&self, about: &About) -> Result<Vec<Row>> {
+        let model = self.texts("model_id")?;
+        let is_of = |id: &String| About::split_id(id).is_ok_and(|(_, hash)| hash == about.sha256);
+        ensure!(model.iter().all(is_of), "a row is of another model");
+        let items: Vec<Item> = match about.kind {
+            Kind::Texts => self.texts("text")?.into_iter().map(Item::Text).collect(),
+            Kind::Images => self.images()?,
+        };
+        let warnings = self.warnings()?;
+        ensure!(
+            items.len() == self.rows && warnings.len() == self.rows,
+            "the columns are of different lengths"
+        );
+        let rows = items.into_iter().zip(warnings);
+        Ok(rows
+            .map(|(item, warnings)| Row { item, warnings })
+            .collect())
+    }
+
+    fn images(&self) -> Result<Vec<Item>> {
+        let paths = self.texts("path")?;
+        let path_bytes = self.optional::<ByteArrayType>("path_bytes")?;
+        let widths = self.read::<Int64Type>("width", self.rows)?.values;
+        let heights = self.read::<Int64Type>("height", self.rows)?.values;
+        let sizes = self.optional::<Int64Type>("bytes")?;
+        let times = self.optional::<Int64Type>("mtime_ns")?;
+        let mut items = Vec::new();
+        let columns = paths
+            .into_iter()
+            .zip(path_bytes)
+            .zip(widths.into_iter().zip(heights));
+        for (((text, bytes), (width, height)), stamp) in columns.zip(sizes.into_iter().zip(times)) {
+            let stamp = match stamp {
+                (Some(bytes), Some(modified_ns)) => Some(Stamp {
+                    bytes: u64::try_from(bytes)?,
+                    modified_ns,
+                }),
+                _ => None,
+            };
+            items.push(Item::Image {
+                name: ImageName {
+                    text,
+                    bytes: bytes.map(|bytes| bytes.data().to_vec()),
+                },
+                width: u32::try_from(width)?,
+                height: u32::try_from(height)?,
+                stamp,
+            });
+        }
+        Ok(items)
+    }
+
+    fn texts(&self, name: &str) -> Result<Vec<String>> {
+        let values = self.read::<ByteArrayType>(name, self.rows)?.values;
+        values.iter().map(|value| text(value, name)).collect()
+    }
+
+    fn optional<T: DataType>(&self, name: &str) -> Result<Vec<Option<T::T>>> {
+        let column = self.read::<T>(name, self.rows)?;
+        let mut values = column.values.into_iter();
+        let value = |level: i16| (level > 0).then(|| values.next()).flatten();
+        Ok(column.definitions.into_iter().map(value).collect())
+    }
+
+    fn warnings(&self) -> Result<Vec<Vec<String>>> {
+        // No picture has as many.
+        let most = self.rows.saturating_mul(64).saturating_add(1024);
+        let column = self.read::<ByteArrayType>("warnings", most)?;
+        let mut values = column.values.into_iter();
+        let mut lists: Vec<Vec<String>> = Vec::new();
+        for (definition, repetition) in column.definitions.into_iter().zip(column.repetitions) {
+            if repetition == 0 {
+                lists.push(Vec::new());
+            }
+            if let (true, Some(list)) = (definition > 0, lists.last_mut()) {
+                let value = values.next().context("a warning is missing")?;
+                list.push(text(&value, "warnings")?);
+            }
+        }
+        Ok(lists)
+    }
+}
+
+struct Column<T> {
+    values: Vec<T>,
+    definitions: Vec<i16>,
+    repetitions: Vec<i16>,
+}
+
+fn text(value: &ByteArray, column: &str) -> Result<String> {
+    let text = value.as_utf8();
+    Ok(text
+        .with_context(|| format!("column {column} is not UTF-8"))?
+        .to_owned())
+}

@@ -1,0 +1,168 @@
+//! safetensors: the crate checks the header, numbers and names stay in the map.
+
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use safetensors::tensor::TensorInfo;
+use safetensors::{Dtype as FileDtype, SafeTensors};
+
+use super::lines::Lines;
+use super::{EmbeddingFile, Mapped, Numbers, map};
+use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
+
+/// Our headers have below 2 KB.
+const LONGEST_HEADER: u64 = 1 << 20;
+
+pub(super) struct Safetensors {
+    about: About,
+    numbers: Numbers,
+    names: Lines,
+}
+
+impl Safetensors {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let bytes = map(path)?;
+        let stated = bytes
+            .first_chunk()
+            .map(|length| u64::from_le_bytes(*length));
+        let stated = stated.context("the file ends within the length of its header")?;
+        ensure!(
+            stated <= LONGEST_HEADER && stated <= bytes.len() as u64 - 8,
+            "the header claims {stated} bytes, which cannot be; the file is damaged"
+        );
+        let (length, directory) =
+            SafeTensors::read_metadata(&bytes).context("the header is not valid")?;
+        let pairs = directory.metadata().clone().unwrap_or_default();
+        let about = About::from_pairs(|key| pairs.get(key).cloned())?;
+        let infos = directory.tensors();
+        let tensor = |name: &str| -> Result<(&TensorInfo, Range<usize>)> {
+            let info = infos.get(name);
+            let info = info.with_context(|| format!("the file has no tensor {name:?}"))?;
+            let (start, end) = info.data_offsets;
+            let place = |at: usize| (length + 8).checked_add(at).context("a tensor has no end");
+            Ok((info, place(start)?..place(end)?))
+        };
+        let (info, range) = tensor("embeddings")?;
+        let dtype = match info.dtype {
+            FileDtype::F32 => Dtype::F32,
+            FileDtype::F16 => Dtype::F16,
+            other => bail!("the embeddings are of type {other:?}; F32 or F16 is expected"),
+        };
+        let &[rows, dim] = info.shape.as_slice() else {
+            bail!(
+                "the embeddings have the shape {:?}; rows and columns are expected",
+                info.shape
+            );
+        };
+        check_dim(dim)?;
+        ensure!(
+            (dtype, dim) == (about.dtype, about.dim),
+            "the header contradicts the tensor: {} {} and {dim} {dtype}",
+            about.dim,
+            about.dtype
+        );
+        let numbers = Numbers::new(&bytes, range, dtype, [rows, dim])?;
+        let (info, range) = tensor("rows")?;
+        ensure!(
+            info.dtype == FileDtype::U8,
+            "the tensor \"rows\" holds no bytes"
+        );
+        let names = Lines::new(&bytes, range)?;
+        ensure!(
+            names.count() == rows,
+            "the file has {rows} embeddings and the names of {}; it is damaged",
+            names.count()
+        );
+        Ok(Self {
+            about,
+            numbers,
+            names,
+        })
+    }
+}
+
+impl EmbeddingFile for Safetensors {
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn rows(&self) -> usize {
+        self.numbers.rows
+    }
+
+    fn row(&self, index: usize) -> Result<Row> {
+        let line = Line::from_bytes(self.names.get(index)?);
+        line.and_then(|line| line.row())
+            .with_context(|| format!("row {index} is damaged"))
+    }
+
+    fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        self.numbers.values(range, values)
+    }
+
+    fn numbers(&self) -> Option<Mapped<'_>> {
+        self.numbers.mapped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::embedding::{Kind, testing::about};
+
+    #[test]
+    fn headers_that_lie_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let about = about(Kind::Images, 4);
+        let pairs: std::collections::BTreeMap<_, _> = about.pairs().into_iter().collect();
+        let write = |embeddings: serde_json::Value, rows: serde_json::Value, data: usize| {
+            let header = serde_json::json!({
+                "__metadata__": pairs, "embeddings": embeddings, "rows": rows,
+            });
+            let header = header.to_string();
+            let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+            bytes.extend(header.as_bytes());
+            bytes.extend(vec![b'\n'; data]);
+            std::fs::write(&path, bytes).unwrap();
+            Safetensors::open(&path).map(|file| file.rows())
+        };
+        let tensor = |dtype: &str, shape: &[usize], from: usize, to: usize| serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [from, to]});
+        let rows = tensor("U8", &[2], 32, 34);
+        assert_eq!(
+            write(tensor("F32", &[2, 4], 0, 32), rows.clone(), 34).unwrap(),
+            2
+        );
+        let cases = [
+            (tensor("F32", &[2, 4], 0, 32), rows.clone(), 33),
+            (tensor("F32", &[2, 4], 0, 32), rows.clone(), 35),
+            (tensor("F32", &[8], 0, 32), rows.clone(), 34),
+            (tensor("F32", &[4, 2], 0, 32), rows.clone(), 34),
+            (tensor("F16", &[4, 4], 0, 32), rows.clone(), 34),
+            (tensor("I32", &[2, 4], 0, 32), rows.clone(), 34),
+            (tensor("F32", &[usize::MAX, 4], 0, 32), rows.clone(), 34),
+            (
+                tensor("F32", &[2, 4], 0, 32),
+                tensor("U8", &[3], 32, 35),
+                35,
+            ),
+            (
+                tensor("F32", &[2, 4], 0, 32),
+                tensor("F16", &[1], 32, 34),
+                34,
+            ),
+            (
+                tensor("F32", &[2, 4], 0, 32),
+                tensor("U8", &[2], 30, 32),
+                32,
+            ),
+        ];
+        for (embeddings, rows, data) in cases {
+            let shown = format!("{embeddings} {rows} {data}");
+            assert!(write(embeddings, rows, data).is_err(), "{shown}");
+        }
+        std::fs::write(&path, u64::MAX.to_le_bytes()).unwrap();
+        assert!(Safetensors::open(&path).is_err());
+    }
+}

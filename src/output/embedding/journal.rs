@@ -1,0 +1,203 @@
+//! The rows of a run that is going on: `FILE.partial`, to which each row is added whole as it is
+//! ready. Whatever ends the run, all rows but the one being written can be read again.
+//!
+//! ```text
+//! "LCEMBED1" frame*      frame = length u32, CRC-32 u32, payload
+//! payload = 'H' header pairs as JSON | 'R' length u32, row as JSON, dim x f32 | 'F' failure as JSON
+//! ```
+//!
+//! Numbers are little-endian. The header is the first frame.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{About, Dtype, Entry, Line, push_values};
+
+/// The first bytes of a journal.
+pub(crate) const MAGIC: &[u8; 8] = b"LCEMBED1";
+
+/// Bytes before a frame's payload.
+pub(crate) const FRAME_START: usize = 8;
+
+/// The first byte of a payload, which tells what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    Header = b'H' as isize,
+    Row = b'R' as isize,
+    Failure = b'F' as isize,
+}
+
+impl Tag {
+    pub(crate) fn of(byte: u8) -> Option<Self> {
+        [Self::Header, Self::Row, Self::Failure]
+            .into_iter()
+            .find(|tag| *tag as u8 == byte)
+    }
+}
+
+/// A journal that is being written.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+    path: PathBuf,
+    end: u64,
+}
+
+/// Opens the journal at `path` for nobody else, and makes it if there is none.
+///
+/// # Errors
+/// When another run has it, or it cannot be opened.
+pub fn lock(path: &Path) -> Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(Locked(path.to_owned())),
+        // Not every file system can lock; most runs are alone.
+        Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// Another run is writing the same file.
+#[derive(Debug)]
+pub struct Locked(PathBuf);
+
+impl std::fmt::Display for Locked {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            formatter,
+            "another run is writing {}; wait for it, or choose another --output",
+            self.0.display()
+        )
+    }
+}
+
+impl std::error::Error for Locked {}
+
+impl Journal {
+    /// Begins anew in a file that [`lock`] opened; what was in it is gone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin(file: File, path: &Path, about: &About) -> Result<Self> {
+        let mut journal = Self::go_on(file, path, 0)?;
+        journal.write(MAGIC)?;
+        let pairs: BTreeMap<_, _> = about.pairs().into_iter().collect();
+        let mut payload = vec![Tag::Header as u8];
+        payload.extend(serde_json::to_vec(&pairs)?);
+        journal.frame(&payload)?;
+        Ok(journal)
+    }
+
+    /// Goes on after the first `end` bytes, which are whole frames; what follows them is cut off.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn go_on(mut file: File, path: &Path, end: u64) -> Result<Self> {
+        let writing = || format!("cannot write {}", path.display());
+        file.set_len(end).with_context(writing)?;
+        file.seek(SeekFrom::Start(end)).with_context(writing)?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            end,
+        })
+    }
+
+    /// Adds an entry and returns where its frame begins. It is with the system when this returns:
+    /// a kill does not undo it.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn add(&mut self, entry: Entry<'_>) -> Result<u64> {
+        let mut payload = Vec::new();
+        match entry {
+            Entry::Row(row, embedding) => {
+                let line = Line::of_row(row).to_bytes()?;
+                payload.push(Tag::Row as u8);
+                payload.extend(u32::try_from(line.len())?.to_le_bytes());
+                payload.extend(line);
+                push_values(&mut payload, embedding, Dtype::F32);
+            }
+            Entry::Failed(failure) => {
+                payload.push(Tag::Failure as u8);
+                payload.extend(Line::of_failure(failure).to_bytes()?);
+            }
+        }
+        let start = self.end;
+        self.frame(&payload)?;
+        Ok(start)
+    }
+
+    /// The file so far, for reading.
+    ///
+    /// # Errors
+    /// When the system has no file handle left.
+    pub fn file(&self) -> Result<File> {
+        Ok(self.file.try_clone()?)
+    }
+
+    fn frame(&mut self, payload: &[u8]) -> Result<()> {
+        let mut frame = u32::try_from(payload.len())?.to_le_bytes().to_vec();
+        frame.extend(crc32fast::hash(payload).to_le_bytes());
+        frame.extend(payload);
+        // One call: a frame is not torn but by a kill within it.
+        self.write(&frame)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Kind;
+    use super::super::testing::{about, images};
+    use super::*;
+
+    #[test]
+    fn a_journal_has_one_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy.partial");
+        let first = lock(&path).unwrap();
+        let error = lock(&path).unwrap_err();
+        assert!(error.is::<Locked>(), "{error}");
+        drop(first);
+        lock(&path).unwrap();
+    }
+
+    #[test]
+    fn entries_follow_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy.partial");
+        std::fs::write(&path, vec![7; 100_000]).unwrap();
+        let mut journal =
+            Journal::begin(lock(&path).unwrap(), &path, &about(Kind::Images, 3)).unwrap();
+        let listed = images(3, 3);
+        let mut starts = Vec::new();
+        for (row, embedding) in &listed.rows {
+            starts.push(journal.add(Entry::Row(row, embedding)).unwrap());
+        }
+        assert!(starts.is_sorted());
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.starts_with(MAGIC));
+        let start = starts[2] as usize;
+        let length = u32::from_le_bytes(bytes[start..start + 4].try_into().unwrap()) as usize;
+        assert_eq!(start + FRAME_START + length, bytes.len());
+        assert_eq!(Tag::of(bytes[start + FRAME_START]), Some(Tag::Row));
+    }
+}

@@ -1,0 +1,284 @@
+//! A row as one line of JSON: the same keys in every place that holds such lines.
+
+use std::borrow::Cow;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::{About, Failure, Item, Name, Row};
+use crate::input::stamp::Stamp;
+use crate::output::{ImageName, json};
+
+/// The keys, in their order; which of them there are depends on the place.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_bytes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtime_ns: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) crc32: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) embedding: Option<Cow<'a, [f32]>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    warnings: Cow<'a, [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    precision: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<Cow<'a, str>>,
+}
+
+impl<'a> Line<'a> {
+    /// A row alone.
+    #[must_use]
+    pub fn of_row(row: &'a Row) -> Self {
+        let named = match &row.item {
+            Item::Image {
+                name,
+                width,
+                height,
+                stamp,
+            } => Self {
+                width: Some(*width),
+                height: Some(*height),
+                bytes: stamp.map(|stamp| stamp.bytes),
+                mtime_ns: stamp.map(|stamp| stamp.modified_ns),
+                ..Self::of_image(name)
+            },
+            Item::Text(text) => Self {
+                text: Some(Cow::Borrowed(text)),
+                ..Self::default()
+            },
+        };
+        Self {
+            warnings: Cow::Borrowed(&row.warnings),
+            ..named
+        }
+    }
+
+    /// An input without an embedding.
+    #[must_use]
+    pub fn of_failure(failure: &'a Failure) -> Self {
+        let named = match &failure.name {
+            Name::Image(name) => Self::of_image(name),
+            Name::Text(text) => Self {
+                text: Some(Cow::Borrowed(text)),
+                ..Self::default()
+            },
+        };
+        Self {
+            error: Some(Cow::Borrowed(&failure.error)),
+            ..named
+        }
+    }
+
+    fn of_image(name: &'a ImageName) -> Self {
+        Self {
+            image: Some(Cow::Borrowed(&name.text)),
+            image_bytes: name.bytes.as_ref().map(|bytes| STANDARD.encode(bytes)),
+            ..Self::default()
+        }
+    }
+
+    /// With what the row was made with, for places that have no header.
+    #[must_use]
+    pub fn with(self, about: &'a About) -> Self {
+        Self {
+            model: Some(Cow::Owned(about.model_id())),
+            precision: Some(Cow::Borrowed(&about.precision)),
+            settings: Some(Cow::Borrowed(&about.settings)),
+            version: Some(Cow::Borrowed(&about.version)),
+            ..self
+        }
+    }
+
+    /// With the embedding itself.
+    #[must_use]
+    pub fn with_embedding(mut self, embedding: &'a [f32]) -> Self {
+        self.embedding = Some(Cow::Borrowed(embedding));
+        self
+    }
+
+    /// With the checksum of the embedding's bytes, which lie in another file.
+    #[must_use]
+    pub fn with_crc32(mut self, crc32: u32) -> Self {
+        self.crc32 = Some(crc32);
+        self
+    }
+
+    /// The line, with its end.
+    ///
+    /// # Errors
+    /// When a number cannot be written, which none of ours is.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = json::printable(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// When it is not such an object.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Line<'static>> {
+        serde_json::from_slice(bytes).context("not a row of embeddings")
+    }
+
+    /// The row that the line tells.
+    ///
+    /// # Errors
+    /// When keys are missing or contradict each other.
+    pub fn row(&self) -> Result<Row> {
+        ensure!(self.error.is_none(), "this input has no embedding");
+        let item = match self.name()? {
+            Name::Text(text) => Item::Text(text),
+            Name::Image(name) => {
+                let (Some(width), Some(height)) = (self.width, self.height) else {
+                    bail!("the row does not tell the image's width and height");
+                };
+                let stamp = self.bytes.zip(self.mtime_ns);
+                let stamp = stamp.map(|(bytes, modified_ns)| Stamp { bytes, modified_ns });
+                Item::Image {
+                    name,
+                    width,
+                    height,
+                    stamp,
+                }
+            }
+        };
+        Ok(Row {
+            item,
+            warnings: self.warnings.to_vec(),
+        })
+    }
+
+    /// The failure that the line tells.
+    ///
+    /// # Errors
+    /// When it tells none.
+    pub fn failure(&self) -> Result<Failure> {
+        let error = self.error.as_ref().context("the line tells no error")?;
+        Ok(Failure {
+            name: self.name()?,
+            error: error.to_string(),
+        })
+    }
+
+    fn name(&self) -> Result<Name> {
+        match (&self.image, &self.text) {
+            (Some(image), None) => {
+                let bytes = self.image_bytes.as_ref();
+                let bytes = bytes.map(|bytes| STANDARD.decode(bytes)).transpose();
+                Ok(Name::Image(ImageName {
+                    text: image.to_string(),
+                    bytes: bytes.context("image_bytes is not base64")?,
+                }))
+            }
+            (None, Some(text)) => Ok(Name::Text(text.to_string())),
+            _ => bail!("the row has neither an \"image\" nor a \"text\", or both"),
+        }
+    }
+
+    /// What the row was made with, where the line says so; of `dim` features stored as `dtype`.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn about(&self, dim: usize, dtype: super::Dtype) -> Result<About> {
+        About::from_pairs(|key| {
+            let value = match key {
+                "format" => return Some("longclip embeddings 1".to_owned()),
+                "kind" => {
+                    return Some(
+                        if self.image.is_some() {
+                            "images"
+                        } else {
+                            "texts"
+                        }
+                        .to_owned(),
+                    );
+                }
+                "dim" => return Some(dim.to_string()),
+                "dtype" => return Some(dtype.to_string()),
+                "model" => &self.model,
+                "precision" => &self.precision,
+                "settings" => &self.settings,
+                _ => &self.version,
+            };
+            value.as_ref().map(ToString::to_string)
+        })
+    }
+
+    /// Whether the line names the model of `about`, by its digest.
+    #[must_use]
+    pub fn is_of(&self, about: &About) -> bool {
+        let id = self.model.as_deref();
+        id.and_then(|id| About::split_id(id).ok())
+            .is_some_and(|(_, digest)| digest == about.sha256)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{about, images, texts};
+    use super::super::{Dtype, Kind};
+    use super::*;
+
+    #[test]
+    fn rows_read_back_as_they_were() {
+        let listed = images(6, 1).rows.into_iter();
+        for (row, _) in listed.chain(texts(&["", "a \"cat\"\u{9b}\n", "猫"], 1).rows) {
+            let line = Line::of_row(&row).to_bytes().unwrap();
+            assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+            assert_eq!(Line::from_bytes(&line).unwrap().row().unwrap(), row);
+        }
+    }
+
+    #[test]
+    fn a_line_tells_what_it_was_made_with() {
+        let about = about(Kind::Images, 4);
+        let row = &images(1, 4).rows[0].0;
+        let bytes = Line::of_row(row).with(&about).to_bytes().unwrap();
+        let line = Line::from_bytes(&bytes).unwrap();
+        assert_eq!(line.about(4, Dtype::F32).unwrap(), about);
+        assert!(line.is_of(&about));
+    }
+
+    #[test]
+    fn lines_that_are_no_rows_are_refused() {
+        let cases = [
+            "",
+            "[]",
+            "{}",
+            "{\"image\":\"a\",\"text\":\"b\"}",
+            "{\"image\":\"a\"}",
+            "{\"image\":\"a\",\"width\":-1,\"height\":1}",
+            "{\"image\":\"a\",\"width\":4294967296,\"height\":1}",
+            "{\"image\":\"a\",\"image_bytes\":\"?\",\"width\":1,\"height\":1}",
+            "{\"text\":\"a\",\"error\":\"b\"}",
+            "{\"text\":\"a\"",
+        ];
+        for case in cases {
+            let row = Line::from_bytes(case.as_bytes()).and_then(|line| line.row());
+            assert!(row.is_err(), "{case}");
+        }
+    }
+}

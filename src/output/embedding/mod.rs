@@ -1,0 +1,347 @@
+//! Files of embeddings: plain rows -> npy, safetensors, Parquet, jsonl.
+//!
+//! Every file names what it was made with ([`About`]), so that embeddings of two models are never
+//! compared, and what each row was made of ([`Row`]), so that a later run knows what is still
+//! right. [`crate::input::embedding`] reads them back. While a run goes on its rows lie in a
+//! [`journal`]; [`write`] makes the file of it in one go. A format is one file and one line there.
+
+mod about;
+pub mod journal;
+mod jsonl;
+mod line;
+mod npy;
+mod parquet;
+mod row;
+mod safetensors;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+pub(crate) use about::check_dim;
+pub use about::{About, Dtype, Kind};
+pub use jsonl::jsonl_line;
+pub use line::Line;
+pub use npy::sidecar_of;
+pub(crate) use parquet::schema as parquet_schema;
+pub use row::{Failure, Item, Name, Row};
+
+use super::file::AtomicFile;
+
+/// The formats of files of embeddings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// NumPy's, with the rows' names in a file beside it.
+    Npy,
+    /// safetensors.
+    Safetensors,
+    /// Apache Parquet.
+    Parquet,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+impl Format {
+    /// The format that a file's suffix stands for.
+    ///
+    /// # Errors
+    /// When it stands for none.
+    pub fn of_path(path: &Path) -> Result<Self> {
+        let suffix = path.extension().and_then(|suffix| suffix.to_str());
+        Ok(match suffix.map(str::to_ascii_lowercase).as_deref() {
+            Some("npy") => Self::Npy,
+            Some("safetensors") => Self::Safetensors,
+            Some("parquet") => Self::Parquet,
+            Some("jsonl") => Self::Jsonl,
+            _ => bail!(
+                "{}: a file of embeddings ends in .npy, .safetensors, .parquet or .jsonl",
+                path.display()
+            ),
+        })
+    }
+
+    /// Fails if the format has no numbers of this width.
+    ///
+    /// # Errors
+    /// Names the formats that do.
+    pub fn check_dtype(self, dtype: Dtype) -> Result<()> {
+        let narrow = dtype == Dtype::F16 && matches!(self, Self::Parquet | Self::Jsonl);
+        ensure!(
+            !narrow,
+            "this format has no 16-bit numbers; write .npy or .safetensors, or leave out --dtype f16"
+        );
+        Ok(())
+    }
+}
+
+/// What became of one input.
+#[derive(Clone, Copy, Debug)]
+pub enum Entry<'a> {
+    /// Its row and its unit embedding `[dim]`.
+    Row(&'a Row, &'a [f32]),
+    /// Why there is no embedding.
+    Failed(&'a Failure),
+}
+
+/// What takes the entries of [`Rows`], one after the other.
+pub type Take<'a> = dyn FnMut(Entry<'_>) -> Result<()> + 'a;
+
+/// All that a file is to hold, in its order; visited as often as a format needs.
+pub trait Rows {
+    /// How many rows there are.
+    fn rows(&self) -> usize;
+
+    /// How many inputs failed.
+    fn failures(&self) -> usize;
+
+    /// Hands every entry to `take`.
+    ///
+    /// # Errors
+    /// When one cannot be read, and those of `take`.
+    fn visit(&self, take: &mut Take<'_>) -> Result<()>;
+}
+
+/// Writes the file at `path`, which appears whole or not at all. What failed is in it where the
+/// format has room for it (jsonl), and else in [`errors_of`] `path`.
+///
+/// # Errors
+/// When a file cannot be written or an entry cannot be read.
+pub fn write(format: Format, path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
+    format.check_dtype(about.dtype)?;
+    if format == Format::Jsonl {
+        return jsonl::write(path, about, rows);
+    }
+    write_failures(path, rows)?;
+    match format {
+        Format::Npy => npy::write(path, about, rows),
+        Format::Safetensors => safetensors::write(path, about, rows),
+        Format::Parquet | Format::Jsonl => parquet::write(path, about, rows),
+    }
+}
+
+/// Where the inputs that failed are listed.
+#[must_use]
+pub fn errors_of(path: &Path) -> PathBuf {
+    beside(path, ".errors.jsonl")
+}
+
+/// Where the journal of a file in the making lies.
+#[must_use]
+pub fn journal_of(path: &Path) -> PathBuf {
+    beside(path, ".partial")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Lists what failed; an earlier run's list does not outlive its file.
+fn write_failures(path: &Path, rows: &dyn Rows) -> Result<()> {
+    let place = errors_of(path);
+    if rows.failures() == 0 {
+        return match fs::remove_file(&place) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)
+                .with_context(|| format!("cannot remove the old list {}", place.display())),
+            _ => Ok(()),
+        };
+    }
+    let file = AtomicFile::create_alone(&place)?;
+    let mut sink = file.sink()?;
+    rows.visit(&mut |entry| {
+        if let Entry::Failed(failure) = entry {
+            sink.write_all(&Line::of_failure(failure).to_bytes()?)?;
+        }
+        Ok(())
+    })?;
+    sink.flush()?;
+    file.commit()
+}
+
+/// Visits the rows alone, and fails if there are not as many as were promised.
+fn visit_rows(rows: &dyn Rows, mut take: impl FnMut(&Row, &[f32]) -> Result<()>) -> Result<()> {
+    let mut seen = 0;
+    rows.visit(&mut |entry| match entry {
+        Entry::Row(row, embedding) => {
+            seen += 1;
+            take(row, embedding)
+        }
+        Entry::Failed(_) => Ok(()),
+    })?;
+    ensure!(
+        seen == rows.rows(),
+        "{seen} rows were found where {} were expected",
+        rows.rows()
+    );
+    Ok(())
+}
+
+/// `values` as the file stores them, little-endian, at the end of `bytes`.
+fn push_values(bytes: &mut Vec<u8>, values: &[f32], dtype: Dtype) {
+    match dtype {
+        Dtype::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
+        Dtype::F16 => {
+            let halves = values.iter().map(|value| half::f16::from_f32(*value));
+            bytes.extend(halves.flat_map(half::f16::to_le_bytes));
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use crate::input::stamp::Stamp;
+
+    /// Entries in memory.
+    #[derive(Default)]
+    pub(crate) struct Listed {
+        pub(crate) rows: Vec<(Row, Vec<f32>)>,
+        pub(crate) failed: Vec<Failure>,
+    }
+
+    impl Rows for Listed {
+        fn rows(&self) -> usize {
+            self.rows.len()
+        }
+
+        fn failures(&self) -> usize {
+            self.failed.len()
+        }
+
+        fn visit(&self, take: &mut Take<'_>) -> Result<()> {
+            for (row, embedding) in &self.rows {
+                take(Entry::Row(row, embedding))?;
+            }
+            self.failed
+                .iter()
+                .try_for_each(|failure| take(Entry::Failed(failure)))
+        }
+    }
+
+    pub(crate) fn about(kind: Kind, dim: usize) -> About {
+        About {
+            model: "longclip-b".to_owned(),
+            sha256: "ab".repeat(32),
+            precision: "bf16".to_owned(),
+            settings: "activation=quick_gelu orient=yes".to_owned(),
+            kind,
+            dim,
+            dtype: Dtype::F32,
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    /// A unit vector that the seed gives.
+    pub(crate) fn vector(seed: usize, dim: usize) -> Vec<f32> {
+        let value = |at: usize| ((seed * 7919 + at * 104_729 + 17) % 1009) as f64 - 504.0;
+        let norm = (0..dim).map(|at| value(at).powi(2)).sum::<f64>().sqrt();
+        (0..dim).map(|at| (value(at) / norm) as f32).collect()
+    }
+
+    /// Images of names that need care, and one that came from stdin.
+    pub(crate) fn images(count: usize, dim: usize) -> Listed {
+        let rows = (0..count).map(|index| {
+            let name = match index % 4 {
+                0 => super::super::ImageName {
+                    text: format!("a {index}\u{fffd}.jpg"),
+                    bytes: Some(
+                        format!("a {index}")
+                            .into_bytes()
+                            .into_iter()
+                            .chain([0xff])
+                            .collect(),
+                    ),
+                },
+                1 => super::super::ImageName::from(Path::new(&format!("é \"{index}\"\n.png"))),
+                _ => super::super::ImageName::from(Path::new(&format!("p/{index}.png"))),
+            };
+            let row = Row {
+                item: Item::Image {
+                    name,
+                    width: index as u32 + 1,
+                    height: 7,
+                    stamp: (index % 3 != 2).then_some(Stamp {
+                        bytes: u64::MAX >> 1,
+                        modified_ns: -1_763_719_725_123_456_789,
+                    }),
+                },
+                warnings: vec!["jpeg: cut".to_owned(), String::new()][..index % 3].to_vec(),
+            };
+            (row, vector(index, dim))
+        });
+        Listed {
+            rows: rows.collect(),
+            failed: Vec::new(),
+        }
+    }
+
+    pub(crate) fn texts(texts: &[&str], dim: usize) -> Listed {
+        let rows = texts.iter().enumerate().map(|(index, text)| {
+            let row = Row {
+                item: Item::Text((*text).to_owned()),
+                warnings: Vec::new(),
+            };
+            (row, vector(index, dim))
+        });
+        Listed {
+            rows: rows.collect(),
+            failed: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{about, images};
+    use super::*;
+
+    #[test]
+    fn the_suffix_names_the_format() {
+        let cases = [
+            ("a.npy", Some(Format::Npy)),
+            ("a.b.SafeTensors", Some(Format::Safetensors)),
+            ("b/a.parquet", Some(Format::Parquet)),
+            ("a.jsonl", Some(Format::Jsonl)),
+            ("a.json", None),
+            ("npy", None),
+            ("/dev/stdout", None),
+        ];
+        for (path, expected) in cases {
+            assert_eq!(Format::of_path(Path::new(path)).ok(), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_failures_does_not_outlive_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let mut rows = images(2, 4);
+        rows.failed = vec![Failure {
+            name: Name::Text("x".to_owned()),
+            error: "too long".to_owned(),
+        }];
+        write(Format::Npy, &path, &about(Kind::Images, 4), &rows).unwrap();
+        let list = fs::read_to_string(errors_of(&path)).unwrap();
+        assert_eq!(list, "{\"text\":\"x\",\"error\":\"too long\"}\n");
+        rows.failed.clear();
+        write(Format::Npy, &path, &about(Kind::Images, 4), &rows).unwrap();
+        assert!(!errors_of(&path).exists());
+    }
+
+    #[test]
+    fn narrow_numbers_are_refused_where_there_are_none() {
+        for (format, fits) in [
+            (Format::Npy, true),
+            (Format::Safetensors, true),
+            (Format::Parquet, false),
+            (Format::Jsonl, false),
+        ] {
+            assert_eq!(format.check_dtype(Dtype::F16).is_ok(), fits, "{format:?}");
+            assert!(format.check_dtype(Dtype::F32).is_ok());
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Apache Parquet: a column each for path, size, file, embedding and model. Row groups are small
+//! enough that neither the writer nor a reader needs much memory, whatever the number of rows.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use parquet::basic::Encoding;
+use parquet::column::writer::ColumnWriterImpl;
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::{ColumnPath, TypePtr};
+
+use super::{About, Item, Kind, Row, Rows, visit_rows};
+use crate::output::file::AtomicFile;
+
+/// Numbers of embeddings in a row group: 8 MB.
+const GROUP_VALUES: usize = 2 << 20;
+
+const IMAGES: &str = "message longclip {
+    REQUIRED BYTE_ARRAY path (UTF8);
+    OPTIONAL BYTE_ARRAY path_bytes;
+    REQUIRED INT64 width;
+    REQUIRED INT64 height;
+    OPTIONAL INT64 bytes;
+    OPTIONAL INT64 mtime_ns;
+    REQUIRED GROUP warnings (LIST) { REPEATED GROUP list { REQUIRED BYTE_ARRAY element (UTF8); } }
+    REQUIRED GROUP embedding (LIST) { REPEATED GROUP list { REQUIRED FLOAT element; } }
+    REQUIRED BYTE_ARRAY model_id (UTF8);
+}";
+
+const TEXTS: &str = "message longclip {
+    REQUIRED BYTE_ARRAY text (UTF8);
+    REQUIRED GROUP warnings (LIST) { REPEATED GROUP list { REQUIRED BYTE_ARRAY element (UTF8); } }
+    REQUIRED GROUP embedding (LIST) { REPEATED GROUP list { REQUIRED FLOAT element; } }
+    REQUIRED BYTE_ARRAY model_id (UTF8);
+}";
+
+/// The columns of a file.
+///
+/// # Errors
+/// Never: the messages are our own.
+pub(crate) fn schema(kind: Kind) -> Result<TypePtr> {
+    let message = match kind {
+        Kind::Images => IMAGES,
+        Kind::Texts => TEXTS,
+    };
+    Ok(Arc::new(parse_message_type(message)?))
+}
+
+pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
+    let file = AtomicFile::create_alone(path)?;
+    let sink = file.sink()?;
+    let writing = || format!("cannot write {}", path.display());
+    let schema = schema(about.kind)?;
+    let mut writer =
+        SerializedFileWriter::new(sink, schema, properties(about)).with_context(writing)?;
+    let most = (GROUP_VALUES / about.dim).max(1);
+    let mut group = Group::new(about);
+    visit_rows(rows, |row, embedding| {
+        group.push(row, embedding);
+        if group.rows.len() == most {
+            group.write(&mut writer).with_context(writing)?;
+        }
+        Ok(())
+    })?;
+    group.write(&mut writer).with_context(writing)?;
+    let mut sink = writer.into_inner().with_context(writing)?;
+    sink.flush().with_context(writing)?;
+    file.commit()
+}
+
+fn properties(about: &About) -> WriterPropertiesPtr {
+    let embedding = ColumnPath::new(["embedding", "list", "element"].map(str::to_owned).to_vec());
+    let pairs = about.pairs().into_iter();
+    let pairs = pairs.map(|(key, value)| KeyValue::new(format!("longclip.{key}"), value));
+    let properties = WriterProperties::builder()
+        .set_created_by(format!("longclip version {}", about.version))
+        .set_key_value_metadata(Some(pairs.collect()))
+        // No number comes twice, and the least and the greatest mean nothing.
+        .set_column_dictionary_enabled(embedding.clone(), false)
+        .set_column_encoding(embedding.clone(), Encoding::PLAIN)
+        .set_column_statistics_enabled(
+            embedding,
+            parquet::file::properties::EnabledStatistics::None,
+        );
+    Arc::new(properties.build())
+}
+
+/// The rows of one row group.
+struct Group<'a> {
+    about: &'a About,
+    rows: Vec<Row>,
+    values: Vec<f32>,
+}
+
+impl<'a> Group<'a> {
+    fn new(about: &'a About) -> Self {
+        Self {
+            about,
+            rows: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, row: &Row, embedding: &[f32]) {
+        self.rows.push(row.clone());
+        self.values.extend_from_slice(embedding);
+    }
+
+    /// Writes the rows, column by column, and forgets them.
+    fn write<W: Write + Send>(&mut self, writer: &mut SerializedFileWriter<W>) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut group = writer.next_row_group()?;
+        let rows = &self.rows;
+        match self.about.kind {
+            Kind::Images => write_images(&mut group, rows)?,
+            Kind::Texts => {
+                let texts: Vec<_> = rows.iter().map(|row| bytes(row.item.text())).collect();
+                write_column::<ByteArrayType>(&mut group, &texts, None, None)?;
+            }
+        }
+        let warnings: Vec<&[String]> = rows.iter().map(|row| row.warnings.as_slice()).collect();
+        let lengths: Vec<usize> = warnings.iter().map(|list| list.len()).collect();
+        let flat: Vec<_> = warnings.concat().iter().map(|text| bytes(text)).collect();
+        write_lists::<ByteArrayType>(&mut group, &flat, &lengths)?;
+        let lengths = vec![self.about.dim; rows.len()];
+        write_lists::<FloatType>(&mut group, &self.values, &lengths)?;
+        let model = vec![bytes(&self.about.model_id()); rows.len()];
+        write_column::<ByteArrayType>(&mut group, &model, None, None)?;
+        group.close()?;
+        self.rows.clear();
+        self.values.clear();
+        Ok(())
+    }
+}
+
+fn write_images<W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    rows: &[Row],
+) -> Result<()> {
+    let (mut paths, mut path_bytes) = (Vec::new(), Vec::new());
+    let (mut widths, mut heights, mut stamps) = (Vec::new(), Vec::new(), Vec::new());
+    for row in rows {
+        if let Item::Image {
+            name,
+            width,
+            height,
+            stamp,
+        } = &row.item
+        {
+            paths.push(bytes(&name.text));
+            path_bytes.push(name.bytes.clone().map(ByteArray::from));
+            widths.push(i64::from(*width));
+            heights.push(i64::from(*height));
+            stamps.push(*stamp);
+        }
+    }
+    write_column::<ByteArrayType>(group, &paths, None, None)?;
+    write_optional::<ByteArrayType>(group, &path_bytes)?;
+    write_column::<Int64Type>(group, &widths, None, None)?;
+    write_column::<Int64Type>(group, &heights, None, None)?;
+    let sizes = stamps
+        .iter()
+        .map(|stamp| stamp.map(|stamp| stamp.bytes as i64));
+    write_optional::<Int64Type>(group, &sizes.collect::<Vec<_>>())?;
+    let times = stamps
+        .iter()
+        .map(|stamp| stamp.map(|stamp| stamp.modified_ns));
+    write_optional::<Int64Type>(group, &times.collect::<Vec<_>>())
+}
+
+fn bytes(text: &str) -> ByteArray {
+    ByteArray::from(text.as_bytes().to_vec())
+}
+
+/// A column that may be empty in places.
+fn write_optional<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+    values: &[Option<T::T>],
+) -> Result<()> {
+    let levels: Vec<i16> = values
+        .iter()
+        .map(|value| i16::from(value.is_some()))
+        .collect();
+    let values: Vec<T::T> = values.iter().flatten().cloned().collect();
+    write_column::<T>(group, &values, Some(&levels), None)
+}
+
+/// A column of lists, whose values lie one after the other.
+fn write_lists<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+    values: &[T::T],
+    lengths: &[usize],
+) -> Result<()> {
+    let (mut definitions, mut repetitions) = (Vec::new(), Vec::new());
+    for &length in lengths {
+        // An empty list is one entry without a value; in others only the first begins a row.
+        definitions.extend(std::iter::repeat_n(i16::from(length > 0), length.max(1)));
+        repetitions.push(0);
+        repetitions.extend(std::iter::repeat_n(1, length.saturating_sub(1)));
+    }
+    write_column::<T>(group, values, Some(&definitions), Some(&repetitions))
+}
+
+fn write_column<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+    values: &[T::T],
+    definitions: Option<&[i16]>,
+    repetitions: Option<&[i16]>,
+) -> Result<()> {
+    let mut column = group
+        .next_column()?
+        .context("the schema has more columns")?;
+    let typed: &mut ColumnWriterImpl<'_, T> = column.typed::<T>();
+    typed.write_batch(values, definitions, repetitions)?;
+    column.close()?;
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! What was found for each query -> table, json, jsonl, csv, tsv, or paths alone.
+
+mod picture;
+mod table;
+
+use std::io::{self, Write};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use csv::WriterBuilder;
+use serde::Serialize;
+
+use super::embedding::Name;
+use super::{Colour, emit, json};
+
+pub use picture::Picture;
+
+/// What one query found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The query's text, or its image's path.
+    pub query: String,
+    /// The hits, best first, or why there are none.
+    pub outcome: Result<Vec<Hit>, String>,
+}
+
+/// One row of the searched file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hit {
+    /// The image or the text.
+    pub name: Name,
+    /// The cosine of the angle between the embeddings.
+    pub cosine: f32,
+    /// What the image looks like, for the table.
+    pub picture: Option<Picture>,
+}
+
+/// How answers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One array of objects.
+    Json,
+    /// One object a line.
+    Jsonl,
+    /// Comma-separated, one row a hit.
+    Csv,
+    /// The same, tab-separated.
+    Tsv,
+    /// The hits alone, for other programs: one a line, or each with a NUL after it.
+    Paths(End),
+}
+
+/// What ends a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A newline.
+    Line,
+    /// A NUL byte, which no path can hold.
+    Nul,
+}
+
+/// How [`Format::Table`] looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Columns of the terminal.
+    pub width: usize,
+    /// Whether it takes colours.
+    pub colour: Colour,
+}
+
+/// Writes `answers` to `sink`.
+///
+/// # Errors
+/// What the sink says, its kind kept.
+pub fn write(
+    answers: &[Answer],
+    format: Format,
+    style: Style,
+    sink: &mut dyn Write,
+) -> io::Result<()> {
+    let bytes = match format {
+        Format::Table => table::table(answers, style).into_bytes(),
+        Format::Json => array(answers)?,
+        Format::Jsonl => lines(answers)?,
+        Format::Csv => rows(answers, b',')?,
+        Format::Tsv => rows(answers, b'\t')?,
+        Format::Paths(end) => paths(answers, end),
+    };
+    emit(sink, &bytes)
+}
+
+#[derive(Serialize)]
+struct Object<'a> {
+    query: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hits: Option<Vec<HitObject<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct HitObject<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_bytes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    cosine: f32,
+    rank: usize,
+}
+
+impl<'a> HitObject<'a> {
+    fn new(rank: usize, hit: &'a Hit) -> Self {
+        let (image, bytes, text) = match &hit.name {
+            Name::Image(name) => (Some(name.text.as_str()), name.bytes.as_ref(), None),
+            Name::Text(text) => (None, None, Some(text.as_str())),
+        };
+        Self {
+            image,
+            image_bytes: bytes.map(|bytes| STANDARD.encode(bytes)),
+            text,
+            cosine: hit.cosine,
+            rank,
+        }
+    }
+}
+
+fn object(answer: &Answer) -> io::Result<Vec<u8>> {
+    let hits = answer.outcome.as_ref().ok();
+    json::printable(&Object {
+        query: &answer.query,
+        hits: hits.map(|hits| {
+            (1..)
+                .zip(hits)
+                .map(|(rank, hit)| HitObject::new(rank, hit))
+                .collect()
+        }),
+        error: answer.outcome.as_ref().err().map(String::as_str),
+    })
+}
+
+fn lines(answers: &[Answer]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for answer in answers {
+        bytes.extend(object(answer)?);
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
+}
+
+fn array(answers: &[Answer]) -> io::Result<Vec<u8>> {
+    let objects = answers.iter().map(object).collect::<io::Result<Vec<_>>>()?;
+    Ok([&b"[\n"[..], &objects.join(&b",\n"[..]), b"\n]\n"].concat())
+}
+
+/// Queries without hits have one row, so that each appears.
+fn rows(answers: &[Answer], delimiter: u8) -> io::Result<Vec<u8>> {
+    let mut rows = WriterBuilder::new()
+        .delimiter(delimiter)
+        .from_writer(Vec::new());
+    rows.write_record(["query", "image", "text", "cosine", "rank", "error"])?;
+    for answer in answers {
+        let query = answer.query.as_str();
+        match &answer.outcome {
+            Err(error) => rows.write_record([query, "", "", "", "", error])?,
+            Ok(hits) if hits.is_empty() => rows.write_record([query, "", "", "", "", ""])?,
+            Ok(hits) => {
+                for (rank, hit) in (1usize..).zip(hits) {
+                    let (image, text) = match &hit.name {
+                        Name::Image(name) => (name.text.as_str(), ""),
+                        Name::Text(text) => ("", text.as_str()),
+                    };
+                    let (cosine, rank) = (hit.cosine.to_string(), rank.to_string());
+                    rows.write_record([query, image, text, &cosine, &rank, ""])?;
+                }
+            }
+        }
+    }
+    rows.into_inner().map_err(|error| error.into_error())
+}
+
+/// The bytes of the paths as the system knows them.
+fn paths(answers: &[Answer], end: End) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for hit in answers
+        .iter()
+        .filter_map(|answer| answer.outcome.as_ref().ok())
+        .flatten()
+    {
+        match &hit.name {
+            Name::Image(name) => {
+                bytes.extend(name.bytes.as_deref().unwrap_or(name.text.as_bytes()));
+            }
+            Name::Text(text) => bytes.extend(text.as_bytes()),
+        }
+        bytes.push(match end {
+            End::Line => b'\n',
+            End::Nul => 0,
+        });
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::ImageName;
+
+    fn answers() -> Vec<Answer> {
+        let odd = ImageName {
+            text: "b\u{fffd}.jpg".to_owned(),
+            bytes: Some(b"b\xff.jpg".to_vec()),
+        };
+        let hit = |name, cosine| Hit {
+            name,
+            cosine,
+            picture: None,
+        };
+        vec![
+            Answer {
+                query: "a \"cat\"".to_owned(),
+                outcome: Ok(vec![
+                    hit(
+                        Name::Image(std::path::Path::new("a\u{1b}.jpg").into()),
+                        0.25,
+                    ),
+                    hit(Name::Image(odd), 0.1234),
+                ]),
+            },
+            Answer {
+                query: "x.jpg".to_owned(),
+                outcome: Err("cannot be read".to_owned()),
+            },
+            Answer {
+                query: "dog".to_owned(),
+                outcome: Ok(vec![hit(Name::Text("a, b".to_owned()), -0.5)]),
+            },
+        ]
+    }
+
+    fn written(format: Format) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let style = Style {
+            width: 40,
+            colour: Colour::Plain,
+        };
+        write(&answers(), format, style, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn each_format_says_the_same() {
+        let jsonl = concat!(
+            r#"{"query":"a \"cat\"","hits":[{"image":"a\u001b.jpg","cosine":0.25,"rank":1},"#,
+            r#"{"image":"b"#,
+            "\u{fffd}",
+            r#".jpg","image_bytes":"Yv8uanBn","cosine":0.1234,"rank":2}]}"#,
+            "\n",
+            r#"{"query":"x.jpg","error":"cannot be read"}"#,
+            "\n",
+            r#"{"query":"dog","hits":[{"text":"a, b","cosine":-0.5,"rank":1}]}"#,
+            "\n",
+        );
+        assert_eq!(String::from_utf8(written(Format::Jsonl)).unwrap(), jsonl);
+        let json: Vec<serde_json::Value> = serde_json::from_slice(&written(Format::Json)).unwrap();
+        let expected = jsonl
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        assert_eq!(json, expected.collect::<Vec<serde_json::Value>>());
+        let csv = "query,image,text,cosine,rank,error\n\
+            \"a \"\"cat\"\"\",a\u{1b}.jpg,,0.25,1,\n\
+            \"a \"\"cat\"\"\",b\u{fffd}.jpg,,0.1234,2,\n\
+            x.jpg,,,,,cannot be read\n\
+            dog,,\"a, b\",-0.5,1,\n";
+        assert_eq!(String::from_utf8(written(Format::Csv)).unwrap(), csv);
+        assert_eq!(
+            written(Format::Paths(End::Line)),
+            b"a\x1b.jpg\nb\xff.jpg\na, b\n"
+        );
+        assert_eq!(
+            written(Format::Paths(End::Nul)),
+            b"a\x1b.jpg\0b\xff.jpg\0a, b\0"
+        );
+    }
+
+    #[test]
+    fn a_table_is_for_people() {
+        let expected = "\
+a \"cat\"
+   1   0.2500  a\\u{1b}.jpg
+   2   0.1234  b\u{fffd}.jpg
+
+x.jpg
+  error: cannot be read
+
+dog
+   1  -0.5000  a, b
+";
+        assert_eq!(String::from_utf8(written(Format::Table)).unwrap(), expected);
+    }
+}
