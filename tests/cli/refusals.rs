@@ -130,7 +130,7 @@ fn mistakes_are_found_before_the_model_is_looked_for() {
             "cannot open the list gone",
         ),
         ("classify - - -l x y", "- can be given once"),
-        ("classify a.png --labels-file gone", "cannot read gone"),
+        ("classify a.png --labels-file gone", "nor a file"),
     ];
     for (line, words) in cases {
         let arguments: Vec<&str> = line.split_whitespace().collect();
