@@ -148,7 +148,7 @@ impl SortArgs {
     /// The folders whose pictures are not to be read, because they are the sorted ones: where the
     /// folder to sort into lies in one that is read, by the names that a walk gives it.
     pub(super) fn unread(&self, images: &[PathBuf]) -> Vec<PathBuf> {
-        let folder = self.folder().and_then(|folder| absolute(folder));
+        let folder = self.folder().and_then(absolute);
         let Some(folder) = folder else {
             return Vec::new();
         };
