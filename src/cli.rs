@@ -1,5 +1,7 @@
 //! The top parser and the flag groups that subcommands share.
 
+mod parse;
+
 use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -9,10 +11,12 @@ use crate::checkpoint::architecture::Activation;
 use crate::command::bench::BenchArgs;
 use crate::command::calibrate::CalibrateArgs;
 use crate::command::classify::ClassifyArgs;
+use crate::command::completions::CompletionsArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
 use crate::command::embed::EmbedArgs;
 use crate::command::evaluate::EvaluateArgs;
 use crate::command::inspect::InspectArgs;
+use crate::command::man::ManArgs;
 use crate::command::models::ModelsArgs;
 use crate::command::search::SearchArgs;
 use crate::command::sort::UndoArgs;
@@ -23,15 +27,25 @@ use crate::input::tokenizer::LongText;
 use crate::output::Format;
 use crate::task::zero_shot::Score;
 
+pub use parse::parse;
+
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
     .usage(AnsiColor::Green.on_default().bold())
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
+const EXAMPLES: &str = "\
+Examples:
+  longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
+  longclip classify --help
+
+Exit status: 0 every input was answered; 1 some inputs failed, or a gate was missed; 2 it could not run;
+75 worth retrying (the hub is down, the disk is full); 130 or 143 stopped by a signal.";
+
 /// Zero-shot image classification with CLIP and Long-CLIP.
 #[derive(Debug, Parser)]
-#[command(name = "longclip", version, styles = STYLES, max_term_width = 100)]
+#[command(name = "longclip", version, styles = STYLES, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -66,6 +80,10 @@ pub enum Command {
     Models(ModelsArgs),
     /// Show how texts become tokens, and whether they fit a model
     Tokens(TokensArgs),
+    /// Print what makes a shell complete this command line
+    Completions(CompletionsArgs),
+    /// Print or write the manual pages
+    Man(ManArgs),
     /// Take back what classify --link, --copy or --move did
     Undo(UndoArgs),
 }
@@ -281,12 +299,20 @@ pub struct CacheArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// The results' format [default: table on a terminal, else jsonl]
+    /// The results' format [default: by the suffix of --output; table on a terminal, else jsonl]
     #[arg(short, long, value_name = "FORMAT", value_parser = format())]
     pub format: Option<Format>,
-    /// Write to a file, which appears whole or not at all
+    /// Write to a file, which appears whole or not at all; - is stdout
     #[arg(short, long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    output: Option<PathBuf>,
+}
+
+impl OutputArgs {
+    /// The file to write to; none for stdout.
+    #[must_use]
+    pub fn file(&self) -> Option<&PathBuf> {
+        self.output.as_ref().filter(|path| path.as_os_str() != "-")
+    }
 }
 
 /// A parser for a closed list of names.

@@ -2,15 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use longclip::cli::Cli;
+use longclip::cli;
 use longclip::command::{self, Console};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = cli::parse().unwrap_or_else(|error| error.exit());
     let console = Console::new(&cli.console);
     match command::run(cli, &console) {
         Ok(outcome) => outcome.exit_code(),

@@ -20,7 +20,10 @@ Examples:
   longclip convert longclip-B.pt longclip-B.safetensors
   longclip convert longclip-B.pt longclip-B-half.safetensors --dtype f16
   longclip convert longclip-B.pt ./for-transformers --layout hf
-  longclip convert ./my-checkpoint clip.pt --layout openai";
+  longclip convert ./my-checkpoint clip.pt --layout openai
+
+Exit status: 0 written, 2 it could not be, and nothing is left; 75 worth retrying (the hub is down, the
+disk is full).";
 
 const STRETCH_NOTES: &str = "\
 The first 20 positions stay, the others move 4 apart: 77 tokens become 248, as Long-CLIP does it before
@@ -28,7 +31,10 @@ it trains (arXiv 2403.15378). Without training, texts beyond the old context gai
 
 Examples:
   longclip stretch clip-vit-b-16 clip-b16-248.safetensors
-  longclip classify img.jpg --model clip-b16-248.safetensors --labels-file long.txt";
+  longclip classify img.jpg --model clip-b16-248.safetensors --labels-file long.txt
+
+Exit status: 0 written, 2 it could not be, and nothing is left; 75 worth retrying (the hub is down, the
+disk is full).";
 
 /// The arguments of `longclip convert`.
 #[derive(Debug, Args)]

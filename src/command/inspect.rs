@@ -13,11 +13,11 @@ use crate::checkpoint::{hub, source};
 use crate::cli;
 
 const NOTES: &str = "\
-Exit status: 0 if the model loads, 1 if it does not (what could be found out is printed all the same).
-
 Examples:
   longclip inspect longclip-B.pt
-  longclip inspect ./my-checkpoint --format json | jq .positions";
+  longclip inspect ./my-checkpoint --format json | jq .positions
+
+Exit status: 0 if the model loads, 1 if it does not (what could be found out is printed all the same).";
 
 /// The arguments of `longclip inspect`.
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod calibrate;
 mod calibration;
 pub mod classify;
+pub mod completions;
 mod console;
 pub mod convert;
 pub mod embed;
@@ -12,6 +13,7 @@ pub mod evaluate;
 mod images;
 pub mod inspect;
 mod labels;
+pub mod man;
 pub mod models;
 mod pipeline;
 mod remembered;
@@ -78,6 +80,8 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Bench(args) => bench::run(*args, console),
         Command::Models(args) => models::run(args, console),
         Command::Tokens(args) => tokens::run(&args, console),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args, console),
         Command::Undo(args) => sort::run_undo(&args, console),
     }
 }

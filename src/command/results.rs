@@ -19,13 +19,14 @@ pub(super) struct Results {
 
 impl Results {
     pub(super) fn open(args: &OutputArgs, score: Score, console: &Console) -> Result<Self> {
-        let to_terminal = args.output.is_none() && std::io::stdout().is_terminal();
-        let format = args.format.unwrap_or(if to_terminal {
+        let to_terminal = args.file().is_none() && std::io::stdout().is_terminal();
+        let by_suffix = || args.file().and_then(|path| format_of(path));
+        let format = args.format.or_else(by_suffix).unwrap_or(if to_terminal {
             Format::Table
         } else {
             Format::Jsonl
         });
-        let file = match &args.output {
+        let file = match args.file() {
             Some(path) => Some((AtomicFile::create(path)?, path.clone())),
             None => None,
         };
@@ -89,4 +90,16 @@ impl Results {
         }
         Ok(())
     }
+}
+
+/// What a file's suffix stands for, if for anything.
+fn format_of(path: &Path) -> Option<Format> {
+    let suffix = path.extension()?.to_str()?.to_ascii_lowercase();
+    Some(match suffix.as_str() {
+        "json" => Format::Json,
+        "jsonl" | "ndjson" => Format::Jsonl,
+        "csv" => Format::Csv,
+        "tsv" => Format::Tsv,
+        _ => return None,
+    })
 }

@@ -11,6 +11,7 @@
 
 mod evaluation;
 mod formats;
+mod help;
 mod inputs;
 mod labels;
 mod lists;

@@ -28,7 +28,13 @@ use subject::Subject;
 const NOTES: &str = "\
 Times are medians of repeated calls in a warm process; loading is timed once. The towers are timed
 alone; the folder goes through what classify does: decode, resize, encode. Nothing else should run
-meanwhile.";
+meanwhile.
+
+Examples:
+  longclip bench --model longclip-b
+  longclip bench --model longclip-b --images photos/ --labels-file labels.txt
+
+Exit status: 0 measured, 2 it could not be, 75 worth retrying (the hub is down).";
 
 /// The arguments of `longclip bench`.
 #[derive(Debug, Args)]

@@ -80,7 +80,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let (labels, none) = classes(&args, console)?;
     args.sort.check(&args.images.images)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
-    if let Some(path) = &args.output.output {
+    if let Some(path) = args.output.file() {
         let files = [&args.labels.labels_file, &args.score.none.background_file];
         images.check_output(path, &files)?;
     }

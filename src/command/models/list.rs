@@ -20,7 +20,9 @@ Examples:
 
 Models of other repositories are shown if they are in the hub's cache and look like CLIP. Sizes of
 models that are not cached are about right; \"not stated\" is a licence that the repository does not
-state. Uses no network.";
+state. Uses no network.
+
+Exit status: 0 listed, 2 the cache cannot be read.";
 
 /// The arguments of `longclip models list`.
 #[derive(Debug, Args)]

@@ -124,7 +124,8 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
 /// `max_pixels` can be.
 pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     // Looked at before it is opened: opening a pipe without a writer would wait for ever.
-    let metadata = fs::metadata(path).context("cannot be read")?;
+    let metadata =
+        fs::metadata(path).with_context(|| format!("cannot be read{}", what_it_may_be(path)))?;
     ensure!(
         !metadata.is_dir(),
         "this is a folder, where one picture is expected; name the pictures in it"
@@ -135,6 +136,21 @@ pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     );
     let file = File::open(path).context("cannot be read")?;
     read_picture(file, metadata.len(), options)
+}
+
+/// What a path that leads nowhere looks like.
+fn what_it_may_be(path: &Path) -> &'static str {
+    let text = path.to_string_lossy();
+    let is_address = ["http://", "https://", "ftp://", "s3://", "gs://"]
+        .iter()
+        .any(|scheme| text.starts_with(scheme));
+    if is_address {
+        " (this is an address; download the picture first)"
+    } else if text.contains(['*', '?', '[']) {
+        " (this is a pattern that the shell left as it is: it matches no file, or is in quotes)"
+    } else {
+        ""
+    }
 }
 
 /// Reads all of `file` if it begins like a picture and is not longer than one can be: a film that

@@ -337,7 +337,7 @@ mod tests {
         let path = folder.join("j.jsonl");
         let head = |folder: &Path| {
             format!(
-                "{{\"longclip\":\"sorted\",\"version\":1,\"action\":\"move\",\"folder\":{folder:?}}}\n"
+                "{{\"longclip\":\"sorted\",\"version\":1,\"action\":\"move\",\"made\":true,\"folder\":{folder:?}}}\n"
             )
         };
         let stamp = "\"stamp\":{\"bytes\":1,\"modified_ns\":1}";

@@ -116,13 +116,20 @@ fn take_back(action: Action, from: &Path, to: &Path, stamp: Stamp, run: Run) -> 
         }
         Action::Move => {
             ensure!(
-                metadata.is_file() && Stamp::of(to) == Some(stamp),
+                metadata.is_file() && Stamp::of(to).is_some_and(|now| is_near(now, stamp)),
                 "it changed since"
             );
             return move_back(from, to, run).map(|()| true);
         }
     }
     Ok(true)
+}
+
+/// Whether a file is as it was, as far as its size and time tell. Another file system may have
+/// rounded the time, by up to two seconds.
+fn is_near(now: Stamp, then: Stamp) -> bool {
+    const ROUNDING_NS: u64 = 2_000_000_000;
+    now.bytes == then.bytes && now.modified_ns.abs_diff(then.modified_ns) <= ROUNDING_NS
 }
 
 fn move_back(from: &Path, to: &Path, run: Run) -> Result<()> {

@@ -1,0 +1,87 @@
+//! From the words of the command line to [`Cli`].
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::builder::{Resettable, StyledStr};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory as _, FromArgMatches as _};
+
+use super::Cli;
+use crate::input::image::EXTENSIONS;
+
+/// Parses the words of this process.
+///
+/// # Errors
+/// What is wrong with them, as clap says it; and what is asked for with `--help` and `--version`.
+pub fn parse() -> Result<Cli, clap::Error> {
+    parse_from(std::env::args_os().collect())
+}
+
+fn parse_from(words: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let mut command = without_empty_variables(Cli::command());
+    let matches = command.try_get_matches_from_mut(&words);
+    let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    cli.map_err(|error| with_classify(error.format(&mut command), &words))
+}
+
+/// A variable that is set to nothing is not set.
+fn without_empty_variables(command: Command) -> Command {
+    let is_empty = |arg: &clap::Arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|arg| {
+            if is_empty(&arg) {
+                arg.env(Resettable::Reset)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// A picture where a subcommand should be: the user wants to classify it.
+fn with_classify(mut error: clap::Error, words: &[OsString]) -> clap::Error {
+    let is_subcommand = error.kind() == ErrorKind::InvalidSubcommand;
+    let picture = words.iter().skip(1).map(Path::new).find(|path| {
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        let is_picture = extension.is_some_and(|extension| {
+            let same = |known: &&str| known.eq_ignore_ascii_case(extension);
+            EXTENSIONS.iter().any(same)
+        });
+        is_picture || path.exists()
+    });
+    if let (true, Some(picture)) = (is_subcommand, picture) {
+        let right = format!(
+            "to classify pictures: longclip classify {} --labels TEXT TEXT…",
+            picture.display()
+        );
+        let right = StyledStr::from(right);
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(vec![right]),
+        );
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(words: &[&str]) -> String {
+        let words = ["longclip"].iter().chain(words).map(OsString::from);
+        parse_from(words.collect()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_picture_without_a_subcommand_is_met_with_the_right_form() {
+        let hint = "to classify pictures: longclip classify x/c.PNG --labels TEXT TEXT…";
+        assert!(error(&["x/c.PNG"]).contains(hint));
+        assert!(error(&["-q", "x/c.PNG", "-l", "cat"]).contains(hint));
+        assert!(error(&["src"]).contains("longclip classify src"));
+        assert!(!error(&["clasify"]).contains("to classify pictures"));
+    }
+}
