@@ -145,7 +145,7 @@ impl Cache {
     /// The digest of the file at `path`, if it was read with this stamp.
     pub fn digest_of(&self, path: &Path, stamp: Stamp) -> Option<Digest> {
         let state = self.state();
-        let found = state.query(
+        state.query(
             "SELECT content FROM file WHERE path = ?1 AND bytes = ?2 AND modified_ns = ?3",
             params![
                 path_bytes(path)?,
@@ -153,8 +153,7 @@ impl Cache {
                 stamp.modified_ns
             ],
             |row| row.get::<_, Digest>(0),
-        );
-        found
+        )
     }
 
     /// Remembers the digest of the file at `path`.

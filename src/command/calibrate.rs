@@ -13,7 +13,7 @@ use super::evaluate::files::write_json;
 use super::evaluate::variant::{Base, Choice, Variant};
 use super::images::{PICTURES, Running};
 use super::pipeline::Plan;
-use super::remembered::{self, Engine, Remembered};
+use super::remembered::{self, Ready};
 use super::session::{Session, Stop};
 use super::texts::Fitter;
 use super::{Console, Outcome, advice};
@@ -134,13 +134,13 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     let texts = variant.fit(&mut fitter)?;
     fitter.finish();
     let plan = Plan::new(&session, &args.model, &args.pictures);
-    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
-    let memory = memory.transpose()?;
+    let ready = Ready::new(session, plan, cache.as_deref())?;
     let sources = (dataset.samples.iter())
         .map(dataset::Sample::image_source)
         .collect();
-    let images = Running::of(sources, plan.memory(memory.clone()), Stop::default());
-    let engine = Engine::new(&session, memory, console)?;
+    let images = Running::of(sources, ready.plan.clone(), Stop::default());
+    let engine = ready.engine(console)?;
+    let session = &ready.session;
     variant.encode(&texts, engine.encoder.as_ref(), 1.0)?;
     session.checkpoint.unchanged()?;
     images.give(engine.encoder.clone());
@@ -161,7 +161,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     if counts.signal.is_some() || counts.answered == 0 {
         return Ok(outcome);
     }
-    let written = gathered.calibrate(args, &session)?;
+    let written = gathered.calibrate(args, session)?;
     write_json(&args.output, &written)?;
     print(&written, console)?;
     Ok(outcome)

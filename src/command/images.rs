@@ -1,6 +1,6 @@
 //! The images of a run: which ones, how they are read, and their embeddings as they come.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -69,7 +69,7 @@ impl Images {
     }
 
     /// Fails if writing `output` would replace one of these images, or one of `others`.
-    pub(super) fn check_output(&self, output: &PathBuf, others: &[&Option<PathBuf>]) -> Result<()> {
+    pub(super) fn check_output(&self, output: &Path, others: &[&Option<PathBuf>]) -> Result<()> {
         advice::check_output(output)?;
         let list = match &self.files_from {
             Some(FilesFrom {

@@ -201,6 +201,31 @@ impl DualEncoder for Remembered {
     }
 }
 
+/// A model that is open, and how its pictures are read: what a run needs before anything is loaded.
+pub(super) struct Ready {
+    pub(super) session: Arc<Session>,
+    pub(super) plan: Plan,
+    memory: Option<Arc<Remembered>>,
+}
+
+impl Ready {
+    /// With the cache in `folder`, if there is to be one.
+    pub(super) fn new(session: Arc<Session>, plan: Plan, folder: Option<&Path>) -> Result<Self> {
+        let open = |folder| Remembered::open(folder, session.clone(), &plan);
+        let memory = folder.map(open).transpose()?;
+        Ok(Self {
+            plan: plan.memory(memory.clone()),
+            session,
+            memory,
+        })
+    }
+
+    /// What computes.
+    pub(super) fn engine(&self, console: &Console) -> Result<Engine> {
+        Engine::new(&self.session, self.memory.clone(), console)
+    }
+}
+
 impl Engine {
     /// A model without a memory, loaded now, or one with a memory, loaded when it is needed.
     pub(super) fn new(

@@ -14,7 +14,7 @@ use super::evaluate::variant::labels_sha256;
 use super::images::Images;
 use super::labels::{self, NoneTexts};
 use super::pipeline::Plan;
-use super::remembered::{self, Engine, Remembered};
+use super::remembered::{self, Ready};
 use super::results::Results;
 use super::session::{Session, Stop};
 use super::sort::SortArgs;
@@ -80,13 +80,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let (labels, none) = classes(&args, console)?;
     args.sort.check(&args.images.images)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
-    if let Some(path) = args.output.file() {
-        let files = [&args.labels.labels_file, &args.score.none.background_file];
-        images.check_output(path, &files)?;
-    }
-    if let Some(path) = &args.report {
-        advice::check_output(path)?;
-    }
+    check_outputs(&args, &images)?;
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
@@ -97,16 +91,16 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let plan = Plan::new(&session, &args.model, &args.pictures)
         .single(images.single())
         .thumbnails(args.report.as_ref().map(|_| report::THUMBNAIL));
-    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
-    let memory = memory.transpose()?;
+    let ready = Ready::new(session, plan, cache.as_deref())?;
     // Pictures are decoded while the model loads.
-    let images = images.start(plan.memory(memory.clone()), Stop::default());
+    let images = images.start(ready.plan.clone(), Stop::default());
 
-    let engine = Engine::new(&session, memory, console)?;
+    let engine = ready.engine(console)?;
+    let session = &ready.session;
     let mut classifier = texts.classifier(engine.encoder.as_ref(), args.score.score)?;
     if let Some(calibration) = &calibration {
         let labels = labels_sha256(&labels);
-        let temperature = calibration.temperature_for(&session, &labels, console)?;
+        let temperature = calibration.temperature_for(session, &labels, console)?;
         classifier = classifier.with_temperature(temperature)?;
     }
     images.give(engine.encoder.clone());
@@ -116,7 +110,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let mut results = Results::open(&args.output, args.score.score, console)?;
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
     let answer = Answer::new(&labels, none.as_ref(), &args.score, threshold);
-    let mut page = Page::create(&args, &session, &answer)?;
+    let mut page = Page::create(&args, session, &answer)?;
     let mut sorting = args.sort.start(&labels, console)?;
     let counts = images.for_each(console, |encoded| {
         let scores = answer.scores(&classifier, &encoded);
@@ -144,6 +138,15 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         Outcome::Answered if not_sorted > 0 => Outcome::SomeFailed,
         outcome => outcome,
     })
+}
+
+/// Fails if a place for output is none, or holds an input.
+fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
+    if let Some(path) = args.output.file() {
+        let files = [&args.labels.labels_file, &args.score.none.background_file];
+        images.check_output(path, &files)?;
+    }
+    args.report.as_deref().map_or(Ok(()), advice::check_output)
 }
 
 /// The labels with their prompts and what stands for none of them, after a check of what can only be

@@ -13,12 +13,13 @@ use crate::command::calibration::Calibration;
 use crate::command::images::{PICTURES, Running};
 use crate::command::labels::Texts;
 use crate::command::pipeline::{Encoded, Known, Plan};
-use crate::command::remembered::{self, Engine, Remembered};
+use crate::command::remembered::{self, Ready};
 use crate::command::session::{Session, Stop};
 use crate::command::texts::Fitter;
 use crate::command::{Console, Outcome, report};
 use crate::input::dataset::{self, Labelled};
 use crate::model::DualEncoder;
+use crate::output::evaluation::Evaluation;
 use crate::output::{ImageName, Prediction, Record};
 use crate::task::metric::Resampling;
 use crate::task::zero_shot::ClassScore;
@@ -29,9 +30,7 @@ const TOGETHER: usize = 128;
 /// Evaluates labels.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::labelled(&args.dataset, PICTURES)?;
-    for note in &dataset.notes {
-        console.note(note);
-    }
+    dataset.notes.iter().for_each(|note| console.note(note));
     let choice = Choice {
         dataset: &args.dataset,
         labels: &args.labels,
@@ -39,95 +38,42 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         class_map: args.class_map.as_deref(),
     };
     let base = Base::new(choice, &dataset.classes, console)?;
-    let mut variants = base.variants(&args.against.compare)?;
+    let variants = base.variants(&args.against.compare)?;
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
-    let context_length = session.checkpoint.architecture.context_length;
-    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
-    let texts = (variants.iter())
-        .map(|variant| variant.fit(&mut fitter))
-        .collect::<Result<Vec<_>>>()?;
-    fitter.finish();
-    let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
-    let mut steps = sweep::steps(&variants[0], &lengths)?;
+    let mut texts = Labels::fit(variants, args, &session, console)?;
 
     let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
     let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
-    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
-    let memory = memory.transpose()?;
-    let sources: Vec<_> = (dataset.samples.iter())
-        .map(dataset::Sample::image_source)
-        .collect();
-    let images = Running::of(sources, plan.memory(memory.clone()), Stop::default());
-    let engine = Engine::new(&session, memory, console)?;
+    let ready = Ready::new(session, plan, cache.as_deref())?;
+    let sources = dataset.samples.iter().map(dataset::Sample::image_source);
+    let images = Running::of(sources.collect(), ready.plan.clone(), Stop::default());
+    let engine = ready.engine(console)?;
+    let session = &ready.session;
+    let labels_sha256 = &texts.variants[0].facts.sha256;
     let temperature = match &calibration {
-        Some(calibration) => {
-            calibration.temperature_for(&session, &variants[0].facts.sha256, console)?
-        }
+        Some(calibration) => calibration.temperature_for(session, labels_sha256, console)?,
         None => 1.0,
     };
-    encode(
-        &mut variants,
-        &texts,
-        &mut steps,
-        engine.encoder.as_ref(),
-        temperature,
-    )?;
+    texts.encode(engine.encoder.as_ref(), temperature)?;
     session.checkpoint.unchanged()?;
     images.give(engine.encoder.clone());
 
-    let mut evaluating = Evaluating {
-        dataset: &dataset,
-        out: (args.results.out.as_deref())
-            .map(Folder::create)
-            .transpose()?,
-        page: Page::create(args, &session, &dataset, &variants)?,
-        keep: args.results.top_k.map_or(usize::MAX, |k| k as usize),
-        labels: labels_of(&variants),
-        variants,
-        steps,
-        waiting: Vec::new(),
-        next: 0,
-    };
+    let mut evaluating = Evaluating::new(args, &dataset, session, texts)?;
     let counts = images.for_each(console, |encoded| evaluating.take(encoded))?;
     evaluating.count()?;
     engine.finish(console);
     if counts.signal.is_some() {
         evaluating.keep_partial(console)?;
-        return Ok(counts.outcome(console));
+    } else if counts.answered > 0 {
+        let evaluation = evaluating.finish(args, session, (temperature, counts.failed))?;
+        summary::classification(&evaluation, args.results.format, console)?;
+        let outcome = counts.outcome(console);
+        let acc1 = evaluation.figures.acc1;
+        return Ok(gated(outcome, &args.results, acc1, console));
     }
-    let outcome = counts.outcome(console);
-    if counts.answered == 0 {
-        return Ok(outcome);
-    }
-    let (page, folder) = (evaluating.page.take(), evaluating.out.take());
-    let how = Resampling {
-        seed: args.against.seed,
-        ..Resampling::default()
-    };
-    let findings = Findings {
-        dataset: &dataset,
-        variants: &evaluating.variants,
-        sweep: &evaluating.steps,
-        failed: counts.failed,
-        temperature,
-        how,
-    };
-    let evaluation = findings.evaluation(facts::provenance(args, &session)?)?;
-    if let Some(page) = page {
-        page.finish(&findings, &evaluation)?;
-    }
-    if let Some(folder) = folder {
-        folder.finish(&evaluating.variants[0], &evaluation)?;
-    }
-    summary::classification(&evaluation, args.results.format, console)?;
-    Ok(gated(
-        outcome,
-        &args.results,
-        evaluation.figures.acc1,
-        console,
-    ))
+    Ok(counts.outcome(console))
 }
 
 /// Misses the gate if the share of right labels is too small.
@@ -144,20 +90,45 @@ fn gated(outcome: Outcome, args: &ResultArgs, acc1: f64, console: &Console) -> O
     }
 }
 
-/// The text tower, once for each set of labels.
-fn encode(
-    variants: &mut [Variant],
-    texts: &[Texts],
-    steps: &mut [sweep::Step],
-    model: &dyn DualEncoder,
-    temperature: f32,
-) -> Result<()> {
-    for (variant, texts) in variants.iter_mut().zip(texts) {
-        variant.encode(texts, model, temperature)?;
+/// All sets of labels, and those of the main one that are cut.
+struct Labels {
+    variants: Vec<Variant>,
+    /// The prompts of each.
+    texts: Vec<Texts>,
+    steps: Vec<sweep::Step>,
+}
+
+impl Labels {
+    fn fit(
+        variants: Vec<Variant>,
+        args: &EvaluateArgs,
+        session: &Session,
+        console: &Console,
+    ) -> Result<Self> {
+        let context_length = session.checkpoint.architecture.context_length;
+        let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+        let texts = variants.iter().map(|variant| variant.fit(&mut fitter));
+        let texts = texts.collect::<Result<_>>()?;
+        fitter.finish();
+        let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
+        let steps = sweep::steps(&variants[0], &lengths)?;
+        Ok(Self {
+            variants,
+            texts,
+            steps,
+        })
     }
-    steps
-        .iter_mut()
-        .try_for_each(|step| step.encode(model, temperature))
+
+    /// The text tower, once for each set.
+    fn encode(&mut self, model: &dyn DualEncoder, temperature: f32) -> Result<()> {
+        for (variant, texts) in self.variants.iter_mut().zip(&self.texts) {
+            variant.encode(texts, model, temperature)?;
+        }
+        let steps = &mut self.steps;
+        steps
+            .iter_mut()
+            .try_for_each(|step| step.encode(model, temperature))
+    }
 }
 
 fn labels_of(variants: &[Variant]) -> Vec<Arc<str>> {
@@ -187,7 +158,57 @@ struct Evaluating<'a> {
     next: usize,
 }
 
-impl Evaluating<'_> {
+impl<'a> Evaluating<'a> {
+    fn new(
+        args: &EvaluateArgs,
+        dataset: &'a Labelled,
+        session: &Session,
+        labels: Labels,
+    ) -> Result<Self> {
+        Ok(Self {
+            dataset,
+            out: (args.results.out.as_deref())
+                .map(Folder::create)
+                .transpose()?,
+            page: Page::create(args, session, dataset, &labels.variants)?,
+            keep: args.results.top_k.map_or(usize::MAX, |k| k as usize),
+            labels: labels_of(&labels.variants),
+            variants: labels.variants,
+            steps: labels.steps,
+            waiting: Vec::new(),
+            next: 0,
+        })
+    }
+
+    /// Works out the figures and makes all files appear.
+    fn finish(
+        self,
+        args: &EvaluateArgs,
+        session: &Session,
+        (temperature, failed): (f32, u64),
+    ) -> Result<Evaluation> {
+        let how = Resampling {
+            seed: args.against.seed,
+            ..Resampling::default()
+        };
+        let findings = Findings {
+            dataset: self.dataset,
+            variants: &self.variants,
+            sweep: &self.steps,
+            failed,
+            temperature,
+            how,
+        };
+        let evaluation = findings.evaluation(facts::provenance(args, session)?)?;
+        if let Some(page) = self.page {
+            page.finish(&findings, &evaluation)?;
+        }
+        if let Some(folder) = self.out {
+            folder.finish(&self.variants[0], &evaluation)?;
+        }
+        Ok(evaluation)
+    }
+
     fn take(&mut self, encoded: Encoded) -> Result<()> {
         let class = self.dataset.samples[self.next].class;
         self.next += 1;

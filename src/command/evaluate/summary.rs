@@ -104,6 +104,13 @@ fn classification_table(evaluation: &Evaluation) -> String {
         );
     }
     runs(&mut lines, evaluation);
+    sweep(&mut lines, evaluation);
+    mistakes(&mut lines, evaluation);
+    lines.0
+}
+
+/// By length of the texts.
+fn sweep(lines: &mut Lines, evaluation: &Evaluation) {
     if !evaluation.truncate_sweep.is_empty() {
         lines.heading("texts cut to", "top-1      cut");
         for step in &evaluation.truncate_sweep {
@@ -114,6 +121,10 @@ fn classification_table(evaluation: &Evaluation) -> String {
             );
         }
     }
+}
+
+/// The classes that are found least often, and what they are taken for.
+fn mistakes(lines: &mut Lines, evaluation: &Evaluation) {
     let mut hard: Vec<_> = evaluation
         .per_class
         .iter()
@@ -139,7 +150,6 @@ fn classification_table(evaluation: &Evaluation) -> String {
             lines.row(&mistake.target, &numbers);
         }
     }
-    lines.0
 }
 
 /// The runs of a comparison and what every two differ by.

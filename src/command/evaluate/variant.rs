@@ -107,7 +107,7 @@ impl<'a> Base<'a> {
         let named = args.labels_file.is_some() || !args.labels.is_empty();
         let set = match named {
             true => labels::label_set(args, &templates, self.console)?,
-            false => self.from_classes(&templates)?,
+            false => self.own_names(&templates)?,
         };
         let score = ScoreArgs {
             score: Score::Softmax,
@@ -149,7 +149,7 @@ impl<'a> Base<'a> {
     }
 
     /// The classes' own names as labels.
-    fn from_classes(&self, templates: &Templates) -> Result<LabelSet> {
+    fn own_names(&self, templates: &Templates) -> Result<LabelSet> {
         let path = self.choice.dataset;
         let wordnet = prompt::wordnet_names(&self.names);
         let name = |(place, name): (usize, &String)| match &wordnet {

@@ -75,8 +75,8 @@ impl Plan {
         let (width, height) = known.size;
         let pixels = (width as u64).saturating_mul(height as u64);
         pixels <= self.decode.max_pixels
-            && !(self.decode.strict && !known.warnings.is_empty())
-            && (self.thumbnails.is_none() || known.thumbnail.is_some())
+            && (known.warnings.is_empty() || !self.decode.strict)
+            && (known.thumbnail.is_some() || self.thumbnails.is_none())
     }
 }
 

@@ -126,7 +126,10 @@ fn match_words(classes: &[String], labels: &[Matching<'_>], found: &mut [Option<
 mod tests {
     use super::*;
 
-    fn matched(classes: &[&str], labels: &[(&str, Option<&str>)]) -> Result<Vec<usize>, String> {
+    /// A label and its key.
+    type Label = (&'static str, Option<&'static str>);
+
+    fn matched(classes: &[&str], labels: &[Label]) -> Result<Vec<usize>, String> {
         let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
         let labels: Vec<_> = labels
             .iter()
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn classes_find_their_labels() {
         let none = None;
-        let cases: [(&[&str], &[(&str, Option<&str>)], &[usize]); 5] = [
+        let cases: [(&[&str], &[Label], &[usize]); 5] = [
             (
                 &["cat", "dog"],
                 &[("dog", none), ("a cat", none), ("cat", none)],
@@ -191,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_an_error() {
-        let cases: [(&[&str], &[(&str, Option<&str>)], &str); 3] = [
+        let cases: [(&[&str], &[Label], &str); 3] = [
             (
                 &["cat", "cow", "emu"],
                 &[("cat", None)],

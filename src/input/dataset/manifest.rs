@@ -93,7 +93,7 @@ fn delimited(file: File, delimiter: u8) -> Result<Box<dyn Iterator<Item = Result
     );
     Ok(Box::new(reader.into_records().map(move |record| {
         let record = record?;
-        let values = record.iter().map(|value| Value::from(value));
+        let values = record.iter().map(Value::from);
         Ok(names.iter().cloned().zip(values).collect())
     })))
 }

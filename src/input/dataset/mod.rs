@@ -30,7 +30,9 @@ pub struct Sample {
 
 impl Sample {
     /// As the pipeline takes it.
-    #[must_use]
+    ///
+    /// # Errors
+    /// What is wrong with the path.
     pub fn image_source(&self) -> Result<ImageSource, PathError> {
         self.source.clone().map(ImageSource::Path)
     }

@@ -1,5 +1,7 @@
 //! Pictures with captions: which finds which.
 
+mod page;
+
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -7,20 +9,15 @@ use anyhow::{Context as _, Result, ensure};
 use super::{CaptionLines, EvaluateArgs, facts, files, summary, sweep};
 use crate::command::images::{PICTURES, Running};
 use crate::command::pipeline::{Known, Plan};
-use crate::command::remembered::{self, Engine, Remembered};
-use crate::command::report::{self, count, model_facts};
+use crate::command::remembered::{self, Ready};
 use crate::command::session::{Session, Stop};
 use crate::command::texts::Fitter;
-use crate::command::{Console, Outcome};
+use crate::command::{Console, Outcome, report};
 use crate::input::dataset::{self, CaptionOptions, Captioned, Lines};
 use crate::input::paths::ImageSource;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
-use crate::output::report::{
-    Axis, Chart, Direction, Head, Kind, Picture, Point, ReportWriter, Retrieval as Shown, Scale,
-    Series, Summary,
-};
 use crate::output::{self, ImageName};
 use crate::task::retrieval::{Pairs, Retrieval, retrieve};
 use crate::task::text_embedding::TextEmbeddings;
@@ -34,32 +31,20 @@ const DEPTHS: [usize; 3] = [1, 5, 10];
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::captioned(&args.dataset, &options(args), PICTURES)?;
     console.note(&dataset.protocol);
-    let policy = args.labels.long.policy()?;
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
-    let context_length = session.checkpoint.architecture.context_length;
-    let texts = fit(&dataset, Fitter::new(context_length, policy, console))?;
-    let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
-    let cut = lengths.iter().map(|&tokens| {
-        let fitter = Fitter::silent(tokens, LongText::Truncate);
-        Ok((tokens, fit(&dataset, fitter)?))
-    });
-    let cut = cut.collect::<Result<Vec<_>>>()?;
-
+    let captions = Captions::fit(&dataset, args, &session, console)?;
     let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
     let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
-    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
-    let memory = memory.transpose()?;
+    let ready = Ready::new(session, plan, cache.as_deref())?;
     let sources = dataset
         .images
         .iter()
-        .map(|path| Ok(ImageSource::Path(path.clone())));
-    let images = Running::of(
-        sources.collect(),
-        plan.memory(memory.clone()),
-        Stop::default(),
-    );
-    let engine = Engine::new(&session, memory, console)?;
+        .cloned()
+        .map(ImageSource::Path)
+        .map(Ok);
+    let images = Running::of(sources.collect(), ready.plan.clone(), Stop::default());
+    let engine = ready.engine(console)?;
     images.give(engine.encoder.clone());
     let mut pictures: Vec<(ImageName, Result<Known>)> = Vec::new();
     let counts = images.for_each(console, |encoded| {
@@ -73,35 +58,68 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     }
     let kept = Kept::new(&dataset, &pictures)?;
     console.note(&format!("encoding {} captions", kept.texts.len()));
-    let retrieval = kept.retrieve(engine.encoder.as_ref(), &texts)?;
-    let mut steps = Vec::new();
-    for (tokens, texts) in &cut {
-        let found = kept.retrieve(engine.encoder.as_ref(), texts)?;
-        steps.push(RecallSweepRow {
-            tokens: *tokens,
-            cut: kept.cut(texts),
-            recalls: recalls(&found),
-        });
-    }
+    let found = kept.retrieve(engine.encoder.as_ref(), &captions.texts)?;
+    let truncate_sweep = captions.sweep(&kept, engine.encoder.as_ref())?;
     engine.finish(console);
-    session.checkpoint.unchanged()?;
+    ready.session.checkpoint.unchanged()?;
     let evaluation = RetrievalEvaluation {
         task: "retrieval",
-        recalls: recalls(&retrieval),
+        recalls: recalls(&found),
         images: kept.images,
         texts: kept.texts.len(),
         failed: counts.failed,
         protocol: dataset.protocol.clone(),
-        long_text: policy.name().to_owned(),
-        truncate_sweep: steps,
-        provenance: facts::provenance(args, &session)?,
+        long_text: args.labels.long.policy()?.name().to_owned(),
+        truncate_sweep,
+        provenance: facts::provenance(args, &ready.session)?,
     };
-    write_page(args, &session, (&dataset, &pictures), &evaluation)?;
+    if let Some(path) = &args.results.report {
+        let head = page::head(args, &ready.session, &dataset, &evaluation)?;
+        page::write(path, &head, (&dataset, &pictures), &evaluation)?;
+    }
     if let Some(folder) = &args.results.out {
-        write_folder(folder, &dataset, &kept, &retrieval, &evaluation)?;
+        write_folder(folder, &dataset, (&kept, &found), &evaluation)?;
     }
     summary::retrieval(&evaluation, args.results.format, console)?;
     Ok(outcome)
+}
+
+/// All captions as the model reads them, whole and cut to each length of the sweep.
+struct Captions {
+    texts: Vec<Fitted>,
+    cut: Vec<(usize, Vec<Fitted>)>,
+}
+
+impl Captions {
+    fn fit(
+        dataset: &Captioned,
+        args: &EvaluateArgs,
+        session: &Session,
+        console: &Console,
+    ) -> Result<Self> {
+        let context_length = session.checkpoint.architecture.context_length;
+        let policy = args.labels.long.policy()?;
+        let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
+        let cut = lengths.iter().map(|&tokens| {
+            let fitter = Fitter::silent(tokens, LongText::Truncate);
+            Ok((tokens, fit(dataset, fitter)?))
+        });
+        Ok(Self {
+            cut: cut.collect::<Result<_>>()?,
+            texts: fit(dataset, Fitter::new(context_length, policy, console))?,
+        })
+    }
+
+    fn sweep(&self, kept: &Kept, model: &dyn DualEncoder) -> Result<Vec<RecallSweepRow>> {
+        let row = |(tokens, texts): &(usize, Vec<Fitted>)| {
+            Ok(RecallSweepRow {
+                tokens: *tokens,
+                cut: kept.cut(texts),
+                recalls: recalls(&kept.retrieve(model, texts)?),
+            })
+        };
+        self.cut.iter().map(row).collect()
+    }
 }
 
 fn options(args: &EvaluateArgs) -> CaptionOptions {
@@ -220,8 +238,7 @@ fn recalls(found: &Retrieval) -> Recalls {
 fn write_folder(
     folder: &std::path::Path,
     dataset: &Captioned,
-    kept: &Kept,
-    found: &Retrieval,
+    (kept, found): (&Kept, &Retrieval),
     evaluation: &RetrievalEvaluation,
 ) -> Result<()> {
     std::fs::create_dir_all(folder)
@@ -240,104 +257,4 @@ fn write_folder(
     write().with_context(|| format!("cannot write {}", path.display()))?;
     file.commit()?;
     files::write_json(&folder.join("results.json"), evaluation)
-}
-
-fn write_page(
-    args: &EvaluateArgs,
-    session: &Session,
-    (dataset, pictures): (&Captioned, &[(ImageName, Result<Known>)]),
-    evaluation: &RetrievalEvaluation,
-) -> Result<()> {
-    let Some(path) = &args.results.report else {
-        return Ok(());
-    };
-    let mut facts = model_facts(session)?;
-    facts.push(("Protocol".to_owned(), evaluation.protocol.clone()));
-    facts.push(("Long captions".to_owned(), evaluation.long_text.clone()));
-    report::push_arguments(&mut facts);
-    let head = Head {
-        kind: Kind::Retrieval,
-        title: report::title(&args.dataset),
-        lead: format!(
-            "{} pictures and {} captions",
-            evaluation.images, evaluation.texts
-        ),
-        labels: dataset.texts.clone(),
-        score: output::Score::Cosine,
-        facts,
-    };
-    let mut captions_of = vec![Vec::new(); dataset.images.len()];
-    for (text, &image) in dataset.image_of_text.iter().enumerate() {
-        captions_of[image].push(text);
-    }
-    let mut writer = ReportWriter::create(path, &head)?;
-    for ((image, outcome), captions) in pictures.iter().zip(captions_of) {
-        writer.picture(&Picture {
-            targets: captions,
-            ..report::picture(image, outcome)
-        })?;
-    }
-    let recalls = &evaluation.recalls;
-    let direction = |name: &str, queries: usize, at: [f64; 3]| Direction {
-        name: name.to_owned(),
-        queries: queries as u64,
-        recalls: DEPTHS.into_iter().zip(at).collect(),
-    };
-    writer.finish(&Summary {
-        notes: report::notes(&evaluation.provenance.model.name),
-        figures: vec![
-            report::share("Text to image, R@1", recalls.image_at_1, None),
-            report::share("Image to text, R@1", recalls.text_at_1, None),
-            count("Pictures", evaluation.images as u64),
-            count("Captions", evaluation.texts as u64),
-        ],
-        retrieval: Some(Shown {
-            protocol: evaluation.protocol.clone(),
-            directions: vec![
-                direction(
-                    "pictures for a caption",
-                    evaluation.texts,
-                    [recalls.image_at_1, recalls.image_at_5, recalls.image_at_10],
-                ),
-                direction(
-                    "captions for a picture",
-                    evaluation.images,
-                    [recalls.text_at_1, recalls.text_at_5, recalls.text_at_10],
-                ),
-            ],
-        }),
-        charts: sweep_chart(&evaluation.truncate_sweep)
-            .into_iter()
-            .collect(),
-        ..Summary::default()
-    })
-}
-
-fn sweep_chart(steps: &[RecallSweepRow]) -> Option<Chart> {
-    let series = |name: &str, value: fn(&Recalls) -> f64| Series {
-        name: name.to_owned(),
-        points: (steps.iter())
-            .map(|step| Point {
-                x: step.tokens as f64,
-                y: value(&step.recalls),
-                interval: None,
-            })
-            .collect(),
-    };
-    (!steps.is_empty()).then(|| Chart {
-        title: "Recall by length of the captions".to_owned(),
-        caption: "R@1 with every caption cut to so many tokens, start and end included.".to_owned(),
-        x: Axis {
-            title: "Tokens of a caption".to_owned(),
-            scale: Scale::Linear,
-        },
-        y: Axis {
-            title: "R@1".to_owned(),
-            scale: Scale::Percent,
-        },
-        series: vec![
-            series("text to image", |recalls| recalls.image_at_1),
-            series("image to text", |recalls| recalls.text_at_1),
-        ],
-    })
 }

@@ -1,0 +1,129 @@
+//! A retrieval's page.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::super::EvaluateArgs;
+use super::DEPTHS;
+use crate::command::pipeline::Known;
+use crate::command::report::{self, count, model_facts, share};
+use crate::command::session::Session;
+use crate::input::dataset::Captioned;
+use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
+use crate::output::report::{
+    Axis, Chart, Direction, Head, Kind, Picture, Point, ReportWriter, Retrieval, Scale, Series,
+    Summary,
+};
+use crate::output::{self, ImageName};
+
+/// What is known before the pictures.
+pub(super) fn head(
+    args: &EvaluateArgs,
+    session: &Session,
+    dataset: &Captioned,
+    evaluation: &RetrievalEvaluation,
+) -> Result<Head> {
+    let mut facts = model_facts(session)?;
+    facts.push(("Protocol".to_owned(), evaluation.protocol.clone()));
+    facts.push(("Long captions".to_owned(), evaluation.long_text.clone()));
+    report::push_arguments(&mut facts);
+    Ok(Head {
+        kind: Kind::Retrieval,
+        title: report::title(&args.dataset),
+        lead: format!(
+            "{} pictures and {} captions",
+            evaluation.images, evaluation.texts
+        ),
+        labels: dataset.texts.clone(),
+        score: output::Score::Cosine,
+        facts,
+    })
+}
+
+/// Writes the page: every picture with its captions, and the recalls.
+pub(super) fn write(
+    path: &Path,
+    head: &Head,
+    (dataset, pictures): (&Captioned, &[(ImageName, Result<Known>)]),
+    evaluation: &RetrievalEvaluation,
+) -> Result<()> {
+    let mut captions_of = vec![Vec::new(); dataset.images.len()];
+    for (text, &image) in dataset.image_of_text.iter().enumerate() {
+        captions_of[image].push(text);
+    }
+    let mut writer = ReportWriter::create(path, head)?;
+    for ((image, outcome), captions) in pictures.iter().zip(captions_of) {
+        writer.picture(&Picture {
+            targets: captions,
+            ..report::picture(image, outcome)
+        })?;
+    }
+    writer.finish(&summary(evaluation))
+}
+
+fn summary(evaluation: &RetrievalEvaluation) -> Summary {
+    let recalls = &evaluation.recalls;
+    let direction = |name: &str, queries: usize, at: [f64; 3]| Direction {
+        name: name.to_owned(),
+        queries: queries as u64,
+        recalls: DEPTHS.into_iter().zip(at).collect(),
+    };
+    Summary {
+        notes: report::notes(&evaluation.provenance.model.name),
+        figures: vec![
+            share("Text to image, R@1", recalls.image_at_1, None),
+            share("Image to text, R@1", recalls.text_at_1, None),
+            count("Pictures", evaluation.images as u64),
+            count("Captions", evaluation.texts as u64),
+        ],
+        retrieval: Some(Retrieval {
+            protocol: evaluation.protocol.clone(),
+            directions: vec![
+                direction(
+                    "pictures for a caption",
+                    evaluation.texts,
+                    [recalls.image_at_1, recalls.image_at_5, recalls.image_at_10],
+                ),
+                direction(
+                    "captions for a picture",
+                    evaluation.images,
+                    [recalls.text_at_1, recalls.text_at_5, recalls.text_at_10],
+                ),
+            ],
+        }),
+        charts: sweep_chart(&evaluation.truncate_sweep)
+            .into_iter()
+            .collect(),
+        ..Summary::default()
+    }
+}
+
+fn sweep_chart(steps: &[RecallSweepRow]) -> Option<Chart> {
+    let series = |name: &str, value: fn(&Recalls) -> f64| Series {
+        name: name.to_owned(),
+        points: (steps.iter())
+            .map(|step| Point {
+                x: step.tokens as f64,
+                y: value(&step.recalls),
+                interval: None,
+            })
+            .collect(),
+    };
+    (!steps.is_empty()).then(|| Chart {
+        title: "Recall by length of the captions".to_owned(),
+        caption: "R@1 with every caption cut to so many tokens, start and end included.".to_owned(),
+        x: Axis {
+            title: "Tokens of a caption".to_owned(),
+            scale: Scale::Linear,
+        },
+        y: Axis {
+            title: "R@1".to_owned(),
+            scale: Scale::Percent,
+        },
+        series: vec![
+            series("text to image", |recalls| recalls.image_at_1),
+            series("image to text", |recalls| recalls.text_at_1),
+        ],
+    })
+}

@@ -1,0 +1,141 @@
+use super::*;
+
+const RULE: PictureRule = PictureRule {
+    extensions: &["jpg"],
+    looks_like_picture: |_| false,
+};
+
+fn read(files: &[(&str, &str)], name: &str, options: &CaptionOptions) -> Result<Captioned, String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, content) in files {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let path = folder.path().join(name);
+    let mut found = captioned(&path, options, RULE).map_err(|error| format!("{error:#}"))?;
+    for image in &mut found.images {
+        *image = image.strip_prefix(folder.path()).unwrap().to_owned();
+    }
+    Ok(found)
+}
+
+const COCO: &str = r#"{"info": {}, "images": [{"id": 7, "file_name": "b.jpg"}, {"id": 3, "file_name": "a.jpg"}],
+    "annotations": [{"id": 1, "image_id": 3, "caption": "A cat. "}, {"id": 2, "image_id": 7, "caption": "A dog."},
+    {"id": 3, "image_id": 3, "caption": "My cat."}]}"#;
+const KARPATHY: &str = r#"{"dataset": "x", "images": [
+    {"filename": "b.jpg", "split": "test", "sentences": [{"raw": "A dog."}]},
+    {"filename": "c.jpg", "split": "train", "sentences": [{"raw": "A cow."}]},
+    {"filename": "a.jpg", "filepath": "val", "split": "test", "sentences": [{"raw": "A cat."}, {"raw": "My cat."}]}]}"#;
+
+#[test]
+fn each_form_is_read() {
+    let options = CaptionOptions::default();
+    let coco = read(&[("x.json", COCO)], "x.json", &options).unwrap();
+    assert_eq!(coco.images, [Path::new("b.jpg"), Path::new("a.jpg")]);
+    assert_eq!(coco.texts, ["A cat.", "A dog.", "My cat."]);
+    assert_eq!(coco.image_of_text, [1, 0, 1]);
+    assert!(
+        coco.protocol
+            .starts_with("COCO captions; 2 images, 3 captions, any caption")
+    );
+
+    let karpathy = read(&[("x.json", KARPATHY)], "x.json", &options).unwrap();
+    assert_eq!(
+        karpathy.images,
+        [Path::new("b.jpg"), Path::new("val/a.jpg")]
+    );
+    assert_eq!(karpathy.image_of_text, [0, 1, 1]);
+
+    let csv = "image,caption\na.jpg,A cat.\nb.jpg,A dog.\na.jpg,My cat.\n";
+    let rows = read(&[("x.csv", csv)], "x.csv", &options).unwrap();
+    assert_eq!((rows.images.len(), rows.image_of_text), (2, vec![0, 1, 0]));
+
+    let lines = "{\"path\":\"a.jpg\",\"captions\":[\"A cat.\",\"My cat.\"]}\n{\"path\":\"b.jpg\",\"text\":\"x\"}";
+    let rows = read(&[("x.jsonl", lines)], "x.jsonl", &options).unwrap();
+    assert_eq!(rows.image_of_text, [0, 0, 1]);
+}
+
+#[test]
+fn text_files_beside_pictures_or_in_a_folder_of_their_own() {
+    let first = CaptionOptions {
+        lines: Lines::First,
+        ..CaptionOptions::default()
+    };
+    for (image, caption) in [("image/1.jpg", "caption/1.txt"), ("1.jpg", "1.txt")] {
+        let files = [(image, ""), (caption, "One line.\nAnother.\n")];
+        let found = read(&files, "", &CaptionOptions::default()).unwrap();
+        assert_eq!(found.texts, ["One line.\nAnother."]);
+        let found = read(&files, "", &first).unwrap();
+        assert_eq!(found.texts, ["One line."]);
+        assert!(
+            found.protocol.ends_with("first line of each caption"),
+            "{}",
+            found.protocol
+        );
+    }
+}
+
+#[test]
+fn what_is_taken_can_be_chosen() {
+    let one = CaptionOptions {
+        most: Some(1),
+        images: Some(PathBuf::from("/elsewhere")),
+        ..CaptionOptions::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.json");
+    fs::write(&path, COCO).unwrap();
+    let found = captioned(&path, &one, RULE).unwrap();
+    assert_eq!(found.texts, ["A cat.", "A dog."]);
+    assert_eq!(found.images[0], Path::new("/elsewhere/b.jpg"));
+    let train = CaptionOptions {
+        split: Some("train".to_owned()),
+        ..CaptionOptions::default()
+    };
+    let found = read(&[("x.json", KARPATHY)], "x.json", &train).unwrap();
+    assert_eq!(found.texts, ["A cow."]);
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    let cases = [
+        ("x.json", "{}", "expected COCO's or Karpathy's"),
+        (
+            "x.json",
+            r#"{"images": [], "annotations": []}"#,
+            "there are no captions",
+        ),
+        (
+            "x.json",
+            r#"{"images": [], "annotations": [{"image_id": 3, "caption": "x"}]}"#,
+            "image 3, which is not there",
+        ),
+        (
+            "x.json",
+            r#"{"images": [{"filename": "a", "split": "val", "sentences": []}]}"#,
+            "--split",
+        ),
+        (
+            "x.csv",
+            "path,caption\na.jpg, \n",
+            "row 1: the caption is empty",
+        ),
+        ("x.csv", "path,label\na.jpg,cat\n", "there is no caption"),
+        (
+            "x.jsonl",
+            "{\"path\":\"a\",\"captions\":[1]}",
+            "no list of texts",
+        ),
+    ];
+    for (name, content, part) in cases {
+        let error = read(&[(name, content)], name, &CaptionOptions::default()).unwrap_err();
+        assert!(error.contains(part), "{content}: {error}");
+    }
+    let files = [("a.jpg", ""), ("b.jpg", ""), ("b.txt", "x")];
+    let error = read(&files, "", &CaptionOptions::default()).unwrap_err();
+    assert!(
+        error.contains("1 of the pictures have no caption"),
+        "{error}"
+    );
+}
