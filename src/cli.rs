@@ -1,6 +1,7 @@
 //! The top parser and the flag groups that subcommands share.
 
 mod parse;
+mod value;
 
 use std::path::PathBuf;
 
@@ -28,6 +29,8 @@ use crate::output::Format;
 use crate::task::zero_shot::Score;
 
 pub use parse::parse;
+pub(crate) use value::{activation, count, names};
+use value::{alpha, at_once, finite, format, long_text, precision, score};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -312,90 +315,6 @@ impl OutputArgs {
     #[must_use]
     pub fn file(&self) -> Option<&PathBuf> {
         self.output.as_ref().filter(|path| path.as_os_str() != "-")
-    }
-}
-
-/// A parser for a closed list of names.
-pub(crate) fn names<T: Clone + Send + Sync + 'static>(
-    list: &'static [(&'static str, T)],
-) -> impl clap::builder::TypedValueParser<Value = T> {
-    use clap::builder::{PossibleValuesParser, TypedValueParser};
-    PossibleValuesParser::new(list.iter().map(|(name, _)| *name)).try_map(move |name| {
-        let found = list.iter().find(|(known, _)| *known == name);
-        found
-            .map(|(_, value)| value.clone())
-            .ok_or("not one of the names")
-    })
-}
-
-fn precision() -> impl clap::builder::TypedValueParser<Value = PrecisionChoice> {
-    names(&[
-        ("auto", PrecisionChoice::Auto),
-        ("f32", PrecisionChoice::F32),
-        ("bf16", PrecisionChoice::Bf16),
-        ("f16", PrecisionChoice::F16),
-        ("int8", PrecisionChoice::Int8),
-        ("int8-fast", PrecisionChoice::Int8Fast),
-    ])
-}
-
-pub(crate) fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
-    names(&[
-        ("quick_gelu", Activation::QuickGelu),
-        ("gelu", Activation::Gelu),
-    ])
-}
-
-fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
-    names(&[
-        ("white", Alpha::White),
-        ("black", Alpha::Black),
-        ("drop", Alpha::Drop),
-    ])
-}
-
-fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
-    names(&[
-        ("error", LongText::Error),
-        ("truncate", LongText::Truncate),
-        ("chunk-mean", LongText::ChunkMean),
-        ("slide", LongText::Slide { stride: None }),
-        ("best-chunk", LongText::BestChunk),
-    ])
-}
-
-fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
-    names(&[
-        ("softmax", Score::Softmax),
-        ("cosine", Score::Cosine),
-        ("logit", Score::Logit),
-        ("sigmoid", Score::Sigmoid),
-    ])
-}
-
-fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
-    names(&[
-        ("table", Format::Table),
-        ("json", Format::Json),
-        ("jsonl", Format::Jsonl),
-        ("csv", Format::Csv),
-        ("tsv", Format::Tsv),
-    ])
-}
-
-pub(crate) fn count() -> clap::builder::RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(1..=65536)
-}
-
-/// Far more than a machine has use for, and few enough that it can start or hold them.
-fn at_once() -> clap::builder::RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(1..=1024)
-}
-
-fn finite(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(number) if number.is_finite() => Ok(number),
-        _ => Err("expected a number".to_owned()),
     }
 }
 

@@ -1,0 +1,100 @@
+//! What the values of flags may be.
+
+use crate::checkpoint::architecture::Activation;
+use crate::device::PrecisionChoice;
+use crate::input::image::Alpha;
+use crate::input::tokenizer::LongText;
+use crate::output::Format;
+use crate::task::zero_shot::Score;
+
+/// A parser for a closed list of names.
+pub(crate) fn names<T: Clone + Send + Sync + 'static>(
+    list: &'static [(&'static str, T)],
+) -> impl clap::builder::TypedValueParser<Value = T> {
+    use clap::builder::{PossibleValuesParser, TypedValueParser};
+    PossibleValuesParser::new(list.iter().map(|(name, _)| *name)).try_map(move |name| {
+        let found = list.iter().find(|(known, _)| *known == name);
+        found
+            .map(|(_, value)| value.clone())
+            .ok_or("not one of the names")
+    })
+}
+
+/// What the towers compute in.
+pub(super) fn precision() -> impl clap::builder::TypedValueParser<Value = PrecisionChoice> {
+    names(&[
+        ("auto", PrecisionChoice::Auto),
+        ("f32", PrecisionChoice::F32),
+        ("bf16", PrecisionChoice::Bf16),
+        ("f16", PrecisionChoice::F16),
+        ("int8", PrecisionChoice::Int8),
+        ("int8-fast", PrecisionChoice::Int8Fast),
+    ])
+}
+
+/// The activation in the MLPs.
+pub(crate) fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
+    names(&[
+        ("quick_gelu", Activation::QuickGelu),
+        ("gelu", Activation::Gelu),
+    ])
+}
+
+/// What shows through transparent pixels.
+pub(super) fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
+    names(&[
+        ("white", Alpha::White),
+        ("black", Alpha::Black),
+        ("drop", Alpha::Drop),
+    ])
+}
+
+/// What happens to a long text.
+pub(super) fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
+    names(&[
+        ("error", LongText::Error),
+        ("truncate", LongText::Truncate),
+        ("chunk-mean", LongText::ChunkMean),
+        ("slide", LongText::Slide { stride: None }),
+        ("best-chunk", LongText::BestChunk),
+    ])
+}
+
+/// What to rank by.
+pub(super) fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
+    names(&[
+        ("softmax", Score::Softmax),
+        ("cosine", Score::Cosine),
+        ("logit", Score::Logit),
+        ("sigmoid", Score::Sigmoid),
+    ])
+}
+
+/// The results' format.
+pub(super) fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
+    names(&[
+        ("table", Format::Table),
+        ("json", Format::Json),
+        ("jsonl", Format::Jsonl),
+        ("csv", Format::Csv),
+        ("tsv", Format::Tsv),
+    ])
+}
+
+/// A number of things that a person asks for.
+pub(crate) fn count() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=65536)
+}
+
+/// Far more than a machine has use for, and few enough that it can start or hold them.
+pub(super) fn at_once() -> clap::builder::RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(1..=1024)
+}
+
+/// A number that is one.
+pub(super) fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err("expected a number".to_owned()),
+    }
+}
