@@ -96,13 +96,13 @@ pub(super) fn labels(name: &str) -> Option<&'static str> {
     find(&LABELS, name)
 }
 
-/// What [`templates`] knows.
+/// The names of the template sets that come with the program.
 pub fn template_names() -> impl Iterator<Item = &'static str> {
     let more = TEMPLATES.iter().map(|(name, _)| *name);
     ["none", "imagenet"].into_iter().chain(more)
 }
 
-/// What [`labels`] knows.
+/// The names of the label sets that come with the program.
 pub fn label_names() -> impl Iterator<Item = &'static str> {
     LABELS.iter().map(|(name, _)| *name)
 }
