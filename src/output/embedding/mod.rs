@@ -3,7 +3,7 @@
 //! Every file names what it was made with ([`About`]), so that embeddings of two models are never
 //! compared, and what each row was made of ([`Row`]), so that a later run knows what is still
 //! right. [`crate::input::embedding`] reads them back. While a run goes on its rows lie in a
-//! [`journal`]; [`write`] makes the file of it in one go. A format is one file and one line there.
+//! [`journal`]; [`write()`] makes the file of it in one go. A format is one file and one line there.
 
 mod about;
 pub mod journal;
