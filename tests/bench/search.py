@@ -76,6 +76,10 @@ def main() -> None:
         least = median(lambda: run(*search, str(folder / "one.npy"), query)[0])
         print(f"search over {arguments.rows} rows: {whole:.3f} s; over 1 row: {least:.3f} s; product: {whole - least:.3f} s")
 
+        cached = [*search, "--cache", str(folder / "cache")]
+        again = median(lambda: run(*cached, str(path), query)[0])
+        print(f"the same with --cache, which knows the query and the weights' digest: {again:.3f} s")
+
         run(binary, "embed", "--model", model, "--text", query, "-o", str(folder / "query.npy"))
         row = np.load(folder / "query.npy")[0]
         vectors = np.load(path, mmap_mode="r")
