@@ -12,12 +12,12 @@
 mod rows;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use crate::input::stamp::Stamp;
 pub use rows::{ImageRow, path_bytes};
@@ -52,6 +52,9 @@ const TABLES: &str = "
         jpeg BLOB NOT NULL, UNIQUE (recipe, content));
 ";
 
+/// The number of a recipe that a cache does not know and cannot take up.
+const UNKNOWN: i64 = -1;
+
 /// A SHA-256.
 pub type Digest = [u8; 32];
 
@@ -67,6 +70,10 @@ struct State {
     waiting: Vec<Row>,
     /// Why rows were lost, the first time that happened.
     failure: Option<rusqlite::Error>,
+    /// Whether anything can be kept.
+    is_writable: bool,
+    /// The file.
+    path: PathBuf,
 }
 
 /// Something to be written.
@@ -84,37 +91,27 @@ impl Cache {
     /// When the folder cannot be made or written, or its file is no cache or one of another version.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
-        let open = || -> Result<Connection> {
-            fs::create_dir_all(folder)?;
-            let connection = Connection::open(&path)?;
-            connection.busy_timeout(PATIENCE)?;
-            // Readers and a writer at once; a file system that cannot do it keeps its own mode.
-            let _: String =
-                connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-            // Safe against a killed program; a lost second before a power cut is computed again.
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            match connection.query_row("PRAGMA user_version", [], |row| row.get(0))? {
-                0 => {
-                    connection.execute_batch(TABLES)?;
-                    connection.pragma_update(None, "user_version", LAYOUT)?;
-                }
-                LAYOUT => {}
-                other => bail!("it has layout {other}, this longclip reads {LAYOUT}"),
-            }
-            Ok(connection)
+        let opened = writable(folder, &path);
+        let (connection, is_writable) = match opened {
+            Ok(connection) => (connection, true),
+            // Somebody else's cache: what it knows is of use all the same.
+            Err(error) => match is_read_only(&error).then(|| readable(&path)).transpose() {
+                Ok(Some(connection)) => (connection, false),
+                _ => return Err(error).with_context(|| cannot_use(&path)),
+            },
         };
-        let connection = open().with_context(|| {
-            format!(
-                "cannot use the cache {}; name another folder with --cache, or delete the file to start \
-                 it anew",
-                path.display()
-            )
-        })?;
         Ok(Self(Mutex::new(State {
             connection,
             waiting: Vec::new(),
             failure: None,
+            is_writable,
+            path,
         })))
+    }
+
+    /// Whether new things are kept; one that cannot be written is only read.
+    pub fn is_writable(&self) -> bool {
+        self.state().is_writable
     }
 
     /// The number of a recipe.
@@ -130,16 +127,20 @@ impl Cache {
                 .query_row([text], |row| row.get(0))
                 .optional()
         };
-        // Looked for first: a cache that is only read need not be writable.
-        if let Some(id) = find()? {
-            return Ok(Recipe(id));
-        }
-        state
-            .connection
-            .execute("INSERT OR IGNORE INTO recipe (text) VALUES (?1)", [text])
-            .context("cannot write to the cache")?;
-        let id = find()?;
-        Ok(Recipe(id.context("the cache loses what is written to it")?))
+        let insert = || -> Result<i64> {
+            // Looked for first: a cache that is only read need not be writable.
+            if let Some(id) = find()? {
+                return Ok(id);
+            }
+            if !state.is_writable {
+                return Ok(UNKNOWN);
+            }
+            state
+                .connection
+                .execute("INSERT OR IGNORE INTO recipe (text) VALUES (?1)", [text])?;
+            find()?.context("it loses what is written to it")
+        };
+        Ok(Recipe(insert().with_context(|| cannot_use(&state.path))?))
     }
 
     /// The digest of the file at `path`, if it was read with this stamp.
@@ -248,6 +249,9 @@ impl State {
     }
 
     fn push(&mut self, row: Row) {
+        if !self.is_writable {
+            return;
+        }
         self.waiting.push(row);
         if self.waiting.len() >= ROWS_A_WRITE {
             self.write();
@@ -317,6 +321,78 @@ impl Row {
             ),
         }
     }
+}
+
+/// Opens the file for reading and writing, and makes its tables if it has none.
+fn writable(folder: &Path, path: &Path) -> Result<Connection> {
+    fs::create_dir_all(folder)?;
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(PATIENCE)?;
+    // Readers and a writer at once; a file system that cannot do it keeps its own mode.
+    let _: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    // Safe against a killed program; a lost second before a power cut is computed again.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    match layout(&connection)? {
+        0 => {
+            connection.execute_batch(TABLES)?;
+            connection.pragma_update(None, "user_version", LAYOUT)?;
+        }
+        LAYOUT => {}
+        other => bail!("it has layout {other}, this longclip reads {LAYOUT}"),
+    }
+    Ok(connection)
+}
+
+/// Opens a file that nobody may write, in a folder where nothing can be made.
+fn readable(path: &Path) -> Result<Connection> {
+    let text = path.to_str().context("its path is not UTF-8")?;
+    let escaped: String = text
+        .chars()
+        .map(|c| match c {
+            '%' | '?' | '#' => format!("%{:02x}", u32::from(c)),
+            c => c.to_string(),
+        })
+        .collect();
+    // Immutable: nothing beside the file is looked for or made.
+    let uri = format!("file:{escaped}?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(uri, flags)?;
+    ensure!(layout(&connection)? == LAYOUT, "it has another layout");
+    Ok(connection)
+}
+
+fn layout(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+fn is_read_only(error: &anyhow::Error) -> bool {
+    let code = error
+        .downcast_ref::<rusqlite::Error>()
+        .and_then(rusqlite::Error::sqlite_error_code);
+    matches!(code, Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen))
+}
+
+fn cannot_use(path: &Path) -> String {
+    format!(
+        "cannot use the cache {}; name another folder with --cache, or, if the file is damaged, delete it",
+        path.display()
+    )
+}
+
+/// Whether another try may help: another program writes for longer than this one waits, or the disk
+/// is full.
+#[must_use]
+pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
+    let mut causes = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<rusqlite::Error>());
+    causes.any(|cause| {
+        let code = cause.sqlite_error_code();
+        matches!(
+            code,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
+        )
+    })
 }
 
 /// Fails unless `folder` can be a cache: said before a model is loaded.

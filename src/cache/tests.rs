@@ -93,7 +93,7 @@ fn a_file_that_is_no_cache_is_an_error_that_names_it() {
         fs::write(folder.path().join(FILE), content).unwrap();
         let error = Cache::open(folder.path()).err().unwrap();
         assert!(error.to_string().contains(FILE), "{error:#}");
-        assert!(error.to_string().contains("delete the file"), "{error:#}");
+        assert!(error.to_string().contains("delete it"), "{error:#}");
     }
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
@@ -105,6 +105,61 @@ fn a_file_that_is_no_cache_is_an_error_that_names_it() {
     drop(cache);
     let error = format!("{:#}", Cache::open(folder.path()).err().unwrap());
     assert!(error.contains("layout 7"), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_cache_that_cannot_be_written_is_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("odd %3f #name?");
+    let cache = Cache::open(&place).unwrap();
+    let recipe = cache.recipe("r").unwrap();
+    cache.keep_text(recipe, [1; 32], vec![0.0, 1.0]);
+    drop(cache);
+    let mode = |mode| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&place, permissions.clone()).unwrap();
+        fs::set_permissions(place.join(FILE), permissions).unwrap();
+    };
+    mode(0o555);
+    let readable = readable(&place.join(FILE)).unwrap();
+    assert_eq!(layout(&readable).unwrap(), LAYOUT);
+    drop(readable);
+    // Whoever may write everywhere, as root, opens it for writing.
+    let cache = Cache::open(&place).unwrap();
+    assert_eq!(cache.recipe("r").unwrap(), recipe);
+    assert_eq!(cache.text(recipe, &[1; 32], 2), Some(vec![0.0, 1.0]));
+    if !cache.is_writable() {
+        assert_eq!(cache.recipe("new").unwrap(), Recipe(UNKNOWN));
+        cache.keep_text(recipe, [2; 32], vec![0.0, 1.0]);
+        cache.flush().unwrap();
+        assert_eq!(cache.text(recipe, &[2; 32], 2), None);
+    }
+    drop(cache);
+    mode(0o755);
+}
+
+#[test]
+fn a_cache_that_another_program_holds_is_worth_another_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (
+        Cache::open(folder.path()).unwrap(),
+        Cache::open(folder.path()).unwrap(),
+    );
+    one.state()
+        .connection
+        .execute_batch("BEGIN IMMEDIATE")
+        .unwrap();
+    other
+        .state()
+        .connection
+        .busy_timeout(Duration::ZERO)
+        .unwrap();
+    let error = other.recipe("r").unwrap_err();
+    assert!(is_worth_retrying(&error), "{error:#}");
+    assert!(error.to_string().contains(FILE), "{error:#}");
+    assert!(!is_worth_retrying(&anyhow::anyhow!("no")));
 }
 
 #[test]

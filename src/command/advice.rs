@@ -28,6 +28,40 @@ pub(super) fn check_output(path: &Path) -> Result<()> {
     }
 }
 
+/// Fails if one of `outputs` is no place for a file, if two of them are the same, or if writing one
+/// would replace one of `inputs`.
+///
+/// # Errors
+/// Names both.
+pub(super) fn check_outputs(
+    outputs: &[Option<&Path>],
+    inputs: &[Option<&Path>],
+    rule: PictureRule,
+) -> Result<()> {
+    let inputs: Vec<PathBuf> = inputs
+        .iter()
+        .flatten()
+        .map(|&path| path.to_owned())
+        .collect();
+    let mut places: Vec<PathBuf> = Vec::new();
+    for output in outputs.iter().copied().flatten() {
+        check_output(output)?;
+        check_not_an_input(output, inputs.iter(), rule)?;
+        let place = output
+            .canonicalize()
+            .or_else(|_| std::path::absolute(output))?;
+        let is_device = place.exists() && !place.is_file();
+        if places.contains(&place) && !is_device {
+            bail!(
+                "two outputs are to be written to {}; name another file for one of them",
+                output.display()
+            );
+        }
+        places.push(place);
+    }
+    Ok(())
+}
+
 /// Fails if writing `output` would replace one of `inputs`, or a picture in one of the folders among
 /// them.
 ///

@@ -1,7 +1,7 @@
 //! `longclip calibrate`: makes probabilities mean what they say.
 
-use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::calibration::Calibration;
 use super::evaluate::files::write_json;
+use super::evaluate::summary::to_stdout;
 use super::evaluate::variant::{Base, Choice, Variant};
 use super::images::{PICTURES, Running};
 use super::pipeline::Plan;
@@ -116,7 +117,14 @@ struct ThresholdEffect {
 /// # Errors
 /// When it cannot run, or there is too little to fit on.
 pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
-    advice::check_output(&args.output)?;
+    let inputs = [
+        Some(args.dataset.as_path()),
+        args.labels.labels_file.as_deref(),
+        args.labels.templates.as_deref().map(Path::new),
+        args.none.background_file.as_deref(),
+        args.class_map.as_deref(),
+    ];
+    advice::check_outputs(&[Some(&args.output)], &inputs, PICTURES)?;
     let dataset = dataset::labelled(&args.dataset, PICTURES)?;
     dataset.notes.iter().for_each(|note| console.note(note));
     let classes = Classes::new(&dataset, &args.outside)?;
@@ -154,14 +162,21 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
             Ok(known) => gathered.take(&known.embedding, classes.place[class]),
             Err(_) => Ok(()),
         }
-    })?;
-    gathered.score()?;
+    });
     engine.finish(console);
+    let counts = counts?;
+    gathered.score()?;
     let outcome = counts.outcome(console);
     if counts.signal.is_some() || counts.answered == 0 {
         return Ok(outcome);
     }
     let written = gathered.calibrate(args, session)?;
+    if !written.temperature_determined {
+        console.warn(
+            "the pictures do not tell a temperature: the labels get them all right, or no more of them \
+             than guessing would; it stays 1",
+        );
+    }
     write_json(&args.output, &written)?;
     print(&written, console)?;
     Ok(outcome)
@@ -191,6 +206,10 @@ impl Classes {
             })
         });
         let place = place.collect();
+        ensure!(
+            !names.is_empty(),
+            "every class of the dataset is --outside; leave those out that have labels"
+        );
         Ok(Self { names, place })
     }
 }
@@ -294,11 +313,7 @@ fn print(written: &Written, console: &Console) -> Result<()> {
     } else {
         serde_json::to_string_pretty(written)? + "\n"
     };
-    console.around(|| {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        Ok(stdout.flush()?)
-    })
+    console.around(|| to_stdout(&text))
 }
 
 fn table(written: &Written) -> String {

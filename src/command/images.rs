@@ -68,19 +68,26 @@ impl Images {
         self.files_from.is_none() && self.arguments.len() == 1 && !self.arguments[0].is_dir()
     }
 
-    /// Fails if writing `output` would replace one of these images, or one of `others`.
-    pub(super) fn check_output(&self, output: &Path, others: &[&Option<PathBuf>]) -> Result<()> {
-        advice::check_output(output)?;
+    /// Fails if writing one of `outputs` would replace one of these images, one of `others`, or another
+    /// output.
+    pub(super) fn check_outputs(
+        &self,
+        outputs: &[Option<&Path>],
+        others: &[Option<&Path>],
+    ) -> Result<()> {
         let list = match &self.files_from {
             Some(FilesFrom {
                 source: ListSource::File(path),
                 ..
-            }) => Some(path),
+            }) => Some(path.as_path()),
             _ => None,
         };
-        let others = others.iter().filter_map(|path| path.as_ref());
-        let inputs = self.arguments.iter().chain(list).chain(others);
-        advice::check_not_an_input(output, inputs, PICTURES)
+        let arguments = self.arguments.iter().map(|path| Some(path.as_path()));
+        let inputs: Vec<_> = arguments
+            .chain([list])
+            .chain(others.iter().copied())
+            .collect();
+        advice::check_outputs(outputs, &inputs, PICTURES)
     }
 
     /// Starts reading and decoding; images are encoded once [`Running::give`] brings the model.

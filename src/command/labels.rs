@@ -1,12 +1,14 @@
 //! From the arguments that name labels to what the model reads, for all commands that take labels.
 
 use anyhow::{Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
 
 use super::Console;
 use super::texts::Fitter;
+use crate::checkpoint::digest::hexadecimal;
 use crate::cli::{LabelArgs, NoneArgs, ScoreArgs};
 use crate::input::prompt::{self, Class, LabelSet, Templates};
-use crate::input::tokenizer::Fitted;
+use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::task::class_embedding::ClassEmbeddings;
 use crate::task::zero_shot::{Classifier, Score};
@@ -72,6 +74,19 @@ pub(super) fn one_label(label: &str) -> String {
         "softmax over one label is always 1; add a label, or use --score cosine or --score \
          sigmoid{hint}"
     )
+}
+
+/// What tells the texts of a run from all others: labels and prompts in their order, what stands for
+/// none of them, and what becomes of long ones.
+pub(super) fn sha256(labels: &LabelSet, none: Option<&NoneTexts>, long: LongText) -> String {
+    let pairs = |classes: &[Class]| -> Vec<_> {
+        let pair = |class: &Class| (class.label.clone(), class.prompts.clone());
+        classes.iter().map(pair).collect()
+    };
+    let none = none.map(|none| pairs(&none.classes));
+    let all = (pairs(&labels.classes), none, format!("{long:?}"));
+    let text = serde_json::to_string(&all).unwrap_or_default();
+    hexadecimal(&Sha256::digest(text))
 }
 
 /// Texts that stand for none of the labels.

@@ -28,6 +28,7 @@ pub mod tokens;
 use std::io;
 use std::process::ExitCode;
 
+use crate::cache;
 use crate::checkpoint::hub;
 use crate::cli::{Cli, Command};
 use crate::output::embedding::journal::Locked;
@@ -92,7 +93,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     // First: a connection to the hub that broke is a broken pipe as well.
     let is_locked = || error.chain().any(|cause| cause.is::<Locked>());
-    if hub::is_worth_retrying(error) || is_locked() {
+    if hub::is_worth_retrying(error) || cache::is_worth_retrying(error) || is_locked() {
         return ExitCode::from(75);
     }
     let mut causes = error

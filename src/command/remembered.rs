@@ -95,6 +95,9 @@ impl Remembered {
             self.found.load(Ordering::Relaxed),
             self.computed.load(Ordering::Relaxed)
         ));
+        if !self.cache.is_writable() {
+            console.note("the cache cannot be written; it was read, and nothing new is kept");
+        }
         if let Err(error) = self.cache.flush() {
             console.warn(&format!("{error:#}"));
         }

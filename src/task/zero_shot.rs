@@ -155,21 +155,19 @@ impl Classifier {
         scores
     }
 
-    /// Several texts as one class: the logarithm of the sum of what each would weigh in the softmax,
-    /// and the best cosine.
+    /// Several texts as one class: the logarithm of the sum of what each weighs in a softmax of
+    /// temperature 1, and the best cosine. A temperature divides that sum like any other logit: it
+    /// must not count the texts, or a large one would make of many texts the best class.
     fn together(&self, class: usize, cosines: &[f32]) -> ClassScore {
-        let temperature = f64::from(self.temperature);
         let logits = cosines
             .iter()
             .map(|&cosine| f64::from(self.logit_scale * cosine));
         let largest = logits.clone().fold(f64::NEG_INFINITY, f64::max);
-        let sum: f64 = logits
-            .map(|logit| ((logit - largest) / temperature).exp())
-            .sum();
+        let sum: f64 = logits.map(|logit| (logit - largest).exp()).sum();
         ClassScore {
             class,
             cosine: cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max),
-            logit: (largest + temperature * sum.ln()) as f32,
+            logit: (largest + sum.ln()) as f32,
             probability: None,
         }
     }
@@ -324,11 +322,12 @@ mod tests {
                 let (plain, warm) = (of(&plain, class), of(&warm, class));
                 assert_eq!((plain.logit, plain.cosine), (warm.logit, warm.cosine));
             }
-            // The logits over 2 are 3, 5, 0, 5 and 3 and 4.
-            let weights = [3f64, 5.0, 0.0, 5.0, 3.0, 4.0].map(f64::exp);
+            // The logits over 2 are 3, 5, 0, 5, and half of what 6 and 8 are together.
+            let weights = [3f64, 5.0, 0.0, 5.0].map(f64::exp);
+            let none = (6f64.exp() + 8f64.exp()).sqrt();
             let expected = match score {
-                Score::Softmax => weights[1] / weights.iter().sum::<f64>(),
-                _ => 1.0 / (1.0 + (weights[4] + weights[5]) / weights[1]),
+                Score::Softmax => weights[1] / (weights.iter().sum::<f64>() + none),
+                _ => 1.0 / (1.0 + none / weights[1]),
             };
             assert_near(of(&warm, 1).probability.unwrap(), expected);
         }

@@ -220,6 +220,141 @@ fn a_gate_that_is_missed_ends_with_status_1() {
         .says(&["85% is 0.85"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_does_not_open_the_gate() {
+    use std::process::Stdio;
+    let room = dataset();
+    let mut command = room.command();
+    command.args([
+        "evaluate",
+        "data",
+        "--model",
+        "tiny",
+        "--min-acc",
+        "1",
+        "--quiet",
+    ]);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+#[test]
+fn no_output_replaces_an_input_or_another_output() {
+    let room = dataset();
+    room.file(
+        "list.csv",
+        "path,label\ndata/cat/0.png,cat\ndata/red_fox/0.png,red fox\n",
+    );
+    room.file("labels.txt", "cat\nred fox\n");
+    std::fs::create_dir(room.path("out")).unwrap();
+    let cases: [&[&str]; 6] = [
+        &["evaluate", "list.csv", "--report", "list.csv"],
+        &[
+            "evaluate",
+            "list.csv",
+            "--labels-file",
+            "labels.txt",
+            "--report",
+            "labels.txt",
+        ],
+        &[
+            "evaluate",
+            "list.csv",
+            "--out",
+            "out",
+            "--report",
+            "out/results.json",
+        ],
+        &["calibrate", "list.csv", "-o", "list.csv"],
+        &[
+            "classify",
+            "data",
+            "--labels-file",
+            "labels.txt",
+            "--report",
+            "labels.txt",
+        ],
+        &[
+            "classify", "data", "-l", "a", "b", "--report", "x.html", "-o", "x.html",
+        ],
+    ];
+    for case in cases {
+        let before = room.read("list.csv") + &room.read("labels.txt");
+        let ran = room
+            .longclip(&[case, &["--model", "tiny"]].concat(), &[])
+            .ends_with(2);
+        let said = ran.stderr();
+        assert!(
+            said.contains("is an input as well") || said.contains("two outputs"),
+            "{said}"
+        );
+        assert_eq!(
+            room.read("list.csv") + &room.read("labels.txt"),
+            before,
+            "{case:?}"
+        );
+    }
+}
+
+#[test]
+fn results_inside_a_dataset_are_no_class_of_it() {
+    let room = dataset();
+    let first = results(&evaluate(&room, &["data", "--out", "data/results"]).ends_with(0));
+    let ran = evaluate(&room, &["data"])
+        .ends_with(0)
+        .says(&["no classes: results"]);
+    assert_eq!(results(&ran)["nll"], first["nll"]);
+}
+
+#[test]
+fn a_class_that_a_word_stands_for_is_told() {
+    let room = dataset();
+    let labels = ["data", "--labels", "a big cat", "grey wolf", "red fox"];
+    evaluate(&room, &labels)
+        .ends_with(0)
+        .says(&["\"cat\" by \"a big cat\""]);
+}
+
+#[test]
+fn a_calibration_that_many_background_texts_take_part_in_holds() {
+    let room = dataset();
+    let none = [
+        "--background",
+        "sky",
+        "grass",
+        "a wall",
+        "water",
+        "sand",
+        "a road",
+    ];
+    let arguments = ["calibrate", "data", "--model", "tiny", "-o", "c.json"];
+    room.longclip(&[&arguments, &none[..]].concat(), &[])
+        .ends_with(0);
+    let mut found: Value = serde_json::from_str(&room.read("c.json")).unwrap();
+    found["temperature"] = 200.into();
+    room.file("c.json", found.to_string());
+    let plain = results(&evaluate(&room, &[&["data"], &none[..]].concat()).ends_with(0));
+    let ran = evaluate(
+        &room,
+        &[&["data", "--calibration", "c.json"], &none[..]].concat(),
+    )
+    .ends_with(0);
+    assert!(!ran.stderr().contains("fitted for"), "{}", ran.stderr());
+    assert_eq!(
+        results(&ran)["acc1"],
+        plain["acc1"],
+        "a temperature changes no order"
+    );
+    let without = evaluate(&room, &["data", "--calibration", "c.json"]).ends_with(0);
+    without.says(&["fitted for other labels"]);
+}
+
 #[test]
 fn sets_of_labels_are_compared_on_the_same_pictures() {
     let room = dataset();

@@ -47,17 +47,23 @@ impl Answer {
         known.map_or(Vec::new(), |known| classifier.classify(&known.embedding))
     }
 
+    /// Whether the best label is not to be believed.
+    pub(super) fn uncertain(&self, scores: &[ClassScore]) -> bool {
+        let best = scores.first().map(|best| best.value(self.score));
+        let both = best.zip(self.none_threshold);
+        both.is_some_and(|(best, least)| best < least)
+    }
+
     /// The record of an image and its [`Answer::scores`].
     pub(super) fn record(&self, encoded: Encoded, scores: Vec<ClassScore>) -> Record {
-        let best = scores.first().map(|best| best.value(self.score));
-        let uncertain = best.zip(self.none_threshold);
+        let uncertain = self.uncertain(&scores);
         let (outcome, warnings) = match encoded.outcome {
             Ok(known) => (Ok(self.predictions(scores)), known.warnings),
             Err(error) => (Err(format!("{error:#}")), Vec::new()),
         };
         Record {
             warnings,
-            uncertain: uncertain.is_some_and(|(best, least)| best < least),
+            uncertain,
             ..Record::new(encoded.image, outcome)
         }
     }

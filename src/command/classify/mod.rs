@@ -3,14 +3,13 @@
 mod answer;
 mod page;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use super::calibration::Calibration;
-use super::evaluate::variant::labels_sha256;
 use super::images::Images;
 use super::labels::{self, NoneTexts};
 use super::pipeline::Plan;
@@ -19,7 +18,7 @@ use super::results::Results;
 use super::session::{Session, Stop};
 use super::sort::SortArgs;
 use super::texts::Fitter;
-use super::{Console, Outcome, advice, report};
+use super::{Console, Outcome, report};
 use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
 use crate::input::prompt::LabelSet;
 use crate::task::zero_shot::Score;
@@ -99,8 +98,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let session = &ready.session;
     let mut classifier = texts.classifier(engine.encoder.as_ref(), args.score.score)?;
     if let Some(calibration) = &calibration {
-        let labels = labels_sha256(&labels);
-        let temperature = calibration.temperature_for(session, &labels, console)?;
+        let texts = labels::sha256(&labels, none.as_ref(), args.labels.long.policy()?);
+        let temperature = calibration.temperature_for(session, &texts, console)?;
         classifier = classifier.with_temperature(temperature)?;
     }
     images.give(engine.encoder.clone());
@@ -115,7 +114,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let counts = images.for_each(console, |encoded| {
         let scores = answer.scores(&classifier, &encoded);
         if let Some(page) = &mut page {
-            page.picture(&encoded, &scores)?;
+            page.picture(&encoded, &scores, answer.uncertain(&scores))?;
         }
         let (path, best) = (encoded.path.clone(), scores.first().map(|best| best.class));
         let mut record = answer.record(encoded, scores);
@@ -125,8 +124,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         results.write(&record)
     });
     let not_sorted = sorting.map_or(0, |sorting| sorting.finish());
-    let counts = counts?;
     engine.finish(console);
+    let counts = counts?;
     if let Some(page) = page {
         page.finish(&counts, console)?;
     }
@@ -142,11 +141,17 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
 
 /// Fails if a place for output is none, or holds an input.
 fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
-    if let Some(path) = args.output.file() {
-        let files = [&args.labels.labels_file, &args.score.none.background_file];
-        images.check_output(path, &files)?;
-    }
-    args.report.as_deref().map_or(Ok(()), advice::check_output)
+    let outputs = [
+        args.output.file().map(PathBuf::as_path),
+        args.report.as_deref(),
+    ];
+    let inputs = [
+        args.labels.labels_file.as_deref(),
+        args.labels.templates.as_deref().map(Path::new),
+        args.score.none.background_file.as_deref(),
+        args.calibration.as_deref(),
+    ];
+    images.check_outputs(&outputs, &inputs)
 }
 
 /// The labels with their prompts and what stands for none of them, after a check of what can only be

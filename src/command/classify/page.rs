@@ -65,13 +65,23 @@ impl Page {
         }))
     }
 
-    pub(super) fn picture(&mut self, encoded: &Encoded, scores: &[ClassScore]) -> Result<()> {
+    pub(super) fn picture(
+        &mut self,
+        encoded: &Encoded,
+        scores: &[ClassScore],
+        uncertain: bool,
+    ) -> Result<()> {
         let mut picture = report::picture(&encoded.image, &encoded.outcome);
         let shown = scores.iter().take(SHOWN).map(|score| Shown {
             label: score.class,
             score: score.value(self.score),
         });
         picture.predictions = shown.collect();
+        if uncertain {
+            picture
+                .warnings
+                .push("uncertain: perhaps none of these".to_owned());
+        }
         self.writer.picture(&picture)
     }
 

@@ -20,7 +20,7 @@ pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
     let images = Images::open(&args.images, &[])?;
     for output in outputs(&args) {
-        images.check_output(&output, &[])?;
+        images.check_outputs(&[Some(&output)], &[])?;
     }
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use super::variant::Variant;
@@ -60,15 +60,17 @@ impl Folder {
             .with_context(|| cannot_write(&records.path))
     }
 
-    /// Makes all files appear, the figures last: who finds them finds the rest.
+    /// Makes all files appear once all are written, the figures last: who finds them finds the rest.
     pub(super) fn finish(mut self, variant: &Variant, results: &impl Serialize) -> Result<()> {
         self.records
             .writer
             .finish()
             .with_context(|| cannot_write(&self.records.path))?;
+        let confusion = confusion(&self.path.join("confusion.csv"), variant)?;
+        let results = json(&self.path.join("results.json"), results)?;
         self.records.file.commit()?;
-        write_confusion(&self.path.join("confusion.csv"), variant)?;
-        write_json(&self.path.join("results.json"), results)
+        confusion.commit()?;
+        results.commit()
     }
 
     /// After a signal: the records so far stay under another name.
@@ -92,19 +94,23 @@ fn cannot_write(path: &Path) -> String {
 
 /// Writes a value as indented JSON.
 pub(in crate::command) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    json(path, value)?.commit()
+}
+
+fn json(path: &Path, value: &impl Serialize) -> Result<AtomicFile> {
     let file = AtomicFile::create(path)?;
-    let write = || -> Result<()> {
+    let write = || -> io::Result<()> {
         let mut sink = file.sink()?;
         serde_json::to_writer_pretty(&mut sink, value)?;
         sink.write_all(b"\n")?;
-        Ok(sink.flush()?)
+        sink.flush()
     };
     write().with_context(|| cannot_write(path))?;
-    file.commit()
+    Ok(file)
 }
 
 /// Rows are true labels, columns predicted ones; both are headed by the labels' texts.
-fn write_confusion(path: &Path, variant: &Variant) -> Result<()> {
+fn confusion(path: &Path, variant: &Variant) -> Result<AtomicFile> {
     let figures = variant.tally.per_class();
     let count = variant.labels.len();
     let occurs = |label: &usize| {
@@ -112,24 +118,39 @@ fn write_confusion(path: &Path, variant: &Variant) -> Result<()> {
     };
     let labels: Vec<usize> = (0..count).filter(occurs).collect();
     let confusions = variant.tally.confusions();
+    let header = labels.iter().map(|&label| variant.labels[label].clone());
+    let rows = labels.iter().map(|&row| {
+        let cell = |&column: &usize| confusions.count(row, column).to_string();
+        let cells = labels.iter().map(cell);
+        std::iter::once(variant.labels[row].clone())
+            .chain(cells)
+            .collect()
+    });
+    let header = std::iter::once(String::new()).chain(header).collect();
+    table(path, header, rows)
+}
+
+/// Writes rows as CSV.
+pub(super) fn table(
+    path: &Path,
+    header: Vec<String>,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Result<AtomicFile> {
     let file = AtomicFile::create(path)?;
-    let write = || -> Result<()> {
+    // As an io::Error: its kind tells whether another try is worth while.
+    let write = || -> io::Result<()> {
         let mut writer = csv::Writer::from_writer(file.sink()?);
-        writer.write_field("")?;
-        writer.write_record(labels.iter().map(|&label| &variant.labels[label]))?;
-        for &row in &labels {
-            writer.write_field(&variant.labels[row])?;
-            let cell = |&column: &usize| confusions.count(row, column).to_string();
-            writer.write_record(labels.iter().map(cell))?;
+        for row in std::iter::once(header).chain(rows) {
+            writer.write_record(row)?;
         }
-        Ok(writer.flush()?)
+        writer.flush()
     };
     write().with_context(|| cannot_write(path))?;
-    file.commit()
+    Ok(file)
 }
 
 /// The names that a `--class-map` gives to the classes; those it does not name keep theirs.
-pub(super) fn class_map(path: &Path, classes: &[String]) -> Result<Vec<String>> {
+pub(super) fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
     let reading = || format!("cannot use the class map {}", path.display());
     let mut reader = csv::Reader::from_path(path).with_context(reading)?;
     let names: Vec<String> = (reader.headers().with_context(reading)?.iter())
@@ -152,14 +173,18 @@ pub(super) fn class_map(path: &Path, classes: &[String]) -> Result<Vec<String>> 
         let field = |place: usize| record.get(place).unwrap_or_default().trim().to_owned();
         map.insert(field(class), field(label));
     }
-    let unknown = map.keys().find(|class| !classes.contains(class));
-    if let Some(class) = unknown {
-        ensure!(
-            map.keys().any(|class| classes.contains(class)),
-            "{}: it names {class:?} and no class of the dataset, such as {:?}",
-            reading(),
-            classes[0]
-        );
+    let mut unknown: Vec<&String> = map
+        .keys()
+        .filter(|class| !classes.contains(class))
+        .collect();
+    unknown.sort();
+    if let Some(class) = unknown.first() {
+        console.warn(&format!(
+            "{} names {class:?}, which is no class of the dataset ({} such name{})",
+            path.display(),
+            unknown.len(),
+            if unknown.len() == 1 { "" } else { "s" }
+        ));
     }
     let renamed = |class: &String| map.get(class).unwrap_or(class).clone();
     Ok(classes.iter().map(renamed).collect())

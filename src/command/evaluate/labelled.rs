@@ -61,9 +61,10 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     images.give(engine.encoder.clone());
 
     let mut evaluating = Evaluating::new(args, &dataset, session, texts)?;
-    let counts = images.for_each(console, |encoded| evaluating.take(encoded))?;
-    evaluating.count()?;
+    let counts = images.for_each(console, |encoded| evaluating.take(encoded));
     engine.finish(console);
+    let counts = counts?;
+    evaluating.count()?;
     if counts.signal.is_some() {
         evaluating.keep_partial(console)?;
     } else if counts.answered > 0 {

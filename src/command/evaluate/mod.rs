@@ -5,16 +5,17 @@ pub(super) mod files;
 mod labelled;
 mod page;
 mod retrieval;
-mod summary;
+pub(super) mod summary;
 mod sweep;
 pub(super) mod variant;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use super::{Console, Outcome};
+use super::images::PICTURES;
+use super::{Console, Outcome, advice};
 use crate::cli::{CacheArgs, LabelArgs, ModelArgs, NoneArgs, PictureArgs};
 
 const EXAMPLES: &str = "\
@@ -156,6 +157,38 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Fails if a place for output is none, or holds an input.
+fn check_outputs(args: &EvaluateArgs) -> Result<()> {
+    let labels = &args.labels;
+    let mut inputs = vec![
+        Some(args.dataset.as_path()),
+        labels.labels_file.as_deref(),
+        labels.templates.as_deref().map(Path::new),
+        args.none.background_file.as_deref(),
+        args.class_map.as_deref(),
+        args.calibration.as_deref(),
+    ];
+    inputs.extend(
+        args.against
+            .compare
+            .iter()
+            .map(|name| Some(Path::new(name))),
+    );
+    let out = args.results.out.as_deref();
+    let files = [
+        "results.json",
+        "predictions.jsonl",
+        "confusion.csv",
+        "ranks.csv",
+    ];
+    let files = files.map(|name| out.map(|folder| folder.join(name)));
+    // The folder itself may not be there yet; then nothing in it can be lost.
+    let mut outputs: Vec<_> = files.iter().map(|file| file.as_deref()).collect();
+    outputs.retain(|_| out.is_some_and(Path::is_dir));
+    outputs.push(args.results.report.as_deref());
+    advice::check_outputs(&outputs, &inputs, PICTURES)
+}
+
 /// Evaluates a dataset.
 ///
 /// # Errors
@@ -168,11 +201,20 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
             folder.display()
         );
     }
-    if let Some(page) = &args.results.report {
-        super::advice::check_output(page)?;
-    }
+    check_outputs(args)?;
     match args.task {
-        Task::Classify => labelled::run(args, console),
+        Task::Classify => {
+            let captions = &args.captions;
+            ensure!(
+                captions.captions_per_image.is_none()
+                    && captions.images.is_none()
+                    && captions.split.is_none()
+                    && captions.caption_lines == CaptionLines::Whole,
+                "--captions-per-image, --images, --split and --caption-lines are about captions; add \
+                 --task retrieval"
+            );
+            labelled::run(args, console)
+        }
         Task::Retrieval => {
             let labels = &args.labels;
             if !labels.labels.is_empty()

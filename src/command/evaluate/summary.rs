@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::SummaryFormat;
@@ -43,11 +43,22 @@ fn print<T: Serialize>(
         None if to_terminal => table(value),
         _ => serde_json::to_string_pretty(value)? + "\n",
     };
-    console.around(|| {
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        Ok(stdout.flush()?)
-    })
+    console.around(|| to_stdout(&text))
+}
+
+/// Prints what a run found. A reader that went away changes nothing of it: files, and the status of a
+/// gate, are as they would be.
+pub(in crate::command) fn to_stdout(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the results to stdout")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Three digits, small ones with a power of ten.

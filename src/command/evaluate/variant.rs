@@ -2,10 +2,8 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
-use sha2::{Digest as _, Sha256};
+use anyhow::{Context as _, Result, ensure};
 
-use crate::checkpoint::digest::hexadecimal;
 use crate::cli::{LabelArgs, NoneArgs, ScoreArgs};
 use crate::command::Console;
 use crate::command::labels::{self, NoneTexts, Texts};
@@ -19,6 +17,8 @@ use crate::task::zero_shot::{ClassScore, Classifier, Score};
 
 /// Best labels that a tally is told of.
 const TOP: usize = 5;
+/// Classes that were found by a word in a label and are told one by one.
+const GUESSES: usize = 5;
 
 /// One set of labels over the dataset's pictures.
 pub(in crate::command) struct Variant {
@@ -60,7 +60,7 @@ impl<'a> Base<'a> {
         console: &'a Console,
     ) -> Result<Self> {
         let names = match choice.class_map {
-            Some(file) => super::files::class_map(file, classes)?,
+            Some(file) => super::files::class_map(file, classes, console)?,
             None => classes.to_vec(),
         };
         Ok(Self {
@@ -131,14 +131,22 @@ impl<'a> Base<'a> {
                 key: None,
             });
         }
+        ensure!(
+            matching.len() > 1,
+            "one label is always the best one; name more labels, or add --none-label for pictures of \
+             other things"
+        );
         let label_of_class = match named {
             true => match_classes(&self.names, &matching)?,
             false => (0..set.classes.len()).collect(),
         };
+        if named {
+            self.tell_guesses(&matching, &label_of_class);
+        }
         texts.extend(none.as_ref().map(|none| none.name.clone()));
         Ok(Variant {
             name: name.to_owned(),
-            facts: self.facts(args, &set),
+            facts: self.facts(args, &set, none.as_ref())?,
             tally: Tally::new(texts.len()),
             labels: texts,
             label_of_class,
@@ -146,6 +154,30 @@ impl<'a> Base<'a> {
             none,
             classifier: None,
         })
+    }
+
+    /// Says which classes go by a label that is not their name: a word in it was all that was found.
+    fn tell_guesses(&self, labels: &[Matching<'_>], label_of_class: &[usize]) {
+        let plain = |text: &str| dataset::clean(text).to_lowercase();
+        let pairs = self.names.iter().zip(label_of_class);
+        let mut guesses = pairs.filter(|(name, label)| {
+            let label = &labels[**label];
+            let keyed = label.key.is_some_and(|key| name.starts_with(key));
+            !keyed && plain(label.label) != plain(name)
+        });
+        let shown: Vec<String> = (guesses.by_ref().take(GUESSES))
+            .map(|(name, label)| format!("{name:?} by {:?}", labels[*label].label))
+            .collect();
+        if !shown.is_empty() {
+            let more = match guesses.count() {
+                0 => String::new(),
+                n => format!(", and {n} more"),
+            };
+            let shown = shown.join(", ");
+            self.console.note(&format!(
+                "classes found by a word in a label: {shown}{more}"
+            ));
+        }
     }
 
     /// The classes' own names as labels.
@@ -163,7 +195,12 @@ impl<'a> Base<'a> {
             .with_context(|| format!("cannot use the classes of {} as labels", path.display()))
     }
 
-    fn facts(&self, args: &LabelArgs, set: &LabelSet) -> LabelFacts {
+    fn facts(
+        &self,
+        args: &LabelArgs,
+        set: &LabelSet,
+        none: Option<&NoneTexts>,
+    ) -> Result<LabelFacts> {
         let source = match &args.labels_file {
             Some(file) => file.display().to_string(),
             None if !args.labels.is_empty() => "--labels".to_owned(),
@@ -174,23 +211,13 @@ impl<'a> Base<'a> {
             None if args.template.is_empty() => "none".to_owned(),
             None => args.template.join(" | "),
         };
-        LabelFacts {
+        Ok(LabelFacts {
             source,
             count: set.classes.len(),
-            sha256: labels_sha256(set),
+            sha256: labels::sha256(set, none, args.long.policy()?),
             templates,
-        }
+        })
     }
-}
-
-/// What tells a set of labels from all others: labels and prompts in their order.
-pub(in crate::command) fn labels_sha256(set: &LabelSet) -> String {
-    let classes = set.classes.iter();
-    let pairs: Vec<_> = classes
-        .map(|class| (&class.label, &class.prompts))
-        .collect();
-    let text = serde_json::to_string(&pairs).unwrap_or_default();
-    hexadecimal(&Sha256::digest(text))
 }
 
 /// Whether a name of `--compare` stands for templates: a built-in set of templates, or a file all of

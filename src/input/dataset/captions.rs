@@ -190,7 +190,7 @@ impl Reading<'_> {
         self.options.images.clone().unwrap_or_else(beside)
     }
 
-    fn rows(&mut self, path: &Path) -> Result<&'static str> {
+    fn rows(&mut self, path: &Path) -> Result<String> {
         let folder = self.images_of(path);
         for (place, row) in (1..).zip(manifest::rows(path)?) {
             let take = || -> Result<()> {
@@ -203,10 +203,10 @@ impl Reading<'_> {
             };
             take().with_context(|| format!("row {place}"))?;
         }
-        Ok("rows of path and caption")
+        Ok("rows of path and caption".to_owned())
     }
 
-    fn json(&mut self, path: &Path) -> Result<&'static str> {
+    fn json(&mut self, path: &Path) -> Result<String> {
         let mut text = String::new();
         let file = File::open(path)?;
         ensure!(
@@ -230,7 +230,7 @@ impl Reading<'_> {
         folder: &Path,
         images: &[JsonImage],
         annotations: &[Annotation],
-    ) -> Result<&'static str> {
+    ) -> Result<String> {
         let mut names = HashMap::new();
         for image in images {
             let id = image.id.context("an image has no id")?;
@@ -244,10 +244,10 @@ impl Reading<'_> {
                 .with_context(|| format!("a caption is of image {id}, which is not there"))?;
             self.caption(image, &annotation.caption)?;
         }
-        Ok("COCO captions")
+        Ok("COCO captions".to_owned())
     }
 
-    fn karpathy(&mut self, folder: &Path, images: Vec<JsonImage>) -> Result<&'static str> {
+    fn karpathy(&mut self, folder: &Path, images: Vec<JsonImage>) -> Result<String> {
         let has_splits = images.iter().any(|image| image.split.is_some());
         let wanted = self
             .options
@@ -270,10 +270,13 @@ impl Reading<'_> {
             !self.found.images.is_empty(),
             "no image is in the split {wanted:?}; choose another with --split"
         );
-        Ok("Karpathy's splits")
+        Ok(match has_splits {
+            true => format!("Karpathy's JSON, split {wanted}"),
+            false => "Karpathy's JSON".to_owned(),
+        })
     }
 
-    fn folder(&mut self, root: &Path, rule: PictureRule) -> Result<&'static str> {
+    fn folder(&mut self, root: &Path, rule: PictureRule) -> Result<String> {
         let part = |names: [&str; 2]| {
             names
                 .map(|name| root.join(name))
@@ -312,7 +315,7 @@ impl Reading<'_> {
                  same names, or take the pictures out"
             );
         }
-        Ok("a text file for each picture")
+        Ok("a text file for each picture".to_owned())
     }
 }
 

@@ -33,12 +33,11 @@ pub fn match_classes(classes: &[String], labels: &[Matching<'_>]) -> Result<Vec<
     let keys = index(labels, |label| label.key.map(str::to_owned));
     let plain = index(labels, |label| Some(clean(label.label).to_lowercase()));
     let find = |class: &String| {
-        let start = class.split(['-', '_', ' ']).next().unwrap_or_default();
         let found = keys
             .get(class.as_str())
             .or_else(|| exact.get(class.as_str()));
         let found = found.or_else(|| plain.get(clean(class).to_lowercase().as_str()));
-        found.or_else(|| keys.get(start)).copied()
+        found.or_else(|| keys.get(wordnet_id(class)?)).copied()
     };
     let mut found: Vec<Option<usize>> = classes.iter().map(find).collect();
     if found.iter().any(Option::is_none) {
@@ -71,6 +70,15 @@ pub fn match_classes(classes: &[String], labels: &[Matching<'_>]) -> Result<Vec<
         }
     }
     Ok(found)
+}
+
+/// The id that a name like `n02099601-golden_retriever` begins with. Keys of other forms must be the
+/// whole name: `cat_food` is no cat.
+fn wordnet_id(class: &str) -> Option<&str> {
+    let id = class.get(..9)?;
+    let is_id = id.starts_with('n') && id[1..].bytes().all(|byte| byte.is_ascii_digit());
+    let goes_on = class[9..].starts_with(['-', '_', ' ']);
+    (is_id && goes_on).then_some(id)
 }
 
 /// Names that only one label has.
@@ -194,7 +202,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_an_error() {
-        let cases: [(&[&str], &[Label], &str); 3] = [
+        let cases: [(&[&str], &[Label], &str); 4] = [
+            (
+                &["cat_food"],
+                &[("a feline", Some("cat"))],
+                "no label stands for",
+            ),
             (
                 &["cat", "cow", "emu"],
                 &[("cat", None)],

@@ -33,15 +33,20 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
             };
             found.samples.push(Sample { source, class });
         }
+        // A folder of results, or of what is no picture, is no class.
         if found.samples.len() == before {
-            empty.push(name.clone());
+            empty.push(name);
+        } else {
+            found.classes.push(name);
         }
-        found.classes.push(name);
+    }
+    if found.samples.is_empty() {
+        bail!("there are no pictures in the folders of {}", root.display());
     }
     check(root, &found)?;
     if !empty.is_empty() {
         found.notes.push(format!(
-            "no pictures in the class folders {}",
+            "folders without pictures are no classes: {}",
             listed(&empty)
         ));
     }
@@ -57,9 +62,6 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
 }
 
 fn check(root: &Path, found: &Labelled) -> Result<()> {
-    if found.samples.is_empty() {
-        bail!("there are no pictures in the folders of {}", root.display());
-    }
     let is_split = |name: &String| SPLITS.contains(&name.to_lowercase().as_str());
     if let Some(split) = found.classes.iter().find(|name| is_split(name))
         && found.classes.iter().all(is_split)
@@ -160,9 +162,9 @@ mod tests {
     fn what_is_left_out_is_told() {
         let root = folder(&["cat/b.png", "dog/notes.txt", "loose.png"]);
         let found = read(root.path(), RULE).unwrap();
-        assert_eq!(found.classes, ["cat", "dog"]);
+        assert_eq!(found.classes, ["cat"]);
         assert!(
-            found.notes[0].ends_with("class folders dog"),
+            found.notes[0].ends_with("no classes: dog"),
             "{:?}",
             found.notes
         );

@@ -66,6 +66,16 @@ fn not_a_dataset<T>(path: &Path) -> Result<T> {
     if !path.exists() {
         bail!("the dataset {} does not exist", path.display());
     }
+    if path
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
+        bail!(
+            "{} is JSON, which is read for captions; add --task retrieval, or list labelled pictures in a \
+             .csv or .jsonl file",
+            path.display()
+        );
+    }
     bail!(
         "{} is no dataset; name a folder with one folder a class, or a .csv, .tsv or .jsonl file with \
          columns path and label",

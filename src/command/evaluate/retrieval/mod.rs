@@ -17,8 +17,8 @@ use crate::input::dataset::{self, CaptionOptions, Captioned, Lines};
 use crate::input::paths::ImageSource;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
+use crate::output::ImageName;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
-use crate::output::{self, ImageName};
 use crate::task::retrieval::{Pairs, Retrieval, retrieve};
 use crate::task::text_embedding::TextEmbeddings;
 
@@ -43,24 +43,29 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         .cloned()
         .map(ImageSource::Path)
         .map(Ok);
-    let images = Running::of(sources.collect(), ready.plan.clone(), Stop::default());
+    let stop = Stop::default();
+    let images = Running::of(sources.collect(), ready.plan.clone(), stop.clone());
     let engine = ready.engine(console)?;
     images.give(engine.encoder.clone());
     let mut pictures: Vec<(ImageName, Result<Known>)> = Vec::new();
     let counts = images.for_each(console, |encoded| {
         pictures.push((encoded.image, encoded.outcome));
         Ok(())
-    })?;
+    });
+    engine.finish(console);
+    let counts = counts?;
     let outcome = counts.outcome(console);
     if counts.signal.is_some() || counts.answered == 0 {
-        engine.finish(console);
         return Ok(outcome);
     }
     let kept = Kept::new(&dataset, &pictures)?;
     console.note(&format!("encoding {} captions", kept.texts.len()));
-    let found = kept.retrieve(engine.encoder.as_ref(), &captions.texts)?;
-    let truncate_sweep = captions.sweep(&kept, engine.encoder.as_ref())?;
+    let found = captions.retrieve(&kept, engine.encoder.as_ref(), &stop);
     engine.finish(console);
+    if let Some(signal) = stop.signal() {
+        return Ok(Outcome::Stopped(signal));
+    }
+    let (found, truncate_sweep) = found?;
     ready.session.checkpoint.unchanged()?;
     let evaluation = RetrievalEvaluation {
         task: "retrieval",
@@ -110,15 +115,22 @@ impl Captions {
         })
     }
 
-    fn sweep(&self, kept: &Kept, model: &dyn DualEncoder) -> Result<Vec<RecallSweepRow>> {
+    /// Ranks whole captions, then those cut to each length.
+    fn retrieve(
+        &self,
+        kept: &Kept,
+        model: &dyn DualEncoder,
+        stop: &Stop,
+    ) -> Result<(Retrieval, Vec<RecallSweepRow>)> {
+        let found = kept.retrieve(model, &self.texts, stop)?;
         let row = |(tokens, texts): &(usize, Vec<Fitted>)| {
             Ok(RecallSweepRow {
                 tokens: *tokens,
                 cut: kept.cut(texts),
-                recalls: recalls(&kept.retrieve(model, texts)?),
+                recalls: recalls(&kept.retrieve(model, texts, stop)?),
             })
         };
-        self.cut.iter().map(row).collect()
+        Ok((found, self.cut.iter().map(row).collect::<Result<_>>()?))
     }
 }
 
@@ -187,11 +199,20 @@ impl Kept {
     }
 
     /// Encodes the captions and ranks everything against everything.
-    fn retrieve(&self, model: &dyn DualEncoder, texts: &[Fitted]) -> Result<Retrieval> {
+    ///
+    /// # Errors
+    /// Also when a signal asked to stop.
+    fn retrieve(
+        &self,
+        model: &dyn DualEncoder,
+        texts: &[Fitted],
+        stop: &Stop,
+    ) -> Result<Retrieval> {
         let wanted: Vec<Fitted> = self.texts.iter().map(|&text| texts[text].clone()).collect();
         let mut rows = Vec::new();
         let mut text_of_row = Vec::new();
         for part in wanted.chunks(TOGETHER) {
+            ensure!(stop.signal().is_none(), "stopped by a signal");
             let encoded =
                 TextEmbeddings::encode(model, part).context("cannot encode the captions")?;
             for (text, embeddings) in
@@ -243,18 +264,16 @@ fn write_folder(
 ) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    let path = folder.join("ranks.csv");
-    let file = output::file::AtomicFile::create(&path)?;
-    let write = || -> Result<()> {
-        let mut writer = csv::Writer::from_writer(file.sink()?);
-        writer.write_record(["image", "caption", "rank_of_image"])?;
-        for (&text, rank) in kept.texts.iter().zip(&found.image_of_text.0) {
-            let image = dataset.images[dataset.image_of_text[text]].to_string_lossy();
-            writer.write_record([&*image, &dataset.texts[text], &rank.to_string()])?;
-        }
-        Ok(writer.flush()?)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))?;
-    file.commit()?;
+    let header = ["image", "caption", "rank_of_image"].map(str::to_owned);
+    let rows = kept.texts.iter().zip(&found.image_of_text.0);
+    let rows = rows.map(|(&text, rank)| {
+        let image = dataset.images[dataset.image_of_text[text]].to_string_lossy();
+        vec![
+            image.into_owned(),
+            dataset.texts[text].clone(),
+            rank.to_string(),
+        ]
+    });
+    files::table(&folder.join("ranks.csv"), header.into(), rows)?.commit()?;
     files::write_json(&folder.join("results.json"), evaluation)
 }
