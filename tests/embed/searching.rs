@@ -165,6 +165,15 @@ fn files_that_are_no_index_are_refused() {
         "tiny",
         "pass --model longclip-l",
     ]);
+    let (ours, theirs) = match rows.contains("activation=gelu") {
+        true => ("activation=gelu", "activation=quick_gelu"),
+        false => ("activation=quick_gelu", "activation=gelu"),
+    };
+    assert!(rows.contains(ours));
+    room.file("activation.jsonl", rows.replace(ours, theirs));
+    search(&room, &["activation.jsonl", "x"])
+        .ends_with(2)
+        .says(&["the activation gelu", "is quick_gelu", "--activation"]);
     let mut long = records(&rows)[0].clone();
     long["embedding"][0] = 3.into();
     room.file("long.jsonl", long.to_string());
