@@ -56,9 +56,7 @@ impl AtomicFile {
         if path.is_dir() || is_written_directly(path) {
             return Self::create(path);
         }
-        let mut name = OsString::from(target(path));
-        name.push(".writing");
-        let place = PathBuf::from(name);
+        let place = writing_of(path);
         // A new file, so that no link leads the writing elsewhere.
         let opened = match fs::remove_file(&place) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -86,6 +84,20 @@ impl AtomicFile {
             Content::Direct(file) => file,
         };
         Ok(Box::new(BufWriter::new(file.try_clone()?)))
+    }
+
+    /// Puts what was written so far on the disk, for a caller whose files must all be whole before
+    /// the first of them appears. Flush the sink first.
+    ///
+    /// # Errors
+    /// When the disk did not take it all.
+    pub fn sync(&self) -> anyhow::Result<()> {
+        let Content::Temporary(file) = &self.content else {
+            return Ok(());
+        };
+        file.as_file()
+            .sync_all()
+            .with_context(|| format!("cannot write the output {}", self.path.display()))
     }
 
     /// Makes the file appear at its place, replacing what was there. Flush the sink first.
@@ -129,6 +141,27 @@ impl AtomicFile {
         sync_folder(folder_of(place));
         Ok(())
     }
+}
+
+/// Where [`AtomicFile::create_alone`] writes what is to appear at `path`.
+#[must_use]
+pub fn writing_of(path: &Path) -> PathBuf {
+    let mut name = OsString::from(target(path));
+    name.push(".writing");
+    PathBuf::from(name)
+}
+
+/// Makes what a killed run left in [`writing_of`] `path` appear at its place. The caller knows that
+/// it is whole.
+///
+/// # Errors
+/// When the rename fails.
+pub fn finish_writing(path: &Path) -> anyhow::Result<()> {
+    let place = target(path);
+    fs::rename(writing_of(path), &place)
+        .with_context(|| format!("cannot rename the output to {}", place.display()))?;
+    sync_folder(folder_of(&place));
+    Ok(())
 }
 
 /// Where a rename would replace something else than a plain file: a device, a pipe, or a

@@ -263,4 +263,11 @@ fn nothing_embedded_leaves_what_is_there() {
         .ends_with(2)
         .says(&["o.npy is not written"]);
     assert_eq!(crate::contents(&room, "o."), before);
+    std::fs::create_dir(room.path("empty")).unwrap();
+    for more in [&[][..], &["--resume"]] {
+        embed(&room, &[&["empty", "-o", "o.npy"], more].concat())
+            .ends_with(0)
+            .says(&["nothing to embed", "o.npy is not written"]);
+        assert_eq!(crate::contents(&room, "o."), before);
+    }
 }

@@ -184,3 +184,36 @@ fn numbers_and_names_of_two_runs_are_brought_together_again() {
         .says(&["do not belong together"]);
     assert!(contents(&room, "o.") == whole);
 }
+
+#[test]
+fn numbers_that_were_whole_get_their_place_after_a_kill() {
+    let room = Room::with(&["a.png", "b.png", "c.png"]);
+    let all = ["a.png", "b.png", "c.png", "-o", "o.npy"];
+    // The old numbers: fewer, and as many of which only one in the middle differs.
+    for old in [
+        &["a.png", "-o", "o.npy"][..],
+        &["a.png", "c.png", "c.png", "-o", "o.npy"],
+    ] {
+        embed(&room, old).ends_with(0);
+        let numbers = fs::read(room.path("o.npy")).unwrap();
+        embed(&room, &all).ends_with(0);
+        let whole = contents(&room, "o.");
+        fs::rename(room.path("o.npy"), room.path("o.npy.writing")).unwrap();
+        fs::write(room.path("o.npy"), numbers).unwrap();
+        let resume = [&all[..], &["--resume", "-v"]].concat();
+        let ran = embed(&room, &resume).ends_with(0);
+        ran.says(&["o.npy is completed", "3 rows of earlier runs"]);
+        assert!(contents(&room, "o.") == whole);
+    }
+}
+
+#[test]
+fn what_is_no_journal_is_not_replaced() {
+    let room = Room::with(&["a.png"]);
+    room.file("o.jsonl.partial", "{\"image\":\"a.png\"}\n");
+    let before = contents(&room, "o.");
+    embed(&room, &["a.png", "-o", "o.jsonl"])
+        .ends_with(2)
+        .says(&["o.jsonl.partial is in the way", "move it away"]);
+    assert!(contents(&room, "o.") == before);
+}

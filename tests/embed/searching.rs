@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use crate::room::{Room, records};
+#[cfg(target_os = "linux")]
+use crate::running::Running;
 use crate::{OUTPUTS, embed, search};
 
 fn dot(a: &Value, b: &Value) -> f64 {
@@ -163,6 +165,15 @@ fn files_that_are_no_index_are_refused() {
         "tiny",
         "pass --model longclip-l",
     ]);
+    let (ours, theirs) = match rows.contains("activation=gelu") {
+        true => ("activation=gelu", "activation=quick_gelu"),
+        false => ("activation=quick_gelu", "activation=gelu"),
+    };
+    assert!(rows.contains(ours));
+    room.file("activation.jsonl", rows.replace(ours, theirs));
+    search(&room, &["activation.jsonl", "x"])
+        .ends_with(2)
+        .says(&["the activation gelu", "is quick_gelu", "--activation"]);
     let mut long = records(&rows)[0].clone();
     long["embedding"][0] = 3.into();
     room.file("long.jsonl", long.to_string());
@@ -187,4 +198,32 @@ fn files_that_are_no_index_are_refused() {
     search(&room, &["o.jsonl"])
         .ends_with(2)
         .says(&["nothing to search for"]);
+}
+
+/// Whether the process catches SIGTERM.
+#[cfg(target_os = "linux")]
+fn listens(id: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let mut lines = status.lines();
+    let caught = lines.find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << 14) != 0
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_stops_a_search_that_waits_for_its_picture() {
+    let room = Room::with(&["a.png"]);
+    embed(&room, &["a.png", "-o", "o.npy"]).ends_with(0);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = room.command();
+        command.args(["search", "-m", "tiny", "o.npy", "--image", "-"]);
+        let mut running = Running::start(command);
+        while !listens(running.id()) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        running.signal(signal);
+        let (found, said) = running.end();
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains("stopped before all queries"), "{said}");
+    }
 }

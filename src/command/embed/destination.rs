@@ -86,12 +86,14 @@ impl Destination {
             }
             return Ok(Outcome::Stopped(signal));
         }
-        let nothing = self.rows == 0 && self.failures > 0;
         if let Some(making) = self.making {
-            if nothing {
-                making.give_up(console)?;
-            } else {
-                making.finish(console)?;
+            match (self.rows, self.failures) {
+                // Rather a disk that is not mounted than the wish for an empty file.
+                (0, 0) if making.has_something() => {
+                    making.give_up("there was nothing to embed", console)?;
+                }
+                (0, 1..) => making.give_up("not one input could be embedded", console)?,
+                _ => making.finish(console)?,
             }
         }
         Ok(match (self.rows, self.failures) {

@@ -14,6 +14,7 @@ use crate::input::embedding::journal::{self, Entries, Entry};
 use crate::input::embedding::{self, EmbeddingFile, NoRows};
 use crate::input::stamp::Stamp;
 use crate::output::embedding::{About, Item, Row, journal_of};
+use crate::output::file::finish_writing;
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,10 +84,23 @@ impl Earlier {
         if !path.exists() {
             return Ok(());
         }
-        let file = match embedding::open(path) {
-            Ok(file) => file,
+        let read = match read(path) {
+            // A run was killed between its two last renames. Rows that it had taken over from the
+            // old file are in the new one alone, not in the journal.
+            Err(_) if embedding::awaits_numbers(path) => {
+                finish_writing(path)?;
+                console.note(&format!(
+                    "{} is completed, which a killed run had left without its numbers",
+                    path.display()
+                ));
+                read(path)
+            }
+            read => read,
+        };
+        let (file, places) = match read {
+            Ok(read) => read,
             Err(error) if error.chain().any(|cause| cause.is::<NoRows>()) => return Ok(()),
-            // A run that was stopped between its two last renames left all rows in the journal.
+            // The file is of no use, but the run that was stopped has rows in the journal.
             Err(error) if self.journal.is_some() => {
                 console.warn(&format!("{error:#}; its rows are computed anew"));
                 return Ok(());
@@ -96,11 +110,7 @@ impl Earlier {
             }
         };
         check(about, file.about(), path)?;
-        for index in 0..file.rows() {
-            if let Some(key) = key(&file.row(index)?) {
-                self.places.insert(key, Place::File(index as u64));
-            }
-        }
+        self.places.extend(places);
         self.file = Some(file);
         Ok(())
     }
@@ -146,6 +156,21 @@ impl Earlier {
         let (known, values) = self.get(place).ok()?;
         (known == *row && values == embedding).then_some(place)
     }
+}
+
+/// A file, and where its rows lie.
+type Read = (Box<dyn EmbeddingFile>, HashMap<Key, Place>);
+
+/// Opens the file at `path` and reads the names of all its rows.
+fn read(path: &Path) -> Result<Read> {
+    let file = embedding::open(path)?;
+    let mut places = HashMap::new();
+    for index in 0..file.rows() {
+        if let Some(key) = key(&file.row(index)?) {
+            places.insert(key, Place::File(index as u64));
+        }
+    }
+    Ok((file, places))
 }
 
 /// Fails if rows of `found` cannot go into a file of `about`.

@@ -43,13 +43,15 @@ impl Making {
             };
             (journal, Some(Arc::new(found)))
         } else {
-            if file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+            let was_there = file.metadata().is_ok_and(|metadata| metadata.len() > 0);
+            let journal = Journal::begin(file, &place, about)?;
+            if was_there {
                 console.note(&format!(
                     "{}, which an earlier run left, is replaced; --resume would have gone on with it",
                     place.display()
                 ));
             }
-            (Journal::begin(file, &place, about)?, None)
+            (journal, None)
         };
         Ok(Self {
             path: path.to_owned(),
@@ -113,10 +115,16 @@ impl Making {
         self.remove_journal()
     }
 
-    /// Nothing could be embedded: whatever lies at the file's place stays there.
-    pub(super) fn give_up(self, console: &Console) -> Result<()> {
+    /// Whether earlier runs left anything that a file without rows would destroy.
+    pub(super) fn has_something(&self) -> bool {
+        let has_journal = |earlier: &Arc<Earlier>| earlier.journal_end().is_some();
+        self.path.exists() || self.earlier.as_ref().is_some_and(has_journal)
+    }
+
+    /// Nothing was embedded, for this reason: whatever lies at the file's place stays there.
+    pub(super) fn give_up(self, reason: &str, console: &Console) -> Result<()> {
         console.warn(&format!(
-            "not one input could be embedded, so that {} is not written",
+            "{reason}, so that {} is not written",
             self.path.display()
         ));
         // What an interrupted run had is still worth going on with.

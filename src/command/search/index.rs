@@ -60,7 +60,7 @@ impl Index {
         Ok(())
     }
 
-    /// Fails if the model's weights are others. Reads all of them.
+    /// Fails if the model's weights or activation are others. Reads all weights.
     pub(super) fn check_model(&self, session: &Session) -> Result<()> {
         let about = self.file.about();
         let digest = session.weights_sha256()?;
@@ -77,6 +77,17 @@ impl Index {
             about.sha256,
             session.checkpoint.name,
         );
+        // How pictures were read moves embeddings a little; another activation makes others of them.
+        let mut settings = about.settings.split(' ');
+        let theirs = settings.find_map(|setting| setting.strip_prefix("activation="));
+        let ours = session.checkpoint.activation.to_string();
+        if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
+            bail!(
+                "{} was made with the activation {theirs}, and this run's is {ours}; pass \
+                 --activation {theirs}, or embed anew",
+                self.path.display()
+            );
+        }
         Ok(())
     }
 

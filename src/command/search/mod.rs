@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::pipeline::Plan;
 use super::remembered::{self, Engine, Remembered};
-use super::session::Session;
+use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
 use crate::cli::{self, CacheArgs, LongTextArgs, ModelArgs, PictureArgs};
 use crate::output::Colour;
@@ -37,7 +37,8 @@ Every embedding is compared, so that nothing is missed: about half a second for 
 512 features on 2 cores, from .npy or .safetensors that lie in the system's memory. What is in
 .parquet or .jsonl is decoded first, which takes longer.
 
-Exit status: 0 every query was answered, 1 some failed, 2 it could not run.";
+Exit status: 0 every query was answered, 1 some failed, 2 it could not run, 130 or 143
+stopped by a signal.";
 
 /// The arguments of `longclip search`.
 #[derive(Debug, Args)]
@@ -135,10 +136,18 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
         policy,
         console,
     };
-    let encoded = encoder.encode(&queries)?;
+    let stop = Stop::default();
+    let encoded = encoder.encode(&queries, &stop)?;
     engine.finish(console);
     let preview = args.preview.then_some(console);
-    let answers = index.answers(&queries, encoded, args.top_k as usize, preview)?;
+    let answers = encoded
+        .map(|encoded| index.answers(&queries, encoded, args.top_k as usize, preview))
+        .transpose()?;
+    if let Some(signal) = stop.signal() {
+        console.warn("stopped before all queries were answered");
+        return Ok(Outcome::Stopped(signal));
+    }
+    let answers = answers.context("not every query was read")?;
     write(&args, &answers, format, style)?;
     let failed = answers
         .iter()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::command::Console;
 use crate::command::images::{PICTURES, Running};
@@ -74,17 +74,19 @@ pub(super) struct Encoder<'a> {
 
 impl Encoder<'_> {
     /// The embedding of each query `[dim]`, or why a picture has none. A long text may have several,
-    /// `[chunks, dim]`, of which the best counts.
-    pub(super) fn encode(self, queries: &[Query]) -> Result<Vec<Result<Vec<f32>>>> {
+    /// `[chunks, dim]`, of which the best counts. `None` when a signal left pictures unread.
+    pub(super) fn encode(
+        self,
+        queries: &[Query],
+        stop: &Stop,
+    ) -> Result<Option<Vec<Result<Vec<f32>>>>> {
         let mut texts = self.texts(queries)?.into_iter().map(Ok);
-        let mut images = self.images(queries)?.into_iter();
+        let mut images = self.images(queries, stop)?.into_iter();
         let next = |query: &Query| match query {
             Query::Text(_) => texts.next(),
             Query::Image(_) => images.next(),
         };
-        let all: Option<Vec<_>> = queries.iter().map(next).collect();
-        // Only a signal leaves images without an answer.
-        all.context("stopped before all queries were read")
+        Ok(queries.iter().map(next).collect())
     }
 
     fn texts(&self, queries: &[Query]) -> Result<Vec<Vec<f32>>> {
@@ -103,7 +105,7 @@ impl Encoder<'_> {
         Ok(embeddings.texts().map(<[f32]>::to_vec).collect())
     }
 
-    fn images(self, queries: &[Query]) -> Result<Vec<Result<Vec<f32>>>> {
+    fn images(self, queries: &[Query], stop: &Stop) -> Result<Vec<Result<Vec<f32>>>> {
         let sources = queries.iter().filter_map(|query| match query {
             Query::Text(_) => None,
             Query::Image(path) if path.as_os_str() == "-" => Some(Ok(ImageSource::Stdin)),
@@ -114,7 +116,7 @@ impl Encoder<'_> {
             return Ok(Vec::new());
         }
         let plan = self.plan.single(sources.len() == 1);
-        let running = Running::of(sources, plan, Stop::default());
+        let running = Running::of(sources, plan, stop.clone());
         running.give(self.encoder);
         let mut embeddings = Vec::new();
         running.for_each(self.console, |encoded| {

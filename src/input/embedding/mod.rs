@@ -16,7 +16,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::checkpoint::container::{Bytes, as_f16, as_f32};
-use crate::output::embedding::{About, Dtype, Format, Row};
+use crate::output::embedding::{About, Dtype, Format, Row, sidecar_of};
+use crate::output::file::writing_of;
 
 /// An open file of embeddings. Many threads may read it.
 pub trait EmbeddingFile: Send + Sync {
@@ -85,6 +86,14 @@ pub fn open(path: &Path) -> Result<Box<dyn EmbeddingFile>> {
         })
     };
     open().with_context(|| format!("cannot read the embeddings {}", path.display()))
+}
+
+/// Whether a run was killed after the names of `path` (.npy) appeared and before its numbers did:
+/// those that were being completed are whole, and belong to the names.
+#[must_use]
+pub fn awaits_numbers(path: &Path) -> bool {
+    Format::of_path(path).is_ok_and(|format| format == Format::Npy)
+        && npy::Npy::is_pair(&writing_of(path), sidecar_of(path))
 }
 
 /// The bytes of the regular file at `path`.

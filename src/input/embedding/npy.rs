@@ -22,10 +22,21 @@ pub(super) struct Npy {
     numbers: Numbers,
     names: Lines,
     path: PathBuf,
+    sidecar: PathBuf,
 }
 
 impl Npy {
     pub(super) fn open(path: &Path) -> Result<Self> {
+        Self::open_pair(path, sidecar_of(path))
+    }
+
+    /// Whether all rows of the numbers at `path` are those that the file at `sidecar` names.
+    pub(super) fn is_pair(path: &Path, sidecar: PathBuf) -> bool {
+        Self::open_pair(path, sidecar)
+            .is_ok_and(|npy| (0..npy.rows()).all(|index| npy.row(index).is_ok()))
+    }
+
+    fn open_pair(path: &Path, sidecar: PathBuf) -> Result<Self> {
         let bytes = map(path)?;
         let header = Header::read(&bytes)?;
         let numbers = Numbers::new(
@@ -34,7 +45,6 @@ impl Npy {
             header.dtype,
             header.shape,
         )?;
-        let sidecar = sidecar_of(path);
         let open_names = || {
             let names = map(&sidecar)?;
             Lines::new(&names, 0..names.len())
@@ -60,6 +70,7 @@ impl Npy {
             numbers,
             names,
             path: path.to_owned(),
+            sidecar,
         };
         npy.sample()?;
         Ok(npy)
@@ -85,14 +96,14 @@ impl EmbeddingFile for Npy {
 
     fn row(&self, index: usize) -> Result<Row> {
         let line = Line::from_bytes(self.names.get(index)?)
-            .with_context(|| format!("row {index} of {}", sidecar_of(&self.path).display()))?;
+            .with_context(|| format!("row {index} of {}", self.sidecar.display()))?;
         let crc32 = crc32fast::hash(self.numbers.bytes(index..index + 1)?);
         ensure!(
             line.crc32 == Some(crc32) && line.is_of(&self.about),
             "row {index} differs between {} and {}: the two do not belong together; run longclip \
              embed --resume to finish them",
             self.path.display(),
-            sidecar_of(&self.path).display()
+            self.sidecar.display()
         );
         line.row()
     }

@@ -10,10 +10,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{About, Dtype, Entry, Line, push_values};
 
@@ -84,11 +84,12 @@ impl std::fmt::Display for Locked {
 impl std::error::Error for Locked {}
 
 impl Journal {
-    /// Begins anew in a file that [`lock`] opened; what was in it is gone.
+    /// Begins anew in a file that [`lock`] opened; the journal that was in it is gone.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn begin(file: File, path: &Path, about: &About) -> Result<Self> {
+    /// When it holds something else than a journal, or cannot be written.
+    pub fn begin(mut file: File, path: &Path, about: &About) -> Result<Self> {
+        check_own(&mut file, path)?;
         let mut journal = Self::go_on(file, path, 0)?;
         journal.write(MAGIC)?;
         let pairs: BTreeMap<_, _> = about.pairs().into_iter().collect();
@@ -163,6 +164,24 @@ impl Journal {
     }
 }
 
+/// Fails if there is something in the file that is no journal: other commands keep what they have
+/// under such a name when they are stopped.
+fn check_own(file: &mut File, path: &Path) -> Result<()> {
+    let reading = || format!("cannot read {}", path.display());
+    let mut start = Vec::new();
+    file.seek(SeekFrom::Start(0)).with_context(reading)?;
+    file.take(MAGIC.len() as u64)
+        .read_to_end(&mut start)
+        .with_context(reading)?;
+    ensure!(
+        MAGIC.starts_with(&start),
+        "{} is in the way: it is not what a stopped longclip embed leaves, perhaps the results of a \
+         stopped classify; move it away, or choose another --output",
+        path.display()
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Kind;
@@ -181,10 +200,24 @@ mod tests {
     }
 
     #[test]
+    fn only_a_journal_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl.partial");
+        let about = about(Kind::Images, 3);
+        for (content, is_replaced) in [("", true), ("LCEM", true), ("{\"image\":\"a\"}", false)] {
+            std::fs::write(&path, content).unwrap();
+            let begun = Journal::begin(lock(&path).unwrap(), &path, &about);
+            assert_eq!(begun.is_ok(), is_replaced, "{content}");
+            let kept = std::fs::read(&path).unwrap() == content.as_bytes();
+            assert_eq!(kept, !is_replaced, "{content}");
+        }
+    }
+
+    #[test]
     fn entries_follow_each_other() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npy.partial");
-        std::fs::write(&path, vec![7; 100_000]).unwrap();
+        std::fs::write(&path, [&MAGIC[..], &[7; 100_000]].concat()).unwrap();
         let mut journal =
             Journal::begin(lock(&path).unwrap(), &path, &about(Kind::Images, 3)).unwrap();
         let listed = images(3, 3);

@@ -43,6 +43,10 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     })?;
     numbers_sink.flush().with_context(writing)?;
     names_sink.flush().with_context(writing)?;
+    // Whole on the disk before the old pair is touched: a full disk leaves the old one, and a kill
+    // between the renames leaves the numbers in FILE.writing, which --resume puts in their place.
+    numbers.sync()?;
+    names.sync()?;
     names.commit()?;
     numbers.commit()
 }

@@ -22,6 +22,9 @@ use journal::{Journal, Step};
 /// Names that are tried before a picture is given up: `a.jpg`, `a (2).jpg`, …
 const MOST_NAMES: usize = 10_000;
 
+/// Bytes of a file's name that every usual file system takes.
+const LONGEST_NAME: usize = 255;
+
 /// How a picture gets into its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -192,19 +195,32 @@ fn is_taken(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
-/// `a.jpg`, `a (2).jpg`, `a (3).jpg`, …
+/// `a.jpg`, `a (2).jpg`, `a (3).jpg`, …; the stem is cut where the number would make the name too long.
 fn numbered(name: &OsStr, number: usize) -> OsString {
     if number == 1 {
         return name.to_owned();
     }
     let path = Path::new(name);
-    let mut numbered = path.file_stem().unwrap_or(name).to_owned();
-    numbered.push(format!(" ({number})"));
+    let stem = path.file_stem().unwrap_or(name);
+    let mut end = OsString::from(format!(" ({number})"));
     if let Some(extension) = path.extension() {
-        numbered.push(".");
-        numbered.push(extension);
+        end.push(".");
+        end.push(extension);
     }
+    let mut numbered = shortened(stem, LONGEST_NAME.saturating_sub(end.len()));
+    numbered.push(end);
     numbered
+}
+
+/// As many whole characters of `stem` as fit into `room` bytes.
+fn shortened(stem: &OsStr, room: usize) -> OsString {
+    if stem.len() <= room {
+        return stem.to_owned();
+    }
+    let text = stem.to_string_lossy();
+    let fits = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=room.min(text.len())).rev().find(fits).unwrap_or(0);
+    OsString::from(&text[..end])
 }
 
 #[cfg(test)]
@@ -334,6 +350,25 @@ mod tests {
         assert!(error.to_string().contains("is a symbolic link"));
         sorter(Action::Copy).file(&link, 0).unwrap();
         assert_eq!(files(&folder), pairs(&[("cat/l.jpg", "a.jpg")]));
+    }
+
+    #[test]
+    fn two_pictures_of_one_long_name_are_both_filed() {
+        let name = format!("{}.jpg", "a".repeat(250));
+        let (first, second) = (format!("x/{name}"), format!("y/{name}"));
+        for action in ALL {
+            let room = room(&[&first, &second]);
+            let folder = room.path().join("sorted");
+            let mut sorter = Sorter::new(&folder, action, &["cat"], Run::Real).unwrap();
+            sorter.file(&room.path().join(&first), 0).unwrap();
+            let filed = sorter.file(&room.path().join(&second), 0).unwrap();
+            let short = format!("{} (2).jpg", "a".repeat(247));
+            assert_eq!(filed, Filed::At(folder.join("cat").join(short)));
+        }
+        // Three bytes each: only whole ones are kept.
+        let long = format!("{}.jpg", "\u{3042}".repeat(83));
+        let expected = format!("{} (2).jpg", "\u{3042}".repeat(82));
+        assert_eq!(numbered(OsStr::new(&long), 2), OsStr::new(&expected));
     }
 
     #[test]
