@@ -227,3 +227,20 @@ fn a_signal_stops_a_search_that_waits_for_its_picture() {
         assert!(said.contains("stopped before all queries"), "{said}");
     }
 }
+
+#[test]
+fn what_the_arguments_mean_is_not_guessed_wrongly() {
+    let room = Room::with(&["p/a.png"]);
+    embed(&room, &["p", "-o", "o.npy"]).ends_with(0);
+    // A picture that is not there is no text.
+    search(&room, &["o.npy", "./p/gone.png"])
+        .ends_with(2)
+        .says(&["gone.png", "cannot be read"]);
+    // The suffix names the format.
+    search(&room, &["o.npy", "a cat", "-o", "found.csv"]).ends_with(0);
+    assert!(room.read("found.csv").starts_with("query,"));
+    // The index says which model it wants.
+    let ran = room.longclip(&["search", "o.npy", "a cat"], &[("HF_HUB_OFFLINE", "1")]);
+    ran.ends_with(2)
+        .says(&["made with the model tiny (--model tiny)"]);
+}

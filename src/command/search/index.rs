@@ -43,6 +43,15 @@ impl Index {
         Ok(index)
     }
 
+    /// What to say when there is no model to search with.
+    pub(super) fn wants(&self) -> String {
+        let model = &self.file.about().model;
+        format!(
+            "cannot search {}, which was made with the model {model} (--model {model})",
+            self.path.display()
+        )
+    }
+
     /// Fails if the model's embeddings are of another width.
     pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
         let about = self.file.about();

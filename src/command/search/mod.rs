@@ -4,7 +4,7 @@ mod index;
 mod query;
 
 use std::io::{IsTerminal as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -30,8 +30,8 @@ Examples:
   longclip search captions.parquet --image img.jpg --format jsonl
 
 INDEX is what longclip embed wrote, by the same model as --model. A QUERY that is the path of a
-picture (it has a picture's extension or begins with ./ or /, and the file is there) asks for what
-looks like it; --image takes any path.
+picture (it has a picture's extension or begins with ./ or /, and the file is there, or both) asks
+for what looks like it; --image takes any path.
 
 Every embedding is compared, so that nothing is missed: about half a second for a million rows of
 512 features on 2 cores, from .npy or .safetensors that lie in the system's memory. What is in
@@ -95,6 +95,19 @@ pub enum SearchFormat {
     Paths,
 }
 
+impl SearchFormat {
+    /// What an output's suffix names.
+    fn of_suffix(path: &Path) -> Option<Self> {
+        match path.extension()?.to_str()? {
+            "json" => Some(Self::Json),
+            "jsonl" => Some(Self::Jsonl),
+            "csv" => Some(Self::Csv),
+            "tsv" => Some(Self::Tsv),
+            _ => None,
+        }
+    }
+}
+
 /// Searches a file of embeddings.
 ///
 /// # Errors
@@ -111,7 +124,8 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     }
     let index = Index::open(&args.index)?;
     let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
+    let session = Session::open(&args.model, console);
+    let session = Arc::new(session.with_context(|| index.wants())?);
     index.check_dim(&session)?;
     let plan = Plan::new(&session, &args.model, &args.pictures);
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
@@ -166,6 +180,8 @@ fn format(args: &SearchArgs, console: &Console) -> Result<(Format, Style)> {
         true => SearchFormat::Table,
         false => SearchFormat::Jsonl,
     };
+    let by_suffix = args.output.as_deref().and_then(SearchFormat::of_suffix);
+    let by_destination = by_suffix.unwrap_or(by_destination);
     let format = match args.format.unwrap_or(by_destination) {
         SearchFormat::Table => Format::Table,
         SearchFormat::Json => Format::Json,

@@ -50,7 +50,7 @@ impl Query {
     }
 }
 
-/// Whether a query is meant as a path: it looks like one, and leads to a file.
+/// Whether a query is meant as a path: it looks like one at both ends, or at one and leads to a file.
 fn is_picture(query: &str) -> bool {
     let path = Path::new(query);
     let begins_like_a_path = query.starts_with("./") || query.starts_with("../") || path.has_root();
@@ -61,7 +61,10 @@ fn is_picture(query: &str) -> bool {
             .into_iter()
             .any(|known| known.eq_ignore_ascii_case(extension))
     };
-    (begins_like_a_path || extension.is_some_and(is_known)) && path.is_file()
+    let ends_like_a_picture = extension.is_some_and(is_known);
+    // A picture that is not there must not become a text that finds something.
+    (begins_like_a_path && ends_like_a_picture)
+        || ((begins_like_a_path || ends_like_a_picture) && path.is_file())
 }
 
 pub(super) struct Encoder<'a> {
