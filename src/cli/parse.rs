@@ -44,7 +44,9 @@ fn without_empty_variables(command: Command) -> Command {
 
 /// A picture where a subcommand should be: the user wants to classify it.
 fn with_classify(mut error: clap::Error, words: &[OsString]) -> clap::Error {
-    let is_subcommand = error.kind() == ErrorKind::InvalidSubcommand;
+    // A word that is nearly a subcommand was meant as that one.
+    let is_subcommand = error.kind() == ErrorKind::InvalidSubcommand
+        && error.get(ContextKind::SuggestedSubcommand).is_none();
     let picture = words.iter().skip(1).map(Path::new).find(|path| {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let is_picture = extension.is_some_and(|extension| {
@@ -83,5 +85,6 @@ mod tests {
         assert!(error(&["-q", "x/c.PNG", "-l", "cat"]).contains(hint));
         assert!(error(&["src"]).contains("longclip classify src"));
         assert!(!error(&["clasify"]).contains("to classify pictures"));
+        assert!(!error(&["evaluat", "."]).contains("to classify pictures"));
     }
 }

@@ -1,4 +1,5 @@
-//! Plain records -> table, json, jsonl, csv, tsv; whole runs -> a page ([`report`]).
+//! Plain records -> table, json, jsonl, csv, tsv; figures ([`evaluation`]), pages ([`report`]), files of
+//! embeddings ([`embedding`]), hits of a search ([`found`]), and pictures in folders ([`sorted`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows
 //! tensors, models or arguments. A format is one file and one line in [`writer`].

@@ -18,10 +18,34 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+/// Name -> type, shape, bytes.
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// All tensors of a safetensors file.
+fn tensors_of(path: &Path) -> Tensors {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let views = file.tensors().into_iter();
+    views
+        .map(|(name, view)| {
+            let tensor = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
+            (name, tensor)
+        })
+        .collect()
+}
+
+/// Writes them as a safetensors file.
+fn write_tensors(tensors: &Tensors, path: &Path) {
+    let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize_to_file(views, None, path).unwrap();
+}
+
 /// A Hugging Face folder that can be spoilt: name -> type, shape, bytes; and its config.json.
 struct Model {
     folder: TempDir,
-    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+    tensors: Tensors,
     config: Value,
 }
 
@@ -30,16 +54,7 @@ impl Model {
         let folder = tempfile::tempdir().unwrap();
         unpack::unpack("hf-patch16", folder.path());
         let path = folder.path().join("hf-patch16");
-        let bytes = std::fs::read(path.join("model.safetensors")).unwrap();
-        let tensors = SafeTensors::deserialize(&bytes)
-            .unwrap()
-            .tensors()
-            .into_iter()
-            .map(|(name, view)| {
-                let tensor = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
-                (name, tensor)
-            })
-            .collect();
+        let tensors = tensors_of(&path.join("model.safetensors"));
         let config = serde_json::from_slice(&std::fs::read(path.join("config.json")).unwrap());
         Self {
             folder,
@@ -54,11 +69,7 @@ impl Model {
 
     /// The whole chain of causes, or the loaded checkpoint.
     fn load(&self) -> Result<Checkpoint, String> {
-        let views = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
-        });
-        let file = self.path().join("model.safetensors");
-        safetensors::serialize_to_file(views, None, &file).unwrap();
+        write_tensors(&self.tensors, &self.path().join("model.safetensors"));
         let config = serde_json::to_vec(&self.config).unwrap();
         std::fs::write(self.path().join("config.json"), config).unwrap();
         load(&self.path(), None)

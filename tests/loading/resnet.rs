@@ -1,19 +1,18 @@
 //! The same for CLIP's ResNets: nothing missing, unused, misshapen or not finite.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use longclip::checkpoint::Checkpoint;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::Dtype;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{load, unpack};
+use super::{Tensors, load, tensors_of, unpack, write_tensors};
 
 /// open_clip's folder of a tiny ResNet, to be spoilt.
 struct Model {
     folder: TempDir,
-    tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
+    tensors: Tensors,
     config: Value,
 }
 
@@ -22,16 +21,7 @@ impl Model {
         let folder = tempfile::tempdir().unwrap();
         unpack::unpack_from("resnet", "resnet-open-clip", folder.path());
         let path = folder.path().join("resnet-open-clip");
-        let bytes = std::fs::read(path.join("open_clip_model.safetensors")).unwrap();
-        let tensors = SafeTensors::deserialize(&bytes)
-            .unwrap()
-            .tensors()
-            .into_iter()
-            .map(|(name, view)| {
-                let tensor = (view.dtype(), view.shape().to_vec(), view.data().to_vec());
-                (name, tensor)
-            })
-            .collect();
+        let tensors = tensors_of(&path.join("open_clip_model.safetensors"));
         let config = std::fs::read(path.join("open_clip_config.json")).unwrap();
         Self {
             folder,
@@ -51,11 +41,8 @@ impl Model {
     }
 
     fn load(&self) -> Result<Checkpoint, String> {
-        let views = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
-        });
         let file = self.path().join("open_clip_model.safetensors");
-        safetensors::serialize_to_file(views, None, &file).unwrap();
+        write_tensors(&self.tensors, &file);
         let config = serde_json::to_vec(&self.config).unwrap();
         std::fs::write(self.path().join("open_clip_config.json"), config).unwrap();
         load(&self.path(), None)

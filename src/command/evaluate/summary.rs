@@ -90,7 +90,10 @@ fn classification_table(evaluation: &Evaluation) -> String {
             percent(high)
         ),
     );
-    lines.figure("top-5 accuracy", &percent(figures.acc5));
+    // Of five labels or fewer every one is among the five best.
+    if evaluation.labels.count > 5 {
+        lines.figure("top-5 accuracy", &percent(figures.acc5));
+    }
     lines.figure(
         "mean recall of classes",
         &percent(figures.mean_per_class_recall),
