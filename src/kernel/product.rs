@@ -38,7 +38,8 @@ impl<'a> View<'a> {
     /// The first `columns` values of every stretch of `stride` values, `rows` times.
     ///
     /// Panics when they reach beyond `values`.
-    pub(super) fn strided(values: &'a [f32], [rows, columns]: [usize; 2], stride: usize) -> Self {
+    #[must_use]
+    pub fn strided(values: &'a [f32], [rows, columns]: [usize; 2], stride: usize) -> Self {
         let reach = rows
             .checked_sub(1)
             .map_or(0, |last| last * stride + columns);
