@@ -5,6 +5,7 @@
 
 mod long_texts;
 mod resnet;
+mod training;
 mod unpack;
 
 use std::path::Path;

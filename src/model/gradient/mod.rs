@@ -10,8 +10,6 @@ mod block;
 mod gradients;
 mod image;
 mod operation;
-#[cfg(test)]
-mod tests;
 mod text;
 mod values;
 mod working;

@@ -4,14 +4,13 @@
 //! the loss gives the gradient of each embedding, and the towers run again a part at a time with their derivatives (GradCache,
 //! Gao et al., arXiv 2101.06983). The result is that of the batch at once.
 
+mod lora;
 mod loss;
 mod moments;
 mod principal;
 mod settings;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-mod tests;
 mod trainer;
 
 pub use loss::{Loss, Outputs, loss};
