@@ -402,3 +402,61 @@ fn what_was_trained_encodes_like_the_network_that_trained_it() {
     let again = (entropy(&logits) + entropy(&logits.t().unwrap().contiguous().unwrap())) / 2.0;
     assert!((again - loss).abs() < 1e-4, "{again}, not {loss}");
 }
+
+#[test]
+fn half_precision_points_the_same_way() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    let (expected, losses, _) = expected();
+    let compute = Compute::Candle(Device::Cpu, DType::BF16);
+    let trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 48)).unwrap();
+    let (loss, mut sums) = trainer.gradient(&batch).unwrap();
+    // Logits are cosines times 100: what bf16 loses of a cosine shows.
+    assert!(
+        (loss.long as f32 / losses[0] - 1.0).abs() < 0.05,
+        "{loss:?}"
+    );
+    freeze(&mut sums);
+    let (mut both, mut ours, mut theirs) = (0.0, 0.0, 0.0);
+    for (name, expected) in expected
+        .iter()
+        .filter(|(name, _)| !name.ends_with("token_embedding.weight"))
+    {
+        for (x, y) in values(&sums[name]).iter().zip(expected) {
+            both += f64::from(x * y);
+            ours += f64::from(x * x);
+            theirs += f64::from(y * y);
+        }
+    }
+    let cosine = both / (ours * theirs).sqrt();
+    assert!(cosine > 0.98, "{cosine}");
+}
+
+#[test]
+fn a_resnet_trains_its_text_tower() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack::unpack_from("resnet", "resnet.pt", folder.path());
+    let compute = Compute::Kernel(CpuPrecision::F32);
+    let (checkpoint, _) = load(
+        &folder.path().join("resnet.pt"),
+        Activation::QuickGelu,
+        &compute,
+    );
+    let refused = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 4))
+        .err()
+        .unwrap();
+    assert!(refused.to_string().contains("--train text"), "{refused}");
+    let mut batch = batch(checkpoint.architecture.image.image_size());
+    let context = checkpoint.architecture.context_length;
+    batch.long = batch.short.take().unwrap();
+    assert!(batch.long.iter().all(|text| text.len() <= context));
+    let mut settings = settings(Scope::Text, 48);
+    settings.objective.short = Short::None;
+    settings.schedule.warm_up = 0;
+    let mut trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();
+    let before = trainer.step(&batch).unwrap().loss;
+    for _ in 0..2 {
+        trainer.step(&batch).unwrap();
+    }
+    assert!(trainer.gradient(&batch).unwrap().0.total < before);
+}
