@@ -170,6 +170,51 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
+    /// The same model with other numbers: tensors of the same names and shapes.
+    #[must_use]
+    pub fn with_tensors(&self, tensors: Tensors) -> Self {
+        Self {
+            name: self.name.clone(),
+            tensors,
+            architecture: self.architecture.clone(),
+            activation: self.activation,
+            activation_source: self.activation_source.clone(),
+            preprocess: self.preprocess.clone(),
+            layout: self.layout,
+            container: self.container,
+            files: Vec::new(),
+            warnings: Vec::new(),
+            weights: Vec::new(),
+            archives: Vec::new(),
+        }
+    }
+
+    /// The table of text positions.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn text_positions(&self) -> Result<positions::Table> {
+        let tensor = self.tensors.get(layout::TEXT_POSITIONS);
+        let tensor = tensor.context("the model has no text positions")?;
+        Ok(positions::Table {
+            values: tensor.to_f32()?,
+            width: self.architecture.text.width,
+        })
+    }
+
+    /// Puts another table of text positions in its place; the context becomes as long as it.
+    ///
+    /// # Errors
+    /// When the table is no whole number of rows.
+    pub fn set_text_positions(&mut self, table: positions::Table) -> Result<()> {
+        let rows = table.rows();
+        let tensor = StoredTensor::from_f32(&[rows, table.width], table.values)?;
+        self.architecture.context_length = rows;
+        self.tensors
+            .insert(layout::TEXT_POSITIONS.to_owned(), tensor);
+        Ok(())
+    }
+
     /// What tells these weights from all others, as 64 hexadecimal digits: the weight file's SHA-256
     /// as `digest_of` tells it, of several files that of their digests in order, for the built-in model
     /// that of its tensors.

@@ -1,5 +1,6 @@
 //! What the model reads: paths, pictures, texts.
 
+pub mod augment;
 pub mod dataset;
 pub mod embedding;
 pub mod image;

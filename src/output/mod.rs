@@ -1,5 +1,6 @@
 //! Plain records -> table, json, jsonl, csv, tsv; figures ([`evaluation`]), pages ([`report`]), files of
-//! embeddings ([`embedding`]), hits of a search ([`found`]), and pictures in folders ([`sorted`]).
+//! embeddings ([`embedding`]), hits of a search ([`found`]), pictures in folders ([`sorted`]), and what
+//! training keeps ([`training`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
@@ -14,6 +15,7 @@ pub mod report;
 pub mod sorted;
 mod table;
 pub mod text;
+pub mod training;
 
 use std::io::{self, Write};
 use std::path::Path;
