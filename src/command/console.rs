@@ -157,6 +157,24 @@ impl Console {
         }
     }
 
+    /// Shows how many steps are done, on a terminal; whether it does.
+    pub fn start_steps(&self, total: u64, done: u64) -> bool {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return false;
+        }
+        let bar = ProgressBar::new(total).with_position(done);
+        self.show(bar, "{bar:30} {pos}/{len} {msg}");
+        true
+    }
+
+    /// So many steps are done, and what there is to say of the last one.
+    pub fn step(&self, done: u64, message: String) {
+        if let Some(bar) = &*self.bar() {
+            bar.set_message(message);
+            bar.set_position(done);
+        }
+    }
+
     /// Runs `write` with the bar out of the way, for results that go to the same terminal; it may say
     /// something as well.
     pub fn around<T>(&self, write: impl FnOnce() -> T) -> T {

@@ -10,6 +10,7 @@ mod console;
 pub mod convert;
 pub mod embed;
 pub mod evaluate;
+pub mod finetune;
 mod images;
 pub mod inspect;
 mod labels;
@@ -75,6 +76,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Search(args) => search::run(*args, console),
         Command::Evaluate(args) => evaluate::run(&args, console),
         Command::Calibrate(args) => calibrate::run(&args, console),
+        Command::Finetune(args) => finetune::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Stretch(args) => convert::run_stretch(&args, console),

@@ -4,7 +4,7 @@ mod facts;
 pub(super) mod files;
 mod labelled;
 mod page;
-mod retrieval;
+pub(super) mod retrieval;
 pub(super) mod summary;
 mod sweep;
 pub(super) mod variant;

@@ -170,14 +170,14 @@ mod tests {
         Entry::Step(Step {
             step,
             epoch: 1,
-            loss: 0.1 * step as f64,
-            long_loss: 1.0 / 3.0,
+            loss: 0.5 * step as f64,
+            long_loss: 0.375,
             short_loss: (step > 1).then_some(0.25),
-            rate: 1e-6,
+            rate: 0.5,
             logit_scale: 100.0,
-            gradient_norm: 1e-30,
+            gradient_norm: 2e9,
             images_per_second: 7.5,
-            seconds: 0.001,
+            seconds: 0.125,
         })
     }
 
