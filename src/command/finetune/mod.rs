@@ -80,7 +80,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         &session.placement.compute,
         recipe.settings.clone(),
     )?;
-    let (tensors, numbers) = trainer.trainable();
+    let (tensors, numbers) = trainer.trainable()?;
     console.note(&format!("training {numbers} numbers in {tensors} tensors"));
 
     let mut folder = folder.take(&record)?;
