@@ -24,7 +24,7 @@ pub struct Step {
     pub short_loss: Option<f64>,
     /// The learning rate.
     pub rate: f64,
-    /// What cosines are multiplied with, after the step.
+    /// What cosines were multiplied with.
     pub logit_scale: f64,
     /// The gradient's length, before it was cut.
     pub gradient_norm: f64,
