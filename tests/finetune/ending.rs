@@ -1,7 +1,7 @@
 //! Runs that are refused, and runs that end badly.
 
 use crate::running::Running;
-use crate::{command, finetune, log, room};
+use crate::{command, finetune, log, model, room};
 
 #[test]
 fn a_folder_is_one_run_s() {
@@ -61,7 +61,16 @@ fn two_runs_do_not_share_a_folder() {
 #[test]
 fn a_loss_that_is_no_number_ends_the_run_and_keeps_what_was() {
     let room = room(24);
-    let start = [
+    let small = [
+        "finetune",
+        "--model",
+        model::path(),
+        "--batch-size",
+        "8",
+        "--pcm-rank",
+        "4",
+    ];
+    let run = [
         "pairs.jsonl",
         "--out",
         "run",
@@ -69,8 +78,12 @@ fn a_loss_that_is_no_number_ends_the_run_and_keeps_what_was() {
         "3",
         "--warm-up",
         "0",
+        "--rate",
+        "1e30",
     ];
-    let ran = finetune(&room, &[&start[..], &["--rate", "1e30"]].concat()).ends_with(1);
+    let ran = room
+        .longclip(&[&small[..], &run].concat(), &[])
+        .ends_with(1);
     let ran = ran.says(&["error: step ", "a smaller --rate"]);
     assert_eq!(ran.out, "");
     let steps = log(&room, "run").len();

@@ -208,10 +208,14 @@ pub(super) fn figures_line(step: usize, figures: &Figures) -> String {
 }
 
 fn shares(figures: &Figures) -> String {
-    let all = figures
-        .figures
-        .iter()
-        .filter(|(name, _)| !name.ends_with("rank"));
+    let is_share = |(name, _): &(&String, &f64)| !name.ends_with("rank");
+    let mut all: Vec<_> = figures.figures.iter().filter(is_share).collect();
+    // recall@5 before recall@10.
+    all.sort_by_key(|(name, _)| {
+        let (name, depth) = name.split_once('@').unwrap_or((name, "0"));
+        (name.to_owned(), depth.parse::<usize>().unwrap_or(0))
+    });
+    let all = all.into_iter();
     let all = all.map(|(name, share)| format!("{} {:.1}%", name.replace('_', " "), share * 100.0));
     let failed = match figures.failed {
         0 => String::new(),
