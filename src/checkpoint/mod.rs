@@ -170,25 +170,6 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
-    /// The same model with other numbers: tensors of the same names and shapes.
-    #[must_use]
-    pub fn with_tensors(&self, tensors: Tensors) -> Self {
-        Self {
-            name: self.name.clone(),
-            tensors,
-            architecture: self.architecture.clone(),
-            activation: self.activation,
-            activation_source: self.activation_source.clone(),
-            preprocess: self.preprocess.clone(),
-            layout: self.layout,
-            container: self.container,
-            files: Vec::new(),
-            warnings: Vec::new(),
-            weights: Vec::new(),
-            archives: Vec::new(),
-        }
-    }
-
     /// The table of text positions.
     ///
     /// # Errors

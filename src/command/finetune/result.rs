@@ -46,10 +46,7 @@ pub(super) fn write(training: &Training) -> Result<Vec<PathBuf>> {
     let out = parts.folder.path();
     let mut written = Vec::new();
     if !parts.args.output.adapter_only {
-        let model = parts
-            .session
-            .checkpoint
-            .with_tensors(training.trainer.tensors()?);
+        let model = training.model()?;
         written.extend(write_model(&model, training)?);
     }
     if !parts.args.output.merge

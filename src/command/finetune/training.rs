@@ -13,6 +13,7 @@ use super::page::Page;
 use super::progress::Telling;
 use super::recipe::Recipe;
 use super::run_folder::{Position, Taken};
+use crate::checkpoint::Checkpoint;
 use crate::command::Console;
 use crate::command::session::{Session, Stop};
 use crate::output::training::{Entry, Evaluation, Log, Skipped, Skips, Step};
@@ -96,6 +97,12 @@ impl<'a> Training<'a> {
             parts,
             trainer,
         })
+    }
+
+    /// The model as it is now.
+    pub(super) fn model(&self) -> Result<Checkpoint> {
+        let checkpoint = &self.parts.session.checkpoint;
+        Ok(checkpoint.with_tensors(&checkpoint.name, self.trainer.tensors()?))
     }
 
     /// How long the run took.
@@ -216,8 +223,7 @@ impl<'a> Training<'a> {
         }
         let known = self.log.evaluations().any(|known| known.step == step);
         if !known && !self.parts.evaluations.is_empty() {
-            let checkpoint = &self.parts.session.checkpoint;
-            let now = checkpoint.with_tensors(self.trainer.tensors()?);
+            let now = self.model()?;
             let parts = &self.parts;
             let figures = parts.evaluations.run(&now, parts.session, &parts.stop)?;
             let Some(eval) = figures else { return Ok(()) };
