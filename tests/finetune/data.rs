@@ -204,7 +204,6 @@ fn bad_data_is_told_before_anything_is_written() {
         };
         let arguments = [&start[..], small, rank, case.arguments].concat();
         let ran = room.longclip(&arguments, &[]);
-        println!("{}", case.what);
         ran.ends_with(2).says(case.says);
         assert_eq!(room.names(), ["p", "pairs.jsonl"], "{}", case.what);
     }
