@@ -20,6 +20,7 @@ use crate::command::finetune::FinetuneArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::man::ManArgs;
 use crate::command::models::ModelsArgs;
+use crate::command::probe::ProbeArgs;
 use crate::command::search::SearchArgs;
 use crate::command::sort::UndoArgs;
 use crate::command::tokens::TokensArgs;
@@ -68,6 +69,8 @@ pub enum Command {
     Embed(Box<EmbedArgs>),
     /// Find the images or texts of a file of embeddings that fit best
     Search(Box<SearchArgs>),
+    /// Train a classifier on labelled pictures, a few of each class or many
+    Probe(Box<ProbeArgs>),
     /// Tell how good a model and labels are on pictures with known answers
     Evaluate(Box<EvaluateArgs>),
     /// Fit a temperature, so that probabilities mean what they say

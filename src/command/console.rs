@@ -141,6 +141,14 @@ impl Console {
         });
     }
 
+    /// Shows how many of `total` classifiers are fitted, on a terminal.
+    pub fn start_fits(&self, total: u64) {
+        if !self.quiet && std::io::stderr().is_terminal() {
+            let template = "{bar:30} {human_pos}/{human_len} fits, {eta} left";
+            self.show(ProgressBar::new(total), template);
+        }
+    }
+
     fn show(&self, bar: ProgressBar, template: &str) {
         bar.set_style(style(template));
         bar.enable_steady_tick(Duration::from_millis(200));

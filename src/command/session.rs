@@ -164,7 +164,7 @@ fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
 }
 
 /// Sizes the pool that kernels share.
-fn start_threads(args: &ModelArgs) -> Result<usize> {
+pub(super) fn start_threads(args: &ModelArgs) -> Result<usize> {
     let threads = match args.threads {
         Some(threads) => threads as usize,
         None => std::thread::available_parallelism().map_or(1, usize::from),

@@ -6,6 +6,7 @@ pub mod embedding;
 pub mod image;
 pub mod paths;
 pub mod preprocess;
+pub mod probe;
 pub mod prompt;
 pub mod resize;
 pub mod stamp;
