@@ -140,6 +140,25 @@ impl Checkpoint {
         })
     }
 
+    /// The same model with other weights, of the same names and shapes: one that was trained further.
+    #[must_use]
+    pub fn with_tensors(&self, name: &str, tensors: Tensors) -> Self {
+        Self {
+            name: name.to_owned(),
+            tensors,
+            architecture: self.architecture.clone(),
+            activation: self.activation,
+            activation_source: self.activation_source.clone(),
+            preprocess: self.preprocess.clone(),
+            layout: layout::HUGGING_FACE,
+            container: None,
+            files: Vec::new(),
+            warnings: Vec::new(),
+            weights: Vec::new(),
+            archives: Vec::new(),
+        }
+    }
+
     /// Fails if a weight file changed on disk since it was opened. To be asked once the tensors
     /// have been copied out of the memory map.
     ///

@@ -44,9 +44,13 @@ fn without_empty_variables(command: Command) -> Command {
 
 /// A picture where a subcommand should be: the user wants to classify it.
 fn with_classify(mut error: clap::Error, words: &[OsString]) -> clap::Error {
-    // A word that is nearly a subcommand was meant as that one.
-    let is_subcommand = error.kind() == ErrorKind::InvalidSubcommand
-        && error.get(ContextKind::SuggestedSubcommand).is_none();
+    let invalid = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(word)) => Some(Path::new(word).exists()),
+        _ => None,
+    };
+    // A word that is nearly a subcommand, and no path, was meant as that one.
+    let is_typo = error.get(ContextKind::SuggestedSubcommand).is_some() && invalid == Some(false);
+    let is_subcommand = error.kind() == ErrorKind::InvalidSubcommand && !is_typo;
     let picture = words.iter().skip(1).map(Path::new).find(|path| {
         let extension = path.extension().and_then(|extension| extension.to_str());
         let is_picture = extension.is_some_and(|extension| {

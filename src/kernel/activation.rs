@@ -76,6 +76,20 @@ unsafe fn quick_gelu<V: Simd>(x: V) -> V {
 unsafe fn gelu<V: Simd>(x: V) -> V {
     // SAFETY: the caller vouches for the CPU.
     unsafe {
+        let (size, upper) = tail(x);
+        let positive = V::splat(0.0).max(x);
+        V::splat(0.0).sub(size).mul_add(upper, positive)
+    }
+}
+
+/// |x|, at most [`TAIL_END`], and Q(|x|).
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn tail<V: Simd>(x: V) -> (V, V) {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
         // Constants first, so that NaN (the second operand) passes.
         let size = V::splat(TAIL_END).min(x.abs());
         let z = size.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
@@ -86,9 +100,42 @@ unsafe fn gelu<V: Simd>(x: V) -> V {
         }
         // z^2 = x^2 / 2, without the rounding of z.
         let exponent = size.mul(V::splat(-0.5)).mul_add(size, tail);
-        let upper = exp(exponent).mul(t).mul(V::splat(0.5));
-        let positive = V::splat(0.0).max(x);
-        V::splat(0.0).sub(size).mul_add(upper, positive)
+        (size, exp(exponent).mul(t).mul(V::splat(0.5)))
+    }
+}
+
+/// The derivative of `activation` in every lane.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+pub(super) unsafe fn derivative<V: Simd>(activation: Activation, x: V) -> V {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
+        let one = V::splat(1.0);
+        match activation {
+            Activation::QuickGelu => {
+                // s (1 + z (1 - s)) with z = 1.702 x, s = sigmoid(z); beyond the bound it is 0 or 1 in f32.
+                let z = V::splat(60.0).min(V::splat(-60.0).max(x.mul(V::splat(1.702))));
+                let power = power_of_two(z.mul(V::splat(-std::f32::consts::LOG2_E)));
+                let s = power.add(one).reciprocal();
+                // 1 - s without cancellation.
+                let rest = power.mul(s);
+                z.mul(rest).mul_add(s, s)
+            }
+            Activation::Gelu => {
+                // Phi(x) + x phi(x), Phi by the upper tail of |x|.
+                let (size, upper) = tail(x);
+                let sign = V::splat(1.0).min(V::splat(-1.0).max(x.mul(V::splat(1e38))));
+                let half = V::splat(0.5);
+                let step = sign.mul_add(half, half);
+                let below = step.sub(sign.mul(upper));
+                let density = exp(size.mul(V::splat(-0.5)).mul(size));
+                let density = density.mul(V::splat(0.398_942_28));
+                sign.mul(size).mul_add(density, below)
+            }
+            Activation::Relu => one.min(V::splat(0.0).max(x.mul(V::splat(1e38)))),
+        }
     }
 }
 

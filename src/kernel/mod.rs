@@ -3,6 +3,7 @@
 
 mod activation;
 mod attention;
+mod backward;
 mod buffer;
 mod dispatch;
 mod dots;
@@ -14,6 +15,7 @@ mod norm;
 mod pack;
 mod parallel;
 mod pool;
+mod product;
 pub mod resize;
 mod row_product;
 mod shared;
@@ -23,6 +25,10 @@ mod testing;
 
 pub use activation::Activation;
 pub use attention::{AttentionShape, MOST_HEAD_COLUMNS, Segment, attention, attention_bf16};
+pub use backward::{
+    AdamWStep, NormGradients, activate_rows, activation_backward, adamw, add_bias,
+    attention_backward, column_sums, layer_norm_backward, squared_norm,
+};
 pub use dots::dots;
 pub use encode::Precision;
 pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
@@ -30,4 +36,5 @@ pub use matmul::{Epilogue, Input, Windows, convolve, convolve_to_vec, linear, li
 pub use norm::{Norm, layer_norm};
 pub use pack::{Fill, PackedMatrix};
 pub use pool::average_pool;
+pub use product::{View, add_product, product};
 pub use row_product::row_products;

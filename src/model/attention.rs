@@ -58,6 +58,16 @@ impl Attention {
         Ok(out.transpose(1, 2)?.reshape((rows, self.width))?)
     }
 
+    /// softmax(q k^T / sqrt(head_dim)) in f32 for `queries` and `keys` [n, heads, length, head_dim]:
+    /// [n, heads, length, length].
+    pub(super) fn weights(&self, queries: &Tensor, keys: &Tensor, causal: bool) -> Result<Tensor> {
+        let length = queries.dim(2)?;
+        let mask = causal
+            .then(|| mask(length, length, queries.device()))
+            .transpose()?;
+        weights(queries, keys, mask.as_ref())
+    }
+
     fn segments(&self, qkv: &Tensor, sequences: &Sequences) -> Result<Tensor> {
         let mut outputs = Vec::new();
         let mut next = 0;
@@ -113,6 +123,12 @@ pub(super) fn attend(
     values: &Tensor,
     mask: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let weights = weights(queries, keys, mask)?;
+    Ok(weights.to_dtype(values.dtype())?.matmul(values)?)
+}
+
+/// How much each query takes of each key's value, in f32: [n, heads, own, all].
+fn weights(queries: &Tensor, keys: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let scale = (queries.dim(D::Minus1)? as f64).powf(-0.5);
     let scores = (queries * scale)?
         .matmul(&keys.t()?)?
@@ -121,8 +137,7 @@ pub(super) fn attend(
         Some(mask) => scores.broadcast_add(mask)?,
         None => scores,
     };
-    let weights = candle_nn::ops::softmax_last_dim(&scores)?;
-    Ok(weights.to_dtype(values.dtype())?.matmul(values)?)
+    Ok(candle_nn::ops::softmax_last_dim(&scores)?)
 }
 
 /// Zero where the last `own` of `total` tokens may look, minus infinity ahead of them:

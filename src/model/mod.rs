@@ -7,6 +7,7 @@ mod attention;
 mod batch;
 mod block;
 pub mod compute;
+pub mod gradient;
 mod layer;
 mod resnet;
 mod sequences;

@@ -2,6 +2,7 @@
 
 pub mod calibration;
 pub mod class_embedding;
+pub mod fine_tune;
 pub mod metric;
 pub mod retrieval;
 pub mod search;

@@ -6,6 +6,7 @@
 mod built_in;
 mod long_texts;
 mod resnet;
+mod training;
 mod unpack;
 
 use std::path::Path;

@@ -131,3 +131,35 @@ pub(super) struct Rows {
     pub(super) stride: usize,
     pub(super) rows: usize,
 }
+
+/// The `count` lanes at `from`, all of them or fewer; the others are `fill`.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; `count` values at `from` are readable.
+#[inline(always)]
+pub(super) unsafe fn load_up_to<V: Simd>(from: *const f32, count: usize, fill: f32) -> V {
+    // SAFETY: the caller's promises.
+    unsafe {
+        if count < V::LANES {
+            V::load_part(from, count, fill)
+        } else {
+            V::load(from)
+        }
+    }
+}
+
+/// Stores the first `count` lanes, all of them or fewer.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`; `count` values at `to` are writable.
+#[inline(always)]
+pub(super) unsafe fn store_up_to<V: Simd>(x: V, to: *mut f32, count: usize) {
+    // SAFETY: the caller's promises.
+    unsafe {
+        if count < V::LANES {
+            x.store_part(to, count)
+        } else {
+            x.store(to)
+        }
+    }
+}

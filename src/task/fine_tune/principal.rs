@@ -1,0 +1,241 @@
+//! The principal components of a batch of embeddings, with their derivative: what Long-CLIP matches short captions with
+//! (arXiv 2403.15378, "Primary Component Matching").
+//!
+//! The reference computes the singular vectors V of the centred batch X, keeps the first k, and takes X V V^T + mean; its
+//! gradient goes through V. Here the derivative is that of the projector P = V V^T itself, which is defined wherever the
+//! k-th and the next singular value differ, whatever those before and after them do:
+//! dP = sum over i <= k < j of (v_i v_j^T + v_j v_i^T) (v_i^T d(X^T X) v_j) / (l_i - l_j), l the squares of the singular values.
+//! Everything is in f64, for the squares lose half of the digits.
+
+use anyhow::{Result, ensure};
+use nalgebra::{DMatrix, SymmetricEigen};
+
+/// Directions with a smaller share of the largest squared singular value are no directions.
+const NOTHING: f64 = 1e-20;
+/// Components whose squared singular values differ by a smaller share of the largest: either choice is right, and neither
+/// has a derivative.
+const SAME: f64 = 1e-12;
+
+/// A batch and what is left of it in its principal components.
+pub struct Principal {
+    rank: usize,
+    /// Deviations from the mean [n, dim].
+    centred: DMatrix<f64>,
+    /// Squared singular values, falling.
+    squares: Vec<f64>,
+    /// The directions of those [dim, found].
+    directions: DMatrix<f64>,
+    /// The batch in the first `rank` directions, the mean added again [n, dim].
+    reduced: DMatrix<f64>,
+}
+
+fn matrix(rows: &[f32], dim: usize) -> DMatrix<f64> {
+    let wide = rows.iter().map(|x| f64::from(*x));
+    DMatrix::from_row_iterator(rows.len() / dim, dim, wide)
+}
+
+fn narrow(matrix: &DMatrix<f64>) -> Vec<f32> {
+    // Columns lie one after the other in memory: the transposed matrix has rows there.
+    matrix.transpose().iter().map(|x| *x as f32).collect()
+}
+
+impl Principal {
+    /// Reduces `rows` [n, dim] to `rank` components.
+    ///
+    /// # Errors
+    /// When the batch has not more than `rank` rows, or a number is not finite.
+    pub fn new(rows: &[f32], dim: usize, rank: usize) -> Result<Self> {
+        let all = matrix(rows, dim);
+        let n = all.nrows();
+        ensure!(
+            rank > 0 && n > rank,
+            "{rank} principal components need a batch of more than {rank} images, not {n}"
+        );
+        ensure!(
+            all.iter().all(|x| x.is_finite()),
+            "an embedding is not finite"
+        );
+        let mean = all.row_mean();
+        let mut centred = all;
+        for mut row in centred.row_iter_mut() {
+            row -= &mean;
+        }
+        let (squares, directions) = directions(&centred);
+        let kept = directions.columns(0, rank.min(squares.len())).into_owned();
+        let mut reduced = (&centred * &kept) * kept.transpose();
+        for mut row in reduced.row_iter_mut() {
+            row += &mean;
+        }
+        Ok(Self {
+            rank,
+            centred,
+            squares,
+            directions,
+            reduced,
+        })
+    }
+
+    /// The reduced batch [n, dim], not of unit length.
+    #[must_use]
+    pub fn rows(&self) -> Vec<f32> {
+        narrow(&self.reduced)
+    }
+
+    /// The share of the batch's variance that the components hold.
+    #[must_use]
+    pub fn variance(&self) -> f64 {
+        let all: f64 = self.squares.iter().sum();
+        let kept: f64 = self.squares.iter().take(self.rank).sum();
+        if all > 0.0 { kept / all } else { 1.0 }
+    }
+
+    /// The gradient of the batch [n, dim] from that of [`Self::rows`].
+    #[must_use]
+    pub fn backward(&self, gradient: &[f32]) -> Vec<f32> {
+        let dim = self.centred.ncols();
+        let g = matrix(gradient, dim);
+        let found = self.squares.len();
+        let k = self.rank.min(found);
+        let kept = self.directions.columns(0, k); // [dim, k]
+        let coordinates = &self.centred * &self.directions; // [n, found]
+        // Through the rows as they are projected.
+        let mut dx = (&g * kept) * kept.transpose();
+        // Through the projector, within the batch's own directions.
+        let seen = coordinates.transpose() * &g; // [found, dim]
+        let s = &seen * &self.directions; // [found, found]
+        if k < found {
+            let h = DMatrix::from_fn(k, found - k, |i, j| {
+                let j = j + k;
+                let gap = self.squares[i] - self.squares[j];
+                if gap > SAME * self.squares[0] {
+                    (s[(i, j)] + s[(j, i)]) / gap
+                } else {
+                    0.0
+                }
+            });
+            let rest = self.directions.columns(k, found - k);
+            dx += (coordinates.columns(k, found - k) * h.transpose()) * kept.transpose();
+            dx += (coordinates.columns(0, k) * h) * rest.transpose();
+        }
+        // And towards directions that the batch has not: u_i u_i^T g (1 - V V^T).
+        let outside = seen.rows(0, k) - (s.rows(0, k) * self.directions.transpose());
+        let scaled = DMatrix::from_fn(k, dim, |i, j| outside[(i, j)] / self.squares[i]);
+        dx += coordinates.columns(0, k) * scaled;
+        // The mean was taken away and comes back.
+        let back = g.row_mean() - dx.row_mean();
+        for mut row in dx.row_iter_mut() {
+            row += &back;
+        }
+        narrow(&dx)
+    }
+}
+
+/// The squared singular values of `centred` [n, dim], falling, and the directions [dim, found] that belong to them; those
+/// that are nothing left out.
+fn directions(centred: &DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
+    let (n, dim) = centred.shape();
+    let wide = n < dim;
+    let squared = if wide {
+        centred * centred.transpose()
+    } else {
+        centred.transpose() * centred
+    };
+    let eigen = SymmetricEigen::new(squared);
+    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    let largest = order.first().map_or(0.0, |&first| eigen.eigenvalues[first]);
+    // Centring takes one direction of the rows away, whatever rounding leaves of it.
+    order.truncate((n - 1).min(dim));
+    order.retain(|&i| eigen.eigenvalues[i] > NOTHING * largest && eigen.eigenvalues[i] > 0.0);
+    let squares: Vec<f64> = order.iter().map(|&i| eigen.eigenvalues[i]).collect();
+    let vectors = eigen.eigenvectors.select_columns(&order);
+    if !wide {
+        return (squares, vectors);
+    }
+    let mut directions = centred.transpose() * vectors; // [dim, found]
+    for (mut column, square) in directions.column_iter_mut().zip(&squares) {
+        column /= square.sqrt();
+    }
+    (squares, directions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::fine_tune::testing::randoms;
+
+    /// The loss sum(weight * reduced).
+    fn loss(rows: &[f64], (n, dim, rank): (usize, usize, usize), weight: &[f32]) -> f64 {
+        // Differences of f64 need rows in f64: the same arithmetic from a matrix.
+        let mut centred = DMatrix::from_row_slice(n, dim, rows);
+        let mean = centred.row_mean();
+        for mut row in centred.row_iter_mut() {
+            row -= &mean;
+        }
+        let svd = centred.clone().svd(false, true);
+        let mut order: Vec<usize> = (0..svd.singular_values.len()).collect();
+        order.sort_by(|&a, &b| svd.singular_values[b].total_cmp(&svd.singular_values[a]));
+        let v = svd.v_t.expect("asked for").transpose();
+        let kept = v.select_columns(&order[..rank.min(order.len())]);
+        let mut reduced = (&centred * &kept) * kept.transpose();
+        for mut row in reduced.row_iter_mut() {
+            row += &mean;
+        }
+        let weight = matrix(weight, dim);
+        reduced.component_mul(&weight).sum()
+    }
+
+    #[test]
+    fn the_derivative_agrees_with_differences_through_an_svd() {
+        // More rows than columns, fewer, and about as many; components fewer than directions and as many.
+        for (n, dim, rank) in [(12, 5, 2), (6, 11, 3), (8, 8, 4), (5, 9, 4), (9, 4, 4)] {
+            let rows = randoms(n as u64, n * dim);
+            let weight = randoms(7, n * dim);
+            let principal = Principal::new(&rows, dim, rank).unwrap();
+            let found = principal.backward(&weight);
+            let mut wide: Vec<f64> = rows.iter().map(|x| f64::from(*x)).collect();
+            let sizes = (n, dim, rank);
+            let value: f64 = principal
+                .rows()
+                .iter()
+                .zip(&weight)
+                .map(|(x, w)| f64::from(*x) * f64::from(*w))
+                .sum();
+            assert!((value - loss(&wide, sizes, &weight)).abs() < 1e-4);
+            for i in 0..wide.len() {
+                let centre = wide[i];
+                wide[i] = centre + 1e-6;
+                let above = loss(&wide, sizes, &weight);
+                wide[i] = centre - 1e-6;
+                let exact = (above - loss(&wide, sizes, &weight)) / 2e-6;
+                wide[i] = centre;
+                assert!(
+                    (f64::from(found[i]) - exact).abs() < 1e-4 * exact.abs().max(1.0),
+                    "{n} {dim} {rank}, {i}: {}, not {exact}",
+                    found[i]
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn all_components_are_the_batch_itself() {
+        let rows = randoms(3, 7 * 4);
+        let principal = Principal::new(&rows, 4, 4).unwrap();
+        for (a, b) in principal.rows().iter().zip(&rows) {
+            assert!((a - b).abs() < 1e-6);
+        }
+        assert!((principal.variance() - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_batch_that_is_too_small_is_refused() {
+        let error = Principal::new(&[0.0; 12], 4, 3).err().unwrap().to_string();
+        assert!(error.contains("more than 3 images, not 3"), "{error}");
+        assert!(Principal::new(&[f32::NAN; 12], 4, 2).is_err());
+        // Twins have no directions: what is left is the mean.
+        let twins = Principal::new(&[1.0; 12], 4, 2).unwrap();
+        assert_eq!(twins.rows(), [1.0; 12]);
+        assert!(twins.backward(&[1.0; 12]).iter().all(|x| x.is_finite()));
+    }
+}

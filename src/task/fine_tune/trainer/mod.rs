@@ -1,0 +1,325 @@
+//! Parameters, their running means, and the step that moves them.
+
+mod gradient;
+mod state;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+
+use super::lora::changes;
+use super::moments::Moments;
+use super::settings::{Scope, Settings};
+use crate::checkpoint::Checkpoint;
+use crate::checkpoint::architecture::ImageTower;
+use crate::input::tokenizer::TokenIds;
+use crate::kernel::{self, AdamWStep};
+use crate::model::compute::{Compute, CpuPrecision};
+use crate::model::gradient::{Arithmetic, LowRank, Network, Sum, lora_a, lora_b};
+use crate::model::{self, Clip};
+
+const SCALE: &str = "logit_scale";
+const POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
+
+/// Pairs of a step: image i belongs to caption i.
+pub struct Batch {
+    /// [n, 3, image_size, image_size], f32 on the CPU, normalised.
+    pub pixels: Tensor,
+    /// The long captions.
+    pub long: Vec<TokenIds>,
+    /// The short captions, if they count.
+    pub short: Option<Vec<TokenIds>>,
+}
+
+/// What a step did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// Its number, from 1.
+    pub step: usize,
+    /// The loss before it.
+    pub loss: f64,
+    /// Of images and long captions.
+    pub long_loss: f64,
+    /// Of images and short captions, not weighted.
+    pub short_loss: Option<f64>,
+    /// The norm of all gradients together, before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate.
+    pub rate: f64,
+    /// What cosines were multiplied with.
+    pub logit_scale: f64,
+}
+
+/// A model in training.
+pub struct Trainer {
+    network: Network,
+    settings: Settings,
+    /// Canonical names, f32 on the device.
+    parameters: BTreeMap<String, Tensor>,
+    /// Names of parameters that are trained as a whole.
+    trained: Vec<String>,
+    /// Low-rank changes by the matrix that they change.
+    changes: BTreeMap<String, LowRank>,
+    moments: BTreeMap<String, Moments>,
+    /// The image tower, where it is none that this program derives.
+    frozen_images: Option<Clip>,
+    steps_done: usize,
+    width: usize,
+}
+
+impl Trainer {
+    /// Takes up the weights of `checkpoint` to train them in `compute`: f32 on the CPU, elsewhere matrices in its type and
+    /// parameters in f32.
+    ///
+    /// # Errors
+    /// When a setting makes no sense, a value is not finite, or the image tower is a ResNet that was to be trained.
+    pub fn new(checkpoint: &Checkpoint, compute: &Compute, settings: Settings) -> Result<Self> {
+        settings.check()?;
+        let arithmetic = match compute {
+            Compute::Kernel(CpuPrecision::F32) => Arithmetic::Kernel,
+            Compute::Kernel(_) => bail!("on the CPU longclip trains in f32; pass --precision f32"),
+            Compute::Candle(device, dtype) => Arithmetic::Candle(device.clone(), *dtype),
+        };
+        let is_resnet = matches!(checkpoint.architecture.image, ImageTower::ResNet(_));
+        ensure!(
+            !is_resnet || settings.scope == Scope::Text,
+            "the image tower is a ResNet, whose derivatives longclip does not compute; train the text tower alone \
+             with --train text"
+        );
+        let frozen_images = is_resnet
+            .then(|| model::load(checkpoint, compute))
+            .transpose()?;
+        let network = Network::new(checkpoint, arithmetic);
+        let parameters = parameters(checkpoint, network.arithmetic().device())?;
+        let changes = match &settings.scope {
+            Scope::Lora(lora) => changes(lora, checkpoint, &parameters, settings.seed)?,
+            _ => BTreeMap::new(),
+        };
+        let trained: Vec<String> = parameters
+            .keys()
+            .filter(|name| is_trained(name, &settings.scope))
+            .cloned()
+            .collect();
+        let mut trainer = Self {
+            width: checkpoint.architecture.text.width,
+            network,
+            settings,
+            parameters,
+            trained,
+            changes,
+            moments: BTreeMap::new(),
+            frozen_images,
+            steps_done: 0,
+        };
+        for name in trainer.names() {
+            let moments = Moments::new(trainer.parameter(&name)?)?;
+            trainer.moments.insert(name, moments);
+        }
+        Ok(trainer)
+    }
+
+    /// How many steps were done.
+    #[must_use]
+    pub fn steps_done(&self) -> usize {
+        self.steps_done
+    }
+
+    /// How many tensors are trained, and how many numbers.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn trainable(&self) -> Result<(usize, usize)> {
+        let names = self.names();
+        let counts = names
+            .iter()
+            .map(|name| Ok(self.parameter(name)?.elem_count()))
+            .collect::<Result<Vec<_>>>()?;
+        Ok((names.len(), counts.into_iter().sum()))
+    }
+
+    /// Moves the parameters against the gradient of the batch's loss.
+    ///
+    /// # Errors
+    /// When the loss or a gradient is not finite or the batch does not fit the loss; the parameters are then those of
+    /// before.
+    pub fn step(&mut self, batch: &Batch) -> Result<Progress> {
+        let scale = self.logarithm()?.exp();
+        let (loss, mut sums) = self.gradient(batch)?;
+        self.freeze_positions(&mut sums);
+        let norm = norm(&sums)?;
+        ensure!(
+            norm.is_finite(),
+            "the gradients of step {} are not finite (the loss is {}); lower the learning rate, clip gradients with \
+             --clip-norm, or warm up longer",
+            self.steps_done + 1,
+            loss.total
+        );
+        let settings = &self.settings;
+        let rate = settings.optimizer.rate * settings.schedule.share(self.steps_done);
+        let factor = match settings.clip_norm {
+            // As PyTorch has it.
+            Some(most) => (most / (norm + 1e-6)).min(1.0),
+            None => 1.0,
+        };
+        let step = AdamWStep {
+            rate,
+            betas: settings.optimizer.betas,
+            epsilon: settings.optimizer.epsilon,
+            weight_decay: settings.optimizer.weight_decay,
+            factor,
+            step: self.steps_done + 1,
+        };
+        self.update(&step, &sums)?;
+        self.steps_done += 1;
+        Ok(Progress {
+            step: self.steps_done,
+            loss: loss.total,
+            long_loss: loss.long,
+            short_loss: loss.short,
+            gradient_norm: norm,
+            rate,
+            logit_scale: scale,
+        })
+    }
+
+    fn logarithm(&self) -> Result<f64> {
+        let scale = self.parameter(SCALE)?.flatten_all()?.to_vec1::<f32>()?;
+        let value = scale.first().context("tensor logit_scale is empty")?;
+        Ok(f64::from(*value))
+    }
+
+    /// Nothing moves the positions that stay, and they do not count in the norm.
+    fn freeze_positions(&self, sums: &mut BTreeMap<String, Sum>) {
+        let frozen = self.settings.frozen_positions * self.width;
+        if let Some(Sum::Host(sum)) = sums.get_mut(POSITIONS) {
+            let count = frozen.min(sum.len());
+            sum[..count].fill(0.0);
+        } else if let Some(Sum::Device(sum)) = sums.get_mut(POSITIONS) {
+            let rows = self.settings.frozen_positions;
+            let masked = sum.dims2().and_then(|(count, width)| {
+                let rows = rows.min(count);
+                let zeros = Tensor::zeros((rows, width), sum.dtype(), sum.device())?;
+                Tensor::cat(&[&zeros, &sum.narrow(0, rows, count - rows)?], 0)
+            });
+            if let Ok(masked) = masked {
+                *sum = masked;
+            }
+        }
+    }
+
+    fn update(&mut self, step: &AdamWStep, sums: &BTreeMap<String, Sum>) -> Result<()> {
+        for (name, gradient) in sums {
+            let moments = self
+                .moments
+                .get_mut(name)
+                .with_context(|| format!("{name} is not trained"))?;
+            let frozen = if name == POSITIONS {
+                self.settings.frozen_positions * self.width
+            } else {
+                0
+            };
+            let parameter = find_mut(&mut self.parameters, &mut self.changes, name)?;
+            let frozen = frozen.min(parameter.elem_count());
+            moments.step(step, parameter, gradient, frozen)?;
+        }
+        if let (Some(most), true) = (self.settings.most_logit_scale, sums.contains_key(SCALE)) {
+            let logarithm = self.logarithm()?.min(most.ln()).max(0.0) as f32;
+            let scale = self.parameter(SCALE)?;
+            let tensor = Tensor::new(logarithm, scale.device())?.reshape(scale.shape())?;
+            self.parameters.insert(SCALE.to_owned(), tensor);
+        }
+        Ok(())
+    }
+
+    /// The names of all that is trained.
+    fn names(&self) -> Vec<String> {
+        let changes = self.changes.keys();
+        let thin = changes.flat_map(|name| [lora_a(name), lora_b(name)]);
+        self.trained.iter().cloned().chain(thin).collect()
+    }
+
+    fn parameter(&self, name: &str) -> Result<&Tensor> {
+        let found = match adapter(name) {
+            Some((matrix, first)) => self
+                .changes
+                .get(matrix)
+                .map(|change| if first { &change.a } else { &change.b }),
+            None => self.parameters.get(name),
+        };
+        found.with_context(|| format!("tensor {name} is missing"))
+    }
+}
+
+fn host(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor
+        .to_dtype(DType::F32)?
+        .flatten_all()?
+        .to_device(&Device::Cpu)?
+        .to_vec1()?)
+}
+
+fn norm(sums: &BTreeMap<String, Sum>) -> Result<f64> {
+    let mut squares = 0.0;
+    for sum in sums.values() {
+        squares += match sum {
+            Sum::Host(values) => kernel::squared_norm(values),
+            Sum::Device(tensor) => f64::from(
+                tensor
+                    .sqr()?
+                    .sum_all()?
+                    .to_dtype(DType::F32)?
+                    .to_scalar::<f32>()?,
+            ),
+        };
+    }
+    Ok(squares.sqrt())
+}
+
+fn parameters(checkpoint: &Checkpoint, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+    let mut parameters = BTreeMap::new();
+    for (name, stored) in &checkpoint.tensors {
+        let values = stored.to_f32()?;
+        ensure!(
+            values.iter().all(|x| x.is_finite()),
+            "tensor {name} holds a value that is not finite; the file is damaged or its training diverged"
+        );
+        let tensor = Tensor::from_vec(values, stored.shape(), device)?;
+        parameters.insert(name.clone(), tensor);
+        stored.release();
+    }
+    checkpoint.unchanged()?;
+    Ok(parameters)
+}
+
+fn is_trained(name: &str, scope: &Scope) -> bool {
+    let text = name.starts_with("text_model.") || name == "text_projection.weight";
+    let head = matches!(name, "text_projection.weight" | "visual_projection.weight");
+    match scope {
+        Scope::Full => true,
+        Scope::Text => text || name == SCALE,
+        Scope::Image => !text,
+        Scope::Head => head || name == SCALE,
+        Scope::Lora(_) => false,
+    }
+}
+
+/// The matrix that the name of a low-rank change's part belongs to, and whether it is the first part.
+fn adapter(name: &str) -> Option<(&str, bool)> {
+    let first = name.strip_suffix(".lora_A").map(|matrix| (matrix, true));
+    first.or_else(|| name.strip_suffix(".lora_B").map(|matrix| (matrix, false)))
+}
+
+fn find_mut<'a>(
+    parameters: &'a mut BTreeMap<String, Tensor>,
+    changes: &'a mut BTreeMap<String, LowRank>,
+    name: &str,
+) -> Result<&'a mut Tensor> {
+    let found = match adapter(name) {
+        Some((matrix, first)) => changes
+            .get_mut(matrix)
+            .map(|change| if first { &mut change.a } else { &mut change.b }),
+        None => parameters.get_mut(name),
+    };
+    found.with_context(|| format!("tensor {name} is missing"))
+}

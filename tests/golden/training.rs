@@ -1,0 +1,462 @@
+//! Gradients and twenty steps of training against PyTorch's, on Long-CLIP's own loss (`training.py`).
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor};
+use longclip::checkpoint::Checkpoint;
+use longclip::checkpoint::architecture::{Activation, ImageTower};
+use longclip::checkpoint::container::open;
+use longclip::input::tokenizer::{END_OF_TEXT, START_OF_TEXT, TokenIds};
+use longclip::model::compute::CpuPrecision;
+use longclip::model::gradient::Sum;
+use longclip::model::{self, Clip, Compute, DualEncoder as _};
+use longclip::task::fine_tune::{
+    Batch, Lora, Objective, Optimizer, Schedule, Scope, Settings, Shape, Short, Target, Trainer,
+};
+
+use super::{flat, load, unpack};
+
+const PAIRS: usize = 48;
+
+/// `numbers` of training.py.
+fn numbers(seed: u64, count: usize) -> Vec<u64> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 40
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+/// `batch` of training.py.
+fn batch(size: usize) -> Batch {
+    let pixels: Vec<f32> = numbers(1, PAIRS * 3 * size * size)
+        .into_iter()
+        .map(|x| (x as f64 / f64::from(1 << 24) * 4.0 - 2.0) as f32)
+        .collect();
+    let captions = |which: u64, counts: Vec<u64>| -> Vec<TokenIds> {
+        let rows = counts.into_iter().enumerate();
+        rows.map(|(i, count)| {
+            let seed = 100 + which * PAIRS as u64 + i as u64;
+            let words = numbers(seed, count as usize - 2).into_iter();
+            let mut ids = vec![START_OF_TEXT];
+            ids.extend(words.map(|x| (1 + x % 300) as u32));
+            ids.push(END_OF_TEXT);
+            TokenIds::new(ids).unwrap()
+        })
+        .collect()
+    };
+    let lengths = numbers(2, PAIRS).into_iter().map(|x| 60 + x % 188);
+    let short = numbers(3, PAIRS).into_iter().map(|x| 4 + x % 16);
+    Batch {
+        pixels: Tensor::from_vec(pixels, (PAIRS, 3, size, size), &Device::Cpu).unwrap(),
+        long: captions(0, lengths.collect()),
+        short: Some(captions(1, short.collect())),
+    }
+}
+
+fn settings(scope: Scope, micro_batch: usize) -> Settings {
+    Settings {
+        scope,
+        objective: Objective {
+            label_smoothing: 0.1,
+            short: Short::Principal { rank: 32 },
+            short_weight: 1.0,
+        },
+        optimizer: Optimizer {
+            rate: 1e-4,
+            betas: [0.9, 0.999],
+            epsilon: 1e-8,
+            weight_decay: 1e-2,
+        },
+        schedule: Schedule {
+            warm_up: 4,
+            total: 20,
+            shape: Shape::Cosine,
+        },
+        clip_norm: Some(1.0),
+        most_logit_scale: None,
+        micro_batch,
+        frozen_positions: 20,
+        seed: 0,
+    }
+}
+
+struct Model {
+    checkpoint: Checkpoint,
+    size: usize,
+}
+
+/// The checkpoint with which training.py began.
+fn model() -> Model {
+    let folder = tempfile::tempdir().unwrap();
+    unpack::unpack("longclip-patch16.pt", folder.path());
+    let path = folder.path().join("longclip-patch16.pt");
+    let compute = Compute::Kernel(CpuPrecision::F32);
+    let (checkpoint, _) = load(&path, Activation::QuickGelu, &compute);
+    let ImageTower::VisionTransformer(sizes) = &checkpoint.architecture.image else {
+        panic!("not a vision transformer")
+    };
+    let size = sizes.image_size;
+    Model { checkpoint, size }
+}
+
+fn values(sum: &Sum) -> Vec<f32> {
+    match sum {
+        Sum::Host(values) => values.clone(),
+        Sum::Device(tensor) => flat(tensor),
+    }
+}
+
+/// PyTorch's gradients; the token table's rows that no caption has are left out.
+fn expected() -> (BTreeMap<String, Vec<f32>>, Vec<f32>, Vec<f32>) {
+    let path = unpack::data_folder().join("expected/training.safetensors");
+    let archive = open(&path).unwrap();
+    let mut gradients = BTreeMap::new();
+    for (name, tensor) in &archive.tensors {
+        if let Some(scale) = archive.tensors.get(&format!("scale:{name}")) {
+            let scale = scale.to_f32().unwrap()[0];
+            let values = tensor.to_f32().unwrap();
+            let values = values.into_iter().map(|x| x * scale).collect();
+            gradients.insert(name.clone(), values);
+        }
+    }
+    let read = |name: &str| archive.tensors[name].to_f32().unwrap();
+    (gradients, read("loss"), read("steps"))
+}
+
+fn assert_gradients(
+    what: &str,
+    found: &BTreeMap<String, Sum>,
+    expected: &BTreeMap<String, Vec<f32>>,
+) {
+    let names: Vec<_> = found.keys().collect();
+    assert_eq!(names, expected.keys().collect::<Vec<_>>(), "{what}");
+    let most = |values: &[f32]| values.iter().fold(0f32, |most, x| most.max(x.abs()));
+    let largest = expected.values().map(|v| most(v)).fold(0f32, f32::max);
+    for (name, expected) in expected {
+        let mut found = values(&found[name]);
+        if name.ends_with("token_embedding.weight") {
+            let width = found.len() / 49408;
+            let unused = found.drain(301 * width..START_OF_TEXT as usize * width);
+            assert!(unused.into_iter().all(|x| x == 0.0), "{what}: {name}");
+        }
+        assert_eq!(found.len(), expected.len(), "{what}: {name}");
+        // Half of a step of the stored integers on top.
+        let own = most(expected);
+        let allowed = 1e-4 * own + 1e-7 * largest + own / 65534.0;
+        let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+        let worst = worst.fold(0f32, |worst, d| {
+            if d.is_nan() {
+                f32::INFINITY
+            } else {
+                worst.max(d)
+            }
+        });
+        assert!(
+            worst <= allowed,
+            "{what}: {name} is off by {worst:e}, its largest is {own:e}"
+        );
+    }
+}
+
+#[test]
+fn gradients_are_those_of_long_clips_own_loss() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    let (expected, losses, _) = expected();
+    let kernel = Compute::Kernel(CpuPrecision::F32);
+    let plain = Compute::Candle(Device::Cpu, DType::F32);
+    // At once, and in parts of 48 that are not alike.
+    for (compute, micro_batch) in [(kernel.clone(), 48), (kernel, 20), (plain, 20)] {
+        let what = format!("{compute:?}, {micro_batch} at once");
+        let trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, micro_batch));
+        let (loss, mut sums) = trainer.unwrap().gradient(&batch).unwrap();
+        assert!(
+            (loss.long as f32 - losses[0]).abs() < 1e-4,
+            "{what}: {loss:?}"
+        );
+        assert!(
+            (loss.short.unwrap() as f32 - losses[1]).abs() < 1e-4,
+            "{what}"
+        );
+        freeze(&mut sums);
+        assert_gradients(&what, &sums, &expected);
+    }
+}
+
+/// Long-CLIP masks the first 20 positions out.
+fn freeze(sums: &mut BTreeMap<String, Sum>) {
+    let name = "text_model.embeddings.position_embedding.weight";
+    let mut gradient = values(&sums[name]);
+    let width = gradient.len() / 248;
+    gradient[..20 * width].fill(0.0);
+    sums.insert(name.to_owned(), Sum::Host(gradient));
+}
+
+#[test]
+fn twenty_steps_follow_pytorch() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    let (_, _, steps) = expected();
+    let compute = Compute::Kernel(CpuPrecision::F32);
+    let mut trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 48)).unwrap();
+    let mut fell = 0.0;
+    for (i, expected) in steps.chunks_exact(3).enumerate() {
+        let found = trainer.step(&batch).unwrap();
+        let what = format!("step {i}: {found:?}, expected {expected:?}");
+        assert!(
+            (found.long_loss as f32 - expected[0]).abs() < 1e-3,
+            "{what}"
+        );
+        assert!(
+            (found.short_loss.unwrap() as f32 - expected[1]).abs() < 1e-3,
+            "{what}"
+        );
+        assert!(
+            (found.gradient_norm as f32 / expected[2] - 1.0).abs() < 1e-2,
+            "{what}"
+        );
+        fell = f64::from(steps[0]) - found.long_loss;
+    }
+    assert!(
+        fell > 0.3,
+        "twenty steps that change little show little: {fell}"
+    );
+}
+
+#[test]
+fn every_scope_trains_what_it_says_and_nothing_else() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    let compute = Compute::Kernel(CpuPrecision::F32);
+    let (all, _, _) = expected();
+    let lora = Lora {
+        rank: 4,
+        alpha: 8.0,
+        targets: vec![Target::Query, Target::Value, Target::Fc2],
+    };
+    let text = |name: &str| name.starts_with("text_");
+    let projection = |name: &str| name.ends_with("_projection.weight");
+    type Trained<'a> = Box<dyn Fn(&str) -> bool + 'a>;
+    let scopes: [(Scope, Trained); 5] = [
+        (Scope::Full, Box::new(|_| true)),
+        (
+            Scope::Text,
+            Box::new(move |name| text(name) || name == "logit_scale"),
+        ),
+        (Scope::Image, Box::new(move |name| !text(name))),
+        (
+            Scope::Head,
+            Box::new(move |name| projection(name) || name == "logit_scale"),
+        ),
+        (
+            Scope::Lora(lora),
+            Box::new(|name| {
+                ["q_proj.weight", "v_proj.weight", "fc2.weight"]
+                    .iter()
+                    .any(|t| name.ends_with(t))
+            }),
+        ),
+    ];
+    for (scope, trained) in scopes {
+        let mut settings = settings(scope.clone(), 20);
+        // One step at the full rate.
+        settings.schedule.warm_up = 0;
+        settings.optimizer.weight_decay = 0.0;
+        let mut trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();
+        let is_lora = matches!(scope, Scope::Lora(_));
+        if !is_lora {
+            // A frozen layer costs no gradient, and leaves those of the others alone.
+            let (_, mut sums) = trainer.gradient(&batch).unwrap();
+            if sums.contains_key("text_model.embeddings.position_embedding.weight") {
+                freeze(&mut sums);
+            }
+            let wanted = all.iter().filter(|(name, _)| trained(name));
+            let wanted = wanted.map(|(name, v)| (name.clone(), v.clone())).collect();
+            assert_gradients(&format!("{scope:?}"), &sums, &wanted);
+        }
+        let before = trainer.gradient(&batch).unwrap().0.total;
+        for _ in 0..3 {
+            trainer.step(&batch).unwrap();
+        }
+        assert!(
+            trainer.gradient(&batch).unwrap().0.total < before,
+            "{scope:?}"
+        );
+        for (name, tensor) in trainer.tensors().unwrap() {
+            let (found, old) = (
+                tensor.to_f32().unwrap(),
+                checkpoint.tensors[&name].to_f32().unwrap(),
+            );
+            assert_eq!(found != old, trained(&name), "{scope:?}: {name}");
+            if name == "text_model.embeddings.position_embedding.weight" {
+                let frozen = 20 * found.len() / 248;
+                assert_eq!(found[..frozen], old[..frozen], "{scope:?}");
+            }
+        }
+        assert_eq!(trainer.adapter().unwrap().is_some(), is_lora);
+    }
+}
+
+#[test]
+fn low_rank_gradients_are_projections_of_the_whole_one() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    let lora = Lora {
+        rank: 3,
+        alpha: 6.0,
+        targets: vec![Target::Key, Target::Out, Target::Fc1],
+    };
+    let compute = Compute::Kernel(CpuPrecision::F32);
+    let mut trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Lora(lora), 48)).unwrap();
+    // After a step B is no longer zero.
+    trainer.step(&batch).unwrap();
+    let adapter = trainer.adapter().unwrap().unwrap();
+    let mut changed = checkpoint_with(&checkpoint, trainer.tensors().unwrap());
+    changed.name = "changed".to_owned();
+    let whole = Trainer::new(&changed, &compute, settings(Scope::Full, 48)).unwrap();
+    let (_, whole) = whole.gradient(&batch).unwrap();
+    let (_, thin) = trainer.gradient(&batch).unwrap();
+    assert_eq!(thin.len(), adapter.len());
+    let matrix = |values: Vec<f32>, rows: usize| {
+        let columns = values.len() / rows;
+        Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+    };
+    for name in thin.keys().filter_map(|name| name.strip_suffix(".lora_A")) {
+        let path = name.strip_suffix(".weight").unwrap();
+        let stored = |part: &str| {
+            let tensor = &adapter[&format!("base_model.model.{path}.{part}.weight")];
+            matrix(tensor.to_f32().unwrap(), tensor.shape()[0])
+        };
+        let (a, b) = (stored("lora_A"), stored("lora_B"));
+        let out = b.dim(0).unwrap();
+        let gradient = matrix(values(&whole[name]), out);
+        // alpha / rank = 2.
+        let of_a = (b.t().unwrap().matmul(&gradient).unwrap() * 2.0).unwrap();
+        let of_b = (gradient.matmul(&a.t().unwrap()).unwrap() * 2.0).unwrap();
+        for (part, exact) in [("lora_A", of_a), ("lora_B", of_b)] {
+            let (found, exact) = (values(&thin[&format!("{name}.{part}")]), flat(&exact));
+            let most = exact.iter().fold(0f32, |most, x| most.max(x.abs()));
+            for (x, y) in found.iter().zip(&exact) {
+                assert!((x - y).abs() <= 1e-3 * most, "{name} {part}: {x}, not {y}");
+            }
+        }
+    }
+}
+
+fn checkpoint_with(like: &Checkpoint, tensors: longclip::checkpoint::Tensors) -> Checkpoint {
+    like.with_tensors("trained", tensors)
+}
+
+#[test]
+fn a_state_goes_on_to_the_same_bits() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    let compute = Compute::Kernel(CpuPrecision::F32);
+    let new = || Trainer::new(&checkpoint, &compute, settings(Scope::Full, 20)).unwrap();
+    let mut whole = new();
+    for _ in 0..3 {
+        whole.step(&batch).unwrap();
+    }
+    let state = whole.state().unwrap();
+    let mut resumed = new();
+    resumed.restore(&state, 3).unwrap();
+    assert_eq!(whole.step(&batch).unwrap(), resumed.step(&batch).unwrap());
+    for (name, tensor) in whole.tensors().unwrap() {
+        let other = resumed.tensors().unwrap()[&name].to_f32().unwrap();
+        assert_eq!(tensor.to_f32().unwrap(), other, "{name}");
+    }
+    // Not that of another training.
+    let mut other = Trainer::new(&checkpoint, &compute, settings(Scope::Text, 20)).unwrap();
+    assert!(other.restore(&state, 3).is_err());
+}
+
+#[test]
+fn what_was_trained_encodes_like_the_network_that_trained_it() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    let compute = Compute::Kernel(CpuPrecision::F32);
+    let mut trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 48)).unwrap();
+    for _ in 0..2 {
+        trainer.step(&batch).unwrap();
+    }
+    let loss = trainer.gradient(&batch).unwrap().0.long;
+    let trained = checkpoint_with(&checkpoint, trainer.tensors().unwrap());
+    let clip: Clip = model::load(&trained, &compute).unwrap();
+    let images = clip.encode_image(&batch.pixels).unwrap();
+    let texts = clip.encode_text(&batch.long).unwrap();
+    let cosines = images.matmul(&texts.t().unwrap()).unwrap();
+    let logits = (cosines * f64::from(clip.logit_scale())).unwrap();
+    let entropy = |logits: &Tensor| -> f64 {
+        let rows = logits.to_vec2::<f32>().unwrap();
+        let rows = rows.iter().enumerate().map(|(i, row)| {
+            let sum: f64 = row.iter().map(|x| f64::from(*x).exp()).sum();
+            let mean: f64 = row.iter().map(|x| f64::from(*x)).sum::<f64>() / row.len() as f64;
+            sum.ln() - 0.9 * f64::from(row[i]) - 0.1 * mean
+        });
+        rows.sum::<f64>() / PAIRS as f64
+    };
+    let again = (entropy(&logits) + entropy(&logits.t().unwrap().contiguous().unwrap())) / 2.0;
+    assert!((again - loss).abs() < 1e-4, "{again}, not {loss}");
+}
+
+#[test]
+fn half_precision_points_the_same_way() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    let (expected, losses, _) = expected();
+    let compute = Compute::Candle(Device::Cpu, DType::BF16);
+    let trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 48)).unwrap();
+    let (loss, mut sums) = trainer.gradient(&batch).unwrap();
+    // Logits are cosines times 100: what bf16 loses of a cosine shows.
+    assert!(
+        (loss.long as f32 / losses[0] - 1.0).abs() < 0.05,
+        "{loss:?}"
+    );
+    freeze(&mut sums);
+    let (mut both, mut ours, mut theirs) = (0.0, 0.0, 0.0);
+    for (name, expected) in expected
+        .iter()
+        .filter(|(name, _)| !name.ends_with("token_embedding.weight"))
+    {
+        for (x, y) in values(&sums[name]).iter().zip(expected) {
+            both += f64::from(x * y);
+            ours += f64::from(x * x);
+            theirs += f64::from(y * y);
+        }
+    }
+    let cosine = both / (ours * theirs).sqrt();
+    assert!(cosine > 0.98, "{cosine}");
+}
+
+#[test]
+fn a_resnet_trains_its_text_tower() {
+    let folder = tempfile::tempdir().unwrap();
+    unpack::unpack_from("resnet", "resnet.pt", folder.path());
+    let compute = Compute::Kernel(CpuPrecision::F32);
+    let (checkpoint, _) = load(
+        &folder.path().join("resnet.pt"),
+        Activation::QuickGelu,
+        &compute,
+    );
+    let refused = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 4))
+        .err()
+        .unwrap();
+    assert!(refused.to_string().contains("--train text"), "{refused}");
+    let mut batch = batch(checkpoint.architecture.image.image_size());
+    let context = checkpoint.architecture.context_length;
+    batch.long = batch.short.take().unwrap();
+    assert!(batch.long.iter().all(|text| text.len() <= context));
+    let mut settings = settings(Scope::Text, 48);
+    settings.objective.short = Short::None;
+    settings.schedule.warm_up = 0;
+    let mut trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();
+    let before = trainer.step(&batch).unwrap().loss;
+    for _ in 0..2 {
+        trainer.step(&batch).unwrap();
+    }
+    assert!(trainer.gradient(&batch).unwrap().0.total < before);
+}
