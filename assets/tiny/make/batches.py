@@ -72,14 +72,14 @@ def single_caption(thing, rng):
             return " ".join(thing.label.split()[:4])
 
 
-def short_group(art, most, rng):
+def short_group(art, most, rng, pairs=3.0):
     """Four scenes of one layout and one way to speak, which differ in one thing or two.
 
     The base, the same with two things exchanged where the caption tells order, one with a thing
-    replaced, and one with another replaced.
+    replaced, and one with another replaced. Scenes of two are `pairs` times as frequent as others.
     """
     layouts = [n for n in captions.LAYOUTS if n <= most]
-    weights = np.array([3.0 if n == 2 else 1.0 for n in layouts])
+    weights = np.array([pairs if n == 2 else 1.0 for n in layouts])
     count = int(rng.choice(layouts, p=weights / weights.sum()))
     rows, columns = captions.LAYOUTS[count][rng.integers(len(captions.LAYOUTS[count]))]
     cells, speak, ordered = captions.short_plan(rows, columns, rng)
@@ -108,7 +108,7 @@ def spoken(thing, rng):
 
 
 def long_group(art, rng):
-    """Four scenes of one layout and one way to speak which differ in one to three things."""
+    """Four scenes of one layout which differ in one to three things, or in the places of two."""
     count = int(rng.choice([6, 6, 8, 9, 9, 12]))
     rows, columns = captions.LAYOUTS[count][rng.integers(len(captions.LAYOUTS[count]))]
     base, spare = np.split(rng.choice(art.everyday, count + 9, replace=False), [count])
@@ -116,6 +116,10 @@ def long_group(art, rng):
     for at, variant in enumerate(variants[1:]):
         cells = rng.permutation(count)[: rng.integers(1, 4)]
         variant[cells] = spare[3 * at : 3 * at + len(cells)]
+    if rng.random() < 0.6:
+        pair = rng.permutation(count)[:2]
+        variants[3] = base.copy()
+        variants[3][pair] = base[pair[::-1]]
     return variants, rows, columns
 
 
@@ -129,11 +133,11 @@ def scene_pixels(art, variants, rows, columns, ground, rng):
     return pictures, drawings
 
 
-def short_scenes(art, groups, most, rng):
+def short_scenes(art, groups, most, rng, pairs=3.0):
     """Pictures [4 * groups, ...] of short scenes and their token ids."""
     pixels, texts = [], []
     while len(texts) < 4 * groups:
-        variants, said, rows, columns = short_group(art, most, rng)
+        variants, said, rows, columns = short_group(art, most, rng, pairs)
         if max(len(tokenizer.encode(text)) for text in said) + 2 > SCENE_TOKENS:
             continue
         pixels += scene_pixels(art, variants, rows, columns, draw.background(rng), rng)[0]

@@ -1,6 +1,6 @@
 """Scores models on the held-out artwork: the figures of the README.
 
-    evaluate.py WORK NAME=CHECKPOINT... [--packed] [--out FILE.json]
+    evaluate.py WORK NAME=CHECKPOINT... [--out FILE.json]
 
 Pictures are composed at the size a user would bring (SIDE) and go through CLIP's own preprocessing.
 Chance is stated beside every figure. Ties share the point, and embeddings must be finite and not
@@ -117,12 +117,12 @@ def single_pictures(art, white, grounds):
     ])  # fmt: skip
 
 
-def single_scores(model, art, template="a picture of a {}"):
+def single_scores(model, art, template="a picture of a {}", white_only=False):
     """Top-1 and top-5 of NAMES everyday names, on white and on random grounds, DRAWS draws."""
     ids = art.everyday
     texts = model.texts([captions.filled(template, art.things[i].label) for i in ids])
     result = {}
-    for name, grounds in (("white", 1), ("backgrounds", GROUNDS)):
+    for name, grounds in (("white", 1), ("backgrounds", GROUNDS))[: 1 if white_only else 2]:
         pictures = single_pictures(art, name == "white", grounds)
         similar = (model.images(pictures) @ texts.T).view(grounds, len(ids), len(ids))
         top = {1: [], 5: []}

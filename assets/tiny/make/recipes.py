@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import batches
 
-BASE_STEPS, TUNE_STEPS, TABLE_STEPS = 4800, 700, 80
+BASE_STEPS, TUNE_STEPS, TABLE_STEPS = 4800, 1000, 60
 BASE_RATE, TUNE_RATE = 3e-3, 1.5e-3
 
 
@@ -37,14 +37,14 @@ class Base:
 
 @dataclass
 class Mixed:
-    """What is shipped: single things, short scenes and long scenes in every batch."""
+    """What is shipped: 96 single things, 64 short scenes and 64 long scenes in every batch."""
 
     steps: int
     smoothing = 0.0
 
     def __call__(self, art, step, rng):
-        pixels, ids = batches.singles(art, 112, 128, rng)
-        scenes, said = batches.short_scenes(art, 12, 12, rng)
+        pixels, ids = batches.singles(art, 96, 128, rng)
+        scenes, said = batches.short_scenes(art, 16, 12, rng, pairs=6.0)
         longs, long_said, _ = batches.long_scenes(art, 16, rng)
         return {"parts": [whole(pixels, ids), whole(scenes, said), whole(longs, long_said)]}
 

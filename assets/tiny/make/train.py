@@ -40,7 +40,7 @@ class Trainer:
 
     def factor(self):
         """The share of the learning rate: warm-up, constant, and a straight fall over the last 40%."""
-        warm = min(1.0, (self.step + 1) / 100)
+        warm = min(1.0, (self.step + 1) / min(100, 0.1 * self.steps))
         return warm * min(1.0, max(0.0, (self.steps - self.step) / (0.4 * self.steps)))
 
     def update(self, loss):
