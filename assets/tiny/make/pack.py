@@ -1,4 +1,6 @@
-"""Packs a trained model into assets/tiny/model.bin and exports what it unpacks to.
+"""Packs a trained model into assets/tiny/model.bin.
+
+    pack.py WORK
 
 The format is specified in FORMAT.md beside the model. Every figure in the README is of the unpacked
 weights: what is lost by packing is lost before the evaluation.
@@ -7,6 +9,7 @@ weights: what is lost by packing is lost before the evaluation.
 import hashlib
 import json
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import numpy as np
 import torch
 
 import network
+import train
 
 MAGIC, VERSION = b"TINYCLIP", 1
 BITS = 6  # of a weight of a large matrix; positions have 8
@@ -188,3 +192,19 @@ def pack(model, vocabulary, about, target=HERE / "model.bin"):
     target.write_bytes(blob)
     _, arrays = unpacked(blob)
     return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+
+
+def main(work):
+    model, state = train.load(Path(work) / "tune.pt")
+    base = torch.load(Path(work) / "base.pt", weights_only=True)
+    about = {
+        "name": "tiny", "image_size": network.IMAGE, "patch_size": network.PATCH,
+        "context_length": len(state["model"]["positional_embedding"]), "activation": "quick_gelu",
+        "samples": base["samples"] + state["samples"],
+    }  # fmt: skip
+    pack(model, state["vocabulary"], about)
+    print(f"model.bin: {(HERE / 'model.bin').stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
