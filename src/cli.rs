@@ -130,7 +130,7 @@ pub struct ModelArgs {
     /// What [`crate::checkpoint::source::resolve`] takes.
     #[arg(
         help = "A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]; \"tiny\" \
-                is built in",
+                is built in and knows drawn pictures only",
         short,
         long,
         value_name = "MODEL",

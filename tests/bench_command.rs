@@ -1,4 +1,4 @@
-//! `longclip bench` with the built-in model: what it prints, not how fast it is.
+//! `longclip bench` with a small model: what it prints, not how fast it is.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +6,16 @@ use std::path::Path;
 use assert_cmd::Command;
 use serde_json::Value;
 
-/// A run of one repeat a figure on the built-in model.
+#[path = "cli/small.rs"]
+mod small;
+
+/// A run of one repeat a figure on a small model.
 fn bench(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("longclip").expect("cargo built it");
     command.args([
         "bench",
         "--model",
-        "tiny",
+        small::model(),
         "--threads",
         "2",
         "--repeats",
@@ -47,7 +50,7 @@ fn every_figure_is_there_and_positive() {
     for key in figures {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
-    assert_eq!(report["model"], "tiny");
+    assert_eq!(report["model"], small::model());
     assert_eq!(report["precision"], "f32");
     assert_eq!(report["threads"], 2);
     assert_eq!(report["folder_images"], 32);
@@ -114,7 +117,7 @@ fn the_table_is_for_people() {
     let output = output.get_output();
     let table = String::from_utf8(output.stdout.clone()).unwrap();
     for part in [
-        "tiny",
+        small::model(),
         "image tower, 16 images together",
         " ms ",
         " images/s",

@@ -108,6 +108,8 @@ fn built_in(found: &mut Inspection, activation: Option<Activation>) -> Result<()
     found.tell_positions(&checkpoint.tensors);
     found.activation = Some(checkpoint.activation.to_string());
     found.activation_source = Some(checkpoint.activation_source);
+    found.sha256 = Some(tiny::sha256());
+    found.warnings.push(tiny::NOTICE.to_owned());
     Ok(())
 }
 

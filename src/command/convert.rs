@@ -10,7 +10,7 @@ use super::{Console, Outcome};
 use crate::checkpoint::architecture::Activation;
 use crate::checkpoint::export::{self, FloatType, Layout, Options};
 use crate::checkpoint::positions::{self, State, Stretch};
-use crate::checkpoint::{Checkpoint, digest, hub, metadata, source};
+use crate::checkpoint::{Checkpoint, digest, hub, metadata, source, tiny};
 use crate::cli;
 
 const CONVERT_NOTES: &str = "\
@@ -177,7 +177,7 @@ impl FileArgs {
             console.warn(warning);
         }
         let hashes = match &source {
-            source::Source::BuiltIn => Vec::new(),
+            source::Source::BuiltIn => vec![tiny::sha256()],
             source::Source::Files(files) => digest::sha256_of(&files.weights)?,
         };
         Ok((checkpoint, hashes))

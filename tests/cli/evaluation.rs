@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::room::{Ran, Room};
+use crate::small;
 
 /// Three classes of four pictures each.
 fn dataset() -> Room {
@@ -18,7 +19,7 @@ fn dataset() -> Room {
 }
 
 fn evaluate(room: &Room, arguments: &[&str]) -> Ran {
-    let fixed = ["evaluate", "--model", "tiny", "--format", "json"];
+    let fixed = ["evaluate", "--model", small::model(), "--format", "json"];
     room.longclip(&[&fixed, arguments].concat(), &[])
 }
 
@@ -230,7 +231,7 @@ fn a_reader_that_goes_away_does_not_open_the_gate() {
         "evaluate",
         "data",
         "--model",
-        "tiny",
+        small::model(),
         "--min-acc",
         "1",
         "--quiet",
@@ -287,7 +288,7 @@ fn no_output_replaces_an_input_or_another_output() {
     for case in cases {
         let before = room.read("list.csv") + &room.read("labels.txt");
         let ran = room
-            .longclip(&[case, &["--model", "tiny"]].concat(), &[])
+            .longclip(&[case, &["--model", small::model()]].concat(), &[])
             .ends_with(2);
         let said = ran.stderr();
         assert!(
@@ -333,7 +334,14 @@ fn a_calibration_that_many_background_texts_take_part_in_holds() {
         "sand",
         "a road",
     ];
-    let arguments = ["calibrate", "data", "--model", "tiny", "-o", "c.json"];
+    let arguments = [
+        "calibrate",
+        "data",
+        "--model",
+        small::model(),
+        "-o",
+        "c.json",
+    ];
     room.longclip(&[&arguments, &none[..]].concat(), &[])
         .ends_with(0);
     let mut found: Value = serde_json::from_str(&room.read("c.json")).unwrap();
@@ -537,7 +545,7 @@ fn a_calibration_changes_probabilities_and_nothing_else() {
         "calibrate",
         "data",
         "--model",
-        "tiny",
+        small::model(),
         "-o",
         "c.json",
         "--fit-on",

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::room::{Room, labels, number, records};
+use crate::small;
 
 fn keys(object: &Value) -> Vec<&str> {
     object
@@ -212,7 +213,8 @@ fn on_a_terminal_the_default_is_a_table() {
     let program = env!("CARGO_BIN_EXE_longclip");
     let on_terminal = |arguments: &str| {
         let mut script = std::process::Command::new("script");
-        let line = format!("'{program}' classify -m tiny a.png -l cat dog {arguments}");
+        let model = small::model();
+        let line = format!("'{program}' classify -m '{model}' a.png -l cat dog {arguments}");
         script
             .args(["-qec", &line, "/dev/null"])
             .current_dir(room.path(""))

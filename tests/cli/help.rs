@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use crate::room::{Room, png};
+use crate::small;
 
 /// Whether a program is on this machine.
 fn has(program: &str) -> bool {
@@ -128,7 +129,15 @@ fn a_dash_is_stdout_and_a_suffix_names_the_format() {
 fn a_variable_that_is_empty_is_not_set() {
     let room = Room::new();
     room.file("a.png", png("a"));
-    let arguments = ["classify", "-m", "tiny", "a.png", "-l", "cat", "dog"];
+    let arguments = [
+        "classify",
+        "-m",
+        small::model(),
+        "a.png",
+        "-l",
+        "cat",
+        "dog",
+    ];
     let empty = [("LONGCLIP_THREADS", ""), ("LONGCLIP_CACHE", "")];
     let ran = room.longclip(&arguments, &empty).ends_with(0);
     assert_eq!(ran.out, room.longclip(&arguments, &[]).ends_with(0).out);

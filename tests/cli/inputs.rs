@@ -122,7 +122,7 @@ fn an_unreadable_image_does_not_stop_the_folder() {
     assert_eq!(ran.images(), ["p/a.png", "p/b.png", "p/c.png"]);
     let cause = ran.records()[1]["error"].as_str().unwrap().to_owned();
     assert!(!cause.contains('\n') && !cause.contains("b.png"), "{cause}");
-    assert_eq!(ran.said(), format!("p/b.png: {cause}\n"));
+    assert_eq!(ran.stderr(), format!("p/b.png: {cause}\n"));
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_run_of_which_nothing_could_be_read_ends_with_2() {
             .iter()
             .all(|record| record["error"].is_string())
     );
-    assert_eq!(ran.said().lines().count(), 3);
+    assert_eq!(ran.stderr().lines().count(), 3);
 }
 
 #[test]
@@ -149,9 +149,9 @@ fn a_missing_path_gets_a_record() {
         .ends_with(1);
     assert_eq!(ran.images(), ["gone.png", "a.png"]);
     assert!(
-        ran.said().starts_with("gone.png: cannot be read: "),
+        ran.stderr().starts_with("gone.png: cannot be read: "),
         "{}",
-        ran.said()
+        ran.stderr()
     );
 }
 
@@ -162,7 +162,7 @@ fn an_empty_folder_is_no_error_but_a_note() {
     let ran = room.classify(&[&["p"], &LABELS[..]].concat()).ends_with(0);
     assert_eq!(ran.out, "");
     assert_eq!(
-        ran.said(),
+        ran.stderr(),
         "note: no images: the list or the folders hold none\n"
     );
 }

@@ -2,6 +2,7 @@
 
 use crate::room::Room;
 use crate::running::Running;
+use crate::small;
 
 const LABELS: [&str; 3] = ["--labels", "cat", "dog"];
 
@@ -44,7 +45,11 @@ fn an_empty_list_is_no_error_but_a_note() {
         let arguments = [&["--files-from", "list", "-f", format], &LABELS[..]].concat();
         let ran = room.classify(&arguments).ends_with(0);
         assert_eq!(ran.out, expected);
-        assert!(ran.said().starts_with("note: no images"), "{}", ran.said());
+        assert!(
+            ran.stderr().starts_with("note: no images"),
+            "{}",
+            ran.stderr()
+        );
     }
     let csv = room
         .classify(&["--files-from", "list", "-f", "csv", "-l", "x", "y"])
@@ -106,7 +111,7 @@ fn a_record_appears_while_the_list_is_still_open() {
             .args([
                 "classify",
                 "-m",
-                "tiny",
+                small::model(),
                 "--files-from",
                 "-",
                 "-l",

@@ -31,7 +31,7 @@ fn a_text_that_fits_is_read_alike_whatever_the_way() {
     for way in ["truncate", "chunk-mean", "slide", "best-chunk"] {
         let ran = classify(&room, &label, &["--long-text", way]);
         assert_eq!(ran.out, plain, "{way}");
-        assert_eq!(ran.said(), "");
+        assert_eq!(ran.stderr(), "");
     }
 }
 
@@ -108,7 +108,7 @@ fn many_long_texts_are_counted_and_not_all_spoken_of() {
     let ran = room
         .classify(&[&arguments[..], &["chunk-mean"]].concat())
         .ends_with(0);
-    assert_eq!(ran.said().matches("read as 2 chunks").count(), 10);
+    assert_eq!(ran.stderr().matches("read as 2 chunks").count(), 10);
     ran.says(&["warning: 3 more texts were longer than the model's 248 tokens"]);
     let ran = room
         .classify(&[&arguments[..], &["error"]].concat())

@@ -1,14 +1,15 @@
-//! The built program as a user meets it: offline, with the built-in model.
+//! The built program as a user meets it: offline, with a small model or the built-in one.
 //!
-//! Every line of the command line's contract has a test here. The built-in model's answers mean
-//! nothing, but they differ from picture to picture and from label to label, which is all that
-//! these tests need.
+//! Every line of the command line's contract has a test here. The small model's answers mean nothing,
+//! but they differ from picture to picture and from label to label, which is all that most of these
+//! tests need; `built_in` is about what the built-in model knows.
 
 #![allow(
     clippy::unwrap_used,
     reason = "a test should stop at the first surprise"
 )]
 
+mod built_in;
 mod evaluation;
 mod formats;
 mod help;
@@ -28,6 +29,7 @@ mod room;
 mod running;
 mod sameness;
 mod scores;
+mod small;
 mod sorting;
 mod streams;
 mod tokens;

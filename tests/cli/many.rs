@@ -2,6 +2,7 @@
 
 use crate::room::{Room, png, records};
 use crate::running::Running;
+use crate::small;
 
 #[test]
 fn twenty_broken_pictures_among_two_thousand_cost_only_themselves() {
@@ -24,7 +25,7 @@ fn twenty_broken_pictures_among_two_thousand_cost_only_themselves() {
         };
         assert!(record.get(key).is_some(), "{record}");
     }
-    assert_eq!(ran.said().lines().count(), 20);
+    assert_eq!(ran.stderr().lines().count(), 20);
 }
 
 /// The most memory the process ever had, in kB.
@@ -49,7 +50,7 @@ fn memory_does_not_grow_with_the_number_of_pictures() {
     command.args([
         "classify",
         "-m",
-        "tiny",
+        small::model(),
         "-l",
         "x",
         "y",

@@ -1,23 +1,12 @@
 //! What stderr says, and what it does not.
 
 use crate::room::Room;
+use crate::small;
 
 const ARGUMENTS: [&str; 4] = ["a.png", "-l", "cat", "dog"];
 
 fn room() -> Room {
     Room::with(&["a.png"])
-}
-
-#[test]
-fn the_built_in_model_says_once_that_it_means_nothing() {
-    let ran = room().classify(&ARGUMENTS).ends_with(0);
-    let lines: Vec<&str> = ran.stderr().lines().collect();
-    assert_eq!(lines.len(), 1, "{lines:?}");
-    assert!(
-        lines[0].starts_with("note: model tiny is built in"),
-        "{lines:?}"
-    );
-    assert!(lines[0].contains("the answers mean nothing"), "{lines:?}");
 }
 
 #[test]
@@ -45,9 +34,10 @@ fn verbose_names_model_activation_device_and_precision() {
             .ends_with(0)
     };
     verbose(&["--precision", "f32", "-j", "2", "--device", "cpu"]).says(&[
-        "model: tiny",
-        "248 tokens of context",
-        "activation: quick_gelu (the built-in model's)",
+        &format!("model: {}, ViT-64x2/16@64px", small::model()),
+        "248 tokens of context, hugging-face names in a safetensors file",
+        &format!("file: {}", small::model()),
+        "activation: quick_gelu (the file's own header)",
         "device: cpu in f32 (as asked), 2 threads",
         "model ready after ",
     ]);
@@ -90,6 +80,7 @@ fn colours_come_when_asked_for_and_on_terminals_only() {
     let room = room();
     let table = [&ARGUMENTS[..], &["-f", "table"]].concat();
     let run = |more: &[&str], variables: &[(&str, &str)]| {
+        // The built-in model, for its note on stderr.
         let arguments = [&["classify", "-m", "tiny"], &table[..], more].concat();
         let ran = room.longclip(&arguments, variables).ends_with(0);
         [&ran.out, ran.stderr()].map(|text| text.contains('\u{1b}'))

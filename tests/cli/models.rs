@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use crate::room::Room;
+use crate::small;
 
 const ARGUMENTS: [&str; 5] = ["classify", "a.png", "-l", "cat", "dog"];
 
@@ -14,11 +15,11 @@ fn room() -> Room {
 fn the_model_may_come_from_the_environment() {
     let room = room();
     let ran = room
-        .longclip(&ARGUMENTS, &[("LONGCLIP_MODEL", "tiny")])
+        .longclip(&ARGUMENTS, &[("LONGCLIP_MODEL", small::model())])
         .ends_with(0);
     assert_eq!(ran.out, room.classify(&ARGUMENTS[1..]).out);
     // The flag wins.
-    let typed = [&ARGUMENTS[..], &["-m", "tiny"]].concat();
+    let typed = [&ARGUMENTS[..], &["-m", small::model()]].concat();
     room.longclip(&typed, &[("LONGCLIP_MODEL", "gone")])
         .ends_with(0);
 }

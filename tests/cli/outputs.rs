@@ -3,6 +3,7 @@
 use std::fs;
 
 use crate::room::Room;
+use crate::small;
 
 const ARGUMENTS: [&str; 4] = ["a.png", "-l", "cat", "dog"];
 
@@ -105,7 +106,9 @@ fn a_full_disk_is_worth_retrying() {
         "No space left",
     ]);
     let mut command = room.command();
-    command.args(["classify", "-m", "tiny"]).args(ARGUMENTS);
+    command
+        .args(["classify", "-m", small::model()])
+        .args(ARGUMENTS);
     command.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(75));

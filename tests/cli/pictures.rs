@@ -60,7 +60,7 @@ fn a_jpeg_cut_short_is_answered_with_a_warning() {
     let warning = warnings[0].as_str().unwrap();
     assert!(warning.starts_with("jpeg: "), "{warning}");
     assert_eq!(record["predictions"].as_array().unwrap().len(), 2);
-    assert_eq!(ran.said(), format!("warning: cut-half.jpg: {warning}\n"));
+    assert_eq!(ran.stderr(), format!("warning: cut-half.jpg: {warning}\n"));
     let quiet = room
         .classify(&[&["cut-half.jpg", "-q"], &LABELS[..]].concat())
         .ends_with(0);
@@ -80,7 +80,11 @@ fn strict_makes_an_error_of_it() {
     );
     assert!(records[0].get("predictions").is_none() && records[0].get("warnings").is_none());
     assert!(records[1]["predictions"].is_array());
-    assert!(ran.said().starts_with("cut-half.jpg: "), "{}", ran.said());
+    assert!(
+        ran.stderr().starts_with("cut-half.jpg: "),
+        "{}",
+        ran.stderr()
+    );
 }
 
 #[test]
@@ -136,7 +140,7 @@ fn every_format_is_read() {
     let room = room(&names);
     let ran = room.classify(&[&names, &LABELS[..]].concat()).ends_with(0);
     assert_eq!(ran.images(), names);
-    assert_eq!(ran.said(), "");
+    assert_eq!(ran.stderr(), "");
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn aliases_are_filled_into_the_templates_and_prompts_are_not() {
         "cat,a photo of a cat.,a photo of a kitten.\ndog,a photo of a dog.\n",
     );
     assert_eq!(aliases.out, prompts.out);
-    assert_eq!(aliases.said(), "");
+    assert_eq!(aliases.stderr(), "");
     prompts.says(&["warning: the templates are not used", "complete prompts"]);
 }
 

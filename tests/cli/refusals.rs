@@ -1,6 +1,7 @@
 //! Commands that cannot run: exit code 2, nothing on stdout, and a line that helps.
 
 use crate::room::Room;
+use crate::small;
 
 /// What was typed, and words of what must be said about it.
 const MISTAKES: [(&str, &[&str]); 23] = [
@@ -88,8 +89,8 @@ fn wrongly_typed_commands_get_a_line_that_helps() {
     let room = Room::with(&["a.png", "b.png"]);
     for (line, words) in MISTAKES {
         let arguments: Vec<&str> = line.split_whitespace().collect();
-        let tiny = [("LONGCLIP_MODEL", "tiny")];
-        let ran = room.longclip(&arguments, &tiny).ends_with(2).says(words);
+        let model = [("LONGCLIP_MODEL", small::model())];
+        let ran = room.longclip(&arguments, &model).ends_with(2).says(words);
         assert_eq!(ran.out, "", "{line}");
     }
 }

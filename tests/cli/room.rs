@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::small;
+
 /// Longer than anything here takes, so that what waits for ever fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
@@ -83,7 +85,7 @@ impl Room {
         command
     }
 
-    /// `longclip classify --model tiny …`.
+    /// `longclip classify …` with a small model.
     pub(crate) fn classify<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Ran {
         self.classify_with_stdin(arguments, b"")
     }
@@ -96,7 +98,7 @@ impl Room {
     ) -> Ran {
         let mut command = self.command();
         command
-            .args(["classify", "--model", "tiny"])
+            .args(["classify", "--model", small::model()])
             .args(arguments);
         ran(command, stdin)
     }
@@ -194,15 +196,6 @@ impl Ran {
     /// Everything on stderr.
     pub(crate) fn stderr(&self) -> &str {
         &self.err
-    }
-
-    /// What stderr got besides the note about the built-in model.
-    pub(crate) fn said(&self) -> String {
-        let lines = self
-            .err
-            .lines()
-            .filter(|line| !line.contains("model tiny is built in"));
-        lines.map(|line| format!("{line}\n")).collect()
     }
 
     /// Checks that stderr has each of these.

@@ -1,6 +1,7 @@
 //! The same input gives the same bytes, however it is computed.
 
 use crate::room::{Room, records};
+use crate::small;
 
 const LABELS: [&str; 4] = ["-l", "a cat", "a dog", "a red bus on a bridge"];
 const NAMES: [&str; 9] = [
@@ -68,7 +69,7 @@ fn the_company_of_an_image_does_not_change_its_record() {
 fn threads_may_come_from_the_environment() {
     let room = room();
     let expected = run(&room, &[]);
-    let arguments = [&["classify", "-m", "tiny", "-v", "."], &LABELS[..]].concat();
+    let arguments = [&["classify", "-m", small::model(), "-v", "."], &LABELS[..]].concat();
     let ran = room
         .longclip(&arguments, &[("LONGCLIP_THREADS", "3")])
         .ends_with(1);

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::room::Room;
 use crate::running::Running;
+use crate::small;
 
 /// A run over a list that stays open.
 fn listed(room: &Room, more: &[&str]) -> Running {
@@ -12,7 +13,7 @@ fn listed(room: &Room, more: &[&str]) -> Running {
         .args([
             "classify",
             "-m",
-            "tiny",
+            small::model(),
             "-l",
             "cat",
             "dog",
@@ -34,7 +35,7 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
             "classify",
             "-q",
             "-m",
-            "tiny",
+            small::model(),
             "--files-from",
             "list",
             "-f",
@@ -168,7 +169,7 @@ fn a_signal_ends_the_wait_for_an_image_on_stdin() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let room = Room::new();
         let mut command = room.command();
-        command.args(["classify", "-", "-m", "tiny", "-l", "cat", "dog"]);
+        command.args(["classify", "-", "-m", small::model(), "-l", "cat", "dog"]);
         let mut running = Running::start(command);
         running.write(b"\x89PNG");
         std::thread::sleep(std::time::Duration::from_millis(500));

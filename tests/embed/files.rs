@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::room::{Room, records};
-use crate::{OUTPUTS, embed};
+use crate::{OUTPUTS, embed, small};
 
 fn numbers(record: &Value) -> Vec<f32> {
     let values = record["embedding"].as_array().unwrap();
@@ -32,8 +32,9 @@ fn stdout_gets_a_row_for_each_image() {
     let metadata = fs::metadata(room.path("a.png")).unwrap();
     assert_eq!(first["bytes"], metadata.len());
     let model = first["model"].as_str().unwrap();
+    let name = format!("{}@", small::model());
     assert!(
-        model.starts_with("tiny@") && model.len() == 5 + 64,
+        model.starts_with(&name) && model.len() == name.len() + 64,
         "{model}"
     );
     assert!(first["precision"].is_string() && first["version"].is_string());
@@ -133,7 +134,7 @@ fn texts_have_a_row_a_line() {
         &[
             "embed",
             "-m",
-            "tiny",
+            small::model(),
             "--texts",
             "-",
             "--long-text",
@@ -179,13 +180,13 @@ fn long_texts_are_read_in_chunks_where_that_gives_one_row() {
 fn lists_and_stdin_are_read() {
     let room = Room::with(&["a.png", "b.png"]);
     let ran = room.longclip_with_stdin(
-        &["embed", "-m", "tiny", "--files-from", "-", "-0"],
+        &["embed", "-m", small::model(), "--files-from", "-", "-0"],
         b"b.png\0a.png\0",
     );
     assert_eq!(ran.ends_with(0).images(), ["b.png", "a.png"]);
     let bytes = fs::read(room.path("a.png")).unwrap();
     let record = room
-        .longclip_with_stdin(&["embed", "-m", "tiny", "-"], &bytes)
+        .longclip_with_stdin(&["embed", "-m", small::model(), "-"], &bytes)
         .record();
     assert_eq!(record["image"], "-");
     assert!(record.get("mtime_ns").is_none());

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::room::{Room, png};
-use crate::{OUTPUTS, contents};
+use crate::{OUTPUTS, contents, small};
 
 /// Delays that come out differently each time, but not on chance alone.
 struct Delays(u64);
@@ -34,7 +34,16 @@ fn killed_at_any_moment_a_run_can_be_finished() {
     for output in OUTPUTS {
         let start = |name: &str| {
             let mut command = room.command();
-            command.args(["embed", "-m", "tiny", "p", "-q", "--resume", "-o", name]);
+            command.args([
+                "embed",
+                "-m",
+                small::model(),
+                "p",
+                "-q",
+                "--resume",
+                "-o",
+                name,
+            ]);
             command.stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().unwrap()
         };

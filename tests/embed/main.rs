@@ -1,4 +1,4 @@
-//! `embed` and `search` as a user meets them: the built program, offline, with the built-in model.
+//! `embed` and `search` as a user meets them: the built program, offline, with a small model.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,20 +21,28 @@ mod room;
 )]
 mod running;
 mod searching;
+#[path = "../cli/small.rs"]
+mod small;
 
 use room::{Ran, Room};
 
 /// One file of each format.
 const OUTPUTS: [&str; 4] = ["o.npy", "o.safetensors", "o.parquet", "o.jsonl"];
 
-/// `longclip embed --model tiny …`.
+/// `longclip embed …` with a small model.
 fn embed(room: &Room, arguments: &[&str]) -> Ran {
-    room.longclip(&[&["embed", "--model", "tiny"], arguments].concat(), &[])
+    room.longclip(
+        &[&["embed", "--model", small::model()], arguments].concat(),
+        &[],
+    )
 }
 
-/// `longclip search --model tiny …`.
+/// `longclip search …` with a small model.
 fn search(room: &Room, arguments: &[&str]) -> Ran {
-    room.longclip(&[&["search", "--model", "tiny"], arguments].concat(), &[])
+    room.longclip(
+        &[&["search", "--model", small::model()], arguments].concat(),
+        &[],
+    )
 }
 
 /// All files in the room whose names begin so, with their content.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::room::{Room, png};
 use crate::running::Running;
-use crate::{OUTPUTS, contents, embed};
+use crate::{OUTPUTS, contents, embed, small};
 
 fn set_age(room: &Room, name: &str, seconds: u64) {
     let file = fs::File::options()
@@ -98,7 +98,15 @@ fn other_models_and_settings_are_refused() {
 fn a_journal_of_other_settings_is_refused_and_a_new_run_replaces_it() {
     let room = Room::with(&["a.png"]);
     let mut command = room.command();
-    command.args(["embed", "-m", "tiny", "--files-from", "-", "-o", "o.npy"]);
+    command.args([
+        "embed",
+        "-m",
+        small::model(),
+        "--files-from",
+        "-",
+        "-o",
+        "o.npy",
+    ]);
     let mut running = Running::start(command);
     running.write(b"a.png\n");
     let journal = room.path("o.npy.partial");
@@ -172,7 +180,15 @@ fn numbers_and_names_of_two_runs_are_brought_together_again() {
         .says(&["do not belong together"]);
     // … and the journal, which has all of it.
     let mut command = room.command();
-    command.args(["embed", "-m", "tiny", "--files-from", "-", "-o", "j.npy"]);
+    command.args([
+        "embed",
+        "-m",
+        small::model(),
+        "--files-from",
+        "-",
+        "-o",
+        "j.npy",
+    ]);
     let mut running = Running::start(command);
     running.write(b"b.png\na.png\n");
     wait_for_bytes(&room, "j.npy.partial", 1000);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::room::{Room, records};
 #[cfg(target_os = "linux")]
 use crate::running::Running;
-use crate::{OUTPUTS, embed, search};
+use crate::{OUTPUTS, embed, search, small};
 
 fn dot(a: &Value, b: &Value) -> f64 {
     let pairs = a.as_array().unwrap().iter().zip(b.as_array().unwrap());
@@ -162,7 +162,7 @@ fn files_that_are_no_index_are_refused() {
     room.file("other.jsonl", rows.replace(&model, &other));
     search(&room, &["other.jsonl", "x"]).ends_with(2).says(&[
         "longclip-l",
-        "tiny",
+        small::model(),
         "pass --model longclip-l",
     ]);
     let (ours, theirs) = match rows.contains("activation=gelu") {
@@ -216,7 +216,7 @@ fn a_signal_stops_a_search_that_waits_for_its_picture() {
     embed(&room, &["a.png", "-o", "o.npy"]).ends_with(0);
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut command = room.command();
-        command.args(["search", "-m", "tiny", "o.npy", "--image", "-"]);
+        command.args(["search", "-m", small::model(), "o.npy", "--image", "-"]);
         let mut running = Running::start(command);
         while !listens(running.id()) {
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -240,7 +240,9 @@ fn what_the_arguments_mean_is_not_guessed_wrongly() {
     search(&room, &["o.npy", "a cat", "-o", "found.csv"]).ends_with(0);
     assert!(room.read("found.csv").starts_with("query,"));
     // The index says which model it wants.
-    let ran = room.longclip(&["search", "o.npy", "a cat"], &[("HF_HUB_OFFLINE", "1")]);
+    let tiny = ["embed", "-m", "tiny", "p", "-o", "tiny.npy"];
+    room.longclip(&tiny, &[]).ends_with(0);
+    let ran = room.longclip(&["search", "tiny.npy", "a cat"], &[("HF_HUB_OFFLINE", "1")]);
     ran.ends_with(2)
         .says(&["made with the model tiny (--model tiny)"]);
 }

@@ -3,6 +3,7 @@
 //! `README.md` in this folder says what the expected files hold and which script made them.
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
+mod built_in;
 mod long_texts;
 mod resnet;
 mod training;

@@ -34,7 +34,6 @@ pub fn expected(architecture: &Architecture) -> Shapes {
         &[a.context_length, text.width],
     );
     add("text_projection.weight", &[a.embed_dim, text.width]);
-    // The built-in model draws its weights in this order.
     match &a.image {
         ImageTower::VisionTransformer(sizes) => {
             list.extend(embeddings(sizes, a.embed_dim));
@@ -204,6 +203,37 @@ pub fn problems(tensors: &Tensors, architecture: &Architecture) -> Problems {
 /// Names every tensor that is wrong (the first of each kind, and how many more), its shape and the
 /// shape that was expected.
 pub fn check(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
+    let mut text = mismatches(tensors, architecture);
+    let unreadable: Vec<_> = tensors.iter().filter(|(_, t)| !t.is_float()).collect();
+    describe(
+        &mut text,
+        "not floating point",
+        &unreadable,
+        |(name, tensor)| format!("{name} ({})", tensor.dtype()),
+    );
+    refuse(&text, architecture)
+}
+
+/// [`check`] of tensors of which only names and shapes are known.
+///
+/// # Errors
+/// As there, but for the types.
+pub fn check_shapes(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
+    refuse(&mismatches(tensors, architecture), architecture)
+}
+
+fn refuse(problems: &str, architecture: &Architecture) -> Result<()> {
+    if !problems.is_empty() {
+        bail!(
+            "the tensors do not make a {}: {problems}",
+            architecture.image.describe()
+        );
+    }
+    Ok(())
+}
+
+/// The problems as text; empty where there are none.
+fn mismatches(tensors: &Tensors, architecture: &Architecture) -> String {
     let problems = problems(tensors, architecture);
     let mut text = String::new();
     describe(&mut text, "missing", &problems.missing, |(name, shape)| {
@@ -221,20 +251,7 @@ pub fn check(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
         &problems.unexpected,
         |(name, shape)| format!("{name} {shape:?}"),
     );
-    let unreadable: Vec<_> = tensors.iter().filter(|(_, t)| !t.is_float()).collect();
-    describe(
-        &mut text,
-        "not floating point",
-        &unreadable,
-        |(name, tensor)| format!("{name} ({})", tensor.dtype()),
-    );
-    if !text.is_empty() {
-        bail!(
-            "the tensors do not make a {}: {text}",
-            architecture.image.describe()
-        );
-    }
-    Ok(())
+    text
 }
 
 fn describe<T>(text: &mut String, what: &str, items: &[T], show: impl Fn(&T) -> String) {

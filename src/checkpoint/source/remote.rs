@@ -158,7 +158,7 @@ fn ways_out(wanted: &Wanted<'_>, hub: &Hub<'_>, what: &str) -> String {
         None => (id.to_owned(), format!("hf download {id}"), String::new()),
     };
     format!(
-        "the model {model} ({origin}) {what}; fetch it on another machine with `{command}`{browser} and pass --model PATH, put it into the cache at {}, or try --model tiny, which needs no network",
+        "the model {model} ({origin}) {what}; fetch it on another machine with `{command}`{browser} and pass --model PATH, put it into the cache at {}, or try --model tiny, which needs no network but knows drawn pictures only",
         hub.folder().display()
     )
 }

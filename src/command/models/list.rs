@@ -56,7 +56,7 @@ struct Row {
 
 /// Prints the models.
 pub(super) fn run(args: &ListArgs, settings: &hub::Settings) -> Result<Outcome> {
-    let mut rows = vec![built_in()];
+    let mut rows = vec![built_in()?];
     rows.extend(ALIASES.iter().map(|alias| named(alias, settings)));
     let found = source::found_in_cache(settings);
     rows.extend(found.into_iter().map(|name| other(name, settings)));
@@ -68,18 +68,18 @@ pub(super) fn run(args: &ListArgs, settings: &hub::Settings) -> Result<Outcome> 
     Ok(Outcome::Answered)
 }
 
-fn built_in() -> Row {
-    let architecture = tiny::architecture();
-    Row {
+fn built_in() -> Result<Row> {
+    let architecture = tiny::architecture()?;
+    Ok(Row {
         name: "tiny".to_owned(),
         bytes: Some(0),
         licence: Some("MIT"),
         architecture: Some(architecture.image.describe()),
         context_length: Some(architecture.context_length),
-        good_for: Some("trying the program: its weights are random"),
+        good_for: Some(tiny::GOOD_FOR),
         cached: "built in",
         ..Row::default()
-    }
+    })
 }
 
 fn named(alias: &Alias, settings: &hub::Settings) -> Row {
@@ -206,7 +206,7 @@ mod tests {
     fn the_table_is_aligned_and_says_what_it_does_not_know() {
         let settings = hub::Settings::new("http://h", None);
         let rows = [
-            built_in(),
+            built_in().unwrap(),
             named(&ALIASES[0], &settings),
             Row {
                 name: "a/b".to_owned(),
@@ -217,17 +217,21 @@ mod tests {
                 ..Row::default()
             },
         ];
-        let expected = "\
+        let architecture = tiny::architecture().unwrap().image.describe();
+        let good_for = tiny::GOOD_FOR;
+        let expected = format!(
+            "\
 NAME        CACHED    SIZE          CONTEXT  LICENCE
 tiny        built in  -             248      MIT
-  ViT-64x2/16@64px; trying the program: its weights are random
+  {architecture}; {good_for}
 longclip-b  no        about 599 MB  248      Apache-2.0
   ViT-B/16, 224 px; long descriptions; the default
   BeichenZhang/LongCLIP-B: longclip-B.pt
 a/b         complete  12.3 MB       -        -
   a/b
   /x/y\\n.pt
-";
+"
+        );
         assert_eq!(table(&rows), expected);
     }
 }

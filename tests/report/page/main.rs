@@ -128,7 +128,10 @@ fn evaluation(
     let mut summary = measure::summary(&pictures, labels.len());
     summary.charts.push(by_length());
     if count < 1000 {
-        summary.notes.push("The weights of model tiny are random: these figures show how the page looks, not how good a model is.".to_owned());
+        summary.notes.push(
+            "These figures are made up: they show how the page looks, not how good a model is."
+                .to_owned(),
+        );
     }
     let lead = format!(
         "{count} pictures of {} classes, answered by Long-CLIP B",

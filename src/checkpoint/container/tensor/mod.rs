@@ -104,16 +104,26 @@ impl StoredTensor {
 
     /// An f32 tensor of row-major `values`; fails when `shape` does not hold as many.
     pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Result<Self> {
-        let elements = count(shape)?;
-        ensure!(
-            elements == values.len(),
-            "shape {shape:?} holds {elements} elements, not {}",
-            values.len()
-        );
         let mut bytes = vec![0; values.len() * 4];
         for (bytes, value) in bytes.chunks_exact_mut(4).zip(&values) {
             bytes.copy_from_slice(&value.to_le_bytes());
         }
+        Self::from_f32_bytes(shape, bytes)
+    }
+
+    /// A tensor of which only the shape is known; it fails when read.
+    pub(crate) fn shape_only(shape: Vec<usize>) -> Result<Self> {
+        Self::unsupported("values that were not read", shape)
+    }
+
+    /// An f32 tensor of row-major values, little endian; fails when `shape` does not hold as many.
+    pub(crate) fn from_f32_bytes(shape: &[usize], bytes: Vec<u8>) -> Result<Self> {
+        let elements = count(shape)?;
+        ensure!(
+            elements * 4 == bytes.len(),
+            "shape {shape:?} holds {elements} elements, not {}",
+            bytes.len() / 4
+        );
         Self::contiguous(Dtype::F32, Storage::owned(bytes), shape.to_vec())
     }
 

@@ -1,0 +1,239 @@
+"""Batches of pictures and captions. Batch n of a phase is a function of (seed, phase, n) alone."""
+
+import multiprocessing as mp
+import os
+import queue
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+import captions
+import draw
+import network
+import things
+import tokenizer
+
+SINGLE_TOKENS, SCENE_TOKENS = 16, 40
+EVERYDAY_SHARE = 0.8
+
+
+class Artwork:
+    """The drawings of one part ("training" or "held_out") and the things that they show."""
+
+    def __init__(self, work, part):
+        self.things = things.load(work)
+        with np.load(Path(work) / "art.npz") as arrays:
+            names = [name for name in arrays.files if name.startswith(part + "_")]
+            loaded = {name.removeprefix(part + "_"): arrays[name] for name in names}
+        self.thing, self.set, self.colour = (loaded.pop(k) for k in ("thing", "set", "colour"))
+        self.sizes = {int(size): pixels for size, pixels in loaded.items()}
+        self.of_thing = {}
+        for drawing, thing in enumerate(self.thing):
+            self.of_thing.setdefault(int(thing), []).append(drawing)
+        known = sorted(self.of_thing)
+        self.everyday = np.array([i for i in known if self.things[i].everyday])
+        self.others = np.array([i for i in known if not self.things[i].everyday])
+
+    def drawing(self, thing, rng):
+        """A drawing of a thing, by any artist who drew it."""
+        choices = self.of_thing[int(thing)]
+        return choices[rng.integers(len(choices))]
+
+    def pick(self, count, rng):
+        """Different things, most of them everyday ones."""
+        many = round(count * EVERYDAY_SHARE)
+        some = rng.choice(self.everyday, many, replace=False)
+        return np.concatenate([some, rng.choice(self.others, count - many, replace=False)])
+
+    def mirrored(self, group):
+        """Which things must not be mirrored."""
+        return [self.things[i].directed for i in group]
+
+
+def singles(art, count, extra, rng):
+    """`count` pictures of different things with their captions, and `extra` captions of others."""
+    picked = art.pick(count + extra, rng)
+    rng.shuffle(picked)
+    pixels = np.empty((count, network.IMAGE, network.IMAGE, 3), np.uint8)
+    for row, thing in enumerate(picked[:count]):
+        drawing = art.drawing(thing, rng)
+        pixels[row] = draw.single(art.sizes, drawing, rng, art.things[thing].directed)
+    return pixels, fitted([single_caption(art.things[i], rng) for i in picked], SINGLE_TOKENS)
+
+
+def single_caption(thing, rng):
+    """A caption that fits in SINGLE_TOKENS."""
+    while True:
+        text = captions.single(thing, rng)
+        if len(tokenizer.encode(text)) + 2 <= SINGLE_TOKENS:
+            return text
+        if len(tokenizer.encode(thing.label)) + 2 > SINGLE_TOKENS - 5:
+            return " ".join(thing.label.split()[:4])
+
+
+def short_group(art, most, rng, pairs=3.0):
+    """Four scenes of one layout and one way to speak, which differ in one thing or two.
+
+    The base, the same with two things exchanged where the caption tells order, one with a thing
+    replaced, and one with another replaced. Scenes of two are `pairs` times as frequent as others.
+    """
+    layouts = [n for n in captions.LAYOUTS if n <= most]
+    weights = np.array([pairs if n == 2 else 1.0 for n in layouts])
+    count = int(rng.choice(layouts, p=weights / weights.sum()))
+    rows, columns = captions.LAYOUTS[count][rng.integers(len(captions.LAYOUTS[count]))]
+    cells, speak, ordered = captions.short_plan(rows, columns, rng)
+    base, spare = np.split(rng.choice(art.everyday, count + 3, replace=False), [count])
+    variants = [base.copy() for _ in range(4)]
+    if ordered:
+        a = cells[rng.integers(len(cells))]
+        others = [c for c in range(count) if c != a]
+        b = cells[1 - cells.index(a)] if len(cells) == 2 else others[rng.integers(len(others))]
+        variants[1][[a, b]] = base[[b, a]]
+    else:
+        variants[1][cells[rng.integers(len(cells))]] = spare[0]
+    variants[2][cells[rng.integers(len(cells))]] = spare[1]
+    variants[3] = variants[1].copy() if ordered else base.copy()
+    variants[3][cells[rng.integers(len(cells))]] = spare[2]
+    # A plan speaks of a thing by one name in all four, so that only the things differ.
+    names = {i: spoken(art.things[i], rng) for v in variants for i in v}
+    texts = [speak([names[v[c]] for c in cells]) for v in variants]
+    return variants, texts, rows, columns
+
+
+def spoken(thing, rng):
+    """A name with its article, most often the label."""
+    name = thing.names[0] if rng.random() < 0.75 else thing.names[rng.integers(len(thing.names))]
+    return captions.article(name)
+
+
+def long_group(art, rng):
+    """Four scenes of one layout which differ in one to three things, or in the places of two."""
+    count = int(rng.choice([6, 6, 8, 9, 9, 12]))
+    rows, columns = captions.LAYOUTS[count][rng.integers(len(captions.LAYOUTS[count]))]
+    base, spare = np.split(rng.choice(art.everyday, count + 9, replace=False), [count])
+    variants = [base.copy() for _ in range(4)]
+    for at, variant in enumerate(variants[1:]):
+        cells = rng.permutation(count)[: rng.integers(1, 4)]
+        variant[cells] = spare[3 * at : 3 * at + len(cells)]
+    if rng.random() < 0.6:
+        pair = rng.permutation(count)[:2]
+        variants[3] = base.copy()
+        variants[3][pair] = base[pair[::-1]]
+    return variants, rows, columns
+
+
+def scene_pixels(art, variants, rows, columns, ground, rng):
+    """The pictures of a group on one ground; each thing keeps its artist within the group."""
+    drawings = {i: art.drawing(i, rng) for v in variants for i in v}
+    pictures = [
+        draw.scene(art.sizes, [drawings[i] for i in v], rows, columns, ground, rng, art.mirrored(v))
+        for v in variants
+    ]
+    return pictures, drawings
+
+
+def short_scenes(art, groups, most, rng, pairs=3.0):
+    """Pictures [4 * groups, ...] of short scenes and their token ids."""
+    pixels, texts = [], []
+    while len(texts) < 4 * groups:
+        variants, said, rows, columns = short_group(art, most, rng, pairs)
+        if max(len(tokenizer.encode(text)) for text in said) + 2 > SCENE_TOKENS:
+            continue
+        pixels += scene_pixels(art, variants, rows, columns, draw.background(rng), rng)[0]
+        texts += said
+    return np.stack(pixels), fitted(texts, SCENE_TOKENS)
+
+
+def long_scenes(art, groups, rng):
+    """Pictures of long scenes, their long token ids, and those of a short caption of each."""
+    pixels, texts, shorts = [], [], []
+    while len(texts) < 4 * groups:
+        variants, rows, columns = long_group(art, rng)
+        ground, word = draw.named_background(rng)
+        names = {i: spoken_bare(art.things[i], rng) for v in variants for i in v}
+        drawings = {i: art.drawing(i, rng) for i in names}
+        speak = captions.long_plan(rows, columns, word, rng)
+        said = [
+            speak([(names[i], art.colour[drawings[i]], art.things[i].kind) for i in v])
+            for v in variants
+        ]
+        lengths = [len(tokenizer.encode(text)) + 2 for text in said]
+        brief = short_captions(variants, names, rows, columns, rng)
+        if max(lengths) > 246 or min(lengths) < 80 or brief is None:
+            continue
+        pixels += [
+            draw.scene(art.sizes, [drawings[i] for i in v], rows, columns, ground, rng, art.mirrored(v))
+            for v in variants
+        ]
+        texts += said
+        shorts += brief
+    return np.stack(pixels), fitted(texts, network.LONG_CONTEXT), fitted(shorts, SCENE_TOKENS)
+
+
+def short_captions(variants, names, rows, columns, rng):
+    """A short caption of each scene of a group, of one plan, telling them apart where it can."""
+    best = None
+    for _ in range(6):
+        cells, speak, _ = captions.short_plan(rows, columns, rng)
+        said = [speak([captions.article(names[v[c]]) for c in cells]) for v in variants]
+        fits = max(len(tokenizer.encode(text)) for text in said) + 2 <= SCENE_TOKENS
+        if fits and (best is None or len(set(said)) > len(set(best))):
+            best = said
+    return best
+
+
+def spoken_bare(thing, rng):
+    """A name without article that is short enough for a clause."""
+    names = [n for n in thing.names if len(n.split()) <= 3] or list(thing.names[:1])
+    return names[0] if rng is None or rng.random() < 0.75 else names[rng.integers(len(names))]
+
+
+def fitted(texts, length):
+    """Token ids of texts that are known to fit, small enough to go between processes."""
+    return tokenizer.tokens(texts, length).astype(np.int32)
+
+
+def chosen(pixels, kept, rng):
+    """`kept` patches of each picture and their places, those with something on them first.
+
+    FLIP drops patches at random. Much of a drawing's picture is bare ground, so the busier patches
+    are more likely to stay here; every patch can stay.
+    """
+    grid = network.patches(pixels)
+    if kept >= grid.shape[1]:
+        return grid, np.broadcast_to(np.arange(grid.shape[1]), grid.shape[:2]).copy()
+    spread = grid[:, :, ::3].astype(np.float32).std(-1)
+    score = np.log(spread + 6) + 0.6 * rng.gumbel(size=spread.shape)
+    places = np.sort(np.argpartition(-score, kept, 1)[:, :kept], 1)
+    return np.take_along_axis(grid, places[..., None], 1), places
+
+
+def produce(pipe, work, recipe, seed, first, last, core):
+    """Puts batches first..last of a recipe on the queue; runs in a process of its own."""
+    os.nice(5)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    cv2.setNumThreads(1)
+    art, parent = Artwork(work, "training"), os.getppid()
+    for step in range(first, last):
+        batch = recipe(art, step, np.random.default_rng([seed, step]))
+        while True:
+            try:
+                pipe.put(batch, timeout=5)
+                break
+            except queue.Full:
+                if os.getppid() != parent:
+                    os._exit(1)
+
+
+def stream(work, recipe, seed, first, last, core=None):
+    """The batches of a recipe, made ahead by one other process (on a core of its own)."""
+    context = mp.get_context("fork")
+    pipe = context.Queue(6)
+    arguments = (pipe, work, recipe, seed, first, last, core)
+    process = context.Process(target=produce, args=arguments, daemon=True)
+    process.start()
+    for _ in range(first, last):
+        yield pipe.get()
+    process.join()

@@ -1,0 +1,67 @@
+"""Draws the demo pictures from the held-out artwork (EmojiOne 2, CC-BY 4.0) into ../../demo.
+
+    demo.py WORK
+
+Prints what model.bin says of each. The compositions were chosen for being answered well; the figures
+that say how often that is so are evaluate.py's.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import batches
+import draw
+import evaluate
+import pack
+
+SIDE = 512
+LONG = (
+    "this picture shows 6 things. in the top left there is a penguin, which is a bird. in the top centre "
+    "is a red rocket, a flying thing. in the top right you can see a sunflower, which is a flower. in the "
+    "bottom left there is a bicycle, which is a vehicle. in the bottom centre is a yellow pizza, which is a "
+    "dish. in the bottom right you can see {}."
+)
+# file: what is in it, rows, columns, ground, seed, and what it is compared with.
+DEMOS = {
+    "drawn-penguin.png": (
+        ["penguin"], 1, 1, (205, 228, 240), 1,
+        ["a penguin", "an owl", "a duck", "a cat", "a panda", "a whale"],
+    ),
+    "drawn-scene.png": (
+        ["penguin", "rocket", "sunflower", "bicycle", "pizza", "violin"], 2, 3, (245, 240, 225), 2,
+        [LONG.format(last) for last in ("a brown violin, which is a musical instrument",
+         "a black umbrella, which is a weather sign", "a brown dog, which is an animal")],
+    ),
+}  # fmt: skip
+
+
+def compose(art, labels, rows, columns, ground, seed):
+    """A scene of named things on a plain ground."""
+    ids = {thing.label: i for i, thing in enumerate(art.things)}
+    drawings = [art.of_thing[ids[label]][0] for label in labels]
+    whole = np.broadcast_to(np.array(ground, np.uint8), (SIDE, SIDE, 3)).copy()
+    rng = np.random.default_rng(seed)
+    return draw.scene(art.sizes, drawings, rows, columns, whole, rng, [True] * len(labels), 0)
+
+
+def probabilities(model, picture, texts):
+    """The softmax over texts with the learnt scale, as `longclip classify` gives it."""
+    image = model.images(evaluate.reduced(picture)[None])
+    return (model.model.logit_scale.exp() * image @ model.texts(texts).T).softmax(-1)[0].tolist()
+
+
+def main(work):
+    art = batches.Artwork(work, "held_out")
+    model = evaluate.Model(evaluate.opened("model.bin", work))
+    for name, (labels, rows, columns, ground, seed, texts) in DEMOS.items():
+        picture = compose(art, labels, rows, columns, ground, seed)
+        target = pack.HERE.parent / "demo" / name
+        Image.fromarray(picture).quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
+        print(name, target.stat().st_size, "bytes")
+        stored = np.asarray(Image.open(target).convert("RGB"))
+        for text, probability in zip(texts, probabilities(model, stored, texts)):
+            print(f"  {probability:.4f}  {text}")

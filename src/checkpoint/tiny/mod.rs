@@ -1,0 +1,137 @@
+//! The built-in model: a small CLIP that was trained on drawn pictures of everyday things.
+//!
+//! Its weights lie in the program as `assets/tiny/model.bin`, packed as `assets/tiny/FORMAT.md` says.
+//! `packed` reads that file and `unpack` makes tensors of it; both distrust every byte, as of any
+//! other file. Sizes and activation are the file's own: nothing here knows them.
+
+mod packed;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
+
+use super::architecture::{self, Activation, Architecture};
+use super::config::ModelConfig;
+use super::container::StoredTensor;
+use super::digest::hexadecimal;
+use super::{Checkpoint, Tensors, layout};
+use crate::input::preprocess::Preprocess;
+use crate::input::tokenizer::VOCABULARY;
+use packed::{Header, Packed};
+
+/// What `--model tiny` says on stderr.
+pub const NOTICE: &str = "model tiny is built in and knows drawn pictures of everyday things (emoji \
+     artwork), not photographs; it is no substitute for real weights (choose a model with --model)";
+
+/// What it may be used for, in a list of models.
+pub const GOOD_FOR: &str =
+    "trying the program: knows drawn pictures of everyday things, not photographs";
+
+static MODEL: &[u8] = include_bytes!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/assets/tiny/model.bin"
+));
+
+const DAMAGED: &str = "the built-in model is damaged; build the program anew";
+
+/// The sizes of the built-in model, without its weights.
+///
+/// # Errors
+/// None, unless the program is damaged.
+pub fn architecture() -> Result<Architecture> {
+    Header::read(MODEL)
+        .and_then(|header| sizes(&header, &shapes(&header)?))
+        .context(DAMAGED)
+}
+
+/// The built-in checkpoint.
+///
+/// # Errors
+/// None, unless the program is damaged.
+pub fn checkpoint(activation: Option<Activation>) -> Result<Checkpoint> {
+    read(MODEL, activation).context(DAMAGED)
+}
+
+/// The SHA-256 of the packed file, in hexadecimal digits.
+#[must_use]
+pub fn sha256() -> String {
+    hexadecimal(&Sha256::digest(MODEL))
+}
+
+/// The checkpoint in the bytes of a packed file.
+fn read(bytes: &[u8], wanted: Option<Activation>) -> Result<Checkpoint> {
+    let packed = Packed::read(bytes)?;
+    // Before anything is unpacked: these say how large it will be.
+    let architecture = sizes(&packed.header, &shapes(&packed.header)?)?;
+    let own = activation(&packed.header.activation)?;
+    let tensors = unpack::tensors(&packed)?;
+    Ok(Checkpoint {
+        name: "tiny".to_owned(),
+        tensors,
+        preprocess: Preprocess::clip(architecture.image.image_size()),
+        architecture,
+        activation: wanted.unwrap_or(own),
+        activation_source: match wanted {
+            Some(_) => "--activation".to_owned(),
+            None => "the built-in model's".to_owned(),
+        },
+        layout: layout::HUGGING_FACE,
+        container: None,
+        files: Vec::new(),
+        warnings: Vec::new(),
+        weights: Vec::new(),
+        archives: Vec::new(),
+    })
+}
+
+/// Names and shapes, without values.
+fn shapes(header: &Header) -> Result<Tensors> {
+    let listed = header.tensors.iter();
+    listed
+        .map(|entry| {
+            let tensor = StoredTensor::shape_only(entry.shape.clone())?;
+            Ok((entry.name.clone(), tensor))
+        })
+        .collect()
+}
+
+/// The sizes that the shapes tell: of all tensors of a CLIP and no others, and as the header has them.
+fn sizes(header: &Header, shapes: &Tensors) -> Result<Architecture> {
+    let (architecture, _) = architecture::read(shapes, &ModelConfig::default())?;
+    ensure!(
+        architecture.vocabulary == VOCABULARY,
+        "the token table has {} rows, CLIP's has {VOCABULARY}",
+        architecture.vocabulary
+    );
+    layout::canonical::check_shapes(shapes, &architecture)?;
+    let image = &architecture.image;
+    for (what, stated, found) in [
+        ("image size", header.image_size, image.image_size()),
+        (
+            "patch size",
+            header.patch_size,
+            image.patch_size().unwrap_or(0),
+        ),
+        (
+            "context length",
+            header.context_length,
+            architecture.context_length,
+        ),
+    ] {
+        ensure!(
+            stated == found,
+            "the header says {what} {stated}, the tensors {found}"
+        );
+    }
+    Ok(architecture)
+}
+
+fn activation(name: &str) -> Result<Activation> {
+    let all = [Activation::QuickGelu, Activation::Gelu];
+    match all.into_iter().find(|one| one.to_string() == name) {
+        Some(activation) => Ok(activation),
+        None => bail!("the header names the activation {name:?}, which CLIP does not have"),
+    }
+}

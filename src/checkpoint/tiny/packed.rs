@@ -1,0 +1,258 @@
+//! The packed file as `assets/tiny/FORMAT.md` specifies it: an envelope with a checksum, a header, and
+//! the bytes of the tensors. Knows nothing of CLIP.
+
+use std::io::Read as _;
+use std::ops::Range;
+
+use anyhow::{Context, Result, bail, ensure};
+use flate2::bufread::ZlibDecoder;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+const MAGIC: &[u8; 8] = b"TINYCLIP";
+const VERSION: u32 = 1;
+
+/// Bytes before the compressed payload.
+const ENVELOPE: usize = 48;
+
+/// Bytes that a payload may have; a model of 3 MB has not much more.
+const PAYLOAD_BYTES: usize = 16 << 20;
+
+/// Bytes of its header, which lists some hundred tensors.
+const HEADER_BYTES: usize = 1 << 20;
+
+/// Elements of all tensors together, the token table's rows of zeros included.
+const ELEMENTS: usize = 1 << 24;
+
+/// What the file says of itself.
+#[derive(Debug, Deserialize)]
+pub(super) struct Header {
+    pub(super) activation: String,
+    pub(super) image_size: usize,
+    pub(super) patch_size: usize,
+    pub(super) context_length: usize,
+    pub(super) tensors: Vec<Entry>,
+}
+
+/// A tensor in the header.
+#[derive(Debug, Deserialize)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) encoding: Encoding,
+    /// How many rows are stored, where not all are.
+    rows: Option<usize>,
+    offset: usize,
+    bytes: usize,
+}
+
+/// How a tensor's numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(super) enum Encoding {
+    /// As they are.
+    #[serde(rename = "f32")]
+    F32,
+    /// In half precision.
+    #[serde(rename = "f16")]
+    F16,
+    /// A scale for each row, and whole numbers.
+    #[serde(rename = "i8")]
+    Rows,
+    /// The same for some rows, after their numbers; all others are zeros.
+    #[serde(rename = "i8-rows")]
+    SomeRows,
+}
+
+/// A packed file whose checksum is right and whose tensors lie where they should.
+pub(super) struct Packed {
+    pub(super) header: Header,
+    payload: Vec<u8>,
+    body: usize,
+}
+
+impl Packed {
+    /// Reads and checks a file.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
+        let (length, stream) = envelope(bytes)?;
+        let payload = inflate(stream, length)?;
+        ensure!(
+            Sha256::digest(&payload)[..] == bytes[16..ENVELOPE],
+            "the checksum is not that of the content"
+        );
+        let (size, rest) = payload.split_at(4);
+        let size = header_length(size)?;
+        let header = rest
+            .get(..size)
+            .context("the header ends beyond the payload")?;
+        let header = Header::parse(header)?;
+        let body = 4 + size;
+        header.check_places(payload.len() - body)?;
+        Ok(Self {
+            header,
+            payload,
+            body,
+        })
+    }
+
+    /// The bytes of a tensor of this header.
+    pub(super) fn data(&self, entry: &Entry) -> &[u8] {
+        let Range { start, end } = entry.place();
+        &self.payload[self.body + start..self.body + end]
+    }
+}
+
+impl Header {
+    /// The header alone: the rest is not looked at, and the checksum not checked.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self> {
+        let (_, stream) = envelope(bytes)?;
+        let mut stream = ZlibDecoder::new(stream);
+        let mut size = [0; 4];
+        stream.read_exact(&mut size).context("no header")?;
+        let mut header = vec![0; header_length(&size)?];
+        stream
+            .read_exact(&mut header)
+            .context("the header ends beyond the payload")?;
+        Self::parse(&header)
+    }
+
+    fn parse(json: &[u8]) -> Result<Self> {
+        let header: Self = serde_json::from_slice(json).context("the header is not valid")?;
+        let mut elements = 0usize;
+        for entry in &header.tensors {
+            let own = entry.elements().filter(|own| *own <= ELEMENTS);
+            elements += own.with_context(|| format!("tensor {}: too large", entry.name))?;
+            ensure!(elements <= ELEMENTS, "more than {ELEMENTS} elements");
+        }
+        let mut pairs = header.tensors.windows(2);
+        if let Some([one, next]) = pairs.find(|pair| pair[0].name >= pair[1].name) {
+            let [one, next] = [&one.name, &next.name];
+            bail!("tensor {next} comes after {one}: they are not sorted");
+        }
+        Ok(header)
+    }
+
+    /// That the tensors fill the body without gaps, each with as many bytes as its shape needs.
+    fn check_places(&self, body: usize) -> Result<()> {
+        let mut end = 0;
+        for entry in &self.tensors {
+            let name = &entry.name;
+            ensure!(
+                entry.offset == end,
+                "tensor {name} begins at {}, not where the one before ends ({end})",
+                entry.offset
+            );
+            let needed = entry.needed();
+            ensure!(
+                needed == Some(entry.bytes),
+                "tensor {name} has {} bytes, which is not what {:?} in {:?} needs",
+                entry.bytes,
+                entry.shape,
+                entry.encoding
+            );
+            // Fits: the elements are few, and no encoding has more than 4 bytes an element and row.
+            end += entry.bytes;
+        }
+        ensure!(
+            end == body,
+            "the tensors have {end} bytes, and {body} are there"
+        );
+        Ok(())
+    }
+}
+
+impl Entry {
+    /// Rows of the unpacked tensor; a number of its own is one.
+    pub(super) fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Rows that are stored.
+    pub(super) fn stored_rows(&self) -> usize {
+        match self.encoding {
+            Encoding::SomeRows => self.rows.unwrap_or(0),
+            _ => self.rows(),
+        }
+    }
+
+    /// Elements of a row.
+    pub(super) fn columns(&self) -> usize {
+        self.shape.iter().skip(1).product()
+    }
+
+    /// Elements of the unpacked tensor; none where that is no number.
+    fn elements(&self) -> Option<usize> {
+        let sizes = self.shape.iter();
+        let all = sizes.fold(Some(1usize), |all, size| all?.checked_mul(*size));
+        all.filter(|_| self.shape.len() <= 4 && !self.shape.contains(&0))
+    }
+
+    /// Bytes that the encoding takes; none where it cannot be.
+    fn needed(&self) -> Option<usize> {
+        let (rows, elements) = (self.stored_rows(), self.elements()?);
+        if rows == 0 || rows > self.rows() {
+            return None;
+        }
+        // No more than the elements, which were counted: none of this overflows.
+        let scales_and_codes = rows * (2 + self.columns());
+        Some(match self.encoding {
+            Encoding::F32 => 4 * elements,
+            Encoding::F16 => 2 * elements,
+            Encoding::Rows => scales_and_codes,
+            Encoding::SomeRows => 2 * rows + scales_and_codes,
+        })
+    }
+
+    fn place(&self) -> Range<usize> {
+        self.offset..self.offset + self.bytes
+    }
+}
+
+/// Length of the payload, and the stream that it is in.
+fn envelope(bytes: &[u8]) -> Result<(usize, &[u8])> {
+    ensure!(bytes.len() > ENVELOPE, "it is cut short");
+    let (envelope, stream) = bytes.split_at(ENVELOPE);
+    ensure!(&envelope[..8] == MAGIC, "it is no packed model");
+    let version = number(&envelope[8..]);
+    ensure!(
+        version == VERSION,
+        "it has version {version} of the format; this program reads {VERSION}"
+    );
+    let length = number(&envelope[12..]) as usize;
+    ensure!(
+        (4..=PAYLOAD_BYTES).contains(&length),
+        "it says that it holds {length} bytes; a model has at most {PAYLOAD_BYTES}"
+    );
+    Ok((length, stream))
+}
+
+fn inflate(stream: &[u8], length: usize) -> Result<Vec<u8>> {
+    let mut decoder = ZlibDecoder::new(stream);
+    let mut payload = vec![0; length];
+    decoder
+        .read_exact(&mut payload)
+        .context("the compressed stream is damaged")?;
+    // The end is read as well: it has a checksum of its own.
+    let more = decoder
+        .read(&mut [0])
+        .context("the compressed stream is damaged")?;
+    ensure!(more == 0, "it holds more than the {length} bytes it says");
+    ensure!(
+        decoder.into_inner().is_empty(),
+        "bytes follow the compressed stream"
+    );
+    Ok(payload)
+}
+
+fn header_length(bytes: &[u8]) -> Result<usize> {
+    let size = number(bytes) as usize;
+    ensure!(
+        size <= HEADER_BYTES,
+        "the header has {size} bytes; more than {HEADER_BYTES} is no model"
+    );
+    Ok(size)
+}
+
+/// The first four bytes, of which there are that many.
+fn number(bytes: &[u8]) -> u32 {
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}

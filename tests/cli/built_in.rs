@@ -1,0 +1,136 @@
+//! What `--model tiny` says of itself, and what it knows.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::room::Room;
+
+const ARGUMENTS: [&str; 7] = ["classify", "--model", "tiny", "a.png", "-l", "cat", "dog"];
+
+#[test]
+fn the_built_in_model_says_once_what_it_knows() {
+    let room = Room::with(&["a.png", "b.png"]);
+    let two = [&ARGUMENTS[..4], &["b.png"], &ARGUMENTS[4..]].concat();
+    let ran = room.longclip(&two, &[]).ends_with(0);
+    let lines: Vec<&str> = ran.stderr().lines().collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in [
+        "note: model tiny is built in",
+        "drawn pictures of everyday things",
+        "not photographs",
+        "no substitute for real weights",
+        "--model",
+    ] {
+        assert!(lines[0].contains(part), "{part}: {lines:?}");
+    }
+    let quiet = [&two[..], &["-q"]].concat();
+    assert_eq!(room.longclip(&quiet, &[]).ends_with(0).stderr(), "");
+}
+
+#[test]
+fn its_numbers_never_come_without_the_notice() {
+    let room = Room::with(&["data/cat/a.png", "data/dog/b.png"]);
+    let report = ["--report", "page.html"];
+    let run = |arguments: &[&str]| {
+        let all = [arguments, &["--model", "tiny"]].concat();
+        room.longclip(&all, &[])
+            .ends_with(0)
+            .says(&["not photographs"]);
+        let page = room.read("page.html");
+        assert!(page.contains("not photographs"), "{arguments:?}");
+    };
+    run(&[&["evaluate", "data"], &report[..]].concat());
+    run(&[&["classify", "data", "-l", "cat", "dog"], &report[..]].concat());
+}
+
+#[test]
+fn verbose_names_it_and_its_activation() {
+    let room = Room::with(&["a.png"]);
+    let verbose = [&ARGUMENTS[..], &["-v"]].concat();
+    room.longclip(&verbose, &[]).ends_with(0).says(&[
+        "model: tiny, ViT-",
+        "248 tokens of context",
+        "activation: quick_gelu (the built-in model's)",
+    ]);
+}
+
+#[test]
+fn the_list_and_inspect_say_what_it_knows() {
+    let room = Room::new();
+    let list = room.longclip(&["models", "list", "-f", "json"], &[]);
+    let rows: Value = serde_json::from_str(&list.ends_with(0).out).unwrap();
+    let tiny = &rows[0];
+    assert_eq!(tiny["name"], "tiny");
+    assert_eq!(tiny["cached"], "built in");
+    let good_for = tiny["good_for"].as_str().unwrap();
+    assert!(good_for.contains("drawn pictures"), "{good_for}");
+    let inspect = room.longclip(&["inspect", "tiny", "-f", "json"], &[]);
+    let found: Value = serde_json::from_str(&inspect.ends_with(0).out).unwrap();
+    for key in ["architecture", "context_length"] {
+        assert_eq!(found[key], tiny[key], "{key}");
+    }
+    assert_eq!(found["loads"], true);
+    assert_eq!(found["non_finite"], 0);
+    assert_eq!(found["missing"], json!([]));
+    assert_eq!(found["positions"], "trained");
+    assert_eq!(found["sha256"].as_str().unwrap().len(), 64);
+    let told = found["warnings"].to_string();
+    assert!(told.contains("not photographs"), "{told}");
+    // Learnt, so that probabilities are honest: CLIP's own is 100.
+    let scale = found["logit_scale"].as_f64().unwrap();
+    assert!(scale > 1.0 && scale < 100.0, "{scale}");
+}
+
+/// The words of the README's first command after `--`, and the lines that it is said to print.
+fn first_command() -> (Vec<String>, Vec<String>) {
+    let text = fs::read_to_string(root().join("README.md")).unwrap();
+    let mut lines = text.lines();
+    let start = "    cargo run --release -- ";
+    let command = lines.find_map(|line| line.strip_prefix(start)).unwrap();
+    let words = command.split('"').enumerate().flat_map(|(at, part)| {
+        let quoted = at % 2 == 1;
+        let plain = if quoted { "" } else { part };
+        let plain = plain.split_whitespace().map(str::to_owned);
+        plain.chain(quoted.then(|| part.to_owned()))
+    });
+    let shown = lines.skip(3).map_while(|line| line.strip_prefix("    "));
+    (words.collect(), shown.map(str::to_owned).collect())
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A label and its per cent, of a line of the table.
+fn answer(line: &str) -> (String, f64) {
+    let (label, rest) = line.trim().split_once("  ").unwrap();
+    let percent = rest.trim().split('%').next().unwrap();
+    (label.to_owned(), percent.parse().unwrap())
+}
+
+#[test]
+fn the_readmes_first_command_prints_what_it_shows() {
+    let (words, shown) = first_command();
+    let mut command = Room::new().command();
+    command.current_dir(root()).args(&words);
+    let output = command.args(["-f", "table", "--precision", "f32"]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.trim_end(), shown[0]);
+    let found = String::from_utf8(output.stdout).unwrap();
+    let found: Vec<&str> = found.lines().collect();
+    assert_eq!(found[0], shown[1]);
+    assert_eq!(found.len(), shown.len() - 1);
+    // A demo picture is there to be told right, with room to spare.
+    if words[1].starts_with("assets/demo/") {
+        assert!(answer(found[1]).1 >= 90.0, "{}", found[1]);
+    }
+    for (found, shown) in found.iter().zip(&shown[1..]).skip(1) {
+        let ((label, percent), (shown, expected)) = (answer(found), answer(shown));
+        assert_eq!(label, shown);
+        // bf16, which the README may show, moves it a little.
+        assert!((percent - expected).abs() <= 1.0, "{found}");
+    }
+}
