@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::room::{Ran, Room};
+use crate::small;
 
 /// Arguments, and what is said of them.
 type Refusal<'a> = (&'a [&'a str], &'a [&'a str]);
@@ -35,7 +36,10 @@ fn dataset(room: &Room, folder: &str, count: u8) {
 }
 
 fn longclip(room: &Room, command: &str, arguments: &[&str]) -> Ran {
-    room.longclip(&[&[command, "--model", "tiny"], arguments].concat(), &[])
+    room.longclip(
+        &[&[command, "--model", small::model()], arguments].concat(),
+        &[],
+    )
 }
 
 fn probe(room: &Room, arguments: &[&str]) -> Ran {

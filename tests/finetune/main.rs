@@ -23,6 +23,12 @@ mod room;
 )]
 mod running;
 mod settings;
+#[path = "../cli/small.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the command line, which use all of it"
+)]
+mod small;
 
 use std::process::Command;
 

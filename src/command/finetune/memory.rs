@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn small_models_take_many_pairs_and_huge_ones_one() {
-        let mut architecture = tiny::architecture();
+        let mut architecture = tiny::architecture().unwrap();
         assert_eq!(micro_batch(&architecture), MOST);
         architecture.text.width = 1 << 20;
         architecture.text.layers = 1000;
