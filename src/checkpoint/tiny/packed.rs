@@ -181,8 +181,8 @@ impl Entry {
 
     /// Elements of the unpacked tensor; none where that is no number.
     fn elements(&self) -> Option<usize> {
-        let sizes = self.shape.iter();
-        let all = sizes.fold(Some(1usize), |all, size| all?.checked_mul(*size));
+        let mut sizes = self.shape.iter();
+        let all = sizes.try_fold(1usize, |all, size| all.checked_mul(*size));
         all.filter(|_| self.shape.len() <= 4 && !self.shape.contains(&0))
     }
 
