@@ -16,9 +16,11 @@ use crate::command::completions::CompletionsArgs;
 use crate::command::convert::{ConvertArgs, StretchArgs};
 use crate::command::embed::EmbedArgs;
 use crate::command::evaluate::EvaluateArgs;
+use crate::command::finetune::FinetuneArgs;
 use crate::command::inspect::InspectArgs;
 use crate::command::man::ManArgs;
 use crate::command::models::ModelsArgs;
+use crate::command::probe::ProbeArgs;
 use crate::command::search::SearchArgs;
 use crate::command::sort::UndoArgs;
 use crate::command::tokens::TokensArgs;
@@ -29,8 +31,8 @@ use crate::output::Format;
 use crate::task::zero_shot::Score;
 
 pub use parse::parse;
-pub(crate) use value::{activation, count, names};
-use value::{alpha, at_once, finite, format, long_text, precision, score};
+pub(crate) use value::{activation, at_once, count, names};
+use value::{alpha, finite, format, long_text, precision, score};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -67,10 +69,14 @@ pub enum Command {
     Embed(Box<EmbedArgs>),
     /// Find the images or texts of a file of embeddings that fit best
     Search(Box<SearchArgs>),
+    /// Train a classifier on labelled pictures, a few of each class or many
+    Probe(Box<ProbeArgs>),
     /// Tell how good a model and labels are on pictures with known answers
     Evaluate(Box<EvaluateArgs>),
     /// Fit a temperature, so that probabilities mean what they say
     Calibrate(Box<CalibrateArgs>),
+    /// Train a model on pictures with captions, as Long-CLIP was
+    Finetune(Box<FinetuneArgs>),
     /// Tell what a weight file is, and why it does not load if it does not
     Inspect(Box<InspectArgs>),
     /// Write a model for another program, or as one canonical file

@@ -17,7 +17,10 @@
 //! The other commands are branches of that picture: `embed` keeps the embeddings in a file and `search`
 //! compares with one; `evaluate` and `calibrate` hold answers against those of a dataset
 //! (`input::dataset` ─► … ─► `task::metric`, `task::calibration`, `task::retrieval` ─► `output::evaluation`,
-//! `output::report`); with `--cache` the towers run only for what `cache` does not know.
+//! `output::report`); `probe` trains a classifier on embeddings (`task::linear_probe` ─► `output::probe`),
+//! which takes the texts' place in `classify --probe` (`input::probe`); `finetune` turns pairs of pictures and
+//! captions (`input::dataset::pairs`) into batches for `task::fine_tune` and keeps a run's folder
+//! (`output::training`); with `--cache` the towers run only for what `cache` does not know.
 //!
 //! - [`command`]: what a user can ask for; uses everything.
 //! - [`cli`]: the top parser and the flag groups that subcommands share.

@@ -170,6 +170,32 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
+    /// The table of text positions.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn text_positions(&self) -> Result<positions::Table> {
+        let tensor = self.tensors.get(layout::TEXT_POSITIONS);
+        let tensor = tensor.context("the model has no text positions")?;
+        Ok(positions::Table {
+            values: tensor.to_f32()?,
+            width: self.architecture.text.width,
+        })
+    }
+
+    /// Puts another table of text positions in its place; the context becomes as long as it.
+    ///
+    /// # Errors
+    /// When the table is no whole number of rows.
+    pub fn set_text_positions(&mut self, table: positions::Table) -> Result<()> {
+        let rows = table.rows();
+        let tensor = StoredTensor::from_f32(&[rows, table.width], table.values)?;
+        self.architecture.context_length = rows;
+        self.tensors
+            .insert(layout::TEXT_POSITIONS.to_owned(), tensor);
+        Ok(())
+    }
+
     /// What tells these weights from all others, as 64 hexadecimal digits: the weight file's SHA-256
     /// as `digest_of` tells it, of several files that of their digests in order, of the
     /// built-in model that of the file in the program.

@@ -87,7 +87,7 @@ pub(crate) fn count() -> clap::builder::RangedU64ValueParser<u64> {
 }
 
 /// Far more than a machine has use for, and few enough that it can start or hold them.
-pub(super) fn at_once() -> clap::builder::RangedU64ValueParser<u64> {
+pub(crate) fn at_once() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=1024)
 }
 

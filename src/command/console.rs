@@ -141,6 +141,14 @@ impl Console {
         });
     }
 
+    /// Shows how many of `total` classifiers are fitted, on a terminal.
+    pub fn start_fits(&self, total: u64) {
+        if !self.quiet && std::io::stderr().is_terminal() {
+            let template = "{bar:30} {human_pos}/{human_len} fits, {eta} left";
+            self.show(ProgressBar::new(total), template);
+        }
+    }
+
     fn show(&self, bar: ProgressBar, template: &str) {
         bar.set_style(style(template));
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -154,6 +162,24 @@ impl Console {
                 bar.set_message(format!(", {failed} failed"));
             }
             bar.inc(1);
+        }
+    }
+
+    /// Shows how many steps are done, on a terminal; whether it does.
+    pub fn start_steps(&self, total: u64, done: u64) -> bool {
+        if self.quiet || !std::io::stderr().is_terminal() {
+            return false;
+        }
+        let bar = ProgressBar::new(total).with_position(done);
+        self.show(bar, "{bar:30} {pos}/{len} {msg}");
+        true
+    }
+
+    /// So many steps are done, and what there is to say of the last one.
+    pub fn step(&self, done: u64, message: String) {
+        if let Some(bar) = &*self.bar() {
+            bar.set_message(message);
+            bar.set_position(done);
         }
     }
 

@@ -3,15 +3,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::{Console, Outcome};
 use crate::checkpoint::architecture::Activation;
-use crate::checkpoint::container::StoredTensor;
 use crate::checkpoint::export::{self, FloatType, Layout, Options};
-use crate::checkpoint::layout::TEXT_POSITIONS;
-use crate::checkpoint::positions::{self, State, Stretch, Table};
+use crate::checkpoint::positions::{self, State, Stretch};
 use crate::checkpoint::{Checkpoint, digest, hub, metadata, source, tiny};
 use crate::cli;
 
@@ -90,7 +88,7 @@ struct FileArgs {
 
 /// The libraries that can be written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LayoutName {
+pub(super) enum LayoutName {
     /// transformers' CLIPModel: the canonical names
     Hf,
     /// openai/CLIP
@@ -100,6 +98,18 @@ enum LayoutName {
     OpenClip,
     /// the Long-CLIP repository (248 positions)
     Longclip,
+}
+
+impl LayoutName {
+    /// As the writer takes it.
+    pub(super) fn layout(self) -> Layout {
+        match self {
+            Self::Hf => Layout::HuggingFace,
+            Self::Openai => Layout::OpenAi,
+            Self::OpenClip => Layout::OpenClip,
+            Self::Longclip => Layout::LongClip,
+        }
+    }
 }
 
 /// The types of numbers.
@@ -134,12 +144,7 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<Outcome> {
 /// As [`run`], and when the numbers make no longer table.
 pub fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outcome> {
     let (mut checkpoint, hashes) = args.files.open(console)?;
-    let tensor = checkpoint.tensors.get(TEXT_POSITIONS);
-    let tensor = tensor.context("the model has no text positions")?;
-    let old = Table {
-        values: tensor.to_f32()?,
-        width: checkpoint.architecture.text.width,
-    };
+    let old = checkpoint.text_positions()?;
     if old.state() != State::Original {
         console.warn(&format!(
             "the text has {} positions, which look stretched already ({})",
@@ -158,12 +163,7 @@ pub fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outcome> {
         old.rows(),
         new.rows()
     ));
-    let shape = [new.rows(), new.width];
-    checkpoint.architecture.context_length = new.rows();
-    checkpoint.tensors.insert(
-        TEXT_POSITIONS.to_owned(),
-        StoredTensor::from_f32(&shape, new.values)?,
-    );
+    checkpoint.set_text_positions(new)?;
     args.files.write(&checkpoint, &hashes, console)
 }
 
@@ -190,12 +190,7 @@ impl FileArgs {
         console: &Console,
     ) -> Result<Outcome> {
         let options = Options {
-            layout: match self.layout {
-                LayoutName::Hf => Layout::HuggingFace,
-                LayoutName::Openai => Layout::OpenAi,
-                LayoutName::OpenClip => Layout::OpenClip,
-                LayoutName::Longclip => Layout::LongClip,
-            },
+            layout: self.layout.layout(),
             dtype: self.dtype.map(|dtype| match dtype {
                 DtypeName::F32 => FloatType::F32,
                 DtypeName::F16 => FloatType::F16,

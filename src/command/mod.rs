@@ -10,12 +10,15 @@ mod console;
 pub mod convert;
 pub mod embed;
 pub mod evaluate;
+pub mod finetune;
 mod images;
 pub mod inspect;
 mod labels;
+mod made_with;
 pub mod man;
 pub mod models;
 mod pipeline;
+pub mod probe;
 mod remembered;
 mod report;
 mod results;
@@ -24,6 +27,7 @@ mod session;
 pub mod sort;
 mod texts;
 pub mod tokens;
+mod trained;
 
 use std::io;
 use std::process::ExitCode;
@@ -73,8 +77,10 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Classify(args) => classify::run(*args, console),
         Command::Embed(args) => embed::run(*args, console),
         Command::Search(args) => search::run(*args, console),
+        Command::Probe(args) => probe::run(&args, console),
         Command::Evaluate(args) => evaluate::run(&args, console),
         Command::Calibrate(args) => calibrate::run(&args, console),
+        Command::Finetune(args) => finetune::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Stretch(args) => convert::run_stretch(&args, console),

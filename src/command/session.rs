@@ -164,7 +164,7 @@ fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
 }
 
 /// Sizes the pool that kernels share.
-fn start_threads(args: &ModelArgs) -> Result<usize> {
+pub(super) fn start_threads(args: &ModelArgs) -> Result<usize> {
     let threads = match args.threads {
         Some(threads) => threads as usize,
         None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -178,26 +178,32 @@ fn start_threads(args: &ModelArgs) -> Result<usize> {
 
 /// The first signal that asked the run to stop; a second one ends it at once.
 #[derive(Clone, Default)]
-pub(super) struct Stop(Arc<AtomicUsize>);
+pub(super) struct Stop {
+    signal: Arc<AtomicUsize>,
+    listens: Arc<AtomicBool>,
+}
 
 impl Stop {
     /// From now on Ctrl-C and SIGTERM end the run in good order. To be called when there is
     /// something to keep: until then one signal ends the process at once.
     pub(super) fn listen(&self) -> Result<()> {
+        if self.listens.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
         let first = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             let number = usize::try_from(signal)?;
             // In this order: the shutdown acts on a signal only if an earlier one set the flag.
             flag::register_conditional_shutdown(signal, 128 + signal, first.clone())?;
             flag::register(signal, first.clone())?;
-            flag::register_usize(signal, self.0.clone(), number)?;
+            flag::register_usize(signal, self.signal.clone(), number)?;
         }
         Ok(())
     }
 
     /// The signal's number, once there was one.
     pub(super) fn signal(&self) -> Option<i32> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.signal.load(Ordering::Relaxed) {
             0 => None,
             number => i32::try_from(number).ok(),
         }

@@ -1,10 +1,12 @@
 //! What the model reads: paths, pictures, texts.
 
+pub mod augment;
 pub mod dataset;
 pub mod embedding;
 pub mod image;
 pub mod paths;
 pub mod preprocess;
+pub mod probe;
 pub mod prompt;
 pub mod resize;
 pub mod stamp;

@@ -32,7 +32,11 @@ impl Preprocess {
 
     /// Resizes, crops and normalises: `[3, image_size, image_size]`, channels first.
     pub fn run(&self, image: &RgbImage) -> Vec<f32> {
-        let cropped = self.crop(image);
+        self.normalise(&self.crop(image))
+    }
+
+    /// A square of the right size as the tower reads it: `[3, image_size, image_size]`.
+    pub fn normalise(&self, cropped: &RgbImage) -> Vec<f32> {
         let table = self.table();
         let plane = |channel: usize| {
             let (pixels, _) = cropped.pixels.as_chunks::<3>();

@@ -131,7 +131,7 @@ pub(super) unsafe fn derivative<V: Simd>(activation: Activation, x: V) -> V {
                 let step = sign.mul_add(half, half);
                 let below = step.sub(sign.mul(upper));
                 let density = exp(size.mul(V::splat(-0.5)).mul(size));
-                let density = density.mul(V::splat(0.398_942_28));
+                let density = density.mul(V::splat(0.398_942_3));
                 sign.mul(size).mul_add(density, below)
             }
             Activation::Relu => one.min(V::splat(0.0).max(x.mul(V::splat(1e38)))),

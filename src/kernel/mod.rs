@@ -7,6 +7,7 @@ mod backward;
 mod buffer;
 mod dispatch;
 mod dots;
+mod double;
 mod encode;
 mod exp;
 mod level;
@@ -30,6 +31,7 @@ pub use backward::{
     attention_backward, column_sums, layer_norm_backward, squared_norm,
 };
 pub use dots::dots;
+pub use double::{gradients, scores};
 pub use encode::Precision;
 pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
 pub use matmul::{Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec};

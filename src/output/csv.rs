@@ -100,7 +100,7 @@ fn ranked_row<'a>(image: &'a str, prediction: &'a Prediction, rank: usize) -> Ro
         label: Some(&prediction.label),
         probability: prediction.probability,
         logit: Some(prediction.logit),
-        cosine: Some(prediction.cosine),
+        cosine: prediction.cosine,
         rank: Some(rank),
         error: None,
     }

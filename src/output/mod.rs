@@ -1,5 +1,6 @@
 //! Plain records -> table, json, jsonl, csv, tsv; figures ([`evaluation`]), pages ([`report`]), files of
-//! embeddings ([`embedding`]), hits of a search ([`found`]), and pictures in folders ([`sorted`]).
+//! embeddings ([`embedding`]), trained classifiers ([`probe`]) and what they score ([`learning`]), hits of a
+//! search ([`found`]), pictures in folders ([`sorted`]), and what training keeps ([`training`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
@@ -10,10 +11,13 @@ pub mod evaluation;
 pub mod file;
 pub mod found;
 mod json;
+pub mod learning;
+pub mod probe;
 pub mod report;
 pub mod sorted;
 mod table;
 pub mod text;
+pub mod training;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -59,10 +63,11 @@ pub struct Prediction {
     /// In 0..=1, for the scores that have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f32>,
-    /// The model's logit: its scale times the cosine.
+    /// The model's logit: its scale times the cosine; or that of a trained classifier.
     pub logit: f32,
-    /// Cosine of the angle between the image's and the class's embedding.
-    pub cosine: f32,
+    /// Cosine of the angle between the image's and the class's embedding; a trained classifier has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cosine: Option<f32>,
 }
 
 fn serialize_label<S: Serializer>(label: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -251,7 +256,7 @@ mod testing {
             label: label.into(),
             probability,
             logit: cosine * 100.0,
-            cosine,
+            cosine: Some(cosine),
         }
     }
 
@@ -269,7 +274,7 @@ mod testing {
             label: label.into(),
             probability: Some(probability),
             logit,
-            cosine,
+            cosine: Some(cosine),
         };
         let predictions = vec![
             exact("a cat sleeping", 0.997_981_25, 27.71, 0.2771),
@@ -353,7 +358,7 @@ mod tests {
                 for prediction in record.outcome.as_mut().unwrap() {
                     prediction.probability = Some(value);
                     prediction.logit = value;
-                    prediction.cosine = value;
+                    prediction.cosine = Some(value);
                 }
                 for format in FORMATS {
                     let style = Style { score, ..STYLE };

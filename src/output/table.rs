@@ -115,14 +115,14 @@ fn value(prediction: &Prediction, score: Score) -> f32 {
     match score {
         Score::Probability => prediction.probability.unwrap_or(prediction.logit),
         Score::Logit => prediction.logit,
-        Score::Cosine => prediction.cosine,
+        Score::Cosine => prediction.cosine.unwrap_or(0.0),
     }
 }
 
 fn number(prediction: &Prediction, score: Score) -> String {
     match (score, prediction.probability) {
         (Score::Probability, Some(probability)) => format!("{:.2}%", probability * 100.0),
-        (Score::Cosine, _) => format!("{:.4}", prediction.cosine),
+        (Score::Cosine, _) => format!("{:.4}", prediction.cosine.unwrap_or(0.0)),
         _ => format!("{:.3}", prediction.logit),
     }
 }

@@ -23,12 +23,34 @@ pub enum Score {
 pub struct ClassScore {
     /// The class, counted in the order of the labels.
     pub class: usize,
-    /// The cosine of image and class embedding.
-    pub cosine: f32,
-    /// The cosine times the model's scale.
+    /// The cosine of image and class embedding; of a trained classifier there is none.
+    pub cosine: Option<f32>,
+    /// The cosine times the model's scale, or what a trained classifier gives.
     pub logit: f32,
     /// For [`Score::Softmax`] and [`Score::Sigmoid`].
     pub probability: Option<f32>,
+}
+
+/// What tells the classes of images from their embeddings.
+pub trait Judge: Sync {
+    /// The classes of each of `images` [n, dim], best first, equal ones in the order of the classes; a
+    /// few hundred images at a time, as each answer holds all classes.
+    fn judge(&self, images: &[f32]) -> Vec<Vec<ClassScore>>;
+
+    /// The same of one image `[dim]`.
+    fn judge_one(&self, image: &[f32]) -> Vec<ClassScore> {
+        self.judge(image).pop().unwrap_or_default()
+    }
+}
+
+impl Judge for Classifier {
+    fn judge(&self, images: &[f32]) -> Vec<Vec<ClassScore>> {
+        self.classify_many(images)
+    }
+
+    fn judge_one(&self, image: &[f32]) -> Vec<ClassScore> {
+        self.classify(image)
+    }
 }
 
 /// Compares images with classes.
@@ -132,7 +154,7 @@ impl Classifier {
     fn ranked(&self, cosines: &[f32], none: Option<&[f32]>) -> Vec<ClassScore> {
         let score = |(class, &cosine): (usize, &f32)| ClassScore {
             class,
-            cosine,
+            cosine: Some(cosine),
             logit: self.logit_scale * cosine,
             probability: None,
         };
@@ -143,12 +165,13 @@ impl Classifier {
             (_, none) => scores.extend(none),
         }
         if self.score == Score::Softmax {
-            self.softmax(&mut scores);
+            softmax(&mut scores, f64::from(self.temperature));
         }
         // Stable, and by the logit: every score grows with it, and it does not saturate. Only the
         // texts that are reported together have a cosine that does not go with their logit.
         if self.score == Score::Cosine {
-            scores.sort_by(|a, b| b.cosine.total_cmp(&a.cosine));
+            let cosine = |score: &ClassScore| score.value(Score::Cosine);
+            scores.sort_by(|a, b| cosine(b).total_cmp(&cosine(a)));
         } else {
             scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
         }
@@ -166,7 +189,7 @@ impl Classifier {
         let sum: f64 = logits.map(|logit| (logit - largest).exp()).sum();
         ClassScore {
             class,
-            cosine: cosines.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+            cosine: cosines.iter().copied().reduce(f32::max),
             logit: (largest + sum.ln()) as f32,
             probability: None,
         }
@@ -179,18 +202,18 @@ impl Classifier {
             score.probability = Some((1.0 / (1.0 + exponent.exp())) as f32);
         }
     }
+}
 
-    fn softmax(&self, scores: &mut [ClassScore]) {
-        let temperature = f64::from(self.temperature);
-        let largest = scores
-            .iter()
-            .map(|score| f64::from(score.logit))
-            .fold(f64::NEG_INFINITY, f64::max);
-        let weight = |score: &ClassScore| ((f64::from(score.logit) - largest) / temperature).exp();
-        let sum: f64 = scores.iter().map(weight).sum();
-        for score in scores {
-            score.probability = Some((weight(score) / sum) as f32);
-        }
+/// Gives each class its part of 1, by the logits over `temperature`.
+pub(super) fn softmax(scores: &mut [ClassScore], temperature: f64) {
+    let largest = scores
+        .iter()
+        .map(|score| f64::from(score.logit))
+        .fold(f64::NEG_INFINITY, f64::max);
+    let weight = |score: &ClassScore| ((f64::from(score.logit) - largest) / temperature).exp();
+    let sum: f64 = scores.iter().map(weight).sum();
+    for score in scores {
+        score.probability = Some((weight(score) / sum) as f32);
     }
 }
 
@@ -200,7 +223,7 @@ impl ClassScore {
     pub fn value(&self, score: Score) -> f32 {
         match score {
             Score::Softmax | Score::Sigmoid => self.probability.unwrap_or(0.0),
-            Score::Cosine => self.cosine,
+            Score::Cosine => self.cosine.unwrap_or(0.0),
             Score::Logit => self.logit,
         }
     }
@@ -266,7 +289,7 @@ mod tests {
         for score in [Score::Cosine, Score::Logit] {
             let scores = classifier(score).classify(&[0.0, 1.0]);
             assert_eq!(scores[0].class, 2);
-            assert_eq!((scores[0].cosine, scores[0].logit), (1.0, 10.0));
+            assert_eq!((scores[0].cosine, scores[0].logit), (Some(1.0), 10.0));
             assert!(scores.iter().all(|score| score.probability.is_none()));
         }
     }
@@ -286,7 +309,7 @@ mod tests {
         );
         assert_near(scores[0].probability.unwrap(), weights[1] / sum);
         assert_near(scores[2].logit, (weights[4] + weights[5]).ln());
-        assert_eq!(scores[2].cosine, 0.8);
+        assert_eq!(scores[2].cosine, Some(0.8));
         let scores = with_none(Score::Sigmoid, &none).classify(&image);
         assert_eq!(scores.len(), 4);
         assert_near(

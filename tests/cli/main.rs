@@ -22,6 +22,7 @@ mod messages;
 mod models;
 mod outputs;
 mod pictures;
+mod probe;
 mod prompts;
 mod refusals;
 mod room;

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Checkpoint;
 use super::architecture::{Activation, ImageTower};
 use super::metadata::Metadata;
+use super::{Checkpoint, Tensors};
 use crate::output::file::AtomicFile;
 
 use entry::Entry;
@@ -88,6 +88,34 @@ pub fn write(
     );
     weights(checkpoint, target, kind, &entries, metadata)?;
     Ok(vec![target.to_owned()])
+}
+
+/// Fails if [`write()`] would refuse to write the model so, whatever the target: for who wants to know
+/// before hours of work.
+///
+/// # Errors
+/// When the library of the layout cannot compute this model.
+pub fn check(checkpoint: &Checkpoint, target: &Path, layout: Layout) -> Result<()> {
+    suits(checkpoint, layout, FileKind::of(target)?)
+}
+
+/// Writes any tensors as one safetensors file, which appears whole or not at all; the caller holds a
+/// lock on it. Whole numbers become f32.
+///
+/// # Errors
+/// When the disk fails.
+pub fn write_tensors(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Result<()> {
+    let entries = tensors
+        .iter()
+        .map(|(name, tensor)| Entry::new(name.clone(), vec![tensor.clone()], None));
+    let entries = entries.collect::<Result<Vec<_>>>()?;
+    let file = AtomicFile::create_alone(path)?;
+    let mut sink = BufWriter::with_capacity(1 << 20, file.sink()?);
+    safetensors::write(&mut sink, &entries, metadata)
+        .and_then(|()| Ok(sink.flush()?))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    drop(sink);
+    file.commit()
 }
 
 /// The forms of a weight file.

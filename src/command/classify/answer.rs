@@ -7,7 +7,7 @@ use crate::command::labels::NoneTexts;
 use crate::command::pipeline::Encoded;
 use crate::input::prompt::LabelSet;
 use crate::output::{Prediction, Record};
-use crate::task::zero_shot::{ClassScore, Classifier, Score};
+use crate::task::zero_shot::{ClassScore, Judge, Score};
 
 /// Turns embeddings into records.
 pub(super) struct Answer {
@@ -42,9 +42,9 @@ impl Answer {
     }
 
     /// All labels of an image, best first; none of one that failed.
-    pub(super) fn scores(&self, classifier: &Classifier, encoded: &Encoded) -> Vec<ClassScore> {
+    pub(super) fn scores(&self, judge: &dyn Judge, encoded: &Encoded) -> Vec<ClassScore> {
         let known = encoded.outcome.as_ref().ok();
-        known.map_or(Vec::new(), |known| classifier.classify(&known.embedding))
+        known.map_or(Vec::new(), |known| judge.judge_one(&known.embedding))
     }
 
     /// Whether the best label is not to be believed.

@@ -2,6 +2,7 @@
 
 mod answer;
 mod page;
+mod question;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,23 +12,21 @@ use clap::Args;
 
 use super::calibration::Calibration;
 use super::images::Images;
-use super::labels::{self, NoneTexts};
 use super::pipeline::Plan;
 use super::remembered::{self, Ready};
 use super::results::Results;
 use super::session::{Session, Stop};
 use super::sort::SortArgs;
-use super::texts::Fitter;
 use super::{Console, Outcome, report};
 use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
-use crate::input::prompt::LabelSet;
 use crate::task::zero_shot::Score;
-use answer::Answer;
 use page::Page;
+use question::Question;
 
 /// Written out, because the images must come before the labels and the derived one turns them round.
 const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
-       longclip classify [OPTIONS] <IMAGE>... --labels-file <FILE>";
+       longclip classify [OPTIONS] <IMAGE>... --labels-file <FILE>
+       longclip classify [OPTIONS] <IMAGE>... --probe <FILE>";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -37,6 +36,7 @@ Examples:
   longclip classify --model ./my-checkpoint img.jpg --labels cat dog --templates openai80
   longclip classify photos/ --labels-file cifar10 --templates cifar10 --none-label \"something else\"
   longclip classify photos/ --labels cat dog --threshold 0.8 --move sorted/ --dry-run
+  longclip classify photos/ --probe pets.safetensors
 
 Exit status: 0 every image was answered, 1 some failed (each has an error record), 2 it could not
 run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
@@ -49,6 +49,17 @@ pub struct ClassifyArgs {
     images: ImageArgs,
     #[command(flatten)]
     labels: LabelArgs,
+    /// Tell the classes that longclip probe trained on apart, in place of labels
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Labels",
+        conflicts_with_all = [
+            "labels", "labels_file", "template", "templates", "none_label", "background",
+            "background_file", "calibration",
+        ]
+    )]
+    probe: Option<PathBuf>,
     #[command(flatten)]
     score: ScoreArgs,
     /// Use the temperature and threshold that calibrate found
@@ -76,17 +87,14 @@ pub struct ClassifyArgs {
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
     let images = Images::open(&args.images, &args.labels.labels)?;
-    let (labels, none) = classes(&args, console)?;
+    let question = Question::new(&args, console)?;
     args.sort.check(&args.images.images)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
-    let context_length = session.checkpoint.architecture.context_length;
-    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
-    let texts = labels::Texts::fit(&labels, none.as_ref(), &mut fitter)?;
-    fitter.finish();
+    let asked = question.fit(&args, &session, console)?;
     let plan = Plan::new(&session, &args.model, &args.pictures)
         .single(images.single())
         .thumbnails(args.report.as_ref().map(|_| report::THUMBNAIL));
@@ -96,23 +104,20 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
 
     let engine = ready.engine(console)?;
     let session = &ready.session;
-    let mut classifier = texts.classifier(engine.encoder.as_ref(), args.score.score)?;
-    if let Some(calibration) = &calibration {
-        let texts = labels::sha256(&labels, none.as_ref(), args.labels.long.policy()?);
-        let temperature = calibration.temperature_for(session, &texts, console)?;
-        classifier = classifier.with_temperature(temperature)?;
-    }
+    let temperature = asked.temperature(&args, (session, calibration.as_ref()), console)?;
+    let scoring = (args.score.score, temperature);
+    let (question, judge) = asked.judge(engine.encoder.as_ref(), scoring)?;
     images.give(engine.encoder.clone());
 
     // Its token table stays in the map until the texts are encoded.
     session.checkpoint.unchanged()?;
     let mut results = Results::open(&args.output, args.score.score, console)?;
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
-    let answer = Answer::new(&labels, none.as_ref(), &args.score, threshold);
+    let answer = question.answer(&args.score, threshold);
     let mut page = Page::create(&args, session, &answer)?;
-    let mut sorting = args.sort.start(&labels, console)?;
+    let mut sorting = args.sort.start(&question.labels, console)?;
     let counts = images.for_each(console, |encoded| {
-        let scores = answer.scores(&classifier, &encoded);
+        let scores = answer.scores(judge.as_ref(), &encoded);
         if let Some(page) = &mut page {
             page.picture(&encoded, &scores, answer.uncertain(&scores))?;
         }
@@ -133,10 +138,15 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         Some(_) => results.keep_partial(console)?,
         None => results.finish()?,
     }
-    Ok(match counts.outcome(console) {
+    Ok(with_sorting(counts.outcome(console), not_sorted))
+}
+
+/// Pictures that could not be put where they belong are failures too.
+fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
+    match outcome {
         Outcome::Answered if not_sorted > 0 => Outcome::SomeFailed,
         outcome => outcome,
-    })
+    }
 }
 
 /// Fails if a place for output is none, or holds an input.
@@ -150,25 +160,9 @@ fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
         args.labels.templates.as_deref().map(Path::new),
         args.score.none.background_file.as_deref(),
         args.calibration.as_deref(),
+        args.probe.as_deref(),
     ];
     images.check_outputs(&outputs, &inputs)
-}
-
-/// The labels with their prompts and what stands for none of them, after a check of what can only be
-/// a mistake.
-fn classes(args: &ClassifyArgs, console: &Console) -> Result<(LabelSet, Option<NoneTexts>)> {
-    let labels = &args.labels;
-    check_threshold(&args.score)?;
-    labels.long.policy()?;
-    check_stdin(args)?;
-    let templates = labels::templates(labels)?;
-    let set = labels::label_set(labels, &templates, console)?;
-    let none = NoneTexts::new(&args.score, &templates, &set)?;
-    let is_alone = set.classes.len() == 1 && none.as_ref().is_none_or(|none| !none.is_class);
-    if is_alone && args.score.score == Score::Softmax {
-        bail!("{}", labels::one_label(&set.classes[0].label));
-    }
-    Ok((set, none))
 }
 
 /// Stdin can be read once.

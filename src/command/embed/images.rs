@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::destination::Destination;
 use super::earlier::{Earlier, Resumed};
-use super::{EmbedArgs, about, outputs};
+use super::{EmbedArgs, about_images, outputs};
 use crate::cli::PictureArgs;
 use crate::command::images::Images;
 use crate::command::pipeline::{Encoded, Memory, Plan};
@@ -14,7 +14,7 @@ use crate::command::remembered::{self, Engine, Remembered};
 use crate::command::session::{Session, Stop};
 use crate::command::{Console, Outcome};
 use crate::input::image::Alpha;
-use crate::output::embedding::{Failure, Item, Kind, Name, Row};
+use crate::output::embedding::{Failure, Item, Name, Row};
 
 pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
@@ -27,8 +27,7 @@ pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
-    let recipe = session.image_recipe(&plan.decode)?;
-    let about = about(&session, Kind::Images, &settings(&args.pictures), &recipe)?;
+    let about = about_images(&session, &plan, &args.pictures)?;
     let mut destination = Destination::open(&args, about, console)?;
     let earlier = destination.earlier();
     let plan = match &earlier {
@@ -80,7 +79,7 @@ fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destinati
 }
 
 /// What the flags say of how pictures are read, as far as it changes embeddings.
-fn settings(args: &PictureArgs) -> String {
+pub(super) fn settings(args: &PictureArgs) -> String {
     let alpha = match args.alpha {
         Alpha::White => "white",
         Alpha::Black => "black",

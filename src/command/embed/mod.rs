@@ -12,6 +12,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 
+use super::pipeline::Plan;
 use super::session::Session;
 use super::{Console, Outcome};
 use crate::checkpoint::digest::hexadecimal;
@@ -123,6 +124,16 @@ fn outputs(args: &EmbedArgs) -> Vec<PathBuf> {
         outputs.push(sidecar_of(path));
     }
     outputs
+}
+
+/// What the embeddings of a run's pictures have in common, in whatever file they end.
+pub(super) fn about_images(
+    session: &Session,
+    plan: &Plan,
+    pictures: &PictureArgs,
+) -> Result<About> {
+    let recipe = session.image_recipe(&plan.decode)?;
+    about(session, Kind::Images, &images::settings(pictures), &recipe)
 }
 
 /// What all rows of a run have in common; `settings` is for people, `recipe` for certain.

@@ -38,7 +38,7 @@ pub(super) fn provenance(args: &EvaluateArgs, session: &Session) -> Result<Prove
 }
 
 /// How a set of labels does.
-pub(super) fn figures(tally: &Tally, how: &Resampling) -> Result<Figures> {
+pub(in crate::command) fn figures(tally: &Tally, how: &Resampling) -> Result<Figures> {
     let interval = how.proportion(tally.correct(), tally.n());
     Ok(Figures {
         acc1: tally.acc1(),

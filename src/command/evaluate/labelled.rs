@@ -16,13 +16,14 @@ use crate::command::pipeline::{Encoded, Known, Plan};
 use crate::command::remembered::{self, Ready};
 use crate::command::session::{Session, Stop};
 use crate::command::texts::Fitter;
+use crate::command::trained::TrainedProbe;
 use crate::command::{Console, Outcome, report};
 use crate::input::dataset::{self, Labelled};
 use crate::model::DualEncoder;
 use crate::output::evaluation::Evaluation;
 use crate::output::{ImageName, Prediction, Record};
 use crate::task::metric::Resampling;
-use crate::task::zero_shot::ClassScore;
+use crate::task::zero_shot::{ClassScore, Score};
 
 /// Pictures that are compared with the labels together.
 const TOGETHER: usize = 128;
@@ -38,11 +39,15 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         class_map: args.class_map.as_deref(),
     };
     let base = Base::new(choice, &dataset.classes, console)?;
-    let variants = base.variants(&args.against.compare)?;
+    let probe = TrainedProbe::read(args.probe.as_deref(), Score::Softmax)?;
+    let variants = match &probe {
+        Some(probe) => vec![base.probe(probe)?],
+        None => base.variants(&args.against.compare)?,
+    };
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
-    let mut texts = Labels::fit(variants, args, &session, console)?;
+    let mut texts = Labels::fit((variants, &probe), args, &session, console)?;
 
     let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
     let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
@@ -56,7 +61,10 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         Some(calibration) => calibration.temperature_for(session, labels_sha256, console)?,
         None => 1.0,
     };
-    texts.encode(engine.encoder.as_ref(), temperature)?;
+    match probe {
+        Some(probe) => texts.variants[0].answer_by(probe)?,
+        None => texts.encode(engine.encoder.as_ref(), temperature)?,
+    }
     session.checkpoint.unchanged()?;
     images.give(engine.encoder.clone());
 
@@ -100,12 +108,21 @@ struct Labels {
 }
 
 impl Labels {
+    /// With a probe there are no texts.
     fn fit(
-        variants: Vec<Variant>,
+        (variants, probe): (Vec<Variant>, &Option<TrainedProbe>),
         args: &EvaluateArgs,
         session: &Session,
         console: &Console,
     ) -> Result<Self> {
+        if let Some(probe) = probe {
+            probe.check(session)?;
+            return Ok(Self {
+                variants,
+                texts: Vec::new(),
+                steps: Vec::new(),
+            });
+        }
         let context_length = session.checkpoint.architecture.context_length;
         let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
         let texts = variants.iter().map(|variant| variant.fit(&mut fitter));

@@ -1,10 +1,10 @@
 //! `longclip evaluate`: how good a model and a set of labels are on pictures with known answers.
 
-mod facts;
+pub(super) mod facts;
 pub(super) mod files;
 mod labelled;
 mod page;
-mod retrieval;
+pub(super) mod retrieval;
 pub(super) mod summary;
 mod sweep;
 pub(super) mod variant;
@@ -24,6 +24,7 @@ Examples:
   longclip evaluate imagenet/val --labels-file imagenet --templates openai80 --out results
   longclip evaluate flowers/ --compare short.txt long.txt --report flowers.html
   longclip evaluate photos.csv --labels-file labels.txt --min-acc 0.85
+  longclip evaluate pets/test --probe pets.safetensors
   longclip evaluate urban1k/ --task retrieval --long-text truncate --truncate-sweep 20,77,248
 
 A dataset is a folder with one folder a class, or a .csv, .tsv or .jsonl file with columns path and
@@ -48,6 +49,17 @@ pub struct EvaluateArgs {
     /// A .csv file that maps the dataset's classes to labels: columns class and label
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     class_map: Option<PathBuf>,
+    /// Evaluate a classifier that longclip probe trained, in place of labels
+    #[arg(
+        long,
+        value_name = "FILE",
+        help_heading = "Labels",
+        conflicts_with_all = [
+            "labels", "labels_file", "template", "templates", "none_label", "background",
+            "background_file", "calibration", "compare", "truncate_sweep",
+        ]
+    )]
+    probe: Option<PathBuf>,
     /// Use the temperature that calibrate found
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     calibration: Option<PathBuf>,
@@ -167,6 +179,7 @@ fn check_outputs(args: &EvaluateArgs) -> Result<()> {
         args.none.background_file.as_deref(),
         args.class_map.as_deref(),
         args.calibration.as_deref(),
+        args.probe.as_deref(),
     ];
     inputs.extend(
         args.against
@@ -223,8 +236,11 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
                 || !labels.template.is_empty()
                 || !args.against.compare.is_empty()
                 || args.class_map.is_some()
+                || args.probe.is_some()
             {
-                bail!("--task retrieval compares pictures with captions; it takes no labels");
+                bail!(
+                    "--task retrieval compares pictures with captions; it takes no labels and no probe"
+                );
             }
             if args.results.min_acc.is_some() {
                 bail!("--min-acc is about labels; --task retrieval has none");

@@ -8,12 +8,13 @@ use crate::cli::{LabelArgs, NoneArgs, ScoreArgs};
 use crate::command::Console;
 use crate::command::labels::{self, NoneTexts, Texts};
 use crate::command::texts::Fitter;
+use crate::command::trained::TrainedProbe;
 use crate::input::dataset::{self, Matching, match_classes};
 use crate::input::prompt::{self, LabelSet, Templates};
 use crate::model::DualEncoder;
 use crate::output::evaluation::LabelFacts;
 use crate::task::metric::{Answer, Tally};
-use crate::task::zero_shot::{ClassScore, Classifier, Score};
+use crate::task::zero_shot::{ClassScore, Judge, Score};
 
 /// Best labels that a tally is told of.
 const TOP: usize = 5;
@@ -32,7 +33,7 @@ pub(in crate::command) struct Variant {
     pub(in crate::command) tally: Tally,
     set: LabelSet,
     none: Option<NoneTexts>,
-    classifier: Option<Classifier>,
+    judge: Option<Box<dyn Judge>>,
 }
 
 /// The arguments that say which labels.
@@ -152,7 +153,39 @@ impl<'a> Base<'a> {
             label_of_class,
             set,
             none,
-            classifier: None,
+            judge: None,
+        })
+    }
+
+    /// The classes of a probe.
+    pub(in crate::command) fn probe(&self, probe: &TrainedProbe) -> Result<Variant> {
+        let set = probe.labels();
+        let matching: Vec<_> = (set.classes.iter())
+            .map(|class| Matching {
+                label: &class.label,
+                key: class.key.as_deref(),
+            })
+            .collect();
+        let label_of_class = match_classes(&self.names, &matching)
+            .with_context(|| format!("cannot use the classes of {}", probe.path().display()))?;
+        self.tell_guesses(&matching, &label_of_class);
+        let labels: Vec<String> = (set.classes.iter())
+            .map(|class| class.label.clone())
+            .collect();
+        Ok(Variant {
+            name: "probe".to_owned(),
+            facts: LabelFacts {
+                source: probe.path().display().to_string(),
+                count: labels.len(),
+                sha256: probe.sha256.clone(),
+                templates: format!("{} probe", probe.method()),
+            },
+            tally: Tally::new(labels.len()),
+            labels,
+            label_of_class,
+            set,
+            none: None,
+            judge: None,
         })
     }
 
@@ -252,7 +285,7 @@ impl Variant {
             tally: Tally::new(self.labels.len()),
             set: self.set.clone(),
             none: self.none.clone(),
-            classifier: None,
+            judge: None,
         }
     }
 
@@ -269,7 +302,13 @@ impl Variant {
         temperature: f32,
     ) -> Result<()> {
         let classifier = texts.classifier(model, Score::Softmax)?;
-        self.classifier = Some(classifier.with_temperature(temperature)?);
+        self.judge = Some(Box::new(classifier.with_temperature(temperature)?));
+        Ok(())
+    }
+
+    /// Has a probe answer in place of the labels' texts.
+    pub(in crate::command) fn answer_by(&mut self, probe: TrainedProbe) -> Result<()> {
+        self.judge = Some(probe.judge()?);
         Ok(())
     }
 
@@ -296,9 +335,9 @@ impl Variant {
 
     /// The labels of each of `embeddings` [n, dim], best first.
     pub(in crate::command) fn classify(&self, embeddings: &[f32]) -> Result<Vec<Vec<ClassScore>>> {
-        let classifier = self.classifier.as_ref();
-        let classifier = classifier.context("the labels are not encoded")?;
-        Ok(classifier.classify_many(embeddings))
+        let judge = self.judge.as_ref();
+        let judge = judge.context("the labels are not encoded")?;
+        Ok(judge.judge(embeddings))
     }
 
     /// The answers with the dataset's classes for labels, so that runs of different labels compare;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::query::Query;
 use crate::command::Console;
+use crate::command::made_with::MadeWith;
 use crate::command::session::Session;
 use crate::input::embedding::{self, EmbeddingFile, Mapped, NoRows};
 use crate::input::image::{self, DecodeOptions};
@@ -54,50 +55,20 @@ impl Index {
 
     /// Fails if the model's embeddings are of another width.
     pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
-        let about = self.file.about();
-        let dim = session.checkpoint.architecture.embed_dim;
-        ensure!(
-            about.dim == dim,
-            "{} was made with the model {}, of {} features, and this run's, {}, has {dim}; pass \
-             --model {}",
-            self.path.display(),
-            about.model,
-            about.dim,
-            session.checkpoint.name,
-            about.model
-        );
-        Ok(())
+        self.made_with().check_dim(session)
     }
 
     /// Fails if the model's weights or activation are others. Reads all weights.
     pub(super) fn check_model(&self, session: &Session) -> Result<()> {
-        let about = self.file.about();
-        let digest = session.weights_sha256()?;
-        let way_out = match about.model == session.checkpoint.name {
-            true => "embed anew".to_owned(),
-            false => format!("pass --model {}", about.model),
-        };
-        ensure!(
-            about.sha256 == digest,
-            "{} was made with the model {} (weights {:.12}…), and this run's is {} (weights \
-             {digest:.12}…); {way_out}",
-            self.path.display(),
-            about.model,
-            about.sha256,
-            session.checkpoint.name,
-        );
-        // How pictures were read moves embeddings a little; another activation makes others of them.
-        let mut settings = about.settings.split(' ');
-        let theirs = settings.find_map(|setting| setting.strip_prefix("activation="));
-        let ours = session.checkpoint.activation.to_string();
-        if let Some(theirs) = theirs.filter(|theirs| *theirs != ours) {
-            bail!(
-                "{} was made with the activation {theirs}, and this run's is {ours}; pass \
-                 --activation {theirs}, or embed anew",
-                self.path.display()
-            );
+        self.made_with().check_model(session)
+    }
+
+    fn made_with(&self) -> MadeWith<'_> {
+        MadeWith {
+            path: &self.path,
+            about: self.file.about(),
+            anew: "embed anew",
         }
-        Ok(())
     }
 
     /// The `k` nearest rows of each query `[dim]`; of one that has several embeddings `[n, dim]`,

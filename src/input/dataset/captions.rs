@@ -42,8 +42,20 @@ pub struct CaptionOptions {
     pub most: Option<usize>,
     /// Where the pictures are that a file names; by default beside the file.
     pub images: Option<PathBuf>,
-    /// The split of a file that has several.
+    /// The split of a file that has several; the test split if none is named.
     pub split: Option<String>,
+    /// What becomes of captions without a word.
+    pub empty: Empty,
+}
+
+/// What becomes of captions without a word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Empty {
+    /// They are an error.
+    #[default]
+    Refused,
+    /// They are handed over as they are.
+    Kept,
 }
 
 /// Pictures and captions.
@@ -174,7 +186,7 @@ impl Reading<'_> {
             Lines::First => text.trim_start().lines().next().unwrap_or_default().trim(),
         };
         ensure!(
-            !text.is_empty(),
+            !text.is_empty() || self.options.empty == Empty::Kept,
             "a caption of {} is empty; write it or leave the picture out",
             self.found.images[image].display()
         );

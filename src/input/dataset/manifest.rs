@@ -63,6 +63,14 @@ pub(super) fn labelled(path: &Path) -> Result<Labelled> {
 
 /// The rows of a file, whatever its kind.
 pub(super) fn rows(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Row>>>> {
+    Ok(Box::new(numbered_rows(path)?.map(|(_, row)| row)))
+}
+
+/// Rows with the line that each begins on, counted from 1.
+pub(super) type NumberedRows = Box<dyn Iterator<Item = (u64, Result<Row>)>>;
+
+/// The rows of a file, whatever its kind, and where they are.
+pub(super) fn numbered_rows(path: &Path) -> Result<NumberedRows> {
     let extension = path
         .extension()
         .unwrap_or_default()
@@ -77,7 +85,7 @@ pub(super) fn rows(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Row>>>>
     }
 }
 
-fn delimited(file: File, delimiter: u8) -> Result<Box<dyn Iterator<Item = Result<Row>>>> {
+fn delimited(file: File, delimiter: u8) -> Result<NumberedRows> {
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
         .from_reader(BufReader::new(file));
@@ -92,23 +100,32 @@ fn delimited(file: File, delimiter: u8) -> Result<Box<dyn Iterator<Item = Result
         "the first line has no column path; it must name the columns, as in path,label"
     );
     Ok(Box::new(reader.into_records().map(move |record| {
-        let record = record?;
-        let values = record.iter().map(Value::from);
-        Ok(names.iter().cloned().zip(values).collect())
+        let place = match &record {
+            Ok(record) => record.position(),
+            Err(error) => error.position(),
+        };
+        let line = place.map_or(0, csv::Position::line);
+        let row = record.map(|record| {
+            let values = record.iter().map(Value::from);
+            names.iter().cloned().zip(values).collect()
+        });
+        (line, row.map_err(Into::into))
     })))
 }
 
-fn json_lines(file: File) -> impl Iterator<Item = Result<Row>> {
+fn json_lines(file: File) -> impl Iterator<Item = (u64, Result<Row>)> {
     let mut reader = BufReader::new(file);
+    let mut number = 0;
     std::iter::from_fn(move || {
         loop {
             let mut line = Vec::new();
             let mut limited = (&mut reader).take(LONGEST_LINE);
+            number += 1;
             match limited.read_until(b'\n', &mut line) {
                 Ok(0) => return None,
                 Ok(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-                Ok(_) => return Some(json_row(&line)),
-                Err(error) => return Some(Err(error.into())),
+                Ok(_) => return Some((number, json_row(&line))),
+                Err(error) => return Some((number, Err(error.into()))),
             }
         }
     })

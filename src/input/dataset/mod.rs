@@ -3,18 +3,20 @@
 //! - A folder with one folder a class; whatever lies deeper belongs to its class.
 //! - CSV, TSV or JSON lines with a path and a label (or captions) each; paths are relative to the
 //!   file.
+//! - [`pairs`]: pictures with captions as fine-tuning takes them, from tar shards too.
 //! - Captions: also COCO's and Karpathy's JSON, and folders of pictures with a text file each.
 
 mod captions;
 mod classes;
 mod folders;
 mod manifest;
+pub mod pairs;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-pub use captions::{CaptionOptions, Captioned, Lines, captioned};
+pub use captions::{CaptionOptions, Captioned, Empty, Lines, captioned};
 pub use classes::{Matching, clean, match_classes};
 
 use super::paths::{ImageSource, PathError, PictureRule};

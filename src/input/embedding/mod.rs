@@ -97,7 +97,7 @@ pub fn awaits_numbers(path: &Path) -> bool {
 }
 
 /// The bytes of the regular file at `path`.
-fn map(path: &Path) -> Result<Arc<Bytes>> {
+pub(super) fn map(path: &Path) -> Result<Arc<Bytes>> {
     // Looked at before it is opened: opening a pipe without a writer would wait for ever.
     let metadata = fs::metadata(path)?;
     ensure!(metadata.is_file(), "this is not a regular file");

@@ -24,7 +24,7 @@ mod tiff;
 mod write;
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Seek as _, SeekFrom};
 use std::path::Path;
 
 use ::image::DynamicImage;
@@ -123,6 +123,53 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
 /// When there is no such regular file, when it cannot be read, is no picture or longer than one of
 /// `max_pixels` can be.
 pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
+    let (file, size) = open(path)?;
+    read_picture(file, size, options)
+}
+
+/// Reads the picture that is the part of a file (an archive) of `size` bytes from `offset`.
+///
+/// # Errors
+/// As [`read_bytes`], and when the file ends before it.
+pub fn read_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
+    let (mut file, _) = open(path)?;
+    file.seek(SeekFrom::Start(offset))
+        .context("cannot be read")?;
+    let bytes = read_picture(file.take(size), size, options)?;
+    ensure!(
+        bytes.len() as u64 == size,
+        "{} ends before it does",
+        path.display()
+    );
+    Ok(bytes)
+}
+
+/// Looks at the picture at `path` without reading it all: whether it is there and begins like one
+/// that can be decoded. Returns its size in bytes.
+///
+/// # Errors
+/// As [`read_bytes`].
+pub fn check(path: &Path, options: &DecodeOptions) -> Result<u64> {
+    let (file, size) = open(path)?;
+    check_size_in_bytes(size, options)?;
+    start_of(file)?;
+    Ok(size)
+}
+
+/// The same for a part of a file; see [`read_part`].
+///
+/// # Errors
+/// As [`read_part`].
+pub fn check_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -> Result<()> {
+    let (mut file, _) = open(path)?;
+    check_size_in_bytes(size, options)?;
+    file.seek(SeekFrom::Start(offset))
+        .context("cannot be read")?;
+    start_of(file.take(size)).map(|_| ())
+}
+
+/// The regular file at `path` and its size in bytes.
+fn open(path: &Path) -> Result<(File, u64)> {
     // Looked at before it is opened: opening a pipe without a writer would wait for ever.
     let metadata =
         fs::metadata(path).with_context(|| format!("cannot be read{}", what_it_may_be(path)))?;
@@ -135,7 +182,7 @@ pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
         "this is a pipe, socket or device, not a regular file; write the picture to a file or give it on stdin as `-`"
     );
     let file = File::open(path).context("cannot be read")?;
-    read_picture(file, metadata.len(), options)
+    Ok((file, metadata.len()))
 }
 
 /// What a path that leads nowhere looks like.
@@ -155,7 +202,17 @@ fn what_it_may_be(path: &Path) -> &'static str {
 
 /// Reads all of `file` if it begins like a picture and is not longer than one can be: a film that
 /// was listed by mistake is not pulled into memory.
-fn read_picture(mut file: File, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
+fn read_picture(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
+    let most = check_size_in_bytes(size, options)?;
+    let mut bytes = start_of(&mut file)?;
+    bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
+    let mut rest = file.take(most);
+    rest.read_to_end(&mut bytes).context("cannot be read")?;
+    Ok(bytes)
+}
+
+/// The most bytes that a picture file may have; fails if `size` is more.
+fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<u64> {
     let coded = options.max_pixels.saturating_mul(MOST_BYTES_A_PIXEL);
     let most = coded.saturating_add(HEADER_BYTES);
     ensure!(
@@ -163,13 +220,15 @@ fn read_picture(mut file: File, size: u64, options: &DecodeOptions) -> Result<Ve
         "the file has {size} bytes, more than a picture of the limit's {} pixels can have; pass a larger --max-pixels",
         options.max_pixels
     );
+    Ok(most)
+}
+
+/// The first bytes of a file that begins like a picture.
+fn start_of(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut start = (&mut file).take(GLANCE_BYTES);
+    let mut start = file.take(GLANCE_BYTES);
     start.read_to_end(&mut bytes).context("cannot be read")?;
     ensure!(Format::of(&bytes).is_some(), "{}", sniff::refusal(&bytes));
-    bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
-    let mut rest = file.take(most);
-    rest.read_to_end(&mut bytes).context("cannot be read")?;
     Ok(bytes)
 }
 

@@ -167,7 +167,7 @@ impl Arithmetic {
     pub(super) fn activate(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
         match (self, activation) {
             (Self::Kernel, _) => {
-                let active = kernel::activate_rows(of_kernel(activation), &*values(x)?);
+                let active = kernel::activate_rows(of_kernel(activation), &values(x)?);
                 host(active, x.dim(1)?)
             }
             (Self::Candle(..), Activation::Gelu) => Ok(x.gelu_erf()?),

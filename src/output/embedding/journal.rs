@@ -75,7 +75,7 @@ impl std::fmt::Display for Locked {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             formatter,
-            "another run is writing {}; wait for it, or choose another --output",
+            "another run is writing {}; wait for it, or choose another place for this one's output",
             self.0.display()
         )
     }

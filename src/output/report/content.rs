@@ -28,6 +28,8 @@ pub enum Kind {
     Comparison,
     /// Captions were found for pictures, and pictures for captions.
     Retrieval,
+    /// A model was trained.
+    Training,
 }
 
 /// One picture.

@@ -274,6 +274,7 @@ impl Kind {
             Self::Evaluation => "Evaluation",
             Self::Comparison => "Comparison",
             Self::Retrieval => "Retrieval",
+            Self::Training => "Fine-tuning",
         }
     }
 

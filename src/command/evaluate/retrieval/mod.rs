@@ -13,7 +13,7 @@ use crate::command::remembered::{self, Ready};
 use crate::command::session::{Session, Stop};
 use crate::command::texts::Fitter;
 use crate::command::{Console, Outcome, report};
-use crate::input::dataset::{self, CaptionOptions, Captioned, Lines};
+use crate::input::dataset::{self, CaptionOptions, Captioned, Empty, Lines};
 use crate::input::paths::ImageSource;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
@@ -143,6 +143,7 @@ fn options(args: &EvaluateArgs) -> CaptionOptions {
         most: args.captions.captions_per_image.map(|most| most as usize),
         images: args.captions.images.clone(),
         split: args.captions.split.clone(),
+        empty: Empty::Refused,
     }
 }
 
@@ -155,7 +156,7 @@ fn fit(dataset: &Captioned, mut fitter: Fitter<'_>) -> Result<Vec<Fitted>> {
 }
 
 /// The pictures that could be read, and their captions.
-struct Kept {
+pub(in crate::command) struct Kept {
     images: usize,
     dim: usize,
     /// [images, dim].
@@ -167,7 +168,10 @@ struct Kept {
 }
 
 impl Kept {
-    fn new(dataset: &Captioned, pictures: &[(ImageName, Result<Known>)]) -> Result<Self> {
+    pub(in crate::command) fn new(
+        dataset: &Captioned,
+        pictures: &[(ImageName, Result<Known>)],
+    ) -> Result<Self> {
         let mut kept = Self {
             images: 0,
             dim: 0,
@@ -202,7 +206,7 @@ impl Kept {
     ///
     /// # Errors
     /// Also when a signal asked to stop.
-    fn retrieve(
+    pub(in crate::command) fn retrieve(
         &self,
         model: &dyn DualEncoder,
         texts: &[Fitted],
@@ -239,7 +243,7 @@ impl Kept {
     }
 }
 
-fn recalls(found: &Retrieval) -> Recalls {
+pub(in crate::command) fn recalls(found: &Retrieval) -> Recalls {
     let (image, text) = (&found.image_of_text, &found.text_of_image);
     let [image_at_1, image_at_5, image_at_10] = DEPTHS.map(|k| image.recall(k));
     let [text_at_1, text_at_5, text_at_10] = DEPTHS.map(|k| text.recall(k));

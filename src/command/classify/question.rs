@@ -1,0 +1,125 @@
+//! What images are asked: which of some texts fits, or which class of a probe.
+
+use anyhow::{Result, bail};
+
+use super::answer::Answer;
+use super::{ClassifyArgs, check_stdin, check_threshold};
+use crate::cli::ScoreArgs;
+use crate::command::Console;
+use crate::command::calibration::Calibration;
+use crate::command::labels::{self, NoneTexts};
+use crate::command::session::Session;
+use crate::command::texts::Fitter;
+use crate::command::trained::TrainedProbe;
+use crate::input::prompt::LabelSet;
+use crate::model::DualEncoder;
+use crate::task::zero_shot::{Judge, Score};
+
+/// The labels, and what they are told apart by.
+pub(super) struct Question {
+    pub(super) labels: LabelSet,
+    pub(super) none: Option<NoneTexts>,
+    /// In place of the labels' texts.
+    probe: Option<TrainedProbe>,
+}
+
+impl Question {
+    /// Reads what is asked, after a check of what can only be a mistake.
+    pub(super) fn new(args: &ClassifyArgs, console: &Console) -> Result<Self> {
+        check_threshold(&args.score)?;
+        args.labels.long.policy()?;
+        check_stdin(args)?;
+        if let Some(probe) = TrainedProbe::read(args.probe.as_deref(), args.score.score)? {
+            return Ok(Self {
+                labels: probe.labels(),
+                none: None,
+                probe: Some(probe),
+            });
+        }
+        let templates = labels::templates(&args.labels)?;
+        let labels = labels::label_set(&args.labels, &templates, console)?;
+        let none = NoneTexts::new(&args.score, &templates, &labels)?;
+        let is_alone = labels.classes.len() == 1 && none.as_ref().is_none_or(|none| !none.is_class);
+        if is_alone && args.score.score == Score::Softmax {
+            bail!("{}", labels::one_label(&labels.classes[0].label));
+        }
+        Ok(Self {
+            labels,
+            none,
+            probe: None,
+        })
+    }
+
+    /// What makes records of scores.
+    pub(super) fn answer(&self, args: &ScoreArgs, none_threshold: Option<f32>) -> Answer {
+        Answer::new(&self.labels, self.none.as_ref(), args, none_threshold)
+    }
+
+    /// Holds it against the model: its context, or the one that the probe was trained with.
+    pub(super) fn fit(
+        self,
+        args: &ClassifyArgs,
+        session: &Session,
+        console: &Console,
+    ) -> Result<Asked> {
+        let texts = match &self.probe {
+            Some(probe) => {
+                probe.check(session)?;
+                None
+            }
+            None => {
+                let context_length = session.checkpoint.architecture.context_length;
+                let policy = args.labels.long.policy()?;
+                let mut fitter = Fitter::new(context_length, policy, console);
+                let texts = labels::Texts::fit(&self.labels, self.none.as_ref(), &mut fitter)?;
+                fitter.finish();
+                Some(texts)
+            }
+        };
+        Ok(Asked {
+            question: self,
+            texts,
+        })
+    }
+}
+
+/// A question that this run's model can be asked.
+pub(super) struct Asked {
+    question: Question,
+    /// The labels' texts as the model reads them; none with a probe.
+    texts: Option<labels::Texts>,
+}
+
+impl Asked {
+    /// What logits are divided by where they become probabilities.
+    pub(super) fn temperature(
+        &self,
+        args: &ClassifyArgs,
+        (session, calibration): (&Session, Option<&Calibration>),
+        console: &Console,
+    ) -> Result<f32> {
+        let Some(calibration) = calibration else {
+            return Ok(1.0);
+        };
+        let Question { labels, none, .. } = &self.question;
+        let texts = labels::sha256(labels, none.as_ref(), args.labels.long.policy()?);
+        calibration.temperature_for(session, &texts, console)
+    }
+
+    /// What answers it.
+    pub(super) fn judge(
+        mut self,
+        model: &dyn DualEncoder,
+        (score, temperature): (Score, f32),
+    ) -> Result<(Question, Box<dyn Judge>)> {
+        let judge = match (self.question.probe.take(), &self.texts) {
+            (Some(probe), _) => probe.judge()?,
+            (None, Some(texts)) => {
+                let classifier = texts.classifier(model, score)?;
+                Box::new(classifier.with_temperature(temperature)?)
+            }
+            (None, None) => bail!("there is nothing to ask"),
+        };
+        Ok((self.question, judge))
+    }
+}

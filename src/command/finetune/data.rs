@@ -1,0 +1,124 @@
+//! The data of a run: read, looked at, and told about.
+
+use anyhow::{Result, bail, ensure};
+
+use super::flags::FinetuneArgs;
+use crate::checkpoint::architecture::Architecture;
+use crate::command::Console;
+use crate::command::images::PICTURES;
+use crate::input::dataset::pairs::{self, Bad, LongCaption, PairOptions, Pairs, ShortCaption};
+
+/// Bad pairs that are told one by one.
+const TOLD: usize = 10;
+
+/// Reads all of it.
+///
+/// # Errors
+/// When something in it is bad and not to be skipped, or nothing can be learnt from it.
+pub(super) fn read(
+    args: &FinetuneArgs,
+    architecture: &Architecture,
+    console: &Console,
+) -> Result<Pairs> {
+    let options = PairOptions {
+        images: args.pairs.images.clone(),
+        split: args.pairs.split.clone(),
+        decode: args.pictures.options(),
+        context_length: architecture.context_length,
+        long: match args.cuts() {
+            true => LongCaption::Cut,
+            false => LongCaption::Bad,
+        },
+        short: match args.wants_short() {
+            true => ShortCaption::Used,
+            false => ShortCaption::Unused,
+        },
+    };
+    let found = pairs::read(&args.data, &options, PICTURES)?;
+    tell_bad(&found.bad, args.pairs.skip_bad, console);
+    ensure!(
+        found.bad.is_empty() || args.pairs.skip_bad,
+        "{} of {} pairs cannot be used; mend them, or go on without them with --skip-bad",
+        found.bad.len(),
+        found.bad.len() + found.pairs.len()
+    );
+    ensure!(
+        !found.pairs.is_empty(),
+        "there is no pair of picture and caption in {} that can be used",
+        args.data.display()
+    );
+    tell(&found, architecture.context_length, console);
+    check(args, &found, console)?;
+    Ok(found)
+}
+
+fn tell_bad(bad: &[Bad], skipped: bool, console: &Console) {
+    for one in bad.iter().take(TOLD) {
+        console.failed(&one.place, &one.cause);
+    }
+    if bad.len() > TOLD {
+        let more = bad.len() - TOLD;
+        let place = if skipped {
+            "; all of them are in skipped.jsonl"
+        } else {
+            ""
+        };
+        console.note(&format!("and {more} more that cannot be used{place}"));
+    }
+}
+
+fn tell(found: &Pairs, context_length: usize, console: &Console) {
+    let counts = &found.counts;
+    let mut told = format!(
+        "{}: {} pairs, {} different pictures, {} different captions",
+        found.kind,
+        found.pairs.len(),
+        counts.pictures,
+        counts.different
+    );
+    if counts.derived > 0 {
+        told += &format!("; {} short captions are first sentences", counts.derived);
+    }
+    console.note(&told);
+    if counts.cut > 0 {
+        let (verb, them) = if counts.cut == 1 {
+            ("was", "")
+        } else {
+            ("were", "s")
+        };
+        console.warn(&format!(
+            "{} caption{them} longer than the model's {context_length} tokens {verb} cut",
+            counts.cut
+        ));
+    }
+}
+
+/// Whether there is anything to learn.
+fn check(args: &FinetuneArgs, found: &Pairs, console: &Console) -> Result<()> {
+    let counts = &found.counts;
+    let pairs = found.pairs.len();
+    if counts.different == 1 && pairs > 1 {
+        bail!(
+            "all {pairs} captions are the same: a caption is learnt by telling it from others, so there \
+             is nothing to learn"
+        );
+    }
+    if counts.pictures == 1 && pairs > 1 {
+        bail!("all {pairs} pairs have the same picture: there is nothing to tell it from");
+    }
+    if args.wants_short() && counts.derived == pairs && counts.whole == pairs {
+        bail!(
+            "there are no short captions: none is given, and no caption has a second sentence that its \
+             first could stand for; add a column short (or .short.txt files), or pass --loss clip"
+        );
+    }
+    let batch = args.steps.batch_size as usize;
+    if counts.different < batch.min(pairs) {
+        console.warn(&format!(
+            "there are {} different captions and {batch} pairs in a batch: equal ones in a batch count as \
+             wrong answers to each other",
+            counts.different
+        ));
+    }
+    Ok(())
+}

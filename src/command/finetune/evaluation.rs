@@ -1,0 +1,208 @@
+//! How good the model is between epochs: on pictures with captions, and on pictures with labels.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::flags::FinetuneArgs;
+use crate::checkpoint::Checkpoint;
+use crate::cli::{LabelArgs, LongTextArgs, NoneArgs};
+use crate::command::Console;
+use crate::command::evaluate::retrieval::{Kept, recalls};
+use crate::command::evaluate::variant::{Base, Choice, Variant};
+use crate::command::images::PICTURES;
+use crate::command::labels::Texts;
+use crate::command::pipeline::{Known, ModelSlot, Pipeline, Plan};
+use crate::command::session::{Session, Stop};
+use crate::command::texts::Fitter;
+use crate::input::dataset::{self, CaptionOptions, Captioned, Labelled};
+use crate::input::paths::{ImageSource, PathError};
+use crate::input::tokenizer::{Fitted, LongText};
+use crate::model::{self, DualEncoder};
+use crate::output::ImageName;
+use crate::output::training::Figures;
+
+/// Pictures that are compared with the labels together.
+const TOGETHER: usize = 128;
+
+/// What the model is held against.
+pub(super) struct Evaluations {
+    sets: Vec<(String, Set)>,
+    plan: Plan,
+}
+
+enum Set {
+    Captions(Captioned, Vec<Fitted>),
+    Labels(Labelled, Box<Variant>, Texts),
+}
+
+/// A picture and what became of it.
+type Looked = (ImageName, Result<Known>);
+
+impl Evaluations {
+    /// Reads all sets and fits their texts, so that what is wrong with them is known before training.
+    pub(super) fn open(args: &FinetuneArgs, session: &Session, console: &Console) -> Result<Self> {
+        let labels = LabelArgs {
+            labels: Vec::new(),
+            labels_file: None,
+            template: Vec::new(),
+            templates: args.eval.eval_templates.clone(),
+            long: LongTextArgs {
+                long_text: LongText::Truncate,
+                stride: None,
+            },
+        };
+        let context_length = session.checkpoint.architecture.context_length;
+        let mut sets = Vec::new();
+        for path in &args.eval.eval {
+            let set = open(path, &labels, context_length, console)
+                .with_context(|| format!("cannot evaluate on {}", path.display()))?;
+            sets.push((path.display().to_string(), set));
+        }
+        let mut plan = Plan::of(session);
+        plan.decode = args.pictures.options();
+        Ok(Self { sets, plan })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
+    /// The figures of each set; none if a signal asked to stop meanwhile.
+    pub(super) fn run(
+        &self,
+        checkpoint: &Checkpoint,
+        session: &Session,
+        stop: &Stop,
+    ) -> Result<Option<Vec<Figures>>> {
+        let clip = model::load(checkpoint, &session.placement.compute)?;
+        let clip: Arc<dyn DualEncoder> = Arc::new(clip);
+        let mut all = Vec::new();
+        for (name, set) in &self.sets {
+            let found = set
+                .figures(&self.plan, &clip, stop)
+                .with_context(|| format!("cannot evaluate on {name}"));
+            if stop.signal().is_some() {
+                return Ok(None);
+            }
+            let (images, failed, figures) = found?;
+            all.push(Figures {
+                data: name.clone(),
+                images,
+                failed,
+                figures,
+            });
+        }
+        Ok(Some(all))
+    }
+}
+
+/// Pictures with captions if it has any, else pictures with labels.
+fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Console) -> Result<Set> {
+    let mut fitter = Fitter::silent(context_length, LongText::Truncate);
+    let no_captions = match dataset::captioned(path, &CaptionOptions::default(), PICTURES) {
+        Ok(captions) => {
+            let texts = captions.texts.iter();
+            let texts = texts.map(|text| fitter.fit("a caption", text));
+            let texts = texts.collect::<Result<_>>()?;
+            return Ok(Set::Captions(captions, texts));
+        }
+        Err(error) => error,
+    };
+    let labelled = match dataset::labelled(path, PICTURES) {
+        Ok(labelled) => labelled,
+        Err(error) => bail!("neither captions ({no_captions:#}) nor labels ({error:#}) are there"),
+    };
+    let none = NoneArgs {
+        none_label: None,
+        background: Vec::new(),
+        background_file: None,
+    };
+    let choice = Choice {
+        dataset: path,
+        labels,
+        none: &none,
+        class_map: None,
+    };
+    let variant = Base::new(choice, &labelled.classes, console)?.labels()?;
+    let texts = variant.fit(&mut fitter)?;
+    Ok(Set::Labels(labelled, Box::new(variant), texts))
+}
+
+impl Set {
+    /// Pictures that were compared, those that failed, and the figures.
+    fn figures(
+        &self,
+        plan: &Plan,
+        clip: &Arc<dyn DualEncoder>,
+        stop: &Stop,
+    ) -> Result<(usize, usize, BTreeMap<String, f64>)> {
+        let sources: Vec<Result<ImageSource, PathError>> = match self {
+            Self::Captions(captions, _) => {
+                let paths = captions.images.iter().cloned();
+                paths.map(|path| Ok(ImageSource::Path(path))).collect()
+            }
+            Self::Labels(labelled, ..) => {
+                let samples = labelled.samples.iter();
+                samples.map(dataset::Sample::image_source).collect()
+            }
+        };
+        let slot = ModelSlot::default();
+        let mut pipeline = Pipeline::start(
+            sources.into_iter(),
+            plan.clone(),
+            slot.clone(),
+            stop.clone(),
+        );
+        let _ = slot.set(clip.clone());
+        let looked: Vec<Looked> = std::iter::from_fn(|| pipeline.next())
+            .map(|encoded| (encoded.image, encoded.outcome))
+            .collect();
+        let failed = looked
+            .iter()
+            .filter(|(_, outcome)| outcome.is_err())
+            .count();
+        let figures = match self {
+            Self::Captions(captions, texts) => {
+                let kept = Kept::new(captions, &looked)?;
+                let found = recalls(&kept.retrieve(clip.as_ref(), texts, stop)?);
+                serde_json::from_value(serde_json::to_value(found)?)?
+            }
+            Self::Labels(labelled, variant, texts) => {
+                accuracy(labelled, variant, texts, (clip.as_ref(), &looked))?
+            }
+        };
+        Ok((looked.len() - failed, failed, figures))
+    }
+}
+
+fn accuracy(
+    labelled: &Labelled,
+    variant: &Variant,
+    texts: &Texts,
+    (clip, looked): (&dyn DualEncoder, &[Looked]),
+) -> Result<BTreeMap<String, f64>> {
+    let mut variant = variant.again(variant.name.clone());
+    variant.encode(texts, clip, 1.0)?;
+    let with_class = looked.iter().zip(&labelled.samples);
+    let known: Vec<(&Known, usize)> = with_class
+        .filter_map(|((_, outcome), sample)| Some((outcome.as_ref().ok()?, sample.class)))
+        .collect();
+    for part in known.chunks(TOGETHER) {
+        let embeddings: Vec<f32> = part
+            .iter()
+            .flat_map(|(known, _)| known.embedding.clone())
+            .collect();
+        let classes: Vec<usize> = part.iter().map(|(_, class)| *class).collect();
+        variant.count(&embeddings, &classes)?;
+    }
+    let tally = &variant.tally;
+    let figures = [
+        ("acc1", tally.acc1()),
+        ("acc5", tally.acc5()),
+        ("mean_per_class_recall", tally.mean_per_class_recall()),
+    ];
+    Ok(figures.map(|(name, value)| (name.to_owned(), value)).into())
+}

@@ -1,0 +1,163 @@
+//! Batches, decoded ahead of the step that needs them: one is trained on while the next is made.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use anyhow::{Context as _, Result, bail};
+use candle_core::{Device, Tensor};
+use rand::{RngCore as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use super::recipe::Recipe;
+use crate::input::dataset::pairs::{Pair, Tokens};
+use crate::input::image::{self, DecodeOptions};
+use crate::input::preprocess::Preprocess;
+use crate::task::fine_tune::Batch;
+
+/// Other pairs that are tried for one whose picture cannot be decoded.
+const TRIES: usize = 1000;
+/// Keeps the random numbers of pictures apart from those of the order.
+const OF_PICTURES: u64 = 0x70_69_63_74_75_72_65_73;
+
+/// Everything that makes batches of pairs.
+pub(super) struct Source {
+    pub(super) pairs: Vec<Pair>,
+    pub(super) recipe: Arc<Recipe>,
+    pub(super) preprocess: Preprocess,
+    pub(super) decode: DecodeOptions,
+    pub(super) threads: usize,
+}
+
+/// A batch and what went wrong with it.
+pub(super) struct Loaded {
+    pub(super) batch: Batch,
+    /// Pictures that could not be decoded, and why; others stand in for them.
+    pub(super) failed: Vec<(String, String)>,
+}
+
+/// Batches in the order of the steps.
+pub(super) struct Loader {
+    batches: Receiver<Result<Loaded>>,
+}
+
+impl Loader {
+    /// Begins to make the batches of the steps from `first` on, counted from 0.
+    pub(super) fn start(source: Arc<Source>, first: usize) -> Result<Self> {
+        // Without a queue: the one that is made waits until it is taken.
+        let (sender, batches) = sync_channel(0);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(source.threads)
+            .build()
+            .context("cannot start threads")?;
+        std::thread::spawn(move || {
+            let mut order = (usize::MAX, Vec::new());
+            for step in first..source.recipe.total {
+                let (epoch, number) = source.recipe.place(step);
+                if order.0 != epoch {
+                    order = (epoch, source.recipe.order.epoch(epoch));
+                }
+                let chosen = &order.1[source.recipe.order.range(number)];
+                let made = pool.install(|| source.batch(epoch, number, chosen));
+                let failed = made.is_err();
+                if sender.send(made).is_err() || failed {
+                    return;
+                }
+            }
+        });
+        Ok(Self { batches })
+    }
+
+    /// The next step's batch.
+    pub(super) fn next(&self) -> Result<Loaded> {
+        self.batches
+            .recv()
+            .context("the thread that reads pictures is gone")?
+    }
+}
+
+impl Source {
+    /// `chosen` and what is said of them.
+    fn batch(&self, epoch: usize, number: usize, chosen: &[u32]) -> Result<Loaded> {
+        let mut chosen: Vec<usize> = chosen.iter().map(|&pair| pair as usize).collect();
+        let looked: Vec<_> = chosen
+            .par_iter()
+            .map(|&pair| self.pixels(epoch, pair))
+            .collect();
+        let mut failed = Vec::new();
+        let mut all = Vec::with_capacity(chosen.len());
+        for (place, pixels) in looked.into_iter().enumerate() {
+            let pixels = match pixels {
+                Ok(pixels) => pixels,
+                Err(error) => {
+                    let name = self.pairs[chosen[place]].picture.name();
+                    failed.push((name, format!("{error:#}")));
+                    // By its place and nothing else, so that a resumed run takes the same.
+                    let mut random = self.random(epoch, number, 1 << 32 | place as u64);
+                    let (pair, pixels) = self.stand_in(epoch, &chosen, &mut random)?;
+                    chosen[place] = pair;
+                    pixels
+                }
+            };
+            all.push(pixels);
+        }
+        let side = self.preprocess.image_size;
+        let shape = (chosen.len(), 3, side, side);
+        let pixels = Tensor::from_vec(all.concat(), shape, &Device::Cpu)?;
+        let pairs = || chosen.iter().map(|&pair| &self.pairs[pair]);
+        let long = pairs().map(|pair| pair.long.ids());
+        let short: Option<Vec<_>> = pairs().map(|pair| pair.short.as_ref()).collect();
+        let short = short.map(|all| all.into_iter().map(Tokens::ids).collect::<Result<_>>());
+        let batch = Batch {
+            pixels,
+            long: long.collect::<Result<_>>()?,
+            short: short.transpose()?,
+        };
+        Ok(Loaded { batch, failed })
+    }
+
+    /// A pair that is not in the batch and can be decoded, in place of one that cannot.
+    fn stand_in(
+        &self,
+        epoch: usize,
+        chosen: &[usize],
+        random: &mut ChaCha8Rng,
+    ) -> Result<(usize, Vec<f32>)> {
+        let count = self.pairs.len() as u128;
+        for _ in 0..TRIES {
+            let pair = ((u128::from(random.next_u64()) * count) >> 64) as usize;
+            if chosen.contains(&pair) {
+                continue;
+            }
+            if let Ok(pixels) = self.pixels(epoch, pair) {
+                return Ok((pair, pixels));
+            }
+        }
+        bail!(
+            "too many pictures cannot be decoded: none stands in for those of a batch; longclip evaluate \
+             or embed tells them all"
+        )
+    }
+
+    /// A pair's picture as the tower reads it, varied as this epoch wants it.
+    fn pixels(&self, epoch: usize, pair: usize) -> Result<Vec<f32>> {
+        let bytes = self.pairs[pair].picture.read(&self.decode)?;
+        let decoded = image::decode(&bytes, &self.decode)?;
+        let mut random = self.random(epoch, 0, pair as u64);
+        let augment = self.recipe.augment;
+        Ok(augment.run(&decoded.image, &self.preprocess, &mut random))
+    }
+
+    /// Random numbers that depend on what they are for and on nothing before.
+    fn random(&self, epoch: usize, number: usize, what: u64) -> ChaCha8Rng {
+        let seed = self.recipe.settings.seed ^ OF_PICTURES;
+        let mixed = seed
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(epoch as u64)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(number as u64);
+        let mut random = ChaCha8Rng::seed_from_u64(mixed);
+        random.set_stream(what);
+        random
+    }
+}

@@ -1,0 +1,251 @@
+//! `longclip finetune`: a model that learns from pictures with captions.
+//!
+//! The data is read and looked at as a whole, then the run's folder is taken; only then anything is
+//! computed. The steps themselves are `task::fine_tune`'s.
+
+mod data;
+mod evaluation;
+mod flags;
+mod loader;
+mod memory;
+mod page;
+mod progress;
+mod recipe;
+mod result;
+mod run_folder;
+mod training;
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use candle_core::DType;
+
+use self::data as data_of;
+use self::evaluation::Evaluations;
+use self::flags::TrainPrecision;
+use self::loader::Source;
+use self::page::Page;
+use self::recipe::Recipe;
+use self::run_folder::{Record, RunFolder};
+use self::training::{End, Parts, Training};
+use super::session::{Session, Stop};
+use super::{Console, Outcome, advice};
+use crate::checkpoint::positions::{CLIP_ROWS, Method, Stretch};
+use crate::cli::ModelArgs;
+use crate::device::PrecisionChoice;
+use crate::input::dataset::pairs::Pairs;
+use crate::model::Compute;
+use crate::output::training::Skipped;
+use crate::task::fine_tune::Trainer;
+
+pub use self::flags::FinetuneArgs;
+
+const NOTES: &str = "\
+The defaults are Long-CLIP's: long captions are held against images and first sentences against the main
+components of the batch's images (Primary Component Matching, arXiv 2403.15378), AdamW at 1e-6.
+
+Examples:
+  longclip finetune pairs.jsonl --model clip-vit-b-16 --stretch --out run
+  longclip finetune 'shards/{000..012}.tar' --model longclip-b --out run --batch-size 1024 --eval pets/
+  longclip finetune photos/ --out run --train lora --lora-rank 16 --steps 500 --resume
+  longclip classify img.jpg --model run --labels-file labels.txt
+
+DIR holds the model, report.html, log.jsonl (an object a step), settings.json, skipped.jsonl if anything was
+left out, and checkpoint/, from which the same command with --resume goes on.
+Exit status: 0 trained; 1 trained, but pictures could not be decoded and others stood in, or a step failed (the
+state before it is kept); 2 it could not run; 75 worth retrying (the disk is full, another run has DIR); 130 or
+143 stopped by a signal, after saving.";
+
+/// Trains.
+///
+/// # Errors
+/// When it cannot run, or something cannot be written.
+pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
+    let folder = RunFolder::look(&args.output.out, args.output.resume)?;
+    if let Some(report) = &args.output.report {
+        advice::check_output(report)?;
+    }
+    let session = open(args, console)?;
+    result::check(args, &session.checkpoint)?;
+    let evaluations = Evaluations::open(args, &session, console)?;
+    let mut pairs = data_of::read(args, &session.checkpoint.architecture, console)?;
+    let architecture = &session.checkpoint.architecture;
+    let earlier = folder.micro_batch();
+    let recipe = Arc::new(Recipe::new(args, architecture, pairs.pairs.len(), earlier)?);
+    tell(&recipe, console);
+    let record = record(args, &session, &pairs, &recipe)?;
+    folder.check_same(&record)?;
+    let trainer = Trainer::new(
+        &session.checkpoint,
+        &session.placement.compute,
+        recipe.settings.clone(),
+    )?;
+    let (tensors, numbers) = trainer.trainable()?;
+    console.note(&format!("training {numbers} numbers in {tensors} tensors"));
+
+    let mut folder = folder.take(&record)?;
+    let log = folder.take_log()?;
+    let report = args.output.report.clone();
+    let report = report.unwrap_or_else(|| folder.path().join("report.html"));
+    let parts = Parts {
+        args,
+        console,
+        session: &session,
+        recipe: recipe.clone(),
+        folder: &folder,
+        evaluations,
+        page: Page::new(report, &session, &record, &pairs.kind)?,
+        stop: Stop::default(),
+    };
+    let mut training = Training::open(parts, trainer, log)?;
+    keep_bad(&mut training, &pairs)?;
+    let source = Source {
+        pairs: std::mem::take(&mut pairs.pairs),
+        recipe,
+        preprocess: session.checkpoint.preprocess.clone(),
+        decode: args.pictures.options(),
+        threads: session.threads,
+    };
+    let end = training.run(Arc::new(source))?;
+    finish(&training, end, console)
+}
+
+/// Opens the model; it trains in f32 on a CPU, on a GPU in bf16 with weights in f32.
+fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
+    let flags = &args.model;
+    let model = ModelArgs {
+        model: flags.model.clone(),
+        device: flags.device,
+        precision: PrecisionChoice::F32,
+        activation: flags.activation,
+        threads: flags.threads,
+        batch_size: None,
+    };
+    let mut session = Session::open(&model, console)?;
+    match (&session.placement.compute, flags.precision) {
+        (Compute::Kernel(_), TrainPrecision::Bf16) => bail!(
+            "a CPU trains in f32; leave --precision bf16 away (the model can run in bf16 afterwards)"
+        ),
+        (Compute::Candle(device, _), TrainPrecision::Auto | TrainPrecision::Bf16) => {
+            session.placement.compute = Compute::Candle(device.clone(), DType::BF16);
+            session.placement.precision = "bf16";
+        }
+        _ => {}
+    }
+    if flags.stretch {
+        stretch(&mut session, console)?;
+    }
+    Ok(session)
+}
+
+/// As `longclip stretch` does it, with Long-CLIP's numbers.
+fn stretch(session: &mut Session, console: &Console) -> Result<()> {
+    let old = session.checkpoint.text_positions()?;
+    let rows = old.rows();
+    ensure!(
+        rows <= CLIP_ROWS,
+        "the model reads {rows} tokens already, more than CLIP's {CLIP_ROWS}; leave --stretch away"
+    );
+    let how = Stretch::new(rows, Method::KnowledgePreserving, None, None, None)?;
+    let new = old.stretched(&how);
+    console.note(&format!("{rows} text positions became {}", new.rows()));
+    session.checkpoint.set_text_positions(new)
+}
+
+/// What may be otherwise than one expects.
+fn tell(recipe: &Recipe, console: &Console) {
+    let order = &recipe.order;
+    let (batches, batch) = (order.batches(), order.batch);
+    let parts = match recipe.settings.micro_batch {
+        size if size < batch => format!(", in parts of {size}"),
+        _ => String::new(),
+    };
+    console.note(&format!(
+        "{} steps of {batch} pairs{parts}, {batches} an epoch",
+        recipe.total
+    ));
+    if order.left_out() > 0 {
+        console.note(&format!(
+            "{} pairs of each epoch, other ones every time, make no whole batch and are left out",
+            order.left_out()
+        ));
+    }
+    let warm_up = recipe.settings.schedule.warm_up;
+    if warm_up >= recipe.total {
+        console.warn(&format!(
+            "the warm-up of {warm_up} steps is all of the run: its full rate is never used; give a \
+             smaller --warm-up"
+        ));
+    }
+}
+
+fn record(
+    args: &FinetuneArgs,
+    session: &Session,
+    pairs: &Pairs,
+    recipe: &Recipe,
+) -> Result<Record> {
+    let mut settings = recipe.record(args);
+    settings.insert("precision".to_owned(), session.placement.precision.into());
+    let device = session.placement.device.split(':').next();
+    settings.insert("device".to_owned(), device.into());
+    let activation = session.checkpoint.activation.to_string();
+    settings.insert("activation".to_owned(), activation.into());
+    Ok(Record {
+        model: session.checkpoint.name.clone(),
+        model_sha256: session.weights_sha256()?.to_owned(),
+        data: args.data.display().to_string(),
+        data_sha256: pairs.sha256.clone(),
+        pairs: pairs.pairs.len(),
+        settings,
+    })
+}
+
+/// Writes down what the data's first look left out.
+fn keep_bad(training: &mut Training, pairs: &Pairs) -> Result<()> {
+    for bad in &pairs.bad {
+        training.skips.add(&Skipped {
+            place: bad.place.clone(),
+            cause: bad.cause.clone(),
+            step: None,
+        })?;
+    }
+    Ok(())
+}
+
+fn finish(training: &Training, end: End, console: &Console) -> Result<Outcome> {
+    let total = training.parts.recipe.total;
+    let step = training.trainer.steps_done();
+    match end {
+        End::Stopped(signal) => {
+            training.draw()?;
+            console.warn(&format!(
+                "stopped after step {step} of {total}, which is saved; the same command with --resume \
+                 goes on from there"
+            ));
+            return Ok(Outcome::Stopped(signal));
+        }
+        End::Failed(error) => {
+            training.draw()?;
+            console.fatal(&error);
+            console.warn(&format!(
+                "the state after step {step} of {total} is saved; a smaller --rate, a longer --warm-up or \
+                 --clip-norm 1 keep losses finite, in a new run (--out)"
+            ));
+            return Ok(Outcome::SomeFailed);
+        }
+        End::Done => {}
+    }
+    let files =
+        result::write(training).context("the training is done and saved, but not written")?;
+    training.draw()?;
+    result::print(training, &files, console)?;
+    let failed = training.skips.failed();
+    if failed == 0 {
+        return Ok(Outcome::Answered);
+    }
+    console.warn(&format!(
+        "{failed} pictures could not be decoded, others stood in for them; skipped.jsonl has them"
+    ));
+    Ok(Outcome::SomeFailed)
+}

@@ -1,0 +1,178 @@
+//! `report.html`: the curves, the settings, the data and the times.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::progress::duration;
+use super::run_folder::Record;
+use crate::command::report::{self, count};
+use crate::command::session::Session;
+use crate::output;
+use crate::output::report::{
+    Axis, Chart, Figure, Head, Kind, Point, ReportWriter, Scale, Series, Summary, Value,
+};
+use crate::output::training::{Log, Step};
+
+/// Points of a curve; steps beyond that are averaged.
+const POINTS: usize = 400;
+
+/// What is known before the first step.
+pub(super) struct Page {
+    path: PathBuf,
+    head: Head,
+    pairs: usize,
+}
+
+impl Page {
+    pub(super) fn new(
+        path: PathBuf,
+        session: &Session,
+        record: &Record,
+        data: &str,
+    ) -> Result<Self> {
+        let mut facts = report::model_facts(session)?;
+        let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));
+        add("Data", format!("{}: {data}", record.data));
+        add("Data SHA-256", record.data_sha256.clone());
+        let settings = record.settings.iter().map(|(name, value)| {
+            let value = value.as_str().map_or(value.to_string(), str::to_owned);
+            format!("{name} {value}")
+        });
+        add("Settings", settings.collect::<Vec<_>>().join(", "));
+        report::push_arguments(&mut facts);
+        Ok(Self {
+            path,
+            head: Head {
+                kind: Kind::Training,
+                title: report::title(record.data.as_ref()),
+                lead: format!("{} fine-tuned on {} pairs", record.model, record.pairs),
+                labels: Vec::new(),
+                score: output::Score::Cosine,
+                facts,
+            },
+            pairs: record.pairs,
+        })
+    }
+
+    /// Writes the page anew.
+    pub(super) fn write(&self, log: &Log, seconds: f64) -> Result<()> {
+        let steps: Vec<Step> = log.steps().copied().collect();
+        let mut figures = vec![
+            count("Steps", steps.len() as u64),
+            count("Pairs", self.pairs as u64),
+        ];
+        let number = |name: &str, value: f64| Figure {
+            name: name.to_owned(),
+            value: Value::Number(value),
+            interval: None,
+        };
+        if let Some(last) = steps.last() {
+            figures.insert(0, number("Loss of the last step", last.loss));
+            figures.push(number("Logit scale", last.logit_scale));
+        }
+        let mut charts = vec![loss(&steps), rate(&steps)];
+        charts.extend(evaluations(log));
+        let mut head = self.head.clone();
+        head.facts.push(("Time".to_owned(), duration(seconds)));
+        ReportWriter::create(&self.path, &head)?.finish(&Summary {
+            figures,
+            charts,
+            ..Summary::default()
+        })
+    }
+}
+
+fn axis(title: &str, scale: Scale) -> Axis {
+    Axis {
+        title: title.to_owned(),
+        scale,
+    }
+}
+
+/// Means of as many steps as keep the curve short.
+fn curve(name: &str, steps: &[Step], value: impl Fn(&Step) -> Option<f64>) -> Option<Series> {
+    let together = steps.len().div_ceil(POINTS).max(1);
+    let points = steps.chunks(together).filter_map(|part| {
+        let values: Vec<f64> = part.iter().filter_map(&value).collect();
+        (!values.is_empty()).then(|| Point {
+            x: part[part.len() - 1].step as f64,
+            y: values.iter().sum::<f64>() / values.len() as f64,
+            interval: None,
+        })
+    });
+    let points: Vec<Point> = points.collect();
+    (!points.is_empty()).then(|| Series {
+        name: name.to_owned(),
+        points,
+    })
+}
+
+fn loss(steps: &[Step]) -> Chart {
+    let all = curve("loss", steps, |step| Some(step.loss));
+    let short = curve("short captions", steps, |step| step.short_loss);
+    // Without short captions the long ones' loss is all of it.
+    let long = short
+        .as_ref()
+        .and_then(|_| curve("long captions", steps, |step| Some(step.long_loss)));
+    let together = steps.len().div_ceil(POINTS).max(1);
+    Chart {
+        title: "Loss".to_owned(),
+        caption: match together {
+            1 => "Each step's.".to_owned(),
+            n => format!("Each point is the mean of {n} steps."),
+        },
+        x: axis("Step", Scale::Linear),
+        y: axis("Loss", Scale::Linear),
+        series: [all, long, short].into_iter().flatten().collect(),
+    }
+}
+
+fn rate(steps: &[Step]) -> Chart {
+    Chart {
+        title: "Learning rate".to_owned(),
+        caption: "In millionths.".to_owned(),
+        x: axis("Step", Scale::Linear),
+        y: axis("Rate, 1e-6", Scale::Linear),
+        series: curve("rate", steps, |step| Some(step.rate * 1e6))
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// A chart for each dataset.
+fn evaluations(log: &Log) -> Vec<Chart> {
+    let mut all: BTreeMap<&str, BTreeMap<&str, Vec<Point>>> = BTreeMap::new();
+    for evaluation in log.evaluations() {
+        for one in &evaluation.eval {
+            // Ranks are no shares.
+            let shares = one
+                .figures
+                .iter()
+                .filter(|(name, _)| !name.ends_with("rank"));
+            for (name, value) in shares {
+                let points = all.entry(&one.data).or_default().entry(name).or_default();
+                points.push(Point {
+                    x: evaluation.step as f64,
+                    y: *value,
+                    interval: None,
+                });
+            }
+        }
+    }
+    let chart = |(data, curves): (&str, BTreeMap<&str, Vec<Point>>)| Chart {
+        title: format!("Evaluation on {data}"),
+        caption: "Before the first step and after each epoch.".to_owned(),
+        x: axis("Step", Scale::Linear),
+        y: axis("Share", Scale::Percent),
+        series: curves
+            .into_iter()
+            .map(|(name, points)| Series {
+                name: name.replace('_', " "),
+                points,
+            })
+            .collect(),
+    };
+    all.into_iter().map(chart).collect()
+}

@@ -1,0 +1,300 @@
+//! From flags and sizes to what is trained how: every number settled and checked against the others.
+
+use anyhow::{Result, bail, ensure};
+use serde_json::{Map, Value, json};
+
+use super::flags::{FinetuneArgs, LongCaptions, LoraTarget, Loss, Schedule, Train, Variation};
+use super::memory;
+use crate::checkpoint::architecture::Architecture;
+use crate::checkpoint::positions::{CLIP_ROWS, KEPT};
+use crate::input::augment::Augment;
+use crate::input::dataset::pairs::Order;
+use crate::task::fine_tune::{
+    self as task, Lora, Objective, Optimizer, Scope, Settings, Shape, Short, Target,
+};
+
+/// Long-CLIP's.
+const RATE: f64 = 1e-6;
+/// For what starts from nothing: the matrices of LoRA, and projections alone.
+const RATE_OF_FEW: f64 = 1e-4;
+const WARM_UP: usize = 200;
+const SMOOTHING: f64 = 0.1;
+const LORA_RANK: usize = 8;
+
+/// Everything that the result depends on beside model and data.
+pub(super) struct Recipe {
+    pub(super) settings: Settings,
+    pub(super) order: Order,
+    pub(super) augment: Augment,
+    /// Steps in all.
+    pub(super) total: usize,
+}
+
+impl Recipe {
+    /// Settles what no flag says. `earlier` is the micro-batch of the run that is resumed: its default
+    /// depends on the machine.
+    ///
+    /// # Errors
+    /// When numbers contradict each other.
+    pub(super) fn new(
+        args: &FinetuneArgs,
+        architecture: &Architecture,
+        pairs: usize,
+        earlier: Option<usize>,
+    ) -> Result<Self> {
+        let batch = args.steps.batch_size as usize;
+        check_batch(args, architecture, pairs)?;
+        let order = Order {
+            pairs,
+            batch,
+            least: match args.pairs.keep_last {
+                true => least(args),
+                false => batch,
+            },
+            seed: args.steps.seed,
+        };
+        let total = match args.steps.steps {
+            Some(steps) => steps as usize,
+            None => order.batches() * args.steps.epochs as usize,
+        };
+        let micro_batch = args.steps.micro_batch.map(|size| size as usize);
+        let micro_batch = micro_batch.or(earlier);
+        let micro_batch = micro_batch.unwrap_or_else(|| memory::micro_batch(architecture));
+        Ok(Self {
+            settings: Settings {
+                scope: scope(args)?,
+                objective: objective(args),
+                optimizer: optimizer(args)?,
+                schedule: task::Schedule {
+                    warm_up: args.optimizer.warm_up.unwrap_or(WARM_UP.min(total / 10)),
+                    total,
+                    shape: match args.optimizer.schedule {
+                        Schedule::Cosine => Shape::Cosine,
+                        Schedule::Constant => Shape::Constant,
+                        Schedule::Linear => Shape::Linear,
+                    },
+                },
+                clip_norm: args.optimizer.clip_norm,
+                most_logit_scale: args.loss.max_logit_scale.0,
+                micro_batch: micro_batch.min(batch),
+                frozen_positions: frozen_positions(args, architecture)?,
+                seed: args.steps.seed,
+            },
+            order,
+            augment: Augment {
+                crop: args.pairs.augment.contains(&Variation::Crop),
+                flip: args.pairs.augment.contains(&Variation::Flip),
+            },
+            total,
+        })
+    }
+
+    /// The epoch of a step and the batch's number in it, all counted from 0.
+    pub(super) fn place(&self, step: usize) -> (usize, usize) {
+        let batches = self.order.batches();
+        (step / batches, step % batches)
+    }
+
+    /// Whether the model is to be looked at when so many steps are done.
+    pub(super) fn is_milestone(&self, steps: usize) -> bool {
+        steps == self.total || self.place(steps).1 == 0
+    }
+
+    /// By the names of the flags: what two runs must have in common to be one.
+    pub(super) fn record(&self, args: &FinetuneArgs) -> Map<String, Value> {
+        let settings = &self.settings;
+        let Settings {
+            objective,
+            optimizer,
+            schedule,
+            ..
+        } = settings;
+        let mut record = Map::new();
+        let mut add = |name: &str, value: Value| record.insert(name.to_owned(), value);
+        add("train", name(args.scope.train));
+        if let Scope::Lora(lora) = &settings.scope {
+            add("lora-rank", json!(lora.rank));
+            add("lora-alpha", json!(lora.alpha));
+            let targets = lora_targets(args).into_iter().map(name);
+            add("lora-targets", targets.collect());
+        }
+        add("loss", name(args.loss.loss));
+        if let Short::Principal { rank } = objective.short {
+            add("pcm-rank", json!(rank));
+        }
+        if !matches!(objective.short, Short::None) {
+            add("pcm-weight", json!(objective.short_weight));
+        }
+        add("label-smoothing", json!(objective.label_smoothing));
+        add("max-logit-scale", json!(settings.most_logit_scale));
+        add("rate", json!(optimizer.rate));
+        add("weight-decay", json!(optimizer.weight_decay));
+        add("betas", json!(optimizer.betas));
+        add("epsilon", json!(optimizer.epsilon));
+        add("warm-up", json!(schedule.warm_up));
+        add("schedule", name(args.optimizer.schedule));
+        add("clip-norm", json!(settings.clip_norm));
+        add("steps", json!(self.total));
+        add("batch-size", json!(self.order.batch));
+        add("micro-batch", json!(settings.micro_batch));
+        add("keep-last", json!(args.pairs.keep_last));
+        add("seed", json!(settings.seed));
+        add("freeze-positions", json!(settings.frozen_positions));
+        add("stretch", json!(args.model.stretch));
+        add("crop", json!(self.augment.crop));
+        add("flip", json!(self.augment.flip));
+        add("long-text", name(args.pairs.long_text));
+        add("no-orient", json!(args.pictures.no_orient));
+        add(
+            "alpha",
+            json!(format!("{:?}", args.pictures.alpha).to_lowercase()),
+        );
+        add("strict", json!(args.pictures.strict));
+        record
+    }
+}
+
+/// As it is typed.
+fn name(value: impl clap::ValueEnum) -> Value {
+    let value = value.to_possible_value();
+    json!(value.map(|value| value.get_name().to_owned()))
+}
+
+/// The fewest pairs that the loss can be computed of.
+fn least(args: &FinetuneArgs) -> usize {
+    match args.loss.loss {
+        Loss::Pcm => args.loss.pcm_rank as usize + 1,
+        Loss::Clip | Loss::ClipShort => 2,
+    }
+}
+
+fn check_batch(args: &FinetuneArgs, architecture: &Architecture, pairs: usize) -> Result<()> {
+    let batch = args.steps.batch_size as usize;
+    if args.loss.loss == Loss::Pcm {
+        let rank = args.loss.pcm_rank as usize;
+        let dim = architecture.embed_dim;
+        ensure!(
+            batch > rank,
+            "batches of {batch} images have no more than {} main components; --pcm-rank {rank} needs \
+             --batch-size {} or more",
+            batch - 1,
+            rank + 1
+        );
+        ensure!(
+            rank < dim,
+            "--pcm-rank {rank} leaves nothing out of embeddings of {dim} numbers; give less than {dim}, \
+             or --loss clip-short"
+        );
+    }
+    ensure!(
+        pairs >= batch,
+        "{pairs} pairs are fewer than a batch of {batch}; give --batch-size {pairs} or less, or more data"
+    );
+    Ok(())
+}
+
+fn scope(args: &FinetuneArgs) -> Result<Scope> {
+    let flags = &args.scope;
+    let is_lora = flags.train == Train::Lora;
+    let has_lora_flags =
+        flags.lora_rank.is_some() || flags.lora_alpha.is_some() || !flags.lora_targets.is_empty();
+    ensure!(
+        is_lora || !has_lora_flags,
+        "--lora-rank, --lora-alpha and --lora-targets are for --train lora"
+    );
+    ensure!(
+        is_lora || !(args.output.merge || args.output.adapter_only),
+        "--merge and --adapter-only are for --train lora"
+    );
+    Ok(match flags.train {
+        Train::Full => Scope::Full,
+        Train::Text => Scope::Text,
+        Train::Image => Scope::Image,
+        Train::Head => Scope::Head,
+        Train::Lora => {
+            let rank = flags.lora_rank.map_or(LORA_RANK, |rank| rank as usize);
+            let targets = lora_targets(args).into_iter().map(|target| match target {
+                LoraTarget::Q => Target::Query,
+                LoraTarget::K => Target::Key,
+                LoraTarget::V => Target::Value,
+                LoraTarget::Out => Target::Out,
+                LoraTarget::Fc1 => Target::Fc1,
+                LoraTarget::Fc2 => Target::Fc2,
+            });
+            Scope::Lora(Lora {
+                rank,
+                alpha: flags.lora_alpha.unwrap_or(2.0 * rank as f64),
+                targets: targets.collect(),
+            })
+        }
+    })
+}
+
+/// Each once, in the order of the block.
+fn lora_targets(args: &FinetuneArgs) -> Vec<LoraTarget> {
+    let wanted = match &args.scope.lora_targets[..] {
+        [] => &[LoraTarget::Q, LoraTarget::V][..],
+        wanted => wanted,
+    };
+    let all = <LoraTarget as clap::ValueEnum>::value_variants().iter();
+    all.filter(|one| wanted.contains(one)).copied().collect()
+}
+
+fn objective(args: &FinetuneArgs) -> Objective {
+    let loss = &args.loss;
+    let smoothing = match loss.loss {
+        Loss::Pcm | Loss::ClipShort => SMOOTHING,
+        Loss::Clip => 0.0,
+    };
+    Objective {
+        label_smoothing: loss.label_smoothing.unwrap_or(smoothing),
+        short: match loss.loss {
+            Loss::Pcm => Short::Principal {
+                rank: loss.pcm_rank as usize,
+            },
+            Loss::Clip => Short::None,
+            Loss::ClipShort => Short::Plain,
+        },
+        short_weight: loss.pcm_weight,
+    }
+}
+
+fn optimizer(args: &FinetuneArgs) -> Result<Optimizer> {
+    let flags = &args.optimizer;
+    let rate = match args.scope.train {
+        Train::Lora | Train::Head => RATE_OF_FEW,
+        Train::Full | Train::Text | Train::Image => RATE,
+    };
+    let [first, second] = flags.betas[..] else {
+        bail!("--betas takes two numbers with a comma between them, as in 0.9,0.999");
+    };
+    Ok(Optimizer {
+        rate: flags.rate.unwrap_or(rate),
+        betas: [first, second],
+        epsilon: flags.epsilon,
+        weight_decay: flags.weight_decay,
+    })
+}
+
+/// Long-CLIP's first positions stay; a table of CLIP's own length is trained as a whole.
+fn frozen_positions(args: &FinetuneArgs, architecture: &Architecture) -> Result<usize> {
+    let rows = architecture.context_length;
+    let usual = if rows > CLIP_ROWS { KEPT } else { 0 };
+    let frozen = args.scope.freeze_positions.unwrap_or(usual);
+    if frozen > rows {
+        bail!("--freeze-positions {frozen} is more than the model's {rows} text positions");
+    }
+    Ok(frozen)
+}
+
+impl FinetuneArgs {
+    /// Whether short captions are used.
+    pub(super) fn wants_short(&self) -> bool {
+        self.loss.loss != Loss::Clip
+    }
+
+    /// Whether long captions are cut.
+    pub(super) fn cuts(&self) -> bool {
+        self.pairs.long_text == LongCaptions::Truncate
+    }
+}

@@ -1,0 +1,226 @@
+//! The end of a run: the model's files, and what stdout gets.
+
+use std::fs;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::flags::{FinetuneArgs, ModelLayout, ResultFormat};
+use super::progress::duration;
+use super::training::Training;
+use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
+use crate::command::Console;
+use crate::command::evaluate::summary::to_stdout;
+use crate::output::file::AtomicFile;
+use crate::output::training::Figures;
+use crate::task::fine_tune::Scope;
+
+/// Where the model is made before it takes its place.
+const MAKING: &str = "checkpoint/making";
+/// The folder of the matrices of low rank.
+const ADAPTER: &str = "adapter";
+
+/// Fails if the model could not be written as asked, which is better known before training.
+pub(super) fn check(args: &FinetuneArgs, checkpoint: &Checkpoint) -> Result<()> {
+    let layout = args.output.layout;
+    export::check(
+        checkpoint,
+        &target(layout, Path::new("")),
+        layout.names().layout(),
+    )
+}
+
+/// A folder, or in one file of our own names.
+fn target(layout: ModelLayout, folder: &Path) -> PathBuf {
+    match layout {
+        ModelLayout::Canonical => folder.join("model.safetensors"),
+        _ => folder.join("model"),
+    }
+}
+
+/// Writes the trained model, and the adapter if there is one; returns the files.
+pub(super) fn write(training: &Training) -> Result<Vec<PathBuf>> {
+    let parts = &training.parts;
+    let out = parts.folder.path();
+    let mut written = Vec::new();
+    if !parts.args.output.adapter_only {
+        let model = training.model()?;
+        written.extend(write_model(&model, training)?);
+    }
+    if !parts.args.output.merge
+        && let Some(adapter) = training.trainer.adapter()?
+    {
+        written.extend(write_adapter(&adapter, training, &out.join(ADAPTER))?);
+    }
+    Ok(written)
+}
+
+/// Complete in a folder inside the run's first, then each file in its place, the weights last.
+fn write_model(model: &Checkpoint, training: &Training) -> Result<Vec<PathBuf>> {
+    let parts = &training.parts;
+    let out = parts.folder.path();
+    let layout = parts.args.output.layout;
+    let making = out.join(MAKING);
+    if making.exists() {
+        fs::remove_dir_all(&making)
+            .with_context(|| format!("cannot remove {}", making.display()))?;
+    }
+    fs::create_dir_all(&making).with_context(|| format!("cannot make {}", making.display()))?;
+    let sources = [parts.session.weights_sha256()?.to_owned()];
+    let header = metadata::describe(model, &sources);
+    let options = export::Options {
+        layout: layout.names().layout(),
+        dtype: None,
+        force: false,
+    };
+    let mut placed = Vec::new();
+    for file in export::write(model, &header, &target(layout, &making), &options)? {
+        let name = file.file_name().context("a file without a name")?;
+        let place = out.join(name);
+        fs::rename(&file, &place).with_context(|| format!("cannot write {}", place.display()))?;
+        placed.push(place);
+    }
+    fs::remove_dir_all(&making).with_context(|| format!("cannot remove {}", making.display()))?;
+    Ok(placed)
+}
+
+/// What PEFT loads: its names and its configuration.
+fn write_adapter(adapter: &Tensors, training: &Training, folder: &Path) -> Result<Vec<PathBuf>> {
+    let parts = &training.parts;
+    let Scope::Lora(lora) = &parts.recipe.settings.scope else {
+        return Ok(Vec::new());
+    };
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let weights = folder.join("adapter_model.safetensors");
+    let format = [("format".to_owned(), "pt".to_owned())];
+    export::write_tensors(&weights, adapter, &format.into())?;
+    let targets = lora.targets.iter().map(|target| {
+        let path = target.path();
+        path.rsplit('.').next().unwrap_or(path)
+    });
+    let config = json!({
+        "peft_type": "LORA",
+        "base_model_name_or_path": parts.session.checkpoint.name,
+        "r": lora.rank,
+        "lora_alpha": lora.alpha,
+        "target_modules": targets.collect::<Vec<_>>(),
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "inference_mode": true,
+        "task_type": null,
+    });
+    let path = folder.join("adapter_config.json");
+    write_text(&path, &(serde_json::to_string_pretty(&config)? + "\n"))?;
+    Ok(vec![path, weights])
+}
+
+fn write_text(path: &Path, text: &str) -> Result<()> {
+    let file = AtomicFile::create(path)?;
+    let write = || {
+        let mut sink = file.sink()?;
+        sink.write_all(text.as_bytes())?;
+        sink.flush()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))?;
+    file.commit()
+}
+
+/// Prints what came out.
+pub(super) fn print(training: &Training, files: &[PathBuf], console: &Console) -> Result<()> {
+    let value = value(training, files);
+    let format = training.parts.args.output.format;
+    let to_terminal = std::io::stdout().is_terminal();
+    let text = match format {
+        Some(ResultFormat::Table) => table(training, files),
+        None if to_terminal => table(training, files),
+        _ => value.to_string() + "\n",
+    };
+    console.around(|| to_stdout(&text))
+}
+
+fn value(training: &Training, files: &[PathBuf]) -> Value {
+    let last = training.log.steps().last();
+    let eval = training.log.evaluations().last();
+    json!({
+        "out": training.parts.folder.path().display().to_string(),
+        "files": files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>(),
+        "steps": training.trainer.steps_done(),
+        "epochs": last.map_or(0, |step| step.epoch),
+        "pairs": training.parts.recipe.order.pairs,
+        "skipped": training.skips.count() - training.skips.failed(),
+        "failed": training.skips.failed(),
+        "loss": last.map(|step| step.loss),
+        "long_loss": last.map(|step| step.long_loss),
+        "short_loss": last.and_then(|step| step.short_loss),
+        "logit_scale": last.map(|step| step.logit_scale),
+        "seconds": training.seconds(),
+        "eval": eval.map_or(&[][..], |evaluation| &evaluation.eval),
+    })
+}
+
+fn table(training: &Training, files: &[PathBuf]) -> String {
+    let mut lines = Vec::new();
+    let mut add = |name: &str, value: String| lines.push(format!("{name:<12}{value}\n"));
+    let epochs = training.log.steps().last().map_or(0, |step| step.epoch);
+    add(
+        "steps",
+        format!(
+            "{} in {epochs} epochs, {}",
+            training.trainer.steps_done(),
+            duration(training.seconds())
+        ),
+    );
+    if let (Some(first), Some(last)) = (training.log.steps().next(), training.log.steps().last()) {
+        add(
+            "loss",
+            format!("{:.4} (at first {:.4})", last.loss, first.loss),
+        );
+        add("logit scale", format!("{:.2}", last.logit_scale));
+    }
+    for one in training
+        .log
+        .evaluations()
+        .last()
+        .iter()
+        .flat_map(|last| &last.eval)
+    {
+        add("evaluation", shares(one));
+    }
+    for file in files {
+        add("written", file.display().to_string());
+    }
+    lines.concat()
+}
+
+/// One dataset's figures after a step, for people.
+pub(super) fn figures_line(step: usize, figures: &Figures) -> String {
+    let when = match step {
+        0 => "before the first step".to_owned(),
+        step => format!("after step {step}"),
+    };
+    format!("{when}, {}", shares(figures))
+}
+
+fn shares(figures: &Figures) -> String {
+    let is_share = |(name, _): &(&String, &f64)| !name.ends_with("rank");
+    let mut all: Vec<_> = figures.figures.iter().filter(is_share).collect();
+    // recall@5 before recall@10.
+    all.sort_by_key(|(name, _)| {
+        let (name, depth) = name.split_once('@').unwrap_or((name, "0"));
+        (name.to_owned(), depth.parse::<usize>().unwrap_or(0))
+    });
+    let all = all.into_iter();
+    let all = all.map(|(name, share)| format!("{} {:.1}%", name.replace('_', " "), share * 100.0));
+    let failed = match figures.failed {
+        0 => String::new(),
+        n => format!(" ({n} pictures could not be read)"),
+    };
+    format!(
+        "{}: {}{failed}",
+        figures.data,
+        all.collect::<Vec<_>>().join(", ")
+    )
+}

@@ -1,0 +1,296 @@
+//! The folder of a run: whose it is, what it holds, and what is needed to go on.
+//!
+//! `settings.json` is written first and never changed, `log.jsonl` is the lock, and the state is one
+//! file that is replaced as a whole, so that there is always an old one or a new one.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::checkpoint::digest::hexadecimal;
+use crate::checkpoint::metadata::Metadata;
+use crate::checkpoint::{Tensors, container, export};
+use crate::output::embedding::journal;
+use crate::output::file::AtomicFile;
+
+const SETTINGS: &str = "settings.json";
+const LOG: &str = "log.jsonl";
+const SKIPPED: &str = "skipped.jsonl";
+/// In a folder of its own, so that it is not taken for the model.
+const STATE: &str = "checkpoint/state.safetensors";
+
+/// A folder that may become a run's, looked at but not changed.
+pub(super) struct RunFolder {
+    path: PathBuf,
+    /// What the run in it was started with.
+    earlier: Option<Value>,
+}
+
+/// What a state file says beside its tensors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Position {
+    pub(super) step: usize,
+    pub(super) epoch: usize,
+    /// Batches of that epoch that are done.
+    pub(super) batch: usize,
+    /// How long the run took so far.
+    pub(super) seconds: f64,
+}
+
+impl RunFolder {
+    /// Looks whether the run may be written there.
+    ///
+    /// # Errors
+    /// When it holds another run and that is not to go on, or something else.
+    pub(super) fn look(path: &Path, resume: bool) -> Result<Self> {
+        let shown = path.display();
+        let mut folder = Self {
+            path: path.to_owned(),
+            earlier: None,
+        };
+        ensure!(
+            !path.exists() || path.is_dir(),
+            "the output {shown} is a file; --out names a folder"
+        );
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        ensure!(
+            path.is_dir() || !matches!(extension, Some("safetensors" | "pt" | "bin" | "pth")),
+            "--out names the run's folder, and {shown} is named like a file; the model is written into it"
+        );
+        let settings = folder.file(SETTINGS);
+        if settings.exists() {
+            ensure!(
+                resume,
+                "{shown} holds a run already; go on with it by the same command and --resume, or choose \
+                 another --out"
+            );
+            let reading = || format!("cannot read {}", settings.display());
+            let content = fs::read(&settings).with_context(reading)?;
+            folder.earlier = Some(serde_json::from_slice(&content).with_context(reading)?);
+        } else if path.is_dir() {
+            // What a run leaves that was killed before it had begun.
+            let own = [LOG, "settings.json.writing"];
+            for entry in fs::read_dir(path).with_context(|| format!("cannot read {shown}"))? {
+                let name = entry?.file_name();
+                ensure!(
+                    own.iter().any(|own| name == *own),
+                    "{shown} holds files that are no run's, such as {}; choose a new folder with --out",
+                    name.display()
+                );
+            }
+        }
+        Ok(folder)
+    }
+
+    /// The micro-batch of the run that goes on, which may have come from the memory of another machine.
+    pub(super) fn micro_batch(&self) -> Option<usize> {
+        let size = self.earlier.as_ref()?.get("settings")?.get("micro-batch")?;
+        usize::try_from(size.as_u64()?).ok()
+    }
+
+    /// Fails if the run that goes on was started with anything else.
+    pub(super) fn check_same(&self, record: &Record) -> Result<()> {
+        let Some(earlier) = &self.earlier else {
+            return Ok(());
+        };
+        let shown = self.path.display();
+        let mut differ = Vec::new();
+        let of = |part: &str, key: &str| earlier.get(part).and_then(|part| part.get(key));
+        if of("model", "sha256") != Some(&json!(record.model_sha256)) {
+            let was = of("model", "name").and_then(Value::as_str);
+            differ.push(format!("the model (it was {})", was.unwrap_or("another")));
+        }
+        if of("data", "sha256") != Some(&json!(record.data_sha256)) {
+            let was = of("data", "path")
+                .and_then(Value::as_str)
+                .unwrap_or("other");
+            let pairs = of("data", "pairs").unwrap_or(&Value::Null);
+            differ.push(format!("the data (it was {was}, {pairs} pairs)"));
+        }
+        for (name, now) in &record.settings {
+            let was = of("settings", name).unwrap_or(&Value::Null);
+            if was != now {
+                differ.push(format!("--{name} (it was {was}, now it is {now})"));
+            }
+        }
+        let known = earlier.get("settings").and_then(Value::as_object);
+        for (name, was) in known.into_iter().flatten() {
+            if !record.settings.contains_key(name) {
+                differ.push(format!("--{name} (it was {was})"));
+            }
+        }
+        if differ.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "the run in {shown} cannot go on as another one; different are {}; give what it was started \
+             with ({SETTINGS} has it), or choose another --out",
+            differ.join(", ")
+        )
+    }
+
+    /// Takes the folder: from here on it is this run's and nobody else's.
+    ///
+    /// # Errors
+    /// When another run has it, or it cannot be written.
+    pub(super) fn take(self, record: &Record) -> Result<Taken> {
+        let making = || format!("cannot make the folder {}", self.path.display());
+        fs::create_dir_all(&self.path).with_context(making)?;
+        let log = journal::lock(&self.file(LOG))?;
+        let state = self.file(STATE);
+        fs::create_dir_all(state.parent().unwrap_or(&self.path)).with_context(making)?;
+        let settings = self.file(SETTINGS);
+        if self.earlier.is_none() {
+            ensure!(
+                !settings.exists(),
+                "another run has just begun in {}",
+                self.path.display()
+            );
+            let file = AtomicFile::create_alone(&settings)?;
+            let text = serde_json::to_string_pretty(&record.value())? + "\n";
+            let write = || {
+                let mut sink = file.sink()?;
+                sink.write_all(text.as_bytes())?;
+                sink.flush()
+            };
+            write().with_context(|| format!("cannot write {}", settings.display()))?;
+            file.commit()?;
+        }
+        Ok(Taken {
+            folder: self.path,
+            log: Some(log),
+            digest: record.digest(),
+            record: record.clone(),
+        })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// What a run was started with.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) model: String,
+    pub(super) model_sha256: String,
+    pub(super) data: String,
+    pub(super) data_sha256: String,
+    pub(super) pairs: usize,
+    pub(super) settings: Map<String, Value>,
+}
+
+impl Record {
+    fn value(&self) -> Value {
+        json!({
+            "longclip": env!("CARGO_PKG_VERSION"),
+            "model": {"name": self.model, "sha256": self.model_sha256},
+            "data": {"path": self.data, "pairs": self.pairs, "sha256": self.data_sha256},
+            "settings": self.settings,
+            "arguments": std::env::args_os()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect::<Vec<_>>(),
+        })
+    }
+
+    /// Of all that makes the run the one it is.
+    fn digest(&self) -> String {
+        let text = json!([self.model_sha256, self.data_sha256, self.settings]).to_string();
+        hexadecimal(&Sha256::digest(text))
+    }
+}
+
+/// A folder that is this run's.
+pub(super) struct Taken {
+    folder: PathBuf,
+    log: Option<File>,
+    digest: String,
+    record: Record,
+}
+
+/// Keys of a state file's header.
+const STEP: &str = "longclip.step";
+const EPOCH: &str = "longclip.epoch";
+const BATCH: &str = "longclip.batch";
+const SECONDS: &str = "longclip.seconds";
+const SETTINGS_SHA256: &str = "longclip.settings_sha256";
+const DATA_SHA256: &str = "longclip.data_sha256";
+const SOURCE_SHA256: &str = "longclip.source_sha256";
+const SEED: &str = "longclip.seed";
+
+impl Taken {
+    pub(super) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn log_path(&self) -> PathBuf {
+        self.folder.join(LOG)
+    }
+
+    pub(super) fn skipped_path(&self) -> PathBuf {
+        self.folder.join(SKIPPED)
+    }
+
+    /// The open log, which is the lock; once.
+    pub(super) fn take_log(&mut self) -> Result<File> {
+        self.log.take().context("the log was taken already")
+    }
+
+    /// Replaces the state.
+    ///
+    /// # Errors
+    /// When the disk does not take it; the old one is still there then.
+    pub(super) fn save(&self, tensors: &Tensors, at: Position) -> Result<()> {
+        let seed = self.record.settings.get("seed").unwrap_or(&Value::Null);
+        let pairs = [
+            (STEP, at.step.to_string()),
+            (EPOCH, at.epoch.to_string()),
+            (BATCH, at.batch.to_string()),
+            (SECONDS, at.seconds.to_string()),
+            (SETTINGS_SHA256, self.digest.clone()),
+            (DATA_SHA256, self.record.data_sha256.clone()),
+            (SOURCE_SHA256, self.record.model_sha256.clone()),
+            (SEED, seed.to_string()),
+        ];
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value));
+        let metadata: Metadata = pairs.into_iter().collect();
+        export::write_tensors(&self.folder.join(STATE), tensors, &metadata)
+            .context("cannot save the state; the one before is still there")
+    }
+
+    /// The state, if one was saved.
+    ///
+    /// # Errors
+    /// When it is damaged or of another run.
+    pub(super) fn state(&self) -> Result<Option<(Tensors, Position)>> {
+        let path = self.folder.join(STATE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let read = || -> Result<(Tensors, Position)> {
+            let archive = container::open(&path)?;
+            let value = |key: &str| {
+                let value = archive.metadata.get(key);
+                value.with_context(|| format!("the header lacks {key}"))
+            };
+            ensure!(
+                *value(SETTINGS_SHA256)? == self.digest,
+                "it is the state of another run"
+            );
+            let at = Position {
+                step: value(STEP)?.parse()?,
+                epoch: value(EPOCH)?.parse()?,
+                batch: value(BATCH)?.parse()?,
+                seconds: value(SECONDS)?.parse()?,
+            };
+            Ok((archive.tensors, at))
+        };
+        read()
+            .with_context(|| format!("cannot go on from {}", path.display()))
+            .map(Some)
+    }
+}

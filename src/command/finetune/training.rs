@@ -1,0 +1,254 @@
+//! The steps: a batch, a step, a line in the log; now and then the state is saved, and after each
+//! epoch the model is looked at.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::evaluation::Evaluations;
+use super::flags::FinetuneArgs;
+use super::loader::{Loader, Source};
+use super::page::Page;
+use super::progress::Telling;
+use super::recipe::Recipe;
+use super::run_folder::{Position, Taken};
+use crate::checkpoint::Checkpoint;
+use crate::command::Console;
+use crate::command::session::{Session, Stop};
+use crate::output::training::{Entry, Evaluation, Log, Skipped, Skips, Step};
+use crate::task::fine_tune::{Progress, Trainer};
+
+/// The longest that a crash may cost.
+const SAVE_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// How the steps ended.
+pub(super) enum End {
+    /// All of them are done.
+    Done,
+    /// By a signal, after a whole step.
+    Stopped(i32),
+    /// By a step that failed; what came before it is saved.
+    Failed(anyhow::Error),
+}
+
+/// What a run is made of and does not change.
+pub(super) struct Parts<'a> {
+    pub(super) args: &'a FinetuneArgs,
+    pub(super) console: &'a Console,
+    pub(super) session: &'a Session,
+    pub(super) recipe: Arc<Recipe>,
+    pub(super) folder: &'a Taken,
+    pub(super) evaluations: Evaluations,
+    pub(super) page: Page,
+    pub(super) stop: Stop,
+}
+
+/// A run that goes on.
+pub(super) struct Training<'a> {
+    pub(super) parts: Parts<'a>,
+    pub(super) trainer: Trainer,
+    pub(super) log: Log,
+    pub(super) skips: Skips,
+    clock: Clock,
+    /// When the state was saved last, and after which step.
+    saved: (Instant, Option<usize>),
+}
+
+/// How long the run takes, time between its parts not counted.
+struct Clock {
+    before: f64,
+    start: Instant,
+}
+
+impl Clock {
+    fn seconds(&self) -> f64 {
+        self.before + self.start.elapsed().as_secs_f64()
+    }
+}
+
+impl<'a> Training<'a> {
+    /// Goes on where the state is, if there is one.
+    ///
+    /// # Errors
+    /// When the state is damaged, or does not fit the model.
+    pub(super) fn open(parts: Parts<'a>, mut trainer: Trainer, log: std::fs::File) -> Result<Self> {
+        let state = parts.folder.state()?;
+        let mut before = 0.0;
+        let mut step = 0;
+        if let Some((tensors, at)) = &state {
+            trainer
+                .restore(tensors, at.step)
+                .context("cannot go on from the saved state")?;
+            (step, before) = (at.step, at.seconds);
+            let total = parts.recipe.total;
+            parts
+                .console
+                .note(&format!("going on after step {step} of {total}"));
+        }
+        Ok(Self {
+            log: Log::go_on(log, &parts.folder.log_path(), step)?,
+            skips: Skips::go_on(&parts.folder.skipped_path())?,
+            clock: Clock {
+                before,
+                start: Instant::now(),
+            },
+            saved: (Instant::now(), state.map(|_| step)),
+            parts,
+            trainer,
+        })
+    }
+
+    /// The model as it is now.
+    pub(super) fn model(&self) -> Result<Checkpoint> {
+        let checkpoint = &self.parts.session.checkpoint;
+        Ok(checkpoint.with_tensors(&checkpoint.name, self.trainer.tensors()?))
+    }
+
+    /// How long the run took.
+    pub(super) fn seconds(&self) -> f64 {
+        self.clock.seconds()
+    }
+
+    /// All steps that are left.
+    ///
+    /// # Errors
+    /// When something cannot be written, or the model not be looked at.
+    pub(super) fn run(&mut self, source: Arc<Source>) -> Result<End> {
+        self.parts.stop.listen()?;
+        let recipe = self.parts.recipe.clone();
+        self.look()?;
+        let loader = Loader::start(source, self.trainer.steps_done())?;
+        let mut telling = Telling::start(self.parts.console, &recipe, self.trainer.steps_done());
+        while self.trainer.steps_done() < recipe.total {
+            if let Some(signal) = self.parts.stop.signal() {
+                telling.end();
+                self.save()?;
+                return Ok(End::Stopped(signal));
+            }
+            match self.step(&loader) {
+                Ok(step) => telling.tell(&step),
+                Err(Broken::Step(error)) => {
+                    telling.end();
+                    self.save()?;
+                    return Ok(End::Failed(error));
+                }
+                Err(Broken::Writing(error)) => return Err(error),
+            }
+            let done = self.trainer.steps_done();
+            if self.is_save_due(done) {
+                self.save()?;
+            }
+            if recipe.is_milestone(done) {
+                self.look()?;
+            }
+        }
+        telling.end();
+        match self.parts.stop.signal() {
+            // During the last look: the model is still to be written.
+            Some(signal) => Ok(End::Stopped(signal)),
+            None => Ok(End::Done),
+        }
+    }
+
+    fn step(&mut self, loader: &Loader) -> Result<Step, Broken> {
+        let begun = Instant::now();
+        let (epoch, _) = self.parts.recipe.place(self.trainer.steps_done());
+        let number = self.trainer.steps_done() + 1;
+        let loaded = loader.next().map_err(Broken::Step)?;
+        for (place, cause) in loaded.failed {
+            let skipped = Skipped {
+                place,
+                cause,
+                step: Some(number),
+            };
+            if self.skips.add(&skipped).map_err(Broken::Writing)? {
+                self.parts.console.failed(&skipped.place, &skipped.cause);
+            }
+        }
+        let pairs = loaded.batch.long.len();
+        let done = self.trainer.step(&loaded.batch);
+        let done = done.with_context(|| format!("step {number} failed"));
+        let step = self.record(&done.map_err(Broken::Step)?, epoch, pairs, begun);
+        self.log.add(Entry::Step(step)).map_err(Broken::Writing)?;
+        Ok(step)
+    }
+
+    fn record(&self, done: &Progress, epoch: usize, pairs: usize, begun: Instant) -> Step {
+        Step {
+            step: done.step,
+            epoch: epoch + 1,
+            loss: done.loss,
+            long_loss: done.long_loss,
+            short_loss: done.short_loss,
+            rate: done.rate,
+            logit_scale: done.logit_scale,
+            gradient_norm: done.gradient_norm,
+            images_per_second: pairs as f64 / begun.elapsed().as_secs_f64(),
+            seconds: self.clock.seconds(),
+        }
+    }
+
+    fn is_save_due(&self, done: usize) -> bool {
+        let is_due = match self.parts.args.output.save_every {
+            Some(steps) => done.is_multiple_of(steps as usize),
+            None => self.saved.0.elapsed() >= SAVE_AFTER,
+        };
+        is_due || self.parts.recipe.is_milestone(done)
+    }
+
+    /// Saves the state, unless it is saved already.
+    pub(super) fn save(&mut self) -> Result<()> {
+        let step = self.trainer.steps_done();
+        if self.saved.1 != Some(step) {
+            let (epoch, batch) = self.parts.recipe.place(step);
+            let at = Position {
+                step,
+                epoch,
+                batch,
+                seconds: self.clock.seconds(),
+            };
+            self.parts.folder.save(&self.trainer.state()?, at)?;
+        }
+        self.saved = (Instant::now(), Some(step));
+        Ok(())
+    }
+
+    /// Looks at the model, if the log does not say already how good it is now, and draws the page.
+    fn look(&mut self) -> Result<()> {
+        let step = self.trainer.steps_done();
+        let (epoch, batch) = self.parts.recipe.place(step);
+        if batch != 0 && step != self.parts.recipe.total {
+            return Ok(());
+        }
+        let known = self.log.evaluations().any(|known| known.step == step);
+        if !known && !self.parts.evaluations.is_empty() {
+            let now = self.model()?;
+            let parts = &self.parts;
+            let figures = parts.evaluations.run(&now, parts.session, &parts.stop)?;
+            let Some(eval) = figures else { return Ok(()) };
+            for one in &eval {
+                parts.console.note(&super::result::figures_line(step, one));
+            }
+            self.log
+                .add(Entry::Evaluation(Evaluation { step, epoch, eval }))?;
+        }
+        if step > 0 {
+            self.draw()?;
+        }
+        Ok(())
+    }
+
+    /// The page as of now.
+    pub(super) fn draw(&self) -> Result<()> {
+        self.parts.page.write(&self.log, self.seconds())
+    }
+}
+
+/// What ended the steps early.
+enum Broken {
+    /// The step itself: what was reached before it is worth keeping.
+    Step(anyhow::Error),
+    /// The disk.
+    Writing(anyhow::Error),
+}

@@ -1,0 +1,96 @@
+//! Whether a file of embeddings, or a classifier of them, is this run's model's.
+
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
+
+use super::session::Session;
+use crate::output::embedding::About;
+
+/// A file that was made with a model.
+#[derive(Clone, Copy)]
+pub(super) struct MadeWith<'a> {
+    pub(super) path: &'a Path,
+    pub(super) about: &'a About,
+    /// What to do where no flag helps: `embed anew`.
+    pub(super) anew: &'static str,
+}
+
+impl MadeWith<'_> {
+    /// Fails if the model's embeddings are of another width.
+    pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
+        let about = self.about;
+        let dim = session.checkpoint.architecture.embed_dim;
+        ensure!(
+            about.dim == dim,
+            "{} was made with the model {}, of {} features, and this run's, {}, has {dim}; pass \
+             --model {}",
+            self.path.display(),
+            about.model,
+            about.dim,
+            session.checkpoint.name,
+            about.model
+        );
+        Ok(())
+    }
+
+    /// Fails if the model's weights or activation are others. Reads all weights.
+    pub(super) fn check_model(&self, session: &Session) -> Result<()> {
+        let about = self.about;
+        let digest = session.weights_sha256()?;
+        let way_out = match about.model == session.checkpoint.name {
+            true => self.anew.to_owned(),
+            false => format!("pass --model {}", about.model),
+        };
+        ensure!(
+            about.sha256 == digest,
+            "{} was made with the model {} (weights {:.12}…), and this run's is {} (weights \
+             {digest:.12}…); {way_out}",
+            self.path.display(),
+            about.model,
+            about.sha256,
+            session.checkpoint.name,
+        );
+        // How pictures were read moves embeddings a little; another activation makes others of them.
+        let ours = session.checkpoint.activation.to_string();
+        if let Some(theirs) = activation(about).filter(|theirs| *theirs != ours) {
+            bail!(
+                "{} was made with the activation {theirs}, and this run's is {ours}; pass \
+                 --activation {theirs}, or {}",
+                self.path.display(),
+                self.anew
+            );
+        }
+        Ok(())
+    }
+
+    /// Fails if another file is of another model.
+    pub(super) fn check_same(&self, other: &MadeWith<'_>) -> Result<()> {
+        let (one, two) = (self.about, other.about);
+        ensure!(
+            one.sha256 == two.sha256 && one.dim == two.dim,
+            "{} was made with the model {} (weights {:.12}…, {} features) and {} with {} (weights \
+             {:.12}…, {} features); embed both with one model",
+            self.path.display(),
+            one.model,
+            one.sha256,
+            one.dim,
+            other.path.display(),
+            two.model,
+            two.sha256,
+            two.dim
+        );
+        ensure!(
+            activation(one) == activation(two),
+            "{} and {} were made with different activations; embed both alike",
+            self.path.display(),
+            other.path.display()
+        );
+        Ok(())
+    }
+}
+
+fn activation(about: &About) -> Option<&str> {
+    let mut settings = about.settings.split(' ');
+    settings.find_map(|setting| setting.strip_prefix("activation="))
+}

@@ -1,0 +1,190 @@
+//! What `DATA`, `--test` and `--val` name: which pictures, of which classes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::DataArgs;
+use super::embedded::{Embedded, Labels};
+use crate::command::Console;
+use crate::command::images::PICTURES;
+use crate::input::dataset::{self, clean};
+
+/// A first line that is looked at is at most so long.
+const LONGEST_LINE: u64 = 1 << 24;
+
+/// Pictures from one place, each with its class.
+pub(super) struct Part {
+    pub(super) path: PathBuf,
+    pub(super) source: Source,
+    /// The class of each picture, counted in [`Data::classes`].
+    pub(super) classes: Vec<usize>,
+}
+
+/// Where pictures come from; as many of them as there are [`Part::classes`].
+pub(super) enum Source {
+    /// A file of embeddings, and the rows that have a class.
+    Embedded(Embedded),
+    /// Picture files.
+    Pictures(Vec<dataset::Sample>),
+}
+
+/// All pictures of a run.
+pub(super) struct Data {
+    /// What the training data calls the classes.
+    pub(super) classes: Vec<String>,
+    /// Whether these names are those of folders.
+    pub(super) are_folders: bool,
+    pub(super) train: Part,
+    pub(super) validation: Option<Part>,
+    pub(super) test: Option<Part>,
+}
+
+/// Pictures with classes by name.
+struct Named {
+    source: Source,
+    names: Vec<String>,
+    classes: Vec<usize>,
+    are_folders: bool,
+}
+
+impl Data {
+    /// Opens all files; pictures are read later.
+    pub(super) fn open(args: &DataArgs, console: &Console) -> Result<Self> {
+        let labels = Labels::read(&args.labels_from)?;
+        let train = open(&args.data, (&labels, None), console)?;
+        ensure!(
+            train.names.len() > 1,
+            "{} has pictures of one class only ({:?}); a probe tells two or more apart",
+            args.data.display(),
+            train.names.first().map_or("", String::as_str)
+        );
+        let other = |path: &Option<PathBuf>| {
+            let part = |path: &PathBuf| -> Result<Part> {
+                let known = Some(train.names.as_slice());
+                let named = open(path, (&labels, known), console)?;
+                matched(path, named, &train.names, &args.data)
+            };
+            path.as_ref().map(part).transpose()
+        };
+        let opened = Self {
+            validation: other(&args.val)?,
+            test: other(&args.test)?,
+            are_folders: train.are_folders,
+            train: Part {
+                path: args.data.clone(),
+                source: train.source,
+                classes: train.classes,
+            },
+            classes: train.names,
+        };
+        let is_embedded = |part: &Part| matches!(part.source, Source::Embedded(_));
+        ensure!(
+            labels.is_empty() || opened.parts().any(is_embedded),
+            "--labels-from is about files that longclip embed wrote; datasets tell their classes"
+        );
+        Ok(opened)
+    }
+
+    /// Training, validation and test pictures, as far as there are any.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
+        let others = [&self.validation, &self.test].into_iter().flatten();
+        std::iter::once(&self.train).chain(others)
+    }
+}
+
+/// With `known` classes, folders anywhere in a path may be one of them.
+fn open(
+    path: &Path,
+    (labels, known): (&Labels, Option<&[String]>),
+    console: &Console,
+) -> Result<Named> {
+    if holds_embeddings(path)? {
+        let (embedded, names, classes) = Embedded::open(path, (labels, known), console)?;
+        return Ok(Named {
+            source: Source::Embedded(embedded),
+            names,
+            classes,
+            are_folders: labels.is_empty(),
+        });
+    }
+    let found = dataset::labelled(path, PICTURES)?;
+    found.notes.iter().for_each(|note| console.note(note));
+    Ok(Named {
+        classes: found.samples.iter().map(|sample| sample.class).collect(),
+        source: Source::Pictures(found.samples),
+        names: found.classes,
+        are_folders: path.is_dir(),
+    })
+}
+
+/// Whether a file is one that embed wrote; its name tells, or for lines of JSON the first.
+fn holds_embeddings(path: &Path) -> Result<bool> {
+    let suffix = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    if path.is_dir() {
+        return Ok(false);
+    }
+    match suffix.as_str() {
+        "npy" | "safetensors" | "parquet" => {
+            if !path.exists() {
+                bail!("{} does not exist", path.display());
+            }
+            Ok(true)
+        }
+        "jsonl" if path.is_file() => {
+            let reading = || format!("cannot read {}", path.display());
+            let file = File::open(path).with_context(reading)?;
+            let mut line = Vec::new();
+            let mut limited = BufReader::new(file.take(LONGEST_LINE));
+            limited.read_until(b'\n', &mut line).with_context(reading)?;
+            let first: Option<serde_json::Value> = serde_json::from_slice(&line).ok();
+            let has = |key| first.as_ref().is_some_and(|line| line.get(key).is_some());
+            Ok(has("embedding") || has("model") && has("precision"))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Numbers the classes of a part as training does.
+fn matched(path: &Path, part: Named, known: &[String], train: &Path) -> Result<Part> {
+    let exact: HashMap<&str, usize> = (known.iter().enumerate())
+        .map(|(at, name)| (name.as_str(), at))
+        .collect();
+    let plain = |name: &str| clean(name).to_lowercase();
+    let mut loose: HashMap<String, Option<usize>> = HashMap::new();
+    for (at, name) in known.iter().enumerate() {
+        // Names that two classes share are nobody's.
+        loose
+            .entry(plain(name))
+            .and_modify(|found| *found = None)
+            .or_insert(Some(at));
+    }
+    let find = |name: &String| {
+        let found = exact.get(name.as_str()).copied();
+        found.or_else(|| loose.get(&plain(name)).copied().flatten())
+    };
+    let mut places = Vec::new();
+    for name in &part.names {
+        let place = find(name).with_context(|| {
+            format!(
+                "{} has pictures of the class {name:?}, which {} has none of; leave them out, or add \
+                 such pictures to both",
+                path.display(),
+                train.display()
+            )
+        })?;
+        places.push(place);
+    }
+    Ok(Part {
+        path: path.to_owned(),
+        source: part.source,
+        classes: part.classes.iter().map(|class| places[*class]).collect(),
+    })
+}

@@ -1,0 +1,361 @@
+//! A file of embeddings and the classes of its rows.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::command::Console;
+use crate::command::images::PICTURES;
+use crate::command::made_with::MadeWith;
+use crate::input::dataset;
+use crate::input::embedding::{self, EmbeddingFile, NoRows};
+use crate::output::ImageName;
+use crate::output::embedding::{Item, Kind};
+use crate::task::linear_probe::Samples;
+
+/// Names under which datasets keep their parts.
+const PARTS: [&str; 6] = ["train", "val", "valid", "validation", "test", "training"];
+
+/// What `--labels-from` says: paths to classes.
+#[derive(Default)]
+pub(super) struct Labels {
+    classes: Vec<String>,
+    of: HashMap<PathBuf, usize>,
+    files: String,
+}
+
+impl Labels {
+    /// Reads the files; without any, nothing is said.
+    pub(super) fn read(files: &[PathBuf]) -> Result<Self> {
+        let mut labels = Self::default();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for file in files {
+            ensure!(
+                !file.is_dir(),
+                "--labels-from {} is a folder; name a .csv, .tsv or .jsonl file with columns path and \
+                 label",
+                file.display()
+            );
+            let found = dataset::labelled(file, PICTURES)?;
+            let folder = file.parent().unwrap_or(Path::new(""));
+            for sample in found.samples {
+                let Ok(path) = sample.source else { continue };
+                let next = places.len();
+                let name = &found.classes[sample.class];
+                let class = *places.entry(name.clone()).or_insert(next);
+                // As the file has it, and from where the file is.
+                let typed = path.strip_prefix(folder).unwrap_or(&path).to_owned();
+                for path in [typed, path] {
+                    let other = labels.of.insert(normal(&path), class);
+                    ensure!(
+                        other.is_none_or(|other| other == class),
+                        "--labels-from {} gives {} two classes",
+                        file.display(),
+                        path.display()
+                    );
+                }
+            }
+        }
+        let mut names: Vec<(String, usize)> = places.into_iter().collect();
+        names.sort_by_key(|(_, place)| *place);
+        labels.classes = names.into_iter().map(|(name, _)| name).collect();
+        let shown: Vec<_> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        labels.files = shown.join(", ");
+        Ok(labels)
+    }
+
+    /// Whether no file was named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+/// From the root, without `.`.
+fn normal(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The rows of a file that have a class.
+pub(super) struct Embedded {
+    path: PathBuf,
+    file: Box<dyn EmbeddingFile>,
+    rows: Vec<usize>,
+    names: Vec<ImageName>,
+}
+
+impl Embedded {
+    /// Opens the file; returns it with the names of its classes and the class of each row that has one.
+    pub(super) fn open(
+        path: &Path,
+        (labels, known): (&Labels, Option<&[String]>),
+        console: &Console,
+    ) -> Result<(Self, Vec<String>, Vec<usize>)> {
+        let file = embedding::open(path)?;
+        ensure!(
+            file.about().kind == Kind::Images,
+            "{} holds embeddings of texts; a probe learns from pictures: embed these",
+            path.display()
+        );
+        ensure!(
+            file.rows() > 0,
+            "{}: {NoRows}; embed pictures first",
+            path.display()
+        );
+        let mut names = Vec::new();
+        for row in 0..file.rows() {
+            let row = file
+                .row(row)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            match row.item {
+                Item::Image { name, .. } => names.push(name),
+                Item::Text(_) => bail!("{} holds texts among its pictures", path.display()),
+            }
+        }
+        let paths: Vec<&Path> = names.iter().map(|name| Path::new(&name.text)).collect();
+        let (classes, of) = match (labels.is_empty(), known) {
+            (false, _) => (
+                labels.classes.clone(),
+                by_file(path, &paths, labels, console)?,
+            ),
+            (true, None) => by_folder(path, &paths)?,
+            (true, Some(known)) => (known.to_vec(), by_known_folder(path, &paths, known)?),
+        };
+        let rows: Vec<usize> = (0..names.len()).filter(|&row| of[row].is_some()).collect();
+        let (classes, of) = used(classes, of.into_iter().flatten().collect());
+        let embedded = Self {
+            path: path.to_owned(),
+            names: rows.iter().map(|&row| names[row].clone()).collect(),
+            file,
+            rows,
+        };
+        Ok((embedded, classes, of))
+    }
+
+    /// The model that it was made with.
+    pub(super) fn made_with(&self) -> MadeWith<'_> {
+        MadeWith {
+            path: &self.path,
+            about: self.file.about(),
+            anew: "embed anew",
+        }
+    }
+
+    /// What the pictures are called.
+    pub(super) fn names(&self) -> &[ImageName] {
+        &self.names
+    }
+
+    /// Adds all embeddings, with these classes.
+    pub(super) fn read(&self, classes: &[usize], samples: &mut Samples) -> Result<()> {
+        let dim = self.file.about().dim;
+        let mut values = Vec::new();
+        let mut block = 0..0;
+        for ((&row, class), name) in self.rows.iter().zip(classes).zip(&self.names) {
+            if !block.contains(&row) {
+                let end = self.file.rows().min(row + self.file.block_rows());
+                block = row..end;
+                self.file
+                    .vectors(block.clone(), &mut values)
+                    .with_context(|| format!("cannot read {}", self.path.display()))?;
+            }
+            let embedding = &values[(row - block.start) * dim..][..dim];
+            samples.push(embedding, *class).with_context(|| {
+                format!(
+                    "cannot use row {row} of {} ({}): the file was changed or is damaged; embed anew",
+                    self.path.display(),
+                    name.text
+                )
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Only the classes that a row has, in byte order, as datasets of folders have them.
+fn used(classes: Vec<String>, of: Vec<usize>) -> (Vec<String>, Vec<usize>) {
+    let mut is_used = vec![false; classes.len()];
+    of.iter().for_each(|&class| is_used[class] = true);
+    let mut order: Vec<usize> = (0..classes.len()).filter(|&class| is_used[class]).collect();
+    order.sort_by(|a, b| classes[*a].cmp(&classes[*b]));
+    let mut place = vec![0; classes.len()];
+    for (at, &class) in order.iter().enumerate() {
+        place[class] = at;
+    }
+    (
+        order.iter().map(|&class| classes[class].clone()).collect(),
+        of.iter().map(|&class| place[class]).collect(),
+    )
+}
+
+/// Rows that the files do not name are left out.
+fn by_file(
+    path: &Path,
+    paths: &[&Path],
+    labels: &Labels,
+    console: &Console,
+) -> Result<Vec<Option<usize>>> {
+    let found: Vec<_> = (paths.iter())
+        .map(|row| labels.of.get(&normal(row)).copied())
+        .collect();
+    let count = found.iter().flatten().count();
+    ensure!(
+        count > 0,
+        "{} names no picture of {}, such as {}; paths are looked for as they are written and from the \
+         folder of the file",
+        labels.files,
+        path.display(),
+        paths[0].display()
+    );
+    if count < found.len() {
+        console.note(&format!(
+            "{} of {} pictures in {} have no label in {} and are left out",
+            found.len() - count,
+            found.len(),
+            path.display(),
+            labels.files
+        ));
+    }
+    Ok(found)
+}
+
+/// The class is the first folder that not all paths have in common.
+fn by_folder(path: &Path, paths: &[&Path]) -> Result<(Vec<String>, Vec<Option<usize>>)> {
+    let folders: Vec<Vec<String>> = paths.iter().map(|path| folders(path)).collect();
+    let common = (folders.iter()).fold(folders[0].len(), |common, one| {
+        let same = one.iter().zip(&folders[0]).take_while(|(a, b)| a == b);
+        same.count().min(common)
+    });
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut of = Vec::new();
+    for (row, folders) in folders.iter().enumerate() {
+        let Some(name) = folders.get(common) else {
+            bail!(
+                "the paths in {} do not tell classes: {} lies in no folder that others do not lie in; \
+                 embed class folders of two or more classes, or pass --labels-from FILE",
+                path.display(),
+                paths[row].display()
+            );
+        };
+        let next = places.len();
+        of.push(Some(*places.entry(name).or_insert(next)));
+    }
+    let mut names: Vec<String> = vec![String::new(); places.len()];
+    for (name, place) in places {
+        names[place] = name.to_owned();
+    }
+    if names
+        .iter()
+        .all(|name| PARTS.contains(&name.to_lowercase().as_str()))
+    {
+        bail!(
+            "the folders in {} ({}) are parts of a dataset and not classes; embed each part into a file \
+             of its own",
+            path.display(),
+            names.join(", ")
+        );
+    }
+    Ok((names, of))
+}
+
+/// The class is the nearest folder that is a known one.
+fn by_known_folder(path: &Path, paths: &[&Path], known: &[String]) -> Result<Vec<Option<usize>>> {
+    let places: HashMap<&str, usize> = (known.iter().enumerate())
+        .map(|(at, name)| (name.as_str(), at))
+        .collect();
+    let class = |row: &&Path| {
+        let folders = folders(row);
+        let found = folders
+            .iter()
+            .rev()
+            .find_map(|name| places.get(name.as_str()));
+        let found = found.copied().with_context(|| {
+            format!(
+                "{} in {} lies in no folder of a class that was trained on, such as {:?}; leave it out, \
+                 or pass --labels-from FILE",
+                row.display(),
+                path.display(),
+                known[0]
+            )
+        });
+        found.map(Some)
+    };
+    paths.iter().map(class).collect()
+}
+
+/// The folders that a path goes through.
+fn folders(path: &Path) -> Vec<String> {
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let name = |component| match component {
+        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+        Component::ParentDir => Some("..".to_owned()),
+        _ => None,
+    };
+    parent.components().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder_classes(paths: &[&str]) -> Result<Vec<String>, String> {
+        let paths: Vec<&Path> = paths.iter().map(Path::new).collect();
+        let (names, of) =
+            by_folder(Path::new("x.npy"), &paths).map_err(|error| error.to_string())?;
+        Ok(of
+            .into_iter()
+            .flatten()
+            .map(|class| names[class].clone())
+            .collect())
+    }
+
+    #[test]
+    fn the_class_is_the_first_folder_that_paths_do_not_share() {
+        let cases: [(&[&str], &[&str]); 3] = [
+            (&["cat/a.png", "./dog/b.png"], &["cat", "dog"]),
+            (&["/x/y/cat/a.png", "/x/y/dog/old/b.png"], &["cat", "dog"]),
+            (
+                &["p/cat/z/a.png", "p/cat/b.png", "p/ant/z/c.png"],
+                &["cat", "cat", "ant"],
+            ),
+        ];
+        for (paths, expected) in cases {
+            assert_eq!(folder_classes(paths).unwrap(), expected, "{paths:?}");
+        }
+        let odd: [(&[&str], &str); 4] = [
+            (&["a.png", "b.png"], "a.png lies in no folder"),
+            (&["cat/a.png", "cat/b.png"], "lies in no folder"),
+            (&["cat/a.png", "b.png"], "b.png lies in no folder"),
+            (&["train/cat/a.png", "test/dog/b.png"], "parts of a dataset"),
+        ];
+        for (paths, part) in odd {
+            let error = folder_classes(paths).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn known_classes_are_found_nearest_to_the_picture() {
+        let known = ["cat".to_owned(), "dog".to_owned()];
+        let find = |path: &str| {
+            let found = by_known_folder(Path::new("x.npy"), &[Path::new(path)], &known);
+            found.map(|found| found[0])
+        };
+        assert_eq!(find("a/dog/cat/x.png").unwrap(), Some(0));
+        assert_eq!(find("dog/deep/x.png").unwrap(), Some(1));
+        assert!(find("cow/cat.png").is_err());
+    }
+
+    #[test]
+    fn only_classes_with_pictures_count_in_byte_order() {
+        let names = ["z", "b", "a"].map(str::to_owned).to_vec();
+        let (names, of) = used(names, vec![2, 0, 2]);
+        assert_eq!(
+            (names, of),
+            (vec!["a".to_owned(), "z".to_owned()], vec![0, 1, 0])
+        );
+    }
+}

@@ -1,0 +1,341 @@
+//! What is trained, and how it does.
+
+use anyhow::{Result, bail};
+
+use super::gather::{Gathered, Pictures};
+use super::{ProbeArgs, study};
+use crate::command::Console;
+use crate::command::evaluate::facts::figures;
+use crate::output::embedding::About;
+use crate::output::evaluation::ClassRow;
+use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
+use crate::task::linear_probe::logistic::Fit;
+use crate::task::linear_probe::shots::hold_out;
+use crate::task::linear_probe::{
+    Answering, Chosen, Init, Method, Probe, Quality, Samples, Trained, Training,
+};
+use crate::task::metric::{Resampling, Tally};
+use crate::task::zero_shot::{ClassScore, Judge as _, Score};
+
+/// Best labels that a tally is told of.
+const TOP: usize = 5;
+/// Pictures that are answered together.
+const TOGETHER: usize = 512;
+
+/// Pictures to train on and to choose by.
+pub(super) struct Split {
+    pub(super) train: Samples,
+    pub(super) validation: Option<Samples>,
+    /// What the classes are called.
+    pub(super) labels: Vec<String>,
+    /// The names of the validation pictures.
+    names: Vec<String>,
+}
+
+/// All that was trained.
+pub(super) struct Findings {
+    pub(super) chosen: Chosen,
+    /// The probe that is kept.
+    pub(super) trained: Trained,
+    pub(super) scored: Option<Scored>,
+    pub(super) shots: Vec<ShotRow>,
+    /// How many pictures to train on, to choose by, and in the probe that is kept.
+    counts: [usize; 3],
+}
+
+/// How it does on some pictures.
+pub(super) struct Scored {
+    /// `test` or `validation`.
+    pub(super) on: &'static str,
+    pub(super) tally: Tally,
+    pub(super) zero_shot: Option<Tally>,
+    /// Each picture's name, class and best answers.
+    pub(super) pictures: Vec<(String, usize, Vec<ClassScore>)>,
+}
+
+impl Findings {
+    pub(super) fn new(
+        args: &ProbeArgs,
+        gathered: &Gathered,
+        training: &Training<'_>,
+        console: &Console,
+    ) -> Result<Self> {
+        let split = Split::new(args, gathered, training, console)?;
+        let fits = args.training.shots.len() as u64 * args.training.seeds;
+        console.start_fits(fits + 2);
+        let validation = split.validation.as_ref();
+        let chosen = training.choose(&split.train, validation)?;
+        console.advance(0);
+        // Known pictures are weighed by how many they are, so that none may join them later.
+        let all = match (validation, training.recipe.method) {
+            (Some(validation), Method::Linear) => split.train.with(validation),
+            _ => split.train.clone(),
+        };
+        let trained = training.train(&all, &chosen)?;
+        console.advance(0);
+        if trained.fit.as_ref().is_some_and(|fit| !fit.converged) {
+            console.warn(
+                "the regression did not come to its end in 1000 steps, as happens where l2 is very \
+                 small; the probe is what it had come to, and a larger --l2 ends sooner",
+            );
+        }
+        let scored = match (&gathered.test, validation) {
+            (Some(test), _) => {
+                let names = test.names.iter().map(|name| name.text.clone()).collect();
+                Some(("test", &test.samples, names, trained.probe.clone()))
+            }
+            (None, Some(validation)) => {
+                let probe = training.train(&split.train, &chosen)?.probe;
+                Some(("validation", validation, split.names.clone(), probe))
+            }
+            (None, None) => None,
+        };
+        let shots = match &scored {
+            Some((_, samples, ..)) => {
+                let seed = args.data.seed;
+                study::study(&args.training, seed, (&split, samples), training, console)?
+            }
+            None => Vec::new(),
+        };
+        console.end_progress();
+        let counts = [
+            split.train.len(),
+            validation.map_or(0, Samples::len),
+            all.len(),
+        ];
+        let score = |(on, samples, names, probe): (_, &Samples, Vec<String>, Probe)| {
+            Scored::new(on, (samples, names), probe, training.zero_shot)
+        };
+        Ok(Self {
+            scored: scored.map(score).transpose()?,
+            chosen,
+            trained,
+            shots,
+            counts,
+        })
+    }
+
+    /// All of it as plain numbers.
+    pub(super) fn evaluation(
+        &self,
+        args: &ProbeArgs,
+        gathered: &Gathered,
+    ) -> Result<ProbeEvaluation> {
+        let how = Resampling {
+            seed: args.data.seed,
+            ..Resampling::default()
+        };
+        let recipe = args.recipe();
+        let scored = self.scored.as_ref();
+        let zero_shot = scored.and_then(|scored| scored.zero_shot.as_ref());
+        let [train, validation, fitted] = self.counts;
+        Ok(ProbeEvaluation {
+            task: "probe",
+            method: method(recipe.method),
+            init: match recipe.init {
+                Init::Zero => "zero",
+                Init::ZeroShot => "zero-shot",
+            },
+            figures: scored
+                .map(|scored| figures(&scored.tally, &how))
+                .transpose()?,
+            scored_on: scored.map(|scored| scored.on),
+            classes: gathered.classes.len(),
+            dim: gathered.about.dim,
+            pictures: Counts {
+                train,
+                validation,
+                test: gathered.test.as_ref().map_or(0, |test| test.samples.len()),
+                fitted,
+                failed: gathered.failed,
+            },
+            numbers: numbers(&self.chosen),
+            fit: self.trained.fit.as_ref().map(fit_row),
+            zero_shot: zero_shot.map(|tally| figures(tally, &how)).transpose()?,
+            shots: self.shots.clone(),
+            strengths: tried(&self.chosen.strengths),
+            shares: tried(&self.chosen.shares),
+            per_class: scored.map_or(Vec::new(), |scored| classes(&scored.tally, gathered)),
+            file: args
+                .results
+                .out
+                .as_ref()
+                .map(|path| path.display().to_string()),
+            labels: gathered.texts.clone(),
+            dataset: args.data.data.display().to_string(),
+            model: embedder(&gathered.about),
+            version: env!("CARGO_PKG_VERSION"),
+            arguments: std::env::args_os()
+                .map(|argument| argument.to_string_lossy().into_owned())
+                .collect(),
+        })
+    }
+}
+
+fn fit_row(fit: &Fit) -> FitRow {
+    FitRow {
+        objective: fit.objective,
+        iterations: fit.iterations,
+        converged: fit.converged,
+    }
+}
+
+fn embedder(about: &About) -> Embedder {
+    Embedder {
+        name: about.model.clone(),
+        sha256: about.sha256.clone(),
+        precision: about.precision.clone(),
+        settings: about.settings.clone(),
+    }
+}
+
+/// What the file calls a method.
+fn method(method: Method) -> &'static str {
+    match method {
+        Method::Linear => "linear",
+        Method::TipAdapter => "tip-adapter",
+    }
+}
+
+/// What was chosen or given.
+pub(super) fn numbers(chosen: &Chosen) -> Numbers {
+    Numbers {
+        l2: chosen.l2,
+        c: chosen.l2.map(|l2| 1.0 / l2),
+        blend: chosen.share,
+        alpha: chosen.mix.map(|mix| mix.alpha),
+        beta: chosen.mix.map(|mix| mix.beta),
+    }
+}
+
+fn tried(all: &[(f64, Quality)]) -> Vec<Tried> {
+    let row = |(value, quality): &(f64, Quality)| Tried {
+        value: *value,
+        acc1: quality.accuracy(),
+        nll: quality.loss,
+    };
+    all.iter().map(row).collect()
+}
+
+fn classes(tally: &Tally, gathered: &Gathered) -> Vec<ClassRow> {
+    let figures = tally.per_class();
+    let names = gathered.labels.iter().zip(&gathered.classes);
+    let rows = figures.iter().zip(names);
+    rows.filter(|(figures, _)| figures.support + figures.predicted > 0)
+        .map(|(figures, (label, class))| ClassRow {
+            label: label.clone(),
+            class: Some(class.clone()),
+            support: figures.support,
+            predicted: figures.predicted,
+            precision: figures.precision(),
+            recall: figures.recall(),
+            f1: figures.f1(),
+        })
+        .collect()
+}
+
+impl Split {
+    fn new(
+        args: &ProbeArgs,
+        gathered: &Gathered,
+        training: &Training<'_>,
+        console: &Console,
+    ) -> Result<Self> {
+        let names = |pictures: &Pictures| -> Vec<String> {
+            pictures
+                .names
+                .iter()
+                .map(|name| name.text.clone())
+                .collect()
+        };
+        let all = &gathered.train.samples;
+        let whole = |validation: Option<&Pictures>| Self {
+            train: all.clone(),
+            validation: validation.map(|pictures| pictures.samples.clone()),
+            labels: gathered.labels.clone(),
+            names: validation.map(names).unwrap_or_default(),
+        };
+        let chooses = training.recipe.chooses();
+        if gathered.validation.is_some() || gathered.test.is_some() && !chooses {
+            return Ok(whole(gathered.validation.as_ref()));
+        }
+        let (train, part) = hold_out(all.classes(), args.data.val_split, args.data.seed);
+        if part.is_empty() {
+            if chooses {
+                bail!(
+                    "no class of {} has two pictures, so that none can be held out to choose by; pass \
+                     --val DATA, or for --method linear --l2 NUMBER and no --blend auto",
+                    args.data.data.display()
+                );
+            }
+            console.note("no class has two pictures: none is held out, and nothing is scored");
+            return Ok(whole(None));
+        }
+        let counts = all.counts();
+        let mut single = (counts.iter().enumerate()).filter(|(_, count)| **count == 1);
+        if let Some((class, _)) = single.next() {
+            console.note(&format!(
+                "{} of {} classes have one picture, such as {:?}: it is for training, and none to \
+                 choose by",
+                1 + single.count(),
+                counts.len(),
+                gathered.labels[class]
+            ));
+        }
+        let all_names = names(&gathered.train);
+        Ok(Self {
+            train: all.subset(&train),
+            validation: Some(all.subset(&part)),
+            labels: gathered.labels.clone(),
+            names: part.iter().map(|&at| all_names[at].clone()).collect(),
+        })
+    }
+}
+
+impl Scored {
+    fn new(
+        on: &'static str,
+        (samples, names): (&Samples, Vec<String>),
+        probe: Probe,
+        zero_shot: Option<&[f32]>,
+    ) -> Result<Self> {
+        let (tally, answers) = tally(samples, probe)?;
+        let texts = |rows: &[f32]| {
+            let bias = vec![0.0; samples.class_count()];
+            let probe = Probe::new(rows.to_vec(), bias, samples.dim())?;
+            Ok::<_, anyhow::Error>(self::tally(samples, probe)?.0)
+        };
+        let classes = samples.classes().iter().copied();
+        let pictures = names.into_iter().zip(classes).zip(answers);
+        Ok(Self {
+            on,
+            tally,
+            zero_shot: zero_shot.map(texts).transpose()?,
+            pictures: pictures
+                .map(|((name, class), answers)| (name, class, answers))
+                .collect(),
+        })
+    }
+}
+
+/// Counts the answers for all samples, and returns the best of each.
+fn tally(samples: &Samples, probe: Probe) -> Result<(Tally, Vec<Vec<ClassScore>>)> {
+    let (count, dim) = (probe.class_count(), samples.dim());
+    let answering = Answering::new(probe, Score::Softmax)?;
+    let mut tally = Tally::new(count);
+    let mut kept = Vec::new();
+    let mut probabilities = vec![0.0; count];
+    let blocks = samples.embeddings().chunks(TOGETHER * dim);
+    let answers = blocks.flat_map(|block| answering.judge(block));
+    for (mut scores, &class) in answers.zip(samples.classes()) {
+        for score in &scores {
+            probabilities[score.class] = score.probability.unwrap_or(0.0);
+        }
+        let top: Vec<usize> = scores.iter().take(TOP).map(|score| score.class).collect();
+        tally.add(class, &top, probabilities[top[0]])?;
+        tally.add_probabilities(class, &probabilities)?;
+        scores.truncate(TOP);
+        kept.push(scores);
+    }
+    Ok((tally, kept))
+}

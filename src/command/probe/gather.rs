@@ -1,0 +1,221 @@
+//! All pictures as embeddings, and the classes' texts where they are wanted.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::data::{Data, Part, Source};
+use super::{ProbeArgs, texts};
+use crate::command::embed::about_images;
+use crate::command::images::{Counts, Running};
+use crate::command::made_with::MadeWith;
+use crate::command::pipeline::Plan;
+use crate::command::remembered::{self, Ready};
+use crate::command::session::{Session, Stop, start_threads};
+use crate::command::{Console, Outcome};
+use crate::input::dataset::Sample;
+use crate::model::DualEncoder;
+use crate::output::ImageName;
+use crate::output::embedding::About;
+use crate::output::evaluation::LabelFacts;
+use crate::task::linear_probe::Samples;
+use texts::Wanted;
+
+/// Embeddings and what they are of.
+pub(super) struct Pictures {
+    pub(super) samples: Samples,
+    pub(super) names: Vec<ImageName>,
+}
+
+/// What a probe is trained on.
+pub(super) struct Gathered {
+    /// What the training data calls the classes.
+    pub(super) classes: Vec<String>,
+    /// What records show of them.
+    pub(super) labels: Vec<String>,
+    pub(super) train: Pictures,
+    pub(super) validation: Option<Pictures>,
+    pub(super) test: Option<Pictures>,
+    /// The texts' classifier `[classes, dim]`, the model's scale in it.
+    pub(super) zero_shot: Option<Vec<f32>>,
+    pub(super) texts: Option<LabelFacts>,
+    /// What the embeddings were made with.
+    pub(super) about: About,
+    /// Pictures that could not be read.
+    pub(super) failed: u64,
+}
+
+/// Reads embeddings, and encodes what is not embedded yet; the outcome if there is nothing to go on
+/// with.
+pub(super) fn gather(
+    args: &ProbeArgs,
+    data: Data,
+    stop: &Stop,
+    console: &Console,
+) -> Result<Result<Gathered, Outcome>> {
+    let samples = all_samples(&data);
+    let wanted = Wanted::new(args, &data, !samples.is_empty(), console)?;
+    let cache = remembered::folder(&args.cache)?;
+    if samples.is_empty() && wanted.is_none() {
+        start_threads(&args.model)?;
+        stop.listen()?;
+        let about = about_embedded(&data)?;
+        return gathered(data, about, Encoded::default()).map(Ok);
+    }
+    let session = Arc::new(Session::open(&args.model, console)?);
+    let made_with = data.parts().filter_map(Part::made_with);
+    made_with.into_iter().try_for_each(|file| {
+        file.check_dim(&session)?;
+        file.check_model(&session)
+    })?;
+    let fitted = wanted
+        .map(|wanted| wanted.fit(args, &session, console))
+        .transpose()?;
+    let plan = Plan::new(&session, &args.model, &args.pictures);
+    let ready = Ready::new(session, plan, cache.as_deref())?;
+    let about = about_images(&ready.session, &ready.plan, &args.pictures)?;
+    let running = (!samples.is_empty()).then(|| {
+        let sources = samples.iter().map(Sample::image_source).collect();
+        Running::of(sources, ready.plan.clone(), stop.clone())
+    });
+    let engine = ready.engine(console)?;
+    let texts = fitted
+        .flatten()
+        .map(|fitted| fitted.encode(engine.encoder.as_ref()));
+    let mut encoded = Encoded {
+        texts: texts.transpose()?,
+        ..Encoded::default()
+    };
+    ready.session.checkpoint.unchanged()?;
+    let counts = match running {
+        Some(running) => encoded.take(running, engine.encoder.clone(), console),
+        None => stop.listen().map(|()| Counts::default()),
+    };
+    engine.finish(console);
+    let counts = counts?;
+    if counts.signal.is_some() || !samples.is_empty() && counts.answered == 0 {
+        return Ok(Err(counts.outcome(console)));
+    }
+    encoded.failed = counts.failed;
+    let about = match data.parts().find_map(Part::made_with) {
+        // What was embedded before was made by these weights too; it may have been read otherwise.
+        Some(file) if samples.is_empty() => file.about.clone(),
+        _ => about,
+    };
+    gathered(data, about, encoded).map(Ok)
+}
+
+/// All pictures that are to be encoded, part after part.
+fn all_samples(data: &Data) -> Vec<Sample> {
+    let pictures = data.parts().filter_map(|part| match &part.source {
+        Source::Pictures(samples) => Some(samples.clone()),
+        Source::Embedded(_) => None,
+    });
+    pictures.flatten().collect()
+}
+
+/// The model of files that are all embedded.
+fn about_embedded(data: &Data) -> Result<About> {
+    let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
+    let (first, others) = files.split_first().context("there are no embeddings")?;
+    others
+        .iter()
+        .try_for_each(|other| first.check_same(other))?;
+    Ok(first.about.clone())
+}
+
+impl Part {
+    fn made_with(&self) -> Option<MadeWith<'_>> {
+        match &self.source {
+            Source::Embedded(embedded) => Some(embedded.made_with()),
+            Source::Pictures(_) => None,
+        }
+    }
+}
+
+/// What this run computed.
+#[derive(Default)]
+struct Encoded {
+    /// Each picture's name and embedding, or nothing of one that failed.
+    pictures: Vec<Option<(ImageName, Vec<f32>)>>,
+    texts: Option<texts::ZeroShot>,
+    failed: u64,
+}
+
+impl Encoded {
+    fn take(
+        &mut self,
+        running: Running,
+        model: Arc<dyn DualEncoder>,
+        console: &Console,
+    ) -> Result<Counts> {
+        running.give(model);
+        running.for_each(console, |encoded| {
+            let known = encoded.outcome.ok();
+            self.pictures
+                .push(known.map(|known| (encoded.image, known.embedding)));
+            Ok(())
+        })
+    }
+}
+
+fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
+    let Encoded {
+        pictures,
+        texts,
+        failed,
+    } = encoded;
+    let mut pictures = pictures.into_iter();
+    let mut read = |part: &Part| -> Result<Pictures> {
+        let mut found = Pictures {
+            samples: Samples::new(about.dim, data.classes.len()),
+            names: Vec::new(),
+        };
+        match &part.source {
+            Source::Embedded(embedded) => {
+                embedded.read(&part.classes, &mut found.samples)?;
+                found.names = embedded.names().to_vec();
+            }
+            Source::Pictures(_) => {
+                for (&class, picture) in part.classes.iter().zip(pictures.by_ref()) {
+                    if let Some((name, embedding)) = picture {
+                        let pushed = found.samples.push(&embedding, class);
+                        pushed.with_context(|| format!("cannot use {}", name.text))?;
+                        found.names.push(name);
+                    }
+                }
+            }
+        }
+        ensure!(
+            !found.samples.is_empty(),
+            "not one picture of {} could be read",
+            part.path.display()
+        );
+        Ok(found)
+    };
+    let train = read(&data.train)?;
+    let validation = data.validation.as_ref().map(&mut read).transpose()?;
+    let test = data.test.as_ref().map(&mut read).transpose()?;
+    if let Some(empty) = train.samples.counts().iter().position(|&count| count == 0) {
+        anyhow::bail!(
+            "not one picture of the class {:?} in {} could be read; mend them, or leave the class out",
+            data.classes[empty],
+            data.train.path.display()
+        );
+    }
+    let (labels, zero_shot, facts) = match texts {
+        Some(texts) => (texts.labels, Some(texts.rows), Some(texts.facts)),
+        None => (texts::plain_labels(&data), None, None),
+    };
+    Ok(Gathered {
+        classes: data.classes,
+        labels,
+        train,
+        validation,
+        test,
+        zero_shot,
+        texts: facts,
+        about,
+        failed,
+    })
+}

@@ -1,0 +1,282 @@
+//! `longclip probe`: trains a classifier on labelled embeddings.
+
+mod data;
+mod embedded;
+mod findings;
+mod gather;
+mod page;
+mod saved;
+mod study;
+mod summary;
+mod texts;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use clap::{Args, ValueEnum};
+
+use super::images::PICTURES;
+use super::session::Stop;
+use super::{Console, Outcome, advice};
+use crate::cli::{CacheArgs, LabelArgs, ModelArgs, PictureArgs};
+use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
+use data::Data;
+use findings::Findings;
+use gather::gather;
+
+const NOTES: &str = "\
+Examples:
+  longclip probe pets/train --test pets/test --out pets.safetensors
+  longclip classify new/ --probe pets.safetensors
+  longclip embed pets/train -o train.npy; longclip embed pets/test -o test.npy
+  longclip probe train.npy --test test.npy --shots 1,2,4,8,16 --seeds 5 --report pets.html
+  longclip probe train.npy --init zero-shot --templates photo --blend auto --out pets.safetensors
+  longclip probe train.npy --labels-from train.csv --method tip-adapter --out pets.safetensors
+
+DATA, --test and --val are files that longclip embed wrote (the class of a picture is the first folder
+that not all paths have in common, or what --labels-from says), or datasets as evaluate reads them.
+
+The regression is scikit-learn's: sum of losses + l2/2 |W|^2 over unit-length embeddings, the bias not
+held back, so that l2 is 1/C. (openai/CLIP's C = 0.316 is for embeddings that are not of unit length.)
+--l2 auto searches 1e-6 to 1e6 as the CLIP paper does: by validation accuracy, of equally good ones by
+the loss. Then the probe is trained on training and validation pictures together. With --init
+zero-shot it starts from the texts' classifier, and l2 holds it, bias and all, there. Without --test,
+figures are those of a probe that has not seen the validation pictures, which chose its numbers: a
+little high.
+
+With --shots, k pictures a class are drawn from the training part, and at most 4 a class from the
+validation part to choose by; figures are of these k alone. Classes that have fewer give all.
+
+Exit status: 0 done, 1 some pictures failed, 2 it could not run, 75 worth retrying (the hub is down, the
+disk is full), 130 or 143 stopped by a signal (nothing is written).";
+
+/// The arguments of `longclip probe`.
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub struct ProbeArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    results: ResultArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    cache: CacheArgs,
+    #[command(flatten)]
+    pictures: PictureArgs,
+}
+
+/// Which pictures.
+#[derive(Clone, Debug, Args)]
+struct DataArgs {
+    /// Pictures to learn from: a file that embed wrote, class folders, or a .csv, .tsv or .jsonl file
+    /// with columns path and label
+    #[arg(value_name = "DATA")]
+    data: PathBuf,
+    /// Pictures to score on, which training does not see
+    #[arg(long, value_name = "DATA")]
+    test: Option<PathBuf>,
+    /// Pictures to choose l2 and the like by
+    #[arg(long, value_name = "DATA", conflicts_with = "val_split")]
+    val: Option<PathBuf>,
+    /// Without --val: the share of each class's pictures to choose by
+    #[arg(long, value_name = "P", default_value_t = 0.2)]
+    val_split: f64,
+    /// Files with columns path and label that tell the classes of embedded pictures
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    labels_from: Vec<PathBuf>,
+    /// Where the random numbers of splits and draws start
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+/// What is trained.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Training")]
+struct TrainingArgs {
+    /// What is trained
+    #[arg(long, value_enum, default_value = "linear")]
+    method: MethodName,
+    /// How strongly weights are held back: auto, or a number (1/C of scikit-learn)
+    #[arg(long, value_name = "auto|L2", default_value = "auto", value_parser = l2)]
+    l2: Setting,
+    /// Where the regression starts, and what it is held to
+    #[arg(long, value_enum, default_value = "zero")]
+    init: InitName,
+    /// Mix the trained classifier with the texts' one: its share from 0 to 1, or auto
+    #[arg(long, value_name = "auto|SHARE", value_parser = blend)]
+    blend: Option<Setting>,
+    /// Try so many pictures a class, such as 1,2,4,8,16
+    #[arg(long, value_name = "K,K,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    shots: Vec<u64>,
+    /// Draws for each number of --shots
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+}
+
+/// What is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum MethodName {
+    /// Logistic regression
+    Linear,
+    /// Nothing: known pictures vote beside the texts
+    TipAdapter,
+}
+
+/// Where the regression starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum InitName {
+    /// Weights of zero
+    Zero,
+    /// The classifier that the classes' texts make
+    ZeroShot,
+}
+
+/// Where results go.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+struct ResultArgs {
+    /// Write the probe, a .safetensors file for classify --probe and evaluate --probe
+    #[arg(short, long, value_name = "FILE", visible_alias = "output")]
+    out: Option<PathBuf>,
+    /// Write one page to look at: figures, accuracy against shots, classes
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// What stdout gets [default: table on a terminal, else json]
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    format: Option<SummaryFormat>,
+}
+
+/// What stdout gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SummaryFormat {
+    /// The main figures, for people
+    Table,
+    /// All that was found, as one object
+    Json,
+    /// One classifier a line: the zero-shot one, each draw, the probe
+    Jsonl,
+    /// The same, comma-separated
+    Csv,
+}
+
+fn setting(text: &str, what: &str, is_good: impl Fn(f64) -> bool) -> Result<Setting, String> {
+    match text.parse::<f64>() {
+        _ if text == "auto" => Ok(Setting::Auto),
+        Ok(value) if value.is_finite() && is_good(value) => Ok(Setting::Value(value)),
+        _ => Err(format!("expected auto or {what}")),
+    }
+}
+
+fn l2(text: &str) -> Result<Setting, String> {
+    setting(text, "a number above 0, such as 0.1", |value| value > 0.0)
+}
+
+fn blend(text: &str) -> Result<Setting, String> {
+    setting(text, "a share from 0 to 1", |value| {
+        (0.0..=1.0).contains(&value)
+    })
+}
+
+impl ProbeArgs {
+    fn recipe(&self) -> Recipe {
+        let training = &self.training;
+        Recipe {
+            method: match training.method {
+                MethodName::Linear => Method::Linear,
+                MethodName::TipAdapter => Method::TipAdapter,
+            },
+            l2: training.l2,
+            init: match training.init {
+                InitName::Zero => Init::Zero,
+                InitName::ZeroShot => Init::ZeroShot,
+            },
+            blend: training.blend,
+        }
+    }
+
+    /// Fails where flags do not go together, or a place for output is none or holds an input.
+    fn check(&self) -> Result<()> {
+        let training = &self.training;
+        if training.method == MethodName::TipAdapter {
+            ensure!(
+                training.init == InitName::Zero
+                    && training.blend.is_none()
+                    && training.l2 == Setting::Auto,
+                "--init, --blend and --l2 are about the regression; --method tip-adapter has none"
+            );
+        }
+        let split = self.data.val_split;
+        ensure!(
+            split > 0.0 && split < 1.0,
+            "--val-split {split} is no share of the pictures; give a number between 0 and 1"
+        );
+        let same = |path: &&PathBuf| path.canonicalize().ok() == self.data.data.canonicalize().ok();
+        let others = [&self.data.test, &self.data.val].into_iter().flatten();
+        if let Some(path) = others.clone().find(|path| path.exists() && same(path)) {
+            bail!(
+                "{} is what the probe learns from; score and choose on pictures that it has not seen, or \
+                 leave --test and --val out: then a part is held out",
+                path.display()
+            );
+        }
+        let mut inputs = vec![
+            Some(self.data.data.as_path()),
+            self.data.test.as_deref(),
+            self.data.val.as_deref(),
+            self.labels.labels_file.as_deref(),
+            self.labels.templates.as_deref().map(Path::new),
+        ];
+        inputs.extend(
+            self.data
+                .labels_from
+                .iter()
+                .map(|file| Some(file.as_path())),
+        );
+        let outputs = [self.results.out.as_deref(), self.results.report.as_deref()];
+        advice::check_outputs(&outputs, &inputs, PICTURES)
+    }
+}
+
+/// Trains a probe.
+///
+/// # Errors
+/// When it cannot run, or there is too little to learn from.
+pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
+    args.check()?;
+    let data = Data::open(&args.data, console)?;
+    let stop = Stop::default();
+    let gathered = match gather(args, data, &stop, console)? {
+        Ok(gathered) => gathered,
+        Err(outcome) => return Ok(outcome),
+    };
+    let is_stopped = || stop.signal().is_some();
+    let training = Training {
+        recipe: args.recipe(),
+        zero_shot: gathered.zero_shot.as_deref(),
+        is_stopped: &is_stopped,
+    };
+    let found = match Findings::new(args, &gathered, &training, console) {
+        Err(error) if error.is::<Stopped>() => {
+            console.end_progress();
+            console.warn("stopped while training; nothing is written");
+            return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
+        }
+        found => found?,
+    };
+    let evaluation = found.evaluation(args, &gathered)?;
+    page::write(args, &gathered, &found, &evaluation)?;
+    saved::write(args, &gathered, &found, &evaluation)?;
+    summary::print(&evaluation, args.results.format, console)?;
+    if args.results.out.is_none() {
+        console.note("the probe is not kept; --out FILE keeps it for classify --probe");
+    }
+    Ok(match gathered.failed {
+        0 => Outcome::Answered,
+        _ => Outcome::SomeFailed,
+    })
+}

@@ -1,0 +1,251 @@
+//! The page of `--report`.
+
+use anyhow::Result;
+
+use super::ProbeArgs;
+use super::findings::Findings;
+use super::gather::Gathered;
+use crate::command::report::{self, count, share};
+use crate::output;
+use crate::output::learning::ProbeEvaluation;
+use crate::output::report::{
+    Answer, Axis, Bin, Chart, Class, Confused, Head, Kind, Picture, Point, Reliability,
+    ReportWriter, Scale, Series, Summary,
+};
+use crate::task::metric::reliability::BINS;
+use crate::task::metric::{Confusion, Tally};
+
+/// Writes the page, if there is to be one.
+pub(super) fn write(
+    args: &ProbeArgs,
+    gathered: &Gathered,
+    found: &Findings,
+    evaluation: &ProbeEvaluation,
+) -> Result<()> {
+    let Some(path) = &args.results.report else {
+        return Ok(());
+    };
+    let mut writer = ReportWriter::create(path, &head(args, gathered, evaluation))?;
+    for (name, class, answers) in found.scored.iter().flat_map(|scored| &scored.pictures) {
+        let answer = |score: &crate::task::zero_shot::ClassScore| Answer {
+            label: score.class,
+            score: score.probability.unwrap_or(0.0),
+        };
+        writer.picture(&Picture {
+            name: name.clone(),
+            predictions: answers.iter().map(answer).collect(),
+            targets: vec![*class],
+            ..Picture::default()
+        })?;
+    }
+    writer.finish(&summary(found, evaluation)?)
+}
+
+fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> Head {
+    let model = &evaluation.model;
+    let mut facts = vec![
+        ("Model".to_owned(), model.name.clone()),
+        ("Model SHA-256".to_owned(), model.sha256.clone()),
+        ("Computed in".to_owned(), model.precision.clone()),
+        ("longclip".to_owned(), evaluation.version.to_owned()),
+        ("Method".to_owned(), evaluation.method.to_owned()),
+    ];
+    let numbers = &evaluation.numbers;
+    let mut fact = |name: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            facts.push((name.to_owned(), format!("{value:.4}")));
+        }
+    };
+    fact("L2", numbers.l2);
+    fact("C = 1 / L2", numbers.c);
+    fact("Trained share of the blend", numbers.blend);
+    fact("Alpha", numbers.alpha);
+    fact("Beta", numbers.beta);
+    if let Some(labels) = &evaluation.labels {
+        facts.push(("Labels".to_owned(), labels.source.clone()));
+        facts.push(("Templates".to_owned(), labels.templates.clone()));
+    }
+    report::push_arguments(&mut facts);
+    Head {
+        kind: Kind::Evaluation,
+        title: report::title(&args.data.data),
+        lead: format!(
+            "A probe of {} classes, trained on {} pictures",
+            evaluation.classes, evaluation.pictures.fitted
+        ),
+        labels: gathered.labels.clone(),
+        score: output::Score::Probability,
+        facts,
+    }
+}
+
+fn summary(found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
+    let mut notes = report::notes(&evaluation.model.name);
+    let mut shown = Vec::new();
+    if let Some(figures) = &evaluation.figures {
+        shown.push(share(
+            "Top-1 accuracy",
+            figures.acc1,
+            Some(figures.acc1_interval),
+        ));
+        if let Some(zero_shot) = &evaluation.zero_shot {
+            let interval = Some(zero_shot.acc1_interval);
+            shown.push(share("Zero-shot", zero_shot.acc1, interval));
+        }
+        shown.push(share(
+            "Mean recall of classes",
+            figures.mean_per_class_recall,
+            None,
+        ));
+        shown.push(share("Expected calibration error", figures.ece, None));
+    }
+    shown.push(count(
+        "Pictures trained on",
+        evaluation.pictures.fitted as u64,
+    ));
+    if evaluation.pictures.failed > 0 {
+        shown.push(count("Failed", evaluation.pictures.failed));
+    }
+    if evaluation.scored_on == Some("validation") {
+        notes.push(
+            "There are no test pictures: figures are those of the validation pictures, which chose the \
+             probe's numbers, and a little high."
+                .to_owned(),
+        );
+    }
+    let charts = [shots_chart(evaluation), strength_chart(evaluation)];
+    let mut summary = Summary {
+        notes,
+        figures: shown,
+        charts: charts.into_iter().flatten().collect(),
+        ..Summary::default()
+    };
+    if let Some(scored) = &found.scored {
+        add_tally(&mut summary, &scored.tally)?;
+    }
+    Ok(summary)
+}
+
+/// Reliability, confusions and classes.
+fn add_tally(summary: &mut Summary, tally: &Tally) -> Result<()> {
+    let reliability = tally.reliability(BINS)?;
+    let bins = reliability.bins.iter().map(|bin| Bin {
+        range: (f64::from(bin.low), f64::from(bin.high)),
+        count: bin.count as u64,
+        confidence: bin.confidence,
+        accuracy: bin.accuracy,
+    });
+    summary.reliability = Some(Reliability {
+        ece: reliability.ece,
+        bins: bins.collect(),
+    });
+    let confusions = tally.confusions();
+    let cell = |cell: &Confusion| Confused {
+        truth: cell.target,
+        predicted: cell.predicted,
+        count: cell.count as u64,
+    };
+    summary.confusion = confusions.cells().map(|one| cell(&one)).collect();
+    let classes = tally.per_class();
+    let classes = classes.iter().enumerate();
+    summary.classes = classes
+        .filter(|(_, class)| class.support + class.predicted > 0)
+        .map(|(label, class)| Class {
+            label,
+            precision: class.precision(),
+            recall: class.recall(),
+            f1: class.f1(),
+            support: class.support as u64,
+        })
+        .collect();
+    Ok(())
+}
+
+/// Accuracy against shots, with the line of the texts alone.
+fn shots_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
+    let rows = &evaluation.shots;
+    if rows.is_empty() {
+        return None;
+    }
+    let trained = rows.iter().map(|row| Point {
+        x: row.shots as f64,
+        y: row.mean,
+        interval: (row.draws.len() > 1).then(|| {
+            (
+                (row.mean - row.deviation).max(0.0),
+                (row.mean + row.deviation).min(1.0),
+            )
+        }),
+    });
+    let mut series = vec![Series {
+        name: match evaluation.method {
+            "tip-adapter" => "Tip-Adapter".to_owned(),
+            _ => "Probe".to_owned(),
+        },
+        points: trained.collect(),
+    }];
+    let mut flat = |name: &str, acc1: f64| {
+        let point = |shots: usize| Point {
+            x: shots as f64,
+            y: acc1,
+            interval: None,
+        };
+        series.push(Series {
+            name: name.to_owned(),
+            points: rows.iter().map(|row| point(row.shots)).collect(),
+        });
+    };
+    if let Some(zero_shot) = &evaluation.zero_shot {
+        flat("Zero-shot", zero_shot.acc1);
+    }
+    if let Some(figures) = &evaluation.figures {
+        flat("All pictures", figures.acc1);
+    }
+    let draws = rows[0].draws.len();
+    Some(Chart {
+        title: "Accuracy by pictures a class".to_owned(),
+        caption: format!(
+            "Top-1 accuracy on the {} pictures: the mean of {draws} draw{}. Bars reach one deviation up \
+             and down.",
+            evaluation.scored_on.unwrap_or("test"),
+            if draws == 1 { "" } else { "s" },
+        ),
+        x: Axis {
+            title: "Pictures a class".to_owned(),
+            scale: Scale::Logarithmic,
+        },
+        y: Axis {
+            title: "Top-1 accuracy".to_owned(),
+            scale: Scale::Percent,
+        },
+        series,
+    })
+}
+
+/// Validation accuracy against the strengths that were tried.
+fn strength_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
+    let tried = &evaluation.strengths;
+    let point = |one: &output::learning::Tried| Point {
+        x: one.value,
+        y: one.acc1,
+        interval: None,
+    };
+    (!tried.is_empty()).then(|| Chart {
+        title: "The choice of the L2 strength".to_owned(),
+        caption: "Top-1 accuracy on the validation pictures of a probe that has not seen them. Of \
+                  equally good strengths the one with the least loss is taken."
+            .to_owned(),
+        x: Axis {
+            title: "L2 strength".to_owned(),
+            scale: Scale::Logarithmic,
+        },
+        y: Axis {
+            title: "Validation accuracy".to_owned(),
+            scale: Scale::Percent,
+        },
+        series: vec![Series {
+            name: "Validation".to_owned(),
+            points: tried.iter().map(point).collect(),
+        }],
+    })
+}

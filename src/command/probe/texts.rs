@@ -1,0 +1,154 @@
+//! The classes' texts, and the classifier that they make.
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, Result};
+
+use super::ProbeArgs;
+use super::data::Data;
+use crate::cli::NoneArgs;
+use crate::command::Console;
+use crate::command::evaluate::variant::{Base, Choice, Variant};
+use crate::command::labels::Texts;
+use crate::command::session::Session;
+use crate::command::texts::Fitter;
+use crate::input::dataset::clean;
+use crate::input::prompt;
+use crate::model::DualEncoder;
+use crate::output::evaluation::LabelFacts;
+use crate::task::zero_shot::Score;
+
+/// Texts that are wanted.
+pub(super) struct Wanted {
+    variant: Variant,
+    /// Without them there is no probe.
+    is_needed: bool,
+}
+
+impl Wanted {
+    /// The texts where the probe needs them, where flags name some, or where the model is at hand
+    /// anyway.
+    pub(super) fn new(
+        args: &ProbeArgs,
+        data: &Data,
+        has_model: bool,
+        console: &Console,
+    ) -> Result<Option<Self>> {
+        let labels = &args.labels;
+        let is_named = !labels.labels.is_empty()
+            || labels.labels_file.is_some()
+            || labels.templates.is_some()
+            || !labels.template.is_empty();
+        let is_needed = args.recipe().needs_texts() || is_named;
+        if !is_needed && !has_model {
+            return Ok(None);
+        }
+        let none = NoneArgs {
+            none_label: None,
+            background: Vec::new(),
+            background_file: None,
+        };
+        let choice = Choice {
+            dataset: &data.train.path,
+            labels,
+            none: &none,
+            class_map: None,
+        };
+        let names = match data.are_folders && !data.train.path.is_dir() {
+            // Those of the folders that were embedded.
+            true => plain_labels(data),
+            false => data.classes.clone(),
+        };
+        let variant = Base::new(choice, &names, console).and_then(|base| base.labels());
+        let variant = optional(variant, is_needed, console)?;
+        Ok(variant.map(|variant| Self { variant, is_needed }))
+    }
+
+    /// As the model reads them.
+    pub(super) fn fit(
+        self,
+        args: &ProbeArgs,
+        session: &Session,
+        console: &Console,
+    ) -> Result<Option<Fitted>> {
+        let context_length = session.checkpoint.architecture.context_length;
+        let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+        let texts = optional(self.variant.fit(&mut fitter), self.is_needed, console)?;
+        fitter.finish();
+        Ok(texts.map(|texts| Fitted {
+            variant: self.variant,
+            texts,
+        }))
+    }
+}
+
+/// What is needed is an error where it is missing; else it is told.
+fn optional<T>(found: Result<T>, is_needed: bool, console: &Console) -> Result<Option<T>> {
+    match found {
+        Err(error) if !is_needed => {
+            console.warn(&format!(
+                "there is no zero-shot line to compare with: {error:#}"
+            ));
+            Ok(None)
+        }
+        found => found.map(Some),
+    }
+}
+
+/// Texts that the model can read.
+pub(super) struct Fitted {
+    variant: Variant,
+    texts: Texts,
+}
+
+/// The classifier of the classes' texts.
+pub(super) struct ZeroShot {
+    /// What records show of the classes.
+    pub(super) labels: Vec<String>,
+    /// [classes, dim], times the model's scale.
+    pub(super) rows: Vec<f32>,
+    pub(super) facts: LabelFacts,
+}
+
+impl Fitted {
+    /// Runs the text tower.
+    pub(super) fn encode(self, model: &dyn DualEncoder) -> Result<ZeroShot> {
+        let classifier = self.texts.classifier(model, Score::Softmax)?;
+        let classes = classifier.classes();
+        let rows = classes.rows().context(
+            "with --long-text best-chunk each picture has a classifier of its own, and a probe is one; \
+             pass --long-text chunk-mean or slide",
+        )?;
+        let scale = model.logit_scale();
+        let of_class = self.variant.label_of_class.iter();
+        let row = |&label: &usize| &rows[label * classes.dim()..][..classes.dim()];
+        Ok(ZeroShot {
+            rows: of_class
+                .clone()
+                .flat_map(row)
+                .map(|value| value * scale)
+                .collect(),
+            labels: of_class
+                .map(|&label| self.variant.labels[label].clone())
+                .collect(),
+            facts: self.variant.facts,
+        })
+    }
+}
+
+/// What the classes are called where no text is: names of folders become words, as far as they stay
+/// different.
+pub(super) fn plain_labels(data: &Data) -> Vec<String> {
+    let labels = match prompt::wordnet_names(&data.classes) {
+        Some(names) => names,
+        None if data.are_folders => data.classes.iter().map(|name| clean(name)).collect(),
+        None => return data.classes.clone(),
+    };
+    let different: HashSet<&String> = labels.iter().collect();
+    let is_sound = different.len() == labels.len() && !labels.iter().any(String::is_empty);
+    if is_sound {
+        labels
+    } else {
+        data.classes.clone()
+    }
+}

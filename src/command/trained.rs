@@ -1,0 +1,114 @@
+//! The file of `--probe`: a trained classifier that takes the place of labels.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::made_with::MadeWith;
+use super::session::Session;
+use crate::checkpoint::digest::{hexadecimal, sha256};
+use crate::input;
+use crate::input::prompt::{Class, LabelSet};
+use crate::output::probe::{Keys, ProbeFile};
+use crate::task::linear_probe::tip_adapter::Mix;
+use crate::task::linear_probe::{Answering, Cache, Probe, Samples};
+use crate::task::zero_shot::{Judge, Score};
+
+/// A probe that was read, for one kind of score.
+pub(super) struct TrainedProbe {
+    path: PathBuf,
+    file: ProbeFile,
+    probe: Probe,
+    score: Score,
+    /// Of the file.
+    pub(super) sha256: String,
+}
+
+impl TrainedProbe {
+    /// Reads the file, if one is named.
+    ///
+    /// # Errors
+    /// When it cannot be read or is no probe, or the score compares with texts.
+    pub(super) fn read(path: Option<&Path>, score: Score) -> Result<Option<Self>> {
+        let Some(path) = path else {
+            return Ok(None);
+        };
+        let mut file = input::probe::read(path)?;
+        let probe = probe(&mut file).with_context(|| format!("cannot use {}", path.display()))?;
+        Answering::new(probe.clone(), score)?;
+        Ok(Some(Self {
+            sha256: hexadecimal(&sha256(path)?),
+            path: path.to_owned(),
+            file,
+            probe,
+            score,
+        }))
+    }
+
+    /// Its classes as labels; a dataset's folders are found by the names that training's had.
+    pub(super) fn labels(&self) -> LabelSet {
+        let both = self.file.labels.iter().zip(&self.file.classes);
+        let class = |(label, class): (&String, &String)| Class {
+            label: label.clone(),
+            prompts: vec![label.clone()],
+            key: Some(class.clone()),
+        };
+        LabelSet {
+            classes: both.map(class).collect(),
+            uses_templates: false,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Where it was read.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `linear` or `tip-adapter`.
+    pub(super) fn method(&self) -> &str {
+        &self.file.method
+    }
+
+    /// Fails if it was trained on another model's embeddings.
+    pub(super) fn check(&self, session: &Session) -> Result<()> {
+        let made_with = MadeWith {
+            path: &self.path,
+            about: &self.file.about,
+            anew: "train the probe anew",
+        };
+        made_with.check_dim(session)?;
+        made_with.check_model(session)
+    }
+
+    /// What answers.
+    pub(super) fn judge(self) -> Result<Box<dyn Judge>> {
+        Ok(Box::new(Answering::new(self.probe, self.score)?))
+    }
+}
+
+/// The classifier of a file; its numbers move out of it.
+fn probe(file: &mut ProbeFile) -> Result<Probe> {
+    let (dim, count) = (file.about.dim, file.classes.len());
+    let weights = std::mem::take(&mut file.weights);
+    let probe = Probe::new(weights, std::mem::take(&mut file.bias), dim)?;
+    let Some(keys) = file.keys.take() else {
+        return Ok(probe);
+    };
+    let Keys {
+        embeddings,
+        classes,
+        alpha,
+        beta,
+    } = keys;
+    ensure!(!classes.is_empty(), "it has no known pictures");
+    let mut samples = Samples::new(dim, count);
+    for (row, class) in embeddings.chunks_exact(dim).zip(classes) {
+        let class = usize::try_from(class).context("a picture is of no class")?;
+        samples.push(row, class).context("a known picture")?;
+    }
+    probe.with_cache(Cache {
+        keys: samples,
+        mix: Mix { alpha, beta },
+    })
+}

@@ -1,0 +1,143 @@
+//! Chance variations of a picture, for training. The same random numbers give the same pixels.
+
+use rand::RngCore;
+
+use super::image::RgbImage;
+use super::preprocess::Preprocess;
+use super::resize::bicubic;
+
+/// The smallest part of a picture that a crop keeps, as open_clip trains; the largest is all of it.
+const LEAST_AREA: f64 = 0.9;
+/// How far a crop may be from a square, to either side.
+const MOST_RATIO: f64 = 4.0 / 3.0;
+/// Crops that are tried before the middle is taken.
+const TRIES: usize = 10;
+
+/// Which variations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Augment {
+    /// A part of nine tenths or more, squeezed to a square, in place of the middle (torchvision's
+    /// `RandomResizedCrop` with open_clip's scale).
+    pub crop: bool,
+    /// Every other picture is mirrored. Captions that say left and right become wrong.
+    pub flip: bool,
+}
+
+impl Augment {
+    /// The picture as the tower reads it, `[3, image_size, image_size]`.
+    pub fn run(
+        &self,
+        image: &RgbImage,
+        preprocess: &Preprocess,
+        random: &mut impl RngCore,
+    ) -> Vec<f32> {
+        let mut square = match self.crop.then(|| crop(image, random)).flatten() {
+            Some(part) => bicubic(&part, preprocess.image_size, preprocess.image_size),
+            None => preprocess.crop(image),
+        };
+        if self.flip && share(random) < 0.5 {
+            mirror(&mut square);
+        }
+        preprocess.normalise(&square)
+    }
+}
+
+/// A number in 0..1.
+fn share(random: &mut impl RngCore) -> f64 {
+    (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// A part of the picture; none where no try fits into it.
+fn crop(image: &RgbImage, random: &mut impl RngCore) -> Option<RgbImage> {
+    let area = (image.width * image.height) as f64;
+    for _ in 0..TRIES {
+        let wanted = area * (LEAST_AREA + (1.0 - LEAST_AREA) * share(random));
+        let ratio = libm::exp(libm::log(MOST_RATIO) * (2.0 * share(random) - 1.0));
+        let width = libm::round(libm::sqrt(wanted * ratio)) as usize;
+        let height = libm::round(libm::sqrt(wanted / ratio)) as usize;
+        let places = (share(random), share(random));
+        if (1..=image.width).contains(&width) && (1..=image.height).contains(&height) {
+            let left = (places.0 * (image.width - width + 1) as f64) as usize;
+            let top = (places.1 * (image.height - height + 1) as f64) as usize;
+            return Some(cut(image, (left, top), (width, height)));
+        }
+    }
+    None
+}
+
+fn cut(image: &RgbImage, (left, top): (usize, usize), (width, height): (usize, usize)) -> RgbImage {
+    let row = |y: usize| &image.pixels[((top + y) * image.width + left) * 3..][..width * 3];
+    RgbImage {
+        width,
+        height,
+        pixels: (0..height).flat_map(row).copied().collect(),
+    }
+}
+
+fn mirror(image: &mut RgbImage) {
+    for row in image.pixels.chunks_exact_mut(image.width * 3) {
+        let (pixels, _) = row.as_chunks_mut::<3>();
+        pixels.reverse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn image(width: usize, height: usize) -> RgbImage {
+        let pixels = (0..width * height * 3).map(|i| (i * 37 % 251) as u8);
+        RgbImage {
+            width,
+            height,
+            pixels: pixels.collect(),
+        }
+    }
+
+    #[test]
+    fn nothing_asked_for_changes_nothing() {
+        let (image, preprocess) = (image(30, 20), Preprocess::clip(8));
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let pixels = Augment::default().run(&image, &preprocess, &mut random);
+        assert_eq!(pixels, preprocess.run(&image));
+    }
+
+    #[test]
+    fn the_same_numbers_give_the_same_pixels() {
+        let (image, preprocess) = (image(30, 28), Preprocess::clip(8));
+        let both = Augment {
+            crop: true,
+            flip: true,
+        };
+        let run = |seed| both.run(&image, &preprocess, &mut ChaCha8Rng::seed_from_u64(seed));
+        assert_eq!(run(1), run(1));
+        let different: std::collections::HashSet<Vec<u32>> = (0..20)
+            .map(|seed| run(seed).iter().map(|v| v.to_bits()).collect())
+            .collect();
+        assert!(different.len() > 15, "{}", different.len());
+    }
+
+    #[test]
+    fn a_mirror_turns_left_and_right() {
+        let mut square = image(3, 1);
+        let [a, b, c]: [[u8; 3]; 3] =
+            std::array::from_fn(|at| square.pixels[at * 3..][..3].try_into().unwrap());
+        mirror(&mut square);
+        assert_eq!(square.pixels, [c, b, a].concat());
+    }
+
+    #[test]
+    fn a_crop_keeps_nine_tenths_or_is_none() {
+        let mut random = ChaCha8Rng::seed_from_u64(3);
+        for _ in 0..200 {
+            if let Some(part) = crop(&image(40, 40), &mut random) {
+                let share = (part.width * part.height) as f64 / 1600.0;
+                assert!((0.86..=1.0).contains(&share), "{share}");
+            }
+        }
+        assert!(crop(&image(100, 2), &mut random).is_none());
+    }
+}

@@ -1,0 +1,257 @@
+//! Looks at all of the data: what of it can be used, and what is wrong with the rest.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rayon::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use super::{Bad, LongCaption, Pair, PairOptions, Picture, Raw, ShortCaption, Taken, Tokens};
+use crate::checkpoint::digest::hexadecimal;
+use crate::input::paths::PictureRule;
+use crate::input::tokenizer::{self, LongText};
+
+/// Pairs that are looked at together, on all threads.
+const TOGETHER: usize = 1024;
+
+/// Everything that can be trained on, and what was found on the way.
+#[derive(Debug)]
+pub struct Pairs {
+    /// In the order of the data.
+    pub pairs: Vec<Pair>,
+    /// What cannot be used, in the order of the data.
+    pub bad: Vec<Bad>,
+    /// What kind of data it is.
+    pub kind: String,
+    /// What else was found.
+    pub counts: Counts,
+    /// What tells these pairs from all others: pictures by name and size, captions by their tokens.
+    pub sha256: String,
+}
+
+/// What was found in pairs that can be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Captions that were cut to the context, long and short ones.
+    pub cut: usize,
+    /// Short captions that are the long one's first sentence.
+    pub derived: usize,
+    /// Short captions that are the whole long one again.
+    pub whole: usize,
+    /// Different long captions.
+    pub different: usize,
+    /// Different pictures.
+    pub pictures: usize,
+}
+
+/// Reads the data at `path` and looks at all of it.
+///
+/// # Errors
+/// When it is no data, or the whole of it cannot be read; what is wrong with a pair is no error.
+pub fn read(path: &Path, options: &PairOptions, rule: PictureRule) -> Result<Pairs> {
+    let mut checking = Checking::new(path, options);
+    let kind = super::each(path, options, rule, &mut |taken| checking.take(taken))
+        .with_context(|| format!("cannot read the data {}", path.display()))?;
+    checking.look()?;
+    let Checking {
+        mut found, hash, ..
+    } = checking;
+    found.kind = kind;
+    found.counts.different = checking.captions.len();
+    found.counts.pictures = checking.pictures.len();
+    found.sha256 = hexadecimal(&hash.finalize());
+    Ok(found)
+}
+
+struct Checking<'a> {
+    options: &'a PairOptions,
+    /// What pictures' names begin with on this machine alone.
+    root: &'a Path,
+    waiting: Vec<Taken>,
+    found: Pairs,
+    hash: Sha256,
+    /// Hashes of what is counted once.
+    captions: HashSet<u64>,
+    pictures: HashSet<u64>,
+}
+
+/// A pair that can be used.
+struct Good {
+    pair: Pair,
+    bytes: u64,
+    cut: usize,
+    derived: bool,
+    whole: bool,
+}
+
+impl<'a> Checking<'a> {
+    fn new(path: &'a Path, options: &'a PairOptions) -> Self {
+        let folder = if path.is_dir() {
+            path
+        } else {
+            path.parent().unwrap_or(Path::new(""))
+        };
+        Self {
+            options,
+            root: options.images.as_deref().unwrap_or(folder),
+            waiting: Vec::with_capacity(TOGETHER),
+            found: Pairs {
+                pairs: Vec::new(),
+                bad: Vec::new(),
+                kind: String::new(),
+                counts: Counts::default(),
+                sha256: String::new(),
+            },
+            hash: Sha256::new(),
+            captions: HashSet::new(),
+            pictures: HashSet::new(),
+        }
+    }
+
+    fn take(&mut self, taken: Taken) -> Result<()> {
+        self.waiting.push(taken);
+        if self.waiting.len() == TOGETHER {
+            self.look()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at all that wait.
+    fn look(&mut self) -> Result<()> {
+        let options = self.options;
+        let waiting = std::mem::take(&mut self.waiting);
+        let looked: Vec<_> = waiting
+            .into_par_iter()
+            .map(|taken| taken.and_then(|raw| good(raw, options)))
+            .collect();
+        for one in looked {
+            match one {
+                Ok(good) => self.add(good),
+                Err(bad) => self.found.bad.push(bad),
+            }
+        }
+        ensure!(
+            u32::try_from(self.found.pairs.len()).is_ok(),
+            "there are more than {} pairs",
+            u32::MAX
+        );
+        Ok(())
+    }
+
+    fn add(&mut self, good: Good) {
+        let Pair {
+            picture,
+            long,
+            short,
+        } = &good.pair;
+        let name = match picture {
+            Picture::File(path) => path
+                .strip_prefix(self.root)
+                .unwrap_or(path)
+                .to_string_lossy(),
+            Picture::Member { name, .. } => Cow::Borrowed(&**name),
+        };
+        // Lengths first, so that no two lists of pairs are the same bytes.
+        self.hash.update((name.len() as u64).to_le_bytes());
+        self.hash.update(name.as_bytes());
+        self.hash.update(good.bytes.to_le_bytes());
+        for tokens in std::iter::once(long).chain(short) {
+            self.hash.update((tokens.0.len() as u64).to_le_bytes());
+            let bytes = tokens.0.iter().flat_map(|id| id.to_le_bytes());
+            self.hash.update(bytes.collect::<Vec<u8>>());
+        }
+        self.captions.insert(hashed(long));
+        self.pictures.insert(hashed(picture));
+        let counts = &mut self.found.counts;
+        counts.cut += good.cut;
+        counts.derived += usize::from(good.derived);
+        counts.whole += usize::from(good.whole);
+        self.found.pairs.push(good.pair);
+    }
+}
+
+fn hashed(value: &impl std::hash::Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn good(raw: Raw, options: &PairOptions) -> std::result::Result<Good, Bad> {
+    let place = raw.place.clone();
+    look_at(raw, options).map_err(|error| Bad {
+        place,
+        cause: format!("{error:#}"),
+    })
+}
+
+fn look_at(raw: Raw, options: &PairOptions) -> Result<Good> {
+    let bytes = raw.picture.check(&options.decode);
+    let bytes = bytes.with_context(|| match &raw.picture {
+        Picture::File(path) => format!("the picture {}", path.display()),
+        Picture::Member { name, .. } => format!("the picture {name}"),
+    })?;
+    let (long, is_cut) = tokens(&raw.long, options).context("the caption")?;
+    let mut cut = usize::from(is_cut);
+    let mut derived = false;
+    let mut whole = false;
+    let short = match options.short {
+        ShortCaption::Unused => None,
+        ShortCaption::Used => {
+            let text = match &raw.short {
+                Some(short) => Cow::Borrowed(short.as_str()),
+                None => {
+                    derived = true;
+                    Cow::Owned(first_sentence(&raw.long))
+                }
+            };
+            let (short, is_cut) = tokens(&text, options).context("the short caption")?;
+            // A long caption without a second sentence is cut as a whole: that counts once.
+            whole = short == long;
+            cut += usize::from(is_cut && !whole);
+            Some(short)
+        }
+    };
+    Ok(Good {
+        pair: Pair {
+            picture: raw.picture,
+            long,
+            short,
+        },
+        bytes,
+        cut,
+        derived,
+        whole,
+    })
+}
+
+/// The text in the context, and whether it was cut.
+fn tokens(text: &str, options: &PairOptions) -> Result<(Tokens, bool)> {
+    let policy = match options.long {
+        LongCaption::Cut => LongText::Truncate,
+        LongCaption::Bad => LongText::Error,
+    };
+    let fitted = tokenizer::fit(text, options.context_length, policy)?;
+    let is_cut = fitted.cut.is_some();
+    let ids = fitted.into_first();
+    if ids.len() <= 2 {
+        bail!("is empty");
+    }
+    Ok((Tokens::new(&ids)?, is_cut))
+}
+
+/// What comes before the first full stop and blank, as in Long-CLIP's training code.
+fn first_sentence(text: &str) -> String {
+    let line = text.trim().replace('\n', " ");
+    let first = line.split(". ").next().unwrap_or_default().trim();
+    if first.is_empty() {
+        line
+    } else {
+        first.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! JSON files: a list of objects, read one by one however long it is, or COCO's and Karpathy's
+//! object.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_json::Value;
+
+use super::{PairOptions, Picture, Raw, Take, rows};
+use crate::input::dataset::captions::{self, CaptionOptions, Empty};
+use crate::input::dataset::manifest::Row;
+use crate::input::paths::PictureRule;
+
+/// The part of a split file that is trained on unless another is named.
+const SPLIT: &str = "train";
+
+/// Hands over each entry.
+pub(super) fn each(
+    path: &Path,
+    options: &PairOptions,
+    rule: PictureRule,
+    take: Take<'_>,
+) -> Result<String> {
+    let reading = || format!("cannot read {}", path.display());
+    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).with_context(reading)?);
+    if first_character(&mut reader).with_context(reading)? != Some(b'[') {
+        return captioned(path, options, rule, take);
+    }
+    let mut failure = None;
+    let entries = Entries {
+        path,
+        folder: rows::images(path, options),
+        take,
+        failure: &mut failure,
+    };
+    let mut json = serde_json::Deserializer::from_reader(reader);
+    let read = entries.deserialize(&mut json);
+    // What the receiver said comes first: it made the reading end.
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    read.with_context(|| format!("{} is no JSON list of objects", path.display()))?;
+    Ok("a JSON list of pictures and captions".to_owned())
+}
+
+fn first_character(reader: &mut impl BufRead) -> Result<Option<u8>> {
+    loop {
+        let buffer = reader.fill_buf()?;
+        let Some(first) = buffer.first().copied() else {
+            return Ok(None);
+        };
+        // White space, or a byte order mark.
+        if !first.is_ascii_whitespace() && !b"\xef\xbb\xbf".contains(&first) {
+            return Ok(Some(first));
+        }
+        reader.consume(1);
+    }
+}
+
+/// COCO's and Karpathy's files: every caption is a pair of its own.
+fn captioned(
+    path: &Path,
+    options: &PairOptions,
+    rule: PictureRule,
+    take: Take<'_>,
+) -> Result<String> {
+    let wanted = CaptionOptions {
+        images: options.images.clone(),
+        split: Some(options.split.clone().unwrap_or_else(|| SPLIT.to_owned())),
+        empty: Empty::Kept,
+        ..CaptionOptions::default()
+    };
+    let found = captions::captioned(path, &wanted, rule)?;
+    let captions = found.texts.into_iter().zip(found.image_of_text);
+    for (number, (text, image)) in (1..).zip(captions) {
+        take(Ok(Raw {
+            place: format!("{}, caption {number}", path.display()),
+            picture: Picture::File(found.images[image].clone()),
+            long: text,
+            short: None,
+        }))?;
+    }
+    let kind = found.protocol.split(';').next().unwrap_or_default();
+    Ok(kind.to_owned())
+}
+
+/// Takes the elements of a list as they come.
+struct Entries<'a> {
+    path: &'a Path,
+    folder: PathBuf,
+    take: Take<'a>,
+    failure: &'a mut Option<anyhow::Error>,
+}
+
+impl<'de> DeserializeSeed<'de> for Entries<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Entries<'_> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let mut number = 0;
+        while let Some(entry) = list.next_element::<Value>()? {
+            number += 1;
+            let place = format!("{}, entry {number}", self.path.display());
+            let taken = rows::pair(&self.folder, &place, object(entry));
+            if let Err(error) = (self.take)(taken) {
+                *self.failure = Some(error);
+                return Err(serde::de::Error::custom("stopped"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn object(entry: Value) -> Result<Row> {
+    match entry {
+        Value::Object(row) => Ok(row
+            .into_iter()
+            .map(|(name, value)| (name.to_lowercase(), value))
+            .collect()),
+        _ => anyhow::bail!("the entry is no JSON object"),
+    }
+}

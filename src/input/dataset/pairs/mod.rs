@@ -1,0 +1,204 @@
+//! Pictures with a long caption each, and a short one: what fine-tuning reads.
+//!
+//! - JSON lines, CSV and TSV with a picture, a caption and perhaps a short caption on each row.
+//! - A JSON list: ShareGPT4V's (`image`, `conversations[1].value`), or objects as in JSON lines.
+//! - COCO's and Karpathy's JSON, as the retrieval sets.
+//! - Folders of pictures with a `.txt` (or `.json`) of the same name and perhaps a `.short.txt`;
+//!   Urban-1k's two folders.
+//! - WebDataset's tar shards: one, a folder of them, or `name-{000..012}.tar`.
+//!
+//! All of the data is looked at before anything is trained: every picture is there and begins like
+//! one, every caption has words and is turned into tokens, which are all that is kept of it.
+
+mod check;
+mod folder;
+mod list;
+mod order;
+mod rows;
+mod shards;
+mod tar;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use crate::input::image::{self, DecodeOptions};
+use crate::input::paths::PictureRule;
+use crate::input::tokenizer::TokenIds;
+
+pub use check::{Counts, Pairs, read};
+pub use order::Order;
+
+/// How pairs are read.
+#[derive(Clone, Debug)]
+pub struct PairOptions {
+    /// Where the pictures are that a file names; by default beside the file.
+    pub images: Option<PathBuf>,
+    /// The split of a file that has several.
+    pub split: Option<String>,
+    /// What of a picture is refused.
+    pub decode: DecodeOptions,
+    /// Most tokens of a caption, with start and end.
+    pub context_length: usize,
+    /// What becomes of longer ones.
+    pub long: LongCaption,
+    /// Whether short captions are wanted as well.
+    pub short: ShortCaption,
+}
+
+/// What becomes of a caption that is longer than the context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LongCaption {
+    /// It is cut, as Long-CLIP does.
+    Cut,
+    /// It is bad data.
+    Bad,
+}
+
+/// Whether a pair has a short caption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShortCaption {
+    /// Nobody asks for it.
+    Unused,
+    /// The data's own, else the long one's first sentence.
+    Used,
+}
+
+/// One picture and what is said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Where the picture is.
+    pub picture: Picture,
+    /// The long caption.
+    pub long: Tokens,
+    /// The short one, if short ones are used.
+    pub short: Option<Tokens>,
+}
+
+/// Where a picture is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Picture {
+    /// A file.
+    File(PathBuf),
+    /// A part of an archive.
+    Member {
+        /// The archive.
+        archive: Arc<Path>,
+        /// The picture's name there.
+        name: Box<str>,
+        /// Where its bytes begin.
+        offset: u64,
+        /// How many there are.
+        bytes: u64,
+    },
+}
+
+impl Picture {
+    /// What messages call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::File(path) => path.display().to_string(),
+            Self::Member { archive, name, .. } => format!("{}: {name}", archive.display()),
+        }
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// When they cannot be read, or do not begin like a picture.
+    pub fn read(&self, options: &DecodeOptions) -> Result<Vec<u8>> {
+        match self {
+            Self::File(path) => image::read_bytes(path, options),
+            Self::Member {
+                archive,
+                offset,
+                bytes,
+                ..
+            } => image::read_part(archive, *offset, *bytes, options),
+        }
+    }
+
+    /// Whether it is there and begins like a picture; its size in bytes.
+    fn check(&self, options: &DecodeOptions) -> Result<u64> {
+        match self {
+            Self::File(path) => image::check(path, options),
+            Self::Member {
+                archive,
+                offset,
+                bytes,
+                ..
+            } => image::check_part(archive, *offset, *bytes, options).map(|()| *bytes),
+        }
+    }
+}
+
+/// Token ids in half the room.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Tokens(Box<[u16]>);
+
+impl Tokens {
+    /// The ids of a text; every id of CLIP's vocabulary has 16 bits.
+    ///
+    /// # Errors
+    /// When an id has more.
+    pub fn new(ids: &TokenIds) -> Result<Self> {
+        let ids = ids.as_slice().iter().map(|&id| u16::try_from(id));
+        Ok(Self(ids.collect::<Result<_, _>>()?))
+    }
+
+    /// As the text tower takes them.
+    ///
+    /// # Errors
+    /// None for what [`Tokens::new`] made.
+    pub fn ids(&self) -> Result<TokenIds> {
+        TokenIds::new(self.0.iter().map(|&id| u32::from(id)).collect())
+    }
+}
+
+/// A pair that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    /// Where it was found: a file and a line, or a file alone.
+    pub place: String,
+    /// Why.
+    pub cause: String,
+}
+
+/// A pair as the data has it, not looked at yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Raw {
+    place: String,
+    picture: Picture,
+    long: String,
+    short: Option<String>,
+}
+
+/// What a reader hands over, one after the other.
+type Taken = std::result::Result<Raw, Bad>;
+/// Who gets it.
+type Take<'a> = &'a mut dyn FnMut(Taken) -> Result<()>;
+
+/// Hands over all pairs of the data at `path`; returns what kind of data it is.
+fn each(path: &Path, options: &PairOptions, rule: PictureRule, take: Take<'_>) -> Result<String> {
+    if let Some(shards) = shards::of(path)? {
+        return shards::each(&shards, rule, take);
+    }
+    if path.is_dir() {
+        return folder::each(path, rule, take);
+    }
+    if !path.exists() {
+        bail!("the data {} does not exist", path.display());
+    }
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    match extension.to_lowercase().as_str() {
+        "json" => list::each(path, options, rule, take),
+        "jsonl" | "ndjson" | "csv" | "tsv" => rows::each(path, options, take),
+        _ => bail!(
+            "{} is no data to train on; name a .jsonl, .csv, .tsv or .json file of pictures with \
+             captions, a folder of pictures with a .txt each, or .tar shards",
+            path.display()
+        ),
+    }
+}

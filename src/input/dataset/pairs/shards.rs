@@ -1,0 +1,238 @@
+//! WebDataset's tar shards: the members of a sample follow each other and share their name up to
+//! the first dot.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::folder::captions_of;
+use super::tar::{Archive, Member};
+use super::{Bad, Picture, Raw, Take, Taken};
+use crate::input::paths::PictureRule;
+
+/// More shards are a slip in a pattern.
+const MOST_SHARDS: usize = 100_000;
+
+/// The shards that `path` names, in order; none if it names something else.
+pub(super) fn of(path: &Path) -> Result<Option<Vec<PathBuf>>> {
+    if path.is_dir() {
+        let mut found = Vec::new();
+        let reading = || format!("cannot read the folder {}", path.display());
+        for entry in path.read_dir().with_context(reading)? {
+            let entry = entry.with_context(reading)?.path();
+            if is_tar(&entry) && entry.is_file() {
+                found.push(entry);
+            }
+        }
+        found.sort();
+        return Ok((!found.is_empty()).then_some(found));
+    }
+    let name = path.to_string_lossy();
+    if !path.exists() && name.contains('{') && name.contains("..") {
+        return Ok(Some(
+            expand(&name)?.into_iter().map(PathBuf::from).collect(),
+        ));
+    }
+    let compressed = [".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz"];
+    if compressed.iter().any(|ending| name.ends_with(ending)) {
+        bail!("{name} is compressed; pictures are already, so unpack it to a plain .tar first");
+    }
+    Ok((is_tar(path) && path.exists()).then(|| vec![path.to_owned()]))
+}
+
+fn is_tar(path: &Path) -> bool {
+    let extension = path.extension();
+    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("tar"))
+}
+
+/// `a-{00..02}.tar` -> `a-00.tar`, `a-01.tar`, `a-02.tar`.
+fn expand(pattern: &str) -> Result<Vec<String>> {
+    let parts = pattern
+        .split_once('{')
+        .and_then(|(before, rest)| Some((before, rest.split_once('}')?)));
+    let Some((before, (inside, after))) = parts else {
+        return Ok(vec![pattern.to_owned()]);
+    };
+    let ends = inside.split_once("..").and_then(|(first, last)| {
+        Some((
+            first.parse::<usize>().ok()?,
+            last.parse::<usize>().ok()?,
+            first.len(),
+        ))
+    });
+    let (first, last, width) =
+        ends.with_context(|| format!("{{{inside}}} in {pattern} is no range like {{000..012}}"))?;
+    ensure!(
+        first <= last && last - first < MOST_SHARDS,
+        "{{{inside}}} in {pattern} is no range of at most {MOST_SHARDS} shards"
+    );
+    let rest = expand(after)?;
+    let mut all = Vec::new();
+    for number in first..=last {
+        all.extend(
+            rest.iter()
+                .map(|rest| format!("{before}{number:0width$}{rest}")),
+        );
+        ensure!(all.len() <= MOST_SHARDS, "{pattern} names too many shards");
+    }
+    Ok(all)
+}
+
+/// Hands over the samples of each shard.
+pub(super) fn each(shards: &[PathBuf], rule: PictureRule, take: Take<'_>) -> Result<String> {
+    for shard in shards {
+        if let Err(error) = samples(shard, rule, take)? {
+            take(Err(Bad {
+                place: shard.display().to_string(),
+                cause: format!("{error:#}"),
+            }))?;
+        }
+    }
+    Ok(match shards.len() {
+        1 => "a tar shard".to_owned(),
+        count => format!("{count} tar shards"),
+    })
+}
+
+/// The inner result is what is wrong with the archive; what came before that is handed over.
+fn samples(shard: &Path, rule: PictureRule, take: Take<'_>) -> Result<Result<()>> {
+    let mut archive = match Archive::open(shard) {
+        Ok(archive) => archive,
+        Err(error) => return Ok(Err(error)),
+    };
+    let path: Arc<Path> = Arc::from(shard);
+    let mut sample = Sample::default();
+    loop {
+        let member = match archive.next() {
+            Ok(Some(member)) => member,
+            end => {
+                sample.hand_over(&path, take)?;
+                return Ok(end.map(|_| ()));
+            }
+        };
+        let Some((key, kind)) = key_and_kind(&member.name) else {
+            continue;
+        };
+        if key != sample.key {
+            std::mem::take(&mut sample).hand_over(&path, take)?;
+            sample.key = key;
+        }
+        if let Err(error) = sample.add(&kind, member, &mut archive, rule) {
+            sample.wrong.get_or_insert(format!("{error:#}"));
+        }
+    }
+}
+
+/// `a/0001.short.txt` is the `short.txt` of `a/0001`.
+fn key_and_kind(name: &str) -> Option<(String, String)> {
+    let base = name.rfind('/').map_or(0, |slash| slash + 1);
+    let dot = base + name[base..].find('.')?;
+    // Hidden files, such as macOS leaves.
+    (dot > base).then(|| (name[..dot].to_owned(), name[dot + 1..].to_lowercase()))
+}
+
+/// What was found of a sample so far.
+#[derive(Default)]
+struct Sample {
+    key: String,
+    picture: Option<Member>,
+    long: Option<String>,
+    short: Option<String>,
+    json: Option<String>,
+    wrong: Option<String>,
+}
+
+impl Sample {
+    fn add(
+        &mut self,
+        kind: &str,
+        member: Member,
+        archive: &mut Archive,
+        rule: PictureRule,
+    ) -> Result<()> {
+        let place = match kind {
+            "txt" | "caption" | "long.txt" => &mut self.long,
+            "short.txt" | "short" => &mut self.short,
+            "json" => &mut self.json,
+            _ if rule.extensions.contains(&kind) => {
+                ensure!(!member.is_sparse, "{} is a sparse file", member.name);
+                self.picture.get_or_insert(member);
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        ensure!(!member.is_sparse, "{} is a sparse file", member.name);
+        *place = Some(archive.text(&member)?);
+        Ok(())
+    }
+
+    fn hand_over(self, shard: &Arc<Path>, take: Take<'_>) -> Result<()> {
+        let is_none = self.picture.is_none() && self.long.is_none() && self.short.is_none();
+        // Other members, such as a list of what is in the shard.
+        if is_none && self.wrong.is_none() {
+            return Ok(());
+        }
+        take(self.pair(shard))
+    }
+
+    fn pair(self, shard: &Arc<Path>) -> Taken {
+        let place = format!("{}, sample {}", shard.display(), self.key);
+        let read = || -> Result<Raw> {
+            if let Some(wrong) = self.wrong {
+                bail!(wrong);
+            }
+            let picture = self.picture.context("it has no picture")?;
+            let (long, from_json) = match (self.long, self.json) {
+                (Some(long), _) => (long, None),
+                (None, Some(json)) => captions_of(&json)?,
+                (None, None) => bail!("it has no caption (a member .txt, .caption or .json)"),
+            };
+            Ok(Raw {
+                place: place.clone(),
+                picture: Picture::Member {
+                    archive: shard.clone(),
+                    name: picture.name.into(),
+                    offset: picture.offset,
+                    bytes: picture.bytes,
+                },
+                long,
+                short: self.short.or(from_json),
+            })
+        };
+        read().map_err(|error| Bad {
+            place: place.clone(),
+            cause: format!("{error:#}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_in_braces_are_spelt_out() {
+        let shards = expand("d/a-{08..10}.tar").unwrap();
+        assert_eq!(shards, ["d/a-08.tar", "d/a-09.tar", "d/a-10.tar"]);
+        assert_eq!(expand("{0..1}-{0..1}").unwrap().len(), 4);
+        assert_eq!(expand("plain.tar").unwrap(), ["plain.tar"]);
+        for wrong in ["{a..b}.tar", "{5..2}.tar", "{0..999999999}.tar"] {
+            assert!(expand(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_key_ends_at_the_first_dot_of_the_name() {
+        let cases = [
+            ("a.b/0001.jpg", Some(("a.b/0001", "jpg"))),
+            ("0001.short.TXT", Some(("0001", "short.txt"))),
+            ("a/._0001.jpg", None),
+            ("README", None),
+        ];
+        for (name, expected) in cases {
+            let expected = expected.map(|(key, kind)| (key.to_owned(), kind.to_owned()));
+            assert_eq!(key_and_kind(name), expected, "{name}");
+        }
+    }
+}

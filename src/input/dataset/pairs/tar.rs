@@ -1,0 +1,231 @@
+//! Where the members of a tar archive lie. Nothing is unpacked: names are keys and never paths, and
+//! every number in the archive is checked against the file before it is used.
+//!
+//! Read are ustar, GNU's long names and pax headers (`path`, `size`); sparse members are told as
+//! such, links and special files passed over.
+
+use std::fs::File;
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// Everything in a tar archive is a number of these bytes.
+const BLOCK: u64 = 512;
+/// A longer name, or header of names, is none.
+const LONGEST_NAME: u64 = 1 << 16;
+/// A caption is shorter.
+const LONGEST_TEXT: u64 = 1 << 20;
+
+/// A file in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// As the archive has it, with its folders.
+    pub(super) name: String,
+    /// Where its content begins.
+    pub(super) offset: u64,
+    /// How long that is.
+    pub(super) bytes: u64,
+    /// Its content is not in one piece.
+    pub(super) is_sparse: bool,
+}
+
+/// An archive, read member by member.
+pub(super) struct Archive {
+    file: BufReader<File>,
+    length: u64,
+    /// Where the next header is.
+    at: u64,
+}
+
+/// What headers before a member's own say of it.
+#[derive(Default)]
+struct Extended {
+    name: Option<String>,
+    bytes: Option<u64>,
+    is_sparse: bool,
+}
+
+impl Archive {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let state = std::fs::metadata(path).context("cannot be read")?;
+        ensure!(state.is_file(), "this is no regular file");
+        let file = File::open(path).context("cannot be read")?;
+        Ok(Self {
+            file: BufReader::new(file),
+            length: state.len(),
+            at: 0,
+        })
+    }
+
+    /// The next file; `None` at the end of the archive.
+    pub(super) fn next(&mut self) -> Result<Option<Member>> {
+        let mut extended = Extended::default();
+        loop {
+            let start = self.at;
+            let Some(header) = self.header()? else {
+                return Ok(None);
+            };
+            let kind = header[156];
+            let is_file = matches!(kind, b'0' | 0 | b'7' | b'S');
+            let own = number(&header[124..136]).context("a member's size is no number")?;
+            let bytes = match kind {
+                _ if is_file => extended.bytes.unwrap_or(own),
+                // Links, devices and folders have no content, whatever size they state.
+                b'1'..=b'6' => 0,
+                _ => own,
+            };
+            let offset = start + BLOCK;
+            let name = extended.name.take().unwrap_or_else(|| name_of(&header));
+            self.at = self.after(offset, bytes, &name)?;
+            match kind {
+                b'L' => extended.name = Some(self.long_name(offset, bytes)?),
+                b'x' => self.pax(offset, bytes, &mut extended)?,
+                _ if is_file => {
+                    let is_sparse = extended.is_sparse || kind == b'S';
+                    return Ok(Some(Member {
+                        name,
+                        offset,
+                        bytes,
+                        is_sparse,
+                    }));
+                }
+                b'K' | b'g' => {}
+                _ => extended = Extended::default(),
+            }
+        }
+    }
+
+    /// The whole of a member that is a text.
+    pub(super) fn text(&mut self, member: &Member) -> Result<String> {
+        ensure!(
+            member.bytes <= LONGEST_TEXT,
+            "{} has {} bytes, too many for a caption",
+            member.name,
+            member.bytes
+        );
+        let bytes = self.content(member.offset, member.bytes)?;
+        String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", member.name))
+    }
+
+    /// The header at `at`, checked; `None` where the archive ends.
+    fn header(&mut self) -> Result<Option<[u8; BLOCK as usize]>> {
+        if self.at == self.length && self.at > 0 {
+            return Ok(None);
+        }
+        ensure!(
+            self.length - self.at >= BLOCK,
+            "the archive is cut short: it ends within a header"
+        );
+        self.file.seek(SeekFrom::Start(self.at))?;
+        let mut header = [0; BLOCK as usize];
+        self.file.read_exact(&mut header)?;
+        if header.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        let stated = number(&header[148..156]);
+        let blank = (148..156).map(|at| u64::from(header[at])).sum::<u64>();
+        let sum = header.iter().map(|byte| u64::from(*byte)).sum::<u64>() - blank + 8 * 32;
+        if stated != Some(sum) {
+            let what = match (self.at, &header[..2]) {
+                (0, [0x1f, 0x8b]) => "this is a gzip file: unpack it to a plain .tar first",
+                (0, _) => "this is no tar archive",
+                _ => "the archive is damaged: a header's checksum is wrong",
+            };
+            bail!("{what}");
+        }
+        Ok(Some(header))
+    }
+
+    /// Where the header after a content lies; fails if the file ends before.
+    fn after(&self, offset: u64, bytes: u64, name: &str) -> Result<u64> {
+        let end = offset.checked_add(bytes);
+        let end = end.filter(|end| *end <= self.length).with_context(|| {
+            format!("the archive is cut short: it ends before the {bytes} bytes of {name:?}")
+        })?;
+        // The last member may lack its padding.
+        Ok(end.next_multiple_of(BLOCK).min(self.length))
+    }
+
+    fn content(&mut self, offset: u64, bytes: u64) -> Result<Vec<u8>> {
+        self.file.seek(SeekFrom::Start(offset))?;
+        let mut content = vec![0; usize::try_from(bytes)?];
+        self.file.read_exact(&mut content)?;
+        Ok(content)
+    }
+
+    fn long_name(&mut self, offset: u64, bytes: u64) -> Result<String> {
+        ensure!(bytes <= LONGEST_NAME, "a member's name has {bytes} bytes");
+        Ok(text_of(&self.content(offset, bytes)?))
+    }
+
+    /// Records of the form `LENGTH KEY=VALUE\n`, where the length counts all of it.
+    fn pax(&mut self, offset: u64, bytes: u64, extended: &mut Extended) -> Result<()> {
+        ensure!(bytes <= LONGEST_NAME, "a pax header has {bytes} bytes");
+        let content = self.content(offset, bytes)?;
+        let mut rest = &content[..];
+        while !rest.is_empty() && rest[0] != 0 {
+            let broken = "a pax header is damaged";
+            let blank = rest.iter().position(|byte| *byte == b' ').context(broken)?;
+            let length: usize = std::str::from_utf8(&rest[..blank])?
+                .parse()
+                .context(broken)?;
+            ensure!(length > blank + 1 && length <= rest.len(), broken);
+            let record = rest[blank + 1..length].trim_ascii_end();
+            rest = &rest[length..];
+            let Some(equals) = record.iter().position(|byte| *byte == b'=') else {
+                bail!(broken);
+            };
+            let value = &record[equals + 1..];
+            match &record[..equals] {
+                b"path" => extended.name = Some(text_of(value)),
+                b"size" => {
+                    let size = std::str::from_utf8(value).ok();
+                    let size = size.and_then(|size| size.parse().ok()).context(broken)?;
+                    extended.bytes = Some(size);
+                }
+                key if key.starts_with(b"GNU.sparse.") => extended.is_sparse = true,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name in a header, with the folders that ustar keeps apart.
+fn name_of(header: &[u8; BLOCK as usize]) -> String {
+    let name = text_of(&header[..100]);
+    let prefix = text_of(&header[345..500]);
+    // GNU's own format keeps other things there.
+    let is_ustar = &header[257..263] == b"ustar\0";
+    if is_ustar && !prefix.is_empty() {
+        format!("{prefix}/{name}")
+    } else {
+        name
+    }
+}
+
+/// A text that ends at the first NUL.
+fn text_of(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
+}
+
+/// Octal digits, or with the first bit set a binary number, as GNU writes large ones.
+fn number(field: &[u8]) -> Option<u64> {
+    if field[0] & 0x80 != 0 {
+        let (high, low) = field.split_at(field.len() - 8);
+        let is_small = high[0] == 0x80 && high[1..].iter().all(|byte| *byte == 0);
+        let low = low.try_into().ok().map(u64::from_be_bytes);
+        return low.filter(|low| is_small && *low <= i64::MAX as u64);
+    }
+    let digits = field.split(|byte| *byte == 0).next()?;
+    let digits = std::str::from_utf8(digits).ok()?.trim();
+    if digits.is_empty() {
+        return Some(0);
+    }
+    u64::from_str_radix(digits, 8).ok()
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,290 @@
+//! The file of a trained classifier, read back: what [`crate::output::probe`] writes, and every byte
+//! distrusted.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+use super::embedding::map;
+use crate::output::embedding::About;
+use crate::output::probe::{FORMAT, Keys, ProbeFile};
+
+/// A hundred thousand classes have headers of some 10 MB.
+const LONGEST_HEADER: u64 = 64 << 20;
+/// More classes are some other file.
+const MOST_CLASSES: usize = 1 << 20;
+
+/// Reads the file at `path`.
+///
+/// # Errors
+/// When there is none, or it is not such a file.
+pub fn read(path: &Path) -> Result<ProbeFile> {
+    read_file(path).with_context(|| {
+        format!(
+            "cannot use the probe {}; longclip probe --out writes such a file",
+            path.display()
+        )
+    })
+}
+
+fn read_file(path: &Path) -> Result<ProbeFile> {
+    let bytes = map(path)?;
+    let stated = bytes
+        .first_chunk()
+        .map(|length| u64::from_le_bytes(*length));
+    let stated = stated.context("the file ends within the length of its header")?;
+    ensure!(
+        stated <= LONGEST_HEADER && stated <= bytes.len() as u64 - 8,
+        "the header claims {stated} bytes, which cannot be; the file is damaged or is no safetensors file"
+    );
+    let (length, directory) =
+        SafeTensors::read_metadata(&bytes).context("the header is not valid")?;
+    let parts = Parts {
+        numbers: bytes
+            .get(8 + length..)
+            .context("the file ends within its header")?,
+        directory,
+    };
+    let (about, method) = parts.about()?;
+    let classes = parts.names("classes")?;
+    let labels = parts.names("labels")?;
+    ensure!(
+        classes.len() == labels.len() && (2..=MOST_CLASSES).contains(&classes.len()),
+        "{} classes and {} labels do not fit together, or are fewer than two",
+        classes.len(),
+        labels.len()
+    );
+    let hyperparameters: Value = parts.json("hyperparameters")?;
+    Ok(ProbeFile {
+        weights: parts.numbers("weight", &[classes.len(), about.dim])?,
+        bias: parts.numbers("bias", &[classes.len()])?,
+        keys: match method.as_str() {
+            "linear" => None,
+            "tip-adapter" => Some(parts.keys(&hyperparameters, [classes.len(), about.dim])?),
+            other => bail!("the method {other:?} is unknown; a newer longclip may read it"),
+        },
+        scores: parts.json("scores")?,
+        about,
+        classes,
+        labels,
+        method,
+        hyperparameters,
+    })
+}
+
+/// The header and what follows it.
+struct Parts<'a> {
+    numbers: &'a [u8],
+    directory: Metadata,
+}
+
+impl Parts<'_> {
+    fn pair(&self, key: &str) -> Result<&str> {
+        let pairs = self.directory.metadata().as_ref();
+        let value = pairs.and_then(|pairs| pairs.get(key));
+        value.map(String::as_str).with_context(|| {
+            format!("the header does not tell its {key:?}; was the file written by longclip probe?")
+        })
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T> {
+        serde_json::from_str(self.pair(key)?)
+            .with_context(|| format!("the header's {key:?} is damaged"))
+    }
+
+    fn about(&self) -> Result<(About, String)> {
+        let format = self.pair("format")?;
+        ensure!(
+            format == FORMAT,
+            "the header says {format:?}, not {FORMAT:?}; a newer longclip may read it"
+        );
+        let about = About::from_pairs(|key| {
+            let value = match key {
+                "format" => "longclip embeddings 1",
+                "kind" => "images",
+                "dtype" => "f32",
+                key => self.pair(key).ok()?,
+            };
+            Some(value.to_owned())
+        })?;
+        Ok((about, self.pair("method")?.to_owned()))
+    }
+
+    /// Names, each once and none empty.
+    fn names(&self, key: &str) -> Result<Vec<String>> {
+        let names: Vec<String> = self.json(key)?;
+        let mut seen = HashSet::new();
+        for name in &names {
+            ensure!(!name.trim().is_empty(), "one of the {key} has no name");
+            ensure!(seen.insert(name), "{name:?} is twice among the {key}");
+        }
+        Ok(names)
+    }
+
+    /// The bytes of a tensor that has just this type and shape.
+    fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
+        let info = self.directory.info(name);
+        let info = info.with_context(|| format!("the file has no tensor {name:?}"))?;
+        ensure!(
+            info.dtype == dtype && info.shape == shape,
+            "the tensor {name:?} is {:?} {:?} and not {dtype:?} {shape:?}",
+            info.dtype,
+            info.shape
+        );
+        let (start, end) = info.data_offsets;
+        let length = shape
+            .iter()
+            .try_fold(4usize, |product, n| product.checked_mul(*n));
+        let bytes = self
+            .numbers
+            .get(start..end)
+            .filter(|bytes| Some(bytes.len()) == length);
+        bytes.with_context(|| format!("the tensor {name:?} is cut short"))
+    }
+
+    fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let bytes = self.bytes(name, Dtype::F32, shape)?;
+        let values: Vec<f32> = (bytes.as_chunks().0.iter())
+            .map(|bytes| f32::from_le_bytes(*bytes))
+            .collect();
+        if let Some(odd) = values.iter().find(|value| !value.is_finite()) {
+            bail!("the tensor {name:?} holds {odd}");
+        }
+        Ok(values)
+    }
+
+    fn keys(&self, hyperparameters: &Value, [classes, dim]: [usize; 2]) -> Result<Keys> {
+        let pictures = self
+            .directory
+            .info("key_classes")
+            .map(|info| info.shape.as_slice());
+        let Some(&[pictures]) = pictures else {
+            bail!("the file has no list \"key_classes\"");
+        };
+        let bytes = self.bytes("key_classes", Dtype::I32, &[pictures])?;
+        let of: Vec<i32> = (bytes.as_chunks().0.iter())
+            .map(|bytes| i32::from_le_bytes(*bytes))
+            .collect();
+        let is_class = |class: &i32| usize::try_from(*class).is_ok_and(|class| class < classes);
+        ensure!(of.iter().all(is_class), "a known picture is of no class");
+        let number = |key: &str| {
+            let value = hyperparameters.get(key).and_then(Value::as_f64);
+            value.with_context(|| format!("the hyperparameters lack {key:?}"))
+        };
+        Ok(Keys {
+            embeddings: self.numbers("keys", &[pictures, dim])?,
+            classes: of,
+            alpha: number("alpha")?,
+            beta: number("beta")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::output::embedding::{Kind, testing::about};
+    use crate::output::probe::write;
+
+    fn linear() -> ProbeFile {
+        ProbeFile {
+            about: about(Kind::Images, 3),
+            classes: vec!["n1".to_owned(), "b_c".to_owned()],
+            labels: vec!["a".to_owned(), "b c".to_owned()],
+            method: "linear".to_owned(),
+            hyperparameters: json!({"l2": 0.5}),
+            scores: json!({}),
+            weights: vec![1.0, -2.0, 0.25, f32::MIN_POSITIVE, 5.0, 6.0],
+            bias: vec![0.5, -0.5],
+            keys: None,
+        }
+    }
+
+    fn tip_adapter() -> ProbeFile {
+        ProbeFile {
+            method: "tip-adapter".to_owned(),
+            hyperparameters: json!({"alpha": 1.5, "beta": 5.5}),
+            keys: Some(Keys {
+                embeddings: vec![0.0, 1.0, 0.0, 1.0, 0.0, 0.0],
+                classes: vec![1, 0],
+                alpha: 1.5,
+                beta: 5.5,
+            }),
+            ..linear()
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.safetensors");
+        for probe in [linear(), tip_adapter()] {
+            write(&path, &probe).unwrap();
+            assert_eq!(read(&path).unwrap(), probe);
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.safetensors");
+        type Change = fn(&mut ProbeFile);
+        let cases: [(Change, &str); 9] = [
+            (|p| p.weights[1] = f32::NAN, "\"weight\" holds NaN"),
+            (|p| p.bias[0] = f32::INFINITY, "\"bias\" holds inf"),
+            (|p| p.labels[1] = "a".to_owned(), "twice among the labels"),
+            (|p| p.classes[0] = " ".to_owned(), "has no name"),
+            (|p| p.classes.truncate(1), "1 classes and 2 labels"),
+            (|p| p.method = "magic".to_owned(), "\"magic\" is unknown"),
+            (|p| p.hyperparameters = json!({}), "lack \"alpha\""),
+            (|p| p.keys = None, "no list \"key_classes\""),
+            (
+                |p| p.keys.iter_mut().for_each(|k| k.classes[0] = 2),
+                "is of no class",
+            ),
+        ];
+        for (change, part) in cases {
+            let mut probe = tip_adapter();
+            change(&mut probe);
+            write(&path, &probe).unwrap();
+            let error = format!("{:#}", read(&path).unwrap_err());
+            assert!(
+                error.contains(part) && error.contains("p.safetensors"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn damaged_and_cut_files_do_no_harm() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.safetensors");
+        write(&path, &tip_adapter()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(read(&path).is_err(), "{length}");
+        }
+        let mut random = 1u64;
+        for _ in 0..2000 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695);
+            let mut bytes = whole.clone();
+            let at = (random >> 33) as usize % bytes.len();
+            bytes[at] = [0, 0xff, 0x7f, b'9', bytes[at] ^ 1][(random >> 20) as usize % 5];
+            std::fs::write(&path, &bytes).unwrap();
+            // Whatever is read is whole.
+            if let Ok(probe) = read(&path) {
+                assert_eq!(probe.weights.len(), 6);
+            }
+        }
+        assert!(read(folder.path()).is_err());
+    }
+}

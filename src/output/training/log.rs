@@ -1,0 +1,223 @@
+//! `log.jsonl`: an object a step, and one an evaluation, each written as it is known.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+/// One step of the optimiser. Scripts read these keys: extend, never rename.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Counted from 1.
+    pub step: usize,
+    /// Counted from 1.
+    pub epoch: usize,
+    /// What was minimised.
+    pub loss: f64,
+    /// The long captions' part of it.
+    pub long_loss: f64,
+    /// The short captions' part, unweighted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_loss: Option<f64>,
+    /// The learning rate.
+    pub rate: f64,
+    /// What cosines were multiplied with.
+    pub logit_scale: f64,
+    /// The gradient's length, before it was cut.
+    pub gradient_norm: f64,
+    /// Pairs a second, this step alone.
+    pub images_per_second: f64,
+    /// Since the run began, time between its parts not counted.
+    pub seconds: f64,
+}
+
+/// How good the model is after a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The step; 0 is the model as it came.
+    pub step: usize,
+    /// Epochs done.
+    pub epoch: usize,
+    /// Of each dataset.
+    pub eval: Vec<Figures>,
+}
+
+/// How good it is on one dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// The dataset as typed.
+    pub data: String,
+    /// Pictures that were compared.
+    pub images: usize,
+    /// Pictures that could not be read.
+    pub failed: usize,
+    /// By the names that `evaluate` gives them.
+    #[serde(flatten)]
+    pub figures: BTreeMap<String, f64>,
+}
+
+/// A line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Entry {
+    /// A step.
+    Step(Step),
+    /// An evaluation.
+    Evaluation(Evaluation),
+}
+
+impl Entry {
+    /// The step that it belongs to.
+    #[must_use]
+    pub fn step(&self) -> usize {
+        match self {
+            Self::Step(step) => step.step,
+            Self::Evaluation(evaluation) => evaluation.step,
+        }
+    }
+}
+
+/// The log of a run that goes on.
+pub struct Log {
+    file: File,
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Log {
+    /// Takes over the file (locked by the caller) with what it says up to `step`; what comes after,
+    /// or is torn, is cut off.
+    ///
+    /// # Errors
+    /// When the file cannot be read or cut.
+    pub fn go_on(file: File, path: &Path, step: usize) -> Result<Self> {
+        let mut log = Self {
+            file,
+            path: path.to_owned(),
+            entries: Vec::new(),
+        };
+        log.read(step)
+            .with_context(|| format!("cannot go on with {}", path.display()))?;
+        Ok(log)
+    }
+
+    fn read(&mut self, step: usize) -> Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        let mut reader = BufReader::new(&self.file);
+        let mut end = 0;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let length = reader.read_until(b'\n', &mut line)?;
+            let whole = line.ends_with(b"\n");
+            let entry = serde_json::from_slice::<Entry>(&line).ok();
+            let Some(entry) = entry.filter(|entry| whole && entry.step() <= step) else {
+                break;
+            };
+            end += length as u64;
+            self.entries.push(entry);
+        }
+        self.file.set_len(end)?;
+        self.file.seek(SeekFrom::Start(end))?;
+        Ok(())
+    }
+
+    /// Adds a line; it is with the system when this returns.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn add(&mut self, entry: Entry) -> Result<()> {
+        let mut line = serde_json::to_vec(&entry)?;
+        line.push(b'\n');
+        self.file
+            .write_all(&line)
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Everything in it.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The steps.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Step(step) => Some(step),
+            Entry::Evaluation(_) => None,
+        })
+    }
+
+    /// The evaluations.
+    pub fn evaluations(&self) -> impl Iterator<Item = &Evaluation> {
+        self.entries.iter().filter_map(|entry| match entry {
+            Entry::Evaluation(evaluation) => Some(evaluation),
+            Entry::Step(_) => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: usize) -> Entry {
+        Entry::Step(Step {
+            step,
+            epoch: 1,
+            loss: 0.5 * step as f64,
+            long_loss: 0.375,
+            short_loss: (step > 1).then_some(0.25),
+            rate: 0.5,
+            logit_scale: 100.0,
+            gradient_norm: 2e9,
+            images_per_second: 7.5,
+            seconds: 0.125,
+        })
+    }
+
+    fn evaluation(step: usize) -> Entry {
+        Entry::Evaluation(Evaluation {
+            step,
+            epoch: 0,
+            eval: vec![Figures {
+                data: "pets".to_owned(),
+                images: 3,
+                failed: 0,
+                figures: [("acc1".to_owned(), 0.5)].into(),
+            }],
+        })
+    }
+
+    #[test]
+    fn a_log_goes_on_after_the_step_that_was_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let open = || {
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(&path).unwrap()
+        };
+        let mut log = Log::go_on(open(), &path, 0).unwrap();
+        let all = [evaluation(0), step(1), step(2), evaluation(2), step(3)];
+        for entry in &all {
+            log.add(entry.clone()).unwrap();
+        }
+        log.file.write_all(b"{\"step\":4,\"torn").unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for (kept, count) in [(9, 5), (2, 4), (1, 2), (0, 1)] {
+            std::fs::write(&path, &whole).unwrap();
+            let mut log = Log::go_on(open(), &path, kept).unwrap();
+            assert_eq!(log.entries(), &all[..count]);
+            log.add(step(9)).unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert_eq!(text.lines().count(), count + 1);
+            assert!(whole.starts_with(&text.as_bytes()[..text.rfind("{\"step\":9").unwrap()]));
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What a training run keeps as it goes: its log and what it left out.
+
+mod log;
+mod skipped;
+
+pub use log::{Entry, Evaluation, Figures, Log, Step};
+pub use skipped::{Skipped, Skips};

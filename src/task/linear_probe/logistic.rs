@@ -1,0 +1,319 @@
+//! Multinomial logistic regression, as scikit-learn's `LogisticRegression(solver="lbfgs")` defines it.
+//!
+//! With samples `x_i` of classes `y_i`, weights `W` [classes, dim], bias `b` [classes] and a strength
+//! `l2`, the lowest point of
+//!
+//! ```text
+//! sum_i -ln softmax(W x_i + b)[y_i]  +  l2 / 2 * |W - W0|^2
+//! ```
+//!
+//! `l2` is 1 / `C` of scikit-learn, and the bias is not held back, as there. `W0` is zero, or the
+//! zero-shot classifier: then the bias is held to zero as well (`+ l2 / 2 * |b|^2`), so that the more
+//! `l2` weighs, the less is left but that classifier. Of two classes scikit-learn learns one vector, the
+//! difference of the two rows; to be the same, the penalty counts twice there.
+
+use anyhow::{Result, bail};
+use rayon::prelude::*;
+
+use super::Samples;
+use super::lbfgs::{End, Ending, Minimum, Objective, minimize};
+use crate::kernel;
+
+/// Steps, as in openai/CLIP's example.
+const ITERATIONS: usize = 1000;
+
+/// How the regression is held back.
+#[derive(Clone, Copy, Debug)]
+pub struct Penalty<'a> {
+    /// The strength.
+    pub l2: f64,
+    /// Weights `[classes, dim]` that cost nothing, without a bias; if there are none, these are zeros
+    /// and the bias costs nothing whatever it is.
+    pub towards: Option<&'a [f64]>,
+}
+
+/// When a fit ends.
+#[derive(Clone, Copy)]
+pub struct Effort<'a> {
+    /// Part of the gradient's largest entry at zero that may be left.
+    pub tolerance: f64,
+    /// Whether nobody waits for a result any more.
+    pub is_stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Effort<'_> {
+    /// For a fit that is kept: six digits.
+    pub const EXACT: f64 = 1e-6;
+    /// For one that is only compared with others.
+    pub const ROUGH: f64 = 1e-4;
+}
+
+/// A run was told to stop.
+#[derive(Debug)]
+pub struct Stopped;
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("stopped")
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// A regression.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// Weights `[classes, dim]`, then the bias `[classes]`.
+    pub parameters: Vec<f64>,
+    /// The function above at its lowest point.
+    pub objective: f64,
+    /// Steps of L-BFGS.
+    pub iterations: usize,
+    /// Whether the gradient is as small as was asked for, or as f64 allows.
+    pub converged: bool,
+}
+
+/// Fits `samples`, from `start` if there is one: the result is the same, sooner.
+///
+/// # Errors
+/// [`Stopped`], or when numbers overflow.
+pub fn fit(
+    samples: &Samples,
+    penalty: Penalty<'_>,
+    start: Option<&[f64]>,
+    effort: Effort<'_>,
+) -> Result<Fit> {
+    let objective = Regression { samples, penalty };
+    let weights = samples.class_count() * samples.dim();
+    let mut origin = vec![0.0; weights + samples.class_count()];
+    if let Some(towards) = penalty.towards {
+        origin[..weights].copy_from_slice(towards);
+    }
+    // The same end wherever it starts; from zero, where the gradient is not small by luck.
+    let mut gradient = vec![0.0; origin.len()];
+    let zero = vec![0.0; origin.len()];
+    let plain = Regression {
+        penalty: Penalty {
+            l2: 0.0,
+            towards: None,
+        },
+        ..objective
+    };
+    plain.evaluate(&zero, &mut gradient);
+    let largest = gradient
+        .iter()
+        .fold(0.0f64, |most, value| most.max(value.abs()));
+    let ending = Ending {
+        tolerance: effort.tolerance * largest,
+        iterations: ITERATIONS,
+        is_stopped: effort.is_stopped,
+    };
+    let start = start.map_or(origin, <[f64]>::to_vec);
+    finished(minimize(&objective, start, &ending), samples.len())
+}
+
+fn finished(minimum: Minimum, samples: usize) -> Result<Fit> {
+    if minimum.end == End::Stopped {
+        return Err(Stopped.into());
+    }
+    if !minimum.value.is_finite() || !minimum.slope.is_finite() {
+        bail!("the regression has no value: the numbers are too large; use a larger --l2");
+    }
+    Ok(Fit {
+        parameters: minimum.point,
+        objective: minimum.value * samples as f64,
+        iterations: minimum.iterations,
+        converged: minimum.end != End::Iterations,
+    })
+}
+
+/// The function to minimise, divided by the number of samples.
+#[derive(Clone, Copy)]
+struct Regression<'a> {
+    samples: &'a Samples,
+    penalty: Penalty<'a>,
+}
+
+impl Regression<'_> {
+    /// Adds the penalty to the gradient and returns its value; both of one sample's share.
+    fn add_penalty(&self, point: &[f64], gradient: &mut [f64]) -> f64 {
+        let (count, dim) = (self.samples.class_count(), self.samples.dim());
+        let twice = if count == 2 { 2.0 } else { 1.0 };
+        let strength = self.penalty.l2 * twice / self.samples.len() as f64;
+        let (held, towards) = match self.penalty.towards {
+            Some(towards) => (point.len(), towards),
+            None => (count * dim, &[][..]),
+        };
+        let mut squares = 0.0;
+        for at in 0..held {
+            let away = point[at] - towards.get(at).copied().unwrap_or(0.0);
+            squares += away * away;
+            gradient[at] += strength * away;
+        }
+        0.5 * strength * squares
+    }
+}
+
+impl Objective for Regression<'_> {
+    fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> f64 {
+        let (count, dim) = (self.samples.class_count(), self.samples.dim());
+        let share = 1.0 / self.samples.len() as f64;
+        let (weights, bias) = point.split_at(count * dim);
+        let mut scores = kernel::scores(self.samples.embeddings(), weights, dim); // [samples, classes]
+        let losses: Vec<f64> = (scores.par_chunks_exact_mut(count))
+            .zip(self.samples.classes())
+            .map(|(scores, &class)| residuals(scores, bias, (class, share)))
+            .collect();
+        let (of_weights, of_bias) = gradient.split_at_mut(count * dim);
+        of_weights.copy_from_slice(&kernel::gradients(
+            &scores,
+            self.samples.embeddings(),
+            count,
+            dim,
+        ));
+        of_bias.fill(0.0);
+        for row in scores.chunks_exact(count) {
+            of_bias
+                .iter_mut()
+                .zip(row)
+                .for_each(|(to, value)| *to += value);
+        }
+        let loss = losses.iter().fold(0.0, |sum, loss| sum + loss) * share;
+        loss + self.add_penalty(point, gradient)
+    }
+}
+
+/// From the scores of one sample, without the bias, to its loss; the scores become the loss's gradient
+/// by them, times `share`.
+fn residuals(scores: &mut [f64], bias: &[f64], (class, share): (usize, f64)) -> f64 {
+    scores
+        .iter_mut()
+        .zip(bias)
+        .for_each(|(score, bias)| *score += bias);
+    let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let own = scores[class] - largest;
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = (*score - largest).exp();
+        sum += *score;
+    }
+    scores.iter_mut().for_each(|score| *score *= share / sum);
+    scores[class] -= share;
+    sum.ln() - own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::testing::clusters;
+    use super::*;
+
+    const GO: Effort<'static> = Effort {
+        tolerance: Effort::EXACT,
+        is_stopped: &|| false,
+    };
+
+    fn plain(l2: f64) -> Penalty<'static> {
+        Penalty { l2, towards: None }
+    }
+
+    #[test]
+    fn the_gradient_is_that_of_the_value() {
+        let samples = clusters(3, 7, 5, (0.8, 1));
+        let towards: Vec<f64> = (0..15).map(|at| f64::from(at) / 7.0).collect();
+        let regression = Regression {
+            samples: &samples,
+            penalty: Penalty {
+                l2: 0.7,
+                towards: Some(&towards),
+            },
+        };
+        let point: Vec<f64> = (0..18)
+            .map(|at| f64::from(at * at % 11) / 4.0 - 1.0)
+            .collect();
+        let mut gradient = vec![0.0; 18];
+        regression.evaluate(&point, &mut gradient);
+        let mut ignored = vec![0.0; 18];
+        for at in 0..point.len() {
+            let mut value = |by: f64| {
+                let mut point = point.clone();
+                point[at] += by;
+                regression.evaluate(&point, &mut ignored)
+            };
+            let slope = (value(1e-5) - value(-1e-5)) / 2e-5;
+            assert!(
+                (slope - gradient[at]).abs() < 1e-8,
+                "{at}: {slope} {}",
+                gradient[at]
+            );
+        }
+    }
+
+    #[test]
+    fn the_strength_holds_back_from_zero_or_from_the_start() {
+        let samples = clusters(4, 20, 8, (0.5, 2));
+        let size = |fit: &Fit| {
+            fit.parameters[..32]
+                .iter()
+                .map(|v| v * v)
+                .sum::<f64>()
+                .sqrt()
+        };
+        let sizes: Vec<f64> = [1e6, 1.0, 1e-2]
+            .map(|l2| size(&fit(&samples, plain(l2), None, GO).unwrap()))
+            .into();
+        assert!(
+            sizes[0] < 1e-3 && sizes[1] > 1.0 && sizes[2] > 2.0 * sizes[1],
+            "{sizes:?}"
+        );
+        let towards: Vec<f64> = (0..32).map(|at| f64::from(at % 5)).collect();
+        let penalty = Penalty {
+            l2: 1e9,
+            towards: Some(&towards),
+        };
+        let found = fit(&samples, penalty, None, GO).unwrap();
+        for (weight, towards) in found.parameters.iter().zip(&towards) {
+            assert!((weight - towards).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn the_end_is_the_same_from_anywhere_and_on_any_number_of_threads() {
+        let samples = clusters(5, 30, 16, (0.6, 3));
+        let found = fit(&samples, plain(0.1), None, GO).unwrap();
+        assert!(found.converged);
+        let start: Vec<f64> = (0..85).map(|at| f64::from(at % 7) - 3.0).collect();
+        let other = fit(&samples, plain(0.1), Some(&start), GO).unwrap();
+        assert!((found.objective - other.objective).abs() < 1e-6 * found.objective);
+        for threads in [1, 3] {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            let again = pool.install(|| fit(&samples, plain(0.1), None, GO).unwrap());
+            assert_eq!(again.parameters, found.parameters, "{threads}");
+        }
+    }
+
+    #[test]
+    fn two_classes_are_one_vector_of_scikit_learn() {
+        // log(1 + exp(-w)) for x = 1 of class 1 and x = -1 of class 0, and w^2 / 2 for C = 1: the slope
+        // is zero at w = 2 / (1 + e^w).
+        let mut samples = Samples::new(1, 2);
+        samples.push(&[1.0], 1).unwrap();
+        samples.push(&[-1.0], 0).unwrap();
+        let found = fit(&samples, plain(1.0), None, GO).unwrap();
+        let w = found.parameters[1] - found.parameters[0];
+        assert!((w - 2.0 / (1.0 + w.exp())).abs() < 1e-6, "{w}");
+    }
+
+    #[test]
+    fn who_stops_it_is_told_so() {
+        let samples = clusters(2, 3, 4, (0.5, 4));
+        let stopped = Effort {
+            is_stopped: &|| true,
+            ..GO
+        };
+        let error = fit(&samples, plain(1.0), None, stopped).unwrap_err();
+        assert!(error.is::<Stopped>());
+    }
+}

@@ -1,0 +1,19 @@
+//! Classifiers that learn from labelled embeddings: logistic regression, from zero or from the texts'
+//! classifier, and the nearest pictures of Tip-Adapter; and how their numbers are chosen.
+
+pub mod blend;
+pub mod lbfgs;
+pub mod logistic;
+mod probe;
+mod quality;
+mod samples;
+pub mod shots;
+pub mod strength;
+pub mod tip_adapter;
+mod training;
+
+pub use logistic::Stopped;
+pub use probe::{Answering, Cache, Probe};
+pub use quality::Quality;
+pub use samples::Samples;
+pub use training::{Chosen, Init, Method, Recipe, Setting, Trained, Training};

@@ -1,0 +1,237 @@
+//! A classifier that was trained.
+
+use anyhow::{Result, ensure};
+
+use super::tip_adapter::{self, Mix};
+use super::{Quality, Samples};
+use crate::kernel;
+use crate::task::zero_shot::{ClassScore, Judge, Score, softmax};
+
+/// A linear classifier of embeddings, perhaps with known pictures beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    dim: usize,
+    cache: Option<Cache>,
+}
+
+/// Known pictures that nearness is asked of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cache {
+    /// The pictures.
+    pub keys: Samples,
+    /// How much they count.
+    pub mix: Mix,
+}
+
+impl Probe {
+    /// With `weights` [classes, dim] and `bias` [classes].
+    ///
+    /// # Errors
+    /// When these do not fit together, or are no numbers.
+    pub fn new(weights: Vec<f32>, bias: Vec<f32>, dim: usize) -> Result<Self> {
+        ensure!(
+            dim > 0 && bias.len() > 1 && weights.len() == bias.len() * dim,
+            "{} weights are not {} rows of {dim}, or there are fewer than two classes",
+            weights.len(),
+            bias.len()
+        );
+        let odd = weights.iter().chain(&bias).find(|value| !value.is_finite());
+        ensure!(odd.is_none(), "a weight is {}", odd.unwrap_or(&0.0));
+        Ok(Self {
+            weights,
+            bias,
+            dim,
+            cache: None,
+        })
+    }
+
+    /// With known pictures.
+    ///
+    /// # Errors
+    /// When they are of other classes or features, or their mix is no numbers.
+    pub fn with_cache(self, cache: Cache) -> Result<Self> {
+        let Mix { alpha, beta } = cache.mix;
+        ensure!(
+            alpha.is_finite() && beta.is_finite() && alpha >= 0.0 && beta >= 0.0,
+            "alpha {alpha} and beta {beta} are no weights"
+        );
+        ensure!(
+            cache.keys.dim() == self.dim && cache.keys.class_count() == self.class_count(),
+            "the known pictures are of other classes or features"
+        );
+        Ok(Self {
+            cache: Some(cache),
+            ..self
+        })
+    }
+
+    /// How many classes it tells apart.
+    #[must_use]
+    pub fn class_count(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// The features of an embedding.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// `[classes, dim]`.
+    #[must_use]
+    pub fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// `[classes]`.
+    #[must_use]
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
+    /// The known pictures, if there are any.
+    #[must_use]
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
+    }
+
+    /// The logits of `images` [n, dim] -> [n, classes]. An image's logits do not depend on the others.
+    ///
+    /// Panics when the images are no rows of `dim`.
+    #[must_use]
+    pub fn logits(&self, images: &[f32]) -> Vec<f32> {
+        let mut logits = kernel::dots(images, &self.weights, self.dim);
+        for row in logits.chunks_exact_mut(self.bias.len()) {
+            row.iter_mut()
+                .zip(&self.bias)
+                .for_each(|(logit, bias)| *logit += bias);
+        }
+        match &self.cache {
+            Some(Cache { keys, mix }) => {
+                let near = tip_adapter::affinities(images, keys, mix.beta);
+                tip_adapter::mixed(&logits, &near, mix.alpha)
+            }
+            None => logits,
+        }
+    }
+
+    /// How well it answers `samples`.
+    #[must_use]
+    pub fn quality(&self, samples: &Samples) -> Quality {
+        let logits = self.logits(samples.embeddings());
+        Quality::of(&logits, samples.classes(), self.class_count())
+    }
+}
+
+/// A probe that answers.
+pub struct Answering {
+    probe: Probe,
+    score: Score,
+}
+
+impl Answering {
+    /// By probabilities or by logits.
+    ///
+    /// # Errors
+    /// When the score compares with texts.
+    pub fn new(probe: Probe, score: Score) -> Result<Self> {
+        ensure!(
+            matches!(score, Score::Softmax | Score::Logit),
+            "--score cosine and sigmoid compare with texts, and a probe has none; use softmax or logit"
+        );
+        Ok(Self { probe, score })
+    }
+}
+
+impl Judge for Answering {
+    fn judge(&self, images: &[f32]) -> Vec<Vec<ClassScore>> {
+        let logits = self.probe.logits(images);
+        let ranked = |logits: &[f32]| {
+            let one = |(class, &logit): (usize, &f32)| ClassScore {
+                class,
+                cosine: None,
+                logit,
+                probability: None,
+            };
+            let mut scores: Vec<ClassScore> = logits.iter().enumerate().map(one).collect();
+            if self.score == Score::Softmax {
+                softmax(&mut scores, 1.0);
+            }
+            // Stable: equal ones stay in the order of the classes.
+            scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
+            scores
+        };
+        logits
+            .chunks_exact(self.probe.class_count())
+            .map(ranked)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe() -> Probe {
+        Probe::new(vec![1.0, 0.0, 0.0, 2.0, 1.0, 0.0], vec![0.0, 0.5, 0.0], 2).unwrap()
+    }
+
+    #[test]
+    fn logits_are_products_and_bias_and_what_is_near() {
+        assert_eq!(
+            probe().logits(&[1.0, 0.0, 0.0, 1.0]),
+            [1.0, 0.5, 1.0, 0.0, 2.5, 0.0]
+        );
+        let mut keys = Samples::new(2, 3);
+        keys.push(&[0.0, 1.0], 2).unwrap();
+        let mix = Mix {
+            alpha: 3.0,
+            beta: 1.0,
+        };
+        let near = probe().with_cache(Cache { keys, mix }).unwrap();
+        assert_eq!(near.logits(&[0.0, 1.0]), [0.0, 2.5, 3.0]);
+    }
+
+    #[test]
+    fn classes_come_best_first_without_cosines() {
+        let answering = Answering::new(probe(), Score::Softmax).unwrap();
+        let scores = answering.judge_one(&[1.0, 0.0]);
+        assert_eq!(
+            scores.iter().map(|score| score.class).collect::<Vec<_>>(),
+            [0, 2, 1]
+        );
+        assert!(scores.iter().all(|score| score.cosine.is_none()));
+        let sum: f32 = scores.iter().filter_map(|score| score.probability).sum();
+        assert!((sum - 1.0).abs() < 1e-6);
+        let logits = Answering::new(probe(), Score::Logit)
+            .unwrap()
+            .judge(&[1.0, 0.0, 0.0, 1.0]);
+        assert_eq!(
+            (logits.len(), logits[1][0].logit, logits[1][0].probability),
+            (2, 2.5, None)
+        );
+        assert!(Answering::new(probe(), Score::Cosine).is_err());
+        assert!(Answering::new(probe(), Score::Sigmoid).is_err());
+    }
+
+    #[test]
+    fn what_is_no_probe_is_refused() {
+        for (weights, bias, dim) in [
+            (vec![1.0; 4], vec![0.0; 2], 3),
+            (vec![1.0; 2], vec![0.0; 1], 2),
+            (vec![], vec![], 0),
+            (vec![1.0, f32::NAN], vec![0.0; 2], 1),
+            (vec![1.0, 1.0], vec![f32::INFINITY, 0.0], 1),
+        ] {
+            assert!(Probe::new(weights, bias, dim).is_err());
+        }
+        let cache = |alpha, classes| Cache {
+            keys: Samples::new(2, classes),
+            mix: Mix { alpha, beta: 1.0 },
+        };
+        assert!(probe().with_cache(cache(f64::NAN, 3)).is_err());
+        assert!(probe().with_cache(cache(1.0, 4)).is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! Tip-Adapter (Zhang et al., 2022): a classifier of nearest pictures that needs no training.
+//!
+//! ```text
+//! logits = scale * x T'  +  alpha * exp(-beta * (1 - x F')) L
+//! ```
+//!
+//! with the class texts `T` [classes, dim], the known pictures `F` [pictures, dim] and their classes
+//! one-hot `L` [pictures, classes].
+
+use rayon::prelude::*;
+
+use super::{Quality, Samples};
+use crate::kernel;
+
+/// How sharply nearness counts: the paper's 5.5 is among them.
+const BETAS: [f64; 12] = [
+    0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 8.0, 11.0, 16.0, 24.0, 32.0,
+];
+/// How much the pictures count beside the texts; with 0 they do not. The paper's 1 is among them.
+const ALPHAS: [f64; 14] = [
+    0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0,
+];
+
+/// The two numbers of the formula.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mix {
+    /// How much the pictures count.
+    pub alpha: f64,
+    /// How sharply nearness counts.
+    pub beta: f64,
+}
+
+/// For each of `images` [n, dim] and each class the sum over its `keys` of exp(-beta (1 - cosine)) ->
+/// [n, classes].
+#[must_use]
+pub fn affinities(images: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
+    let cosines = kernel::dots(images, keys.embeddings(), keys.dim());
+    sums(&cosines, keys, beta)
+}
+
+/// The same from cosines [n, keys].
+fn sums(cosines: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
+    let classes = keys.class_count();
+    let count = cosines.len().checked_div(keys.len()).unwrap_or(0);
+    let mut sums = vec![0.0; count * classes];
+    let rows = cosines.par_chunks_exact(keys.len().max(1));
+    rows.zip(sums.par_chunks_exact_mut(classes))
+        .for_each(|(cosines, sums)| {
+            for (cosine, class) in cosines.iter().zip(keys.classes()) {
+                sums[*class] += (beta * (f64::from(*cosine) - 1.0)).exp();
+            }
+        });
+    sums
+}
+
+/// The mix that answers `samples` best, given what the texts say of them (`zero_shot` [n, classes]),
+/// and all that were tried. Of equal ones the first: the least weight of the pictures, the least sharp.
+#[must_use]
+pub fn choose(samples: &Samples, zero_shot: &[f32], keys: &Samples) -> (Mix, Vec<(Mix, Quality)>) {
+    let cosines = kernel::dots(samples.embeddings(), keys.embeddings(), keys.dim());
+    let mut tried = Vec::new();
+    for beta in BETAS {
+        let sums = sums(&cosines, keys, beta);
+        for alpha in ALPHAS {
+            let logits = mixed(zero_shot, &sums, alpha);
+            let quality = Quality::of(&logits, samples.classes(), samples.class_count());
+            tried.push((Mix { alpha, beta }, quality));
+        }
+    }
+    tried.sort_by(|(a, _), (b, _)| {
+        (a.alpha, a.beta)
+            .partial_cmp(&(b.alpha, b.beta))
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
+    let mut best = tried[0];
+    for one in &tried[1..] {
+        if one.1.is_better_than(&best.1) {
+            best = *one;
+        }
+    }
+    (best.0, tried)
+}
+
+/// What texts and pictures say together, `[n, classes]`.
+#[must_use]
+pub fn mixed(zero_shot: &[f32], affinities: &[f64], alpha: f64) -> Vec<f32> {
+    let both = zero_shot.iter().zip(affinities);
+    both.map(|(text, pictures)| (f64::from(*text) + alpha * pictures) as f32)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::testing::clusters;
+    use super::*;
+
+    #[test]
+    fn near_pictures_count_by_class() {
+        let mut keys = Samples::new(2, 3);
+        for (embedding, class) in [([1.0, 0.0], 0), ([0.0, 1.0], 2), ([0.6, 0.8], 2)] {
+            keys.push(&embedding, class).unwrap();
+        }
+        let found = affinities(&[1.0, 0.0], &keys, 2.0);
+        let expected = [1.0, 0.0, (-2f64).exp() + (-0.8f64).exp()];
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+        assert_eq!(
+            mixed(&[1.0, 2.0, 3.0], &[1.0, 0.0, 2.0], 0.5),
+            [1.5, 2.0, 4.0]
+        );
+    }
+
+    #[test]
+    fn texts_that_know_nothing_leave_it_to_the_pictures() {
+        let (keys, samples) = (clusters(6, 8, 16, (0.6, 1)), clusters(6, 20, 16, (0.6, 2)));
+        let (mix, tried) = choose(&samples, &vec![0.0; 120 * 6], &keys);
+        assert!(mix.alpha > 0.0);
+        assert_eq!(tried.len(), BETAS.len() * ALPHAS.len());
+        let right = mixed(
+            &vec![0.0; 720],
+            &affinities(samples.embeddings(), &keys, mix.beta),
+            mix.alpha,
+        );
+        let quality = Quality::of(&right, samples.classes(), 6);
+        assert!(quality.correct > 110, "{quality:?}");
+    }
+}

@@ -1,0 +1,346 @@
+//! From samples to a probe: what is chosen on validation samples, and what is fitted.
+
+use anyhow::{Context as _, Result};
+
+use super::blend::{blend, shares};
+use super::logistic::{Effort, Fit, Penalty, fit};
+use super::tip_adapter::{self, Mix};
+use super::{Cache, Probe, Quality, Samples, strength};
+use crate::kernel;
+
+/// What kind of classifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Logistic regression.
+    Linear,
+    /// The texts and the nearest known pictures.
+    TipAdapter,
+}
+
+/// Where a regression starts, and what it is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Init {
+    /// Weights of zero.
+    Zero,
+    /// The texts' classifier.
+    ZeroShot,
+}
+
+/// A number that is given, or is to be chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Setting {
+    /// By what validation samples say.
+    Auto,
+    /// This.
+    Value(f64),
+}
+
+/// What is to be trained.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// The kind.
+    pub method: Method,
+    /// The strength of the regression's penalty.
+    pub l2: Setting,
+    /// Where the regression starts.
+    pub init: Init,
+    /// The trained share of a blend with the texts' classifier; no blend if there is none.
+    pub blend: Option<Setting>,
+}
+
+impl Recipe {
+    /// Whether validation samples are needed.
+    #[must_use]
+    pub fn chooses(&self) -> bool {
+        match self.method {
+            Method::Linear => self.l2 == Setting::Auto || self.blend == Some(Setting::Auto),
+            Method::TipAdapter => true,
+        }
+    }
+
+    /// Whether the texts' classifier is needed.
+    #[must_use]
+    pub fn needs_texts(&self) -> bool {
+        self.method == Method::TipAdapter || self.init == Init::ZeroShot || self.blend.is_some()
+    }
+}
+
+/// The numbers of a recipe, and how those did that were tried.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen {
+    /// The strength of the penalty.
+    pub l2: Option<f64>,
+    /// The trained share of a blend.
+    pub share: Option<f64>,
+    /// The weights of texts and pictures.
+    pub mix: Option<Mix>,
+    /// Strengths that were tried.
+    pub strengths: Vec<(f64, Quality)>,
+    /// Shares that were tried.
+    pub shares: Vec<(f64, Quality)>,
+}
+
+/// A probe and how its fit went.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The classifier.
+    pub probe: Probe,
+    /// The regression; none where nothing is fitted.
+    pub fit: Option<Fit>,
+}
+
+/// A recipe, the texts' classifier `[classes, dim]` where there is one (the model's scale is in it), and
+/// when to give up.
+#[derive(Clone, Copy)]
+pub struct Training<'a> {
+    /// What is to be trained.
+    pub recipe: Recipe,
+    /// The texts' classifier.
+    pub zero_shot: Option<&'a [f32]>,
+    /// Whether nobody waits for a result any more.
+    pub is_stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Training<'_> {
+    /// The numbers with which a classifier trained on `train` answers `validation` best. What is given
+    /// is taken as it is.
+    ///
+    /// # Errors
+    /// [`super::Stopped`]; when there is nothing to choose by, or no texts where they are needed.
+    pub fn choose(&self, train: &Samples, validation: Option<&Samples>) -> Result<Chosen> {
+        let validation = || {
+            validation
+                .filter(|samples| !samples.is_empty())
+                .context("there are no validation pictures to choose by")
+        };
+        match self.recipe.method {
+            Method::Linear => {
+                let mut chosen = Chosen::default();
+                match self.recipe.l2 {
+                    Setting::Value(l2) => chosen.l2 = Some(l2),
+                    Setting::Auto => {
+                        let search = self.search(train, validation()?)?;
+                        chosen.l2 = Some(search.best);
+                        chosen.strengths = search.tried;
+                    }
+                }
+                match self.recipe.blend {
+                    Some(Setting::Auto) => self.choose_share(train, validation()?, &mut chosen)?,
+                    Some(Setting::Value(share)) => chosen.share = Some(share),
+                    None => {}
+                }
+                Ok(chosen)
+            }
+            Method::TipAdapter => {
+                let validation = validation()?;
+                let texts = self.texts()?;
+                let zero_shot = kernel::dots(validation.embeddings(), texts, train.dim());
+                let (mix, _) = tip_adapter::choose(validation, &zero_shot, train);
+                Ok(Chosen {
+                    mix: Some(mix),
+                    ..Chosen::default()
+                })
+            }
+        }
+    }
+
+    /// Trains on `samples` with the numbers of `chosen`.
+    ///
+    /// # Errors
+    /// [`super::Stopped`]; when numbers overflow, or there are no texts where they are needed.
+    pub fn train(&self, samples: &Samples, chosen: &Chosen) -> Result<Trained> {
+        if let Some(mix) = chosen.mix {
+            let keys = samples.clone();
+            let bias = vec![0.0; samples.class_count()];
+            let texts = Probe::new(self.texts()?.to_vec(), bias, samples.dim())?;
+            return Ok(Trained {
+                probe: texts.with_cache(Cache { keys, mix })?,
+                fit: None,
+            });
+        }
+        let l2 = chosen.l2.context("the strength is not chosen")?;
+        let fit = self.fit(samples, l2, (None, Effort::EXACT))?;
+        let parameters = match chosen.share {
+            Some(share) => blend(&wide(self.texts()?), &fit.parameters, share),
+            None => fit.parameters.clone(),
+        };
+        Ok(Trained {
+            probe: probe(&parameters, samples)?,
+            fit: Some(fit),
+        })
+    }
+
+    fn search(&self, train: &Samples, validation: &Samples) -> Result<strength::Search> {
+        let mut last: Option<Vec<f64>> = None;
+        strength::search(|l2| {
+            let fit = self.fit(train, l2, (last.as_deref(), Effort::ROUGH))?;
+            let quality = probe(&fit.parameters, train)?.quality(validation);
+            last = Some(fit.parameters);
+            Ok(quality)
+        })
+    }
+
+    /// Of equally good shares the least is taken.
+    fn choose_share(
+        &self,
+        train: &Samples,
+        validation: &Samples,
+        chosen: &mut Chosen,
+    ) -> Result<()> {
+        let l2 = chosen.l2.context("the strength is not chosen")?;
+        let fit = self.fit(train, l2, (None, Effort::ROUGH))?;
+        let texts = wide(self.texts()?);
+        for share in shares() {
+            let blended = probe(&blend(&texts, &fit.parameters, share), train)?;
+            chosen.shares.push((share, blended.quality(validation)));
+        }
+        let mut best = chosen.shares[0];
+        for one in &chosen.shares {
+            if one.1.is_better_than(&best.1) {
+                best = *one;
+            }
+        }
+        chosen.share = Some(best.0);
+        Ok(())
+    }
+
+    fn fit(
+        &self,
+        samples: &Samples,
+        l2: f64,
+        (start, tolerance): (Option<&[f64]>, f64),
+    ) -> Result<Fit> {
+        let towards = match self.recipe.init {
+            Init::Zero => None,
+            Init::ZeroShot => Some(wide(self.texts()?)),
+        };
+        let penalty = Penalty {
+            l2,
+            towards: towards.as_deref(),
+        };
+        let effort = Effort {
+            tolerance,
+            is_stopped: self.is_stopped,
+        };
+        fit(samples, penalty, start, effort)
+    }
+
+    fn texts(&self) -> Result<&[f32]> {
+        self.zero_shot
+            .context("this probe needs the classes' texts, and there are none")
+    }
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| f64::from(*value)).collect()
+}
+
+/// Parameters as they are kept: in f32.
+fn probe(parameters: &[f64], samples: &Samples) -> Result<Probe> {
+    let values: Vec<f32> = parameters.iter().map(|value| *value as f32).collect();
+    let (weights, bias) = values.split_at(samples.class_count() * samples.dim());
+    Probe::new(weights.to_vec(), bias.to_vec(), samples.dim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::testing::clusters;
+    use super::*;
+
+    const RECIPE: Recipe = Recipe {
+        method: Method::Linear,
+        l2: Setting::Auto,
+        init: Init::Zero,
+        blend: None,
+    };
+
+    fn training(recipe: Recipe, zero_shot: Option<&[f32]>) -> Training<'_> {
+        Training {
+            recipe,
+            zero_shot,
+            is_stopped: &|| false,
+        }
+    }
+
+    /// Eight classes in 24 dimensions, and texts that know something of them.
+    fn data() -> (Samples, Samples, Samples, Vec<f32>) {
+        let of = |seed, count| clusters(8, count, 24, (0.9, seed));
+        let texts = clusters(8, 1, 24, (0.9, 77));
+        let scaled = texts
+            .embeddings()
+            .iter()
+            .map(|value| value * 20.0)
+            .collect();
+        (of(1, 6), of(2, 20), of(3, 60), scaled)
+    }
+
+    #[test]
+    fn each_recipe_learns_more_than_the_texts_know() {
+        let (train, validation, test, texts) = data();
+        let zero_shot = Probe::new(texts.clone(), vec![0.0; 8], 24).unwrap();
+        let least = zero_shot.quality(&test).accuracy();
+        let recipes = [
+            RECIPE,
+            Recipe {
+                init: Init::ZeroShot,
+                ..RECIPE
+            },
+            Recipe {
+                blend: Some(Setting::Auto),
+                ..RECIPE
+            },
+            Recipe {
+                method: Method::TipAdapter,
+                ..RECIPE
+            },
+        ];
+        for recipe in recipes {
+            let training = training(recipe, Some(&texts));
+            let chosen = training.choose(&train, Some(&validation)).unwrap();
+            let found = training.train(&train, &chosen).unwrap();
+            let accuracy = found.probe.quality(&test).accuracy();
+            assert!(accuracy > least + 0.02, "{recipe:?}: {accuracy} {least}");
+        }
+    }
+
+    #[test]
+    fn what_is_given_is_taken_and_the_ends_of_a_blend_are_what_is_blended() {
+        let (train, _, test, texts) = data();
+        let train_with = |blend| {
+            let recipe = Recipe {
+                l2: Setting::Value(0.5),
+                blend,
+                ..RECIPE
+            };
+            assert!(!recipe.chooses());
+            let training = training(recipe, Some(&texts));
+            let chosen = training.choose(&train, None).unwrap();
+            assert_eq!(chosen.l2, Some(0.5));
+            training.train(&train, &chosen).unwrap().probe
+        };
+        assert_eq!(train_with(Some(Setting::Value(0.0))).weights(), texts);
+        assert_eq!(train_with(Some(Setting::Value(1.0))), train_with(None));
+        let half = train_with(Some(Setting::Value(0.5))).logits(test.embeddings());
+        let ends = [0.0, 1.0]
+            .map(|share| train_with(Some(Setting::Value(share))).logits(test.embeddings()));
+        for (at, half) in half.iter().enumerate() {
+            assert!((0.5 * (ends[0][at] + ends[1][at]) - half).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        let (train, validation, ..) = data();
+        let error = |recipe, validation| {
+            let found = training(recipe, None).choose(&train, validation);
+            found.unwrap_err().to_string()
+        };
+        assert!(error(RECIPE, None).contains("no validation pictures"));
+        let zero_shot = Recipe {
+            init: Init::ZeroShot,
+            ..RECIPE
+        };
+        assert!(zero_shot.needs_texts());
+        assert!(error(zero_shot, Some(&validation)).contains("needs the classes' texts"));
+    }
+}

@@ -1,0 +1,95 @@
+//! `finetune` as a user meets it: the built program, offline, with a small random model.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test should stop at the first surprise"
+)]
+
+mod data;
+mod ending;
+mod model;
+mod outputs;
+mod resuming;
+#[path = "../cli/room.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the command line, which use all of it"
+)]
+mod room;
+#[path = "../cli/running.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the command line, which use all of it"
+)]
+mod running;
+mod settings;
+#[path = "../cli/small.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the command line, which use all of it"
+)]
+mod small;
+
+use std::process::Command;
+
+use room::{Ran, Room, png};
+use serde_json::{Value, json};
+
+/// Small enough for tests, and more than the rank.
+const SMALL: [&str; 6] = ["--batch-size", "8", "--pcm-rank", "4", "--rate", "0.001"];
+
+/// A long caption whose first sentence tells it from the others.
+fn caption(number: usize) -> String {
+    format!(
+        "Picture number {number} of all. It shows {} things\nand more.",
+        number * 7
+    )
+}
+
+/// A room with so many pictures and `pairs.jsonl`.
+fn room(pairs: usize) -> Room {
+    let room = Room::new();
+    let mut rows = String::new();
+    for number in 0..pairs {
+        let name = format!("p/{number:03}.png");
+        room.file(&name, png(&name));
+        rows += &(json!({"image": name, "caption": caption(number)}).to_string() + "\n");
+    }
+    room.file("pairs.jsonl", rows);
+    room
+}
+
+/// `longclip finetune --model … ` with small batches.
+fn command(room: &Room, arguments: &[&str]) -> Command {
+    let mut command = room.command();
+    command.args(["finetune", "--model", model::path()]);
+    command.args(SMALL).args(arguments);
+    command
+}
+
+/// The same, to its end.
+fn finetune(room: &Room, arguments: &[&str]) -> Ran {
+    let start = ["finetune", "--model", model::path()];
+    room.longclip(&[&start[..], &SMALL, arguments].concat(), &[])
+}
+
+/// The lines of a run's log.
+fn log(room: &Room, run: &str) -> Vec<Value> {
+    room::records(&room.read(&format!("{run}/log.jsonl")))
+}
+
+/// The log without what a clock says.
+fn timeless(room: &Room, run: &str) -> Vec<Value> {
+    let mut lines = log(room, run);
+    for line in &mut lines {
+        let line = line.as_object_mut().unwrap();
+        line.remove("seconds");
+        line.remove("images_per_second");
+    }
+    lines
+}
+
+/// A run's weights.
+fn weights(room: &Room, run: &str) -> Vec<u8> {
+    std::fs::read(room.path(format!("{run}/model.safetensors"))).unwrap()
+}
