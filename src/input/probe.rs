@@ -240,7 +240,7 @@ mod tests {
             (|p| p.bias[0] = f32::INFINITY, "\"bias\" holds inf"),
             (|p| p.labels[1] = "a".to_owned(), "twice among the labels"),
             (|p| p.classes[0] = " ".to_owned(), "has no name"),
-            (|p| p.classes.truncate(1), "1 classes and 2 labels"),
+            (|p| p.labels.truncate(1), "2 classes and 1 labels"),
             (|p| p.method = "magic".to_owned(), "\"magic\" is unknown"),
             (|p| p.hyperparameters = json!({}), "lack \"alpha\""),
             (|p| p.keys = None, "no list \"key_classes\""),

@@ -229,8 +229,13 @@ mod tests {
                 sum + 0.5 * g[at] * (x[at] - at as f64)
             })
         };
-        let found = minimize(&Function(quadratic), vec![0.0; 31], &ENDING);
-        assert_eq!(found.end, End::Converged);
+        let patient = Ending {
+            tolerance: 1e-8,
+            iterations: 5000,
+            ..ENDING
+        };
+        let found = minimize(&Function(quadratic), vec![0.0; 31], &patient);
+        assert!(matches!(found.end, End::Converged | End::Flat), "{found:?}");
         for (at, x) in found.point.iter().enumerate() {
             assert!((x - at as f64).abs() < 1e-5, "{at}: {x}");
         }
