@@ -20,10 +20,10 @@ import pack
 
 SIDE = 512
 LONG = (
-    "this picture shows 6 things. in the top left there is a penguin, which is a bird. in the top centre "
-    "is a red rocket, a flying thing. in the top right you can see a sunflower, which is a flower. in the "
-    "bottom left there is a bicycle, which is a vehicle. in the bottom centre is a yellow pizza, which is a "
-    "dish. in the bottom right you can see {}."
+    "an image of 6 small drawings. in the top left we find a penguin, which is a bird. in the top centre "
+    "stands a telescope, which is a science thing. in the top right is a rainbow; it is a weather sign. in "
+    "the bottom left we find a candle, a lamp or camera. in the bottom centre is a bicycle, which is a "
+    "vehicle. in the bottom right is a {}."
 )
 # file: what is in it, rows, columns, ground, seed, and what it is compared with.
 DEMOS = {
@@ -32,9 +32,8 @@ DEMOS = {
         ["a penguin", "an owl", "a duck", "a cat", "a panda", "a whale"],
     ),
     "drawn-scene.png": (
-        ["penguin", "rocket", "sunflower", "bicycle", "pizza", "violin"], 2, 3, (245, 240, 225), 2,
-        [LONG.format(last) for last in ("a brown violin, which is a musical instrument",
-         "a black umbrella, which is a weather sign", "a brown dog, which is an animal")],
+        ["penguin", "telescope", "rainbow", "candle", "bicycle", "carrot"], 2, 3, (245, 240, 225), 2,
+        [LONG.format(last) for last in ("carrot", "strawberry", "lion")],
     ),
 }  # fmt: skip
 
@@ -65,3 +64,8 @@ def main(work):
         stored = np.asarray(Image.open(target).convert("RGB"))
         for text, probability in zip(texts, probabilities(model, stored, texts)):
             print(f"  {probability:.4f}  {text}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1])

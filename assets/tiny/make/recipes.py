@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 import batches
 
-BASE_STEPS, TUNE_STEPS, TABLE_STEPS = 4800, 1000, 60
+BASE_STEPS, TUNE_STEPS, TABLE_STEPS = 4800, 680, 60
 BASE_RATE, TUNE_RATE = 3e-3, 1.5e-3
 
 
