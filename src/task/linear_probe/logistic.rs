@@ -1,6 +1,6 @@
 //! Multinomial logistic regression, as scikit-learn's `LogisticRegression(solver="lbfgs")` defines it.
 //!
-//! With samples `x_i` of classes `y_i`, weights `W` [classes, dim], bias `b` [classes] and a strength
+//! With samples `x_i` of classes `y_i`, weights `W` [classes, dim], bias `b` `[classes]` and a strength
 //! `l2`, the lowest point of
 //!
 //! ```text
