@@ -1,8 +1,8 @@
 //! The file of a trained classifier: safetensors.
 //!
-//! - `weight` F32 [classes, dim] and `bias` F32 [classes], as a linear layer of PyTorch is stored: the
+//! - `weight` F32 [classes, dim] and `bias` F32 `[classes]`, as a linear layer of PyTorch is stored: the
 //!   logits of an image's unit-length embedding `x` are `weight x + bias`.
-//! - Tip-Adapter also has `keys` F32 [pictures, dim] and their classes `key_classes` I32 [pictures].
+//! - Tip-Adapter also has `keys` F32 [pictures, dim] and their classes `key_classes` I32 `[pictures]`.
 //!
 //! The header's pairs say what the probe was made with; `classes`, `labels`, `hyperparameters` and
 //! `scores` are JSON. Nothing in the file depends on when or by what command it was written.
@@ -36,7 +36,7 @@ pub struct ProbeFile {
     pub scores: Value,
     /// [classes, dim].
     pub weights: Vec<f32>,
-    /// [classes].
+    /// `[classes]`.
     pub bias: Vec<f32>,
     /// Known pictures.
     pub keys: Option<Keys>,

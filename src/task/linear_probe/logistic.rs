@@ -1,6 +1,6 @@
 //! Multinomial logistic regression, as scikit-learn's `LogisticRegression(solver="lbfgs")` defines it.
 //!
-//! With samples `x_i` of classes `y_i`, weights `W` [classes, dim], bias `b` [classes] and a strength
+//! With samples `x_i` of classes `y_i`, weights `W` [classes, dim], bias `b` `[classes]` and a strength
 //! `l2`, the lowest point of
 //!
 //! ```text
@@ -11,6 +11,10 @@
 //! zero-shot classifier: then the bias is held to zero as well (`+ l2 / 2 * |b|^2`), so that the more
 //! `l2` weighs, the less is left but that classifier. Of two classes scikit-learn learns one vector, the
 //! difference of the two rows; to be the same, the penalty counts twice there.
+//!
+//! Embeddings of one model point much the same way, which makes the function a narrow valley. As a
+//! function of `c = b + W m` in place of `b`, with the samples' mean `m`, it is a wide one with the same
+//! lowest point: that is where L-BFGS walks.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -83,7 +87,7 @@ pub fn fit(
     start: Option<&[f64]>,
     effort: Effort<'_>,
 ) -> Result<Fit> {
-    let objective = Regression { samples, penalty };
+    let objective = Centred::new(Regression { samples, penalty });
     let weights = samples.class_count() * samples.dim();
     let mut origin = vec![0.0; weights + samples.class_count()];
     if let Some(towards) = penalty.towards {
@@ -92,14 +96,15 @@ pub fn fit(
     // The same end wherever it starts; from zero, where the gradient is not small by luck.
     let mut gradient = vec![0.0; origin.len()];
     let zero = vec![0.0; origin.len()];
-    let plain = Regression {
-        penalty: Penalty {
-            l2: 0.0,
-            towards: None,
-        },
-        ..objective
+    let free = Penalty {
+        l2: 0.0,
+        towards: None,
     };
-    plain.evaluate(&zero, &mut gradient);
+    let plain = Regression {
+        samples,
+        penalty: free,
+    };
+    Centred::new(plain).evaluate(&zero, &mut gradient);
     let largest = gradient
         .iter()
         .fold(0.0f64, |most, value| most.max(value.abs()));
@@ -108,8 +113,11 @@ pub fn fit(
         iterations: ITERATIONS,
         is_stopped: effort.is_stopped,
     };
-    let start = start.map_or(origin, <[f64]>::to_vec);
-    finished(minimize(&objective, start, &ending), samples.len())
+    let mut start = start.map_or(origin, <[f64]>::to_vec);
+    objective.shift(&mut start, 1.0);
+    let mut minimum = minimize(&objective, start, &ending);
+    objective.shift(&mut minimum.point, -1.0);
+    finished(minimum, samples.len())
 }
 
 fn finished(minimum: Minimum, samples: usize) -> Result<Fit> {
@@ -183,6 +191,54 @@ impl Objective for Regression<'_> {
     }
 }
 
+/// The same as a function of the weights and `c = b + W m`.
+struct Centred<'a> {
+    regression: Regression<'a>,
+    /// The mean of the samples, `[dim]`.
+    mean: Vec<f64>,
+}
+
+impl<'a> Centred<'a> {
+    fn new(regression: Regression<'a>) -> Self {
+        let samples = regression.samples;
+        let mut mean = vec![0.0; samples.dim()];
+        for row in samples.embeddings().chunks_exact(samples.dim()) {
+            for (mean, value) in mean.iter_mut().zip(row) {
+                *mean += f64::from(*value);
+            }
+        }
+        let share = 1.0 / samples.len() as f64;
+        mean.iter_mut().for_each(|mean| *mean *= share);
+        Self { regression, mean }
+    }
+
+    /// Adds `sign` times `W m` to the bias.
+    fn shift(&self, point: &mut [f64], sign: f64) {
+        let dim = self.mean.len();
+        let (weights, bias) = point.split_at_mut(self.regression.samples.class_count() * dim);
+        for (row, bias) in weights.chunks_exact(dim).zip(bias) {
+            let product = row.iter().zip(&self.mean);
+            *bias += sign * product.fold(0.0, |sum, (weight, mean)| sum + weight * mean);
+        }
+    }
+}
+
+impl Objective for Centred<'_> {
+    fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> f64 {
+        let mut plain = point.to_vec();
+        self.shift(&mut plain, -1.0);
+        let value = self.regression.evaluate(&plain, gradient);
+        let dim = self.mean.len();
+        let (of_weights, of_bias) = gradient.split_at_mut(point.len() / (dim + 1) * dim);
+        for (row, of_bias) in of_weights.chunks_exact_mut(dim).zip(of_bias) {
+            for (to, mean) in row.iter_mut().zip(&self.mean) {
+                *to -= *of_bias * mean;
+            }
+        }
+        value
+    }
+}
+
 /// From the scores of one sample, without the bias, to its loss; the scores become the loss's gradient
 /// by them, times `share`.
 fn residuals(scores: &mut [f64], bias: &[f64], (class, share): (usize, f64)) -> f64 {
@@ -230,21 +286,23 @@ mod tests {
         let point: Vec<f64> = (0..18)
             .map(|at| f64::from(at * at % 11) / 4.0 - 1.0)
             .collect();
-        let mut gradient = vec![0.0; 18];
-        regression.evaluate(&point, &mut gradient);
-        let mut ignored = vec![0.0; 18];
-        for at in 0..point.len() {
-            let mut value = |by: f64| {
-                let mut point = point.clone();
-                point[at] += by;
-                regression.evaluate(&point, &mut ignored)
-            };
-            let slope = (value(1e-5) - value(-1e-5)) / 2e-5;
-            assert!(
-                (slope - gradient[at]).abs() < 1e-8,
-                "{at}: {slope} {}",
-                gradient[at]
-            );
+        for objective in [&regression as &dyn Objective, &Centred::new(regression)] {
+            let mut gradient = vec![0.0; 18];
+            objective.evaluate(&point, &mut gradient);
+            let mut ignored = vec![0.0; 18];
+            for at in 0..point.len() {
+                let mut value = |by: f64| {
+                    let mut point = point.clone();
+                    point[at] += by;
+                    objective.evaluate(&point, &mut ignored)
+                };
+                let slope = (value(1e-5) - value(-1e-5)) / 2e-5;
+                assert!(
+                    (slope - gradient[at]).abs() < 1e-8,
+                    "{at}: {slope} {}",
+                    gradient[at]
+                );
+            }
         }
     }
 

@@ -26,7 +26,7 @@ pub struct Cache {
 }
 
 impl Probe {
-    /// With `weights` [classes, dim] and `bias` [classes].
+    /// With `weights` [classes, dim] and `bias` `[classes]`.
     ///
     /// # Errors
     /// When these do not fit together, or are no numbers.

@@ -12,9 +12,11 @@ use rayon::prelude::*;
 use super::{Quality, Samples};
 use crate::kernel;
 
-/// How sharply nearness counts: the paper's 5.5 is among them.
-const BETAS: [f64; 12] = [
-    0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 8.0, 11.0, 16.0, 24.0, 32.0,
+/// How sharply nearness counts: the paper's 5.5 is among them. Models whose embeddings lie in a narrow
+/// cone need it sharper by far.
+const BETAS: [f64; 17] = [
+    0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 8.0, 11.0, 16.0, 24.0, 32.0, 64.0, 128.0, 256.0, 512.0,
+    1024.0,
 ];
 /// How much the pictures count beside the texts; with 0 they do not. The paper's 1 is among them.
 const ALPHAS: [f64; 14] = [
