@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use safetensors::Dtype;
 use safetensors::tensor::Metadata;
-use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-use super::embedding::map;
+use super::embedding::{header, map};
 use crate::output::embedding::About;
 use crate::output::probe::{FORMAT, Keys, ProbeFile};
 
@@ -33,16 +33,7 @@ pub fn read(path: &Path) -> Result<ProbeFile> {
 
 fn read_file(path: &Path) -> Result<ProbeFile> {
     let bytes = map(path)?;
-    let stated = bytes
-        .first_chunk()
-        .map(|length| u64::from_le_bytes(*length));
-    let stated = stated.context("the file ends within the length of its header")?;
-    ensure!(
-        stated <= LONGEST_HEADER && stated <= bytes.len() as u64 - 8,
-        "the header claims {stated} bytes, which cannot be; the file is damaged or is no safetensors file"
-    );
-    let (length, directory) =
-        SafeTensors::read_metadata(&bytes).context("the header is not valid")?;
+    let (length, directory) = header(&bytes, LONGEST_HEADER)?;
     let parts = Parts {
         numbers: bytes
             .get(8 + length..)

@@ -22,7 +22,7 @@ mod row_product;
 mod shared;
 mod simd;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use activation::Activation;
 pub use attention::{AttentionShape, MOST_HEAD_COLUMNS, Segment, attention, attention_bf16};

@@ -16,7 +16,7 @@ pub(super) fn levels() -> Vec<Level> {
 }
 
 /// `count` reproducible numbers, roughly normal with deviation 1.
-pub(super) fn randoms(seed: u64, count: usize) -> Vec<f32> {
+pub(crate) fn randoms(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;

@@ -1,7 +1,8 @@
 //! The two towers, written once on candle tensors for every device and precision.
 //!
 //! On a CPU the layers call `kernel` through candle's custom ops; elsewhere, and as the tests'
-//! oracle, the same layers are plain candle.
+//! oracle, the same layers are plain candle. [`gradient`] is the transformers once more, with their
+//! derivatives and weights that change.
 
 mod attention;
 mod batch;

@@ -57,7 +57,7 @@ def batch(size):
     return pixels, *captions
 
 
-def canonical(gradients, width):
+def canonical(gradients):
     """openai/CLIP's names to Hugging Face's, as src/checkpoint/layout has them."""
     out = {}
     for name, g in gradients.items():
@@ -142,9 +142,8 @@ def main():
         long, short, found = gradients_of(model, data)
         check_mistakes(module, path, data, found)
         losses = [list(step) for step in train(network(module, path), data)]
-    width = model.ln_final.weight.shape[0]
     tensors = {"loss": torch.tensor([long, short], dtype=torch.float64), "steps": torch.tensor(losses)}
-    for name, g in canonical(found, width).items():
+    for name, g in canonical(found).items():
         g = g.contiguous()
         if name.endswith("position_embedding.weight") and name.startswith("text"):
             g[:20] = 0

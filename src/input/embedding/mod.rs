@@ -13,6 +13,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use ::safetensors::SafeTensors;
+use ::safetensors::tensor::Metadata;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::checkpoint::container::{Bytes, as_f16, as_f32};
@@ -104,6 +106,19 @@ pub(super) fn map(path: &Path) -> Result<Arc<Bytes>> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     Ok(Arc::new(Bytes::map(&file, length)?))
+}
+
+/// The header of a safetensors file, at most `limit` bytes: its length and what it says.
+pub(super) fn header(bytes: &[u8], limit: u64) -> Result<(usize, Metadata)> {
+    let stated = bytes
+        .first_chunk()
+        .map(|length| u64::from_le_bytes(*length));
+    let stated = stated.context("the file ends within the length of its header")?;
+    ensure!(
+        stated <= limit && stated <= bytes.len() as u64 - 8,
+        "the header claims {stated} bytes, which cannot be; the file is damaged or is no safetensors file"
+    );
+    SafeTensors::read_metadata(bytes).context("the header is not valid")
 }
 
 /// A part of a file that holds numbers `[rows, dim]`.

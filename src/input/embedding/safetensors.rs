@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorInfo;
-use safetensors::{Dtype as FileDtype, SafeTensors};
 
 use super::lines::Lines;
-use super::{EmbeddingFile, Mapped, Numbers, map};
+use super::{EmbeddingFile, Mapped, Numbers, header, map};
 use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
 
 /// Our headers have below 2 KB.
@@ -23,16 +23,7 @@ pub(super) struct Safetensors {
 impl Safetensors {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let bytes = map(path)?;
-        let stated = bytes
-            .first_chunk()
-            .map(|length| u64::from_le_bytes(*length));
-        let stated = stated.context("the file ends within the length of its header")?;
-        ensure!(
-            stated <= LONGEST_HEADER && stated <= bytes.len() as u64 - 8,
-            "the header claims {stated} bytes, which cannot be; the file is damaged"
-        );
-        let (length, directory) =
-            SafeTensors::read_metadata(&bytes).context("the header is not valid")?;
+        let (length, directory) = header(&bytes, LONGEST_HEADER)?;
         let pairs = directory.metadata().clone().unwrap_or_default();
         let about = About::from_pairs(|key| pairs.get(key).cloned())?;
         let infos = directory.tensors();

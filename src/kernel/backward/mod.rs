@@ -1,4 +1,6 @@
 //! The derivatives of the towers' layers: from the gradient of what a layer gave to that of what it took.
+//! And what training does with gradients: their norm, AdamW.
+//!
 //! Nothing is kept from the way forward but the layers' inputs; the rest is computed again.
 
 mod activation;

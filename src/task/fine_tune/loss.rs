@@ -201,7 +201,7 @@ fn log_sum<'a>(values: impl Iterator<Item = &'a f32> + Clone) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::fine_tune::testing::randoms;
+    use crate::kernel::testing::randoms;
 
     fn check(objective: &Objective) {
         let (n, dim) = (9, 6);

@@ -9,8 +9,6 @@ mod loss;
 mod moments;
 mod principal;
 mod settings;
-#[cfg(test)]
-mod testing;
 mod trainer;
 
 pub use loss::{Loss, Outputs, loss};

@@ -162,7 +162,7 @@ fn directions(centred: &DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::fine_tune::testing::randoms;
+    use crate::kernel::testing::randoms;
 
     /// The loss sum(weight * reduced).
     fn loss(rows: &[f64], (n, dim, rank): (usize, usize, usize), weight: &[f32]) -> f64 {

@@ -146,7 +146,7 @@ impl Trainer {
     pub fn step(&mut self, batch: &Batch) -> Result<Progress> {
         let scale = self.logarithm()?.exp();
         let (loss, mut sums) = self.gradient(batch)?;
-        self.freeze_positions(&mut sums);
+        self.freeze_positions(&mut sums)?;
         let norm = norm(&sums)?;
         ensure!(
             norm.is_finite(),
@@ -190,22 +190,23 @@ impl Trainer {
     }
 
     /// Nothing moves the positions that stay, and they do not count in the norm.
-    fn freeze_positions(&self, sums: &mut BTreeMap<String, Sum>) {
-        let frozen = self.settings.frozen_positions * self.width;
-        if let Some(Sum::Host(sum)) = sums.get_mut(POSITIONS) {
-            let count = frozen.min(sum.len());
-            sum[..count].fill(0.0);
-        } else if let Some(Sum::Device(sum)) = sums.get_mut(POSITIONS) {
-            let rows = self.settings.frozen_positions;
-            let masked = sum.dims2().and_then(|(count, width)| {
+    fn freeze_positions(&self, sums: &mut BTreeMap<String, Sum>) -> Result<()> {
+        let rows = self.settings.frozen_positions;
+        match sums.get_mut(POSITIONS) {
+            None => {}
+            Some(Sum::Host(sum)) => {
+                let count = (rows * self.width).min(sum.len());
+                sum[..count].fill(0.0);
+            }
+            Some(Sum::Device(_)) if rows == 0 => {}
+            Some(Sum::Device(sum)) => {
+                let (count, width) = sum.dims2()?;
                 let rows = rows.min(count);
                 let zeros = Tensor::zeros((rows, width), sum.dtype(), sum.device())?;
-                Tensor::cat(&[&zeros, &sum.narrow(0, rows, count - rows)?], 0)
-            });
-            if let Ok(masked) = masked {
-                *sum = masked;
+                *sum = Tensor::cat(&[&zeros, &sum.narrow(0, rows, count - rows)?], 0)?;
             }
         }
+        Ok(())
     }
 
     fn update(&mut self, step: &AdamWStep, sums: &BTreeMap<String, Sum>) -> Result<()> {
