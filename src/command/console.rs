@@ -119,11 +119,35 @@ impl Console {
     /// Shows how many images are done, on a terminal and once it takes long enough to be looked
     /// at. `total` may walk folders, so it runs beside the work.
     pub fn start_progress(&self, total: impl FnOnce() -> Option<u64> + Send + 'static) {
+        self.spin("{spinner} {human_pos} images, {per_sec}{msg}", move |bar| {
+            if let Some(total) = total() {
+                bar.set_length(total);
+                bar.set_style(style(
+                    "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left{msg}",
+                ));
+            }
+        });
+    }
+
+    /// Shows how many pairs of a dataset are looked at, on a terminal and once it takes long enough.
+    pub fn start_pairs(&self) {
+        self.spin("{spinner} {human_pos} pairs looked at, {per_sec}", |_| ());
+    }
+
+    /// So many more pairs are looked at.
+    pub fn seen(&self, pairs: u64) {
+        if let Some(bar) = &*self.bar() {
+            bar.inc(pairs);
+        }
+    }
+
+    /// A bar that is shown on a terminal after a moment, if it is still there; then `shown` gets it.
+    fn spin(&self, template: &str, shown: impl FnOnce(&ProgressBar) + Send + 'static) {
         if self.quiet || !std::io::stderr().is_terminal() {
             return;
         }
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        bar.set_style(style("{spinner} {human_pos} images, {per_sec}{msg}"));
+        bar.set_style(style(template));
         *self.bar() = Some(bar.clone());
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(300));
@@ -132,12 +156,7 @@ impl Console {
             }
             bar.set_draw_target(ProgressDrawTarget::stderr());
             bar.enable_steady_tick(Duration::from_millis(200));
-            if let Some(total) = total() {
-                bar.set_length(total);
-                bar.set_style(style(
-                    "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left{msg}",
-                ));
-            }
+            shown(&bar);
         });
     }
 

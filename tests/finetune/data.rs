@@ -129,14 +129,14 @@ fn bad_data_is_told_before_anything_is_written() {
             says: &[
                 "pairs.jsonl:10:",
                 "and 2 more that cannot be used",
-                "12 of 12 pairs",
+                "none of 12 pairs",
             ],
         },
         Case {
             what: "nothing but bad data",
             rows: vec![("no.png".to_owned(), "x".to_owned())],
             arguments: &["--skip-bad"],
-            says: &["there is no pair"],
+            says: &["none of 1 pairs in pairs.jsonl"],
         },
         Case {
             what: "one caption",
@@ -166,7 +166,7 @@ fn bad_data_is_told_before_anything_is_written() {
             what: "a batch of the rank",
             rows: good(9),
             arguments: &["--pcm-rank", "8"],
-            says: &["--pcm-rank 8 needs --batch-size 9 or more"],
+            says: &["--pcm-rank 7 or less, --batch-size 9 or more"],
         },
         Case {
             what: "a rank of the embedding",
@@ -265,6 +265,24 @@ fn pictures_that_do_not_decode_are_stood_in_for() {
     assert_eq!(log(&room, "run").len(), 4);
     train("again").ends_with(1);
     assert!(weights(&room, "run") == weights(&room, "again"));
+}
+
+#[test]
+fn a_picture_without_a_stand_in_is_named_and_written_down() {
+    let room = room(8);
+    room.broken("p/003.png");
+    let ran = finetune(&room, &["pairs.jsonl", "--out", "run", "--steps", "3"]);
+    let ran = ran
+        .ends_with(1)
+        .says(&["p/003.png: ", "all 8 pairs are in the batch", "--resume"]);
+    assert!(!ran.stderr().contains("--rate"), "{}", ran.stderr());
+    let skipped = crate::room::records(&room.read("run/skipped.jsonl"));
+    assert_eq!((skipped.len(), &skipped[0]["step"]), (1, &json!(1)));
+    // One that is not in the batch is enough.
+    let room = crate::room(9);
+    room.broken("p/003.png");
+    let ran = finetune(&room, &["pairs.jsonl", "--out", "run", "--epochs", "9"]);
+    ran.ends_with(1).says(&["others stood in"]);
 }
 
 #[test]

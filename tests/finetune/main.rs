@@ -63,14 +63,23 @@ fn room(pairs: usize) -> Room {
 fn command(room: &Room, arguments: &[&str]) -> Command {
     let mut command = room.command();
     command.args(["finetune", "--model", model::path()]);
-    command.args(SMALL).args(arguments);
+    command.args(small(arguments)).args(arguments);
     command
 }
 
 /// The same, to its end.
 fn finetune(room: &Room, arguments: &[&str]) -> Ran {
     let start = ["finetune", "--model", model::path()];
-    room.longclip(&[&start[..], &SMALL, arguments].concat(), &[])
+    room.longclip(&[&start[..], &small(arguments), arguments].concat(), &[])
+}
+
+/// What of [`SMALL`] goes with `arguments`.
+fn small<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    let has_rank = !arguments.iter().any(|one| one.starts_with("clip"));
+    let pairs = SMALL
+        .chunks(2)
+        .filter(|pair| !arguments.contains(&pair[0]) && (pair[0] != "--pcm-rank" || has_rank));
+    pairs.flatten().copied().collect()
 }
 
 /// The lines of a run's log.

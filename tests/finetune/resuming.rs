@@ -36,19 +36,25 @@ fn wait_for(room: &Room, run: &str, lines: usize) {
 fn killed_at_any_step_a_run_can_be_finished() {
     let room = room(24);
     finetune(&room, &[&RUN[..], &["--out", "whole"]].concat()).ends_with(0);
+    let mut hits = 0;
     for lines in [0, 1, 3, 4, 7] {
         let run = format!("killed{lines}");
         let mut command = command(&room, &arguments(&run));
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         wait_for(&room, &run, lines);
-        // Fails if it has ended, which is as good.
+        // Fails if it has ended, which is as good, once.
         let _ = child.kill();
-        child.wait().unwrap();
+        hits += usize::from(child.wait().unwrap().code().is_none());
         finetune(&room, &arguments(&run)).ends_with(0);
         assert!(weights(&room, &run) == weights(&room, "whole"), "{lines}");
         assert_eq!(timeless(&room, &run), timeless(&room, "whole"), "{lines}");
     }
+    // Where a process that was killed has an exit status all the same, nothing is known.
+    assert!(
+        hits > 0 || cfg!(not(unix)),
+        "every run was faster than its end"
+    );
 }
 
 #[cfg(unix)]
@@ -109,5 +115,8 @@ fn a_finished_run_is_finished_again_without_a_step() {
     let expected = weights(&room, "run");
     let again = finetune(&room, &arguments("run")).ends_with(0).record();
     assert!(weights(&room, "run") == expected);
-    assert_eq!(first["loss"], again["loss"]);
+    for key in ["loss", "mean_loss", "mean_loss_at_first", "mean_over_steps"] {
+        assert!(first[key].is_number(), "{key}");
+        assert_eq!(first[key], again[key], "{key}");
+    }
 }

@@ -52,6 +52,18 @@ fn flags_that_contradict_each_other_are_refused() {
             &["--train", "lora", "--merge", "--adapter-only"],
             "cannot be used with",
         ),
+        (
+            &["--train", "lora", "--stretch", "--adapter-only"],
+            "the stretched ones would be lost",
+        ),
+        (
+            &["--loss", "clip-short", "--pcm-rank", "3"],
+            "--pcm-rank is for",
+        ),
+        (
+            &["--loss", "clip", "--pcm-weight", "2"],
+            "--pcm-weight is for",
+        ),
         (&["--freeze-positions", "78"], "more than the model's 77"),
         (&["--betas", "0.9"], "--betas takes two numbers"),
         (&["--betas", "0.9,1"], "from 0 to below 1"),

@@ -201,30 +201,65 @@ fn twenty_steps_follow_pytorch() {
     let Model { checkpoint, size } = model();
     let batch = batch(size);
     let (_, _, steps) = expected();
-    let compute = Compute::Kernel(CpuPrecision::F32);
-    let mut trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 48)).unwrap();
-    let mut fell = 0.0;
-    for (i, expected) in steps.chunks_exact(3).enumerate() {
-        let found = trainer.step(&batch).unwrap();
-        let what = format!("step {i}: {found:?}, expected {expected:?}");
+    let mut settings = settings(Scope::Full, 48);
+    // So much that a wrong decay, or none, would show.
+    settings.optimizer.weight_decay = 10.0;
+    // The optimiser of GPUs is the second one.
+    for compute in [
+        Compute::Kernel(CpuPrecision::F32),
+        Compute::Candle(Device::Cpu, DType::F32),
+    ] {
+        let mut trainer = Trainer::new(&checkpoint, &compute, settings.clone()).unwrap();
+        let mut fell = 0.0;
+        for (i, expected) in steps.chunks_exact(3).enumerate() {
+            let found = trainer.step(&batch).unwrap();
+            let what = format!("{compute:?}, step {i}: {found:?}, expected {expected:?}");
+            let long = found.long_loss as f32 - expected[0];
+            let short = found.short_loss.unwrap() as f32 - expected[1];
+            let norm = found.gradient_norm as f32 / expected[2] - 1.0;
+            assert!(long.abs() < 1e-3 && short.abs() < 1e-3, "{what}");
+            assert!(norm.abs() < 1e-2, "{what}");
+            fell = f64::from(steps[0]) - found.long_loss;
+        }
         assert!(
-            (found.long_loss as f32 - expected[0]).abs() < 1e-3,
-            "{what}"
+            fell > 0.3,
+            "twenty steps that change little show little: {fell}"
         );
-        assert!(
-            (found.short_loss.unwrap() as f32 - expected[1]).abs() < 1e-3,
-            "{what}"
-        );
-        assert!(
-            (found.gradient_norm as f32 / expected[2] - 1.0).abs() < 1e-2,
-            "{what}"
-        );
-        fell = f64::from(steps[0]) - found.long_loss;
     }
-    assert!(
-        fell > 0.3,
-        "twenty steps that change little show little: {fell}"
-    );
+}
+
+#[test]
+fn a_ruined_step_says_so_and_a_stopped_one_changes_nothing() {
+    let Model { checkpoint, size } = model();
+    let batch = batch(size);
+    for compute in [
+        Compute::Kernel(CpuPrecision::F32),
+        Compute::Candle(Device::Cpu, DType::F32),
+    ] {
+        let mut settings = settings(Scope::Full, 20);
+        settings.schedule.warm_up = 0;
+        let mut trainer = Trainer::new(&checkpoint, &compute, settings.clone()).unwrap();
+        let before = trainer.state().unwrap();
+        // Once for each part on the way to the loss, and again on the way back: the fifth is on the way back.
+        let asked = std::cell::Cell::new(0);
+        let stop = || asked.replace(asked.get() + 1) == 4;
+        assert_eq!(trainer.step_unless(&batch, &stop).unwrap(), None);
+        assert_eq!((asked.get(), trainer.steps_done()), (5, 0));
+        assert!(trainer.is_sound());
+        for (name, tensor) in trainer.state().unwrap() {
+            assert_eq!(
+                tensor.to_f32().unwrap(),
+                before[&name].to_f32().unwrap(),
+                "{name}"
+            );
+        }
+        settings.optimizer.rate = 1e39;
+        let mut trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();
+        let error = trainer.step(&batch).unwrap_err().to_string();
+        assert!(error.contains("not finite"), "{error}");
+        assert!(!trainer.is_sound());
+        assert_eq!(trainer.steps_done(), 0);
+    }
 }
 
 #[test]
@@ -355,23 +390,27 @@ fn checkpoint_with(like: &Checkpoint, tensors: longclip::checkpoint::Tensors) ->
 fn a_state_goes_on_to_the_same_bits() {
     let Model { checkpoint, size } = model();
     let batch = batch(size);
-    let compute = Compute::Kernel(CpuPrecision::F32);
-    let new = || Trainer::new(&checkpoint, &compute, settings(Scope::Full, 20)).unwrap();
-    let mut whole = new();
-    for _ in 0..3 {
-        whole.step(&batch).unwrap();
+    for compute in [
+        Compute::Kernel(CpuPrecision::F32),
+        Compute::Candle(Device::Cpu, DType::F32),
+    ] {
+        let new = || Trainer::new(&checkpoint, &compute, settings(Scope::Full, 20)).unwrap();
+        let mut whole = new();
+        for _ in 0..3 {
+            whole.step(&batch).unwrap();
+        }
+        let state = whole.state().unwrap();
+        let mut resumed = new();
+        resumed.restore(&state, 3).unwrap();
+        assert_eq!(whole.step(&batch).unwrap(), resumed.step(&batch).unwrap());
+        for (name, tensor) in whole.tensors().unwrap() {
+            let other = resumed.tensors().unwrap()[&name].to_f32().unwrap();
+            assert_eq!(tensor.to_f32().unwrap(), other, "{name}");
+        }
+        // Not that of another training.
+        let mut other = Trainer::new(&checkpoint, &compute, settings(Scope::Text, 20)).unwrap();
+        assert!(other.restore(&state, 3).is_err());
     }
-    let state = whole.state().unwrap();
-    let mut resumed = new();
-    resumed.restore(&state, 3).unwrap();
-    assert_eq!(whole.step(&batch).unwrap(), resumed.step(&batch).unwrap());
-    for (name, tensor) in whole.tensors().unwrap() {
-        let other = resumed.tensors().unwrap()[&name].to_f32().unwrap();
-        assert_eq!(tensor.to_f32().unwrap(), other, "{name}");
-    }
-    // Not that of another training.
-    let mut other = Trainer::new(&checkpoint, &compute, settings(Scope::Text, 20)).unwrap();
-    assert!(other.restore(&state, 3).is_err());
 }
 
 #[test]

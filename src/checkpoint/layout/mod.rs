@@ -146,6 +146,16 @@ fn scalar_logit_scale(tensors: &mut Tensors) -> Result<()> {
 }
 
 fn unknown_layout(tensors: &Tensors) -> String {
+    if tensors.keys().any(|name| name.ends_with("lora_A.weight")) {
+        return "these are the low-rank matrices of an adapter (LoRA), not a model; name a model that they were added to, \
+                as longclip finetune --train lora writes beside its adapter"
+            .to_owned();
+    }
+    if tensors.keys().any(|name| name.starts_with("square:")) {
+        return "this is the state of a run of longclip finetune, not a model; finish the run with the same command and \
+                --resume, and name its folder"
+            .to_owned();
+    }
     let first: Vec<_> = tensors.keys().take(3).map(String::as_str).collect();
     format!(
         "these are not the tensors of a CLIP model that longclip knows: {} tensors, the first are \

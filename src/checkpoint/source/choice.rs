@@ -101,9 +101,17 @@ pub(super) fn choose(names: &[String], place: &str) -> anyhow::Result<String> {
             ),
         }
     }
-    let several = names.iter().filter(|name| name.contains("-of-")).count();
-    let hint = if several > 0 {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    if has("log.jsonl") && has("settings.json") {
+        bail!(
+            "{place} is a run of longclip finetune without a model: finish it with the same command and --resume (what was \
+             trained with --adapter-only has an adapter and no model; without that flag it has both)"
+        );
+    }
+    let hint = if names.iter().any(|name| name.contains("-of-")) {
         " (shards without their index cannot be read)"
+    } else if has("adapter_config.json") {
+        " (an adapter alone is no model)"
     } else {
         ""
     };
@@ -202,7 +210,7 @@ mod tests {
 
     #[test]
     fn none_or_several_of_equal_rank_are_errors() {
-        let cases: [(&[&str], &str); 4] = [
+        let cases: [(&[&str], &str); 5] = [
             (&["b.pt", "a.pt"], "a.pt, b.pt"),
             (
                 &["a.safetensors", "b.safetensors", "c.pt"],
@@ -216,6 +224,7 @@ mod tests {
                 &["pytorch_model-00001-of-00002.bin"],
                 "shards without their index",
             ),
+            (&["log.jsonl", "report.html", "settings.json"], "--resume"),
         ];
         for (list, expected) in cases {
             let error = choose(&names(list), "here").unwrap_err().to_string();

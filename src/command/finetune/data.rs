@@ -1,5 +1,7 @@
 //! The data of a run: read, looked at, and told about.
 
+use std::collections::HashMap;
+
 use anyhow::{Result, bail, ensure};
 
 use super::flags::FinetuneArgs;
@@ -8,8 +10,9 @@ use crate::command::Console;
 use crate::command::images::PICTURES;
 use crate::input::dataset::pairs::{self, Bad, LongCaption, PairOptions, Pairs, ShortCaption};
 
-/// Bad pairs that are told one by one.
+/// Bad pairs that are told one by one, and of those with the same cause.
 const TOLD: usize = 10;
+const TOLD_OF_A_KIND: usize = 3;
 
 /// Reads all of it.
 ///
@@ -34,13 +37,23 @@ pub(super) fn read(
             false => ShortCaption::Unused,
         },
     };
-    let found = pairs::read(&args.data, &options, PICTURES)?;
+    console.start_pairs();
+    let found = pairs::read(&args.data, &options, PICTURES, &|pairs| {
+        console.seen(pairs as u64)
+    });
+    console.end_progress();
+    let found = found?;
     tell_bad(&found.bad, args.pairs.skip_bad, console);
+    let (bad, good) = (found.bad.len(), found.pairs.len());
     ensure!(
-        found.bad.is_empty() || args.pairs.skip_bad,
-        "{} of {} pairs cannot be used; mend them, or go on without them with --skip-bad",
-        found.bad.len(),
-        found.bad.len() + found.pairs.len()
+        bad == 0 || good > 0,
+        "none of {bad} pairs in {} can be used",
+        args.data.display()
+    );
+    ensure!(
+        bad == 0 || args.pairs.skip_bad,
+        "{bad} of {} pairs cannot be used; mend them, or go on without them with --skip-bad",
+        bad + good
     );
     ensure!(
         !found.pairs.is_empty(),
@@ -53,17 +66,24 @@ pub(super) fn read(
 }
 
 fn tell_bad(bad: &[Bad], skipped: bool, console: &Console) {
-    for one in bad.iter().take(TOLD) {
-        console.failed(&one.place, &one.cause);
+    let mut of_a_kind = HashMap::new();
+    let mut told = 0;
+    for one in bad {
+        let times = of_a_kind.entry(&one.cause).or_insert(0);
+        *times += 1;
+        if told < TOLD && *times <= TOLD_OF_A_KIND {
+            console.failed(&one.place, &one.cause);
+            told += 1;
+        }
     }
-    if bad.len() > TOLD {
-        let more = bad.len() - TOLD;
+    let more = bad.len() - told;
+    if more > 0 {
         let place = if skipped {
-            "; all of them are in skipped.jsonl"
+            "all of them are in skipped.jsonl"
         } else {
-            ""
+            "--skip-bad writes all of them to skipped.jsonl"
         };
-        console.note(&format!("and {more} more that cannot be used{place}"));
+        console.note(&format!("and {more} more that cannot be used; {place}"));
     }
 }
 
@@ -113,6 +133,13 @@ fn check(args: &FinetuneArgs, found: &Pairs, console: &Console) -> Result<()> {
         );
     }
     let batch = args.steps.batch_size as usize;
+    if counts.pictures < batch.min(pairs) {
+        console.warn(&format!(
+            "there are {} different pictures and {batch} pairs in a batch: equal ones in a batch count as wrong answers to \
+             each other",
+            counts.pictures
+        ));
+    }
     if counts.different < batch.min(pairs) {
         console.warn(&format!(
             "there are {} different captions and {batch} pairs in a batch: equal ones in a batch count as \

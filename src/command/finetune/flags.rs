@@ -47,7 +47,7 @@ pub(super) struct RunArgs {
     /// Go on with the run in DIR, if there is one; the result is that of an undisturbed run, bit for bit
     #[arg(long)]
     pub(super) resume: bool,
-    /// Save the state after so many steps [default: every 15 minutes, and after each epoch]
+    /// Save the state after so many steps too [default: every 15 minutes]; after an epoch it is saved, though not twice a minute
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) save_every: Option<u64>,
     /// Whose tensor names and configuration files the trained model has
@@ -251,12 +251,12 @@ pub(super) struct LossArgs {
     /// What captions are matched with
     #[arg(long, value_enum, value_name = "LOSS", default_value = "pcm")]
     pub(super) loss: Loss,
-    /// Main components of the batch's images that short captions are matched with
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=65536))]
-    pub(super) pcm_rank: u64,
-    /// What the loss of the short captions counts beside that of the long ones
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = positive, visible_alias = "short-weight")]
-    pub(super) pcm_weight: f64,
+    /// Main components of the batch's images that short captions are matched with [default: 32]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65536))]
+    pub(super) pcm_rank: Option<u64>,
+    /// What the loss of the short captions counts beside that of the long ones [default: 1]
+    #[arg(long, value_name = "X", value_parser = positive, visible_alias = "short-weight")]
+    pub(super) pcm_weight: Option<f64>,
     /// The share of each answer that is spread over the wrong ones [default: 0.1; 0 with --loss clip]
     #[arg(long, value_name = "X", value_parser = below_one)]
     pub(super) label_smoothing: Option<f64>,

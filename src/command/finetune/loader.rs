@@ -36,9 +36,27 @@ pub(super) struct Loaded {
     pub(super) failed: Vec<(String, String)>,
 }
 
+/// A batch that cannot be made.
+pub(super) struct Unloaded {
+    pub(super) error: anyhow::Error,
+    /// As in [`Loaded`].
+    pub(super) failed: Vec<(String, String)>,
+}
+
+impl Unloaded {
+    fn new(error: anyhow::Error) -> Self {
+        Self {
+            error,
+            failed: Vec::new(),
+        }
+    }
+}
+
+type Made = std::result::Result<Loaded, Unloaded>;
+
 /// Batches in the order of the steps.
 pub(super) struct Loader {
-    batches: Receiver<Result<Loaded>>,
+    batches: Receiver<Made>,
 }
 
 impl Loader {
@@ -69,51 +87,58 @@ impl Loader {
     }
 
     /// The next step's batch.
-    pub(super) fn next(&self) -> Result<Loaded> {
-        self.batches
-            .recv()
-            .context("the thread that reads pictures is gone")?
+    pub(super) fn next(&self) -> Made {
+        let received = self.batches.recv();
+        received
+            .context("the thread that reads pictures is gone")
+            .unwrap_or_else(|error| Err(Unloaded::new(error)))
     }
 }
 
 impl Source {
     /// `chosen` and what is said of them.
-    fn batch(&self, epoch: usize, number: usize, chosen: &[u32]) -> Result<Loaded> {
+    fn batch(&self, epoch: usize, number: usize, chosen: &[u32]) -> Made {
         let mut chosen: Vec<usize> = chosen.iter().map(|&pair| pair as usize).collect();
+        let values = 3 * self.preprocess.image_size.pow(2);
+        let mut all = vec![0.0; chosen.len() * values];
         let looked: Vec<_> = chosen
             .par_iter()
-            .map(|&pair| self.pixels(epoch, pair))
+            .zip(all.par_chunks_mut(values))
+            .map(|(&pair, to)| self.pixels(epoch, pair, to))
             .collect();
         let mut failed = Vec::new();
-        let mut all = Vec::with_capacity(chosen.len());
-        for (place, pixels) in looked.into_iter().enumerate() {
-            let pixels = match pixels {
-                Ok(pixels) => pixels,
-                Err(error) => {
-                    let name = self.pairs[chosen[place]].picture.name();
-                    failed.push((name, format!("{error:#}")));
-                    // By its place and nothing else, so that a resumed run takes the same.
-                    let mut random = self.random(epoch, number, 1 << 32 | place as u64);
-                    let (pair, pixels) = self.stand_in(epoch, &chosen, &mut random)?;
-                    chosen[place] = pair;
-                    pixels
-                }
-            };
-            all.push(pixels);
+        for (place, looked) in looked.into_iter().enumerate() {
+            let Err(error) = looked else { continue };
+            let name = self.pairs[chosen[place]].picture.name();
+            failed.push((name, format!("{error:#}")));
+            // By its place and nothing else, so that a resumed run takes the same.
+            let random = self.random(epoch, number, 1 << 32 | place as u64);
+            let to = &mut all[place * values..][..values];
+            match self.stand_in(epoch, &chosen, random, to) {
+                Ok(pair) => chosen[place] = pair,
+                Err(error) => return Err(Unloaded { error, failed }),
+            }
         }
+        match self.made(&chosen, all) {
+            Ok(batch) => Ok(Loaded { batch, failed }),
+            Err(error) => Err(Unloaded { error, failed }),
+        }
+    }
+
+    /// The pairs `chosen` with their pixels.
+    fn made(&self, chosen: &[usize], pixels: Vec<f32>) -> Result<Batch> {
         let side = self.preprocess.image_size;
         let shape = (chosen.len(), 3, side, side);
-        let pixels = Tensor::from_vec(all.concat(), shape, &Device::Cpu)?;
+        let pixels = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
         let pairs = || chosen.iter().map(|&pair| &self.pairs[pair]);
         let long = pairs().map(|pair| pair.long.ids());
         let short: Option<Vec<_>> = pairs().map(|pair| pair.short.as_ref()).collect();
         let short = short.map(|all| all.into_iter().map(Tokens::ids).collect::<Result<_>>());
-        let batch = Batch {
+        Ok(Batch {
             pixels,
             long: long.collect::<Result<_>>()?,
             short: short.transpose()?,
-        };
-        Ok(Loaded { batch, failed })
+        })
     }
 
     /// A pair that is not in the batch and can be decoded, in place of one that cannot.
@@ -121,31 +146,41 @@ impl Source {
         &self,
         epoch: usize,
         chosen: &[usize],
-        random: &mut ChaCha8Rng,
-    ) -> Result<(usize, Vec<f32>)> {
-        let count = self.pairs.len() as u128;
-        for _ in 0..TRIES {
-            let pair = ((u128::from(random.next_u64()) * count) >> 64) as usize;
-            if chosen.contains(&pair) {
-                continue;
+        mut random: ChaCha8Rng,
+        to: &mut [f32],
+    ) -> Result<usize> {
+        let count = self.pairs.len();
+        // From somewhere on: all of them come once, however few are not in the batch.
+        let first = ((u128::from(random.next_u64()) * count as u128) >> 64) as usize;
+        let others = (0..count).map(|at| (first + at) % count);
+        let others = others.filter(|pair| !chosen.contains(pair));
+        let mut tried = 0;
+        for pair in others.take(TRIES) {
+            if self.pixels(epoch, pair, to).is_ok() {
+                return Ok(pair);
             }
-            if let Ok(pixels) = self.pixels(epoch, pair) {
-                return Ok((pair, pixels));
-            }
+            tried += 1;
+        }
+        if tried == 0 {
+            bail!(
+                "a picture cannot be decoded, and all {count} pairs are in the batch, so that none can stand \
+                 in for it; mend it or leave it out, or give a smaller --batch-size"
+            );
         }
         bail!(
-            "too many pictures cannot be decoded: none stands in for those of a batch; longclip evaluate \
-             or embed tells them all"
+            "too many pictures cannot be decoded: none of {tried} others could stand in for one of a batch; \
+             longclip embed tells them all"
         )
     }
 
     /// A pair's picture as the tower reads it, varied as this epoch wants it.
-    fn pixels(&self, epoch: usize, pair: usize) -> Result<Vec<f32>> {
+    fn pixels(&self, epoch: usize, pair: usize, to: &mut [f32]) -> Result<()> {
         let bytes = self.pairs[pair].picture.read(&self.decode)?;
         let decoded = image::decode(&bytes, &self.decode)?;
         let mut random = self.random(epoch, 0, pair as u64);
         let augment = self.recipe.augment;
-        Ok(augment.run(&decoded.image, &self.preprocess, &mut random))
+        to.copy_from_slice(&augment.run(&decoded.image, &self.preprocess, &mut random));
+        Ok(())
     }
 
     /// Random numbers that depend on what they are for and on nothing before.

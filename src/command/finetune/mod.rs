@@ -27,7 +27,7 @@ use self::loader::Source;
 use self::page::Page;
 use self::recipe::Recipe;
 use self::run_folder::{Record, RunFolder};
-use self::training::{End, Parts, Training};
+use self::training::{Broken, End, Parts, Training};
 use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
 use crate::checkpoint::positions::{CLIP_ROWS, Method, Stretch};
@@ -62,7 +62,9 @@ state before it is kept); 2 it could not run; 75 worth retrying (the disk is ful
 /// When it cannot run, or something cannot be written.
 pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
     let folder = RunFolder::look(&args.output.out, args.output.resume)?;
-    if let Some(report) = &args.output.report {
+    if let Some(report) = &args.output.report
+        && report.parent() != Some(&args.output.out)
+    {
         advice::check_output(report)?;
     }
     let session = open(args, console)?;
@@ -70,8 +72,12 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
     let evaluations = Evaluations::open(args, &session, console)?;
     let mut pairs = data_of::read(args, &session.checkpoint.architecture, console)?;
     let architecture = &session.checkpoint.architecture;
-    let earlier = folder.micro_batch();
-    let recipe = Arc::new(Recipe::new(args, architecture, pairs.pairs.len(), earlier)?);
+    let device = match session.placement.compute {
+        Compute::Kernel(_) => memory::Device::Cpu,
+        Compute::Candle(..) => memory::Device::Gpu,
+    };
+    let found = (device, folder.micro_batch());
+    let recipe = Arc::new(Recipe::new(args, architecture, pairs.pairs.len(), found)?);
     tell(&recipe, console);
     let record = record(args, &session, &pairs, &recipe)?;
     folder.check_same(&record)?;
@@ -94,7 +100,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         recipe: recipe.clone(),
         folder: &folder,
         evaluations,
-        page: Page::new(report, &session, &record, &pairs.kind)?,
+        page: Page::new(report, &session, &record, (&pairs.kind, recipe.total))?,
         stop: Stop::default(),
     };
     let mut training = Training::open(parts, trainer, log)?;
@@ -107,7 +113,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         threads: session.threads,
     };
     let end = training.run(Arc::new(source))?;
-    finish(&training, end, console)
+    finish(&mut training, end, console)
 }
 
 /// Opens the model; it trains in f32 on a CPU, on a GPU in bf16 with weights in f32.
@@ -213,7 +219,7 @@ fn keep_bad(training: &mut Training, pairs: &Pairs) -> Result<()> {
     Ok(())
 }
 
-fn finish(training: &Training, end: End, console: &Console) -> Result<Outcome> {
+fn finish(training: &mut Training, end: End, console: &Console) -> Result<Outcome> {
     let total = training.parts.recipe.total;
     let step = training.trainer.steps_done();
     match end {
@@ -225,13 +231,21 @@ fn finish(training: &Training, end: End, console: &Console) -> Result<Outcome> {
             ));
             return Ok(Outcome::Stopped(signal));
         }
-        End::Failed(error) => {
+        End::Failed(broken) => {
+            console.fatal(broken.error());
+            if format!("{:#}", broken.error()).contains("out of memory") {
+                console.note("--micro-batch N takes N pairs at a time and needs less memory");
+            }
+            let kept = match training.keep(&broken)? {
+                Some(kept) => format!("the state after step {kept} of {total} is kept"),
+                None => "nothing was saved before it".to_owned(),
+            };
+            let next = match broken {
+                Broken::Data(_) => "; the same command with --resume goes on from there",
+                _ => "; other settings are a new run (--out)",
+            };
+            console.warn(&(kept + next));
             training.draw()?;
-            console.fatal(&error);
-            console.warn(&format!(
-                "the state after step {step} of {total} is saved; a smaller --rate, a longer --warm-up or \
-                 --clip-norm 1 keep losses finite, in a new run (--out)"
-            ));
             return Ok(Outcome::SomeFailed);
         }
         End::Done => {}

@@ -1,11 +1,12 @@
 //! `report.html`: the curves, the settings, the data and the times.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use super::progress::duration;
+use super::result::figure_name;
 use super::run_folder::Record;
 use crate::command::report::{self, count};
 use crate::command::session::Session;
@@ -23,6 +24,9 @@ pub(super) struct Page {
     path: PathBuf,
     head: Head,
     pairs: usize,
+    /// Steps that are to be done.
+    total: usize,
+    notes: Vec<String>,
 }
 
 impl Page {
@@ -30,7 +34,7 @@ impl Page {
         path: PathBuf,
         session: &Session,
         record: &Record,
-        data: &str,
+        (data, total): (&str, usize),
     ) -> Result<Self> {
         let mut facts = report::model_facts(session)?;
         let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));
@@ -53,14 +57,24 @@ impl Page {
                 facts,
             },
             pairs: record.pairs,
+            total,
+            notes: report::notes(&record.model),
         })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Writes the page anew.
     pub(super) fn write(&self, log: &Log, seconds: f64) -> Result<()> {
         let steps: Vec<Step> = log.steps().copied().collect();
+        let name = match steps.len() < self.total {
+            true => format!("Steps of {}", self.total),
+            false => "Steps".to_owned(),
+        };
         let mut figures = vec![
-            count("Steps", steps.len() as u64),
+            count(&name, steps.len() as u64),
             count("Pairs", self.pairs as u64),
         ];
         let number = |name: &str, value: f64| Figure {
@@ -68,8 +82,15 @@ impl Page {
             value: Value::Number(value),
             interval: None,
         };
+        if let Some(losses) = log.losses() {
+            let of = |which: &str| match losses.steps {
+                1 => format!("Loss, {which} step"),
+                n => format!("Mean loss, {which} {n} steps"),
+            };
+            figures.insert(0, number(&of("last"), losses.last));
+            figures.insert(1, number(&of("first"), losses.first));
+        }
         if let Some(last) = steps.last() {
-            figures.insert(0, number("Loss of the last step", last.loss));
             figures.push(number("Logit scale", last.logit_scale));
         }
         let mut charts = vec![loss(&steps), rate(&steps)];
@@ -79,6 +100,7 @@ impl Page {
         ReportWriter::create(&self.path, &head)?.finish(&Summary {
             figures,
             charts,
+            notes: self.notes.clone(),
             ..Summary::default()
         })
     }
@@ -120,7 +142,7 @@ fn loss(steps: &[Step]) -> Chart {
     Chart {
         title: "Loss".to_owned(),
         caption: match together {
-            1 => "Each step's.".to_owned(),
+            1 => "Each step's. Batches differ: look at many of them.".to_owned(),
             n => format!("Each point is the mean of {n} steps."),
         },
         x: axis("Step", Scale::Linear),
@@ -130,12 +152,16 @@ fn loss(steps: &[Step]) -> Chart {
 }
 
 fn rate(steps: &[Step]) -> Chart {
+    let most = steps.iter().map(|step| step.rate).fold(0.0, f64::max);
+    // Of nothing, any unit will do.
+    let power = most.max(1e-300).log10().floor() as i32;
+    let unit = 10f64.powi(power);
     Chart {
         title: "Learning rate".to_owned(),
-        caption: "In millionths.".to_owned(),
+        caption: format!("In units of 1e{power}."),
         x: axis("Step", Scale::Linear),
-        y: axis("Rate, 1e-6", Scale::Linear),
-        series: curve("rate", steps, |step| Some(step.rate * 1e6))
+        y: axis(&format!("Rate, 1e{power}"), Scale::Linear),
+        series: curve("rate", steps, |step| Some(step.rate / unit))
             .into_iter()
             .collect(),
     }
@@ -169,7 +195,7 @@ fn evaluations(log: &Log) -> Vec<Chart> {
         series: curves
             .into_iter()
             .map(|(name, points)| Series {
-                name: name.replace('_', " "),
+                name: figure_name(name),
                 points,
             })
             .collect(),

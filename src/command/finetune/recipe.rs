@@ -20,6 +20,7 @@ const RATE_OF_FEW: f64 = 1e-4;
 const WARM_UP: usize = 200;
 const SMOOTHING: f64 = 0.1;
 const LORA_RANK: usize = 8;
+const PCM_RANK: usize = 32;
 
 /// Everything that the result depends on beside model and data.
 pub(super) struct Recipe {
@@ -40,7 +41,7 @@ impl Recipe {
         args: &FinetuneArgs,
         architecture: &Architecture,
         pairs: usize,
-        earlier: Option<usize>,
+        (device, earlier): (memory::Device, Option<usize>),
     ) -> Result<Self> {
         let batch = args.steps.batch_size as usize;
         check_batch(args, architecture, pairs)?;
@@ -59,7 +60,8 @@ impl Recipe {
         };
         let micro_batch = args.steps.micro_batch.map(|size| size as usize);
         let micro_batch = micro_batch.or(earlier);
-        let micro_batch = micro_batch.unwrap_or_else(|| memory::micro_batch(architecture));
+        let micro_batch = micro_batch.unwrap_or_else(|| memory::micro_batch(architecture, device));
+        memory::check_batch(architecture, batch)?;
         Ok(Self {
             settings: Settings {
                 scope: scope(args)?,
@@ -134,6 +136,9 @@ impl Recipe {
         add("warm-up", json!(schedule.warm_up));
         add("schedule", name(args.optimizer.schedule));
         add("clip-norm", json!(settings.clip_norm));
+        if args.steps.steps.is_none() {
+            add("epochs", json!(args.steps.epochs));
+        }
         add("steps", json!(self.total));
         add("batch-size", json!(self.order.batch));
         add("micro-batch", json!(settings.micro_batch));
@@ -150,6 +155,7 @@ impl Recipe {
             json!(format!("{:?}", args.pictures.alpha).to_lowercase()),
         );
         add("strict", json!(args.pictures.strict));
+        add("max-pixels", json!(args.pictures.options().max_pixels));
         record
     }
 }
@@ -163,21 +169,31 @@ fn name(value: impl clap::ValueEnum) -> Value {
 /// The fewest pairs that the loss can be computed of.
 fn least(args: &FinetuneArgs) -> usize {
     match args.loss.loss {
-        Loss::Pcm => args.loss.pcm_rank as usize + 1,
+        Loss::Pcm => args.pcm_rank() + 1,
         Loss::Clip | Loss::ClipShort => 2,
     }
 }
 
 fn check_batch(args: &FinetuneArgs, architecture: &Architecture, pairs: usize) -> Result<()> {
     let batch = args.steps.batch_size as usize;
-    if args.loss.loss == Loss::Pcm {
-        let rank = args.loss.pcm_rank as usize;
+    let loss = &args.loss;
+    ensure!(
+        loss.loss == Loss::Pcm || loss.pcm_rank.is_none(),
+        "--pcm-rank is for --loss pcm"
+    );
+    ensure!(
+        loss.loss != Loss::Clip || loss.pcm_weight.is_none(),
+        "--pcm-weight is for the loss of short captions, which --loss clip leaves out"
+    );
+    if loss.loss == Loss::Pcm {
+        let rank = args.pcm_rank();
         let dim = architecture.embed_dim;
         ensure!(
             batch > rank,
-            "batches of {batch} images have no more than {} main components; --pcm-rank {rank} needs \
-             --batch-size {} or more",
-            batch - 1,
+            "batches of {batch} images have no more than {} main components, fewer than --pcm-rank {rank}; give --pcm-rank {} \
+             or less, --batch-size {} or more, or --loss clip",
+            batch.saturating_sub(1),
+            batch.saturating_sub(1).max(1),
             rank + 1
         );
         ensure!(
@@ -205,6 +221,11 @@ fn scope(args: &FinetuneArgs) -> Result<Scope> {
     ensure!(
         is_lora || !(args.output.merge || args.output.adapter_only),
         "--merge and --adapter-only are for --train lora"
+    );
+    ensure!(
+        !(args.output.adapter_only && args.model.stretch),
+        "an adapter has no text positions: with --adapter-only the stretched ones would be lost; stretch the model \
+         first (longclip stretch) and train that, or leave --adapter-only away"
     );
     Ok(match flags.train {
         Train::Full => Scope::Full,
@@ -250,12 +271,12 @@ fn objective(args: &FinetuneArgs) -> Objective {
         label_smoothing: loss.label_smoothing.unwrap_or(smoothing),
         short: match loss.loss {
             Loss::Pcm => Short::Principal {
-                rank: loss.pcm_rank as usize,
+                rank: args.pcm_rank(),
             },
             Loss::Clip => Short::None,
             Loss::ClipShort => Short::Plain,
         },
-        short_weight: loss.pcm_weight,
+        short_weight: loss.pcm_weight.unwrap_or(1.0),
     }
 }
 
@@ -288,6 +309,11 @@ fn frozen_positions(args: &FinetuneArgs, architecture: &Architecture) -> Result<
 }
 
 impl FinetuneArgs {
+    /// Components that short captions are matched with.
+    fn pcm_rank(&self) -> usize {
+        self.loss.pcm_rank.map_or(PCM_RANK, |rank| rank as usize)
+    }
+
     /// Whether short captions are used.
     pub(super) fn wants_short(&self) -> bool {
         self.loss.loss != Loss::Clip

@@ -14,7 +14,7 @@ use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
 use crate::command::Console;
 use crate::command::evaluate::summary::to_stdout;
 use crate::output::file::AtomicFile;
-use crate::output::training::Figures;
+use crate::output::training::{Evaluation, Figures, Losses};
 use crate::task::fine_tune::Scope;
 
 /// Where the model is made before it takes its place.
@@ -143,6 +143,7 @@ pub(super) fn print(training: &Training, files: &[PathBuf], console: &Console) -
 
 fn value(training: &Training, files: &[PathBuf]) -> Value {
     let last = training.log.steps().last();
+    let losses = training.log.losses();
     let eval = training.log.evaluations().last();
     json!({
         "out": training.parts.folder.path().display().to_string(),
@@ -153,6 +154,9 @@ fn value(training: &Training, files: &[PathBuf]) -> Value {
         "skipped": training.skips.count() - training.skips.failed(),
         "failed": training.skips.failed(),
         "loss": last.map(|step| step.loss),
+        "mean_loss": losses.map(|losses| losses.last),
+        "mean_loss_at_first": losses.map(|losses| losses.first),
+        "mean_over_steps": losses.map(|losses| losses.steps),
         "long_loss": last.map(|step| step.long_loss),
         "short_loss": last.and_then(|step| step.short_loss),
         "logit_scale": last.map(|step| step.logit_scale),
@@ -173,24 +177,52 @@ fn table(training: &Training, files: &[PathBuf]) -> String {
             duration(training.seconds())
         ),
     );
-    if let (Some(first), Some(last)) = (training.log.steps().next(), training.log.steps().last()) {
+    if let Some(losses) = training.log.losses() {
+        let Losses { first, last, steps } = losses;
+        let (mean, each) = match steps {
+            1 => ("", "step".to_owned()),
+            n => ("mean ", format!("{n} steps")),
+        };
         add(
             "loss",
-            format!("{:.4} (at first {:.4})", last.loss, first.loss),
+            format!("{mean}{last:.4} of the last {each}, {first:.4} of the first"),
         );
+    }
+    if let Some(last) = training.log.steps().last() {
         add("logit scale", format!("{:.2}", last.logit_scale));
     }
-    for one in training
-        .log
-        .evaluations()
-        .last()
-        .iter()
-        .flat_map(|last| &last.eval)
-    {
-        add("evaluation", shares(one));
+    let evaluations = |name, evaluation: Option<&Evaluation>| {
+        let all = evaluation.into_iter().flat_map(|one| &one.eval);
+        all.map(move |one| (name, shares(one))).collect::<Vec<_>>()
+    };
+    let before = training.log.evaluations().find(|one| one.step == 0);
+    for (name, text) in evaluations("before", before) {
+        add(name, text);
     }
-    for file in files {
-        add("written", file.display().to_string());
+    for (name, text) in evaluations("after", training.log.evaluations().last()) {
+        add(name, text);
+    }
+    let out = training.parts.folder.path();
+    let (adapter, model): (Vec<_>, Vec<_>) = files
+        .iter()
+        .partition(|file| file.starts_with(out.join(ADAPTER)));
+    for (name, all) in [("model", &model), ("adapter", &adapter)] {
+        // The weights are the last one.
+        if let Some((weights, others)) = all.split_last() {
+            let and = match others.len() {
+                0 => String::new(),
+                n => format!(" and {n} files that belong to it"),
+            };
+            add(name, format!("{}{and}", weights.display()));
+        }
+    }
+    add("report", training.parts.page.path().display().to_string());
+    if !model.is_empty() {
+        let text = format!(
+            "longclip classify IMAGE --model {} --labels …",
+            out.display()
+        );
+        add("use it", text);
     }
     lines.concat()
 }
@@ -204,6 +236,16 @@ pub(super) fn figures_line(step: usize, figures: &Figures) -> String {
     format!("{when}, {}", shares(figures))
 }
 
+/// A figure as `evaluate` calls it on its pages.
+pub(super) fn figure_name(key: &str) -> String {
+    match key {
+        "acc1" => "top-1".to_owned(),
+        "acc5" => "top-5".to_owned(),
+        "mean_per_class_recall" => "mean recall of classes".to_owned(),
+        _ => key.replace('_', " "),
+    }
+}
+
 fn shares(figures: &Figures) -> String {
     let is_share = |(name, _): &(&String, &f64)| !name.ends_with("rank");
     let mut all: Vec<_> = figures.figures.iter().filter(is_share).collect();
@@ -213,7 +255,7 @@ fn shares(figures: &Figures) -> String {
         (name.to_owned(), depth.parse::<usize>().unwrap_or(0))
     });
     let all = all.into_iter();
-    let all = all.map(|(name, share)| format!("{} {:.1}%", name.replace('_', " "), share * 100.0));
+    let all = all.map(|(name, share)| format!("{} {:.1}%", figure_name(name), share * 100.0));
     let failed = match figures.failed {
         0 => String::new(),
         n => format!(" ({n} pictures could not be read)"),

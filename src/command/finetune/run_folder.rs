@@ -97,7 +97,6 @@ impl RunFolder {
         let Some(earlier) = &self.earlier else {
             return Ok(());
         };
-        let shown = self.path.display();
         let mut differ = Vec::new();
         let of = |part: &str, key: &str| earlier.get(part).and_then(|part| part.get(key));
         if of("model", "sha256") != Some(&json!(record.model_sha256)) {
@@ -111,24 +110,31 @@ impl RunFolder {
             let pairs = of("data", "pairs").unwrap_or(&Value::Null);
             differ.push(format!("the data (it was {was}, {pairs} pairs)"));
         }
+        let setting = |name: &str| of("settings", name).unwrap_or(&Value::Null);
+        let epochs = record.settings.get("epochs");
+        let has_other_epochs = epochs.is_some_and(|now| setting("epochs") != now);
         for (name, now) in &record.settings {
-            let was = of("settings", name).unwrap_or(&Value::Null);
-            if was != now {
+            let was = setting(name);
+            // These two follow from the epochs.
+            let follows = has_other_epochs && matches!(name.as_str(), "steps" | "warm-up");
+            if was != now && !follows {
+                let (was, now) = (shown(was), shown(now));
                 differ.push(format!("--{name} (it was {was}, now it is {now})"));
             }
         }
         let known = earlier.get("settings").and_then(Value::as_object);
         for (name, was) in known.into_iter().flatten() {
             if !record.settings.contains_key(name) {
-                differ.push(format!("--{name} (it was {was})"));
+                differ.push(format!("--{name} (it was {})", shown(was)));
             }
         }
         if differ.is_empty() {
             return Ok(());
         }
+        let folder = self.path.display();
         bail!(
-            "the run in {shown} cannot go on as another one; different are {}; give what it was started \
-             with ({SETTINGS} has it), or choose another --out",
+            "the run in {folder} cannot go on as another one; different are {}; give what it was started with ({SETTINGS} has \
+             it), or begin a new run with another --out (from this one's model, once it is finished: --model {folder})",
             differ.join(", ")
         )
     }
@@ -141,8 +147,6 @@ impl RunFolder {
         let making = || format!("cannot make the folder {}", self.path.display());
         fs::create_dir_all(&self.path).with_context(making)?;
         let log = journal::lock(&self.file(LOG))?;
-        let state = self.file(STATE);
-        fs::create_dir_all(state.parent().unwrap_or(&self.path)).with_context(making)?;
         let settings = self.file(SETTINGS);
         if self.earlier.is_none() {
             ensure!(
@@ -160,6 +164,9 @@ impl RunFolder {
             write().with_context(|| format!("cannot write {}", settings.display()))?;
             file.commit()?;
         }
+        // After the settings: without them the folder would be taken for somebody else's.
+        let state = self.file(STATE);
+        fs::create_dir_all(state.parent().unwrap_or(&self.path)).with_context(making)?;
         Ok(Taken {
             folder: self.path,
             log: Some(log),
@@ -170,6 +177,14 @@ impl RunFolder {
 
     fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+}
+
+/// A setting as it is typed.
+fn shown(value: &Value) -> String {
+    match value.as_f64() {
+        Some(number) => number.to_string(),
+        None => value.to_string(),
     }
 }
 

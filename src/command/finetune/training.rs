@@ -21,6 +21,8 @@ use crate::task::fine_tune::{Progress, Trainer};
 
 /// The longest that a crash may cost.
 const SAVE_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Between the states of two epochs: of few data an epoch may be a step, and a state is three times the model.
+const SAVE_LEAST: Duration = Duration::from_secs(60);
 
 /// How the steps ended.
 pub(super) enum End {
@@ -28,8 +30,8 @@ pub(super) enum End {
     Done,
     /// By a signal, after a whole step.
     Stopped(i32),
-    /// By a step that failed; what came before it is saved.
-    Failed(anyhow::Error),
+    /// By a step that failed.
+    Failed(Broken),
 }
 
 /// What a run is made of and does not change.
@@ -127,13 +129,17 @@ impl<'a> Training<'a> {
                 return Ok(End::Stopped(signal));
             }
             match self.step(&loader) {
-                Ok(step) => telling.tell(&step),
-                Err(Broken::Step(error)) => {
+                Ok(Some(step)) => telling.tell(&step),
+                // A signal came: the next round sees it.
+                Ok(None) => continue,
+                Err(Broken::Writing(error)) => {
                     telling.end();
-                    self.save()?;
-                    return Ok(End::Failed(error));
+                    return Err(error);
                 }
-                Err(Broken::Writing(error)) => return Err(error),
+                Err(broken) => {
+                    telling.end();
+                    return Ok(End::Failed(broken));
+                }
             }
             let done = self.trainer.steps_done();
             if self.is_save_due(done) {
@@ -151,12 +157,16 @@ impl<'a> Training<'a> {
         }
     }
 
-    fn step(&mut self, loader: &Loader) -> Result<Step, Broken> {
+    /// A step, unless a signal comes before it changes anything.
+    fn step(&mut self, loader: &Loader) -> Result<Option<Step>, Broken> {
         let begun = Instant::now();
         let (epoch, _) = self.parts.recipe.place(self.trainer.steps_done());
         let number = self.trainer.steps_done() + 1;
-        let loaded = loader.next().map_err(Broken::Step)?;
-        for (place, cause) in loaded.failed {
+        let (batch, failed) = match loader.next() {
+            Ok(loaded) => (Ok(loaded.batch), loaded.failed),
+            Err(unloaded) => (Err(unloaded.error), unloaded.failed),
+        };
+        for (place, cause) in failed {
             let skipped = Skipped {
                 place,
                 cause,
@@ -166,12 +176,16 @@ impl<'a> Training<'a> {
                 self.parts.console.failed(&skipped.place, &skipped.cause);
             }
         }
-        let pairs = loaded.batch.long.len();
-        let done = self.trainer.step(&loaded.batch);
-        let done = done.with_context(|| format!("step {number} failed"));
-        let step = self.record(&done.map_err(Broken::Step)?, epoch, pairs, begun);
+        let failed = || format!("step {number} failed");
+        let batch = batch.with_context(failed).map_err(Broken::Data)?;
+        let stop = || self.parts.stop.signal().is_some();
+        let done = self.trainer.step_unless(&batch, &stop);
+        let Some(done) = done.with_context(failed).map_err(Broken::Step)? else {
+            return Ok(None);
+        };
+        let step = self.record(&done, epoch, batch.long.len(), begun);
         self.log.add(Entry::Step(step)).map_err(Broken::Writing)?;
-        Ok(step)
+        Ok(Some(step))
     }
 
     fn record(&self, done: &Progress, epoch: usize, pairs: usize, begun: Instant) -> Step {
@@ -190,11 +204,26 @@ impl<'a> Training<'a> {
     }
 
     fn is_save_due(&self, done: usize) -> bool {
+        let since = self.saved.0.elapsed();
         let is_due = match self.parts.args.output.save_every {
             Some(steps) => done.is_multiple_of(steps as usize),
-            None => self.saved.0.elapsed() >= SAVE_AFTER,
+            None => since >= SAVE_AFTER,
         };
-        is_due || self.parts.recipe.is_milestone(done)
+        let recipe = &self.parts.recipe;
+        is_due || done == recipe.total || recipe.is_milestone(done) && since >= SAVE_LEAST
+    }
+
+    /// Keeps what a broken step left, if that is better than what is saved; returns the step whose state is on the disk.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub(super) fn keep(&mut self, broken: &Broken) -> Result<Option<usize>> {
+        // Before numbers are no numbers they are large: a state that was saved is better than the last one.
+        let is_better = matches!(broken, Broken::Data(_)) || self.saved.1.is_none();
+        if is_better && self.trainer.is_sound() {
+            self.save()?;
+        }
+        Ok(self.saved.1)
     }
 
     /// Saves the state, unless it is saved already.
@@ -246,9 +275,19 @@ impl<'a> Training<'a> {
 }
 
 /// What ended the steps early.
-enum Broken {
-    /// The step itself: what was reached before it is worth keeping.
+pub(super) enum Broken {
+    /// The pictures.
+    Data(anyhow::Error),
+    /// The step itself.
     Step(anyhow::Error),
     /// The disk.
     Writing(anyhow::Error),
+}
+
+impl Broken {
+    pub(super) fn error(&self) -> &anyhow::Error {
+        match self {
+            Self::Data(error) | Self::Step(error) | Self::Writing(error) => error,
+        }
+    }
 }

@@ -44,17 +44,17 @@ pub struct CaptionOptions {
     pub images: Option<PathBuf>,
     /// The split of a file that has several; the test split if none is named.
     pub split: Option<String>,
-    /// What becomes of captions without a word.
-    pub empty: Empty,
+    /// What becomes of bad captions.
+    pub bad: BadCaptions,
 }
 
-/// What becomes of captions without a word.
+/// What becomes of captions without a word, and of those of a picture that is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Empty {
+pub enum BadCaptions {
     /// They are an error.
     #[default]
     Refused,
-    /// They are handed over as they are.
+    /// The empty ones are handed over as they are, and what is said of the others is kept.
     Kept,
 }
 
@@ -67,6 +67,8 @@ pub struct Captioned {
     pub texts: Vec<String>,
     /// The picture of each caption.
     pub image_of_text: Vec<usize>,
+    /// What is wrong with captions that were kept and have no picture, and where they are.
+    pub lost: Vec<(String, String)>,
     /// What the file calls itself and what was taken of it, for the report.
     pub protocol: String,
 }
@@ -186,7 +188,7 @@ impl Reading<'_> {
             Lines::First => text.trim_start().lines().next().unwrap_or_default().trim(),
         };
         ensure!(
-            !text.is_empty() || self.options.empty == Empty::Kept,
+            !text.is_empty() || self.options.bad == BadCaptions::Kept,
             "a caption of {} is empty; write it or leave the picture out",
             self.found.images[image].display()
         );
@@ -204,7 +206,7 @@ impl Reading<'_> {
 
     fn rows(&mut self, path: &Path) -> Result<String> {
         let folder = self.images_of(path);
-        for (place, row) in (1..).zip(manifest::rows(path)?) {
+        for (place, row) in (1..).zip(manifest::rows(path, "path,caption")?) {
             let take = || -> Result<()> {
                 let row = row?;
                 let picture = manifest::picture(&folder, manifest::text(&row, PATH, "path")?)?;
@@ -249,12 +251,18 @@ impl Reading<'_> {
             let place = self.image(manifest::picture(folder, &image.file_name)?);
             names.insert(id, place);
         }
-        for annotation in annotations {
+        for (number, annotation) in (1..).zip(annotations) {
             let id = annotation.image_id;
-            let image = names.get(&id);
-            let image = *image
-                .with_context(|| format!("a caption is of image {id}, which is not there"))?;
-            self.caption(image, &annotation.caption)?;
+            let lost =
+                || format!("the caption is of image {id}, which is not in the list of images");
+            match names.get(&id) {
+                Some(&image) => self.caption(image, &annotation.caption)?,
+                None if self.options.bad == BadCaptions::Kept => {
+                    let place = format!("annotation {number}");
+                    self.found.lost.push((place, lost()));
+                }
+                None => bail!("annotation {number}: {}", lost()),
+            }
         }
         Ok("COCO captions".to_owned())
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::{Labelled, Sample, not_a_dataset};
@@ -23,6 +23,9 @@ pub(super) const PATH: &[&str] = &[
 /// What a column with classes may be called.
 const LABEL: &[&str] = &["label", "class", "target", "category", "class_name"];
 
+/// Columns, and letters of their names, that a message shows.
+const COLUMNS_SHOWN: usize = 8;
+const LETTERS_SHOWN: usize = 100;
 /// Longer lines are some other file.
 const LONGEST_LINE: u64 = 1 << 24;
 
@@ -34,7 +37,9 @@ pub(super) fn labelled(path: &Path) -> Result<Labelled> {
     let folder = folder_of(path);
     let mut found = Labelled::default();
     let mut classes = HashMap::new();
-    for (place, row) in (1..).zip(rows(path)?) {
+    let rows = rows(path, "path,label");
+    let rows = rows.with_context(|| format!("cannot read {}", path.display()))?;
+    for (place, row) in (1..).zip(rows) {
         let read = || -> Result<(PathBuf, String)> {
             let row = row?;
             Ok((
@@ -61,16 +66,16 @@ pub(super) fn labelled(path: &Path) -> Result<Labelled> {
     Ok(found)
 }
 
-/// The rows of a file, whatever its kind.
-pub(super) fn rows(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Row>>>> {
-    Ok(Box::new(numbered_rows(path)?.map(|(_, row)| row)))
+/// The rows of a file, whatever its kind; `columns` is an example of what a table's first line may be.
+pub(super) fn rows(path: &Path, columns: &str) -> Result<Box<dyn Iterator<Item = Result<Row>>>> {
+    Ok(Box::new(numbered_rows(path, columns)?.map(|(_, row)| row)))
 }
 
 /// Rows with the line that each begins on, counted from 1.
 pub(super) type NumberedRows = Box<dyn Iterator<Item = (u64, Result<Row>)>>;
 
 /// The rows of a file, whatever its kind, and where they are.
-pub(super) fn numbered_rows(path: &Path) -> Result<NumberedRows> {
+pub(super) fn numbered_rows(path: &Path, columns: &str) -> Result<NumberedRows> {
     let extension = path
         .extension()
         .unwrap_or_default()
@@ -78,14 +83,14 @@ pub(super) fn numbered_rows(path: &Path) -> Result<NumberedRows> {
         .to_lowercase();
     let open = || File::open(path).with_context(|| format!("cannot read {}", path.display()));
     match extension.as_str() {
-        "csv" => delimited(open()?, b','),
-        "tsv" => delimited(open()?, b'\t'),
+        "csv" => delimited(open()?, b',', columns),
+        "tsv" => delimited(open()?, b'\t', columns),
         "jsonl" | "ndjson" => Ok(Box::new(json_lines(open()?))),
         _ => not_a_dataset(path),
     }
 }
 
-fn delimited(file: File, delimiter: u8) -> Result<NumberedRows> {
+fn delimited(file: File, delimiter: u8, columns: &str) -> Result<NumberedRows> {
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(delimiter)
         .from_reader(BufReader::new(file));
@@ -97,7 +102,8 @@ fn delimited(file: File, delimiter: u8) -> Result<NumberedRows> {
         .collect();
     ensure!(
         names.iter().any(|name| PATH.contains(&name.as_str())),
-        "the first line has no column path; it must name the columns, as in path,label"
+        "the first line names no column with pictures; it must name the columns, as in {columns}, and is {}",
+        listed(names.iter().map(String::as_str))
     );
     Ok(Box::new(reader.into_records().map(move |record| {
         let place = match &record {
@@ -109,8 +115,33 @@ fn delimited(file: File, delimiter: u8) -> Result<NumberedRows> {
             let values = record.iter().map(Value::from);
             names.iter().cloned().zip(values).collect()
         });
-        (line, row.map_err(Into::into))
+        (line, row.map_err(said))
     })))
+}
+
+/// What is wrong with a row, in words of a table.
+fn said(error: csv::Error) -> anyhow::Error {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths {
+            expected_len, len, ..
+        } => anyhow!(
+            "the row has {len} fields and the first line {expected_len}; a text with commas (in a .tsv, tabs) needs quotes \
+             around it"
+        ),
+        csv::ErrorKind::Utf8 { .. } => anyhow!("the row is no UTF-8 text"),
+        _ => error.into(),
+    }
+}
+
+/// Names of columns as a message shows them.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<_> = names.collect();
+    let text = all[..all.len().min(COLUMNS_SHOWN)].join(", ");
+    let mut shown: String = text.chars().take(LETTERS_SHOWN).collect();
+    if all.len() > COLUMNS_SHOWN || shown.len() < text.len() {
+        shown += ", …";
+    }
+    shown
 }
 
 fn json_lines(file: File) -> impl Iterator<Item = (u64, Result<Row>)> {
@@ -136,7 +167,15 @@ fn json_row(line: &[u8]) -> Result<Row> {
         (line.len() as u64) < LONGEST_LINE,
         "the line is longer than {LONGEST_LINE} bytes"
     );
-    match serde_json::from_slice(line)? {
+    let value = serde_json::from_slice(line).map_err(|error| {
+        // Its line is always the first one.
+        let said = error.to_string();
+        anyhow!(
+            "the line is no JSON: {}",
+            said.split(" at line ").next().unwrap_or_default()
+        )
+    })?;
+    match value {
         Value::Object(row) => Ok(row
             .into_iter()
             .map(|(name, value)| (name.to_lowercase(), value))
@@ -149,8 +188,13 @@ fn json_row(line: &[u8]) -> Result<Row> {
 pub(super) fn text<'a>(row: &'a Row, names: &[&str], what: &str) -> Result<&'a str> {
     let value = names.iter().find_map(|name| row.get(*name));
     let text = value.and_then(Value::as_str);
-    let text =
-        text.with_context(|| format!("there is no {what} (a column {})", names.join(" or ")))?;
+    let text = text.with_context(|| {
+        let there = listed(row.keys().map(String::as_str));
+        format!(
+            "there is no {what} (a column {}); there are {there}",
+            names.join(" or ")
+        )
+    })?;
     ensure!(!text.trim().is_empty(), "the {what} is empty");
     Ok(text)
 }
@@ -225,7 +269,12 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_row_is_said_with_its_number() {
         let cases = [
-            ("a.csv", "a,b\n1,2\n", "no column path"),
+            ("a.csv", "a,b\n1,2\n", "as in path,label, and is a, b"),
+            (
+                "a.csv",
+                "path,label\nx.jpg,a cat, a dog\n",
+                "3 fields and the first line 2",
+            ),
             ("a.csv", "path,text\nx.jpg,cat\n", "row 1 of"),
             ("a.csv", "path,text\nx.jpg,cat\n", "there is no label"),
             ("a.csv", "path,label\nx.jpg,cat\ny.jpg\n", "row 2 of"),

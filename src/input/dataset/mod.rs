@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-pub use captions::{CaptionOptions, Captioned, Empty, Lines, captioned};
+pub use captions::{BadCaptions, CaptionOptions, Captioned, Lines, captioned};
 pub use classes::{Matching, clean, match_classes};
 
 use super::paths::{ImageSource, PathError, PictureRule};

@@ -218,7 +218,7 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
         Section {
             id: "curves",
             title: "Curves",
-            explanation: "Bars through a point are its 95% interval, or what the sentence below the curve says.",
+            explanation: "Where a bar goes through a point, it is its 95% interval, or what the sentence below the curve says.",
             content: summary.charts.iter().map(chart::figure).collect(),
         },
         Section {

@@ -80,6 +80,17 @@ impl Entry {
     }
 }
 
+/// Mean losses of a run's beginning and end: batches differ, so that a single step says little.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Losses {
+    /// Of the first steps.
+    pub first: f64,
+    /// Of the last steps.
+    pub last: f64,
+    /// How many steps each: an epoch, which holds the same pairs every time, or a tenth of a run that has no two.
+    pub steps: usize,
+}
+
 /// The log of a run that goes on.
 pub struct Log {
     file: File,
@@ -150,6 +161,26 @@ impl Log {
         self.entries.iter().filter_map(|entry| match entry {
             Entry::Step(step) => Some(step),
             Entry::Evaluation(_) => None,
+        })
+    }
+
+    /// How the loss changed; none before the second step.
+    #[must_use]
+    pub fn losses(&self) -> Option<Losses> {
+        let all: Vec<(usize, f64)> = self.steps().map(|step| (step.epoch, step.loss)).collect();
+        let epoch = all.iter().filter(|step| step.0 == 1).count();
+        let steps = if 2 * epoch <= all.len() {
+            epoch
+        } else {
+            all.len() / 10
+        };
+        let steps = steps.max(1);
+        let mean =
+            |part: &[(usize, f64)]| part.iter().map(|step| step.1).sum::<f64>() / steps as f64;
+        (all.len() > 1).then(|| Losses {
+            first: mean(&all[..steps]),
+            last: mean(&all[all.len() - steps..]),
+            steps,
         })
     }
 

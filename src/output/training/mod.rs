@@ -3,5 +3,5 @@
 mod log;
 mod skipped;
 
-pub use log::{Entry, Evaluation, Figures, Log, Step};
+pub use log::{Entry, Evaluation, Figures, Log, Losses, Step};
 pub use skipped::{Skipped, Skips};

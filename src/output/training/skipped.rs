@@ -1,8 +1,8 @@
 //! `skipped.jsonl`: what of the data was not trained on, and why.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -35,17 +35,11 @@ impl Skips {
     /// # Errors
     /// When it cannot be read.
     pub fn go_on(path: &Path) -> Result<Self> {
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot read {}", path.display()));
-            }
-            read => read.unwrap_or_default(),
-        };
-        let lines = text.lines().map(serde_json::from_str::<Skipped>);
-        let known: Vec<Skipped> = lines.filter_map(Result::ok).collect();
+        let (file, known) =
+            whole_lines(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
-            file: None,
+            file,
             failed: known.iter().filter(|one| one.step.is_some()).count(),
             known: known.into_iter().map(|one| one.place).collect(),
         })
@@ -63,8 +57,7 @@ impl Skips {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                let mut options = OpenOptions::new();
-                let file = options.append(true).create(true).open(&self.path);
+                let file = options().create(true).open(&self.path);
                 none.insert(file.with_context(writing)?)
             }
         };
@@ -88,8 +81,37 @@ impl Skips {
     }
 }
 
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true);
+    options
+}
+
+/// The file and what its lines say; a line that a crash cut short is taken away, so that the next one does not join it.
+fn whole_lines(path: &Path) -> io::Result<(Option<File>, Vec<Skipped>)> {
+    let mut file = match options().open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, Vec::new())),
+        opened => opened?,
+    };
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let whole = text
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |end| end + 1);
+    if whole < text.len() {
+        file.set_len(whole as u64)?;
+        file.seek(SeekFrom::End(0))?;
+    }
+    let lines = text[..whole].split(|&byte| byte == b'\n');
+    let known = lines.filter_map(|line| serde_json::from_slice(line).ok());
+    Ok((Some(file), known.collect()))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -106,11 +128,18 @@ mod tests {
         assert!(skips.add(&skipped("a:1", None)).unwrap());
         assert!(skips.add(&skipped("b.jpg", Some(3))).unwrap());
         assert!(!skips.add(&skipped("b.jpg", Some(5))).unwrap());
+        let skips = Skips::go_on(&path).unwrap();
+        assert_eq!((skips.failed(), skips.count()), (1, 2));
+        // Cut short by a crash.
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], b"{\"place\":\"d.j"].concat()).unwrap();
         let mut skips = Skips::go_on(&path).unwrap();
         assert_eq!((skips.failed(), skips.count()), (1, 2));
         assert!(!skips.add(&skipped("a:1", None)).unwrap());
         assert!(skips.add(&skipped("c.jpg", Some(7))).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
         assert_eq!(skips.failed(), 2);
+        let again = Skips::go_on(&path).unwrap();
+        assert_eq!((again.failed(), again.count()), (2, 3));
     }
 }

@@ -11,6 +11,9 @@ mod principal;
 mod settings;
 mod trainer;
 
+/// What keeps losses finite.
+const CURE: &str = "lower the learning rate, clip gradients with --clip-norm, or warm up longer";
+
 pub use loss::{Loss, Outputs, loss};
 pub use principal::Principal;
 pub use settings::{Lora, Objective, Optimizer, Schedule, Scope, Settings, Shape, Short, Target};

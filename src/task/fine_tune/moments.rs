@@ -2,33 +2,34 @@
 
 use std::cell::RefCell;
 
-use anyhow::{Context, Result, bail};
-use candle_core::{CpuStorage, InplaceOp1, Layout, Tensor};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor};
 
+use super::CURE;
 use crate::kernel::{self, AdamWStep};
-use crate::model::gradient::Sum;
+use crate::model::gradient::{Arithmetic, Sum};
 
 /// The running means of one parameter's gradient and of its square.
 pub(super) enum Moments {
-    /// On the CPU.
+    /// For the kernels' gradients, on the CPU.
     Host { means: Vec<f32>, squares: Vec<f32> },
-    /// Elsewhere.
+    /// For candle's gradients, wherever they are.
     Device { means: Tensor, squares: Tensor },
 }
 
 impl Moments {
-    /// Nothing yet, for `parameter`.
-    pub(super) fn new(parameter: &Tensor) -> Result<Self> {
-        if parameter.device().is_cpu() {
-            let count = parameter.elem_count();
-            return Ok(Self::Host {
+    /// Nothing yet, for `parameter`, whose gradients come from `arithmetic`.
+    pub(super) fn new(parameter: &Tensor, arithmetic: &Arithmetic) -> Result<Self> {
+        let count = parameter.elem_count();
+        Ok(match arithmetic {
+            Arithmetic::Kernel => Self::Host {
                 means: vec![0.0; count],
                 squares: vec![0.0; count],
-            });
-        }
-        Ok(Self::Device {
-            means: parameter.zeros_like()?,
-            squares: parameter.zeros_like()?,
+            },
+            Arithmetic::Candle(..) => Self::Device {
+                means: parameter.zeros_like()?,
+                squares: parameter.zeros_like()?,
+            },
         })
     }
 
@@ -61,8 +62,11 @@ impl Moments {
         Ok(())
     }
 
-    /// Moves `parameter` against `gradient`, all but its first `frozen` numbers. On the CPU it is written in place, with all
-    /// that view it.
+    /// Moves `parameter` against `gradient`, all but its first `frozen` numbers. With the kernels' gradients it is written in
+    /// place, with all that view it.
+    ///
+    /// # Errors
+    /// When what comes out is not finite, or the device fails; the parameter is then neither the old nor the new one.
     pub(super) fn step(
         &mut self,
         step: &AdamWStep,
@@ -82,6 +86,7 @@ impl Moments {
             }
             (Self::Device { means, squares }, Sum::Device(gradient)) => {
                 let moved = on_device(step, parameter, gradient, [means, squares])?;
+                finite(squared_norm([&moved, &*means, &*squares])?)?;
                 *parameter = match (frozen, parameter.dims()) {
                     (0, _) => moved,
                     (_, [rows, width]) => {
@@ -96,6 +101,28 @@ impl Moments {
             _ => bail!("a gradient on another device than its parameter"),
         }
     }
+}
+
+/// The sum of the squares of all numbers of `tensors`, fetched from the device once.
+pub(super) fn squared_norm<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
+    let sums = tensors
+        .into_iter()
+        .map(|tensor| Ok(tensor.to_dtype(DType::F32)?.sqr()?.sum_all()?))
+        .collect::<Result<Vec<_>>>()?;
+    if sums.is_empty() {
+        return Ok(0.0);
+    }
+    let sums = Tensor::stack(&sums, 0)?.to_vec1::<f32>()?;
+    Ok(sums.into_iter().map(f64::from).sum())
+}
+
+/// What was ruined here would be found a step later only, when it is saved already.
+fn finite(squared_norm: f64) -> Result<()> {
+    ensure!(
+        squared_norm.is_finite(),
+        "the step leaves numbers that are not finite; {CURE}"
+    );
+    Ok(())
 }
 
 fn on_device(
@@ -148,7 +175,8 @@ impl InplaceOp1 for InPlace<'_> {
                 &self.gradient[from.clone()],
                 [&mut means[from.clone()], &mut squares[from]],
             );
-            Ok(())
+            let all = [&*values, means.as_slice(), squares.as_slice()];
+            finite(all.into_iter().map(kernel::squared_norm).sum())
         };
         move_all().map_err(|error| candle_core::Error::Msg(error.to_string()))
     }

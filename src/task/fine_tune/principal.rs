@@ -10,8 +10,11 @@
 use anyhow::{Result, ensure};
 use nalgebra::{DMatrix, SymmetricEigen};
 
-/// Directions with a smaller share of the largest squared singular value are no directions.
-const NOTHING: f64 = 1e-20;
+use super::CURE;
+
+/// Directions with a smaller share of the largest squared singular value are what rounding leaves: of pictures that a batch
+/// has several times, or of fewer pictures than components. They are no directions, and dividing by them gives no derivative.
+const NOTHING: f64 = 1e-12;
 /// Components whose squared singular values differ by a smaller share of the largest: either choice is right, and neither
 /// has a derivative.
 const SAME: f64 = 1e-12;
@@ -53,7 +56,7 @@ impl Principal {
         );
         ensure!(
             all.iter().all(|x| x.is_finite()),
-            "an embedding is not finite"
+            "an embedding is not finite; {CURE}"
         );
         let mean = all.row_mean();
         let mut centred = all;
@@ -214,6 +217,29 @@ mod tests {
                     "{n} {dim} {rank}, {i}: {}, not {exact}",
                     found[i]
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn pictures_that_come_several_times_have_no_more_directions() {
+        // Six different rows, eight times each: five directions, however many are asked for.
+        let (n, dim) = (48, 16);
+        let rows = randoms(5, 6 * dim).repeat(8);
+        let weight = randoms(6, n * dim);
+        let derivative = |rank| {
+            let principal = Principal::new(&rows, dim, rank).unwrap();
+            (principal.rows(), principal.backward(&weight))
+        };
+        let (expected, exact) = derivative(5);
+        for rank in [6, 9, 15] {
+            let (reduced, found) = derivative(rank);
+            for (x, y) in reduced
+                .iter()
+                .zip(&expected)
+                .chain(found.iter().zip(&exact))
+            {
+                assert!((x - y).abs() < 1e-4, "{rank}: {x}, not {y}");
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::command::remembered::{self, Ready};
 use crate::command::session::{Session, Stop};
 use crate::command::texts::Fitter;
 use crate::command::{Console, Outcome, report};
-use crate::input::dataset::{self, CaptionOptions, Captioned, Empty, Lines};
+use crate::input::dataset::{self, BadCaptions, CaptionOptions, Captioned, Lines};
 use crate::input::paths::ImageSource;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
@@ -143,7 +143,7 @@ fn options(args: &EvaluateArgs) -> CaptionOptions {
         most: args.captions.captions_per_image.map(|most| most as usize),
         images: args.captions.images.clone(),
         split: args.captions.split.clone(),
-        empty: Empty::Refused,
+        bad: BadCaptions::Refused,
     }
 }
 

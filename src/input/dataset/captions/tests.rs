@@ -109,7 +109,7 @@ fn what_is_wrong_is_said() {
         (
             "x.json",
             r#"{"images": [], "annotations": [{"image_id": 3, "caption": "x"}]}"#,
-            "image 3, which is not there",
+            "annotation 1: the caption is of image 3, which is not in the list",
         ),
         (
             "x.json",

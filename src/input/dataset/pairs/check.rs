@@ -47,12 +47,17 @@ pub struct Counts {
     pub pictures: usize,
 }
 
-/// Reads the data at `path` and looks at all of it.
+/// Reads the data at `path` and looks at all of it; `seen` is told of so many more pairs.
 ///
 /// # Errors
 /// When it is no data, or the whole of it cannot be read; what is wrong with a pair is no error.
-pub fn read(path: &Path, options: &PairOptions, rule: PictureRule) -> Result<Pairs> {
-    let mut checking = Checking::new(path, options);
+pub fn read(
+    path: &Path,
+    options: &PairOptions,
+    rule: PictureRule,
+    seen: &dyn Fn(usize),
+) -> Result<Pairs> {
+    let mut checking = Checking::new(path, options, seen);
     let kind = super::each(path, options, rule, &mut |taken| checking.take(taken))
         .with_context(|| format!("cannot read the data {}", path.display()))?;
     checking.look()?;
@@ -68,6 +73,7 @@ pub fn read(path: &Path, options: &PairOptions, rule: PictureRule) -> Result<Pai
 
 struct Checking<'a> {
     options: &'a PairOptions,
+    seen: &'a dyn Fn(usize),
     /// What pictures' names begin with on this machine alone.
     root: &'a Path,
     waiting: Vec<Taken>,
@@ -88,7 +94,7 @@ struct Good {
 }
 
 impl<'a> Checking<'a> {
-    fn new(path: &'a Path, options: &'a PairOptions) -> Self {
+    fn new(path: &'a Path, options: &'a PairOptions, seen: &'a dyn Fn(usize)) -> Self {
         let folder = if path.is_dir() {
             path
         } else {
@@ -96,6 +102,7 @@ impl<'a> Checking<'a> {
         };
         Self {
             options,
+            seen,
             root: options.images.as_deref().unwrap_or(folder),
             waiting: Vec::with_capacity(TOGETHER),
             found: Pairs {
@@ -127,6 +134,7 @@ impl<'a> Checking<'a> {
             .into_par_iter()
             .map(|taken| taken.and_then(|raw| good(raw, options)))
             .collect();
+        (self.seen)(looked.len());
         for one in looked {
             match one {
                 Ok(good) => self.add(good),

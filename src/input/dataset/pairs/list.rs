@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{PairOptions, Picture, Raw, Take, rows};
-use crate::input::dataset::captions::{self, CaptionOptions, Empty};
+use super::{Bad, PairOptions, Picture, Raw, Take, rows};
+use crate::input::dataset::captions::{self, BadCaptions, CaptionOptions};
 use crate::input::dataset::manifest::Row;
 use crate::input::paths::PictureRule;
 
@@ -71,7 +71,7 @@ fn captioned(
     let wanted = CaptionOptions {
         images: options.images.clone(),
         split: Some(options.split.clone().unwrap_or_else(|| SPLIT.to_owned())),
-        empty: Empty::Kept,
+        bad: BadCaptions::Kept,
         ..CaptionOptions::default()
     };
     let found = captions::captioned(path, &wanted, rule)?;
@@ -83,6 +83,10 @@ fn captioned(
             long: text,
             short: None,
         }))?;
+    }
+    for (place, cause) in found.lost {
+        let place = format!("{}, {place}", path.display());
+        take(Err(Bad { place, cause }))?;
     }
     let kind = found.protocol.split(';').next().unwrap_or_default();
     Ok(kind.to_owned())

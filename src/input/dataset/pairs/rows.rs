@@ -23,7 +23,7 @@ const SHORT: &[&str] = &["short", "short_caption", "caption_short", "summary"];
 /// Hands over each row.
 pub(super) fn each(path: &Path, options: &PairOptions, take: Take<'_>) -> Result<String> {
     let folder = images(path, options);
-    for (line, row) in manifest::numbered_rows(path)? {
+    for (line, row) in manifest::numbered_rows(path, "image,caption")? {
         let place = format!("{}:{line}", path.display());
         take(pair(&folder, &place, row))?;
     }

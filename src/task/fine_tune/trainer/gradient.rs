@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 
-use super::{Batch, SCALE, Trainer, host};
+use super::{Batch, SCALE, Trainer, host, is_of_texts};
 use crate::input::tokenizer::TokenIds;
 use crate::model::DualEncoder as _;
 use crate::model::gradient::{Arithmetic, Gradients, Sum, Working};
+use crate::task::fine_tune::CURE;
 use crate::task::fine_tune::loss::{Loss, Outputs, loss};
 use crate::task::fine_tune::settings::Short;
 
@@ -25,13 +26,26 @@ impl Trainer {
     /// # Errors
     /// As [`Self::step`].
     pub fn gradient(&self, batch: &Batch) -> Result<(Loss, BTreeMap<String, Sum>)> {
+        let found = self.gradient_unless(batch, &|| false)?;
+        found.context("a gradient ended without being told to")
+    }
+
+    /// As [`Self::gradient`], or nothing if `stop` says so between two parts of the batch.
+    pub(super) fn gradient_unless(
+        &self,
+        batch: &Batch,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<(Loss, BTreeMap<String, Sum>)>> {
         let n = self.check(batch)?;
         let weights = self.network.working(&self.parameters, &self.changes)?;
         let mut gradients = self.network.gradients(&self.trained, &self.changes);
         let loss = if n <= self.settings.micro_batch {
-            self.at_once(batch, &weights, &mut gradients)?
+            Some(self.at_once(batch, &weights, &mut gradients)?)
         } else {
-            self.in_parts(batch, n, &weights, &mut gradients)?
+            self.in_parts(batch, n, &weights, &mut gradients, stop)?
+        };
+        let Some(loss) = loss else {
+            return Ok(None);
         };
         let mut sums = gradients.into_sums();
         if self.trained.iter().any(|name| name == SCALE) {
@@ -42,7 +56,7 @@ impl Trainer {
             };
             sums.insert(SCALE.to_owned(), sum);
         }
-        Ok((loss, sums))
+        Ok(Some((loss, sums)))
     }
 
     /// The number of pairs.
@@ -107,7 +121,8 @@ impl Trainer {
         n: usize,
         weights: &Working,
         gradients: &mut Gradients,
-    ) -> Result<Loss> {
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Loss>> {
         let part = self.settings.micro_batch;
         let starts = || {
             (0..n)
@@ -121,6 +136,9 @@ impl Trainer {
         };
         let mut dim = 0;
         for range in starts() {
+            if stop() {
+                return Ok(None);
+            }
             let pixels = batch.pixels.narrow(0, range.start, range.len())?;
             let images = match &self.frozen_images {
                 Some(clip) => clip.encode_image(&pixels)?,
@@ -139,9 +157,16 @@ impl Trainer {
             }
         }
         let loss = self.loss(&embedded, dim)?;
+        // Of a tower in which nothing is trained the second way through would come to nothing.
+        let names = self.names();
+        let has_texts = names.iter().any(|name| is_of_texts(name));
+        let has_images = names.iter().any(|name| !is_of_texts(name) && name != SCALE);
         for range in starts() {
+            if stop() {
+                return Ok(None);
+            }
             let values = range.start * dim..range.end * dim;
-            if self.frozen_images.is_none() {
+            if has_images {
                 let pixels = batch.pixels.narrow(0, range.start, range.len())?;
                 let (out, tape) = self.network.images(weights, &pixels, Some(gradients))?;
                 if let Some(tape) = tape {
@@ -155,7 +180,7 @@ impl Trainer {
                 (self.short(batch), loss.short_gradient.as_ref()),
             ];
             for (texts, gradient) in texts {
-                if let (Some(texts), Some(gradient)) = (texts, gradient) {
+                if let (true, Some(texts), Some(gradient)) = (has_texts, texts, gradient) {
                     let refs: Vec<_> = texts[range.clone()].iter().collect();
                     let (out, tape) = self.network.texts(weights, &refs, Some(gradients))?;
                     if let Some(tape) = tape {
@@ -165,7 +190,7 @@ impl Trainer {
                 }
             }
         }
-        Ok(loss)
+        Ok(Some(loss))
     }
 
     fn short<'a>(&self, batch: &'a Batch) -> Option<&'a Vec<TokenIds>> {
@@ -187,7 +212,7 @@ impl Trainer {
         let loss = loss.with_context(|| format!("step {step} has no loss"))?;
         ensure!(
             loss.total.is_finite(),
-            "the loss of step {step} is {}; lower the learning rate, clip gradients with --clip-norm, or warm up longer",
+            "the loss of step {step} is {}; {CURE}",
             loss.total
         );
         Ok(loss)

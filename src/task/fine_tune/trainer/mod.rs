@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 
+use super::CURE;
 use super::lora::changes;
-use super::moments::Moments;
+use super::moments::{self, Moments};
 use super::settings::{Scope, Settings};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::ImageTower;
@@ -65,6 +66,8 @@ pub struct Trainer {
     /// The image tower, where it is none that this program derives.
     frozen_images: Option<Clip>,
     steps_done: usize,
+    /// False while parameters move, and for good if that failed.
+    sound: bool,
     width: usize,
 }
 
@@ -111,9 +114,10 @@ impl Trainer {
             moments: BTreeMap::new(),
             frozen_images,
             steps_done: 0,
+            sound: true,
         };
         for name in trainer.names() {
-            let moments = Moments::new(trainer.parameter(&name)?)?;
+            let moments = Moments::new(trainer.parameter(&name)?, trainer.network.arithmetic())?;
             trainer.moments.insert(name, moments);
         }
         Ok(trainer)
@@ -123,6 +127,13 @@ impl Trainer {
     #[must_use]
     pub fn steps_done(&self) -> usize {
         self.steps_done
+    }
+
+    /// Whether the parameters are those after [`Self::steps_done`] steps, and worth saving: not after a step that failed while
+    /// it moved them.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.sound
     }
 
     /// How many tensors are trained, and how many numbers.
@@ -142,16 +153,31 @@ impl Trainer {
     ///
     /// # Errors
     /// When the loss or a gradient is not finite or the batch does not fit the loss; the parameters are then those of
-    /// before.
+    /// before. Also when what the step would leave is not finite, or the device fails: see [`Self::is_sound`].
     pub fn step(&mut self, batch: &Batch) -> Result<Progress> {
+        let done = self.step_unless(batch, &|| false)?;
+        done.context("a step ended without being told to")
+    }
+
+    /// As [`Self::step`], but nothing happens, and `None` comes back, if `stop` says so before the parameters move; it is
+    /// asked after each part of the batch.
+    ///
+    /// # Errors
+    /// As [`Self::step`].
+    pub fn step_unless(
+        &mut self,
+        batch: &Batch,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Progress>> {
         let scale = self.logarithm()?.exp();
-        let (loss, mut sums) = self.gradient(batch)?;
+        let Some((loss, mut sums)) = self.gradient_unless(batch, stop)? else {
+            return Ok(None);
+        };
         self.freeze_positions(&mut sums)?;
         let norm = norm(&sums)?;
         ensure!(
             norm.is_finite(),
-            "the gradients of step {} are not finite (the loss is {}); lower the learning rate, clip gradients with \
-             --clip-norm, or warm up longer",
+            "the gradients of step {} are not finite (the loss is {}); {CURE}",
             self.steps_done + 1,
             loss.total
         );
@@ -170,9 +196,11 @@ impl Trainer {
             factor,
             step: self.steps_done + 1,
         };
+        self.sound = false;
         self.update(&step, &sums)?;
+        self.sound = true;
         self.steps_done += 1;
-        Ok(Progress {
+        Ok(Some(Progress {
             step: self.steps_done,
             loss: loss.total,
             long_loss: loss.long,
@@ -180,7 +208,7 @@ impl Trainer {
             gradient_norm: norm,
             rate,
             logit_scale: scale,
-        })
+        }))
     }
 
     fn logarithm(&self) -> Result<f64> {
@@ -262,19 +290,14 @@ fn host(tensor: &Tensor) -> Result<Vec<f32>> {
 
 fn norm(sums: &BTreeMap<String, Sum>) -> Result<f64> {
     let mut squares = 0.0;
+    let mut elsewhere = Vec::new();
     for sum in sums.values() {
-        squares += match sum {
-            Sum::Host(values) => kernel::squared_norm(values),
-            Sum::Device(tensor) => f64::from(
-                tensor
-                    .sqr()?
-                    .sum_all()?
-                    .to_dtype(DType::F32)?
-                    .to_scalar::<f32>()?,
-            ),
-        };
+        match sum {
+            Sum::Host(values) => squares += kernel::squared_norm(values),
+            Sum::Device(tensor) => elsewhere.push(tensor),
+        }
     }
-    Ok(squares.sqrt())
+    Ok((squares + moments::squared_norm(elsewhere)?).sqrt())
 }
 
 fn parameters(checkpoint: &Checkpoint, device: &Device) -> Result<BTreeMap<String, Tensor>> {
@@ -293,8 +316,13 @@ fn parameters(checkpoint: &Checkpoint, device: &Device) -> Result<BTreeMap<Strin
     Ok(parameters)
 }
 
+/// Whether a parameter, or a low-rank change of it, belongs to the text tower.
+fn is_of_texts(name: &str) -> bool {
+    name.starts_with("text_model.") || name == "text_projection.weight"
+}
+
 fn is_trained(name: &str, scope: &Scope) -> bool {
-    let text = name.starts_with("text_model.") || name == "text_projection.weight";
+    let text = is_of_texts(name);
     let head = matches!(name, "text_projection.weight" | "visual_projection.weight");
     match scope {
         Scope::Full => true,

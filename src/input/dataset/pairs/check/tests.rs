@@ -30,7 +30,10 @@ fn read_in(files: &[(&str, Vec<u8>)], name: &str, options: &PairOptions) -> Resu
         std::fs::write(path, content).unwrap();
     }
     let place = |text: &str| text.replace(&format!("{}/", folder.path().display()), "");
-    let mut pairs = read(&folder.path().join(name), options, RULE)?;
+    let seen = std::cell::Cell::new(0);
+    let count = |pairs| seen.set(seen.get() + pairs);
+    let mut pairs = read(&folder.path().join(name), options, RULE, &count)?;
+    assert_eq!(seen.get(), pairs.pairs.len() + pairs.bad.len());
     for bad in &mut pairs.bad {
         *bad = Bad {
             place: place(&bad.place),
@@ -148,6 +151,23 @@ fn what_is_wrong_is_told_with_its_place() {
         assert!(bad.cause.contains(cause), "{}", bad.cause);
     }
     assert_eq!((found.bad.len(), found.pairs.len()), (5, 2));
+}
+
+#[test]
+fn captions_of_no_picture_leave_the_others() {
+    let coco = r#"{"images": [{"id": 1, "file_name": "a.gif"}], "annotations": [
+        {"image_id": 7, "caption": "Lost."}, {"image_id": 1, "caption": "A cat."}]}"#;
+    let files = [
+        ("a.gif", GIF.to_vec()),
+        ("d.json", coco.as_bytes().to_vec()),
+    ];
+    let found = read_in(&files, "d.json", &options()).unwrap();
+    assert_eq!(found.pairs.len(), 1);
+    let [bad] = found.bad.as_slice() else {
+        panic!("{:?}", found.bad);
+    };
+    assert_eq!(bad.place, "d.json, annotation 1");
+    assert!(bad.cause.contains("image 7"), "{}", bad.cause);
 }
 
 #[test]
