@@ -10,7 +10,7 @@ use crate::small;
 type Refusal<'a> = (&'a [&'a str], &'a [&'a str]);
 
 /// Paths with embeddings.
-type Rows = Vec<(String, Vec<f32>)>;
+pub(crate) type Rows = Vec<(String, Vec<f32>)>;
 
 const COLOURS: [(&str, [u8; 3]); 3] = [
     ("dark_red", [120, 10, 20]),
@@ -19,7 +19,7 @@ const COLOURS: [(&str, [u8; 3]); 3] = [
 ];
 
 /// Class folders of plain pictures, each of a slightly different shade.
-fn dataset(room: &Room, folder: &str, count: u8) {
+pub(crate) fn dataset(room: &Room, folder: &str, count: u8) {
     for (class, colour) in COLOURS {
         for number in 0..count {
             let shade = colour.map(|part| image::Rgb([part; 3]).0[0].saturating_add(number * 3));
@@ -35,23 +35,23 @@ fn dataset(room: &Room, folder: &str, count: u8) {
     }
 }
 
-fn longclip(room: &Room, command: &str, arguments: &[&str]) -> Ran {
+pub(crate) fn longclip(room: &Room, command: &str, arguments: &[&str]) -> Ran {
     room.longclip(
         &[&[command, "--model", small::model()], arguments].concat(),
         &[],
     )
 }
 
-fn probe(room: &Room, arguments: &[&str]) -> Ran {
+pub(crate) fn probe(room: &Room, arguments: &[&str]) -> Ran {
     longclip(room, "probe", &[&["--format", "json"], arguments].concat())
 }
 
-fn results(ran: &Ran) -> Value {
+pub(crate) fn results(ran: &Ran) -> Value {
     serde_json::from_str(&ran.out).unwrap()
 }
 
 /// A file as embed writes it: paths with unit vectors.
-fn embedded(rows: &[(String, Vec<f32>)], model: &str) -> String {
+pub(crate) fn embedded(rows: &[(String, Vec<f32>)], model: &str) -> String {
     let mut lines = String::new();
     for (path, embedding) in rows {
         let line = json!({
@@ -65,7 +65,7 @@ fn embedded(rows: &[(String, Vec<f32>)], model: &str) -> String {
 }
 
 /// `count` vectors of each class around an axis of its own, in `root`.
-fn clusters(root: &str, classes: usize, count: usize, seed: u64) -> Rows {
+pub(crate) fn clusters(root: &str, classes: usize, count: usize, seed: u64) -> Rows {
     let mut random = seed;
     let mut next = || {
         random = random

@@ -6,6 +6,7 @@ mod findings;
 mod gather;
 mod page;
 mod saved;
+mod shared;
 mod study;
 mod summary;
 mod texts;
@@ -43,6 +44,8 @@ the loss. Then the probe is trained on training and validation pictures together
 zero-shot it starts from the texts' classifier, and l2 holds it, bias and all, there. Without --test,
 figures are those of a probe that has not seen the validation pictures, which chose its numbers: a
 little high.
+
+A picture of --test that is among the others too is an error: it would be known and not guessed.
 
 With --shots, k pictures a class are drawn from the training part, and at most 4 a class from the
 validation part to choose by; figures are of these k alone. Classes that have fewer give all.
@@ -92,6 +95,32 @@ struct DataArgs {
     /// Where the random numbers of splits and draws start
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+}
+
+impl DataArgs {
+    /// Fails if one place is named for two parts.
+    fn check(&self) -> Result<()> {
+        let same = |one: &Path, two: &Path| {
+            one.exists() && one.canonicalize().ok() == two.canonicalize().ok()
+        };
+        let others = [&self.test, &self.val].into_iter().flatten();
+        if let Some(path) = others.clone().find(|path| same(path, &self.data)) {
+            bail!(
+                "{} is what the probe learns from; score and choose on pictures that it has not seen, or \
+                 leave --test and --val out: then a part is held out",
+                path.display()
+            );
+        }
+        if let (Some(test), Some(val)) = (&self.test, &self.val) {
+            ensure!(
+                !same(test, val),
+                "{} is both --test and --val; pictures that chose the probe's numbers do not test it: \
+                 leave --val out, and a part of DATA is held out to choose by",
+                test.display()
+            );
+        }
+        Ok(())
+    }
 }
 
 /// What is trained.
@@ -215,15 +244,7 @@ impl ProbeArgs {
             split > 0.0 && split < 1.0,
             "--val-split {split} is no share of the pictures; give a number between 0 and 1"
         );
-        let same = |path: &&PathBuf| path.canonicalize().ok() == self.data.data.canonicalize().ok();
-        let others = [&self.data.test, &self.data.val].into_iter().flatten();
-        if let Some(path) = others.clone().find(|path| path.exists() && same(path)) {
-            bail!(
-                "{} is what the probe learns from; score and choose on pictures that it has not seen, or \
-                 leave --test and --val out: then a part is held out",
-                path.display()
-            );
-        }
+        self.data.check()?;
         let mut inputs = vec![
             Some(self.data.data.as_path()),
             self.data.test.as_deref(),
@@ -254,6 +275,7 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
+    shared::check(&gathered, console)?;
     let is_stopped = || stop.signal().is_some();
     let training = Training {
         recipe: args.recipe(),

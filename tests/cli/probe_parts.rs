@@ -1,0 +1,45 @@
+//! What `longclip probe` trains on, chooses by and scores on, and what a file says of its model.
+
+use crate::probe::{clusters, dataset, embedded, probe};
+use crate::room::Room;
+
+#[test]
+fn a_test_picture_that_is_known_is_an_error() {
+    let room = Room::new();
+    dataset(&room, "train", 4);
+    dataset(&room, "val", 2);
+    room.file("more/green/a.png", crate::room::png("a"));
+    room.file("more/pale-blue/b.png", crate::room::png("b"));
+    let list = "path,label\ntrain/green/1.png,green\nmore/green/a.png,green\nmore/pale-blue/b.png,pale-blue\n";
+    room.file("list.csv", list);
+    let refused = |arguments: &[&str], parts: &[&str]| {
+        let all = [arguments, &["--out", "p.safetensors"]].concat();
+        probe(&room, &all).ends_with(2).says(parts);
+        assert!(!room.path("p.safetensors").exists(), "{arguments:?}");
+    };
+    refused(
+        &["train", "--test", "val", "--val", "./val"],
+        &["val is both --test and --val"],
+    );
+    refused(
+        &["train", "--test", "list.csv"],
+        &[
+            "1 of 3 test pictures are training pictures too, such as",
+            "train/green/1.png",
+        ],
+    );
+    // Chosen by what is learnt: a warning. Copies of pictures: one too.
+    let arguments = ["train", "--test", "val", "--val", "list.csv", "--l2", "1"];
+    let ran = probe(&room, &arguments).ends_with(0);
+    ran.says(&[
+        "1 of 3 validation pictures are training pictures too",
+        "6 test pictures have the very embedding of a training picture",
+    ]);
+    let rows = clusters("a", 3, 6, 4);
+    room.file("one.jsonl", embedded(&rows, "m"));
+    room.file("copy.jsonl", embedded(&rows[5..12], "m"));
+    refused(
+        &["one.jsonl", "--test", "copy.jsonl"],
+        &["7 of 7 test pictures are training pictures too"],
+    );
+}
