@@ -1,6 +1,6 @@
 //! What `longclip probe` trains on, chooses by and scores on, and what a file says of its model.
 
-use crate::probe::{clusters, dataset, embedded, probe};
+use crate::probe::{clusters, dataset, embedded, longclip, probe};
 use crate::room::Room;
 
 #[test]
@@ -42,4 +42,20 @@ fn a_test_picture_that_is_known_is_an_error() {
         &["one.jsonl", "--test", "copy.jsonl"],
         &["7 of 7 test pictures are training pictures too"],
     );
+}
+
+#[test]
+fn the_names_beside_embeddings_are_inputs_as_well() {
+    let room = Room::new();
+    dataset(&room, "train", 3);
+    longclip(&room, "embed", &["train", "-o", "e.npy"]).ends_with(0);
+    let names = room.read("e.paths.jsonl");
+    let lost = "the output e.paths.jsonl has the names of the rows of e.npy";
+    for flag in ["--out", "--report"] {
+        let ran = probe(&room, &["e.npy", "--l2", "1", flag, "e.paths.jsonl"]);
+        ran.ends_with(2).says(&[lost]);
+    }
+    let ran = longclip(&room, "search", &["e.npy", "red", "-o", "e.paths.jsonl"]);
+    ran.ends_with(2).says(&[lost]);
+    assert_eq!(room.read("e.paths.jsonl"), names);
 }
