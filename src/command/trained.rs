@@ -35,7 +35,7 @@ impl TrainedProbe {
         };
         let mut file = input::probe::read(path)?;
         let probe = probe(&mut file).with_context(|| format!("cannot use {}", path.display()))?;
-        Answering::new(probe.clone(), score)?;
+        Answering::check(score)?;
         Ok(Some(Self {
             sha256: hexadecimal(&sha256(path)?),
             path: path.to_owned(),

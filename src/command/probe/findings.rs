@@ -12,15 +12,13 @@ use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation
 use crate::task::linear_probe::logistic::Fit;
 use crate::task::linear_probe::shots::hold_out;
 use crate::task::linear_probe::{
-    Answering, Chosen, Init, Method, Probe, Quality, Samples, Trained, Training,
+    Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training,
 };
 use crate::task::metric::{Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Judge as _, Score};
 
 /// Best labels that a tally is told of.
 const TOP: usize = 5;
-/// Pictures that are answered together.
-const TOGETHER: usize = 512;
 
 /// Pictures to train on and to choose by.
 pub(super) struct Split {
@@ -104,7 +102,7 @@ impl Findings {
             all.len(),
         ];
         let score = |(on, samples, names, probe): (_, &Samples, Vec<String>, Probe)| {
-            Scored::new(on, (samples, names), probe, training.zero_shot)
+            Scored::new(on, (samples, names), probe, training)
         };
         Ok(Self {
             scored: scored.map(score).transpose()?,
@@ -297,20 +295,20 @@ impl Scored {
         on: &'static str,
         (samples, names): (&Samples, Vec<String>),
         probe: Probe,
-        zero_shot: Option<&[f32]>,
+        training: &Training<'_>,
     ) -> Result<Self> {
-        let (tally, answers) = tally(samples, probe)?;
+        let (tally, answers) = tally(samples, probe, training)?;
         let texts = |rows: &[f32]| {
             let bias = vec![0.0; samples.class_count()];
             let probe = Probe::new(rows.to_vec(), bias, samples.dim())?;
-            Ok::<_, anyhow::Error>(self::tally(samples, probe)?.0)
+            Ok::<_, anyhow::Error>(self::tally(samples, probe, training)?.0)
         };
         let classes = samples.classes().iter().copied();
         let pictures = names.into_iter().zip(classes).zip(answers);
         Ok(Self {
             on,
             tally,
-            zero_shot: zero_shot.map(texts).transpose()?,
+            zero_shot: training.zero_shot.map(texts).transpose()?,
             pictures: pictures
                 .map(|((name, class), answers)| (name, class, answers))
                 .collect(),
@@ -319,23 +317,28 @@ impl Scored {
 }
 
 /// Counts the answers for all samples, and returns the best of each.
-fn tally(samples: &Samples, probe: Probe) -> Result<(Tally, Vec<Vec<ClassScore>>)> {
-    let (count, dim) = (probe.class_count(), samples.dim());
+fn tally(
+    samples: &Samples,
+    probe: Probe,
+    training: &Training<'_>,
+) -> Result<(Tally, Vec<Vec<ClassScore>>)> {
+    let count = probe.class_count();
     let answering = Answering::new(probe, Score::Softmax)?;
     let mut tally = Tally::new(count);
     let mut kept = Vec::new();
     let mut probabilities = vec![0.0; count];
-    let blocks = samples.embeddings().chunks(TOGETHER * dim);
-    let answers = blocks.flat_map(|block| answering.judge(block));
-    for (mut scores, &class) in answers.zip(samples.classes()) {
-        for score in &scores {
-            probabilities[score.class] = score.probability.unwrap_or(0.0);
+    for (images, classes) in samples.blocks(TOGETHER) {
+        training.go_on()?;
+        for (mut scores, &class) in answering.judge(images).into_iter().zip(classes) {
+            for score in &scores {
+                probabilities[score.class] = score.probability.unwrap_or(0.0);
+            }
+            let top: Vec<usize> = scores.iter().take(TOP).map(|score| score.class).collect();
+            tally.add(class, &top, probabilities[top[0]])?;
+            tally.add_probabilities(class, &probabilities)?;
+            scores.truncate(TOP);
+            kept.push(scores);
         }
-        let top: Vec<usize> = scores.iter().take(TOP).map(|score| score.class).collect();
-        tally.add(class, &top, probabilities[top[0]])?;
-        tally.add_probabilities(class, &probabilities)?;
-        scores.truncate(TOP);
-        kept.push(scores);
     }
     Ok((tally, kept))
 }

@@ -283,14 +283,13 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
         is_stopped: &is_stopped,
     };
     let found = match Findings::new(args, &gathered, &training, console) {
-        Err(error) if error.is::<Stopped>() => {
-            console.end_progress();
-            console.warn("stopped while training; nothing is written");
-            return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
-        }
+        Err(error) if error.is::<Stopped>() => return Ok(stopped(&stop, console)),
         found => found?,
     };
     let evaluation = found.evaluation(args, &gathered)?;
+    if is_stopped() {
+        return Ok(stopped(&stop, console));
+    }
     page::write(args, &gathered, &found, &evaluation)?;
     saved::write(args, &gathered, &found, &evaluation)?;
     summary::print(&evaluation, args.results.format, console)?;
@@ -301,4 +300,10 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
         0 => Outcome::Answered,
         _ => Outcome::SomeFailed,
     })
+}
+
+fn stopped(stop: &Stop, console: &Console) -> Outcome {
+    console.end_progress();
+    console.warn("stopped while training; nothing is written");
+    Outcome::Stopped(stop.signal().unwrap_or_default())
 }

@@ -17,3 +17,6 @@ pub use probe::{Answering, Cache, Probe};
 pub use quality::Quality;
 pub use samples::Samples;
 pub use training::{Chosen, Init, Method, Recipe, Setting, Trained, Training};
+
+/// Samples that are answered together: what they are compared with is held once for so many.
+pub const TOGETHER: usize = 512;
