@@ -4,6 +4,7 @@ mod data;
 mod embedded;
 mod findings;
 mod gather;
+mod labels_from;
 mod page;
 mod saved;
 mod shared;
