@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
+use super::Console;
 use super::session::Session;
 use crate::output::embedding::About;
 
@@ -87,6 +88,21 @@ impl MadeWith<'_> {
             other.path.display()
         );
         Ok(())
+    }
+
+    /// Says how others, of the same model, were made differently: it moves embeddings a little.
+    pub(super) fn tell_difference(&self, (other, theirs): (&str, &About), console: &Console) {
+        // What numbers are stored as matters least of all.
+        let theirs = About {
+            dtype: self.about.dtype,
+            ..theirs.clone()
+        };
+        if let Some(difference) = self.about.difference(&theirs) {
+            console.note(&format!(
+                "{} and {other} were not made alike, and are used together ({difference})",
+                self.path.display()
+            ));
+        }
     }
 }
 

@@ -59,3 +59,31 @@ fn the_names_beside_embeddings_are_inputs_as_well() {
     ran.ends_with(2).says(&[lost]);
     assert_eq!(room.read("e.paths.jsonl"), names);
 }
+
+#[test]
+fn embeddings_that_were_made_otherwise_are_told() {
+    let room = Room::new();
+    dataset(&room, "train", 3);
+    dataset(&room, "test", 2);
+    longclip(&room, "embed", &["train", "-o", "a.npy"]).ends_with(0);
+    let half = ["train", "-o", "half.npy", "--dtype", "f16"];
+    longclip(&room, "embed", &half).ends_with(0);
+    let black = ["test", "-o", "black.npy", "--alpha", "black"];
+    longclip(&room, "embed", &black).ends_with(0);
+    let asked = |data: [&str; 2]| {
+        let arguments = [data[0], "--test", data[1], "--l2", "1"];
+        probe(&room, &arguments).ends_with(0)
+    };
+    asked(["a.npy", "black.npy"]).says(&[
+        "a.npy and black.npy were not made alike",
+        "settings: alpha=white",
+        "and alpha=black",
+    ]);
+    asked(["train", "black.npy"])
+        .says(&["black.npy and the pictures of this run were not made alike"]);
+    longclip(&room, "embed", &["test", "-o", "b.npy"]).ends_with(0);
+    for data in [["half.npy", "b.npy"], ["train", "b.npy"]] {
+        let ran = asked(data);
+        assert!(!ran.stderr().contains("alike"), "{data:?}");
+    }
+}

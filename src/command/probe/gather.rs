@@ -59,7 +59,7 @@ pub(super) fn gather(
     if samples.is_empty() && wanted.is_none() {
         start_threads(&args.model)?;
         stop.listen()?;
-        let about = about_embedded(&data)?;
+        let about = about_embedded(&data, console)?;
         return gathered(data, about, Encoded::default()).map(Ok);
     }
     let session = Arc::new(Session::open(&args.model, console)?);
@@ -74,6 +74,11 @@ pub(super) fn gather(
     let plan = Plan::new(&session, &args.model, &args.pictures);
     let ready = Ready::new(session, plan, cache.as_deref())?;
     let about = about_images(&ready.session, &ready.plan, &args.pictures)?;
+    if !samples.is_empty() {
+        let this = ("the pictures of this run", &about);
+        let files = data.parts().filter_map(Part::made_with);
+        files.for_each(|file| file.tell_difference(this, console));
+    }
     let running = (!samples.is_empty()).then(|| {
         let sources = samples.iter().map(Sample::image_source).collect();
         Running::of(sources, ready.plan.clone(), stop.clone())
@@ -115,12 +120,14 @@ fn all_samples(data: &Data) -> Vec<Sample> {
 }
 
 /// The model of files that are all embedded.
-fn about_embedded(data: &Data) -> Result<About> {
+fn about_embedded(data: &Data, console: &Console) -> Result<About> {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
     let (first, others) = files.split_first().context("there are no embeddings")?;
-    others
-        .iter()
-        .try_for_each(|other| first.check_same(other))?;
+    for other in others {
+        first.check_same(other)?;
+        let name = other.path.display().to_string();
+        first.tell_difference((&name, other.about), console);
+    }
     Ok(first.about.clone())
 }
 
