@@ -1,7 +1,6 @@
 //! The file of a trained classifier, read back: what [`crate::output::probe`] writes, and every byte
 //! distrusted.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,7 +10,7 @@ use serde_json::Value;
 
 use super::embedding::{header, map};
 use crate::output::embedding::About;
-use crate::output::probe::{FORMAT, Keys, ProbeFile};
+use crate::output::probe::{FORMAT, Keys, ProbeFile, check_names};
 
 /// A hundred thousand classes have headers of some 10 MB.
 const LONGEST_HEADER: u64 = 64 << 20;
@@ -148,11 +147,7 @@ impl Parts<'_> {
     /// Names, each once and none empty.
     fn names(&self, key: &str) -> Result<Vec<String>> {
         let names: Vec<String> = self.json(key)?;
-        let mut seen = HashSet::new();
-        for name in &names {
-            ensure!(!name.trim().is_empty(), "one of the {key} has no name");
-            ensure!(seen.insert(name), "{name:?} is twice among the {key}");
-        }
+        check_names(&names, key)?;
         Ok(names)
     }
 

@@ -87,3 +87,24 @@ fn embeddings_that_were_made_otherwise_are_told() {
         assert!(!ran.stderr().contains("alike"), "{data:?}");
     }
 }
+
+#[test]
+fn classes_without_a_name_make_no_file() {
+    let room = Room::new();
+    let mut rows = clusters("x", 2, 6, 3);
+    for (path, _) in &mut rows {
+        *path = path.replace("class1", " ");
+    }
+    room.file("all.jsonl", embedded(&rows, "m"));
+    let arguments = ["all.jsonl", "--l2", "1"];
+    probe(&room, &arguments).ends_with(0);
+    let ran = probe(
+        &room,
+        &[&arguments[..], &["--out", "p.safetensors"]].concat(),
+    );
+    ran.ends_with(2).says(&[
+        "could not name the classes of all.jsonl",
+        "one of the classes has no name",
+    ]);
+    assert!(!room.path("p.safetensors").exists());
+}

@@ -271,11 +271,13 @@ impl ProbeArgs {
 pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     args.check()?;
     let data = Data::open(&args.data, console)?;
+    saved::check_names(args, &data.classes, "classes")?;
     let stop = Stop::default();
     let gathered = match gather(args, data, &stop, console)? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
+    saved::check_names(args, &gathered.labels, "labels")?;
     shared::check(&gathered, console)?;
     let is_stopped = || stop.signal().is_some();
     let training = Training {
