@@ -480,10 +480,12 @@ fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
     let page = room.read("p.html");
     for part in [
         "Accuracy by pictures a class",
-        "Zero-shot",
-        "Probe",
+        "<title>Probe: ",
+        "<title>All pictures: ",
         "The choice of the L2 strength",
     ] {
         assert!(page.contains(part), "{part}");
     }
+    // A point of the texts' line for each number of pictures.
+    assert_eq!(page.matches("<title>Zero-shot: ").count(), 3);
 }
