@@ -353,18 +353,6 @@ mod tests {
     }
 
     #[test]
-    fn two_classes_are_one_vector_of_scikit_learn() {
-        // log(1 + exp(-w)) for x = 1 of class 1 and x = -1 of class 0, and w^2 / 2 for C = 1: the slope
-        // is zero at w = 2 / (1 + e^w).
-        let mut samples = Samples::new(1, 2);
-        samples.push(&[1.0], 1).unwrap();
-        samples.push(&[-1.0], 0).unwrap();
-        let found = fit(&samples, plain(1.0), None, GO).unwrap();
-        let w = found.parameters[1] - found.parameters[0];
-        assert!((w - 2.0 / (1.0 + w.exp())).abs() < 1e-6, "{w}");
-    }
-
-    #[test]
     fn who_stops_it_is_told_so() {
         let samples = clusters(2, 3, 4, (0.5, 4));
         let stopped = Effort {

@@ -2,6 +2,8 @@
 //! classifier, and the nearest pictures of Tip-Adapter; and how their numbers are chosen.
 
 pub mod blend;
+#[cfg(test)]
+mod golden;
 pub mod lbfgs;
 pub mod logistic;
 mod probe;
