@@ -307,6 +307,15 @@ fn a_list_tells_the_classes_of_embedded_pictures() {
         (&json!(2), &json!(19))
     );
     assert_eq!(found["scored_on"], "validation");
+    // What is scored was trained on the others alone.
+    let csv = ["all.jsonl", "--labels-from", "list.csv", "--format", "csv"];
+    let table = longclip(&room, "probe", &csv).ends_with(0).out;
+    let train = &found["pictures"]["train"];
+    let row = format!("probe,,,{train},");
+    assert!(
+        *train == json!(15) && table.lines().any(|line| line.starts_with(&row)),
+        "{table}"
+    );
     room.file("other.csv", "path,label\nelse.png,ox\n");
     let ran = probe(&room, &["all.jsonl", "--labels-from", "other.csv"]).ends_with(2);
     ran.says(&["other.csv names no picture of all.jsonl"]);
@@ -486,6 +495,11 @@ fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
     ] {
         assert!(page.contains(part), "{part}");
     }
+    assert!(page.contains("figures are a little high"));
+    let given = ["train", "--l2", "1", "--report", "given.html"];
+    probe(&room, &given).ends_with(0);
+    let given = room.read("given.html");
+    assert!(given.contains("held back.") && !given.contains("a little high"));
     // A point of the texts' line for each number of pictures.
     assert_eq!(page.matches("<title>Zero-shot: ").count(), 3);
 }

@@ -43,8 +43,8 @@ held back, so that l2 is 1/C. (openai/CLIP's C = 0.316 is for embeddings that ar
 --l2 auto searches 1e-6 to 1e6 as the CLIP paper does: by validation accuracy, of equally good ones by
 the loss. Then the probe is trained on training and validation pictures together. With --init
 zero-shot it starts from the texts' classifier, and l2 holds it, bias and all, there. Without --test,
-figures are those of a probe that has not seen the validation pictures, which chose its numbers: a
-little high.
+figures are those of a probe that has not seen the validation pictures; where these chose its numbers
+(auto, tip-adapter), figures are a little high.
 
 A picture of --test that is among the others too is an error: it would be known and not guessed.
 

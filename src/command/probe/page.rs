@@ -38,7 +38,7 @@ pub(super) fn write(
             ..Picture::default()
         })?;
     }
-    writer.finish(&summary(found, evaluation)?)
+    writer.finish(&summary(args, found, evaluation)?)
 }
 
 fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> Head {
@@ -79,7 +79,7 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
     }
 }
 
-fn summary(found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
+fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
     let mut notes = report::notes(&evaluation.model.name);
     let mut shown = Vec::new();
     if let Some(figures) = &evaluation.figures {
@@ -107,11 +107,16 @@ fn summary(found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
         shown.push(count("Failed", evaluation.pictures.failed));
     }
     if evaluation.scored_on == Some("validation") {
-        notes.push(
-            "There are no test pictures: figures are those of the validation pictures, which chose the \
-             probe's numbers, and a little high."
-                .to_owned(),
+        let counts = &evaluation.pictures;
+        let mut note = format!(
+            "There are no test pictures: figures are those of a probe of {} pictures on the {} that were \
+             held back.",
+            counts.train, counts.validation
         );
+        if args.recipe().chooses() {
+            note += " These chose the probe's numbers, so that figures are a little high.";
+        }
+        notes.push(note);
     }
     let charts = [shots_chart(evaluation), strength_chart(evaluation)];
     let mut summary = Summary {

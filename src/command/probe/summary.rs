@@ -95,7 +95,11 @@ fn rows(evaluation: &ProbeEvaluation) -> Vec<Row> {
     });
     let probe = Row {
         classifier: "probe",
-        train: evaluation.pictures.fitted,
+        // Pictures that are scored on are learnt from after that.
+        train: match evaluation.scored_on {
+            Some("validation") => evaluation.pictures.train,
+            _ => evaluation.pictures.fitted,
+        },
         acc1: evaluation.figures.as_ref().map(|figures| figures.acc1),
         ..Row::default()
     };
