@@ -73,8 +73,8 @@ impl Findings {
         console.advance(0);
         if trained.fit.as_ref().is_some_and(|fit| !fit.converged) {
             console.warn(
-                "the regression did not come to its end in 1000 steps, as happens where l2 is very \
-                 small; the probe is what it had come to, and a larger --l2 ends sooner",
+                "the regression did not come to its end, as happens where l2 is very small (a larger \
+                 --l2 ends sooner) or beyond all measure; the probe is what it had come to",
             );
         }
         let scored = match (&gathered.test, validation) {
