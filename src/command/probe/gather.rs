@@ -12,7 +12,7 @@ use crate::command::made_with::MadeWith;
 use crate::command::pipeline::Plan;
 use crate::command::remembered::{self, Ready};
 use crate::command::session::{Session, Stop, start_threads};
-use crate::command::{Console, Outcome};
+use crate::command::{Console, Outcome, report};
 use crate::input::dataset::Sample;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
@@ -60,6 +60,9 @@ pub(super) fn gather(
         start_threads(&args.model)?;
         stop.listen()?;
         let about = about_embedded(&data, console)?;
+        report::notes(&about.model)
+            .iter()
+            .for_each(|note| console.note(note));
         return gathered(data, about, Encoded::default()).map(Ok);
     }
     let session = Arc::new(Session::open(&args.model, console)?);
