@@ -293,8 +293,9 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     if is_stopped() {
         return Ok(stopped(&stop, console));
     }
-    page::write(args, &gathered, &found, &evaluation)?;
+    // The probe first: what took longest is there whatever becomes of the page.
     saved::write(args, &gathered, &found, &evaluation)?;
+    page::write(args, &gathered, &found, &evaluation)?;
     summary::print(&evaluation, args.results.format, console)?;
     if args.results.out.is_none() {
         console.note("the probe is not kept; --out FILE keeps it for classify --probe");
