@@ -108,3 +108,16 @@ fn classes_without_a_name_make_no_file() {
     ]);
     assert!(!room.path("p.safetensors").exists());
 }
+
+#[test]
+fn a_probe_that_is_there_is_kept_unless_forced() {
+    let room = Room::new();
+    room.file("e.jsonl", embedded(&clusters("x", 2, 6, 3), "m"));
+    room.file("p.safetensors", "mine");
+    let arguments = ["e.jsonl", "--l2", "1", "--out", "p.safetensors"];
+    let ran = probe(&room, &arguments).ends_with(2);
+    ran.says(&["p.safetensors exists; --force replaces it"]);
+    assert_eq!(room.read("p.safetensors"), "mine");
+    probe(&room, &[&arguments[..], &["--force"]].concat()).ends_with(0);
+    assert!(std::fs::metadata(room.path("p.safetensors")).unwrap().len() > 100);
+}

@@ -173,6 +173,9 @@ struct ResultArgs {
     /// Write the probe, a .safetensors file for classify --probe and evaluate --probe
     #[arg(short, long, value_name = "FILE", visible_alias = "output")]
     out: Option<PathBuf>,
+    /// Replace a probe that is there
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Write one page to look at: figures, accuracy against shots, classes
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -260,7 +263,13 @@ impl ProbeArgs {
                 .map(|file| Some(file.as_path())),
         );
         let outputs = [self.results.out.as_deref(), self.results.report.as_deref()];
-        advice::check_outputs(&outputs, &inputs, PICTURES)
+        advice::check_outputs(&outputs, &inputs, PICTURES)?;
+        match &self.results.out {
+            Some(path) if path.is_file() && !self.results.force => {
+                bail!("{} exists; --force replaces it", path.display())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
