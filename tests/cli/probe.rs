@@ -500,6 +500,12 @@ fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
     probe(&room, &given).ends_with(0);
     let given = room.read("given.html");
     assert!(given.contains("held back.") && !given.contains("a little high"));
+    // It says what it is, and shows the pictures that it scored: of each class the one held out.
+    assert!(page.contains("Few-shot probe"));
+    assert_eq!(
+        page.matches("<script type=\"text/plain\" id=\"t").count(),
+        3
+    );
     // A point of the texts' line for each number of pictures.
     assert_eq!(page.matches("<title>Zero-shot: ").count(), 3);
 }

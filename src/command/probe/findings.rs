@@ -1,5 +1,7 @@
 //! What is trained, and how it does.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 
 use super::gather::{Gathered, Pictures};
@@ -9,6 +11,7 @@ use crate::command::evaluate::facts::figures;
 use crate::output::embedding::About;
 use crate::output::evaluation::ClassRow;
 use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
+use crate::output::report::Picture;
 use crate::task::linear_probe::logistic::Fit;
 use crate::task::linear_probe::shots::hold_out;
 use crate::task::linear_probe::{
@@ -26,8 +29,8 @@ pub(super) struct Split {
     pub(super) validation: Option<Samples>,
     /// What the classes are called.
     pub(super) labels: Vec<String>,
-    /// The names of the validation pictures.
-    names: Vec<String>,
+    /// What is shown of the validation pictures.
+    shown: Vec<Arc<Picture>>,
 }
 
 /// All that was trained.
@@ -47,8 +50,8 @@ pub(super) struct Scored {
     pub(super) on: &'static str,
     pub(super) tally: Tally,
     pub(super) zero_shot: Option<Tally>,
-    /// Each picture's name, class and best answers.
-    pub(super) pictures: Vec<(String, usize, Vec<ClassScore>)>,
+    /// What is shown of each picture, its class and best answers.
+    pub(super) pictures: Vec<(Arc<Picture>, usize, Vec<ClassScore>)>,
 }
 
 impl Findings {
@@ -79,12 +82,12 @@ impl Findings {
         }
         let scored = match (&gathered.test, validation) {
             (Some(test), _) => {
-                let names = test.names.iter().map(|name| name.text.clone()).collect();
-                Some(("test", &test.samples, names, trained.probe.clone()))
+                let shown = test.shown.clone();
+                Some(("test", &test.samples, shown, trained.probe.clone()))
             }
             (None, Some(validation)) => {
                 let probe = training.train(&split.train, &chosen)?.probe;
-                Some(("validation", validation, split.names.clone(), probe))
+                Some(("validation", validation, split.shown.clone(), probe))
             }
             (None, None) => None,
         };
@@ -101,8 +104,8 @@ impl Findings {
             validation.map_or(0, Samples::len),
             all.len(),
         ];
-        let score = |(on, samples, names, probe): (_, &Samples, Vec<String>, Probe)| {
-            Scored::new(on, (samples, names), probe, training)
+        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<Picture>>, Probe)| {
+            Scored::new(on, (samples, shown), probe, training)
         };
         Ok(Self {
             scored: scored.map(score).transpose()?,
@@ -239,19 +242,12 @@ impl Split {
         training: &Training<'_>,
         console: &Console,
     ) -> Result<Self> {
-        let names = |pictures: &Pictures| -> Vec<String> {
-            pictures
-                .names
-                .iter()
-                .map(|name| name.text.clone())
-                .collect()
-        };
         let all = &gathered.train.samples;
         let whole = |validation: Option<&Pictures>| Self {
             train: all.clone(),
             validation: validation.map(|pictures| pictures.samples.clone()),
             labels: gathered.labels.clone(),
-            names: validation.map(names).unwrap_or_default(),
+            shown: validation.map_or(Vec::new(), |pictures| pictures.shown.clone()),
         };
         let chooses = training.recipe.chooses();
         if gathered.validation.is_some() || gathered.test.is_some() && !chooses {
@@ -280,12 +276,12 @@ impl Split {
                 gathered.labels[class]
             ));
         }
-        let all_names = names(&gathered.train);
+        let shown = &gathered.train.shown;
         Ok(Self {
             train: all.subset(&train),
             validation: Some(all.subset(&part)),
             labels: gathered.labels.clone(),
-            names: part.iter().map(|&at| all_names[at].clone()).collect(),
+            shown: part.iter().map(|&at| shown[at].clone()).collect(),
         })
     }
 }
@@ -293,7 +289,7 @@ impl Split {
 impl Scored {
     fn new(
         on: &'static str,
-        (samples, names): (&Samples, Vec<String>),
+        (samples, shown): (&Samples, Vec<Arc<Picture>>),
         probe: Probe,
         training: &Training<'_>,
     ) -> Result<Self> {
@@ -304,13 +300,13 @@ impl Scored {
             Ok::<_, anyhow::Error>(self::tally(samples, probe, training)?.0)
         };
         let classes = samples.classes().iter().copied();
-        let pictures = names.into_iter().zip(classes).zip(answers);
+        let pictures = shown.into_iter().zip(classes).zip(answers);
         Ok(Self {
             on,
             tally,
             zero_shot: training.zero_shot.map(texts).transpose()?,
             pictures: pictures
-                .map(|((name, class), answers)| (name, class, answers))
+                .map(|((shown, class), answers)| (shown, class, answers))
                 .collect(),
         })
     }

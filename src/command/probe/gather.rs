@@ -1,5 +1,6 @@
 //! All pictures as embeddings, and the classes' texts where they are wanted.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +19,7 @@ use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::output::embedding::About;
 use crate::output::evaluation::LabelFacts;
+use crate::output::report::Picture;
 use crate::task::linear_probe::Samples;
 use texts::Wanted;
 
@@ -25,6 +27,8 @@ use texts::Wanted;
 pub(super) struct Pictures {
     pub(super) samples: Samples,
     pub(super) names: Vec<ImageName>,
+    /// What the page shows of each.
+    pub(super) shown: Vec<Arc<Picture>>,
 }
 
 /// What a probe is trained on.
@@ -74,7 +78,9 @@ pub(super) fn gather(
     let fitted = wanted
         .map(|wanted| wanted.fit(args, &session, console))
         .transpose()?;
-    let plan = Plan::new(&session, &args.model, &args.pictures);
+    let shown = shown(args, &data);
+    let thumbnails = (!shown.is_empty()).then_some(report::THUMBNAIL);
+    let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
     let ready = Ready::new(session, plan, cache.as_deref())?;
     let about = about_images(&ready.session, &ready.plan, &args.pictures)?;
     if !samples.is_empty() {
@@ -92,6 +98,7 @@ pub(super) fn gather(
         .map(|fitted| fitted.encode(engine.encoder.as_ref()));
     let mut encoded = Encoded {
         texts: texts.transpose()?,
+        shown,
         ..Encoded::default()
     };
     ready.session.checkpoint.unchanged()?;
@@ -122,6 +129,25 @@ fn all_samples(data: &Data) -> Vec<Sample> {
     pictures.flatten().collect()
 }
 
+/// Which of all samples the page may show: those of the part that is scored on, or that it is held out
+/// from.
+fn shown(args: &ProbeArgs, data: &Data) -> Range<usize> {
+    let count = |part: &Part| match &part.source {
+        Source::Pictures(samples) => samples.len(),
+        Source::Embedded(_) => 0,
+    };
+    let scored = match (&data.test, &data.validation) {
+        (Some(part), _) | (None, Some(part)) => part,
+        (None, None) => &data.train,
+    };
+    // The last part.
+    let end = data.parts().map(count).sum();
+    match args.results.report {
+        Some(_) => end - count(scored)..end,
+        None => 0..0,
+    }
+}
+
 /// The model of files that are all embedded.
 fn about_embedded(data: &Data, console: &Console) -> Result<About> {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
@@ -143,11 +169,16 @@ impl Part {
     }
 }
 
+/// A picture's name, embedding and what is shown of it.
+type Computed = (ImageName, Vec<f32>, Arc<Picture>);
+
 /// What this run computed.
 #[derive(Default)]
 struct Encoded {
-    /// Each picture's name and embedding, or nothing of one that failed.
-    pictures: Vec<Option<(ImageName, Vec<f32>)>>,
+    /// Each picture, or nothing of one that failed.
+    pictures: Vec<Option<Computed>>,
+    /// Of which of them a thumbnail is kept.
+    shown: Range<usize>,
     texts: Option<texts::ZeroShot>,
     failed: u64,
 }
@@ -161,11 +192,24 @@ impl Encoded {
     ) -> Result<Counts> {
         running.give(model);
         running.for_each(console, |encoded| {
+            let is_shown = self.shown.contains(&self.pictures.len());
+            let picture = match is_shown {
+                true => report::picture(&encoded.image, &encoded.outcome),
+                false => plain(&encoded.image),
+            };
             let known = encoded.outcome.ok();
             self.pictures
-                .push(known.map(|known| (encoded.image, known.embedding)));
+                .push(known.map(|known| (encoded.image, known.embedding, Arc::new(picture))));
             Ok(())
         })
+    }
+}
+
+/// A picture of which nothing but its name is shown.
+fn plain(name: &ImageName) -> Picture {
+    Picture {
+        name: name.text.clone(),
+        ..Picture::default()
     }
 }
 
@@ -174,24 +218,29 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
         pictures,
         texts,
         failed,
+        ..
     } = encoded;
     let mut pictures = pictures.into_iter();
     let mut read = |part: &Part| -> Result<Pictures> {
         let mut found = Pictures {
             samples: Samples::new(about.dim, data.classes.len()),
             names: Vec::new(),
+            shown: Vec::new(),
         };
         match &part.source {
             Source::Embedded(embedded) => {
                 embedded.read(&part.classes, &mut found.samples)?;
                 found.names = embedded.names().to_vec();
+                let shown = found.names.iter().map(|name| Arc::new(plain(name)));
+                found.shown = shown.collect();
             }
             Source::Pictures(_) => {
                 for (&class, picture) in part.classes.iter().zip(pictures.by_ref()) {
-                    if let Some((name, embedding)) = picture {
+                    if let Some((name, embedding, shown)) = picture {
                         let pushed = found.samples.push(&embedding, class);
                         pushed.with_context(|| format!("cannot use {}", name.text))?;
                         found.names.push(name);
+                        found.shown.push(shown);
                     }
                 }
             }

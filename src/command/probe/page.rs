@@ -26,16 +26,15 @@ pub(super) fn write(
         return Ok(());
     };
     let mut writer = ReportWriter::create(path, &head(args, gathered, evaluation))?;
-    for (name, class, answers) in found.scored.iter().flat_map(|scored| &scored.pictures) {
+    for (picture, class, answers) in found.scored.iter().flat_map(|scored| &scored.pictures) {
         let answer = |score: &crate::task::zero_shot::ClassScore| Answer {
             label: score.class,
             score: score.probability.unwrap_or(0.0),
         };
         writer.picture(&Picture {
-            name: name.clone(),
             predictions: answers.iter().map(answer).collect(),
             targets: vec![*class],
-            ..Picture::default()
+            ..Picture::clone(picture)
         })?;
     }
     writer.finish(&summary(args, found, evaluation)?)
@@ -67,7 +66,7 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
     }
     report::push_arguments(&mut facts);
     Head {
-        kind: Kind::Evaluation,
+        kind: Kind::Probe,
         title: report::title(&args.data.data),
         lead: format!(
             "A probe of {} classes, trained on {} pictures",

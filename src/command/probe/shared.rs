@@ -144,6 +144,7 @@ mod tests {
         }
         Pictures {
             samples,
+            shown: Vec::new(),
             names: all.iter().map(|(name, _)| Path::new(name).into()).collect(),
         }
     }
