@@ -121,3 +121,43 @@ fn a_probe_that_is_there_is_kept_unless_forced() {
     probe(&room, &[&arguments[..], &["--force"]].concat()).ends_with(0);
     assert!(std::fs::metadata(room.path("p.safetensors")).unwrap().len() > 100);
 }
+
+#[test]
+fn a_file_names_the_model_that_it_was_made_with() {
+    let room = Room::new();
+    dataset(&room, "train", 3);
+    let run = |arguments: &[&str]| room.longclip(arguments, &[]);
+    run(&["embed", "train", "-o", "e.npy", "--model", "tiny"]).ends_with(0);
+    let made = "e.npy was made with the model tiny, and this run's is";
+    for more in [&[][..], &["--model", "clip-vit-b-32"]] {
+        let blend = ["probe", "e.npy", "--blend", "0.5"];
+        let ran = run(&[&blend[..], more].concat()).ends_with(2);
+        let ran = ran.says(&[made, "pass --model tiny"]);
+        assert!(!ran.stderr().contains("download"), "{}", ran.stderr());
+    }
+    let arguments = [
+        "probe",
+        "e.npy",
+        "--l2",
+        "1",
+        "--out",
+        "p.safetensors",
+        "--model",
+        "tiny",
+    ];
+    run(&arguments).ends_with(0).says(&["--model is not used"]);
+    let note = "the model is tiny, with which p.safetensors was made";
+    for command in ["classify", "evaluate"] {
+        let asked = [command, "train", "--probe", "p.safetensors"];
+        run(&asked).ends_with(0).says(&[note]);
+        let other = run(&[&asked[..], &["--model", "clip-vit-b-32"]].concat()).ends_with(2);
+        other.says(&["p.safetensors was made with the model tiny"]);
+    }
+    room.file("own.jsonl", embedded(&clusters("x", 2, 6, 3), "./own.pt"));
+    run(&["probe", "own.jsonl", "--out", "own.safetensors"]).ends_with(0);
+    let ran = run(&["classify", "train", "--probe", "own.safetensors"]).ends_with(2);
+    ran.says(&[
+        "own.safetensors was made with the model ./own.pt",
+        "pass --model ./own.pt",
+    ]);
+}

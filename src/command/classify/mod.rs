@@ -18,7 +18,9 @@ use super::results::Results;
 use super::session::{Session, Stop};
 use super::sort::SortArgs;
 use super::{Console, Outcome, report};
-use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
+use crate::cli::{
+    CacheArgs, ImageArgs, LabelArgs, ModelArgs, ModelChoice, OutputArgs, PictureArgs, ScoreArgs,
+};
 use crate::task::zero_shot::Score;
 use page::Page;
 use question::Question;
@@ -73,6 +75,8 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     sort: SortArgs,
     #[command(flatten)]
+    model_choice: ModelChoice,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     cache: CacheArgs,
@@ -93,7 +97,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     check_outputs(&args, &images)?;
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
+    let model = question.model(&args, console)?;
+    let session = Arc::new(Session::open(&model, console)?);
     let asked = question.fit(&args, &session, console)?;
     let plan = Plan::new(&session, &args.model, &args.pictures)
         .single(images.single())

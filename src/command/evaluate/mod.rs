@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 
 use super::images::PICTURES;
 use super::{Console, Outcome, advice};
-use crate::cli::{CacheArgs, LabelArgs, ModelArgs, NoneArgs, PictureArgs};
+use crate::cli::{CacheArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs, PictureArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -69,6 +69,8 @@ pub struct EvaluateArgs {
     captions: CaptionArgs,
     #[command(flatten)]
     results: ResultArgs,
+    #[command(flatten)]
+    model_choice: ModelChoice,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]

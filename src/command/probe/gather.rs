@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::data::{Data, Part, Source};
 use super::{ProbeArgs, texts};
+use crate::cli::ModelChoice;
 use crate::command::embed::about_images;
 use crate::command::images::{Counts, Running};
 use crate::command::made_with::MadeWith;
@@ -61,20 +62,11 @@ pub(super) fn gather(
     let wanted = Wanted::new(args, &data, !samples.is_empty(), console)?;
     let cache = remembered::folder(&args.cache)?;
     if samples.is_empty() && wanted.is_none() {
-        start_threads(&args.model)?;
-        stop.listen()?;
-        let about = about_embedded(&data, console)?;
-        report::notes(&about.model)
-            .iter()
-            .for_each(|note| console.note(note));
-        return gathered(data, about, Encoded::default()).map(Ok);
+        return embedded(args, data, stop, console).map(Ok);
     }
+    check_names(args, &data)?;
     let session = Arc::new(Session::open(&args.model, console)?);
-    let made_with = data.parts().filter_map(Part::made_with);
-    made_with.into_iter().try_for_each(|file| {
-        file.check_dim(&session)?;
-        file.check_model(&session)
-    })?;
+    check_models(&data, &session)?;
     let fitted = wanted
         .map(|wanted| wanted.fit(args, &session, console))
         .transpose()?;
@@ -83,11 +75,7 @@ pub(super) fn gather(
     let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
     let ready = Ready::new(session, plan, cache.as_deref())?;
     let about = about_images(&ready.session, &ready.plan, &args.pictures)?;
-    if !samples.is_empty() {
-        let this = ("the pictures of this run", &about);
-        let files = data.parts().filter_map(Part::made_with);
-        files.for_each(|file| file.tell_difference(this, console));
-    }
+    tell_differences(&data, (!samples.is_empty()).then_some(&about), console);
     let running = (!samples.is_empty()).then(|| {
         let sources = samples.iter().map(Sample::image_source).collect();
         Running::of(sources, ready.plan.clone(), stop.clone())
@@ -118,6 +106,34 @@ pub(super) fn gather(
         _ => about,
     };
     gathered(data, about, encoded).map(Ok)
+}
+
+/// Without a model: all is embedded, and no texts are asked for.
+fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathered> {
+    if args.model_choice == ModelChoice::Flag {
+        console.note("--model is not used: all pictures are embedded, and no texts are asked for");
+    }
+    start_threads(&args.model)?;
+    stop.listen()?;
+    let about = about_embedded(&data, console)?;
+    let notes = report::notes(&about.model);
+    notes.iter().for_each(|note| console.note(note));
+    gathered(data, about, Encoded::default())
+}
+
+/// Fails if what is embedded names another model than one that would have to be fetched.
+fn check_names(args: &ProbeArgs, data: &Data) -> Result<()> {
+    let mut files = data.parts().filter_map(Part::made_with);
+    files.try_for_each(|file| file.check_name(&args.model.model, args.model_choice))
+}
+
+/// Fails if what is embedded was made with another model.
+fn check_models(data: &Data, session: &Session) -> Result<()> {
+    let mut files = data.parts().filter_map(Part::made_with);
+    files.try_for_each(|file| {
+        file.check_dim(session)?;
+        file.check_model(session)
+    })
 }
 
 /// All pictures that are to be encoded, part after part.
@@ -152,12 +168,31 @@ fn shown(args: &ProbeArgs, data: &Data) -> Range<usize> {
 fn about_embedded(data: &Data, console: &Console) -> Result<About> {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
     let (first, others) = files.split_first().context("there are no embeddings")?;
-    for other in others {
-        first.check_same(other)?;
-        let name = other.path.display().to_string();
-        first.tell_difference((&name, other.about), console);
-    }
+    others
+        .iter()
+        .try_for_each(|other| first.check_same(other))?;
+    tell_differences(data, None, console);
     Ok(first.about.clone())
+}
+
+/// Says which files were made otherwise than the pictures of this run, or without such, than the first
+/// file.
+fn tell_differences(data: &Data, this: Option<&About>, console: &Console) {
+    let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
+    match (this, files.split_first()) {
+        (Some(about), _) => {
+            let this = ("the pictures of this run", about);
+            let tell = |file: &MadeWith<'_>| file.tell_difference(this, console);
+            files.iter().for_each(tell);
+        }
+        (None, Some((first, others))) => {
+            for other in others {
+                let name = other.path.display().to_string();
+                first.tell_difference((&name, other.about), console);
+            }
+        }
+        (None, None) => {}
+    }
 }
 
 impl Part {

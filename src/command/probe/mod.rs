@@ -20,7 +20,7 @@ use clap::{Args, ValueEnum};
 use super::images::PICTURES;
 use super::session::Stop;
 use super::{Console, Outcome, advice};
-use crate::cli::{CacheArgs, LabelArgs, ModelArgs, PictureArgs};
+use crate::cli::{CacheArgs, LabelArgs, ModelArgs, ModelChoice, PictureArgs};
 use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
 use data::Data;
 use findings::Findings;
@@ -66,6 +66,8 @@ pub struct ProbeArgs {
     labels: LabelArgs,
     #[command(flatten)]
     results: ResultArgs,
+    #[command(flatten)]
+    model_choice: ModelChoice,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
