@@ -161,3 +161,21 @@ fn a_file_names_the_model_that_it_was_made_with() {
         "pass --model ./own.pt",
     ]);
 }
+
+#[test]
+fn what_labels_are_in_a_probe_is_said() {
+    let room = Room::new();
+    dataset(&room, "train", 2);
+    let help = room.longclip(&["probe", "--help"], &[]).ends_with(0).out;
+    assert!(!help.contains("the images before them"), "{help}");
+    assert!(help.contains("Texts that stand for the classes"), "{help}");
+    let ran = room.longclip(&["probe", "--labels", "cat", "dog", "train"], &[]);
+    ran.ends_with(2)
+        .says(&["longclip probe <DATA> --labels <TEXT>..."]);
+    let named = ["train", "--l2", "1", "--labels", "cat", "dog", "ox"];
+    let ran = probe(&room, &named).ends_with(2);
+    ran.says(&[
+        "no label stands for the class \"dark_red\"",
+        "evaluate and calibrate take --class-map",
+    ]);
+}

@@ -26,6 +26,14 @@ use data::Data;
 use findings::Findings;
 use gather::gather;
 
+/// Written out, because DATA must come before flags of many values, and the derived one turns them round.
+const USAGE: &str = "longclip probe <DATA> [OPTIONS]
+       longclip probe <DATA> --labels <TEXT>... [OPTIONS]";
+
+/// What `--labels` is here.
+const LABELS: &str = "Texts that stand for the classes, in place of their names: for the zero-shot line, \
+     --init zero-shot, --blend and --method tip-adapter; give DATA before them";
+
 const NOTES: &str = "\
 Examples:
   longclip probe pets/train --test pets/test --out pets.safetensors
@@ -56,7 +64,11 @@ disk is full), 130 or 143 stopped by a signal (nothing is written).";
 
 /// The arguments of `longclip probe`.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(
+    override_usage = USAGE,
+    after_help = NOTES,
+    mut_arg("labels", |arg| arg.help(LABELS)),
+)]
 pub struct ProbeArgs {
     #[command(flatten)]
     data: DataArgs,
