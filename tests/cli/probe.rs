@@ -239,6 +239,7 @@ fn shots_are_drawn_and_told_with_their_deviation() {
         "4 pictures a class",
         "±",
         "over 3 draws",
+        "(after ±: standard deviation)",
         "found least often",
     ] {
         assert!(ran.out.contains(part), "{}", ran.out);
@@ -485,7 +486,8 @@ fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
     let arguments = [
         "train", "--shots", "1,2,4", "--seeds", "2", "--report", "p.html",
     ];
-    probe(&room, &arguments).ends_with(0);
+    let ran = probe(&room, &arguments).ends_with(0);
+    ran.says(&["note: wrote p.html"]);
     let page = room.read("p.html");
     for part in [
         "Accuracy by pictures a class",

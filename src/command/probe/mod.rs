@@ -320,6 +320,9 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     saved::write(args, &gathered, &found, &evaluation)?;
     page::write(args, &gathered, &found, &evaluation)?;
     summary::print(&evaluation, args.results.format, console)?;
+    if let Some(page) = &args.results.report {
+        console.note(&format!("wrote {}", page.display()));
+    }
     if args.results.out.is_none() {
         console.note("the probe is not kept; --out FILE keeps it for classify --probe");
     }

@@ -133,7 +133,16 @@ fn table(evaluation: &ProbeEvaluation) -> String {
     }
     if let Some(figures) = &evaluation.figures {
         let on = evaluation.scored_on.unwrap_or_default();
-        line("", &format!("  top-1  95% interval, on the {on} pictures"));
+        let is_spread = evaluation.shots.iter().any(|row| row.draws.len() > 1);
+        let spread = if is_spread {
+            " (after ±: standard deviation)"
+        } else {
+            ""
+        };
+        line(
+            "",
+            &format!("  top-1  95% interval{spread}, on the {on} pictures"),
+        );
         if let Some(zero_shot) = &evaluation.zero_shot {
             line("zero-shot", &accuracy(zero_shot));
         }
