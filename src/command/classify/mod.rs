@@ -51,7 +51,7 @@ pub struct ClassifyArgs {
     images: ImageArgs,
     #[command(flatten)]
     labels: LabelArgs,
-    /// Tell the classes that longclip probe trained on apart, in place of labels
+    /// Tell the classes that longclip probe trained on apart, in place of labels; it names its model
     #[arg(
         long,
         value_name = "FILE",

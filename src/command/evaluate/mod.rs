@@ -49,7 +49,7 @@ pub struct EvaluateArgs {
     /// A .csv file that maps the dataset's classes to labels: columns class and label
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     class_map: Option<PathBuf>,
-    /// Evaluate a classifier that longclip probe trained, in place of labels
+    /// Evaluate a classifier that longclip probe trained, in place of labels; it names its model
     #[arg(
         long,
         value_name = "FILE",
