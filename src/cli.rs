@@ -1,5 +1,6 @@
 //! The top parser and the flag groups that subcommands share.
 
+mod model_choice;
 mod parse;
 mod value;
 
@@ -30,6 +31,7 @@ use crate::input::tokenizer::LongText;
 use crate::output::Format;
 use crate::task::zero_shot::Score;
 
+pub use model_choice::ModelChoice;
 pub use parse::parse;
 pub(crate) use value::{activation, at_once, count, names};
 use value::{alpha, finite, format, long_text, precision, score};

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::input::paths::PictureRule;
+use crate::output::embedding::{Format, sidecar_of};
 
 /// Fails if `path` is no place for an output file. Looks only, so that it can be asked long before
 /// the file is made.
@@ -62,8 +63,8 @@ pub(super) fn check_outputs(
     Ok(())
 }
 
-/// Fails if writing `output` would replace one of `inputs`, or a picture in one of the folders among
-/// them.
+/// Fails if writing `output` would replace one of `inputs`, a picture in one of the folders among them,
+/// or the names of rows that lie beside a file of embeddings.
 ///
 /// # Errors
 /// Names the input.
@@ -78,6 +79,13 @@ pub(super) fn check_not_an_input<'a>(
     };
     let is_file = target.is_file();
     for input in inputs {
+        if is_file && is_sidecar(&target, input) {
+            bail!(
+                "the output {} has the names of the rows of {}; writing it would lose them",
+                output.display(),
+                input.display()
+            );
+        }
         let Ok(found) = input.canonicalize() else {
             continue;
         };
@@ -91,6 +99,14 @@ pub(super) fn check_not_an_input<'a>(
         }
     }
     Ok(())
+}
+
+/// Whether `target` lies beside the embeddings at `input` and names their rows.
+fn is_sidecar(target: &Path, input: &Path) -> bool {
+    Format::of_path(input).is_ok_and(|format| format == Format::Npy)
+        && sidecar_of(input)
+            .canonicalize()
+            .is_ok_and(|sidecar| sidecar == target)
 }
 
 /// Why there are no images: perhaps because `--labels` took them for labels.

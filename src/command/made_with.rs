@@ -4,7 +4,11 @@ use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
 
+use super::Console;
 use super::session::Session;
+use crate::checkpoint::hub;
+use crate::checkpoint::source::{self, Presence, Reference};
+use crate::cli::ModelChoice;
 use crate::output::embedding::About;
 
 /// A file that was made with a model.
@@ -17,6 +21,29 @@ pub(super) struct MadeWith<'a> {
 }
 
 impl MadeWith<'_> {
+    /// Fails if the model is to be fetched, or is nobody's choice, and by its name it is another. Whether
+    /// files on this machine are the same model is told by their weights.
+    pub(super) fn check_name(&self, model: &str, choice: ModelChoice) -> Result<()> {
+        let theirs = &self.about.model;
+        if source::is_same(model, theirs) {
+            return Ok(());
+        }
+        let names_another = matches!(
+            source::parse(theirs),
+            Ok(Reference::BuiltIn | Reference::Hub { .. })
+        );
+        let may_be_same = match choice {
+            ModelChoice::Default => is_here(model) && !names_another,
+            ModelChoice::Environment | ModelChoice::Flag => is_here(model) || !names_another,
+        };
+        ensure!(
+            may_be_same,
+            "{} was made with the model {theirs}, and this run's is {model}; pass --model {theirs}",
+            self.path.display()
+        );
+        Ok(())
+    }
+
     /// Fails if the model's embeddings are of another width.
     pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
         let about = self.about;
@@ -88,6 +115,27 @@ impl MadeWith<'_> {
         );
         Ok(())
     }
+
+    /// Says how others, of the same model, were made differently: it moves embeddings a little.
+    pub(super) fn tell_difference(&self, (other, theirs): (&str, &About), console: &Console) {
+        // What numbers are stored as matters least of all.
+        let theirs = About {
+            dtype: self.about.dtype,
+            ..theirs.clone()
+        };
+        if let Some(difference) = self.about.difference(&theirs) {
+            console.note(&format!(
+                "{} and {other} were not made alike, and are used together ({difference})",
+                self.path.display()
+            ));
+        }
+    }
+}
+
+/// Whether nothing of a model must be fetched; what is none is told where it is opened.
+fn is_here(model: &str) -> bool {
+    let presence = source::presence(model, &hub::Settings::from_env());
+    !matches!(presence, Ok(Presence::Absent | Presence::Begun))
 }
 
 fn activation(about: &About) -> Option<&str> {

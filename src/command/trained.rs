@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::Console;
 use super::made_with::MadeWith;
 use super::session::Session;
 use crate::checkpoint::digest::{hexadecimal, sha256};
+use crate::checkpoint::source;
+use crate::cli::{ModelArgs, ModelChoice};
 use crate::input;
 use crate::input::prompt::{Class, LabelSet};
 use crate::output::probe::{Keys, ProbeFile};
@@ -35,7 +38,7 @@ impl TrainedProbe {
         };
         let mut file = input::probe::read(path)?;
         let probe = probe(&mut file).with_context(|| format!("cannot use {}", path.display()))?;
-        Answering::new(probe.clone(), score)?;
+        Answering::check(score)?;
         Ok(Some(Self {
             sha256: hexadecimal(&sha256(path)?),
             path: path.to_owned(),
@@ -70,15 +73,46 @@ impl TrainedProbe {
         &self.file.method
     }
 
+    /// The model to run it with: the one that is asked for, or where none is, the one that it names.
+    ///
+    /// # Errors
+    /// When it names another, or one that nobody but its maker knows.
+    pub(super) fn model(
+        &self,
+        args: &ModelArgs,
+        choice: ModelChoice,
+        console: &Console,
+    ) -> Result<ModelArgs> {
+        let theirs = &self.file.about.model;
+        if choice != ModelChoice::Default || !source::is_published(theirs) {
+            self.made_with().check_name(&args.model, choice)?;
+            return Ok(args.clone());
+        }
+        if !source::is_same(&args.model, theirs) {
+            console.note(&format!(
+                "the model is {theirs}, with which {} was made; --model names another",
+                self.path.display()
+            ));
+        }
+        Ok(ModelArgs {
+            model: theirs.clone(),
+            ..args.clone()
+        })
+    }
+
     /// Fails if it was trained on another model's embeddings.
     pub(super) fn check(&self, session: &Session) -> Result<()> {
-        let made_with = MadeWith {
+        let made_with = self.made_with();
+        made_with.check_dim(session)?;
+        made_with.check_model(session)
+    }
+
+    fn made_with(&self) -> MadeWith<'_> {
+        MadeWith {
             path: &self.path,
             about: &self.file.about,
             anew: "train the probe anew",
-        };
-        made_with.check_dim(session)?;
-        made_with.check_model(session)
+        }
     }
 
     /// What answers.

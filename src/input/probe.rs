@@ -1,7 +1,6 @@
 //! The file of a trained classifier, read back: what [`crate::output::probe`] writes, and every byte
 //! distrusted.
 
-use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,12 +10,17 @@ use serde_json::Value;
 
 use super::embedding::{header, map};
 use crate::output::embedding::About;
-use crate::output::probe::{FORMAT, Keys, ProbeFile};
+use crate::output::probe::{FORMAT, Keys, ProbeFile, check_names};
 
 /// A hundred thousand classes have headers of some 10 MB.
 const LONGEST_HEADER: u64 = 64 << 20;
 /// More classes are some other file.
 const MOST_CLASSES: usize = 1 << 20;
+
+/// Their sums and differences are numbers of 32 bits too.
+const LARGEST_LOGIT: f64 = 1e30;
+/// How far the product of two embeddings may be above 1: as far as their lengths may.
+const BEYOND_ONE: f64 = 0.005;
 
 /// Reads the file at `path`.
 ///
@@ -50,7 +54,7 @@ fn read_file(path: &Path) -> Result<ProbeFile> {
         labels.len()
     );
     let hyperparameters: Value = parts.json("hyperparameters")?;
-    Ok(ProbeFile {
+    let file = ProbeFile {
         weights: parts.numbers("weight", &[classes.len(), about.dim])?,
         bias: parts.numbers("bias", &[classes.len()])?,
         keys: match method.as_str() {
@@ -64,7 +68,42 @@ fn read_file(path: &Path) -> Result<ProbeFile> {
         labels,
         method,
         hyperparameters,
-    })
+    };
+    check_logits(&file)?;
+    Ok(file)
+}
+
+/// Fails if an embedding of unit length may have logits beyond all numbers.
+fn check_logits(file: &ProbeFile) -> Result<()> {
+    for (number, row) in file.weights.chunks_exact(file.about.dim).enumerate() {
+        let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
+        let length = squares.sqrt();
+        ensure!(
+            length <= LARGEST_LOGIT,
+            "row {number} of the tensor \"weight\" has the length {length:e}, and {LARGEST_LOGIT:e} is the \
+             most that logits are computed with"
+        );
+    }
+    let odd = (file.bias.iter()).find(|value| f64::from(value.abs()) > LARGEST_LOGIT);
+    if let Some(odd) = odd {
+        bail!(
+            "the tensor \"bias\" holds {odd:e}, and {LARGEST_LOGIT:e} is the most that logits are computed \
+             with"
+        );
+    }
+    let Some(keys) = &file.keys else {
+        return Ok(());
+    };
+    let most = keys.classes.len() as f64 * keys.alpha.abs() * (keys.beta * BEYOND_ONE).exp();
+    ensure!(
+        most <= LARGEST_LOGIT,
+        "with alpha {:e} and beta {:e} the tensor \"keys\" of {} pictures makes logits beyond \
+         {LARGEST_LOGIT:e}, the most that is computed with",
+        keys.alpha,
+        keys.beta,
+        keys.classes.len()
+    );
+    Ok(())
 }
 
 /// The header and what follows it.
@@ -108,11 +147,7 @@ impl Parts<'_> {
     /// Names, each once and none empty.
     fn names(&self, key: &str) -> Result<Vec<String>> {
         let names: Vec<String> = self.json(key)?;
-        let mut seen = HashSet::new();
-        for name in &names {
-            ensure!(!name.trim().is_empty(), "one of the {key} has no name");
-            ensure!(seen.insert(name), "{name:?} is twice among the {key}");
-        }
+        check_names(&names, key)?;
         Ok(names)
     }
 
@@ -250,6 +285,34 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn numbers_that_end_in_none_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.safetensors");
+        type Change = fn(&mut ProbeFile);
+        let cases: [(Change, &str); 4] = [
+            (|p| p.weights.fill(3e38), "row 0 of the tensor \"weight\""),
+            (|p| p.bias[1] = -3e38, "the tensor \"bias\" holds -3e38"),
+            (|p| p.hyperparameters["alpha"] = json!(1e300), "alpha 1e300"),
+            (|p| p.hyperparameters["beta"] = json!(1e300), "beta 1e300"),
+        ];
+        for (change, part) in cases {
+            let mut probe = tip_adapter();
+            change(&mut probe);
+            write(&path, &probe).unwrap();
+            let error = format!("{:#}", read(&path).unwrap_err());
+            assert!(
+                error.contains(part) && error.contains("p.safetensors"),
+                "{error}"
+            );
+        }
+        // Large ones are numbers.
+        let mut large = tip_adapter();
+        large.weights.fill(1e29);
+        write(&path, &large).unwrap();
+        assert_eq!(read(&path).unwrap(), large);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub mod text;
 pub mod training;
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -90,6 +90,16 @@ impl ImageName {
             text: "-".to_owned(),
             bytes: None,
         }
+    }
+
+    /// The path; `None` for stdin's.
+    pub fn path(&self) -> Option<PathBuf> {
+        #[cfg(unix)]
+        if let Some(bytes) = &self.bytes {
+            use std::os::unix::ffi::OsStrExt as _;
+            return Some(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)));
+        }
+        (self.text != "-").then(|| PathBuf::from(&self.text))
     }
 }
 

@@ -7,10 +7,11 @@
 //! The header's pairs say what the probe was made with; `classes`, `labels`, `hyperparameters` and
 //! `scores` are JSON. Nothing in the file depends on when or by what command it was written.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::embedding::About;
@@ -53,6 +54,19 @@ pub struct Keys {
     pub alpha: f64,
     /// How sharply nearness counts; among the hyperparameters too.
     pub beta: f64,
+}
+
+/// Fails if names cannot be those of classes: one is blank, or there twice. `what` they are: `labels`.
+///
+/// # Errors
+/// Names the name.
+pub fn check_names(names: &[String], what: &str) -> Result<()> {
+    let mut seen = HashSet::new();
+    for name in names {
+        ensure!(!name.trim().is_empty(), "one of the {what} has no name");
+        ensure!(seen.insert(name), "{name:?} is twice among the {what}");
+    }
+    Ok(())
 }
 
 /// Writes the file, which appears whole or not at all.

@@ -43,6 +43,11 @@ fn its_numbers_never_come_without_the_notice() {
     };
     run(&[&["evaluate", "data"], &report[..]].concat());
     run(&[&["classify", "data", "-l", "cat", "dog"], &report[..]].concat());
+    let embed = ["embed", "data", "-o", "data.npy", "--model", "tiny"];
+    room.longclip(&embed, &[]).ends_with(0);
+    for data in ["data", "data.npy"] {
+        run(&[&["probe", data, "--l2", "1"], &report[..]].concat());
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod models;
 mod outputs;
 mod pictures;
 mod probe;
+mod probe_parts;
 mod prompts;
 mod refusals;
 mod room;

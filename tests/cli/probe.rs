@@ -10,7 +10,7 @@ use crate::small;
 type Refusal<'a> = (&'a [&'a str], &'a [&'a str]);
 
 /// Paths with embeddings.
-type Rows = Vec<(String, Vec<f32>)>;
+pub(crate) type Rows = Vec<(String, Vec<f32>)>;
 
 const COLOURS: [(&str, [u8; 3]); 3] = [
     ("dark_red", [120, 10, 20]),
@@ -19,7 +19,7 @@ const COLOURS: [(&str, [u8; 3]); 3] = [
 ];
 
 /// Class folders of plain pictures, each of a slightly different shade.
-fn dataset(room: &Room, folder: &str, count: u8) {
+pub(crate) fn dataset(room: &Room, folder: &str, count: u8) {
     for (class, colour) in COLOURS {
         for number in 0..count {
             let shade = colour.map(|part| image::Rgb([part; 3]).0[0].saturating_add(number * 3));
@@ -35,23 +35,23 @@ fn dataset(room: &Room, folder: &str, count: u8) {
     }
 }
 
-fn longclip(room: &Room, command: &str, arguments: &[&str]) -> Ran {
+pub(crate) fn longclip(room: &Room, command: &str, arguments: &[&str]) -> Ran {
     room.longclip(
         &[&[command, "--model", small::model()], arguments].concat(),
         &[],
     )
 }
 
-fn probe(room: &Room, arguments: &[&str]) -> Ran {
+pub(crate) fn probe(room: &Room, arguments: &[&str]) -> Ran {
     longclip(room, "probe", &[&["--format", "json"], arguments].concat())
 }
 
-fn results(ran: &Ran) -> Value {
+pub(crate) fn results(ran: &Ran) -> Value {
     serde_json::from_str(&ran.out).unwrap()
 }
 
 /// A file as embed writes it: paths with unit vectors.
-fn embedded(rows: &[(String, Vec<f32>)], model: &str) -> String {
+pub(crate) fn embedded(rows: &[(String, Vec<f32>)], model: &str) -> String {
     let mut lines = String::new();
     for (path, embedding) in rows {
         let line = json!({
@@ -65,7 +65,7 @@ fn embedded(rows: &[(String, Vec<f32>)], model: &str) -> String {
 }
 
 /// `count` vectors of each class around an axis of its own, in `root`.
-fn clusters(root: &str, classes: usize, count: usize, seed: u64) -> Rows {
+pub(crate) fn clusters(root: &str, classes: usize, count: usize, seed: u64) -> Rows {
     let mut random = seed;
     let mut next = || {
         random = random
@@ -239,6 +239,7 @@ fn shots_are_drawn_and_told_with_their_deviation() {
         "4 pictures a class",
         "±",
         "over 3 draws",
+        "(after ±: standard deviation)",
         "found least often",
     ] {
         assert!(ran.out.contains(part), "{}", ran.out);
@@ -307,6 +308,15 @@ fn a_list_tells_the_classes_of_embedded_pictures() {
         (&json!(2), &json!(19))
     );
     assert_eq!(found["scored_on"], "validation");
+    // What is scored was trained on the others alone.
+    let csv = ["all.jsonl", "--labels-from", "list.csv", "--format", "csv"];
+    let table = longclip(&room, "probe", &csv).ends_with(0).out;
+    let train = &found["pictures"]["train"];
+    let row = format!("probe,,,{train},");
+    assert!(
+        *train == json!(15) && table.lines().any(|line| line.starts_with(&row)),
+        "{table}"
+    );
     room.file("other.csv", "path,label\nelse.png,ox\n");
     let ran = probe(&room, &["all.jsonl", "--labels-from", "other.csv"]).ends_with(2);
     ran.says(&["other.csv names no picture of all.jsonl"]);
@@ -476,14 +486,28 @@ fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
     let arguments = [
         "train", "--shots", "1,2,4", "--seeds", "2", "--report", "p.html",
     ];
-    probe(&room, &arguments).ends_with(0);
+    let ran = probe(&room, &arguments).ends_with(0);
+    ran.says(&["note: wrote p.html"]);
     let page = room.read("p.html");
     for part in [
         "Accuracy by pictures a class",
-        "Zero-shot",
-        "Probe",
+        "<title>Probe: ",
+        "<title>All pictures: ",
         "The choice of the L2 strength",
     ] {
         assert!(page.contains(part), "{part}");
     }
+    assert!(page.contains("figures are a little high"));
+    let given = ["train", "--l2", "1", "--report", "given.html"];
+    probe(&room, &given).ends_with(0);
+    let given = room.read("given.html");
+    assert!(given.contains("held back.") && !given.contains("a little high"));
+    // It says what it is, and shows the pictures that it scored: of each class the one held out.
+    assert!(page.contains("Few-shot probe"));
+    assert_eq!(
+        page.matches("<script type=\"text/plain\" id=\"t").count(),
+        3
+    );
+    // A point of the texts' line for each number of pictures.
+    assert_eq!(page.matches("<title>Zero-shot: ").count(), 3);
 }

@@ -83,7 +83,7 @@ class Program:
         """What it says, and the tensors of the probe."""
         out = self.folder / "p.safetensors"
         command = [self.binary, "probe", self.folder / "train.jsonl", "--val", self.folder / "val.jsonl",
-                   "--test", self.folder / "test.jsonl", "--out", out, "--format", "json", "--quiet",
+                   "--test", self.folder / "test.jsonl", "--out", out, "--force", "--format", "json", "--quiet",
                    *arguments]
         ran = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         if ran.returncode != 0:

@@ -122,6 +122,40 @@ pub fn parse(model: &str) -> anyhow::Result<Reference> {
     )
 }
 
+/// Whether a name means the built-in model or a published one that has a short name: what may be used
+/// because a file says so.
+#[must_use]
+pub fn is_published(model: &str) -> bool {
+    let is_alias = |repository: &Repository, file: Option<&str>| {
+        ALIASES.iter().any(|alias| {
+            let same = repository.id() == alias.repository && repository.revision() == "main";
+            same && (file.is_none() || file == alias.file)
+        })
+    };
+    match parse(model) {
+        Ok(Reference::BuiltIn) => true,
+        Ok(Reference::Hub { repository, file }) => is_alias(&repository, file.as_deref()),
+        _ => false,
+    }
+}
+
+/// Whether two names mean one model, as far as names tell.
+#[must_use]
+pub fn is_same(one: &str, two: &str) -> bool {
+    match (parse(one), parse(two)) {
+        (
+            Ok(Reference::Hub {
+                repository: one, ..
+            }),
+            Ok(Reference::Hub {
+                repository: two, ..
+            }),
+        ) => one == two,
+        (Ok(one), Ok(two)) => one == two,
+        _ => one == two,
+    }
+}
+
 /// Finds (and, if need be, fetches) the files of a model.
 ///
 /// # Errors
@@ -296,6 +330,31 @@ mod tests {
         for (model, expected) in cases {
             assert_eq!(parse(model).unwrap(), expected, "{model}");
         }
+    }
+
+    #[test]
+    fn names_of_one_model_are_known() {
+        let repository = "openai/clip-vit-base-patch32";
+        assert!(is_same("clip-vit-b-32", repository) && is_same("./x.pt", "./x.pt"));
+        assert!(!is_same("tiny", repository) && !is_same("./x.pt", "tiny"));
+        for known in [
+            "tiny",
+            "longclip-b",
+            repository,
+            "BeichenZhang/LongCLIP-B:longclip-B.pt",
+        ] {
+            assert!(is_published(known), "{known}");
+        }
+        let others = [
+            "me/mine",
+            "longclip-b:other.pt",
+            "BeichenZhang/LongCLIP-B:other.pt",
+            "./x.pt",
+        ];
+        for other in others {
+            assert!(!is_published(other), "{other}");
+        }
+        assert!(!is_published(&format!("{repository}@refs/pr/1")));
     }
 
     #[test]

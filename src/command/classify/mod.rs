@@ -18,7 +18,9 @@ use super::results::Results;
 use super::session::{Session, Stop};
 use super::sort::SortArgs;
 use super::{Console, Outcome, report};
-use crate::cli::{CacheArgs, ImageArgs, LabelArgs, ModelArgs, OutputArgs, PictureArgs, ScoreArgs};
+use crate::cli::{
+    CacheArgs, ImageArgs, LabelArgs, ModelArgs, ModelChoice, OutputArgs, PictureArgs, ScoreArgs,
+};
 use crate::task::zero_shot::Score;
 use page::Page;
 use question::Question;
@@ -49,7 +51,7 @@ pub struct ClassifyArgs {
     images: ImageArgs,
     #[command(flatten)]
     labels: LabelArgs,
-    /// Tell the classes that longclip probe trained on apart, in place of labels
+    /// Tell the classes that longclip probe trained on apart, in place of labels; it names its model
     #[arg(
         long,
         value_name = "FILE",
@@ -73,6 +75,8 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     sort: SortArgs,
     #[command(flatten)]
+    model_choice: ModelChoice,
+    #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     cache: CacheArgs,
@@ -93,7 +97,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     check_outputs(&args, &images)?;
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
+    let model = question.model(&args, console)?;
+    let session = Arc::new(Session::open(&model, console)?);
     let asked = question.fit(&args, &session, console)?;
     let plan = Plan::new(&session, &args.model, &args.pictures)
         .single(images.single())

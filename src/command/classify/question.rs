@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::answer::Answer;
 use super::{ClassifyArgs, check_stdin, check_threshold};
-use crate::cli::ScoreArgs;
+use crate::cli::{ModelArgs, ScoreArgs};
 use crate::command::Console;
 use crate::command::calibration::Calibration;
 use crate::command::labels::{self, NoneTexts};
@@ -48,6 +48,14 @@ impl Question {
             none,
             probe: None,
         })
+    }
+
+    /// The model to ask: a probe names its own.
+    pub(super) fn model(&self, args: &ClassifyArgs, console: &Console) -> Result<ModelArgs> {
+        match &self.probe {
+            Some(probe) => probe.model(&args.model, args.model_choice, console),
+            None => Ok(args.model.clone()),
+        }
     }
 
     /// What makes records of scores.

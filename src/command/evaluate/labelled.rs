@@ -46,7 +46,11 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     };
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
+    let model = match &probe {
+        Some(probe) => probe.model(&args.model, args.model_choice, console)?,
+        None => args.model.clone(),
+    };
+    let session = Arc::new(Session::open(&model, console)?);
     let mut texts = Labels::fit((variants, &probe), args, &session, console)?;
 
     let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 
 use super::images::PICTURES;
 use super::{Console, Outcome, advice};
-use crate::cli::{CacheArgs, LabelArgs, ModelArgs, NoneArgs, PictureArgs};
+use crate::cli::{CacheArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs, PictureArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,7 +49,7 @@ pub struct EvaluateArgs {
     /// A .csv file that maps the dataset's classes to labels: columns class and label
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     class_map: Option<PathBuf>,
-    /// Evaluate a classifier that longclip probe trained, in place of labels
+    /// Evaluate a classifier that longclip probe trained, in place of labels; it names its model
     #[arg(
         long,
         value_name = "FILE",
@@ -69,6 +69,8 @@ pub struct EvaluateArgs {
     captions: CaptionArgs,
     #[command(flatten)]
     results: ResultArgs,
+    #[command(flatten)]
+    model_choice: ModelChoice,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::DataArgs;
-use super::embedded::{Embedded, Labels};
+use super::embedded::Embedded;
+use super::labels_from::Labels;
 use crate::command::Console;
 use crate::command::images::PICTURES;
 use crate::input::dataset::{self, clean};

@@ -5,10 +5,9 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::labels_from::Labels;
 use crate::command::Console;
-use crate::command::images::PICTURES;
 use crate::command::made_with::MadeWith;
-use crate::input::dataset;
 use crate::input::embedding::{self, EmbeddingFile, NoRows};
 use crate::output::ImageName;
 use crate::output::embedding::{Item, Kind};
@@ -16,68 +15,6 @@ use crate::task::linear_probe::Samples;
 
 /// Names under which datasets keep their parts.
 const PARTS: [&str; 6] = ["train", "val", "valid", "validation", "test", "training"];
-
-/// What `--labels-from` says: paths to classes.
-#[derive(Default)]
-pub(super) struct Labels {
-    classes: Vec<String>,
-    of: HashMap<PathBuf, usize>,
-    files: String,
-}
-
-impl Labels {
-    /// Reads the files; without any, nothing is said.
-    pub(super) fn read(files: &[PathBuf]) -> Result<Self> {
-        let mut labels = Self::default();
-        let mut places: HashMap<String, usize> = HashMap::new();
-        for file in files {
-            ensure!(
-                !file.is_dir(),
-                "--labels-from {} is a folder; name a .csv, .tsv or .jsonl file with columns path and \
-                 label",
-                file.display()
-            );
-            let found = dataset::labelled(file, PICTURES)?;
-            let folder = file.parent().unwrap_or(Path::new(""));
-            for sample in found.samples {
-                let Ok(path) = sample.source else { continue };
-                let next = places.len();
-                let name = &found.classes[sample.class];
-                let class = *places.entry(name.clone()).or_insert(next);
-                // As the file has it, and from where the file is.
-                let typed = path.strip_prefix(folder).unwrap_or(&path).to_owned();
-                for path in [typed, path] {
-                    let other = labels.of.insert(normal(&path), class);
-                    ensure!(
-                        other.is_none_or(|other| other == class),
-                        "--labels-from {} gives {} two classes",
-                        file.display(),
-                        path.display()
-                    );
-                }
-            }
-        }
-        let mut names: Vec<(String, usize)> = places.into_iter().collect();
-        names.sort_by_key(|(_, place)| *place);
-        labels.classes = names.into_iter().map(|(name, _)| name).collect();
-        let shown: Vec<_> = files
-            .iter()
-            .map(|file| file.display().to_string())
-            .collect();
-        labels.files = shown.join(", ");
-        Ok(labels)
-    }
-
-    /// Whether no file was named.
-    pub(super) fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-}
-
-/// From the root, without `.`.
-fn normal(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
 
 /// The rows of a file that have a class.
 pub(super) struct Embedded {
@@ -118,7 +55,7 @@ impl Embedded {
         let paths: Vec<&Path> = names.iter().map(|name| Path::new(&name.text)).collect();
         let (classes, of) = match (labels.is_empty(), known) {
             (false, _) => (
-                labels.classes.clone(),
+                labels.classes().to_vec(),
                 by_file(path, &paths, labels, console)?,
             ),
             (true, None) => by_folder(path, &paths)?,
@@ -198,15 +135,15 @@ fn by_file(
     labels: &Labels,
     console: &Console,
 ) -> Result<Vec<Option<usize>>> {
-    let found: Vec<_> = (paths.iter())
-        .map(|row| labels.of.get(&normal(row)).copied())
-        .collect();
+    let found: Vec<Option<usize>> = (paths.iter())
+        .map(|row| labels.class(row))
+        .collect::<Result<_>>()?;
     let count = found.iter().flatten().count();
     ensure!(
         count > 0,
         "{} names no picture of {}, such as {}; paths are looked for as they are written and from the \
          folder of the file",
-        labels.files,
+        labels.files(),
         path.display(),
         paths[0].display()
     );
@@ -216,7 +153,7 @@ fn by_file(
             found.len() - count,
             found.len(),
             path.display(),
-            labels.files
+            labels.files()
         ));
     }
     Ok(found)

@@ -1,5 +1,7 @@
 //! What is trained, and how it does.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 
 use super::gather::{Gathered, Pictures};
@@ -9,18 +11,17 @@ use crate::command::evaluate::facts::figures;
 use crate::output::embedding::About;
 use crate::output::evaluation::ClassRow;
 use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
+use crate::output::report::Picture;
 use crate::task::linear_probe::logistic::Fit;
 use crate::task::linear_probe::shots::hold_out;
 use crate::task::linear_probe::{
-    Answering, Chosen, Init, Method, Probe, Quality, Samples, Trained, Training,
+    Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training,
 };
 use crate::task::metric::{Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Judge as _, Score};
 
 /// Best labels that a tally is told of.
 const TOP: usize = 5;
-/// Pictures that are answered together.
-const TOGETHER: usize = 512;
 
 /// Pictures to train on and to choose by.
 pub(super) struct Split {
@@ -28,8 +29,8 @@ pub(super) struct Split {
     pub(super) validation: Option<Samples>,
     /// What the classes are called.
     pub(super) labels: Vec<String>,
-    /// The names of the validation pictures.
-    names: Vec<String>,
+    /// What is shown of the validation pictures.
+    shown: Vec<Arc<Picture>>,
 }
 
 /// All that was trained.
@@ -49,8 +50,8 @@ pub(super) struct Scored {
     pub(super) on: &'static str,
     pub(super) tally: Tally,
     pub(super) zero_shot: Option<Tally>,
-    /// Each picture's name, class and best answers.
-    pub(super) pictures: Vec<(String, usize, Vec<ClassScore>)>,
+    /// What is shown of each picture, its class and best answers.
+    pub(super) pictures: Vec<(Arc<Picture>, usize, Vec<ClassScore>)>,
 }
 
 impl Findings {
@@ -75,18 +76,18 @@ impl Findings {
         console.advance(0);
         if trained.fit.as_ref().is_some_and(|fit| !fit.converged) {
             console.warn(
-                "the regression did not come to its end in 1000 steps, as happens where l2 is very \
-                 small; the probe is what it had come to, and a larger --l2 ends sooner",
+                "the regression did not come to its end, as happens where l2 is very small (a larger \
+                 --l2 ends sooner) or beyond all measure; the probe is what it had come to",
             );
         }
         let scored = match (&gathered.test, validation) {
             (Some(test), _) => {
-                let names = test.names.iter().map(|name| name.text.clone()).collect();
-                Some(("test", &test.samples, names, trained.probe.clone()))
+                let shown = test.shown.clone();
+                Some(("test", &test.samples, shown, trained.probe.clone()))
             }
             (None, Some(validation)) => {
                 let probe = training.train(&split.train, &chosen)?.probe;
-                Some(("validation", validation, split.names.clone(), probe))
+                Some(("validation", validation, split.shown.clone(), probe))
             }
             (None, None) => None,
         };
@@ -103,8 +104,8 @@ impl Findings {
             validation.map_or(0, Samples::len),
             all.len(),
         ];
-        let score = |(on, samples, names, probe): (_, &Samples, Vec<String>, Probe)| {
-            Scored::new(on, (samples, names), probe, training.zero_shot)
+        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<Picture>>, Probe)| {
+            Scored::new(on, (samples, shown), probe, training)
         };
         Ok(Self {
             scored: scored.map(score).transpose()?,
@@ -241,19 +242,12 @@ impl Split {
         training: &Training<'_>,
         console: &Console,
     ) -> Result<Self> {
-        let names = |pictures: &Pictures| -> Vec<String> {
-            pictures
-                .names
-                .iter()
-                .map(|name| name.text.clone())
-                .collect()
-        };
         let all = &gathered.train.samples;
         let whole = |validation: Option<&Pictures>| Self {
             train: all.clone(),
             validation: validation.map(|pictures| pictures.samples.clone()),
             labels: gathered.labels.clone(),
-            names: validation.map(names).unwrap_or_default(),
+            shown: validation.map_or(Vec::new(), |pictures| pictures.shown.clone()),
         };
         let chooses = training.recipe.chooses();
         if gathered.validation.is_some() || gathered.test.is_some() && !chooses {
@@ -282,12 +276,12 @@ impl Split {
                 gathered.labels[class]
             ));
         }
-        let all_names = names(&gathered.train);
+        let shown = &gathered.train.shown;
         Ok(Self {
             train: all.subset(&train),
             validation: Some(all.subset(&part)),
             labels: gathered.labels.clone(),
-            names: part.iter().map(|&at| all_names[at].clone()).collect(),
+            shown: part.iter().map(|&at| shown[at].clone()).collect(),
         })
     }
 }
@@ -295,47 +289,52 @@ impl Split {
 impl Scored {
     fn new(
         on: &'static str,
-        (samples, names): (&Samples, Vec<String>),
+        (samples, shown): (&Samples, Vec<Arc<Picture>>),
         probe: Probe,
-        zero_shot: Option<&[f32]>,
+        training: &Training<'_>,
     ) -> Result<Self> {
-        let (tally, answers) = tally(samples, probe)?;
+        let (tally, answers) = tally(samples, probe, training)?;
         let texts = |rows: &[f32]| {
             let bias = vec![0.0; samples.class_count()];
             let probe = Probe::new(rows.to_vec(), bias, samples.dim())?;
-            Ok::<_, anyhow::Error>(self::tally(samples, probe)?.0)
+            Ok::<_, anyhow::Error>(self::tally(samples, probe, training)?.0)
         };
         let classes = samples.classes().iter().copied();
-        let pictures = names.into_iter().zip(classes).zip(answers);
+        let pictures = shown.into_iter().zip(classes).zip(answers);
         Ok(Self {
             on,
             tally,
-            zero_shot: zero_shot.map(texts).transpose()?,
+            zero_shot: training.zero_shot.map(texts).transpose()?,
             pictures: pictures
-                .map(|((name, class), answers)| (name, class, answers))
+                .map(|((shown, class), answers)| (shown, class, answers))
                 .collect(),
         })
     }
 }
 
 /// Counts the answers for all samples, and returns the best of each.
-fn tally(samples: &Samples, probe: Probe) -> Result<(Tally, Vec<Vec<ClassScore>>)> {
-    let (count, dim) = (probe.class_count(), samples.dim());
+fn tally(
+    samples: &Samples,
+    probe: Probe,
+    training: &Training<'_>,
+) -> Result<(Tally, Vec<Vec<ClassScore>>)> {
+    let count = probe.class_count();
     let answering = Answering::new(probe, Score::Softmax)?;
     let mut tally = Tally::new(count);
     let mut kept = Vec::new();
     let mut probabilities = vec![0.0; count];
-    let blocks = samples.embeddings().chunks(TOGETHER * dim);
-    let answers = blocks.flat_map(|block| answering.judge(block));
-    for (mut scores, &class) in answers.zip(samples.classes()) {
-        for score in &scores {
-            probabilities[score.class] = score.probability.unwrap_or(0.0);
+    for (images, classes) in samples.blocks(TOGETHER) {
+        training.go_on()?;
+        for (mut scores, &class) in answering.judge(images).into_iter().zip(classes) {
+            for score in &scores {
+                probabilities[score.class] = score.probability.unwrap_or(0.0);
+            }
+            let top: Vec<usize> = scores.iter().take(TOP).map(|score| score.class).collect();
+            tally.add(class, &top, probabilities[top[0]])?;
+            tally.add_probabilities(class, &probabilities)?;
+            scores.truncate(TOP);
+            kept.push(scores);
         }
-        let top: Vec<usize> = scores.iter().take(TOP).map(|score| score.class).collect();
-        tally.add(class, &top, probabilities[top[0]])?;
-        tally.add_probabilities(class, &probabilities)?;
-        scores.truncate(TOP);
-        kept.push(scores);
     }
     Ok((tally, kept))
 }

@@ -1,23 +1,26 @@
 //! All pictures as embeddings, and the classes' texts where they are wanted.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::data::{Data, Part, Source};
 use super::{ProbeArgs, texts};
+use crate::cli::ModelChoice;
 use crate::command::embed::about_images;
 use crate::command::images::{Counts, Running};
 use crate::command::made_with::MadeWith;
 use crate::command::pipeline::Plan;
 use crate::command::remembered::{self, Ready};
 use crate::command::session::{Session, Stop, start_threads};
-use crate::command::{Console, Outcome};
+use crate::command::{Console, Outcome, report};
 use crate::input::dataset::Sample;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::output::embedding::About;
 use crate::output::evaluation::LabelFacts;
+use crate::output::report::Picture;
 use crate::task::linear_probe::Samples;
 use texts::Wanted;
 
@@ -25,6 +28,8 @@ use texts::Wanted;
 pub(super) struct Pictures {
     pub(super) samples: Samples,
     pub(super) names: Vec<ImageName>,
+    /// What the page shows of each.
+    pub(super) shown: Vec<Arc<Picture>>,
 }
 
 /// What a probe is trained on.
@@ -57,23 +62,20 @@ pub(super) fn gather(
     let wanted = Wanted::new(args, &data, !samples.is_empty(), console)?;
     let cache = remembered::folder(&args.cache)?;
     if samples.is_empty() && wanted.is_none() {
-        start_threads(&args.model)?;
-        stop.listen()?;
-        let about = about_embedded(&data)?;
-        return gathered(data, about, Encoded::default()).map(Ok);
+        return embedded(args, data, stop, console).map(Ok);
     }
+    check_names(args, &data)?;
     let session = Arc::new(Session::open(&args.model, console)?);
-    let made_with = data.parts().filter_map(Part::made_with);
-    made_with.into_iter().try_for_each(|file| {
-        file.check_dim(&session)?;
-        file.check_model(&session)
-    })?;
+    check_models(&data, &session)?;
     let fitted = wanted
         .map(|wanted| wanted.fit(args, &session, console))
         .transpose()?;
-    let plan = Plan::new(&session, &args.model, &args.pictures);
+    let shown = shown(args, &data);
+    let thumbnails = (!shown.is_empty()).then_some(report::THUMBNAIL);
+    let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
     let ready = Ready::new(session, plan, cache.as_deref())?;
     let about = about_images(&ready.session, &ready.plan, &args.pictures)?;
+    tell_differences(&data, (!samples.is_empty()).then_some(&about), console);
     let running = (!samples.is_empty()).then(|| {
         let sources = samples.iter().map(Sample::image_source).collect();
         Running::of(sources, ready.plan.clone(), stop.clone())
@@ -84,6 +86,7 @@ pub(super) fn gather(
         .map(|fitted| fitted.encode(engine.encoder.as_ref()));
     let mut encoded = Encoded {
         texts: texts.transpose()?,
+        shown,
         ..Encoded::default()
     };
     ready.session.checkpoint.unchanged()?;
@@ -105,6 +108,34 @@ pub(super) fn gather(
     gathered(data, about, encoded).map(Ok)
 }
 
+/// Without a model: all is embedded, and no texts are asked for.
+fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathered> {
+    if args.model_choice == ModelChoice::Flag {
+        console.note("--model is not used: all pictures are embedded, and no texts are asked for");
+    }
+    start_threads(&args.model)?;
+    stop.listen()?;
+    let about = about_embedded(&data, console)?;
+    let notes = report::notes(&about.model);
+    notes.iter().for_each(|note| console.note(note));
+    gathered(data, about, Encoded::default())
+}
+
+/// Fails if what is embedded names another model than one that would have to be fetched.
+fn check_names(args: &ProbeArgs, data: &Data) -> Result<()> {
+    let mut files = data.parts().filter_map(Part::made_with);
+    files.try_for_each(|file| file.check_name(&args.model.model, args.model_choice))
+}
+
+/// Fails if what is embedded was made with another model.
+fn check_models(data: &Data, session: &Session) -> Result<()> {
+    let mut files = data.parts().filter_map(Part::made_with);
+    files.try_for_each(|file| {
+        file.check_dim(session)?;
+        file.check_model(session)
+    })
+}
+
 /// All pictures that are to be encoded, part after part.
 fn all_samples(data: &Data) -> Vec<Sample> {
     let pictures = data.parts().filter_map(|part| match &part.source {
@@ -114,14 +145,54 @@ fn all_samples(data: &Data) -> Vec<Sample> {
     pictures.flatten().collect()
 }
 
+/// Which of all samples the page may show: those of the part that is scored on, or that it is held out
+/// from.
+fn shown(args: &ProbeArgs, data: &Data) -> Range<usize> {
+    let count = |part: &Part| match &part.source {
+        Source::Pictures(samples) => samples.len(),
+        Source::Embedded(_) => 0,
+    };
+    let scored = match (&data.test, &data.validation) {
+        (Some(part), _) | (None, Some(part)) => part,
+        (None, None) => &data.train,
+    };
+    // The last part.
+    let end = data.parts().map(count).sum();
+    match args.results.report {
+        Some(_) => end - count(scored)..end,
+        None => 0..0,
+    }
+}
+
 /// The model of files that are all embedded.
-fn about_embedded(data: &Data) -> Result<About> {
+fn about_embedded(data: &Data, console: &Console) -> Result<About> {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
     let (first, others) = files.split_first().context("there are no embeddings")?;
     others
         .iter()
         .try_for_each(|other| first.check_same(other))?;
+    tell_differences(data, None, console);
     Ok(first.about.clone())
+}
+
+/// Says which files were made otherwise than the pictures of this run, or without such, than the first
+/// file.
+fn tell_differences(data: &Data, this: Option<&About>, console: &Console) {
+    let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
+    match (this, files.split_first()) {
+        (Some(about), _) => {
+            let this = ("the pictures of this run", about);
+            let tell = |file: &MadeWith<'_>| file.tell_difference(this, console);
+            files.iter().for_each(tell);
+        }
+        (None, Some((first, others))) => {
+            for other in others {
+                let name = other.path.display().to_string();
+                first.tell_difference((&name, other.about), console);
+            }
+        }
+        (None, None) => {}
+    }
 }
 
 impl Part {
@@ -133,11 +204,16 @@ impl Part {
     }
 }
 
+/// A picture's name, embedding and what is shown of it.
+type Computed = (ImageName, Vec<f32>, Arc<Picture>);
+
 /// What this run computed.
 #[derive(Default)]
 struct Encoded {
-    /// Each picture's name and embedding, or nothing of one that failed.
-    pictures: Vec<Option<(ImageName, Vec<f32>)>>,
+    /// Each picture, or nothing of one that failed.
+    pictures: Vec<Option<Computed>>,
+    /// Of which of them a thumbnail is kept.
+    shown: Range<usize>,
     texts: Option<texts::ZeroShot>,
     failed: u64,
 }
@@ -151,11 +227,24 @@ impl Encoded {
     ) -> Result<Counts> {
         running.give(model);
         running.for_each(console, |encoded| {
+            let is_shown = self.shown.contains(&self.pictures.len());
+            let picture = match is_shown {
+                true => report::picture(&encoded.image, &encoded.outcome),
+                false => plain(&encoded.image),
+            };
             let known = encoded.outcome.ok();
             self.pictures
-                .push(known.map(|known| (encoded.image, known.embedding)));
+                .push(known.map(|known| (encoded.image, known.embedding, Arc::new(picture))));
             Ok(())
         })
+    }
+}
+
+/// A picture of which nothing but its name is shown.
+fn plain(name: &ImageName) -> Picture {
+    Picture {
+        name: name.text.clone(),
+        ..Picture::default()
     }
 }
 
@@ -164,24 +253,29 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
         pictures,
         texts,
         failed,
+        ..
     } = encoded;
     let mut pictures = pictures.into_iter();
     let mut read = |part: &Part| -> Result<Pictures> {
         let mut found = Pictures {
             samples: Samples::new(about.dim, data.classes.len()),
             names: Vec::new(),
+            shown: Vec::new(),
         };
         match &part.source {
             Source::Embedded(embedded) => {
                 embedded.read(&part.classes, &mut found.samples)?;
                 found.names = embedded.names().to_vec();
+                let shown = found.names.iter().map(|name| Arc::new(plain(name)));
+                found.shown = shown.collect();
             }
             Source::Pictures(_) => {
                 for (&class, picture) in part.classes.iter().zip(pictures.by_ref()) {
-                    if let Some((name, embedding)) = picture {
+                    if let Some((name, embedding, shown)) = picture {
                         let pushed = found.samples.push(&embedding, class);
                         pushed.with_context(|| format!("cannot use {}", name.text))?;
                         found.names.push(name);
+                        found.shown.push(shown);
                     }
                 }
             }

@@ -4,8 +4,10 @@ mod data;
 mod embedded;
 mod findings;
 mod gather;
+mod labels_from;
 mod page;
 mod saved;
+mod shared;
 mod study;
 mod summary;
 mod texts;
@@ -18,11 +20,19 @@ use clap::{Args, ValueEnum};
 use super::images::PICTURES;
 use super::session::Stop;
 use super::{Console, Outcome, advice};
-use crate::cli::{CacheArgs, LabelArgs, ModelArgs, PictureArgs};
+use crate::cli::{CacheArgs, LabelArgs, ModelArgs, ModelChoice, PictureArgs};
 use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
 use data::Data;
 use findings::Findings;
 use gather::gather;
+
+/// Written out, because DATA must come before flags of many values, and the derived one turns them round.
+const USAGE: &str = "longclip probe <DATA> [OPTIONS]
+       longclip probe <DATA> --labels <TEXT>... [OPTIONS]";
+
+/// What `--labels` is here.
+const LABELS: &str = "Texts that stand for the classes, in place of their names: for the zero-shot line, \
+     --init zero-shot, --blend and --method tip-adapter; give DATA before them";
 
 const NOTES: &str = "\
 Examples:
@@ -41,8 +51,10 @@ held back, so that l2 is 1/C. (openai/CLIP's C = 0.316 is for embeddings that ar
 --l2 auto searches 1e-6 to 1e6 as the CLIP paper does: by validation accuracy, of equally good ones by
 the loss. Then the probe is trained on training and validation pictures together. With --init
 zero-shot it starts from the texts' classifier, and l2 holds it, bias and all, there. Without --test,
-figures are those of a probe that has not seen the validation pictures, which chose its numbers: a
-little high.
+figures are those of a probe that has not seen the validation pictures; where these chose its numbers
+(auto, tip-adapter), figures are a little high.
+
+A picture of --test that is among the others too is an error: it would be known and not guessed.
 
 With --shots, k pictures a class are drawn from the training part, and at most 4 a class from the
 validation part to choose by; figures are of these k alone. Classes that have fewer give all.
@@ -52,7 +64,11 @@ disk is full), 130 or 143 stopped by a signal (nothing is written).";
 
 /// The arguments of `longclip probe`.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(
+    override_usage = USAGE,
+    after_help = NOTES,
+    mut_arg("labels", |arg| arg.help(LABELS)),
+)]
 pub struct ProbeArgs {
     #[command(flatten)]
     data: DataArgs,
@@ -62,6 +78,8 @@ pub struct ProbeArgs {
     labels: LabelArgs,
     #[command(flatten)]
     results: ResultArgs,
+    #[command(flatten)]
+    model_choice: ModelChoice,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -92,6 +110,32 @@ struct DataArgs {
     /// Where the random numbers of splits and draws start
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+}
+
+impl DataArgs {
+    /// Fails if one place is named for two parts.
+    fn check(&self) -> Result<()> {
+        let same = |one: &Path, two: &Path| {
+            one.exists() && one.canonicalize().ok() == two.canonicalize().ok()
+        };
+        let others = [&self.test, &self.val].into_iter().flatten();
+        if let Some(path) = others.clone().find(|path| same(path, &self.data)) {
+            bail!(
+                "{} is what the probe learns from; score and choose on pictures that it has not seen, or \
+                 leave --test and --val out: then a part is held out",
+                path.display()
+            );
+        }
+        if let (Some(test), Some(val)) = (&self.test, &self.val) {
+            ensure!(
+                !same(test, val),
+                "{} is both --test and --val; pictures that chose the probe's numbers do not test it: \
+                 leave --val out, and a part of DATA is held out to choose by",
+                test.display()
+            );
+        }
+        Ok(())
+    }
 }
 
 /// What is trained.
@@ -143,6 +187,9 @@ struct ResultArgs {
     /// Write the probe, a .safetensors file for classify --probe and evaluate --probe
     #[arg(short, long, value_name = "FILE", visible_alias = "output")]
     out: Option<PathBuf>,
+    /// Replace a probe that is there
+    #[arg(long, requires = "out")]
+    force: bool,
     /// Write one page to look at: figures, accuracy against shots, classes
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -215,15 +262,7 @@ impl ProbeArgs {
             split > 0.0 && split < 1.0,
             "--val-split {split} is no share of the pictures; give a number between 0 and 1"
         );
-        let same = |path: &&PathBuf| path.canonicalize().ok() == self.data.data.canonicalize().ok();
-        let others = [&self.data.test, &self.data.val].into_iter().flatten();
-        if let Some(path) = others.clone().find(|path| path.exists() && same(path)) {
-            bail!(
-                "{} is what the probe learns from; score and choose on pictures that it has not seen, or \
-                 leave --test and --val out: then a part is held out",
-                path.display()
-            );
-        }
+        self.data.check()?;
         let mut inputs = vec![
             Some(self.data.data.as_path()),
             self.data.test.as_deref(),
@@ -238,7 +277,13 @@ impl ProbeArgs {
                 .map(|file| Some(file.as_path())),
         );
         let outputs = [self.results.out.as_deref(), self.results.report.as_deref()];
-        advice::check_outputs(&outputs, &inputs, PICTURES)
+        advice::check_outputs(&outputs, &inputs, PICTURES)?;
+        match &self.results.out {
+            Some(path) if path.is_file() && !self.results.force => {
+                bail!("{} exists; --force replaces it", path.display())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -249,11 +294,14 @@ impl ProbeArgs {
 pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     args.check()?;
     let data = Data::open(&args.data, console)?;
+    saved::check_names(args, &data.classes, "classes")?;
     let stop = Stop::default();
     let gathered = match gather(args, data, &stop, console)? {
         Ok(gathered) => gathered,
         Err(outcome) => return Ok(outcome),
     };
+    saved::check_names(args, &gathered.labels, "labels")?;
+    shared::check(&gathered, console)?;
     let is_stopped = || stop.signal().is_some();
     let training = Training {
         recipe: args.recipe(),
@@ -261,17 +309,20 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
         is_stopped: &is_stopped,
     };
     let found = match Findings::new(args, &gathered, &training, console) {
-        Err(error) if error.is::<Stopped>() => {
-            console.end_progress();
-            console.warn("stopped while training; nothing is written");
-            return Ok(Outcome::Stopped(stop.signal().unwrap_or_default()));
-        }
+        Err(error) if error.is::<Stopped>() => return Ok(stopped(&stop, console)),
         found => found?,
     };
     let evaluation = found.evaluation(args, &gathered)?;
-    page::write(args, &gathered, &found, &evaluation)?;
+    if is_stopped() {
+        return Ok(stopped(&stop, console));
+    }
+    // The probe first: what took longest is there whatever becomes of the page.
     saved::write(args, &gathered, &found, &evaluation)?;
+    page::write(args, &gathered, &found, &evaluation)?;
     summary::print(&evaluation, args.results.format, console)?;
+    if let Some(page) = &args.results.report {
+        console.note(&format!("wrote {}", page.display()));
+    }
     if args.results.out.is_none() {
         console.note("the probe is not kept; --out FILE keeps it for classify --probe");
     }
@@ -279,4 +330,10 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
         0 => Outcome::Answered,
         _ => Outcome::SomeFailed,
     })
+}
+
+fn stopped(stop: &Stop, console: &Console) -> Outcome {
+    console.end_progress();
+    console.warn("stopped while training; nothing is written");
+    Outcome::Stopped(stop.signal().unwrap_or_default())
 }

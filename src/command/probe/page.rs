@@ -26,19 +26,18 @@ pub(super) fn write(
         return Ok(());
     };
     let mut writer = ReportWriter::create(path, &head(args, gathered, evaluation))?;
-    for (name, class, answers) in found.scored.iter().flat_map(|scored| &scored.pictures) {
+    for (picture, class, answers) in found.scored.iter().flat_map(|scored| &scored.pictures) {
         let answer = |score: &crate::task::zero_shot::ClassScore| Answer {
             label: score.class,
             score: score.probability.unwrap_or(0.0),
         };
         writer.picture(&Picture {
-            name: name.clone(),
             predictions: answers.iter().map(answer).collect(),
             targets: vec![*class],
-            ..Picture::default()
+            ..Picture::clone(picture)
         })?;
     }
-    writer.finish(&summary(found, evaluation)?)
+    writer.finish(&summary(args, found, evaluation)?)
 }
 
 fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> Head {
@@ -67,7 +66,7 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
     }
     report::push_arguments(&mut facts);
     Head {
-        kind: Kind::Evaluation,
+        kind: Kind::Probe,
         title: report::title(&args.data.data),
         lead: format!(
             "A probe of {} classes, trained on {} pictures",
@@ -79,7 +78,7 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
     }
 }
 
-fn summary(found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
+fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
     let mut notes = report::notes(&evaluation.model.name);
     let mut shown = Vec::new();
     if let Some(figures) = &evaluation.figures {
@@ -107,11 +106,16 @@ fn summary(found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
         shown.push(count("Failed", evaluation.pictures.failed));
     }
     if evaluation.scored_on == Some("validation") {
-        notes.push(
-            "There are no test pictures: figures are those of the validation pictures, which chose the \
-             probe's numbers, and a little high."
-                .to_owned(),
+        let counts = &evaluation.pictures;
+        let mut note = format!(
+            "There are no test pictures: figures are those of a probe of {} pictures on the {} that were \
+             held back.",
+            counts.train, counts.validation
         );
+        if args.recipe().chooses() {
+            note += " These chose the probe's numbers, so that figures are a little high.";
+        }
+        notes.push(note);
     }
     let charts = [shots_chart(evaluation), strength_chart(evaluation)];
     let mut summary = Summary {

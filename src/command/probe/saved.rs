@@ -9,6 +9,19 @@ use super::gather::Gathered;
 use crate::output::learning::ProbeEvaluation;
 use crate::output::probe::{self, Keys, ProbeFile};
 
+/// Fails if no reader would take a probe of classes of these names, before any work goes into it.
+pub(super) fn check_names(args: &ProbeArgs, names: &[String], what: &str) -> Result<()> {
+    match args.results.out {
+        Some(_) => probe::check_names(names, what).with_context(|| {
+            format!(
+                "classify --probe could not name the classes of {}; rename them",
+                args.data.data.display()
+            )
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Writes the probe, if it is to be kept.
 pub(super) fn write(
     args: &ProbeArgs,

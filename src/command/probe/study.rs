@@ -29,6 +29,7 @@ pub(super) fn study(
         let smaller_classes = tell_smaller(shots, split, console);
         let mut draws = Vec::new();
         for seed in (0..args.seeds).map(|step| seed.wrapping_add(step)) {
+            training.go_on()?;
             draws.push(one(shots, seed, (split, scored), training)?);
             console.advance(0);
         }

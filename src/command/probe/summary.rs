@@ -95,7 +95,11 @@ fn rows(evaluation: &ProbeEvaluation) -> Vec<Row> {
     });
     let probe = Row {
         classifier: "probe",
-        train: evaluation.pictures.fitted,
+        // Pictures that are scored on are learnt from after that.
+        train: match evaluation.scored_on {
+            Some("validation") => evaluation.pictures.train,
+            _ => evaluation.pictures.fitted,
+        },
         acc1: evaluation.figures.as_ref().map(|figures| figures.acc1),
         ..Row::default()
     };
@@ -129,7 +133,16 @@ fn table(evaluation: &ProbeEvaluation) -> String {
     }
     if let Some(figures) = &evaluation.figures {
         let on = evaluation.scored_on.unwrap_or_default();
-        line("", &format!("  top-1  95% interval, on the {on} pictures"));
+        let is_spread = evaluation.shots.iter().any(|row| row.draws.len() > 1);
+        let spread = if is_spread {
+            " (after ±: standard deviation)"
+        } else {
+            ""
+        };
+        line(
+            "",
+            &format!("  top-1  95% interval{spread}, on the {on} pictures"),
+        );
         if let Some(zero_shot) = &evaluation.zero_shot {
             line("zero-shot", &accuracy(zero_shot));
         }

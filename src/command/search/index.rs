@@ -153,7 +153,7 @@ impl Index {
             let (name, picture) = match self.file.row(hit.row)?.item {
                 Item::Text(text) => (Name::Text(text), None),
                 Item::Image { name, .. } => {
-                    let picture = preview.zip(path_of(&name)).and_then(|(console, path)| {
+                    let picture = preview.zip(name.path()).and_then(|(console, path)| {
                         let picture = thumbnail(&path);
                         if let Err(error) = &picture {
                             console.warn(&format!("{}: no preview: {error:#}", name.text));
@@ -189,16 +189,6 @@ impl Index {
             self.path.display()
         )
     }
-}
-
-/// The path of an image; `None` for stdin's.
-fn path_of(name: &crate::output::ImageName) -> Option<PathBuf> {
-    #[cfg(unix)]
-    if let Some(bytes) = &name.bytes {
-        use std::os::unix::ffi::OsStrExt as _;
-        return Some(PathBuf::from(std::ffi::OsStr::from_bytes(bytes)));
-    }
-    (name.text != "-").then(|| PathBuf::from(&name.text))
 }
 
 /// A few pixels of the picture at `path`.

@@ -53,7 +53,8 @@ pub fn match_classes(classes: &[String], labels: &[Matching<'_>]) -> Result<Vec<
         };
         bail!(
             "no label stands for the class {first:?}{more}; give the labels these names, or write a \
-             labels file .csv with columns label and folder, or pass --class-map FILE"
+             labels file .csv with columns label and folder; evaluate and calibrate take --class-map FILE \
+             as well"
         );
     }
     let found: Vec<usize> = found.into_iter().flatten().collect();
@@ -61,8 +62,8 @@ pub fn match_classes(classes: &[String], labels: &[Matching<'_>]) -> Result<Vec<
     for (class, &label) in found.iter().enumerate() {
         if let Some(other) = of_label.insert(label, class) {
             bail!(
-                "the classes {:?} and {:?} would both be the label {:?}; rename one, or pass \
-                 --class-map FILE",
+                "the classes {:?} and {:?} would both be the label {:?}; rename one (evaluate and \
+                 calibrate take --class-map FILE as well)",
                 classes[other],
                 classes[class],
                 labels[label].label

@@ -24,6 +24,8 @@ pub enum Kind {
     Classification,
     /// Answers were held against the truth.
     Evaluation,
+    /// A classifier was trained, and its answers held against the truth.
+    Probe,
     /// Several runs over the same pictures were held against each other.
     Comparison,
     /// Captions were found for pictures, and pictures for captions.

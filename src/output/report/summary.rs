@@ -272,6 +272,7 @@ impl Kind {
         match self {
             Self::Classification => "Classification",
             Self::Evaluation => "Evaluation",
+            Self::Probe => "Few-shot probe",
             Self::Comparison => "Comparison",
             Self::Retrieval => "Retrieval",
             Self::Training => "Fine-tuning",

@@ -26,6 +26,9 @@ use crate::kernel;
 /// Steps, as in openai/CLIP's example.
 const ITERATIONS: usize = 1000;
 
+/// Part of the gradient's largest entry at zero that may be left where f64 knows no lower point.
+const FLAT: f64 = 1e-3;
+
 /// How the regression is held back.
 #[derive(Clone, Copy, Debug)]
 pub struct Penalty<'a> {
@@ -34,6 +37,15 @@ pub struct Penalty<'a> {
     /// Weights `[classes, dim]` that cost nothing, without a bias; if there are none, these are zeros
     /// and the bias costs nothing whatever it is.
     pub towards: Option<&'a [f64]>,
+}
+
+impl Penalty<'_> {
+    /// What rounding leaves of its gradient at its own lowest point.
+    fn rounding(&self, samples: &Samples) -> f64 {
+        let towards = self.towards.unwrap_or(&[]).iter();
+        let largest = towards.fold(0.0f64, |most, value| most.max(value.abs()));
+        8.0 * f64::EPSILON * largest * self.l2 / samples.len() as f64
+    }
 }
 
 /// When a fit ends.
@@ -117,10 +129,12 @@ pub fn fit(
     objective.shift(&mut start, 1.0);
     let mut minimum = minimize(&objective, start, &ending);
     objective.shift(&mut minimum.point, -1.0);
-    finished(minimum, samples.len())
+    let slack = FLAT * largest + penalty.rounding(samples);
+    finished(minimum, samples.len(), slack)
 }
 
-fn finished(minimum: Minimum, samples: usize) -> Result<Fit> {
+/// What went no further down than to a slope of `slack` came to no end.
+fn finished(minimum: Minimum, samples: usize, slack: f64) -> Result<Fit> {
     if minimum.end == End::Stopped {
         return Err(Stopped.into());
     }
@@ -131,7 +145,10 @@ fn finished(minimum: Minimum, samples: usize) -> Result<Fit> {
         parameters: minimum.point,
         objective: minimum.value * samples as f64,
         iterations: minimum.iterations,
-        converged: minimum.end != End::Iterations,
+        converged: match minimum.end {
+            End::Flat => minimum.slope <= slack,
+            end => end == End::Converged,
+        },
     })
 }
 
@@ -353,15 +370,15 @@ mod tests {
     }
 
     #[test]
-    fn two_classes_are_one_vector_of_scikit_learn() {
-        // log(1 + exp(-w)) for x = 1 of class 1 and x = -1 of class 0, and w^2 / 2 for C = 1: the slope
-        // is zero at w = 2 / (1 + e^w).
-        let mut samples = Samples::new(1, 2);
-        samples.push(&[1.0], 1).unwrap();
-        samples.push(&[-1.0], 0).unwrap();
-        let found = fit(&samples, plain(1.0), None, GO).unwrap();
-        let w = found.parameters[1] - found.parameters[0];
-        assert!((w - 2.0 / (1.0 + w.exp())).abs() < 1e-6, "{w}");
+    fn what_was_not_fitted_did_not_converge() {
+        let samples = clusters(3, 8, 6, (0.5, 5));
+        let found = fit(&samples, plain(1e300), None, GO).unwrap();
+        assert!(!found.converged, "{found:?}");
+        let towards = vec![7.0; 18];
+        for (l2, towards) in [(1e-6, None), (1e6, None), (1e12, Some(&*towards))] {
+            let found = fit(&samples, Penalty { l2, towards }, None, GO).unwrap();
+            assert!(found.converged, "{l2}: {found:?}");
+        }
     }
 
     #[test]

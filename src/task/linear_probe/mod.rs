@@ -2,6 +2,8 @@
 //! classifier, and the nearest pictures of Tip-Adapter; and how their numbers are chosen.
 
 pub mod blend;
+#[cfg(test)]
+mod golden;
 pub mod lbfgs;
 pub mod logistic;
 mod probe;
@@ -17,3 +19,6 @@ pub use probe::{Answering, Cache, Probe};
 pub use quality::Quality;
 pub use samples::Samples;
 pub use training::{Chosen, Init, Method, Recipe, Setting, Trained, Training};
+
+/// Samples that are answered together: what they are compared with is held once for so many.
+pub const TOGETHER: usize = 512;

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, ensure};
 
+use super::quality::Counted;
 use super::tip_adapter::{self, Mix};
-use super::{Quality, Samples};
+use super::{Quality, Samples, TOGETHER};
 use crate::kernel;
 use crate::task::zero_shot::{ClassScore, Judge, Score, softmax};
 
@@ -120,8 +121,11 @@ impl Probe {
     /// How well it answers `samples`.
     #[must_use]
     pub fn quality(&self, samples: &Samples) -> Quality {
-        let logits = self.logits(samples.embeddings());
-        Quality::of(&logits, samples.classes(), self.class_count())
+        let mut counted = Counted::default();
+        for (images, classes) in samples.blocks(TOGETHER) {
+            counted.add(&self.logits(images), classes, self.class_count());
+        }
+        counted.quality()
     }
 }
 
@@ -137,11 +141,20 @@ impl Answering {
     /// # Errors
     /// When the score compares with texts.
     pub fn new(probe: Probe, score: Score) -> Result<Self> {
+        Self::check(score)?;
+        Ok(Self { probe, score })
+    }
+
+    /// Whether a probe can answer so.
+    ///
+    /// # Errors
+    /// As [`Answering::new`].
+    pub fn check(score: Score) -> Result<()> {
         ensure!(
             matches!(score, Score::Softmax | Score::Logit),
             "--score cosine and sigmoid compare with texts, and a probe has none; use softmax or logit"
         );
-        Ok(Self { probe, score })
+        Ok(())
     }
 }
 

@@ -16,25 +16,9 @@ impl Quality {
     /// class.
     #[must_use]
     pub fn of(logits: &[f32], classes: &[usize], class_count: usize) -> Self {
-        let (mut correct, mut loss) = (0, 0.0);
-        for (logits, &class) in logits.chunks_exact(class_count).zip(classes) {
-            let best = (1..class_count).fold(
-                0,
-                |best, at| if logits[at] > logits[best] { at } else { best },
-            );
-            correct += usize::from(best == class);
-            let largest = f64::from(logits[best]);
-            let sum: f64 = logits
-                .iter()
-                .map(|logit| (f64::from(*logit) - largest).exp())
-                .sum();
-            loss += sum.ln() - (f64::from(logits[class]) - largest);
-        }
-        Self {
-            correct,
-            count: classes.len(),
-            loss: loss / classes.len().max(1) as f64,
-        }
+        let mut counted = Counted::default();
+        counted.add(logits, classes, class_count);
+        counted.quality()
     }
 
     /// The share of samples that are answered rightly.
@@ -48,6 +32,44 @@ impl Quality {
     #[must_use]
     pub fn is_better_than(&self, other: &Self) -> bool {
         self.correct > other.correct || self.correct == other.correct && self.loss < other.loss
+    }
+}
+
+/// Answers that are counted block by block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    correct: usize,
+    count: usize,
+    /// The sum.
+    loss: f64,
+}
+
+impl Counted {
+    /// Adds a block, as [`Quality::of`] takes it.
+    pub(super) fn add(&mut self, logits: &[f32], classes: &[usize], class_count: usize) {
+        self.count += classes.len();
+        for (logits, &class) in logits.chunks_exact(class_count).zip(classes) {
+            let best = (1..class_count).fold(
+                0,
+                |best, at| if logits[at] > logits[best] { at } else { best },
+            );
+            self.correct += usize::from(best == class);
+            let largest = f64::from(logits[best]);
+            let sum: f64 = logits
+                .iter()
+                .map(|logit| (f64::from(*logit) - largest).exp())
+                .sum();
+            self.loss += sum.ln() - (f64::from(logits[class]) - largest);
+        }
+    }
+
+    /// Of all blocks.
+    pub(super) fn quality(&self) -> Quality {
+        Quality {
+            correct: self.correct,
+            count: self.count,
+            loss: self.loss / self.count.max(1) as f64,
+        }
     }
 }
 

@@ -73,6 +73,12 @@ impl Samples {
         &self.embeddings
     }
 
+    /// Embeddings and classes of at most `most` samples after each other.
+    pub fn blocks(&self, most: usize) -> impl Iterator<Item = (&[f32], &[usize])> {
+        let embeddings = self.embeddings.chunks(most * self.dim.max(1));
+        embeddings.zip(self.classes.chunks(most))
+    }
+
     /// The features of an embedding.
     #[must_use]
     pub fn dim(&self) -> usize {

@@ -7,9 +7,11 @@
 //! with the class texts `T` [classes, dim], the known pictures `F` [pictures, dim] and their classes
 //! one-hot `L` [pictures, classes].
 
+use anyhow::Result;
 use rayon::prelude::*;
 
-use super::{Quality, Samples};
+use super::quality::Counted;
+use super::{Quality, Samples, Stopped, TOGETHER};
 use crate::kernel;
 
 /// How sharply nearness counts: the paper's 5.5 is among them. Models whose embeddings lie in a narrow
@@ -55,20 +57,37 @@ fn sums(cosines: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
     sums
 }
 
-/// The mix that answers `samples` best, given what the texts say of them (`zero_shot` [n, classes]),
-/// and all that were tried. Of equal ones the first: the least weight of the pictures, the least sharp.
-#[must_use]
-pub fn choose(samples: &Samples, zero_shot: &[f32], keys: &Samples) -> (Mix, Vec<(Mix, Quality)>) {
-    let cosines = kernel::dots(samples.embeddings(), keys.embeddings(), keys.dim());
-    let mut tried = Vec::new();
-    for beta in BETAS {
-        let sums = sums(&cosines, keys, beta);
-        for alpha in ALPHAS {
-            let logits = mixed(zero_shot, &sums, alpha);
-            let quality = Quality::of(&logits, samples.classes(), samples.class_count());
-            tried.push((Mix { alpha, beta }, quality));
+/// The mix that answers `samples` best beside the texts' classifier `texts` [classes, dim], and all that
+/// were tried. Of equal ones the first: the least weight of the pictures, the least sharp.
+///
+/// # Errors
+/// [`Stopped`], once `is_stopped` says so.
+pub fn choose(
+    samples: &Samples,
+    texts: &[f32],
+    keys: &Samples,
+    is_stopped: &dyn Fn() -> bool,
+) -> Result<(Mix, Vec<(Mix, Quality)>)> {
+    let alphas = |beta| ALPHAS.map(|alpha| (Mix { alpha, beta }, Counted::default()));
+    let mut counts: Vec<(Mix, Counted)> = BETAS.into_iter().flat_map(alphas).collect();
+    for (images, classes) in samples.blocks(TOGETHER) {
+        let zero_shot = kernel::dots(images, texts, keys.dim()); // [block, classes]
+        let cosines = kernel::dots(images, keys.embeddings(), keys.dim()); // [block, keys]
+        for of_beta in counts.chunks_mut(ALPHAS.len()) {
+            if is_stopped() {
+                return Err(Stopped.into());
+            }
+            let sums = sums(&cosines, keys, of_beta[0].0.beta);
+            for (mix, counted) in of_beta {
+                let logits = mixed(&zero_shot, &sums, mix.alpha);
+                counted.add(&logits, classes, samples.class_count());
+            }
         }
     }
+    let qualities = counts
+        .iter()
+        .map(|(mix, counted)| (*mix, counted.quality()));
+    let mut tried: Vec<(Mix, Quality)> = qualities.collect();
     tried.sort_by(|(a, _), (b, _)| {
         (a.alpha, a.beta)
             .partial_cmp(&(b.alpha, b.beta))
@@ -80,7 +99,7 @@ pub fn choose(samples: &Samples, zero_shot: &[f32], keys: &Samples) -> (Mix, Vec
             best = *one;
         }
     }
-    (best.0, tried)
+    Ok((best.0, tried))
 }
 
 /// What texts and pictures say together, `[n, classes]`.
@@ -116,7 +135,8 @@ mod tests {
     #[test]
     fn texts_that_know_nothing_leave_it_to_the_pictures() {
         let (keys, samples) = (clusters(6, 8, 16, (0.6, 1)), clusters(6, 20, 16, (0.6, 2)));
-        let (mix, tried) = choose(&samples, &vec![0.0; 120 * 6], &keys);
+        let none = vec![0.0; 6 * 16];
+        let (mix, tried) = choose(&samples, &none, &keys, &|| false).unwrap();
         assert!(mix.alpha > 0.0);
         assert_eq!(tried.len(), BETAS.len() * ALPHAS.len());
         let right = mixed(
@@ -126,5 +146,26 @@ mod tests {
         );
         let quality = Quality::of(&right, samples.classes(), 6);
         assert!(quality.correct > 110, "{quality:?}");
+    }
+
+    #[test]
+    fn blocks_count_as_one_and_stop_when_told_to() {
+        // More than two blocks.
+        let (keys, samples) = (clusters(3, 2, 8, (0.9, 1)), clusters(3, 400, 8, (0.9, 2)));
+        let texts: Vec<f32> = (0..24).map(|at| (at % 5) as f32).collect();
+        let (_, tried) = choose(&samples, &texts, &keys, &|| false).unwrap();
+        let zero_shot = kernel::dots(samples.embeddings(), &texts, 8);
+        for (mix, quality) in &tried {
+            let near = affinities(samples.embeddings(), &keys, mix.beta);
+            let logits = mixed(&zero_shot, &near, mix.alpha);
+            assert_eq!(*quality, Quality::of(&logits, samples.classes(), 3));
+        }
+        let calls = std::cell::Cell::new(0);
+        let third = || {
+            calls.set(calls.get() + 1);
+            calls.get() > 2
+        };
+        let error = choose(&samples, &texts, &keys, &third).unwrap_err();
+        assert!(error.is::<Stopped>() && calls.get() == 3);
     }
 }

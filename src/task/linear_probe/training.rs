@@ -5,8 +5,7 @@ use anyhow::{Context as _, Result};
 use super::blend::{blend, shares};
 use super::logistic::{Effort, Fit, Penalty, fit};
 use super::tip_adapter::{self, Mix};
-use super::{Cache, Probe, Quality, Samples, strength};
-use crate::kernel;
+use super::{Cache, Probe, Quality, Samples, Stopped, strength};
 
 /// What kind of classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +133,7 @@ impl Training<'_> {
             Method::TipAdapter => {
                 let validation = validation()?;
                 let texts = self.texts()?;
-                let zero_shot = kernel::dots(validation.embeddings(), texts, train.dim());
-                let (mix, _) = tip_adapter::choose(validation, &zero_shot, train);
+                let (mix, _) = tip_adapter::choose(validation, texts, train, self.is_stopped)?;
                 Ok(Chosen {
                     mix: Some(mix),
                     ..Chosen::default()
@@ -170,6 +168,17 @@ impl Training<'_> {
         })
     }
 
+    /// Fails once nobody waits for a result any more.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn go_on(&self) -> Result<()> {
+        match (self.is_stopped)() {
+            true => Err(Stopped.into()),
+            false => Ok(()),
+        }
+    }
+
     fn search(&self, train: &Samples, validation: &Samples) -> Result<strength::Search> {
         let mut last: Option<Vec<f64>> = None;
         strength::search(|l2| {
@@ -191,6 +200,7 @@ impl Training<'_> {
         let fit = self.fit(train, l2, (None, Effort::ROUGH))?;
         let texts = wide(self.texts()?);
         for share in shares() {
+            self.go_on()?;
             let blended = probe(&blend(&texts, &fit.parameters, share), train)?;
             chosen.shares.push((share, blended.quality(validation)));
         }

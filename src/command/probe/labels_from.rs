@@ -1,0 +1,143 @@
+//! `--labels-from`: lists that tell the classes of embedded pictures.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::images::PICTURES;
+use crate::input::dataset;
+
+/// What `--labels-from` says: paths to classes.
+#[derive(Default)]
+pub(super) struct Labels {
+    classes: Vec<String>,
+    /// By where a path leads from its file's folder.
+    of: HashMap<PathBuf, usize>,
+    /// By where it leads from here; none where files that mean different pictures say different things.
+    typed: HashMap<PathBuf, Option<usize>>,
+    files: String,
+}
+
+impl Labels {
+    /// Reads the files; without any, nothing is said.
+    pub(super) fn read(files: &[PathBuf]) -> Result<Self> {
+        let mut labels = Self::default();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for file in files {
+            ensure!(
+                !file.is_dir(),
+                "--labels-from {} is a folder; name a .csv, .tsv or .jsonl file with columns path and \
+                 label",
+                file.display()
+            );
+            let found = dataset::labelled(file, PICTURES)?;
+            let folder = file.parent().unwrap_or(Path::new(""));
+            for sample in found.samples {
+                let Ok(path) = sample.source else { continue };
+                let next = places.len();
+                let name = &found.classes[sample.class];
+                let class = *places.entry(name.clone()).or_insert(next);
+                let other = labels.of.insert(normal(&path), class);
+                ensure!(
+                    other.is_none_or(|other| other == class),
+                    "--labels-from {} gives {} two classes",
+                    file.display(),
+                    path.display()
+                );
+                let typed = normal(path.strip_prefix(folder).unwrap_or(&path));
+                let said = labels.typed.entry(typed).or_insert(Some(class));
+                *said = said.filter(|said| *said == class);
+            }
+        }
+        let mut names: Vec<(String, usize)> = places.into_iter().collect();
+        names.sort_by_key(|(_, place)| *place);
+        labels.classes = names.into_iter().map(|(name, _)| name).collect();
+        let shown: Vec<_> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        labels.files = shown.join(", ");
+        Ok(labels)
+    }
+
+    /// The class of a row, if there is one.
+    pub(super) fn class(&self, row: &Path) -> Result<Option<usize>> {
+        let row_path = normal(row);
+        if let Some(&class) = self.of.get(&row_path) {
+            return Ok(Some(class));
+        }
+        let typed = self.typed.get(&row_path);
+        typed.copied().map(|class| {
+            class.with_context(|| {
+                format!(
+                    "{} name {} with different classes, each from its own folder; embed the pictures by \
+                     paths that are right from here, or pass one of the files",
+                    self.files,
+                    row.display()
+                )
+            })
+        })
+        .transpose()
+    }
+
+    /// All classes, in the order in which they first come.
+    pub(super) fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The files, as an error names them.
+    pub(super) fn files(&self) -> &str {
+        &self.files
+    }
+
+    /// Whether no file was named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+/// From the root, without `.`.
+fn normal(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_lists_may_use_the_same_relative_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |name: &str, lines: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, format!("path,label\n{lines}")).unwrap();
+            path
+        };
+        let lists = [
+            list("a/list.csv", "1.png,ox\n2.png,ox\n"),
+            list("b/list.csv", "1.png,emu\n2.png,ox\n"),
+        ];
+        let labels = Labels::read(&lists).unwrap();
+        let class = |row: &Path| {
+            let class = labels.class(row).map_err(|error| error.to_string());
+            class.map(|class| class.map(|class| labels.classes[class].as_str()))
+        };
+        assert_eq!(class(&folder.path().join("a/1.png")), Ok(Some("ox")));
+        assert_eq!(class(&folder.path().join("b/1.png")), Ok(Some("emu")));
+        // As typed they say the same of one picture, and not of the other.
+        assert_eq!(class(Path::new("2.png")), Ok(Some("ox")));
+        let error = class(Path::new("1.png")).unwrap_err();
+        assert!(
+            error.contains("name 1.png with different classes"),
+            "{error}"
+        );
+        assert_eq!(class(Path::new("3.png")), Ok(None));
+        let other = list("b/other.csv", "../a/1.png,emu\n1.png,ox\n");
+        let error = Labels::read(&[lists[1].clone(), other])
+            .map(drop)
+            .unwrap_err();
+        assert!(error.to_string().contains("b/1.png two classes"), "{error}");
+    }
+}

@@ -1,0 +1,168 @@
+//! Whether parts share pictures: an answer to a picture that was learnt says nothing of new ones.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use super::gather::{Gathered, Pictures};
+use crate::command::Console;
+use crate::output::ImageName;
+
+/// Least cosine of two embeddings of one file. Relative paths of embedded pictures may be from another
+/// folder than this, and so be those of other pictures.
+const ALIKE: f64 = 0.995;
+
+/// Fails if a test picture is among the others; what else is shared is told.
+pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
+    let Gathered {
+        train,
+        validation,
+        test,
+        ..
+    } = gathered;
+    let validation = validation.as_ref().map(|part| ("validation", part));
+    if let Some(test) = test {
+        for (name, part) in [("training", train)].into_iter().chain(validation) {
+            let shared = Shared::between(test, part);
+            if let Some(example) = shared.path {
+                bail!(
+                    "{} of {} test pictures are {name} pictures too, such as {example}; the probe would \
+                     be scored on what it knows: leave them out of one part",
+                    shared.paths,
+                    test.names.len()
+                );
+            }
+            shared.tell_copies(("test", name), console);
+        }
+    }
+    if let Some((name, part)) = validation {
+        let shared = Shared::between(part, train);
+        if let Some(example) = &shared.path {
+            console.warn(&format!(
+                "{} of {} validation pictures are training pictures too, such as {example}; what is chosen \
+                 by them fits pictures that are known",
+                shared.paths,
+                part.names.len()
+            ));
+        }
+        shared.tell_copies((name, "training"), console);
+    }
+    Ok(())
+}
+
+/// What two parts have in common.
+#[derive(Default)]
+struct Shared {
+    /// Pictures of the same path.
+    paths: usize,
+    /// One of them.
+    path: Option<String>,
+    /// Pictures of other paths with the same embedding, to the bit.
+    copies: usize,
+    /// One of them, and what it is like.
+    copy: Option<(String, String)>,
+}
+
+impl Shared {
+    fn between(part: &Pictures, other: &Pictures) -> Self {
+        let of_path: HashMap<PathBuf, usize> = (other.names.iter().enumerate())
+            .filter_map(|(at, name)| Some((place(name)?, at)))
+            .collect();
+        let of_row: HashMap<u64, usize> = (0..other.names.len())
+            .map(|at| (digest(other.row(at)), at))
+            .collect();
+        let mut shared = Self::default();
+        for (at, name) in part.names.iter().enumerate() {
+            let row = part.row(at);
+            let same = place(name).and_then(|place| of_path.get(&place));
+            if same.is_some_and(|&same| cosine(row, other.row(same)) >= ALIKE) {
+                shared.paths += 1;
+                shared.path.get_or_insert_with(|| name.text.clone());
+                continue;
+            }
+            let copy = of_row.get(&digest(row)).copied();
+            if let Some(copy) = copy.filter(|&copy| row == other.row(copy)) {
+                shared.copies += 1;
+                let both = || (name.text.clone(), other.names[copy].text.clone());
+                shared.copy.get_or_insert_with(both);
+            }
+        }
+        shared
+    }
+
+    /// Data sets have pictures twice, so that this is no error.
+    fn tell_copies(&self, (part, other): (&str, &str), console: &Console) {
+        if let Some((one, two)) = &self.copy {
+            console.warn(&format!(
+                "{} {part} pictures have the very embedding of a {other} picture, such as {one} and {two}: \
+                 copies are known, and figures too high by them",
+                self.copies
+            ));
+        }
+    }
+}
+
+impl Pictures {
+    fn row(&self, at: usize) -> &[f32] {
+        let dim = self.samples.dim();
+        &self.samples.embeddings()[at * dim..][..dim]
+    }
+}
+
+/// Where a picture is, by whatever way the path leads there.
+fn place(name: &ImageName) -> Option<PathBuf> {
+    let path = name.path()?;
+    let found = path.canonicalize();
+    found
+        .or_else(|_| std::path::absolute(Path::new(&path)))
+        .ok()
+}
+
+fn digest(row: &[f32]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    row.iter()
+        .for_each(|value| value.to_bits().hash(&mut hasher));
+    hasher.finish()
+}
+
+fn cosine(one: &[f32], two: &[f32]) -> f64 {
+    let products = one.iter().zip(two);
+    products.fold(0.0, |sum, (a, b)| sum + f64::from(*a) * f64::from(*b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::linear_probe::Samples;
+
+    fn pictures(all: &[(&str, [f32; 2])]) -> Pictures {
+        let mut samples = Samples::new(2, 2);
+        for (_, row) in all {
+            samples.push(row, 0).unwrap();
+        }
+        Pictures {
+            samples,
+            shown: Vec::new(),
+            names: all.iter().map(|(name, _)| Path::new(name).into()).collect(),
+        }
+    }
+
+    #[test]
+    fn a_picture_is_known_by_its_path_and_its_row() {
+        let known = pictures(&[("a/1.png", [1.0, 0.0]), ("a/2.png", [0.6, 0.8])]);
+        let asked = pictures(&[
+            ("./a/1.png", [1.0, 0.0]),
+            // The path of another folder's picture.
+            ("a/2.png", [0.0, 1.0]),
+            ("b/copy.png", [0.6, 0.8]),
+            ("b/new.png", [-1.0, 0.0]),
+        ]);
+        let shared = Shared::between(&asked, &known);
+        assert_eq!((shared.paths, shared.copies), (1, 1));
+        assert_eq!(shared.path.unwrap(), "./a/1.png");
+        let (one, two) = shared.copy.unwrap();
+        assert_eq!((&*one, &*two), ("b/copy.png", "a/2.png"));
+    }
+}
