@@ -8,7 +8,7 @@ use super::Console;
 use super::session::Session;
 use crate::checkpoint::hub;
 use crate::checkpoint::source::{self, Presence, Reference};
-use crate::cli::ModelChoice;
+use crate::cli::{ModelArgs, ModelChoice};
 use crate::output::embedding::About;
 
 /// A file that was made with a model.
@@ -21,6 +21,33 @@ pub(super) struct MadeWith<'a> {
 }
 
 impl MadeWith<'_> {
+    /// The model to go on with: the one that is asked for, or where none is, the file's own.
+    ///
+    /// # Errors
+    /// When the file names another, or one that nobody but its maker knows.
+    pub(super) fn model(
+        &self,
+        args: &ModelArgs,
+        choice: ModelChoice,
+        console: &Console,
+    ) -> Result<ModelArgs> {
+        let theirs = &self.about.model;
+        if choice != ModelChoice::Default || !source::is_published(theirs) {
+            self.check_name(&args.model, choice)?;
+            return Ok(args.clone());
+        }
+        if !source::is_same(&args.model, theirs) {
+            console.note(&format!(
+                "the model is {theirs}, with which {} was made; --model names another",
+                self.path.display()
+            ));
+        }
+        Ok(ModelArgs {
+            model: theirs.clone(),
+            ..args.clone()
+        })
+    }
+
     /// Fails if the model is to be fetched, or is nobody's choice, and by its name it is another. Whether
     /// files on this machine are the same model is told by their weights.
     pub(super) fn check_name(&self, model: &str, choice: ModelChoice) -> Result<()> {

@@ -8,7 +8,6 @@ use super::Console;
 use super::made_with::MadeWith;
 use super::session::Session;
 use crate::checkpoint::digest::{hexadecimal, sha256};
-use crate::checkpoint::source;
 use crate::cli::{ModelArgs, ModelChoice};
 use crate::input;
 use crate::input::prompt::{Class, LabelSet};
@@ -83,21 +82,7 @@ impl TrainedProbe {
         choice: ModelChoice,
         console: &Console,
     ) -> Result<ModelArgs> {
-        let theirs = &self.file.about.model;
-        if choice != ModelChoice::Default || !source::is_published(theirs) {
-            self.made_with().check_name(&args.model, choice)?;
-            return Ok(args.clone());
-        }
-        if !source::is_same(&args.model, theirs) {
-            console.note(&format!(
-                "the model is {theirs}, with which {} was made; --model names another",
-                self.path.display()
-            ));
-        }
-        Ok(ModelArgs {
-            model: theirs.clone(),
-            ..args.clone()
-        })
+        self.made_with().model(args, choice, console)
     }
 
     /// Fails if it was trained on another model's embeddings.

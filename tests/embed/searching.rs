@@ -239,10 +239,20 @@ fn what_the_arguments_mean_is_not_guessed_wrongly() {
     // The suffix names the format.
     search(&room, &["o.npy", "a cat", "-o", "found.csv"]).ends_with(0);
     assert!(room.read("found.csv").starts_with("query,"));
-    // The index says which model it wants.
+    // The index says which model it wants, and gets it if everybody has it.
     let tiny = ["embed", "-m", "tiny", "p", "-o", "tiny.npy"];
     room.longclip(&tiny, &[]).ends_with(0);
-    let ran = room.longclip(&["search", "tiny.npy", "a cat"], &[("HF_HUB_OFFLINE", "1")]);
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let ran = room.longclip(&["search", "tiny.npy", "a cat"], &offline);
+    ran.ends_with(0)
+        .says(&["the model is tiny, with which tiny.npy was made"]);
+    let ran = room.longclip(
+        &["search", "tiny.npy", "a cat", "-m", "longclip-b"],
+        &offline,
+    );
     ran.ends_with(2)
-        .says(&["made with the model tiny (--model tiny)"]);
+        .says(&["made with the model tiny", "pass --model tiny"]);
+    let ran = room.longclip(&["search", "o.npy", "a cat"], &offline);
+    ran.ends_with(2)
+        .says(&["o.npy was made with the model", "pass --model"]);
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::query::Query;
+use crate::cli::{ModelArgs, ModelChoice};
 use crate::command::Console;
 use crate::command::made_with::MadeWith;
 use crate::command::session::Session;
@@ -51,6 +52,19 @@ impl Index {
             "cannot search {}, which was made with the model {model} (--model {model})",
             self.path.display()
         )
+    }
+
+    /// The model to search with: the one that is asked for, or where none is, the index's own.
+    ///
+    /// # Errors
+    /// As [`MadeWith::model`].
+    pub(super) fn model(
+        &self,
+        args: &ModelArgs,
+        choice: ModelChoice,
+        console: &Console,
+    ) -> Result<ModelArgs> {
+        self.made_with().model(args, choice, console)
     }
 
     /// Fails if the model's embeddings are of another width.

@@ -14,7 +14,7 @@ use super::pipeline::Plan;
 use super::remembered::{self, Engine, Remembered};
 use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
-use crate::cli::{self, CacheArgs, LongTextArgs, ModelArgs, PictureArgs};
+use crate::cli::{self, CacheArgs, LongTextArgs, ModelArgs, ModelChoice, PictureArgs};
 use crate::output::Colour;
 use crate::output::file::AtomicFile;
 use crate::output::found::{self, Answer, End, Format, Style};
@@ -29,7 +29,8 @@ Examples:
   longclip search photos.npy \"a red car\" --format paths -0 | xargs -0 -r cp -t found/
   longclip search captions.parquet --image img.jpg --format jsonl
 
-INDEX is what longclip embed wrote, by the same model as --model. A QUERY that is the path of a
+INDEX is what longclip embed wrote, and names the model to search with (one that is no published model is
+to be named by --model too). A QUERY that is the path of a
 picture (it has a picture's extension or begins with ./ or /, and the file is there, or both) asks
 for what looks like it; --image takes any path.
 
@@ -70,6 +71,8 @@ pub struct SearchArgs {
     /// Show the pictures in the table, on terminals with 24-bit colours
     #[arg(long, help_heading = "Output")]
     preview: bool,
+    #[command(flatten)]
+    model_choice: ModelChoice,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
@@ -124,7 +127,8 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     }
     let index = Index::open(&args.index)?;
     let cache = remembered::folder(&args.cache)?;
-    let session = Session::open(&args.model, console);
+    let model = index.model(&args.model, args.model_choice, console)?;
+    let session = Session::open(&model, console);
     let session = Arc::new(session.with_context(|| index.wants())?);
     index.check_dim(&session)?;
     let plan = Plan::new(&session, &args.model, &args.pictures);
