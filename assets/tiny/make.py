@@ -6,6 +6,8 @@
 
 WORK is a folder outside of the repository (2 GB): what is fetched, drawn and trained goes there, and
 a run that was cut goes on from there. model.bin and model-check.json are written beside this file.
+With --share 0.01 every training has a hundredth of its steps: that tries the program, on a copy of this
+folder, in some minutes.
 """
 
 import argparse
@@ -27,21 +29,22 @@ def run(script, *arguments):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps")
     parser.add_argument("--without-table", action="store_true", help="leave the 12 runs of pcm.py out")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     run("fetch.py", args.work)
     run("render.py", args.work)
     if not (args.work / "base.pt").exists():
-        run("train.py", "base", args.work)
+        run("train.py", "base", args.work, "--share", args.share)
     if not (args.work / "tune.pt").exists():
-        run("train.py", "tune", args.work)
+        run("train.py", "tune", args.work, "--share", args.share)
     run("pack.py", args.work)
     run("check.py", args.work)
     models = ("base=base.pt", "stretched=stretch:base.pt", "tuned=tune.pt", "packed=model.bin")
     run("evaluate.py", args.work, *models, "--out", args.work / "evaluation.json")
     if not args.without_table:
-        run("pcm.py", args.work)
+        run("pcm.py", args.work, "--share", args.share)
 
 
 if __name__ == "__main__":

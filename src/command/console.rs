@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::checkpoint::hub;
 use crate::cli::{ColorWhen, ConsoleArgs};
@@ -119,11 +119,11 @@ impl Console {
     /// Shows how many images are done, on a terminal and once it takes long enough to be looked
     /// at. `total` may walk folders, so it runs beside the work.
     pub fn start_progress(&self, total: impl FnOnce() -> Option<u64> + Send + 'static) {
-        self.spin("{spinner} {human_pos} images, {per_sec}{msg}", move |bar| {
+        self.spin("{spinner} {human_pos} images, {speed}/s{msg}", move |bar| {
             if let Some(total) = total() {
                 bar.set_length(total);
                 bar.set_style(style(
-                    "{bar:30} {human_pos}/{human_len} images, {per_sec}, {eta} left{msg}",
+                    "{bar:30} {human_pos}/{human_len} images, {speed}/s, {eta} left{msg}",
                 ));
             }
         });
@@ -131,7 +131,7 @@ impl Console {
 
     /// Shows how many pairs of a dataset are looked at, on a terminal and once it takes long enough.
     pub fn start_pairs(&self) {
-        self.spin("{spinner} {human_pos} pairs looked at, {per_sec}", |_| ());
+        self.spin("{spinner} {human_pos} pairs looked at, {speed}/s", |_| ());
     }
 
     /// So many more pairs are looked at.
@@ -224,7 +224,16 @@ impl Console {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style = ProgressStyle::with_template(template);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    // Indicatif's own has four places whatever the number is.
+    style.with_key(
+        "speed",
+        |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            // Text takes all that is written.
+            let _ = write!(text, "{:.1}", state.per_sec());
+        },
+    )
 }
 
 /// Without characters that a terminal would act on: names of files are anybody's.

@@ -4,6 +4,7 @@ import multiprocessing as mp
 import os
 import queue
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -72,8 +73,18 @@ def single_caption(thing, rng):
             return " ".join(thing.label.split()[:4])
 
 
-def short_group(art, most, rng, pairs=3.0):
-    """Four scenes of one layout and one way to speak, which differ in one thing or two.
+class Group(NamedTuple):
+    """Four scenes of one layout and one way to speak, which differ in a thing or a few."""
+
+    variants: list  # the things of each scene, cell by cell
+    texts: list  # what is said of each scene
+    wrong: list  # captions in which one thing that they name is another
+    rows: int
+    columns: int
+
+
+def short_group(art, most, rng, pairs=3.0, wrong=0):
+    """A group with short captions, and `wrong` wrong ones for each of its scenes.
 
     The base, the same with two things exchanged where the caption tells order, one with a thing
     replaced, and one with another replaced. Scenes of two are `pairs` times as frequent as others.
@@ -97,8 +108,28 @@ def short_group(art, most, rng, pairs=3.0):
     variants[3][cells[rng.integers(len(cells))]] = spare[2]
     # A plan speaks of a thing by one name in all four, so that only the things differ.
     names = {i: spoken(art.things[i], rng) for v in variants for i in v}
-    texts = [speak([names[v[c]] for c in cells]) for v in variants]
-    return variants, texts, rows, columns
+    said = [[names[v[c]] for c in cells] for v in variants]
+    other = [spoken(art.things[i], rng) for i in absent(art, names, 4 * wrong, rng)]
+    return Group(variants, [speak(s) for s in said], exchanged(speak, said, other, rng), rows, columns)
+
+
+def absent(art, present, count, rng):
+    """`count` different everyday things that are not among `present`."""
+    picked = rng.choice(art.everyday, count + len(present), replace=False) if count else ()
+    return [i for i in picked if i not in present][:count]
+
+
+def exchanged(speak, said, others, rng, late=False):
+    """Captions of scenes in turn, in each of which one thing that is said is one of `others`.
+
+    With `late` it is more often one of those that are said last.
+    """
+    texts = []
+    for at, other in enumerate(others):
+        words = list(said[at % len(said)])
+        words[max(rng.integers(len(words), size=1 + late))] = other
+        texts.append(speak(words))
+    return texts
 
 
 def spoken(thing, rng):
@@ -123,52 +154,91 @@ def long_group(art, rng):
     return variants, rows, columns
 
 
-def scene_pixels(art, variants, rows, columns, ground, rng):
-    """The pictures of a group on one ground; each thing keeps its artist within the group."""
-    drawings = {i: art.drawing(i, rng) for v in variants for i in v}
-    pictures = [
-        draw.scene(art.sizes, [drawings[i] for i in v], rows, columns, ground, rng, art.mirrored(v))
-        for v in variants
-    ]
-    return pictures, drawings
+def scene_pixels(art, group, ground, rng, strength, drawings=None):
+    """The pictures of a group on one ground, of the `drawings` by thing, or by any artist each."""
+    pictures = []
+    for v in group.variants:
+        shown = [drawings[i] if drawings else art.drawing(i, rng) for i in v]
+        size = group.rows, group.columns
+        pictures.append(draw.scene(art.sizes, shown, *size, ground, rng, art.mirrored(v), strength))
+    return pictures
 
 
-def short_scenes(art, groups, most, rng, pairs=3.0):
-    """Pictures [4 * groups, ...] of short scenes and their token ids."""
-    pixels, texts = [], []
+def short_scenes(art, groups, most, rng, pairs=3.0, wrong=0, strength=0.4):
+    """Short scenes, four a group: (pictures, token ids, cells).
+
+    The captions of the pictures come first, then `wrong` wrong ones for each.
+    """
+    pixels, texts, others, cells = [], [], [], Cells()
     while len(texts) < 4 * groups:
-        variants, said, rows, columns = short_group(art, most, rng, pairs)
-        if max(len(tokenizer.encode(text)) for text in said) + 2 > SCENE_TOKENS:
+        group = short_group(art, most, rng, pairs, wrong)
+        if max(len(tokenizer.encode(text)) for text in group.texts + group.wrong) + 2 > SCENE_TOKENS:
             continue
-        pixels += scene_pixels(art, variants, rows, columns, draw.background(rng), rng)[0]
-        texts += said
-    return np.stack(pixels), fitted(texts, SCENE_TOKENS)
+        pixels += scene_pixels(art, group, draw.background(rng), rng, strength)
+        texts += group.texts
+        others += group.wrong
+        cells.add(group)
+    return np.stack(pixels), fitted(texts + others, SCENE_TOKENS), cells.arrays(art)
 
 
-def long_scenes(art, groups, rng):
-    """Pictures of long scenes, their long token ids, and those of a short caption of each."""
-    pixels, texts, shorts = [], [], []
+def long_scenes(art, groups, rng, wrong=0, strength=0.4):
+    """Long scenes: (pictures, long token ids, those of a short caption of each, cells).
+
+    The captions of the pictures come first, then `wrong` wrong ones for each.
+    """
+    pixels, texts, others, shorts, cells = [], [], [], [], Cells()
     while len(texts) < 4 * groups:
         variants, rows, columns = long_group(art, rng)
         ground, word = draw.named_background(rng)
         names = {i: spoken_bare(art.things[i], rng) for v in variants for i in v}
         drawings = {i: art.drawing(i, rng) for i in names}
         speak = captions.long_plan(rows, columns, word, rng)
-        said = [
-            speak([(names[i], art.colour[drawings[i]], art.things[i].kind) for i in v])
-            for v in variants
+        said = [[clause(art, i, names[i], drawings[i]) for i in v] for v in variants]
+        other = [
+            clause(art, i, spoken_bare(art.things[i], rng), art.drawing(i, rng))
+            for i in absent(art, names, 4 * wrong, rng)
         ]
-        lengths = [len(tokenizer.encode(text)) + 2 for text in said]
+        group = Group(variants, [speak(s) for s in said], exchanged(speak, said, other, rng, late=True), rows, columns)
+        lengths = [len(tokenizer.encode(text)) + 2 for text in group.texts + group.wrong]
         brief = short_captions(variants, names, rows, columns, rng)
         if max(lengths) > 246 or min(lengths) < 80 or brief is None:
             continue
-        pixels += [
-            draw.scene(art.sizes, [drawings[i] for i in v], rows, columns, ground, rng, art.mirrored(v))
-            for v in variants
-        ]
-        texts += said
+        pixels += scene_pixels(art, group, ground, rng, strength, drawings)
+        texts += group.texts
+        others += group.wrong
         shorts += brief
-    return np.stack(pixels), fitted(texts, network.LONG_CONTEXT), fitted(shorts, SCENE_TOKENS)
+        cells.add(group)
+    ids = fitted(texts + others, network.LONG_CONTEXT)
+    return np.stack(pixels), ids, fitted(shorts, SCENE_TOKENS), cells.arrays(art)
+
+
+def clause(art, thing, name, drawing):
+    """What a clause of a long caption says of a thing: (name, colour, kind)."""
+    return name, art.colour[drawing], art.things[thing].kind
+
+
+class Cells:
+    """Which thing lies in which cell of the scenes of a batch, and in which cell each patch lies."""
+
+    def __init__(self):
+        self.things, self.of_patch = [], []
+
+    def add(self, group):
+        """The four scenes of a group."""
+        at = (2 * np.arange(network.SIDE) + 1) / (2 * network.SIDE)
+        row, column = (at * group.rows).astype(int), (at * group.columns).astype(int)
+        patches = (row[:, None] * group.columns + column).reshape(-1)
+        for variant in group.variants:
+            self.things.append(np.pad(variant, (0, captions.MOST - len(variant)), constant_values=-1))
+            self.of_patch.append(patches)
+
+    def arrays(self, art):
+        """(names' token ids [names, length], each cell's name or -1 [pictures, MOST], each patch's cell)."""
+        things = np.stack(self.things)
+        known, which = np.unique(things, return_inverse=True)
+        which = which.reshape(things.shape) - int(known[0] < 0)
+        names = [captions.article(art.things[i].label) for i in known if i >= 0]
+        return fitted(names, SINGLE_TOKENS), which, np.stack(self.of_patch)
 
 
 def short_captions(variants, names, rows, columns, rng):

@@ -15,6 +15,7 @@ COLUMNS = {1: ("",), 2: ("left", "right"), 3: ("left", "centre", "right"),
 # rows and columns of the scenes, for the number of things
 LAYOUTS = {2: ((1, 2), (1, 2), (2, 1)), 3: ((1, 3), (3, 1)), 4: ((2, 2), (2, 2), (1, 4)),
            6: ((2, 3), (3, 2)), 8: ((2, 4),), 9: ((3, 3),), 12: ((3, 4),)}  # fmt: skip
+MOST = max(LAYOUTS)
 
 
 def article(name):

@@ -62,7 +62,7 @@ def picture(work, log):
     for key, name in SHOWN.items():
         axes.plot(x, [row[key] for row in rows], marker=".", label=name)
     axes.axvline(base / 1e6, color="grey", linewidth=0.8, linestyle="--")
-    axes.text(base / 1e6, 2, " tuned on long captions", fontsize=8, color="grey")
+    axes.text(base / 1e6, 2, "tuned on long captions ", fontsize=8, color="grey", ha="right")
     axes.set(xlabel="million samples", ylabel="% right on EmojiOne 2, never trained on", ylim=(0, 100))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="upper left")

@@ -27,7 +27,7 @@ import tokenizer
 import train
 
 SIDE = 384
-NAMES, DRAWS, SCENES, GROUNDS = 200, 20, 400, 3
+NAMES, DRAWS, SCENES, COUNTED, GROUNDS = 200, 20, 400, 150, 3
 SEED = 20
 
 
@@ -140,10 +140,12 @@ def single_scores(model, art, template="a picture of a {}", white_only=False):
     return result
 
 
-def short_scene(art, rng):
-    """A scene, its caption, and the caption with one thing that it names exchanged, eight times."""
+def short_scene(art, rng, count=None):
+    """A scene (of `count` things), its caption, and the caption with one thing that it names exchanged,
+    eight times."""
     layouts = list(captions.LAYOUTS)
-    count = int(rng.choice(layouts, p=np.where(np.array(layouts) == 2, 3, 1) / (len(layouts) + 2)))
+    if count is None:
+        count = int(rng.choice(layouts, p=np.where(np.array(layouts) == 2, 3, 1) / (len(layouts) + 2)))
     rows, columns = captions.LAYOUTS[count][rng.integers(len(captions.LAYOUTS[count]))]
     cells, speak, _ = captions.short_plan(rows, columns, rng)
     shown, spare = np.split(rng.choice(art.everyday, count + 8, replace=False), [count])
@@ -176,6 +178,18 @@ def short_scores(model, art):
     own = (images * texts).sum(-1, keepdim=True)
     nine = torch.cat([own, torch.einsum("nd,nkd->nk", images, wrong)], 1)
     return {"1 of 10 short": shares(won(ten)), "1 of 9, one thing changed": shares(won(nine))}
+
+
+def count_scores(model, art):
+    """One thing changed, 1 of 9, by the number of things in the scene."""
+    result, rng = {}, np.random.default_rng(SEED + 6)
+    for count in captions.LAYOUTS:
+        made = [short_scene(art, rng, count) for _ in range(COUNTED)]
+        images = model.images(np.stack([reduced(picture) for picture, _, _ in made]))
+        texts = model.texts([text for _, right, wrong in made for text in (right, *wrong)])
+        nine = torch.einsum("nd,nkd->nk", images, texts.view(COUNTED, 9, -1))
+        result[f"1 of 9, {count} things"] = shares(won(nine))
+    return result
 
 
 @functools.cache
@@ -230,8 +244,7 @@ def long_scene(art, rng):
 
 def describe(art, thing, drawing):
     """What a clause needs to know of a thing."""
-    entry = art.things[thing]
-    return batches.spoken_bare(entry, None), art.colour[drawing], entry.kind
+    return batches.clause(art, thing, batches.spoken_bare(art.things[thing], None), drawing)
 
 
 @functools.cache
@@ -263,7 +276,8 @@ def long_scores(model, art):
 def scores(model, art, parts=("single", "short", "order", "long")):
     """Every figure of a model; long captions only where they fit."""
     model = Model(model.eval())
-    functions = {"single": single_scores, "short": short_scores, "order": order_scores, "long": long_scores}
+    functions = {"single": single_scores, "short": short_scores, "order": order_scores,
+                 "long": long_scores, "counts": count_scores}  # fmt: skip
     result = {}
     for part in parts:
         if part != "long" or model.context == network.LONG_CONTEXT:

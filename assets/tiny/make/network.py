@@ -77,14 +77,15 @@ class Vision(nn.Module):
         self.transformer = Transformer(VISION_WIDTH, VISION_LAYERS, causal=False)
         self.proj = nn.Parameter(scale * torch.randn(VISION_WIDTH, EMBED))
 
-    def forward(self, patches, places):
-        """patches [batch, kept, 3 * PATCH²] (channel first), places [batch, kept] -> [batch, EMBED]."""
+    def forward(self, patches, places, every=False):
+        """patches [batch, kept, 3 * PATCH²] (channel first), places [batch, kept] -> [batch, EMBED],
+        or what each token would give: [batch, 1 + kept, EMBED], the picture's first."""
         x = F.linear(patches, self.conv1.weight.flatten(1))
         x = x + self.positional_embedding[1 + places]
         first = (self.class_embedding + self.positional_embedding[0]).to(x.dtype)
         x = torch.cat([first.expand(len(x), 1, -1), x], 1)  # [batch, 1 + kept, width]
         x = self.transformer(self.ln_pre(x))
-        return self.ln_post(x[:, 0]) @ self.proj
+        return self.ln_post(x if every else x[:, 0]) @ self.proj
 
 
 class Clip(nn.Module):
@@ -109,6 +110,11 @@ class Clip(nn.Module):
     def image(self, patches, places):
         """Unit image embeddings [batch, EMBED] in f32."""
         return F.normalize(self.visual(patches, places).float(), dim=-1)
+
+    def image_and_patches(self, patches, places):
+        """Unit image embeddings [batch, EMBED] and the patches' features [batch, kept, EMBED] in f32."""
+        every = self.visual(patches, places, every=True).float()
+        return F.normalize(every[:, 0], dim=-1), every[:, 1:]
 
     def text(self, token_ids):
         """Unit text embeddings [batch, EMBED] in f32 of token ids [batch, length <= context]."""

@@ -1,6 +1,6 @@
 """Primary Component Matching against its controls: four recipes, three seeds each, equal steps.
 
-    pcm.py WORK [--core N]
+    pcm.py WORK [--core N] [--share X]
 
 Every run tunes the same stretched base; what differs is the batch (recipes.TABLE) and the seed. The
 models are then scored on the held-out artwork and averaged over seeds into WORK/pcm.json.
@@ -22,14 +22,15 @@ import recipes
 SEEDS = (1, 2, 3)
 
 
-def run(work, recipe, seed, core):
+def run(work, recipe, seed, share, core):
     """Tunes one model, unless that was done."""
     name = f"pcm-{recipe}-{seed}"
     if (work / f"{name}.pt").exists():
         return
     command = [sys.executable, str(Path(__file__).with_name("train.py")), "tune", str(work)]
     command += ["--recipe", recipe, "--seed", str(seed), "--name", name]
-    command += ["--steps", str(recipes.TABLE_STEPS)] + ([] if core is None else ["--core", str(core)])
+    command += ["--steps", str(recipes.TABLE_STEPS), "--share", str(share)]
+    command += [] if core is None else ["--core", str(core)]
     subprocess.run(command, check=True)
 
 
@@ -46,11 +47,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("--core", type=int)
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for seed in SEEDS:
         for recipe in recipes.TABLE:
-            run(args.work, recipe, seed, args.core)
+            run(args.work, recipe, seed, args.share, args.core)
     art = batches.Artwork(args.work, "held_out")
     scored = {}
     for recipe in recipes.TABLE:

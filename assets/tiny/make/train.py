@@ -1,7 +1,7 @@
 """Trains the base model of 77 tokens, and tunes the stretched one of 248.
 
-    train.py base WORK [--steps N]
-    train.py tune WORK [--steps N] [--recipe mixed] [--seed 0] [--name tuned]
+    train.py base WORK [--steps N N] [--share X]
+    train.py tune WORK [--steps N] [--share X] [--recipe mixed] [--seed 0] [--name tuned]
 
 Every two minutes the whole state goes to WORK/NAME.state.pt, from which the same command goes on.
 The finished weights (their running average) are WORK/NAME.pt, the log is WORK/NAME.jsonl.
@@ -29,19 +29,14 @@ AVERAGE = 0.998
 class Trainer:
     """The model, its running average and the optimisers."""
 
-    def __init__(self, model, vocabulary, steps, rate):
-        self.model, self.vocabulary, self.steps, self.rate = model, vocabulary, steps, rate
+    def __init__(self, model, vocabulary, schedule, rate):
+        self.model, self.vocabulary, self.schedule, self.rate = model, vocabulary, schedule, rate
         self.average = {k: v.clone() for k, v in model.state_dict().items()}
         matrices, decayed, plain = muon.split(model)
         self.muon = muon.Muon(matrices)
         groups = [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
         self.adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-8, foreach=True)
         self.step, self.samples, self.seconds = 0, 0, 0.0
-
-    def factor(self):
-        """The share of the learning rate: warm-up, constant, and a straight fall over the last 40%."""
-        warm = min(1.0, (self.step + 1) / min(100, 0.1 * self.steps))
-        return warm * min(1.0, max(0.0, (self.steps - self.step) / (0.4 * self.steps)))
 
     def update(self, loss):
         """One optimiser step."""
@@ -50,7 +45,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         if not torch.isfinite(norm):
             raise SystemExit(f"step {self.step}: the gradient is not finite")
-        rate = self.factor() * self.rate
+        rate = self.schedule.factor(self.step) * self.rate
         for group in self.adam.param_groups:
             group["lr"] = rate / 2
         self.adam.step()
@@ -67,7 +62,7 @@ class Trainer:
         state = {
             "model": self.model.state_dict(), "average": self.average, "adam": self.adam.state_dict(),
             "muon": self.muon.state, "step": self.step, "samples": self.samples,
-            "seconds": self.seconds, "steps": self.steps, "vocabulary": self.vocabulary,
+            "seconds": self.seconds, "vocabulary": self.vocabulary,
         }  # fmt: skip
         write(state, path)
 
@@ -88,25 +83,32 @@ def write(state, path):
 
 
 def loss_of(model, batch, smoothing):
-    """(loss, number of pictures) of a batch: its parts are one batch to the loss.
-
-    A part has patches, their places, and captions; captions beyond the pictures are extra ones.
-    """
-    images, texts, extra = [], [], None
+    """(loss, its share that is of cells, number of pictures): a batch's parts are one batch to the loss."""
+    images, texts, extra, cells = [], [], [], []
+    scale = model.logit_scale.exp()
     with torch.autocast("cpu", torch.bfloat16):
-        for patches, places, ids in batch["parts"]:
-            raw = network.normalised(torch.from_numpy(patches))
-            images.append(model.image(raw, torch.from_numpy(places)))
-            said = model.text(recipes.trimmed(ids))
-            texts.append(said[: len(patches)])
-            if len(said) > len(patches):
-                extra = said[len(patches) :]
-        short = model.text(recipes.trimmed(batch["short"])) if "short" in batch else None
-    images, texts, scale = torch.cat(images), torch.cat(texts), model.logit_scale.exp()
+        for part in batch.parts:
+            raw, places = network.normalised(torch.from_numpy(part.patches)), torch.from_numpy(part.places)
+            if part.cells is None:
+                images.append(model.image(raw, places))
+            else:
+                image, patches = model.image_and_patches(raw, places)
+                images.append(image)
+                names, which, of_patch = part.cells
+                named = model.text(recipes.trimmed(names))
+                cells.append((patches, places, named, torch.from_numpy(which), torch.from_numpy(of_patch)))
+            said = model.text(recipes.trimmed(part.ids))
+            texts.append(said[: len(raw)])
+            extra.append(said[len(raw) :])
+        short = None if batch.short is None else model.text(recipes.trimmed(batch.short))
+    images, texts, extra = torch.cat(images), torch.cat(texts), torch.cat(extra)
     loss = recipes.contrast(images, texts, scale, smoothing, extra)
     if short is not None:
-        loss = loss + recipes.short_loss(short, images, batch["rank"], scale, smoothing)
-    return loss, len(images)
+        loss = loss + recipes.short_loss(short, images, batch.rank, scale, smoothing)
+    named = torch.zeros(())
+    for cell in cells:
+        named = named + recipes.cell_loss(*cell, scale.detach()) / len(cells)
+    return loss + recipes.CELL_WEIGHT * named, named.item(), len(images)
 
 
 def train(trainer, work, recipe, seed, name, core=None, minutes=2.0):
@@ -115,29 +117,30 @@ def train(trainer, work, recipe, seed, name, core=None, minutes=2.0):
     if state.exists():
         trainer.load(state)
     saved = shown = time.monotonic()
-    total = 0.0
-    for batch in batches.stream(work, recipe, seed, trainer.step, trainer.steps, core):
+    total, total_named, last = 0.0, 0.0, trainer.schedule.ends[-1]
+    for batch in batches.stream(work, recipe, seed, trainer.step, last, core):
         began = time.monotonic()
-        loss, count = loss_of(trainer.model, batch, recipe.smoothing)
+        loss, named, count = loss_of(trainer.model, batch, recipe.smoothing)
         trainer.update(loss)
         trainer.samples += count
-        total += loss.item()
+        total, total_named = total + loss.item(), total_named + named
         now = time.monotonic()
         trainer.seconds += now - began
         if trainer.step % 20 == 0:
             row = {
                 "step": trainer.step, "samples": trainer.samples, "loss": round(total / 20, 4),
+                "cells": round(total_named / 20, 4),
                 "scale": round(trainer.model.logit_scale.exp().item(), 2),
                 "step_seconds": round((now - shown) / 20, 3), "seconds": round(trainer.seconds, 1),
             }  # fmt: skip
             with log.open("a") as out:
                 print(json.dumps(row), file=out)
             print(row, flush=True)
-            total, shown = 0.0, now
+            total, total_named, shown = 0.0, 0.0, now
         if now - saved > 60 * minutes:
             trainer.save(state)
             saved = now
-        if trainer.step % (trainer.steps // 20) == 0:
+        if trainer.step % (last // 20) == 0:
             finish(trainer, work / f"{name}.{trainer.step:06}.pt")
     trainer.save(state)
     finish(trainer, work / f"{name}.pt")
@@ -162,7 +165,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("phase", choices=("base", "tune"))
     parser.add_argument("work", type=Path)
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--steps", type=int, nargs="+", help="of each cycle of the learning rate")
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps, to try the program")
     parser.add_argument("--recipe", default="mixed", choices=sorted(recipes.TUNE))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name")
@@ -170,19 +174,22 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--core", type=int, help="the core for the process that draws")
     args = parser.parse_args()
+    usual = recipes.BASE_STEPS if args.phase == "base" else [recipes.TUNE_STEPS]
+    steps = [max(20, round(args.share * count)) for count in args.steps or usual]
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     if args.phase == "base":
         vocabulary = captions.vocabulary(things.load(args.work), tokenizer.encode)
-        steps = args.steps or recipes.BASE_STEPS
-        trainer = Trainer(network.Clip(vocabulary), vocabulary, steps, recipes.BASE_RATE)
-        recipe = recipes.Base(steps)
+        schedule = recipes.Schedule(*steps)
+        trainer = Trainer(network.Clip(vocabulary), vocabulary, schedule, recipes.BASE_RATE)
+        recipe = recipes.Base(schedule)
     else:
         base, state = load(args.work / args.base)
-        vocabulary, steps = state["vocabulary"], args.steps or recipes.TUNE_STEPS
+        vocabulary = state["vocabulary"]
+        schedule = recipes.Schedule(*steps)
         model = network.stretched(base, vocabulary)
-        trainer = Trainer(model, vocabulary, steps, recipes.TUNE_RATE)
-        recipe = recipes.TUNE[args.recipe](steps)
+        trainer = Trainer(model, vocabulary, schedule, recipes.TUNE_RATE)
+        recipe = recipes.TUNE[args.recipe](schedule)
     train(trainer, args.work, recipe, args.seed, args.name or args.phase, args.core)
 
 
