@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Console;
 use super::made_with::MadeWith;
 use super::session::Session;
 use crate::checkpoint::digest::{hexadecimal, sha256};
-use crate::cli::{ModelArgs, ModelChoice};
 use crate::input;
 use crate::input::prompt::{Class, LabelSet};
 use crate::output::probe::{Keys, ProbeFile};
@@ -72,19 +70,6 @@ impl TrainedProbe {
         &self.file.method
     }
 
-    /// The model to run it with: the one that is asked for, or where none is, the one that it names.
-    ///
-    /// # Errors
-    /// When it names another, or one that nobody but its maker knows.
-    pub(super) fn model(
-        &self,
-        args: &ModelArgs,
-        choice: ModelChoice,
-        console: &Console,
-    ) -> Result<ModelArgs> {
-        self.made_with().model(args, choice, console)
-    }
-
     /// Fails if it was trained on another model's embeddings.
     pub(super) fn check(&self, session: &Session) -> Result<()> {
         let made_with = self.made_with();
@@ -92,7 +77,8 @@ impl TrainedProbe {
         made_with.check_model(session)
     }
 
-    fn made_with(&self) -> MadeWith<'_> {
+    /// The file as what a model made.
+    pub(super) fn made_with(&self) -> MadeWith<'_> {
         MadeWith {
             path: &self.path,
             about: &self.file.about,

@@ -256,11 +256,26 @@ mod tests {
         }
     }
 
+    type Change = fn(&mut ProbeFile);
+
+    /// Fails unless each change makes a file that is refused with these words and its name.
+    fn refuse(path: &Path, cases: &[(Change, &str)]) {
+        for (change, part) in cases {
+            let mut probe = tip_adapter();
+            change(&mut probe);
+            write(path, &probe).unwrap();
+            let error = format!("{:#}", read(path).unwrap_err());
+            assert!(
+                error.contains(part) && error.contains("p.safetensors"),
+                "{error}"
+            );
+        }
+    }
+
     #[test]
     fn what_does_not_fit_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.safetensors");
-        type Change = fn(&mut ProbeFile);
         let cases: [(Change, &str); 9] = [
             (|p| p.weights[1] = f32::NAN, "\"weight\" holds NaN"),
             (|p| p.bias[0] = f32::INFINITY, "\"bias\" holds inf"),
@@ -275,39 +290,20 @@ mod tests {
                 "is of no class",
             ),
         ];
-        for (change, part) in cases {
-            let mut probe = tip_adapter();
-            change(&mut probe);
-            write(&path, &probe).unwrap();
-            let error = format!("{:#}", read(&path).unwrap_err());
-            assert!(
-                error.contains(part) && error.contains("p.safetensors"),
-                "{error}"
-            );
-        }
+        refuse(&path, &cases);
     }
 
     #[test]
     fn numbers_that_end_in_none_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.safetensors");
-        type Change = fn(&mut ProbeFile);
         let cases: [(Change, &str); 4] = [
             (|p| p.weights.fill(3e38), "row 0 of the tensor \"weight\""),
             (|p| p.bias[1] = -3e38, "the tensor \"bias\" holds -3e38"),
             (|p| p.hyperparameters["alpha"] = json!(1e300), "alpha 1e300"),
             (|p| p.hyperparameters["beta"] = json!(1e300), "beta 1e300"),
         ];
-        for (change, part) in cases {
-            let mut probe = tip_adapter();
-            change(&mut probe);
-            write(&path, &probe).unwrap();
-            let error = format!("{:#}", read(&path).unwrap_err());
-            assert!(
-                error.contains(part) && error.contains("p.safetensors"),
-                "{error}"
-            );
-        }
+        refuse(&path, &cases);
         // Large ones are numbers.
         let mut large = tip_adapter();
         large.weights.fill(1e29);

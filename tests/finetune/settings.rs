@@ -72,6 +72,7 @@ fn flags_that_contradict_each_other_are_refused() {
         (&["--precision", "bf16"], "a CPU trains in f32"),
         (&["--layout", "longclip"], "has 248 positions"),
         (&["--report", "no/such/page.html"], "does not exist"),
+        (&["--report", "run/log.jsonl"], "ends in .html"),
         (&["--eval", "pairs.jsonl.no"], "does not exist"),
     ] {
         let arguments = [&["pairs.jsonl", "--out", "run"], arguments].concat();

@@ -53,7 +53,10 @@ impl Question {
     /// The model to ask: a probe names its own.
     pub(super) fn model(&self, args: &ClassifyArgs, console: &Console) -> Result<ModelArgs> {
         match &self.probe {
-            Some(probe) => probe.model(&args.model, args.model_choice, console),
+            Some(probe) => {
+                let made_with = probe.made_with();
+                made_with.model(&args.model, args.model_choice, console)
+            }
             None => Ok(args.model.clone()),
         }
     }

@@ -47,7 +47,10 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
     let model = match &probe {
-        Some(probe) => probe.model(&args.model, args.model_choice, console)?,
+        Some(probe) => {
+            let made_with = probe.made_with();
+            made_with.model(&args.model, args.model_choice, console)?
+        }
         None => args.model.clone(),
     };
     let session = Arc::new(Session::open(&model, console)?);

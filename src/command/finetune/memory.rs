@@ -1,4 +1,4 @@
-//! How many pairs go through the towers together where no flag says so.
+//! What has room: how many pairs go through the towers together where no flag says so, and whether a whole batch fits.
 
 use anyhow::{Result, ensure};
 

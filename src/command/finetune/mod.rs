@@ -15,6 +15,7 @@ mod result;
 mod run_folder;
 mod training;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -53,7 +54,7 @@ Examples:
 DIR holds the model, report.html, log.jsonl (an object a step), settings.json, skipped.jsonl if anything was
 left out, and checkpoint/, from which the same command with --resume goes on.
 Exit status: 0 trained; 1 trained, but pictures could not be decoded and others stood in, or a step failed (the
-state before it is kept); 2 it could not run; 75 worth retrying (the disk is full, another run has DIR); 130 or
+state that was saved is kept); 2 it could not run; 75 worth retrying (the disk is full, another run has DIR); 130 or
 143 stopped by a signal, after saving.";
 
 /// Trains.
@@ -62,10 +63,8 @@ state before it is kept); 2 it could not run; 75 worth retrying (the disk is ful
 /// When it cannot run, or something cannot be written.
 pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
     let folder = RunFolder::look(&args.output.out, args.output.resume)?;
-    if let Some(report) = &args.output.report
-        && report.parent() != Some(&args.output.out)
-    {
-        advice::check_output(report)?;
+    if let Some(report) = &args.output.report {
+        check_report(report, &args.output.out)?;
     }
     let session = open(args, console)?;
     result::check(args, &session.checkpoint)?;
@@ -114,6 +113,22 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
     };
     let end = training.run(Arc::new(source))?;
     finish(&mut training, end, console)
+}
+
+/// Fails if the page has no place, or would take that of one of the run's own files in `out`, which need not be there yet.
+fn check_report(report: &Path, out: &Path) -> Result<()> {
+    if report.parent() != Some(out) {
+        return advice::check_output(report);
+    }
+    let is_page = report
+        .extension()
+        .is_some_and(|end| end == "html" || end == "htm");
+    ensure!(
+        is_page,
+        "the report {} would lie among the run's own files; give it a name that ends in .html",
+        report.display()
+    );
+    Ok(())
 }
 
 /// Opens the model; it trains in f32 on a CPU, on a GPU in bf16 with weights in f32.

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::query::Query;
-use crate::cli::{ModelArgs, ModelChoice};
 use crate::command::Console;
 use crate::command::made_with::MadeWith;
-use crate::command::session::Session;
 use crate::input::embedding::{self, EmbeddingFile, Mapped, NoRows};
 use crate::input::image::{self, DecodeOptions};
 use crate::input::resize::bicubic;
@@ -54,30 +52,8 @@ impl Index {
         )
     }
 
-    /// The model to search with: the one that is asked for, or where none is, the index's own.
-    ///
-    /// # Errors
-    /// As [`MadeWith::model`].
-    pub(super) fn model(
-        &self,
-        args: &ModelArgs,
-        choice: ModelChoice,
-        console: &Console,
-    ) -> Result<ModelArgs> {
-        self.made_with().model(args, choice, console)
-    }
-
-    /// Fails if the model's embeddings are of another width.
-    pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
-        self.made_with().check_dim(session)
-    }
-
-    /// Fails if the model's weights or activation are others. Reads all weights.
-    pub(super) fn check_model(&self, session: &Session) -> Result<()> {
-        self.made_with().check_model(session)
-    }
-
-    fn made_with(&self) -> MadeWith<'_> {
+    /// The index as what a model made.
+    pub(super) fn made_with(&self) -> MadeWith<'_> {
         MadeWith {
             path: &self.path,
             about: self.file.about(),

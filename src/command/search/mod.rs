@@ -127,16 +127,18 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     }
     let index = Index::open(&args.index)?;
     let cache = remembered::folder(&args.cache)?;
-    let model = index.model(&args.model, args.model_choice, console)?;
+    let model = index
+        .made_with()
+        .model(&args.model, args.model_choice, console)?;
     let session = Session::open(&model, console);
     let session = Arc::new(session.with_context(|| index.wants())?);
-    index.check_dim(&session)?;
+    index.made_with().check_dim(&session)?;
     let plan = Plan::new(&session, &args.model, &args.pictures);
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
     // The weights' digest reads all of them, as loading does: both at once.
     let (checked, engine) = std::thread::scope(|scope| {
-        let checking = scope.spawn(|| index.check_model(&session));
+        let checking = scope.spawn(|| index.made_with().check_model(&session));
         let engine = Engine::new(&session, memory.clone(), console);
         let checked = checking.join();
         (
