@@ -99,6 +99,14 @@ def answers(model, images):
     return out.image_embeds, out.text_embeds
 
 
+def image_embeddings(folder, pixels):
+    """Of pixels, by the model saved there."""
+    from transformers import CLIPModel
+
+    features = CLIPModel.from_pretrained(folder).eval().get_image_features(pixel_values=pixels)
+    return getattr(features, "pooler_output", features)
+
+
 def write_json(path, value):
     path.write_text(json.dumps(value))
 

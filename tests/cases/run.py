@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import checkpoints
 import datasets
 import images
+import others
 import texts
 from bench import Bench
 
@@ -31,7 +32,7 @@ def main():
     args = parser.parse_args()
     folder = args.keep or Path(tempfile.mkdtemp(prefix="longclip-cases-"))
     right = wrong = 0
-    for module in (checkpoints, datasets, texts, images):
+    for module in (checkpoints, datasets, texts, images, others):
         for name, case in module.CASES.items():
             if args.names and not any(name.startswith(begin) for begin in args.names):
                 continue
