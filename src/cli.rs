@@ -175,7 +175,7 @@ pub struct PictureArgs {
     /// What shows through transparent pixels
     #[arg(long, value_name = "HOW", default_value = "white", value_parser = alpha())]
     pub alpha: Alpha,
-    /// Treat a picture that decodes only in part as an error
+    /// Treat an image that is damaged or incomplete as an error
     #[arg(long)]
     pub strict: bool,
 }
