@@ -139,6 +139,12 @@ fn without_header(rows: &[Row]) -> Columns {
             key + 1,
             label + 1
         ));
+    } else if width > 1 {
+        // A first row that nobody knows as names of columns would be a label.
+        notes.push(
+            "there are no names of columns; the first column has the labels, the others prompts"
+                .to_owned(),
+        );
     }
     Columns {
         columns,
@@ -218,13 +224,13 @@ mod tests {
                 1,
             ),
             ("cat,0\ndog,1\n", &["0=cat:", "1=dog:"], 1),
-            ("cat,7\n", &["cat:7"], 0),
-            ("7,up\n", &["7:up"], 0),
+            ("cat,7\n", &["cat:7"], 1),
+            ("7,up\n", &["7:up"], 1),
             ("0\n1\n2\n", &["0:", "1:", "2:"], 0),
             ("ClassId,SignName\n0,stop\n1,go\n", &["0=stop:", "1=go:"], 1),
             (",0\n0,cat\n1,dog\n", &["0=cat:", "1=dog:"], 1),
             ("label,name\n0,cat\n1,dog\n", &["0=cat:", "1=dog:"], 1),
-            ("cat,a cat\ndog,a dog\n", &["cat:a cat", "dog:a dog"], 0),
+            ("cat,a cat\ndog,a dog\n", &["cat:a cat", "dog:a dog"], 1),
             ("label,,\ncat,,\n,,\n", &["cat:"], 0),
             ("title,key\ncat,1\n", &["1=cat:"], 0),
         ];
