@@ -34,7 +34,7 @@ use crate::task::zero_shot::Score;
 pub use model_choice::ModelChoice;
 pub use parse::parse;
 pub(crate) use value::{activation, at_once, count, names};
-use value::{alpha, finite, format, long_text, precision, score};
+use value::{alpha, delimiter, finite, format, long_text, precision, score};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -214,15 +214,18 @@ pub struct LabelArgs {
     /// The candidate labels; give the images before them
     #[arg(short, long, value_name = "TEXT", num_args = 1.., conflicts_with = "labels_file")]
     pub labels: Vec<String>,
-    /// Labels from a built-in set (imagenet, cifar10, cifar100, food101, …) or a file: one a line,
-    /// or a .json, .csv or .tsv file with prompts or aliases of each label; - reads stdin
+    /// Labels from a built-in set (imagenet, cifar10, cifar100, food101, …) or a file: one per line,
+    /// or a .json, .yaml, .csv or .tsv file with prompts, aliases or keys of each label; - reads stdin
     #[arg(long, value_name = "NAME|FILE")]
     pub labels_file: Option<PathBuf>,
+    /// What separates the cells of a table: one character, or tab [default: found by looking]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    pub delimiter: Option<u8>,
     /// Prompt templates, {} stands for the label
     #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "templates")]
     pub template: Vec<String>,
     /// A built-in set of templates (none, photo, openai7, openai80, and one for each built-in set of
-    /// labels, by its name) or a file, one a line; - reads stdin
+    /// labels, by its name) or a file, one per line or a list in JSON, YAML or Python; - reads stdin
     #[arg(long, value_name = "NAME|FILE")]
     pub templates: Option<String>,
     /// Texts that are too long.

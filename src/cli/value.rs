@@ -98,3 +98,12 @@ pub(super) fn finite(text: &str) -> Result<f32, String> {
         _ => Err("expected a number".to_owned()),
     }
 }
+
+/// What separates the cells of a table.
+pub(super) fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !b"\"\r\n".contains(byte) => Ok(*byte),
+        _ => Err("expected one character, such as ; or |, or the word tab".to_owned()),
+    }
+}

@@ -11,8 +11,8 @@ use super::{Console, Outcome, advice};
 use crate::cli::{ImageArgs, ModelArgs, PictureArgs};
 use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_picture};
 use crate::input::paths::{
-    self, Expansion, FilesFrom, ImageSource, ListSource, PassedOver, PathError, PictureRule,
-    Separator,
+    self, Expansion, FilesFrom, ImageSource, ListNotes, ListSource, PassedOver, PathError,
+    PictureRule, Separator,
 };
 use crate::model::{Compute, DualEncoder};
 
@@ -102,9 +102,11 @@ impl Images {
         };
         let count = move || paths::count(&arguments, files_from.as_ref(), PICTURES);
         let passed_over = self.sources.passed_over();
+        let list_notes = self.sources.list_notes();
         Running {
             total: (!plan.single).then(|| Box::new(count) as _),
             passed_over: Some(passed_over),
+            list_notes,
             ..Running::start(self.sources.filter(is_read), plan, stop)
         }
     }
@@ -179,6 +181,8 @@ pub(super) struct Running {
     /// How many images there are, if progress is to be shown; may take a while to find out.
     total: Option<Box<dyn FnOnce() -> Option<u64> + Send>>,
     passed_over: Option<PassedOver>,
+    /// What was guessed about the list of images.
+    list_notes: ListNotes,
 }
 
 impl Running {
@@ -195,6 +199,7 @@ impl Running {
             stop,
             total: None,
             passed_over: None,
+            list_notes: ListNotes::default(),
         }
     }
 
@@ -233,6 +238,8 @@ impl Running {
             console.advance(counts.failed);
         }
         console.end_progress();
+        let notes = self.list_notes.all();
+        notes.iter().for_each(|note| console.note(note));
         match self
             .passed_over
             .map_or(0, |passed_over| passed_over.count())

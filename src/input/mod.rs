@@ -11,4 +11,5 @@ pub mod prompt;
 pub mod resize;
 pub mod stamp;
 pub mod text;
+pub mod text_file;
 pub mod tokenizer;

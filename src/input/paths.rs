@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use anyhow::bail;
 
 use list::List;
-pub use list::{FilesFrom, ListSource, Separator};
+pub use list::{FilesFrom, ListNotes, ListSource, Separator};
 use walk::Walk;
 
 /// Where one image's bytes come from.
@@ -134,6 +134,11 @@ impl Expansion {
     /// The counter of passed-over entries; it keeps counting while the iterator runs.
     pub fn passed_over(&self) -> PassedOver {
         self.passed_over.clone()
+    }
+
+    /// What is guessed about the list, while the iterator runs.
+    pub fn list_notes(&self) -> ListNotes {
+        self.list.as_ref().map(List::notes).unwrap_or_default()
     }
 }
 

@@ -11,6 +11,7 @@
 
 mod built_in;
 mod evaluation;
+mod foreign_files;
 mod formats;
 mod help;
 mod inputs;

@@ -1,0 +1,89 @@
+//! Text files as people and tools write them: one reader of tables and one of lines for the whole
+//! program.
+//!
+//! Both take UTF-8 and UTF-16 with a byte order mark and without, and lines that end as on Unix,
+//! Windows or old Macs. What was guessed about a file can be asked for, to be said once. What the
+//! lines and cells mean is not known here.
+
+pub mod column;
+mod decode;
+mod lines;
+mod separator;
+mod table;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+pub use decode::{Decoded, LoneReturn};
+pub use lines::{BadLine, LONGEST_LINE, Line, Lines, NotText, check_no_nul, json_object};
+pub use table::{Fields, NamedRows, Row, Table, usual_separator};
+
+/// Opens a file, or stdin for `-`.
+///
+/// # Errors
+/// When it is a folder or cannot be opened.
+pub fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
+    if path.as_os_str() == "-" {
+        return Ok(Box::new(io::stdin()));
+    }
+    let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
+        // Opening a folder succeeds on some systems.
+        true => Err(io::ErrorKind::IsADirectory.into()),
+        false => Ok(file),
+    });
+    let file = file.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(Box::new(file))
+}
+
+/// The whole text of a file that is small enough, and what was guessed about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Text {
+    /// Without a byte order mark and without NULs.
+    pub content: String,
+    /// Without the file's name; to be said once.
+    pub guess: Option<&'static str>,
+}
+
+/// Reads a whole text of at most `limit_bytes`; `-` is stdin.
+///
+/// # Errors
+/// When it cannot be read, is larger, is not UTF-8 or UTF-16, or holds a NUL; names the line.
+pub fn read(path: &Path, limit_bytes: u64) -> Result<Text> {
+    let shown = if path.as_os_str() == "-" {
+        "stdin".to_owned()
+    } else {
+        path.display().to_string()
+    };
+    let reading = || format!("cannot read {shown}");
+    let mut decoded = Decoded::new(open(path)?, LoneReturn::EndsLine);
+    let mut bytes = Vec::new();
+    let taken = decoded
+        .by_ref()
+        .take(limit_bytes + 1)
+        .read_to_end(&mut bytes);
+    taken.with_context(reading)?;
+    ensure!(
+        bytes.len() as u64 <= limit_bytes,
+        "{shown} is larger than {limit_bytes} bytes; is it the right file?"
+    );
+    let content = utf8(bytes).with_context(reading)?;
+    check_no_nul(&content).with_context(reading)?;
+    Ok(Text {
+        content,
+        guess: decoded.guess(),
+    })
+}
+
+fn utf8(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).or_else(|error| {
+        let valid = error
+            .as_bytes()
+            .iter()
+            .take(error.utf8_error().valid_up_to());
+        let line = valid.filter(|byte| **byte == b'\n').count() + 1;
+        bail!("line {line} is not UTF-8; save the file as UTF-8")
+    })
+}

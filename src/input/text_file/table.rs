@@ -1,0 +1,382 @@
+//! The rows of a table, whatever separates its cells, one after the other.
+
+use std::io::{self, Cursor, Read};
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
+use serde_json::{Map, Value};
+
+use super::decode::{Decoded, LoneReturn};
+use super::{column, separator};
+
+/// How much of a table is looked at for its separator.
+const SAMPLE_BYTES: u64 = 64 * 1024;
+
+/// One row of cells, as they stand but for the blanks around them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The line that it begins on, from 1.
+    pub line: u64,
+    /// Its cells.
+    pub cells: Vec<String>,
+}
+
+/// The fields of a row by [`column::key`] of their columns' names, as those of JSON lines.
+pub type Fields = Map<String, Value>;
+
+/// Reads a table row by row; rows of empty cells are passed over, and there are no comments.
+pub struct Table {
+    reader: csv::Reader<Box<dyn Read + Send>>,
+    separator: u8,
+    notes: Vec<String>,
+    /// Lines before the first row that the reader sees.
+    skipped_lines: u64,
+    record: csv::ByteRecord,
+}
+
+/// The separator that a file's extension promises: a comma, or a tab for `.tsv` and `.tab`.
+#[must_use]
+pub fn usual_separator(path: &Path) -> u8 {
+    let extension = path.extension().unwrap_or_default();
+    let is = |name: &str| extension.eq_ignore_ascii_case(name);
+    if is("tsv") || is("tab") { b'\t' } else { b',' }
+}
+
+impl Table {
+    /// Reads how the table begins: its encoding, and what separates its cells unless `delimiter`
+    /// says it. `usual` is what the file's name promises, see [`usual_separator`].
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn new(reader: Box<dyn Read + Send>, usual: u8, delimiter: Option<u8>) -> io::Result<Self> {
+        let mut decoded = Decoded::new(reader, LoneReturn::EndsLine);
+        let mut sample = Vec::new();
+        decoded
+            .by_ref()
+            .take(SAMPLE_BYTES)
+            .read_to_end(&mut sample)?;
+        let mut notes: Vec<String> = decoded.guess().map(str::to_owned).into_iter().collect();
+        let is_whole = (sample.len() as u64) < SAMPLE_BYTES;
+        let text = String::from_utf8_lossy(&sample);
+        let declared = separator::declared(&text);
+        let skipped = declared.map_or(0, |(_, length)| length);
+        let separator = match (delimiter, declared) {
+            (Some(byte), _) | (None, Some((byte, _))) => byte,
+            (None, None) => {
+                let end = if is_whole {
+                    text.len()
+                } else {
+                    text.rfind('\n').unwrap_or(text.len())
+                };
+                let found = separator::find(text.get(..end).unwrap_or_default(), usual);
+                notes.extend(found.note);
+                found.byte
+            }
+        };
+        let mut start = Cursor::new(sample);
+        start.set_position(skipped as u64);
+        let whole: Box<dyn Read + Send> = Box::new(UnixLines::new(start.chain(decoded)));
+        Ok(Self {
+            reader: csv::ReaderBuilder::new()
+                .delimiter(separator)
+                .has_headers(false)
+                .flexible(true)
+                .terminator(csv::Terminator::Any(b'\n'))
+                .from_reader(whole),
+            separator,
+            notes,
+            skipped_lines: u64::from(skipped > 0),
+            record: csv::ByteRecord::new(),
+        })
+    }
+
+    /// What was guessed about the file, without its name; to be said once.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What separates cells, for messages: `","`, `tabs`.
+    pub fn separator(&self) -> String {
+        separator::shown(self.separator)
+    }
+
+    /// Takes the first row for the names of columns. Those and the rows after it, each with the line
+    /// that it begins on; a row must have a cell for each column, and more only if they are empty.
+    ///
+    /// # Errors
+    /// When there is no row, or it cannot be read.
+    pub fn named(mut self) -> Result<NamedRows> {
+        let header = self.next().transpose()?;
+        let mut names = header.map(|row| row.cells).unwrap_or_default();
+        ensure!(!names.is_empty(), "the file has no rows");
+        // Empty columns at the end are what a spreadsheet writes around a table.
+        while names.last().is_some_and(String::is_empty) {
+            names.pop();
+        }
+        let keys = names.iter().map(|name| column::key(name)).collect();
+        Ok(NamedRows {
+            names,
+            keys,
+            table: self,
+        })
+    }
+
+    fn row(&mut self) -> Option<Result<Row>> {
+        loop {
+            match self.reader.read_byte_record(&mut self.record) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => return Some(Err(unreadable(error))),
+            }
+            let is_empty = |cell: &[u8]| cell.iter().all(u8::is_ascii_whitespace);
+            if !self.record.iter().all(is_empty) {
+                let line = self.line();
+                return Some(cells(&self.record, line).map(|cells| Row { line, cells }));
+            }
+        }
+    }
+
+    /// The line that the row just read begins on. The reader itself notes a place before the blank
+    /// lines that it passes over; what is sure is where the row ends.
+    fn line(&self) -> u64 {
+        let noted = self.record.position().map_or(1, csv::Position::line);
+        let within = self.record.as_slice().iter().filter(|byte| **byte == b'\n');
+        let end = self.reader.position().line();
+        noted.max(end.saturating_sub(1 + within.count() as u64)) + self.skipped_lines
+    }
+}
+
+impl Iterator for Table {
+    type Item = Result<Row>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.row()
+    }
+}
+
+/// The rows of a table that names its columns, with the line that each begins on.
+pub struct NamedRows {
+    names: Vec<String>,
+    keys: Vec<String>,
+    table: Table,
+}
+
+impl NamedRows {
+    /// The names of the columns, as written.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Whether one of the columns has one of these names, which are as [`column::key`] writes them.
+    pub fn has(&self, names: &[&str]) -> bool {
+        self.keys.iter().any(|key| names.contains(&key.as_str()))
+    }
+
+    /// What was guessed about the file, without its name; to be said once.
+    pub fn notes(&self) -> &[String] {
+        self.table.notes()
+    }
+
+    fn fields(&self, row: Row) -> Result<Fields> {
+        let more = row.cells.iter().skip(self.keys.len());
+        let surplus = more.filter(|cell| !cell.is_empty()).count();
+        ensure!(
+            row.cells.len() >= self.keys.len() && surplus == 0,
+            "the row has {} fields and the first line {}; a text that holds the separator ({}) needs \
+             double quotes around it",
+            row.cells.len(),
+            self.keys.len(),
+            self.table.separator()
+        );
+        let mut fields = Fields::new();
+        for (key, cell) in self.keys.iter().zip(row.cells) {
+            if !key.is_empty() {
+                fields.entry(key.clone()).or_insert(Value::String(cell));
+            }
+        }
+        Ok(fields)
+    }
+}
+
+impl Iterator for NamedRows {
+    type Item = (u64, Result<Fields>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.table.row()?;
+        Some(match row {
+            Ok(row) => (row.line, self.fields(row)),
+            Err(error) => (self.table.line(), Err(error)),
+        })
+    }
+}
+
+/// The same text with newlines alone at the ends of lines, also of the last: so that lines can be
+/// counted.
+struct UnixLines<R> {
+    reader: R,
+    /// A carriage return that may belong to a line end.
+    waiting: bool,
+    /// What was handed on last; none before and after the text.
+    last: Option<u8>,
+    ended: bool,
+}
+
+impl<R: Read> UnixLines<R> {
+    fn new(reader: R) -> Self {
+        Self {
+            reader,
+            waiting: false,
+            last: None,
+            ended: false,
+        }
+    }
+}
+
+impl<R: Read> Read for UnixLines<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // A byte may be handed on late, so that there must be room for one more than is read.
+        let mut chunk = vec![0; buffer.len().saturating_sub(1)];
+        let mut made = Vec::with_capacity(buffer.len());
+        while made.is_empty() && !self.ended {
+            let count = self.reader.read(&mut chunk)?;
+            for &byte in chunk.get(..count).unwrap_or_default() {
+                if self.waiting && byte != b'\n' {
+                    made.push(b'\r');
+                }
+                self.waiting = byte == b'\r';
+                if !self.waiting {
+                    made.push(byte);
+                }
+            }
+            self.ended = count == 0;
+            if self.ended && (self.waiting || self.last.is_some_and(|last| last != b'\n')) {
+                made.push(b'\n');
+            }
+            self.last = made.last().copied().or(self.last);
+        }
+        made.as_slice().read(buffer)
+    }
+}
+
+fn cells(record: &csv::ByteRecord, line: u64) -> Result<Vec<String>> {
+    let cell = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| anyhow!("line {line} is not UTF-8; save the file as UTF-8"))?;
+        ensure!(
+            !text.contains('\0'),
+            "line {line} holds a NUL; save the file as text in UTF-8"
+        );
+        Ok(text.trim().to_owned())
+    };
+    record.iter().map(cell).collect()
+}
+
+fn unreadable(error: csv::Error) -> anyhow::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error.into(),
+        kind => anyhow!("the table cannot be read: {kind:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(content: &[u8], delimiter: Option<u8>) -> Table {
+        let reader = Box::new(Cursor::new(content.to_vec()));
+        Table::new(reader, b',', delimiter).unwrap()
+    }
+
+    fn rows(content: &[u8], delimiter: Option<u8>) -> Vec<(u64, Vec<String>)> {
+        let rows = table(content, delimiter).map(Result::unwrap);
+        rows.map(|row| (row.line, row.cells)).collect()
+    }
+
+    #[test]
+    fn every_way_of_writing_a_table_gives_the_same_rows() {
+        let expected = [
+            (1, vec!["label".to_owned(), "prompt".to_owned()]),
+            (2, vec!["Möwe".to_owned(), "eine Möwe; weiß".to_owned()]),
+        ];
+        let text = "label,prompt\r\nMöwe,\"eine Möwe; weiß\"\r\n";
+        let bytes = |text: &str| text.as_bytes().to_vec();
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let cases: [Vec<u8>; 9] = [
+            bytes(text),
+            bytes(&format!("\u{feff}{text}")),
+            bytes(&text.replace("\r\n", "\n")),
+            bytes(&text.replace("\r\n", "\r")),
+            bytes(&text.replace(',', ";")),
+            bytes(&text.replace(',', "\t")),
+            bytes(&text.replace(',', " | ").replace('"', "")),
+            utf16(text),
+            utf16(&format!("\u{feff}{}", text.replace(',', "\t"))),
+        ];
+        for content in cases {
+            let shown = String::from_utf8_lossy(&content);
+            assert_eq!(rows(&content, None), expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_declared_or_given_separator_wins() {
+        let cells = |content: &[u8], delimiter| {
+            let rows = rows(content, delimiter);
+            rows.into_iter()
+                .map(|(line, cells)| (line, cells.join("/")))
+                .collect::<Vec<_>>()
+        };
+        let row = |line, text: &str| (line, text.to_owned());
+        assert_eq!(cells(b"sep=|\r\na,b|c\r\n", None), [row(2, "a,b/c")]);
+        assert_eq!(cells(b"sep=|\na,b|c\n", Some(b',')), [row(2, "a/b|c")]);
+        assert_eq!(cells(b"a:b;c\n", Some(b':')), [row(1, "a/b;c")]);
+    }
+
+    #[test]
+    fn lines_are_counted_and_empty_rows_passed_over() {
+        let content = b"a,b\r\n,,\r\n\r\n\"c\r\nd\",e\r\n;,\r\nf,g\r\n";
+        let found: Vec<_> = rows(content, Some(b','))
+            .into_iter()
+            .map(|(line, cells)| (line, cells.join("/")))
+            .collect();
+        let expected = [(1, "a/b"), (4, "c\nd/e"), (6, ";/"), (7, "f/g")];
+        let expected = expected.map(|(line, text)| (line, text.to_owned()));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_refused_with_their_line() {
+        for (content, part) in [
+            (&b"a,b\nc,\xff\n"[..], "line 2 is not UTF-8"),
+            (b"a,b\nc,d\0\n", "line 2 holds a NUL"),
+        ] {
+            let error = table(content, None).find_map(Result::err).unwrap();
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn named_rows_have_fields() {
+        let content = b"File_Name;Label;;\nx.jpg;cat;;\ny.jpg\nz.jpg;a;b\n";
+        let mut named = table(content, None).named().unwrap();
+        assert_eq!(named.names(), ["File_Name", "Label"]);
+        assert!(named.has(column::PATH) && !named.has(column::KEY));
+        assert_eq!(named.notes().len(), 1);
+        let (line, fields) = named.next().unwrap();
+        let fields = Value::Object(fields.unwrap()).to_string();
+        assert_eq!(
+            (line, &*fields),
+            (2, "{\"filename\":\"x.jpg\",\"label\":\"cat\"}")
+        );
+        let errors: Vec<_> = named
+            .map(|(line, fields)| (line, fields.unwrap_err().to_string()))
+            .collect();
+        assert!(
+            errors[0]
+                .1
+                .starts_with("the row has 1 fields and the first line 2")
+        );
+        assert_eq!((errors[0].0, errors[1].0), (3, 4));
+        assert!(table(b"\n,,\n", None).named().is_err());
+    }
+}
