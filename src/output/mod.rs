@@ -15,6 +15,7 @@ pub mod learning;
 pub mod probe;
 pub mod report;
 pub mod sorted;
+pub mod suffix;
 mod table;
 pub mod text;
 pub mod training;
@@ -24,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
+
+pub use csv::{Extras, MARK};
 
 /// What one image was answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,7 +131,18 @@ pub enum Format {
     Tsv,
 }
 
-/// How [`Format::Table`] looks; the other formats are for programs and have no style.
+impl Format {
+    /// What the suffix of an output names.
+    pub const SUFFIXES: &[(&str, Self)] = &[
+        ("json", Self::Json),
+        ("jsonl", Self::Jsonl),
+        ("ndjson", Self::Jsonl),
+        ("csv", Self::Csv),
+        ("tsv", Self::Tsv),
+    ];
+}
+
+/// How [`Format::Table`] looks, and what CSV has on request; other formats have no style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// The number beside each label.
@@ -139,6 +153,8 @@ pub struct Style {
     pub colour: Colour,
     /// What bars and shortened labels are drawn with.
     pub characters: Characters,
+    /// What [`Format::Csv`] and [`Format::Tsv`] have on request.
+    pub extras: Extras,
 }
 
 impl Style {
@@ -150,6 +166,7 @@ impl Style {
             width: 80,
             colour: Colour::Plain,
             characters: Characters::Unicode,
+            extras: Extras::default(),
         }
     }
 }
@@ -211,8 +228,8 @@ pub fn writer(
         Format::Table => Box::new(table::TableWriter::new(sink, style)),
         Format::Json => Box::new(json::JsonWriter::new(sink)),
         Format::Jsonl => Box::new(json::JsonlWriter::new(sink)),
-        Format::Csv => Box::new(csv::CsvWriter::new(sink, b',')),
-        Format::Tsv => Box::new(csv::CsvWriter::new(sink, b'\t')),
+        Format::Csv => Box::new(csv::CsvWriter::new(sink, b',', style.extras)),
+        Format::Tsv => Box::new(csv::CsvWriter::new(sink, b'\t', style.extras)),
     }
 }
 
@@ -247,6 +264,10 @@ mod testing {
         width: 60,
         colour: Colour::Plain,
         characters: Characters::Unicode,
+        extras: Extras {
+            mark: false,
+            image_bytes: false,
+        },
     };
 
     /// What `records` look like.

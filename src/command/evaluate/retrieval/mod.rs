@@ -83,7 +83,8 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         page::write(path, &head, (&dataset, &pictures), &evaluation)?;
     }
     if let Some(folder) = &args.results.out {
-        write_folder(folder, &dataset, (&kept, &found), &evaluation)?;
+        let mark = args.results.mark();
+        write_folder(folder, &dataset, (&kept, &found), &evaluation, mark)?;
     }
     summary::retrieval(&evaluation, args.results.format, console)?;
     Ok(outcome)
@@ -265,6 +266,7 @@ fn write_folder(
     dataset: &Captioned,
     (kept, found): (&Kept, &Retrieval),
     evaluation: &RetrievalEvaluation,
+    mark: &[u8],
 ) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
@@ -278,6 +280,6 @@ fn write_folder(
             rank.to_string(),
         ]
     });
-    files::table(&folder.join("ranks.csv"), header.into(), rows)?.commit()?;
+    files::table(&folder.join("ranks.csv"), header.into(), rows, mark)?.commit()?;
     files::write_json(&folder.join("results.json"), evaluation)
 }
