@@ -33,8 +33,8 @@ use crate::task::zero_shot::Score;
 
 pub use model_choice::ModelChoice;
 pub use parse::parse;
-pub(crate) use value::{activation, at_once, count, names};
-use value::{alpha, finite, format, long_text, precision, score};
+pub(crate) use value::{activation, at_once, count, finite, names};
+use value::{alpha, format, long_text, precision, score};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())

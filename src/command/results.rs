@@ -32,10 +32,14 @@ pub(super) fn chosen<F: Copy + PartialEq>(
         (None, Suffix::Silent) => Ok(otherwise),
         (None, Suffix::Names(format)) => Ok(format),
         (None, Suffix::Other(suffix)) => bail!(
-            "the results cannot be written as .{suffix} ({}): name a file that ends in {}, or choose \
-             with --format what is in it",
+            "{}: results are not written as .{suffix}; name a file that ends in {}{}, or choose its \
+             content with --format",
             path.display(),
-            suffix::listed(known)
+            suffix::listed(known),
+            match suffix.as_str() {
+                "xls" | "xlsx" | "ods" => " (Excel opens .csv written with --bom)",
+                _ => "",
+            }
         ),
         (Some(flag), said) => {
             let contradicts = match said {
@@ -45,7 +49,7 @@ pub(super) fn chosen<F: Copy + PartialEq>(
             };
             if contradicts {
                 console.warn(&format!(
-                    "{} gets what --format says, which is not what its name says",
+                    "{} will hold what --format says and not what its suffix promises",
                     path.display()
                 ));
             }

@@ -33,6 +33,7 @@ mod scores;
 mod small;
 mod sorting;
 mod streams;
+mod suffixes;
 mod tokens;
 #[path = "../golden/unpack.rs"]
 mod unpack;

@@ -293,7 +293,9 @@ mod tests {
         assert_eq!(object["image_bytes"], object["path_bytes"]);
         for dropped in [["image", "image_bytes"], ["path", "path_bytes"]] {
             let mut object = object.clone();
-            dropped.map(|key| object.remove(key).unwrap());
+            dropped
+                .iter()
+                .for_each(|key| drop(object.remove(*key).unwrap()));
             let line = serde_json::to_vec(&object).unwrap();
             assert_eq!(Line::from_bytes(&line).unwrap().row().unwrap(), *row);
         }
