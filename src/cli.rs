@@ -328,7 +328,8 @@ pub struct OutputFileArgs {
     /// Begin csv or tsv with a UTF-8 byte order mark, so that Excel reads it as UTF-8
     #[arg(long)]
     bom: bool,
-    /// Add a last column to csv or tsv: the exact bytes, in base64, of paths that are not UTF-8
+    /// Add a last column to csv or tsv, the exact bytes (base64) of paths that are not UTF-8, even if
+    /// no such path is known beforehand
     #[arg(long)]
     image_bytes: bool,
 }

@@ -10,7 +10,7 @@ use super::Console;
 use crate::cli::OutputArgs;
 use crate::output::file::AtomicFile;
 use crate::output::suffix::{self, Suffix};
-use crate::output::{self, Extras, Format, ImageName, Record, RecordWriter};
+use crate::output::{self, Extras, Format, Record, RecordWriter};
 use crate::task::zero_shot::Score;
 
 /// Chooses the format of results: `flag`, else what the suffix of `file` names among `known`, else
@@ -72,24 +72,6 @@ pub(super) fn check_suffix(path: &Path, known: &[&str], what: &str) -> Result<()
     }
 }
 
-/// Says once that CSV cannot hold a path exactly.
-#[derive(Default)]
-pub(super) struct Lossy {
-    is_said: bool,
-}
-
-impl Lossy {
-    pub(super) fn look(&mut self, name: &ImageName, is_exact: bool, console: &Console) {
-        if name.bytes.is_some() && !is_exact && !std::mem::replace(&mut self.is_said, true) {
-            console.warn(&format!(
-                "the path {} is not UTF-8, and this format holds such paths inexactly; add \
-                 --image-bytes for a column with their exact bytes, or pass --format jsonl",
-                name.text
-            ));
-        }
-    }
-}
-
 /// How a run's records are written.
 #[derive(Clone, Copy)]
 pub(super) struct Form {
@@ -114,6 +96,15 @@ impl Form {
             extras: args.file.extras(is_csv(format))?,
         })
     }
+
+    /// The same, with a column for the exact bytes of paths if it is CSV and `has_odd_names` says that
+    /// some are not UTF-8.
+    pub(super) fn with_exact_names(mut self, has_odd_names: impl FnOnce() -> bool) -> Self {
+        if is_csv(self.format) && !self.extras.image_bytes {
+            self.extras.image_bytes = has_odd_names();
+        }
+        self
+    }
 }
 
 fn is_csv(format: Format) -> bool {
@@ -125,7 +116,8 @@ pub(super) struct Results<'a> {
     writer: Box<dyn RecordWriter + Send>,
     file: Option<(AtomicFile, PathBuf)>,
     form: Form,
-    lossy: Lossy,
+    /// It was said that a path is not written exactly.
+    is_warned: bool,
     console: &'a Console,
 }
 
@@ -166,16 +158,21 @@ impl<'a> Results<'a> {
             writer: output::writer(form.format, sink, style),
             file,
             form,
-            lossy: Lossy::default(),
+            is_warned: false,
             console,
         })
     }
 
     /// Writes one record, and on to the reader.
     pub(super) fn write(&mut self, record: &Record) -> Result<()> {
-        if is_csv(self.form.format) {
-            let is_exact = self.form.extras.image_bytes;
-            self.lossy.look(&record.image, is_exact, self.console);
+        let is_exact = !is_csv(self.form.format) || self.form.extras.image_bytes;
+        if record.image.bytes.is_some() && !is_exact && !self.is_warned {
+            self.is_warned = true;
+            self.console.warn(&format!(
+                "the path {} is not UTF-8, and the header was written before it was read; add \
+                 --image-bytes for a column with the exact bytes of such paths",
+                record.image.text
+            ));
         }
         self.writer.write(record).with_context(|| self.failure())
     }

@@ -2,8 +2,8 @@
 //!
 //! A failed image has one row with its error; an image without predictions has one row
 //! with its name, so that every image appears. On request ([`Extras`]) a byte order mark comes first,
-//! and a last column has the exact bytes of paths that are not UTF-8. Neither is there by default: the
-//! header is a contract, and it is written before it is known which paths follow.
+//! and a last column has the exact bytes of paths that are not UTF-8. For ordinary paths neither is
+//! there: the header is a contract, and it is written before the records are known.
 
 use std::io::{self, Write};
 

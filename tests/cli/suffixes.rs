@@ -159,35 +159,58 @@ fn csv_for_excel_begins_with_a_mark() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn csv_has_the_exact_bytes_of_odd_names_on_request() {
+fn csv_has_the_exact_bytes_of_odd_names() {
     use std::os::unix::ffi::OsStrExt as _;
-    let room = Room::with(&["p/b.png"]);
-    room.picture(std::path::Path::new(std::ffi::OsStr::from_bytes(
-        b"p/a\xff.png",
-    )));
+    let room = Room::with(&["p/b.png", "q/b.png"]);
+    let odd = std::ffi::OsStr::from_bytes(b"p/a\xff.png");
+    room.picture(std::path::Path::new(odd));
     run(&room, "embed", &["p", "-o", "o.npy"]).ends_with(0);
-    let odd = "a\u{fffd}.png";
-    for (command, arguments) in [
-        ("classify", &["p", "-l", "x", "y", "-f", "csv"][..]),
-        ("search", &["o.npy", "cat", "-f", "csv"]),
-    ] {
-        let ran = run(&room, command, arguments).ends_with(0);
-        let plain = ran.out.clone();
-        assert!(plain.lines().next().unwrap().ends_with(",error"), "{plain}");
-        assert_eq!(ran.stderr().matches("--image-bytes").count(), 1);
-        let exact = [arguments, &["--image-bytes"]].concat();
-        let ran = run(&room, command, &exact).ends_with(0);
-        assert!(!ran.stderr().contains("UTF-8"), "{}", ran.stderr());
-        for (line, plain) in ran.out.lines().zip(plain.lines()) {
-            let last = line.strip_prefix(plain).unwrap();
-            let expected = match (line.contains(odd), line.contains("p/b.png")) {
-                (true, _) => ",cC9h/y5wbmc=",
-                (_, true) => ",",
-                _ => ",image_bytes",
-            };
-            assert_eq!(last, expected, "{line}");
+    run(&room, "embed", &["q", "-o", "q.npy"]).ends_with(0);
+    let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let check = |csv: &str| {
+        let rows: Vec<Vec<String>> = csv.lines().map(cells).collect();
+        assert_eq!(rows[0].last().unwrap(), "image_bytes", "{csv}");
+        for row in &rows[1..] {
+            let is_odd = row.iter().any(|cell| cell == "p/a\u{fffd}.png");
+            let expected = if is_odd { "cC9h/y5wbmc=" } else { "" };
+            assert_eq!(row.last().unwrap(), expected, "{csv}");
         }
+        assert!(csv.contains("cC9h/y5wbmc="), "{csv}");
+    };
+    check(
+        &run(&room, "classify", &["p", "-l", "x", "y", "-f", "csv"])
+            .ends_with(0)
+            .out,
+    );
+    check(
+        &run(&room, "search", &["o.npy", "cat", "-f", "csv"])
+            .ends_with(0)
+            .out,
+    );
+    // Where all paths are ordinary, the header is the contract's.
+    for (command, arguments) in [
+        ("classify", &["q", "-l", "x", "y", "-f", "csv"][..]),
+        ("search", &["q.npy", "cat", "-f", "csv"]),
+    ] {
+        let csv = run(&room, command, arguments).ends_with(0).out;
+        assert!(csv.lines().next().unwrap().ends_with(",error"), "{csv}");
+        let always = [arguments, &["--image-bytes"]].concat();
+        let csv = run(&room, command, &always).ends_with(0).out;
+        assert!(
+            csv.lines().next().unwrap().ends_with(",image_bytes"),
+            "{csv}"
+        );
     }
+    // What a list names is not known when the header is written.
+    room.file("list", b"q/b.png\np/a\xff.png\n");
+    let arguments = ["--files-from", "list", "-l", "x", "y", "-f", "csv"];
+    let ran = run(&room, "classify", &arguments).ends_with(0);
+    assert!(!ran.out.contains("image_bytes"));
+    ran.says(&["a\u{fffd}.png is not UTF-8", "--image-bytes"]);
+    let exact = [&arguments[..], &["--image-bytes"]].concat();
+    let ran = run(&room, "classify", &exact).ends_with(0);
+    assert!(!ran.stderr().contains("UTF-8"), "{}", ran.stderr());
+    check(&ran.out);
 }
 
 #[test]

@@ -385,3 +385,68 @@ fn a_probe_learns_from_a_matrix_whose_rows_have_names() {
         2
     );
 }
+
+/// Reads all that a file offers, as far as it lets itself be read.
+fn exercise(path: &std::path::Path) -> anyhow::Result<()> {
+    let file = longclip::input::embedding::open_any(path)?;
+    let mut values = Vec::new();
+    for start in (0..file.rows()).step_by(file.block_rows()) {
+        let end = file.rows().min(start + file.block_rows());
+        file.vectors(start..end, &mut values)?;
+    }
+    (0..file.rows().min(100)).try_for_each(|row| file.name(row).map(drop))
+}
+
+#[test]
+fn damaged_matrices_do_no_harm() {
+    let room = Room::new();
+    let values: Vec<f32> = (0..7 * 8).map(|at| (at as f32 * 0.7).sin()).collect();
+    let array = npy("<f4", false, "(7, 8)", &bytes(&values, f32::to_le_bytes));
+    let header = "{\"a\":{\"dtype\":\"F32\",\"shape\":[7,8],\"data_offsets\":[0,224]}}";
+    let mut tensors = (header.len() as u64).to_le_bytes().to_vec();
+    tensors.extend(header.bytes());
+    tensors.extend(bytes(&values, f32::to_le_bytes));
+    let line = |row: &[f32]| json!({"path": "x", "embedding": row}).to_string() + "\n";
+    let lines: String = values.chunks(8).map(line).collect();
+    let files = [
+        ("a.npy", array.clone()),
+        ("a.npz", zip(&[("x.npy", &array)], false)),
+        (
+            "b.npz",
+            zip(&[("x.npy", &array), ("y.npy", &array[..40])], true),
+        ),
+        ("a.safetensors", tensors),
+        ("a.jsonl", lines.into_bytes()),
+    ];
+    let mut random = 1u64;
+    let mut next = |below: usize| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695);
+        (random >> 33) as usize % below
+    };
+    for (name, whole) in files {
+        let path = room.path(name);
+        std::fs::write(&path, &whole).unwrap();
+        exercise(&path).unwrap();
+        let mut refused = 0;
+        for round in 0..400 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + next(3) {
+                // Headers lie at the start, the directory of a zip also at the end.
+                let at = match next(3) {
+                    0 => next(whole.len().min(120)),
+                    1 => whole.len() - 1 - next(whole.len().min(150)),
+                    _ => next(whole.len()),
+                };
+                bytes[at] = [0, 0xff, 0x7f, 0x80, b'9', bytes[at] ^ (1 << next(8))][next(6)];
+            }
+            if round % 4 == 0 {
+                bytes.truncate(next(whole.len()));
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            refused += usize::from(exercise(&path).is_err());
+        }
+        assert!(refused > 100, "{name}: {refused}");
+    }
+}

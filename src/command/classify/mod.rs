@@ -95,7 +95,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     args.sort.check(&args.images.images)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
-    let form = Form::of(&args.output, console)?;
+    let form = Form::of(&args.output, console)?.with_exact_names(|| images.has_odd_names());
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
     let model = question.model(&args, console)?;

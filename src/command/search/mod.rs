@@ -14,7 +14,7 @@ use clap::Args;
 
 use super::pipeline::Plan;
 use super::remembered::{self, Engine, Remembered};
-use super::results::{Lossy, chosen};
+use super::results::chosen;
 use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
 use crate::cli::{
@@ -278,7 +278,8 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
         return Ok(Outcome::Stopped(signal));
     }
     let answers = answers.context("not every query was read")?;
-    tell_lossy(&answers, format, style, console);
+    let mut style = style;
+    style.extras.image_bytes |= is_csv(format) && has_odd_names(&answers);
     write(&args, &answers, format, style)?;
     let failed = answers
         .iter()
@@ -327,17 +328,13 @@ fn is_csv(format: Format) -> bool {
     matches!(format, Format::Csv | Format::Tsv)
 }
 
-/// Says if CSV will not hold the path of a hit exactly.
-fn tell_lossy(answers: &[Answer], format: Format, style: Style, console: &Console) {
-    let mut lossy = Lossy::default();
+/// Whether a hit's path is not UTF-8.
+fn has_odd_names(answers: &[Answer]) -> bool {
     let hits = answers
         .iter()
         .filter_map(|answer| answer.outcome.as_ref().ok());
-    for hit in hits.flatten().filter(|_| is_csv(format)) {
-        if let Some(Name::Image(name)) = &hit.name {
-            lossy.look(name, style.extras.image_bytes, console);
-        }
-    }
+    hits.flatten()
+        .any(|hit| matches!(&hit.name, Some(Name::Image(name)) if name.bytes.is_some()))
 }
 
 fn write(args: &SearchArgs, answers: &[Answer], format: Format, style: Style) -> Result<()> {
