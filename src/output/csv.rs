@@ -7,18 +7,16 @@
 
 use std::io::{self, Write};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use csv::{ErrorKind, WriterBuilder};
 use serde::Serialize;
 
-use super::{ImageName, Prediction, Record, RecordWriter, emit};
+use super::{Prediction, Record, RecordWriter, emit};
 
 /// What stands before UTF-8 text for Excel, which else reads it in the system's old encoding.
 pub const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The name of the column that [`Extras::image_bytes`] adds.
-pub(super) const IMAGE_BYTES: &str = "image_bytes";
+pub const IMAGE_BYTES: &str = "image_bytes";
 
 /// What CSV and TSV have on request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,13 +25,6 @@ pub struct Extras {
     pub mark: bool,
     /// A last column with the bytes, in base64, of paths that are not UTF-8; empty for others.
     pub image_bytes: bool,
-}
-
-/// The bytes of a name as [`Extras::image_bytes`] has them.
-pub(super) fn image_bytes(name: &ImageName) -> String {
-    name.bytes
-        .as_ref()
-        .map_or_else(String::new, |bytes| STANDARD.encode(bytes))
 }
 
 const HEADER: [&str; 7] = [
@@ -104,7 +95,7 @@ impl CsvWriter {
 
 impl RecordWriter for CsvWriter {
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        let bytes = image_bytes(&record.image);
+        let bytes = record.image.bytes_as_text().unwrap_or_default();
         let bytes = self.extras.image_bytes.then_some(bytes.as_str());
         self.emit_rows(&rows(record, bytes))
     }
@@ -155,7 +146,7 @@ fn into_io(error: csv::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{STYLE, answered, contract, failed, prediction, written};
-    use super::super::{Format, Style};
+    use super::super::{Format, ImageName, Style};
     use super::*;
 
     #[test]

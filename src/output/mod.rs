@@ -24,9 +24,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
-pub use csv::{Extras, MARK};
+pub use csv::{Extras, IMAGE_BYTES, MARK};
 
 /// What one image was answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +95,12 @@ impl ImageName {
             text: "-".to_owned(),
             bytes: None,
         }
+    }
+
+    /// The path's bytes in base64, as JSON and CSV hold them, when they are not UTF-8.
+    #[must_use]
+    pub fn bytes_as_text(&self) -> Option<String> {
+        self.bytes.as_ref().map(|bytes| STANDARD.encode(bytes))
     }
 
     /// The path; `None` for stdin's.

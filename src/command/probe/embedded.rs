@@ -52,7 +52,7 @@ impl Embedded {
                     bail!("{} holds texts among its pictures", path.display())
                 }
                 None => bail!(
-                    "nothing names the rows of {}, and classes are told by the paths of pictures; write \
+                    "nothing names the rows of {}, and classes come from the paths of images; write \
                      {}, one line {{\"image\": PATH}} per row",
                     path.display(),
                     sidecar_of(&embedding::split_array(path).0).display()

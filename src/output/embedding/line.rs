@@ -99,7 +99,7 @@ impl<'a> Line<'a> {
     /// Under both names that images have: the one of classify's records and the one of Parquet's
     /// columns, so that a join of files needs no renaming.
     fn of_image(name: &'a ImageName) -> Self {
-        let bytes = name.bytes.as_ref().map(|bytes| STANDARD.encode(bytes));
+        let bytes = name.bytes_as_text();
         Self {
             image: Some(Cow::Borrowed(&name.text)),
             image_bytes: bytes.clone(),

@@ -5,12 +5,10 @@ mod table;
 
 use std::io::{self, Write};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use csv::WriterBuilder;
 use serde::Serialize;
 
-use super::csv::{IMAGE_BYTES, MARK, image_bytes};
+use super::csv::{IMAGE_BYTES, MARK};
 use super::embedding::Name;
 use super::{Colour, Extras, emit, json};
 
@@ -135,13 +133,13 @@ struct HitObject<'a> {
 impl<'a> HitObject<'a> {
     fn new(rank: usize, hit: &'a Hit) -> Self {
         let (image, bytes, text) = match &hit.name {
-            Some(Name::Image(name)) => (Some(name.text.as_str()), name.bytes.as_ref(), None),
+            Some(Name::Image(name)) => (Some(name.text.as_str()), name.bytes_as_text(), None),
             Some(Name::Text(text)) => (None, None, Some(text.as_str())),
             None => (None, None, None),
         };
         Self {
             image,
-            image_bytes: bytes.map(|bytes| STANDARD.encode(bytes)),
+            image_bytes: bytes,
             text,
             row: hit.name.is_none().then_some(hit.row),
             cosine: hit.cosine,
@@ -204,7 +202,8 @@ fn rows(answers: &[Answer], delimiter: u8, style: Style) -> io::Result<Vec<u8>> 
                     let rest = |image, text| [query, image, text, &cosine, &rank, ""];
                     match &hit.name {
                         Some(Name::Image(name)) => {
-                            write(rest(&name.text, ""), "", &image_bytes(name))?;
+                            let bytes = name.bytes_as_text().unwrap_or_default();
+                            write(rest(&name.text, ""), "", &bytes)?;
                         }
                         Some(Name::Text(text)) => write(rest("", text), "", "")?,
                         None => write(rest("", ""), &hit.row.to_string(), "")?,

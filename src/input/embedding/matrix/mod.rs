@@ -190,7 +190,7 @@ impl Matrix {
             for (row, values) in (start..).zip(stored.chunks_exact(self.dim())) {
                 if let Some(odd) = values.iter().find(|value| !value.is_finite()) {
                     bail!(
-                        "row {row} holds {odd}, which is no number; mend it or leave the row out"
+                        "row {row} holds {odd}, and embeddings are finite; correct it or leave the row out"
                     );
                 }
                 let (scale, length) = length(values);
@@ -305,7 +305,7 @@ mod tests {
             (lengths.are_one(), lengths.to_string())
         };
         let text = |text: &str| text.to_owned();
-        assert_eq!(said(&[1.0, -1.001]), (true, text("1.0000 to 1.0010")));
+        assert_eq!(said(&[1.0, -1.0015]), (true, text("1.0000 to 1.0015")));
         assert_eq!(said(&[10.0, 10.001]), (false, text("10.0010")));
         assert_eq!(said(&[0.5, 0.0, 8.25]), (false, text("0.5000 to 8.2500")));
         assert_eq!(said(&[0.0]), (true, text("0")));
