@@ -201,6 +201,23 @@ fn weighted_sums_are_those_of_unit_embeddings() {
 }
 
 #[test]
+fn no_image_of_a_query_is_overwritten() {
+    let room = room();
+    let before = std::fs::read(room.path("p/a.png")).unwrap();
+    for query in [
+        &["./p/a.png"][..],
+        &["--image", "p/a.png"],
+        &["x", "--add", "1", "p/a.png"],
+    ] {
+        let more = ["-o", "p/a.png", "-f", "jsonl"];
+        search(&room, &[&["o.npy"], query, &more].concat())
+            .ends_with(2)
+            .says(&["is an input as well"]);
+    }
+    assert_eq!(std::fs::read(room.path("p/a.png")).unwrap(), before);
+}
+
+#[test]
 fn sums_that_cannot_be_are_errors() {
     let room = room();
     for (arguments, code, message) in [

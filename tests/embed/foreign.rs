@@ -71,6 +71,50 @@ fn zip(members: &[(&str, &[u8])], is_deflated: bool) -> Vec<u8> {
     file
 }
 
+/// A Parquet file with a name and two lists of doubles in each row, the second one negative.
+fn parquet(names: &[&str], rows: &[Vec<f32>]) -> Vec<u8> {
+    use parquet::data_type::{ByteArrayType, DoubleType};
+    let list = |name: &str| {
+        format!(
+            "OPTIONAL GROUP {name} (LIST) {{ REPEATED GROUP list {{ OPTIONAL DOUBLE element; }} }}"
+        )
+    };
+    let message = format!(
+        "message m {{ OPTIONAL BYTE_ARRAY file_name (UTF8); {} {} }}",
+        list("vector"),
+        list("other")
+    );
+    let schema = parquet::schema::parser::parse_message_type(&message).unwrap();
+    let mut file = Vec::new();
+    let mut writer =
+        parquet::file::writer::SerializedFileWriter::new(&mut file, schema.into(), <_>::default())
+            .unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let names: Vec<_> = names.iter().map(|name| (*name).into()).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    let levels = vec![1; names.len()];
+    let typed = column.typed::<ByteArrayType>();
+    typed.write_batch(&names, Some(&levels), None).unwrap();
+    column.close().unwrap();
+    for sign in [1.0, -1.0] {
+        let values: Vec<f64> = rows.concat().iter().map(|v| sign * f64::from(*v)).collect();
+        let starts = rows
+            .iter()
+            .flat_map(|row| (0..row.len()).map(|at| i16::from(at > 0)));
+        let starts: Vec<i16> = starts.collect();
+        let mut column = group.next_column().unwrap().unwrap();
+        let typed = column.typed::<DoubleType>();
+        let levels = vec![3; values.len()];
+        typed
+            .write_batch(&values, Some(&levels), Some(&starts))
+            .unwrap();
+        column.close().unwrap();
+    }
+    group.close().unwrap();
+    writer.close().unwrap();
+    file
+}
+
 /// Numbers column by column.
 fn by_columns(rows: &[Vec<f32>]) -> Vec<f32> {
     let columns = 0..rows[0].len();
@@ -220,6 +264,36 @@ fn names_beside_a_matrix_are_taken() {
     room.file("y.jsonl", lines.collect::<String>());
     let ran = search(&room, &["y.jsonl", "./c.png", "-k", "1"]).ends_with(0);
     assert_eq!(ran.record()["hits"][0]["image"], "c.png");
+}
+
+#[test]
+fn tables_of_other_programs_are_read() {
+    let room = Room::with(&PICTURES);
+    let mut values = numbers(&rows(&room, &PICTURES));
+    room.file("x.parquet", parquet(&PICTURES, &values));
+    search(&room, &["x.parquet", "x"])
+        .ends_with(2)
+        .says(&["\"vector\", \"other\"", "as in x.parquet:vector"]);
+    for (column, sign) in [("vector", 1.0), ("other", -1.0)] {
+        let index = format!("x.parquet:{column}");
+        let record = search(&room, &[&index, "./c.png", "-k", "4"])
+            .ends_with(0)
+            .record();
+        let hits = record["hits"].as_array().unwrap();
+        let hit = hits.iter().find(|hit| hit["image"] == "c.png").unwrap();
+        assert!(
+            (hit["cosine"].as_f64().unwrap() - sign).abs() < 1e-5,
+            "{record}"
+        );
+    }
+    search(&room, &["x.parquet:file_name", "x"])
+        .ends_with(2)
+        .says(&["no column \"file_name\" has lists of numbers"]);
+    values[2].pop();
+    room.file("x.parquet", parquet(&PICTURES, &values));
+    search(&room, &["x.parquet:vector", "x"])
+        .ends_with(2)
+        .says(&["rows of different numbers of values"]);
 }
 
 #[test]
@@ -417,6 +491,10 @@ fn damaged_matrices_do_no_harm() {
         ),
         ("a.safetensors", tensors),
         ("a.jsonl", lines.into_bytes()),
+        ("a.parquet", {
+            let rows: Vec<Vec<f32>> = values.chunks(8).map(<[f32]>::to_vec).collect();
+            parquet(&["a"; 7], &rows)
+        }),
     ];
     let mut random = 1u64;
     let mut next = |below: usize| {
@@ -428,6 +506,11 @@ fn damaged_matrices_do_no_harm() {
     for (name, whole) in files {
         let path = room.path(name);
         std::fs::write(&path, &whole).unwrap();
+        // Two columns of the table could be meant.
+        let path = match name {
+            "a.parquet" => room.path("a.parquet:vector"),
+            _ => path,
+        };
         exercise(&path).unwrap();
         let mut refused = 0;
         for round in 0..400 {
@@ -444,7 +527,7 @@ fn damaged_matrices_do_no_harm() {
             if round % 4 == 0 {
                 bytes.truncate(next(whole.len()));
             }
-            std::fs::write(&path, &bytes).unwrap();
+            std::fs::write(room.path(name), &bytes).unwrap();
             refused += usize::from(exercise(&path).is_err());
         }
         assert!(refused > 100, "{name}: {refused}");

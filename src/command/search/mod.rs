@@ -224,8 +224,12 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     if let Some(path) = args.file.path() {
         advice::check_output(path)?;
         let (index, _) = split_array(&args.index);
-        let inputs = args.image.iter().chain([&index]);
-        advice::check_not_an_input(path, inputs, super::images::PICTURES)?;
+        let all = asked.all();
+        let images = all.iter().filter_map(|query| match query {
+            Query::Image(path) => Some(path),
+            Query::Text(_) => None,
+        });
+        advice::check_not_an_input(path, images.chain([&index]), super::images::PICTURES)?;
     }
     let (format, style) = format(&args, console)?;
     let index = Index::open(&args.index)?;
