@@ -28,13 +28,13 @@ use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
-use crate::output::Format;
+use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
 
 pub use model_choice::ModelChoice;
 pub use parse::parse;
-pub(crate) use value::{activation, at_once, count, names};
-use value::{alpha, delimiter, finite, format, long_text, precision, score};
+pub(crate) use value::{activation, at_once, count, finite, names};
+use value::{alpha, delimiter, format, long_text, precision, score};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -316,16 +316,47 @@ pub struct OutputArgs {
     /// The results' format [default: by the suffix of --output; table on a terminal, else jsonl]
     #[arg(short, long, value_name = "FORMAT", value_parser = format())]
     pub format: Option<Format>,
+    /// The file.
+    #[command(flatten)]
+    pub file: OutputFileArgs,
+}
+
+/// The file that results go to, and what CSV has on request.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputFileArgs {
     /// Write to a file, which appears whole or not at all; - is stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Begin csv or tsv with a UTF-8 byte order mark, so that Excel reads it as UTF-8
+    #[arg(long)]
+    bom: bool,
+    /// Add a last column to csv or tsv, the exact bytes (base64) of paths that are not UTF-8, even if
+    /// no such path is known beforehand
+    #[arg(long)]
+    image_bytes: bool,
 }
 
-impl OutputArgs {
+impl OutputFileArgs {
     /// The file to write to; none for stdout.
     #[must_use]
-    pub fn file(&self) -> Option<&PathBuf> {
+    pub fn path(&self) -> Option<&PathBuf> {
         self.output.as_ref().filter(|path| path.as_os_str() != "-")
+    }
+
+    /// What CSV has on request.
+    ///
+    /// # Errors
+    /// When something is requested and the results are not CSV.
+    pub fn extras(&self, is_csv: bool) -> anyhow::Result<Extras> {
+        let asked = [(self.bom, "--bom"), (self.image_bytes, "--image-bytes")];
+        if let Some((_, flag)) = asked.into_iter().find(|(asked, _)| *asked && !is_csv) {
+            anyhow::bail!("{flag} is for csv and tsv; add --format csv, or drop {flag}");
+        }
+        Ok(Extras {
+            mark: self.bom,
+            image_bytes: self.image_bytes,
+        })
     }
 }
 

@@ -92,7 +92,7 @@ pub(crate) fn at_once() -> clap::builder::RangedU64ValueParser<u64> {
 }
 
 /// A number that is one.
-pub(super) fn finite(text: &str) -> Result<f32, String> {
+pub(crate) fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err("expected a number".to_owned()),

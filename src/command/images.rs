@@ -68,6 +68,17 @@ impl Images {
         self.files_from.is_none() && self.arguments.len() == 1 && !self.arguments[0].is_dir()
     }
 
+    /// Whether a path among the arguments, or in a folder among them, is not UTF-8. What a list names is
+    /// not known before it is read.
+    pub(super) fn has_odd_names(&self) -> bool {
+        let found = paths::expand(self.arguments.clone(), None, PICTURES);
+        found.is_ok_and(|mut found| {
+            found.any(
+                |source| matches!(source, Ok(ImageSource::Path(path)) if path.to_str().is_none()),
+            )
+        })
+    }
+
     /// Fails if writing one of `outputs` would replace one of these images, one of `others`, or another
     /// output.
     pub(super) fn check_outputs(

@@ -11,6 +11,7 @@ pub mod convert;
 pub mod embed;
 pub mod evaluate;
 pub mod finetune;
+mod foreign;
 mod images;
 pub mod inspect;
 mod labels;

@@ -1,5 +1,6 @@
 """Cases x…: what else was found in the same round."""
 
+import base64
 import csv
 import io
 import json
@@ -38,7 +39,10 @@ def bytes_of_names(bench):
     (bench.folder / os.fsdecode(name)).write_bytes(DRAWING.read_bytes())
     answer = bench.run("classify", ".", *SUN_OR_HEART, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(answer.out)))
-    bench.note("CSV", any("Y2Fm6S5wbmc" in (value or "") for value in rows[0].values()), json.dumps(rows[0]))
+    expected = base64.b64encode(b"./" + name).decode()
+    bench.note("CSV", rows[0].get("image_bytes") == expected, json.dumps(rows[0]))
+    answer = bench.run("classify", DRAWING, *SUN_OR_HEART, "--format", "csv")
+    bench.note("CSV of ordinary names", answer.out.startswith("image,label,probability,logit,cosine,rank,error\n"), answer.out[:60])
     answer = bench.run("classify", DRAWING, *SUN_OR_HEART, "--format", "csv", "--bom")
     bench.note("--bom", answer.out.startswith("\ufeffimage,"), answer.out[:40])
     bench.refused("--bom with JSON lines", bench.run("classify", DRAWING, *SUN_OR_HEART, "--format", "jsonl", "--bom"), "--bom")

@@ -34,6 +34,7 @@ mod scores;
 mod small;
 mod sorting;
 mod streams;
+mod suffixes;
 mod tokens;
 #[path = "../golden/unpack.rs"]
 mod unpack;

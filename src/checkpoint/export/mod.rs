@@ -19,6 +19,7 @@ use super::architecture::{Activation, ImageTower};
 use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
 use crate::output::file::AtomicFile;
+use crate::output::suffix::{self, Suffix};
 
 use entry::Entry;
 pub use entry::FloatType;
@@ -128,12 +129,11 @@ enum FileKind {
 impl FileKind {
     /// The form that the name asks for; none for a folder.
     fn of(path: &Path) -> Result<Option<Self>> {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        Ok(match ending {
-            Some("safetensors") => Some(Self::Safetensors),
-            Some("pt") => Some(Self::PyTorch),
+        let known = [("safetensors", Self::Safetensors), ("pt", Self::PyTorch)];
+        Ok(match suffix::of(path, &known) {
+            Suffix::Names(kind) => Some(kind),
             // Names of files, for which a folder would be a surprise.
-            Some("bin" | "pth" | "ckpt" | "onnx" | "gguf") => bail!(
+            Suffix::Other(ending) if suffix::is_data(&ending) => bail!(
                 "{} ends like a file of another kind: name it .safetensors or .pt, or name a folder",
                 path.display()
             ),

@@ -57,7 +57,7 @@ pub struct EmbedArgs {
     text: Vec<String>,
     #[command(flatten)]
     long: LongTextArgs,
-    /// Write to a file, whose suffix tells the format [default: jsonl to stdout]
+    /// Write to a file, whose suffix names the format; - is stdout [default: jsonl to stdout]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
     /// Go on with what an earlier run wrote to FILE, and compute only what is new or has changed
@@ -88,7 +88,12 @@ impl EmbedArgs {
 ///
 /// # Errors
 /// When it cannot run; an input that fails is none.
-pub fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
+pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
+    args.output = args.output.filter(|path| path.as_os_str() != "-");
+    ensure!(
+        !args.resume || args.output.is_some(),
+        "--resume goes on with a file, and --output - is stdout; name a file"
+    );
     let has_images = !args.images.images.is_empty() || args.images.files_from.is_some();
     match (has_images, args.has_texts()) {
         (true, true) => bail!(

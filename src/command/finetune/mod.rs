@@ -30,7 +30,7 @@ use self::recipe::Recipe;
 use self::run_folder::{Record, RunFolder};
 use self::training::{Broken, End, Parts, Training};
 use super::session::{Session, Stop};
-use super::{Console, Outcome, advice};
+use super::{Console, Outcome, advice, report};
 use crate::checkpoint::positions::{CLIP_ROWS, Method, Stretch};
 use crate::cli::ModelArgs;
 use crate::device::PrecisionChoice;
@@ -118,7 +118,8 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
 /// Fails if the page has no place, or would take that of one of the run's own files in `out`, which need not be there yet.
 fn check_report(report: &Path, out: &Path) -> Result<()> {
     if report.parent() != Some(out) {
-        return advice::check_output(report);
+        advice::check_output(report)?;
+        return report::check_page(Some(report));
     }
     let is_page = report
         .extension()
