@@ -37,7 +37,10 @@ pub(super) fn find(model: &str, path: &Path) -> anyhow::Result<ModelFiles> {
 /// When none is there, or several of equal rank are.
 pub(super) fn choose(folder: &Path) -> anyhow::Result<String> {
     let inside = pipeline::clip_folder_in(folder)?;
-    let folder = folder.join(&inside);
+    let folder = match inside.trim_end_matches('/') {
+        "" => folder.to_owned(),
+        inside => folder.join(inside),
+    };
     let place = folder.display().to_string();
     let config = folder.join(choice::CONFIG);
     let chosen = choice::choose(&names_in(&folder)?, &place, Some(&config))?;

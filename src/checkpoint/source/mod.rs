@@ -123,7 +123,7 @@ pub fn parse(model: &str) -> anyhow::Result<Reference> {
         return Ok(reference);
     }
     if let Some(name) = known::name_here(model) {
-        bail!("{model:?} is not a name or path of a model here; did you mean {name}?");
+        bail!("{model:?} is not a model by that name here; did you mean {name}?");
     }
     if let Some(reference) = parse_hub(model)? {
         return Ok(reference);
