@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::checkpoint::architecture::Activation;
+use crate::checkpoint::architecture::{Activation, Heads, Stated};
 use crate::command::bench::BenchArgs;
 use crate::command::calibrate::CalibrateArgs;
 use crate::command::classify::ClassifyArgs;
@@ -33,8 +33,8 @@ use crate::task::zero_shot::Score;
 
 pub use model_choice::ModelChoice;
 pub use parse::parse;
-pub(crate) use value::{activation, at_once, count, finite, names};
-use value::{alpha, delimiter, format, long_text, precision, score};
+pub(crate) use value::{at_once, count, finite, names};
+use value::{activation, alpha, delimiter, format, heads, long_text, precision, score};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -151,15 +151,38 @@ pub struct ModelArgs {
     /// What to compute in (auto: bf16 on a CPU that has it, else f32; f16 on a GPU)
     #[arg(long, value_name = "PRECISION", default_value = "auto", value_parser = precision())]
     pub precision: PrecisionChoice,
-    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
-    #[arg(long, value_name = "NAME", value_parser = activation())]
-    pub activation: Option<Activation>,
+    /// What the files may not say.
+    #[command(flatten)]
+    pub stated: StatedArgs,
     /// Threads to compute with [default: one a core]
     #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = at_once())]
     pub threads: Option<u64>,
     /// Images that go through the model together [default: by the device]
     #[arg(long, value_name = "N", value_parser = at_once())]
     pub batch_size: Option<u64>,
+}
+
+/// What a model's files may not say.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct StatedArgs {
+    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
+    #[arg(long, value_name = "NAME", value_parser = activation())]
+    pub activation: Option<Activation>,
+    /// Attention heads of the image tower, and of the text tower, if the file does not specify them
+    #[arg(long, value_name = "IMAGE[,TEXT]", value_parser = heads)]
+    pub heads: Option<Heads>,
+}
+
+impl StatedArgs {
+    /// The same, as the loader takes it.
+    #[must_use]
+    pub fn stated(self) -> Stated {
+        Stated {
+            activation: self.activation,
+            heads: self.heads.unwrap_or_default(),
+        }
+    }
 }
 
 /// How pictures are read.
@@ -271,7 +294,8 @@ pub struct NoneArgs {
         long,
         value_name = "TEXT",
         help = "One more label, for images that none of the labels fits; with --score sigmoid the \
-                text that says nothing about an image, \"a photo\" if not given"
+                text that says nothing about an image, \"a photo\" if not given (or, if the model has one, its \
+                logit bias)"
     )]
     pub none_label: Option<String>,
     /// Texts that compete with the labels one by one and are reported together, as the none label

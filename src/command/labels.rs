@@ -141,6 +141,8 @@ pub(super) struct NoneTexts {
     /// Whether they are a class of their own, after the labels; with [`Score::Sigmoid`] labels are
     /// compared with them, and they are not reported.
     pub(super) is_class: bool,
+    /// Whether the user named none: a model with a bias of its own needs them not.
+    is_default: bool,
     classes: Vec<Class>,
 }
 
@@ -163,6 +165,7 @@ impl NoneTexts {
             background_file,
         } = &args.none;
         let is_class = args.score != Score::Sigmoid;
+        let is_default = none_label.is_none() && background.is_empty() && background_file.is_none();
         let none_label = match none_label {
             None if !is_class => Some(SAYS_NOTHING.to_owned()),
             label => label.clone(),
@@ -191,6 +194,7 @@ impl NoneTexts {
         Ok(Some(Self {
             name,
             is_class,
+            is_default,
             classes,
         }))
     }
@@ -200,6 +204,8 @@ impl NoneTexts {
 pub(super) struct Texts {
     classes: Vec<Vec<Fitted>>,
     none: Option<Vec<Vec<Fitted>>>,
+    /// Whether a model's own bias stands for them.
+    yields_to_bias: bool,
 }
 
 impl Texts {
@@ -226,6 +232,7 @@ impl Texts {
             none: none
                 .map(|none| fit_all(&none.classes, "none label"))
                 .transpose()?,
+            yields_to_bias: none.is_some_and(|none| none.is_default && !none.is_class),
         })
     }
 
@@ -235,8 +242,11 @@ impl Texts {
     /// When the model cannot.
     pub(super) fn classifier(&self, model: &dyn DualEncoder, score: Score) -> Result<Classifier> {
         let encode = |classes: &Vec<_>| ClassEmbeddings::encode(model, classes);
-        let none = self.none.as_ref().map(encode).transpose()?;
-        Classifier::new(encode(&self.classes)?, none, model.logit_scale(), score)
+        let (scale, bias) = (model.logit_scale(), model.logit_bias());
+        let none = self.none.as_ref();
+        let none = none.filter(|_| !(self.yields_to_bias && bias.is_some()));
+        let none = none.map(encode).transpose()?;
+        Classifier::new(encode(&self.classes)?, none, scale, bias, score)
     }
 }
 

@@ -305,7 +305,7 @@ def one_tower(bench):
     for name, kind, word in (("text", CLIPTextModel, "text encoder"), ("vision", CLIPVisionModel, "image encoder")):
         folder = bench.folder / name
         kind(getattr(model.config, f"{name}_config")).save_pretrained(folder)
-        bench.refused(f"{name} encoder of transformers 5", bench.run("inspect", folder), word)
+        bench.refused(f"{name} encoder of transformers 5", bench.run("embed", PHOTOGRAPH, "--model", folder), word)
 
 
 CASES = {

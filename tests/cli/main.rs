@@ -21,6 +21,7 @@ mod long_texts;
 mod many;
 mod messages;
 mod models;
+mod names;
 mod outputs;
 mod pictures;
 mod probe;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::architecture::{Activation, ImageTower};
+use super::layout::LOGIT_BIAS;
 use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
 use crate::output::file::AtomicFile;
@@ -278,6 +279,10 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
         checkpoint.activation == Activation::QuickGelu,
         "{library} computes quick_gelu, this model has {}: use --layout open_clip or hf",
         checkpoint.activation
+    );
+    ensure!(
+        !checkpoint.tensors.contains_key(LOGIT_BIAS),
+        "{library} has no logit_bias, which this model has for sigmoid scores: use --layout open_clip or hf"
     );
     let context_length = architecture.context_length;
     if layout == Layout::LongClip && context_length != 248 {

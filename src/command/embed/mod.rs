@@ -141,6 +141,19 @@ pub(super) fn about_images(
     about(session, Kind::Images, &images::settings(pictures), &recipe)
 }
 
+/// The heads where the weights alone may not bring them back: as the user stated them, or other than of
+/// 64 features each.
+fn heads_setting(session: &Session) -> String {
+    let (checkpoint, stated) = (&session.checkpoint, session.heads_are_stated);
+    let image = &checkpoint.architecture.image;
+    let text = &checkpoint.architecture.text;
+    let is_usual = image.head_width() == 64 && text.width == 64 * text.heads;
+    match stated || !is_usual {
+        true => format!(" heads={},{}", image.heads(), text.heads),
+        false => String::new(),
+    }
+}
+
 /// What all rows of a run have in common; `settings` is for people, `recipe` for certain.
 fn about(session: &Session, kind: Kind, settings: &str, recipe: &str) -> Result<About> {
     let checkpoint = &session.checkpoint;
@@ -151,9 +164,10 @@ fn about(session: &Session, kind: Kind, settings: &str, recipe: &str) -> Result<
         sha256: session.weights_sha256()?.to_owned(),
         precision: session.placement.precision.to_string(),
         settings: format!(
-            "device={} activation={} {settings} recipe={recipe}",
+            "device={} activation={}{} {settings} recipe={recipe}",
             device.unwrap_or_default(),
             checkpoint.activation,
+            heads_setting(session),
         ),
         kind,
         dim: checkpoint.architecture.embed_dim,

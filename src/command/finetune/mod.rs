@@ -139,7 +139,7 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
         model: flags.model.clone(),
         device: flags.device,
         precision: PrecisionChoice::F32,
-        activation: flags.activation,
+        stated: flags.stated,
         threads: flags.threads,
         batch_size: None,
     };
@@ -213,6 +213,11 @@ fn record(
     settings.insert("device".to_owned(), device.into());
     let activation = session.checkpoint.activation.to_string();
     settings.insert("activation".to_owned(), activation.into());
+    if session.heads_are_stated {
+        let heads = session.checkpoint.heads();
+        let heads = format!("{},{}", heads.image, heads.text);
+        settings.insert("heads".to_owned(), heads.into());
+    }
     Ok(Record {
         model: session.checkpoint.name.clone(),
         model_sha256: session.weights_sha256()?.to_owned(),
