@@ -33,8 +33,8 @@ use crate::task::zero_shot::Score;
 
 pub use model_choice::ModelChoice;
 pub use parse::parse;
-pub(crate) use value::{at_once, count, finite, names};
 use value::{activation, alpha, delimiter, format, heads, long_text, precision, score};
+pub(crate) use value::{at_once, count, finite, names};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
