@@ -31,7 +31,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 
-pub use built_in::{label_names, template_names};
+pub use built_in::{counts_classes, label_names, template_names};
 use entry::{Entry, Written, label_set};
 pub use template::Templates;
 
