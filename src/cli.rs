@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use crate::checkpoint::architecture::Activation;
+use crate::checkpoint::architecture::{Activation, Heads, Stated};
 use crate::command::bench::BenchArgs;
 use crate::command::calibrate::CalibrateArgs;
 use crate::command::classify::ClassifyArgs;
@@ -28,13 +28,13 @@ use crate::command::tokens::TokensArgs;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
-use crate::output::Format;
+use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
 
 pub use model_choice::ModelChoice;
 pub use parse::parse;
-pub(crate) use value::{activation, at_once, count, names};
-use value::{alpha, finite, format, long_text, precision, score};
+use value::{activation, alpha, delimiter, format, heads, long_text, precision, score};
+pub(crate) use value::{at_once, count, finite, names};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -151,15 +151,38 @@ pub struct ModelArgs {
     /// What to compute in (auto: bf16 on a CPU that has it, else f32; f16 on a GPU)
     #[arg(long, value_name = "PRECISION", default_value = "auto", value_parser = precision())]
     pub precision: PrecisionChoice,
-    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
-    #[arg(long, value_name = "NAME", value_parser = activation())]
-    pub activation: Option<Activation>,
+    /// What the files may not say.
+    #[command(flatten)]
+    pub stated: StatedArgs,
     /// Threads to compute with [default: one a core]
     #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = at_once())]
     pub threads: Option<u64>,
     /// Images that go through the model together [default: by the device]
     #[arg(long, value_name = "N", value_parser = at_once())]
     pub batch_size: Option<u64>,
+}
+
+/// What a model's files may not say.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct StatedArgs {
+    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
+    #[arg(long, value_name = "NAME", value_parser = activation())]
+    pub activation: Option<Activation>,
+    /// Attention heads of the image tower, and of the text tower, if the file does not specify them
+    #[arg(long, value_name = "IMAGE[,TEXT]", value_parser = heads)]
+    pub heads: Option<Heads>,
+}
+
+impl StatedArgs {
+    /// The same, as the loader takes it.
+    #[must_use]
+    pub fn stated(self) -> Stated {
+        Stated {
+            activation: self.activation,
+            heads: self.heads.unwrap_or_default(),
+        }
+    }
 }
 
 /// How pictures are read.
@@ -175,7 +198,7 @@ pub struct PictureArgs {
     /// What shows through transparent pixels
     #[arg(long, value_name = "HOW", default_value = "white", value_parser = alpha())]
     pub alpha: Alpha,
-    /// Treat a picture that decodes only in part as an error
+    /// Treat an image that is damaged or incomplete as an error
     #[arg(long)]
     pub strict: bool,
 }
@@ -214,15 +237,18 @@ pub struct LabelArgs {
     /// The candidate labels; give the images before them
     #[arg(short, long, value_name = "TEXT", num_args = 1.., conflicts_with = "labels_file")]
     pub labels: Vec<String>,
-    /// Labels from a built-in set (imagenet, cifar10, cifar100, food101, …) or a file: one a line,
-    /// or a .json, .csv or .tsv file with prompts or aliases of each label; - reads stdin
+    /// Labels from a built-in set (imagenet, cifar10, cifar100, food101, …) or a file: one per line,
+    /// or a .json, .yaml, .csv or .tsv file with prompts, aliases or keys of each label; - reads stdin
     #[arg(long, value_name = "NAME|FILE")]
     pub labels_file: Option<PathBuf>,
+    /// What separates the cells of a table: one character, or tab [default: found by looking]
+    #[arg(long, value_name = "CHAR", value_parser = delimiter)]
+    pub delimiter: Option<u8>,
     /// Prompt templates, {} stands for the label
     #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "templates")]
     pub template: Vec<String>,
     /// A built-in set of templates (none, photo, openai7, openai80, and one for each built-in set of
-    /// labels, by its name) or a file, one a line; - reads stdin
+    /// labels, by its name) or a file, one per line or a list in JSON, YAML or Python; - reads stdin
     #[arg(long, value_name = "NAME|FILE")]
     pub templates: Option<String>,
     /// Texts that are too long.
@@ -268,7 +294,8 @@ pub struct NoneArgs {
         long,
         value_name = "TEXT",
         help = "One more label, for images that none of the labels fits; with --score sigmoid the \
-                text that says nothing about an image, \"a photo\" if not given"
+                text that says nothing about an image, \"a photo\" if not given (or, if the model has one, its \
+                logit bias)"
     )]
     pub none_label: Option<String>,
     /// Texts that compete with the labels one by one and are reported together, as the none label
@@ -313,16 +340,47 @@ pub struct OutputArgs {
     /// The results' format [default: by the suffix of --output; table on a terminal, else jsonl]
     #[arg(short, long, value_name = "FORMAT", value_parser = format())]
     pub format: Option<Format>,
+    /// The file.
+    #[command(flatten)]
+    pub file: OutputFileArgs,
+}
+
+/// The file that results go to, and what CSV has on request.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputFileArgs {
     /// Write to a file, which appears whole or not at all; - is stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Begin csv or tsv with a UTF-8 byte order mark, so that Excel reads it as UTF-8
+    #[arg(long)]
+    bom: bool,
+    /// Add a last column to csv or tsv, the exact bytes (base64) of paths that are not UTF-8, even if
+    /// no such path is known beforehand
+    #[arg(long)]
+    image_bytes: bool,
 }
 
-impl OutputArgs {
+impl OutputFileArgs {
     /// The file to write to; none for stdout.
     #[must_use]
-    pub fn file(&self) -> Option<&PathBuf> {
+    pub fn path(&self) -> Option<&PathBuf> {
         self.output.as_ref().filter(|path| path.as_os_str() != "-")
+    }
+
+    /// What CSV has on request.
+    ///
+    /// # Errors
+    /// When something is requested and the results are not CSV.
+    pub fn extras(&self, is_csv: bool) -> anyhow::Result<Extras> {
+        let asked = [(self.bom, "--bom"), (self.image_bytes, "--image-bytes")];
+        if let Some((_, flag)) = asked.into_iter().find(|(asked, _)| *asked && !is_csv) {
+            anyhow::bail!("{flag} is for csv and tsv; add --format csv, or drop {flag}");
+        }
+        Ok(Extras {
+            mark: self.bom,
+            image_bytes: self.image_bytes,
+        })
     }
 }
 

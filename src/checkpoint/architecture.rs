@@ -1,4 +1,5 @@
-//! Sizes of a model, read off tensor shapes and checked against config.json when there is one.
+//! Sizes of a model, read off tensor shapes and checked against config.json when there is one; the
+//! heads, which no shape shows, are chosen in `heads`.
 
 use std::fmt;
 
@@ -7,9 +8,12 @@ use anyhow::{Context, Result, bail, ensure};
 use super::config::ModelConfig;
 use super::container::StoredTensor;
 use super::{Tensors, layout};
+use heads::Question;
 
+mod heads;
 mod image;
 
+pub use heads::{Code, Heads};
 pub use image::{ImageTower, ResNet, VisionTransformer};
 
 /// The activation inside the MLPs.
@@ -60,29 +64,80 @@ pub struct Architecture {
     pub text: Tower,
 }
 
-/// Reads the sizes of a model off its tensors' shapes.
-///
-/// The second value are warnings: for the context length the tensor wins over config.json, because
-/// published Long-CLIP conversions say 77 where they hold 248.
+/// What a user states of a model because its files may not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stated {
+    /// The activation of both towers' MLPs.
+    pub activation: Option<Activation>,
+    /// The attention heads of the towers.
+    pub heads: Heads,
+}
+
+impl From<Option<Activation>> for Stated {
+    fn from(activation: Option<Activation>) -> Self {
+        Self {
+            activation,
+            ..Self::default()
+        }
+    }
+}
+
+/// What was read.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    /// The sizes.
+    pub architecture: Architecture,
+    /// How the heads of both towers are known.
+    pub heads_source: String,
+    /// What a user should know. For the context length the tensor wins over config.json, because
+    /// published Long-CLIP conversions say 77 where they hold 248.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the sizes of a model off its tensors' shapes, and its heads from whoever knows them.
 ///
 /// # Errors
-/// When a tower is not there, a shape makes no sense, or config.json contradicts the shapes.
-pub fn read(tensors: &Tensors, config: &ModelConfig) -> Result<(Architecture, Vec<String>)> {
+/// When a tower is not there, a shape makes no sense, config.json contradicts the shapes, or nobody
+/// knows the heads.
+pub fn read(tensors: &Tensors, config: &ModelConfig, heads: Heads, code: Code) -> Result<Sizes> {
     towers_present(tensors)?;
     let [vocabulary, text_width] = shape(tensors, "text_model.embeddings.token_embedding.weight")?;
     let [context_length, _] = shape(tensors, "text_model.embeddings.position_embedding.weight")?;
     let [embed_dim, _] = shape(tensors, "text_projection.weight")?;
     ensure!(context_length > 1 && embed_dim > 0, "a size is zero");
+    let (image, image_heads) = image::read(tensors, config, heads.image, code)?;
+    let text_heads = Question {
+        tower: "text",
+        width: text_width,
+        stated: heads.text,
+        configured: config.text_heads(),
+        code,
+    }
+    .answer()?;
     let architecture = Architecture {
         context_length,
         vocabulary,
         embed_dim,
-        image: image::read(tensors, config)?,
-        text: tower(tensors, "text_model", text_width, config.text_heads())?
+        image,
+        text: tower(tensors, "text_model", text_width, text_heads.heads)?
             .with_epsilon(config.text_epsilon()),
     };
-    let warnings = config.check(&architecture)?;
-    Ok((architecture, warnings))
+    let mut warnings = config.check(&architecture)?;
+    let heads = [("image", image_heads), ("text", text_heads)];
+    warnings.extend(
+        heads
+            .into_iter()
+            .filter_map(|(tower, heads)| heads.warning(tower)),
+    );
+    let heads_source = match (image_heads.source, text_heads.source) {
+        (image, text) if image == text => image.to_owned(),
+        (image, text) => format!("image: {image}, text: {text}"),
+    };
+    Ok(Sizes {
+        architecture,
+        heads_source,
+        warnings,
+    })
 }
 
 fn towers_present(tensors: &Tensors) -> Result<()> {
@@ -90,16 +145,13 @@ fn towers_present(tensors: &Tensors) -> Result<()> {
     let image = has("vision_model.") || layout::canonical::has_resnet(tensors);
     match (image, has("text_model.")) {
         (true, true) => Ok(()),
-        (false, true) => bail!(
-            "the file holds a text encoder only (as diffusion pipelines use), without the image \
-             tower; take the full model's file"
-        ),
-        (true, false) => bail!("the file holds an image tower only, without the text tower"),
+        (false, true) => bail!(layout::TEXT_ENCODER_ONLY),
+        (true, false) => bail!(layout::IMAGE_TOWER_ONLY),
         (false, false) => bail!("the file holds neither an image tower nor a text tower"),
     }
 }
 
-fn tower(tensors: &Tensors, name: &str, width: usize, heads: Option<usize>) -> Result<Tower> {
+fn tower(tensors: &Tensors, name: &str, width: usize, heads: usize) -> Result<Tower> {
     let mut layers = 0;
     let path = |layer: usize, rest: &str| format!("{name}.encoder.layers.{layer}.{rest}");
     while tensors.contains_key(&path(layers, "layer_norm1.weight")) {
@@ -107,13 +159,7 @@ fn tower(tensors: &Tensors, name: &str, width: usize, heads: Option<usize>) -> R
     }
     ensure!(layers > 0, "{name} has no layers");
     let [mlp_width, _] = shape(tensors, &path(0, "mlp.fc1.weight"))?;
-    // Every published CLIP has heads of 64 features, bar a few that say so in their config.
-    let heads = heads.unwrap_or(width / 64);
     ensure!(width > 0 && mlp_width > 0, "{name}: a size is zero");
-    ensure!(
-        heads > 0 && width.is_multiple_of(heads),
-        "{name} is {width} wide, which {heads} attention heads do not divide"
-    );
     Ok(Tower {
         width,
         layers,
@@ -168,5 +214,83 @@ pub fn choose_activation(
              --activation quick_gelu (OpenAI's models, Long-CLIP) or --activation gelu (most of \
              open_clip's)"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tensors of a model of these widths, without values.
+    fn shapes(image_width: usize, text_width: usize) -> Tensors {
+        let tower = |width| Tower {
+            width,
+            layers: 1,
+            heads: 1,
+            mlp_width: width,
+            norm_epsilon: 1e-5,
+        };
+        let architecture = Architecture {
+            context_length: 77,
+            vocabulary: 10,
+            embed_dim: 64,
+            image: ImageTower::VisionTransformer(VisionTransformer {
+                image_size: 28,
+                patch_size: 14,
+                tower: tower(image_width),
+            }),
+            text: tower(text_width),
+        };
+        let shapes = layout::canonical::expected(&architecture).into_iter();
+        shapes
+            .map(|(name, shape)| (name, StoredTensor::shape_only(shape).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn heads_are_known_guessed_with_a_warning_or_asked_for() {
+        let none = Heads::default();
+        let stated = Heads {
+            image: Some(8),
+            text: Some(4),
+        };
+        let cases = [
+            (1280, 1024, none, Ok((16, 16)), 0),
+            (1408, 1024, none, Ok((16, 16)), 0),
+            (1664, 1280, none, Ok((16, 20)), 0),
+            (768, 512, none, Ok((12, 8)), 0),
+            (128, 64, none, Ok((2, 1)), 2),
+            (128, 64, stated, Ok((8, 4)), 0),
+            (1152, 512, stated, Ok((8, 4)), 0),
+            (1152, 512, none, Err("image tower"), 0),
+            (768, 1408, none, Err("--heads IMAGE,TEXT"), 0),
+        ];
+        for case in cases {
+            let (image, text, heads, expected, warnings) = case;
+            let found = read(
+                &shapes(image, text),
+                &ModelConfig::default(),
+                heads,
+                Code::Any,
+            );
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => {
+                    let a = &found.architecture;
+                    assert_eq!((a.image.heads(), a.text.heads), expected, "{case:?}");
+                    assert_eq!(found.warnings.len(), warnings, "{case:?}");
+                }
+                (Err(error), Err(expected)) => {
+                    assert!(error.to_string().contains(expected), "{error}");
+                }
+                (found, _) => panic!("{case:?}: {found:?}"),
+            }
+        }
+        let any = read(
+            &shapes(1152, 1408),
+            &ModelConfig::default(),
+            Heads::NOT_NEEDED,
+            Code::Any,
+        );
+        assert_eq!(any.unwrap().architecture.context_length, 77);
     }
 }

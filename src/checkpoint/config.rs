@@ -61,8 +61,10 @@ impl ModelConfig {
         if let Some(stated) = self.number("vision_config", "num_attention_heads") {
             return Some(stated as usize);
         }
-        if let Some(head_width) = self.open_clip_number("vision_cfg", "head_width") {
-            return Some(width / (head_width as usize).max(1));
+        if self.has_open_clip("vision_cfg") {
+            // open_clip's own default, which most of its configurations leave unsaid.
+            let head_width = self.open_clip_number("vision_cfg", "head_width");
+            return Some(width / (head_width.unwrap_or(64) as usize).max(1));
         }
         Some(self.header_number(metadata::VISION_HEADS)?.as_u64()? as usize)
     }
@@ -71,7 +73,11 @@ impl ModelConfig {
     #[must_use]
     pub fn text_heads(&self) -> Option<usize> {
         let stated = self.number("text_config", "num_attention_heads");
-        let stated = stated.or_else(|| self.open_clip_number("text_cfg", "heads"));
+        let stated = stated.or_else(|| {
+            let heads = self.open_clip_number("text_cfg", "heads");
+            // Open_clip's own default.
+            heads.or_else(|| self.has_open_clip("text_cfg").then_some(8))
+        });
         let header = || self.header_number(metadata::TEXT_HEADS)?.as_u64();
         Some(stated.or_else(header)? as usize)
     }
@@ -103,6 +109,11 @@ impl ModelConfig {
     fn open_clip_value(&self, tower: &str, key: &str) -> Option<&Value> {
         let config = self.open_clip.as_ref()?.get("model_cfg")?;
         config.get(tower)?.get(key)
+    }
+
+    fn has_open_clip(&self, tower: &str) -> bool {
+        let config = self.open_clip.as_ref().and_then(|c| c.get("model_cfg"));
+        config.is_some_and(|config| config.get(tower).is_some())
     }
 
     fn open_clip_number(&self, tower: &str, key: &str) -> Option<u64> {

@@ -1,12 +1,13 @@
 //! What a weight file is: as much as can be found out, also of one that does not load.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::architecture::{self, Activation, Architecture};
+use super::architecture::{self, Architecture, Sizes, Stated};
 use super::config::ModelConfig;
 use super::container::{Archive, Container};
 use super::digest::sha256_of;
@@ -40,6 +41,8 @@ pub struct Inspection {
     pub activation: Option<String>,
     /// How it is known.
     pub activation_source: Option<String>,
+    /// The attention heads.
+    pub heads: Option<Heads>,
     /// How many tensors there are of each type.
     pub dtypes: BTreeMap<String, usize>,
     /// Numbers that were trained, by tower.
@@ -68,6 +71,17 @@ pub struct Inspection {
     pub error: Option<String>,
 }
 
+/// The attention heads of both towers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Heads {
+    /// Of the image tower; of a ResNet, of the attention that pools.
+    pub image: usize,
+    /// Of the text tower.
+    pub text: usize,
+    /// How they are known.
+    pub source: String,
+}
+
 /// Parameters of the two towers, projections included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Parameters {
@@ -77,16 +91,26 @@ pub struct Parameters {
     pub text: u64,
 }
 
+impl fmt::Display for Heads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} image, {} text ({})",
+            self.image, self.text, self.source
+        )
+    }
+}
+
 /// Looks at what `source` names, reading every byte of it. What is wrong is in the answer.
 #[must_use]
-pub fn inspect(source: &Source, activation: Option<Activation>) -> Inspection {
+pub fn inspect(source: &Source, stated: &Stated) -> Inspection {
     let mut found = Inspection::default();
     let outcome = match source {
-        Source::BuiltIn => built_in(&mut found, activation),
+        Source::BuiltIn => built_in(&mut found, stated),
         Source::Files(files) => {
             found.model.clone_from(&files.name);
             found.files.clone_from(&files.weights);
-            look(&mut found, files, activation)
+            look(&mut found, files, stated)
         }
     };
     match outcome {
@@ -96,8 +120,8 @@ pub fn inspect(source: &Source, activation: Option<Activation>) -> Inspection {
     found
 }
 
-fn built_in(found: &mut Inspection, activation: Option<Activation>) -> Result<()> {
-    let checkpoint = tiny::checkpoint(activation)?;
+fn built_in(found: &mut Inspection, stated: &Stated) -> Result<()> {
+    let checkpoint = tiny::checkpoint(stated)?;
     found.model.clone_from(&checkpoint.name);
     found.container = Some("built-in");
     found.layout = Some(checkpoint.layout);
@@ -105,6 +129,7 @@ fn built_in(found: &mut Inspection, activation: Option<Activation>) -> Result<()
     found.tell_values(&checkpoint.tensors)?;
     found.tell_parameters(&checkpoint.tensors);
     found.tell_architecture(&checkpoint.architecture);
+    found.heads = Some(checkpoint.heads());
     found.tell_positions(&checkpoint.tensors);
     found.activation = Some(checkpoint.activation.to_string());
     found.activation_source = Some(checkpoint.activation_source);
@@ -114,7 +139,7 @@ fn built_in(found: &mut Inspection, activation: Option<Activation>) -> Result<()
 }
 
 /// Fills in `found` as far as it gets; the error says why the model does not load.
-fn look(found: &mut Inspection, files: &ModelFiles, wanted: Option<Activation>) -> Result<()> {
+fn look(found: &mut Inspection, files: &ModelFiles, stated: &Stated) -> Result<()> {
     found.sha256 = Some(sha256_of(&files.weights)?.join(" "));
     let mut archives: Vec<Archive> = Vec::new();
     for path in &files.weights {
@@ -139,21 +164,26 @@ fn look(found: &mut Inspection, files: &ModelFiles, wanted: Option<Activation>) 
     found.layout = Some(named.layout);
     found.tell_parameters(&named.tensors);
     found.tell_positions(&named.tensors);
-    let sizes = architecture::read(&named.tensors, &ModelConfig::default())
-        .map(|(architecture, _)| architecture);
-    if let Ok(architecture) = &sizes {
+    let (config_free, code) = (ModelConfig::default(), named.code());
+    let sizes = architecture::read(
+        &named.tensors,
+        &config_free,
+        architecture::Heads::NOT_NEEDED,
+        code,
+    );
+    if let Ok(Sizes { architecture, .. }) = &sizes {
         found.tell_architecture(architecture);
         found.tell_problems(&named.tensors, architecture);
     }
     let config = config?;
-    if let Ok((activation, source)) = architecture::choose_activation(wanted, &config, named.layout)
+    if let Ok((activation, source)) =
+        architecture::choose_activation(stated.activation, &config, named.layout)
     {
         found.activation = Some(activation.to_string());
         found.activation_source = Some(source);
     }
-    let checkpoint = Checkpoint::from_files(files, wanted)?;
-    // The configuration may know the heads and epsilon better than the shapes do.
-    found.tell_architecture(&checkpoint.architecture);
+    let checkpoint = Checkpoint::from_files(files, stated)?;
+    found.heads = Some(checkpoint.heads());
     found.warnings.extend(checkpoint.warnings);
     values
 }
@@ -229,8 +259,7 @@ impl Inspection {
         self.positions = Some(state.to_string());
         if state == State::UntrainedStretch {
             self.warnings.push(
-                "text positions 20 and up are exactly the lines of the stretch: they were never \
-                 trained. A conversion from Long-CLIP that has such a table lost the trained one \
+                "text positions 20 and up lie on the lines of the stretch: they were never trained. A conversion from Long-CLIP that has such a table lost the trained one \
                  (positional_embedding_res); convert the original again"
                     .to_owned(),
             );

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use architecture::{Activation, Architecture};
+use architecture::{Activation, Architecture, Heads, Sizes, Stated};
 use config::ModelConfig;
 use container::{Archive, Container, StoredTensor};
 use sha2::{Digest as _, Sha256};
@@ -47,6 +47,8 @@ pub struct Checkpoint {
     pub activation: Activation,
     /// Why this activation was chosen, for `-v`.
     pub activation_source: String,
+    /// How the heads of both towers are known, for `-v`.
+    pub heads_source: String,
     /// How pictures become the pixels that the image tower was trained on.
     pub preprocess: Preprocess,
     /// The names that the file used.
@@ -63,20 +65,20 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads and checks the checkpoint that `source` names.
+    /// Reads and checks the checkpoint that `source` names, with what the user states of it.
     ///
     /// # Errors
     /// When a file is broken, a tensor is missing, unused or misshapen, or the files contradict
     /// each other.
-    pub fn load(source: &Source, activation: Option<Activation>) -> Result<Self> {
+    pub fn load(source: &Source, stated: &Stated) -> Result<Self> {
         match source {
-            Source::BuiltIn => tiny::checkpoint(activation),
-            Source::Files(files) => Self::from_files(files, activation)
+            Source::BuiltIn => tiny::checkpoint(stated),
+            Source::Files(files) => Self::from_files(files, stated)
                 .with_context(|| format!("cannot load model {:?}", files.name)),
         }
     }
 
-    /// The sizes alone, and what a user should know: for who needs no weights.
+    /// The sizes alone, without the heads, and what a user should know: for who needs no weights.
     ///
     /// # Errors
     /// When a file is broken, or the files contradict each other or are no CLIP.
@@ -91,12 +93,14 @@ impl Checkpoint {
             let paths = files.weights.iter();
             let mut archives = paths.map(|path| open(path)).collect::<Result<Vec<_>>>()?;
             let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
-            architecture::read(&named.tensors, &config)
+            let code = named.code();
+            let sizes = architecture::read(&named.tensors, &config, Heads::NOT_NEEDED, code)?;
+            anyhow::Ok((sizes.architecture, sizes.warnings))
         };
         read().with_context(|| format!("cannot read model {:?}", files.name))
     }
 
-    fn from_files(files: &ModelFiles, wanted: Option<Activation>) -> Result<Self> {
+    fn from_files(files: &ModelFiles, stated: &Stated) -> Result<Self> {
         let config = ModelConfig::read(files)?;
         vocabulary::check(files)?;
         let mut archives = Vec::new();
@@ -106,7 +110,11 @@ impl Checkpoint {
         let container = archives.first().map(|archive| archive.container);
         let config = config.with_header(header(&archives));
         let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
-        let (architecture, mut warnings) = architecture::read(&named.tensors, &config)?;
+        let Sizes {
+            architecture,
+            heads_source,
+            warnings: sizes_warnings,
+        } = architecture::read(&named.tensors, &config, stated.heads, named.code())?;
         ensure!(
             architecture.vocabulary == VOCABULARY,
             "the token table has {} rows, CLIP's has {VOCABULARY}: the model reads other tokens than \
@@ -116,13 +124,15 @@ impl Checkpoint {
         layout::canonical::check(&named.tensors, &architecture)?;
         let preprocess = config.preprocess(architecture.image.image_size())?;
         let (activation, activation_source) =
-            architecture::choose_activation(wanted, &config, named.layout)?;
-        if activation_is_a_guess(&named, wanted, &config) {
+            architecture::choose_activation(stated.activation, &config, named.layout)?;
+        let mut warnings = Vec::new();
+        if activation_is_a_guess(&named, stated.activation, &config) {
             warnings.push(format!(
                 "the file does not tell its activation; taking {activation}, which OpenAI's models \
                  have (most of open_clip's need --activation gelu)"
             ));
         }
+        warnings.extend(sizes_warnings);
         warnings.extend(archives.iter().flat_map(|archive| archive.notes.clone()));
         Ok(Self {
             name: files.name.clone(),
@@ -130,6 +140,7 @@ impl Checkpoint {
             architecture,
             activation,
             activation_source,
+            heads_source,
             preprocess,
             layout: named.layout,
             container,
@@ -149,6 +160,7 @@ impl Checkpoint {
             architecture: self.architecture.clone(),
             activation: self.activation,
             activation_source: self.activation_source.clone(),
+            heads_source: self.heads_source.clone(),
             preprocess: self.preprocess.clone(),
             layout: layout::HUGGING_FACE,
             container: None,
@@ -170,6 +182,30 @@ impl Checkpoint {
 }
 
 impl Checkpoint {
+    /// The heads of both towers and how they are known.
+    #[must_use]
+    pub fn heads(&self) -> inspect::Heads {
+        inspect::Heads {
+            image: self.architecture.image.heads(),
+            text: self.architecture.text.heads,
+            source: self.heads_source.clone(),
+        }
+    }
+
+    /// What models that were trained with a sigmoid loss add to every logit, if this is one.
+    ///
+    /// # Errors
+    /// When the stored number is none.
+    pub fn logit_bias(&self) -> Result<Option<f32>> {
+        let Some(tensor) = self.tensors.get(layout::LOGIT_BIAS) else {
+            return Ok(None);
+        };
+        let bias = tensor.to_f32()?.first().copied();
+        let bias = bias.filter(|bias| bias.is_finite());
+        bias.context("tensor logit_bias holds no finite number")
+            .map(Some)
+    }
+
     /// The table of text positions.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! What the values of flags may be.
 
-use crate::checkpoint::architecture::Activation;
+use crate::checkpoint::architecture::{Activation, Heads};
 use crate::device::PrecisionChoice;
 use crate::input::image::Alpha;
 use crate::input::tokenizer::LongText;
@@ -33,11 +33,28 @@ pub(super) fn precision() -> impl clap::builder::TypedValueParser<Value = Precis
 }
 
 /// The activation in the MLPs.
-pub(crate) fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
+pub(super) fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
     names(&[
         ("quick_gelu", Activation::QuickGelu),
         ("gelu", Activation::Gelu),
     ])
+}
+
+/// `IMAGE` or `IMAGE,TEXT`, the attention heads of the towers.
+pub(super) fn heads(text: &str) -> Result<Heads, String> {
+    /// More than any tower has.
+    const MOST: usize = 1024;
+    let number = |text: &str| match text.trim().parse() {
+        Ok(heads @ 1..=MOST) => Ok(Some(heads)),
+        _ => Err(format!(
+            "expected IMAGE or IMAGE,TEXT, numbers from 1 to {MOST}"
+        )),
+    };
+    let (image, text) = match text.split_once(',') {
+        Some((image, text)) => (number(image)?, number(text)?),
+        None => (number(text)?, None),
+    };
+    Ok(Heads { image, text })
 }
 
 /// What shows through transparent pixels.
@@ -92,9 +109,43 @@ pub(crate) fn at_once() -> clap::builder::RangedU64ValueParser<u64> {
 }
 
 /// A number that is one.
-pub(super) fn finite(text: &str) -> Result<f32, String> {
+pub(crate) fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(number) if number.is_finite() => Ok(number),
         _ => Err("expected a number".to_owned()),
+    }
+}
+
+/// What separates the cells of a table.
+pub(super) fn delimiter(text: &str) -> Result<u8, String> {
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(b'\t'),
+        [byte] if byte.is_ascii() && !b"\"\r\n".contains(byte) => Ok(*byte),
+        _ => Err("expected one character, such as ; or |, or the word tab".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_one_number_or_two() {
+        let cases = [
+            ("16", Some((Some(16), None))),
+            ("16,20", Some((Some(16), Some(20)))),
+            ("16, 8", Some((Some(16), Some(8)))),
+            ("0", None),
+            ("16,", None),
+            (",16", None),
+            ("16,8,4", None),
+            ("1025", None),
+            ("-1", None),
+            ("many", None),
+        ];
+        for (typed, expected) in cases {
+            let found = heads(typed).ok().map(|heads| (heads.image, heads.text));
+            assert_eq!(found, expected, "{typed}");
+        }
     }
 }

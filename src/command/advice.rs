@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use crate::input::paths::PictureRule;
-use crate::output::embedding::{Format, sidecar_of};
+use crate::output::embedding::sidecar_of;
 
 /// Fails if `path` is no place for an output file. Looks only, so that it can be asked long before
 /// the file is made.
@@ -103,7 +103,8 @@ pub(super) fn check_not_an_input<'a>(
 
 /// Whether `target` lies beside the embeddings at `input` and names their rows.
 fn is_sidecar(target: &Path, input: &Path) -> bool {
-    Format::of_path(input).is_ok_and(|format| format == Format::Npy)
+    let suffix = input.extension().unwrap_or_default().to_string_lossy();
+    ["npy", "npz", "safetensors", "parquet"].contains(&suffix.to_ascii_lowercase().as_str())
         && sidecar_of(input)
             .canonicalize()
             .is_ok_and(|sidecar| sidecar == target)

@@ -15,6 +15,7 @@ use super::evaluate::variant::{Base, Choice, Variant};
 use super::images::{PICTURES, Running};
 use super::pipeline::Plan;
 use super::remembered::{self, Ready};
+use super::results::check_suffix;
 use super::session::{Session, Stop};
 use super::texts::Fitter;
 use super::{Console, Outcome, advice};
@@ -125,6 +126,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
         args.class_map.as_deref(),
     ];
     advice::check_outputs(&[Some(&args.output)], &inputs, PICTURES)?;
+    check_suffix(&args.output, &["json"], "JSON")?;
     let dataset = dataset::labelled(&args.dataset, &LabelledOptions::usual("val"), PICTURES)?;
     console.remarks(&dataset.remarks);
     let classes = Classes::new(&dataset, &args.outside)?;

@@ -7,11 +7,10 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::{Console, Outcome};
-use crate::checkpoint::architecture::Activation;
 use crate::checkpoint::export::{self, FloatType, Layout, Options};
 use crate::checkpoint::positions::{self, State, Stretch};
 use crate::checkpoint::{Checkpoint, digest, hub, metadata, source, tiny};
-use crate::cli;
+use crate::cli::StatedArgs;
 
 const CONVERT_NOTES: &str = "\
 Examples:
@@ -78,9 +77,9 @@ struct FileArgs {
     /// The type of every number [default: as stored]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<DtypeName>,
-    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
-    #[arg(long, value_name = "NAME", value_parser = cli::activation())]
-    activation: Option<Activation>,
+    /// What the files may not say.
+    #[command(flatten)]
+    stated: StatedArgs,
     /// Replace what is there
     #[arg(long)]
     force: bool,
@@ -172,7 +171,7 @@ impl FileArgs {
     fn open(&self, console: &Console) -> Result<(Checkpoint, Vec<String>)> {
         let settings = hub::Settings::from_env();
         let source = source::resolve(&self.input, &settings, console)?;
-        let checkpoint = Checkpoint::load(&source, self.activation)?;
+        let checkpoint = Checkpoint::load(&source, &self.stated.stated())?;
         for warning in &checkpoint.warnings {
             console.warn(warning);
         }

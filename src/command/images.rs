@@ -11,8 +11,8 @@ use super::{Console, Outcome, advice};
 use crate::cli::{ImageArgs, ModelArgs, PictureArgs};
 use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_picture};
 use crate::input::paths::{
-    self, Expansion, FilesFrom, ImageSource, ListSource, PassedOver, PathError, PictureRule,
-    Separator,
+    self, Expansion, FilesFrom, ImageSource, ListNotes, ListSource, PassedOver, PathError,
+    PictureRule, Separator,
 };
 use crate::model::{Compute, DualEncoder};
 
@@ -68,6 +68,17 @@ impl Images {
         self.files_from.is_none() && self.arguments.len() == 1 && !self.arguments[0].is_dir()
     }
 
+    /// Whether a path among the arguments, or in a folder among them, is not UTF-8. What a list names is
+    /// not known before it is read.
+    pub(super) fn has_odd_names(&self) -> bool {
+        let found = paths::expand(self.arguments.clone(), None, PICTURES);
+        found.is_ok_and(|mut found| {
+            found.any(
+                |source| matches!(source, Ok(ImageSource::Path(path)) if path.to_str().is_none()),
+            )
+        })
+    }
+
     /// Fails if writing one of `outputs` would replace one of these images, one of `others`, or another
     /// output.
     pub(super) fn check_outputs(
@@ -102,9 +113,11 @@ impl Images {
         };
         let count = move || paths::count(&arguments, files_from.as_ref(), PICTURES);
         let passed_over = self.sources.passed_over();
+        let list_notes = self.sources.list_notes();
         Running {
             total: (!plan.single).then(|| Box::new(count) as _),
             passed_over: Some(passed_over),
+            list_notes,
             ..Running::start(self.sources.filter(is_read), plan, stop)
         }
     }
@@ -179,6 +192,8 @@ pub(super) struct Running {
     /// How many images there are, if progress is to be shown; may take a while to find out.
     total: Option<Box<dyn FnOnce() -> Option<u64> + Send>>,
     passed_over: Option<PassedOver>,
+    /// What was guessed about the list of images.
+    list_notes: ListNotes,
 }
 
 impl Running {
@@ -195,6 +210,7 @@ impl Running {
             stop,
             total: None,
             passed_over: None,
+            list_notes: ListNotes::default(),
         }
     }
 
@@ -233,6 +249,8 @@ impl Running {
             console.advance(counts.failed);
         }
         console.end_progress();
+        let notes = self.list_notes.all();
+        notes.iter().for_each(|note| console.note(note));
         let passed_over = self.passed_over.unwrap_or_default();
         if let Some(folders) = passed_over.system_folders() {
             console.detail(&format!("skipped {folders}"));

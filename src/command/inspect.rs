@@ -7,10 +7,9 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use super::{Console, Outcome};
-use crate::checkpoint::architecture::Activation;
 use crate::checkpoint::inspect::{Inspection, inspect};
 use crate::checkpoint::{hub, source};
-use crate::cli;
+use crate::cli::StatedArgs;
 
 const NOTES: &str = "\
 Examples:
@@ -30,9 +29,9 @@ pub struct InspectArgs {
     /// How to print [default: table on a terminal, else json]
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<InspectFormat>,
-    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
-    #[arg(long, value_name = "NAME", value_parser = cli::activation())]
-    activation: Option<Activation>,
+    /// What the files may not say.
+    #[command(flatten)]
+    stated: StatedArgs,
 }
 
 /// The forms of the answer.
@@ -51,7 +50,7 @@ pub enum InspectFormat {
 pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
     let settings = hub::Settings::from_env();
     let source = source::resolve(&args.model, &settings, console)?;
-    let found = inspect(&source, args.activation);
+    let found = inspect(&source, &args.stated.stated());
     let mut stdout = std::io::stdout().lock();
     let by_destination = if stdout.is_terminal() {
         InspectFormat::Table
@@ -103,6 +102,7 @@ fn table(found: &Inspection) -> String {
         format!("{name} ({source})")
     });
     line("activation", activation);
+    line("heads", found.heads.as_ref().map(ToString::to_string));
     let kinds = found.dtypes.iter();
     let kinds: Vec<String> = kinds.map(|(kind, n)| format!("{n} {kind}")).collect();
     line("tensors", Some(kinds.join(", ")));

@@ -88,7 +88,7 @@ impl MadeWith<'_> {
         Ok(())
     }
 
-    /// Fails if the model's weights or activation are others. Reads all weights.
+    /// Fails if the model's weights, activation or heads are others. Reads all weights.
     pub(super) fn check_model(&self, session: &Session) -> Result<()> {
         let about = self.about;
         let digest = session.weights_sha256()?;
@@ -107,10 +107,20 @@ impl MadeWith<'_> {
         );
         // How pictures were read moves embeddings a little; another activation makes others of them.
         let ours = session.checkpoint.activation.to_string();
-        if let Some(theirs) = activation(about).filter(|theirs| *theirs != ours) {
+        if let Some(theirs) = setting(about, "activation=").filter(|theirs| *theirs != ours) {
             bail!(
                 "{} was made with the activation {theirs}, and this run's is {ours}; pass \
                  --activation {theirs}, or {}",
+                self.path.display(),
+                self.anew
+            );
+        }
+        let heads = session.checkpoint.heads();
+        let ours = format!("{},{}", heads.image, heads.text);
+        if let Some(theirs) = setting(about, "heads=").filter(|theirs| *theirs != ours) {
+            bail!(
+                "{} was made with {theirs} attention heads (image,text), and this run's model has {ours}; \
+                 pass --heads {theirs}, or {}",
                 self.path.display(),
                 self.anew
             );
@@ -135,8 +145,16 @@ impl MadeWith<'_> {
             two.dim
         );
         ensure!(
-            activation(one) == activation(two),
+            setting(one, "activation=") == setting(two, "activation="),
             "{} and {} were made with different activations; embed both alike",
+            self.path.display(),
+            other.path.display()
+        );
+        // Files from before heads were written down have none.
+        let heads = [one, two].map(|about| setting(about, "heads="));
+        ensure!(
+            heads[0] == heads[1] || heads.contains(&None),
+            "{} and {} were made with different attention heads; embed both the same way",
             self.path.display(),
             other.path.display()
         );
@@ -165,7 +183,8 @@ fn is_here(model: &str) -> bool {
     !matches!(presence, Ok(Presence::Absent | Presence::Begun))
 }
 
-fn activation(about: &About) -> Option<&str> {
+/// The value of a setting, whose `key` ends in "=".
+fn setting<'a>(about: &'a About, key: &str) -> Option<&'a str> {
     let mut settings = about.settings.split(' ');
-    settings.find_map(|setting| setting.strip_prefix("activation="))
+    settings.find_map(|setting| setting.strip_prefix(key))
 }

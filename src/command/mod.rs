@@ -11,6 +11,7 @@ pub mod convert;
 pub mod embed;
 pub mod evaluate;
 pub mod finetune;
+mod foreign;
 mod images;
 pub mod inspect;
 mod labels;
@@ -35,6 +36,7 @@ use std::process::ExitCode;
 use crate::cache;
 use crate::checkpoint::hub;
 use crate::cli::{Cli, Command};
+use crate::kernel;
 use crate::output::embedding::journal::Locked;
 
 pub use console::Console;
@@ -73,6 +75,7 @@ impl Outcome {
 /// # Errors
 /// When it cannot run: model, labels, output. Single inputs that fail are no error here.
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
+    kernel::check_level().map_err(anyhow::Error::msg)?;
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
         Command::Embed(args) => embed::run(*args, console),

@@ -25,6 +25,7 @@ pub(super) struct Remembered {
     cache: Cache,
     session: Arc<Session>,
     logit_scale: f32,
+    logit_bias: Option<f32>,
     images: Recipe,
     texts: Recipe,
     thumbnails: Option<Recipe>,
@@ -69,6 +70,7 @@ impl Remembered {
             texts: cache.recipe(&session.text_recipe()?)?,
             thumbnails: plan.thumbnails.map(thumbnail).transpose()?,
             logit_scale: model::logit_scale(&session.checkpoint)?,
+            logit_bias: session.checkpoint.logit_bias()?,
             clip: Mutex::default(),
             found: AtomicU64::new(0),
             computed: AtomicU64::new(0),
@@ -197,6 +199,10 @@ impl DualEncoder for Remembered {
 
     fn logit_scale(&self) -> f32 {
         self.logit_scale
+    }
+
+    fn logit_bias(&self) -> Option<f32> {
+        self.logit_bias
     }
 
     fn architecture(&self) -> &Architecture {

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::pipeline::Known;
+use super::results::check_suffix;
 use super::session::Session;
 use crate::checkpoint::tiny;
 use crate::output::ImageName;
@@ -12,6 +13,13 @@ use crate::output::report::{Figure, Picture, Value};
 
 /// The longer side of thumbnails, in pixels.
 pub(super) const THUMBNAIL: u32 = 128;
+
+/// Fails if the name of a page promises another format.
+pub(super) fn check_page(path: Option<&Path>) -> Result<()> {
+    path.map_or(Ok(()), |path| {
+        check_suffix(path, &["html", "htm"], "a page of HTML")
+    })
+}
 
 /// Names and values.
 pub(super) type Facts = Vec<(String, String)>;

@@ -1,32 +1,135 @@
-//! Where records go: stdout, or a file that appears whole or not at all.
+//! Where records go, and in which format: the one that a flag names, else the one that the file's
+//! suffix names, else what suits the destination.
 
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::Console;
 use crate::cli::OutputArgs;
 use crate::output::file::AtomicFile;
-use crate::output::{self, Format, Record, RecordWriter};
+use crate::output::suffix::{self, Suffix};
+use crate::output::{self, Extras, Format, Record, RecordWriter};
 use crate::task::zero_shot::Score;
 
-/// The output of a run.
-pub(super) struct Results {
-    writer: Box<dyn RecordWriter + Send>,
-    file: Option<(AtomicFile, PathBuf)>,
+/// Chooses the format of results: `flag`, else what the suffix of `file` names among `known`, else
+/// `otherwise`.
+///
+/// # Errors
+/// When no flag was given and the suffix names something that is not among `known`.
+pub(super) fn chosen<F: Copy + PartialEq>(
+    flag: Option<F>,
+    file: Option<&Path>,
+    known: &[(&str, F)],
+    otherwise: F,
+    console: &Console,
+) -> Result<F> {
+    let Some(path) = file else {
+        return Ok(flag.unwrap_or(otherwise));
+    };
+    match (flag, suffix::of(path, known)) {
+        (None, Suffix::Silent) => Ok(otherwise),
+        (None, Suffix::Names(format)) => Ok(format),
+        (None, Suffix::Other(suffix)) => bail!(
+            "{}: results are not written as .{suffix}; name a file that ends in {}{}, or choose its \
+             content with --format",
+            path.display(),
+            suffix::listed(known),
+            match suffix.as_str() {
+                "xls" | "xlsx" | "ods" => " (Excel opens .csv written with --bom)",
+                _ => "",
+            }
+        ),
+        (Some(flag), said) => {
+            let contradicts = match said {
+                Suffix::Names(format) => format != flag,
+                Suffix::Other(suffix) => suffix::is_data(&suffix),
+                Suffix::Silent => false,
+            };
+            if contradicts {
+                console.warn(&format!(
+                    "{} will hold what --format says and not what its suffix promises",
+                    path.display()
+                ));
+            }
+            Ok(flag)
+        }
+    }
 }
 
-impl Results {
-    pub(super) fn open(args: &OutputArgs, score: Score, console: &Console) -> Result<Self> {
-        let to_terminal = args.file().is_none() && std::io::stdout().is_terminal();
-        let by_suffix = || args.file().and_then(|path| format_of(path));
-        let format = args.format.or_else(by_suffix).unwrap_or(if to_terminal {
-            Format::Table
-        } else {
-            Format::Jsonl
-        });
-        let file = match args.file() {
+/// Fails if the name of an output that can be `what` only, such as `a page of HTML`, promises another
+/// format.
+pub(super) fn check_suffix(path: &Path, known: &[&str], what: &str) -> Result<()> {
+    let known: Vec<(&str, ())> = known.iter().map(|name| (*name, ())).collect();
+    match suffix::of(path, &known) {
+        Suffix::Other(suffix) if suffix::is_data(&suffix) => bail!(
+            "{} would hold {what}, which its name does not say; name a file that ends in {}",
+            path.display(),
+            suffix::listed(&known)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// How a run's records are written.
+#[derive(Clone, Copy)]
+pub(super) struct Form {
+    format: Format,
+    extras: Extras,
+}
+
+impl Form {
+    /// The form that the arguments ask for.
+    ///
+    /// # Errors
+    /// As [`chosen`], and when something is asked for that the format does not have.
+    pub(super) fn of(args: &OutputArgs, console: &Console) -> Result<Self> {
+        let file = args.file.path().map(PathBuf::as_path);
+        let otherwise = match file.is_none() && std::io::stdout().is_terminal() {
+            true => Format::Table,
+            false => Format::Jsonl,
+        };
+        let format = chosen(args.format, file, Format::SUFFIXES, otherwise, console)?;
+        Ok(Self {
+            format,
+            extras: args.file.extras(is_csv(format))?,
+        })
+    }
+
+    /// The same, with a column for the exact bytes of paths if it is CSV and `has_odd_names` says that
+    /// some are not UTF-8.
+    pub(super) fn with_exact_names(mut self, has_odd_names: impl FnOnce() -> bool) -> Self {
+        if is_csv(self.format) && !self.extras.image_bytes {
+            self.extras.image_bytes = has_odd_names();
+        }
+        self
+    }
+}
+
+fn is_csv(format: Format) -> bool {
+    matches!(format, Format::Csv | Format::Tsv)
+}
+
+/// The output of a run.
+pub(super) struct Results<'a> {
+    writer: Box<dyn RecordWriter + Send>,
+    file: Option<(AtomicFile, PathBuf)>,
+    form: Form,
+    /// It was said that a path is not written exactly.
+    is_warned: bool,
+    console: &'a Console,
+}
+
+impl<'a> Results<'a> {
+    pub(super) fn open(
+        args: &OutputArgs,
+        form: Form,
+        score: Score,
+        console: &'a Console,
+    ) -> Result<Self> {
+        let to_terminal = args.file.path().is_none() && std::io::stdout().is_terminal();
+        let file = match args.file.path() {
             Some(path) => Some((AtomicFile::create(path)?, path.clone())),
             None => None,
         };
@@ -49,15 +152,28 @@ impl Results {
                 output::Colour::Plain
             },
             characters: output::Characters::Unicode,
+            extras: form.extras,
         };
         Ok(Self {
-            writer: output::writer(format, sink, style),
+            writer: output::writer(form.format, sink, style),
             file,
+            form,
+            is_warned: false,
+            console,
         })
     }
 
     /// Writes one record, and on to the reader.
     pub(super) fn write(&mut self, record: &Record) -> Result<()> {
+        let is_exact = !is_csv(self.form.format) || self.form.extras.image_bytes;
+        if record.image.bytes.is_some() && !is_exact && !self.is_warned {
+            self.is_warned = true;
+            self.console.warn(&format!(
+                "the path {} is not UTF-8, and the header was written before it was read; add \
+                 --image-bytes for a column with the exact bytes of such paths",
+                record.image.text
+            ));
+        }
         self.writer.write(record).with_context(|| self.failure())
     }
 
@@ -79,27 +195,15 @@ impl Results {
     }
 
     /// After a signal: what is complete stays, under another name where a file was asked for.
-    pub(super) fn keep_partial(mut self, console: &Console) -> Result<()> {
+    pub(super) fn keep_partial(mut self) -> Result<()> {
         self.writer.finish().with_context(|| self.failure())?;
         if let Some((file, _)) = self.file {
             let path = file.keep_partial()?;
-            console.warn(&format!(
+            self.console.warn(&format!(
                 "stopped; the results so far are in {}",
                 path.display()
             ));
         }
         Ok(())
     }
-}
-
-/// What a file's suffix stands for, if for anything.
-fn format_of(path: &Path) -> Option<Format> {
-    let suffix = path.extension()?.to_str()?.to_ascii_lowercase();
-    Some(match suffix.as_str() {
-        "json" => Format::Json,
-        "jsonl" | "ndjson" => Format::Jsonl,
-        "csv" => Format::Csv,
-        "tsv" => Format::Tsv,
-        _ => return None,
-    })
 }

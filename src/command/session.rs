@@ -24,6 +24,8 @@ pub(super) struct Session {
     pub(super) checkpoint: Checkpoint,
     pub(super) placement: Placement,
     pub(super) threads: usize,
+    /// Whether --heads was given.
+    pub(super) heads_are_stated: bool,
     /// Why this precision.
     reason: &'static str,
     /// How long reading and checking the checkpoint took.
@@ -41,7 +43,7 @@ impl Session {
             console.note(tiny::NOTICE);
         }
         let start = Instant::now();
-        let checkpoint = Checkpoint::load(&source, args.activation)?;
+        let checkpoint = Checkpoint::load(&source, &args.stated.stated())?;
         let read_time = start.elapsed();
         for warning in &checkpoint.warnings {
             console.warn(warning);
@@ -52,6 +54,7 @@ impl Session {
             reason: reason(args.precision, &placement),
             placement,
             threads,
+            heads_are_stated: args.stated.heads.is_some(),
             read_time,
             weights_sha256: OnceLock::new(),
         };
@@ -136,6 +139,12 @@ impl Session {
             "activation: {} ({})",
             checkpoint.activation, checkpoint.activation_source
         ));
+        console.detail(&format!("heads: {}", checkpoint.heads()));
+        if let Ok(Some(bias)) = checkpoint.logit_bias() {
+            console.detail(&format!(
+                "logit bias: {bias}, which --score sigmoid adds unless a none label is named"
+            ));
+        }
         if let Some(note) = &self.placement.note {
             console.note(&format!("computing on the CPU: {note}"));
         }

@@ -57,6 +57,7 @@ impl TrainedProbe {
             classes: both.map(class).collect(),
             uses_templates: false,
             warnings: Vec::new(),
+            note: None,
         }
     }
 

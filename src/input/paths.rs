@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::bail;
 
 use list::List;
-pub use list::{FilesFrom, ListSource, Separator};
+pub use list::{FilesFrom, ListNotes, ListSource, Separator};
 use walk::Walk;
 pub(crate) use walk::is_system;
 
@@ -166,6 +166,11 @@ impl Expansion {
     /// The counter of passed-over entries; it keeps counting while the iterator runs.
     pub fn passed_over(&self) -> PassedOver {
         self.passed_over.clone()
+    }
+
+    /// What is guessed about the list, while the iterator runs.
+    pub fn list_notes(&self) -> ListNotes {
+        self.list.as_ref().map(List::notes).unwrap_or_default()
     }
 }
 

@@ -15,29 +15,57 @@ pub enum Level {
     Avx512,
 }
 
-/// The environment variable that forces a lower [`Level`]: `scalar`, `neon`, `avx2` or `avx512`.
+/// The environment variable that forces a [`Level`]: `scalar`, `neon`, `avx2` or `avx512`.
 pub const LEVEL_VARIABLE: &str = "LONGCLIP_KERNEL";
 
-/// What the kernels of this process run at: the best level this CPU supports, lowered when
-/// [`LEVEL_VARIABLE`] asks for it. Read once; a value that is unknown or above the CPU changes nothing.
+/// All levels with their names in [`LEVEL_VARIABLE`].
+const NAMES: [(&str, Level); 4] = [
+    ("scalar", Level::Scalar),
+    ("neon", Level::Neon),
+    ("avx2", Level::Avx2),
+    ("avx512", Level::Avx512),
+];
+
+/// What the kernels of this process run at: the best level this CPU supports, or what
+/// [`LEVEL_VARIABLE`] asks for. Read once; for a value that [`check_level`] refuses it is the best.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
-    *LEVEL.get_or_init(|| {
-        let asked = std::env::var(LEVEL_VARIABLE).ok();
-        choose(detect(), asked.as_deref())
+    *LEVEL.get_or_init(|| match asked() {
+        Ok(Some(level)) => level,
+        _ => detect(),
     })
 }
 
-/// The level used when the CPU supports `best` and the user asked for `asked`.
-fn choose(best: Level, asked: Option<&str>) -> Level {
-    let asked = match asked {
-        Some("scalar") => Level::Scalar,
-        Some("neon") => Level::Neon,
-        Some("avx2") => Level::Avx2,
-        _ => best,
+/// That [`LEVEL_VARIABLE`], where it is set, names a level that this CPU can run.
+///
+/// # Errors
+/// When it does not; names those that it may.
+pub fn check_level() -> Result<(), String> {
+    asked().map(|_| ())
+}
+
+/// The level that the user asks for, if any.
+fn asked() -> Result<Option<Level>, String> {
+    let asked = std::env::var_os(LEVEL_VARIABLE).filter(|value| !value.is_empty());
+    asked
+        .map(|value| parse(&value.to_string_lossy()))
+        .transpose()
+}
+
+/// The level of a name, if this CPU can run it.
+fn parse(name: &str) -> Result<Level, String> {
+    let found = NAMES.iter().find(|(known, _)| *known == name);
+    let problem = match found {
+        Some((_, level)) if available(*level) => return Ok(*level),
+        Some(_) => "needs instructions that this CPU does not have",
+        None => "is not a set of kernels",
     };
-    let runs_here = asked == Level::Scalar || available(asked);
-    if runs_here { asked.min(best) } else { best }
+    let here = NAMES.iter().filter(|(_, level)| available(*level));
+    let here: Vec<&str> = here.map(|(name, _)| *name).collect();
+    Err(format!(
+        "{LEVEL_VARIABLE}={name} {problem}; use one of {} or unset it",
+        here.join(", ")
+    ))
 }
 
 /// Whether this CPU can run the kernels of `level`.
@@ -147,23 +175,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_is_only_ever_lowered() {
-        let best = detect();
-        assert_eq!(choose(best, None), best);
-        assert_eq!(choose(best, Some("nonsense")), best);
-        assert_eq!(choose(best, Some("scalar")), Level::Scalar);
-        assert_eq!(choose(Level::Scalar, Some("avx2")), Level::Scalar);
-        assert!(choose(best, Some("avx2")) <= best);
-    }
-
-    #[test]
-    fn a_level_of_another_architecture_is_ignored() {
-        let foreign = if cfg!(target_arch = "aarch64") {
-            "avx2"
-        } else {
-            "neon"
-        };
-        assert_eq!(choose(detect(), Some(foreign)), detect());
+    fn a_level_is_one_that_this_cpu_has_or_an_error_that_names_those() {
+        for (name, level) in NAMES {
+            match parse(name) {
+                Ok(found) => assert!(found == level && level <= detect(), "{name}"),
+                Err(error) => {
+                    assert!(!available(level), "{name}");
+                    assert!(error.contains("this CPU does not have"), "{error}");
+                }
+            }
+        }
+        for unknown in ["nonsense", "AVX2", "avx", "auto", "avx512f"] {
+            let error = parse(unknown).unwrap_err();
+            let expected =
+                format!("LONGCLIP_KERNEL={unknown} is not a set of kernels; use one of scalar");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]

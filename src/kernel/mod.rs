@@ -33,7 +33,9 @@ pub use backward::{
 pub use dots::dots;
 pub use double::{gradients, scores};
 pub use encode::Precision;
-pub use level::{LEVEL_VARIABLE, Level, features, has_native_bf16, has_native_int8, level};
+pub use level::{
+    LEVEL_VARIABLE, Level, check_level, features, has_native_bf16, has_native_int8, level,
+};
 pub use matmul::{Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec};
 pub use norm::{Norm, layer_norm};
 pub use pack::{Fill, PackedMatrix};

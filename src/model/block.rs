@@ -220,7 +220,7 @@ mod tests {
     /// The last block computes little more than the rows that are read; the plain way computes all.
     #[test]
     fn the_last_block_gives_the_rows_that_all_rows_give() {
-        let checkpoint = tiny::checkpoint(None).unwrap();
+        let checkpoint = tiny::checkpoint(&None.into()).unwrap();
         let ImageTower::VisionTransformer(sizes) = &checkpoint.architecture.image else {
             panic!("tiny is a vision transformer");
         };

@@ -51,6 +51,9 @@ pub trait DualEncoder: Send + Sync {
     /// What cosines are multiplied with to become logits: the exponential of the stored parameter.
     fn logit_scale(&self) -> f32;
 
+    /// What models that were trained with a sigmoid loss add to every logit. It cancels in a softmax.
+    fn logit_bias(&self) -> Option<f32>;
+
     /// The sizes of the model.
     fn architecture(&self) -> &Architecture;
 }
@@ -61,6 +64,7 @@ pub struct Clip {
     image: Image,
     text: TextTransformer,
     logit_scale: f32,
+    logit_bias: Option<f32>,
 }
 
 /// The image tower, of either kind.
@@ -109,6 +113,7 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
         image: image?,
         text: text?,
         logit_scale,
+        logit_bias: checkpoint.logit_bias()?,
     };
     checkpoint
         .unchanged()
@@ -173,6 +178,10 @@ impl DualEncoder for Clip {
 
     fn logit_scale(&self) -> f32 {
         self.logit_scale
+    }
+
+    fn logit_bias(&self) -> Option<f32> {
+        self.logit_bias
     }
 
     fn architecture(&self) -> &Architecture {

@@ -1,7 +1,9 @@
 //! CSV and TSV: one row a prediction, quoted as RFC 4180 says, lines end in `\n`.
 //!
 //! A failed image has one row with its error; an image without predictions has one row
-//! with its name, so that every image appears.
+//! with its name, so that every image appears. On request ([`Extras`]) a byte order mark comes first,
+//! and a last column has the exact bytes of paths that are not UTF-8. For ordinary paths neither is
+//! there: the header is a contract, and it is written before the records are known.
 
 use std::io::{self, Write};
 
@@ -9,6 +11,21 @@ use csv::{ErrorKind, WriterBuilder};
 use serde::Serialize;
 
 use super::{Prediction, Record, RecordWriter, emit};
+
+/// What stands before UTF-8 text for Excel, which else reads it in the system's old encoding.
+pub const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The name of the column that [`Extras::image_bytes`] adds.
+pub const IMAGE_BYTES: &str = "image_bytes";
+
+/// What CSV and TSV have on request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// A UTF-8 byte order mark at the start.
+    pub mark: bool,
+    /// A last column with the bytes, in base64, of paths that are not UTF-8; empty for others.
+    pub image_bytes: bool,
+}
 
 const HEADER: [&str; 7] = [
     "image",
@@ -20,8 +37,8 @@ const HEADER: [&str; 7] = [
     "error",
 ];
 
-/// The columns of [`HEADER`]; what is missing is an empty field.
-#[derive(Default, Serialize)]
+/// The columns of [`HEADER`] and the last one; what is missing is an empty field.
+#[derive(Clone, Copy, Default, Serialize)]
 struct Row<'a> {
     image: &'a str,
     label: Option<&'a str>,
@@ -30,32 +47,43 @@ struct Row<'a> {
     cosine: Option<f32>,
     rank: Option<usize>,
     error: Option<&'a str>,
+    /// Left out without [`Extras::image_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_bytes: Option<&'a str>,
 }
 
 /// Rows with one delimiter.
 pub(super) struct CsvWriter {
     sink: Box<dyn Write + Send>,
     delimiter: u8,
+    extras: Extras,
     has_header: bool,
 }
 
 impl CsvWriter {
-    pub(super) fn new(sink: Box<dyn Write + Send>, delimiter: u8) -> Self {
+    pub(super) fn new(sink: Box<dyn Write + Send>, delimiter: u8, extras: Extras) -> Self {
         Self {
             sink,
             delimiter,
+            extras,
             has_header: false,
         }
     }
 
     fn emit_rows(&mut self, rows: &[Row<'_>]) -> io::Result<()> {
+        let is_start = !std::mem::replace(&mut self.has_header, true);
+        let start = match is_start && self.extras.mark {
+            true => MARK.to_vec(),
+            false => Vec::new(),
+        };
         let mut lines = WriterBuilder::new()
             .delimiter(self.delimiter)
             .has_headers(false)
-            .from_writer(Vec::new());
-        if !self.has_header {
-            lines.write_record(HEADER).map_err(into_io)?;
-            self.has_header = true;
+            .from_writer(start);
+        if is_start {
+            let last = self.extras.image_bytes.then_some(IMAGE_BYTES);
+            let header = HEADER.into_iter().chain(last);
+            lines.write_record(header).map_err(into_io)?;
         }
         for row in rows {
             lines.serialize(row).map_err(into_io)?;
@@ -67,7 +95,9 @@ impl CsvWriter {
 
 impl RecordWriter for CsvWriter {
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        self.emit_rows(&rows(record))
+        let bytes = record.image.bytes_as_text().unwrap_or_default();
+        let bytes = self.extras.image_bytes.then_some(bytes.as_str());
+        self.emit_rows(&rows(record, bytes))
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -75,9 +105,10 @@ impl RecordWriter for CsvWriter {
     }
 }
 
-fn rows(record: &Record) -> Vec<Row<'_>> {
+fn rows<'a>(record: &'a Record, image_bytes: Option<&'a str>) -> Vec<Row<'a>> {
     let only_image = Row {
         image: &record.image.text,
+        image_bytes,
         ..Row::default()
     };
     match &record.outcome {
@@ -88,21 +119,20 @@ fn rows(record: &Record) -> Vec<Row<'_>> {
         Ok(predictions) if predictions.is_empty() => vec![only_image],
         Ok(predictions) => {
             let ranked = predictions.iter().zip(1..);
-            let row = |(prediction, rank)| ranked_row(&record.image.text, prediction, rank);
+            let row = |(prediction, rank)| ranked_row(only_image, prediction, rank);
             ranked.map(row).collect()
         }
     }
 }
 
-fn ranked_row<'a>(image: &'a str, prediction: &'a Prediction, rank: usize) -> Row<'a> {
+fn ranked_row<'a>(only_image: Row<'a>, prediction: &'a Prediction, rank: usize) -> Row<'a> {
     Row {
-        image,
         label: Some(&prediction.label),
         probability: prediction.probability,
         logit: Some(prediction.logit),
         cosine: prediction.cosine,
         rank: Some(rank),
-        error: None,
+        ..only_image
     }
 }
 
@@ -115,8 +145,9 @@ fn into_io(error: csv::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Format;
     use super::super::testing::{STYLE, answered, contract, failed, prediction, written};
+    use super::super::{Format, ImageName, Style};
+    use super::*;
 
     #[test]
     fn rows_are_ranked() {
@@ -160,6 +191,32 @@ broken.jpg,,,,,,not a picture: the file ends before any image data
         }
         let tabbed = row(Format::Tsv, "a\tb,c", "d\ne");
         assert_eq!(tabbed, "\"a\tb,c\"\t\"d\ne\"\t\t25.0\t0.25\t1\t\n");
+    }
+
+    #[test]
+    fn a_mark_and_exact_names_come_on_request() {
+        let odd = ImageName {
+            text: "caf\u{fffd}".to_owned(),
+            bytes: Some(b"caf\xe9".to_vec()),
+        };
+        let mut records = vec![failed("a.jpg", "x"), answered("b.jpg", vec![])];
+        records.push(answered("c.jpg", vec![prediction("é", None, 0.25)]));
+        records[2].image = odd;
+        let written = |mark, image_bytes, records: &[Record]| {
+            let extras = Extras { mark, image_bytes };
+            written(Format::Csv, Style { extras, ..STYLE }, records)
+        };
+        let plain = written(false, false, &records);
+        assert_eq!(written(true, false, &records), format!("\u{feff}{plain}"));
+        let expected = "\
+image,label,probability,logit,cosine,rank,error,image_bytes
+a.jpg,,,,,,x,
+b.jpg,,,,,,,
+caf\u{fffd},é,,25.0,0.25,1,,Y2Fm6Q==
+";
+        assert_eq!(written(false, true, &records), expected);
+        let header = expected.lines().next().unwrap();
+        assert_eq!(written(true, true, &[]), format!("\u{feff}{header}\n"));
     }
 
     #[test]

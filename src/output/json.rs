@@ -4,8 +4,6 @@
 
 use std::io::{self, Write};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
@@ -87,11 +85,7 @@ struct Object<'a> {
 fn object(record: &Record) -> io::Result<Vec<u8>> {
     let object = Object {
         image: &record.image.text,
-        image_bytes: record
-            .image
-            .bytes
-            .as_ref()
-            .map(|bytes| STANDARD.encode(bytes)),
+        image_bytes: record.image.bytes_as_text(),
         target: record.target.as_deref(),
         uncertain: record.uncertain,
         predictions: record.outcome.as_deref().ok(),

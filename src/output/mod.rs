@@ -15,6 +15,7 @@ pub mod learning;
 pub mod probe;
 pub mod report;
 pub mod sorted;
+pub mod suffix;
 mod table;
 pub mod text;
 pub mod training;
@@ -23,7 +24,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
+
+pub use csv::{Extras, IMAGE_BYTES, MARK};
 
 /// What one image was answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +97,12 @@ impl ImageName {
         }
     }
 
+    /// The path's bytes in base64, as JSON and CSV hold them, when they are not UTF-8.
+    #[must_use]
+    pub fn bytes_as_text(&self) -> Option<String> {
+        self.bytes.as_ref().map(|bytes| STANDARD.encode(bytes))
+    }
+
     /// The path; `None` for stdin's.
     pub fn path(&self) -> Option<PathBuf> {
         #[cfg(unix)]
@@ -128,7 +139,18 @@ pub enum Format {
     Tsv,
 }
 
-/// How [`Format::Table`] looks; the other formats are for programs and have no style.
+impl Format {
+    /// What the suffix of an output names.
+    pub const SUFFIXES: &[(&str, Self)] = &[
+        ("json", Self::Json),
+        ("jsonl", Self::Jsonl),
+        ("ndjson", Self::Jsonl),
+        ("csv", Self::Csv),
+        ("tsv", Self::Tsv),
+    ];
+}
+
+/// How [`Format::Table`] looks, and what CSV has on request; other formats have no style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// The number beside each label.
@@ -139,6 +161,8 @@ pub struct Style {
     pub colour: Colour,
     /// What bars and shortened labels are drawn with.
     pub characters: Characters,
+    /// What [`Format::Csv`] and [`Format::Tsv`] have on request.
+    pub extras: Extras,
 }
 
 impl Style {
@@ -150,6 +174,7 @@ impl Style {
             width: 80,
             colour: Colour::Plain,
             characters: Characters::Unicode,
+            extras: Extras::default(),
         }
     }
 }
@@ -211,8 +236,8 @@ pub fn writer(
         Format::Table => Box::new(table::TableWriter::new(sink, style)),
         Format::Json => Box::new(json::JsonWriter::new(sink)),
         Format::Jsonl => Box::new(json::JsonlWriter::new(sink)),
-        Format::Csv => Box::new(csv::CsvWriter::new(sink, b',')),
-        Format::Tsv => Box::new(csv::CsvWriter::new(sink, b'\t')),
+        Format::Csv => Box::new(csv::CsvWriter::new(sink, b',', style.extras)),
+        Format::Tsv => Box::new(csv::CsvWriter::new(sink, b'\t', style.extras)),
     }
 }
 
@@ -247,6 +272,10 @@ mod testing {
         width: 60,
         colour: Colour::Plain,
         characters: Characters::Unicode,
+        extras: Extras {
+            mark: false,
+            image_bytes: false,
+        },
     };
 
     /// What `records` look like.

@@ -14,7 +14,8 @@ pub enum Score {
     Cosine,
     /// The cosine times the model's scale.
     Logit,
-    /// An independent probability for each class, against a text that says nothing.
+    /// An independent probability for each class, against a text that says nothing or with the bias
+    /// that the model was trained with.
     Sigmoid,
 }
 
@@ -59,6 +60,8 @@ pub struct Classifier {
     /// What stands for none of the classes, one row a text.
     none: Option<ClassEmbeddings>,
     logit_scale: f32,
+    /// What the model adds to its logits before a sigmoid.
+    bias: Option<f32>,
     temperature: f32,
     score: Score,
 }
@@ -66,7 +69,8 @@ pub struct Classifier {
 impl Classifier {
     /// Compares with `classes`. `none` are texts that stand for none of them: they are what
     /// [`Score::Sigmoid`] compares with, and with the other scores one more class, the last, whose
-    /// texts compete one by one and are reported together.
+    /// texts compete one by one and are reported together. Without them a sigmoid is of the logit and
+    /// the model's `bias`.
     ///
     /// # Errors
     /// When a softmax would be over one class, a sigmoid has nothing to compare with, or embeddings
@@ -75,6 +79,7 @@ impl Classifier {
         classes: ClassEmbeddings,
         none: Option<ClassEmbeddings>,
         logit_scale: f32,
+        bias: Option<f32>,
         score: Score,
     ) -> Result<Self> {
         ensure!(
@@ -82,7 +87,7 @@ impl Classifier {
             "softmax over one label is always 1; add a label or use --score cosine or sigmoid"
         );
         ensure!(
-            score != Score::Sigmoid || none.is_some(),
+            score != Score::Sigmoid || none.is_some() || bias.is_some(),
             "sigmoid scores need a text to compare with"
         );
         if let Some(none) = &none {
@@ -97,6 +102,7 @@ impl Classifier {
             classes,
             none,
             logit_scale,
+            bias,
             temperature: 1.0,
             score,
         })
@@ -160,9 +166,10 @@ impl Classifier {
         };
         let mut scores: Vec<ClassScore> = cosines.iter().enumerate().map(score).collect();
         let none = none.map(|none| self.together(cosines.len(), none));
-        match (self.score, none) {
-            (Score::Sigmoid, Some(none)) => self.sigmoid(&mut scores, none.logit),
-            (_, none) => scores.extend(none),
+        match (self.score, none, self.bias) {
+            (Score::Sigmoid, Some(none), _) => self.sigmoid(&mut scores, none.logit),
+            (Score::Sigmoid, None, Some(bias)) => self.sigmoid(&mut scores, -bias),
+            (_, none, _) => scores.extend(none),
         }
         if self.score == Score::Softmax {
             softmax(&mut scores, f64::from(self.temperature));
@@ -241,7 +248,7 @@ mod tests {
 
     fn with_none(score: Score, none: &[f32]) -> Classifier {
         let none = (!none.is_empty()).then(|| rows(none));
-        Classifier::new(rows(&CLASSES), none, 10.0, score).unwrap()
+        Classifier::new(rows(&CLASSES), none, 10.0, None, score).unwrap()
     }
 
     fn classifier(score: Score) -> Classifier {
@@ -380,12 +387,34 @@ mod tests {
     #[test]
     fn what_cannot_be_compared_is_refused() {
         let one = || rows(&[1.0, 0.0]);
-        let new = |none, score| Classifier::new(one(), none, 10.0, score).is_ok();
+        let new = |none, score| Classifier::new(one(), none, 10.0, None, score).is_ok();
         assert!(!new(None, Score::Softmax));
         assert!(new(Some(one()), Score::Softmax));
         assert!(new(None, Score::Cosine));
         assert!(!new(None, Score::Sigmoid));
         let longer = ClassEmbeddings::from_rows(vec![1.0, 0.0, 0.0], 3).unwrap();
         assert!(!new(Some(longer), Score::Softmax));
+    }
+
+    #[test]
+    fn a_models_bias_stands_for_the_text_that_says_nothing() {
+        let image = [1.0, 0.0];
+        let scores = |none, score| {
+            let classifier = Classifier::new(rows(&CLASSES), none, 10.0, Some(-9.0), score);
+            classifier.unwrap().classify(&image)
+        };
+        // The logits are 10, 10, 6, 0; the bias is no part of them.
+        let found = scores(None, Score::Sigmoid);
+        for (score, logit) in found.iter().zip([10.0, 10.0, 6.0, 0.0]) {
+            assert_eq!(score.logit, logit);
+            let expected = 1.0 / (1.0 + (9.0 - f64::from(logit)).exp());
+            assert_near(score.probability.unwrap(), expected);
+        }
+        // With a text to compare with it cancels, and so it does in a softmax.
+        let none = || Some(rows(&[0.8, 0.6]));
+        let plain = classifier(Score::Sigmoid).classify(&image);
+        assert_eq!(scores(none(), Score::Sigmoid), plain);
+        let plain = classifier(Score::Softmax).classify(&image);
+        assert_eq!(scores(None, Score::Softmax), plain);
     }
 }

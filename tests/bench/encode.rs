@@ -34,7 +34,7 @@ fn main() -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     let source = source::resolve(checkpoint, &Settings::from_env(), &Silent)?;
-    let checkpoint = Checkpoint::load(&source, None)?;
+    let checkpoint = Checkpoint::load(&source, &None.into())?;
     let mut found: HashMap<String, Tensor> = HashMap::new();
     for name in precisions {
         let precision = match name.as_str() {

@@ -29,7 +29,7 @@ fn main() {
     let number = |i: usize| -> usize { arguments[i].parse().unwrap() };
     let (n, tokens, steps) = (number(1), number(2), number(3));
     let source = source::resolve(&arguments[0], &hub::Settings::from_env(), &Silent).unwrap();
-    let checkpoint = Checkpoint::load(&source, None).unwrap();
+    let checkpoint = Checkpoint::load(&source, &None.into()).unwrap();
     let ImageTower::VisionTransformer(sizes) = &checkpoint.architecture.image else {
         panic!("a vision transformer is needed")
     };

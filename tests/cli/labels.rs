@@ -172,7 +172,7 @@ fn labels_that_cannot_be_used_are_refused() {
         ),
         (
             &["--labels-file", "bad.json"],
-            &["bad.json", "line 1 column"],
+            &["bad.json", "entry 1, class \"cat\"", "found a number"],
         ),
         (
             &["--labels-file", "latin.txt"],

@@ -67,11 +67,11 @@ fn listed_paths_always_get_a_record() {
         .ends_with(1);
     assert_eq!(
         ran.images(),
-        ["gone.png", "list", "notes.txt", "p", "a.png"]
+        ["gone.png", "list:2", "notes.txt", "p", "a.png"]
     );
     ran.says(&[
         "gone.png: cannot be read",
-        "list: line 2 is empty",
+        "list:2: line 2 is empty",
         "notes.txt: not a picture: this looks like text",
         "p: is a folder, and a list names files",
     ]);

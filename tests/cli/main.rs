@@ -12,6 +12,7 @@
 mod built_in;
 mod datasets;
 mod evaluation;
+mod foreign_files;
 mod formats;
 mod help;
 mod inputs;
@@ -21,6 +22,7 @@ mod long_texts;
 mod many;
 mod messages;
 mod models;
+mod names;
 mod outputs;
 mod pictures;
 mod probe;
@@ -34,6 +36,7 @@ mod scores;
 mod small;
 mod sorting;
 mod streams;
+mod suffixes;
 mod tokens;
 #[path = "../golden/unpack.rs"]
 mod unpack;

@@ -65,8 +65,13 @@ fn file() -> Vec<u8> {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap();
         (name, view)
     });
-    let activation = (metadata::ACTIVATION.to_owned(), "quick_gelu".to_owned());
-    safetensors::serialize(views, Some(HashMap::from([activation]))).unwrap()
+    let header = [
+        (metadata::ACTIVATION, "quick_gelu"),
+        (metadata::VISION_HEADS, "1"),
+        (metadata::TEXT_HEADS, "1"),
+    ];
+    let header = header.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    safetensors::serialize(views, Some(HashMap::from(header))).unwrap()
 }
 
 /// Gains around 1, the logarithm of 100 for the logits, everything else around 0.

@@ -11,6 +11,7 @@
 mod unpack;
 
 mod conversions;
+mod heads;
 mod inspections;
 mod stretches;
 
@@ -61,7 +62,7 @@ fn text(path: &Path) -> &str {
 
 fn checkpoint(path: &Path, activation: Option<Activation>) -> Checkpoint {
     let source = source::resolve(text(path), &Settings::from_env(), &Silent).unwrap();
-    Checkpoint::load(&source, activation).unwrap()
+    Checkpoint::load(&source, &activation.into()).unwrap()
 }
 
 /// The bytes of one image's and three texts' embeddings, in f32.

@@ -5,7 +5,9 @@
     reason = "a test should stop at the first surprise"
 )]
 
+mod asking;
 mod files;
+mod foreign;
 mod kills;
 mod resuming;
 #[path = "../cli/room.rs"]

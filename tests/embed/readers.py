@@ -1,4 +1,5 @@
-"""Shows that numpy, pandas, pyarrow, safetensors and faiss read what `longclip embed` writes.
+"""Shows that numpy, pandas, pyarrow, safetensors and faiss read what `longclip embed` writes, and that
+`longclip search` reads what they write.
 
     cargo build && python tests/embed/readers.py target/debug/longclip PICTURE...
 
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 program, pictures = os.path.abspath(sys.argv[1]), [os.path.abspath(p) for p in sys.argv[2:]]
 os.chdir(tempfile.mkdtemp())
@@ -72,3 +74,20 @@ print(f"faiss        {[os.path.basename(pictures[row]) for row in found[0]]} {sc
 print(f"search       {[os.path.basename(hit['image']) for hit in hits]} {[hit['cosine'] for hit in hits]}")
 assert [pictures[row] for row in found[0]] == [hit["image"] for hit in hits]
 assert np.allclose(scores[0], [hit["cosine"] for hit in hits], atol=1e-6)
+
+# The other way: matrices of these programs, for which --model names the model, rows by number.
+doubles = 3 * vectors.astype(np.float64)
+np.save("f16.npy", doubles.astype(np.float16))
+np.save("big.npy", doubles.astype(">f8"))
+np.save("fortran.npy", np.asfortranarray(doubles.astype(np.float32)))
+np.savez("two.npz", images=doubles, ids=np.arange(len(pictures)))
+np.savez_compressed("packed.npz", np.asfortranarray(doubles))
+save_file({"images": doubles.astype(np.float16), "texts": doubles[:1]}, "two.safetensors")
+lists = pd.DataFrame({"path": pictures, "vector": list(doubles)})
+lists.to_parquet("lists.parquet", compression=None)
+for name in ["f16.npy", "big.npy", "fortran.npy", "two.npz", "packed.npz", "two.safetensors:images", "lists.parquet"]:
+    foreign = json.loads(run("search", name, "a cat", "-k", "3"))["hits"]
+    print(f"search       {name}: {foreign[0]}")
+    rows = [hit["row"] if "row" in hit else pictures.index(hit["image"]) for hit in foreign]
+    assert rows == list(found[0])
+    assert np.allclose(scores[0], [hit["cosine"] for hit in foreign], atol=1e-3)

@@ -35,7 +35,7 @@ fn units<'a>(lists: impl IntoIterator<Item = &'a Value>) -> Vec<f32> {
 fn its_tensors_are_what_was_packed() {
     let check = json(&folder().join("model-check.json"));
     let expected = check["tensors"].as_object().unwrap();
-    let found = tiny::checkpoint(None).unwrap().tensors;
+    let found = tiny::checkpoint(&None.into()).unwrap().tensors;
     let names: Vec<_> = found.keys().collect();
     assert!(names.into_iter().eq(expected.keys()));
     for (name, expected) in expected {
@@ -62,7 +62,7 @@ fn its_tensors_are_what_was_packed() {
 #[test]
 fn its_embeddings_are_the_references() {
     let check = json(&folder().join("model-check.json"));
-    let checkpoint = tiny::checkpoint(None).unwrap();
+    let checkpoint = tiny::checkpoint(&None.into()).unwrap();
     let name = check["image"]["file"].as_str().unwrap();
     let picture = image::read(&folder().join(name), &DecodeOptions::default()).unwrap();
     let pixels = checkpoint.preprocess.run(&picture.image);

@@ -90,7 +90,7 @@ fn json(path: &Path) -> Value {
 fn load(path: &Path, activation: Activation, compute: &Compute) -> (Checkpoint, Clip) {
     let settings = hub::Settings::from_env();
     let source = source::resolve(path.to_str().unwrap(), &settings, &Silent).unwrap();
-    let checkpoint = Checkpoint::load(&source, Some(activation)).unwrap();
+    let checkpoint = Checkpoint::load(&source, &Some(activation).into()).unwrap();
     let clip = model::load(&checkpoint, compute).unwrap();
     (checkpoint, clip)
 }

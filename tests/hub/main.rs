@@ -8,6 +8,7 @@
 
 mod caching;
 mod faults;
+mod folders;
 mod hostile;
 mod models;
 mod refusals;

@@ -5,6 +5,7 @@
 mod unpack;
 
 mod resnet;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -80,7 +81,7 @@ fn load(path: &Path, activation: Option<Activation>) -> Result<Checkpoint, Strin
     let settings = hub::Settings::from_env();
     let load = || {
         let source: Source = source::resolve(path.to_str().unwrap(), &settings, &hub::Silent)?;
-        let checkpoint = Checkpoint::load(&source, activation)?;
+        let checkpoint = Checkpoint::load(&source, &activation.into())?;
         model::load(&checkpoint, &Compute::Kernel(CpuPrecision::F32))?;
         Ok(checkpoint)
     };

@@ -16,8 +16,8 @@ fn strict() -> DecodeOptions {
 #[test]
 fn a_jpeg_cut_short_is_answered_with_a_warning() {
     for (name, fault) in [
-        ("cut-half.jpg", "cut short or damaged (Exhausted data"),
-        ("broken-stream.jpg", "cut short or damaged (Unknown marker"),
+        ("cut-half.jpg", "the data is cut short; "),
+        ("broken-stream.jpg", "the data is damaged; "),
     ] {
         let decoded = decode(name);
         assert_eq!((decoded.image.width, decoded.image.height), (61, 45));
@@ -27,7 +27,9 @@ fn a_jpeg_cut_short_is_answered_with_a_warning() {
         assert!(warning.starts_with("jpeg: the data is"), "{warning}");
         assert!(warning.contains(fault), "{warning}");
         let said = refusal(name, &strict());
-        assert!(said.contains("the JPEG data is damaged"), "{said}");
+        let is_clear =
+            said.contains("JPEG file ends before") || said.contains("JPEG data is damaged");
+        assert!(is_clear, "{said}");
     }
 }
 

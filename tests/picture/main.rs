@@ -3,6 +3,7 @@
 mod corpus;
 mod golden;
 mod hostile;
+mod kinds;
 
 use std::path::PathBuf;
 

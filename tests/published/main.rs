@@ -148,7 +148,7 @@ fn compare(
         return;
     }
     let source = Source::Files(files.clone());
-    let checkpoint = Checkpoint::load(&source, activation).unwrap();
+    let checkpoint = Checkpoint::load(&source, &activation.into()).unwrap();
     let clip = model::load(&checkpoint, &Compute::Kernel(CpuPrecision::F32)).unwrap();
     let texts = check.texts(&clip);
     let images = images(&entry["inputs"], &checkpoint, &clip);

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
+use super::heads::{Chosen, Code, Question};
 use super::{Tower, shape, tower};
 use crate::checkpoint::Tensors;
 use crate::checkpoint::config::ModelConfig;
@@ -66,6 +67,24 @@ impl ImageTower {
         }
     }
 
+    /// Attention heads; of a ResNet, of the attention that pools.
+    #[must_use]
+    pub fn heads(&self) -> usize {
+        match self {
+            Self::VisionTransformer(sizes) => sizes.tower.heads,
+            Self::ResNet(sizes) => sizes.heads,
+        }
+    }
+
+    /// Features of an attention head.
+    #[must_use]
+    pub fn head_width(&self) -> usize {
+        match self {
+            Self::VisionTransformer(sizes) => sizes.tower.width / sizes.tower.heads,
+            Self::ResNet(sizes) => sizes.features() / sizes.heads,
+        }
+    }
+
     /// The field's name, such as `ViT-B/16`, `ViT-L/14@336px` or `RN50x4`.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -101,7 +120,12 @@ impl VisionTransformer {
         (format!("ViT-{size}/{}", self.patch_size), 224)
     }
 
-    fn read(tensors: &Tensors, config: &ModelConfig) -> Result<Self> {
+    fn read(
+        tensors: &Tensors,
+        config: &ModelConfig,
+        stated: Option<usize>,
+        code: Code,
+    ) -> Result<(Self, Chosen)> {
         let [width, 3, patch_size, patch_width] =
             shape(tensors, "vision_model.embeddings.patch_embedding.weight")?
         else {
@@ -114,13 +138,22 @@ impl VisionTransformer {
         ensure!(patch_size > 0, "a size is zero");
         let table = "vision_model.embeddings.position_embedding.weight";
         let image_size = image_size(tensors, table, patch_size)?;
-        let tower = tower(tensors, "vision_model", width, config.vision_heads(width))?
+        let heads = Question {
+            tower: "image",
+            width,
+            stated,
+            configured: config.vision_heads(width),
+            code,
+        }
+        .answer()?;
+        let tower = tower(tensors, "vision_model", width, heads.heads)?
             .with_epsilon(config.vision_epsilon());
-        Ok(Self {
+        let sizes = Self {
             image_size,
             patch_size,
             tower,
-        })
+        };
+        Ok((sizes, heads))
     }
 }
 
@@ -163,7 +196,11 @@ impl ResNet {
         (name.to_owned(), usual)
     }
 
-    fn read(tensors: &Tensors, config: &ModelConfig) -> Result<Self> {
+    fn read(
+        tensors: &Tensors,
+        config: &ModelConfig,
+        stated: Option<usize>,
+    ) -> Result<(Self, Chosen)> {
         let [width, _, 1, 1] = shape(tensors, "visual.layer1.0.conv1.weight")? else {
             bail!("the first convolution of a block must be [channels, channels, 1, 1]");
         };
@@ -185,25 +222,34 @@ impl ResNet {
             }
             ensure!(*blocks > 0, "tensor {} is missing", block(0));
         }
-        let features = sizes.features();
-        // openai/CLIP: heads of 64 features, whatever the width.
-        sizes.heads = config.vision_heads(features).unwrap_or(features / 64);
-        ensure!(
-            sizes.heads > 0 && features.is_multiple_of(sizes.heads),
-            "the ResNet ends with {features} channels, which {} attention heads do not divide",
-            sizes.heads
-        );
-        Ok(sizes)
+        let width = sizes.features();
+        let heads = Question {
+            tower: "image",
+            width,
+            stated,
+            configured: config.vision_heads(width),
+            // Whoever builds CLIP's ResNets gives them heads of 64 features, whatever the width.
+            code: Code::OpenAi,
+        }
+        .answer()?;
+        sizes.heads = heads.heads;
+        Ok((sizes, heads))
     }
 }
 
-/// Reads the sizes of whichever tower is there.
-pub(super) fn read(tensors: &Tensors, config: &ModelConfig) -> Result<ImageTower> {
+/// Reads the sizes of whichever tower is there, and how its heads are known.
+pub(super) fn read(
+    tensors: &Tensors,
+    config: &ModelConfig,
+    stated: Option<usize>,
+    code: Code,
+) -> Result<(ImageTower, Chosen)> {
     if canonical::has_resnet(tensors) {
-        return Ok(ImageTower::ResNet(ResNet::read(tensors, config)?));
+        let (sizes, heads) = ResNet::read(tensors, config, stated)?;
+        return Ok((ImageTower::ResNet(sizes), heads));
     }
-    let sizes = VisionTransformer::read(tensors, config)?;
-    Ok(ImageTower::VisionTransformer(sizes))
+    let (sizes, heads) = VisionTransformer::read(tensors, config, stated, code)?;
+    Ok((ImageTower::VisionTransformer(sizes), heads))
 }
 
 /// Side of the input of a tower with a table of positions, one for every `unit` by `unit` pixels

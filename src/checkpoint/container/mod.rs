@@ -30,6 +30,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) use mapped::{Bytes, as_f16, as_f32};
 use sniff::Kind;
 pub use tensor::{Dtype, StoredTensor};
+pub(crate) use zip::{Content, Zip};
 
 /// Notes an archive may carry; what else there is to say ends with "...".
 const NOTES: usize = 32;

@@ -1,9 +1,12 @@
-//! The directory of a zip whose members are stored, as PyTorch writes them.
+//! The directory of a zip, and its members: stored ones as PyTorch writes them, and for NumPy's
+//! archives deflated ones.
 //!
 //! Follows PKWARE's APPNOTE 6.3: end record, its zip64 form, central directory, local
-//! headers. Member contents are ranges of the file; nothing is copied or inflated.
+//! headers. Stored contents are ranges of the file, of which nothing is copied; what is inflated is
+//! held to the length that the directory states, and that to what a member can reasonably hold.
 
 use std::collections::HashMap;
+use std::io::Read as _;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -11,11 +14,51 @@ use anyhow::{Context, Result, bail, ensure};
 use super::limit;
 
 /// A zip's members by name.
-pub(super) struct Zip<'a> {
+pub(crate) struct Zip<'a> {
     bytes: &'a [u8],
     members: HashMap<&'a str, Member>,
     /// Where the members end and the directory starts.
     directory: usize,
+}
+
+/// Contents that lie in the file as they are.
+const STORED: u16 = 0;
+
+/// Contents that DEFLATE made smaller.
+const DEFLATED: u16 = 8;
+
+/// Inflated contents up to this size are taken however small they are in the file.
+const FREE_BYTES: u64 = 256 << 20;
+
+/// Larger ones may be this many times as large as in the file; numbers of an embedding hardly shrink.
+const MOST_TIMES: u64 = 64;
+
+/// What a member holds.
+pub(crate) enum Content {
+    /// This part of the file.
+    Stored(Range<usize>),
+    /// What had to be inflated.
+    Inflated(Vec<u8>),
+}
+
+fn damaged(name: &str) -> String {
+    format!("member \"{name}\" is damaged; fetch or copy the file again")
+}
+
+/// The content of `stored`, which must have exactly `length` bytes.
+fn inflate(name: &str, stored: &[u8], length: u64) -> Result<Vec<u8>> {
+    ensure!(
+        length <= FREE_BYTES.max(MOST_TIMES * stored.len() as u64),
+        "member \"{name}\" has {} bytes and claims to hold {length}, which no embeddings do",
+        stored.len()
+    );
+    let mut content = Vec::new();
+    let mut inflated = flate2::read::DeflateDecoder::new(stored).take(length + 1);
+    inflated
+        .read_to_end(&mut content)
+        .with_context(|| damaged(name))?;
+    ensure!(content.len() as u64 == length, "{}", damaged(name));
+    Ok(content)
 }
 
 struct Member {
@@ -38,7 +81,7 @@ struct End {
 
 impl<'a> Zip<'a> {
     /// Read the directory.
-    pub(super) fn open(bytes: &'a [u8]) -> Result<Self> {
+    pub(crate) fn open(bytes: &'a [u8]) -> Result<Self> {
         let end = find_end(bytes)?;
         let range = end
             .directory
@@ -64,7 +107,7 @@ impl<'a> Zip<'a> {
     }
 
     /// The names of all members, in no order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.members.keys().copied()
     }
 
@@ -88,18 +131,80 @@ impl<'a> Zip<'a> {
         let content = &self.bytes[self.range(name)?];
         let stated = self.members.get(name).map_or(0, |member| member.checksum);
         ensure!(
-            stated == 0 || stated == crc32(content),
+            stated == 0 || stated == crc32fast::hash(content),
             "member \"{name}\" is damaged (its checksum differs); download the file again"
         );
         Ok(content)
     }
 
+    /// The first bytes of a member's content, at most `most`, however it is stored. No checksum is
+    /// compared.
+    pub(crate) fn head(&self, name: &str, most: usize) -> Result<Vec<u8>> {
+        let (member, range) = self.found(name)?;
+        let mut head = Vec::new();
+        let stored = &self.bytes[range];
+        match member.method {
+            STORED => head.extend(stored.iter().take(most)),
+            _ => {
+                let mut inflated = flate2::read::DeflateDecoder::new(stored).take(most as u64);
+                inflated
+                    .read_to_end(&mut head)
+                    .with_context(|| damaged(name))?;
+            }
+        }
+        Ok(head)
+    }
+
+    /// A member's whole content, stored or deflated, with length and checksum compared.
+    pub(crate) fn content(&self, name: &str) -> Result<Content> {
+        let (member, range) = self.found(name)?;
+        let stored = &self.bytes[range.clone()];
+        let content = match member.method {
+            STORED => Content::Stored(range),
+            _ => Content::Inflated(inflate(name, stored, member.length)?),
+        };
+        let bytes = match &content {
+            Content::Stored(_) => stored,
+            Content::Inflated(bytes) => bytes,
+        };
+        ensure!(
+            crc32fast::hash(bytes) == member.checksum,
+            "{}",
+            damaged(name)
+        );
+        Ok(content)
+    }
+
+    /// A member that is stored or deflated, and where its bytes lie.
+    fn found(&self, name: &str) -> Result<(&Member, Range<usize>)> {
+        let member = self.members.get(name);
+        let member = member.with_context(|| format!("the archive has no member \"{name}\""))?;
+        let found = || {
+            ensure!(member.flags & 1 == 0, "it is encrypted");
+            ensure!(
+                [STORED, DEFLATED].contains(&member.method),
+                "it is compressed in a way that is not supported (method {}); NumPy stores or deflates",
+                member.method
+            );
+            ensure!(
+                member.method == DEFLATED || member.stored == member.length,
+                "its two lengths differ although it is not compressed"
+            );
+            Ok((member, self.place(name, member)?))
+        };
+        found().with_context(|| format!("member \"{name}\""))
+    }
+
     fn locate(&self, name: &str, member: &Member) -> Result<Range<usize>> {
         ensure!(member.flags & 1 == 0, "it is encrypted");
         ensure!(
-            member.method == 0 && member.stored == member.length,
+            member.method == STORED && member.stored == member.length,
             "it is compressed, which torch.save never does; unpack the file and save it again with torch.save"
         );
+        self.place(name, member)
+    }
+
+    fn place(&self, name: &str, member: &Member) -> Result<Range<usize>> {
         let damaged = "its local header lies outside the file or is damaged";
         let start = usize::try_from(member.header).context(damaged)?;
         let header = self.bytes[..self.directory].get(start..).context(damaged)?;
@@ -264,42 +369,4 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
-}
-
-/// The checksum zip uses: CRC-32 of polynomial 0xEDB88320.
-fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut index = 0;
-        while index < 256 {
-            let mut value = index as u32;
-            let mut bit = 0;
-            while bit < 8 {
-                value = (value >> 1) ^ (0xedb8_8320 & (value & 1).wrapping_neg());
-                bit += 1;
-            }
-            table[index] = value;
-            index += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)]
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checksums_are_those_of_zip() {
-        for (bytes, expected) in [
-            (b"".as_slice(), 0),
-            (b"123456789", 0xcbf4_3926),
-            (b"little", 0x19e3_3d85),
-        ] {
-            assert_eq!(crc32(bytes), expected);
-        }
-    }
 }

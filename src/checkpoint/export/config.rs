@@ -99,6 +99,10 @@ pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
     if checkpoint.activation == Activation::QuickGelu {
         model["quick_gelu"] = json!(true);
     }
+    if let Some(bias) = checkpoint.logit_bias()? {
+        // Without it open_clip makes a model that has no place for the tensor.
+        model["init_logit_bias"] = json!(plain(bias));
+    }
     let pixels = &checkpoint.preprocess;
     let config = json!({
         "model_cfg": model,

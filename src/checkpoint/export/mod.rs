@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::architecture::{Activation, ImageTower};
+use super::layout::LOGIT_BIAS;
 use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
 use crate::output::file::AtomicFile;
+use crate::output::suffix::{self, Suffix};
 
 use entry::Entry;
 pub use entry::FloatType;
@@ -128,12 +130,11 @@ enum FileKind {
 impl FileKind {
     /// The form that the name asks for; none for a folder.
     fn of(path: &Path) -> Result<Option<Self>> {
-        let ending = path.extension().and_then(|ending| ending.to_str());
-        Ok(match ending {
-            Some("safetensors") => Some(Self::Safetensors),
-            Some("pt") => Some(Self::PyTorch),
+        let known = [("safetensors", Self::Safetensors), ("pt", Self::PyTorch)];
+        Ok(match suffix::of(path, &known) {
+            Suffix::Names(kind) => Some(kind),
             // Names of files, for which a folder would be a surprise.
-            Some("bin" | "pth" | "ckpt" | "onnx" | "gguf") => bail!(
+            Suffix::Other(ending) if suffix::is_data(&ending) => bail!(
                 "{} ends like a file of another kind: name it .safetensors or .pt, or name a folder",
                 path.display()
             ),
@@ -278,6 +279,10 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
         checkpoint.activation == Activation::QuickGelu,
         "{library} computes quick_gelu, this model has {}: use --layout open_clip or hf",
         checkpoint.activation
+    );
+    ensure!(
+        !checkpoint.tensors.contains_key(LOGIT_BIAS),
+        "{library} has no logit_bias, which this model has for sigmoid scores: use --layout open_clip or hf"
     );
     let context_length = architecture.context_length;
     if layout == Layout::LongClip && context_length != 248 {

@@ -28,6 +28,9 @@ impl std::fmt::Debug for Token {
     }
 }
 
+/// The hub of those who name no other.
+const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
+
 /// Everything about the hub that can differ between users and tests.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -59,10 +62,16 @@ pub struct Settings {
 impl Settings {
     /// Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`,
     /// `XDG_CACHE_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`
-    /// and `HF_HUB_OFFLINE`, with the meaning they have for `huggingface_hub`,
+    /// and `HF_HUB_OFFLINE` or else `TRANSFORMERS_OFFLINE`, with the meaning they have for `huggingface_hub`,
     /// and `SSL_CERT_FILE` or `REQUESTS_CA_BUNDLE`. (Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.)
     pub fn from_env() -> Self {
         Self::from(|name| std::env::var_os(name), std::env::home_dir())
+    }
+
+    /// The addresses that pages of the hub may have: the endpoint's, and the usual one, which people
+    /// copy from their browser even where the endpoint is a mirror.
+    pub fn addresses() -> [String; 2] {
+        [Self::from_env().endpoint, DEFAULT_ENDPOINT.to_owned()]
     }
 
     /// Settings for an endpoint and a cache folder, without the environment.
@@ -95,10 +104,12 @@ impl Settings {
         let cache = path("HF_HUB_CACHE")
             .or_else(|| path("HUGGINGFACE_HUB_CACHE"))
             .or_else(|| Some(hub_home.clone()?.join("hub")));
-        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+        let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
 
         let mut settings = Self::new(&endpoint, cache);
-        settings.offline = text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value));
+        // The first that is set counts: HF_HUB_OFFLINE=0 allows what TRANSFORMERS_OFFLINE=1 forbids.
+        let offline = text("HF_HUB_OFFLINE").or_else(|| text("TRANSFORMERS_OFFLINE"));
+        settings.offline = offline.is_some_and(|value| is_true(&value));
         settings.authorities = path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE"));
         if !text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(|value| is_true(&value)) {
             let file = path("HF_TOKEN_PATH").or_else(|| Some(hub_home?.join("token")));
@@ -168,11 +179,17 @@ mod tests {
             ("0", false),
             ("no", false),
         ] {
-            assert_eq!(
-                settings(&[("HF_HUB_OFFLINE", value)]).offline,
-                offline,
-                "{value}"
-            );
+            for variable in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+                let found = settings(&[(variable, value)]).offline;
+                assert_eq!(found, offline, "{variable}={value}");
+            }
+        }
+        for (hub, transformers, offline) in [("0", "1", false), ("1", "0", true), ("", "1", true)] {
+            let both = [
+                ("HF_HUB_OFFLINE", hub),
+                ("TRANSFORMERS_OFFLINE", transformers),
+            ];
+            assert_eq!(settings(&both).offline, offline, "{both:?}");
         }
         assert!(!settings(&[]).offline);
         let bundle = settings(&[

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, bail};
 
+use super::LOGIT_BIAS;
 use crate::checkpoint::Tensors;
 use crate::checkpoint::architecture::{Architecture, ImageTower, ResNet, Tower, VisionTransformer};
 
@@ -172,7 +173,10 @@ pub struct Problems {
 /// Compares tensors with what `architecture` needs.
 pub fn problems(tensors: &Tensors, architecture: &Architecture) -> Problems {
     let mut problems = Problems::default();
-    let expected = expected(architecture);
+    let mut expected = expected(architecture);
+    if tensors.contains_key(LOGIT_BIAS) {
+        expected.push((LOGIT_BIAS.to_owned(), Vec::new()));
+    }
     for (name, shape) in &expected {
         match tensors.get(name) {
             None => problems.missing.push((name.clone(), shape.clone())),

@@ -4,8 +4,7 @@
 use anyhow::Result;
 
 use super::{
-    LONG_CLIP_HUGGING_FACE, TEXT_POSITIONS, WeightLayout, fold_positions, rename,
-    scalar_logit_scale,
+    LONG_CLIP_HUGGING_FACE, TEXT_POSITIONS, WeightLayout, fold_positions, rename, scalar_logits,
 };
 use crate::checkpoint::Tensors;
 
@@ -25,10 +24,8 @@ impl WeightLayout for HuggingFace {
         }
     }
 
-    fn matches(&self, tensors: &Tensors) -> bool {
-        tensors
-            .keys()
-            .any(|name| name.starts_with("text_model.") || name.starts_with("vision_model."))
+    fn has(&self, name: &str) -> bool {
+        name.starts_with("text_model.") || name.starts_with("vision_model.")
     }
 
     fn to_canonical(&self, tensors: Tensors) -> Result<Tensors> {
@@ -36,7 +33,7 @@ impl WeightLayout for HuggingFace {
         if let Some(second) = tensors.remove(SECOND_POSITIONS) {
             fold_positions(&mut tensors, TEXT_POSITIONS, second)?;
         }
-        scalar_logit_scale(&mut tensors)?;
+        scalar_logits(&mut tensors)?;
         Ok(tensors)
     }
 }

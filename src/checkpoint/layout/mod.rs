@@ -7,18 +7,21 @@ pub mod canonical;
 mod geometric;
 mod hugging_face;
 mod openai;
+mod unknown;
+mod wrapper;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Tensors;
+use super::architecture::Code;
 use super::container::StoredTensor;
 
 /// One family of tensor names.
 trait WeightLayout: Sync {
     /// What people call it.
     fn name(&self, tensors: &Tensors) -> &'static str;
-    /// Whether these tensors are named this way.
-    fn matches(&self, tensors: &Tensors) -> bool;
+    /// Whether a tensor of this name is in every file of the layout, or in those of one tower.
+    fn has(&self, name: &str) -> bool;
     /// The same tensors under canonical names.
     fn to_canonical(&self, tensors: Tensors) -> Result<Tensors>;
 }
@@ -41,6 +44,16 @@ pub const KEPT_POSITIONS: usize = super::positions::KEPT;
 /// The canonical name of the text's table of positions.
 pub const TEXT_POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 
+/// What models that were trained with a sigmoid loss add to every logit; others have none.
+pub const LOGIT_BIAS: &str = "logit_bias";
+
+/// Why a file without an image tower is refused.
+pub(super) const TEXT_ENCODER_ONLY: &str = "the file holds a text encoder only (as diffusion pipelines use), without the image tower; take \
+     the full model's file";
+/// Why a file without a text tower is refused.
+pub(super) const IMAGE_TOWER_ONLY: &str = "the file holds an image tower only (an image encoder), without the text tower; take the full \
+     model's file";
+
 /// Tensors under canonical names, and the layout they came in.
 pub struct Named {
     /// The layout's name.
@@ -51,39 +64,44 @@ pub struct Named {
     pub tensors: Tensors,
 }
 
+impl Named {
+    /// The code that the file is written for.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self.layout {
+            OPENAI if self.openai_sizes => Code::OpenAi,
+            LONG_CLIP | LONG_CLIP_HUGGING_FACE => Code::LongClip,
+            _ => Code::Any,
+        }
+    }
+}
+
 /// Renames whatever is in a file to canonical names.
 ///
 /// # Errors
 /// When no layout fits the names, or two tensors get the same name.
 pub fn to_canonical(tensors: Tensors) -> Result<Named> {
-    let tensors = strip_wrappers(tensors)?;
+    if let Some(what) = unknown::adapter(&tensors) {
+        bail!(what);
+    }
+    let tensors = wrapper::strip(tensors)?;
     let openai_sizes = OPENAI_SIZES.iter().all(|name| tensors.contains_key(*name));
     let tensors = geometric::recompose(drop_buffers(tensors))?;
-    for layout in LAYOUTS {
-        if layout.matches(&tensors) {
-            let name = layout.name(&tensors);
-            let tensors = layout.to_canonical(tensors)?;
-            return Ok(Named {
-                layout: name,
-                openai_sizes,
-                tensors,
-            });
-        }
-    }
-    bail!("{}", unknown_layout(&tensors))
+    let Some(layout) = layout_of(|wanted| tensors.keys().any(|name| wanted(name))) else {
+        bail!(unknown::describe(&tensors));
+    };
+    Ok(Named {
+        layout: layout.name(&tensors),
+        openai_sizes,
+        tensors: layout.to_canonical(tensors)?,
+    })
 }
 
-/// Training wrappers put one prefix before every name.
-const WRAPPERS: [&str; 3] = ["module.", "_orig_mod.", "clip_model."];
-
-fn strip_wrappers(mut tensors: Tensors) -> Result<Tensors> {
-    while let Some(prefix) = WRAPPERS
-        .iter()
-        .find(|prefix| !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(**prefix)))
-    {
-        tensors = rename(tensors, |name| Ok(name[prefix.len()..].to_owned()))?;
-    }
-    Ok(tensors)
+/// The layout that some names are of; `any` answers whether one of them is as wanted.
+fn layout_of(any: impl Fn(&dyn Fn(&str) -> bool) -> bool) -> Option<&'static dyn WeightLayout> {
+    LAYOUTS
+        .into_iter()
+        .find(|layout| any(&|name| layout.has(name)))
 }
 
 /// Names every tensor anew; two that meet under one name are an error.
@@ -135,33 +153,14 @@ fn fold_positions(tensors: &mut Tensors, name: &str, second: StoredTensor) -> Re
     Ok(())
 }
 
-/// Some files store the scale as `[1]`.
-fn scalar_logit_scale(tensors: &mut Tensors) -> Result<()> {
-    if let Some(scale) = tensors.get_mut("logit_scale")
-        && scale.elements() == 1
-    {
-        *scale = scale.reshape(&[])?;
+/// Some files store the scale and the bias of logits as `[1]`.
+fn scalar_logits(tensors: &mut Tensors) -> Result<()> {
+    for name in ["logit_scale", LOGIT_BIAS] {
+        if let Some(number) = tensors.get_mut(name)
+            && number.elements() == 1
+        {
+            *number = number.reshape(&[])?;
+        }
     }
     Ok(())
-}
-
-fn unknown_layout(tensors: &Tensors) -> String {
-    if tensors.keys().any(|name| name.ends_with("lora_A.weight")) {
-        return "these are the low-rank matrices of an adapter (LoRA), not a model; name a model that they were added to, \
-                as longclip finetune --train lora writes beside its adapter"
-            .to_owned();
-    }
-    if tensors.keys().any(|name| name.starts_with("square:")) {
-        return "this is the state of a run of longclip finetune, not a model; finish the run with the same command and \
-                --resume, and name its folder"
-            .to_owned();
-    }
-    let first: Vec<_> = tensors.keys().take(3).map(String::as_str).collect();
-    format!(
-        "these are not the tensors of a CLIP model that longclip knows: {} tensors, the first are \
-         {}; expected the names of Hugging Face (text_model.…), OpenAI or Long-CLIP \
-         (visual.…, token_embedding.weight)",
-        tensors.len(),
-        first.join(", ")
-    )
 }

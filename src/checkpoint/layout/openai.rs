@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{
     LONG_CLIP, OPENAI, TEXT_POSITIONS, WeightLayout, canonical, fold_positions, rename,
-    scalar_logit_scale,
+    scalar_logits,
 };
 use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
@@ -26,10 +26,10 @@ impl WeightLayout for OpenAi {
         }
     }
 
-    fn matches(&self, tensors: &Tensors) -> bool {
-        tensors.contains_key("token_embedding.weight")
-            || tensors.contains_key("text.token_embedding.weight")
-            || tensors.keys().any(|name| name.starts_with("visual."))
+    fn has(&self, name: &str) -> bool {
+        name == "token_embedding.weight"
+            || name == "text.token_embedding.weight"
+            || name.starts_with("visual.")
     }
 
     fn to_canonical(&self, mut tensors: Tensors) -> Result<Tensors> {
@@ -61,7 +61,7 @@ impl WeightLayout for OpenAi {
         if let Some(second) = second {
             fold_positions(&mut named, TEXT_POSITIONS, second)?;
         }
-        scalar_logit_scale(&mut named)?;
+        scalar_logits(&mut named)?;
         Ok(named)
     }
 }

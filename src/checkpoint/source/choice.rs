@@ -36,6 +36,16 @@ const USUAL: [&str; 6] = [
     "pytorch_model.bin.index.json",
 ];
 
+/// Those that open_clip writes. timm's repositories have them next to its own image tower, which is
+/// named as transformers names whole models.
+const OPEN_CLIP: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
+
+/// The configuration that is transformers' where transformers' weights are.
+const OF_TRANSFORMERS: [&str; 3] = [CONFIG, PREPROCESSOR, "processor_config.json"];
+
+/// A longer config.json is none.
+const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
+
 /// Endings of weights with names of their own, best first.
 const ENDINGS: [&str; 2] = [".safetensors", ".pt"];
 
@@ -74,15 +84,55 @@ pub(super) fn is_index(name: &str) -> bool {
     name.ends_with(".index.json")
 }
 
-/// Chooses the weights (or their index) among the names of one folder.
+/// Whether `config` next to open_clip's `weights` is of other weights: where open_clip's own
+/// configuration is there too, it alone is theirs.
+pub(super) fn is_strangers(config: &str, weights: &Path, has_open_clip_config: bool) -> bool {
+    let name = weights.file_name().and_then(|name| name.to_str());
+    has_open_clip_config
+        && OF_TRANSFORMERS.contains(&config)
+        && name.is_some_and(|name| OPEN_CLIP.contains(&name))
+}
+
+/// Whether it takes config.json to know which of these files are the model: open_clip's, or those that
+/// are named as transformers' are.
+pub(super) fn needs_config(names: &[String]) -> bool {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let others = || {
+        USUAL
+            .iter()
+            .any(|usual| !OPEN_CLIP.contains(usual) && has(usual))
+    };
+    OPEN_CLIP.iter().any(|name| has(name)) && others()
+}
+
+/// Whether a config.json says that a model next to it is transformers'; timm's has other keys.
+fn is_of_transformers(config: &Path) -> bool {
+    let is_short = config
+        .metadata()
+        .is_ok_and(|file| file.len() <= CONFIG_LIMIT_BYTES);
+    let content = is_short.then(|| std::fs::read(config).ok()).flatten();
+    let content = content.and_then(|content| serde_json::from_slice::<Value>(&content).ok());
+    content.is_some_and(|content| {
+        let kind = content.get("model_type").and_then(Value::as_str);
+        kind.is_some_and(|kind| kind != "timm_wrapper") || content.get("vision_config").is_some()
+    })
+}
+
+/// Chooses the weights (or their index) among the names of one folder, whose config.json is `config`.
 ///
 /// # Errors
 /// When none is there, or several of equal rank are.
-pub(super) fn choose(names: &[String], place: &str) -> anyhow::Result<String> {
-    if let Some(usual) = USUAL
-        .iter()
-        .find(|usual| names.iter().any(|name| name == *usual))
-    {
+pub(super) fn choose(
+    names: &[String],
+    place: &str,
+    config: Option<&Path>,
+) -> anyhow::Result<String> {
+    let is_there = |usual: &&&str| names.iter().any(|name| name == **usual);
+    let preferred: &[&str] = match needs_config(names) && !config.is_some_and(is_of_transformers) {
+        true => &OPEN_CLIP,
+        false => &USUAL,
+    };
+    if let Some(usual) = preferred.iter().find(is_there) {
         return Ok((*usual).to_owned());
     }
     for ending in ENDINGS {
@@ -115,10 +165,27 @@ pub(super) fn choose(names: &[String], place: &str) -> anyhow::Result<String> {
     } else {
         ""
     };
+    let mut deeper: Vec<&String> = names
+        .iter()
+        .filter(|name| has_companions(name) && name.contains('/'))
+        .collect();
+    deeper.sort();
+    let deeper = match deeper.as_slice() {
+        [] => String::new(),
+        deeper => format!("; its folders hold {}: name one of these", listed(deeper)),
+    };
     bail!(
-        "{place} has no weights{hint}; expected {}, or a single .safetensors or .pt file",
+        "{place} has no weights{hint}; expected {}, or a single .safetensors or .pt file{deeper}",
         USUAL.join(", ")
     )
+}
+
+/// The usual names of weights in the folders inside `folder`, for [`choose`]'s message.
+pub(super) fn deeper(folder: &Path, inside: &str) -> Vec<String> {
+    let names = USUAL
+        .iter()
+        .filter(|name| folder.join(inside).join(name).is_file());
+    names.map(|name| format!("{inside}/{name}")).collect()
 }
 
 fn listed(names: &[&String]) -> String {
@@ -175,6 +242,9 @@ mod tests {
 
     #[test]
     fn the_best_file_is_chosen() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join(CONFIG);
+        std::fs::write(&config, r#"{"model_type":"clip"}"#).unwrap();
         let cases: [(&[&str], &str); 8] = [
             (
                 &["pytorch_model.bin", "model.safetensors"],
@@ -204,13 +274,71 @@ mod tests {
             (&["x.pt", "sub/y.pt", "a\nb.pt"], "x.pt"),
         ];
         for (list, expected) in cases {
-            assert_eq!(choose(&names(list), "here").unwrap(), expected, "{list:?}");
+            let found = choose(&names(list), "here", Some(&config)).unwrap();
+            assert_eq!(found, expected, "{list:?}");
+        }
+    }
+
+    #[test]
+    fn open_clips_weights_win_over_timms_of_the_same_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join(CONFIG);
+        let both = ["model.safetensors", "open_clip_model.safetensors"];
+        let older = [
+            "pytorch_model.bin",
+            "model.safetensors",
+            "open_clip_pytorch_model.bin",
+        ];
+        let timm = r#"{"architecture":"vit_base_patch16_clip_224","num_classes":0}"#;
+        for (content, is_timms) in [
+            (timm, true),
+            (r#"{"architecture":"x","model_type":"timm_wrapper"}"#, true),
+            ("{}", true),
+            ("<html>", true),
+            (r#"{"model_type":"clip"}"#, false),
+            (r#"{"vision_config":{}}"#, false),
+        ] {
+            std::fs::write(&config, content).unwrap();
+            for (list, open_clip) in [(&both[..], both[1]), (&older, older[2])] {
+                let list = names(list);
+                assert!(needs_config(&list));
+                let expected = if is_timms {
+                    open_clip
+                } else {
+                    "model.safetensors"
+                };
+                let found = choose(&list, "here", Some(&config)).unwrap();
+                assert_eq!(found, expected, "{content}");
+                assert_eq!(choose(&list, "here", None).unwrap(), open_clip);
+            }
+        }
+        assert!(!needs_config(&names(&[
+            "model.safetensors",
+            "pytorch_model.bin"
+        ])));
+        for (file, weights, has_own, expected) in [
+            (CONFIG, "x/open_clip_model.safetensors", true, true),
+            (CONFIG, "x/open_clip_model.safetensors", false, false),
+            (CONFIG, "x/model.safetensors", true, false),
+            (
+                OPEN_CLIP_CONFIG,
+                "x/open_clip_model.safetensors",
+                true,
+                false,
+            ),
+            (VOCABULARY, "x/open_clip_model.safetensors", true, false),
+        ] {
+            assert_eq!(is_strangers(file, Path::new(weights), has_own), expected);
         }
     }
 
     #[test]
     fn none_or_several_of_equal_rank_are_errors() {
-        let cases: [(&[&str], &str); 5] = [
+        let cases: [(&[&str], &str); 6] = [
+            (
+                &["README.md", "b/model.safetensors", "a/x.pt"],
+                "hold b/model.safetensors: name",
+            ),
             (&["b.pt", "a.pt"], "a.pt, b.pt"),
             (
                 &["a.safetensors", "b.safetensors", "c.pt"],
@@ -227,7 +355,7 @@ mod tests {
             (&["log.jsonl", "report.html", "settings.json"], "--resume"),
         ];
         for (list, expected) in cases {
-            let error = choose(&names(list), "here").unwrap_err().to_string();
+            let error = choose(&names(list), "here", None).unwrap_err().to_string();
             assert!(error.contains(expected), "{list:?}: {error}");
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{ALIASES, choice};
+use super::{ALIASES, choice, pipeline};
 use crate::checkpoint::hub::{Settings, Stored};
 
 /// The `model_type`s of config.json whose folders can be read.
@@ -47,8 +47,9 @@ pub fn found_in_cache(hub: &Settings) -> Vec<String> {
 }
 
 fn looks_like_clip(snapshot: &Path) -> bool {
-    snapshot.join(choice::OPEN_CLIP_CONFIG).is_file()
-        || model_type(&snapshot.join(choice::CONFIG))
+    let folder = snapshot.join(pipeline::clip_folder_in(snapshot).unwrap_or_default());
+    folder.join(choice::OPEN_CLIP_CONFIG).is_file()
+        || model_type(&folder.join(choice::CONFIG))
             .is_some_and(|found| MODEL_TYPES.contains(&found.as_str()))
 }
 

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use super::{ModelFiles, choice};
+use super::{ModelFiles, choice, pipeline};
 
 /// The files of the model at `path`, which exists.
 ///
-/// In a folder the best of the usual names is the model, with everything
-/// beside it. A file named by its path is the model alone, unless it has one
+/// In a folder (or the one that a pipeline of sentence-transformers names) the best of the usual names
+/// is the model, with everything beside it. A file named by its path is the model alone, unless it has one
 /// of the usual names (`model.safetensors`, `pytorch_model.bin`,
 /// `open_clip_*`), which say that the files beside it belong to it.
 ///
@@ -17,10 +17,10 @@ use super::{ModelFiles, choice};
 /// When weights are missing, ambiguous or not readable.
 pub(super) fn find(model: &str, path: &Path) -> anyhow::Result<ModelFiles> {
     if path.is_dir() {
-        let place = path.display().to_string();
-        let chosen = choice::choose(&names_in(path)?, &place)?;
-        let weights = weights(&path.join(chosen))?;
-        return Ok(ModelFiles::with_companions(model, weights, path));
+        let chosen = choose(path)?;
+        let weights = weights(&path.join(&chosen))?;
+        let folder = path.join(folder_prefix(&chosen));
+        return Ok(ModelFiles::with_companions(model, weights, &folder));
     }
     let weights = weights(path)?;
     let name = path.file_name().and_then(|name| name.to_str());
@@ -31,18 +31,42 @@ pub(super) fn find(model: &str, path: &Path) -> anyhow::Result<ModelFiles> {
     Ok(ModelFiles::with_companions(model, weights, folder))
 }
 
-/// The names of the files in a folder.
-pub(super) fn names_in(folder: &Path) -> anyhow::Result<Vec<String>> {
+/// The weights (or their index) in a folder, or in the one that its pipeline names.
+///
+/// # Errors
+/// When none is there, or several of equal rank are.
+pub(super) fn choose(folder: &Path) -> anyhow::Result<String> {
+    let inside = pipeline::clip_folder_in(folder)?;
+    let folder = match inside.trim_end_matches('/') {
+        "" => folder.to_owned(),
+        inside => folder.join(inside),
+    };
+    let place = folder.display().to_string();
+    let config = folder.join(choice::CONFIG);
+    let chosen = choice::choose(&names_in(&folder)?, &place, Some(&config))?;
+    Ok(format!("{inside}{chosen}"))
+}
+
+/// The folder of a file's name with its slash, or nothing.
+pub(super) fn folder_prefix(file: &str) -> String {
+    file.rsplit_once('/')
+        .map_or_else(String::new, |(folder, _)| format!("{folder}/"))
+}
+
+/// The names of the files in a folder, and of usual weights in the folders inside it.
+fn names_in(folder: &Path) -> anyhow::Result<Vec<String>> {
     let reading = || format!("cannot list {}", folder.display());
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(reading)? {
         let entry = entry.with_context(reading)?;
         // Names that are not UTF-8 are no names of weights that we know.
         let name = entry.file_name().into_string();
-        if let Ok(name) = name
-            && entry.path().is_file()
-        {
+        let Ok(name) = name else { continue };
+        let path = entry.path();
+        if path.is_file() {
             names.push(name);
+        } else if path.is_dir() {
+            names.extend(choice::deeper(folder, &name));
         }
     }
     Ok(names)
@@ -140,6 +164,48 @@ mod tests {
             found,
             [folder.path().join("s-1.bin"), folder.path().join("s-2.bin")]
         );
+    }
+
+    #[test]
+    fn a_pipelines_folder_of_clip_is_taken_with_all_beside_it() {
+        let modules = r#"[{"path":"0_CLIPModel","type":"sentence_transformers.models.CLIPModel"}]"#;
+        let folder = folder_with(&[("modules.json", modules), ("config.json", "")]);
+        let inside = folder.path().join("0_CLIPModel");
+        assert!(find("m", folder.path()).is_err(), "the folder is not there");
+        std::fs::create_dir(&inside).unwrap();
+        for name in ["config.json", "pytorch_model.bin"] {
+            std::fs::write(inside.join(name), "").unwrap();
+        }
+        let found = find("m", folder.path()).unwrap();
+        assert_eq!(found.weights, [inside.join("pytorch_model.bin")]);
+        assert_eq!(found.config, Some(inside.join("config.json")));
+        std::fs::remove_file(folder.path().join("modules.json")).unwrap();
+        let error = find("m", folder.path()).unwrap_err().to_string();
+        assert!(
+            error.contains("hold 0_CLIPModel/pytorch_model.bin"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn open_clips_weights_take_open_clips_configuration_alone() {
+        let folder = folder_with(&[
+            ("model.safetensors", ""),
+            (
+                "config.json",
+                r#"{"architecture":"vit_base_patch16_clip_224"}"#,
+            ),
+            ("preprocessor_config.json", ""),
+            ("open_clip_model.safetensors", ""),
+            ("open_clip_config.json", ""),
+            ("vocab.json", ""),
+        ]);
+        let found = find("m", folder.path()).unwrap();
+        let path = |name: &str| folder.path().join(name);
+        assert_eq!(found.weights, [path("open_clip_model.safetensors")]);
+        assert_eq!(found.open_clip_config, Some(path("open_clip_config.json")));
+        assert_eq!(found.vocabulary, Some(path("vocab.json")));
+        assert_eq!((found.config, found.preprocessor), (None, None));
     }
 
     #[test]

@@ -3,12 +3,16 @@
 //! In this order: `tiny` and the [aliases](ALIASES) are themselves (write
 //! `./tiny` for a file of that name); what exists on disk is a path, also if
 //! it could be a repository's name; what looks like a path is one;
-//! `OWNER/REPO[@REVISION][:FILE]` is on the hub, split at `:` before `@`.
+//! `OWNER/REPO[@REVISION][:FILE]` is on the hub, split at `:` before `@`, and so are the other ways to
+//! write that (`address`). Names that models have elsewhere are answered with the name here (`known`).
 
+mod address;
 mod alias;
 mod choice;
 mod found;
+mod known;
 mod local;
+mod pipeline;
 mod remote;
 
 use std::path::{Path, PathBuf};
@@ -52,16 +56,23 @@ pub struct ModelFiles {
 impl ModelFiles {
     /// The weights, and beside them whatever else the folder has.
     fn with_companions(name: &str, weights: Vec<PathBuf>, folder: &Path) -> Self {
-        let beside = |file: &str| Some(folder.join(file)).filter(|path| path.is_file());
+        let is_there = |file: &str| folder.join(file).is_file();
+        let has_own = is_there(choice::OPEN_CLIP_CONFIG);
+        let is_strangers = |file: &str| {
+            let mut weights = weights.iter();
+            weights.any(|weights| choice::is_strangers(file, weights, has_own))
+        };
+        let beside =
+            |file: &str| (is_there(file) && !is_strangers(file)).then(|| folder.join(file));
         Self {
             name: name.to_owned(),
-            weights,
             config: beside(choice::CONFIG),
             open_clip_config: beside(choice::OPEN_CLIP_CONFIG),
             preprocessor: beside(choice::PREPROCESSOR),
             vocabulary: beside(choice::VOCABULARY),
             merges: beside(choice::MERGES),
             tokenizer: beside(choice::TOKENIZER),
+            weights,
         }
     }
 
@@ -107,6 +118,12 @@ pub fn parse(model: &str) -> anyhow::Result<Reference> {
     }
     if let Some(path) = existing(model) {
         return Ok(Reference::Path(path));
+    }
+    if let Some(reference) = address::parse(model, &hub::Settings::addresses())? {
+        return Ok(reference);
+    }
+    if let Some(name) = known::name_here(model) {
+        bail!("{model:?} is not a model by that name here; did you mean {name}?");
     }
     if let Some(reference) = parse_hub(model)? {
         return Ok(reference);
@@ -244,7 +261,11 @@ pub fn presence(model: &str, hub: &hub::Settings) -> anyhow::Result<Presence> {
 #[must_use]
 pub fn names_revision(model: &str) -> bool {
     let head = model.split(':').next().unwrap_or(model);
-    head.contains('@')
+    let other = || match parse(model) {
+        Ok(Reference::Hub { repository, .. }) => repository.revision() != "main",
+        _ => false,
+    };
+    head.contains('@') || other()
 }
 
 /// The path a name stands for, if something is there.
@@ -323,6 +344,11 @@ mod tests {
                 on_hub("a/b", "refs/pr/3", Some("x/y.pt")),
             ),
             ("a/b:c@d.pt", on_hub("a/b", "main", Some("c@d.pt"))),
+            ("hf-hub:a/b@v1", on_hub("a/b", "v1", None)),
+            (
+                "https://huggingface.co/a/b/blob/main/x.pt",
+                on_hub("a/b", "main", Some("x.pt")),
+            ),
             (".", Reference::Path(".".into())),
             // A folder of this package that could be a repository's name.
             ("src/checkpoint", Reference::Path("src/checkpoint".into())),
@@ -363,6 +389,9 @@ mod tests {
             ("longclip-n", "did you mean longclip-b?"),
             ("clip-vit-b32", "did you mean clip-vit-b-32?"),
             ("LongCLIP-B", "did you mean longclip-b?"),
+            ("ViT-B/32", "did you mean clip-vit-b-32?"),
+            ("ViT-B-32", "did you mean clip-vit-b-32?"),
+            ("https://example.org/a/b", "not the page of a model"),
             ("something-else-entirely", "no path that exists"),
             ("./nowhere", "no file or folder"),
             ("/nowhere/at/all", "no file or folder"),

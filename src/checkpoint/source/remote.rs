@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ModelFiles, choice, local};
+use super::local::{self, folder_prefix};
+use super::{ModelFiles, choice, pipeline};
 use crate::checkpoint::hub::{self, Hub, Listing};
 
 /// A model as it was asked for.
@@ -37,7 +38,7 @@ pub(super) fn find(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFi
         return Ok(found.files.clone());
     }
     let fetched = if hub.is_offline() {
-        let what = "is not cached, and HF_HUB_OFFLINE forbids to fetch it";
+        let what = "is not cached, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids fetching it";
         Err(anyhow::Error::msg(ways_out(wanted, hub, what)))
     } else {
         fetch(wanted, hub)
@@ -63,7 +64,7 @@ pub(super) fn in_cache(model: &str, file: Option<&str>, hub: &Hub<'_>) -> Option
     let snapshot = hub.snapshot()?;
     let file = match file {
         Some(file) => file.to_owned(),
-        None => choice::choose(&local::names_in(&snapshot).ok()?, "").ok()?,
+        None => local::choose(&snapshot).ok()?,
     };
     let path = snapshot.join(&file);
     if !path.is_file() {
@@ -102,16 +103,37 @@ fn fetch(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFiles> {
     let listing = hub.list()?;
     let file = match wanted.file {
         Some(file) => file.to_owned(),
-        None => choice::choose(
-            &listing.files,
-            &format!("the repository {}", hub.repository()),
-        )?,
+        None => choose(&listing, hub)?,
     };
     // The small ones first: weights in the cache mean that all is there.
     fetch_companions(&folder_prefix(&file), &listing, hub)?;
     let path = fetch_weights(&file, Some(&listing.commit), hub)?;
     hub.remember_commit(&listing.commit)?;
     gather(wanted.model, &file, &path)
+}
+
+/// The weights (or their index) in a repository, or in the folder that its pipeline names. Fetches the
+/// small files that say which.
+fn choose(listing: &Listing, hub: &Hub<'_>) -> anyhow::Result<String> {
+    let fetch_if_there = |file: &str| {
+        let is_there = listing.files.iter().any(|name| name == file);
+        let fetched = is_there.then(|| hub.fetch(file, Some(&listing.commit)));
+        fetched.transpose()
+    };
+    let inside = match fetch_if_there(pipeline::MODULES)? {
+        Some(modules) => pipeline::clip_folder(&modules)?,
+        None => String::new(),
+    };
+    let names = listing.files.iter();
+    let names = names.filter_map(|name| name.strip_prefix(&inside).map(str::to_owned));
+    let names: Vec<String> = names.collect();
+    let config = match choice::needs_config(&names) {
+        true => fetch_if_there(&format!("{inside}{}", choice::CONFIG))?,
+        false => None,
+    };
+    let place = format!("the repository {}", hub.repository());
+    let chosen = choice::choose(&names, &place, config.as_deref())?;
+    Ok(format!("{inside}{chosen}"))
 }
 
 /// Fetches the weights; for an index also the shards it names.
@@ -138,12 +160,6 @@ fn fetch_companions(prefix: &str, listing: &Listing, hub: &Hub<'_>) -> anyhow::R
         }
     }
     Ok(())
-}
-
-/// The folder of a repository's file with its slash, or nothing.
-fn folder_prefix(file: &str) -> String {
-    file.rsplit_once('/')
-        .map_or_else(String::new, |(folder, _)| format!("{folder}/"))
 }
 
 /// What a person without the model can do, in one sentence.

@@ -12,7 +12,7 @@ mod unpack;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::architecture::{self, Activation, Architecture};
+use super::architecture::{self, Activation, Architecture, Code, Heads, Sizes, Stated};
 use super::config::ModelConfig;
 use super::container::StoredTensor;
 use super::digest::hexadecimal;
@@ -42,16 +42,20 @@ const DAMAGED: &str = "the built-in model is damaged; build the program anew";
 /// None, unless the program is damaged.
 pub fn architecture() -> Result<Architecture> {
     Header::read(MODEL)
-        .and_then(|header| sizes(&header, &shapes(&header)?))
+        .and_then(|header| Ok(sizes(&header, &shapes(&header)?, Heads::default())?.architecture))
         .context(DAMAGED)
 }
 
 /// The built-in checkpoint.
 ///
 /// # Errors
-/// None, unless the program is damaged.
-pub fn checkpoint(activation: Option<Activation>) -> Result<Checkpoint> {
-    read(MODEL, activation).context(DAMAGED)
+/// When the heads that are stated do not fit, or the program is damaged.
+pub fn checkpoint(stated: &Stated) -> Result<Checkpoint> {
+    let checkpoint = read(MODEL, stated);
+    if stated.heads.are_stated() {
+        return checkpoint;
+    }
+    checkpoint.context(DAMAGED)
 }
 
 /// The SHA-256 of the packed file, in hexadecimal digits.
@@ -61,10 +65,11 @@ pub fn sha256() -> String {
 }
 
 /// The checkpoint in the bytes of a packed file.
-fn read(bytes: &[u8], wanted: Option<Activation>) -> Result<Checkpoint> {
+fn read(bytes: &[u8], stated: &Stated) -> Result<Checkpoint> {
     let packed = Packed::read(bytes)?;
     // Before anything is unpacked: these say how large it will be.
-    let architecture = sizes(&packed.header, &shapes(&packed.header)?)?;
+    let sizes = sizes(&packed.header, &shapes(&packed.header)?, stated.heads)?;
+    let architecture = sizes.architecture;
     let own = activation(&packed.header.activation)?;
     let tensors = unpack::tensors(&packed)?;
     Ok(Checkpoint {
@@ -72,11 +77,12 @@ fn read(bytes: &[u8], wanted: Option<Activation>) -> Result<Checkpoint> {
         tensors,
         preprocess: Preprocess::clip(architecture.image.image_size()),
         architecture,
-        activation: wanted.unwrap_or(own),
-        activation_source: match wanted {
+        activation: stated.activation.unwrap_or(own),
+        activation_source: match stated.activation {
             Some(_) => "--activation".to_owned(),
             None => "the built-in model's".to_owned(),
         },
+        heads_source: sizes.heads_source,
         layout: layout::HUGGING_FACE,
         container: None,
         files: Vec::new(),
@@ -98,14 +104,16 @@ fn shapes(header: &Header) -> Result<Tensors> {
 }
 
 /// The sizes that the shapes tell: of all tensors of a CLIP and no others, and as the header has them.
-fn sizes(header: &Header, shapes: &Tensors) -> Result<Architecture> {
-    let (architecture, _) = architecture::read(shapes, &ModelConfig::default())?;
+fn sizes(header: &Header, shapes: &Tensors, heads: Heads) -> Result<Sizes> {
+    // Its heads are of 64 features, as OpenAI's are.
+    let sizes = architecture::read(shapes, &ModelConfig::default(), heads, Code::OpenAi)?;
+    let architecture = &sizes.architecture;
     ensure!(
         architecture.vocabulary == VOCABULARY,
         "the token table has {} rows, CLIP's has {VOCABULARY}",
         architecture.vocabulary
     );
-    layout::canonical::check_shapes(shapes, &architecture)?;
+    layout::canonical::check_shapes(shapes, architecture)?;
     let image = &architecture.image;
     for (what, stated, found) in [
         ("image size", header.image_size, image.image_size()),
@@ -125,7 +133,7 @@ fn sizes(header: &Header, shapes: &Tensors) -> Result<Architecture> {
             "the header says {what} {stated}, the tensors {found}"
         );
     }
-    Ok(architecture)
+    Ok(sizes)
 }
 
 fn activation(name: &str) -> Result<Activation> {

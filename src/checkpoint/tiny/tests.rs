@@ -78,7 +78,7 @@ fn file(payload: &[u8], length: usize) -> Vec<u8> {
 
 #[track_caller]
 fn refused(what: &str, file: &[u8], message: &str) {
-    let error = match read(file, None) {
+    let error = match read(file, &None.into()) {
         Ok(_) => panic!("{what}: it was read"),
         Err(error) => format!("{error:#}"),
     };
@@ -87,14 +87,14 @@ fn refused(what: &str, file: &[u8], message: &str) {
 
 #[test]
 fn the_built_in_model_is_whole_and_its_sizes_need_no_weights() {
-    let found = checkpoint(None).unwrap();
+    let found = checkpoint(&None.into()).unwrap();
     assert_eq!(found.architecture, architecture().unwrap());
     assert_eq!(found.architecture.context_length, 248);
     assert_eq!(found.activation, Activation::QuickGelu);
     for (name, tensor) in &found.tensors {
         assert_eq!(tensor.count_non_finite(), 0, "{name}");
     }
-    let again = read(&Model::new().file(), Some(Activation::Gelu)).unwrap();
+    let again = read(&Model::new().file(), &Some(Activation::Gelu).into()).unwrap();
     assert_eq!(again.activation, Activation::Gelu);
     for (name, tensor) in &found.tensors {
         let other = &again.tensors[name];

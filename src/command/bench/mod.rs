@@ -123,7 +123,7 @@ fn print(report: &Report, format: Option<BenchFormat>) -> Result<()> {
 }
 
 fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
-    let labels = texts::labels(args.labels_file.as_deref())?;
+    let labels = texts::labels(args.labels_file.as_deref(), |note| console.note(note))?;
     let folder = Folder::open(args.images.as_deref())?;
     let memory = MemoryWatch::start();
     let session = Session::open(&args.model, console)?;

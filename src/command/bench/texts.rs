@@ -22,13 +22,16 @@ const NOUNS: [&str; 30] = [
     "apple", "orange", "bed", "sofa", "clock", "vase", "book",
 ];
 
-/// The labels of `file`, at most 1000, or as many made ones.
-pub(super) fn labels(file: Option<&Path>) -> Result<Vec<String>> {
+/// The labels of `file`, at most 1000, or as many made ones. What was guessed about the file is handed
+/// to `say`.
+pub(super) fn labels(file: Option<&Path>, say: impl FnMut(&String)) -> Result<Vec<String>> {
     let Some(file) = file else {
         return Ok((0..MOST).map(made).collect());
     };
-    let classes = prompt::labels_from_file(file, &Templates::none())?.classes;
-    Ok(classes
+    let set = prompt::labels_from_file(file, None, &Templates::none())?;
+    set.note.iter().for_each(say);
+    Ok(set
+        .classes
         .into_iter()
         .flat_map(|class| class.prompts)
         .take(MOST)
@@ -77,7 +80,7 @@ mod tests {
 
     #[test]
     fn made_labels_differ() {
-        let labels = labels(None).unwrap();
+        let labels = labels(None, |_| ()).unwrap();
         assert_eq!(labels.len(), MOST);
         assert_eq!(
             labels[..2],
@@ -103,8 +106,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("labels.txt");
         std::fs::write(&file, "a cat\na dog in the rain\n").unwrap();
-        assert_eq!(labels(Some(&file)).unwrap(), ["a cat", "a dog in the rain"]);
-        let tokens = tokens(&labels(Some(&file)).unwrap(), 77).unwrap();
+        assert_eq!(
+            labels(Some(&file), |_| ()).unwrap(),
+            ["a cat", "a dog in the rain"]
+        );
+        let tokens = tokens(&labels(Some(&file), |_| ()).unwrap(), 77).unwrap();
         assert_eq!(tokens[0].len(), 4);
         assert_eq!(tokens[1].len(), 7);
     }

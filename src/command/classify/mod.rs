@@ -14,7 +14,7 @@ use super::calibration::Calibration;
 use super::images::Images;
 use super::pipeline::Plan;
 use super::remembered::{self, Ready};
-use super::results::Results;
+use super::results::{Form, Results};
 use super::session::{Session, Stop};
 use super::sort::SortArgs;
 use super::{Console, Outcome, report};
@@ -95,6 +95,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     args.sort.check(&args.images.images)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
+    let form = Form::of(&args.output, console)?.with_exact_names(|| images.has_odd_names());
     let calibration = Calibration::read(&args.calibration)?;
     let cache = remembered::folder(&args.cache)?;
     let model = question.model(&args, console)?;
@@ -116,7 +117,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
 
     // Its token table stays in the map until the texts are encoded.
     session.checkpoint.unchanged()?;
-    let mut results = Results::open(&args.output, args.score.score, console)?;
+    let mut results = Results::open(&args.output, form, args.score.score, console)?;
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
     let answer = question.answer(&args.score, threshold);
     let mut page = Page::create(&args, session, &answer)?;
@@ -140,7 +141,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         page.finish(&counts, console)?;
     }
     match counts.signal {
-        Some(_) => results.keep_partial(console)?,
+        Some(_) => results.keep_partial()?,
         None => results.finish()?,
     }
     Ok(with_sorting(counts.outcome(console), not_sorted))
@@ -157,7 +158,7 @@ fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
 /// Fails if a place for output is none, or holds an input.
 fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
     let outputs = [
-        args.output.file().map(PathBuf::as_path),
+        args.output.file.path().map(PathBuf::as_path),
         args.report.as_deref(),
     ];
     let inputs = [
@@ -167,7 +168,8 @@ fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
         args.calibration.as_deref(),
         args.probe.as_deref(),
     ];
-    images.check_outputs(&outputs, &inputs)
+    images.check_outputs(&outputs, &inputs)?;
+    report::check_page(args.report.as_deref())
 }
 
 /// Stdin can be read once.

@@ -57,7 +57,7 @@ pub struct EmbedArgs {
     text: Vec<String>,
     #[command(flatten)]
     long: LongTextArgs,
-    /// Write to a file, whose suffix tells the format [default: jsonl to stdout]
+    /// Write to a file, whose suffix names the format; - is stdout [default: jsonl to stdout]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
     /// Go on with what an earlier run wrote to FILE, and compute only what is new or has changed
@@ -88,7 +88,12 @@ impl EmbedArgs {
 ///
 /// # Errors
 /// When it cannot run; an input that fails is none.
-pub fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
+pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
+    args.output = args.output.filter(|path| path.as_os_str() != "-");
+    ensure!(
+        !args.resume || args.output.is_some(),
+        "--resume goes on with a file, and --output - is stdout; name a file"
+    );
     let has_images = !args.images.images.is_empty() || args.images.files_from.is_some();
     match (has_images, args.has_texts()) {
         (true, true) => bail!(
@@ -136,6 +141,19 @@ pub(super) fn about_images(
     about(session, Kind::Images, &images::settings(pictures), &recipe)
 }
 
+/// The heads where the weights alone may not bring them back: as the user stated them, or other than of
+/// 64 features each.
+fn heads_setting(session: &Session) -> String {
+    let (checkpoint, stated) = (&session.checkpoint, session.heads_are_stated);
+    let image = &checkpoint.architecture.image;
+    let text = &checkpoint.architecture.text;
+    let is_usual = image.head_width() == 64 && text.width == 64 * text.heads;
+    match stated || !is_usual {
+        true => format!(" heads={},{}", image.heads(), text.heads),
+        false => String::new(),
+    }
+}
+
 /// What all rows of a run have in common; `settings` is for people, `recipe` for certain.
 fn about(session: &Session, kind: Kind, settings: &str, recipe: &str) -> Result<About> {
     let checkpoint = &session.checkpoint;
@@ -146,9 +164,10 @@ fn about(session: &Session, kind: Kind, settings: &str, recipe: &str) -> Result<
         sha256: session.weights_sha256()?.to_owned(),
         precision: session.placement.precision.to_string(),
         settings: format!(
-            "device={} activation={} {settings} recipe={recipe}",
+            "device={} activation={}{} {settings} recipe={recipe}",
             device.unwrap_or_default(),
             checkpoint.activation,
+            heads_setting(session),
         ),
         kind,
         dim: checkpoint.architecture.embed_dim,

@@ -14,8 +14,9 @@ use crate::command::pipeline::Plan;
 use crate::command::remembered::{self, Engine, Remembered};
 use crate::command::session::{Session, Stop};
 use crate::command::texts::{Fitter, quoted};
-use crate::command::tokens::lines::{Lines, NoText};
+use crate::command::tokens;
 use crate::command::{Console, Outcome, advice};
+use crate::input::text_file::Line;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::output::embedding::{Failure, Item, Kind, Name, Row};
@@ -24,7 +25,7 @@ use crate::task::text_embedding::TextEmbeddings;
 /// Texts that go through the tower together, and that a kill may lose.
 const BATCH: usize = 64;
 
-type Texts = Box<dyn Iterator<Item = Result<String, NoText>> + Send>;
+type Texts = Box<dyn Iterator<Item = Line> + Send>;
 
 pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     let policy = args.long.policy()?;
@@ -34,8 +35,11 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
          pass --long-text chunk-mean or slide"
     );
     let texts: Texts = match &args.texts {
-        Some(path) => Box::new(Lines::open(path)?),
-        None => Box::new(args.text.clone().into_iter().map(Ok)),
+        Some(path) => Box::new(tokens::lines(path)?),
+        None => {
+            let texts = (1..).zip(args.text.clone());
+            Box::new(texts.map(|(number, text)| Line::of(number, text)))
+        }
     };
     for output in outputs(args) {
         advice::check_output(&output)?;
@@ -64,8 +68,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
             policy,
             console,
         ),
-        lines: 0,
-        place: if args.texts.is_some() { "line" } else { "text" },
+        file: args.texts.as_deref(),
         earlier: destination.earlier(),
         destination,
         console,
@@ -90,7 +93,7 @@ fn settings(policy: LongText) -> String {
 }
 
 /// Reads in a thread of its own: a read from a pipe may last for ever.
-fn read_ahead(texts: Texts) -> Receiver<Result<String, NoText>> {
+fn read_ahead(texts: Texts) -> Receiver<Line> {
     let (sender, receiver) = sync_channel(2 * BATCH);
     std::thread::spawn(move || {
         for text in texts {
@@ -103,10 +106,7 @@ fn read_ahead(texts: Texts) -> Receiver<Result<String, NoText>> {
 }
 
 /// What is there now, at most a batch; `None` when there is no more or a signal came.
-fn next_batch(
-    texts: &Receiver<Result<String, NoText>>,
-    stop: &Stop,
-) -> Option<Vec<Result<String, NoText>>> {
+fn next_batch(texts: &Receiver<Line>, stop: &Stop) -> Option<Vec<Line>> {
     loop {
         if stop.signal().is_some() {
             return None;
@@ -125,9 +125,8 @@ fn next_batch(
 struct Embedding<'a> {
     encoder: &'a dyn DualEncoder,
     fitter: Fitter<'a>,
-    /// How many texts were read, and what a text is called.
-    lines: u64,
-    place: &'static str,
+    /// Whose lines the texts are.
+    file: Option<&'a Path>,
     earlier: Option<Arc<Earlier>>,
     destination: Destination,
     console: &'a Console,
@@ -142,7 +141,7 @@ enum Look {
 
 impl Embedding<'_> {
     /// Encodes a batch and hands on its rows, in their order.
-    fn take(&mut self, batch: Vec<Result<String, NoText>>) -> Result<()> {
+    fn take(&mut self, batch: Vec<Line>) -> Result<()> {
         let looks: Vec<Look> = batch.into_iter().map(|text| self.look(text)).collect();
         let fitted = looks.iter().filter_map(|look| match look {
             Look::Fitted(_, fitted) => Some(fitted.clone()),
@@ -182,15 +181,19 @@ impl Embedding<'_> {
         }
     }
 
-    fn look(&mut self, text: Result<String, NoText>) -> Look {
-        self.lines += 1;
-        let text = match text {
+    fn look(&mut self, line: Line) -> Look {
+        let number = line.number;
+        if let (Some(guess), Some(file)) = (line.guess, self.file) {
+            self.console.note(&format!("{}: {guess}", file.display()));
+        }
+        let text = match line.text() {
             Ok(text) => text,
             Err(error) => {
-                let place = error.place();
+                let file = self.file.unwrap_or(Path::new("-")).display();
+                let place = format!("{file}, line {number}");
                 self.console.failed(&place, &error.cause);
                 return Look::Failed(Failure {
-                    name: Name::Text(error.text),
+                    name: Name::Text(error.start),
                     error: format!("{place}: {}", error.cause),
                 });
             }
@@ -199,7 +202,10 @@ impl Embedding<'_> {
         if let Some(place) = earlier.and_then(|earlier| earlier.of_text(&text)) {
             return Look::Known(place);
         }
-        let place = format!("{} {}", self.place, self.lines);
+        let place = match self.file {
+            Some(_) => format!("line {number}"),
+            None => format!("text {number}"),
+        };
         match self.fitter.fit(&place, &text) {
             Ok(fitted) => {
                 let row = Row {

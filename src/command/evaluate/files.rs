@@ -22,6 +22,8 @@ const MOST_LABELS_IN_FULL: usize = 2000;
 pub(super) struct Folder {
     path: PathBuf,
     records: Records,
+    /// What .csv files begin with.
+    mark: &'static [u8],
 }
 
 /// A file of records in the making.
@@ -45,12 +47,13 @@ impl Records {
 
 impl Folder {
     /// Makes the folder and starts `predictions.jsonl`.
-    pub(super) fn create(path: &Path) -> Result<Self> {
+    pub(super) fn create(path: &Path, mark: &'static [u8]) -> Result<Self> {
         fs::create_dir_all(path)
             .with_context(|| format!("cannot make the folder {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
             records: Records::create(path.join("predictions.jsonl"))?,
+            mark,
         })
     }
 
@@ -68,7 +71,7 @@ impl Folder {
             .writer
             .finish()
             .with_context(|| cannot_write(&self.records.path))?;
-        let confusion = confusion(&self.path.join("confusion.csv"), variant)?;
+        let confusion = confusion(&self.path.join("confusion.csv"), variant, self.mark)?;
         let results = json(&self.path.join("results.json"), results)?;
         self.records.file.commit()?;
         confusion.commit()?;
@@ -112,7 +115,7 @@ fn json(path: &Path, value: &impl Serialize) -> Result<AtomicFile> {
 }
 
 /// Rows are true labels, columns predicted ones; both are headed by the labels' texts.
-fn confusion(path: &Path, variant: &Variant) -> Result<AtomicFile> {
+fn confusion(path: &Path, variant: &Variant, mark: &[u8]) -> Result<AtomicFile> {
     let figures = variant.tally.per_class();
     let count = variant.labels.len();
     let occurs = |label: &usize| {
@@ -129,19 +132,22 @@ fn confusion(path: &Path, variant: &Variant) -> Result<AtomicFile> {
             .collect()
     });
     let header = std::iter::once(String::new()).chain(header).collect();
-    table(path, header, rows)
+    table(path, header, rows, mark)
 }
 
-/// Writes rows as CSV.
+/// Writes rows as CSV, after `mark`, which is [`output::MARK`] or nothing.
 pub(super) fn table(
     path: &Path,
     header: Vec<String>,
     rows: impl Iterator<Item = Vec<String>>,
+    mark: &[u8],
 ) -> Result<AtomicFile> {
     let file = AtomicFile::create(path)?;
     // As an io::Error: its kind tells whether another try is worth while.
     let write = || -> io::Result<()> {
-        let mut writer = csv::Writer::from_writer(file.sink()?);
+        let mut sink = file.sink()?;
+        sink.write_all(mark)?;
+        let mut writer = csv::Writer::from_writer(sink);
         for row in std::iter::once(header).chain(rows) {
             writer.write_record(row)?;
         }

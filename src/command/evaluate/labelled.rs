@@ -197,7 +197,7 @@ impl<'a> Evaluating<'a> {
         Ok(Self {
             dataset,
             out: (args.results.out.as_deref())
-                .map(Folder::create)
+                .map(|path| Folder::create(path, args.results.mark()))
                 .transpose()?,
             page: Page::create(args, session, dataset, &labels.variants)?,
             keep: args.results.top_k.map_or(usize::MAX, |k| k as usize),

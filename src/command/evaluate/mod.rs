@@ -15,8 +15,9 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use super::images::PICTURES;
-use super::{Console, Outcome, advice};
+use super::{Console, Outcome, advice, report};
 use crate::cli::{CacheArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs, PictureArgs};
+use crate::output::MARK;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -150,6 +151,16 @@ struct ResultArgs {
     /// What stdout gets [default: table on a terminal, else json]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     format: Option<SummaryFormat>,
+    /// With --out: begin .csv files with a UTF-8 byte order mark, so that Excel reads them as UTF-8
+    #[arg(long, requires = "out")]
+    bom: bool,
+}
+
+impl ResultArgs {
+    /// What .csv files begin with.
+    fn mark(&self) -> &'static [u8] {
+        if self.bom { MARK } else { &[] }
+    }
 }
 
 /// What stdout gets.
@@ -202,7 +213,8 @@ fn check_outputs(args: &EvaluateArgs) -> Result<()> {
     let mut outputs: Vec<_> = files.iter().map(|file| file.as_deref()).collect();
     outputs.retain(|_| out.is_some_and(Path::is_dir));
     outputs.push(args.results.report.as_deref());
-    advice::check_outputs(&outputs, &inputs, PICTURES)
+    advice::check_outputs(&outputs, &inputs, PICTURES)?;
+    report::check_page(args.results.report.as_deref())
 }
 
 /// Evaluates a dataset.

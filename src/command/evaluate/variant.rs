@@ -11,6 +11,7 @@ use crate::command::texts::Fitter;
 use crate::command::trained::TrainedProbe;
 use crate::input::dataset::{self, Matched, Matching, Order, match_classes};
 use crate::input::prompt::{self, LabelSet, Templates};
+use crate::input::text_file;
 use crate::model::DualEncoder;
 use crate::output::evaluation::LabelFacts;
 use crate::task::metric::{Answer, Tally};
@@ -102,7 +103,7 @@ impl<'a> Base<'a> {
     }
 
     fn variant(&self, name: &str, args: &LabelArgs) -> Result<Variant> {
-        let templates = labels::templates(args)?;
+        let templates = labels::templates(args, self.console)?;
         let named = args.labels_file.is_some() || !args.labels.is_empty();
         let set = match named {
             true => labels::label_set(args, &templates, self.console)?,
@@ -114,7 +115,7 @@ impl<'a> Base<'a> {
             top_k: None,
             threshold: None,
         };
-        let none = NoneTexts::new(&score, &templates, &set)?;
+        let none = NoneTexts::new(&score, &templates, &set, self.console)?;
         let mut texts: Vec<String> = set
             .classes
             .iter()
@@ -274,25 +275,18 @@ pub(in crate::command) fn own_texts(
     Ok(texts)
 }
 
-/// Whether a name of `--compare` stands for templates: a built-in set of templates, or a file all of
-/// whose lines have a place for the label. Where a name is both, it is templates if labels are given.
+/// Whether a name of `--compare` stands for templates: a built-in set of templates, or a file that can
+/// be read as templates, all with a place for the label. Where a name is both, it is templates if labels are given.
 fn is_template_set(name: &str, has_labels: bool) -> Result<bool> {
     let is_labels = prompt::label_names().any(|known| known == name);
     let is_templates = prompt::template_names().any(|known| known == name);
     if is_labels || is_templates {
         return Ok(is_templates && (has_labels || !is_labels));
     }
-    let text = std::fs::read_to_string(name).with_context(|| {
+    text_file::open(Path::new(name)).with_context(|| {
         format!("cannot compare {name:?}: neither a built-in set nor a readable file")
     })?;
-    let mut lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .peekable();
-    let has_place = |line: &str| line.contains("{}") || line.contains("{label}");
-    // JSON has braces too, but not on every line.
-    Ok(lines.peek().is_some() && lines.all(has_place))
+    Ok(Templates::named_or_file(name).is_ok())
 }
 
 impl Variant {

@@ -45,6 +45,7 @@ impl Evaluations {
     /// Reads all sets and fits their texts, so that what is wrong with them is known before training.
     pub(super) fn open(args: &FinetuneArgs, session: &Session, console: &Console) -> Result<Self> {
         let labels = LabelArgs {
+            delimiter: None,
             labels: Vec::new(),
             labels_file: None,
             template: Vec::new(),

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::NOTES;
-use crate::checkpoint::architecture::Activation;
-use crate::cli::{self, PictureArgs};
+use crate::cli::{self, PictureArgs, StatedArgs};
 use crate::command::convert::LayoutName;
 use crate::device::DeviceChoice;
 
@@ -132,9 +131,9 @@ pub(super) struct BaseArgs {
     /// What to compute in (auto: f32 on a CPU; on a GPU bf16, with weights and sums in f32)
     #[arg(long, value_enum, value_name = "PRECISION", default_value = "auto")]
     pub(super) precision: TrainPrecision,
-    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
-    #[arg(long, value_name = "NAME", value_parser = cli::activation())]
-    pub(super) activation: Option<Activation>,
+    /// What the files may not say.
+    #[command(flatten)]
+    pub(super) stated: StatedArgs,
     /// Threads to compute with [default: one a core]
     #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = cli::at_once())]
     pub(super) threads: Option<u64>,

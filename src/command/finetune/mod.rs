@@ -30,7 +30,7 @@ use self::recipe::Recipe;
 use self::run_folder::{Record, RunFolder};
 use self::training::{Broken, End, Parts, Training};
 use super::session::{Session, Stop};
-use super::{Console, Outcome, advice};
+use super::{Console, Outcome, advice, report};
 use crate::checkpoint::positions::{CLIP_ROWS, Method, Stretch};
 use crate::cli::ModelArgs;
 use crate::device::PrecisionChoice;
@@ -118,7 +118,8 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
 /// Fails if the page has no place, or would take that of one of the run's own files in `out`, which need not be there yet.
 fn check_report(report: &Path, out: &Path) -> Result<()> {
     if report.parent() != Some(out) {
-        return advice::check_output(report);
+        advice::check_output(report)?;
+        return report::check_page(Some(report));
     }
     let is_page = report
         .extension()
@@ -138,7 +139,7 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
         model: flags.model.clone(),
         device: flags.device,
         precision: PrecisionChoice::F32,
-        activation: flags.activation,
+        stated: flags.stated,
         threads: flags.threads,
         batch_size: None,
     };
@@ -212,6 +213,11 @@ fn record(
     settings.insert("device".to_owned(), device.into());
     let activation = session.checkpoint.activation.to_string();
     settings.insert("activation".to_owned(), activation.into());
+    if session.heads_are_stated {
+        let heads = session.checkpoint.heads();
+        let heads = format!("{},{}", heads.image, heads.text);
+        settings.insert("heads".to_owned(), heads.into());
+    }
     Ok(Record {
         model: session.checkpoint.name.clone(),
         model_sha256: session.weights_sha256()?.to_owned(),

@@ -13,6 +13,7 @@ use super::labels_from::Labels;
 use crate::command::Console;
 use crate::command::images::PICTURES;
 use crate::input::dataset::{self, LabelledOptions, clean};
+use crate::input::embedding::split_array;
 
 /// A first line that is looked at is at most so long.
 const LONGEST_LINE: u64 = 1 << 24;
@@ -125,8 +126,10 @@ fn open(
     })
 }
 
-/// Whether a file is one that embed wrote; its name tells, or for lines of JSON the first.
+/// Whether a file is one of embeddings; its name tells, or for lines of JSON the first.
 fn holds_embeddings(path: &Path) -> Result<bool> {
+    let (path, _) = split_array(path);
+    let path = path.as_path();
     let suffix = path
         .extension()
         .unwrap_or_default()
@@ -136,7 +139,7 @@ fn holds_embeddings(path: &Path) -> Result<bool> {
         return Ok(false);
     }
     match suffix.as_str() {
-        "npy" | "safetensors" | "parquet" => {
+        "npy" | "npz" | "safetensors" | "parquet" => {
             if !path.exists() {
                 bail!("{} does not exist", path.display());
             }

@@ -7,17 +7,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::labels_from::Labels;
 use crate::command::Console;
+use crate::command::foreign::Foreign;
 use crate::command::made_with::MadeWith;
 use crate::input::dataset;
-use crate::input::embedding::{self, EmbeddingFile, NoRows};
+use crate::input::embedding::{self, Embeddings, NoRows};
 use crate::output::ImageName;
-use crate::output::embedding::{Item, Kind};
+use crate::output::embedding::{Kind, Name, sidecar_of};
 use crate::task::linear_probe::Samples;
 
 /// The rows of a file that have a class.
 pub(super) struct Embedded {
     path: PathBuf,
-    file: Box<dyn EmbeddingFile>,
+    file: Embeddings,
     rows: Vec<usize>,
     names: Vec<ImageName>,
 }
@@ -29,9 +30,9 @@ impl Embedded {
         (labels, known): (&Labels, Option<&[String]>),
         console: &Console,
     ) -> Result<(Self, Vec<String>, Vec<usize>)> {
-        let file = embedding::open(path)?;
+        let file = embedding::open_any(path)?;
         ensure!(
-            file.about().kind == Kind::Images,
+            file.about().is_none_or(|about| about.kind == Kind::Images),
             "{} holds embeddings of texts; a probe learns from pictures: embed these",
             path.display()
         );
@@ -42,12 +43,18 @@ impl Embedded {
         );
         let mut names = Vec::new();
         for row in 0..file.rows() {
-            let row = file
-                .row(row)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            match row.item {
-                Item::Image { name, .. } => names.push(name),
-                Item::Text(_) => bail!("{} holds texts among its pictures", path.display()),
+            let name = file.name(row);
+            match name.with_context(|| format!("cannot read {}", path.display()))? {
+                Some(Name::Image(name)) => names.push(name),
+                Some(Name::Text(_)) => {
+                    bail!("{} holds texts among its pictures", path.display())
+                }
+                None => bail!(
+                    "nothing names the rows of {}, and classes come from the paths of images; write \
+                     {}, one line {{\"image\": PATH}} per row",
+                    path.display(),
+                    sidecar_of(&embedding::split_array(path).0).display()
+                ),
             }
         }
         let paths: Vec<&Path> = names.iter().map(|name| Path::new(&name.text)).collect();
@@ -70,12 +77,23 @@ impl Embedded {
         Ok((embedded, classes, of))
     }
 
-    /// The model that it was made with.
-    pub(super) fn made_with(&self) -> MadeWith<'_> {
-        MadeWith {
+    /// The model that it was made with, where it says so.
+    pub(super) fn made_with(&self) -> Option<MadeWith<'_>> {
+        Some(MadeWith {
             path: &self.path,
-            about: self.file.about(),
+            about: self.file.about()?,
             anew: "embed anew",
+        })
+    }
+
+    /// The matrix that another program wrote, if that is what it is.
+    pub(super) fn foreign(&self) -> Option<Foreign<'_>> {
+        match &self.file {
+            Embeddings::Ours(_) => None,
+            Embeddings::Matrix(matrix) => Some(Foreign {
+                path: &self.path,
+                matrix,
+            }),
         }
     }
 
@@ -86,7 +104,7 @@ impl Embedded {
 
     /// Adds all embeddings, with these classes.
     pub(super) fn read(&self, classes: &[usize], samples: &mut Samples) -> Result<()> {
-        let dim = self.file.about().dim;
+        let dim = self.file.dim();
         let mut values = Vec::new();
         let mut block = 0..0;
         for ((&row, class), name) in self.rows.iter().zip(classes).zip(&self.names) {

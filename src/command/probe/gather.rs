@@ -9,6 +9,7 @@ use super::data::{Data, Part, Source};
 use super::{ProbeArgs, texts};
 use crate::cli::ModelChoice;
 use crate::command::embed::about_images;
+use crate::command::foreign::Foreign;
 use crate::command::images::{Counts, Running};
 use crate::command::made_with::MadeWith;
 use crate::command::pipeline::Plan;
@@ -61,12 +62,14 @@ pub(super) fn gather(
     let samples = all_samples(&data);
     let wanted = Wanted::new(args, &data, !samples.is_empty(), console)?;
     let cache = remembered::folder(&args.cache)?;
-    if samples.is_empty() && wanted.is_none() {
+    let is_foreign = data.parts().any(|part| part.foreign().is_some());
+    if samples.is_empty() && wanted.is_none() && !is_foreign {
         return embedded(args, data, stop, console).map(Ok);
     }
     check_names(args, &data)?;
     let session = Arc::new(Session::open(&args.model, console)?);
     check_models(&data, &session)?;
+    tell_foreign(&data, &session, console);
     let fitted = wanted
         .map(|wanted| wanted.fit(args, &session, console))
         .transpose()?;
@@ -101,6 +104,11 @@ pub(super) fn gather(
     }
     encoded.failed = counts.failed;
     let about = match data.parts().find_map(Part::made_with) {
+        // Only the user says how.
+        _ if samples.is_empty() && is_foreign => About {
+            settings: "made by another program".to_owned(),
+            ..about
+        },
         // What was embedded before was made by these weights too; it may have been read otherwise.
         Some(file) if samples.is_empty() => file.about.clone(),
         _ => about,
@@ -124,7 +132,9 @@ fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Res
 /// Fails if what is embedded names another model than one that would have to be fetched.
 fn check_names(args: &ProbeArgs, data: &Data) -> Result<()> {
     let mut files = data.parts().filter_map(Part::made_with);
-    files.try_for_each(|file| file.check_name(&args.model.model, args.model_choice))
+    files.try_for_each(|file| file.check_name(&args.model.model, args.model_choice))?;
+    let mut matrices = data.parts().filter_map(Part::foreign);
+    matrices.try_for_each(|matrix| matrix.check_choice(args.model_choice))
 }
 
 /// Fails if what is embedded was made with another model.
@@ -133,7 +143,15 @@ fn check_models(data: &Data, session: &Session) -> Result<()> {
     files.try_for_each(|file| {
         file.check_dim(session)?;
         file.check_model(session)
-    })
+    })?;
+    let mut matrices = data.parts().filter_map(Part::foreign);
+    matrices.try_for_each(|matrix| matrix.check_dim(session))
+}
+
+/// Says what files of other programs do not say.
+fn tell_foreign(data: &Data, session: &Session, console: &Console) {
+    let matrices = data.parts().filter_map(Part::foreign);
+    matrices.for_each(|matrix| matrix.tell(session, console));
 }
 
 /// All pictures that are to be encoded, part after part.
@@ -198,7 +216,14 @@ fn tell_differences(data: &Data, this: Option<&About>, console: &Console) {
 impl Part {
     fn made_with(&self) -> Option<MadeWith<'_>> {
         match &self.source {
-            Source::Embedded(embedded) => Some(embedded.made_with()),
+            Source::Embedded(embedded) => embedded.made_with(),
+            Source::Pictures(_) => None,
+        }
+    }
+
+    fn foreign(&self) -> Option<Foreign<'_>> {
+        match &self.source {
+            Source::Embedded(embedded) => embedded.foreign(),
             Source::Pictures(_) => None,
         }
     }

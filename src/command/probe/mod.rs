@@ -18,8 +18,9 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use super::images::PICTURES;
+use super::results::check_suffix;
 use super::session::Stop;
-use super::{Console, Outcome, advice};
+use super::{Console, Outcome, advice, report};
 use crate::cli::{CacheArgs, LabelArgs, ModelArgs, ModelChoice, PictureArgs};
 use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
 use data::Data;
@@ -196,6 +197,9 @@ struct ResultArgs {
     /// What stdout gets [default: table on a terminal, else json]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     format: Option<SummaryFormat>,
+    /// Begin csv with a UTF-8 byte order mark, so that Excel reads it as UTF-8
+    #[arg(long)]
+    bom: bool,
 }
 
 /// What stdout gets.
@@ -278,6 +282,14 @@ impl ProbeArgs {
         );
         let outputs = [self.results.out.as_deref(), self.results.report.as_deref()];
         advice::check_outputs(&outputs, &inputs, PICTURES)?;
+        report::check_page(self.results.report.as_deref())?;
+        if let Some(path) = &self.results.out {
+            check_suffix(path, &["safetensors"], "safetensors")?;
+        }
+        ensure!(
+            !self.results.bom || self.results.format == Some(SummaryFormat::Csv),
+            "--bom is for csv; add --format csv, or drop --bom"
+        );
         match &self.results.out {
             Some(path) if path.is_file() && !self.results.force => {
                 bail!("{} exists; --force replaces it", path.display())
@@ -319,7 +331,7 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     // The probe first: what took longest is there whatever becomes of the page.
     saved::write(args, &gathered, &found, &evaluation)?;
     page::write(args, &gathered, &found, &evaluation)?;
-    summary::print(&evaluation, args.results.format, console)?;
+    summary::print(&evaluation, &args.results, console)?;
     if let Some(page) = &args.results.report {
         console.note(&format!("wrote {}", page.display()));
     }

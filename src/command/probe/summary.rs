@@ -5,9 +5,10 @@ use std::io::IsTerminal as _;
 use anyhow::Result;
 use serde::Serialize;
 
-use super::SummaryFormat;
+use super::{ResultArgs, SummaryFormat};
 use crate::command::Console;
 use crate::command::evaluate::summary::to_stdout;
+use crate::output::MARK;
 use crate::output::evaluation::Figures;
 use crate::output::learning::{Numbers, ProbeEvaluation};
 use crate::output::text::{padded, printable};
@@ -18,10 +19,10 @@ const LISTED: usize = 5;
 /// Prints it as asked.
 pub(super) fn print(
     evaluation: &ProbeEvaluation,
-    format: Option<SummaryFormat>,
+    results: &ResultArgs,
     console: &Console,
 ) -> Result<()> {
-    let format = match format {
+    let format = match results.format {
         Some(format) => format,
         None if std::io::stdout().is_terminal() => SummaryFormat::Table,
         None => SummaryFormat::Json,
@@ -36,7 +37,8 @@ pub(super) fn print(
             lines.collect::<Result<Vec<_>, _>>()?.join("\n") + "\n"
         }
         SummaryFormat::Csv => {
-            let mut writer = csv::Writer::from_writer(Vec::new());
+            let start = if results.bom { MARK } else { &[] };
+            let mut writer = csv::Writer::from_writer(start.to_vec());
             for row in rows(evaluation) {
                 writer.serialize(row)?;
             }

@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::query::Query;
+use super::own::Own;
+use crate::cli::{ModelArgs, ModelChoice};
 use crate::command::Console;
+use crate::command::foreign::Foreign;
 use crate::command::made_with::MadeWith;
-use crate::input::embedding::{self, EmbeddingFile, Mapped, NoRows};
+use crate::command::session::Session;
+use crate::input::embedding::{self, Embeddings, Mapped, NoRows};
 use crate::input::image::{self, DecodeOptions};
 use crate::input::resize::bicubic;
-use crate::output::embedding::{Item, Name};
-use crate::output::found::{Answer, Hit as Found, Picture};
+use crate::output::embedding::Name;
+use crate::output::found::{Hit as Found, Picture};
 use crate::task::search::{Hit, Vectors, search};
 
 /// How far an embedding's length may be off 1: what rounding to 16 bits does, and some more.
@@ -26,14 +29,31 @@ const PREVIEW_COLUMNS: usize = 32;
 
 pub(super) struct Index {
     path: PathBuf,
-    file: Box<dyn EmbeddingFile>,
+    file: Embeddings,
+}
+
+/// Which of a query's hits are wanted.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// So many at most.
+    pub(super) most: usize,
+    /// Of at least this cosine.
+    pub(super) threshold: Option<f32>,
+}
+
+/// What a search found.
+pub(super) struct Hits {
+    /// Of each query the best hits.
+    pub(super) of_query: Vec<Vec<Hit>>,
+    /// More than the wanted number would have reached the threshold.
+    pub(super) are_cut: bool,
 }
 
 impl Index {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let index = Self {
             path: path.to_owned(),
-            file: embedding::open(path)?,
+            file: embedding::open_any(path)?,
         };
         ensure!(index.file.rows() > 0, NoRows);
         let step = index.file.rows().div_ceil(SAMPLED);
@@ -43,28 +63,131 @@ impl Index {
         Ok(index)
     }
 
-    /// What to say when there is no model to search with.
-    pub(super) fn wants(&self) -> String {
-        let model = &self.file.about().model;
-        format!(
-            "cannot search {}, which was made with the model {model} (--model {model})",
-            self.path.display()
-        )
+    /// The model to search with.
+    pub(super) fn model(
+        &self,
+        args: &ModelArgs,
+        choice: ModelChoice,
+        console: &Console,
+    ) -> Result<ModelArgs> {
+        match (self.made_with(), self.foreign()) {
+            (Some(made), _) => made.model(args, choice, console),
+            (None, foreign) => {
+                foreign.map_or(Ok(()), |foreign| foreign.check_choice(choice))?;
+                Ok(args.clone())
+            }
+        }
     }
 
-    /// The index as what a model made.
-    pub(super) fn made_with(&self) -> MadeWith<'_> {
-        MadeWith {
+    /// Fails if the model's embeddings are of another width.
+    pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
+        match (self.made_with(), self.foreign()) {
+            (Some(made), _) => made.check_dim(session),
+            (None, foreign) => foreign.map_or(Ok(()), |foreign| foreign.check_dim(session)),
+        }
+    }
+
+    /// Fails if the model's weights are others, where the file says which made it. Reads all weights.
+    pub(super) fn check_model(&self, session: &Session) -> Result<()> {
+        self.made_with()
+            .map_or(Ok(()), |made| made.check_model(session))
+    }
+
+    /// Says what the file does not say, if it was written by another program.
+    pub(super) fn tell(&self, session: &Session, console: &Console) {
+        if let Some(foreign) = self.foreign() {
+            foreign.tell(session, console);
+        }
+    }
+
+    /// How many numbers a row has.
+    pub(super) fn dim(&self) -> usize {
+        self.file.dim()
+    }
+
+    /// Whether its rows have names.
+    pub(super) fn has_names(&self) -> bool {
+        match &self.file {
+            Embeddings::Ours(_) => true,
+            Embeddings::Matrix(matrix) => matrix.has_names(),
+        }
+    }
+
+    /// What to say when there is no model to search with.
+    pub(super) fn wants(&self) -> String {
+        let path = self.path.display();
+        match self.file.about() {
+            Some(about) => format!(
+                "cannot search {path}, which was made with the model {0} (--model {0})",
+                about.model
+            ),
+            None => format!("cannot search {path}"),
+        }
+    }
+
+    fn made_with(&self) -> Option<MadeWith<'_>> {
+        Some(MadeWith {
             path: &self.path,
-            about: self.file.about(),
+            about: self.file.about()?,
             anew: "embed anew",
+        })
+    }
+
+    fn foreign(&self) -> Option<Foreign<'_>> {
+        match &self.file {
+            Embeddings::Ours(_) => None,
+            Embeddings::Matrix(matrix) => Some(Foreign {
+                path: &self.path,
+                matrix,
+            }),
+        }
+    }
+
+    /// The wanted hits of each query, without the rows that are the query itself where `own` knows them.
+    pub(super) fn hits(
+        &self,
+        queries: &[&[f32]],
+        own: &[Option<Own>],
+        wanted: Wanted,
+    ) -> Result<Hits> {
+        // One more shows whether the number cut something.
+        let mut fetched = wanted.most.saturating_add(1);
+        loop {
+            let found = self.search(queries, fetched)?;
+            let mut hits = Hits {
+                of_query: Vec::new(),
+                are_cut: false,
+            };
+            let mut are_all = true;
+            for (mut found, own) in found.into_iter().zip(own) {
+                let is_end = found.len() < fetched;
+                found.retain(|hit| wanted.threshold.is_none_or(|least| hit.score >= least));
+                let is_end = is_end || found.len() < fetched;
+                if let Some(own) = own {
+                    let mut kept = Vec::new();
+                    for hit in found {
+                        if !own.is(&self.file, hit.row)? {
+                            kept.push(hit);
+                        }
+                    }
+                    found = kept;
+                }
+                are_all &= is_end || found.len() > wanted.most;
+                hits.are_cut |= found.len() > wanted.most;
+                found.truncate(wanted.most);
+                hits.of_query.push(found);
+            }
+            if are_all {
+                return Ok(hits);
+            }
+            fetched = fetched.saturating_mul(2);
         }
     }
 
     /// The `k` nearest rows of each query `[dim]`; of one that has several embeddings `[n, dim]`,
     /// the rows nearest to any of them.
     fn search(&self, queries: &[&[f32]], k: usize) -> Result<Vec<Vec<Hit>>> {
-        let dim = self.file.about().dim;
+        let dim = self.file.dim();
         let mut found = self.search_each(&queries.concat(), k)?.into_iter();
         let mut all = Vec::new();
         for query in queries {
@@ -81,7 +204,7 @@ impl Index {
 
     /// The same for embeddings `[n, dim]`.
     fn search_each(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>> {
-        let dim = self.file.about().dim;
+        let dim = self.file.dim();
         match self.file.numbers() {
             Some(Mapped::F32(numbers)) => search(queries, Vectors::F32(numbers), dim, k),
             Some(Mapped::F16(numbers)) => search(queries, Vectors::F16(numbers), dim, k),
@@ -91,7 +214,7 @@ impl Index {
 
     /// Block by block, for files that must be decoded.
     fn search_blocks(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>> {
-        let (rows, dim) = (self.file.rows(), self.file.about().dim);
+        let (rows, dim) = (self.file.rows(), self.file.dim());
         let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len() / dim];
         let mut values = Vec::new();
         for start in (0..rows).step_by(self.file.block_rows()) {
@@ -111,49 +234,24 @@ impl Index {
         Ok(best)
     }
 
-    /// The answers to all queries, with pictures if there is somebody to tell why one has none.
-    pub(super) fn answers(
-        &self,
-        queries: &[Query],
-        encoded: Vec<Result<Vec<f32>>>,
-        k: usize,
-        preview: Option<&Console>,
-    ) -> Result<Vec<Answer>> {
-        let embeddings: Vec<&[f32]> = encoded.iter().flatten().map(Vec::as_slice).collect();
-        let mut hits = self.search(&embeddings, k)?.into_iter();
-        let mut answers = Vec::new();
-        for (query, encoded) in queries.iter().zip(encoded) {
-            let outcome = match encoded {
-                Ok(_) => Ok(self.named(&hits.next().unwrap_or_default(), preview)?),
-                Err(error) => Err(format!("{error:#}")),
-            };
-            answers.push(Answer {
-                query: query.shown(),
-                outcome,
-            });
-        }
-        Ok(answers)
-    }
-
-    /// Hits with their names, and with pictures where they are wanted.
-    fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<Found>> {
+    /// Hits with their names, and with pictures if there is somebody to tell why one has none.
+    pub(super) fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         for hit in hits {
             self.check_length(hit.row)?;
-            let (name, picture) = match self.file.row(hit.row)?.item {
-                Item::Text(text) => (Name::Text(text), None),
-                Item::Image { name, .. } => {
-                    let picture = preview.zip(name.path()).and_then(|(console, path)| {
-                        let picture = thumbnail(&path);
-                        if let Err(error) = &picture {
-                            console.warn(&format!("{}: no preview: {error:#}", name.text));
-                        }
-                        picture.ok()
-                    });
-                    (Name::Image(name), picture)
-                }
+            let name = self.file.name(hit.row)?;
+            let picture = match &name {
+                Some(Name::Image(name)) => preview.zip(name.path()).and_then(|(console, path)| {
+                    let picture = thumbnail(&path);
+                    if let Err(error) = &picture {
+                        console.warn(&format!("{}: no preview: {error:#}", name.text));
+                    }
+                    picture.ok()
+                }),
+                Some(Name::Text(_)) | None => None,
             };
             found.push(Found {
+                row: hit.row,
                 name,
                 cosine: hit.score,
                 picture,
@@ -162,8 +260,11 @@ impl Index {
         Ok(found)
     }
 
-    /// Cosines are products of unit vectors.
+    /// Cosines are products of unit vectors, as the rows of a matrix become when they are read.
     fn check_length(&self, row: usize) -> Result<()> {
+        if self.file.about().is_none() {
+            return Ok(());
+        }
         let mut values = Vec::new();
         self.file
             .vectors(row..row + 1, &mut values)

@@ -1,38 +1,62 @@
 //! `longclip search`: the images or texts of a file of embeddings that fit a query best.
 
 mod index;
+mod own;
 mod query;
+mod sum;
 
 use std::io::{IsTerminal as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::pipeline::Plan;
 use super::remembered::{self, Engine, Remembered};
+use super::results::chosen;
 use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
-use crate::cli::{self, CacheArgs, LongTextArgs, ModelArgs, ModelChoice, PictureArgs};
+use crate::cli::{
+    self, CacheArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs, PictureArgs,
+};
+use crate::input::embedding::split_array;
 use crate::output::Colour;
+use crate::output::embedding::Name;
 use crate::output::file::AtomicFile;
 use crate::output::found::{self, Answer, End, Format, Style};
 
-use index::Index;
+use index::{Index, Wanted};
+use own::Own;
 use query::Query;
+use sum::Added;
+
+/// Hits of a query where nobody says how many.
+const HITS: u64 = 10;
 
 const NOTES: &str = "\
 Examples:
-  longclip search photos.npy \"a cat asleep on a sofa\"
-  longclip search photos.npy ./like-this.jpg -k 5 --preview
+  longclip search photos.npy \"a cat asleep on a sofa\" --threshold 0.25
+  longclip search photos.npy ./like-this.jpg --exclude-query -k 5 --preview
   longclip search photos.npy \"a red car\" --format paths -0 | xargs -0 -r cp -t found/
+  longclip search photos.npy sun --add 0.5 \"a heart\" --add -0.5 ./night.jpg
   longclip search captions.parquet --image img.jpg --format jsonl
+  longclip search vectors.npz:images \"a cat\" --model clip-vit-b-32
 
 INDEX is what longclip embed wrote, and names the model to search with (one that is no published model is
 to be named by --model too). A QUERY that is the path of a
 picture (it has a picture's extension or begins with ./ or /, and the file is there, or both) asks
 for what looks like it; --image takes any path.
+
+--add makes a weighted sum of each query: the unit embedding of QUERY plus WEIGHT times that of each
+added text or image, normalised. --exclude-query leaves out rows that are the query itself: an image's
+row is known by its path (from here or from the folder of INDEX), or by name, size and time of change
+together; a copy under another name stays. --threshold compares the cosines that are printed.
+
+INDEX may also be a matrix of another program, one embedding per row, for which --model names the model:
+.npy, .npz, .safetensors, .parquet or .jsonl with float16, float32 or float64 numbers, normalised if
+they are not. FILE:NAME chooses one of several arrays. Rows go by their numbers, from 0, unless
+X.paths.jsonl next to X.npy names them: one {\"image\": PATH} or {\"text\": TEXT} per line.
 
 Every embedding is compared, so that nothing is missed: about half a second for a million rows of
 512 features on 2 cores, from .npy or .safetensors that lie in the system's memory. What is in
@@ -45,7 +69,7 @@ stopped by a signal.";
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct SearchArgs {
-    /// A file that longclip embed wrote
+    /// A file that longclip embed wrote, or a matrix of another program (FILE or FILE:NAME)
     #[arg(value_name = "INDEX")]
     index: PathBuf,
     /// Texts, or paths of pictures
@@ -54,20 +78,28 @@ pub struct SearchArgs {
     /// Ask for what looks like these pictures; - reads one from stdin
     #[arg(long, value_name = "FILE", num_args = 1..)]
     image: Vec<PathBuf>,
-    /// How many hits a query gets
-    #[arg(short = 'k', long, value_name = "K", default_value_t = 10, value_parser = cli::count())]
-    top_k: u64,
+    /// Add WEIGHT times this text or image to every query; a weight below 0 subtracts
+    #[arg(long, value_names = ["WEIGHT", "QUERY"], num_args = 2, allow_negative_numbers = true)]
+    add: Vec<String>,
+    /// How many hits a query gets [default: 10]
+    #[arg(short = 'k', long, value_name = "K", value_parser = cli::count())]
+    top_k: Option<u64>,
+    /// Leave out hits whose cosine is below P
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = cli::finite)]
+    threshold: Option<f32>,
+    /// Leave out the query itself where it is among the rows
+    #[arg(long)]
+    exclude_query: bool,
     #[command(flatten)]
     long: LongTextArgs,
-    /// The results' format [default: table on a terminal, else jsonl]
-    #[arg(short, long, value_name = "FORMAT", help_heading = "Output")]
-    format: Option<SearchFormat>,
+    /// The results' format [default: by the suffix of --output; table on a terminal, else jsonl]
+    #[arg(short, long, value_name = "FORMAT", help_heading = "Output", value_parser = format_names())]
+    format: Option<Format>,
     /// With --format paths: end each path with NUL, as xargs -0 reads them
     #[arg(short = '0', long = "null", help_heading = "Output")]
     null: bool,
-    /// Write to a file, which appears whole or not at all
-    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    file: OutputFileArgs,
     /// Show the pictures in the table, on terminals with 24-bit colours
     #[arg(long, help_heading = "Output")]
     preview: bool,
@@ -81,33 +113,103 @@ pub struct SearchArgs {
     pictures: PictureArgs,
 }
 
-/// The forms of the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SearchFormat {
-    /// For people.
-    Table,
-    /// One array.
-    Json,
-    /// One object a line.
-    Jsonl,
-    /// Comma-separated, one row a hit.
-    Csv,
-    /// Tab-separated.
-    Tsv,
-    /// The hits' paths alone, for other programs.
-    Paths,
+/// The forms of the result; `paths` has the hits' paths alone, for other programs.
+fn format_names() -> impl clap::builder::TypedValueParser<Value = Format> {
+    cli::names(&[
+        ("table", Format::Table),
+        ("json", Format::Json),
+        ("jsonl", Format::Jsonl),
+        ("csv", Format::Csv),
+        ("tsv", Format::Tsv),
+        ("paths", Format::Paths(End::Line)),
+    ])
 }
 
-impl SearchFormat {
-    /// What an output's suffix names.
-    fn of_suffix(path: &Path) -> Option<Self> {
-        match path.extension()?.to_str()? {
-            "json" => Some(Self::Json),
-            "jsonl" => Some(Self::Jsonl),
-            "csv" => Some(Self::Csv),
-            "tsv" => Some(Self::Tsv),
-            _ => None,
+/// What is asked: queries, and what is added to each.
+struct Asked {
+    queries: Vec<Query>,
+    added: Added,
+}
+
+impl Asked {
+    fn new(args: &SearchArgs) -> Result<Self> {
+        if let Some(threshold) = args.threshold {
+            ensure!(
+                (-1.0..=1.0).contains(&threshold),
+                "--threshold {threshold} is out of range: cosines lie between -1 and 1"
+            );
         }
+        let asked = Self {
+            queries: Query::all(&args.queries, &args.image)?,
+            added: Added::new(&args.add)?,
+        };
+        ensure!(
+            !args.exclude_query || !args.image.iter().any(|path| path.as_os_str() == "-"),
+            "--exclude-query knows an image by its file, which stdin has not; name the file"
+        );
+        Ok(asked)
+    }
+
+    /// The queries, and then what is added.
+    fn all(&self) -> Vec<&Query> {
+        let added = self.added.0.iter().map(|(_, query)| query);
+        self.queries.iter().chain(added).collect()
+    }
+
+    /// What a query and all that is added to it are known by in an index.
+    fn own(&self, args: &SearchArgs, query: &Query) -> Option<Own> {
+        let added = self.added.0.iter().map(|(_, query)| query);
+        let (index, _) = split_array(&args.index);
+        args.exclude_query
+            .then(|| Own::new(std::iter::once(query).chain(added), &index))
+    }
+
+    /// The answers, where `encoded` are the embeddings of all queries and of what is added.
+    fn answers(
+        &self,
+        args: &SearchArgs,
+        index: &Index,
+        mut encoded: Vec<Result<Vec<f32>>>,
+        console: &Console,
+    ) -> Result<Vec<Answer>> {
+        let added = encoded.split_off(self.queries.len().min(encoded.len()));
+        let sums: Vec<Result<Vec<f32>>> = (self.queries.iter().zip(encoded))
+            .map(|(query, encoded)| {
+                let sum = self.added.to(encoded?, &added, index.dim());
+                sum.inspect_err(|error| {
+                    console.failed(&self.added.shown(query), &format!("{error:#}"));
+                })
+            })
+            .collect();
+        let embeddings: Vec<&[f32]> = sums.iter().flatten().map(Vec::as_slice).collect();
+        let answered = self
+            .queries
+            .iter()
+            .zip(&sums)
+            .filter(|(_, sum)| sum.is_ok());
+        let own: Vec<Option<Own>> = answered.map(|(query, _)| self.own(args, query)).collect();
+        let wanted = Wanted {
+            most: args.top_k.unwrap_or(HITS) as usize,
+            threshold: args.threshold,
+        };
+        let found = index.hits(&embeddings, &own, wanted)?;
+        if found.are_cut && args.threshold.is_some() && args.top_k.is_none() {
+            console.note(&format!(
+                "more than {HITS} hits reach --threshold; -k shows more of them"
+            ));
+        }
+        let mut hits = found.of_query.into_iter();
+        let preview = args.preview.then_some(console);
+        let answer = |(query, sum): (&Query, &Result<Vec<f32>>)| {
+            Ok(Answer {
+                query: self.added.shown(query),
+                outcome: match sum {
+                    Ok(_) => Ok(index.named(&hits.next().unwrap_or_default(), preview)?),
+                    Err(error) => Err(format!("{error:#}")),
+                },
+            })
+        };
+        self.queries.iter().zip(&sums).map(answer).collect()
     }
 }
 
@@ -117,28 +219,41 @@ impl SearchFormat {
 /// When it cannot run; a query image that fails is an answer.
 pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
-    let queries = Query::all(&args.queries, &args.image)?;
+    let asked = Asked::new(&args)?;
     let policy = args.long.policy()?;
-    let (format, style) = format(&args, console)?;
-    if let Some(path) = &args.output {
+    if let Some(path) = args.file.path() {
         advice::check_output(path)?;
-        let inputs = args.image.iter().chain([&args.index]);
-        advice::check_not_an_input(path, inputs, super::images::PICTURES)?;
+        let (index, _) = split_array(&args.index);
+        let all = asked.all();
+        let images = all.iter().filter_map(|query| match query {
+            Query::Image(path) => Some(path),
+            Query::Text(_) => None,
+        });
+        advice::check_not_an_input(path, images.chain([&index]), super::images::PICTURES)?;
     }
+    let (format, style) = format(&args, console)?;
     let index = Index::open(&args.index)?;
+    ensure!(
+        !args.exclude_query || index.has_names(),
+        "nothing names the rows of {}, so that --exclude-query cannot know the query among them",
+        args.index.display()
+    );
+    let style = Style {
+        is_numbered: !index.has_names(),
+        ..style
+    };
     let cache = remembered::folder(&args.cache)?;
-    let model = index
-        .made_with()
-        .model(&args.model, args.model_choice, console)?;
+    let model = index.model(&args.model, args.model_choice, console)?;
     let session = Session::open(&model, console);
     let session = Arc::new(session.with_context(|| index.wants())?);
-    index.made_with().check_dim(&session)?;
+    index.check_dim(&session)?;
+    index.tell(&session, console);
     let plan = Plan::new(&session, &args.model, &args.pictures);
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
     // The weights' digest reads all of them, as loading does: both at once.
     let (checked, engine) = std::thread::scope(|scope| {
-        let checking = scope.spawn(|| index.made_with().check_model(&session));
+        let checking = scope.spawn(|| index.check_model(&session));
         let engine = Engine::new(&session, memory.clone(), console);
         let checked = checking.join();
         (
@@ -157,17 +272,18 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
         console,
     };
     let stop = Stop::default();
-    let encoded = encoder.encode(&queries, &stop)?;
+    let encoded = encoder.encode(&asked.all(), &stop)?;
     engine.finish(console);
-    let preview = args.preview.then_some(console);
     let answers = encoded
-        .map(|encoded| index.answers(&queries, encoded, args.top_k as usize, preview))
+        .map(|encoded| asked.answers(&args, &index, encoded, console))
         .transpose()?;
     if let Some(signal) = stop.signal() {
         console.warn("stopped before all queries were answered");
         return Ok(Outcome::Stopped(signal));
     }
     let answers = answers.context("not every query was read")?;
+    let mut style = style;
+    style.extras.image_bytes |= is_csv(format) && has_odd_names(&answers);
     write(&args, &answers, format, style)?;
     let failed = answers
         .iter()
@@ -181,21 +297,15 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
 }
 
 fn format(args: &SearchArgs, console: &Console) -> Result<(Format, Style)> {
-    let to_terminal = args.output.is_none() && std::io::stdout().is_terminal();
-    let by_destination = match to_terminal || args.preview {
-        true => SearchFormat::Table,
-        false => SearchFormat::Jsonl,
+    let file = args.file.path().map(PathBuf::as_path);
+    let to_terminal = file.is_none() && std::io::stdout().is_terminal();
+    let otherwise = match to_terminal || args.preview {
+        true => Format::Table,
+        false => Format::Jsonl,
     };
-    let by_suffix = args.output.as_deref().and_then(SearchFormat::of_suffix);
-    let by_destination = by_suffix.unwrap_or(by_destination);
-    let format = match args.format.unwrap_or(by_destination) {
-        SearchFormat::Table => Format::Table,
-        SearchFormat::Json => Format::Json,
-        SearchFormat::Jsonl => Format::Jsonl,
-        SearchFormat::Csv => Format::Csv,
-        SearchFormat::Tsv => Format::Tsv,
-        SearchFormat::Paths if args.null => Format::Paths(End::Nul),
-        SearchFormat::Paths => Format::Paths(End::Line),
+    let format = match chosen(args.format, file, Format::SUFFIXES, otherwise, console)? {
+        Format::Paths(_) if args.null => Format::Paths(End::Nul),
+        format => format,
     };
     ensure!(
         !args.null || matches!(format, Format::Paths(_)),
@@ -212,12 +322,27 @@ fn format(args: &SearchArgs, console: &Console) -> Result<(Format, Style)> {
         } else {
             Colour::Plain
         },
+        extras: args.file.extras(is_csv(format))?,
+        is_numbered: false,
     };
     Ok((format, style))
 }
 
+fn is_csv(format: Format) -> bool {
+    matches!(format, Format::Csv | Format::Tsv)
+}
+
+/// Whether a hit's path is not UTF-8.
+fn has_odd_names(answers: &[Answer]) -> bool {
+    let hits = answers
+        .iter()
+        .filter_map(|answer| answer.outcome.as_ref().ok());
+    hits.flatten()
+        .any(|hit| matches!(&hit.name, Some(Name::Image(name)) if name.bytes.is_some()))
+}
+
 fn write(args: &SearchArgs, answers: &[Answer], format: Format, style: Style) -> Result<()> {
-    let Some(path) = &args.output else {
+    let Some(path) = args.file.path() else {
         let mut stdout = std::io::stdout().lock();
         return found::write(answers, format, style, &mut stdout)
             .context("cannot write the results to stdout");

@@ -21,6 +21,14 @@ pub(super) enum Query {
 }
 
 impl Query {
+    /// A text, or the path of a picture.
+    pub(super) fn new(query: &str) -> Self {
+        match is_picture(query) {
+            true => Self::Image(PathBuf::from(query)),
+            false => Self::Text(query.to_owned()),
+        }
+    }
+
     /// All queries, texts and pictures as given, then those of `--image`.
     pub(super) fn all(queries: &[String], images: &[PathBuf]) -> Result<Vec<Self>> {
         let stdin = images.iter().filter(|path| path.as_os_str() == "-").count();
@@ -28,10 +36,7 @@ impl Query {
             stdin <= 1,
             "stdin holds one image, so - can be given once; remove the others"
         );
-        let given = queries.iter().map(|query| match is_picture(query) {
-            true => Self::Image(PathBuf::from(query)),
-            false => Self::Text(query.clone()),
-        });
+        let given = queries.iter().map(|query| Self::new(query));
         let images = images.iter().cloned().map(Self::Image);
         let all: Vec<Self> = given.chain(images).collect();
         ensure!(
@@ -80,19 +85,19 @@ impl Encoder<'_> {
     /// `[chunks, dim]`, of which the best counts. `None` when a signal left pictures unread.
     pub(super) fn encode(
         self,
-        queries: &[Query],
+        queries: &[&Query],
         stop: &Stop,
     ) -> Result<Option<Vec<Result<Vec<f32>>>>> {
         let mut texts = self.texts(queries)?.into_iter().map(Ok);
         let mut images = self.images(queries, stop)?.into_iter();
-        let next = |query: &Query| match query {
+        let next = |query: &&Query| match query {
             Query::Text(_) => texts.next(),
             Query::Image(_) => images.next(),
         };
         Ok(queries.iter().map(next).collect())
     }
 
-    fn texts(&self, queries: &[Query]) -> Result<Vec<Vec<f32>>> {
+    fn texts(&self, queries: &[&Query]) -> Result<Vec<Vec<f32>>> {
         let mut fitter = Fitter::new(self.context_length, self.policy, self.console);
         let mut fitted = Vec::new();
         for (number, query) in (1..).zip(queries) {
@@ -108,7 +113,7 @@ impl Encoder<'_> {
         Ok(embeddings.texts().map(<[f32]>::to_vec).collect())
     }
 
-    fn images(self, queries: &[Query], stop: &Stop) -> Result<Vec<Result<Vec<f32>>>> {
+    fn images(self, queries: &[&Query], stop: &Stop) -> Result<Vec<Result<Vec<f32>>>> {
         let sources = queries.iter().filter_map(|query| match query {
             Query::Text(_) => None,
             Query::Image(path) if path.as_os_str() == "-" => Some(Ok(ImageSource::Stdin)),

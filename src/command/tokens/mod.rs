@@ -1,11 +1,10 @@
 //! `longclip tokens`: how texts become tokens, and whether a model reads all of them.
 
-pub(super) mod lines;
 mod report;
 mod table;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -13,8 +12,8 @@ use clap::{Args, ValueEnum};
 use super::{Console, Outcome};
 use crate::checkpoint::source::{self, ALIASES, Presence, Source};
 use crate::checkpoint::{Checkpoint, hub};
+use crate::input::text_file::{self, LONGEST_LINE, Line, Lines, LoneReturn};
 
-use lines::Lines;
 use report::{Contexts, Entry, Report};
 use table::Style;
 
@@ -72,22 +71,29 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
     if args.texts.is_empty() && args.file.is_none() {
         bail!("no text given; add TEXT…, or --file FILE with one text a line (- for stdin)");
     }
-    let lines = args.file.as_deref().map(Lines::open).transpose()?;
+    let lines = args.file.as_deref().map(lines).transpose()?;
+    let place = |line| match &args.file {
+        Some(file) => format!("{}, line {line}", file.display()),
+        None => format!("text {line}"),
+    };
     let contexts = contexts(args, console)?;
     let mut report = report(args.format, console);
     let mut failed = 0;
     let mut shown = 0;
-    let texts = args.texts.iter().cloned().map(Ok);
-    for text in texts.chain(lines.into_iter().flatten()) {
-        match text {
+    let texts = (1..).zip(args.texts.iter().cloned());
+    let texts = texts.map(|(number, text)| Line::of(number, text));
+    for line in texts.chain(lines.into_iter().flatten()) {
+        if let (Some(guess), Some(file)) = (line.guess, &args.file) {
+            console.note(&format!("{}: {guess}", file.display()));
+        }
+        match line.text() {
             Ok(text) => {
                 shown += 1;
                 report.write(&Entry::new(text, &contexts)?)?;
             }
             Err(error) => {
                 failed += 1;
-                let place = error.place();
-                console.failed(&place, &error.cause);
+                console.failed(&place(error.line), &error.cause);
                 report.write(&Entry::failed(error))?;
             }
         }
@@ -102,6 +108,18 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
         (0, _) => Outcome::NoneRead,
         _ => Outcome::SomeFailed,
     })
+}
+
+/// The texts of a file, one per line.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) fn lines(path: &Path) -> Result<Lines> {
+    Ok(Lines::new(
+        text_file::open(path)?,
+        LoneReturn::EndsLine,
+        LONGEST_LINE,
+    ))
 }
 
 fn report(format: Option<TokensFormat>, console: &Console) -> Report {

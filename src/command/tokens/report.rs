@@ -6,9 +6,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::TokensFormat;
-use super::lines::NoText;
 use super::table::{self, Style};
 use crate::input::text::{changes, clean};
+use crate::input::text_file::NotText;
 use crate::input::tokenizer::{END_OF_TEXT, LongText, encode, fit, piece};
 
 /// The contexts that texts are held against.
@@ -104,9 +104,9 @@ impl Entry {
         })))
     }
 
-    pub(super) fn failed(line: NoText) -> Self {
+    pub(super) fn failed(line: NotText) -> Self {
         Self::Failed {
-            text: line.text,
+            text: line.start,
             error: line.cause,
         }
     }

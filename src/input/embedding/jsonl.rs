@@ -20,6 +20,20 @@ pub(super) struct Jsonl {
 }
 
 impl Jsonl {
+    /// Whether the first row says which model made it, as longclip embed does; a file without rows may
+    /// be one of its.
+    pub(super) fn has_model(path: &Path) -> Result<bool> {
+        let bytes = map(path)?;
+        let lines = Lines::new(&bytes, 0..bytes.len())?;
+        for index in 0..lines.count() {
+            let line = line(lines.get(index)?, index)?;
+            if line.embedding.is_some() {
+                return Ok(line.has_model());
+            }
+        }
+        Ok(true)
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self> {
         let bytes = map(path)?;
         let lines = Lines::new(&bytes, 0..bytes.len())?;

@@ -1,9 +1,11 @@
 //! Files of embeddings, read back: what [`crate::output::embedding`] writes, mapped where the format
-//! allows, and every byte distrusted.
+//! allows, and what other programs write ([`Matrix`]); every byte distrusted.
 
+mod any;
 pub mod journal;
 mod jsonl;
 mod lines;
+mod matrix;
 mod npy;
 mod parquet;
 mod safetensors;
@@ -20,6 +22,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::checkpoint::container::{Bytes, as_f16, as_f32};
 use crate::output::embedding::{About, Dtype, Format, Row, sidecar_of};
 use crate::output::file::writing_of;
+pub use any::{Embeddings, open_any, split_array};
+pub use matrix::{Lengths, Matrix};
 
 /// An open file of embeddings. Many threads may read it.
 pub trait EmbeddingFile: Send + Sync {
@@ -73,7 +77,7 @@ impl std::fmt::Display for NoRows {
 
 impl std::error::Error for NoRows {}
 
-/// Opens the file at `path`; its suffix tells the format.
+/// Opens the file at `path`, which longclip embed wrote; its suffix tells the format.
 ///
 /// # Errors
 /// When there is none, or it is not such a file.

@@ -28,7 +28,7 @@ use pages::BoundedPages;
 const LONGEST_FOOTER: u64 = 32 << 20;
 
 /// Numbers of one row group: 256 MB. Ours have 8.
-const MOST_VALUES: usize = 64 << 20;
+pub(super) const MOST_VALUES: usize = 64 << 20;
 
 pub(super) struct Parquet {
     about: About,
@@ -48,20 +48,9 @@ struct State {
 
 impl Parquet {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        ensure!(
-            std::fs::metadata(path)?.is_file(),
-            "this is not a regular file"
-        );
-        let file = File::open(path)?;
-        check_footer(&file)?;
-        let reader = guarded(|| Ok(SerializedFileReader::new(file)?))?;
+        let reader = reader(path)?;
         let metadata = reader.metadata();
-        let pairs = metadata.file_metadata().key_value_metadata();
-        let about = About::from_pairs(|key| {
-            let key = format!("longclip.{key}");
-            let found = pairs?.iter().find(|pair| pair.key == key)?;
-            found.value.clone()
-        })?;
+        let about = About::from_pairs(|key| pair(&reader, key))?;
         check_dim(about.dim)?;
         let expected = parquet_schema(about.kind)?;
         ensure!(
@@ -69,7 +58,7 @@ impl Parquet {
             "its columns are not those of longclip's {}",
             about.kind
         );
-        let groups = groups(&reader, &about)?;
+        let groups = groups(&reader, about.dim)?;
         Ok(Self {
             rows: groups.last().map_or(0, |group| group.end),
             about,
@@ -144,6 +133,25 @@ impl EmbeddingFile for Parquet {
     }
 }
 
+/// Opens the file, after a check of its footer.
+pub(super) fn reader(path: &Path) -> Result<SerializedFileReader<File>> {
+    ensure!(
+        std::fs::metadata(path)?.is_file(),
+        "this is not a regular file"
+    );
+    let file = File::open(path)?;
+    check_footer(&file)?;
+    guarded(|| Ok(SerializedFileReader::new(file)?))
+}
+
+/// What the footer's pairs say of one of [`About`]'s keys.
+pub(super) fn pair(reader: &SerializedFileReader<File>, key: &str) -> Option<String> {
+    let key = format!("longclip.{key}");
+    let pairs = reader.metadata().file_metadata().key_value_metadata();
+    let found = pairs?.iter().find(|pair| pair.key == key)?;
+    found.value.clone()
+}
+
 /// That the footer lies in the file and is small enough to be parsed.
 fn check_footer(file: &File) -> Result<()> {
     use std::io::{Read as _, Seek as _, SeekFrom};
@@ -166,15 +174,16 @@ fn check_footer(file: &File) -> Result<()> {
     Ok(())
 }
 
-/// The rows of each group, after a check of what the footer says of them.
-fn groups(reader: &SerializedFileReader<File>, about: &About) -> Result<Vec<Range<usize>>> {
+/// The rows of each group, after a check of what the footer says of them; each row has at least `dim`
+/// numbers.
+pub(super) fn groups(reader: &SerializedFileReader<File>, dim: usize) -> Result<Vec<Range<usize>>> {
     let mut groups = Vec::new();
     let mut end = 0usize;
     for group in reader.metadata().row_groups() {
         let rows =
             usize::try_from(group.num_rows()).context("a row group has no number of rows")?;
         let values = rows
-            .checked_mul(about.dim)
+            .checked_mul(dim)
             .filter(|values| *values <= MOST_VALUES);
         values.with_context(|| format!("a row group of {rows} rows is too large"))?;
         for column in group.columns() {
@@ -202,13 +211,17 @@ fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 }
 
 /// The columns of one row group.
-struct Columns<'a> {
+pub(super) struct Columns<'a> {
     group: Box<dyn RowGroupReader + 'a>,
     rows: usize,
 }
 
 impl<'a> Columns<'a> {
-    fn new(reader: &'a SerializedFileReader<File>, group: usize, rows: usize) -> Result<Self> {
+    pub(super) fn new(
+        reader: &'a SerializedFileReader<File>,
+        group: usize,
+        rows: usize,
+    ) -> Result<Self> {
         let group = guarded(|| Ok(reader.get_row_group(group)?))?;
         Ok(Self { group, rows })
     }
@@ -222,7 +235,7 @@ impl<'a> Columns<'a> {
     }
 
     /// Values, definition and repetition levels of a column of at most `most` entries.
-    fn read<T: DataType>(&self, name: &str, most: usize) -> Result<Column<T::T>> {
+    pub(super) fn read<T: DataType>(&self, name: &str, most: usize) -> Result<Column<T::T>> {
         guarded(|| {
             let index = self.index(name)?;
             let descriptor = self.group.metadata().column(index).column_descr_ptr();
@@ -324,7 +337,7 @@ impl<'a> Columns<'a> {
         Ok(items)
     }
 
-    fn texts(&self, name: &str) -> Result<Vec<String>> {
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>> {
         let values = self.read::<ByteArrayType>(name, self.rows)?.values;
         values.iter().map(|value| text(value, name)).collect()
     }
@@ -355,10 +368,11 @@ impl<'a> Columns<'a> {
     }
 }
 
-struct Column<T> {
-    values: Vec<T>,
-    definitions: Vec<i16>,
-    repetitions: Vec<i16>,
+/// The values of a column, and the levels that say which row each is of.
+pub(super) struct Column<T> {
+    pub(super) values: Vec<T>,
+    pub(super) definitions: Vec<i16>,
+    pub(super) repetitions: Vec<i16>,
 }
 
 fn text(value: &ByteArray, column: &str) -> Result<String> {

@@ -21,6 +21,15 @@ pub(super) struct Safetensors {
 }
 
 impl Safetensors {
+    /// Whether the header says which model made the embeddings, as longclip embed does.
+    pub(super) fn has_model(path: &Path) -> Result<bool> {
+        let bytes = map(path)?;
+        // Larger than ours may be, so that it is named as what it is.
+        let (_, directory) = header(&bytes, 8 * LONGEST_HEADER)?;
+        let pairs = directory.metadata().as_ref();
+        Ok(pairs.is_some_and(|pairs| pairs.contains_key("format") && pairs.contains_key("model")))
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self> {
         let bytes = map(path)?;
         let (length, directory) = header(&bytes, LONGEST_HEADER)?;

@@ -34,6 +34,17 @@ impl Alpha {
     }
 }
 
+/// Whether there is alpha and it is 0 everywhere.
+pub(super) fn is_blank(image: &DynamicImage) -> bool {
+    match image {
+        DynamicImage::ImageLumaA8(image) => image.pixels().all(|pixel| pixel.0[1] == 0),
+        DynamicImage::ImageRgba8(image) => image.pixels().all(|pixel| pixel.0[3] == 0),
+        DynamicImage::ImageLumaA16(image) => image.pixels().all(|pixel| pixel.0[1] == 0),
+        DynamicImage::ImageRgba16(image) => image.pixels().all(|pixel| pixel.0[3] == 0),
+        _ => false,
+    }
+}
+
 /// Turns any decoded picture into 8-bit RGB. Wider samples are scaled and rounded to 8 bits first.
 pub(super) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);

@@ -1,8 +1,12 @@
 //! JPEG: strictly first, then with what can be saved.
 //!
-//! In its lenient mode the decoder answers more than half of all damaged files without a word: it
+//! In its lenient mode zune-jpeg answers more than half of all damaged files without a word: it
 //! fills what is missing with grey. So a file is decoded strictly, which costs nothing when it is
-//! sound; when that fails it is decoded again leniently and the picture carries a warning.
+//! sound; when that fails it is decoded again leniently and the image carries a warning. Layouts
+//! that zune-jpeg gets wrong go to jpeg-decoder, which is slower and knows them all.
+
+use std::borrow::Cow;
+use std::io::Read as _;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use image::metadata::Orientation;
@@ -14,9 +18,8 @@ use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
 use super::format::Format;
-use super::general::{self, one_line};
-use super::markers::{coded_bytes, has_uneven_planes};
-use super::{DecodeOptions, Raw, check_size, orient};
+use super::markers::{Headers, with_standard_tables};
+use super::{DecodeOptions, Raw, check_size, colour, fault, orient};
 
 /// What the decoder leaves where it had no data.
 const FILL: u8 = 128;
@@ -29,60 +32,163 @@ const LARGE_PIXELS: u64 = 16_000_000;
 
 const NO_DATA: &str = "not a picture: the file ends before any image data; fetch or copy it again";
 
-struct Header {
+/// A JPEG file that is about to be decoded.
+struct Source<'a> {
+    bytes: Cow<'a, [u8]>,
+    headers: Headers<'a>,
     width: usize,
     height: usize,
-    stored: ColorSpace,
-    orientation: Orientation,
+    /// 1 for grey, which stays grey; 3 for everything else, which comes out as RGB.
+    channels: usize,
+}
+
+/// What kept a file from being decoded.
+enum Fault {
+    Cut,
+    Damaged,
+}
+
+impl Fault {
+    fn refusal(&self) -> anyhow::Error {
+        match self {
+            Self::Cut => fault::cut(Format::Jpeg),
+            Self::Damaged => fault::damaged(Format::Jpeg),
+        }
+    }
 }
 
 /// Decodes a JPEG file.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
-    let header = read_header(bytes)?;
-    check_size(header.width as u32, header.height as u32, options)?;
-    let pixels = (header.width * header.height) as u64;
+    let source = Source::open(bytes)?;
+    check_size(source.width as u32, source.height as u32, options)?;
+    let pixels = (source.width * source.height) as u64;
     let is_hollow = pixels > LARGE_PIXELS && pixels / MOST_PIXELS_A_BYTE > bytes.len() as u64;
     ensure!(
         !is_hollow,
         "the JPEG file is far too short for its {} x {} pixels; fetch or copy it again",
-        header.width,
-        header.height
+        source.width,
+        source.height
     );
-    ensure!(
-        !has_uneven_planes(bytes),
-        "a kind of JPEG that is not supported (sequential, in several scans, with subsampled rows); save it anew as PNG or baseline JPEG"
-    );
-    let (samples, warnings) = match attempt(bytes, &header, true) {
+    let (samples, warnings) = match source.attempt(true) {
         Ok(samples) => (samples, Vec::new()),
-        Err(fault) if options.strict => bail!("{}", damaged(&fault)),
-        Err(fault) => salvage(bytes, &header, &fault)?,
+        Err(fault) if options.strict => return Err(fault.refusal()),
+        Err(fault) => {
+            let (samples, warning) = source.salvage(&fault)?;
+            (samples, vec![warning])
+        }
     };
     Ok(Raw {
-        image: wrap(samples, &header)?,
-        orientation: header.orientation,
+        orientation: source.orientation(),
+        image: source.wrap(samples)?,
         warnings,
     })
 }
 
-fn read_header(bytes: &[u8]) -> Result<Header> {
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings(false));
-    decoder.decode_headers().map_err(|fault| match fault {
-        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => anyhow!(NO_DATA),
-        DecodeErrors::Unsupported(_) => anyhow!(
-            "a kind of JPEG that is not supported ({}); save it anew as PNG or baseline JPEG",
-            one_line(&fault.to_string())
-        ),
-        fault => damaged(&fault),
-    })?;
-    let (width, height) = decoder.dimensions().unwrap_or_default();
-    let exif = decoder.exif().map(Vec::as_slice);
-    let orientation = orient::of(exif, decoder.xmp().map(Vec::as_slice));
-    Ok(Header {
-        width,
-        height,
-        stored: decoder.input_colorspace().unwrap_or(ColorSpace::YCbCr),
-        orientation,
-    })
+impl<'a> Source<'a> {
+    /// Reads the headers; refuses the kinds of JPEG that nobody here decodes.
+    fn open(bytes: &'a [u8]) -> Result<Self> {
+        let headers = Headers::of(bytes);
+        if let Some(what) = headers.unsupported() {
+            return Err(fault::unsupported(what));
+        }
+        let bytes = if headers.lacks_tables() {
+            Cow::Owned(with_standard_tables(bytes))
+        } else {
+            Cow::Borrowed(bytes)
+        };
+        let (width, height, channels) = if headers.is_common() {
+            zune_size(&bytes)?
+        } else {
+            thorough_size(&bytes)?
+        };
+        Ok(Self {
+            bytes,
+            headers,
+            width,
+            height,
+            channels,
+        })
+    }
+
+    fn orientation(&self) -> Orientation {
+        orient::of(self.headers.exif, self.headers.xmp)
+    }
+
+    /// One decoding; the samples are `[height, width, channels]`.
+    fn attempt(&self, strict: bool) -> Result<Vec<u8>, Fault> {
+        if self.headers.is_common() {
+            self.by_zune(strict)
+        } else {
+            self.thoroughly(strict)
+        }
+    }
+
+    fn by_zune(&self, strict: bool) -> Result<Vec<u8>, Fault> {
+        let output = match self.channels {
+            1 => ColorSpace::Luma,
+            _ => ColorSpace::RGB,
+        };
+        let settings = settings(strict).jpeg_set_out_colorspace(output);
+        let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*self.bytes), settings);
+        let mut samples = vec![0; self.width * self.height * self.channels];
+        match decoder.decode_into(&mut samples) {
+            Ok(()) => Ok(samples),
+            Err(DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_)) => Err(Fault::Cut),
+            Err(_) => Err(Fault::Damaged),
+        }
+    }
+
+    /// jpeg-decoder fails where data are missing; leniently, an end mark makes it take zeros.
+    fn thoroughly(&self, strict: bool) -> Result<Vec<u8>, Fault> {
+        let mark: &[u8] = if strict { b"" } else { b"\xFF\xD9" };
+        let mut decoder = jpeg_decoder::Decoder::new(self.bytes.chain(mark));
+        let samples = decoder.decode().map_err(|error| match error {
+            jpeg_decoder::Error::Io(_) => Fault::Cut,
+            _ => Fault::Damaged,
+        })?;
+        let is_cmyk = samples.len() == self.width * self.height * 4;
+        Ok(if is_cmyk {
+            colour::cmyk_to_rgb(samples)
+        } else {
+            samples
+        })
+    }
+
+    /// The lenient decoding of a file that failed the strict one, and the warning about it.
+    fn salvage(&self, fault: &Fault) -> Result<(Vec<u8>, String)> {
+        // The decoder reads zeros past the end, and makes an image even of nothing. A row of blocks
+        // takes a byte for 64 columns at least: a bit a block in a progressive image's first scan.
+        let least = self.width.div_ceil(64);
+        let coded = self.headers.coded_bytes(self.bytes.len());
+        ensure!(coded.is_none_or(|count| count >= least), NO_DATA);
+        let samples = self.attempt(false).map_err(|fault| fault.refusal())?;
+        let row = samples.len() / self.height;
+        let mut rows = samples.chunks_exact(row);
+        let rows = match rows.rposition(|row| row.iter().any(|sample| *sample != FILL)) {
+            Some(last) if samples.iter().any(|sample| *sample != 0) => last + 1,
+            _ => bail!(NO_DATA),
+        };
+        let what = match fault {
+            Fault::Cut => "cut short",
+            Fault::Damaged => "damaged",
+        };
+        // Only zune-jpeg's filling can be told from the image.
+        let shown = if self.headers.is_common() {
+            format!("{rows} of {} rows show something", self.height)
+        } else {
+            "its lower part may be missing".to_owned()
+        };
+        Ok((samples, format!("jpeg: the data is {what}; {shown}")))
+    }
+
+    fn wrap(&self, samples: Vec<u8>) -> Result<DynamicImage> {
+        let (width, height) = (self.width as u32, self.height as u32);
+        let image = match self.channels {
+            1 => GrayImage::from_raw(width, height, samples).map(DynamicImage::ImageLuma8),
+            _ => RgbImage::from_raw(width, height, samples).map(DynamicImage::ImageRgb8),
+        };
+        image.ok_or_else(|| fault::damaged(Format::Jpeg))
+    }
 }
 
 fn settings(strict: bool) -> DecoderOptions {
@@ -92,59 +198,29 @@ fn settings(strict: bool) -> DecoderOptions {
         .set_max_height(usize::MAX)
 }
 
-fn damaged(fault: &DecodeErrors) -> anyhow::Error {
-    general::damaged(Format::Jpeg, &one_line(&fault.to_string()))
+/// Width, height and channels by zune-jpeg.
+fn zune_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings(false));
+    decoder.decode_headers().map_err(|error| match error {
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => anyhow!(NO_DATA),
+        DecodeErrors::Unsupported(_) => fault::unsupported("this kind of JPEG"),
+        _ => fault::damaged(Format::Jpeg),
+    })?;
+    let (width, height) = decoder.dimensions().unwrap_or_default();
+    let is_grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
+    Ok((width, height, if is_grey { 1 } else { 3 }))
 }
 
-impl Header {
-    /// Grey pictures stay grey; everything else comes out as RGB.
-    fn output(&self) -> ColorSpace {
-        match self.stored {
-            ColorSpace::Luma => ColorSpace::Luma,
-            _ => ColorSpace::RGB,
-        }
-    }
-}
-
-/// One decoding; the samples are `[height, width, 1 or 3]`.
-fn attempt(bytes: &[u8], header: &Header, strict: bool) -> Result<Vec<u8>, DecodeErrors> {
-    let settings = settings(strict).jpeg_set_out_colorspace(header.output());
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings);
-    let channels = header.output().num_components();
-    let mut samples = vec![0; header.width * header.height * channels];
-    decoder.decode_into(&mut samples)?;
-    Ok(samples)
-}
-
-/// The lenient decoding of a file that failed the strict one, and the warning about it.
-fn salvage(bytes: &[u8], header: &Header, fault: &DecodeErrors) -> Result<(Vec<u8>, Vec<String>)> {
-    // The decoder reads zeros past the end, and makes a picture even of nothing. A row of blocks
-    // takes a byte for 64 columns at least: a bit a block in a progressive picture's first scan.
-    let least = header.width.div_ceil(64);
-    let has_data = coded_bytes(bytes).is_none_or(|count| count >= least);
-    ensure!(has_data, NO_DATA);
-    let samples = attempt(bytes, header, false).map_err(|fault| damaged(&fault))?;
-    let row = samples.len() / header.height;
-    let mut rows = samples.chunks_exact(row);
-    let rows = match rows.rposition(|row| row.iter().any(|sample| *sample != FILL)) {
-        Some(last) if samples.iter().any(|sample| *sample != 0) => last + 1,
-        _ => bail!(NO_DATA),
-    };
-    let warning = format!(
-        "jpeg: the data is cut short or damaged ({}); {rows} of {} rows show something",
-        one_line(&fault.to_string()),
-        header.height
-    );
-    Ok((samples, vec![warning]))
-}
-
-fn wrap(samples: Vec<u8>, header: &Header) -> Result<DynamicImage> {
-    let (width, height) = (header.width as u32, header.height as u32);
-    let image = match header.output() {
-        ColorSpace::Luma => {
-            GrayImage::from_raw(width, height, samples).map(DynamicImage::ImageLuma8)
-        }
-        _ => RgbImage::from_raw(width, height, samples).map(DynamicImage::ImageRgb8),
-    };
-    image.ok_or_else(|| anyhow!("the JPEG decoder gave another size than the header's"))
+/// The same by jpeg-decoder.
+fn thorough_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
+    let mut decoder = jpeg_decoder::Decoder::new(bytes);
+    decoder.read_info().map_err(|error| match error {
+        jpeg_decoder::Error::Io(_) => anyhow!(NO_DATA),
+        jpeg_decoder::Error::Unsupported(_) => fault::unsupported("this kind of JPEG"),
+        _ => fault::damaged(Format::Jpeg),
+    })?;
+    let info = decoder.info().ok_or_else(|| anyhow!(NO_DATA))?;
+    let is_grey = info.pixel_format == jpeg_decoder::PixelFormat::L8;
+    let channels = if is_grey { 1 } else { 3 };
+    Ok((usize::from(info.width), usize::from(info.height), channels))
 }

@@ -1,69 +1,318 @@
-//! A look at the headers of a JPEG file, for what its decoder does not tell.
+//! The headers of a JPEG file up to its first scan, read without decoding anything.
+//!
+//! They decide which decoder takes the file, and hold what is not the decoders' business: the kinds
+//! that nobody here decodes, the Huffman tables that a video's frames leave out, EXIF and XMP.
 
+const APP1: u8 = 0xE1;
+const HUFFMAN_TABLES: u8 = 0xC4;
 const START_OF_SCAN: u8 = 0xDA;
-const SEQUENTIAL: [u8; 2] = [0xC0, 0xC1];
+const END_OF_IMAGE: u8 = 0xD9;
+const HIERARCHY: u8 = 0xDE;
 
-/// A header segment: its kind, its contents, and the file after it.
-struct Segment<'a> {
-    marker: u8,
-    body: &'a [u8],
-    rest: &'a [u8],
+/// What a file's headers say.
+#[derive(Debug, Default)]
+pub(super) struct Headers<'a> {
+    /// The first frame's header.
+    pub(super) frame: Option<Frame>,
+    /// The first block of EXIF data, from its byte order mark on.
+    pub(super) exif: Option<&'a [u8]>,
+    /// The first XMP packet.
+    pub(super) xmp: Option<&'a [u8]>,
+    is_hierarchical: bool,
+    /// Bit `4 * class + number` is set for each Huffman table that is defined.
+    tables: u8,
+    /// The same for those that the first scan uses.
+    used_tables: u8,
+    /// How many components the first scan holds, and where its data begin.
+    scan: Option<(usize, usize)>,
 }
 
-/// The segments up to the header of the first scan, or to the first thing that is none.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
-    let mut rest = bytes.get(2..).unwrap_or_default();
-    let mut is_over = false;
-    std::iter::from_fn(move || {
-        while let [0xFF, 0xFF, ..] = rest {
-            rest = &rest[1..]; // a fill byte
+/// The header of a frame.
+#[derive(Debug)]
+pub(super) struct Frame {
+    /// The second byte of its marker: what kind of coding this is.
+    kind: u8,
+    precision: u8,
+    rows: u16,
+    columns: u16,
+    /// Horizontal and vertical sampling factor of each component.
+    sampling: Vec<(u8, u8)>,
+}
+
+impl<'a> Headers<'a> {
+    /// Reads the headers of the JPEG file `bytes`, as far as they can be understood.
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        let mut headers = Self::default();
+        for segment in segments(bytes) {
+            headers.add(&segment);
         }
-        let [0xFF, marker, high, low, ..] = rest else {
-            return None;
-        };
-        let length = usize::from(u16::from_be_bytes([*high, *low]));
-        let body = rest.get(4..2 + length)?;
-        if std::mem::replace(&mut is_over, *marker == START_OF_SCAN) {
-            return None;
-        }
-        rest = &rest[2 + length..];
-        Some(Segment {
-            marker: *marker,
-            body,
-            rest,
-        })
-    })
-}
+        headers
+    }
 
-/// How many bytes follow the header of the first scan, if it can be found.
-pub(super) fn coded_bytes(bytes: &[u8]) -> Option<usize> {
-    segments(bytes)
-        .find(|segment| segment.marker == START_OF_SCAN)
-        .map(|scan| scan.rest.len())
-}
-
-/// Whether this is a sequential picture whose components come in several scans and differ in their
-/// number of rows. zune-jpeg 0.5.15 decodes these without an error into nonsense.
-pub(super) fn has_uneven_planes(bytes: &[u8]) -> bool {
-    let mut components: &[u8] = &[];
-    for segment in segments(bytes) {
-        match (segment.marker, segment.body) {
-            // Precision, height, width, count; then identity, sampling, table for each.
-            (marker, [_, _, _, _, _, _, rest @ ..]) if SEQUENTIAL.contains(&marker) => {
-                components = rest;
+    fn add(&mut self, segment: &Segment<'a>) {
+        let body = segment.body;
+        match segment.marker {
+            APP1 => {
+                let exif = body.strip_prefix(b"Exif\0\0");
+                self.exif = self.exif.or(exif);
+                let xmp = body.strip_prefix(b"http://ns.adobe.com/xap/1.0/\0");
+                self.xmp = self.xmp.or(xmp);
             }
-            (START_OF_SCAN, [count, ..]) => {
-                let (components, _) = components.as_chunks::<3>();
-                let mut rows = components.iter().map(|[_, sampling, _]| sampling & 15);
-                let first = rows.next();
-                let is_split = usize::from(*count) < components.len();
-                return is_split && rows.any(|other| Some(other) != first);
+            HUFFMAN_TABLES => self.tables |= defined_tables(body),
+            HIERARCHY => self.is_hierarchical = true,
+            START_OF_SCAN => {
+                let count = body.first().copied().map_or(0, usize::from);
+                self.scan = Some((count, segment.end));
+                let (components, _) = body.get(1..).unwrap_or_default().as_chunks::<2>();
+                for [_, tables] in components.iter().take(count) {
+                    self.used_tables |= 1 << (tables >> 4 & 3) | 16 << (tables & 3);
+                }
+            }
+            kind @ (0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF | 0xF7) => {
+                self.frame = self.frame.take().or_else(|| Frame::of(kind, body));
             }
             _ => {}
         }
     }
-    false
+
+    /// The name of the kind of JPEG that this is, if no decoder here reads it.
+    pub(super) fn unsupported(&self) -> Option<&'static str> {
+        let frame = self.frame.as_ref()?;
+        Some(match frame.kind {
+            _ if self.is_hierarchical => "a hierarchical JPEG",
+            0xC5..=0xC7 | 0xCD..=0xCF => "a hierarchical JPEG",
+            0xC3 | 0xCB => "a lossless JPEG",
+            0xC9 | 0xCA => "a JPEG with arithmetic coding",
+            0xF7 => "a JPEG-LS image",
+            _ if frame.precision > 8 => "a JPEG with 12 bits per sample",
+            _ if frame.rows == 0 => "a JPEG whose height follows its data",
+            _ if frame.has_fractions() => {
+                "a JPEG with colour sampled at a fraction of the brightness (such as 2 to 3)"
+            }
+            _ if !self.is_common() && self.is_miscounted(frame) => {
+                "a JPEG of several scans with colour sampled 2 to 4 against the brightness"
+            }
+            _ => return None,
+        })
+    }
+
+    /// Whether zune-jpeg 0.5.15 decodes this layout right: compared with libjpeg for all sampling
+    /// factors that libjpeg writes. It takes the first component for the largest, does not know
+    /// factors of 3, mistakes most of 4, and makes nonsense of a sequential image that comes in
+    /// several scans unless all vertical factors are 1.
+    pub(super) fn is_common(&self) -> bool {
+        let Some(frame) = &self.frame else {
+            return true;
+        };
+        let sampling = &frame.sampling;
+        let (widest, tallest) = frame.largest();
+        let is_small = widest <= 2 && tallest <= 2;
+        let is_flat = tallest == 1;
+        let is_wide = widest == 4 && is_flat;
+        let is_first_largest = sampling.first().is_none_or(|f| *f == (widest, tallest));
+        let is_readable = frame.is_progressive() || !self.is_split() || is_flat;
+        (is_small || is_wide) && is_first_largest && is_readable
+    }
+
+    /// Whether the first scan of several holds some components only.
+    fn is_split(&self) -> bool {
+        let components = self.frame.as_ref().map_or(0, |frame| frame.sampling.len());
+        self.scan.is_some_and(|(count, _)| count < components)
+    }
+
+    /// Whether jpeg-decoder 0.3.2 counts blocks wrong: a scan of one component covers that
+    /// component's own blocks, of which it takes those of the whole image at most.
+    fn is_miscounted(&self, frame: &Frame) -> bool {
+        let (widest, tallest) = frame.largest();
+        let is_wrong = |side: u16, own: u8, most: u8| {
+            let (side, own, most) = (u32::from(side), u32::from(own), u32::from(most));
+            let padded = side.div_ceil(8 * most.max(1)) * own;
+            let right = (side * own).div_ceil(most.max(1)).div_ceil(8);
+            padded.min(side.div_ceil(8)) != right
+        };
+        let mut components = frame.sampling.iter();
+        (frame.is_progressive() || self.is_split())
+            && components.any(|(h, v)| {
+                is_wrong(frame.columns, *h, widest) || is_wrong(frame.rows, *v, tallest)
+            })
+    }
+
+    /// Whether the first scan uses Huffman tables that the file does not define.
+    pub(super) fn lacks_tables(&self) -> bool {
+        // The standard has tables 0 and 1 of each class, and only for sequential coding.
+        let is_sequential = matches!(&self.frame, Some(frame) if frame.kind <= 0xC1);
+        is_sequential && self.used_tables & !self.tables & 0b0011_0011 != 0
+    }
+
+    /// How many bytes follow the header of the first scan, if it was found in a file of `length`.
+    pub(super) fn coded_bytes(&self, length: usize) -> Option<usize> {
+        self.scan.map(|(_, at)| length.saturating_sub(at))
+    }
 }
+
+impl Frame {
+    /// Precision, height, width, count; then identity, sampling, table for each component.
+    fn of(kind: u8, body: &[u8]) -> Option<Self> {
+        let [precision, y, y_low, x, x_low, count, components @ ..] = body else {
+            return None;
+        };
+        let (components, _) = components.as_chunks::<3>();
+        let sampling = components.iter().take(usize::from(*count));
+        Some(Self {
+            kind,
+            precision: *precision,
+            rows: u16::from_be_bytes([*y, *y_low]),
+            columns: u16::from_be_bytes([*x, *x_low]),
+            sampling: sampling.map(|[_, s, _]| (s >> 4, s & 15)).collect(),
+        })
+    }
+
+    fn is_progressive(&self) -> bool {
+        self.kind == 0xC2
+    }
+
+    /// The largest horizontal and the largest vertical sampling factor.
+    fn largest(&self) -> (u8, u8) {
+        let components = self.sampling.iter();
+        components.fold((0, 0), |(h, v), own| (h.max(own.0), v.max(own.1)))
+    }
+
+    /// Whether a component's size is not a whole part of the image's.
+    fn has_fractions(&self) -> bool {
+        let (widest, tallest) = self.largest();
+        let is_fraction = |most: u8, own: u8| own != 0 && !most.is_multiple_of(own);
+        let mut components = self.sampling.iter();
+        components.any(|(h, v)| is_fraction(widest, *h) || is_fraction(tallest, *v))
+    }
+}
+
+/// The Huffman tables that a segment defines: for each, class and number, 16 counts, the values.
+fn defined_tables(mut body: &[u8]) -> u8 {
+    let mut defined = 0;
+    while let Some((kind, counts, rest)) = split_table(body) {
+        defined |= 1 << (4 * (kind >> 4 & 1) + (kind & 3));
+        let values = counts.iter().map(|count| usize::from(*count)).sum();
+        body = rest.get(values..).unwrap_or_default();
+    }
+    defined
+}
+
+fn split_table(body: &[u8]) -> Option<(u8, &[u8; 16], &[u8])> {
+    let (kind, rest) = body.split_first()?;
+    let (counts, rest) = rest.split_first_chunk()?;
+    Some((*kind, counts, rest))
+}
+
+/// A header segment: its kind, its contents, and where the file goes on after it.
+struct Segment<'a> {
+    marker: u8,
+    body: &'a [u8],
+    end: usize,
+}
+
+/// The segments up to the header of the first scan. What lies between segments is passed over, as
+/// decoders do.
+fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
+    let mut at = 2;
+    let mut is_over = false;
+    std::iter::from_fn(move || {
+        while !is_over {
+            let marker = *bytes.get(at + 1)?;
+            let is_marker = bytes[at] == 0xFF && !matches!(marker, 0 | 0xFF);
+            if !is_marker {
+                at += 1;
+                continue;
+            }
+            if matches!(marker, 1 | 0xD0..=0xD8) {
+                at += 2; // without contents
+                continue;
+            }
+            if marker == END_OF_IMAGE {
+                return None;
+            }
+            let length = bytes.get(at + 2..at + 4)?;
+            let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+            let end = at + 2 + length;
+            let body = bytes.get(at + 4..end)?;
+            at = end;
+            is_over = marker == START_OF_SCAN;
+            return Some(Segment { marker, body, end });
+        }
+        None
+    })
+}
+
+/// `bytes` with the standard's Huffman tables (ITU-T T.81, annex K.3) in front: cameras and capture
+/// cards leave them out of the frames of a Motion JPEG. Tables that the file defines replace them.
+pub(super) fn with_standard_tables(bytes: &[u8]) -> Vec<u8> {
+    let (start, rest) = bytes.split_at(bytes.len().min(2));
+    let length = STANDARD_TABLES
+        .iter()
+        .map(|t| 17 + t.values.len())
+        .sum::<usize>()
+        + 2;
+    let mut whole = Vec::with_capacity(bytes.len() + length + 2);
+    whole.extend_from_slice(start);
+    whole.extend_from_slice(&[0xFF, HUFFMAN_TABLES]);
+    whole.extend_from_slice(&(length as u16).to_be_bytes());
+    for table in STANDARD_TABLES {
+        whole.push(table.kind);
+        whole.extend_from_slice(table.counts);
+        whole.extend_from_slice(table.values);
+    }
+    whole.extend_from_slice(rest);
+    whole
+}
+
+/// A Huffman table: class (high half) and number, how many codes of each length, their values.
+struct Table {
+    kind: u8,
+    counts: &'static [u8; 16],
+    values: &'static [u8],
+}
+
+const STANDARD_TABLES: &[Table] = &[
+    Table {
+        kind: 0x00,
+        counts: &[0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
+        values: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+    },
+    Table {
+        kind: 0x01,
+        counts: &[0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0],
+        values: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
+    },
+    Table {
+        kind: 0x10,
+        counts: &[0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125],
+        values: b"\
+            \x01\x02\x03\x00\x04\x11\x05\x12\x21\x31\x41\x06\x13\x51\x61\x07\x22\x71\
+            \x14\x32\x81\x91\xA1\x08\x23\x42\xB1\xC1\x15\x52\xD1\xF0\x24\x33\x62\x72\
+            \x82\x09\x0A\x16\x17\x18\x19\x1A\x25\x26\x27\x28\x29\x2A\x34\x35\x36\x37\
+            \x38\x39\x3A\x43\x44\x45\x46\x47\x48\x49\x4A\x53\x54\x55\x56\x57\x58\x59\
+            \x5A\x63\x64\x65\x66\x67\x68\x69\x6A\x73\x74\x75\x76\x77\x78\x79\x7A\x83\
+            \x84\x85\x86\x87\x88\x89\x8A\x92\x93\x94\x95\x96\x97\x98\x99\x9A\xA2\xA3\
+            \xA4\xA5\xA6\xA7\xA8\xA9\xAA\xB2\xB3\xB4\xB5\xB6\xB7\xB8\xB9\xBA\xC2\xC3\
+            \xC4\xC5\xC6\xC7\xC8\xC9\xCA\xD2\xD3\xD4\xD5\xD6\xD7\xD8\xD9\xDA\xE1\xE2\
+            \xE3\xE4\xE5\xE6\xE7\xE8\xE9\xEA\xF1\xF2\xF3\xF4\xF5\xF6\xF7\xF8\xF9\xFA\
+            ",
+    },
+    Table {
+        kind: 0x11,
+        counts: &[0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 119],
+        values: b"\
+            \x00\x01\x02\x03\x11\x04\x05\x21\x31\x06\x12\x41\x51\x07\x61\x71\x13\x22\
+            \x32\x81\x08\x14\x42\x91\xA1\xB1\xC1\x09\x23\x33\x52\xF0\x15\x62\x72\xD1\
+            \x0A\x16\x24\x34\xE1\x25\xF1\x17\x18\x19\x1A\x26\x27\x28\x29\x2A\x35\x36\
+            \x37\x38\x39\x3A\x43\x44\x45\x46\x47\x48\x49\x4A\x53\x54\x55\x56\x57\x58\
+            \x59\x5A\x63\x64\x65\x66\x67\x68\x69\x6A\x73\x74\x75\x76\x77\x78\x79\x7A\
+            \x82\x83\x84\x85\x86\x87\x88\x89\x8A\x92\x93\x94\x95\x96\x97\x98\x99\x9A\
+            \xA2\xA3\xA4\xA5\xA6\xA7\xA8\xA9\xAA\xB2\xB3\xB4\xB5\xB6\xB7\xB8\xB9\xBA\
+            \xC2\xC3\xC4\xC5\xC6\xC7\xC8\xC9\xCA\xD2\xD3\xD4\xD5\xD6\xD7\xD8\xD9\xDA\
+            \xE2\xE3\xE4\xE5\xE6\xE7\xE8\xE9\xEA\xF2\xF3\xF4\xF5\xF6\xF7\xF8\xF9\xFA\
+            ",
+    },
+];
 
 #[cfg(test)]
 mod tests {
@@ -84,27 +333,89 @@ mod tests {
     }
 
     #[test]
-    fn uneven_planes_are_found() {
+    fn layouts_that_zune_mistakes_are_found() {
         let cases = [
-            (headers(0xC0, [0x22, 0x11, 0x11], 1), true),
-            (headers(0xC1, [0x12, 0x11, 0x11], 2), true),
-            (headers(0xC0, [0x22, 0x11, 0x11], 3), false),
-            (headers(0xC0, [0x21, 0x11, 0x11], 1), false),
-            (headers(0xC2, [0x22, 0x11, 0x11], 1), false),
+            (headers(0xC0, [0x22, 0x11, 0x11], 3), true),
+            (headers(0xC0, [0x21, 0x11, 0x11], 1), true),
+            (headers(0xC2, [0x22, 0x11, 0x11], 1), true),
+            (headers(0xC0, [0x41, 0x11, 0x11], 3), true),
+            (headers(0xC0, [0x22, 0x21, 0x12], 3), true),
+            (headers(0xC0, [0x22, 0x11, 0x11], 1), false),
+            (headers(0xC1, [0x12, 0x11, 0x11], 2), false),
+            (headers(0xC0, [0x11, 0x22, 0x22], 3), false),
+            (headers(0xC2, [0x11, 0x21, 0x21], 3), false),
+            (headers(0xC0, [0x21, 0x12, 0x12], 3), false),
+            (headers(0xC0, [0x22, 0x22, 0x22], 1), false),
+            (headers(0xC0, [0x31, 0x11, 0x11], 3), false),
+            (headers(0xC0, [0x14, 0x12, 0x12], 3), false),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(has_uneven_planes(&bytes), expected, "{bytes:x?}");
+            assert_eq!(Headers::of(&bytes).is_common(), expected, "{bytes:x?}");
         }
-        assert!(!has_uneven_planes(b""));
+        assert!(Headers::of(b"").is_common());
+    }
+
+    #[test]
+    fn kinds_without_a_decoder_are_named() {
+        let plain = [0x22, 0x11, 0x11];
+        let mut deep = headers(0xC1, plain, 3);
+        let precision = deep.iter().position(|b| *b == 0xC1).unwrap() + 3;
+        deep[precision] = 12;
+        let cases = [
+            (headers(0xC0, plain, 3), None),
+            (headers(0xC2, plain, 3), None),
+            (headers(0xC3, plain, 3), Some("a lossless JPEG")),
+            (headers(0xC6, plain, 3), Some("a hierarchical JPEG")),
+            (
+                headers(0xC9, plain, 3),
+                Some("a JPEG with arithmetic coding"),
+            ),
+            (
+                headers(0xCA, plain, 3),
+                Some("a JPEG with arithmetic coding"),
+            ),
+            (headers(0xF7, plain, 3), Some("a JPEG-LS image")),
+            (deep, Some("a JPEG with 12 bits per sample")),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(Headers::of(&bytes).unsupported(), expected, "{bytes:x?}");
+        }
+        let fraction = headers(0xC0, [0x31, 0x21, 0x21], 3);
+        assert!(Headers::of(&fraction).unsupported().is_some());
+        // Of 64 columns, blocks agree; of 33, those of a plane half as wide do not.
+        let mut middle = headers(0xC2, [0x22, 0x41, 0x41], 3);
+        assert!(Headers::of(&middle).unsupported().is_none());
+        let columns = middle.iter().position(|b| *b == 0xC2).unwrap() + 7;
+        middle[columns] = 33;
+        assert!(Headers::of(&middle).unsupported().is_some());
+    }
+
+    #[test]
+    fn missing_huffman_tables_are_noticed_and_put_in() {
+        let bare = headers(0xC0, [0x22, 0x11, 0x11], 3);
+        assert!(Headers::of(&bare).lacks_tables());
+        let whole = with_standard_tables(&bare);
+        let headers_of_whole = Headers::of(&whole);
+        assert_eq!(headers_of_whole.tables, 0b0011_0011);
+        assert!(!headers_of_whole.lacks_tables());
+        assert!(!Headers::of(&headers(0xC2, [0x11; 3], 3)).lacks_tables());
     }
 
     #[test]
     fn coded_bytes_are_counted() {
+        let count = |bytes: &[u8]| Headers::of(bytes).coded_bytes(bytes.len());
         let mut bytes = headers(0xC0, [0x11; 3], 3);
-        assert_eq!(coded_bytes(&bytes), Some(0));
+        assert_eq!(count(&bytes), Some(0));
         bytes.extend([0xFF, 0xDA, 0, 4, 0, 0, 7]);
-        assert_eq!(coded_bytes(&bytes), Some(7));
-        assert_eq!(coded_bytes(&bytes[..30]), None);
-        assert_eq!(coded_bytes(&[]), None);
+        assert_eq!(count(&bytes), Some(7));
+        assert_eq!(count(&bytes[..30]), None);
+        assert_eq!(count(&[]), None);
+    }
+
+    #[test]
+    fn exif_is_found_behind_stray_bytes() {
+        let mut bytes = vec![0xFF, 0xD8, 7, 7, 0xFF, 0xE1, 0, 11];
+        bytes.extend(b"Exif\0\0MM*");
+        assert_eq!(Headers::of(&bytes).exif, Some(&b"MM*"[..]));
     }
 }

@@ -8,15 +8,22 @@
 //!
 //! Differences to Pillow, on purpose: 16-bit grey is scaled to 8 bits instead of being cut off at
 //! 255, other 16-bit samples are rounded instead of losing their low byte (at most 1 of 255), and
-//! JPEG chroma is upsampled by another filter (at most 4 of 255 once resized). Colour profiles are ignored, and
-//! animations give their first frame, as there.
+//! JPEG chroma is upsampled by another filter (at most 4 of 255 once resized). Numbers in a TIFF that
+//! have no fixed range (floating point, 32 bits) may have 1 for white where Pillow always takes 255;
+//! what was taken is a warning. A BMP whose alpha is 0 everywhere is opaque, and any other image of
+//! that kind has a warning. Colour profiles are ignored, and animations give their first frame, as
+//! there.
 
 mod alpha;
+mod colour;
+mod directory;
+mod fault;
 mod format;
 mod general;
 mod jpeg;
 mod markers;
 mod orient;
+mod png;
 pub(super) mod quiet;
 mod sniff;
 mod thumbnail;
@@ -74,7 +81,7 @@ pub struct DecodeOptions {
     pub orient: bool,
     /// What shows through where the picture is transparent.
     pub alpha: Alpha,
-    /// Make an error of what is otherwise a warning.
+    /// Refuse a file that is damaged or incomplete, instead of warning about it.
     pub strict: bool,
 }
 
@@ -244,19 +251,31 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
     };
     quiet::catch(|| decode_as(format, bytes, options)).unwrap_or_else(|| {
         bail!(
-            "the {} decoder failed on this file: it is damaged or of an unusual kind; save it anew as PNG or JPEG",
+            "the {} file cannot be decoded: it is damaged or of an unusual kind; save it as PNG or JPEG",
             format.title()
         )
     })
 }
 
 fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
-    let raw = match format {
+    let mut raw = match format {
         Format::Jpeg => jpeg::decode(bytes, options)?,
         Format::Tiff => tiff::decode(bytes, options)?,
+        Format::Png => png::decode(bytes, options)?,
         _ => general::decode(format, bytes, options)?,
     };
     let stored_size = (raw.image.width() as usize, raw.image.height() as usize);
+    if alpha::is_blank(&raw.image) {
+        if format == Format::Bmp {
+            // A field that most writers of BMP leave at zero, and no viewer of them heeds.
+            raw.image = DynamicImage::ImageRgb8(raw.image.into_rgb8());
+        } else if options.alpha != Alpha::Drop {
+            raw.warnings.push(format!(
+                "{}: every pixel is transparent, so the image is blank; --alpha drop shows its hidden colours",
+                format.name()
+            ));
+        }
+    }
     let mut image = alpha::to_rgb(raw.image, options.alpha);
     if options.orient {
         image = orient::apply(image, raw.orientation);

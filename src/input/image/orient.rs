@@ -3,31 +3,66 @@
 use image::metadata::Orientation;
 
 use super::RgbImage;
+use super::directory::Directory;
 
 /// Pixels a side of the tiles in which rows become columns: both tiles stay in the first cache.
 const TILE: usize = 32;
 
-/// The orientation that a picture's EXIF data give, or else its XMP data.
+/// The tag's number in EXIF and TIFF.
+const TAG: u16 = 0x0112;
+
+/// The orientation that an image's EXIF data give, or, where they say nothing about it, its XMP data:
+/// in that order, as Pillow's `exif_transpose` does.
 pub(super) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Orientation {
-    let by_exif = exif.and_then(|exif| {
-        // Some writers of WebP keep the mark that EXIF data have in a JPEG file.
-        let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
-        Orientation::from_exif_chunk(exif)
-    });
-    by_exif
-        .or_else(|| xmp.and_then(in_xmp))
+    let value = exif.and_then(in_exif).or_else(|| xmp.and_then(in_xmp));
+    value
+        .and_then(Orientation::from_exif)
+        .unwrap_or(Orientation::NoTransforms)
+}
+
+/// The value in the first directory of EXIF data; 0 when it is of no meaning.
+fn in_exif(mut exif: &[u8]) -> Option<u8> {
+    // Some writers of WebP and PNG keep the mark that EXIF data have in a JPEG file.
+    while let Some(rest) = exif.strip_prefix(b"Exif\0\0") {
+        exif = rest;
+    }
+    in_directory(&Directory::first(exif)?)
+}
+
+/// The value in a directory; 0 when it is of no meaning, `None` when there is none.
+fn in_directory(directory: &Directory) -> Option<u8> {
+    if !directory.has(TAG) {
+        return None;
+    }
+    // Cameras write a short; editors also write other types of number. Bytes are not one to Pillow.
+    let values = directory.numbers(TAG).filter(|_| !directory.is_bytes(TAG));
+    let values = values.unwrap_or_default();
+    let value = values.first().copied().unwrap_or_default();
+    let is_meant = value.fract() == 0.0 && (0.0..256.0).contains(&value);
+    Some(if is_meant { value as u8 } else { 0 })
+}
+
+/// The orientation that a TIFF file's directory gives.
+pub(super) fn of_tiff(directory: &Directory) -> Orientation {
+    let value = in_directory(directory);
+    value
+        .and_then(Orientation::from_exif)
         .unwrap_or(Orientation::NoTransforms)
 }
 
 /// XMP says it as an attribute, `tiff:Orientation="6"`, or as an element, `<tiff:Orientation>6`.
-fn in_xmp(xmp: &[u8]) -> Option<Orientation> {
+fn in_xmp(xmp: &[u8]) -> Option<u8> {
     const NAME: &[u8] = b"tiff:Orientation";
-    let at = xmp.windows(NAME.len()).position(|part| part == NAME)?;
-    let value = match &xmp[at + NAME.len()..] {
-        [b'=', b'"' | b'\'', digit, ..] | [b'>', digit, ..] => digit.checked_sub(b'0')?,
-        _ => return None,
-    };
-    Orientation::from_exif(value)
+    let mut rest = xmp;
+    while let Some(at) = rest.windows(NAME.len()).position(|part| part == NAME) {
+        rest = &rest[at + NAME.len()..];
+        if let [b'=', b'"' | b'\'', digit, ..] | [b'>', digit, ..] = rest
+            && digit.is_ascii_digit()
+        {
+            return Some(digit - b'0');
+        }
+    }
+    None
 }
 
 /// Applies one of the eight orientations.
@@ -114,23 +149,60 @@ mod tests {
 
     #[test]
     fn orientation_is_read_from_exif_then_xmp() {
-        // Little endian, one entry: tag 0x112, a short, one value, 6.
-        let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-        let marked = [b"Exif\0\0", exif.as_slice()].concat();
+        let exif = &entry(3, 1, [6, 0, 0, 0], b"");
+        let marked = [b"Exif\0\0Exif\0\0", exif.as_slice()].concat();
         let attribute: &[u8] = b"<rdf tiff:Orientation=\"3\"/>";
         let element: &[u8] = b"<tiff:Orientation>8</tiff:Orientation>";
         type Bytes<'a> = Option<&'a [u8]>;
-        let cases: [(Bytes, Bytes, u8); 7] = [
+        let later: &[u8] = b"<tiff:Orientation/> <x tiff:Orientation='5'/>";
+        let unknown = &entry(3, 1, [9, 0, 0, 0], b"");
+        let cases: [(Bytes, Bytes, u8); 9] = [
             (Some(exif), Some(attribute), 6),
             (Some(&marked), None, 6),
             (None, Some(attribute), 3),
             (Some(b"II*\0"), Some(element), 8),
+            (None, Some(later), 5),
+            (Some(unknown), Some(attribute), 1),
             (None, Some(b"tiff:Orientation='9'"), 1),
             (None, Some(b"tiff:Orientation"), 1),
             (None, None, 1),
         ];
         for (exif, xmp, expected) in cases {
             assert_eq!(of(exif, xmp).to_exif(), expected, "{exif:?} {xmp:?}");
+        }
+    }
+
+    /// EXIF data, little endian, of the orientation alone, with `tail` at offset 26.
+    fn entry(kind: u8, count: u8, value: [u8; 4], tail: &[u8]) -> Vec<u8> {
+        let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01".to_vec();
+        exif.extend([kind, 0, count, 0, 0, 0]);
+        exif.extend(value);
+        exif.extend([0; 4]);
+        exif.extend(tail);
+        exif
+    }
+
+    #[test]
+    fn orientation_may_be_any_type_of_number() {
+        let at = [26, 0, 0, 0];
+        let cases = [
+            (entry(1, 1, [6, 0, 0, 0], b""), 1),
+            (entry(7, 1, [6, 0, 0, 0], b""), 1),
+            (entry(4, 1, [6, 0, 0, 0], b""), 6),
+            (entry(6, 1, [6, 0, 0, 0], b""), 6),
+            (entry(8, 1, [6, 0, 0, 0], b""), 6),
+            (entry(9, 1, [6, 0, 0, 0], b""), 6),
+            (entry(5, 1, at, b"\x0C\0\0\0\x02\0\0\0"), 6),
+            (entry(11, 1, 6.0_f32.to_le_bytes(), b""), 6),
+            (entry(12, 1, at, &6.0_f64.to_le_bytes()), 6),
+            (entry(3, 2, [6, 0, 1, 0], b""), 6),
+            (entry(4, 1, [6, 1, 0, 0], b""), 1),
+            (entry(2, 2, *b"6\0\0\0", b""), 1),
+            (entry(5, 1, at, b"\x0C"), 1),
+            (entry(3, 0, [6, 0, 0, 0], b""), 1),
+        ];
+        for (exif, expected) in cases {
+            assert_eq!(of(Some(&exif), None).to_exif(), expected, "{exif:?}");
         }
     }
 

@@ -51,6 +51,7 @@ const OTHERS: &[Magic] = &[
     (0, b"7z\xBC\xAF", "a 7z archive", "unpack it first"),
     (0, b"Rar!", "a rar archive", "unpack it first"),
     (257, b"ustar", "a tar archive", "unpack it first"),
+    (0, b"\x89PNG\n\x1A\n", "a PNG that was transferred as text", "transfer it again in binary mode"),
     (0, b"version https://git-lfs", "a Git LFS pointer", "run `git lfs pull` in its repository"),
 ];
 
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn refusals_say_what_the_file_is() {
-        let cases: [(&[u8], &str); 14] = [
+        let cases: [(&[u8], &str); 15] = [
             (b"", "not a picture: this looks like an empty file"),
             (
                 b"\0\0\0\x18ftypheic\0\0",
@@ -162,6 +163,7 @@ mod tests {
             (b"\0\0\0\0\0\0\0\0\0", "nothing but zeros"),
             (b"\x01\x02\x03\xFE", "data of an unknown kind"),
             (b"PK\x03\x04", "a zip archive"),
+            (b"\x89PNG\n\x1A\n", "transferred as text"),
             (
                 b"version https://git-lfs.github.com/spec/v1\n",
                 "git lfs pull",

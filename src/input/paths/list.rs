@@ -1,13 +1,16 @@
-//! The list behind `--files-from`: one path a line, or NUL-separated, as it stands.
+//! The list behind `--files-from`: one path per line, or NUL-separated, as it stands but for its
+//! encoding and line ends.
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 
 use super::{ImageSource, PathError};
+use crate::input::text_file::{BadLine, Line, Lines, LoneReturn};
 
 /// Longer than any system's paths, so that a file which is no list at all
 /// (or a NUL-separated one read by lines) does not end up in memory.
@@ -34,94 +37,99 @@ pub enum ListSource {
 /// What ends a path in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separator {
-    /// A newline; a carriage return before it belongs to the path.
+    /// A newline; a carriage return before it belongs to the path if there is a file of that name,
+    /// and to a Windows line end if not.
     Line,
     /// A NUL byte, which no path can hold.
     Nul,
 }
 
-impl Separator {
-    fn byte(self) -> u8 {
-        match self {
-            Self::Line => b'\n',
-            Self::Nul => 0,
-        }
+/// What was guessed about a list so far; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct ListNotes(Arc<Mutex<Vec<String>>>);
+
+impl ListNotes {
+    /// What there is to say, once each.
+    pub fn all(&self) -> Vec<String> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
-    fn entry_name(self) -> &'static str {
-        match self {
-            Self::Line => "line",
-            Self::Nul => "entry",
-        }
+    fn add(&self, note: String) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push(note);
     }
 }
 
 /// Reads one path at a time and never looks ahead: an item leaves as soon as its
-/// separator arrived, also from a pipe that stays open.
+/// separator arrived, also from a pipe that stays open. An entry that cannot be used costs no other.
 pub(super) struct List {
-    reader: BufReader<Box<dyn Read + Send>>,
-    name: PathBuf,
+    lines: Lines,
+    /// The list, for people.
+    name: String,
     separator: Separator,
-    entries_read: u64,
-    ended: bool,
+    notes: ListNotes,
+    dropped_return: bool,
 }
 
 impl List {
     /// Opens the list. Errors when the file cannot be opened or is a folder.
     pub(super) fn open(files_from: FilesFrom) -> anyhow::Result<Self> {
-        let (reader, name): (Box<dyn Read + Send>, PathBuf) = match files_from.source {
-            ListSource::Stdin => (Box::new(io::stdin()), PathBuf::from("-")),
-            ListSource::File(path) => (Box::new(open_file(&path)?), path),
+        let (reader, name): (Box<dyn Read + Send>, String) = match files_from.source {
+            ListSource::Stdin => (Box::new(io::stdin()), "stdin".to_owned()),
+            ListSource::File(path) => (Box::new(open_file(&path)?), path.display().to_string()),
         };
-        Ok(Self {
-            reader: BufReader::new(reader),
+        Ok(Self::new(reader, name, files_from.separator))
+    }
+
+    fn new(reader: Box<dyn Read + Send>, name: String, separator: Separator) -> Self {
+        let lines = match separator {
+            Separator::Line => Lines::new(reader, LoneReturn::IsText, LONGEST_PATH_BYTES),
+            Separator::Nul => Lines::separated_by_nul(reader, LONGEST_PATH_BYTES),
+        };
+        Self {
+            lines,
             name,
-            separator: files_from.separator,
-            entries_read: 0,
-            ended: false,
-        })
-    }
-
-    /// The next entry's bytes without its separator; `None` at the end.
-    fn read_entry(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let separator = self.separator.byte();
-        let limit = LONGEST_PATH_BYTES as u64 + 1;
-        let mut bytes = Vec::new();
-        let read = (&mut self.reader)
-            .take(limit)
-            .read_until(separator, &mut bytes)?;
-        if bytes.last() == Some(&separator) {
-            bytes.pop();
-        }
-        Ok((read > 0).then_some(bytes))
-    }
-
-    /// Says where in the list something is wrong.
-    fn error(&self, cause: &str) -> PathError {
-        let entry = self.separator.entry_name();
-        PathError {
-            path: self.name.clone(),
-            cause: format!("{entry} {} {cause}", self.entries_read),
+            separator,
+            notes: ListNotes::default(),
+            dropped_return: false,
         }
     }
 
-    fn check(&mut self, bytes: Vec<u8>) -> Result<ImageSource, PathError> {
-        if bytes.len() > LONGEST_PATH_BYTES {
-            // What follows is the rest of this entry, not a path.
-            self.ended = true;
-            return Err(self.error(&format!(
-                "is longer than {LONGEST_PATH_BYTES} bytes; give one path a line, or pass -0 for a NUL-separated list"
-            )));
+    /// What was guessed; it may grow while the list is read.
+    pub(super) fn notes(&self) -> ListNotes {
+        self.notes.clone()
+    }
+
+    fn check(&mut self, line: Line) -> Result<ImageSource, PathError> {
+        if let Some(guess) = line.guess {
+            self.notes.add(format!("{}: {guess}", self.name));
         }
-        if bytes.is_empty() {
-            return Err(self.error("is empty; remove it or give a path"));
+        let number = line.number;
+        let entry = match self.separator {
+            Separator::Line => "line",
+            Separator::Nul => "entry",
+        };
+        let error = |cause: &str| PathError {
+            path: format!("{}:{number}", self.name).into(),
+            cause: format!("{entry} {number} {cause}"),
+        };
+        let bytes = line.content.map_err(|bad| match bad {
+            BadLine::TooLong { limit_bytes, .. } => error(&format!(
+                "is longer than {limit_bytes} bytes; give one path per line, or pass -0 for a NUL-separated list"
+            )),
+            BadLine::Unreadable(cause) => error(&format!("cannot be read: {cause}")),
+        })?;
+        if matches!(bytes.as_slice(), b"" | b"\r") {
+            return Err(error("is empty; remove it or give a path"));
         }
         if bytes.contains(&0) {
-            return Err(self.error("holds a NUL byte; pass -0 for a NUL-separated list"));
+            return Err(error("holds a NUL byte; pass -0 for a NUL-separated list"));
         }
-        let path = PathBuf::from(
-            os_string(bytes).map_err(|()| self.error("is not UTF-8; rename the file"))?,
-        );
+        let path = os_string(bytes).map_err(|()| error("is not UTF-8; rename the file"))?;
+        let path = self.without_return(path.into());
         if path.is_dir() {
             let cause = "is a folder, and a list names files; name the folder as an argument";
             return Err(PathError {
@@ -129,25 +137,76 @@ impl List {
                 cause: cause.to_owned(),
             });
         }
-        Ok(ImageSource::Path(path))
+        let hint = match self.separator {
+            Separator::Line => hint(&path),
+            Separator::Nul => None,
+        };
+        match hint {
+            Some(cause) => Err(PathError { path, cause }),
+            None => Ok(ImageSource::Path(path)),
+        }
     }
+
+    /// The path without the carriage return of a Windows line end, unless that is part of it.
+    fn without_return(&mut self, path: PathBuf) -> PathBuf {
+        let bytes = path.as_os_str().as_encoded_bytes();
+        let (Separator::Line, Some(b'\r')) = (self.separator, bytes.last()) else {
+            return path;
+        };
+        if is_there(&path) {
+            return path;
+        }
+        let bytes = bytes.get(..bytes.len() - 1).unwrap_or_default().to_vec();
+        let Ok(shorter) = os_string(bytes) else {
+            return path;
+        };
+        if !std::mem::replace(&mut self.dropped_return, true) {
+            self.notes.add(format!(
+                "{}: its lines end as on Windows; the carriage returns are dropped",
+                self.name
+            ));
+        }
+        shorter.into()
+    }
+}
+
+/// What is the matter with a path that leads nowhere as it stands, as far as it shows.
+fn hint(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    let unquoted = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'));
+    let has_backslash = MAIN_SEPARATOR == '/' && text.contains('\\');
+    if !(has_backslash || unquoted.is_some() || text.contains('\r')) || is_there(path) {
+        return None;
+    }
+    let slashed = text.replace('\\', "/");
+    Some(if text.contains('\r') {
+        "there is no such file; the list's lines end in carriage returns alone, so save it with \
+         newlines"
+            .to_owned()
+    } else if unquoted.is_some_and(|path| is_there(Path::new(path))) {
+        "there is no such file; the list has quotes around the path, so remove them".to_owned()
+    } else if has_backslash && is_there(Path::new(&slashed)) {
+        format!("there is no such file, but there is {slashed}; write / and not \\ in the list")
+    } else if has_backslash {
+        "there is no such file; folders are separated by / here, and not by \\ as on Windows"
+            .to_owned()
+    } else {
+        return None;
+    })
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 impl Iterator for List {
     type Item = Result<ImageSource, PathError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        self.entries_read += 1;
-        match self.read_entry() {
-            Ok(entry) => entry.map(|bytes| self.check(bytes)),
-            Err(error) => {
-                self.ended = true;
-                Some(Err(self.error(&format!("cannot be read: {error}"))))
-            }
-        }
+        let line = self.lines.next()?;
+        Some(self.check(line))
     }
 }
 
@@ -176,13 +235,8 @@ mod tests {
 
     /// Each entry as text; an error as `! cause`.
     fn read(content: &[u8], separator: Separator) -> Vec<String> {
-        let list = List {
-            reader: BufReader::new(Box::new(io::Cursor::new(content.to_vec()))),
-            name: PathBuf::from("list"),
-            separator,
-            entries_read: 0,
-            ended: false,
-        };
+        let reader = Box::new(io::Cursor::new(content.to_vec()));
+        let list = List::new(reader, "list".to_owned(), separator);
         list.map(|entry| match entry {
             Ok(ImageSource::Path(path)) => path.to_string_lossy().into_owned(),
             Ok(ImageSource::Stdin) => "stdin".to_owned(),
@@ -194,12 +248,22 @@ mod tests {
     #[test]
     fn a_list_is_taken_as_it_stands() {
         use Separator::{Line, Nul};
-        let cases: [(&[u8], Separator, &[&str]); 9] = [
+        let cases: [(&[u8], Separator, &[&str]); 15] = [
             (b"", Line, &[]),
             (b"", Nul, &[]),
             (b"a.jpg\nb.jpg\n", Line, &["a.jpg", "b.jpg"]),
             (b"a.jpg\nb.jpg", Line, &["a.jpg", "b.jpg"]),
-            (b" # a \r\n-\n", Line, &[" # a \r", "-"]),
+            (b" # a \n-\n", Line, &[" # a ", "-"]),
+            (b"a.jpg\r\nb.jpg\r", Line, &["a.jpg", "b.jpg"]),
+            (b"a.jpg\r\0b.jpg", Nul, &["a.jpg\r", "b.jpg"]),
+            (b"\xef\xbb\xbfa.jpg\n", Line, &["a.jpg"]),
+            (b"\xef\xbb\xbfa.jpg\0", Nul, &["\u{feff}a.jpg"]),
+            (b"a\0.\0j\0p\0g\0\n\0", Line, &["a.jpg"]),
+            (
+                b"a\n\r\nb\n",
+                Line,
+                &["a", "! line 2 is empty; remove it or give a path", "b"],
+            ),
             (b"a\nb\0c\0", Nul, &["a\nb", "c"]),
             (
                 b"a\n\nb\n",
@@ -223,29 +287,60 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_stops_the_list() {
+    fn a_line_that_is_too_long_costs_that_line_only() {
         let mut content = b"a.jpg\n".to_vec();
         content.resize(3 * LONGEST_PATH_BYTES, b'x');
         content.extend(b"\nb.jpg\n");
         let entries = read(&content, Separator::Line);
-        assert_eq!(entries.len(), 2);
+        let [first, long, last] = entries.as_slice() else {
+            panic!("{entries:?}");
+        };
+        assert_eq!((first.as_str(), last.as_str()), ("a.jpg", "b.jpg"));
         assert!(
-            entries[1].starts_with("! line 2 is longer than 65536 bytes"),
-            "{entries:?}"
+            long.starts_with("! line 2 is longer than 65536 bytes"),
+            "{long}"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_that_leads_nowhere_gets_a_hint() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        for name in ["a.jpg", "odd\r", "back\\slash", "\"quoted\""] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        let windows = at("a.jpg").replace('/', "\\");
+        let quoted = format!("\"{}\"", at("a.jpg"));
+        let lines = [
+            &windows,
+            "C:\\b.jpg",
+            &quoted,
+            &at("odd"),
+            &at("back\\slash"),
+            "a\rb",
+        ];
+        let found = read(lines.join("\r\n").as_bytes(), Separator::Line);
+        let parts = [
+            "but there is ",
+            "separated by / here",
+            "has quotes",
+            "odd\r",
+            "back\\slash",
+            "carriage returns alone",
+        ];
+        for (found, part) in found.iter().zip(parts) {
+            assert!(found.contains(part), "{found:?} {part}");
+        }
+        assert_eq!(found.len(), lines.len());
     }
 
     #[cfg(unix)]
     #[test]
     fn bytes_that_are_not_utf8_are_kept() {
         use std::os::unix::ffi::OsStrExt;
-        let mut list = List {
-            reader: BufReader::new(Box::new(&b"caf\xe9.jpg\n"[..])),
-            name: PathBuf::from("list"),
-            separator: Separator::Line,
-            entries_read: 0,
-            ended: false,
-        };
+        let reader = Box::new(&b"caf\xe9.jpg\n"[..]);
+        let mut list = List::new(reader, "list".to_owned(), Separator::Line);
         let Some(Ok(ImageSource::Path(path))) = list.next() else {
             panic!("no path");
         };

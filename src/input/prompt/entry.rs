@@ -1,6 +1,6 @@
 //! Classes as written, before templates are filled.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{bail, ensure};
 
@@ -39,6 +39,10 @@ impl Entry {
             !label.trim().is_empty(),
             "label {place} is empty; remove it or write its text"
         );
+        ensure!(
+            !label.contains('\0'),
+            "label {place} holds a NUL; remove it"
+        );
         let (text, key) = (self.text.as_slice(), self.key.as_slice());
         for (texts, kind) in [
             (self.prompts.as_slice(), "prompt"),
@@ -50,6 +54,10 @@ impl Entry {
                 texts.iter().all(|text| !text.trim().is_empty()),
                 "class {label:?} has an empty {kind}; remove it or write its text"
             );
+            ensure!(
+                !texts.iter().any(|text| text.contains('\0')),
+                "class {label:?} has a NUL in its {kind}; remove it"
+            );
         }
         Ok(())
     }
@@ -60,8 +68,47 @@ impl Entry {
 pub(super) enum Written {
     /// Each class once, at a place of this kind.
     As(&'static str),
-    /// In rows, of which several may describe one class.
-    AsTable,
+    /// In rows at places of this kind, of which several may describe one class.
+    Rows(&'static str),
+}
+
+/// Tells classes of one name apart that have keys of their own, by adding those; the prompts keep the
+/// name. ImageNet has two cranes. Returns what was done, to be said.
+pub(super) fn tell_apart(entries: &mut [Entry]) -> Option<String> {
+    let mut keys: HashMap<&str, Vec<Option<&str>>> = HashMap::new();
+    for entry in entries.iter() {
+        keys.entry(&entry.label)
+            .or_default()
+            .push(entry.key.as_deref());
+    }
+    let differ = |keys: &Vec<Option<&str>>| {
+        let distinct: HashSet<_> = keys.iter().flatten().collect();
+        keys.len() > 1 && distinct.len() == keys.len()
+    };
+    let shared: HashSet<String> = keys
+        .into_iter()
+        .filter(|(_, keys)| differ(keys))
+        .map(|(label, _)| label.to_owned())
+        .collect();
+    let mut example = None;
+    for entry in entries
+        .iter_mut()
+        .filter(|entry| shared.contains(&entry.label))
+    {
+        let name = format!(
+            "{} ({})",
+            entry.label,
+            entry.key.as_deref().unwrap_or_default()
+        );
+        let label = std::mem::replace(&mut entry.label, name);
+        entry.text.get_or_insert(label);
+        example.get_or_insert_with(|| entry.label.clone());
+    }
+    let more = match shared.len() {
+        1 => String::new(),
+        count => format!(" ({count} such names)"),
+    };
+    example.map(|label| format!("classes of one name have their keys added, as in {label:?}{more}"))
 }
 
 /// Entries -> classes with their prompts.
@@ -83,7 +130,7 @@ pub(super) fn label_set(
                 places.insert(entry.label.clone(), drafts.len());
                 drafts.push(Draft::new(entry));
             }
-            (Some(&first), Written::AsTable) => drafts[first].add(entry)?,
+            (Some(&first), Written::Rows(places)) => drafts[first].add(entry, places)?,
             (Some(&first), Written::As(places)) => bail!(twice(&drafts[first], &entry, places)),
         }
     }
@@ -92,6 +139,7 @@ pub(super) fn label_set(
         classes: Vec::with_capacity(drafts.len()),
         uses_templates: false,
         warnings: Vec::new(),
+        note: None,
     };
     for draft in drafts {
         set.uses_templates |= draft.names_itself || !draft.entry.aliases.is_empty();
@@ -138,9 +186,9 @@ impl Draft {
     }
 
     /// Adds another row of the same label.
-    fn add(&mut self, row: Entry) -> anyhow::Result<()> {
+    fn add(&mut self, row: Entry, places: &str) -> anyhow::Result<()> {
         if row.prompts.is_empty() && row.aliases.is_empty() {
-            ensure!(!self.names_itself, twice(self, &row, "lines"));
+            ensure!(!self.names_itself, twice(self, &row, places));
         }
         self.names_itself |= row.prompts.is_empty();
         let entry = &mut self.entry;
@@ -153,7 +201,7 @@ impl Draft {
             let differ = known.is_some() && more.is_some() && *known != more;
             ensure!(
                 !differ,
-                "label {:?} has two values of {kind} (lines {} and {}); remove one",
+                "label {:?} has two values of {kind} ({places} {} and {}); remove one",
                 entry.label,
                 entry.place,
                 row.place

@@ -1,114 +1,488 @@
-//! Labels as JSON.
+//! Labels as JSON, and as YAML and Python literals, which say the same.
 
-use std::fmt;
+use std::collections::HashSet;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Entry;
+use super::columns::{Column, Columns};
+use super::entry::Entry;
+use super::node::{self, Node};
+use super::{Found, Written, shape};
+use crate::input::text_file::column::key;
 
-/// The classes of a JSON object, or the labels of a JSON list, in the order of the file.
+/// Where configurations and dataset descriptions have the names of their classes, as
+/// [`crate::input::text_file::column::key`] writes it.
+const NAMES: [&str; 11] = [
+    "id2label",
+    "idx2label",
+    "label2id",
+    "classtoidx",
+    "idxtoclass",
+    "classnames",
+    "labelnames",
+    "names",
+    "classes",
+    "labels",
+    "categories",
+];
+/// What shows that an object is the configuration of a model.
+const OF_MODELS: [&str; 4] = ["modeltype", "architectures", "textconfig", "visionconfig"];
+const VALUE: &str =
+    "expected a prompt or a list of prompts, or an object of prompt, alias, text and key";
+
+type Pairs = Vec<(String, Node)>;
+
+/// The classes of an object or a list, in the order of the file or of their numbers:
+///
+/// - `{"cat": ["a cat", "a kitten"]}`: labels and prompts, or an object of prompt, alias, text and key.
+/// - `{"0": "cat"}`, `{"0": ["n02123045", "tabby"]}`, `{"cat": 0}`: labels by number, which is the
+///   key unless there is another id.
+/// - a configuration or description with one of these, or a list, under a name such as `id2label`.
+/// - `["cat", "dog"]`; a list of objects with the fields of a table; pairs of id and label.
 ///
 /// # Errors
-/// When it is neither; the message names line and column.
-pub(super) fn entries(text: &str) -> anyhow::Result<Vec<Entry>> {
-    let Classes(entries) = serde_json::from_str(text)?;
-    Ok(entries)
-}
-
-/// Kept as a list and not as a map: a map would drop the first of two equal labels.
-struct Classes(Vec<Entry>);
-
-impl<'de> Deserialize<'de> for Classes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ClassesVisitor).map(Self)
+/// When it is none of these; names the entry.
+pub(super) fn entries(node: Node) -> Result<Found> {
+    match node {
+        Node::Map(pairs) => of_map(pairs),
+        Node::List(nodes) => of_list(nodes),
+        node => bail!(
+            r#"it is {}, and {{"label": ["prompt", …], …}} or ["label", …] is expected"#,
+            node.kind()
+        ),
     }
 }
 
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "expected a prompt or a list of prompts, or an object of prompt, alias, text and key"
-)]
-enum Value {
-    None(()),
-    One(String),
-    Many(Vec<String>),
-    Described(Described),
-}
-
-/// The columns of a table, by the same names.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Described {
-    #[serde(default, alias = "prompts", alias = "description")]
-    prompt: Texts,
-    #[serde(default, alias = "aliases")]
-    alias: Texts,
-    text: Option<String>,
-    #[serde(alias = "folder", alias = "id")]
-    key: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(untagged)]
-enum Texts {
-    #[default]
-    None,
-    One(String),
-    Many(Vec<String>),
-}
-
-impl Texts {
-    fn into_vec(self) -> Vec<String> {
-        match self {
-            Self::None => Vec::new(),
-            Self::One(text) => vec![text],
-            Self::Many(texts) => texts,
-        }
+fn found(entries: Vec<Entry>) -> Found {
+    Found {
+        entries,
+        written: Written::As("entries"),
+        by_id: false,
+        warnings: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
-impl Value {
-    fn into_entry(self, place: usize, label: String) -> Entry {
-        let mut entry = Entry::new(place, label);
-        match self {
-            Self::None(()) => {}
-            Self::One(prompt) => entry.prompts = vec![prompt],
-            Self::Many(prompts) => entry.prompts = prompts,
-            Self::Described(described) => {
-                entry.prompts = described.prompt.into_vec();
-                entry.aliases = described.alias.into_vec();
-                entry.text = described.text;
-                entry.key = described.key;
+fn by_id(entries: Vec<Entry>, note: Option<&str>) -> Found {
+    Found {
+        by_id: true,
+        notes: note.map(str::to_owned).into_iter().collect(),
+        ..found(entries)
+    }
+}
+
+fn of_map(mut pairs: Pairs) -> Result<Found> {
+    if let Some(place) = named_list(&pairs) {
+        let (name, node) = pairs.swap_remove(place);
+        let mut inner = match node {
+            Node::Map(pairs) => of_numbered(&pairs)
+                .or_else(|| of_numbers(&pairs))
+                .with_context(|| format!("{name:?} does not give each class a number"))??,
+            node => entries(node)?,
+        };
+        check_named(&inner.entries)?;
+        inner
+            .notes
+            .insert(0, format!("the labels are those under {name:?}"));
+        return Ok(inner);
+    }
+    let is_model = |(name, _): &(String, Node)| OF_MODELS.contains(&key(name).as_str());
+    ensure!(
+        !pairs.iter().any(is_model),
+        "it is the configuration of a model, and has no id2label that names classes"
+    );
+    if let Some(numbered) = of_numbered(&pairs).or_else(|| of_numbers(&pairs)) {
+        return numbered;
+    }
+    let are_numbers =
+        !pairs.is_empty() && pairs.iter().all(|(label, _)| node::index(label).is_some());
+    let entries = (1..)
+        .zip(pairs)
+        .map(|(place, (label, node))| described(place, label, node));
+    let mut found = found(entries.collect::<Result<_>>()?);
+    if are_numbers {
+        found
+            .notes
+            .push("the labels are numbers, and what they stand for are prompts".to_owned());
+    }
+    Ok(found)
+}
+
+/// Where an object has a list of classes, rather than being one.
+fn named_list(pairs: &Pairs) -> Option<usize> {
+    let holds_classes = |node: &Node| match node {
+        Node::List(nodes) => nodes.iter().all(Node::is_text) || nodes.iter().all(is_map),
+        Node::Map(pairs) => of_numbered(pairs).is_some() || of_numbers(pairs).is_some(),
+        _ => false,
+    };
+    NAMES.iter().find_map(|wanted| {
+        let is_it = |(name, node): &(String, Node)| key(name) == *wanted && holds_classes(node);
+        pairs.iter().position(is_it)
+    })
+}
+
+fn is_map(node: &Node) -> bool {
+    matches!(node, Node::Map(_))
+}
+
+/// Refuses the names that a configuration has when nobody gave any.
+fn check_named(entries: &[Entry]) -> Result<()> {
+    let is_default = |entry: &Entry| {
+        let number = entry.label.strip_prefix("LABEL_");
+        number.is_some_and(|number| node::index(number).is_some())
+    };
+    ensure!(
+        entries.is_empty() || !entries.iter().all(is_default),
+        "its labels are only numbered (\"LABEL_0\", …) and have no names"
+    );
+    Ok(())
+}
+
+/// `{"0": "cat", "1": "dog"}`, also with ids or with objects; none if it is something else.
+fn of_numbered(pairs: &Pairs) -> Option<Result<Found>> {
+    let numbers: Option<Vec<u64>> = pairs.iter().map(|(name, _)| node::index(name)).collect();
+    let numbers = numbers.filter(|numbers| !numbers.is_empty())?;
+    let mut sorted: Vec<(u64, &(String, Node))> = numbers.into_iter().zip(pairs).collect();
+    sorted.sort_by_key(|(number, _)| *number);
+    let entries: Option<Vec<Entry>> = (1..)
+        .zip(sorted)
+        .map(|(place, (_, (number, node)))| match node {
+            Node::Text(label) => {
+                let mut entry = Entry::new(place, label.clone());
+                entry.key = Some(number.clone());
+                Some(entry)
+            }
+            Node::List(pair) => with_id(place, pair),
+            _ => None,
+        })
+        .collect();
+    Some(Ok(by_id(
+        entries?,
+        Some("the numbers are keys of the labels, which are in their order"),
+    )))
+}
+
+/// A pair of id and name, as in `["n02123045", "tiger_cat"]`, in either order.
+fn with_id(place: usize, pair: &[Node]) -> Option<Entry> {
+    let [first, second] = pair else {
+        return None;
+    };
+    let is_id = |node: &Node| node.scalar().is_some_and(shape::is_id);
+    let (id, name) = match (is_id(first), is_id(second)) {
+        (true, false) => (first, second),
+        (false, true) => (second, first),
+        _ => return None,
+    };
+    let Node::Text(name) = name else {
+        return None;
+    };
+    let mut entry = Entry::new(place, name.clone());
+    // Such lists write blanks as underscores, which the model would read as such.
+    entry.text = name.contains('_').then(|| name.replace('_', " "));
+    entry.key = id.scalar().map(str::to_owned);
+    Some(entry)
+}
+
+/// `{"cat": 0, "dog": 1}`; none if it is something else.
+fn of_numbers(pairs: &Pairs) -> Option<Result<Found>> {
+    let mut numbered: Vec<(u64, &String)> = pairs
+        .iter()
+        .map(|(label, node)| Some((node.index()?, label)))
+        .collect::<Option<_>>()
+        .filter(|pairs: &Vec<(u64, &String)>| pairs.len() > 1 || matches!(pairs[..], [(0, _)]))?;
+    numbered.sort();
+    let mut seen = HashSet::new();
+    let entries = (1..).zip(numbered).map(|(place, (number, label))| {
+        ensure!(
+            seen.insert(number),
+            "the number {number} stands for two labels"
+        );
+        let mut entry = Entry::new(place, label.clone());
+        entry.key = Some(number.to_string());
+        Ok(entry)
+    });
+    let entries = entries.collect::<Result<Vec<_>>>();
+    Some(entries.map(|entries| {
+        by_id(
+            entries,
+            Some("the numbers are keys of the labels, which are in their order"),
+        )
+    }))
+}
+
+/// A label with its prompts, or with the fields of a table.
+fn described(place: usize, label: String, node: Node) -> Result<Entry> {
+    let refused = |node: &Node| {
+        format!(
+            "entry {place}, class {label:?}: {VALUE}, found {}",
+            node.kind()
+        )
+    };
+    let mut entry = Entry::new(place, label.clone());
+    match node {
+        Node::Null => {}
+        Node::Text(prompt) => entry.prompts = vec![prompt],
+        Node::List(_) => entry.prompts = texts(&node).with_context(|| refused(&node))?,
+        Node::Map(fields) => {
+            for (name, value) in fields {
+                let texts = texts(&value).with_context(|| refused(&value))?;
+                let column = Column::named(&name);
+                ensure!(
+                    !matches!(column, Column::Label | Column::Unknown),
+                    "entry {place}, class {label:?}: {VALUE}; {name:?} is none of them"
+                );
+                let column = Columns {
+                    columns: vec![column],
+                    warnings: Vec::new(),
+                    notes: Vec::new(),
+                };
+                column.put(&mut entry, 0, texts)?;
             }
         }
-        entry
+        node => bail!(refused(&node)),
+    }
+    Ok(entry)
+}
+
+/// A text or several; none if it is something else.
+fn texts(node: &Node) -> Option<Vec<String>> {
+    match node {
+        Node::Null => Some(Vec::new()),
+        Node::Text(text) | Node::Number(text) => Some(vec![text.clone()]),
+        Node::List(nodes) => {
+            let each = nodes.iter().map(|node| match node {
+                Node::Text(text) => Some(text.clone()),
+                _ => None,
+            });
+            each.collect()
+        }
+        _ => None,
     }
 }
 
-struct ClassesVisitor;
+fn of_list(nodes: Vec<Node>) -> Result<Found> {
+    if !nodes.is_empty() && nodes.iter().all(is_map) {
+        return of_objects(nodes);
+    }
+    let pairs: Option<Vec<Entry>> = (1..)
+        .zip(&nodes)
+        .map(|(place, node)| match node {
+            Node::List(pair) => with_id(place, pair),
+            _ => None,
+        })
+        .collect();
+    if let Some(entries) = pairs.filter(|entries| !entries.is_empty()) {
+        return Ok(by_id(entries, None));
+    }
+    let labels = (1..).zip(nodes).map(|(place, node)| match node {
+        Node::Text(label) => Ok(Entry::new(place, label)),
+        node => bail!(
+            "entry {place} is {}; a list has labels, or objects with a label each",
+            node.kind()
+        ),
+    });
+    Ok(found(labels.collect::<Result<_>>()?))
+}
 
-impl<'de> Visitor<'de> for ClassesVisitor {
-    type Value = Vec<Entry>;
+/// A list of objects whose fields are the columns of a table.
+fn of_objects(nodes: Vec<Node>) -> Result<Found> {
+    let rows: Vec<Pairs> = nodes
+        .into_iter()
+        .filter_map(|node| match node {
+            Node::Map(pairs) => Some(pairs),
+            _ => None,
+        })
+        .collect();
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in rows.iter().flatten() {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    let holds_numbers = |place: usize| {
+        let values = rows
+            .iter()
+            .flatten()
+            .filter(|(name, _)| *name == names[place]);
+        values
+            .map(|(_, node)| node.scalar())
+            .all(|text| text.and_then(node::index).is_some())
+    };
+    let columns = Columns::named(&names, holds_numbers)?;
+    let entry = |(number, row): (usize, Pairs)| -> Result<Entry> {
+        let mut entry = Entry::new(number, String::new());
+        for (name, node) in row {
+            let place = names
+                .iter()
+                .position(|known| *known == name)
+                .unwrap_or_default();
+            if columns.columns.get(place) == Some(&Column::Unknown) {
+                continue;
+            }
+            let texts = texts(&node);
+            let texts =
+                texts.with_context(|| format!("entry {number}: {name:?} is {}", node.kind()))?;
+            let put = columns.put(&mut entry, place, texts);
+            put.with_context(|| format!("entry {number}: {name:?}"))?;
+        }
+        ensure!(
+            !entry.label.is_empty(),
+            "entry {number} has no label; write it or remove the entry"
+        );
+        Ok(entry)
+    };
+    let entries = (1..).zip(rows).map(entry).collect::<Result<_>>()?;
+    Ok(Found {
+        entries,
+        written: Written::Rows("entries"),
+        by_id: false,
+        warnings: columns.warnings,
+        notes: columns.notes,
+    })
+}
 
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(r#"{"label": ["prompt", …], …} or ["label", …]"#)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The classes as `key=label(text):prompts`, and how many notes there are.
+    fn read(content: &str) -> Result<(Vec<String>, usize), String> {
+        let found = entries(serde_json::from_str(content).unwrap());
+        let found = found.map_err(|error| format!("{error:#}"))?;
+        let shown = found.entries.iter().map(|entry| {
+            let key = entry
+                .key
+                .as_ref()
+                .map_or(String::new(), |key| format!("{key}="));
+            let text = entry
+                .text
+                .as_ref()
+                .map_or(String::new(), |text| format!("({text})"));
+            format!("{key}{}{text}:{}", entry.label, entry.prompts.join("/"))
+        });
+        Ok((shown.collect(), found.notes.len()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some((label, value)) = map.next_entry::<String, Value>()? {
-            entries.push(value.into_entry(entries.len() + 1, label));
+    #[test]
+    fn classes_are_read_from_all_forms() {
+        let cases: [(&str, &[&str], usize); 19] = [
+            (r#"["cat", "dog"]"#, &["cat:", "dog:"], 0),
+            (
+                r#"{"cat": ["a", "b"], "dog": "c"}"#,
+                &["cat:a/b", "dog:c"],
+                0,
+            ),
+            (r#"{"0": "cat", "1": "dog"}"#, &["0=cat:", "1=dog:"], 1),
+            (
+                r#"{"0": "a", "10": "c", "2": "b"}"#,
+                &["0=a:", "2=b:", "10=c:"],
+                1,
+            ),
+            (
+                r#"{"0": ["n02056570", "king_penguin"], "1": ["n01847000", "drake"]}"#,
+                &["n02056570=king_penguin(king penguin):", "n01847000=drake:"],
+                1,
+            ),
+            (
+                r#"{"0": ["zero", "a 0"], "1": ["one", "a 1"]}"#,
+                &["0:zero/a 0", "1:one/a 1"],
+                1,
+            ),
+            (r#"{"dog": 1, "cat": 0}"#, &["0=cat:", "1=dog:"], 1),
+            (
+                r#"{"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}, "n": {"x": 1}}"#,
+                &["0=cat:", "1=dog:"],
+                2,
+            ),
+            (
+                r#"{"a": 1.5, "label2id": {"cat": 0, "dog": 1}}"#,
+                &["0=cat:", "1=dog:"],
+                2,
+            ),
+            (
+                r#"{"nc": 2, "names": ["cat", "dog"]}"#,
+                &["cat:", "dog:"],
+                1,
+            ),
+            (
+                r#"{"class_to_idx": {"cat": 0, "dog": 1}}"#,
+                &["0=cat:", "1=dog:"],
+                2,
+            ),
+            (
+                r#"{"dataset": "pets", "classes": ["cat", "dog"]}"#,
+                &["cat:", "dog:"],
+                1,
+            ),
+            (
+                r#"{"images": [], "categories": [{"id": 1, "name": "cat"}]}"#,
+                &["1=cat:"],
+                1,
+            ),
+            (
+                r#"[{"label": "cat"}, {"label": "dog", "prompt": ["a", "b"]}]"#,
+                &["cat:", "dog:a/b"],
+                0,
+            ),
+            (
+                r#"[{"id": 3, "name": "cat", "supercategory": "x"}]"#,
+                &["3=cat:"],
+                0,
+            ),
+            (
+                r#"[["n02056570", "king penguin"], ["n01847000", "drake"]]"#,
+                &["n02056570=king penguin:", "n01847000=drake:"],
+                0,
+            ),
+            (r#"[["cat", 0], ["dog", 1]]"#, &["0=cat:", "1=dog:"], 0),
+            (
+                r#"{"classes": "a class", "cat": "x"}"#,
+                &["classes:a class", "cat:x"],
+                0,
+            ),
+            ("[]", &[], 0),
+        ];
+        for (content, expected, notes) in cases {
+            let (found, said) = read(content).unwrap();
+            assert_eq!(found, expected, "{content}");
+            assert_eq!(said, notes, "{content}");
         }
-        Ok(entries)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(label) = list.next_element()? {
-            entries.push(Entry::new(entries.len() + 1, label));
+    #[test]
+    fn what_is_not_a_set_of_labels_is_refused() {
+        let cases = [
+            (
+                r#"{"model_type": "clip", "projection_dim": 512}"#,
+                "no id2label",
+            ),
+            (
+                r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#,
+                "only numbered",
+            ),
+            (r#"{"cat": 1, "dog": 1}"#, "number 1 stands for two labels"),
+            (
+                r#"{"a": true}"#,
+                "entry 1, class \"a\": expected a prompt or a list of prompts, or an object of prompt, alias, text and key, found true or false",
+            ),
+            (r#"{"a": 1}"#, "found a number"),
+            (r#"{"a": {"b": {"c": "d"}}}"#, "found an object"),
+            (r#"["cat", 1]"#, "entry 2 is a number"),
+            (r#"[{"id": 1}]"#, "no column of labels (id)"),
+            (
+                r#"[{"label": ["a", "b"]}]"#,
+                "entry 1: \"label\": one class has several",
+            ),
+            (
+                r#"[{"label": "a"}, {"prompt": "b"}]"#,
+                "entry 2 has no label",
+            ),
+            (r#""cat""#, "it is a text"),
+            ("[1, 2]", "entry 1 is a number"),
+        ];
+        for (content, part) in cases {
+            let error = read(content).unwrap_err();
+            assert!(error.contains(part), "{content}: {error}");
         }
-        Ok(entries)
     }
 }

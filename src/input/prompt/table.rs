@@ -1,130 +1,176 @@
-//! Labels as a table: CSV or TSV.
+//! Labels as a table: with a header, or without one.
 
 use anyhow::{Result, ensure};
 
-use super::Entry;
+use super::columns::{Column, Columns};
+use super::entry::Entry;
+use super::{Found, Written, node, shape};
+use crate::input::text_file::{Row, Table, column};
 
-/// What a column holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Column {
-    Label,
-    Text,
-    Alias,
-    Prompt,
-    Key,
-    Unknown,
-}
-
-impl Column {
-    fn named(name: &str) -> Self {
-        match name.trim().to_lowercase().as_str() {
-            "label" | "class" | "name" => Self::Label,
-            "text" => Self::Text,
-            "alias" | "aliases" => Self::Alias,
-            "prompt" | "prompts" | "description" => Self::Prompt,
-            "key" | "folder" | "id" => Self::Key,
-            _ => Self::Unknown,
-        }
-    }
-}
-
-/// A table's rows, and what is odd about it.
-#[derive(Debug)]
-pub(super) struct Table {
-    pub(super) entries: Vec<Entry>,
-    pub(super) warnings: Vec<String>,
-}
-
-/// Reads a table whose cells are separated by `delimiter`. Its first row is a header if one cell of it
-/// is `label`, `class` or `name`; without one the first column holds labels and the others prompts.
-/// Empty cells hold nothing, rows of empty cells are skipped, and there are no comments.
+/// Reads a table. Its first row is a header if one cell of it names a column of labels; without one
+/// the first column holds labels and the others prompts, but for columns of numbers or ids, which are
+/// keys. A first row above a column of ids that is none itself is a header as well. Empty cells hold
+/// nothing, rows of empty cells are skipped, and there are no comments.
 ///
 /// # Errors
 /// When the header has the label twice or not at all, a row has more cells than the header, or a row
 /// has cells but no label; the line is named.
-pub(super) fn read(text: &str, delimiter: u8) -> Result<Table> {
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .has_headers(false)
-        .flexible(true)
-        .from_reader(text.as_bytes());
-    let mut columns: Option<Vec<Column>> = None;
-    let mut table = Table {
-        entries: Vec::new(),
-        warnings: Vec::new(),
-    };
-    for record in reader.records() {
-        let record = record?;
-        if record.iter().all(|cell| cell.trim().is_empty()) {
-            continue;
-        }
-        if columns.is_none() {
-            columns = header(&record, &mut table.warnings)?;
-            if columns.is_some() {
-                continue;
-            }
-            columns = Some(Vec::new());
-        }
-        let columns = columns.as_deref().unwrap_or_default();
-        table.entries.push(entry(&record, columns)?);
+pub(super) fn entries(table: Table) -> Result<Found> {
+    let separator = table.separator();
+    let mut rows = table.collect::<Result<Vec<Row>>>()?;
+    let (columns, is_header, by_id) = columns(&rows)?;
+    if is_header {
+        rows.remove(0);
     }
-    Ok(table)
+    let width = is_header.then_some(columns.columns.len());
+    let entry = |row| entry(row, &columns, width, &separator);
+    let entries = rows.into_iter().map(entry).collect::<Result<_>>()?;
+    Ok(Found {
+        entries,
+        written: Written::Rows("lines"),
+        by_id,
+        warnings: columns.warnings,
+        notes: columns.notes,
+    })
 }
 
-/// The columns, if the first row names them.
-fn header(record: &csv::StringRecord, warnings: &mut Vec<String>) -> Result<Option<Vec<Column>>> {
-    let columns: Vec<_> = record.iter().map(Column::named).collect();
-    let count = |wanted| columns.iter().filter(|column| **column == wanted).count();
-    if count(Column::Label) == 0 {
-        return Ok(None);
+fn cell(row: &Row, place: usize) -> &str {
+    row.cells.get(place).map_or("", String::as_str)
+}
+
+/// The columns, whether the first row is a header, and whether keys were found by looking.
+fn columns(rows: &[Row]) -> Result<(Columns, bool, bool)> {
+    let Some((first, rest)) = rows.split_first() else {
+        return Ok((without_header(rows), false, false));
+    };
+    let names = first.cells.as_slice();
+    let holds_numbers = |place: usize| {
+        let mut cells = rest
+            .iter()
+            .map(|row| cell(row, place))
+            .filter(|cell| !cell.is_empty());
+        cells.clone().next().is_some() && cells.all(|cell| node::index(cell).is_some())
+    };
+    let is_label = |name: &String| column::LABEL.contains(&column::key(name).as_str());
+    let filled = names.iter().filter(|name| !name.is_empty()).count();
+    let known = names.iter().filter(|name| column::is_known(name)).count();
+    if names.iter().any(is_label) || (filled > 1 && known == filled) {
+        return Ok((Columns::named(names, holds_numbers)?, true, false));
     }
-    for (column, name) in [
-        (Column::Label, "labels"),
-        (Column::Key, "keys"),
-        (Column::Text, "texts"),
-    ] {
-        ensure!(
-            count(column) <= 1,
-            "the header names more than one column of {name}; rename the others"
+    match above_ids(names, rest) {
+        Some(columns) => Ok((columns?, true, true)),
+        None => {
+            let found = without_header(rows);
+            let by_id = found.columns.contains(&Column::Key);
+            Ok((found, false, by_id))
+        }
+    }
+}
+
+/// The columns below a first row that names them, which shows by ids or numbers that stand below a
+/// cell that is neither.
+fn above_ids(names: &[String], rest: &[Row]) -> Option<Result<Columns>> {
+    let ids = |place: &usize| {
+        let cells = rest.iter().map(|row| cell(row, *place));
+        let name = names.get(*place).map_or("", String::as_str);
+        shape::are_ids(cells) && node::index(name).is_none()
+    };
+    let id = (0..names.len()).find(ids)?;
+    let words: Vec<usize> = (0..names.len())
+        .filter(|place| {
+            rest.iter()
+                .all(|row| cell(row, *place).contains(char::is_alphabetic))
+        })
+        .filter(|place| !ids(place))
+        .collect();
+    let [label] = words[..] else {
+        // With prompts or the like next to the labels nobody knows which is which.
+        let is_said = names.iter().any(|name| column::is_known(name));
+        return is_said.then(|| Columns::named(names, |_| false));
+    };
+    let mut found = Columns {
+        columns: vec![Column::Unknown; names.len()],
+        warnings: Vec::new(),
+        notes: vec![format!(
+            "the first line names the columns: labels are in {:?}, their keys in {:?}",
+            names[label], names[id]
+        )],
+    };
+    found.columns[id] = Column::Key;
+    found.columns[label] = Column::Label;
+    found.warn_of_unknown(names);
+    Some(Ok(found))
+}
+
+fn without_header(rows: &[Row]) -> Columns {
+    let width = rows
+        .iter()
+        .map(|row| row.cells.len())
+        .max()
+        .unwrap_or_default();
+    let cells = |place: usize| rows.iter().map(move |row| cell(row, place));
+    let are_ids = |place: usize| shape::are_ids(cells(place));
+    let are_words = |place: usize| cells(place).all(|cell| cell.contains(char::is_alphabetic));
+    let mut columns = vec![Column::Prompt; width];
+    // Ids before the labels; of several those that are not mere numbers.
+    let before = (0..width).take_while(|place| are_ids(*place)).count();
+    let label = if before < width && are_words(before) {
+        before
+    } else {
+        0
+    };
+    let before = 0..label;
+    let key = before
+        .clone()
+        .find(|place| !cells(*place).all(|cell| node::index(cell).is_some()));
+    let mut key = key.or(before.clone().next());
+    columns[before].fill(Column::Unknown);
+    if width == 2 && label == 0 && are_ids(1) && are_words(0) {
+        key = Some(1);
+    }
+    if let Some(column) = columns.get_mut(label) {
+        *column = Column::Label;
+    }
+    let mut notes = Vec::new();
+    if let Some(key) = key {
+        columns[key] = Column::Key;
+        notes.push(format!(
+            "there are no names of columns; column {} has keys, and column {} the labels",
+            key + 1,
+            label + 1
+        ));
+    } else if width > 1 {
+        // A first row that nobody knows as names of columns would be a label.
+        notes.push(
+            "there are no names of columns; the first column has the labels, the others prompts"
+                .to_owned(),
         );
     }
-    let cells = record.iter().zip(&columns);
-    let unknown = cells.filter(|(name, column)| **column == Column::Unknown && !name.is_empty());
-    warnings.extend(unknown.map(|(name, _)| {
-        format!(
-            "column {name:?} is not read: it is none of label, text, alias, prompt, description \
-             and key"
-        )
-    }));
-    Ok(Some(columns))
+    Columns {
+        columns,
+        warnings: Vec::new(),
+        notes,
+    }
 }
 
-fn entry(record: &csv::StringRecord, columns: &[Column]) -> Result<Entry> {
-    let line = record.position().map_or(0, csv::Position::line);
-    ensure!(
-        columns.is_empty() || record.len() <= columns.len(),
-        "line {line} has {} cells, the header {}; put cells that hold a comma in double quotes",
-        record.len(),
-        columns.len()
-    );
+fn entry(row: Row, columns: &Columns, width: Option<usize>, separator: &str) -> Result<Entry> {
+    let line = row.line;
+    let length = row
+        .cells
+        .iter()
+        .rposition(|cell| !cell.is_empty())
+        .map_or(0, |last| last + 1);
+    if let Some(width) = width {
+        ensure!(
+            length <= width,
+            "line {line} has {length} cells, the header {width}; put cells that hold the separator, \
+             {separator}, in double quotes"
+        );
+    }
     let mut entry = Entry::new(usize::try_from(line)?, String::new());
-    for (index, cell) in record.iter().enumerate() {
-        let column = match columns.get(index) {
-            Some(column) => *column,
-            None if index == 0 => Column::Label,
-            None => Column::Prompt,
-        };
-        let cell = cell.trim();
-        if cell.is_empty() {
-            continue;
-        }
-        match column {
-            Column::Label => entry.label = cell.to_owned(),
-            Column::Text => entry.text = Some(cell.to_owned()),
-            Column::Alias => entry.aliases.push(cell.to_owned()),
-            Column::Prompt => entry.prompts.push(cell.to_owned()),
-            Column::Key => entry.key = Some(cell.to_owned()),
-            Column::Unknown => {}
+    for (place, cell) in row.cells.into_iter().enumerate() {
+        if !cell.is_empty() {
+            columns.put(&mut entry, place, vec![cell])?;
         }
     }
     let names = entry.aliases.iter().chain(&entry.text).chain(&entry.key);
@@ -137,4 +183,69 @@ fn entry(record: &csv::StringRecord, columns: &[Column]) -> Result<Entry> {
         "line {line} has no label; write it or remove the line"
     );
     Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    /// The classes as `key=label:prompts`, and how many notes there are.
+    fn read(content: &str) -> Result<(Vec<String>, usize), String> {
+        let reader = Box::new(Cursor::new(content.as_bytes().to_vec()));
+        let table = Table::new(reader, b',', None).unwrap();
+        let found = entries(table).map_err(|error| error.to_string())?;
+        let shown = found.entries.iter().map(|entry| {
+            let key = entry
+                .key
+                .as_ref()
+                .map_or(String::new(), |key| format!("{key}="));
+            format!("{key}{}:{}", entry.label, entry.prompts.join("/"))
+        });
+        Ok((shown.collect(), found.notes.len()))
+    }
+
+    #[test]
+    fn columns_are_found_by_name_or_by_looking() {
+        let cases: [(&str, &[&str], usize); 16] = [
+            ("category\ncat\ndog\n", &["cat:", "dog:"], 0),
+            ("class_name\ncat\n", &["cat:"], 0),
+            ("cat\ndog\n", &["cat:", "dog:"], 0),
+            ("0,cat\n1,dog\n", &["0=cat:", "1=dog:"], 1),
+            (
+                "0,n02056570,cat\n1,n01622779,dog\n",
+                &["n02056570=cat:", "n01622779=dog:"],
+                1,
+            ),
+            (
+                "/m/011k07,Tortoise\n/m/011q46kg,Box\n",
+                &["/m/011k07=Tortoise:", "/m/011q46kg=Box:"],
+                1,
+            ),
+            ("cat,0\ndog,1\n", &["0=cat:", "1=dog:"], 1),
+            ("cat,7\n", &["cat:7"], 1),
+            ("7,up\n", &["7:up"], 1),
+            ("0\n1\n2\n", &["0:", "1:", "2:"], 0),
+            ("ClassId,SignName\n0,stop\n1,go\n", &["0=stop:", "1=go:"], 1),
+            (",0\n0,cat\n1,dog\n", &["0=cat:", "1=dog:"], 1),
+            ("label,name\n0,cat\n1,dog\n", &["0=cat:", "1=dog:"], 1),
+            ("cat,a cat\ndog,a dog\n", &["cat:a cat", "dog:a dog"], 1),
+            ("label,,\ncat,,\n,,\n", &["cat:"], 0),
+            ("title,key\ncat,1\n", &["1=cat:"], 0),
+        ];
+        for (content, expected, notes) in cases {
+            let (found, said) = read(content).unwrap();
+            assert_eq!(found, expected, "{content:?}");
+            assert_eq!(said, notes, "{content:?}");
+        }
+        for (content, part) in [
+            ("key,prompt\n1,a\n", "no column of labels (key, prompt)"),
+            ("id,words,caption\n0,a,b\n1,c,d\n", "no column of labels"),
+            ("label\na cat, asleep\n", "line 2 has 2 cells, the header 1"),
+        ] {
+            let error = read(content).unwrap_err();
+            assert!(error.contains(part), "{content:?}: {error}");
+        }
+    }
 }

@@ -1,67 +1,140 @@
 //! Templates: texts into which a label is put.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use regex::{Captures, Regex};
 
-use super::{built_in, file};
+use super::built_in;
+use super::document::{self, Content, Tables};
+use super::node::Node;
+use crate::input::text_file::column;
+
+/// What places for the label are called by the programs that write templates, in lower case.
+const PLACES: [&str; 14] = [
+    "",
+    "0",
+    "c",
+    "category",
+    "class",
+    "class_name",
+    "classname",
+    "cls",
+    "item",
+    "l",
+    "label",
+    "label_name",
+    "name",
+    "text",
+];
+/// What a field or column with templates may be called, as [`column::key`] writes it.
+pub(super) const NAMES: [&str; 6] = [
+    "template",
+    "templates",
+    "prompt",
+    "prompts",
+    "text",
+    "prompttemplates",
+];
+
+static PLACE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\{([A-Za-z0-9_]*)\}").expect("a constant expression that the tests compile")
+});
 
 /// Texts into which a label is put: at least one, each with a place for the label.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Templates(Vec<String>);
+pub struct Templates {
+    /// With `{}` for each place.
+    texts: Vec<String>,
+    note: Option<String>,
+}
 
 impl Templates {
     /// The label as typed, the default.
     pub fn none() -> Self {
-        Self(vec!["{}".to_owned()])
+        Self {
+            texts: vec!["{}".to_owned()],
+            note: None,
+        }
+    }
+
+    /// Whether labels are taken as typed.
+    pub fn are_none(&self) -> bool {
+        self.texts == ["{}"]
     }
 
     /// The templates of `--template`.
     ///
     /// # Errors
-    /// When there are none, or one has neither `{}` nor `{label}`.
-    pub fn from_arguments(templates: &[String]) -> anyhow::Result<Self> {
-        Self::checked(templates.to_vec())
+    /// When there are none, or one has no place such as `{}` or `{label}`.
+    pub fn from_arguments(templates: &[String]) -> Result<Self> {
+        Self::checked(templates.iter().map(String::as_str))
     }
 
     /// The templates of `--templates NAME|FILE`: a built-in set (names win over files), or a file
-    /// with one template a line, `#` comments and blank lines skipped.
+    /// with one template a line, `#` comments and blank lines skipped, or with a list in JSON, YAML
+    /// or Python. `FILE:NAME` is one list of a file that has several.
     ///
     /// # Errors
     /// When it is neither, or the file's templates are not usable.
-    pub fn named_or_file(name: &str) -> anyhow::Result<Self> {
+    pub fn named_or_file(name: &str) -> Result<Self> {
         if let Some(content) = built_in::templates(name) {
-            return Self::checked(file::lines(content));
+            return Self::checked(document::lines(content).map(|(_, line)| line));
         }
-        let path = Path::new(name);
+        let (file, list) = match name.rsplit_once(':') {
+            Some((file, list)) if !Path::new(name).exists() && Path::new(file).is_file() => {
+                (file, Some(list))
+            }
+            _ => (name, None),
+        };
+        let path = Path::new(file);
         ensure!(
             path.exists() || name == "-",
             "no templates {name:?}: neither a built-in name ({}) nor a file",
             built_in::template_names().collect::<Vec<_>>().join(", ")
         );
-        let content = file::read(path)?;
-        Self::checked(file::lines(&content))
-            .with_context(|| format!("cannot use the templates file {}", path.display()))
+        let document = document::read(path, Tables::AsLines)?;
+        let read = || -> Result<Self> {
+            let texts = match document.content {
+                Content::Node(node) => of_node(node, list, name)?,
+                Content::Lines(items) => {
+                    ensure!(
+                        list.is_none(),
+                        "it has one list of templates, without a name"
+                    );
+                    items.into_iter().map(|item| item.text).collect()
+                }
+                Content::Table(_) => bail!("a table has no templates"),
+            };
+            Self::checked(texts.iter().map(String::as_str))
+        };
+        let templates = read();
+        let mut templates = templates
+            .with_context(|| format!("cannot use the templates file {}", path.display()))?;
+        templates.note = document::note(path, &document.notes);
+        Ok(templates)
+    }
+
+    /// What was guessed about the file, to be said once.
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// The prompts for one label, one for each template.
     pub fn fill(&self, label: &str) -> Vec<String> {
         // The label goes in last and is not searched again: it may hold braces itself.
-        let fill_one = |template: &String| template.replace("{label}", "{}").replace("{}", label);
-        self.0.iter().map(fill_one).collect()
+        let fill_one = |template: &String| template.replace("{}", label);
+        self.texts.iter().map(fill_one).collect()
     }
 
-    fn checked<T: Into<String>>(templates: impl IntoIterator<Item = T>) -> anyhow::Result<Self> {
-        let templates: Vec<String> = templates.into_iter().map(Into::into).collect();
+    fn checked<'a>(templates: impl Iterator<Item = &'a str>) -> Result<Self> {
+        let texts = templates.map(with_places).collect::<Result<Vec<_>>>()?;
         ensure!(
-            !templates.is_empty(),
+            !texts.is_empty(),
             "there are no templates; give at least one"
         );
-        let has_place = |template: &str| template.contains("{}") || template.contains("{label}");
-        if let Some(template) = templates.iter().find(|template| !has_place(template)) {
-            bail!("template {template:?} has no place for the label; write {{}} where it goes");
-        }
-        Ok(Self(templates))
+        Ok(Self { texts, note: None })
     }
 }
 
@@ -69,6 +142,79 @@ impl Default for Templates {
     fn default() -> Self {
         Self::none()
     }
+}
+
+/// The template with its places written as `{}`.
+fn with_places(template: &str) -> Result<String> {
+    let is_known = |found: &Captures<'_>| {
+        let name = found.get(1).map_or("", |name| name.as_str());
+        PLACES.contains(&name.to_lowercase().as_str())
+    };
+    if let Some(unknown) = PLACE.captures_iter(template).find(|found| !is_known(found)) {
+        bail!(
+            "template {template:?} has {}, which stands for nothing; the label goes where {{}} is",
+            unknown.get(0).map_or("", |place| place.as_str())
+        );
+    }
+    ensure!(
+        !template.contains('\0'),
+        "template {template:?} holds a NUL; remove it"
+    );
+    ensure!(
+        PLACE.is_match(template),
+        "template {template:?} has no place for the label; write {{}} where it goes"
+    );
+    Ok(PLACE.replace_all(template, "{}").into_owned())
+}
+
+/// The templates of a list, of the list of that name in an object, or of its only list.
+fn of_node(node: Node, list: Option<&str>, file: &str) -> Result<Vec<String>> {
+    let pairs = match (node, list) {
+        (Node::Map(pairs), _) => pairs,
+        (_, Some(_)) => bail!("it has one list of templates, without a name"),
+        (node, None) => return of_list(node),
+    };
+    let names = pairs
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect::<Vec<_>>();
+    let shown = names.join(", ");
+    let is_wanted = |name: &String| match list {
+        Some(list) => name == list,
+        None => pairs.len() == 1 || NAMES.contains(&column::key(name).as_str()),
+    };
+    match (pairs.iter().find(|(name, _)| is_wanted(name)), list) {
+        (Some((_, node)), _) => of_list(node.clone()),
+        (None, Some(list)) => bail!("it has no list {list:?}; there are {shown}"),
+        (None, None) => bail!(
+            "it has several lists, {shown}; name one, as in --templates {file}:{}, or pass a file with \
+             the prompts of each label to --labels-file",
+            names.first().unwrap_or(&"NAME")
+        ),
+    }
+}
+
+fn of_list(node: Node) -> Result<Vec<String>> {
+    let kind = node.kind();
+    let Node::List(nodes) = node else {
+        match node {
+            Node::Text(text) => return Ok(vec![text]),
+            _ => bail!("it has {kind} where a list of templates is expected"),
+        }
+    };
+    let text = |(number, node): (usize, Node)| match node {
+        Node::Text(text) => Ok(text),
+        Node::Map(fields) => {
+            let is_template = |(name, node): &&(String, Node)| {
+                node.is_text() && NAMES.contains(&column::key(name).as_str())
+            };
+            let found = fields.iter().find(is_template);
+            let text = found.and_then(|(_, node)| node.scalar()).map(str::to_owned);
+            text.with_context(|| format!("entry {number} has no field template"))
+        }
+        node => bail!("entry {number} is {}, and not a template", node.kind()),
+    };
+    (1..).zip(nodes).map(text).collect()
 }
 
 #[cfg(test)]
@@ -137,7 +283,11 @@ mod tests {
         }
         let all = Templates::named_or_file("openai80").unwrap();
         let best = Templates::named_or_file("openai7").unwrap();
-        assert!(best.0.iter().all(|template| all.0.contains(template)));
+        assert!(
+            best.texts
+                .iter()
+                .all(|template| all.texts.contains(template))
+        );
     }
 
     #[test]
@@ -160,6 +310,7 @@ mod tests {
         let error = |templates: &[&str]| from_arguments(templates).unwrap_err().to_string();
         assert!(error(&["a {}", "a photo"]).starts_with("template \"a photo\" has no place"));
         assert!(error(&[]).starts_with("there are no templates"));
+        assert!(error(&["a {} {adjective}"]).contains("{adjective}, which stands for nothing"));
         let unknown = Templates::named_or_file("openai79")
             .unwrap_err()
             .to_string();
@@ -179,5 +330,76 @@ mod tests {
         std::fs::write(&path, "a {}\nthe label\n").unwrap();
         let error = Templates::named_or_file(path.to_str().unwrap()).unwrap_err();
         assert!(format!("{error:#}").contains("templates.txt: template \"the label\""));
+    }
+
+    #[test]
+    fn files_of_many_forms_hold_the_same_templates() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            Templates::named_or_file(path.to_str().unwrap())
+        };
+        let cases = [
+            ("t.json", r#"["a {}.", "the {}, x"]"#),
+            ("t.txt", r#"["a {}.", "the {}, x"]"#),
+            ("t.json", r#"{"cars": ["a {c}.", "the {c}, x"]}"#),
+            (
+                "t.json",
+                r#"{"classes": ["cat"], "templates": ["a {c}.", "the {c}, x"]}"#,
+            ),
+            (
+                "t.jsonl",
+                "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n",
+            ),
+            (
+                "t.txt",
+                "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n",
+            ),
+            ("t.txt", "'a {}.',\n'the {}, x',\n"),
+            ("t.txt", "\"a {}.\"\n\"the {}, x\"\n"),
+            ("t.csv", "template\n\"a {}.\"\n\"the {}, x\"\n"),
+            ("t.csv", "a {}.\nthe {}, x\n"),
+            (
+                "t.txt",
+                "imagenet_templates = [\n    'a {}.',\n    'the {}, x',\n]\n",
+            ),
+            ("t.txt", "lambda c: f'a {c}.',\nlambda c: f'the {c}, x',\n"),
+            (
+                "t.py",
+                "t = (\n  lambda name: f\"a {name}.\",\n  lambda c: f\"the {c}, x\",\n)\n",
+            ),
+            ("t.txt", "a {classname}.\nthe {CLASS}, x\n"),
+            ("t.txt", "0: a {}.\n1: the {}, x\n"),
+            ("t.yaml", "templates:\n  - a {}.\n  - 'the {}, x'\n"),
+            ("t.txt", "- a {}.\n- the {}, x\n"),
+        ];
+        for (name, content) in cases {
+            let templates = read(name, content).unwrap();
+            assert_eq!(templates.fill("cat"), ["a cat.", "the cat, x"], "{content}");
+        }
+        let refused = [
+            (
+                r#"{"birds": ["a {c}."], "cars": ["my {c}."]}"#,
+                ":birds, or pass",
+            ),
+            ("[1]", "entry 1 is a number"),
+            (r#"["a cat"]"#, "no place"),
+            ("[\"a {}.\"\n\"the {}\"]", "neither"),
+            ("{\n  a {}\n}\n", "neither"),
+        ];
+        for (content, part) in refused {
+            let error = format!("{:#}", read("several.txt", content).unwrap_err());
+            assert!(error.contains(part), "{content}: {error}");
+        }
+        read("several.json", refused[0].0).unwrap_err();
+        let one = format!("{}:cars", folder.path().join("several.json").display());
+        assert_eq!(
+            Templates::named_or_file(&one).unwrap().fill("cat"),
+            ["my cat."]
+        );
+        let none = format!("{}:pets", folder.path().join("several.json").display());
+        let error = format!("{:#}", Templates::named_or_file(&none).unwrap_err());
+        assert!(error.contains("there are birds, cars"), "{error}");
     }
 }

@@ -233,7 +233,7 @@ fn without_mark(sample: &[u8]) -> Encoding {
     let has_newline = |newline: &[u8; 2]| pairs().any(|pair| pair == newline);
     let newlines = (has_newline(b"\n\0"), has_newline(b"\0\n"));
     let is_all = |own: usize| own == count && count >= LEAST_PAIRS;
-    let is_much = |own: usize| own * 4 >= count || std::str::from_utf8(sample).is_err();
+    let is_much = |own: usize| own * 2 > count || std::str::from_utf8(sample).is_err();
     match newlines {
         (true, false) if little >= big && is_much(little) => Encoding::Utf16Le,
         (false, true) if big >= little && is_much(big) => Encoding::Utf16Be,

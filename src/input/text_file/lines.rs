@@ -18,6 +18,8 @@ pub const LONGEST_LINE: usize = 16 << 20;
 pub struct Line {
     /// From 1.
     pub number: u64,
+    /// What was guessed about the file, on its first line; to be said once.
+    pub guess: Option<&'static str>,
     /// The line, or why it cannot be had.
     pub content: Result<Vec<u8>, BadLine>,
 }
@@ -25,8 +27,13 @@ pub struct Line {
 /// Why a line cannot be had.
 #[derive(Debug)]
 pub enum BadLine {
-    /// Longer than the limit; how it begins.
-    TooLong(Vec<u8>),
+    /// Longer than the limit.
+    TooLong {
+        /// How it begins.
+        start: Vec<u8>,
+        /// What the limit is.
+        limit_bytes: usize,
+    },
     /// The file could not be read; nothing follows.
     Unreadable(io::Error),
 }
@@ -34,6 +41,8 @@ pub enum BadLine {
 /// A line that is not text: why, and as much of it as can be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotText {
+    /// The line's number.
+    pub line: u64,
     /// Why, without the place.
     pub cause: String,
     /// How the line begins.
@@ -120,7 +129,11 @@ impl Lines {
         } else if bytes.len() > self.limit {
             self.ended = !self.skip_line()?;
             bytes.truncate(64);
-            return Ok(Some(Err(BadLine::TooLong(bytes))));
+            let limit_bytes = self.limit;
+            return Ok(Some(Err(BadLine::TooLong {
+                start: bytes,
+                limit_bytes,
+            })));
         }
         Ok(Some(Ok(bytes)))
     }
@@ -162,25 +175,41 @@ impl Iterator for Lines {
                 Err(BadLine::Unreadable(error))
             }
         };
+        let guess = self.guess().filter(|_| self.read == 1);
         Some(Line {
             number: self.read,
+            guess,
             content,
         })
     }
 }
 
 impl Line {
+    /// A text that is no line of a file.
+    pub fn of(number: u64, text: String) -> Self {
+        Self {
+            number,
+            guess: None,
+            content: Ok(text.into_bytes()),
+        }
+    }
+
     /// The line as text, without the carriage return of a Windows line end.
     ///
     /// # Errors
     /// When it is too long, is not UTF-8, holds a NUL, or cannot be read.
     pub fn text(self) -> Result<String, NotText> {
+        let line = self.number;
         let no = |cause: &str, bytes: &[u8]| NotText {
+            line,
             cause: cause.to_owned(),
             start: String::from_utf8_lossy(bytes).into_owned(),
         };
         let mut bytes = self.content.map_err(|bad| match bad {
-            BadLine::TooLong(start) => no("too long; is it the right file?", &start),
+            BadLine::TooLong { start, limit_bytes } => no(
+                &format!("longer than {limit_bytes} bytes; is it the right file?"),
+                &start,
+            ),
             BadLine::Unreadable(error) => no(&format!("not readable: {error}"), b""),
         })?;
         if bytes.last() == Some(&b'\r') {
@@ -248,7 +277,7 @@ mod tests {
             Ok(" # b "),
             Err("not UTF-8; save the file as UTF-8"),
             Err("not text: it holds a NUL"),
-            Err("too long; is it the right file?"),
+            Err("longer than 9 bytes; is it the right file?"),
             Ok("last"),
         ];
         let found: Vec<_> = found
@@ -270,7 +299,8 @@ mod tests {
             found.as_slice(),
             [Line {
                 number: 1,
-                content: Err(BadLine::TooLong(start))
+                guess: None,
+                content: Err(BadLine::TooLong { start, .. })
             }] if start.len() == 64
         ));
     }

@@ -19,6 +19,11 @@ pub struct Line<'a> {
     image: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<String>,
+    /// The same as `image`, as Parquet calls it; either is read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,10 +96,15 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// Under both names that images have: the one of classify's records and the one of Parquet's
+    /// columns, so that a join of files needs no renaming.
     fn of_image(name: &'a ImageName) -> Self {
+        let bytes = name.bytes_as_text();
         Self {
             image: Some(Cow::Borrowed(&name.text)),
-            image_bytes: name.bytes.as_ref().map(|bytes| STANDARD.encode(bytes)),
+            image_bytes: bytes.clone(),
+            path: Some(Cow::Borrowed(&name.text)),
+            path_bytes: bytes,
             ..Self::default()
         }
     }
@@ -183,10 +193,14 @@ impl<'a> Line<'a> {
         })
     }
 
-    fn name(&self) -> Result<Name> {
-        match (&self.image, &self.text) {
+    /// What the line is about.
+    ///
+    /// # Errors
+    /// When it names nothing, or several things.
+    pub fn name(&self) -> Result<Name> {
+        match (one_of(&self.image, &self.path)?, &self.text) {
             (Some(image), None) => {
-                let bytes = self.image_bytes.as_ref();
+                let bytes = one_of(&self.image_bytes, &self.path_bytes)?;
                 let bytes = bytes.map(|bytes| STANDARD.decode(bytes)).transpose();
                 Ok(Name::Image(ImageName {
                     text: image.to_string(),
@@ -194,8 +208,14 @@ impl<'a> Line<'a> {
                 }))
             }
             (None, Some(text)) => Ok(Name::Text(text.to_string())),
-            _ => bail!("the row has neither an \"image\" nor a \"text\", or both"),
+            _ => bail!("the row has neither an \"image\" (or \"path\") nor a \"text\", or both"),
         }
+    }
+
+    /// Whether the line says which model made its embedding.
+    #[must_use]
+    pub fn has_model(&self) -> bool {
+        self.model.is_some()
     }
 
     /// What the row was made with, where the line says so; of `dim` features stored as `dtype`.
@@ -208,7 +228,7 @@ impl<'a> Line<'a> {
                 "format" => return Some("longclip embeddings 1".to_owned()),
                 "kind" => {
                     return Some(
-                        if self.image.is_some() {
+                        if self.image.is_some() || self.path.is_some() {
                             "images"
                         } else {
                             "texts"
@@ -236,6 +256,17 @@ impl<'a> Line<'a> {
     }
 }
 
+/// What two keys of one meaning say.
+fn one_of<'a, T: PartialEq>(image: &'a Option<T>, path: &'a Option<T>) -> Result<Option<&'a T>> {
+    if let (Some(image), Some(path)) = (image, path) {
+        ensure!(
+            image == path,
+            "\"image\" and \"path\" name different images"
+        );
+    }
+    Ok(image.as_ref().or(path.as_ref()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{about, images, texts};
@@ -249,6 +280,24 @@ mod tests {
             let line = Line::of_row(&row).to_bytes().unwrap();
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert_eq!(Line::from_bytes(&line).unwrap().row().unwrap(), row);
+        }
+    }
+
+    #[test]
+    fn an_image_has_two_names_and_either_is_read() {
+        let row = &images(1, 4).rows[0].0;
+        let line = String::from_utf8(Line::of_row(row).to_bytes().unwrap()).unwrap();
+        let object: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&line).unwrap();
+        assert_eq!(object["image"], object["path"]);
+        assert_eq!(object["image_bytes"], object["path_bytes"]);
+        for dropped in [["image", "image_bytes"], ["path", "path_bytes"]] {
+            let mut object = object.clone();
+            dropped
+                .iter()
+                .for_each(|key| drop(object.remove(*key).unwrap()));
+            let line = serde_json::to_vec(&object).unwrap();
+            assert_eq!(Line::from_bytes(&line).unwrap().row().unwrap(), *row);
         }
     }
 
@@ -270,6 +319,9 @@ mod tests {
             "{}",
             "{\"image\":\"a\",\"text\":\"b\"}",
             "{\"image\":\"a\"}",
+            "{\"image\":\"a\",\"path\":\"b\",\"width\":1,\"height\":1}",
+            "{\"path\":\"a\",\"text\":\"b\",\"width\":1,\"height\":1}",
+            "{\"path\":\"a\",\"path_bytes\":\"?\",\"width\":1,\"height\":1}",
             "{\"image\":\"a\",\"width\":-1,\"height\":1}",
             "{\"image\":\"a\",\"width\":4294967296,\"height\":1}",
             "{\"image\":\"a\",\"image_bytes\":\"?\",\"width\":1,\"height\":1}",

@@ -30,6 +30,7 @@ pub(crate) use parquet::schema as parquet_schema;
 pub use row::{Failure, Item, Name, Row};
 
 use super::file::AtomicFile;
+use super::suffix::{self, Suffix};
 
 /// The formats of files of embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,22 +46,27 @@ pub enum Format {
 }
 
 impl Format {
+    /// What the suffix of a file names.
+    pub const SUFFIXES: &[(&str, Self)] = &[
+        ("npy", Self::Npy),
+        ("safetensors", Self::Safetensors),
+        ("parquet", Self::Parquet),
+        ("jsonl", Self::Jsonl),
+        ("ndjson", Self::Jsonl),
+    ];
+
     /// The format that a file's suffix stands for.
     ///
     /// # Errors
     /// When it stands for none.
     pub fn of_path(path: &Path) -> Result<Self> {
-        let suffix = path.extension().and_then(|suffix| suffix.to_str());
-        Ok(match suffix.map(str::to_ascii_lowercase).as_deref() {
-            Some("npy") => Self::Npy,
-            Some("safetensors") => Self::Safetensors,
-            Some("parquet") => Self::Parquet,
-            Some("jsonl") => Self::Jsonl,
+        match suffix::of(path, Self::SUFFIXES) {
+            Suffix::Names(format) => Ok(format),
             _ => bail!(
                 "{}: a file of embeddings ends in .npy, .safetensors, .parquet or .jsonl",
                 path.display()
             ),
-        })
+        }
     }
 
     /// Fails if the format has no numbers of this width.
@@ -306,6 +312,7 @@ mod tests {
             ("a.b.SafeTensors", Some(Format::Safetensors)),
             ("b/a.parquet", Some(Format::Parquet)),
             ("a.jsonl", Some(Format::Jsonl)),
+            ("a.NDJSON", Some(Format::Jsonl)),
             ("a.json", None),
             ("npy", None),
             ("/dev/stdout", None),

@@ -5,13 +5,12 @@ mod table;
 
 use std::io::{self, Write};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use csv::WriterBuilder;
 use serde::Serialize;
 
+use super::csv::{IMAGE_BYTES, MARK};
 use super::embedding::Name;
-use super::{Colour, emit, json};
+use super::{Colour, Extras, emit, json};
 
 pub use picture::Picture;
 
@@ -27,8 +26,10 @@ pub struct Answer {
 /// One row of the searched file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
-    /// The image or the text.
-    pub name: Name,
+    /// Its number, counted from 0: its name where it has no other.
+    pub row: usize,
+    /// The image or the text; `None` where the file does not name its rows.
+    pub name: Option<Name>,
     /// The cosine of the angle between the embeddings.
     pub cosine: f32,
     /// What the image looks like, for the table.
@@ -61,13 +62,28 @@ pub enum End {
     Nul,
 }
 
-/// How [`Format::Table`] looks.
+impl Format {
+    /// What the suffix of an output names.
+    pub const SUFFIXES: &[(&str, Self)] = &[
+        ("json", Self::Json),
+        ("jsonl", Self::Jsonl),
+        ("ndjson", Self::Jsonl),
+        ("csv", Self::Csv),
+        ("tsv", Self::Tsv),
+    ];
+}
+
+/// How [`Format::Table`] looks, and what CSV has on request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// Columns of the terminal.
     pub width: usize,
     /// Whether it takes colours.
     pub colour: Colour,
+    /// What [`Format::Csv`] and [`Format::Tsv`] have on request.
+    pub extras: Extras,
+    /// The rows have no names: CSV has their numbers in a column of its own.
+    pub is_numbered: bool,
 }
 
 /// Writes `answers` to `sink`.
@@ -84,8 +100,8 @@ pub fn write(
         Format::Table => table::table(answers, style).into_bytes(),
         Format::Json => array(answers)?,
         Format::Jsonl => lines(answers)?,
-        Format::Csv => rows(answers, b',')?,
-        Format::Tsv => rows(answers, b'\t')?,
+        Format::Csv => rows(answers, b',', style)?,
+        Format::Tsv => rows(answers, b'\t', style)?,
         Format::Paths(end) => paths(answers, end),
     };
     emit(sink, &bytes)
@@ -108,6 +124,8 @@ struct HitObject<'a> {
     image_bytes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<usize>,
     cosine: f32,
     rank: usize,
 }
@@ -115,13 +133,15 @@ struct HitObject<'a> {
 impl<'a> HitObject<'a> {
     fn new(rank: usize, hit: &'a Hit) -> Self {
         let (image, bytes, text) = match &hit.name {
-            Name::Image(name) => (Some(name.text.as_str()), name.bytes.as_ref(), None),
-            Name::Text(text) => (None, None, Some(text.as_str())),
+            Some(Name::Image(name)) => (Some(name.text.as_str()), name.bytes_as_text(), None),
+            Some(Name::Text(text)) => (None, None, Some(text.as_str())),
+            None => (None, None, None),
         };
         Self {
             image,
-            image_bytes: bytes.map(|bytes| STANDARD.encode(bytes)),
+            image_bytes: bytes,
             text,
+            row: hit.name.is_none().then_some(hit.row),
             cosine: hit.cosine,
             rank,
         }
@@ -156,25 +176,38 @@ fn array(answers: &[Answer]) -> io::Result<Vec<u8>> {
     Ok([&b"[\n"[..], &objects.join(&b",\n"[..]), b"\n]\n"].concat())
 }
 
-/// Queries without hits have one row, so that each appears.
-fn rows(answers: &[Answer], delimiter: u8) -> io::Result<Vec<u8>> {
+/// Queries without hits have one row, so that each appears. Rows without names have their number in a
+/// column after those of the contract.
+fn rows(answers: &[Answer], delimiter: u8, style: Style) -> io::Result<Vec<u8>> {
+    let extras = style.extras;
+    let mark = if extras.mark { MARK } else { &[] };
     let mut rows = WriterBuilder::new()
         .delimiter(delimiter)
-        .from_writer(Vec::new());
-    rows.write_record(["query", "image", "text", "cosine", "rank", "error"])?;
+        .from_writer(mark.to_vec());
+    let mut write = |cells: [&str; 6], number: &str, bytes: &str| {
+        let number = style.is_numbered.then_some(number);
+        let bytes = extras.image_bytes.then_some(bytes);
+        rows.write_record(cells.into_iter().chain(number).chain(bytes))
+    };
+    let header = ["query", "image", "text", "cosine", "rank", "error"];
+    write(header, "row", IMAGE_BYTES)?;
     for answer in answers {
         let query = answer.query.as_str();
         match &answer.outcome {
-            Err(error) => rows.write_record([query, "", "", "", "", error])?,
-            Ok(hits) if hits.is_empty() => rows.write_record([query, "", "", "", "", ""])?,
+            Err(error) => write([query, "", "", "", "", error], "", "")?,
+            Ok(hits) if hits.is_empty() => write([query, "", "", "", "", ""], "", "")?,
             Ok(hits) => {
                 for (rank, hit) in (1usize..).zip(hits) {
-                    let (image, text) = match &hit.name {
-                        Name::Image(name) => (name.text.as_str(), ""),
-                        Name::Text(text) => ("", text.as_str()),
-                    };
                     let (cosine, rank) = (hit.cosine.to_string(), rank.to_string());
-                    rows.write_record([query, image, text, &cosine, &rank, ""])?;
+                    let rest = |image, text| [query, image, text, &cosine, &rank, ""];
+                    match &hit.name {
+                        Some(Name::Image(name)) => {
+                            let bytes = name.bytes_as_text().unwrap_or_default();
+                            write(rest(&name.text, ""), "", &bytes)?;
+                        }
+                        Some(Name::Text(text)) => write(rest("", text), "", "")?,
+                        None => write(rest("", ""), &hit.row.to_string(), "")?,
+                    }
                 }
             }
         }
@@ -191,10 +224,11 @@ fn paths(answers: &[Answer], end: End) -> Vec<u8> {
         .flatten()
     {
         match &hit.name {
-            Name::Image(name) => {
+            Some(Name::Image(name)) => {
                 bytes.extend(name.bytes.as_deref().unwrap_or(name.text.as_bytes()));
             }
-            Name::Text(text) => bytes.extend(text.as_bytes()),
+            Some(Name::Text(text)) => bytes.extend(text.as_bytes()),
+            None => bytes.extend(hit.row.to_string().into_bytes()),
         }
         bytes.push(match end {
             End::Line => b'\n',
@@ -215,7 +249,8 @@ mod tests {
             bytes: Some(b"b\xff.jpg".to_vec()),
         };
         let hit = |name, cosine| Hit {
-            name,
+            row: 7,
+            name: Some(name),
             cosine,
             picture: None,
         };
@@ -241,14 +276,81 @@ mod tests {
         ]
     }
 
+    const STYLE: Style = Style {
+        width: 40,
+        colour: Colour::Plain,
+        extras: Extras {
+            mark: false,
+            image_bytes: false,
+        },
+        is_numbered: false,
+    };
+
     fn written(format: Format) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let style = Style {
-            width: 40,
-            colour: Colour::Plain,
-        };
-        write(&answers(), format, style, &mut bytes).unwrap();
+        write(&answers(), format, STYLE, &mut bytes).unwrap();
         bytes
+    }
+
+    #[test]
+    fn csv_has_a_mark_and_exact_names_on_request() {
+        let extras = Extras {
+            mark: true,
+            image_bytes: true,
+        };
+        let mut bytes = Vec::new();
+        write(
+            &answers(),
+            Format::Csv,
+            Style { extras, ..STYLE },
+            &mut bytes,
+        )
+        .unwrap();
+        let csv = "\u{feff}query,image,text,cosine,rank,error,image_bytes\n\
+            \"a \"\"cat\"\"\",a\u{1b}.jpg,,0.25,1,,\n\
+            \"a \"\"cat\"\"\",b\u{fffd}.jpg,,0.1234,2,,Yv8uanBn\n\
+            x.jpg,,,,,cannot be read,\n\
+            dog,,\"a, b\",-0.5,1,,\n";
+        assert_eq!(String::from_utf8(bytes).unwrap(), csv);
+    }
+
+    #[test]
+    fn rows_without_names_go_by_number() {
+        let hit = Hit {
+            row: 17,
+            name: None,
+            cosine: 0.25,
+            picture: None,
+        };
+        let answers = [Ok(vec![hit]), Ok(Vec::new())].map(|outcome| Answer {
+            query: "sun".to_owned(),
+            outcome,
+        });
+        let cases = [
+            (
+                Format::Jsonl,
+                "{\"query\":\"sun\",\"hits\":[{\"row\":17,\"cosine\":0.25,\"rank\":1}]}\n\
+                 {\"query\":\"sun\",\"hits\":[]}\n",
+            ),
+            (
+                Format::Csv,
+                "query,image,text,cosine,rank,error,row\nsun,,,0.25,1,,17\nsun,,,,,,\n",
+            ),
+            (
+                Format::Table,
+                "sun\n   1   0.2500  row 17\n\nsun\n  no hits\n",
+            ),
+            (Format::Paths(End::Line), "17\n"),
+        ];
+        for (format, expected) in cases {
+            let mut bytes = Vec::new();
+            let style = Style {
+                is_numbered: true,
+                ..STYLE
+            };
+            write(&answers, format, style, &mut bytes).unwrap();
+            assert_eq!(String::from_utf8(bytes).unwrap(), expected, "{format:?}");
+        }
     }
 
     #[test]

@@ -26,6 +26,10 @@ fn block(answer: &Answer, style: Style) -> String {
             let text = painted(&text, AnsiColor::Red.on_default(), style.colour);
             block.push_str(&format!("  {text}\n"));
         }
+        Ok(hits) if hits.is_empty() => {
+            let dimmed = anstyle::Style::new().dimmed();
+            block.push_str(&format!("  {}\n", painted("no hits", dimmed, style.colour)));
+        }
         Ok(hits) => {
             for (rank, hit) in (1..).zip(hits) {
                 push_hit(&mut block, rank, hit, style);
@@ -36,17 +40,14 @@ fn block(answer: &Answer, style: Style) -> String {
 }
 
 fn push_hit(block: &mut String, rank: usize, hit: &Hit, style: Style) {
-    let name = match &hit.name {
-        Name::Image(name) => &name.text,
-        Name::Text(text) => text,
-    };
     // A path that lacks its end could not be opened, so only texts are cut.
     let name = match &hit.name {
-        Name::Image(_) => printable(name),
-        Name::Text(_) => {
+        Some(Name::Image(name)) => printable(&name.text),
+        Some(Name::Text(text)) => {
             let room = style.width.saturating_sub(BEFORE_NAME).max(20);
-            shortened(&printable(name), room, Characters::Unicode)
+            shortened(&printable(text), room, Characters::Unicode)
         }
+        None => format!("row {}", hit.row),
     };
     let cosine = painted(
         &format!("{:>7.4}", hit.cosine),

@@ -22,7 +22,7 @@ const WRAPPERS: [&str; 7] = [
 ];
 
 /// Keys of training state, whose tensors are no weights.
-const TRAINING: [&str; 10] = [
+const TRAINING: [&str; 18] = [
     "optimizer",
     "optimizer_state_dict",
     "optimizers",
@@ -33,6 +33,14 @@ const TRAINING: [&str; 10] = [
     "scheduler",
     "scaler",
     "callbacks",
+    "optimizer_state",
+    "optim_state_dict",
+    "scheduler_state_dict",
+    "grad_scaler",
+    "rng_state",
+    "rng_states",
+    "torch_rng_state",
+    "cuda_rng_state",
 ];
 
 /// Dictionaries within dictionaries that are looked through for the weights.

@@ -17,8 +17,8 @@ use crate::input::dataset::{self, BadCaptions, CaptionOptions, Captioned, Lines}
 use crate::input::paths::ImageSource;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
-use crate::output::ImageName;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
+use crate::output::{IMAGE_BYTES, ImageName};
 use crate::task::retrieval::{Pairs, Retrieval, retrieve};
 use crate::task::text_embedding::TextEmbeddings;
 
@@ -84,7 +84,8 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         page::write(path, &head, (&dataset, &pictures), &evaluation)?;
     }
     if let Some(folder) = &args.results.out {
-        write_folder(folder, &dataset, (&kept, &found), &evaluation)?;
+        let mark = args.results.mark();
+        write_folder(folder, &dataset, (&kept, &found), &evaluation, mark)?;
     }
     summary::retrieval(&evaluation, args.results.format, console)?;
     Ok(outcome)
@@ -266,19 +267,23 @@ fn write_folder(
     dataset: &Captioned,
     (kept, found): (&Kept, &Retrieval),
     evaluation: &RetrievalEvaluation,
+    mark: &[u8],
 ) -> Result<()> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+    // As classify's CSV: a last column where a path is not UTF-8.
+    let has_odd_names = dataset.images.iter().any(|path| path.to_str().is_none());
+    let last = |text: &str| has_odd_names.then(|| text.to_owned());
     let header = ["image", "caption", "rank_of_image"].map(str::to_owned);
+    let header = header.into_iter().chain(last(IMAGE_BYTES)).collect();
     let rows = kept.texts.iter().zip(&found.image_of_text.0);
     let rows = rows.map(|(&text, rank)| {
-        let image = dataset.images[dataset.image_of_text[text]].to_string_lossy();
-        vec![
-            image.into_owned(),
-            dataset.texts[text].clone(),
-            rank.to_string(),
-        ]
+        let path: &std::path::Path = &dataset.images[dataset.image_of_text[text]];
+        let image = ImageName::from(path);
+        let bytes = image.bytes_as_text().unwrap_or_default();
+        let row = [image.text, dataset.texts[text].clone(), rank.to_string()];
+        row.into_iter().chain(last(&bytes)).collect()
     });
-    files::table(&folder.join("ranks.csv"), header.into(), rows)?.commit()?;
+    files::table(&folder.join("ranks.csv"), header, rows, mark)?.commit()?;
     files::write_json(&folder.join("results.json"), evaluation)
 }

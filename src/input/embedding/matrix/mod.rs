@@ -1,0 +1,317 @@
+//! Matrices that other programs wrote: embeddings of which no file says what made them.
+//!
+//! Numbers of any floating-point type and order are read, and rows are made unit vectors. What such a file
+//! does not say (the model, often the names of the rows) the user says, or rows go by their numbers.
+
+mod arrays;
+pub(super) mod npy;
+mod numbers;
+mod table;
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::lines::Lines;
+use super::{check_range, map};
+use crate::output::embedding::{Line, Name, sidecar_of};
+use npy::Header;
+use numbers::Numbers;
+
+/// Rows whose lengths differ from 1 by no more are called normalised.
+const TOLERANCE: f64 = 2e-3;
+
+/// Numbers that are read at once.
+const BLOCK_VALUES: usize = 1 << 19;
+
+/// A matrix `[rows, dim]` of another program, whose rows are read as unit vectors.
+pub struct Matrix {
+    numbers: Numbers,
+    names: Names,
+    lengths: Lengths,
+}
+
+/// What the rows are called.
+enum Names {
+    /// Nothing says so.
+    None,
+    /// A file of lines beside the numbers.
+    Lines(Lines),
+    /// The file itself.
+    Listed(Vec<Name>),
+}
+
+/// What was found of the rows' lengths.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lengths {
+    /// The least and the greatest of those that are not zero.
+    pub range: Option<(f64, f64)>,
+    /// Rows of zeros: how many, and the first. They have no direction and are never found.
+    pub zeros: Option<(usize, usize)>,
+}
+
+impl Lengths {
+    /// Whether every row is a unit vector already, as far as 16 bits can say it.
+    #[must_use]
+    pub fn are_one(&self) -> bool {
+        let is_one = |length: f64| (length - 1.0).abs() <= TOLERANCE;
+        self.range
+            .is_none_or(|(least, most)| is_one(least) && is_one(most))
+    }
+}
+
+impl fmt::Display for Lengths {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.range {
+            Some((least, most)) if most - least > 1e-3 * most => {
+                write!(formatter, "{least:.4} to {most:.4}")
+            }
+            Some((_, most)) => write!(formatter, "{most:.4}"),
+            None => formatter.write_str("0"),
+        }
+    }
+}
+
+impl Matrix {
+    /// Opens the file at `path`, of which `array` is meant where it holds several.
+    ///
+    /// # Errors
+    /// When it is not such a file, or a row has a number that is none.
+    pub(super) fn open(path: &Path, suffix: &str, array: Option<&str>) -> Result<Self> {
+        ensure!(
+            array.is_none() || suffix != "npy" && suffix != "jsonl",
+            "it holds one matrix, which has no name; leave out what stands after the colon"
+        );
+        let (numbers, names) = match suffix {
+            "npz" => (arrays::npz(path, array)?, Names::None),
+            "safetensors" => (arrays::safetensors(path, array)?, Names::None),
+            "parquet" => table::parquet(path, array)?,
+            "jsonl" => table::lines(path)?,
+            _ => (plain(path)?, Names::None),
+        };
+        let names = match names {
+            Names::None => beside(path, numbers.layout.rows)?,
+            names => names,
+        };
+        let mut matrix = Self {
+            numbers,
+            names,
+            lengths: Lengths {
+                range: None,
+                zeros: None,
+            },
+        };
+        matrix.lengths = matrix.look()?;
+        Ok(matrix)
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.numbers.layout.rows
+    }
+
+    /// How many numbers a row has.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        self.numbers.layout.dim
+    }
+
+    /// What was found of the rows' lengths.
+    #[must_use]
+    pub fn lengths(&self) -> Lengths {
+        self.lengths
+    }
+
+    /// Whether the rows have names.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        !matches!(self.names, Names::None)
+    }
+
+    /// The name of row `index`; `None` where nothing names the rows.
+    ///
+    /// # Errors
+    /// When what names the rows is damaged.
+    pub fn name(&self, index: usize) -> Result<Option<Name>> {
+        match &self.names {
+            Names::None => Ok(None),
+            Names::Lines(lines) => {
+                let name = Line::from_bytes(lines.get(index)?).and_then(|line| line.name());
+                let place = || format!("line {} of the names of the rows", index + 1);
+                name.map(Some).with_context(place)
+            }
+            Names::Listed(names) => {
+                let name = names.get(index);
+                Ok(Some(
+                    name.with_context(|| format!("there is no row {index}"))?
+                        .clone(),
+                ))
+            }
+        }
+    }
+
+    /// Puts the unit vectors of `range` into `values`, `[range, dim]`; rows of zeros become numbers that
+    /// are none, so that they are never found.
+    ///
+    /// # Errors
+    /// When there are no such rows.
+    pub fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        check_range(&range, self.rows())?;
+        let mut stored = Vec::new();
+        self.numbers.read(range, &mut stored);
+        values.clear();
+        for row in stored.chunks_exact(self.dim()) {
+            let (scale, length) = length(row);
+            let unit = row.iter().map(|value| (value / scale / length) as f32);
+            values.extend(unit);
+        }
+        Ok(())
+    }
+
+    /// About how many rows to ask for at once.
+    #[must_use]
+    pub fn block_rows(&self) -> usize {
+        (BLOCK_VALUES / self.dim()).max(1)
+    }
+
+    /// Looks at every row: a search must not end at the last one.
+    fn look(&self) -> Result<Lengths> {
+        let mut found = Lengths {
+            range: None,
+            zeros: None,
+        };
+        let mut stored = Vec::new();
+        for start in (0..self.rows()).step_by(self.block_rows()) {
+            let end = self.rows().min(start + self.block_rows());
+            self.numbers.read(start..end, &mut stored);
+            for (row, values) in (start..).zip(stored.chunks_exact(self.dim())) {
+                if let Some(odd) = values.iter().find(|value| !value.is_finite()) {
+                    bail!(
+                        "row {row} holds {odd}, and embeddings are finite; correct it or leave the row out"
+                    );
+                }
+                let (scale, length) = length(values);
+                if length == 0.0 {
+                    let (count, first) = found.zeros.unwrap_or((0, row));
+                    found.zeros = Some((count + 1, first));
+                    continue;
+                }
+                let length = scale * length;
+                let (least, most) = found.range.unwrap_or((length, length));
+                found.range = Some((least.min(length), most.max(length)));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A row's length as two factors, so that squares neither overflow nor vanish.
+fn length(row: &[f64]) -> (f64, f64) {
+    let scale = row
+        .iter()
+        .fold(0.0, |most: f64, value| most.max(value.abs()));
+    if scale == 0.0 {
+        return (0.0, 0.0);
+    }
+    let squares: f64 = row.iter().map(|value| (value / scale).powi(2)).sum();
+    (scale, squares.sqrt())
+}
+
+/// The one array of a .npy file.
+fn plain(path: &Path) -> Result<Numbers> {
+    let bytes = map(path)?;
+    let header = Header::read(&bytes)?;
+    let range = header.length..bytes.len();
+    Numbers::new(bytes, range, header.layout)
+}
+
+/// The names that a file of lines beside `path` has, one object a row, as longclip embed writes them.
+fn beside(path: &Path, rows: usize) -> Result<Names> {
+    let sidecar = sidecar_of(path);
+    if !sidecar.exists() {
+        return Ok(Names::None);
+    }
+    let reading = || {
+        format!(
+            "cannot use {}, which would name the rows",
+            sidecar.display()
+        )
+    };
+    let read = || -> Result<Lines> {
+        let bytes = map(&sidecar)?;
+        let lines = Lines::new(&bytes, 0..bytes.len())?;
+        ensure!(
+            lines.count() == rows,
+            "it has {} lines, and there are {rows} rows",
+            lines.count()
+        );
+        Ok(lines)
+    };
+    Ok(Names::Lines(read().with_context(reading)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::numbers::{Element, Layout};
+    use super::*;
+    use crate::checkpoint::container::Bytes;
+
+    fn matrix(values: &[f64], dim: usize) -> Result<Matrix> {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        let (length, rows) = (bytes.len(), values.len() / dim);
+        let layout = Layout::plain(Element::F64, [rows, dim]);
+        let mut matrix = Matrix {
+            numbers: Numbers::new(Arc::new(Bytes::Owned(bytes)), 0..length, layout)?,
+            names: Names::None,
+            lengths: Lengths {
+                range: None,
+                zeros: None,
+            },
+        };
+        matrix.lengths = matrix.look()?;
+        Ok(matrix)
+    }
+
+    #[test]
+    fn rows_become_unit_vectors_however_long_they_are() {
+        let values = [3.0, 4.0, 3e200, -4e200, 3e-200, 4e-200, 0.0, 0.0, 0.6, 0.8];
+        let matrix = matrix(&values, 2).unwrap();
+        let mut unit = vec![1.0];
+        matrix.vectors(0..5, &mut unit).unwrap();
+        let expected = [0.6, 0.8, 0.6, -0.8, 0.6, 0.8];
+        for (value, expected) in unit.iter().zip(expected) {
+            assert!((value - expected).abs() < 1e-6, "{unit:?}");
+        }
+        assert!(unit[6].is_nan() && unit[7].is_nan());
+        assert_eq!(matrix.lengths().zeros, Some((1, 3)));
+        assert!(!matrix.lengths().are_one());
+        matrix.vectors(4..5, &mut unit).unwrap();
+        assert_eq!(unit, [0.6, 0.8]);
+        assert!(matrix.vectors(4..6, &mut unit).is_err());
+    }
+
+    #[test]
+    fn lengths_are_said_as_far_as_they_differ() {
+        let said = |values: &[f64]| {
+            let lengths = matrix(values, 1).unwrap().lengths();
+            (lengths.are_one(), lengths.to_string())
+        };
+        let text = |text: &str| text.to_owned();
+        assert_eq!(said(&[1.0, -1.0015]), (true, text("1.0000 to 1.0015")));
+        assert_eq!(said(&[10.0, 10.001]), (false, text("10.0010")));
+        assert_eq!(said(&[0.5, 0.0, 8.25]), (false, text("0.5000 to 8.2500")));
+        assert_eq!(said(&[0.0]), (true, text("0")));
+        for odd in [f64::NAN, f64::INFINITY] {
+            let error = matrix(&[1.0, 1.0, odd], 1).err().unwrap().to_string();
+            assert!(error.starts_with("row 2 holds"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The first directory of a TIFF file, which is also what EXIF data are: numbered entries, each of
+//! some numbers. Nothing in it is trusted: what lies outside the bytes is absent.
+
+/// The most entries that are looked at. Files in use have some dozens.
+const MOST_ENTRIES: usize = 4096;
+
+/// The first directory of a file.
+#[derive(Debug)]
+pub(super) struct Directory<'a> {
+    bytes: &'a [u8],
+    order: Order,
+    is_big_tiff: bool,
+    entries: Vec<Entry>,
+}
+
+/// The order of bytes in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Little,
+    Big,
+}
+
+/// One entry: what it is about, the type and number of its values, and where its field stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    tag: u16,
+    kind: u16,
+    count: u64,
+    field: usize,
+}
+
+impl Order {
+    fn u16(self, bytes: &[u8], at: usize) -> Option<u16> {
+        let field = *bytes.get(at..)?.first_chunk()?;
+        Some(match self {
+            Self::Little => u16::from_le_bytes(field),
+            Self::Big => u16::from_be_bytes(field),
+        })
+    }
+
+    fn u32(self, bytes: &[u8], at: usize) -> Option<u32> {
+        let field = *bytes.get(at..)?.first_chunk()?;
+        Some(match self {
+            Self::Little => u32::from_le_bytes(field),
+            Self::Big => u32::from_be_bytes(field),
+        })
+    }
+
+    fn u64(self, bytes: &[u8], at: usize) -> Option<u64> {
+        let field = *bytes.get(at..)?.first_chunk()?;
+        Some(match self {
+            Self::Little => u64::from_le_bytes(field),
+            Self::Big => u64::from_be_bytes(field),
+        })
+    }
+}
+
+impl<'a> Directory<'a> {
+    /// Finds the first directory of a TIFF or BigTIFF file, or of EXIF data; `None` when the bytes
+    /// end before it.
+    pub(super) fn first(bytes: &'a [u8]) -> Option<Self> {
+        let order = match bytes {
+            [b'I', b'I', ..] => Order::Little,
+            [b'M', b'M', ..] => Order::Big,
+            _ => return None,
+        };
+        let is_big_tiff = order.u16(bytes, 2)? == 43;
+        let (start, count, size) = if is_big_tiff {
+            let start = usize::try_from(order.u64(bytes, 8)?).ok()?;
+            (start.checked_add(8)?, order.u64(bytes, start)?, 20)
+        } else {
+            let start = order.u32(bytes, 4)? as usize;
+            (start + 2, u64::from(order.u16(bytes, start)?), 12)
+        };
+        let count = usize::try_from(count).ok()?.min(MOST_ENTRIES);
+        let at = |index: usize| start.checked_add(index * size);
+        let entries = (0..count).map_while(|index| {
+            let at = at(index)?;
+            let (count, field) = if is_big_tiff {
+                (order.u64(bytes, at + 4)?, at + 12)
+            } else {
+                (u64::from(order.u32(bytes, at + 4)?), at + 8)
+            };
+            Some(Entry {
+                tag: order.u16(bytes, at)?,
+                kind: order.u16(bytes, at + 2)?,
+                count,
+                field,
+            })
+        });
+        Some(Self {
+            bytes,
+            order,
+            is_big_tiff,
+            entries: entries.collect(),
+        })
+    }
+
+    /// The order of bytes in the file's numbers.
+    pub(super) fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Whether there is an entry about `tag`.
+    pub(super) fn has(&self, tag: u16) -> bool {
+        self.find(tag).is_some()
+    }
+
+    /// Whether the entry about `tag` is of bytes.
+    pub(super) fn is_bytes(&self, tag: u16) -> bool {
+        self.find(tag)
+            .is_some_and(|entry| matches!(entry.kind, 1 | 7))
+    }
+
+    /// The first number about `tag`.
+    pub(super) fn number(&self, tag: u16) -> Option<u64> {
+        self.integers(tag)?.first().copied()
+    }
+
+    /// All numbers about `tag`, if they are whole.
+    pub(super) fn integers(&self, tag: u16) -> Option<Vec<u64>> {
+        let values = self.numbers(tag)?;
+        let is_whole = |value: &f64| *value >= 0.0 && value.fract() == 0.0;
+        let is_whole = values.iter().all(is_whole);
+        is_whole.then(|| values.into_iter().map(|value| value as u64).collect())
+    }
+
+    /// All numbers about `tag`, if it has numbers and they lie within the bytes.
+    pub(super) fn numbers(&self, tag: u16) -> Option<Vec<f64>> {
+        let entry = self.find(tag)?;
+        let size = match entry.kind {
+            1 | 6 | 7 => 1,
+            3 | 8 => 2,
+            4 | 9 | 11 | 13 => 4,
+            5 | 10 | 12 | 16 | 17 | 18 => 8,
+            _ => return None, // text
+        };
+        let field = self.field(entry, size)?;
+        field
+            .chunks_exact(size)
+            .map(|field| self.value(entry.kind, field))
+            .collect()
+    }
+
+    /// The bytes of the entry about `tag`.
+    pub(super) fn data(&self, tag: u16) -> Option<&'a [u8]> {
+        self.field(self.find(tag)?, 1)
+    }
+
+    fn find(&self, tag: u16) -> Option<Entry> {
+        self.entries.iter().find(|entry| entry.tag == tag).copied()
+    }
+
+    /// An entry's values of `size` bytes each: in its field if they fit, else where that points.
+    fn field(&self, entry: Entry, size: usize) -> Option<&'a [u8]> {
+        let length = usize::try_from(entry.count).ok()?.checked_mul(size)?;
+        let room = if self.is_big_tiff { 8 } else { 4 };
+        let at = match (length <= room, self.is_big_tiff) {
+            (true, _) => entry.field,
+            (false, false) => self.order.u32(self.bytes, entry.field)? as usize,
+            (false, true) => usize::try_from(self.order.u64(self.bytes, entry.field)?).ok()?,
+        };
+        self.bytes.get(at..at.checked_add(length)?)
+    }
+
+    fn value(&self, kind: u16, field: &[u8]) -> Option<f64> {
+        let order = self.order;
+        let ratio = |above: f64, below: f64| (below != 0.0).then(|| above / below);
+        Some(match kind {
+            6 => f64::from(field[0] as i8),
+            1 | 7 => f64::from(field[0]),
+            3 => f64::from(order.u16(field, 0)?),
+            8 => f64::from(order.u16(field, 0)? as i16),
+            9 => f64::from(order.u32(field, 0)? as i32),
+            11 => f64::from(f32::from_bits(order.u32(field, 0)?)),
+            12 => f64::from_bits(order.u64(field, 0)?),
+            5 => ratio(
+                f64::from(order.u32(field, 0)?),
+                f64::from(order.u32(field, 4)?),
+            )?,
+            10 => {
+                let part = |at| order.u32(field, at).map(|part| f64::from(part as i32));
+                ratio(part(0)?, part(4)?)?
+            }
+            16..=18 => order.u64(field, 0)? as f64,
+            _ => f64::from(order.u32(field, 0)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of one entry in either order and either size of offsets.
+    fn file(order: Order, is_big: bool, kind: u16, count: u32, value: u32) -> Vec<u8> {
+        let short = |number: u16| match order {
+            Order::Little => number.to_le_bytes(),
+            Order::Big => number.to_be_bytes(),
+        };
+        let long = |number: u64, size: usize| match order {
+            Order::Little => number.to_le_bytes()[..size].to_vec(),
+            Order::Big => number.to_be_bytes()[8 - size..].to_vec(),
+        };
+        let (size, mark) = if is_big { (8, 43) } else { (4, 42) };
+        let mut bytes = match order {
+            Order::Little => b"II".to_vec(),
+            Order::Big => b"MM".to_vec(),
+        };
+        bytes.extend(short(mark));
+        if is_big {
+            bytes.extend(short(8));
+            bytes.extend(short(0));
+        }
+        bytes.extend(long(2 * size as u64, size));
+        bytes.extend(if is_big {
+            long(1, 8)
+        } else {
+            short(1).to_vec()
+        });
+        bytes.extend([short(7), short(kind)].concat());
+        bytes.extend(long(u64::from(count), size));
+        bytes.extend(long(u64::from(value), size));
+        bytes
+    }
+
+    #[test]
+    fn numbers_are_read_in_both_orders_and_sizes() {
+        for (order, is_big) in [
+            (Order::Little, false),
+            (Order::Big, false),
+            (Order::Little, true),
+        ] {
+            let bytes = file(order, is_big, 4, 1, 70_000);
+            let directory = Directory::first(&bytes).unwrap();
+            assert_eq!(directory.order(), order);
+            assert_eq!(directory.number(7), Some(70_000), "{order:?} {is_big}");
+            assert_eq!(directory.number(8), None);
+        }
+    }
+
+    #[test]
+    fn what_lies_outside_is_absent() {
+        let whole = file(Order::Little, false, 4, 9, 10);
+        let directory = Directory::first(&whole).unwrap();
+        assert!(directory.has(7) && directory.numbers(7).is_none());
+        let huge = file(Order::Little, true, 16, u32::MAX, u32::MAX);
+        assert!(Directory::first(&huge).unwrap().numbers(7).is_none());
+        for length in 0..whole.len() {
+            let found = Directory::first(&whole[..length]);
+            assert!(found.is_none_or(|directory| directory.number(7).is_none()));
+        }
+    }
+}

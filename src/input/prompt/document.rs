@@ -1,0 +1,325 @@
+//! The files behind `--labels-file` and `--templates`: what form they have, by their extension or by
+//! looking. What their content means is not known here.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::node::Node;
+use super::shape::{self, Item};
+use super::{literal, template, yaml};
+use crate::input::text_file::{self, Table, column};
+
+/// A million labels of a Long-CLIP context each; more is some other file.
+const LIMIT_BYTES: u64 = 1 << 30;
+/// First lines that are not labels, as [`column::key`] writes them.
+const HEADERS: [&str; 6] = [
+    "label",
+    "labels",
+    "labelname",
+    "classname",
+    "classnames",
+    "categoryname",
+];
+
+/// What a file holds.
+pub(super) enum Content {
+    /// JSON, JSON lines, YAML or a Python literal.
+    Node(Node),
+    /// CSV, TSV and the like.
+    Table(Table),
+    /// One text a line; comments and blank lines are left out.
+    Lines(Vec<Item>),
+}
+
+/// A file's content, and what was guessed about its form.
+pub(super) struct Document {
+    pub(super) content: Content,
+    /// Without the file's name.
+    pub(super) notes: Vec<String>,
+}
+
+impl Document {
+    fn of(content: Content) -> Self {
+        Self {
+            content,
+            notes: Vec::new(),
+        }
+    }
+
+    fn guessed(content: Content, note: &str) -> Self {
+        Self {
+            content,
+            notes: vec![note.to_owned()],
+        }
+    }
+}
+
+/// Whether a file may be a table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tables {
+    /// It may; what separates its cells, if that was said.
+    Read(Option<u8>),
+    /// Its lines are taken as they stand.
+    AsLines,
+}
+
+/// Reads a file, or stdin for `-`. JSON, JSON lines, tables and YAML go by their extensions; a file
+/// of any other name is looked at.
+///
+/// # Errors
+/// When it cannot be read, or has none of the forms; names the line.
+pub(super) fn read(path: &Path, tables: Tables) -> Result<Document> {
+    let text = text_file::read(path, LIMIT_BYTES)?;
+    let parsed = parse(text.content, path, tables);
+    let mut document = parsed.with_context(|| format!("cannot read {}", shown(path)))?;
+    document.notes.extend(text.guess.map(str::to_owned));
+    Ok(document)
+}
+
+/// A file as messages name it.
+pub(super) fn shown(path: &Path) -> String {
+    match path.as_os_str() == "-" {
+        true => "stdin".to_owned(),
+        false => path.display().to_string(),
+    }
+}
+
+/// What was guessed about a file, as one sentence.
+pub(super) fn note(path: &Path, notes: &[String]) -> Option<String> {
+    let said = || format!("{}: {}", shown(path), notes.join("; "));
+    (!notes.is_empty()).then(said)
+}
+
+fn parse(text: String, path: &Path, tables: Tables) -> Result<Document> {
+    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
+    match (extension.to_str().unwrap_or_default(), tables) {
+        ("json", _) => json(&text),
+        ("jsonl" | "ndjson", _) => Ok(Document::of(Content::Node(json_lines(&text)?))),
+        ("csv" | "tsv" | "tab", Tables::Read(delimiter)) => {
+            // No cell of a header or label begins like this.
+            if text.trim_start().starts_with("{\"") || text.trim_start().starts_with("[{") {
+                let mut found = json(&text)?;
+                found.notes.push("it is read as JSON".to_owned());
+                return Ok(found);
+            }
+            table(text, text_file::usual_separator(path), delimiter)
+        }
+        ("yaml" | "yml", _) => Ok(Document::of(Content::Node(yaml::parse(&text)?))),
+        _ => sniffed(text, tables),
+    }
+}
+
+fn table(text: String, usual: u8, delimiter: Option<u8>) -> Result<Document> {
+    let table = Table::new(Box::new(Cursor::new(text.into_bytes())), usual, delimiter)?;
+    Ok(Document {
+        notes: table.notes().to_vec(),
+        content: Content::Table(table),
+    })
+}
+
+/// JSON, or several objects one a line, which tools call `.json` as well.
+fn json(text: &str) -> Result<Document> {
+    serde_json::from_str(text)
+        .map(|node| Document::of(Content::Node(node)))
+        .or_else(|error| match json_lines(text) {
+            Ok(node) => Ok(Document::guessed(
+                Content::Node(node),
+                "it is read as JSON lines",
+            )),
+            Err(_) => bail!(error),
+        })
+}
+
+fn json_lines(text: &str) -> Result<Node> {
+    let lines = (1..)
+        .zip(text.lines())
+        .filter(|(_, line)| !line.trim().is_empty());
+    let nodes = lines.map(|(number, line)| {
+        serde_json::from_str(line).map_err(|error| {
+            // Its line is always the first one.
+            let said = error.to_string();
+            let cause = said.split(" at line ").next().unwrap_or_default();
+            anyhow::anyhow!("line {number} is not JSON: {cause}")
+        })
+    });
+    nodes.collect::<Result<_>>().map(Node::List)
+}
+
+/// Finds out what a text is: JSON, JSON lines, Python, YAML, a table, or one text a line.
+fn sniffed(text: String, tables: Tables) -> Result<Document> {
+    let lines: Vec<(usize, &str)> = lines(&text).collect();
+    if let Some(found) = braced(&text, &lines)? {
+        return Ok(found);
+    }
+    if yaml::looks_like(&lines, &text) {
+        let node = yaml::parse(&text)?;
+        return Ok(Document::guessed(Content::Node(node), "it is read as YAML"));
+    }
+    refuse_code(&lines)?;
+    if let Tables::Read(delimiter) = tables
+        && let Some(separator) = separator(&lines, delimiter)
+    {
+        // A table has no comments; blank lines keep the numbers of the others.
+        let bare = |line: &str| !line.trim_start().starts_with('#');
+        let rows = text.lines().map(|line| if bare(line) { line } else { "" });
+        let rows = rows.collect::<Vec<_>>().join("\n");
+        let mut found = table(rows, separator, Some(separator))?;
+        found.notes.push("it is read as a table".to_owned());
+        return Ok(found);
+    }
+    let mut items: Vec<Item> = lines
+        .into_iter()
+        .map(|(line, text)| Item {
+            line,
+            key: None,
+            text: text.to_owned(),
+        })
+        .collect();
+    let header = header(&mut items, tables);
+    let mut notes = shape::undress(&mut items);
+    notes.extend(header);
+    Ok(Document {
+        content: Content::Lines(items),
+        notes,
+    })
+}
+
+/// Drops a first line that is the name of a column, and says so. A word that may as well be a label
+/// is kept, and spoken of.
+fn header(items: &mut Vec<Item>, tables: Tables) -> Option<String> {
+    let [first, _, ..] = items.as_slice() else {
+        return None;
+    };
+    let name = column::key(&first.text);
+    let (is_header, may_be) = match tables {
+        Tables::Read(_) => (
+            HEADERS.contains(&name.as_str()),
+            column::LABEL.contains(&name.as_str()),
+        ),
+        Tables::AsLines => (template::NAMES.contains(&name.as_str()), false),
+    };
+    if is_header {
+        return Some(format!(
+            "the first line, {:?}, is a header",
+            items.remove(0).text
+        ));
+    }
+    may_be.then(|| {
+        format!(
+            "the first label is {:?}; if that is a header, remove the line",
+            first.text
+        )
+    })
+}
+
+/// The lines without surrounding white space, with their numbers from 1; `#` comments and blank
+/// lines left out.
+pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = (1..).zip(text.lines().map(str::trim));
+    numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// JSON, JSON lines or Python, if the text begins like that.
+fn braced(text: &str, lines: &[(usize, &str)]) -> Result<Option<Document>> {
+    let begins_each = |signs: &[char]| lines.iter().all(|(_, line)| line.starts_with(signs));
+    let is_open = lines
+        .first()
+        .is_some_and(|(_, line)| line.ends_with(['[', '{', '(', ',']));
+    let is_closed = lines.len() > 1 && text.trim_end().ends_with([']', '}']);
+    let is_comment = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with('#');
+    let comments: usize = text
+        .split_inclusive('\n')
+        .take_while(is_comment)
+        .map(str::len)
+        .sum();
+    if !literal::begins(text.get(comments..).unwrap_or_default()) {
+        return Ok(in_braces(text, lines));
+    }
+    if let Ok(node) = serde_json::from_str(text) {
+        return Ok(Some(Document::guessed(
+            Content::Node(node),
+            "it is read as JSON",
+        )));
+    }
+    if lines.len() > 1
+        && begins_each(&['{', '[', '"'])
+        && let Ok(node) = json_lines(text)
+    {
+        let note = "it is read as JSON lines";
+        return Ok(Some(Document::guessed(Content::Node(node), note)));
+    }
+    match literal::parse(text) {
+        Ok(node) => {
+            let note = "it is read as a Python literal";
+            Ok(Some(Document::guessed(Content::Node(node), note)))
+        }
+        Err(error) if is_open || is_closed || begins_each(&['{', '[']) => bail!(
+            "it begins like JSON or Python and is neither ({error:#}); write JSON, or one text per line"
+        ),
+        // Labels may begin with a bracket.
+        Err(_) => Ok(None),
+    }
+}
+
+/// The inside of a Python list or dictionary: texts in quotes, or functions, a comma after each.
+fn in_braces(text: &str, lines: &[(usize, &str)]) -> Option<Document> {
+    let (_, first) = lines.first()?;
+    let inner = first.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ');
+    let before_last = lines.get(..lines.len() - 1)?;
+    let is_inside = inner.starts_with(['"', '\''])
+        || first.starts_with("lambda ")
+        || first.starts_with("f\"")
+        || first.starts_with("f'");
+    if !is_inside || !before_last.iter().all(|(_, line)| line.ends_with(',')) {
+        return None;
+    }
+    let read = |open: char, close: char| literal::parse(&format!("{open}{text}\n{close}")).ok();
+    let node = read('[', ']').or_else(|| read('{', '}'));
+    // One text in quotes is a label in quotes.
+    let node = node.filter(|_| lines.len() > 1 || first.starts_with("lambda "))?;
+    let note = "it is read as the inside of a Python list";
+    Some(Document::guessed(Content::Node(node), note))
+}
+
+/// Refuses what is neither a list of texts nor read as anything else.
+fn refuse_code(lines: &[(usize, &str)]) -> Result<()> {
+    let is_code =
+        |line: &str| line.ends_with('{') || ["}", "},", "};", "]", "],", ")"].contains(&line);
+    if let Some((number, line)) = lines.iter().find(|(_, line)| is_code(line)) {
+        bail!(
+            "line {number}, {line:?}, is not a label or template but part of some other form; write one \
+             text a line, JSON, CSV or YAML"
+        );
+    }
+    let is_markup = |line: &str| line.starts_with('<') && line.ends_with('>');
+    ensure!(
+        lines.len() < 2 || !lines.iter().all(|(_, line)| is_markup(line)),
+        "every line is markup in <>; write one text a line"
+    );
+    Ok(())
+}
+
+/// What separates cells, if the lines are rows of a table: the given separator where a line has it; a
+/// tab on every line, which no text holds; or what parts the names of columns on the first line.
+fn separator(lines: &[(usize, &str)], delimiter: Option<u8>) -> Option<u8> {
+    if let Some(byte) = delimiter {
+        let is_there = lines
+            .iter()
+            .any(|(_, line)| line.contains(char::from(byte)));
+        return is_there.then_some(byte);
+    }
+    if !lines.is_empty() && lines.iter().all(|(_, line)| line.contains('\t')) {
+        return Some(b'\t');
+    }
+    let (_, first) = lines.first()?;
+    let names_columns = |byte: &u8| {
+        let cells: Vec<&str> = first.split(char::from(*byte)).collect();
+        let is_label = |cell: &&str| column::LABEL.contains(&column::key(cell).as_str());
+        cells.len() > 1
+            && cells.iter().any(is_label)
+            && cells.iter().all(|cell| column::is_known(cell))
+    };
+    b",;\t|".iter().copied().find(|byte| names_columns(byte))
+}

@@ -1,0 +1,402 @@
+//! What surrounds the labels or templates of a file that has one a line: numbers, ids, bullets,
+//! quotes. All of it is seen by looking at all lines together; one line says nothing.
+
+use std::collections::HashSet;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::node;
+
+/// One line of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    /// From 1.
+    pub(super) line: usize,
+    /// The number or id that stood before the text.
+    pub(super) key: Option<String>,
+    pub(super) text: String,
+}
+
+/// A number or another id: WordNet's, Freebase's and AudioSet's, Wikidata's.
+const ID: &str = r"(\d{1,9}|n\d{8}|/[mgt]/[0-9a-z_]+|Q\d{2,})";
+
+fn expression(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("a constant expression that the tests compile")
+}
+
+/// An id set off by a sign: `0: cat`, `1. cat`, `(1) cat`, `0 -> cat`, `"0": cat`.
+static SET_OFF: LazyLock<Regex> = LazyLock::new(|| {
+    let sign = r"(?:\s+(?:->|=>|-|–|—)(\s+)|\s*[:.)\],;|=](\s*))";
+    expression(&format!(r#"^[(\["']?{ID}["']?{sign}(\S.*)$"#))
+});
+/// An id and a blank.
+static BLANK: LazyLock<Regex> = LazyLock::new(|| expression(&format!(r"^{ID}\s+(\S.*)$")));
+static ID_ALONE: LazyLock<Regex> = LazyLock::new(|| expression(&format!("^{ID}$")));
+/// A class number at the end, as in lists of scenes: `/a/airfield 0`.
+static AT_THE_END: LazyLock<Regex> =
+    LazyLock::new(|| expression(r"^(\S.*?)(?:\s*[,;:|=]\s*|\s+)(\d{1,9})$"));
+static BULLET: LazyLock<Regex> = LazyLock::new(|| expression(r"^[-*+•]\s+(\S.*)$"));
+
+/// Takes off what surrounds the texts of all lines, and returns what was taken for what, to be said.
+///
+/// - Bullets, and quotes or commas at the ends.
+/// - Ids and numbers before each text, all different, that a sign sets off; the texts hold letters
+///   and do not go on with a digit (`10:30` and `1.5 l` have no number before them).
+/// - Ids and a blank. Numbers and a blank only if they rise from 0 or 1 and the texts after them
+///   differ in more than a plural: `7 up` and `3d printer` keep theirs, and so do `1 cat`, `2 cats`.
+/// - Numbers at the end that count from 0 or 1 in steps of one, after texts that differ.
+///
+/// What is left in every text and may not belong to it is spoken of.
+pub(super) fn undress(items: &mut [Item]) -> Vec<String> {
+    let mut notes = Vec::new();
+    // Quotes may be within bullets, and numbers within quotes, but not without end.
+    for _ in 0..4 {
+        let note = unquote(items)
+            .or_else(|| without_bullets(items))
+            .or_else(|| without_ids(items))
+            .or_else(|| without_last_numbers(items));
+        match note {
+            Some(note) => notes.push(note.to_owned()),
+            None => break,
+        }
+    }
+    if notes.is_empty() && items.len() > 1 {
+        notes.extend(left_alone(items));
+    }
+    notes
+}
+
+/// What may not belong to the texts, though it is taken as part of them.
+fn left_alone(items: &[Item]) -> Option<String> {
+    let all = |is: &dyn Fn(&str) -> bool| items.iter().all(|item| is(&item.text));
+    let begins_with_number = |text: &str| {
+        let digits = text.split_whitespace().next().unwrap_or_default();
+        let digits = digits.trim_end_matches([':', '.', ')', ',']);
+        // Models of cars and the like begin with their year.
+        node::index(digits).is_some_and(|number| !(1900..2100).contains(&number))
+            && digits.len() < text.len()
+    };
+    if items.len() > 2 && all(&begins_with_number) {
+        return Some(
+            "every line begins with a number, which is taken as part of the text; if it is not, write \
+             a .csv file with the columns key and label"
+                .to_owned(),
+        );
+    }
+    if all(&|text| text.contains(": ")) {
+        return Some(
+            "every line has a colon, and is taken as one text; a .yaml file may have lines label: prompt"
+                .to_owned(),
+        );
+    }
+    let is_cell_end = |sign: char| {
+        all(&|text| match text.split_once(sign) {
+            Some((_, after)) => sign != ',' || !after.starts_with(' '),
+            None => false,
+        })
+    };
+    let sign = [';', '|', ',']
+        .into_iter()
+        .find(|sign| is_cell_end(*sign))?;
+    Some(format!(
+        "every line has a {sign:?}, and is taken as one text; pass --delimiter {sign:?} if it separates \
+         cells"
+    ))
+}
+
+/// Whether a text is a number or another id, and nothing else.
+pub(super) fn is_id(text: &str) -> bool {
+    ID_ALONE.is_match(text)
+}
+
+/// Whether these are ids of one kind, all different.
+pub(super) fn are_ids<'a>(cells: impl Iterator<Item = &'a str> + Clone) -> bool {
+    let first = cells.clone().next().and_then(|cell| cell.chars().next());
+    let is_alike = |cell: &str| {
+        let is_digit = cell.starts_with(|c: char| c.is_ascii_digit());
+        let alike = match first {
+            Some(c) if c.is_ascii_digit() => is_digit,
+            c => cell.chars().next() == c,
+        };
+        alike && is_id(cell)
+    };
+    let mut seen = HashSet::new();
+    let count = cells.clone().count();
+    count > 1 && cells.clone().all(is_alike) && cells.clone().all(|cell| seen.insert(cell))
+}
+
+/// Replaces all lines by what `change` makes of them, unless it makes nothing of one.
+fn change(items: &mut [Item], change: impl Fn(&Item) -> Option<Item>) -> bool {
+    let changed: Option<Vec<Item>> = items.iter().map(change).collect();
+    let Some(changed) = changed.filter(|changed| changed.len() > 1) else {
+        return false;
+    };
+    items.clone_from_slice(&changed);
+    true
+}
+
+fn with_text(item: &Item, text: &str) -> Item {
+    Item {
+        text: text.to_owned(),
+        ..item.clone()
+    }
+}
+
+fn unquote(items: &mut [Item]) -> Option<&'static str> {
+    let bare = |text: &str| -> Option<String> {
+        let text = text.trim_end_matches([',', ';']).trim_end();
+        let inner = ['"', '\'', '`'].iter().find_map(|quote| {
+            let inner = text.strip_prefix(*quote)?.strip_suffix(*quote)?;
+            (!inner.contains(*quote)).then(|| inner.to_owned())
+        });
+        inner.filter(|inner| !inner.trim().is_empty())
+    };
+    if change(items, |item| Some(with_text(item, &bare(&item.text)?))) {
+        return Some("the quotes around every line are taken off");
+    }
+    // The last line of a list needs no comma.
+    let last = items.last().map(|item| item.line);
+    let cut = |item: &Item| {
+        let text = match item.text.strip_suffix(',') {
+            Some(text) => text,
+            None if Some(item.line) == last => &item.text,
+            None => return None,
+        };
+        let text = text.trim_end();
+        (!text.is_empty()).then(|| with_text(item, text))
+    };
+    let has_comma = items.first().is_some_and(|item| item.text.ends_with(','));
+    (has_comma && change(items, cut)).then_some("the comma after every line is taken off")
+}
+
+fn without_bullets(items: &mut [Item]) -> Option<&'static str> {
+    let bare = |item: &Item| {
+        let found = BULLET.captures(&item.text)?;
+        Some(with_text(item, found.get(1)?.as_str()))
+    };
+    change(items, bare).then_some("the bullet before every line is taken off")
+}
+
+/// An id, what sets it off, and the text after it.
+struct Split<'a> {
+    id: &'a str,
+    text: &'a str,
+    /// A blank, and nothing else, is between them.
+    by_blank: bool,
+    /// The text follows a sign at once.
+    at_once: bool,
+}
+
+fn split(text: &str) -> Option<Split<'_>> {
+    if let Some(found) = SET_OFF.captures(text) {
+        let blanks = found.get(2).or(found.get(3));
+        return Some(Split {
+            id: found.get(1)?.as_str(),
+            text: found.get(4)?.as_str(),
+            by_blank: false,
+            at_once: blanks.is_some_and(|blanks| blanks.is_empty()),
+        });
+    }
+    let found = BLANK.captures(text)?;
+    Some(Split {
+        id: found.get(1)?.as_str(),
+        text: found.get(2)?.as_str(),
+        by_blank: true,
+        at_once: false,
+    })
+}
+
+fn without_ids(items: &mut [Item]) -> Option<&'static str> {
+    let splits: Vec<Split<'_>> = items
+        .iter()
+        .map(|item| split(&item.text))
+        .collect::<Option<_>>()?;
+    if !are_ids(splits.iter().map(|split| split.id)) {
+        return None;
+    }
+    let has_letter = |split: &Split<'_>| split.text.chars().any(char::is_alphabetic);
+    let numbers: Vec<Option<u64>> = splits.iter().map(|split| node::index(split.id)).collect();
+    let are_numbers = numbers.iter().all(Option::is_some);
+    if are_numbers {
+        let goes_on = |split: &&Split<'_>| {
+            split.at_once && split.text.starts_with(|c: char| c.is_ascii_digit())
+        };
+        let broken = splits.iter().filter(goes_on).count();
+        let rise = matches!(numbers.first(), Some(Some(0 | 1))) && numbers.is_sorted();
+        let by_blank = splits.iter().any(|split| split.by_blank);
+        let differ = all_differ(splits.iter().map(|split| split.text));
+        if !splits.iter().all(has_letter)
+            || broken * 2 > splits.len()
+            || (by_blank && !(rise && differ))
+        {
+            return None;
+        }
+    }
+    let bare = |item: &Item| {
+        let found = split(&item.text)?;
+        Some(Item {
+            line: item.line,
+            key: item.key.clone().or_else(|| Some(found.id.to_owned())),
+            text: found.text.to_owned(),
+        })
+    };
+    change(items, bare).then_some(if are_numbers {
+        "the number before every line is its key, and not part of the text"
+    } else {
+        "the id before every line is its key, and not part of the text"
+    })
+}
+
+fn without_last_numbers(items: &mut [Item]) -> Option<&'static str> {
+    let splits: Option<Vec<(&str, &str)>> = items
+        .iter()
+        .map(|item| {
+            let found = AT_THE_END.captures(&item.text)?;
+            Some((found.get(1)?.as_str(), found.get(2)?.as_str()))
+        })
+        .collect();
+    let splits = splits.filter(|splits| splits.len() > 2)?;
+    let numbers: Vec<u64> = splits
+        .iter()
+        .filter_map(|(_, number)| node::index(number))
+        .collect();
+    let first = numbers.first().copied().filter(|first| *first < 2)?;
+    let counts = (first..)
+        .zip(&numbers)
+        .all(|(wanted, number)| wanted == *number);
+    let has_letter = |text: &str| text.chars().any(char::is_alphabetic);
+    if !counts
+        || !splits.iter().all(|(text, _)| has_letter(text))
+        || !all_differ(splits.iter().map(|(text, _)| *text))
+    {
+        return None;
+    }
+    let bare = |item: &Item| {
+        let found = AT_THE_END.captures(&item.text)?;
+        let number = found.get(2)?.as_str().to_owned();
+        Some(Item {
+            line: item.line,
+            key: item.key.clone().or(Some(number)),
+            text: found.get(1)?.as_str().to_owned(),
+        })
+    };
+    change(items, bare)
+        .then_some("the number after every line is its key, and not part of the text")
+}
+
+/// Whether texts differ in more than a plural.
+fn all_differ<'a>(texts: impl Iterator<Item = &'a str>) -> bool {
+    let mut seen = HashSet::new();
+    let singular = |text: &str| {
+        let text = text.trim().to_lowercase();
+        text.strip_suffix('s').map_or(text.clone(), str::to_owned)
+    };
+    texts.map(singular).all(|text| seen.insert(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines as `key=text` or `text`, and how many notes there are.
+    fn undressed(text: &str) -> (Vec<String>, usize) {
+        let mut items: Vec<Item> = (1..)
+            .zip(text.lines())
+            .map(|(line, text)| Item {
+                line,
+                key: None,
+                text: text.to_owned(),
+            })
+            .collect();
+        let notes = undress(&mut items).len();
+        let shown = items.into_iter().map(|item| match item.key {
+            Some(key) => format!("{key}={}", item.text),
+            None => item.text,
+        });
+        (shown.collect(), notes)
+    }
+
+    #[test]
+    fn what_is_before_every_line_is_taken_off() {
+        let cases: [(&str, &[&str]); 20] = [
+            ("0:cat\n1:dog", &["0=cat", "1=dog"]),
+            (
+                "0: cat\n1: 3d printer\n2: 7 up",
+                &["0=cat", "1=3d printer", "2=7 up"],
+            ),
+            ("0 cat\n1 dog", &["0=cat", "1=dog"]),
+            ("1 cat\n2 dog\n4 cow", &["1=cat", "2=dog", "4=cow"]),
+            ("1. cat\n2. dog", &["1=cat", "2=dog"]),
+            ("1) cat\n2) dog", &["1=cat", "2=dog"]),
+            ("(1) cat\n(2) dog", &["1=cat", "2=dog"]),
+            ("0 - cat\n1 - dog", &["0=cat", "1=dog"]),
+            ("0 => cat\n1 => dog", &["0=cat", "1=dog"]),
+            ("0,cat\n1,dog", &["0=cat", "1=dog"]),
+            ("\"0\": \"cat\",\n\"1\": \"dog\"", &["0=cat", "1=dog"]),
+            (
+                "001.Black_footed\n002.Laysan",
+                &["001=Black_footed", "002=Laysan"],
+            ),
+            ("1 001.Black\n2 002.Laysan", &["1=Black", "2=Laysan"]),
+            (
+                "n02056570 king penguin, x\nn01622779 owl",
+                &["n02056570=king penguin, x", "n01622779=owl"],
+            ),
+            (
+                "n02056570: 3d\nn01622779: owl",
+                &["n02056570=3d", "n01622779=owl"],
+            ),
+            (
+                "/m/011k07,Tortoise\n/m/011q46kg,Container",
+                &["/m/011k07=Tortoise", "/m/011q46kg=Container"],
+            ),
+            (
+                "/a/airfield 0\n/a/alley 1\n/b/bar 2",
+                &["0=/a/airfield", "1=/a/alley", "2=/b/bar"],
+            ),
+            ("- cat\n- dog", &["cat", "dog"]),
+            ("'a cat',\n'a dog'", &["a cat", "a dog"]),
+            ("cat,\ndog,\ncow", &["cat", "dog", "cow"]),
+        ];
+        for (text, expected) in cases {
+            let (found, notes) = undressed(text);
+            assert_eq!(found, expected, "{text}");
+            assert!(notes > 0, "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_keep_what_belongs_to_them() {
+        let cases = [
+            ("7 up", 0),
+            ("0:cat", 0),
+            ("7 up\n3d printer\ncola", 0),
+            ("1 cat\n2 cats", 0),
+            ("1 cat\n2 cats\n3 cats", 1),
+            ("10:30 am\n11:30 am", 0),
+            ("1.5 litres\n2.0 litres", 0),
+            ("3-door car\n5-door car", 0),
+            ("1,000 bees\n2,000 wasps", 1),
+            ("Alien: Covenant\nRocky: x", 1),
+            ("cat;kitten\ndog;puppy", 1),
+            ("cat,kitten\ndog,puppy", 1),
+            ("20 euro note\n50 pound note\n100 dollar bill", 1),
+            ("7 up\n8 ball\n9 lives", 1),
+            ("0\n1\n2", 0),
+            ("2020 Honda Accord\n2021 Audi TT\n2019 BMW X5", 0),
+            ("Boeing 707\nBoeing 737\nA320 10", 0),
+            ("iPhone 1\niPhone 2\niPhone 3", 0),
+            ("Star Wars 0\nRocky 1", 0),
+            ("king penguin, bird\nowl", 0),
+            ("n02056570", 0),
+            ("'s-Hertogenbosch\n'twas", 0),
+            ("a \"cat\"\n\"dog\" and \"cow\"", 0),
+            ("-20 °C\n-30 °C", 0),
+        ];
+        for (text, notes) in cases {
+            let lines: Vec<_> = text.lines().map(str::to_owned).collect();
+            assert_eq!(undressed(text), (lines, notes), "{text}");
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! The part of YAML that lists of labels and templates are written in: lists and maps of texts, one
+//! inside the other by indentation, and `[a, b]` on one line. Everything else is refused.
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::node::Node;
+
+/// Deeper nesting than any list of labels has.
+const DEEPEST: usize = 32;
+
+/// One line that says something.
+struct Line {
+    number: usize,
+    indent: usize,
+    text: String,
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// Names the line that is not understood.
+pub(super) fn parse(text: &str) -> Result<Node> {
+    let mut lines: Vec<Line> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let content = without_comment(line).trim_end();
+        let bare = content.trim_start();
+        if bare.is_empty() || bare == "---" || bare == "..." || bare.starts_with('%') {
+            continue;
+        }
+        if let Some(last) = lines.last_mut().filter(|line| is_open(&line.text)) {
+            last.text.push(' ');
+            last.text.push_str(bare);
+            continue;
+        }
+        let indent = content.len() - bare.len();
+        ensure!(
+            !content.get(..indent).unwrap_or_default().contains('\t'),
+            "line {number} is indented by tabs, which YAML forbids"
+        );
+        lines.push(Line {
+            number,
+            indent,
+            text: bare.to_owned(),
+        });
+    }
+    let mut parser = Parser { lines: &lines };
+    let node = parser.block(0)?;
+    match parser.lines.first() {
+        None => Ok(node),
+        Some(line) => bail!("line {} is not indented as those before", line.number),
+    }
+}
+
+/// Whether a text is YAML and not one label a line: a line ends in a colon and what follows is
+/// indented or a list, or a list follows on the line.
+pub(super) fn looks_like(lines: &[(usize, &str)], text: &str) -> bool {
+    let opens = |line: &str| {
+        key_and_value(line).is_some_and(|(key, value)| {
+            let is_name = key
+                .chars()
+                .all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
+            is_name && (value.is_empty() || value.starts_with(['[', '{']))
+        })
+    };
+    text.starts_with("---\n")
+        || text.starts_with("---\r\n")
+        || lines.iter().any(|(_, line)| opens(line))
+}
+
+/// Whether a line is an element of a list.
+fn is_element(line: &Line) -> bool {
+    line.text == "-" || line.text.starts_with("- ")
+}
+
+/// Whether a list begins on a line and goes on below it.
+fn is_open(text: &str) -> bool {
+    let value = key_and_value(text).map_or(text, |(_, value)| value);
+    value.starts_with('[') && !value.ends_with(']')
+}
+
+struct Parser<'a> {
+    lines: &'a [Line],
+}
+
+impl<'a> Parser<'a> {
+    /// The lines that are indented as the first is.
+    fn block(&mut self, depth: usize) -> Result<Node> {
+        let Some(first) = self.lines.first() else {
+            return Ok(Node::Null);
+        };
+        ensure!(
+            depth < DEEPEST,
+            "line {} is nested too deeply",
+            first.number
+        );
+        let indent = first.indent;
+        if is_element(first) {
+            return self.list(indent, depth);
+        }
+        let mut pairs = Vec::new();
+        while let Some(line) = self.next_at(indent) {
+            let (key, value) = key_and_value(&line.text).with_context(|| {
+                format!("line {} is not YAML of the form key: value", line.number)
+            })?;
+            let key = scalar(key, line.number)?;
+            let key = key.scalar().unwrap_or_default().to_owned();
+            let node = if value.is_empty() {
+                self.nested(indent, depth)?
+            } else {
+                flow(value, line.number)?
+            };
+            pairs.push((key, node));
+        }
+        Ok(Node::Map(pairs))
+    }
+
+    fn list(&mut self, indent: usize, depth: usize) -> Result<Node> {
+        let mut nodes = Vec::new();
+        // A list may be as little indented as its key is, and end where the next key begins.
+        while self.lines.first().is_some_and(is_element)
+            && let Some(line) = self.next_at(indent)
+        {
+            let item = line.text.get(1..).unwrap_or_default().trim_start();
+            if item.is_empty() {
+                nodes.push(self.nested(indent, depth)?);
+                continue;
+            }
+            match key_and_value(item) {
+                Some((key, value)) if !value.is_empty() => {
+                    let within = indent + (line.text.len() - item.len());
+                    nodes.push(self.object(key, flow(value, line.number)?, within, depth)?);
+                }
+                _ => nodes.push(flow(item, line.number)?),
+            }
+        }
+        Ok(Node::List(nodes))
+    }
+
+    /// An element `- id: 1` with the lines `  name: cat` below it.
+    fn object(&mut self, key: &str, value: Node, indent: usize, depth: usize) -> Result<Node> {
+        let mut pairs = vec![(key.to_owned(), value)];
+        if self.lines.first().is_some_and(|line| line.indent == indent)
+            && let Node::Map(more) = self.block(depth + 1)?
+        {
+            pairs.extend(more);
+        }
+        Ok(Node::Map(pairs))
+    }
+
+    /// What stands below a key: more indented, or a list at the same indentation.
+    fn nested(&mut self, indent: usize, depth: usize) -> Result<Node> {
+        let is_nested = self.lines.first().is_some_and(|line| {
+            line.indent > indent || (line.indent == indent && is_element(line))
+        });
+        if is_nested {
+            self.block(depth + 1)
+        } else {
+            Ok(Node::Null)
+        }
+    }
+
+    /// The next line, if it is indented by so much.
+    fn next_at(&mut self, indent: usize) -> Option<&'a Line> {
+        let (first, rest) = self.lines.split_first()?;
+        if first.indent != indent {
+            return None;
+        }
+        self.lines = rest;
+        Some(first)
+    }
+}
+
+/// The two sides of `key: value` or `key:`; a colon within quotes, or without a blank after it, is
+/// none.
+fn key_and_value(text: &str) -> Option<(&str, &str)> {
+    let from = match text.chars().next()? {
+        quote @ ('"' | '\'') => text.get(1..)?.find(quote)? + 2,
+        _ => 0,
+    };
+    let rest = text.get(from..)?;
+    let at = match rest.find(": ") {
+        Some(at) => at,
+        None => rest.strip_suffix(':')?.len(),
+    } + from;
+    let (key, value) = text.split_at_checked(at)?;
+    Some((key.trim(), value.get(1..)?.trim()))
+}
+
+/// A text, number or list on one line.
+fn flow(text: &str, line: usize) -> Result<Node> {
+    if !text.starts_with('[') {
+        return scalar(text, line);
+    }
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
+    let inner = inner.with_context(|| format!("line {line} has a list that does not end"))?;
+    let mut items = Vec::new();
+    let mut rest = inner.trim();
+    while !rest.is_empty() {
+        let end = match rest.chars().next() {
+            Some(quote @ ('"' | '\'')) => {
+                let close = rest.get(1..).and_then(|rest| rest.find(quote));
+                let close = close.with_context(|| format!("line {line}: a quote is missing"))?;
+                let after = rest.get(close + 2..).unwrap_or_default();
+                rest.len() - after.len() + after.find(',').unwrap_or(after.len())
+            }
+            _ => rest.find(',').unwrap_or(rest.len()),
+        };
+        let (item, more) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        items.push(scalar(item.trim(), line)?);
+        rest = more.strip_prefix(',').unwrap_or_default().trim_start();
+    }
+    Ok(Node::List(items))
+}
+
+fn scalar(text: &str, line: usize) -> Result<Node> {
+    for quote in ['"', '\''] {
+        if let Some(inner) = text.strip_prefix(quote) {
+            let inner = inner
+                .strip_suffix(quote)
+                .filter(|inner| !inner.contains(quote));
+            let inner = inner.filter(|inner| quote == '\'' || !inner.contains('\\'));
+            let inner = inner.with_context(|| {
+                format!("line {line} has quotes that are not understood; write JSON instead")
+            })?;
+            return Ok(Node::Text(inner.to_owned()));
+        }
+    }
+    ensure!(
+        !text.starts_with(['{', '[', '&', '*', '!', '|', '>', '@', '`', '}', ']']),
+        "line {line} is YAML that is not understood ({:?}); write JSON instead",
+        text.chars().take(20).collect::<String>()
+    );
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    Ok(match text {
+        "null" | "~" | "" => Node::Null,
+        text if is_number => Node::Number(text.to_owned()),
+        text => Node::Text(text.to_owned()),
+    })
+}
+
+/// The line before ` #`, unless quotes are around that.
+fn without_comment(line: &str) -> &str {
+    let mut quote = None;
+    let mut before = ' ';
+    for (at, c) in line.char_indices() {
+        match (quote, c) {
+            (None, '#') if before.is_whitespace() => return line.get(..at).unwrap_or_default(),
+            // An apostrophe within a word quotes nothing.
+            (None, '"' | '\'') if !before.is_alphanumeric() => quote = Some(c),
+            (Some(open), c) if open == c => quote = None,
+            _ => {}
+        }
+        before = c;
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_maps_are_read() {
+        let cases = [
+            ("- cat\n- 'a dog'\n", r#"["cat","a dog"]"#),
+            ("0: cat\n1: dog # x\n", r#"{"0":"cat","1":"dog"}"#),
+            (
+                "nc: 2\nnames:\n  0: cat\n  1: it's\n",
+                r#"{"nc":2,"names":{"0":"cat","1":"it's"}}"#,
+            ),
+            (
+                "names:\n- cat\n- dog\nval: x\n",
+                r#"{"names":["cat","dog"],"val":"x"}"#,
+            ),
+            (
+                "---\nnames: [cat, 'a, b', # x\n  \"c\"]\n",
+                r#"{"names":["cat","a, b","c"]}"#,
+            ),
+            (
+                "- id: 1\n  name: cat\n- id: 2\n  name: dog\n",
+                r#"[{"id":1,"name":"cat"},{"id":2,"name":"dog"}]"#,
+            ),
+            (
+                "cat:\n  - a cat\n  - a kitten\ndog:\n",
+                r#"{"cat":["a cat","a kitten"],"dog":null}"#,
+            ),
+            ("'a: b': c: d\n", r#"{"a: b":"c: d"}"#),
+        ];
+        for (text, expected) in cases {
+            let expected: Node = serde_json::from_str(expected).unwrap();
+            assert_eq!(parse(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_with_its_line() {
+        let cases = [
+            ("a: &x 1\n", "line 1 is YAML that is not understood"),
+            ("a: {b: c}\n", "line 1 is YAML that is not understood"),
+            ("a: |\n  text\n", "line 1"),
+            ("a:\n\t- b\n", "line 2 is indented by tabs"),
+            ("a: 1\n   b: 2\n", "line 2 is not indented"),
+            ("- a\nb: 1\n", "line 2 is not indented"),
+            ("a: 'b\n", "line 1 has quotes"),
+            ("a: [b,\n", "line 1 has a list that does not end"),
+            ("a: 1\nb\n", "line 2 is not YAML"),
+        ];
+        for (text, part) in cases {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+        let deep: String = (0..1000)
+            .map(|depth| format!("{}a:\n", " ".repeat(depth)))
+            .collect();
+        assert!(parse(&deep).unwrap_err().to_string().contains("too deeply"));
+    }
+
+    #[test]
+    fn plain_lists_do_not_look_like_yaml() {
+        let looks = |text: &str| {
+            let lines: Vec<_> = (1..).zip(text.lines().map(str::trim)).collect();
+            looks_like(&lines, text)
+        };
+        for text in [
+            "names:\n - cat\n",
+            "names: [a, b]\n",
+            "---\n- a\n",
+            "a: 1\nnames:\n",
+        ] {
+            assert!(looks(text), "{text}");
+        }
+        for text in [
+            "cat\ndog\n",
+            "Alien: Covenant\n",
+            "0: cat\n1: dog\n",
+            "what is this here:\n",
+            "---",
+        ] {
+            assert!(!looks(text), "{text}");
+        }
+    }
+}
