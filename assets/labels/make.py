@@ -50,6 +50,43 @@ NAMES = {
 # with another of its WordNet words; the model reads the name as published.
 SHOWN = {"n04008634": "missile (projectile)", "n04356056": "sunglasses (dark glasses)"}
 
+# What the data sets themselves call the classes, in the order of CLIP's labels: the names of their
+# folders, or their class numbers. SOURCE.md says from where. Names that differ from the labels in case
+# and separators alone need no key.
+KEYS = {
+    "caltech101": """
+        BACKGROUND_Google Faces Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass
+        beaver binocular bonsai brain brontosaurus buddha butterfly camera cannon car_side ceiling_fan
+        cellphone chair chandelier cougar_body cougar_face crab crayfish crocodile crocodile_head cup
+        dalmatian dollar_bill dolphin dragonfly electric_guitar elephant emu euphonium ewer ferry flamingo
+        flamingo_head garfield gerenuk gramophone grand_piano hawksbill headphone hedgehog helicopter ibis
+        inline_skate joshua_tree kangaroo ketch lamp laptop llama lobster lotus mandolin mayfly menorah
+        metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus pyramid revolver rhino
+        rooster saxophone schooner scissors scorpion sea_horse snoopy soccer_ball stapler starfish
+        stegosaurus stop_sign strawberry sunflower tick trilobite umbrella watch water_lilly wheelchair
+        wild_cat windsor_chair wrench yin_yang""".split(),
+    "country211": """
+        AD AE AF AG AI AL AM AO AQ AR AT AU AW AX AZ BA BB BD BE BF BG BH BJ BM BN BO BQ BR BS BT BW BY BZ
+        CA CD CF CH CI CK CL CM CN CO CR CU CV CW CY CZ DE DK DM DO DZ EC EE EG ES ET FI FJ FK FO FR GA GB
+        GD GE GF GG GH GI GL GM GP GR GS GT GU GY HK HN HR HT HU ID IE IL IM IN IQ IR IS IT JE JM JO JP KE
+        KG KH KN KP KR KW KY KZ LA LB LC LI LK LR LT LU LV LY MA MC MD ME MF MG MK ML MM MN MO MQ MR MT MU
+        MV MW MX MY MZ NA NC NG NI NL NO NP NZ OM PA PE PF PG PH PK PL PR PS PT PW PY QA RE RO RS RU RW SA
+        SB SC SD SE SG SH SI SJ SK SL SM SN SO SS SV SX SY SZ TG TH TJ TL TM TN TO TR TT TW TZ UA UG US UY
+        UZ VA VE VG VI VN VU WS XK YE ZA ZM ZW""".split(),
+    "eurosat": """
+        Forest PermanentCrop Residential River Pasture SeaLake HerbaceousVegetation AnnualCrop Industrial
+        Highway""".split(),
+    "fer2013": "angry disgust fear happy sad surprise neutral".split(),
+    "flowers102": [str(number) for number in range(1, 103)],
+    "gtsrb": [f"{number:05}" for number in range(43)],
+    "pcam": ["0", "1"],
+}
+
+
+def ucf101(label):
+    """The folders join the labels' words; one has another capital."""
+    return {"Hand Stand Pushups": "HandstandPushups"}.get(label, label.replace(" ", ""))
+
 
 def lists(block):
     """The lists that a code block assigns, by name."""
@@ -75,7 +112,13 @@ def data_sets(checkout):
         width = max(map(len, classes))
         header = ["label"] + ["alias"] * (width - 1)
         rows = [names + [""] * (width - len(names)) for names in classes]
-        write_labels(NAMES[heading], header, rows)
+        name = NAMES[heading]
+        keys = KEYS.get(name) or [ucf101(names[0]) for names in classes if name == "ucf101"]
+        if keys:
+            assert len(set(keys)) == len(keys) == len(rows), name
+            header = ["key", *header]
+            rows = [[key, *row] for key, row in zip(keys, rows)]
+        write_labels(name, header, rows)
         path = TEMPLATES / f"{NAMES[heading]}.txt"
         path.write_text("\n".join(block["templates"]) + "\n", encoding="utf-8")
 
@@ -94,5 +137,7 @@ def imagenet(checkout, synsets):
 
 
 if __name__ == "__main__":
+    # Their folders in order are CLIP's labels in order.
+    assert all(KEYS[name] == sorted(KEYS[name]) for name in ["caltech101", "country211"])
     data_sets(Path(sys.argv[1]))
     imagenet(Path(sys.argv[1]), Path(sys.argv[2]))

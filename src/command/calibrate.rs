@@ -20,7 +20,7 @@ use super::session::{Session, Stop};
 use super::texts::Fitter;
 use super::{Console, Outcome, advice};
 use crate::cli::{CacheArgs, LabelArgs, ModelArgs, NoneArgs, PictureArgs};
-use crate::input::dataset::{self, Labelled};
+use crate::input::dataset::{self, Labelled, LabelledOptions};
 use crate::task::calibration::{
     NoneThreshold, Stored, Subset, choose_threshold, fit_temperature, judge,
     negative_log_likelihood, reliability_of, split,
@@ -127,8 +127,8 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     ];
     advice::check_outputs(&[Some(&args.output)], &inputs, PICTURES)?;
     check_suffix(&args.output, &["json"], "JSON")?;
-    let dataset = dataset::labelled(&args.dataset, PICTURES)?;
-    dataset.notes.iter().for_each(|note| console.note(note));
+    let dataset = dataset::labelled(&args.dataset, &LabelledOptions::usual("val"), PICTURES)?;
+    console.remarks(&dataset.remarks);
     let classes = Classes::new(&dataset, &args.outside)?;
     let choice = Choice {
         dataset: &args.dataset,
@@ -193,7 +193,8 @@ struct Classes {
 
 impl Classes {
     fn new(dataset: &Labelled, outside: &[String]) -> Result<Self> {
-        for name in outside {
+        let outside: Vec<String> = outside.iter().map(|name| dataset::composed(name)).collect();
+        for name in &outside {
             ensure!(
                 dataset.classes.contains(name),
                 "--outside {name:?} is no class of the dataset, such as {:?}",

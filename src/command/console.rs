@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::checkpoint::hub;
 use crate::cli::{ColorWhen, ConsoleArgs};
+use crate::input::dataset::Remark;
 
 /// Speaks on stderr, around the progress bar while there is one.
 pub struct Console {
@@ -67,6 +68,17 @@ impl Console {
     pub fn warn(&self, message: &str) {
         if !self.quiet {
             self.say(&AnsiColor::Yellow.on_default(), "warning: ", message);
+        }
+    }
+
+    /// What there is to know about a dataset.
+    pub fn remarks(&self, remarks: &[Remark]) {
+        for remark in remarks {
+            match remark {
+                Remark::Detail(text) => self.detail(text),
+                Remark::Note(text) => self.note(text),
+                Remark::Warning(text) => self.warn(text),
+            }
         }
     }
 

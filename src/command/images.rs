@@ -251,10 +251,11 @@ impl Running {
         console.end_progress();
         let notes = self.list_notes.all();
         notes.iter().for_each(|note| console.note(note));
-        match self
-            .passed_over
-            .map_or(0, |passed_over| passed_over.count())
-        {
+        let passed_over = self.passed_over.unwrap_or_default();
+        if let Some(folders) = passed_over.system_folders() {
+            console.detail(&format!("skipped {folders}"));
+        }
+        match passed_over.count() {
             0 => {}
             1 => console.detail("1 file in folders is no picture and was passed over"),
             n => console.detail(&format!(

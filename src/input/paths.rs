@@ -7,16 +7,18 @@
 mod list;
 mod walk;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::bail;
 
 use list::List;
 pub use list::{FilesFrom, ListNotes, ListSource, Separator};
 use walk::Walk;
+pub(crate) use walk::is_system;
 
 /// Where one image's bytes come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,26 +55,56 @@ pub struct PictureRule {
     pub looks_like_picture: fn(&[u8]) -> bool,
 }
 
-/// How many entries of folders were passed over so far; clones share the count.
+/// What was passed over in folders so far; clones share the counts.
 #[derive(Clone, Debug, Default)]
-pub struct PassedOver(Arc<AtomicU64>);
+pub struct PassedOver {
+    files: Arc<AtomicU64>,
+    /// How many system folders of each name.
+    system: Arc<Mutex<BTreeMap<String, u64>>>,
+}
 
 impl PassedOver {
     /// The count so far: files that are no picture, pipes and devices, links that
     /// lead nowhere or back. Hidden entries are not counted.
     pub fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.files.load(Ordering::Relaxed)
+    }
+
+    /// The system folders that were skipped, for people: `3 system folders (@eaDir, lost+found)`.
+    pub fn system_folders(&self) -> Option<String> {
+        let names = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown: Vec<&str> = names.keys().map(String::as_str).collect();
+        match names.values().sum::<u64>() {
+            0 => None,
+            1 => Some(format!("1 system folder ({})", shown.join(", "))),
+            count => Some(format!("{count} system folders ({})", shown.join(", "))),
+        }
+    }
+
+    /// Adds what another walk passed over.
+    pub(crate) fn add(&self, other: &Self) {
+        self.files.fetch_add(other.count(), Ordering::Relaxed);
+        let others = other.system.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, count) in others.iter() {
+            *names.entry(name.clone()).or_insert(0) += count;
+        }
     }
 
     fn add_one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.files.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_system(&self, name: &str) {
+        let mut names = self.system.lock().unwrap_or_else(PoisonError::into_inner);
+        *names.entry(name.to_owned()).or_insert(0) += 1;
     }
 }
 
 /// The image sources behind `arguments` and then `files_from`, in that order.
 ///
 /// A folder among the arguments is walked: byte order of names within each folder,
-/// files and folders in one order, hidden entries skipped. Every other argument and
+/// files and folders in one order, hidden entries and system folders skipped. Every other argument and
 /// every entry of the list yields exactly one item, whether it exists or not. `-` among
 /// the arguments is stdin; in a list it is a file of that name.
 ///
@@ -254,6 +286,28 @@ mod tests {
             walked(folder.path()),
             ["PIC", "PICture.txt", "empty.jpg", "x/q.jpg"]
         );
+    }
+
+    #[test]
+    fn system_folders_are_skipped_unless_they_are_named() {
+        let folder = folder(&[
+            "a.jpg",
+            "@eaDir/a.jpg/thumb.jpg",
+            "b/$RECYCLE.BIN/x.jpg",
+            "b/@eaDir/c.jpg/thumb.jpg",
+            "b/c.jpg",
+            "lost+found.jpg",
+        ]);
+        assert_eq!(
+            walked(folder.path()),
+            ["a.jpg", "b/c.jpg", "lost+found.jpg"]
+        );
+        let mut sources = expand(vec![folder.path().to_owned()], None, RULE).unwrap();
+        let passed_over = sources.passed_over();
+        assert_eq!(sources.by_ref().count(), 3);
+        let shown = "3 system folders ($RECYCLE.BIN, @eaDir)";
+        assert_eq!(passed_over.system_folders().as_deref(), Some(shown));
+        assert_eq!(walked(&folder.path().join("@eaDir")), ["a.jpg/thumb.jpg"]);
     }
 
     #[test]

@@ -46,7 +46,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::input::text_file::Table;
-pub use built_in::{label_names, template_names};
+pub use built_in::{counts_classes, label_names, template_names};
 use document::{Content, Tables};
 use entry::{Entry, Written, label_set, tell_apart};
 pub use template::Templates;

@@ -10,6 +10,7 @@
 )]
 
 mod built_in;
+mod datasets;
 mod evaluation;
 mod foreign_files;
 mod formats;

@@ -5,11 +5,13 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use super::variant::Variant;
 use crate::command::Console;
+use crate::input::dataset;
+use crate::input::text_file::{self, Table, usual_separator};
 use crate::output::file::AtomicFile;
 use crate::output::{self, Format, Record, RecordWriter, Style};
 
@@ -155,29 +157,31 @@ pub(super) fn table(
     Ok(file)
 }
 
+/// The columns of a class map.
+const CLASS: &[&str] = &["class", "folder"];
+const LABEL: &[&str] = &["label"];
+
 /// The names that a `--class-map` gives to the classes; those it does not name keep theirs.
 pub(super) fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
     let reading = || format!("cannot use the class map {}", path.display());
-    let mut reader = csv::Reader::from_path(path).with_context(reading)?;
-    let names: Vec<String> = (reader.headers().with_context(reading)?.iter())
-        .map(|name| name.trim_start_matches('\u{feff}').trim().to_lowercase())
-        .collect();
-    let column = |wanted: &[&str]| {
-        names
-            .iter()
-            .position(|name| wanted.contains(&name.as_str()))
-    };
-    let (Some(class), Some(label)) = (column(&["class", "folder"]), column(&["label"])) else {
-        bail!(
-            "{}: the first line must name the columns class and label",
-            reading()
-        );
-    };
+    let table = Table::new(text_file::open(path)?, usual_separator(path), None);
+    let rows = table.with_context(reading)?.named().with_context(reading)?;
+    ensure!(
+        rows.has(CLASS) && rows.has(LABEL),
+        "{}: the first line must name the columns class and label",
+        reading()
+    );
+    for note in rows.notes() {
+        console.note(&format!("{}: {note}", path.display()));
+    }
     let mut map = HashMap::new();
-    for record in reader.records() {
-        let record = record.with_context(reading)?;
-        let field = |place: usize| record.get(place).unwrap_or_default().trim().to_owned();
-        map.insert(field(class), field(label));
+    for (_, row) in rows {
+        let row = row.with_context(reading)?;
+        let field = |names: &[&str]| {
+            let value = names.iter().find_map(|name| row.get(*name)?.as_str());
+            dataset::composed(value.unwrap_or_default())
+        };
+        map.insert(field(CLASS), field(LABEL));
     }
     let mut unknown: Vec<&String> = map
         .keys()

@@ -18,7 +18,7 @@ use crate::command::session::{Session, Stop};
 use crate::command::texts::Fitter;
 use crate::command::trained::TrainedProbe;
 use crate::command::{Console, Outcome, report};
-use crate::input::dataset::{self, Labelled};
+use crate::input::dataset::{self, Labelled, LabelledOptions, Split};
 use crate::model::DualEncoder;
 use crate::output::evaluation::Evaluation;
 use crate::output::{ImageName, Prediction, Record};
@@ -30,8 +30,12 @@ const TOGETHER: usize = 128;
 
 /// Evaluates labels.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
-    let dataset = dataset::labelled(&args.dataset, PICTURES)?;
-    dataset.notes.iter().for_each(|note| console.note(note));
+    let options = LabelledOptions {
+        images: args.captions.images.as_deref(),
+        split: (args.captions.split.as_deref()).map_or(Split::Usual("test"), Split::Named),
+    };
+    let dataset = dataset::labelled(&args.dataset, &options, PICTURES)?;
+    console.remarks(&dataset.remarks);
     let choice = Choice {
         dataset: &args.dataset,
         labels: &args.labels,

@@ -28,8 +28,9 @@ Examples:
   longclip evaluate pets/test --probe pets.safetensors
   longclip evaluate urban1k/ --task retrieval --long-text truncate --truncate-sweep 20,77,248
 
-A dataset is a folder with one folder a class, or a .csv, .tsv or .jsonl file with columns path and
-label; for retrieval, pictures with captions. Without labels the class folders' names are the labels.
+A dataset is a folder with one folder per class, a table (.csv, .tsv), JSON lines or JSON with a path and
+a label per image, or a folder with a metadata.jsonl or .csv; for retrieval, images with captions (README).
+Without labels the class folders' names are the labels. Class numbers count the labels from 0.
 Exit status: 0 done, 1 some pictures failed or --min-acc was missed, 2 it could not run, 75 worth
 retrying, 130 or 143 stopped by a signal.";
 
@@ -114,11 +115,11 @@ struct CaptionArgs {
     /// Take at most N captions a picture, the first ones
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     captions_per_image: Option<u64>,
-    /// Where the pictures are that the file names [default: beside the file]
-    #[arg(long, value_name = "DIR")]
+    /// Folder of the images that the file names [default: the file's folder]
+    #[arg(long, value_name = "DIR", help_heading = "Dataset")]
     images: Option<PathBuf>,
-    /// The split of a file that has several
-    #[arg(long, value_name = "NAME")]
+    /// Split to take from a file that has several [default: test, or all rows of a table]
+    #[arg(long, value_name = "NAME", help_heading = "Dataset")]
     split: Option<String>,
 }
 
@@ -234,11 +235,8 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
             let captions = &args.captions;
             ensure!(
                 captions.captions_per_image.is_none()
-                    && captions.images.is_none()
-                    && captions.split.is_none()
                     && captions.caption_lines == CaptionLines::Whole,
-                "--captions-per-image, --images, --split and --caption-lines are about captions; add \
-                 --task retrieval"
+                "--captions-per-image and --caption-lines are about captions; add --task retrieval"
             );
             labelled::run(args, console)
         }

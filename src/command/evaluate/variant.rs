@@ -9,7 +9,7 @@ use crate::command::Console;
 use crate::command::labels::{self, NoneTexts, Texts};
 use crate::command::texts::Fitter;
 use crate::command::trained::TrainedProbe;
-use crate::input::dataset::{self, Matching, match_classes};
+use crate::input::dataset::{self, Matched, Matching, Order, match_classes};
 use crate::input::prompt::{self, LabelSet, Templates};
 use crate::input::text_file;
 use crate::model::DualEncoder;
@@ -19,8 +19,6 @@ use crate::task::zero_shot::{ClassScore, Judge, Score};
 
 /// Best labels that a tally is told of.
 const TOP: usize = 5;
-/// Classes that were found by a word in a label and are told one by one.
-const GUESSES: usize = 5;
 
 /// One set of labels over the dataset's pictures.
 pub(in crate::command) struct Variant {
@@ -139,12 +137,9 @@ impl<'a> Base<'a> {
              other things"
         );
         let label_of_class = match named {
-            true => match_classes(&self.names, &matching)?,
+            true => self.told(match_classes(&self.names, &matching, order(args))?),
             false => (0..set.classes.len()).collect(),
         };
-        if named {
-            self.tell_guesses(&matching, &label_of_class);
-        }
         texts.extend(none.as_ref().map(|none| none.name.clone()));
         Ok(Variant {
             name: name.to_owned(),
@@ -167,9 +162,10 @@ impl<'a> Base<'a> {
                 key: class.key.as_deref(),
             })
             .collect();
-        let label_of_class = match_classes(&self.names, &matching)
+        // A probe's classes are in the order of its training data, which says nothing of numbers.
+        let matched = match_classes(&self.names, &matching, Order::Differs("of the probe"))
             .with_context(|| format!("cannot use the classes of {}", probe.path().display()))?;
-        self.tell_guesses(&matching, &label_of_class);
+        let label_of_class = self.told(matched);
         let labels: Vec<String> = (set.classes.iter())
             .map(|class| class.label.clone())
             .collect();
@@ -190,41 +186,19 @@ impl<'a> Base<'a> {
         })
     }
 
-    /// Says which classes go by a label that is not their name: a word in it was all that was found.
-    fn tell_guesses(&self, labels: &[Matching<'_>], label_of_class: &[usize]) {
-        let plain = |text: &str| dataset::clean(text).to_lowercase();
-        let pairs = self.names.iter().zip(label_of_class);
-        let mut guesses = pairs.filter(|(name, label)| {
-            let label = &labels[**label];
-            let keyed = label.key.is_some_and(|key| name.starts_with(key));
-            !keyed && plain(label.label) != plain(name)
-        });
-        let shown: Vec<String> = (guesses.by_ref().take(GUESSES))
-            .map(|(name, label)| format!("{name:?} by {:?}", labels[*label].label))
-            .collect();
-        if !shown.is_empty() {
-            let more = match guesses.count() {
-                0 => String::new(),
-                n => format!(", and {n} more"),
-            };
-            let shown = shown.join(", ");
-            self.console.note(&format!(
-                "classes found by a word in a label: {shown}{more}"
-            ));
-        }
+    /// Says what was guessed.
+    fn told(&self, matched: Matched) -> Vec<usize> {
+        matched
+            .notes
+            .iter()
+            .for_each(|note| self.console.note(note));
+        matched.label_of_class
     }
 
     /// The classes' own names as labels.
     fn own_names(&self, templates: &Templates) -> Result<LabelSet> {
         let path = self.choice.dataset;
-        let wordnet = prompt::wordnet_names(&self.names);
-        let name = |(place, name): (usize, &String)| match &wordnet {
-            Some(names) => names[place].clone(),
-            // A file's labels were written as texts, a folder's as names.
-            None if path.is_dir() => dataset::clean(name),
-            None => name.clone(),
-        };
-        let names: Vec<String> = self.names.iter().enumerate().map(name).collect();
+        let names = own_texts(&self.names, path.is_dir(), self.console)?;
         prompt::labels_from_arguments(&names, templates)
             .with_context(|| format!("cannot use the classes of {} as labels", path.display()))
     }
@@ -252,6 +226,53 @@ impl<'a> Base<'a> {
             templates,
         })
     }
+}
+
+/// What the order of the labels says of class numbers.
+fn order(args: &LabelArgs) -> Order<'_> {
+    let set = args.labels_file.as_deref().and_then(Path::to_str);
+    match set {
+        Some(set) if !prompt::counts_classes(set) => Order::Differs(set),
+        _ => Order::Counts,
+    }
+}
+
+/// The texts that stand for classes without labels: a file's labels were written as texts, the names
+/// of folders become words.
+///
+/// # Errors
+/// When a class is several labels.
+pub(in crate::command) fn own_texts(
+    classes: &[String],
+    are_folders: bool,
+    console: &Console,
+) -> Result<Vec<String>> {
+    if let Some(names) = prompt::wordnet_names(classes) {
+        return Ok(names);
+    }
+    dataset::check_single_labels(classes)?;
+    if let (Some(first), true) = (
+        classes.first(),
+        classes
+            .iter()
+            .all(|class| dataset::class_number(class).is_some()),
+    ) {
+        console.warn(&format!(
+            "the classes are numbers, and the model reads them as texts, such as {first:?}; name what \
+             they stand for with --labels-file"
+        ));
+    }
+    if !are_folders {
+        return Ok(classes.to_vec());
+    }
+    let dataset::Texts { texts, changed } = dataset::folder_texts(classes);
+    if let Some((name, text)) = changed {
+        console.note(&format!(
+            "names of folders are read as words, such as {name:?} as {text:?}; choose others with \
+             --labels-file"
+        ));
+    }
+    Ok(texts)
 }
 
 /// Whether a name of `--compare` stands for templates: a built-in set of templates, or a file that can

@@ -43,6 +43,7 @@ pub(super) fn read(
     });
     console.end_progress();
     let found = found?;
+    found.notes.iter().for_each(|note| console.note(note));
     tell_bad(&found.bad, args.pairs.skip_bad, console);
     let (bad, good) = (found.bad.len(), found.pairs.len());
     ensure!(

@@ -17,7 +17,7 @@ use crate::command::labels::Texts;
 use crate::command::pipeline::{Known, ModelSlot, Pipeline, Plan};
 use crate::command::session::{Session, Stop};
 use crate::command::texts::Fitter;
-use crate::input::dataset::{self, CaptionOptions, Captioned, Labelled};
+use crate::input::dataset::{self, CaptionOptions, Captioned, Labelled, LabelledOptions};
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::{self, DualEncoder};
@@ -112,10 +112,11 @@ fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Consol
         }
         Err(error) => error,
     };
-    let labelled = match dataset::labelled(path, PICTURES) {
+    let labelled = match dataset::labelled(path, &LabelledOptions::usual("test"), PICTURES) {
         Ok(labelled) => labelled,
         Err(error) => bail!("neither captions ({no_captions:#}) nor labels ({error:#}) are there"),
     };
+    console.remarks(&labelled.remarks);
     let none = NoneArgs {
         none_label: None,
         background: Vec::new(),

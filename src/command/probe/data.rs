@@ -12,7 +12,7 @@ use super::embedded::Embedded;
 use super::labels_from::Labels;
 use crate::command::Console;
 use crate::command::images::PICTURES;
-use crate::input::dataset::{self, clean};
+use crate::input::dataset::{self, LabelledOptions, clean};
 use crate::input::embedding::split_array;
 
 /// A first line that is looked at is at most so long.
@@ -57,24 +57,25 @@ impl Data {
     /// Opens all files; pictures are read later.
     pub(super) fn open(args: &DataArgs, console: &Console) -> Result<Self> {
         let labels = Labels::read(&args.labels_from)?;
-        let train = open(&args.data, (&labels, None), console)?;
+        let train = open(&args.data, "train", (&labels, None), console)?;
+        dataset::check_single_labels(&train.names)?;
         ensure!(
             train.names.len() > 1,
             "{} has pictures of one class only ({:?}); a probe tells two or more apart",
             args.data.display(),
             train.names.first().map_or("", String::as_str)
         );
-        let other = |path: &Option<PathBuf>| {
+        let other = |path: &Option<PathBuf>, split| {
             let part = |path: &PathBuf| -> Result<Part> {
                 let known = Some(train.names.as_slice());
-                let named = open(path, (&labels, known), console)?;
+                let named = open(path, split, (&labels, known), console)?;
                 matched(path, named, &train.names, &args.data)
             };
             path.as_ref().map(part).transpose()
         };
         let opened = Self {
-            validation: other(&args.val)?,
-            test: other(&args.test)?,
+            validation: other(&args.val, "val")?,
+            test: other(&args.test, "test")?,
             are_folders: train.are_folders,
             train: Part {
                 path: args.data.clone(),
@@ -98,9 +99,11 @@ impl Data {
     }
 }
 
-/// With `known` classes, folders anywhere in a path may be one of them.
+/// With `known` classes, folders anywhere in a path may be one of them. Of a file that keeps splits
+/// apart, `split` is taken.
 fn open(
     path: &Path,
+    split: &'static str,
     (labels, known): (&Labels, Option<&[String]>),
     console: &Console,
 ) -> Result<Named> {
@@ -113,8 +116,8 @@ fn open(
             are_folders: labels.is_empty(),
         });
     }
-    let found = dataset::labelled(path, PICTURES)?;
-    found.notes.iter().for_each(|note| console.note(note));
+    let found = dataset::labelled(path, &LabelledOptions::usual(split), PICTURES)?;
+    console.remarks(&found.remarks);
     Ok(Named {
         classes: found.samples.iter().map(|sample| sample.class).collect(),
         source: Source::Pictures(found.samples),

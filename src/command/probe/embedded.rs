@@ -9,13 +9,11 @@ use super::labels_from::Labels;
 use crate::command::Console;
 use crate::command::foreign::Foreign;
 use crate::command::made_with::MadeWith;
+use crate::input::dataset;
 use crate::input::embedding::{self, Embeddings, NoRows};
 use crate::output::ImageName;
 use crate::output::embedding::{Kind, Name, sidecar_of};
 use crate::task::linear_probe::Samples;
-
-/// Names under which datasets keep their parts.
-const PARTS: [&str; 6] = ["train", "val", "valid", "validation", "test", "training"];
 
 /// The rows of a file that have a class.
 pub(super) struct Embedded {
@@ -202,17 +200,24 @@ fn by_folder(path: &Path, paths: &[&Path]) -> Result<(Vec<String>, Vec<Option<us
     for (name, place) in places {
         names[place] = name.to_owned();
     }
-    if names
-        .iter()
-        .all(|name| PARTS.contains(&name.to_lowercase().as_str()))
-    {
-        bail!(
-            "the folders in {} ({}) are parts of a dataset and not classes; embed each part into a file \
-             of its own",
-            path.display(),
-            names.join(", ")
+    // Each folder's images, from where paths differ.
+    let mut images = vec![Vec::new(); names.len()];
+    for (folders, place) in folders.iter().zip(of.iter().flatten()) {
+        images[*place].push(
+            folders
+                .iter()
+                .skip(common)
+                .collect::<PathBuf>()
+                .join("image"),
         );
     }
+    ensure!(
+        !dataset::are_parts(&names, &images),
+        "the folders in {} ({}) are parts of a dataset and not classes; embed each part into a file of \
+         its own",
+        path.display(),
+        names.join(", ")
+    );
     Ok((names, of))
 }
 
@@ -245,7 +250,7 @@ fn by_known_folder(path: &Path, paths: &[&Path], known: &[String]) -> Result<Vec
 fn folders(path: &Path) -> Vec<String> {
     let parent = path.parent().unwrap_or(Path::new(""));
     let name = |component| match component {
-        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+        Component::Normal(name) => Some(dataset::composed(&name.to_string_lossy())),
         Component::ParentDir => Some("..".to_owned()),
         _ => None,
     };
@@ -280,11 +285,20 @@ mod tests {
         for (paths, expected) in cases {
             assert_eq!(folder_classes(paths).unwrap(), expected, "{paths:?}");
         }
-        let odd: [(&[&str], &str); 4] = [
+        let odd: [(&[&str], &str); 5] = [
             (&["a.png", "b.png"], "a.png lies in no folder"),
             (&["cat/a.png", "cat/b.png"], "lies in no folder"),
             (&["cat/a.png", "b.png"], "b.png lies in no folder"),
             (&["train/cat/a.png", "test/dog/b.png"], "parts of a dataset"),
+            (
+                &[
+                    "x/seg_train/cat/a.png",
+                    "x/seg_train/dog/b.png",
+                    "x/seg_test/cat/c.png",
+                    "x/seg_test/dog/d.png",
+                ],
+                "parts of a dataset",
+            ),
         ];
         for (paths, part) in odd {
             let error = folder_classes(paths).unwrap_err();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::command::images::PICTURES;
-use crate::input::dataset;
+use crate::input::dataset::{self, LabelledOptions, Split};
 
 /// What `--labels-from` says: paths to classes.
 #[derive(Default)]
@@ -31,7 +31,11 @@ impl Labels {
                  label",
                 file.display()
             );
-            let found = dataset::labelled(file, PICTURES)?;
+            let options = LabelledOptions {
+                images: None,
+                split: Split::All,
+            };
+            let found = dataset::labelled(file, &options, PICTURES)?;
             let folder = file.parent().unwrap_or(Path::new(""));
             for sample in found.samples {
                 let Ok(path) = sample.source else { continue };

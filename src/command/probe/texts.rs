@@ -12,7 +12,7 @@ use crate::command::evaluate::variant::{Base, Choice, Variant};
 use crate::command::labels::Texts;
 use crate::command::session::Session;
 use crate::command::texts::Fitter;
-use crate::input::dataset::clean;
+use crate::input::dataset::folder_texts;
 use crate::input::prompt;
 use crate::model::DualEncoder;
 use crate::output::evaluation::LabelFacts;
@@ -141,7 +141,7 @@ impl Fitted {
 pub(super) fn plain_labels(data: &Data) -> Vec<String> {
     let labels = match prompt::wordnet_names(&data.classes) {
         Some(names) => names,
-        None if data.are_folders => data.classes.iter().map(|name| clean(name)).collect(),
+        None if data.are_folders => folder_texts(&data.classes).texts,
         None => return data.classes.clone(),
     };
     let different: HashSet<&String> = labels.iter().collect();

@@ -3,25 +3,39 @@
 //! - `captions_val2017.json` (COCO): `{"images": [{id, file_name}], "annotations": [{image_id, caption}]}`.
 //! - `dataset_flickr30k.json` (Karpathy's splits): `{"images": [{filename, split, sentences: [{raw}]}]}`.
 //! - Urban-1k: the folders `image` and `caption`, a text file for each picture; or one folder with
-//!   both.
-//! - CSV, TSV or JSON lines with path and caption; several rows, or a list `captions`, for several
-//!   captions of a picture.
+//!   both; the files end in `.txt` or `.caption`.
+//! - A folder with the hub's `metadata.jsonl` or `.csv`.
+//! - Tables or JSON lines with path and caption; several rows, or a list, for several captions of an
+//!   image. Flickr8k's captions.txt and token files, Flickr30k's results.csv.
+//! - JSON: a list of objects as in JSON lines, or `{path: [caption, …]}`.
+
+mod json;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::manifest::{self, PATH, Row};
+use super::rows::{self, Images};
+use super::{pairs, sidecar};
 use crate::input::paths::{self, ImageSource, PictureRule};
+use crate::input::text_file::column::PATH;
+use crate::input::text_file::{self, Fields};
 
-/// What a column with captions may be called.
-const CAPTION: &[&str] = &["caption", "text", "title", "sentence", "description"];
-/// Larger files are something else.
-const LIMIT_BYTES: u64 = 1 << 31;
+/// What a column with captions may be called, as columns' names are compared.
+const CAPTION: &[&str] = &[
+    "caption",
+    "text",
+    "title",
+    "sentence",
+    "sentences",
+    "description",
+    "comment",
+    "prompt",
+];
+/// A longer text file next to an image is something else.
+const LONGEST_CAPTION: u64 = 1 << 20;
 
 /// Which part of a caption of several lines is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +83,8 @@ pub struct Captioned {
     pub image_of_text: Vec<usize>,
     /// What is wrong with captions that were kept and have no picture, and where they are.
     pub lost: Vec<(String, String)>,
+    /// What was guessed about the file.
+    pub notes: Vec<String>,
     /// What the file calls itself and what was taken of it, for the report.
     pub protocol: String,
 }
@@ -87,10 +103,16 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: PictureRule) -> Re
     let is_json = path
         .extension()
         .is_some_and(|extension| extension == "json");
+    if !path.is_dir() && pairs::is_shards(path)? {
+        bail!(
+            "{} names tar archives, and only finetune reads those; unpack them to a folder",
+            path.display()
+        );
+    }
     let kind = if path.is_dir() {
         reading.folder(path, rule)
     } else if is_json {
-        reading.json(path)
+        reading.json(path, rule)
     } else {
         reading.rows(path)
     };
@@ -132,34 +154,6 @@ struct Reading<'a> {
     found: Captioned,
 }
 
-#[derive(Deserialize)]
-struct Json {
-    images: Vec<JsonImage>,
-    annotations: Option<Vec<Annotation>>,
-}
-
-#[derive(Deserialize)]
-struct JsonImage {
-    id: Option<u64>,
-    #[serde(alias = "filename")]
-    file_name: String,
-    /// Karpathy's COCO: the folder.
-    filepath: Option<String>,
-    split: Option<String>,
-    sentences: Option<Vec<Sentence>>,
-}
-
-#[derive(Deserialize)]
-struct Annotation {
-    image_id: u64,
-    caption: String,
-}
-
-#[derive(Deserialize)]
-struct Sentence {
-    raw: String,
-}
-
 impl Reading<'_> {
     fn image(&mut self, path: PathBuf) -> usize {
         let Self {
@@ -198,157 +192,151 @@ impl Reading<'_> {
         Ok(())
     }
 
-    /// Where the pictures of a file are.
-    fn images_of(&self, file: &Path) -> PathBuf {
-        let beside = || manifest::folder_of(file);
-        self.options.images.clone().unwrap_or_else(beside)
+    /// One row of a file: an image and its captions.
+    fn row(&mut self, images: &mut Images, row: &Fields) -> Result<()> {
+        let path = images.path(rows::text(row, PATH, "path")?)?;
+        let image = self.image(path);
+        captions_of(row, CAPTION)?
+            .iter()
+            .try_for_each(|text| self.caption(image, text))
     }
 
     fn rows(&mut self, path: &Path) -> Result<String> {
-        let folder = self.images_of(path);
-        for (place, row) in (1..).zip(manifest::rows(path, "path,caption")?) {
-            let take = || -> Result<()> {
-                let row = row?;
-                let picture = manifest::picture(&folder, manifest::text(&row, PATH, "path")?)?;
-                let image = self.image(picture);
-                captions_of(&row)?
-                    .iter()
-                    .try_for_each(|text| self.caption(image, text))
-            };
+        let mut images = Images::new(path, self.options.images.as_deref());
+        let rows = rows::rows(path, "path,caption")?;
+        self.found.notes.extend(rows.notes.iter().cloned());
+        for (place, (_, row)) in (1..).zip(rows) {
+            let take = || self.row(&mut images, &row?);
             take().with_context(|| format!("row {place}"))?;
         }
+        self.found.notes.extend(images.note());
         Ok("rows of path and caption".to_owned())
     }
 
-    fn json(&mut self, path: &Path) -> Result<String> {
-        let mut text = String::new();
-        let file = File::open(path)?;
-        ensure!(
-            file.metadata()?.len() <= LIMIT_BYTES,
-            "the file is too large"
-        );
-        file.take(LIMIT_BYTES).read_to_string(&mut text)?;
-        let json: Json = serde_json::from_str(&text).context(
-            "expected COCO's or Karpathy's JSON, an object with images and their captions",
-        )?;
-        drop(text);
-        let folder = self.images_of(path);
-        match json.annotations {
-            Some(annotations) => self.coco(&folder, &json.images, &annotations),
-            None => self.karpathy(&folder, json.images),
-        }
-    }
-
-    fn coco(
-        &mut self,
-        folder: &Path,
-        images: &[JsonImage],
-        annotations: &[Annotation],
-    ) -> Result<String> {
-        let mut names = HashMap::new();
-        for image in images {
-            let id = image.id.context("an image has no id")?;
-            let place = self.image(manifest::picture(folder, &image.file_name)?);
-            names.insert(id, place);
-        }
-        for (number, annotation) in (1..).zip(annotations) {
-            let id = annotation.image_id;
-            let lost =
-                || format!("the caption is of image {id}, which is not in the list of images");
-            match names.get(&id) {
-                Some(&image) => self.caption(image, &annotation.caption)?,
-                None if self.options.bad == BadCaptions::Kept => {
-                    let place = format!("annotation {number}");
-                    self.found.lost.push((place, lost()));
-                }
-                None => bail!("annotation {number}: {}", lost()),
-            }
-        }
-        Ok("COCO captions".to_owned())
-    }
-
-    fn karpathy(&mut self, folder: &Path, images: Vec<JsonImage>) -> Result<String> {
-        let has_splits = images.iter().any(|image| image.split.is_some());
-        let wanted = self
-            .options
-            .split
-            .clone()
-            .unwrap_or_else(|| "test".to_owned());
-        for image in images {
-            if has_splits && image.split.as_deref() != Some(&wanted) {
-                continue;
-            }
-            let mut path = folder.to_owned();
-            path.extend(&image.filepath);
-            let place = self.image(manifest::picture(&path, &image.file_name)?);
-            let sentences = image.sentences.context("an image has no sentences")?;
-            sentences
-                .iter()
-                .try_for_each(|sentence| self.caption(place, &sentence.raw))?;
-        }
-        ensure!(
-            !self.found.images.is_empty(),
-            "no image is in the split {wanted:?}; choose another with --split"
-        );
-        Ok(match has_splits {
-            true => format!("Karpathy's JSON, split {wanted}"),
-            false => "Karpathy's JSON".to_owned(),
-        })
-    }
-
     fn folder(&mut self, root: &Path, rule: PictureRule) -> Result<String> {
-        let part = |names: [&str; 2]| {
-            names
-                .map(|name| root.join(name))
-                .into_iter()
-                .find(|p| p.is_dir())
-        };
-        let (images, captions) = match (part(["image", "images"]), part(["caption", "captions"])) {
-            (Some(images), Some(captions)) => (images, captions),
-            _ => (root.to_owned(), root.to_owned()),
-        };
+        if let Some(file) = sidecar::metadata(root)? {
+            let kind = self.rows(&file)?;
+            let unnamed = unnamed(root, rule, &self.place_of)?;
+            return Ok(format!("{kind} in {}{unnamed}", file.display()));
+        }
+        let sidecars = Sidecars::of(root);
         let mut without = Vec::new();
-        for source in paths::expand(vec![images.clone()], None, rule)? {
+        for source in paths::expand(vec![sidecars.images.clone()], None, rule)? {
             let ImageSource::Path(path) = source? else {
                 continue;
             };
-            let inside = path.strip_prefix(&images).unwrap_or(&path);
-            let file = captions.join(inside).with_extension("txt");
-            match fs::read_to_string(&file) {
-                Ok(text) => {
+            match sidecars.caption(&path)? {
+                Some(text) => {
                     let image = self.image(path);
                     self.caption(image, &text)?;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => without.push(path),
-                Err(error) => return Err(error).with_context(|| file.display().to_string()),
+                None => without.push(path),
             }
         }
         if let Some(first) = without.first() {
             let (count, shown) = (without.len(), first.display());
             if self.found.texts.is_empty() {
                 bail!(
-                    "no picture has a caption; {shown} needs a file of the same name that ends in .txt"
+                    "no image has a caption; {shown} needs a file of the same name that ends in .txt or \
+                     .caption, or the folder a metadata.jsonl with columns file_name and text"
                 );
             }
             bail!(
-                "{count} of the pictures have no caption (the first is {shown}); write .txt files of the \
-                 same names, or take the pictures out"
+                "{count} of the images have no caption (the first is {shown}); write .txt files of the \
+                 same names, or take the images out"
             );
         }
         Ok("a text file for each picture".to_owned())
     }
 }
 
-/// A row's caption, or list of captions.
-fn captions_of(row: &Row) -> Result<Vec<String>> {
-    let Some(list) = row.get("captions") else {
-        return Ok(vec![manifest::text(row, CAPTION, "caption")?.to_owned()]);
+/// What to say of images in a folder that its file does not name.
+pub(super) fn unnamed<T>(
+    root: &Path,
+    rule: PictureRule,
+    named: &HashMap<PathBuf, T>,
+) -> Result<String> {
+    let all = paths::expand(vec![root.to_owned()], None, rule)?;
+    let is_unnamed = |source: &Result<ImageSource, paths::PathError>| match source {
+        Ok(ImageSource::Path(path)) => !named.contains_key(path),
+        _ => false,
     };
-    let texts = list.as_array().map(|list| {
-        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-        list.iter().map(text).collect::<Option<Vec<_>>>()
-    });
-    texts.flatten().context("captions is no list of texts")
+    Ok(match all.filter(is_unnamed).count() {
+        0 => String::new(),
+        1 => " (1 other image of the folder is left out)".to_owned(),
+        count => format!(" ({count} other images of the folder are left out)"),
+    })
+}
+
+/// Captions in files next to images, or in a folder of their own as in Urban-1k.
+pub(super) struct Sidecars {
+    /// Where the images are.
+    pub(super) images: PathBuf,
+    captions: PathBuf,
+}
+
+impl Sidecars {
+    pub(super) fn of(root: &Path) -> Self {
+        let part = |names: [&str; 2]| {
+            let mut places = names.map(|name| root.join(name)).into_iter();
+            places.find(|path| path.is_dir())
+        };
+        match (part(["image", "images"]), part(["caption", "captions"])) {
+            (Some(images), Some(captions)) => Self { images, captions },
+            _ => Self {
+                images: root.to_owned(),
+                captions: root.to_owned(),
+            },
+        }
+    }
+
+    /// The file with this extension that belongs to an image.
+    pub(super) fn file(&self, image: &Path, extension: &str) -> PathBuf {
+        let inside = image.strip_prefix(&self.images).unwrap_or(image);
+        self.captions.join(inside).with_extension(extension)
+    }
+
+    /// The caption of an image, if it has one.
+    ///
+    /// # Errors
+    /// When a file cannot be read, or two say different things.
+    pub(super) fn caption(&self, image: &Path) -> Result<Option<String>> {
+        let [text, other] = ["txt", "caption"].map(|extension| self.file(image, extension));
+        let (own, more) = (content(&text)?, content(&other)?);
+        if let (Some(own), Some(more)) = (&own, &more) {
+            ensure!(
+                own.trim() == more.trim(),
+                "{} and {} differ; keep one of them",
+                text.display(),
+                other.display()
+            );
+        }
+        Ok(own.or(more))
+    }
+}
+
+/// The file's text; none where there is no such file.
+pub(super) fn content(path: &Path) -> Result<Option<String>> {
+    match path.try_exists() {
+        Ok(false) => Ok(None),
+        _ => Ok(Some(text_file::read(path, LONGEST_CAPTION)?.content)),
+    }
+}
+
+/// A row's caption, or list of captions, in the first of these columns.
+pub(super) fn captions_of(row: &Fields, columns: &[&str]) -> Result<Vec<String>> {
+    let columns: Vec<&str> = ["captions"].iter().chain(columns).copied().collect();
+    let value = rows::value(row, &columns);
+    match value.with_context(|| rows::missing(row, &columns, "caption"))? {
+        Value::Array(list) => {
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            let texts: Option<Vec<String>> = list.iter().map(text).collect();
+            texts
+                .filter(|texts| !texts.is_empty())
+                .context("the list of captions is empty or holds something else than texts")
+        }
+        _ => Ok(vec![rows::text(row, &columns, "caption")?.to_owned()]),
+    }
 }
 
 #[cfg(test)]

@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
-/// A class's name as people write it: `golden_retriever` and `golden-retriever` become "golden
-/// retriever".
-#[must_use]
-pub fn clean(name: &str) -> String {
-    let spaced = name.replace(['_', '-'], " ");
-    spaced.split_whitespace().collect::<Vec<_>>().join(" ")
-}
+use super::names::{
+    apart, class_number, composed, listed, numbered, plain, several_labels, split, squashed,
+};
+
+/// Classes that a note shows.
+const SHOWN: usize = 5;
 
 /// What a label is known by.
 #[derive(Clone, Copy, Debug)]
@@ -21,43 +20,118 @@ pub struct Matching<'a> {
     pub key: Option<&'a str>,
 }
 
-/// The label of each class. In this order: the class's name is a label's key or text; its cleaned
-/// name is a label's, whatever the case; it begins with a key and goes on with a name, as in
-/// `n02099601-golden_retriever`; its cleaned name stands, word by word, in one label only and that
-/// label is nobody else's ("dandelion" in "picture of a dandelion flower").
+/// What the order of labels says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order<'a> {
+    /// Class numbers count the labels, from 0.
+    Counts,
+    /// It is not that of the data set's class numbers.
+    Differs(&'a str),
+}
+
+/// The label of each class, and what a user should know about how it was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matched {
+    /// For each class a label.
+    pub label_of_class: Vec<usize>,
+    /// What was guessed.
+    pub notes: Vec<String>,
+}
+
+/// The label of each class.
+///
+/// A class's name is, in this order: a label's key or text; the same but for case, separators and
+/// compatibility characters; a key with a name after it, as in `n02099601-golden_retriever`; a label's
+/// or key's letters and digits alone (`ApplyEyeMakeup`); all this after a number (`001.Penguin`); words
+/// that stand in one label only, which is nobody else's ("dandelion" in "picture of a dandelion
+/// flower"). Names compare in one normal form of Unicode.
+///
+/// Where all classes are numbers, they are the labels' texts, or their keys (`00014` is 14), or words in
+/// labels, or count the labels from 0.
 ///
 /// # Errors
-/// When a class has no label: names it and the ways out.
-pub fn match_classes(classes: &[String], labels: &[Matching<'_>]) -> Result<Vec<usize>> {
-    let exact = index(labels, |label| Some(label.label.to_owned()));
-    let keys = index(labels, |label| label.key.map(str::to_owned));
-    let plain = index(labels, |label| Some(clean(label.label).to_lowercase()));
-    let find = |class: &String| {
-        let found = keys
-            .get(class.as_str())
-            .or_else(|| exact.get(class.as_str()));
-        let found = found.or_else(|| plain.get(clean(class).to_lowercase().as_str()));
-        found.or_else(|| keys.get(wordnet_id(class)?)).copied()
-    };
-    let mut found: Vec<Option<usize>> = classes.iter().map(find).collect();
-    if found.iter().any(Option::is_none) {
-        match_words(classes, labels, &mut found);
+/// When a class has no label, or two have the same: names them and the ways out.
+pub fn match_classes(
+    classes: &[String],
+    labels: &[Matching<'_>],
+    order: Order<'_>,
+) -> Result<Matched> {
+    let mut found = Finding::new(labels).names(classes);
+    let mut notes = Vec::new();
+    let numbers: Option<Vec<u64>> = classes.iter().map(|class| class_number(class)).collect();
+    let is_complete = |found: &[Option<usize>]| found.iter().all(Option::is_some);
+    if let Some(numbers) = numbers.filter(|numbers| !numbers.is_empty())
+        && !found.iter().all(Option::is_some)
+    {
+        let words = with_words(classes, labels, &found);
+        found = match is_complete(&words) {
+            true => words,
+            false => by_number(&numbers, classes, labels, order, &mut notes)?,
+        };
+    } else if !is_complete(&found) {
+        let known = found.clone();
+        found = with_words(classes, labels, &found);
+        notes.extend(word_note(classes, labels, &known, &found));
     }
     let missing: Vec<&String> = (classes.iter().zip(&found))
         .filter_map(|(class, label)| label.is_none().then_some(class))
         .collect();
     if let Some(first) = missing.first() {
-        let more = match missing.len() - 1 {
-            0 => String::new(),
-            n => format!(" (and {n} more)"),
-        };
-        bail!(
-            "no label stands for the class {first:?}{more}; give the labels these names, or write a \
-             labels file .csv with columns label and folder; evaluate and calibrate take --class-map FILE \
-             as well"
-        );
+        refuse(first, missing.len(), labels)?;
     }
     let found: Vec<usize> = found.into_iter().flatten().collect();
+    check_single(classes, labels, &found)?;
+    Ok(Matched {
+        label_of_class: found,
+        notes,
+    })
+}
+
+/// Fails for a class without a label.
+fn refuse(class: &str, missing: usize, labels: &[Matching<'_>]) -> Result<()> {
+    let is_label = |part: &String| {
+        let part = plain(part);
+        labels.iter().any(|label| {
+            plain(label.label) == part || label.key.is_some_and(|key| plain(key) == part)
+        })
+    };
+    let parts = listed(class).or_else(|| split(class, ','));
+    if let Some(parts) = parts.filter(|parts| parts.iter().all(is_label)) {
+        several(class, &parts)?;
+    }
+    let more = match missing - 1 {
+        0 => String::new(),
+        n => format!(" (and {n} more)"),
+    };
+    bail!(
+        "no label stands for the class {class:?}{more}; give the labels these names, or write a \
+         labels file .csv with columns label and folder; evaluate and calibrate take --class-map FILE \
+         as well"
+    )
+}
+
+/// Fails where a class seems to be several labels in one cell, as in `penguin;sun`.
+///
+/// # Errors
+/// Names the class and its labels.
+pub fn check_single_labels(classes: &[String]) -> Result<()> {
+    match several_labels(classes) {
+        Some((class, parts)) => several(class, &parts),
+        None => Ok(()),
+    }
+}
+
+/// Fails for a class that is several labels.
+fn several(class: &str, parts: &[String]) -> Result<()> {
+    bail!(
+        "{class:?} holds several labels ({}), and an image is evaluated with one; keep one label per \
+         image",
+        parts.join(", ")
+    )
+}
+
+/// Fails where two classes have one label.
+fn check_single(classes: &[String], labels: &[Matching<'_>], found: &[usize]) -> Result<()> {
     let mut of_label = HashMap::new();
     for (class, &label) in found.iter().enumerate() {
         if let Some(other) = of_label.insert(label, class) {
@@ -70,16 +144,65 @@ pub fn match_classes(classes: &[String], labels: &[Matching<'_>]) -> Result<Vec<
             );
         }
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Labels by what they are called.
+struct Finding {
+    exact: HashMap<String, usize>,
+    keys: HashMap<String, usize>,
+    plain: HashMap<String, usize>,
+    plain_keys: HashMap<String, usize>,
+    squashed: HashMap<String, usize>,
+    squashed_keys: HashMap<String, usize>,
+}
+
+impl Finding {
+    fn new(labels: &[Matching<'_>]) -> Self {
+        let texts = |name: fn(&str) -> String| index(labels, |label| Some(name(label.label)));
+        let keys = |name: fn(&str) -> String| index(labels, |label| label.key.map(name));
+        Self {
+            exact: texts(composed),
+            keys: keys(composed),
+            plain: texts(plain),
+            plain_keys: keys(plain),
+            squashed: texts(squashed),
+            squashed_keys: keys(squashed),
+        }
+    }
+
+    fn names(&self, classes: &[String]) -> Vec<Option<usize>> {
+        let find = |class: &String| {
+            let after = || self.name(numbered(class)?.1);
+            self.name(class).or_else(after)
+        };
+        classes.iter().map(find).collect()
+    }
+
+    fn name(&self, class: &str) -> Option<usize> {
+        let (exact, plain, squashed) = (composed(class), plain(class), squashed(class));
+        let found = self.keys.get(&exact).or_else(|| self.exact.get(&exact));
+        let found = found.or_else(|| self.plain.get(&plain));
+        let found = found.or_else(|| self.keys.get(wordnet_id(class)?));
+        let found = found.or_else(|| self.plain_keys.get(&plain));
+        // A name without letters or digits is nobody's.
+        let found = found.or_else(|| {
+            let is_name = !squashed.is_empty();
+            let label = self.squashed.get(&squashed);
+            label
+                .or_else(|| self.squashed_keys.get(&squashed))
+                .filter(|_| is_name)
+        });
+        found.copied()
+    }
 }
 
 /// The id that a name like `n02099601-golden_retriever` begins with. Keys of other forms must be the
 /// whole name: `cat_food` is no cat.
 fn wordnet_id(class: &str) -> Option<&str> {
-    let id = class.get(..9)?;
-    let is_id = id.starts_with('n') && id[1..].bytes().all(|byte| byte.is_ascii_digit());
-    let goes_on = class[9..].starts_with(['-', '_', ' ']);
-    (is_id && goes_on).then_some(id)
+    let (id, rest) = class.split_at_checked(9)?;
+    let is_id = id.starts_with('n') && id.bytes().skip(1).all(|byte| byte.is_ascii_digit());
+    (is_id && rest.starts_with(['-', '_', ' '])).then_some(id)
 }
 
 /// Names that only one label has.
@@ -102,12 +225,82 @@ fn index(
     found
 }
 
-/// Looks for the words of a class in the labels that are still free.
-fn match_words(classes: &[String], labels: &[Matching<'_>], found: &mut [Option<usize>]) {
+/// The labels of classes that are numbers: by text, by key, else by place.
+fn by_number(
+    numbers: &[u64],
+    classes: &[String],
+    labels: &[Matching<'_>],
+    order: Order<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Option<usize>>> {
+    let number = |text: Option<&str>| text.and_then(class_number);
+    let texts = index(labels, |label| {
+        number(Some(label.label)).map(|n| n.to_string())
+    });
+    let keys = index(labels, |label| number(label.key).map(|n| n.to_string()));
+    let by = |known: &HashMap<String, usize>| -> Vec<Option<usize>> {
+        let find = |number: &u64| known.get(&number.to_string()).copied();
+        numbers.iter().map(find).collect()
+    };
+    let (by_text, by_key) = (by(&texts), by(&keys));
+    if by_text.iter().all(Option::is_some) {
+        return Ok(by_text);
+    }
+    let said = |label: usize| format!("{:?} is {:?}", classes[0], labels[label].label);
+    if let (true, Some(Some(first))) = (by_key.iter().all(Option::is_some), by_key.first()) {
+        notes.push(format!(
+            "the classes are numbers, which are the labels' keys: {}",
+            said(*first)
+        ));
+        return Ok(by_key);
+    }
+    let (least, most) = (numbers.iter().min(), numbers.iter().max());
+    let (least, most) = (least.copied().unwrap_or(0), most.copied().unwrap_or(0));
+    if let Order::Differs(set) = order {
+        bail!(
+            "the classes are numbers ({least} to {most}), and the labels {set} are not known to be in the \
+             order of the class numbers; use the names of the dataset's folders, or --class-map FILE"
+        );
+    }
+    // Keys that count the labels from 1 leave the places free for numbers that count from 0.
+    let counted = (0..labels.len()).all(|place| keys.get(&(place + 1).to_string()) == Some(&place));
+    ensure!(
+        keys.is_empty() || counted,
+        "the classes are numbers ({least} to {most}), and some of them are not among the labels' keys; \
+         add these to the labels file"
+    );
+    ensure!(
+        usize::try_from(most).is_ok_and(|most| most < labels.len()),
+        "the classes are numbers from {least} to {most}, and the {} labels count from 0 to {}; write a \
+         labels file .csv with columns label and key, or pass --class-map FILE to evaluate or calibrate",
+        labels.len(),
+        labels.len().saturating_sub(1)
+    );
+    let place = |number: &u64| usize::try_from(*number).ok();
+    let found: Vec<Option<usize>> = numbers.iter().map(place).collect();
+    let first = found.first().copied().flatten().unwrap_or(0);
+    let mut note = format!(
+        "the classes are numbers, which count the labels from 0 in their order: {}",
+        said(first)
+    );
+    if least > 0 {
+        note += "; no class is 0: if they count from 1, write a labels file .csv with columns label \
+                 and key";
+    }
+    notes.push(note);
+    Ok(found)
+}
+
+/// `found`, and the words of the other classes in the labels that are still free.
+fn with_words(
+    classes: &[String],
+    labels: &[Matching<'_>],
+    found: &[Option<usize>],
+) -> Vec<Option<usize>> {
     let words = |text: &str| -> Vec<String> {
-        let lower = clean(text).to_lowercase();
+        let plain = plain(text);
         let letters = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_owned();
-        lower.split(' ').map(letters).collect()
+        plain.split(' ').map(letters).collect()
     };
     let label_words: Vec<Vec<String>> = labels.iter().map(|label| words(label.label)).collect();
     let mut wanted: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -115,119 +308,52 @@ fn match_words(classes: &[String], labels: &[Matching<'_>], found: &mut [Option<
         if found[class].is_some() {
             continue;
         }
-        let name = words(name);
-        let holds = |label: &&Vec<String>| label.windows(name.len()).any(|part| part == name);
+        let name = words(&apart(name));
+        if name.iter().any(String::is_empty) {
+            continue;
+        }
+        let holds = |label: &Vec<String>| label.windows(name.len()).any(|part| part == name);
         let free = |place: usize| !found.contains(&Some(place));
         let mut holders =
-            (0..labels.len()).filter(|&place| free(place) && holds(&&label_words[place]));
+            (0..labels.len()).filter(|&place| free(place) && holds(&label_words[place]));
         if let (Some(only), None) = (holders.next(), holders.next()) {
             wanted.entry(only).or_default().push(class);
         }
     }
+    let mut all = found.to_vec();
     for (label, classes) in wanted {
         if let [class] = classes[..] {
-            found[class] = Some(label);
+            all[class] = Some(label);
         }
     }
+    all
+}
+
+/// Says which classes go by a word in a label: that was all that was found.
+fn word_note(
+    classes: &[String],
+    labels: &[Matching<'_>],
+    known: &[Option<usize>],
+    found: &[Option<usize>],
+) -> Option<String> {
+    let guesses = (classes.iter().zip(known).zip(found))
+        .filter(|((_, known), _)| known.is_none())
+        .filter_map(|((class, _), found)| Some((class, (*found)?)));
+    let all: Vec<String> = guesses
+        .map(|(class, label)| format!("{class:?} by {:?}", labels[label].label))
+        .collect();
+    let more = match all.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        n => format!(", and {n} more"),
+    };
+    let shown = all
+        .iter()
+        .take(SHOWN)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    (!all.is_empty()).then(|| format!("classes found by a word in a label: {shown}{more}"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A label and its key.
-    type Label = (&'static str, Option<&'static str>);
-
-    fn matched(classes: &[&str], labels: &[Label]) -> Result<Vec<usize>, String> {
-        let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
-        let labels: Vec<_> = labels
-            .iter()
-            .map(|&(label, key)| Matching { label, key })
-            .collect();
-        match_classes(&classes, &labels).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn names_are_cleaned() {
-        assert_eq!(clean("golden_retriever"), "golden retriever");
-        assert_eq!(clean(" a--b_ c"), "a b c");
-    }
-
-    #[test]
-    fn classes_find_their_labels() {
-        let none = None;
-        let cases: [(&[&str], &[Label], &[usize]); 5] = [
-            (
-                &["cat", "dog"],
-                &[("dog", none), ("a cat", none), ("cat", none)],
-                &[2, 0],
-            ),
-            (
-                &["Golden_Retriever"],
-                &[("cat", none), ("golden retriever", none)],
-                &[1],
-            ),
-            (
-                &["n02099601", "n02085620-Chihuahua"],
-                &[
-                    ("Chihuahua dog", Some("n02085620")),
-                    ("golden retriever", Some("n02099601")),
-                ],
-                &[1, 0],
-            ),
-            (
-                &["daisy", "dandelion"],
-                &[
-                    ("picture of a dandelion flower", none),
-                    ("picture of a daisy flower", none),
-                    ("a rose", none),
-                ],
-                &[1, 0],
-            ),
-            // "rat" is not in "a rattlesnake", and what is a label by its name is free for nobody else.
-            (
-                &["rat", "snake", "dog"],
-                &[
-                    ("a rattlesnake", none),
-                    ("snake", none),
-                    ("hot dog", none),
-                    ("a rat.", none),
-                ],
-                &[3, 1, 2],
-            ),
-        ];
-        for (classes, labels, expected) in cases {
-            assert_eq!(matched(classes, labels).unwrap(), expected, "{classes:?}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_told_is_an_error() {
-        let cases: [(&[&str], &[Label], &str); 4] = [
-            (
-                &["cat_food"],
-                &[("a feline", Some("cat"))],
-                "no label stands for",
-            ),
-            (
-                &["cat", "cow", "emu"],
-                &[("cat", None)],
-                "the class \"cow\" (and 1 more)",
-            ),
-            (
-                &["dog"],
-                &[("a dog", None), ("my dog", None)],
-                "no label stands for",
-            ),
-            (
-                &["a_cat", "a-cat"],
-                &[("a cat", None)],
-                "would both be the label",
-            ),
-        ];
-        for (classes, labels, part) in cases {
-            let error = matched(classes, labels).unwrap_err();
-            assert!(error.contains(part), "{error}");
-        }
-    }
-}
+mod tests;

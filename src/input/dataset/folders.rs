@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Labelled, Sample};
-use crate::input::paths::{self, ImageSource, PictureRule};
-
-/// Names under which datasets keep their parts.
-const SPLITS: [&str; 6] = ["train", "val", "valid", "validation", "test", "training"];
+use super::names::composed;
+use super::parts::{self, Folder};
+use super::{Labelled, Remark, Sample};
+use crate::input::paths::{self, ImageSource, PassedOver, PictureRule};
 
 /// Reads the names of all pictures.
 pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
-    let folders = class_folders(root)?;
+    let passed_over = PassedOver::default();
+    let folders = class_folders(root, &passed_over)?;
     if folders.is_empty() {
         bail!(
             "{} has no folders; a dataset has one folder a class, with its pictures in it",
@@ -22,10 +22,14 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
     }
     let mut found = Labelled::default();
     let mut empty = Vec::new();
+    let mut taken = Vec::new();
     for (name, folder) in folders {
-        let class = found.classes.len();
+        // Two systems may write one name in two ways.
+        let known = found.classes.iter().position(|class| *class == name);
+        let class = known.unwrap_or(found.classes.len());
         let before = found.samples.len();
-        for source in paths::expand(vec![folder], None, rule)? {
+        let mut sources = paths::expand(vec![folder.clone()], None, rule)?;
+        for source in sources.by_ref() {
             let source = match source {
                 Ok(ImageSource::Path(path)) => Ok(path),
                 Ok(ImageSource::Stdin) => continue,
@@ -33,50 +37,58 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
             };
             found.samples.push(Sample { source, class });
         }
+        passed_over.add(&sources.passed_over());
         // A folder of results, or of what is no picture, is no class.
         if found.samples.len() == before {
             empty.push(name);
-        } else {
+            continue;
+        }
+        taken.push((folder, name.clone(), before..found.samples.len()));
+        if known.is_none() {
             found.classes.push(name);
         }
     }
     if found.samples.is_empty() {
         bail!("there are no pictures in the folders of {}", root.display());
     }
-    check(root, &found)?;
+    let folders: Vec<Folder<'_>> = taken
+        .iter()
+        .map(|(path, name, samples)| {
+            let samples = found.samples.get(samples.clone()).unwrap_or_default();
+            let images = samples
+                .iter()
+                .filter_map(|sample| sample.source.as_deref().ok());
+            Folder::new(name, path, images)
+        })
+        .collect();
+    let mut remarks = parts::check(root, &folders)?;
     if !empty.is_empty() {
-        found.notes.push(format!(
+        remarks.push(Remark::Note(format!(
             "folders without pictures are no classes: {}",
             listed(&empty)
-        ));
+        )));
     }
     let loose = loose_pictures(root, rule)?;
     if loose > 0 {
-        found.notes.push(format!(
+        remarks.push(Remark::Note(format!(
             "{loose} picture{} in {} itself belong to no class and are left out",
             if loose == 1 { "" } else { "s" },
             root.display()
-        ));
+        )));
     }
+    let skipped = passed_over.system_folders();
+    remarks.extend(skipped.map(|folders| Remark::Detail(format!("skipped {folders}"))));
+    found.remarks = remarks;
     Ok(found)
 }
 
-fn check(root: &Path, found: &Labelled) -> Result<()> {
-    let is_split = |name: &String| SPLITS.contains(&name.to_lowercase().as_str());
-    if let Some(split) = found.classes.iter().find(|name| is_split(name))
-        && found.classes.iter().all(is_split)
-    {
-        bail!(
-            "the folders of {} are parts of a dataset and not classes; name one of them, such as {}",
-            root.display(),
-            root.join(split).display()
-        );
-    }
-    Ok(())
+/// Whether there is a folder that may be a class.
+pub(super) fn has_classes(root: &Path) -> Result<bool> {
+    Ok(!class_folders(root, &PassedOver::default())?.is_empty())
 }
 
-/// The folders in `root` in byte order of their names, hidden ones skipped.
-fn class_folders(root: &Path) -> Result<Vec<(String, PathBuf)>> {
+/// The folders in `root` in byte order of their names, hidden ones and those of systems skipped.
+fn class_folders(root: &Path, passed_over: &PassedOver) -> Result<Vec<(String, PathBuf)>> {
     let reading = || format!("cannot read the folder {}", root.display());
     let mut folders = Vec::new();
     for entry in fs::read_dir(root).with_context(reading)? {
@@ -84,10 +96,14 @@ fn class_folders(root: &Path) -> Result<Vec<(String, PathBuf)>> {
         let Some(name) = path.file_name() else {
             continue;
         };
-        let name = name.to_string_lossy().into_owned();
-        if !name.starts_with('.') && path.is_dir() {
-            folders.push((name, path));
+        if name.as_encoded_bytes().starts_with(b".") || !path.is_dir() {
+            continue;
         }
+        if paths::is_system(name) {
+            passed_over.add_system(&name.to_string_lossy());
+            continue;
+        }
+        folders.push((composed(&name.to_string_lossy()), path));
     }
     folders.sort();
     Ok(folders)
@@ -155,7 +171,7 @@ mod tests {
             names,
             expected.map(|(class, name)| (class, name.to_owned()))
         );
-        assert!(found.notes.is_empty());
+        assert!(found.remarks.is_empty());
     }
 
     #[test]
@@ -163,16 +179,32 @@ mod tests {
         let root = folder(&["cat/b.png", "dog/notes.txt", "loose.png"]);
         let found = read(root.path(), RULE).unwrap();
         assert_eq!(found.classes, ["cat"]);
-        assert!(
-            found.notes[0].ends_with("no classes: dog"),
-            "{:?}",
-            found.notes
+        let [Remark::Note(empty), Remark::Note(loose)] = &found.remarks[..] else {
+            panic!("{:?}", found.remarks);
+        };
+        assert!(empty.ends_with("no classes: dog"), "{empty}");
+        assert!(loose.starts_with("1 picture in "), "{loose}");
+    }
+
+    #[test]
+    fn system_folders_are_no_classes() {
+        let root = folder(&["cat/b.png", "cat/@eaDir/b.png/t.png", "$RECYCLE.BIN/c.png"]);
+        let found = read(root.path(), RULE).unwrap();
+        assert_eq!(
+            (found.classes, found.samples.len()),
+            (vec!["cat".to_owned()], 1)
         );
-        assert!(
-            found.notes[1].starts_with("1 picture in "),
-            "{:?}",
-            found.notes
-        );
+        let skipped = "skipped 2 system folders ($RECYCLE.BIN, @eaDir)".to_owned();
+        assert_eq!(found.remarks, [Remark::Detail(skipped)]);
+    }
+
+    #[test]
+    fn one_name_in_two_normal_forms_is_one_class() {
+        let root = folder(&["corazo\u{301}n/a.png", "coraz\u{f3}n/b.png", "dog/c.png"]);
+        let found = read(root.path(), RULE).unwrap();
+        assert_eq!(found.classes, ["coraz\u{f3}n", "dog"]);
+        let classes: Vec<usize> = found.samples.iter().map(|sample| sample.class).collect();
+        assert_eq!(classes, [0, 0, 1]);
     }
 
     #[test]

@@ -1,303 +1,348 @@
-//! CSV, TSV and JSON lines that name a picture and its label on each row.
+//! Files that name images and the label of each: tables, JSON lines, and JSON such as CoOp's splits.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use super::{Labelled, Sample, not_a_dataset};
+use super::names::{class_number, composed};
+use super::rows::{self, Images};
+use super::{Labelled, LabelledOptions, Remark, Sample, Split, not_a_dataset};
+use crate::input::paths::PictureRule;
+use crate::input::text_file::column::{self, PATH};
+use crate::input::text_file::{self, Fields};
 
-/// What a column with paths may be called.
-pub(super) const PATH: &[&str] = &[
-    "path",
-    "image",
-    "file",
-    "filename",
-    "file_name",
-    "filepath",
-    "image_path",
+/// What a column with classes may be called, as [`column::key`] writes it; the first counts.
+const LABEL: &[&str] = &[
+    "label",
+    "labels",
+    "class",
+    "target",
+    "category",
+    "classname",
+    "labelname",
+    "categoryname",
+    "species",
+    "classes",
+    "classid",
+    "labelid",
+    "categoryid",
+    "name",
 ];
-/// What a column with classes may be called.
-const LABEL: &[&str] = &["label", "class", "target", "category", "class_name"];
+/// Of these columns, those with names: they win where the others hold class numbers.
+const NAMES: &[&str] = &["classname", "labelname", "categoryname", "species"];
+/// What a column with the part of a dataset may be called.
+const PART: &[&str] = &["split", "subset", "partition"];
+/// Larger JSON is something else.
+const LIMIT_BYTES: u64 = 1 << 31;
 
-/// Columns, and letters of their names, that a message shows.
-const COLUMNS_SHOWN: usize = 8;
-const LETTERS_SHOWN: usize = 100;
-/// Longer lines are some other file.
-const LONGEST_LINE: u64 = 1 << 24;
-
-/// One row: column names in lower case to values.
-pub(super) type Row = Map<String, Value>;
-
-/// Reads pictures with a label each.
-pub(super) fn labelled(path: &Path) -> Result<Labelled> {
-    let folder = folder_of(path);
-    let mut found = Labelled::default();
-    let mut classes = HashMap::new();
-    let rows = rows(path, "path,label");
-    let rows = rows.with_context(|| format!("cannot read {}", path.display()))?;
-    for (place, row) in (1..).zip(rows) {
-        let read = || -> Result<(PathBuf, String)> {
-            let row = row?;
-            Ok((
-                picture(&folder, text(&row, PATH, "path")?)?,
-                text(&row, LABEL, "label")?.trim().to_owned(),
-            ))
-        };
-        let (picture, label) =
-            read().with_context(|| format!("cannot use row {place} of {}", path.display()))?;
-        let class = *classes.entry(label).or_insert_with_key(|label| {
-            found.classes.push(label.clone());
-            found.classes.len() - 1
-        });
-        found.samples.push(Sample {
-            source: Ok(picture),
-            class,
-        });
+/// Reads images with a label each.
+pub(super) fn labelled(
+    path: &Path,
+    options: &LabelledOptions<'_>,
+    rule: PictureRule,
+) -> Result<Labelled> {
+    let mut reading = Reading {
+        images: Images::new(path, options.images),
+        classes: HashMap::new(),
+        found: Labelled::default(),
+    };
+    let is_json = (path.extension()).is_some_and(|name| name.eq_ignore_ascii_case("json"));
+    match is_json {
+        true => reading.json(path, options, rule)?,
+        false => reading.rows(path, options)?,
     }
+    let Reading {
+        images, mut found, ..
+    } = reading;
     ensure!(
         !found.samples.is_empty(),
-        "{} has no rows; give each picture a row with path and label",
+        "{} has no rows; give each image a row with path and label",
         path.display()
     );
+    let note = images.note();
+    found
+        .remarks
+        .extend(note.map(|note| Remark::Note(format!("{}: {note}", path.display()))));
+    without_fractions(&mut found.classes);
     Ok(found)
 }
 
-/// The rows of a file, whatever its kind; `columns` is an example of what a table's first line may be.
-pub(super) fn rows(path: &Path, columns: &str) -> Result<Box<dyn Iterator<Item = Result<Row>>>> {
-    Ok(Box::new(numbered_rows(path, columns)?.map(|(_, row)| row)))
+/// Whether a file of rows has a column with labels.
+pub(super) fn has_labels(path: &Path) -> Result<bool> {
+    let row = rows::rows(path, "file_name,label")?.next();
+    let row = row.map(|(_, row)| row).transpose()?;
+    Ok(row.is_some_and(|row| rows::value(&row, LABEL).is_some()))
 }
 
-/// Rows with the line that each begins on, counted from 1.
-pub(super) type NumberedRows = Box<dyn Iterator<Item = (u64, Result<Row>)>>;
-
-/// The rows of a file, whatever its kind, and where they are.
-pub(super) fn numbered_rows(path: &Path, columns: &str) -> Result<NumberedRows> {
-    let extension = path
-        .extension()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    let open = || File::open(path).with_context(|| format!("cannot read {}", path.display()));
-    match extension.as_str() {
-        "csv" => delimited(open()?, b',', columns),
-        "tsv" => delimited(open()?, b'\t', columns),
-        "jsonl" | "ndjson" => Ok(Box::new(json_lines(open()?))),
-        _ => not_a_dataset(path),
+/// Numbers that pandas wrote as floats because some were missing, as whole ones.
+fn without_fractions(classes: &mut [String]) {
+    let whole = |class: &String| {
+        let (whole, _) = class.split_once('.')?;
+        class_number(class).map(|_| whole.to_owned())
+    };
+    let all: Option<Vec<String>> = classes.iter().map(whole).collect();
+    if let Some(all) = all {
+        for (class, whole) in classes.iter_mut().zip(all) {
+            *class = whole;
+        }
     }
 }
 
-fn delimited(file: File, delimiter: u8, columns: &str) -> Result<NumberedRows> {
-    let mut reader = csv::ReaderBuilder::new()
-        .delimiter(delimiter)
-        .from_reader(BufReader::new(file));
-    let names: Vec<String> = reader
-        .headers()
-        .context("cannot read the header")?
-        .iter()
-        .map(|name| name.trim_start_matches('\u{feff}').trim().to_lowercase())
-        .collect();
-    ensure!(
-        names.iter().any(|name| PATH.contains(&name.as_str())),
-        "the first line names no column with pictures; it must name the columns, as in {columns}, and is {}",
-        listed(names.iter().map(String::as_str))
-    );
-    Ok(Box::new(reader.into_records().map(move |record| {
-        let place = match &record {
-            Ok(record) => record.position(),
-            Err(error) => error.position(),
-        };
-        let line = place.map_or(0, csv::Position::line);
-        let row = record.map(|record| {
-            let values = record.iter().map(Value::from);
-            names.iter().cloned().zip(values).collect()
+struct Reading {
+    images: Images,
+    classes: HashMap<String, usize>,
+    found: Labelled,
+}
+
+impl Reading {
+    fn take(&mut self, image: PathBuf, label: &str) {
+        let found = &mut self.found;
+        let class = *self
+            .classes
+            .entry(composed(label.trim()))
+            .or_insert_with_key(|label| {
+                found.classes.push(label.clone());
+                found.classes.len() - 1
+            });
+        found.samples.push(Sample {
+            source: Ok(image),
+            class,
         });
-        (line, row.map_err(said))
-    })))
-}
-
-/// What is wrong with a row, in words of a table.
-fn said(error: csv::Error) -> anyhow::Error {
-    match error.kind() {
-        csv::ErrorKind::UnequalLengths {
-            expected_len, len, ..
-        } => anyhow!(
-            "the row has {len} fields and the first line {expected_len}; a text with commas (in a .tsv, tabs) needs quotes \
-             around it"
-        ),
-        csv::ErrorKind::Utf8 { .. } => anyhow!("the row is no UTF-8 text"),
-        _ => error.into(),
     }
-}
 
-/// Names of columns as a message shows them.
-fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    let all: Vec<_> = names.collect();
-    let text = all[..all.len().min(COLUMNS_SHOWN)].join(", ");
-    let mut shown: String = text.chars().take(LETTERS_SHOWN).collect();
-    if all.len() > COLUMNS_SHOWN || shown.len() < text.len() {
-        shown += ", …";
+    fn rows(&mut self, path: &Path, options: &LabelledOptions<'_>) -> Result<()> {
+        let reading = || format!("cannot read {}", path.display());
+        let rows = rows::rows(path, "path,label").with_context(reading)?;
+        let notes = rows.notes.iter().cloned().map(Remark::Note);
+        self.found.remarks.extend(notes);
+        let rows = rows.map(|(_, row)| row);
+        self.all(rows, path, options)
     }
-    shown
-}
 
-fn json_lines(file: File) -> impl Iterator<Item = (u64, Result<Row>)> {
-    let mut reader = BufReader::new(file);
-    let mut number = 0;
-    std::iter::from_fn(move || {
-        loop {
-            let mut line = Vec::new();
-            let mut limited = (&mut reader).take(LONGEST_LINE);
-            number += 1;
-            match limited.read_until(b'\n', &mut line) {
-                Ok(0) => return None,
-                Ok(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-                Ok(_) => return Some((number, json_row(&line))),
-                Err(error) => return Some((number, Err(error.into()))),
+    fn all(
+        &mut self,
+        rows: impl Iterator<Item = Result<Fields>>,
+        path: &Path,
+        options: &LabelledOptions<'_>,
+    ) -> Result<()> {
+        let mut columns: Option<Vec<&str>> = None;
+        let mut parts = Vec::new();
+        for (place, row) in (1..).zip(rows) {
+            let take = || -> Result<()> {
+                let row = row?;
+                let part = rows::value(&row, PART)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
+                if !parts.contains(&part.to_owned()) && parts.len() <= PARTS_SHOWN {
+                    parts.push(part.to_owned());
+                }
+                if matches!(options.split, Split::Named(wanted) if wanted != part) {
+                    return Ok(());
+                }
+                let image = self.images.path(rows::text(&row, PATH, "path")?)?;
+                let columns = columns.get_or_insert_with(|| label_columns(&row));
+                let label = label(&row, columns)?;
+                self.take(image, &label);
+                Ok(())
+            };
+            take().with_context(|| format!("cannot use row {place} of {}", path.display()))?;
+        }
+        self.check_parts(path, options.split, &parts)
+    }
+
+    /// Says that all parts were taken, or that the wanted one is not there.
+    fn check_parts(&mut self, path: &Path, wanted: Split<'_>, parts: &[String]) -> Result<()> {
+        let shown = parts.join(", ");
+        if let Split::Named(wanted) = wanted {
+            ensure!(
+                parts.iter().any(|part| part == wanted),
+                "{} has no row of the split {wanted:?}; it has {}",
+                path.display(),
+                if shown.is_empty() {
+                    "no column split"
+                } else {
+                    &shown
+                }
+            );
+        } else if parts.len() > 1 {
+            self.found.remarks.push(Remark::Note(format!(
+                "{}: the rows of all splits are taken ({shown})",
+                path.display()
+            )));
+        }
+        Ok(())
+    }
+
+    fn json(
+        &mut self,
+        path: &Path,
+        options: &LabelledOptions<'_>,
+        rule: PictureRule,
+    ) -> Result<()> {
+        let text = text_file::read(path, LIMIT_BYTES)?.content;
+        let value = serde_json::from_str(&text)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        match value {
+            Value::Array(list) if list.first().is_some_and(Value::is_object) => {
+                let row = |entry| match entry {
+                    Value::Object(row) => Ok(column::keyed(row)),
+                    _ => bail!("the entry is not a JSON object"),
+                };
+                self.all(list.into_iter().map(row), path, options)
+            }
+            Value::Object(map) if is_split_file(&map) => self.splits(path, map, options.split),
+            Value::Object(map) if names_images(&map, rule) => {
+                for (image, value) in &map {
+                    let using = || format!("cannot use {image:?} of {}", path.display());
+                    let label = label_of(value).with_context(using)?;
+                    let image = self.images.path(image).with_context(using)?;
+                    self.take(image, &label);
+                }
+                Ok(())
+            }
+            _ => not_a_dataset(path),
+        }
+    }
+
+    /// CoOp's `split_zhou_*.json`: `{"train": [[path, class number, class name], …], …}`.
+    fn splits(&mut self, path: &Path, splits: Map<String, Value>, wanted: Split<'_>) -> Result<()> {
+        let names: Vec<String> = splits.keys().cloned().collect();
+        let wanted = match wanted {
+            Split::Named(name) => Some(name),
+            Split::Usual(name) if names.iter().any(|known| known == name) => {
+                self.found.remarks.push(Remark::Note(format!(
+                    "{}: the split {name} is taken, of {}",
+                    path.display(),
+                    names.join(", ")
+                )));
+                Some(name)
+            }
+            Split::Usual(_) | Split::All => None,
+        };
+        ensure!(
+            wanted.is_none_or(|wanted| names.iter().any(|name| name == wanted)),
+            "{} has no split {:?}; it has {}",
+            path.display(),
+            wanted.unwrap_or_default(),
+            names.join(", ")
+        );
+        let mut numbers = HashMap::new();
+        for (split, list) in splits {
+            if wanted.is_some_and(|wanted| wanted != split) {
+                continue;
+            }
+            let list = list.as_array().cloned().unwrap_or_default();
+            for (place, entry) in (1..).zip(&list) {
+                let using = || {
+                    format!(
+                        "cannot use entry {place} of {split:?} in {}",
+                        path.display()
+                    )
+                };
+                let (image, name) = self.entry(entry, &mut numbers).with_context(using)?;
+                self.take(image, &name);
             }
         }
-    })
-}
+        Ok(())
+    }
 
-fn json_row(line: &[u8]) -> Result<Row> {
-    ensure!(
-        (line.len() as u64) < LONGEST_LINE,
-        "the line is longer than {LONGEST_LINE} bytes"
-    );
-    let value = serde_json::from_slice(line).map_err(|error| {
-        // Its line is always the first one.
-        let said = error.to_string();
-        anyhow!(
-            "the line is no JSON: {}",
-            said.split(" at line ").next().unwrap_or_default()
-        )
-    })?;
-    match value {
-        Value::Object(row) => Ok(row
-            .into_iter()
-            .map(|(name, value)| (name.to_lowercase(), value))
-            .collect()),
-        _ => bail!("the line is no JSON object"),
+    fn entry(
+        &mut self,
+        entry: &Value,
+        numbers: &mut HashMap<String, Value>,
+    ) -> Result<(PathBuf, String)> {
+        let [Value::String(image), number, rest @ ..] =
+            &entry.as_array().map_or(&[][..], |all| all)
+        else {
+            bail!("it is not a list of path, class number and class name");
+        };
+        let name = label_of(rest.first().unwrap_or(number))?;
+        let known = numbers
+            .entry(name.clone())
+            .or_insert_with(|| number.clone());
+        ensure!(
+            known == number,
+            "the class name {name:?} stands for two class numbers, {known} and {number}"
+        );
+        Ok((self.images.path(image)?, name))
     }
 }
 
-/// The text in the first of these columns.
-pub(super) fn text<'a>(row: &'a Row, names: &[&str], what: &str) -> Result<&'a str> {
-    let value = names.iter().find_map(|name| row.get(*name));
-    let text = value.and_then(Value::as_str);
-    let text = text.with_context(|| {
-        let there = listed(row.keys().map(String::as_str));
-        format!(
-            "there is no {what} (a column {}); there are {there}",
-            names.join(" or ")
-        )
-    })?;
-    ensure!(!text.trim().is_empty(), "the {what} is empty");
-    Ok(text)
+/// Parts of a dataset that a note names.
+const PARTS_SHOWN: usize = 5;
+
+/// Whether every value is a list of lists, each of which begins with a path.
+fn is_split_file(map: &Map<String, Value>) -> bool {
+    let is_entry = |entry: &Value| entry.get(0).is_some_and(Value::is_string);
+    let is_list = |value: &Value| {
+        value
+            .as_array()
+            .is_some_and(|list| list.iter().all(is_entry))
+    };
+    !map.is_empty()
+        && map.values().all(is_list)
+        && map
+            .values()
+            .any(|value| value.get(0).is_some_and(Value::is_array))
 }
 
-/// The path of a picture, relative to the folder of the file that names it.
-pub(super) fn picture(folder: &Path, name: &str) -> Result<PathBuf> {
-    ensure!(
-        !name.contains("://"),
-        "{name:?} is an address on the net; download the pictures and name the files"
-    );
-    Ok(folder.join(name))
+/// Whether every name is that of an image file, and no value is a list.
+fn names_images(map: &Map<String, Value>, rule: PictureRule) -> bool {
+    let is_label = |value: &Value| value.is_string() || value.is_number();
+    let is_image = |name: &String| rule.has_picture_extension(Path::new(name));
+    !map.is_empty() && map.keys().all(is_image) && map.values().all(is_label)
 }
 
-/// Where the paths in a file start.
-pub(super) fn folder_of(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(Path::new("")).to_owned()
+/// The columns of labels, the one that counts first: names before class numbers.
+fn label_columns(row: &Fields) -> Vec<&'static str> {
+    let is_name = |name: &&str| {
+        let text = row.get(*name).and_then(Value::as_str);
+        text.is_some_and(|text| !text.trim().is_empty() && class_number(text).is_none())
+    };
+    let first = rows::value(row, LABEL).and_then(|value| label_of(value).ok());
+    let is_number = first.is_some_and(|first| class_number(&first).is_some());
+    let names = NAMES
+        .iter()
+        .copied()
+        .filter(|name| is_number && is_name(name));
+    names.chain(LABEL.iter().copied()).collect()
+}
+
+/// The label of a row.
+fn label(row: &Fields, columns: &[&str]) -> Result<String> {
+    let value = rows::value(row, columns);
+    let value = value.with_context(|| rows::missing(row, LABEL, "label"))?;
+    let label = label_of(value)?;
+    ensure!(!label.trim().is_empty(), "the label is empty");
+    Ok(label)
+}
+
+/// A label as JSON has it: a text, or a class number.
+fn label_of(value: &Value) -> Result<String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(answer) => Ok(answer.to_string()),
+        Value::Array(list) => match &list[..] {
+            [one @ (Value::String(_) | Value::Number(_))] => label_of(one),
+            several => {
+                let shown: Vec<String> = several
+                    .iter()
+                    .take(PARTS_SHOWN)
+                    .map(Value::to_string)
+                    .collect();
+                bail!(
+                    "the label holds several labels ([{}]), and an image is evaluated with one; keep one \
+                     label per image",
+                    shown.join(", ")
+                )
+            }
+        },
+        Value::Null | Value::Object(_) => bail!("the label is neither a text nor a number"),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(name: &str, content: &str) -> Result<Labelled, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        let mut found = labelled(&path).map_err(|error| format!("{error:#}"))?;
-        for sample in &mut found.samples {
-            let source = sample.source.as_mut().unwrap();
-            *source = source
-                .strip_prefix(folder.path())
-                .unwrap_or(source)
-                .to_owned();
-        }
-        Ok(found)
-    }
-
-    #[test]
-    fn each_kind_of_file_gives_the_same_dataset() {
-        let cases = [
-            (
-                "a.csv",
-                "\u{feff}Path,other,Label\n\"x, y.jpg\",1,cat\nb.jpg,2,a dog\n/c.jpg,3,cat\n",
-            ),
-            (
-                "a.tsv",
-                "image\tclass\nx, y.jpg\tcat\nb.jpg\ta dog\n/c.jpg\tcat\n",
-            ),
-            (
-                "a.jsonl",
-                "{\"file_name\":\"x, y.jpg\",\"label\":\"cat\"}\n\n{\"path\":\"b.jpg\",\"target\":\"a dog\"}\r\n\
-                 {\"path\":\"/c.jpg\",\"label\":\" cat\"}",
-            ),
-        ];
-        for (name, content) in cases {
-            let found = read(name, content).unwrap();
-            assert_eq!(found.classes, ["cat", "a dog"], "{name}");
-            let samples: Vec<_> = found
-                .samples
-                .iter()
-                .map(|sample| (sample.source.clone().unwrap(), sample.class))
-                .collect();
-            let expected = [("x, y.jpg", 0), ("b.jpg", 1), ("/c.jpg", 0)];
-            assert_eq!(
-                samples,
-                expected.map(|(path, class)| (path.into(), class)),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_row_is_said_with_its_number() {
-        let cases = [
-            ("a.csv", "a,b\n1,2\n", "as in path,label, and is a, b"),
-            (
-                "a.csv",
-                "path,label\nx.jpg,a cat, a dog\n",
-                "3 fields and the first line 2",
-            ),
-            ("a.csv", "path,text\nx.jpg,cat\n", "row 1 of"),
-            ("a.csv", "path,text\nx.jpg,cat\n", "there is no label"),
-            ("a.csv", "path,label\nx.jpg,cat\ny.jpg\n", "row 2 of"),
-            (
-                "a.csv",
-                "path,label\nhttp://a/b.jpg,cat\n",
-                "address on the net",
-            ),
-            ("a.csv", "path,label\n ,cat\n", "the path is empty"),
-            ("a.csv", "path,label\n", "has no rows"),
-            ("a.jsonl", "[1]\n", "no JSON object"),
-            (
-                "a.jsonl",
-                "{\"path\":\"a\",\"label\":3}\n",
-                "there is no label",
-            ),
-            ("a.jsonl", "{\"path\":\n", "row 1 of"),
-            ("a.xyz", "", "is no dataset"),
-        ];
-        for (name, content, part) in cases {
-            let error = read(name, content).unwrap_err();
-            assert!(error.contains(part), "{content:?}: {error}");
-        }
-        assert!(read("a.csv", "").is_err());
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! A folder's pictures, in byte order of names, one folder listing in memory at a time.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -11,23 +12,77 @@ use super::{ImageSource, PassedOver, PathError, PictureRule};
 /// Longest signature that [`PictureRule::looks_like_picture`] needs.
 const SNIFFED_BYTES: u64 = 32;
 
+/// Whether an entry is looked at, and a folder entered.
+type IsWalked = Box<dyn FnMut(&DirEntry) -> bool + Send>;
+
+/// Folders in which systems keep thumbnails, deleted files and their own records; lower case.
+const SYSTEM_FOLDERS: [&str; 21] = [
+    // Windows.
+    "$recycle.bin",
+    "recycler",
+    "recycled",
+    "system volume information",
+    // macOS, and archives made there.
+    "__macosx",
+    "network trash folder",
+    "temporary items",
+    "thevolumesettingsfolder",
+    // Synology.
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "@tmp",
+    "@sharebin",
+    "@synoeastream",
+    // QNAP.
+    "@recycle",
+    "@recently-snapshot",
+    "@__thumb",
+    "@transcode",
+    "@upload_cache",
+    // Linux.
+    "lost+found",
+    // Python.
+    "__pycache__",
+];
+
+/// Whether a folder of this name holds what a system keeps for itself. Hidden ones are passed over
+/// anyway.
+pub(crate) fn is_system(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_lowercase();
+    let is_recovered = name.len() == 9
+        && (name.strip_prefix("found."))
+            .is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()));
+    is_recovered || SYSTEM_FOLDERS.contains(&name.as_str())
+}
+
 /// Walks one folder. Links are followed to files and to folders; a link back to a
 /// folder that it lies in is not, so that the walk ends.
 pub(super) struct Walk {
-    entries: FilterEntry<IntoIter, fn(&DirEntry) -> bool>,
+    entries: FilterEntry<IntoIter, IsWalked>,
     rule: PictureRule,
     passed_over: PassedOver,
 }
 
 impl Walk {
     pub(super) fn new(folder: &Path, rule: PictureRule, passed_over: PassedOver) -> Self {
-        let is_visible: fn(&DirEntry) -> bool =
-            |entry| entry.depth() == 0 || !is_hidden(entry.path());
+        let skipped = passed_over.clone();
+        let is_walked = move |entry: &DirEntry| {
+            if entry.depth() == 0 {
+                return true;
+            }
+            let name = entry.file_name();
+            let is_system = entry.file_type().is_dir() && is_system(name);
+            if is_system {
+                skipped.add_system(&name.to_string_lossy());
+            }
+            !is_system && !is_hidden(entry.path())
+        };
         let entries = WalkDir::new(folder)
             .follow_links(true)
             .sort_by_file_name()
             .into_iter()
-            .filter_entry(is_visible);
+            .filter_entry(Box::new(is_walked) as IsWalked);
         Self {
             entries,
             rule,
@@ -92,7 +147,8 @@ impl PictureRule {
         self.has_picture_extension(path) || self.begins_like_picture(path)
     }
 
-    fn has_picture_extension(&self, path: &Path) -> bool {
+    /// Whether a file of this name is taken, whatever it holds.
+    pub(crate) fn has_picture_extension(&self, path: &Path) -> bool {
         path.extension().is_some_and(|extension| {
             self.extensions
                 .iter()
@@ -113,4 +169,32 @@ impl PictureRule {
 fn is_hidden(path: &Path) -> bool {
     path.file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_folders_go_by_their_names() {
+        for name in [
+            "@eaDir",
+            "$RECYCLE.BIN",
+            "$Recycle.Bin",
+            "lost+found",
+            "FOUND.000",
+        ] {
+            assert!(is_system(OsStr::new(name)), "{name}");
+        }
+        for name in [
+            "recycle",
+            "eaDir",
+            "found.photos",
+            "found.0001",
+            "lost",
+            "temp",
+        ] {
+            assert!(!is_system(OsStr::new(name)), "{name}");
+        }
+    }
 }

@@ -96,6 +96,28 @@ pub(super) fn labels(name: &str) -> Option<&'static str> {
     find(&LABELS, name)
 }
 
+/// Sets whose labels are not in the order of their data set's class numbers, where tools number the
+/// classes differently, or where nobody has checked.
+const UNNUMBERED: [&str; 11] = [
+    "birdsnap",
+    "caltech101",
+    "clevr",
+    "eurosat",
+    "fer2013",
+    "kinetics700",
+    "kitti",
+    "pets",
+    "sun397",
+    "ucf101",
+    "voc2007",
+];
+
+/// Whether class numbers of the data set count the labels of this built-in set; other names are files,
+/// and their order is the user's.
+pub fn counts_classes(name: &str) -> bool {
+    !UNNUMBERED.contains(&name)
+}
+
 /// The names of the template sets that come with the program.
 pub fn template_names() -> impl Iterator<Item = &'static str> {
     let more = TEMPLATES.iter().map(|(name, _)| *name);

@@ -30,6 +30,7 @@ const DEPTHS: [usize; 3] = [1, 5, 10];
 /// Evaluates captions.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::captioned(&args.dataset, &options(args), PICTURES)?;
+    dataset.notes.iter().for_each(|note| console.note(note));
     console.note(&dataset.protocol);
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 const RULE: PictureRule = PictureRule {
@@ -125,7 +127,7 @@ fn what_is_wrong_is_said() {
         (
             "x.jsonl",
             "{\"path\":\"a\",\"captions\":[1]}",
-            "no list of texts",
+            "holds something else than texts",
         ),
     ];
     for (name, content, part) in cases {
@@ -134,8 +136,84 @@ fn what_is_wrong_is_said() {
     }
     let files = [("a.jpg", ""), ("b.jpg", ""), ("b.txt", "x")];
     let error = read(&files, "", &CaptionOptions::default()).unwrap_err();
+    assert!(error.contains("1 of the images have no caption"), "{error}");
+}
+
+#[test]
+fn other_forms_are_read() {
+    let mapping = r#"{"a.jpg": ["A cat.", "My cat."], "b.jpg": "A dog."}"#;
+    let list = r#"[{"image": "a.jpg", "caption": ["A cat.", "My cat."]}, {"image": "b.jpg", "text": "A dog."}]"#;
+    let lines = "{\"image\": \"a.jpg\", \"caption\": [\"A cat.\", \"My cat.\"]}\n\
+                 {\"image\": \"b.jpg\", \"caption\": \"A dog.\"}\n";
+    let tokens = "a.jpg#0\tA cat.\na.jpg#1\tMy cat.\nb.jpg#0\tA dog.\n";
+    let bars = "image_name| comment_number| comment\na.jpg| 0| A cat.\na.jpg| 1   My cat.\nb.jpg| 0| A dog.\n";
+    let table = "image,caption\na.jpg,A cat.\na.jpg,My cat.\nb.jpg,A dog.\n";
+    let cases = [
+        ("x.json", mapping, "captions by path"),
+        ("x.json", list, "a JSON list of images and captions"),
+        ("x.jsonl", lines, "rows"),
+        ("Flickr8k.token.txt", tokens, "rows"),
+        ("results.token", tokens, "rows"),
+        ("results.csv", bars, "rows"),
+        ("captions.txt", table, "rows"),
+    ];
+    for (name, content, kind) in cases {
+        let found = read(&[(name, content)], name, &CaptionOptions::default()).unwrap();
+        assert_eq!(found.texts, ["A cat.", "My cat.", "A dog."], "{name}");
+        assert_eq!(found.image_of_text, [0, 0, 1], "{name}");
+        assert!(found.protocol.starts_with(kind), "{}", found.protocol);
+    }
+}
+
+#[test]
+fn sidecars_are_read() {
+    let options = CaptionOptions::default();
+    let kohya = [
+        ("a.jpg", ""),
+        ("a.caption", "A cat.\n"),
+        ("b.jpg", ""),
+        ("b.txt", "A dog."),
+    ];
+    let found = read(&kohya, "", &options).unwrap();
+    assert_eq!(found.texts, ["A cat.", "A dog."]);
+    let files = [
+        ("a.jpg", ""),
+        ("a.caption", "A cat."),
+        ("a.txt", "cat, animal"),
+    ];
+    let error = read(&files, "", &options).unwrap_err();
+    assert!(error.contains("a.caption differ; keep one"), "{error}");
+
+    let hub = [
+        ("train/a.jpg", ""),
+        ("b.jpg", ""),
+        ("c.jpg", ""),
+        (
+            "metadata.csv",
+            "file_name,text\nb.jpg,A dog.\ntrain/a.jpg,A cat.\n",
+        ),
+    ];
+    let found = read(&hub, "", &options).unwrap();
+    assert_eq!(found.images, [Path::new("b.jpg"), Path::new("train/a.jpg")]);
     assert!(
-        error.contains("1 of the pictures have no caption"),
-        "{error}"
+        found
+            .protocol
+            .contains("metadata.csv (1 other image of the folder is left out)")
     );
+    let both = [
+        hub[0],
+        hub[3],
+        (
+            "metadata.jsonl",
+            "{\"file_name\":\"b.jpg\",\"text\":\"A dog.\"}",
+        ),
+    ];
+    let error = read(&both, "", &options).unwrap_err();
+    assert!(error.contains("are both there"), "{error}");
+    let labels = [
+        ("b.jpg", ""),
+        ("metadata.csv", "file_name,label\nb.jpg,dog\n"),
+    ];
+    let error = read(&labels, "", &options).unwrap_err();
+    assert!(error.contains("there is no caption"), "{error}");
 }

@@ -26,6 +26,8 @@ pub struct Pairs {
     pub bad: Vec<Bad>,
     /// What kind of data it is.
     pub kind: String,
+    /// What was guessed about it.
+    pub notes: Vec<String>,
     /// What else was found.
     pub counts: Counts,
     /// What tells these pairs from all others: pictures by name and size, captions by their tokens.
@@ -64,7 +66,8 @@ pub fn read(
     let Checking {
         mut found, hash, ..
     } = checking;
-    found.kind = kind;
+    found.kind = kind.name;
+    found.notes = kind.notes;
     found.counts.different = checking.captions.len();
     found.counts.pictures = checking.pictures.len();
     found.sha256 = hexadecimal(&hash.finalize());
@@ -109,6 +112,7 @@ impl<'a> Checking<'a> {
                 pairs: Vec::new(),
                 bad: Vec::new(),
                 kind: String::new(),
+                notes: Vec::new(),
                 counts: Counts::default(),
                 sha256: String::new(),
             },

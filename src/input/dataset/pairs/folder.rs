@@ -1,88 +1,105 @@
-//! Folders of pictures with a text file each.
+//! Folders of pictures with a text file each, or with the hub's metadata file.
 
-use std::fs;
-use std::io;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use serde_json::Value;
 
-use super::{Bad, Picture, Raw, Take, Taken, rows};
+use super::rows::{self, Captions};
+use super::{Bad, Kind, PairOptions, Picture, Raw, Take};
+use crate::input::dataset::captions::{Sidecars, content, unnamed};
+use crate::input::dataset::sidecar;
 use crate::input::paths::{self, ImageSource, PictureRule};
+use crate::input::text_file;
 
 /// Hands over each picture.
-pub(super) fn each(root: &Path, rule: PictureRule, take: Take<'_>) -> Result<String> {
-    let part = |names: [&str; 2]| {
-        let mut places = names.map(|name| root.join(name)).into_iter();
-        places.find(|path| path.is_dir())
-    };
-    // Urban-1k's folders, or one with both.
-    let (images, captions) = match (part(["image", "images"]), part(["caption", "captions"])) {
-        (Some(images), Some(captions)) => (images, captions),
-        _ => (root.to_owned(), root.to_owned()),
-    };
-    for source in paths::expand(vec![images.clone()], None, rule)? {
-        let taken = match source {
-            Ok(ImageSource::Path(picture)) => {
-                let inside = picture.strip_prefix(&images).unwrap_or(&picture);
-                let beside = captions.join(inside);
-                pair(picture, &beside)
-            }
-            Ok(ImageSource::Stdin) => continue,
-            Err(error) => Err(Bad {
+pub(super) fn each(
+    root: &Path,
+    options: &PairOptions,
+    rule: PictureRule,
+    take: Take<'_>,
+) -> Result<Kind> {
+    if let Some(file) = sidecar::metadata(root)? {
+        return named(root, &file, (options, rule), take);
+    }
+    let sidecars = Sidecars::of(root);
+    for source in paths::expand(vec![sidecars.images.clone()], None, rule)? {
+        match source {
+            Ok(ImageSource::Path(picture)) => pairs(&picture, &sidecars, take)?,
+            Ok(ImageSource::Stdin) => {}
+            Err(error) => take(Err(Bad {
                 place: error.path.display().to_string(),
                 cause: error.cause,
-            }),
-        };
-        take(taken)?;
+            }))?,
+        }
     }
-    Ok("a text file for each picture".to_owned())
+    Ok(Kind::of("a text file for each picture"))
 }
 
-fn pair(picture: PathBuf, beside: &Path) -> Taken {
+/// The pictures that the folder's metadata file names.
+fn named(
+    root: &Path,
+    file: &Path,
+    (options, rule): (&PairOptions, PictureRule),
+    take: Take<'_>,
+) -> Result<Kind> {
+    let mut known: HashMap<PathBuf, ()> = HashMap::new();
+    let mut kind = rows::each(file, options, &mut |taken| {
+        if let Ok(Raw {
+            picture: Picture::File(path),
+            ..
+        }) = &taken
+        {
+            known.insert(path.clone(), ());
+        }
+        take(taken)
+    })?;
+    kind.name = format!("{} in {}", kind.name, file.display());
+    if options.images.is_none() {
+        kind.name += &unnamed(root, rule, &known)?;
+    }
+    Ok(kind)
+}
+
+fn pairs(picture: &Path, sidecars: &Sidecars, take: Take<'_>) -> Result<()> {
     let place = picture.display().to_string();
-    let read = || -> Result<Raw> {
-        let (long, mut short) = match text(&beside.with_extension("txt"))? {
-            Some(long) => (long, None),
-            None => from_json(&beside.with_extension("json"))?,
+    let read = || -> Result<Captions> {
+        let mut found = match sidecars.caption(picture)? {
+            Some(long) => Captions {
+                long: vec![long],
+                short: None,
+            },
+            None => from_json(&sidecars.file(picture, "json"))?,
         };
-        short = text(&beside.with_extension("short.txt"))?.or(short);
-        Ok(Raw {
-            place: place.clone(),
-            picture: Picture::File(picture.clone()),
-            long,
-            short,
-        })
+        let short = content(&sidecars.file(picture, "short.txt"))?;
+        found.short = short.or(found.short);
+        Ok(found)
     };
-    read().map_err(|error| Bad {
-        place: place.clone(),
-        cause: format!("{error:#}"),
-    })
-}
-
-/// The file's text; none where there is no such file.
-fn text(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    match read() {
+        Ok(Captions { long, short }) => long.into_iter().try_for_each(|long| {
+            take(Ok(Raw {
+                place: place.clone(),
+                picture: Picture::File(picture.to_owned()),
+                long,
+                short: short.clone(),
+            }))
+        }),
+        Err(error) => take(Err(Bad {
+            cause: format!("{error:#}"),
+            place,
+        })),
     }
 }
 
-fn from_json(path: &Path) -> Result<(String, Option<String>)> {
-    let content = text(path)?;
-    let content =
-        content.context("it has no caption: no .txt or .json file of the same name is there")?;
+fn from_json(path: &Path) -> Result<Captions> {
+    let content = content(path)?.context(
+        "it has no caption: no .txt, .caption or .json file of the same name is there, and no metadata.jsonl \
+         in the folder",
+    )?;
     captions_of(&content).with_context(|| format!("cannot use {}", path.display()))
 }
 
 /// The captions in an object.
-pub(super) fn captions_of(content: &str) -> Result<(String, Option<String>)> {
-    let Value::Object(row) = serde_json::from_str(content)? else {
-        anyhow::bail!("it is no JSON object");
-    };
-    let row = row
-        .into_iter()
-        .map(|(name, value)| (name.to_lowercase(), value));
-    rows::captions(&row.collect())
+pub(super) fn captions_of(content: &str) -> Result<Captions> {
+    rows::captions(&text_file::json_object(content)?)
 }

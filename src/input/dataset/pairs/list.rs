@@ -1,19 +1,19 @@
-//! JSON files: a list of objects, read one by one however long it is, or COCO's and Karpathy's
-//! object.
+//! JSON files: a list of objects, read one by one however long it is, or an object of captions.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{Bad, PairOptions, Picture, Raw, Take, rows};
+use super::{Bad, Kind, PairOptions, Picture, Raw, Take, rows};
 use crate::input::dataset::captions::{self, BadCaptions, CaptionOptions};
-use crate::input::dataset::manifest::Row;
+use crate::input::dataset::rows::Images;
 use crate::input::paths::PictureRule;
+use crate::input::text_file::{Decoded, Fields, LoneReturn, column};
 
 /// The part of a split file that is trained on unless another is named.
 const SPLIT: &str = "train";
@@ -24,16 +24,19 @@ pub(super) fn each(
     options: &PairOptions,
     rule: PictureRule,
     take: Take<'_>,
-) -> Result<String> {
+) -> Result<Kind> {
     let reading = || format!("cannot read {}", path.display());
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path).with_context(reading)?);
+    let file = File::open(path).with_context(reading)?;
+    let decoded = Decoded::new(file, LoneReturn::IsText);
+    let mut reader = BufReader::with_capacity(1 << 20, decoded);
     if first_character(&mut reader).with_context(reading)? != Some(b'[') {
         return captioned(path, options, rule, take);
     }
     let mut failure = None;
+    let mut images = rows::images(path, options);
     let entries = Entries {
         path,
-        folder: rows::images(path, options),
+        images: &mut images,
         take,
         failure: &mut failure,
     };
@@ -44,7 +47,10 @@ pub(super) fn each(
         return Err(error);
     }
     read.with_context(|| format!("{} is no JSON list of objects", path.display()))?;
-    Ok("a JSON list of pictures and captions".to_owned())
+    Ok(Kind {
+        name: "a JSON list of pictures and captions".to_owned(),
+        notes: images.note().into_iter().collect(),
+    })
 }
 
 fn first_character(reader: &mut impl BufRead) -> Result<Option<u8>> {
@@ -61,13 +67,13 @@ fn first_character(reader: &mut impl BufRead) -> Result<Option<u8>> {
     }
 }
 
-/// COCO's and Karpathy's files: every caption is a pair of its own.
+/// COCO's and Karpathy's files, and paths with their captions: every caption is a pair of its own.
 fn captioned(
     path: &Path,
     options: &PairOptions,
     rule: PictureRule,
     take: Take<'_>,
-) -> Result<String> {
+) -> Result<Kind> {
     let wanted = CaptionOptions {
         images: options.images.clone(),
         split: Some(options.split.clone().unwrap_or_else(|| SPLIT.to_owned())),
@@ -89,13 +95,16 @@ fn captioned(
         take(Err(Bad { place, cause }))?;
     }
     let kind = found.protocol.split(';').next().unwrap_or_default();
-    Ok(kind.to_owned())
+    Ok(Kind {
+        name: kind.to_owned(),
+        notes: found.notes,
+    })
 }
 
 /// Takes the elements of a list as they come.
 struct Entries<'a> {
     path: &'a Path,
-    folder: PathBuf,
+    images: &'a mut Images,
     take: Take<'a>,
     failure: &'a mut Option<anyhow::Error>,
 }
@@ -120,8 +129,8 @@ impl<'de> Visitor<'de> for Entries<'_> {
         while let Some(entry) = list.next_element::<Value>()? {
             number += 1;
             let place = format!("{}, entry {number}", self.path.display());
-            let taken = rows::pair(&self.folder, &place, object(entry));
-            if let Err(error) = (self.take)(taken) {
+            let taken = rows::pairs(self.images, &place, object(entry), self.take);
+            if let Err(error) = taken {
                 *self.failure = Some(error);
                 return Err(serde::de::Error::custom("stopped"));
             }
@@ -130,12 +139,9 @@ impl<'de> Visitor<'de> for Entries<'_> {
     }
 }
 
-fn object(entry: Value) -> Result<Row> {
+fn object(entry: Value) -> Result<Fields> {
     match entry {
-        Value::Object(row) => Ok(row
-            .into_iter()
-            .map(|(name, value)| (name.to_lowercase(), value))
-            .collect()),
+        Value::Object(row) => Ok(column::keyed(row)),
         _ => anyhow::bail!("the entry is no JSON object"),
     }
 }

@@ -1,10 +1,10 @@
 //! Pictures with a long caption each, and a short one: what fine-tuning reads.
 //!
-//! - JSON lines, CSV and TSV with a picture, a caption and perhaps a short caption on each row.
+//! - JSON lines and tables with a picture, a caption and perhaps a short caption on each row.
 //! - A JSON list: ShareGPT4V's (`image`, `conversations[1].value`), or objects as in JSON lines.
-//! - COCO's and Karpathy's JSON, as the retrieval sets.
-//! - Folders of pictures with a `.txt` (or `.json`) of the same name and perhaps a `.short.txt`;
-//!   Urban-1k's two folders.
+//! - COCO's and Karpathy's JSON, and the other lists of captions of the retrieval sets.
+//! - Folders of pictures with a `.txt` (or `.caption`, `.json`) of the same name and perhaps a `.short.txt`;
+//!   Urban-1k's two folders; the hub's folders with a `metadata.jsonl` or `.csv`.
 //! - WebDataset's tar shards: one, a folder of them, or `name-{000..012}.tar`.
 //!
 //! All of the data is looked at before anything is trained: every picture is there and begins like
@@ -180,13 +180,34 @@ type Taken = std::result::Result<Raw, Bad>;
 /// Who gets it.
 type Take<'a> = &'a mut dyn FnMut(Taken) -> Result<()>;
 
+/// What kind of data was read.
+struct Kind {
+    name: String,
+    /// What was guessed about it.
+    notes: Vec<String>,
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// Whether a path names tar archives: one, a folder of them, or several by numbers in braces.
+pub(super) fn is_shards(path: &Path) -> Result<bool> {
+    Ok(shards::of(path)?.is_some())
+}
+
 /// Hands over all pairs of the data at `path`; returns what kind of data it is.
-fn each(path: &Path, options: &PairOptions, rule: PictureRule, take: Take<'_>) -> Result<String> {
+fn each(path: &Path, options: &PairOptions, rule: PictureRule, take: Take<'_>) -> Result<Kind> {
     if let Some(shards) = shards::of(path)? {
         return shards::each(&shards, rule, take);
     }
     if path.is_dir() {
-        return folder::each(path, rule, take);
+        return folder::each(path, options, rule, take);
     }
     if !path.exists() {
         bail!("the data {} does not exist", path.display());
@@ -194,10 +215,12 @@ fn each(path: &Path, options: &PairOptions, rule: PictureRule, take: Take<'_>) -
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     match extension.to_lowercase().as_str() {
         "json" => list::each(path, options, rule, take),
-        "jsonl" | "ndjson" | "csv" | "tsv" => rows::each(path, options, take),
+        "jsonl" | "ndjson" | "csv" | "tsv" | "tab" | "txt" | "token" => {
+            rows::each(path, options, take)
+        }
         _ => bail!(
             "{} is no data to train on; name a .jsonl, .csv, .tsv or .json file of pictures with \
-             captions, a folder of pictures with a .txt each, or .tar shards",
+             captions, a folder of pictures with a .txt each or a metadata.jsonl, or .tar shards",
             path.display()
         ),
     }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::folder::captions_of;
+use super::rows::Captions;
 use super::tar::{Archive, Member};
-use super::{Bad, Picture, Raw, Take, Taken};
+use super::{Bad, Kind, Picture, Raw, Take};
 use crate::input::paths::PictureRule;
 
 /// More shards are a slip in a pattern.
@@ -80,7 +81,7 @@ fn expand(pattern: &str) -> Result<Vec<String>> {
 }
 
 /// Hands over the samples of each shard.
-pub(super) fn each(shards: &[PathBuf], rule: PictureRule, take: Take<'_>) -> Result<String> {
+pub(super) fn each(shards: &[PathBuf], rule: PictureRule, take: Take<'_>) -> Result<Kind> {
     for shard in shards {
         if let Err(error) = samples(shard, rule, take)? {
             take(Err(Bad {
@@ -90,8 +91,8 @@ pub(super) fn each(shards: &[PathBuf], rule: PictureRule, take: Take<'_>) -> Res
         }
     }
     Ok(match shards.len() {
-        1 => "a tar shard".to_owned(),
-        count => format!("{count} tar shards"),
+        1 => Kind::of("a tar shard"),
+        count => Kind::of(&format!("{count} tar shards")),
     })
 }
 
@@ -141,6 +142,10 @@ struct Sample {
     short: Option<String>,
     json: Option<String>,
     wrong: Option<String>,
+    /// A member whose key another reader might end at a later dot.
+    dotted: Option<String>,
+    /// It has a class number.
+    has_class: bool,
 }
 
 impl Sample {
@@ -160,7 +165,19 @@ impl Sample {
                 self.picture.get_or_insert(member);
                 return Ok(());
             }
-            _ => return Ok(()),
+            "cls" | "cls.txt" => {
+                self.has_class = true;
+                return Ok(());
+            }
+            _ => {
+                let last = kind.rsplit('.').next().unwrap_or_default();
+                let is_known = ["txt", "caption", "json", "cls"].contains(&last)
+                    || rule.extensions.contains(&last);
+                if is_known {
+                    self.dotted.get_or_insert(member.name);
+                }
+                return Ok(());
+            }
         };
         ensure!(!member.is_sparse, "{} is a sparse file", member.name);
         *place = Some(archive.text(&member)?);
@@ -170,40 +187,63 @@ impl Sample {
     fn hand_over(self, shard: &Arc<Path>, take: Take<'_>) -> Result<()> {
         let is_none = self.picture.is_none() && self.long.is_none() && self.short.is_none();
         // Other members, such as a list of what is in the shard.
-        if is_none && self.wrong.is_none() {
+        if is_none && self.wrong.is_none() && self.dotted.is_none() {
             return Ok(());
         }
-        take(self.pair(shard))
+        let place = format!("{}, sample {}", shard.display(), self.key);
+        match self.read() {
+            Ok((picture, Captions { long, short })) => long.into_iter().try_for_each(|long| {
+                take(Ok(Raw {
+                    place: place.clone(),
+                    picture: Picture::Member {
+                        archive: shard.clone(),
+                        name: picture.name.clone().into(),
+                        offset: picture.offset,
+                        bytes: picture.bytes,
+                    },
+                    long,
+                    short: short.clone(),
+                }))
+            }),
+            Err(error) => take(Err(Bad {
+                cause: format!("{error:#}"),
+                place,
+            })),
+        }
     }
 
-    fn pair(self, shard: &Arc<Path>) -> Taken {
-        let place = format!("{}, sample {}", shard.display(), self.key);
-        let read = || -> Result<Raw> {
-            if let Some(wrong) = self.wrong {
-                bail!(wrong);
-            }
-            let picture = self.picture.context("it has no picture")?;
-            let (long, from_json) = match (self.long, self.json) {
-                (Some(long), _) => (long, None),
-                (None, Some(json)) => captions_of(&json)?,
-                (None, None) => bail!("it has no caption (a member .txt, .caption or .json)"),
-            };
-            Ok(Raw {
-                place: place.clone(),
-                picture: Picture::Member {
-                    archive: shard.clone(),
-                    name: picture.name.into(),
-                    offset: picture.offset,
-                    bytes: picture.bytes,
-                },
-                long,
-                short: self.short.or(from_json),
-            })
+    fn read(self) -> Result<(Member, Captions)> {
+        if let Some(wrong) = self.wrong {
+            bail!(wrong);
+        }
+        let dotted = self.dotted.map_or(String::new(), |name| {
+            format!(
+                "; a name's key ends at its first dot (WebDataset's rule), so that the key of {name:?} is {:?}: \
+                 rename the members so that they hold one dot",
+                self.key
+            )
+        });
+        let picture = self
+            .picture
+            .with_context(|| format!("it has no picture{dotted}"))?;
+        let captions = match (self.long, self.json) {
+            (Some(long), _) => Captions {
+                long: vec![long],
+                short: None,
+            },
+            (None, Some(json)) => captions_of(&json)?,
+            (None, None) if self.has_class => bail!(
+                "it has a class (a member .cls) and no caption (a member .txt, .caption or .json){dotted}"
+            ),
+            (None, None) => bail!("it has no caption (a member .txt, .caption or .json){dotted}"),
         };
-        read().map_err(|error| Bad {
-            place: place.clone(),
-            cause: format!("{error:#}"),
-        })
+        Ok((
+            picture,
+            Captions {
+                short: self.short.or(captions.short),
+                ..captions
+            },
+        ))
     }
 }
 

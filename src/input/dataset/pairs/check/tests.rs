@@ -104,7 +104,7 @@ fn each_form_of_data_gives_the_same_captions() {
     ));
     all.push(("shards", read_in(&shards, "", &options()).unwrap()));
     for (name, found) in all {
-        assert_eq!(found.bad, [], "{name}");
+        assert!(found.bad.is_empty(), "{name} {:?}", found.bad);
         let captions: Vec<_> = (found.pairs.iter())
             .map(|pair| (pair.long.clone(), pair.short.clone().unwrap()))
             .collect();
@@ -231,5 +231,81 @@ fn a_first_sentence_is_long_clips() {
     ];
     for (text, expected) in cases {
         assert_eq!(first_sentence(text), expected);
+    }
+}
+
+#[test]
+fn every_caption_of_a_row_is_a_pair() {
+    let files = |name: &'static str, content: &str| {
+        [
+            ("a.gif", GIF.to_vec()),
+            ("b.gif", GIF.to_vec()),
+            (name, content.as_bytes().to_vec()),
+        ]
+    };
+    let cases = [
+        (
+            "x.jsonl",
+            "{\"image\":\"a.gif\",\"caption\":[\"A cat.\",\"My cat.\"]}\n{\"image\":\"b.gif\",\"caption\":\"A dog.\"}",
+        ),
+        (
+            "x.json",
+            "[{\"image\":\"a.gif\",\"captions\":[\"A cat.\",\"My cat.\"]},{\"image\":\"b.gif\",\"text\":\"A dog.\"}]",
+        ),
+        (
+            "x.json",
+            "{\"a.gif\":[\"A cat.\",\"My cat.\"],\"b.gif\":\"A dog.\"}",
+        ),
+        (
+            "x.token",
+            "a.gif#0\tA cat.\na.gif#1\tMy cat.\nb.gif#0\tA dog.\n",
+        ),
+        (
+            "results.csv",
+            "image_name| comment_number| comment\na.gif| 0| A cat.\na.gif| 1| My cat.\nb.gif| 0| A dog.\n",
+        ),
+        (
+            "metadata.csv",
+            "file_name;text\r\na.gif;A cat.\r\na.gif;My cat.\r\nb.gif;A dog.\r\n",
+        ),
+    ];
+    for (name, content) in cases {
+        // The hub's file is found in its folder.
+        let path = if name == "metadata.csv" { "" } else { name };
+        let found = read_in(&files(name, content), path, &options()).unwrap();
+        assert!(found.bad.is_empty(), "{name} {:?}", found.bad);
+        let long: Vec<&Tokens> = found.pairs.iter().map(|pair| &pair.long).collect();
+        let expected = ["A cat.", "My cat.", "A dog."].map(tokens_of);
+        assert_eq!(long, expected.iter().collect::<Vec<_>>(), "{name}");
+    }
+}
+
+#[test]
+fn members_with_dots_in_their_names_and_classes_are_told_as_such() {
+    let dotted: &[(&str, &[u8])] = &[
+        ("img.v1.000.gif", GIF),
+        ("img.v1.000.txt", b"A cat."),
+        ("img.v1.001.gif", GIF),
+        ("img.v1.001.txt", b"A dog."),
+    ];
+    let classes: &[(&str, &[u8])] = &[("s0.gif", GIF), ("s0.cls", b"3")];
+    // What else a sample holds is its own business.
+    let more: &[(&str, &[u8])] = &[("s0.gif", GIF), ("s0.txt", b"A cat."), ("s0.seg.png", b"x")];
+    let cases = [
+        (
+            dotted,
+            0,
+            "a name's key ends at its first dot (WebDataset's rule), so that the key of \
+             \"img.v1.000.gif\" is \"img\"",
+        ),
+        (classes, 0, "it has a class (a member .cls) and no caption"),
+        (more, 1, ""),
+    ];
+    for (members, pairs, cause) in cases {
+        let found = read_in(&[("x.tar", archive(members))], "x.tar", &options()).unwrap();
+        assert_eq!(found.pairs.len(), pairs);
+        let said = found.bad.first().map_or("", |bad| bad.cause.as_str());
+        assert!(said.contains(cause), "{said}");
+        assert_eq!(found.bad.is_empty(), cause.is_empty());
     }
 }

@@ -1,0 +1,380 @@
+//! The rows of a file that names images: tables and JSON lines, and the lists of captions that
+//! Flickr8k and Flickr30k ship.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use serde_json::Value;
+
+use super::not_a_dataset;
+use crate::input::text_file::column::{self, PATH};
+use crate::input::text_file::{
+    self, Fields, LONGEST_LINE, Lines, LoneReturn, NamedRows, Table, usual_separator,
+};
+
+/// Columns, and letters of their names, that a message shows.
+const COLUMNS_SHOWN: usize = 8;
+const LETTERS_SHOWN: usize = 100;
+
+/// One row: its line in the file, and its fields by [`column::key`] of their columns' names.
+type Numbered = (u64, Result<Fields>);
+
+/// The rows of a file.
+pub(super) struct Rows {
+    rows: Box<dyn Iterator<Item = Numbered>>,
+    /// What was guessed about the file; names it.
+    pub(super) notes: Vec<String>,
+}
+
+impl Iterator for Rows {
+    type Item = Numbered;
+
+    fn next(&mut self) -> Option<Numbered> {
+        self.rows.next()
+    }
+}
+
+/// The rows of a file, whatever its kind; `columns` is an example of what a table's first line may be.
+pub(super) fn rows(path: &Path, columns: &str) -> Result<Rows> {
+    let extension = path
+        .extension()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .to_lowercase();
+    match extension.as_str() {
+        "jsonl" | "ndjson" => {
+            let lines = Lines::new(text_file::open(path)?, LoneReturn::EndsLine, LONGEST_LINE);
+            Ok(Rows {
+                rows: Box::new(lines.json_objects()),
+                notes: Vec::new(),
+            })
+        }
+        "csv" | "tsv" | "tab" | "txt" | "token" => match tokens(path)? {
+            Some(rows) => Ok(rows),
+            None => table(path, columns),
+        },
+        _ => not_a_dataset(path),
+    }
+}
+
+fn table(path: &Path, columns: &str) -> Result<Rows> {
+    let reading = || format!("cannot read {}", path.display());
+    let open = || -> Result<Table> {
+        let reader = text_file::open(path)?;
+        Table::new(reader, usual_separator(path), None).with_context(reading)
+    };
+    let named = open()?.named().context("cannot read the header")?;
+    ensure!(
+        named.has(PATH),
+        "the first line names no column with images; it must name the columns, as in {columns}, and is {}",
+        listed(named.names().iter().map(String::as_str))
+    );
+    let notes = named.notes().iter();
+    let notes = notes
+        .map(|note| format!("{}: {note}", path.display()))
+        .collect();
+    let rows: Box<dyn Iterator<Item = Numbered>> = match is_flickr30k(&named) {
+        true => Box::new(open()?.skip(1).map(flickr30k)),
+        false => Box::new(named),
+    };
+    Ok(Rows { rows, notes })
+}
+
+/// Whether a table is Flickr30k's results.csv: `image_name| comment_number| comment`.
+fn is_flickr30k(named: &NamedRows) -> bool {
+    let keys: Vec<String> = named.names().iter().map(|name| column::key(name)).collect();
+    keys == ["imagename", "commentnumber", "comment"]
+}
+
+/// A row of Flickr30k's. In the file as published one row lacks the separator after its number
+/// (`2199200615.jpg| 4   A dog runs …`).
+fn flickr30k(row: Result<text_file::Row>) -> Numbered {
+    let row = match row {
+        Ok(row) => row,
+        Err(error) => return (0, Err(error)),
+    };
+    let comment = match &row.cells[..] {
+        [_, _, comment] => Some(comment.as_str()),
+        [_, both] => both
+            .split_once(' ')
+            .and_then(|(number, comment)| number.parse::<u32>().ok().map(|_| comment.trim_start())),
+        _ => None,
+    };
+    let fields = match (row.cells.first(), comment) {
+        (Some(image), Some(comment)) => Ok(fields(image, comment)),
+        _ => Err(anyhow!(
+            "the row has {} fields and the first line 3",
+            row.cells.len()
+        )),
+    };
+    (row.line, fields)
+}
+
+fn fields(image: &str, caption: &str) -> Fields {
+    let field = |name: &str, text: &str| (name.to_owned(), Value::from(text));
+    Fields::from_iter([field("image", image), field("caption", caption)])
+}
+
+/// Flickr8k's token file, which names no columns: `x.jpg#0`, a tab, a caption.
+fn tokens(path: &Path) -> Result<Option<Rows>> {
+    let lines = || -> Result<Lines> {
+        let reader = text_file::open(path)?;
+        Ok(Lines::new(reader, LoneReturn::EndsLine, LONGEST_LINE))
+    };
+    let first = lines()?.next().and_then(|line| line.text().ok());
+    if first.and_then(|first| token(&first)).is_none() {
+        return Ok(None);
+    }
+    let rows = lines()?.filter_map(|line| {
+        let number = line.number;
+        let row = line
+            .text()
+            .map_err(|error| anyhow!("the line is {}", error.cause));
+        let row = match row {
+            Ok(text) if text.trim().is_empty() => return None,
+            Ok(text) => {
+                token(&text).context("the line is not an image, #, a number, a tab and a caption")
+            }
+            Err(error) => Err(error),
+        };
+        Some((number, row))
+    });
+    Ok(Some(Rows {
+        rows: Box::new(rows),
+        notes: Vec::new(),
+    }))
+}
+
+fn token(line: &str) -> Option<Fields> {
+    let (name, caption) = line.split_once('\t')?;
+    let (image, number) = name.trim_start_matches('\u{feff}').rsplit_once('#')?;
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_number && image.contains('.')).then(|| fields(image, caption.trim()))
+}
+
+/// Names of columns as a message shows them.
+fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let all: Vec<_> = names.collect();
+    let text = all
+        .iter()
+        .take(COLUMNS_SHOWN)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(", ");
+    let mut shown: String = text.chars().take(LETTERS_SHOWN).collect();
+    if all.len() > COLUMNS_SHOWN || shown.len() < text.len() {
+        shown += ", …";
+    }
+    shown
+}
+
+/// The value in the first of these columns that has one.
+pub(super) fn value<'a>(row: &'a Fields, names: &[&str]) -> Option<&'a Value> {
+    let mut values = names.iter().filter_map(|name| row.get(*name));
+    values.find(|value| !value.is_null())
+}
+
+/// The text in the first of these columns.
+pub(super) fn text<'a>(row: &'a Fields, names: &[&str], what: &str) -> Result<&'a str> {
+    let text = value(row, names).and_then(Value::as_str);
+    let text = text.with_context(|| missing(row, names, what))?;
+    ensure!(!text.trim().is_empty(), "the {what} is empty");
+    Ok(text)
+}
+
+/// What to say where no column of these is there.
+pub(super) fn missing(row: &Fields, names: &[&str], what: &str) -> String {
+    let there = listed(row.keys().map(String::as_str));
+    let shown = names
+        .iter()
+        .take(COLUMNS_SHOWN)
+        .copied()
+        .collect::<Vec<_>>();
+    format!(
+        "there is no {what} (a column {}); there are {there}",
+        shown.join(" or ")
+    )
+}
+
+/// The images that a file names, relative to a folder.
+pub(super) struct Images {
+    folder: PathBuf,
+    /// The first path with backslashes that was read with slashes, and the first that leads nowhere.
+    replaced: Option<String>,
+    lost: Option<String>,
+}
+
+impl Images {
+    /// Those in `folder`, or else next to the file that names them.
+    pub(super) fn new(file: &Path, folder: Option<&Path>) -> Self {
+        let beside = || file.parent().unwrap_or(Path::new("")).to_owned();
+        Self {
+            folder: folder.map_or_else(beside, Path::to_owned),
+            replaced: None,
+            lost: None,
+        }
+    }
+
+    /// Where an image is. Backslashes separate folders where no file of that name is there and one with
+    /// slashes is.
+    ///
+    /// # Errors
+    /// When it is not a path in a folder.
+    pub(super) fn path(&mut self, name: &str) -> Result<PathBuf> {
+        ensure!(
+            !name.contains("://"),
+            "{name:?} is an address on the net; download the images and name the files"
+        );
+        let path = self.folder.join(name);
+        if cfg!(windows) || !name.contains('\\') || path.exists() {
+            return Ok(path);
+        }
+        let slashes = name.replace('\\', "/");
+        ensure!(
+            !has_drive(&slashes),
+            "{name:?} is a path on Windows; write paths relative to the file, with /"
+        );
+        let other = self.folder.join(&slashes);
+        if !other.exists() {
+            self.lost.get_or_insert(name.to_owned());
+            return Ok(path);
+        }
+        self.replaced.get_or_insert(name.to_owned());
+        Ok(other)
+    }
+
+    /// A folder in this one, for what lies in it.
+    pub(super) fn within(&self, folder: &str) -> Self {
+        Self {
+            folder: self.folder.join(folder),
+            replaced: None,
+            lost: None,
+        }
+    }
+
+    /// What was guessed.
+    pub(super) fn note(&self) -> Option<String> {
+        let replaced = self
+            .replaced
+            .as_ref()
+            .map(|name| format!("paths with backslashes are read with slashes, such as {name:?}"));
+        replaced.or_else(|| {
+            self.lost.as_ref().map(|name| {
+                format!(
+                    "paths with backslashes lead to no file, such as {name:?}; write them with /"
+                )
+            })
+        })
+    }
+}
+
+/// `C:/x`, or a path on another machine (`//server/x`).
+fn has_drive(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    path.starts_with("//") || matches!(bytes, [letter, b':', ..] if letter.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, content: &str) -> Result<Vec<(String, String)>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let rows = rows(&path, "path,caption").map_err(|error| format!("{error:#}"))?;
+        rows.map(|(line, row)| {
+            let row = row.map_err(|error| format!("{line}: {error:#}"))?;
+            let text = |names: &[&str]| text(&row, names, "text").unwrap().to_owned();
+            Ok((text(PATH), text(&["caption"])))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn flickrs_files_are_read() {
+        let cases = [
+            (
+                "results.csv",
+                "image_name| comment_number| comment\na.jpg| 0| A cat , asleep .\n\
+                 b.jpg| 4   A dog \"runs\" .\n",
+            ),
+            (
+                "Flickr8k.token.txt",
+                "a.jpg#0\tA cat , asleep .\nb.jpg#4\tA dog \"runs\" .\n",
+            ),
+            (
+                "results.token",
+                "a.jpg#0\tA cat , asleep .\r\n\r\nb.jpg#14\tA dog \"runs\" .",
+            ),
+            (
+                "captions.txt",
+                "image,caption\na.jpg,\"A cat , asleep .\"\nb.jpg,A dog \"runs\" .\n",
+            ),
+        ];
+        for (name, content) in cases {
+            let found = read(name, content).unwrap();
+            let expected = [("a.jpg", "A cat , asleep ."), ("b.jpg", "A dog \"runs\" .")];
+            let expected = expected.map(|(image, text)| (image.to_owned(), text.to_owned()));
+            assert_eq!(found, expected, "{name}");
+        }
+        let cases = [
+            (
+                "a.csv",
+                "image_name| comment_number| comment\na.jpg| x A cat\n",
+                "2: the row has 2 fields",
+            ),
+            (
+                "a.txt",
+                "a.jpg#0\tA cat\nb.jpg\tA dog\n",
+                "2: the line is not an image",
+            ),
+            (
+                "a.txt",
+                "a cat\na dog\n",
+                "the first line names no column with images",
+            ),
+        ];
+        for (name, content, part) in cases {
+            let error = read(name, content).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[cfg(not(windows))]
+    #[test]
+    fn backslashes_are_read_where_that_leads_somewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| std::fs::write(folder.path().join(name), "x").unwrap();
+        std::fs::create_dir(folder.path().join("a")).unwrap();
+        file("a/b.jpg");
+        file("a\\c.jpg");
+        let found = |name: &str| {
+            let mut images = Images::new(&folder.path().join("list.csv"), None);
+            let path = images.path(name).map_err(|error| error.to_string())?;
+            let path = path.strip_prefix(folder.path()).unwrap_or(&path);
+            Ok::<_, String>((path.to_owned(), images.note().unwrap_or_default()))
+        };
+        let cases = [
+            (
+                "a\\b.jpg",
+                "a/b.jpg",
+                "are read with slashes, such as \"a\\\\b.jpg\"",
+            ),
+            ("a\\c.jpg", "a\\c.jpg", ""),
+            ("a\\d.jpg", "a\\d.jpg", "lead to no file"),
+            ("a/d.jpg", "a/d.jpg", ""),
+        ];
+        for (name, path, note) in cases {
+            let (found, said) = found(name).unwrap();
+            assert_eq!(found, Path::new(path));
+            assert!(
+                said.contains(note) && said.is_empty() == note.is_empty(),
+                "{said}"
+            );
+        }
+        for name in ["C:\\x\\a.jpg", "\\\\server\\a.jpg", "https://x/a.jpg"] {
+            assert!(found(name).is_err(), "{name}");
+        }
+    }
+}
