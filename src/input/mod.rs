@@ -8,6 +8,7 @@ pub mod paths;
 pub mod preprocess;
 pub mod probe;
 pub mod prompt;
+mod repair;
 pub mod resize;
 pub mod stamp;
 pub mod text;

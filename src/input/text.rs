@@ -5,18 +5,7 @@
 //! `&amp;` or a full-width letter that stays as it is becomes other tokens than the model was
 //! trained on. Knows nothing of tokens.
 
-use std::borrow::Cow;
-use std::sync::LazyLock;
-
-use regex::Regex;
-
-/// What ftfy calls an ANSI escape; plsfix looks for another byte in its place and finds none.
-static TERMINAL_ESCAPE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"\x1b\[(?:\d|;)*[a-zA-Z]").expect("a constant expression that the tests compile")
-});
-
-/// What U+FFE3, the full-width macron, stands for; plsfix keeps only its first character.
-const MACRON: &str = " \u{304}";
+use super::repair;
 
 /// The text as CLIP's tokenizer wants it: repaired, on one line, single blanks, lower case.
 ///
@@ -38,9 +27,12 @@ fn clean_any(text: &str) -> String {
 
 /// The text as it was meant: what [`clean`] does before blanks and case.
 fn repaired(text: &str) -> String {
-    let text = TERMINAL_ESCAPE.replace_all(text, "");
-    let fixed = fix(&text.replace('\u{ffe3}', MACRON));
-    unescape(&unescape(&fixed))
+    resolved_twice(&repair::repaired(text))
+}
+
+/// `html.unescape` twice, as openai/CLIP does.
+fn resolved_twice(text: &str) -> String {
+    repair::all_resolved(&repair::all_resolved(text))
 }
 
 /// A kind of change that [`clean`] makes.
@@ -91,7 +83,7 @@ pub fn changes(text: &str) -> Vec<Change> {
         (Change::Controls, !is_plain && text.contains(is_control)),
         (
             Change::Entities,
-            !is_plain && htmlize::unescape(text) != text,
+            !is_plain && repair::all_resolved(text) != text,
         ),
         (
             Change::Quotes,
@@ -109,14 +101,13 @@ pub fn changes(text: &str) -> Vec<Change> {
     .collect()
 }
 
-/// The text with its entities resolved twice and until none is left: [`fix`] decides by the first
-/// `<` which of the two is done.
+/// The text with its entities resolved twice and until none is left: [`repair::repaired`]
+/// decides by the first `<` which of the two is done.
 fn resolved(text: &str) -> Vec<String> {
-    let text = TERMINAL_ESCAPE.replace_all(text, "");
-    let twice = unescape(&unescape(&text));
+    let twice = resolved_twice(&repair::without_escapes(text));
     let mut all = twice.clone();
     loop {
-        let next = unescape(&all);
+        let next = repair::all_resolved(&all);
         if next == all {
             return vec![twice, all];
         }
@@ -152,55 +143,6 @@ fn is_control(c: char) -> bool {
 fn is_plain(text: &str) -> bool {
     text.bytes()
         .all(|b| matches!(b, b' '..=b'%' | b'\''..=b'~' | b'\t' | b'\n' | b'\r' | b'\x0c'))
-}
-
-/// `ftfy.fix_text`: everything up to the first line with a `<` may hold entities; from there on the
-/// text counts as HTML source, whose entities ftfy leaves alone.
-fn fix(text: &str) -> String {
-    let html = text.find('<').map_or(text.len(), |at| {
-        text[..at].rfind('\n').map_or(0, |newline| newline + 1)
-    });
-    let (plain, html) = text.split_at(html);
-    let mut fixed = fix_lines(plain);
-    fixed.push_str(&fix_lines(&shield(html)).replace(SHIELDED, "&"));
-    fixed
-}
-
-/// A `&` that starts no entity for plsfix, which would resolve it even in HTML source. The form
-/// feed is in every encoding that a repair may go through, and no repair removes it.
-const SHIELDED: &str = "&\x0c";
-
-fn shield(html: &str) -> Cow<'_, str> {
-    if html.contains('&') {
-        Cow::Owned(html.replace('&', SHIELDED))
-    } else {
-        Cow::Borrowed(html)
-    }
-}
-
-/// The longest piece of a line, in bytes, that plsfix gets: over longer ones its expressions run
-/// out of their limits, and it panics. ftfy too cuts lines, after a million characters.
-const LONGEST_SEGMENT: usize = 50_000;
-
-/// Repairs line by line.
-fn fix_lines(text: &str) -> String {
-    let mut fixed = String::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let line = rest.find('\n').map_or(rest.len(), |newline| newline + 1);
-        let end = rest.floor_char_boundary(line.min(LONGEST_SEGMENT));
-        fixed.push_str(&plsfix::fix_text(&rest[..end], None));
-        rest = &rest[end..];
-    }
-    fixed
-}
-
-/// `html.unescape`, which drops `&#27;` where HTML makes a control character of it. There is none
-/// in the text before, as [`fix`] removes them.
-fn unescape(text: &str) -> String {
-    let mut unescaped = htmlize::unescape(text).into_owned();
-    unescaped.retain(|c| c.is_ascii_whitespace() || !c.is_ascii_control());
-    unescaped
 }
 
 /// The words with one blank between them.

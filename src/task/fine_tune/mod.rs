@@ -6,6 +6,7 @@
 
 mod lora;
 mod loss;
+mod matrix;
 mod moments;
 mod principal;
 mod settings;

@@ -8,9 +8,9 @@
 //! Everything is in f64, for the squares lose half of the digits.
 
 use anyhow::{Result, ensure};
-use nalgebra::{DMatrix, SymmetricEigen};
 
 use super::CURE;
+use super::matrix::Matrix;
 
 /// Directions with a smaller share of the largest squared singular value are what rounding leaves: of pictures that a batch
 /// has several times, or of fewer pictures than components. They are no directions, and dividing by them gives no derivative.
@@ -23,23 +23,21 @@ const SAME: f64 = 1e-12;
 pub struct Principal {
     rank: usize,
     /// Deviations from the mean [n, dim].
-    centred: DMatrix<f64>,
+    centred: Matrix,
     /// Squared singular values, falling.
     squares: Vec<f64>,
-    /// The directions of those [dim, found].
-    directions: DMatrix<f64>,
+    /// The directions of those [found, dim].
+    directions: Matrix,
     /// The batch in the first `rank` directions, the mean added again [n, dim].
-    reduced: DMatrix<f64>,
+    reduced: Matrix,
 }
 
-fn matrix(rows: &[f32], dim: usize) -> DMatrix<f64> {
-    let wide = rows.iter().map(|x| f64::from(*x));
-    DMatrix::from_row_iterator(rows.len() / dim, dim, wide)
+fn matrix(rows: &[f32], dim: usize) -> Matrix {
+    Matrix::new(dim, rows.iter().map(|x| f64::from(*x)).collect())
 }
 
-fn narrow(matrix: &DMatrix<f64>) -> Vec<f32> {
-    // Columns lie one after the other in memory: the transposed matrix has rows there.
-    matrix.transpose().iter().map(|x| *x as f32).collect()
+fn narrow(matrix: &Matrix) -> Vec<f32> {
+    matrix.numbers.iter().map(|x| *x as f32).collect()
 }
 
 impl Principal {
@@ -49,26 +47,22 @@ impl Principal {
     /// When the batch has not more than `rank` rows, or a number is not finite.
     pub fn new(rows: &[f32], dim: usize, rank: usize) -> Result<Self> {
         let all = matrix(rows, dim);
-        let n = all.nrows();
+        let n = all.height;
         ensure!(
             rank > 0 && n > rank,
             "{rank} principal components need a batch of more than {rank} images, not {n}"
         );
         ensure!(
-            all.iter().all(|x| x.is_finite()),
+            all.numbers.iter().all(|x| x.is_finite()),
             "an embedding is not finite; {CURE}"
         );
-        let mean = all.row_mean();
+        let mean = all.mean();
         let mut centred = all;
-        for mut row in centred.row_iter_mut() {
-            row -= &mean;
-        }
+        centred.shift(-1.0, &mean);
         let (squares, directions) = directions(&centred);
-        let kept = directions.columns(0, rank.min(squares.len())).into_owned();
-        let mut reduced = (&centred * &kept) * kept.transpose();
-        for mut row in reduced.row_iter_mut() {
-            row += &mean;
-        }
+        let kept = directions.rows(0..rank.min(squares.len()));
+        let mut reduced = centred.times(&kept.transposed()).times(&kept);
+        reduced.shift(1.0, &mean);
         Ok(Self {
             rank,
             centred,
@@ -95,69 +89,78 @@ impl Principal {
     /// The gradient of the batch [n, dim] from that of [`Self::rows`].
     #[must_use]
     pub fn backward(&self, gradient: &[f32]) -> Vec<f32> {
-        let dim = self.centred.ncols();
+        let dim = self.centred.width;
         let g = matrix(gradient, dim);
         let found = self.squares.len();
         let k = self.rank.min(found);
-        let kept = self.directions.columns(0, k); // [dim, k]
-        let coordinates = &self.centred * &self.directions; // [n, found]
+        let kept = self.directions.rows(0..k); // [k, dim]
+        let across = self.directions.transposed(); // [dim, found]
+        let coordinates = self.directions.times(&self.centred.transposed()); // [found, n]
+        let coordinates_kept = coordinates.rows(0..k).transposed(); // [n, k]
         // Through the rows as they are projected.
-        let mut dx = (&g * kept) * kept.transpose();
+        let mut dx = g.times(&kept.transposed()).times(&kept);
         // Through the projector, within the batch's own directions.
-        let seen = coordinates.transpose() * &g; // [found, dim]
-        let s = &seen * &self.directions; // [found, found]
+        let seen = coordinates.times(&g); // [found, dim]
+        let s = seen.times(&across); // [found, found]
         if k < found {
-            let h = DMatrix::from_fn(k, found - k, |i, j| {
-                let j = j + k;
-                let gap = self.squares[i] - self.squares[j];
-                if gap > SAME * self.squares[0] {
-                    (s[(i, j)] + s[(j, i)]) / gap
-                } else {
-                    0.0
-                }
-            });
-            let rest = self.directions.columns(k, found - k);
-            dx += (coordinates.columns(k, found - k) * h.transpose()) * kept.transpose();
-            dx += (coordinates.columns(0, k) * h) * rest.transpose();
+            let h = self.turned(&s, k);
+            let rest = self.directions.rows(k..found);
+            let coordinates_left = coordinates.rows(k..found).transposed(); // [n, found - k]
+            dx.plus(&coordinates_left.times(&h.transposed()).times(&kept));
+            dx.plus(&coordinates_kept.times(&h).times(&rest));
         }
         // And towards directions that the batch has not: u_i u_i^T g (1 - V V^T).
-        let outside = seen.rows(0, k) - (s.rows(0, k) * self.directions.transpose());
-        let scaled = DMatrix::from_fn(k, dim, |i, j| outside[(i, j)] / self.squares[i]);
-        dx += coordinates.columns(0, k) * scaled;
+        let inside = s.rows(0..k).times(&self.directions); // [k, dim]
+        let scaled = Matrix::from_fn(k, dim, |i, j| {
+            (seen.at(i, j) - inside.at(i, j)) / self.squares[i]
+        });
+        dx.plus(&coordinates_kept.times(&scaled));
         // The mean was taken away and comes back.
-        let back = g.row_mean() - dx.row_mean();
-        for mut row in dx.row_iter_mut() {
-            row += &back;
-        }
+        let lost = dx.mean();
+        dx.shift(1.0, &g.mean());
+        dx.shift(-1.0, &lost);
         narrow(&dx)
+    }
+
+    /// How far each of the `k` kept directions turns towards each of the others [k, found - k].
+    fn turned(&self, s: &Matrix, k: usize) -> Matrix {
+        Matrix::from_fn(k, self.squares.len() - k, |i, j| {
+            let j = j + k;
+            let gap = self.squares[i] - self.squares[j];
+            if gap > SAME * self.squares[0] {
+                (s.at(i, j) + s.at(j, i)) / gap
+            } else {
+                0.0
+            }
+        })
     }
 }
 
-/// The squared singular values of `centred` [n, dim], falling, and the directions [dim, found] that belong to them; those
+/// The squared singular values of `centred` [n, dim], falling, and the directions [found, dim] that belong to them; those
 /// that are nothing left out.
-fn directions(centred: &DMatrix<f64>) -> (Vec<f64>, DMatrix<f64>) {
-    let (n, dim) = centred.shape();
-    let wide = n < dim;
-    let squared = if wide {
-        centred * centred.transpose()
+fn directions(centred: &Matrix) -> (Vec<f64>, Matrix) {
+    let (n, dim) = (centred.height, centred.width);
+    let is_wide = n < dim;
+    let squared = if is_wide {
+        centred.times(&centred.transposed())
     } else {
-        centred.transpose() * centred
+        centred.transposed().times(centred)
     };
-    let eigen = SymmetricEigen::new(squared);
-    let mut order: Vec<usize> = (0..eigen.eigenvalues.len()).collect();
-    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
-    let largest = order.first().map_or(0.0, |&first| eigen.eigenvalues[first]);
+    let (values, vectors) = squared.eigen();
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    let largest = order.first().map_or(0.0, |&first| values[first]);
     // Centring takes one direction of the rows away, whatever rounding leaves of it.
     order.truncate((n - 1).min(dim));
-    order.retain(|&i| eigen.eigenvalues[i] > NOTHING * largest && eigen.eigenvalues[i] > 0.0);
-    let squares: Vec<f64> = order.iter().map(|&i| eigen.eigenvalues[i]).collect();
-    let vectors = eigen.eigenvectors.select_columns(&order);
-    if !wide {
+    order.retain(|&i| values[i] > NOTHING * largest && values[i] > 0.0);
+    let squares: Vec<f64> = order.iter().map(|&i| values[i]).collect();
+    let vectors = vectors.rows(order);
+    if !is_wide {
         return (squares, vectors);
     }
-    let mut directions = centred.transpose() * vectors; // [dim, found]
-    for (mut column, square) in directions.column_iter_mut().zip(&squares) {
-        column /= square.sqrt();
+    let mut directions = vectors.times(centred); // [found, dim]
+    for (row, square) in directions.numbers.chunks_exact_mut(dim).zip(&squares) {
+        row.iter_mut().for_each(|x| *x /= square.sqrt());
     }
     (squares, directions)
 }
@@ -167,25 +170,48 @@ mod tests {
     use super::*;
     use crate::kernel::testing::randoms;
 
+    /// The right singular vectors, as rows, by Jacobi's method: pairs of columns are turned until
+    /// they are orthogonal. Slow, and nothing that the code above does.
+    fn singular_vectors(matrix: &Matrix) -> Matrix {
+        let dim = matrix.width;
+        let mut columns = matrix.transposed();
+        let mut vectors = Matrix::from_fn(dim, dim, |i, j| f64::from(u8::from(i == j)));
+        let dot = |m: &Matrix, i: usize, j: usize| -> f64 {
+            m.row(i).iter().zip(m.row(j)).map(|(a, b)| a * b).sum()
+        };
+        for (i, j) in (0..40).flat_map(|_| (0..dim).flat_map(move |j| (0..j).map(move |i| (i, j))))
+        {
+            let (a, b, c) = (
+                dot(&columns, i, i),
+                dot(&columns, j, j),
+                dot(&columns, i, j),
+            );
+            let (sine, cosine) = (0.5 * (2.0 * c).atan2(a - b)).sin_cos();
+            for m in [&mut columns, &mut vectors] {
+                for at in 0..m.width {
+                    let (x, y) = (m.at(i, at), m.at(j, at));
+                    let width = m.width;
+                    m.numbers[i * width + at] = cosine * x + sine * y;
+                    m.numbers[j * width + at] = cosine * y - sine * x;
+                }
+            }
+        }
+        let mut order: Vec<usize> = (0..dim).collect();
+        order.sort_by(|&i, &j| dot(&columns, j, j).total_cmp(&dot(&columns, i, i)));
+        vectors.rows(order)
+    }
+
     /// The loss sum(weight * reduced).
     fn loss(rows: &[f64], (n, dim, rank): (usize, usize, usize), weight: &[f32]) -> f64 {
         // Differences of f64 need rows in f64: the same arithmetic from a matrix.
-        let mut centred = DMatrix::from_row_slice(n, dim, rows);
-        let mean = centred.row_mean();
-        for mut row in centred.row_iter_mut() {
-            row -= &mean;
-        }
-        let svd = centred.clone().svd(false, true);
-        let mut order: Vec<usize> = (0..svd.singular_values.len()).collect();
-        order.sort_by(|&a, &b| svd.singular_values[b].total_cmp(&svd.singular_values[a]));
-        let v = svd.v_t.expect("asked for").transpose();
-        let kept = v.select_columns(&order[..rank.min(order.len())]);
-        let mut reduced = (&centred * &kept) * kept.transpose();
-        for mut row in reduced.row_iter_mut() {
-            row += &mean;
-        }
-        let weight = matrix(weight, dim);
-        reduced.component_mul(&weight).sum()
+        let mut centred = Matrix::new(dim, rows.to_vec());
+        let mean = centred.mean();
+        centred.shift(-1.0, &mean);
+        let kept = singular_vectors(&centred).rows(0..rank.min(n).min(dim));
+        let mut reduced = centred.times(&kept.transposed()).times(&kept);
+        reduced.shift(1.0, &mean);
+        let weighted = reduced.numbers.iter().zip(weight);
+        weighted.map(|(x, w)| x * f64::from(*w)).sum()
     }
 
     #[test]
