@@ -45,12 +45,16 @@ pub struct ModelFiles {
     pub open_clip_config: Option<PathBuf>,
     /// `preprocessor_config.json`.
     pub preprocessor: Option<PathBuf>,
+    /// `processor_config.json`, which transformers 5 writes instead.
+    pub processor: Option<PathBuf>,
     /// `vocab.json`.
     pub vocabulary: Option<PathBuf>,
     /// `merges.txt`.
     pub merges: Option<PathBuf>,
     /// `tokenizer.json`.
     pub tokenizer: Option<PathBuf>,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: Option<PathBuf>,
 }
 
 impl ModelFiles {
@@ -69,9 +73,11 @@ impl ModelFiles {
             config: beside(choice::CONFIG),
             open_clip_config: beside(choice::OPEN_CLIP_CONFIG),
             preprocessor: beside(choice::PREPROCESSOR),
+            processor: beside(choice::PROCESSOR),
             vocabulary: beside(choice::VOCABULARY),
             merges: beside(choice::MERGES),
             tokenizer: beside(choice::TOKENIZER),
+            tokenizer_config: beside(choice::TOKENIZER_CONFIG),
             weights,
         }
     }
