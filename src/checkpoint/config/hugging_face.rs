@@ -1,195 +1,51 @@
 //! transformers' config.json. A key that is absent has the value of transformers' class, and what an
 //! old `text_config_dict` or `vision_config_dict` says, or leaves to the class, wins.
 
-use anyhow::{Result, ensure};
+mod tables;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::keys::{Keys, Object, Place, Rule};
 use super::{Stated, parse_activation};
 use crate::checkpoint::architecture::{Activation, Architecture, ImageTower};
+use tables::{SHARED, TEXT, TOP, TOWER, VISION};
 
 pub(super) const FILE: &str = "config.json";
-
-/// Keys of the whole file.
-const TOP: &[Keys] = &[
-    Keys(
-        &[
-            "text_config",
-            "text_config_dict",
-            "vision_config",
-            "vision_config_dict",
-            "projection_dim",
-        ],
-        Rule::Read,
-    ),
-    // The stored scale replaces the initial one.
-    Keys(&["logit_scale_init_value"], Rule::Harmless),
-    // Other families have CLIP's tensors and compute differently. `longclip` is Long-CLIP's converted.
-    Keys(&["model_type"], Rule::Only(&["\"clip\"", "\"longclip\""])),
-];
-
-/// Keys of the text tower.
-const TEXT: &[Keys] = &[
-    Keys(&["max_position_embeddings", "vocab_size"], Rule::Read),
-    // transformers takes 2, an old mistake, for the largest id, which is 49407.
-    Keys(&["eos_token_id"], Rule::Only(&["49407", "2"])),
-    // `false` lets every token see the ones after it.
-    Keys(&["is_causal"], Rule::Only(&["true"])),
-];
-
-/// Keys of the image tower.
-const VISION: &[Keys] = &[
-    Keys(&["image_size", "patch_size"], Rule::Read),
-    Keys(&["num_channels"], Rule::Only(&["3"])),
-    // No text.
-    Keys(&["eos_token_id", "is_causal"], Rule::Harmless),
-];
-
-/// Keys of both towers.
-const TOWER: &[Keys] = &[
-    Keys(
-        &[
-            "hidden_act",
-            "hidden_size",
-            "intermediate_size",
-            "layer_norm_eps",
-            "num_attention_heads",
-            "num_hidden_layers",
-        ],
-        Rule::Read,
-    ),
-    // The whole file's counts; a tower's own is for the tower used alone.
-    Keys(&["projection_dim"], Rule::Harmless),
-    // The whole file's counts, and transformers ignores a tower's.
-    Keys(&["model_type"], Rule::Harmless),
-];
-
-/// Keys of every file of transformers, and so of each part of this one.
-const SHARED: &[Keys] = &[
-    // Training only.
-    Keys(
-        &[
-            "attention_dropout",
-            "chunk_size_feed_forward",
-            "dropout",
-            "gradient_checkpointing",
-            "initializer_factor",
-            "initializer_range",
-            "label_smoothing",
-            "problem_type",
-        ],
-        Rule::Harmless,
-    ),
-    // How results are returned, and what else is returned.
-    Keys(
-        &[
-            "output_attentions",
-            "output_hidden_states",
-            "output_scores",
-            "return_dict",
-            "return_dict_in_generate",
-            "return_loss",
-            "torchscript",
-            "use_cache",
-            "use_return_dict",
-        ],
-        Rule::Harmless,
-    ),
-    // Where the file comes from and which code reads it.
-    Keys(
-        &[
-            "_commit_hash",
-            "_name_or_path",
-            "architectures",
-            "auto_map",
-            "finetuning_task",
-            "name_or_path",
-            "tokenizer_class",
-            "transformers_version",
-        ],
-        Rule::Harmless,
-    ),
-    // Precision and speed: --precision says what is computed in.
-    Keys(
-        &[
-            "_attn_implementation",
-            "_attn_implementation_autoset",
-            "_attn_implementation_internal",
-            "_experts_implementation",
-            "attn_implementation",
-            "dtype",
-            "tf_legacy_loss",
-            "torch_dtype",
-            "use_bfloat16",
-        ],
-        Rule::Harmless,
-    ),
-    // Names of the classes of a classifier, which CLIP is not.
-    Keys(&["id2label", "label2id", "num_labels"], Rule::Harmless),
-    // Kinds of model that CLIP's towers are not; its code does not ask.
-    Keys(
-        &[
-            "add_cross_attention",
-            "cross_attention_hidden_size",
-            "is_decoder",
-            "is_encoder_decoder",
-            "tie_encoder_decoder",
-            "tie_word_embeddings",
-        ],
-        Rule::Harmless,
-    ),
-    // Token ids of padding (under the causal mask nothing sees it) and of the start, which the
-    // tokenizer sets.
-    Keys(
-        &[
-            "bos_token_id",
-            "decoder_start_token_id",
-            "pad_token_id",
-            "sep_token_id",
-        ],
-        Rule::Harmless,
-    ),
-    // Generation of text, which CLIP does not do.
-    Keys(
-        &[
-            "bad_words_ids",
-            "begin_suppress_tokens",
-            "diversity_penalty",
-            "do_sample",
-            "early_stopping",
-            "encoder_no_repeat_ngram_size",
-            "exponential_decay_length_penalty",
-            "forced_bos_token_id",
-            "forced_eos_token_id",
-            "length_penalty",
-            "max_length",
-            "min_length",
-            "no_repeat_ngram_size",
-            "num_beam_groups",
-            "num_beams",
-            "num_return_sequences",
-            "prefix",
-            "remove_invalid_values",
-            "repetition_penalty",
-            "suppress_tokens",
-            "task_specific_params",
-            "temperature",
-            "top_k",
-            "top_p",
-            "typical_p",
-        ],
-        Rule::Harmless,
-    ),
-    // Weights with parts cut out, or in few bits.
-    Keys(&["pruned_heads", "quantization_config"], Rule::Off),
-];
 
 /// The towers that a config.json describes, with every value of transformers' classes.
 #[derive(Clone, Debug)]
 pub(super) struct HuggingFace {
-    text: Object,
-    vision: Object,
-    top: Object,
+    text: Described,
+    vision: Described,
+    top: Described,
+}
+
+/// What is said of a tower, or of the whole.
+#[derive(Clone, Debug)]
+struct Described {
+    /// The key that says it; empty for the whole file.
+    path: &'static str,
+    keys: Object,
+}
+
+impl Described {
+    /// Reads a tower under its new name and its old. Where the old is there, each key of transformers'
+    /// class has the value from it or the class's own, whatever the newer object says.
+    fn read(config: &Object, [new, old]: [&'static str; 2], defaults: &Value) -> Result<Self> {
+        let mut keys = place("").object(config, new)?;
+        let is_old = config.get(old).is_some_and(|value| !value.is_null());
+        if is_old {
+            keys.extend(defaults.as_object().cloned().unwrap_or_default());
+            keys.extend(place("").object(config, old)?);
+        }
+        let path = if is_old { old } else { new };
+        Ok(Self { path, keys })
+    }
+
+    fn place(&self) -> Place<'static> {
+        place(self.path)
+    }
 }
 
 impl HuggingFace {
@@ -211,14 +67,16 @@ impl HuggingFace {
                 .extend(place("").warning(&config.keys().map(String::as_str).collect::<Vec<_>>()));
             return Ok(None);
         }
-        let text = merged(&config, "text_config", &text_defaults())?;
-        let vision = merged(&config, "vision_config", &vision_defaults())?;
+        let [new, old, ..] = towers;
+        let text = Described::read(&config, [new, old], &text_defaults())?;
+        let [.., new, old] = towers;
+        let vision = Described::read(&config, [new, old], &vision_defaults())?;
         // At the top the shared keys of the two towers are those of neither.
         let vision_only = [Keys(&["eos_token_id"], Rule::Harmless)];
         let objects: [(_, _, &[&[Keys]]); 3] = [
             ("", &config, &[TOP, &vision_only, SHARED]),
-            ("text_config", &text, &[TEXT, TOWER, SHARED]),
-            ("vision_config", &vision, &[VISION, TOWER, SHARED]),
+            (text.path, &text.keys, &[TEXT, TOWER, SHARED]),
+            (vision.path, &vision.keys, &[VISION, TOWER, SHARED]),
         ];
         for (path, object, tables) in objects {
             warnings.extend(place(path).warning(&place(path).check(object, tables)?));
@@ -226,7 +84,10 @@ impl HuggingFace {
         Ok(Some(Self {
             text,
             vision,
-            top: config,
+            top: Described {
+                path: "",
+                keys: config,
+            },
         }))
     }
 
@@ -235,21 +96,20 @@ impl HuggingFace {
     /// # Errors
     /// When one is not a number.
     pub(super) fn stated(&self) -> Result<Stated> {
-        let (text, vision) = (place("text_config"), place("vision_config"));
-        let heads = |place: Place<'_>, tower, default| {
-            let heads = place.whole(tower, "num_attention_heads");
+        let heads = |tower: &Described, default| {
+            let heads = tower.place().whole(&tower.keys, "num_attention_heads");
             heads.map(|heads| heads.unwrap_or(default))
         };
-        let epsilon = |place: Place<'_>, tower| {
-            let epsilon = place.epsilon(tower, "layer_norm_eps");
+        let epsilon = |tower: &Described| {
+            let epsilon = tower.place().epsilon(&tower.keys, "layer_norm_eps");
             epsilon.map(|epsilon| epsilon.unwrap_or(1e-5))
         };
         Ok(Stated {
-            vision_heads: Some(heads(vision, &self.vision, 12)?),
+            vision_heads: Some(heads(&self.vision, 12)?),
             vision_head_width: None,
-            text_heads: heads(text, &self.text, 8)?,
-            vision_epsilon: epsilon(vision, &self.vision)?,
-            text_epsilon: epsilon(text, &self.text)?,
+            text_heads: heads(&self.text, 8)?,
+            vision_epsilon: epsilon(&self.vision)?,
+            text_epsilon: epsilon(&self.text)?,
         })
     }
 
@@ -258,18 +118,21 @@ impl HuggingFace {
     /// # Errors
     /// When the towers differ, or the name is of an activation that is not CLIP's.
     pub(super) fn activation(&self) -> Result<(Activation, String)> {
-        let of = |path, tower: &Object| match tower.get("hidden_act") {
+        let of = |tower: &Described| match tower.keys.get("hidden_act") {
             // transformers' own default, which it does not always write down.
             None => Ok(Activation::QuickGelu),
-            Some(Value::String(name)) => parse_activation(name),
-            Some(other) => place(path).refuse("hidden_act", other, "not a name"),
+            Some(Value::String(name)) => {
+                parse_activation(name).with_context(|| tower.place().name("hidden_act"))
+            }
+            Some(other) => tower.place().refuse("hidden_act", other, "not a name"),
         };
-        let vision = of("vision_config", &self.vision)?;
-        let text = of("text_config", &self.text)?;
+        let (vision, text) = (of(&self.vision)?, of(&self.text)?);
         ensure!(
             vision == text,
-            "config.json: the towers have different activations: vision_config.hidden_act is {vision}, \
-             text_config.hidden_act is {text}"
+            "config.json: the towers have different activations: {}.hidden_act is {vision}, \
+             {}.hidden_act is {text}",
+            self.vision.path,
+            self.text.path
         );
         Ok((vision, "hidden_act in config.json".to_owned()))
     }
@@ -280,34 +143,30 @@ impl HuggingFace {
     /// # Errors
     /// When the two contradict each other.
     pub(super) fn check(&self, a: &Architecture) -> Result<Option<String>> {
+        let (text, vision) = (&self.text, &self.vision);
         let mut stated = vec![
-            ("vision_config", "image_size", a.image.image_size()),
-            ("text_config", "hidden_size", a.text.width),
-            ("text_config", "num_hidden_layers", a.text.layers),
-            ("text_config", "intermediate_size", a.text.mlp_width),
-            ("text_config", "vocab_size", a.vocabulary),
-            ("", "projection_dim", a.embed_dim),
+            (vision, "image_size", a.image.image_size()),
+            (text, "hidden_size", a.text.width),
+            (text, "num_hidden_layers", a.text.layers),
+            (text, "intermediate_size", a.text.mlp_width),
+            (text, "vocab_size", a.vocabulary),
+            (&self.top, "projection_dim", a.embed_dim),
         ];
         // A ResNet has no port to transformers, and so no names there.
         if let ImageTower::VisionTransformer(sizes) = &a.image {
             stated.extend([
-                ("vision_config", "hidden_size", sizes.tower.width),
-                ("vision_config", "num_hidden_layers", sizes.tower.layers),
-                ("vision_config", "intermediate_size", sizes.tower.mlp_width),
-                ("vision_config", "patch_size", sizes.patch_size),
+                (vision, "hidden_size", sizes.tower.width),
+                (vision, "num_hidden_layers", sizes.tower.layers),
+                (vision, "intermediate_size", sizes.tower.mlp_width),
+                (vision, "patch_size", sizes.patch_size),
             ]);
         }
-        for (path, key, found) in stated {
-            let tower = match path {
-                "text_config" => &self.text,
-                "vision_config" => &self.vision,
-                _ => &self.top,
-            };
-            if let Some(number) = place(path).whole(tower, key)? {
-                super::agree(place(path), key, &json!(number), &json!(found))?;
+        for (part, key, found) in stated {
+            if let Some(number) = part.place().whole(&part.keys, key)? {
+                super::agree(part.place(), key, &json!(number), &json!(found))?;
             }
         }
-        let context = place("text_config").whole(&self.text, "max_position_embeddings")?;
+        let context = text.place().whole(&text.keys, "max_position_embeddings")?;
         Ok(context
             .filter(|&context| context != a.context_length)
             .map(|context| {
@@ -326,18 +185,6 @@ fn place(path: &str) -> Place<'_> {
         path,
         library: "transformers",
     }
-}
-
-/// A tower's keys. Where the old `…_dict` is there, each key of transformers' class has the value
-/// from it or the class's own, whatever the newer object says.
-fn merged(config: &Object, tower: &str, defaults: &Value) -> Result<Object> {
-    let mut keys = place("").object(config, tower)?;
-    let old = format!("{tower}_dict");
-    if config.get(&old).is_some_and(|value| !value.is_null()) {
-        keys.extend(defaults.as_object().cloned().unwrap_or_default());
-        keys.extend(place("").object(config, &old)?);
-    }
-    Ok(keys)
 }
 
 /// What `CLIPTextConfig` has by itself, of what matters here.
@@ -436,7 +283,11 @@ mod tests {
             ),
             (
                 json!({"text_config_dict": {"hidden_act": null}}),
-                "text_config.hidden_act is null",
+                "text_config_dict.hidden_act is null",
+            ),
+            (
+                json!({"text_config": {"hidden_act": "gelu_new"}}),
+                "text_config.hidden_act: the configuration names",
             ),
             (
                 json!({"model_type": "clip", "quantization_config": {"bits": 4}}),
@@ -449,7 +300,7 @@ mod tests {
                 config.stated()?;
                 config.activation()
             });
-            let error = found.unwrap_err().to_string();
+            let error = format!("{:#}", found.unwrap_err());
             assert!(
                 error.contains("config.json: ") && error.contains(words),
                 "{config}: {error}"

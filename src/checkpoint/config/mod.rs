@@ -69,7 +69,8 @@ impl ModelConfig {
         if open_clip.is_none() || !is_open_clips(files) {
             config.read_hugging_face(files)?;
         }
-        if let Some(object) = open_clip {
+        // An empty one says nothing; open_clip itself fails at it.
+        if let Some(object) = open_clip.filter(|object| !object.is_empty()) {
             config.read_open_clip(&object)?;
         }
         // open_clip reads none of transformers' other files.

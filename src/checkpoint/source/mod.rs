@@ -25,6 +25,10 @@ pub use found::found_in_cache;
 
 /// Where a model's weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one per model, and a box would be in every match"
+)]
 pub enum Source {
     /// The tiny checkpoint inside the program.
     BuiltIn,
