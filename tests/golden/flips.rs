@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use longclip::checkpoint::Checkpoint;
+use longclip::checkpoint::architecture::Stated;
 use longclip::checkpoint::hub;
 use longclip::checkpoint::source;
 use longclip::input::image::{self, DecodeOptions};
@@ -34,7 +35,7 @@ fn flipped(mut document: Value, flip: &Value) -> Value {
 fn load(folder: &Path) -> Result<Checkpoint, String> {
     let settings = hub::Settings::from_env();
     let source = source::resolve(folder.to_str().unwrap(), &settings, &hub::Silent).unwrap();
-    Checkpoint::load(&source, None).map_err(|error| format!("{error:#}"))
+    Checkpoint::load(&source, &Stated::default()).map_err(|error| format!("{error:#}"))
 }
 
 /// Unit embeddings of the list's image and text.

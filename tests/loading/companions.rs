@@ -1,6 +1,6 @@
 //! The files next to the weights: whose file counts, and what `convert` keeps of it.
 
-use longclip::checkpoint::architecture::Activation;
+use longclip::checkpoint::architecture::{Activation, Stated};
 use longclip::checkpoint::config::ModelConfig;
 use longclip::checkpoint::export::{self, Layout, Options};
 use longclip::checkpoint::inspect::inspect;
@@ -61,7 +61,7 @@ fn inspect_says_what_loading_says() {
     refused(&model, &["tokenizer_config.json: padding_side is \"left\""]);
     let settings = hub::Settings::from_env();
     let found = source::resolve(model.path().to_str().unwrap(), &settings, &hub::Silent).unwrap();
-    let found = inspect(&found, None);
+    let found = inspect(&found, &Stated::default());
     assert!(!found.loads);
     assert!(found.error.unwrap().contains("padding_side is \"left\""));
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::keys::{Keys, Object, Place, Rule};
-use super::{Stated, parse_activation};
+use super::{TowerSettings, parse_activation};
 use crate::checkpoint::architecture::{Activation, Architecture, ImageTower};
 use tables::{SHARED, TEXT, TOP, TOWER, VISION};
 
@@ -95,7 +95,7 @@ impl HuggingFace {
     ///
     /// # Errors
     /// When one is not a number.
-    pub(super) fn stated(&self) -> Result<Stated> {
+    pub(super) fn stated(&self) -> Result<TowerSettings> {
         let heads = |tower: &Described, default| {
             let heads = tower.place().whole(&tower.keys, "num_attention_heads");
             heads.map(|heads| heads.unwrap_or(default))
@@ -104,7 +104,7 @@ impl HuggingFace {
             let epsilon = tower.place().epsilon(&tower.keys, "layer_norm_eps");
             epsilon.map(|epsilon| epsilon.unwrap_or(1e-5))
         };
-        Ok(Stated {
+        Ok(TowerSettings {
             vision_heads: Some(heads(&self.vision, 12)?),
             vision_head_width: None,
             text_heads: heads(&self.text, 8)?,

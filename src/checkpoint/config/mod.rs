@@ -35,7 +35,7 @@ pub struct ModelConfig {
     open_clip: Option<OpenClip>,
     pixels: Option<Pixels>,
     /// What the file that describes the towers says of them.
-    stated: Option<Stated>,
+    stated: Option<TowerSettings>,
     warnings: Vec<String>,
     /// Pairs of the weights' own header.
     header: Metadata,
@@ -50,7 +50,7 @@ enum Pixels {
 
 /// What a configuration says that shapes do not.
 #[derive(Clone, Copy, Debug)]
-struct Stated {
+struct TowerSettings {
     vision_heads: Option<usize>,
     vision_head_width: Option<usize>,
     text_heads: usize,

@@ -6,7 +6,7 @@ mod tables;
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::Stated;
+use super::TowerSettings;
 use super::keys::{Keys, Object, Place, Rule, is_on};
 use crate::checkpoint::architecture::{Activation, Architecture, ImageTower, Tower};
 use crate::input::preprocess::{Preprocess, Resize};
@@ -79,7 +79,7 @@ impl OpenClip {
     ///
     /// # Errors
     /// When one is not a number.
-    pub(super) fn stated(&self) -> Result<Stated> {
+    pub(super) fn stated(&self) -> Result<TowerSettings> {
         let epsilon = |path, tower: &Object| -> Result<f32> {
             let norm = place(path).object(tower, "norm_kwargs")?;
             let path = format!("{path}.norm_kwargs");
@@ -88,7 +88,7 @@ impl OpenClip {
             Ok(place(&path).epsilon(&norm, "eps")?.unwrap_or(1e-5))
         };
         let head_width = place(VISION_PATH).whole(&self.vision, "head_width")?;
-        Ok(Stated {
+        Ok(TowerSettings {
             vision_heads: None,
             vision_head_width: Some(head_width.unwrap_or(64)),
             text_heads: place(TEXT_PATH).whole(&self.text, "heads")?.unwrap_or(8),
