@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Checkpoint;
 use super::architecture::ImageTower;
+use crate::input::preprocess::{CropOffset, Resize};
 
 /// Pairs of text, as safetensors headers hold them.
 pub type Metadata = BTreeMap<String, String>;
@@ -16,7 +17,7 @@ pub type Metadata = BTreeMap<String, String>;
 pub const ACTIVATION: &str = "longclip.activation";
 /// Most tokens of a text.
 pub const CONTEXT_LENGTH: &str = "longclip.context_length";
-/// How pixels are made: a JSON object with `image_size`, `mean` and `std`.
+/// How pixels are made: a JSON object with `image_size`, `resize`, `crop_offset`, `mean` and `std`.
 pub const PREPROCESS: &str = "longclip.preprocess";
 /// Attention heads of the image tower.
 pub const VISION_HEADS: &str = "longclip.vision_heads";
@@ -39,6 +40,11 @@ pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
     let text = &architecture.text;
     let preprocess = json!({
         "image_size": pixels.image_size,
+        "resize": size(pixels.resize),
+        "crop_offset": match pixels.offset {
+            CropOffset::HalfToEven => "half_to_even",
+            CropOffset::Floor => "floor",
+        },
         "mean": pixels.mean,
         "std": pixels.std,
     });
@@ -64,6 +70,14 @@ pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
         .collect()
+}
+
+/// A size to resize to, in the form of transformers' processors.
+pub(super) fn size(resize: Resize) -> Value {
+    match resize {
+        Resize::ShortestEdge(edge) => json!({"shortest_edge": edge}),
+        Resize::Exact { width, height } => json!({"height": height, "width": width}),
+    }
 }
 
 /// The value of `key` as a JSON value, which plain numbers are too.

@@ -259,7 +259,13 @@ impl Checkpoint {
 }
 
 fn config_and_weights(files: &ModelFiles) -> Vec<PathBuf> {
-    let beside = [&files.config, &files.open_clip_config, &files.preprocessor];
+    let beside = [
+        &files.config,
+        &files.open_clip_config,
+        &files.processor,
+        &files.preprocessor,
+        &files.tokenizer_config,
+    ];
     let beside = beside.into_iter().flatten();
     files.weights.iter().chain(beside).cloned().collect()
 }

@@ -99,9 +99,9 @@ impl Session {
     /// same recipe may be used again.
     pub(super) fn image_recipe(&self, decode: &DecodeOptions) -> Result<String> {
         Ok(format!(
-            "{}; {:?}; orient {}; alpha {:?}",
+            "{}; {}; orient {}; alpha {:?}",
             self.text_recipe()?,
-            self.checkpoint.preprocess,
+            self.checkpoint.preprocess.recipe(),
             decode.orient,
             decode.alpha,
         ))

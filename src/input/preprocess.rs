@@ -1,10 +1,10 @@
 //! RGB -> what an image tower reads.
 //!
-//! As torchvision does on a Pillow picture, which is what OpenAI, Long-CLIP and open_clip use: resize
-//! the short side to the tower's size (bicubic), cut the middle out, scale to 0..1, subtract the mean
-//! and divide by the deviation of each channel. Where the cut cannot be in the middle, torchvision
-//! rounds the half offset to the even neighbour; Hugging Face's processors round down, and differ by
-//! one pixel for one in four sizes. This follows torchvision.
+//! As torchvision does on a Pillow image, which is what OpenAI, Long-CLIP and open_clip use: resize
+//! (bicubic) the short side to the tower's size, or the whole image to a given size; cut the middle
+//! out, scale to 0..1, subtract the mean and divide by the deviation of each channel. Where the cut
+//! cannot be in the middle, torchvision rounds the half offset to the even neighbour and Hugging
+//! Face's processors round down, which differs by one pixel for one in four sizes.
 
 use super::image::RgbImage;
 use super::resize::{Window, bicubic_window};
@@ -14,10 +14,48 @@ use super::resize::{Window, bicubic_window};
 pub struct Preprocess {
     /// Height and width of the tower's input, in pixels.
     pub image_size: usize,
+    /// What the image is resized to before the middle is cut out.
+    pub resize: Resize,
+    /// Where the cut starts.
+    pub offset: CropOffset,
     /// Mean of the red, green and blue samples, as shares of 255.
     pub mean: [f32; 3],
     /// Their standard deviation.
     pub std: [f32; 3],
+}
+
+/// What an image is resized to. Neither side is less than the tower's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resize {
+    /// The short side becomes so many pixels, and the long one in proportion.
+    ShortestEdge(usize),
+    /// These sides, whatever the image's shape.
+    Exact {
+        /// Pixels across.
+        width: usize,
+        /// Pixels down.
+        height: usize,
+    },
+}
+
+impl Resize {
+    /// The short side of the result, in pixels.
+    #[must_use]
+    pub fn least(self) -> usize {
+        match self {
+            Self::ShortestEdge(edge) => edge,
+            Self::Exact { width, height } => width.min(height),
+        }
+    }
+}
+
+/// How half of an odd difference is rounded to the first pixel of the cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CropOffset {
+    /// To the even neighbour: torchvision on a Pillow image.
+    HalfToEven,
+    /// Down: Hugging Face's image processors.
+    Floor,
 }
 
 impl Preprocess {
@@ -25,9 +63,31 @@ impl Preprocess {
     pub fn clip(image_size: usize) -> Self {
         Self {
             image_size,
+            resize: Resize::ShortestEdge(image_size),
+            offset: CropOffset::HalfToEven,
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
             std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
+    }
+
+    /// All that a pixel depends on, as text. What is CLIP's own is not spelt out, so that what was kept
+    /// by a version that had no other stays valid.
+    #[must_use]
+    pub fn recipe(&self) -> String {
+        let Self {
+            image_size,
+            resize,
+            offset,
+            mean,
+            std,
+        } = self;
+        let usual =
+            format!("Preprocess {{ image_size: {image_size}, mean: {mean:?}, std: {std:?} }}");
+        let clips = Self::clip(*image_size);
+        if (*resize, *offset) == (clips.resize, clips.offset) {
+            return usual;
+        }
+        format!("{usual}, {resize:?}, {offset:?}")
     }
 
     /// Resizes, crops and normalises: `[3, image_size, image_size]`, channels first.
@@ -53,10 +113,14 @@ impl Preprocess {
     /// The square in the middle, `[image_size, image_size, 3]`, before normalisation.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         let side = self.image_size;
-        let (width, height) = resized(image.width, image.height, side);
+        let (width, height) = match self.resize {
+            Resize::ShortestEdge(edge) => resized(image.width, image.height, edge),
+            Resize::Exact { width, height } => (width, height),
+        };
+        let start = |length: usize| self.offset.half(length.saturating_sub(side));
         let window = Window {
-            left: half_to_even(width - side),
-            top: half_to_even(height - side),
+            left: start(width),
+            top: start(height),
             width: side,
             height: side,
         };
@@ -72,7 +136,7 @@ impl Preprocess {
     }
 }
 
-/// The size of the whole picture when its short side becomes `side`; the long side is cut off to an
+/// The size of the whole image when its short side becomes `side`; the long side is cut off to an
 /// integer.
 fn resized(width: usize, height: usize, side: usize) -> (usize, usize) {
     let long = |long: usize, short: usize| ((side * long) as f64 / short as f64) as usize;
@@ -83,10 +147,15 @@ fn resized(width: usize, height: usize, side: usize) -> (usize, usize) {
     }
 }
 
-/// Half of `difference`, rounded to the nearest integer, a tie to the even one.
-fn half_to_even(difference: usize) -> usize {
-    let half = difference / 2;
-    half + difference % 2 * (half % 2)
+impl CropOffset {
+    /// Half of `difference`, rounded.
+    fn half(self, difference: usize) -> usize {
+        let half = difference / 2;
+        match self {
+            Self::HalfToEven => half + difference % 2 * (half % 2),
+            Self::Floor => half,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -108,7 +177,67 @@ mod tests {
             (75, 38),
         ];
         for (difference, expected) in cases {
-            assert_eq!(half_to_even(difference), expected, "{difference}");
+            assert_eq!(CropOffset::HalfToEven.half(difference), expected);
+            assert_eq!(CropOffset::Floor.half(difference), difference / 2);
+        }
+    }
+
+    #[test]
+    fn an_image_is_squashed_or_cut_from_a_larger_one() {
+        let image = RgbImage {
+            width: 40,
+            height: 20,
+            pixels: (0..2400).map(|i| (i * 7 % 251) as u8).collect(),
+        };
+        let crop = |resize, offset| {
+            let wanted = Preprocess {
+                resize,
+                offset,
+                ..Preprocess::clip(8)
+            };
+            wanted.crop(&image)
+        };
+        let squashed = crop(
+            Resize::Exact {
+                width: 8,
+                height: 8,
+            },
+            CropOffset::Floor,
+        );
+        assert_eq!(squashed, crate::input::resize::bicubic(&image, 8, 8));
+        // 40 x 20 -> 22 x 11: 14 columns and 3 rows are too many.
+        let whole = crate::input::resize::bicubic(&image, 22, 11);
+        for (offset, top) in [(CropOffset::Floor, 1), (CropOffset::HalfToEven, 2)] {
+            let found = crop(Resize::ShortestEdge(11), offset);
+            let at = (top * 22 + 7) * 3;
+            assert_eq!(found.pixels[..24], whole.pixels[at..at + 24], "{offset:?}");
+        }
+    }
+
+    #[test]
+    fn a_recipe_names_all_that_is_not_clips_own() {
+        let clips = Preprocess::clip(8);
+        assert!(
+            clips
+                .recipe()
+                .starts_with("Preprocess { image_size: 8, mean: [0.48")
+        );
+        let others = [
+            Preprocess {
+                offset: CropOffset::Floor,
+                ..clips.clone()
+            },
+            Preprocess {
+                resize: Resize::ShortestEdge(9),
+                ..clips.clone()
+            },
+            Preprocess {
+                mean: [0.5; 3],
+                ..clips.clone()
+            },
+        ];
+        for other in others {
+            assert_ne!(other.recipe(), clips.recipe());
         }
     }
 

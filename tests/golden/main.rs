@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 mod built_in;
+mod flips;
 mod long_texts;
 mod resnet;
 mod training;

@@ -4,6 +4,7 @@
 #[path = "../golden/unpack.rs"]
 mod unpack;
 
+mod companions;
 mod resnet;
 mod weights;
 

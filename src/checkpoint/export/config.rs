@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::{Activation, ImageTower, Tower};
+use crate::checkpoint::metadata;
+use crate::input::preprocess::Resize;
 use crate::input::tokenizer::{END_OF_TEXT, START_OF_TEXT};
 
 /// A file's name and content.
@@ -49,7 +51,7 @@ pub(super) fn hugging_face(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
     let preprocessor = json!({
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": true,
-        "size": {"shortest_edge": side},
+        "size": metadata::size(pixels.resize),
         "resample": 3,
         "do_center_crop": true,
         "crop_size": {"height": side, "width": side},
@@ -92,9 +94,9 @@ pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
         "layers": a.text.layers,
     });
     if let ImageTower::VisionTransformer(sizes) = &a.image {
-        mlp_ratio(&mut vision, &sizes.tower);
+        exceptions(&mut vision, &sizes.tower);
     }
-    mlp_ratio(&mut text, &a.text);
+    exceptions(&mut text, &a.text);
     let mut model = json!({"embed_dim": a.embed_dim, "vision_cfg": vision, "text_cfg": text});
     if checkpoint.activation == Activation::QuickGelu {
         model["quick_gelu"] = json!(true);
@@ -110,16 +112,23 @@ pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
             "mean": pixels.mean.map(plain),
             "std": pixels.std.map(plain),
             "interpolation": "bicubic",
-            "resize_mode": "shortest",
+            "resize_mode": match pixels.resize {
+                Resize::ShortestEdge(_) => "shortest",
+                Resize::Exact { .. } => "squash",
+            },
         },
     });
     Ok(vec![("open_clip_config.json", pretty(&config)?)])
 }
 
-/// States the width of the MLPs where it is not the usual four times the tower's.
-fn mlp_ratio(config: &mut Value, tower: &Tower) {
+/// States the width of the MLPs where it is not the usual four times the tower's, and an unusual
+/// epsilon.
+fn exceptions(config: &mut Value, tower: &Tower) {
     if tower.mlp_width != 4 * tower.width {
         config["mlp_ratio"] = json!(tower.mlp_width as f64 / tower.width as f64);
+    }
+    if tower.norm_epsilon != 1e-5 {
+        config["norm_kwargs"] = json!({"eps": plain(tower.norm_epsilon)});
     }
 }
 

@@ -19,6 +19,7 @@ use super::architecture::{Activation, ImageTower};
 use super::layout::LOGIT_BIAS;
 use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
+use crate::input::preprocess::{Preprocess, Resize};
 use crate::output::file::AtomicFile;
 use crate::output::suffix::{self, Suffix};
 
@@ -236,7 +237,7 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
                 "transformers has no {}: use --layout open_clip or openai, or write one file",
                 architecture.image.describe()
             );
-            return Ok(());
+            return pixels_survive(checkpoint, layout, container);
         }
         Layout::OpenClip => "open_clip",
         Layout::OpenAi => "openai/CLIP",
@@ -255,8 +256,10 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
         }
     };
     for tower in vision.into_iter().chain([&architecture.text]) {
+        // A folder of open_clip says it in its configuration.
+        let is_stated = layout == Layout::OpenClip && container.is_none();
         ensure!(
-            tower.norm_epsilon == 1e-5,
+            is_stated || tower.norm_epsilon == 1e-5,
             "{library} computes norms with an epsilon of 1e-5, this model has {}: use --layout hf",
             tower.norm_epsilon
         );
@@ -272,6 +275,7 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
             "{library} takes MLPs four times as wide as the tower: use --layout hf"
         );
     }
+    pixels_survive(checkpoint, layout, container)?;
     if layout == Layout::OpenClip {
         return Ok(());
     }
@@ -291,5 +295,46 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
              stretch)"
         );
     }
+    Ok(())
+}
+
+/// Fails where the target has no place for how this model's pixels are made, or for an epsilon. The
+/// rounding of the crop's offset is not asked for: each library has its own.
+fn pixels_survive(
+    checkpoint: &Checkpoint,
+    layout: Layout,
+    container: Option<FileKind>,
+) -> Result<()> {
+    let pixels = &checkpoint.preprocess;
+    let clips = Preprocess::clip(pixels.image_size);
+    let is_squash = pixels.resize
+        == Resize::Exact {
+            width: pixels.image_size,
+            height: pixels.image_size,
+        };
+    let has_place = match (container, layout) {
+        (Some(FileKind::Safetensors), _) | (None, Layout::HuggingFace) => true,
+        (None, Layout::OpenClip) => is_squash || pixels.resize == clips.resize,
+        _ => (pixels.resize, pixels.mean, pixels.std) == (clips.resize, clips.mean, clips.std),
+    };
+    ensure!(
+        has_place,
+        "this model's preprocessing (resize, mean or standard deviation) is not CLIP's, and the target \
+         has no place for it: write a .safetensors file or a folder with --layout hf"
+    );
+    let ImageTower::VisionTransformer(vision) = &checkpoint.architecture.image else {
+        return Ok(());
+    };
+    let epsilons = [
+        vision.tower.norm_epsilon,
+        checkpoint.architecture.text.norm_epsilon,
+    ];
+    ensure!(
+        container != Some(FileKind::PyTorch) || epsilons == [1e-5; 2],
+        "this model computes norms with an epsilon of {} and {}, and a .pt file has no place for it: \
+         write a .safetensors file or a folder with --layout hf",
+        epsilons[0],
+        epsilons[1]
+    );
     Ok(())
 }

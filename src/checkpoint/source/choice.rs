@@ -11,18 +11,22 @@ use crate::checkpoint::hub::check_file_name;
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
 pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
+pub(super) const PROCESSOR: &str = "processor_config.json";
+pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(super) const VOCABULARY: &str = "vocab.json";
 pub(super) const MERGES: &str = "merges.txt";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 
 /// All that can stand beside the weights and is read.
-pub(super) const COMPANIONS: [&str; 6] = [
+pub(super) const COMPANIONS: [&str; 8] = [
     CONFIG,
     OPEN_CLIP_CONFIG,
     PREPROCESSOR,
+    PROCESSOR,
     VOCABULARY,
     MERGES,
     TOKENIZER,
+    TOKENIZER_CONFIG,
 ];
 
 /// The usual names of weights, best first. They say which program wrote the

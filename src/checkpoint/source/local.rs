@@ -114,9 +114,11 @@ mod tests {
             ("model.safetensors", ""),
             ("config.json", ""),
             ("preprocessor_config.json", ""),
+            ("processor_config.json", ""),
             ("vocab.json", ""),
             ("merges.txt", ""),
             ("tokenizer.json", ""),
+            ("tokenizer_config.json", ""),
             ("README.md", ""),
         ]);
         let path = |name: &str| folder.path().join(name);
@@ -127,9 +129,11 @@ mod tests {
             config: Some(path("config.json")),
             open_clip_config: None,
             preprocessor: Some(path("preprocessor_config.json")),
+            processor: Some(path("processor_config.json")),
             vocabulary: Some(path("vocab.json")),
             merges: Some(path("merges.txt")),
             tokenizer: Some(path("tokenizer.json")),
+            tokenizer_config: Some(path("tokenizer_config.json")),
         };
         assert_eq!(found, expected);
     }

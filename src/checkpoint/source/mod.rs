@@ -25,6 +25,10 @@ pub use found::found_in_cache;
 
 /// Where a model's weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one per model, and a box would be in every match"
+)]
 pub enum Source {
     /// The tiny checkpoint inside the program.
     BuiltIn,
@@ -45,12 +49,16 @@ pub struct ModelFiles {
     pub open_clip_config: Option<PathBuf>,
     /// `preprocessor_config.json`.
     pub preprocessor: Option<PathBuf>,
+    /// `processor_config.json`, which transformers 5 writes instead.
+    pub processor: Option<PathBuf>,
     /// `vocab.json`.
     pub vocabulary: Option<PathBuf>,
     /// `merges.txt`.
     pub merges: Option<PathBuf>,
     /// `tokenizer.json`.
     pub tokenizer: Option<PathBuf>,
+    /// `tokenizer_config.json`.
+    pub tokenizer_config: Option<PathBuf>,
 }
 
 impl ModelFiles {
@@ -69,9 +77,11 @@ impl ModelFiles {
             config: beside(choice::CONFIG),
             open_clip_config: beside(choice::OPEN_CLIP_CONFIG),
             preprocessor: beside(choice::PREPROCESSOR),
+            processor: beside(choice::PROCESSOR),
             vocabulary: beside(choice::VOCABULARY),
             merges: beside(choice::MERGES),
             tokenizer: beside(choice::TOKENIZER),
+            tokenizer_config: beside(choice::TOKENIZER_CONFIG),
             weights,
         }
     }

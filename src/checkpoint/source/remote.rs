@@ -72,15 +72,26 @@ pub(super) fn in_cache(model: &str, file: Option<&str>, hub: &Hub<'_>) -> Option
     }
     let files = gather(model, &file, &path).ok()?;
     let prefix = folder_prefix(&file);
-    let is_missing = |name: &&&str| {
-        let name = format!("{prefix}{name}");
-        !snapshot.join(&name).is_file() && !hub.is_known_absent(&name)
-    };
-    let needed = choice::needed_companions(&file).iter();
-    Some(InCache {
-        missing: needed.filter(is_missing).copied().collect(),
-        files,
-    })
+    let is_there = |name: &str| snapshot.join(format!("{prefix}{name}")).is_file();
+    let is_missing =
+        |name: &str| !is_there(name) && !hub.is_known_absent(&format!("{prefix}{name}"));
+    let needed = choice::needed_companions(&file).iter().copied();
+    let mut missing: Vec<_> = needed.filter(|name| is_missing(name)).collect();
+    // Either file has the image processor; a cache filled by an older version knows of one only.
+    if let Some(at) = missing
+        .iter()
+        .position(|name| *name == choice::PREPROCESSOR)
+    {
+        if is_there(choice::PROCESSOR) {
+            missing.remove(at);
+        }
+    } else if choice::needed_companions(&file).contains(&choice::PREPROCESSOR)
+        && !is_there(choice::PREPROCESSOR)
+        && is_missing(choice::PROCESSOR)
+    {
+        missing.push(choice::PROCESSOR);
+    }
+    Some(InCache { missing, files })
 }
 
 /// The files on disk as a model.

@@ -1,0 +1,239 @@
+//! What becomes of each key of a configuration file: it is read, it is known to be harmless, only
+//! certain values of it are computed, or nobody knows it. Knows no key itself.
+
+use anyhow::{Result, bail};
+use serde_json::{Map, Value};
+
+/// The keys of one JSON object.
+pub(super) type Object = Map<String, Value>;
+
+/// Longest value that a message shows, in bytes of JSON.
+const SHOWN: usize = 80;
+
+/// What is done with a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rule {
+    /// Read by the code that owns the file.
+    Read,
+    /// Cannot change an embedding; the comment at the entry says why.
+    Harmless,
+    /// Only these values, as JSON, are computed.
+    Only(&'static [&'static str]),
+    /// A feature that is not computed: `false`, `null`, 0 and what is empty leave it off.
+    Off,
+}
+
+/// Keys that one rule is for.
+pub(super) struct Keys(pub(super) &'static [&'static str], pub(super) Rule);
+
+/// One JSON object of a file.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The file's name.
+    pub(super) file: &'static str,
+    /// The keys that lead to the object, joined by dots; empty for the whole file.
+    pub(super) path: &'a str,
+    /// The program that owns the file.
+    pub(super) library: &'static str,
+}
+
+impl Place<'_> {
+    /// The full name of a key, with the file.
+    pub(super) fn name(&self, key: &str) -> String {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        format!("{}: {}{dot}{key}", self.file, self.path)
+    }
+
+    /// The error for a value that is not computed.
+    pub(super) fn refuse<T>(&self, key: &str, value: &Value, why: &str) -> Result<T> {
+        bail!("{} is {}, {why}", self.name(key), shown(value))
+    }
+
+    /// Fails at the first value that no rule allows; returns the keys that no table names.
+    pub(super) fn check<'o>(&self, object: &'o Object, tables: &[&[Keys]]) -> Result<Vec<&'o str>> {
+        let mut unknown = Vec::new();
+        for (key, value) in object {
+            let mut all = tables.iter().flat_map(|table| table.iter());
+            let Some(Keys(_, rule)) = all.find(|Keys(names, _)| names.contains(&key.as_str()))
+            else {
+                unknown.push(key.as_str());
+                continue;
+            };
+            let library = self.library;
+            match rule {
+                Rule::Read | Rule::Harmless => {}
+                Rule::Only(allowed) if allowed.contains(&value.to_string().as_str()) => {}
+                Rule::Only(allowed) => {
+                    let why = format!(
+                        "but longclip computes {} only; use {library} for this model",
+                        allowed.join(" or ")
+                    );
+                    return self.refuse(key, value, &why);
+                }
+                Rule::Off if !is_on(value) => {}
+                Rule::Off => {
+                    let why =
+                        format!("which longclip does not compute; use {library} for this model");
+                    return self.refuse(key, value, &why);
+                }
+            }
+        }
+        Ok(unknown)
+    }
+
+    /// One warning about keys that nobody knows; none if there are none.
+    pub(super) fn warning(&self, unknown: &[&str]) -> Option<String> {
+        let names: Vec<&str> = unknown.iter().take(8).copied().collect();
+        let more = match unknown.len() - names.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!unknown.is_empty()).then(|| {
+            format!(
+                "{}{more}: unknown, and ignored; check the result if {} takes notice of it",
+                self.name(&names.join(", ")),
+                self.library
+            )
+        })
+    }
+
+    /// The object under `key`; an empty one where there is none or `null`.
+    ///
+    /// # Errors
+    /// When it is something else.
+    pub(super) fn object(&self, parent: &Object, key: &str) -> Result<Object> {
+        match parent.get(key) {
+            None | Some(Value::Null) => Ok(Object::new()),
+            Some(Value::Object(object)) => Ok(object.clone()),
+            Some(other) => self.refuse(key, other, "not an object"),
+        }
+    }
+
+    /// The whole number under `key`, if the key is there.
+    ///
+    /// # Errors
+    /// When it is something else, `null` included.
+    pub(super) fn whole(&self, object: &Object, key: &str) -> Result<Option<usize>> {
+        let Some(value) = object.get(key) else {
+            return Ok(None);
+        };
+        match value.as_u64() {
+            Some(number) => Ok(Some(number as usize)),
+            None => self.refuse(key, value, "not a whole number"),
+        }
+    }
+
+    /// The number under `key` as an epsilon of a LayerNorm, if the key is there.
+    ///
+    /// # Errors
+    /// When it is not a number that can be one.
+    pub(super) fn epsilon(&self, object: &Object, key: &str) -> Result<Option<f32>> {
+        let Some(value) = object.get(key) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            Some(number) if (0.0..=1.0).contains(&number) => Ok(Some(number as f32)),
+            _ => self.refuse(key, value, "not a number from 0 to 1"),
+        }
+    }
+}
+
+/// Whether Python takes a value for true.
+pub(super) fn is_on(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(on) => *on,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(object) => !object.is_empty(),
+    }
+}
+
+/// A value for a message.
+fn shown(value: &Value) -> String {
+    let text = value.to_string();
+    if text.len() <= SHOWN {
+        return text;
+    }
+    let end = text.floor_char_boundary(SHOWN);
+    format!("{}…", text.get(..end).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const PLACE: Place<'static> = Place {
+        file: "a.json",
+        path: "b",
+        library: "someone",
+    };
+
+    const TABLE: &[Keys] = &[
+        Keys(&["read"], Rule::Read),
+        Keys(&["harmless", "too"], Rule::Harmless),
+        Keys(&["pool"], Rule::Only(&["\"tok\"", "2"])),
+        Keys(&["feature"], Rule::Off),
+    ];
+
+    fn check(value: &Value) -> Result<Vec<&str>> {
+        PLACE.check(value.as_object().unwrap(), &[TABLE])
+    }
+
+    #[test]
+    fn values_are_allowed_or_refused_by_name() {
+        let allowed = [
+            json!({"read": [1], "harmless": 3, "too": null}),
+            json!({"pool": "tok"}),
+            json!({"pool": 2, "feature": false}),
+            json!({"feature": null}),
+            json!({"feature": {}}),
+            json!({"feature": 0.0}),
+        ];
+        for value in &allowed {
+            assert_eq!(check(value).unwrap(), [""; 0], "{value}");
+        }
+        for (value, words) in [
+            (json!({"pool": "avg"}), "a.json: b.pool is \"avg\""),
+            (json!({"pool": null}), "b.pool is null"),
+            (json!({"feature": true}), "b.feature is true"),
+            (json!({"feature": 0.1}), "b.feature is 0.1"),
+            (json!({"feature": "x".repeat(500)}), "xxx…"),
+        ] {
+            let error = check(&value).unwrap_err().to_string();
+            assert!(
+                error.contains(words) && error.contains("someone"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_listed() {
+        let value = json!({"pool": "tok", "pol": 1, "x": 2});
+        let unknown = check(&value).unwrap();
+        let warning = PLACE.warning(&unknown).unwrap();
+        assert!(
+            warning.starts_with("a.json: b.pol, x: unknown"),
+            "{warning}"
+        );
+        assert_eq!(PLACE.warning(&[]), None);
+    }
+
+    #[test]
+    fn numbers_are_numbers() {
+        let object = json!({"n": 3, "e": 1e-6, "bad": null, "float": 3.0, "list": [3]});
+        let object = object.as_object().unwrap();
+        assert_eq!(PLACE.whole(object, "n").unwrap(), Some(3));
+        assert_eq!(PLACE.whole(object, "absent").unwrap(), None);
+        assert_eq!(PLACE.epsilon(object, "e").unwrap(), Some(1e-6));
+        for key in ["bad", "float", "list"] {
+            let error = PLACE.whole(object, key).unwrap_err().to_string();
+            assert!(error.contains(&format!("b.{key} is")), "{error}");
+        }
+        assert!(PLACE.epsilon(object, "bad").is_err());
+        assert!(PLACE.epsilon(object, "n").is_err());
+    }
+}

@@ -1,0 +1,348 @@
+//! What the JSON files next to the weights say; and, where there are none, what `convert` wrote into
+//! the header of the weights. Sizes come from the tensors; these are checked against them.
+//!
+//! Every key of these files is read, or is on a list of those that cannot change an embedding, or is
+//! refused by file, key and value (`keys`). There is one file per owner: a folder of weights under
+//! open_clip's file names is described by open_clip's file, any other by transformers'.
+
+mod hugging_face;
+mod keys;
+mod open_clip;
+mod processor;
+mod tokenizer;
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::architecture::{Activation, Architecture};
+use super::metadata::{self, Metadata};
+use super::source::ModelFiles;
+use crate::input::preprocess::{CropOffset, Preprocess};
+use hugging_face::HuggingFace;
+use keys::{Object, Place};
+use open_clip::OpenClip;
+use processor::Processor;
+
+/// A larger configuration file is not one.
+const LIMIT_BYTES: u64 = 16 << 20;
+
+/// The configuration of a checkpoint, as far as there is any.
+#[derive(Clone, Debug, Default)]
+pub struct ModelConfig {
+    hugging_face: Option<HuggingFace>,
+    open_clip: Option<OpenClip>,
+    pixels: Option<Pixels>,
+    /// What the file that describes the towers says of them.
+    stated: Option<TowerSettings>,
+    warnings: Vec<String>,
+    /// Pairs of the weights' own header.
+    header: Metadata,
+}
+
+/// Who says how pixels are made.
+#[derive(Clone, Debug)]
+enum Pixels {
+    OpenClip(open_clip::Pixels),
+    Processor(Processor),
+}
+
+/// What a configuration says that shapes do not.
+#[derive(Clone, Copy, Debug)]
+struct TowerSettings {
+    vision_heads: Option<usize>,
+    vision_head_width: Option<usize>,
+    text_heads: usize,
+    vision_epsilon: f32,
+    text_epsilon: f32,
+}
+
+impl ModelConfig {
+    /// Reads what lies next to the weights.
+    ///
+    /// # Errors
+    /// When a file cannot be read, is not JSON, or asks for what longclip does not compute.
+    pub fn read(files: &ModelFiles) -> Result<Self> {
+        let mut config = Self::default();
+        let open_clip = read_json(files.open_clip_config.as_deref())?;
+        if open_clip.is_none() || !is_open_clips(files) {
+            config.read_hugging_face(files)?;
+        }
+        // An empty one says nothing; open_clip itself fails at it.
+        if let Some(object) = open_clip.filter(|object| !object.is_empty()) {
+            config.read_open_clip(&object)?;
+        }
+        // open_clip reads none of transformers' other files.
+        if config.open_clip.is_none()
+            && let Some(object) = read_json(files.tokenizer_config.as_deref())?
+        {
+            tokenizer::check(&object, &mut config.warnings)?;
+        }
+        if config.pixels.is_none() {
+            let processor = read_processor(files, &mut config.warnings)?;
+            config.pixels = processor.map(Pixels::Processor);
+        }
+        Ok(config)
+    }
+
+    /// Reads transformers' description of the towers, and the image processor that goes with it.
+    fn read_hugging_face(&mut self, files: &ModelFiles) -> Result<()> {
+        let Some(object) = read_json(files.config.as_deref())? else {
+            return Ok(());
+        };
+        self.hugging_face = HuggingFace::read(object, &mut self.warnings)?;
+        if let Some(read) = &self.hugging_face {
+            self.stated = Some(read.stated()?);
+            let processor = read_processor(files, &mut self.warnings)?;
+            self.pixels = processor.map(Pixels::Processor);
+        }
+        Ok(())
+    }
+
+    /// Reads what open_clip's file says of what is not known yet.
+    fn read_open_clip(&mut self, object: &Object) -> Result<()> {
+        if self.hugging_face.is_none() {
+            let read = OpenClip::read(object, &mut self.warnings)?;
+            self.stated = Some(read.stated()?);
+            self.open_clip = Some(read);
+        }
+        if self.pixels.is_none() {
+            let pixels = open_clip::Pixels::read(object, &mut self.warnings)?;
+            self.pixels = pixels.map(Pixels::OpenClip);
+        }
+        Ok(())
+    }
+
+    /// The same, with the header of the weights for what no file next to them says.
+    #[must_use]
+    pub fn with_header(mut self, header: Metadata) -> Self {
+        self.header = header;
+        self
+    }
+
+    fn header_number(&self, key: &str) -> Option<Value> {
+        metadata::value(&self.header, key)
+    }
+
+    /// Heads of the image tower of this width, where a configuration says.
+    #[must_use]
+    pub fn vision_heads(&self, width: usize) -> Option<usize> {
+        let Some(stated) = &self.stated else {
+            return Some(self.header_number(metadata::VISION_HEADS)?.as_u64()? as usize);
+        };
+        let head_width = stated.vision_head_width.unwrap_or(64).max(1);
+        stated.vision_heads.or(Some(width / head_width))
+    }
+
+    /// Heads of the text tower, where a configuration says.
+    #[must_use]
+    pub fn text_heads(&self) -> Option<usize> {
+        let header = || self.header_number(metadata::TEXT_HEADS)?.as_u64();
+        let stated = self.stated.map(|stated| stated.text_heads);
+        stated.or_else(|| Some(header()? as usize))
+    }
+
+    /// Whether a configuration says the activation.
+    #[must_use]
+    pub fn tells_activation(&self) -> bool {
+        self.stated.is_some() || self.header.contains_key(metadata::ACTIVATION)
+    }
+
+    /// Epsilon of the image tower's LayerNorms, where a configuration says.
+    #[must_use]
+    pub fn vision_epsilon(&self) -> Option<f32> {
+        let header = || self.header_number(metadata::VISION_EPSILON)?.as_f64();
+        let stated = self.stated.map(|stated| stated.vision_epsilon);
+        stated.or_else(|| Some(header()? as f32))
+    }
+
+    /// Epsilon of the text tower's LayerNorms, where a configuration says.
+    #[must_use]
+    pub fn text_epsilon(&self) -> Option<f32> {
+        let header = || self.header_number(metadata::TEXT_EPSILON)?.as_f64();
+        let stated = self.stated.map(|stated| stated.text_epsilon);
+        stated.or_else(|| Some(header()? as f32))
+    }
+
+    /// Compares the sizes that the files state with those of the tensors; returns what a user should
+    /// know. A different context length in config.json is a warning, any other an error.
+    ///
+    /// # Errors
+    /// When the two contradict each other.
+    pub fn check(&self, architecture: &Architecture) -> Result<Vec<String>> {
+        let mut warnings = self.warnings.clone();
+        if let Some(config) = &self.hugging_face {
+            warnings.extend(config.check(architecture)?);
+        }
+        if let Some(config) = &self.open_clip {
+            config.check(architecture)?;
+        }
+        Ok(warnings)
+    }
+
+    /// The activation and where it is stated; `None` where no file says.
+    ///
+    /// # Errors
+    /// When the two towers differ or the name is of an activation that is not CLIP's.
+    pub fn activation(&self) -> Result<Option<(Activation, String)>> {
+        if let Some(config) = &self.hugging_face {
+            return config.activation().map(Some);
+        }
+        if let Some(config) = &self.open_clip {
+            return config.activation().map(Some);
+        }
+        let Some(name) = self.header.get(metadata::ACTIVATION) else {
+            return Ok(None);
+        };
+        let activation = parse_activation(name).context("in the header of the weights")?;
+        Ok(Some((activation, "the file's own header".to_owned())))
+    }
+
+    /// How pixels are made: as the file next to the weights says, else as their header says, else as
+    /// CLIP does. Only the header of what `convert` wrote says how the crop's offset is rounded;
+    /// without it, a file of transformers' image processor means its way, anything else torchvision's.
+    ///
+    /// # Errors
+    /// When the file asks for what longclip does not do: another interpolation, no crop, another
+    /// size than the model's.
+    pub fn preprocess(&self, image_size: usize) -> Result<Preprocess> {
+        let header = metadata::preprocess(&self.header)?;
+        let mut wanted = match &self.pixels {
+            Some(Pixels::OpenClip(pixels)) => pixels.preprocess(image_size)?,
+            Some(Pixels::Processor(processor)) => processor.preprocess(image_size)?,
+            None => from_header(header.as_ref(), image_size)?,
+        };
+        match header.as_ref().and_then(|header| header.get("crop_offset")) {
+            None => {}
+            Some(Value::String(name)) if name == "floor" => wanted.offset = CropOffset::Floor,
+            Some(Value::String(name)) if name == "half_to_even" => {
+                wanted.offset = CropOffset::HalfToEven;
+            }
+            Some(other) => {
+                return HEADER.refuse("crop_offset", other, "not \"floor\" or \"half_to_even\"");
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+/// The header of the weights, in messages.
+const HEADER: Place<'static> = Place {
+    file: "header of the weights",
+    path: metadata::PREPROCESS,
+    library: "longclip",
+};
+
+/// Whether the weights have a name that open_clip gives.
+fn is_open_clips(files: &ModelFiles) -> bool {
+    let name = files.weights.first().and_then(|path| path.file_name());
+    name.is_some_and(|name| name.to_string_lossy().starts_with("open_clip_"))
+}
+
+/// The image processor: that of processor_config.json wins, as in transformers.
+fn read_processor(files: &ModelFiles, warnings: &mut Vec<String>) -> Result<Option<Processor>> {
+    if let Some(around) = read_json(files.processor.as_deref())?
+        && let Some(nested) = Processor::nested(&around, warnings)?
+    {
+        return Ok(Some(nested));
+    }
+    let legacy = read_json(files.preprocessor.as_deref())?;
+    legacy
+        .map(|config| Processor::legacy(config, warnings))
+        .transpose()
+}
+
+/// What the header says of the pixels; CLIP's own where it says nothing.
+fn from_header(header: Option<&Value>, image_size: usize) -> Result<Preprocess> {
+    let mut wanted = Preprocess::clip(image_size);
+    let Some(Value::Object(header)) = header else {
+        return Ok(wanted);
+    };
+    if let Some(size) = header.get("image_size") {
+        agree(HEADER, "image_size", size, &json!(image_size))?;
+    }
+    if let Some(size) = header.get("resize") {
+        match processor::resize(size, false) {
+            Some(resize) if resize.least() >= image_size => wanted.resize = resize,
+            _ => return HEADER.refuse("resize", size, "not a size that the crop fits into"),
+        }
+    }
+    normalisation(HEADER, header, ["mean", "std"], &mut wanted)?;
+    Ok(wanted)
+}
+
+fn agree(place: Place<'_>, key: &str, stated: &Value, found: &Value) -> Result<()> {
+    ensure!(
+        stated == found,
+        "{} is {stated}, but the tensors say {found}; the two files do not belong together",
+        place.name(key)
+    );
+    Ok(())
+}
+
+fn read_json(path: Option<&Path>) -> Result<Option<Object>> {
+    let Some(path) = path else { return Ok(None) };
+    let reading = || format!("cannot read {}", path.display());
+    let bytes = path.metadata().with_context(reading)?.len();
+    ensure!(
+        bytes <= LIMIT_BYTES,
+        "{} has {bytes} bytes, too many for a configuration file",
+        path.display()
+    );
+    let bytes = std::fs::read(path).with_context(reading)?;
+    let value = serde_json::from_slice(&bytes)
+        .with_context(|| format!("{} is not JSON", path.display()))?;
+    match value {
+        Value::Object(object) => Ok(Some(object)),
+        _ => bail!("{} is not a JSON object", path.display()),
+    }
+}
+
+fn parse_activation(name: &str) -> Result<Activation> {
+    match name {
+        "quick_gelu" => Ok(Activation::QuickGelu),
+        "gelu" => Ok(Activation::Gelu),
+        other => bail!(
+            "the configuration names the activation {other:?}; CLIP models have quick_gelu or gelu: say \
+             which with --activation if you know better"
+        ),
+    }
+}
+
+/// Sets mean and deviation from the two keys, if they are there.
+fn normalisation(
+    place: Place<'_>,
+    config: &Object,
+    [mean, std]: [&str; 2],
+    wanted: &mut Preprocess,
+) -> Result<()> {
+    let finite = |value: &f32| value.is_finite();
+    let positive = |value: &f32| value.is_finite() && *value > 0.0;
+    if let Some(value) = config.get(mean) {
+        match three(value).filter(|mean| mean.iter().all(finite)) {
+            Some(mean) => wanted.mean = mean,
+            None => return place.refuse(mean, value, "not three numbers"),
+        }
+    }
+    if let Some(value) = config.get(std) {
+        match three(value).filter(|std| std.iter().all(positive)) {
+            Some(std) => wanted.std = std,
+            None => return place.refuse(std, value, "not three numbers above zero"),
+        }
+    }
+    Ok(())
+}
+
+/// Three numbers, or one that stands for three.
+fn three(value: &Value) -> Option<[f32; 3]> {
+    if let Some(number) = value.as_f64() {
+        return Some([number as f32; 3]);
+    }
+    let list: Vec<f32> = value
+        .as_array()?
+        .iter()
+        .map(|number| Some(number.as_f64()? as f32))
+        .collect::<Option<_>>()?;
+    list.try_into().ok()
+}

@@ -1,0 +1,223 @@
+//! tokenizer_config.json of transformers: whether it asks for other token ids than CLIP's.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::keys::{Keys, Object, Place, Rule};
+use crate::input::tokenizer::{END_OF_TEXT, START_OF_TEXT, symbol};
+
+const PLACE: Place<'static> = Place {
+    file: "tokenizer_config.json",
+    path: "",
+    library: "transformers",
+};
+
+const KEYS: &[Keys] = &[
+    Keys(
+        &[
+            "added_tokens_decoder",
+            "additional_special_tokens",
+            "bos_token",
+            "eos_token",
+            "extra_special_tokens",
+            "pad_token",
+            "unk_token",
+        ],
+        Rule::Read,
+    ),
+    Keys(
+        &["tokenizer_class"],
+        Rule::Only(&[
+            "\"CLIPTokenizer\"",
+            "\"CLIPTokenizerFast\"",
+            // These read tokenizer.json, whose vocabulary is checked.
+            "\"PreTrainedTokenizerFast\"",
+            "\"TokenizersBackend\"",
+            "null",
+        ]),
+    ),
+    // Padding before a text moves it to other positions.
+    Keys(&["padding_side"], Rule::Only(&["\"right\"", "null"])),
+    // Cutting and padding: --long-text says what happens to a long text, and nothing sees padding
+    // that comes after one.
+    Keys(
+        &[
+            "max_length",
+            "model_max_length",
+            "pad_to_multiple_of",
+            "pad_token_type_id",
+            "padding",
+            "stride",
+            "truncation",
+            "truncation_side",
+            "truncation_strategy",
+        ],
+        Rule::Harmless,
+    ),
+    // CLIPTokenizer takes no notice of them: it always lowers, and always sets start and end.
+    Keys(
+        &[
+            "add_bos_token",
+            "add_eos_token",
+            "add_prefix_space",
+            "do_lower_case",
+            "strip_accents",
+        ],
+        Rule::Harmless,
+    ),
+    // Ids to text.
+    Keys(&["clean_up_tokenization_spaces", "errors"], Rule::Harmless),
+    // For texts that spell out CLIP's own two special tokens.
+    Keys(&["split_special_tokens"], Rule::Harmless),
+    // Where the file comes from, which code reads it, and what else is returned.
+    Keys(
+        &[
+            "add_special_tokens",
+            "auto_map",
+            "backend",
+            "chat_template",
+            "from_slow",
+            "is_local",
+            "legacy",
+            "local_files_only",
+            "merges_file",
+            "model_input_names",
+            "name_or_path",
+            "processor_class",
+            "return_token_type_ids",
+            "special_tokens_map_file",
+            "tokenizer_file",
+            "use_fast",
+            "vocab_file",
+        ],
+        Rule::Harmless,
+    ),
+];
+
+/// Fails where the file makes other ids of a text; warns of what nobody knows.
+///
+/// # Errors
+/// Names the key and its value.
+pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
+    let unknown = PLACE.check(config, &[KEYS])?;
+    warnings.extend(PLACE.warning(&unknown));
+    let clips = [symbol(START_OF_TEXT), symbol(END_OF_TEXT)];
+    for (key, expected) in ["bos_token", "eos_token"].into_iter().zip(&clips) {
+        if let Some(value) = config
+            .get(key)
+            .filter(|value| content(value) != Some(expected))
+        {
+            let why = format!(
+                "but longclip computes \"{expected}\" only; use transformers for this model"
+            );
+            return PLACE.refuse(key, value, &why);
+        }
+    }
+    for key in ["pad_token", "unk_token"] {
+        let token = config.get(key).and_then(content);
+        let own = token.filter(|token| !clips.iter().any(|clips| clips == token));
+        warnings.extend(own.map(|token| {
+            format!(
+                "{} is \"{token}\": transformers makes other tokens of a text that contains it",
+                PLACE.name(key)
+            )
+        }));
+    }
+    for key in [
+        "added_tokens_decoder",
+        "additional_special_tokens",
+        "extra_special_tokens",
+    ] {
+        let Some(value) = config.get(key) else {
+            continue;
+        };
+        if let Some(token) = tokens(value).find(|token| !clips.iter().any(|clips| clips == token)) {
+            let why = format!(
+                "with the token \"{token}\", which CLIP's vocabulary does not have as one of its own; \
+                 use transformers for this model"
+            );
+            return PLACE.refuse(key, value, &why);
+        }
+    }
+    Ok(())
+}
+
+/// A token: a string, or an object that has it under `content`.
+fn content(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value.get("content")?.as_str())
+}
+
+/// All tokens of a list or an object of them.
+fn tokens(value: &Value) -> Box<dyn Iterator<Item = &str> + '_> {
+    match value {
+        Value::Array(list) => Box::new(list.iter().filter_map(content)),
+        Value::Object(object) => Box::new(object.values().filter_map(content)),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn warnings(config: &Value) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        check(config.as_object().unwrap(), &mut warnings)?;
+        Ok(warnings)
+    }
+
+    #[test]
+    fn published_files_are_read_in_silence() {
+        let old = json!({
+            "unk_token": {"content": "<|endoftext|>", "single_word": false, "__type": "AddedToken"},
+            "bos_token": {"content": "<|startoftext|>", "normalized": true},
+            "eos_token": {"content": "<|endoftext|>"}, "pad_token": "<|endoftext|>",
+            "add_prefix_space": false, "errors": "replace", "do_lower_case": true,
+            "name_or_path": "openai/clip-vit-base-patch32", "model_max_length": 77,
+            "special_tokens_map_file": "./special_tokens_map.json",
+            "tokenizer_class": "CLIPTokenizer",
+        });
+        let new = json!({
+            "backend": "tokenizers", "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
+            "is_local": true, "local_files_only": false, "model_max_length": 1e30,
+            "pad_token": "<|endoftext|>", "processor_class": "CLIPProcessor",
+            "tokenizer_class": "CLIPTokenizer", "unk_token": "<|endoftext|>",
+            "added_tokens_decoder": {
+                "49406": {"content": "<|startoftext|>", "special": true},
+                "49407": {"content": "<|endoftext|>", "special": true},
+            },
+            "additional_special_tokens": [], "extra_special_tokens": {},
+        });
+        for config in [old, new, json!({})] {
+            assert_eq!(warnings(&config).unwrap(), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn other_ids_are_refused_by_name_and_strange_keys_named() {
+        let cases = [
+            ("tokenizer_class", json!("BertTokenizer")),
+            ("padding_side", json!("left")),
+            ("bos_token", json!("<s>")),
+            ("bos_token", json!(null)),
+            ("eos_token", json!({"content": "!"})),
+            ("additional_special_tokens", json!(["<photo>"])),
+            ("extra_special_tokens", json!({"image": "<photo>"})),
+            (
+                "added_tokens_decoder",
+                json!({"49408": {"content": "<photo>"}}),
+            ),
+        ];
+        for (key, value) in cases {
+            let error = warnings(&json!({ key: value })).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("tokenizer_config.json: {key} is ")),
+                "{error}"
+            );
+        }
+        for config in [json!({"pad_token": "!"}), json!({"lower": false})] {
+            assert_eq!(warnings(&config).unwrap().len(), 1, "{config}");
+        }
+    }
+}
