@@ -3,12 +3,13 @@
 
 mod tables;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::keys::{Keys, Object, Place, Rule};
 use super::{TowerSettings, parse_activation};
 use crate::checkpoint::architecture::{Activation, Architecture, ImageTower};
+use crate::checkpoint::layout::{IMAGE_TOWER_ONLY, TEXT_ENCODER_ONLY};
 use tables::{SHARED, TEXT, TOP, TOWER, VISION};
 
 pub(super) const FILE: &str = "config.json";
@@ -66,6 +67,16 @@ impl HuggingFace {
             warnings
                 .extend(place("").warning(&config.keys().map(String::as_str).collect::<Vec<_>>()));
             return Ok(None);
+        }
+        // One tower saved alone; its tensors would only be called unknown.
+        match config.get("model_type").and_then(Value::as_str) {
+            Some(kind) if kind.starts_with("clip_text_model") => {
+                bail!("{FILE}: {TEXT_ENCODER_ONLY}")
+            }
+            Some(kind) if kind.starts_with("clip_vision_model") => {
+                bail!("{FILE}: {IMAGE_TOWER_ONLY}")
+            }
+            _ => {}
         }
         let [new, old, ..] = towers;
         let text = Described::read(&config, [new, old], &text_defaults())?;
@@ -260,6 +271,11 @@ mod tests {
     fn values_that_change_the_numbers_are_refused_by_name() {
         let cases = [
             (json!({"model_type": "siglip"}), "model_type is \"siglip\""),
+            (
+                json!({"model_type": "clip_text_model"}),
+                "text encoder only",
+            ),
+            (json!({"model_type": "clip_vision_model"}), "image encoder"),
             (
                 json!({"text_config": {"eos_token_id": 5}}),
                 "text_config.eos_token_id is 5",
