@@ -288,3 +288,25 @@ fn several_labels_in_one_word_get_a_hint() {
     let ran = room.classify(&["a.png", "-l", "a cat that sleeps, on a sofa", "sun"]);
     assert_eq!(ran.ends_with(0).stderr(), "");
 }
+
+#[test]
+fn texts_are_not_taken_from_the_lines_of_tables_and_json() {
+    let room = room();
+    for (name, content) in [
+        ("texts.csv", "text\na cat\n"),
+        ("texts.json", "[\"a cat\"]"),
+        ("texts.JSONL", "{\"text\": \"a cat\"}\n"),
+    ] {
+        room.file(name, content);
+        for command in [
+            &["tokens", "--file", name][..],
+            &["embed", "--model", "tiny", "--texts", name],
+        ] {
+            room.longclip(command, &[])
+                .ends_with(2)
+                .says(&[name, "one per line"]);
+        }
+    }
+    let ran = room.longclip_with_stdin(&["tokens", "--file", "-", "-f", "jsonl"], b"a cat\n");
+    assert_eq!(ran.ends_with(0).record()["text"], "a cat");
+}

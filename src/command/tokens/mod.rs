@@ -6,7 +6,7 @@ mod table;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use super::{Console, Outcome};
@@ -69,7 +69,7 @@ pub enum TokensFormat {
 /// When there is no text, the file cannot be read, or the model is not on this machine.
 pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
     if args.texts.is_empty() && args.file.is_none() {
-        bail!("no text given; add TEXT…, or --file FILE with one text a line (- for stdin)");
+        bail!("no text given; add TEXT…, or --file FILE with one text per line (- for stdin)");
     }
     let lines = args.file.as_deref().map(lines).transpose()?;
     let place = |line| match &args.file {
@@ -110,11 +110,23 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
     })
 }
 
+/// Endings of files whose lines are more than a text each.
+const NOT_PLAIN: [&str; 8] = [
+    "csv", "tsv", "tab", "json", "jsonl", "ndjson", "yaml", "yml",
+];
+
 /// The texts of a file, one per line.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it cannot be read, or its name says that its lines are not plain texts.
 pub(super) fn lines(path: &Path) -> Result<Lines> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    ensure!(
+        !NOT_PLAIN.contains(&extension.to_lowercase().as_str()),
+        "{} is a .{extension} file, and texts are read one per line, as they stand; write them to a .txt file, \
+         or pass - and the file as stdin if its lines are the texts",
+        path.display()
+    );
     Ok(Lines::new(
         text_file::open(path)?,
         LoneReturn::EndsLine,

@@ -153,7 +153,9 @@ impl List {
         let (Separator::Line, Some(b'\r')) = (self.separator, bytes.last()) else {
             return path;
         };
-        if is_there(&path) {
+        // One among others ends a line of an old Mac's list.
+        let returns = bytes.iter().filter(|byte| **byte == b'\r').count();
+        if returns > 1 || is_there(&path) {
             return path;
         }
         let bytes = bytes.get(..bytes.len() - 1).unwrap_or_default().to_vec();

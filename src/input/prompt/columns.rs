@@ -44,12 +44,12 @@ pub(super) struct Columns {
 
 impl Columns {
     /// What columns of these names hold. A column `text` has the labels if no other has. Where several
-    /// could have them, those that hold numbers only are keys if one other is left, and of more the
+    /// could have them, those that hold only numbers or ids are keys if one other is left, and of more the
     /// one with a plain name has the labels.
     ///
     /// # Errors
     /// When there are none or several of labels, or several of texts or keys.
-    pub(super) fn named(names: &[String], holds_numbers: impl Fn(usize) -> bool) -> Result<Self> {
+    pub(super) fn named(names: &[String], holds_ids: impl Fn(usize) -> bool) -> Result<Self> {
         let mut columns: Vec<Column> = names.iter().map(|name| Column::named(name)).collect();
         let mut notes = Vec::new();
         let places = |columns: &[Column], wanted: Column| -> Vec<usize> {
@@ -63,14 +63,14 @@ impl Columns {
         let worded: Vec<usize> = labels
             .iter()
             .copied()
-            .filter(|place| !holds_numbers(*place))
+            .filter(|place| !holds_ids(*place))
             .collect();
         if let (true, [label]) = (labels.len() > 1, worded.as_slice()) {
             for place in labels.iter().filter(|place| *place != label) {
                 columns[*place] = Column::Key;
             }
             notes.push(format!(
-                "the labels are in column {:?}; the numbers next to them are keys",
+                "the labels are in column {:?}; the numbers or ids next to them are keys",
                 names[*label]
             ));
         }
@@ -84,7 +84,7 @@ impl Columns {
         if let ([], &[text]) = (labels.as_slice(), places(&columns, Column::Text).as_slice()) {
             columns[text] = Column::Label;
         }
-        choose_key(names, &mut columns, &holds_numbers);
+        choose_key(names, &mut columns, &holds_ids);
         for (column, kind) in [
             (Column::Label, "labels"),
             (Column::Key, "keys"),
@@ -114,14 +114,16 @@ impl Columns {
         let cells = names.iter().zip(&self.columns);
         let unknown =
             cells.filter(|(name, column)| **column == Column::Unknown && !name.is_empty());
-        self.warnings = unknown
-            .map(|(name, _)| {
-                format!(
-                    "column {name:?} is not read: it is none of label, text, alias, prompt, description \
-                     and key"
-                )
-            })
-            .collect();
+        let unknown: Vec<String> = unknown.map(|(name, _)| format!("{name:?}")).collect();
+        let (noun, verb, are) = match unknown.len() {
+            0 => return,
+            1 => ("column", "is", "it is"),
+            _ => ("columns", "are", "they are"),
+        };
+        self.warnings = vec![format!(
+            "{noun} {} {verb} not read: {are} none of label, text, alias, prompt, description and key",
+            unknown.join(", ")
+        )];
     }
 
     /// Puts the texts of a cell where its column says.
@@ -155,7 +157,7 @@ impl Columns {
 
 /// Of several columns of keys the one that was always read wins, then one that holds words; what
 /// else holds numbers or ids is not read.
-fn choose_key(names: &[String], columns: &mut [Column], holds_numbers: impl Fn(usize) -> bool) {
+fn choose_key(names: &[String], columns: &mut [Column], holds_ids: impl Fn(usize) -> bool) {
     let keys: Vec<usize> = (0..columns.len())
         .filter(|place| columns[*place] == Column::Key)
         .collect();
@@ -164,7 +166,7 @@ fn choose_key(names: &[String], columns: &mut [Column], holds_numbers: impl Fn(u
         return;
     }
     let chosen = keys.iter().copied().find(is_first);
-    let chosen = chosen.or_else(|| keys.iter().copied().find(|place| !holds_numbers(*place)));
+    let chosen = chosen.or_else(|| keys.iter().copied().find(|place| !holds_ids(*place)));
     let chosen = chosen.unwrap_or(keys[0]);
     for place in keys.into_iter().filter(|place| *place != chosen) {
         columns[place] = Column::Unknown;

@@ -91,6 +91,16 @@ fn of_map(mut pairs: Pairs) -> Result<Found> {
         !pairs.iter().any(is_model),
         "it is the configuration of a model, and has no id2label that names classes"
     );
+    // A list per dataset looks like prompts per label; nobody's label is called so.
+    let of_dataset = |(name, node): &&(String, Node)| {
+        let known = ["imagenet", "cifar", "mnist"];
+        matches!(node, Node::List(_)) && known.iter().any(|known| key(name).starts_with(known))
+    };
+    if let Some((name, _)) = pairs.iter().find(of_dataset) {
+        bail!(
+            "{name:?} and its like are datasets with a list of labels each; save one of the lists as a file"
+        );
+    }
     if let Some(numbered) = of_numbered(&pairs).or_else(|| of_numbers(&pairs)) {
         return numbered;
     }
@@ -466,6 +476,10 @@ mod tests {
                 "entry 1, class \"a\": expected a prompt or a list of prompts, or an object of prompt, alias, text and key, found true or false",
             ),
             (r#"{"a": 1}"#, "found a number"),
+            (
+                r#"{"pets": ["a", "b"], "imagenet1k": ["tench", "goldfish"]}"#,
+                "\"imagenet1k\" and its like are datasets",
+            ),
             (r#"{"a": {"b": {"c": "d"}}}"#, "found an object"),
             (r#"["cat", 1]"#, "entry 2 is a number"),
             (r#"[{"id": 1}]"#, "no column of labels (id)"),

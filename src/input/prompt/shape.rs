@@ -36,6 +36,15 @@ static ID_ALONE: LazyLock<Regex> = LazyLock::new(|| expression(&format!("^{ID}$"
 /// A class number at the end, as in lists of scenes: `/a/airfield 0`.
 static AT_THE_END: LazyLock<Regex> =
     LazyLock::new(|| expression(r"^(\S.*?)(?:\s*[,;:|=]\s*|\s+)(\d{1,9})$"));
+/// What opens and closes a quotation, in the ways of several languages.
+const QUOTES: [[char; 2]; 6] = [
+    ['"', '"'],
+    ['\'', '\''],
+    ['`', '`'],
+    ['“', '”'],
+    ['„', '“'],
+    ['«', '»'],
+];
 static BULLET: LazyLock<Regex> = LazyLock::new(|| expression(r"^[-*+•]\s+(\S.*)$"));
 
 /// Takes off what surrounds the texts of all lines, and returns what was taken for what, to be said.
@@ -77,6 +86,14 @@ fn left_alone(items: &[Item]) -> Option<String> {
         node::index(digits).is_some_and(|number| !(1900..2100).contains(&number))
             && digits.len() < text.len()
     };
+    // Digits may be labels; ids are none.
+    if all(&|text| is_id(text) && node::index(text).is_none()) {
+        return Some(
+            "every line is an id, which says nothing to a model; write the names of the \
+             classes (--labels-file imagenet has those of WordNet's ids)"
+                .to_owned(),
+        );
+    }
     if items.len() > 2 && all(&begins_with_number) {
         return Some(
             "every line begins with a number, which is taken as part of the text; if it is not, write \
@@ -146,9 +163,9 @@ fn with_text(item: &Item, text: &str) -> Item {
 fn unquote(items: &mut [Item]) -> Option<&'static str> {
     let bare = |text: &str| -> Option<String> {
         let text = text.trim_end_matches([',', ';']).trim_end();
-        let inner = ['"', '\'', '`'].iter().find_map(|quote| {
-            let inner = text.strip_prefix(*quote)?.strip_suffix(*quote)?;
-            (!inner.contains(*quote)).then(|| inner.to_owned())
+        let inner = QUOTES.iter().find_map(|quotes| {
+            let inner = text.strip_prefix(quotes[0])?.strip_suffix(quotes[1])?;
+            (!inner.contains(*quotes)).then(|| inner.to_owned())
         });
         inner.filter(|inner| !inner.trim().is_empty())
     };
@@ -319,7 +336,7 @@ mod tests {
 
     #[test]
     fn what_is_before_every_line_is_taken_off() {
-        let cases: [(&str, &[&str]); 20] = [
+        let cases: [(&str, &[&str]); 21] = [
             ("0:cat\n1:dog", &["0=cat", "1=dog"]),
             (
                 "0: cat\n1: 3d printer\n2: 7 up",
@@ -357,6 +374,7 @@ mod tests {
             ),
             ("- cat\n- dog", &["cat", "dog"]),
             ("'a cat',\n'a dog'", &["a cat", "a dog"]),
+            ("“cat”\n“dog”", &["cat", "dog"]),
             ("cat,\ndog,\ncow", &["cat", "dog", "cow"]),
         ];
         for (text, expected) in cases {
@@ -384,6 +402,7 @@ mod tests {
             ("20 euro note\n50 pound note\n100 dollar bill", 1),
             ("7 up\n8 ball\n9 lives", 1),
             ("0\n1\n2", 0),
+            ("n02124075\nn02123045", 1),
             ("2020 Honda Accord\n2021 Audi TT\n2019 BMW X5", 0),
             ("Boeing 707\nBoeing 737\nA320 10", 0),
             ("iPhone 1\niPhone 2\niPhone 3", 0),

@@ -44,18 +44,18 @@ fn columns(rows: &[Row]) -> Result<(Columns, bool, bool)> {
         return Ok((without_header(rows), false, false));
     };
     let names = first.cells.as_slice();
-    let holds_numbers = |place: usize| {
+    let holds_ids = |place: usize| {
         let mut cells = rest
             .iter()
             .map(|row| cell(row, place))
             .filter(|cell| !cell.is_empty());
-        cells.clone().next().is_some() && cells.all(|cell| node::index(cell).is_some())
+        cells.clone().next().is_some() && cells.all(shape::is_id)
     };
     let is_label = |name: &String| column::LABEL.contains(&column::key(name).as_str());
     let filled = names.iter().filter(|name| !name.is_empty()).count();
     let known = names.iter().filter(|name| column::is_known(name)).count();
     if names.iter().any(is_label) || (filled > 1 && known == filled) {
-        return Ok((Columns::named(names, holds_numbers)?, true, false));
+        return Ok((Columns::named(names, holds_ids)?, true, false));
     }
     match above_ids(names, rest) {
         Some(columns) => Ok((columns?, true, true)),
@@ -73,7 +73,7 @@ fn above_ids(names: &[String], rest: &[Row]) -> Option<Result<Columns>> {
     let ids = |place: &usize| {
         let cells = rest.iter().map(|row| cell(row, *place));
         let name = names.get(*place).map_or("", String::as_str);
-        shape::are_ids(cells) && node::index(name).is_none()
+        shape::are_ids(cells) && !shape::is_id(name)
     };
     let id = (0..names.len()).find(ids)?;
     let words: Vec<usize> = (0..names.len())
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn columns_are_found_by_name_or_by_looking() {
-        let cases: [(&str, &[&str], usize); 16] = [
+        let cases: [(&str, &[&str], usize); 18] = [
             ("category\ncat\ndog\n", &["cat:", "dog:"], 0),
             ("class_name\ncat\n", &["cat:"], 0),
             ("cat\ndog\n", &["cat:", "dog:"], 0),
@@ -220,6 +220,20 @@ mod tests {
             ),
             (
                 "/m/011k07,Tortoise\n/m/011q46kg,Box\n",
+                &["/m/011k07=Tortoise:", "/m/011q46kg=Box:"],
+                1,
+            ),
+            (
+                "n02056570,king penguin\nn01622779,owl\nn01440764,tench\n",
+                &[
+                    "n02056570=king penguin:",
+                    "n01622779=owl:",
+                    "n01440764=tench:",
+                ],
+                1,
+            ),
+            (
+                "LabelName,Name\n/m/011k07,Tortoise\n/m/011q46kg,Box\n",
                 &["/m/011k07=Tortoise:", "/m/011q46kg=Box:"],
                 1,
             ),

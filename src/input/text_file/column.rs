@@ -23,6 +23,7 @@ pub const LABEL: &[&str] = &[
     "label",
     "labels",
     "labelname",
+    "displayname",
     "class",
     "classes",
     "classname",
