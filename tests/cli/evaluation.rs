@@ -614,7 +614,7 @@ fn what_cannot_be_evaluated_is_said_at_once() {
     let cases: [(&[&str], &str); 9] = [
         (&["missing"], "the dataset missing does not exist"),
         (&["loose"], "has no folders"),
-        (&["bad.csv"], "row 1 of bad.csv"),
+        (&["bad.csv"], "line 2 of bad.csv"),
         (
             &["data", "--labels", "cat", "dog"],
             "no label stands for the class \"grey-wolf\"",

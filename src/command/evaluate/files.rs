@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 
 use super::variant::Variant;
@@ -175,13 +175,25 @@ pub(super) fn class_map(path: &Path, classes: &[String], console: &Console) -> R
         console.note(&format!("{}: {note}", path.display()));
     }
     let mut map = HashMap::new();
-    for (_, row) in rows {
+    for (line, row) in rows {
         let row = row.with_context(reading)?;
         let field = |names: &[&str]| {
-            let value = names.iter().find_map(|name| row.get(*name)?.as_str());
+            let mut values = names.iter().filter_map(|name| row.get(*name)?.as_str());
+            let value = values.find(|value| !value.is_empty());
             dataset::composed(value.unwrap_or_default())
         };
-        map.insert(field(CLASS), field(LABEL));
+        let (class, label) = (field(CLASS), field(LABEL));
+        ensure!(
+            !class.is_empty() && !label.is_empty(),
+            "{}: line {line} lacks a class or its label",
+            reading()
+        );
+        if let Some(other) = map.insert(class.clone(), label) {
+            bail!(
+                "{}: line {line} names {class:?} again, which is {other:?} above; keep one of the lines",
+                reading()
+            );
+        }
     }
     let mut unknown: Vec<&String> = map
         .keys()
@@ -190,7 +202,7 @@ pub(super) fn class_map(path: &Path, classes: &[String], console: &Console) -> R
     unknown.sort();
     if let Some(class) = unknown.first() {
         console.warn(&format!(
-            "{} names {class:?}, which is no class of the dataset ({} such name{})",
+            "{} names {class:?}, which is not a class of the dataset ({} such name{})",
             path.display(),
             unknown.len(),
             if unknown.len() == 1 { "" } else { "s" }

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::rows::{self, Images};
-use super::{pairs, sidecar};
+use super::rows::{self, Images, Parts};
+use super::{Split, pairs, sidecar};
 use crate::input::paths::{self, ImageSource, PictureRule};
 use crate::input::text_file::column::PATH;
 use crate::input::text_file::{self, Fields};
@@ -56,8 +56,11 @@ pub struct CaptionOptions {
     pub most: Option<usize>,
     /// Where the pictures are that a file names; by default beside the file.
     pub images: Option<PathBuf>,
-    /// The split of a file that has several; the test split if none is named.
+    /// The split of a file that has several.
     pub split: Option<String>,
+    /// The one that is taken if none is named; if there is none, Karpathy's test split and all rows
+    /// of a table.
+    pub usual_split: Option<&'static str>,
     /// What becomes of bad captions.
     pub bad: BadCaptions,
 }
@@ -94,15 +97,17 @@ pub struct Captioned {
 /// # Errors
 /// When it is nothing of the kind, a picture has no name or a caption is empty.
 pub fn captioned(path: &Path, options: &CaptionOptions, rule: PictureRule) -> Result<Captioned> {
+    let usual = options.usual_split.map_or(Split::All, Split::Usual);
     let mut reading = Reading {
         options,
+        parts: Parts::new(options.split.as_deref().map_or(usual, Split::Named)),
         place_of: HashMap::new(),
         counts: Vec::new(),
         found: Captioned::default(),
     };
     let is_json = path
         .extension()
-        .is_some_and(|extension| extension == "json");
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     if !path.is_dir() && pairs::is_shards(path)? {
         bail!(
             "{} names tar archives, and only finetune reads those; unpack them to a folder",
@@ -118,8 +123,12 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: PictureRule) -> Re
     };
     let kind = kind.with_context(|| format!("cannot read captions from {}", path.display()))?;
     let Reading {
-        counts, mut found, ..
+        counts,
+        mut found,
+        parts,
+        ..
     } = reading;
+    found.notes.extend(parts.note(path)?);
     ensure!(
         !found.texts.is_empty(),
         "there are no captions in {}",
@@ -148,6 +157,8 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: PictureRule) -> Re
 
 struct Reading<'a> {
     options: &'a CaptionOptions,
+    /// Which rows are taken; what has no rows has no splits either.
+    parts: Parts<'a>,
     place_of: HashMap<PathBuf, usize>,
     /// Captions taken of each picture.
     counts: Vec<usize>,
@@ -194,6 +205,9 @@ impl Reading<'_> {
 
     /// One row of a file: an image and its captions.
     fn row(&mut self, images: &mut Images, row: &Fields) -> Result<()> {
+        if !self.parts.takes(row) {
+            return Ok(());
+        }
         let path = images.path(rows::text(row, PATH, "path")?)?;
         let image = self.image(path);
         captions_of(row, CAPTION)?
@@ -205,9 +219,9 @@ impl Reading<'_> {
         let mut images = Images::new(path, self.options.images.as_deref());
         let rows = rows::rows(path, "path,caption")?;
         self.found.notes.extend(rows.notes.iter().cloned());
-        for (place, (_, row)) in (1..).zip(rows) {
+        for (line, row) in rows {
             let take = || self.row(&mut images, &row?);
-            take().with_context(|| format!("row {place}"))?;
+            take().with_context(|| format!("line {line}"))?;
         }
         self.found.notes.extend(images.note());
         Ok("rows of path and caption".to_owned())
@@ -216,7 +230,11 @@ impl Reading<'_> {
     fn folder(&mut self, root: &Path, rule: PictureRule) -> Result<String> {
         if let Some(file) = sidecar::metadata(root)? {
             let kind = self.rows(&file)?;
-            let unnamed = unnamed(root, rule, &self.place_of)?;
+            let unnamed = match self.options.images {
+                None => unnamed(root, rule, &self.place_of)?,
+                // Those that the file names are elsewhere.
+                Some(_) => String::new(),
+            };
             return Ok(format!("{kind} in {}{unnamed}", file.display()));
         }
         let sidecars = Sidecars::of(root);

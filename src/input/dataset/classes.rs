@@ -1,6 +1,6 @@
 //! Which label stands for which class of a dataset.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail, ensure};
 
@@ -303,6 +303,17 @@ fn with_words(
         plain.split(' ').map(letters).collect()
     };
     let label_words: Vec<Vec<String>> = labels.iter().map(|label| words(label.label)).collect();
+    let taken: HashSet<usize> = found.iter().flatten().copied().collect();
+    // The labels that are still free, by their words.
+    let mut with_word: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (place, words) in label_words.iter().enumerate() {
+        for word in words.iter().filter(|_| !taken.contains(&place)) {
+            let places = with_word.entry(word).or_default();
+            if places.last() != Some(&place) {
+                places.push(place);
+            }
+        }
+    }
     let mut wanted: HashMap<usize, Vec<usize>> = HashMap::new();
     for (class, name) in classes.iter().enumerate() {
         if found[class].is_some() {
@@ -313,9 +324,10 @@ fn with_words(
             continue;
         }
         let holds = |label: &Vec<String>| label.windows(name.len()).any(|part| part == name);
-        let free = |place: usize| !found.contains(&Some(place));
-        let mut holders =
-            (0..labels.len()).filter(|&place| free(place) && holds(&label_words[place]));
+        let with = |word: &String| with_word.get(word.as_str()).map_or(&[][..], Vec::as_slice);
+        let fewest = name.iter().map(with).min_by_key(|places| places.len());
+        let places = fewest.unwrap_or_default().iter().copied();
+        let mut holders = places.filter(|&place| holds(&label_words[place]));
         if let (Some(only), None) = (holders.next(), holders.next()) {
             wanted.entry(only).or_default().push(class);
         }

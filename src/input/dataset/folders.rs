@@ -1,11 +1,12 @@
 //! A folder with one folder a class.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::names::composed;
+use super::names::{composed, first_few};
 use super::parts::{self, Folder};
 use super::{Labelled, Remark, Sample};
 use crate::input::paths::{self, ImageSource, PassedOver, PictureRule};
@@ -21,11 +22,12 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
         );
     }
     let mut found = Labelled::default();
+    let mut class_of = HashMap::new();
     let mut empty = Vec::new();
     let mut taken = Vec::new();
     for (name, folder) in folders {
         // Two systems may write one name in two ways.
-        let known = found.classes.iter().position(|class| *class == name);
+        let known = class_of.get(&name).copied();
         let class = known.unwrap_or(found.classes.len());
         let before = found.samples.len();
         let mut sources = paths::expand(vec![folder.clone()], None, rule)?;
@@ -45,6 +47,7 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
         }
         taken.push((folder, name.clone(), before..found.samples.len()));
         if known.is_none() {
+            class_of.insert(name.clone(), class);
             found.classes.push(name);
         }
     }
@@ -65,7 +68,7 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
     if !empty.is_empty() {
         remarks.push(Remark::Note(format!(
             "folders without pictures are no classes: {}",
-            listed(&empty)
+            first_few(&empty, 5)
         )));
     }
     let loose = loose_pictures(root, rule)?;
@@ -118,13 +121,6 @@ fn loose_pictures(root: &Path, rule: PictureRule) -> Result<usize> {
         !hidden && path.is_file()
     });
     Ok(files.filter(|path| rule.takes(path)).count())
-}
-
-/// The first few names.
-fn listed(names: &[String]) -> String {
-    let shown: Vec<_> = names.iter().take(5).map(String::as_str).collect();
-    let more = if names.len() > 5 { ", …" } else { "" };
-    shown.join(", ") + more
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::names::{class_number, composed};
-use super::rows::{self, Images};
+use super::rows::{self, Images, Parts};
 use super::{Labelled, LabelledOptions, Remark, Sample, Split, not_a_dataset};
 use crate::input::paths::PictureRule;
 use crate::input::text_file::column::{self, PATH};
@@ -32,8 +32,6 @@ const LABEL: &[&str] = &[
 ];
 /// Of these columns, those with names: they win where the others hold class numbers.
 const NAMES: &[&str] = &["classname", "labelname", "categoryname", "species"];
-/// What a column with the part of a dataset may be called.
-const PART: &[&str] = &["split", "subset", "partition"];
 /// Larger JSON is something else.
 const LIMIT_BYTES: u64 = 1 << 31;
 
@@ -117,28 +115,26 @@ impl Reading {
         let rows = rows::rows(path, "path,label").with_context(reading)?;
         let notes = rows.notes.iter().cloned().map(Remark::Note);
         self.found.remarks.extend(notes);
-        let rows = rows.map(|(_, row)| row);
-        self.all(rows, path, options)
+        self.all(rows, "line", path, options)
     }
 
+    /// `what` is it that rows are counted by.
     fn all(
         &mut self,
-        rows: impl Iterator<Item = Result<Fields>>,
+        rows: impl Iterator<Item = (u64, Result<Fields>)>,
+        what: &str,
         path: &Path,
         options: &LabelledOptions<'_>,
     ) -> Result<()> {
         let mut columns: Option<Vec<&str>> = None;
-        let mut parts = Vec::new();
-        for (place, row) in (1..).zip(rows) {
+        let mut parts = Parts::new(match options.split {
+            named @ Split::Named(_) => named,
+            Split::Usual(_) | Split::All => Split::All,
+        });
+        for (place, row) in rows {
             let take = || -> Result<()> {
                 let row = row?;
-                let part = rows::value(&row, PART)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                if !parts.contains(&part.to_owned()) && parts.len() <= PARTS_SHOWN {
-                    parts.push(part.to_owned());
-                }
-                if matches!(options.split, Split::Named(wanted) if wanted != part) {
+                if !parts.takes(&row) {
                     return Ok(());
                 }
                 let image = self.images.path(rows::text(&row, PATH, "path")?)?;
@@ -147,31 +143,10 @@ impl Reading {
                 self.take(image, &label);
                 Ok(())
             };
-            take().with_context(|| format!("cannot use row {place} of {}", path.display()))?;
+            take().with_context(|| format!("cannot use {what} {place} of {}", path.display()))?;
         }
-        self.check_parts(path, options.split, &parts)
-    }
-
-    /// Says that all parts were taken, or that the wanted one is not there.
-    fn check_parts(&mut self, path: &Path, wanted: Split<'_>, parts: &[String]) -> Result<()> {
-        let shown = parts.join(", ");
-        if let Split::Named(wanted) = wanted {
-            ensure!(
-                parts.iter().any(|part| part == wanted),
-                "{} has no row of the split {wanted:?}; it has {}",
-                path.display(),
-                if shown.is_empty() {
-                    "no column split"
-                } else {
-                    &shown
-                }
-            );
-        } else if parts.len() > 1 {
-            self.found.remarks.push(Remark::Note(format!(
-                "{}: the rows of all splits are taken ({shown})",
-                path.display()
-            )));
-        }
+        let note = parts.note(path)?;
+        self.found.remarks.extend(note.map(Remark::Note));
         Ok(())
     }
 
@@ -190,7 +165,8 @@ impl Reading {
                     Value::Object(row) => Ok(column::keyed(row)),
                     _ => bail!("the entry is not a JSON object"),
                 };
-                self.all(list.into_iter().map(row), path, options)
+                let rows = (1..).zip(list.into_iter().map(row));
+                self.all(rows, "entry", path, options)
             }
             Value::Object(map) if is_split_file(&map) => self.splits(path, map, options.split),
             Value::Object(map) if names_images(&map, rule) => {
@@ -270,8 +246,8 @@ impl Reading {
     }
 }
 
-/// Parts of a dataset that a note names.
-const PARTS_SHOWN: usize = 5;
+/// Labels of a cell that a message shows.
+const LABELS_SHOWN: usize = 5;
 
 /// Whether every value is a list of lists, each of which begins with a path.
 fn is_split_file(map: &Map<String, Value>) -> bool {
@@ -288,7 +264,7 @@ fn is_split_file(map: &Map<String, Value>) -> bool {
             .any(|value| value.get(0).is_some_and(Value::is_array))
 }
 
-/// Whether every name is that of an image file, and no value is a list.
+/// Whether every name is that of an image file, and every value a text or a number.
 fn names_images(map: &Map<String, Value>, rule: PictureRule) -> bool {
     let is_label = |value: &Value| value.is_string() || value.is_number();
     let is_image = |name: &String| rule.has_picture_extension(Path::new(name));
@@ -330,7 +306,7 @@ fn label_of(value: &Value) -> Result<String> {
             several => {
                 let shown: Vec<String> = several
                     .iter()
-                    .take(PARTS_SHOWN)
+                    .take(LABELS_SHOWN)
                     .map(Value::to_string)
                     .collect();
                 bail!(

@@ -1,5 +1,7 @@
 //! Names of classes as people and tools write them, and the words that they stand for.
 
+use std::collections::{HashMap, HashSet};
+
 use unicode_normalization::UnicodeNormalization as _;
 
 /// Beginnings of names after which a capital letter does not begin a new word (`McLaren`).
@@ -149,27 +151,39 @@ fn are_numbered(names: &[String]) -> bool {
 /// A class that seems to be several labels in one cell, such as `penguin;sun`, and these labels:
 /// where one part is a class too, or a part of another such class.
 pub(super) fn several_labels(classes: &[String]) -> Option<(&str, Vec<String>)> {
-    let known = |part: &String, own: &String| {
-        classes.iter().any(|class| {
-            class != own && (class == part || listed(class).is_some_and(|all| all.contains(part)))
-        })
+    let all: HashSet<&str> = classes.iter().map(String::as_str).collect();
+    let mut lists_with: HashMap<String, usize> = HashMap::new();
+    for parts in classes.iter().filter_map(|class| listed(class)) {
+        for part in HashSet::<String>::from_iter(parts) {
+            *lists_with.entry(part).or_default() += 1;
+        }
+    }
+    // One of the lists is the cell's own.
+    let known = |part: &String| {
+        all.contains(part.as_str()) || lists_with.get(part).is_some_and(|count| *count > 1)
     };
     classes
         .iter()
         .find_map(|class| {
             let parts = listed(class)?;
             let is_list = class.starts_with('[');
-            let found = is_list || parts.iter().any(|part| known(part, class));
+            let found = is_list || parts.iter().any(known);
             found.then_some((class.as_str(), parts))
         })
         .or_else(|| {
             // Commas stand in names as well ("crane, bird"): all parts have to be classes.
             classes.iter().find_map(|class| {
                 let parts = split(class, ',')?;
-                let all = parts.iter().all(|part| classes.contains(part));
-                all.then_some((class.as_str(), parts))
+                let are_classes = parts.iter().all(|part| all.contains(part.as_str()));
+                are_classes.then_some((class.as_str(), parts))
             })
         })
+}
+
+/// The first few names, for messages.
+pub(super) fn first_few(names: &[impl AsRef<str>], most: usize) -> String {
+    let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();
+    shown.join(", ") + if names.len() > most { ", …" } else { "" }
 }
 
 /// The labels of a cell that is written as a list: `a;b`, `a|b`, `['a', 'b']`.

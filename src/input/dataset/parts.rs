@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::Remark;
-use super::names::{apart, clean};
+use super::names::{apart, clean, first_few};
 
 /// Names under which datasets keep their parts.
 const PARTS: [&str; 10] = [
@@ -220,23 +220,13 @@ fn is_called_part(name: &str) -> bool {
 }
 
 fn names(folders: &[&Folder<'_>]) -> String {
-    let names: Vec<String> = folders
-        .iter()
-        .map(|folder| folder.name.to_owned())
-        .collect();
-    listed(&names)
+    let names: Vec<&str> = folders.iter().map(|folder| folder.name).collect();
+    first_few(&names, SHOWN)
 }
 
 /// The first few names.
-fn listed<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
-    let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
-    let shown = names
-        .iter()
-        .take(SHOWN)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
-    shown + if names.len() > SHOWN { ", …" } else { "" }
+fn listed(names: &BTreeSet<String>) -> String {
+    first_few(&Vec::from_iter(names), SHOWN)
 }
 
 #[cfg(test)]

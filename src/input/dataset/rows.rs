@@ -3,11 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use super::not_a_dataset;
-use crate::input::text_file::column::{self, PATH};
+use super::names::first_few;
+use super::{Split, not_a_dataset};
+use crate::input::text_file::column::{self, PART, PATH};
 use crate::input::text_file::{
     self, Fields, LONGEST_LINE, Lines, LoneReturn, NamedRows, Table, usual_separator,
 };
@@ -15,6 +16,8 @@ use crate::input::text_file::{
 /// Columns, and letters of their names, that a message shows.
 const COLUMNS_SHOWN: usize = 8;
 const LETTERS_SHOWN: usize = 100;
+/// Parts of a dataset that a message names.
+const PARTS_SHOWN: usize = 5;
 
 /// One row: its line in the file, and its fields by [`column::key`] of their columns' names.
 type Numbered = (u64, Result<Fields>);
@@ -74,7 +77,12 @@ fn table(path: &Path, columns: &str) -> Result<Rows> {
         .map(|note| format!("{}: {note}", path.display()))
         .collect();
     let rows: Box<dyn Iterator<Item = Numbered>> = match is_flickr30k(&named) {
-        true => Box::new(open()?.skip(1).map(flickr30k)),
+        true => {
+            let mut table = open()?;
+            let mut rows = std::iter::from_fn(move || table.numbered());
+            rows.next();
+            Box::new(rows.map(flickr30k))
+        }
         false => Box::new(named),
     };
     Ok(Rows { rows, notes })
@@ -88,10 +96,10 @@ fn is_flickr30k(named: &NamedRows) -> bool {
 
 /// A row of Flickr30k's. In the file as published one row lacks the separator after its number
 /// (`2199200615.jpg| 4   A dog runs …`).
-fn flickr30k(row: Result<text_file::Row>) -> Numbered {
+fn flickr30k((line, row): (u64, Result<text_file::Row>)) -> Numbered {
     let row = match row {
         Ok(row) => row,
-        Err(error) => return (0, Err(error)),
+        Err(error) => return (line, Err(error)),
     };
     let comment = match &row.cells[..] {
         [_, _, comment] => Some(comment.as_str()),
@@ -107,7 +115,7 @@ fn flickr30k(row: Result<text_file::Row>) -> Numbered {
             row.cells.len()
         )),
     };
-    (row.line, fields)
+    (line, fields)
 }
 
 fn fields(image: &str, caption: &str) -> Fields {
@@ -155,23 +163,88 @@ fn token(line: &str) -> Option<Fields> {
 /// Names of columns as a message shows them.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<_> = names.collect();
-    let text = all
-        .iter()
-        .take(COLUMNS_SHOWN)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(", ");
-    let mut shown: String = text.chars().take(LETTERS_SHOWN).collect();
-    if all.len() > COLUMNS_SHOWN || shown.len() < text.len() {
-        shown += ", …";
+    let text = first_few(&all, COLUMNS_SHOWN);
+    match text.char_indices().nth(LETTERS_SHOWN) {
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + ", …",
+        None => text,
     }
-    shown
 }
 
-/// The value in the first of these columns that has one.
+/// The value in the first of these columns that has one; an empty text only if no other is there.
 pub(super) fn value<'a>(row: &'a Fields, names: &[&str]) -> Option<&'a Value> {
-    let mut values = names.iter().filter_map(|name| row.get(*name));
-    values.find(|value| !value.is_null())
+    let values = names.iter().filter_map(|name| row.get(*name));
+    let mut values = values.filter(|value| !value.is_null());
+    let is_blank = |value: &&Value| value.as_str().is_some_and(|text| text.trim().is_empty());
+    let first = values.next()?;
+    let filled = std::iter::once(first)
+        .chain(values)
+        .find(|value| !is_blank(value));
+    filled.or(Some(first))
+}
+
+/// Takes the rows of one part of a dataset, and remembers which parts there are.
+pub(super) struct Parts<'a> {
+    wanted: Split<'a>,
+    /// One more than is shown; the empty name is that of rows which name none.
+    known: Vec<String>,
+    has_taken: bool,
+}
+
+impl<'a> Parts<'a> {
+    /// Of [`Split::Usual`], rows that name no part are taken as well.
+    pub(super) fn new(wanted: Split<'a>) -> Self {
+        Self {
+            wanted,
+            known: Vec::new(),
+            has_taken: false,
+        }
+    }
+
+    /// Whether a row is wanted.
+    pub(super) fn takes(&mut self, row: &Fields) -> bool {
+        let part = match value(row, PART) {
+            Some(Value::String(part)) => part.trim().to_owned(),
+            Some(Value::Number(part)) => part.to_string(),
+            _ => String::new(),
+        };
+        let is_wanted = match self.wanted {
+            Split::Named(wanted) => part == wanted,
+            Split::Usual(usual) => part.is_empty() || part == usual,
+            Split::All => true,
+        };
+        self.has_taken |= is_wanted;
+        if self.known.len() <= PARTS_SHOWN && !self.known.contains(&part) {
+            self.known.push(part);
+        }
+        is_wanted
+    }
+
+    /// What to say of what was taken, once all rows were seen.
+    ///
+    /// # Errors
+    /// When the wanted part is not there.
+    pub(super) fn note(&self, path: &Path) -> Result<Option<String>> {
+        let named = self.known.iter().filter(|part| !part.is_empty());
+        let shown = first_few(&named.collect::<Vec<_>>(), PARTS_SHOWN);
+        let path = path.display();
+        match self.wanted {
+            Split::Named(wanted) if !self.has_taken && shown.is_empty() => bail!(
+                "{path} has no row of the split {wanted:?}; it has no column split: leave out --split"
+            ),
+            Split::Named(wanted) | Split::Usual(wanted) if !self.has_taken && !shown.is_empty() => {
+                bail!(
+                    "{path} has no row of the split {wanted:?}; it has {shown}: name one with --split"
+                )
+            }
+            Split::Usual(usual) if self.known.len() > 1 => Ok(Some(format!(
+                "{path}: the rows of the split {usual} are taken, of {shown}"
+            ))),
+            Split::All if self.known.len() > 1 => Ok(Some(format!(
+                "{path}: the rows of all splits are taken ({shown})"
+            ))),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// The text in the first of these columns.

@@ -1,5 +1,5 @@
 //! The files behind `--labels-file` and `--templates`: what form they have, by their extension or by
-//! looking. What their content means is not known here.
+//! looking; also whether lines are numbered or quoted, and whether the first is a header.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::node::Node;
 use super::shape::{self, Item};
 use super::{literal, template, yaml};
+pub(super) use crate::input::text_file::shown;
 use crate::input::text_file::{self, Table, column};
 
 /// A million labels of a Long-CLIP context each; more is some other file.
@@ -78,14 +79,6 @@ pub(super) fn read(path: &Path, tables: Tables) -> Result<Document> {
     Ok(document)
 }
 
-/// A file as messages name it.
-pub(super) fn shown(path: &Path) -> String {
-    match path.as_os_str() == "-" {
-        true => "stdin".to_owned(),
-        false => path.display().to_string(),
-    }
-}
-
 /// What was guessed about a file, as one sentence.
 pub(super) fn note(path: &Path, notes: &[String]) -> Option<String> {
     let said = || format!("{}: {}", shown(path), notes.join("; "));
@@ -138,9 +131,7 @@ fn json_lines(text: &str) -> Result<Node> {
         .filter(|(_, line)| !line.trim().is_empty());
     let nodes = lines.map(|(number, line)| {
         serde_json::from_str(line).map_err(|error| {
-            // Its line is always the first one.
-            let said = error.to_string();
-            let cause = said.split(" at line ").next().unwrap_or_default();
+            let cause = text_file::json_cause(&error);
             anyhow::anyhow!("line {number} is not JSON: {cause}")
         })
     });
@@ -290,13 +281,13 @@ fn refuse_code(lines: &[(usize, &str)]) -> Result<()> {
     if let Some((number, line)) = lines.iter().find(|(_, line)| is_code(line)) {
         bail!(
             "line {number}, {line:?}, is not a label or template but part of some other form; write one \
-             text a line, JSON, CSV or YAML"
+             text per line, JSON, CSV or YAML"
         );
     }
     let is_markup = |line: &str| line.starts_with('<') && line.ends_with('>');
     ensure!(
         lines.len() < 2 || !lines.iter().all(|(_, line)| is_markup(line)),
-        "every line is markup in <>; write one text a line"
+        "every line is markup in <>; write one text per line"
     );
     Ok(())
 }
@@ -321,5 +312,8 @@ fn separator(lines: &[(usize, &str)], delimiter: Option<u8>) -> Option<u8> {
             && cells.iter().any(is_label)
             && cells.iter().all(|cell| column::is_known(cell))
     };
-    b",;\t|".iter().copied().find(|byte| names_columns(byte))
+    text_file::SEPARATORS
+        .iter()
+        .copied()
+        .find(|byte| names_columns(byte))
 }

@@ -1,6 +1,6 @@
 //! Labels as JSON, and as YAML and Python literals, which say the same.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -304,28 +304,21 @@ fn of_objects(nodes: Vec<Node>) -> Result<Found> {
         })
         .collect();
     let mut names: Vec<String> = Vec::new();
-    for (name, _) in rows.iter().flatten() {
-        if !names.contains(name) {
+    let mut place_of: HashMap<String, usize> = HashMap::new();
+    let mut holds_numbers: Vec<bool> = Vec::new();
+    for (name, node) in rows.iter().flatten() {
+        let place = *place_of.entry(name.clone()).or_insert_with(|| {
             names.push(name.clone());
-        }
+            holds_numbers.push(true);
+            names.len() - 1
+        });
+        holds_numbers[place] &= node.scalar().and_then(node::index).is_some();
     }
-    let holds_numbers = |place: usize| {
-        let values = rows
-            .iter()
-            .flatten()
-            .filter(|(name, _)| *name == names[place]);
-        values
-            .map(|(_, node)| node.scalar())
-            .all(|text| text.and_then(node::index).is_some())
-    };
-    let columns = Columns::named(&names, holds_numbers)?;
+    let columns = Columns::named(&names, |place| holds_numbers[place])?;
     let entry = |(number, row): (usize, Pairs)| -> Result<Entry> {
         let mut entry = Entry::new(number, String::new());
         for (name, node) in row {
-            let place = names
-                .iter()
-                .position(|known| *known == name)
-                .unwrap_or_default();
+            let place = place_of.get(&name).copied().unwrap_or_default();
             if columns.columns.get(place) == Some(&Column::Unknown) {
                 continue;
             }

@@ -21,13 +21,16 @@ struct Line {
 /// Names the line that is not understood.
 pub(super) fn parse(text: &str) -> Result<Node> {
     let mut lines: Vec<Line> = Vec::new();
+    // Whether the last of them has a list that goes on below it.
+    let mut is_unfinished = false;
     for (number, line) in (1..).zip(text.lines()) {
         let content = without_comment(line).trim_end();
         let bare = content.trim_start();
         if bare.is_empty() || bare == "---" || bare == "..." || bare.starts_with('%') {
             continue;
         }
-        if let Some(last) = lines.last_mut().filter(|line| is_open(&line.text)) {
+        if let Some(last) = lines.last_mut().filter(|_| is_unfinished) {
+            is_unfinished = !bare.ends_with(']');
             last.text.push(' ');
             last.text.push_str(bare);
             continue;
@@ -37,6 +40,7 @@ pub(super) fn parse(text: &str) -> Result<Node> {
             !content.get(..indent).unwrap_or_default().contains('\t'),
             "line {number} is indented by tabs, which YAML forbids"
         );
+        is_unfinished = is_open(bare);
         lines.push(Line {
             number,
             indent,
@@ -102,8 +106,7 @@ impl<'a> Parser<'a> {
             let (key, value) = key_and_value(&line.text).with_context(|| {
                 format!("line {} is not YAML of the form key: value", line.number)
             })?;
-            let key = scalar(key, line.number)?;
-            let key = key.scalar().unwrap_or_default().to_owned();
+            let key = name(key, line.number)?;
             let node = if value.is_empty() {
                 self.nested(indent, depth)?
             } else {
@@ -128,7 +131,8 @@ impl<'a> Parser<'a> {
             match key_and_value(item) {
                 Some((key, value)) if !value.is_empty() => {
                     let within = indent + (line.text.len() - item.len());
-                    nodes.push(self.object(key, flow(value, line.number)?, within, depth)?);
+                    let first = vec![(name(key, line.number)?, flow(value, line.number)?)];
+                    nodes.push(self.object(first, within, depth)?);
                 }
                 _ => nodes.push(flow(item, line.number)?),
             }
@@ -137,12 +141,17 @@ impl<'a> Parser<'a> {
     }
 
     /// An element `- id: 1` with the lines `  name: cat` below it.
-    fn object(&mut self, key: &str, value: Node, indent: usize, depth: usize) -> Result<Node> {
-        let mut pairs = vec![(key.to_owned(), value)];
-        if self.lines.first().is_some_and(|line| line.indent == indent)
-            && let Node::Map(more) = self.block(depth + 1)?
-        {
-            pairs.extend(more);
+    fn object(
+        &mut self,
+        mut pairs: Vec<(String, Node)>,
+        indent: usize,
+        depth: usize,
+    ) -> Result<Node> {
+        if let Some(line) = self.lines.first().filter(|line| line.indent == indent) {
+            match self.block(depth + 1)? {
+                Node::Map(more) => pairs.extend(more),
+                _ => bail!("line {} is not YAML of the form key: value", line.number),
+            }
         }
         Ok(Node::Map(pairs))
     }
@@ -212,6 +221,12 @@ fn flow(text: &str, line: usize) -> Result<Node> {
         rest = more.strip_prefix(',').unwrap_or_default().trim_start();
     }
     Ok(Node::List(items))
+}
+
+/// A key, without quotes.
+fn name(text: &str, line: usize) -> Result<String> {
+    let key = scalar(text, line)?;
+    Ok(key.scalar().unwrap_or(text).to_owned())
 }
 
 fn scalar(text: &str, line: usize) -> Result<Node> {
@@ -287,6 +302,12 @@ mod tests {
                 r#"{"cat":["a cat","a kitten"],"dog":null}"#,
             ),
             ("'a: b': c: d\n", r#"{"a: b":"c: d"}"#),
+            ("- \"id\": 1\n  'name': cat\n", r#"[{"id":1,"name":"cat"}]"#),
+            ("null: cat\n", r#"{"null":"cat"}"#),
+            (
+                "names: [a,\n  b,\n  c]\nnc: 3\n",
+                r#"{"names":["a","b","c"],"nc":3}"#,
+            ),
         ];
         for (text, expected) in cases {
             let expected: Node = serde_json::from_str(expected).unwrap();
@@ -306,6 +327,7 @@ mod tests {
             ("a: 'b\n", "line 1 has quotes"),
             ("a: [b,\n", "line 1 has a list that does not end"),
             ("a: 1\nb\n", "line 2 is not YAML"),
+            ("- id: 1\n  - name\n", "line 2 is not YAML"),
         ];
         for (text, part) in cases {
             let error = parse(text).unwrap_err().to_string();

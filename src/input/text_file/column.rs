@@ -40,6 +40,8 @@ pub const LABEL: &[&str] = &[
 pub const KEY: &[&str] = &[
     "key", "folder", "id", "classid", "labelid", "index", "idx", "wnid", "synset", "synsetid",
 ];
+/// What a column with the part of a dataset may be called, as [`key`] writes it.
+pub const PART: &[&str] = &["split", "subset", "partition"];
 /// Further names by which the first row of a table is known as one that names columns.
 const OTHERS: &[&str] = &[
     "alias",
@@ -52,7 +54,6 @@ const OTHERS: &[&str] = &[
     "prompt",
     "prompts",
     "shortcaption",
-    "split",
     "target",
 ];
 
@@ -79,7 +80,7 @@ pub fn keyed(fields: Map<String, Value>) -> Map<String, Value> {
 #[must_use]
 pub fn is_known(cell: &str) -> bool {
     let name = key(cell);
-    let mut known = [PATH, LABEL, KEY, OTHERS].into_iter().flatten();
+    let mut known = [PATH, LABEL, KEY, PART, OTHERS].into_iter().flatten();
     known.any(|known| *known == name)
 }
 
@@ -100,7 +101,7 @@ mod tests {
             assert!(is_known(name));
         }
         assert!(!is_known("penguin") && !is_known(""));
-        for name in [PATH, LABEL, KEY, OTHERS].into_iter().flatten() {
+        for name in [PATH, LABEL, KEY, PART, OTHERS].into_iter().flatten() {
             assert_eq!(key(name), **name);
         }
     }

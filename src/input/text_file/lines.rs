@@ -228,20 +228,21 @@ impl Line {
 /// # Errors
 /// When it is not JSON, or not an object.
 pub fn json_object(text: &str) -> Result<Map<String, Value>> {
-    let value = serde_json::from_str(text).map_err(|error| {
-        // Its line is always the first one.
-        let said = error.to_string();
-        let cause = said
-            .split(" at line ")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        anyhow!("the line is no JSON: {cause}")
-    })?;
+    let value = serde_json::from_str(text)
+        .map_err(|error| anyhow!("the line is no JSON: {}", json_cause(&error)))?;
     match value {
         Value::Object(fields) => Ok(column::keyed(fields)),
         _ => bail!("the line is no JSON object"),
     }
+}
+
+/// What is wrong with one line of JSON, without the line's number, which is always 1.
+pub fn json_cause(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    said.split(" at line ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Refuses a text with a NUL in it, which no label, caption or name holds.

@@ -18,8 +18,20 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 
 pub use decode::{Decoded, LoneReturn};
-pub use lines::{BadLine, LONGEST_LINE, Line, Lines, NotText, check_no_nul, json_object};
+pub use lines::{
+    BadLine, LONGEST_LINE, Line, Lines, NotText, check_no_nul, json_cause, json_object,
+};
+pub use separator::SEPARATORS;
 pub use table::{Fields, NamedRows, Row, Table, usual_separator};
+
+/// A file as messages name it; `-` is stdin.
+#[must_use]
+pub fn shown(path: &Path) -> String {
+    match path.as_os_str() == "-" {
+        true => "stdin".to_owned(),
+        false => path.display().to_string(),
+    }
+}
 
 /// Opens a file, or stdin for `-`.
 ///
@@ -52,11 +64,7 @@ pub struct Text {
 /// # Errors
 /// When it cannot be read, is larger, is not UTF-8 or UTF-16, or holds a NUL; names the line.
 pub fn read(path: &Path, limit_bytes: u64) -> Result<Text> {
-    let shown = if path.as_os_str() == "-" {
-        "stdin".to_owned()
-    } else {
-        path.display().to_string()
-    };
+    let shown = shown(path);
     let reading = || format!("cannot read {shown}");
     let mut decoded = Decoded::new(open(path)?, LoneReturn::EndsLine);
     let mut bytes = Vec::new();

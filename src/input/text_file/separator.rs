@@ -3,7 +3,7 @@
 use super::column;
 
 /// What spreadsheets and databases write between cells.
-const CANDIDATES: [u8; 4] = *b",;\t|";
+pub const SEPARATORS: [u8; 4] = *b",;\t|";
 /// Rows that are looked at.
 const ROWS: usize = 100;
 
@@ -31,7 +31,7 @@ struct Look {
 /// the usual one first; then the usual one if it is there at all; then one that is in half of the
 /// rows. What is not the usual one, or may as well be another, is noted.
 pub(super) fn find(rows: &str, usual: u8) -> Separator {
-    let looks = CANDIDATES.map(|byte| look(rows, byte));
+    let looks = SEPARATORS.map(|byte| look(rows, byte));
     let best = |fits: &dyn Fn(&Look) -> usize| {
         let fitting = looks.iter().filter(|look| fits(look) > 0);
         fitting.max_by_key(|look| (fits(look), look.byte == usual))

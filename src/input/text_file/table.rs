@@ -1,6 +1,7 @@
 //! The rows of a table, whatever separates its cells, one after the other.
 
 use std::io::{self, Cursor, Read};
+use std::iter;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
@@ -101,7 +102,7 @@ impl Table {
     }
 
     /// Takes the first row for the names of columns. Those and the rows after it, each with the line
-    /// that it begins on; a row must have a cell for each column, and more only if they are empty.
+    /// that it begins on; cells that a row lacks are empty, and so must those be that no column is for.
     ///
     /// # Errors
     /// When there is no row, or it cannot be read.
@@ -134,6 +135,13 @@ impl Table {
                 return Some(cells(&self.record, line).map(|cells| Row { line, cells }));
             }
         }
+    }
+
+    /// The next row, or what is wrong with it, with the line that it begins on.
+    pub fn numbered(&mut self) -> Option<(u64, Result<Row>)> {
+        let row = self.row()?;
+        let line = row.as_ref().map_or_else(|_| self.line(), |row| row.line);
+        Some((line, row))
     }
 
     /// The line that the row just read begins on. The reader itself notes a place before the blank
@@ -181,7 +189,7 @@ impl NamedRows {
         let more = row.cells.iter().skip(self.keys.len());
         let surplus = more.filter(|cell| !cell.is_empty()).count();
         ensure!(
-            row.cells.len() >= self.keys.len() && surplus == 0,
+            surplus == 0,
             "the row has {} fields and the first line {}; a text that holds the separator ({}) needs \
              double quotes around it",
             row.cells.len(),
@@ -189,7 +197,9 @@ impl NamedRows {
             self.table.separator()
         );
         let mut fields = Fields::new();
-        for (key, cell) in self.keys.iter().zip(row.cells) {
+        // Spreadsheets leave out the empty cells at the end of a row.
+        let cells = row.cells.into_iter().chain(iter::repeat(String::new()));
+        for (key, cell) in self.keys.iter().zip(cells) {
             if !key.is_empty() {
                 fields.entry(key.clone()).or_insert(Value::String(cell));
             }
@@ -202,11 +212,8 @@ impl Iterator for NamedRows {
     type Item = (u64, Result<Fields>);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let row = self.table.row()?;
-        Some(match row {
-            Ok(row) => (row.line, self.fields(row)),
-            Err(error) => (self.table.line(), Err(error)),
-        })
+        let (line, row) = self.table.numbered()?;
+        Some((line, row.and_then(|row| self.fields(row))))
     }
 }
 

@@ -145,6 +145,7 @@ fn options(args: &EvaluateArgs) -> CaptionOptions {
         most: args.captions.captions_per_image.map(|most| most as usize),
         images: args.captions.images.clone(),
         split: args.captions.split.clone(),
+        usual_split: None,
         bad: BadCaptions::Refused,
     }
 }

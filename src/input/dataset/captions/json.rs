@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{BadCaptions, Images, Reading, captions_of};
+use super::{BadCaptions, Images, Parts, Reading, Split, captions_of};
 use crate::input::paths::PictureRule;
 use crate::input::text_file::{self, column};
 
@@ -134,7 +134,11 @@ impl Reading<'_> {
             .options
             .split
             .clone()
-            .unwrap_or_else(|| "test".to_owned());
+            .unwrap_or_else(|| self.options.usual_split.unwrap_or("test").to_owned());
+        if has_splits {
+            // They are chosen here.
+            self.parts = Parts::new(Split::All);
+        }
         for image in all {
             if has_splits && image.split.as_deref() != Some(&wanted) {
                 continue;

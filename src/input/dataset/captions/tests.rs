@@ -121,7 +121,7 @@ fn what_is_wrong_is_said() {
         (
             "x.csv",
             "path,caption\na.jpg, \n",
-            "row 1: the caption is empty",
+            "line 2: the caption is empty",
         ),
         ("x.csv", "path,label\na.jpg,cat\n", "there is no caption"),
         (
@@ -216,4 +216,62 @@ fn sidecars_are_read() {
     ];
     let error = read(&labels, "", &options).unwrap_err();
     assert!(error.contains("there is no caption"), "{error}");
+}
+
+#[test]
+fn a_split_is_that_of_the_rows_or_refused() {
+    let table = "image,caption,split\na.jpg,A cat.,train\nb.jpg,A dog.,test\n";
+    let list = r#"[{"image": "a.jpg", "text": "A cat.", "split": "train"},
+        {"image": "b.jpg", "text": "A dog.", "split": "test"}]"#;
+    let options = |split: Option<&str>, usual_split| CaptionOptions {
+        split: split.map(str::to_owned),
+        usual_split,
+        ..CaptionOptions::default()
+    };
+    for (name, content) in [("x.csv", table), ("x.JSON", list)] {
+        let found = |split, usual| read(&[(name, content)], name, &options(split, usual));
+        assert_eq!(found(Some("test"), None).unwrap().texts, ["A dog."]);
+        let train = found(None, Some("train")).unwrap();
+        assert_eq!(train.texts, ["A cat."]);
+        assert!(train.notes[0].ends_with("the rows of the split train are taken, of train, test"));
+        let all = found(None, None).unwrap();
+        assert_eq!(all.texts.len(), 2);
+        assert!(all.notes[0].contains("all splits are taken (train, test)"));
+        let error = found(Some("val"), None).unwrap_err();
+        assert!(error.contains("it has train, test"), "{error}");
+    }
+    let mapping = r#"{"a.jpg": "A cat."}"#;
+    let plain = "image,caption\na.jpg,A cat.\n";
+    let folder = [("d/a.jpg", ""), ("d/a.txt", "A cat.")];
+    let cases: [(&[(&str, &str)], &str); 4] = [
+        (&[("x.json", COCO)], "x.json"),
+        (&[("x.json", mapping)], "x.json"),
+        (&[("x.csv", plain)], "x.csv"),
+        (&folder, "d"),
+    ];
+    for (files, name) in cases {
+        assert!(read(files, name, &options(None, Some("train"))).is_ok());
+        let error = read(files, name, &options(Some("test"), None)).unwrap_err();
+        assert!(error.contains("leave out --split"), "{error}");
+    }
+}
+
+#[test]
+fn images_elsewhere_are_not_those_of_the_folder() {
+    let files = [
+        ("d/c.jpg", ""),
+        ("d/metadata.csv", "file_name,text\nb.jpg,A dog.\n"),
+    ];
+    let root = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let options = CaptionOptions {
+        images: Some(PathBuf::from("/elsewhere")),
+        ..CaptionOptions::default()
+    };
+    let found = captioned(&root.path().join("d"), &options, RULE).unwrap();
+    assert!(!found.protocol.contains("left out"), "{}", found.protocol);
 }

@@ -191,9 +191,9 @@ fn what_is_wrong_with_a_row_is_said_with_its_number() {
             "path,label\nx.jpg,a cat, a dog\n",
             "3 fields and the first line 2",
         ),
-        ("a.csv", "path,text\nx.jpg,cat\n", "row 1 of"),
+        ("a.csv", "path,text\nx.jpg,cat\n", "line 2 of"),
         ("a.csv", "path,text\nx.jpg,cat\n", "there is no label"),
-        ("a.csv", "path,label\nx.jpg,cat\ny.jpg\n", "row 2 of"),
+        ("a.csv", "path,label\nx.jpg,cat\ny.jpg\n", "line 3 of"),
         (
             "a.csv",
             "path,label\nhttp://a/b.jpg,cat\n",
@@ -218,7 +218,7 @@ fn what_is_wrong_with_a_row_is_said_with_its_number() {
             "{\"path\":\"a\",\"label\":null}\n",
             "there is no label",
         ),
-        ("a.jsonl", "{\"path\":\n", "row 1 of"),
+        ("a.jsonl", "{\"path\":\n", "line 1 of"),
         ("a.json", "{\"a.jpg\": [\"a cat\"]}", "add --task retrieval"),
         ("a.json", "{\"images\": []}", "add --task retrieval"),
         (
@@ -238,4 +238,24 @@ fn what_is_wrong_with_a_row_is_said_with_its_number() {
         assert!(error.contains(part), "{content:?}: {error}");
     }
     assert!(read("a.csv", "", TEST).is_err());
+}
+
+#[test]
+fn a_split_is_found_among_many_and_short_rows_are_filled_up() {
+    let mut table = "path,label,class,split\n".to_owned();
+    for fold in 0..10 {
+        table += &format!("{fold}.jpg,,cat,fold{fold}\n");
+    }
+    let found = read("a.csv", &table, Split::Named("fold9")).unwrap();
+    assert_eq!(
+        (found.classes, found.samples.len()),
+        (vec!["cat".to_owned()], 1)
+    );
+    let error = read("a.csv", &table, Split::Named("x")).unwrap_err();
+    assert!(error.contains("fold4, …"), "{error}");
+    let found = read("a.csv", "path,label,note\na.jpg,cat\n", TEST).unwrap();
+    assert_eq!(found.samples.len(), 1);
+    let blank = "path,label\n\na.jpg,cat\n\nb.jpg,\n";
+    let error = read("a.csv", blank, TEST).unwrap_err();
+    assert!(error.contains("line 5 of"), "{error}");
 }

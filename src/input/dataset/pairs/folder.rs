@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::rows::{self, Captions};
-use super::{Bad, Kind, PairOptions, Picture, Raw, Take};
+use super::{Bad, Kind, PairOptions, Picture, Raw, Take, check_no_split, hand_over};
 use crate::input::dataset::captions::{Sidecars, content, unnamed};
 use crate::input::dataset::sidecar;
 use crate::input::paths::{self, ImageSource, PictureRule};
@@ -22,6 +22,7 @@ pub(super) fn each(
     if let Some(file) = sidecar::metadata(root)? {
         return named(root, &file, (options, rule), take);
     }
+    check_no_split(root, options)?;
     let sidecars = Sidecars::of(root);
     for source in paths::expand(vec![sidecars.images.clone()], None, rule)? {
         match source {
@@ -63,7 +64,7 @@ fn named(
 
 fn pairs(picture: &Path, sidecars: &Sidecars, take: Take<'_>) -> Result<()> {
     let place = picture.display().to_string();
-    let read = || -> Result<Captions> {
+    let read = || -> Result<_> {
         let mut found = match sidecars.caption(picture)? {
             Some(long) => Captions {
                 long: vec![long],
@@ -73,22 +74,9 @@ fn pairs(picture: &Path, sidecars: &Sidecars, take: Take<'_>) -> Result<()> {
         };
         let short = content(&sidecars.file(picture, "short.txt"))?;
         found.short = short.or(found.short);
-        Ok(found)
+        Ok((Picture::File(picture.to_owned()), found))
     };
-    match read() {
-        Ok(Captions { long, short }) => long.into_iter().try_for_each(|long| {
-            take(Ok(Raw {
-                place: place.clone(),
-                picture: Picture::File(picture.to_owned()),
-                long,
-                short: short.clone(),
-            }))
-        }),
-        Err(error) => take(Err(Bad {
-            cause: format!("{error:#}"),
-            place,
-        })),
-    }
+    hand_over(&place, read(), take)
 }
 
 fn from_json(path: &Path) -> Result<Captions> {

@@ -9,14 +9,11 @@ use anyhow::{Context as _, Result};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{Bad, Kind, PairOptions, Picture, Raw, Take, rows};
+use super::rows::Reading;
+use super::{Bad, Kind, PairOptions, Picture, Raw, TRAIN, Take};
 use crate::input::dataset::captions::{self, BadCaptions, CaptionOptions};
-use crate::input::dataset::rows::Images;
 use crate::input::paths::PictureRule;
 use crate::input::text_file::{Decoded, Fields, LoneReturn, column};
-
-/// The part of a split file that is trained on unless another is named.
-const SPLIT: &str = "train";
 
 /// Hands over each entry.
 pub(super) fn each(
@@ -33,10 +30,10 @@ pub(super) fn each(
         return captioned(path, options, rule, take);
     }
     let mut failure = None;
-    let mut images = rows::images(path, options);
+    let mut reading = Reading::new(path, options);
     let entries = Entries {
         path,
-        images: &mut images,
+        reading: &mut reading,
         take,
         failure: &mut failure,
     };
@@ -49,7 +46,7 @@ pub(super) fn each(
     read.with_context(|| format!("{} is no JSON list of objects", path.display()))?;
     Ok(Kind {
         name: "a JSON list of pictures and captions".to_owned(),
-        notes: images.note().into_iter().collect(),
+        notes: reading.notes(path)?,
     })
 }
 
@@ -76,7 +73,8 @@ fn captioned(
 ) -> Result<Kind> {
     let wanted = CaptionOptions {
         images: options.images.clone(),
-        split: Some(options.split.clone().unwrap_or_else(|| SPLIT.to_owned())),
+        split: options.split.clone(),
+        usual_split: Some(TRAIN),
         bad: BadCaptions::Kept,
         ..CaptionOptions::default()
     };
@@ -102,14 +100,14 @@ fn captioned(
 }
 
 /// Takes the elements of a list as they come.
-struct Entries<'a> {
+struct Entries<'a, 'o> {
     path: &'a Path,
-    images: &'a mut Images,
+    reading: &'a mut Reading<'o>,
     take: Take<'a>,
     failure: &'a mut Option<anyhow::Error>,
 }
 
-impl<'de> DeserializeSeed<'de> for Entries<'_> {
+impl<'de> DeserializeSeed<'de> for Entries<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -117,7 +115,7 @@ impl<'de> DeserializeSeed<'de> for Entries<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Entries<'_> {
+impl<'de> Visitor<'de> for Entries<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,7 +127,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
         while let Some(entry) = list.next_element::<Value>()? {
             number += 1;
             let place = format!("{}, entry {number}", self.path.display());
-            let taken = rows::pairs(self.images, &place, object(entry), self.take);
+            let taken = self.reading.row(&place, object(entry), self.take);
             if let Err(error) = taken {
                 *self.failure = Some(error);
                 return Err(serde::de::Error::custom("stopped"));

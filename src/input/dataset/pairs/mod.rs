@@ -21,7 +21,7 @@ mod tar;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use crate::input::image::{self, DecodeOptions};
 use crate::input::paths::PictureRule;
@@ -196,6 +196,37 @@ impl Kind {
     }
 }
 
+/// The split that is trained on unless another is named.
+const TRAIN: &str = "train";
+
+/// Hands over the pairs of one picture, one for each long caption, or why they cannot be had.
+fn hand_over(place: &str, read: Result<(Picture, rows::Captions)>, take: Take<'_>) -> Result<()> {
+    match read {
+        Ok((picture, rows::Captions { long, short })) => long.into_iter().try_for_each(|long| {
+            take(Ok(Raw {
+                place: place.to_owned(),
+                picture: picture.clone(),
+                long,
+                short: short.clone(),
+            }))
+        }),
+        Err(error) => take(Err(Bad {
+            place: place.to_owned(),
+            cause: format!("{error:#}"),
+        })),
+    }
+}
+
+/// Refuses a split of data that has none.
+fn check_no_split(path: &Path, options: &PairOptions) -> Result<()> {
+    ensure!(
+        options.split.is_none(),
+        "{} has no splits: leave out --split",
+        path.display()
+    );
+    Ok(())
+}
+
 /// Whether a path names tar archives: one, a folder of them, or several by numbers in braces.
 pub(super) fn is_shards(path: &Path) -> Result<bool> {
     Ok(shards::of(path)?.is_some())
@@ -204,6 +235,7 @@ pub(super) fn is_shards(path: &Path) -> Result<bool> {
 /// Hands over all pairs of the data at `path`; returns what kind of data it is.
 fn each(path: &Path, options: &PairOptions, rule: PictureRule, take: Take<'_>) -> Result<Kind> {
     if let Some(shards) = shards::of(path)? {
+        check_no_split(path, options)?;
         return shards::each(&shards, rule, take);
     }
     if path.is_dir() {

@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Bad, Kind, PairOptions, Picture, Raw, Take};
+use super::{Kind, PairOptions, Picture, TRAIN, Take, hand_over};
+use crate::input::dataset::Split;
 use crate::input::dataset::captions::captions_of;
-use crate::input::dataset::rows::{self, Images};
+use crate::input::dataset::rows::{self, Images, Parts};
 use crate::input::text_file::Fields;
 use crate::input::text_file::column::PATH;
 
@@ -36,50 +37,52 @@ pub(super) struct Captions {
 
 /// Hands over each row.
 pub(super) fn each(path: &Path, options: &PairOptions, take: Take<'_>) -> Result<Kind> {
-    let mut images = images(path, options);
+    let mut reading = Reading::new(path, options);
     let rows = rows::rows(path, "image,caption")?;
     let mut notes = rows.notes.clone();
     for (line, row) in rows {
-        let place = format!("{}:{line}", path.display());
-        pairs(&mut images, &place, row, take)?;
+        reading.row(&format!("{}:{line}", path.display()), row, take)?;
     }
-    notes.extend(images.note());
+    notes.extend(reading.notes(path)?);
     Ok(Kind {
-        name: "rows of picture and caption".to_owned(),
+        name: "rows of image and caption".to_owned(),
         notes,
     })
 }
 
-/// The images that a file names.
-pub(super) fn images(file: &Path, options: &PairOptions) -> Images {
-    Images::new(file, options.images.as_deref())
+/// What the rows of a file are read with.
+pub(super) struct Reading<'a> {
+    images: Images,
+    parts: Parts<'a>,
 }
 
-/// Hands over one row's pairs: one for each long caption.
-pub(super) fn pairs(
-    images: &mut Images,
-    place: &str,
-    row: Result<Fields>,
-    take: Take<'_>,
-) -> Result<()> {
-    let read = || -> Result<_> {
-        let row = row?;
-        let picture = images.path(rows::text(&row, PATH, "picture")?)?;
-        Ok((picture, captions(&row)?))
-    };
-    match read() {
-        Ok((picture, Captions { long, short })) => long.into_iter().try_for_each(|long| {
-            take(Ok(Raw {
-                place: place.to_owned(),
-                picture: Picture::File(picture.clone()),
-                long,
-                short: short.clone(),
-            }))
-        }),
-        Err(error) => take(Err(Bad {
-            place: place.to_owned(),
-            cause: format!("{error:#}"),
-        })),
+impl<'a> Reading<'a> {
+    /// Takes the named split, or the one for training.
+    pub(super) fn new(file: &Path, options: &'a PairOptions) -> Self {
+        let split = options.split.as_deref();
+        Self {
+            images: Images::new(file, options.images.as_deref()),
+            parts: Parts::new(split.map_or(Split::Usual(TRAIN), Split::Named)),
+        }
+    }
+
+    /// Hands over one row's pairs, if it is of the split that is taken.
+    pub(super) fn row(&mut self, place: &str, row: Result<Fields>, take: Take<'_>) -> Result<()> {
+        if row.as_ref().is_ok_and(|row| !self.parts.takes(row)) {
+            return Ok(());
+        }
+        let read = || -> Result<_> {
+            let row = row?;
+            let picture = self.images.path(rows::text(&row, PATH, "image")?)?;
+            Ok((Picture::File(picture), captions(&row)?))
+        };
+        hand_over(place, read(), take)
+    }
+
+    /// What to say of the file once all rows were read.
+    pub(super) fn notes(self, file: &Path) -> Result<Vec<String>> {
+        let notes = [self.parts.note(file)?, self.images.note()];
+        Ok(notes.into_iter().flatten().collect())
     }
 }
 

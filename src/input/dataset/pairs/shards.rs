@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::folder::captions_of;
 use super::rows::Captions;
 use super::tar::{Archive, Member};
-use super::{Bad, Kind, Picture, Raw, Take};
+use super::{Bad, Kind, Picture, Take};
 use crate::input::paths::PictureRule;
 
 /// More shards are a slip in a pattern.
@@ -191,25 +191,16 @@ impl Sample {
             return Ok(());
         }
         let place = format!("{}, sample {}", shard.display(), self.key);
-        match self.read() {
-            Ok((picture, Captions { long, short })) => long.into_iter().try_for_each(|long| {
-                take(Ok(Raw {
-                    place: place.clone(),
-                    picture: Picture::Member {
-                        archive: shard.clone(),
-                        name: picture.name.clone().into(),
-                        offset: picture.offset,
-                        bytes: picture.bytes,
-                    },
-                    long,
-                    short: short.clone(),
-                }))
-            }),
-            Err(error) => take(Err(Bad {
-                cause: format!("{error:#}"),
-                place,
-            })),
-        }
+        let read = self.read().map(|(member, captions)| {
+            let picture = Picture::Member {
+                archive: shard.clone(),
+                name: member.name.into(),
+                offset: member.offset,
+                bytes: member.bytes,
+            };
+            (picture, captions)
+        });
+        super::hand_over(&place, read, take)
     }
 
     fn read(self) -> Result<(Member, Captions)> {
