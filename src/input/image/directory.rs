@@ -114,19 +114,20 @@ impl<'a> Directory<'a> {
 
     /// The first number about `tag`.
     pub(super) fn number(&self, tag: u16) -> Option<u64> {
-        self.integers(tag)?.first().copied()
+        self.integers(tag, 1)?.first().copied()
     }
 
-    /// All numbers about `tag`, if they are whole.
-    pub(super) fn integers(&self, tag: u16) -> Option<Vec<u64>> {
-        let values = self.numbers(tag)?;
+    /// The first numbers about `tag`, at most `most`, if they are whole.
+    pub(super) fn integers(&self, tag: u16, most: usize) -> Option<Vec<u64>> {
+        let values = self.numbers(tag, most)?;
         let is_whole = |value: &f64| *value >= 0.0 && value.fract() == 0.0;
         let is_whole = values.iter().all(is_whole);
         is_whole.then(|| values.into_iter().map(|value| value as u64).collect())
     }
 
-    /// All numbers about `tag`, if it has numbers and they lie within the bytes.
-    pub(super) fn numbers(&self, tag: u16) -> Option<Vec<f64>> {
+    /// The first numbers about `tag`, at most `most` (a file may claim one for each of its bytes), if
+    /// it has numbers and all lie within the bytes.
+    pub(super) fn numbers(&self, tag: u16, most: usize) -> Option<Vec<f64>> {
         let entry = self.find(tag)?;
         let size = match entry.kind {
             1 | 6 | 7 => 1,
@@ -138,6 +139,7 @@ impl<'a> Directory<'a> {
         let field = self.field(entry, size)?;
         field
             .chunks_exact(size)
+            .take(most)
             .map(|field| self.value(entry.kind, field))
             .collect()
     }
@@ -240,12 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn no_more_numbers_are_read_than_asked_for() {
+        let mut bytes = file(Order::Little, false, 1, 1000, 26);
+        bytes.resize(26 + 1000, 7);
+        let directory = Directory::first(&bytes).unwrap();
+        for (most, read) in [(0, 0), (1, 1), (32, 32), (5000, 1000)] {
+            assert_eq!(directory.integers(7, most), Some(vec![7; read]));
+        }
+        assert_eq!(directory.number(7), Some(7));
+    }
+
+    #[test]
     fn what_lies_outside_is_absent() {
         let whole = file(Order::Little, false, 4, 9, 10);
         let directory = Directory::first(&whole).unwrap();
-        assert!(directory.has(7) && directory.numbers(7).is_none());
+        assert!(directory.has(7) && directory.numbers(7, 9).is_none());
         let huge = file(Order::Little, true, 16, u32::MAX, u32::MAX);
-        assert!(Directory::first(&huge).unwrap().numbers(7).is_none());
+        assert!(Directory::first(&huge).unwrap().numbers(7, 9).is_none());
         for length in 0..whole.len() {
             let found = Directory::first(&whole[..length]);
             assert!(found.is_none_or(|directory| directory.number(7).is_none()));

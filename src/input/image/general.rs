@@ -4,8 +4,7 @@ use std::io::{Cursor, ErrorKind};
 
 use anyhow::{Result, bail};
 use image::codecs::{
-    bmp::BmpDecoder, gif::GifDecoder, jpeg::JpegDecoder, png::PngDecoder, pnm::PnmDecoder,
-    webp::WebPDecoder,
+    bmp::BmpDecoder, gif::GifDecoder, png::PngDecoder, pnm::PnmDecoder, webp::WebPDecoder,
 };
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageResult, Limits};
@@ -54,9 +53,8 @@ fn open(format: Format, bytes: &[u8]) -> ImageResult<Box<dyn ImageDecoder + '_>>
         Format::WebP => Box::new(WebPDecoder::new(reader)?),
         Format::Bmp => Box::new(BmpDecoder::new(reader)?),
         Format::Pnm => Box::new(PnmDecoder::new(reader)?),
-        Format::Jpeg => Box::new(JpegDecoder::new(reader)?),
-        Format::Tiff => {
-            let hint = image::error::ImageFormatHint::Exact(image::ImageFormat::Tiff);
+        Format::Jpeg | Format::Tiff => {
+            let hint = image::error::ImageFormatHint::Unknown; // they have decoders of their own
             return Err(ImageError::Unsupported(hint.into()));
         }
     })

@@ -40,6 +40,8 @@ struct Source<'a> {
     height: usize,
     /// 1 for grey, which stays grey; 3 for everything else, which comes out as RGB.
     channels: usize,
+    /// Bytes from the first scan on.
+    coded: Option<usize>,
 }
 
 /// What kept a file from being decoded.
@@ -51,9 +53,7 @@ enum Fault {
 impl Fault {
     fn refusal(&self) -> anyhow::Error {
         match self {
-            Self::Cut => anyhow!(
-                "the JPEG data is damaged: the file ends before the image is complete; fetch or copy it again"
-            ),
+            Self::Cut => fault::cut(Format::Jpeg),
             Self::Damaged => fault::damaged(Format::Jpeg),
         }
     }
@@ -93,6 +93,7 @@ impl<'a> Source<'a> {
         if let Some(what) = headers.unsupported() {
             return Err(fault::unsupported(what));
         }
+        let coded = headers.coded_bytes(bytes.len());
         let bytes = if headers.lacks_tables() {
             Cow::Owned(with_standard_tables(bytes))
         } else {
@@ -109,6 +110,7 @@ impl<'a> Source<'a> {
             width,
             height,
             channels,
+            coded,
         })
     }
 
@@ -161,8 +163,7 @@ impl<'a> Source<'a> {
         // The decoder reads zeros past the end, and makes an image even of nothing. A row of blocks
         // takes a byte for 64 columns at least: a bit a block in a progressive image's first scan.
         let least = self.width.div_ceil(64);
-        let coded = self.headers.coded_bytes(self.bytes.len());
-        ensure!(coded.is_none_or(|count| count >= least), NO_DATA);
+        ensure!(self.coded.is_none_or(|count| count >= least), NO_DATA);
         let samples = self.attempt(false).map_err(|fault| fault.refusal())?;
         let row = samples.len() / self.height;
         let mut rows = samples.chunks_exact(row);

@@ -35,7 +35,9 @@ fn in_directory(directory: &Directory) -> Option<u8> {
         return None;
     }
     // Cameras write a short; editors also write other types of number. Bytes are not one to Pillow.
-    let values = directory.numbers(TAG).filter(|_| !directory.is_bytes(TAG));
+    let values = directory
+        .numbers(TAG, 1)
+        .filter(|_| !directory.is_bytes(TAG));
     let values = values.unwrap_or_default();
     let value = values.first().copied().unwrap_or_default();
     let is_meant = value.fract() == 0.0 && (0.0..256.0).contains(&value);

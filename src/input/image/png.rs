@@ -21,6 +21,9 @@ const FRAME: usize = 12;
 /// writes each byte as two digits.
 const TEXT_BYTES: u64 = 4 << 20;
 
+/// The most kinds of damaged chunks that are named.
+const NAMED_KINDS: usize = 5;
+
 /// What the chunks say, apart from the pixels.
 #[derive(Default)]
 struct Survey<'a> {
@@ -31,7 +34,7 @@ struct Survey<'a> {
     /// The contents of a chunk of pixels that the file breaks off in.
     rest: &'a [u8],
     has_end: bool,
-    /// Chunks whose checksum differs, of those that may be passed over.
+    /// The first kinds of chunks whose checksum differs, of those that may be passed over.
     damaged: Vec<String>,
 }
 
@@ -74,7 +77,7 @@ fn check_header(bytes: &[u8], options: &DecodeOptions) -> Result<()> {
         "an iOS-optimised PNG is not supported; restore it with `xcrun pngcrush -revert-iphone-optimizations`, or save it as PNG or JPEG on a Mac or iPhone"
     );
     let (Some(width), Some(height)) = (number(bytes, 16), number(bytes, 20)) else {
-        bail!("not a picture: the PNG file ends before any image data; fetch or copy it again");
+        bail!("not an image: the PNG file ends before any image data; fetch or copy it again");
     };
     check_size(width, height, options)
 }
@@ -121,7 +124,9 @@ impl<'a> Survey<'a> {
                 return None;
             }
             let kind = String::from_utf8_lossy(kind).into_owned();
-            self.damaged.push(kind);
+            if self.damaged.len() < NAMED_KINDS && !self.damaged.contains(&kind) {
+                self.damaged.push(kind);
+            }
         } else if is_end {
             self.has_end = true;
             return None;
@@ -139,7 +144,9 @@ impl<'a> Survey<'a> {
             let is_first = self.exif.is_none();
             match key {
                 b"XML:com.adobe.xmp" => self.xmp = Some(text),
-                b"Raw profile type xmp" => self.xmp = profile(&text).map(Cow::Owned),
+                b"Raw profile type xmp" => {
+                    self.xmp = profile(&text).map(Cow::Owned).or(self.xmp.take());
+                }
                 // ImageMagick's names; the second of files that came from JPEG, XMP among them.
                 b"Raw profile type exif" | b"Raw profile type APP1" if is_first => {
                     let data = profile(&text).filter(|data| !data.starts_with(b"http"));
@@ -331,6 +338,33 @@ mod tests {
         bytes[at] = b'j';
         let raw = decode(&bytes, &DecodeOptions::default()).unwrap();
         assert!(raw.warnings[0].contains("(tEXt)"), "{:?}", raw.warnings);
+    }
+
+    #[test]
+    fn damaged_kinds_are_named_once_and_only_some() {
+        let kinds: [&[u8; 4]; 8] = [
+            b"aAAa", b"aAAa", b"bAAa", b"cAAa", b"dAAa", b"eAAa", b"fAAa", b"gAAa",
+        ];
+        let mut bytes = file(&kinds.map(|kind| (kind, b"hello".to_vec())), &[]);
+        let at = |bytes: &[u8]| bytes.windows(5).position(|part| part == b"hello");
+        while let Some(at) = at(&bytes) {
+            bytes[at] = b'j';
+        }
+        let raw = decode(&bytes, &DecodeOptions::default()).unwrap();
+        let warning = &raw.warnings[0];
+        assert!(
+            warning.ends_with("(aAAa, bAAa, cAAa, dAAa, eAAa)"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn a_broken_profile_leaves_good_xmp_alone() {
+        let xmp = b"XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation=\"6\"/>".to_vec();
+        let broken = b"Raw profile type xmp\0nothing".to_vec();
+        let bytes = file(&[(b"iTXt", xmp), (b"tEXt", broken)], &[]);
+        let raw = decode(&bytes, &DecodeOptions::default()).unwrap();
+        assert_eq!(raw.orientation, Orientation::Rotate90);
     }
 
     #[test]

@@ -37,6 +37,18 @@ mod tag {
     pub(super) const REFERENCE: u16 = 532;
 }
 
+/// The most samples per pixel. Cameras for satellites have a dozen.
+const MOST_SAMPLES: usize = 32;
+
+/// The most numbers of a palette: three for each of 16 bits.
+const PALETTE_NUMBERS: usize = 3 << 16;
+
+/// What a chunk may take however small the image is: a tile of 4096 x 4096 pixels of RGBA.
+const CHUNK_BYTES: usize = 64 << 20;
+
+/// What a chunk may take for each sample that is kept of the image: the largest there is.
+const SAMPLE_BYTES: usize = 8;
+
 /// How the pixels are stored.
 pub(super) struct Layout<'a> {
     pub(super) width: u32,
@@ -142,6 +154,10 @@ impl<'a> Layout<'a> {
         let number = |tag, default| directory.number(tag).unwrap_or(default);
         let compression = compression(directory)?;
         let samples = number(tag::SAMPLES, 1).clamp(1, u64::from(u16::MAX)) as usize;
+        ensure!(
+            samples <= MOST_SAMPLES,
+            unsupported(&format!("{samples} samples per pixel"))
+        );
         let colours = colours(directory, samples, compression)?;
         let alpha = alpha(directory, samples - colours.count());
         let is_tiled = directory.has(tag::TILE_OFFSETS);
@@ -152,6 +168,9 @@ impl<'a> Layout<'a> {
             [tag::STRIP_OFFSETS, tag::STRIP_LENGTHS]
         };
         let bits = bits(directory, samples)?;
+        let across = width.div_ceil(chunk_width) as usize;
+        let down = height.div_ceil(chunk_height) as usize;
+        let chunks = across.saturating_mul(down).saturating_mul(samples);
         let layout = Self {
             width,
             height,
@@ -172,12 +191,13 @@ impl<'a> Layout<'a> {
             chunk_height,
             is_tiled,
             offsets: directory
-                .integers(offsets)
+                .integers(offsets, chunks)
                 .ok_or_else(|| fault::cut(Format::Tiff))?,
-            lengths: directory.integers(lengths).unwrap_or_default(),
+            lengths: directory.integers(lengths, chunks).unwrap_or_default(),
             jpeg_tables: directory.data(tag::JPEG_TABLES),
         };
         layout.check()?;
+        layout.check_chunk()?;
         Ok(layout)
     }
 
@@ -225,6 +245,21 @@ impl<'a> Layout<'a> {
         ensure!(
             is_plain,
             unsupported("a predictor for samples of this size")
+        );
+        Ok(())
+    }
+
+    /// Refuses chunks that take far more memory than the image itself: unpacked, or one row of them as
+    /// codes of 64 bits, they would be allocated on the word of a few bytes.
+    fn check_chunk(&self) -> Result<()> {
+        let pixels = (self.width as usize).saturating_mul(self.height as usize);
+        let most = pixels.saturating_mul(self.kept * SAMPLE_BYTES);
+        let rows = self.stored_rows(self.chunk_height) as usize;
+        let codes = (self.chunk_width as usize).saturating_mul(self.samples_in_chunk() * 8);
+        let needed = self.row_bytes().saturating_mul(rows).max(codes);
+        ensure!(
+            needed <= most.max(CHUNK_BYTES),
+            fault::oversized(Format::Tiff)
         );
         Ok(())
     }
@@ -327,7 +362,9 @@ fn colours(directory: &Directory, samples: usize, packing: Compression) -> Resul
 
 /// All reds, then all greens, then all blues, of 16 bits. Some writers fill only the low 8.
 fn palette(directory: &Directory) -> Vec<[u8; 3]> {
-    let values = directory.integers(tag::COLOUR_MAP).unwrap_or_default();
+    let values = directory
+        .integers(tag::COLOUR_MAP, PALETTE_NUMBERS)
+        .unwrap_or_default();
     let is_low = values.iter().all(|value| *value < 256);
     let byte = |value: u64| {
         if is_low {
@@ -348,7 +385,7 @@ fn palette(directory: &Directory) -> Vec<[u8; 3]> {
 
 fn ycbcr(directory: &Directory, packing: Compression) -> YCbCr {
     let numbers = |tag| {
-        let numbers = directory.numbers(tag).unwrap_or_default();
+        let numbers = directory.numbers(tag, MOST_SAMPLES).unwrap_or_default();
         numbers
             .into_iter()
             .map(|number| number as f32)
@@ -371,7 +408,9 @@ fn ycbcr(directory: &Directory, packing: Compression) -> YCbCr {
 }
 
 fn alpha(directory: &Directory, extra: usize) -> AlphaKind {
-    let kinds = directory.integers(tag::EXTRA_SAMPLES).unwrap_or_default();
+    let kinds = directory
+        .integers(tag::EXTRA_SAMPLES, 1)
+        .unwrap_or_default();
     match (extra, kinds.first()) {
         (0, _) | (_, Some(0)) => AlphaKind::Absent,
         (_, Some(1)) => AlphaKind::Premultiplied,
@@ -404,8 +443,9 @@ fn chunk_size(
 }
 
 fn bits(directory: &Directory, samples: usize) -> Result<usize> {
-    let bits = directory.integers(tag::BITS).unwrap_or_else(|| vec![1]);
-    let bits = &bits[..bits.len().min(samples)];
+    let bits = directory
+        .integers(tag::BITS, samples)
+        .unwrap_or_else(|| vec![1]);
     let first = bits.first().copied().unwrap_or(1);
     let is_even = bits.iter().all(|own| *own == first);
     ensure!(is_even, unsupported("samples of different sizes"));
@@ -414,7 +454,9 @@ fn bits(directory: &Directory, samples: usize) -> Result<usize> {
 }
 
 fn kind(directory: &Directory, bits: usize) -> Result<Kind> {
-    let kinds = directory.integers(tag::SAMPLE_FORMAT).unwrap_or_default();
+    let kinds = directory
+        .integers(tag::SAMPLE_FORMAT, MOST_SAMPLES)
+        .unwrap_or_default();
     let first = kinds.first().copied().unwrap_or(1);
     let is_even = kinds.iter().all(|own| *own == first);
     ensure!(is_even, unsupported("samples of different kinds"));
@@ -440,7 +482,7 @@ fn subsampling(directory: &Directory, colours: &Colours, packing: Compression) -
     // A JPEG inside is spread by its decoder.
     let is_shared = matches!(colours, Colours::YCbCr(_))
         && !matches!(packing, Compression::Jpeg | Compression::WebP);
-    match directory.integers(tag::SUBSAMPLING).as_deref() {
+    match directory.integers(tag::SUBSAMPLING, 3).as_deref() {
         Some([across @ (1 | 2 | 4), down @ (1 | 2 | 4)]) if is_shared => {
             (*across as u32, *down as u32)
         }
