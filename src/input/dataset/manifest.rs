@@ -29,9 +29,17 @@ const LABEL: &[&str] = &[
     "labelid",
     "categoryid",
     "name",
+    "labeltext",
+    "choice",
 ];
 /// Of these columns, those with names: they win where the others hold class numbers.
-const NAMES: &[&str] = &["classname", "labelname", "categoryname", "species"];
+const NAMES: &[&str] = &[
+    "classname",
+    "labelname",
+    "categoryname",
+    "species",
+    "labeltext",
+];
 /// Larger JSON is something else.
 const LIMIT_BYTES: u64 = 1 << 31;
 
@@ -44,6 +52,7 @@ pub(super) fn labelled(
     let mut reading = Reading {
         images: Images::new(path, options.images),
         classes: HashMap::new(),
+        class_of: HashMap::new(),
         found: Labelled::default(),
     };
     let is_json = (path.extension()).is_some_and(|name| name.eq_ignore_ascii_case("json"));
@@ -91,11 +100,13 @@ fn without_fractions(classes: &mut [String]) {
 struct Reading {
     images: Images,
     classes: HashMap<String, usize>,
+    /// The class of each image: one with two would count as wrong whatever the answer.
+    class_of: HashMap<PathBuf, usize>,
     found: Labelled,
 }
 
 impl Reading {
-    fn take(&mut self, image: PathBuf, label: &str) {
+    fn take(&mut self, image: PathBuf, label: &str) -> Result<()> {
         let found = &mut self.found;
         let class = *self
             .classes
@@ -104,10 +115,19 @@ impl Reading {
                 found.classes.push(label.clone());
                 found.classes.len() - 1
             });
+        let before = *self.class_of.entry(image.clone()).or_insert(class);
+        ensure!(
+            before == class,
+            "{} has several labels, {:?} and {:?}, and one per image can be evaluated",
+            image.display(),
+            found.classes[before],
+            found.classes[class]
+        );
         found.samples.push(Sample {
             source: Ok(image),
             class,
         });
+        Ok(())
     }
 
     fn rows(&mut self, path: &Path, options: &LabelledOptions<'_>) -> Result<()> {
@@ -140,8 +160,7 @@ impl Reading {
                 let image = self.images.path(rows::text(&row, PATH, "path")?)?;
                 let columns = columns.get_or_insert_with(|| label_columns(&row));
                 let label = label(&row, columns)?;
-                self.take(image, &label);
-                Ok(())
+                self.take(image, &label)
             };
             take().with_context(|| format!("cannot use {what} {place} of {}", path.display()))?;
         }
@@ -174,7 +193,7 @@ impl Reading {
                     let using = || format!("cannot use {image:?} of {}", path.display());
                     let label = label_of(value).with_context(using)?;
                     let image = self.images.path(image).with_context(using)?;
-                    self.take(image, &label);
+                    self.take(image, &label).with_context(using)?;
                 }
                 Ok(())
             }
@@ -218,7 +237,7 @@ impl Reading {
                     )
                 };
                 let (image, name) = self.entry(entry, &mut numbers).with_context(using)?;
-                self.take(image, &name);
+                self.take(image, &name).with_context(using)?;
             }
         }
         Ok(())

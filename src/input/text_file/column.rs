@@ -16,6 +16,8 @@ pub const PATH: &[&str] = &[
     "img",
     "imgpath",
     "imgname",
+    "filepaths",
+    "imageid",
 ];
 /// What a column with labels may be called, as [`key`] writes it. A table of captions calls its
 /// captions `text` or `title` as well: what a table is for decides which of these count.

@@ -185,6 +185,16 @@ fn splits_are_chosen_and_said() {
 #[test]
 fn what_is_wrong_with_a_row_is_said_with_its_number() {
     let cases = [
+        (
+            "a.csv",
+            "filename,label\nx.jpg,cat\nx.jpg,cat\nx.jpg,dog\n",
+            "has several labels, \"cat\" and \"dog\"",
+        ),
+        (
+            "a.csv",
+            "filename,label\nx.jpg,cat\nx.jpg,cat\nx.jpg,dog\n",
+            "line 4 of",
+        ),
         ("a.csv", "a,b\n1,2\n", "as in path,label, and is a, b"),
         (
             "a.csv",
