@@ -375,15 +375,15 @@ mod tests {
             (line, &*fields),
             (2, "{\"filename\":\"x.jpg\",\"label\":\"cat\"}")
         );
-        let errors: Vec<_> = named
-            .map(|(line, fields)| (line, fields.unwrap_err().to_string()))
-            .collect();
+        let (line, fields) = named.next().unwrap();
+        assert_eq!((line, &fields.unwrap()["label"]), (3, &Value::from("")));
+        let (line, fields) = named.next().unwrap();
+        let error = fields.unwrap_err().to_string();
+        assert_eq!(line, 4);
         assert!(
-            errors[0]
-                .1
-                .starts_with("the row has 1 fields and the first line 2")
+            error.starts_with("the row has 3 fields and the first line 2"),
+            "{error}"
         );
-        assert_eq!((errors[0].0, errors[1].0), (3, 4));
         assert!(table(b"\n,,\n", None).named().is_err());
     }
 }

@@ -73,7 +73,7 @@ impl<'a> Reading<'a> {
         }
         let read = || -> Result<_> {
             let row = row?;
-            let picture = self.images.path(rows::text(&row, PATH, "image")?)?;
+            let picture = self.images.path(rows::text(&row, PATH, "picture")?)?;
             Ok((Picture::File(picture), captions(&row)?))
         };
         hand_over(place, read(), take)
