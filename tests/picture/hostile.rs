@@ -15,9 +15,17 @@ fn strict() -> DecodeOptions {
 
 #[test]
 fn a_jpeg_cut_short_is_answered_with_a_warning() {
-    for (name, fault) in [
-        ("cut-half.jpg", "the data is cut short; "),
-        ("broken-stream.jpg", "the data is damaged; "),
+    for (name, fault, strictly) in [
+        (
+            "cut-half.jpg",
+            "the data is cut short; ",
+            "the JPEG file ends before the image is complete",
+        ),
+        (
+            "broken-stream.jpg",
+            "the data is damaged; ",
+            "the JPEG data is damaged",
+        ),
     ] {
         let decoded = decode(name);
         assert_eq!((decoded.image.width, decoded.image.height), (61, 45));
@@ -27,7 +35,7 @@ fn a_jpeg_cut_short_is_answered_with_a_warning() {
         assert!(warning.starts_with("jpeg: the data is"), "{warning}");
         assert!(warning.contains(fault), "{warning}");
         let said = refusal(name, &strict());
-        assert!(said.contains("the JPEG data is damaged"), "{said}");
+        assert!(said.contains(strictly), "{said}");
     }
 }
 
@@ -80,12 +88,18 @@ fn cutting_anywhere_is_never_silent() {
     ];
     for name in names {
         let whole = fs::read(picture(name)).unwrap();
-        for percent in 0..90 {
-            let part = &whole[..whole.len() * percent / 100];
-            if let Ok(decoded) = decode_bytes(part, &DecodeOptions::default()) {
-                assert!(!decoded.warnings.is_empty(), "{name} cut at {percent} %");
+        let mut answered = 0;
+        // A PNG file has all of its pixels without its end mark.
+        let end = (name == "rgb.png").then(|| whole.len() - 8);
+        let parts = (0..90).map(|percent| whole.len() * percent / 100);
+        for length in parts.chain(end) {
+            if let Ok(decoded) = decode_bytes(&whole[..length], &DecodeOptions::default()) {
+                assert!(!decoded.warnings.is_empty(), "{name} cut at {length}");
+                answered += 1;
             }
         }
+        let is_promised = matches!(name, "base.jpg" | "rgb.png");
+        assert!(answered > 0 || !is_promised, "{name}");
     }
 }
 
@@ -114,6 +128,67 @@ fn a_huge_claim_is_refused_by_name_before_decoding() {
         ..DecodeOptions::default()
     };
     assert!(read(&picture("rgb.png"), &boundless).is_ok());
+}
+
+/// A little-endian TIFF file that is nothing but these entries, of one LONG each.
+fn tiff(entries: &[(u16, u32)]) -> Vec<u8> {
+    let mut bytes = b"II*\0\x08\0\0\0".to_vec();
+    bytes.extend((entries.len() as u16).to_le_bytes());
+    for (tag, value) in entries {
+        bytes.extend([&tag.to_le_bytes()[..], &[4, 0, 1, 0, 0, 0]].concat());
+        bytes.extend(value.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn a_tiff_of_huge_tiles_or_samples_is_refused_by_name() {
+    let memory = "asks for more memory than its size in pixels explains";
+    let many = "samples per pixel";
+    let tile = |(width, height), (across, down), more: &[(u16, u32)]| {
+        let whole = [(256, width), (257, height), (322, across), (323, down)];
+        [&whole[..], &[(324, 8), (325, 8)], more].concat()
+    };
+    let strip = |(width, height), more: &[(u16, u32)]| {
+        let whole = [(256, width), (257, height), (273, 8), (279, 8)];
+        [&whole[..], more].concat()
+    };
+    let (fax, zstd) = ((259, 4), (259, 50000));
+    let cases = [
+        (tile((1, 200_000_000), (4096, 400_000_000), &[fax]), memory),
+        (tile((200_000_000, 1), (400_000_000, 4096), &[zstd]), memory),
+        (
+            tile((1, 1), (4096, 4096), &[zstd, (258, 16), (277, 32)]),
+            memory,
+        ),
+        (
+            strip((10_000, 10_000), &[zstd, (258, 16), (277, 65_535)]),
+            many,
+        ),
+        (strip((10_000, 10_000), &[zstd, (258, 16), (277, 33)]), many),
+        (
+            strip((10_000, 10_000), &[zstd, (258, 16), (277, 32)]),
+            memory,
+        ),
+        (
+            strip((200_000_000, 1), &[zstd, (258, 1), (277, 32)]),
+            memory,
+        ),
+    ];
+    for (entries, expected) in cases {
+        let said = decode_bytes(&tiff(&entries), &DecodeOptions::default());
+        let said = format!("{:#}", said.unwrap_err());
+        assert!(said.contains(expected), "{entries:?}: {said}");
+    }
+    // A large tile around a small image, and one strip of many rows, pass: nothing is in them.
+    for entries in [
+        tile((1, 1), (4096, 4096), &[zstd]),
+        strip((1, 200_000_000), &[zstd]),
+    ] {
+        let said = decode_bytes(&tiff(&entries), &DecodeOptions::default());
+        let said = format!("{:#}", said.unwrap_err());
+        assert!(said.contains("data is damaged"), "{entries:?}: {said}");
+    }
 }
 
 #[test]
