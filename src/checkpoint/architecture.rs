@@ -105,6 +105,7 @@ pub fn read(tensors: &Tensors, config: &ModelConfig, heads: Heads, code: Code) -
     let [context_length, _] = shape(tensors, "text_model.embeddings.position_embedding.weight")?;
     let [embed_dim, _] = shape(tensors, "text_projection.weight")?;
     ensure!(context_length > 1 && embed_dim > 0, "a size is zero");
+    let is_needed = heads != Heads::NOT_NEEDED;
     let (image, image_heads) = image::read(tensors, config, heads.image, code)?;
     let text_heads = Question {
         tower: "text",
@@ -123,10 +124,14 @@ pub fn read(tensors: &Tensors, config: &ModelConfig, heads: Heads, code: Code) -
             .with_epsilon(config.text_epsilon()),
     };
     let mut warnings = config.check(&architecture)?;
-    let heads = [("image", image_heads), ("text", text_heads)];
+    let heads = if is_needed {
+        &[("image", image_heads), ("text", text_heads)][..]
+    } else {
+        &[]
+    };
     warnings.extend(
         heads
-            .into_iter()
+            .iter()
             .filter_map(|(tower, heads)| heads.warning(tower)),
     );
     let heads_source = match (image_heads.source, text_heads.source) {
@@ -188,6 +193,16 @@ fn shape<const N: usize>(tensors: &Tensors, name: &str) -> Result<[usize; N]> {
     })
 }
 
+/// What a user should hear who states another activation than the configuration.
+#[must_use]
+pub fn overridden_activation(wanted: Option<Activation>, config: &ModelConfig) -> Option<String> {
+    let wanted = wanted?;
+    // What the configuration cannot mean is what the user was asked to state.
+    let (configured, source) = config.activation().ok()??;
+    (configured != wanted)
+        .then(|| format!("{source} is {configured}; --activation {wanted} is used"))
+}
+
 /// The activation and the reason for it: the user's word, the configuration's, or what all files
 /// of the layout have.
 ///
@@ -210,7 +225,7 @@ pub fn choose_activation(
             format!("all published files with {layout} names have it"),
         )),
         _ => bail!(
-            "the file does not tell its activation and has no config.json beside it; say \
+            "the file does not say its activation, and no configuration was read that does; say \
              --activation quick_gelu (OpenAI's models, Long-CLIP) or --activation gelu (most of \
              open_clip's)"
         ),

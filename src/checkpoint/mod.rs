@@ -128,10 +128,14 @@ impl Checkpoint {
         let mut warnings = Vec::new();
         if activation_is_a_guess(&named, stated.activation, &config) {
             warnings.push(format!(
-                "the file does not tell its activation; taking {activation}, which OpenAI's models \
+                "the file does not say its activation; taking {activation}, which OpenAI's models \
                  have (most of open_clip's need --activation gelu)"
             ));
         }
+        warnings.extend(architecture::overridden_activation(
+            stated.activation,
+            &config,
+        ));
         warnings.extend(sizes_warnings);
         warnings.extend(archives.iter().flat_map(|archive| archive.notes.clone()));
         Ok(Self {

@@ -208,7 +208,12 @@ fn activations_come_from_the_config_and_unknown_ones_are_refused() {
     for tower in ["text_config", "vision_config"] {
         model.config[tower]["hidden_act"] = json!("gelu");
     }
-    assert_eq!(model.load().unwrap().activation, Activation::Gelu);
+    let checkpoint = model.load().unwrap();
+    assert_eq!(checkpoint.activation, Activation::Gelu);
+    assert_eq!(checkpoint.warnings, [""; 0]);
+    let checkpoint = load(&model.path(), Some(Activation::QuickGelu)).unwrap();
+    let said = "hidden_act in config.json is gelu; --activation quick_gelu is used";
+    assert_eq!(checkpoint.warnings, [said]);
     model.config["text_config"]["hidden_act"] = json!("gelu_new");
     refused(&model, &["gelu_new", "--activation"]);
     model.config["text_config"]["hidden_act"] = json!("quick_gelu");

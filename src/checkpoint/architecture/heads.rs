@@ -57,6 +57,8 @@ pub(super) enum Doubt {
     /// A configuration says 64 features per head of a width that all published models have 16 heads at:
     /// what versions that knew no better wrote when they converted such a model.
     Stale,
+    /// The user states them, and the configuration says these.
+    Overrides(usize),
 }
 
 impl Chosen {
@@ -65,6 +67,9 @@ impl Chosen {
         let heads = self.heads;
         match self.doubt {
             Doubt::None => None,
+            Doubt::Overrides(configured) => Some(format!(
+                "the configuration gives the {tower} tower {configured} attention heads; --heads {heads} is used"
+            )),
             Doubt::Guess => Some(format!(
                 "the file does not say how many attention heads its {tower} tower has; taking {heads} of 64 \
                  features (--heads IMAGE,TEXT if it has others)"
@@ -128,7 +133,11 @@ impl Question<'_> {
             doubt: Doubt::None,
         };
         if let Some(heads) = self.stated {
-            return Ok(chosen(heads, "--heads"));
+            let mut chosen = chosen(heads, "--heads");
+            if let Some(configured) = self.configured.filter(|configured| *configured != heads) {
+                chosen.doubt = Doubt::Overrides(configured);
+            }
+            return Ok(chosen);
         }
         let is_image = self.tower == "image";
         let is_wide = is_image && WIDE_IMAGE_WIDTHS.contains(&self.width);
@@ -265,8 +274,17 @@ mod tests {
                 code,
                 ..wide
             };
-            let found = question.answer().ok().map(|found| found.heads);
-            assert_eq!(found, expected, "{question:?}");
+            let found = question.answer().ok();
+            let heads = found.map(|found| found.heads);
+            assert_eq!(heads, expected, "{question:?}");
+            let both = found.filter(|_| stated.is_some() && configured.is_some());
+            if let Some(warning) = both.and_then(|found| found.warning("image")) {
+                assert!(warning.contains("20 attention heads; --heads 10 is used"));
+            }
+            assert_eq!(
+                both.is_some_and(|found| found.doubt != Doubt::None),
+                both.is_some()
+            );
         }
     }
 

@@ -116,12 +116,7 @@ pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
     for key in ["pad_token", "unk_token"] {
         let token = config.get(key).and_then(content);
         let own = token.filter(|token| !clips.iter().any(|clips| clips == token));
-        warnings.extend(own.map(|token| {
-            format!(
-                "{} is \"{token}\": transformers makes other tokens of a text that contains it",
-                PLACE.name(key)
-            )
-        }));
+        warnings.extend(own.map(|token| splits(key, token)));
     }
     for key in [
         "added_tokens_decoder",
@@ -131,10 +126,20 @@ pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
         let Some(value) = config.get(key) else {
             continue;
         };
-        if let Some(token) = tokens(value).find(|token| !clips.iter().any(|clips| clips == token)) {
+        for (id, token) in
+            tokens(value).filter(|(_, token)| !clips.iter().any(|clips| clips == token))
+        {
+            let is_named = ["pad_token", "unk_token"]
+                .iter()
+                .any(|key| config.get(*key).and_then(content) == Some(token));
+            if id.is_some_and(|id| id < START_OF_TEXT && symbol(id) == token) {
+                // One that is padding too was warned of.
+                warnings.extend((!is_named).then(|| splits(key, token)));
+                continue;
+            }
             let why = format!(
-                "with the token \"{token}\", which CLIP's vocabulary does not have as one of its own; \
-                 use transformers for this model"
+                "with the token \"{token}\", which is not one of CLIP's special tokens or not its id; use \
+                 transformers for this model"
             );
             return PLACE.refuse(key, value, &why);
         }
@@ -142,16 +147,31 @@ pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
+/// The warning about a special token that texts may contain.
+fn splits(key: &str, token: &str) -> String {
+    format!(
+        "{} is \"{token}\": transformers makes other tokens of a text that contains it",
+        PLACE.name(key)
+    )
+}
+
 /// A token: a string, or an object that has it under `content`.
 fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// All tokens of a list or an object of them.
-fn tokens(value: &Value) -> Box<dyn Iterator<Item = &str> + '_> {
+/// All tokens of a list or an object of them, with the ids that are the object's keys.
+fn tokens(value: &Value) -> Box<dyn Iterator<Item = (Option<u32>, &str)> + '_> {
     match value {
-        Value::Array(list) => Box::new(list.iter().filter_map(content)),
-        Value::Object(object) => Box::new(object.values().filter_map(content)),
+        Value::Array(list) => Box::new(
+            list.iter()
+                .filter_map(|token| Some((None, content(token)?))),
+        ),
+        Value::Object(object) => Box::new(
+            object
+                .iter()
+                .filter_map(|(id, token)| Some((id.parse().ok(), content(token)?))),
+        ),
         _ => Box::new(std::iter::empty()),
     }
 }
@@ -208,6 +228,11 @@ mod tests {
                 "added_tokens_decoder",
                 json!({"49408": {"content": "<photo>"}}),
             ),
+            ("added_tokens_decoder", json!({"1": {"content": "!"}})),
+            (
+                "added_tokens_decoder",
+                json!({"4294967295": {"content": "!"}}),
+            ),
         ];
         for (key, value) in cases {
             let error = warnings(&json!({ key: value })).unwrap_err().to_string();
@@ -216,7 +241,13 @@ mod tests {
                 "{error}"
             );
         }
-        for config in [json!({"pad_token": "!"}), json!({"lower": false})] {
+        let own = json!({"0": {"content": "!", "special": true}});
+        for config in [
+            json!({"pad_token": "!"}),
+            json!({"pad_token": "!", "added_tokens_decoder": own}),
+            json!({"added_tokens_decoder": own}),
+            json!({"lower": false}),
+        ] {
             assert_eq!(warnings(&config).unwrap().len(), 1, "{config}");
         }
     }

@@ -248,6 +248,11 @@ impl<'a> Hub<'a> {
         self.repository.id()
     }
 
+    /// The revision of it that is wanted.
+    pub fn revision(&self) -> &str {
+        self.repository.revision()
+    }
+
     /// Whether the settings forbid the network.
     pub fn is_offline(&self) -> bool {
         self.settings.offline

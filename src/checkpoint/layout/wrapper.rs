@@ -19,7 +19,9 @@ const INSIDE: [&str; 4] = [
 ///
 /// # Errors
 /// When a model's names are under a prefix that other tensors are not under: names both.
-pub(super) fn strip(tensors: Tensors) -> Result<Tensors> {
+pub(super) fn strip(mut tensors: Tensors) -> Result<Tensors> {
+    // PyTorch's AveragedModel keeps a counter next to the model that it wraps.
+    tensors.retain(|name, _| name.rsplit('.').next() != Some("n_averaged"));
     let tensors = rename(tensors, without_wrappers)?;
     let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     if let Some(length) = shared_prefix(&names) {
@@ -195,6 +197,9 @@ mod tests {
             "visual.transformer.resblocks.0.ln_1.bias",
         ];
         assert_eq!(found.unwrap(), expected);
+        let averaged = ["n_averaged", "module.text_model.a", "module.vision_model.b"];
+        let found = stripped(&averaged).unwrap();
+        assert_eq!(found, ["text_model.a", "vision_model.b"]);
         let twice = stripped(&["visual.a", "_orig_mod.visual.a"]);
         assert!(twice.unwrap_err().contains("twice"));
     }

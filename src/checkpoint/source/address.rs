@@ -8,6 +8,9 @@ use anyhow::{Context as _, Result, bail};
 use super::{Reference, existing, known, parse_hub};
 use crate::checkpoint::hub::{Repository, check_file_name};
 
+/// The hub's other address, which leads to the same pages.
+const SHORT_HUB: &str = "https://hf.co";
+
 /// Reads `typed`, if it begins like one of these. `hubs` are the addresses of the hub.
 ///
 /// # Errors
@@ -45,7 +48,8 @@ fn path_on<'a>(typed: &'a str, hubs: &[String]) -> Option<&'a str> {
     let without_scheme = |text: &str| text.find("://").map_or(0, |at| at + 3);
     let rest = &typed[without_scheme(typed)..];
     let rest = rest.strip_prefix("www.").unwrap_or(rest);
-    hubs.iter().find_map(|hub| {
+    let hubs = hubs.iter().map(String::as_str).chain([SHORT_HUB]);
+    hubs.into_iter().find_map(|hub| {
         let hub = &hub[without_scheme(hub)..];
         let start = rest.get(..hub.len())?;
         let path = rest[hub.len()..].strip_prefix('/')?;
@@ -81,7 +85,11 @@ fn page(typed: &str, path: &str) -> Result<Reference> {
         ["datasets" | "spaces" | "api" | "papers" | "collections", ..] => {
             bail!("{}", no_page(typed))
         }
-        [owner, name] => return on_hub(typed, &format!("{owner}/{name}"), "main", None),
+        [owner, name] => {
+            // As `git clone` has it.
+            let name = name.strip_suffix(".git").unwrap_or(name);
+            return on_hub(typed, &format!("{owner}/{name}"), "main", None);
+        }
         [owner, name, kind, ref rest @ ..] => (format!("{owner}/{name}"), kind, rest),
         _ => bail!("{}", no_page(typed)),
     };
@@ -172,6 +180,10 @@ mod tests {
             ("http://hub.example/a/b?x=y#z", "main", None),
             ("https://www.HUB.example/a/b", "main", None),
             ("hub.example/a/b", "main", None),
+            ("https://hub.example/a/b.git", "main", None),
+            ("https://hf.co/a/b", "main", None),
+            ("hf.co/a/b.git", "main", None),
+            ("https://hf.co/a/b/blob/v1/x.pt", "v1", Some("x.pt")),
             ("http://mirror.example/hf/a/b", "main", None),
             ("https://hub.example/a/b/tree/main", "main", None),
             (&at_commit, commit, None),

@@ -50,8 +50,26 @@ const OF_TRANSFORMERS: [&str; 3] = [CONFIG, PREPROCESSOR, "processor_config.json
 /// A longer config.json is none.
 const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
 
-/// Endings of weights with names of their own, best first.
-const ENDINGS: [&str; 2] = [".safetensors", ".pt"];
+/// Endings of weights with names of their own, the best group first.
+const ENDINGS: [&[&str]; 3] = [&[".safetensors"], &[".pt"], &[".ckpt", ".pth", ".bin"]];
+
+/// How the names of training state begin, which has endings of weights.
+const TRAINING: [&str; 5] = [
+    "optimizer",
+    "scheduler",
+    "training_args",
+    "rng_state",
+    "scaler",
+];
+
+/// Endings of models for other programs.
+const OTHERS: [(&str, &str); 5] = [
+    (".msgpack", "Flax"),
+    (".h5", "TensorFlow"),
+    (".onnx", "ONNX"),
+    (".gguf", "GGUF"),
+    ("openvino_model.bin", "OpenVINO"),
+];
 
 /// An index with more bytes is not one.
 const INDEX_LIMIT_BYTES: u64 = 16 << 20;
@@ -78,9 +96,23 @@ pub(super) fn needed_companions(file: &str) -> &'static [&'static str] {
 
 /// Whether a name ends like a file of weights.
 pub(super) fn is_weights_name(name: &str) -> bool {
-    [".pt", ".bin", ".safetensors"]
-        .iter()
-        .any(|ending| name.ends_with(ending))
+    let mut endings = ENDINGS.into_iter().flatten();
+    endings.any(|ending| name.ends_with(ending))
+}
+
+/// Whether a file of one of `endings` may be the only weights of a folder.
+fn is_own_name(name: &str, endings: &[&str]) -> bool {
+    let is_shard = || {
+        let numbers = name.split_once("-of-");
+        let digit = |letter: char| letter.is_ascii_digit();
+        numbers.is_some_and(|(one, all)| one.ends_with(digit) && all.starts_with(digit))
+    };
+    endings.iter().any(|ending| name.ends_with(ending))
+        && !name.contains('/')
+        && !TRAINING.iter().any(|state| name.starts_with(state))
+        && !is_shard()
+        && !name.ends_with("openvino_model.bin")
+        && check_file_name(name).is_ok()
 }
 
 /// Whether the file lists shards instead of holding weights.
@@ -109,17 +141,22 @@ pub(super) fn needs_config(names: &[String]) -> bool {
     OPEN_CLIP.iter().any(|name| has(name)) && others()
 }
 
-/// Whether a config.json says that a model next to it is transformers'; timm's has other keys.
-fn is_of_transformers(config: &Path) -> bool {
+/// Whether a config.json says that a model next to it is transformers'; timm's has other keys. Where
+/// open_clip's configuration is there too, other families than CLIP have theirs from it.
+fn is_of_transformers(config: &Path, has_open_clip_config: bool) -> bool {
     let is_short = config
         .metadata()
         .is_ok_and(|file| file.len() <= CONFIG_LIMIT_BYTES);
     let content = is_short.then(|| std::fs::read(config).ok()).flatten();
     let content = content.and_then(|content| serde_json::from_slice::<Value>(&content).ok());
-    content.is_some_and(|content| {
-        let kind = content.get("model_type").and_then(Value::as_str);
-        kind.is_some_and(|kind| kind != "timm_wrapper") || content.get("vision_config").is_some()
-    })
+    content.is_some_and(
+        |content| match content.get("model_type").and_then(Value::as_str) {
+            Some("clip" | "longclip") => true,
+            Some(kind) if has_open_clip_config || kind == "timm_wrapper" => false,
+            Some(_) => true,
+            None => content.get("vision_config").is_some(),
+        },
+    )
 }
 
 /// Chooses the weights (or their index) among the names of one folder, whose config.json is `config`.
@@ -132,6 +169,8 @@ pub(super) fn choose(
     config: Option<&Path>,
 ) -> anyhow::Result<String> {
     let is_there = |usual: &&&str| names.iter().any(|name| name == **usual);
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let is_of_transformers = |config: &Path| is_of_transformers(config, has(OPEN_CLIP_CONFIG));
     let preferred: &[&str] = match needs_config(names) && !config.is_some_and(is_of_transformers) {
         true => &OPEN_CLIP,
         false => &USUAL,
@@ -139,12 +178,9 @@ pub(super) fn choose(
     if let Some(usual) = preferred.iter().find(is_there) {
         return Ok((*usual).to_owned());
     }
-    for ending in ENDINGS {
-        let mut found: Vec<&String> = names
-            .iter()
-            .filter(|name| name.ends_with(ending) && !name.contains('/'))
-            .filter(|name| check_file_name(name).is_ok())
-            .collect();
+    for endings in ENDINGS {
+        let found = names.iter().filter(|name| is_own_name(name, endings));
+        let mut found: Vec<&String> = found.collect();
         found.sort();
         match found.as_slice() {
             [] => {}
@@ -155,19 +191,30 @@ pub(super) fn choose(
             ),
         }
     }
+    bail!(no_weights(names, place))
+}
+
+/// Why nothing among `names` is taken.
+fn no_weights(names: &[String], place: &str) -> String {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if has("log.jsonl") && has("settings.json") {
-        bail!(
+        return format!(
             "{place} is a run of longclip finetune without a model: finish it with the same command and --resume (what was \
              trained with --adapter-only has an adapter and no model; without that flag it has both)"
         );
     }
+    if has("model_index.json") {
+        return format!(
+            "{place} is a pipeline of diffusers, whose text encoder is not a whole CLIP; name the CLIP model \
+             that it was taken from"
+        );
+    }
     let hint = if names.iter().any(|name| name.contains("-of-")) {
-        " (shards without their index cannot be read)"
+        " (shards without their index cannot be read)".to_owned()
     } else if has("adapter_config.json") {
-        " (an adapter alone is no model)"
+        " (an adapter alone is no model)".to_owned()
     } else {
-        ""
+        for_others(names)
     };
     let mut deeper: Vec<&String> = names
         .iter()
@@ -178,16 +225,41 @@ pub(super) fn choose(
         [] => String::new(),
         deeper => format!("; its folders hold {}: name one of these", listed(deeper)),
     };
-    bail!(
-        "{place} has no weights{hint}; expected {}, or a single .safetensors or .pt file{deeper}",
+    format!(
+        "{place} has no weights that can be read{hint}; expected {}, or a single .safetensors, .pt, .ckpt, \
+         .pth or .bin file{deeper}",
         USUAL.join(", ")
     )
 }
 
-/// The usual names of weights in the folders inside `folder`, for [`choose`]'s message.
+/// What to say of models for other programs.
+fn for_others(names: &[String]) -> String {
+    let of = |ending: &str| names.iter().find(|name| name.ends_with(ending));
+    let found = OTHERS
+        .iter()
+        .filter_map(|(ending, program)| of(ending).map(|name| format!("{name} is for {program}")));
+    let found: Vec<String> = found.collect();
+    match found.as_slice() {
+        [] => String::new(),
+        found => format!(" ({}, which is not read)", found.join(", ")),
+    }
+}
+
+/// The repository whose folder in the hub's cache `folder` is.
+pub(super) fn cached_repository(folder: &Path) -> Option<String> {
+    let name = folder.file_name()?.to_str()?.strip_prefix("models--")?;
+    let (owner, name) = name.split_once("--")?;
+    folder
+        .join("snapshots")
+        .is_dir()
+        .then(|| format!("{owner}/{name}"))
+}
+
+/// The usual names of weights in the folders inside `folder`, and ONNX's, for [`choose`]'s message.
 pub(super) fn deeper(folder: &Path, inside: &str) -> Vec<String> {
     let names = USUAL
         .iter()
+        .chain(&["model.onnx"])
         .filter(|name| folder.join(inside).join(name).is_file());
     names.map(|name| format!("{inside}/{name}")).collect()
 }
@@ -249,7 +321,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join(CONFIG);
         std::fs::write(&config, r#"{"model_type":"clip"}"#).unwrap();
-        let cases: [(&[&str], &str); 8] = [
+        let cases: [(&[&str], &str); 12] = [
             (
                 &["pytorch_model.bin", "model.safetensors"],
                 "model.safetensors",
@@ -276,6 +348,10 @@ mod tests {
             (&["README.md", "longclip-L@336px.pt"], "longclip-L@336px.pt"),
             (&["x.pt", "x.safetensors"], "x.safetensors"),
             (&["x.pt", "sub/y.pt", "a\nb.pt"], "x.pt"),
+            (&["last.ckpt", "README.md"], "last.ckpt"),
+            (&["best-of-5.pth", "events.out"], "best-of-5.pth"),
+            (&["mine.bin", "optimizer.bin", "scaler.pt"], "mine.bin"),
+            (&["x.ckpt", "x.pt", "optimizer.pt"], "x.pt"),
         ];
         for (list, expected) in cases {
             let found = choose(&names(list), "here", Some(&config)).unwrap();
@@ -316,6 +392,16 @@ mod tests {
                 assert_eq!(choose(&list, "here", None).unwrap(), open_clip);
             }
         }
+        let list = [both[0], both[1], OPEN_CLIP_CONFIG];
+        for (kind, expected) in [
+            ("marqo-fashionclip", both[1]),
+            ("clip", both[0]),
+            ("longclip", both[0]),
+        ] {
+            std::fs::write(&config, format!(r#"{{"model_type":"{kind}"}}"#)).unwrap();
+            let found = choose(&names(&list), "here", Some(&config)).unwrap();
+            assert_eq!(found, expected, "{kind}");
+        }
         assert!(!needs_config(&names(&[
             "model.safetensors",
             "pytorch_model.bin"
@@ -338,19 +424,27 @@ mod tests {
 
     #[test]
     fn none_or_several_of_equal_rank_are_errors() {
-        let cases: [(&[&str], &str); 6] = [
+        let cases: [(&[&str], &str); 11] = [
             (
                 &["README.md", "b/model.safetensors", "a/x.pt"],
                 "hold b/model.safetensors: name",
             ),
             (&["b.pt", "a.pt"], "a.pt, b.pt"),
+            (&["b.pth", "a.ckpt", "c.bin"], "a.ckpt, b.pth, c.bin"),
+            (&["optimizer.pt", "rng_state_0.pth"], "has no weights"),
+            (&["flax_model.msgpack"], "flax_model.msgpack is for Flax"),
+            (
+                &["tf_model.h5", "onnx/model.onnx"],
+                "tf_model.h5 is for TensorFlow, onnx/model.onnx is for ONNX, which is not read",
+            ),
+            (&["model_index.json"], "pipeline of diffusers"),
             (
                 &["a.safetensors", "b.safetensors", "c.pt"],
                 "a.safetensors, b.safetensors",
             ),
             (
                 &["config.json"],
-                "here has no weights; expected model.safetensors",
+                "here has no weights that can be read; expected model.safetensors",
             ),
             (
                 &["pytorch_model-00001-of-00002.bin"],

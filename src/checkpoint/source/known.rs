@@ -19,6 +19,118 @@ const OTHERS: [(&str, &str); 8] = [
     ("vitbigg14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"),
 ];
 
+/// open_clip's names with the tag of some weights, and the repository that open_clip has them from.
+const TAGGED: [(&str, &str, &str); 19] = [
+    (
+        "vitb32",
+        "laion2b_e16",
+        "timm/vit_base_patch32_clip_224.laion2b_e16",
+    ),
+    (
+        "vitb32",
+        "laion2b_s34b_b79k",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+    ),
+    (
+        "vitb32",
+        "datacomp_xl_s13b_b90k",
+        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+    ),
+    (
+        "vitb32",
+        "metaclip_400m",
+        "timm/vit_base_patch32_clip_224.metaclip_400m",
+    ),
+    (
+        "vitb32",
+        "metaclip_fullcc",
+        "timm/vit_base_patch32_clip_224.metaclip_2pt5b",
+    ),
+    (
+        "vitb16",
+        "laion2b_s34b_b88k",
+        "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+    ),
+    (
+        "vitb16",
+        "datacomp_xl_s13b_b90k",
+        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
+    ),
+    ("vitb16", "dfn2b", "apple/DFN2B-CLIP-ViT-B-16"),
+    (
+        "vitb16",
+        "metaclip_400m",
+        "timm/vit_base_patch16_clip_224.metaclip_400m",
+    ),
+    (
+        "vitb16",
+        "metaclip_fullcc",
+        "timm/vit_base_patch16_clip_224.metaclip_2pt5b",
+    ),
+    (
+        "vitl14",
+        "laion2b_s32b_b82k",
+        "laion/CLIP-ViT-L-14-laion2B-s32B-b82K",
+    ),
+    (
+        "vitl14",
+        "datacomp_xl_s13b_b90k",
+        "laion/CLIP-ViT-L-14-DataComp.XL-s13B-b90K",
+    ),
+    ("vitl14", "dfn2b", "apple/DFN2B-CLIP-ViT-L-14"),
+    (
+        "vitl14",
+        "metaclip_fullcc",
+        "timm/vit_large_patch14_clip_224.metaclip_2pt5b",
+    ),
+    (
+        "vith14",
+        "laion2b_s32b_b79k",
+        "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+    ),
+    ("vith14", "dfn5b", "apple/DFN5B-CLIP-ViT-H-14"),
+    (
+        "vitg14",
+        "laion2b_s12b_b42k",
+        "laion/CLIP-ViT-g-14-laion2B-s12B-b42K",
+    ),
+    (
+        "vitg14",
+        "laion2b_s34b_b88k",
+        "laion/CLIP-ViT-g-14-laion2B-s34B-b88K",
+    ),
+    (
+        "vitbigg14",
+        "laion2b_s39b_b160k",
+        "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+    ),
+];
+
+/// What to say of open_clip's `MODEL/TAG` where the tag is of other weights than OpenAI's.
+pub(super) fn tagged(typed: &str) -> Option<String> {
+    let (name, tag) = typed.split_once('/')?;
+    let (name, tag) = (name_here(name).map(|_| normal(name))?, tag.to_lowercase());
+    // `ViT-B/32` is the name of a model, and so are the repositories of its publishers.
+    let is_open_clips = name.starts_with("vit") || name.starts_with("rn");
+    let is_path = tag.contains('/') || choice::is_weights_name(&tag);
+    if tag == "openai" || !is_open_clips || is_path || name_here(&format!("{name}{tag}")).is_some()
+    {
+        return None;
+    }
+    let found = TAGGED
+        .iter()
+        .find(|known| known.0 == name && known.1 == tag);
+    Some(match found {
+        Some((.., repository)) => {
+            format!("{typed:?} is a name of open_clip's; did you mean {repository}?")
+        }
+        None => format!(
+            "{typed:?} is a name of open_clip's, and the weights of its tag {tag:?} have no short name here; \
+             name the repository that has them, as OWNER/REPO"
+        ),
+    })
+}
+
 /// The name here of the model that `typed` is the name of elsewhere. Names that are right as they are
 /// (`OWNER/REPO` of somebody else, a short name) are nobody's elsewhere.
 pub(super) fn name_here(typed: &str) -> Option<&'static str> {
@@ -29,9 +141,9 @@ pub(super) fn name_here(typed: &str) -> Option<&'static str> {
     let name = match typed.split_once('/') {
         Some((owner, name)) if OWNERS.contains(&&*owner.to_lowercase()) => name,
         // `ViT-B/32`; anything else before a slash is an owner or a folder, unless it is a name itself
-        // with the tag of some weights behind it (`ViT-B-32/laion2b_s34b_b79k`).
+        // with the tag of OpenAI's weights behind it (`ViT-B-32/openai`).
         Some((_, rest)) if rest.starts_with(|first: char| first.is_ascii_digit()) => typed,
-        Some((name, _)) if !name.starts_with(['.', '~']) => name,
+        Some((name, tag)) if tag.eq_ignore_ascii_case("openai") => name,
         Some(_) => return None,
         None => typed,
     };
@@ -98,7 +210,6 @@ mod tests {
                     "openai/ViT-B-32",
                     "openai/ViT-B/32",
                     "ViT-B-32/openai",
-                    "ViT-B-32/laion2b_s34b_b79k",
                     "ViT-B-32::openai",
                     "clip-vit-base-patch32",
                     "CLIP-ViT-B/32",
@@ -154,6 +265,36 @@ mod tests {
         }
         for (known, repository) in OTHERS {
             assert_eq!(name_here(known), Some(repository));
+        }
+    }
+
+    #[test]
+    fn tags_of_open_clip_are_the_weights_they_name() {
+        for (typed, words) in [
+            (
+                "ViT-B-32/laion2b_s34b_b79k",
+                "did you mean laion/CLIP-ViT-B-32-laion2B-s34B-b79K?",
+            ),
+            (
+                "ViT-L-14-quickgelu/dfn2b",
+                "did you mean apple/DFN2B-CLIP-ViT-L-14?",
+            ),
+            ("ViT-B-32/laion400m_e31", "\"laion400m_e31\" have no short"),
+            ("RN50/yfcc15m", "\"yfcc15m\" have no short"),
+        ] {
+            assert!(tagged(typed).unwrap().contains(words), "{typed}");
+            assert_eq!(name_here(typed), None, "{typed}");
+        }
+        for typed in [
+            "ViT-B/32",
+            "ViT-B-32/openai",
+            "ViT-B-32/x.pt",
+            "longclip-b/x",
+            "a/b",
+            "openai/ViT-B-32",
+            "",
+        ] {
+            assert_eq!(tagged(typed), None, "{typed}");
         }
     }
 

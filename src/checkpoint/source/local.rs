@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use super::{ModelFiles, choice, pipeline};
 
@@ -41,6 +41,12 @@ pub(super) fn choose(folder: &Path) -> anyhow::Result<String> {
         "" => folder.to_owned(),
         inside => folder.join(inside),
     };
+    if let Some(repository) = choice::cached_repository(&folder) {
+        bail!(
+            "{} is a repository's folder in the hub's cache; pass the repository's name, {repository}",
+            folder.display()
+        );
+    }
     let place = folder.display().to_string();
     let config = folder.join(choice::CONFIG);
     let chosen = choice::choose(&names_in(&folder)?, &place, Some(&config))?;
@@ -217,6 +223,10 @@ mod tests {
         let several = folder_with(&[("a.pt", ""), ("b.pt", "")]);
         let error = find("m", several.path()).unwrap_err().to_string();
         assert!(error.contains("a.pt, b.pt"), "{error}");
+        let cached = several.path().join("models--owner--name");
+        std::fs::create_dir_all(cached.join("snapshots")).unwrap();
+        let error = find("m", &cached).unwrap_err().to_string();
+        assert!(error.ends_with("name, owner/name"), "{error}");
         std::fs::create_dir(several.path().join("model.safetensors")).unwrap();
         assert!(
             find("m", several.path()).is_err(),

@@ -135,6 +135,9 @@ pub fn parse(model: &str) -> anyhow::Result<Reference> {
     if let Some(name) = known::name_here(model) {
         bail!("{model:?} is not a model by that name here; did you mean {name}?");
     }
+    if let Some(message) = known::tagged(model) {
+        bail!(message);
+    }
     if let Some(reference) = parse_hub(model)? {
         return Ok(reference);
     }

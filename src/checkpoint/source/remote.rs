@@ -176,13 +176,21 @@ fn fetch_companions(prefix: &str, listing: &Listing, hub: &Hub<'_>) -> anyhow::R
 /// What a person without the model can do, in one sentence.
 fn ways_out(wanted: &Wanted<'_>, hub: &Hub<'_>, what: &str) -> String {
     let (model, id) = (wanted.model, hub.repository());
+    let revision = match hub.revision() {
+        "main" => String::new(),
+        revision => format!(" --revision {revision}"),
+    };
     let (origin, command, browser) = match wanted.file {
         Some(file) => (
             format!("{id}: {file}"),
-            format!("hf download {id} {file}"),
+            format!("hf download {id} {file}{revision}"),
             format!(" (or a browser, from {})", hub.address(file)),
         ),
-        None => (id.to_owned(), format!("hf download {id}"), String::new()),
+        None => (
+            id.to_owned(),
+            format!("hf download {id}{revision}"),
+            String::new(),
+        ),
     };
     format!(
         "the model {model} ({origin}) {what}; fetch it on another machine with `{command}`{browser} and pass --model PATH, put it into the cache at {}, or try --model tiny, which needs no network but knows drawn pictures only",

@@ -22,7 +22,7 @@ const WRAPPERS: [&str; 7] = [
 ];
 
 /// Keys of training state, whose tensors are no weights.
-const TRAINING: [&str; 18] = [
+const TRAINING: [&str; 19] = [
     "optimizer",
     "optimizer_state_dict",
     "optimizers",
@@ -33,6 +33,7 @@ const TRAINING: [&str; 18] = [
     "scheduler",
     "scaler",
     "callbacks",
+    "loops",
     "optimizer_state",
     "optim_state_dict",
     "scheduler_state_dict",
@@ -134,7 +135,7 @@ struct Walk<'p, 'a> {
 
 impl<'a> Walk<'_, 'a> {
     /// The dictionary under the first wrapper key that holds more tensors than lie
-    /// directly in `root`; notes what is passed over.
+    /// directly in `root`; notes what else holds weights.
     fn unwrap(&mut self, root: Id, notes: &mut Vec<String>) -> Result<Option<Id>> {
         let Value::Dict(_) = self.pickle.get(root) else {
             return Ok(None);
@@ -159,6 +160,12 @@ impl<'a> Walk<'_, 'a> {
         };
         let mut ignored = Ignored::default();
         for (key, id) in children.iter().filter(|(key, _)| key != wrapper) {
+            let is_state = TRAINING.contains(&key.as_ref()) || rebuild::is_tensor(self.pickle, *id);
+            // Under another name than a model's a single tensor is a metric or a counter.
+            let most = usize::from(!WRAPPERS.contains(&key.as_ref()));
+            if is_state || !self.tensors(*id).is_ok_and(|(found, _)| found.len() > most) {
+                continue;
+            }
             ignored.add(|| cut(key), || self.pickle.describe(*id));
         }
         let beside = format!("beside \"{wrapper}\" and not read");
