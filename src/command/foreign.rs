@@ -54,7 +54,7 @@ impl Foreign<'_> {
     }
 
     /// Says what the file does not say and was done about it.
-    pub(super) fn tell(&self, session: &Session, console: &Console) {
+    pub(super) fn report(&self, session: &Session, console: &Console) {
         let lengths = self.matrix.lengths();
         let mut note = format!(
             "{} does not say which model made it; taken for embeddings of {}",

@@ -1,8 +1,8 @@
 //! What the JSON files next to the weights say; and, where there are none, what `convert` wrote into
 //! the header of the weights. Sizes come from the tensors; these are checked against them.
 //!
-//! Every key of these files is read, or is on a list of those that cannot change an embedding, or is
-//! refused by file, key and value (`keys`). There is one file per owner: a folder of weights under
+//! A key of these files is read, is on a list of those that cannot change an embedding, or is refused
+//! by file, key and value (`keys`); an unknown key is warned about. There is one file per owner: a folder of weights under
 //! open_clip's file names is described by open_clip's file, any other by transformers'.
 
 mod hugging_face;
@@ -275,7 +275,7 @@ fn from_header(header: Option<&Value>, image_size: usize) -> Result<Preprocess> 
 fn agree(place: Place<'_>, key: &str, stated: &Value, found: &Value) -> Result<()> {
     ensure!(
         stated == found,
-        "{} is {stated}, but the tensors say {found}; the two files do not belong together",
+        "{} is {stated}, but the tensors say {found}; the two do not belong together",
         place.name(key)
     );
     Ok(())

@@ -58,7 +58,7 @@ const TYPES: &[&str] = &[
 const HARMLESS: &[Keys] = &[
     // Images are always converted to RGB first; transformers fails at those that it would not convert.
     Keys(&["do_convert_rgb"], Rule::Harmless),
-    // The form of the result, and of arrays given in place of images.
+    // The form of the result, and of arrays given instead of images.
     Keys(
         &["data_format", "input_data_format", "return_tensors"],
         Rule::Harmless,

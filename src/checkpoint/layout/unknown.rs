@@ -17,7 +17,7 @@ pub(super) fn adapter(tensors: &Tensors) -> Option<&'static str> {
         }
         false => {
             "these are the low-rank matrices of an adapter (LoRA), not a model; name a model that they \
-             were added to, as longclip finetune --train lora writes beside its adapter"
+             were added to, as longclip finetune --train lora writes next to its adapter"
         }
     })
 }

@@ -151,7 +151,7 @@ fn check_models(data: &Data, session: &Session) -> Result<()> {
 /// Says what files of other programs do not say.
 fn tell_foreign(data: &Data, session: &Session, console: &Console) {
     let matrices = data.parts().filter_map(Part::foreign);
-    matrices.for_each(|matrix| matrix.tell(session, console));
+    matrices.for_each(|matrix| matrix.report(session, console));
 }
 
 /// All pictures that are to be encoded, part after part.

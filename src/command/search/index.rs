@@ -94,9 +94,9 @@ impl Index {
     }
 
     /// Says what the file does not say, if it was written by another program.
-    pub(super) fn tell(&self, session: &Session, console: &Console) {
+    pub(super) fn report(&self, session: &Session, console: &Console) {
         if let Some(foreign) = self.foreign() {
-            foreign.tell(session, console);
+            foreign.report(session, console);
         }
     }
 

@@ -247,7 +247,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     let session = Session::open(&model, console);
     let session = Arc::new(session.with_context(|| index.wants())?);
     index.check_dim(&session)?;
-    index.tell(&session, console);
+    index.report(&session, console);
     let plan = Plan::new(&session, &args.model, &args.pictures);
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;

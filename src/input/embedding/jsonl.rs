@@ -1,12 +1,13 @@
-//! One JSON object a row. Text is read anew at each visit: slow, but nothing is kept in memory.
+//! One JSON object a row. Text is read again at each visit: slow, but nothing is kept in memory.
 
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::lines::Lines;
 use super::{EmbeddingFile, NoRows, check_range, map};
+use crate::input::text_file::{self, LoneReturn};
 use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
 
 /// What only a line with an embedding has: a quote within a text is escaped.
@@ -23,10 +24,8 @@ impl Jsonl {
     /// Whether the first row says which model made it, as longclip embed does; a file without rows may
     /// be one of its.
     pub(super) fn has_model(path: &Path) -> Result<bool> {
-        let bytes = map(path)?;
-        let lines = Lines::new(&bytes, 0..bytes.len())?;
-        for index in 0..lines.count() {
-            let line = line(lines.get(index)?, index)?;
+        for (_, line) in foreign(path)? {
+            let line = line?;
             if line.embedding.is_some() {
                 return Ok(line.has_model());
             }
@@ -70,6 +69,32 @@ impl Jsonl {
         );
         Ok(line)
     }
+}
+
+/// The objects of a file that any program may have written, with the numbers of their lines, in every
+/// encoding that text files have; blank lines are skipped.
+pub(super) fn foreign(
+    path: &Path,
+) -> Result<impl Iterator<Item = (u64, Result<Line<'static>>)> + use<>> {
+    // Opening a pipe without a writer would wait for ever.
+    ensure!(
+        std::fs::metadata(path)?.is_file(),
+        "this is not a regular file"
+    );
+    let lines = text_file::Lines::new(
+        text_file::open(path)?,
+        LoneReturn::EndsLine,
+        text_file::LONGEST_LINE,
+    );
+    Ok(lines.filter_map(|line| {
+        let number = line.number;
+        let read = match line.text() {
+            Ok(text) if text.trim().is_empty() => return None,
+            Ok(text) => Line::from_bytes(text.as_bytes()),
+            Err(error) => Err(anyhow!("{}", error.cause)),
+        };
+        Some((number, read.with_context(|| format!("line {number}"))))
+    }))
 }
 
 fn line(text: &[u8], index: usize) -> Result<Line<'static>> {

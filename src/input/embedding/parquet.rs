@@ -235,9 +235,16 @@ impl<'a> Columns<'a> {
     }
 
     /// Values, definition and repetition levels of a column of at most `most` entries.
-    pub(super) fn read<T: DataType>(&self, name: &str, most: usize) -> Result<Column<T::T>> {
+    fn read<T: DataType>(&self, name: &str, most: usize) -> Result<Column<T::T>> {
+        self.read_leaf::<T>(self.index(name)?, most)
+    }
+
+    /// As `read`, of the column at this place among the leaves of the schema.
+    pub(super) fn read_leaf<T: DataType>(&self, index: usize, most: usize) -> Result<Column<T::T>> {
+        let columns = self.group.metadata().columns();
+        let column = columns.get(index).context("a row group lacks a column")?;
+        let name = column.column_path().string();
         guarded(|| {
-            let index = self.index(name)?;
             let descriptor = self.group.metadata().column(index).column_descr_ptr();
             let mut column = self.typed::<T>(index, descriptor, most)?;
             let (mut definitions, mut repetitions, mut values) = (vec![], vec![], vec![]);
@@ -337,16 +344,41 @@ impl<'a> Columns<'a> {
         Ok(items)
     }
 
-    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>> {
+    fn texts(&self, name: &str) -> Result<Vec<String>> {
         let values = self.read::<ByteArrayType>(name, self.rows)?.values;
         values.iter().map(|value| text(value, name)).collect()
     }
 
     fn optional<T: DataType>(&self, name: &str) -> Result<Vec<Option<T::T>>> {
-        let column = self.read::<T>(name, self.rows)?;
+        self.optional_leaf::<T>(self.index(name)?)
+    }
+
+    fn optional_leaf<T: DataType>(&self, leaf: usize) -> Result<Vec<Option<T::T>>> {
+        let column = self.read_leaf::<T>(leaf, self.rows)?;
+        let columns = self.group.metadata().columns();
+        let whole = columns
+            .get(leaf)
+            .map_or(0, |c| c.column_descr().max_def_level());
         let mut values = column.values.into_iter();
-        let value = |level: i16| (level > 0).then(|| values.next()).flatten();
+        if whole == 0 {
+            return Ok(values.map(Some).collect());
+        }
+        let value = |level: i16| (level == whole).then(|| values.next()).flatten();
         Ok(column.definitions.into_iter().map(value).collect())
+    }
+
+    /// The texts of a column at this place among the leaves of the schema, one per row.
+    pub(super) fn optional_texts(&self, leaf: usize) -> Result<Vec<Option<String>>> {
+        let values = self.optional_leaf::<ByteArrayType>(leaf)?;
+        ensure!(
+            values.len() == self.rows,
+            "a column of names ends too early"
+        );
+        let read = |value: ByteArray| text(&value, "of names");
+        values
+            .into_iter()
+            .map(|value| value.map(read).transpose())
+            .collect()
     }
 
     fn warnings(&self) -> Result<Vec<Vec<String>>> {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-/// An encoding of one byte a character, ASCII in its lower half.
+/// An encoding of one byte per character, ASCII in its lower half.
 pub(super) struct Codec {
     /// Whether every byte stands for a character, and 0x1A for U+FFFD.
     pub(super) is_sloppy: bool,

@@ -1,7 +1,7 @@
 //! Repairs text as `ftfy.fix_text` does by default: entities, mojibake, ligatures, widths, quotes,
 //! line ends, terminal escapes, control characters, NFC.
 //!
-//! Written anew after the behaviour of ftfy 6.3 (Apache-2.0), whose tables it shares;
+//! An independent implementation of the behaviour of ftfy 6.3 (Apache-2.0), whose tables it shares;
 //! `tests/golden/tokens.py` compares the two.
 
 mod codecs;

@@ -1,4 +1,4 @@
-//! Decodes mojibake: UTF-8 that was read as an encoding of one byte a character.
+//! Decodes mojibake: UTF-8 that was read as an encoding of one byte per character.
 //!
 //! Follows `fix_encoding` of ftfy 6.3 with its default settings; the character classes are its
 //! (Apache-2.0).

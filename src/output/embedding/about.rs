@@ -215,7 +215,7 @@ fn without_common(mine: &str, theirs: &str) -> (String, String) {
 pub(crate) fn check_dim(dim: usize) -> Result<()> {
     ensure!(
         (1..=MOST_DIM).contains(&dim),
-        "embeddings of {dim} features are none of a CLIP's (1 to {MOST_DIM})"
+        "the embeddings have {dim} numbers; those of CLIP models have 1 to {MOST_DIM}"
     );
     Ok(())
 }

@@ -163,7 +163,7 @@ impl<'a> Line<'a> {
             Name::Text(text) => Item::Text(text),
             Name::Image(name) => {
                 let (Some(width), Some(height)) = (self.width, self.height) else {
-                    bail!("the row does not tell the image's width and height");
+                    bail!("the row does not state the image's width and height");
                 };
                 let stamp = self.bytes.zip(self.mtime_ns);
                 let stamp = stamp.map(|(bytes, modified_ns)| Stamp { bytes, modified_ns });
@@ -210,6 +210,12 @@ impl<'a> Line<'a> {
             (None, Some(text)) => Ok(Name::Text(text.to_string())),
             _ => bail!("the row has neither an \"image\" (or \"path\") nor a \"text\", or both"),
         }
+    }
+
+    /// Whether the line has a key that names something.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.image.is_some() || self.path.is_some() || self.text.is_some()
     }
 
     /// Whether the line says which model made its embedding.

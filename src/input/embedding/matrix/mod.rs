@@ -40,7 +40,7 @@ enum Names {
     /// A file of lines beside the numbers.
     Lines(Lines),
     /// The file itself.
-    Listed(Vec<Name>),
+    Listed(Vec<Option<Name>>),
 }
 
 /// What was found of the rows' lengths.
@@ -125,13 +125,17 @@ impl Matrix {
         self.lengths
     }
 
-    /// Whether the rows have names.
+    /// Whether every row has a name.
     #[must_use]
     pub fn has_names(&self) -> bool {
-        !matches!(self.names, Names::None)
+        match &self.names {
+            Names::None => false,
+            Names::Lines(_) => true,
+            Names::Listed(names) => names.iter().all(Option::is_some),
+        }
     }
 
-    /// The name of row `index`; `None` where nothing names the rows.
+    /// The name of row `index`; `None` where nothing names it.
     ///
     /// # Errors
     /// When what names the rows is damaged.
@@ -145,10 +149,8 @@ impl Matrix {
             }
             Names::Listed(names) => {
                 let name = names.get(index);
-                Ok(Some(
-                    name.with_context(|| format!("there is no row {index}"))?
-                        .clone(),
-                ))
+                let name = name.with_context(|| format!("there is no row {index}"))?;
+                Ok(name.clone())
             }
         }
     }

@@ -73,7 +73,7 @@ fn parse(text: &str) -> Result<Layout> {
         .trim()
         .strip_prefix('{')
         .and_then(|t| t.strip_suffix('}'));
-    let mut rest = body.context("the header is no dictionary")?.trim();
+    let mut rest = body.context("the header is not a dictionary")?.trim();
     let (mut element, mut shape, mut order) = (None, None, None);
     while !rest.is_empty() {
         let (key, value) = rest
@@ -137,7 +137,9 @@ fn parse_shape(tuple: &str) -> Result<[usize; 2]> {
     let sizes = tuple.trim_matches(['(', ')']).split(',').map(str::trim);
     let sizes = sizes.filter(|size| !size.is_empty()).map(|size| {
         let size: Option<usize> = size.parse().ok();
-        size.with_context(|| format!("the array has the shape {tuple}, which cannot be"))
+        size.with_context(|| {
+            format!("the header states the shape {tuple}, which is not a list of sizes")
+        })
     });
     let shape = super::numbers::rows_and_columns(&sizes.collect::<Result<Vec<_>>>()?)
         .with_context(|| {
@@ -273,27 +275,27 @@ mod tests {
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (3, -1)}".to_owned(),
-                "cannot be",
+                "not a list of sizes",
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 0)}".to_owned(),
-                "none of a CLIP",
+                "those of CLIP models",
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 99999999)}".to_owned(),
-                "none of a CLIP",
+                "those of CLIP models",
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 99999999999999999999)}"
                     .to_owned(),
-                "cannot be",
+                "not a list of sizes",
             ),
             (
                 "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 5".to_owned(),
-                "no dictionary",
+                "not a dictionary",
             ),
             ("{'extra': 1, 'descr': '<f4'}".to_owned(), "unknown key"),
-            ("[]".to_owned(), "no dictionary"),
+            ("[]".to_owned(), "not a dictionary"),
         ];
         for (text, expected) in cases {
             let error = Header::read(&header(1, &text)).unwrap_err();

@@ -13,11 +13,10 @@ use parquet::schema::types::ColumnDescriptor;
 use super::Names;
 use super::numbers::{Element, Layout, Numbers};
 use crate::checkpoint::container::Bytes;
-use crate::input::embedding::lines::Lines;
 use crate::input::embedding::parquet::{Column, Columns, MOST_VALUES, groups, reader};
-use crate::input::embedding::{NoRows, map};
+use crate::input::embedding::{NoRows, jsonl};
 use crate::output::ImageName;
-use crate::output::embedding::{Line, Name, check_dim};
+use crate::output::embedding::{Name, check_dim};
 
 /// Columns that name a row's image.
 const IMAGES: [&str; 8] = [
@@ -36,37 +35,36 @@ const TEXTS: [&str; 3] = ["text", "caption", "sentence"];
 
 /// Reads JSON lines whose objects have an `embedding`, and perhaps `image`, `path` or `text`.
 pub(super) fn lines(path: &Path) -> Result<(Numbers, Names)> {
-    let bytes = map(path)?;
-    let lines = Lines::new(&bytes, 0..bytes.len())?;
     let (mut stored, mut names, mut dim) = (Vec::new(), Vec::new(), None);
     let mut rows = 0;
-    for index in 0..lines.count() {
-        let text = lines.get(index)?;
-        let place = || format!("line {}", index + 1);
-        let line = Line::from_bytes(text).with_context(place)?;
+    for (number, line) in jsonl::foreign(path)? {
+        let line = line?;
         let Some(embedding) = line.embedding.as_deref() else {
-            ensure!(
-                line.error.is_some(),
-                "line {} has no \"embedding\"",
-                index + 1
-            );
+            ensure!(line.error.is_some(), "line {number} has no \"embedding\"");
             continue;
         };
         let dim = *dim.get_or_insert(embedding.len());
         ensure!(
             embedding.len() == dim,
-            "line {} has {} numbers where the first has {dim}",
-            index + 1,
+            "line {number} has {} numbers where the first has {dim}",
             embedding.len()
+        );
+        // Checked here, where the number of the line is known: not every line is a row.
+        ensure!(
+            embedding.iter().all(|value| value.is_finite()),
+            "line {number} holds a number that float32 cannot hold; correct it or remove the line"
         );
         stored.extend(embedding.iter().flat_map(|value| value.to_le_bytes()));
         rows += 1;
-        names.extend(line.name().ok());
+        let name = match line.is_named() {
+            true => Some(line.name().with_context(|| format!("line {number}"))?),
+            false => None,
+        };
+        names.push(name);
     }
     let dim = dim.context(NoRows)?;
     check_dim(dim)?;
-    let names = named(names, rows)?;
-    Ok((owned(stored, Element::F32, [rows, dim])?, names))
+    Ok((owned(stored, Element::F32, [rows, dim])?, named(names)))
 }
 
 /// Reads the column `wanted` of the Parquet file at `path`, or its only one of lists of numbers.
@@ -74,28 +72,36 @@ pub(super) fn parquet(path: &Path, wanted: Option<&str>) -> Result<(Numbers, Nam
     let reader = reader(path)?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
     let columns: Vec<&ColumnDescriptor> = schema.columns().iter().map(|c| c.as_ref()).collect();
-    let name = |column: &ColumnDescriptor| column.path().parts().first().cloned();
-    let lists: Vec<(String, Element)> = columns
-        .iter()
-        .filter_map(|column| Some((name(column)?, element(column)?)))
-        .collect();
-    let (column, element) = choose(path, lists, wanted)?;
-    let strings = columns
-        .iter()
-        .filter(|column| column.max_rep_level() == 0 && column.physical_type() == Type::BYTE_ARRAY);
-    let strings: Vec<String> = strings.filter_map(|column| name(column)).collect();
-    let has = |known: &[&str]| {
-        let found = known
-            .iter()
-            .find(|known| strings.iter().any(|s| s == *known));
-        found.map(|name| (*name).to_owned())
+    let lists = columns.iter().enumerate().filter_map(|(leaf, column)| {
+        let element = element(column)?;
+        let name = list_name(column);
+        Some(List {
+            leaf,
+            name,
+            element,
+        })
+    });
+    let List {
+        leaf,
+        name: column,
+        element,
+    } = choose(path, lists.collect(), wanted)?;
+    let leaf_of = |path: &[&str]| {
+        columns.iter().position(|column| {
+            column.max_rep_level() == 0
+                && column.physical_type() == Type::BYTE_ARRAY
+                && column.path().parts() == path
+        })
     };
-    let (images, texts) = (has(&IMAGES), has(&TEXTS));
+    let has = |known: &[&str]| known.iter().find_map(|name| leaf_of(&[*name]));
+    // Data sets of images often have a column `image` of two parts, the file's bytes and its path.
+    let images = has(&IMAGES).or_else(|| leaf_of(&["image", "path"]));
+    let names_in = images.or_else(|| has(&TEXTS));
     let (mut stored, mut names, mut dim) = (Vec::new(), Vec::new(), None);
     let groups = groups(&reader, 1)?;
     for (index, range) in groups.iter().enumerate() {
         let columns = Columns::new(&reader, index, range.len())?;
-        let found = numbers(&columns, &column, element, &mut stored)?;
+        let found = numbers(&columns, leaf, element, &mut stored)?;
         let found = found.of(range.len()).with_context(|| {
             format!("the column {column:?} has rows of different numbers of values, or empty ones")
         })?;
@@ -103,19 +109,18 @@ pub(super) fn parquet(path: &Path, wanted: Option<&str>) -> Result<(Numbers, Nam
             *dim.get_or_insert(found) == found,
             "the column {column:?} has rows of {found} numbers where the first has others"
         );
-        if let Some(column) = images.as_ref().or(texts.as_ref()) {
-            let named = columns.texts(column)?.into_iter();
-            names.extend(named.map(|text| match images {
-                Some(_) => Name::Image(ImageName { text, bytes: None }),
-                None => Name::Text(text),
+        if let Some(leaf) = names_in {
+            let texts = columns.optional_texts(leaf)?.into_iter();
+            names.extend(texts.map(|text| match images {
+                Some(_) => text.map(|text| Name::Image(ImageName { text, bytes: None })),
+                None => text.map(Name::Text),
             }));
         }
     }
     let dim = dim.context(NoRows)?;
     check_dim(dim)?;
     let rows = groups.last().map_or(0, |range| range.end);
-    let names = named(names, rows)?;
-    Ok((owned(stored, element, [rows, dim])?, names))
+    Ok((owned(stored, element, [rows, dim])?, named(names)))
 }
 
 /// The type of the numbers that a column has lists of, if it has such.
@@ -130,23 +135,46 @@ fn element(column: &ColumnDescriptor) -> Option<Element> {
     }
 }
 
-fn choose(
-    path: &Path,
-    lists: Vec<(String, Element)>,
-    wanted: Option<&str>,
-) -> Result<(String, Element)> {
-    let names: Vec<String> = lists.iter().map(|(name, _)| format!("{name:?}")).collect();
+/// A column of lists of numbers.
+struct List {
+    /// Its place among the leaves of the schema.
+    leaf: usize,
+    name: String,
+    element: Element,
+}
+
+/// The column's name as people write it: its path to the list, without the groups that a list is made of.
+fn list_name(column: &ColumnDescriptor) -> String {
+    let parts = column.path().parts();
+    let end = match parts {
+        [_, .., group, _] if ["list", "bag", "array"].contains(&group.as_str()) => parts.len() - 2,
+        [_, _, ..] => parts.len() - 1,
+        _ => parts.len(),
+    };
+    parts
+        .iter()
+        .take(end)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+fn choose(path: &Path, mut lists: Vec<List>, wanted: Option<&str>) -> Result<List> {
+    let names: Vec<String> = lists
+        .iter()
+        .map(|list| format!("{:?}", list.name))
+        .collect();
     let names = names.join(", ");
     match (wanted, &lists[..]) {
         (_, []) => bail!("no column has lists of floating-point numbers"),
-        (None, [one]) => Ok(one.clone()),
+        (None, [_]) => Ok(lists.remove(0)),
         (None, [first, ..]) => bail!(
             "the columns {names} all have lists of numbers; name one of them, as in {}:{}",
             path.display(),
-            first.0
+            first.name
         ),
         (Some(wanted), _) => {
-            let found = lists.into_iter().find(|(name, _)| name == wanted);
+            let found = lists.into_iter().find(|list| list.name == wanted);
             found.with_context(|| format!("no column {wanted:?} has lists of numbers, but {names}"))
         }
     }
@@ -183,42 +211,37 @@ impl Lists {
 /// Adds the numbers of a column to `stored`, little-endian.
 fn numbers(
     columns: &Columns<'_>,
-    name: &str,
+    leaf: usize,
     element: Element,
     stored: &mut Vec<u8>,
 ) -> Result<Lists> {
     Ok(match element {
         Element::F64 => {
-            let column = columns.read::<DoubleType>(name, MOST_VALUES)?;
+            let column = columns.read_leaf::<DoubleType>(leaf, MOST_VALUES)?;
             stored.extend(column.values.iter().flat_map(|value| value.to_le_bytes()));
             Lists::new(&column)
         }
         Element::F16 => {
-            let column = columns.read::<FixedLenByteArrayType>(name, MOST_VALUES)?;
+            let column = columns.read_leaf::<FixedLenByteArrayType>(leaf, MOST_VALUES)?;
             for value in &column.values {
                 stored.extend_from_slice(value.as_bytes());
             }
             Lists::new(&column)
         }
         _ => {
-            let column = columns.read::<FloatType>(name, MOST_VALUES)?;
+            let column = columns.read_leaf::<FloatType>(leaf, MOST_VALUES)?;
             stored.extend(column.values.iter().flat_map(|value| value.to_le_bytes()));
             Lists::new(&column)
         }
     })
 }
 
-/// All rows have names or none has.
-fn named(names: Vec<Name>, rows: usize) -> Result<Names> {
-    if names.is_empty() {
-        return Ok(Names::None);
+/// The names, if any row has one.
+fn named(names: Vec<Option<Name>>) -> Names {
+    match names.iter().any(Option::is_some) {
+        true => Names::Listed(names),
+        false => Names::None,
     }
-    ensure!(
-        names.len() == rows,
-        "{} of {rows} rows have names (\"image\", \"path\" or \"text\"); name all of them or none",
-        names.len()
-    );
-    Ok(Names::Listed(names))
 }
 
 fn owned(stored: Vec<u8>, element: Element, shape: [usize; 2]) -> Result<Numbers> {
