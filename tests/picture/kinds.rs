@@ -59,6 +59,20 @@ fn an_odd_sampling_cut_short_is_answered_with_a_warning() {
 }
 
 #[test]
+fn the_jfif_marker_wins_over_adobes() {
+    let plain = fs::read(picture("base.jpg")).unwrap();
+    let jfif = 2..20;
+    assert_eq!(&plain[6..11], b"JFIF\0");
+    // Says that the three components are red, green and blue.
+    let adobe = b"\xFF\xEE\0\x0EAdobe\0\x64\0\0\0\0\0";
+    let both = [&plain[..jfif.end], adobe, &plain[jfif.end..]].concat();
+    assert_eq!(read(&both).unwrap().image, decode("base.jpg").image);
+    let alone = [&plain[..jfif.start], adobe, &plain[jfif.end..]].concat();
+    let (_, mean) = difference(&read(&alone).unwrap(), &decode("base.jpg"));
+    assert!(mean > 20.0, "Adobe's marker alone counts: {mean}");
+}
+
+#[test]
 fn a_video_frame_without_huffman_tables_takes_the_standard_ones() {
     let whole = fs::read(picture("base.jpg")).unwrap();
     let mut bare = whole.clone();
