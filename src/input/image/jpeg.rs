@@ -94,13 +94,11 @@ impl<'a> Source<'a> {
             return Err(fault::unsupported(what));
         }
         let coded = headers.coded_bytes(bytes.len());
-        let mut bytes = Cow::Borrowed(bytes);
-        if let Some(transform) = headers.mistaken_rgb() {
-            bytes.to_mut()[transform] = 1;
-        }
-        if headers.lacks_tables() {
-            bytes = Cow::Owned(with_standard_tables(&bytes));
-        }
+        let bytes = if headers.lacks_tables() {
+            Cow::Owned(with_standard_tables(bytes))
+        } else {
+            Cow::Borrowed(bytes)
+        };
         let (width, height, channels) = if headers.is_common() {
             zune_size(&bytes)?
         } else {

@@ -3,9 +3,7 @@
 //! They decide which decoder takes the file, and hold what is not the decoders' business: the kinds
 //! that nobody here decodes, the Huffman tables that a video's frames leave out, EXIF and XMP.
 
-const APP0: u8 = 0xE0;
 const APP1: u8 = 0xE1;
-const APP14: u8 = 0xEE;
 const HUFFMAN_TABLES: u8 = 0xC4;
 const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
@@ -21,9 +19,6 @@ pub(super) struct Headers<'a> {
     /// The first XMP packet.
     pub(super) xmp: Option<&'a [u8]>,
     is_hierarchical: bool,
-    has_jfif: bool,
-    /// Where Adobe's marker says that the colours are RGB and not YCbCr.
-    says_rgb: Option<usize>,
     /// Bit `4 * class + number` is set for each Huffman table that is defined.
     tables: u8,
     /// The same for those that the first scan uses.
@@ -57,10 +52,6 @@ impl<'a> Headers<'a> {
     fn add(&mut self, segment: &Segment<'a>) {
         let body = segment.body;
         match segment.marker {
-            APP0 => self.has_jfif |= body.starts_with(b"JFIF\0"),
-            APP14 if body.starts_with(b"Adobe") && body.get(11) == Some(&0) => {
-                self.says_rgb = Some(segment.end - body.len() + 11);
-            }
             APP1 => {
                 let exif = body.strip_prefix(b"Exif\0\0");
                 self.exif = self.exif.or(exif);
@@ -103,14 +94,6 @@ impl<'a> Headers<'a> {
             }
             _ => return None,
         })
-    }
-
-    /// Where Adobe's marker contradicts JFIF's, which always means YCbCr: of the two libjpeg
-    /// believes JFIF's, and the decoders here Adobe's.
-    pub(super) fn mistaken_rgb(&self) -> Option<usize> {
-        let frame = self.frame.as_ref()?;
-        let is_mistaken = self.has_jfif && frame.sampling.len() == 3;
-        self.says_rgb.filter(|_| is_mistaken)
     }
 
     /// Whether zune-jpeg 0.5.15 decodes this layout right: compared with libjpeg for all sampling
