@@ -136,7 +136,14 @@ impl<'a> Source<'a> {
         let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*self.bytes), settings);
         let mut samples = vec![0; self.width * self.height * self.channels];
         match decoder.decode_into(&mut samples) {
-            Ok(()) => Ok(samples),
+            Ok(()) => {
+                // It takes Adobe's word and the letters of components before JFIF's.
+                let is_raw = decoder.input_colorspace() == Some(ColorSpace::RGB);
+                if is_raw && self.headers.is_stored_rgb() == Some(false) {
+                    colour::ycbcr_to_rgb(&mut samples);
+                }
+                Ok(samples)
+            }
             Err(DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_)) => Err(Fault::Cut),
             Err(_) => Err(Fault::Damaged),
         }
@@ -146,6 +153,12 @@ impl<'a> Source<'a> {
     fn thoroughly(&self, strict: bool) -> Result<Vec<u8>, Fault> {
         let mark: &[u8] = if strict { b"" } else { b"\xFF\xD9" };
         let mut decoder = jpeg_decoder::Decoder::new(self.bytes.chain(mark));
+        if let Some(is_rgb) = self.headers.is_stored_rgb() {
+            decoder.set_color_transform(match is_rgb {
+                true => jpeg_decoder::ColorTransform::RGB,
+                false => jpeg_decoder::ColorTransform::YCbCr,
+            });
+        }
         let samples = decoder.decode().map_err(|error| match error {
             jpeg_decoder::Error::Io(_) => Fault::Cut,
             _ => Fault::Damaged,

@@ -3,7 +3,9 @@
 //! They decide which decoder takes the file, and hold what is not the decoders' business: the kinds
 //! that nobody here decodes, the Huffman tables that a video's frames leave out, EXIF and XMP.
 
+const APP0: u8 = 0xE0;
 const APP1: u8 = 0xE1;
+const APP14: u8 = 0xEE;
 const HUFFMAN_TABLES: u8 = 0xC4;
 const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
@@ -19,6 +21,9 @@ pub(super) struct Headers<'a> {
     /// The first XMP packet.
     pub(super) xmp: Option<&'a [u8]>,
     is_hierarchical: bool,
+    is_jfif: bool,
+    /// What Adobe's segment says about the colours.
+    adobe: Option<u8>,
     /// Bit `4 * class + number` is set for each Huffman table that is defined.
     tables: u8,
     /// The same for those that the first scan uses.
@@ -35,6 +40,8 @@ pub(super) struct Frame {
     precision: u8,
     rows: u16,
     columns: u16,
+    /// The number of each component, which may be the letter of a colour.
+    ids: Vec<u8>,
     /// Horizontal and vertical sampling factor of each component.
     sampling: Vec<(u8, u8)>,
 }
@@ -52,6 +59,10 @@ impl<'a> Headers<'a> {
     fn add(&mut self, segment: &Segment<'a>) {
         let body = segment.body;
         match segment.marker {
+            APP0 => self.is_jfif |= body.len() >= 14 && body.starts_with(b"JFIF\0"),
+            APP14 if body.starts_with(b"Adobe") => {
+                self.adobe = body.get(11).copied().or(self.adobe);
+            }
             APP1 => {
                 let exif = body.strip_prefix(b"Exif\0\0");
                 self.exif = self.exif.or(exif);
@@ -114,6 +125,18 @@ impl<'a> Headers<'a> {
         (is_small || is_wide) && is_first_largest && is_readable
     }
 
+    /// Whether three components are red, green and blue instead of luma and chroma, by libjpeg's
+    /// rule: JFIF knows no other than luma and chroma, then Adobe's word counts, then the letters.
+    /// `None` for any other number of components.
+    pub(super) fn is_stored_rgb(&self) -> Option<bool> {
+        let ids = &self.frame.as_ref()?.ids;
+        (ids.len() == 3).then(|| match (self.is_jfif, self.adobe) {
+            (true, _) => false,
+            (false, Some(transform)) => transform == 0,
+            (false, None) => ids == b"RGB",
+        })
+    }
+
     /// Whether the first scan of several holds some components only.
     fn is_split(&self) -> bool {
         let components = self.frame.as_ref().map_or(0, |frame| frame.sampling.len());
@@ -157,13 +180,14 @@ impl Frame {
             return None;
         };
         let (components, _) = components.as_chunks::<3>();
-        let sampling = components.iter().take(usize::from(*count));
+        let components = components.iter().take(usize::from(*count));
         Some(Self {
             kind,
             precision: *precision,
             rows: u16::from_be_bytes([*y, *y_low]),
             columns: u16::from_be_bytes([*x, *x_low]),
-            sampling: sampling.map(|[_, s, _]| (s >> 4, s & 15)).collect(),
+            ids: components.clone().map(|[id, ..]| *id).collect(),
+            sampling: components.map(|[_, s, _]| (s >> 4, s & 15)).collect(),
         })
     }
 
@@ -353,6 +377,40 @@ mod tests {
             assert_eq!(Headers::of(&bytes).is_common(), expected, "{bytes:x?}");
         }
         assert!(Headers::of(b"").is_common());
+    }
+
+    #[test]
+    fn stored_colours_follow_jfif_then_adobe_then_letters() {
+        let jfif: &[u8] = b"\xFF\xE0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0";
+        let adobe = |transform| [b"\xFF\xEE\0\x0EAdobe\0d\0\0\0\0", &[transform][..]].concat();
+        let cases = [
+            (vec![], [1, 2, 3], false),
+            (vec![], *b"RGB", true),
+            (vec![], [0, 1, 2], false),
+            (vec![], *b"rgb", false),
+            (adobe(0), [1, 2, 3], true),
+            (adobe(0), *b"RGB", true),
+            (adobe(1), [1, 2, 3], false),
+            (adobe(1), *b"RGB", false),
+            (adobe(2), [1, 2, 3], false),
+            (jfif.to_vec(), [1, 2, 3], false),
+            (jfif.to_vec(), *b"RGB", false),
+            ([jfif, &adobe(0)].concat(), [1, 2, 3], false),
+            ([&adobe(0), jfif].concat(), [1, 2, 3], false),
+            ([jfif, &adobe(0)].concat(), *b"RGB", false),
+            (b"\xFF\xE0\0\x07JFIF\0".to_vec(), *b"RGB", true),
+        ];
+        for (segments, ids, expected) in cases {
+            let mut bytes = headers(0xC0, [0x22, 0x11, 0x11], 3);
+            let frame = bytes.iter().position(|b| *b == 0xC0).unwrap() + 9;
+            for (index, id) in ids.iter().enumerate() {
+                bytes[frame + 3 * index] = *id;
+            }
+            bytes.splice(2..2, segments);
+            let said = Headers::of(&bytes).is_stored_rgb();
+            assert_eq!(said, Some(expected), "{bytes:x?}");
+        }
+        assert_eq!(Headers::of(b"").is_stored_rgb(), None);
     }
 
     #[test]

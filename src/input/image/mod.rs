@@ -20,6 +20,7 @@ mod directory;
 mod fault;
 mod format;
 mod general;
+mod gif;
 mod jpeg;
 mod markers;
 mod orient;
@@ -262,6 +263,7 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
         Format::Jpeg => jpeg::decode(bytes, options)?,
         Format::Tiff => tiff::decode(bytes, options)?,
         Format::Png => png::decode(bytes, options)?,
+        Format::Gif => general::decode(format, &gif::with_whole_frame(bytes), options)?,
         _ => general::decode(format, bytes, options)?,
     };
     let stored_size = (raw.image.width() as usize, raw.image.height() as usize);
