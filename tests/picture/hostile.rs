@@ -19,7 +19,7 @@ fn a_jpeg_cut_short_is_answered_with_a_warning() {
         (
             "cut-half.jpg",
             "the data is cut short; ",
-            "the JPEG file ends before the image is complete",
+            "the file ends before the image is complete",
         ),
         (
             "broken-stream.jpg",

@@ -53,7 +53,9 @@ enum Fault {
 impl Fault {
     fn refusal(&self) -> anyhow::Error {
         match self {
-            Self::Cut => fault::cut(Format::Jpeg),
+            Self::Cut => anyhow!(
+                "the JPEG data is damaged: the file ends before the image is complete; fetch or copy it again"
+            ),
             Self::Damaged => fault::damaged(Format::Jpeg),
         }
     }
