@@ -34,6 +34,11 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
         "--long-text best-chunk leaves the choice to each image, and a file has one embedding a text; \
          pass --long-text chunk-mean or slide"
     );
+    for output in outputs(args) {
+        advice::check_output(&output)?;
+        let inputs = args.texts.iter().filter(|path| *path != Path::new("-"));
+        advice::check_not_an_input(&output, inputs, crate::command::images::PICTURES)?;
+    }
     let texts: Texts = match &args.texts {
         Some(path) => Box::new(tokens::lines(path)?),
         None => {
@@ -41,11 +46,6 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
             Box::new(texts.map(|(number, text)| Line::of(number, text)))
         }
     };
-    for output in outputs(args) {
-        advice::check_output(&output)?;
-        let inputs = args.texts.iter().filter(|path| *path != Path::new("-"));
-        advice::check_not_an_input(&output, inputs, crate::command::images::PICTURES)?;
-    }
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
     let plan = Plan::of(&session);
