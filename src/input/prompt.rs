@@ -4,13 +4,13 @@
 //! for it, an alias another name. Labels come from arguments, from a built-in set, or from a file:
 //!
 //! - text: one label a line, `#` comments and blank lines skipped. What surrounds every label, such
-//!   as a number, an id or quotes, is taken off; see [`shape`]. A file whose content is one of the
+//!   as a number, an id or quotes, is taken off; see `shape`. A file whose content is one of the
 //!   other forms is read as that.
 //! - JSON: `{"cat": ["a photo of a cat", "a kitten"], "dog": "a dog"}` are complete prompts, read as
 //!   they stand; templates apply only to classes that bring none (`"bird": []` or `"bird": null`).
 //!   `{"cat": {"alias": ["kitten"], "key": "n02121808"}}` says the same as a table does.
 //!   `["cat", "dog"]` are labels as they stand, whatever they begin with. Lists by number, such as
-//!   `id2label`, are in [`json`]. JSON lines, YAML and Python literals say the same.
+//!   `id2label`, are in `json`. JSON lines, YAML and Python literals say the same.
 //! - CSV and TSV: a header with the column `label` (or another name of [`column::LABEL`]) and any of
 //!   `prompt` (or `description`; complete, as in JSON), `alias` (filled into the templates next to the
 //!   label), `text` (filled in instead of the label) and `key` (or another name of [`column::KEY`];
