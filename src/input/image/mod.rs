@@ -278,6 +278,12 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
             ));
         }
     }
+    if is_dark(&raw.image) {
+        raw.warnings.push(format!(
+            "{}: no 16-bit sample exceeds an eighth of the range, so the image is very dark; perhaps it has 12 bits in 16",
+            format.name()
+        ));
+    }
     let mut image = alpha::to_rgb(raw.image, options.alpha);
     if options.orient {
         image = orient::apply(image, raw.orientation);
@@ -288,6 +294,21 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
         stored_size,
         warnings: raw.warnings,
     })
+}
+
+/// Whether an image of 16 bits has something to show, all of it in the lowest eighth: cameras and
+/// scanners of 12 bits leave the upper ones at zero.
+fn is_dark(image: &DynamicImage) -> bool {
+    let (samples, kept, colours): (&[u16], usize, usize) = match image {
+        DynamicImage::ImageLuma16(image) => (image.as_raw().as_slice(), 1, 1),
+        DynamicImage::ImageLumaA16(image) => (image.as_raw().as_slice(), 2, 1),
+        DynamicImage::ImageRgb16(image) => (image.as_raw().as_slice(), 3, 3),
+        DynamicImage::ImageRgba16(image) => (image.as_raw().as_slice(), 4, 3),
+        _ => return false,
+    };
+    let pixels = samples.chunks_exact(kept);
+    let mut colours = pixels.flat_map(|pixel| &pixel[..colours]);
+    colours.clone().any(|sample| *sample > 0) && colours.all(|sample| *sample < 1 << 13)
 }
 
 /// Refuses a picture of no pixels or too many; called before anything is allocated for them.
@@ -303,4 +324,31 @@ fn check_size(width: u32, height: u32, options: &DecodeOptions) -> Result<()> {
         options.max_pixels
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::{ImageBuffer, Luma, LumaA, Rgb};
+
+    #[test]
+    fn twelve_bits_in_sixteen_are_noticed() {
+        let grey =
+            |samples: [u16; 2]| ImageBuffer::<Luma<u16>, _>::from_raw(2, 1, samples.to_vec());
+        let cases = [
+            ([0, 4095], true),
+            ([1, 8191], true),
+            ([1, 8192], false),
+            ([0, 65535], false),
+            ([0, 0], false),
+        ];
+        for (samples, expected) in cases {
+            let image = grey(samples).unwrap().into();
+            assert_eq!(is_dark(&image), expected, "{samples:?}");
+        }
+        let opaque = ImageBuffer::<LumaA<u16>, _>::from_raw(1, 1, vec![4095, 65535]).unwrap();
+        assert!(is_dark(&opaque.into()));
+        let red = ImageBuffer::<Rgb<u16>, _>::from_raw(1, 1, vec![65535, 0, 0]).unwrap();
+        assert!(!is_dark(&red.into()));
+    }
 }

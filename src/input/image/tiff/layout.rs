@@ -330,6 +330,8 @@ fn compression(directory: &Directory) -> Result<Compression> {
         34887 => "LERC compression",
         34892 => "lossy DNG compression (a camera's raw file)",
         34925 => "LZMA compression",
+        34933 => "PNG compression",
+        34934 | 22610 => "JPEG XR compression",
         50002 | 52546 => "JPEG XL compression",
         other => bail!(unsupported(&format!("compression number {other}"))),
     };
@@ -412,7 +414,8 @@ fn alpha(directory: &Directory, extra: usize) -> AlphaKind {
         .integers(tag::EXTRA_SAMPLES, 1)
         .unwrap_or_default();
     match (extra, kinds.first()) {
-        (0, _) | (_, Some(0)) => AlphaKind::Absent,
+        // Several samples that nothing is said about are bands.
+        (0, _) | (_, Some(0)) | (2.., None) => AlphaKind::Absent,
         (_, Some(1)) => AlphaKind::Premultiplied,
         _ => AlphaKind::Plain,
     }
