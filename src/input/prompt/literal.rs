@@ -8,8 +8,8 @@ use super::node::Node;
 /// Deeper nesting than any list of labels has.
 const DEEPEST: usize = 32;
 
-/// Reads one literal, perhaps after `name =`. JSON is read as well. Strings without a comma between them, which Python joins, are refused: a comma is
-/// missing.
+/// Reads one literal, perhaps after `name =`. JSON is read as well. Strings without a comma between
+/// them, which Python joins, are refused: a comma is missing.
 ///
 /// # Errors
 /// Names the line.
