@@ -71,13 +71,13 @@ pub enum Command {
     Embed(Box<EmbedArgs>),
     /// Find the images or texts of a file of embeddings that fit best
     Search(Box<SearchArgs>),
-    /// Train a classifier on labelled pictures, a few of each class or many
+    /// Train a classifier on labelled images, a few of each class or many
     Probe(Box<ProbeArgs>),
-    /// Tell how good a model and labels are on pictures with known answers
+    /// Tell how good a model and labels are on images with known answers
     Evaluate(Box<EvaluateArgs>),
     /// Fit a temperature, so that probabilities mean what they say
     Calibrate(Box<CalibrateArgs>),
-    /// Train a model on pictures with captions, as Long-CLIP was
+    /// Train a model on images with captions, as Long-CLIP was
     Finetune(Box<FinetuneArgs>),
     /// Tell what a weight file is, and why it does not load if it does not
     Inspect(Box<InspectArgs>),
@@ -132,7 +132,7 @@ pub struct ModelArgs {
     /// What [`crate::checkpoint::source::resolve`] takes.
     #[arg(
         help = "A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]; \"tiny\" \
-                is built in and knows drawn pictures only",
+                is built in and knows drawn images only",
         short,
         long,
         value_name = "MODEL",
@@ -185,14 +185,14 @@ impl StatedArgs {
     }
 }
 
-/// How pictures are read.
+/// How images are read.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Pictures")]
-pub struct PictureArgs {
-    /// Refuse pictures of more pixels, before decoding them
+#[command(next_help_heading = "Image decoding")]
+pub struct DecodeArgs {
+    /// Refuse images of more pixels, before decoding them
     #[arg(long, value_name = "N", default_value_t = 200_000_000)]
     pub max_pixels: u64,
-    /// Leave pictures as stored, whatever orientation their camera noted
+    /// Leave images as stored, whatever orientation their camera noted
     #[arg(long)]
     pub no_orient: bool,
     /// What shows through transparent pixels
@@ -203,7 +203,7 @@ pub struct PictureArgs {
     pub strict: bool,
 }
 
-impl PictureArgs {
+impl DecodeArgs {
     /// The same, as the decoder takes it.
     #[must_use]
     pub fn options(&self) -> DecodeOptions {

@@ -14,18 +14,18 @@
 //!   paths  ─► image ─► preprocess ────────────────► encode_image ─► image embeddings ┴► task::zero_shot ─► records ─► output
 //! ```
 //!
-//! The other commands are branches of that picture: `embed` keeps the embeddings in a file and `search`
+//! The other commands are branches of that image: `embed` keeps the embeddings in a file and `search`
 //! compares with one; `evaluate` and `calibrate` hold answers against those of a dataset
 //! (`input::dataset` ─► … ─► `task::metric`, `task::calibration`, `task::retrieval` ─► `output::evaluation`,
 //! `output::report`); `probe` trains a classifier on embeddings (`task::linear_probe` ─► `output::probe`),
-//! which takes the texts' place in `classify --probe` (`input::probe`); `finetune` turns pairs of pictures and
+//! which takes the texts' place in `classify --probe` (`input::probe`); `finetune` turns pairs of images and
 //! captions (`input::dataset::pairs`) into batches for `task::fine_tune` and keeps a run's folder
 //! (`output::training`); with `--cache` the towers run only for what `cache` does not know.
 //!
 //! - [`command`]: what a user can ask for; uses everything.
 //! - [`cli`]: the top parser and the flag groups that subcommands share.
 //! - [`checkpoint`]: name or path -> files -> tensors under one set of names.
-//! - [`input`]: what the model reads: paths, pictures, texts.
+//! - [`input`]: what the model reads: paths, images, texts.
 //! - [`model`]: the two towers, written once, on candle tensors.
 //! - [`kernel`]: CPU arithmetic on slices; knows neither candle nor files.
 //! - [`task`]: what embeddings are for; no files, no printing.

@@ -80,13 +80,13 @@ fn a_lower_precision_is_compared_with_f32() {
 }
 
 #[test]
-fn a_users_labels_and_pictures_replace_the_made_ones() {
+fn a_users_labels_and_images_replace_the_made_ones() {
     let folder = tempfile::tempdir().unwrap();
     let labels = folder.path().join("labels.txt");
     fs::write(&labels, "a cat\na dog\na bear\n").unwrap();
-    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/picture/base.jpg");
-    fs::copy(picture, folder.path().join("a.jpg")).unwrap();
-    fs::write(folder.path().join("b.jpg"), "no picture").unwrap();
+    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image/base.jpg");
+    fs::copy(image, folder.path().join("a.jpg")).unwrap();
+    fs::write(folder.path().join("b.jpg"), "no image").unwrap();
     let (folder, labels) = (folder.path().to_str().unwrap(), labels.to_str().unwrap());
     let report = json(&["--labels-file", labels, "--images", folder]);
     assert!(report["labels2_ms"].is_number(), "{report}");
@@ -133,7 +133,7 @@ fn what_cannot_be_measured_is_an_error() {
     let empty = tempfile::tempdir().unwrap();
     let empty = empty.path().to_str().unwrap();
     let cases = [
-        (["--images", empty], "no picture in"),
+        (["--images", empty], "no image in"),
         (["--labels-file", "no such file"], "no such file"),
         (["--precision", "f16"], "f16"),
     ];

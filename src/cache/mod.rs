@@ -4,7 +4,7 @@
 //! Everything hangs on content: an image's embedding on the SHA-256 of its file and on a *recipe*, a
 //! text that names all that the number depends on (weights, arithmetic, preprocessing). A path with
 //! the file's size and time of change is only a short way to the digest. So a moved, copied or
-//! renamed picture is known again, and a changed one is not taken for the old.
+//! renamed image is known again, and a changed one is not taken for the old.
 //!
 //! Several programs may use one cache at once. What is read back is checked as anybody's file would
 //! be: lengths, finite numbers, unit length.

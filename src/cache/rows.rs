@@ -7,7 +7,7 @@ use rusqlite::Row;
 /// What is known of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageRow {
-    /// Width and height in pixels, the picture upright.
+    /// Width and height in pixels, the image upright.
     pub size: (usize, usize),
     /// What was wrong with the file although it could be decoded; each of one line.
     pub warnings: Vec<String>,

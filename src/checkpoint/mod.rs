@@ -49,7 +49,7 @@ pub struct Checkpoint {
     pub activation_source: String,
     /// How the heads of both towers are known, for `-v`.
     pub heads_source: String,
-    /// How pictures become the pixels that the image tower was trained on.
+    /// How images become the pixels that the image tower was trained on.
     pub preprocess: Preprocess,
     /// The names that the file used.
     pub layout: &'static str,

@@ -42,7 +42,7 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// A picture where a subcommand should be: the user wants to classify it.
+/// An image where a subcommand should be: the user wants to classify it.
 fn with_classify(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let invalid = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(word)) => Some(Path::new(word).exists()),
@@ -51,18 +51,18 @@ fn with_classify(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     // A word that is nearly a subcommand, and no path, was meant as that one.
     let is_typo = error.get(ContextKind::SuggestedSubcommand).is_some() && invalid == Some(false);
     let is_subcommand = error.kind() == ErrorKind::InvalidSubcommand && !is_typo;
-    let picture = words.iter().skip(1).map(Path::new).find(|path| {
+    let image = words.iter().skip(1).map(Path::new).find(|path| {
         let extension = path.extension().and_then(|extension| extension.to_str());
-        let is_picture = extension.is_some_and(|extension| {
+        let is_image = extension.is_some_and(|extension| {
             let same = |known: &&str| known.eq_ignore_ascii_case(extension);
             EXTENSIONS.iter().any(same)
         });
-        is_picture || path.exists()
+        is_image || path.exists()
     });
-    if let (true, Some(picture)) = (is_subcommand, picture) {
+    if let (true, Some(image)) = (is_subcommand, image) {
         let right = format!(
-            "to classify pictures: longclip classify {} --labels TEXT TEXT…",
-            picture.display()
+            "to classify images: longclip classify {} --labels TEXT TEXT…",
+            image.display()
         );
         let right = StyledStr::from(right);
         error.insert(
@@ -83,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_without_a_subcommand_is_met_with_the_right_form() {
-        let hint = "to classify pictures: longclip classify x/c.PNG --labels TEXT TEXT…";
+    fn an_image_without_a_subcommand_is_met_with_the_right_form() {
+        let hint = "to classify images: longclip classify x/c.PNG --labels TEXT TEXT…";
         assert!(error(&["x/c.PNG"]).contains(hint));
         assert!(error(&["-q", "x/c.PNG", "-l", "cat"]).contains(hint));
         assert!(error(&["src"]).contains("longclip classify src"));
-        assert!(!error(&["clasify"]).contains("to classify pictures"));
-        assert!(!error(&["evaluat", "."]).contains("to classify pictures"));
+        assert!(!error(&["clasify"]).contains("to classify images"));
+        assert!(!error(&["evaluat", "."]).contains("to classify images"));
     }
 }

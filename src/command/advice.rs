@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::input::paths::PictureRule;
+use crate::input::paths::ImageRule;
 use crate::output::embedding::sidecar_of;
 
 /// Fails if `path` is no place for an output file. Looks only, so that it can be asked long before
@@ -37,7 +37,7 @@ pub(super) fn check_output(path: &Path) -> Result<()> {
 pub(super) fn check_outputs(
     outputs: &[Option<&Path>],
     inputs: &[Option<&Path>],
-    rule: PictureRule,
+    rule: ImageRule,
 ) -> Result<()> {
     let inputs: Vec<PathBuf> = inputs
         .iter()
@@ -63,7 +63,7 @@ pub(super) fn check_outputs(
     Ok(())
 }
 
-/// Fails if writing `output` would replace one of `inputs`, a picture in one of the folders among them,
+/// Fails if writing `output` would replace one of `inputs`, an image in one of the folders among them,
 /// or the names of rows that lie beside a file of embeddings.
 ///
 /// # Errors
@@ -71,7 +71,7 @@ pub(super) fn check_outputs(
 pub(super) fn check_not_an_input<'a>(
     output: &Path,
     inputs: impl Iterator<Item = &'a PathBuf>,
-    rule: PictureRule,
+    rule: ImageRule,
 ) -> Result<()> {
     // What does not exist yet is nobody's input.
     let Ok(target) = output.canonicalize() else {
@@ -111,7 +111,7 @@ fn is_sidecar(target: &Path, input: &Path) -> bool {
 }
 
 /// Why there are no images: perhaps because `--labels` took them for labels.
-pub(super) fn no_images(labels: &[String], rule: PictureRule) -> String {
+pub(super) fn no_images(labels: &[String], rule: ImageRule) -> String {
     let last = labels.len().saturating_sub(1);
     let (images, rest): (Vec<_>, Vec<_>) = labels.iter().enumerate().partition(|(index, label)| {
         let path = Path::new(label);
@@ -126,7 +126,7 @@ pub(super) fn no_images(labels: &[String], rule: PictureRule) -> String {
     let kind = if Path::new(first).is_dir() {
         "folder"
     } else {
-        "picture"
+        "image"
     };
     let shown = |list: Vec<(usize, &String)>, quote: fn(&str) -> String| {
         let more = if list.len() > 2 { " …" } else { "" };

@@ -12,14 +12,14 @@ use super::calibration::Calibration;
 use super::evaluate::files::write_json;
 use super::evaluate::summary::to_stdout;
 use super::evaluate::variant::{Base, Choice, Variant};
-use super::images::{PICTURES, Running};
+use super::images::{IMAGES, Running};
 use super::pipeline::Plan;
 use super::remembered::{self, Ready};
 use super::results::check_suffix;
 use super::session::{Session, Stop};
 use super::texts::Fitter;
 use super::{Console, Outcome, advice};
-use crate::cli::{CacheArgs, LabelArgs, ModelArgs, NoneArgs, PictureArgs};
+use crate::cli::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, NoneArgs};
 use crate::input::dataset::{self, Labelled, LabelledOptions};
 use crate::task::calibration::{
     NoneThreshold, Stored, Subset, choose_threshold, fit_temperature, judge,
@@ -33,11 +33,11 @@ Examples:
   longclip classify new/ --labels-file pets.txt --templates openai7 --calibration pets.json
   longclip calibrate photos/ --labels cat dog --outside other -o cats.json
 
-Half of the pictures of each class fit the temperature and the threshold, the others judge them.
-Exit status: 0 done, 1 some pictures failed, 2 it could not run, 75 worth retrying, 130 or 143 stopped
+Half of the images of each class fit the temperature and the threshold, the others judge them.
+Exit status: 0 done, 1 some images failed, 2 it could not run, 75 worth retrying, 130 or 143 stopped
 by a signal.";
 
-/// Pictures that are compared with the labels together.
+/// Images that are compared with the labels together.
 const TOGETHER: usize = 128;
 
 /// The arguments of `longclip calibrate`.
@@ -50,13 +50,13 @@ pub struct CalibrateArgs {
     /// Write the calibration to this file, for --calibration
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The share of each class's pictures to fit on; the others judge
+    /// The share of each class's images to fit on; the others judge
     #[arg(long, value_name = "P", default_value_t = 0.5)]
     fit_on: f64,
     /// Where the random numbers of the split start
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Classes of the dataset that are none of the labels; their pictures help to find the threshold
+    /// Classes of the dataset that are none of the labels; their images help to find the threshold
     #[arg(long, value_name = "CLASS", num_args = 1..)]
     outside: Vec<String>,
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub struct CalibrateArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    pictures: PictureArgs,
+    decode: DecodeArgs,
 }
 
 /// What the file holds: the calibration, and what it changed.
@@ -79,17 +79,17 @@ pub struct CalibrateArgs {
 struct Written {
     #[serde(flatten)]
     calibration: Calibration,
-    /// Whether the pictures determine the temperature; it is 1 if they do not.
+    /// Whether the images determine the temperature; it is 1 if they do not.
     temperature_determined: bool,
-    /// Pictures fitted on.
+    /// Images fitted on.
     fitted_on: usize,
-    /// On the other pictures.
+    /// On the other images.
     rest: Effect,
     dataset: String,
     version: &'static str,
 }
 
-/// Figures of pictures that the fit did not see.
+/// Figures of images that the fit did not see.
 #[derive(Serialize)]
 struct Effect {
     n: usize,
@@ -125,9 +125,9 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
         args.none.background_file.as_deref(),
         args.class_map.as_deref(),
     ];
-    advice::check_outputs(&[Some(&args.output)], &inputs, PICTURES)?;
+    advice::check_outputs(&[Some(&args.output)], &inputs, IMAGES)?;
     check_suffix(&args.output, &["json"], "JSON")?;
-    let dataset = dataset::labelled(&args.dataset, &LabelledOptions::usual("val"), PICTURES)?;
+    let dataset = dataset::labelled(&args.dataset, &LabelledOptions::usual("val"), IMAGES)?;
     console.remarks(&dataset.remarks);
     let classes = Classes::new(&dataset, &args.outside)?;
     let choice = Choice {
@@ -143,7 +143,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
     let texts = variant.fit(&mut fitter)?;
     fitter.finish();
-    let plan = Plan::new(&session, &args.model, &args.pictures);
+    let plan = Plan::new(&session, &args.model, &args.decode);
     let ready = Ready::new(session, plan, cache.as_deref())?;
     let sources = (dataset.samples.iter())
         .map(dataset::Sample::image_source)
@@ -175,7 +175,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     let written = gathered.calibrate(args, session)?;
     if !written.temperature_determined {
         console.warn(
-            "the pictures do not tell a temperature: the labels get them all right, or no more of them \
+            "the images do not tell a temperature: the labels get them all right, or no more of them \
              than guessing would; it stays 1",
         );
     }
@@ -217,11 +217,11 @@ impl Classes {
     }
 }
 
-/// The logits of all pictures.
+/// The logits of all images.
 struct Gathered<'a> {
     variant: &'a Variant,
     waiting: Vec<f32>,
-    /// [pictures, labels].
+    /// [images, labels].
     logits: Vec<f32>,
     targets: Vec<Option<usize>>,
 }
@@ -270,7 +270,7 @@ impl<'a> Gathered<'a> {
         };
         let (fit, rest) = (side(&parts.fit[..]), side(&parts.rest[..]));
         let fitted = fit_temperature(&fit)
-            .context("the pictures to fit on do not give a temperature; name more of them")?;
+            .context("the images to fit on do not give a temperature; name more of them")?;
         let threshold = choose_threshold(&judge(&fit, fitted.temperature)?);
         let (before, after) = (judge(&rest, 1.0)?, judge(&rest, fitted.temperature)?);
         let right = after.iter().filter(|answer| answer.correct()).count();
@@ -323,13 +323,13 @@ fn table(written: &Written) -> String {
     let rest = &written.rest;
     let percent = |share: f64| format!("{:.2}%", share * 100.0);
     let mut text = format!(
-        "temperature        {:.4}{}\nfitted on          {} pictures\njudged on          {} others, top-1 accuracy {}\n\
+        "temperature        {:.4}{}\nfitted on          {} images\njudged on          {} others, top-1 accuracy {}\n\
          calibration error  {} before, {} after\n",
         written.calibration.temperature,
         if written.temperature_determined {
             ""
         } else {
-            "  (the pictures do not determine it)"
+            "  (the images do not determine it)"
         },
         written.fitted_on,
         rest.n,
@@ -350,7 +350,7 @@ fn table(written: &Written) -> String {
         );
         if effect.outside > 0 {
             text += &format!(
-                " and {} of {} pictures of other things",
+                " and {} of {} images of other things",
                 effect.outside_dropped, effect.outside
             );
         }

@@ -8,11 +8,11 @@ use anyhow::{Result, bail};
 use super::pipeline::{Encoded, Memory, ModelSlot, Pipeline, Plan};
 use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
-use crate::cli::{ImageArgs, ModelArgs, PictureArgs};
-use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_picture};
+use crate::cli::{DecodeArgs, ImageArgs, ModelArgs};
+use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_image};
 use crate::input::paths::{
-    self, Expansion, FilesFrom, ImageSource, ListNotes, ListSource, PassedOver, PathError,
-    PictureRule, Separator,
+    self, Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver,
+    PathError, Separator,
 };
 use crate::model::{Compute, DualEncoder};
 
@@ -20,9 +20,9 @@ use crate::model::{Compute, DualEncoder};
 const GPU_BATCH: usize = 64;
 
 /// What a folder's files are taken by.
-pub(super) const PICTURES: PictureRule = PictureRule {
+pub(super) const IMAGES: ImageRule = ImageRule {
     extensions: EXTENSIONS,
-    looks_like_picture,
+    looks_like_image,
 };
 
 /// The images that the arguments name.
@@ -30,7 +30,7 @@ pub(super) struct Images {
     arguments: Vec<PathBuf>,
     files_from: Option<FilesFrom>,
     sources: Expansion,
-    /// Folders whose pictures are not read, unless they are named.
+    /// Folders whose images are not read, unless they are named.
     left_out: Vec<PathBuf>,
 }
 
@@ -42,19 +42,19 @@ impl Images {
     /// `--labels` got: perhaps the images.
     pub(super) fn open(args: &ImageArgs, labels: &[String]) -> Result<Self> {
         if args.images.is_empty() && args.files_from.is_none() {
-            bail!("{}", advice::no_images(labels, PICTURES));
+            bail!("{}", advice::no_images(labels, IMAGES));
         }
         let arguments = args.images.clone();
         let files_from = files_from(args);
         Ok(Self {
-            sources: paths::expand(arguments.clone(), files_from.clone(), PICTURES)?,
+            sources: paths::expand(arguments.clone(), files_from.clone(), IMAGES)?,
             arguments,
             files_from,
             left_out: Vec::new(),
         })
     }
 
-    /// Without the pictures in `folders`, which lie in folders that are walked: what is written there
+    /// Without the images in `folders`, which lie in folders that are walked: what is written there
     /// while they are walked must not be read again.
     pub(super) fn leave_out(self, folders: Vec<PathBuf>) -> Self {
         Self {
@@ -71,7 +71,7 @@ impl Images {
     /// Whether a path among the arguments, or in a folder among them, is not UTF-8. What a list names is
     /// not known before it is read.
     pub(super) fn has_odd_names(&self) -> bool {
-        let found = paths::expand(self.arguments.clone(), None, PICTURES);
+        let found = paths::expand(self.arguments.clone(), None, IMAGES);
         found.is_ok_and(|mut found| {
             found.any(
                 |source| matches!(source, Ok(ImageSource::Path(path)) if path.to_str().is_none()),
@@ -98,7 +98,7 @@ impl Images {
             .chain([list])
             .chain(others.iter().copied())
             .collect();
-        advice::check_outputs(outputs, &inputs, PICTURES)
+        advice::check_outputs(outputs, &inputs, IMAGES)
     }
 
     /// Starts reading and decoding; images are encoded once [`Running::give`] brings the model.
@@ -111,7 +111,7 @@ impl Images {
             }
             _ => true,
         };
-        let count = move || paths::count(&arguments, files_from.as_ref(), PICTURES);
+        let count = move || paths::count(&arguments, files_from.as_ref(), IMAGES);
         let passed_over = self.sources.passed_over();
         let list_notes = self.sources.list_notes();
         Running {
@@ -139,7 +139,7 @@ fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
 }
 
 impl Plan {
-    /// How pictures are read where no flag says anything.
+    /// How images are read where no flag says anything.
     pub(super) fn of(session: &Session) -> Self {
         let batches = matches!(session.placement.compute, Compute::Candle(..));
         Self {
@@ -154,11 +154,11 @@ impl Plan {
     }
 
     /// As the flags want it.
-    pub(super) fn new(session: &Session, model: &ModelArgs, pictures: &PictureArgs) -> Self {
+    pub(super) fn new(session: &Session, model: &ModelArgs, decode: &DecodeArgs) -> Self {
         let plan = Self::of(session);
         let batch_size = model.batch_size.map(|size| size as usize);
         Self {
-            decode: pictures.options(),
+            decode: decode.options(),
             batch_size: batch_size.or(plan.batch_size),
             ..plan
         }
@@ -169,7 +169,7 @@ impl Plan {
         Self { single, ..self }
     }
 
-    /// With a small JPEG of each picture, `longest` pixels on its longer side.
+    /// With a small JPEG of each image, `longest` pixels on its longer side.
     pub(super) fn thumbnails(self, longest: Option<u32>) -> Self {
         Self {
             thumbnails: longest,
@@ -257,9 +257,9 @@ impl Running {
         }
         match passed_over.count() {
             0 => {}
-            1 => console.detail("1 file in folders is no picture and was passed over"),
+            1 => console.detail("1 file in folders is no image and was passed over"),
             n => console.detail(&format!(
-                "{n} files in folders are no pictures and were passed over"
+                "{n} files in folders are no images and were passed over"
             )),
         }
         counts.signal = self.stop.signal();

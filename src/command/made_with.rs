@@ -105,7 +105,7 @@ impl MadeWith<'_> {
             about.sha256,
             session.checkpoint.name,
         );
-        // How pictures were read moves embeddings a little; another activation makes others of them.
+        // How images were read moves embeddings a little; another activation makes others of them.
         let ours = session.checkpoint.activation.to_string();
         if let Some(theirs) = setting(about, "activation=").filter(|theirs| *theirs != ours) {
             bail!(

@@ -50,7 +50,7 @@ pub(super) fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
 }
 
 impl Remembered {
-    /// Opens the cache in `folder` for one model and one way to read pictures.
+    /// Opens the cache in `folder` for one model and one way to read images.
     pub(super) fn open(folder: &Path, session: Arc<Session>, plan: &Plan) -> Result<Arc<Self>> {
         let decode = &plan.decode;
         let cache = Cache::open(folder)?;
@@ -210,7 +210,7 @@ impl DualEncoder for Remembered {
     }
 }
 
-/// A model that is open, and how its pictures are read: what a run needs before anything is loaded.
+/// A model that is open, and how its images are read: what a run needs before anything is loaded.
 pub(super) struct Ready {
     pub(super) session: Arc<Session>,
     pub(super) plan: Plan,

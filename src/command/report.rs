@@ -9,7 +9,7 @@ use super::results::check_suffix;
 use super::session::Session;
 use crate::checkpoint::tiny;
 use crate::output::ImageName;
-use crate::output::report::{Figure, Picture, Value};
+use crate::output::report::{Figure, Image, Value};
 
 /// The longer side of thumbnails, in pixels.
 pub(super) const THUMBNAIL: u32 = 128;
@@ -80,16 +80,16 @@ pub(super) fn notes(model: &str) -> Vec<String> {
     }
 }
 
-/// A picture without answers yet.
-pub(super) fn picture(image: &ImageName, outcome: &Result<Known>) -> Picture {
+/// An image without answers yet.
+pub(super) fn image(image: &ImageName, outcome: &Result<Known>) -> Image {
     let known = outcome.as_ref().ok();
-    Picture {
+    Image {
         name: image.text.clone(),
         size: known.map(|known| known.size),
         thumbnail: known.and_then(|known| known.thumbnail.clone()),
         warnings: known.map_or(Vec::new(), |known| known.warnings.clone()),
         error: outcome.as_ref().err().map(|error| format!("{error:#}")),
-        ..Picture::default()
+        ..Image::default()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the commands that compute share: threads, signals, and a model that loads while pictures
+//! What the commands that compute share: threads, signals, and a model that loads while images
 //! are already being decoded.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! `classify --link`, `--copy` and `--move`: pictures into a folder for each label; and `undo`.
+//! `classify --link`, `--copy` and `--move`: images into a folder for each label; and `undo`.
 
 use std::path::{Path, PathBuf};
 
@@ -18,14 +18,14 @@ Examples:
 
 Only what is still as it was left is touched, and nothing is overwritten.
 
-Exit status: 0 all is as it was, 1 some pictures could not be taken back (each has a line on
+Exit status: 0 all is as it was, 1 some images could not be taken back (each has a line on
 stderr), 2 the list cannot be used.";
 
-/// Where pictures go.
+/// Where images go.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sorting")]
 pub struct SortArgs {
-    /// Link each picture into a folder of DIR named like its best label
+    /// Link each image into a folder of DIR named like its best label
     #[arg(long, value_name = "DIR", group = "sort")]
     link: Option<PathBuf>,
     /// Copy it there
@@ -66,12 +66,12 @@ pub fn run_undo(args: &UndoArgs, console: &Console) -> Result<Outcome> {
         }
         Undo::Failed { to, cause } => console.failed(&shown(to), &format!("{cause:#}")),
     })?;
-    let pictures = pictures(undone.undone);
+    let images = images(undone.undone);
     match (run, undone.failed) {
-        (Run::Dry, _) => console.note(&format!("{pictures} would be taken back")),
-        (Run::Real, 0) => console.note(&format!("took back {pictures}; all is as it was")),
+        (Run::Dry, _) => console.note(&format!("{images} would be taken back")),
+        (Run::Real, 0) => console.note(&format!("took back {images}; all is as it was")),
         (Run::Real, _) => console.note(&format!(
-            "took back {pictures}; {} stays for the others",
+            "took back {images}; {} stays for the others",
             shown(&args.list)
         )),
     }
@@ -81,7 +81,7 @@ pub fn run_undo(args: &UndoArgs, console: &Console) -> Result<Outcome> {
     })
 }
 
-/// Sorts the pictures of a run.
+/// Sorts the images of a run.
 pub(super) struct Sorting<'a> {
     sorter: Sorter,
     /// How many there are; a best label of a higher number stands for none of them.
@@ -97,7 +97,7 @@ pub(super) struct Sorting<'a> {
 }
 
 impl SortArgs {
-    /// The folder that pictures are sorted into.
+    /// The folder that images are sorted into.
     pub(super) fn folder(&self) -> Option<&Path> {
         self.asked().map(|(_, folder)| folder)
     }
@@ -115,14 +115,14 @@ impl SortArgs {
     /// Checks what is asked for, before a model is fetched.
     ///
     /// # Errors
-    /// When the pictures cannot be sorted: one comes from stdin, or they lie in the folder itself.
+    /// When the images cannot be sorted: one comes from stdin, or they lie in the folder itself.
     pub(super) fn check(&self, images: &[PathBuf]) -> Result<()> {
         let Some(folder) = self.folder() else {
             return Ok(());
         };
         ensure!(
             !images.iter().any(|image| image.as_os_str() == "-"),
-            "a picture from stdin is no file that can be sorted; save it, or leave out --link, \
+            "an image from stdin is no file that can be sorted; save it, or leave out --link, \
              --copy and --move"
         );
         let Ok(target) = folder.canonicalize() else {
@@ -135,7 +135,7 @@ impl SortArgs {
                 .is_ok_and(|image| image.starts_with(&target))
             {
                 bail!(
-                    "the pictures of {} would be sorted into {}, where they are read from; sort \
+                    "the images of {} would be sorted into {}, where they are read from; sort \
                      into another folder",
                     image.display(),
                     folder.display()
@@ -145,7 +145,7 @@ impl SortArgs {
         Ok(())
     }
 
-    /// The folders whose pictures are not to be read, because they are the sorted ones: where the
+    /// The folders whose images are not to be read, because they are the sorted ones: where the
     /// folder to sort into lies in one that is read, by the names that a walk gives it.
     pub(super) fn unread(&self, images: &[PathBuf]) -> Vec<PathBuf> {
         let folder = self.folder().and_then(absolute);
@@ -202,10 +202,10 @@ fn absolute(folder: &Path) -> Option<PathBuf> {
 }
 
 impl Sorting<'_> {
-    /// Files a picture under its best label, by its number. It stays where it is if it failed, if no
+    /// Files an image under its best label, by its number. It stays where it is if it failed, if no
     /// label reached the threshold, and if what is best stands for none of the labels. If it cannot be
     /// filed, that is said on stderr and becomes its record.
-    pub(super) fn sort(&mut self, picture: &Path, best: Option<usize>, record: &mut Record) {
+    pub(super) fn sort(&mut self, image: &Path, best: Option<usize>, record: &mut Record) {
         let Ok(predictions) = &record.outcome else {
             return;
         };
@@ -213,35 +213,35 @@ impl Sorting<'_> {
         let best = best.filter(|best| is_believed && *best < self.labels);
         let Some(label) = best else {
             self.left += 1;
-            let why = format!("{} stays: no label fits it", shown(picture));
+            let why = format!("{} stays: no label fits it", shown(image));
             return self.console.detail(&why);
         };
-        match self.sorter.file(picture, label) {
+        match self.sorter.file(image, label) {
             Ok(Filed::Already(_)) => self.already += 1,
-            Ok(Filed::At(place)) => self.tell(picture, &place),
+            Ok(Filed::At(place)) => self.tell(image, &place),
             Err(error) => {
                 self.failed += 1;
                 let cause = format!("cannot be sorted: {error:#}");
-                self.console.failed(&shown(picture), &cause);
+                self.console.failed(&shown(image), &cause);
                 record.outcome = Err(cause);
             }
         }
     }
 
-    fn tell(&mut self, picture: &Path, place: &Path) {
+    fn tell(&mut self, image: &Path, place: &Path) {
         self.filed += 1;
-        let said = format!("{} {} to {}", self.verb(), shown(picture), shown(place));
+        let said = format!("{} {} to {}", self.verb(), shown(image), shown(place));
         match self.run {
             Run::Dry => self.console.note(&format!("would {said}")),
             Run::Real => self.console.detail(&said),
         }
     }
 
-    /// Says what was done and how to undo it, and how many pictures could not be filed.
+    /// Says what was done and how to undo it, and how many images could not be filed.
     pub(super) fn finish(&self) -> u64 {
         let mut said = match self.run {
-            Run::Dry => format!("would {} {}", self.verb(), pictures(self.filed)),
-            Run::Real => format!("{} {}", self.done(), pictures(self.filed)),
+            Run::Dry => format!("would {} {}", self.verb(), images(self.filed)),
+            Run::Real => format!("{} {}", self.done(), images(self.filed)),
         };
         said.push_str(&format!(" into {}", shown(&self.folder)));
         for (count, what) in [
@@ -276,10 +276,10 @@ impl Sorting<'_> {
     }
 }
 
-fn pictures(count: u64) -> String {
+fn images(count: u64) -> String {
     match count {
-        1 => "1 picture".to_owned(),
-        count => format!("{count} pictures"),
+        1 => "1 image".to_owned(),
+        count => format!("{count} images"),
     }
 }
 

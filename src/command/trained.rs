@@ -107,11 +107,11 @@ fn probe(file: &mut ProbeFile) -> Result<Probe> {
         alpha,
         beta,
     } = keys;
-    ensure!(!classes.is_empty(), "it has no known pictures");
+    ensure!(!classes.is_empty(), "it has no known images");
     let mut samples = Samples::new(dim, count);
     for (row, class) in embeddings.chunks_exact(dim).zip(classes) {
-        let class = usize::try_from(class).context("a picture is of no class")?;
-        samples.push(row, class).context("a known picture")?;
+        let class = usize::try_from(class).context("an image is of no class")?;
+        samples.push(row, class).context("a known image")?;
     }
     probe.with_cache(Cache {
         keys: samples,

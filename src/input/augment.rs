@@ -1,4 +1,4 @@
-//! Chance variations of a picture, for training. The same random numbers give the same pixels.
+//! Chance variations of an image, for training. The same random numbers give the same pixels.
 
 use rand::RngCore;
 
@@ -6,7 +6,7 @@ use super::image::RgbImage;
 use super::preprocess::Preprocess;
 use super::resize::bicubic;
 
-/// The smallest part of a picture that a crop keeps, as open_clip trains; the largest is all of it.
+/// The smallest part of an image that a crop keeps, as open_clip trains; the largest is all of it.
 const LEAST_AREA: f64 = 0.9;
 /// How far a crop may be from a square, to either side.
 const MOST_RATIO: f64 = 4.0 / 3.0;
@@ -19,12 +19,12 @@ pub struct Augment {
     /// A part of nine tenths or more, squeezed to a square, in place of the middle (torchvision's
     /// `RandomResizedCrop` with open_clip's scale).
     pub crop: bool,
-    /// Every other picture is mirrored. Captions that say left and right become wrong.
+    /// Every other image is mirrored. Captions that say left and right become wrong.
     pub flip: bool,
 }
 
 impl Augment {
-    /// The picture as the tower reads it, `[3, image_size, image_size]`.
+    /// The image as the tower reads it, `[3, image_size, image_size]`.
     pub fn run(
         &self,
         image: &RgbImage,
@@ -47,7 +47,7 @@ fn share(random: &mut impl RngCore) -> f64 {
     (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A part of the picture; none where no try fits into it.
+/// A part of the image; none where no try fits into it.
 fn crop(image: &RgbImage, random: &mut impl RngCore) -> Option<RgbImage> {
     let area = (image.width * image.height) as f64;
     for _ in 0..TRIES {

@@ -1,4 +1,4 @@
-//! What the model reads: paths, pictures, texts.
+//! What the model reads: paths, images, texts.
 
 pub mod augment;
 pub mod dataset;

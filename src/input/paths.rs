@@ -1,8 +1,8 @@
 //! Arguments, folders, lists and stdin -> image sources in a stable order.
 //!
 //! Everything is lazy: a folder is read when its turn comes and a list line by line,
-//! so memory holds one folder listing per level, whatever the number of pictures.
-//! What a picture looks like is told by a [`PictureRule`]; nothing here decodes.
+//! so memory holds one folder listing per level, whatever the number of images.
+//! What an image looks like is told by a [`ImageRule`]; nothing here decodes.
 
 mod list;
 mod walk;
@@ -46,13 +46,13 @@ impl fmt::Display for PathError {
 
 impl std::error::Error for PathError {}
 
-/// Which files of a folder are taken: those with a picture's extension *or* first bytes.
+/// Which files of a folder are taken: those with an image's extension *or* first bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct PictureRule {
+pub struct ImageRule {
     /// Extensions without the dot; upper and lower case are alike.
     pub extensions: &'static [&'static str],
-    /// Whether a file that begins with these bytes (at most 32) is a picture.
-    pub looks_like_picture: fn(&[u8]) -> bool,
+    /// Whether a file that begins with these bytes (at most 32) is an image.
+    pub looks_like_image: fn(&[u8]) -> bool,
 }
 
 /// What was passed over in folders so far; clones share the counts.
@@ -64,7 +64,7 @@ pub struct PassedOver {
 }
 
 impl PassedOver {
-    /// The count so far: files that are no picture, pipes and devices, links that
+    /// The count so far: files that are no image, pipes and devices, links that
     /// lead nowhere or back. Hidden entries are not counted.
     pub fn count(&self) -> u64 {
         self.files.load(Ordering::Relaxed)
@@ -113,7 +113,7 @@ impl PassedOver {
 pub fn expand(
     arguments: Vec<PathBuf>,
     files_from: Option<FilesFrom>,
-    rule: PictureRule,
+    rule: ImageRule,
 ) -> anyhow::Result<Expansion> {
     let list_is_stdin = files_from
         .as_ref()
@@ -140,7 +140,7 @@ pub fn expand(
 pub fn count(
     arguments: &[PathBuf],
     files_from: Option<&FilesFrom>,
-    rule: PictureRule,
+    rule: ImageRule,
 ) -> Option<u64> {
     let can_read_twice = files_from.is_none_or(|list| match &list.source {
         ListSource::Stdin => false,
@@ -158,7 +158,7 @@ pub struct Expansion {
     arguments: std::vec::IntoIter<PathBuf>,
     walk: Option<Walk>,
     list: Option<List>,
-    rule: PictureRule,
+    rule: ImageRule,
     passed_over: PassedOver,
 }
 
@@ -206,9 +206,9 @@ mod tests {
 
     use super::*;
 
-    const RULE: PictureRule = PictureRule {
+    const RULE: ImageRule = ImageRule {
         extensions: &["jpg", "png"],
-        looks_like_picture: |bytes| bytes.starts_with(b"PIC"),
+        looks_like_image: |bytes| bytes.starts_with(b"PIC"),
     };
 
     /// A folder with the named files, each holding its own name.

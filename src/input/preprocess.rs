@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_of_a_picture_stays_cheap() {
+    fn a_thread_of_an_image_stays_cheap() {
         let image = RgbImage {
             width: 1,
             height: 100_000,

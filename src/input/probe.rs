@@ -97,7 +97,7 @@ fn check_logits(file: &ProbeFile) -> Result<()> {
     let most = keys.classes.len() as f64 * keys.alpha.abs() * (keys.beta * BEYOND_ONE).exp();
     ensure!(
         most <= LARGEST_LOGIT,
-        "with alpha {:e} and beta {:e} the tensor \"keys\" of {} pictures makes logits beyond \
+        "with alpha {:e} and beta {:e} the tensor \"keys\" of {} images makes logits beyond \
          {LARGEST_LOGIT:e}, the most that is computed with",
         keys.alpha,
         keys.beta,
@@ -184,25 +184,25 @@ impl Parts<'_> {
     }
 
     fn keys(&self, hyperparameters: &Value, [classes, dim]: [usize; 2]) -> Result<Keys> {
-        let pictures = self
+        let images = self
             .directory
             .info("key_classes")
             .map(|info| info.shape.as_slice());
-        let Some(&[pictures]) = pictures else {
+        let Some(&[images]) = images else {
             bail!("the file has no list \"key_classes\"");
         };
-        let bytes = self.bytes("key_classes", Dtype::I32, &[pictures])?;
+        let bytes = self.bytes("key_classes", Dtype::I32, &[images])?;
         let of: Vec<i32> = (bytes.as_chunks().0.iter())
             .map(|bytes| i32::from_le_bytes(*bytes))
             .collect();
         let is_class = |class: &i32| usize::try_from(*class).is_ok_and(|class| class < classes);
-        ensure!(of.iter().all(is_class), "a known picture is of no class");
+        ensure!(of.iter().all(is_class), "a known image is of no class");
         let number = |key: &str| {
             let value = hyperparameters.get(key).and_then(Value::as_f64);
             value.with_context(|| format!("the hyperparameters lack {key:?}"))
         };
         Ok(Keys {
-            embeddings: self.numbers("keys", &[pictures, dim])?,
+            embeddings: self.numbers("keys", &[images, dim])?,
             classes: of,
             alpha: number("alpha")?,
             beta: number("beta")?,

@@ -3,7 +3,7 @@
 //! The filter is the cubic with a = -1/2, widened by the scale when shrinking (so it antialiases).
 //! Weights are computed in f64, normalised, and rounded to integers, and there is rounding to 8 bits
 //! between the two passes, so their order shows: horizontal first, except where Pillow 13 does the
-//! vertical first (older releases never do; the difference is a level or two on tall pictures). Along
+//! vertical first (older releases never do; the difference is a level or two on tall images). Along
 //! an axis that keeps its size the weights are 1 and 0, so nothing need be done to leave a pass out.
 
 use super::image::RgbImage;
@@ -12,7 +12,7 @@ use crate::kernel::resize::{Level, Taps, WEIGHT_BITS, horizontal, vertical};
 /// How far the filter reaches, in pixels of the coarser of the two sizes.
 const SUPPORT: f64 = 2.0;
 
-/// A rectangle of the resized picture, in its pixels.
+/// A rectangle of the resized image, in its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The first column.
@@ -54,7 +54,7 @@ pub fn bicubic_window(image: &RgbImage, size: (usize, usize), window: Window) ->
     }
 }
 
-/// Pillow 13's rule, found by comparing 1,728 sizes: the picture loses rows, and more than twice as
+/// Pillow 13's rule, found by comparing 1,728 sizes: the image loses rows, and more than twice as
 /// many of them as columns.
 fn is_vertical_first(image: &RgbImage, (width, height): (usize, usize)) -> bool {
     let lost_columns = image.width.saturating_sub(width);

@@ -155,7 +155,7 @@ mod tests {
 image,label,probability,logit,cosine,rank,error
 img.jpg,a cat sleeping,0.99798125,27.71,0.2771,1,
 img.jpg,a cat jumping,0.00201881,21.51,0.2151,2,
-broken.jpg,,,,,,not a picture: the file ends before any image data
+broken.jpg,,,,,,not an image: the file ends before any image data
 ";
         assert_eq!(written(Format::Csv, STYLE, &contract()), expected);
         let tabs = written(Format::Tsv, STYLE, &contract());

@@ -153,7 +153,7 @@ pub struct ChangeRow {
     pub lost: usize,
 }
 
-/// Two runs over the same pictures.
+/// Two runs over the same images.
 #[derive(Clone, Debug, Serialize)]
 pub struct PairRow {
     /// The name of one.
@@ -198,7 +198,7 @@ pub struct Evaluation {
     /// The main figures.
     #[serde(flatten)]
     pub figures: Figures,
-    /// Pictures that could not be read; they are in no figure.
+    /// Images that could not be read; they are in no figure.
     pub failed: u64,
     /// What logits were divided by.
     pub temperature: f32,
@@ -277,11 +277,11 @@ pub struct RetrievalEvaluation {
     /// The recalls.
     #[serde(flatten)]
     pub recalls: Recalls,
-    /// Pictures that were compared.
+    /// Images that were compared.
     pub images: usize,
     /// Captions that were compared.
     pub texts: usize,
-    /// Pictures that could not be read; they and their captions are in no figure.
+    /// Images that could not be read; they and their captions are in no figure.
     pub failed: u64,
     /// What counts as found, and what of the dataset was taken.
     pub protocol: String,

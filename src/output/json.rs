@@ -138,7 +138,7 @@ mod tests {
             r#"{"label":"a cat sleeping","probability":0.99798125,"logit":27.71,"cosine":0.2771},"#,
             r#"{"label":"a cat jumping","probability":0.00201881,"logit":21.51,"cosine":0.2151}]}"#,
             "\n",
-            r#"{"image":"broken.jpg","error":"not a picture: the file ends before any image data"}"#,
+            r#"{"image":"broken.jpg","error":"not an image: the file ends before any image data"}"#,
             "\n",
         );
         assert_eq!(written(Format::Jsonl, STYLE, &contract()), expected);

@@ -13,7 +13,7 @@ pub struct ProbeEvaluation {
     pub method: &'static str,
     /// `zero` or `zero-shot`.
     pub init: &'static str,
-    /// How the probe does on the pictures that `scored_on` names; absent if there are none.
+    /// How the probe does on the images that `scored_on` names; absent if there are none.
     #[serde(flatten)]
     pub figures: Option<Figures>,
     /// `test`, or `validation`: those of a probe that was not trained on them.
@@ -23,18 +23,19 @@ pub struct ProbeEvaluation {
     pub classes: usize,
     /// Features of an embedding.
     pub dim: usize,
-    /// How many pictures there were.
-    pub pictures: Counts,
+    /// How many images there were.
+    #[serde(rename = "pictures")]
+    pub images: Counts,
     /// What was chosen or given.
     #[serde(flatten)]
     pub numbers: Numbers,
     /// How the fit of the probe in the file went; absent where nothing is fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<FitRow>,
-    /// The texts' classifier on the same pictures.
+    /// The texts' classifier on the same images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_shot: Option<Figures>,
-    /// By number of pictures a class.
+    /// By number of images a class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shots: Vec<ShotRow>,
     /// Strengths that were tried.
@@ -53,7 +54,7 @@ pub struct ProbeEvaluation {
     pub labels: Option<LabelFacts>,
     /// The training data as typed.
     pub dataset: String,
-    /// The model that embedded the pictures.
+    /// The model that embedded the images.
     pub model: Embedder,
     /// This program's.
     pub version: &'static str,
@@ -61,7 +62,7 @@ pub struct ProbeEvaluation {
     pub arguments: Vec<String>,
 }
 
-/// How many pictures there were.
+/// How many images there were.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Counts {
     /// To train on while choosing.
@@ -72,7 +73,7 @@ pub struct Counts {
     pub test: usize,
     /// What the probe in the file learnt from.
     pub fitted: usize,
-    /// Pictures that could not be read; they are in no figure.
+    /// Images that could not be read; they are in no figure.
     pub failed: u64,
 }
 
@@ -88,7 +89,7 @@ pub struct Numbers {
     /// The trained share of a blend with the texts' classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blend: Option<f64>,
-    /// How much the known pictures count.
+    /// How much the known images count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
     /// How sharply their nearness counts.
@@ -107,7 +108,7 @@ pub struct FitRow {
     pub converged: bool,
 }
 
-/// One number that was tried on validation pictures.
+/// One number that was tried on validation images.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Tried {
     /// The number.
@@ -118,7 +119,7 @@ pub struct Tried {
     pub nll: f64,
 }
 
-/// Draws of so many pictures a class.
+/// Draws of so many images a class.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShotRow {
     /// How many a class; classes that have fewer give all.
@@ -138,9 +139,9 @@ pub struct ShotRow {
 pub struct DrawRow {
     /// Where its random numbers start.
     pub seed: u64,
-    /// Its pictures.
+    /// Its images.
     pub train: usize,
-    /// Pictures to choose by.
+    /// Images to choose by.
     pub validation: usize,
     /// Top-1 accuracy.
     pub acc1: f64,
@@ -149,7 +150,7 @@ pub struct DrawRow {
     pub numbers: Numbers,
 }
 
-/// What embedded the pictures.
+/// What embedded the images.
 #[derive(Clone, Debug, Serialize)]
 pub struct Embedder {
     /// As typed.

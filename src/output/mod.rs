@@ -1,6 +1,6 @@
 //! Plain records -> table, json, jsonl, csv, tsv; figures ([`evaluation`]), pages ([`report`]), files of
 //! embeddings ([`embedding`]), trained classifiers ([`probe`]) and what they score ([`learning`]), hits of a
-//! search ([`found`]), pictures in folders ([`sorted`]), and what training keeps ([`training`]).
+//! search ([`found`]), images in folders ([`sorted`]), and what training keeps ([`training`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
@@ -319,7 +319,7 @@ mod testing {
             exact("a cat sleeping", 0.997_981_25, 27.71, 0.2771),
             exact("a cat jumping", 0.002_018_81, 21.51, 0.2151),
         ];
-        let cause = "not a picture: the file ends before any image data";
+        let cause = "not an image: the file ends before any image data";
         [
             answered("img.jpg", predictions),
             failed("broken.jpg", cause),

@@ -2,7 +2,7 @@
 //!
 //! - `weight` F32 [classes, dim] and `bias` F32 `[classes]`, as a linear layer of PyTorch is stored: the
 //!   logits of an image's unit-length embedding `x` are `weight x + bias`.
-//! - Tip-Adapter also has `keys` F32 [pictures, dim] and their classes `key_classes` I32 `[pictures]`.
+//! - Tip-Adapter also has `keys` F32 [images, dim] and their classes `key_classes` I32 `[images]`.
 //!
 //! The header's pairs say what the probe was made with; `classes`, `labels`, `hyperparameters` and
 //! `scores` are JSON. Nothing in the file depends on when or by what command it was written.
@@ -23,7 +23,7 @@ pub const FORMAT: &str = "longclip probe 1";
 /// A trained classifier and what it was made with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeFile {
-    /// The model and how pictures were read.
+    /// The model and how images were read.
     pub about: About,
     /// What the dataset calls the classes.
     pub classes: Vec<String>,
@@ -39,14 +39,14 @@ pub struct ProbeFile {
     pub weights: Vec<f32>,
     /// `[classes]`.
     pub bias: Vec<f32>,
-    /// Known pictures.
+    /// Known images.
     pub keys: Option<Keys>,
 }
 
-/// The known pictures of Tip-Adapter.
+/// The known images of Tip-Adapter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Keys {
-    /// [pictures, dim].
+    /// [images, dim].
     pub embeddings: Vec<f32>,
     /// The class of each.
     pub classes: Vec<i32>,
@@ -114,12 +114,12 @@ fn tensors(probe: &ProbeFile) -> Vec<Tensor> {
         tensor("bias", &[count], numbers(&probe.bias)),
     ];
     if let Some(keys) = &probe.keys {
-        let pictures = keys.classes.len();
+        let images = keys.classes.len();
         let classes = keys.classes.iter().flat_map(|class| class.to_le_bytes());
-        tensors.push(tensor("keys", &[pictures, dim], numbers(&keys.embeddings)));
+        tensors.push(tensor("keys", &[images, dim], numbers(&keys.embeddings)));
         tensors.push(Tensor {
             dtype: "I32",
-            ..tensor("key_classes", &[pictures], classes.collect())
+            ..tensor("key_classes", &[images], classes.collect())
         });
     }
     tensors

@@ -128,7 +128,7 @@ fn number(prediction: &Prediction, score: Score) -> String {
 }
 
 /// What a full bar stands for. Logits and cosines have no natural end (cosines of
-/// pictures and texts stay near 0.2), so the best of the record fills its bar.
+/// images and texts stay near 0.2), so the best of the record fills its bar.
 fn full_bar(predictions: &[Prediction], score: Score) -> f32 {
     let has_probabilities = predictions.iter().all(|one| one.probability.is_some());
     if score == Score::Probability && has_probabilities {
@@ -195,7 +195,7 @@ mod tests {
 |  a cat jumping     0.20%  ▏
 |
 |broken.jpg
-|  error: not a picture: the file ends before any image data
+|  error: not an image: the file ends before any image data
 ";
         assert_eq!(table(STYLE, &contract()), expected);
     }

@@ -18,7 +18,7 @@ fn the_built_in_model_says_once_what_it_knows() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     for part in [
         "note: model tiny is built in",
-        "drawn pictures of everyday things",
+        "drawn images of everyday things",
         "not photographs",
         "no substitute for real weights",
         "--model",
@@ -70,7 +70,7 @@ fn the_list_and_inspect_say_what_it_knows() {
     assert_eq!(tiny["name"], "tiny");
     assert_eq!(tiny["cached"], "built in");
     let good_for = tiny["good_for"].as_str().unwrap();
-    assert!(good_for.contains("drawn pictures"), "{good_for}");
+    assert!(good_for.contains("drawn images"), "{good_for}");
     let inspect = room.longclip(&["inspect", "tiny", "-f", "json"], &[]);
     let found: Value = serde_json::from_str(&inspect.ends_with(0).out).unwrap();
     for key in ["architecture", "context_length"] {
@@ -128,7 +128,7 @@ fn the_readmes_first_command_prints_what_it_shows() {
     let found: Vec<&str> = found.lines().collect();
     assert_eq!(found[0], shown[1]);
     assert_eq!(found.len(), shown.len() - 1);
-    // What the picture is called comes first, with room to spare.
+    // What the image is called comes first, with room to spare.
     let (best, percent) = answer(found[1]);
     assert!(words[1].contains(best.split(' ').next_back().unwrap()));
     assert!(percent >= 90.0, "{}", found[1]);

@@ -8,7 +8,7 @@ fn dataset() -> Room {
     let room = Room::new();
     for class in CLASSES {
         for number in 0..2 {
-            room.picture(format!("data/{class}/{number}.png"));
+            room.image(format!("data/{class}/{number}.png"));
         }
     }
     room
@@ -43,7 +43,7 @@ fn folders_that_are_splits_are_refused_in_every_command() {
     let room = Room::new();
     for split in ["Training", "Testing"] {
         for class in ["penguin", "heart"] {
-            room.picture(format!("data/{split}/{class}/0.png"));
+            room.image(format!("data/{split}/{class}/0.png"));
         }
     }
     let advice = "name one of them, such as data/Testing";
@@ -61,8 +61,8 @@ fn folders_that_are_splits_are_refused_in_every_command() {
 #[test]
 fn system_folders_are_skipped_in_every_walk() {
     let room = dataset();
-    room.picture("data/sun/@eaDir/0.png/thumb.png");
-    room.picture("data/$RECYCLE.BIN/x.png");
+    room.image("data/sun/@eaDir/0.png/thumb.png");
+    room.image("data/$RECYCLE.BIN/x.png");
     let ran = evaluate(&room, &["data", "-v"]).ends_with(0);
     assert_eq!(count(&ran), 8);
     let said = "skipped 2 system folders ($RECYCLE.BIN, @eaDir)";
@@ -176,7 +176,7 @@ fn built_in_sets_know_the_folders_of_their_data_sets() {
     for (set, folders) in sets {
         let room = Room::new();
         for folder in folders {
-            room.picture(format!("data/{folder}/0.png"));
+            room.image(format!("data/{folder}/0.png"));
         }
         let ran = evaluate(&room, &["data", "--labels-file", set]).ends_with(0);
         assert_eq!(count(&ran), folders.len() as u64, "{set}");
@@ -187,7 +187,7 @@ fn built_in_sets_know_the_folders_of_their_data_sets() {
 fn folder_names_become_words_and_compare_in_one_normal_form() {
     let room = Room::new();
     for folder in ["001.Black_footed_Owl", "002.McLaren", "003.AnnualCrop"] {
-        room.picture(format!("data/{folder}/0.png"));
+        room.image(format!("data/{folder}/0.png"));
     }
     let ran = evaluate(&room, &["data", "--out", "out"]).ends_with(0);
     ran.says(&["names of folders are read as words"]);
@@ -198,8 +198,8 @@ fn folder_names_become_words_and_compare_in_one_normal_form() {
     );
 
     let room = Room::new();
-    room.picture("data/corazo\u{301}n/0.png");
-    room.picture("data/pingu\u{308}ino/0.png");
+    room.image("data/corazo\u{301}n/0.png");
+    room.image("data/pingu\u{308}ino/0.png");
     room.file("labels.txt", "pingüino\ncoraz\u{f3}n\n");
     let ran = evaluate(&room, &["data", "--labels-file", "labels.txt"]).ends_with(0);
     assert_eq!(count(&ran), 2);
@@ -285,7 +285,7 @@ fn archives_are_refused_with_a_way_out() {
     }
     // Where class folders came from is not in the way.
     for class in ["sun", "star"] {
-        room.picture(format!("data/{class}/0.png"));
+        room.image(format!("data/{class}/0.png"));
     }
     room.file("data/original.tar", [0; 1024]);
     assert_eq!(count(&evaluate(&room, &["data"]).ends_with(0)), 2);

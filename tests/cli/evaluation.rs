@@ -7,12 +7,12 @@ use serde_json::Value;
 use crate::room::{Ran, Room};
 use crate::small;
 
-/// Three classes of four pictures each.
+/// Three classes of four images each.
 fn dataset() -> Room {
     let room = Room::new();
     for class in ["red_fox", "grey-wolf", "cat"] {
         for number in 0..4 {
-            room.picture(format!("data/{class}/{number}.png"));
+            room.image(format!("data/{class}/{number}.png"));
         }
     }
     room
@@ -187,7 +187,7 @@ fn wordnet_ids_are_known() {
 }
 
 #[test]
-fn a_picture_that_fails_is_counted_and_in_no_figure() {
+fn an_image_that_fails_is_counted_and_in_no_figure() {
     let room = dataset();
     room.broken("data/cat/9.png");
     let ran = evaluate(&room, &["data", "--out", "out"]).ends_with(1);
@@ -364,12 +364,12 @@ fn a_calibration_that_many_background_texts_take_part_in_holds() {
 }
 
 #[test]
-fn sets_of_labels_are_compared_on_the_same_pictures() {
+fn sets_of_labels_are_compared_on_the_same_images() {
     let room = dataset();
     room.file("short.txt", "cat\ngrey wolf\nred fox\n");
     room.file(
         "long.txt",
-        "picture of a red fox in snow\npicture of a cat in snow\npicture of a grey wolf\n",
+        "image of a red fox in snow\nimage of a cat in snow\nimage of a grey wolf\n",
     );
     room.file("templates.txt", "a photo of a {}.\na drawing of a {}.\n");
     let ran = evaluate(
@@ -450,7 +450,7 @@ fn texts_are_cut_to_each_length() {
 }
 
 #[test]
-fn captions_find_pictures_and_pictures_captions() {
+fn captions_find_images_and_images_captions() {
     let room = Room::with(&["1.png", "2.png", "3.png"]);
     room.file(
         "list.csv",
@@ -514,7 +514,7 @@ fn what_is_known_is_not_computed_again() {
     let (first, said, _) = with_cache(&[]);
     assert_eq!(first, plain);
     assert_eq!(said, "cache: 0 embeddings found, 15 computed");
-    // Where the pictures lie does not matter, only what is in them.
+    // Where the images lie does not matter, only what is in them.
     std::fs::rename(
         room.path("data/cat/0.png"),
         room.path("data/cat/renamed.png"),
@@ -528,9 +528,9 @@ fn what_is_known_is_not_computed_again() {
     let (_, said, _) = with_cache(&["--alpha", "black"]);
     assert_eq!(
         said, "cache: 3 embeddings found, 12 computed",
-        "pictures are read differently"
+        "images are read differently"
     );
-    // A changed picture is not taken for the old one.
+    // A changed image is not taken for the old one.
     room.file("data/cat/1.png", crate::room::png("something else"));
     let (changed, said, _) = with_cache(&[]);
     assert_eq!(said, "cache: 14 embeddings found, 1 computed");
@@ -609,7 +609,7 @@ fn a_calibration_changes_probabilities_and_nothing_else() {
 #[test]
 fn what_cannot_be_evaluated_is_said_at_once() {
     let room = dataset();
-    room.picture("loose/a.png");
+    room.image("loose/a.png");
     room.file("bad.csv", "path,label\n,cat\n");
     let cases: [(&[&str], &str); 9] = [
         (&["missing"], "the dataset missing does not exist"),

@@ -76,10 +76,10 @@ fn every_command_has_a_manual_page() {
 }
 
 #[test]
-fn a_picture_without_a_subcommand_is_met_with_the_right_form() {
+fn an_image_without_a_subcommand_is_met_with_the_right_form() {
     let room = Room::with(&["c.png"]);
     let ran = room.longclip(&["c.png", "-l", "cat"], &[]).ends_with(2);
-    ran.says(&["tip: to classify pictures: longclip classify c.png --labels"]);
+    ran.says(&["tip: to classify images: longclip classify c.png --labels"]);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn addresses_and_patterns_are_told_apart_from_missing_files() {
     for (image, hint) in [
         (
             "https://example.org/a.png",
-            "this is an address; download the picture first",
+            "this is an address; download the image first",
         ),
         (
             "photos/*.jpg",

@@ -68,8 +68,8 @@ fn a_folders_file_is_taken_by_extension_or_by_content() {
         ["p/noname", "p/right.PNG", "p/wrong.txt"]
     );
     let ran = room.classify(&["p", "-v", "-l", "a", "b"]).ends_with(0);
-    ran.says(&["3 files in folders are no pictures and were passed over"]);
-    room.file("p/fake.jpg", "no picture at all");
+    ran.says(&["3 files in folders are no images and were passed over"]);
+    room.file("p/fake.jpg", "no image at all");
     let ran = room.classify(&["p", "-l", "a", "b"]).ends_with(1);
     assert_eq!(ran.images()[0], "p/fake.jpg");
     assert!(ran.records()[0]["error"].is_string());
@@ -181,10 +181,10 @@ fn a_dash_reads_one_image_from_stdin() {
 }
 
 #[test]
-fn stdin_that_is_no_picture_gets_a_record() {
+fn stdin_that_is_no_image_gets_a_record() {
     let room = Room::new();
     let ran = room.classify_with_stdin(&[&["-"], &LABELS[..]].concat(), b"");
-    let ran = ran.ends_with(2).says(&["-: not a picture", "empty file"]);
+    let ran = ran.ends_with(2).says(&["-: not an image", "empty file"]);
     assert_eq!(ran.images(), ["-"]);
 }
 
@@ -195,7 +195,7 @@ fn a_path_that_is_not_utf_8_is_written_exactly_in_image_bytes() {
     use std::os::unix::ffi::OsStrExt;
     let name = OsStr::from_bytes(b"caf\xe9.png");
     let room = Room::new();
-    room.picture(name);
+    room.image(name);
     for given in [name, OsStr::new(".")] {
         let arguments = [given, OsStr::new("-l"), OsStr::new("x"), OsStr::new("y")];
         let record = room.classify(&arguments).ends_with(0).record();

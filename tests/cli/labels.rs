@@ -222,10 +222,10 @@ fn labels_before_images_are_met_with_the_right_order() {
     let room = room();
     let ran = room.classify(&["-l", "cat", "dog", "a.png"]).ends_with(2);
     ran.says(&[
-        "no image given, but the label \"a.png\" is a picture",
+        "no image given, but the label \"a.png\" is an image",
         "longclip classify a.png --labels \"cat\" \"dog\"",
     ]);
-    room.picture("b c.jpg");
+    room.image("b c.jpg");
     let ran = room
         .classify(&["-l", "a.png", "b c.jpg", "cat", "dog"])
         .ends_with(2);

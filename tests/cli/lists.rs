@@ -60,7 +60,7 @@ fn an_empty_list_is_no_error_but_a_note() {
 #[test]
 fn listed_paths_always_get_a_record() {
     let room = Room::with(&["a.png", "p/b.png"]);
-    room.file("notes.txt", "no picture");
+    room.file("notes.txt", "no image");
     room.file("list", "gone.png\n\nnotes.txt\np\na.png\n");
     let ran = room
         .classify(&[&["--files-from", "list"], &LABELS[..]].concat())
@@ -72,7 +72,7 @@ fn listed_paths_always_get_a_record() {
     ran.says(&[
         "gone.png: cannot be read",
         "list:2: line 2 is empty",
-        "notes.txt: not a picture: this looks like text",
+        "notes.txt: not an image: this looks like text",
         "p: is a folder, and a list names files",
     ]);
 }

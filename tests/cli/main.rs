@@ -1,7 +1,7 @@
 //! The built program as a user meets it: offline, with a small model or the built-in one.
 //!
 //! Every line of the command line's contract has a test here. The small model's answers mean nothing,
-//! but they differ from picture to picture and from label to label, which is all that most of these
+//! but they differ from image to image and from label to label, which is all that most of these
 //! tests need; `built_in` is about what the built-in model knows.
 
 #![allow(
@@ -15,6 +15,7 @@ mod evaluation;
 mod foreign_files;
 mod formats;
 mod help;
+mod images;
 mod inputs;
 mod labels;
 mod lists;
@@ -24,7 +25,6 @@ mod messages;
 mod models;
 mod names;
 mod outputs;
-mod pictures;
 mod probe;
 mod probe_parts;
 mod prompts;

@@ -5,7 +5,7 @@ use crate::running::Running;
 use crate::small;
 
 #[test]
-fn twenty_broken_pictures_among_two_thousand_cost_only_themselves() {
+fn twenty_broken_images_among_two_thousand_cost_only_themselves() {
     let room = Room::new();
     let good = png("a");
     for index in 0..2000 {
@@ -41,11 +41,11 @@ fn peak_kb(running: &Running) -> u64 {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn memory_does_not_grow_with_the_number_of_pictures() {
+fn memory_does_not_grow_with_the_number_of_images() {
     let room = Room::new();
     // 1.2 MB when decoded: two thousand of them would be 2.4 GB.
-    let picture = image::RgbImage::from_pixel(640, 640, image::Rgb([90, 120, 30]));
-    picture.save(room.path("a.png")).unwrap();
+    let image = image::RgbImage::from_pixel(640, 640, image::Rgb([90, 120, 30]));
+    image.save(room.path("a.png")).unwrap();
     let mut command = room.command();
     command.args([
         "classify",

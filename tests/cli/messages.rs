@@ -61,7 +61,7 @@ fn one_file_that_was_passed_over_is_not_called_files() {
     let room = Room::with(&["p/a.png"]);
     room.file("p/notes.txt", "x");
     let ran = room.classify(&["p", "-v", "-l", "x", "y"]).ends_with(0);
-    ran.says(&["1 file in folders is no picture and was passed over"]);
+    ran.says(&["1 file in folders is no image and was passed over"]);
 }
 
 #[test]

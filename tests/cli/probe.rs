@@ -1,4 +1,4 @@
-//! `longclip probe`, and its file in `classify` and `evaluate`. What pictures are is told by embeddings
+//! `longclip probe`, and its file in `classify` and `evaluate`. What images are is told by embeddings
 //! that the tests write where the model's own do not matter.
 
 use serde_json::{Value, json};
@@ -18,18 +18,16 @@ const COLOURS: [(&str, [u8; 3]); 3] = [
     ("pale-blue", [170, 190, 250]),
 ];
 
-/// Class folders of plain pictures, each of a slightly different shade.
+/// Class folders of plain images, each of a slightly different shade.
 pub(crate) fn dataset(room: &Room, folder: &str, count: u8) {
     for (class, colour) in COLOURS {
         for number in 0..count {
             let shade = colour.map(|part| image::Rgb([part; 3]).0[0].saturating_add(number * 3));
-            let picture = image::RgbImage::from_fn(32, 32, |x, y| {
+            let image = image::RgbImage::from_fn(32, 32, |x, y| {
                 image::Rgb(shade.map(|part| part.saturating_add((x * y % 7) as u8)))
             });
             let mut bytes = std::io::Cursor::new(Vec::new());
-            picture
-                .write_to(&mut bytes, image::ImageFormat::Png)
-                .unwrap();
+            image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
             room.file(format!("{folder}/{class}/{number}.png"), bytes.into_inner());
         }
     }
@@ -86,7 +84,7 @@ pub(crate) fn clusters(root: &str, classes: usize, count: usize, seed: u64) -> R
 }
 
 #[test]
-fn a_probe_of_pictures_classifies_pictures() {
+fn a_probe_of_images_classifies_images() {
     let room = Room::new();
     dataset(&room, "train", 8);
     dataset(&room, "test", 3);
@@ -161,7 +159,7 @@ fn a_probe_of_pictures_classifies_pictures() {
 }
 
 #[test]
-fn embedded_pictures_give_the_same_probe_as_the_pictures_whatever_the_threads() {
+fn embedded_images_give_the_same_probe_as_the_images_whatever_the_threads() {
     let room = Room::new();
     dataset(&room, "train", 6);
     longclip(&room, "embed", &["train", "-o", "train.npy"]).ends_with(0);
@@ -193,7 +191,7 @@ fn shots_are_drawn_and_told_with_their_deviation() {
     let arguments = [&["train.jsonl", "--test", "test.jsonl"][..], &shots].concat();
     let ran = probe(&room, &arguments).ends_with(0);
     let ran = ran.says(&[
-        "--shots 40: 5 of 5 classes have fewer pictures",
+        "--shots 40: 5 of 5 classes have fewer images",
         "the probe is not kept",
     ]);
     let found = results(&ran);
@@ -236,7 +234,7 @@ fn shots_are_drawn_and_told_with_their_deviation() {
         &[&arguments[..], &["--format", "table"]].concat(),
     );
     for part in [
-        "4 pictures a class",
+        "4 images a class",
         "±",
         "over 3 draws",
         "(after ±: standard deviation)",
@@ -282,7 +280,7 @@ fn texts_are_where_a_probe_starts_and_what_it_is_blended_with() {
 }
 
 #[test]
-fn a_list_tells_the_classes_of_embedded_pictures() {
+fn a_list_tells_the_classes_of_embedded_images() {
     let room = Room::new();
     let mut rows = clusters("x", 2, 10, 3);
     let mut list = "path,label\n".to_owned();
@@ -301,7 +299,7 @@ fn a_list_tells_the_classes_of_embedded_pictures() {
         "--labels-from",
     ]);
     let ran = probe(&room, &["all.jsonl", "--labels-from", "list.csv"]).ends_with(0);
-    let ran = ran.says(&["1 of 20 pictures in all.jsonl have no label in list.csv"]);
+    let ran = ran.says(&["1 of 20 images in all.jsonl have no label in list.csv"]);
     let found = results(&ran);
     assert_eq!(
         (&found["classes"], &found["pictures"]["fitted"]),
@@ -319,7 +317,7 @@ fn a_list_tells_the_classes_of_embedded_pictures() {
     );
     room.file("other.csv", "path,label\nelse.png,ox\n");
     let ran = probe(&room, &["all.jsonl", "--labels-from", "other.csv"]).ends_with(2);
-    ran.says(&["other.csv names no picture of all.jsonl"]);
+    ran.says(&["other.csv names no image of all.jsonl"]);
 }
 
 #[test]
@@ -333,8 +331,8 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
     };
     room.file("good.jsonl", embedded(&good, "m"));
     room.file("long.jsonl", changed(&|rows| rows[4].1[0] = 3.0));
-    dataset(&room, "pictures", 2);
-    longclip(&room, "embed", &["pictures", "-o", "nan.safetensors"]).ends_with(0);
+    dataset(&room, "images", 2);
+    longclip(&room, "embed", &["images", "-o", "nan.safetensors"]).ends_with(0);
     let mut numbers = std::fs::read(room.path("nan.safetensors")).unwrap();
     let header = u64::from_le_bytes(*numbers.first_chunk().unwrap()) as usize;
     numbers[8 + header..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -362,12 +360,12 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
         ),
         (
             &["nan.safetensors"],
-            &["cannot use row 0 of nan.safetensors (pictures/", "is NaN"],
+            &["cannot use row 0 of nan.safetensors (images/", "is NaN"],
         ),
         (&["one.jsonl"], &["do not tell classes"]),
         (
             &["singles.jsonl"],
-            &["no class of singles.jsonl has two pictures", "--val DATA"],
+            &["no class of singles.jsonl has two images", "--val DATA"],
         ),
         (
             &["good.jsonl", "--test", "other.jsonl"],
@@ -378,8 +376,8 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
             &["8 features", "9 features", "one model"],
         ),
         (&["texts.npy"], &["holds embeddings of texts"]),
-        (&["empty"], &["no pictures in the folders of empty"]),
-        (&["single"], &["pictures of one class only (\"cat\")"]),
+        (&["empty"], &["no images in the folders of empty"]),
+        (&["single"], &["images of one class only (\"cat\")"]),
         (&["nowhere.npy"], &["nowhere.npy does not exist"]),
         (&["nowhere"], &["nowhere does not exist"]),
         (
@@ -411,7 +409,7 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
     for odd in ["0", "-1", "inf", "strong"] {
         probe(&room, &["good.jsonl", "--l2", odd]).ends_with(2);
     }
-    // A class of one picture beside others is trained on.
+    // A class of one image beside others is trained on.
     room.file(
         "few.jsonl",
         changed(&|rows| {
@@ -419,11 +417,11 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
         }),
     );
     let ran = probe(&room, &["few.jsonl"]).ends_with(0);
-    ran.says(&["1 of 3 classes have one picture, such as \"class2\""]);
+    ran.says(&["1 of 3 classes have one image, such as \"class2\""]);
 }
 
 #[test]
-fn pictures_that_fail_are_told_and_the_rest_is_learnt() {
+fn images_that_fail_are_told_and_the_rest_is_learnt() {
     let room = Room::new();
     dataset(&room, "train", 4);
     room.broken("train/green/9.png");
@@ -432,9 +430,9 @@ fn pictures_that_fail_are_told_and_the_rest_is_learnt() {
     assert_eq!(results(&ran)["pictures"]["failed"], 1);
     assert!(room.path("p.safetensors").exists());
     room.broken("other/cat/a.png");
-    room.picture("other/dog/b.png");
+    room.image("other/dog/b.png");
     let ran = probe(&room, &["other"]).ends_with(2);
-    ran.says(&["not one picture of the class \"cat\" in other could be read"]);
+    ran.says(&["not one image of the class \"cat\" in other could be read"]);
 }
 
 #[test]
@@ -490,9 +488,9 @@ fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
     ran.says(&["note: wrote p.html"]);
     let page = room.read("p.html");
     for part in [
-        "Accuracy by pictures a class",
+        "Accuracy by images a class",
         "<title>Probe: ",
-        "<title>All pictures: ",
+        "<title>All images: ",
         "The choice of the L2 strength",
     ] {
         assert!(page.contains(part), "{part}");
@@ -502,12 +500,12 @@ fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
     probe(&room, &given).ends_with(0);
     let given = room.read("given.html");
     assert!(given.contains("held back.") && !given.contains("a little high"));
-    // It says what it is, and shows the pictures that it scored: of each class the one held out.
+    // It says what it is, and shows the images that it scored: of each class the one held out.
     assert!(page.contains("Few-shot probe"));
     assert_eq!(
         page.matches("<script type=\"text/plain\" id=\"t").count(),
         3
     );
-    // A point of the texts' line for each number of pictures.
+    // A point of the texts' line for each number of images.
     assert_eq!(page.matches("<title>Zero-shot: ").count(), 3);
 }

@@ -4,7 +4,7 @@ use crate::probe::{clusters, dataset, embedded, longclip, probe};
 use crate::room::Room;
 
 #[test]
-fn a_test_picture_that_is_known_is_an_error() {
+fn a_test_image_that_is_known_is_an_error() {
     let room = Room::new();
     dataset(&room, "train", 4);
     dataset(&room, "val", 2);
@@ -24,23 +24,23 @@ fn a_test_picture_that_is_known_is_an_error() {
     refused(
         &["train", "--test", "list.csv"],
         &[
-            "1 of 3 test pictures are training pictures too, such as",
+            "1 of 3 test images are training images too, such as",
             "train/green/1.png",
         ],
     );
-    // Chosen by what is learnt: a warning. Copies of pictures: one too.
+    // Chosen by what is learnt: a warning. Copies of images: one too.
     let arguments = ["train", "--test", "val", "--val", "list.csv", "--l2", "1"];
     let ran = probe(&room, &arguments).ends_with(0);
     ran.says(&[
-        "1 of 3 validation pictures are training pictures too",
-        "6 test pictures have the very embedding of a training picture",
+        "1 of 3 validation images are training images too",
+        "6 test images have the very embedding of a training image",
     ]);
     let rows = clusters("a", 3, 6, 4);
     room.file("one.jsonl", embedded(&rows, "m"));
     room.file("copy.jsonl", embedded(&rows[5..12], "m"));
     refused(
         &["one.jsonl", "--test", "copy.jsonl"],
-        &["7 of 7 test pictures are training pictures too"],
+        &["7 of 7 test images are training images too"],
     );
 }
 
@@ -80,7 +80,7 @@ fn embeddings_that_were_made_otherwise_are_told() {
         "and alpha=black",
     ]);
     asked(["train", "black.npy"])
-        .says(&["black.npy and the pictures of this run were not made alike"]);
+        .says(&["black.npy and the images of this run were not made alike"]);
     longclip(&room, "embed", &["test", "-o", "b.npy"]).ends_with(0);
     for data in [["half.npy", "b.npy"], ["train", "b.npy"]] {
         let ran = asked(data);

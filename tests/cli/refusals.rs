@@ -41,7 +41,7 @@ const MISTAKES: [(&str, &[&str]); 23] = [
     ),
     (
         "classify a.png -l x y -m a.png",
-        &["a.png", "no weight file: it is a PNG picture"],
+        &["a.png", "no weight file: it is a PNG image"],
     ),
     (
         "classify a.png -l x y -f xml",
@@ -181,7 +181,7 @@ fn an_output_that_is_an_input_is_refused_and_the_input_kept() {
     }
     assert_eq!(std::fs::read(room.path("a.png")).unwrap(), before);
     assert_eq!(room.read("labels.txt"), "x\ny\n");
-    // A result beside the pictures is none of them.
+    // A result beside the images is none of them.
     room.classify(&["folder", "-l", "x", "y", "-o", "folder/out.jsonl"])
         .ends_with(0);
     room.classify(&["folder", "-l", "x", "y", "-o", "folder/out.jsonl"])

@@ -21,11 +21,11 @@ impl Room {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// A room with the pictures of these names.
-    pub(crate) fn with(pictures: &[&str]) -> Self {
+    /// A room with the images of these names.
+    pub(crate) fn with(images: &[&str]) -> Self {
         let room = Self::new();
-        for name in pictures {
-            room.picture(name);
+        for name in images {
+            room.image(name);
         }
         room
     }
@@ -42,7 +42,7 @@ impl Room {
     }
 
     /// Writes a small PNG whose colours come from its name, whatever its extension.
-    pub(crate) fn picture(&self, name: impl AsRef<Path>) {
+    pub(crate) fn image(&self, name: impl AsRef<Path>) {
         let name = name.as_ref();
         self.file(name, png(&name.to_string_lossy()));
     }
@@ -52,9 +52,9 @@ impl Room {
         self.file(name, &png(name)[..40]);
     }
 
-    /// Copies a picture of tests/fixtures/picture.
+    /// Copies an image of tests/fixtures/image.
     pub(crate) fn fixture(&self, name: &str) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/picture");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image");
         self.file(name, fs::read(folder.join(name)).unwrap());
     }
 
@@ -140,13 +140,11 @@ pub(crate) fn png(seed: &str) -> Vec<u8> {
         bytes.fold(7, |sum, byte| (sum * factor + byte) % 251)
     };
     let (red, green, blue) = (sum(31), sum(17), sum(5));
-    let picture = image::RgbImage::from_fn(24, 16, |x, y| {
+    let image = image::RgbImage::from_fn(24, 16, |x, y| {
         image::Rgb([red + x * 3, green + y * 11, blue + x * y].map(|sample| sample as u8))
     });
     let mut bytes = std::io::Cursor::new(Vec::new());
-    picture
-        .write_to(&mut bytes, image::ImageFormat::Png)
-        .unwrap();
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     bytes.into_inner()
 }
 

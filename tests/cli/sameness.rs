@@ -78,7 +78,7 @@ fn threads_may_come_from_the_environment() {
 }
 
 #[test]
-fn precisions_differ_but_agree_about_the_picture() {
+fn precisions_differ_but_agree_about_the_image() {
     let room = Room::with(&["a.png"]);
     let cosine = |precision: &str| {
         let ran = room.classify(&[

@@ -1,6 +1,6 @@
 //! A small model of random weights, for tests that need a model and nothing that it knows.
 //!
-//! It is quick, its logit scale is 100, and its answers differ from picture to picture and from label
+//! It is quick, its logit scale is 100, and its answers differ from image to image and from label
 //! to label. What the built-in model knows is tested with `--model tiny`.
 #![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 

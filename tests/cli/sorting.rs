@@ -1,4 +1,4 @@
-//! Pictures into a folder for each label, and back.
+//! Images into a folder for each label, and back.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -62,7 +62,7 @@ fn sorted_files(room: &Room) -> BTreeMap<String, Vec<u8>> {
 }
 
 #[test]
-fn each_picture_goes_to_its_best_label_and_back() {
+fn each_image_goes_to_its_best_label_and_back() {
     for way in ["--link", "--copy", "--move"] {
         let room = Room::with(&["in/a.png", "in/b.png", "in/c/d.png"]);
         let before = files(&room, "in");
@@ -79,16 +79,16 @@ fn each_picture_goes_to_its_best_label_and_back() {
         let left = files(&room, "in").len();
         assert_eq!(left, if way == "--move" { 0 } else { 3 }, "{way}");
         let list = list(&room, "sorted");
-        let ran = ran.says(&["3 pictures into sorted; to take it back: longclip undo"]);
+        let ran = ran.says(&["3 images into sorted; to take it back: longclip undo"]);
         assert!(ran.stderr().contains(&list), "{list}");
         let dry = room
             .longclip(&["undo", "--dry-run", &list], &[])
             .ends_with(0);
-        dry.says(&["would take back", "3 pictures would be taken back"]);
+        dry.says(&["would take back", "3 images would be taken back"]);
         assert_eq!(sorted_files(&room), expected, "{way}");
         let undone = room.longclip(&["undo", &list], &[]).ends_with(0);
         assert_eq!(undone.out, "");
-        undone.says(&["took back 3 pictures; all is as it was"]);
+        undone.says(&["took back 3 images; all is as it was"]);
         assert_eq!(files(&room, "in"), before, "{way}");
         assert!(!room.path("sorted").exists(), "{way}");
     }
@@ -119,7 +119,7 @@ fn names_that_are_taken_get_numbers_and_what_is_there_is_left() {
         [format!("{label}/a (2).png"), format!("{label}/a.png")]
     );
     let again = sort(&room, &["x", "y", "--link", "sorted"]).ends_with(0);
-    again.says(&["linked 0 pictures into sorted, 2 there already\n"]);
+    again.says(&["linked 0 images into sorted, 2 there already\n"]);
     assert_eq!(sorted_files(&room).len(), 2);
 }
 
@@ -128,7 +128,7 @@ fn a_dry_run_says_where_and_touches_nothing() {
     let room = Room::with(&["in/a.png", "in/b.png"]);
     let ran = sort(&room, &["in", "--move", "sorted", "--dry-run"]).ends_with(0);
     let label = folder(&best(&ran)[0].1);
-    let ran = ran.says(&["would move 2 pictures into sorted"]);
+    let ran = ran.says(&["would move 2 images into sorted"]);
     assert!(
         ran.stderr()
             .contains(&format!("would move in/a.png to sorted/{label}/a.png"))
@@ -138,10 +138,10 @@ fn a_dry_run_says_where_and_touches_nothing() {
 }
 
 #[test]
-fn a_picture_that_no_label_fits_stays() {
+fn an_image_that_no_label_fits_stays() {
     let room = Room::with(&["a.png"]);
     let ran = sort(&room, &["a.png", "--move", "sorted", "--threshold", "1"]).ends_with(0);
-    ran.says(&["moved 0 pictures into sorted, 1 left in place\n"]);
+    ran.says(&["moved 0 images into sorted, 1 left in place\n"]);
     assert_eq!(room.names(), ["a.png"]);
     // One of the two is the best; with the other as none label it is the label, else it is none.
     let one = room.classify(&["a.png", "-l", "cat", "dog"]).record();
@@ -165,7 +165,7 @@ fn a_picture_that_no_label_fits_stays() {
 }
 
 #[test]
-fn a_folder_inside_the_pictures_is_not_read() {
+fn a_folder_inside_the_images_is_not_read() {
     let room = Room::with(&["a.png", "b.png", "z/c.png"]);
     let ran = sort(&room, &[".", "--move", "m/sorted"]).ends_with(0);
     assert_eq!(ran.records().len(), 3);
@@ -182,7 +182,7 @@ fn what_cannot_be_sorted_is_refused_before_anything_is_done() {
     let stdin = ["-", "-l", "cat", "dog", "--move", "sorted"];
     room.classify_with_stdin(&stdin, &png)
         .ends_with(2)
-        .says(&["a picture from stdin is no file that can be sorted"]);
+        .says(&["an image from stdin is no file that can be sorted"]);
     for (input, target) in [("in", "in"), ("in/x", "in")] {
         sort(&room, &[input, "--move", target])
             .ends_with(2)
@@ -198,7 +198,7 @@ fn what_cannot_be_sorted_is_refused_before_anything_is_done() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_sorted_is_its_own_error() {
+fn an_image_that_cannot_be_sorted_is_its_own_error() {
     let room = Room::with(&["a.png", "b.png"]);
     let found = best(&sort(&room, &["a.png", "b.png"]).ends_with(0));
     // A file where the first one's folder should be.
@@ -215,11 +215,11 @@ fn a_picture_that_cannot_be_sorted_is_its_own_error() {
 }
 
 #[test]
-fn a_broken_picture_is_not_sorted() {
+fn a_broken_image_is_not_sorted() {
     let room = Room::with(&["in/a.png"]);
     room.broken("in/b.png");
     let ran = sort(&room, &["in", "--move", "sorted"]).ends_with(1);
-    ran.says(&["moved 1 picture into sorted"]);
+    ran.says(&["moved 1 image into sorted"]);
     assert_eq!(
         files(&room, "in").into_keys().collect::<Vec<_>>(),
         ["b.png"]
@@ -227,7 +227,7 @@ fn a_broken_picture_is_not_sorted() {
 }
 
 #[test]
-fn only_a_list_of_sorted_pictures_can_be_undone() {
+fn only_a_list_of_sorted_images_can_be_undone() {
     let room = Room::with(&["a.png"]);
     for (file, content) in [("l.jsonl", "{}\n"), ("empty", "")] {
         room.file(file, content);
@@ -235,7 +235,7 @@ fn only_a_list_of_sorted_pictures_can_be_undone() {
         ran.says(&["cannot undo what", "it is no list of what longclip sorted"]);
     }
     room.longclip(&["undo", "gone"], &[]).ends_with(2);
-    // A picture that was changed since stays, and so does the list.
+    // An image that was changed since stays, and so does the list.
     sort(&room, &["a.png", "--move", "sorted"]).ends_with(0);
     let list = list(&room, "sorted");
     let name = sorted_files(&room).into_keys().next().unwrap();

@@ -163,7 +163,7 @@ fn csv_has_the_exact_bytes_of_odd_names() {
     use std::os::unix::ffi::OsStrExt as _;
     let room = Room::with(&["p/b.png", "q/b.png"]);
     let odd = std::ffi::OsStr::from_bytes(b"p/a\xff.png");
-    room.picture(std::path::Path::new(odd));
+    room.image(std::path::Path::new(odd));
     run(&room, "embed", &["p", "-o", "o.npy"]).ends_with(0);
     run(&room, "embed", &["q", "-o", "q.npy"]).ends_with(0);
     let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();

@@ -133,7 +133,7 @@ fn files_that_are_no_weights_are_called_what_they_are() {
             "git lfs pull",
         ),
         (b"GGUF\x03\0\0\0aaaaaaaaaaaa", "a GGUF file"),
-        (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
         (b"{\"a\": 1}", "JSON text"),
     ];
     let path = folder.path().join("model.safetensors");

@@ -42,11 +42,11 @@ fn a_stretched_model_reads_long_texts() {
     let long = folder.path().join("long");
     run(&["stretch", text(&short), text(&long)]);
     let label = "a red apple on a table ".repeat(40);
-    let picture = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/coffee.jpg");
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo/coffee.jpg");
     let classify = |model: &std::path::Path| {
         let all = [
             "classify",
-            picture,
+            image,
             "--model",
             text(model),
             "--labels",

@@ -67,7 +67,7 @@ fn a_threshold_leaves_out_lower_hits_in_every_format() {
 fn a_number_of_hits_that_cuts_what_a_threshold_keeps_is_said() {
     let room = Room::new();
     for index in 0..12 {
-        room.picture(format!("p/{index}.png"));
+        room.image(format!("p/{index}.png"));
     }
     embed(&room, &["p", "-o", "o.npy"]).ends_with(0);
     let count = |more: &[&str]| {
@@ -161,9 +161,9 @@ fn weighted_sums_are_those_of_unit_embeddings() {
         embedding(&["--text", "sun"]),
         embedding(&["--text", "heart"]),
     );
-    let picture = embedding(&["p/c.png"]);
+    let image = embedding(&["p/c.png"]);
     let sum: Vec<f64> = (0..sun.len())
-        .map(|at| sun[at] + 0.5 * heart[at] - 2.0 * picture[at])
+        .map(|at| sun[at] + 0.5 * heart[at] - 2.0 * image[at])
         .collect();
     let length = sum.iter().map(|value| value * value).sum::<f64>().sqrt();
     let arguments = [

@@ -197,7 +197,7 @@ fn lists_and_stdin_are_read() {
 fn a_name_that_is_not_utf8_is_kept_in_every_format() {
     use std::os::unix::ffi::OsStrExt;
     let room = Room::new();
-    room.picture(std::path::Path::new("p").join(std::ffi::OsStr::from_bytes(b"\xff\n.png")));
+    room.image(std::path::Path::new("p").join(std::ffi::OsStr::from_bytes(b"\xff\n.png")));
     for output in OUTPUTS {
         embed(&room, &["p", "-o", output]).ends_with(0);
         let ran = crate::search(&room, &[output, "x"]).ends_with(0);

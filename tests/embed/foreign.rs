@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use crate::room::{Ran, Room};
 use crate::{embed, search, small};
 
-/// The embeddings of some pictures, as embed prints them.
-fn rows(room: &Room, pictures: &[&str]) -> Vec<Value> {
-    embed(room, pictures).ends_with(0).records()
+/// The embeddings of some images, as embed prints them.
+fn rows(room: &Room, images: &[&str]) -> Vec<Value> {
+    embed(room, images).ends_with(0).records()
 }
 
 fn numbers(rows: &[Value]) -> Vec<Vec<f32>> {
@@ -139,13 +139,13 @@ fn found(ran: &Ran) -> Vec<(u64, f64)> {
     .collect()
 }
 
-const PICTURES: [&str; 4] = ["a.png", "b.png", "c.png", "d.png"];
+const IMAGES: [&str; 4] = ["a.png", "b.png", "c.png", "d.png"];
 
 #[test]
 fn a_matrix_of_any_type_and_order_finds_the_same() {
-    let room = Room::with(&PICTURES);
-    let rows = rows(&room, &PICTURES);
-    embed(&room, &[&PICTURES[..], &["-o", "own.npy"]].concat()).ends_with(0);
+    let room = Room::with(&IMAGES);
+    let rows = rows(&room, &IMAGES);
+    embed(&room, &[&IMAGES[..], &["-o", "own.npy"]].concat()).ends_with(0);
     let own = search(&room, &["own.npy", "a cat"]).ends_with(0).record();
     let names: Vec<&str> = rows
         .iter()
@@ -208,8 +208,8 @@ fn a_matrix_of_any_type_and_order_finds_the_same() {
 
 #[test]
 fn rows_go_by_number_in_every_format() {
-    let room = Room::with(&PICTURES);
-    let plain = numbers(&rows(&room, &PICTURES)).concat();
+    let room = Room::with(&IMAGES);
+    let plain = numbers(&rows(&room, &IMAGES)).concat();
     room.file(
         "x.npy",
         npy("<f4", false, "(4, 64)", &bytes(&plain, f32::to_le_bytes)),
@@ -234,8 +234,8 @@ fn rows_go_by_number_in_every_format() {
 
 #[test]
 fn names_beside_a_matrix_are_taken() {
-    let room = Room::with(&PICTURES);
-    let rows = rows(&room, &PICTURES);
+    let room = Room::with(&IMAGES);
+    let rows = rows(&room, &IMAGES);
     let plain = numbers(&rows).concat();
     let array = npy(
         "<f8",
@@ -245,7 +245,7 @@ fn names_beside_a_matrix_are_taken() {
     );
     room.file("x.npy", &array);
     for key in ["image", "path"] {
-        let lines = PICTURES.map(|name| json!({ key: name }).to_string() + "\n");
+        let lines = IMAGES.map(|name| json!({ key: name }).to_string() + "\n");
         room.file("x.paths.jsonl", lines.concat());
         let ran = search(&room, &["x.npy", "./b.png", "-k", "1"]).ends_with(0);
         assert_eq!(ran.record()["hits"][0]["image"], "b.png");
@@ -268,9 +268,9 @@ fn names_beside_a_matrix_are_taken() {
 
 #[test]
 fn tables_of_other_programs_are_read() {
-    let room = Room::with(&PICTURES);
-    let mut values = numbers(&rows(&room, &PICTURES));
-    room.file("x.parquet", parquet(&PICTURES, &values));
+    let room = Room::with(&IMAGES);
+    let mut values = numbers(&rows(&room, &IMAGES));
+    room.file("x.parquet", parquet(&IMAGES, &values));
     search(&room, &["x.parquet", "x"])
         .ends_with(2)
         .says(&["\"vector\", \"other\"", "as in x.parquet:vector"]);
@@ -290,7 +290,7 @@ fn tables_of_other_programs_are_read() {
         .ends_with(2)
         .says(&["no column \"file_name\" has lists of numbers"]);
     values[2].pop();
-    room.file("x.parquet", parquet(&PICTURES, &values));
+    room.file("x.parquet", parquet(&IMAGES, &values));
     search(&room, &["x.parquet:vector", "x"])
         .ends_with(2)
         .says(&["rows of different numbers of values"]);
@@ -388,8 +388,8 @@ fn a_zip_that_claims_too_much_is_refused() {
 
 #[test]
 fn rows_of_zeros_are_never_found() {
-    let room = Room::with(&PICTURES);
-    let mut values = numbers(&rows(&room, &PICTURES));
+    let room = Room::with(&IMAGES);
+    let mut values = numbers(&rows(&room, &IMAGES));
     values[1].fill(0.0);
     let bytes = bytes(&values.concat(), f32::to_le_bytes);
     room.file("x.npy", npy("<f4", false, "(4, 64)", &bytes));
@@ -405,10 +405,10 @@ fn rows_of_zeros_are_never_found() {
 #[test]
 fn a_probe_learns_from_a_matrix_whose_rows_have_names() {
     let room = Room::new();
-    let pictures: Vec<String> = (0..12)
+    let images: Vec<String> = (0..12)
         .map(|at| format!("p/{}/{at}.png", ["cat", "dog"][at % 2]))
         .collect();
-    pictures.iter().for_each(|name| room.picture(name));
+    images.iter().for_each(|name| room.image(name));
     let mut rows = rows(&room, &["p"]);
     rows.sort_by_key(|row| row["image"].to_string());
     let plain = numbers(&rows).concat();
@@ -439,13 +439,13 @@ fn a_probe_learns_from_a_matrix_whose_rows_have_names() {
     probe(&model)
         .ends_with(0)
         .says(&["normalised (lengths: 2.0000)"]);
-    let picture = rows[0]["image"].as_str().unwrap();
+    let image = rows[0]["image"].as_str().unwrap();
     let ran = room.longclip(
         &[
             "classify",
             "-m",
             small::model(),
-            picture,
+            image,
             "--probe",
             "x.safetensors",
         ],

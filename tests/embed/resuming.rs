@@ -29,10 +29,10 @@ fn only_what_has_changed_is_computed() {
         let room = Room::with(&["p/a.png", "p/b.png", "p/c.png"]);
         room.broken("p/d.png");
         embed(&room, &["p", "-o", output]).ends_with(1);
-        // Another picture, a picture of the same name, and one that is whole now.
-        room.picture("p/aa.png");
+        // Another image, an image of the same name, and one that is whole now.
+        room.image("p/aa.png");
         room.file("p/b.png", png("other"));
-        room.picture("p/d.png");
+        room.image("p/d.png");
         fs::remove_file(room.path("p/c.png")).unwrap();
         let ran = embed(&room, &["p", "-o", output, "--resume", "-v"]).ends_with(0);
         assert!(
@@ -55,7 +55,7 @@ fn an_unchanged_file_is_not_even_decoded() {
     set_age(&room, "a.png", 1000);
     embed(&room, &["a.png", "b.png", "-o", "o.npy"]).ends_with(0);
     let before = contents(&room, "o.");
-    // The same size and time, and no picture any more: only a look at it would tell.
+    // The same size and time, and no image any more: only a look at it would tell.
     let length = fs::metadata(room.path("a.png")).unwrap().len() as usize;
     let time = fs::metadata(room.path("a.png"))
         .unwrap()

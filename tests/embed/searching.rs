@@ -25,7 +25,7 @@ fn names(record: &Value) -> Vec<&str> {
 fn the_best_rows_come_first_whatever_the_format() {
     let room = Room::new();
     for index in 0..40 {
-        room.picture(format!("p/{index}.png"));
+        room.image(format!("p/{index}.png"));
     }
     let rows = embed(&room, &["p"]).ends_with(0).records();
     let query = &embed(&room, &["--text", "a cat"]).ends_with(0).records()[0];
@@ -70,7 +70,7 @@ fn the_best_rows_come_first_whatever_the_format() {
 }
 
 #[test]
-fn a_picture_finds_itself() {
+fn an_image_finds_itself() {
     let room = Room::with(&["p/a.png", "p/b.png", "p/c.png", "odd"]);
     embed(&room, &["p", "odd", "-o", "o.npy"]).ends_with(0);
     let ran = search(&room, &["o.npy", "p/b.png", "./odd", "b.png", "-k", "1"]).ends_with(0);
@@ -103,7 +103,7 @@ fn paths_are_for_other_programs() {
 }
 
 #[test]
-fn a_preview_shows_the_picture() {
+fn a_preview_shows_the_image() {
     let room = Room::with(&["p/a.png", "p/b.png"]);
     embed(&room, &["p", "-o", "o.npy"]).ends_with(0);
     std::fs::remove_file(room.path("p/b.png")).unwrap();
@@ -211,7 +211,7 @@ fn listens(id: u32) -> bool {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_signal_stops_a_search_that_waits_for_its_picture() {
+fn a_signal_stops_a_search_that_waits_for_its_image() {
     let room = Room::with(&["a.png"]);
     embed(&room, &["a.png", "-o", "o.npy"]).ends_with(0);
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
@@ -232,7 +232,7 @@ fn a_signal_stops_a_search_that_waits_for_its_picture() {
 fn what_the_arguments_mean_is_not_guessed_wrongly() {
     let room = Room::with(&["p/a.png"]);
     embed(&room, &["p", "-o", "o.npy"]).ends_with(0);
-    // A picture that is not there is no text.
+    // An image that is not there is no text.
     search(&room, &["o.npy", "./p/gone.png"])
         .ends_with(2)
         .says(&["gone.png", "cannot be read"]);

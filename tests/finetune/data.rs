@@ -101,11 +101,11 @@ fn bad_data_is_told_before_anything_is_written() {
         .collect();
     let cases = [
         Case {
-            what: "a missing picture",
+            what: "a missing image",
             rows: with(&[("no.png", "a. b")]),
             arguments: &[],
             says: &[
-                "pairs.jsonl:10: the picture no.png: cannot be read",
+                "pairs.jsonl:10: the image no.png: cannot be read",
                 "1 of 10 pairs cannot be used",
                 "--skip-bad",
             ],
@@ -117,10 +117,10 @@ fn bad_data_is_told_before_anything_is_written() {
             says: &["pairs.jsonl:10: the caption is empty"],
         },
         Case {
-            what: "a file that is no picture",
+            what: "a file that is no image",
             rows: with(&[("pairs.jsonl", "a. b")]),
             arguments: &[],
-            says: &["pairs.jsonl:10: the picture pairs.jsonl: not a picture"],
+            says: &["pairs.jsonl:10: the image pairs.jsonl: not an image"],
         },
         Case {
             what: "many",
@@ -145,10 +145,10 @@ fn bad_data_is_told_before_anything_is_written() {
             says: &["all 9 captions are the same"],
         },
         Case {
-            what: "one picture",
+            what: "one image",
             rows: one,
             arguments: &[],
-            says: &["the same picture"],
+            says: &["the same image"],
         },
         Case {
             what: "no short captions",
@@ -250,7 +250,7 @@ fn bad_pairs_can_be_left_out_and_are_written_down() {
 }
 
 #[test]
-fn pictures_that_do_not_decode_are_stood_in_for() {
+fn images_that_do_not_decode_are_stood_in_for() {
     let room = room(20);
     room.broken("p/003.png");
     room.broken("p/011.png");
@@ -258,7 +258,7 @@ fn pictures_that_do_not_decode_are_stood_in_for() {
     let ran = train("run").ends_with(1);
     let result = ran.record();
     assert_eq!(result["failed"], 2, "{}", ran.stderr());
-    let ran = ran.says(&["p/003.png: ", "2 pictures could not be decoded"]);
+    let ran = ran.says(&["p/003.png: ", "2 images could not be decoded"]);
     assert_eq!(ran.stderr().matches("p/003.png: ").count(), 1);
     let skipped = crate::room::records(&room.read("run/skipped.jsonl"));
     assert!(skipped.iter().all(|one| one["step"].is_u64()));
@@ -268,7 +268,7 @@ fn pictures_that_do_not_decode_are_stood_in_for() {
 }
 
 #[test]
-fn a_picture_without_a_stand_in_is_named_and_written_down() {
+fn an_image_without_a_stand_in_is_named_and_written_down() {
     let room = room(8);
     room.broken("p/003.png");
     let ran = finetune(&room, &["pairs.jsonl", "--out", "run", "--steps", "3"]);

@@ -41,12 +41,12 @@ const SMALL: [&str; 6] = ["--batch-size", "8", "--pcm-rank", "4", "--rate", "0.0
 /// A long caption whose first sentence tells it from the others.
 fn caption(number: usize) -> String {
     format!(
-        "Picture number {number} of all. It shows {} things\nand more.",
+        "Image number {number} of all. It shows {} things\nand more.",
         number * 7
     )
 }
 
-/// A room with so many pictures and `pairs.jsonl`.
+/// A room with so many images and `pairs.jsonl`.
 fn room(pairs: usize) -> Room {
     let room = Room::new();
     let mut rows = String::new();

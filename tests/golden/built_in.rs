@@ -64,8 +64,8 @@ fn its_embeddings_are_the_references() {
     let check = json(&folder().join("model-check.json"));
     let checkpoint = tiny::checkpoint(&None.into()).unwrap();
     let name = check["image"]["file"].as_str().unwrap();
-    let picture = image::read(&folder().join(name), &DecodeOptions::default()).unwrap();
-    let pixels = checkpoint.preprocess.run(&picture.image);
+    let image = image::read(&folder().join(name), &DecodeOptions::default()).unwrap();
+    let pixels = checkpoint.preprocess.run(&image.image);
     let side = checkpoint.preprocess.image_size;
     let pixels = Tensor::from_vec(pixels, (1, 3, side, side), &Device::Cpu).unwrap();
     let texts = check["texts"].as_array().unwrap();

@@ -242,13 +242,13 @@ fn pixels_are_those_of_the_reference() {
             .unwrap() as usize;
         let preprocess = Preprocess::clip(size);
         let values = expected.values("pixels");
-        let pictures = expected.index["pictures"].as_array().unwrap();
-        // Two images of noise come before the pictures.
-        for (picture, expected) in pictures
+        let images = expected.index["pictures"].as_array().unwrap();
+        // Two images of noise come before the images.
+        for (image, expected) in images
             .iter()
             .zip(values.chunks_exact(3 * size * size).skip(2))
         {
-            let name = picture.as_str().unwrap();
+            let name = image.as_str().unwrap();
             let path = unpack::data_folder().join("pictures").join(name);
             let decoded = image::read(&path, &DecodeOptions::default()).unwrap();
             let pixels = preprocess.run(&decoded.image);

@@ -1,5 +1,5 @@
 """Writes tests/golden/expected/pixels.safetensors: what Pillow and torchvision make of the pictures
-in tests/fixtures/picture and assets/demo, in this project's order: orientation, alpha on white, RGB,
+in tests/fixtures/image and assets/demo, in this project's order: orientation, alpha on white, RGB,
 resize of the short side (bicubic), centre crop.
 
     python tests/golden/pixels.py        (Pillow 13.0.0, torchvision 0.29.2, numpy, safetensors)
@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 
 ROOT = Path(__file__).parents[2]
-PICTURES = ROOT / "tests/fixtures/picture"
+PICTURES = ROOT / "tests/fixtures/image"
 SKIPPED = ("cut-", "broken-", "huge", "make", "tiled-", "rgb16", "rgba16")
 
 

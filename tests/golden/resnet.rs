@@ -15,7 +15,7 @@ fn loaded(path: &str, compute: &Compute) -> (Checkpoint, Clip) {
     load(&folder.path().join(path), Activation::QuickGelu, compute)
 }
 
-/// Noise and pictures of 64 x 64 pixels, which another case keeps.
+/// Noise and images of 64 x 64 pixels, which another case keeps.
 fn pixels() -> Tensor {
     Expected::read("hf-gelu-patch32").tensor("pixels")
 }

@@ -172,12 +172,12 @@ fn images(inputs: &Value, checkpoint: &Checkpoint, clip: &Clip) -> Vec<Vec<f32>>
     for values in list(&inputs["pixels"]) {
         all.push(constant(&|c| number(&values[c])));
     }
-    for picture in list(&inputs["pictures"]) {
-        let path = folder().join("pictures").join(string(picture));
+    for image in list(&inputs["pictures"]) {
+        let path = folder().join("pictures").join(string(image));
         let path = if path.exists() {
             path
         } else {
-            folder().join(string(picture))
+            folder().join(string(image))
         };
         let decoded = image::read(&path, &DecodeOptions::default()).unwrap();
         all.push(pixels.run(&decoded.image));
@@ -312,7 +312,7 @@ impl Check<'_> {
                 .unwrap();
             let found = dot(&images[from], &images[place]);
             self.number(
-                &format!("cosine of pictures {from} and {place}"),
+                &format!("cosine of images {from} and {place}"),
                 found,
                 value,
                 self.tolerance("cosine"),

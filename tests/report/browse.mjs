@@ -4,7 +4,7 @@
 //     npm install --prefix tests/report
 //     PAGES=/tmp/pages node --test tests/report/browse.mjs
 //
-// CHROMIUM names another browser than the one in the path; SCREENSHOTS a folder for pictures of
+// CHROMIUM names another browser than the one in the path; SCREENSHOTS a folder for images of
 // every page in light and dark, wide and narrow. Times are printed, never asserted.
 
 import assert from "node:assert/strict";
@@ -65,7 +65,7 @@ for (const name of pages) {
       const { width } = size.viewport;
       test(`${name}, ${colorScheme}, ${width} wide, is quiet, fits and is accessible`, async () => {
         const { page, faults, close } = await open(name, { colorScheme, ...size });
-        await page.locator("#pictures").scrollIntoViewIfNeeded();
+        await page.locator("#images").scrollIntoViewIfNeeded();
         await page.waitForFunction(() => document.querySelector("#grid img")?.naturalWidth > 0);
         assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);
         if (process.env.SCREENSHOTS) {
@@ -73,7 +73,7 @@ for (const name of pages) {
           await page.screenshot({ path });
         }
         await page.evaluate(axe);
-        // All of the page, with a picture open and without.
+        // All of the page, with an image open and without.
         for (const isOpen of [false, true]) {
           if (isOpen) await page.locator("#grid button").first().click();
           const { violations } = await page.evaluate(() => window.axe.run());
@@ -87,7 +87,7 @@ for (const name of pages) {
   }
 }
 
-test("a click on a cell of the matrix shows its pictures and no others", async () => {
+test("a click on a cell of the matrix shows its images and no others", async () => {
   const { page, faults, close } = await open("evaluation-10.html");
   const cell = page.locator('#matrix td[data-true="4"][data-predicted="5"]');
   const expected = Number(await cell.textContent());
@@ -101,8 +101,8 @@ test("a click on a cell of the matrix shows its pictures and no others", async (
     assert.equal(await card.locator(".label").first().textContent(), "brick wall");
     assert.match(await card.locator(".name").getAttribute("title"), /stop_sign/);
   }
-  assert.ok(await page.locator("#pictures-title").evaluate((title) => title === document.activeElement));
-  assert.ok((await page.locator("#pictures").boundingBox()).y < 200);
+  assert.ok(await page.locator("#images-title").evaluate((title) => title === document.activeElement));
+  assert.ok((await page.locator("#images").boundingBox()).y < 200);
   await page.click("#clear");
   assert.equal(await shownCount(page), 400);
   await page.goBack();
@@ -124,7 +124,7 @@ test("the matrix is walked with the arrows and opened with Enter", async () => {
   await close();
 });
 
-test("worst confusions, classes and runs open their pictures", async () => {
+test("worst confusions, classes and runs open their images", async () => {
   const ten = await open("evaluation-10.html");
   const worst = ten.page.locator(".worst li").first();
   const count = Number((await worst.locator(".of").textContent()).split(" ")[0]);
@@ -144,7 +144,7 @@ test("worst confusions, classes and runs open their pictures", async () => {
   await compared.close();
 });
 
-test("pictures are sorted, both ways", async () => {
+test("images are sorted, both ways", async () => {
   const { page, close } = await open("evaluation-100.html");
   const numbers = () =>
     page.locator("#grid .card:not(.failed)").evaluateAll((all) =>
@@ -178,7 +178,7 @@ test("pictures are sorted, both ways", async () => {
   await close();
 });
 
-test("pictures are filtered by words, classes and outcome", async () => {
+test("images are filtered by words, classes and outcome", async () => {
   const { page, close } = await open("evaluation-10.html");
   await page.fill("#text", "BRICK img_07");
   assert.ok((await shownCount(page)) > 0);
@@ -229,13 +229,13 @@ test("everything is reached with the keyboard alone", async () => {
   await page.keyboard.press("Home");
   assert.equal(await position(), 1);
   await page.keyboard.press("Enter");
-  const title = () => page.textContent("#picture-name");
+  const title = () => page.textContent("#image-name");
   const first = await title();
   await page.keyboard.press("ArrowRight");
   assert.notEqual(await title(), first);
   await page.keyboard.press("Escape");
   assert.equal(await page.locator("dialog[open]").count(), 0);
-  // The card of the picture that was open last; the browser tells of the closing a moment later.
+  // The card of the image that was open last; the browser tells of the closing a moment later.
   await page.waitForFunction(() => document.activeElement.closest("li")?.ariaPosInSet === "2");
   // Past the grid, to what follows it, in one step.
   await page.keyboard.press("Tab");
@@ -272,7 +272,7 @@ test("the map of many classes is pointed at, steered and magnified", async () =>
   const larger = await page.locator("#map .space").boundingBox();
   assert.ok(larger.width > before.width);
   await page.keyboard.press("Enter");
-  assert.match(await page.textContent("#shown"), /^\d of 5,000 pictures: true class common retriever/);
+  assert.match(await page.textContent("#shown"), /^\d of 5,000 images: true class common retriever/);
   // Magnifying kept the middle in the window; the cursor brings its cell back.
   await page.locator("#map .frame").focus();
   await page.keyboard.press("ArrowUp");
@@ -291,7 +291,7 @@ test("hostile names are shown as text and run nothing", async () => {
   assert.equal(shown[4], "photo\\u{202e}gpj.exe");
   assert.equal(await page.locator("#grid b, #grid script").count(), 0);
   await page.locator("#grid button").nth(1).click();
-  assert.equal(await page.textContent("#picture-name"), "<img src=x onerror=\"document.title='run'\">.png");
+  assert.equal(await page.textContent("#image-name"), "<img src=x onerror=\"document.title='run'\">.png");
   assert.deepEqual(faults, []);
   await close();
 });
@@ -343,7 +343,7 @@ test("names are copied as they are", async () => {
   await close();
 });
 
-test("a printed page has its pictures and its numbers", async () => {
+test("a printed page has its images and its numbers", async () => {
   const { page, close } = await open("evaluation-10.html");
   await page.evaluate(() => dispatchEvent(new Event("beforeprint")));
   assert.equal(await page.locator("#grid li").count(), 400);
@@ -353,7 +353,7 @@ test("a printed page has its pictures and its numbers", async () => {
   await close();
 });
 
-test("5,000 pictures stay few in the document and quick", async () => {
+test("5,000 images stay few in the document and quick", async () => {
   const { page, close } = await open("evaluation-1000.html");
   const paint = await page.evaluate(
     () =>

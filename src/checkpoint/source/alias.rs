@@ -16,7 +16,7 @@ pub struct Alias {
     pub bytes: u64,
     /// How many tokens a text may have.
     pub context_length: usize,
-    /// The image tower and the side of its pictures in pixels.
+    /// The image tower and the side of its images in pixels.
     pub architecture: &'static str,
     /// What it is good for.
     pub good_for: &'static str,

@@ -193,7 +193,7 @@ fn ways_out(wanted: &Wanted<'_>, hub: &Hub<'_>, what: &str) -> String {
         ),
     };
     format!(
-        "the model {model} ({origin}) {what}; fetch it on another machine with `{command}`{browser} and pass --model PATH, put it into the cache at {}, or try --model tiny, which needs no network but knows drawn pictures only",
+        "the model {model} ({origin}) {what}; fetch it on another machine with `{command}`{browser} and pass --model PATH, put it into the cache at {}, or try --model tiny, which needs no network but knows drawn images only",
         hub.folder().display()
     )
 }

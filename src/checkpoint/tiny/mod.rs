@@ -1,4 +1,4 @@
-//! The built-in model: a small CLIP that was trained on drawn pictures of everyday things.
+//! The built-in model: a small CLIP that was trained on drawn images of everyday things.
 //!
 //! Its weights lie in the program as `assets/tiny/model.bin`, packed as `assets/tiny/FORMAT.md` says.
 //! `packed` reads that file and `unpack` makes tensors of it; both distrust every byte, as of any
@@ -22,12 +22,12 @@ use crate::input::tokenizer::VOCABULARY;
 use packed::{Header, Packed};
 
 /// What `--model tiny` says on stderr.
-pub const NOTICE: &str = "model tiny is built in and knows drawn pictures of everyday things (emoji \
+pub const NOTICE: &str = "model tiny is built in and knows drawn images of everyday things (emoji \
      artwork), not photographs; it is no substitute for real weights (choose a model with --model)";
 
 /// What it may be used for, in a list of models.
 pub const GOOD_FOR: &str =
-    "trying the program: knows drawn pictures of everyday things, not photographs";
+    "trying the program: knows drawn images of everyday things, not photographs";
 
 static MODEL: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),

@@ -1,9 +1,9 @@
 //! `longclip bench`: how fast this machine runs a model, in how much memory, and what a lower
 //! precision changes.
 
+mod images;
 mod machine;
 mod measure;
-mod pictures;
 mod report;
 mod subject;
 mod texts;
@@ -19,9 +19,9 @@ use super::{Console, Outcome};
 use crate::cli::ModelArgs;
 use crate::kernel;
 
+use images::Folder;
 use machine::MemoryWatch;
 use measure::Repeats;
-use pictures::Folder;
 use report::Report;
 use subject::Subject;
 
@@ -40,7 +40,7 @@ Exit status: 0 measured, 2 it could not be, 75 worth retrying (the hub is down).
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct BenchArgs {
-    /// Time the pictures of this folder [default: 32 JPEGs of 640 x 480, made for the occasion]
+    /// Time the images of this folder [default: 32 JPEGs of 640 x 480, made for the occasion]
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
     /// Time the first 2, 10, 100 and 1000 labels of a file [default: "a photo of a red cat", …]
@@ -77,7 +77,7 @@ pub enum Part {
     Images,
     /// The text tower.
     Texts,
-    /// A folder of pictures, with decoding.
+    /// A folder of images, with decoding.
     Folder,
     /// What the precision changes.
     Loss,
@@ -95,7 +95,7 @@ pub enum BenchFormat {
 /// Measures and prints.
 ///
 /// # Errors
-/// When the model does not load, the labels file cannot be used, or no picture can be read.
+/// When the model does not load, the labels file cannot be used, or no image can be read.
 pub fn run(args: BenchArgs, console: &Console) -> Result<Outcome> {
     let stop = Stop::default();
     let report = measure(&args, &stop, console);

@@ -6,12 +6,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
+use super::images::Folder;
 use super::measure::{self, Repeats};
-use super::pictures::Folder;
 use super::report;
 use super::texts;
 use crate::command::Console;
-use crate::command::images::PICTURES;
+use crate::command::images::IMAGES;
 use crate::command::pipeline::{ModelSlot, Pipeline, Plan};
 use crate::command::session::Session;
 use crate::input::paths;
@@ -117,9 +117,9 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Embeds all pictures and counts those that could be.
+    /// Embeds all images and counts those that could be.
     fn encode_folder(&self, plan: &Plan) -> Result<u64> {
-        let sources = paths::expand(vec![self.folder.path.clone()], None, PICTURES)?;
+        let sources = paths::expand(vec![self.folder.path.clone()], None, IMAGES)?;
         let model = ModelSlot::default();
         let _ = model.set(self.clip.clone());
         let stop = self.repeats.stop.clone();

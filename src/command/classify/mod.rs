@@ -19,7 +19,7 @@ use super::session::{Session, Stop};
 use super::sort::SortArgs;
 use super::{Console, Outcome, report};
 use crate::cli::{
-    CacheArgs, ImageArgs, LabelArgs, ModelArgs, ModelChoice, OutputArgs, PictureArgs, ScoreArgs,
+    CacheArgs, DecodeArgs, ImageArgs, LabelArgs, ModelArgs, ModelChoice, OutputArgs, ScoreArgs,
 };
 use crate::task::zero_shot::Score;
 use page::Page;
@@ -69,7 +69,7 @@ pub struct ClassifyArgs {
     calibration: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
-    /// Write one page to look at: the pictures with their labels, sorted and searched
+    /// Write one page to look at: the images with their labels, sorted and searched
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     #[command(flatten)]
@@ -81,7 +81,7 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    pictures: PictureArgs,
+    decode: DecodeArgs,
 }
 
 /// Classifies images, writing one record each.
@@ -101,11 +101,11 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let model = question.model(&args, console)?;
     let session = Arc::new(Session::open(&model, console)?);
     let asked = question.fit(&args, &session, console)?;
-    let plan = Plan::new(&session, &args.model, &args.pictures)
+    let plan = Plan::new(&session, &args.model, &args.decode)
         .single(images.single())
         .thumbnails(args.report.as_ref().map(|_| report::THUMBNAIL));
     let ready = Ready::new(session, plan, cache.as_deref())?;
-    // Pictures are decoded while the model loads.
+    // Images are decoded while the model loads.
     let images = images.start(ready.plan.clone(), Stop::default());
 
     let engine = ready.engine(console)?;
@@ -125,7 +125,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let counts = images.for_each(console, |encoded| {
         let scores = answer.scores(judge.as_ref(), &encoded);
         if let Some(page) = &mut page {
-            page.picture(&encoded, &scores, answer.uncertain(&scores))?;
+            page.image(&encoded, &scores, answer.uncertain(&scores))?;
         }
         let (path, best) = (encoded.path.clone(), scores.first().map(|best| best.class));
         let mut record = answer.record(encoded, scores);
@@ -147,7 +147,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     Ok(with_sorting(counts.outcome(console), not_sorted))
 }
 
-/// Pictures that could not be put where they belong are failures too.
+/// Images that could not be put where they belong are failures too.
 fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
     match outcome {
         Outcome::Answered if not_sorted > 0 => Outcome::SomeFailed,

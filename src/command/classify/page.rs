@@ -1,4 +1,4 @@
-//! The page of `--report`: every picture with its labels.
+//! The page of `--report`: every image with its labels.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ use crate::output;
 use crate::output::report::{Answer as Shown, Head, Kind, ReportWriter, Summary};
 use crate::task::zero_shot::{ClassScore, Score};
 
-/// Labels of a picture that the page shows.
+/// Labels of an image that the page shows.
 const SHOWN: usize = 5;
 
 /// The page being written.
@@ -37,13 +37,13 @@ impl Page {
         report::push_arguments(&mut facts);
         let title = match &args.images.images[..] {
             [one] => report::title(one),
-            _ => "Pictures".to_owned(),
+            _ => "Images".to_owned(),
         };
         let head = Head {
             kind: Kind::Classification,
             title,
             lead: format!(
-                "Which of {} labels fits each picture best",
+                "Which of {} labels fits each image best",
                 answer.labels.len()
             ),
             labels: answer
@@ -65,29 +65,29 @@ impl Page {
         }))
     }
 
-    pub(super) fn picture(
+    pub(super) fn image(
         &mut self,
         encoded: &Encoded,
         scores: &[ClassScore],
         uncertain: bool,
     ) -> Result<()> {
-        let mut picture = report::picture(&encoded.image, &encoded.outcome);
+        let mut image = report::image(&encoded.image, &encoded.outcome);
         let shown = scores.iter().take(SHOWN).map(|score| Shown {
             label: score.class,
             score: score.value(self.score),
         });
-        picture.predictions = shown.collect();
+        image.predictions = shown.collect();
         if uncertain {
-            picture
+            image
                 .warnings
                 .push("uncertain: perhaps none of these".to_owned());
         }
-        self.writer.picture(&picture)
+        self.writer.image(&image)
     }
 
     /// Puts the page together; after a signal under another name, for it is not whole.
     pub(super) fn finish(self, counts: &Counts, console: &Console) -> Result<()> {
-        let mut figures = vec![count("Pictures", counts.answered)];
+        let mut figures = vec![count("Images", counts.answered)];
         if counts.failed > 0 {
             figures.push(count("Failed", counts.failed));
         }

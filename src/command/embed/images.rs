@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::destination::Destination;
 use super::earlier::{Earlier, Resumed};
 use super::{EmbedArgs, about_images, outputs};
-use crate::cli::PictureArgs;
+use crate::cli::DecodeArgs;
 use crate::command::images::Images;
 use crate::command::pipeline::{Encoded, Memory, Plan};
 use crate::command::remembered::{self, Engine, Remembered};
@@ -24,10 +24,10 @@ pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     }
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
-    let plan = Plan::new(&session, &args.model, &args.pictures).single(images.single());
+    let plan = Plan::new(&session, &args.model, &args.decode).single(images.single());
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
-    let about = about_images(&session, &plan, &args.pictures)?;
+    let about = about_images(&session, &plan, &args.decode)?;
     let mut destination = Destination::open(&args, about, console)?;
     let earlier = destination.earlier();
     let plan = match &earlier {
@@ -78,8 +78,8 @@ fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destinati
     }
 }
 
-/// What the flags say of how pictures are read, as far as it changes embeddings.
-pub(super) fn settings(args: &PictureArgs) -> String {
+/// What the flags say of how images are read, as far as it changes embeddings.
+pub(super) fn settings(args: &DecodeArgs) -> String {
     let alpha = match args.alpha {
         Alpha::White => "white",
         Alpha::Black => "black",

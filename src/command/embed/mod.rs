@@ -16,7 +16,7 @@ use super::pipeline::Plan;
 use super::session::Session;
 use super::{Console, Outcome};
 use crate::checkpoint::digest::hexadecimal;
-use crate::cli::{self, CacheArgs, ImageArgs, LongTextArgs, ModelArgs, PictureArgs};
+use crate::cli::{self, CacheArgs, DecodeArgs, ImageArgs, LongTextArgs, ModelArgs};
 use crate::output::embedding::{About, Dtype, Format, Kind, errors_of, journal_of, sidecar_of};
 
 /// Written out, because texts take the place of images.
@@ -71,7 +71,7 @@ pub struct EmbedArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    pictures: PictureArgs,
+    decode: DecodeArgs,
 }
 
 fn dtype() -> impl clap::builder::TypedValueParser<Value = Dtype> {
@@ -131,14 +131,10 @@ fn outputs(args: &EmbedArgs) -> Vec<PathBuf> {
     outputs
 }
 
-/// What the embeddings of a run's pictures have in common, in whatever file they end.
-pub(super) fn about_images(
-    session: &Session,
-    plan: &Plan,
-    pictures: &PictureArgs,
-) -> Result<About> {
+/// What the embeddings of a run's images have in common, in whatever file they end.
+pub(super) fn about_images(session: &Session, plan: &Plan, decode: &DecodeArgs) -> Result<About> {
     let recipe = session.image_recipe(&plan.decode)?;
-    about(session, Kind::Images, &images::settings(pictures), &recipe)
+    about(session, Kind::Images, &images::settings(decode), &recipe)
 }
 
 /// The heads where the weights alone may not bring them back: as the user stated them, or other than of

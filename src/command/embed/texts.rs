@@ -37,7 +37,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     for output in outputs(args) {
         advice::check_output(&output)?;
         let inputs = args.texts.iter().filter(|path| *path != Path::new("-"));
-        advice::check_not_an_input(&output, inputs, crate::command::images::PICTURES)?;
+        advice::check_not_an_input(&output, inputs, crate::command::images::IMAGES)?;
     }
     let texts: Texts = match &args.texts {
         Some(path) => Box::new(tokens::lines(path)?),

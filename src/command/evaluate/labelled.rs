@@ -1,4 +1,4 @@
-//! Pictures with a class each: which labels they get.
+//! Images with a class each: which labels they get.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::page::Page;
 use super::variant::{Base, Choice, Variant};
 use super::{EvaluateArgs, ResultArgs, summary, sweep};
 use crate::command::calibration::Calibration;
-use crate::command::images::{PICTURES, Running};
+use crate::command::images::{IMAGES, Running};
 use crate::command::labels::Texts;
 use crate::command::pipeline::{Encoded, Known, Plan};
 use crate::command::remembered::{self, Ready};
@@ -25,7 +25,7 @@ use crate::output::{ImageName, Prediction, Record};
 use crate::task::metric::Resampling;
 use crate::task::zero_shot::{ClassScore, Score};
 
-/// Pictures that are compared with the labels together.
+/// Images that are compared with the labels together.
 const TOGETHER: usize = 128;
 
 /// Evaluates labels.
@@ -34,7 +34,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         images: args.captions.images.as_deref(),
         split: (args.captions.split.as_deref()).map_or(Split::Usual("test"), Split::Named),
     };
-    let dataset = dataset::labelled(&args.dataset, &options, PICTURES)?;
+    let dataset = dataset::labelled(&args.dataset, &options, IMAGES)?;
     console.remarks(&dataset.remarks);
     let choice = Choice {
         dataset: &args.dataset,
@@ -61,7 +61,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let mut texts = Labels::fit((variants, &probe), args, &session, console)?;
 
     let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
-    let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
+    let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
     let ready = Ready::new(session, plan, cache.as_deref())?;
     let sources = dataset.samples.iter().map(dataset::Sample::image_source);
     let images = Running::of(sources.collect(), ready.plan.clone(), Stop::default());
@@ -165,14 +165,14 @@ fn labels_of(variants: &[Variant]) -> Vec<Arc<str>> {
     labels.map(|label| Arc::from(label.as_str())).collect()
 }
 
-/// One picture that was encoded or failed.
+/// One image that was encoded or failed.
 struct Waiting {
     image: ImageName,
     class: usize,
     outcome: Result<Known>,
 }
 
-/// Counts pictures and writes what is asked for.
+/// Counts images and writes what is asked for.
 struct Evaluating<'a> {
     dataset: &'a Labelled,
     variants: Vec<Variant>,
@@ -180,7 +180,7 @@ struct Evaluating<'a> {
     labels: Vec<Arc<str>>,
     out: Option<Folder>,
     page: Option<Page>,
-    /// Labels of a picture that a record holds.
+    /// Labels of an image that a record holds.
     keep: usize,
     waiting: Vec<Waiting>,
     /// The next sample, counted in the order of the dataset.
@@ -252,7 +252,7 @@ impl<'a> Evaluating<'a> {
         Ok(())
     }
 
-    /// Compares all pictures that wait with all labels.
+    /// Compares all images that wait with all labels.
     fn count(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let mut embeddings = Vec::new();
@@ -282,10 +282,10 @@ impl<'a> Evaluating<'a> {
         Ok(())
     }
 
-    /// `scores` are those of each set of labels; none for a picture that failed.
+    /// `scores` are those of each set of labels; none for an image that failed.
     fn write(&mut self, one: Waiting, scores: &[Vec<ClassScore>]) -> Result<()> {
         if let Some(page) = &mut self.page {
-            page.picture(&one.image, one.class, &one.outcome, scores)?;
+            page.image(&one.image, one.class, &one.outcome, scores)?;
         }
         let Some(out) = &mut self.out else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! `longclip evaluate`: how good a model and a set of labels are on pictures with known answers.
+//! `longclip evaluate`: how good a model and a set of labels are on images with known answers.
 
 pub(super) mod facts;
 pub(super) mod files;
@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use super::images::PICTURES;
+use super::images::IMAGES;
 use super::{Console, Outcome, advice, report};
-use crate::cli::{CacheArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs, PictureArgs};
+use crate::cli::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs};
 use crate::output::MARK;
 
 const EXAMPLES: &str = "\
@@ -31,14 +31,14 @@ Examples:
 A dataset is a folder with one folder per class, a table (.csv, .tsv), JSON lines or JSON with a path and
 a label per image, or a folder with a metadata.jsonl or .csv; for retrieval, images with captions (README).
 Without labels the class folders' names are the labels. Class numbers count the labels from 0.
-Exit status: 0 done, 1 some pictures failed or --min-acc was missed, 2 it could not run, 75 worth
+Exit status: 0 done, 1 some images failed or --min-acc was missed, 2 it could not run, 75 worth
 retrying, 130 or 143 stopped by a signal.";
 
 /// The arguments of `longclip evaluate`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct EvaluateArgs {
-    /// A folder with one folder a class, or a file that lists pictures with labels or captions
+    /// A folder with one folder a class, or a file that lists images with labels or captions
     #[arg(value_name = "DATASET")]
     dataset: PathBuf,
     /// What is evaluated
@@ -78,23 +78,23 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    pictures: PictureArgs,
+    decode: DecodeArgs,
 }
 
 /// What is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Task {
-    /// Which label a picture gets
+    /// Which label an image gets
     Classify,
-    /// Which picture a caption finds, and the other way
+    /// Which image a caption finds, and the other way
     Retrieval,
 }
 
-/// What else is run over the same pictures.
+/// What else is run over the same images.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Comparison")]
 struct AgainstArgs {
-    /// Compare these sets of labels or templates, files or built-in names, over the same pictures
+    /// Compare these sets of labels or templates, files or built-in names, over the same images
     #[arg(long, value_name = "NAME|FILE", num_args = 1..)]
     compare: Vec<String>,
     /// Evaluate again with texts cut to so many tokens, such as 10,20,40,77,120,248
@@ -112,7 +112,7 @@ struct CaptionArgs {
     /// Which lines of a caption are taken
     #[arg(long, value_enum, default_value = "whole")]
     caption_lines: CaptionLines,
-    /// Take at most N captions a picture, the first ones
+    /// Take at most N captions an image, the first ones
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     captions_per_image: Option<u64>,
     /// Folder of the images that the file names [default: the file's folder]
@@ -139,13 +139,13 @@ struct ResultArgs {
     /// Write results.json, predictions.jsonl and confusion.csv into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write one page to look at: figures, confusions, the pictures behind them
+    /// Write one page to look at: figures, confusions, the images behind them
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// End with status 1 unless this share of pictures (0 to 1) got the right label
+    /// End with status 1 unless this share of images (0 to 1) got the right label
     #[arg(long, value_name = "P", value_parser = share)]
     min_acc: Option<f64>,
-    /// With --out: keep the K best labels of a picture in predictions.jsonl [default: all]
+    /// With --out: keep the K best labels of an image in predictions.jsonl [default: all]
     #[arg(short = 'k', long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=65536))]
     top_k: Option<u64>,
     /// What stdout gets [default: table on a terminal, else json]
@@ -213,14 +213,14 @@ fn check_outputs(args: &EvaluateArgs) -> Result<()> {
     let mut outputs: Vec<_> = files.iter().map(|file| file.as_deref()).collect();
     outputs.retain(|_| out.is_some_and(Path::is_dir));
     outputs.push(args.results.report.as_deref());
-    advice::check_outputs(&outputs, &inputs, PICTURES)?;
+    advice::check_outputs(&outputs, &inputs, IMAGES)?;
     report::check_page(args.results.report.as_deref())
 }
 
 /// Evaluates a dataset.
 ///
 /// # Errors
-/// When it cannot run; a picture that fails is counted.
+/// When it cannot run; an image that fails is counted.
 pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     if let Some(folder) = &args.results.out {
         ensure!(
@@ -251,7 +251,7 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
                 || args.probe.is_some()
             {
                 bail!(
-                    "--task retrieval compares pictures with captions; it takes no labels and no probe"
+                    "--task retrieval compares images with captions; it takes no labels and no probe"
                 );
             }
             if args.results.min_acc.is_some() {

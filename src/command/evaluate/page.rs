@@ -19,7 +19,7 @@ use crate::output::report::{
 use crate::output::{self, ImageName};
 use crate::task::zero_shot::ClassScore;
 
-/// Labels of a picture that the page shows.
+/// Labels of an image that the page shows.
 const SHOWN: usize = 5;
 
 /// The page being written.
@@ -51,7 +51,7 @@ impl Page {
         fact("Templates", main.facts.templates.clone());
         report::push_arguments(&mut facts);
         let lead = format!(
-            "{} pictures of {} classes against {} labels",
+            "{} images of {} classes against {} labels",
             dataset.samples.len(),
             dataset.classes.len(),
             main.labels.len()
@@ -74,8 +74,8 @@ impl Page {
         }))
     }
 
-    /// Adds a picture; `scores` are those of each set of labels.
-    pub(super) fn picture(
+    /// Adds an image; `scores` are those of each set of labels.
+    pub(super) fn image(
         &mut self,
         image: &ImageName,
         class: usize,
@@ -86,19 +86,19 @@ impl Page {
             label: labels[score.class],
             score: score.probability.unwrap_or(0.0),
         };
-        let mut picture = report::picture(image, outcome);
-        picture.targets = vec![self.label_of_class[class]];
+        let mut image = report::image(image, outcome);
+        image.targets = vec![self.label_of_class[class]];
         if let Some(first) = scores.first() {
             let shown = first.iter().take(SHOWN);
-            picture.predictions = shown.map(|score| answer(&self.labels[0], score)).collect();
+            image.predictions = shown.map(|score| answer(&self.labels[0], score)).collect();
         }
         if scores.len() > 1 {
             let best = scores.iter().zip(&self.labels);
-            picture.runs = best
+            image.runs = best
                 .map(|(scores, labels)| answer(labels, &scores[0]))
                 .collect();
         }
-        self.writer.picture(&picture)
+        self.writer.image(&image)
     }
 
     /// Puts the page together.
@@ -115,7 +115,7 @@ impl Page {
                 None,
             ),
             share("Expected calibration error", figures.ece, None),
-            count("Pictures", figures.n as u64),
+            count("Images", figures.n as u64),
         ];
         if evaluation.failed > 0 {
             shown.push(count("Failed", evaluation.failed));
@@ -245,7 +245,7 @@ fn comparison(
     }
 }
 
-/// How far the runs are apart on a class, in pictures.
+/// How far the runs are apart on a class, in images.
 fn spread(change: &Change) -> f64 {
     let largest = change.recalls.iter().copied().fold(0.0, f64::max);
     let least = change.recalls.iter().copied().fold(1.0, f64::min);

@@ -108,7 +108,7 @@ fn classification_table(evaluation: &Evaluation) -> String {
         .iter()
         .filter(|class| class.support > 0);
     lines.figure(
-        "pictures",
+        "images",
         &format!("{} of {} classes", figures.n, classes.count()),
     );
     if evaluation.failed > 0 {
@@ -146,7 +146,7 @@ fn mistakes(lines: &mut Lines, evaluation: &Evaluation) {
         .collect();
     if hard.len() > 1 {
         hard.sort_by(|a, b| a.recall.total_cmp(&b.recall));
-        lines.heading("found least often", "recall   precision  pictures");
+        lines.heading("found least often", "recall   precision  images");
         for class in hard.iter().take(LISTED) {
             let numbers = format!(
                 "{:>7}    {:>7}  {:>8}",

@@ -20,7 +20,7 @@ use crate::task::zero_shot::{ClassScore, Judge, Score};
 /// Best labels that a tally is told of.
 const TOP: usize = 5;
 
-/// One set of labels over the dataset's pictures.
+/// One set of labels over the dataset's images.
 pub(in crate::command) struct Variant {
     /// What it is told apart by.
     pub(in crate::command) name: String,
@@ -133,7 +133,7 @@ impl<'a> Base<'a> {
         }
         ensure!(
             matching.len() > 1,
-            "one label is always the best one; name more labels, or add --none-label for pictures of \
+            "one label is always the best one; name more labels, or add --none-label for images of \
              other things"
         );
         let label_of_class = match named {
@@ -327,7 +327,7 @@ impl Variant {
         Ok(())
     }
 
-    /// Counts pictures: their embeddings [n, dim] and the classes `[n]` that the dataset gives them.
+    /// Counts images: their embeddings [n, dim] and the classes `[n]` that the dataset gives them.
     /// Returns all labels of each, best first.
     pub(in crate::command) fn count(
         &mut self,

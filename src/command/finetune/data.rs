@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use super::flags::FinetuneArgs;
 use crate::checkpoint::architecture::Architecture;
 use crate::command::Console;
-use crate::command::images::PICTURES;
+use crate::command::images::IMAGES;
 use crate::input::dataset::pairs::{self, Bad, LongCaption, PairOptions, Pairs, ShortCaption};
 
 /// Bad pairs that are told one by one, and of those with the same cause.
@@ -26,7 +26,7 @@ pub(super) fn read(
     let options = PairOptions {
         images: args.pairs.images.clone(),
         split: args.pairs.split.clone(),
-        decode: args.pictures.options(),
+        decode: args.decode.options(),
         context_length: architecture.context_length,
         long: match args.cuts() {
             true => LongCaption::Cut,
@@ -38,7 +38,7 @@ pub(super) fn read(
         },
     };
     console.start_pairs();
-    let found = pairs::read(&args.data, &options, PICTURES, &|pairs| {
+    let found = pairs::read(&args.data, &options, IMAGES, &|pairs| {
         console.seen(pairs as u64)
     });
     console.end_progress();
@@ -58,7 +58,7 @@ pub(super) fn read(
     );
     ensure!(
         !found.pairs.is_empty(),
-        "there is no pair of picture and caption in {} that can be used",
+        "there is no pair of image and caption in {} that can be used",
         args.data.display()
     );
     tell(&found, architecture.context_length, console);
@@ -91,10 +91,10 @@ fn tell_bad(bad: &[Bad], skipped: bool, console: &Console) {
 fn tell(found: &Pairs, context_length: usize, console: &Console) {
     let counts = &found.counts;
     let mut told = format!(
-        "{}: {} pairs, {} different pictures, {} different captions",
+        "{}: {} pairs, {} different images, {} different captions",
         found.kind,
         found.pairs.len(),
-        counts.pictures,
+        counts.images,
         counts.different
     );
     if counts.derived > 0 {
@@ -124,8 +124,8 @@ fn check(args: &FinetuneArgs, found: &Pairs, console: &Console) -> Result<()> {
              is nothing to learn"
         );
     }
-    if counts.pictures == 1 && pairs > 1 {
-        bail!("all {pairs} pairs have the same picture: there is nothing to tell it from");
+    if counts.images == 1 && pairs > 1 {
+        bail!("all {pairs} pairs have the same image: there is nothing to tell it from");
     }
     if args.wants_short() && counts.derived == pairs && counts.whole == pairs {
         bail!(
@@ -134,11 +134,11 @@ fn check(args: &FinetuneArgs, found: &Pairs, console: &Console) -> Result<()> {
         );
     }
     let batch = args.steps.batch_size as usize;
-    if counts.pictures < batch.min(pairs) {
+    if counts.images < batch.min(pairs) {
         console.warn(&format!(
-            "there are {} different pictures and {batch} pairs in a batch: equal ones in a batch count as wrong answers to \
+            "there are {} different images and {batch} pairs in a batch: equal ones in a batch count as wrong answers to \
              each other",
-            counts.pictures
+            counts.images
         ));
     }
     if counts.different < batch.min(pairs) {

@@ -1,4 +1,4 @@
-//! How good the model is between epochs: on pictures with captions, and on pictures with labels.
+//! How good the model is between epochs: on images with captions, and on images with labels.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::cli::{LabelArgs, LongTextArgs, NoneArgs};
 use crate::command::Console;
 use crate::command::evaluate::retrieval::{Kept, recalls};
 use crate::command::evaluate::variant::{Base, Choice, Variant};
-use crate::command::images::PICTURES;
+use crate::command::images::IMAGES;
 use crate::command::labels::Texts;
 use crate::command::pipeline::{Known, ModelSlot, Pipeline, Plan};
 use crate::command::session::{Session, Stop};
@@ -24,7 +24,7 @@ use crate::model::{self, DualEncoder};
 use crate::output::ImageName;
 use crate::output::training::Figures;
 
-/// Pictures that are compared with the labels together.
+/// Images that are compared with the labels together.
 const TOGETHER: usize = 128;
 
 /// What the model is held against.
@@ -38,7 +38,7 @@ enum Set {
     Labels(Labelled, Box<Variant>, Texts),
 }
 
-/// A picture and what became of it.
+/// An image and what became of it.
 type Looked = (ImageName, Result<Known>);
 
 impl Evaluations {
@@ -63,7 +63,7 @@ impl Evaluations {
             sets.push((path.display().to_string(), set));
         }
         let mut plan = Plan::of(session);
-        plan.decode = args.pictures.options();
+        plan.decode = args.decode.options();
         Ok(Self { sets, plan })
     }
 
@@ -100,10 +100,10 @@ impl Evaluations {
     }
 }
 
-/// Pictures with captions if it has any, else pictures with labels.
+/// Images with captions if it has any, else images with labels.
 fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Console) -> Result<Set> {
     let mut fitter = Fitter::silent(context_length, LongText::Truncate);
-    let no_captions = match dataset::captioned(path, &CaptionOptions::default(), PICTURES) {
+    let no_captions = match dataset::captioned(path, &CaptionOptions::default(), IMAGES) {
         Ok(captions) => {
             let texts = captions.texts.iter();
             let texts = texts.map(|text| fitter.fit("a caption", text));
@@ -112,7 +112,7 @@ fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Consol
         }
         Err(error) => error,
     };
-    let labelled = match dataset::labelled(path, &LabelledOptions::usual("test"), PICTURES) {
+    let labelled = match dataset::labelled(path, &LabelledOptions::usual("test"), IMAGES) {
         Ok(labelled) => labelled,
         Err(error) => bail!("neither captions ({no_captions:#}) nor labels ({error:#}) are there"),
     };
@@ -134,7 +134,7 @@ fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Consol
 }
 
 impl Set {
-    /// Pictures that were compared, those that failed, and the figures.
+    /// Images that were compared, those that failed, and the figures.
     fn figures(
         &self,
         plan: &Plan,

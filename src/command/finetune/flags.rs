@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::NOTES;
-use crate::cli::{self, PictureArgs, StatedArgs};
+use crate::cli::{self, DecodeArgs, StatedArgs};
 use crate::command::convert::LayoutName;
 use crate::device::DeviceChoice;
 
@@ -13,7 +13,7 @@ use crate::device::DeviceChoice;
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub struct FinetuneArgs {
-    /// Pictures with captions: a .jsonl, .csv, .tsv or .json file, a folder, or .tar shards
+    /// Images with captions: a .jsonl, .csv, .tsv or .json file, a folder, or .tar shards
     #[arg(value_name = "DATA")]
     pub(super) data: PathBuf,
     #[command(flatten)]
@@ -33,7 +33,7 @@ pub struct FinetuneArgs {
     #[command(flatten)]
     pub(super) eval: EvalArgs,
     #[command(flatten)]
-    pub(super) pictures: PictureArgs,
+    pub(super) decode: DecodeArgs,
 }
 
 /// What the run writes.
@@ -154,7 +154,7 @@ pub(super) enum TrainPrecision {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(super) struct PairArgs {
-    /// Where the pictures are that a file names [default: beside the file]
+    /// Where the images are that a file names [default: beside the file]
     #[arg(long, value_name = "DIR")]
     pub(super) images: Option<PathBuf>,
     /// The split of a file that has several [default: train]
@@ -166,7 +166,7 @@ pub(super) struct PairArgs {
     /// What becomes of captions longer than the context
     #[arg(long, value_enum, value_name = "HOW", default_value = "truncate")]
     pub(super) long_text: LongCaptions,
-    /// Vary the pictures: crop (a random part of 90% or more), flip (left and right, half of them)
+    /// Vary the images: crop (a random part of 90% or more), flip (left and right, half of them)
     #[arg(long, value_enum, value_name = "HOW,…", value_delimiter = ',')]
     pub(super) augment: Vec<Variation>,
     /// Keep the last batch of an epoch, which is smaller, unless it is too small for the loss
@@ -183,7 +183,7 @@ pub(super) enum LongCaptions {
     Truncate,
 }
 
-/// A variation of pictures.
+/// A variation of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Variation {
     Crop,
@@ -342,8 +342,8 @@ pub(super) struct StepArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Evaluation")]
 pub(super) struct EvalArgs {
-    /// Before the first step and after each epoch: recall on pictures with captions, accuracy on folders
-    /// (or lists) of pictures with labels
+    /// Before the first step and after each epoch: recall on images with captions, accuracy on folders
+    /// (or lists) of images with labels
     #[arg(long, value_name = "DATA", num_args = 1..)]
     pub(super) eval: Vec<PathBuf>,
     /// The templates of those labels, a built-in set or a file

@@ -15,10 +15,10 @@ use crate::input::image::{self, DecodeOptions};
 use crate::input::preprocess::Preprocess;
 use crate::task::fine_tune::Batch;
 
-/// Other pairs that are tried for one whose picture cannot be decoded.
+/// Other pairs that are tried for one whose image cannot be decoded.
 const TRIES: usize = 1000;
-/// Keeps the random numbers of pictures apart from those of the order.
-const OF_PICTURES: u64 = 0x70_69_63_74_75_72_65_73;
+/// Keeps the random numbers of images apart from those of the order.
+const OF_IMAGES: u64 = 0x70_69_63_74_75_72_65_73;
 
 /// Everything that makes batches of pairs.
 pub(super) struct Source {
@@ -32,7 +32,7 @@ pub(super) struct Source {
 /// A batch and what went wrong with it.
 pub(super) struct Loaded {
     pub(super) batch: Batch,
-    /// Pictures that could not be decoded, and why; others stand in for them.
+    /// Images that could not be decoded, and why; others stand in for them.
     pub(super) failed: Vec<(String, String)>,
 }
 
@@ -90,7 +90,7 @@ impl Loader {
     pub(super) fn next(&self) -> Made {
         let received = self.batches.recv();
         received
-            .context("the thread that reads pictures is gone")
+            .context("the thread that reads images is gone")
             .unwrap_or_else(|error| Err(Unloaded::new(error)))
     }
 }
@@ -109,7 +109,7 @@ impl Source {
         let mut failed = Vec::new();
         for (place, looked) in looked.into_iter().enumerate() {
             let Err(error) = looked else { continue };
-            let name = self.pairs[chosen[place]].picture.name();
+            let name = self.pairs[chosen[place]].image.name();
             failed.push((name, format!("{error:#}")));
             // By its place and nothing else, so that a resumed run takes the same.
             let random = self.random(epoch, number, 1 << 32 | place as u64);
@@ -163,19 +163,19 @@ impl Source {
         }
         if tried == 0 {
             bail!(
-                "a picture cannot be decoded, and all {count} pairs are in the batch, so that none can stand \
+                "an image cannot be decoded, and all {count} pairs are in the batch, so that none can stand \
                  in for it; mend it or leave it out, or give a smaller --batch-size"
             );
         }
         bail!(
-            "too many pictures cannot be decoded: none of {tried} others could stand in for one of a batch; \
+            "too many images cannot be decoded: none of {tried} others could stand in for one of a batch; \
              longclip embed tells them all"
         )
     }
 
-    /// A pair's picture as the tower reads it, varied as this epoch wants it.
+    /// A pair's image as the tower reads it, varied as this epoch wants it.
     fn pixels(&self, epoch: usize, pair: usize, to: &mut [f32]) -> Result<()> {
-        let bytes = self.pairs[pair].picture.read(&self.decode)?;
+        let bytes = self.pairs[pair].image.read(&self.decode)?;
         let decoded = image::decode(&bytes, &self.decode)?;
         let mut random = self.random(epoch, 0, pair as u64);
         let augment = self.recipe.augment;
@@ -185,7 +185,7 @@ impl Source {
 
     /// Random numbers that depend on what they are for and on nothing before.
     fn random(&self, epoch: usize, number: usize, what: u64) -> ChaCha8Rng {
-        let seed = self.recipe.settings.seed ^ OF_PICTURES;
+        let seed = self.recipe.settings.seed ^ OF_IMAGES;
         let mixed = seed
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             .wrapping_add(epoch as u64)

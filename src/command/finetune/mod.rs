@@ -1,4 +1,4 @@
-//! `longclip finetune`: a model that learns from pictures with captions.
+//! `longclip finetune`: a model that learns from images with captions.
 //!
 //! The data is read and looked at as a whole, then the run's folder is taken; only then anything is
 //! computed. The steps themselves are `task::fine_tune`'s.
@@ -53,7 +53,7 @@ Examples:
 
 DIR holds the model, report.html, log.jsonl (an object a step), settings.json, skipped.jsonl if anything was
 left out, and checkpoint/, from which the same command with --resume goes on.
-Exit status: 0 trained; 1 trained, but pictures could not be decoded and others stood in, or a step failed (the
+Exit status: 0 trained; 1 trained, but images could not be decoded and others stood in, or a step failed (the
 state that was saved is kept); 2 it could not run; 75 worth retrying (the disk is full, another run has DIR); 130 or
 143 stopped by a signal, after saving.";
 
@@ -108,7 +108,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         pairs: std::mem::take(&mut pairs.pairs),
         recipe,
         preprocess: session.checkpoint.preprocess.clone(),
-        decode: args.pictures.options(),
+        decode: args.decode.options(),
         threads: session.threads,
     };
     let end = training.run(Arc::new(source))?;
@@ -280,7 +280,7 @@ fn finish(training: &mut Training, end: End, console: &Console) -> Result<Outcom
         return Ok(Outcome::Answered);
     }
     console.warn(&format!(
-        "{failed} pictures could not be decoded, others stood in for them; skipped.jsonl has them"
+        "{failed} images could not be decoded, others stood in for them; skipped.jsonl has them"
     ));
     Ok(Outcome::SomeFailed)
 }

@@ -149,13 +149,13 @@ impl Recipe {
         add("crop", json!(self.augment.crop));
         add("flip", json!(self.augment.flip));
         add("long-text", name(args.pairs.long_text));
-        add("no-orient", json!(args.pictures.no_orient));
+        add("no-orient", json!(args.decode.no_orient));
         add(
             "alpha",
-            json!(format!("{:?}", args.pictures.alpha).to_lowercase()),
+            json!(format!("{:?}", args.decode.alpha).to_lowercase()),
         );
-        add("strict", json!(args.pictures.strict));
-        add("max-pixels", json!(args.pictures.options().max_pixels));
+        add("strict", json!(args.decode.strict));
+        add("max-pixels", json!(args.decode.options().max_pixels));
         record
     }
 }

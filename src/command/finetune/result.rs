@@ -258,7 +258,7 @@ fn shares(figures: &Figures) -> String {
     let all = all.map(|(name, share)| format!("{} {:.1}%", figure_name(name), share * 100.0));
     let failed = match figures.failed {
         0 => String::new(),
-        n => format!(" ({n} pictures could not be read)"),
+        n => format!(" ({n} images could not be read)"),
     };
     format!(
         "{}: {}{failed}",

@@ -276,7 +276,7 @@ impl<'a> Training<'a> {
 
 /// What ended the steps early.
 pub(super) enum Broken {
-    /// The pictures.
+    /// The images.
     Data(anyhow::Error),
     /// The step itself.
     Step(anyhow::Error),

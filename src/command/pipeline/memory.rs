@@ -9,11 +9,11 @@ use crate::input::stamp::Stamp;
 pub(crate) struct Known {
     /// The unit embedding `[dim]`.
     pub(crate) embedding: Vec<f32>,
-    /// Width and height in pixels, the picture upright.
+    /// Width and height in pixels, the image upright.
     pub(crate) size: (usize, usize),
     /// What was wrong with the file although it could be decoded.
     pub(crate) warnings: Vec<String>,
-    /// A small JPEG of the picture, where one was asked for.
+    /// A small JPEG of the image, where one was asked for.
     pub(crate) thumbnail: Option<Vec<u8>>,
 }
 

@@ -65,7 +65,7 @@ const WAITING: usize = 256;
 
 impl Plan {
     /// What the memory knows of the file at `path`, if that is all that this run wants, and it would
-    /// not refuse the picture.
+    /// not refuse the image.
     fn recall(&self, path: &Path, stamp: Stamp) -> Option<Known> {
         let known = self.memory.as_ref()?.of_file(Place { path, stamp })?;
         self.suffices(&known).then_some(known)

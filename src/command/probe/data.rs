@@ -1,4 +1,4 @@
-//! What `DATA`, `--test` and `--val` name: which pictures, of which classes.
+//! What `DATA`, `--test` and `--val` name: which images, of which classes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,30 +11,30 @@ use super::DataArgs;
 use super::embedded::Embedded;
 use super::labels_from::Labels;
 use crate::command::Console;
-use crate::command::images::PICTURES;
+use crate::command::images::IMAGES;
 use crate::input::dataset::{self, LabelledOptions, clean};
 use crate::input::embedding::split_array;
 
 /// A first line that is looked at is at most so long.
 const LONGEST_LINE: u64 = 1 << 24;
 
-/// Pictures from one place, each with its class.
+/// Images from one place, each with its class.
 pub(super) struct Part {
     pub(super) path: PathBuf,
     pub(super) source: Source,
-    /// The class of each picture, counted in [`Data::classes`].
+    /// The class of each image, counted in [`Data::classes`].
     pub(super) classes: Vec<usize>,
 }
 
-/// Where pictures come from; as many of them as there are [`Part::classes`].
+/// Where images come from; as many of them as there are [`Part::classes`].
 pub(super) enum Source {
     /// A file of embeddings, and the rows that have a class.
     Embedded(Embedded),
-    /// Picture files.
-    Pictures(Vec<dataset::Sample>),
+    /// Image files.
+    Images(Vec<dataset::Sample>),
 }
 
-/// All pictures of a run.
+/// All images of a run.
 pub(super) struct Data {
     /// What the training data calls the classes.
     pub(super) classes: Vec<String>,
@@ -45,7 +45,7 @@ pub(super) struct Data {
     pub(super) test: Option<Part>,
 }
 
-/// Pictures with classes by name.
+/// Images with classes by name.
 struct Named {
     source: Source,
     names: Vec<String>,
@@ -54,14 +54,14 @@ struct Named {
 }
 
 impl Data {
-    /// Opens all files; pictures are read later.
+    /// Opens all files; images are read later.
     pub(super) fn open(args: &DataArgs, console: &Console) -> Result<Self> {
         let labels = Labels::read(&args.labels_from)?;
         let train = open(&args.data, "train", (&labels, None), console)?;
         dataset::check_single_labels(&train.names)?;
         ensure!(
             train.names.len() > 1,
-            "{} has pictures of one class only ({:?}); a probe tells two or more apart",
+            "{} has images of one class only ({:?}); a probe tells two or more apart",
             args.data.display(),
             train.names.first().map_or("", String::as_str)
         );
@@ -92,7 +92,7 @@ impl Data {
         Ok(opened)
     }
 
-    /// Training, validation and test pictures, as far as there are any.
+    /// Training, validation and test images, as far as there are any.
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
         let others = [&self.validation, &self.test].into_iter().flatten();
         std::iter::once(&self.train).chain(others)
@@ -116,11 +116,11 @@ fn open(
             are_folders: labels.is_empty(),
         });
     }
-    let found = dataset::labelled(path, &LabelledOptions::usual(split), PICTURES)?;
+    let found = dataset::labelled(path, &LabelledOptions::usual(split), IMAGES)?;
     console.remarks(&found.remarks);
     Ok(Named {
         classes: found.samples.iter().map(|sample| sample.class).collect(),
-        source: Source::Pictures(found.samples),
+        source: Source::Images(found.samples),
         names: found.classes,
         are_folders: path.is_dir(),
     })
@@ -181,8 +181,8 @@ fn matched(path: &Path, part: Named, known: &[String], train: &Path) -> Result<P
     for name in &part.names {
         let place = find(name).with_context(|| {
             format!(
-                "{} has pictures of the class {name:?}, which {} has none of; leave them out, or add \
-                 such pictures to both",
+                "{} has images of the class {name:?}, which {} has none of; leave them out, or add \
+                 such images to both",
                 path.display(),
                 train.display()
             )

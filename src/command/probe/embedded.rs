@@ -33,12 +33,12 @@ impl Embedded {
         let file = embedding::open_any(path)?;
         ensure!(
             file.about().is_none_or(|about| about.kind == Kind::Images),
-            "{} holds embeddings of texts; a probe learns from pictures: embed these",
+            "{} holds embeddings of texts; a probe learns from images: embed these",
             path.display()
         );
         ensure!(
             file.rows() > 0,
-            "{}: {NoRows}; embed pictures first",
+            "{}: {NoRows}; embed images first",
             path.display()
         );
         let mut names = Vec::new();
@@ -47,7 +47,7 @@ impl Embedded {
             match name.with_context(|| format!("cannot read {}", path.display()))? {
                 Some(Name::Image(name)) => names.push(name),
                 Some(Name::Text(_)) => {
-                    bail!("{} holds texts among its pictures", path.display())
+                    bail!("{} holds texts among its images", path.display())
                 }
                 None => bail!(
                     "nothing names the rows of {}, and classes come from the paths of images; write \
@@ -97,7 +97,7 @@ impl Embedded {
         }
     }
 
-    /// What the pictures are called.
+    /// What the images are called.
     pub(super) fn names(&self) -> &[ImageName] {
         &self.names
     }
@@ -157,7 +157,7 @@ fn by_file(
     let count = found.iter().flatten().count();
     ensure!(
         count > 0,
-        "{} names no picture of {}, such as {}; paths are looked for as they are written and from the \
+        "{} names no image of {}, such as {}; paths are looked for as they are written and from the \
          folder of the file",
         labels.files(),
         path.display(),
@@ -165,7 +165,7 @@ fn by_file(
     );
     if count < found.len() {
         console.note(&format!(
-            "{} of {} pictures in {} have no label in {} and are left out",
+            "{} of {} images in {} have no label in {} and are left out",
             found.len() - count,
             found.len(),
             path.display(),
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn known_classes_are_found_nearest_to_the_picture() {
+    fn known_classes_are_found_nearest_to_the_image() {
         let known = ["cat".to_owned(), "dog".to_owned()];
         let find = |path: &str| {
             let found = by_known_folder(Path::new("x.npy"), &[Path::new(path)], &known);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn only_classes_with_pictures_count_in_byte_order() {
+    fn only_classes_with_images_count_in_byte_order() {
         let names = ["z", "b", "a"].map(str::to_owned).to_vec();
         let (names, of) = used(names, vec![2, 0, 2]);
         assert_eq!(

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::gather::{Gathered, Pictures};
+use super::gather::{Gathered, Images};
 use super::{ProbeArgs, study};
 use crate::command::Console;
 use crate::command::evaluate::facts::figures;
 use crate::output::embedding::About;
 use crate::output::evaluation::ClassRow;
 use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
-use crate::output::report::Picture;
+use crate::output::report::Image;
 use crate::task::linear_probe::logistic::Fit;
 use crate::task::linear_probe::shots::hold_out;
 use crate::task::linear_probe::{
@@ -23,14 +23,14 @@ use crate::task::zero_shot::{ClassScore, Judge as _, Score};
 /// Best labels that a tally is told of.
 const TOP: usize = 5;
 
-/// Pictures to train on and to choose by.
+/// Images to train on and to choose by.
 pub(super) struct Split {
     pub(super) train: Samples,
     pub(super) validation: Option<Samples>,
     /// What the classes are called.
     pub(super) labels: Vec<String>,
-    /// What is shown of the validation pictures.
-    shown: Vec<Arc<Picture>>,
+    /// What is shown of the validation images.
+    shown: Vec<Arc<Image>>,
 }
 
 /// All that was trained.
@@ -40,18 +40,18 @@ pub(super) struct Findings {
     pub(super) trained: Trained,
     pub(super) scored: Option<Scored>,
     pub(super) shots: Vec<ShotRow>,
-    /// How many pictures to train on, to choose by, and in the probe that is kept.
+    /// How many images to train on, to choose by, and in the probe that is kept.
     counts: [usize; 3],
 }
 
-/// How it does on some pictures.
+/// How it does on some images.
 pub(super) struct Scored {
     /// `test` or `validation`.
     pub(super) on: &'static str,
     pub(super) tally: Tally,
     pub(super) zero_shot: Option<Tally>,
-    /// What is shown of each picture, its class and best answers.
-    pub(super) pictures: Vec<(Arc<Picture>, usize, Vec<ClassScore>)>,
+    /// What is shown of each image, its class and best answers.
+    pub(super) images: Vec<(Arc<Image>, usize, Vec<ClassScore>)>,
 }
 
 impl Findings {
@@ -67,7 +67,7 @@ impl Findings {
         let validation = split.validation.as_ref();
         let chosen = training.choose(&split.train, validation)?;
         console.advance(0);
-        // Known pictures are weighed by how many they are, so that none may join them later.
+        // Known images are weighed by how many they are, so that none may join them later.
         let all = match (validation, training.recipe.method) {
             (Some(validation), Method::Linear) => split.train.with(validation),
             _ => split.train.clone(),
@@ -104,7 +104,7 @@ impl Findings {
             validation.map_or(0, Samples::len),
             all.len(),
         ];
-        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<Picture>>, Probe)| {
+        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<Image>>, Probe)| {
             Scored::new(on, (samples, shown), probe, training)
         };
         Ok(Self {
@@ -143,7 +143,7 @@ impl Findings {
             scored_on: scored.map(|scored| scored.on),
             classes: gathered.classes.len(),
             dim: gathered.about.dim,
-            pictures: Counts {
+            images: Counts {
                 train,
                 validation,
                 test: gathered.test.as_ref().map_or(0, |test| test.samples.len()),
@@ -243,11 +243,11 @@ impl Split {
         console: &Console,
     ) -> Result<Self> {
         let all = &gathered.train.samples;
-        let whole = |validation: Option<&Pictures>| Self {
+        let whole = |validation: Option<&Images>| Self {
             train: all.clone(),
-            validation: validation.map(|pictures| pictures.samples.clone()),
+            validation: validation.map(|images| images.samples.clone()),
             labels: gathered.labels.clone(),
-            shown: validation.map_or(Vec::new(), |pictures| pictures.shown.clone()),
+            shown: validation.map_or(Vec::new(), |images| images.shown.clone()),
         };
         let chooses = training.recipe.chooses();
         if gathered.validation.is_some() || gathered.test.is_some() && !chooses {
@@ -257,19 +257,19 @@ impl Split {
         if part.is_empty() {
             if chooses {
                 bail!(
-                    "no class of {} has two pictures, so that none can be held out to choose by; pass \
+                    "no class of {} has two images, so that none can be held out to choose by; pass \
                      --val DATA, or for --method linear --l2 NUMBER and no --blend auto",
                     args.data.data.display()
                 );
             }
-            console.note("no class has two pictures: none is held out, and nothing is scored");
+            console.note("no class has two images: none is held out, and nothing is scored");
             return Ok(whole(None));
         }
         let counts = all.counts();
         let mut single = (counts.iter().enumerate()).filter(|(_, count)| **count == 1);
         if let Some((class, _)) = single.next() {
             console.note(&format!(
-                "{} of {} classes have one picture, such as {:?}: it is for training, and none to \
+                "{} of {} classes have one image, such as {:?}: it is for training, and none to \
                  choose by",
                 1 + single.count(),
                 counts.len(),
@@ -289,7 +289,7 @@ impl Split {
 impl Scored {
     fn new(
         on: &'static str,
-        (samples, shown): (&Samples, Vec<Arc<Picture>>),
+        (samples, shown): (&Samples, Vec<Arc<Image>>),
         probe: Probe,
         training: &Training<'_>,
     ) -> Result<Self> {
@@ -300,12 +300,12 @@ impl Scored {
             Ok::<_, anyhow::Error>(self::tally(samples, probe, training)?.0)
         };
         let classes = samples.classes().iter().copied();
-        let pictures = shown.into_iter().zip(classes).zip(answers);
+        let images = shown.into_iter().zip(classes).zip(answers);
         Ok(Self {
             on,
             tally,
             zero_shot: training.zero_shot.map(texts).transpose()?,
-            pictures: pictures
+            images: images
                 .map(|((shown, class), answers)| (shown, class, answers))
                 .collect(),
         })

@@ -1,4 +1,4 @@
-//! All pictures as embeddings, and the classes' texts where they are wanted.
+//! All images as embeddings, and the classes' texts where they are wanted.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::output::embedding::About;
 use crate::output::evaluation::LabelFacts;
-use crate::output::report::Picture;
+use crate::output::report::Image;
 use crate::task::linear_probe::Samples;
 use texts::Wanted;
 
 /// Embeddings and what they are of.
-pub(super) struct Pictures {
+pub(super) struct Images {
     pub(super) samples: Samples,
     pub(super) names: Vec<ImageName>,
     /// What the page shows of each.
-    pub(super) shown: Vec<Arc<Picture>>,
+    pub(super) shown: Vec<Arc<Image>>,
 }
 
 /// What a probe is trained on.
@@ -39,15 +39,15 @@ pub(super) struct Gathered {
     pub(super) classes: Vec<String>,
     /// What records show of them.
     pub(super) labels: Vec<String>,
-    pub(super) train: Pictures,
-    pub(super) validation: Option<Pictures>,
-    pub(super) test: Option<Pictures>,
+    pub(super) train: Images,
+    pub(super) validation: Option<Images>,
+    pub(super) test: Option<Images>,
     /// The texts' classifier `[classes, dim]`, the model's scale in it.
     pub(super) zero_shot: Option<Vec<f32>>,
     pub(super) texts: Option<LabelFacts>,
     /// What the embeddings were made with.
     pub(super) about: About,
-    /// Pictures that could not be read.
+    /// Images that could not be read.
     pub(super) failed: u64,
 }
 
@@ -75,9 +75,9 @@ pub(super) fn gather(
         .transpose()?;
     let shown = shown(args, &data);
     let thumbnails = (!shown.is_empty()).then_some(report::THUMBNAIL);
-    let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
+    let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
     let ready = Ready::new(session, plan, cache.as_deref())?;
-    let about = about_images(&ready.session, &ready.plan, &args.pictures)?;
+    let about = about_images(&ready.session, &ready.plan, &args.decode)?;
     tell_differences(&data, (!samples.is_empty()).then_some(&about), console);
     let running = (!samples.is_empty()).then(|| {
         let sources = samples.iter().map(Sample::image_source).collect();
@@ -119,7 +119,7 @@ pub(super) fn gather(
 /// Without a model: all is embedded, and no texts are asked for.
 fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathered> {
     if args.model_choice == ModelChoice::Flag {
-        console.note("--model is not used: all pictures are embedded, and no texts are asked for");
+        console.note("--model is not used: all images are embedded, and no texts are asked for");
     }
     start_threads(&args.model)?;
     stop.listen()?;
@@ -154,20 +154,20 @@ fn tell_foreign(data: &Data, session: &Session, console: &Console) {
     matrices.for_each(|matrix| matrix.report(session, console));
 }
 
-/// All pictures that are to be encoded, part after part.
+/// All images that are to be encoded, part after part.
 fn all_samples(data: &Data) -> Vec<Sample> {
-    let pictures = data.parts().filter_map(|part| match &part.source {
-        Source::Pictures(samples) => Some(samples.clone()),
+    let images = data.parts().filter_map(|part| match &part.source {
+        Source::Images(samples) => Some(samples.clone()),
         Source::Embedded(_) => None,
     });
-    pictures.flatten().collect()
+    images.flatten().collect()
 }
 
 /// Which of all samples the page may show: those of the part that is scored on, or that it is held out
 /// from.
 fn shown(args: &ProbeArgs, data: &Data) -> Range<usize> {
     let count = |part: &Part| match &part.source {
-        Source::Pictures(samples) => samples.len(),
+        Source::Images(samples) => samples.len(),
         Source::Embedded(_) => 0,
     };
     let scored = match (&data.test, &data.validation) {
@@ -193,13 +193,13 @@ fn about_embedded(data: &Data, console: &Console) -> Result<About> {
     Ok(first.about.clone())
 }
 
-/// Says which files were made otherwise than the pictures of this run, or without such, than the first
+/// Says which files were made otherwise than the images of this run, or without such, than the first
 /// file.
 fn tell_differences(data: &Data, this: Option<&About>, console: &Console) {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
     match (this, files.split_first()) {
         (Some(about), _) => {
-            let this = ("the pictures of this run", about);
+            let this = ("the images of this run", about);
             let tell = |file: &MadeWith<'_>| file.tell_difference(this, console);
             files.iter().for_each(tell);
         }
@@ -217,26 +217,26 @@ impl Part {
     fn made_with(&self) -> Option<MadeWith<'_>> {
         match &self.source {
             Source::Embedded(embedded) => embedded.made_with(),
-            Source::Pictures(_) => None,
+            Source::Images(_) => None,
         }
     }
 
     fn foreign(&self) -> Option<Foreign<'_>> {
         match &self.source {
             Source::Embedded(embedded) => embedded.foreign(),
-            Source::Pictures(_) => None,
+            Source::Images(_) => None,
         }
     }
 }
 
-/// A picture's name, embedding and what is shown of it.
-type Computed = (ImageName, Vec<f32>, Arc<Picture>);
+/// An image's name, embedding and what is shown of it.
+type Computed = (ImageName, Vec<f32>, Arc<Image>);
 
 /// What this run computed.
 #[derive(Default)]
 struct Encoded {
-    /// Each picture, or nothing of one that failed.
-    pictures: Vec<Option<Computed>>,
+    /// Each image, or nothing of one that failed.
+    images: Vec<Option<Computed>>,
     /// Of which of them a thumbnail is kept.
     shown: Range<usize>,
     texts: Option<texts::ZeroShot>,
@@ -252,37 +252,37 @@ impl Encoded {
     ) -> Result<Counts> {
         running.give(model);
         running.for_each(console, |encoded| {
-            let is_shown = self.shown.contains(&self.pictures.len());
-            let picture = match is_shown {
-                true => report::picture(&encoded.image, &encoded.outcome),
+            let is_shown = self.shown.contains(&self.images.len());
+            let image = match is_shown {
+                true => report::image(&encoded.image, &encoded.outcome),
                 false => plain(&encoded.image),
             };
             let known = encoded.outcome.ok();
-            self.pictures
-                .push(known.map(|known| (encoded.image, known.embedding, Arc::new(picture))));
+            self.images
+                .push(known.map(|known| (encoded.image, known.embedding, Arc::new(image))));
             Ok(())
         })
     }
 }
 
-/// A picture of which nothing but its name is shown.
-fn plain(name: &ImageName) -> Picture {
-    Picture {
+/// An image of which nothing but its name is shown.
+fn plain(name: &ImageName) -> Image {
+    Image {
         name: name.text.clone(),
-        ..Picture::default()
+        ..Image::default()
     }
 }
 
 fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
     let Encoded {
-        pictures,
+        images,
         texts,
         failed,
         ..
     } = encoded;
-    let mut pictures = pictures.into_iter();
-    let mut read = |part: &Part| -> Result<Pictures> {
-        let mut found = Pictures {
+    let mut images = images.into_iter();
+    let mut read = |part: &Part| -> Result<Images> {
+        let mut found = Images {
             samples: Samples::new(about.dim, data.classes.len()),
             names: Vec::new(),
             shown: Vec::new(),
@@ -294,9 +294,9 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
                 let shown = found.names.iter().map(|name| Arc::new(plain(name)));
                 found.shown = shown.collect();
             }
-            Source::Pictures(_) => {
-                for (&class, picture) in part.classes.iter().zip(pictures.by_ref()) {
-                    if let Some((name, embedding, shown)) = picture {
+            Source::Images(_) => {
+                for (&class, image) in part.classes.iter().zip(images.by_ref()) {
+                    if let Some((name, embedding, shown)) = image {
                         let pushed = found.samples.push(&embedding, class);
                         pushed.with_context(|| format!("cannot use {}", name.text))?;
                         found.names.push(name);
@@ -307,7 +307,7 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
         }
         ensure!(
             !found.samples.is_empty(),
-            "not one picture of {} could be read",
+            "not one image of {} could be read",
             part.path.display()
         );
         Ok(found)
@@ -317,7 +317,7 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
     let test = data.test.as_ref().map(&mut read).transpose()?;
     if let Some(empty) = train.samples.counts().iter().position(|&count| count == 0) {
         anyhow::bail!(
-            "not one picture of the class {:?} in {} could be read; mend them, or leave the class out",
+            "not one image of the class {:?} in {} could be read; mend them, or leave the class out",
             data.classes[empty],
             data.train.path.display()
         );

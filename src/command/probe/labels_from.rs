@@ -1,11 +1,11 @@
-//! `--labels-from`: lists that tell the classes of embedded pictures.
+//! `--labels-from`: lists that tell the classes of embedded images.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::command::images::PICTURES;
+use crate::command::images::IMAGES;
 use crate::input::dataset::{self, LabelledOptions, Split};
 
 /// What `--labels-from` says: paths to classes.
@@ -14,7 +14,7 @@ pub(super) struct Labels {
     classes: Vec<String>,
     /// By where a path leads from its file's folder.
     of: HashMap<PathBuf, usize>,
-    /// By where it leads from here; none where files that mean different pictures say different things.
+    /// By where it leads from here; none where files that mean different images say different things.
     typed: HashMap<PathBuf, Option<usize>>,
     files: String,
 }
@@ -35,7 +35,7 @@ impl Labels {
                 images: None,
                 split: Split::All,
             };
-            let found = dataset::labelled(file, &options, PICTURES)?;
+            let found = dataset::labelled(file, &options, IMAGES)?;
             let folder = file.parent().unwrap_or(Path::new(""));
             for sample in found.samples {
                 let Ok(path) = sample.source else { continue };
@@ -75,7 +75,7 @@ impl Labels {
         typed.copied().map(|class| {
             class.with_context(|| {
                 format!(
-                    "{} name {} with different classes, each from its own folder; embed the pictures by \
+                    "{} name {} with different classes, each from its own folder; embed the images by \
                      paths that are right from here, or pass one of the files",
                     self.files,
                     row.display()
@@ -130,7 +130,7 @@ mod tests {
         };
         assert_eq!(class(&folder.path().join("a/1.png")), Ok(Some("ox")));
         assert_eq!(class(&folder.path().join("b/1.png")), Ok(Some("emu")));
-        // As typed they say the same of one picture, and not of the other.
+        // As typed they say the same of one image, and not of the other.
         assert_eq!(class(Path::new("2.png")), Ok(Some("ox")));
         let error = class(Path::new("1.png")).unwrap_err();
         assert!(

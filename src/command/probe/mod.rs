@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use super::images::PICTURES;
+use super::images::IMAGES;
 use super::results::check_suffix;
 use super::session::Stop;
 use super::{Console, Outcome, advice, report};
-use crate::cli::{CacheArgs, LabelArgs, ModelArgs, ModelChoice, PictureArgs};
+use crate::cli::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice};
 use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
 use data::Data;
 use findings::Findings;
@@ -44,23 +44,23 @@ Examples:
   longclip probe train.npy --init zero-shot --templates photo --blend auto --out pets.safetensors
   longclip probe train.npy --labels-from train.csv --method tip-adapter --out pets.safetensors
 
-DATA, --test and --val are files that longclip embed wrote (the class of a picture is the first folder
+DATA, --test and --val are files that longclip embed wrote (the class of an image is the first folder
 that not all paths have in common, or what --labels-from says), or datasets as evaluate reads them.
 
 The regression is scikit-learn's: sum of losses + l2/2 |W|^2 over unit-length embeddings, the bias not
 held back, so that l2 is 1/C. (openai/CLIP's C = 0.316 is for embeddings that are not of unit length.)
 --l2 auto searches 1e-6 to 1e6 as the CLIP paper does: by validation accuracy, of equally good ones by
-the loss. Then the probe is trained on training and validation pictures together. With --init
+the loss. Then the probe is trained on training and validation images together. With --init
 zero-shot it starts from the texts' classifier, and l2 holds it, bias and all, there. Without --test,
-figures are those of a probe that has not seen the validation pictures; where these chose its numbers
+figures are those of a probe that has not seen the validation images; where these chose its numbers
 (auto, tip-adapter), figures are a little high.
 
-A picture of --test that is among the others too is an error: it would be known and not guessed.
+An image of --test that is among the others too is an error: it would be known and not guessed.
 
-With --shots, k pictures a class are drawn from the training part, and at most 4 a class from the
+With --shots, k images a class are drawn from the training part, and at most 4 a class from the
 validation part to choose by; figures are of these k alone. Classes that have fewer give all.
 
-Exit status: 0 done, 1 some pictures failed, 2 it could not run, 75 worth retrying (the hub is down, the
+Exit status: 0 done, 1 some images failed, 2 it could not run, 75 worth retrying (the hub is down, the
 disk is full), 130 or 143 stopped by a signal (nothing is written).";
 
 /// The arguments of `longclip probe`.
@@ -86,26 +86,26 @@ pub struct ProbeArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    pictures: PictureArgs,
+    decode: DecodeArgs,
 }
 
-/// Which pictures.
+/// Which images.
 #[derive(Clone, Debug, Args)]
 struct DataArgs {
-    /// Pictures to learn from: a file that embed wrote, class folders, or a .csv, .tsv or .jsonl file
+    /// Images to learn from: a file that embed wrote, class folders, or a .csv, .tsv or .jsonl file
     /// with columns path and label
     #[arg(value_name = "DATA")]
     data: PathBuf,
-    /// Pictures to score on, which training does not see
+    /// Images to score on, which training does not see
     #[arg(long, value_name = "DATA")]
     test: Option<PathBuf>,
-    /// Pictures to choose l2 and the like by
+    /// Images to choose l2 and the like by
     #[arg(long, value_name = "DATA", conflicts_with = "val_split")]
     val: Option<PathBuf>,
-    /// Without --val: the share of each class's pictures to choose by
+    /// Without --val: the share of each class's images to choose by
     #[arg(long, value_name = "P", default_value_t = 0.2)]
     val_split: f64,
-    /// Files with columns path and label that tell the classes of embedded pictures
+    /// Files with columns path and label that tell the classes of embedded images
     #[arg(long, value_name = "FILE", num_args = 1..)]
     labels_from: Vec<PathBuf>,
     /// Where the random numbers of splits and draws start
@@ -122,7 +122,7 @@ impl DataArgs {
         let others = [&self.test, &self.val].into_iter().flatten();
         if let Some(path) = others.clone().find(|path| same(path, &self.data)) {
             bail!(
-                "{} is what the probe learns from; score and choose on pictures that it has not seen, or \
+                "{} is what the probe learns from; score and choose on images that it has not seen, or \
                  leave --test and --val out: then a part is held out",
                 path.display()
             );
@@ -130,7 +130,7 @@ impl DataArgs {
         if let (Some(test), Some(val)) = (&self.test, &self.val) {
             ensure!(
                 !same(test, val),
-                "{} is both --test and --val; pictures that chose the probe's numbers do not test it: \
+                "{} is both --test and --val; images that chose the probe's numbers do not test it: \
                  leave --val out, and a part of DATA is held out to choose by",
                 test.display()
             );
@@ -155,7 +155,7 @@ struct TrainingArgs {
     /// Mix the trained classifier with the texts' one: its share from 0 to 1, or auto
     #[arg(long, value_name = "auto|SHARE", value_parser = blend)]
     blend: Option<Setting>,
-    /// Try so many pictures a class, such as 1,2,4,8,16
+    /// Try so many images a class, such as 1,2,4,8,16
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     shots: Vec<u64>,
     /// Draws for each number of --shots
@@ -168,7 +168,7 @@ struct TrainingArgs {
 enum MethodName {
     /// Logistic regression
     Linear,
-    /// Nothing: known pictures vote beside the texts
+    /// Nothing: known images vote beside the texts
     TipAdapter,
 }
 
@@ -264,7 +264,7 @@ impl ProbeArgs {
         let split = self.data.val_split;
         ensure!(
             split > 0.0 && split < 1.0,
-            "--val-split {split} is no share of the pictures; give a number between 0 and 1"
+            "--val-split {split} is no share of the images; give a number between 0 and 1"
         );
         self.data.check()?;
         let mut inputs = vec![
@@ -281,7 +281,7 @@ impl ProbeArgs {
                 .map(|file| Some(file.as_path())),
         );
         let outputs = [self.results.out.as_deref(), self.results.report.as_deref()];
-        advice::check_outputs(&outputs, &inputs, PICTURES)?;
+        advice::check_outputs(&outputs, &inputs, IMAGES)?;
         report::check_page(self.results.report.as_deref())?;
         if let Some(path) = &self.results.out {
             check_suffix(path, &["safetensors"], "safetensors")?;

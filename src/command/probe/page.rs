@@ -9,8 +9,8 @@ use crate::command::report::{self, count, share};
 use crate::output;
 use crate::output::learning::ProbeEvaluation;
 use crate::output::report::{
-    Answer, Axis, Bin, Chart, Class, Confused, Head, Kind, Picture, Point, Reliability,
-    ReportWriter, Scale, Series, Summary,
+    Answer, Axis, Bin, Chart, Class, Confused, Head, Image, Kind, Point, Reliability, ReportWriter,
+    Scale, Series, Summary,
 };
 use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Confusion, Tally};
@@ -26,15 +26,15 @@ pub(super) fn write(
         return Ok(());
     };
     let mut writer = ReportWriter::create(path, &head(args, gathered, evaluation))?;
-    for (picture, class, answers) in found.scored.iter().flat_map(|scored| &scored.pictures) {
+    for (image, class, answers) in found.scored.iter().flat_map(|scored| &scored.images) {
         let answer = |score: &crate::task::zero_shot::ClassScore| Answer {
             label: score.class,
             score: score.probability.unwrap_or(0.0),
         };
-        writer.picture(&Picture {
+        writer.image(&Image {
             predictions: answers.iter().map(answer).collect(),
             targets: vec![*class],
-            ..Picture::clone(picture)
+            ..Image::clone(image)
         })?;
     }
     writer.finish(&summary(args, found, evaluation)?)
@@ -69,8 +69,8 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
         kind: Kind::Probe,
         title: report::title(&args.data.data),
         lead: format!(
-            "A probe of {} classes, trained on {} pictures",
-            evaluation.classes, evaluation.pictures.fitted
+            "A probe of {} classes, trained on {} images",
+            evaluation.classes, evaluation.images.fitted
         ),
         labels: gathered.labels.clone(),
         score: output::Score::Probability,
@@ -98,17 +98,14 @@ fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> 
         ));
         shown.push(share("Expected calibration error", figures.ece, None));
     }
-    shown.push(count(
-        "Pictures trained on",
-        evaluation.pictures.fitted as u64,
-    ));
-    if evaluation.pictures.failed > 0 {
-        shown.push(count("Failed", evaluation.pictures.failed));
+    shown.push(count("Images trained on", evaluation.images.fitted as u64));
+    if evaluation.images.failed > 0 {
+        shown.push(count("Failed", evaluation.images.failed));
     }
     if evaluation.scored_on == Some("validation") {
-        let counts = &evaluation.pictures;
+        let counts = &evaluation.images;
         let mut note = format!(
-            "There are no test pictures: figures are those of a probe of {} pictures on the {} that were \
+            "There are no test images: figures are those of a probe of {} images on the {} that were \
              held back.",
             counts.train, counts.validation
         );
@@ -203,19 +200,19 @@ fn shots_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
         flat("Zero-shot", zero_shot.acc1);
     }
     if let Some(figures) = &evaluation.figures {
-        flat("All pictures", figures.acc1);
+        flat("All images", figures.acc1);
     }
     let draws = rows[0].draws.len();
     Some(Chart {
-        title: "Accuracy by pictures a class".to_owned(),
+        title: "Accuracy by images a class".to_owned(),
         caption: format!(
-            "Top-1 accuracy on the {} pictures: the mean of {draws} draw{}. Bars reach one deviation up \
+            "Top-1 accuracy on the {} images: the mean of {draws} draw{}. Bars reach one deviation up \
              and down.",
             evaluation.scored_on.unwrap_or("test"),
             if draws == 1 { "" } else { "s" },
         ),
         x: Axis {
-            title: "Pictures a class".to_owned(),
+            title: "Images a class".to_owned(),
             scale: Scale::Logarithmic,
         },
         y: Axis {
@@ -236,7 +233,7 @@ fn strength_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
     };
     (!tried.is_empty()).then(|| Chart {
         title: "The choice of the L2 strength".to_owned(),
-        caption: "Top-1 accuracy on the validation pictures of a probe that has not seen them. Of \
+        caption: "Top-1 accuracy on the validation images of a probe that has not seen them. Of \
                   equally good strengths the one with the least loss is taken."
             .to_owned(),
         x: Axis {

@@ -72,7 +72,7 @@ fn hyperparameters(args: &ProbeArgs, evaluation: &ProbeEvaluation) -> Result<ser
     if let serde_json::Value::Object(numbers) = serde_json::to_value(evaluation.numbers)? {
         all.extend(numbers);
     }
-    all.insert("pictures".to_owned(), json!(evaluation.pictures.fitted));
+    all.insert("pictures".to_owned(), json!(evaluation.images.fitted));
     all.insert("seed".to_owned(), json!(args.data.seed));
     if let Some(labels) = &evaluation.labels {
         all.insert("texts".to_owned(), serde_json::to_value(labels)?);

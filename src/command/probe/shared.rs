@@ -1,4 +1,4 @@
-//! Whether parts share pictures: an answer to a picture that was learnt says nothing of new ones.
+//! Whether parts share images: an answer to an image that was learnt says nothing of new ones.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::gather::{Gathered, Pictures};
+use super::gather::{Gathered, Images};
 use crate::command::Console;
 use crate::output::ImageName;
 
-/// Least cosine of two embeddings of one file. Relative paths of embedded pictures may be from another
-/// folder than this, and so be those of other pictures.
+/// Least cosine of two embeddings of one file. Relative paths of embedded images may be from another
+/// folder than this, and so be those of other images.
 const ALIKE: f64 = 0.995;
 
-/// Fails if a test picture is among the others; what else is shared is told.
+/// Fails if a test image is among the others; what else is shared is told.
 pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
     let Gathered {
         train,
@@ -28,7 +28,7 @@ pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
             let shared = Shared::between(test, part);
             if let Some(example) = shared.path {
                 bail!(
-                    "{} of {} test pictures are {name} pictures too, such as {example}; the probe would \
+                    "{} of {} test images are {name} images too, such as {example}; the probe would \
                      be scored on what it knows: leave them out of one part",
                     shared.paths,
                     test.names.len()
@@ -41,8 +41,8 @@ pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
         let shared = Shared::between(part, train);
         if let Some(example) = &shared.path {
             console.warn(&format!(
-                "{} of {} validation pictures are training pictures too, such as {example}; what is chosen \
-                 by them fits pictures that are known",
+                "{} of {} validation images are training images too, such as {example}; what is chosen \
+                 by them fits images that are known",
                 shared.paths,
                 part.names.len()
             ));
@@ -55,18 +55,18 @@ pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
 /// What two parts have in common.
 #[derive(Default)]
 struct Shared {
-    /// Pictures of the same path.
+    /// Images of the same path.
     paths: usize,
     /// One of them.
     path: Option<String>,
-    /// Pictures of other paths with the same embedding, to the bit.
+    /// Images of other paths with the same embedding, to the bit.
     copies: usize,
     /// One of them, and what it is like.
     copy: Option<(String, String)>,
 }
 
 impl Shared {
-    fn between(part: &Pictures, other: &Pictures) -> Self {
+    fn between(part: &Images, other: &Images) -> Self {
         let of_path: HashMap<PathBuf, usize> = (other.names.iter().enumerate())
             .filter_map(|(at, name)| Some((place(name)?, at)))
             .collect();
@@ -92,11 +92,11 @@ impl Shared {
         shared
     }
 
-    /// Data sets have pictures twice, so that this is no error.
+    /// Data sets have images twice, so that this is no error.
     fn tell_copies(&self, (part, other): (&str, &str), console: &Console) {
         if let Some((one, two)) = &self.copy {
             console.warn(&format!(
-                "{} {part} pictures have the very embedding of a {other} picture, such as {one} and {two}: \
+                "{} {part} images have the very embedding of a {other} image, such as {one} and {two}: \
                  copies are known, and figures too high by them",
                 self.copies
             ));
@@ -104,14 +104,14 @@ impl Shared {
     }
 }
 
-impl Pictures {
+impl Images {
     fn row(&self, at: usize) -> &[f32] {
         let dim = self.samples.dim();
         &self.samples.embeddings()[at * dim..][..dim]
     }
 }
 
-/// Where a picture is, by whatever way the path leads there.
+/// Where an image is, by whatever way the path leads there.
 fn place(name: &ImageName) -> Option<PathBuf> {
     let path = name.path()?;
     let found = path.canonicalize();
@@ -137,12 +137,12 @@ mod tests {
     use super::*;
     use crate::task::linear_probe::Samples;
 
-    fn pictures(all: &[(&str, [f32; 2])]) -> Pictures {
+    fn images(all: &[(&str, [f32; 2])]) -> Images {
         let mut samples = Samples::new(2, 2);
         for (_, row) in all {
             samples.push(row, 0).unwrap();
         }
-        Pictures {
+        Images {
             samples,
             shown: Vec::new(),
             names: all.iter().map(|(name, _)| Path::new(name).into()).collect(),
@@ -150,11 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_is_known_by_its_path_and_its_row() {
-        let known = pictures(&[("a/1.png", [1.0, 0.0]), ("a/2.png", [0.6, 0.8])]);
-        let asked = pictures(&[
+    fn an_image_is_known_by_its_path_and_its_row() {
+        let known = images(&[("a/1.png", [1.0, 0.0]), ("a/2.png", [0.6, 0.8])]);
+        let asked = images(&[
             ("./a/1.png", [1.0, 0.0]),
-            // The path of another folder's picture.
+            // The path of another folder's image.
             ("a/2.png", [0.0, 1.0]),
             ("b/copy.png", [0.6, 0.8]),
             ("b/new.png", [-1.0, 0.0]),

@@ -1,4 +1,4 @@
-//! Accuracy by number of pictures a class.
+//! Accuracy by number of images a class.
 
 use anyhow::Result;
 
@@ -9,7 +9,7 @@ use crate::output::learning::{DrawRow, ShotRow};
 use crate::task::linear_probe::shots::{draw, mean_and_deviation};
 use crate::task::linear_probe::{Samples, Training};
 
-/// Pictures a class to choose by, at most: those of CoOp and the papers after it. Who has few pictures
+/// Images a class to choose by, at most: those of CoOp and the papers after it. Who has few images
 /// to train on has not many others to choose by.
 const MOST_TO_CHOOSE_BY: usize = 4;
 
@@ -73,7 +73,7 @@ fn one(
     })
 }
 
-/// Says which classes have fewer pictures; returns how many.
+/// Says which classes have fewer images; returns how many.
 fn tell_smaller(shots: usize, split: &Split, console: &Console) -> usize {
     let counts = split.train.counts();
     let mut smaller = counts
@@ -85,7 +85,7 @@ fn tell_smaller(shots: usize, split: &Split, console: &Console) -> usize {
     };
     let number = 1 + smaller.count();
     console.note(&format!(
-        "--shots {shots}: {number} of {} classes have fewer pictures to train on, such as {:?} with \
+        "--shots {shots}: {number} of {} classes have fewer images to train on, such as {:?} with \
          {count}; they give all",
         counts.len(),
         split.labels[class]

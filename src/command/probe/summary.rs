@@ -54,7 +54,7 @@ struct Row {
     classifier: &'static str,
     shots: Option<usize>,
     seed: Option<u64>,
-    /// Pictures that it learnt from.
+    /// Images that it learnt from.
     train: usize,
     acc1: Option<f64>,
     l2: Option<f64>,
@@ -97,10 +97,10 @@ fn rows(evaluation: &ProbeEvaluation) -> Vec<Row> {
     });
     let probe = Row {
         classifier: "probe",
-        // Pictures that are scored on are learnt from after that.
+        // Images that are scored on are learnt from after that.
         train: match evaluation.scored_on {
-            Some("validation") => evaluation.pictures.train,
-            _ => evaluation.pictures.fitted,
+            Some("validation") => evaluation.images.train,
+            _ => evaluation.images.fitted,
         },
         acc1: evaluation.figures.as_ref().map(|figures| figures.acc1),
         ..Row::default()
@@ -121,15 +121,15 @@ fn table(evaluation: &ProbeEvaluation) -> String {
         lines += &format!("{}  {value}\n", padded(&printable(name), 24));
     };
     line("probe", &described(evaluation));
-    let counts = &evaluation.pictures;
-    let mut pictures = format!("{} of {} classes", counts.fitted, evaluation.classes);
+    let counts = &evaluation.images;
+    let mut images = format!("{} of {} classes", counts.fitted, evaluation.classes);
     if counts.validation > 0 {
-        pictures += &format!("; {} to choose by", counts.validation);
+        images += &format!("; {} to choose by", counts.validation);
     }
     if counts.test > 0 {
-        pictures += &format!("; {} to test", counts.test);
+        images += &format!("; {} to test", counts.test);
     }
-    line("pictures", &pictures);
+    line("images", &images);
     if counts.failed > 0 {
         line("failed", &format!("{} (not counted above)", counts.failed));
     }
@@ -143,15 +143,15 @@ fn table(evaluation: &ProbeEvaluation) -> String {
         };
         line(
             "",
-            &format!("  top-1  95% interval{spread}, on the {on} pictures"),
+            &format!("  top-1  95% interval{spread}, on the {on} images"),
         );
         if let Some(zero_shot) = &evaluation.zero_shot {
             line("zero-shot", &accuracy(zero_shot));
         }
         for row in &evaluation.shots {
             let name = match row.shots {
-                1 => "1 picture a class".to_owned(),
-                shots => format!("{shots} pictures a class"),
+                1 => "1 image a class".to_owned(),
+                shots => format!("{shots} images a class"),
             };
             let (count, deviation) = (row.draws.len(), percent(row.deviation));
             let shown = match count {
@@ -178,7 +178,7 @@ fn hardest(evaluation: &ProbeEvaluation) -> Vec<(String, String)> {
     let classes = evaluation.per_class.iter();
     let mut hard: Vec<_> = classes.filter(|row| row.support > 0).collect();
     hard.sort_by(|a, b| a.recall.total_cmp(&b.recall));
-    let heading = " recall  precision  pictures".to_owned();
+    let heading = " recall  precision  images".to_owned();
     let mut lines = vec![
         (String::new(), String::new()),
         ("found least often".to_owned(), heading),

@@ -116,7 +116,7 @@ impl Fitted {
         let classifier = self.texts.classifier(model, Score::Softmax)?;
         let classes = classifier.classes();
         let rows = classes.rows().context(
-            "with --long-text best-chunk each picture has a classifier of its own, and a probe is one; \
+            "with --long-text best-chunk each image has a classifier of its own, and a probe is one; \
              pass --long-text chunk-mean or slide",
         )?;
         let scale = model.logit_scale();

@@ -15,7 +15,7 @@ use crate::input::embedding::{self, Embeddings, Mapped, NoRows};
 use crate::input::image::{self, DecodeOptions};
 use crate::input::resize::bicubic;
 use crate::output::embedding::Name;
-use crate::output::found::{Hit as Found, Picture};
+use crate::output::found::{Hit as Found, Image};
 use crate::task::search::{Hit, Vectors, search};
 
 /// How far an embedding's length may be off 1: what rounding to 16 bits does, and some more.
@@ -24,7 +24,7 @@ const TOLERANCE: f64 = 2e-3;
 /// Rows whose length is looked at before a search.
 const SAMPLED: usize = 64;
 
-/// Cells of a picture in the table, across; it is at most about as many pixels high.
+/// Cells of an image in the table, across; it is at most about as many pixels high.
 const PREVIEW_COLUMNS: usize = 32;
 
 pub(super) struct Index {
@@ -234,19 +234,19 @@ impl Index {
         Ok(best)
     }
 
-    /// Hits with their names, and with pictures if there is somebody to tell why one has none.
+    /// Hits with their names, and with images if there is somebody to tell why one has none.
     pub(super) fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         for hit in hits {
             self.check_length(hit.row)?;
             let name = self.file.name(hit.row)?;
-            let picture = match &name {
+            let image = match &name {
                 Some(Name::Image(name)) => preview.zip(name.path()).and_then(|(console, path)| {
-                    let picture = thumbnail(&path);
-                    if let Err(error) = &picture {
+                    let image = thumbnail(&path);
+                    if let Err(error) = &image {
                         console.warn(&format!("{}: no preview: {error:#}", name.text));
                     }
-                    picture.ok()
+                    image.ok()
                 }),
                 Some(Name::Text(_)) | None => None,
             };
@@ -254,7 +254,7 @@ impl Index {
                 row: hit.row,
                 name,
                 cosine: hit.score,
-                picture,
+                image,
             });
         }
         Ok(found)
@@ -282,11 +282,11 @@ impl Index {
     }
 }
 
-/// A few pixels of the picture at `path`.
-fn thumbnail(path: &Path) -> Result<Picture> {
+/// A few pixels of the image at `path`.
+fn thumbnail(path: &Path) -> Result<Image> {
     let image = image::read(path, &DecodeOptions::default())?.image;
     let columns = PREVIEW_COLUMNS.min(image.width.max(1));
     let rows = (image.height * columns / image.width.max(1)).clamp(1, 2 * PREVIEW_COLUMNS);
     let small = bicubic(&image, columns, rows);
-    Ok(Picture::new(small.width, small.pixels))
+    Ok(Image::new(small.width, small.pixels))
 }

@@ -18,7 +18,7 @@ use super::results::chosen;
 use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
 use crate::cli::{
-    self, CacheArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs, PictureArgs,
+    self, CacheArgs, DecodeArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs,
 };
 use crate::input::embedding::split_array;
 use crate::output::Colour;
@@ -45,7 +45,7 @@ Examples:
 
 INDEX is what longclip embed wrote, and names the model to search with (one that is no published model is
 to be named by --model too). A QUERY that is the path of a
-picture (it has a picture's extension or begins with ./ or /, and the file is there, or both) asks
+image (it has an image's extension or begins with ./ or /, and the file is there, or both) asks
 for what looks like it; --image takes any path.
 
 --add makes a weighted sum of each query: the unit embedding of QUERY plus WEIGHT times that of each
@@ -72,10 +72,10 @@ pub struct SearchArgs {
     /// A file that longclip embed wrote, or a matrix of another program (FILE or FILE:NAME)
     #[arg(value_name = "INDEX")]
     index: PathBuf,
-    /// Texts, or paths of pictures
+    /// Texts, or paths of images
     #[arg(value_name = "QUERY")]
     queries: Vec<String>,
-    /// Ask for what looks like these pictures; - reads one from stdin
+    /// Ask for what looks like these images; - reads one from stdin
     #[arg(long, value_name = "FILE", num_args = 1..)]
     image: Vec<PathBuf>,
     /// Add WEIGHT times this text or image to every query; a weight below 0 subtracts
@@ -100,7 +100,7 @@ pub struct SearchArgs {
     null: bool,
     #[command(flatten)]
     file: OutputFileArgs,
-    /// Show the pictures in the table, on terminals with 24-bit colours
+    /// Show the images in the table, on terminals with 24-bit colours
     #[arg(long, help_heading = "Output")]
     preview: bool,
     #[command(flatten)]
@@ -110,7 +110,7 @@ pub struct SearchArgs {
     #[command(flatten)]
     cache: CacheArgs,
     #[command(flatten)]
-    pictures: PictureArgs,
+    decode: DecodeArgs,
 }
 
 /// The forms of the result; `paths` has the hits' paths alone, for other programs.
@@ -229,7 +229,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
             Query::Image(path) => Some(path),
             Query::Text(_) => None,
         });
-        advice::check_not_an_input(path, images.chain([&index]), super::images::PICTURES)?;
+        advice::check_not_an_input(path, images.chain([&index]), super::images::IMAGES)?;
     }
     let (format, style) = format(&args, console)?;
     let index = Index::open(&args.index)?;
@@ -248,7 +248,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     let session = Arc::new(session.with_context(|| index.wants())?);
     index.check_dim(&session)?;
     index.report(&session, console);
-    let plan = Plan::new(&session, &args.model, &args.pictures);
+    let plan = Plan::new(&session, &args.model, &args.decode);
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
     // The weights' digest reads all of them, as loading does: both at once.
@@ -313,7 +313,7 @@ fn format(args: &SearchArgs, console: &Console) -> Result<(Format, Style)> {
     );
     ensure!(
         !args.preview || format == Format::Table,
-        "--preview shows pictures in the table; leave out --format, or pass --format table"
+        "--preview shows images in the table; leave out --format, or pass --format table"
     );
     let style = Style {
         width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),

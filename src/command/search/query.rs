@@ -1,4 +1,4 @@
-//! What is searched for: texts and pictures, and their embeddings.
+//! What is searched for: texts and images, and their embeddings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use crate::command::Console;
-use crate::command::images::{PICTURES, Running};
+use crate::command::images::{IMAGES, Running};
 use crate::command::pipeline::Plan;
 use crate::command::session::Stop;
 use crate::command::texts::Fitter;
@@ -21,15 +21,15 @@ pub(super) enum Query {
 }
 
 impl Query {
-    /// A text, or the path of a picture.
+    /// A text, or the path of an image.
     pub(super) fn new(query: &str) -> Self {
-        match is_picture(query) {
+        match is_image(query) {
             true => Self::Image(PathBuf::from(query)),
             false => Self::Text(query.to_owned()),
         }
     }
 
-    /// All queries, texts and pictures as given, then those of `--image`.
+    /// All queries, texts and images as given, then those of `--image`.
     pub(super) fn all(queries: &[String], images: &[PathBuf]) -> Result<Vec<Self>> {
         let stdin = images.iter().filter(|path| path.as_os_str() == "-").count();
         ensure!(
@@ -41,7 +41,7 @@ impl Query {
         let all: Vec<Self> = given.chain(images).collect();
         ensure!(
             !all.is_empty(),
-            "nothing to search for; add a text, the path of a picture, or --image FILE"
+            "nothing to search for; add a text, the path of an image, or --image FILE"
         );
         Ok(all)
     }
@@ -56,20 +56,20 @@ impl Query {
 }
 
 /// Whether a query is meant as a path: it looks like one at both ends, or at one and leads to a file.
-fn is_picture(query: &str) -> bool {
+fn is_image(query: &str) -> bool {
     let path = Path::new(query);
     let begins_like_a_path = query.starts_with("./") || query.starts_with("../") || path.has_root();
     let extension = path.extension().and_then(|extension| extension.to_str());
     let is_known = |extension: &str| {
-        let known = PICTURES.extensions.iter();
+        let known = IMAGES.extensions.iter();
         known
             .into_iter()
             .any(|known| known.eq_ignore_ascii_case(extension))
     };
-    let ends_like_a_picture = extension.is_some_and(is_known);
-    // A picture that is not there must not become a text that finds something.
-    (begins_like_a_path && ends_like_a_picture)
-        || ((begins_like_a_path || ends_like_a_picture) && path.is_file())
+    let ends_like_an_image = extension.is_some_and(is_known);
+    // An image that is not there must not become a text that finds something.
+    (begins_like_a_path && ends_like_an_image)
+        || ((begins_like_a_path || ends_like_an_image) && path.is_file())
 }
 
 pub(super) struct Encoder<'a> {
@@ -81,8 +81,8 @@ pub(super) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// The embedding of each query `[dim]`, or why a picture has none. A long text may have several,
-    /// `[chunks, dim]`, of which the best counts. `None` when a signal left pictures unread.
+    /// The embedding of each query `[dim]`, or why an image has none. A long text may have several,
+    /// `[chunks, dim]`, of which the best counts. `None` when a signal left images unread.
     pub(super) fn encode(
         self,
         queries: &[&Query],
@@ -140,18 +140,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_of_a_picture_is_no_text() {
+    fn a_path_of_an_image_is_no_text() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, "x").unwrap();
             path.to_str().unwrap().to_owned()
         };
-        assert!(is_picture(&at("a.jpg")) && is_picture(&at("no-extension")));
-        assert!(!is_picture(folder.path().to_str().unwrap()));
-        assert!(!is_picture(&(at("b.PNG") + "x")));
-        assert!(!is_picture("a cat.jpg") && !is_picture("a cat") && !is_picture(""));
-        // This very file has no picture's extension, and no path's beginning.
-        assert!(!is_picture("Cargo.toml") && is_picture("./Cargo.toml"));
+        assert!(is_image(&at("a.jpg")) && is_image(&at("no-extension")));
+        assert!(!is_image(folder.path().to_str().unwrap()));
+        assert!(!is_image(&(at("b.PNG") + "x")));
+        assert!(!is_image("a cat.jpg") && !is_image("a cat") && !is_image(""));
+        // This very file has no image's extension, and no path's beginning.
+        assert!(!is_image("Cargo.toml") && is_image("./Cargo.toml"));
     }
 }

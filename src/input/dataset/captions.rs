@@ -1,8 +1,8 @@
-//! Pictures with captions, in the forms in which the field's retrieval sets come.
+//! Images with captions, in the forms in which the field's retrieval sets come.
 //!
 //! - `captions_val2017.json` (COCO): `{"images": [{id, file_name}], "annotations": [{image_id, caption}]}`.
 //! - `dataset_flickr30k.json` (Karpathy's splits): `{"images": [{filename, split, sentences: [{raw}]}]}`.
-//! - Urban-1k: the folders `image` and `caption`, a text file for each picture; or one folder with
+//! - Urban-1k: the folders `image` and `caption`, a text file for each image; or one folder with
 //!   both; the files end in `.txt` or `.caption`.
 //! - A folder with the hub's `metadata.jsonl` or `.csv`.
 //! - Tables or JSON lines with path and caption; several rows, or a list, for several captions of an
@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::rows::{self, Images, Parts};
 use super::{Split, pairs, sidecar};
-use crate::input::paths::{self, ImageSource, PictureRule};
+use crate::input::paths::{self, ImageRule, ImageSource};
 use crate::input::text_file::column::PATH;
 use crate::input::text_file::{self, Fields};
 
@@ -52,9 +52,9 @@ pub enum Lines {
 pub struct CaptionOptions {
     /// Which lines of a caption.
     pub lines: Lines,
-    /// At most so many captions a picture, the first ones.
+    /// At most so many captions an image, the first ones.
     pub most: Option<usize>,
-    /// Where the pictures are that a file names; by default beside the file.
+    /// Where the images are that a file names; by default beside the file.
     pub images: Option<PathBuf>,
     /// The split of a file that has several.
     pub split: Option<String>,
@@ -65,7 +65,7 @@ pub struct CaptionOptions {
     pub bad: BadCaptions,
 }
 
-/// What becomes of captions without a word, and of those of a picture that is not there.
+/// What becomes of captions without a word, and of those of an image that is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BadCaptions {
     /// They are an error.
@@ -75,16 +75,16 @@ pub enum BadCaptions {
     Kept,
 }
 
-/// Pictures and captions.
+/// Images and captions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Captioned {
-    /// The pictures, each once.
+    /// The images, each once.
     pub images: Vec<PathBuf>,
     /// The captions.
     pub texts: Vec<String>,
-    /// The picture of each caption.
+    /// The image of each caption.
     pub image_of_text: Vec<usize>,
-    /// What is wrong with captions that were kept and have no picture, and where they are.
+    /// What is wrong with captions that were kept and have no image, and where they are.
     pub lost: Vec<(String, String)>,
     /// What was guessed about the file.
     pub notes: Vec<String>,
@@ -92,11 +92,11 @@ pub struct Captioned {
     pub protocol: String,
 }
 
-/// Reads pictures with captions.
+/// Reads images with captions.
 ///
 /// # Errors
-/// When it is nothing of the kind, a picture has no name or a caption is empty.
-pub fn captioned(path: &Path, options: &CaptionOptions, rule: PictureRule) -> Result<Captioned> {
+/// When it is nothing of the kind, an image has no name or a caption is empty.
+pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Result<Captioned> {
     let usual = options.usual_split.map_or(Split::All, Split::Usual);
     let mut reading = Reading {
         options,
@@ -160,7 +160,7 @@ struct Reading<'a> {
     /// Which rows are taken; what has no rows has no splits either.
     parts: Parts<'a>,
     place_of: HashMap<PathBuf, usize>,
-    /// Captions taken of each picture.
+    /// Captions taken of each image.
     counts: Vec<usize>,
     found: Captioned,
 }
@@ -194,7 +194,7 @@ impl Reading<'_> {
         };
         ensure!(
             !text.is_empty() || self.options.bad == BadCaptions::Kept,
-            "a caption of {} is empty; write it or leave the picture out",
+            "a caption of {} is empty; write it or leave the image out",
             self.found.images[image].display()
         );
         self.counts[image] += 1;
@@ -227,7 +227,7 @@ impl Reading<'_> {
         Ok("rows of path and caption".to_owned())
     }
 
-    fn folder(&mut self, root: &Path, rule: PictureRule) -> Result<String> {
+    fn folder(&mut self, root: &Path, rule: ImageRule) -> Result<String> {
         if let Some(file) = sidecar::metadata(root)? {
             let kind = self.rows(&file)?;
             let unnamed = match self.options.images {
@@ -264,14 +264,14 @@ impl Reading<'_> {
                  same names, or take the images out"
             );
         }
-        Ok("a text file for each picture".to_owned())
+        Ok("a text file for each image".to_owned())
     }
 }
 
 /// What to say of images in a folder that its file does not name.
 pub(super) fn unnamed<T>(
     root: &Path,
-    rule: PictureRule,
+    rule: ImageRule,
     named: &HashMap<PathBuf, T>,
 ) -> Result<String> {
     let all = paths::expand(vec![root.to_owned()], None, rule)?;

@@ -9,15 +9,15 @@ use anyhow::{Context as _, Result, bail};
 use super::names::{composed, first_few};
 use super::parts::{self, Folder};
 use super::{Labelled, Remark, Sample};
-use crate::input::paths::{self, ImageSource, PassedOver, PictureRule};
+use crate::input::paths::{self, ImageRule, ImageSource, PassedOver};
 
-/// Reads the names of all pictures.
-pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
+/// Reads the names of all images.
+pub(super) fn read(root: &Path, rule: ImageRule) -> Result<Labelled> {
     let passed_over = PassedOver::default();
     let folders = class_folders(root, &passed_over)?;
     if folders.is_empty() {
         bail!(
-            "{} has no folders; a dataset has one folder a class, with its pictures in it",
+            "{} has no folders; a dataset has one folder a class, with its images in it",
             root.display()
         );
     }
@@ -40,7 +40,7 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
             found.samples.push(Sample { source, class });
         }
         passed_over.add(&sources.passed_over());
-        // A folder of results, or of what is no picture, is no class.
+        // A folder of results, or of what is no image, is no class.
         if found.samples.len() == before {
             empty.push(name);
             continue;
@@ -52,7 +52,7 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
         }
     }
     if found.samples.is_empty() {
-        bail!("there are no pictures in the folders of {}", root.display());
+        bail!("there are no images in the folders of {}", root.display());
     }
     let folders: Vec<Folder<'_>> = taken
         .iter()
@@ -67,14 +67,14 @@ pub(super) fn read(root: &Path, rule: PictureRule) -> Result<Labelled> {
     let mut remarks = parts::check(root, &folders)?;
     if !empty.is_empty() {
         remarks.push(Remark::Note(format!(
-            "folders without pictures are no classes: {}",
+            "folders without images are no classes: {}",
             first_few(&empty, 5)
         )));
     }
-    let loose = loose_pictures(root, rule)?;
+    let loose = loose_images(root, rule)?;
     if loose > 0 {
         remarks.push(Remark::Note(format!(
-            "{loose} picture{} in {} itself belong to no class and are left out",
+            "{loose} image{} in {} itself belong to no class and are left out",
             if loose == 1 { "" } else { "s" },
             root.display()
         )));
@@ -112,7 +112,7 @@ fn class_folders(root: &Path, passed_over: &PassedOver) -> Result<Vec<(String, P
     Ok(folders)
 }
 
-fn loose_pictures(root: &Path, rule: PictureRule) -> Result<usize> {
+fn loose_images(root: &Path, rule: ImageRule) -> Result<usize> {
     let entries = fs::read_dir(root)?.filter_map(Result::ok);
     let files = entries.map(|entry| entry.path()).filter(|path| {
         let hidden = path
@@ -127,9 +127,9 @@ fn loose_pictures(root: &Path, rule: PictureRule) -> Result<usize> {
 mod tests {
     use super::*;
 
-    const RULE: PictureRule = PictureRule {
+    const RULE: ImageRule = ImageRule {
         extensions: &["png"],
-        looks_like_picture: |_| false,
+        looks_like_image: |_| false,
     };
 
     fn folder(files: &[&str]) -> tempfile::TempDir {
@@ -179,7 +179,7 @@ mod tests {
             panic!("{:?}", found.remarks);
         };
         assert!(empty.ends_with("no classes: dog"), "{empty}");
-        assert!(loose.starts_with("1 picture in "), "{loose}");
+        assert!(loose.starts_with("1 image in "), "{loose}");
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
     fn what_is_no_dataset_is_refused() {
         let cases = [
             (vec!["a.png"], "has no folders"),
-            (vec!["cat/a.txt"], "no pictures in the folders"),
+            (vec!["cat/a.txt"], "no images in the folders"),
             (vec!["train/a.png", "val/a.png"], "name one of them"),
         ];
         for (files, part) in cases {

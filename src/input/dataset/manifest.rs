@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::names::{class_number, composed};
 use super::rows::{self, Images, Parts};
 use super::{Labelled, LabelledOptions, Remark, Sample, Split, not_a_dataset};
-use crate::input::paths::PictureRule;
+use crate::input::paths::ImageRule;
 use crate::input::text_file::column::{self, PATH};
 use crate::input::text_file::{self, Fields};
 
@@ -47,7 +47,7 @@ const LIMIT_BYTES: u64 = 1 << 31;
 pub(super) fn labelled(
     path: &Path,
     options: &LabelledOptions<'_>,
-    rule: PictureRule,
+    rule: ImageRule,
 ) -> Result<Labelled> {
     let mut reading = Reading {
         images: Images::new(path, options.images),
@@ -169,12 +169,7 @@ impl Reading {
         Ok(())
     }
 
-    fn json(
-        &mut self,
-        path: &Path,
-        options: &LabelledOptions<'_>,
-        rule: PictureRule,
-    ) -> Result<()> {
+    fn json(&mut self, path: &Path, options: &LabelledOptions<'_>, rule: ImageRule) -> Result<()> {
         let text = text_file::read(path, LIMIT_BYTES)?.content;
         let value = serde_json::from_str(&text)
             .with_context(|| format!("cannot read {}", path.display()))?;
@@ -284,9 +279,9 @@ fn is_split_file(map: &Map<String, Value>) -> bool {
 }
 
 /// Whether every name is that of an image file, and every value a text or a number.
-fn names_images(map: &Map<String, Value>, rule: PictureRule) -> bool {
+fn names_images(map: &Map<String, Value>, rule: ImageRule) -> bool {
     let is_label = |value: &Value| value.is_string() || value.is_number();
-    let is_image = |name: &String| rule.has_picture_extension(Path::new(name));
+    let is_image = |name: &String| rule.has_image_extension(Path::new(name));
     !map.is_empty() && map.keys().all(is_image) && map.values().all(is_label)
 }
 

@@ -1,10 +1,10 @@
-//! Pictures that come with their answers: a class each, or captions.
+//! Images that come with their answers: a class each, or captions.
 //!
 //! - A folder with one folder a class; whatever lies deeper belongs to its class.
 //! - Tables, JSON lines or JSON with a path and a label (or captions) each; paths are relative to the
 //!   file. The hub's image folders keep such a file, `metadata.jsonl` or `.csv`, with the images.
-//! - [`pairs`]: pictures with captions as fine-tuning takes them, from tar shards too.
-//! - Captions: also COCO's and Karpathy's JSON, Flickr's lists, and folders of pictures with a text
+//! - [`pairs`]: images with captions as fine-tuning takes them, from tar shards too.
+//! - Captions: also COCO's and Karpathy's JSON, Flickr's lists, and folders of images with a text
 //!   file each.
 
 mod captions;
@@ -26,12 +26,12 @@ pub use classes::{Matched, Matching, Order, check_single_labels, match_classes};
 pub use names::{Texts, class_number, clean, composed, folder_texts};
 pub use parts::are_parts;
 
-use super::paths::{ImageSource, PathError, PictureRule};
+use super::paths::{ImageRule, ImageSource, PathError};
 
-/// One picture of a class; the path, or what is wrong with it.
+/// One image of a class; the path, or what is wrong with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
-    /// Where the picture is.
+    /// Where the image is.
     pub source: Result<PathBuf, PathError>,
     /// Its class, counted in the order of [`Labelled::classes`].
     pub class: usize,
@@ -47,7 +47,7 @@ impl Sample {
     }
 }
 
-/// Pictures with a class each.
+/// Images with a class each.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labelled {
     /// What the dataset calls its classes: the folders' names in byte order, or the labels in the
@@ -101,11 +101,11 @@ impl LabelledOptions<'_> {
     }
 }
 
-/// Reads a dataset of pictures with a class each.
+/// Reads a dataset of images with a class each.
 ///
 /// # Errors
-/// When it is neither such a folder nor such a file, or holds no pictures.
-pub fn labelled(path: &Path, options: &LabelledOptions<'_>, rule: PictureRule) -> Result<Labelled> {
+/// When it is neither such a folder nor such a file, or holds no images.
+pub fn labelled(path: &Path, options: &LabelledOptions<'_>, rule: ImageRule) -> Result<Labelled> {
     let is_folder = path.is_dir();
     // An archive next to class folders is where they came from.
     if pairs::is_shards(path)? && !(is_folder && folders::has_classes(path)?) {

@@ -382,7 +382,7 @@ impl<'a> Columns<'a> {
     }
 
     fn warnings(&self) -> Result<Vec<Vec<String>>> {
-        // No picture has as many.
+        // No image has as many.
         let most = self.rows.saturating_mul(64).saturating_add(1024);
         let column = self.read::<ByteArrayType>("warnings", most)?;
         let mut values = column.values.into_iter();

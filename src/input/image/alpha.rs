@@ -7,10 +7,10 @@ use super::RgbImage;
 /// Pixels that are set aside while their place is written over.
 const BLOCK: usize = 256;
 
-/// What shows through where a picture is transparent.
+/// What shows through where an image is transparent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Alpha {
-    /// Lay the picture on white, as transformers' image processors do.
+    /// Lay the image on white, as transformers' image processors do.
     #[default]
     White,
     /// Lay it on black.
@@ -45,7 +45,7 @@ pub(super) fn is_blank(image: &DynamicImage) -> bool {
     }
 }
 
-/// Turns any decoded picture into 8-bit RGB. Wider samples are scaled and rounded to 8 bits first.
+/// Turns any decoded image into 8-bit RGB. Wider samples are scaled and rounded to 8 bits first.
 pub(super) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let pixels = if image.color().has_alpha() {
@@ -60,7 +60,7 @@ pub(super) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
     }
 }
 
-/// `[pixels, 4]` -> `[pixels, 3]`, in place: a large picture is not held twice.
+/// `[pixels, 4]` -> `[pixels, 3]`, in place: a large image is not held twice.
 fn settle_all(mut samples: Vec<u8>, alpha: Alpha) -> Vec<u8> {
     let count = samples.len() / 4;
     let mut block = [0; BLOCK * 4];

@@ -1,6 +1,6 @@
 //! The formats that are decoded, and their magic numbers.
 
-/// A picture format with a decoder.
+/// An image format with a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Jpeg,

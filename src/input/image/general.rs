@@ -12,10 +12,10 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageResult, Limits};
 use super::format::Format;
 use super::{DecodeOptions, Raw, check_size, fault, orient};
 
-/// What a decoder may allocate besides the picture itself, in bytes.
+/// What a decoder may allocate besides the image itself, in bytes.
 const SCRATCH_BYTES: u64 = 64 << 20;
 
-/// Decodes the first picture in `bytes`. Damage is an error here, since unlike the JPEG decoder these
+/// Decodes the first image in `bytes`. Damage is an error here, since unlike the JPEG decoder these
 /// tell; only a file that is shorter than it says and could be decoded all the same gets a warning.
 pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     let warnings: Vec<String> = shortfall(format, bytes).into_iter().collect();
@@ -60,7 +60,7 @@ fn open(format: Format, bytes: &[u8]) -> ImageResult<Box<dyn ImageDecoder + '_>>
     })
 }
 
-/// A picture is not refused for a damaged remark about how to hold it.
+/// An image is not refused for a damaged remark about how to hold it.
 fn read_orientation(decoder: &mut dyn ImageDecoder) -> Orientation {
     let exif = decoder.exif_metadata().unwrap_or_default();
     let xmp = decoder.xmp_metadata().unwrap_or_default();

@@ -30,7 +30,7 @@ const MOST_PIXELS_A_BYTE: u64 = 512;
 /// From this size on, a file too short for its claimed size is refused instead of decoded in part.
 const LARGE_PIXELS: u64 = 16_000_000;
 
-const NO_DATA: &str = "not a picture: the file ends before any image data; fetch or copy it again";
+const NO_DATA: &str = "not an image: the file ends before any image data; fetch or copy it again";
 
 /// A JPEG file that is about to be decoded.
 struct Source<'a> {

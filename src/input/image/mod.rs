@@ -1,10 +1,10 @@
-//! Bytes of a picture file -> RGB. The only code that decodes pictures.
+//! Bytes of an image file -> RGB. The only code that decodes images.
 //!
 //! The order is fixed: limits, decode, orientation, alpha, RGB; resizing and cropping come after, in
-//! [`crate::input::preprocess`]. (Turning a picture moves whole pixels and alpha is settled pixel by
+//! [`crate::input::preprocess`]. (Turning an image moves whole pixels and alpha is settled pixel by
 //! pixel, so the code may do the second first and still give the same bytes.) The format is found by
 //! content, never by name. A file is hostile until it has been decoded: its claimed size is checked
-//! before anything is allocated, and a panic inside a decoder becomes that picture's error.
+//! before anything is allocated, and a panic inside a decoder becomes that image's error.
 //!
 //! Differences to Pillow, on purpose: 16-bit grey is scaled to 8 bits instead of being cut off at
 //! 255, other 16-bit samples are rounded instead of losing their low byte (at most 1 of 255), and
@@ -41,13 +41,13 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub use alpha::Alpha;
 use format::Format;
-pub use sniff::looks_like_picture;
+pub use sniff::looks_like_image;
 pub use thumbnail::thumbnail;
 pub use write::to_jpeg;
 
-/// Extensions of picture files, in lower case, by which a folder walk takes files. Those of formats
+/// Extensions of image files, in lower case, by which a folder walk takes files. Those of formats
 /// that cannot be decoded (HEIC, AVIF, JPEG XL) are among them: a record that says so is better than
-/// a phone's pictures passed over in silence.
+/// a phone's images passed over in silence.
 pub const EXTENSIONS: &[&str] = &[
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm",
     "pbm", "pgm", "ppm", "pam", "heic", "heif", "avif", "jxl",
@@ -56,13 +56,13 @@ pub const EXTENSIONS: &[&str] = &[
 /// Bytes by which a file's kind is told.
 const GLANCE_BYTES: u64 = 4096;
 
-/// Four samples of 32 bits, uncompressed: no picture file is larger for its pixels.
+/// Four samples of 32 bits, uncompressed: no image file is larger for its pixels.
 const MOST_BYTES_A_PIXEL: u64 = 16;
 
 /// What may come on top of the pixels: colour profiles, previews, further frames.
 const HEADER_BYTES: u64 = 256 << 20;
 
-/// A decoded picture, turned upright, without alpha.
+/// A decoded image, turned upright, without alpha.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
     /// Columns, in pixels.
@@ -73,14 +73,14 @@ pub struct RgbImage {
     pub pixels: Vec<u8>,
 }
 
-/// What to do with the parts of a picture that are open to choice.
+/// What to do with the parts of an image that are open to choice.
 #[derive(Debug, Clone)]
 pub struct DecodeOptions {
-    /// Refuse pictures of more pixels than this before decoding them.
+    /// Refuse images of more pixels than this before decoding them.
     pub max_pixels: u64,
-    /// Turn the picture as its EXIF (or TIFF) orientation says.
+    /// Turn the image as its EXIF (or TIFF) orientation says.
     pub orient: bool,
-    /// What shows through where the picture is transparent.
+    /// What shows through where the image is transparent.
     pub alpha: Alpha,
     /// Refuse a file that is damaged or incomplete, instead of warning about it.
     pub strict: bool,
@@ -97,7 +97,7 @@ impl Default for DecodeOptions {
     }
 }
 
-/// A picture and what there is to say about its file.
+/// An image and what there is to say about its file.
 #[derive(Debug, Clone)]
 pub struct Decoded {
     /// The pixels.
@@ -125,17 +125,17 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
     decode(&read_bytes(path, options)?, options)
 }
 
-/// Reads the regular file at `path` if it begins like a picture, without decoding it.
+/// Reads the regular file at `path` if it begins like an image, without decoding it.
 ///
 /// # Errors
-/// When there is no such regular file, when it cannot be read, is no picture or longer than one of
+/// When there is no such regular file, when it cannot be read, is no image or longer than one of
 /// `max_pixels` can be.
 pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     let (file, size) = open(path)?;
-    read_picture(file, size, options)
+    read_image(file, size, options)
 }
 
-/// Reads the picture that is the part of a file (an archive) of `size` bytes from `offset`.
+/// Reads the image that is the part of a file (an archive) of `size` bytes from `offset`.
 ///
 /// # Errors
 /// As [`read_bytes`], and when the file ends before it.
@@ -143,7 +143,7 @@ pub fn read_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -
     let (mut file, _) = open(path)?;
     file.seek(SeekFrom::Start(offset))
         .context("cannot be read")?;
-    let bytes = read_picture(file.take(size), size, options)?;
+    let bytes = read_image(file.take(size), size, options)?;
     ensure!(
         bytes.len() as u64 == size,
         "{} ends before it does",
@@ -152,7 +152,7 @@ pub fn read_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -
     Ok(bytes)
 }
 
-/// Looks at the picture at `path` without reading it all: whether it is there and begins like one
+/// Looks at the image at `path` without reading it all: whether it is there and begins like one
 /// that can be decoded. Returns its size in bytes.
 ///
 /// # Errors
@@ -183,11 +183,11 @@ fn open(path: &Path) -> Result<(File, u64)> {
         fs::metadata(path).with_context(|| format!("cannot be read{}", what_it_may_be(path)))?;
     ensure!(
         !metadata.is_dir(),
-        "this is a folder, where one picture is expected; name the pictures in it"
+        "this is a folder, where one image is expected; name the images in it"
     );
     ensure!(
         metadata.is_file(),
-        "this is a pipe, socket or device, not a regular file; write the picture to a file or give it on stdin as `-`"
+        "this is a pipe, socket or device, not a regular file; write the image to a file or give it on stdin as `-`"
     );
     let file = File::open(path).context("cannot be read")?;
     Ok((file, metadata.len()))
@@ -200,7 +200,7 @@ fn what_it_may_be(path: &Path) -> &'static str {
         .iter()
         .any(|scheme| text.starts_with(scheme));
     if is_address {
-        " (this is an address; download the picture first)"
+        " (this is an address; download the image first)"
     } else if text.contains(['*', '?', '[']) {
         " (this is a pattern that the shell left as it is: it matches no file, or is in quotes)"
     } else {
@@ -208,9 +208,9 @@ fn what_it_may_be(path: &Path) -> &'static str {
     }
 }
 
-/// Reads all of `file` if it begins like a picture and is not longer than one can be: a film that
+/// Reads all of `file` if it begins like an image and is not longer than one can be: a film that
 /// was listed by mistake is not pulled into memory.
-fn read_picture(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
+fn read_image(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
     let most = check_size_in_bytes(size, options)?;
     let mut bytes = start_of(&mut file)?;
     bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
@@ -219,19 +219,19 @@ fn read_picture(mut file: impl Read, size: u64, options: &DecodeOptions) -> Resu
     Ok(bytes)
 }
 
-/// The most bytes that a picture file may have; fails if `size` is more.
+/// The most bytes that an image file may have; fails if `size` is more.
 fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<u64> {
     let coded = options.max_pixels.saturating_mul(MOST_BYTES_A_PIXEL);
     let most = coded.saturating_add(HEADER_BYTES);
     ensure!(
         size <= most,
-        "the file has {size} bytes, more than a picture of the limit's {} pixels can have; pass a larger --max-pixels",
+        "the file has {size} bytes, more than an image of the limit's {} pixels can have; pass a larger --max-pixels",
         options.max_pixels
     );
     Ok(most)
 }
 
-/// The first bytes of a file that begins like a picture.
+/// The first bytes of a file that begins like an image.
 fn start_of(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut start = file.take(GLANCE_BYTES);
@@ -240,10 +240,10 @@ fn start_of(file: impl Read) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Decodes the picture whose file is `bytes`.
+/// Decodes the image whose file is `bytes`.
 ///
 /// # Errors
-/// When the bytes are no picture, a picture of a format that is not supported, larger than
+/// When the bytes are no image, a picture of a format that is not supported, larger than
 /// `max_pixels`, or so damaged that there is nothing to show; with `strict`, when they are damaged
 /// at all. Every message is one line.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
@@ -311,16 +311,16 @@ fn is_dark(image: &DynamicImage) -> bool {
     colours.clone().any(|sample| *sample > 0) && colours.all(|sample| *sample < 1 << 13)
 }
 
-/// Refuses a picture of no pixels or too many; called before anything is allocated for them.
+/// Refuses an image of no pixels or too many; called before anything is allocated for them.
 fn check_size(width: u32, height: u32, options: &DecodeOptions) -> Result<()> {
     ensure!(
         width > 0 && height > 0,
-        "not a picture: its header says {width} x {height} pixels"
+        "not an image: its header says {width} x {height} pixels"
     );
     let pixels = u64::from(width) * u64::from(height);
     ensure!(
         pixels <= options.max_pixels,
-        "{width} x {height} pixels are more than the limit of {}; shrink the picture or pass --max-pixels {pixels}",
+        "{width} x {height} pixels are more than the limit of {}; shrink the image or pass --max-pixels {pixels}",
         options.max_pixels
     );
     Ok(())

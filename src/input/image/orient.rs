@@ -1,4 +1,4 @@
-//! Turns and mirrors a picture as its EXIF orientation says.
+//! Turns and mirrors an image as its EXIF orientation says.
 
 use image::metadata::Orientation;
 
@@ -119,7 +119,7 @@ fn transpose(image: &RgbImage, mirrored: bool, flipped: bool) -> RgbImage {
     let (source, _) = image.pixels.as_chunks::<3>();
     let mut pixels = vec![0; image.pixels.len()];
     let (target, _) = pixels.as_chunks_mut::<3>();
-    // The new picture's rows are the old one's columns.
+    // The new image's rows are the old one's columns.
     for top in (0..width).step_by(TILE) {
         for left in (0..height).step_by(TILE) {
             let columns = left..height.min(left + TILE);

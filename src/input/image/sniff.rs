@@ -8,31 +8,31 @@ type Magic = (usize, &'static [u8], &'static str, &'static str);
 const CONVERT: &str = "convert it to JPEG or PNG first";
 const FRAME: &str = "take a frame out of it first, for example with ffmpeg";
 
-/// Pictures that no decoder here reads.
+/// Images that no decoder here reads.
 #[rustfmt::skip]
-const PICTURES: &[Magic] = &[
-    (4, b"ftypheic", "a HEIC picture", CONVERT),
-    (4, b"ftypheix", "a HEIC picture", CONVERT),
-    (4, b"ftyphev", "a HEIC picture", CONVERT),
-    (4, b"ftypheim", "a HEIC picture", CONVERT),
-    (4, b"ftypmif1", "a HEIF picture", CONVERT),
-    (4, b"ftypmsf1", "a HEIF picture", CONVERT),
-    (4, b"ftypavi", "an AVIF picture", CONVERT),
-    (0, b"\xFF\x0A", "a JPEG XL picture", CONVERT),
-    (0, b"\0\0\0\x0CJXL \r\n\x87\n", "a JPEG XL picture", CONVERT),
-    (0, b"\0\0\0\x0CjP  \r\n\x87\n", "a JPEG 2000 picture", CONVERT),
-    (0, b"\xFF\x4F\xFF\x51", "a JPEG 2000 picture", CONVERT),
+const IMAGES: &[Magic] = &[
+    (4, b"ftypheic", "a HEIC image", CONVERT),
+    (4, b"ftypheix", "a HEIC image", CONVERT),
+    (4, b"ftyphev", "a HEIC image", CONVERT),
+    (4, b"ftypheim", "a HEIC image", CONVERT),
+    (4, b"ftypmif1", "a HEIF image", CONVERT),
+    (4, b"ftypmsf1", "a HEIF image", CONVERT),
+    (4, b"ftypavi", "an AVIF image", CONVERT),
+    (0, b"\xFF\x0A", "a JPEG XL image", CONVERT),
+    (0, b"\0\0\0\x0CJXL \r\n\x87\n", "a JPEG XL image", CONVERT),
+    (0, b"\0\0\0\x0CjP  \r\n\x87\n", "a JPEG 2000 image", CONVERT),
+    (0, b"\xFF\x4F\xFF\x51", "a JPEG 2000 image", CONVERT),
     (0, b"8BPS", "a Photoshop document", CONVERT),
-    (0, b"v/1\x01", "an OpenEXR picture", CONVERT),
-    (0, b"#?RADIANCE", "a Radiance HDR picture", CONVERT),
-    (0, b"qoif", "a QOI picture", CONVERT),
-    (0, b"DDS ", "a DirectDraw picture", CONVERT),
+    (0, b"v/1\x01", "an OpenEXR image", CONVERT),
+    (0, b"#?RADIANCE", "a Radiance HDR image", CONVERT),
+    (0, b"qoif", "a QOI image", CONVERT),
+    (0, b"DDS ", "a DirectDraw image", CONVERT),
     (0, b"\0\0\x01\0", "a Windows icon", CONVERT),
-    (0, b"\x0A\x05\x01\x08", "a PCX picture", CONVERT),
+    (0, b"\x0A\x05\x01\x08", "a PCX image", CONVERT),
     (0, b"gimp xcf", "a GIMP document", CONVERT),
 ];
 
-/// Other files that lie among pictures.
+/// Other files that lie among images.
 #[rustfmt::skip]
 const OTHERS: &[Magic] = &[
     (0, b"%PDF", "a PDF document", "render a page to PNG first"),
@@ -43,9 +43,9 @@ const OTHERS: &[Magic] = &[
     (0, b"\x1A\x45\xDF\xA3", "a video", FRAME),
     (0, b"FLV\x01", "a video", FRAME),
     (0, b"\0\0\x01\xBA", "a video", FRAME),
-    (8, b"WAVE", "a sound", "give a picture"),
-    (0, b"OggS", "a sound or video", "give a picture"),
-    (0, b"ID3", "a sound", "give a picture"),
+    (8, b"WAVE", "a sound", "give an image"),
+    (0, b"OggS", "a sound or video", "give an image"),
+    (0, b"ID3", "a sound", "give an image"),
     (0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     (0, b"\x1F\x8B", "a gzip file", "unpack it first"),
     (0, b"7z\xBC\xAF", "a 7z archive", "unpack it first"),
@@ -58,13 +58,13 @@ const OTHERS: &[Magic] = &[
 /// How many bytes the guesses at text look at.
 const GLANCE: usize = 1024;
 
-/// Whether a file that begins with `first_bytes` is a picture by its content: one that can be
-/// decoded, or a still picture whose format can only be named. 32 bytes are enough.
-pub fn looks_like_picture(first_bytes: &[u8]) -> bool {
+/// Whether a file that begins with `first_bytes` is an image by its content: one that can be
+/// decoded, or a still image whose format can only be named. 32 bytes are enough.
+pub fn looks_like_image(first_bytes: &[u8]) -> bool {
     // Two bytes of zeros and ones are no evidence in a folder of all sorts of files.
     let is_telling = |magic: &&Magic| magic.1.len() > 4 || magic.1 == b"8BPS";
     Format::of(first_bytes).is_some()
-        || PICTURES
+        || IMAGES
             .iter()
             .filter(is_telling)
             .any(|magic| matches(magic, first_bytes))
@@ -72,15 +72,15 @@ pub fn looks_like_picture(first_bytes: &[u8]) -> bool {
 
 /// Why a file that is of no decodable format is refused, and what to do about it.
 pub(super) fn refusal(bytes: &[u8]) -> String {
-    let known = PICTURES.iter().chain(OTHERS).find(|m| matches(m, bytes));
+    let known = IMAGES.iter().chain(OTHERS).find(|m| matches(m, bytes));
     let (what, advice) = match known {
         Some((.., what, advice)) => (*what, *advice),
         None => guess(bytes),
     };
-    let verdict = if PICTURES.iter().any(|m| m.2 == what) {
-        "a picture format that is not supported"
+    let verdict = if IMAGES.iter().any(|m| m.2 == what) {
+        "an image format that is not supported"
     } else {
-        "not a picture"
+        "not an image"
     };
     format!("{verdict}: this looks like {what}; {advice}")
 }
@@ -107,14 +107,14 @@ fn guess(bytes: &[u8]) -> (&'static str, &'static str) {
     } else if begins("<!doctype html") || begins("<html") || text.contains("<body") {
         (
             "a web page, perhaps the error page of a download",
-            "fetch the picture again",
+            "fetch the image again",
         )
     } else if bytes.iter().all(|byte| *byte == 0) {
         ("a file of nothing but zeros", "fetch or copy it again")
     } else if is_text(start) {
         (
             "text",
-            "give a picture; a list of paths goes to --files-from",
+            "give an image; a list of paths goes to --files-from",
         )
     } else {
         (
@@ -144,21 +144,21 @@ mod tests {
     #[test]
     fn refusals_say_what_the_file_is() {
         let cases: [(&[u8], &str); 15] = [
-            (b"", "not a picture: this looks like an empty file"),
+            (b"", "not an image: this looks like an empty file"),
             (
                 b"\0\0\0\x18ftypheic\0\0",
-                "supported: this looks like a HEIC picture; convert",
+                "supported: this looks like a HEIC image; convert",
             ),
-            (b"\0\0\0\x18ftypavif\0\0", "an AVIF picture"),
+            (b"\0\0\0\x18ftypavif\0\0", "an AVIF image"),
             (
                 b"\0\0\0\x18ftypisom\0\0",
-                "not a picture: this looks like a video",
+                "not an image: this looks like a video",
             ),
-            (b"\xFF\x0A\x01", "a JPEG XL picture"),
+            (b"\xFF\x0A\x01", "a JPEG XL image"),
             (b"%PDF-1.7", "a PDF document"),
             (b"<?xml version='1.0'?><svg xmlns='x'>", "an SVG drawing"),
             (b"\n<!DOCTYPE HTML><p>404", "a web page"),
-            (b"BMW makes cars", "text; give a picture"),
+            (b"BMW makes cars", "text; give an image"),
             ("Köln\u{00e4}".as_bytes().split_last().unwrap().1, "text"),
             (b"\0\0\0\0\0\0\0\0\0", "nothing but zeros"),
             (b"\x01\x02\x03\xFE", "data of an unknown kind"),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_takes_pictures_by_content() {
+    fn a_walk_takes_images_by_content() {
         let cases: [(&[u8], bool); 6] = [
             (b"\xFF\xD8\xFF\xE0\0\x10JFIF", true),
             (b"\0\0\0\x18ftypheic\0\0\0\0", true),
@@ -187,7 +187,7 @@ mod tests {
             (b"", false),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(looks_like_picture(bytes), expected, "{bytes:?}");
+            assert_eq!(looks_like_image(bytes), expected, "{bytes:?}");
         }
     }
 }

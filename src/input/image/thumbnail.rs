@@ -1,6 +1,6 @@
-//! A decoded picture -> a small JPEG of it, for pages and terminals.
+//! A decoded image -> a small JPEG of it, for pages and terminals.
 //!
-//! Made for every picture of a run, so it must cost little beside decoding: whole blocks of pixels
+//! Made for every image of a run, so it must cost little beside decoding: whole blocks of pixels
 //! are averaged first, which reads each sample once, and only the rest goes through the slow filter.
 
 use anyhow::Result;
@@ -18,11 +18,11 @@ const LEFT_TO_FILTER: usize = 2;
 /// Longest side of a block: 257 rows of 255 are the most that a `u16` can sum.
 const LONGEST_BLOCK: usize = 256;
 
-/// `image` as a JPEG file whose longer side has at most `longest` pixels. A smaller picture keeps its
+/// `image` as a JPEG file whose longer side has at most `longest` pixels. A smaller image keeps its
 /// size; the shorter side keeps at least one pixel.
 ///
 /// # Errors
-/// When the picture has no pixels.
+/// When the image has no pixels.
 pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
     let (width, height) = fitted((image.width, image.height), longest as usize);
     if (width, height) == (image.width, image.height) {
@@ -37,7 +37,7 @@ pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
     )
 }
 
-/// The size that fits `longest` and keeps the picture's proportions, rounded.
+/// The size that fits `longest` and keeps the image's proportions, rounded.
 fn fitted((width, height): (usize, usize), longest: usize) -> (usize, usize) {
     let now = width.max(height);
     let target = now.min(longest.max(1));
@@ -48,7 +48,7 @@ fn fitted((width, height): (usize, usize), longest: usize) -> (usize, usize) {
     (scaled(width), scaled(height))
 }
 
-/// The picture with one pixel for each whole block of `across` x `down` pixels; the columns and rows
+/// The image with one pixel for each whole block of `across` x `down` pixels; the columns and rows
 /// that fill no block are left out (less than one block of at least two for every pixel wanted).
 fn averaged(image: &RgbImage, across: usize, down: usize) -> RgbImage {
     let (width, height) = (image.width / across, image.height / down);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pixels_are_no_picture() {
+    fn no_pixels_are_no_image() {
         let nothing = RgbImage {
             width: 0,
             height: 0,

@@ -1,4 +1,4 @@
-//! RGB -> bytes of a picture file.
+//! RGB -> bytes of an image file.
 
 use ::image::ExtendedColorType;
 use ::image::codecs::jpeg::JpegEncoder;
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::RgbImage;
 
-/// The picture as a JPEG file of `quality` 1..=100.
+/// The image as a JPEG file of `quality` 1..=100.
 ///
 /// # Errors
 /// When a side is zero or longer than JPEG's 65535.
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pixels_are_no_picture() {
+    fn no_pixels_are_no_image() {
         let nothing = RgbImage {
             width: 0,
             height: 0,

@@ -1,4 +1,4 @@
-//! A folder's pictures, in byte order of names, one folder listing in memory at a time.
+//! A folder's images, in byte order of names, one folder listing in memory at a time.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -7,9 +7,9 @@ use std::path::Path;
 
 use walkdir::{DirEntry, FilterEntry, IntoIter, WalkDir};
 
-use super::{ImageSource, PassedOver, PathError, PictureRule};
+use super::{ImageRule, ImageSource, PassedOver, PathError};
 
-/// Longest signature that [`PictureRule::looks_like_picture`] needs.
+/// Longest signature that [`ImageRule::looks_like_image`] needs.
 const SNIFFED_BYTES: u64 = 32;
 
 /// Whether an entry is looked at, and a folder entered.
@@ -60,12 +60,12 @@ pub(crate) fn is_system(name: &OsStr) -> bool {
 /// folder that it lies in is not, so that the walk ends.
 pub(super) struct Walk {
     entries: FilterEntry<IntoIter, IsWalked>,
-    rule: PictureRule,
+    rule: ImageRule,
     passed_over: PassedOver,
 }
 
 impl Walk {
-    pub(super) fn new(folder: &Path, rule: PictureRule, passed_over: PassedOver) -> Self {
+    pub(super) fn new(folder: &Path, rule: ImageRule, passed_over: PassedOver) -> Self {
         let skipped = passed_over.clone();
         let is_walked = move |entry: &DirEntry| {
             if entry.depth() == 0 {
@@ -110,7 +110,7 @@ impl Walk {
         let cause = match error.io_error() {
             Some(cause) if !path.is_symlink() => cause,
             // A link that leads nowhere: opening it tells the user why.
-            Some(_) if self.rule.has_picture_extension(path) => {
+            Some(_) if self.rule.has_image_extension(path) => {
                 return Some(Ok(ImageSource::Path(path.to_owned())));
             }
             _ => {
@@ -141,14 +141,14 @@ impl Iterator for Walk {
     }
 }
 
-impl PictureRule {
+impl ImageRule {
     /// Whether the file at `path` is taken: by its extension or its first bytes.
     pub(crate) fn takes(&self, path: &Path) -> bool {
-        self.has_picture_extension(path) || self.begins_like_picture(path)
+        self.has_image_extension(path) || self.begins_like_image(path)
     }
 
     /// Whether a file of this name is taken, whatever it holds.
-    pub(crate) fn has_picture_extension(&self, path: &Path) -> bool {
+    pub(crate) fn has_image_extension(&self, path: &Path) -> bool {
         path.extension().is_some_and(|extension| {
             self.extensions
                 .iter()
@@ -156,12 +156,12 @@ impl PictureRule {
         })
     }
 
-    /// An unreadable file is not one that says it is a picture.
-    fn begins_like_picture(&self, path: &Path) -> bool {
+    /// An unreadable file is not one that says it is an image.
+    fn begins_like_image(&self, path: &Path) -> bool {
         let mut first_bytes = Vec::new();
         let read = File::open(path)
             .and_then(|file| file.take(SNIFFED_BYTES).read_to_end(&mut first_bytes));
-        read.is_ok() && (self.looks_like_picture)(&first_bytes)
+        read.is_ok() && (self.looks_like_image)(&first_bytes)
     }
 }
 

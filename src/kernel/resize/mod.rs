@@ -1,4 +1,4 @@
-//! The two passes of a picture's resampling, in the integer arithmetic of Pillow.
+//! The two passes of an image's resampling, in the integer arithmetic of Pillow.
 //!
 //! Weights are integers with 22 fractional bits, sums begin at one half, and each pass rounds to
 //! 8 bits. Sums wrap modulo 2^32, so the order of additions and the way a weight is split into
@@ -55,7 +55,7 @@ impl Taps {
             self.counts.iter().all(|count| *count <= self.stride),
             "no count beyond the weights"
         );
-        assert!(self.reach().end <= inputs, "taps inside the picture");
+        assert!(self.reach().end <= inputs, "taps inside the image");
         let largest = self
             .weights
             .iter()
@@ -112,7 +112,7 @@ impl Level {
     }
 }
 
-/// Resamples the columns of `rows` of an RGB picture: `image` is `[height, width, 3]`, `out` is
+/// Resamples the columns of `rows` of an RGB image: `image` is `[height, width, 3]`, `out` is
 /// `[rows, outputs, 3]`.
 ///
 /// # Panics
@@ -125,10 +125,7 @@ pub fn horizontal(
     out: &mut [u8],
 ) {
     taps.check(width);
-    assert!(
-        rows.end * width * 3 <= image.len(),
-        "rows inside the picture"
-    );
+    assert!(rows.end * width * 3 <= image.len(), "rows inside the image");
     assert_eq!(
         out.len(),
         rows.len() * taps.starts.len() * 3,

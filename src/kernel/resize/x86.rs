@@ -120,7 +120,7 @@ pub(super) fn horizontal_256(image: &[u8], row_bytes: usize, taps: &Taps, out: &
 }
 
 /// Four rows from `first` on; past the last row, the last again. A row's slice goes on to the
-/// end of the picture, so that a load may run over the row's end.
+/// end of the image, so that a load may run over the row's end.
 #[inline(always)]
 fn group(image: &[u8], row_bytes: usize, first: usize) -> [&[u8]; GROUP] {
     let last = image.len() / row_bytes - 1;

@@ -33,7 +33,7 @@ pub struct About {
 /// What was embedded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Pictures.
+    /// Images.
     Images,
     /// Texts.
     Texts,

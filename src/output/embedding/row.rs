@@ -6,7 +6,7 @@ use crate::output::ImageName;
 /// What an embedding was made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The picture or the text.
+    /// The image or the text.
     pub item: Item,
     /// What was wrong with it although it could be embedded.
     pub warnings: Vec<String>,
@@ -15,11 +15,11 @@ pub struct Row {
 /// What was embedded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
-    /// A picture.
+    /// An image.
     Image {
         /// Its path as given or found.
         name: ImageName,
-        /// Columns in pixels, the picture upright.
+        /// Columns in pixels, the image upright.
         width: u32,
         /// Rows in pixels.
         height: u32,
@@ -53,7 +53,7 @@ pub struct Failure {
 /// What an input is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// A picture's path.
+    /// An image's path.
     Image(ImageName),
     /// The text itself.
     Text(String),

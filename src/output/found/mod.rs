@@ -1,6 +1,6 @@
 //! What was found for each query -> table, json, jsonl, csv, tsv, or paths alone.
 
-mod picture;
+mod image;
 mod table;
 
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use super::csv::{IMAGE_BYTES, MARK};
 use super::embedding::Name;
 use super::{Colour, Extras, emit, json};
 
-pub use picture::Picture;
+pub use image::Image;
 
 /// What one query found.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +33,7 @@ pub struct Hit {
     /// The cosine of the angle between the embeddings.
     pub cosine: f32,
     /// What the image looks like, for the table.
-    pub picture: Option<Picture>,
+    pub image: Option<Image>,
 }
 
 /// How answers are written.
@@ -252,7 +252,7 @@ mod tests {
             row: 7,
             name: Some(name),
             cosine,
-            picture: None,
+            image: None,
         };
         vec![
             Answer {
@@ -320,7 +320,7 @@ mod tests {
             row: 17,
             name: None,
             cosine: 0.25,
-            picture: None,
+            image: None,
         };
         let answers = [Ok(vec![hit]), Ok(Vec::new())].map(|outcome| Answer {
             query: "sun".to_owned(),

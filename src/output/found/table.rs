@@ -1,4 +1,4 @@
-//! Hits for people: rank, cosine, name, and below it the picture where one is wanted.
+//! Hits for people: rank, cosine, name, and below it the image where one is wanted.
 
 use std::fmt::Write as _;
 
@@ -56,8 +56,8 @@ fn push_hit(block: &mut String, rank: usize, hit: &Hit, style: Style) {
     );
     // Writing to a text cannot fail.
     let _ = writeln!(block, "{rank:>4}  {cosine}  {name}");
-    if let Some(picture) = &hit.picture {
-        for line in picture.lines() {
+    if let Some(image) = &hit.image {
+        for line in image.lines() {
             let _ = writeln!(block, "      {line}");
         }
     }

@@ -16,7 +16,7 @@ const WORST: usize = 12;
 /// Shades of a cell; `style.css` has as many.
 const LEVELS: f64 = 10.0;
 
-/// Counts by pair, and the pictures of each true class.
+/// Counts by pair, and the images of each true class.
 struct Counts {
     cells: HashMap<(usize, usize), u64>,
     totals: HashMap<usize, u64>,
@@ -111,7 +111,7 @@ pub(super) fn needs_map(confusion: &[Confused]) -> bool {
     classes.len() > MOST_CLASSES
 }
 
-/// The matrix as a table whose cells scripts make open their pictures.
+/// The matrix as a table whose cells scripts make open their images.
 pub(super) fn matrix(confusion: &[Confused], labels: &[String]) -> String {
     let counts = Counts::of(confusion);
     let classes = counts.shown_classes();
@@ -168,7 +168,7 @@ fn cell(counts: &Counts, labels: &[String], truth: usize, predicted: usize) -> S
     )
 }
 
-/// The most frequent mistakes; scripts put pictures beside each.
+/// The most frequent mistakes; scripts put images beside each.
 pub(super) fn worst(confusion: &[Confused], labels: &[String]) -> String {
     let counts = Counts::of(confusion);
     let mistakes = counts.mistakes();

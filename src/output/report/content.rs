@@ -1,6 +1,6 @@
 //! What a report page shows, as plain data. Nothing here knows how it looks.
 
-/// What is known before the first picture.
+/// What is known before the first image.
 #[derive(Clone, Debug)]
 pub struct Head {
     /// What was done; it sets the words of the page.
@@ -9,9 +9,9 @@ pub struct Head {
     pub title: String,
     /// One sentence under the heading.
     pub lead: String,
-    /// The labels (or captions) that the pictures' answers and targets count from 0.
+    /// The labels (or captions) that the images' answers and targets count from 0.
     pub labels: Vec<String>,
-    /// Which number the pictures' answers hold.
+    /// Which number the images' answers hold.
     pub score: super::super::Score,
     /// What was run, as names and values: model, hashes, templates, version, arguments, date.
     pub facts: Vec<(String, String)>,
@@ -20,23 +20,23 @@ pub struct Head {
 /// What was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Pictures were given labels.
+    /// Images were given labels.
     Classification,
     /// Answers were held against the truth.
     Evaluation,
     /// A classifier was trained, and its answers held against the truth.
     Probe,
-    /// Several runs over the same pictures were held against each other.
+    /// Several runs over the same images were held against each other.
     Comparison,
-    /// Captions were found for pictures, and pictures for captions.
+    /// Captions were found for images, and images for captions.
     Retrieval,
     /// A model was trained.
     Training,
 }
 
-/// One picture.
+/// One image.
 #[derive(Clone, Debug, Default)]
-pub struct Picture {
+pub struct Image {
     /// Its path or key.
     pub name: String,
     /// Width and height in pixels, where it could be decoded.
@@ -52,7 +52,7 @@ pub struct Picture {
     pub runs: Vec<Answer>,
     /// Why there is no answer.
     pub error: Option<String>,
-    /// What was wrong with a picture that was answered all the same.
+    /// What was wrong with an image that was answered all the same.
     pub warnings: Vec<String>,
 }
 
@@ -65,10 +65,10 @@ pub struct Answer {
     pub score: f32,
 }
 
-/// What is known after the last picture; each part is shown when it is there.
+/// What is known after the last image; each part is shown when it is there.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// What a reader must know before any number: random weights, pictures left out.
+    /// What a reader must know before any number: random weights, images left out.
     pub notes: Vec<String>,
     /// The headline figures, the most important first.
     pub figures: Vec<Figure>,
@@ -80,7 +80,7 @@ pub struct Summary {
     pub charts: Vec<Chart>,
     /// Whether probabilities mean what they say.
     pub reliability: Option<Reliability>,
-    /// What was taken for what: counts of pictures that were answered.
+    /// What was taken for what: counts of images that were answered.
     pub confusion: Vec<Confused>,
     /// Precision and recall by class.
     pub classes: Vec<Class>,
@@ -108,10 +108,10 @@ pub enum Value {
     Number(f64),
 }
 
-/// Runs over the same pictures.
+/// Runs over the same images.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
-    /// The runs; the first is the one that [`Picture::predictions`] are of.
+    /// The runs; the first is the one that [`Image::predictions`] are of.
     pub runs: Vec<Run>,
     /// What every two of them differ by.
     pub pairs: Vec<Pair>,
@@ -143,9 +143,9 @@ pub struct Pair {
     pub interval: (f64, f64),
     /// McNemar's test: how likely so uneven a split of won and lost is by chance.
     pub p_value: f64,
-    /// Pictures that only the second answers rightly.
+    /// Images that only the second answers rightly.
     pub won: u64,
-    /// Pictures that only the first answers rightly.
+    /// Images that only the first answers rightly.
     pub lost: u64,
 }
 
@@ -154,7 +154,7 @@ pub struct Pair {
 pub struct Change {
     /// Counts [`Head::labels`].
     pub label: usize,
-    /// Its pictures.
+    /// Its images.
     pub support: u64,
     /// Its recall in each run.
     pub recalls: Vec<f64>,
@@ -165,14 +165,14 @@ pub struct Change {
 pub struct Retrieval {
     /// What counts as found, and which part of each caption was read.
     pub protocol: String,
-    /// Usually two: captions for a picture, pictures for a caption.
+    /// Usually two: captions for an image, images for a caption.
     pub directions: Vec<Direction>,
 }
 
 /// One direction of a retrieval.
 #[derive(Clone, Debug)]
 pub struct Direction {
-    /// `captions for a picture`.
+    /// `captions for an image`.
     pub name: String,
     /// How many were asked for.
     pub queries: u64,
@@ -244,12 +244,12 @@ pub struct Reliability {
     pub bins: Vec<Bin>,
 }
 
-/// The pictures whose best probability lies in one range.
+/// The images whose best probability lies in one range.
 #[derive(Clone, Copy, Debug)]
 pub struct Bin {
     /// Where the range starts and ends, in 0..=1.
     pub range: (f64, f64),
-    /// How many pictures.
+    /// How many images.
     pub count: u64,
     /// The mean of their best probabilities.
     pub confidence: f64,
@@ -264,7 +264,7 @@ pub struct Confused {
     pub truth: usize,
     /// Counts [`Head::labels`].
     pub predicted: usize,
-    /// Pictures.
+    /// Images.
     pub count: u64,
 }
 
@@ -273,12 +273,12 @@ pub struct Confused {
 pub struct Class {
     /// Counts [`Head::labels`].
     pub label: usize,
-    /// Of the pictures given this label, the share that has it.
+    /// Of the images given this label, the share that has it.
     pub precision: f64,
-    /// Of the pictures that have this label, the share that was given it.
+    /// Of the images that have this label, the share that was given it.
     pub recall: f64,
     /// Harmonic mean of both.
     pub f1: f64,
-    /// Its pictures.
+    /// Its images.
     pub support: u64,
 }

@@ -1,10 +1,10 @@
-//! One page of HTML that shows a run: figures, confusions, curves and every picture.
+//! One page of HTML that shows a run: figures, confusions, curves and every image.
 //!
 //! The page is one file that needs no network and fetches nothing: style, script and thumbnails are
 //! in it, and its policy forbids anything else. What it says stands there without scripts, except
-//! the pictures, which a script shows as they are scrolled to, so that thousands stay quick.
+//! the images, which a script shows as they are scrolled to, so that thousands stay quick.
 //!
-//! [`ReportWriter`] keeps no picture: rows and thumbnails go to two temporary files as they come, and
+//! [`ReportWriter`] keeps no image: rows and thumbnails go to two temporary files as they come, and
 //! the page is put together at the end, figures first, because a reader shall see them before all
 //! thumbnails are read. What is shown comes in as plain data; this folder computes no metric.
 
@@ -28,14 +28,14 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 pub use content::{
-    Answer, Axis, Bin, Change, Chart, Class, Comparison, Confused, Direction, Figure, Head, Kind,
-    Pair, Picture, Point, Reliability, Retrieval, Run, Scale, Series, Summary, Value,
+    Answer, Axis, Bin, Change, Chart, Class, Comparison, Confused, Direction, Figure, Head, Image,
+    Kind, Pair, Point, Reliability, Retrieval, Run, Scale, Series, Summary, Value,
 };
 
 use super::file::AtomicFile;
 
-/// All thumbnails together: about 40,000 pictures. A browser takes no page of any size, so beyond
-/// half of it the pictures that were answered rightly have none, and beyond all of it none has.
+/// All thumbnails together: about 40,000 images. A browser takes no page of any size, so beyond
+/// half of it the images that were answered rightly have none, and beyond all of it none has.
 const THUMBNAIL_BUDGET_BYTES: u64 = 192 << 20;
 
 /// A report in the making. Dropped before [`ReportWriter::finish`], it leaves nothing.
@@ -47,11 +47,11 @@ pub struct ReportWriter {
     thumbnails: BufWriter<File>,
     thumbnail_bytes: u64,
     budget_bytes: u64,
-    pictures: usize,
+    images: usize,
     left_out: usize,
 }
 
-/// A picture as the page's script reads it; what is empty is left out.
+/// An image as the page's script reads it; what is empty is left out.
 #[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,
@@ -79,9 +79,9 @@ impl ReportWriter {
     pub fn create(path: &Path, head: &Head) -> Result<Self> {
         let file = AtomicFile::create(path)?;
         let spool = || {
-            spool_beside(path).map(BufWriter::new).with_context(|| {
-                format!("cannot keep the pictures of the report {}", path.display())
-            })
+            spool_beside(path)
+                .map(BufWriter::new)
+                .with_context(|| format!("cannot keep the images of the report {}", path.display()))
         };
         Ok(Self {
             head: head.clone(),
@@ -91,44 +91,44 @@ impl ReportWriter {
             thumbnails: spool()?,
             thumbnail_bytes: 0,
             budget_bytes: THUMBNAIL_BUDGET_BYTES,
-            pictures: 0,
+            images: 0,
             left_out: 0,
         })
     }
 
-    /// Adds one picture; the page keeps the order.
+    /// Adds one image; the page keeps the order.
     ///
     /// # Errors
-    /// When the disk takes no more, or the picture counts labels that the head lacks.
-    pub fn picture(&mut self, picture: &Picture) -> Result<()> {
-        let answers = picture.predictions.iter().chain(&picture.runs);
+    /// When the disk takes no more, or the image counts labels that the head lacks.
+    pub fn image(&mut self, image: &Image) -> Result<()> {
+        let answers = image.predictions.iter().chain(&image.runs);
         let labels = answers
             .map(|answer| answer.label)
-            .chain(picture.targets.iter().copied());
+            .chain(image.targets.iter().copied());
         let most = labels.max().map_or(0, |label| label + 1);
         ensure!(
             most <= self.head.labels.len(),
             "the report has {} labels and {} is given number {most}",
             self.head.labels.len(),
-            picture.name
+            image.name
         );
-        self.push(picture).with_context(|| self.failure())
+        self.push(image).with_context(|| self.failure())
     }
 
-    fn push(&mut self, picture: &Picture) -> io::Result<()> {
+    fn push(&mut self, image: &Image) -> io::Result<()> {
         let pairs = |answers: &[Answer]| answers.iter().map(|one| (one.label, one.score)).collect();
-        let thumbnail = self.affordable(picture);
+        let thumbnail = self.affordable(image);
         let row = Row {
-            name: &picture.name,
-            size: picture.size,
-            best: pairs(&picture.predictions),
-            targets: &picture.targets,
-            runs: pairs(&picture.runs),
-            error: picture.error.as_deref(),
-            warnings: &picture.warnings,
+            name: &image.name,
+            size: image.size,
+            best: pairs(&image.predictions),
+            targets: &image.targets,
+            runs: pairs(&image.runs),
+            error: image.error.as_deref(),
+            warnings: &image.warnings,
             thumb: thumbnail.is_some(),
         };
-        let lead = if self.pictures == 0 { "" } else { ",\n" };
+        let lead = if self.images == 0 { "" } else { ",\n" };
         write!(self.rows, "{lead}{}", embed::json(&row)?)?;
         if let Some(thumbnail) = thumbnail {
             let coded = STANDARD.encode(thumbnail);
@@ -136,26 +136,23 @@ impl ReportWriter {
             writeln!(
                 self.thumbnails,
                 "<script type=\"text/plain\" id=\"t{}\">{coded}</script>",
-                self.pictures
+                self.images
             )?;
         }
-        self.pictures += 1;
-        self.left_out += usize::from(!row.thumb && picture.thumbnail.is_some());
+        self.images += 1;
+        self.left_out += usize::from(!row.thumb && image.thumbnail.is_some());
         Ok(())
     }
 
-    /// The picture's thumbnail, unless the page has too many.
-    fn affordable<'a>(&self, picture: &'a Picture) -> Option<&'a [u8]> {
-        let best = picture.predictions.first();
-        let is_right = best.is_some_and(|best| picture.targets.contains(&best.label));
+    /// The image's thumbnail, unless the page has too many.
+    fn affordable<'a>(&self, image: &'a Image) -> Option<&'a [u8]> {
+        let best = image.predictions.first();
+        let is_right = best.is_some_and(|best| image.targets.contains(&best.label));
         let budget = match is_right {
             true => self.budget_bytes / 2,
             false => self.budget_bytes,
         };
-        let thumbnail = picture
-            .thumbnail
-            .as_deref()
-            .filter(|bytes| !bytes.is_empty());
+        let thumbnail = image.thumbnail.as_deref().filter(|bytes| !bytes.is_empty());
         thumbnail.filter(|_| self.thumbnail_bytes < budget)
     }
 
@@ -183,7 +180,7 @@ impl ReportWriter {
         let failure = self.failure();
         let assembled = || -> Result<AtomicFile> {
             let kept = page::Kept {
-                pictures: self.pictures,
+                images: self.images,
                 left_out: self.left_out,
                 rows: rewound(self.rows)?,
                 thumbnails: rewound(self.thumbnails)?,

@@ -13,7 +13,7 @@ use super::{chart, confusion, embed, number, reliability, summary};
 use crate::output::Score;
 
 const PAGE: &str = include_str!("page/page.html");
-const PICTURES: &str = include_str!("page/pictures.html");
+const IMAGES: &str = include_str!("page/images.html");
 const STYLE: &str = include_str!("page/style.css");
 
 /// In the order in which they run; one function scope holds them all.
@@ -21,17 +21,17 @@ const SCRIPTS: [&str; 8] = [
     include_str!("page/data.js"),
     include_str!("page/theme.js"),
     include_str!("page/dialog.js"),
-    include_str!("page/pictures.js"),
+    include_str!("page/images.js"),
     include_str!("page/grid.js"),
     include_str!("page/matrix.js"),
     include_str!("page/map.js"),
     include_str!("page/tables.js"),
 ];
 
-/// What the writer kept of the pictures that went by.
+/// What the writer kept of the images that went by.
 pub(super) struct Kept<R> {
     /// How many.
-    pub(super) pictures: usize,
+    pub(super) images: usize,
     /// How many of them have a thumbnail that the page has no room for.
     pub(super) left_out: usize,
     /// The inside of a JSON array.
@@ -40,7 +40,7 @@ pub(super) struct Kept<R> {
     pub(super) thumbnails: R,
 }
 
-/// What scripts need beside the pictures.
+/// What scripts need beside the images.
 #[derive(Serialize)]
 struct Facts<'a> {
     score: &'static str,
@@ -69,7 +69,7 @@ pub(super) fn write<R: io::Read>(
     let script = script();
     let sections = sections(head, summary);
     let Kept {
-        pictures,
+        images,
         left_out,
         mut rows,
         mut thumbnails,
@@ -89,12 +89,12 @@ pub(super) fn write<R: io::Read>(
             Piece::Name("style") => sink.write_all(STYLE.as_bytes())?,
             Piece::Name("script") => sink.write_all(script.as_bytes())?,
             Piece::Name("facts") => sink.write_all(facts(head, summary)?.as_bytes())?,
-            Piece::Name("pictures") if pictures == 0 => {}
-            Piece::Name("pictures") => {
-                sink.write_all(browser(head, (pictures, left_out))?.as_bytes())?
+            Piece::Name("images") if images == 0 => {}
+            Piece::Name("images") => {
+                sink.write_all(browser(head, (images, left_out))?.as_bytes())?
             }
             Piece::Name("navigation") => {
-                sink.write_all(navigation(&sections, pictures).as_bytes())?;
+                sink.write_all(navigation(&sections, images).as_bytes())?;
             }
             Piece::Name("sections") => {
                 for section in &sections {
@@ -126,15 +126,15 @@ fn small(name: &str, head: &Head, summary: &Summary) -> Result<String> {
     })
 }
 
-fn browser(head: &Head, (pictures, left_out): (usize, usize)) -> Result<String> {
+fn browser(head: &Head, (images, left_out): (usize, usize)) -> Result<String> {
     let mut html = String::new();
-    for piece in pieces(PICTURES) {
+    for piece in pieces(IMAGES) {
         html += match piece {
             Piece::Text(text) => text.to_owned(),
-            Piece::Name("count") => number::count(pictures as u64),
+            Piece::Name("count") => number::count(images as u64),
             Piece::Name("left_out") if left_out == 0 => String::new(),
             Piece::Name("left_out") => format!(
-                "<p class=\"note\">{} pictures have no preview, so that browsers can still open this page.</p>\n",
+                "<p class=\"note\">{} images have no preview, so that browsers can still open this page.</p>\n",
                 number::count(left_out as u64)
             ),
             Piece::Name("answer") => head.kind.answer().to_owned(),
@@ -200,7 +200,7 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
         Section {
             id: "comparison",
             title: "Comparison",
-            explanation: "Every run answered the same pictures. Won are those that only the first-named run answers rightly, lost those that only the other does; p is how likely so uneven a split is by chance.",
+            explanation: "Every run answered the same images. Won are those that only the first-named run answers rightly, lost those that only the other does; p is how likely so uneven a split is by chance.",
             content: summary
                 .comparison
                 .as_ref()
@@ -224,7 +224,7 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
         Section {
             id: "calibration",
             title: "Calibration",
-            explanation: "Of the pictures answered with 80% confidence, 80% should be right: bars that end below the dashed line are surer than they should be.",
+            explanation: "Of the images answered with 80% confidence, 80% should be right: bars that end below the dashed line are surer than they should be.",
             content: summary
                 .reliability
                 .as_ref()
@@ -238,7 +238,7 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
         sections.push(Section {
             id: "classes",
             title: "Classes",
-            explanation: "Precision: of the pictures given a label, the share that has it. Recall: of the pictures that have it, the share that was given it. F1 is their harmonic mean.",
+            explanation: "Precision: of the images given a label, the share that has it. Recall: of the images that have it, the share that was given it. F1 is their harmonic mean.",
             content: summary::classes(&summary.classes, labels),
         });
     }
@@ -256,9 +256,9 @@ fn confusions(summary: &Summary, labels: &[String]) -> Section {
         id: "confusion",
         title: "Confusions",
         explanation: if map.is_empty() {
-            "The darker a cell, the larger its share of the row. Choose a cell to see its pictures."
+            "The darker a cell, the larger its share of the row. Choose a cell to see its images."
         } else {
-            "The classes with the most mistakes. The darker a cell, the larger its share of the row. Choose a cell to see its pictures."
+            "The classes with the most mistakes. The darker a cell, the larger its share of the row. Choose a cell to see its images."
         },
         content: format!(
             "{}{map}{}",
@@ -279,10 +279,10 @@ fn framed(section: &Section) -> String {
     )
 }
 
-fn navigation(sections: &[Section], pictures: usize) -> String {
+fn navigation(sections: &[Section], images: usize) -> String {
     let mut links: Vec<(&str, &str)> = sections.iter().map(|one| (one.id, one.title)).collect();
-    if pictures > 0 {
-        links.push(("pictures", "Pictures"));
+    if images > 0 {
+        links.push(("images", "Images"));
     }
     links.push(("about", "About"));
     let links = links.into_iter();

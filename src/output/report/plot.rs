@@ -6,9 +6,9 @@ use super::number;
 
 /// A chart's size and what its axes span.
 pub(super) struct Plot<'a> {
-    /// The whole picture, in units of the SVG.
+    /// The whole image, in units of the SVG.
     pub(super) width: f64,
-    /// The whole picture, in units of the SVG.
+    /// The whole image, in units of the SVG.
     pub(super) height: f64,
     /// Room to the right, for the names of curves.
     pub(super) right: f64,

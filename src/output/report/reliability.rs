@@ -12,7 +12,7 @@ const RIGHT: f64 = 20.0;
 /// Between neighbouring bars.
 const GAP: f64 = 2.0;
 
-/// The diagram, the number of pictures under it, and both as a table. Nothing without pictures.
+/// The diagram, the number of images under it, and both as a table. Nothing without images.
 pub(super) fn figure(reliability: &Reliability) -> String {
     let filled = |bin: &&Bin| bin.count > 0 && bin.accuracy.is_finite();
     let bins: Vec<&Bin> = reliability.bins.iter().filter(filled).collect();
@@ -80,7 +80,7 @@ fn diagram(told: &str, bins: &[&Bin]) -> String {
 fn counts(bins: &[&Bin]) -> String {
     let (x, y) = (
         axis("Confidence", Scale::Percent),
-        axis("Pictures", Scale::Linear),
+        axis("Images", Scale::Linear),
     );
     let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1);
     let plot = Plot {
@@ -96,7 +96,7 @@ fn counts(bins: &[&Bin]) -> String {
         format!("<g><title>{title}</title>{bar}</g>\n")
     });
     plot.svg(
-        "Pictures in each range of confidence",
+        "Images in each range of confidence",
         &bars.collect::<String>(),
     )
 }
@@ -122,7 +122,7 @@ fn range(bin: &Bin) -> String {
 
 fn told_bin(bin: &Bin) -> String {
     format!(
-        "{}: {} pictures, mean confidence {}, accuracy {}",
+        "{}: {} images, mean confidence {}, accuracy {}",
         range(bin),
         number::count(bin.count),
         number::share(bin.confidence),
@@ -141,7 +141,7 @@ fn table(bins: &[&Bin]) -> String {
         )
     });
     format!(
-        "<details><summary>The numbers</summary><table><caption>Accuracy by confidence</caption><thead><tr><th scope=\"col\">Confidence</th><th scope=\"col\">Pictures</th><th scope=\"col\">Mean confidence</th><th scope=\"col\">Accuracy</th></tr></thead><tbody>\n{}</tbody></table></details>\n",
+        "<details><summary>The numbers</summary><table><caption>Accuracy by confidence</caption><thead><tr><th scope=\"col\">Confidence</th><th scope=\"col\">Images</th><th scope=\"col\">Mean confidence</th><th scope=\"col\">Accuracy</th></tr></thead><tbody>\n{}</tbody></table></details>\n",
         rows.collect::<String>()
     )
 }
@@ -168,7 +168,7 @@ mod tests {
         let html = figure(&reliability);
         assert_eq!(html.matches("class=\"accuracy\"").count(), 1);
         assert!(
-            html.contains("50.0% to 100.0%: 1,200 pictures, mean confidence 90.0%, accuracy 75.0%")
+            html.contains("50.0% to 100.0%: 1,200 images, mean confidence 90.0%, accuracy 75.0%")
         );
         assert!(html.contains("<td>1,200</td><td>90.0%</td><td>75.0%</td>"));
         assert!(html.contains("<strong>3.4%</strong>") && !html.contains("NaN"));

@@ -148,7 +148,7 @@ fn changes(comparison: &Comparison, labels: &[String]) -> String {
             change.support,
         )
     });
-    let mut columns = vec!["Class", "Pictures"];
+    let mut columns = vec!["Class", "Images"];
     columns.extend(comparison.runs.iter().map(|run| run.name.as_str()));
     sortable(
         "Recall of the classes that changed",
@@ -157,7 +157,7 @@ fn changes(comparison: &Comparison, labels: &[String]) -> String {
     )
 }
 
-/// A class's name that scripts turn into a button which opens its pictures.
+/// A class's name that scripts turn into a button which opens its images.
 fn opener(labels: &[String], index: usize) -> String {
     format!(
         "<bdi class=\"open\" data-true=\"{index}\">{}</bdi>",
@@ -224,7 +224,7 @@ pub(super) fn classes(classes: &[Class], labels: &[String]) -> String {
     });
     sortable(
         "Figures by class",
-        &["Class", "Precision", "Recall", "F1", "Pictures"],
+        &["Class", "Precision", "Recall", "F1", "Images"],
         &rows.collect::<String>(),
     )
 }
@@ -306,7 +306,7 @@ mod tests {
                 interval: Some((0.841, 0.9)),
             },
             Figure {
-                name: "Pictures".to_owned(),
+                name: "Images".to_owned(),
                 value: Value::Count(5000),
                 interval: None,
             },
@@ -361,7 +361,7 @@ mod tests {
         let html = retrieval(&Retrieval {
             protocol: "Any of five captions counts.".to_owned(),
             directions: vec![Direction {
-                name: "captions for a picture".to_owned(),
+                name: "captions for an image".to_owned(),
                 queries: 1000,
                 recalls: vec![(1, 0.5), (5, 0.8)],
             }],

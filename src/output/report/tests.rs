@@ -21,14 +21,14 @@ fn head(labels: &[&str]) -> Head {
     }
 }
 
-fn picture(name: &str, label: usize, target: usize) -> Picture {
-    Picture {
+fn image(name: &str, label: usize, target: usize) -> Image {
+    Image {
         name: name.to_owned(),
         size: Some((640, 480)),
         thumbnail: Some(vec![0xff, 0xd8, 0xff]),
         predictions: vec![Answer { label, score: 0.75 }],
         targets: vec![target],
-        ..Picture::default()
+        ..Image::default()
     }
 }
 
@@ -97,13 +97,13 @@ fn hostile_summary() -> Summary {
     }
 }
 
-/// The page of `pictures`, made in a folder of its own.
-fn page(head: &Head, pictures: &[Picture], summary: &Summary) -> String {
+/// The page of `images`, made in a folder of its own.
+fn page(head: &Head, images: &[Image], summary: &Summary) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.html");
     let mut writer = ReportWriter::create(&path, head).unwrap();
-    for picture in pictures {
-        writer.picture(picture).unwrap();
+    for image in images {
+        writer.image(image).unwrap();
     }
     writer.finish(summary).unwrap();
     fs::read_to_string(path).unwrap()
@@ -118,18 +118,18 @@ fn embedded(page: &str, id: &str) -> Json {
 }
 
 #[test]
-fn pictures_keep_their_order_and_what_is_known_of_them() {
-    let failed = Picture {
+fn images_keep_their_order_and_what_is_known_of_them() {
+    let failed = Image {
         name: "broken.jpg".to_owned(),
-        error: Some("not a picture".to_owned()),
-        ..Picture::default()
+        error: Some("not an image".to_owned()),
+        ..Image::default()
     };
-    let pictures = [picture("b.jpg", 1, 0), failed, picture("a.jpg", 0, 0)];
-    let page = page(&head(&["cat", "dog"]), &pictures, &Summary::default());
+    let images = [image("b.jpg", 1, 0), failed, image("a.jpg", 0, 0)];
+    let page = page(&head(&["cat", "dog"]), &images, &Summary::default());
     let rows = embedded(&page, "rows");
     let expected = serde_json::json!([
         {"name": "b.jpg", "size": [640, 480], "best": [[1, 0.75]], "targets": [0], "thumb": true},
-        {"name": "broken.jpg", "error": "not a picture"},
+        {"name": "broken.jpg", "error": "not an image"},
         {"name": "a.jpg", "size": [640, 480], "best": [[0, 0.75]], "targets": [0], "thumb": true},
     ]);
     assert_eq!(rows, expected);
@@ -139,7 +139,7 @@ fn pictures_keep_their_order_and_what_is_known_of_them() {
 
 #[test]
 fn no_text_becomes_markup() {
-    let mut row = picture(HOSTILE, 0, 1);
+    let mut row = image(HOSTILE, 0, 1);
     row.error = Some(HOSTILE.to_owned());
     row.warnings = vec![HOSTILE.to_owned()];
     let page = page(&head(&[HOSTILE, HOSTILE]), &[row], &hostile_summary());
@@ -157,7 +157,7 @@ fn no_text_becomes_markup() {
 
 #[test]
 fn the_policy_names_the_script_and_the_style_that_are_there() {
-    let page = page(&head(&["cat"]), &[picture("a", 0, 0)], &Summary::default());
+    let page = page(&head(&["cat"]), &[image("a", 0, 0)], &Summary::default());
     let between = |start: &str, end: &str| {
         let (_, rest) = page.split_once(start).unwrap();
         rest.split_once(end).unwrap().0
@@ -182,7 +182,7 @@ fn the_page_appears_at_the_end_and_nothing_else_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.html");
     let mut writer = ReportWriter::create(&path, &head(&["cat"])).unwrap();
-    writer.picture(&picture("a", 0, 0)).unwrap();
+    writer.image(&image("a", 0, 0)).unwrap();
     assert!(!path.exists());
     drop(writer);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -193,14 +193,14 @@ fn the_page_appears_at_the_end_and_nothing_else_stays() {
 }
 
 #[test]
-fn pictures_go_to_the_disk_as_they_come() {
+fn images_go_to_the_disk_as_they_come() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.html");
     let mut writer = ReportWriter::create(&path, &head(&["cat"])).unwrap();
-    let mut row = picture("a", 0, 0);
+    let mut row = image("a", 0, 0);
     row.thumbnail = Some(vec![7; 3000]);
     for _ in 0..1000 {
-        writer.picture(&row).unwrap();
+        writer.image(&row).unwrap();
     }
     // What is not on the disk yet is in the buffers, which do not grow.
     let kept =
@@ -221,7 +221,7 @@ fn thumbnails_stop_before_the_page_is_too_large() {
     // Three bytes are four characters.
     writer.budget_bytes = 16;
     for (label, name) in [(0, "a"), (0, "b"), (0, "c"), (1, "d"), (1, "e"), (1, "f")] {
-        writer.picture(&picture(name, label, 0)).unwrap();
+        writer.image(&image(name, label, 0)).unwrap();
     }
     writer.finish(&Summary::default()).unwrap();
     let page = fs::read_to_string(path).unwrap();
@@ -230,7 +230,7 @@ fn thumbnails_stop_before_the_page_is_too_large() {
         [0, 1, 2, 3, 4, 5].map(has_thumbnail),
         [true, true, false, true, true, false]
     );
-    assert!(page.contains(">2 pictures have no preview"));
+    assert!(page.contains(">2 images have no preview"));
 }
 
 #[test]
@@ -238,10 +238,7 @@ fn labels_are_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.html");
     let mut writer = ReportWriter::create(&path, &head(&["cat"])).unwrap();
-    let error = writer
-        .picture(&picture("a.jpg", 0, 1))
-        .unwrap_err()
-        .to_string();
+    let error = writer.image(&image("a.jpg", 0, 1)).unwrap_err().to_string();
     assert_eq!(error, "the report has 1 labels and a.jpg is given number 2");
 }
 
@@ -256,7 +253,7 @@ fn what_is_not_known_has_no_section() {
         "curves",
         "calibration",
         "confusion",
-        "pictures",
+        "images",
     ] {
         assert!(!page.contains(&format!("<section id=\"{id}\"")), "{id}");
     }

@@ -24,11 +24,11 @@ const MOST_OF_ONE_TIME: usize = 1000;
 pub(super) enum Step {
     /// A folder that was not there.
     Folder { to: PathBuf },
-    /// A picture that is filed.
-    Picture {
+    /// An image that is filed.
+    Image {
         from: PathBuf,
         to: PathBuf,
-        /// That of the picture.
+        /// That of the image.
         stamp: Stamp,
     },
 }
@@ -51,7 +51,7 @@ const VERSION: u32 = 1;
 #[serde(tag = "step", rename_all = "lowercase")]
 enum Line {
     Folder { to: Name },
-    Picture { from: Name, to: Name, stamp: Stamp },
+    Image { from: Name, to: Name, stamp: Stamp },
 }
 
 /// A path: text where it is text, else its bytes in base64.
@@ -125,7 +125,7 @@ impl Journal {
     pub(super) fn note(&mut self, step: &Step) -> Result<()> {
         let line = match step {
             Step::Folder { to } => Line::Folder { to: Name::new(to) },
-            Step::Picture { from, to, stamp } => Line::Picture {
+            Step::Image { from, to, stamp } => Line::Image {
                 from: Name::new(from),
                 to: Name::new(to),
                 stamp: *stamp,
@@ -138,7 +138,7 @@ impl Journal {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         let written = self.file.write_all(&text).and_then(|()| {
-            // A picture that was moved must be found again after a power cut as well.
+            // An image that was moved must be found again after a power cut as well.
             match self.action {
                 Action::Move => self.file.sync_data(),
                 _ => Ok(()),
@@ -191,7 +191,7 @@ fn time(seconds: u64) -> String {
 #[derive(Debug)]
 pub(super) struct Steps {
     pub(super) action: Action,
-    /// Where the pictures were sorted into.
+    /// Where the images were sorted into.
     pub(super) folder: PathBuf,
     /// Whether that folder was made then.
     pub(super) made: bool,
@@ -255,7 +255,7 @@ fn next_line(reader: &mut BufReader<File>) -> Result<Option<Vec<u8>>> {
 fn step(line: &[u8]) -> Result<Step> {
     Ok(match serde_json::from_slice(line)? {
         Line::Folder { to } => Step::Folder { to: to.path()? },
-        Line::Picture { from, to, stamp } => Step::Picture {
+        Line::Image { from, to, stamp } => Step::Image {
             from: from.path()?,
             to: to.path()?,
             stamp,
@@ -268,7 +268,7 @@ fn check(step: &Step, folder: &Path) -> Result<()> {
     use std::path::Component;
     let (to, parts) = match step {
         Step::Folder { to } => (to, 1),
-        Step::Picture { to, .. } => (to, 2),
+        Step::Image { to, .. } => (to, 2),
     };
     let inner = to.strip_prefix(folder).ok();
     let is_inside = inner.is_some_and(|inner| {
@@ -303,14 +303,14 @@ mod tests {
             Step::Folder {
                 to: folder.join("a \"cat\""),
             },
-            Step::Picture {
+            Step::Image {
                 from: "/x/\n.jpg".into(),
                 to: folder.join("cat/\n.jpg"),
                 stamp: STAMP,
             },
         ];
         #[cfg(unix)]
-        steps.push(Step::Picture {
+        steps.push(Step::Image {
             from: os_string(b"/x/caf\xe9".to_vec()).unwrap().into(),
             to: folder
                 .join("cat")
@@ -341,8 +341,8 @@ mod tests {
             )
         };
         let stamp = "\"stamp\":{\"bytes\":1,\"modified_ns\":1}";
-        let picture =
-            |to: &str| format!("{{\"step\":\"picture\",\"from\":\"/a\",\"to\":{to:?},{stamp}}}\n");
+        let image =
+            |to: &str| format!("{{\"step\":\"image\",\"from\":\"/a\",\"to\":{to:?},{stamp}}}\n");
         let inside = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let own = head(&folder);
         let cases = [
@@ -356,19 +356,19 @@ mod tests {
             (head(Path::new("/")), "it was written in /"),
             (own.clone() + "{}\n", "line 2 cannot be used"),
             (
-                own.clone() + &picture("/etc/passwd"),
+                own.clone() + &image("/etc/passwd"),
                 "not in a label's folder",
             ),
             (
-                own.clone() + &picture(&inside("../cat/x.jpg")),
+                own.clone() + &image(&inside("../cat/x.jpg")),
                 "not in a label's folder",
             ),
             (
-                own.clone() + &picture(&inside("x/../../cat/y.jpg")),
+                own.clone() + &image(&inside("x/../../cat/y.jpg")),
                 "not in a label's folder",
             ),
             (
-                own.clone() + &picture(&inside("x.jpg")),
+                own.clone() + &image(&inside("x.jpg")),
                 "not in a label's folder",
             ),
         ];
@@ -377,7 +377,7 @@ mod tests {
             let error = format!("{:#}", read(&path).unwrap_err());
             assert!(error.contains(expected), "{error}");
         }
-        fs::write(&path, own + &picture(&inside("cat/x.jpg"))).unwrap();
+        fs::write(&path, own + &image(&inside("cat/x.jpg"))).unwrap();
         assert_eq!(read(&path).unwrap().steps.len(), 1);
     }
 

@@ -1,4 +1,4 @@
-//! Pictures filed into a folder for each label, so that it can be undone.
+//! Images filed into a folder for each label, so that it can be undone.
 //!
 //! Nothing is ever overwritten: a name that is taken gets a number. What is about to be done is
 //! written to a journal in the folder before it is done, and [`undo`] takes it back.
@@ -19,13 +19,13 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::input::stamp::Stamp;
 use journal::{Journal, Step};
 
-/// Names that are tried before a picture is given up: `a.jpg`, `a (2).jpg`, …
+/// Names that are tried before an image is given up: `a.jpg`, `a (2).jpg`, …
 const MOST_NAMES: usize = 10_000;
 
 /// Bytes of a file's name that every usual file system takes.
 const LONGEST_NAME: usize = 255;
 
-/// How a picture gets into its folder.
+/// How an image gets into its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
@@ -46,7 +46,7 @@ pub enum Run {
     Dry,
 }
 
-/// Where a picture is now.
+/// Where an image is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filed {
     /// Newly at this place; in a dry run it would be.
@@ -63,14 +63,14 @@ pub struct Sorter {
     run: Run,
     /// The folder of each label.
     names: Vec<String>,
-    /// Begun with the first picture.
+    /// Begun with the first image.
     journal: Option<Journal>,
     /// What a dry run gave away.
     taken: HashSet<PathBuf>,
 }
 
 impl Sorter {
-    /// Sorts into `folder`, which is made when the first picture comes.
+    /// Sorts into `folder`, which is made when the first image comes.
     ///
     /// # Errors
     /// When there is something else at its place.
@@ -90,16 +90,16 @@ impl Sorter {
         })
     }
 
-    /// Files one picture under one label, by its number.
+    /// Files one image under one label, by its number.
     ///
     /// # Errors
     /// When it cannot be; it is left as it was.
-    pub fn file(&mut self, picture: &Path, label: usize) -> Result<Filed> {
+    pub fn file(&mut self, image: &Path, label: usize) -> Result<Filed> {
         let folder = self.folder.join(&self.names[label]);
-        let name = picture
+        let name = image
             .file_name()
-            .with_context(|| format!("{} has no file name", picture.display()))?;
-        let from = std::path::absolute(picture)?;
+            .with_context(|| format!("{} has no file name", image.display()))?;
+        let from = std::path::absolute(image)?;
         self.check(&from)?;
         if self.run == Run::Real {
             self.make_folder(&folder)?;
@@ -139,7 +139,7 @@ impl Sorter {
         let kind = fs::symlink_metadata(from)?.file_type();
         ensure!(
             self.action != Action::Move || !kind.is_symlink(),
-            "it is a symbolic link, and --move would move the link and not the picture; use --copy \
+            "it is a symbolic link, and --move would move the link and not the image; use --copy \
              or --link"
         );
         ensure!(
@@ -168,7 +168,7 @@ impl Sorter {
     fn put(&mut self, from: &Path, place: &Path) -> Result<()> {
         let to = std::path::absolute(place)?;
         let stamp = Stamp::of(from).context("it cannot be looked at")?;
-        self.note(&Step::Picture {
+        self.note(&Step::Image {
             from: from.to_owned(),
             to: to.clone(),
             stamp,
@@ -228,13 +228,13 @@ mod tests {
     use super::undo::undo;
     use super::*;
 
-    /// A folder with these pictures, each of its own content.
-    fn room(pictures: &[&str]) -> tempfile::TempDir {
+    /// A folder with these images, each of its own content.
+    fn room(images: &[&str]) -> tempfile::TempDir {
         let room = tempfile::tempdir().unwrap();
-        for picture in pictures {
-            let path = room.path().join(picture);
+        for image in images {
+            let path = room.path().join(image);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, picture).unwrap();
+            fs::write(path, image).unwrap();
         }
         room
     }
@@ -261,14 +261,14 @@ mod tests {
     const ALL: [Action; 3] = [Action::Link, Action::Copy, Action::Move];
 
     #[test]
-    fn pictures_get_free_names_and_all_of_it_can_be_undone() {
+    fn images_get_free_names_and_all_of_it_can_be_undone() {
         for action in ALL {
             let room = room(&["x/a.jpg", "y/a.jpg", "b.jpg", "sorted/cat/b.jpg"]);
             let before = files(room.path());
             let folder = room.path().join("sorted");
             let mut sorter = Sorter::new(&folder, action, &["cat", "dog"], Run::Real).unwrap();
-            for (picture, label) in [("x/a.jpg", 1), ("y/a.jpg", 1), ("b.jpg", 0)] {
-                let filed = sorter.file(&room.path().join(picture), label).unwrap();
+            for (image, label) in [("x/a.jpg", 1), ("y/a.jpg", 1), ("b.jpg", 0)] {
+                let filed = sorter.file(&room.path().join(image), label).unwrap();
                 assert!(matches!(filed, Filed::At(_)), "{filed:?}");
             }
             let expected = [
@@ -293,18 +293,18 @@ mod tests {
     fn what_is_there_already_is_left() {
         for action in ALL {
             let room = room(&["a.jpg"]);
-            let picture = room.path().join("a.jpg");
+            let image = room.path().join("a.jpg");
             let folder = room.path().join("sorted");
             let mut sorter = Sorter::new(&folder, action, &["cat"], Run::Real).unwrap();
-            let Filed::At(place) = sorter.file(&picture, 0).unwrap() else {
+            let Filed::At(place) = sorter.file(&image, 0).unwrap() else {
                 panic!("{action:?}")
             };
-            let picture = if action == Action::Move {
+            let image = if action == Action::Move {
                 place.clone()
             } else {
-                picture
+                image
             };
-            let again = sorter.file(&picture, 0).unwrap();
+            let again = sorter.file(&image, 0).unwrap();
             assert_eq!(again, Filed::Already(place.clone()), "{action:?}");
             // The file in the folder is where it belongs, whatever would be done with others.
             let itself = sorter.file(&place, 0).unwrap();
@@ -317,8 +317,8 @@ mod tests {
         let room = room(&["x/a.jpg", "y/a.jpg"]);
         let folder = room.path().join("sorted");
         let mut sorter = Sorter::new(&folder, Action::Move, &["cat"], Run::Dry).unwrap();
-        for (picture, name) in [("x/a.jpg", "a.jpg"), ("y/a.jpg", "a (2).jpg")] {
-            let filed = sorter.file(&room.path().join(picture), 0).unwrap();
+        for (image, name) in [("x/a.jpg", "a.jpg"), ("y/a.jpg", "a (2).jpg")] {
+            let filed = sorter.file(&room.path().join(image), 0).unwrap();
             assert_eq!(filed, Filed::At(folder.join("cat").join(name)));
         }
         assert!(!folder.exists() && sorter.journal().is_none());
@@ -329,9 +329,9 @@ mod tests {
         let room = room(&["a.jpg", "sorted/cat"]);
         let folder = room.path().join("sorted");
         let mut sorter = Sorter::new(&folder, Action::Move, &["cat"], Run::Real).unwrap();
-        // A file where the label's folder should be, no picture at all, and a folder.
-        for picture in ["a.jpg", "gone.jpg", "sorted"] {
-            assert!(sorter.file(&room.path().join(picture), 0).is_err());
+        // A file where the label's folder should be, no image at all, and a folder.
+        for image in ["a.jpg", "gone.jpg", "sorted"] {
+            assert!(sorter.file(&room.path().join(image), 0).is_err());
         }
         assert!(room.path().join("a.jpg").exists());
         let file = room.path().join("a.jpg");
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn two_pictures_of_one_long_name_are_both_filed() {
+    fn two_images_of_one_long_name_are_both_filed() {
         let name = format!("{}.jpg", "a".repeat(250));
         let (first, second) = (format!("x/{name}"), format!("y/{name}"));
         for action in ALL {

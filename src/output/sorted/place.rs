@@ -1,4 +1,4 @@
-//! One picture to one place, where nothing may be yet.
+//! One image to one place, where nothing may be yet.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Read};

@@ -12,7 +12,7 @@ use crate::input::stamp::Stamp;
 
 /// What became of one step.
 pub enum Undo<'a> {
-    /// The picture is, or in a dry run would be, where it was.
+    /// The image is, or in a dry run would be, where it was.
     Undone {
         /// Where it was put.
         to: &'a Path,
@@ -31,15 +31,15 @@ pub enum Undo<'a> {
 /// How much was taken back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undone {
-    /// Pictures taken back.
+    /// Images taken back.
     pub undone: u64,
-    /// Pictures that could not be.
+    /// Images that could not be.
     pub failed: u64,
 }
 
 /// Takes back the steps of a journal, the last one first, and tells each. Only what is still as it
-/// was left is touched: a picture that changed since, or whose old place is taken, is a failure.
-/// Folders that were made and are empty go too, and with the last picture the journal.
+/// was left is touched: an image that changed since, or whose old place is taken, is a failure.
+/// Folders that were made and are empty go too, and with the last image the journal.
 ///
 /// # Errors
 /// When the journal cannot be read.
@@ -53,7 +53,7 @@ pub fn undo(journal: &Path, run: Run, tell: &mut dyn FnMut(Undo<'_>)) -> Result<
         .with_context(|| format!("cannot undo what {} lists", journal.display()))?;
     let mut undone = Undone::default();
     for step in steps.iter().rev() {
-        let Step::Picture { from, to, stamp } = step else {
+        let Step::Image { from, to, stamp } = step else {
             continue;
         };
         match take_back(action, from, to, *stamp, run) {
@@ -73,7 +73,7 @@ pub fn undo(journal: &Path, run: Run, tell: &mut dyn FnMut(Undo<'_>)) -> Result<
             .with_context(|| format!("all is undone, but not {}", journal.display()))?;
         let folders = steps.iter().rev().filter_map(|step| match step {
             Step::Folder { to } => Some(to),
-            Step::Picture { .. } => None,
+            Step::Image { .. } => None,
         });
         // A folder that is not empty stays, and so does one that is gone.
         for folder in folders.chain(made.then_some(&folder)) {
@@ -135,7 +135,7 @@ fn is_near(now: Stamp, then: Stamp) -> bool {
 fn move_back(from: &Path, to: &Path, run: Run) -> Result<()> {
     if let Ok(metadata) = from.symlink_metadata() {
         // The run may have been killed between a link or a copy and the removal of the old name. A
-        // symbolic link there is somebody else's and needs the picture.
+        // symbolic link there is somebody else's and needs the image.
         let is_same = place::is_same_file(from, to) || place::has_same_content(from, to);
         ensure!(
             metadata.is_file() && is_same,
@@ -168,16 +168,16 @@ mod tests {
     use super::super::Sorter;
     use super::*;
 
-    /// Sorts `a.jpg` into `sorted/cat`: the room, the picture, its place and the journal.
+    /// Sorts `a.jpg` into `sorted/cat`: the room, the image, its place and the journal.
     fn sorted(action: Action) -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
         let room = tempfile::tempdir().unwrap();
-        let picture = room.path().join("a.jpg");
-        fs::write(&picture, "picture").unwrap();
+        let image = room.path().join("a.jpg");
+        fs::write(&image, "image").unwrap();
         let folder = room.path().join("sorted");
         let mut sorter = Sorter::new(&folder, action, &["cat"], Run::Real).unwrap();
-        sorter.file(&picture, 0).unwrap();
+        sorter.file(&image, 0).unwrap();
         let journal = sorter.journal().unwrap().to_owned();
-        (room, picture, folder.join("cat/a.jpg"), journal)
+        (room, image, folder.join("cat/a.jpg"), journal)
     }
 
     fn failure(journal: &Path) -> String {
@@ -199,22 +199,22 @@ mod tests {
     }
 
     #[test]
-    fn the_last_copy_of_a_picture_is_never_removed() {
-        let (_room, picture, place, journal) = sorted(Action::Copy);
+    fn the_last_copy_of_an_image_is_never_removed() {
+        let (_room, image, place, journal) = sorted(Action::Copy);
         fs::write(&place, "painted over").unwrap();
         assert!(failure(&journal).contains("no longer, a copy"));
-        fs::remove_file(&picture).unwrap();
+        fs::remove_file(&image).unwrap();
         assert!(failure(&journal).contains("no longer, a copy"));
         assert!(place.exists());
     }
 
     #[test]
-    fn a_moved_picture_that_changed_or_whose_place_is_taken_stays() {
-        let (_room, picture, place, journal) = sorted(Action::Move);
-        fs::write(&picture, "another").unwrap();
+    fn a_moved_image_that_changed_or_whose_place_is_taken_stays() {
+        let (_room, image, place, journal) = sorted(Action::Move);
+        fs::write(&image, "another").unwrap();
         assert!(failure(&journal).contains("another file at"));
-        assert_eq!(fs::read(&picture).unwrap(), b"another");
-        fs::remove_file(&picture).unwrap();
+        assert_eq!(fs::read(&image).unwrap(), b"another");
+        fs::remove_file(&image).unwrap();
         fs::write(&place, "painted over").unwrap();
         assert!(failure(&journal).contains("changed since"));
         fs::remove_file(&place).unwrap();
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn a_move_that_was_cut_short_is_undone() {
-        let (_room, picture, place, journal) = sorted(Action::Move);
-        fs::hard_link(&place, &picture).unwrap();
+        let (_room, image, place, journal) = sorted(Action::Move);
+        fs::hard_link(&place, &image).unwrap();
         let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
         assert_eq!(
             undone,
@@ -233,35 +233,35 @@ mod tests {
                 failed: 0
             }
         );
-        assert!(picture.exists() && !place.exists());
+        assert!(image.exists() && !place.exists());
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_link_to_the_picture_at_its_old_place_is_no_picture() {
+    fn a_link_to_the_image_at_its_old_place_is_no_image() {
         for action in [Action::Copy, Action::Move] {
-            let (_room, picture, place, journal) = sorted(action);
-            let _ = fs::remove_file(&picture);
-            std::os::unix::fs::symlink(&place, &picture).unwrap();
+            let (_room, image, place, journal) = sorted(action);
+            let _ = fs::remove_file(&image);
+            std::os::unix::fs::symlink(&place, &image).unwrap();
             failure(&journal);
-            assert_eq!(fs::read(&place).unwrap(), b"picture");
+            assert_eq!(fs::read(&place).unwrap(), b"image");
         }
     }
 
     #[test]
     fn a_step_that_was_not_done_is_nothing_to_undo() {
-        let (_room, picture, place, journal) = sorted(Action::Move);
-        fs::rename(&place, &picture).unwrap();
+        let (_room, image, place, journal) = sorted(Action::Move);
+        fs::rename(&place, &image).unwrap();
         let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
         assert_eq!(undone, Undone::default());
-        assert!(picture.exists() && !journal.exists() && !place.parent().unwrap().exists());
+        assert!(image.exists() && !journal.exists() && !place.parent().unwrap().exists());
     }
 
     #[test]
     fn a_link_that_leads_elsewhere_now_stays() {
         let (_room, _, place, journal) = sorted(Action::Link);
         fs::remove_file(&place).unwrap();
-        fs::write(&place, "a picture").unwrap();
+        fs::write(&place, "an image").unwrap();
         assert!(failure(&journal).contains("not the link"));
         assert!(place.exists());
     }
@@ -269,8 +269,8 @@ mod tests {
     #[test]
     fn a_dry_undo_tells_and_touches_nothing() {
         for action in [Action::Link, Action::Copy, Action::Move] {
-            let (_room, picture, place, journal) = sorted(action);
-            let was_there = picture.exists();
+            let (_room, image, place, journal) = sorted(action);
+            let was_there = image.exists();
             let undone = undo(&journal, Run::Dry, &mut |_| {}).unwrap();
             assert_eq!(
                 undone,
@@ -280,7 +280,7 @@ mod tests {
                 }
             );
             assert!(place.symlink_metadata().is_ok() && journal.exists());
-            assert_eq!(picture.exists(), was_there);
+            assert_eq!(image.exists(), was_there);
         }
     }
 }

@@ -50,9 +50,9 @@ pub struct Evaluation {
 pub struct Figures {
     /// The dataset as typed.
     pub data: String,
-    /// Pictures that were compared.
+    /// Images that were compared.
     pub images: usize,
-    /// Pictures that could not be read.
+    /// Images that could not be read.
     pub failed: usize,
     /// By the names that `evaluate` gives them.
     #[serde(flatten)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// One thing that was left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Where it is: a file and a line, or a picture.
+    /// Where it is: a file and a line, or an image.
     pub place: String,
     /// Why.
     pub cause: String,
@@ -68,7 +68,7 @@ impl Skips {
         Ok(true)
     }
 
-    /// Pictures that were wanted by a step and could not be decoded.
+    /// Images that were wanted by a step and could not be decoded.
     #[must_use]
     pub fn failed(&self) -> usize {
         self.failed

@@ -12,8 +12,8 @@ use anyhow::{Result, ensure};
 use super::CURE;
 use super::matrix::Matrix;
 
-/// Directions with a smaller share of the largest squared singular value are what rounding leaves: of pictures that a batch
-/// has several times, or of fewer pictures than components. They are no directions, and dividing by them gives no derivative.
+/// Directions with a smaller share of the largest squared singular value are what rounding leaves: of images that a batch
+/// has several times, or of fewer images than components. They are no directions, and dividing by them gives no derivative.
 const NOTHING: f64 = 1e-12;
 /// Components whose squared singular values differ by a smaller share of the largest: either choice is right, and neither
 /// has a derivative.
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_that_come_several_times_have_no_more_directions() {
+    fn images_that_come_several_times_have_no_more_directions() {
         // Six different rows, eight times each: five directions, however many are asked for.
         let (n, dim) = (48, 16);
         let rows = randoms(5, 6 * dim).repeat(8);

@@ -8,7 +8,7 @@ use super::{Quality, Samples, TOGETHER};
 use crate::kernel;
 use crate::task::zero_shot::{ClassScore, Judge, Score, softmax};
 
-/// A linear classifier of embeddings, perhaps with known pictures beside it.
+/// A linear classifier of embeddings, perhaps with known images beside it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     weights: Vec<f32>,
@@ -17,10 +17,10 @@ pub struct Probe {
     cache: Option<Cache>,
 }
 
-/// Known pictures that nearness is asked of.
+/// Known images that nearness is asked of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cache {
-    /// The pictures.
+    /// The images.
     pub keys: Samples,
     /// How much they count.
     pub mix: Mix,
@@ -48,7 +48,7 @@ impl Probe {
         })
     }
 
-    /// With known pictures.
+    /// With known images.
     ///
     /// # Errors
     /// When they are of other classes or features, or their mix is no numbers.
@@ -60,7 +60,7 @@ impl Probe {
         );
         ensure!(
             cache.keys.dim() == self.dim && cache.keys.class_count() == self.class_count(),
-            "the known pictures are of other classes or features"
+            "the known images are of other classes or features"
         );
         Ok(Self {
             cache: Some(cache),
@@ -92,7 +92,7 @@ impl Probe {
         &self.bias
     }
 
-    /// The known pictures, if there are any.
+    /// The known images, if there are any.
     #[must_use]
     pub fn cache(&self) -> Option<&Cache> {
         self.cache.as_ref()

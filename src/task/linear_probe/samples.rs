@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 /// How far an embedding's length may be off 1: what rounding to 16 bits does, and some more.
 const TOLERANCE: f64 = 2e-3;
 
-/// Embeddings of pictures whose classes are known.
+/// Embeddings of images whose classes are known.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     embeddings: Vec<f32>,

@@ -1,4 +1,4 @@
-//! Few pictures a class, drawn at random.
+//! Few images a class, drawn at random.
 
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;

@@ -1,11 +1,11 @@
-//! Tip-Adapter (Zhang et al., 2022): a classifier of nearest pictures that needs no training.
+//! Tip-Adapter (Zhang et al., 2022): a classifier of nearest images that needs no training.
 //!
 //! ```text
 //! logits = scale * x T'  +  alpha * exp(-beta * (1 - x F')) L
 //! ```
 //!
-//! with the class texts `T` [classes, dim], the known pictures `F` [pictures, dim] and their classes
-//! one-hot `L` [pictures, classes].
+//! with the class texts `T` [classes, dim], the known images `F` [images, dim] and their classes
+//! one-hot `L` [images, classes].
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ const BETAS: [f64; 17] = [
     0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 8.0, 11.0, 16.0, 24.0, 32.0, 64.0, 128.0, 256.0, 512.0,
     1024.0,
 ];
-/// How much the pictures count beside the texts; with 0 they do not. The paper's 1 is among them.
+/// How much the images count beside the texts; with 0 they do not. The paper's 1 is among them.
 const ALPHAS: [f64; 14] = [
     0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0,
 ];
@@ -28,7 +28,7 @@ const ALPHAS: [f64; 14] = [
 /// The two numbers of the formula.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mix {
-    /// How much the pictures count.
+    /// How much the images count.
     pub alpha: f64,
     /// How sharply nearness counts.
     pub beta: f64,
@@ -58,7 +58,7 @@ fn sums(cosines: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
 }
 
 /// The mix that answers `samples` best beside the texts' classifier `texts` [classes, dim], and all that
-/// were tried. Of equal ones the first: the least weight of the pictures, the least sharp.
+/// were tried. Of equal ones the first: the least weight of the images, the least sharp.
 ///
 /// # Errors
 /// [`Stopped`], once `is_stopped` says so.
@@ -102,11 +102,11 @@ pub fn choose(
     Ok((best.0, tried))
 }
 
-/// What texts and pictures say together, `[n, classes]`.
+/// What texts and images say together, `[n, classes]`.
 #[must_use]
 pub fn mixed(zero_shot: &[f32], affinities: &[f64], alpha: f64) -> Vec<f32> {
     let both = zero_shot.iter().zip(affinities);
-    both.map(|(text, pictures)| (f64::from(*text) + alpha * pictures) as f32)
+    both.map(|(text, images)| (f64::from(*text) + alpha * images) as f32)
         .collect()
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_pictures_count_by_class() {
+    fn near_images_count_by_class() {
         let mut keys = Samples::new(2, 3);
         for (embedding, class) in [([1.0, 0.0], 0), ([0.0, 1.0], 2), ([0.6, 0.8], 2)] {
             keys.push(&embedding, class).unwrap();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_know_nothing_leave_it_to_the_pictures() {
+    fn texts_that_know_nothing_leave_it_to_the_images() {
         let (keys, samples) = (clusters(6, 8, 16, (0.6, 1)), clusters(6, 20, 16, (0.6, 2)));
         let none = vec![0.0; 6 * 16];
         let (mix, tried) = choose(&samples, &none, &keys, &|| false).unwrap();

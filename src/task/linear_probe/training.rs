@@ -12,7 +12,7 @@ use super::{Cache, Probe, Quality, Samples, Stopped, strength};
 pub enum Method {
     /// Logistic regression.
     Linear,
-    /// The texts and the nearest known pictures.
+    /// The texts and the nearest known images.
     TipAdapter,
 }
 
@@ -71,7 +71,7 @@ pub struct Chosen {
     pub l2: Option<f64>,
     /// The trained share of a blend.
     pub share: Option<f64>,
-    /// The weights of texts and pictures.
+    /// The weights of texts and images.
     pub mix: Option<Mix>,
     /// Strengths that were tried.
     pub strengths: Vec<(f64, Quality)>,
@@ -110,7 +110,7 @@ impl Training<'_> {
         let validation = || {
             validation
                 .filter(|samples| !samples.is_empty())
-                .context("there are no validation pictures to choose by")
+                .context("there are no validation images to choose by")
         };
         match self.recipe.method {
             Method::Linear => {
@@ -345,7 +345,7 @@ mod tests {
             let found = training(recipe, None).choose(&train, validation);
             found.unwrap_err().to_string()
         };
-        assert!(error(RECIPE, None).contains("no validation pictures"));
+        assert!(error(RECIPE, None).contains("no validation images"));
         let zero_shot = Recipe {
             init: Init::ZeroShot,
             ..RECIPE

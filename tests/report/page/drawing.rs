@@ -1,4 +1,4 @@
-//! Pictures to look at: the demo photographs and drawn shapes, with noise, in many colours.
+//! Images to look at: the demo photographs and drawn shapes, with noise, in many colours.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub(crate) fn photographs() -> Result<Vec<RgbImage>> {
     names.into_iter().map(read).collect()
 }
 
-/// A thumbnail for a picture of `class`: one of ten shapes in a colour of its own, or for the first
+/// A thumbnail for an image of `class`: one of ten shapes in a colour of its own, or for the first
 /// classes a piece of a photograph.
 pub(crate) fn draw(
     class: usize,

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use longclip::input::image::RgbImage;
-use longclip::output::report::{Answer, Picture};
+use longclip::output::report::{Answer, Image};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -81,7 +81,7 @@ pub(crate) fn named(classes: usize) -> Vec<String> {
     (0..classes).map(name).collect()
 }
 
-/// Best answers for a picture of class `truth`: neighbours in the list are alike.
+/// Best answers for an image of class `truth`: neighbours in the list are alike.
 pub(crate) fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> Vec<Answer> {
     let ease = 1.0 - 0.6 * (truth as f32 * 0.37).sin().abs();
     let mut scores: Vec<(usize, f32)> = (0..classes.min(12))
@@ -110,16 +110,16 @@ pub(crate) fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> 
     answers
 }
 
-/// A picture of class `truth`, answered.
-pub(crate) fn picture(
+/// An image of class `truth`, answered.
+pub(crate) fn image(
     at: usize,
     truth: usize,
     labels: &[String],
     photographs: &[RgbImage],
     random: &mut ChaCha8Rng,
-) -> Result<Picture> {
+) -> Result<Image> {
     let folder = labels[truth].replace(' ', "_");
-    Ok(Picture {
+    Ok(Image {
         name: format!("test/{folder}/IMG_{:05}.jpg", at * 37 % 99_991),
         size: Some((
             random.random_range(300..4000),
@@ -128,6 +128,6 @@ pub(crate) fn picture(
         thumbnail: Some(drawing::draw(truth, photographs, random)?),
         predictions: answers(truth, labels.len(), random),
         targets: vec![truth],
-        ..Picture::default()
+        ..Image::default()
     })
 }

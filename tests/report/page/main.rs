@@ -13,10 +13,10 @@ use anyhow::{Context, Result};
 use longclip::input::image::RgbImage;
 use longclip::output::Score;
 use longclip::output::report::{
-    Answer, Axis, Change, Chart, Comparison, Direction, Head, Kind, Pair, Picture, Point,
+    Answer, Axis, Change, Chart, Comparison, Direction, Head, Image, Kind, Pair, Point,
     ReportWriter, Retrieval, Run, Scale, Series, Summary,
 };
-use made_up::{HOSTILE, TEN, answers, named, picture};
+use made_up::{HOSTILE, TEN, answers, image, named};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -66,10 +66,10 @@ fn head(kind: Kind, title: &str, lead: String, labels: &[String]) -> Head {
     }
 }
 
-fn write(path: &Path, head: &Head, pictures: &[Picture], summary: &Summary) -> Result<()> {
+fn write(path: &Path, head: &Head, images: &[Image], summary: &Summary) -> Result<()> {
     let mut writer = ReportWriter::create(path, head)?;
-    for picture in pictures {
-        writer.picture(picture)?;
+    for image in images {
+        writer.image(image)?;
     }
     writer.finish(summary)
 }
@@ -78,28 +78,28 @@ fn classification(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let mut labels: Vec<String> = TEN[..4].iter().map(|name| (*name).to_owned()).collect();
     labels.push("<b onclick=alert(1)>not bold</b>".to_owned());
-    let mut pictures = Vec::new();
+    let mut images = Vec::new();
     for at in 0..24 {
-        let mut one = picture(at, at % 4, &labels, photographs, &mut random)?;
+        let mut one = image(at, at % 4, &labels, photographs, &mut random)?;
         one.targets.clear();
-        pictures.push(one);
+        images.push(one);
     }
-    for (name, one) in HOSTILE.iter().zip(&mut pictures) {
+    for (name, one) in HOSTILE.iter().zip(&mut images) {
         one.name = (*name).to_owned();
     }
-    pictures[6].name = format!("{}/{}", "folder".repeat(42), "x".repeat(251) + ".jpg");
-    pictures[7].warnings = vec!["jpeg: the data ends after row 120 of 480".to_owned()];
-    pictures.push(Picture {
+    images[6].name = format!("{}/{}", "folder".repeat(42), "x".repeat(251) + ".jpg");
+    images[7].warnings = vec!["jpeg: the data ends after row 120 of 480".to_owned()];
+    images.push(Image {
         name: "photos/broken.jpg".to_owned(),
-        error: Some("not a picture: the file ends before any image data".to_owned()),
-        ..Picture::default()
+        error: Some("not an image: the file ends before any image data".to_owned()),
+        ..Image::default()
     });
-    let lead = "25 pictures, 5 labels, Long-CLIP B".to_owned();
+    let lead = "25 images, 5 labels, Long-CLIP B".to_owned();
     let head = head(Kind::Classification, "photos/", lead, &labels);
     write(
         &folder.join("classification.html"),
         &head,
-        &pictures,
+        &images,
         &Summary::default(),
     )
 }
@@ -111,9 +111,9 @@ fn evaluation(
     photographs: &[RgbImage],
 ) -> Result<()> {
     let mut random = ChaCha8Rng::seed_from_u64(count as u64);
-    let mut pictures = Vec::with_capacity(count);
+    let mut images = Vec::with_capacity(count);
     for at in 0..count {
-        pictures.push(picture(
+        images.push(image(
             at,
             at * labels.len() / count,
             labels,
@@ -121,11 +121,11 @@ fn evaluation(
             &mut random,
         )?);
     }
-    let last = pictures.last_mut().context("no pictures")?;
+    let last = images.last_mut().context("no images")?;
     last.predictions.clear();
     (last.thumbnail, last.size) = (None, None);
-    last.error = Some("not a picture: it begins like a web page".to_owned());
-    let mut summary = measure::summary(&pictures, labels.len());
+    last.error = Some("not an image: it begins like a web page".to_owned());
+    let mut summary = measure::summary(&images, labels.len());
     summary.charts.push(by_length());
     if count < 1000 {
         summary.notes.push(
@@ -134,14 +134,14 @@ fn evaluation(
         );
     }
     let lead = format!(
-        "{count} pictures of {} classes, answered by Long-CLIP B",
+        "{count} images of {} classes, answered by Long-CLIP B",
         labels.len()
     );
     let head = head(Kind::Evaluation, "flowers-and-more/test", lead, labels);
     write(
         &folder.join(format!("{name}.html")),
         &head,
-        &pictures,
+        &images,
         &summary,
     )
 }
@@ -180,9 +180,9 @@ fn by_length() -> Chart {
 fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Result<()> {
     let mut random = ChaCha8Rng::seed_from_u64(3);
     let names = ["labels.txt", "labels.txt with openai7", "described.txt"];
-    let mut pictures = Vec::new();
+    let mut images = Vec::new();
     for at in 0..600 {
-        let mut one = picture(
+        let mut one = image(
             at,
             at * labels.len() / 600,
             labels,
@@ -202,11 +202,11 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
                 other
             });
         }
-        pictures.push(one);
+        images.push(one);
     }
-    let is_right = |one: &Picture, run: usize| one.targets.contains(&one.runs[run].label);
-    let share = |run: usize, wanted: &dyn Fn(&Picture) -> bool| {
-        let asked = pictures.iter().filter(|one| wanted(one));
+    let is_right = |one: &Image, run: usize| one.targets.contains(&one.runs[run].label);
+    let share = |run: usize, wanted: &dyn Fn(&Image) -> bool| {
+        let asked = images.iter().filter(|one| wanted(one));
         let right = asked.clone().filter(|one| is_right(one, run)).count();
         right as f64 / asked.count() as f64
     };
@@ -222,7 +222,7 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
         .collect();
     let pair = |first: usize, second: usize| {
         let only = |a, b| {
-            pictures
+            images
                 .iter()
                 .filter(|one| is_right(one, a) && !is_right(one, b))
                 .count() as u64
@@ -245,16 +245,16 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
             .map(|run| share(run, &|one| one.targets[0] == label))
             .collect(),
     };
-    let mut summary = measure::summary(&pictures, labels.len());
+    let mut summary = measure::summary(&images, labels.len());
     summary.figures.truncate(2);
     summary.comparison = Some(Comparison {
         pairs: vec![pair(0, 1), pair(0, 2), pair(1, 2)],
         changes: [3, 6, 1, 9].map(change).to_vec(),
         runs,
     });
-    let lead = "600 pictures of 10 classes, three ways to word the labels".to_owned();
+    let lead = "600 images of 10 classes, three ways to word the labels".to_owned();
     let head = head(Kind::Comparison, "Do descriptions help?", lead, labels);
-    write(&folder.join("comparison.html"), &head, &pictures, &summary)
+    write(&folder.join("comparison.html"), &head, &images, &summary)
 }
 
 fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
@@ -262,16 +262,16 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
     let captions: Vec<String> = (0..500)
         .map(|at| format!("A photograph of {} number {at}, taken on a clear afternoon from the other side of the street, with people walking by.", TEN[at / 5 % 10]))
         .collect();
-    let mut pictures = Vec::new();
+    let mut images = Vec::new();
     for at in 0..100 {
         let ten: Vec<String> = TEN.iter().map(|name| (*name).to_owned()).collect();
-        let mut one = picture(at, at % 10, &ten, photographs, &mut random)?;
+        let mut one = image(at, at % 10, &ten, photographs, &mut random)?;
         one.targets = (at * 5..at * 5 + 5).collect();
         one.predictions = answers(at * 5, captions.len(), &mut random);
         for answer in &mut one.predictions {
             answer.score = 0.18 + 0.15 * answer.score;
         }
-        pictures.push(one);
+        images.push(one);
     }
     let direction = |name: &str, queries, recalls: [f64; 3]| Direction {
         name: name.to_owned(),
@@ -280,10 +280,10 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
     };
     let summary = Summary {
         retrieval: Some(Retrieval {
-            protocol: "Five captions a picture, each read whole. A picture counts as found by any of its captions; a caption is found when its picture is.".to_owned(),
+            protocol: "Five captions an image, each read whole. An image counts as found by any of its captions; a caption is found when its image is.".to_owned(),
             directions: vec![
-                direction("captions for a picture", 100, [0.61, 0.85, 0.92]),
-                direction("pictures for a caption", 500, [0.447, 0.72, 0.81]),
+                direction("captions for an image", 100, [0.61, 0.85, 0.92]),
+                direction("images for a caption", 500, [0.447, 0.72, 0.81]),
             ],
         }),
         charts: vec![by_length()],
@@ -292,9 +292,9 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
     let mut head = head(
         Kind::Retrieval,
         "Captions",
-        "100 pictures, 500 captions".to_owned(),
+        "100 images, 500 captions".to_owned(),
         &captions,
     );
     head.score = Score::Cosine;
-    write(&folder.join("retrieval.html"), &head, &pictures, &summary)
+    write(&folder.join("retrieval.html"), &head, &images, &summary)
 }

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use longclip::output::report::{
-    Bin, Class, Confused, Figure, Picture, Reliability, Summary, Value,
-};
+use longclip::output::report::{Bin, Class, Confused, Figure, Image, Reliability, Summary, Value};
 
 /// All figures of one run of `classes` classes.
-pub(crate) fn summary(pictures: &[Picture], classes: usize) -> Summary {
-    let answered = || pictures.iter().filter(|one| !one.predictions.is_empty());
+pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
+    let answered = || images.iter().filter(|one| !one.predictions.is_empty());
     let mut cells = BTreeMap::new();
-    for picture in answered() {
+    for image in answered() {
         *cells
-            .entry((picture.targets[0], picture.predictions[0].label))
+            .entry((image.targets[0], image.predictions[0].label))
             .or_insert(0) += 1;
     }
     let confusion: Vec<Confused> = cells
@@ -30,7 +28,7 @@ pub(crate) fn summary(pictures: &[Picture], classes: usize) -> Summary {
     let wide = 1.96 * (right * (1.0 - right) / total as f64).sqrt();
     let recalls: Vec<f64> = classes.iter().map(|one| one.recall).collect();
     let recalls: Vec<f64> = recalls.into_iter().filter(|one| one.is_finite()).collect();
-    let reliability = reliability(pictures);
+    let reliability = reliability(images);
     let figure = |name: &str, value, interval| Figure {
         name: name.to_owned(),
         value,
@@ -53,10 +51,10 @@ pub(crate) fn summary(pictures: &[Picture], classes: usize) -> Summary {
             None,
         ),
         figure("Calibration error", Value::Share(reliability.ece), None),
-        figure("Pictures", Value::Count(total as u64), None),
+        figure("Images", Value::Count(total as u64), None),
         figure(
             "Not read",
-            Value::Count((pictures.len() - total) as u64),
+            Value::Count((images.len() - total) as u64),
             None,
         ),
     ];
@@ -70,9 +68,9 @@ pub(crate) fn summary(pictures: &[Picture], classes: usize) -> Summary {
 }
 
 /// Whether the truth is among the first `depth` answers.
-pub(crate) fn is_right(picture: &Picture, depth: usize) -> bool {
-    let mut first = picture.predictions.iter().take(depth);
-    first.any(|answer| picture.targets.contains(&answer.label))
+pub(crate) fn is_right(image: &Image, depth: usize) -> bool {
+    let mut first = image.predictions.iter().take(depth);
+    first.any(|answer| image.targets.contains(&answer.label))
 }
 
 fn class(label: usize, confusion: &[Confused]) -> Class {
@@ -96,15 +94,15 @@ fn class(label: usize, confusion: &[Confused]) -> Class {
     }
 }
 
-fn reliability(pictures: &[Picture]) -> Reliability {
+fn reliability(images: &[Image]) -> Reliability {
     const BINS: usize = 15;
     let mut sums = [(0u64, 0.0, 0.0); BINS];
-    for picture in pictures.iter().filter(|one| !one.predictions.is_empty()) {
-        let score = f64::from(picture.predictions[0].score);
+    for image in images.iter().filter(|one| !one.predictions.is_empty()) {
+        let score = f64::from(image.predictions[0].score);
         let bin = ((score * BINS as f64) as usize).min(BINS - 1);
         sums[bin].0 += 1;
         sums[bin].1 += score;
-        sums[bin].2 += f64::from(u8::from(is_right(picture, 1)));
+        sums[bin].2 += f64::from(u8::from(is_right(image, 1)));
     }
     let total: u64 = sums.iter().map(|one| one.0).sum();
     let bins = sums

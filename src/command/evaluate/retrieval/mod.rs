@@ -1,4 +1,4 @@
-//! Pictures with captions: which finds which.
+//! Images with captions: which finds which.
 
 mod page;
 
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{CaptionLines, EvaluateArgs, facts, files, summary, sweep};
-use crate::command::images::{PICTURES, Running};
+use crate::command::images::{IMAGES, Running};
 use crate::command::pipeline::{Known, Plan};
 use crate::command::remembered::{self, Ready};
 use crate::command::session::{Session, Stop};
@@ -29,14 +29,14 @@ const DEPTHS: [usize; 3] = [1, 5, 10];
 
 /// Evaluates captions.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
-    let dataset = dataset::captioned(&args.dataset, &options(args), PICTURES)?;
+    let dataset = dataset::captioned(&args.dataset, &options(args), IMAGES)?;
     dataset.notes.iter().for_each(|note| console.note(note));
     console.note(&dataset.protocol);
     let cache = remembered::folder(&args.cache)?;
     let session = Arc::new(Session::open(&args.model, console)?);
     let captions = Captions::fit(&dataset, args, &session, console)?;
     let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
-    let plan = Plan::new(&session, &args.model, &args.pictures).thumbnails(thumbnails);
+    let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
     let ready = Ready::new(session, plan, cache.as_deref())?;
     let sources = dataset
         .images
@@ -48,9 +48,9 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let images = Running::of(sources.collect(), ready.plan.clone(), stop.clone());
     let engine = ready.engine(console)?;
     images.give(engine.encoder.clone());
-    let mut pictures: Vec<(ImageName, Result<Known>)> = Vec::new();
+    let mut answers: Vec<(ImageName, Result<Known>)> = Vec::new();
     let counts = images.for_each(console, |encoded| {
-        pictures.push((encoded.image, encoded.outcome));
+        answers.push((encoded.image, encoded.outcome));
         Ok(())
     });
     engine.finish(console);
@@ -59,7 +59,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     if counts.signal.is_some() || counts.answered == 0 {
         return Ok(outcome);
     }
-    let kept = Kept::new(&dataset, &pictures)?;
+    let kept = Kept::new(&dataset, &answers)?;
     console.note(&format!("encoding {} captions", kept.texts.len()));
     let found = captions.retrieve(&kept, engine.encoder.as_ref(), &stop);
     engine.finish(console);
@@ -81,7 +81,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     };
     if let Some(path) = &args.results.report {
         let head = page::head(args, &ready.session, &dataset, &evaluation)?;
-        page::write(path, &head, (&dataset, &pictures), &evaluation)?;
+        page::write(path, &head, (&dataset, &answers), &evaluation)?;
     }
     if let Some(folder) = &args.results.out {
         let mark = args.results.mark();
@@ -158,7 +158,7 @@ fn fit(dataset: &Captioned, mut fitter: Fitter<'_>) -> Result<Vec<Fitted>> {
     fitted
 }
 
-/// The pictures that could be read, and their captions.
+/// The images that could be read, and their captions.
 pub(in crate::command) struct Kept {
     images: usize,
     dim: usize,
@@ -166,14 +166,14 @@ pub(in crate::command) struct Kept {
     embeddings: Vec<f32>,
     /// The captions, counted in the dataset's order.
     texts: Vec<usize>,
-    /// The picture of each, counted among those kept.
+    /// The image of each, counted among those kept.
     image_of_text: Vec<usize>,
 }
 
 impl Kept {
     pub(in crate::command) fn new(
         dataset: &Captioned,
-        pictures: &[(ImageName, Result<Known>)],
+        images: &[(ImageName, Result<Known>)],
     ) -> Result<Self> {
         let mut kept = Self {
             images: 0,
@@ -182,8 +182,8 @@ impl Kept {
             texts: Vec::new(),
             image_of_text: Vec::new(),
         };
-        let mut place_of = Vec::with_capacity(pictures.len());
-        for (_, outcome) in pictures {
+        let mut place_of = Vec::with_capacity(images.len());
+        for (_, outcome) in images {
             let known = outcome.as_ref().ok();
             place_of.push(known.map(|_| kept.images));
             if let Some(known) = known {
@@ -200,7 +200,7 @@ impl Kept {
         }
         ensure!(
             !kept.texts.is_empty(),
-            "no picture that could be read has a caption"
+            "no image that could be read has a caption"
         );
         Ok(kept)
     }

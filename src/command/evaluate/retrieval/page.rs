@@ -12,12 +12,12 @@ use crate::command::session::Session;
 use crate::input::dataset::Captioned;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
 use crate::output::report::{
-    Axis, Chart, Direction, Head, Kind, Picture, Point, ReportWriter, Retrieval, Scale, Series,
+    Axis, Chart, Direction, Head, Image, Kind, Point, ReportWriter, Retrieval, Scale, Series,
     Summary,
 };
 use crate::output::{self, ImageName};
 
-/// What is known before the pictures.
+/// What is known before the images.
 pub(super) fn head(
     args: &EvaluateArgs,
     session: &Session,
@@ -32,7 +32,7 @@ pub(super) fn head(
         kind: Kind::Retrieval,
         title: report::title(&args.dataset),
         lead: format!(
-            "{} pictures and {} captions",
+            "{} images and {} captions",
             evaluation.images, evaluation.texts
         ),
         labels: dataset.texts.clone(),
@@ -41,11 +41,11 @@ pub(super) fn head(
     })
 }
 
-/// Writes the page: every picture with its captions, and the recalls.
+/// Writes the page: every image with its captions, and the recalls.
 pub(super) fn write(
     path: &Path,
     head: &Head,
-    (dataset, pictures): (&Captioned, &[(ImageName, Result<Known>)]),
+    (dataset, images): (&Captioned, &[(ImageName, Result<Known>)]),
     evaluation: &RetrievalEvaluation,
 ) -> Result<()> {
     let mut captions_of = vec![Vec::new(); dataset.images.len()];
@@ -53,10 +53,10 @@ pub(super) fn write(
         captions_of[image].push(text);
     }
     let mut writer = ReportWriter::create(path, head)?;
-    for ((image, outcome), captions) in pictures.iter().zip(captions_of) {
-        writer.picture(&Picture {
+    for ((image, outcome), captions) in images.iter().zip(captions_of) {
+        writer.image(&Image {
             targets: captions,
-            ..report::picture(image, outcome)
+            ..report::image(image, outcome)
         })?;
     }
     writer.finish(&summary(evaluation))
@@ -74,19 +74,19 @@ fn summary(evaluation: &RetrievalEvaluation) -> Summary {
         figures: vec![
             share("Text to image, R@1", recalls.image_at_1, None),
             share("Image to text, R@1", recalls.text_at_1, None),
-            count("Pictures", evaluation.images as u64),
+            count("Images", evaluation.images as u64),
             count("Captions", evaluation.texts as u64),
         ],
         retrieval: Some(Retrieval {
             protocol: evaluation.protocol.clone(),
             directions: vec![
                 direction(
-                    "pictures for a caption",
+                    "images for a caption",
                     evaluation.texts,
                     [recalls.image_at_1, recalls.image_at_5, recalls.image_at_10],
                 ),
                 direction(
-                    "captions for a picture",
+                    "captions for an image",
                     evaluation.images,
                     [recalls.text_at_1, recalls.text_at_5, recalls.text_at_10],
                 ),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{BadCaptions, Images, Parts, Reading, Split, captions_of};
-use crate::input::paths::PictureRule;
+use crate::input::paths::ImageRule;
 use crate::input::text_file::{self, column};
 
 /// Larger files are something else.
@@ -43,7 +43,7 @@ struct Sentence {
 }
 
 impl Reading<'_> {
-    pub(super) fn json(&mut self, path: &Path, rule: PictureRule) -> Result<String> {
+    pub(super) fn json(&mut self, path: &Path, rule: ImageRule) -> Result<String> {
         let text = text_file::read(path, LIMIT_BYTES)?.content;
         let mut images = Images::new(path, self.options.images.as_deref());
         let kind = match serde_json::from_str::<Json>(&text) {
@@ -63,11 +63,11 @@ impl Reading<'_> {
         &mut self,
         images: &mut Images,
         text: &str,
-        rule: PictureRule,
+        rule: ImageRule,
         error: serde_json::Error,
     ) -> Result<String> {
         let names_images = |map: &Map<String, Value>| {
-            let is_image = |name: &String| rule.has_picture_extension(Path::new(name));
+            let is_image = |name: &String| rule.has_image_extension(Path::new(name));
             !map.is_empty() && map.keys().all(is_image)
         };
         match serde_json::from_str(text) {

@@ -2,9 +2,9 @@ use std::fs;
 
 use super::*;
 
-const RULE: PictureRule = PictureRule {
+const RULE: ImageRule = ImageRule {
     extensions: &["jpg"],
-    looks_like_picture: |_| false,
+    looks_like_image: |_| false,
 };
 
 fn read(files: &[(&str, &str)], name: &str, options: &CaptionOptions) -> Result<Captioned, String> {
@@ -59,7 +59,7 @@ fn each_form_is_read() {
 }
 
 #[test]
-fn text_files_beside_pictures_or_in_a_folder_of_their_own() {
+fn text_files_beside_images_or_in_a_folder_of_their_own() {
     let first = CaptionOptions {
         lines: Lines::First,
         ..CaptionOptions::default()

@@ -50,11 +50,11 @@ fn classes_find_their_labels() {
             &["daisy", "dandelion"],
             &[
                 ("picture of a dandelion flower", none),
-                ("picture of a daisy flower", none),
+                ("image of a daisy flower", none),
                 ("a rose", none),
             ],
             &[1, 0],
-            "classes found by a word in a label: \"daisy\" by \"picture of a daisy flower\", ",
+            "classes found by a word in a label: \"daisy\" by \"image of a daisy flower\", ",
         ),
         // "rat" is not in "a rattlesnake", and what is a label by its name is free for nobody else.
         (

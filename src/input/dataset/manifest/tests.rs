@@ -2,9 +2,9 @@
 
 use super::*;
 
-const RULE: PictureRule = PictureRule {
+const RULE: ImageRule = ImageRule {
     extensions: &["jpg"],
-    looks_like_picture: |_| false,
+    looks_like_image: |_| false,
 };
 
 fn read(name: &str, content: &str, split: Split<'_>) -> Result<Labelled, String> {

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-use super::{Bad, LongCaption, Pair, PairOptions, Picture, Raw, ShortCaption, Taken, Tokens};
+use super::{Bad, Image, LongCaption, Pair, PairOptions, Raw, ShortCaption, Taken, Tokens};
 use crate::checkpoint::digest::hexadecimal;
-use crate::input::paths::PictureRule;
+use crate::input::paths::ImageRule;
 use crate::input::tokenizer::{self, LongText};
 
 /// Pairs that are looked at together, on all threads.
@@ -30,7 +30,7 @@ pub struct Pairs {
     pub notes: Vec<String>,
     /// What else was found.
     pub counts: Counts,
-    /// What tells these pairs from all others: pictures by name and size, captions by their tokens.
+    /// What tells these pairs from all others: images by name and size, captions by their tokens.
     pub sha256: String,
 }
 
@@ -45,8 +45,8 @@ pub struct Counts {
     pub whole: usize,
     /// Different long captions.
     pub different: usize,
-    /// Different pictures.
-    pub pictures: usize,
+    /// Different images.
+    pub images: usize,
 }
 
 /// Reads the data at `path` and looks at all of it; `seen` is told of so many more pairs.
@@ -56,7 +56,7 @@ pub struct Counts {
 pub fn read(
     path: &Path,
     options: &PairOptions,
-    rule: PictureRule,
+    rule: ImageRule,
     seen: &dyn Fn(usize),
 ) -> Result<Pairs> {
     let mut checking = Checking::new(path, options, seen);
@@ -69,7 +69,7 @@ pub fn read(
     found.kind = kind.name;
     found.notes = kind.notes;
     found.counts.different = checking.captions.len();
-    found.counts.pictures = checking.pictures.len();
+    found.counts.images = checking.images.len();
     found.sha256 = hexadecimal(&hash.finalize());
     Ok(found)
 }
@@ -77,14 +77,14 @@ pub fn read(
 struct Checking<'a> {
     options: &'a PairOptions,
     seen: &'a dyn Fn(usize),
-    /// What pictures' names begin with on this machine alone.
+    /// What images' names begin with on this machine alone.
     root: &'a Path,
     waiting: Vec<Taken>,
     found: Pairs,
     hash: Sha256,
     /// Hashes of what is counted once.
     captions: HashSet<u64>,
-    pictures: HashSet<u64>,
+    images: HashSet<u64>,
 }
 
 /// A pair that can be used.
@@ -118,7 +118,7 @@ impl<'a> Checking<'a> {
             },
             hash: Sha256::new(),
             captions: HashSet::new(),
-            pictures: HashSet::new(),
+            images: HashSet::new(),
         }
     }
 
@@ -154,17 +154,13 @@ impl<'a> Checking<'a> {
     }
 
     fn add(&mut self, good: Good) {
-        let Pair {
-            picture,
-            long,
-            short,
-        } = &good.pair;
-        let name = match picture {
-            Picture::File(path) => path
+        let Pair { image, long, short } = &good.pair;
+        let name = match image {
+            Image::File(path) => path
                 .strip_prefix(self.root)
                 .unwrap_or(path)
                 .to_string_lossy(),
-            Picture::Member { name, .. } => Cow::Borrowed(&**name),
+            Image::Member { name, .. } => Cow::Borrowed(&**name),
         };
         // Lengths first, so that no two lists of pairs are the same bytes.
         self.hash.update((name.len() as u64).to_le_bytes());
@@ -176,7 +172,7 @@ impl<'a> Checking<'a> {
             self.hash.update(bytes.collect::<Vec<u8>>());
         }
         self.captions.insert(hashed(long));
-        self.pictures.insert(hashed(picture));
+        self.images.insert(hashed(image));
         let counts = &mut self.found.counts;
         counts.cut += good.cut;
         counts.derived += usize::from(good.derived);
@@ -200,10 +196,10 @@ fn good(raw: Raw, options: &PairOptions) -> std::result::Result<Good, Bad> {
 }
 
 fn look_at(raw: Raw, options: &PairOptions) -> Result<Good> {
-    let bytes = raw.picture.check(&options.decode);
-    let bytes = bytes.with_context(|| match &raw.picture {
-        Picture::File(path) => format!("the picture {}", path.display()),
-        Picture::Member { name, .. } => format!("the picture {name}"),
+    let bytes = raw.image.check(&options.decode);
+    let bytes = bytes.with_context(|| match &raw.image {
+        Image::File(path) => format!("the image {}", path.display()),
+        Image::Member { name, .. } => format!("the image {name}"),
     })?;
     let (long, is_cut) = tokens(&raw.long, options).context("the caption")?;
     let mut cut = usize::from(is_cut);
@@ -228,7 +224,7 @@ fn look_at(raw: Raw, options: &PairOptions) -> Result<Good> {
     };
     Ok(Good {
         pair: Pair {
-            picture: raw.picture,
+            image: raw.image,
             long,
             short,
         },

@@ -1,4 +1,4 @@
-//! Folders of pictures with a text file each, or with the hub's metadata file.
+//! Folders of images with a text file each, or with the hub's metadata file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::rows::{self, Captions};
-use super::{Bad, Kind, PairOptions, Picture, Raw, Take, check_no_split, hand_over};
+use super::{Bad, Image, Kind, PairOptions, Raw, Take, check_no_split, hand_over};
 use crate::input::dataset::captions::{Sidecars, content, unnamed};
 use crate::input::dataset::sidecar;
-use crate::input::paths::{self, ImageSource, PictureRule};
+use crate::input::paths::{self, ImageRule, ImageSource};
 use crate::input::text_file;
 
-/// Hands over each picture.
+/// Hands over each image.
 pub(super) fn each(
     root: &Path,
     options: &PairOptions,
-    rule: PictureRule,
+    rule: ImageRule,
     take: Take<'_>,
 ) -> Result<Kind> {
     if let Some(file) = sidecar::metadata(root)? {
@@ -26,7 +26,7 @@ pub(super) fn each(
     let sidecars = Sidecars::of(root);
     for source in paths::expand(vec![sidecars.images.clone()], None, rule)? {
         match source {
-            Ok(ImageSource::Path(picture)) => pairs(&picture, &sidecars, take)?,
+            Ok(ImageSource::Path(image)) => pairs(&image, &sidecars, take)?,
             Ok(ImageSource::Stdin) => {}
             Err(error) => take(Err(Bad {
                 place: error.path.display().to_string(),
@@ -34,20 +34,20 @@ pub(super) fn each(
             }))?,
         }
     }
-    Ok(Kind::of("a text file for each picture"))
+    Ok(Kind::of("a text file for each image"))
 }
 
-/// The pictures that the folder's metadata file names.
+/// The images that the folder's metadata file names.
 fn named(
     root: &Path,
     file: &Path,
-    (options, rule): (&PairOptions, PictureRule),
+    (options, rule): (&PairOptions, ImageRule),
     take: Take<'_>,
 ) -> Result<Kind> {
     let mut known: HashMap<PathBuf, ()> = HashMap::new();
     let mut kind = rows::each(file, options, &mut |taken| {
         if let Ok(Raw {
-            picture: Picture::File(path),
+            image: Image::File(path),
             ..
         }) = &taken
         {
@@ -62,19 +62,19 @@ fn named(
     Ok(kind)
 }
 
-fn pairs(picture: &Path, sidecars: &Sidecars, take: Take<'_>) -> Result<()> {
-    let place = picture.display().to_string();
+fn pairs(image: &Path, sidecars: &Sidecars, take: Take<'_>) -> Result<()> {
+    let place = image.display().to_string();
     let read = || -> Result<_> {
-        let mut found = match sidecars.caption(picture)? {
+        let mut found = match sidecars.caption(image)? {
             Some(long) => Captions {
                 long: vec![long],
                 short: None,
             },
-            None => from_json(&sidecars.file(picture, "json"))?,
+            None => from_json(&sidecars.file(image, "json"))?,
         };
-        let short = content(&sidecars.file(picture, "short.txt"))?;
+        let short = content(&sidecars.file(image, "short.txt"))?;
         found.short = short.or(found.short);
-        Ok((Picture::File(picture.to_owned()), found))
+        Ok((Image::File(image.to_owned()), found))
     };
     hand_over(&place, read(), take)
 }

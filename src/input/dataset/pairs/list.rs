@@ -10,16 +10,16 @@ use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::rows::Reading;
-use super::{Bad, Kind, PairOptions, Picture, Raw, TRAIN, Take};
+use super::{Bad, Image, Kind, PairOptions, Raw, TRAIN, Take};
 use crate::input::dataset::captions::{self, BadCaptions, CaptionOptions};
-use crate::input::paths::PictureRule;
+use crate::input::paths::ImageRule;
 use crate::input::text_file::{Decoded, Fields, LoneReturn, column};
 
 /// Hands over each entry.
 pub(super) fn each(
     path: &Path,
     options: &PairOptions,
-    rule: PictureRule,
+    rule: ImageRule,
     take: Take<'_>,
 ) -> Result<Kind> {
     let reading = || format!("cannot read {}", path.display());
@@ -45,7 +45,7 @@ pub(super) fn each(
     }
     read.with_context(|| format!("{} is no JSON list of objects", path.display()))?;
     Ok(Kind {
-        name: "a JSON list of pictures and captions".to_owned(),
+        name: "a JSON list of images and captions".to_owned(),
         notes: reading.notes(path)?,
     })
 }
@@ -65,12 +65,7 @@ fn first_character(reader: &mut impl BufRead) -> Result<Option<u8>> {
 }
 
 /// COCO's and Karpathy's files, and paths with their captions: every caption is a pair of its own.
-fn captioned(
-    path: &Path,
-    options: &PairOptions,
-    rule: PictureRule,
-    take: Take<'_>,
-) -> Result<Kind> {
+fn captioned(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<Kind> {
     let wanted = CaptionOptions {
         images: options.images.clone(),
         split: options.split.clone(),
@@ -83,7 +78,7 @@ fn captioned(
     for (number, (text, image)) in (1..).zip(captions) {
         take(Ok(Raw {
             place: format!("{}, caption {number}", path.display()),
-            picture: Picture::File(found.images[image].clone()),
+            image: Image::File(found.images[image].clone()),
             long: text,
             short: None,
         }))?;

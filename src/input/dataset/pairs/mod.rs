@@ -1,13 +1,13 @@
-//! Pictures with a long caption each, and a short one: what fine-tuning reads.
+//! Images with a long caption each, and a short one: what fine-tuning reads.
 //!
-//! - JSON lines and tables with a picture, a caption and perhaps a short caption on each row.
+//! - JSON lines and tables with an image, a caption and perhaps a short caption on each row.
 //! - A JSON list: ShareGPT4V's (`image`, `conversations[1].value`), or objects as in JSON lines.
 //! - COCO's and Karpathy's JSON, and the other lists of captions of the retrieval sets.
-//! - Folders of pictures with a `.txt` (or `.caption`, `.json`) of the same name and perhaps a `.short.txt`;
+//! - Folders of images with a `.txt` (or `.caption`, `.json`) of the same name and perhaps a `.short.txt`;
 //!   Urban-1k's two folders; the hub's folders with a `metadata.jsonl` or `.csv`.
 //! - WebDataset's tar shards: one, a folder of them, or `name-{000..012}.tar`.
 //!
-//! All of the data is looked at before anything is trained: every picture is there and begins like
+//! All of the data is looked at before anything is trained: every image is there and begins like
 //! one, every caption has words and is turned into tokens, which are all that is kept of it.
 
 mod check;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail, ensure};
 
 use crate::input::image::{self, DecodeOptions};
-use crate::input::paths::PictureRule;
+use crate::input::paths::ImageRule;
 use crate::input::tokenizer::TokenIds;
 
 pub use check::{Counts, Pairs, read};
@@ -33,11 +33,11 @@ pub use order::Order;
 /// How pairs are read.
 #[derive(Clone, Debug)]
 pub struct PairOptions {
-    /// Where the pictures are that a file names; by default beside the file.
+    /// Where the images are that a file names; by default beside the file.
     pub images: Option<PathBuf>,
     /// The split of a file that has several.
     pub split: Option<String>,
-    /// What of a picture is refused.
+    /// What of an image is refused.
     pub decode: DecodeOptions,
     /// Most tokens of a caption, with start and end.
     pub context_length: usize,
@@ -65,27 +65,27 @@ pub enum ShortCaption {
     Used,
 }
 
-/// One picture and what is said of it.
+/// One image and what is said of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// Where the picture is.
-    pub picture: Picture,
+    /// Where the image is.
+    pub image: Image,
     /// The long caption.
     pub long: Tokens,
     /// The short one, if short ones are used.
     pub short: Option<Tokens>,
 }
 
-/// Where a picture is.
+/// Where an image is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Picture {
+pub enum Image {
     /// A file.
     File(PathBuf),
     /// A part of an archive.
     Member {
         /// The archive.
         archive: Arc<Path>,
-        /// The picture's name there.
+        /// The image's name there.
         name: Box<str>,
         /// Where its bytes begin.
         offset: u64,
@@ -94,7 +94,7 @@ pub enum Picture {
     },
 }
 
-impl Picture {
+impl Image {
     /// What messages call it.
     #[must_use]
     pub fn name(&self) -> String {
@@ -107,7 +107,7 @@ impl Picture {
     /// Its bytes.
     ///
     /// # Errors
-    /// When they cannot be read, or do not begin like a picture.
+    /// When they cannot be read, or do not begin like an image.
     pub fn read(&self, options: &DecodeOptions) -> Result<Vec<u8>> {
         match self {
             Self::File(path) => image::read_bytes(path, options),
@@ -120,7 +120,7 @@ impl Picture {
         }
     }
 
-    /// Whether it is there and begins like a picture; its size in bytes.
+    /// Whether it is there and begins like an image; its size in bytes.
     fn check(&self, options: &DecodeOptions) -> Result<u64> {
         match self {
             Self::File(path) => image::check(path, options),
@@ -170,7 +170,7 @@ pub struct Bad {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Raw {
     place: String,
-    picture: Picture,
+    image: Image,
     long: String,
     short: Option<String>,
 }
@@ -199,13 +199,13 @@ impl Kind {
 /// The split that is trained on unless another is named.
 const TRAIN: &str = "train";
 
-/// Hands over the pairs of one picture, one for each long caption, or why they cannot be had.
-fn hand_over(place: &str, read: Result<(Picture, rows::Captions)>, take: Take<'_>) -> Result<()> {
+/// Hands over the pairs of one image, one for each long caption, or why they cannot be had.
+fn hand_over(place: &str, read: Result<(Image, rows::Captions)>, take: Take<'_>) -> Result<()> {
     match read {
-        Ok((picture, rows::Captions { long, short })) => long.into_iter().try_for_each(|long| {
+        Ok((image, rows::Captions { long, short })) => long.into_iter().try_for_each(|long| {
             take(Ok(Raw {
                 place: place.to_owned(),
-                picture: picture.clone(),
+                image: image.clone(),
                 long,
                 short: short.clone(),
             }))
@@ -233,7 +233,7 @@ pub(super) fn is_shards(path: &Path) -> Result<bool> {
 }
 
 /// Hands over all pairs of the data at `path`; returns what kind of data it is.
-fn each(path: &Path, options: &PairOptions, rule: PictureRule, take: Take<'_>) -> Result<Kind> {
+fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<Kind> {
     if let Some(shards) = shards::of(path)? {
         check_no_split(path, options)?;
         return shards::each(&shards, rule, take);
@@ -251,8 +251,8 @@ fn each(path: &Path, options: &PairOptions, rule: PictureRule, take: Take<'_>) -
             rows::each(path, options, take)
         }
         _ => bail!(
-            "{} is no data to train on; name a .jsonl, .csv, .tsv or .json file of pictures with \
-             captions, a folder of pictures with a .txt each or a metadata.jsonl, or .tar shards",
+            "{} is no data to train on; name a .jsonl, .csv, .tsv or .json file of images with \
+             captions, a folder of images with a .txt each or a metadata.jsonl, or .tar shards",
             path.display()
         ),
     }

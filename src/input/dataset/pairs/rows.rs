@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Kind, PairOptions, Picture, TRAIN, Take, hand_over};
+use super::{Image, Kind, PairOptions, TRAIN, Take, hand_over};
 use crate::input::dataset::Split;
 use crate::input::dataset::captions::captions_of;
 use crate::input::dataset::rows::{self, Images, Parts};
@@ -73,8 +73,8 @@ impl<'a> Reading<'a> {
         }
         let read = || -> Result<_> {
             let row = row?;
-            let picture = self.images.path(rows::text(&row, PATH, "picture")?)?;
-            Ok((Picture::File(picture), captions(&row)?))
+            let image = self.images.path(rows::text(&row, PATH, "image")?)?;
+            Ok((Image::File(image), captions(&row)?))
         };
         hand_over(place, read(), take)
     }

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::folder::captions_of;
 use super::rows::Captions;
 use super::tar::{Archive, Member};
-use super::{Bad, Kind, Picture, Take};
-use crate::input::paths::PictureRule;
+use super::{Bad, Image, Kind, Take};
+use crate::input::paths::ImageRule;
 
 /// More shards are a slip in a pattern.
 const MOST_SHARDS: usize = 100_000;
@@ -37,7 +37,7 @@ pub(super) fn of(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     }
     let compressed = [".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz"];
     if compressed.iter().any(|ending| name.ends_with(ending)) {
-        bail!("{name} is compressed; pictures are already, so unpack it to a plain .tar first");
+        bail!("{name} is compressed; images are already, so unpack it to a plain .tar first");
     }
     Ok((is_tar(path) && path.exists()).then(|| vec![path.to_owned()]))
 }
@@ -81,7 +81,7 @@ fn expand(pattern: &str) -> Result<Vec<String>> {
 }
 
 /// Hands over the samples of each shard.
-pub(super) fn each(shards: &[PathBuf], rule: PictureRule, take: Take<'_>) -> Result<Kind> {
+pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Result<Kind> {
     for shard in shards {
         if let Err(error) = samples(shard, rule, take)? {
             take(Err(Bad {
@@ -97,7 +97,7 @@ pub(super) fn each(shards: &[PathBuf], rule: PictureRule, take: Take<'_>) -> Res
 }
 
 /// The inner result is what is wrong with the archive; what came before that is handed over.
-fn samples(shard: &Path, rule: PictureRule, take: Take<'_>) -> Result<Result<()>> {
+fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> {
     let mut archive = match Archive::open(shard) {
         Ok(archive) => archive,
         Err(error) => return Ok(Err(error)),
@@ -137,7 +137,7 @@ fn key_and_kind(name: &str) -> Option<(String, String)> {
 #[derive(Default)]
 struct Sample {
     key: String,
-    picture: Option<Member>,
+    image: Option<Member>,
     long: Option<String>,
     short: Option<String>,
     json: Option<String>,
@@ -154,7 +154,7 @@ impl Sample {
         kind: &str,
         member: Member,
         archive: &mut Archive,
-        rule: PictureRule,
+        rule: ImageRule,
     ) -> Result<()> {
         let place = match kind {
             "txt" | "caption" | "long.txt" => &mut self.long,
@@ -162,7 +162,7 @@ impl Sample {
             "json" => &mut self.json,
             _ if rule.extensions.contains(&kind) => {
                 ensure!(!member.is_sparse, "{} is a sparse file", member.name);
-                self.picture.get_or_insert(member);
+                self.image.get_or_insert(member);
                 return Ok(());
             }
             "cls" | "cls.txt" => {
@@ -185,20 +185,20 @@ impl Sample {
     }
 
     fn hand_over(self, shard: &Arc<Path>, take: Take<'_>) -> Result<()> {
-        let is_none = self.picture.is_none() && self.long.is_none() && self.short.is_none();
+        let is_none = self.image.is_none() && self.long.is_none() && self.short.is_none();
         // Other members, such as a list of what is in the shard.
         if is_none && self.wrong.is_none() && self.dotted.is_none() {
             return Ok(());
         }
         let place = format!("{}, sample {}", shard.display(), self.key);
         let read = self.read().map(|(member, captions)| {
-            let picture = Picture::Member {
+            let image = Image::Member {
                 archive: shard.clone(),
                 name: member.name.into(),
                 offset: member.offset,
                 bytes: member.bytes,
             };
-            (picture, captions)
+            (image, captions)
         });
         super::hand_over(&place, read, take)
     }
@@ -214,9 +214,9 @@ impl Sample {
                 self.key
             )
         });
-        let picture = self
-            .picture
-            .with_context(|| format!("it has no picture{dotted}"))?;
+        let image = self
+            .image
+            .with_context(|| format!("it has no image{dotted}"))?;
         let captions = match (self.long, self.json) {
             (Some(long), _) => Captions {
                 long: vec![long],
@@ -229,7 +229,7 @@ impl Sample {
             (None, None) => bail!("it has no caption (a member .txt, .caption or .json){dotted}"),
         };
         Ok((
-            picture,
+            image,
             Captions {
                 short: self.short.or(captions.short),
                 ..captions

@@ -1,16 +1,16 @@
-// One picture with all that is known about it.
+// One image with all that is known about it.
 
-const dialog = document.getElementById("picture");
+const dialog = document.getElementById("image");
 
-/** Where the open picture stands among those shown. */
+/** Where the open image stands among those shown. */
 let openPosition = 0;
 
-function openPicture(position) {
+function openImage(position) {
   fillDialog(position);
   if (dialog.open) return;
   dialog.showModal();
   // The browser would start at the buttons, which may be below the window.
-  document.getElementById("picture-name").focus({ preventScroll: true });
+  document.getElementById("image-name").focus({ preventScroll: true });
   dialog.scrollTop = 0;
 }
 
@@ -23,7 +23,7 @@ function fillDialog(position) {
       "div",
       { className: "told" },
       make("p", { className: `mark ${row.state}` }, stateWords(row)),
-      make("h2", { id: "picture-name", tabIndex: -1 }, make("bdi", {}, printable(row.name))),
+      make("h2", { id: "image-name", tabIndex: -1 }, make("bdi", {}, printable(row.name))),
       make("p", { className: "soft" }, sizeWords(row, position)),
       ...parts(row),
     ),
@@ -89,7 +89,7 @@ function step(by) {
   // All is new; the button in use keeps the focus, else the name has it and is read out.
   const buttons = [...dialog.querySelectorAll("button:not(:disabled)")];
   const same = buttons.find((button) => button.textContent === words);
-  (same ?? document.getElementById("picture-name")).focus();
+  (same ?? document.getElementById("image-name")).focus();
 }
 
 dialog.addEventListener("keydown", (event) => {

@@ -1,5 +1,5 @@
-// The grid of pictures. Only the rows near the window are in the document, so that thousands of
-// pictures scroll as quickly as ten; the room of the others is padding.
+// The grid of images. Only the rows near the window are in the document, so that thousands of
+// images scroll as quickly as ten; the room of the others is padding.
 
 const grid = document.getElementById("grid");
 
@@ -87,7 +87,7 @@ function makeCard(position) {
   );
   button.addEventListener("click", () => {
     current = position;
-    openPicture(position);
+    openImage(position);
   });
   button.addEventListener("focus", () => {
     current = position;
@@ -104,7 +104,7 @@ function cardMark(row) {
   return [make("span", { className: `mark ${row.state}` }, sign, make("span", { className: "unseen" }, `${words}: `))];
 }
 
-/** The file's own name is what tells pictures apart, so its folder is what is cut. */
+/** The file's own name is what tells images apart, so its folder is what is cut. */
 function cardName(name) {
   const cut = name.lastIndexOf("/") + 1;
   return make(
@@ -180,7 +180,7 @@ function startGrid() {
 }
 
 if (grid) {
-  startPictures();
+  startImages();
   startGrid();
   update();
 }

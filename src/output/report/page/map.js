@@ -23,7 +23,7 @@ function startMap(place) {
     cursor: null,
   };
   const name = `Map of all ${grouped.format(classes.length)} classes`;
-  map.frame.ariaLabel = `${name}: arrows move, Enter opens the pictures, plus and minus magnify`;
+  map.frame.ariaLabel = `${name}: arrows move, Enter opens the images, plus and minus magnify`;
   map.space.append(map.canvas);
   map.frame.append(map.space);
   place.append(

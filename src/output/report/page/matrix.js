@@ -1,5 +1,5 @@
-// The confusion matrix: cells that open their pictures, a map of all classes where they are many,
-// and pictures beside the worst confusions.
+// The confusion matrix: cells that open their images, a map of all classes where they are many,
+// and images beside the worst confusions.
 
 const matrix = document.getElementById("matrix");
 
@@ -76,7 +76,7 @@ function startMatrix() {
   });
 }
 
-/** Pictures beside each of the worst confusions. */
+/** Images beside each of the worst confusions. */
 function addStrips() {
   const items = [...document.querySelectorAll(".worst li")];
   const found = new Map();

@@ -1,4 +1,4 @@
-// Tables that sort, and names and numbers that open their pictures.
+// Tables that sort, and names and numbers that open their images.
 
 /** A table of more rows gets a field that finds a row. */
 const SHORT_TABLE = 15;

@@ -1,13 +1,13 @@
 use super::super::tar::tests::archive;
 use super::*;
-use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_picture};
+use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_image};
 
-const RULE: PictureRule = PictureRule {
+const RULE: ImageRule = ImageRule {
     extensions: EXTENSIONS,
-    looks_like_picture,
+    looks_like_image,
 };
 
-/// Enough of a picture for a first look.
+/// Enough of an image for a first look.
 const GIF: &[u8] = b"GIF89a and so on";
 const LONG: &str = "A cat. It sleeps on\na mat.";
 
@@ -50,7 +50,7 @@ fn tokens_of(text: &str) -> Tokens {
 #[test]
 fn each_form_of_data_gives_the_same_captions() {
     let file = |name: &'static str, content: &str| (name, content.as_bytes().to_vec());
-    let picture = |name: &'static str| (name, GIF.to_vec());
+    let image = |name: &'static str| (name, GIF.to_vec());
     let json_text = serde_json::to_string(LONG).unwrap();
     let both = |form: &str| form.replace("LONG", &json_text);
     let cases = [
@@ -74,13 +74,13 @@ fn each_form_of_data_gives_the_same_captions() {
     ];
     let mut all = Vec::new();
     for (name, content) in &cases {
-        let files = [picture("a.gif"), picture("b.gif"), file(name, content)];
+        let files = [image("a.gif"), image("b.gif"), file(name, content)];
         all.push((*name, read_in(&files, name, &options()).unwrap()));
     }
     let texts = [
-        picture("d/a.gif"),
+        image("d/a.gif"),
         file("d/a.txt", LONG),
-        picture("d/b.gif"),
+        image("d/b.gif"),
         file("d/b.json", "{\"caption\":\"A dog.\"}"),
         file("d/b.short.txt", "dog"),
     ];
@@ -118,7 +118,7 @@ fn each_form_of_data_gives_the_same_captions() {
             derived: 1,
             whole: 0,
             different: 2,
-            pictures: 2,
+            images: 2,
         };
         assert_eq!(found.counts, counts, "{name}");
     }
@@ -140,10 +140,10 @@ fn what_is_wrong_is_told_with_its_place() {
         ("d.jsonl:1", "the caption is empty"),
         (
             "d.jsonl:2",
-            "the picture no.gif: cannot be read: No such file",
+            "the image no.gif: cannot be read: No such file",
         ),
-        ("d.jsonl:4", "the picture t.gif: not a picture"),
-        ("d.jsonl:5", "there is no picture"),
+        ("d.jsonl:4", "the image t.gif: not an image"),
+        ("d.jsonl:5", "there is no image"),
         ("d.jsonl:8", "expected ident"),
     ];
     for (bad, (place, cause)) in found.bad.iter().zip(expected) {
@@ -154,7 +154,7 @@ fn what_is_wrong_is_told_with_its_place() {
 }
 
 #[test]
-fn captions_of_no_picture_leave_the_others() {
+fn captions_of_no_image_leave_the_others() {
     let coco = r#"{"images": [{"id": 1, "file_name": "a.gif"}], "annotations": [
         {"image_id": 7, "caption": "Lost."}, {"image_id": 1, "caption": "A cat."}]}"#;
     let files = [
@@ -175,7 +175,7 @@ fn a_broken_shard_gives_what_comes_before() {
     let whole = archive(&[
         ("a.gif", GIF),
         ("a.txt", b"one"),
-        ("b.txt", b"no picture"),
+        ("b.txt", b"no image"),
         ("c.gif", GIF),
         ("d.gif", GIF),
         ("d.txt", b"two"),
@@ -199,7 +199,7 @@ fn long_captions_are_cut_and_counted_or_bad() {
     let files = [("a.gif", GIF.to_vec()), ("d.csv", rows.into_bytes())];
     let found = read_in(&files, "d.csv", &options()).unwrap();
     assert_eq!((found.counts.cut, found.counts.whole), (1, 2));
-    assert_eq!(found.counts.pictures, 1);
+    assert_eq!(found.counts.images, 1);
     let strict = PairOptions {
         long: LongCaption::Bad,
         ..options()

@@ -1,17 +1,17 @@
-//! A small picture in a terminal: two pixels a cell, the upper in the colour of a half block, the
+//! A small image in a terminal: two pixels a cell, the upper in the colour of a half block, the
 //! lower in that of its ground. Every terminal with 24-bit colours shows it.
 
 use std::fmt::Write as _;
 
 /// A few pixels, `[height, width, 3]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     width: usize,
     pixels: Vec<u8>,
 }
 
-impl Picture {
-    /// A picture of `width` columns; pixels that fill no row are left out.
+impl Image {
+    /// An image of `width` columns; pixels that fill no row are left out.
     #[must_use]
     pub fn new(width: usize, pixels: Vec<u8>) -> Self {
         Self { width, pixels }
@@ -50,12 +50,12 @@ mod tests {
 
     #[test]
     fn two_pixels_share_a_cell() {
-        let picture = Picture::new(1, vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        let image = Image::new(1, vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
         let expected = [
             "\u{1b}[38;2;1;2;3m\u{1b}[48;2;4;5;6m▀\u{1b}[0m",
             "\u{1b}[38;2;7;8;9m▀\u{1b}[0m",
         ];
-        assert_eq!(picture.lines(), expected);
-        assert!(Picture::new(0, Vec::new()).lines().is_empty());
+        assert_eq!(image.lines(), expected);
+        assert!(Image::new(0, Vec::new()).lines().is_empty());
     }
 }

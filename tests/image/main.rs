@@ -1,4 +1,4 @@
-//! Pictures from files to pixels: against Pillow and torchvision, and against broken files.
+//! Images from files to pixels: against Pillow and torchvision, and against broken files.
 
 mod corpus;
 mod golden;
@@ -9,10 +9,10 @@ use std::path::PathBuf;
 
 use longclip::input::image::{DecodeOptions, Decoded, read};
 
-/// A picture made by `tests/fixtures/picture/make.py`, or a demo picture.
-fn picture(name: &str) -> PathBuf {
+/// An image made by `tests/fixtures/image/make.py`, or a demo image.
+fn image(name: &str) -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let fixture = root.join("tests/fixtures/picture").join(name);
+    let fixture = root.join("tests/fixtures/image").join(name);
     if fixture.exists() {
         return fixture;
     }
@@ -20,11 +20,11 @@ fn picture(name: &str) -> PathBuf {
 }
 
 fn decode(name: &str) -> Decoded {
-    read(&picture(name), &DecodeOptions::default()).expect(name)
+    read(&image(name), &DecodeOptions::default()).expect(name)
 }
 
 fn refusal(name: &str, options: &DecodeOptions) -> String {
-    match read(&picture(name), options) {
+    match read(&image(name), options) {
         Ok(_) => panic!("{name} was decoded"),
         Err(error) => format!("{error:#}"),
     }

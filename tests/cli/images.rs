@@ -1,4 +1,4 @@
-//! How pictures are read: limits, damage, orientation, transparency.
+//! How images are read: limits, damage, orientation, transparency.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ fn predictions(room: &Room, arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn larger_pictures_than_max_pixels_are_refused_by_name_of_the_flag() {
+fn larger_images_than_max_pixels_are_refused_by_name_of_the_flag() {
     let room = room(&["rgb.png"]);
     // 48 x 37 pixels.
     let ran = room.classify(&[&["rgb.png", "--max-pixels", "1775"], &LABELS[..]].concat());
@@ -37,7 +37,7 @@ fn larger_pictures_than_max_pixels_are_refused_by_name_of_the_flag() {
 }
 
 #[test]
-fn a_picture_of_a_claimed_size_without_end_is_refused() {
+fn an_image_of_a_claimed_size_without_end_is_refused() {
     let room = room(&["huge.png", "huge.gif"]);
     let ran = room
         .classify(&[&["huge.png", "huge.gif"], &LABELS[..]].concat())
@@ -94,7 +94,7 @@ fn no_decoded_rows_at_all_are_an_error_even_without_strict() {
         .classify(&[&["cut-before-data.jpg"], &LABELS[..]].concat())
         .ends_with(2);
     let error = ran.record()["error"].as_str().unwrap().to_owned();
-    assert!(error.starts_with("not a picture: "), "{error}");
+    assert!(error.starts_with("not an image: "), "{error}");
 }
 
 #[test]
@@ -152,9 +152,9 @@ fn formats_that_are_not_read_are_named() {
     let ran = room.classify(&[&["p"], &LABELS[..]].concat()).ends_with(2);
     ran.says(&[
         "p/a.heic: ",
-        "a HEIC picture",
-        "an AVIF picture",
-        "p/c.jpg: not a picture",
+        "a HEIC image",
+        "an AVIF image",
+        "p/c.jpg: not an image",
         "a web page",
     ]);
 }

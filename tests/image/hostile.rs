@@ -4,7 +4,7 @@ use std::fs;
 
 use longclip::input::image::{DecodeOptions, decode as decode_bytes, read};
 
-use crate::{decode, picture, refusal};
+use crate::{decode, image, refusal};
 
 fn strict() -> DecodeOptions {
     DecodeOptions {
@@ -40,7 +40,7 @@ fn a_jpeg_cut_short_is_answered_with_a_warning() {
 }
 
 #[test]
-fn a_sound_picture_has_no_warning_even_strictly() {
+fn a_sound_image_has_no_warning_even_strictly() {
     for name in [
         "base.jpg",
         "progressive.jpg",
@@ -48,7 +48,7 @@ fn a_sound_picture_has_no_warning_even_strictly() {
         "rocket.jpg",
         "lossy.webp",
     ] {
-        let decoded = read(&picture(name), &strict()).expect(name);
+        let decoded = read(&image(name), &strict()).expect(name);
         assert!(
             decoded.warnings.is_empty(),
             "{name}: {:?}",
@@ -58,10 +58,10 @@ fn a_sound_picture_has_no_warning_even_strictly() {
 }
 
 #[test]
-fn no_rows_at_all_is_no_picture() {
+fn no_rows_at_all_is_no_image() {
     for name in ["cut-before-data.jpg", "cut-in-header.jpg"] {
         let said = refusal(name, &DecodeOptions::default());
-        let expected = "not a picture: the file ends before any image data";
+        let expected = "not an image: the file ends before any image data";
         assert!(said.starts_with(expected), "{name}: {said}");
     }
 }
@@ -87,7 +87,7 @@ fn cutting_anywhere_is_never_silent() {
         "rgb.ppm",
     ];
     for name in names {
-        let whole = fs::read(picture(name)).unwrap();
+        let whole = fs::read(image(name)).unwrap();
         let mut answered = 0;
         // A PNG file has all of its pixels without its end mark.
         let end = (name == "rgb.png").then(|| whole.len() - 8);
@@ -122,12 +122,12 @@ fn a_huge_claim_is_refused_by_name_before_decoding() {
         max_pixels: 48 * 37,
         ..DecodeOptions::default()
     };
-    assert!(read(&picture("rgb.png"), &exact).is_ok());
+    assert!(read(&image("rgb.png"), &exact).is_ok());
     let boundless = DecodeOptions {
         max_pixels: u64::MAX,
         ..DecodeOptions::default()
     };
-    assert!(read(&picture("rgb.png"), &boundless).is_ok());
+    assert!(read(&image("rgb.png"), &boundless).is_ok());
 }
 
 /// A little-endian TIFF file that is nothing but these entries, of one LONG each.

@@ -1,4 +1,4 @@
-//! The pictures that a folder is timed on.
+//! The images that a folder is timed on.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use tempfile::TempDir;
 
-use crate::command::images::PICTURES;
+use crate::command::images::IMAGES;
 use crate::input::image::{self, DecodeOptions, RgbImage};
 use crate::input::paths::{self, ImageSource};
 use crate::input::preprocess::Preprocess;
@@ -16,7 +16,7 @@ const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
 const QUALITY: u8 = 90;
 
-/// A folder of pictures; a made one disappears with this.
+/// A folder of images; a made one disappears with this.
 pub(super) struct Folder {
     pub(super) path: PathBuf,
     /// What is in it, for people.
@@ -25,7 +25,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// The user's folder, or one of made pictures.
+    /// The user's folder, or one of made images.
     pub(super) fn open(path: Option<&Path>) -> Result<Self> {
         if let Some(path) = path {
             return Ok(Self {
@@ -34,11 +34,11 @@ impl Folder {
                 _made: None,
             });
         }
-        let folder = tempfile::tempdir().context("cannot make a folder for pictures")?;
+        let folder = tempfile::tempdir().context("cannot make a folder for images")?;
         for number in 0..COUNT {
             let file = folder.path().join(format!("{number:02}.jpg"));
             let bytes = image::to_jpeg(&made(number), QUALITY)?;
-            std::fs::write(&file, bytes).context("cannot write a picture to time")?;
+            std::fs::write(&file, bytes).context("cannot write an image to time")?;
         }
         Ok(Self {
             path: folder.path().to_owned(),
@@ -47,12 +47,12 @@ impl Folder {
         })
     }
 
-    /// The pixels of the first `count` pictures that decode, from the start again when there are
+    /// The pixels of the first `count` images that decode, from the start again when there are
     /// fewer: [count, 3, image_size, image_size].
     pub(super) fn pixels(&self, count: usize, preprocess: &Preprocess) -> Result<Tensor> {
         let mut failure = None;
-        let mut pictures = Vec::new();
-        for source in paths::expand(vec![self.path.clone()], None, PICTURES)? {
+        let mut images = Vec::new();
+        for source in paths::expand(vec![self.path.clone()], None, IMAGES)? {
             let read = match source {
                 Ok(ImageSource::Path(path)) => image::read(&path, &DecodeOptions::default())
                     .with_context(|| path.display().to_string()),
@@ -60,19 +60,19 @@ impl Folder {
                 Err(error) => Err(error.into()),
             };
             match read {
-                Ok(decoded) => pictures.push(preprocess.run(&decoded.image)),
+                Ok(decoded) => images.push(preprocess.run(&decoded.image)),
                 Err(error) => failure = Some(error),
             }
-            if pictures.len() == count {
+            if images.len() == count {
                 break;
             }
         }
-        if pictures.is_empty() {
+        if images.is_empty() {
             let cause = failure.unwrap_or_else(|| anyhow::anyhow!("it holds none"));
             let shown = self.path.display();
-            return Err(cause.context(format!("no picture in {shown}; name a folder of pictures")));
+            return Err(cause.context(format!("no image in {shown}; name a folder of images")));
         }
-        let pixels: Vec<f32> = pictures
+        let pixels: Vec<f32> = images
             .iter()
             .cycle()
             .take(count)
@@ -88,7 +88,7 @@ impl Folder {
     }
 }
 
-/// A picture of smooth shades with some grain, so that a decoder has what photographs give it.
+/// An image of smooth shades with some grain, so that a decoder has what photographs give it.
 fn made(number: usize) -> RgbImage {
     let mut state = number as u32 + 1;
     let mut grain = || {
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_pictures_are_read_back_and_differ() {
+    fn made_images_are_read_back_and_differ() {
         let folder = Folder::open(None).unwrap();
         let pixels = folder.pixels(2, &Preprocess::clip(32)).unwrap();
         assert_eq!(pixels.dims(), [2, 3, 32, 32]);
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn few_pictures_are_used_again_and_none_is_an_error() {
+    fn few_images_are_used_again_and_none_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Folder::open(Some(folder.path())).unwrap();
         let error = open().pixels(2, &Preprocess::clip(32)).unwrap_err();
-        assert!(error.to_string().contains("no picture in"), "{error}");
+        assert!(error.to_string().contains("no image in"), "{error}");
         let jpeg = image::to_jpeg(&made(0), QUALITY).unwrap();
         std::fs::write(folder.path().join("a.jpg"), jpeg).unwrap();
-        std::fs::write(folder.path().join("b.jpg"), b"no picture").unwrap();
+        std::fs::write(folder.path().join("b.jpg"), b"no image").unwrap();
         let pixels = open().pixels(3, &Preprocess::clip(32)).unwrap();
         let rows = pixels.flatten_from(1).unwrap().to_vec2::<f32>().unwrap();
         assert_eq!((rows.len(), &rows[0]), (3, &rows[2]));

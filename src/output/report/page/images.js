@@ -1,4 +1,4 @@
-// Which pictures are shown, and in what order.
+// Which images are shown, and in what order.
 
 /** All that narrows the list; null and "" narrow nothing. */
 const noFilter = {
@@ -73,7 +73,7 @@ function update() {
   const words = filter.text.toLowerCase().split(/\s+/).filter(Boolean);
   shown = sorted(rows.filter((row) => isShown(row, words)));
   controls.clear.hidden = Object.entries(noFilter).every(([name, none]) => filter[name] === none);
-  tell(`${grouped.format(shown.length)} of ${count(rows.length, "picture")}${filterWords()}`);
+  tell(`${grouped.format(shown.length)} of ${count(rows.length, "image")}${filterWords()}`);
   for (const button of document.querySelectorAll(".quick button")) {
     button.ariaPressed = String(button.isOn());
   }
@@ -104,9 +104,9 @@ function show(wanted) {
   controls.predicted.value = filter.predicted ?? "";
   update();
   // Through the address, so that the browser's way back leads back to the figure.
-  location.hash = "pictures";
-  document.getElementById("pictures-title").focus({ preventScroll: true });
-  document.getElementById("pictures").scrollIntoView();
+  location.hash = "images";
+  document.getElementById("images-title").focus({ preventScroll: true });
+  document.getElementById("images").scrollIntoView();
 }
 
 function addQuick(words, number, act, isOn) {
@@ -188,7 +188,7 @@ function isOfTruth(sort) {
   return sort === "truth" || sort === "state";
 }
 
-function startPictures() {
+function startImages() {
   const hasCaptions = facts.answer === "caption";
   for (const [value, [words]] of Object.entries(sorts)) {
     const isUseless = (value === "truth" && hasCaptions) || (isOfTruth(value) && !hasTargets);

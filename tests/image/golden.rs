@@ -7,10 +7,10 @@ use longclip::input::image::{Alpha, DecodeOptions, read};
 use longclip::input::preprocess::Preprocess;
 use safetensors::SafeTensors;
 
-use crate::{decode, picture};
+use crate::{decode, image};
 
 /// How far a sample may be from Pillow's. Formats without loss are exact. JPEG decoders differ in
-/// how they upsample chroma (at most 4 of 255 in a decoded picture).
+/// how they upsample chroma (at most 4 of 255 in a decoded image).
 fn tolerance(file: &str) -> u8 {
     if file.ends_with(".jpg") { 4 } else { 0 }
 }
@@ -39,7 +39,7 @@ fn pixels_are_pillows_and_torchvisions() {
             alpha,
             ..DecodeOptions::default()
         };
-        let decoded = read(&picture(file), &options).expect(&name);
+        let decoded = read(&image(file), &options).expect(&name);
         assert_eq!(decoded.warnings, Vec::<String>::new(), "{name}");
         let ours = Preprocess::clip(size).crop(&decoded.image).pixels;
         let pairs = ours.iter().zip(tensor.data());
@@ -50,11 +50,11 @@ fn pixels_are_pillows_and_torchvisions() {
 }
 
 #[test]
-fn every_orientation_shows_the_same_picture() {
+fn every_orientation_shows_the_same_image() {
     let upright = decode("exif1.jpg");
     assert_eq!((upright.image.width, upright.image.height), (40, 27));
     for value in 2..=8 {
-        // The same stored picture, so the turned ones differ from it but hold the same samples.
+        // The same stored image, so the turned ones differ from it but hold the same samples.
         let turned = decode(&format!("exif{value}.jpg"));
         assert_eq!(turned.stored_size, (40, 27), "{value}");
         assert_ne!(turned.image, upright.image, "{value}");
@@ -68,7 +68,7 @@ fn every_orientation_shows_the_same_picture() {
             orient: false,
             ..DecodeOptions::default()
         };
-        let stored = read(&picture(&format!("exif{value}.jpg")), &lying).unwrap();
+        let stored = read(&image(&format!("exif{value}.jpg")), &lying).unwrap();
         assert_eq!(stored.image, upright.image, "{value}");
     }
 }
@@ -89,7 +89,7 @@ fn orientation_is_found_in_every_format_that_has_it() {
 #[test]
 fn sixteen_bits_are_rounded_to_eight() {
     // Pillow cuts off the low byte, so these are not among its expectations: the samples that
-    // make.py coded are 257 times the 8-bit picture's plus 5 times the column.
+    // make.py coded are 257 times the 8-bit image's plus 5 times the column.
     let plain = decode("rgb.png").image;
     let deep = decode("rgb16.png").image;
     for (at, (deep, plain)) in deep.pixels.iter().zip(&plain.pixels).enumerate() {

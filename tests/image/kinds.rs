@@ -5,7 +5,7 @@ use std::fs;
 
 use longclip::input::image::{DecodeOptions, Decoded, decode as decode_bytes};
 
-use crate::{decode, picture, refusal};
+use crate::{decode, image, refusal};
 
 fn read(bytes: &[u8]) -> Result<Decoded, String> {
     decode_bytes(bytes, &DecodeOptions::default()).map_err(|error| format!("{error:#}"))
@@ -43,7 +43,7 @@ fn every_sampling_of_a_jpeg_shows_the_same_image() {
 
 #[test]
 fn an_odd_sampling_cut_short_is_answered_with_a_warning() {
-    let whole = fs::read(picture("finer.jpg")).unwrap();
+    let whole = fs::read(image("finer.jpg")).unwrap();
     let cut = read(&whole[..whole.len() * 2 / 3]).unwrap();
     assert_eq!(cut.warnings.len(), 1);
     assert!(cut.warnings[0].contains("cut short"), "{:?}", cut.warnings);
@@ -60,7 +60,7 @@ fn an_odd_sampling_cut_short_is_answered_with_a_warning() {
 
 #[test]
 fn the_jfif_marker_wins_over_adobes() {
-    let plain = fs::read(picture("base.jpg")).unwrap();
+    let plain = fs::read(image("base.jpg")).unwrap();
     let jfif = 2..20;
     assert_eq!(&plain[6..11], b"JFIF\0");
     // Says that the three components are red, green and blue.
@@ -74,7 +74,7 @@ fn the_jfif_marker_wins_over_adobes() {
 
 #[test]
 fn a_video_frame_without_huffman_tables_takes_the_standard_ones() {
-    let whole = fs::read(picture("base.jpg")).unwrap();
+    let whole = fs::read(image("base.jpg")).unwrap();
     let mut bare = whole.clone();
     while let Some(at) = bare.windows(2).position(|mark| mark == [0xFF, 0xC4]) {
         let length = usize::from(u16::from_be_bytes([bare[at + 2], bare[at + 3]]));
@@ -93,7 +93,7 @@ fn kinds_of_jpeg_without_a_decoder_are_named() {
         said.contains("arithmetic coding is not supported"),
         "{said}"
     );
-    let mut bytes = fs::read(picture("base.jpg")).unwrap();
+    let mut bytes = fs::read(image("base.jpg")).unwrap();
     let frame = bytes
         .windows(2)
         .position(|mark| mark == [0xFF, 0xC0])
@@ -130,7 +130,7 @@ fn kinds_of_tiff_show_what_their_twins_show() {
 
 #[test]
 fn kinds_of_tiff_without_a_decoder_are_named() {
-    let mut bytes = fs::read(picture("zstd.tif")).unwrap();
+    let mut bytes = fs::read(image("zstd.tif")).unwrap();
     let number = 50_000_u16.to_le_bytes();
     let at = bytes.windows(2).position(|field| field == number).unwrap();
     for (compression, name) in [(34_925, "LZMA"), (34_887, "LERC"), (34_712, "JPEG 2000")] {
@@ -154,7 +154,7 @@ fn a_tiff_cut_anywhere_in_its_pixels_is_an_error() {
         "ycbcr.tif",
         "float.tif",
     ] {
-        let whole = fs::read(picture(name)).unwrap();
+        let whole = fs::read(image(name)).unwrap();
         for length in 0..whole.len() / 2 {
             if let Ok(decoded) = read(&whole[..length]) {
                 panic!("{name} cut at {length}: {:?}", decoded.warnings);
