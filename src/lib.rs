@@ -47,6 +47,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod command;
 pub mod device;
+pub mod file;
 pub mod input;
 pub mod kernel;
 pub mod model;

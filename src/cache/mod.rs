@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
-use crate::input::stamp::Stamp;
+use crate::file::stamp::Stamp;
 pub use rows::{ImageRow, path_bytes};
 use rows::{floats, is_unit_length};
 

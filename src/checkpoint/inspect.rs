@@ -10,11 +10,11 @@ use serde::Serialize;
 use super::architecture::{self, Architecture, Sizes, Stated};
 use super::config::ModelConfig;
 use super::container::{Archive, Container};
-use super::digest::sha256_of;
 use super::layout::{self, canonical};
 use super::positions::{State, Table};
 use super::source::{ModelFiles, Source};
 use super::{Checkpoint, Tensors, header, merge, open, tiny};
+use crate::file::digest::sha256_of;
 
 /// What was found out about a checkpoint; `None` where a damaged or strange file does not tell.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -7,7 +7,6 @@
 pub mod architecture;
 pub mod config;
 pub mod container;
-pub mod digest;
 pub mod export;
 pub mod hub;
 pub mod inspect;
@@ -18,6 +17,7 @@ pub mod source;
 pub mod tiny;
 mod vocabulary;
 
+use crate::file::digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -9,8 +9,9 @@ use clap::{Args, ValueEnum};
 use super::{Console, Outcome};
 use crate::checkpoint::export::{self, FloatType, Layout, Options};
 use crate::checkpoint::positions::{self, State, Stretch};
-use crate::checkpoint::{Checkpoint, digest, hub, metadata, source, tiny};
+use crate::checkpoint::{Checkpoint, hub, metadata, source, tiny};
 use crate::cli::StatedArgs;
+use crate::file::digest;
 
 const CONVERT_NOTES: &str = "\
 Examples:

@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::Console;
 use super::texts::Fitter;
-use crate::checkpoint::digest::hexadecimal;
 use crate::cli::{LabelArgs, NoneArgs, ScoreArgs};
+use crate::file::digest::hexadecimal;
 use crate::input::prompt::{self, Class, LabelSet, Templates};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;

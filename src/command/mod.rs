@@ -36,8 +36,8 @@ use std::process::ExitCode;
 use crate::cache;
 use crate::checkpoint::hub;
 use crate::cli::{Cli, Command};
+use crate::file::lock::Locked;
 use crate::kernel;
-use crate::output::embedding::journal::Locked;
 
 pub use console::Console;
 

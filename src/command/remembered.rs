@@ -14,9 +14,10 @@ use super::pipeline::{Content, Known, Memory, Place, Plan};
 use super::session::Session;
 use crate::cache::{self, Cache, ImageRow, Recipe};
 use crate::checkpoint::architecture::Architecture;
-use crate::checkpoint::digest::{self, hexadecimal};
 use crate::cli::CacheArgs;
-use crate::input::stamp::Stamp;
+use crate::file::digest;
+use crate::file::digest::hexadecimal;
+use crate::file::stamp::Stamp;
 use crate::input::tokenizer::TokenIds;
 use crate::model::{self, Clip, DualEncoder};
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Console;
 use crate::cli::OutputArgs;
-use crate::output::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
 use crate::output::suffix::{self, Suffix};
 use crate::output::{self, Extras, Format, Record, RecordWriter};
 use crate::task::zero_shot::Score;

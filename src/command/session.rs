@@ -11,10 +11,10 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::Console;
-use crate::checkpoint::digest::{hexadecimal, sha256};
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::cli::ModelArgs;
 use crate::device::{self, Placement, PrecisionChoice};
+use crate::file::digest::{hexadecimal, sha256};
 use crate::input::image::DecodeOptions;
 use crate::kernel;
 use crate::model::{self, Clip};

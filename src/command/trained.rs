@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::made_with::MadeWith;
 use super::session::Session;
-use crate::checkpoint::digest::{hexadecimal, sha256};
+use crate::file::digest::{hexadecimal, sha256};
 use crate::input;
 use crate::input::prompt::{Class, LabelSet};
 use crate::output::probe::{Keys, ProbeFile};

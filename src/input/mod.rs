@@ -10,7 +10,6 @@ pub mod probe;
 pub mod prompt;
 mod repair;
 pub mod resize;
-pub mod stamp;
 pub mod text;
 pub mod text_file;
 pub mod tokenizer;

@@ -8,7 +8,6 @@
 mod csv;
 pub mod embedding;
 pub mod evaluation;
-pub mod file;
 pub mod found;
 mod json;
 pub mod learning;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::embedding::About;
-use super::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
 
 /// What the pair `format` holds.
 pub const FORMAT: &str = "longclip probe 1";

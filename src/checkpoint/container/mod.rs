@@ -10,7 +10,6 @@
 //! and giving them meaning is `layout`'s work.
 
 mod limit;
-mod mapped;
 mod pickle;
 mod safetensors;
 mod sniff;
@@ -27,7 +26,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub(crate) use mapped::{Bytes, as_f16, as_f32};
+pub(crate) use crate::file::mapped::{Bytes, as_f16, as_f32};
 use sniff::Kind;
 pub use tensor::{Dtype, StoredTensor};
 pub(crate) use zip::{Content, Zip};

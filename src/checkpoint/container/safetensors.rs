@@ -7,9 +7,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype as FileDtype, SafeTensorError, SafeTensors};
 
-use super::mapped::Bytes;
 use super::tensor::{Dtype, Storage, StoredTensor};
 use super::{Archive, Container, limit};
+use crate::file::mapped::Bytes;
 
 /// Read the directory of a safetensors file.
 pub(super) fn open(bytes: &Arc<Bytes>) -> Result<Archive> {

@@ -19,8 +19,8 @@ use super::architecture::{Activation, ImageTower};
 use super::layout::LOGIT_BIAS;
 use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
+use crate::file::atomic::AtomicFile;
 use crate::input::preprocess::{Preprocess, Resize};
-use crate::output::file::AtomicFile;
 use crate::output::suffix::{self, Suffix};
 
 use entry::Entry;

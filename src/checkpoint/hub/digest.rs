@@ -3,6 +3,8 @@
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
+use crate::file::digest::hexadecimal;
+
 /// A running hash of a file's bytes, in the form the hub names it by.
 pub(super) enum Digest {
     /// Large files: sha256 of the content.
@@ -31,14 +33,10 @@ impl Digest {
     /// Whether the bytes seen are those that `etag` names.
     pub(super) fn agrees(self, etag: &str) -> bool {
         match self {
-            Self::Sha256(hash) => hex(&hash.finalize()) == etag,
-            Self::GitBlob(hash) => hex(&hash.finalize()) == etag,
+            Self::Sha256(hash) => hexadecimal(&hash.finalize()) == etag,
+            Self::GitBlob(hash) => hexadecimal(&hash.finalize()) == etag,
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

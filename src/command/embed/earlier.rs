@@ -10,11 +10,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::command::Console;
 use crate::command::pipeline::{Content, Known, Memory, Place as ImagePlace};
+use crate::file::atomic::finish_writing;
+use crate::file::stamp::Stamp;
 use crate::input::embedding::journal::{self, Entries, Entry};
 use crate::input::embedding::{self, EmbeddingFile, NoRows};
-use crate::input::stamp::Stamp;
 use crate::output::embedding::{About, Item, Row, journal_of};
-use crate::output::file::finish_writing;
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

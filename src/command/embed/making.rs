@@ -8,8 +8,9 @@ use anyhow::{Context as _, Result};
 
 use super::earlier::{Earlier, Place};
 use crate::command::Console;
+use crate::file::lock::lock;
 use crate::input::embedding::journal::{Entries, Entry as Found};
-use crate::output::embedding::journal::{Journal, lock};
+use crate::output::embedding::journal::Journal;
 use crate::output::embedding::{self, About, Entry, Format, Rows, Take, journal_of};
 
 pub(super) struct Making {

@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use super::pipeline::Plan;
 use super::session::Session;
 use super::{Console, Outcome};
-use crate::checkpoint::digest::hexadecimal;
 use crate::cli::{self, CacheArgs, DecodeArgs, ImageArgs, LongTextArgs, ModelArgs};
+use crate::file::digest::hexadecimal;
 use crate::output::embedding::{About, Dtype, Format, Kind, errors_of, journal_of, sidecar_of};
 
 /// Written out, because texts take the place of images.

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::variant::Variant;
 use crate::command::Console;
+use crate::file::atomic::AtomicFile;
 use crate::input::dataset;
 use crate::input::text_file::{self, Table, usual_separator};
-use crate::output::file::AtomicFile;
 use crate::output::{self, Format, Record, RecordWriter, Style};
 
 /// Beyond so many labels the confusion matrix has rows and columns only for those that occur.

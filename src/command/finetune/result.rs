@@ -13,7 +13,7 @@ use super::training::Training;
 use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
 use crate::command::Console;
 use crate::command::evaluate::summary::to_stdout;
-use crate::output::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
 use crate::output::training::{Evaluation, Figures, Losses};
 use crate::task::fine_tune::Scope;
 

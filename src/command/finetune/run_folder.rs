@@ -11,11 +11,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::checkpoint::digest::hexadecimal;
 use crate::checkpoint::metadata::Metadata;
 use crate::checkpoint::{Tensors, container, export};
-use crate::output::embedding::journal;
-use crate::output::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
+use crate::file::digest::hexadecimal;
+use crate::file::lock;
 
 const SETTINGS: &str = "settings.json";
 const LOG: &str = "log.jsonl";
@@ -146,7 +146,7 @@ impl RunFolder {
     pub(super) fn take(self, record: &Record) -> Result<Taken> {
         let making = || format!("cannot make the folder {}", self.path.display());
         fs::create_dir_all(&self.path).with_context(making)?;
-        let log = journal::lock(&self.file(LOG))?;
+        let log = lock::lock(&self.file(LOG))?;
         let settings = self.file(SETTINGS);
         if self.earlier.is_none() {
             ensure!(

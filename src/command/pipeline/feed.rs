@@ -7,8 +7,8 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::{Encoded, Plan, lock};
 use crate::command::session::Stop;
+use crate::file::stamp::Stamp;
 use crate::input::paths::{ImageSource, PathError};
-use crate::input::stamp::Stamp;
 use crate::output::ImageName;
 
 /// How far the reading of the list has come.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::input::stamp::Stamp;
+use crate::file::stamp::Stamp;
 
 /// What is computed for one image.
 #[derive(Clone, Debug, PartialEq)]

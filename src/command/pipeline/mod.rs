@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::file::stamp::Stamp;
 use crate::input::image::DecodeOptions;
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::preprocess::Preprocess;
-use crate::input::stamp::Stamp;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
 

@@ -11,8 +11,8 @@ use super::batch::encode;
 use super::feed::{Job, JobSource};
 use super::memory::{Content, Known, Memory, Place};
 use super::{Encoded, ModelSlot, Plan, lock};
+use crate::file::stamp::Stamp;
 use crate::input::image::{self, Decoded};
-use crate::input::stamp::Stamp;
 use crate::output::ImageName;
 
 /// What a worker does with pixels.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::query::Query;
+use crate::file::stamp::Stamp;
 use crate::input::embedding::Embeddings;
-use crate::input::stamp::Stamp;
 use crate::output::ImageName;
 use crate::output::embedding::{Item, Name};
 

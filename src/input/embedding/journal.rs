@@ -173,7 +173,8 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::embedding::journal::{Journal, lock};
+    use crate::file::lock::lock;
+    use crate::output::embedding::journal::Journal;
     use crate::output::embedding::testing::{about, images};
     use crate::output::embedding::{self, Kind, Name};
 

@@ -20,8 +20,8 @@ use ::safetensors::tensor::Metadata;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::checkpoint::container::{Bytes, as_f16, as_f32};
+use crate::file::atomic::writing_of;
 use crate::output::embedding::{About, Dtype, Format, Row, sidecar_of};
-use crate::output::file::writing_of;
 pub use any::{Embeddings, open_any, split_array};
 pub use matrix::{Lengths, Matrix};
 

@@ -18,8 +18,8 @@ use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReade
 use parquet::schema::types::ColumnDescPtr;
 
 use super::{EmbeddingFile, check_range};
-use crate::input::image::quiet;
-use crate::input::stamp::Stamp;
+use crate::file::guard;
+use crate::file::stamp::Stamp;
 use crate::output::ImageName;
 use crate::output::embedding::{About, Item, Kind, Row, check_dim, parquet_schema};
 use pages::BoundedPages;
@@ -207,7 +207,7 @@ pub(super) fn groups(reader: &SerializedFileReader<File>, dim: usize) -> Result<
 
 /// Runs what may panic on a damaged file.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    quiet::catch(work).unwrap_or_else(|| Err(anyhow!("the file is damaged")))
+    guard::catch(work).unwrap_or_else(|| Err(anyhow!("the file is damaged")))
 }
 
 /// The columns of one row group.

@@ -25,12 +25,12 @@ mod jpeg;
 mod markers;
 mod orient;
 mod png;
-pub(super) mod quiet;
 mod sniff;
 mod thumbnail;
 mod tiff;
 mod write;
 
+use crate::file::guard;
 use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::Path;
@@ -250,7 +250,7 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
     let Some(format) = Format::of(bytes) else {
         bail!("{}", sniff::refusal(bytes));
     };
-    quiet::catch(|| decode_as(format, bytes, options)).unwrap_or_else(|| {
+    guard::catch(|| decode_as(format, bytes, options)).unwrap_or_else(|| {
         bail!(
             "the {} file cannot be decoded: it is damaged or of an unusual kind; save it as PNG or JPEG",
             format.title()

@@ -9,11 +9,11 @@
 //! Numbers are little-endian. The header is the first frame.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{About, Dtype, Entry, Line, push_values};
 
@@ -47,44 +47,8 @@ pub struct Journal {
     end: u64,
 }
 
-/// Opens the journal at `path` for nobody else, and makes it if there is none.
-///
-/// # Errors
-/// When another run has it, or it cannot be opened.
-pub fn lock(path: &Path) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .with_context(|| format!("cannot open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(Locked(path.to_owned())),
-        // Not every file system can lock; most runs are alone.
-        Err(TryLockError::Error(_)) => Ok(file),
-    }
-}
-
-/// Another run is writing the same file.
-#[derive(Debug)]
-pub struct Locked(PathBuf);
-
-impl std::fmt::Display for Locked {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            formatter,
-            "another run is writing {}; wait for it, or choose another place for this one's output",
-            self.0.display()
-        )
-    }
-}
-
-impl std::error::Error for Locked {}
-
 impl Journal {
-    /// Begins anew in a file that [`lock`] opened; the journal that was in it is gone.
+    /// Begins anew in a file that [`lock`](crate::file::lock::lock) opened; the journal that was in it is gone.
     ///
     /// # Errors
     /// When it holds something else than a journal, or cannot be written.
@@ -187,17 +151,7 @@ mod tests {
     use super::super::Kind;
     use super::super::testing::{about, images};
     use super::*;
-
-    #[test]
-    fn a_journal_has_one_writer() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.npy.partial");
-        let first = lock(&path).unwrap();
-        let error = lock(&path).unwrap_err();
-        assert!(error.is::<Locked>(), "{error}");
-        drop(first);
-        lock(&path).unwrap();
-    }
+    use crate::file::lock::lock;
 
     #[test]
     fn only_a_journal_is_replaced() {

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::{About, Entry, Line, Rows};
-use crate::output::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
 
 /// The line of one entry.
 ///

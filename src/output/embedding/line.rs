@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Failure, Item, Name, Row};
-use crate::input::stamp::Stamp;
+use crate::file::stamp::Stamp;
 use crate::output::{ImageName, json};
 
 /// The keys, in their order; which of them there are depends on the place.

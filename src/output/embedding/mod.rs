@@ -29,8 +29,8 @@ pub use npy::sidecar_of;
 pub(crate) use parquet::schema as parquet_schema;
 pub use row::{Failure, Item, Name, Row};
 
-use super::file::AtomicFile;
 use super::suffix::{self, Suffix};
+use crate::file::atomic::AtomicFile;
 
 /// The formats of files of embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,7 +200,7 @@ fn push_values(bytes: &mut Vec<u8>, values: &[f32], dtype: Dtype) {
 #[cfg(test)]
 pub(crate) mod testing {
     use super::*;
-    use crate::input::stamp::Stamp;
+    use crate::file::stamp::Stamp;
 
     /// Entries in memory.
     #[derive(Default)]

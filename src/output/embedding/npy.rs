@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::{About, Dtype, Line, Rows, push_values, visit_rows};
-use crate::output::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
 
 /// The file of the rows' names: `X.paths.jsonl` for `X.npy`.
 #[must_use]

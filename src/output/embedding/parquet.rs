@@ -16,7 +16,7 @@ use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, TypePtr};
 
 use super::{About, Item, Kind, Row, Rows, visit_rows};
-use crate::output::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
 
 /// Numbers of embeddings in a row group: 8 MB.
 const GROUP_VALUES: usize = 2 << 20;

@@ -1,6 +1,6 @@
 //! One row of a file of embeddings, without the embedding.
 
-use crate::input::stamp::Stamp;
+use crate::file::stamp::Stamp;
 use crate::output::ImageName;
 
 /// What an embedding was made of.

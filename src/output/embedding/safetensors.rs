@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
 use super::{About, Dtype, Line, Rows, push_values, visit_rows};
-use crate::output::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     // The header comes first and tells both lengths, so that the names are counted beforehand.

@@ -32,7 +32,7 @@ pub use content::{
     Kind, Pair, Point, Reliability, Retrieval, Run, Scale, Series, Summary, Value,
 };
 
-use super::file::AtomicFile;
+use crate::file::atomic::AtomicFile;
 
 /// All thumbnails together: about 40,000 images. A browser takes no page of any size, so beyond
 /// half of it the images that were answered rightly have none, and beyond all of it none has.

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::Action;
-use crate::input::stamp::Stamp;
+use crate::file::stamp::Stamp;
 
 /// Two paths of the longest that systems take, in base64, and some more.
 const LONGEST_LINE: u64 = 1 << 16;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::input::stamp::Stamp;
+use crate::file::stamp::Stamp;
 use journal::{Journal, Step};
 
 /// Names that are tried before an image is given up: `a.jpg`, `a (2).jpg`, …

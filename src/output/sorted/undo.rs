@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::journal::{self, Step, Steps};
 use super::{Action, Run, place};
-use crate::input::stamp::Stamp;
+use crate::file::stamp::Stamp;
 
 /// What became of one step.
 pub enum Undo<'a> {

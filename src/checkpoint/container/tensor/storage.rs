@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::super::mapped::Bytes;
+use crate::file::mapped::Bytes;
 
 /// Bytes that tensors share: a range of a file's bytes.
 #[derive(Clone)]

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::super::mapped::Bytes;
 use super::super::pickle::{self, Pickle, Value};
 use super::super::tensor::Storage;
 use super::super::{Archive, Container, limit};
 use super::collect;
 use super::rebuild::{StorageName, storage_name};
+use crate::file::mapped::Bytes;
 
 /// Version that every writer of this format states.
 const PROTOCOL: i64 = 1001;

@@ -13,11 +13,11 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(super) use legacy::open as open_legacy;
 
-use super::mapped::Bytes;
 use super::pickle::{self, Pickle};
 use super::tensor::{Dtype, Storage};
 use super::zip::Zip;
 use super::{Archive, Container, limit};
+use crate::file::mapped::Bytes;
 use rebuild::{Rebuilder, StorageName};
 
 /// Where a storage's bytes lie, by what the pickle calls it.

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::{Bad, Image, LongCaption, Pair, PairOptions, Raw, ShortCaption, Taken, Tokens};
-use crate::checkpoint::digest::hexadecimal;
+use crate::file::digest::hexadecimal;
 use crate::input::paths::ImageRule;
 use crate::input::tokenizer::{self, LongText};
 

@@ -24,7 +24,7 @@ impl Bytes {
     ///
     /// Another process that shortens the file while it is mapped ends this one
     /// with a bus error; one that rewrites it in place changes the weights under
-    /// us, which [`super::Archive::unchanged`] notices afterwards. Programs that
+    /// us, which [`crate::checkpoint::container::Archive::unchanged`] notices afterwards. Programs that
     /// replace files by renaming, as the hub cache and `torch.save` to a new name
     /// do, are harmless: the map keeps the old file.
     pub(crate) fn map(file: &File, length: u64) -> io::Result<Self> {

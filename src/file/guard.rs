@@ -11,7 +11,7 @@ thread_local! {
 
 /// Runs `work`; `None` when it panicked. Nothing is printed for such a panic: the process's panic
 /// hook is wrapped once, and the wrapper stays silent on threads that are inside this function.
-pub(in crate::input) fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         let previous = take_hook();

@@ -1,0 +1,9 @@
+//! Files on disk, whatever is in them: written whole or not at all, locked, mapped, hashed and
+//! recognised again; and a guard against readers that panic.
+
+pub mod atomic;
+pub mod digest;
+pub mod guard;
+pub mod lock;
+pub mod mapped;
+pub mod stamp;
