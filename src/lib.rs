@@ -42,11 +42,11 @@
 //! To add a subcommand, a layout or an output format, write one file and one line in its folder's
 //! `mod.rs`.
 
-pub mod cache;
 pub mod checkpoint;
 pub mod cli;
 pub mod command;
 pub mod device;
+pub mod embedding;
 pub mod file;
 pub mod input;
 pub mod kernel;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
+use crate::embedding::sidecar_of;
 use crate::input::paths::ImageRule;
-use crate::output::embedding::sidecar_of;
 
 /// Fails if `path` is no place for an output file. Looks only, so that it can be asked long before
 /// the file is made.

@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 use super::Console;
 use super::session::Session;
 use crate::cli::ModelChoice;
-use crate::input::embedding::{Matrix, split_array};
-use crate::output::embedding::sidecar_of;
+use crate::embedding::sidecar_of;
+use crate::embedding::{Matrix, split_array};
 
 /// A matrix and where it lies.
 #[derive(Clone, Copy)]

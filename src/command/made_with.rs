@@ -9,7 +9,7 @@ use super::session::Session;
 use crate::checkpoint::hub;
 use crate::checkpoint::source::{self, Presence, Reference};
 use crate::cli::{ModelArgs, ModelChoice};
-use crate::output::embedding::About;
+use crate::embedding::About;
 
 /// A file that was made with a model.
 #[derive(Clone, Copy)]

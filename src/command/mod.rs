@@ -33,9 +33,9 @@ mod trained;
 use std::io;
 use std::process::ExitCode;
 
-use crate::cache;
 use crate::checkpoint::hub;
 use crate::cli::{Cli, Command};
+use crate::embedding::cache;
 use crate::file::lock::Locked;
 use crate::kernel;
 

@@ -6,10 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::made_with::MadeWith;
 use super::session::Session;
+use crate::embedding;
+use crate::embedding::probe::{Keys, ProbeFile};
 use crate::file::digest::{hexadecimal, sha256};
-use crate::input;
 use crate::input::prompt::{Class, LabelSet};
-use crate::output::probe::{Keys, ProbeFile};
 use crate::task::linear_probe::tip_adapter::Mix;
 use crate::task::linear_probe::{Answering, Cache, Probe, Samples};
 use crate::task::zero_shot::{Judge, Score};
@@ -33,7 +33,7 @@ impl TrainedProbe {
         let Some(path) = path else {
             return Ok(None);
         };
-        let mut file = input::probe::read(path)?;
+        let mut file = embedding::probe::read(path)?;
         let probe = probe(&mut file).with_context(|| format!("cannot use {}", path.display()))?;
         Answering::check(score)?;
         Ok(Some(Self {

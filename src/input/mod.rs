@@ -2,11 +2,9 @@
 
 pub mod augment;
 pub mod dataset;
-pub mod embedding;
 pub mod image;
 pub mod paths;
 pub mod preprocess;
-pub mod probe;
 pub mod prompt;
 mod repair;
 pub mod resize;

@@ -96,7 +96,7 @@ fn object(record: &Record) -> io::Result<Vec<u8>> {
 }
 
 /// `value` as compact JSON on one line, without characters that a terminal would act on.
-pub(super) fn printable(value: &impl Serialize) -> io::Result<Vec<u8>> {
+pub(crate) fn printable(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     value.serialize(&mut Serializer::with_formatter(&mut bytes, Printable))?;
     Ok(bytes)

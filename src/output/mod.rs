@@ -6,12 +6,10 @@
 //! tensors, models or arguments. A format is one file and one line in [`writer`].
 
 mod csv;
-pub mod embedding;
 pub mod evaluation;
 pub mod found;
-mod json;
+pub(crate) mod json;
 pub mod learning;
-pub mod probe;
 pub mod report;
 pub mod sorted;
 pub mod suffix;

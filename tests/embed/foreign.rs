@@ -462,7 +462,7 @@ fn a_probe_learns_from_a_matrix_whose_rows_have_names() {
 
 /// Reads all that a file offers, as far as it lets itself be read.
 fn exercise(path: &std::path::Path) -> anyhow::Result<()> {
-    let file = longclip::input::embedding::open_any(path)?;
+    let file = longclip::embedding::open_any(path)?;
     let mut values = Vec::new();
     for start in (0..file.rows()).step_by(file.block_rows()) {
         let end = file.rows().min(start + file.block_rows());

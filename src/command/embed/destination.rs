@@ -9,7 +9,7 @@ use super::EmbedArgs;
 use super::earlier::{Earlier, Place};
 use super::making::Making;
 use crate::command::{Console, Outcome};
-use crate::output::embedding::{About, Entry, Failure, Row, jsonl_line};
+use crate::embedding::{About, Entry, Failure, Row, jsonl_line};
 
 pub(super) struct Destination {
     about: About,

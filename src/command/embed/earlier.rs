@@ -10,11 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::command::Console;
 use crate::command::pipeline::{Content, Known, Memory, Place as ImagePlace};
+use crate::embedding;
+use crate::embedding::entries;
+use crate::embedding::entries::{Entries, Entry};
+use crate::embedding::{About, Item, Row, journal_of};
+use crate::embedding::{EmbeddingFile, NoRows};
 use crate::file::atomic::finish_writing;
 use crate::file::stamp::Stamp;
-use crate::input::embedding::journal::{self, Entries, Entry};
-use crate::input::embedding::{self, EmbeddingFile, NoRows};
-use crate::output::embedding::{About, Item, Row, journal_of};
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl Earlier {
         let journal_path = journal_of(path);
         let cannot = || format!("cannot resume with {}", journal_path.display());
         let mut rows = Vec::new();
-        let found = journal::scan(journal, |at, row| {
+        let found = entries::scan(journal, |at, row| {
             rows.extend(key(&row).map(|key| (key, at)))
         })
         .with_context(cannot)?;

@@ -13,8 +13,8 @@ use crate::command::pipeline::{Encoded, Memory, Plan};
 use crate::command::remembered::{self, Engine, Remembered};
 use crate::command::session::{Session, Stop};
 use crate::command::{Console, Outcome};
+use crate::embedding::{Failure, Item, Name, Row};
 use crate::input::image::Alpha;
-use crate::output::embedding::{Failure, Item, Name, Row};
 
 pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.

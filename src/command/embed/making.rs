@@ -8,10 +8,11 @@ use anyhow::{Context as _, Result};
 
 use super::earlier::{Earlier, Place};
 use crate::command::Console;
+use crate::embedding;
+use crate::embedding::entries::{Entries, Entry as Found};
+use crate::embedding::journal::Journal;
+use crate::embedding::{About, Entry, Format, Rows, Take, journal_of};
 use crate::file::lock::lock;
-use crate::input::embedding::journal::{Entries, Entry as Found};
-use crate::output::embedding::journal::Journal;
-use crate::output::embedding::{self, About, Entry, Format, Rows, Take, journal_of};
 
 pub(super) struct Making {
     path: PathBuf,

@@ -16,8 +16,8 @@ use super::pipeline::Plan;
 use super::session::Session;
 use super::{Console, Outcome};
 use crate::cli::{self, CacheArgs, DecodeArgs, ImageArgs, LongTextArgs, ModelArgs};
+use crate::embedding::{About, Dtype, Format, Kind, errors_of, journal_of, sidecar_of};
 use crate::file::digest::hexadecimal;
-use crate::output::embedding::{About, Dtype, Format, Kind, errors_of, journal_of, sidecar_of};
 
 /// Written out, because texts take the place of images.
 const USAGE: &str = "longclip embed [OPTIONS] <IMAGE>... --output <FILE>

@@ -16,10 +16,10 @@ use crate::command::session::{Session, Stop};
 use crate::command::texts::{Fitter, quoted};
 use crate::command::tokens;
 use crate::command::{Console, Outcome, advice};
+use crate::embedding::{Failure, Item, Kind, Name, Row};
 use crate::input::text_file::Line;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
-use crate::output::embedding::{Failure, Item, Kind, Name, Row};
 use crate::task::text_embedding::TextEmbeddings;
 
 /// Texts that go through the tower together, and that a kill may lose.

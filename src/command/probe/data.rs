@@ -12,8 +12,8 @@ use super::embedded::Embedded;
 use super::labels_from::Labels;
 use crate::command::Console;
 use crate::command::images::IMAGES;
+use crate::embedding::split_array;
 use crate::input::dataset::{self, LabelledOptions, clean};
-use crate::input::embedding::split_array;
 
 /// A first line that is looked at is at most so long.
 const LONGEST_LINE: u64 = 1 << 24;

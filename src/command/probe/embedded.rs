@@ -9,10 +9,11 @@ use super::labels_from::Labels;
 use crate::command::Console;
 use crate::command::foreign::Foreign;
 use crate::command::made_with::MadeWith;
+use crate::embedding;
+use crate::embedding::{Embeddings, NoRows};
+use crate::embedding::{Kind, Name, sidecar_of};
 use crate::input::dataset;
-use crate::input::embedding::{self, Embeddings, NoRows};
 use crate::output::ImageName;
-use crate::output::embedding::{Kind, Name, sidecar_of};
 use crate::task::linear_probe::Samples;
 
 /// The rows of a file that have a class.

@@ -8,7 +8,7 @@ use super::gather::{Gathered, Images};
 use super::{ProbeArgs, study};
 use crate::command::Console;
 use crate::command::evaluate::facts::figures;
-use crate::output::embedding::About;
+use crate::embedding::About;
 use crate::output::evaluation::ClassRow;
 use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
 use crate::output::report::Image;

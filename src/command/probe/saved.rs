@@ -6,8 +6,9 @@ use serde_json::{Map, json};
 use super::ProbeArgs;
 use super::findings::Findings;
 use super::gather::Gathered;
+use crate::embedding::probe;
+use crate::embedding::probe::{Keys, ProbeFile};
 use crate::output::learning::ProbeEvaluation;
-use crate::output::probe::{self, Keys, ProbeFile};
 
 /// Fails if no reader would take a probe of classes of these names, before any work goes into it.
 pub(super) fn check_names(args: &ProbeArgs, names: &[String], what: &str) -> Result<()> {

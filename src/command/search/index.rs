@@ -11,10 +11,11 @@ use crate::command::Console;
 use crate::command::foreign::Foreign;
 use crate::command::made_with::MadeWith;
 use crate::command::session::Session;
-use crate::input::embedding::{self, Embeddings, Mapped, NoRows};
+use crate::embedding;
+use crate::embedding::Name;
+use crate::embedding::{Embeddings, Mapped, NoRows};
 use crate::input::image::{self, DecodeOptions};
 use crate::input::resize::bicubic;
-use crate::output::embedding::Name;
 use crate::output::found::{Hit as Found, Image};
 use crate::task::search::{Hit, Vectors, search};
 

@@ -20,10 +20,10 @@ use super::{Console, Outcome, advice};
 use crate::cli::{
     self, CacheArgs, DecodeArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs,
 };
+use crate::embedding::Name;
+use crate::embedding::split_array;
 use crate::file::atomic::AtomicFile;
-use crate::input::embedding::split_array;
 use crate::output::Colour;
-use crate::output::embedding::Name;
 use crate::output::found::{self, Answer, End, Format, Style};
 
 use index::{Index, Wanted};

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::query::Query;
+use crate::embedding::Embeddings;
+use crate::embedding::{Item, Name};
 use crate::file::stamp::Stamp;
-use crate::input::embedding::Embeddings;
 use crate::output::ImageName;
-use crate::output::embedding::{Item, Name};
 
 /// What a query was made of, by which its rows are known.
 pub(super) struct Own {

@@ -9,8 +9,8 @@ use csv::WriterBuilder;
 use serde::Serialize;
 
 use super::csv::{IMAGE_BYTES, MARK};
-use super::embedding::Name;
 use super::{Colour, Extras, emit, json};
+use crate::embedding::Name;
 
 pub use image::Image;
 

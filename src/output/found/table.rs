@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::AnsiColor;
 
 use super::{Answer, Hit, Style};
-use crate::output::embedding::Name;
+use crate::embedding::Name;
 use crate::output::text::{printable, shortened};
 use crate::output::{Characters, Colour};
 

@@ -15,7 +15,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::{ColumnPath, TypePtr};
 
-use super::{About, Item, Kind, Row, Rows, visit_rows};
+use crate::embedding::{About, Item, Kind, Row, Rows, visit_rows};
 use crate::file::atomic::AtomicFile;
 
 /// Numbers of embeddings in a row group: 8 MB.
@@ -44,7 +44,7 @@ const TEXTS: &str = "message longclip {
 ///
 /// # Errors
 /// Never: the messages are our own.
-pub(crate) fn schema(kind: Kind) -> Result<TypePtr> {
+pub(in crate::embedding) fn schema(kind: Kind) -> Result<TypePtr> {
     let message = match kind {
         Kind::Images => IMAGES,
         Kind::Texts => TEXTS,
@@ -52,7 +52,7 @@ pub(crate) fn schema(kind: Kind) -> Result<TypePtr> {
     Ok(Arc::new(parse_message_type(message)?))
 }
 
-pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
+pub(in crate::embedding) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     let file = AtomicFile::create_alone(path)?;
     let sink = file.sink()?;
     let writing = || format!("cannot write {}", path.display());

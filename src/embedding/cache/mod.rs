@@ -9,8 +9,6 @@
 //! Several programs may use one cache at once. What is read back is checked as anybody's file would
 //! be: lengths, finite numbers, unit length.
 
-mod rows;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -20,8 +18,6 @@ use anyhow::{Context, Result, bail, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use crate::file::stamp::Stamp;
-pub use rows::{ImageRow, path_bytes};
-use rows::{floats, is_unit_length};
 
 /// The file in the cache's folder.
 const FILE: &str = "longclip-embeddings.sqlite3";
@@ -169,7 +165,7 @@ impl Cache {
         let row = self.state().query(
             "SELECT width, height, warnings, embedding FROM image WHERE recipe = ?1 AND content = ?2",
             params![recipe.0, content],
-            rows::image,
+            image,
         )??;
         (row.embedding.len() == dim && is_unit_length(&row.embedding)).then_some(row)
     }
@@ -303,17 +299,13 @@ impl Row {
                     blob(content),
                     (row.size.0 as i64).into(),
                     (row.size.1 as i64).into(),
-                    rows::lines(&row.warnings).into(),
-                    blob(&rows::bytes(&row.embedding)),
+                    lines(&row.warnings).into(),
+                    blob(&bytes(&row.embedding)),
                 ],
             ),
             Self::Text(recipe, content, embedding) => (
                 "INSERT OR REPLACE INTO text (recipe, content, embedding) VALUES (?1, ?2, ?3)",
-                vec![
-                    recipe.0.into(),
-                    blob(content),
-                    blob(&rows::bytes(embedding)),
-                ],
+                vec![recipe.0.into(), blob(content), blob(&bytes(embedding))],
             ),
             Self::Thumbnail(recipe, content, jpeg) => (
                 "INSERT OR REPLACE INTO thumbnail (recipe, content, jpeg) VALUES (?1, ?2, ?3)",
@@ -410,3 +402,63 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests;
+
+/// What is known of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageRow {
+    /// Width and height in pixels, the image upright.
+    pub size: (usize, usize),
+    /// What was wrong with the file although it could be decoded; each of one line.
+    pub warnings: Vec<String>,
+    /// The unit embedding `[dim]`.
+    pub embedding: Vec<f32>,
+}
+
+/// A row of width, height, warnings, embedding; none if it is damaged.
+pub(super) fn image(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
+    let size = |value: i64| usize::try_from(value).ok();
+    let (width, height) = (size(row.get(0)?), size(row.get(1)?));
+    let warnings: String = row.get(2)?;
+    let embedding = floats(row.get_ref(3)?.as_blob()?);
+    let read = || {
+        Some(ImageRow {
+            size: (width?, height?),
+            warnings: warnings.lines().map(str::to_owned).collect(),
+            embedding: embedding?,
+        })
+    };
+    Ok(read())
+}
+
+/// Warnings as one text.
+pub(super) fn lines(warnings: &[String]) -> String {
+    let line = |warning: &String| warning.replace(['\n', '\r'], " ");
+    warnings.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// f32 in little endian.
+pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
+}
+
+/// The reverse; none if the length is no multiple of four.
+pub(super) fn floats(bytes: &[u8]) -> Option<Vec<f32>> {
+    let (values, rest) = bytes.as_chunks::<4>();
+    let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
+    rest.is_empty().then(|| values.collect())
+}
+
+/// Whether this is a direction: also false for anything that is not finite.
+pub(super) fn is_unit_length(values: &[f32]) -> bool {
+    let squares: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+    (squares - 1.0).abs() < 1e-3
+}
+
+/// What stands for a path: where it leads to from the root; none where the working folder is gone.
+pub fn path_bytes(path: &Path) -> Option<Vec<u8>> {
+    let absolute = std::path::absolute(path).ok()?;
+    Some(absolute.as_os_str().as_encoded_bytes().to_vec())
+}

@@ -1,14 +1,43 @@
-//! One JSON object a row. Text is read again at each visit: slow, but nothing is kept in memory.
+//! One JSON object a row, which says all of it: name, embedding, model.
 
+use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::lines::Lines;
-use super::{EmbeddingFile, NoRows, check_range, map};
-use crate::input::text_file::{self, LoneReturn};
-use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
+use super::line::Lines;
+use super::read::{EmbeddingFile, NoRows, check_range, map};
+use super::{About, Dtype, Entry, Line, Row, Rows, check_dim};
+use crate::file::atomic::AtomicFile;
+use crate::input::text_file;
+use crate::input::text_file::LoneReturn;
+
+/// The line of one entry.
+///
+/// # Errors
+/// When a number cannot be written.
+pub fn jsonl_line(entry: Entry<'_>, about: &About) -> Result<Vec<u8>> {
+    match entry {
+        Entry::Failed(failure) => Line::of_failure(failure).to_bytes(),
+        Entry::Row(row, embedding) => {
+            let line = Line::of_row(row).with_embedding(embedding);
+            line.with(about).to_bytes()
+        }
+    }
+}
+
+pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
+    let file = AtomicFile::create_alone(path)?;
+    let mut sink = file.sink()?;
+    let writing = || format!("cannot write {}", path.display());
+    rows.visit(&mut |entry| {
+        let line = jsonl_line(entry, about)?;
+        sink.write_all(&line).with_context(writing)
+    })?;
+    sink.flush().with_context(writing)?;
+    file.commit()
+}
 
 /// What only a line with an embedding has: a quote within a text is escaped.
 const MARK: &[u8] = b"\"embedding\":[";
@@ -135,8 +164,8 @@ impl EmbeddingFile for Jsonl {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::embedding::testing::{about, vector};
-    use crate::output::embedding::{Entry, Item, Kind, jsonl_line};
+    use crate::embedding::testing::{about, vector};
+    use crate::embedding::{Entry, Item, Kind, jsonl_line};
 
     #[test]
     fn numbers_survive_as_text() {

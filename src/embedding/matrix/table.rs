@@ -13,10 +13,11 @@ use parquet::schema::types::ColumnDescriptor;
 use super::Names;
 use super::numbers::{Element, Layout, Numbers};
 use crate::checkpoint::container::Bytes;
-use crate::input::embedding::parquet::{Column, Columns, MOST_VALUES, groups, reader};
-use crate::input::embedding::{NoRows, jsonl};
+use crate::embedding::NoRows;
+use crate::embedding::jsonl;
+use crate::embedding::parquet::{Column, Columns, MOST_VALUES, groups, reader};
+use crate::embedding::{Name, check_dim};
 use crate::output::ImageName;
-use crate::output::embedding::{Name, check_dim};
 
 /// Columns that name a row's image.
 const IMAGES: [&str; 8] = [

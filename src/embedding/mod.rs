@@ -1,17 +1,23 @@
-//! Files of embeddings: plain rows -> npy, safetensors, Parquet, jsonl.
+//! Embeddings on disk, both ways: one file per format (npy, safetensors, Parquet, jsonl), matrices of
+//! other programs, probes, and the cache.
 //!
 //! Every file names what it was made with ([`About`]), so that embeddings of two models are never
 //! compared, and what each row was made of ([`Row`]), so that a later run knows what is still
-//! right. [`crate::input::embedding`] reads them back. While a run goes on its rows lie in a
-//! [`journal`]; [`write()`] makes the file of it in one go. A format is one file and one line there.
+//! right. While a run goes on, its rows lie in a [`journal`]; [`write()`] makes the file of it in one
+//! go, and [`open`] reads it back.
 
 mod about;
+mod any;
+pub mod cache;
+pub mod entries;
 pub mod journal;
 mod jsonl;
 mod line;
+mod matrix;
 mod npy;
 mod parquet;
-mod row;
+pub mod probe;
+mod read;
 mod safetensors;
 
 use std::ffi::OsString;
@@ -23,13 +29,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 pub(crate) use about::check_dim;
 pub use about::{About, Dtype, Kind};
+pub use about::{Failure, Item, Name, Row};
+pub use any::{Embeddings, open_any, split_array};
 pub use jsonl::jsonl_line;
 pub use line::Line;
+pub use matrix::{Lengths, Matrix};
 pub use npy::sidecar_of;
-pub(crate) use parquet::schema as parquet_schema;
-pub use row::{Failure, Item, Name, Row};
+pub use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers, open};
 
-use super::suffix::{self, Suffix};
+use super::output::suffix;
+use super::output::suffix::Suffix;
 use crate::file::atomic::AtomicFile;
 
 /// The formats of files of embeddings.
@@ -201,6 +210,7 @@ fn push_values(bytes: &mut Vec<u8>, values: &[f32], dtype: Dtype) {
 pub(crate) mod testing {
     use super::*;
     use crate::file::stamp::Stamp;
+    use crate::output::ImageName;
 
     /// Entries in memory.
     #[derive(Default)]
@@ -252,7 +262,7 @@ pub(crate) mod testing {
     pub(crate) fn images(count: usize, dim: usize) -> Listed {
         let rows = (0..count).map(|index| {
             let name = match index % 4 {
-                0 => super::super::ImageName {
+                0 => ImageName {
                     text: format!("a {index}\u{fffd}.jpg"),
                     bytes: Some(
                         format!("a {index}")
@@ -262,8 +272,8 @@ pub(crate) mod testing {
                             .collect(),
                     ),
                 },
-                1 => super::super::ImageName::from(Path::new(&format!("é \"{index}\"\n.png"))),
-                _ => super::super::ImageName::from(Path::new(&format!("p/{index}.png"))),
+                1 => ImageName::from(Path::new(&format!("é \"{index}\"\n.png"))),
+                _ => ImageName::from(Path::new(&format!("p/{index}.png"))),
             };
             let row = Row {
                 item: Item::Image {

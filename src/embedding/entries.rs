@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::checkpoint::container::Bytes;
-use crate::output::embedding::journal::{FRAME_START, MAGIC, Tag};
-use crate::output::embedding::{About, Failure, Line, Row};
+use crate::embedding::journal::{FRAME_START, MAGIC, Tag};
+use crate::embedding::{About, Failure, Line, Row};
 
 /// A longer frame is none: a row has a name and at most 2^16 numbers.
 const LONGEST_FRAME: usize = 64 << 20;
@@ -173,10 +173,11 @@ impl Entries {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedding;
+    use crate::embedding::journal::Journal;
+    use crate::embedding::testing::{about, images};
+    use crate::embedding::{Kind, Name};
     use crate::file::lock::lock;
-    use crate::output::embedding::journal::Journal;
-    use crate::output::embedding::testing::{about, images};
-    use crate::output::embedding::{self, Kind, Name};
 
     #[test]
     fn every_row_before_the_cut_survives_it() {

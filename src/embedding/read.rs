@@ -1,14 +1,5 @@
-//! Files of embeddings, read back: what [`crate::output::embedding`] writes, mapped where the format
+//! Files of embeddings, read back: what [`crate::embedding`] writes, mapped where the format
 //! allows, and what other programs write ([`Matrix`]); every byte distrusted.
-
-mod any;
-pub mod journal;
-mod jsonl;
-mod lines;
-mod matrix;
-mod npy;
-mod parquet;
-mod safetensors;
 
 use std::fs::{self, File};
 use std::ops::Range;
@@ -19,11 +10,11 @@ use ::safetensors::SafeTensors;
 use ::safetensors::tensor::Metadata;
 use anyhow::{Context as _, Result, ensure};
 
+use super::{jsonl, npy, parquet, safetensors};
 use crate::checkpoint::container::{Bytes, as_f16, as_f32};
+
+use crate::embedding::{About, Dtype, Format, Row, sidecar_of};
 use crate::file::atomic::writing_of;
-use crate::output::embedding::{About, Dtype, Format, Row, sidecar_of};
-pub use any::{Embeddings, open_any, split_array};
-pub use matrix::{Lengths, Matrix};
 
 /// An open file of embeddings. Many threads may read it.
 pub trait EmbeddingFile: Send + Sync {
@@ -126,17 +117,17 @@ pub(super) fn header(bytes: &[u8], limit: u64) -> Result<(usize, Metadata)> {
 }
 
 /// A part of a file that holds numbers `[rows, dim]`.
-struct Numbers {
-    bytes: Arc<Bytes>,
-    range: Range<usize>,
-    dtype: Dtype,
-    rows: usize,
-    dim: usize,
+pub(super) struct Numbers {
+    pub(super) bytes: Arc<Bytes>,
+    pub(super) range: Range<usize>,
+    pub(super) dtype: Dtype,
+    pub(super) rows: usize,
+    pub(super) dim: usize,
 }
 
 impl Numbers {
     /// Fails unless `range` is exactly as long as the numbers are.
-    fn new(
+    pub(super) fn new(
         bytes: &Arc<Bytes>,
         range: Range<usize>,
         dtype: Dtype,
@@ -162,14 +153,14 @@ impl Numbers {
     }
 
     /// The bytes of some rows.
-    fn bytes(&self, rows: Range<usize>) -> Result<&[u8]> {
+    pub(super) fn bytes(&self, rows: Range<usize>) -> Result<&[u8]> {
         check_range(&rows, self.rows)?;
         let row_bytes = self.dim * self.dtype.size();
         let start = self.range.start + rows.start * row_bytes;
         Ok(&self.bytes[start..start + rows.len() * row_bytes])
     }
 
-    fn mapped(&self) -> Option<Mapped<'_>> {
+    pub(super) fn mapped(&self) -> Option<Mapped<'_>> {
         let bytes = &self.bytes[self.range.clone()];
         match self.dtype {
             Dtype::F32 => as_f32(bytes).map(Mapped::F32),
@@ -177,7 +168,7 @@ impl Numbers {
         }
     }
 
-    fn values(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+    pub(super) fn values(&self, rows: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
         let bytes = self.bytes(rows)?;
         values.clear();
         match self.dtype {
@@ -191,7 +182,7 @@ impl Numbers {
     }
 }
 
-fn check_range(range: &Range<usize>, rows: usize) -> Result<()> {
+pub(super) fn check_range(range: &Range<usize>, rows: usize) -> Result<()> {
     ensure!(
         range.start <= range.end && range.end <= rows,
         "rows {} to {} were asked for, and there are {rows}",
@@ -206,8 +197,8 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::output::embedding::testing::{Listed, about, images, texts};
-    use crate::output::embedding::{Failure, Kind, Name, sidecar_of, write};
+    use crate::embedding::testing::{Listed, about, images, texts};
+    use crate::embedding::{Failure, Kind, Name, sidecar_of, write};
 
     const NAMES: [&str; 4] = ["a.npy", "a.safetensors", "a.parquet", "a.jsonl"];
 

@@ -1,9 +1,12 @@
-//! Apache Parquet, as [`crate::output::embedding`] writes it: our columns, not compressed.
+//! Apache Parquet, as [`crate::embedding`] writes it: our columns, not compressed.
 //!
 //! The crate trusts a file more than it should: it panics on some damage, and reserves what a page
 //! claims. So every call is guarded, and pages are held to the numbers of the checked footer first.
 
 mod pages;
+mod write;
+
+pub(super) use write::{schema, write};
 
 use std::fs::File;
 use std::ops::Range;
@@ -17,11 +20,11 @@ use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Typ
 use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
-use super::{EmbeddingFile, check_range};
+use super::read::{EmbeddingFile, check_range};
+use super::{About, Item, Kind, Row, check_dim};
 use crate::file::guard;
 use crate::file::stamp::Stamp;
 use crate::output::ImageName;
-use crate::output::embedding::{About, Item, Kind, Row, check_dim, parquet_schema};
 use pages::BoundedPages;
 
 /// A footer of ours has 2 KB for each row group of 8 MB.
@@ -52,7 +55,7 @@ impl Parquet {
         let metadata = reader.metadata();
         let about = About::from_pairs(|key| pair(&reader, key))?;
         check_dim(about.dim)?;
-        let expected = parquet_schema(about.kind)?;
+        let expected = schema(about.kind)?;
         ensure!(
             *metadata.file_metadata().schema() == *expected,
             "its columns are not those of longclip's {}",

@@ -1,15 +1,68 @@
-//! safetensors: the crate checks the header, numbers and names stay in the map.
+//! safetensors: `embeddings` `[rows, dim]`, and `rows`, the UTF-8 bytes of one JSON object a row.
+//! The header_of's pairs say what the embeddings were made with.
 
+use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorInfo;
+use serde_json::{Map, Value, json};
 
-use super::lines::Lines;
-use super::{EmbeddingFile, Mapped, Numbers, header, map};
-use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
+use super::line::Lines;
+use super::read::{EmbeddingFile, Mapped, Numbers, header, map};
+use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
+use crate::file::atomic::AtomicFile;
+
+pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
+    // The header_of comes first and tells both lengths, so that the names are counted beforehand.
+    let mut names_length = 0;
+    visit_rows(rows, |row, _| {
+        names_length += Line::of_row(row).to_bytes()?.len();
+        Ok(())
+    })?;
+    let file = AtomicFile::create_alone(path)?;
+    let mut sink = file.sink()?;
+    let writing = || format!("cannot write {}", path.display());
+    sink.write_all(&header_of(rows.rows(), names_length, about))
+        .with_context(writing)?;
+    let mut bytes = Vec::with_capacity(about.dim * about.dtype.size());
+    visit_rows(rows, |_, embedding| {
+        bytes.clear();
+        push_values(&mut bytes, embedding, about.dtype);
+        sink.write_all(&bytes).with_context(writing)
+    })?;
+    visit_rows(rows, |row, _| {
+        let line = Line::of_row(row).to_bytes()?;
+        sink.write_all(&line).with_context(writing)
+    })?;
+    sink.flush().with_context(writing)?;
+    file.commit()
+}
+
+/// Padded so that the numbers begin at a multiple of 64.
+fn header_of(rows: usize, names_length: usize, about: &About) -> Vec<u8> {
+    let dtype = match about.dtype {
+        Dtype::F32 => "F32",
+        Dtype::F16 => "F16",
+    };
+    let pairs = about.pairs().into_iter();
+    let pairs: Map<String, Value> = pairs
+        .map(|(key, value)| (key.to_owned(), json!(value)))
+        .collect();
+    let end = rows * about.dim * about.dtype.size();
+    let header_of = json!({
+        "__metadata__": pairs,
+        "embeddings": {"dtype": dtype, "shape": [rows, about.dim], "data_offsets": [0, end]},
+        "rows": {"dtype": "U8", "shape": [names_length], "data_offsets": [end, end + names_length]},
+    });
+    let mut header_of = header_of.to_string().into_bytes();
+    header_of.resize((8 + header_of.len()).next_multiple_of(64) - 8, b' ');
+    let mut bytes = (header_of.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header_of);
+    bytes
+}
 
 /// Our headers have below 2 KB.
 const LONGEST_HEADER: u64 = 1 << 20;
@@ -109,7 +162,8 @@ impl EmbeddingFile for Safetensors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::embedding::{Kind, testing::about};
+    use crate::embedding::Kind;
+    use crate::embedding::testing::about;
 
     #[test]
     fn headers_that_lie_are_refused() {

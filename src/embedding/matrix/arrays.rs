@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::npy::{HEAD_BYTES, Header};
 use super::numbers::{Element, Layout, Numbers, rows_and_columns};
 use crate::checkpoint::container::{Bytes, Content, Zip};
-use crate::input::embedding::{header, map};
-use crate::output::embedding::check_dim;
+use crate::embedding::check_dim;
+use crate::embedding::read::{header, map};
 
 /// More arrays are no file of embeddings.
 const MOST_ARRAYS: usize = 4096;

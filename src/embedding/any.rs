@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::Matrix;
 use super::jsonl::Jsonl;
 use super::npy::Npy;
+use super::parquet;
+use super::read::{EmbeddingFile, Mapped, open};
 use super::safetensors::Safetensors;
-use super::{EmbeddingFile, Mapped, Matrix, open, parquet};
-use crate::output::embedding::{About, Item, Name};
+use crate::embedding::{About, Item, Name};
 use crate::output::suffix::{self, Suffix};
 
 /// Embeddings to search or to learn from, whoever wrote them.

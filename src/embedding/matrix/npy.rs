@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::numbers::{Element, Layout, Order};
-use crate::output::embedding::Dtype;
+use crate::embedding::Dtype;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
@@ -15,9 +15,9 @@ pub(super) const HEAD_BYTES: usize = LONGEST_HEADER + 12;
 
 /// What stands before the numbers.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::input::embedding) struct Header {
+pub(in crate::embedding) struct Header {
     /// Its bytes, the magic ones included.
-    pub(in crate::input::embedding) length: usize,
+    pub(in crate::embedding) length: usize,
     /// How the numbers lie.
     pub(super) layout: Layout,
 }
@@ -27,7 +27,7 @@ impl Header {
     ///
     /// # Errors
     /// When there is none, or it describes something other than a matrix of numbers.
-    pub(in crate::input::embedding) fn read(bytes: &[u8]) -> Result<Self> {
+    pub(in crate::embedding) fn read(bytes: &[u8]) -> Result<Self> {
         let rest = bytes.strip_prefix(MAGIC).context("not a file of NumPy's")?;
         let (start, stated) = match *rest {
             [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([a, b]))),
@@ -51,7 +51,7 @@ impl Header {
     ///
     /// # Errors
     /// When they lie otherwise.
-    pub(in crate::input::embedding) fn ours(&self) -> Result<(Dtype, [usize; 2])> {
+    pub(in crate::embedding) fn ours(&self) -> Result<(Dtype, [usize; 2])> {
         let layout = &self.layout;
         let dtype = match layout.element {
             Element::F32 => Some(Dtype::F32),
@@ -145,7 +145,7 @@ fn parse_shape(tuple: &str) -> Result<[usize; 2]> {
         .with_context(|| {
             format!("the array has the shape {tuple}; embeddings have rows and columns")
         })?;
-    crate::output::embedding::check_dim(shape[1])?;
+    crate::embedding::check_dim(shape[1])?;
     Ok(shape)
 }
 

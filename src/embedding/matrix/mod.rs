@@ -14,9 +14,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::lines::Lines;
-use super::{check_range, map};
-use crate::output::embedding::{Line, Name, sidecar_of};
+use super::line::Lines;
+use super::read::{check_range, map};
+use crate::embedding::{Line, Name, sidecar_of};
 use npy::Header;
 use numbers::Numbers;
 

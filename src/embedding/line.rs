@@ -1,6 +1,9 @@
 //! A row as one line of JSON: the same keys in every place that holds such lines.
 
 use std::borrow::Cow;
+use std::io::BufRead as _;
+use std::ops::Range;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
@@ -8,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::{About, Failure, Item, Name, Row};
+use crate::checkpoint::container::Bytes;
 use crate::file::stamp::Stamp;
 use crate::output::{ImageName, json};
 
@@ -271,6 +275,53 @@ fn one_of<'a, T: PartialEq>(image: &'a Option<T>, path: &'a Option<T>) -> Result
         );
     }
     Ok(image.as_ref().or(path.as_ref()))
+}
+
+/// A longer line is no row: an embedding of the widest model has below 2 MB as text.
+const LONGEST_BYTES: usize = 16 << 20;
+
+/// Where the lines of some bytes begin.
+pub(super) struct Lines {
+    bytes: Arc<Bytes>,
+    /// Where each begins, and where the last one ends.
+    starts: Vec<usize>,
+}
+
+impl Lines {
+    /// Finds the lines of `range`; the last one may lack its end.
+    pub(super) fn new(bytes: &Arc<Bytes>, range: Range<usize>) -> Result<Self> {
+        let mut rest = bytes.get(range.clone()).context("the file is cut short")?;
+        let mut starts = vec![range.start];
+        let mut at = range.start;
+        while !rest.is_empty() {
+            let length = rest.skip_until(b'\n')?;
+            ensure!(
+                length <= LONGEST_BYTES,
+                "line {} has {length} bytes, and no row has as many",
+                starts.len()
+            );
+            at += length;
+            starts.push(at);
+        }
+        Ok(Self {
+            bytes: Arc::clone(bytes),
+            starts,
+        })
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The line of this index, without its end.
+    pub(super) fn get(&self, index: usize) -> Result<&[u8]> {
+        let (start, end) = index
+            .checked_add(1)
+            .and_then(|next| Some((self.starts.get(index)?, self.starts.get(next)?)))
+            .with_context(|| format!("there is no row {index}"))?;
+        let line = &self.bytes[*start..*end];
+        Ok(line.strip_suffix(b"\n").unwrap_or(line))
+    }
 }
 
 #[cfg(test)]
