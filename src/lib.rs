@@ -43,7 +43,6 @@
 //! `mod.rs`.
 
 pub mod checkpoint;
-pub mod cli;
 pub mod command;
 pub mod device;
 pub mod embedding;
@@ -52,4 +51,5 @@ pub mod input;
 pub mod kernel;
 pub mod model;
 pub mod output;
+pub mod run;
 pub mod task;

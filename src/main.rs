@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use longclip::cli;
-use longclip::command::{self, Console};
+use longclip::command;
+use longclip::run::Console;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = cli::parse().unwrap_or_else(|error| error.exit());
+    let cli = command::parse().unwrap_or_else(|error| error.exit());
     let console = Console::new(&cli.console);
     match command::run(cli, &console) {
         Ok(outcome) => outcome.exit_code(),

@@ -8,19 +8,18 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use super::calibration::Calibration;
-use super::evaluate::files::write_json;
-use super::evaluate::summary::to_stdout;
-use super::evaluate::variant::{Base, Choice, Variant};
-use super::images::{IMAGES, Running};
-use super::pipeline::Plan;
-use super::remembered::{self, Ready};
-use super::results::check_suffix;
-use super::session::{Session, Stop};
-use super::texts::Fitter;
-use super::{Console, Outcome, advice};
-use crate::cli::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, NoneArgs};
-use crate::input::dataset::{self, Labelled, LabelledOptions};
+use crate::input::dataset;
+use crate::input::dataset::{Labelled, LabelledOptions};
+use crate::run::calibration::Calibration;
+use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, NoneArgs};
+use crate::run::images::{IMAGES, Running};
+use crate::run::pipeline::Plan;
+use crate::run::remembered::Ready;
+use crate::run::results::{check_suffix, to_stdout, write_json};
+use crate::run::session::{Session, Stop};
+use crate::run::texts::Fitter;
+use crate::run::variant::{Base, Choice, Variant};
+use crate::run::{Console, Outcome, advice, remembered};
 use crate::task::calibration::{
     NoneThreshold, Stored, Subset, choose_threshold, fit_temperature, judge,
     negative_log_likelihood, reliability_of, split,

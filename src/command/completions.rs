@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::Outcome;
-use crate::cli::Cli;
+use crate::command::Cli;
+use crate::run::Outcome;
 
 const EXAMPLES: &str = "\
 Examples:

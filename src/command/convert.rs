@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::{Console, Outcome};
-use crate::checkpoint::export::{self, FloatType, Layout, Options};
-use crate::checkpoint::positions::{self, State, Stretch};
-use crate::checkpoint::{Checkpoint, hub, metadata, source, tiny};
-use crate::cli::StatedArgs;
+use crate::checkpoint::export::{FloatType, Options};
+use crate::checkpoint::positions::{State, Stretch};
+use crate::checkpoint::{Checkpoint, export, hub, metadata, positions, source, tiny};
 use crate::file::digest;
+use crate::run::flags::{LayoutName, StatedArgs};
+use crate::run::{Console, Outcome};
 
 const CONVERT_NOTES: &str = "\
 Examples:
@@ -84,32 +84,6 @@ struct FileArgs {
     /// Replace what is there
     #[arg(long)]
     force: bool,
-}
-
-/// The libraries that can be written for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LayoutName {
-    /// transformers' CLIPModel: the canonical names
-    Hf,
-    /// openai/CLIP
-    Openai,
-    /// open_clip
-    #[value(name = "open_clip", alias = "open-clip")]
-    OpenClip,
-    /// the Long-CLIP repository (248 positions)
-    Longclip,
-}
-
-impl LayoutName {
-    /// As the writer takes it.
-    pub(super) fn layout(self) -> Layout {
-        match self {
-            Self::Hf => Layout::HuggingFace,
-            Self::Openai => Layout::OpenAi,
-            Self::OpenClip => Layout::OpenClip,
-            Self::Longclip => Layout::LongClip,
-        }
-    }
 }
 
 /// The types of numbers.

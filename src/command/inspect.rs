@@ -6,10 +6,10 @@ use std::io::{IsTerminal as _, Write as _};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::{Console, Outcome};
 use crate::checkpoint::inspect::{Inspection, inspect};
 use crate::checkpoint::{hub, source};
-use crate::cli::StatedArgs;
+use crate::run::flags::StatedArgs;
+use crate::run::{Console, Outcome};
 
 const NOTES: &str = "\
 Examples:

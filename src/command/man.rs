@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Command, CommandFactory as _};
 use clap_mangen::Man;
 
-use super::{Console, Outcome};
-use crate::cli::Cli;
+use crate::command::Cli;
+use crate::run::{Console, Outcome};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,73 +1,114 @@
-//! What a user can ask for: one file is one subcommand, its flags and its `run`.
+//! The command line: the top parser, and one file or folder per subcommand with its flags and its
+//! `run`. Subcommands never import each other; what two of them need lives in [`crate::run`].
 
-mod advice;
 pub mod bench;
 pub mod calibrate;
-mod calibration;
 pub mod classify;
 pub mod completions;
-mod console;
 pub mod convert;
 pub mod embed;
 pub mod evaluate;
 pub mod finetune;
-mod foreign;
-mod images;
 pub mod inspect;
-mod labels;
-mod made_with;
 pub mod man;
 pub mod models;
-mod pipeline;
+mod parse;
 pub mod probe;
-mod remembered;
-mod report;
-mod results;
 pub mod search;
-mod session;
-pub mod sort;
-mod texts;
 pub mod tokens;
-mod trained;
+pub mod undo;
 
 use std::io;
 use std::process::ExitCode;
 
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Parser, Subcommand};
+
 use crate::checkpoint::hub;
-use crate::cli::{Cli, Command};
 use crate::embedding::cache;
 use crate::file::lock::Locked;
 use crate::kernel;
+use crate::run::flags::ConsoleArgs;
+use crate::run::{Console, Outcome};
+use bench::BenchArgs;
+use calibrate::CalibrateArgs;
+use classify::ClassifyArgs;
+use completions::CompletionsArgs;
+use convert::{ConvertArgs, StretchArgs};
+use embed::EmbedArgs;
+use evaluate::EvaluateArgs;
+use finetune::FinetuneArgs;
+use inspect::InspectArgs;
+use man::ManArgs;
+use models::ModelsArgs;
+use probe::ProbeArgs;
+use search::SearchArgs;
+use tokens::TokensArgs;
+use undo::UndoArgs;
 
-pub use console::Console;
+pub use parse::parse;
 
-/// How a run that could run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Every input was answered.
-    Answered,
-    /// Some inputs failed; the rest is written.
-    SomeFailed,
-    /// Not one input could be read.
-    NoneRead,
-    /// Nothing could be done, but another try may help.
-    TryLater,
-    /// A signal (by number) stopped it, after writing what was complete.
-    Stopped(i32),
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Examples:
+  longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
+  longclip classify --help
+
+Exit status: 0 every input was answered; 1 some inputs failed, or a gate was missed; 2 it could not run;
+75 worth retrying (the hub is down, the disk is full); 130 or 143 stopped by a signal.";
+
+/// Zero-shot image classification with CLIP and Long-CLIP.
+#[derive(Debug, Parser)]
+#[command(name = "longclip", version, styles = STYLES, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to say on stderr.
+    #[command(flatten)]
+    pub console: ConsoleArgs,
 }
 
-impl Outcome {
-    /// The exit status of the process.
-    #[must_use]
-    pub fn exit_code(self) -> ExitCode {
-        match self {
-            Self::Answered => ExitCode::SUCCESS,
-            Self::SomeFailed => ExitCode::from(1),
-            Self::NoneRead => ExitCode::from(2),
-            Self::TryLater => ExitCode::from(75),
-            Self::Stopped(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
-        }
-    }
+/// The subcommands, one file each in `command`.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell which of some texts fits an image best
+    Classify(Box<ClassifyArgs>),
+    /// Keep the embeddings of images or texts in a file
+    Embed(Box<EmbedArgs>),
+    /// Find the images or texts of a file of embeddings that fit best
+    Search(Box<SearchArgs>),
+    /// Train a classifier on labelled images, a few of each class or many
+    Probe(Box<ProbeArgs>),
+    /// Tell how good a model and labels are on images with known answers
+    Evaluate(Box<EvaluateArgs>),
+    /// Fit a temperature, so that probabilities mean what they say
+    Calibrate(Box<CalibrateArgs>),
+    /// Train a model on images with captions, as Long-CLIP was
+    Finetune(Box<FinetuneArgs>),
+    /// Tell what a weight file is, and why it does not load if it does not
+    Inspect(Box<InspectArgs>),
+    /// Write a model for another program, or as one canonical file
+    Convert(Box<ConvertArgs>),
+    /// Make a model read longer texts: stretch its text positions
+    Stretch(Box<StretchArgs>),
+    /// Measure how fast this machine runs a model
+    Bench(Box<BenchArgs>),
+    /// List, download, check and remove models
+    Models(ModelsArgs),
+    /// Show how texts become tokens, and whether they fit a model
+    Tokens(TokensArgs),
+    /// Print what makes a shell complete this command line
+    Completions(CompletionsArgs),
+    /// Print or write the manual pages
+    Man(ManArgs),
+    /// Take back what classify --link, --copy or --move did
+    Undo(UndoArgs),
 }
 
 /// Runs what the user asked for.
@@ -92,7 +133,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Tokens(args) => tokens::run(&args, console),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, console),
-        Command::Undo(args) => sort::run_undo(&args, console),
+        Command::Undo(args) => undo::run(&args, console),
     }
 }
 
@@ -116,7 +157,14 @@ pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
 
     #[test]
     fn exit_codes_of_errors() {

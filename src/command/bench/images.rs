@@ -6,10 +6,11 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 use tempfile::TempDir;
 
-use crate::command::images::IMAGES;
-use crate::input::image::{self, DecodeOptions, RgbImage};
-use crate::input::paths::{self, ImageSource};
+use crate::input::image::{DecodeOptions, RgbImage};
+use crate::input::paths::ImageSource;
 use crate::input::preprocess::Preprocess;
+use crate::input::{image, paths};
+use crate::run::images::IMAGES;
 
 const COUNT: usize = 32;
 const WIDTH: usize = 640;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use crate::command::session::Stop;
+use crate::run::session::Stop;
 
 /// How long one figure may take when the number of repeats is not given.
 const BUDGET: Duration = Duration::from_millis(1500);

@@ -14,11 +14,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::session::{Session, Stop};
-use super::{Console, Outcome};
-use crate::cli::ModelArgs;
 use crate::kernel;
-
+use crate::run::flags::ModelArgs;
+use crate::run::session::{Session, Stop};
+use crate::run::{Console, Outcome};
 use images::Folder;
 use machine::MemoryWatch;
 use measure::Repeats;

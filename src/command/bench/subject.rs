@@ -7,17 +7,17 @@ use anyhow::{Context, Result};
 use candle_core::Tensor;
 
 use super::images::Folder;
-use super::measure::{self, Repeats};
-use super::report;
-use super::texts;
-use crate::command::Console;
-use crate::command::images::IMAGES;
-use crate::command::pipeline::{ModelSlot, Pipeline, Plan};
-use crate::command::session::Session;
+use super::measure::Repeats;
+use super::{measure, report, texts};
 use crate::input::paths;
 use crate::input::tokenizer::TokenIds;
+use crate::model;
 use crate::model::compute::CpuPrecision;
-use crate::model::{self, Compute, DualEncoder};
+use crate::model::{Compute, DualEncoder};
+use crate::run::Console;
+use crate::run::images::IMAGES;
+use crate::run::pipeline::{ModelSlot, Pipeline, Plan};
+use crate::run::session::Session;
 
 /// Images that go through the image tower together in the second figure.
 const BATCH: usize = 16;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::cli::ScoreArgs;
-use crate::command::labels::NoneTexts;
-use crate::command::pipeline::Encoded;
 use crate::input::prompt::LabelSet;
 use crate::output::{Prediction, Record};
+use crate::run::flags::ScoreArgs;
+use crate::run::labels::NoneTexts;
+use crate::run::pipeline::Encoded;
 use crate::task::zero_shot::{ClassScore, Judge, Score};
 
 /// Turns embeddings into records.

@@ -3,6 +3,7 @@
 mod answer;
 mod page;
 mod question;
+mod sort;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,17 +11,17 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::calibration::Calibration;
-use super::images::Images;
-use super::pipeline::Plan;
-use super::remembered::{self, Ready};
-use super::results::{Form, Results};
-use super::session::{Session, Stop};
-use super::sort::SortArgs;
-use super::{Console, Outcome, report};
-use crate::cli::{
+use super::classify::sort::SortArgs;
+use crate::run::calibration::Calibration;
+use crate::run::flags::{
     CacheArgs, DecodeArgs, ImageArgs, LabelArgs, ModelArgs, ModelChoice, OutputArgs, ScoreArgs,
 };
+use crate::run::images::Images;
+use crate::run::pipeline::Plan;
+use crate::run::remembered::Ready;
+use crate::run::results::{Form, Results};
+use crate::run::session::{Session, Stop};
+use crate::run::{Console, Outcome, remembered, report};
 use crate::task::zero_shot::Score;
 use page::Page;
 use question::Question;

@@ -4,13 +4,13 @@ use anyhow::Result;
 
 use super::ClassifyArgs;
 use super::answer::Answer;
-use crate::command::Console;
-use crate::command::images::Counts;
-use crate::command::pipeline::Encoded;
-use crate::command::report::{self, count, model_facts};
-use crate::command::session::Session;
 use crate::output;
 use crate::output::report::{Answer as Shown, Head, Kind, ReportWriter, Summary};
+use crate::run::images::Counts;
+use crate::run::pipeline::Encoded;
+use crate::run::report::{count, model_facts};
+use crate::run::session::Session;
+use crate::run::{Console, report};
 use crate::task::zero_shot::{ClassScore, Score};
 
 /// Labels of an image that the page shows.

@@ -4,15 +4,15 @@ use anyhow::{Result, bail};
 
 use super::answer::Answer;
 use super::{ClassifyArgs, check_stdin, check_threshold};
-use crate::cli::{ModelArgs, ScoreArgs};
-use crate::command::Console;
-use crate::command::calibration::Calibration;
-use crate::command::labels::{self, NoneTexts};
-use crate::command::session::Session;
-use crate::command::texts::Fitter;
-use crate::command::trained::TrainedProbe;
 use crate::input::prompt::LabelSet;
 use crate::model::DualEncoder;
+use crate::run::calibration::Calibration;
+use crate::run::flags::{ModelArgs, ScoreArgs};
+use crate::run::labels::NoneTexts;
+use crate::run::session::Session;
+use crate::run::texts::Fitter;
+use crate::run::trained::TrainedProbe;
+use crate::run::{Console, labels};
 use crate::task::zero_shot::{Judge, Score};
 
 /// The labels, and what they are told apart by.

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use super::EmbedArgs;
 use super::earlier::{Earlier, Place};
 use super::making::Making;
-use crate::command::{Console, Outcome};
 use crate::embedding::{About, Entry, Failure, Row, jsonl_line};
+use crate::run::{Console, Outcome};
 
 pub(super) struct Destination {
     about: About,

@@ -8,15 +8,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::command::Console;
-use crate::command::pipeline::{Content, Known, Memory, Place as ImagePlace};
 use crate::embedding;
-use crate::embedding::entries;
 use crate::embedding::entries::{Entries, Entry};
-use crate::embedding::{About, Item, Row, journal_of};
-use crate::embedding::{EmbeddingFile, NoRows};
+use crate::embedding::{About, EmbeddingFile, Item, NoRows, Row, entries, journal_of};
 use crate::file::atomic::finish_writing;
 use crate::file::stamp::Stamp;
+use crate::run::Console;
+use crate::run::pipeline::{Content, Known, Memory, Place as ImagePlace};
 
 /// Where a row lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,15 +6,14 @@ use anyhow::Result;
 
 use super::destination::Destination;
 use super::earlier::{Earlier, Resumed};
-use super::{EmbedArgs, about_images, outputs};
-use crate::cli::DecodeArgs;
-use crate::command::images::Images;
-use crate::command::pipeline::{Encoded, Memory, Plan};
-use crate::command::remembered::{self, Engine, Remembered};
-use crate::command::session::{Session, Stop};
-use crate::command::{Console, Outcome};
+use super::{EmbedArgs, outputs};
 use crate::embedding::{Failure, Item, Name, Row};
-use crate::input::image::Alpha;
+use crate::run::images::Images;
+use crate::run::made_with::about_images;
+use crate::run::pipeline::{Encoded, Memory, Plan};
+use crate::run::remembered::{Engine, Remembered};
+use crate::run::session::{Session, Stop};
+use crate::run::{Console, Outcome, remembered};
 
 pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     // Whatever can be wrong without a model is found before a model is fetched.
@@ -76,15 +75,4 @@ fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destinati
         }
         None => destination.row(&row, &known.embedding),
     }
-}
-
-/// What the flags say of how images are read, as far as it changes embeddings.
-pub(super) fn settings(args: &DecodeArgs) -> String {
-    let alpha = match args.alpha {
-        Alpha::White => "white",
-        Alpha::Black => "black",
-        Alpha::Drop => "drop",
-    };
-    let orient = if args.no_orient { "no" } else { "yes" };
-    format!("orient={orient} alpha={alpha}")
 }

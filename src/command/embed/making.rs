@@ -7,12 +7,12 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use super::earlier::{Earlier, Place};
-use crate::command::Console;
 use crate::embedding;
 use crate::embedding::entries::{Entries, Entry as Found};
 use crate::embedding::journal::Journal;
 use crate::embedding::{About, Entry, Format, Rows, Take, journal_of};
 use crate::file::lock::lock;
+use crate::run::Console;
 
 pub(super) struct Making {
     path: PathBuf,

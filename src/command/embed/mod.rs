@@ -10,14 +10,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
-use sha2::{Digest as _, Sha256};
 
-use super::pipeline::Plan;
-use super::session::Session;
-use super::{Console, Outcome};
-use crate::cli::{self, CacheArgs, DecodeArgs, ImageArgs, LongTextArgs, ModelArgs};
-use crate::embedding::{About, Dtype, Format, Kind, errors_of, journal_of, sidecar_of};
-use crate::file::digest::hexadecimal;
+use crate::embedding::{Dtype, Format, errors_of, journal_of, sidecar_of};
+use crate::run::flags::{CacheArgs, DecodeArgs, ImageArgs, LongTextArgs, ModelArgs};
+use crate::run::{Console, Outcome, flags};
 
 /// Written out, because texts take the place of images.
 const USAGE: &str = "longclip embed [OPTIONS] <IMAGE>... --output <FILE>
@@ -75,7 +71,7 @@ pub struct EmbedArgs {
 }
 
 fn dtype() -> impl clap::builder::TypedValueParser<Value = Dtype> {
-    cli::names(&[("f32", Dtype::F32), ("f16", Dtype::F16)])
+    flags::names(&[("f32", Dtype::F32), ("f16", Dtype::F16)])
 }
 
 impl EmbedArgs {
@@ -129,45 +125,4 @@ fn outputs(args: &EmbedArgs) -> Vec<PathBuf> {
         outputs.push(sidecar_of(path));
     }
     outputs
-}
-
-/// What the embeddings of a run's images have in common, in whatever file they end.
-pub(super) fn about_images(session: &Session, plan: &Plan, decode: &DecodeArgs) -> Result<About> {
-    let recipe = session.image_recipe(&plan.decode)?;
-    about(session, Kind::Images, &images::settings(decode), &recipe)
-}
-
-/// The heads where the weights alone may not bring them back: as the user stated them, or other than of
-/// 64 features each.
-fn heads_setting(session: &Session) -> String {
-    let (checkpoint, stated) = (&session.checkpoint, session.heads_are_stated);
-    let image = &checkpoint.architecture.image;
-    let text = &checkpoint.architecture.text;
-    let is_usual = image.head_width() == 64 && text.width == 64 * text.heads;
-    match stated || !is_usual {
-        true => format!(" heads={},{}", image.heads(), text.heads),
-        false => String::new(),
-    }
-}
-
-/// What all rows of a run have in common; `settings` is for people, `recipe` for certain.
-fn about(session: &Session, kind: Kind, settings: &str, recipe: &str) -> Result<About> {
-    let checkpoint = &session.checkpoint;
-    let device = session.placement.device.split(':').next();
-    let recipe = hexadecimal(&Sha256::digest(recipe)[..4]);
-    Ok(About {
-        model: checkpoint.name.clone(),
-        sha256: session.weights_sha256()?.to_owned(),
-        precision: session.placement.precision.to_string(),
-        settings: format!(
-            "device={} activation={}{} {settings} recipe={recipe}",
-            device.unwrap_or_default(),
-            checkpoint.activation,
-            heads_setting(session),
-        ),
-        kind,
-        dim: checkpoint.architecture.embed_dim,
-        dtype: Dtype::F32,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    })
 }

@@ -9,17 +9,17 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::destination::Destination;
 use super::earlier::{Earlier, Place};
-use super::{EmbedArgs, about, outputs};
-use crate::command::pipeline::Plan;
-use crate::command::remembered::{self, Engine, Remembered};
-use crate::command::session::{Session, Stop};
-use crate::command::texts::{Fitter, quoted};
-use crate::command::tokens;
-use crate::command::{Console, Outcome, advice};
+use super::{EmbedArgs, outputs};
 use crate::embedding::{Failure, Item, Kind, Name, Row};
 use crate::input::text_file::Line;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
+use crate::run::made_with::about;
+use crate::run::pipeline::Plan;
+use crate::run::remembered::{Engine, Remembered};
+use crate::run::session::{Session, Stop};
+use crate::run::texts::{Fitter, quoted};
+use crate::run::{Console, Outcome, advice, remembered, texts};
 use crate::task::text_embedding::TextEmbeddings;
 
 /// Texts that go through the tower together, and that a kill may lose.
@@ -37,10 +37,10 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     for output in outputs(args) {
         advice::check_output(&output)?;
         let inputs = args.texts.iter().filter(|path| *path != Path::new("-"));
-        advice::check_not_an_input(&output, inputs, crate::command::images::IMAGES)?;
+        advice::check_not_an_input(&output, inputs, crate::run::images::IMAGES)?;
     }
     let texts: Texts = match &args.texts {
-        Some(path) => Box::new(tokens::lines(path)?),
+        Some(path) => Box::new(texts::lines(path)?),
         None => {
             let texts = (1..).zip(args.text.clone());
             Box::new(texts.map(|(number, text)| Line::of(number, text)))

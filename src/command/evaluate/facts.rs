@@ -2,17 +2,17 @@
 
 use anyhow::Result;
 
-use super::variant::Variant;
 use super::{EvaluateArgs, sweep};
-use crate::command::session::Session;
 use crate::input::dataset::Labelled;
 use crate::output::evaluation::{
-    BinRow, ChangeRow, ClassRow, ConfusionRow, Evaluation, Figures, Means, ModelFacts, PairRow,
-    Provenance, RunRow,
+    BinRow, ChangeRow, ClassRow, ConfusionRow, Evaluation, Means, ModelFacts, PairRow, Provenance,
+    RunRow,
 };
+use crate::run::session::Session;
+use crate::run::variant::{Variant, figures};
 use crate::task::metric::paired::{Method, holm};
 use crate::task::metric::reliability::BINS;
-use crate::task::metric::{Averages, Comparison, Resampling, Tally, compare};
+use crate::task::metric::{Averages, Comparison, Resampling, compare};
 
 /// Mistakes that are listed.
 const WORST: usize = 20;
@@ -34,21 +34,6 @@ pub(super) fn provenance(args: &EvaluateArgs, session: &Session) -> Result<Prove
         arguments: std::env::args_os()
             .map(|argument| argument.to_string_lossy().into_owned())
             .collect(),
-    })
-}
-
-/// How a set of labels does.
-pub(in crate::command) fn figures(tally: &Tally, how: &Resampling) -> Result<Figures> {
-    let interval = how.proportion(tally.correct(), tally.n());
-    Ok(Figures {
-        acc1: tally.acc1(),
-        acc5: tally.acc5(),
-        mean_per_class_recall: tally.mean_per_class_recall(),
-        n: tally.n(),
-        acc1_interval: [interval.low, interval.high],
-        ece: tally.reliability(BINS)?.ece,
-        nll: tally.negative_log_likelihood(),
-        brier: tally.brier(),
     })
 }
 

@@ -1,19 +1,17 @@
 //! The files of `--out`, and those that say what classes are called.
 
-use std::collections::HashMap;
 use std::fs;
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::variant::Variant;
-use crate::command::Console;
 use crate::file::atomic::AtomicFile;
-use crate::input::dataset;
-use crate::input::text_file::{self, Table, usual_separator};
-use crate::output::{self, Format, Record, RecordWriter, Style};
+use crate::output;
+use crate::output::{Format, Record, RecordWriter, Style};
+use crate::run::Console;
+use crate::run::results::{cannot_write, json, table};
+use crate::run::variant::Variant;
 
 /// Beyond so many labels the confusion matrix has rows and columns only for those that occur.
 const MOST_LABELS_IN_FULL: usize = 2000;
@@ -93,27 +91,6 @@ impl Folder {
     }
 }
 
-fn cannot_write(path: &Path) -> String {
-    format!("cannot write {}", path.display())
-}
-
-/// Writes a value as indented JSON.
-pub(in crate::command) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
-    json(path, value)?.commit()
-}
-
-fn json(path: &Path, value: &impl Serialize) -> Result<AtomicFile> {
-    let file = AtomicFile::create(path)?;
-    let write = || -> io::Result<()> {
-        let mut sink = file.sink()?;
-        serde_json::to_writer_pretty(&mut sink, value)?;
-        sink.write_all(b"\n")?;
-        sink.flush()
-    };
-    write().with_context(|| cannot_write(path))?;
-    Ok(file)
-}
-
 /// Rows are true labels, columns predicted ones; both are headed by the labels' texts.
 fn confusion(path: &Path, variant: &Variant, mark: &[u8]) -> Result<AtomicFile> {
     let figures = variant.tally.per_class();
@@ -133,81 +110,4 @@ fn confusion(path: &Path, variant: &Variant, mark: &[u8]) -> Result<AtomicFile> 
     });
     let header = std::iter::once(String::new()).chain(header).collect();
     table(path, header, rows, mark)
-}
-
-/// Writes rows as CSV, after `mark`, which is [`output::MARK`] or nothing.
-pub(super) fn table(
-    path: &Path,
-    header: Vec<String>,
-    rows: impl Iterator<Item = Vec<String>>,
-    mark: &[u8],
-) -> Result<AtomicFile> {
-    let file = AtomicFile::create(path)?;
-    // As an io::Error: its kind tells whether another try is worth while.
-    let write = || -> io::Result<()> {
-        let mut sink = file.sink()?;
-        sink.write_all(mark)?;
-        let mut writer = csv::Writer::from_writer(sink);
-        for row in std::iter::once(header).chain(rows) {
-            writer.write_record(row)?;
-        }
-        writer.flush()
-    };
-    write().with_context(|| cannot_write(path))?;
-    Ok(file)
-}
-
-/// The columns of a class map.
-const CLASS: &[&str] = &["class", "folder"];
-const LABEL: &[&str] = &["label"];
-
-/// The names that a `--class-map` gives to the classes; those it does not name keep theirs.
-pub(super) fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
-    let reading = || format!("cannot use the class map {}", path.display());
-    let table = Table::new(text_file::open(path)?, usual_separator(path), None);
-    let rows = table.with_context(reading)?.named().with_context(reading)?;
-    ensure!(
-        rows.has(CLASS) && rows.has(LABEL),
-        "{}: the first line must name the columns class and label",
-        reading()
-    );
-    for note in rows.notes() {
-        console.note(&format!("{}: {note}", path.display()));
-    }
-    let mut map = HashMap::new();
-    for (line, row) in rows {
-        let row = row.with_context(reading)?;
-        let field = |names: &[&str]| {
-            let mut values = names.iter().filter_map(|name| row.get(*name)?.as_str());
-            let value = values.find(|value| !value.is_empty());
-            dataset::composed(value.unwrap_or_default())
-        };
-        let (class, label) = (field(CLASS), field(LABEL));
-        ensure!(
-            !class.is_empty() && !label.is_empty(),
-            "{}: line {line} lacks a class or its label",
-            reading()
-        );
-        if let Some(other) = map.insert(class.clone(), label) {
-            bail!(
-                "{}: line {line} names {class:?} again, which is {other:?} above; keep one of the lines",
-                reading()
-            );
-        }
-    }
-    let mut unknown: Vec<&String> = map
-        .keys()
-        .filter(|class| !classes.contains(class))
-        .collect();
-    unknown.sort();
-    if let Some(class) = unknown.first() {
-        console.warn(&format!(
-            "{} names {class:?}, which is not a class of the dataset ({} such name{})",
-            path.display(),
-            unknown.len(),
-            if unknown.len() == 1 { "" } else { "s" }
-        ));
-    }
-    let renamed = |class: &String| map.get(class).unwrap_or(class).clone();
-    Ok(classes.iter().map(renamed).collect())
 }

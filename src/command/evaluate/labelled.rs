@@ -4,24 +4,25 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::facts::{self, Findings};
+use super::facts::Findings;
 use super::files::Folder;
 use super::page::Page;
-use super::variant::{Base, Choice, Variant};
-use super::{EvaluateArgs, ResultArgs, summary, sweep};
-use crate::command::calibration::Calibration;
-use crate::command::images::{IMAGES, Running};
-use crate::command::labels::Texts;
-use crate::command::pipeline::{Encoded, Known, Plan};
-use crate::command::remembered::{self, Ready};
-use crate::command::session::{Session, Stop};
-use crate::command::texts::Fitter;
-use crate::command::trained::TrainedProbe;
-use crate::command::{Console, Outcome, report};
-use crate::input::dataset::{self, Labelled, LabelledOptions, Split};
+use super::{EvaluateArgs, ResultArgs, facts, summary, sweep};
+use crate::input::dataset;
+use crate::input::dataset::{Labelled, LabelledOptions, Split};
 use crate::model::DualEncoder;
 use crate::output::evaluation::Evaluation;
 use crate::output::{ImageName, Prediction, Record};
+use crate::run::calibration::Calibration;
+use crate::run::images::{IMAGES, Running};
+use crate::run::labels::Texts;
+use crate::run::pipeline::{Encoded, Known, Plan};
+use crate::run::remembered::Ready;
+use crate::run::session::{Session, Stop};
+use crate::run::texts::Fitter;
+use crate::run::trained::TrainedProbe;
+use crate::run::variant::{Base, Choice, Variant};
+use crate::run::{Console, Outcome, remembered, report};
 use crate::task::metric::Resampling;
 use crate::task::zero_shot::{ClassScore, Score};
 

@@ -7,17 +7,16 @@ mod page;
 pub(super) mod retrieval;
 pub(super) mod summary;
 mod sweep;
-pub(super) mod variant;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use super::images::IMAGES;
-use super::{Console, Outcome, advice, report};
-use crate::cli::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs};
 use crate::output::MARK;
+use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs};
+use crate::run::images::IMAGES;
+use crate::run::{Console, Outcome, advice, report};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,17 +6,19 @@ use anyhow::Result;
 
 use super::EvaluateArgs;
 use super::facts::Findings;
-use super::variant::Variant;
-use crate::command::pipeline::Known;
-use crate::command::report::{self, count, model_facts, share};
-use crate::command::session::Session;
 use crate::input::dataset::Labelled;
+use crate::output;
+use crate::output::ImageName;
 use crate::output::evaluation::Evaluation;
 use crate::output::report::{
     Answer, Axis, Bin, Change, Chart, Class, Comparison, Confused, Head, Kind, Pair, Point,
     Reliability, ReportWriter, Run, Scale, Series, Summary,
 };
-use crate::output::{self, ImageName};
+use crate::run::pipeline::Known;
+use crate::run::report;
+use crate::run::report::{count, model_facts, share};
+use crate::run::session::Session;
+use crate::run::variant::Variant;
 use crate::task::zero_shot::ClassScore;
 
 /// Labels of an image that the page shows.

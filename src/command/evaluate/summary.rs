@@ -1,14 +1,15 @@
 //! What an evaluation says on stdout.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::SummaryFormat;
-use crate::command::Console;
 use crate::output::evaluation::{Evaluation, Figures, Recalls, RetrievalEvaluation};
 use crate::output::text::{padded, printable};
+use crate::run::Console;
+use crate::run::results::to_stdout;
 
 /// Classes and mistakes that the table lists.
 const LISTED: usize = 5;
@@ -44,21 +45,6 @@ fn print<T: Serialize>(
         _ => serde_json::to_string_pretty(value)? + "\n",
     };
     console.around(|| to_stdout(&text))
-}
-
-/// Prints what a run found. A reader that went away changes nothing of it: files, and the status of a
-/// gate, are as they would be.
-pub(in crate::command) fn to_stdout(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write the results to stdout")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// Three digits, small ones with a power of ten.

@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 
-use super::facts::figures;
-use super::variant::Variant;
-use crate::command::Console;
-use crate::command::labels::Texts;
-use crate::command::texts::Fitter;
 use crate::input::tokenizer::LongText;
 use crate::model::DualEncoder;
 use crate::output::evaluation::SweepRow;
+use crate::run::Console;
+use crate::run::labels::Texts;
+use crate::run::texts::Fitter;
+use crate::run::variant::{Variant, figures};
 use crate::task::metric::Resampling;
 
 /// One length.

@@ -6,9 +6,10 @@ use anyhow::{Result, bail, ensure};
 
 use super::flags::FinetuneArgs;
 use crate::checkpoint::architecture::Architecture;
-use crate::command::Console;
-use crate::command::images::IMAGES;
-use crate::input::dataset::pairs::{self, Bad, LongCaption, PairOptions, Pairs, ShortCaption};
+use crate::input::dataset::pairs;
+use crate::input::dataset::pairs::{Bad, LongCaption, PairOptions, Pairs, ShortCaption};
+use crate::run::Console;
+use crate::run::images::IMAGES;
 
 /// Bad pairs that are told one by one, and of those with the same cause.
 const TOLD: usize = 10;

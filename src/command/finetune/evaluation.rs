@@ -8,21 +8,23 @@ use anyhow::{Context as _, Result, bail};
 
 use super::flags::FinetuneArgs;
 use crate::checkpoint::Checkpoint;
-use crate::cli::{LabelArgs, LongTextArgs, NoneArgs};
-use crate::command::Console;
-use crate::command::evaluate::retrieval::{Kept, recalls};
-use crate::command::evaluate::variant::{Base, Choice, Variant};
-use crate::command::images::IMAGES;
-use crate::command::labels::Texts;
-use crate::command::pipeline::{Known, ModelSlot, Pipeline, Plan};
-use crate::command::session::{Session, Stop};
-use crate::command::texts::Fitter;
-use crate::input::dataset::{self, CaptionOptions, Captioned, Labelled, LabelledOptions};
+use crate::input::dataset;
+use crate::input::dataset::{CaptionOptions, Captioned, Labelled, LabelledOptions};
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::{Fitted, LongText};
-use crate::model::{self, DualEncoder};
+use crate::model;
+use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::output::training::Figures;
+use crate::run::Console;
+use crate::run::flags::{LabelArgs, LongTextArgs, NoneArgs};
+use crate::run::images::IMAGES;
+use crate::run::labels::Texts;
+use crate::run::pipeline::{Known, ModelSlot, Pipeline, Plan};
+use crate::run::recalls::{Kept, recalls};
+use crate::run::session::{Session, Stop};
+use crate::run::texts::Fitter;
+use crate::run::variant::{Base, Choice, Variant};
 
 /// Images that are compared with the labels together.
 const TOGETHER: usize = 128;

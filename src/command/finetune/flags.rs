@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::NOTES;
-use crate::cli::{self, DecodeArgs, StatedArgs};
-use crate::command::convert::LayoutName;
 use crate::device::DeviceChoice;
+use crate::run::flags;
+use crate::run::flags::{DecodeArgs, LayoutName, StatedArgs};
 
 /// The arguments of `longclip finetune`.
 #[derive(Debug, Args)]
@@ -135,7 +135,7 @@ pub(super) struct BaseArgs {
     #[command(flatten)]
     pub(super) stated: StatedArgs,
     /// Threads to compute with [default: one a core]
-    #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = cli::at_once())]
+    #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = flags::at_once())]
     pub(super) threads: Option<u64>,
 }
 

@@ -29,14 +29,14 @@ use self::page::Page;
 use self::recipe::Recipe;
 use self::run_folder::{Record, RunFolder};
 use self::training::{Broken, End, Parts, Training};
-use super::session::{Session, Stop};
-use super::{Console, Outcome, advice, report};
 use crate::checkpoint::positions::{CLIP_ROWS, Method, Stretch};
-use crate::cli::ModelArgs;
 use crate::device::PrecisionChoice;
 use crate::input::dataset::pairs::Pairs;
 use crate::model::Compute;
 use crate::output::training::Skipped;
+use crate::run::flags::ModelArgs;
+use crate::run::session::{Session, Stop};
+use crate::run::{Console, Outcome, advice, report};
 use crate::task::fine_tune::Trainer;
 
 pub use self::flags::FinetuneArgs;

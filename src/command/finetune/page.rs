@@ -8,13 +8,14 @@ use anyhow::Result;
 use super::progress::duration;
 use super::result::figure_name;
 use super::run_folder::Record;
-use crate::command::report::{self, count};
-use crate::command::session::Session;
 use crate::output;
 use crate::output::report::{
     Axis, Chart, Figure, Head, Kind, Point, ReportWriter, Scale, Series, Summary, Value,
 };
 use crate::output::training::{Log, Step};
+use crate::run::report;
+use crate::run::report::count;
+use crate::run::session::Session;
 
 /// Points of a curve; steps beyond that are averaged.
 const POINTS: usize = 400;

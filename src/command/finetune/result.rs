@@ -11,10 +11,10 @@ use super::flags::{FinetuneArgs, ModelLayout, ResultFormat};
 use super::progress::duration;
 use super::training::Training;
 use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
-use crate::command::Console;
-use crate::command::evaluate::summary::to_stdout;
 use crate::file::atomic::AtomicFile;
 use crate::output::training::{Evaluation, Figures, Losses};
+use crate::run::Console;
+use crate::run::results::to_stdout;
 use crate::task::fine_tune::Scope;
 
 /// Where the model is made before it takes its place.

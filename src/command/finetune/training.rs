@@ -14,9 +14,9 @@ use super::progress::Telling;
 use super::recipe::Recipe;
 use super::run_folder::{Position, Taken};
 use crate::checkpoint::Checkpoint;
-use crate::command::Console;
-use crate::command::session::{Session, Stop};
 use crate::output::training::{Entry, Evaluation, Log, Skipped, Skips, Step};
+use crate::run::Console;
+use crate::run::session::{Session, Stop};
 use crate::task::fine_tune::{Progress, Trainer};
 
 /// The longest that a crash may cost.

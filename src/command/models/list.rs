@@ -7,11 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{ReportFormat, print, size};
-use crate::checkpoint::hub::{self, Repository, Stored};
-use crate::checkpoint::source::{self, ALIASES, Alias, Presence};
-use crate::checkpoint::tiny;
-use crate::command::Outcome;
+use crate::checkpoint::hub::{Repository, Stored};
+use crate::checkpoint::source::{ALIASES, Alias, Presence};
+use crate::checkpoint::{hub, source, tiny};
 use crate::output::text::printable;
+use crate::run::Outcome;
 
 const NOTES: &str = "\
 Examples:

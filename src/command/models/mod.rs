@@ -11,8 +11,8 @@ use std::path::Path;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Console, Outcome};
 use crate::checkpoint::hub;
+use crate::run::{Console, Outcome};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -4,9 +4,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{each, lines, print, typed};
-use crate::checkpoint::hub;
-use crate::checkpoint::source::{self, ModelFiles, Presence, Source};
-use crate::command::{Console, Outcome};
+use crate::checkpoint::source::{ModelFiles, Presence, Source};
+use crate::checkpoint::{hub, source};
+use crate::run::{Console, Outcome};
 
 const PULL_NOTES: &str = "\
 Examples:

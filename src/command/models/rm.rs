@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 
 use super::{Tally, print, size};
-use crate::checkpoint::hub::{self, Stored};
-use crate::checkpoint::source::{self, Reference};
-use crate::command::{Console, Outcome};
+use crate::checkpoint::hub::Stored;
+use crate::checkpoint::source::Reference;
+use crate::checkpoint::{hub, source};
+use crate::run::{Console, Outcome};
 
 const NOTES: &str = "\
 Examples:

@@ -7,10 +7,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{ReportFormat, Tally, print, size, typed};
-use crate::checkpoint::hub::{self, Condition, Stored};
-use crate::checkpoint::source::{self, ALIASES, Presence, Reference};
-use crate::command::{Console, Outcome};
+use crate::checkpoint::hub::{Condition, Stored};
+use crate::checkpoint::source::{ALIASES, Presence, Reference};
+use crate::checkpoint::{hub, source};
 use crate::output::text::printable;
+use crate::run::{Console, Outcome};
 
 const NOTES: &str = "\
 Examples:

@@ -10,10 +10,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::DataArgs;
 use super::embedded::Embedded;
 use super::labels_from::Labels;
-use crate::command::Console;
-use crate::command::images::IMAGES;
 use crate::embedding::split_array;
-use crate::input::dataset::{self, LabelledOptions, clean};
+use crate::input::dataset;
+use crate::input::dataset::{LabelledOptions, clean};
+use crate::run::Console;
+use crate::run::images::IMAGES;
 
 /// A first line that is looked at is at most so long.
 const LONGEST_LINE: u64 = 1 << 24;

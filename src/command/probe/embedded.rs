@@ -6,14 +6,13 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::labels_from::Labels;
-use crate::command::Console;
-use crate::command::foreign::Foreign;
-use crate::command::made_with::MadeWith;
 use crate::embedding;
-use crate::embedding::{Embeddings, NoRows};
-use crate::embedding::{Kind, Name, sidecar_of};
+use crate::embedding::{Embeddings, Kind, Name, NoRows, sidecar_of};
 use crate::input::dataset;
 use crate::output::ImageName;
+use crate::run::Console;
+use crate::run::foreign::Foreign;
+use crate::run::made_with::MadeWith;
 use crate::task::linear_probe::Samples;
 
 /// The rows of a file that have a class.

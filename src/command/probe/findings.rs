@@ -6,12 +6,12 @@ use anyhow::{Result, bail};
 
 use super::gather::{Gathered, Images};
 use super::{ProbeArgs, study};
-use crate::command::Console;
-use crate::command::evaluate::facts::figures;
 use crate::embedding::About;
 use crate::output::evaluation::ClassRow;
 use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
 use crate::output::report::Image;
+use crate::run::Console;
+use crate::run::variant::figures;
 use crate::task::linear_probe::logistic::Fit;
 use crate::task::linear_probe::shots::hold_out;
 use crate::task::linear_probe::{

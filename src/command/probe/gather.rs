@@ -4,26 +4,25 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use texts::Wanted;
 
 use super::data::{Data, Part, Source};
 use super::{ProbeArgs, texts};
-use crate::cli::ModelChoice;
-use crate::command::embed::about_images;
-use crate::command::foreign::Foreign;
-use crate::command::images::{Counts, Running};
-use crate::command::made_with::MadeWith;
-use crate::command::pipeline::Plan;
-use crate::command::remembered::{self, Ready};
-use crate::command::session::{Session, Stop, start_threads};
-use crate::command::{Console, Outcome, report};
 use crate::embedding::About;
 use crate::input::dataset::Sample;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::output::evaluation::LabelFacts;
 use crate::output::report::Image;
+use crate::run::flags::ModelChoice;
+use crate::run::foreign::Foreign;
+use crate::run::images::{Counts, Running};
+use crate::run::made_with::{MadeWith, about_images};
+use crate::run::pipeline::Plan;
+use crate::run::remembered::Ready;
+use crate::run::session::{Session, Stop, start_threads};
+use crate::run::{Console, Outcome, remembered, report};
 use crate::task::linear_probe::Samples;
-use texts::Wanted;
 
 /// Embeddings and what they are of.
 pub(super) struct Images {

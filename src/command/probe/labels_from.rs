@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::command::images::IMAGES;
-use crate::input::dataset::{self, LabelledOptions, Split};
+use crate::input::dataset;
+use crate::input::dataset::{LabelledOptions, Split};
+use crate::run::images::IMAGES;
 
 /// What `--labels-from` says: paths to classes.
 #[derive(Default)]

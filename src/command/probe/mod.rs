@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use super::images::IMAGES;
-use super::results::check_suffix;
-use super::session::Stop;
-use super::{Console, Outcome, advice, report};
-use crate::cli::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice};
+use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice};
+use crate::run::images::IMAGES;
+use crate::run::results::check_suffix;
+use crate::run::session::Stop;
+use crate::run::{Console, Outcome, advice, report};
 use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
 use data::Data;
 use findings::Findings;

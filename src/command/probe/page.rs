@@ -5,13 +5,14 @@ use anyhow::Result;
 use super::ProbeArgs;
 use super::findings::Findings;
 use super::gather::Gathered;
-use crate::command::report::{self, count, share};
 use crate::output;
 use crate::output::learning::ProbeEvaluation;
 use crate::output::report::{
     Answer, Axis, Bin, Chart, Class, Confused, Head, Image, Kind, Point, Reliability, ReportWriter,
     Scale, Series, Summary,
 };
+use crate::run::report;
+use crate::run::report::{count, share};
 use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Confusion, Tally};
 

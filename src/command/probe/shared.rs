@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::gather::{Gathered, Images};
-use crate::command::Console;
 use crate::output::ImageName;
+use crate::run::Console;
 
 /// Least cosine of two embeddings of one file. Relative paths of embedded images may be from another
 /// folder than this, and so be those of other images.

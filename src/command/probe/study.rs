@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::TrainingArgs;
 use super::findings::{Split, numbers};
-use crate::command::Console;
 use crate::output::learning::{DrawRow, ShotRow};
+use crate::run::Console;
 use crate::task::linear_probe::shots::{draw, mean_and_deviation};
 use crate::task::linear_probe::{Samples, Training};
 

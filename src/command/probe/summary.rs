@@ -6,12 +6,12 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::{ResultArgs, SummaryFormat};
-use crate::command::Console;
-use crate::command::evaluate::summary::to_stdout;
 use crate::output::MARK;
 use crate::output::evaluation::Figures;
 use crate::output::learning::{Numbers, ProbeEvaluation};
 use crate::output::text::{padded, printable};
+use crate::run::Console;
+use crate::run::results::to_stdout;
 
 /// Classes that the table lists.
 const LISTED: usize = 5;

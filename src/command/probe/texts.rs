@@ -6,16 +6,16 @@ use anyhow::{Context as _, Result};
 
 use super::ProbeArgs;
 use super::data::Data;
-use crate::cli::NoneArgs;
-use crate::command::Console;
-use crate::command::evaluate::variant::{Base, Choice, Variant};
-use crate::command::labels::Texts;
-use crate::command::session::Session;
-use crate::command::texts::Fitter;
 use crate::input::dataset::folder_texts;
 use crate::input::prompt;
 use crate::model::DualEncoder;
 use crate::output::evaluation::LabelFacts;
+use crate::run::Console;
+use crate::run::flags::NoneArgs;
+use crate::run::labels::Texts;
+use crate::run::session::Session;
+use crate::run::texts::Fitter;
+use crate::run::variant::{Base, Choice, Variant};
 use crate::task::zero_shot::Score;
 
 /// Texts that are wanted.

@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::own::Own;
-use crate::cli::{ModelArgs, ModelChoice};
-use crate::command::Console;
-use crate::command::foreign::Foreign;
-use crate::command::made_with::MadeWith;
-use crate::command::session::Session;
 use crate::embedding;
-use crate::embedding::Name;
-use crate::embedding::{Embeddings, Mapped, NoRows};
-use crate::input::image::{self, DecodeOptions};
+use crate::embedding::{Embeddings, Mapped, Name, NoRows};
+use crate::input::image;
+use crate::input::image::DecodeOptions;
 use crate::input::resize::bicubic;
 use crate::output::found::{Hit as Found, Image};
+use crate::run::Console;
+use crate::run::flags::{ModelArgs, ModelChoice};
+use crate::run::foreign::Foreign;
+use crate::run::made_with::MadeWith;
+use crate::run::session::Session;
 use crate::task::search::{Hit, Vectors, search};
 
 /// How far an embedding's length may be off 1: what rounding to 16 bits does, and some more.

@@ -12,20 +12,18 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use super::pipeline::Plan;
-use super::remembered::{self, Engine, Remembered};
-use super::results::chosen;
-use super::session::{Session, Stop};
-use super::{Console, Outcome, advice};
-use crate::cli::{
-    self, CacheArgs, DecodeArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs,
-};
-use crate::embedding::Name;
-use crate::embedding::split_array;
+use crate::embedding::{Name, split_array};
 use crate::file::atomic::AtomicFile;
-use crate::output::Colour;
-use crate::output::found::{self, Answer, End, Format, Style};
-
+use crate::output::found::{Answer, End, Format, Style};
+use crate::output::{Colour, found};
+use crate::run::flags::{
+    CacheArgs, DecodeArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs,
+};
+use crate::run::pipeline::Plan;
+use crate::run::remembered::{Engine, Remembered};
+use crate::run::results::chosen;
+use crate::run::session::{Session, Stop};
+use crate::run::{Console, Outcome, advice, flags, remembered};
 use index::{Index, Wanted};
 use own::Own;
 use query::Query;
@@ -82,10 +80,10 @@ pub struct SearchArgs {
     #[arg(long, value_names = ["WEIGHT", "QUERY"], num_args = 2, allow_negative_numbers = true)]
     add: Vec<String>,
     /// How many hits a query gets [default: 10]
-    #[arg(short = 'k', long, value_name = "K", value_parser = cli::count())]
+    #[arg(short = 'k', long, value_name = "K", value_parser = flags::count())]
     top_k: Option<u64>,
     /// Leave out hits whose cosine is below P
-    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = cli::finite)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = flags::finite)]
     threshold: Option<f32>,
     /// Leave out the query itself where it is among the rows
     #[arg(long)]
@@ -115,7 +113,7 @@ pub struct SearchArgs {
 
 /// The forms of the result; `paths` has the hits' paths alone, for other programs.
 fn format_names() -> impl clap::builder::TypedValueParser<Value = Format> {
-    cli::names(&[
+    flags::names(&[
         ("table", Format::Table),
         ("json", Format::Json),
         ("jsonl", Format::Jsonl),
@@ -229,7 +227,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
             Query::Image(path) => Some(path),
             Query::Text(_) => None,
         });
-        advice::check_not_an_input(path, images.chain([&index]), super::images::IMAGES)?;
+        advice::check_not_an_input(path, images.chain([&index]), crate::run::images::IMAGES)?;
     }
     let (format, style) = format(&args, console)?;
     let index = Index::open(&args.index)?;

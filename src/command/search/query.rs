@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
-use crate::command::Console;
-use crate::command::images::{IMAGES, Running};
-use crate::command::pipeline::Plan;
-use crate::command::session::Stop;
-use crate::command::texts::Fitter;
 use crate::input::paths::ImageSource;
 use crate::input::tokenizer::LongText;
 use crate::model::DualEncoder;
+use crate::run::Console;
+use crate::run::images::{IMAGES, Running};
+use crate::run::pipeline::Plan;
+use crate::run::session::Stop;
+use crate::run::texts::Fitter;
 use crate::task::text_embedding::TextEmbeddings;
 
 pub(super) enum Query {

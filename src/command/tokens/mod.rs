@@ -4,16 +4,16 @@ mod report;
 mod table;
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use super::{Console, Outcome};
-use crate::checkpoint::source::{self, ALIASES, Presence, Source};
-use crate::checkpoint::{Checkpoint, hub};
-use crate::input::text_file::{self, LONGEST_LINE, Line, Lines, LoneReturn};
-
+use crate::checkpoint::source::{ALIASES, Presence, Source};
+use crate::checkpoint::{Checkpoint, hub, source};
+use crate::input::text_file::Line;
+use crate::run::texts::lines;
+use crate::run::{Console, Outcome};
 use report::{Contexts, Entry, Report};
 use table::Style;
 
@@ -108,30 +108,6 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
         (0, _) => Outcome::NoneRead,
         _ => Outcome::SomeFailed,
     })
-}
-
-/// Endings of files whose lines are more than a text each.
-const NOT_PLAIN: [&str; 8] = [
-    "csv", "tsv", "tab", "json", "jsonl", "ndjson", "yaml", "yml",
-];
-
-/// The texts of a file, one per line.
-///
-/// # Errors
-/// When it cannot be read, or its name says that its lines are not plain texts.
-pub(super) fn lines(path: &Path) -> Result<Lines> {
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    ensure!(
-        !NOT_PLAIN.contains(&extension.to_lowercase().as_str()),
-        "{} is a .{extension} file, and texts are read one per line, as they stand; write them to a .txt file, \
-         or pass - and the file as stdin if its lines are the texts",
-        path.display()
-    );
-    Ok(Lines::new(
-        text_file::open(path)?,
-        LoneReturn::EndsLine,
-        LONGEST_LINE,
-    ))
 }
 
 fn report(format: Option<TokensFormat>, console: &Console) -> Report {

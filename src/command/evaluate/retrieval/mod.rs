@@ -4,28 +4,24 @@ mod page;
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
-use super::{CaptionLines, EvaluateArgs, facts, files, summary, sweep};
-use crate::command::images::{IMAGES, Running};
-use crate::command::pipeline::{Known, Plan};
-use crate::command::remembered::{self, Ready};
-use crate::command::session::{Session, Stop};
-use crate::command::texts::Fitter;
-use crate::command::{Console, Outcome, report};
-use crate::input::dataset::{self, BadCaptions, CaptionOptions, Captioned, Lines};
+use super::{CaptionLines, EvaluateArgs, facts, summary, sweep};
+use crate::input::dataset;
+use crate::input::dataset::{BadCaptions, CaptionOptions, Captioned, Lines};
 use crate::input::paths::ImageSource;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
-use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
+use crate::output::evaluation::{RecallSweepRow, RetrievalEvaluation};
 use crate::output::{IMAGE_BYTES, ImageName};
-use crate::task::retrieval::{Pairs, Retrieval, retrieve};
-use crate::task::text_embedding::TextEmbeddings;
-
-/// Captions that are encoded together.
-const TOGETHER: usize = 256;
-/// Depths that are told.
-const DEPTHS: [usize; 3] = [1, 5, 10];
+use crate::run::images::{IMAGES, Running};
+use crate::run::pipeline::{Known, Plan};
+use crate::run::recalls::{Kept, recalls};
+use crate::run::remembered::Ready;
+use crate::run::session::{Session, Stop};
+use crate::run::texts::Fitter;
+use crate::run::{Console, Outcome, remembered, report, results};
+use crate::task::retrieval::Retrieval;
 
 /// Evaluates captions.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
@@ -158,110 +154,6 @@ fn fit(dataset: &Captioned, mut fitter: Fitter<'_>) -> Result<Vec<Fitted>> {
     fitted
 }
 
-/// The images that could be read, and their captions.
-pub(in crate::command) struct Kept {
-    images: usize,
-    dim: usize,
-    /// [images, dim].
-    embeddings: Vec<f32>,
-    /// The captions, counted in the dataset's order.
-    texts: Vec<usize>,
-    /// The image of each, counted among those kept.
-    image_of_text: Vec<usize>,
-}
-
-impl Kept {
-    pub(in crate::command) fn new(
-        dataset: &Captioned,
-        images: &[(ImageName, Result<Known>)],
-    ) -> Result<Self> {
-        let mut kept = Self {
-            images: 0,
-            dim: 0,
-            embeddings: Vec::new(),
-            texts: Vec::new(),
-            image_of_text: Vec::new(),
-        };
-        let mut place_of = Vec::with_capacity(images.len());
-        for (_, outcome) in images {
-            let known = outcome.as_ref().ok();
-            place_of.push(known.map(|_| kept.images));
-            if let Some(known) = known {
-                kept.dim = known.embedding.len();
-                kept.embeddings.extend_from_slice(&known.embedding);
-                kept.images += 1;
-            }
-        }
-        for (text, &image) in dataset.image_of_text.iter().enumerate() {
-            if let Some(Some(place)) = place_of.get(image) {
-                kept.texts.push(text);
-                kept.image_of_text.push(*place);
-            }
-        }
-        ensure!(
-            !kept.texts.is_empty(),
-            "no image that could be read has a caption"
-        );
-        Ok(kept)
-    }
-
-    /// Encodes the captions and ranks everything against everything.
-    ///
-    /// # Errors
-    /// Also when a signal asked to stop.
-    pub(in crate::command) fn retrieve(
-        &self,
-        model: &dyn DualEncoder,
-        texts: &[Fitted],
-        stop: &Stop,
-    ) -> Result<Retrieval> {
-        let wanted: Vec<Fitted> = self.texts.iter().map(|&text| texts[text].clone()).collect();
-        let mut rows = Vec::new();
-        let mut text_of_row = Vec::new();
-        for part in wanted.chunks(TOGETHER) {
-            ensure!(stop.signal().is_none(), "stopped by a signal");
-            let encoded =
-                TextEmbeddings::encode(model, part).context("cannot encode the captions")?;
-            for (text, embeddings) in
-                (text_of_row.last().map_or(0, |last| last + 1)..).zip(encoded.texts())
-            {
-                rows.extend_from_slice(embeddings);
-                text_of_row.extend(std::iter::repeat_n(text, embeddings.len() / self.dim));
-            }
-        }
-        let one_each = text_of_row.len() == self.texts.len();
-        retrieve(&Pairs {
-            images: &self.embeddings,
-            texts: &rows,
-            dim: self.dim,
-            image_of_text: &self.image_of_text,
-            text_of_row: (!one_each).then_some(&text_of_row),
-        })
-    }
-
-    /// How many of the captions were cut.
-    fn cut(&self, texts: &[Fitted]) -> usize {
-        let cut = self.texts.iter().filter(|&&text| texts[text].cut.is_some());
-        cut.count()
-    }
-}
-
-pub(in crate::command) fn recalls(found: &Retrieval) -> Recalls {
-    let (image, text) = (&found.image_of_text, &found.text_of_image);
-    let [image_at_1, image_at_5, image_at_10] = DEPTHS.map(|k| image.recall(k));
-    let [text_at_1, text_at_5, text_at_10] = DEPTHS.map(|k| text.recall(k));
-    Recalls {
-        image_at_1,
-        image_at_5,
-        image_at_10,
-        image_retrieval_median_rank: image.median(),
-        text_at_1,
-        text_at_5,
-        text_at_10,
-        text_retrieval_median_rank: text.median(),
-    }
-}
-
 /// `ranks.csv`, a row a caption with the place of its image, and `results.json`.
 fn write_folder(
     folder: &std::path::Path,
@@ -285,6 +177,6 @@ fn write_folder(
         let row = [image.text, dataset.texts[text].clone(), rank.to_string()];
         row.into_iter().chain(last(&bytes)).collect()
     });
-    files::table(&folder.join("ranks.csv"), header, rows, mark)?.commit()?;
-    files::write_json(&folder.join("results.json"), evaluation)
+    results::table(&folder.join("ranks.csv"), header, rows, mark)?.commit()?;
+    results::write_json(&folder.join("results.json"), evaluation)
 }

@@ -5,17 +5,19 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::super::EvaluateArgs;
-use super::DEPTHS;
-use crate::command::pipeline::Known;
-use crate::command::report::{self, count, model_facts, share};
-use crate::command::session::Session;
 use crate::input::dataset::Captioned;
+use crate::output;
+use crate::output::ImageName;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
 use crate::output::report::{
     Axis, Chart, Direction, Head, Image, Kind, Point, ReportWriter, Retrieval, Scale, Series,
     Summary,
 };
-use crate::output::{self, ImageName};
+use crate::run::pipeline::Known;
+use crate::run::recalls::DEPTHS;
+use crate::run::report;
+use crate::run::report::{count, model_facts, share};
+use crate::run::session::Session;
 
 /// What is known before the images.
 pub(super) fn head(

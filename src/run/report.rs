@@ -12,20 +12,20 @@ use crate::output::ImageName;
 use crate::output::report::{Figure, Image, Value};
 
 /// The longer side of thumbnails, in pixels.
-pub(super) const THUMBNAIL: u32 = 128;
+pub(crate) const THUMBNAIL: u32 = 128;
 
 /// Fails if the name of a page promises another format.
-pub(super) fn check_page(path: Option<&Path>) -> Result<()> {
+pub(crate) fn check_page(path: Option<&Path>) -> Result<()> {
     path.map_or(Ok(()), |path| {
         check_suffix(path, &["html", "htm"], "a page of HTML")
     })
 }
 
 /// Names and values.
-pub(super) type Facts = Vec<(String, String)>;
+pub(crate) type Facts = Vec<(String, String)>;
 
 /// Which model computed, and where.
-pub(super) fn model_facts(session: &Session) -> Result<Facts> {
+pub(crate) fn model_facts(session: &Session) -> Result<Facts> {
     let checkpoint = &session.checkpoint;
     let facts = [
         ("Model", checkpoint.name.clone()),
@@ -51,7 +51,7 @@ pub(super) fn model_facts(session: &Session) -> Result<Facts> {
 }
 
 /// The command line, as the last fact.
-pub(super) fn push_arguments(facts: &mut Facts) {
+pub(crate) fn push_arguments(facts: &mut Facts) {
     let words = std::env::args_os().skip(1);
     let shown = words.map(|word| {
         let word = word.to_string_lossy().into_owned();
@@ -67,13 +67,13 @@ pub(super) fn push_arguments(facts: &mut Facts) {
 }
 
 /// The page's heading: the last part of a path.
-pub(super) fn title(path: &Path) -> String {
+pub(crate) fn title(path: &Path) -> String {
     let name = path.file_name().unwrap_or(path.as_os_str());
     name.to_string_lossy().into_owned()
 }
 
 /// What a reader must know before any number.
-pub(super) fn notes(model: &str) -> Vec<String> {
+pub(crate) fn notes(model: &str) -> Vec<String> {
     match model {
         "tiny" => vec![tiny::NOTICE.to_owned()],
         _ => Vec::new(),
@@ -81,7 +81,7 @@ pub(super) fn notes(model: &str) -> Vec<String> {
 }
 
 /// An image without answers yet.
-pub(super) fn image(image: &ImageName, outcome: &Result<Known>) -> Image {
+pub(crate) fn image(image: &ImageName, outcome: &Result<Known>) -> Image {
     let known = outcome.as_ref().ok();
     Image {
         name: image.text.clone(),
@@ -94,7 +94,7 @@ pub(super) fn image(image: &ImageName, outcome: &Result<Known>) -> Image {
 }
 
 /// A part of 1 for the top of the page.
-pub(super) fn share(name: &str, value: f64, interval: Option<[f64; 2]>) -> Figure {
+pub(crate) fn share(name: &str, value: f64, interval: Option<[f64; 2]>) -> Figure {
     Figure {
         name: name.to_owned(),
         value: Value::Share(value),
@@ -103,7 +103,7 @@ pub(super) fn share(name: &str, value: f64, interval: Option<[f64; 2]>) -> Figur
 }
 
 /// A number of things for the top of the page.
-pub(super) fn count(name: &str, value: u64) -> Figure {
+pub(crate) fn count(name: &str, value: u64) -> Figure {
     Figure {
         name: name.to_owned(),
         value: Value::Count(value),

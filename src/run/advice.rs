@@ -12,7 +12,7 @@ use crate::input::paths::ImageRule;
 ///
 /// # Errors
 /// When it is a folder, or the folder that it would lie in does not exist.
-pub(super) fn check_output(path: &Path) -> Result<()> {
+pub(crate) fn check_output(path: &Path) -> Result<()> {
     if path.is_dir() {
         bail!(
             "the output {} is a folder; name a file in it",
@@ -34,7 +34,7 @@ pub(super) fn check_output(path: &Path) -> Result<()> {
 ///
 /// # Errors
 /// Names both.
-pub(super) fn check_outputs(
+pub(crate) fn check_outputs(
     outputs: &[Option<&Path>],
     inputs: &[Option<&Path>],
     rule: ImageRule,
@@ -68,7 +68,7 @@ pub(super) fn check_outputs(
 ///
 /// # Errors
 /// Names the input.
-pub(super) fn check_not_an_input<'a>(
+pub(crate) fn check_not_an_input<'a>(
     output: &Path,
     inputs: impl Iterator<Item = &'a PathBuf>,
     rule: ImageRule,
@@ -111,7 +111,7 @@ fn is_sidecar(target: &Path, input: &Path) -> bool {
 }
 
 /// Why there are no images: perhaps because `--labels` took them for labels.
-pub(super) fn no_images(labels: &[String], rule: ImageRule) -> String {
+pub(crate) fn no_images(labels: &[String], rule: ImageRule) -> String {
     let last = labels.len().saturating_sub(1);
     let (images, rest): (Vec<_>, Vec<_>) = labels.iter().enumerate().partition(|(index, label)| {
         let path = Path::new(label);

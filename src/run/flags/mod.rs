@@ -1,103 +1,23 @@
-//! The top parser and the flag groups that subcommands share.
+//! The flag groups that subcommands share.
 
 mod model_choice;
-mod parse;
 mod value;
 
 use std::path::PathBuf;
 
-use clap::builder::styling::{AnsiColor, Styles};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 
 use crate::checkpoint::architecture::{Activation, Heads, Stated};
-use crate::command::bench::BenchArgs;
-use crate::command::calibrate::CalibrateArgs;
-use crate::command::classify::ClassifyArgs;
-use crate::command::completions::CompletionsArgs;
-use crate::command::convert::{ConvertArgs, StretchArgs};
-use crate::command::embed::EmbedArgs;
-use crate::command::evaluate::EvaluateArgs;
-use crate::command::finetune::FinetuneArgs;
-use crate::command::inspect::InspectArgs;
-use crate::command::man::ManArgs;
-use crate::command::models::ModelsArgs;
-use crate::command::probe::ProbeArgs;
-use crate::command::search::SearchArgs;
-use crate::command::sort::UndoArgs;
-use crate::command::tokens::TokensArgs;
+use crate::checkpoint::export::Layout;
 use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
 use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
+use value::{activation, alpha, delimiter, format, heads, long_text, precision, score};
 
 pub use model_choice::ModelChoice;
-pub use parse::parse;
-use value::{activation, alpha, delimiter, format, heads, long_text, precision, score};
 pub(crate) use value::{at_once, count, finite, names};
-
-const STYLES: Styles = Styles::styled()
-    .header(AnsiColor::Green.on_default().bold())
-    .usage(AnsiColor::Green.on_default().bold())
-    .literal(AnsiColor::Cyan.on_default().bold())
-    .placeholder(AnsiColor::Cyan.on_default());
-
-const EXAMPLES: &str = "\
-Examples:
-  longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
-  longclip classify --help
-
-Exit status: 0 every input was answered; 1 some inputs failed, or a gate was missed; 2 it could not run;
-75 worth retrying (the hub is down, the disk is full); 130 or 143 stopped by a signal.";
-
-/// Zero-shot image classification with CLIP and Long-CLIP.
-#[derive(Debug, Parser)]
-#[command(name = "longclip", version, styles = STYLES, max_term_width = 100, after_help = EXAMPLES)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-    /// What to say on stderr.
-    #[command(flatten)]
-    pub console: ConsoleArgs,
-}
-
-/// The subcommands, one file each in `command`.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Tell which of some texts fits an image best
-    Classify(Box<ClassifyArgs>),
-    /// Keep the embeddings of images or texts in a file
-    Embed(Box<EmbedArgs>),
-    /// Find the images or texts of a file of embeddings that fit best
-    Search(Box<SearchArgs>),
-    /// Train a classifier on labelled images, a few of each class or many
-    Probe(Box<ProbeArgs>),
-    /// Tell how good a model and labels are on images with known answers
-    Evaluate(Box<EvaluateArgs>),
-    /// Fit a temperature, so that probabilities mean what they say
-    Calibrate(Box<CalibrateArgs>),
-    /// Train a model on images with captions, as Long-CLIP was
-    Finetune(Box<FinetuneArgs>),
-    /// Tell what a weight file is, and why it does not load if it does not
-    Inspect(Box<InspectArgs>),
-    /// Write a model for another program, or as one canonical file
-    Convert(Box<ConvertArgs>),
-    /// Make a model read longer texts: stretch its text positions
-    Stretch(Box<StretchArgs>),
-    /// Measure how fast this machine runs a model
-    Bench(Box<BenchArgs>),
-    /// List, download, check and remove models
-    Models(ModelsArgs),
-    /// Show how texts become tokens, and whether they fit a model
-    Tokens(TokensArgs),
-    /// Print what makes a shell complete this command line
-    Completions(CompletionsArgs),
-    /// Print or write the manual pages
-    Man(ManArgs),
-    /// Take back what classify --link, --copy or --move did
-    Undo(UndoArgs),
-}
 
 /// What to say on stderr.
 #[derive(Clone, Debug, Args)]
@@ -384,12 +304,28 @@ impl OutputFileArgs {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
+/// The libraries that can be written for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LayoutName {
+    /// transformers' CLIPModel: the canonical names
+    Hf,
+    /// openai/CLIP
+    Openai,
+    /// open_clip
+    #[value(name = "open_clip", alias = "open-clip")]
+    OpenClip,
+    /// the Long-CLIP repository (248 positions)
+    Longclip,
+}
 
-    #[test]
-    fn the_definitions_are_consistent() {
-        super::Cli::command().debug_assert();
+impl LayoutName {
+    /// As the writer takes it.
+    pub(crate) fn layout(self) -> Layout {
+        match self {
+            Self::Hf => Layout::HuggingFace,
+            Self::Openai => Layout::OpenAi,
+            Self::OpenClip => Layout::OpenClip,
+            Self::Longclip => Layout::LongClip,
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn names<T: Clone + Send + Sync + 'static>(
 }
 
 /// What the towers compute in.
-pub(super) fn precision() -> impl clap::builder::TypedValueParser<Value = PrecisionChoice> {
+pub(crate) fn precision() -> impl clap::builder::TypedValueParser<Value = PrecisionChoice> {
     names(&[
         ("auto", PrecisionChoice::Auto),
         ("f32", PrecisionChoice::F32),
@@ -33,7 +33,7 @@ pub(super) fn precision() -> impl clap::builder::TypedValueParser<Value = Precis
 }
 
 /// The activation in the MLPs.
-pub(super) fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
+pub(crate) fn activation() -> impl clap::builder::TypedValueParser<Value = Activation> {
     names(&[
         ("quick_gelu", Activation::QuickGelu),
         ("gelu", Activation::Gelu),
@@ -41,7 +41,7 @@ pub(super) fn activation() -> impl clap::builder::TypedValueParser<Value = Activ
 }
 
 /// `IMAGE` or `IMAGE,TEXT`, the attention heads of the towers.
-pub(super) fn heads(text: &str) -> Result<Heads, String> {
+pub(crate) fn heads(text: &str) -> Result<Heads, String> {
     /// More than any tower has.
     const MOST: usize = 1024;
     let number = |text: &str| match text.trim().parse() {
@@ -58,7 +58,7 @@ pub(super) fn heads(text: &str) -> Result<Heads, String> {
 }
 
 /// What shows through transparent pixels.
-pub(super) fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
+pub(crate) fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
     names(&[
         ("white", Alpha::White),
         ("black", Alpha::Black),
@@ -67,7 +67,7 @@ pub(super) fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
 }
 
 /// What happens to a long text.
-pub(super) fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
+pub(crate) fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
     names(&[
         ("error", LongText::Error),
         ("truncate", LongText::Truncate),
@@ -78,7 +78,7 @@ pub(super) fn long_text() -> impl clap::builder::TypedValueParser<Value = LongTe
 }
 
 /// What to rank by.
-pub(super) fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
+pub(crate) fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
     names(&[
         ("softmax", Score::Softmax),
         ("cosine", Score::Cosine),
@@ -88,7 +88,7 @@ pub(super) fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
 }
 
 /// The results' format.
-pub(super) fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
+pub(crate) fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
     names(&[
         ("table", Format::Table),
         ("json", Format::Json),
@@ -117,7 +117,7 @@ pub(crate) fn finite(text: &str) -> Result<f32, String> {
 }
 
 /// What separates the cells of a table.
-pub(super) fn delimiter(text: &str) -> Result<u8, String> {
+pub(crate) fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"tab" | b"\\t" => Ok(b'\t'),
         [byte] if byte.is_ascii() && !b"\"\r\n".contains(byte) => Ok(*byte),

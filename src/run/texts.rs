@@ -1,9 +1,13 @@
 //! Texts that are too long, as the commands that read texts speak of them.
 
-use anyhow::{Result, anyhow};
+use std::path::Path;
+
+use anyhow::{Result, anyhow, ensure};
 
 use super::Console;
-use crate::input::tokenizer::{self, Fitted, LongText, Reading};
+use crate::input::text_file::{LONGEST_LINE, Lines, LoneReturn};
+use crate::input::tokenizer::{Fitted, LongText, Reading};
+use crate::input::{text_file, tokenizer};
 
 /// So many long texts are spoken of one by one; the others are counted.
 const MOST_WARNINGS: usize = 10;
@@ -12,7 +16,7 @@ const QUOTED_CHARS: usize = 40;
 const QUOTED_CUT_CHARS: usize = 60;
 
 /// Fits texts into a model's context and says what that took.
-pub(super) struct Fitter<'a> {
+pub(crate) struct Fitter<'a> {
     context_length: usize,
     policy: LongText,
     /// None: nothing is said.
@@ -21,7 +25,7 @@ pub(super) struct Fitter<'a> {
 }
 
 impl<'a> Fitter<'a> {
-    pub(super) fn new(context_length: usize, policy: LongText, console: &'a Console) -> Self {
+    pub(crate) fn new(context_length: usize, policy: LongText, console: &'a Console) -> Self {
         Self {
             context_length,
             policy,
@@ -31,7 +35,7 @@ impl<'a> Fitter<'a> {
     }
 
     /// For texts that are meant to be cut: says nothing.
-    pub(super) fn silent(context_length: usize, policy: LongText) -> Self {
+    pub(crate) fn silent(context_length: usize, policy: LongText) -> Self {
         Self {
             context_length,
             policy,
@@ -41,7 +45,7 @@ impl<'a> Fitter<'a> {
     }
 
     /// How many texts were too long so far.
-    pub(super) fn long(&self) -> usize {
+    pub(crate) fn long(&self) -> usize {
         self.long
     }
 
@@ -49,7 +53,7 @@ impl<'a> Fitter<'a> {
     ///
     /// # Errors
     /// When it is too long and that is an error, or cannot be cut as asked; names the place.
-    pub(super) fn fit(&mut self, place: &str, text: &str) -> Result<Fitted> {
+    pub(crate) fn fit(&mut self, place: &str, text: &str) -> Result<Fitted> {
         let fitted = tokenizer::fit(text, self.context_length, self.policy)
             .map_err(|error| anyhow!("{place}: {error:#}"))?;
         if let Some(what) = self.what_it_took(&fitted) {
@@ -63,7 +67,7 @@ impl<'a> Fitter<'a> {
     }
 
     /// To be called after the last text: says how many more were too long than were spoken of.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         if let (Some(more @ 1..), Some(console)) =
             (self.long.checked_sub(MOST_WARNINGS), self.console)
         {
@@ -76,7 +80,7 @@ impl<'a> Fitter<'a> {
     }
 
     /// What was cut of a text, or how many chunks it is read in; none if it fits.
-    pub(super) fn what_it_took(&self, fitted: &Fitted) -> Option<String> {
+    pub(crate) fn what_it_took(&self, fitted: &Fitted) -> Option<String> {
         let context_length = self.context_length;
         if let Some(cut) = &fitted.cut {
             return Some(format!(
@@ -99,8 +103,32 @@ impl<'a> Fitter<'a> {
 }
 
 /// The start of a text, in quotes.
-pub(super) fn quoted(text: &str, longest: usize) -> String {
+pub(crate) fn quoted(text: &str, longest: usize) -> String {
     let start: String = text.chars().take(longest).collect();
     let more = if start.len() < text.len() { "…" } else { "" };
     format!("{start:?}{more}")
+}
+
+/// Endings of files whose lines are more than a text each.
+const NOT_PLAIN: [&str; 8] = [
+    "csv", "tsv", "tab", "json", "jsonl", "ndjson", "yaml", "yml",
+];
+
+/// The texts of a file, one per line.
+///
+/// # Errors
+/// When it cannot be read, or its name says that its lines are not plain texts.
+pub(crate) fn lines(path: &Path) -> Result<Lines> {
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    ensure!(
+        !NOT_PLAIN.contains(&extension.to_lowercase().as_str()),
+        "{} is a .{extension} file, and texts are read one per line, as they stand; write them to a .txt file, \
+         or pass - and the file as stdin if its lines are the texts",
+        path.display()
+    );
+    Ok(Lines::new(
+        text_file::open(path)?,
+        LoneReturn::EndsLine,
+        LONGEST_LINE,
+    ))
 }

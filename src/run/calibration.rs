@@ -15,18 +15,18 @@ const LIMIT_BYTES: u64 = 1 << 20;
 
 /// What makes a model's probabilities over some labels mean what they say.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Calibration {
+pub(crate) struct Calibration {
     /// What logits are divided by.
-    pub(super) temperature: f32,
+    pub(crate) temperature: f32,
     /// Below this probability the best label is not believed.
     #[serde(default)]
-    pub(super) none_threshold: Option<f32>,
+    pub(crate) none_threshold: Option<f32>,
     /// The model that it was fitted for.
-    pub(super) model: String,
+    pub(crate) model: String,
     /// Of its weights.
-    pub(super) model_sha256: String,
+    pub(crate) model_sha256: String,
     /// Of the labels and prompts.
-    pub(super) labels_sha256: String,
+    pub(crate) labels_sha256: String,
 }
 
 impl Calibration {
@@ -34,7 +34,7 @@ impl Calibration {
     ///
     /// # Errors
     /// When it cannot be read, or holds no such numbers.
-    pub(super) fn read(path: &Option<PathBuf>) -> Result<Option<Self>> {
+    pub(crate) fn read(path: &Option<PathBuf>) -> Result<Option<Self>> {
         let read = |path: &PathBuf| -> Result<Self> {
             let mut text = String::new();
             File::open(path)?
@@ -65,7 +65,7 @@ impl Calibration {
     }
 
     /// The temperature, with a warning if it was fitted for something else.
-    pub(super) fn temperature_for(
+    pub(crate) fn temperature_for(
         &self,
         session: &Session,
         labels_sha256: &str,

@@ -8,25 +8,26 @@ use anyhow::{Result, bail};
 use super::pipeline::{Encoded, Memory, ModelSlot, Pipeline, Plan};
 use super::session::{Session, Stop};
 use super::{Console, Outcome, advice};
-use crate::cli::{DecodeArgs, ImageArgs, ModelArgs};
 use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_image};
+use crate::input::paths;
 use crate::input::paths::{
-    self, Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver,
-    PathError, Separator,
+    Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver, PathError,
+    Separator,
 };
 use crate::model::{Compute, DualEncoder};
+use crate::run::flags::{DecodeArgs, ImageArgs, ModelArgs};
 
 /// Images that go through a GPU together.
 const GPU_BATCH: usize = 64;
 
 /// What a folder's files are taken by.
-pub(super) const IMAGES: ImageRule = ImageRule {
+pub(crate) const IMAGES: ImageRule = ImageRule {
     extensions: EXTENSIONS,
     looks_like_image,
 };
 
 /// The images that the arguments name.
-pub(super) struct Images {
+pub(crate) struct Images {
     arguments: Vec<PathBuf>,
     files_from: Option<FilesFrom>,
     sources: Expansion,
@@ -40,7 +41,7 @@ impl Images {
     /// # Errors
     /// When there are none, stdin is asked for twice, or the list cannot be opened. `labels` is what
     /// `--labels` got: perhaps the images.
-    pub(super) fn open(args: &ImageArgs, labels: &[String]) -> Result<Self> {
+    pub(crate) fn open(args: &ImageArgs, labels: &[String]) -> Result<Self> {
         if args.images.is_empty() && args.files_from.is_none() {
             bail!("{}", advice::no_images(labels, IMAGES));
         }
@@ -56,7 +57,7 @@ impl Images {
 
     /// Without the images in `folders`, which lie in folders that are walked: what is written there
     /// while they are walked must not be read again.
-    pub(super) fn leave_out(self, folders: Vec<PathBuf>) -> Self {
+    pub(crate) fn leave_out(self, folders: Vec<PathBuf>) -> Self {
         Self {
             left_out: folders,
             ..self
@@ -64,13 +65,13 @@ impl Images {
     }
 
     /// One image and no more, as far as the arguments tell.
-    pub(super) fn single(&self) -> bool {
+    pub(crate) fn single(&self) -> bool {
         self.files_from.is_none() && self.arguments.len() == 1 && !self.arguments[0].is_dir()
     }
 
     /// Whether a path among the arguments, or in a folder among them, is not UTF-8. What a list names is
     /// not known before it is read.
-    pub(super) fn has_odd_names(&self) -> bool {
+    pub(crate) fn has_odd_names(&self) -> bool {
         let found = paths::expand(self.arguments.clone(), None, IMAGES);
         found.is_ok_and(|mut found| {
             found.any(
@@ -81,7 +82,7 @@ impl Images {
 
     /// Fails if writing one of `outputs` would replace one of these images, one of `others`, or another
     /// output.
-    pub(super) fn check_outputs(
+    pub(crate) fn check_outputs(
         &self,
         outputs: &[Option<&Path>],
         others: &[Option<&Path>],
@@ -102,7 +103,7 @@ impl Images {
     }
 
     /// Starts reading and decoding; images are encoded once [`Running::give`] brings the model.
-    pub(super) fn start(self, plan: Plan, stop: Stop) -> Running {
+    pub(crate) fn start(self, plan: Plan, stop: Stop) -> Running {
         let (arguments, files_from) = (self.arguments, self.files_from);
         let (named, left_out) = (arguments.clone(), self.left_out);
         let is_read = move |source: &Result<ImageSource, PathError>| match source {
@@ -140,7 +141,7 @@ fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
 
 impl Plan {
     /// How images are read where no flag says anything.
-    pub(super) fn of(session: &Session) -> Self {
+    pub(crate) fn of(session: &Session) -> Self {
         let batches = matches!(session.placement.compute, Compute::Candle(..));
         Self {
             decode: DecodeOptions::default(),
@@ -154,7 +155,7 @@ impl Plan {
     }
 
     /// As the flags want it.
-    pub(super) fn new(session: &Session, model: &ModelArgs, decode: &DecodeArgs) -> Self {
+    pub(crate) fn new(session: &Session, model: &ModelArgs, decode: &DecodeArgs) -> Self {
         let plan = Self::of(session);
         let batch_size = model.batch_size.map(|size| size as usize);
         Self {
@@ -165,12 +166,12 @@ impl Plan {
     }
 
     /// For one image, whose work all threads share.
-    pub(super) fn single(self, single: bool) -> Self {
+    pub(crate) fn single(self, single: bool) -> Self {
         Self { single, ..self }
     }
 
     /// With a small JPEG of each image, `longest` pixels on its longer side.
-    pub(super) fn thumbnails(self, longest: Option<u32>) -> Self {
+    pub(crate) fn thumbnails(self, longest: Option<u32>) -> Self {
         Self {
             thumbnails: longest,
             ..self
@@ -178,14 +179,14 @@ impl Plan {
     }
 
     /// With what earlier runs computed.
-    pub(super) fn memory<M: Memory + 'static>(self, memory: Option<Arc<M>>) -> Self {
+    pub(crate) fn memory<M: Memory + 'static>(self, memory: Option<Arc<M>>) -> Self {
         let memory = memory.map(|memory| memory as Arc<dyn Memory>);
         Self { memory, ..self }
     }
 }
 
 /// Images under way.
-pub(super) struct Running {
+pub(crate) struct Running {
     pipeline: Pipeline,
     model: ModelSlot,
     stop: Stop,
@@ -198,7 +199,7 @@ pub(super) struct Running {
 
 impl Running {
     /// Starts reading and decoding what `sources` yields.
-    pub(super) fn start(
+    pub(crate) fn start(
         sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
         plan: Plan,
         stop: Stop,
@@ -215,7 +216,7 @@ impl Running {
     }
 
     /// The same for a list that is complete.
-    pub(super) fn of(sources: Vec<Result<ImageSource, PathError>>, plan: Plan, stop: Stop) -> Self {
+    pub(crate) fn of(sources: Vec<Result<ImageSource, PathError>>, plan: Plan, stop: Stop) -> Self {
         let count = sources.len() as u64;
         Self {
             total: Some(Box::new(move || Some(count))),
@@ -224,7 +225,7 @@ impl Running {
     }
 
     /// From now on images are encoded.
-    pub(super) fn give(&self, model: Arc<dyn DualEncoder>) {
+    pub(crate) fn give(&self, model: Arc<dyn DualEncoder>) {
         let _ = self.model.set(model);
     }
 
@@ -233,7 +234,7 @@ impl Running {
     ///
     /// # Errors
     /// Those of `take`, at once.
-    pub(super) fn for_each(
+    pub(crate) fn for_each(
         mut self,
         console: &Console,
         mut take: impl FnMut(Encoded) -> Result<()>,
@@ -269,11 +270,11 @@ impl Running {
 
 /// What came out.
 #[derive(Default)]
-pub(super) struct Counts {
-    pub(super) answered: u64,
-    pub(super) failed: u64,
+pub(crate) struct Counts {
+    pub(crate) answered: u64,
+    pub(crate) failed: u64,
     /// The signal that ended the run early.
-    pub(super) signal: Option<i32>,
+    pub(crate) signal: Option<i32>,
 }
 
 impl Counts {
@@ -294,7 +295,7 @@ impl Counts {
     }
 
     /// How the run ended, as far as the images tell.
-    pub(super) fn outcome(&self, console: &Console) -> Outcome {
+    pub(crate) fn outcome(&self, console: &Console) -> Outcome {
         match (self.signal, self.answered, self.failed) {
             (Some(signal), ..) => Outcome::Stopped(signal),
             (_, 0, 0) => {

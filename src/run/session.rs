@@ -12,30 +12,30 @@ use signal_hook::flag;
 
 use super::Console;
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
-use crate::cli::ModelArgs;
-use crate::device::{self, Placement, PrecisionChoice};
+use crate::device::{Placement, PrecisionChoice};
 use crate::file::digest::{hexadecimal, sha256};
 use crate::input::image::DecodeOptions;
-use crate::kernel;
-use crate::model::{self, Clip};
+use crate::model::Clip;
+use crate::run::flags::ModelArgs;
+use crate::{device, kernel, model};
 
 /// The checkpoint of a run, opened but not yet packed, and where it will compute.
-pub(super) struct Session {
-    pub(super) checkpoint: Checkpoint,
-    pub(super) placement: Placement,
-    pub(super) threads: usize,
+pub(crate) struct Session {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) placement: Placement,
+    pub(crate) threads: usize,
     /// Whether --heads was given.
-    pub(super) heads_are_stated: bool,
+    pub(crate) heads_are_stated: bool,
     /// Why this precision.
     reason: &'static str,
     /// How long reading and checking the checkpoint took.
-    pub(super) read_time: Duration,
+    pub(crate) read_time: Duration,
     weights_sha256: OnceLock<String>,
 }
 
 impl Session {
     /// Finds and opens the model.
-    pub(super) fn open(args: &ModelArgs, console: &Console) -> Result<Self> {
+    pub(crate) fn open(args: &ModelArgs, console: &Console) -> Result<Self> {
         let threads = start_threads(args)?;
         let settings = hub::Settings::from_env();
         let source = source::resolve(&args.model, &settings, console)?;
@@ -63,7 +63,7 @@ impl Session {
     }
 
     /// Builds the towers.
-    pub(super) fn load(&self, console: &Console) -> Result<Clip> {
+    pub(crate) fn load(&self, console: &Console) -> Result<Clip> {
         let start = Instant::now();
         let clip = self.build()?;
         console.detail(&format!(
@@ -74,14 +74,14 @@ impl Session {
     }
 
     /// The same, without a word.
-    pub(super) fn build(&self) -> Result<Clip> {
+    pub(crate) fn build(&self) -> Result<Clip> {
         model::load(&self.checkpoint, &self.placement.compute)
             .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))
     }
 
     /// What tells the weights from all others; see [`Checkpoint::weights_sha256`]. Computed at the
     /// first call, which reads all of them.
-    pub(super) fn weights_sha256(&self) -> Result<&str> {
+    pub(crate) fn weights_sha256(&self) -> Result<&str> {
         if let Some(known) = self.weights_sha256.get() {
             return Ok(known);
         }
@@ -91,13 +91,13 @@ impl Session {
     }
 
     /// Takes in what is already known of the weights.
-    pub(super) fn set_weights_sha256(&self, digest: String) {
+    pub(crate) fn set_weights_sha256(&self, digest: String) {
         let _ = self.weights_sha256.set(digest);
     }
 
     /// All that an image's embedding depends on beside its file, as text: what is computed under the
     /// same recipe may be used again.
-    pub(super) fn image_recipe(&self, decode: &DecodeOptions) -> Result<String> {
+    pub(crate) fn image_recipe(&self, decode: &DecodeOptions) -> Result<String> {
         Ok(format!(
             "{}; {}; orient {}; alpha {:?}",
             self.text_recipe()?,
@@ -108,7 +108,7 @@ impl Session {
     }
 
     /// All that a text's embedding depends on beside its tokens.
-    pub(super) fn text_recipe(&self) -> Result<String> {
+    pub(crate) fn text_recipe(&self) -> Result<String> {
         Ok(format!(
             "longclip embeddings 1; weights {}; {:?}; {}; {} in {}",
             self.weights_sha256()?,
@@ -173,7 +173,7 @@ fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
 }
 
 /// Sizes the pool that kernels share.
-pub(super) fn start_threads(args: &ModelArgs) -> Result<usize> {
+pub(crate) fn start_threads(args: &ModelArgs) -> Result<usize> {
     let threads = match args.threads {
         Some(threads) => threads as usize,
         None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -187,7 +187,7 @@ pub(super) fn start_threads(args: &ModelArgs) -> Result<usize> {
 
 /// The first signal that asked the run to stop; a second one ends it at once.
 #[derive(Clone, Default)]
-pub(super) struct Stop {
+pub(crate) struct Stop {
     signal: Arc<AtomicUsize>,
     listens: Arc<AtomicBool>,
 }
@@ -195,7 +195,7 @@ pub(super) struct Stop {
 impl Stop {
     /// From now on Ctrl-C and SIGTERM end the run in good order. To be called when there is
     /// something to keep: until then one signal ends the process at once.
-    pub(super) fn listen(&self) -> Result<()> {
+    pub(crate) fn listen(&self) -> Result<()> {
         if self.listens.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
@@ -211,7 +211,7 @@ impl Stop {
     }
 
     /// The signal's number, once there was one.
-    pub(super) fn signal(&self) -> Option<i32> {
+    pub(crate) fn signal(&self) -> Option<i32> {
         match self.signal.load(Ordering::Relaxed) {
             0 => None,
             number => i32::try_from(number).ok(),

@@ -1,35 +1,39 @@
 //! One set of labels, what the model makes of it, and how it does.
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::cli::{LabelArgs, NoneArgs, ScoreArgs};
-use crate::command::Console;
-use crate::command::labels::{self, NoneTexts, Texts};
-use crate::command::texts::Fitter;
-use crate::command::trained::TrainedProbe;
-use crate::input::dataset::{self, Matched, Matching, Order, match_classes};
-use crate::input::prompt::{self, LabelSet, Templates};
-use crate::input::text_file;
+use crate::input::dataset::{Matched, Matching, Order, match_classes};
+use crate::input::prompt::{LabelSet, Templates};
+use crate::input::text_file::Table;
+use crate::input::{dataset, prompt, text_file};
 use crate::model::DualEncoder;
-use crate::output::evaluation::LabelFacts;
-use crate::task::metric::{Answer, Tally};
+use crate::output::evaluation::{Figures, LabelFacts};
+use crate::run::flags::{LabelArgs, NoneArgs, ScoreArgs};
+use crate::run::labels::{NoneTexts, Texts};
+use crate::run::texts::Fitter;
+use crate::run::trained::TrainedProbe;
+use crate::run::variant::text_file::usual_separator;
+use crate::run::{Console, labels};
+use crate::task::metric::reliability::BINS;
+use crate::task::metric::{Answer, Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Judge, Score};
 
 /// Best labels that a tally is told of.
 const TOP: usize = 5;
 
 /// One set of labels over the dataset's images.
-pub(in crate::command) struct Variant {
+pub(crate) struct Variant {
     /// What it is told apart by.
-    pub(in crate::command) name: String,
-    pub(in crate::command) facts: LabelFacts,
+    pub(crate) name: String,
+    pub(crate) facts: LabelFacts,
     /// The labels' texts, and after them what stands for none of them.
-    pub(in crate::command) labels: Vec<String>,
+    pub(crate) labels: Vec<String>,
     /// The label of each class of the dataset.
-    pub(in crate::command) label_of_class: Vec<usize>,
-    pub(in crate::command) tally: Tally,
+    pub(crate) label_of_class: Vec<usize>,
+    pub(crate) tally: Tally,
     set: LabelSet,
     none: Option<NoneTexts>,
     judge: Option<Box<dyn Judge>>,
@@ -37,16 +41,16 @@ pub(in crate::command) struct Variant {
 
 /// The arguments that say which labels.
 #[derive(Clone, Copy)]
-pub(in crate::command) struct Choice<'a> {
+pub(crate) struct Choice<'a> {
     /// As typed: a folder's classes are names, a file's are texts.
-    pub(in crate::command) dataset: &'a Path,
-    pub(in crate::command) labels: &'a LabelArgs,
-    pub(in crate::command) none: &'a NoneArgs,
-    pub(in crate::command) class_map: Option<&'a Path>,
+    pub(crate) dataset: &'a Path,
+    pub(crate) labels: &'a LabelArgs,
+    pub(crate) none: &'a NoneArgs,
+    pub(crate) class_map: Option<&'a Path>,
 }
 
 /// A dataset's classes and the labels that are to stand for them.
-pub(in crate::command) struct Base<'a> {
+pub(crate) struct Base<'a> {
     choice: Choice<'a>,
     /// The dataset's classes by the names that labels are looked for by.
     names: Vec<String>,
@@ -54,13 +58,13 @@ pub(in crate::command) struct Base<'a> {
 }
 
 impl<'a> Base<'a> {
-    pub(in crate::command) fn new(
+    pub(crate) fn new(
         choice: Choice<'a>,
         classes: &[String],
         console: &'a Console,
     ) -> Result<Self> {
         let names = match choice.class_map {
-            Some(file) => super::files::class_map(file, classes, console)?,
+            Some(file) => super::variant::class_map(file, classes, console)?,
             None => classes.to_vec(),
         };
         Ok(Self {
@@ -71,12 +75,12 @@ impl<'a> Base<'a> {
     }
 
     /// The labels asked for, or the classes' own names.
-    pub(in crate::command) fn labels(&self) -> Result<Variant> {
+    pub(crate) fn labels(&self) -> Result<Variant> {
         self.variant("labels", self.choice.labels)
     }
 
     /// Each set of `--compare`; without any the labels asked for.
-    pub(in crate::command) fn variants(&self, compare: &[String]) -> Result<Vec<Variant>> {
+    pub(crate) fn variants(&self, compare: &[String]) -> Result<Vec<Variant>> {
         let labels = self.choice.labels;
         if compare.is_empty() {
             return Ok(vec![self.labels()?]);
@@ -154,7 +158,7 @@ impl<'a> Base<'a> {
     }
 
     /// The classes of a probe.
-    pub(in crate::command) fn probe(&self, probe: &TrainedProbe) -> Result<Variant> {
+    pub(crate) fn probe(&self, probe: &TrainedProbe) -> Result<Variant> {
         let set = probe.labels();
         let matching: Vec<_> = (set.classes.iter())
             .map(|class| Matching {
@@ -242,7 +246,7 @@ fn order(args: &LabelArgs) -> Order<'_> {
 ///
 /// # Errors
 /// When a class is several labels.
-pub(in crate::command) fn own_texts(
+pub(crate) fn own_texts(
     classes: &[String],
     are_folders: bool,
     console: &Console,
@@ -291,7 +295,7 @@ fn is_template_set(name: &str, has_labels: bool) -> Result<bool> {
 
 impl Variant {
     /// The same labels with nothing counted.
-    pub(in crate::command) fn again(&self, name: String) -> Self {
+    pub(crate) fn again(&self, name: String) -> Self {
         Self {
             name,
             facts: self.facts.clone(),
@@ -305,12 +309,12 @@ impl Variant {
     }
 
     /// The prompts in the model's context.
-    pub(in crate::command) fn fit(&self, fitter: &mut Fitter<'_>) -> Result<Texts> {
+    pub(crate) fn fit(&self, fitter: &mut Fitter<'_>) -> Result<Texts> {
         Texts::fit(&self.set, self.none.as_ref(), fitter)
     }
 
     /// Encodes the labels.
-    pub(in crate::command) fn encode(
+    pub(crate) fn encode(
         &mut self,
         texts: &Texts,
         model: &dyn DualEncoder,
@@ -322,14 +326,14 @@ impl Variant {
     }
 
     /// Has a probe answer in place of the labels' texts.
-    pub(in crate::command) fn answer_by(&mut self, probe: TrainedProbe) -> Result<()> {
+    pub(crate) fn answer_by(&mut self, probe: TrainedProbe) -> Result<()> {
         self.judge = Some(probe.judge()?);
         Ok(())
     }
 
     /// Counts images: their embeddings [n, dim] and the classes `[n]` that the dataset gives them.
     /// Returns all labels of each, best first.
-    pub(in crate::command) fn count(
+    pub(crate) fn count(
         &mut self,
         embeddings: &[f32],
         classes: &[usize],
@@ -349,7 +353,7 @@ impl Variant {
     }
 
     /// The labels of each of `embeddings` [n, dim], best first.
-    pub(in crate::command) fn classify(&self, embeddings: &[f32]) -> Result<Vec<Vec<ClassScore>>> {
+    pub(crate) fn classify(&self, embeddings: &[f32]) -> Result<Vec<Vec<ClassScore>>> {
         let judge = self.judge.as_ref();
         let judge = judge.context("the labels are not encoded")?;
         Ok(judge.judge(embeddings))
@@ -357,7 +361,7 @@ impl Variant {
 
     /// The answers with the dataset's classes for labels, so that runs of different labels compare;
     /// a label that stands for no class has a number after the last.
-    pub(in crate::command) fn answers_by_class(&self) -> Vec<Answer> {
+    pub(crate) fn answers_by_class(&self) -> Vec<Answer> {
         let mut class_of = vec![u32::MAX; self.labels.len()];
         for (class, &label) in (0..).zip(&self.label_of_class) {
             class_of[label] = class;
@@ -371,4 +375,75 @@ impl Variant {
             })
             .collect()
     }
+}
+
+/// The columns of a class map.
+const CLASS: &[&str] = &["class", "folder"];
+
+const LABEL: &[&str] = &["label"];
+
+/// The names that a `--class-map` gives to the classes; those it does not name keep theirs.
+pub(crate) fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
+    let reading = || format!("cannot use the class map {}", path.display());
+    let table = Table::new(text_file::open(path)?, usual_separator(path), None);
+    let rows = table.with_context(reading)?.named().with_context(reading)?;
+    ensure!(
+        rows.has(CLASS) && rows.has(LABEL),
+        "{}: the first line must name the columns class and label",
+        reading()
+    );
+    for note in rows.notes() {
+        console.note(&format!("{}: {note}", path.display()));
+    }
+    let mut map = HashMap::new();
+    for (line, row) in rows {
+        let row = row.with_context(reading)?;
+        let field = |names: &[&str]| {
+            let mut values = names.iter().filter_map(|name| row.get(*name)?.as_str());
+            let value = values.find(|value| !value.is_empty());
+            dataset::composed(value.unwrap_or_default())
+        };
+        let (class, label) = (field(CLASS), field(LABEL));
+        ensure!(
+            !class.is_empty() && !label.is_empty(),
+            "{}: line {line} lacks a class or its label",
+            reading()
+        );
+        if let Some(other) = map.insert(class.clone(), label) {
+            bail!(
+                "{}: line {line} names {class:?} again, which is {other:?} above; keep one of the lines",
+                reading()
+            );
+        }
+    }
+    let mut unknown: Vec<&String> = map
+        .keys()
+        .filter(|class| !classes.contains(class))
+        .collect();
+    unknown.sort();
+    if let Some(class) = unknown.first() {
+        console.warn(&format!(
+            "{} names {class:?}, which is not a class of the dataset ({} such name{})",
+            path.display(),
+            unknown.len(),
+            if unknown.len() == 1 { "" } else { "s" }
+        ));
+    }
+    let renamed = |class: &String| map.get(class).unwrap_or(class).clone();
+    Ok(classes.iter().map(renamed).collect())
+}
+
+/// How a set of labels does.
+pub(crate) fn figures(tally: &Tally, how: &Resampling) -> Result<Figures> {
+    let interval = how.proportion(tally.correct(), tally.n());
+    Ok(Figures {
+        acc1: tally.acc1(),
+        acc5: tally.acc5(),
+        mean_per_class_recall: tally.mean_per_class_recall(),
+        n: tally.n(),
+        acc1_interval: [interval.low, interval.high],
+        ece: tally.reliability(BINS)?.ece,
+        nll: tally.negative_log_likelihood(),
+        brier: tally.brier(),
+    })
 }

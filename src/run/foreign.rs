@@ -7,20 +7,19 @@ use anyhow::{Result, ensure};
 
 use super::Console;
 use super::session::Session;
-use crate::cli::ModelChoice;
-use crate::embedding::sidecar_of;
-use crate::embedding::{Matrix, split_array};
+use crate::embedding::{Matrix, sidecar_of, split_array};
+use crate::run::flags::ModelChoice;
 
 /// A matrix and where it lies.
 #[derive(Clone, Copy)]
-pub(super) struct Foreign<'a> {
-    pub(super) path: &'a Path,
-    pub(super) matrix: &'a Matrix,
+pub(crate) struct Foreign<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) matrix: &'a Matrix,
 }
 
 impl Foreign<'_> {
     /// Fails if nobody said which model made the matrix.
-    pub(super) fn check_choice(&self, choice: ModelChoice) -> Result<()> {
+    pub(crate) fn check_choice(&self, choice: ModelChoice) -> Result<()> {
         ensure!(
             choice != ModelChoice::Default,
             "{} does not say which model made it; name that model with --model ({})",
@@ -37,7 +36,7 @@ impl Foreign<'_> {
     }
 
     /// Fails if the model's embeddings are of another width.
-    pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
+    pub(crate) fn check_dim(&self, session: &Session) -> Result<()> {
         let (rows, dim) = (self.matrix.rows(), self.matrix.dim());
         let wanted = session.checkpoint.architecture.embed_dim;
         ensure!(
@@ -54,7 +53,7 @@ impl Foreign<'_> {
     }
 
     /// Says what the file does not say and was done about it.
-    pub(super) fn report(&self, session: &Session, console: &Console) {
+    pub(crate) fn report(&self, session: &Session, console: &Console) {
         let lengths = self.matrix.lengths();
         let mut note = format!(
             "{} does not say which model made it; taken for embeddings of {}",

@@ -12,22 +12,23 @@ use super::feed::{Job, JobSource};
 use super::memory::{Content, Known, Memory, Place};
 use super::{Encoded, ModelSlot, Plan, lock};
 use crate::file::stamp::Stamp;
-use crate::input::image::{self, Decoded};
+use crate::input::image;
+use crate::input::image::Decoded;
 use crate::output::ImageName;
 
 /// What a worker does with pixels.
 #[derive(Clone)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     Encode(ModelSlot),
     Send(SyncSender<Prepared>),
 }
 
 /// An image on its way: which one it is.
-pub(super) struct Subject {
-    pub(super) index: u64,
-    pub(super) image: ImageName,
-    pub(super) path: Option<PathBuf>,
-    pub(super) stamp: Option<Stamp>,
+pub(crate) struct Subject {
+    pub(crate) index: u64,
+    pub(crate) image: ImageName,
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) stamp: Option<Stamp>,
 }
 
 impl Subject {
@@ -42,9 +43,9 @@ impl Subject {
 }
 
 /// An image that is ready for the tower.
-pub(super) struct Prepared {
-    pub(super) subject: Subject,
-    pub(super) pixels: Vec<f32>,
+pub(crate) struct Prepared {
+    pub(crate) subject: Subject,
+    pub(crate) pixels: Vec<f32>,
     /// What is known before the tower has run: everything but the embedding.
     known: Known,
     content: Option<Content>,
@@ -52,7 +53,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// The image's result, told to the memory if there is one.
-    pub(super) fn finish(
+    pub(crate) fn finish(
         self,
         embedding: Result<Vec<f32>>,
         memory: Option<&Arc<dyn Memory>>,
@@ -90,15 +91,15 @@ enum Look {
     },
 }
 
-pub(super) struct Worker {
-    pub(super) jobs: Arc<Mutex<Receiver<Job>>>,
-    pub(super) results: Sender<(u64, Encoded)>,
-    pub(super) stage: Stage,
-    pub(super) plan: Plan,
+pub(crate) struct Worker {
+    pub(crate) jobs: Arc<Mutex<Receiver<Job>>>,
+    pub(crate) results: Sender<(u64, Encoded)>,
+    pub(crate) stage: Stage,
+    pub(crate) plan: Plan,
 }
 
 impl Worker {
-    pub(super) fn run(self) {
+    pub(crate) fn run(self) {
         // Kernels split their work over the threads of the pool that they are called in.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().ok();
         let pool = pool.filter(|_| !self.plan.single);
@@ -203,7 +204,7 @@ impl Worker {
 }
 
 /// A panic becomes this image's error: a job that vanished would leave a gap that `next` waits for.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(anyhow::anyhow!(
             "longclip failed on this image, which is a bug; please report it with the image"

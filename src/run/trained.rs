@@ -15,13 +15,13 @@ use crate::task::linear_probe::{Answering, Cache, Probe, Samples};
 use crate::task::zero_shot::{Judge, Score};
 
 /// A probe that was read, for one kind of score.
-pub(super) struct TrainedProbe {
+pub(crate) struct TrainedProbe {
     path: PathBuf,
     file: ProbeFile,
     probe: Probe,
     score: Score,
     /// Of the file.
-    pub(super) sha256: String,
+    pub(crate) sha256: String,
 }
 
 impl TrainedProbe {
@@ -29,7 +29,7 @@ impl TrainedProbe {
     ///
     /// # Errors
     /// When it cannot be read or is no probe, or the score compares with texts.
-    pub(super) fn read(path: Option<&Path>, score: Score) -> Result<Option<Self>> {
+    pub(crate) fn read(path: Option<&Path>, score: Score) -> Result<Option<Self>> {
         let Some(path) = path else {
             return Ok(None);
         };
@@ -46,7 +46,7 @@ impl TrainedProbe {
     }
 
     /// Its classes as labels; a dataset's folders are found by the names that training's had.
-    pub(super) fn labels(&self) -> LabelSet {
+    pub(crate) fn labels(&self) -> LabelSet {
         let both = self.file.labels.iter().zip(&self.file.classes);
         let class = |(label, class): (&String, &String)| Class {
             label: label.clone(),
@@ -62,24 +62,24 @@ impl TrainedProbe {
     }
 
     /// Where it was read.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// `linear` or `tip-adapter`.
-    pub(super) fn method(&self) -> &str {
+    pub(crate) fn method(&self) -> &str {
         &self.file.method
     }
 
     /// Fails if it was trained on another model's embeddings.
-    pub(super) fn check(&self, session: &Session) -> Result<()> {
+    pub(crate) fn check(&self, session: &Session) -> Result<()> {
         let made_with = self.made_with();
         made_with.check_dim(session)?;
         made_with.check_model(session)
     }
 
     /// The file as what a model made.
-    pub(super) fn made_with(&self) -> MadeWith<'_> {
+    pub(crate) fn made_with(&self) -> MadeWith<'_> {
         MadeWith {
             path: &self.path,
             about: &self.file.about,
@@ -88,7 +88,7 @@ impl TrainedProbe {
     }
 
     /// What answers.
-    pub(super) fn judge(self) -> Result<Box<dyn Judge>> {
+    pub(crate) fn judge(self) -> Result<Box<dyn Judge>> {
         Ok(Box::new(Answering::new(self.probe, self.score)?))
     }
 }

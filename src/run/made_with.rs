@@ -3,21 +3,25 @@
 use std::path::Path;
 
 use anyhow::{Result, bail, ensure};
+use sha2::{Digest as _, Sha256};
 
 use super::Console;
 use super::session::Session;
-use crate::checkpoint::hub;
-use crate::checkpoint::source::{self, Presence, Reference};
-use crate::cli::{ModelArgs, ModelChoice};
-use crate::embedding::About;
+use crate::checkpoint::source::{Presence, Reference};
+use crate::checkpoint::{hub, source};
+use crate::embedding::{About, Dtype, Kind};
+use crate::file::digest::hexadecimal;
+use crate::input::image::Alpha;
+use crate::run::flags::{DecodeArgs, ModelArgs, ModelChoice};
+use crate::run::pipeline::Plan;
 
 /// A file that was made with a model.
 #[derive(Clone, Copy)]
-pub(super) struct MadeWith<'a> {
-    pub(super) path: &'a Path,
-    pub(super) about: &'a About,
+pub(crate) struct MadeWith<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) about: &'a About,
     /// What to do where no flag helps: `embed anew`.
-    pub(super) anew: &'static str,
+    pub(crate) anew: &'static str,
 }
 
 impl MadeWith<'_> {
@@ -25,7 +29,7 @@ impl MadeWith<'_> {
     ///
     /// # Errors
     /// When the file names another, or one that nobody but its maker knows.
-    pub(super) fn model(
+    pub(crate) fn model(
         &self,
         args: &ModelArgs,
         choice: ModelChoice,
@@ -50,7 +54,7 @@ impl MadeWith<'_> {
 
     /// Fails if the model is to be fetched, or is nobody's choice, and by its name it is another. Whether
     /// files on this machine are the same model is told by their weights.
-    pub(super) fn check_name(&self, model: &str, choice: ModelChoice) -> Result<()> {
+    pub(crate) fn check_name(&self, model: &str, choice: ModelChoice) -> Result<()> {
         let theirs = &self.about.model;
         if source::is_same(model, theirs) {
             return Ok(());
@@ -72,7 +76,7 @@ impl MadeWith<'_> {
     }
 
     /// Fails if the model's embeddings are of another width.
-    pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
+    pub(crate) fn check_dim(&self, session: &Session) -> Result<()> {
         let about = self.about;
         let dim = session.checkpoint.architecture.embed_dim;
         ensure!(
@@ -89,7 +93,7 @@ impl MadeWith<'_> {
     }
 
     /// Fails if the model's weights, activation or heads are others. Reads all weights.
-    pub(super) fn check_model(&self, session: &Session) -> Result<()> {
+    pub(crate) fn check_model(&self, session: &Session) -> Result<()> {
         let about = self.about;
         let digest = session.weights_sha256()?;
         let way_out = match about.model == session.checkpoint.name {
@@ -129,7 +133,7 @@ impl MadeWith<'_> {
     }
 
     /// Fails if another file is of another model.
-    pub(super) fn check_same(&self, other: &MadeWith<'_>) -> Result<()> {
+    pub(crate) fn check_same(&self, other: &MadeWith<'_>) -> Result<()> {
         let (one, two) = (self.about, other.about);
         ensure!(
             one.sha256 == two.sha256 && one.dim == two.dim,
@@ -162,7 +166,7 @@ impl MadeWith<'_> {
     }
 
     /// Says how others, of the same model, were made differently: it moves embeddings a little.
-    pub(super) fn tell_difference(&self, (other, theirs): (&str, &About), console: &Console) {
+    pub(crate) fn tell_difference(&self, (other, theirs): (&str, &About), console: &Console) {
         // What numbers are stored as matters least of all.
         let theirs = About {
             dtype: self.about.dtype,
@@ -187,4 +191,56 @@ fn is_here(model: &str) -> bool {
 fn setting<'a>(about: &'a About, key: &str) -> Option<&'a str> {
     let mut settings = about.settings.split(' ');
     settings.find_map(|setting| setting.strip_prefix(key))
+}
+
+/// What the flags say of how images are read, as far as it changes embeddings.
+pub(crate) fn settings(args: &DecodeArgs) -> String {
+    let alpha = match args.alpha {
+        Alpha::White => "white",
+        Alpha::Black => "black",
+        Alpha::Drop => "drop",
+    };
+    let orient = if args.no_orient { "no" } else { "yes" };
+    format!("orient={orient} alpha={alpha}")
+}
+
+/// What the embeddings of a run's images have in common, in whatever file they end.
+pub(crate) fn about_images(session: &Session, plan: &Plan, decode: &DecodeArgs) -> Result<About> {
+    let recipe = session.image_recipe(&plan.decode)?;
+    about(session, Kind::Images, &settings(decode), &recipe)
+}
+
+/// The heads where the weights alone may not bring them back: as the user stated them, or other than of
+/// 64 features each.
+fn heads_setting(session: &Session) -> String {
+    let (checkpoint, stated) = (&session.checkpoint, session.heads_are_stated);
+    let image = &checkpoint.architecture.image;
+    let text = &checkpoint.architecture.text;
+    let is_usual = image.head_width() == 64 && text.width == 64 * text.heads;
+    match stated || !is_usual {
+        true => format!(" heads={},{}", image.heads(), text.heads),
+        false => String::new(),
+    }
+}
+
+/// What all rows of a run have in common; `settings` is for people, `recipe` for certain.
+pub(crate) fn about(session: &Session, kind: Kind, settings: &str, recipe: &str) -> Result<About> {
+    let checkpoint = &session.checkpoint;
+    let device = session.placement.device.split(':').next();
+    let recipe = hexadecimal(&Sha256::digest(recipe)[..4]);
+    Ok(About {
+        model: checkpoint.name.clone(),
+        sha256: session.weights_sha256()?.to_owned(),
+        precision: session.placement.precision.to_string(),
+        settings: format!(
+            "device={} activation={}{} {settings} recipe={recipe}",
+            device.unwrap_or_default(),
+            checkpoint.activation,
+            heads_setting(session),
+        ),
+        kind,
+        dim: checkpoint.architecture.embed_dim,
+        dtype: Dtype::F32,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
 }

@@ -1,30 +1,20 @@
-//! `classify --link`, `--copy` and `--move`: images into a folder for each label; and `undo`.
+//! `classify --link`, `--copy` and `--move`: images into a folder for each label.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 
-use super::{Console, Outcome};
 use crate::input::prompt::LabelSet;
 use crate::output::Record;
-use crate::output::sorted::undo::{Undo, undo};
 use crate::output::sorted::{Action, Filed, Run, Sorter};
-
-const EXAMPLES: &str = "\
-Examples:
-  longclip undo sorted/longclip-sorted-20261121T101530Z.jsonl
-  longclip undo --dry-run sorted/longclip-sorted-20261121T101530Z.jsonl
-
-Only what is still as it was left is touched, and nothing is overwritten.
-
-Exit status: 0 all is as it was, 1 some images could not be taken back (each has a line on
-stderr), 2 the list cannot be used.";
+use crate::run::Console;
+use crate::run::console::counted;
 
 /// Where images go.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sorting")]
-pub struct SortArgs {
+pub(super) struct SortArgs {
     /// Link each image into a folder of DIR named like its best label
     #[arg(long, value_name = "DIR", group = "sort")]
     link: Option<PathBuf>,
@@ -37,48 +27,6 @@ pub struct SortArgs {
     /// Say what would be linked, copied or moved, and do nothing
     #[arg(long, requires = "sort")]
     dry_run: bool,
-}
-
-/// The arguments of `longclip undo`.
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub struct UndoArgs {
-    /// The list that classify --link, --copy or --move left in the folder
-    #[arg(value_name = "FILE")]
-    list: PathBuf,
-    /// Say what would be taken back, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-}
-
-/// Takes back what was sorted.
-///
-/// # Errors
-/// When the list cannot be used.
-pub fn run_undo(args: &UndoArgs, console: &Console) -> Result<Outcome> {
-    let run = if args.dry_run { Run::Dry } else { Run::Real };
-    let undone = undo(&args.list, run, &mut |step| match step {
-        Undo::Undone { to, from } if args.dry_run => {
-            console.note(&format!("would take back {} as {}", shown(to), shown(from)));
-        }
-        Undo::Undone { to, from } => {
-            console.detail(&format!("took back {} as {}", shown(to), shown(from)));
-        }
-        Undo::Failed { to, cause } => console.failed(&shown(to), &format!("{cause:#}")),
-    })?;
-    let images = images(undone.undone);
-    match (run, undone.failed) {
-        (Run::Dry, _) => console.note(&format!("{images} would be taken back")),
-        (Run::Real, 0) => console.note(&format!("took back {images}; all is as it was")),
-        (Run::Real, _) => console.note(&format!(
-            "took back {images}; {} stays for the others",
-            shown(&args.list)
-        )),
-    }
-    Ok(match undone.failed {
-        0 => Outcome::Answered,
-        _ => Outcome::SomeFailed,
-    })
 }
 
 /// Sorts the images of a run.
@@ -240,8 +188,8 @@ impl Sorting<'_> {
     /// Says what was done and how to undo it, and how many images could not be filed.
     pub(super) fn finish(&self) -> u64 {
         let mut said = match self.run {
-            Run::Dry => format!("would {} {}", self.verb(), images(self.filed)),
-            Run::Real => format!("{} {}", self.done(), images(self.filed)),
+            Run::Dry => format!("would {} {}", self.verb(), counted(self.filed, "image")),
+            Run::Real => format!("{} {}", self.done(), counted(self.filed, "image")),
         };
         said.push_str(&format!(" into {}", shown(&self.folder)));
         for (count, what) in [
@@ -273,13 +221,6 @@ impl Sorting<'_> {
             Action::Copy => "copied",
             Action::Move => "moved",
         }
-    }
-}
-
-fn images(count: u64) -> String {
-    match count {
-        1 => "1 image".to_owned(),
-        count => format!("{count} images"),
     }
 }
 

@@ -6,26 +6,26 @@ use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::{Encoded, Plan, lock};
-use crate::command::session::Stop;
 use crate::file::stamp::Stamp;
 use crate::input::paths::{ImageSource, PathError};
 use crate::output::ImageName;
+use crate::run::session::Stop;
 
 /// How far the reading of the list has come.
 #[derive(Default)]
-pub(super) struct Feeding {
-    pub(super) fed: u64,
-    pub(super) ended: bool,
+pub(crate) struct Feeding {
+    pub(crate) fed: u64,
+    pub(crate) ended: bool,
 }
 
 /// One image to look at.
-pub(super) struct Job {
-    pub(super) index: u64,
-    pub(super) image: ImageName,
-    pub(super) source: JobSource,
+pub(crate) struct Job {
+    pub(crate) index: u64,
+    pub(crate) image: ImageName,
+    pub(crate) source: JobSource,
 }
 
-pub(super) enum JobSource {
+pub(crate) enum JobSource {
     /// A file and its stamp, where it has one.
     Path(PathBuf, Option<Stamp>),
     /// What stdin held.
@@ -68,13 +68,13 @@ fn name(source: &Result<ImageSource, PathError>) -> ImageName {
 }
 
 /// Counts how many more images may be under way.
-pub(super) struct Permits {
+pub(crate) struct Permits {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
 impl Permits {
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         Self {
             free: Mutex::new(count),
             freed: Condvar::new(),
@@ -90,24 +90,24 @@ impl Permits {
         *free -= 1;
     }
 
-    pub(super) fn give(&self) {
+    pub(crate) fn give(&self) {
         *lock(&self.free) += 1;
         self.freed.notify_one();
     }
 }
 
 /// Reads the list and numbers its images.
-pub(super) struct Feeder {
-    pub(super) jobs: SyncSender<Job>,
-    pub(super) results: Sender<(u64, Encoded)>,
-    pub(super) plan: Plan,
-    pub(super) permits: Arc<Permits>,
-    pub(super) progress: Arc<Mutex<Feeding>>,
-    pub(super) stop: Stop,
+pub(crate) struct Feeder {
+    pub(crate) jobs: SyncSender<Job>,
+    pub(crate) results: Sender<(u64, Encoded)>,
+    pub(crate) plan: Plan,
+    pub(crate) permits: Arc<Permits>,
+    pub(crate) progress: Arc<Mutex<Feeding>>,
+    pub(crate) stop: Stop,
 }
 
 impl Feeder {
-    pub(super) fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
+    pub(crate) fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
         for (index, source) in (0..).zip(sources) {
             self.permits.take();
             let job = Job::new(index, source);

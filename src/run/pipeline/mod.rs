@@ -19,44 +19,44 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::session::Stop;
 use crate::file::stamp::Stamp;
 use crate::input::image::DecodeOptions;
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::preprocess::Preprocess;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
-
-use super::session::Stop;
 use batch::Batcher;
 use feed::{Feeder, Feeding, Permits};
-pub(super) use memory::{Content, Known, Memory, Place};
 use worker::{Stage, Worker};
 
+pub(crate) use memory::{Content, Known, Memory, Place};
+
 /// What became of one image.
-pub(super) struct Encoded {
-    pub(super) image: ImageName,
+pub(crate) struct Encoded {
+    pub(crate) image: ImageName,
     /// The file; `None` for stdin.
-    pub(super) path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
     /// The file's size and time of change when it was read.
-    pub(super) stamp: Option<Stamp>,
+    pub(crate) stamp: Option<Stamp>,
     /// What was computed, or why nothing was.
-    pub(super) outcome: Result<Known>,
+    pub(crate) outcome: Result<Known>,
 }
 
 /// How images become embeddings.
 #[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) decode: DecodeOptions,
-    pub(super) preprocess: Preprocess,
-    pub(super) threads: usize,
+pub(crate) struct Plan {
+    pub(crate) decode: DecodeOptions,
+    pub(crate) preprocess: Preprocess,
+    pub(crate) threads: usize,
     /// Images that go through the tower together; `None` is one a worker.
-    pub(super) batch_size: Option<usize>,
+    pub(crate) batch_size: Option<usize>,
     /// There is one image only: all threads work on it.
-    pub(super) single: bool,
+    pub(crate) single: bool,
     /// The longer side of the thumbnails, in pixels, if there are to be any.
-    pub(super) thumbnails: Option<u32>,
+    pub(crate) thumbnails: Option<u32>,
     /// What earlier runs computed.
-    pub(super) memory: Option<Arc<dyn Memory>>,
+    pub(crate) memory: Option<Arc<dyn Memory>>,
 }
 
 /// Results that may wait for one before them; pixels wait in no such number, as every worker holds
@@ -81,10 +81,10 @@ impl Plan {
 }
 
 /// The model, once it is there.
-pub(super) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
+pub(crate) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
 
 /// Images under way: fed, decoded, encoded by threads of their own.
-pub(super) struct Pipeline {
+pub(crate) struct Pipeline {
     results: Receiver<(u64, Encoded)>,
     waiting: BTreeMap<u64, Encoded>,
     next: u64,
@@ -95,7 +95,7 @@ pub(super) struct Pipeline {
 
 impl Pipeline {
     /// Starts reading `sources`; towers run as soon as `model` is set.
-    pub(super) fn start(
+    pub(crate) fn start(
         sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
         plan: Plan,
         model: ModelSlot,
@@ -151,7 +151,7 @@ impl Pipeline {
 
     /// The next image's result, in input order; `None` when there is no more, or when a signal
     /// stopped the feeding and everything under way has come out.
-    pub(super) fn next(&mut self) -> Option<Encoded> {
+    pub(crate) fn next(&mut self) -> Option<Encoded> {
         loop {
             if let Some(encoded) = self.waiting.remove(&self.next) {
                 self.next += 1;

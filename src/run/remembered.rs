@@ -13,17 +13,18 @@ use super::Console;
 use super::pipeline::{Content, Known, Memory, Place, Plan};
 use super::session::Session;
 use crate::checkpoint::architecture::Architecture;
-use crate::cli::CacheArgs;
 use crate::embedding::cache;
 use crate::embedding::cache::{Cache, ImageRow, Recipe};
 use crate::file::digest;
 use crate::file::digest::hexadecimal;
 use crate::file::stamp::Stamp;
 use crate::input::tokenizer::TokenIds;
-use crate::model::{self, Clip, DualEncoder};
+use crate::model;
+use crate::model::{Clip, DualEncoder};
+use crate::run::flags::CacheArgs;
 
 /// A model and the cache of its embeddings.
-pub(super) struct Remembered {
+pub(crate) struct Remembered {
     cache: Cache,
     session: Arc<Session>,
     logit_scale: f32,
@@ -39,13 +40,13 @@ pub(super) struct Remembered {
 }
 
 /// What a run computes with: a model, and perhaps what earlier runs know.
-pub(super) struct Engine {
-    pub(super) encoder: Arc<dyn DualEncoder>,
+pub(crate) struct Engine {
+    pub(crate) encoder: Arc<dyn DualEncoder>,
     memory: Option<Arc<Remembered>>,
 }
 
 /// Where to keep embeddings, opened before a model is looked for.
-pub(super) fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
+pub(crate) fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
     let folder = args.cache.clone().filter(|folder| folder.as_os_str() != "");
     folder.as_deref().map(cache::check_folder).transpose()?;
     Ok(folder)
@@ -53,7 +54,7 @@ pub(super) fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
 
 impl Remembered {
     /// Opens the cache in `folder` for one model and one way to read images.
-    pub(super) fn open(folder: &Path, session: Arc<Session>, plan: &Plan) -> Result<Arc<Self>> {
+    pub(crate) fn open(folder: &Path, session: Arc<Session>, plan: &Plan) -> Result<Arc<Self>> {
         let decode = &plan.decode;
         let cache = Cache::open(folder)?;
         let digest = session
@@ -93,7 +94,7 @@ impl Remembered {
     }
 
     /// Writes what is not written yet; a failure is a warning, the run's results are right.
-    pub(super) fn flush(&self, console: &Console) {
+    pub(crate) fn flush(&self, console: &Console) {
         console.detail(&format!(
             "cache: {} embeddings found, {} computed",
             self.found.load(Ordering::Relaxed),
@@ -213,15 +214,15 @@ impl DualEncoder for Remembered {
 }
 
 /// A model that is open, and how its images are read: what a run needs before anything is loaded.
-pub(super) struct Ready {
-    pub(super) session: Arc<Session>,
-    pub(super) plan: Plan,
+pub(crate) struct Ready {
+    pub(crate) session: Arc<Session>,
+    pub(crate) plan: Plan,
     memory: Option<Arc<Remembered>>,
 }
 
 impl Ready {
     /// With the cache in `folder`, if there is to be one.
-    pub(super) fn new(session: Arc<Session>, plan: Plan, folder: Option<&Path>) -> Result<Self> {
+    pub(crate) fn new(session: Arc<Session>, plan: Plan, folder: Option<&Path>) -> Result<Self> {
         let open = |folder| Remembered::open(folder, session.clone(), &plan);
         let memory = folder.map(open).transpose()?;
         Ok(Self {
@@ -232,14 +233,14 @@ impl Ready {
     }
 
     /// What computes.
-    pub(super) fn engine(&self, console: &Console) -> Result<Engine> {
+    pub(crate) fn engine(&self, console: &Console) -> Result<Engine> {
         Engine::new(&self.session, self.memory.clone(), console)
     }
 }
 
 impl Engine {
     /// A model without a memory, loaded now, or one with a memory, loaded when it is needed.
-    pub(super) fn new(
+    pub(crate) fn new(
         session: &Session,
         memory: Option<Arc<Remembered>>,
         console: &Console,
@@ -252,7 +253,7 @@ impl Engine {
     }
 
     /// Ends the run: what is to be remembered is written.
-    pub(super) fn finish(&self, console: &Console) {
+    pub(crate) fn finish(&self, console: &Console) {
         if let Some(memory) = &self.memory {
             memory.flush(console);
         }

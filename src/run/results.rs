@@ -1,16 +1,19 @@
 //! Where records go, and in which format: the one that a flag names, else the one that the file's
 //! suffix names, else what suits the destination.
 
+use std::io;
 use std::io::{IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 use super::Console;
-use crate::cli::OutputArgs;
 use crate::file::atomic::AtomicFile;
-use crate::output::suffix::{self, Suffix};
-use crate::output::{self, Extras, Format, Record, RecordWriter};
+use crate::output;
+use crate::output::suffix::Suffix;
+use crate::output::{Extras, Format, Record, RecordWriter, suffix};
+use crate::run::flags::OutputArgs;
 use crate::task::zero_shot::Score;
 
 /// Chooses the format of results: `flag`, else what the suffix of `file` names among `known`, else
@@ -18,7 +21,7 @@ use crate::task::zero_shot::Score;
 ///
 /// # Errors
 /// When no flag was given and the suffix names something that is not among `known`.
-pub(super) fn chosen<F: Copy + PartialEq>(
+pub(crate) fn chosen<F: Copy + PartialEq>(
     flag: Option<F>,
     file: Option<&Path>,
     known: &[(&str, F)],
@@ -60,7 +63,7 @@ pub(super) fn chosen<F: Copy + PartialEq>(
 
 /// Fails if the name of an output that can be `what` only, such as `a page of HTML`, promises another
 /// format.
-pub(super) fn check_suffix(path: &Path, known: &[&str], what: &str) -> Result<()> {
+pub(crate) fn check_suffix(path: &Path, known: &[&str], what: &str) -> Result<()> {
     let known: Vec<(&str, ())> = known.iter().map(|name| (*name, ())).collect();
     match suffix::of(path, &known) {
         Suffix::Other(suffix) if suffix::is_data(&suffix) => bail!(
@@ -74,7 +77,7 @@ pub(super) fn check_suffix(path: &Path, known: &[&str], what: &str) -> Result<()
 
 /// How a run's records are written.
 #[derive(Clone, Copy)]
-pub(super) struct Form {
+pub(crate) struct Form {
     format: Format,
     extras: Extras,
 }
@@ -84,7 +87,7 @@ impl Form {
     ///
     /// # Errors
     /// As [`chosen`], and when something is asked for that the format does not have.
-    pub(super) fn of(args: &OutputArgs, console: &Console) -> Result<Self> {
+    pub(crate) fn of(args: &OutputArgs, console: &Console) -> Result<Self> {
         let file = args.file.path().map(PathBuf::as_path);
         let otherwise = match file.is_none() && std::io::stdout().is_terminal() {
             true => Format::Table,
@@ -99,7 +102,7 @@ impl Form {
 
     /// The same, with a column for the exact bytes of paths if it is CSV and `has_odd_names` says that
     /// some are not UTF-8.
-    pub(super) fn with_exact_names(mut self, has_odd_names: impl FnOnce() -> bool) -> Self {
+    pub(crate) fn with_exact_names(mut self, has_odd_names: impl FnOnce() -> bool) -> Self {
         if is_csv(self.format) && !self.extras.image_bytes {
             self.extras.image_bytes = has_odd_names();
         }
@@ -112,7 +115,7 @@ fn is_csv(format: Format) -> bool {
 }
 
 /// The output of a run.
-pub(super) struct Results<'a> {
+pub(crate) struct Results<'a> {
     writer: Box<dyn RecordWriter + Send>,
     file: Option<(AtomicFile, PathBuf)>,
     form: Form,
@@ -122,7 +125,7 @@ pub(super) struct Results<'a> {
 }
 
 impl<'a> Results<'a> {
-    pub(super) fn open(
+    pub(crate) fn open(
         args: &OutputArgs,
         form: Form,
         score: Score,
@@ -164,7 +167,7 @@ impl<'a> Results<'a> {
     }
 
     /// Writes one record, and on to the reader.
-    pub(super) fn write(&mut self, record: &Record) -> Result<()> {
+    pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
         let is_exact = !is_csv(self.form.format) || self.form.extras.image_bytes;
         if record.image.bytes.is_some() && !is_exact && !self.is_warned {
             self.is_warned = true;
@@ -186,7 +189,7 @@ impl<'a> Results<'a> {
     }
 
     /// Ends the output; a file appears now.
-    pub(super) fn finish(mut self) -> Result<()> {
+    pub(crate) fn finish(mut self) -> Result<()> {
         self.writer.finish().with_context(|| self.failure())?;
         match self.file {
             Some((file, _)) => file.commit(),
@@ -195,7 +198,7 @@ impl<'a> Results<'a> {
     }
 
     /// After a signal: what is complete stays, under another name where a file was asked for.
-    pub(super) fn keep_partial(mut self) -> Result<()> {
+    pub(crate) fn keep_partial(mut self) -> Result<()> {
         self.writer.finish().with_context(|| self.failure())?;
         if let Some((file, _)) = self.file {
             let path = file.keep_partial()?;
@@ -205,5 +208,63 @@ impl<'a> Results<'a> {
             ));
         }
         Ok(())
+    }
+}
+
+pub(crate) fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}
+
+/// Writes a value as indented JSON.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    json(path, value)?.commit()
+}
+
+pub(crate) fn json(path: &Path, value: &impl Serialize) -> Result<AtomicFile> {
+    let file = AtomicFile::create(path)?;
+    let write = || -> io::Result<()> {
+        let mut sink = file.sink()?;
+        serde_json::to_writer_pretty(&mut sink, value)?;
+        sink.write_all(b"\n")?;
+        sink.flush()
+    };
+    write().with_context(|| cannot_write(path))?;
+    Ok(file)
+}
+
+/// Writes rows as CSV, after `mark`, which is [`output::MARK`] or nothing.
+pub(crate) fn table(
+    path: &Path,
+    header: Vec<String>,
+    rows: impl Iterator<Item = Vec<String>>,
+    mark: &[u8],
+) -> Result<AtomicFile> {
+    let file = AtomicFile::create(path)?;
+    // As an io::Error: its kind tells whether another try is worth while.
+    let write = || -> io::Result<()> {
+        let mut sink = file.sink()?;
+        sink.write_all(mark)?;
+        let mut writer = csv::Writer::from_writer(sink);
+        for row in std::iter::once(header).chain(rows) {
+            writer.write_record(row)?;
+        }
+        writer.flush()
+    };
+    write().with_context(|| cannot_write(path))?;
+    Ok(file)
+}
+
+/// Prints what a run found. A reader that went away changes nothing of it: files, and the status of a
+/// gate, are as they would be.
+pub(crate) fn to_stdout(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    match written {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the results to stdout")
+        }
+        _ => Ok(()),
     }
 }

@@ -9,15 +9,15 @@ use super::worker::{Prepared, guarded};
 use super::{Encoded, ModelSlot, Plan};
 
 /// Collects pixels into batches.
-pub(super) struct Batcher {
-    pub(super) prepared: Receiver<Prepared>,
-    pub(super) results: Sender<(u64, Encoded)>,
-    pub(super) size: usize,
-    pub(super) plan: Plan,
+pub(crate) struct Batcher {
+    pub(crate) prepared: Receiver<Prepared>,
+    pub(crate) results: Sender<(u64, Encoded)>,
+    pub(crate) size: usize,
+    pub(crate) plan: Plan,
 }
 
 impl Batcher {
-    pub(super) fn run(self, model: &ModelSlot) {
+    pub(crate) fn run(self, model: &ModelSlot) {
         while let Ok(first) = self.prepared.recv() {
             let mut batch = vec![first];
             // Whatever is ready now: never wait for a batch to fill, the list may be a slow pipe.
@@ -55,7 +55,7 @@ fn encode_batch(
 }
 
 /// Waits for the model and runs its image tower: one embedding for each image.
-pub(super) fn encode(
+pub(crate) fn encode(
     model: &ModelSlot,
     images: &[&Prepared],
     image_size: usize,

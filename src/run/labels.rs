@@ -7,11 +7,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::Console;
 use super::texts::Fitter;
-use crate::cli::{LabelArgs, NoneArgs, ScoreArgs};
 use crate::file::digest::hexadecimal;
-use crate::input::prompt::{self, Class, LabelSet, Templates};
+use crate::input::prompt;
+use crate::input::prompt::{Class, LabelSet, Templates};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
+use crate::run::flags::{LabelArgs, NoneArgs, ScoreArgs};
 use crate::task::class_embedding::ClassEmbeddings;
 use crate::task::zero_shot::{Classifier, Score};
 
@@ -24,7 +25,7 @@ const NONE_LABEL: &str = "none of these";
 ///
 /// # Errors
 /// When they cannot be read or used.
-pub(super) fn templates(args: &LabelArgs, console: &Console) -> Result<Templates> {
+pub(crate) fn templates(args: &LabelArgs, console: &Console) -> Result<Templates> {
     let templates = match &args.templates {
         Some(name) => Templates::named_or_file(name)?,
         None if args.template.is_empty() => Templates::none(),
@@ -38,7 +39,7 @@ pub(super) fn templates(args: &LabelArgs, console: &Console) -> Result<Templates
 ///
 /// # Errors
 /// When there are none, or they cannot be read or used.
-pub(super) fn label_set(
+pub(crate) fn label_set(
     args: &LabelArgs,
     templates: &Templates,
     console: &Console,
@@ -80,7 +81,7 @@ fn from_file(
 }
 
 /// Why one label is not enough; perhaps it was meant as several.
-pub(super) fn one_label(label: &str) -> String {
+pub(crate) fn one_label(label: &str) -> String {
     let hint = match in_one(label) {
         Some(labels) => format!(
             "; labels are given apart and not with commas: --labels {}",
@@ -122,7 +123,7 @@ fn in_one(label: &str) -> Option<Vec<String>> {
 
 /// What tells the texts of a run from all others: labels and prompts in their order, what stands for
 /// none of them, and what becomes of long ones.
-pub(super) fn sha256(labels: &LabelSet, none: Option<&NoneTexts>, long: LongText) -> String {
+pub(crate) fn sha256(labels: &LabelSet, none: Option<&NoneTexts>, long: LongText) -> String {
     let pairs = |classes: &[Class]| -> Vec<_> {
         let pair = |class: &Class| (class.label.clone(), class.prompts.clone());
         classes.iter().map(pair).collect()
@@ -135,12 +136,12 @@ pub(super) fn sha256(labels: &LabelSet, none: Option<&NoneTexts>, long: LongText
 
 /// Texts that stand for none of the labels.
 #[derive(Clone, Debug)]
-pub(super) struct NoneTexts {
+pub(crate) struct NoneTexts {
     /// What they are reported as, together.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Whether they are a class of their own, after the labels; with [`Score::Sigmoid`] labels are
     /// compared with them, and they are not reported.
-    pub(super) is_class: bool,
+    pub(crate) is_class: bool,
     /// Whether the user named none: a model with a bias of its own needs them not.
     is_default: bool,
     classes: Vec<Class>,
@@ -153,7 +154,7 @@ impl NoneTexts {
     ///
     /// # Errors
     /// When a background file cannot be used, or the none label is one of the labels.
-    pub(super) fn new(
+    pub(crate) fn new(
         args: &ScoreArgs,
         templates: &Templates,
         labels: &LabelSet,
@@ -201,7 +202,7 @@ impl NoneTexts {
 }
 
 /// The prompts of all classes, and of what stands for none of them, as a model reads them.
-pub(super) struct Texts {
+pub(crate) struct Texts {
     classes: Vec<Vec<Fitted>>,
     none: Option<Vec<Vec<Fitted>>>,
     /// Whether a model's own bias stands for them.
@@ -213,7 +214,7 @@ impl Texts {
     ///
     /// # Errors
     /// When a prompt is too long and that is an error; names the label.
-    pub(super) fn fit(
+    pub(crate) fn fit(
         labels: &LabelSet,
         none: Option<&NoneTexts>,
         fitter: &mut Fitter,
@@ -240,7 +241,7 @@ impl Texts {
     ///
     /// # Errors
     /// When the model cannot.
-    pub(super) fn classifier(&self, model: &dyn DualEncoder, score: Score) -> Result<Classifier> {
+    pub(crate) fn classifier(&self, model: &dyn DualEncoder, score: Score) -> Result<Classifier> {
         let encode = |classes: &Vec<_>| ClassEmbeddings::encode(model, classes);
         let (scale, bias) = (model.logit_scale(), model.logit_bias());
         let none = self.none.as_ref();

@@ -8,8 +8,8 @@ use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::checkpoint::hub;
-use crate::cli::{ColorWhen, ConsoleArgs};
 use crate::input::dataset::Remark;
+use crate::run::flags::{ColorWhen, ConsoleArgs};
 
 /// Speaks on stderr, around the progress bar while there is one.
 pub struct Console {
@@ -285,5 +285,13 @@ impl hub::Progress for Console {
 
     fn note(&self, message: &str) {
         Self::note(self, message);
+    }
+}
+
+/// A number of things, for people: `1 image`, `2 images`.
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        count => format!("{count} {one}s"),
     }
 }

@@ -1,0 +1,53 @@
+//! What every subcommand shares: flag groups, the console, opening a model, images to embeddings,
+//! labels, results. Knows no subcommand.
+
+pub(crate) mod advice;
+pub(crate) mod calibration;
+pub(crate) mod console;
+pub mod flags;
+pub(crate) mod foreign;
+pub(crate) mod images;
+pub(crate) mod labels;
+pub(crate) mod made_with;
+pub(crate) mod pipeline;
+pub(crate) mod recalls;
+pub(crate) mod remembered;
+pub(crate) mod report;
+pub(crate) mod results;
+pub(crate) mod session;
+pub(crate) mod texts;
+pub(crate) mod trained;
+pub(crate) mod variant;
+
+use std::process::ExitCode;
+
+pub use console::Console;
+
+/// How a run that could run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Every input was answered.
+    Answered,
+    /// Some inputs failed; the rest is written.
+    SomeFailed,
+    /// Not one input could be read.
+    NoneRead,
+    /// Nothing could be done, but another try may help.
+    TryLater,
+    /// A signal (by number) stopped it, after writing what was complete.
+    Stopped(i32),
+}
+
+impl Outcome {
+    /// The exit status of the process.
+    #[must_use]
+    pub fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Answered => ExitCode::SUCCESS,
+            Self::SomeFailed => ExitCode::from(1),
+            Self::NoneRead => ExitCode::from(2),
+            Self::TryLater => ExitCode::from(75),
+            Self::Stopped(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
+        }
+    }
+}
