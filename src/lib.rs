@@ -53,3 +53,4 @@ pub mod model;
 pub mod output;
 pub mod run;
 pub mod task;
+pub mod train;

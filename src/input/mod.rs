@@ -1,6 +1,5 @@
 //! What the model reads: paths, images, texts.
 
-pub mod augment;
 pub mod dataset;
 pub mod image;
 pub mod paths;

@@ -5,20 +5,21 @@ use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape, Tensor
 
 use super::layer::matrix;
 use super::sequences::Sequences;
-use crate::kernel::{self, AttentionShape, Segment};
+use crate::kernel;
+use crate::kernel::{AttentionShape, Segment};
 
 /// The shape of one layer's attention.
 #[derive(Clone, Copy)]
-pub(super) struct Attention {
-    pub(super) width: usize,
-    pub(super) heads: usize,
+pub(crate) struct Attention {
+    pub(crate) width: usize,
+    pub(crate) heads: usize,
     /// Products in bfloat16 where the CPU has it; sums and softmax stay in f32.
-    pub(super) bf16: bool,
+    pub(crate) bf16: bool,
 }
 
 impl Attention {
     /// `qkv` [rows, 3 width] -> [rows, width], or one row for each of `queries`.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         qkv: &Tensor,
         sequences: &Sequences,
@@ -60,7 +61,7 @@ impl Attention {
 
     /// softmax(q k^T / sqrt(head_dim)) in f32 for `queries` and `keys` [n, heads, length, head_dim]:
     /// [n, heads, length, length].
-    pub(super) fn weights(&self, queries: &Tensor, keys: &Tensor, causal: bool) -> Result<Tensor> {
+    pub(crate) fn weights(&self, queries: &Tensor, keys: &Tensor, causal: bool) -> Result<Tensor> {
         let length = queries.dim(2)?;
         let mask = causal
             .then(|| mask(length, length, queries.device()))
@@ -158,7 +159,7 @@ fn mask(own: usize, total: usize, device: &Device) -> Result<Tensor> {
 }
 
 /// Some rows of `x` [rows, width], in the given order.
-pub(super) fn gather(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+pub(crate) fn gather(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
     let index: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
     let index = Tensor::new(index, x.device())?;
     Ok(x.index_select(&index, 0)?)

@@ -4,14 +4,13 @@
 //! oracle, the same layers are plain candle. [`gradient`] is the transformers once more, with their
 //! derivatives and weights that change.
 
-mod attention;
+pub(crate) mod attention;
 mod batch;
 mod block;
 pub mod compute;
-pub mod gradient;
 mod layer;
 mod resnet;
-mod sequences;
+pub(crate) mod sequences;
 mod smoothing;
 mod text_transformer;
 mod vision_transformer;
@@ -24,13 +23,13 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::{Architecture, ImageTower, Tower};
 use crate::input::tokenizer::TokenIds;
 use crate::kernel;
-
-pub use compute::Compute;
 use resnet::ResNet;
-pub use sequences::Sharing;
 use text_transformer::TextTransformer;
 use vision_transformer::VisionTransformer;
 use weights::Weights;
+
+pub use compute::Compute;
+pub use sequences::Sharing;
 
 /// A model that maps images and texts into one space.
 ///

@@ -20,15 +20,15 @@ pub enum Sharing {
 
 /// Rows that attend to each other.
 #[derive(Debug)]
-pub(super) struct Sequences {
-    pub(super) segments: Vec<Segment>,
+pub(crate) struct Sequences {
+    pub(crate) segments: Vec<Segment>,
     /// A row sees the rows before it only.
-    pub(super) causal: bool,
+    pub(crate) causal: bool,
 }
 
 impl Sequences {
     /// `count` images of `tokens` rows each.
-    pub(super) fn images(count: usize, tokens: usize) -> Self {
+    pub(crate) fn images(count: usize, tokens: usize) -> Self {
         let segments = (0..count)
             .map(|image| Segment {
                 rows: image * tokens..(image + 1) * tokens,
@@ -42,7 +42,7 @@ impl Sequences {
     }
 
     /// The length of all sequences, if they have one and share nothing.
-    pub(super) fn uniform_length(&self) -> Option<usize> {
+    pub(crate) fn uniform_length(&self) -> Option<usize> {
         let length = self.segments.first()?.rows.len();
         self.segments
             .iter()
@@ -53,19 +53,19 @@ impl Sequences {
 
 /// The tokens of several texts as rows, and where each text is read out.
 #[derive(Debug)]
-pub(super) struct TextRows {
+pub(crate) struct TextRows {
     /// The token of each row.
-    pub(super) token_ids: Vec<u32>,
+    pub(crate) token_ids: Vec<u32>,
     /// The position of each row's token in its text.
-    pub(super) positions: Vec<usize>,
-    pub(super) sequences: Sequences,
+    pub(crate) positions: Vec<usize>,
+    pub(crate) sequences: Sequences,
     /// For each text the row of its end-of-text token.
-    pub(super) pooled: Vec<usize>,
+    pub(crate) pooled: Vec<usize>,
 }
 
 impl TextRows {
     /// Lays out `texts`, none of them empty.
-    pub(super) fn new(texts: &[&TokenIds], sharing: Sharing) -> Self {
+    pub(crate) fn new(texts: &[&TokenIds], sharing: Sharing) -> Self {
         let mut rows = Self {
             token_ids: Vec::new(),
             positions: Vec::new(),

@@ -15,9 +15,9 @@ pub mod sorted;
 pub mod suffix;
 mod table;
 pub mod text;
-pub mod training;
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

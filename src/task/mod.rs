@@ -2,7 +2,6 @@
 
 pub mod calibration;
 pub mod class_embedding;
-pub mod fine_tune;
 pub mod linear_probe;
 pub mod metric;
 pub mod retrieval;

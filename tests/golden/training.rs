@@ -8,9 +8,9 @@ use longclip::checkpoint::architecture::{Activation, ImageTower};
 use longclip::checkpoint::container::open;
 use longclip::input::tokenizer::{END_OF_TEXT, START_OF_TEXT, TokenIds};
 use longclip::model::compute::CpuPrecision;
-use longclip::model::gradient::Sum;
 use longclip::model::{self, Clip, Compute, DualEncoder as _};
-use longclip::task::fine_tune::{
+use longclip::train::network::Sum;
+use longclip::train::{
     Batch, Lora, Objective, Optimizer, Schedule, Scope, Settings, Shape, Short, Target, Trainer,
 };
 

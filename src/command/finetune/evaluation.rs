@@ -15,7 +15,6 @@ use crate::input::tokenizer::{Fitted, LongText};
 use crate::model;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
-use crate::output::training::Figures;
 use crate::run::Console;
 use crate::run::flags::{LabelArgs, LongTextArgs, NoneArgs};
 use crate::run::images::IMAGES;
@@ -25,6 +24,7 @@ use crate::run::recalls::{Kept, recalls};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::variant::{Base, Choice, Variant};
+use crate::train::log::Figures;
 
 /// Images that are compared with the labels together.
 const TOGETHER: usize = 128;

@@ -11,9 +11,10 @@ use rayon::prelude::*;
 
 use super::recipe::Recipe;
 use crate::input::dataset::pairs::{Pair, Tokens};
-use crate::input::image::{self, DecodeOptions};
+use crate::input::image;
+use crate::input::image::DecodeOptions;
 use crate::input::preprocess::Preprocess;
-use crate::task::fine_tune::Batch;
+use crate::train::Batch;
 
 /// Other pairs that are tried for one whose image cannot be decoded.
 const TRIES: usize = 1000;

@@ -33,11 +33,11 @@ use crate::checkpoint::positions::{CLIP_ROWS, Method, Stretch};
 use crate::device::PrecisionChoice;
 use crate::input::dataset::pairs::Pairs;
 use crate::model::Compute;
-use crate::output::training::Skipped;
 use crate::run::flags::ModelArgs;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, advice, report};
-use crate::task::fine_tune::Trainer;
+use crate::train::Trainer;
+use crate::train::log::Skipped;
 
 pub use self::flags::FinetuneArgs;
 

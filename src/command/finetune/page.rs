@@ -12,10 +12,10 @@ use crate::output;
 use crate::output::report::{
     Axis, Chart, Figure, Head, Kind, Point, ReportWriter, Scale, Series, Summary, Value,
 };
-use crate::output::training::{Log, Step};
 use crate::run::report;
 use crate::run::report::count;
 use crate::run::session::Session;
+use crate::train::log::{Log, Step};
 
 /// Points of a curve; steps beyond that are averaged.
 const POINTS: usize = 400;

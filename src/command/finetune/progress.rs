@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::recipe::Recipe;
-use crate::output::training::Step;
 use crate::run::Console;
+use crate::train::log::Step;
 
 /// How often a line is said where no bar is.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);

@@ -7,11 +7,10 @@ use super::flags::{FinetuneArgs, LongCaptions, LoraTarget, Loss, Schedule, Train
 use super::memory;
 use crate::checkpoint::architecture::Architecture;
 use crate::checkpoint::positions::{CLIP_ROWS, KEPT};
-use crate::input::augment::Augment;
 use crate::input::dataset::pairs::Order;
-use crate::task::fine_tune::{
-    self as task, Lora, Objective, Optimizer, Scope, Settings, Shape, Short, Target,
-};
+use crate::train as task;
+use crate::train::augment::Augment;
+use crate::train::{Lora, Objective, Optimizer, Scope, Settings, Shape, Short, Target};
 
 /// Long-CLIP's.
 const RATE: f64 = 1e-6;

@@ -12,10 +12,10 @@ use super::progress::duration;
 use super::training::Training;
 use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
 use crate::file::atomic::AtomicFile;
-use crate::output::training::{Evaluation, Figures, Losses};
 use crate::run::Console;
 use crate::run::results::to_stdout;
-use crate::task::fine_tune::Scope;
+use crate::train::Scope;
+use crate::train::log::{Evaluation, Figures, Losses};
 
 /// Where the model is made before it takes its place.
 const MAKING: &str = "checkpoint/making";

@@ -14,10 +14,10 @@ use super::progress::Telling;
 use super::recipe::Recipe;
 use super::run_folder::{Position, Taken};
 use crate::checkpoint::Checkpoint;
-use crate::output::training::{Entry, Evaluation, Log, Skipped, Skips, Step};
 use crate::run::Console;
 use crate::run::session::{Session, Stop};
-use crate::task::fine_tune::{Progress, Trainer};
+use crate::train::log::{Entry, Evaluation, Log, Skipped, Skips, Step};
+use crate::train::{Progress, Trainer};
 
 /// The longest that a crash may cost.
 const SAVE_AFTER: Duration = Duration::from_secs(15 * 60);

@@ -9,7 +9,8 @@ use candle_core::{DType, Device, Tensor};
 use super::Arithmetic;
 use super::values::values;
 use crate::checkpoint::architecture::Activation;
-use crate::kernel::{self, AttentionShape, Norm, View};
+use crate::kernel;
+use crate::kernel::{AttentionShape, Norm, View};
 use crate::model::attention::{Attention, gather};
 use crate::model::sequences::Sequences;
 

@@ -22,13 +22,13 @@ use candle_core::{DType, Device, Tensor};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::{Activation, Architecture};
 use crate::input::tokenizer::TokenIds;
-
 use gradients::Wish;
+use image::Images;
+use text::Texts;
+
 pub use gradients::{Gradients, Sum, lora_a, lora_b};
 pub use image::ImageTape;
-use image::Images;
 pub use text::TextTape;
-use text::Texts;
 pub use working::Working;
 
 /// What the layers compute with.

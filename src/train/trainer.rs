@@ -1,26 +1,24 @@
 //! Parameters, their running means, and the step that moves them.
 
-mod gradient;
-mod state;
-
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 
-use super::CURE;
 use super::lora::changes;
-use super::moments::{self, Moments};
+use super::moments::Moments;
 use super::settings::{Scope, Settings};
+use super::{CURE, moments};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::ImageTower;
 use crate::input::tokenizer::TokenIds;
-use crate::kernel::{self, AdamWStep};
+use crate::kernel::AdamWStep;
+use crate::model::Clip;
 use crate::model::compute::{Compute, CpuPrecision};
-use crate::model::gradient::{Arithmetic, LowRank, Network, Sum, lora_a, lora_b};
-use crate::model::{self, Clip};
+use crate::train::network::{Arithmetic, LowRank, Network, Sum, lora_a, lora_b};
+use crate::{kernel, model};
 
-const SCALE: &str = "logit_scale";
+pub(super) const SCALE: &str = "logit_scale";
 const POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 
 /// Pairs of a step: image i belongs to caption i.
@@ -54,18 +52,18 @@ pub struct Progress {
 
 /// A model in training.
 pub struct Trainer {
-    network: Network,
-    settings: Settings,
+    pub(super) network: Network,
+    pub(super) settings: Settings,
     /// Canonical names, f32 on the device.
-    parameters: BTreeMap<String, Tensor>,
+    pub(super) parameters: BTreeMap<String, Tensor>,
     /// Names of parameters that are trained as a whole.
-    trained: Vec<String>,
+    pub(super) trained: Vec<String>,
     /// Low-rank changes by the matrix that they change.
-    changes: BTreeMap<String, LowRank>,
-    moments: BTreeMap<String, Moments>,
+    pub(super) changes: BTreeMap<String, LowRank>,
+    pub(super) moments: BTreeMap<String, Moments>,
     /// The image tower, where it is none that this program derives.
-    frozen_images: Option<Clip>,
-    steps_done: usize,
+    pub(super) frozen_images: Option<Clip>,
+    pub(super) steps_done: usize,
     /// False while parameters move, and for good if that failed.
     sound: bool,
     width: usize,
@@ -211,7 +209,7 @@ impl Trainer {
         }))
     }
 
-    fn logarithm(&self) -> Result<f64> {
+    pub(super) fn logarithm(&self) -> Result<f64> {
         let scale = self.parameter(SCALE)?.flatten_all()?.to_vec1::<f32>()?;
         let value = scale.first().context("tensor logit_scale is empty")?;
         Ok(f64::from(*value))
@@ -262,13 +260,13 @@ impl Trainer {
     }
 
     /// The names of all that is trained.
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let changes = self.changes.keys();
         let thin = changes.flat_map(|name| [lora_a(name), lora_b(name)]);
         self.trained.iter().cloned().chain(thin).collect()
     }
 
-    fn parameter(&self, name: &str) -> Result<&Tensor> {
+    pub(super) fn parameter(&self, name: &str) -> Result<&Tensor> {
         let found = match adapter(name) {
             Some((matrix, first)) => self
                 .changes
@@ -280,7 +278,7 @@ impl Trainer {
     }
 }
 
-fn host(tensor: &Tensor) -> Result<Vec<f32>> {
+pub(super) fn host(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(tensor
         .to_dtype(DType::F32)?
         .flatten_all()?
@@ -317,7 +315,7 @@ fn parameters(checkpoint: &Checkpoint, device: &Device) -> Result<BTreeMap<Strin
 }
 
 /// Whether a parameter, or a low-rank change of it, belongs to the text tower.
-fn is_of_texts(name: &str) -> bool {
+pub(super) fn is_of_texts(name: &str) -> bool {
     name.starts_with("text_model.") || name == "text_projection.weight"
 }
 
@@ -339,7 +337,7 @@ fn adapter(name: &str) -> Option<(&str, bool)> {
     first.or_else(|| name.strip_suffix(".lora_B").map(|matrix| (matrix, false)))
 }
 
-fn find_mut<'a>(
+pub(super) fn find_mut<'a>(
     parameters: &'a mut BTreeMap<String, Tensor>,
     changes: &'a mut BTreeMap<String, LowRank>,
     name: &str,

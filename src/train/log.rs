@@ -1,8 +1,9 @@
 //! `log.jsonl`: an object a step, and one an evaluation, each written as it is known.
 
-use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom, Write as _};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -193,8 +194,110 @@ impl Log {
     }
 }
 
+/// One thing that was left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Where it is: a file and a line, or an image.
+    pub place: String,
+    /// Why.
+    pub cause: String,
+    /// The step that wanted it; none if it was found before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<usize>,
+}
+
+/// The file, made when there is something to write.
+pub struct Skips {
+    path: PathBuf,
+    file: Option<File>,
+    known: HashSet<String>,
+    /// Those that a step wanted.
+    failed: usize,
+}
+
+impl Skips {
+    /// Goes on with the file at `path` if there is one, so that nothing is told twice.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn go_on(path: &Path) -> Result<Self> {
+        let (file, known) =
+            whole_lines(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            failed: known.iter().filter(|one| one.step.is_some()).count(),
+            known: known.into_iter().map(|one| one.place).collect(),
+        })
+    }
+
+    /// Adds one, unless it is known; whether it was not.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub fn add(&mut self, skipped: &Skipped) -> Result<bool> {
+        if !self.known.insert(skipped.place.clone()) {
+            return Ok(false);
+        }
+        let writing = || format!("cannot write {}", self.path.display());
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let file = options().create(true).open(&self.path);
+                none.insert(file.with_context(writing)?)
+            }
+        };
+        let mut line = serde_json::to_vec(skipped)?;
+        line.push(b'\n');
+        file.write_all(&line).with_context(writing)?;
+        self.failed += usize::from(skipped.step.is_some());
+        Ok(true)
+    }
+
+    /// Images that were wanted by a step and could not be decoded.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        self.failed
+    }
+
+    /// Everything that was left out.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.known.len()
+    }
+}
+
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).append(true);
+    options
+}
+
+/// The file and what its lines say; a line that a crash cut short is taken away, so that the next one does not join it.
+fn whole_lines(path: &Path) -> io::Result<(Option<File>, Vec<Skipped>)> {
+    let mut file = match options().open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, Vec::new())),
+        opened => opened?,
+    };
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    let whole = text
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |end| end + 1);
+    if whole < text.len() {
+        file.set_len(whole as u64)?;
+        file.seek(SeekFrom::End(0))?;
+    }
+    let lines = text[..whole].split(|&byte| byte == b'\n');
+    let known = lines.filter_map(|line| serde_json::from_slice(line).ok());
+    Ok((Some(file), known.collect()))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn step(step: usize) -> Entry {
@@ -250,5 +353,34 @@ mod tests {
             assert_eq!(text.lines().count(), count + 1);
             assert!(whole.starts_with(&text.as_bytes()[..text.rfind("{\"step\":9").unwrap()]));
         }
+    }
+
+    #[test]
+    fn nothing_is_told_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("skipped.jsonl");
+        let skipped = |place: &str, step| Skipped {
+            place: place.to_owned(),
+            cause: "is empty".to_owned(),
+            step,
+        };
+        let mut skips = Skips::go_on(&path).unwrap();
+        assert!(!path.exists());
+        assert!(skips.add(&skipped("a:1", None)).unwrap());
+        assert!(skips.add(&skipped("b.jpg", Some(3))).unwrap());
+        assert!(!skips.add(&skipped("b.jpg", Some(5))).unwrap());
+        let skips = Skips::go_on(&path).unwrap();
+        assert_eq!((skips.failed(), skips.count()), (1, 2));
+        // Cut short by a crash.
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, [&whole[..], b"{\"place\":\"d.j"].concat()).unwrap();
+        let mut skips = Skips::go_on(&path).unwrap();
+        assert_eq!((skips.failed(), skips.count()), (1, 2));
+        assert!(!skips.add(&skipped("a:1", None)).unwrap());
+        assert!(skips.add(&skipped("c.jpg", Some(7))).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
+        assert_eq!(skips.failed(), 2);
+        let again = Skips::go_on(&path).unwrap();
+        assert_eq!((again.failed(), again.count()), (2, 3));
     }
 }

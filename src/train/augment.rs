@@ -2,9 +2,9 @@
 
 use rand::RngCore;
 
-use super::image::RgbImage;
-use super::preprocess::Preprocess;
-use super::resize::bicubic;
+use crate::input::image::RgbImage;
+use crate::input::preprocess::Preprocess;
+use crate::input::resize::bicubic;
 
 /// The smallest part of an image that a crop keeps, as open_clip trains; the largest is all of it.
 const LEAST_AREA: f64 = 0.9;

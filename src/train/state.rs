@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
-use super::{Trainer, find_mut, host};
+use super::trainer::{Trainer, find_mut, host};
 use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
 

@@ -4,12 +4,17 @@
 //! the loss gives the gradient of each embedding, and the towers run again a part at a time with their derivatives (GradCache,
 //! Gao et al., arXiv 2101.06983). The result is that of the batch at once.
 
+pub mod augment;
+pub mod log;
 mod lora;
 mod loss;
 mod matrix;
 mod moments;
+pub mod network;
 mod principal;
 mod settings;
+mod state;
+mod step;
 mod trainer;
 
 /// What keeps losses finite.

@@ -7,7 +7,8 @@ use candle_core::{DType, Tensor};
 
 use super::values::values;
 use super::{Arithmetic, LowRank};
-use crate::kernel::{self, View};
+use crate::kernel;
+use crate::kernel::View;
 
 /// The gradient of one parameter so far.
 pub enum Sum {

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 
-use super::{Batch, SCALE, Trainer, host, is_of_texts};
+use super::trainer::{Batch, SCALE, Trainer, host, is_of_texts};
 use crate::input::tokenizer::TokenIds;
 use crate::model::DualEncoder as _;
-use crate::model::gradient::{Arithmetic, Gradients, Sum, Working};
-use crate::task::fine_tune::CURE;
-use crate::task::fine_tune::loss::{Loss, Outputs, loss};
-use crate::task::fine_tune::settings::Short;
+use crate::train::CURE;
+use crate::train::loss::{Loss, Outputs, loss};
+use crate::train::network::{Arithmetic, Gradients, Sum, Working};
+use crate::train::settings::Short;
 
 /// The towers' outputs of a batch.
 struct Embedded {

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
-use rand::Rng as _;
-use rand::SeedableRng as _;
+use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::settings::Lora;
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::{ImageTower, Tower};
-use crate::model::gradient::LowRank;
+use crate::train::network::LowRank;
 
 /// A change of nothing for every matrix that LoRA trains: A drawn as PyTorch draws a linear layer's weight, B zero.
 pub(super) fn changes(
