@@ -44,7 +44,6 @@
 
 pub mod checkpoint;
 pub mod command;
-pub mod device;
 pub mod embedding;
 pub mod file;
 pub mod input;

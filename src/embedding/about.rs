@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::file::stamp::Stamp;
-use crate::output::ImageName;
+use crate::output::{ImageName, Name};
 
 /// Wider embeddings are no CLIP's.
 const MOST_DIM: usize = 1 << 16;
@@ -268,15 +268,6 @@ pub struct Failure {
     pub name: Name,
     /// Why.
     pub error: String,
-}
-
-/// What an input is called.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Name {
-    /// An image's path.
-    Image(ImageName),
-    /// The text itself.
-    Text(String),
 }
 
 #[cfg(test)]

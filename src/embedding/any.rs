@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::Matrix;
 use super::jsonl::Jsonl;
 use super::npy::Npy;
-use super::parquet;
 use super::read::{EmbeddingFile, Mapped, open};
 use super::safetensors::Safetensors;
-use crate::embedding::{About, Item, Name};
-use crate::output::suffix::{self, Suffix};
+use super::{Matrix, parquet};
+use crate::embedding::{About, Item};
+use crate::output::suffix::Suffix;
+use crate::output::{Name, suffix};
 
 /// Embeddings to search or to learn from, whoever wrote them.
 pub enum Embeddings {

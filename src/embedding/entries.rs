@@ -174,10 +174,11 @@ impl Entries {
 mod tests {
     use super::*;
     use crate::embedding;
+    use crate::embedding::Kind;
     use crate::embedding::journal::Journal;
     use crate::embedding::testing::{about, images};
-    use crate::embedding::{Kind, Name};
     use crate::file::lock::lock;
+    use crate::output::Name;
 
     #[test]
     fn every_row_before_the_cut_survives_it() {

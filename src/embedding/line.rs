@@ -10,10 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Failure, Item, Name, Row};
+use super::{About, Failure, Item, Row};
 use crate::checkpoint::container::Bytes;
 use crate::file::stamp::Stamp;
-use crate::output::{ImageName, json};
+use crate::output::{ImageName, Name, json};
 
 /// The keys, in their order; which of them there are depends on the place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

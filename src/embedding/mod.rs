@@ -27,19 +27,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::output::suffix;
+use super::output::suffix::Suffix;
+use crate::file::atomic::AtomicFile;
+use crate::output::Name;
+
 pub(crate) use about::check_dim;
-pub use about::{About, Dtype, Kind};
-pub use about::{Failure, Item, Name, Row};
+pub use about::{About, Dtype, Failure, Item, Kind, Row};
 pub use any::{Embeddings, open_any, split_array};
 pub use jsonl::jsonl_line;
 pub use line::Line;
 pub use matrix::{Lengths, Matrix};
 pub use npy::sidecar_of;
 pub use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers, open};
-
-use super::output::suffix;
-use super::output::suffix::Suffix;
-use crate::file::atomic::AtomicFile;
 
 /// The formats of files of embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

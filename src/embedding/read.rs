@@ -1,7 +1,8 @@
 //! Files of embeddings, read back: what [`crate::embedding`] writes, mapped where the format
 //! allows, and what other programs write ([`Matrix`]); every byte distrusted.
 
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{jsonl, npy, parquet, safetensors};
 use crate::checkpoint::container::{Bytes, as_f16, as_f32};
-
 use crate::embedding::{About, Dtype, Format, Row, sidecar_of};
 use crate::file::atomic::writing_of;
 
@@ -198,7 +198,8 @@ mod tests {
 
     use super::*;
     use crate::embedding::testing::{Listed, about, images, texts};
-    use crate::embedding::{Failure, Kind, Name, sidecar_of, write};
+    use crate::embedding::{Failure, Kind, sidecar_of, write};
+    use crate::output::Name;
 
     const NAMES: [&str; 4] = ["a.npy", "a.safetensors", "a.parquet", "a.jsonl"];
 

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::attention::{Attention, gather};
-use super::compute::{Compute, Part};
+use super::device::{Compute, Part};
 use super::layer::{LayerNorm, Linear};
 use super::sequences::Sequences;
 use super::smoothing::Smoothing;
@@ -184,11 +184,12 @@ pub(super) struct Group {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::{DType, Device};
+
     use super::*;
     use crate::checkpoint::architecture::ImageTower;
     use crate::checkpoint::tiny;
-    use crate::model::compute::CpuPrecision;
-    use candle_core::{DType, Device};
+    use crate::model::device::CpuPrecision;
 
     fn tokens(rows: usize, width: usize, seed: usize) -> Tensor {
         let value = |i: usize| ((i * 7919 + seed * 104_729) % 1009) as f32 / 504.5 - 1.0;

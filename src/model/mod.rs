@@ -7,7 +7,7 @@
 pub(crate) mod attention;
 mod batch;
 mod block;
-pub mod compute;
+pub mod device;
 mod layer;
 mod resnet;
 pub(crate) mod sequences;
@@ -28,7 +28,7 @@ use text_transformer::TextTransformer;
 use vision_transformer::VisionTransformer;
 use weights::Weights;
 
-pub use compute::Compute;
+pub use device::Compute;
 pub use sequences::Sharing;
 
 /// A model that maps images and texts into one space.

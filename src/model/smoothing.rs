@@ -8,7 +8,7 @@
 
 use anyhow::Result;
 
-use super::compute::Part;
+use super::device::Part;
 use super::layer::LayerNorm;
 use super::weights::Weights;
 

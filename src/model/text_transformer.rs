@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
 use super::block::Transformer;
-use super::compute::Compute;
+use super::device::Compute;
 use super::layer::{LayerNorm, Linear};
 use super::sequences::{Sharing, TextRows};
 use super::weights::{Weights, check_finite};

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor, b
 
 use super::batch::one_image_a_core;
 use super::block::{Group, Transformer};
-use super::compute::Compute;
+use super::device::Compute;
 use super::layer::{LayerNorm, Linear};
 use super::sequences::Sequences;
 use super::weights::Weights;

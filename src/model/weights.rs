@@ -5,11 +5,12 @@ use std::sync::Mutex;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use candle_core::{DType, Device, Tensor};
 
-use super::compute::Compute;
+use super::device::Compute;
 use super::layer::{LayerNorm, Linear};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::container::StoredTensor;
-use crate::kernel::{self, PackedMatrix};
+use crate::kernel;
+use crate::kernel::PackedMatrix;
 
 /// Values of a vector whose memory is worth giving back.
 const LARGE: usize = 1 << 18;

@@ -121,6 +121,15 @@ impl From<&Path> for ImageName {
     }
 }
 
+/// What an input is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// An image's path.
+    Image(ImageName),
+    /// The text itself.
+    Text(String),
+}
+
 /// The way records are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {

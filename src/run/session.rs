@@ -12,12 +12,12 @@ use signal_hook::flag;
 
 use super::Console;
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
-use crate::device::{Placement, PrecisionChoice};
 use crate::file::digest::{hexadecimal, sha256};
 use crate::input::image::DecodeOptions;
-use crate::model::Clip;
+use crate::model::device::{Placement, PrecisionChoice};
+use crate::model::{Clip, device};
 use crate::run::flags::ModelArgs;
-use crate::{device, kernel, model};
+use crate::{kernel, model};
 
 /// The checkpoint of a run, opened but not yet packed, and where it will compute.
 pub(crate) struct Session {

@@ -14,7 +14,7 @@ use crate::checkpoint::architecture::ImageTower;
 use crate::input::tokenizer::TokenIds;
 use crate::kernel::AdamWStep;
 use crate::model::Clip;
-use crate::model::compute::{Compute, CpuPrecision};
+use crate::model::device::{Compute, CpuPrecision};
 use crate::train::network::{Arithmetic, LowRank, Network, Sum, lora_a, lora_b};
 use crate::{kernel, model};
 

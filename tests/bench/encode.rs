@@ -14,7 +14,7 @@ use longclip::checkpoint::Checkpoint;
 use longclip::checkpoint::hub::{Settings, Silent};
 use longclip::checkpoint::source;
 use longclip::input::tokenizer::TokenIds;
-use longclip::model::compute::{Compute, CpuPrecision};
+use longclip::model::device::{Compute, CpuPrecision};
 use longclip::model::{self, DualEncoder};
 
 fn main() -> Result<()> {

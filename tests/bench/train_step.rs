@@ -16,7 +16,7 @@ use longclip::checkpoint::architecture::ImageTower;
 use longclip::checkpoint::hub::{self, Silent};
 use longclip::checkpoint::{Checkpoint, source};
 use longclip::input::tokenizer::{END_OF_TEXT, START_OF_TEXT, TokenIds};
-use longclip::model::compute::{Compute, CpuPrecision};
+use longclip::model::device::{Compute, CpuPrecision};
 use longclip::train::{
     Batch, Objective, Optimizer, Schedule, Scope, Settings, Shape, Short, Trainer,
 };

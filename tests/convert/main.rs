@@ -22,7 +22,7 @@ use longclip::checkpoint::Checkpoint;
 use longclip::checkpoint::architecture::Activation;
 use longclip::checkpoint::hub::{Settings, Silent};
 use longclip::checkpoint::source;
-use longclip::model::compute::{Compute, CpuPrecision};
+use longclip::model::device::{Compute, CpuPrecision};
 use longclip::model::{self, DualEncoder as _};
 
 use candle_core::{Device, Tensor};

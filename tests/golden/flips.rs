@@ -10,7 +10,7 @@ use longclip::checkpoint::hub;
 use longclip::checkpoint::source;
 use longclip::input::image::{self, DecodeOptions};
 use longclip::input::tokenizer::{self, LongText};
-use longclip::model::compute::CpuPrecision;
+use longclip::model::device::CpuPrecision;
 use longclip::model::{self, Compute, DualEncoder as _};
 use serde_json::{Value, json};
 

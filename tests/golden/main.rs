@@ -21,7 +21,7 @@ use longclip::checkpoint::source;
 use longclip::input::image::{self, DecodeOptions};
 use longclip::input::preprocess::Preprocess;
 use longclip::input::tokenizer::{self, LongText, TokenIds};
-use longclip::model::compute::CpuPrecision;
+use longclip::model::device::CpuPrecision;
 use longclip::model::{self, Clip, Compute, DualEncoder, Sharing};
 use serde_json::Value;
 

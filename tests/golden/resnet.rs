@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 use longclip::checkpoint::Checkpoint;
 use longclip::checkpoint::architecture::{Activation, ImageTower, ResNet};
-use longclip::model::compute::CpuPrecision;
+use longclip::model::device::CpuPrecision;
 use longclip::model::{Clip, Compute, DualEncoder};
 
 use super::{Expected, assert_close, computes, flat, load, numbers_are, unpack};

@@ -7,7 +7,7 @@ use longclip::checkpoint::Checkpoint;
 use longclip::checkpoint::architecture::{Activation, ImageTower};
 use longclip::checkpoint::container::open;
 use longclip::input::tokenizer::{END_OF_TEXT, START_OF_TEXT, TokenIds};
-use longclip::model::compute::CpuPrecision;
+use longclip::model::device::CpuPrecision;
 use longclip::model::{self, Clip, Compute, DualEncoder as _};
 use longclip::train::network::Sum;
 use longclip::train::{

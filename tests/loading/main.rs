@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use longclip::checkpoint::architecture::Activation;
 use longclip::checkpoint::source::{self, Source};
 use longclip::checkpoint::{Checkpoint, hub};
-use longclip::model::compute::CpuPrecision;
+use longclip::model::device::CpuPrecision;
 use longclip::model::{self, Compute};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde_json::{Value, json};

@@ -17,7 +17,7 @@ use longclip::checkpoint::source::{self, ModelFiles, Source};
 use longclip::checkpoint::{Checkpoint, hub};
 use longclip::input::image::{self, DecodeOptions};
 use longclip::input::tokenizer::{self, LongText, TokenIds};
-use longclip::model::compute::CpuPrecision;
+use longclip::model::device::CpuPrecision;
 use longclip::model::{self, Clip, Compute, DualEncoder};
 use serde_json::{Value, json};
 

@@ -12,7 +12,7 @@ use super::{measure, report, texts};
 use crate::input::paths;
 use crate::input::tokenizer::TokenIds;
 use crate::model;
-use crate::model::compute::CpuPrecision;
+use crate::model::device::CpuPrecision;
 use crate::model::{Compute, DualEncoder};
 use crate::run::Console;
 use crate::run::images::IMAGES;

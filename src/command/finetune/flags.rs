@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::NOTES;
-use crate::device::DeviceChoice;
+use crate::model::device::DeviceChoice;
 use crate::run::flags;
 use crate::run::flags::{DecodeArgs, LayoutName, StatedArgs};
 

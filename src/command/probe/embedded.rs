@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::labels_from::Labels;
 use crate::embedding;
-use crate::embedding::{Embeddings, Kind, Name, NoRows, sidecar_of};
+use crate::embedding::{Embeddings, Kind, NoRows, sidecar_of};
 use crate::input::dataset;
-use crate::output::ImageName;
+use crate::output::{ImageName, Name};
 use crate::run::Console;
 use crate::run::foreign::Foreign;
 use crate::run::made_with::MadeWith;

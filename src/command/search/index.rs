@@ -7,10 +7,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::own::Own;
 use crate::embedding;
-use crate::embedding::{Embeddings, Mapped, Name, NoRows};
+use crate::embedding::{Embeddings, Mapped, NoRows};
 use crate::input::image;
 use crate::input::image::DecodeOptions;
 use crate::input::resize::bicubic;
+use crate::output::Name;
 use crate::output::found::{Hit as Found, Image};
 use crate::run::Console;
 use crate::run::flags::{ModelArgs, ModelChoice};

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use crate::embedding::{Name, split_array};
+use crate::embedding::split_array;
 use crate::file::atomic::AtomicFile;
 use crate::output::found::{Answer, End, Format, Style};
-use crate::output::{Colour, found};
+use crate::output::{Colour, Name, found};
 use crate::run::flags::{
     CacheArgs, DecodeArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs,
 };

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::query::Query;
-use crate::embedding::Embeddings;
-use crate::embedding::{Item, Name};
+use crate::embedding::{Embeddings, Item};
 use crate::file::stamp::Stamp;
-use crate::output::ImageName;
+use crate::output::{ImageName, Name};
 
 /// What a query was made of, by which its rows are known.
 pub(super) struct Own {

@@ -16,7 +16,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::line::Lines;
 use super::read::{check_range, map};
-use crate::embedding::{Line, Name, sidecar_of};
+use crate::embedding::{Line, sidecar_of};
+use crate::output::Name;
 use npy::Header;
 use numbers::Numbers;
 

@@ -13,11 +13,9 @@ use parquet::schema::types::ColumnDescriptor;
 use super::Names;
 use super::numbers::{Element, Layout, Numbers};
 use crate::checkpoint::container::Bytes;
-use crate::embedding::NoRows;
-use crate::embedding::jsonl;
 use crate::embedding::parquet::{Column, Columns, MOST_VALUES, groups, reader};
-use crate::embedding::{Name, check_dim};
-use crate::output::ImageName;
+use crate::embedding::{NoRows, check_dim, jsonl};
+use crate::output::{ImageName, Name};
 
 /// Columns that name a row's image.
 const IMAGES: [&str; 8] = [

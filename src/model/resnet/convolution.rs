@@ -5,8 +5,9 @@ use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
 
 use super::map::{FeatureMap, Rows};
-use crate::kernel::{self, Activation, Epilogue, PackedMatrix, Precision};
-use crate::model::compute::Compute;
+use crate::kernel;
+use crate::kernel::{Activation, Epilogue, PackedMatrix, Precision};
+use crate::model::device::Compute;
 use crate::model::weights::{Weights, check_finite, pack_checked};
 
 /// Added to the variance in every batch norm (the default of torch, which CLIP keeps).

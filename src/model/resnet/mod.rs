@@ -9,7 +9,7 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 use super::batch::one_image_a_core;
-use super::compute::Compute;
+use super::device::Compute;
 use super::weights::Weights;
 use crate::checkpoint::architecture::ResNet as Sizes;
 use crate::kernel::{Activation, Precision};

@@ -7,9 +7,10 @@ use rayon::prelude::*;
 
 use super::map::{FeatureMap, Rows};
 use crate::checkpoint::architecture::ResNet as Sizes;
-use crate::kernel::{self, Input, PackedMatrix, Precision};
+use crate::kernel;
+use crate::kernel::{Input, PackedMatrix, Precision};
 use crate::model::attention::attend;
-use crate::model::compute::Compute;
+use crate::model::device::Compute;
 use crate::model::layer::Linear;
 use crate::model::weights::{Weights, pack_checked};
 

@@ -3,14 +3,15 @@
 mod image;
 mod table;
 
-use std::io::{self, Write};
+use std::io;
+use std::io::Write;
 
 use csv::WriterBuilder;
 use serde::Serialize;
 
 use super::csv::{IMAGE_BYTES, MARK};
 use super::{Colour, Extras, emit, json};
-use crate::embedding::Name;
+use crate::output::Name;
 
 pub use image::Image;
 

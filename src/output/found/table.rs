@@ -5,9 +5,8 @@ use std::fmt::Write as _;
 use anstyle::AnsiColor;
 
 use super::{Answer, Hit, Style};
-use crate::embedding::Name;
 use crate::output::text::{printable, shortened};
-use crate::output::{Characters, Colour};
+use crate::output::{Characters, Colour, Name};
 
 /// Columns before a name.
 const BEFORE_NAME: usize = 15;

@@ -9,9 +9,9 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use crate::checkpoint::architecture::{Activation, Heads, Stated};
 use crate::checkpoint::export::Layout;
-use crate::device::{DeviceChoice, PrecisionChoice};
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
+use crate::model::device::{DeviceChoice, PrecisionChoice};
 use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
 use value::{activation, alpha, delimiter, format, heads, long_text, precision, score};

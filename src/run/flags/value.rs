@@ -1,9 +1,9 @@
 //! What the values of flags may be.
 
 use crate::checkpoint::architecture::{Activation, Heads};
-use crate::device::PrecisionChoice;
 use crate::input::image::Alpha;
 use crate::input::tokenizer::LongText;
+use crate::model::device::PrecisionChoice;
 use crate::output::Format;
 use crate::task::zero_shot::Score;
 
