@@ -1,12 +1,33 @@
-//! longclip: zero-shot image classification with CLIP and Long-CLIP.
+//! Zero-shot image classification with CLIP and Long-CLIP: a library that holds everything, and a thin
+//! binary.
 //!
-//! A library that holds everything and a thin binary. The folders are the stages of the data flow:
+//! # The map
+//!
+//! A room is a folder of `src`. Each imports only rooms below it in this table, so that there is no
+//! cycle between rooms; and no subcommand imports another. `tests/layers.rs` reads the table here and
+//! holds the imports against it.
+//!
+//! ```text layers
+//! command     one subcommand per file or folder: its flags and its run
+//! run         what subcommands share: flag groups, console, opening a model, images to embeddings
+//! train       fine-tuning: the network with derivatives, the loss, the trainer, its log
+//! task        what embeddings are for: zero_shot, metric, calibration, linear_probe, retrieval
+//! model       the two towers, written once; device and precision
+//! embedding   embeddings on disk, both ways: one file per format; probes; the cache
+//! checkpoint  a name or path to tensors under one set of names, and back
+//! input       what the model reads: paths, images, texts, data sets
+//! output      plain records to table, JSON, CSV, HTML; knows no tensor
+//! kernel      CPU arithmetic on slices; knows neither candle nor files
+//! file        atomic write, lock, memory map, digest, stamp, panic guard
+//! ```
+//!
+//! # The flow
 //!
 //! ```text
 //!  arguments ──► command::classify
-//!                  │ checkpoint::source      name ─► files
-//!                  │ checkpoint::container   files ─► named tensors
-//!                  │ checkpoint::layout      ─► canonical names
+//!                  │ checkpoint::source       name ─► files
+//!                  │ checkpoint::container    files ─► named tensors
+//!                  │ checkpoint::layout       ─► canonical names
 //!                  │ checkpoint::architecture shapes ─► sizes
 //!                  ▼
 //!              model::load ──► dyn DualEncoder
@@ -14,33 +35,26 @@
 //!   paths  ─► image ─► preprocess ────────────────► encode_image ─► image embeddings ┴► task::zero_shot ─► records ─► output
 //! ```
 //!
-//! The other commands are branches of that image: `embed` keeps the embeddings in a file and `search`
-//! compares with one; `evaluate` and `calibrate` hold answers against those of a dataset
-//! (`input::dataset` ─► … ─► `task::metric`, `task::calibration`, `task::retrieval` ─► `output::evaluation`,
-//! `output::report`); `probe` trains a classifier on embeddings (`task::linear_probe` ─► `output::probe`),
-//! which takes the texts' place in `classify --probe` (`input::probe`); `finetune` turns pairs of images and
-//! captions (`input::dataset::pairs`) into batches for `task::fine_tune` and keeps a run's folder
-//! (`output::training`); with `--cache` the towers run only for what `cache` does not know.
+//! The other commands branch off it: `embed` saves the embeddings and `search` compares with them;
+//! `evaluate` and `calibrate` compare answers with those of a data set (`input::dataset`,
+//! `task::metric`, `task::calibration`, `task::retrieval`, `output::evaluation`, `output::report`);
+//! `probe` trains a classifier on embeddings (`task::linear_probe`, `embedding::probe`), which
+//! replaces the texts in `classify --probe`; `finetune` turns pairs of images and captions
+//! (`input::dataset::pairs`) into batches for [`train`]. With `--cache` the towers run only for what
+//! `embedding::cache` does not hold.
 //!
-//! - [`command`]: what a user can ask for; uses everything.
-//! - [`cli`]: the top parser and the flag groups that subcommands share.
-//! - [`checkpoint`]: name or path -> files -> tensors under one set of names.
-//! - [`input`]: what the model reads: paths, images, texts.
-//! - [`model`]: the two towers, written once, on candle tensors.
-//! - [`kernel`]: CPU arithmetic on slices; knows neither candle nor files.
-//! - [`task`]: what embeddings are for; no files, no printing.
-//! - [`output`]: plain records -> formats; knows no tensor.
-//! - [`cache`]: embeddings by content, from one run to the next.
-//! - [`device`]: "auto", "cpu", "cuda:0" -> what the towers compute in.
+//! # Invariants, each held by a test
 //!
-//! Invariants: arrows point one way (nothing below `command` knows `command` or `cli`); one home per
-//! outside package; past `layout` there is one set of tensor names; the model owns its numbers (77,
-//! 224 and 248 stand in tests and documents only); embeddings leave `model` with unit length; only
-//! `main` ends the process and stdout carries results only; nothing is substituted in silence; a
-//! file is hostile until checked; same input, same bytes out, whatever the batch or the threads.
-//!
-//! To add a subcommand, a layout or an output format, write one file and one line in its folder's
-//! `mod.rs`.
+//! - Imports point down the table (`tests/layers.rs`).
+//! - A checkpoint owns its numbers: no network states 77, 224 or 248 (`tests/layers.rs`).
+//! - Past `layout` there is one set of tensor names (`tests/golden`: every layout of the same weights
+//!   gives the same embeddings).
+//! - Embeddings leave `model` with unit length (`tests/golden`).
+//! - Only `main` ends the process, and stdout carries results only (clippy's `exit`, `print_stdout`).
+//! - Nothing is substituted in silence: a key, column or tensor that is not understood is refused by
+//!   name or warned about (`tests/golden/flips.rs`, `tests/cli`).
+//! - A file is hostile until checked (`tests/fuzz`, `tests/container`).
+//! - The same input gives the same bytes, whatever the batch or the number of threads (`tests/cli`).
 
 pub mod checkpoint;
 pub mod command;

@@ -27,10 +27,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::output::suffix;
-use super::output::suffix::Suffix;
 use crate::file::atomic::AtomicFile;
-use crate::output::Name;
+use crate::output::suffix;
+use crate::output::suffix::Suffix;
 
 pub(crate) use about::check_dim;
 pub use about::{About, Dtype, Failure, Item, Kind, Row};
@@ -314,6 +313,7 @@ pub(crate) mod testing {
 mod tests {
     use super::testing::{about, images};
     use super::*;
+    use crate::output::Name;
 
     #[test]
     fn the_suffix_names_the_format() {
