@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::NOTES;
+use super::{DETAILS, NOTES};
 use crate::cli::{self, DecodeArgs, StatedArgs};
 use crate::command::convert::LayoutName;
 use crate::device::DeviceChoice;
 
 /// The arguments of `longclip finetune`.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct FinetuneArgs {
     /// Images with captions: a .jsonl, .csv, .tsv or .json file, a folder, or .tar shards
     #[arg(value_name = "DATA")]
