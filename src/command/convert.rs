@@ -13,6 +13,15 @@ use crate::file::digest;
 use crate::run::flags::{LayoutName, StatedArgs};
 use crate::run::{Console, Outcome};
 
+/// What only `--help` and the manual page say.
+const CONVERT_DETAILS: &str = r#"What is written:
+  The stored numbers, to the last bit, unless --dtype rounds them; activation,
+  context, preprocessing and the source's hash go into the header. Nothing is
+  replaced without --force. What the other library would compute differently is
+  refused.
+
+See longclip help models for the files that are read."#;
+
 const CONVERT_NOTES: &str = "\
 Examples:
   longclip convert longclip-B.pt longclip-B.safetensors
@@ -36,7 +45,7 @@ disk is full).";
 
 /// The arguments of `longclip convert`.
 #[derive(Debug, Args)]
-#[command(after_help = CONVERT_NOTES)]
+#[command(after_help = CONVERT_NOTES, after_long_help = format!("{CONVERT_DETAILS}\n\n{CONVERT_NOTES}"))]
 pub struct ConvertArgs {
     #[command(flatten)]
     files: FileArgs,

@@ -11,6 +11,16 @@ use crate::checkpoint::{hub, source};
 use crate::run::flags::StatedArgs;
 use crate::run::{Console, Outcome};
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"What is printed:
+  Sizes, attention heads, number types, NaN and infinities, the hash, the
+  layout, and whatever keeps the file from loading. For a long text table,
+  whether positions 20 and up are trained or only interpolated, as in
+  conversions of Long-CLIP that lost its second table. --format json has all of
+  it for scripts.
+
+See longclip help models for the files that are read."#;
+
 const NOTES: &str = "\
 Examples:
   longclip inspect longclip-B.pt
@@ -20,7 +30,7 @@ Exit status: 0 if the model loads, 1 if it does not (what could be found out is 
 
 /// The arguments of `longclip inspect`.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct InspectArgs {
     /// As `--model` takes it.
     #[arg(help = "A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]")]

@@ -93,8 +93,45 @@ fn page(command: &Command) -> Result<Vec<u8>> {
         .manual("longclip");
     let mut page = Vec::new();
     man.render(&mut page)?;
-    let page = String::from_utf8(page)?.replace(".SH EXTRA\n", ".SH NOTES\n");
+    let page = String::from_utf8(page)?;
+    let page = match page.split_once(".SH EXTRA\n") {
+        Some((flags, notes)) => format!("{flags}.SH NOTES\n{}", sections(notes)),
+        None => page,
+    };
     Ok(plain(&page).into_bytes())
+}
+
+/// The notes with the prose of each section, which is indented by two spaces, as paragraphs that man
+/// fills. Lines of a section that are indented by more are a table, and stay as they are.
+fn sections(notes: &str) -> String {
+    let mut text = String::with_capacity(notes.len());
+    let mut lines = notes.lines().peekable();
+    let (mut in_section, mut in_table) = (false, false);
+    while let Some(line) = lines.next() {
+        let is_heading = line.ends_with(':') && !line.starts_with([' ', '.']);
+        let is_followed = lines.peek().is_some_and(|next| next.starts_with("  "));
+        if is_heading && is_followed && line != "Examples:" {
+            in_section = true;
+            text.push_str(&format!("\\fB{line}\\fR\n.RS 2\n"));
+            continue;
+        }
+        let inner = line.strip_prefix("  ").filter(|_| in_section);
+        let is_table = inner.is_some_and(|inner| inner.starts_with(' '));
+        if is_table != in_table {
+            in_table = is_table;
+            text.push_str(if is_table { ".nf\n" } else { ".fi\n" });
+        }
+        if in_section && line.is_empty() {
+            in_section = false;
+            text.push_str(".RE\n");
+        }
+        // A line that begins with a dot would be a request to roff.
+        let escaped = inner.filter(|inner| inner.starts_with('.'));
+        text.push_str(if escaped.is_some() { "\\&" } else { "" });
+        text.push_str(inner.unwrap_or(line));
+        text.push('\n');
+    }
+    text
 }
 
 /// In ASCII, with other characters as roff names them: it takes no UTF-8 unless told to.
@@ -120,6 +157,38 @@ mod tests {
         for inner in documented(command) {
             all(inner, found);
         }
+    }
+
+    #[test]
+    fn prose_of_sections_is_filled_and_tables_and_examples_are_not() {
+        let notes = "\
+Files:
+  One
+  two:
+    a  1
+  .three
+
+Examples:
+  longclip
+
+End:";
+        let expected = "\
+\\fBFiles:\\fR
+.RS 2
+One
+two:
+.nf
+  a  1
+.fi
+\\&.three
+.RE
+
+Examples:
+  longclip
+
+End:
+";
+        assert_eq!(sections(notes), expected);
     }
 
     #[test]

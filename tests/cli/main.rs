@@ -28,6 +28,8 @@ mod outputs;
 mod probe;
 mod probe_parts;
 mod prompts;
+#[cfg(unix)]
+mod readme;
 mod refusals;
 mod room;
 mod running;

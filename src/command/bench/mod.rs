@@ -24,6 +24,11 @@ use measure::Repeats;
 use report::Report;
 use subject::Subject;
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"Kernels:
+  The CPU kernels (AVX-512, AVX2, NEON, portable) are chosen at run time;
+  LONGCLIP_KERNEL=scalar|neon|avx2|avx512 forces one, in every command."#;
+
 const NOTES: &str = "\
 Times are medians of repeated calls in a warm process; loading is timed once. The towers are timed
 alone; the folder goes through what classify does: decode, resize, encode. Nothing else should run
@@ -37,7 +42,7 @@ Exit status: 0 measured, 2 it could not be, 75 worth retrying (the hub is down).
 
 /// The arguments of `longclip bench`.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct BenchArgs {
     /// Time the images of this folder [default: 32 JPEGs of 640 x 480, made for the occasion]
     #[arg(long, value_name = "DIR")]

@@ -31,6 +31,119 @@ const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
        longclip classify [OPTIONS] <IMAGE>... --labels-file <FILE>
        longclip classify [OPTIONS] <IMAGE>... --probe <FILE>";
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"Images:
+  Folders are walked recursively, in sorted order; hidden entries and system
+  folders (@eaDir, __MACOSX, $RECYCLE.BIN, …) are skipped. In a folder, a file
+  is taken if its extension or its magic bytes identify an image. A path on the
+  command line or in --files-from always gets a record.
+
+Decoding:
+  JPEG, PNG, GIF (first frame), WebP, BMP, TIFF and PNM are identified by
+  content, never by extension; the error record of any other format names it.
+  EXIF orientation is applied, transparency is shown on white, 16-bit samples
+  are scaled rather than clipped, and colours become RGB before the resize. The
+  resize is Pillow's bicubic bit for bit; the crop offset is rounded as
+  torchvision rounds it, or as transformers does if the model comes with a
+  transformers image processor.
+
+Failures:
+  An image that cannot be read gets an error record and a line on stderr, and
+  the run continues. A JPEG that decodes only in part and a PNG without its end
+  marker are answered with a "warnings" entry, or fail with --strict. An image
+  that is transparent everywhere and a TIFF whose black and white had to be
+  guessed are answered with a warning as well.
+
+Label files:
+  --labels-file takes the name of a built-in set, or a file:
+    text          one label per line; # comments, blank lines skipped
+    .json, .yaml  labels; label -> prompts; or numbered labels (id2label,
+                  also in a config.json; imagenet_class_index.json)
+    JSON lines    one object per line
+    .csv, .tsv    a column label (or class, name, category, …), and
+                  optionally prompt (a complete text), alias (goes
+                  through the templates; several rows of one label are
+                  one class), and key or folder (what a dataset's folder
+                  is called); without a header, label and prompts
+  Cells are separated by commas, semicolons, tabs or |, detected or given by
+  --delimiter. Numbers, ids, bullets or quotes around every line are not part
+  of the labels. Whatever is guessed is reported on stderr; a JSON list keeps
+  its labels as they are. Text files may be UTF-8 or UTF-16, with Unix or
+  Windows line ends.
+
+Built-in labels:
+  imagenet (the curated names, with WordNet ids), cifar10, cifar100, food101,
+  flowers102, pets, dtd, eurosat, sun397, aircraft, birdsnap, caltech101, cars,
+  clevr, country211, fer2013, gtsrb, hateful-memes, kinetics700, kitti, mnist,
+  pcam, resisc45, sst2, stl10, ucf101 and voc2007, each with the templates that
+  openai/CLIP used for it (--templates NAME).
+
+Templates:
+  --template "a photo of a {}." or --templates NAME|FILE: one template per
+  line, or a list in JSON, YAML or Python; {c} and {label} are placeholders
+  too. The embeddings of a label's prompts are normalised, averaged and
+  normalised again, as openai/CLIP does. Built in: none (the default), photo,
+  openai7 (the seven best for ImageNet), openai80 (all of ImageNet's) and one
+  per set of labels, by its name.
+
+Long texts:
+  A text beyond the model's context is an error that states its length.
+  --long-text truncate cuts it as the reference implementations do and reports
+  what was lost; chunk-mean cuts it between words into chunks, encodes each and
+  averages them, weighted by tokens; slide does the same with overlapping
+  windows (--stride); best-chunk takes, for each image, the chunk that fits it
+  best.
+
+Scores:
+  softmax (the default) is a probability over the given labels alone. sigmoid
+  scores each label independently, against a neutral prompt (--none-label, "a
+  photo" by default; a sigmoid-trained model's logit bias instead, if it has
+  one). cosine and logit are the raw scores. With softmax, cosine and logit,
+  --none-label adds an extra "none of these" class, and the texts of
+  --background compete one by one and are reported together under it. With
+  --calibration, probabilities use the temperature that longclip calibrate
+  fitted, and a record whose best probability is below the fitted threshold has
+  "uncertain":true.
+
+Results:
+  The format is that of --format, else of the suffix of --output, else a table
+  on a terminal and JSON lines elsewhere. A suffix that names another kind of
+  file is refused unless --format is given. The file appears whole or not at
+  all; a run that is stopped leaves what was complete in FILE.partial. A path
+  that is not UTF-8 is in "image" with replacement characters and in
+  "image_bytes" exactly, as base64; CSV has a last column for it, which
+  --image-bytes adds for --files-from, whose paths are not known in advance.
+  --report FILE.html writes a self-contained page: every image with its
+  thumbnail and best labels, searchable, sortable and filterable, without
+  network access.
+
+Sorting:
+  --link DIR, --copy DIR and --move DIR put each image into a folder named
+  after its best label. Nothing is ever overwritten. A list of what is done is
+  written first; longclip undo LIST reverts it. --dry-run only reports what
+  would happen.
+
+Cache:
+  --cache DIR (or LONGCLIP_CACHE) keeps the embeddings of images and texts for
+  classify, evaluate, calibrate, embed and search, keyed by content, weights
+  and every setting that changes the numbers: a moved image is found, a changed
+  one is computed again. The towers run only for what is not cached. Delete the
+  folder to empty the cache.
+
+Precision:
+  auto is bf16 on a CPU that computes it natively (avx512_bf16), f32 on any
+  other CPU, and f16 on a GPU. int8 computes the later two thirds of the layers
+  in 8-bit integers and the others in bf16; int8-fast computes all of them in
+  8-bit integers. The attention of the first layer is more precise: f32 in bf16
+  and int8, bf16 in int8-fast. ResNets compute int8 as bf16. longclip bench
+  prints what a precision costs.
+
+Device:
+  auto takes a GPU if the build supports one and it starts, and says why if it
+  does not.
+
+See longclip help models for what --model takes."#;
+
 const EXAMPLES: &str = "\
 Examples:
   longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
@@ -46,7 +159,7 @@ run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped b
 
 /// The arguments of `longclip classify`.
 #[derive(Debug, Args)]
-#[command(override_usage = USAGE, after_help = EXAMPLES)]
+#[command(override_usage = USAGE, after_help = EXAMPLES, after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"))]
 pub struct ClassifyArgs {
     #[command(flatten)]
     images: ImageArgs,

@@ -19,6 +19,19 @@ use crate::run::{Console, Outcome, flags};
 const USAGE: &str = "longclip embed [OPTIONS] <IMAGE>... --output <FILE>
        longclip embed [OPTIONS] --texts <FILE> --output <FILE>";
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"Other programs:
+  numpy, pandas, pyarrow, safetensors and faiss read the files as they are.
+  Each file names its model with the SHA-256 of its weights, and longclip
+  search accepts that model only. A line of JSON has the image's path both as
+  "image", as classify writes it, and as "path", as Parquet does.
+
+Resuming:
+  --resume computes images that are new or changed and keeps the rest. The
+  finished file equals that of an uninterrupted run byte for byte. Other
+  settings than those of the earlier run are refused. An input without images
+  never replaces a file."#;
+
 const NOTES: &str = "\
 Examples:
   longclip embed photos/ -o photos.npy
@@ -41,7 +54,7 @@ disk is full, another run writes FILE), 130 or 143 stopped by a signal.";
 
 /// The arguments of `longclip embed`.
 #[derive(Debug, Args)]
-#[command(override_usage = USAGE, after_help = NOTES)]
+#[command(override_usage = USAGE, after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct EmbedArgs {
     #[command(flatten)]
     images: ImageArgs,

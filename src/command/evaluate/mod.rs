@@ -18,6 +18,47 @@ use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice
 use crate::run::images::IMAGES;
 use crate::run::{Console, Outcome, advice, report};
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"Datasets with labels:
+  A folder with one folder per class; a table, JSON lines or JSON with a path
+  and a label per image; CoOp's split_*.json (--images DIR, --split NAME); or a
+  folder with the hub's metadata.jsonl or metadata.csv. Classes find their
+  labels
+    by name    whatever the case, separators and Unicode form; also
+               ApplyEyeMakeup and 001.Penguin
+    by key     n02099601, n02085620-Chihuahua; the built-in sets know the
+               folders of EuroSAT, UCF101, GTSRB, Flowers102, FER2013,
+               Country211, Caltech101 and PCam
+    by word    that only one label has: "dandelion" in "picture of a
+               dandelion flower"
+    by number  a key, or the labels counted from 0
+  Without labels, the names of the class folders, as words, are the labels.
+  Folders named like splits that all hold the same folders are refused (a
+  warning where only the structure suggests it), and so are several labels for
+  one image. Label files and templates: longclip help classify.
+
+Datasets with captions (--task retrieval):
+  COCO's and Karpathy's JSON; {path: [captions]}; Urban-1k's folders image/ and
+  caption/; .txt or .caption files, or a metadata.jsonl, next to the images;
+  tables and JSON lines; Flickr8k's and Flickr30k's lists. The report is R@1,
+  R@5 and R@10 in both directions, with the protocol.
+
+Results:
+  Top-1 accuracy with a 95% bootstrap interval, top-5 accuracy, mean recall,
+  precision, recall and F1 per class, calibration error, and the worst
+  confusions. Equal scores rank by the earlier index, so a model that gives
+  every text the same embedding scores as badly as guessing. --out DIR holds
+  results.json, predictions.jsonl (classify's records, with "target") and
+  confusion.csv. --report FILE.html writes a self-contained page with the
+  confusion matrix (a click on a cell shows its images), the reliability
+  diagram and the figures per class.
+
+Comparisons:
+  --compare runs several sets of labels or templates over the same embeddings
+  and prints McNemar's test, the interval of the difference, and the classes
+  that changed. --truncate-sweep 20,77,248 evaluates again with all texts cut
+  to each length; texts beyond the context need --long-text truncate as well."#;
+
 const EXAMPLES: &str = "\
 Examples:
   longclip evaluate pets/ --templates openai7
@@ -28,14 +69,14 @@ Examples:
   longclip evaluate urban1k/ --task retrieval --long-text truncate --truncate-sweep 20,77,248
 
 A dataset is a folder with one folder per class, a table (.csv, .tsv), JSON lines or JSON with a path and
-a label per image, or a folder with a metadata.jsonl or .csv; for retrieval, images with captions (README).
+a label per image, or a folder with a metadata.jsonl or .csv; for retrieval, images with captions.
 Without labels the class folders' names are the labels. Class numbers count the labels from 0.
 Exit status: 0 done, 1 some images failed or --min-acc was missed, 2 it could not run, 75 worth
 retrying, 130 or 143 stopped by a signal.";
 
 /// The arguments of `longclip evaluate`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"))]
 pub struct EvaluateArgs {
     /// A folder with one folder a class, or a file that lists images with labels or captions
     #[arg(value_name = "DATASET")]

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::NOTES;
+use super::{DETAILS, NOTES};
 use crate::model::device::DeviceChoice;
 use crate::run::flags;
 use crate::run::flags::{DecodeArgs, LayoutName, StatedArgs};
 
 /// The arguments of `longclip finetune`.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct FinetuneArgs {
     /// Images with captions: a .jsonl, .csv, .tsv or .json file, a folder, or .tar shards
     #[arg(value_name = "DATA")]

@@ -41,6 +41,51 @@ use crate::train::log::Skipped;
 
 pub use self::flags::FinetuneArgs;
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"Losses:
+  pcm, the default, is Long-CLIP's: long captions are matched with the images,
+  and short ones (a column short, else the first sentence) with the 32
+  principal components of the batch's image embeddings. clip is CLIP's own
+  loss; clip-short matches short captions without the components.
+
+Defaults:
+  Label smoothing 0.1, AdamW with rate 1e-6 and weight decay 1e-2, a warm-up of
+  up to 200 steps, a cosine schedule, 6 epochs, and the first 20 text positions
+  frozen if the context was stretched. To try it without a download, with a few
+  dozen pairs: --model tiny --batch-size 32 --pcm-rank 16 --rate 1e-4.
+
+Data:
+  A .jsonl, .csv or .tsv file with columns image and caption; ShareGPT4V's,
+  COCO's or Karpathy's JSON; a folder of images with a .txt or .caption (and
+  .short.txt) each, or with the hub's metadata.jsonl; or tar shards in
+  WebDataset's form, read in place (a member's key ends at the first dot of its
+  name). The whole dataset is validated before the first step: missing, empty
+  or unreadable entries are reported with file and line, and --skip-bad
+  continues without them. Datasets that nothing can be learnt from are refused.
+  An image that fails only when it is decoded is replaced by another; the run
+  then ends with status 1 and skipped.jsonl names it. --augment crop,flip
+  varies the images; without it they are exactly what classify sees.
+
+Memory:
+  The loss always covers the full batch, however little memory there is:
+  --micro-batch pairs go through the towers at a time (GradCache).
+
+Resuming:
+  checkpoint/ is replaced as a whole after an epoch (at most twice a minute)
+  and every 15 minutes. Whatever ends a run, even kill -9, the same command
+  with --resume continues it and ends with the weights of an uninterrupted run,
+  bit for bit; other data or settings are refused by name. Ctrl-C stops between
+  two parts of a step and saves. A loss or a step that is not finite ends the
+  run with status 1 and overwrites no state. To train longer, start a new run
+  from the model: --model run --out run2.
+
+Models:
+  --layout hf|canonical|openai|open_clip|longclip, or with LoRA also adapter/.
+  --adapter-only writes an adapter for peft; longclip itself reads whole
+  models. A CPU trains in f32; a GPU computes matrix products in bf16 and keeps
+  the weights in f32. Not supported: the image tower of a ResNet (its text
+  tower trains with --train text), and several GPUs."#;
+
 const NOTES: &str = "\
 The defaults are Long-CLIP's: long captions are held against images and first sentences against the main
 components of the batch's images (Primary Component Matching, arXiv 2403.15378), AdamW at 1e-6.

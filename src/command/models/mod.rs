@@ -14,6 +14,55 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::checkpoint::hub;
 use crate::run::{Console, Outcome};
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"What --model takes, in every command:
+  A name from models list; OWNER/REPO[@REVISION][:FILE] of the hub
+  (hf-hub:OWNER/REPO and the address of a page mean the same); a file; or a
+  folder, including timm's (open_clip's weights are taken) and
+  sentence-transformers'. The default is LONGCLIP_MODEL, else longclip-b.
+
+Containers:
+  safetensors (memory-mapped, sharded too) and PyTorch .pt or .bin: state dicts
+  in pickle protocols 2 to 5, nested ones, TorchScript archives, and the format
+  before zip. Nothing in a pickle is ever executed.
+
+Tensors:
+  The names of Hugging Face, openai/CLIP, open_clip (also with its text.
+  prefix), Long-CLIP in both namings (its two positional tables become one) and
+  GmP fine-tunes (r and theta), under any prefix that all names share. Vision
+  transformers of any size, and the ResNets of openai/CLIP and open_clip (RN50,
+  RN101, RN50x4, RN50x16, RN50x64). Sizes come from the tensors; for the
+  context length they override config.json, with a warning. A missing, unused,
+  misshapen or non-finite tensor is an error that names it.
+
+Configuration files:
+  Every key of config.json, open_clip_config.json, preprocessor_config.json,
+  processor_config.json and tokenizer_config.json next to the weights is
+  honoured, cannot change an embedding, or is refused with file, key and value;
+  unknown keys are a warning. Weights named open_clip_* are described by
+  open_clip's file, others by transformers'. Mean and standard deviation,
+  resizing to the shortest edge or to a given size, a crop from a larger image,
+  and LayerNorm epsilons are computed; any other interpolation, pooling,
+  attention mask or tokenizer is refused, and so is a folder whose vocabulary
+  is not CLIP's.
+
+What files leave open:
+  --activation quick_gelu|gelu is for files that do not specify it; a bare file
+  with OpenAI's names is taken as quick_gelu, with a warning unless it is
+  certainly OpenAI's or Long-CLIP's. --heads IMAGE[,TEXT] is for attention
+  heads that no configuration states; bare files of the published widths get
+  the published number, narrower ones heads of 64 features with a warning, and
+  others are refused. The logit_bias of sigmoid-trained models is added by
+  --score sigmoid, unless a none label is given.
+
+Downloads:
+  HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE (or
+  TRANSFORMERS_OFFLINE) and proxy variables are honoured. A cached model causes
+  no network traffic. Downloads resume, and their length and the hash that the
+  hub states are checked before they are used. A memory-mapped weight file that
+  another program rewrites while it is loaded is refused; one that is truncated
+  at that moment ends the process (SIGBUS)."#;
+
 const EXAMPLES: &str = "\
 Examples:
   longclip models list
@@ -29,7 +78,7 @@ Exit status: 0 done, 1 some models failed or a file is damaged, 2 all failed, 75
 
 /// The arguments of `longclip models`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"))]
 pub struct ModelsArgs {
     #[command(subcommand)]
     command: ModelsCommand,

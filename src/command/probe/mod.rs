@@ -35,6 +35,26 @@ const USAGE: &str = "longclip probe <DATA> [OPTIONS]
 const LABELS: &str = "Texts that stand for the classes, in place of their names: for the zero-shot line, \
      --init zero-shot, --blend and --method tip-adapter; give DATA before them";
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"Methods:
+  linear is scikit-learn's LogisticRegression. --init zero-shot starts it from
+  the classifier that the texts make; --blend auto mixes the two (WiSE-FT).
+  --method tip-adapter trains nothing: the known images vote alongside the
+  texts. --shots 1,2,4,8,16 --seeds 5 --report out.html plots accuracy against
+  the number of images per class, with the zero-shot line.
+
+The probe file:
+  Safetensors with weight and bias, as a linear layer of PyTorch has them. It
+  names the weights that embedded the images, and is refused with any others.
+  Without --model, classify and evaluate take the model that the file names if
+  it is built in or published, and say which one to pass if it is not. Records
+  of a probe have no "cosine". An existing file is replaced only with --force.
+
+Shared images:
+  An image of --test that is also in the training or validation part, by its
+  path, is an error; copies under other names are reported. So are embeddings
+  made with another --alpha, --no-orient or precision than the rest."#;
+
 const NOTES: &str = "\
 Examples:
   longclip probe pets/train --test pets/test --out pets.safetensors
@@ -68,6 +88,7 @@ disk is full), 130 or 143 stopped by a signal (nothing is written).";
 #[command(
     override_usage = USAGE,
     after_help = NOTES,
+    after_long_help = format!("{DETAILS}\n\n{NOTES}"),
     mut_arg("labels", |arg| arg.help(LABELS)),
 )]
 pub struct ProbeArgs {

@@ -32,6 +32,16 @@ use sum::Added;
 /// Hits of a query where nobody says how many.
 const HITS: u64 = 10;
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"Matrices of other programs:
+  Numbers have 16 to 64 bits, in either byte order and either array order. Rows
+  that are not unit vectors are normalised, and a note says so. longclip probe
+  reads the same files if their rows have names.
+
+Weighted queries:
+  "sun" --add 0.5 "a heart" searches for the unit embedding of "sun" plus 0.5
+  times that of "a heart", normalised. A negative weight subtracts."#;
+
 const NOTES: &str = "\
 Examples:
   longclip search photos.npy \"a cat asleep on a sofa\" --threshold 0.25
@@ -65,7 +75,7 @@ stopped by a signal.";
 
 /// The arguments of `longclip search`.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct SearchArgs {
     /// A file that longclip embed wrote, or a matrix of another program (FILE or FILE:NAME)
     #[arg(value_name = "INDEX")]

@@ -17,6 +17,23 @@ use crate::run::{Console, Outcome};
 use report::{Contexts, Entry, Report};
 use table::Style;
 
+/// What only `--help` and the manual page say.
+const DETAILS: &str = r#"What is printed:
+    $ longclip tokens "It’s a CAT &amp; a dog"
+    "It’s a CAT &amp; a dog"
+      cleaned  "it's a cat & a dog"  (entities, quotes, case)
+      tokens   9
+      of 77    fits, 68 left
+      of 248   fits, 239 left
+      pieces   <|startoftext|>  it</w>  's</w>  a</w>  cat</w>  &</w>  a</w>
+      ids      49406            585     568     320    2368     261    320
+      pieces   dog</w>  <|endoftext|>
+      ids      1929     49407
+  What cleaning changed, the tokens with their ids, whether the text fits, and
+  where it would be cut; JSON also has all that would be cut off. Cleaning and
+  tokens are those of openai/CLIP with ftfy 6.3.1; a literal <|endoftext|> ends
+  the text, as there. Nothing is downloaded."#;
+
 const NOTES: &str = "\
 Examples:
   longclip tokens \"a photo of a cat\"
@@ -32,7 +49,7 @@ could not run.";
 
 /// The arguments of `longclip tokens`.
 #[derive(Debug, Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct TokensArgs {
     /// The texts
     #[arg(value_name = "TEXT", conflicts_with = "file")]
