@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """What scikit-learn, torchmetrics, netcal, statsmodels, scipy, CLIP_benchmark and Long-CLIP's scripts answer for
-made scores: writes tests/golden/expected/metrics.json, which tests/metrics.rs holds src/task against.
+made scores: writes tests/golden/expected/metrics.json, which tests/golden/metrics.rs holds src/task against.
 
     python3 tests/golden/metrics.py
 

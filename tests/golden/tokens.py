@@ -56,7 +56,7 @@ def ours(texts):
         source, target = Path(folder, "in"), Path(folder, "out")
         source.write_text("".join(json.dumps(text) + "\n" for text in texts))
         environment = os.environ | {"LONGCLIP_TOKENS_IN": str(source), "LONGCLIP_TOKENS_OUT": str(target)}
-        command = ["cargo", "test", "--quiet", "--test", "tokens", "--", "--ignored", "dump_token_ids"]
+        command = ["cargo", "test", "--quiet", "--test", "library", "--", "--ignored", "dump_token_ids"]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
         with target.open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
