@@ -51,8 +51,8 @@ NAMES = {
 SHOWN = {"n04008634": "missile (projectile)", "n04356056": "sunglasses (dark glasses)"}
 
 # What the data sets themselves call the classes, in the order of CLIP's labels: the names of their
-# folders, or their class numbers. SOURCE.md says from where. Names that differ from the labels in case
-# and separators alone need no key.
+# folders, or their class numbers. SOURCE.md says from where. Names that differ from the labels in
+# case and separators alone need no key.
 KEYS = {
     "caltech101": """
         BACKGROUND_Google Faces Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass

@@ -4,10 +4,10 @@
     pip install -r make/requirements.txt
     python3 make.py WORK
 
-WORK is a folder outside of the repository (2 GB): what is fetched, drawn and trained goes there, and
-a run that was cut goes on from there. model.bin and model-check.json are written beside this file.
-With --share 0.01 every training has a hundredth of its steps: that tries the program, on a copy of this
-folder, in some minutes.
+WORK is a folder outside of the repository (2 GB): what is fetched, drawn and trained goes there,
+and a run that was cut goes on from there. model.bin and model-check.json are written beside this
+file. With --share 0.01 every training has a hundredth of its steps: that tries the program, on a
+copy of this folder, in some minutes.
 """
 
 import argparse
@@ -20,7 +20,8 @@ MAKE = Path(__file__).resolve().parent / "make"
 
 
 def run(script, *arguments):
-    """One step in a process of its own, on one thread: the process that draws has the other core."""
+    """One step in a process of its own, on one thread: the process that draws has the other
+    core."""
     command = [sys.executable, str(MAKE / script), *map(str, arguments)]
     print("+", *command[1:], flush=True)
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

@@ -1,4 +1,5 @@
-"""Times `longclip evaluate` with a cache: the first run, and later ones with the same and with other labels.
+"""Times `longclip evaluate` with a cache: the first run, and later ones with the same and with
+other labels.
 
     python tests/bench/cache.py --longclip target/release/longclip --model MODEL [--pictures 10000]
 

@@ -221,7 +221,7 @@ def environment(options, machine):
     wanted = ["Model name", "CPU(s)", "Thread(s) per core", "Core(s) per socket", "L2 cache", "L3 cache"]
     flags = [flag for flag in facts.get("Flags", "").split() if flag.startswith(("avx512", "amx"))]
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": told("git", "rev-parse", "HEAD"),
         "changed_files": len(told("git", "status", "--porcelain", "--untracked-files=no").splitlines()),
         "ours": told(options.ours, "--version"),

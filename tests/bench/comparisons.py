@@ -1,7 +1,7 @@
 """Which of our figures is held against which of the peers', and the ratio that is aimed at.
 
-A ratio is peer / ours: above 1 we are faster, or smaller. Where several peers are named, the best of
-them counts. A target of None is shown and not judged.
+A ratio is peer / ours: above 1 we are faster, or smaller. Where several peers are named, the best
+of them counts. A target of None is shown and not judged.
 """
 
 from dataclasses import dataclass
@@ -86,9 +86,10 @@ def ratio_rows(medians, comparisons):
             if comparison.models and model not in comparison.models:
                 continue
             programs = parts.get(comparison.part, {})
-            figure = lambda name: programs.get(name, {}).get(comparison.figure)
-            ours = figure(comparison.ours)
-            peers = [(figure(name), name) for name in comparison.peers if figure(name) is not None]
+            figures = {name: of.get(comparison.figure) for name, of in programs.items()}
+            ours = figures.get(comparison.ours)
+            peers = [(figures.get(name), name) for name in comparison.peers]
+            peers = [(figure, name) for figure, name in peers if figure is not None]
             if ours is None or not peers:
                 continue
             peer, name = min(peers)

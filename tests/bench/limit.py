@@ -3,9 +3,9 @@
 
   limit.py runs/*.json
 
-The least time is the arithmetic of every matrix product that has to be computed, at the rate of its precision on
-one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in int8. Prints measured time x
-processors / least time.
+The least time is the arithmetic of every matrix product that has to be computed, at the rate of its
+precision on one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in
+int8. Prints measured time x processors / least time.
 """
 
 import json

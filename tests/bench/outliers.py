@@ -3,12 +3,12 @@
 
   outliers.py FOLDER --ours target/release/examples/encode
 
-Trained CLIP has a few channels far larger than the rest, and rounding to 8 bits with one scale a row
-crowds out everything beside them; random weights of the usual kind have none and flatter every
+Trained CLIP has a few channels far larger than the rest, and rounding to 8 bits with one scale a
+row crowds out everything beside them; random weights of the usual kind have none and flatter every
 precision. Here they are put in, each kind alone and all together, in a network with the sizes of
-ViT-B/16. Our precisions and onnxruntime's dynamic int8 run on the same weights and inputs; the reference
-is f32 on PyTorch. Prints, for both towers, the least cosine to the reference over the inputs and how
-often the best of 1000 random labels is the same.
+ViT-B/16. Our precisions and onnxruntime's dynamic int8 run on the same weights and inputs; the
+reference is f32 on PyTorch. Prints, for both towers, the least cosine to the reference over the
+inputs and how often the best of 1000 random labels is the same.
 """
 
 import argparse
@@ -29,8 +29,8 @@ LAYERS = 12
 TOKENS = 10
 OURS = ["f32", "bf16", "int8", "int8-fast"]
 SCENARIOS = ["none", "gain-half", "gain-comp", "resid", "hidden", "vout", "all"]
-#: How strongly layers answer. Logits of the attention have about the deviation `peak`; attention and MLP
-#: add about `share` of the deviation of what they are added to.
+#: How strongly layers answer. Logits of the attention have about the deviation `peak`; attention
+#: and MLP add about `share` of the deviation of what they are added to.
 NETWORKS = {"sensitive": dict(peak=2.7, share=0.5), "calm": dict(peak=1.0, share=0.1)}
 
 

@@ -10,6 +10,7 @@ padding at all. open_clip and Long-CLIP's own code always pad to the context.
 """
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -24,7 +25,7 @@ TEXT_BATCH = 256
 LABELS = ["a cat jumping", "a cat sleeping"]
 
 
-# ---------------------------------------------------------------- the peers: (pixels -> y, ids -> y)
+# ------------------------------------------- the peers: (pixels -> y, ids -> y)
 
 def transformers(precision, folder, threads):
     import torch
@@ -203,7 +204,7 @@ def steady(peer, folder, tokens, threads, budget):
     draw = np.random.default_rng(0)
     for count in (1, 16):
         pixels = draw.standard_normal((count, 3, IMAGE_SIZE, IMAGE_SIZE)).astype(np.float32)
-        report[f"image_b{count}_ms"] = median_ms(lambda: image(pixels), budget)
+        report[f"image_b{count}_ms"] = median_ms(functools.partial(image, pixels), budget)
     tokens = json.loads(Path(tokens).read_text())
     config = json.loads((Path(folder) / "config.json").read_text())
     context = config["text_config"]["max_position_embeddings"]

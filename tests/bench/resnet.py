@@ -3,9 +3,9 @@
 
   resnet.py FOLDER --ours target/release/longclip --openai-clip PATH_OF_A_CHECKOUT_OF_CLIP
 
-The checkpoint has RN50's true shape and random weights, which take the time of real ones. Each program runs in
-a fresh process for every round, in turn, with `--threads` threads, on 1 and on 16 images. A ratio is theirs /
-ours: above 1 we are faster.
+The checkpoint has RN50's true shape and random weights, which take the time of real ones. Each
+program runs in a fresh process for every round, in turn, with `--threads` threads, on 1 and on 16
+images. A ratio is theirs / ours: above 1 we are faster.
 """
 
 import argparse

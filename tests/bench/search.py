@@ -2,11 +2,12 @@
 
     python tests/bench/search.py --longclip target/release/longclip --model MODEL [--rows 1000000]
 
-Makes a .npy file of random directions as `longclip embed` would write it, about 2 GB and 300 MB of names for a
-million rows of 512 numbers. The first search reads it into the page cache; the medians are of the five after it.
-`search` is the whole process: loading the model, encoding the query, hashing the weights. `product` is what the
-process takes beyond a search over one row. numpy and faiss (if it is installed) are timed in a process that has
-loaded everything, over the same mapped file.
+Makes a .npy file of random directions as `longclip embed` would write it, about 2 GB and 300 MB of
+names for a million rows of 512 numbers. The first search reads it into the page cache; the medians
+are of the five after it. `search` is the whole process: loading the model, encoding the query,
+hashing the weights. `product` is what the process takes beyond a search over one row. numpy and
+faiss (if it is installed) are timed in a process that has loaded everything, over the same mapped
+file.
 """
 
 import argparse

@@ -1,11 +1,13 @@
 """A training step against PyTorch on the same CPU, in one run and in turn.
 
     cargo build --release --example train_step
-    python training.py --example target/release/examples/train_step --long-clip LONGCLIP --model MODEL [--batch 8]
+    python training.py --example target/release/examples/train_step --long-clip LONGCLIP \
+        --model MODEL [--batch 8]
 
-MODEL is a Long-CLIP checkpoint (`.pt` state dict). PyTorch runs Long-CLIP's own network (a checkout of its repository) in
-f32 with CLIP's loss over full contexts of 248 tokens, AdamW over everything, as many threads as cores. Prints each side's
-seconds a step (the least and the median of --steps after one of warm-up), memory, and the ratio.
+MODEL is a Long-CLIP checkpoint (`.pt` state dict). PyTorch runs Long-CLIP's own network (a checkout
+of its repository) in f32 with CLIP's loss over full contexts of 248 tokens, AdamW over everything,
+as many threads as cores. Prints each side's seconds a step (the least and the median of --steps
+after one of warm-up), memory, and the ratio.
 """
 
 import argparse

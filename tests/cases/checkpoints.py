@@ -1,4 +1,5 @@
-"""Cases c…: what lies next to the weights. transformers and open_clip are the references, on random weights."""
+"""Cases c…: what lies next to the weights. transformers and open_clip are the references, on random
+weights."""
 
 import copy
 import json
@@ -30,7 +31,8 @@ def unit(vectors):
 
 
 def compare(bench, what, model, image, texts, *arguments, refusal=None):
-    """Ours against the reference's embeddings; `refusal` is a word that an error must have if it is refused instead."""
+    """Ours against the reference's embeddings; `refusal` is a word that an error must have if it is
+    refused instead."""
     common = ["--model", model, "--precision", "f32", *arguments]
     for kind, inputs, want in (("image", [PHOTOGRAPH], image), ("text", ["--text", *TEXTS], texts)):
         if want is None:
@@ -92,7 +94,8 @@ def answers(model, images):
     import torch
 
     ids = token_ids()
-    # transformers takes the first end token where the configuration names it; the padding after it is never read.
+    # transformers takes the first end token where the configuration names it; the padding after it
+    # is never read.
     mask = (torch.arange(77)[None] <= ids.argmax(-1)[:, None]).long()
     with torch.no_grad():
         out = model(input_ids=ids, attention_mask=mask, pixel_values=images(images=photograph(), return_tensors="pt")["pixel_values"])

@@ -62,7 +62,7 @@ def splits(bench):
             bench.write(f"{root}/samples/0.jpg", picture(1))
         answer = evaluate(bench, root)
         warned = answer.status == 0 and parts[0] in answer.err
-        bench.note(root, warned or answer.status == 2 and parts[0] in answer.err, answer.said)
+        bench.note(root, warned or (answer.status == 2 and parts[0] in answer.err), answer.said)
     folders(bench, "deep/cat", ["indoor", "outdoor"])
     folders(bench, "deep/dog", ["indoor", "park"])
     answer = evaluate(bench, "deep")
@@ -105,7 +105,7 @@ def manifests(bench):
         expect_count(bench, name, evaluate(bench, bench.write(name, content)))
     answer = evaluate(bench, bench.write("backslashes.csv", table(",").replace("/", "\\")))
     read = report(answer).get("n") == 8
-    bench.note("backslashes.csv", read or answer.status == 2 and "\\" in answer.err, answer.said)
+    bench.note("backslashes.csv", read or (answer.status == 2 and "\\" in answer.err), answer.said)
 
 
 def numbers(bench):
@@ -209,7 +209,7 @@ def caption_files(bench):
     split = [[n, NAMES.index(c), c] for n, c in ROWS]
     path = bench.write("split_zhou_Birds.json", json.dumps({"train": split[:2], "val": [], "test": split}))
     answer = evaluate(bench, path)
-    bench.note("split_zhou_Birds.json", report(answer).get("n") == 8 or answer.status == 2 and "split" in answer.err, answer.said)
+    bench.note("split_zhou_Birds.json", report(answer).get("n") == 8 or (answer.status == 2 and "split" in answer.err), answer.said)
     path = bench.write("several.csv", "path,label\n" + "".join(f"{n},{c};sun\n" for n, c in ROWS))
     bench.refused("two labels in a cell", evaluate(bench, path, "--labels", *NAMES), "penguin;sun")
 
@@ -232,7 +232,7 @@ def tars(bench):
     tuning = ["--model", "tiny", "--batch-size", "8", "--loss", "clip", "--steps", "1", "--out", bench.folder / "out"]
     bench.refused("dotted_names.tar", bench.run("finetune", "dotted_names.tar", *tuning), "first dot", "img.v1.000")
     answer = evaluate(bench, "wds_classes.tar", "--labels", *NAMES)
-    bench.note("wds_classes.tar", report(answer).get("n") == 8 or answer.status == 2 and "tar" in answer.err, answer.said)
+    bench.note("wds_classes.tar", report(answer).get("n") == 8 or (answer.status == 2 and "tar" in answer.err), answer.said)
 
 
 CASES = {

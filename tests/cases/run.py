@@ -1,10 +1,12 @@
-"""Files as people really have them, from public reports: makes each case, runs longclip on it, says whether it is right.
+"""Files as people really have them, from public reports: makes each case, runs longclip on it, says
+whether it is right.
 
     python tests/cases/run.py --longclip target/release/longclip [NAME…]
 
-Each case is a kind, with the file that was reported first and its neighbours after it. The cases c… compare with
-transformers and open_clip on random weights and need what tests/golden/requirements.txt lists; the others need
-Pillow and numpy only. Nothing is downloaded. Exit status 1 if a case is wrong.
+Each case is a kind, with the file that was reported first and its neighbours after it. The cases c…
+compare with transformers and open_clip on random weights and need what
+tests/golden/requirements.txt lists; the others need Pillow and numpy only. Nothing is downloaded.
+Exit status 1 if a case is wrong.
 """
 
 import argparse

@@ -9,12 +9,17 @@
     reason = "a test should stop at the first surprise"
 )]
 
+mod bench;
 mod built_in;
+mod convert;
 mod datasets;
+mod embed;
 mod evaluation;
+mod finetune;
 mod foreign_files;
 mod formats;
 mod help;
+mod hub;
 mod images;
 mod inputs;
 mod labels;

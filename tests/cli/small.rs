@@ -2,7 +2,6 @@
 //!
 //! It is quick, its logit scale is 100, and its answers differ from image to image and from label
 //! to label. What the built-in model knows is tested with `--model tiny`.
-#![allow(clippy::unwrap_used, reason = "in a test an unwrap is an assertion")]
 
 use std::collections::HashMap;
 use std::io::Write as _;

@@ -2,7 +2,7 @@
 
 use longclip::checkpoint::container;
 
-use crate::build::{Pickle, checkpoint, good, refusal};
+use super::build::{Pickle, checkpoint, good, refusal};
 
 #[test]
 fn nothing_is_ever_executed() {

@@ -4,8 +4,8 @@ use std::fs;
 
 use longclip::checkpoint::container::{self, Container, Dtype};
 
-use crate::build::{refusal, safetensors};
-use crate::fixtures;
+use super::build::{refusal, safetensors};
+use super::fixtures;
 
 /// A header of one f32 tensor.
 fn header(shape: &str, start: u64, end: u64) -> String {

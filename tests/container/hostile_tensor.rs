@@ -2,7 +2,7 @@
 
 use longclip::checkpoint::container;
 
-use crate::build::{Call, Pickle, checkpoint, good, members, refusal, zip};
+use super::build::{Call, Pickle, checkpoint, good, members, refusal, zip};
 
 fn one(call: &Call) -> Vec<u8> {
     checkpoint(&Pickle::default().dict(&[("w", call.pickle())]).stop())
@@ -246,7 +246,7 @@ fn a_program_of_modules_is_walked_by_its_attributes() {
         ("training", Pickle::default().raw(b"\x89")),
     ]);
     let mut files = members(&object("Clip", outer).stop());
-    files.push(crate::build::Member::new("m/constants.pkl", b"\x80\x02)."));
+    files.push(super::build::Member::new("m/constants.pkl", b"\x80\x02)."));
     let archive = container::open_bytes(zip(&files)).unwrap();
     assert_eq!(archive.container, container::Container::TorchScript);
     assert_eq!(archive.tensors.keys().collect::<Vec<_>>(), ["block.weight"]);

@@ -2,8 +2,8 @@
 
 use longclip::checkpoint::container;
 
-use crate::build::{Member, Pickle, checkpoint, good, members, refusal, zip};
-use crate::fixtures;
+use super::build::{Member, Pickle, checkpoint, good, members, refusal, zip};
+use super::fixtures;
 
 fn pickle() -> Vec<u8> {
     Pickle::default().dict(&[("w", good())]).stop()

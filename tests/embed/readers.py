@@ -1,5 +1,5 @@
-"""Shows that numpy, pandas, pyarrow, safetensors and faiss read what `longclip embed` writes, and that
-`longclip search` reads what they write.
+"""Shows that numpy, pandas, pyarrow, safetensors and faiss read what `longclip embed` writes, and
+that `longclip search` reads what they write.
 
     cargo build && python tests/embed/readers.py target/debug/longclip PICTURE...
 

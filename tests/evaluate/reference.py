@@ -1,11 +1,13 @@
-"""Evaluates a dataset with transformers and the tools of the field, and holds `longclip evaluate` against it.
+"""Evaluates a dataset with transformers and the tools of the field, and holds `longclip evaluate`
+against it.
 
     python tests/evaluate/reference.py --longclip target/release/longclip --model DIR
 
-DIR is a CLIP checkpoint in Hugging Face's layout; its weights may be random. The pictures are drawn here: six
-classes of shapes, and a caption for each. Towers, processor, class embeddings, probabilities and metrics are
-transformers', scikit-learn's, torchmetrics' and CLIP_benchmark's own code, none of it is ours. Needs torch,
-transformers, scikit-learn, torchmetrics, statsmodels and clip-benchmark.
+DIR is a CLIP checkpoint in Hugging Face's layout; its weights may be random. The pictures are drawn
+here: six classes of shapes, and a caption for each. Towers, processor, class embeddings,
+probabilities and metrics are transformers', scikit-learn's, torchmetrics' and CLIP_benchmark's own
+code, none of it is ours. Needs torch, transformers, scikit-learn, torchmetrics, statsmodels and
+clip-benchmark.
 """
 
 import argparse
@@ -16,14 +18,18 @@ import subprocess
 import tempfile
 
 import torch
+from clip_benchmark.metrics.zeroshot_retrieval import batchify, recall_at_k
 from PIL import Image, ImageDraw
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, precision_recall_fscore_support
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 from statsmodels.stats.contingency_tables import mcnemar
 from torchmetrics.classification import MulticlassCalibrationError
 from transformers import CLIPModel, CLIPProcessor
-
-from clip_benchmark.metrics.zeroshot_retrieval import batchify, recall_at_k
 
 SHAPES = ["red_square", "green_disc", "blue-triangle", "yellow_cross", "black_ring", "white_bar"]
 COLOURS = [(210, 40, 40), (40, 170, 60), (50, 60, 210), (225, 205, 50), (20, 20, 20), (250, 250, 250)]

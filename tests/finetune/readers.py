@@ -1,10 +1,12 @@
 """What `longclip finetune` writes, loaded by the Python that the formats belong to.
 
-    python tests/finetune/readers.py --longclip target/release/longclip --openai-clip CLIP --long-clip LONGCLIP PICTURE...
+    python tests/finetune/readers.py --longclip target/release/longclip \
+        --openai-clip CLIP --long-clip LONGCLIP PICTURE...
 
-CLIP and LONGCLIP are checkouts of the two repositories; transformers, open_clip_torch, peft and torch must be installed.
-Trains the built-in model a few steps on copies of the pictures, in every layout, whole and with LoRA, and fails unless each
-library's own network gives the embeddings that `longclip embed` gives, from the same pixels and token ids, within 2e-5.
+CLIP and LONGCLIP are checkouts of the two repositories; transformers, open_clip_torch, peft and
+torch must be installed. Trains the built-in model a few steps on copies of the pictures, in every
+layout, whole and with LoRA, and fails unless each library's own network gives the embeddings that
+`longclip embed` gives, from the same pixels and token ids, within 2e-5.
 """
 
 import argparse
@@ -36,8 +38,16 @@ def embedded(args, model, folder):
 
 
 def pixels(args, size):
-    """CLIP's preprocessing; a palette, which PIL would resize by colour numbers, becomes RGB first."""
-    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+    """CLIP's preprocessing; a palette, which PIL would resize by colour numbers, becomes RGB
+    first."""
+    from torchvision.transforms import (
+        CenterCrop,
+        Compose,
+        InterpolationMode,
+        Normalize,
+        Resize,
+        ToTensor,
+    )
 
     mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     change = Compose([
@@ -66,7 +76,8 @@ def module_of(path):
 
 
 def through_state(module, path, images, ids, **more):
-    """openai/CLIP's and Long-CLIP's own networks; their loaders round matrices to halves, so the numbers are loaded again."""
+    """openai/CLIP's and Long-CLIP's own networks; their loaders round matrices to halves, so the
+    numbers are loaded again."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     model = module.build_model(dict(state), **more).float()
     model.load_state_dict({name: value.float() for name, value in state.items()})

@@ -1,8 +1,9 @@
 """Seeded tiny checkpoints with CLIP's true structure, and the layouts they are stored in.
 
-Everything starts as a state dict under OpenAI's names. Widths are multiples of 64 because every CLIP has
-heads of 64. Two sets of blocks ("P" and "Q") are shared by all cases so that the files pack well; each
-has one tower of two heads, and their towers differ in width and depth so that mixing them up crashes.
+Everything starts as a state dict under OpenAI's names. Widths are multiples of 64 because every
+CLIP has heads of 64. Two sets of blocks ("P" and "Q") are shared by all cases so that the files
+pack well; each has one tower of two heads, and their towers differ in width and depth so that
+mixing them up crashes.
 """
 
 import json
@@ -14,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 VOCABULARY = 49408
-# Significant bits that random weights keep. The few of "short" pack well and halves hold them exactly; halves
-# cannot hold those of "long", so rounding a file shows. (f32 itself has 24.)
+# Significant bits that random weights keep. The few of "short" pack well and halves hold them
+# exactly; halves cannot hold those of "long", so rounding a file shows. (f32 itself has 24.)
 SIGNIFICANT = {"short": 6, "long": 16}
 
 
@@ -83,7 +84,8 @@ def norm(name, seed, width):
 
 
 def openai_state(case, used_ids):
-    """The case's weights under OpenAI's names, f32; rows of the vocabulary that no text uses are zero."""
+    """The case's weights under OpenAI's names, f32; rows of the vocabulary that no text uses are
+    zero."""
     vision, vision_layers, text, text_layers = BLOCKS[case.blocks]
     seed = case.blocks
     tokens = torch.zeros(VOCABULARY, text)
@@ -188,7 +190,8 @@ def hugging_face_config(case, context=None):
 
 
 def write_openai_safetensors(case, state, path):
-    """As OpenAI ships them: halves but for the norms, tables and scalars, and three integers beside."""
+    """As OpenAI ships them: halves but for the norms, tables and scalars, and three integers
+    beside."""
     stored = {}
     for name, tensor in state.items():
         whole = ".ln_" in name or name.startswith("ln_") or "embedding" in name or name == "logit_scale"
@@ -199,7 +202,8 @@ def write_openai_safetensors(case, state, path):
 
 
 def write_c_g_d(case, state, folder):
-    """The layout of creative-graphic-design/LongCLIP-*: both towers wrapped once more, both tables kept."""
+    """The layout of creative-graphic-design/LongCLIP-*: both towers wrapped once more, both tables
+    kept."""
     folder.mkdir(parents=True)
     renamed = {}
     for name, tensor in hugging_face_state(state).items():

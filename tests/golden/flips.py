@@ -3,13 +3,15 @@
 
     flips.py PROGRAM DIR      # PROGRAM: the built longclip; DIR: a folder to work in
 
-For each flip the library that owns the file (open_clip 3, transformers 5) and the program read the same folder. The
-program must give the library's embeddings (cosine at least 0.99999 for an image and a text) or end with status 2 and
-name the file and the key. The script fails otherwise, and where a field of open_clip's dataclasses, of its
-preprocessing, of transformers' CLIPConfig or of CLIPImageProcessor has no flip. `expected/flips.json` is what
-`flips.rs` repeats without the libraries.
+For each flip the library that owns the file (open_clip 3, transformers 5) and the program read the
+same folder. The program must give the library's embeddings (cosine at least 0.99999 for an image
+and a text) or end with status 2 and name the file and the key. The script fails otherwise, and
+where a field of open_clip's dataclasses, of its preprocessing, of transformers' CLIPConfig or of
+CLIPImageProcessor has no flip. `expected/flips.json` is what `flips.rs` repeats without the
+libraries.
 
-The image processor is the one on Pillow: torchvision's resizes otherwise, by more than the tolerance.
+The image processor is the one on Pillow: torchvision's resizes otherwise, by more than the
+tolerance.
 """
 
 import copy
@@ -31,7 +33,13 @@ import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from open_clip.transform import PreprocessCfg
 from PIL import Image
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+)
 from transformers.processing_utils import ImagesKwargs
 
 import pack
@@ -135,7 +143,8 @@ OPEN_CLIP = [
     ("preprocess_cfg", "unheard_of", 1),
 ]
 
-# A whole text tower but for the number of heads and what follows from the class: transformers takes 8 heads.
+# A whole text tower but for the number of heads and what follows from the class: transformers takes
+# 8 heads.
 OLD_TEXT = {
     "hidden_size": 128,
     "intermediate_size": 512,
@@ -185,7 +194,8 @@ CONFIG = [
     ("vision_config", "initializer_factor", 2.0),
 ]
 
-# The same for the image processor: in preprocessor_config.json, and nested in processor_config.json.
+# The same for the image processor: in preprocessor_config.json, and nested in
+# processor_config.json.
 PROCESSOR = [
     ("do_convert_rgb", False),
     ("do_resize", False),
@@ -227,7 +237,8 @@ PROCESSOR_BASE = {
 }
 
 
-# Where transformers fails and the program goes on with a warning: published conversions of Long-CLIP say 77.
+# Where transformers fails and the program goes on with a warning: published conversions of
+# Long-CLIP say 77.
 LENIENT = {("config.json", "max_position_embeddings")}
 
 

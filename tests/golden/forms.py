@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The same tiny weights in every form that CLIP is stored in, and the forms that `longclip convert` writes.
+"""The same tiny weights in every form that CLIP is stored in, and the forms that `longclip convert`
+writes.
 
-    forms.py load PROGRAM DIR      # each form written by its own library; what the program answers for it
+    forms.py load PROGRAM DIR      # each form by its own library; what the program answers for it
     forms.py convert PROGRAM DIR   # each conversion loaded by the library that it is for
     forms.py stretch               # writes expected/stretch.safetensors with Long-CLIP's own code
 
-Needs what reference.py needs, and the same two options for the checkouts. Prints a table of one row a form and
-fails when a difference is larger than its precision allows.
+Needs what reference.py needs, and the same two options for the checkouts. Prints a table of one row
+a form and fails when a difference is larger than its precision allows.
 """
 
 import argparse
@@ -44,7 +45,8 @@ def tokens(text):
 
 
 def classify(program, path, more=()):
-    """The cosines of LABELS (softmax would hide much), in f32, for a picture, in the order of LABELS."""
+    """The cosines of LABELS (softmax would hide much), in f32, for a picture, in the order of
+    LABELS."""
     picture = HERE / "pictures/coffee.png"
     command = [program, "classify", picture, "--model", path, "--precision", "f32", "--quiet", "--format", "json"]
     done = subprocess.run([*map(str, command), *more, "--labels", *LABELS], capture_output=True, text=True)
@@ -55,7 +57,8 @@ def classify(program, path, more=()):
 
 
 def geometric(state):
-    """As fine-tunes with geometric parametrisation train: lengths and directions of the MLPs' rows."""
+    """As fine-tunes with geometric parametrisation train: lengths and directions of the MLPs'
+    rows."""
     new = {}
     for name, tensor in state.items():
         if ".mlp.c_" in name and name.endswith(".weight"):
@@ -81,9 +84,8 @@ def custom_text(state):
 
 
 def forms(folder):
-    """Writes every form -> rows of (form, how it was written, path, group, further arguments). Rows of one group
-    hold the same numbers in the same precision."""
-    from transformers import CLIPModel
+    """Writes every form -> rows of (form, how it was written, path, group, further arguments). Rows
+    of one group hold the same numbers in the same precision."""
 
     rows = []
     quick = ["--activation", "quick_gelu"]
@@ -172,7 +174,8 @@ def load(program, folder):
 
 
 def convert(program, folder):
-    """What the libraries compute with what the program wrote, against the original in the same library."""
+    """What the libraries compute with what the program wrote, against the original in the same
+    library."""
     from open_clip import create_model
     from transformers import CLIPModel
 
@@ -255,7 +258,8 @@ def long_clip_stretch(long_clip, state, folder, dtype):
         return networks.with_file_weights(model, state) if dtype == torch.float32 else model
 
     module.build_model = in_dtype
-    # A TorchScript archive, as OpenAI publishes: its way of opening others fails with today's PyTorch.
+    # A TorchScript archive, as OpenAI publishes: its way of opening others fails with today's
+    # PyTorch.
     path = folder / "to-stretch.pt"
     reference.write_torchscript(CASES["hf-patch16"], state, path)
     model, _ = module.load_from_clip(str(path), device="cpu")

@@ -1,6 +1,6 @@
 """Checkpoints of the real sizes with random weights, and the built program against PyTorch on them.
 
-    python full_size.py make DIR                          # 1.8 GB for longclip-b, 5.1 GB for longclip-l
+    python full_size.py make DIR                      # 1.8 GB for longclip-b, 5.1 GB for longclip-l
     python full_size.py expect DIR IMAGE                  # DIR/<model>.expected.json
     python full_size.py compare DIR PROGRAM [--arguments ...]
 
@@ -132,7 +132,8 @@ def forget(path):
 
 
 def watch_memory(pid, peak):
-    """Keeps the largest anonymous memory of a process: mapped weights are not in it, copies of them are."""
+    """Keeps the largest anonymous memory of a process: mapped weights are not in it, copies of them
+    are."""
     while True:
         try:
             status = Path(f"/proc/{pid}/status").read_text()

@@ -1,16 +1,19 @@
-"""Texts longer than the context, in a few lines of PyTorch: which chunks, and how they become one embedding.
+"""Texts longer than the context, in a few lines of PyTorch: which chunks, and how they become one
+embedding.
 
     python long_texts.py --openai-clip CLIP     # writes expected/long_texts.json
 
-CLIP is a checkout at the commit of reference.py. The tokenizer and the network are openai/CLIP's own; a context of
-248 is the same network with Long-CLIP's two tables folded into one. The image embeddings are those of the expected
-files. Fails where averaging without weights, or without making chunks unit length, would stay unseen.
+CLIP is a checkout at the commit of reference.py. The tokenizer and the network are openai/CLIP's
+own; a context of 248 is the same network with Long-CLIP's two tables folded into one. The image
+embeddings are those of the expected files. Fails where averaging without weights, or without making
+chunks unit length, would stay unseen.
 """
 
 import argparse
 import json
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -42,7 +45,8 @@ def state_of(path):
 
 
 def network(model, state):
-    """openai/CLIP's network; its loader rounds matrices to halves, so the file's numbers are loaded again."""
+    """openai/CLIP's network; its loader rounds matrices to halves, so the file's numbers are loaded
+    again."""
     clip = model.build_model(dict(state)).float()
     clip.load_state_dict(state)
     return clip.eval()
@@ -61,7 +65,7 @@ def cut(words, room, stride):
         while last < len(words) and size + len(words[last]) <= room:
             size += len(words[last])
             last += 1
-        chunks.append(sum(words[first:last], []))
+        chunks.append(list(chain.from_iterable(words[first:last])))
         if last == len(words):
             return chunks
         skipped, begin = 0, first

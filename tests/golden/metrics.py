@@ -1,23 +1,27 @@
 #!/usr/bin/env python3
-"""What scikit-learn, torchmetrics, netcal, statsmodels, scipy, CLIP_benchmark and Long-CLIP's scripts answer for
-made scores: writes tests/golden/expected/metrics.json, which tests/metrics.rs holds src/task against.
+"""What scikit-learn, torchmetrics, netcal, statsmodels, scipy, CLIP_benchmark and Long-CLIP's
+scripts answer for made scores: writes tests/golden/expected/metrics.json, which
+tests/golden/metrics.rs holds src/task against.
 
     python3 tests/golden/metrics.py
 
-Needs tests/golden/metrics-requirements.txt. Wherever two of the tools compute the same thing, the script fails
-when they differ; where they are known to differ, it says so beside the number that is taken:
+Needs tests/golden/metrics-requirements.txt. Wherever two of the tools compute the same thing, the
+script fails when they differ; where they are known to differ, it says so beside the number that is
+taken:
 
-- Top-5 accuracy with equal scores: scikit-learn's and torch's order of equal scores is their own; here it is that of
-  a stable sort. Without equal scores they agree.
-- Calibration error: torchmetrics gives probabilities of exactly 1 a bin of their own, and its f32 edges are off by a
-  rounding; netcal's are taken, and both where neither occurs.
-- Temperature: netcal clips small probabilities before it takes their logarithms, so that logits of CLIP's scale give
-  it another minimum; it is held against scipy's bounded minimisation in f64, which is taken, where nothing is clipped.
+- Top-5 accuracy with equal scores: scikit-learn's and torch's order of equal scores is their own;
+  here it is that of a stable sort. Without equal scores they agree.
+- Calibration error: torchmetrics gives probabilities of exactly 1 a bin of their own, and its f32
+  edges are off by a rounding; netcal's are taken, and both where neither occurs.
+- Temperature: netcal clips small probabilities before it takes their logarithms, so that logits of
+  CLIP's scale give it another minimum; it is held against scipy's bounded minimisation in f64,
+  which is taken, where nothing is clipped.
 - McNemar: the exact test up to 1000 differing samples, else chi-square with correction.
-- Recall: scores that differ by less than 1e-5 may rank otherwise in another order of summation; there are none.
+- Recall: scores that differ by less than 1e-5 may rank otherwise in another order of summation;
+  there are none.
 
-CLIP_benchmark's `recall_at_k` and the loops of Long-CLIP's `coco.py`, `flickr30k.py` and `Urban1k.py` are stated again
-here as one-liners over the whole score matrix.
+CLIP_benchmark's `recall_at_k` and the loops of Long-CLIP's `coco.py`, `flickr30k.py` and
+`Urban1k.py` are stated again here as one-liners over the whole score matrix.
 """
 
 import json
@@ -33,7 +37,10 @@ from netcal.scaling import TemperatureScaling
 from sklearn import metrics
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    multiclass_calibration_error,
+)
 
 EXPECTED = Path(__file__).resolve().parent / "expected/metrics.json"
 BINS = 15
@@ -93,7 +100,7 @@ def top_5(order, targets):
 
 
 def classification(name, logits, targets):
-    n, classes = logits.shape
+    classes = logits.shape[1]
     labels = list(range(classes))
     chances = probabilities(logits)
     order = np.argsort(-logits, axis=1, kind="stable")
@@ -252,7 +259,8 @@ def clip_benchmark(scores, positive, k):
 
 
 def longclip(images, texts, k):
-    """coco.py and flickr30k.py, for five texts an image in order; k = 1 and one text an image is Urban1k.py."""
+    """coco.py and flickr30k.py, for five texts an image in order; k = 1 and one text an image is
+    Urban1k.py."""
     each = len(texts) // len(images)
     similarity = images @ texts.T
     from_image = [any(each * i + j in row.argsort()[-k:] for j in range(each)) for i, row in enumerate(similarity)]

@@ -1,4 +1,5 @@
-"""Deliberate mistakes, and how far each moves the embeddings: a fixture is good when none stays unseen."""
+"""Deliberate mistakes, and how far each moves the embeddings: a fixture is good when none stays
+unseen."""
 
 from dataclasses import replace
 
@@ -47,7 +48,8 @@ def halved(state):
     return {name: tensor.half().float() for name, tensor in state.items()}
 
 
-# mistake: (tower it must show in: 0 image, 1 text; change of the weights; which cases it applies to)
+# mistake: (tower it must show in: 0 image, 1 text; change of the weights; which cases it applies
+# to)
 MISTAKES = {
     "text projection transposed": (1, transposed("text_projection"), lambda c: c.embed == 64 and c.blocks == "P"),
     "image projection transposed": (0, transposed("visual.proj"), lambda c: c.embed == 64 and c.blocks == "Q"),
@@ -87,8 +89,16 @@ def of_weights(case, state, pixels, ids, result):
 
 
 def of_pixels(case, state, pixels, ids, result, pictures):
-    """The same pictures resized with another filter, or cropped from a corner that is rounded down."""
-    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+    """The same pictures resized with another filter, or cropped from a corner that is rounded
+    down."""
+    from torchvision.transforms import (
+        CenterCrop,
+        Compose,
+        InterpolationMode,
+        Normalize,
+        Resize,
+        ToTensor,
+    )
 
     size, measured = case.image_size, {}
     finish = [ToTensor(), Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))]

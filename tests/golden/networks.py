@@ -1,7 +1,8 @@
 """The reference implementations, each run on a state dict under OpenAI's names.
 
-Every function takes (case, state, pixels [m,3,s,s], token_ids [n,context] padded with 0) and returns unit
-embeddings ([m,embed], [n,embed]) in f32. The code that runs is the projects' own; this file only loads it.
+Every function takes (case, state, pixels [m,3,s,s], token_ids [n,context] padded with 0) and
+returns unit embeddings ([m,embed], [n,embed]) in f32. The code that runs is the projects' own; this
+file only loads it.
 """
 
 import importlib.util
@@ -40,7 +41,8 @@ def encode(model, pixels, token_ids):
 
 
 def with_file_weights(model, state):
-    """Undoes the half precision that `build_model` rounds matrices to: loads the file's numbers again."""
+    """Undoes the half precision that `build_model` rounds matrices to: loads the file's numbers
+    again."""
     model.float().load_state_dict(state)
     return model.eval()
 
@@ -59,7 +61,8 @@ def openai(case, state, pixels, token_ids):
 
 
 def long_clip(case, state, pixels, token_ids):
-    """Long-CLIP's own `CLIP` with its two tables. `rounded=True` keeps the loader's half precision."""
+    """Long-CLIP's own `CLIP` with its two tables. `rounded=True` keeps the loader's half
+    precision."""
     model = long_clip_model.build_model(dict(state), load_from_clip=False)
     return encode(with_file_weights(model, state), pixels, token_ids)
 

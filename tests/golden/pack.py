@@ -1,12 +1,12 @@
 """Packs the checkpoint files into one small archive and unpacks them again.
 
-A tiny checkpoint still carries CLIP's 49,408 vocabulary rows, nearly all zero, and the layouts share
-most of their weights. So each file becomes a list of parts: a run of zero bytes, or a slice of one
-pool of bytes that all files share. The pool is stored as four planes (every first byte of four, every
-second, ...) because the low bytes of most weights are zero, then compressed with gzip.
+A tiny checkpoint still carries CLIP's 49,408 vocabulary rows, nearly all zero, and the layouts
+share most of their weights. So each file becomes a list of parts: a run of zero bytes, or a slice
+of one pool of bytes that all files share. The pool is stored as four planes (every first byte of
+four, every second, ...) because the low bytes of most weights are zero, then compressed with gzip.
 
-`checkpoints/pack.json`: {"pool_bytes": N, "files": {path: {"bytes", "sha256", "parts": [part, ...]}}},
-a part being [length] for zeros or [length, offset in the pool].
+`checkpoints/pack.json`: {"pool_bytes": N, "files": {path: {"bytes", "sha256", "parts": [part,
+...]}}}, a part being [length] for zeros or [length, offset in the pool].
 """
 
 import gzip
@@ -116,7 +116,8 @@ def unpack(folder, out):
 
 
 def without_debug_files(path):
-    """Drops the traces of source paths from a TorchScript archive; storages stay aligned to 64 bytes."""
+    """Drops the traces of source paths from a TorchScript archive; storages stay aligned to 64
+    bytes."""
     with zipfile.ZipFile(path) as archive:
         members = [(info, archive.read(info)) for info in archive.infolist() if not info.filename.endswith(".debug_pkl")]
     with zipfile.ZipFile(path, "w") as archive:

@@ -1,13 +1,15 @@
 """Runs the reference implementations on seeded tiny checkpoints and writes what they answer.
 
-    git clone https://github.com/openai/CLIP && git -C CLIP checkout d05afc436d78f1c48dc0dbf8e5980a9d471f35f6
-    git clone https://github.com/beichenzbc/Long-CLIP && git -C Long-CLIP checkout 3966af9ae9331666309a22128468b734db4672a7
+    git clone https://github.com/openai/CLIP
+    git -C CLIP checkout d05afc436d78f1c48dc0dbf8e5980a9d471f35f6
+    git clone https://github.com/beichenzbc/Long-CLIP
+    git -C Long-CLIP checkout 3966af9ae9331666309a22128468b734db4672a7
     pip install -r requirements.txt
-    python reference.py --openai-clip CLIP --long-clip Long-CLIP          # writes checkpoints/ and expected/
-    python reference.py unpack DIR                                        # the checkpoints as files
+    python reference.py --openai-clip CLIP --long-clip Long-CLIP   # writes checkpoints/, expected/
+    python reference.py unpack DIR                                      # the checkpoints as files
 
-README.md says what the written files hold. The script fails when two implementations disagree or when a
-deliberate mistake (see `mistakes.py`) would not be seen.
+README.md says what the written files hold. The script fails when two implementations disagree or
+when a deliberate mistake (see `mistakes.py`) would not be seen.
 """
 
 import argparse
@@ -75,7 +77,8 @@ def check_sources(options):
 
 
 def paragraph_text(encode, tokens, start):
-    """Words of the paragraph from the `start`th on that make exactly `tokens` tokens, both ends counted."""
+    """Words of the paragraph from the `start`th on that make exactly `tokens` tokens, both ends
+    counted."""
     words = PARAGRAPH.split()
     words = words[start:] + words[:start]
     count = 0
@@ -90,7 +93,8 @@ def paragraph_text(encode, tokens, start):
 
 
 def make_texts(encode):
-    """[{"text", "token_ids"}]: lengths at every edge, and what only OpenAI's cleaning reads right."""
+    """[{"text", "token_ids"}]: lengths at every edge, and what only OpenAI's cleaning reads
+    right."""
     texts = ["cat", "a photo of a dog."]
     texts += [paragraph_text(encode, tokens, start) for tokens, start in [(20, 40), (21, 70), (60, 0), (77, 100)]]
     texts += ["It\u2019s the cat\u2019s \u201cpyjamas\u201d", "fish &amp;amp; chips &lt;3 caf\u00e9", "  A CUP of\ttea,\n1984!"]
@@ -99,7 +103,8 @@ def make_texts(encode):
 
 
 def padded(texts, context):
-    """The texts that fit: their places in the list, and their ids padded with zeros as OpenAI pads them."""
+    """The texts that fit: their places in the list, and their ids padded with zeros as OpenAI pads
+    them."""
     places = [i for i, entry in enumerate(texts) if len(entry["token_ids"]) <= context]
     ids = torch.zeros(len(places), context, dtype=torch.int32)
     for row, place in enumerate(places):
@@ -113,7 +118,8 @@ def pictures():
 
 
 def make_pixels(size, transform):
-    """[2 + pictures, 3, size, size]: two of noise, then the pictures through OpenAI's own preprocessing."""
+    """[2 + pictures, 3, size, size]: two of noise, then the pictures through OpenAI's own
+    preprocessing."""
     noise = checkpoints.draw(f"pixels{size}", (2, 3, size, size), 1.0)
     return torch.cat([noise, torch.stack([transform(picture) for picture in pictures()])])
 
@@ -207,7 +213,8 @@ def write_layouts(root, states):
 
 
 def write_torchscript(case, state, path):
-    """OpenAI's own files are TorchScript archives of the network in half precision, with three integers."""
+    """OpenAI's own files are TorchScript archives of the network in half precision, with three
+    integers."""
     model = networks.openai_model.build_model(dict(state))
     integers = {"input_resolution": case.image_size, "context_length": case.context, "vocab_size": checkpoints.VOCABULARY}
     for name, value in integers.items():
@@ -222,7 +229,8 @@ def write_torchscript(case, state, path):
 
 
 def read_back(root, states):
-    """Loads the files as their own libraries do and compares every number with what was computed with."""
+    """Loads the files as their own libraries do and compares every number with what was computed
+    with."""
     from transformers import CLIPModel
 
     def equal(found, name):

@@ -1,11 +1,11 @@
 """A tiny CLIP with a ResNet, and what openai/CLIP's own network answers for it.
 
-    python resnet.py --openai-clip CLIP        # writes resnet/; the commit of CLIP is that of reference.py
+    python resnet.py --openai-clip CLIP   # writes resnet/; CLIP at the commit of reference.py
 
-The text tower, the texts and the tools are those of `checkpoints.py` and `reference.py`; the pixels are
-`hf-gelu-patch32`'s, which are of the same size. Statistics of the batch norms are far from 0 and 1, there are
-two blocks in one stage, channels are odd in number and the attention has three heads. Fails when open_clip or
-f64 disagree or when a mistake would stay unseen.
+The text tower, the texts and the tools are those of `checkpoints.py` and `reference.py`; the pixels
+are `hf-gelu-patch32`'s, which are of the same size. Statistics of the batch norms are far from 0
+and 1, there are two blocks in one stage, channels are odd in number and the attention has three
+heads. Fails when open_clip or f64 disagree or when a mistake would stay unseen.
 """
 
 import argparse
@@ -42,7 +42,8 @@ def batch_norm(name, channels):
 
 
 def image_state(model):
-    """Weights for every tensor of the image tower, by the shapes that openai/CLIP's class gave them."""
+    """Weights for every tensor of the image tower, by the shapes that openai/CLIP's class gave
+    them."""
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items() if name.startswith("visual.")}
     state = {}
     for name, shape in shapes.items():
@@ -56,7 +57,8 @@ def image_state(model):
         elif name.endswith("positional_embedding"):
             state[name] = draw(name, shape, 0.3)
         else:
-            # Two of its inputs' deviation, for half of them are cut off before; few bits, which pack well.
+            # Two of its inputs' deviation, for half of them are cut off before; few bits, which
+            # pack well.
             state[name] = draw(name, shape, (2 / shape[1:].numel()) ** 0.5)
     return state
 

@@ -56,7 +56,7 @@ def ours(texts):
         source, target = Path(folder, "in"), Path(folder, "out")
         source.write_text("".join(json.dumps(text) + "\n" for text in texts))
         environment = os.environ | {"LONGCLIP_TOKENS_IN": str(source), "LONGCLIP_TOKENS_OUT": str(target)}
-        command = ["cargo", "test", "--quiet", "--test", "tokens", "--", "--ignored", "dump_token_ids"]
+        command = ["cargo", "test", "--quiet", "--test", "library", "--", "--ignored", "dump_token_ids"]
         subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
         with target.open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines]
@@ -93,7 +93,8 @@ def document_lines(path):
 
 
 def natural_strings(rng, folders, count):
-    """Lines of documents and doc comments, each once; half of them not ASCII if there are as many."""
+    """Lines of documents and doc comments, each once; half of them not ASCII if there are as
+    many."""
     found = set()
     for folder in folders:
         for path in sorted(Path(folder).rglob("*")):
@@ -114,7 +115,7 @@ def code_points():
                (0x12000, 0x12FFF), (0x13000, 0x14FFF), (0x1B000, 0x1B2FF), (0x20000, 0x10FFFF)]
     for point in range(0x110000):
         block = next((b for b in uniform if b[0] <= point <= b[1]), None)
-        if 0xD800 <= point <= 0xDFFF or block and (point - block[0]) % 61:
+        if 0xD800 <= point <= 0xDFFF or (block and (point - block[0]) % 61):
             continue
         yield chr(point)
 

@@ -1,14 +1,16 @@
 """The gradients of Long-CLIP's own loss and twenty steps of training, from PyTorch.
 
-    python training.py --openai-clip CLIP --long-clip LONGCLIP     # writes expected/training.safetensors
+    python training.py --openai-clip CLIP --long-clip LONGCLIP   # makes its expected file
 
-CLIP and LONGCLIP are checkouts at the commits of reference.py. The model is `longclip-patch16.pt`, the batch is drawn by a formula
-that the Rust test repeats (`numbers` below), the loss is what the network's own `forward` returns: both terms, its SVD not
-detached, gathered over one process. Twenty steps are PyTorch's AdamW over everything but `positional_embedding`, which
-Long-CLIP freezes, with open_clip's schedule and clipped gradients. Gradients are stored as 16-bit integers with a scale a
+CLIP and LONGCLIP are checkouts at the commits of reference.py. The model is `longclip-patch16.pt`,
+the batch is drawn by a formula that the Rust test repeats (`numbers` below), the loss is what the
+network's own `forward` returns: both terms, its SVD not detached, gathered over one process. Twenty
+steps are PyTorch's AdamW over everything but `positional_embedding`, which Long-CLIP freezes, with
+open_clip's schedule and clipped gradients. Gradients are stored as 16-bit integers with a scale a
 tensor (1.5e-5 of the largest entry; the test allows 1e-4).
 
-The script fails where a mistake would stay unseen: a detached SVD, no label smoothing, gradients of the wrong term.
+The script fails where a mistake would stay unseen: a detached SVD, no label smoothing, gradients of
+the wrong term.
 """
 
 import argparse

@@ -57,6 +57,25 @@ fn batch(size: usize) -> Batch {
     }
 }
 
+/// The first pairs alone, in the same parts of unlike sizes: for what is not held against PyTorch.
+const FEW: usize = 12;
+const PART: usize = 5;
+
+fn few(size: usize) -> Batch {
+    let mut batch = batch(size);
+    batch.pixels = batch.pixels.narrow(0, 0, FEW).unwrap();
+    batch.long.truncate(FEW);
+    batch.short.as_mut().unwrap().truncate(FEW);
+    batch
+}
+
+/// The settings for [`few`] pairs.
+fn few_settings(scope: Scope, micro_batch: usize) -> Settings {
+    let mut settings = settings(scope, micro_batch);
+    settings.objective.short = Short::Principal { rank: 4 };
+    settings
+}
+
 fn settings(scope: Scope, micro_batch: usize) -> Settings {
     Settings {
         scope,
@@ -204,14 +223,15 @@ fn twenty_steps_follow_pytorch() {
     let mut settings = settings(Scope::Full, 48);
     // So much that a wrong decay, or none, would show.
     settings.optimizer.weight_decay = 10.0;
-    // The optimiser of GPUs is the second one.
-    for compute in [
-        Compute::Kernel(CpuPrecision::F32),
-        Compute::Candle(Device::Cpu, DType::F32),
+    // The optimiser of GPUs is the second one. A decay of 9, a second beta of 0.99, a schedule of 22
+    // steps or no clipping is off by more than is allowed at the seventh step.
+    for (compute, count) in [
+        (Compute::Kernel(CpuPrecision::F32), 20),
+        (Compute::Candle(Device::Cpu, DType::F32), 8),
     ] {
         let mut trainer = Trainer::new(&checkpoint, &compute, settings.clone()).unwrap();
         let mut fell = 0.0;
-        for (i, expected) in steps.chunks_exact(3).enumerate() {
+        for (i, expected) in steps.chunks_exact(3).take(count).enumerate() {
             let found = trainer.step(&batch).unwrap();
             let what = format!("{compute:?}, step {i}: {found:?}, expected {expected:?}");
             let long = found.long_loss as f32 - expected[0];
@@ -221,22 +241,19 @@ fn twenty_steps_follow_pytorch() {
             assert!(norm.abs() < 1e-2, "{what}");
             fell = f64::from(steps[0]) - found.long_loss;
         }
-        assert!(
-            fell > 0.3,
-            "twenty steps that change little show little: {fell}"
-        );
+        assert!(fell > 0.3, "steps that change little show little: {fell}");
     }
 }
 
 #[test]
 fn a_ruined_step_says_so_and_a_stopped_one_changes_nothing() {
     let Model { checkpoint, size } = model();
-    let batch = batch(size);
+    let batch = few(size);
     for compute in [
         Compute::Kernel(CpuPrecision::F32),
         Compute::Candle(Device::Cpu, DType::F32),
     ] {
-        let mut settings = settings(Scope::Full, 20);
+        let mut settings = few_settings(Scope::Full, PART);
         settings.schedule.warm_up = 0;
         let mut trainer = Trainer::new(&checkpoint, &compute, settings.clone()).unwrap();
         let before = trainer.state().unwrap();
@@ -265,7 +282,7 @@ fn a_ruined_step_says_so_and_a_stopped_one_changes_nothing() {
 #[test]
 fn every_scope_trains_what_it_says_and_nothing_else() {
     let Model { checkpoint, size } = model();
-    let batch = batch(size);
+    let (batch, few) = (batch(size), few(size));
     let compute = Compute::Kernel(CpuPrecision::F32);
     let (all, _, _) = expected();
     let lora = Lora {
@@ -297,14 +314,11 @@ fn every_scope_trains_what_it_says_and_nothing_else() {
         ),
     ];
     for (scope, trained) in scopes {
-        let mut settings = settings(scope.clone(), 20);
-        // One step at the full rate.
-        settings.schedule.warm_up = 0;
-        settings.optimizer.weight_decay = 0.0;
-        let mut trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();
         let is_lora = matches!(scope, Scope::Lora(_));
         if !is_lora {
             // A frozen layer costs no gradient, and leaves those of the others alone.
+            let settings = settings(scope.clone(), 20);
+            let trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();
             let (_, mut sums) = trainer.gradient(&batch).unwrap();
             if sums.contains_key("text_model.embeddings.position_embedding.weight") {
                 freeze(&mut sums);
@@ -313,12 +327,17 @@ fn every_scope_trains_what_it_says_and_nothing_else() {
             let wanted = wanted.map(|(name, v)| (name.clone(), v.clone())).collect();
             assert_gradients(&format!("{scope:?}"), &sums, &wanted);
         }
-        let before = trainer.gradient(&batch).unwrap().0.total;
+        let mut settings = few_settings(scope.clone(), PART);
+        // One step at the full rate.
+        settings.schedule.warm_up = 0;
+        settings.optimizer.weight_decay = 0.0;
+        let mut trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();
+        let before = trainer.gradient(&few).unwrap().0.total;
         for _ in 0..3 {
-            trainer.step(&batch).unwrap();
+            trainer.step(&few).unwrap();
         }
         assert!(
-            trainer.gradient(&batch).unwrap().0.total < before,
+            trainer.gradient(&few).unwrap().0.total < before,
             "{scope:?}"
         );
         for (name, tensor) in trainer.tensors().unwrap() {
@@ -339,20 +358,21 @@ fn every_scope_trains_what_it_says_and_nothing_else() {
 #[test]
 fn low_rank_gradients_are_projections_of_the_whole_one() {
     let Model { checkpoint, size } = model();
-    let batch = batch(size);
+    let batch = few(size);
     let lora = Lora {
         rank: 3,
         alpha: 6.0,
         targets: vec![Target::Key, Target::Out, Target::Fc1],
     };
     let compute = Compute::Kernel(CpuPrecision::F32);
-    let mut trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Lora(lora), 48)).unwrap();
+    let mut trainer =
+        Trainer::new(&checkpoint, &compute, few_settings(Scope::Lora(lora), FEW)).unwrap();
     // After a step B is no longer zero.
     trainer.step(&batch).unwrap();
     let adapter = trainer.adapter().unwrap().unwrap();
     let mut changed = checkpoint_with(&checkpoint, trainer.tensors().unwrap());
     changed.name = "changed".to_owned();
-    let whole = Trainer::new(&changed, &compute, settings(Scope::Full, 48)).unwrap();
+    let whole = Trainer::new(&changed, &compute, few_settings(Scope::Full, FEW)).unwrap();
     let (_, whole) = whole.gradient(&batch).unwrap();
     let (_, thin) = trainer.gradient(&batch).unwrap();
     assert_eq!(thin.len(), adapter.len());
@@ -389,12 +409,12 @@ fn checkpoint_with(like: &Checkpoint, tensors: longclip::checkpoint::Tensors) ->
 #[test]
 fn a_state_goes_on_to_the_same_bits() {
     let Model { checkpoint, size } = model();
-    let batch = batch(size);
+    let batch = few(size);
     for compute in [
         Compute::Kernel(CpuPrecision::F32),
         Compute::Candle(Device::Cpu, DType::F32),
     ] {
-        let new = || Trainer::new(&checkpoint, &compute, settings(Scope::Full, 20)).unwrap();
+        let new = || Trainer::new(&checkpoint, &compute, few_settings(Scope::Full, PART)).unwrap();
         let mut whole = new();
         for _ in 0..3 {
             whole.step(&batch).unwrap();
@@ -403,12 +423,14 @@ fn a_state_goes_on_to_the_same_bits() {
         let mut resumed = new();
         resumed.restore(&state, 3).unwrap();
         assert_eq!(whole.step(&batch).unwrap(), resumed.step(&batch).unwrap());
+        let others = resumed.tensors().unwrap();
         for (name, tensor) in whole.tensors().unwrap() {
-            let other = resumed.tensors().unwrap()[&name].to_f32().unwrap();
+            let other = others[&name].to_f32().unwrap();
             assert_eq!(tensor.to_f32().unwrap(), other, "{name}");
         }
         // Not that of another training.
-        let mut other = Trainer::new(&checkpoint, &compute, settings(Scope::Text, 20)).unwrap();
+        let mut other =
+            Trainer::new(&checkpoint, &compute, few_settings(Scope::Text, PART)).unwrap();
         assert!(other.restore(&state, 3).is_err());
     }
 }
@@ -416,9 +438,9 @@ fn a_state_goes_on_to_the_same_bits() {
 #[test]
 fn what_was_trained_encodes_like_the_network_that_trained_it() {
     let Model { checkpoint, size } = model();
-    let batch = batch(size);
+    let batch = few(size);
     let compute = Compute::Kernel(CpuPrecision::F32);
-    let mut trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 48)).unwrap();
+    let mut trainer = Trainer::new(&checkpoint, &compute, few_settings(Scope::Full, FEW)).unwrap();
     for _ in 0..2 {
         trainer.step(&batch).unwrap();
     }
@@ -436,7 +458,7 @@ fn what_was_trained_encodes_like_the_network_that_trained_it() {
             let mean: f64 = row.iter().map(|x| f64::from(*x)).sum::<f64>() / row.len() as f64;
             sum.ln() - 0.9 * f64::from(row[i]) - 0.1 * mean
         });
-        rows.sum::<f64>() / PAIRS as f64
+        rows.sum::<f64>() / FEW as f64
     };
     let again = (entropy(&logits) + entropy(&logits.t().unwrap().contiguous().unwrap())) / 2.0;
     assert!((again - loss).abs() < 1e-4, "{again}, not {loss}");
@@ -485,11 +507,11 @@ fn a_resnet_trains_its_text_tower() {
         .err()
         .unwrap();
     assert!(refused.to_string().contains("--train text"), "{refused}");
-    let mut batch = batch(checkpoint.architecture.image.image_size());
+    let mut batch = few(checkpoint.architecture.image.image_size());
     let context = checkpoint.architecture.context_length;
     batch.long = batch.short.take().unwrap();
     assert!(batch.long.iter().all(|text| text.len() <= context));
-    let mut settings = settings(Scope::Text, 48);
+    let mut settings = few_settings(Scope::Text, FEW);
     settings.objective.short = Short::None;
     settings.schedule.warm_up = 0;
     let mut trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();

@@ -11,7 +11,7 @@ use longclip::input::preprocess::Preprocess;
 const LIMIT: Duration = Duration::from_secs(2);
 
 #[test]
-#[ignore = "needs the corpus; run with LONGCLIP_CORPUS=dir cargo test --release --test image -- --ignored --nocapture"]
+#[ignore = "needs the corpus; run with LONGCLIP_CORPUS=dir cargo test --release --test library corpus -- --ignored --nocapture"]
 fn the_corpus_is_answered_file_by_file() {
     let root = env::var_os("LONGCLIP_CORPUS").expect("LONGCLIP_CORPUS names the folder");
     let files = files_under(Path::new(&root));

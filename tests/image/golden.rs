@@ -7,7 +7,7 @@ use longclip::input::image::{Alpha, DecodeOptions, read};
 use longclip::input::preprocess::Preprocess;
 use safetensors::SafeTensors;
 
-use crate::{decode, image};
+use super::{decode, image};
 
 /// How far a sample may be from Pillow's. Formats without loss are exact. JPEG decoders differ in
 /// how they upsample chroma (at most 4 of 255 in a decoded image).

@@ -4,7 +4,7 @@ use std::fs;
 
 use longclip::input::image::{DecodeOptions, decode as decode_bytes, read};
 
-use crate::{decode, image, refusal};
+use super::{decode, image, refusal};
 
 fn strict() -> DecodeOptions {
     DecodeOptions {

@@ -5,7 +5,7 @@ use std::fs;
 
 use longclip::input::image::{DecodeOptions, Decoded, decode as decode_bytes};
 
-use crate::{decode, image, refusal};
+use super::{decode, image, refusal};
 
 fn read(bytes: &[u8]) -> Result<Decoded, String> {
     decode_bytes(bytes, &DecodeOptions::default()).map_err(|error| format!("{error:#}"))

@@ -2,8 +2,8 @@
 """A small fit of scikit-learn, against which the unit tests of logistic regression are held.
 
 Writes fit.json beside itself: samples of three classes, most of one and few of another, and the
-coefficients and biases of LogisticRegression, which holds back the coefficients and not the biases. A
-fit whose biases are held back as well is checked to be another one.
+coefficients and biases of LogisticRegression, which holds back the coefficients and not the biases.
+A fit whose biases are held back as well is checked to be another one.
 
     tests/probe/golden.py
 

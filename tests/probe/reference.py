@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """longclip probe against scikit-learn and plain numpy, on the same embeddings.
 
-Writes embeddings of several kinds as longclip embed would, trains a probe on each with the program, and
-holds it against scikit-learn's LogisticRegression: the accuracy (at most 0.2 points apart), the
-objective, the coefficients, and the strength that the same search finds. Tip-Adapter is held against a
-few lines of numpy, and the zero-shot start against the same regression written with scipy.
+Writes embeddings of several kinds as longclip embed would, trains a probe on each with the program,
+and holds it against scikit-learn's LogisticRegression: the accuracy (at most 0.2 points apart), the
+objective, the coefficients, and the strength that the same search finds. Tip-Adapter is held
+against a few lines of numpy, and the zero-shot start against the same regression written with
+scipy.
 
     tests/probe/reference.py --longclip target/release/longclip
 
@@ -92,7 +93,8 @@ class Program:
 
 
 def objective(weights, bias, x, y, l2):
-    """The sum of losses and penalty; of two classes scikit-learn has one vector, their difference."""
+    """The sum of losses and penalty; of two classes scikit-learn has one vector, their
+    difference."""
     scores = x.astype(np.float64) @ weights.T + bias
     losses = logsumexp(scores, axis=1) - scores[np.arange(len(y)), y]
     squares = ((weights[1] - weights[0]) ** 2).sum() if len(weights) == 2 else (weights ** 2).sum()
@@ -159,9 +161,9 @@ def check_regression(binary):
                 apart, largest = np.abs(mine - weights).max(), np.abs(weights).max()
                 note = ""
                 if l2 is None:
-                    # Where many strengths are right on as many validation pictures, which one of them
-                    # is taken hangs on digits, and how many are right hardly does: the program's fits
-                    # end sooner while it searches.
+                    # Where many strengths are right on as many validation pictures, which one of
+                    # them is taken hangs on digits, and how many are right hardly does: the
+                    # program's fits end sooner while it searches.
                     best = search(train, val)
                     right = [quality(*regression(*train, one), *val)[0] for one in [strength, best]]
                     note = f"  auto: {right[0]} of {len(val[1])} right; scikit-learn {best:.2e}: {right[1]}"

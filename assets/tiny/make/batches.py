@@ -218,7 +218,8 @@ def clause(art, thing, name, drawing):
 
 
 class Cells:
-    """Which thing lies in which cell of the scenes of a batch, and in which cell each patch lies."""
+    """Which thing lies in which cell of the scenes of a batch, and in which cell each patch
+    lies."""
 
     def __init__(self):
         self.things, self.of_patch = [], []
@@ -233,7 +234,8 @@ class Cells:
             self.of_patch.append(patches)
 
     def arrays(self, art):
-        """(names' token ids [names, length], each cell's name or -1 [pictures, MOST], each patch's cell)."""
+        """(names' token ids [names, length], each cell's name or -1 [pictures, MOST], each patch's
+        cell)."""
         things = np.stack(self.things)
         known, which = np.unique(things, return_inverse=True)
         which = which.reshape(things.shape) - int(known[0] < 0)

@@ -29,7 +29,8 @@ TEXTS = (
 
 
 def pixels_of(image):
-    """CLIP's preprocessing up to bytes: short side to 96 by cubic, the centre cut out [96, 96, 3]."""
+    """CLIP's preprocessing up to bytes: short side to 96 by cubic, the centre cut out [96, 96,
+    3]."""
     width, height = image.size
     side = network.IMAGE
     # torchvision's rule, which CLIP's published preprocessing follows: the long side is cut down.

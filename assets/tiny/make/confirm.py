@@ -3,8 +3,9 @@
     confirm.py WORK --longclip ../../../target/release/longclip
 
 Draws every everyday thing of the held-out artwork once on a random ground, writes the pictures to
-WORK/confirm as PNG, and lets `longclip evaluate --model tiny` tell them apart. Its figures must be those
-of model.bin in PyTorch, and its logits agree to 2e-3 (unit embeddings to 2e-5, times the scale).
+WORK/confirm as PNG, and lets `longclip evaluate --model tiny` tell them apart. Its figures must be
+those of model.bin in PyTorch, and its logits agree to 2e-3 (unit embeddings to 2e-5, times the
+scale).
 """
 
 import argparse

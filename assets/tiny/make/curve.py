@@ -2,8 +2,8 @@
 
     curve.py WORK [--every N]
 
-Appends to WORK/curve.jsonl what is not in it yet, and draws curve.png beside model.bin. The curve is
-looked at, never chosen from: what is shipped is the last step.
+Appends to WORK/curve.jsonl what is not in it yet, and draws curve.png beside model.bin. The curve
+is looked at, never chosen from: what is shipped is the last step.
 """
 
 import argparse

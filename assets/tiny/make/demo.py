@@ -2,12 +2,11 @@
 
     demo.py WORK
 
-Prints what model.bin says of each. The compositions were chosen for being answered well; the figures
-that say how often that is so are evaluate.py's.
+Prints what model.bin says of each. The compositions were chosen for being answered well; the
+figures that say how often that is so are evaluate.py's.
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch

@@ -141,8 +141,8 @@ def single_scores(model, art, template="a picture of a {}", white_only=False):
 
 
 def short_scene(art, rng, count=None):
-    """A scene (of `count` things), its caption, and the caption with one thing that it names exchanged,
-    eight times."""
+    """A scene (of `count` things), its caption, and the caption with one thing that it names
+    exchanged, eight times."""
     layouts = list(captions.LAYOUTS)
     if count is None:
         count = int(rng.choice(layouts, p=np.where(np.array(layouts) == 2, 3, 1) / (len(layouts) + 2)))

@@ -1,4 +1,5 @@
-"""CLIP in OpenAI's layout and under OpenAI's tensor names, with a token table of the used rows only.
+"""CLIP in OpenAI's layout and under OpenAI's tensor names, with a token table of the used rows
+only.
 
 Pre-norm blocks, quick GELU, heads of 64, class token, ln_pre and ln_post, causal text, the feature
 of the end token.
@@ -78,8 +79,8 @@ class Vision(nn.Module):
         self.proj = nn.Parameter(scale * torch.randn(VISION_WIDTH, EMBED))
 
     def forward(self, patches, places, every=False):
-        """patches [batch, kept, 3 * PATCH²] (channel first), places [batch, kept] -> [batch, EMBED],
-        or what each token would give: [batch, 1 + kept, EMBED], the picture's first."""
+        """patches [batch, kept, 3 * PATCH²] (channel first), places [batch, kept] -> [batch,
+        EMBED], or what each token would give: [batch, 1 + kept, EMBED], the picture's first."""
         x = F.linear(patches, self.conv1.weight.flatten(1))
         x = x + self.positional_embedding[1 + places]
         first = (self.class_embedding + self.positional_embedding[0]).to(x.dtype)
@@ -112,7 +113,8 @@ class Clip(nn.Module):
         return F.normalize(self.visual(patches, places).float(), dim=-1)
 
     def image_and_patches(self, patches, places):
-        """Unit image embeddings [batch, EMBED] and the patches' features [batch, kept, EMBED] in f32."""
+        """Unit image embeddings [batch, EMBED] and the patches' features [batch, kept, EMBED] in
+        f32."""
         every = self.visual(patches, places, every=True).float()
         return F.normalize(every[:, 0], dim=-1), every[:, 1:]
 

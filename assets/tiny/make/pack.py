@@ -54,7 +54,8 @@ BLOCK = {"self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "mlp.fc1"
 
 
 def blocks(state, tower, prefix, layers):
-    """The tensors of a tower's blocks; OpenAI stacks the three projections, Hugging Face does not."""
+    """The tensors of a tower's blocks; OpenAI stacks the three projections, Hugging Face does
+    not."""
     tensors = {}
     for layer in range(layers):
         theirs, ours = f"{tower}.encoder.layers.{layer}", f"{prefix}transformer.resblocks.{layer}"

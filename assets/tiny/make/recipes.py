@@ -16,7 +16,8 @@ CELL_WEIGHT = 0.5
 
 
 class Schedule:
-    """The learning rate's share in cycles: warm-up, constant, and a straight fall over the last 40%."""
+    """The learning rate's share in cycles: warm-up, constant, and a straight fall over the last
+    40%."""
 
     def __init__(self, *steps):
         self.ends = np.cumsum(steps).tolist()
@@ -38,7 +39,8 @@ class Schedule:
 @dataclass
 class Base:
     """First 208 single things, 256 further names, and 12 groups of four short scenes; in the second
-    cycle 128, 192 and 32, two wrong captions for each scene, its cells named one by one, and things varied as much as single ones.
+    cycle 128, 192 and 32, two wrong captions for each scene, its cells named one by one, and things
+    varied as much as single ones.
 
     Most of the patches are dropped until the last part of a cycle: a step costs half, and all
     patches at the end make up for never having seen bare ground.
@@ -70,8 +72,8 @@ class Base:
 
 @dataclass
 class Mixed:
-    """What is shipped: 64 single things, 48 short scenes and 80 long scenes in every batch, with two wrong
-    captions for each scene, and its cells named one by one."""
+    """What is shipped: 64 single things, 48 short scenes and 80 long scenes in every batch, with
+    two wrong captions for each scene, and its cells named one by one."""
 
     schedule: Schedule
     smoothing = 0.0
@@ -188,9 +190,9 @@ def trimmed(ids):
 def cell_loss(patches, places, names, which, of_patch, scale):
     """Naming what lies in each cell of a scene from the mean of its patches' features.
 
-    patches [pictures, kept, width] at places [pictures, kept]; names [names, width] are unit vectors;
-    `which` [pictures, cells] is each cell's name or -1; `of_patch` [pictures, all patches] is each
-    patch's cell. A cell of which no patch was kept is left out.
+    patches [pictures, kept, width] at places [pictures, kept]; names [names, width] are unit
+    vectors; `which` [pictures, cells] is each cell's name or -1; `of_patch` [pictures, all patches]
+    is each patch's cell. A cell of which no patch was kept is left out.
     """
     pictures, cells = which.shape
     owner = of_patch.gather(1, places) + cells * torch.arange(pictures)[:, None]

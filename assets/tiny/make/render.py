@@ -5,7 +5,6 @@ the evaluation composes pictures of the size a user would bring. All arrays are 
 already multiplied by alpha, so that they can be resized and blended without dark rims.
 """
 
-import base64
 import io
 import json
 import re

@@ -1,4 +1,5 @@
-"""The things that the model is taught: their names, kinds and groups, from emojibase (MIT; CLDR)."""
+"""The things that the model is taught: their names, kinds and groups, from emojibase (MIT;
+CLDR)."""
 
 import json
 import re

@@ -1,6 +1,7 @@
 """CLIP's byte-pair tokenizer, read from the merges that the repository already carries."""
 
 import functools
+import itertools
 import re
 import struct
 from pathlib import Path
@@ -34,7 +35,7 @@ def word_ids(word):
     ids = [byte_ids()[byte] for byte in word.encode()]
     ids[-1] += 256
     while len(ids) > 1:
-        pairs = [(ranks().get(pair, VOCABULARY), at) for at, pair in enumerate(zip(ids, ids[1:]))]
+        pairs = [(ranks().get(pair, VOCABULARY), at) for at, pair in enumerate(itertools.pairwise(ids))]
         token, at = min(pairs)
         if token == VOCABULARY:
             break

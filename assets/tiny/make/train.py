@@ -83,7 +83,8 @@ def write(state, path):
 
 
 def loss_of(model, batch, smoothing):
-    """(loss, its share that is of cells, number of pictures): a batch's parts are one batch to the loss."""
+    """(loss, its share that is of cells, number of pictures): a batch's parts are one batch to the
+    loss."""
     images, texts, extra, cells = [], [], [], []
     scale = model.logit_scale.exp()
     with torch.autocast("cpu", torch.bfloat16):

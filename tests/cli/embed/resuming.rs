@@ -1,0 +1,235 @@
+//! `--resume` computes what is new, and the file is that of an undisturbed run.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use super::{OUTPUTS, contents, embed, small};
+use crate::room::{Room, png};
+use crate::running::Running;
+
+fn set_age(room: &Room, name: &str, seconds: u64) {
+    let file = fs::File::options()
+        .append(true)
+        .open(room.path(name))
+        .unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(seconds))
+        .unwrap();
+}
+
+/// Waits until a row is there: the header alone is shorter.
+fn wait_for_bytes(room: &Room, name: &str, bytes: u64) {
+    while fs::metadata(room.path(name)).map_or(0, |metadata| metadata.len()) < bytes {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn only_what_has_changed_is_computed() {
+    for output in OUTPUTS {
+        let room = Room::with(&["p/a.png", "p/b.png", "p/c.png"]);
+        room.broken("p/d.png");
+        embed(&room, &["p", "-o", output]).ends_with(1);
+        // Another image, an image of the same name, and one that is whole now.
+        room.image("p/aa.png");
+        room.file("p/b.png", png("other"));
+        room.image("p/d.png");
+        fs::remove_file(room.path("p/c.png")).unwrap();
+        let ran = embed(&room, &["p", "-o", output, "--resume", "-v"]).ends_with(0);
+        assert!(
+            ran.stderr().contains("3 rows of earlier runs"),
+            "{}",
+            ran.stderr()
+        );
+        let resumed = contents(&room, "o.");
+        for (name, _) in &resumed {
+            fs::remove_file(room.path(format!("o.{name}"))).unwrap();
+        }
+        embed(&room, &["p", "-o", output]).ends_with(0);
+        assert!(contents(&room, "o.") == resumed, "{output}");
+    }
+}
+
+#[test]
+fn an_unchanged_file_is_not_even_decoded() {
+    let room = Room::with(&["a.png", "b.png"]);
+    set_age(&room, "a.png", 1000);
+    embed(&room, &["a.png", "b.png", "-o", "o.npy"]).ends_with(0);
+    let before = contents(&room, "o.");
+    // The same size and time, and no image any more: only a look at it would tell.
+    let length = fs::metadata(room.path("a.png")).unwrap().len() as usize;
+    let time = fs::metadata(room.path("a.png"))
+        .unwrap()
+        .modified()
+        .unwrap();
+    room.file("a.png", vec![0; length]);
+    let file = fs::File::options()
+        .append(true)
+        .open(room.path("a.png"))
+        .unwrap();
+    file.set_modified(time).unwrap();
+    embed(&room, &["a.png", "b.png", "-o", "o.npy", "--resume"]).ends_with(0);
+    assert!(contents(&room, "o.") == before);
+    set_age(&room, "a.png", 999);
+    embed(&room, &["a.png", "b.png", "-o", "o.npy", "--resume"]).ends_with(1);
+}
+
+#[test]
+fn other_models_and_settings_are_refused() {
+    for output in OUTPUTS {
+        let room = Room::with(&["a.png"]);
+        embed(&room, &["a.png", "-o", output]).ends_with(0);
+        let before = contents(&room, "o.");
+        for (arguments, message) in [
+            (&["a.png", "--alpha", "black"][..], "alpha=white"),
+            (&["a.png", "--precision", "int8"], "precision: "),
+            (&["--text", "x"][..], "kind: images and texts"),
+        ] {
+            let all = [arguments, &["-o", output, "--resume"]].concat();
+            embed(&room, &all)
+                .ends_with(2)
+                .says(&["cannot resume", message, "without --resume"]);
+            let _ = fs::remove_file(room.path(format!("{output}.partial")));
+            assert!(contents(&room, "o.") == before, "{output}");
+        }
+    }
+}
+
+#[test]
+fn a_journal_of_other_settings_is_refused_and_a_new_run_replaces_it() {
+    let room = Room::with(&["a.png"]);
+    let mut command = room.command();
+    command.args([
+        "embed",
+        "-m",
+        small::model(),
+        "--files-from",
+        "-",
+        "-o",
+        "o.npy",
+    ]);
+    let mut running = Running::start(command);
+    running.write(b"a.png\n");
+    let journal = room.path("o.npy.partial");
+    wait_for_bytes(&room, "o.npy.partial", 600);
+    // Somebody else has to wait.
+    embed(&room, &["a.png", "-o", "o.npy"])
+        .ends_with(75)
+        .says(&["another run is writing"]);
+    running.signal("INT");
+    let (code, said) = running.end();
+    assert_eq!(code, Some(130), "{said}");
+    assert!(
+        said.contains("o.npy.partial, and --resume goes on"),
+        "{said}"
+    );
+    assert_eq!(room.names(), ["a.png", "o.npy.partial"]);
+    embed(&room, &["a.png", "-o", "o.npy", "--resume", "--no-orient"])
+        .ends_with(2)
+        .says(&["cannot resume: o.npy.partial", "orient=yes"]);
+    assert!(journal.exists());
+    let ran = embed(&room, &["a.png", "-o", "o.npy", "--resume", "-v"]).ends_with(0);
+    assert!(
+        ran.stderr().contains("1 rows of earlier runs"),
+        "{}",
+        ran.stderr()
+    );
+    assert!(!journal.exists());
+    fs::write(&journal, b"LCEMBED1").unwrap();
+    embed(&room, &["a.png", "-o", "o.npy"])
+        .ends_with(0)
+        .says(&["is replaced", "--resume"]);
+    fs::write(&journal, b"something else").unwrap();
+    embed(&room, &["a.png", "-o", "o.npy", "--resume"])
+        .ends_with(2)
+        .says(&["not a journal"]);
+}
+
+#[test]
+fn texts_resume_as_well() {
+    for output in OUTPUTS {
+        let room = Room::new();
+        room.file("t.txt", "a cat\na dog\n");
+        embed(&room, &["--texts", "t.txt", "-o", output]).ends_with(0);
+        room.file("t.txt", "a bird\na dog\na cat\na dog\n");
+        let ran = embed(&room, &["--texts", "t.txt", "-o", output, "--resume", "-v"]).ends_with(0);
+        assert!(
+            ran.stderr().contains("2 rows of earlier runs"),
+            "{}",
+            ran.stderr()
+        );
+        let resumed = contents(&room, "o.");
+        embed(&room, &["--texts", "t.txt", "-o", output]).ends_with(0);
+        assert!(contents(&room, "o.") == resumed, "{output}");
+    }
+}
+
+#[test]
+fn numbers_and_names_of_two_runs_are_brought_together_again() {
+    let room = Room::with(&["a.png", "b.png"]);
+    embed(&room, &["a.png", "-o", "o.npy"]).ends_with(0);
+    let old = fs::read(room.path("o.npy")).unwrap();
+    embed(&room, &["b.png", "a.png", "-o", "o.npy"]).ends_with(0);
+    let whole = contents(&room, "o.");
+    // What a kill between the two renames leaves: the new names and the old numbers …
+    fs::write(room.path("o.npy"), old).unwrap();
+    super::search(&room, &["o.npy", "x"])
+        .ends_with(2)
+        .says(&["do not belong together", "--resume"]);
+    embed(&room, &["b.png", "a.png", "-o", "o.npy", "--resume"])
+        .ends_with(2)
+        .says(&["do not belong together"]);
+    // … and the journal, which has all of it.
+    let mut command = room.command();
+    command.args([
+        "embed",
+        "-m",
+        small::model(),
+        "--files-from",
+        "-",
+        "-o",
+        "j.npy",
+    ]);
+    let mut running = Running::start(command);
+    running.write(b"b.png\na.png\n");
+    wait_for_bytes(&room, "j.npy.partial", 1000);
+    running.signal("TERM");
+    assert_eq!(running.end().0, Some(143));
+    fs::rename(room.path("j.npy.partial"), room.path("o.npy.partial")).unwrap();
+    embed(&room, &["b.png", "a.png", "-o", "o.npy", "--resume"])
+        .ends_with(0)
+        .says(&["do not belong together"]);
+    assert!(contents(&room, "o.") == whole);
+}
+
+#[test]
+fn numbers_that_were_whole_get_their_place_after_a_kill() {
+    let room = Room::with(&["a.png", "b.png", "c.png"]);
+    let all = ["a.png", "b.png", "c.png", "-o", "o.npy"];
+    // The old numbers: fewer, and as many of which only one in the middle differs.
+    for old in [
+        &["a.png", "-o", "o.npy"][..],
+        &["a.png", "c.png", "c.png", "-o", "o.npy"],
+    ] {
+        embed(&room, old).ends_with(0);
+        let numbers = fs::read(room.path("o.npy")).unwrap();
+        embed(&room, &all).ends_with(0);
+        let whole = contents(&room, "o.");
+        fs::rename(room.path("o.npy"), room.path("o.npy.writing")).unwrap();
+        fs::write(room.path("o.npy"), numbers).unwrap();
+        let resume = [&all[..], &["--resume", "-v"]].concat();
+        let ran = embed(&room, &resume).ends_with(0);
+        ran.says(&["o.npy is completed", "3 rows of earlier runs"]);
+        assert!(contents(&room, "o.") == whole);
+    }
+}
+
+#[test]
+fn what_is_no_journal_is_not_replaced() {
+    let room = Room::with(&["a.png"]);
+    room.file("o.jsonl.partial", "{\"image\":\"a.png\"}\n");
+    let before = contents(&room, "o.");
+    embed(&room, &["a.png", "-o", "o.jsonl"])
+        .ends_with(2)
+        .says(&["o.jsonl.partial is in the way", "move it away"]);
+    assert!(contents(&room, "o.") == before);
+}

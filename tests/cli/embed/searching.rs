@@ -1,0 +1,258 @@
+//! `search` finds what `embed` wrote.
+
+use serde_json::Value;
+
+use super::{OUTPUTS, embed, search, small};
+use crate::room::{Room, records};
+#[cfg(target_os = "linux")]
+use crate::running::Running;
+
+fn dot(a: &Value, b: &Value) -> f64 {
+    let pairs = a.as_array().unwrap().iter().zip(b.as_array().unwrap());
+    pairs
+        .map(|(a, b)| a.as_f64().unwrap() * b.as_f64().unwrap())
+        .sum()
+}
+
+fn names(record: &Value) -> Vec<&str> {
+    let hits = record["hits"].as_array().unwrap();
+    hits.iter()
+        .map(|hit| hit["image"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn the_best_rows_come_first_whatever_the_format() {
+    let room = Room::new();
+    for index in 0..40 {
+        room.image(format!("p/{index}.png"));
+    }
+    let rows = embed(&room, &["p"]).ends_with(0).records();
+    let query = &embed(&room, &["--text", "a cat"]).ends_with(0).records()[0];
+    let mut expected: Vec<(f64, &str)> = rows
+        .iter()
+        .map(|row| {
+            (
+                dot(&row["embedding"], &query["embedding"]),
+                row["image"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    expected.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for output in OUTPUTS {
+        embed(&room, &["p", "-o", output]).ends_with(0);
+        let record = search(&room, &[output, "a cat", "-k", "7"])
+            .ends_with(0)
+            .record();
+        assert_eq!(record["query"], "a cat");
+        let hits = record["hits"].as_array().unwrap();
+        assert_eq!(hits.len(), 7);
+        for ((rank, hit), (cosine, name)) in (1..).zip(hits).zip(&expected) {
+            assert_eq!(
+                (&hit["image"], &hit["rank"]),
+                (&(*name).into(), &rank.into())
+            );
+            assert!(
+                (hit["cosine"].as_f64().unwrap() - cosine).abs() < 1e-5,
+                "{hit} {cosine}"
+            );
+        }
+        let all = search(&room, &[output, "a cat", "-k", "1000"])
+            .ends_with(0)
+            .record();
+        assert_eq!(names(&all).len(), 40);
+    }
+    embed(&room, &["p", "-o", "h.npy", "--dtype", "f16"]).ends_with(0);
+    let record = search(&room, &["h.npy", "a cat", "-k", "1"])
+        .ends_with(0)
+        .record();
+    assert!((record["hits"][0]["cosine"].as_f64().unwrap() - expected[0].0).abs() < 1e-3);
+}
+
+#[test]
+fn an_image_finds_itself() {
+    let room = Room::with(&["p/a.png", "p/b.png", "p/c.png", "odd"]);
+    embed(&room, &["p", "odd", "-o", "o.npy"]).ends_with(0);
+    let ran = search(&room, &["o.npy", "p/b.png", "./odd", "b.png", "-k", "1"]).ends_with(0);
+    let found = ran.records();
+    assert_eq!(names(&found[0]), ["p/b.png"]);
+    assert_eq!(names(&found[1]), ["odd"]);
+    // There is no such file, so that it is a text.
+    assert!(found[2]["hits"][0]["cosine"].as_f64().unwrap() < 0.9);
+    let ran = search(&room, &["o.npy", "--image", "odd", "none.png", "-k", "1"]).ends_with(1);
+    let found = ran.records();
+    assert_eq!(names(&found[0]), ["odd"]);
+    assert!(found[1]["error"].is_string());
+    search(&room, &["o.npy", "--image", "none.png"]).ends_with(2);
+}
+
+#[test]
+fn paths_are_for_other_programs() {
+    let room = Room::with(&["p/a.png", "p/b.png"]);
+    embed(&room, &["p", "-o", "o.npy"]).ends_with(0);
+    let ran = search(&room, &["o.npy", "p/a.png", "-f", "paths"]).ends_with(0);
+    assert_eq!(ran.out, "p/a.png\np/b.png\n");
+    let ran = search(&room, &["o.npy", "p/a.png", "-f", "paths", "-0", "-k", "1"]).ends_with(0);
+    assert_eq!(ran.out, "p/a.png\0");
+    search(&room, &["o.npy", "x", "-0"])
+        .ends_with(2)
+        .says(&["--format paths"]);
+    let ran = search(&room, &["o.npy", "x", "-f", "csv", "-o", "hits.csv"]).ends_with(0);
+    assert_eq!(ran.out, "");
+    assert_eq!(room.read("hits.csv").lines().count(), 3);
+}
+
+#[test]
+fn a_preview_shows_the_image() {
+    let room = Room::with(&["p/a.png", "p/b.png"]);
+    embed(&room, &["p", "-o", "o.npy"]).ends_with(0);
+    std::fs::remove_file(room.path("p/b.png")).unwrap();
+    let ran = search(&room, &["o.npy", "./p/a.png", "--preview"]).ends_with(0);
+    // 24 x 16 pixels are 8 lines of 24 cells.
+    let lines: Vec<&str> = ran.out.lines().filter(|line| line.contains('▀')).collect();
+    assert_eq!(lines.len(), 8);
+    assert!(lines.iter().all(|line| line.matches('▀').count() == 24));
+    assert!(
+        ran.stderr().contains("p/b.png: no preview"),
+        "{}",
+        ran.stderr()
+    );
+}
+
+#[test]
+fn texts_can_be_searched() {
+    let room = Room::with(&["a.png"]);
+    embed(&room, &["--text", "a cat", "a dog", "-o", "o.parquet"]).ends_with(0);
+    let record = search(&room, &["o.parquet", "a dog", "-k", "1"])
+        .ends_with(0)
+        .record();
+    assert_eq!(record["hits"][0]["text"], "a dog");
+    search(&room, &["o.parquet", "a.png"]).ends_with(0);
+}
+
+#[test]
+fn the_best_chunk_of_a_long_query_counts() {
+    let room = Room::with(&["a.png"]);
+    let filler = "word ".repeat(200);
+    let long = format!("{filler}{}", "sofa ".repeat(100));
+    embed(&room, &["--text", "a cat", &filler, "-o", "o.npy"]).ends_with(0);
+    search(&room, &["o.npy", &long])
+        .ends_with(2)
+        .says(&["query 1", "--long-text"]);
+    let ran = search(
+        &room,
+        &["o.npy", &long, "a cat", "--long-text", "best-chunk"],
+    )
+    .ends_with(0);
+    let found = ran.says(&["2 chunks"]).records();
+    let hits = found[0]["hits"].as_array().unwrap();
+    // The filler is one of its chunks, nearly; each row comes once.
+    assert_eq!(hits.len(), 2);
+    assert!(hits[0]["cosine"].as_f64() > hits[1]["cosine"].as_f64());
+    assert_eq!(found[1]["hits"][0]["text"], "a cat");
+}
+
+#[test]
+fn files_that_are_no_index_are_refused() {
+    let room = Room::with(&["a.png"]);
+    embed(&room, &["a.png", "-o", "o.jsonl"]).ends_with(0);
+    let rows = room.read("o.jsonl");
+    let model = records(&rows)[0]["model"].as_str().unwrap().to_owned();
+    let other = format!("longclip-l@{}", "0".repeat(64));
+    room.file("other.jsonl", rows.replace(&model, &other));
+    search(&room, &["other.jsonl", "x"]).ends_with(2).says(&[
+        "longclip-l",
+        small::model(),
+        "pass --model longclip-l",
+    ]);
+    let (ours, theirs) = match rows.contains("activation=gelu") {
+        true => ("activation=gelu", "activation=quick_gelu"),
+        false => ("activation=quick_gelu", "activation=gelu"),
+    };
+    assert!(rows.contains(ours));
+    room.file("activation.jsonl", rows.replace(ours, theirs));
+    search(&room, &["activation.jsonl", "x"])
+        .ends_with(2)
+        .says(&["the activation gelu", "is quick_gelu", "--activation"]);
+    let mut long = records(&rows)[0].clone();
+    long["embedding"][0] = 3.into();
+    room.file("long.jsonl", long.to_string());
+    search(&room, &["long.jsonl", "x"])
+        .ends_with(2)
+        .says(&["row 0 of long.jsonl", "embed anew"]);
+    long["embedding"] = vec![1.0].into();
+    room.file("narrow.jsonl", long.to_string());
+    search(&room, &["narrow.jsonl", "x"])
+        .ends_with(2)
+        .says(&["of 1 features", "has 64"]);
+    room.file("numbers.npy", "x");
+    for (index, message) in [
+        ("none.npy", "none.npy"),
+        ("numbers.npy", "not a file of NumPy's"),
+        ("a.png", "ends in .npy"),
+    ] {
+        room.longclip(&["search", "-m", "no-such-model", index, "x"], &[])
+            .ends_with(2)
+            .says(&[message]);
+    }
+    search(&room, &["o.jsonl"])
+        .ends_with(2)
+        .says(&["nothing to search for"]);
+}
+
+/// Whether the process catches SIGTERM.
+#[cfg(target_os = "linux")]
+fn listens(id: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let mut lines = status.lines();
+    let caught = lines.find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & (1 << 14) != 0
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_stops_a_search_that_waits_for_its_image() {
+    let room = Room::with(&["a.png"]);
+    embed(&room, &["a.png", "-o", "o.npy"]).ends_with(0);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = room.command();
+        command.args(["search", "-m", small::model(), "o.npy", "--image", "-"]);
+        let mut running = Running::start(command);
+        while !listens(running.id()) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        running.signal(signal);
+        let (found, said) = running.end();
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains("stopped before all queries"), "{said}");
+    }
+}
+
+#[test]
+fn what_the_arguments_mean_is_not_guessed_wrongly() {
+    let room = Room::with(&["p/a.png"]);
+    embed(&room, &["p", "-o", "o.npy"]).ends_with(0);
+    // An image that is not there is no text.
+    search(&room, &["o.npy", "./p/gone.png"])
+        .ends_with(2)
+        .says(&["gone.png", "cannot be read"]);
+    // The suffix names the format.
+    search(&room, &["o.npy", "a cat", "-o", "found.csv"]).ends_with(0);
+    assert!(room.read("found.csv").starts_with("query,"));
+    // The index says which model it wants, and gets it if everybody has it.
+    let tiny = ["embed", "-m", "tiny", "p", "-o", "tiny.npy"];
+    room.longclip(&tiny, &[]).ends_with(0);
+    let offline = [("HF_HUB_OFFLINE", "1")];
+    let ran = room.longclip(&["search", "tiny.npy", "a cat"], &offline);
+    ran.ends_with(0)
+        .says(&["the model is tiny, with which tiny.npy was made"]);
+    let ran = room.longclip(
+        &["search", "tiny.npy", "a cat", "-m", "longclip-b"],
+        &offline,
+    );
+    ran.ends_with(2)
+        .says(&["made with the model tiny", "pass --model tiny"]);
+    let ran = room.longclip(&["search", "o.npy", "a cat"], &offline);
+    ran.ends_with(2)
+        .says(&["o.npy was made with the model", "pass --model"]);
+}

@@ -1,0 +1,153 @@
+//! A hub that is busy, broken, silent or gone, and many askers at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use longclip::checkpoint::hub::Silent;
+use longclip::checkpoint::source::{Source, resolve};
+
+use crate::hub::stand_in::{Reply, StandIn};
+use crate::hub::{LONE, Room, assert_is_weights, lone_file, model, weights};
+
+#[test]
+fn a_busy_or_broken_hub_is_asked_again() {
+    for status in [408, 429, 500, 502, 503, 504] {
+        let asked = AtomicUsize::new(0);
+        let room = Room::new(StandIn::faulty(&model(), move |_, reply| {
+            // Each kind of request fails at some time.
+            if asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
+                return Reply::new(status, b"<html>Busy</html>").with("Retry-After", "3600");
+            }
+            reply
+        }));
+        assert_is_weights(&room, "owner/model");
+        let notes = room.notes.text();
+        assert!(notes.contains(&format!("note status {status}")), "{notes}");
+        assert!(
+            notes.contains("trying again in 20ms"),
+            "Retry-After is bounded: {notes}"
+        );
+    }
+}
+
+#[test]
+fn a_hub_that_stays_broken_is_worth_retrying_later() {
+    for status in [429, 500] {
+        let room = Room::new(StandIn::faulty(&model(), move |_, _| {
+            Reply::new(status, b"Busy")
+        }));
+        let (error, retry) = room.failure("owner/model");
+        assert!(
+            retry && error.contains(&format!("status {status}")),
+            "{error}"
+        );
+        assert_eq!(room.hub.seen().len(), 4, "as many requests as tries");
+    }
+}
+
+#[test]
+fn an_error_page_of_the_store_is_never_the_file() {
+    for status in [401, 403, 404, 500] {
+        let room = Room::new(StandIn::faulty(&lone_file(), move |request, reply| {
+            if request.is_content() {
+                Reply::new(status, b"<html>No</html>")
+            } else {
+                reply
+            }
+        }));
+        let (error, _) = room.failure(LONE);
+        assert!(
+            error.contains("/cdn/long@336px.pt") || error.contains("long@336px.pt"),
+            "{error}"
+        );
+        assert!(
+            !room.repository().join("snapshots").exists(),
+            "status {status}"
+        );
+    }
+}
+
+#[test]
+fn a_silent_hub_ends_in_an_error() {
+    let mut room = Room::new(StandIn::faulty(&lone_file(), |request, mut reply| {
+        if request.is_content() {
+            reply.pause = Duration::from_secs(30);
+        }
+        reply
+    }));
+    room.settings.idle_timeout = Duration::from_millis(100);
+    room.settings.tries = 2;
+    let (error, retry) = room.failure(LONE);
+    assert!(retry && error.contains("timeout"), "{error}");
+}
+
+#[test]
+fn a_hub_that_is_down_is_worth_retrying_and_the_error_says_what_else_to_do() {
+    let mut room = Room::new(StandIn::honest(&[]));
+    // Nobody listens there; a port of our own could be given to another test.
+    room.settings.endpoint = "http://127.0.0.1:1".to_owned();
+    let (error, retry) = room.failure("longclip-b");
+    let cache = room.cache().join("models--BeichenZhang--LongCLIP-B");
+    for expected in [
+        "longclip-b (BeichenZhang/LongCLIP-B: longclip-B.pt) could not be fetched",
+        "hf download BeichenZhang/LongCLIP-B longclip-B.pt",
+        "/BeichenZhang/LongCLIP-B/resolve/main/longclip-B.pt",
+        "--model tiny",
+        &cache.display().to_string(),
+        &room.settings.endpoint,
+    ] {
+        assert!(error.contains(expected), "no {expected:?} in: {error}");
+    }
+    assert!(retry, "{error}");
+}
+
+#[test]
+fn eight_at_once_fetch_once() {
+    let room = Room::new(StandIn::faulty(&model(), |request, mut reply| {
+        if request.is_content() {
+            reply.pause = Duration::from_millis(200);
+        }
+        reply
+    }));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let source = resolve("owner/model", &room.settings, &Silent).unwrap();
+                let Source::Files(files) = source else {
+                    panic!("built in")
+                };
+                assert!(std::fs::read(&files.weights[0]).unwrap() == weights());
+            });
+        }
+    });
+    assert_eq!(room.hub.content_requests().len(), 1);
+    room.check_soundness();
+}
+
+#[test]
+fn random_faults_never_poison_the_cache() {
+    let mut good = 0;
+    for seed in 0..40_u32 {
+        let state = std::sync::Mutex::new(seed.wrapping_mul(2_654_435_761));
+        let room = Room::new(StandIn::faulty(&model(), move |_, mut reply| {
+            let mut state = state.lock().unwrap();
+            let mut random = |below: u32| {
+                *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (*state >> 16) % below
+            };
+            let length = u32::try_from(reply.body.len()).unwrap();
+            match random(12) {
+                0 => return Reply::new(503, b"Busy"),
+                1 => return Reply::new(200, b"<html>WiFi</html>"),
+                2 if length > 0 => reply.cut_after = Some(random(length) as usize),
+                3 if length > 0 => reply.body[random(length) as usize] ^= 0x10,
+                4 => reply.body.truncate(random(length + 1) as usize),
+                _ => {}
+            }
+            reply
+        }));
+        // Soundness is checked inside, whether it fails or not.
+        good += usize::from((0..4).any(|_| room.resolve("owner/model").is_ok()));
+    }
+    assert!(good > 20, "only {good} of 40 came through");
+}
