@@ -58,8 +58,8 @@ impl Attention {
         Ok(out.transpose(1, 2)?.reshape((rows, self.width))?)
     }
 
-    /// softmax(q k^T / sqrt(head_dim)) in f32 for `queries` and `keys` [n, heads, length, head_dim]:
-    /// [n, heads, length, length].
+    /// softmax(q k^T / sqrt(head_dim)) in f32 for `queries` and `keys` [n, heads, length,
+    /// head_dim]: [n, heads, length, length].
     pub(super) fn weights(&self, queries: &Tensor, keys: &Tensor, causal: bool) -> Result<Tensor> {
         let length = queries.dim(2)?;
         let mask = causal

@@ -148,9 +148,9 @@ impl Transformer {
         last.forward_pooled(&x, sequences, queries)
     }
 
-    /// Like [`Self::forward_pooled`] for several groups of images on the CPU, each pooled at the first
-    /// row of its images -> [images, width]. A layer's weights stay in the cache while every group
-    /// passes through it.
+    /// Like [`Self::forward_pooled`] for several groups of images on the CPU, each pooled at the
+    /// first row of its images -> [images, width]. A layer's weights stay in the cache while every
+    /// group passes through it.
     pub(super) fn forward_each(&self, mut groups: Vec<Group>) -> Result<Tensor> {
         let Some((last, first)) = self.blocks.split_last() else {
             bail!("a transformer without layers");

@@ -65,8 +65,8 @@ impl CpuPrecision {
         }
     }
 
-    /// The precision of a ResNet but for its stem, which is in f32: convolutions are not computed in 8 bits, so
-    /// [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 there.
+    /// The precision of a ResNet but for its stem, which is in f32: convolutions are not computed
+    /// in 8 bits, so [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 there.
     #[must_use]
     pub fn of_convolutions(self) -> kernel::Precision {
         self.of_edges()

@@ -51,7 +51,8 @@ pub trait DualEncoder: Send + Sync {
     /// What cosines are multiplied with to become logits: the exponential of the stored parameter.
     fn logit_scale(&self) -> f32;
 
-    /// What models that were trained with a sigmoid loss add to every logit. It cancels in a softmax.
+    /// What models that were trained with a sigmoid loss add to every logit. It cancels in a
+    /// softmax.
     fn logit_bias(&self) -> Option<f32>;
 
     /// The sizes of the model.

@@ -2,8 +2,8 @@
 //!
 //! Trained CLIP has outlier channels; rounded to 8 bits with one scale a row they crowd out the
 //! rest. Multiplying input column j by s_j and dividing weight column j by it changes nothing but
-//! the rounding. s_j = sqrt(max_i |W_ij| / a_j), with a_j an estimate of the column's size: gain and
-//! bias of the LayerNorm before it, or the length of the weight row that makes it. (After
+//! the rounding. s_j = sqrt(max_i |W_ij| / a_j), with a_j an estimate of the column's size: gain
+//! and bias of the LayerNorm before it, or the length of the weight row that makes it. (After
 //! SmoothQuant, arXiv 2211.10438, which measures a_j on data.)
 
 use anyhow::Result;

@@ -79,8 +79,8 @@ impl VisionTransformer {
         self.projection.forward_norm(&pooled, &self.post_norm, None)
     }
 
-    /// Images one after the other within each layer: what a layer works on stays in the cache. Small
-    /// ones share a matrix, so that the weights are read less often.
+    /// Images one after the other within each layer: what a layer works on stays in the cache.
+    /// Small ones share a matrix, so that the weights are read less often.
     fn encode_each(&self, pixels: &Tensor) -> Result<Tensor> {
         let n = pixels.dim(0)?;
         let tokens = self.positions.dim(0)?;

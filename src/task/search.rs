@@ -10,8 +10,8 @@ use rayon::prelude::*;
 
 use crate::kernel::row_products;
 
-/// Values of vectors multiplied at once: a quarter of a megabyte stays in the second-level cache while several
-/// queries pass.
+/// Values of vectors multiplied at once: a quarter of a megabyte stays in the second-level cache
+/// while several queries pass.
 const VALUES: usize = 1 << 16;
 /// Blocks of [`VALUES`] that a thread takes at once.
 const BLOCKS: usize = 32;
@@ -45,11 +45,11 @@ impl Vectors<'_> {
     }
 }
 
-/// The `k` vectors of the largest products with each of `queries` [queries, dim], best first, equal ones by the
-/// lower row. A vector whose product is not a number is never found.
+/// The `k` vectors of the largest products with each of `queries` [queries, dim], best first, equal
+/// ones by the lower row. A vector whose product is not a number is never found.
 ///
-/// Sums are f32, each in an order that depends on the instruction set only: neither the other queries nor the
-/// threads of the current rayon pool show.
+/// Sums are f32, each in an order that depends on the instruction set only: neither the other
+/// queries nor the threads of the current rayon pool show.
 ///
 /// # Errors
 /// When the lengths are no whole numbers of rows.

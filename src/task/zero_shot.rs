@@ -34,8 +34,8 @@ pub struct ClassScore {
 
 /// What tells the classes of images from their embeddings.
 pub trait Judge: Sync {
-    /// The classes of each of `images` [n, dim], best first, equal ones in the order of the classes; a
-    /// few hundred images at a time, as each answer holds all classes.
+    /// The classes of each of `images` [n, dim], best first, equal ones in the order of the
+    /// classes; a few hundred images at a time, as each answer holds all classes.
     fn judge(&self, images: &[f32]) -> Vec<Vec<ClassScore>>;
 
     /// The same of one image `[dim]`.
@@ -69,8 +69,8 @@ pub struct Classifier {
 impl Classifier {
     /// Compares with `classes`. `none` are texts that stand for none of them: they are what
     /// [`Score::Sigmoid`] compares with, and with the other scores one more class, the last, whose
-    /// texts compete one by one and are reported together. Without them a sigmoid is of the logit and
-    /// the model's `bias`.
+    /// texts compete one by one and are reported together. Without them a sigmoid is of the logit
+    /// and the model's `bias`.
     ///
     /// # Errors
     /// When a softmax would be over one class, a sigmoid has nothing to compare with, or embeddings

@@ -80,7 +80,8 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// `x` [rows, width] -> the pooled rows [sequences, width], and a tape of the blocks from `keep` on if any.
+    /// `x` [rows, width] -> the pooled rows [sequences, width], and a tape of the blocks from
+    /// `keep` on if any.
     pub(super) fn forward(
         &self,
         mut x: Tensor,
@@ -101,8 +102,8 @@ impl<'a> Stack<'a> {
         Ok((x, tape))
     }
 
-    /// From the gradient of the pooled rows `dy` [sequences, width] to that of what went into the lowest block of
-    /// the tape, [rows, width].
+    /// From the gradient of the pooled rows `dy` [sequences, width] to that of what went into the
+    /// lowest block of the tape, [rows, width].
     pub(super) fn backward(
         &self,
         mut tape: StackTape,
@@ -221,7 +222,8 @@ impl Block<'_> {
         Ok(back.x)
     }
 
-    /// Adds a linear layer's gradients from that of its output, the columns from `first` on of `dy`, and its input.
+    /// Adds a linear layer's gradients from that of its output, the columns from `first` on of
+    /// `dy`, and its input.
     fn add_linear(
         &self,
         name: &str,

@@ -84,8 +84,8 @@ impl Gradients {
         Ok(())
     }
 
-    /// Adds `dy`^T `x` to the gradient of the matrix `name` [out, in], with `dy` [rows, out] the columns from `first` on of
-    /// a wider matrix, and `x` [rows, in].
+    /// Adds `dy`^T `x` to the gradient of the matrix `name` [out, in], with `dy` [rows, out] the
+    /// columns from `first` on of a wider matrix, and `x` [rows, in].
     pub(super) fn add_matrix(
         &mut self,
         (name, out): (&str, usize),
@@ -126,7 +126,8 @@ impl Gradients {
         Ok(())
     }
 
-    /// Adds row i of `rows` [n, width] to row `index[i]` of the gradient of the table `name` [count, width].
+    /// Adds row i of `rows` [n, width] to row `index[i]` of the gradient of the table `name`
+    /// [count, width].
     pub(super) fn add_rows(
         &mut self,
         (name, count): (&str, usize),

@@ -79,7 +79,8 @@ impl<'a> Images<'a> {
         gradients.wants_any("vision_model.embeddings.") || gradients.wants_any(PRE_NORM)
     }
 
-    /// `pixels` [n, 3, size, size] -> [n, embed_dim], not normalised, and a tape for what `gradients` wants.
+    /// `pixels` [n, 3, size, size] -> [n, embed_dim], not normalised, and a tape for what
+    /// `gradients` wants.
     pub(super) fn forward(
         &self,
         pixels: &Tensor,
@@ -157,7 +158,8 @@ impl<'a> Images<'a> {
             .to_dtype(self.network.arithmetic.dtype())?)
     }
 
-    /// [n patches, 3 patch patch] -> class token and patches with their positions, [n tokens, width].
+    /// [n patches, 3 patch patch] -> class token and patches with their positions, [n tokens,
+    /// width].
     fn embed(&self, patches: &Tensor, n: usize) -> Result<Tensor> {
         let layer = self.weights.linear(PATCHES, false)?;
         let embedded = self.network.arithmetic.linear(patches, &[layer])?;

@@ -1,9 +1,10 @@
 //! The towers with their derivatives, for training.
 //!
-//! No graph is recorded: each tower goes forward keeping what its derivative needs (a tape: the inputs of the matrices,
-//! not the results of norms and activations, which are cheap to compute again), and backward adding each parameter's
-//! gradient to a sum. What is not trained costs nothing: no tape below the lowest trained layer, no product for a frozen
-//! matrix. The layers have two bodies, as in [`model`](super): this project's kernels on the CPU, candle's operations
+//! No graph is recorded: each tower goes forward keeping what its derivative needs (a tape: the
+//! inputs of the matrices, not the results of norms and activations, which are cheap to compute
+//! again), and backward adding each parameter's gradient to a sum. What is not trained costs
+//! nothing: no tape below the lowest trained layer, no product for a frozen matrix. The layers have
+//! two bodies, as in [`model`](super): this project's kernels on the CPU, candle's operations
 //! elsewhere, with matrices in any type and everything else in f32.
 
 mod block;
@@ -93,8 +94,8 @@ impl Network {
         &self.arithmetic
     }
 
-    /// The weights that a step computes with: `parameters` (canonical names, f32 on the device) with `changes` added to
-    /// those they name.
+    /// The weights that a step computes with: `parameters` (canonical names, f32 on the device)
+    /// with `changes` added to those they name.
     ///
     /// # Errors
     /// When the device fails.
@@ -106,7 +107,8 @@ impl Network {
         Working::new(&self.arithmetic, parameters, changes)
     }
 
-    /// Nothing summed yet: whole gradients of the parameters `trained`, of those in `changes` only that of the change.
+    /// Nothing summed yet: whole gradients of the parameters `trained`, of those in `changes` only
+    /// that of the change.
     #[must_use]
     pub fn gradients<'a>(
         &self,
@@ -119,8 +121,8 @@ impl Network {
         Gradients::new(self.arithmetic.clone(), whole.chain(thin).collect())
     }
 
-    /// `pixels` [n, 3, size, size] -> embeddings [n, embed_dim] as the projection gives them, not of unit length; with
-    /// `gradients`, a tape for [`Self::images_backward`].
+    /// `pixels` [n, 3, size, size] -> embeddings [n, embed_dim] as the projection gives them, not
+    /// of unit length; with `gradients`, a tape for [`Self::images_backward`].
     ///
     /// # Errors
     /// For a ResNet, and when the pixels have another shape.
@@ -147,7 +149,8 @@ impl Network {
         Images::new(self, weights)?.backward(tape, dy, gradients)
     }
 
-    /// `texts` -> embeddings [n, embed_dim], not of unit length; with `gradients`, a tape for [`Self::texts_backward`].
+    /// `texts` -> embeddings [n, embed_dim], not of unit length; with `gradients`, a tape for
+    /// [`Self::texts_backward`].
     ///
     /// # Errors
     /// When a text is longer than the context.

@@ -1,5 +1,5 @@
-//! The towers' layers and their derivatives: on the CPU in f32 by this project's kernels, elsewhere by candle's
-//! operations, which are also what the tests hold the kernels against.
+//! The towers' layers and their derivatives: on the CPU in f32 by this project's kernels, elsewhere
+//! by candle's operations, which are also what the tests hold the kernels against.
 
 use std::ops::Deref;
 
@@ -86,8 +86,8 @@ impl Arithmetic {
         host(y, out)
     }
 
-    /// The gradient of what went into `weights` [out, in] side by side, from that of what came out, `dy` [rows,
-    /// sum of out]: [rows, in].
+    /// The gradient of what went into `weights` [out, in] side by side, from that of what came out,
+    /// `dy` [rows, sum of out]: [rows, in].
     pub(super) fn linear_backward(&self, dy: &Tensor, weights: &[&Tensor]) -> Result<Tensor> {
         let (rows, stride) = dy.dims2()?;
         let input = weights.first().map_or(Ok(0), |weight| weight.dim(1))?;
@@ -140,7 +140,8 @@ impl Arithmetic {
         host(out, gain.len())
     }
 
-    /// The gradients of [`Self::norm`] from that of its output, `dy`; `onto` is added to that of its input.
+    /// The gradients of [`Self::norm`] from that of its output, `dy`; `onto` is added to that of
+    /// its input.
     pub(super) fn norm_backward(
         &self,
         x: &Tensor,
@@ -272,7 +273,8 @@ fn of_kernel(activation: Activation) -> kernel::Activation {
     }
 }
 
-/// `x` [rows, width] -> rows of mean 0 and deviation 1 in f32, and one over the deviations [rows, 1].
+/// `x` [rows, width] -> rows of mean 0 and deviation 1 in f32, and one over the deviations [rows,
+/// 1].
 fn normalised(x: &Tensor, epsilon: f32) -> Result<(Tensor, Tensor)> {
     let wide = x.to_dtype(DType::F32)?;
     let centred = wide.broadcast_sub(&wide.mean_keepdim(1)?)?;

@@ -41,8 +41,8 @@ struct Laid {
 }
 
 impl Laid {
-    /// Each text at its own length on the CPU; elsewhere all at that of the longest: what stands behind the end of a
-    /// text is seen by nobody, and equal lengths batch best there.
+    /// Each text at its own length on the CPU; elsewhere all at that of the longest: what stands
+    /// behind the end of a text is seen by nobody, and equal lengths batch best there.
     fn new(texts: &[&TokenIds], arithmetic: &Arithmetic) -> Self {
         if let Arithmetic::Kernel = arithmetic {
             let rows = TextRows::new(texts, Sharing::Nothing);

@@ -5,7 +5,8 @@ use std::ops::{Deref, Range};
 use anyhow::{Context, Result, bail};
 use candle_core::{CpuStorage, Storage, Tensor};
 
-/// The values of a contiguous f32 tensor on the CPU, borrowed: the guard of its storage and the tensor's part of it.
+/// The values of a contiguous f32 tensor on the CPU, borrowed: the guard of its storage and the
+/// tensor's part of it.
 struct Values<G> {
     guard: G,
     range: Range<usize>,

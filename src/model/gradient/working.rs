@@ -1,4 +1,5 @@
-//! The weights that one step computes with: the parameters in the towers' type, low-rank changes added.
+//! The weights that one step computes with: the parameters in the towers' type, low-rank changes
+//! added.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ pub struct Working {
 }
 
 impl Working {
-    /// The weights of `parameters`, f32 on the towers' device, with `changes` added to the matrices they name.
+    /// The weights of `parameters`, f32 on the towers' device, with `changes` added to the matrices
+    /// they name.
     pub(super) fn new(
         arithmetic: &Arithmetic,
         parameters: &BTreeMap<String, Tensor>,

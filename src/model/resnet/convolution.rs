@@ -1,5 +1,5 @@
-//! A convolution and the batch norm after it, which at inference is a factor and a shift of every channel and
-//! so is folded into the weights.
+//! A convolution and the batch norm after it, which at inference is a factor and a shift of every
+//! channel and so is folded into the weights.
 
 use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -34,7 +34,8 @@ enum Body {
 }
 
 impl Convolution {
-    /// The convolution `{filter}.weight` [out, channels, side, side] with the batch norm `{norm}` folded in.
+    /// The convolution `{filter}.weight` [out, channels, side, side] with the batch norm `{norm}`
+    /// folded in.
     pub(super) fn load(
         weights: &Weights,
         [filter, norm]: &[String; 2],

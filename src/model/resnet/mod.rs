@@ -1,5 +1,5 @@
-//! The image tower of CLIP's ResNets (openai/CLIP `ModifiedResNet`): a stem of three convolutions, blocks
-//! whose strides are average pools, and attention instead of the last mean.
+//! The image tower of CLIP's ResNets (openai/CLIP `ModifiedResNet`): a stem of three convolutions,
+//! blocks whose strides are average pools, and attention instead of the last mean.
 
 mod convolution;
 mod map;
@@ -17,7 +17,8 @@ use convolution::Convolution;
 use map::{FeatureMap, Rows};
 use pool::AttentionPool;
 
-/// Images that pass through the later stages together: their weights are large, and read once for all of them.
+/// Images that pass through the later stages together: their weights are large, and read once for
+/// all of them.
 const TOGETHER: usize = 8;
 
 /// Stages in which every image is alone: their weights are small, and one image fills the cache.
@@ -66,7 +67,8 @@ impl Bottleneck {
         })
     }
 
-    /// `x` [images, height, width, channels] -> [images, height / stride, width / stride, 4 inside].
+    /// `x` [images, height, width, channels] -> [images, height / stride, width / stride, 4
+    /// inside].
     fn forward(&self, x: FeatureMap) -> Result<FeatureMap> {
         let inside = self.reduce.forward(&x, RELU)?;
         let inside = self
@@ -83,7 +85,8 @@ impl Bottleneck {
 
 impl ResNet {
     pub(super) fn load(weights: &Weights, sizes: &Sizes) -> Result<Self> {
-        // In f32 always: 27 products a place are no work, and what they lose, all that follows loses.
+        // In f32 always: 27 products a place are no work, and what they lose, all that follows
+        // loses.
         let stem = |index: usize, stride: usize| {
             let names = [format!("visual.conv{index}"), format!("visual.bn{index}")];
             Convolution::load(weights, &names, stride, Precision::F32)

@@ -1,5 +1,5 @@
-//! The attention that pools a feature map (openai/CLIP `AttentionPool2d`): the mean of all positions asks, the
-//! mean and the positions answer.
+//! The attention that pools a feature map (openai/CLIP `AttentionPool2d`): the mean of all
+//! positions asks, the mean and the positions answer.
 
 use anyhow::{Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -37,10 +37,11 @@ enum Body {
     },
 }
 
-/// One head's keys and values, in the order that one query needs. With `q` the query and `x` the tokens,
-/// `q (x K^T)^T = (q K) x^T` and `a (x V^T) = (a x) V^T`: two products with one row instead of two with a row a
-/// token, which would be a tenth of RN50. What the bias of the keys adds is the same for every token, and so
-/// nothing after the softmax; that of the values is added once, the weights having the sum 1.
+/// One head's keys and values, in the order that one query needs. With `q` the query and `x` the
+/// tokens, `q (x K^T)^T = (q K) x^T` and `a (x V^T) = (a x) V^T`: two products with one row instead
+/// of two with a row a token, which would be a tenth of RN50. What the bias of the keys adds is the
+/// same for every token, and so nothing after the softmax; that of the values is added once, the
+/// weights having the sum 1.
 struct Head {
     /// K^T: [features, head_dim].
     keys: PackedMatrix,
@@ -222,7 +223,8 @@ impl Head {
     }
 }
 
-/// The mean of each image's positions, then the positions, all with their place added: [n, tokens, features].
+/// The mean of each image's positions, then the positions, all with their place added: [n, tokens,
+/// features].
 fn with_mean(x: &Rows, positions: &[f32]) -> Vec<f32> {
     let pixels = x.size[0] * x.size[1];
     let mut tokens = Vec::with_capacity(x.images * (pixels + 1) * x.channels);

@@ -1,5 +1,6 @@
-//! Making probabilities mean what they say: a temperature for the logits, and a probability below which the answer is
-//! "none of these". Both are fitted to one part of labelled samples and judged on another ([`split()`]).
+//! Making probabilities mean what they say: a temperature for the logits, and a probability below
+//! which the answer is "none of these". Both are fitted to one part of labelled samples and judged
+//! on another ([`split()`]).
 
 mod samples;
 mod split;

@@ -1,10 +1,11 @@
-//! Where the logits of labelled samples come from: 50,000 samples of 1,000 classes are 200 MB, which a caller may
-//! rather multiply out of embeddings again than keep.
+//! Where the logits of labelled samples come from: 50,000 samples of 1,000 classes are 200 MB,
+//! which a caller may rather multiply out of embeddings again than keep.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-/// Samples that one thread takes at once, and over which sums are cut: fixed, so that threads do not show.
+/// Samples that one thread takes at once, and over which sums are cut: fixed, so that threads do
+/// not show.
 const CHUNK: usize = 256;
 
 /// Labelled samples with their logits.
@@ -18,7 +19,8 @@ pub trait Samples: Sync {
     /// The true class of a sample; None when it is none of the classes.
     fn target(&self, sample: usize) -> Option<usize>;
 
-    /// Writes the logits `[classes]` of a sample; the same ones each time. Called once a sample for each step of a fit.
+    /// Writes the logits `[classes]` of a sample; the same ones each time. Called once a sample for
+    /// each step of a fit.
     fn logits(&self, sample: usize, into: &mut [f32]);
 }
 
@@ -110,7 +112,8 @@ pub(super) fn check<S: Samples>(samples: &S) -> Result<()> {
     }
 }
 
-/// What `look` makes of each sample and its logits, in the order of the samples, on the threads of the pool.
+/// What `look` makes of each sample and its logits, in the order of the samples, on the threads of
+/// the pool.
 pub(super) fn fold_chunks<S: Samples, T: Send>(
     samples: &S,
     look: impl Fn(usize, &[f32]) -> T + Sync,

@@ -13,12 +13,14 @@ pub struct Split {
     pub rest: Vec<usize>,
 }
 
-/// Parts samples at random into `fraction` of each class (None is one too) to fit on and the rest. Each class is
-/// within one sample of its share, and so are all samples together: single samples of many classes do not all go to
-/// one side. The same `targets`, `fraction` and `seed` give the same split, on any machine.
+/// Parts samples at random into `fraction` of each class (None is one too) to fit on and the rest.
+/// Each class is within one sample of its share, and so are all samples together: single samples of
+/// many classes do not all go to one side. The same `targets`, `fraction` and `seed` give the same
+/// split, on any machine.
 ///
 /// # Errors
-/// When the fraction is not between 0 and 1, or there are too few samples for both sides to get one.
+/// When the fraction is not between 0 and 1, or there are too few samples for both sides to get
+/// one.
 pub fn split(targets: &[Option<usize>], fraction: f64, seed: u64) -> Result<Split> {
     ensure!(
         fraction > 0.0 && fraction < 1.0,

@@ -1,7 +1,7 @@
 //! The temperature that logits are divided by before the softmax.
 //!
-//! Guo et al., On Calibration of Modern Neural Networks (2017). The mean negative log likelihood is convex in
-//! 1 / temperature, so there is one minimum and no optimiser's settings.
+//! Guo et al., On Calibration of Modern Neural Networks (2017). The mean negative log likelihood is
+//! convex in 1 / temperature, so there is one minimum and no optimiser's settings.
 
 use anyhow::{Result, ensure};
 
@@ -17,9 +17,9 @@ const MOST_STEPS: usize = 100;
 pub struct Temperature {
     /// What the logits are divided by.
     pub temperature: f64,
-    /// Whether the samples say what it is. They do not when they are all right or more often wrong than guessing
-    /// (every sharper, or flatter, softmax would fit still better) or their logits are all the same; the temperature
-    /// is then 1.
+    /// Whether the samples say what it is. They do not when they are all right or more often wrong
+    /// than guessing (every sharper, or flatter, softmax would fit still better) or their logits
+    /// are all the same; the temperature is then 1.
     pub determined: bool,
     /// The mean negative log likelihood at temperature 1.
     pub nll_before: f64,
@@ -27,15 +27,16 @@ pub struct Temperature {
     pub nll_after: f64,
 }
 
-/// The mean negative log likelihood of the samples that are of a class when logits are divided by `temperature`; None
-/// when there are none.
+/// The mean negative log likelihood of the samples that are of a class when logits are divided by
+/// `temperature`; None when there are none.
 #[must_use]
 pub fn negative_log_likelihood<S: Samples>(samples: &S, temperature: f64) -> Option<f64> {
     let slope = Slope::of(samples, temperature.recip());
     (slope.count > 0).then_some(slope.nll)
 }
 
-/// Fits the temperature to the samples that are of a class (the others have no likelihood). The threads do not show.
+/// Fits the temperature to the samples that are of a class (the others have no likelihood). The
+/// threads do not show.
 ///
 /// # Errors
 /// When no sample is of a class, one is of a class that is not there, or a logit is not finite.
@@ -66,8 +67,8 @@ pub fn fit_temperature<S: Samples>(samples: &S) -> Result<Temperature> {
     })
 }
 
-/// Where the first derivative is 0, by Newton's method from 1, and by halving (in logarithms) wherever a step
-/// would leave the interval or gains less than halving would.
+/// Where the first derivative is 0, by Newton's method from 1, and by halving (in logarithms)
+/// wherever a step would leave the interval or gains less than halving would.
 fn root(at: &impl Fn(f64) -> Slope, start: Slope) -> (f64, Slope) {
     let [mut low, mut high] = LIMITS;
     let (mut inverse, mut slope, mut last_step) = (1.0, start, f64::INFINITY);

@@ -26,7 +26,8 @@ impl Judged {
 /// The best class of each sample when logits are divided by `temperature`.
 ///
 /// # Errors
-/// When the temperature is not positive, a sample is of a class that is not there, or a logit is not finite.
+/// When the temperature is not positive, a sample is of a class that is not there, or a logit is
+/// not finite.
 pub fn judge<S: Samples>(samples: &S, temperature: f64) -> Result<Vec<Judged>> {
     ensure!(
         temperature > 0.0 && temperature.is_finite(),
@@ -85,7 +86,8 @@ impl NoneThreshold {
         }
     }
 
-    /// Youden's J: the share of right answers kept plus that of all others dropped, minus 1; 0 does no more than chance.
+    /// Youden's J: the share of right answers kept plus that of all others dropped, minus 1; 0 does
+    /// no more than chance.
     #[must_use]
     pub fn youden(&self) -> f64 {
         let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
@@ -96,9 +98,10 @@ impl NoneThreshold {
     }
 }
 
-/// The threshold that best parts right answers from wrong ones and from samples of no class: of the probabilities that
-/// occur the one of the largest Youden's J, of equal ones the lowest, which keeps more. None when the answers are all
-/// right or all not, or no threshold does better than keeping everything.
+/// The threshold that best parts right answers from wrong ones and from samples of no class: of the
+/// probabilities that occur the one of the largest Youden's J, of equal ones the lowest, which
+/// keeps more. None when the answers are all right or all not, or no threshold does better than
+/// keeping everything.
 #[must_use]
 pub fn choose_threshold(judged: &[Judged]) -> Option<NoneThreshold> {
     let mut sorted: Vec<(f32, bool)> = judged

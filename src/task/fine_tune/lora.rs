@@ -13,7 +13,8 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::{ImageTower, Tower};
 use crate::model::gradient::LowRank;
 
-/// A change of nothing for every matrix that LoRA trains: A drawn as PyTorch draws a linear layer's weight, B zero.
+/// A change of nothing for every matrix that LoRA trains: A drawn as PyTorch draws a linear layer's
+/// weight, B zero.
 pub(super) fn changes(
     lora: &Lora,
     checkpoint: &Checkpoint,

@@ -142,8 +142,9 @@ impl Contrast {
     }
 }
 
-/// The mean of the cross entropies of images over texts and of texts over images, the logits `exp(logarithm) left right^T`,
-/// the labels smoothed: (1 - e) for the pair itself and e / n for every pair.
+/// The mean of the cross entropies of images over texts and of texts over images, the logits
+/// `exp(logarithm) left right^T`, the labels smoothed: (1 - e) for the pair itself and e / n for
+/// every pair.
 fn contrast(left: &[f32], right: &[f32], dim: usize, (logarithm, e): (f64, f64)) -> Contrast {
     let n = left.len() / dim;
     let scale = logarithm.exp();

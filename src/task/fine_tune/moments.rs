@@ -62,11 +62,12 @@ impl Moments {
         Ok(())
     }
 
-    /// Moves `parameter` against `gradient`, all but its first `frozen` numbers. With the kernels' gradients it is written in
-    /// place, with all that view it.
+    /// Moves `parameter` against `gradient`, all but its first `frozen` numbers. With the kernels'
+    /// gradients it is written in place, with all that view it.
     ///
     /// # Errors
-    /// When what comes out is not finite, or the device fails; the parameter is then neither the old nor the new one.
+    /// When what comes out is not finite, or the device fails; the parameter is then neither the
+    /// old nor the new one.
     pub(super) fn step(
         &mut self,
         step: &AdamWStep,

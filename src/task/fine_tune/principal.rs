@@ -1,22 +1,24 @@
-//! The principal components of a batch of embeddings, with their derivative: what Long-CLIP matches short captions with
-//! (arXiv 2403.15378, "Primary Component Matching").
+//! The principal components of a batch of embeddings, with their derivative: what Long-CLIP matches
+//! short captions with (arXiv 2403.15378, "Primary Component Matching").
 //!
-//! The reference computes the singular vectors V of the centred batch X, keeps the first k, and takes X V V^T + mean; its
-//! gradient goes through V. Here the derivative is that of the projector P = V V^T itself, which is defined wherever the
-//! k-th and the next singular value differ, whatever those before and after them do:
-//! dP = sum over i <= k < j of (v_i v_j^T + v_j v_i^T) (v_i^T d(X^T X) v_j) / (l_i - l_j), l the squares of the singular values.
-//! Everything is in f64, for the squares lose half of the digits.
+//! The reference computes the singular vectors V of the centred batch X, keeps the first k, and
+//! takes X V V^T + mean; its gradient goes through V. Here the derivative is that of the projector
+//! P = V V^T itself, which is defined wherever the k-th and the next singular value differ,
+//! whatever those before and after them do: dP = sum over i <= k < j of (v_i v_j^T + v_j v_i^T)
+//! (v_i^T d(X^T X) v_j) / (l_i - l_j), l the squares of the singular values. Everything is in f64,
+//! for the squares lose half of the digits.
 
 use anyhow::{Result, ensure};
 
 use super::CURE;
 use super::matrix::Matrix;
 
-/// Directions with a smaller share of the largest squared singular value are what rounding leaves: of images that a batch
-/// has several times, or of fewer images than components. They are no directions, and dividing by them gives no derivative.
+/// Directions with a smaller share of the largest squared singular value are what rounding leaves:
+/// of images that a batch has several times, or of fewer images than components. They are no
+/// directions, and dividing by them gives no derivative.
 const NOTHING: f64 = 1e-12;
-/// Components whose squared singular values differ by a smaller share of the largest: either choice is right, and neither
-/// has a derivative.
+/// Components whose squared singular values differ by a smaller share of the largest: either choice
+/// is right, and neither has a derivative.
 const SAME: f64 = 1e-12;
 
 /// A batch and what is left of it in its principal components.
@@ -136,8 +138,8 @@ impl Principal {
     }
 }
 
-/// The squared singular values of `centred` [n, dim], falling, and the directions [found, dim] that belong to them; those
-/// that are nothing left out.
+/// The squared singular values of `centred` [n, dim], falling, and the directions [found, dim] that
+/// belong to them; those that are nothing left out.
 fn directions(centred: &Matrix) -> (Vec<f64>, Matrix) {
     let (n, dim) = (centred.height, centred.width);
     let is_wide = n < dim;
@@ -216,7 +218,8 @@ mod tests {
 
     #[test]
     fn the_derivative_agrees_with_differences_through_an_svd() {
-        // More rows than columns, fewer, and about as many; components fewer than directions and as many.
+        // More rows than columns, fewer, and about as many; components fewer than directions and as
+        // many.
         for (n, dim, rank) in [(12, 5, 2), (6, 11, 3), (8, 8, 4), (5, 9, 4), (9, 4, 4)] {
             let rows = randoms(n as u64, n * dim);
             let weight = randoms(7, n * dim);

@@ -67,7 +67,8 @@ pub enum Short {
     None,
     /// The images' embeddings.
     Plain,
-    /// The images' embeddings in so many principal components of the batch: Long-CLIP's Primary Component Matching.
+    /// The images' embeddings in so many principal components of the batch: Long-CLIP's Primary
+    /// Component Matching.
     Principal {
         /// How many.
         rank: usize,
@@ -121,7 +122,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The share of the largest rate at a step, from 0, as open_clip and Long-CLIP count: (step + 1) / warm-up at first.
+    /// The share of the largest rate at a step, from 0, as open_clip and Long-CLIP count: (step +
+    /// 1) / warm-up at first.
     #[must_use]
     pub fn share(&self, step: usize) -> f64 {
         if step < self.warm_up {

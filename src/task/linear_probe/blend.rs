@@ -1,5 +1,5 @@
-//! WiSE-FT (Wortsman et al., 2022): a trained classifier and the zero-shot one it started from, mixed
-//! weight by weight. On embeddings that stay as they are, that mixes their logits.
+//! WiSE-FT (Wortsman et al., 2022): a trained classifier and the zero-shot one it started from,
+//! mixed weight by weight. On embeddings that stay as they are, that mixes their logits.
 
 /// Shares of the trained classifier that are tried: 0 is zero-shot, 1 trained.
 const STEPS: usize = 20;

@@ -37,8 +37,8 @@ fn unbalanced_classes_are_fitted_as_scikit_learn_fits_them() {
     let centred = bias.iter().map(|bias| bias - mean);
     let found = weights.iter().copied().chain(centred);
     let expected = [numbers(&golden["weights"]), numbers(&golden["bias"])].concat();
-    // Both end where the gradient is a millionth of what it was. With a bias that is held back, weights
-    // are off by more than 0.1 and biases by more than 0.3.
+    // Both end where the gradient is a millionth of what it was. With a bias that is held back,
+    // weights are off by more than 0.1 and biases by more than 0.3.
     for (at, (found, expected)) in found.zip(expected).enumerate() {
         assert!((found - expected).abs() < 1e-4, "{at}: {found} {expected}");
     }

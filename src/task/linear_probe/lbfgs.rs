@@ -1,8 +1,9 @@
 //! L-BFGS: the minimum of a smooth function of many variables, from values and gradients alone.
 //!
-//! Nocedal and Wright, Numerical Optimization (2nd ed.), algorithms 7.4 and 7.5 for the direction, 3.5
-//! and 3.6 for a step that meets the strong Wolfe conditions. All in f64 and in one order of summation:
-//! the same function gives the same steps, to the bit. Knows nothing of what it minimises.
+//! Nocedal and Wright, Numerical Optimization (2nd ed.), algorithms 7.4 and 7.5 for the direction,
+//! 3.5 and 3.6 for a step that meets the strong Wolfe conditions. All in f64 and in one order of
+//! summation: the same function gives the same steps, to the bit. Knows nothing of what it
+//! minimises.
 
 mod line;
 

@@ -1,20 +1,21 @@
-//! Multinomial logistic regression, as scikit-learn's `LogisticRegression(solver="lbfgs")` defines it.
+//! Multinomial logistic regression, as scikit-learn's `LogisticRegression(solver="lbfgs")` defines
+//! it.
 //!
-//! With samples `x_i` of classes `y_i`, weights `W` [classes, dim], bias `b` `[classes]` and a strength
-//! `l2`, the lowest point of
+//! With samples `x_i` of classes `y_i`, weights `W` [classes, dim], bias `b` `[classes]` and a
+//! strength `l2`, the lowest point of
 //!
 //! ```text
 //! sum_i -ln softmax(W x_i + b)[y_i]  +  l2 / 2 * |W - W0|^2
 //! ```
 //!
 //! `l2` is 1 / `C` of scikit-learn, and the bias is not held back, as there. `W0` is zero, or the
-//! zero-shot classifier: then the bias is held to zero as well (`+ l2 / 2 * |b|^2`), so that the more
-//! `l2` weighs, the less is left but that classifier. Of two classes scikit-learn learns one vector, the
-//! difference of the two rows; to be the same, the penalty counts twice there.
+//! zero-shot classifier: then the bias is held to zero as well (`+ l2 / 2 * |b|^2`), so that the
+//! more `l2` weighs, the less is left but that classifier. Of two classes scikit-learn learns one
+//! vector, the difference of the two rows; to be the same, the penalty counts twice there.
 //!
 //! Embeddings of one model point much the same way, which makes the function a narrow valley. As a
-//! function of `c = b + W m` in place of `b`, with the samples' mean `m`, it is a wide one with the same
-//! lowest point: that is where L-BFGS walks.
+//! function of `c = b + W m` in place of `b`, with the samples' mean `m`, it is a wide one with the
+//! same lowest point: that is where L-BFGS walks.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -34,8 +35,8 @@ const FLAT: f64 = 1e-3;
 pub struct Penalty<'a> {
     /// The strength.
     pub l2: f64,
-    /// Weights `[classes, dim]` that cost nothing, without a bias; if there are none, these are zeros
-    /// and the bias costs nothing whatever it is.
+    /// Weights `[classes, dim]` that cost nothing, without a bias; if there are none, these are
+    /// zeros and the bias costs nothing whatever it is.
     pub towards: Option<&'a [f64]>,
 }
 
@@ -256,8 +257,8 @@ impl Objective for Centred<'_> {
     }
 }
 
-/// From the scores of one sample, without the bias, to its loss; the scores become the loss's gradient
-/// by them, times `share`.
+/// From the scores of one sample, without the bias, to its loss; the scores become the loss's
+/// gradient by them, times `share`.
 fn residuals(scores: &mut [f64], bias: &[f64], (class, share): (usize, f64)) -> f64 {
     scores
         .iter_mut()

@@ -1,5 +1,5 @@
-//! Classifiers that learn from labelled embeddings: logistic regression, from zero or from the texts'
-//! classifier, and the nearest images of Tip-Adapter; and how their numbers are chosen.
+//! Classifiers that learn from labelled embeddings: logistic regression, from zero or from the
+//! texts' classifier, and the nearest images of Tip-Adapter; and how their numbers are chosen.
 
 pub mod blend;
 #[cfg(test)]

@@ -98,7 +98,8 @@ impl Probe {
         self.cache.as_ref()
     }
 
-    /// The logits of `images` [n, dim] -> [n, classes]. An image's logits do not depend on the others.
+    /// The logits of `images` [n, dim] -> [n, classes]. An image's logits do not depend on the
+    /// others.
     ///
     /// Panics when the images are no rows of `dim`.
     #[must_use]

@@ -12,8 +12,8 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Of `logits` [samples, class_count] for these true classes. Of equal logits the first is the best
-    /// class.
+    /// Of `logits` [samples, class_count] for these true classes. Of equal logits the first is the
+    /// best class.
     #[must_use]
     pub fn of(logits: &[f32], classes: &[usize], class_count: usize) -> Self {
         let mut counted = Counted::default();
@@ -27,8 +27,8 @@ impl Quality {
         self.correct as f64 / self.count.max(1) as f64
     }
 
-    /// Whether more are right, or as many with less loss: few samples tell many classifiers apart by
-    /// nothing else.
+    /// Whether more are right, or as many with less loss: few samples tell many classifiers apart
+    /// by nothing else.
     #[must_use]
     pub fn is_better_than(&self, other: &Self) -> bool {
         self.correct > other.correct || self.correct == other.correct && self.loss < other.loss

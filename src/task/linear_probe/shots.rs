@@ -3,8 +3,8 @@
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// The numbers of up to `shots` samples of each class, rising: all of a class that has fewer. Draws of
-/// one seed contain each other: those of four shots are among those of eight. The same arguments
+/// The numbers of up to `shots` samples of each class, rising: all of a class that has fewer. Draws
+/// of one seed contain each other: those of four shots are among those of eight. The same arguments
 /// give the same draw, on any machine.
 #[must_use]
 pub fn draw(classes: &[usize], shots: usize, seed: u64) -> Vec<usize> {
@@ -21,8 +21,8 @@ pub fn draw(classes: &[usize], shots: usize, seed: u64) -> Vec<usize> {
     drawn
 }
 
-/// Parts samples at random: of each class `fraction`, rounded, but at most all but one and at least one
-/// if there are two. Returns the rest and the part, both rising.
+/// Parts samples at random: of each class `fraction`, rounded, but at most all but one and at least
+/// one if there are two. Returns the rest and the part, both rising.
 #[must_use]
 pub fn hold_out(classes: &[usize], fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let count = classes.iter().max().map_or(0, |last| last + 1);

@@ -1,8 +1,8 @@
 //! How much to hold back: the search for a strength over twelve decades.
 //!
-//! That of the CLIP paper (appendix A.3), of which CLIP_benchmark's is a copy: 97 strengths from 1e-6
-//! to 1e6, eight a decade. First the seven at every second decade; then, four times, both neighbours
-//! of the best one at half the distance, down to neighbouring strengths.
+//! That of the CLIP paper (appendix A.3), of which CLIP_benchmark's is a copy: 97 strengths from
+//! 1e-6 to 1e6, eight a decade. First the seven at every second decade; then, four times, both
+//! neighbours of the best one at half the distance, down to neighbouring strengths.
 
 use anyhow::Result;
 

@@ -14,8 +14,8 @@ use super::quality::Counted;
 use super::{Quality, Samples, Stopped, TOGETHER};
 use crate::kernel;
 
-/// How sharply nearness counts: the paper's 5.5 is among them. Models whose embeddings lie in a narrow
-/// cone need it sharper by far.
+/// How sharply nearness counts: the paper's 5.5 is among them. Models whose embeddings lie in a
+/// narrow cone need it sharper by far.
 const BETAS: [f64; 17] = [
     0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 8.0, 11.0, 16.0, 24.0, 32.0, 64.0, 128.0, 256.0, 512.0,
     1024.0,
@@ -34,8 +34,8 @@ pub struct Mix {
     pub beta: f64,
 }
 
-/// For each of `images` [n, dim] and each class the sum over its `keys` of exp(-beta (1 - cosine)) ->
-/// [n, classes].
+/// For each of `images` [n, dim] and each class the sum over its `keys` of exp(-beta (1 - cosine))
+/// -> [n, classes].
 #[must_use]
 pub fn affinities(images: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
     let cosines = kernel::dots(images, keys.embeddings(), keys.dim());
@@ -57,8 +57,8 @@ fn sums(cosines: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
     sums
 }
 
-/// The mix that answers `samples` best beside the texts' classifier `texts` [classes, dim], and all that
-/// were tried. Of equal ones the first: the least weight of the images, the least sharp.
+/// The mix that answers `samples` best beside the texts' classifier `texts` [classes, dim], and all
+/// that were tried. Of equal ones the first: the least weight of the images, the least sharp.
 ///
 /// # Errors
 /// [`Stopped`], once `is_stopped` says so.

@@ -88,8 +88,8 @@ pub struct Trained {
     pub fit: Option<Fit>,
 }
 
-/// A recipe, the texts' classifier `[classes, dim]` where there is one (the model's scale is in it), and
-/// when to give up.
+/// A recipe, the texts' classifier `[classes, dim]` where there is one (the model's scale is in
+/// it), and when to give up.
 #[derive(Clone, Copy)]
 pub struct Training<'a> {
     /// What is to be trained.
@@ -101,8 +101,8 @@ pub struct Training<'a> {
 }
 
 impl Training<'_> {
-    /// The numbers with which a classifier trained on `train` answers `validation` best. What is given
-    /// is taken as it is.
+    /// The numbers with which a classifier trained on `train` answers `validation` best. What is
+    /// given is taken as it is.
     ///
     /// # Errors
     /// [`super::Stopped`]; when there is nothing to choose by, or no texts where they are needed.

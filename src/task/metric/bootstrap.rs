@@ -1,8 +1,9 @@
 //! How far a mean would move with other samples: percentile intervals by Efron's bootstrap.
 //!
-//! Each resample draws as many samples as there are, with replacement, from a ChaCha8 stream of its own: the
-//! interval depends on the samples, their order and the seed, not on threads or machine. A draw is 32 random bits
-//! scaled to the number of samples, whose bias (n / 2^32) is far below what resampling resolves.
+//! Each resample draws as many samples as there are, with replacement, from a ChaCha8 stream of its
+//! own: the interval depends on the samples, their order and the seed, not on threads or machine. A
+//! draw is 32 random bits scaled to the number of samples, whose bias (n / 2^32) is far below what
+//! resampling resolves.
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -52,13 +53,15 @@ impl Resampling {
         })
     }
 
-    /// The interval of `hits` / `n`: [`Resampling::mean`] of that many ones among zeros, without looking at samples.
+    /// The interval of `hits` / `n`: [`Resampling::mean`] of that many ones among zeros, without
+    /// looking at samples.
     #[must_use]
     pub fn proportion(&self, hits: usize, n: usize) -> Interval {
         self.difference(hits, 0, n)
     }
 
-    /// The interval of (`won` - `lost`) / `n`: [`Resampling::mean`] of that many 1, that many -1 and else zeros.
+    /// The interval of (`won` - `lost`) / `n`: [`Resampling::mean`] of that many 1, that many -1
+    /// and else zeros.
     #[must_use]
     pub fn difference(&self, won: usize, lost: usize, n: usize) -> Interval {
         // Which sample is drawn does not matter, only of which kind it is.
@@ -100,7 +103,8 @@ impl Resampling {
     }
 }
 
-/// The value below which a share of sorted values lies, between two of them in proportion (numpy's `percentile`).
+/// The value below which a share of sorted values lies, between two of them in proportion (numpy's
+/// `percentile`).
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let below = sorted[place.floor() as usize];

@@ -26,7 +26,8 @@ impl ClassFigures {
         ratio(self.correct as f64, self.support)
     }
 
-    /// The harmonic mean of precision and recall; 0 when the class neither has samples nor was predicted.
+    /// The harmonic mean of precision and recall; 0 when the class neither has samples nor was
+    /// predicted.
     #[must_use]
     pub fn f1(&self) -> f64 {
         ratio(2.0 * self.correct as f64, self.support + self.predicted)
@@ -50,8 +51,8 @@ pub struct Averages {
 }
 
 impl Averages {
-    /// Every class with the same weight, but for those that neither have samples nor were predicted: they do not
-    /// count, as in scikit-learn when no labels are given.
+    /// Every class with the same weight, but for those that neither have samples nor were
+    /// predicted: they do not count, as in scikit-learn when no labels are given.
     #[must_use]
     pub fn of_classes(classes: &[ClassFigures]) -> Self {
         Self::weighted(classes, |class| usize::from(class.occurs()))

@@ -15,8 +15,8 @@ pub struct Confusion {
     pub count: usize,
 }
 
-/// The confusion matrix, rows true and columns predicted, without its zeros: thousands of classes would fill
-/// gigabytes with them.
+/// The confusion matrix, rows true and columns predicted, without its zeros: thousands of classes
+/// would fill gigabytes with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confusions(BTreeMap<(u32, u32), usize>);
 
@@ -57,7 +57,8 @@ impl Confusions {
             .collect()
     }
 
-    /// The `most` largest cells off the diagonal, largest first, equal ones in the order of the rows.
+    /// The `most` largest cells off the diagonal, largest first, equal ones in the order of the
+    /// rows.
     #[must_use]
     pub fn worst(&self, most: usize) -> Vec<Confusion> {
         let mut wrong: Vec<Confusion> = self

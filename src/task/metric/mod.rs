@@ -1,5 +1,5 @@
-//! How good answers are. Every definition is that of the tools people compare with: scikit-learn, torchmetrics,
-//! CLIP_benchmark, statsmodels; `tests/golden/metrics.py` holds them against these.
+//! How good answers are. Every definition is that of the tools people compare with: scikit-learn,
+//! torchmetrics, CLIP_benchmark, statsmodels; `tests/golden/metrics.py` holds them against these.
 
 pub mod bootstrap;
 pub mod class;

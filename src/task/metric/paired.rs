@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use super::bootstrap::{Interval, Resampling};
 use super::tally::{Answer, ratio};
 
-/// The most differing samples for which McNemar's test is computed exactly. The usual 25 is from the days of printed
-/// tables; at 1000 the approximation agrees to two digits and more.
+/// The most differing samples for which McNemar's test is computed exactly. The usual 25 is from
+/// the days of printed tables; at 1000 the approximation agrees to two digits and more.
 const MOST_EXACT: usize = 1000;
 
 /// Which of two runs got a sample right.
@@ -36,7 +36,8 @@ pub enum Method {
 /// McNemar's test of two runs being right equally often.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct McNemar {
-    /// [`Method::Exact`]: the smaller number of samples that only one run got right; otherwise chi-square.
+    /// [`Method::Exact`]: the smaller number of samples that only one run got right; otherwise
+    /// chi-square.
     pub statistic: f64,
     /// How likely a difference at least as large would be if the runs were equally good.
     pub p_value: f64,
@@ -68,12 +69,13 @@ pub struct Comparison {
     pub interval: Interval,
     /// Whether chance could do it.
     pub test: McNemar,
-    /// The classes that changed, those that changed by most samples first, equal ones in the order of the classes.
+    /// The classes that changed, those that changed by most samples first, equal ones in the order
+    /// of the classes.
     pub changed: Vec<ClassChange>,
 }
 
-/// Compares two runs over the same samples in the same order, whose classes are the same ones (their prompts, or
-/// the model, may differ).
+/// Compares two runs over the same samples in the same order, whose classes are the same ones
+/// (their prompts, or the model, may differ).
 ///
 /// # Errors
 /// When the runs are not over the same samples.
@@ -128,7 +130,8 @@ pub fn compare(first: &[Answer], second: &[Answer], how: &Resampling) -> Result<
     })
 }
 
-/// McNemar's test from the numbers of samples that only one of two runs got right: exact for up to 1000 together.
+/// McNemar's test from the numbers of samples that only one of two runs got right: exact for up to
+/// 1000 together.
 #[must_use]
 pub fn mcnemar(only_first: usize, only_second: usize) -> McNemar {
     let (total, least) = (only_first + only_second, only_first.min(only_second));
@@ -148,7 +151,8 @@ pub fn mcnemar(only_first: usize, only_second: usize) -> McNemar {
     }
 }
 
-/// The probability of at most `heads` heads in `throws` throws of a fair coin, for up to 1000 throws.
+/// The probability of at most `heads` heads in `throws` throws of a fair coin, for up to 1000
+/// throws.
 fn coin_at_most(heads: usize, throws: usize) -> f64 {
     // 2^-1000 is still an ordinary f64.
     let mut probability = 0.5f64.powi(throws as i32);
@@ -160,8 +164,8 @@ fn coin_at_most(heads: usize, throws: usize) -> f64 {
     sum
 }
 
-/// Holm's correction of the p values of several tests, in their order: each is then comparable with the same
-/// threshold as if it were the only one (statsmodels' `multipletests(method="holm")`).
+/// Holm's correction of the p values of several tests, in their order: each is then comparable with
+/// the same threshold as if it were the only one (statsmodels' `multipletests(method="holm")`).
 #[must_use]
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();

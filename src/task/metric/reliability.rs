@@ -35,10 +35,11 @@ pub struct Reliability {
     pub worst: f64,
 }
 
-/// Sorts `(best probability, right)` of each sample into `bins` bins of equal width. A probability that is an edge
-/// (the f32 nearest to it) belongs to the bin above, and 1 to the last bin, as in netcal's `ECE`. torchmetrics'
-/// `MulticlassCalibrationError(norm="l1")` has its edges there too but for their last bit, and gives probabilities of
-/// exactly 1 a bin of their own: without such ones the numbers are the same.
+/// Sorts `(best probability, right)` of each sample into `bins` bins of equal width. A probability
+/// that is an edge (the f32 nearest to it) belongs to the bin above, and 1 to the last bin, as in
+/// netcal's `ECE`. torchmetrics' `MulticlassCalibrationError(norm="l1")` has its edges there too
+/// but for their last bit, and gives probabilities of exactly 1 a bin of their own: without such
+/// ones the numbers are the same.
 ///
 /// # Errors
 /// When there are no bins.

@@ -9,8 +9,8 @@ use super::reliability::{self, Reliability};
 /// The classes of [`Tally::acc5`].
 const TOP: usize = 5;
 
-/// Below this a probability of the true class counts as this much: the spacing of f32 at 1, as in scikit-learn's
-/// `log_loss` for f32, so that one certain mistake does not make the mean infinite.
+/// Below this a probability of the true class counts as this much: the spacing of f32 at 1, as in
+/// scikit-learn's `log_loss` for f32, so that one certain mistake does not make the mean infinite.
 const LEAST_PROBABILITY: f64 = f32::EPSILON as f64;
 
 /// The answer for one sample; what intervals, calibration and comparisons of runs need to keep.
@@ -59,8 +59,8 @@ impl Tally {
         }
     }
 
-    /// Adds a sample of class `target` for which the classes `ranked`, best first (all, or at least the first five),
-    /// were found, the first one with `probability`.
+    /// Adds a sample of class `target` for which the classes `ranked`, best first (all, or at least
+    /// the first five), were found, the first one with `probability`.
     ///
     /// # Errors
     /// When a class is not one of the tally's, there is no best class, or the probability is none.
@@ -89,8 +89,8 @@ impl Tally {
         Ok(())
     }
 
-    /// Adds the probabilities `[classes]` of a sample of class `target` to [`Tally::negative_log_likelihood`] and
-    /// [`Tally::brier`]; goes beside [`Tally::add`].
+    /// Adds the probabilities `[classes]` of a sample of class `target` to
+    /// [`Tally::negative_log_likelihood`] and [`Tally::brier`]; goes beside [`Tally::add`].
     ///
     /// # Errors
     /// When the lengths do not fit or a number is no probability.
@@ -148,14 +148,15 @@ impl Tally {
         ratio(self.correct() as f64, self.n())
     }
 
-    /// Top-5 accuracy: how often the true class is among the best five; with fewer than five classes, always.
+    /// Top-5 accuracy: how often the true class is among the best five; with fewer than five
+    /// classes, always.
     #[must_use]
     pub fn acc5(&self) -> f64 {
         ratio(self.in_top as f64, self.n())
     }
 
-    /// The mean of the recalls of the classes that have samples: CLIP_benchmark's `mean_per_class_recall`,
-    /// scikit-learn's `balanced_accuracy_score`.
+    /// The mean of the recalls of the classes that have samples: CLIP_benchmark's
+    /// `mean_per_class_recall`, scikit-learn's `balanced_accuracy_score`.
     #[must_use]
     pub fn mean_per_class_recall(&self) -> f64 {
         class::mean_recall(&self.per_class())
@@ -185,7 +186,8 @@ impl Tally {
         Confusions::of(&self.answers)
     }
 
-    /// How far the best probabilities are from the share of right answers, in `bins` bins of equal width.
+    /// How far the best probabilities are from the share of right answers, in `bins` bins of equal
+    /// width.
     ///
     /// # Errors
     /// When there are no bins.
@@ -197,14 +199,15 @@ impl Tally {
         )
     }
 
-    /// The mean of -ln p of the true class, p at least 2^-23; None without [`Tally::add_probabilities`].
+    /// The mean of -ln p of the true class, p at least 2^-23; None without
+    /// [`Tally::add_probabilities`].
     #[must_use]
     pub fn negative_log_likelihood(&self) -> Option<f64> {
         self.mean_of_probabilities(self.negative_log)
     }
 
-    /// The mean over the samples of the sum over the classes of (p - truth)^2: Brier's own definition, from 0 to 2;
-    /// None without [`Tally::add_probabilities`].
+    /// The mean over the samples of the sum over the classes of (p - truth)^2: Brier's own
+    /// definition, from 0 to 2; None without [`Tally::add_probabilities`].
     #[must_use]
     pub fn brier(&self) -> Option<f64> {
         self.mean_of_probabilities(self.squares)

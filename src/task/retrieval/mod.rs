@@ -1,14 +1,17 @@
 //! Finding the image of a text among all images, and a text of an image among all texts.
 //!
-//! Recall at k is what CLIP's, CLIP_benchmark's and Long-CLIP's figures mean by it: the share of queries with at
-//! least one right answer among the k best. CLIP_benchmark calls finding images by texts `image_retrieval_recall@k`
-//! and the other way `text_retrieval_recall@k`; on embeddings of no two equal scores the numbers are its numbers.
-//! Long-CLIP's scripts divide in the same way; what they do beside it is a choice of data: `coco.py` takes the first
-//! five captions of an image, `flickr30k.py` all 31,783 images instead of the usual thousand (its softmax before
-//! the ranking changes no order but can make near scores equal), `Urban1k.py` the first line of a caption, and k = 1.
+//! Recall at k is what CLIP's, CLIP_benchmark's and Long-CLIP's figures mean by it: the share of
+//! queries with at least one right answer among the k best. CLIP_benchmark calls finding images by
+//! texts `image_retrieval_recall@k` and the other way `text_retrieval_recall@k`; on embeddings of
+//! no two equal scores the numbers are its numbers. Long-CLIP's scripts divide in the same way;
+//! what they do beside it is a choice of data: `coco.py` takes the first five captions of an image,
+//! `flickr30k.py` all 31,783 images instead of the usual thousand (its softmax before the ranking
+//! changes no order but can make near scores equal), `Urban1k.py` the first line of a caption, and
+//! k = 1.
 //!
-//! Equal scores rank by the earlier index, like a stable sort: with embeddings that all are the same, recall is that
-//! of guessing. torch's `topk` and `argsort`, which those scripts use, leave the order of equal scores open.
+//! Equal scores rank by the earlier index, like a stable sort: with embeddings that all are the
+//! same, recall is that of guessing. torch's `topk` and `argsort`, which those scripts use, leave
+//! the order of equal scores open.
 
 mod ranking;
 #[cfg(test)]
@@ -39,7 +42,8 @@ pub struct Pairs<'a> {
     pub dim: usize,
     /// The image of each text `[texts]`. An image may have any number of texts.
     pub image_of_text: &'a [usize],
-    /// The text of each row `[rows]`, for texts of several embeddings, of which the one nearest to an image counts.
+    /// The text of each row `[rows]`, for texts of several embeddings, of which the one nearest to
+    /// an image counts.
     pub text_of_row: Option<&'a [usize]>,
 }
 
@@ -48,17 +52,18 @@ pub struct Pairs<'a> {
 pub struct Retrieval {
     /// For each text the place of its image among all images.
     pub image_of_text: Ranking,
-    /// For each image that has texts the place of its best one among all texts, in the order of the images. An image
-    /// without texts is an answer that can be wrong, but no query.
+    /// For each image that has texts the place of its best one among all texts, in the order of the
+    /// images. An image without texts is an answer that can be wrong, but no query.
     pub text_of_image: Ranking,
 }
 
-/// Ranks every image for every text and every text for every image: one product of all with all, in blocks that are
-/// never kept, on the threads of the current rayon pool, with the same result on any number of them.
+/// Ranks every image for every text and every text for every image: one product of all with all, in
+/// blocks that are never kept, on the threads of the current rayon pool, with the same result on
+/// any number of them.
 ///
 /// # Errors
-/// When lengths do not fit, an image or text is named that is not there, a text has no embedding, or an embedding
-/// has not unit length.
+/// When lengths do not fit, an image or text is named that is not there, a text has no embedding,
+/// or an embedding has not unit length.
 pub fn retrieve(pairs: &Pairs) -> Result<Retrieval> {
     let dim = pairs.dim;
     ensure!(dim > 0, "embeddings without columns cannot be ranked");
@@ -144,8 +149,9 @@ impl<'a> Truth<'a> {
         }
     }
 
-    /// The places of the best texts of the images from `first` on, whose embeddings are `images`. Adds to
-    /// `text_places` how many of these images stand before each text's own: whole numbers, in any order.
+    /// The places of the best texts of the images from `first` on, whose embeddings are `images`.
+    /// Adds to `text_places` how many of these images stand before each text's own: whole numbers,
+    /// in any order.
     fn count_block(
         &self,
         texts: &Texts,

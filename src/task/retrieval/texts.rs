@@ -8,7 +8,8 @@ use anyhow::{Result, ensure};
 use super::Pairs;
 use crate::kernel::row_products;
 
-/// Rows whose scores are held at once, but for a text of more: a block stays in the second-level cache.
+/// Rows whose scores are held at once, but for a text of more: a block stays in the second-level
+/// cache.
 pub(super) const ROWS: usize = 128;
 
 /// The texts' rows, side by side for each text.
@@ -75,7 +76,8 @@ impl<'a> Texts<'a> {
         })
     }
 
-    /// Scores of `images` [images, dim] with the texts of `block` [images, texts]: of a text's rows the best.
+    /// Scores of `images` [images, dim] with the texts of `block` [images, texts]: of a text's rows
+    /// the best.
     pub(super) fn scores(&self, images: &[f32], dim: usize, block: &Range<usize>) -> Vec<f32> {
         let rows = self.starts[block.start]..self.starts[block.end];
         let mut scores = vec![0.0; images.len() / dim * rows.len()];

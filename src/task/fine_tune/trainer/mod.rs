@@ -72,11 +72,12 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Takes up the weights of `checkpoint` to train them in `compute`: f32 on the CPU, elsewhere matrices in its type and
-    /// parameters in f32.
+    /// Takes up the weights of `checkpoint` to train them in `compute`: f32 on the CPU, elsewhere
+    /// matrices in its type and parameters in f32.
     ///
     /// # Errors
-    /// When a setting makes no sense, a value is not finite, or the image tower is a ResNet that was to be trained.
+    /// When a setting makes no sense, a value is not finite, or the image tower is a ResNet that
+    /// was to be trained.
     pub fn new(checkpoint: &Checkpoint, compute: &Compute, settings: Settings) -> Result<Self> {
         settings.check()?;
         let arithmetic = match compute {
@@ -129,8 +130,8 @@ impl Trainer {
         self.steps_done
     }
 
-    /// Whether the parameters are those after [`Self::steps_done`] steps, and worth saving: not after a step that failed while
-    /// it moved them.
+    /// Whether the parameters are those after [`Self::steps_done`] steps, and worth saving: not
+    /// after a step that failed while it moved them.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.sound
@@ -152,15 +153,16 @@ impl Trainer {
     /// Moves the parameters against the gradient of the batch's loss.
     ///
     /// # Errors
-    /// When the loss or a gradient is not finite or the batch does not fit the loss; the parameters are then those of
-    /// before. Also when what the step would leave is not finite, or the device fails: see [`Self::is_sound`].
+    /// When the loss or a gradient is not finite or the batch does not fit the loss; the parameters
+    /// are then those of before. Also when what the step would leave is not finite, or the device
+    /// fails: see [`Self::is_sound`].
     pub fn step(&mut self, batch: &Batch) -> Result<Progress> {
         let done = self.step_unless(batch, &|| false)?;
         done.context("a step ended without being told to")
     }
 
-    /// As [`Self::step`], but nothing happens, and `None` comes back, if `stop` says so before the parameters move; it is
-    /// asked after each part of the batch.
+    /// As [`Self::step`], but nothing happens, and `None` comes back, if `stop` says so before the
+    /// parameters move; it is asked after each part of the batch.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -333,7 +335,8 @@ fn is_trained(name: &str, scope: &Scope) -> bool {
     }
 }
 
-/// The matrix that the name of a low-rank change's part belongs to, and whether it is the first part.
+/// The matrix that the name of a low-rank change's part belongs to, and whether it is the first
+/// part.
 fn adapter(name: &str) -> Option<(&str, bool)> {
     let first = name.strip_suffix(".lora_A").map(|matrix| (matrix, true));
     first.or_else(|| name.strip_suffix(".lora_B").map(|matrix| (matrix, false)))

@@ -8,7 +8,8 @@ use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
 
 impl Trainer {
-    /// Everything that a resume needs: trained parameters under their names, running means as `mean:NAME` and `square:NAME`.
+    /// Everything that a resume needs: trained parameters under their names, running means as
+    /// `mean:NAME` and `square:NAME`.
     ///
     /// # Errors
     /// When the device fails.
