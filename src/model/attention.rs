@@ -1,4 +1,4 @@
-//! Multi-head self-attention over sequences that may share their beginnings.
+//! Multi-head self-attention over sequences that may share prefixes.
 
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape, Tensor};
@@ -12,7 +12,7 @@ use crate::kernel::{self, AttentionShape, Segment};
 pub(super) struct Attention {
     pub(super) width: usize,
     pub(super) heads: usize,
-    /// Products in bfloat16 where the CPU has it; sums and softmax stay in f32.
+    /// Products in bfloat16 if the CPU supports it; sums and softmax stay in f32.
     pub(super) bf16: bool,
 }
 
@@ -43,7 +43,7 @@ impl Attention {
         }
     }
 
-    /// Sequences of one length without shared beginnings: one batched product.
+    /// Sequences of equal length without shared prefixes: one batched product.
     fn uniform(&self, qkv: &Tensor, length: usize, causal: bool) -> Result<Tensor> {
         let rows = qkv.dim(0)?;
         let head_dim = self.width / self.heads;
@@ -72,10 +72,7 @@ impl Attention {
         let mut outputs = Vec::new();
         let mut next = 0;
         for segment in &sequences.segments {
-            ensure!(
-                segment.rows.start == next,
-                "segments must follow each other"
-            );
+            ensure!(segment.rows.start == next, "segments must be consecutive");
             next = segment.rows.end;
             outputs.push(self.segment(qkv, segment, sequences.causal)?);
         }
@@ -127,7 +124,7 @@ pub(super) fn attend(
     Ok(weights.to_dtype(values.dtype())?.matmul(values)?)
 }
 
-/// How much each query takes of each key's value, in f32: [n, heads, own, all].
+/// Attention weights in f32: [n, heads, own, all].
 fn weights(queries: &Tensor, keys: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let scale = (queries.dim(D::Minus1)? as f64).powf(-0.5);
     let scores = (queries * scale)?
@@ -140,7 +137,7 @@ fn weights(queries: &Tensor, keys: &Tensor, mask: Option<&Tensor>) -> Result<Ten
     Ok(candle_nn::ops::softmax_last_dim(&scores)?)
 }
 
-/// Zero where the last `own` of `total` tokens may look, minus infinity ahead of them:
+/// The causal mask for the last `own` of `total` tokens: zero or minus infinity,
 /// [own, total].
 fn mask(own: usize, total: usize, device: &Device) -> Result<Tensor> {
     let shift = total - own;
@@ -157,7 +154,7 @@ fn mask(own: usize, total: usize, device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, (own, total), device)?)
 }
 
-/// Some rows of `x` [rows, width], in the given order.
+/// Selects rows of `x` [rows, width], in the given order.
 pub(super) fn gather(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
     let index: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
     let index = Tensor::new(index, x.device())?;

@@ -1,4 +1,4 @@
-//! What the towers are computed in: the CPU's kernels with a precision per matrix, or plain candle.
+//! The arithmetic of the towers: CPU kernels with a precision per matrix, or plain candle.
 
 use candle_core::{DType, Device};
 
@@ -14,19 +14,19 @@ pub enum Compute {
     Candle(Device, DType),
 }
 
-/// The precisions of the CPU, each a table over layers and matrices. What each loses where weights
-/// have outliers, and what other tables would lose, is measured by `tests/bench/outliers.py`.
+/// The precisions of the CPU, each a table over layers and matrices. The loss of each when weights
+/// have outliers, and that of other tables, is measured by `tests/bench/outliers.py`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpuPrecision {
-    /// Everything in f32: agrees with the reference to the last digit that matters.
+    /// Everything in f32: agrees with the reference to rounding error.
     F32,
-    /// Matrices in bfloat16; the attention of the first layer in f32, which repairs most of what
-    /// outliers in the gains of its norm cost.
+    /// Matrices in bfloat16; the attention of the first layer in f32, which recovers most of the
+    /// accuracy that outliers in the gains of its LayerNorm cost.
     Bf16,
     /// 8-bit integers in the later two thirds, for queries, keys and values in the last third;
     /// elsewhere as [`Self::Bf16`].
     Int8,
-    /// 8-bit integers everywhere but in the attention of the first layer: fast and approximate.
+    /// 8-bit integers everywhere except in the attention of the first layer: fast and approximate.
     Int8Fast,
 }
 
@@ -53,7 +53,7 @@ impl CpuPrecision {
         } else {
             kernel::Precision::Bf16
         };
-        // The first layer in 8 bits, in thirds of the tower.
+        // The first layer in 8 bits, as thirds of the tower.
         let thirds = if part == Part::Qkv { 2 } else { 1 };
         match self {
             Self::F32 => kernel::Precision::F32,
@@ -65,7 +65,7 @@ impl CpuPrecision {
         }
     }
 
-    /// The precision of a ResNet but for its stem, which is in f32: convolutions are not computed
+    /// The precision of a ResNet except its stem, which is in f32: convolutions are not computed
     /// in 8 bits, so [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 there.
     #[must_use]
     pub fn of_convolutions(self) -> kernel::Precision {
