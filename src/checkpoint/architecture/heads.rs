@@ -282,7 +282,7 @@ mod tests {
             assert_eq!(heads, expected, "{question:?}");
             let both = found.filter(|_| stated.is_some() && configured.is_some());
             if let Some(warning) = both.and_then(|found| found.warning("image")) {
-                assert!(warning.contains("20 attention heads; --heads 10 is used"));
+                assert!(warning.contains("20 attention heads; --heads 10 overrides it"));
             }
             assert_eq!(
                 both.is_some_and(|found| found.doubt != Doubt::None),

@@ -214,12 +214,12 @@ mod tests {
             (
                 &["model."],
                 &["loss.weight"],
-                &["under \"model.\", and another is not: \"loss.weight\""],
+                &["under \"model.\", but another is not: \"loss.weight\""],
             ),
             (
                 &["net.clip."],
                 &["head.bias", "step"],
-                &["under \"net.clip.\", and 2 others are not: \"head.bias\", \"step\""],
+                &["under \"net.clip.\", but 2 others are not: \"head.bias\", \"step\""],
             ),
             (
                 &["student.", "teacher."],

@@ -211,14 +211,14 @@ fn mismatched_inputs_are_refused() {
                 image_of_text: &[],
                 ..good
             },
-            "do not belong",
+            "is invalid",
         ),
         (
             Pairs {
                 text_of_row: Some(&[1]),
                 ..good
             },
-            "do not belong",
+            "is invalid",
         ),
     ];
     for (pairs, message) in cases {
