@@ -90,7 +90,7 @@ pub struct Sizes {
     /// Where the head counts of both towers come from.
     pub heads_source: String,
     /// Warnings for the user. For the context length the tensor wins over config.json, because
-    /// published Long-CLIP conversions say 77 where they hold 248.
+    /// published Long-CLIP conversions say 77 although they hold 248.
     pub warnings: Vec<String>,
 }
 

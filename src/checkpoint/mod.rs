@@ -263,15 +263,15 @@ impl Checkpoint {
 }
 
 fn config_and_weights(files: &ModelFiles) -> Vec<PathBuf> {
-    let beside = [
+    let companions = [
         &files.config,
         &files.open_clip_config,
         &files.processor,
         &files.preprocessor,
         &files.tokenizer_config,
     ];
-    let beside = beside.into_iter().flatten();
-    files.weights.iter().chain(beside).cloned().collect()
+    let companions = companions.into_iter().flatten();
+    files.weights.iter().chain(companions).cloned().collect()
 }
 
 /// open_clip's bare files have OpenAI's names and may have either activation.

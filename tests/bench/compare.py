@@ -185,8 +185,8 @@ def measure(options, machine, folder):
                         continue
                     report = merged([(kind, machine.run(command)) for kind, command in commands])
                     raw[model][part].setdefault(name, []).append(report)
-                    told = report.get("error", f"{report.get('process_ms', 0) / 1e3:.1f} s")
-                    print(f"{model} {part} round {number + 1} {name}: {told}", file=sys.stderr)
+                    shown = report.get("error", f"{report.get('process_ms', 0) / 1e3:.1f} s")
+                    print(f"{model} {part} round {number + 1} {name}: {shown}", file=sys.stderr)
     return raw
 
 
@@ -207,7 +207,7 @@ def prepare(options, folder):
 
 def environment(options, machine):
     """The machine and versions of the measurement."""
-    def told(*command):
+    def output_of(*command):
         done = subprocess.run(command, capture_output=True, text=True, cwd=HERE)
         return done.stdout.strip()
 
@@ -217,14 +217,14 @@ def environment(options, machine):
         except metadata.PackageNotFoundError:
             return None
 
-    facts = dict(line.split(":", 1) for line in told("lscpu").splitlines() if ":" in line)
+    facts = dict(line.split(":", 1) for line in output_of("lscpu").splitlines() if ":" in line)
     wanted = ["Model name", "CPU(s)", "Thread(s) per core", "Core(s) per socket", "L2 cache", "L3 cache"]
     flags = [flag for flag in facts.get("Flags", "").split() if flag.startswith(("avx512", "amx"))]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "commit": told("git", "rev-parse", "HEAD"),
-        "changed_files": len(told("git", "status", "--porcelain", "--untracked-files=no").splitlines()),
-        "ours": told(options.ours, "--version"),
+        "commit": output_of("git", "rev-parse", "HEAD"),
+        "changed_files": len(output_of("git", "status", "--porcelain", "--untracked-files=no").splitlines()),
+        "ours": output_of(options.ours, "--version"),
         "cpu": {key: facts[key].strip() for key in wanted if key in facts},
         "cpu_flags": flags,
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,

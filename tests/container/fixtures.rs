@@ -136,7 +136,7 @@ fn unread_contents_are_noted() {
         (
             "both.pt",
             &[
-                "beside \"state_dict\"",
+                "next to \"state_dict\"",
                 "model (a dict of 1)",
                 "ema (a dict of 3)",
             ],

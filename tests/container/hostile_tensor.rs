@@ -211,8 +211,8 @@ fn tensors_made_of_the_wrong_things_are_refused() {
         (call(empty), "its elements (unknown) cannot be read"),
         (wrapped, "wrapped more than 8 times"),
         (storage(Pickle::default().raw(b"N")), "its storage is None"),
-        (storage(Pickle::default().raw(b"NQ")), "no storage"),
-        (storage(Pickle::default().raw(b")Q")), "no storage"),
+        (storage(Pickle::default().raw(b"NQ")), "not a storage"),
+        (storage(Pickle::default().raw(b")Q")), "not a storage"),
         (
             storage(Pickle::default().raw(b"(").text("storage").raw(b"NNNNtQ")),
             "a storage has no class",

@@ -70,7 +70,7 @@ fn weights_cached_by_other_programs_get_their_configuration() {
         1,
         "the weights are not downloaded again"
     );
-    // If the hub is unreachable they are used alone, and the user is told.
+    // If the hub is unreachable they are used alone, with a note to the user.
     std::fs::remove_file(snapshot.join("preprocessor_config.json")).unwrap();
     let mut room = room;
     for (status, offline) in [(503, false), (404, false), (200, true)] {
@@ -80,8 +80,8 @@ fn weights_cached_by_other_programs_get_their_configuration() {
         let files = room.resolve("owner/model").unwrap();
         assert!(files.preprocessor.is_none() && files.config.is_some());
         let notes = room.notes.text();
-        let told = "owner/model is cached without preprocessor_config.json";
-        assert!(notes.contains(told), "{notes}");
+        let note = "owner/model is cached without preprocessor_config.json";
+        assert!(notes.contains(note), "{notes}");
     }
 }
 

@@ -65,7 +65,7 @@ impl Place<'_> {
                 Rule::Only(allowed) if allowed.contains(&value.to_string().as_str()) => {}
                 Rule::Only(allowed) => {
                     let why = format!(
-                        "but longclip computes {} only; use {library} for this model",
+                        "but longclip supports only {}; use {library} for this model",
                         allowed.join(" or ")
                     );
                     return self.refuse(key, value, &why);
@@ -73,7 +73,7 @@ impl Place<'_> {
                 Rule::Off if !is_on(value) => {}
                 Rule::Off => {
                     let why =
-                        format!("which longclip does not compute; use {library} for this model");
+                        format!("which longclip does not support; use {library} for this model");
                     return self.refuse(key, value, &why);
                 }
             }

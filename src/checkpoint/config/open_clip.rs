@@ -65,13 +65,13 @@ impl OpenClip {
                 place(TEXT_PATH).refuse(
                     "eos_id",
                     &end,
-                    "but with pool_type \"eos\" longclip computes 49407 only; use open_clip for this model",
+                    "but with pool_type \"eos\" longclip supports only 49407; use open_clip for this model",
                 )
             }
             Some(_) => place(TEXT_PATH).refuse(
                 "pool_type",
                 pool.unwrap_or(&Value::Null),
-                "but longclip computes \"argmax\" only; use open_clip for this model",
+                "but longclip supports only \"argmax\"; use open_clip for this model",
             ),
         }
     }
@@ -175,7 +175,7 @@ impl Pixels {
                 };
             }
             Some(other) => {
-                let why = "but longclip computes \"shortest\" or \"squash\" only; use open_clip for this model";
+                let why = "but longclip supports only \"shortest\" or \"squash\"; use open_clip for this model";
                 return place.refuse("resize_mode", other, why);
             }
         }

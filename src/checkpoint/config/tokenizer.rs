@@ -108,7 +108,7 @@ pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
             .filter(|value| content(value) != Some(expected))
         {
             let why = format!(
-                "but longclip computes \"{expected}\" only; use transformers for this model"
+                "but longclip supports only \"{expected}\"; use transformers for this model"
             );
             return PLACE.refuse(key, value, &why);
         }

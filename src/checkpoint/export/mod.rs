@@ -267,8 +267,8 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
         );
         ensure!(
             layout == Layout::OpenClip || tower.heads == tower.width / 64,
-            "{library} takes heads of 64 features, this model has {} heads in {} features: use \
-             --layout hf",
+            "{library} supports only heads of 64 features, but this model has {} heads for {} \
+             features; pass --layout hf",
             tower.heads,
             tower.width
         );
@@ -283,7 +283,7 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
     }
     ensure!(
         checkpoint.activation == Activation::QuickGelu,
-        "{library} computes quick_gelu, this model has {}: use --layout open_clip or hf",
+        "{library} supports only quick_gelu, but this model has {}; pass --layout open_clip or hf",
         checkpoint.activation
     );
     ensure!(
@@ -294,8 +294,8 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
     let context_length = architecture.context_length;
     if layout == Layout::LongClip && context_length != 248 {
         bail!(
-            "{library} has 248 positions, this model {context_length}: stretch it first (longclip \
-             stretch)"
+            "{library} supports only 248 positions, but this model has {context_length}; stretch it \
+             first with longclip stretch"
         );
     }
     Ok(())
@@ -323,7 +323,7 @@ fn pixels_survive(
     ensure!(
         has_place,
         "this model's preprocessing (resize, mean or standard deviation) is not CLIP's, and the target \
-         has no place for it: write a .safetensors file or a folder with --layout hf"
+         cannot store it; write a .safetensors file or a folder with --layout hf"
     );
     let ImageTower::VisionTransformer(vision) = &checkpoint.architecture.image else {
         return Ok(());
@@ -334,7 +334,7 @@ fn pixels_survive(
     ];
     ensure!(
         container != Some(FileKind::PyTorch) || epsilons == [1e-5; 2],
-        "this model computes norms with an epsilon of {} and {}, and a .pt file has no place for it: \
+        "this model has LayerNorm epsilons of {} and {}, which a .pt file cannot store; \
          write a .safetensors file or a folder with --layout hf",
         epsilons[0],
         epsilons[1]

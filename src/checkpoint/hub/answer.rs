@@ -73,16 +73,15 @@ impl Facts {
     }
 
     pub(super) fn check(self) -> anyhow::Result<(String, String, u64)> {
-        let missing = |name| {
-            format!("the hub did not send {name}; is HF_ENDPOINT the address of a model hub?")
-        };
+        let missing =
+            |name| format!("the hub did not send {name}; is HF_ENDPOINT the URL of a model hub?");
         let commit = self.commit.with_context(|| missing("X-Repo-Commit"))?;
         check_commit(&commit)?;
         let etag = parse_etag(&self.etag.with_context(|| missing("ETag"))?)?;
         let bytes = self.bytes.with_context(|| missing("Content-Length"))?;
         let bytes = bytes
             .parse()
-            .with_context(|| format!("the hub gave {:?} as length", excerpt(&bytes)))?;
+            .with_context(|| format!("the hub sent the length {:?}", excerpt(&bytes)))?;
         Ok((commit, etag, bytes))
     }
 }

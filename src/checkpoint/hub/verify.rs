@@ -31,7 +31,7 @@ impl Stored {
     pub fn verify(
         &self,
         commits: &[String],
-        mut tell: impl FnMut(&StoredFile),
+        mut report: impl FnMut(&StoredFile),
     ) -> Vec<(StoredFile, Condition)> {
         let mut known = HashMap::new();
         let files = commits.iter().flat_map(|commit| self.files(commit));
@@ -41,7 +41,7 @@ impl Stored {
                     Content::Blob(etag) => known
                         .entry(etag.clone())
                         .or_insert_with(|| {
-                            tell(&file);
+                            report(&file);
                             check(&self.cache.blob(etag), etag)
                         })
                         .clone(),

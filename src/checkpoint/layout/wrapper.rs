@@ -202,7 +202,7 @@ mod tests {
         let found = stripped(&averaged).unwrap();
         assert_eq!(found, ["text_model.a", "vision_model.b"]);
         let twice = stripped(&["visual.a", "_orig_mod.visual.a"]);
-        assert!(twice.unwrap_err().contains("twice"));
+        assert!(twice.unwrap_err().contains("duplicate"));
     }
 
     #[test]

@@ -70,18 +70,18 @@ impl ModelFiles {
             let mut weights = weights.iter();
             weights.any(|weights| choice::is_strangers(file, weights, has_own))
         };
-        let beside =
+        let companion =
             |file: &str| (is_there(file) && !is_strangers(file)).then(|| folder.join(file));
         Self {
             name: name.to_owned(),
-            config: beside(choice::CONFIG),
-            open_clip_config: beside(choice::OPEN_CLIP_CONFIG),
-            preprocessor: beside(choice::PREPROCESSOR),
-            processor: beside(choice::PROCESSOR),
-            vocabulary: beside(choice::VOCABULARY),
-            merges: beside(choice::MERGES),
-            tokenizer: beside(choice::TOKENIZER),
-            tokenizer_config: beside(choice::TOKENIZER_CONFIG),
+            config: companion(choice::CONFIG),
+            open_clip_config: companion(choice::OPEN_CLIP_CONFIG),
+            preprocessor: companion(choice::PREPROCESSOR),
+            processor: companion(choice::PROCESSOR),
+            vocabulary: companion(choice::VOCABULARY),
+            merges: companion(choice::MERGES),
+            tokenizer: companion(choice::TOKENIZER),
+            tokenizer_config: companion(choice::TOKENIZER_CONFIG),
             weights,
         }
     }
@@ -133,7 +133,7 @@ pub fn parse(model: &str) -> anyhow::Result<Reference> {
         return Ok(reference);
     }
     if let Some(name) = known::name_here(model) {
-        bail!("{model:?} is the name of a model elsewhere; did you mean {name}?");
+        bail!("{model:?} is not a model name here; did you mean {name}?");
     }
     if let Some(message) = known::tagged(model) {
         bail!(message);

@@ -166,7 +166,7 @@ const BLOCK: usize = 32;
 struct Tridiagonal {
     diagonal: Vec<f64>,
     /// The off-diagonal, with a 0 appended.
-    beside: Vec<f64>,
+    off_diagonal: Vec<f64>,
     /// The reflections with product Q; the k-th leaves the first k + 1 coordinates unchanged.
     reflections: Vec<Reflection>,
 }
@@ -174,7 +174,8 @@ struct Tridiagonal {
 impl Tridiagonal {
     fn of(mut matrix: Matrix) -> Self {
         let size = matrix.width;
-        let (mut diagonal, mut beside, mut reflections) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut diagonal, mut off_diagonal, mut reflections) =
+            (Vec::new(), Vec::new(), Vec::new());
         for k in 0..size {
             diagonal.push(matrix.at(k, k));
             let right = &matrix.row(k)[k + 1..];
@@ -182,16 +183,16 @@ impl Tridiagonal {
                 break;
             }
             let (reflection, next) = Reflection::of(right);
-            beside.push(next);
+            off_diagonal.push(next);
             if reflection.factor != 0.0 {
                 reflect_both_sides(&mut matrix, k + 1, &reflection);
             }
             reflections.push(reflection);
         }
-        beside.push(0.0);
+        off_diagonal.push(0.0);
         Self {
             diagonal,
-            beside,
+            off_diagonal,
             reflections,
         }
     }
@@ -258,7 +259,7 @@ impl Tridiagonal {
         let is_nothing = |&at: &usize| {
             let around =
                 self.diagonal[at].abs() + self.diagonal.get(at + 1).map_or(0.0, |x| x.abs());
-            self.beside[at].abs() <= f64::EPSILON * around
+            self.off_diagonal[at].abs() <= f64::EPSILON * around
         };
         (low..self.diagonal.len()).find(is_nothing).unwrap_or(low)
     }
@@ -266,20 +267,21 @@ impl Tridiagonal {
     /// One QL step between `low` and `high`; returns its rotations (cosine, sine), starting at
     /// `high`.
     fn step(&mut self, low: usize, high: usize) -> Vec<(f64, f64)> {
-        let half = (self.diagonal[low + 1] - self.diagonal[low]) / (2.0 * self.beside[low]);
+        let half = (self.diagonal[low + 1] - self.diagonal[low]) / (2.0 * self.off_diagonal[low]);
         let root = half.hypot(1.0).copysign(half);
-        let mut g = self.diagonal[high] - self.diagonal[low] + self.beside[low] / (half + root);
+        let mut g =
+            self.diagonal[high] - self.diagonal[low] + self.off_diagonal[low] / (half + root);
         let (mut sine, mut cosine, mut p) = (1.0, 1.0, 0.0);
         let mut rotations = Vec::with_capacity(high - low);
         for i in (low..high).rev() {
-            let f = sine * self.beside[i];
-            let b = cosine * self.beside[i];
+            let f = sine * self.off_diagonal[i];
+            let b = cosine * self.off_diagonal[i];
             let length = f.hypot(g);
-            self.beside[i + 1] = length;
+            self.off_diagonal[i + 1] = length;
             if length == 0.0 {
                 // The matrix splits here.
                 self.diagonal[i + 1] -= p;
-                self.beside[high] = 0.0;
+                self.off_diagonal[high] = 0.0;
                 return rotations;
             }
             (sine, cosine) = (f / length, g / length);
@@ -291,8 +293,8 @@ impl Tridiagonal {
             rotations.push((cosine, sine));
         }
         self.diagonal[low] -= p;
-        self.beside[low] = g;
-        self.beside[high] = 0.0;
+        self.off_diagonal[low] = g;
+        self.off_diagonal[high] = 0.0;
         rotations
     }
 }

@@ -171,8 +171,8 @@ impl<'a> Walk<'_, 'a> {
             }
             ignored.add(|| cut(key), || self.pickle.describe(*id));
         }
-        let beside = format!("next to \"{wrapper}\" and not read");
-        notes.extend(ignored.note(&beside));
+        let elsewhere = format!("next to \"{wrapper}\" and not read");
+        notes.extend(ignored.note(&elsewhere));
         Ok(Some(inner))
     }
 
