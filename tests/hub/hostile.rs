@@ -48,7 +48,10 @@ fn a_listing_of_hostile_names_writes_nothing() {
     ] {
         let room = Room::new(StandIn::honest(&[(name, weights())]));
         let (error, retry) = room.failure("owner/model");
-        assert!(!retry && error.contains("no usable weights"), "{name}: {error}");
+        assert!(
+            !retry && error.contains("no usable weights"),
+            "{name}: {error}"
+        );
         assert!(files_below(&room.cache()).is_empty(), "{name}");
     }
 }
