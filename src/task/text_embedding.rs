@@ -46,8 +46,7 @@ impl TextEmbeddings {
                     let mean = mean_direction(chunks.zip(weights), dim);
                     rows.extend(mean.ok_or_else(|| {
                         anyhow::anyhow!(
-                            "the embeddings of a long text's chunks cancel each other \
-                            out"
+                            "the embeddings of a long text's chunks cancel each other out"
                         )
                     })?);
                 }

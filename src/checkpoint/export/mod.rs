@@ -294,8 +294,8 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
     let context_length = architecture.context_length;
     if layout == Layout::LongClip && context_length != 248 {
         bail!(
-            "{library} supports only 248 positions, but this model has {context_length}; stretch it \
-             first with longclip stretch"
+            "{library} supports only 248 positions, but this model has {context_length}; stretch \
+             it first with longclip stretch"
         );
     }
     Ok(())
@@ -322,8 +322,8 @@ fn pixels_survive(
     };
     ensure!(
         has_place,
-        "this model's preprocessing (resize, mean or standard deviation) is not CLIP's, and the target \
-         cannot store it; write a .safetensors file or a folder with --layout hf"
+        "this model's preprocessing (resize, mean or standard deviation) is not CLIP's, and the \
+         target cannot store it; write a .safetensors file or a folder with --layout hf"
     );
     let ImageTower::VisionTransformer(vision) = &checkpoint.architecture.image else {
         return Ok(());
@@ -334,8 +334,8 @@ fn pixels_survive(
     ];
     ensure!(
         container != Some(FileKind::PyTorch) || epsilons == [1e-5; 2],
-        "this model has LayerNorm epsilons of {} and {}, which a .pt file cannot store; \
-         write a .safetensors file or a folder with --layout hf",
+        "this model has LayerNorm epsilons of {} and {}, which a .pt file cannot store; write a \
+         .safetensors file or a folder with --layout hf",
         epsilons[0],
         epsilons[1]
     );

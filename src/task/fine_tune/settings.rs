@@ -174,8 +174,7 @@ impl Settings {
         } = &self.optimizer;
         ensure!(
             rate.is_finite() && *rate > 0.0,
-            "a learning rate of {rate} is not a positive \
-            number"
+            "a learning rate of {rate} is not a positive number"
         );
         ensure!(
             betas.iter().all(|beta| (0.0..1.0).contains(beta)) && *epsilon > 0.0,
