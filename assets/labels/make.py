@@ -1,4 +1,4 @@
-"""Writes the label sets of this folder and the template sets beside it.
+"""Writes the label sets in this folder and the template sets next to it.
 
     python make.py CLIP_CHECKOUT IMAGENET_SYNSETS
 
@@ -46,13 +46,13 @@ NAMES = {
     "UCF101": "ucf101",
 }
 
-# Two pairs of ImageNet's classes have one name each in CLIP's list. The second of a pair is shown
-# with another of its WordNet words; the model reads the name as published.
+# Two pairs of ImageNet classes share a name in CLIP's list. The second of each pair is shown
+# with another of its WordNet words; the model gets the name as published.
 SHOWN = {"n04008634": "missile (projectile)", "n04356056": "sunglasses (dark glasses)"}
 
-# What the data sets themselves call the classes, in the order of CLIP's labels: the names of their
-# folders, or their class numbers. SOURCE.md says from where. Names that differ from the labels in
-# case and separators alone need no key.
+# The data sets' own class names, in the order of CLIP's labels: their folder names or class
+# numbers. SOURCE.md gives the sources. Names that differ from the labels only in case and
+# separators need no key.
 KEYS = {
     "caltech101": """
         BACKGROUND_Google Faces Faces_easy Leopards Motorbikes accordion airplanes anchor ant barrel bass
@@ -84,12 +84,12 @@ KEYS = {
 
 
 def ucf101(label):
-    """The folders join the labels' words; one has another capital."""
+    """The folders join the labels' words; one differs in capitalisation."""
     return {"Hand Stand Pushups": "HandstandPushups"}.get(label, label.replace(" ", ""))
 
 
 def lists(block):
-    """The lists that a code block assigns, by name."""
+    """The lists assigned in a code block, by name."""
     return {
         statement.targets[0].id: ast.literal_eval(statement.value)
         for statement in ast.parse(block).body
@@ -137,7 +137,7 @@ def imagenet(checkout, synsets):
 
 
 if __name__ == "__main__":
-    # Their folders in order are CLIP's labels in order.
+    # Their folders, sorted, are in the order of CLIP's labels.
     assert all(KEYS[name] == sorted(KEYS[name]) for name in ["caltech101", "country211"])
     data_sets(Path(sys.argv[1]))
     imagenet(Path(sys.argv[1]), Path(sys.argv[2]))

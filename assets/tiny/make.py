@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Makes the built-in model from nothing: one command, two cores, at most six hours.
+"""Trains the built-in model from scratch: one command, two cores, at most six hours.
 
     pip install -r make/requirements.txt
     python3 make.py WORK
 
-WORK is a folder outside of the repository (2 GB): what is fetched, drawn and trained goes there,
-and a run that was cut goes on from there. model.bin and model-check.json are written beside this
-file. With --share 0.01 every training has a hundredth of its steps: that tries the program, on a
-copy of this folder, in some minutes.
+WORK is a folder outside of the repository (2 GB): downloads, drawings and training states go there, and
+an interrupted run resumes from there. model.bin and model-check.json are written next to this file.
+With --share 0.01 every training runs a hundredth of its steps, to test the program on a copy of this
+folder in a few minutes.
 """
 
 import argparse
@@ -20,8 +20,7 @@ MAKE = Path(__file__).resolve().parent / "make"
 
 
 def run(script, *arguments):
-    """One step in a process of its own, on one thread: the process that draws has the other
-    core."""
+    """Runs one step in its own process, on one thread; the drawing process uses the other core."""
     command = [sys.executable, str(MAKE / script), *map(str, arguments)]
     print("+", *command[1:], flush=True)
     subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

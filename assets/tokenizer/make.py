@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Makes merges.bin, the merges of CLIP's tokenizer, from the file that OpenAI publishes.
+"""Builds merges.bin, the merges of CLIP's tokenizer, from the file published by OpenAI.
 
     python3 make.py bpe_simple_vocab_16e6.txt.gz
 
 The input is `clip/bpe_simple_vocab_16e6.txt.gz` of https://github.com/openai/CLIP (MIT; LICENSE
-beside this script). Only its lines 1 to 48,894 are the vocabulary of CLIP.
+next to this script). Only its lines 1 to 48,894 are the vocabulary of CLIP.
 
-The output is 48,894 pairs of little-endian 16-bit token ids, 195,576 bytes: entry i says which two
-pieces join into token 512 + i. Ids 0 to 255 are the bytes, in the order of `byte_symbols`; ids
+The output is 48,894 pairs of little-endian 16-bit token ids, 195,576 bytes: entry i gives the two
+pieces that merge into token 512 + i. Ids 0 to 255 are the bytes, in the order of `byte_symbols`; ids
 256 to 511 are the same bytes at the end of a word.
 """
 
@@ -23,7 +23,7 @@ END_OF_WORD = "</w>"
 
 
 def byte_symbols():
-    """The printable character that stands for each byte, in the order of the token ids."""
+    """The printable character that represents each byte, in the order of the token ids."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(b) for b in printable] + [chr(256 + n) for n in range(len(others))]
@@ -41,10 +41,10 @@ def main(source):
     pairs = []
     for line in lines:
         left, right = line.split()
-        # Both parts are already known, so a merge never makes a pair of a lower rank than its own;
-        # the encoder depends on it.
+        # Both parts are already known, so a merge never creates a pair with a lower rank than its
+        # own; the encoder relies on this.
         pairs.append((ids[left], ids[right]))
-        assert left + right not in ids, f"{left + right} is made twice"
+        assert left + right not in ids, f"{left + right} occurs twice"
         ids[left + right] = len(ids)
     assert len(ids) == 49406 and len(set(pairs)) == MERGES
 

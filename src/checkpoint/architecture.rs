@@ -1,5 +1,5 @@
-//! Sizes of a model, read off tensor shapes and checked against config.json when there is one; the
-//! heads, which no shape shows, are chosen in `heads`.
+//! Model dimensions, read off tensor shapes and checked against config.json if there is one. Head
+//! counts, which no shape shows, are determined in `heads`.
 
 use std::fmt;
 
@@ -19,9 +19,9 @@ pub use image::{ImageTower, ResNet, VisionTransformer};
 /// The activation inside the MLPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// `x * sigmoid(1.702 x)`: OpenAI's models and Long-CLIP.
+    /// `x * sigmoid(1.702 x)`: used by OpenAI's models and Long-CLIP.
     QuickGelu,
-    /// The exact form with erf: most models of open_clip.
+    /// The exact form with erf, used by most open_clip models.
     Gelu,
 }
 
@@ -34,10 +34,10 @@ impl fmt::Display for Activation {
     }
 }
 
-/// The sizes of one transformer.
+/// Dimensions of one transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tower {
-    /// Features of a token.
+    /// Features per token.
     pub width: usize,
     /// Residual blocks.
     pub layers: usize,
@@ -45,18 +45,18 @@ pub struct Tower {
     pub heads: usize,
     /// Features inside the MLP.
     pub mlp_width: usize,
-    /// Added to the variance in every LayerNorm.
+    /// Epsilon added to the variance in every LayerNorm.
     pub norm_epsilon: f32,
 }
 
-/// The sizes of a CLIP model.
+/// Dimensions of a CLIP model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Architecture {
-    /// Most tokens of a text, with start and end.
+    /// Maximum tokens per text, including the start and end tokens.
     pub context_length: usize,
-    /// Rows of the token embedding.
+    /// Rows of the token embedding table.
     pub vocabulary: usize,
-    /// Features of an embedding.
+    /// Features per embedding.
     pub embed_dim: usize,
     /// The image tower.
     pub image: ImageTower,
@@ -64,7 +64,7 @@ pub struct Architecture {
     pub text: Tower,
 }
 
-/// What a user states of a model because its files may not.
+/// What the user specifies about a model in case its files do not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stated {
     /// The activation of both towers' MLPs.
@@ -82,29 +82,30 @@ impl From<Option<Activation>> for Stated {
     }
 }
 
-/// What was read.
+/// The result of reading an architecture.
 #[derive(Clone, Debug)]
 pub struct Sizes {
-    /// The sizes.
+    /// The dimensions.
     pub architecture: Architecture,
-    /// How the heads of both towers are known.
+    /// Where the head counts of both towers come from.
     pub heads_source: String,
-    /// What a user should know. For the context length the tensor wins over config.json, because
-    /// published Long-CLIP conversions say 77 where they hold 248.
+    /// Warnings for the user. For the context length the tensor wins over config.json, because
+    /// published Long-CLIP conversions say 77 although they hold 248.
     pub warnings: Vec<String>,
 }
 
-/// Reads the sizes of a model off its tensors' shapes, and its heads from whoever knows them.
+/// Reads a model's dimensions off its tensors' shapes, and its head counts from the best source
+/// available.
 ///
 /// # Errors
-/// When a tower is not there, a shape makes no sense, config.json contradicts the shapes, or nobody
-/// knows the heads.
+/// When a tower is missing, a shape makes no sense, config.json contradicts the shapes, or the head
+/// count is unknown.
 pub fn read(tensors: &Tensors, config: &ModelConfig, heads: Heads, code: Code) -> Result<Sizes> {
     towers_present(tensors)?;
     let [vocabulary, text_width] = shape(tensors, "text_model.embeddings.token_embedding.weight")?;
     let [context_length, _] = shape(tensors, "text_model.embeddings.position_embedding.weight")?;
     let [embed_dim, _] = shape(tensors, "text_projection.weight")?;
-    ensure!(context_length > 1 && embed_dim > 0, "a size is zero");
+    ensure!(context_length > 1 && embed_dim > 0, "a dimension is zero");
     let is_needed = heads != Heads::NOT_NEEDED;
     let (image, image_heads) = image::read(tensors, config, heads.image, code)?;
     let text_heads = Question {
@@ -164,7 +165,7 @@ fn tower(tensors: &Tensors, name: &str, width: usize, heads: usize) -> Result<To
     }
     ensure!(layers > 0, "{name} has no layers");
     let [mlp_width, _] = shape(tensors, &path(0, "mlp.fc1.weight"))?;
-    ensure!(width > 0 && mlp_width > 0, "{name}: a size is zero");
+    ensure!(width > 0 && mlp_width > 0, "{name}: a dimension is zero");
     Ok(Tower {
         width,
         layers,
@@ -193,21 +194,21 @@ fn shape<const N: usize>(tensors: &Tensors, name: &str) -> Result<[usize; N]> {
     })
 }
 
-/// What a user should hear who states another activation than the configuration.
+/// Warning for a user who specifies a different activation than the configuration.
 #[must_use]
 pub fn overridden_activation(wanted: Option<Activation>, config: &ModelConfig) -> Option<String> {
     let wanted = wanted?;
-    // What the configuration cannot mean is what the user was asked to state.
+    // A configuration that cannot be right is why the user was asked for the activation.
     let (configured, source) = config.activation().ok()??;
     (configured != wanted)
-        .then(|| format!("{source} is {configured}; --activation {wanted} is used"))
+        .then(|| format!("{source} is {configured}; --activation {wanted} overrides it"))
 }
 
-/// The activation and the reason for it: the user's word, the configuration's, or what all files
-/// of the layout have.
+/// The activation and the reason for it: the user's choice, the configuration's, or the one that
+/// all files of the layout have.
 ///
 /// # Errors
-/// When nothing tells, or config.json names an activation that CLIP models do not have.
+/// When no source gives it, or config.json names an activation that CLIP models do not have.
 pub fn choose_activation(
     wanted: Option<Activation>,
     config: &ModelConfig,
@@ -222,10 +223,10 @@ pub fn choose_activation(
     match layout {
         layout::OPENAI | layout::LONG_CLIP | layout::LONG_CLIP_HUGGING_FACE => Ok((
             Activation::QuickGelu,
-            format!("all published files with {layout} names have it"),
+            format!("all published files with {layout} names use it"),
         )),
         _ => bail!(
-            "the file does not say its activation, and no configuration was read that does; say \
+            "the file does not say its activation, and no configuration gives it; pass \
              --activation quick_gelu (OpenAI's models, Long-CLIP) or --activation gelu (most of \
              open_clip's)"
         ),
@@ -236,7 +237,7 @@ pub fn choose_activation(
 mod tests {
     use super::*;
 
-    /// The tensors of a model of these widths, without values.
+    /// The tensors of a model with these widths, without values.
     fn shapes(image_width: usize, text_width: usize) -> Tensors {
         let tower = |width| Tower {
             width,

@@ -1,4 +1,4 @@
-//! What a weight file is: as much as can be found out, also of one that does not load.
+//! Describes a weight file as far as possible, even if it does not load.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ use super::source::{ModelFiles, Source};
 use super::{Checkpoint, Tensors, header, merge, open, tiny};
 use crate::file::digest::sha256_of;
 
-/// What was found out about a checkpoint; `None` where a damaged or strange file does not tell.
+/// The description of a checkpoint; `None` marks what a damaged or foreign file does not show.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Inspection {
     /// The model as typed.
@@ -25,60 +25,60 @@ pub struct Inspection {
     pub files: Vec<PathBuf>,
     /// `safetensors`, `pytorch`, `torchscript`, `pytorch-legacy` or `built-in`.
     pub container: Option<&'static str>,
-    /// Whose tensor names it uses.
+    /// The layout of its tensor names.
     pub layout: Option<&'static str>,
-    /// The field's name for its sizes, such as `ViT-B/16`.
+    /// The usual name of its architecture, such as `ViT-B/16`.
     pub architecture: Option<String>,
-    /// Most tokens of a text.
+    /// The context length in tokens.
     pub context_length: Option<usize>,
-    /// Side of the input in pixels.
+    /// Side of the input, in pixels.
     pub image_size: Option<usize>,
-    /// Side of a patch in pixels; a ResNet has none.
+    /// Side of a patch, in pixels; a ResNet has none.
     pub patch_size: Option<usize>,
-    /// Features of an embedding.
+    /// Features per embedding.
     pub embed_dim: Option<usize>,
     /// The activation of the MLPs.
     pub activation: Option<String>,
-    /// How it is known.
+    /// Where the activation comes from.
     pub activation_source: Option<String>,
     /// The attention heads.
     pub heads: Option<Heads>,
-    /// How many tensors there are of each type.
+    /// The number of tensors of each element type.
     pub dtypes: BTreeMap<String, usize>,
-    /// Numbers that were trained, by tower.
+    /// Trained parameters per tower.
     pub parameters: Parameters,
-    /// What cosines are multiplied with: the exponential of the stored parameter.
+    /// The logit scale: the exponential of the stored parameter.
     pub logit_scale: Option<f32>,
     /// `original`, `untrained-stretch` or `trained`.
     pub positions: Option<String>,
-    /// Tensors that the architecture needs and that are not there.
+    /// Tensors that the architecture needs but that are missing.
     pub missing: Vec<String>,
-    /// Tensors that it has no use for.
+    /// Tensors that it does not use.
     pub unexpected: Vec<String>,
-    /// Tensors of another shape than the architecture's, with both shapes.
+    /// Tensors with the wrong shape, with both shapes.
     pub misshapen: Vec<String>,
     /// How many numbers are NaN or infinite.
     pub non_finite: u64,
-    /// The file's SHA-256; of several files one each, separated by blanks.
+    /// The file's SHA-256; for several files one each, separated by spaces.
     pub sha256: Option<String>,
-    /// The pairs of a safetensors header.
+    /// The key-value pairs of a safetensors header.
     pub metadata: BTreeMap<String, String>,
-    /// What a user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// Whether `--model` takes it.
+    /// Whether `--model` accepts it.
     pub loads: bool,
-    /// Why not.
+    /// The reason if not.
     pub error: Option<String>,
 }
 
 /// The attention heads of both towers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Heads {
-    /// Of the image tower; of a ResNet, of the attention that pools.
+    /// Of the image tower; for a ResNet, of the attention pooling.
     pub image: usize,
     /// Of the text tower.
     pub text: usize,
-    /// How they are known.
+    /// Where the head counts come from.
     pub source: String,
 }
 
@@ -101,7 +101,7 @@ impl fmt::Display for Heads {
     }
 }
 
-/// Looks at what `source` names, reading every byte of it. What is wrong is in the answer.
+/// Inspects what `source` names, reading every byte of it. Problems are part of the result.
 #[must_use]
 pub fn inspect(source: &Source, stated: &Stated) -> Inspection {
     let mut found = Inspection::default();
@@ -138,7 +138,7 @@ fn built_in(found: &mut Inspection, stated: &Stated) -> Result<()> {
     Ok(())
 }
 
-/// Fills in `found` as far as it gets; the error says why the model does not load.
+/// Fills in `found` as far as possible; the error says why the model does not load.
 fn look(found: &mut Inspection, files: &ModelFiles, stated: &Stated) -> Result<()> {
     found.sha256 = Some(sha256_of(&files.weights)?.join(" "));
     let mut archives: Vec<Archive> = Vec::new();
@@ -148,14 +148,14 @@ fn look(found: &mut Inspection, files: &ModelFiles, stated: &Stated) -> Result<(
     found.container = archives.first().map(|archive| slug(archive.container));
     found.metadata = header(&archives);
     let raw = merge(&mut archives, &files.weights)?;
-    // Every stage says what it can before the first error of loading ends it.
+    // Every stage records what it can before the first loading error ends it.
     found.tell_types(&raw);
     found.tell_parameters(&raw);
     let config = ModelConfig::read(files).map(|c| c.with_header(found.metadata.clone()));
     let named = match layout::to_canonical(raw.clone()) {
         Ok(named) => named,
         Err(error) => {
-            // The error about names comes first; the count of bad numbers is told all the same.
+            // The error about names comes first; the count of bad numbers is still recorded.
             let _ = found.tell_values(&raw);
             return Err(error);
         }
@@ -195,7 +195,7 @@ impl Inspection {
         }
     }
 
-    /// Counts what is not finite; the error is the first such number.
+    /// Counts numbers that are not finite; the error names the first one.
     fn tell_values(&mut self, tensors: &Tensors) -> Result<()> {
         let mut first = None;
         for (name, tensor) in tensors {
@@ -259,7 +259,8 @@ impl Inspection {
         self.positions = Some(state.to_string());
         if state == State::UntrainedStretch {
             self.warnings.push(
-                "text positions 20 and up lie on the lines of the stretch: they were never trained. A conversion from Long-CLIP that has such a table lost the trained one \
+                "text positions 20 and up are plain linear interpolation: they were never trained. \
+                 A conversion from Long-CLIP with such a table has lost the trained one \
                  (positional_embedding_res); convert the original again"
                     .to_owned(),
             );

@@ -1,5 +1,5 @@
-//! What `convert` writes into a safetensors header, so that a file without anything beside it tells
-//! all that its shapes do not.
+//! The metadata that `convert` writes into a safetensors header, so that a single file carries
+//! everything that its shapes do not show.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ pub type Metadata = BTreeMap<String, String>;
 
 /// The activation of the MLPs.
 pub const ACTIVATION: &str = "longclip.activation";
-/// Most tokens of a text.
+/// The context length in tokens.
 pub const CONTEXT_LENGTH: &str = "longclip.context_length";
-/// How pixels are made: a JSON object with `image_size`, `resize`, `crop_offset`, `mean` and `std`.
+/// The preprocessing: a JSON object with `image_size`, `resize`, `crop_offset`, `mean` and `std`.
 pub const PREPROCESS: &str = "longclip.preprocess";
 /// Attention heads of the image tower.
 pub const VISION_HEADS: &str = "longclip.vision_heads";
@@ -27,12 +27,12 @@ pub const TEXT_HEADS: &str = "longclip.text_heads";
 pub const VISION_EPSILON: &str = "longclip.vision_norm_epsilon";
 /// Epsilon of the text tower's LayerNorms.
 pub const TEXT_EPSILON: &str = "longclip.text_norm_epsilon";
-/// SHA-256 of the weight files that this one was made from.
+/// SHA-256 of the weight files that this one was converted from.
 pub const SOURCE_SHA256: &str = "longclip.source_sha256";
-/// The program that made the file, with its version.
+/// The program that wrote the file, with its version.
 pub const CONVERTER: &str = "longclip.converter";
 
-/// The pairs that describe a checkpoint.
+/// The key-value pairs that describe a checkpoint.
 #[must_use]
 pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
     let architecture = &checkpoint.architecture;
@@ -49,7 +49,7 @@ pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
         "std": pixels.std,
     });
     let mut pairs = vec![
-        // transformers asks for it: written for a PyTorch program.
+        // Required by transformers: marks a file written for PyTorch.
         ("format", "pt".to_owned()),
         (ACTIVATION, checkpoint.activation.to_string()),
         (CONTEXT_LENGTH, architecture.context_length.to_string()),
@@ -72,7 +72,7 @@ pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
         .collect()
 }
 
-/// A size to resize to, in the form of transformers' processors.
+/// A resize target, in the form of the transformers processors.
 pub(super) fn size(resize: Resize) -> Value {
     match resize {
         Resize::ShortestEdge(edge) => json!({"shortest_edge": edge}),
@@ -80,7 +80,7 @@ pub(super) fn size(resize: Resize) -> Value {
     }
 }
 
-/// The value of `key` as a JSON value, which plain numbers are too.
+/// The value of `key` as JSON, which includes plain numbers.
 pub(super) fn value(metadata: &Metadata, key: &str) -> Option<Value> {
     serde_json::from_str(metadata.get(key)?).ok()
 }

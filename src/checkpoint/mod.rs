@@ -1,8 +1,8 @@
-//! From what `--model` says to tensors under one set of names.
+//! From the value of `--model` to tensors under canonical names.
 //!
 //! `source` turns a name into files, `container` files into named tensors, `layout` their names
-//! into canonical ones, `architecture` shapes into sizes. The finder of files and the renamer of
-//! tensors do not know each other; this module joins them.
+//! into canonical ones, `architecture` shapes into dimensions. `source` and `layout`
+//! do not know each other; this module joins them.
 
 pub mod architecture;
 pub mod config;
@@ -32,32 +32,32 @@ use source::{ModelFiles, Source};
 use crate::input::preprocess::Preprocess;
 use crate::input::tokenizer::VOCABULARY;
 
-/// Tensors by name, views into the files that hold them.
+/// Tensors by name, as views into the files that hold them.
 pub type Tensors = BTreeMap<String, StoredTensor>;
 
-/// A checkpoint that has been read and checked: canonical tensors and what is known about them.
+/// A checkpoint that has been read and checked: canonical tensors and their description.
 pub struct Checkpoint {
-    /// What the user called it.
+    /// The name given by the user.
     pub name: String,
-    /// Canonical names (Hugging Face's) to tensors; nothing missing, extra, or misshapen.
+    /// Tensors by canonical name (Hugging Face's); none missing, extra or misshapen.
     pub tensors: Tensors,
-    /// Sizes, read off the shapes.
+    /// Dimensions, read off the shapes.
     pub architecture: Architecture,
-    /// The MLPs' activation of both towers.
+    /// The activation in the MLPs of both towers.
     pub activation: Activation,
     /// Why this activation was chosen, for `-v`.
     pub activation_source: String,
-    /// How the heads of both towers are known, for `-v`.
+    /// Where the head counts of both towers come from, for `-v`.
     pub heads_source: String,
-    /// How images become the pixels that the image tower was trained on.
+    /// The preprocessing that the image tower was trained with.
     pub preprocess: Preprocess,
-    /// The names that the file used.
+    /// The layout of the tensor names in the file.
     pub layout: &'static str,
-    /// The kind of file; `None` for the built-in model.
+    /// The file format; `None` for the built-in model.
     pub container: Option<Container>,
     /// The files that were read: weights, then configuration.
     pub files: Vec<PathBuf>,
-    /// What a user should know but that is no error.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
     /// The weight files among `files`; none for the built-in model.
     weights: Vec<PathBuf>,
@@ -65,7 +65,7 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Reads and checks the checkpoint that `source` names, with what the user states of it.
+    /// Reads and checks the checkpoint that `source` names, with what the user specifies about it.
     ///
     /// # Errors
     /// When a file is broken, a tensor is missing, unused or misshapen, or the files contradict
@@ -78,10 +78,10 @@ impl Checkpoint {
         }
     }
 
-    /// The sizes alone, without the heads, and what a user should know: for who needs no weights.
+    /// The dimensions (without head counts) and warnings, for callers that need no weights.
     ///
     /// # Errors
-    /// When a file is broken, or the files contradict each other or are no CLIP.
+    /// When a file is broken, or the files contradict each other or are not a CLIP model.
     pub fn sizes(source: &Source) -> Result<(Architecture, Vec<String>)> {
         let files = match source {
             Source::BuiltIn => return Ok((tiny::architecture()?, Vec::new())),
@@ -117,8 +117,8 @@ impl Checkpoint {
         } = architecture::read(&named.tensors, &config, stated.heads, named.code())?;
         ensure!(
             architecture.vocabulary == VOCABULARY,
-            "the token table has {} rows, CLIP's has {VOCABULARY}: the model reads other tokens than \
-             longclip makes",
+            "the token embedding has {} rows, but CLIP's has {VOCABULARY}: the model was not \
+             trained with the tokens that longclip produces",
             architecture.vocabulary
         );
         layout::canonical::check(&named.tensors, &architecture)?;
@@ -128,8 +128,8 @@ impl Checkpoint {
         let mut warnings = Vec::new();
         if activation_is_a_guess(&named, stated.activation, &config) {
             warnings.push(format!(
-                "the file does not say its activation; taking {activation}, which OpenAI's models \
-                 have (most of open_clip's need --activation gelu)"
+                "the file does not say its activation; assuming {activation}, which OpenAI's \
+                 models have (most of open_clip's need --activation gelu)"
             ));
         }
         warnings.extend(architecture::overridden_activation(
@@ -155,7 +155,7 @@ impl Checkpoint {
         })
     }
 
-    /// The same model with other weights, of the same names and shapes: one that was trained further.
+    /// The same model with other weights of the same names and shapes, after further training.
     #[must_use]
     pub fn with_tensors(&self, name: &str, tensors: Tensors) -> Self {
         Self {
@@ -175,18 +175,18 @@ impl Checkpoint {
         }
     }
 
-    /// Fails if a weight file changed on disk since it was opened. To be asked once the tensors
+    /// Fails if a weight file changed on disk since it was opened. To be called once the tensors
     /// have been copied out of the memory map.
     ///
     /// # Errors
-    /// When a file's length or time of change is not what it was.
+    /// When a file's length or modification time has changed.
     pub fn unchanged(&self) -> Result<()> {
         self.archives.iter().try_for_each(Archive::unchanged)
     }
 }
 
 impl Checkpoint {
-    /// The heads of both towers and how they are known.
+    /// The head counts of both towers and where they come from.
     #[must_use]
     pub fn heads(&self) -> inspect::Heads {
         inspect::Heads {
@@ -196,37 +196,37 @@ impl Checkpoint {
         }
     }
 
-    /// What models that were trained with a sigmoid loss add to every logit, if this is one.
+    /// The logit bias, which only models trained with a sigmoid loss have.
     ///
     /// # Errors
-    /// When the stored number is none.
+    /// When the stored value is not a finite number.
     pub fn logit_bias(&self) -> Result<Option<f32>> {
         let Some(tensor) = self.tensors.get(layout::LOGIT_BIAS) else {
             return Ok(None);
         };
         let bias = tensor.to_f32()?.first().copied();
         let bias = bias.filter(|bias| bias.is_finite());
-        bias.context("tensor logit_bias holds no finite number")
+        bias.context("the value of tensor logit_bias is not a finite number")
             .map(Some)
     }
 
-    /// The table of text positions.
+    /// The text positional embedding.
     ///
     /// # Errors
-    /// When there is none.
+    /// When it is missing.
     pub fn text_positions(&self) -> Result<positions::Table> {
         let tensor = self.tensors.get(layout::TEXT_POSITIONS);
-        let tensor = tensor.context("the model has no text positions")?;
+        let tensor = tensor.context("the model has no text positional embedding")?;
         Ok(positions::Table {
             values: tensor.to_f32()?,
             width: self.architecture.text.width,
         })
     }
 
-    /// Puts another table of text positions in its place; the context becomes as long as it.
+    /// Replaces the text positional embedding; the context length becomes its number of rows.
     ///
     /// # Errors
-    /// When the table is no whole number of rows.
+    /// When the table is not a whole number of rows.
     pub fn set_text_positions(&mut self, table: positions::Table) -> Result<()> {
         let rows = table.rows();
         let tensor = StoredTensor::from_f32(&[rows, table.width], table.values)?;
@@ -236,9 +236,9 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// What tells these weights from all others, as 64 hexadecimal digits: the weight file's SHA-256
-    /// as `digest_of` tells it, of several files that of their digests in order, of the
-    /// built-in model that of the file in the program.
+    /// A fingerprint of these weights, as 64 hexadecimal digits: the SHA-256 of the weight file as
+    /// given by `digest_of`; for several files, that of their digests in order; for the built-in
+    /// model, that of its packed file.
     ///
     /// # Errors
     /// Those of `digest_of`.
@@ -263,15 +263,15 @@ impl Checkpoint {
 }
 
 fn config_and_weights(files: &ModelFiles) -> Vec<PathBuf> {
-    let beside = [
+    let companions = [
         &files.config,
         &files.open_clip_config,
         &files.processor,
         &files.preprocessor,
         &files.tokenizer_config,
     ];
-    let beside = beside.into_iter().flatten();
-    files.weights.iter().chain(beside).cloned().collect()
+    let companions = companions.into_iter().flatten();
+    files.weights.iter().chain(companions).cloned().collect()
 }
 
 /// open_clip's bare files have OpenAI's names and may have either activation.
@@ -286,7 +286,7 @@ fn activation_is_a_guess(
         && !config.tells_activation()
 }
 
-/// The headers of all shards as one.
+/// The tensors of all shards, from their headers.
 fn header(archives: &[Archive]) -> metadata::Metadata {
     let pairs = archives.iter().flat_map(|archive| archive.metadata.clone());
     pairs.collect()
@@ -296,7 +296,7 @@ fn open(path: &Path) -> Result<Archive> {
     container::open(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// One set of tensors from the shards of a checkpoint.
+/// Merges the tensors of a checkpoint's shards.
 fn merge(archives: &mut [Archive], paths: &[PathBuf]) -> Result<Tensors> {
     let mut all = Tensors::new();
     for (archive, path) in archives.iter_mut().zip(paths) {

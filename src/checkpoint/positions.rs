@@ -1,67 +1,67 @@
-//! Tables of text positions: knowledge-preserving stretching (arXiv 2403.15378), and whether a long
-//! table was ever trained after it.
+//! Text positional embeddings: knowledge-preserving stretching (arXiv 2403.15378), and detection of
+//! whether a stretched table was trained afterwards.
 
 use std::fmt;
 
 use anyhow::{Result, ensure};
 
-/// The first rows that Long-CLIP leaves as they are: short texts train them well.
+/// The number of first rows that Long-CLIP keeps, because short texts train them well.
 pub const KEPT: usize = 20;
-/// How far apart Long-CLIP moves the rows after them.
+/// The stretch ratio that Long-CLIP uses for the rows after them.
 pub const RATIO: usize = 4;
-/// The rows of CLIP's own table.
+/// Rows of CLIP's own table.
 pub const CLIP_ROWS: usize = 77;
 
-/// A value further from its line than this share of the larger anchor is off it: twice what rounding
-/// to bf16 does at once.
+/// A value further from its line than this share of the larger anchor counts as off the line: twice
+/// the error of rounding to bf16 once.
 const OFF_THE_LINE: f32 = 1.0 / 128.0;
-/// The share of values off their lines that rounding explains. Of LongCLIP-B's tables in f32, f16 and
-/// bf16 it is at most 0.0005 before training (also if the stretch was computed in f16 or bf16) and 0.25
-/// to 0.27 after.
+/// The share of values off their lines that rounding explains. For LongCLIP-B's tables in f32, f16
+/// and bf16 it is at most 0.0005 before training (even if the stretch was computed in f16 or bf16)
+/// and 0.25 to 0.27 after.
 const MOST_OFF: f64 = 1.0 / 64.0;
-/// Several roundings to bf16 together do not move a value by this share of the larger anchor: one such
+/// Repeated rounding to bf16 does not move a value by this share of the larger anchor, so one such
 /// value is enough.
 const BEYOND_ROUNDING: f32 = 1.0 / 32.0;
-/// How far f16's smallest numbers lie apart, about.
+/// About the spacing of f16's smallest numbers.
 const SMALLEST: f32 = 1.2e-7;
 
-/// A table of positions, row-major [rows, width].
+/// A positional embedding, row-major `[rows, width]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// [rows * width]
     pub values: Vec<f32>,
-    /// Features of a row.
+    /// Features per row.
     pub width: usize,
 }
 
-/// How new rows come from old ones.
+/// How new rows are computed from old ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// The first rows stay, the others move apart with straight lines between them, and the last
-    /// line is drawn on to the end.
+    /// Keeps the first rows, interpolates linearly between the others, and extrapolates the last
+    /// line to the end.
     KnowledgePreserving,
-    /// All rows are spread evenly, as images are resized (open_clip's way).
+    /// Interpolates all rows evenly, as in image resizing (as open_clip does).
     Linear,
 }
 
-/// The shape of a stretch.
+/// Parameters of a stretch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stretch {
     /// The method.
     pub method: Method,
-    /// Rows that stay where they are; without meaning for [`Method::Linear`].
+    /// Rows that are kept; ignored by [`Method::Linear`].
     pub keep: usize,
-    /// New rows for each old row after them; without meaning for [`Method::Linear`].
+    /// New rows for each old row after them; ignored by [`Method::Linear`].
     pub ratio: f64,
     /// Rows of the new table.
     pub rows: usize,
 }
 
 impl Stretch {
-    /// Completes what a user said with Long-CLIP's numbers for a table of `old` rows.
+    /// Fills in Long-CLIP's defaults for a table of `old` rows.
     ///
     /// # Errors
-    /// When the numbers do not make a longer table.
+    /// When the result is not a longer table.
     pub fn new(
         old: usize,
         method: Method,
@@ -85,16 +85,14 @@ impl Stretch {
             (1.0..=1000.0).contains(&ratio),
             "a ratio of {ratio} does not stretch"
         );
-        // A product of f64 may end just below the whole number that is meant.
+        // An f64 product may end up just below the intended integer.
         let most = keep + (after * ratio + 1e-9).floor() as usize;
         let rows = rows.unwrap_or(most);
-        ensure!(
-            rows >= old,
-            "{rows} rows are fewer than the {old} that there are"
-        );
+        ensure!(rows >= old, "{rows} rows are fewer than the existing {old}");
         ensure!(
             method == Method::Linear || rows <= most,
-            "{rows} rows are more than --keep {keep} and --ratio {ratio} make of {old}: {most}"
+            "{rows} rows are more than the {most} that --keep {keep} and --ratio {ratio} produce \
+             from {old}"
         );
         Ok(Self {
             method,
@@ -104,7 +102,7 @@ impl Stretch {
         })
     }
 
-    /// The old row (with a fraction) that new row `row` is read at, of `old` rows.
+    /// The (fractional) old row that new row `row` corresponds to, among `old` rows.
     fn source(&self, row: usize, old: usize) -> f64 {
         match self.method {
             Method::KnowledgePreserving if row < self.keep => row as f64,
@@ -118,7 +116,7 @@ impl Stretch {
 }
 
 impl Table {
-    /// How many rows there are.
+    /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.values.len() / self.width.max(1)
@@ -129,8 +127,8 @@ impl Table {
         &self.values[index * self.width..][..self.width]
     }
 
-    /// The stretched table. Past the last old row the line through the last two goes on, as in
-    /// Long-CLIP's `load_from_clip`.
+    /// The stretched table. Beyond the last old row, the line through the last two is extrapolated,
+    /// as in Long-CLIP's `load_from_clip`.
     #[must_use]
     pub fn stretched(&self, stretch: &Stretch) -> Self {
         let old = self.rows();
@@ -151,9 +149,10 @@ impl Table {
         }
     }
 
-    /// Whether the table is CLIP's own, a stretched one, or a stretched one that was trained.
+    /// Classifies the table: CLIP's own, stretched, or stretched and trained.
     ///
-    /// Rounding leaves the rows between two anchors within a small share of the anchors from the line
+    /// After rounding, rows between two anchors stay within a small share of the anchors from the
+    /// line
     /// that joins them; training moves many values further, even where it moves none by more than a
     /// fiftieth of the table's RMS (as in LongCLIP-B).
     #[must_use]
@@ -190,7 +189,7 @@ impl Table {
         }
     }
 
-    /// CLIP's own rows in a table that was stretched by a whole `ratio`.
+    /// The indices of CLIP's own rows in a table stretched by an integer `ratio`.
     fn anchors(&self, ratio: usize) -> Self {
         let place = |row: usize| match row.checked_sub(KEPT) {
             Some(after) => KEPT + after * ratio,
@@ -203,7 +202,7 @@ impl Table {
         }
     }
 
-    /// The ratio that makes CLIP's table this long; none where no whole one above 1 does.
+    /// The integer ratio above 1 that stretches CLIP's table to this length, if any.
     fn ratio(&self) -> Option<usize> {
         let after = self.rows().checked_sub(KEPT)?;
         let ratio = after / (CLIP_ROWS - KEPT);
@@ -211,14 +210,14 @@ impl Table {
     }
 }
 
-/// What a table of text positions is.
+/// The origin of a text positional embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Not of a length that stretching CLIP's 77 rows gives.
+    /// Its length is not one that stretching CLIP's 77 rows gives.
     Original,
     /// Rows 20 and up lie on the lines of the stretch, up to rounding: never trained.
     UntrainedStretch,
-    /// Of a stretched length, and trained since.
+    /// Stretched and then trained.
     Trained,
 }
 
@@ -297,7 +296,8 @@ mod tests {
         }
     }
 
-    /// Long-CLIP's table before training and after, with the sizes of LongCLIP-B's: an RMS of 0.008, and
+    /// Long-CLIP's table before and after training, with magnitudes as in LongCLIP-B: an RMS of
+    /// 0.008, and
     /// values that training moved by at most 1.5e-4.
     fn before_and_after() -> (Table, Table) {
         let mut old = table(77, 64);
@@ -332,7 +332,7 @@ mod tests {
         }
     }
 
-    /// A stretch that was computed with every step rounded is untrained all the same.
+    /// A stretch computed with every step rounded still counts as untrained.
     #[test]
     fn a_stretch_in_half_precision_is_untrained() {
         let half: [fn(f64) -> f32; 2] = [
@@ -360,9 +360,9 @@ mod tests {
     }
 
     #[test]
-    fn an_outlier_among_the_features_hides_no_training() {
+    fn an_outlier_feature_does_not_hide_training() {
         let (mut before, mut after) = before_and_after();
-        // CLIP's tables have a feature that is fifty times as large as the others.
+        // CLIP's tables have one feature fifty times as large as the others.
         for table in [&mut before, &mut after] {
             table
                 .values
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_knows_whether_it_was_trained() {
+    fn trained_tables_are_told_from_untrained_ones() {
         let old = table(77, 16);
         assert_eq!(old.state(), State::Original);
         let mut new = old.stretched(&long_clip());
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_make_no_longer_table_are_refused() {
+    fn parameters_that_do_not_lengthen_the_table_are_refused() {
         let kps = Method::KnowledgePreserving;
         let cases = [
             (Some(77), None, None, "leaves none"),

@@ -1,5 +1,5 @@
-//! The check that a model reads CLIP's tokens. The built-in tokenizer is always used, so a model
-//! trained with another vocabulary would get ids that mean something else to it.
+//! Checks that a model uses CLIP's vocabulary. The built-in tokenizer is always used, so a model
+//! trained with another vocabulary would misinterpret its token ids.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::input::tokenizer::{END_OF_TEXT, START_OF_TEXT, VOCABULARY, piece};
 
 type Vocabulary = HashMap<String, u32>;
 
-/// The part of a tokenizer.json that matters here.
+/// The relevant part of a tokenizer.json.
 #[derive(Deserialize)]
 struct TokenizerFile {
     model: Model,
@@ -23,7 +23,7 @@ struct Model {
     vocab: Vocabulary,
 }
 
-/// Fails if the tokenizer files beside the weights are not CLIP's; passes if there are none.
+/// Fails if the tokenizer files next to the weights are not CLIP's; passes if there are none.
 ///
 /// # Errors
 /// When a file cannot be read, or names the first token that differs.
@@ -35,7 +35,7 @@ pub(super) fn check(files: &ModelFiles) -> Result<()> {
     };
     is_clips(&vocabulary).with_context(|| {
         format!(
-            "{} is not CLIP's vocabulary, which longclip reads texts with",
+            "{} is not CLIP's vocabulary, the only one that longclip supports",
             path.display()
         )
     })
@@ -44,13 +44,13 @@ pub(super) fn check(files: &ModelFiles) -> Result<()> {
 fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&bytes)
-        .with_context(|| format!("{} is no tokenizer that longclip knows", path.display()))
+        .with_context(|| format!("{} is not a tokenizer that longclip knows", path.display()))
 }
 
 fn is_clips(vocabulary: &Vocabulary) -> Result<()> {
     ensure!(
         vocabulary.len() == VOCABULARY,
-        "it has {} tokens, CLIP's has {VOCABULARY}",
+        "it has {} tokens, but CLIP's has {VOCABULARY}",
         vocabulary.len()
     );
     for (name, id) in [
@@ -63,10 +63,10 @@ fn is_clips(vocabulary: &Vocabulary) -> Result<()> {
         );
     }
     for (token, &id) in vocabulary {
-        // Other bytes are written as stand-in letters there; plain ones are nine tokens of ten.
+        // Other bytes are written as substitute letters there; nine of ten tokens are plain.
         let plain = token.bytes().all(|byte| byte.is_ascii_graphic());
         if plain && piece(id) != *token {
-            bail!("token {id} is {token:?}, CLIP's is {:?}", piece(id));
+            bail!("token {id} is {token:?}, but CLIP's is {:?}", piece(id));
         }
     }
     Ok(())

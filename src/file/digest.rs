@@ -1,4 +1,4 @@
-//! What tells one file from all others.
+//! SHA-256 digests of files.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 /// A SHA-256.
 pub type Digest = [u8; 32];
 
-/// The digest of a file.
+/// The SHA-256 of a file.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -27,7 +27,7 @@ pub fn sha256(path: &Path) -> Result<Digest> {
     }
 }
 
-/// The digest of each file, in hexadecimal digits.
+/// The SHA-256 of each file, in hexadecimal digits.
 ///
 /// # Errors
 /// When one cannot be read.
@@ -36,7 +36,7 @@ pub fn sha256_of(files: &[PathBuf]) -> Result<Vec<String>> {
     files.iter().map(digits).collect()
 }
 
-/// Two digits a byte, in lower case.
+/// Two lowercase hexadecimal digits per byte.
 #[must_use]
 pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

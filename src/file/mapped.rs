@@ -1,4 +1,4 @@
-//! A file's bytes, mapped rather than read: the one home of `unsafe` outside `kernel`.
+//! A file's bytes, mapped rather than read: the only `unsafe` code outside `kernel`.
 
 #![allow(
     unsafe_code,
@@ -15,12 +15,12 @@ use memmap2::Mmap;
 pub(crate) enum Bytes {
     /// A read-only map of a whole file.
     Mapped(Mmap),
-    /// Bytes that never were a file, or an empty file (which cannot be mapped).
+    /// Bytes that are not from a file, or an empty file (which cannot be mapped).
     Owned(Vec<u8>),
 }
 
 impl Bytes {
-    /// Map `file`, whose length is `length` bytes.
+    /// Maps `file`, whose length is `length` bytes.
     ///
     /// Another process that shortens the file while it is mapped ends this one
     /// with a bus error; one that rewrites it in place changes the weights under
@@ -33,18 +33,18 @@ impl Bytes {
         }
         // SAFETY: the map is read-only and private to this value, every access is
         // bounds-checked against the mapped length, and every value read from it is
-        // valid for any bit pattern (integers and floats). What stays is truncation
+        // valid for any bit pattern (integers and floats). What remains is truncation
         // by another process, which is documented above.
         unsafe { Mmap::map(file) }.map(Self::Mapped)
     }
 
-    /// Let the system take back the memory behind `range`, which lies inside. It can be read again:
-    /// the pages then come from the file once more. Advice only, so failure is ignored.
+    /// Lets the system reclaim the memory behind `range`, which lies inside the map. Later reads
+    /// load the pages from the file again. Advice only, so failure is ignored.
     pub(crate) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
-            // SAFETY: nobody ever writes to the map, so that a page that is dropped and read again
-            // holds what it held, under the assumption about the file that `map` documents.
+            // SAFETY: nobody ever writes to the map, so a page that is dropped and read again holds
+            // the same bytes, under the assumption about the file that `map` documents.
             let _ = unsafe {
                 map.unchecked_advise_range(
                     memmap2::UncheckedAdvice::DontNeed,
@@ -58,8 +58,8 @@ impl Bytes {
     }
 }
 
-/// `bytes` as the little-endian numbers that they hold; `None` where they are not aligned, no whole
-/// number of them, or the machine reads numbers the other way round.
+/// `bytes` as the little-endian numbers they hold; `None` if they are not aligned, not a whole
+/// number of elements, or the machine is big-endian.
 pub(crate) fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
     // SAFETY: every bit pattern is an f32.
     whole(unsafe { bytes.align_to() })
@@ -67,7 +67,7 @@ pub(crate) fn as_f32(bytes: &[u8]) -> Option<&[f32]> {
 
 /// The same for half precision.
 pub(crate) fn as_f16(bytes: &[u8]) -> Option<&[half::f16]> {
-    // SAFETY: an f16 is transparent over a u16, of which every bit pattern is one.
+    // SAFETY: an f16 is transparent over a u16, and every bit pattern is a valid u16.
     whole(unsafe { bytes.align_to() })
 }
 

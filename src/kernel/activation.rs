@@ -1,4 +1,4 @@
-//! The activations of the towers, a vector at a time.
+//! Activation functions, vectorised.
 #![allow(
     unsafe_code,
     reason = "generic over the vector types, whose methods are unsafe"
@@ -7,14 +7,14 @@
 use super::exp::{exp, power_of_two};
 use super::simd::Simd;
 
-/// What is applied after a linear layer or a convolution.
+/// The activation after a linear layer or a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// x * sigmoid(1.702 x): OpenAI's CLIP and Long-CLIP.
+    /// x * sigmoid(1.702 x), in OpenAI's CLIP and Long-CLIP.
     QuickGelu,
-    /// x * Phi(x), Phi the normal distribution (by erf, not tanh): most of OpenCLIP.
+    /// x * Phi(x), with Phi the normal CDF (erf, not tanh), in most open_clip models.
     Gelu,
-    /// max(x, 0): the convolutions of ResNets.
+    /// max(x, 0), after the convolutions of ResNets.
     Relu,
 }
 
@@ -33,10 +33,10 @@ const ERFC_TAIL: [f32; 10] = [
     -1.265_467_2,
 ];
 
-/// Where the upper tail of the normal distribution is 0 in f32.
+/// From here on, the upper tail of the normal distribution is 0 in f32.
 const TAIL_END: f32 = 14.0;
 
-/// `activation` of every lane.
+/// Applies `activation` to every lane.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -47,7 +47,7 @@ pub(super) unsafe fn activate<V: Simd>(activation: Activation, x: V) -> V {
         match activation {
             Activation::QuickGelu => quick_gelu(x),
             Activation::Gelu => gelu(x),
-            // This order: NaN (the second operand) passes.
+            // This order: NaN (the second operand) propagates.
             Activation::Relu => V::splat(0.0).max(x),
         }
     }
@@ -61,7 +61,8 @@ pub(super) unsafe fn activate<V: Simd>(activation: Activation, x: V) -> V {
 unsafe fn quick_gelu<V: Simd>(x: V) -> V {
     // SAFETY: the caller vouches for the CPU.
     unsafe {
-        // The bound keeps the reciprocal away from infinity; it comes first, so that NaN (the second operand) passes.
+        // The bound keeps the reciprocal finite; it comes first, so that NaN (the second operand)
+        // propagates.
         let exponent = V::splat(125.0).min(x.mul(V::splat(-1.702 * std::f32::consts::LOG2_E)));
         x.mul(power_of_two(exponent).add(V::splat(1.0)).reciprocal())
     }
@@ -90,7 +91,7 @@ unsafe fn gelu<V: Simd>(x: V) -> V {
 unsafe fn tail<V: Simd>(x: V) -> (V, V) {
     // SAFETY: the caller vouches for the CPU.
     unsafe {
-        // Constants first, so that NaN (the second operand) passes.
+        // Constants first, so that NaN (the second operand) propagates.
         let size = V::splat(TAIL_END).min(x.abs());
         let z = size.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2));
         let t = V::splat(0.5).mul_add(z, V::splat(1.0)).reciprocal();
@@ -104,7 +105,7 @@ unsafe fn tail<V: Simd>(x: V) -> (V, V) {
     }
 }
 
-/// The derivative of `activation` in every lane.
+/// The derivative of `activation` for every lane.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -115,7 +116,8 @@ pub(super) unsafe fn derivative<V: Simd>(activation: Activation, x: V) -> V {
         let one = V::splat(1.0);
         match activation {
             Activation::QuickGelu => {
-                // s (1 + z (1 - s)) with z = 1.702 x, s = sigmoid(z); beyond the bound it is 0 or 1 in f32.
+                // s (1 + z (1 - s)) with z = 1.702 x, s = sigmoid(z); beyond the bound it is 0 or 1
+                // in f32.
                 let z = V::splat(60.0).min(V::splat(-60.0).max(x.mul(V::splat(1.702))));
                 let power = power_of_two(z.mul(V::splat(-std::f32::consts::LOG2_E)));
                 let s = power.add(one).reciprocal();
@@ -157,7 +159,8 @@ mod tests {
         }
     }
 
-    /// The normal distribution's upper tail in f64: Taylor series of erf near 0, continued fraction beyond.
+    /// The upper tail of the normal distribution in f64: Taylor series of erf near 0, continued
+    /// fraction beyond.
     fn upper_tail(x: f64) -> f64 {
         let z = x * std::f64::consts::FRAC_1_SQRT_2;
         if z < 2.0 {
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn relu_cuts_what_is_negative_and_lets_nan_pass() {
+    fn relu_zeroes_negative_values_and_propagates_nan() {
         for level in levels() {
             let mut values = [
                 -1.5,
@@ -231,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn activations_of_the_extremes() {
+    fn activations_of_extreme_values() {
         for activation in [Activation::QuickGelu, Activation::Gelu] {
             for level in levels() {
                 let mut values = [f32::INFINITY, f32::NAN, 0.0, -200.0, 1e30, 1e-40];

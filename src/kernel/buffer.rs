@@ -1,4 +1,4 @@
-//! Aligned memory: packed weights on huge pages, scratch that threads keep between calls.
+//! Aligned memory: packed weights on huge pages, per-thread scratch kept between calls.
 #![allow(
     unsafe_code,
     reason = "allocates with an alignment that Vec cannot give"
@@ -10,10 +10,10 @@ use std::ptr::NonNull;
 
 /// Alignment of small buffers: a cache line.
 const LINE: usize = 64;
-/// Buffers from this size on start at a multiple of it, the size of a huge page.
+/// The size of a huge page, and the alignment of buffers of at least this size.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// Uninitialised lanes of 32 bits, 64-byte aligned. Whoever writes and reads them keeps the order.
+/// Uninitialised lanes of 32 bits, 64-byte aligned. Users must write lanes before reading them.
 pub(super) struct Buffer {
     start: NonNull<f32>,
     layout: Layout,
@@ -25,7 +25,7 @@ unsafe impl Send for Buffer {}
 unsafe impl Sync for Buffer {}
 
 impl Buffer {
-    /// Room for `lanes` values.
+    /// Allocates room for `lanes` values.
     pub(super) fn new(lanes: usize) -> Buffer {
         let bytes = (lanes.max(1) * 4).next_multiple_of(LINE);
         let align = if bytes >= HUGE_PAGE { HUGE_PAGE } else { LINE };
@@ -41,7 +41,7 @@ impl Buffer {
         Buffer { start, layout }
     }
 
-    /// Lanes that fit.
+    /// The capacity in lanes.
     pub(super) fn lanes(&self) -> usize {
         self.layout.size() / 4
     }
@@ -51,7 +51,7 @@ impl Buffer {
         self.layout.size()
     }
 
-    /// The first lane. Writing through it is for whoever owns the buffer.
+    /// The address of the first lane. Only the buffer's owner may write through it.
     pub(super) fn pointer(&self) -> *mut f32 {
         self.start.as_ptr()
     }
@@ -64,7 +64,7 @@ impl Drop for Buffer {
     }
 }
 
-/// Fewer misses of the address translation: 1 to 3% of an image. Advice only, so failure is ignored.
+/// Fewer TLB misses save 1 to 3% of the time per image. Advice only, so failure is ignored.
 #[cfg(target_os = "linux")]
 fn ask_for_huge_pages(start: NonNull<f32>, bytes: usize) {
     const MADV_HUGEPAGE: std::ffi::c_int = 14;
@@ -75,7 +75,8 @@ fn ask_for_huge_pages(start: NonNull<f32>, bytes: usize) {
             advice: std::ffi::c_int,
         ) -> std::ffi::c_int;
     }
-    // SAFETY: the range is one allocation of ours, page-aligned; the advice does not change its contents.
+    // SAFETY: the range is one allocation of ours, page-aligned; the advice does not change its
+    // contents.
     unsafe { madvise(start.as_ptr().cast(), bytes, MADV_HUGEPAGE) };
 }
 
@@ -83,8 +84,8 @@ fn ask_for_huge_pages(start: NonNull<f32>, bytes: usize) {
 fn ask_for_huge_pages(_start: NonNull<f32>, _bytes: usize) {}
 
 thread_local! {
-    /// Buffers this thread used before and nobody uses now. A stack: a thread that waits for others may
-    /// begin another piece of work before it ends the first.
+    /// Scratch buffers of this thread that are free. A stack, because a thread that waits for
+    /// others may start another piece of work before it finishes the first.
     static SPARE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -92,11 +93,11 @@ thread_local! {
 pub(super) struct Scratch(Option<Buffer>);
 
 impl Scratch {
-    /// Room for at least `lanes` values of any content.
+    /// Takes a buffer with room for at least `lanes` values, with arbitrary content.
     pub(super) fn new(lanes: usize) -> Scratch {
         let fitting = SPARE.with_borrow_mut(|spare| {
             let position = spare.iter().rposition(|buffer| buffer.lanes() >= lanes);
-            // Too small: drop it, lest buffers of all sizes gather.
+            // Too small: drop it, so that buffers of all sizes do not accumulate.
             position
                 .map(|at| spare.swap_remove(at))
                 .or_else(|| spare.pop().filter(|b| b.lanes() >= lanes))
@@ -104,7 +105,7 @@ impl Scratch {
         Scratch(Some(fitting.unwrap_or_else(|| Buffer::new(lanes))))
     }
 
-    /// The first lane.
+    /// The address of the first lane.
     pub(super) fn pointer(&self) -> *mut f32 {
         self.0
             .as_ref()
@@ -115,7 +116,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if let Some(buffer) = self.0.take() {
-            // A thread that is ending has no place left: the buffer is freed.
+            // A thread that is ending cannot keep it: the buffer is freed.
             let _ = SPARE.try_with(|spare| spare.borrow_mut().push(buffer));
         }
     }
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn scratch_in_use_is_not_handed_out_twice() {
+    fn scratch_in_use_is_not_handed_out_again() {
         let first = Scratch::new(100);
         let second = Scratch::new(100);
         let address = first.pointer();

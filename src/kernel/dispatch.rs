@@ -1,4 +1,4 @@
-//! From a run-time level to code compiled with its instructions.
+//! Dispatch from a run-time level to code compiled for its instructions.
 #![allow(
     unsafe_code,
     reason = "calls functions compiled for instructions that were found on this CPU"
@@ -9,10 +9,10 @@ use super::simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use super::simd::avx512::BASE;
 
-/// Work that can be done with any vector type.
+/// Work that is generic over the vector type.
 pub(super) trait Job {
-    /// Does the work. Implementations are `inline(always)`, so that the instruction set of the caller
-    /// reaches them.
+    /// Does the work. Implementations are `inline(always)`, so that the instruction set of the
+    /// caller reaches them.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
@@ -21,11 +21,11 @@ pub(super) trait Job {
 
 /// Runs `job` with the instructions of `level`.
 ///
-/// Panics when this CPU lacks them: levels come from detection.
+/// Panics if this CPU lacks them, which detection rules out.
 pub(super) fn run<J: Job>(level: Level, job: J) {
     assert!(level <= detect(), "this CPU has no {level:?} instructions");
-    // SAFETY: the instructions are there: of the levels up to the best one, those that this CPU lacks are of
-    // another architecture and fall to plain Rust.
+    // SAFETY: the instructions exist: among the levels up to the best one, those that this CPU
+    // lacks belong to another architecture and fall back to plain Rust.
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
@@ -40,7 +40,7 @@ pub(super) fn run<J: Job>(level: Level, job: J) {
 }
 
 /// # Safety
-/// Needs the features named.
+/// Requires the named features.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn run_avx512<J: Job>(job: J) {
@@ -49,7 +49,7 @@ unsafe fn run_avx512<J: Job>(job: J) {
 }
 
 /// # Safety
-/// Needs the features named.
+/// Requires the named features.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2<J: Job>(job: J) {
@@ -58,7 +58,7 @@ unsafe fn run_avx2<J: Job>(job: J) {
 }
 
 /// # Safety
-/// Needs neon.
+/// Requires neon.
 #[cfg(target_arch = "aarch64")]
 #[target_feature(enable = "neon")]
 unsafe fn run_neon<J: Job>(job: J) {

@@ -1,4 +1,4 @@
-//! Scalar products of many rows with many rows, in f64 and in one order of summation.
+//! Dot products of many rows with many rows, in f64 with a fixed order of summation.
 #![allow(
     unsafe_code,
     reason = "compiled once for each instruction set, like every kernel"
@@ -11,28 +11,28 @@ use super::level::{Level, level};
 use super::parallel::threads_for;
 use super::simd::Simd;
 
-/// Rows of the right side that are summed side by side, each in a lane of its own.
+/// Right-hand rows summed in parallel, one per lane.
 const LANES: usize = 8;
-/// Rows of the left side that share what is loaded of the right side.
+/// Left-hand rows that share loads of the right-hand side.
 const TALL: usize = 4;
-/// Rows of the left side that one thread takes: enough that laying out the right side is nothing.
+/// Left-hand rows per thread: enough that laying out the right-hand side is negligible.
 const BLOCK: usize = 64;
 
-/// `left` [n, dim] times the transpose of `right` [m, dim] -> [n, m].
+/// Multiplies `left` [n, dim] by the transpose of `right` [m, dim] -> [n, m].
 ///
 /// Each value is the sum of the products (exact in f64) in the order of the columns, rounded to f32
 /// at the end. It does not depend on the other rows, on the threads or on the instruction set, so
-/// what is ranked by it is ranked alike alone and among a million. A product in f32 would be twice
-/// as fast and change the order of classes that are nearly equal.
+/// ranking by it gives the same order for a row alone and among a million. A product in f32 would
+/// be twice as fast, but would reorder classes that are nearly equal.
 ///
-/// Panics when the lengths are no multiples of `dim`.
+/// Panics when the lengths are not multiples of `dim`.
 #[must_use]
 pub fn dots(left: &[f32], right: &[f32], dim: usize) -> Vec<f32> {
     dots_at(level(), left, right, dim)
 }
 
 fn dots_at(level: Level, left: &[f32], right: &[f32], dim: usize) -> Vec<f32> {
-    assert!(dim > 0, "rows of no columns");
+    assert!(dim > 0, "rows without columns");
     assert_eq!(left.len() % dim, 0, "the left side is not rows of {dim}");
     assert_eq!(right.len() % dim, 0, "the right side is not rows of {dim}");
     let (n, m) = (left.len() / dim, right.len() / dim);
@@ -58,7 +58,7 @@ fn dots_at(level: Level, left: &[f32], right: &[f32], dim: usize) -> Vec<f32> {
     out
 }
 
-/// The products of one thread's rows.
+/// The dot products of one thread's rows.
 struct Rows<'a> {
     left: &'a [f32],
     right: &'a [f32],
@@ -91,8 +91,8 @@ impl Job for Rows<'_> {
     }
 }
 
-/// Up to [`LANES`] rows [rows, dim] -> [dim, LANES]; lanes without a row keep what they had, and
-/// nobody reads them.
+/// Up to [`LANES`] rows [rows, dim] -> [dim, LANES]; lanes without a row keep their old content,
+/// and are never read.
 #[inline(always)]
 fn lay_out(rows: &[f32], dim: usize, panel: &mut [[f64; LANES]]) {
     for (lane, row) in rows.chunks_exact(dim).enumerate() {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn every_product_is_the_plain_sum_to_the_bit_whatever_the_company() {
+    fn every_product_is_bit_identical_to_the_plain_sum_whatever_the_other_rows() {
         for (n, m, dim) in [
             (1, 1, 1),
             (1, 9, 3),
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_times_something_is_nothing() {
+    fn empty_inputs_give_empty_products() {
         assert!(dots(&[], &[1.0, 2.0], 2).is_empty());
         assert!(dots(&[1.0, 2.0], &[], 2).is_empty());
     }

@@ -1,5 +1,5 @@
-//! The two products of a linear classifier's gradient: f32 samples with f64 weights and residuals, in
-//! one order of summation.
+//! The two matrix products of a linear classifier: f32 samples with f64 weights and residuals, with
+//! a fixed order of summation.
 #![allow(
     unsafe_code,
     reason = "compiled once for each instruction set, like every kernel"
@@ -12,37 +12,37 @@ use super::level::{Level, level};
 use super::parallel::threads_for;
 use super::simd::Simd;
 
-/// Values that are summed side by side, each in a lane of its own.
+/// Values summed in parallel, one per lane.
 const LANES: usize = 8;
-/// Rows of the output that share what is loaded.
+/// Output rows that share loads.
 const TALL: usize = 4;
-/// Rows of the output that one thread takes.
+/// Output rows per thread.
 const BLOCK: usize = 32;
-/// Samples that are laid out together: with [`LANES`] columns in f64 they stay in the first cache.
+/// Samples laid out together: with [`LANES`] columns in f64 they stay in the L1 cache.
 const SAMPLES: usize = 256;
 
-/// `samples` [n, dim] times the transpose of `weights` [m, dim] -> [n, m].
+/// Scores: `samples` [n, dim] times the transpose of `weights` [m, dim] -> [n, m].
 ///
-/// Each value is the sum in the order of the columns, whatever the threads and the instruction set.
+/// Each value is summed in column order, whatever the threads and the instruction set.
 ///
-/// Panics when the lengths are no multiples of `dim`.
+/// Panics when the lengths are not multiples of `dim`.
 #[must_use]
 pub fn scores(samples: &[f32], weights: &[f64], dim: usize) -> Vec<f64> {
     scores_at(level(), samples, weights, dim)
 }
 
-/// The transpose of `residuals` [n, m] times `samples` [n, dim] -> [m, dim].
+/// Gradients: the transpose of `residuals` [n, m] times `samples` [n, dim] -> [m, dim].
 ///
-/// Each value is the sum in the order of the samples, whatever the threads and the instruction set.
+/// Each value is summed in sample order, whatever the threads and the instruction set.
 ///
-/// Panics when the lengths are no multiples of `dim` and `m`, or tell another number of samples.
+/// Panics when the lengths are not multiples of `dim` and `m`, or the numbers of samples differ.
 #[must_use]
 pub fn gradients(residuals: &[f64], samples: &[f32], m: usize, dim: usize) -> Vec<f64> {
     gradients_at(level(), residuals, samples, [m, dim])
 }
 
 fn scores_at(level: Level, samples: &[f32], weights: &[f64], dim: usize) -> Vec<f64> {
-    assert!(dim > 0, "rows of no columns");
+    assert!(dim > 0, "rows without columns");
     assert!(samples.len().is_multiple_of(dim) && weights.len().is_multiple_of(dim));
     let (n, m) = (samples.len() / dim, weights.len() / dim);
     let mut out = vec![0.0; n * m];
@@ -75,7 +75,7 @@ fn gradients_at(
     samples: &[f32],
     [m, dim]: [usize; 2],
 ) -> Vec<f64> {
-    assert!(m > 0 && dim > 0, "rows of no columns");
+    assert!(m > 0 && dim > 0, "rows without columns");
     assert_eq!(residuals.len() % m, 0, "the residuals are not rows of {m}");
     assert_eq!(
         samples.len(),
@@ -161,7 +161,7 @@ struct Gradients<'a> {
     residuals: &'a [f64],
     samples: &'a [f32],
     first: usize,
-    /// The rows and columns of the whole output.
+    /// Rows and columns of the whole output.
     shape: [usize; 2],
     out: &'a mut [f64],
 }
@@ -188,7 +188,7 @@ impl Job for Gradients<'_> {
 }
 
 impl Gradients<'_> {
-    /// Adds what some samples give to some columns.
+    /// Adds the contribution of some samples to some columns.
     #[inline(always)]
     fn panel(
         &mut self,
@@ -241,7 +241,7 @@ mod tests {
     use crate::kernel::testing::{levels, randoms};
 
     #[test]
-    fn every_value_is_the_plain_sum_to_the_bit() {
+    fn every_value_is_bit_identical_to_the_plain_sum() {
         for (n, m, dim) in [
             (1, 1, 1),
             (3, 9, 5),

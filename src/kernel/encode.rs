@@ -1,6 +1,7 @@
-//! Rows of f32 as the lanes that products read: f32, pairs of bf16, or fours of 8-bit integers.
+//! Encodes rows of f32 into the lanes that products read: f32, pairs of bf16, or four 8-bit
+//! integers.
 //!
-//! Separate multiplications and additions: the same row becomes the same bytes at every level.
+//! Multiplications and additions are not fused, so a row becomes the same bytes at every level.
 #![allow(
     unsafe_code,
     reason = "generic over the vector types, whose methods are unsafe"
@@ -8,20 +9,20 @@
 
 use super::simd::Simd;
 
-/// How the numbers of a product are held.
+/// The number format of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// 32-bit floats.
     F32,
     /// Weights and activations rounded to bfloat16, sums in f32.
     Bf16,
-    /// Weights as signed bytes with one factor per output feature, activations as unsigned bytes with a
-    /// step and a minimum per row, sums in i32: exact.
+    /// Weights as signed bytes with one scale per output feature, activations as unsigned bytes
+    /// with a step and a minimum per row, sums in i32: exact.
     Int8,
 }
 
 impl Precision {
-    /// Lanes of 32 bits that hold `k` values; the rest of the last one is zero.
+    /// The number of 32-bit lanes that hold `k` values; the rest of the last one is zero.
     pub(super) fn lanes(self, k: usize) -> usize {
         match self {
             Precision::F32 => k,
@@ -40,7 +41,7 @@ pub(super) fn bf16_bits(x: f32) -> u16 {
     (if x.is_nan() { quiet } else { rounded } >> 16) as u16
 }
 
-/// Rounds `row` into `out`, which is longer by the padding.
+/// Rounds `row` to bf16 into `out`, which is longer by the padding.
 #[inline(always)]
 pub(super) fn to_bf16(row: &[f32], out: &mut [u16]) {
     let (values, padding) = out.split_at_mut(row.len());
@@ -50,10 +51,10 @@ pub(super) fn to_bf16(row: &[f32], out: &mut [u16]) {
     padding.fill(0);
 }
 
-/// Adding this to 0..=255 leaves the nearest integer (ties to even) in the lowest byte.
+/// Added to a value in 0..=255, leaves the nearest integer (ties to even) in the lowest byte.
 const MAGIC: f32 = 12_582_912.0;
 
-/// The least and the largest value, and 0, or NaN if a value is NaN or infinite.
+/// The minimum and the maximum, and 0, or NaN if a value is NaN or infinite.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -62,7 +63,8 @@ unsafe fn extremes<V: Simd>(row: &[f32]) -> (f32, f32, f32) {
     let Some(first) = row.first() else {
         return (0.0, 0.0, 0.0);
     };
-    // SAFETY: whole vectors lie inside the slice, the last one is read in part; the caller vouches for the CPU.
+    // SAFETY: whole vectors lie inside the slice, and the last one is read partially; the caller
+    // vouches for the CPU.
     unsafe {
         let (mut least, mut largest, mut poison) = (
             [V::splat(*first); 2],
@@ -93,15 +95,15 @@ unsafe fn extremes<V: Simd>(row: &[f32]) -> (f32, f32, f32) {
     }
 }
 
-/// What turns a row's bytes q back into numbers: x = step * q + least.
+/// The dequantisation of a row's bytes q: x = step * q + least.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct RowScale {
     pub(super) step: f32,
     pub(super) least: f32,
 }
 
-/// Quantises `row` into `out`, which is longer by the padding: q = round((x - least) / step) in 0..=255.
-/// A row with NaN or infinity gets a NaN step.
+/// Quantises `row` into `out`, which is longer by the padding: q = round((x - least) / step) in
+/// 0..=255. A row with NaN or infinity gets a NaN step.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -122,8 +124,8 @@ pub(super) unsafe fn quantise<V: Simd>(row: &[f32], out: &mut [u8]) -> RowScale 
     RowScale { step, least }
 }
 
-/// Quantises one output feature's weights symmetrically: the factor of the bytes, and their sum.
-/// Weights with NaN or infinity get a NaN factor.
+/// Quantises one output feature's weights symmetrically and returns the scale of the bytes and
+/// their sum. Weights with NaN or infinity get a NaN scale.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn activations_come_back_within_half_a_step() {
+    fn activations_are_recovered_within_half_a_step() {
         for (shift, width) in [(0.0, 100), (5.0, 33), (-700.0, 64), (0.0, 1)] {
             let row: Vec<f32> = randoms(2, width).iter().map(|x| x + shift).collect();
             let mut bytes = vec![9; width + 3];
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_come_back_within_half_a_step() {
+    fn weights_are_recovered_within_half_a_step() {
         let row = randoms(3, 77);
         let mut bytes = [9; 80];
         let (factor, sum) = quantise_weights(&row, &mut bytes);
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_and_broken_rows() {
+    fn constant_rows_and_rows_with_nan() {
         let mut bytes = [1; 4];
         assert_eq!(
             quantise(&[2.5; 4], &mut bytes),

@@ -1,4 +1,4 @@
-//! The exponential function, a vector at a time.
+//! The exponential function, vectorised.
 #![allow(
     unsafe_code,
     reason = "generic over the vector types, whose methods are unsafe"
@@ -8,7 +8,7 @@ use std::f32::consts::LOG2_E;
 
 use super::simd::Simd;
 
-/// ln 2 in two parts: the first has few enough bits that its product with a power's exponent is exact.
+/// ln 2 in two parts: the first has so few bits that its product with an exponent is exact.
 const LN_2_HIGH: f32 = 0.693_359_4;
 const LN_2_LOW: f32 = -2.121_944_4e-4;
 
@@ -33,7 +33,7 @@ const TAIL: [f32; 5] = [
 pub(super) unsafe fn exp<V: Simd>(x: V) -> V {
     // SAFETY: the caller vouches for the CPU.
     unsafe {
-        // Bounds first, so that NaN (the second operand) passes.
+        // Bounds first, so that NaN (the second operand) propagates.
         let x = V::splat(RANGE).min(V::splat(-RANGE).max(x));
         let n = x.mul(V::splat(LOG2_E)).round();
         let r = n.mul_add(V::splat(-LN_2_HIGH), x);
@@ -58,8 +58,8 @@ const POWER: [f32; 7] = [
     1.0,
 ];
 
-/// 2^x for x <= 126, 0 below -150, NaN for NaN: fewer steps than [`exp`], for callers that can scale their
-/// argument. Its error is that of x: 2^x (1 + 1e-7 |x|).
+/// 2^x for x <= 126, 0 below -150, NaN for NaN: fewer steps than [`exp`], for callers that can
+/// scale their argument. Its error is that of x: 2^x (1 + 1e-7 |x|).
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -67,7 +67,7 @@ const POWER: [f32; 7] = [
 pub(super) unsafe fn power_of_two<V: Simd>(x: V) -> V {
     // SAFETY: the caller vouches for the CPU.
     unsafe {
-        // The bound first, so that NaN (the second operand) passes.
+        // The bound first, so that NaN (the second operand) propagates.
         let x = V::splat(-152.0).max(x);
         let n = x.round();
         let f = x.sub(n);
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_of_the_extremes() {
+    fn exp_of_extreme_values() {
         let inputs = vec![
             f32::NEG_INFINITY,
             -200.0,

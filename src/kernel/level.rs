@@ -1,8 +1,8 @@
-//! Which instructions the kernels use: the best this CPU has, or less when asked.
+//! The instruction set of the kernels: the best this CPU has, or a lower one on request.
 
 use std::sync::OnceLock;
 
-/// A family of vector instructions that every kernel exists for.
+/// A vector instruction set that every kernel supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Plain Rust, on any CPU.
@@ -26,8 +26,8 @@ const NAMES: [(&str, Level); 4] = [
     ("avx512", Level::Avx512),
 ];
 
-/// What the kernels of this process run at: the best level this CPU supports, or what
-/// [`LEVEL_VARIABLE`] asks for. Read once; for a value that [`check_level`] refuses it is the best.
+/// The level of this process: the best one this CPU supports, or the one that [`LEVEL_VARIABLE`]
+/// asks for. Read once; invalid values, which [`check_level`] reports, mean the best.
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| match asked() {
@@ -36,15 +36,15 @@ pub fn level() -> Level {
     })
 }
 
-/// That [`LEVEL_VARIABLE`], where it is set, names a level that this CPU can run.
+/// Checks that [`LEVEL_VARIABLE`], if set, names a level that this CPU can run.
 ///
 /// # Errors
-/// When it does not; names those that it may.
+/// When it does not; lists the valid names.
 pub fn check_level() -> Result<(), String> {
     asked().map(|_| ())
 }
 
-/// The level that the user asks for, if any.
+/// The level requested by the user, if any.
 fn asked() -> Result<Option<Level>, String> {
     let asked = std::env::var_os(LEVEL_VARIABLE).filter(|value| !value.is_empty());
     asked
@@ -52,7 +52,7 @@ fn asked() -> Result<Option<Level>, String> {
         .transpose()
 }
 
-/// The level of a name, if this CPU can run it.
+/// The level with this name, if this CPU can run it.
 fn parse(name: &str) -> Result<Level, String> {
     let found = NAMES.iter().find(|(known, _)| *known == name);
     let problem = match found {
@@ -132,27 +132,28 @@ fn has_avx512_vnni() -> bool {
     false
 }
 
-/// Whether bf16 products at `level` are instructions of this CPU.
+/// Whether this CPU has instructions for bf16 products at `level`.
 pub(super) fn native_bf16(level: Level) -> bool {
     level == Level::Avx512 && has_avx512_bf16()
 }
 
-/// Whether 8-bit products at `level` are instructions of this CPU.
+/// Whether this CPU has instructions for 8-bit products at `level`.
 pub(super) fn native_int8(level: Level) -> bool {
     level == Level::Avx512 && has_avx512_vnni()
 }
 
-/// Whether bf16 products run at twice the speed of f32 here, rather than being imitated.
+/// Whether bf16 products run at twice the speed of f32 here, instead of being emulated.
 pub fn has_native_bf16() -> bool {
     native_bf16(level())
 }
 
-/// Whether 8-bit products run at four times the speed of f32 here, rather than being imitated.
+/// Whether 8-bit products run at four times the speed of f32 here, instead of being emulated.
 pub fn has_native_int8() -> bool {
     native_int8(level())
 }
 
-/// The names of the instruction sets in use, for reports: `["avx512f", "avx512_bf16", "avx512_vnni"]`.
+/// The names of the instruction sets in use, for reports: `["avx512f", "avx512_bf16",
+/// "avx512_vnni"]`.
 pub fn features() -> Vec<&'static str> {
     let base = match level() {
         Level::Scalar => "scalar",
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_level_is_one_that_this_cpu_has_or_an_error_that_names_those() {
+    fn a_level_that_this_cpu_lacks_is_an_error_that_lists_the_valid_ones() {
         for (name, level) in NAMES {
             match parse(name) {
                 Ok(found) => assert!(found == level && level <= detect(), "{name}"),

@@ -1,5 +1,5 @@
-//! CPU arithmetic: slices in, slices out. Knows neither candle nor files; with the memory map it is the
-//! only home of `unsafe`. Every kernel has a scalar twin that its tests hold it against.
+//! CPU arithmetic: slices in, slices out. Knows neither candle nor files; with the memory map it is
+//! the only place with `unsafe`. Every kernel has a scalar version that its tests compare it with.
 
 mod activation;
 mod attention;

@@ -13,11 +13,11 @@ use super::simd::Simd;
 /// The parameters of a layer normalisation over `gain.len()` columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm<'a> {
-    /// Factor of each column.
+    /// Scale of each column.
     pub gain: &'a [f32],
-    /// Summand of each column.
+    /// Offset of each column.
     pub bias: &'a [f32],
-    /// Added to the variance before the root.
+    /// Epsilon, added to the variance before the square root.
     pub epsilon: f32,
 }
 
@@ -27,10 +27,11 @@ pub struct Norm<'a> {
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
 unsafe fn sum<V: Simd, const SQUARED: bool>(values: &[f32], shift: f32) -> f32 {
-    // SAFETY: whole vectors lie inside the slice, the last one is read in part; the caller vouches for the CPU.
+    // SAFETY: whole vectors lie inside the slice, and the last one is read partially; the caller
+    // vouches for the CPU.
     unsafe {
         let center = V::splat(shift);
-        // Four sums, lest each addition wait for the one before.
+        // Four sums, so that additions do not wait for each other.
         let mut sums = [V::splat(0.0); 4];
         let whole = values.len() / V::LANES * V::LANES;
         let mut i = 0;
@@ -54,8 +55,8 @@ unsafe fn sum<V: Simd, const SQUARED: bool>(values: &[f32], shift: f32) -> f32 {
     }
 }
 
-/// (row - mean) / sqrt(variance + epsilon) * gain + bias, the variance from the differences to the
-/// mean: no cancellation where outlier channels give a large mean.
+/// (row - mean) / sqrt(variance + epsilon) * gain + bias, with the variance from the differences to
+/// the mean: no cancellation if outlier channels give a large mean.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
@@ -74,7 +75,7 @@ pub(super) unsafe fn normalise<V: Simd>(row: &[f32], norm: &Norm, out: &mut [f32
     }
 }
 
-/// All rows, in pieces taken from a counter.
+/// Normalises all rows, in pieces taken from a counter.
 struct NormRows<'a> {
     rows: &'a [f32],
     norm: &'a Norm<'a>,
@@ -89,7 +90,8 @@ impl Job for NormRows<'_> {
         let width = self.norm.gain.len();
         while let Some(range) = self.counter.take(16) {
             for i in range {
-                // SAFETY: the counter hands each row to one thread; the dispatcher vouches for the CPU.
+                // SAFETY: the counter gives each row to one thread; the dispatcher vouches for the
+                // CPU.
                 let out = unsafe { self.out.row(i) };
                 unsafe { normalise::<V>(&self.rows[i * width..][..width], self.norm, out) };
             }
@@ -99,23 +101,23 @@ impl Job for NormRows<'_> {
 
 /// Normalises `rows` [m, width] into `out` [m, width], width = `norm.gain.len()`.
 ///
-/// Panics when the lengths do not fit together.
+/// Panics when the lengths do not match.
 pub fn layer_norm(rows: &[f32], norm: &Norm, out: &mut [f32]) {
     layer_norm_at(level(), rows, norm, out);
 }
 
-/// [`layer_norm`] with the instructions of `level`.
+/// [`layer_norm`] at instruction level `level`.
 pub(super) fn layer_norm_at(level: Level, rows: &[f32], norm: &Norm, out: &mut [f32]) {
     let width = norm.gain.len();
     assert_eq!(
         norm.bias.len(),
         width,
-        "gain and bias of a norm differ in length"
+        "gain and bias of a LayerNorm differ in length"
     );
     assert_eq!(
         rows.len(),
         out.len(),
-        "a norm's input and output differ in length"
+        "input and output of a LayerNorm differ in length"
     );
     if width == 0 {
         return;
@@ -123,7 +125,7 @@ pub(super) fn layer_norm_at(level: Level, rows: &[f32], norm: &Norm, out: &mut [
     assert_eq!(
         rows.len() % width,
         0,
-        "a norm's input is no whole number of rows"
+        "a LayerNorm's input is not a whole number of rows"
     );
     let counter = Counter::new(rows.len() / width);
     let out = SharedRows::new(out, width);

@@ -1,4 +1,4 @@
-//! Weight matrices, packed once in the order in which products read them.
+//! Weight matrices, packed once in the order that products read.
 #![allow(unsafe_code, reason = "writes packed lanes through raw pointers")]
 
 use super::buffer::{Buffer, Scratch};
@@ -12,8 +12,8 @@ use super::simd::{Rows, Simd};
 /// Writes row j of a weight matrix, k values, to its second argument.
 pub type Fill<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
-/// The weights of a linear layer, [n, k] (n output features): for every group of as many output
-/// features as a vector has lanes, the lanes of all k side by side: `[group][lane of k][feature]`.
+/// The weights of a linear layer, [n, k] (n output features): for every group of LANES output
+/// features, the lanes of all k side by side: `[group][lane of k][feature]`.
 pub struct PackedMatrix {
     pub(super) n: usize,
     pub(super) k: usize,
@@ -21,23 +21,23 @@ pub struct PackedMatrix {
     pub(super) level: Level,
     /// Lanes that hold k values.
     pub(super) lanes: usize,
-    /// Output features of a group.
+    /// Output features per group.
     pub(super) group: usize,
     pub(super) data: Buffer,
-    /// For int8, per output feature: its factor, and its factor times the sum of its bytes.
+    /// For int8, per output feature: its scale, and its scale times the sum of its bytes.
     pub(super) factors: Vec<f32>,
     pub(super) sums: Vec<f32>,
-    /// For int8: what activations are multiplied with, column by column, before they are quantised.
+    /// For int8: factors that activations are multiplied by, per column, before quantisation.
     pub(super) smoothing: Option<Vec<f32>>,
 }
 
 impl PackedMatrix {
-    /// Packs the [n, k] matrix whose row j `fill(j, buffer)` writes; rows are asked for once each, from
-    /// several threads.
+    /// Packs the [n, k] matrix whose row j `fill(j, buffer)` writes; each row is requested once,
+    /// from several threads.
     ///
-    /// `smoothing`, k positive factors, moves outlier activations into the weights: activation column i
-    /// is multiplied by its factor and weight column i divided. Only [`Precision::Int8`] needs
-    /// it; for others it is ignored, the product being the same.
+    /// `smoothing`, k positive factors, moves outlier activations into the weights: activation
+    /// column i is multiplied by its factor and weight column i divided. Only [`Precision::Int8`]
+    /// needs it; for others it is ignored, because the product is the same.
     pub fn pack(
         n: usize,
         k: usize,
@@ -48,7 +48,7 @@ impl PackedMatrix {
         PackedMatrix::pack_at(level(), n, k, precision, fill, smoothing)
     }
 
-    /// [`PackedMatrix::pack`] for products at `level`.
+    /// [`PackedMatrix::pack`] for a given level.
     pub(super) fn pack_at(
         level: Level,
         n: usize,
@@ -118,7 +118,7 @@ impl PackedMatrix {
         self.data.bytes() + 4 * (self.factors.len() + self.sums.len() + smoothing)
     }
 
-    /// How its numbers are held.
+    /// Its number format.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -129,12 +129,13 @@ impl PackedMatrix {
     }
 }
 
-/// Groups of `group` that hold n output features: an even number, for tiles are two groups wide.
+/// Groups of size `group` that hold n output features: an even number, because tiles are two groups
+/// wide.
 fn groups_of(n: usize, group: usize) -> usize {
     n.div_ceil(2 * group) * 2
 }
 
-/// The lanes of a vector at `level`.
+/// Lanes per vector at `level`.
 fn group_of(level: Level) -> usize {
     match level {
         Level::Scalar | Level::Neon => 4,
@@ -158,14 +159,16 @@ impl Job for Pack<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(self) {
         let PackedMatrix { k, lanes, .. } = *self.matrix;
-        // Rows a line apart beyond their length: else rows of powers of two share cache sets.
+        // A cache line of padding per row: otherwise rows with power-of-two lengths share cache
+        // sets.
         let stride = lanes.next_multiple_of(16) + 16;
         let rows = Scratch::new(V::LANES * stride);
         let mut row = vec![0.0; k];
         while let Some(groups) = self.counter.take(1) {
             let group = groups.start;
-            // SAFETY: the scratch has V::LANES rows of `stride` lanes; the counter gives each group, whose
-            // place in the matrix is its own, to one thread; the dispatcher vouches for the CPU.
+            // SAFETY: the scratch has V::LANES rows of `stride` lanes; the counter gives each
+            // group, whose place in the matrix is its own, to one thread; the dispatcher vouches
+            // for the CPU.
             unsafe {
                 for i in 0..V::LANES {
                     let feature = group * V::LANES + i;
@@ -192,7 +195,7 @@ impl Pack<'_> {
     /// Writes the lanes of output feature `feature` to `to`.
     ///
     /// # Safety
-    /// No other thread has this feature's group; the CPU has the instruction set of `V`.
+    /// No other thread writes this feature's group; the CPU has the instruction set of `V`.
     #[inline(always)]
     unsafe fn encode<V: Simd>(&self, feature: usize, row: &mut [f32], to: &mut [f32]) {
         if self.matrix.precision == Precision::F32 {
@@ -208,7 +211,7 @@ impl Pack<'_> {
         // SAFETY: the caller vouches for the CPU.
         let (factor, sum) = unsafe { quantise_weights::<V>(row, as_u8(to)) };
         let (group, i) = (feature / self.matrix.group, feature % self.matrix.group);
-        // SAFETY: the group is this thread's, as the caller promises.
+        // SAFETY: the caller promises that the group is this thread's.
         unsafe {
             self.factors.row(group)[i] = factor;
             self.sums.row(group)[i] = factor * sum as f32;
@@ -216,13 +219,13 @@ impl Pack<'_> {
     }
 }
 
-/// Lanes as the bf16 in them.
+/// Lanes viewed as bf16.
 pub(super) fn as_u16(lanes: &mut [f32]) -> &mut [u16] {
     // SAFETY: same memory, weaker alignment, any bits are valid for both.
     unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * 2) }
 }
 
-/// Lanes as the bytes in them.
+/// Lanes viewed as bytes.
 pub(super) fn as_u8(lanes: &mut [f32]) -> &mut [u8] {
     // SAFETY: same memory, weaker alignment, any bits are valid for both.
     unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * 4) }

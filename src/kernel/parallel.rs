@@ -1,9 +1,9 @@
-//! Sharing one piece of work between the threads of the current rayon pool.
+//! Sharing of one piece of work among the threads of the current rayon pool.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many threads may share a piece of work that takes as long as `flops` operations on f32: one where waking another costs more
-/// than it saves, or where the pool has one.
+/// The number of threads for work that takes as long as `flops` f32 operations: one if waking
+/// another costs more than it saves, or if the pool has one.
 pub(super) fn threads_for(flops: usize) -> usize {
     /// About 10 microseconds of one core with wide vectors; waking a thread takes up to 5.
     const SMALL: usize = 2_000_000;
@@ -14,8 +14,8 @@ pub(super) fn threads_for(flops: usize) -> usize {
     }
 }
 
-/// Runs `body` on up to `threads` threads at once and returns when all have returned. `body` takes its
-/// share from counters and must be right however many threads run it, one alone included.
+/// Runs `body` on up to `threads` threads at once and returns when all have returned. `body` takes
+/// its share from counters and must be correct for any number of threads, including one.
 pub(super) fn region(threads: usize, body: &(dyn Fn() + Sync)) {
     if threads == 1 {
         return body();
@@ -28,14 +28,14 @@ pub(super) fn region(threads: usize, body: &(dyn Fn() + Sync)) {
     });
 }
 
-/// Numbers 0..end, each handed out once.
+/// A counter over 0..end that gives out each number once.
 pub(super) struct Counter {
     next: AtomicUsize,
     end: usize,
 }
 
 impl Counter {
-    /// Hands out 0..end.
+    /// Starts a counter over 0..end.
     pub(super) fn new(end: usize) -> Counter {
         Counter {
             next: AtomicUsize::new(0),
@@ -43,9 +43,10 @@ impl Counter {
         }
     }
 
-    /// Up to `count` numbers not handed out before, or None when none is left.
+    /// Takes up to `count` remaining numbers, or None if none are left.
     pub(super) fn take(&self, count: usize) -> Option<std::ops::Range<usize>> {
-        // Most calls after the end come from threads that find nothing to do: no write for them.
+        // Most calls after the end come from threads that find nothing to do: avoid a write for
+        // them.
         if self.next.load(Ordering::Relaxed) >= self.end {
             return None;
         }
@@ -54,7 +55,7 @@ impl Counter {
     }
 }
 
-/// A step that all threads must have finished before any goes on.
+/// A barrier that opens once a number of pieces are done.
 pub(super) struct Gate {
     done: AtomicUsize,
     needed: usize,
@@ -69,18 +70,18 @@ impl Gate {
         }
     }
 
-    /// Reports `count` pieces done; what was written before is seen by those who pass the gate.
+    /// Reports `count` pieces done; earlier writes are visible to threads that pass the gate.
     pub(super) fn report(&self, count: usize) {
         self.done.fetch_add(count, Ordering::Release);
     }
 
-    /// Waits until all pieces are done. Only for pieces that running threads hold: those not yet taken
-    /// would never come.
+    /// Waits until all pieces are done. Only for pieces held by running threads: pieces not yet
+    /// taken might never be done.
     pub(super) fn pass(&self) {
         let mut waits = 0;
         while self.done.load(Ordering::Acquire) < self.needed {
             waits += 1;
-            // The other thread may have lost its core.
+            // The other thread may have been descheduled.
             if waits > 1000 {
                 std::thread::yield_now()
             } else {
@@ -100,7 +101,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .build()
-                .expect("a pool");
+                .expect("a thread pool");
             let counter = Counter::new(1001);
             let hits: Vec<AtomicUsize> = (0..1001).map(|_| AtomicUsize::new(0)).collect();
             let gate = Gate::new(1001);

@@ -1,16 +1,17 @@
-//! Means over squares of pixels.
+//! Average pooling.
 
 use rayon::prelude::*;
 
-/// Values of a line that are worth another thread.
+/// Values per row that justify another thread.
 const LEAST_VALUES: usize = 1 << 16;
 
-/// The mean of every square of `side` by `side` pixels: `pixels` [images, height, width, channels] ->
-/// [images, height / side, width / side, channels]. Pixels beyond the last whole square are left out.
+/// Average pooling: the mean of every square of `side` by `side` pixels: `pixels` [images, height,
+/// width, channels] -> [images, height / side, width / side, channels]. Pixels beyond the last
+/// whole square are ignored.
 ///
-/// Runs on the threads of the current rayon pool.
+/// Runs on the current rayon pool.
 ///
-/// Panics when lengths do not fit together.
+/// Panics when lengths do not match.
 pub fn average_pool(
     pixels: &[f32],
     images: usize,
@@ -21,7 +22,7 @@ pub fn average_pool(
     assert_eq!(
         pixels.len(),
         images * height * width * channels,
-        "the input of a pool is not {images} images of {height} x {width} x {channels}"
+        "the input of a pooling is not {images} images of {height} x {width} x {channels}"
     );
     let (down, across) = (height / side, width / side);
     let line = across * channels;
@@ -57,7 +58,7 @@ mod tests {
     #[test]
     fn a_square_becomes_its_mean() {
         let pixels: Vec<f32> = (0..2 * 4 * 2).map(|i| i as f32).collect();
-        // Two lines of four pixels of two channels.
+        // Two rows of four pixels with two channels.
         assert_eq!(
             average_pool(&pixels, 1, [2, 4], 2, 2),
             [5.0, 6.0, 9.0, 10.0]
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_odd_sizes_is_left_out() {
+    fn remainders_of_odd_sizes_are_ignored() {
         let (images, size, channels, side) = (3, [7, 5], 6, 2);
         let pixels = randoms(1, images * size[0] * size[1] * channels);
         let out = average_pool(&pixels, images, size, channels, side);

@@ -1,15 +1,15 @@
-//! Products of matrices as they lie in memory, neither packed beforehand: what training needs, where weights
-//! change at every step and each matrix is met in three ways.
+//! Matrix products without prior packing, for training, where weights
+//! change at every step and each matrix is used in three ways.
 #![allow(
     unsafe_code,
-    reason = "calls a matrix library through pointers whose reach is checked here"
+    reason = "calls a matrix library through pointers with bounds checked here"
 )]
 
 use gemm::Parallelism;
 
 use super::parallel::threads_for;
 
-/// A matrix inside a slice, its rows or its columns adjacent.
+/// A matrix view of a slice, with contiguous rows or columns.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     values: &'a [f32],
@@ -18,9 +18,9 @@ pub struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// All of `values` as [rows, columns], row after row.
+    /// All of `values` as [rows, columns], row-major.
     ///
-    /// Panics when they are not as many.
+    /// Panics when the count does not match.
     #[must_use]
     pub fn new(values: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
         assert_eq!(
@@ -35,7 +35,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The first `columns` values of every stretch of `stride` values, `rows` times.
+    /// A strided view: the first `columns` of every `stride` values, `rows` times.
     ///
     /// Panics when they reach beyond `values`.
     #[must_use]
@@ -45,7 +45,7 @@ impl<'a> View<'a> {
             .map_or(0, |last| last * stride + columns);
         assert!(
             reach <= values.len() && columns <= stride,
-            "[{rows}, {columns}] with stride {stride} in {} values",
+            "[{rows}, {columns}] with stride {stride} does not fit into {} values",
             values.len()
         );
         Self {
@@ -55,7 +55,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// [columns, rows]: the same values.
+    /// The transpose, [columns, rows], of the same values.
     #[must_use]
     pub fn t(self) -> Self {
         let ([rows, columns], [down, across]) = (self.shape, self.strides);
@@ -69,33 +69,33 @@ impl<'a> View<'a> {
 
 /// `out` [m, n] += `left` [m, k] x `right` [k, n].
 ///
-/// Runs on the threads of the current rayon pool.
+/// Runs on the current rayon pool.
 ///
-/// Panics when the shapes do not fit together.
+/// Panics when the shapes do not match.
 pub fn add_product(left: View, right: View, out: &mut [f32]) {
     let [m, n] = [left.shape[0], right.shape[1]];
     assert_eq!(out.len(), m * n, "the output is not [{m}, {n}]");
     let threads = threads_for(2 * m * n * left.shape[1]);
-    // SAFETY: the output holds [m, n] and is borrowed alone.
+    // SAFETY: the output holds [m, n] and is uniquely borrowed.
     unsafe { multiply(left, right, (out.as_mut_ptr(), n), (1.0, true), threads) };
 }
 
-/// [`add_product`] to a new vector.
+/// [`add_product`] into a new vector.
 #[must_use]
 pub fn product(left: View, right: View) -> Vec<f32> {
     let [m, n] = [left.shape[0], right.shape[1]];
     let threads = threads_for(2 * m * n * left.shape[1]);
     let mut out = vec![0.0; m * n];
-    // SAFETY: the output holds [m, n] and is borrowed alone.
+    // SAFETY: the output holds [m, n] and is uniquely borrowed.
     unsafe { multiply(left, right, (out.as_mut_ptr(), n), (1.0, false), threads) };
     out
 }
 
-/// out = `factor` left x right, or that added to `out`; `out` begins at a place and has a row stride.
+/// out = `factor` left x right, or added to `out`; `out` is a pointer with a row stride.
 ///
 /// # Safety
-/// Rows and columns of the product lie in memory that nobody else touches meanwhile; what is there is a
-/// number where the product is added.
+/// The output memory is not accessed by anyone else meanwhile, and is initialised if the
+/// product is added.
 pub(super) unsafe fn multiply(
     left: View,
     right: View,
@@ -104,7 +104,7 @@ pub(super) unsafe fn multiply(
     threads: usize,
 ) {
     let ([m, k], [k_right, n]) = (left.shape, right.shape);
-    assert_eq!(k, k_right, "the inner sides of a product differ");
+    assert_eq!(k, k_right, "the inner dimensions of a product differ");
     if m == 0 || n == 0 {
         return;
     }
@@ -114,7 +114,7 @@ pub(super) unsafe fn multiply(
     };
     let strides = |view: View| [view.strides[0] as isize, view.strides[1] as isize];
     let ([left_down, left_across], [right_down, right_across]) = (strides(left), strides(right));
-    // SAFETY: views reach no further than their slices, as checked when they were made; the caller vouches for
+    // SAFETY: views stay within their slices, as checked on construction; the caller vouches for
     // the output.
     unsafe {
         gemm::gemm(
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn all_ways_round_agree_with_f64() {
+    fn all_orientations_agree_with_f64() {
         for [m, k, n] in [
             [1, 1, 1],
             [3, 5, 2],
@@ -188,12 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_threads_does_not_show() {
+    fn the_number_of_threads_does_not_change_the_result() {
         let [m, k, n] = [257, 400, 190];
         let (left, right) = (randoms(3, m * k), randoms(4, k * n));
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
-            pool.expect("a pool")
+            pool.expect("a thread pool")
                 .install(|| product(View::new(&left, [m, k]), View::new(&right, [k, n])))
         };
         let one = on(1);
@@ -202,8 +202,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "inner sides")]
-    fn what_does_not_fit_is_refused() {
+    #[should_panic(expected = "inner dimensions")]
+    fn mismatched_shapes_panic() {
         let _ = product(View::new(&[0.0; 6], [2, 3]), View::new(&[0.0; 4], [2, 2]));
     }
 }

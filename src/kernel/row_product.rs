@@ -1,4 +1,4 @@
-//! Products of rows with rows as they lie in memory: nothing is packed, for most of them are read once.
+//! Products of rows with rows without packing, because most rows are read only once.
 #![allow(
     unsafe_code,
     reason = "generic over the vector types, whose methods are unsafe"
@@ -8,25 +8,26 @@ use super::dispatch::{Job, run};
 use super::level::{Level, level};
 use super::simd::Simd;
 
-/// Rows of a tile.
+/// Rows per tile.
 const ROWS: usize = 4;
 
-/// `out` [queries, rows]: the product of every row of `queries` [queries, dim] with every row of `rows` [rows, dim].
+/// Writes to `out` [queries, rows] the dot product of every row of `queries` [queries, dim] with
+/// every row of `rows` [rows, dim].
 ///
-/// Runs on the thread that calls it. A product's bytes depend on its two rows only, not on what stands
-/// beside them: one vector of sums for each, over the columns in order. Fastest where `rows` fit the
-/// second-level cache or are read once.
+/// Runs on the calling thread. A product depends, to the bit, only on its two rows, not on the rows
+/// next to them: one vector of sums for each, over the columns in order. Fastest if `rows` fit the
+/// L2 cache or are read once.
 ///
-/// Panics when the lengths do not fit together.
+/// Panics when the lengths do not match.
 pub fn row_products(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
     row_products_at(level(), queries, rows, dim, out);
 }
 
-/// [`row_products`] with the instructions of `level`.
+/// [`row_products`] at instruction level `level`.
 fn row_products_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
     assert!(
         dim > 0 && queries.len().is_multiple_of(dim) && rows.len().is_multiple_of(dim),
-        "queries or rows are no whole number of rows of {dim}"
+        "queries or rows are not a whole number of rows of {dim}"
     );
     assert_eq!(
         out.len(),
@@ -45,7 +46,7 @@ fn row_products_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out:
     run(level, products);
 }
 
-/// What [`row_products`] multiplies.
+/// Operands and output of [`row_products`].
 struct RowProducts<'a> {
     queries: &'a [f32],
     rows: &'a [f32],
@@ -60,7 +61,7 @@ impl Job for RowProducts<'_> {
         let mut query = 0;
         // SAFETY: the dispatcher vouches for the CPU.
         unsafe {
-            // As many sums as hide the latency and leave registers for what is multiplied.
+            // Enough sums to hide the latency while leaving registers for the operands.
             while V::LANES >= 16 && query + 4 <= queries {
                 self.strip::<V, 4>(query);
                 query += 4;
@@ -111,7 +112,8 @@ impl RowProducts<'_> {
             dim,
         };
         let rest = dim % V::LANES;
-        // SAFETY: whole vectors lie inside the rows, the last one is read in part; the caller vouches for the CPU.
+        // SAFETY: whole vectors lie inside the rows, and the last one is read partially; the caller
+        // vouches for the CPU.
         unsafe {
             let mut sums = [[V::splat(0.0); R]; Q];
             let mut column = 0;
@@ -133,7 +135,7 @@ impl RowProducts<'_> {
     }
 }
 
-/// Where the rows of a tile start.
+/// The start addresses of a tile's rows.
 struct Tile {
     queries: *const f32,
     rows: *const f32,
@@ -198,7 +200,8 @@ mod tests {
                     let rows = rows.chunks(dim);
                     rows.map(move |row| query.iter().zip(row))
                 });
-                // The products' sum, and their size: sums that cancel are no more exact than their parts.
+                // The sum, and the sum of magnitudes: sums that cancel are no more exact than their
+                // parts.
                 let exact: Vec<(f64, f64)> = pairs
                     .map(|pair| {
                         let products = pair.map(|(a, b)| f64::from(*a) * f64::from(*b));
@@ -221,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_product_is_the_same_bytes_beside_any_others() {
+    fn a_product_has_the_same_bytes_next_to_any_others() {
         let (dim, m, n) = (77, 7, 10);
         let (queries, rows) = (randoms(3, m * dim), randoms(4, n * dim));
         for level in levels() {
@@ -234,7 +237,7 @@ mod tests {
                     let place = i * n + j;
                     let same = alone[0].to_bits() == together[place].to_bits();
                     assert!(same, "{level:?} {i} {j}: {} {}", alone[0], together[place]);
-                    // The factors change places.
+                    // Swap the operands.
                     row_products_at(level, row, query, dim, &mut alone);
                     assert_eq!(alone[0].to_bits(), together[place].to_bits(), "{level:?}");
                 }
@@ -243,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_times_nothing_is_nothing() {
+    fn empty_inputs_give_empty_products() {
         row_products(&[], &[1.0, 2.0], 2, &mut []);
         row_products(&[1.0, 2.0], &[], 2, &mut []);
     }

@@ -1,4 +1,4 @@
-//! An output that several threads write, each its own part.
+//! An output written by several threads, each its own part.
 #![allow(
     unsafe_code,
     reason = "hands out parts of one slice to several threads"
@@ -6,7 +6,7 @@
 
 use std::marker::PhantomData;
 
-/// A matrix whose rows, or parts of rows, are written by whichever thread drew them.
+/// A matrix whose rows, or parts of rows, are written by whichever thread took them.
 #[derive(Clone, Copy)]
 pub(super) struct SharedRows<'a> {
     start: *mut f32,
@@ -15,13 +15,13 @@ pub(super) struct SharedRows<'a> {
     life: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a unique borrow of plain numbers; users keep the parts they touch disjoint.
+// SAFETY: a unique borrow of plain numbers; users access disjoint parts only.
 unsafe impl Send for SharedRows<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for SharedRows<'_> {}
 
 impl<'a> SharedRows<'a> {
-    /// The matrix [len / width, width] in `values`.
+    /// Views `values` as the matrix [len / width, width].
     pub(super) fn new(values: &'a mut [f32], width: usize) -> SharedRows<'a> {
         let rows = values.len() / width.max(1);
         SharedRows {
@@ -32,11 +32,14 @@ impl<'a> SharedRows<'a> {
         }
     }
 
-    /// A matrix [rows, width] in the spare room of `values`, which must be reserved; every value is to be
-    /// written before it is read.
+    /// A matrix [rows, width] in the spare capacity of `values`, which must be reserved; every
+    /// value must be written before it is read.
     pub(super) fn spare(values: &'a mut Vec<f32>, rows: usize, width: usize) -> SharedRows<'a> {
         let spare = values.spare_capacity_mut();
-        assert!(spare.len() >= rows * width, "room for {rows} x {width}");
+        assert!(
+            spare.len() >= rows * width,
+            "no room for {rows} x {width} values"
+        );
         SharedRows {
             start: spare.as_mut_ptr().cast(),
             rows,
@@ -62,7 +65,7 @@ impl<'a> SharedRows<'a> {
     /// Row `i`.
     ///
     /// # Safety
-    /// No other thread touches this row while the slice lives.
+    /// No other thread accesses this row while the slice lives.
     #[allow(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
     pub(super) unsafe fn row(&self, i: usize) -> &mut [f32] {
         // SAFETY: inside the borrowed slice; unique by the caller's promise.

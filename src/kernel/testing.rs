@@ -1,4 +1,4 @@
-//! What the kernels' tests share: levels of this CPU, random numbers, comparisons.
+//! Shared by the kernels' tests: levels of this CPU, random numbers, comparisons.
 #![allow(
     unsafe_code,
     reason = "calls generic kernels with the plain vector type, which any CPU has"
@@ -15,7 +15,7 @@ pub(super) fn levels() -> Vec<Level> {
     all.into_iter().filter(|level| available(*level)).collect()
 }
 
-/// `count` reproducible numbers, roughly normal with deviation 1.
+/// `count` reproducible random numbers, roughly normal with standard deviation 1.
 pub(crate) fn randoms(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -43,12 +43,12 @@ pub(super) fn relative_error(values: &[f32], exact: &[f64]) -> f64 {
 
 /// [`encode::quantise`] in plain Rust.
 pub(super) fn quantise(row: &[f32], out: &mut [u8]) -> RowScale {
-    // SAFETY: any CPU has the instructions.
+    // SAFETY: every CPU has the instructions.
     unsafe { encode::quantise::<Scalar>(row, out) }
 }
 
 /// [`encode::quantise_weights`] in plain Rust.
 pub(super) fn quantise_weights(row: &[f32], out: &mut [u8]) -> (f32, i32) {
-    // SAFETY: any CPU has the instructions.
+    // SAFETY: every CPU has the instructions.
     unsafe { encode::quantise_weights::<Scalar>(row, out) }
 }

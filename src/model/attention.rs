@@ -1,4 +1,4 @@
-//! Multi-head self-attention over sequences that may share their beginnings.
+//! Multi-head self-attention over sequences that may share prefixes.
 
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape, Tensor};
@@ -13,7 +13,7 @@ use crate::kernel::{AttentionShape, Segment};
 pub(crate) struct Attention {
     pub(crate) width: usize,
     pub(crate) heads: usize,
-    /// Products in bfloat16 where the CPU has it; sums and softmax stay in f32.
+    /// Products in bfloat16 if the CPU supports it; sums and softmax stay in f32.
     pub(crate) bf16: bool,
 }
 
@@ -44,7 +44,7 @@ impl Attention {
         }
     }
 
-    /// Sequences of one length without shared beginnings: one batched product.
+    /// Sequences of equal length without shared prefixes: one batched product.
     fn uniform(&self, qkv: &Tensor, length: usize, causal: bool) -> Result<Tensor> {
         let rows = qkv.dim(0)?;
         let head_dim = self.width / self.heads;
@@ -59,8 +59,8 @@ impl Attention {
         Ok(out.transpose(1, 2)?.reshape((rows, self.width))?)
     }
 
-    /// softmax(q k^T / sqrt(head_dim)) in f32 for `queries` and `keys` [n, heads, length, head_dim]:
-    /// [n, heads, length, length].
+    /// softmax(q k^T / sqrt(head_dim)) in f32 for `queries` and `keys` [n, heads, length,
+    /// head_dim]: [n, heads, length, length].
     pub(crate) fn weights(&self, queries: &Tensor, keys: &Tensor, causal: bool) -> Result<Tensor> {
         let length = queries.dim(2)?;
         let mask = causal
@@ -73,10 +73,7 @@ impl Attention {
         let mut outputs = Vec::new();
         let mut next = 0;
         for segment in &sequences.segments {
-            ensure!(
-                segment.rows.start == next,
-                "segments must follow each other"
-            );
+            ensure!(segment.rows.start == next, "segments must be consecutive");
             next = segment.rows.end;
             outputs.push(self.segment(qkv, segment, sequences.causal)?);
         }
@@ -128,7 +125,7 @@ pub(super) fn attend(
     Ok(weights.to_dtype(values.dtype())?.matmul(values)?)
 }
 
-/// How much each query takes of each key's value, in f32: [n, heads, own, all].
+/// Attention weights in f32: [n, heads, own, all].
 fn weights(queries: &Tensor, keys: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let scale = (queries.dim(D::Minus1)? as f64).powf(-0.5);
     let scores = (queries * scale)?
@@ -141,7 +138,7 @@ fn weights(queries: &Tensor, keys: &Tensor, mask: Option<&Tensor>) -> Result<Ten
     Ok(candle_nn::ops::softmax_last_dim(&scores)?)
 }
 
-/// Zero where the last `own` of `total` tokens may look, minus infinity ahead of them:
+/// The causal mask for the last `own` of `total` tokens: zero or minus infinity,
 /// [own, total].
 fn mask(own: usize, total: usize, device: &Device) -> Result<Tensor> {
     let shift = total - own;
@@ -158,7 +155,7 @@ fn mask(own: usize, total: usize, device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(values, (own, total), device)?)
 }
 
-/// Some rows of `x` [rows, width], in the given order.
+/// Selects rows of `x` [rows, width], in the given order.
 pub(crate) fn gather(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
     let index: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
     let index = Tensor::new(index, x.device())?;

@@ -1,12 +1,13 @@
-//! Batches of images on the CPU: one image a core.
+//! Batches of images on the CPU: one image per core.
 
 use anyhow::Result;
 use candle_core::Tensor;
 use rayon::ThreadPool;
 
-/// `encode` of parts of `pixels` [n, 3, size, size], one part a core, in order: [n, embed_dim].
+/// Runs `encode` on parts of `pixels` [n, 3, size, size], one part per core, in order: [n,
+/// embed_dim].
 ///
-/// Threads that split a layer wait for each other at every join; so they do for one image only.
+/// Threads that share a layer wait for each other at every join, so only a single image is shared.
 pub(super) fn one_image_a_core(
     pixels: &Tensor,
     encode: impl Fn(&Tensor) -> Result<Tensor> + Sync,
@@ -45,7 +46,7 @@ pub(super) fn one_image_a_core(
     )?)
 }
 
-/// A pool in which the kernels see one thread.
+/// A pool in which the kernels use one thread.
 fn one_thread() -> Result<ThreadPool> {
     Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?)
 }

@@ -35,8 +35,8 @@ impl Block {
         self.mlp(x)
     }
 
-    /// Like `forward`, for the last block: everything after keys and values is computed for the
-    /// rows `queries` alone. `x` [rows, width] -> [queries, width].
+    /// Like `forward`, for the last block: everything after keys and values is computed only for
+    /// the rows `queries`. `x` [rows, width] -> [queries, width].
     fn forward_pooled(
         &self,
         x: &Tensor,
@@ -48,7 +48,7 @@ impl Block {
         self.mlp(x)
     }
 
-    /// Queries, keys and values, and the attention of the rows `queries`: `x` [rows, width] ->
+    /// Queries, keys and values, and the attention for the rows `queries`: `x` [rows, width] ->
     /// [queries, width].
     fn attend_pooled(
         &self,
@@ -113,7 +113,7 @@ impl Block {
     }
 }
 
-/// Residual blocks, one after the other.
+/// A stack of residual blocks.
 pub(super) struct Transformer {
     blocks: Vec<Block>,
 }
@@ -130,9 +130,9 @@ impl Transformer {
         Ok(Self { blocks })
     }
 
-    /// `x` [rows, width] through all blocks -> the rows `queries` alone, [queries, width].
+    /// `x` [rows, width] through all blocks -> only the rows `queries`, [queries, width].
     ///
-    /// On the CPU `x` is written in place, so the caller must have made it.
+    /// On the CPU `x` is written in place, so the caller must own it.
     pub(super) fn forward_pooled(
         &self,
         mut x: Tensor,
@@ -140,7 +140,7 @@ impl Transformer {
         queries: &[usize],
     ) -> Result<Tensor> {
         let Some((last, first)) = self.blocks.split_last() else {
-            bail!("a transformer without layers");
+            bail!("the transformer has no layers");
         };
         for block in first {
             x = block.forward(x, sequences)?;
@@ -148,19 +148,19 @@ impl Transformer {
         last.forward_pooled(&x, sequences, queries)
     }
 
-    /// Like [`Self::forward_pooled`] for several groups of images on the CPU, each pooled at the first
-    /// row of its images -> [images, width]. A layer's weights stay in the cache while every group
-    /// passes through it.
+    /// Like [`Self::forward_pooled`] for several groups of images on the CPU, each pooled at the
+    /// first row of its images -> [images, width]. A layer's weights stay in the cache while every
+    /// group passes through it.
     pub(super) fn forward_each(&self, mut groups: Vec<Group>) -> Result<Tensor> {
         let Some((last, first)) = self.blocks.split_last() else {
-            bail!("a transformer without layers");
+            bail!("the transformer has no layers");
         };
         for block in first {
             for group in &mut groups {
                 group.x = block.forward(group.x.clone(), &group.sequences)?;
             }
         }
-        // One row of each image is left: together they use the weights once.
+        // One row per image is left; batched, they read the weights once.
         let mut mixed = Vec::new();
         let mut pooled = Vec::new();
         for Group { x, sequences } in &groups {
@@ -174,11 +174,11 @@ impl Transformer {
     }
 }
 
-/// Images that go through a layer as one tall matrix.
+/// Images that pass through a layer as one tall matrix.
 pub(super) struct Group {
     /// [images tokens, width]
     pub(super) x: Tensor,
-    /// Which rows are an image.
+    /// The rows of each image.
     pub(super) sequences: Sequences,
 }
 
@@ -218,9 +218,10 @@ mod tests {
         }
     }
 
-    /// The last block computes little more than the rows that are read; the plain way computes all.
+    /// The pooled last block computes little more than the rows that are read; the plain one
+    /// computes all.
     #[test]
-    fn the_last_block_gives_the_rows_that_all_rows_give() {
+    fn the_pooled_last_block_equals_the_full_one() {
         let checkpoint = tiny::checkpoint(&None.into()).unwrap();
         let ImageTower::VisionTransformer(sizes) = &checkpoint.architecture.image else {
             panic!("tiny is a vision transformer");
@@ -248,7 +249,7 @@ mod tests {
             if matches!(compute, Compute::Candle(..)) {
                 continue;
             }
-            // Several groups of images, one after the other within each layer.
+            // Several groups of images, one after another within each layer.
             let groups = [1, 2].map(|images| Group {
                 x: tokens(17 * images, width, images),
                 sequences: Sequences::images(images, 17),

@@ -1,4 +1,5 @@
-//! What the towers are computed in: the CPU's kernels with a precision per matrix, or plain candle.
+//! The arithmetic of the towers (CPU kernels with a precision per matrix, or plain candle), and how
+//! `--device` and `--precision` choose it.
 
 use std::str::FromStr;
 
@@ -17,19 +18,19 @@ pub enum Compute {
     Candle(Device, DType),
 }
 
-/// The precisions of the CPU, each a table over layers and matrices. What each loses where weights
-/// have outliers, and what other tables would lose, is measured by `tests/bench/outliers.py`.
+/// The precisions of the CPU, each a table over layers and matrices. The loss of each when weights
+/// have outliers, and that of other tables, is measured by `tests/bench/outliers.py`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CpuPrecision {
-    /// Everything in f32: agrees with the reference to the last digit that matters.
+    /// Everything in f32: agrees with the reference to rounding error.
     F32,
-    /// Matrices in bfloat16; the attention of the first layer in f32, which repairs most of what
-    /// outliers in the gains of its norm cost.
+    /// Matrices in bfloat16; the attention of the first layer in f32, which recovers most of the
+    /// accuracy that outliers in the gains of its LayerNorm cost.
     Bf16,
     /// 8-bit integers in the later two thirds, for queries, keys and values in the last third;
     /// elsewhere as [`Self::Bf16`].
     Int8,
-    /// 8-bit integers everywhere but in the attention of the first layer: fast and approximate.
+    /// 8-bit integers everywhere except in the attention of the first layer: fast and approximate.
     Int8Fast,
 }
 
@@ -56,7 +57,7 @@ impl CpuPrecision {
         } else {
             kernel::Precision::Bf16
         };
-        // The first layer in 8 bits, in thirds of the tower.
+        // The first layer in 8 bits, as thirds of the tower.
         let thirds = if part == Part::Qkv { 2 } else { 1 };
         match self {
             Self::F32 => kernel::Precision::F32,
@@ -68,8 +69,8 @@ impl CpuPrecision {
         }
     }
 
-    /// The precision of a ResNet but for its stem, which is in f32: convolutions are not computed in 8 bits, so
-    /// [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 there.
+    /// The precision of a ResNet except its stem, which is in f32: convolutions are not computed
+    /// in 8 bits, so [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 there.
     #[must_use]
     pub fn of_convolutions(self) -> kernel::Precision {
         self.of_edges()
@@ -85,14 +86,14 @@ impl CpuPrecision {
     }
 }
 
-/// Where to compute.
+/// The value of `--device`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceChoice {
-    /// The best that this build has and that starts.
+    /// The best device that this build supports and that works.
     Auto,
-    /// The processor.
+    /// The CPU.
     Cpu,
-    /// An NVIDIA GPU, by number.
+    /// An NVIDIA GPU, by index.
     Cuda(usize),
     /// An Apple GPU.
     Metal,
@@ -104,7 +105,7 @@ impl FromStr for DeviceChoice {
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |text: &str| {
             text.parse()
-                .map_err(|_| format!("{text:?} is no GPU's number"))
+                .map_err(|_| format!("{text:?} is not a GPU index"))
         };
         match text.split_once(':').unwrap_or((text, "")) {
             ("auto", "") => Ok(Self::Auto),
@@ -117,10 +118,10 @@ impl FromStr for DeviceChoice {
     }
 }
 
-/// What to compute in.
+/// The value of `--precision`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrecisionChoice {
-    /// On a CPU bf16 where it computes that natively, else f32; on a GPU f16.
+    /// On a CPU, bf16 if natively supported, else f32; on a GPU, f16.
     Auto,
     /// 32-bit floating point.
     F32,
@@ -128,37 +129,37 @@ pub enum PrecisionChoice {
     Bf16,
     /// 16-bit floating point, on GPUs.
     F16,
-    /// 8-bit integers where they do no harm, on CPUs.
+    /// 8-bit integers where they do not reduce accuracy, on CPUs.
     Int8,
     /// 8-bit integers everywhere, on CPUs.
     Int8Fast,
 }
 
-/// A device and precision that work here, and how they came about.
+/// A working device and precision, and how they were chosen.
 pub struct Placement {
-    /// For the model.
+    /// The arithmetic for the model.
     pub compute: Compute,
     /// The device's name.
     pub device: String,
     /// The precision's name.
     pub precision: &'static str,
-    /// Why this device, where `auto` passed another one over.
+    /// Why `auto` did not use another device, if so.
     pub note: Option<String>,
 }
 
-/// Starts the device that was asked for.
+/// Opens the requested device.
 ///
 /// # Errors
-/// When it is not in this build or does not start, or does not compute in the precision.
+/// When this build does not support it, it does not work, or it does not support the precision.
 pub fn place(device: DeviceChoice, precision: PrecisionChoice) -> Result<Placement> {
     match device {
         DeviceChoice::Cpu => cpu(precision, None),
         DeviceChoice::Cuda(index) => cuda(index, precision),
         DeviceChoice::Metal => metal(precision),
         DeviceChoice::Auto if cfg!(feature = "cuda") => cuda(0, precision)
-            .or_else(|error| cpu(precision, Some(format!("the GPU is not used: {error:#}")))),
+            .or_else(|error| cpu(precision, Some(format!("not using the GPU: {error:#}")))),
         DeviceChoice::Auto if cfg!(feature = "metal") => metal(precision)
-            .or_else(|error| cpu(precision, Some(format!("the GPU is not used: {error:#}")))),
+            .or_else(|error| cpu(precision, Some(format!("not using the GPU: {error:#}")))),
         DeviceChoice::Auto => cpu(precision, None),
     }
 }
@@ -171,7 +172,7 @@ fn cpu(precision: PrecisionChoice, note: Option<String>) -> Result<Placement> {
         PrecisionChoice::Int8 => (CpuPrecision::Int8, "int8"),
         PrecisionChoice::Int8Fast => (CpuPrecision::Int8Fast, "int8-fast"),
         PrecisionChoice::F16 => bail!(
-            "the CPU does not compute in f16; use --precision f32, bf16, int8 or int8-fast (files \
+            "the CPU does not support f16; use --precision f32, bf16, int8 or int8-fast (files \
              stored in f16 load in all of them)"
         ),
     };
@@ -191,7 +192,7 @@ fn cuda(index: usize, precision: PrecisionChoice) -> Result<Placement> {
     }
     let device = Device::new_cuda(index)
         .map_err(first_line)
-        .with_context(|| format!("cuda:{index} does not start"))?;
+        .with_context(|| format!("cannot use cuda:{index}"))?;
     gpu(device, format!("cuda:{index}"), precision)
 }
 
@@ -203,11 +204,11 @@ fn metal(precision: PrecisionChoice) -> Result<Placement> {
     }
     let device = Device::new_metal(0)
         .map_err(first_line)
-        .context("the Metal device does not start")?;
+        .context("cannot use the Metal device")?;
     gpu(device, "metal".to_owned(), precision)
 }
 
-/// What candle says without the backtrace that it appends when RUST_BACKTRACE is set.
+/// A candle error without the backtrace that it appends if RUST_BACKTRACE is set.
 fn first_line(error: candle_core::Error) -> anyhow::Error {
     let text = error.to_string();
     anyhow::anyhow!("{}", text.lines().next().unwrap_or_default().trim())
@@ -219,7 +220,7 @@ fn gpu(device: Device, name: String, precision: PrecisionChoice) -> Result<Place
         PrecisionChoice::Bf16 => (DType::BF16, "bf16"),
         PrecisionChoice::Auto | PrecisionChoice::F16 => (DType::F16, "f16"),
         PrecisionChoice::Int8 | PrecisionChoice::Int8Fast => {
-            bail!("{name} does not compute in 8-bit integers; use --precision f16, bf16 or f32")
+            bail!("{name} does not support 8-bit integers; use --precision f16, bf16 or f32")
         }
     };
     Ok(Placement {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_cannot_do_is_an_error_and_no_substitution() {
+    fn unsupported_precisions_are_errors_not_substitutions() {
         assert!(place(DeviceChoice::Cpu, PrecisionChoice::F16).is_err());
         if !cfg!(feature = "cuda") {
             let error = place(DeviceChoice::Cuda(0), PrecisionChoice::F32)

@@ -1,5 +1,5 @@
 //! Linear and LayerNorm: on a CPU they call `kernel` through candle's custom ops, elsewhere plain
-//! candle. The plain bodies are also what the tests hold the packed ones against.
+//! candle. The tests compare the packed versions with the plain ones.
 
 use anyhow::{Result, ensure};
 use candle_core::{CpuStorage, CustomOp1, DType, Device, InplaceOp2, Layout, Shape, Tensor, bail};
@@ -30,7 +30,7 @@ pub(super) struct LayerNorm {
     gain: Vec<f32>,
     bias: Vec<f32>,
     epsilon: f32,
-    /// The same two on the device.
+    /// Gain and bias on the device.
     plain: (Tensor, Tensor),
 }
 
@@ -57,12 +57,12 @@ impl LayerNorm {
         })
     }
 
-    /// The gains, one a feature.
+    /// The gains, one per feature.
     pub(super) fn gain(&self) -> &[f32] {
         &self.gain
     }
 
-    /// The shifts, one a feature.
+    /// The biases, one per feature.
     pub(super) fn bias(&self) -> &[f32] {
         &self.bias
     }
@@ -81,7 +81,7 @@ impl LayerNorm {
             return Ok(x.apply_op1_no_bwd(&NormOp(self))?);
         }
         let (gain, bias) = &self.plain;
-        // Two passes in f32: the mean of squares less the square of the mean cancels where a few
+        // Two passes in f32: the mean of squares minus the square of the mean cancels if a few
         // channels are large.
         let wide = x.to_dtype(DType::F32)?;
         let centred = wide.broadcast_sub(&wide.mean_keepdim(1)?)?;
@@ -112,7 +112,7 @@ impl Linear {
         })
     }
 
-    /// Whether the packed kernels compute it.
+    /// Whether it runs on the packed kernels.
     pub(super) fn is_packed(&self) -> bool {
         matches!(self.body, Body::Packed { .. })
     }
@@ -150,7 +150,7 @@ impl Linear {
     }
 
     /// `residual + x W^T + b`. On the CPU `residual` is written in place, so it must be a tensor
-    /// (or a view of one) that the caller made and shares with nobody.
+    /// (or a view of one) that the caller owns exclusively.
     pub(super) fn add_into(&self, x: &Tensor, residual: Tensor) -> Result<Tensor> {
         match &self.body {
             Body::Packed { weight, bias } => {

@@ -1,8 +1,8 @@
-//! The two towers, written once on candle tensors for every device and precision.
+//! The image and text towers, written once on candle tensors for every device and precision.
 //!
-//! On a CPU the layers call `kernel` through candle's custom ops; elsewhere, and as the tests'
-//! oracle, the same layers are plain candle. [`gradient`] is the transformers once more, with their
-//! derivatives and weights that change.
+//! On a CPU the layers call `kernel` through candle's custom ops; elsewhere, and as the reference
+//! in tests, the same layers are plain candle. [`gradient`] implements the transformers again, with
+//! backward passes and weights that change.
 
 pub(crate) mod attention;
 mod batch;
@@ -31,9 +31,9 @@ use weights::Weights;
 pub use device::Compute;
 pub use sequences::Sharing;
 
-/// A model that maps images and texts into one space.
+/// A model that embeds images and texts into one space.
 ///
-/// Embeddings leave it with unit length, in f32 on the CPU.
+/// Embeddings are normalised, in f32 on the CPU.
 pub trait DualEncoder: Send + Sync {
     /// `pixels` [n, 3, image_size, image_size] -> image embeddings [n, embed_dim].
     ///
@@ -47,17 +47,18 @@ pub trait DualEncoder: Send + Sync {
     /// When a text is longer than the context or an embedding is not finite.
     fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor>;
 
-    /// What cosines are multiplied with to become logits: the exponential of the stored parameter.
+    /// The logit scale, by which cosines are multiplied: the exponential of the stored parameter.
     fn logit_scale(&self) -> f32;
 
-    /// What models that were trained with a sigmoid loss add to every logit. It cancels in a softmax.
+    /// The bias added to every logit by models trained with a sigmoid loss. It cancels in a
+    /// softmax.
     fn logit_bias(&self) -> Option<f32>;
 
-    /// The sizes of the model.
+    /// The dimensions of the model.
     fn architecture(&self) -> &Architecture;
 }
 
-/// CLIP, and with a longer positional table Long-CLIP.
+/// CLIP, or Long-CLIP with its longer positional embedding.
 pub struct Clip {
     architecture: Architecture,
     image: Image,
@@ -66,7 +67,7 @@ pub struct Clip {
     logit_bias: Option<f32>,
 }
 
-/// The image tower, of either kind.
+/// The image tower, of either architecture.
 enum Image {
     VisionTransformer(Box<VisionTransformer>),
     ResNet(Box<ResNet>),
@@ -99,7 +100,7 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
     if let Compute::Kernel(_) = compute {
         let architecture = &checkpoint.architecture;
         check_heads(&architecture.text)?;
-        // A ResNet's one attention has a kernel of its own, for heads of any width.
+        // A ResNet's attention pooling has its own kernel, for heads of any width.
         if let ImageTower::VisionTransformer(sizes) = &architecture.image {
             check_heads(&sizes.tower)?;
         }
@@ -116,14 +117,14 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
     };
     checkpoint
         .unchanged()
-        .context("the file was written to while it was being loaded; load it again")?;
+        .context("the file changed while it was being loaded; load it again")?;
     Ok(clip)
 }
 
-/// What the checkpoint's cosines are multiplied with to become logits.
+/// The checkpoint's logit scale, by which cosines are multiplied.
 ///
 /// # Errors
-/// When the stored logarithm is not there or its exponential not finite.
+/// When the stored logarithm is missing or its exponential is not finite.
 pub fn logit_scale(checkpoint: &Checkpoint) -> Result<f32> {
     let tensor = checkpoint.tensors.get("logit_scale");
     let values = tensor.context("tensor logit_scale is missing")?.to_f32()?;
@@ -136,12 +137,12 @@ pub fn logit_scale(checkpoint: &Checkpoint) -> Result<f32> {
     Ok(scale)
 }
 
-/// Fails where the kernels could not compute a tower's attention.
+/// Fails if the kernels cannot compute a tower's attention.
 fn check_heads(tower: &Tower) -> Result<()> {
     let head = tower.width / tower.heads;
     ensure!(
         head <= kernel::MOST_HEAD_COLUMNS,
-        "attention heads of {head} features are wider than the kernels compute ({}); is the number \
+        "attention heads of {head} features are wider than the kernels support ({}); is the number \
          of heads in the configuration right?",
         kernel::MOST_HEAD_COLUMNS
     );
@@ -152,7 +153,7 @@ impl Clip {
     /// Like [`DualEncoder::encode_text`], with a choice of how much work the texts share.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`DualEncoder::encode_text`].
     pub fn encode_text_with(&self, texts: &[TokenIds], sharing: Sharing) -> Result<Tensor> {
         unit_length(self.text.encode(texts, sharing)?)
     }
@@ -165,7 +166,7 @@ impl DualEncoder for Clip {
         ensure!(n > 0, "no images to encode");
         ensure!(
             (channels, height, width) == (3, size, size),
-            "pixels are {:?}, this model reads [n, 3, {size}, {size}]",
+            "the pixels have shape {:?}, but this model reads [n, 3, {size}, {size}]",
             pixels.dims()
         );
         unit_length(self.image.encode(pixels)?)
@@ -188,13 +189,13 @@ impl DualEncoder for Clip {
     }
 }
 
-/// [n, embed_dim] on any device -> the same directions with unit length, f32 on the CPU.
+/// [n, embed_dim] on any device -> normalised to unit length, f32 on the CPU.
 fn unit_length(embeddings: Tensor) -> Result<Tensor> {
     let (n, dim) = embeddings.dims2()?;
     let embeddings = embeddings.to_dtype(DType::F32)?;
     let mut values = embeddings.flatten_all()?.to_vec1::<f32>()?;
     for row in values.chunks_exact_mut(dim) {
-        // In f64, so that the order of summation does not show.
+        // In f64, so that the order of summation does not matter.
         let squares: f64 = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
         ensure!(
             squares.is_finite() && squares > 0.0,

@@ -1,7 +1,7 @@
-//! Which rows of a tall matrix of tokens belong together, and who may look at whom.
+//! Segmentation of a tall matrix of tokens into sequences, and which rows attend to which.
 //!
-//! Texts are never padded: all tokens of all texts stand below each other, and because attention is
-//! causal, tokens behind the end-of-text are left out and a beginning that several texts share is
+//! Texts are never padded: the tokens of all texts form one tall matrix, and because attention is
+//! causal, tokens after the end-of-text are dropped and a prefix shared by several texts is
 //! computed once. Both are exact.
 
 use std::ops::Range;
@@ -9,12 +9,12 @@ use std::ops::Range;
 use crate::input::tokenizer::TokenIds;
 use crate::kernel::Segment;
 
-/// How much texts of one batch share.
+/// How much work the texts of a batch share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// Every text on its own.
+    /// Every text separately.
     Nothing,
-    /// Each distinct beginning is computed once.
+    /// Each distinct prefix is computed once.
     Prefixes,
 }
 
@@ -22,7 +22,7 @@ pub enum Sharing {
 #[derive(Debug)]
 pub(crate) struct Sequences {
     pub(crate) segments: Vec<Segment>,
-    /// A row sees the rows before it only.
+    /// Causal mask: a row sees only itself and the rows before it.
     pub(crate) causal: bool,
 }
 
@@ -41,7 +41,7 @@ impl Sequences {
         }
     }
 
-    /// The length of all sequences, if they have one and share nothing.
+    /// The common length of all sequences, if they have one and share nothing.
     pub(crate) fn uniform_length(&self) -> Option<usize> {
         let length = self.segments.first()?.rows.len();
         self.segments
@@ -51,7 +51,7 @@ impl Sequences {
     }
 }
 
-/// The tokens of several texts as rows, and where each text is read out.
+/// The tokens of several texts as rows, and the row where each text is pooled.
 #[derive(Debug)]
 pub(crate) struct TextRows {
     /// The token of each row.
@@ -59,7 +59,7 @@ pub(crate) struct TextRows {
     /// The position of each row's token in its text.
     pub(crate) positions: Vec<usize>,
     pub(crate) sequences: Sequences,
-    /// For each text the row of its end-of-text token.
+    /// The row of each text's end-of-text token.
     pub(crate) pooled: Vec<usize>,
 }
 
@@ -103,7 +103,7 @@ impl TextRows {
         let (Some(&first), Some(&last)) = (sorted.first(), sorted.last()) else {
             return;
         };
-        // Sorted, so what the outermost two share all share.
+        // Sorted, so what the first and the last share, all share.
         let (first, last) = (texts[first].as_slice(), texts[last].as_slice());
         let shared = first.iter().zip(last).take_while(|(a, b)| a == b).count();
         let mut prefix = prefix.to_vec();
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     #[allow(
         clippy::single_range_in_vec_init,
-        reason = "lists of ranges are what is compared"
+        reason = "the test compares lists of ranges"
     )]
-    fn shared_beginnings_become_one_segment() {
+    fn shared_prefixes_become_one_segment() {
         let texts = texts(&[
             &[S, 1, 2, 5, E],
             &[S, 1, 3, E],
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn without_sharing_every_text_stands_alone() {
+    fn without_sharing_every_text_is_separate() {
         let texts = texts(&[&[S, 1, E], &[S, 1, E], &[S, E]]);
         let refs: Vec<_> = texts.iter().collect();
         let rows = TextRows::new(&refs, Sharing::Nothing);

@@ -1,9 +1,9 @@
-//! Factors that even out the columns of an 8-bit matrix's input, from the weights alone.
+//! Smoothing factors for the input columns of an 8-bit matrix, from the weights alone.
 //!
-//! Trained CLIP has outlier channels; rounded to 8 bits with one scale a row they crowd out the
-//! rest. Multiplying input column j by s_j and dividing weight column j by it changes nothing but
-//! the rounding. s_j = sqrt(max_i |W_ij| / a_j), with a_j an estimate of the column's size: gain and
-//! bias of the LayerNorm before it, or the length of the weight row that makes it. (After
+//! Trained CLIP has outlier channels; rounded to 8 bits with one scale per row, they crowd out the
+//! rest. Multiplying input column j by s_j and dividing weight column j by it changes only
+//! the rounding. s_j = sqrt(max_i |W_ij| / a_j), with a_j an estimate of the column's size: gain
+//! and bias of the LayerNorm before it, or the norm of the weight row that produces it. (After
 //! SmoothQuant, arXiv 2211.10438, which measures a_j on data.)
 
 use anyhow::Result;
@@ -12,7 +12,7 @@ use super::device::Part;
 use super::layer::LayerNorm;
 use super::weights::Weights;
 
-/// What the factors of one block are computed from.
+/// Inputs for the factors of one block.
 pub(super) struct Smoothing<'a> {
     pub(super) weights: &'a Weights<'a>,
     /// The block's path.
@@ -22,7 +22,7 @@ pub(super) struct Smoothing<'a> {
 }
 
 impl Smoothing<'_> {
-    /// One factor for each input of the layers at `paths`, which are `part` of the block.
+    /// One factor for each input of the layers at `paths`, which form `part` of the block.
     pub(super) fn factors(&self, part: Part, paths: &[String]) -> Result<Vec<f32>> {
         let sizes = match part {
             Part::Qkv => after_norm(self.norms[0]),
@@ -45,7 +45,8 @@ impl Smoothing<'_> {
             .collect())
     }
 
-    /// The length of each row of the layer that makes the input, its own input scaled by `norm`.
+    /// The norm of each row of the layer that produces the input, with its own input scaled by
+    /// `norm`.
     fn after_layer(&self, layer: &str, norm: &LayerNorm) -> Result<Vec<f32>> {
         let path = format!("{}.{layer}", self.path);
         let mut sizes = self.weights.vector(&format!("{path}.bias"))?;
@@ -82,7 +83,7 @@ fn after_norm(norm: &LayerNorm) -> Vec<f32> {
 
 fn factor(largest: f32, size: f32) -> f32 {
     let factor = (largest / size).sqrt();
-    // A column without weights or without input needs no evening out.
+    // A column without weights or without input needs no smoothing.
     if factor.is_finite() && factor > 0.0 {
         factor
     } else {

@@ -12,13 +12,13 @@ use crate::checkpoint::container::StoredTensor;
 use crate::input::tokenizer::TokenIds;
 use crate::kernel;
 
-/// Rows that pass through the tower together at most: bounds the memory of long label lists.
+/// Maximum rows that pass through the tower together; bounds the memory of long label lists.
 const ROWS_AT_ONCE: usize = 4096;
 
 const TOKENS: &str = "text_model.embeddings.token_embedding.weight";
 
 pub(super) struct TextTransformer {
-    /// [vocabulary, width], left in the file: a run reads few of its rows.
+    /// [vocabulary, width], left in the file because a run reads few of its rows.
     token_embedding: StoredTensor,
     /// [context_length, width]
     position_embedding: Vec<f32>,
@@ -58,13 +58,14 @@ impl TextTransformer {
         for text in texts {
             ensure!(
                 text.len() <= self.context_length,
-                "a text of {} tokens does not fit a context of {}",
+                "a text has {} tokens, but the context length is {}",
                 text.len(),
                 self.context_length
             );
         }
         let mut order: Vec<usize> = (0..texts.len()).collect();
-        // Equal beginnings stay in one batch; on a GPU equal lengths do, which batch best there.
+        // Texts with equal prefixes stay in one batch; on a GPU, those of equal length, which batch
+        // best there.
         if self.projection.is_packed() {
             order.sort_by_key(|&index| texts[index].as_slice());
         } else {
@@ -86,7 +87,7 @@ impl TextTransformer {
         Ok(Tensor::cat(&embeddings, 0)?)
     }
 
-    /// How many of the texts `order` go through the tower together.
+    /// How many of the texts in `order` pass through the tower together.
     fn batch(&self, texts: &[TokenIds], order: &[usize]) -> usize {
         let first = texts[order[0]].len();
         let mut rows = 0;
@@ -97,7 +98,7 @@ impl TextTransformer {
         order.iter().take_while(fits).count().max(1)
     }
 
-    /// Without the kernels, batches of one length beat shared beginnings.
+    /// Without the kernels, batches of equal length beat shared prefixes.
     fn possible(&self, sharing: Sharing) -> Sharing {
         if self.projection.is_packed() {
             sharing
@@ -115,7 +116,7 @@ impl TextTransformer {
             .forward_norm(&pooled, &self.final_norm, None) // [n, embed_dim]
     }
 
-    /// Token and position of each row, added: [rows, width].
+    /// Token plus positional embedding of each row: [rows, width].
     fn embed(&self, rows: &TextRows) -> Result<Tensor> {
         let mut values = vec![0.0; rows.token_ids.len() * self.width];
         let places = rows.token_ids.iter().zip(&rows.positions);
@@ -123,7 +124,7 @@ impl TextTransformer {
             let token = token as usize;
             ensure!(
                 token < self.token_embedding.shape()[0],
-                "token {token} is not in the model's vocabulary of {}",
+                "token {token} is not in the model's vocabulary of {} tokens",
                 self.token_embedding.shape()[0]
             );
             self.token_embedding.copy_row_f32(token, out)?;

@@ -12,12 +12,12 @@ use super::weights::Weights;
 use crate::checkpoint::architecture::VisionTransformer as Sizes;
 use crate::kernel;
 
-/// Rows from which on a product is limited by arithmetic rather than by reading its weights.
+/// Rows above which a product is limited by arithmetic rather than by reading its weights.
 const ROWS_TOGETHER: usize = 256;
 
 pub(super) struct VisionTransformer {
     patch_embedding: Linear,
-    /// What patches are added to: the class token and every token's position, [tokens, width]
+    /// Class token and positional embeddings, to which patches are added, [tokens, width]
     positions: Tensor,
     pre_norm: LayerNorm,
     transformer: Transformer,
@@ -79,8 +79,8 @@ impl VisionTransformer {
         self.projection.forward_norm(&pooled, &self.post_norm, None)
     }
 
-    /// Images one after the other within each layer: what a layer works on stays in the cache. Small
-    /// ones share a matrix, so that the weights are read less often.
+    /// Processes images one after another within each layer, so that a layer's data stays in the
+    /// cache. Small ones share a matrix, so that the weights are read less often.
     fn encode_each(&self, pixels: &Tensor) -> Result<Tensor> {
         let n = pixels.dim(0)?;
         let tokens = self.positions.dim(0)?;
@@ -100,7 +100,7 @@ impl VisionTransformer {
         self.projection.forward_norm(&pooled, &self.post_norm, None)
     }
 
-    /// `pixels` [3, size, size] on the CPU -> tokens after the first norm [tokens, width].
+    /// `pixels` [3, size, size] on the CPU -> tokens after the first LayerNorm [tokens, width].
     fn embed_one(&self, pixels: &Tensor) -> Result<Tensor> {
         let patches = pixels
             .to_dtype(DType::F32)?
@@ -112,7 +112,7 @@ impl VisionTransformer {
         self.pre_norm.forward(&x, true)
     }
 
-    /// `pixels` [n, 3, size, size] -> tokens after the first norm [n tokens, width].
+    /// `pixels` [n, 3, size, size] -> tokens after the first LayerNorm [n tokens, width].
     fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let (n, channels, size, _) = pixels.dims4()?;
         let (patch, side) = (self.patch_size, size / self.patch_size);

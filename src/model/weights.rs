@@ -1,4 +1,4 @@
-//! Tensors of a checkpoint -> layers, packed or on a device, every value checked to be finite.
+//! Builds layers from a checkpoint's tensors, packed or on a device; every value must be finite.
 
 use std::sync::Mutex;
 
@@ -12,10 +12,10 @@ use crate::checkpoint::container::StoredTensor;
 use crate::kernel;
 use crate::kernel::PackedMatrix;
 
-/// Values of a vector whose memory is worth giving back.
+/// Minimum size of a vector whose memory is worth releasing.
 const LARGE: usize = 1 << 18;
 
-/// Reads layers out of a checkpoint.
+/// Reads layers from a checkpoint.
 pub(super) struct Weights<'a> {
     pub(super) checkpoint: &'a Checkpoint,
     pub(super) compute: &'a Compute,
@@ -41,7 +41,7 @@ impl<'a> Weights<'a> {
         let tensor = self.tensor(name)?;
         let values = tensor.to_f32()?;
         check_finite(name, &values)?;
-        // Small ones share their pages with others.
+        // Small ones share memory pages with others.
         if values.len() >= LARGE {
             tensor.release();
         }
@@ -95,7 +95,8 @@ impl<'a> Weights<'a> {
                 Linear::plain(weight, bias)?
             }
         };
-        // What was packed is not needed again: memory peaks near the packed size.
+        // Packed tensors are no longer needed; releasing them keeps peak memory near the packed
+        // size.
         matrices.iter().for_each(StoredTensor::release);
         Ok(linear)
     }
@@ -106,11 +107,11 @@ impl<'a> Weights<'a> {
         match tensor.shape() {
             [_, _] => Ok(tensor.clone()),
             [rows, rest @ ..] => tensor.reshape(&[*rows, rest.iter().product()]),
-            [] => bail!("tensor {name} is a single number, not a matrix"),
+            [] => bail!("tensor {name} is a scalar, not a matrix"),
         }
     }
 
-    /// Where the model's tensors live.
+    /// The device of the model's tensors.
     pub(super) fn device(&self) -> &'a Device {
         match self.compute {
             Compute::Kernel(_) => &Device::Cpu,
@@ -118,7 +119,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// The type of tokens on their way through the blocks.
+    /// The element type of activations in the blocks.
     pub(super) fn dtype(&self) -> DType {
         match self.compute {
             Compute::Kernel(_) => DType::F32,
@@ -156,7 +157,7 @@ fn pack(
 /// Packs the [n, k] matrix whose rows `fill` writes, from several threads.
 ///
 /// # Errors
-/// The first that `fill` returned.
+/// The first error that `fill` returned.
 pub(super) fn pack_checked(
     [n, k]: [usize; 2],
     precision: kernel::Precision,
@@ -178,7 +179,7 @@ pub(super) fn pack_checked(
 }
 
 pub(super) fn check_finite(name: &str, values: &[f32]) -> Result<()> {
-    // Blocks without a branch inside vectorise; a value is looked for only in a bad one.
+    // Blocks without a branch inside vectorise; only a bad block is searched for the value.
     let finite = |block: &[f32]| block.iter().fold(true, |all, v| all & v.is_finite());
     if values.chunks(1024).all(finite) {
         return Ok(());

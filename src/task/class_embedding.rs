@@ -1,4 +1,4 @@
-//! The texts of classes as embeddings that images are compared with.
+//! Class embeddings, with which images are compared.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use crate::input::tokenizer::Fitted;
 use crate::kernel;
 use crate::model::DualEncoder;
 
-/// How far from 1 the length of a stored row may be.
+/// Maximum deviation of a stored row's norm from 1.
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
-/// One embedding for each class, computed once and compared with any number of images.
+/// One embedding per class, computed once and compared with any number of images.
 ///
-/// A class of several prompts has the mean of their unit embeddings, at unit length (CLIP's prompt
-/// ensembles). Where a prompt was cut into chunks of which each image takes the best one, its class
-/// has another embedding for each image.
+/// A class with several prompts has the mean of their unit embeddings, at unit length (CLIP's
+/// prompt ensembling). If a prompt was split into chunks of which each image uses the best one, its
+/// class has a different embedding for each image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassEmbeddings {
-    /// [classes, dim], unit length; zeros where the class is among `choices`.
+    /// [classes, dim], unit length; zeros if the class is among `choices`.
     rows: Vec<f32>,
-    /// Classes whose embedding depends on the image.
+    /// Classes with an embedding that depends on the image.
     choices: BTreeMap<usize, Choice>,
     dim: usize,
 }
@@ -39,7 +39,7 @@ impl ClassEmbeddings {
     /// # Errors
     /// When there are no classes, a class has no prompts, or the model cannot encode one.
     pub fn encode(model: &dyn DualEncoder, classes: &[Vec<Fitted>]) -> Result<Self> {
-        ensure!(!classes.is_empty(), "there are no labels");
+        ensure!(!classes.is_empty(), "no labels were given");
         let empty = classes.iter().any(Vec::is_empty);
         ensure!(!empty, "a label has no prompts");
         let prompts: Vec<Fitted> = classes.iter().flatten().cloned().collect();
@@ -61,7 +61,7 @@ impl ClassEmbeddings {
                 let equal = prompts.into_iter().map(|prompt| (prompt, 1.0));
                 rows.extend(
                     mean_direction(equal, dim)
-                        .context("the prompts of a label cancel each other out")?,
+                        .context("the embeddings of a label's prompts cancel each other out")?,
                 );
             } else {
                 let prompts = prompts.into_iter().map(<[f32]>::to_vec).collect();
@@ -72,10 +72,10 @@ impl ClassEmbeddings {
         Ok(Self { rows, choices, dim })
     }
 
-    /// Embeddings from elsewhere: `rows` [classes, dim] of unit length.
+    /// Precomputed embeddings: `rows` [classes, dim] of unit length.
     ///
     /// # Errors
-    /// When these are no rows of `dim`, or one is not of unit length.
+    /// When these are not rows of `dim`, or one does not have unit length.
     pub fn from_rows(rows: Vec<f32>, dim: usize) -> Result<Self> {
         ensure!(
             dim > 0 && !rows.is_empty() && rows.len().is_multiple_of(dim),
@@ -86,7 +86,7 @@ impl ClassEmbeddings {
             let squares: f64 = row.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
             ensure!(
                 (squares.sqrt() - 1.0).abs() <= LENGTH_TOLERANCE,
-                "row {class} is not of unit length"
+                "row {class} does not have unit length"
             );
         }
         Ok(Self {
@@ -96,7 +96,7 @@ impl ClassEmbeddings {
         })
     }
 
-    /// How many classes there are: at least one.
+    /// The number of classes, at least one.
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "there is always a class")]
     pub fn len(&self) -> usize {
@@ -109,7 +109,7 @@ impl ClassEmbeddings {
         self.dim
     }
 
-    /// [classes, dim], unit length; none where a class has another embedding for each image.
+    /// [classes, dim], unit length; `None` if a class has a different embedding for each image.
     #[must_use]
     pub fn rows(&self) -> Option<&[f32]> {
         self.choices.is_empty().then_some(&self.rows)
@@ -118,7 +118,7 @@ impl ClassEmbeddings {
     /// The cosines of `images` [n, dim] with all classes -> [n, classes]. An image's cosines do not
     /// depend on the other images, to the bit.
     ///
-    /// Panics when `images` are no rows of `dim`.
+    /// Panics when `images` are not rows of `dim`.
     #[must_use]
     pub fn cosines(&self, images: &[f32]) -> Vec<f32> {
         let mut cosines = kernel::dots(images, &self.rows, self.dim);
@@ -132,8 +132,8 @@ impl ClassEmbeddings {
 }
 
 impl Choice {
-    /// The cosine of each image [n, dim] with the class as that image sees it: of each prompt the
-    /// best chunk (of equal ones the first), and of these the mean direction.
+    /// The cosine of each image [n, dim] with the class as that image sees it: the best chunk of
+    /// each prompt (the first on ties), and the mean direction of these.
     fn cosines(&self, images: &[f32], dim: usize) -> Vec<f32> {
         let prompts: Vec<_> = self
             .prompts
@@ -153,7 +153,7 @@ impl Choice {
                 });
                 (&chunks[best * dim..][..dim], 1.0)
             });
-            // Prompts that cancel each other out say nothing about the image.
+            // Prompts that cancel out carry no information about the image.
             mean_direction(best, dim).map_or(0.0, |row| {
                 kernel::dots(&images[image * dim..][..dim], &row, dim)[0]
             })
@@ -167,9 +167,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_image_takes_the_chunk_that_fits_it() {
+    fn each_image_uses_its_best_chunk() {
         let chunks: [&[f32]; 3] = [&[0.6, 0.8], &[1.0, 0.0, 0.0, 1.0], &[0.8, 0.6]];
-        // One class of one row, one of two prompts of which the first has two chunks.
+        // One class with one row, and one with two prompts, the first of two chunks.
         let classes = ClassEmbeddings::joined(chunks.into_iter(), [1, 2].into_iter(), 2);
         let classes = classes.unwrap();
         assert_eq!((classes.len(), classes.rows()), (2, None));
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_from_elsewhere_are_checked() {
+    fn precomputed_rows_are_validated() {
         let rows = vec![0.6, 0.8, 1.0, 0.0];
         let classes = ClassEmbeddings::from_rows(rows.clone(), 2).unwrap();
         assert_eq!(classes.rows(), Some(&rows[..]));

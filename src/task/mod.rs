@@ -1,4 +1,5 @@
-//! What embeddings are for. Knows no files and prints nothing.
+//! Tasks on embeddings: classification, calibration, retrieval, search and training. Knows no files
+//! and prints nothing.
 
 pub mod calibration;
 pub mod class_embedding;

@@ -1,4 +1,4 @@
-//! The nearest vectors to some queries among many, exactly: every product is computed.
+//! Exact nearest-neighbour search: every dot product is computed.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -10,15 +10,15 @@ use rayon::prelude::*;
 
 use crate::kernel::row_products;
 
-/// Values of vectors multiplied at once: a quarter of a megabyte stays in the second-level cache while several
-/// queries pass.
+/// Values of vectors per block: a quarter of a megabyte stays in the L2 cache
+/// while several queries use it.
 const VALUES: usize = 1 << 16;
-/// Blocks of [`VALUES`] that a thread takes at once.
+/// Blocks of [`VALUES`] that a thread processes at once.
 const BLOCKS: usize = 32;
-/// Queries whose scores are held at once.
+/// Queries per block of scores.
 const QUERIES: usize = 64;
 
-/// Vectors [rows, dim] in memory, row by row; a memory map's slice, say.
+/// Vectors [rows, dim] in memory, row-major, for example in a memory map.
 #[derive(Clone, Copy, Debug)]
 pub enum Vectors<'a> {
     /// Single precision.
@@ -27,10 +27,10 @@ pub enum Vectors<'a> {
     F16(&'a [f16]),
 }
 
-/// One vector found.
+/// One result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hit {
-    /// Its row.
+    /// The row of the vector.
     pub row: usize,
     /// Its product with the query: the cosine, for unit vectors.
     pub score: f32,
@@ -45,20 +45,20 @@ impl Vectors<'_> {
     }
 }
 
-/// The `k` vectors of the largest products with each of `queries` [queries, dim], best first, equal ones by the
-/// lower row. A vector whose product is not a number is never found.
+/// The `k` vectors with the largest dot products with each of `queries` [queries, dim], best first,
+/// ties by the lower row. A vector with a product that is not a number is never found.
 ///
-/// Sums are f32, each in an order that depends on the instruction set only: neither the other queries nor the
-/// threads of the current rayon pool show.
+/// Sums are f32, each in an order that depends only on the instruction set: neither the other
+/// queries nor the number of threads change the result.
 ///
 /// # Errors
-/// When the lengths are no whole numbers of rows.
+/// When the lengths are not whole numbers of rows.
 pub fn search(queries: &[f32], vectors: Vectors, dim: usize, k: usize) -> Result<Vec<Vec<Hit>>> {
     ensure!(dim > 0, "vectors without columns cannot be searched");
     for (what, values) in [("queries", queries.len()), ("vectors", vectors.len())] {
         ensure!(
             values.is_multiple_of(dim),
-            "{values} numbers are no whole number of {what} of {dim} columns"
+            "{values} values are not a whole number of {what} with {dim} columns"
         );
     }
     let (count, rows) = (queries.len() / dim, vectors.len() / dim);
@@ -85,14 +85,14 @@ pub fn search(queries: &[f32], vectors: Vectors, dim: usize, k: usize) -> Result
 /// The best hits of each query so far.
 struct Best {
     k: usize,
-    /// Of each query, the worst on top.
+    /// One heap per query, the worst hit on top.
     heaps: Vec<BinaryHeap<Ranked>>,
-    /// The rows in single precision, and scores [queries, rows]: room that is used again.
+    /// The rows in single precision, and scores [queries, rows]: reused buffers.
     rows: Vec<f32>,
     scores: Vec<f32>,
 }
 
-/// A hit that is less than those after it.
+/// A hit ordered so that better hits are smaller.
 #[derive(Clone, Copy, PartialEq)]
 struct Ranked(Hit);
 
@@ -121,7 +121,7 @@ impl Best {
         }
     }
 
-    /// Takes up the products with some rows of `vectors`, in any order of the rows.
+    /// Adds the products with some rows of `vectors`, in any order of the rows.
     fn look(
         &mut self,
         queries: &[f32],
@@ -151,7 +151,7 @@ impl Best {
         }
     }
 
-    /// The best of both.
+    /// Merges two sets of hits.
     fn merge(mut self, other: Self) -> Self {
         for (heap, more) in self.heaps.iter_mut().zip(other.heaps) {
             for hit in more {
@@ -175,7 +175,7 @@ fn keep(heap: &mut BinaryHeap<Ranked>, k: usize, hit: Hit) {
     if hit.score.is_nan() {
         return;
     }
-    // A sum of -0 is as large as one of 0.
+    // Treats -0 and 0 as equal.
     let score = hit.score + 0.0;
     let ranked = Ranked(Hit { score, ..hit });
     if heap.len() < k {
@@ -191,7 +191,7 @@ fn keep(heap: &mut BinaryHeap<Ranked>, k: usize, hit: Hit) {
 mod tests {
     use super::*;
 
-    /// Numbers of few values, so that many products are equal.
+    /// Few distinct values, so that many products are equal.
     fn values(seed: u64, count: usize) -> Vec<f32> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let next = |_| {
@@ -203,7 +203,7 @@ mod tests {
         (0..count).map(next).collect()
     }
 
-    /// Small whole numbers: their sums are exact in any order.
+    /// Small integers: their sums are exact in any order.
     fn by_sorting(query: &[f32], vectors: &[f32], dim: usize, k: usize) -> Vec<Hit> {
         let products = vectors.chunks(dim).enumerate().map(|(row, vector)| Hit {
             row,
@@ -216,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn hits_are_those_of_a_stable_sort() {
-        // The last one is of more rows than a thread takes at once.
+    fn hits_match_a_stable_sort() {
+        // The last one has more rows than a thread processes at once.
         for (count, rows, dim, k) in [
             (1, 1, 1, 1),
             (3, 50, 7, 10),
@@ -232,7 +232,7 @@ mod tests {
                 let expected = by_sorting(query, &vectors, dim, k);
                 assert_eq!(*found, expected, "{count} {rows} {dim} {k}");
             }
-            // Halves hold these numbers exactly.
+            // f16 represents these numbers exactly.
             let halves: Vec<f16> = vectors.iter().map(|x| f16::from_f32(*x)).collect();
             let halves = search(&queries, Vectors::F16(&halves), dim, k).unwrap();
             assert_eq!(halves, found);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_do_not_show() {
+    fn the_number_of_threads_does_not_change_the_result() {
         let (queries, vectors) = (values(3, 2 * 33), values(4, 70_000 * 33));
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_is_never_found() {
+    fn nan_is_never_found() {
         let vectors = [f32::NAN, 1.0, f32::INFINITY, f32::NEG_INFINITY, -0.0, 0.0];
         for k in [1, 4, 6] {
             let found = search(&[1.0], Vectors::F32(&vectors), 1, k).unwrap();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_do_not_fit_are_refused() {
+    fn mismatched_lengths_are_refused() {
         let vectors = Vectors::F32(&[1.0, 2.0, 3.0, 4.0]);
         assert!(search(&[1.0, 2.0], vectors, 0, 1).is_err());
         assert!(search(&[1.0, 2.0, 3.0], vectors, 2, 1).is_err());

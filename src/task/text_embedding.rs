@@ -1,20 +1,20 @@
-//! Texts of any length -> embeddings, whatever number of chunks each was cut into.
+//! Embeddings of texts of any length, whatever number of chunks each was split into.
 
 use anyhow::{Result, ensure};
 
 use crate::input::tokenizer::{Fitted, Reading, TokenIds};
 use crate::model::DualEncoder;
 
-/// Below this length a sum of unit vectors has no direction worth the name.
+/// Below this norm, a sum of unit vectors has no meaningful direction.
 const SHORTEST_SUM: f64 = 1e-6;
 
-/// The embeddings of some texts: a row each, or several where the chunk that fits best is chosen
+/// The embeddings of some texts: one row each, or several if the best chunk is chosen
 /// later ([`Reading::Best`]).
 #[derive(Clone, Debug, PartialEq)]
 pub struct TextEmbeddings {
     /// [rows, dim], unit length.
     rows: Vec<f32>,
-    /// Where each text's rows end.
+    /// The end of each text's rows.
     ends: Vec<usize>,
     dim: usize,
 }
@@ -25,7 +25,7 @@ impl TextEmbeddings {
     /// # Errors
     /// When there are no texts, the model cannot encode one, or the chunks of one cancel out.
     pub fn encode(model: &dyn DualEncoder, texts: &[Fitted]) -> Result<Self> {
-        ensure!(!texts.is_empty(), "there are no texts");
+        ensure!(!texts.is_empty(), "no texts were given");
         let chunks = texts.iter().flat_map(|text| &text.chunks);
         let ids: Vec<TokenIds> = chunks.map(|chunk| chunk.token_ids.clone()).collect();
         let embeddings = model.encode_text(&ids)?;
@@ -33,7 +33,7 @@ impl TextEmbeddings {
         Self::joined(texts, &embeddings.flatten_all()?.to_vec1::<f32>()?, dim)
     }
 
-    /// `values` [chunks, dim] are the unit embeddings of the texts' chunks.
+    /// `values` [chunks, dim] are the normalised embeddings of the texts' chunks.
     fn joined(texts: &[Fitted], values: &[f32], dim: usize) -> Result<Self> {
         let mut values = values.chunks_exact(dim);
         let mut rows = Vec::new();
@@ -45,7 +45,9 @@ impl TextEmbeddings {
                     let weights = text.chunks.iter().map(|chunk| chunk.tokens as f64);
                     let mean = mean_direction(chunks.zip(weights), dim);
                     rows.extend(mean.ok_or_else(|| {
-                        anyhow::anyhow!("the chunks of a long text cancel each other out")
+                        anyhow::anyhow!(
+                            "the embeddings of a long text's chunks cancel each other out"
+                        )
                     })?);
                 }
                 Reading::Best => chunks.for_each(|chunk| rows.extend_from_slice(chunk)),
@@ -61,7 +63,7 @@ impl TextEmbeddings {
         self.dim
     }
 
-    /// Each text's rows [n, dim], unit length, in the order of the texts; n is 1 but for
+    /// Each text's rows [n, dim], unit length, in the order of the texts; n is 1 except for
     /// [`Reading::Best`].
     pub fn texts(&self) -> impl Iterator<Item = &[f32]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
@@ -70,8 +72,8 @@ impl TextEmbeddings {
     }
 }
 
-/// The weighted mean of unit vectors `[dim]`, at unit length; one alone stays as it is, to the bit.
-/// None where they cancel out or there are none.
+/// The weighted mean of unit vectors `[dim]`, at unit length; a single one stays unchanged, to the
+/// bit. `None` if they cancel out or there are none.
 pub(super) fn mean_direction<'a>(
     rows: impl Iterator<Item = (&'a [f32], f64)>,
     dim: usize,
@@ -114,8 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn chunks_become_one_row_by_their_tokens_or_stay_apart() {
-        // Chunks of 3 and 4 tokens at a context of 6, between two texts of one chunk.
+    fn chunks_are_averaged_by_tokens_or_kept_separate() {
+        // Chunks of 3 and 4 tokens at a context of 6, between two single-chunk texts.
         let texts = |policy| {
             ["one", "one two, four five six seven", "two"].map(|text| fit(text, 6, policy).unwrap())
         };

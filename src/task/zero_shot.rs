@@ -1,44 +1,44 @@
-//! Zero-shot classification: an image against the texts of some classes.
+//! Zero-shot classification: compares images with class embeddings.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
 use super::class_embedding::ClassEmbeddings;
 
-/// What the classes of an image are ranked and reported by.
+/// The score by which an image's classes are ranked and reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Score {
     /// Probabilities that sum to 1 over the classes.
     Softmax,
     /// The cosine of the angle between the embeddings.
     Cosine,
-    /// The cosine times the model's scale.
+    /// The cosine times the logit scale.
     Logit,
-    /// An independent probability for each class, against a text that says nothing or with the bias
+    /// An independent probability per class, against a neutral prompt or with the logit bias
     /// that the model was trained with.
     Sigmoid,
 }
 
-/// One class of one image.
+/// The scores of one class for one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClassScore {
-    /// The class, counted in the order of the labels.
+    /// The class index, in label order.
     pub class: usize,
-    /// The cosine of image and class embedding; of a trained classifier there is none.
+    /// The cosine of image and class embedding; `None` for a trained classifier.
     pub cosine: Option<f32>,
-    /// The cosine times the model's scale, or what a trained classifier gives.
+    /// The cosine times the logit scale, or the logit of a trained classifier.
     pub logit: f32,
-    /// For [`Score::Softmax`] and [`Score::Sigmoid`].
+    /// The probability, for [`Score::Softmax`] and [`Score::Sigmoid`].
     pub probability: Option<f32>,
 }
 
-/// What tells the classes of images from their embeddings.
+/// A classifier of image embeddings.
 pub trait Judge: Sync {
-    /// The classes of each of `images` [n, dim], best first, equal ones in the order of the classes; a
-    /// few hundred images at a time, as each answer holds all classes.
+    /// The classes of each of `images` [n, dim], best first, ties in class
+    /// order. Pass a few hundred images at a time, because each answer holds all classes.
     fn judge(&self, images: &[f32]) -> Vec<Vec<ClassScore>>;
 
-    /// The same of one image `[dim]`.
+    /// The same for one image `[dim]`.
     fn judge_one(&self, image: &[f32]) -> Vec<ClassScore> {
         self.judge(image).pop().unwrap_or_default()
     }
@@ -54,23 +54,23 @@ impl Judge for Classifier {
     }
 }
 
-/// Compares images with classes.
+/// A zero-shot classifier.
 pub struct Classifier {
     classes: ClassEmbeddings,
-    /// What stands for none of the classes, one row a text.
+    /// Texts for "none of these", one row per text.
     none: Option<ClassEmbeddings>,
     logit_scale: f32,
-    /// What the model adds to its logits before a sigmoid.
+    /// The logit bias that the model adds before a sigmoid.
     bias: Option<f32>,
     temperature: f32,
     score: Score,
 }
 
 impl Classifier {
-    /// Compares with `classes`. `none` are texts that stand for none of them: they are what
-    /// [`Score::Sigmoid`] compares with, and with the other scores one more class, the last, whose
-    /// texts compete one by one and are reported together. Without them a sigmoid is of the logit and
-    /// the model's `bias`.
+    /// A classifier for `classes`. `none` are texts that belong to none of them: [`Score::Sigmoid`]
+    /// compares with them; for the other scores they form one more class, the last, with texts that
+    /// compete individually and are reported together. Without them, a sigmoid is applied to the
+    /// logit plus the model's `bias`.
     ///
     /// # Errors
     /// When a softmax would be over one class, a sigmoid has nothing to compare with, or embeddings
@@ -88,12 +88,12 @@ impl Classifier {
         );
         ensure!(
             score != Score::Sigmoid || none.is_some() || bias.is_some(),
-            "sigmoid scores need a text to compare with"
+            "sigmoid scores need a neutral prompt to compare with"
         );
         if let Some(none) = &none {
             ensure!(
                 none.dim() == classes.dim(),
-                "embeddings of {} and of {} values cannot be compared",
+                "embeddings with {} and {} values cannot be compared",
                 classes.dim(),
                 none.dim()
             );
@@ -108,36 +108,36 @@ impl Classifier {
         })
     }
 
-    /// Divides logits by `temperature` where they become probabilities; logits are reported as they
-    /// are.
+    /// Divides logits by `temperature` when computing probabilities; reported logits are
+    /// unchanged.
     ///
     /// # Errors
-    /// When it is not a number above zero.
+    /// When it is not a positive number.
     pub fn with_temperature(mut self, temperature: f32) -> Result<Self> {
         ensure!(
             temperature.is_finite() && temperature > 0.0,
-            "a temperature of {temperature} is not a number above zero"
+            "a temperature of {temperature} is not a positive number"
         );
         self.temperature = temperature;
         Ok(self)
     }
 
-    /// What images are compared with.
+    /// The class embeddings.
     #[must_use]
     pub fn classes(&self) -> &ClassEmbeddings {
         &self.classes
     }
 
-    /// The classes of one image `[dim]`, best first, equal ones in the order of the labels. The one
-    /// that stands for none of them has the number after the last.
+    /// The classes of one image `[dim]`, best first, ties in label order. The "none of these" class
+    /// has the index after the last label.
     #[must_use]
     pub fn classify(&self, image: &[f32]) -> Vec<ClassScore> {
         let none = self.none.as_ref().map(|none| none.cosines(image));
         self.ranked(&self.classes.cosines(image), none.as_deref())
     }
 
-    /// The same for each of `images` [n, dim], on all threads of the pool; a few hundred at a time,
-    /// as each answer holds all classes.
+    /// The same for each of `images` [n, dim], on all threads of the pool. Pass a few hundred at a
+    /// time, because each answer holds all classes.
     #[must_use]
     pub fn classify_many(&self, images: &[f32]) -> Vec<Vec<ClassScore>> {
         let cosines = self.classes.cosines(images);
@@ -156,7 +156,7 @@ impl Classifier {
             .collect()
     }
 
-    /// From the cosines of one image with the classes and with the texts for none of them.
+    /// Ranks the classes from the cosines of one image with the classes and with the "none" texts.
     fn ranked(&self, cosines: &[f32], none: Option<&[f32]>) -> Vec<ClassScore> {
         let score = |(class, &cosine): (usize, &f32)| ClassScore {
             class,
@@ -174,8 +174,9 @@ impl Classifier {
         if self.score == Score::Softmax {
             softmax(&mut scores, f64::from(self.temperature));
         }
-        // Stable, and by the logit: every score grows with it, and it does not saturate. Only the
-        // texts that are reported together have a cosine that does not go with their logit.
+        // Stable, and by the logit: every score increases with it, and it does not saturate. Only
+        // the texts that are reported together have a cosine that does not correspond to their
+        // logit.
         if self.score == Score::Cosine {
             let cosine = |score: &ClassScore| score.value(Score::Cosine);
             scores.sort_by(|a, b| cosine(b).total_cmp(&cosine(a)));
@@ -185,9 +186,9 @@ impl Classifier {
         scores
     }
 
-    /// Several texts as one class: the logarithm of the sum of what each weighs in a softmax of
-    /// temperature 1, and the best cosine. A temperature divides that sum like any other logit: it
-    /// must not count the texts, or a large one would make of many texts the best class.
+    /// Several texts as one class: the log-sum-exp of their logits, and the best cosine. The
+    /// temperature divides that sum like any other logit rather than each text's, so that a large
+    /// temperature does not favour the class for its number of texts.
     fn together(&self, class: usize, cosines: &[f32]) -> ClassScore {
         let logits = cosines
             .iter()
@@ -211,7 +212,7 @@ impl Classifier {
     }
 }
 
-/// Gives each class its part of 1, by the logits over `temperature`.
+/// Sets the probabilities: the softmax of the logits divided by `temperature`.
 pub(super) fn softmax(scores: &mut [ClassScore], temperature: f64) {
     let largest = scores
         .iter()
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn softmax_sums_to_one_and_ties_keep_the_order_of_labels() {
+    fn softmax_sums_to_one_and_ties_keep_label_order() {
         let scores = classifier(Score::Softmax).classify(&[1.0, 0.0]);
         let order: Vec<_> = scores.iter().map(|score| score.class).collect();
         assert_eq!(order, [1, 3, 0, 2]);
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn sigmoid_compares_with_the_text_that_says_nothing() {
+    fn sigmoid_compares_with_the_neutral_prompt() {
         let scores = classifier(Score::Sigmoid).classify(&[1.0, 0.0]);
         // The best logit is 10, that of the other text 8.
         assert!((scores[0].probability.unwrap() - 0.880_797).abs() < 1e-6);
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn cosines_and_logits_carry_no_probability() {
+    fn cosines_and_logits_have_no_probability() {
         for score in [Score::Cosine, Score::Logit] {
             let scores = classifier(score).classify(&[0.0, 1.0]);
             assert_eq!(scores[0].class, 2);
@@ -302,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_for_none_of_the_classes_compete_one_by_one_and_are_reported_together() {
+    fn texts_for_none_compete_individually_and_are_reported_together() {
         let (image, none) = ([1.0, 0.0], [0.6, 0.8, 0.8, 0.6]);
         // The logits are 6, 10, 0, 10 and, for none, 6 and 8.
         let weights = [6f64, 10.0, 0.0, 10.0, 6.0, 8.0].map(f64::exp);
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_class_for_none_ranks_by_what_is_reported() {
+    fn the_none_class_ranks_by_the_reported_score() {
         // The cosines are 0.6, 1, 0, 1 and, for none, twice 0.96; its logit is 10.29.
         let none = [0.96, 0.28, 0.96, -0.28];
         for (score, first) in [(Score::Cosine, 1), (Score::Logit, 4), (Score::Softmax, 4)] {
@@ -352,7 +353,7 @@ mod tests {
                 let (plain, warm) = (of(&plain, class), of(&warm, class));
                 assert_eq!((plain.logit, plain.cosine), (warm.logit, warm.cosine));
             }
-            // The logits over 2 are 3, 5, 0, 5, and half of what 6 and 8 are together.
+            // The logits over 2 are 3, 5, 0, 5, and half of the combined logit of 6 and 8.
             let weights = [3f64, 5.0, 0.0, 5.0].map(f64::exp);
             let none = (6f64.exp() + 8f64.exp()).sqrt();
             let expected = match score {
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn many_images_are_answered_as_each_alone() {
+    fn a_batch_is_answered_like_its_single_images() {
         let images: Vec<f32> = (0..301)
             .flat_map(|step| [(step as f32 * 0.02).cos(), (step as f32 * 0.02).sin()])
             .collect();
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_compared_is_refused() {
+    fn incomparable_inputs_are_refused() {
         let one = || rows(&[1.0, 0.0]);
         let new = |none, score| Classifier::new(one(), none, 10.0, None, score).is_ok();
         assert!(!new(None, Score::Softmax));
@@ -397,20 +398,20 @@ mod tests {
     }
 
     #[test]
-    fn a_models_bias_stands_for_the_text_that_says_nothing() {
+    fn a_models_bias_replaces_the_neutral_prompt() {
         let image = [1.0, 0.0];
         let scores = |none, score| {
             let classifier = Classifier::new(rows(&CLASSES), none, 10.0, Some(-9.0), score);
             classifier.unwrap().classify(&image)
         };
-        // The logits are 10, 10, 6, 0; the bias is no part of them.
+        // The logits are 10, 10, 6, 0; they do not include the bias.
         let found = scores(None, Score::Sigmoid);
         for (score, logit) in found.iter().zip([10.0, 10.0, 6.0, 0.0]) {
             assert_eq!(score.logit, logit);
             let expected = 1.0 / (1.0 + (9.0 - f64::from(logit)).exp());
             assert_near(score.probability.unwrap(), expected);
         }
-        // With a text to compare with it cancels, and so it does in a softmax.
+        // With a neutral prompt it cancels, as it does in a softmax.
         let none = || Some(rows(&[0.8, 0.6]));
         let plain = classifier(Score::Sigmoid).classify(&image);
         assert_eq!(scores(none(), Score::Sigmoid), plain);

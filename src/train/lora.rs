@@ -1,4 +1,4 @@
-//! Low-rank changes at the start of a training.
+//! Initial LoRA matrices.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,8 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::{ImageTower, Tower};
 use crate::train::network::LowRank;
 
-/// A change of nothing for every matrix that LoRA trains: A drawn as PyTorch draws a linear layer's weight, B zero.
+/// A zero update for every matrix that LoRA trains: A initialised as PyTorch does a linear layer's
+/// weight, B zero.
 pub(super) fn changes(
     lora: &Lora,
     checkpoint: &Checkpoint,
@@ -37,7 +38,7 @@ pub(super) fn changes(
             let (out, input) = weight.dims2()?;
             ensure!(
                 lora.rank <= out.min(input),
-                "a LoRA rank of {} is more than {name} has, which is [{out}, {input}]",
+                "a LoRA rank of {} is too large for {name}, which is [{out}, {input}]",
                 lora.rank
             );
             let bound = 1.0 / (input as f32).sqrt();

@@ -1,4 +1,4 @@
-//! The losses, from the towers' outputs to a number and back.
+//! The losses and their gradients with respect to the towers' outputs.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -7,7 +7,7 @@ use super::principal::Principal;
 use super::settings::{Objective, Short};
 use crate::kernel::{View, product};
 
-/// Embeddings as the projections give them, [n, dim] each.
+/// Embeddings before normalisation, [n, dim] each.
 pub struct Outputs<'a> {
     /// Of the images.
     pub images: &'a [f32],
@@ -22,26 +22,26 @@ pub struct Outputs<'a> {
 /// The loss and its gradients with respect to the outputs.
 #[derive(Debug)]
 pub struct Loss {
-    /// The sum that is trained on.
+    /// The total that is minimised.
     pub total: f64,
-    /// Images with long captions.
+    /// The loss of images and long captions.
     pub long: f64,
-    /// Images, or their principal components, with short captions; not weighted.
+    /// The unweighted loss of images (or their principal components) and short captions.
     pub short: Option<f64>,
-    /// Of the images' outputs.
+    /// Gradient of the image embeddings.
     pub images_gradient: Vec<f32>,
-    /// Of the long captions' outputs.
+    /// Gradient of the long captions' embeddings.
     pub long_gradient: Vec<f32>,
-    /// Of the short captions' outputs.
+    /// Gradient of the short captions' embeddings.
     pub short_gradient: Option<Vec<f32>>,
-    /// Of the logarithm of the scale.
+    /// Gradient of the logarithm of the logit scale.
     pub scale_gradient: f64,
 }
 
-/// The loss of a batch. `logarithm` is that of what cosines are multiplied with.
+/// The loss of a batch. `logarithm` is the logarithm of the logit scale.
 ///
 /// # Errors
-/// When principal components cannot be taken.
+/// When principal components cannot be computed.
 pub fn loss(outputs: &Outputs, logarithm: f64, objective: &Objective) -> Result<Loss> {
     let dim = outputs.dim;
     let images = Unit::new(outputs.images, dim);
@@ -85,7 +85,7 @@ pub fn loss(outputs: &Outputs, logarithm: f64, objective: &Objective) -> Result<
     Ok(result)
 }
 
-/// Rows of unit length, and what they were divided by.
+/// Normalised rows and their norms.
 struct Unit {
     rows: Vec<f32>,
     norms: Vec<f64>,
@@ -142,8 +142,9 @@ impl Contrast {
     }
 }
 
-/// The mean of the cross entropies of images over texts and of texts over images, the logits `exp(logarithm) left right^T`,
-/// the labels smoothed: (1 - e) for the pair itself and e / n for every pair.
+/// The mean of the cross entropies of images over texts and of texts over images, with logits
+/// `exp(logarithm) left right^T`, and smoothed labels: (1 - e) for the pair itself plus e / n for
+/// every pair.
 fn contrast(left: &[f32], right: &[f32], dim: usize, (logarithm, e): (f64, f64)) -> Contrast {
     let n = left.len() / dim;
     let scale = logarithm.exp();
@@ -164,7 +165,7 @@ fn contrast(left: &[f32], right: &[f32], dim: usize, (logarithm, e): (f64, f64))
     let normalisers = across.iter().chain(&down).sum::<f64>() / 2.0;
     let count = n as f64;
     let value = (normalisers - (1.0 - e) * own - e / count * all) / count;
-    // In place: logits become the gradients of logits.
+    // In place: logits become their gradients.
     let parts: Vec<f64> = logits
         .par_chunks_mut(n)
         .enumerate()
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_agree_with_differences() {
+    fn gradients_agree_with_finite_differences() {
         for short in [Short::None, Short::Plain, Short::Principal { rank: 3 }] {
             check(&Objective {
                 label_smoothing: 0.1,
@@ -250,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_of_indistinct_pairs_is_the_logarithm_of_their_number() {
+    fn the_loss_of_identical_pairs_is_the_logarithm_of_their_number() {
         let rows = [1.0f32, 0.0].repeat(5);
         let outputs = Outputs {
             images: &rows,

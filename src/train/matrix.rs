@@ -6,19 +6,19 @@
 
 use rayon::prelude::*;
 
-/// Rows one after the other.
+/// A dense row-major matrix.
 #[derive(Clone, Debug)]
 pub(super) struct Matrix {
-    /// Rows.
+    /// Number of rows.
     pub(super) height: usize,
-    /// Numbers in a row.
+    /// Number of columns.
     pub(super) width: usize,
     /// All numbers, row by row.
     pub(super) numbers: Vec<f64>,
 }
 
 impl Matrix {
-    /// Rows of `width` numbers, which must not be 0.
+    /// A matrix with rows of `width` numbers, which must not be 0.
     pub(super) fn new(width: usize, numbers: Vec<f64>) -> Self {
         let height = numbers.len() / width;
         Self {
@@ -28,7 +28,7 @@ impl Matrix {
         }
     }
 
-    /// The number at each row and column as the function says.
+    /// A matrix with entries given by a function of row and column.
     pub(super) fn from_fn(height: usize, width: usize, at: impl Fn(usize, usize) -> f64) -> Self {
         let at = &at;
         let rows = (0..height).flat_map(|row| (0..width).map(move |column| at(row, column)));
@@ -47,7 +47,7 @@ impl Matrix {
         self.numbers[row * self.width + column]
     }
 
-    /// The rows of these numbers, in that order.
+    /// The rows with these indices, in that order.
     pub(super) fn rows(&self, rows: impl IntoIterator<Item = usize>) -> Self {
         let rows: Vec<usize> = rows.into_iter().collect();
         Self::from_fn(rows.len(), self.width, |row, column| {
@@ -83,7 +83,7 @@ impl Matrix {
         add(&mut self.numbers, 1.0, &other.numbers);
     }
 
-    /// Adds `factor` times the row to every row.
+    /// Adds `factor` times `row` to every row.
     pub(super) fn shift(&mut self, factor: f64, row: &[f64]) {
         for all in self.numbers.chunks_exact_mut(self.width) {
             add(all, factor, row);
@@ -101,8 +101,8 @@ impl Matrix {
         mean
     }
 
-    /// The eigenvalues of a symmetric matrix in no order, and the eigenvectors of unit length that
-    /// belong to them, as rows. The numbers must be finite.
+    /// The eigenvalues of a symmetric matrix, unsorted, and the corresponding unit
+    /// eigenvectors, as rows. The entries must be finite.
     pub(super) fn eigen(self) -> (Vec<f64>, Self) {
         let size = self.width;
         let mut tridiagonal = Tridiagonal::of(self);
@@ -118,7 +118,7 @@ fn add(sum: &mut [f64], factor: f64, numbers: &[f64]) {
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    // Four sums at once, which the compiler may not make of one.
+    // Four sums at once, because the compiler may not split one.
     let (fours, rest) = a.as_chunks::<4>();
     let mut sums = [0.0; 4];
     for (a, b) in fours.iter().zip(b.as_chunks::<4>().0) {
@@ -130,14 +130,14 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     sums.iter().sum::<f64>() + rest.sum::<f64>()
 }
 
-/// A reflection x - factor v (v x), of the last `v.len()` coordinates.
+/// A reflection x - factor v (v x), on the last `v.len()` coordinates.
 struct Reflection {
     vector: Vec<f64>,
     factor: f64,
 }
 
 impl Reflection {
-    /// The one that leaves of `numbers` only the first, and what that becomes.
+    /// The reflection that zeroes all of `numbers` but the first, and the new first value.
     fn of(numbers: &[f64]) -> (Self, f64) {
         let scale = numbers.iter().fold(0.0_f64, |scale, x| scale.max(x.abs()));
         if numbers.iter().skip(1).all(|x| *x == 0.0) {
@@ -150,7 +150,7 @@ impl Reflection {
                 numbers[0],
             );
         }
-        // Scaled, so that no square overflows or vanishes.
+        // Scaled, so that no square overflows or underflows.
         let mut vector: Vec<f64> = numbers.iter().map(|x| x / scale).collect();
         let length = dot(&vector, &vector).sqrt().copysign(vector[0]);
         vector[0] += length;
@@ -159,22 +159,23 @@ impl Reflection {
     }
 }
 
-/// Numbers of one row of a block of eigenvectors: few enough that a block stays in the cache.
+/// Columns of a block of eigenvectors: few enough that a block stays in the cache.
 const BLOCK: usize = 32;
 
-/// Q^T A Q with nothing but a diagonal and its neighbours, and Q.
+/// The tridiagonal matrix Q^T A Q, and Q.
 struct Tridiagonal {
     diagonal: Vec<f64>,
-    /// Next to the diagonal; one more, which is 0, at the end.
-    beside: Vec<f64>,
-    /// What Q is the product of; the k-th leaves the first k + 1 coordinates.
+    /// The off-diagonal, with a 0 appended.
+    off_diagonal: Vec<f64>,
+    /// The reflections with product Q; the k-th leaves the first k + 1 coordinates unchanged.
     reflections: Vec<Reflection>,
 }
 
 impl Tridiagonal {
     fn of(mut matrix: Matrix) -> Self {
         let size = matrix.width;
-        let (mut diagonal, mut beside, mut reflections) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut diagonal, mut off_diagonal, mut reflections) =
+            (Vec::new(), Vec::new(), Vec::new());
         for k in 0..size {
             diagonal.push(matrix.at(k, k));
             let right = &matrix.row(k)[k + 1..];
@@ -182,21 +183,21 @@ impl Tridiagonal {
                 break;
             }
             let (reflection, next) = Reflection::of(right);
-            beside.push(next);
+            off_diagonal.push(next);
             if reflection.factor != 0.0 {
                 reflect_both_sides(&mut matrix, k + 1, &reflection);
             }
             reflections.push(reflection);
         }
-        beside.push(0.0);
+        off_diagonal.push(0.0);
         Self {
             diagonal,
-            beside,
+            off_diagonal,
             reflections,
         }
     }
 
-    /// Leaves the eigenvalues on the diagonal; the eigenvectors as rows.
+    /// Returns the eigenvalues and the eigenvectors as rows.
     fn diagonalise(&mut self) -> Vec<f64> {
         let size = self.diagonal.len();
         let mut blocks: Vec<Vec<f64>> = (0..size)
@@ -205,8 +206,8 @@ impl Tridiagonal {
             .map(|first| self.block(first))
             .collect();
         for low in 0..size {
-            // Each eigenvalue takes two or three steps; more than 60 would be a number that is not
-            // finite.
+            // Each eigenvalue takes two or three steps; more than 60 would mean a number that is
+            // not finite.
             for _ in 0..60 {
                 let high = self.end_of_block(low);
                 if high == low {
@@ -253,32 +254,34 @@ impl Tridiagonal {
         block
     }
 
-    /// The last index from `low` on that is bound to it by numbers beside the diagonal.
+    /// The last index connected to `low` by nonzero off-diagonal entries.
     fn end_of_block(&self, low: usize) -> usize {
         let is_nothing = |&at: &usize| {
             let around =
                 self.diagonal[at].abs() + self.diagonal.get(at + 1).map_or(0.0, |x| x.abs());
-            self.beside[at].abs() <= f64::EPSILON * around
+            self.off_diagonal[at].abs() <= f64::EPSILON * around
         };
         (low..self.diagonal.len()).find(is_nothing).unwrap_or(low)
     }
 
-    /// One QL step between `low` and `high`; its rotations (cosine, sine), those of `high` first.
+    /// One QL step between `low` and `high`; returns its rotations (cosine, sine), starting at
+    /// `high`.
     fn step(&mut self, low: usize, high: usize) -> Vec<(f64, f64)> {
-        let half = (self.diagonal[low + 1] - self.diagonal[low]) / (2.0 * self.beside[low]);
+        let half = (self.diagonal[low + 1] - self.diagonal[low]) / (2.0 * self.off_diagonal[low]);
         let root = half.hypot(1.0).copysign(half);
-        let mut g = self.diagonal[high] - self.diagonal[low] + self.beside[low] / (half + root);
+        let mut g =
+            self.diagonal[high] - self.diagonal[low] + self.off_diagonal[low] / (half + root);
         let (mut sine, mut cosine, mut p) = (1.0, 1.0, 0.0);
         let mut rotations = Vec::with_capacity(high - low);
         for i in (low..high).rev() {
-            let f = sine * self.beside[i];
-            let b = cosine * self.beside[i];
+            let f = sine * self.off_diagonal[i];
+            let b = cosine * self.off_diagonal[i];
             let length = f.hypot(g);
-            self.beside[i + 1] = length;
+            self.off_diagonal[i + 1] = length;
             if length == 0.0 {
-                // The matrix falls apart here.
+                // The matrix splits here.
                 self.diagonal[i + 1] -= p;
-                self.beside[high] = 0.0;
+                self.off_diagonal[high] = 0.0;
                 return rotations;
             }
             (sine, cosine) = (f / length, g / length);
@@ -290,13 +293,13 @@ impl Tridiagonal {
             rotations.push((cosine, sine));
         }
         self.diagonal[low] -= p;
-        self.beside[low] = g;
-        self.beside[high] = 0.0;
+        self.off_diagonal[low] = g;
+        self.off_diagonal[high] = 0.0;
         rotations
     }
 }
 
-/// The symmetric matrix from `from` on, reflected from both sides.
+/// Applies a reflection to both sides of the symmetric matrix, from index `from` on.
 fn reflect_both_sides(matrix: &mut Matrix, from: usize, reflection: &Reflection) {
     let (width, vector) = (matrix.width, &reflection.vector);
     let mut rows: Vec<&mut [f64]> = matrix
@@ -322,7 +325,7 @@ fn reflect_both_sides(matrix: &mut Matrix, from: usize, reflection: &Reflection)
         });
 }
 
-/// The rows of a block from `high` downwards, turned two by two.
+/// Rotates pairs of rows of a block, from `high` downwards.
 fn rotate(block: &mut [f64], high: usize, rotations: &[(f64, f64)]) {
     for (i, &(cosine, sine)) in (0..high).rev().zip(rotations) {
         let (first, second) = block[i * BLOCK..][..2 * BLOCK].split_at_mut(BLOCK);
@@ -421,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_those_of_the_definition() {
+    fn products_match_the_definition() {
         let a = Matrix::new(3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let b = a.transposed();
         assert_eq!(a.times(&b).numbers, [14.0, 32.0, 32.0, 77.0]);

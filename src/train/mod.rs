@@ -1,8 +1,10 @@
-//! Training a CLIP further: CLIP's contrastive loss, Long-CLIP's Primary Component Matching, LoRA, AdamW.
+//! Fine-tuning of CLIP: its contrastive loss, Long-CLIP's Primary Component Matching, LoRA,
+//! AdamW.
 //!
-//! One step sees a whole batch, whatever the memory: where `micro_batch` is smaller, the towers run once for the embeddings,
-//! the loss gives the gradient of each embedding, and the towers run again a part at a time with their derivatives (GradCache,
-//! Gao et al., arXiv 2101.06983). The result is that of the batch at once.
+//! Every step covers a full batch, whatever the memory: if `micro_batch` is smaller, the towers run
+//! once for the embeddings, the loss gives the gradient of each embedding, and the towers run again
+//! with their backward pass, one part at a time (GradCache, Gao et al., arXiv 2101.06983). The
+//! result is the same as for the whole batch at once.
 
 pub mod augment;
 pub mod log;
@@ -17,7 +19,7 @@ mod state;
 mod step;
 mod trainer;
 
-/// What keeps losses finite.
+/// Advice for losses that are not finite.
 const CURE: &str = "lower the learning rate, clip gradients with --clip-norm, or warm up longer";
 
 pub use loss::{Loss, Outputs, loss};

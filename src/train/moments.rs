@@ -1,4 +1,4 @@
-//! AdamW's running means, and its step on the CPU and elsewhere.
+//! AdamW's moments, and its step on the CPU and other devices.
 
 use std::cell::RefCell;
 
@@ -10,16 +10,16 @@ use crate::kernel;
 use crate::kernel::AdamWStep;
 use crate::train::network::{Arithmetic, Sum};
 
-/// The running means of one parameter's gradient and of its square.
+/// The running means of one parameter's gradient and squared gradient.
 pub(super) enum Moments {
-    /// For the kernels' gradients, on the CPU.
+    /// For gradients from the kernels, on the CPU.
     Host { means: Vec<f32>, squares: Vec<f32> },
-    /// For candle's gradients, wherever they are.
+    /// For gradients from candle, on any device.
     Device { means: Tensor, squares: Tensor },
 }
 
 impl Moments {
-    /// Nothing yet, for `parameter`, whose gradients come from `arithmetic`.
+    /// Zero moments for `parameter`, with gradients computed by `arithmetic`.
     pub(super) fn new(parameter: &Tensor, arithmetic: &Arithmetic) -> Result<Self> {
         let count = parameter.elem_count();
         Ok(match arithmetic {
@@ -34,7 +34,7 @@ impl Moments {
         })
     }
 
-    /// Both, as they are.
+    /// Both moments, as tensors.
     pub(super) fn values(&self) -> Result<[Vec<f32>; 2]> {
         Ok(match self {
             Self::Host { means, squares } => [means.clone(), squares.clone()],
@@ -45,12 +45,12 @@ impl Moments {
         })
     }
 
-    /// Takes up `values` again.
+    /// Restores saved moments.
     pub(super) fn set(&mut self, [new_means, new_squares]: [Vec<f32>; 2]) -> Result<()> {
         match self {
             Self::Host { means, squares } => {
                 if means.len() != new_means.len() || squares.len() != new_squares.len() {
-                    bail!("running means of another size");
+                    bail!("the running means have the wrong size");
                 }
                 (*means, *squares) = (new_means, new_squares);
             }
@@ -63,11 +63,12 @@ impl Moments {
         Ok(())
     }
 
-    /// Moves `parameter` against `gradient`, all but its first `frozen` numbers. With the kernels' gradients it is written in
-    /// place, with all that view it.
+    /// Updates `parameter` by `gradient`, except for its first `frozen` numbers. With the kernels'
+    /// gradients it is written in place, including all views of it.
     ///
     /// # Errors
-    /// When what comes out is not finite, or the device fails; the parameter is then neither the old nor the new one.
+    /// When the result is not finite, or the device fails; the parameter is then neither the
+    /// old nor the new one.
     pub(super) fn step(
         &mut self,
         step: &AdamWStep,
@@ -95,16 +96,16 @@ impl Moments {
                         let stay = parameter.narrow(0, 0, kept)?;
                         Tensor::cat(&[&stay, &moved.narrow(0, kept, rows - kept)?], 0)?
                     }
-                    _ => bail!("rows of {:?} cannot stay", parameter.dims()),
+                    _ => bail!("cannot freeze rows of shape {:?}", parameter.dims()),
                 };
                 Ok(())
             }
-            _ => bail!("a gradient on another device than its parameter"),
+            _ => bail!("the gradient and its parameter are on different devices"),
         }
     }
 }
 
-/// The sum of the squares of all numbers of `tensors`, fetched from the device once.
+/// The sum of the squares of all numbers of `tensors`, with one transfer from the device.
 pub(super) fn squared_norm<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<f64> {
     let sums = tensors
         .into_iter()
@@ -117,11 +118,11 @@ pub(super) fn squared_norm<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) ->
     Ok(sums.into_iter().map(f64::from).sum())
 }
 
-/// What was ruined here would be found a step later only, when it is saved already.
+/// Otherwise the damage would be noticed only a step later, when it is already saved.
 fn finite(squared_norm: f64) -> Result<()> {
     ensure!(
         squared_norm.is_finite(),
-        "the step leaves numbers that are not finite; {CURE}"
+        "the step produces numbers that are not finite; {CURE}"
     );
     Ok(())
 }
@@ -167,7 +168,7 @@ impl InplaceOp1 for InPlace<'_> {
             let mut moments = self.moments.borrow_mut();
             let [means, squares] = &mut *moments;
             if self.gradient.len() != values.len() || self.frozen > values.len() {
-                bail!("a gradient of another size than its parameter");
+                bail!("the gradient and its parameter differ in size");
             }
             let from = self.frozen..;
             kernel::adamw(

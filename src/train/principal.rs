@@ -1,34 +1,36 @@
-//! The principal components of a batch of embeddings, with their derivative: what Long-CLIP matches short captions with
-//! (arXiv 2403.15378, "Primary Component Matching").
+//! The principal components of a batch of embeddings, and their gradient: what Long-CLIP matches
+//! short captions with (arXiv 2403.15378, "Primary Component Matching").
 //!
-//! The reference computes the singular vectors V of the centred batch X, keeps the first k, and takes X V V^T + mean; its
-//! gradient goes through V. Here the derivative is that of the projector P = V V^T itself, which is defined wherever the
-//! k-th and the next singular value differ, whatever those before and after them do:
-//! dP = sum over i <= k < j of (v_i v_j^T + v_j v_i^T) (v_i^T d(X^T X) v_j) / (l_i - l_j), l the squares of the singular values.
-//! Everything is in f64, for the squares lose half of the digits.
+//! The reference computes the singular vectors V of the centred batch X, keeps the first k, and
+//! takes X V V^T + mean; its gradient goes through V. Here the derivative is that of the projector
+//! P = V V^T itself, which is defined wherever the k-th and the next singular value differ,
+//! regardless of the others: dP = sum over i <= k < j of (v_i v_j^T + v_j v_i^T)
+//! (v_i^T d(X^T X) v_j) / (l_i - l_j), with l the squared singular values. Everything is in f64,
+//! because the squares lose half of the digits.
 
 use anyhow::{Result, ensure};
 
 use super::CURE;
 use super::matrix::Matrix;
 
-/// Directions with a smaller share of the largest squared singular value are what rounding leaves: of images that a batch
-/// has several times, or of fewer images than components. They are no directions, and dividing by them gives no derivative.
+/// Directions with a smaller share of the largest squared singular value are rounding noise:
+/// from images repeated in a batch, or from fewer images than components. They are not
+/// directions, and dividing by them does not give a derivative.
 const NOTHING: f64 = 1e-12;
-/// Components whose squared singular values differ by a smaller share of the largest: either choice is right, and neither
-/// has a derivative.
+/// If squared singular values differ by a smaller share of the largest, either choice of component
+/// is right, and neither has a derivative.
 const SAME: f64 = 1e-12;
 
-/// A batch and what is left of it in its principal components.
+/// A batch and its projection on its principal components.
 pub struct Principal {
     rank: usize,
     /// Deviations from the mean [n, dim].
     centred: Matrix,
-    /// Squared singular values, falling.
+    /// Squared singular values, descending.
     squares: Vec<f64>,
-    /// The directions of those [found, dim].
+    /// Their directions [found, dim].
     directions: Matrix,
-    /// The batch in the first `rank` directions, the mean added again [n, dim].
+    /// The batch projected on the first `rank` directions, plus the mean [n, dim].
     reduced: Matrix,
 }
 
@@ -44,7 +46,7 @@ impl Principal {
     /// Reduces `rows` [n, dim] to `rank` components.
     ///
     /// # Errors
-    /// When the batch has not more than `rank` rows, or a number is not finite.
+    /// When the batch does not have more than `rank` rows, or a number is not finite.
     pub fn new(rows: &[f32], dim: usize, rank: usize) -> Result<Self> {
         let all = matrix(rows, dim);
         let n = all.height;
@@ -72,13 +74,13 @@ impl Principal {
         })
     }
 
-    /// The reduced batch [n, dim], not of unit length.
+    /// The reduced batch [n, dim], not normalised.
     #[must_use]
     pub fn rows(&self) -> Vec<f32> {
         narrow(&self.reduced)
     }
 
-    /// The share of the batch's variance that the components hold.
+    /// The share of the batch's variance explained by the components.
     #[must_use]
     pub fn variance(&self) -> f64 {
         let all: f64 = self.squares.iter().sum();
@@ -86,7 +88,7 @@ impl Principal {
         if all > 0.0 { kept / all } else { 1.0 }
     }
 
-    /// The gradient of the batch [n, dim] from that of [`Self::rows`].
+    /// The gradient of the batch [n, dim], computed from that of [`Self::rows`].
     #[must_use]
     pub fn backward(&self, gradient: &[f32]) -> Vec<f32> {
         let dim = self.centred.width;
@@ -97,7 +99,7 @@ impl Principal {
         let across = self.directions.transposed(); // [dim, found]
         let coordinates = self.directions.times(&self.centred.transposed()); // [found, n]
         let coordinates_kept = coordinates.rows(0..k).transposed(); // [n, k]
-        // Through the rows as they are projected.
+        // Through the projected rows.
         let mut dx = g.times(&kept.transposed()).times(&kept);
         // Through the projector, within the batch's own directions.
         let seen = coordinates.times(&g); // [found, dim]
@@ -109,20 +111,21 @@ impl Principal {
             dx.plus(&coordinates_left.times(&h.transposed()).times(&kept));
             dx.plus(&coordinates_kept.times(&h).times(&rest));
         }
-        // And towards directions that the batch has not: u_i u_i^T g (1 - V V^T).
+        // And towards directions outside the batch: u_i u_i^T g (1 - V V^T).
         let inside = s.rows(0..k).times(&self.directions); // [k, dim]
         let scaled = Matrix::from_fn(k, dim, |i, j| {
             (seen.at(i, j) - inside.at(i, j)) / self.squares[i]
         });
         dx.plus(&coordinates_kept.times(&scaled));
-        // The mean was taken away and comes back.
+        // The mean is subtracted and added back.
         let lost = dx.mean();
         dx.shift(1.0, &g.mean());
         dx.shift(-1.0, &lost);
         narrow(&dx)
     }
 
-    /// How far each of the `k` kept directions turns towards each of the others [k, found - k].
+    /// Coefficients for the rotation of each of the `k` kept directions towards each of the others
+    /// [k, found - k].
     fn turned(&self, s: &Matrix, k: usize) -> Matrix {
         Matrix::from_fn(k, self.squares.len() - k, |i, j| {
             let j = j + k;
@@ -136,8 +139,8 @@ impl Principal {
     }
 }
 
-/// The squared singular values of `centred` [n, dim], falling, and the directions [found, dim] that belong to them; those
-/// that are nothing left out.
+/// The squared singular values of `centred` [n, dim], descending, and the corresponding directions
+/// [found, dim], without those that are rounding noise.
 fn directions(centred: &Matrix) -> (Vec<f64>, Matrix) {
     let (n, dim) = (centred.height, centred.width);
     let is_wide = n < dim;
@@ -150,7 +153,7 @@ fn directions(centred: &Matrix) -> (Vec<f64>, Matrix) {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
     let largest = order.first().map_or(0.0, |&first| values[first]);
-    // Centring takes one direction of the rows away, whatever rounding leaves of it.
+    // Centring removes one direction of the rows, whatever rounding leaves of it.
     order.truncate((n - 1).min(dim));
     order.retain(|&i| values[i] > NOTHING * largest && values[i] > 0.0);
     let squares: Vec<f64> = order.iter().map(|&i| values[i]).collect();
@@ -170,8 +173,8 @@ mod tests {
     use super::*;
     use crate::kernel::testing::randoms;
 
-    /// The right singular vectors, as rows, by Jacobi's method: pairs of columns are turned until
-    /// they are orthogonal. Slow, and nothing that the code above does.
+    /// The right singular vectors, as rows, by Jacobi's method: pairs of columns are rotated until
+    /// they are orthogonal. Slow, and independent of the code above.
     fn singular_vectors(matrix: &Matrix) -> Matrix {
         let dim = matrix.width;
         let mut columns = matrix.transposed();
@@ -203,7 +206,7 @@ mod tests {
 
     /// The loss sum(weight * reduced).
     fn loss(rows: &[f64], (n, dim, rank): (usize, usize, usize), weight: &[f32]) -> f64 {
-        // Differences of f64 need rows in f64: the same arithmetic from a matrix.
+        // Finite differences in f64 need rows in f64: the same arithmetic on a matrix.
         let mut centred = Matrix::new(dim, rows.to_vec());
         let mean = centred.mean();
         centred.shift(-1.0, &mean);
@@ -215,8 +218,9 @@ mod tests {
     }
 
     #[test]
-    fn the_derivative_agrees_with_differences_through_an_svd() {
-        // More rows than columns, fewer, and about as many; components fewer than directions and as many.
+    fn the_derivative_agrees_with_finite_differences_of_an_svd() {
+        // More rows than columns, fewer, and about as many; fewer components than directions, and
+        // as many.
         for (n, dim, rank) in [(12, 5, 2), (6, 11, 3), (8, 8, 4), (5, 9, 4), (9, 4, 4)] {
             let rows = randoms(n as u64, n * dim);
             let weight = randoms(7, n * dim);
@@ -248,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn images_that_come_several_times_have_no_more_directions() {
-        // Six different rows, eight times each: five directions, however many are asked for.
+    fn repeated_images_do_not_add_directions() {
+        // Six different rows, eight times each: five directions, however many are requested.
         let (n, dim) = (48, 16);
         let rows = randoms(5, 6 * dim).repeat(8);
         let weight = randoms(6, n * dim);
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn all_components_are_the_batch_itself() {
+    fn all_components_reproduce_the_batch() {
         let rows = randoms(3, 7 * 4);
         let principal = Principal::new(&rows, 4, 4).unwrap();
         for (a, b) in principal.rows().iter().zip(&rows) {
@@ -285,7 +289,7 @@ mod tests {
         let error = Principal::new(&[0.0; 12], 4, 3).err().unwrap().to_string();
         assert!(error.contains("more than 3 images, not 3"), "{error}");
         assert!(Principal::new(&[f32::NAN; 12], 4, 2).is_err());
-        // Twins have no directions: what is left is the mean.
+        // Identical rows have no directions: only the mean is left.
         let twins = Principal::new(&[1.0; 12], 4, 2).unwrap();
         assert_eq!(twins.rows(), [1.0; 12]);
         assert!(twins.backward(&[1.0; 12]).iter().all(|x| x.is_finite()));

@@ -1,30 +1,30 @@
-//! What a training run is told.
+//! Settings of a training run.
 
 use anyhow::{Result, bail, ensure};
 
 /// Which parameters are trained.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Scope {
-    /// All of them.
+    /// All parameters.
     Full,
-    /// The text tower, its projection and the scale.
+    /// The text tower, its projection and the logit scale.
     Text,
-    /// The image tower, its projection and the scale.
+    /// The image tower, its projection and the logit scale.
     Image,
-    /// Both projections and the scale.
+    /// Both projections and the logit scale.
     Head,
-    /// Low-rank changes of matrices of both towers.
+    /// LoRA on matrices of both towers.
     Lora(Lora),
 }
 
-/// Low-rank changes (Hu et al., arXiv 2106.09685): each matrix W becomes W + alpha / rank B A.
+/// LoRA settings (Hu et al., arXiv 2106.09685): each matrix W becomes W + alpha / rank B A.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Lora {
-    /// Rows of A, columns of B.
+    /// Rank: rows of A, columns of B.
     pub rank: usize,
-    /// The change's weight, times the rank.
+    /// alpha, the scale of the update times the rank.
     pub alpha: f64,
-    /// Which matrices of each block.
+    /// The matrices to train in each block.
     pub targets: Vec<Target>,
 }
 
@@ -60,68 +60,70 @@ impl Target {
     }
 }
 
-/// What short captions are matched with.
+/// The embeddings that short captions are matched with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Short {
-    /// There are none, or they do not count.
+    /// No short captions, or they are ignored.
     None,
     /// The images' embeddings.
     Plain,
-    /// The images' embeddings in so many principal components of the batch: Long-CLIP's Primary Component Matching.
+    /// The images' embeddings reduced to principal components of the batch: Long-CLIP's Primary
+    /// Component Matching.
     Principal {
-        /// How many.
+        /// The number of components.
         rank: usize,
     },
 }
 
-/// What is minimised.
+/// The training loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objective {
-    /// The share of every label that goes to all pairs evenly.
+    /// Label smoothing: the share of every label spread evenly over all pairs.
     pub label_smoothing: f64,
-    /// The second loss.
+    /// The second loss, with short captions.
     pub short: Short,
-    /// Its weight; the first has 1.
+    /// Its weight, relative to the first loss.
     pub short_weight: f64,
 }
 
-/// AdamW.
+/// AdamW settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Optimizer {
-    /// The largest learning rate.
+    /// The peak learning rate.
     pub rate: f64,
-    /// How much of the old means stays.
+    /// beta1 and beta2: decay rates of the moments.
     pub betas: [f64; 2],
-    /// Added to the root of the mean square.
+    /// Epsilon, added to the root of the mean square.
     pub epsilon: f64,
-    /// Of every trained parameter.
+    /// Weight decay of every trained parameter.
     pub weight_decay: f64,
 }
 
-/// How the rate falls after the warm-up.
+/// The decay of the learning rate after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// Along half a cosine to nothing.
+    /// Cosine decay to zero.
     Cosine,
-    /// Along a line to nothing.
+    /// Linear decay to zero.
     Linear,
-    /// Not at all.
+    /// Constant.
     Constant,
 }
 
-/// The learning rate over the steps.
+/// The learning rate schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schedule {
-    /// Steps over which the rate rises along a line.
+    /// Steps of linear warm-up.
     pub warm_up: usize,
-    /// All steps.
+    /// Total steps.
     pub total: usize,
-    /// What follows the warm-up.
+    /// The decay after the warm-up.
     pub shape: Shape,
 }
 
 impl Schedule {
-    /// The share of the largest rate at a step, from 0, as open_clip and Long-CLIP count: (step + 1) / warm-up at first.
+    /// The factor of the peak rate at a step, counted from 0 as in open_clip and Long-CLIP: (step +
+    /// 1) / warm-up at first.
     #[must_use]
     pub fn share(&self, step: usize) -> f64 {
         if step < self.warm_up {
@@ -137,32 +139,32 @@ impl Schedule {
     }
 }
 
-/// Everything a [`Trainer`](super::Trainer) is told.
+/// All settings of a [`Trainer`](super::Trainer).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Which parameters.
+    /// The parameters to train.
     pub scope: Scope,
-    /// Which loss.
+    /// The loss.
     pub objective: Objective,
-    /// How they move.
+    /// The optimiser.
     pub optimizer: Optimizer,
-    /// How fast.
+    /// The learning rate schedule.
     pub schedule: Schedule,
-    /// The largest norm of all gradients together; longer ones are scaled down.
+    /// The maximum global gradient norm; larger gradients are scaled down.
     pub clip_norm: Option<f64>,
-    /// The largest factor of cosines; the trained one is cut there after each step.
+    /// The upper limit of the logit scale, applied after each step.
     pub most_logit_scale: Option<f64>,
-    /// Pairs whose derivatives are computed at once; the loss is always of the whole batch.
+    /// Pairs per backward pass; the loss always covers the whole batch.
     pub micro_batch: usize,
-    /// Text positions from the first on that stay as they are.
+    /// The number of leading text positions that stay frozen.
     pub frozen_positions: usize,
-    /// Of what is drawn at random.
+    /// The random seed.
     pub seed: u64,
 }
 
 impl Settings {
     /// # Errors
-    /// When a number makes no sense.
+    /// When a setting is out of range.
     pub(super) fn check(&self) -> Result<()> {
         let Optimizer {
             rate,
@@ -170,14 +172,17 @@ impl Settings {
             epsilon,
             weight_decay,
         } = &self.optimizer;
-        ensure!(rate.is_finite() && *rate > 0.0, "a learning rate of {rate}");
+        ensure!(
+            rate.is_finite() && *rate > 0.0,
+            "a learning rate of {rate} is not a positive number"
+        );
         ensure!(
             betas.iter().all(|beta| (0.0..1.0).contains(beta)) && *epsilon > 0.0,
-            "AdamW's betas lie from 0 to below 1 and its epsilon above 0"
+            "AdamW's betas must be from 0 to below 1 and its epsilon above 0"
         );
         ensure!(
             weight_decay.is_finite() && *weight_decay >= 0.0,
-            "a weight decay of {weight_decay}"
+            "a weight decay of {weight_decay} is not 0 or a positive number"
         );
         let Objective {
             label_smoothing,
@@ -186,13 +191,16 @@ impl Settings {
         } = &self.objective;
         ensure!(
             (0.0..1.0).contains(label_smoothing),
-            "label smoothing lies from 0 to below 1, {label_smoothing} does not"
+            "label smoothing must be from 0 to below 1, but is {label_smoothing}"
         );
         ensure!(
             short_weight.is_finite() && *short_weight >= 0.0,
-            "a weight of the short captions of {short_weight}"
+            "the weight of the short captions, {short_weight}, is not 0 or a positive number"
         );
-        ensure!(self.micro_batch > 0, "derivatives of no pairs at once");
+        ensure!(
+            self.micro_batch > 0,
+            "the micro-batch must hold at least one pair"
+        );
         if let Scope::Lora(lora) = &self.scope
             && (lora.rank == 0 || lora.targets.is_empty() || !lora.alpha.is_finite())
         {
@@ -207,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_rise_and_fall_as_open_clip_has_them() {
+    fn rates_rise_and_fall_as_in_open_clip() {
         let shares = |shape| {
             let schedule = Schedule {
                 warm_up: 2,

@@ -1,4 +1,4 @@
-//! What a training leaves: states to go on from, and models.
+//! Outputs of training: states for resuming, and models.
 
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
@@ -8,7 +8,8 @@ use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
 
 impl Trainer {
-    /// Everything that a resume needs: trained parameters under their names, running means as `mean:NAME` and `square:NAME`.
+    /// Everything needed to resume: trained parameters under their names, and moments as
+    /// `mean:NAME` and `square:NAME`.
     ///
     /// # Errors
     /// When the device fails.
@@ -33,15 +34,15 @@ impl Trainer {
         Ok(state)
     }
 
-    /// Goes on from a [`state`](Self::state) after `steps_done` steps.
+    /// Resumes from a [`state`](Self::state) after `steps_done` steps.
     ///
     /// # Errors
-    /// When it is that of another training: a tensor is missing, misshapen or not trained here.
+    /// When it is from a different training: a tensor is missing, misshapen or not trained here.
     pub fn restore(&mut self, state: &Tensors, steps_done: usize) -> Result<()> {
         let names = self.names();
         ensure!(
             state.len() == 3 * names.len(),
-            "the state holds {} tensors, this training has {}",
+            "the state holds {} tensors, but this training has {}",
             state.len(),
             3 * names.len()
         );
@@ -52,7 +53,7 @@ impl Trainer {
                     .with_context(|| format!("the state lacks {key}"))?;
                 ensure!(
                     tensor.shape() == self.parameter(name)?.dims(),
-                    "{key} is {:?} in the state",
+                    "{key} has shape {:?} in the state",
                     tensor.shape()
                 );
                 tensor.to_f32()
@@ -74,7 +75,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The whole model under canonical names in f32, changes added.
+    /// The whole model under canonical names in f32, with LoRA merged.
     ///
     /// # Errors
     /// When the device fails.
@@ -90,7 +91,7 @@ impl Trainer {
         Ok(tensors)
     }
 
-    /// The low-rank changes alone, under the names of the library peft; `None` without LoRA.
+    /// The LoRA matrices alone, under the names of the peft library; `None` without LoRA.
     ///
     /// # Errors
     /// When the device fails.

@@ -1,4 +1,4 @@
-//! From a batch to its loss and gradients, at once or in parts.
+//! The loss and gradients of a batch, computed at once or in parts.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::train::loss::{Loss, Outputs, loss};
 use crate::train::network::{Arithmetic, Gradients, Sum, Working};
 use crate::train::settings::Short;
 
-/// The towers' outputs of a batch.
+/// The towers' outputs for a batch.
 struct Embedded {
     images: Vec<f32>,
     long: Vec<f32>,
@@ -21,16 +21,16 @@ struct Embedded {
 }
 
 impl Trainer {
-    /// The loss of a batch and the gradients of all that is trained, by name.
+    /// The loss of a batch and the gradients of all trained parameters, by name.
     ///
     /// # Errors
     /// As [`Self::step`].
     pub fn gradient(&self, batch: &Batch) -> Result<(Loss, BTreeMap<String, Sum>)> {
         let found = self.gradient_unless(batch, &|| false)?;
-        found.context("a gradient ended without being told to")
+        found.context("the gradient computation stopped unexpectedly")
     }
 
-    /// As [`Self::gradient`], or nothing if `stop` says so between two parts of the batch.
+    /// As [`Self::gradient`], or `None` if `stop` returns true between two parts of the batch.
     pub(super) fn gradient_unless(
         &self,
         batch: &Batch,
@@ -62,10 +62,13 @@ impl Trainer {
     /// The number of pairs.
     fn check(&self, batch: &Batch) -> Result<usize> {
         let n = batch.pixels.dim(0)?;
-        ensure!(n > 1, "a batch of {n} has nothing to contrast with");
+        ensure!(
+            n > 1,
+            "a batch of {n} is too small: a contrastive loss needs at least 2 pairs"
+        );
         ensure!(
             batch.long.len() == n && batch.short.as_ref().is_none_or(|short| short.len() == n),
-            "a batch has not as many captions as images"
+            "a batch needs as many captions as images"
         );
         ensure!(
             batch.short.is_some() || self.settings.objective.short == Short::None,
@@ -157,7 +160,7 @@ impl Trainer {
             }
         }
         let loss = self.loss(&embedded, dim)?;
-        // Of a tower in which nothing is trained the second way through would come to nothing.
+        // A tower without trained parameters needs no second pass.
         let names = self.names();
         let has_texts = names.iter().any(|name| is_of_texts(name));
         let has_images = names.iter().any(|name| !is_of_texts(name) && name != SCALE);
@@ -218,7 +221,7 @@ impl Trainer {
         Ok(loss)
     }
 
-    /// A gradient as a tensor like the tower's output.
+    /// A gradient as a tensor on the device and in the type of the tower's output.
     fn output(&self, gradient: &[f32], like: &Tensor) -> Result<Tensor> {
         let dim = like.dim(1)?;
         let tensor = Tensor::from_slice(gradient, (gradient.len() / dim, dim), &Device::Cpu)?;

@@ -1,4 +1,4 @@
-//! Parameters, their running means, and the step that moves them.
+//! Parameters, their moments, and the step that updates them.
 
 use std::collections::BTreeMap;
 
@@ -21,32 +21,32 @@ use crate::{kernel, model};
 pub(super) const SCALE: &str = "logit_scale";
 const POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 
-/// Pairs of a step: image i belongs to caption i.
+/// The pairs of a step: image i belongs to caption i.
 pub struct Batch {
     /// [n, 3, image_size, image_size], f32 on the CPU, normalised.
     pub pixels: Tensor,
     /// The long captions.
     pub long: Vec<TokenIds>,
-    /// The short captions, if they count.
+    /// The short captions, if used.
     pub short: Option<Vec<TokenIds>>,
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Progress {
-    /// Its number, from 1.
+    /// The step number, from 1.
     pub step: usize,
     /// The loss before it.
     pub loss: f64,
-    /// Of images and long captions.
+    /// The loss of images and long captions.
     pub long_loss: f64,
-    /// Of images and short captions, not weighted.
+    /// The unweighted loss of images and short captions.
     pub short_loss: Option<f64>,
-    /// The norm of all gradients together, before clipping.
+    /// The global gradient norm before clipping.
     pub gradient_norm: f64,
     /// The learning rate.
     pub rate: f64,
-    /// What cosines were multiplied with.
+    /// The logit scale.
     pub logit_scale: f64,
 }
 
@@ -56,25 +56,26 @@ pub struct Trainer {
     pub(super) settings: Settings,
     /// Canonical names, f32 on the device.
     pub(super) parameters: BTreeMap<String, Tensor>,
-    /// Names of parameters that are trained as a whole.
+    /// Names of fully trained parameters.
     pub(super) trained: Vec<String>,
-    /// Low-rank changes by the matrix that they change.
+    /// LoRA matrices, by the name of the matrix that they update.
     pub(super) changes: BTreeMap<String, LowRank>,
     pub(super) moments: BTreeMap<String, Moments>,
-    /// The image tower, where it is none that this program derives.
+    /// The image tower, if it is one without a backward pass.
     pub(super) frozen_images: Option<Clip>,
     pub(super) steps_done: usize,
-    /// False while parameters move, and for good if that failed.
+    /// False during an update, and permanently if it failed.
     sound: bool,
     width: usize,
 }
 
 impl Trainer {
-    /// Takes up the weights of `checkpoint` to train them in `compute`: f32 on the CPU, elsewhere matrices in its type and
-    /// parameters in f32.
+    /// Loads the weights of `checkpoint` for training in `compute`: f32 on the CPU, elsewhere
+    /// matrices in its type and parameters in f32.
     ///
     /// # Errors
-    /// When a setting makes no sense, a value is not finite, or the image tower is a ResNet that was to be trained.
+    /// When a setting is out of range, a value is not finite, or the image tower is a ResNet that
+    /// should be trained.
     pub fn new(checkpoint: &Checkpoint, compute: &Compute, settings: Settings) -> Result<Self> {
         settings.check()?;
         let arithmetic = match compute {
@@ -85,7 +86,7 @@ impl Trainer {
         let is_resnet = matches!(checkpoint.architecture.image, ImageTower::ResNet(_));
         ensure!(
             !is_resnet || settings.scope == Scope::Text,
-            "the image tower is a ResNet, whose derivatives longclip does not compute; train the text tower alone \
+            "the image tower is a ResNet, which longclip cannot train; train the text tower alone \
              with --train text"
         );
         let frozen_images = is_resnet
@@ -121,20 +122,20 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// How many steps were done.
+    /// The number of completed steps.
     #[must_use]
     pub fn steps_done(&self) -> usize {
         self.steps_done
     }
 
-    /// Whether the parameters are those after [`Self::steps_done`] steps, and worth saving: not after a step that failed while
-    /// it moved them.
+    /// Whether the parameters are those after [`Self::steps_done`] steps, and thus worth saving:
+    /// not so after a step that failed during the update.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.sound
     }
 
-    /// How many tensors are trained, and how many numbers.
+    /// The number of trained tensors, and of trained values.
     ///
     /// # Errors
     /// None in practice.
@@ -147,18 +148,19 @@ impl Trainer {
         Ok((names.len(), counts.into_iter().sum()))
     }
 
-    /// Moves the parameters against the gradient of the batch's loss.
+    /// Updates the parameters by the gradient of the batch's loss.
     ///
     /// # Errors
-    /// When the loss or a gradient is not finite or the batch does not fit the loss; the parameters are then those of
-    /// before. Also when what the step would leave is not finite, or the device fails: see [`Self::is_sound`].
+    /// When the loss or a gradient is not finite or the batch does not match the loss; the
+    /// parameters are then unchanged. Also when the updated values are not finite, or the device
+    /// fails: see [`Self::is_sound`].
     pub fn step(&mut self, batch: &Batch) -> Result<Progress> {
         let done = self.step_unless(batch, &|| false)?;
-        done.context("a step ended without being told to")
+        done.context("the step stopped unexpectedly")
     }
 
-    /// As [`Self::step`], but nothing happens, and `None` comes back, if `stop` says so before the parameters move; it is
-    /// asked after each part of the batch.
+    /// As [`Self::step`], but does nothing and returns `None` if `stop` returns true before the
+    /// update; it is called after each part of the batch.
     ///
     /// # Errors
     /// As [`Self::step`].
@@ -182,7 +184,7 @@ impl Trainer {
         let settings = &self.settings;
         let rate = settings.optimizer.rate * settings.schedule.share(self.steps_done);
         let factor = match settings.clip_norm {
-            // As PyTorch has it.
+            // As in PyTorch.
             Some(most) => (most / (norm + 1e-6)).min(1.0),
             None => 1.0,
         };
@@ -215,7 +217,7 @@ impl Trainer {
         Ok(f64::from(*value))
     }
 
-    /// Nothing moves the positions that stay, and they do not count in the norm.
+    /// Frozen positions are not updated and do not count in the norm.
     fn freeze_positions(&self, sums: &mut BTreeMap<String, Sum>) -> Result<()> {
         let rows = self.settings.frozen_positions;
         match sums.get_mut(POSITIONS) {
@@ -259,7 +261,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The names of all that is trained.
+    /// The names of all trained tensors.
     pub(super) fn names(&self) -> Vec<String> {
         let changes = self.changes.keys();
         let thin = changes.flat_map(|name| [lora_a(name), lora_b(name)]);
@@ -304,7 +306,8 @@ fn parameters(checkpoint: &Checkpoint, device: &Device) -> Result<BTreeMap<Strin
         let values = stored.to_f32()?;
         ensure!(
             values.iter().all(|x| x.is_finite()),
-            "tensor {name} holds a value that is not finite; the file is damaged or its training diverged"
+            "tensor {name} holds a value that is not finite; the file is damaged or the training \
+             diverged"
         );
         let tensor = Tensor::from_vec(values, stored.shape(), device)?;
         parameters.insert(name.clone(), tensor);
@@ -314,7 +317,7 @@ fn parameters(checkpoint: &Checkpoint, device: &Device) -> Result<BTreeMap<Strin
     Ok(parameters)
 }
 
-/// Whether a parameter, or a low-rank change of it, belongs to the text tower.
+/// Whether a parameter, or a LoRA of it, belongs to the text tower.
 pub(super) fn is_of_texts(name: &str) -> bool {
     name.starts_with("text_model.") || name == "text_projection.weight"
 }
@@ -331,7 +334,8 @@ fn is_trained(name: &str, scope: &Scope) -> bool {
     }
 }
 
-/// The matrix that the name of a low-rank change's part belongs to, and whether it is the first part.
+/// The matrix that the name of a LoRA factor refers to, and whether it is the first
+/// factor.
 fn adapter(name: &str) -> Option<(&str, bool)> {
     let first = name.strip_suffix(".lora_A").map(|matrix| (matrix, true));
     first.or_else(|| name.strip_suffix(".lora_B").map(|matrix| (matrix, false)))

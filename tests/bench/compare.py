@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Runs this program and its peers in turn, each in a fresh process, and prints ratios of medians.
+"""Runs this program and its peers alternately, each in a fresh process, and prints ratios of medians.
 
   compare.py FOLDER --ours target/release/longclip
 
-FOLDER keeps the made checkpoints, graphs and pictures. See README.md beside this file.
+FOLDER keeps the generated checkpoints, graphs and images. See README.md next to this file.
 """
 
 import argparse
@@ -34,7 +34,7 @@ LABELS = ["a cat jumping", "a cat sleeping"]
 
 
 class Machine:
-    """Starts processes on a few processors and says what they took."""
+    """Starts processes on given processors and measures their cost."""
 
     def __init__(self, options):
         self.cpus = [int(number) for number in options.cpus.split(",")]
@@ -49,7 +49,7 @@ class Machine:
             self.environment["LONGCLIP_CODE"] = options.longclip_code
 
     def run(self, command):
-        """-> what it printed as JSON, its wall time and its largest resident memory."""
+        """-> its JSON output, wall time and peak resident memory."""
         load = os.getloadavg()[0]
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             start = time.perf_counter()
@@ -65,7 +65,7 @@ class Machine:
         if status != 0:
             return {"error": f"status {status}: {trouble.strip()[-400:]}"}
         report = json.loads(text)
-        # One object and no list: what prints a list of records is only timed.
+        # A single object: commands that print a list of records are only timed.
         report = report if isinstance(report, dict) else {"records": len(report)}
         report.update(process_ms=wall * 1e3, process_peak_mib=usage.ru_maxrss / 1024, load_before=load)
         return report
@@ -82,7 +82,7 @@ class Machine:
 
 
 class Programs:
-    """The commands of each program for each part; None where it has no such part."""
+    """The commands of each program for each part; None if it has no such part."""
 
     def __init__(self, options, machine, folder):
         self.options, self.machine, self.folder = options, machine, folder
@@ -97,7 +97,7 @@ class Programs:
         return [name for name in names if not wanted or name in wanted]
 
     def commands(self, name, part, model):
-        """A list of (kind, command); the kind is "captions" where labels stand for them."""
+        """A list of (kind, command); the kind is "captions" if labels are used as captions."""
         library, _, precision = name.partition("-")
         checkpoint = self.folder / model
         if library == "longclip_code" and material.MODELS[model]["text"][3] != 248:
@@ -115,7 +115,7 @@ class Programs:
             "whole": self.folder / "pictures" / "one.jpg",
             "folder": self.folder / f"pictures-{self.options.folder_count}",
         }[part]
-        # Two processes of the fastest peer stand for all: the others take many minutes.
+        # Only two processes of the fastest peer: the others take many minutes.
         if part == "folder" and name != "openvino-bf16":
             return []
         if part == "whole" and library in ("open_clip", "longclip_code"):
@@ -130,7 +130,7 @@ class Programs:
         program = self.options.ours
         if part == "steady":
             bench = [program, "bench", *common, "--format", "json", "--labels-file"]
-            # Neither the folder nor the comparison with f32: the peers do not do them here.
+            # Without the folder and the comparison with f32, which the peers do not do here.
             runs = [("", [*bench, self.folder / "labels.txt", "--only", "images,texts"])]
             if material.MODELS[checkpoint.name]["text"][3] == 248:
                 captions = [*bench, self.folder / "captions.txt", "--only", "texts"]
@@ -144,7 +144,7 @@ class Programs:
 
 
 def merged(reports):
-    """The reports of one program's runs in one round as one."""
+    """Merges the reports of one program's runs in one round."""
     whole = {}
     for kind, report in reports:
         if kind == "captions":
@@ -171,7 +171,7 @@ def medians(rounds):
 
 
 def measure(options, machine, folder):
-    """-> raw[model][part][program]: one report a round."""
+    """-> raw[model][part][program]: one report per round."""
     programs = Programs(options, machine, folder)
     raw = {model: {part: {} for part in options.parts} for model in options.models}
     for model in options.models:
@@ -185,13 +185,13 @@ def measure(options, machine, folder):
                         continue
                     report = merged([(kind, machine.run(command)) for kind, command in commands])
                     raw[model][part].setdefault(name, []).append(report)
-                    told = report.get("error", f"{report.get('process_ms', 0) / 1e3:.1f} s")
-                    print(f"{model} {part} round {number + 1} {name}: {told}", file=sys.stderr)
+                    shown = report.get("error", f"{report.get('process_ms', 0) / 1e3:.1f} s")
+                    print(f"{model} {part} round {number + 1} {name}: {shown}", file=sys.stderr)
     return raw
 
 
 def prepare(options, folder):
-    """Makes what is missing, in a process of its own: this one stays small, because a child's peak
+    """Creates missing material in a separate process: this one stays small, because a child's peak
     memory starts from its parent's."""
     command = [sys.executable, HERE / "material.py", folder, *options.models]
     subprocess.run(command, check=True, stdout=sys.stderr)
@@ -206,8 +206,8 @@ def prepare(options, folder):
 
 
 def environment(options, machine):
-    """What the figures were measured on and with."""
-    def told(*command):
+    """The machine and versions of the measurement."""
+    def output_of(*command):
         done = subprocess.run(command, capture_output=True, text=True, cwd=HERE)
         return done.stdout.strip()
 
@@ -217,14 +217,14 @@ def environment(options, machine):
         except metadata.PackageNotFoundError:
             return None
 
-    facts = dict(line.split(":", 1) for line in told("lscpu").splitlines() if ":" in line)
+    facts = dict(line.split(":", 1) for line in output_of("lscpu").splitlines() if ":" in line)
     wanted = ["Model name", "CPU(s)", "Thread(s) per core", "Core(s) per socket", "L2 cache", "L3 cache"]
     flags = [flag for flag in facts.get("Flags", "").split() if flag.startswith(("avx512", "amx"))]
     return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": told("git", "rev-parse", "HEAD"),
-        "changed_files": len(told("git", "status", "--porcelain", "--untracked-files=no").splitlines()),
-        "ours": told(options.ours, "--version"),
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "commit": output_of("git", "rev-parse", "HEAD"),
+        "changed_files": len(output_of("git", "status", "--porcelain", "--untracked-files=no").splitlines()),
+        "ours": output_of(options.ours, "--version"),
         "cpu": {key: facts[key].strip() for key in wanted if key in facts},
         "cpu_flags": flags,
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
@@ -253,21 +253,21 @@ def print_tables(document):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     words = lambda text: [word for word in text.split(",") if word]
-    parser.add_argument("folder", type=Path, help="where made checkpoints and pictures are kept")
+    parser.add_argument("folder", type=Path, help="where generated checkpoints and images are kept")
     parser.add_argument("--ours", required=True, help="the longclip program")
     parser.add_argument("--models", type=words, default=list(material.MODELS))
-    parser.add_argument("--programs", type=words, help="a choice, such as ours-bf16,openvino-bf16")
+    parser.add_argument("--programs", type=words, help="a subset, such as ours-bf16,openvino-bf16")
     parser.add_argument("--parts", type=words, default=["steady", "whole", "folder"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=1.5, help="seconds for each of a peer's figures")
     parser.add_argument("--cpus", default="0,1", help="processors to use, one thread each")
     parser.add_argument("--candle", help="the program built from candle_peer")
     parser.add_argument("--longclip-code", help="a checkout of Long-CLIP's own code")
-    parser.add_argument("--folder-count", type=int, default=500, help="pictures of 12 megapixels")
+    parser.add_argument("--folder-count", type=int, default=500, help="images of 12 megapixels")
     parser.add_argument("--folder-models", type=words, default=["longclip-b16", "b32"])
     parser.add_argument("--folder-rounds", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=1800, help="seconds for one process")
-    parser.add_argument("--output", type=Path, help="[default: runs/DATE-COMMIT.json beside this file]")
+    parser.add_argument("--output", type=Path, help="[default: runs/DATE-COMMIT.json next to this file]")
     options = parser.parse_args()
     options.ours = str(Path(options.ours).resolve())
     for model in options.models:

@@ -1,7 +1,7 @@
-"""Which of our figures is held against which of the peers', and the ratio that is aimed at.
+"""Which of our figures is compared with which of the peers', and the target ratio.
 
-A ratio is peer / ours: above 1 we are faster, or smaller. Where several peers are named, the best
-of them counts. A target of None is shown and not judged.
+A ratio is peer / ours: above 1 we are faster, or smaller. If several peers are named, the best of
+them counts. A target of None is shown but not judged.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Comparison:
     figure: str
     part: str = "steady"
     target: float | None = 1.0
-    #: Models it is made for; none is all.
+    #: Models it applies to; none means all.
     models: tuple = ()
 
 
@@ -33,7 +33,7 @@ FIGURES = {
     "10 captions of 20 to 240 tokens, unpadded": "captions10_ms",
 }
 
-#: Ratios aimed at for ViT-B/16 on two cores: batch of 1, batch of 16.
+#: Target ratios for ViT-B/16 on two cores: batch of 1, batch of 16.
 IMAGE_TARGETS = {"f32": (1.05, 1.0), "bf16": (1.2, 1.0), "int8": (1.0, 1.15), "int8-fast": (1.25, 1.55)}
 
 
@@ -52,7 +52,7 @@ COMPARISONS += [
     for peer in ("longclip_code-f32", "open_clip-f32")
 ]
 COMPARISONS += [
-    Comparison(f"{precision}: process, one picture, 2 labels", f"ours-{precision}", [peer], "process_ms", "whole", least)
+    Comparison(f"{precision}: process, one image, 2 labels", f"ours-{precision}", [peer], "process_ms", "whole", least)
     for precision in ("f32", "bf16")
     for peer, least in (("onnxruntime-f32", 4.0), ("transformers-f32", 20.0))
 ]
@@ -61,7 +61,7 @@ COMPARISONS += [
     for models, least in ((("longclip-b16", "l14"), 1.35), (("b32",), 1.7))
 ]
 COMPARISONS += [
-    Comparison("bf16: peak MiB, one picture", "ours-bf16", ["openvino-bf16"], "process_peak_mib", "whole", 2.0),
+    Comparison("bf16: peak MiB, one image", "ours-bf16", ["openvino-bf16"], "process_peak_mib", "whole", 2.0),
     Comparison("bf16: peak MiB, all figures", "ours-bf16", ["openvino-bf16"], "process_peak_mib"),
 ]
 # Shown for orientation: other programs and precisions against the nearest of ours.

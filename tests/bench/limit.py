@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How far the image tower is from what the processor can do.
+"""Compares the image tower's time with the limit of the processor.
 
   limit.py runs/*.json
 
-The least time is the arithmetic of every matrix product that has to be computed, at the rate of its
-precision on one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in
-int8. Prints measured time x processors / least time.
+The minimum time is the arithmetic of all required matrix products, at the rate of its precision on
+one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in int8. Prints
+measured time x processors / minimum time.
 """
 
 import json
@@ -17,7 +17,7 @@ RATES = {"f32": 258.0, "bf16": 510.0, "int8": 1000.0}
 
 
 def precision_of(mode, part, layer, layers):
-    """The table of src/model/compute.rs."""
+    """The precision table of src/model/compute.rs."""
     attention = part in ("qkv", "out")
     narrow = "f32" if layer == 0 and attention else "bf16"
     if mode == "f32":
@@ -30,14 +30,14 @@ def precision_of(mode, part, layer, layers):
 
 
 def least_ms(mode, width, layers, patch, embed):
-    """The least time of one image on one core."""
+    """The minimum time of one image on one core."""
     patches = (material.IMAGE_SIZE // patch) ** 2
     tokens = patches + 1
     edges = "f32" if mode == "f32" else "bf16"
     work = {name: 0.0 for name in RATES}
     work[edges] += 2 * patches * 3 * patch * patch * width + 2 * width * embed
     for layer in range(layers):
-        # Of the last layer only keys and values are needed of every row.
+        # The last layer needs only keys and values of every row.
         rows = tokens if layer < layers - 1 else 1
         sizes = {"qkv": width * width * (2 * tokens + rows), "out": width * width * rows,
                  "fc1": 4 * width * width * rows, "fc2": 4 * width * width * rows}
@@ -49,7 +49,7 @@ def least_ms(mode, width, layers, patch, embed):
 
 
 def main():
-    print("| model | precision | least, ms an image and core | batch of 1 | batch of 16 |\n|---|---|---|---|---|")
+    print("| model | precision | minimum, ms per image and core | batch of 1 | batch of 16 |\n|---|---|---|---|---|")
     for path in sys.argv[1:]:
         document = json.load(open(path))
         processors = len(document["environment"]["processors_used"])

@@ -1,7 +1,7 @@
-"""What the programs are compared on: made checkpoints, exported graphs, labels, captions, pictures.
+"""Material for the comparison: generated checkpoints, exported graphs, labels, captions, images.
 
-The checkpoints have true shapes and random weights: they take the time of real ones, and what they
-answer means nothing. Everything is made once into a folder and used again.
+The checkpoints have real shapes and random weights: they take the time of real ones, but their
+answers mean nothing. Everything is generated once into a folder and reused.
 """
 
 import gzip
@@ -37,12 +37,12 @@ CAPTION_WORDS = (
     "light shadow standing walking holding carrying watching running painted broken quiet crowded "
     "green blue narrow tall two three several many few smiling reading colorful empty sunlit snow"
 ).split()
-# Tokens, start and end included.
+# Tokens, including start and end.
 CAPTION_LENGTHS = [20, 44, 69, 93, 118, 142, 167, 191, 216, 240]
 
 
 def labels(count):
-    """Labels of one template, all different; both words change from one to the next."""
+    """Distinct labels of one template; both words change from one to the next."""
     made = []
     for number in range(count):
         adjective = number % len(ADJECTIVES)
@@ -52,7 +52,7 @@ def labels(count):
 
 
 def captions(tokens_of):
-    """Free captions of CAPTION_LENGTHS tokens that share no beginning."""
+    """Free captions of CAPTION_LENGTHS tokens that share no prefix."""
     draw, made = random.Random(7), []
     for place, length in enumerate(CAPTION_LENGTHS):
         words = [NOUNS[place]]
@@ -77,7 +77,7 @@ def byte_pairs():
 
 
 def make(folder, models):
-    """Writes everything that is not there yet."""
+    """Writes everything that is missing."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     make_texts(folder)
@@ -189,14 +189,14 @@ def export_tower(tower, example, path, free):
         torch.onnx.export(
             tower, (example,), path, dynamic_axes={"x": free}, opset_version=17, dynamo=False, **common
         )
-    except Exception as error:  # a torch without the older exporter
+    except Exception as error:  # torch without the older exporter
         print(f"older exporter: {error}"[:300])
         shapes = ({place: torch.export.Dim.AUTO for place in free},)
         torch.onnx.export(tower, (example,), path, dynamic_shapes=shapes, dynamo=True, **common)
 
 
 def export_int8(folder, tokens_file):
-    """vision.nncf.xml and text.nncf.xml: OpenVINO's own int8, where NNCF is installed."""
+    """vision.nncf.xml and text.nncf.xml: OpenVINO's own int8, if NNCF is installed."""
     try:
         import nncf
     except ImportError:
@@ -233,7 +233,7 @@ def make_pictures(folder, distinct=10):
         if (folder / name).exists():
             continue
         draw = np.random.default_rng(number)
-        # Shades at several scales and grain: about the bytes a pixel that photographs have.
+        # Shades at several scales plus grain: about as many bytes per pixel as photographs.
         shades = sum(
             np.asarray(
                 Image.fromarray(draw.integers(0, 256, (side * 3 // 4, side, 3), np.uint8)).resize(
@@ -249,7 +249,7 @@ def make_pictures(folder, distinct=10):
 
 
 def many_pictures(folder, count):
-    """A folder with `count` names for the 12-megapixel pictures."""
+    """A folder with `count` names for the 12-megapixel images."""
     source = Path(folder) / "pictures"
     large = sorted(source.glob("large-*.jpg"))
     target = Path(folder) / f"pictures-{count}"

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""What each precision changes where weights are hard: networks with outlier channels.
+"""The error of each precision on difficult weights: networks with outlier channels.
 
   outliers.py FOLDER --ours target/release/examples/encode
 
-Trained CLIP has a few channels far larger than the rest, and rounding to 8 bits with one scale a
-row crowds out everything beside them; random weights of the usual kind have none and flatter every
-precision. Here they are put in, each kind alone and all together, in a network with the sizes of
-ViT-B/16. Our precisions and onnxruntime's dynamic int8 run on the same weights and inputs; the
-reference is f32 on PyTorch. Prints, for both towers, the least cosine to the reference over the
-inputs and how often the best of 1000 random labels is the same.
+Trained CLIP has a few channels far larger than the rest, and rounding to 8 bits with one scale per row
+crowds out everything else; ordinary random weights have none and flatter every
+precision. Here they are added, each kind alone and all together, to a network with the dimensions of
+ViT-B/16. Our precisions and onnxruntime's dynamic int8 run on the same weights and inputs; the reference
+is f32 on PyTorch. Prints, for both towers, the minimum cosine to the reference over the inputs and how
+often the best of 1000 random labels is the same.
 """
 
 import argparse
@@ -29,8 +29,8 @@ LAYERS = 12
 TOKENS = 10
 OURS = ["f32", "bf16", "int8", "int8-fast"]
 SCENARIOS = ["none", "gain-half", "gain-comp", "resid", "hidden", "vout", "all"]
-#: How strongly layers answer. Logits of the attention have about the deviation `peak`; attention
-#: and MLP add about `share` of the deviation of what they are added to.
+#: How strongly layers respond. Attention logits have a standard deviation of about `peak`;
+#: attention and MLP add about `share` of the standard deviation of the residual stream.
 NETWORKS = {"sensitive": dict(peak=2.7, share=0.5), "calm": dict(peak=1.0, share=0.1)}
 
 
@@ -89,7 +89,7 @@ def network(draw, peak, share):
 
 
 def disturb(model, scenario, draw):
-    """Puts in the outliers of `scenario`, each 20 to 60 times the rest."""
+    """Adds the outliers of `scenario`, each 20 to 60 times the rest."""
     parts = {"all": ["gain-half", "resid", "hidden", "vout"], "none": []}.get(scenario, [scenario])
 
     def some(size, count):
@@ -122,12 +122,12 @@ def disturb(model, scenario, draw):
                     elif part == "vout":
                         places, factors = some(width, 4)
                         attention.v_proj.weight[places] *= factors[:, None]
-                        # Unshrunk, these four decide everything, and every precision is noise.
+                        # Unscaled, these four dominate everything, and every precision is noise.
                         attention.out_proj.weight[:, places] /= factors.sqrt()
 
 
 def inputs(draw, images, texts):
-    """Smooth pixels with grain, as photographs have, and token lists of one length."""
+    """Smooth pixels with grain, as in photographs, and token lists of one length."""
     size = material.IMAGE_SIZE
     pixels = np.zeros((images, 3, size, size), np.float32)
     for side in (4, 14, 56):
@@ -157,7 +157,7 @@ def onnxruntime_int8(folder, pixels, ids):
     found = []
     for name, values in (("vision", pixels), ("text", ids)):
         session = InferenceSession(folder / f"{name}.int8.onnx", providers=["CPUExecutionProvider"])
-        # One by one: the scales of activations are then this input's own.
+        # One by one: so that activation scales are specific to this input.
         found.append(unit(np.concatenate([session.run(None, {"x": value[None]})[0] for value in values])))
     return found
 
@@ -171,7 +171,7 @@ def ours(program, folder, pixels, ids):
 
 
 def losses(found, exact, shown):
-    """Least cosines of both towers, and the share of images whose best label is the same."""
+    """Minimum cosines of both towers, and the share of images with the same best label."""
     cosines = [float((a * b).sum(1).min()) for a, b in zip(found, exact)]
     centred = lambda rows: rows - exact[1].mean(0)
     best = lambda images, texts: (images @ centred(texts).T).argmax(1)

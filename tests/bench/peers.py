@@ -1,8 +1,8 @@
 """Runs one peer in this process and prints one JSON object; compare.py starts it.
 
   peers.py steady PEER CHECKPOINT TOKENS     medians of a warm process
-  peers.py whole  PEER CHECKPOINT IMAGE      one picture, two labels, from start to answer
-  peers.py folder PEER CHECKPOINT FOLDER     a folder of pictures, in one process for each core
+  peers.py whole  PEER CHECKPOINT IMAGE      one image, two labels, from start to answer
+  peers.py folder PEER CHECKPOINT FOLDER     a folder of images, with one process per core
 
 A peer is LIBRARY-PRECISION. Texts reach transformers, onnxruntime and OpenVINO in whichever way is
 faster for them: in one batch padded to its longest, or sorted into batches of one length with no
@@ -163,7 +163,7 @@ def load(peer, folder, threads):
 # ------------------------------------------------------------------------------------ warm medians
 
 def padded(lists, length):
-    """Token lists -> ids [texts, length]; CLIP reads nothing behind the first end of text."""
+    """Token lists -> ids [texts, length]; CLIP ignores everything after the first end of text."""
     import numpy as np
 
     ids = np.full((len(lists), length), END_OF_TEXT, np.int64)
@@ -173,13 +173,13 @@ def padded(lists, length):
 
 
 def batches(lists, length=None):
-    """Ids in batches that are padded to `length` or to the longest of all."""
+    """Ids in batches padded to `length` or to the longest of all."""
     length = length or max(map(len, lists))
     return [padded(lists[at : at + TEXT_BATCH], length) for at in range(0, len(lists), TEXT_BATCH)]
 
 
 def exact_batches(lists):
-    """Ids in batches of one length each."""
+    """Ids in batches of equal length."""
     lengths = sorted({len(tokens) for tokens in lists})
     groups = [[tokens for tokens in lists if len(tokens) == length] for length in lengths]
     return [batch for group in groups for batch in batches(group)]
@@ -212,7 +212,7 @@ def steady(peer, folder, tokens, threads, budget):
     if max(map(len, tokens["captions"])) <= context:
         sets["captions10"] = tokens["captions"]
     if peer.partition("-")[0] in PAD_TO_CONTEXT:
-        # A thousand padded labels take minutes and tell nothing that a hundred do not.
+        # A thousand padded labels take minutes and show nothing that a hundred do not.
         sets.pop("labels1000")
         for name, lists in sets.items():
             report[f"{name}_ms"] = time_batches(text, batches(lists, context), budget)
@@ -232,7 +232,7 @@ def time_batches(text, ids, budget):
 # ------------------------------------------------------------------------------- whole processes
 
 def pixels_of(path):
-    """Decode, resize, crop and normalise, as CLIP does -> [3, s, s]."""
+    """Decode, resize, crop and normalise, as in CLIP -> [3, s, s]."""
     import numpy as np
     from PIL import Image
 
@@ -271,7 +271,7 @@ def whole(peer, folder, image_path, threads):
 
 
 def share(arguments):
-    """One process's pictures -> their embeddings."""
+    """One process's images -> their embeddings."""
     peer, folder, paths = arguments
     image, _ = load(peer, folder, 1)
     return [image(pixels_of(path)[None])[0] for path in paths]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The image tower of RN50 in f32: ours against openai/CLIP's own network on PyTorch.
+"""The image tower of RN50 in f32: ours compared with openai/CLIP's own network on PyTorch.
 
   resnet.py FOLDER --ours target/release/longclip --openai-clip PATH_OF_A_CHECKOUT_OF_CLIP
 
-The checkpoint has RN50's true shape and random weights, which take the time of real ones. Each
-program runs in a fresh process for every round, in turn, with `--threads` threads, on 1 and on 16
-images. A ratio is theirs / ours: above 1 we are faster.
+The checkpoint has RN50's real shape and random weights, which take the time of real ones. Each
+program runs in a fresh process in every round, alternately, with `--threads` threads, on 1 and on
+16 images. A ratio is theirs / ours: above 1 we are faster.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def network(name):
 
 
 def make(path, name):
-    """A state dict whose batch norms pass on what they get, so that no number overflows or dies."""
+    """A state dict with batch norms that preserve the scale, so that nothing overflows or vanishes."""
     state = network(name).state_dict()
     for key in state:
         if key.endswith(("bn3.weight", "downsample.1.weight")):

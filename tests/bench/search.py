@@ -1,13 +1,13 @@
-"""Times `longclip search` over many embeddings, beside numpy and faiss on the same file.
+"""Times `longclip search` over many embeddings, along with numpy and faiss on the same file.
 
     python tests/bench/search.py --longclip target/release/longclip --model MODEL [--rows 1000000]
 
-Makes a .npy file of random directions as `longclip embed` would write it, about 2 GB and 300 MB of
-names for a million rows of 512 numbers. The first search reads it into the page cache; the medians
-are of the five after it. `search` is the whole process: loading the model, encoding the query,
-hashing the weights. `product` is what the process takes beyond a search over one row. numpy and
-faiss (if it is installed) are timed in a process that has loaded everything, over the same mapped
-file.
+Creates a .npy file of random directions as `longclip embed` would write it: about 2 GB, plus 300 MB
+of names, for a million rows of 512 numbers. The first search loads it into the page cache; medians
+are over the five after it. `search` is the whole process: loading the model, encoding the query,
+hashing the weights. `product` is the time that the process takes beyond a search over one row.
+numpy and faiss (if it is installed) are timed in a process that has loaded everything, over the
+same mapped file.
 """
 
 import argparse

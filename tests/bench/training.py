@@ -1,13 +1,13 @@
-"""A training step against PyTorch on the same CPU, in one run and in turn.
+"""A training step compared with PyTorch on the same CPU, alternately in one run.
 
     cargo build --release --example train_step
     python training.py --example target/release/examples/train_step --long-clip LONGCLIP \
         --model MODEL [--batch 8]
 
 MODEL is a Long-CLIP checkpoint (`.pt` state dict). PyTorch runs Long-CLIP's own network (a checkout
-of its repository) in f32 with CLIP's loss over full contexts of 248 tokens, AdamW over everything,
-as many threads as cores. Prints each side's seconds a step (the least and the median of --steps
-after one of warm-up), memory, and the ratio.
+of its repository) in f32 with CLIP's loss over full contexts of 248 tokens, AdamW over all
+parameters, as many threads as cores. Prints each side's seconds per step (minimum and median of
+--steps after one warm-up), memory, and the ratio.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def ours(args, tokens):
 
 
 def theirs(args, tokens):
-    """In a process of its own, so that memory is PyTorch's alone."""
+    """In a separate process, so that memory is PyTorch's alone."""
     command = [sys.executable, __file__, *sys.argv[1:], "--child", str(tokens)]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = json.loads(out.splitlines()[-1])
@@ -92,7 +92,7 @@ def main():
                 sides[name] = (old + seconds, max(most, memory))
         for name, (seconds, memory) in sides.items():
             print(
-                f"captions of {tokens} tokens, batch {args.batch}: {name} {min(seconds):.2f} s least, "
+                f"captions of {tokens} tokens, batch {args.batch}: {name} {min(seconds):.2f} s minimum, "
                 f"{statistics.median(seconds):.2f} s median, {memory:.0f} MiB"
             )
         medians = [statistics.median(sides[name][0]) for name in ("longclip", "pytorch")]

@@ -1,4 +1,4 @@
-"""Runs the binary for a case and keeps what was found."""
+"""Runs the binary for a case and records the findings."""
 
 import json
 import os
@@ -14,7 +14,7 @@ PHOTOGRAPH = DEMO / "chelsea.png"
 
 @dataclass
 class Finding:
-    """One comparison: what was tried, whether it came out right, what was seen."""
+    """One comparison: what was tried, whether it was right, what was observed."""
 
     what: str
     ok: bool
@@ -23,7 +23,7 @@ class Finding:
 
 @dataclass
 class Answer:
-    """What the binary left behind."""
+    """The result of running the binary."""
 
     status: int
     out: str
@@ -79,6 +79,6 @@ class Bench:
         self.findings.append(Finding(what, bool(ok), seen))
 
     def refused(self, what, answer, *words, status=2):
-        """It must end with this status and a message that has these words."""
+        """Checks that it exits with this status and a message with these words."""
         missing = [word for word in words if word not in answer.err]
         self.note(what, answer.status == status and not missing, answer.said)

@@ -1,5 +1,4 @@
-"""Cases c…: what lies next to the weights. transformers and open_clip are the references, on random
-weights."""
+"""Cases c…: the files next to the weights. transformers and open_clip are the references, on random weights."""
 
 import copy
 import json
@@ -14,11 +13,11 @@ from bench import PHOTOGRAPH
 
 warnings.filterwarnings("ignore")
 logging.disable(logging.WARNING)
-# Bars of the libraries would stand between the lines of the table.
+# The libraries' progress bars would mix with the table.
 os.environ["TQDM_DISABLE"] = os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 TEXTS = ["a cat", "a photo of a dog.", "the quick brown fox jumps over the lazy dog while it rains"]
-# transformers 5 resizes with torchvision: another rounding in the last bit of some pixels.
+# transformers 5 resizes with torchvision, which rounds the last bit of some pixels differently.
 RIGHT = 0.9999
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
@@ -31,8 +30,8 @@ def unit(vectors):
 
 
 def compare(bench, what, model, image, texts, *arguments, refusal=None):
-    """Ours against the reference's embeddings; `refusal` is a word that an error must have if it is
-    refused instead."""
+    """Compares our embeddings with the reference's; `refusal` is a word that the error must contain
+    if it is refused instead."""
     common = ["--model", model, "--precision", "f32", *arguments]
     for kind, inputs, want in (("image", [PHOTOGRAPH], image), ("text", ["--text", *TEXTS], texts)):
         if want is None:
@@ -61,7 +60,7 @@ def tower(width, heads, **more):
 
 
 def hugging_face(**towers):
-    """A small random CLIPModel whose numbers are large enough for differences to show."""
+    """A small random CLIPModel with numbers large enough for differences to show."""
     import torch
     from transformers import CLIPConfig, CLIPModel
 
@@ -94,8 +93,8 @@ def answers(model, images):
     import torch
 
     ids = token_ids()
-    # transformers takes the first end token where the configuration names it; the padding after it
-    # is never read.
+    # transformers uses the first end token if the configuration names it; the padding after it is
+    # never read.
     mask = (torch.arange(77)[None] <= ids.argmax(-1)[:, None]).long()
     with torch.no_grad():
         out = model(input_ids=ids, attention_mask=mask, pixel_values=images(images=photograph(), return_tensors="pt")["pixel_values"])
@@ -103,7 +102,7 @@ def answers(model, images):
 
 
 def image_embeddings(folder, pixels):
-    """Of pixels, by the model saved there."""
+    """Image embeddings of pixels from the model saved there."""
     from transformers import CLIPModel
 
     features = CLIPModel.from_pretrained(folder).eval().get_image_features(pixel_values=pixels)
@@ -153,7 +152,7 @@ def squash_and_crop(bench):
         write_json(folder / "preprocessor_config.json", {**base, **entries})
         try:
             image, texts = answers(model, CLIPImageProcessor.from_pretrained(folder))
-        except Exception:  # The library refuses it as well: nothing to compare with.
+        except Exception:  # The library refuses it too: nothing to compare with.
             answer = bench.run("embed", PHOTOGRAPH, "--model", folder)
             bench.refused(f"{name} (refused by transformers)", answer, next(iter(entries)))
             continue

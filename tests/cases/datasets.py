@@ -1,4 +1,4 @@
-"""Cases d…: folders and lists of images with labels or captions, as they are found in the wild."""
+"""Cases d…: folders and lists of images with labels or captions, as found in the wild."""
 
 import io
 import json
@@ -13,7 +13,7 @@ ROWS = [(f"{name}{number}.jpg", name) for name in NAMES for number in range(2)]
 
 
 def picture(seed):
-    """A small JPEG unlike the others."""
+    """A small JPEG, different from the others."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).resize((40, 32)).save(stream, "JPEG")
@@ -27,7 +27,7 @@ def folders(bench, root, names, count=2):
 
 
 def files(bench, root="."):
-    """The images that ROWS name."""
+    """The images named in ROWS."""
     for seed, (name, _) in enumerate(ROWS):
         bench.write(f"{root}/{name}", picture(seed))
 
@@ -149,7 +149,7 @@ def numbered_folders(bench):
 
 
 def real_folder_names(bench):
-    """Folder names of the datasets themselves; the files under assets/labels state their source."""
+    """Folder names of the datasets themselves; the files in assets/labels give their source."""
     sets = {
         "eurosat": ["AnnualCrop", "HerbaceousVegetation", "SeaLake"],
         "ucf101": ["ApplyEyeMakeup", "YoYo", "HandstandPushups"],

@@ -1,4 +1,4 @@
-"""Cases p…: images of kinds that decoders get wrong. Pillow is the reference."""
+"""Cases p…: kinds of images that decoders get wrong. Pillow is the reference."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def embedding(bench, path):
 
 
 def compare(bench, name, path, image, refusal=()):
-    """The file against what Pillow makes of it; or refused with these words."""
+    """Compares the file with Pillow's result; or it is refused with these words."""
     reference = bench.folder / f"{name}.reference.png"
     image.convert("RGB").save(reference)
     want, _ = embedding(bench, reference)

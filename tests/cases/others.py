@@ -1,4 +1,4 @@
-"""Cases x…: what else was found in the same round."""
+"""Cases x…: other findings of the same round."""
 
 import base64
 import csv
@@ -66,8 +66,8 @@ def commas_in_labels(bench):
 
 
 def crop_corner(bench):
-    """transformers floors where torchvision rounds half to even: a column of pixels for one size in
-    four."""
+    """transformers floors where torchvision rounds half to even: a shift of one pixel column for
+    one size in four."""
     import numpy as np
     from PIL import Image
     from transformers import CLIPImageProcessorPil

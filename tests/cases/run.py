@@ -1,12 +1,10 @@
-"""Files as people really have them, from public reports: makes each case, runs longclip on it, says
-whether it is right.
+"""Real-world files from public reports: creates each case, runs longclip on it and checks the result.
 
     python tests/cases/run.py --longclip target/release/longclip [NAME…]
 
-Each case is a kind, with the file that was reported first and its neighbours after it. The cases c…
-compare with transformers and open_clip on random weights and need what
-tests/golden/requirements.txt lists; the others need Pillow and numpy only. Nothing is downloaded.
-Exit status 1 if a case is wrong.
+Each case covers a kind of file: the reported one first, then its variants. The cases c… compare with
+transformers and open_clip on random weights and require tests/golden/requirements.txt; the others require
+only Pillow and numpy. Nothing is downloaded. Exit status 1 if a case is wrong.
 """
 
 import argparse
@@ -29,8 +27,8 @@ from bench import Bench
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--longclip", required=True, type=Path)
-    parser.add_argument("--keep", type=Path, help="make the files there and keep them")
-    parser.add_argument("names", nargs="*", help="the beginnings of cases to run; all without any")
+    parser.add_argument("--keep", type=Path, help="create the files there and keep them")
+    parser.add_argument("names", nargs="*", help="prefixes of the cases to run; default: all")
     args = parser.parse_args()
     folder = args.keep or Path(tempfile.mkdtemp(prefix="longclip-cases-"))
     right = wrong = 0
@@ -41,7 +39,7 @@ def main():
             bench = Bench(args.longclip.resolve(), folder / name)
             try:
                 case(bench)
-            except Exception as error:  # A case that cannot be made is not right.
+            except Exception as error:  # A case that cannot be created counts as wrong.
                 bench.note("made", False, f"{type(error).__name__}: {error}")
             ok = bench.findings and all(finding.ok for finding in bench.findings)
             right, wrong = right + bool(ok), wrong + (not ok)

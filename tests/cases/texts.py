@@ -10,7 +10,7 @@ BIRDS = {"penguin", "owl"}
 
 
 def classify(bench, name, content, *arguments):
-    """The drawing against the labels of a file."""
+    """Classifies the drawing with the labels of a file."""
     path = bench.write(name, content)
     return bench.run("classify", DRAWING, "--labels-file", path, "--model", "tiny", "--format", "jsonl", *arguments)
 

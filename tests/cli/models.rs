@@ -107,7 +107,7 @@ fn a_folder_without_weights_says_what_it_looked_for() {
     let ran = room
         .longclip(&[&ARGUMENTS[..], &["-m", "model"]].concat(), &[])
         .ends_with(2);
-    ran.says(&["model has no weights", "model.safetensors"]);
+    ran.says(&["model has no usable weights", "model.safetensors"]);
 }
 
 #[test]

@@ -356,7 +356,7 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
     let cases: [Refusal<'_>; 15] = [
         (
             &["long.jsonl"],
-            &["cannot use row 4 of long.jsonl", "the length"],
+            &["cannot use row 4 of long.jsonl", "has norm"],
         ),
         (
             &["nan.safetensors"],

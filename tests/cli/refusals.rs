@@ -41,7 +41,7 @@ const MISTAKES: [(&str, &[&str]); 23] = [
     ),
     (
         "classify a.png -l x y -m a.png",
-        &["a.png", "no weight file: it is a PNG image"],
+        &["a.png", "not a weight file: it is a PNG image"],
     ),
     (
         "classify a.png -l x y -f xml",
@@ -102,7 +102,7 @@ fn a_device_or_precision_that_is_not_there_is_never_replaced() {
     run(&["--precision", "f16", "--device", "cpu"])
         .ends_with(2)
         .says(&[
-            "the CPU does not compute in f16",
+            "the CPU does not support f16",
             "--precision f32, bf16, int8 or int8-fast",
         ]);
     if !cfg!(feature = "cuda") {

@@ -1,4 +1,4 @@
-//! Builders of files that no honest program would write.
+//! Builders of malformed and malicious files.
 
 /// A pickle of protocol 2 under construction, without its STOP.
 #[derive(Clone, Default)]
@@ -48,7 +48,7 @@ impl Pickle {
     }
 }
 
-/// What `_rebuild_tensor_v2` is called with; the storage is "0", of 4 f32.
+/// The arguments of `_rebuild_tensor_v2`; the storage is "0" with 4 f32.
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) class: &'static str,
@@ -91,12 +91,12 @@ impl Call {
     }
 }
 
-/// A good tensor of shape [2, 2].
+/// A valid tensor of shape [2, 2].
 pub(crate) fn good() -> Pickle {
     Call::new(&[2, 2], &[2, 1]).pickle()
 }
 
-/// A member of a zip; fields are what the directory says.
+/// A zip member; fields hold what the directory claims.
 #[derive(Clone)]
 pub(crate) struct Member {
     pub(crate) name: String,
@@ -126,7 +126,7 @@ impl Member {
     }
 }
 
-/// A zip of `members`.
+/// A zip with `members`.
 pub(crate) fn zip(members: &[Member]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut directory = Vec::new();
@@ -171,7 +171,7 @@ pub(crate) fn zip(members: &[Member]) -> Vec<u8> {
     file
 }
 
-/// The members of a checkpoint whose data.pkl is `pickle` and storage "0" 4 f32.
+/// The members of a checkpoint with `pickle` as data.pkl and 4 f32 as storage "0".
 pub(crate) fn members(pickle: &[u8]) -> Vec<Member> {
     let values: Vec<u8> = [1f32, 2.0, 3.0, 4.0]
         .iter()
@@ -184,18 +184,18 @@ pub(crate) fn members(pickle: &[u8]) -> Vec<Member> {
     ]
 }
 
-/// A checkpoint whose data.pkl is `pickle`.
+/// A checkpoint with `pickle` as data.pkl.
 pub(crate) fn checkpoint(pickle: &[u8]) -> Vec<u8> {
     zip(&members(pickle))
 }
 
-/// A safetensors file of this header and `data` zero bytes.
+/// A safetensors file with this header and `data` zero bytes.
 pub(crate) fn safetensors(header: &str, data: usize) -> Vec<u8> {
     let length = header.len() as u64;
     [&length.to_le_bytes(), header.as_bytes(), &vec![0; data]].concat()
 }
 
-/// Open bytes that must be refused, and give the whole error.
+/// Opens bytes that must be refused, and returns the whole error chain.
 pub(crate) fn refusal(bytes: Vec<u8>) -> String {
     match longclip::checkpoint::container::open_bytes(bytes) {
         Ok(archive) => panic!("accepted: {archive:?}"),

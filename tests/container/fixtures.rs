@@ -1,4 +1,4 @@
-//! Files that the real PyTorch wrote hold what `expected.json` says they hold.
+//! Files written by PyTorch have the contents listed in `expected.json`.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ fn expectations() -> BTreeMap<String, Expected> {
 }
 
 #[test]
-fn every_fixture_is_described_and_every_description_has_its_file() {
+fn fixtures_and_descriptions_match_one_to_one() {
     let files: Vec<String> = all().into_iter().map(|(name, _)| name).collect();
     let described: Vec<String> = expectations().into_keys().collect();
     assert_eq!(files, described);
@@ -59,7 +59,7 @@ fn every_fixture_is_described_and_every_description_has_its_file() {
 }
 
 #[test]
-fn files_hold_the_tensors_that_pytorch_put_there() {
+fn files_hold_the_tensors_that_pytorch_saved() {
     for (name, expected) in expectations() {
         let mut archive = open(&name);
         archive
@@ -87,7 +87,7 @@ fn files_hold_the_tensors_that_pytorch_put_there() {
 }
 
 #[test]
-fn rows_views_and_bytes_agree_with_the_whole() {
+fn rows_views_and_bytes_agree_with_the_full_tensor() {
     for (name, _) in all() {
         for (key, tensor) in open(&name).tensors {
             let Ok(whole) = tensor.to_f32() else { continue };
@@ -127,16 +127,16 @@ fn rows_views_and_bytes_agree_with_the_whole() {
 }
 
 #[test]
-fn what_is_not_read_is_noted() {
+fn unread_contents_are_noted() {
     let cases: &[(&str, &[&str])] = &[
         ("protocol2.pt", &[]),
         ("scripted.pt", &["sizes"]),
-        // The epoch, settings and the optimizer's state are no other weights.
+        // The epoch, settings and the optimizer's state are not further weights.
         ("state_dict.pt", &[]),
         (
             "both.pt",
             &[
-                "beside \"state_dict\"",
+                "next to \"state_dict\"",
                 "model (a dict of 1)",
                 "ema (a dict of 3)",
             ],
@@ -189,6 +189,6 @@ fn a_shared_weight_has_both_names() {
 }
 
 #[test]
-fn safetensors_metadata_are_kept() {
+fn safetensors_metadata_is_kept() {
     assert_eq!(open("dtypes.safetensors").metadata["format"], "pt");
 }

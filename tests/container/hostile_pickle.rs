@@ -1,4 +1,4 @@
-//! Pickles that make no sense, loop, or want to run something.
+//! Malformed, cyclic and code-executing pickles.
 
 use longclip::checkpoint::container;
 
@@ -29,7 +29,7 @@ fn nothing_is_ever_executed() {
 }
 
 #[test]
-fn programs_that_make_no_sense_are_refused_with_their_place() {
+fn malformed_programs_are_refused_with_their_offset() {
     let cases: &[(&[u8], &str)] = &[
         (b"", "ends at byte 0 without a STOP"),
         (b"\x80\x02", "ends at byte 2 without a STOP"),
@@ -38,7 +38,7 @@ fn programs_that_make_no_sense_are_refused_with_their_place() {
         (b"\x80\x01N.", "pickle protocol 1"),
         (
             b"\x80\x02h\x07.",
-            "pickle byte 2, opcode 'h': nothing is remembered under 7",
+            "pickle byte 2, opcode 'h': the memo has no entry 7",
         ),
         (b"\x80\x02q\x00.", "the stack is empty"),
         (b"\x80\x02t.", "no MARK was set"),
@@ -47,11 +47,11 @@ fn programs_that_make_no_sense_are_refused_with_their_place() {
         (b"\x80\x02(NNu.", "the stack is empty"),
         (b"\x80\x02}(Nu.", "a key has no value"),
         (b"\x80\x02N(Na.", "the stack is empty"),
-        (b"\x80\x02NNa.", "cannot be added to"),
+        (b"\x80\x02NNa.", "cannot be extended"),
         (b"\x80\x02NNb.", "takes no state"),
-        (b"\x80\x02N)R.", "what is called is no class"),
-        (b"\x80\x02cos\nsystem\nNR.", "the arguments are no tuple"),
-        (b"\x80\x02cos\nsystem", "a name has no end"),
+        (b"\x80\x02N)R.", "the called value is not a class"),
+        (b"\x80\x02cos\nsystem\nNR.", "the arguments are not a tuple"),
+        (b"\x80\x02cos\nsystem", "a name is not terminated"),
         (b"\x80\x02c\xff\n\xfe\n.", "a name is not UTF-8"),
         (b"\x80\x02I1\n.", "not an opcode"),
         (b"\x80\x02\x82\x01.", "opcode 0x82: not an opcode"),
@@ -82,7 +82,7 @@ fn programs_that_make_no_sense_are_refused_with_their_place() {
 }
 
 #[test]
-fn values_that_hold_no_weights_are_named() {
+fn values_without_weights_are_named() {
     let cases: &[(&[u8], &str)] = &[
         (b"\x80\x02N.", "it holds None and no named tensors"),
         (b"\x80\x02]N\x85.", "a tuple of 1"),
@@ -130,7 +130,7 @@ fn depth_costs_no_stack() {
 }
 
 #[test]
-fn a_value_that_contains_itself_ends() {
+fn a_value_that_contains_itself_terminates() {
     let dict = Pickle::default().raw(b"}q\x00").text("self").raw(b"h\x00s");
     let error = refusal(checkpoint(&dict.stop()));
     assert!(error.contains("nested more than 64 deep"), "{error}");
@@ -139,8 +139,8 @@ fn a_value_that_contains_itself_ends() {
 }
 
 #[test]
-fn sharing_without_end_is_counted() {
-    // Each level holds the level below twice: 2^28 values in a few hundred bytes.
+fn excessive_sharing_is_counted() {
+    // Each level contains the level below twice: 2^28 values in a few hundred bytes.
     let doubled = |leaf: Pickle| {
         let mut dicts = leaf.raw(b"q\x00");
         for level in 0..28u8 {

@@ -1,4 +1,4 @@
-//! safetensors headers that lie, and files that are something else.
+//! Inconsistent safetensors headers, and files of other formats.
 
 use std::fs;
 
@@ -7,13 +7,13 @@ use longclip::checkpoint::container::{self, Container, Dtype};
 use super::build::{refusal, safetensors};
 use super::fixtures;
 
-/// A header of one f32 tensor.
+/// A header with one f32 tensor.
 fn header(shape: &str, start: u64, end: u64) -> String {
     format!(r#"{{"w":{{"dtype":"F32","shape":{shape},"data_offsets":[{start},{end}]}}}}"#)
 }
 
 #[test]
-fn headers_that_lie_are_refused() {
+fn inconsistent_headers_are_refused() {
     let two = |second: &str| {
         format!(
             r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":[0,4]}},"b":{{"dtype":"U8","shape":[4],"data_offsets":{second}}}}}"#
@@ -90,7 +90,7 @@ fn headers_that_lie_are_refused() {
 }
 
 #[test]
-fn unaligned_data_and_unsupported_types_are_read_as_they_are() {
+fn unaligned_data_is_read_and_unsupported_types_are_listed() {
     let header = r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"f8":{"dtype":"F8_E4M3","shape":[2,1],"data_offsets":[1,3]},"h":{"dtype":"F16","shape":[2],"data_offsets":[3,7]},"w":{"dtype":"F32","shape":[],"data_offsets":[7,11]}} "#;
     let mut file = safetensors(header, 11);
     let data = file.len() - 11;
@@ -108,7 +108,7 @@ fn unaligned_data_and_unsupported_types_are_read_as_they_are() {
 }
 
 #[test]
-fn the_name_of_a_file_decides_nothing() {
+fn the_file_name_does_not_decide_the_format() {
     let folder = tempfile::tempdir().unwrap();
     for (from, to, container) in [
         ("dtypes.safetensors", "dtypes.pt", Container::Safetensors),
@@ -123,7 +123,7 @@ fn the_name_of_a_file_decides_nothing() {
 }
 
 #[test]
-fn files_that_are_no_weights_are_called_what_they_are() {
+fn files_that_are_not_weights_are_identified() {
     let folder = tempfile::tempdir().unwrap();
     let cases: &[(&[u8], &str)] = &[
         (b"", "empty"),
@@ -148,11 +148,11 @@ fn files_that_are_no_weights_are_called_what_they_are() {
         "{:#}",
         container::open(&folder.path().join("none")).unwrap_err()
     );
-    assert!(error.contains("cannot be looked at"), "{error}");
+    assert!(error.contains("cannot read the file's metadata"), "{error}");
 }
 
 #[test]
-fn a_file_written_to_while_open_is_noticed() {
+fn a_file_changed_while_open_is_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.pt");
     fs::copy(fixtures::folder().join("protocol2.pt"), &path).unwrap();
@@ -162,5 +162,5 @@ fn a_file_written_to_while_open_is_noticed() {
     longer.push(0);
     fs::write(&path, longer).unwrap();
     let error = archive.unchanged().unwrap_err().to_string();
-    assert!(error.contains("written to while"), "{error}");
+    assert!(error.contains("changed while"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Tensors that lie about their shape, storage or name.
+//! Tensors with an inconsistent shape, storage or name.
 
 use longclip::checkpoint::container;
 
@@ -17,7 +17,7 @@ fn the_builder_makes_a_file_that_opens() {
 }
 
 #[test]
-fn shapes_that_lie_are_refused_before_anything_is_allocated() {
+fn inconsistent_shapes_are_refused_before_anything_is_allocated() {
     let huge = i64::from(i32::MAX);
     let call = Call::new;
     let cases = [
@@ -177,7 +177,7 @@ fn names_are_bounded_and_unique() {
         .collect();
     let many: Vec<(&str, Pickle)> = many.iter().map(|(k, p)| (k.as_str(), p.clone())).collect();
     let shared = good().raw(b"q\x000").dict(&many);
-    assert!(refusal(checkpoint(&shared.stop())).contains("more than 65536 is no CLIP model"));
+    assert!(refusal(checkpoint(&shared.stop())).contains("a CLIP model has at most 65536"));
 }
 
 #[test]
@@ -211,8 +211,8 @@ fn tensors_made_of_the_wrong_things_are_refused() {
         (call(empty), "its elements (unknown) cannot be read"),
         (wrapped, "wrapped more than 8 times"),
         (storage(Pickle::default().raw(b"N")), "its storage is None"),
-        (storage(Pickle::default().raw(b"NQ")), "no storage"),
-        (storage(Pickle::default().raw(b")Q")), "no storage"),
+        (storage(Pickle::default().raw(b"NQ")), "not a storage"),
+        (storage(Pickle::default().raw(b")Q")), "not a storage"),
         (
             storage(Pickle::default().raw(b"(").text("storage").raw(b"NNNNtQ")),
             "a storage has no class",
@@ -229,7 +229,7 @@ fn tensors_made_of_the_wrong_things_are_refused() {
 }
 
 #[test]
-fn a_program_of_modules_is_walked_by_its_attributes() {
+fn torchscript_modules_are_walked_by_their_attributes() {
     let object = |class: &str, attributes: Pickle| {
         Pickle::default()
             .global("__torch__", class)

@@ -1,4 +1,4 @@
-//! Zips that lie about what they hold, and legacy files that do.
+//! Inconsistent zip archives and legacy files.
 
 use longclip::checkpoint::container;
 
@@ -9,7 +9,7 @@ fn pickle() -> Vec<u8> {
     Pickle::default().dict(&[("w", good())]).stop()
 }
 
-/// A checkpoint one of whose members was changed.
+/// A checkpoint with one changed member.
 fn changed(index: usize, change: impl FnOnce(&mut Member)) -> Vec<u8> {
     let mut members = members(&pickle());
     change(&mut members[index]);
@@ -17,7 +17,7 @@ fn changed(index: usize, change: impl FnOnce(&mut Member)) -> Vec<u8> {
 }
 
 #[test]
-fn members_that_lie_are_refused() {
+fn inconsistent_members_are_refused() {
     let cases = [
         (
             changed(0, |m| m.checksum = Some(1)),
@@ -97,7 +97,7 @@ fn a_checksum_that_was_not_computed_is_accepted() {
 }
 
 #[test]
-fn end_records_that_lie_are_refused() {
+fn inconsistent_end_records_are_refused() {
     let good = checkpoint(&pickle());
     let end = good.len() - 22;
     let patched = |at: usize, bytes: &[u8]| {
@@ -108,7 +108,7 @@ fn end_records_that_lie_are_refused() {
     let cases = [
         (patched(0, b"PK\0\0"), "no end record"),
         (patched(20, &[1, 0]), "no end record"),
-        (patched(4, &[1, 0]), "one part of several"),
+        (patched(4, &[1, 0]), "one part of a multi-part archive"),
         (patched(8, &[0xff, 0, 0xff, 0]), "entry 3 of 255 is damaged"),
         (patched(12, &[0xff; 4]), "directory lies outside"),
         (patched(16, &[0xff; 4]), "directory lies outside"),
@@ -179,7 +179,7 @@ fn zip64_records_are_read_and_checked() {
     }
 }
 
-/// A legacy file of one tensor "w" over storage "0".
+/// A legacy file with one tensor "w" in storage "0".
 fn legacy(version: u8, keys: &[&str], count: u64) -> Vec<u8> {
     let magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
     let version = [b"\x80\x02M", [version, 3].as_slice(), b"."].concat();
@@ -204,7 +204,7 @@ fn legacy(version: u8, keys: &[&str], count: u64) -> Vec<u8> {
 }
 
 #[test]
-fn legacy_files_that_lie_are_refused() {
+fn inconsistent_legacy_files_are_refused() {
     let archive = container::open_bytes(legacy(0xe9, &["0"], 4)).unwrap();
     assert_eq!(archive.tensors["w"].to_f32().unwrap(), [1.0, 2.0, 3.0, 4.0]);
     let cases = [
@@ -213,7 +213,7 @@ fn legacy_files_that_lie_are_refused() {
         (legacy(0xe9, &["0"], u64::MAX), "reaches beyond the file"),
         (legacy(0xe9, &["0"], 1 << 62), "reaches beyond the file"),
         (legacy(0xe9, &["0"], 3), "should hold 16 bytes but holds 12"),
-        (legacy(0xe9, &["1"], 4), "belongs to no tensor"),
+        (legacy(0xe9, &["1"], 4), "no tensor uses storage"),
         (legacy(0xe9, &[], 4), "it is not in the file"),
         (legacy(0xe9, &["0", "0"], 0), "listed twice"),
     ];
@@ -224,7 +224,7 @@ fn legacy_files_that_lie_are_refused() {
 }
 
 #[test]
-fn a_legacy_file_of_a_big_endian_machine_is_refused() {
+fn a_legacy_file_from_a_big_endian_machine_is_refused() {
     let mut bytes = std::fs::read(fixtures::folder().join("legacy2.pt")).unwrap();
     let key = b"little_endian";
     let at = bytes.windows(key.len()).position(|w| w == key).unwrap() + key.len();

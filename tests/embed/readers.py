@@ -1,10 +1,10 @@
-"""Shows that numpy, pandas, pyarrow, safetensors and faiss read what `longclip embed` writes, and
-that `longclip search` reads what they write.
+"""Checks that numpy, pandas, pyarrow, safetensors and faiss read what `longclip embed` writes, and that
+`longclip search` reads their files.
 
-    cargo build && python tests/embed/readers.py target/debug/longclip PICTURE...
+    cargo build && python tests/embed/readers.py target/debug/longclip IMAGE...
 
 Needs numpy, pandas, pyarrow, safetensors and faiss-cpu. Every number must be the same in every
-format, to the bit, and the nearest neighbours that faiss finds those of `longclip search`.
+format, to the bit, and faiss must find the same nearest neighbours as `longclip search`.
 """
 
 import json
@@ -75,7 +75,7 @@ print(f"search       {[os.path.basename(hit['image']) for hit in hits]} {[hit['c
 assert [pictures[row] for row in found[0]] == [hit["image"] for hit in hits]
 assert np.allclose(scores[0], [hit["cosine"] for hit in hits], atol=1e-6)
 
-# The other way: matrices of these programs, for which --model names the model, rows by number.
+# The reverse: matrices from these programs, with the model given by --model and rows by number.
 doubles = 3 * vectors.astype(np.float64)
 np.save("f16.npy", doubles.astype(np.float16))
 np.save("big.npy", doubles.astype(">f8"))

@@ -1,13 +1,13 @@
-"""Evaluates a dataset with transformers and the tools of the field, and holds `longclip evaluate`
-against it.
+"""Evaluates a dataset with transformers and standard tools, and compares `longclip evaluate` with
+the result.
 
     python tests/evaluate/reference.py --longclip target/release/longclip --model DIR
 
-DIR is a CLIP checkpoint in Hugging Face's layout; its weights may be random. The pictures are drawn
+DIR is a CLIP checkpoint in Hugging Face's layout; its weights may be random. The images are drawn
 here: six classes of shapes, and a caption for each. Towers, processor, class embeddings,
-probabilities and metrics are transformers', scikit-learn's, torchmetrics' and CLIP_benchmark's own
-code, none of it is ours. Needs torch, transformers, scikit-learn, torchmetrics, statsmodels and
-clip-benchmark.
+probabilities and metrics are the code of transformers, scikit-learn, torchmetrics and
+CLIP_benchmark, none of it ours. Requires torch, transformers, scikit-learn, torchmetrics,
+statsmodels and clip-benchmark.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--longclip", required=True)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--each", type=int, default=20, help="pictures of each class")
+    parser.add_argument("--each", type=int, default=20, help="images per class")
     arguments = parser.parse_args()
     torch.manual_seed(0)
     model = CLIPModel.from_pretrained(arguments.model).eval()

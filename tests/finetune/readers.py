@@ -1,12 +1,11 @@
-"""What `longclip finetune` writes, loaded by the Python that the formats belong to.
+"""Loads the output of `longclip finetune` with the libraries that the formats belong to.
 
-    python tests/finetune/readers.py --longclip target/release/longclip \
-        --openai-clip CLIP --long-clip LONGCLIP PICTURE...
+    python tests/finetune/readers.py --longclip target/release/longclip --openai-clip CLIP --long-clip LONGCLIP IMAGE...
 
 CLIP and LONGCLIP are checkouts of the two repositories; transformers, open_clip_torch, peft and
-torch must be installed. Trains the built-in model a few steps on copies of the pictures, in every
-layout, whole and with LoRA, and fails unless each library's own network gives the embeddings that
-`longclip embed` gives, from the same pixels and token ids, within 2e-5.
+torch must be installed. Trains the built-in model a few steps on copies of the images, in every
+layout, fully and with LoRA, and fails unless each library's own network gives the same embeddings
+as `longclip embed`, from the same pixels and token ids, within 2e-5.
 """
 
 import argparse
@@ -29,7 +28,7 @@ def run(args, *arguments):
 
 
 def embedded(args, model, folder):
-    """Our embeddings of the pictures and of the texts, in f32."""
+    """Our embeddings of the images and of the texts, in f32."""
     (folder / "texts.txt").write_text("\n".join(TEXTS) + "\n")
     common = ["--model", model, "--precision", "f32"]
     run(args, "embed", *args.pictures, *common, "-o", folder / "i.npy")
@@ -38,16 +37,8 @@ def embedded(args, model, folder):
 
 
 def pixels(args, size):
-    """CLIP's preprocessing; a palette, which PIL would resize by colour numbers, becomes RGB
-    first."""
-    from torchvision.transforms import (
-        CenterCrop,
-        Compose,
-        InterpolationMode,
-        Normalize,
-        Resize,
-        ToTensor,
-    )
+    """CLIP's preprocessing; palette images, which PIL would resize by index, become RGB first."""
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
     mean, deviation = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
     change = Compose([
@@ -68,7 +59,7 @@ def compare(name, found, expected):
 
 
 def module_of(path):
-    """A file of a checkout alone: its neighbours need packages that no longer exist."""
+    """Imports a single file of a checkout: its neighbours need packages that no longer exist."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -76,8 +67,8 @@ def module_of(path):
 
 
 def through_state(module, path, images, ids, **more):
-    """openai/CLIP's and Long-CLIP's own networks; their loaders round matrices to halves, so the
-    numbers are loaded again."""
+    """openai/CLIP's and Long-CLIP's own networks; their loaders round matrices to half precision,
+    so the numbers are loaded again."""
     state = torch.load(path, map_location="cpu", weights_only=True)
     model = module.build_model(dict(state), **more).float()
     model.load_state_dict({name: value.float() for name, value in state.items()})

@@ -1,16 +1,17 @@
-//! One fuzz target for each container: damaged copies of files that PyTorch and safetensors wrote, from a
-//! fixed seed. None may panic, abort, take over two seconds, or take more memory than the file and 512 MiB.
+//! One fuzz target per container format: damaged copies of files written by PyTorch and
+//! safetensors, from a fixed seed. None may panic, abort, take over two seconds, or use more memory
+//! than the file size plus 512 MiB.
 //!
-//! A few thousand copies each by default; as many as wanted with
+//! A few thousand copies each by default; set another number with
 //!
 //!     LONGCLIP_FUZZ_MUTATIONS=100000 cargo test --test fuzz -- --nocapture
 //!
-//! A copy that breaks a rule is kept, and the message says where.
+//! A copy that breaks a rule is kept; the message gives its path.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "a test that reports"
+    reason = "the test prints its results"
 )]
 
 #[path = "../container/fixtures.rs"]
@@ -32,7 +33,7 @@ use mutate::{Random, damage, unseal};
 const SLOWEST: Duration = Duration::from_secs(2);
 const MOST_MEMORY: usize = 512 << 20;
 
-/// Memory is counted for the whole process: one target at a time.
+/// Memory is counted for the whole process, so only one target runs at a time.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn mutations() -> usize {
@@ -40,7 +41,7 @@ fn mutations() -> usize {
     wanted.map_or(2000, |count| count.parse().expect("a number"))
 }
 
-/// What damaged copies did.
+/// Results for damaged copies.
 #[derive(Debug, Default)]
 struct Tally {
     read: usize,
@@ -49,7 +50,7 @@ struct Tally {
     most_memory: usize,
 }
 
-/// Damages the fixtures of one container, in turn.
+/// Damages the fixtures of one container format, in turn.
 fn target(name: &str, wanted: Container) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let seeds: Vec<Vec<u8>> = fixtures::all()
@@ -59,7 +60,7 @@ fn target(name: &str, wanted: Container) {
             container::open_bytes(bytes.clone()).is_ok_and(|archive| archive.container == wanted)
         })
         .collect();
-    assert!(!seeds.is_empty(), "no fixture is {wanted}");
+    assert!(!seeds.is_empty(), "no fixture of kind {wanted}");
     let mut random = Random::new(name);
     let mut tally = Tally::default();
     for copy in 0..mutations() {
@@ -75,11 +76,11 @@ fn target(name: &str, wanted: Container) {
         attempt(name, copy, bytes, &mut tally);
     }
     println!("{name}: {tally:?}");
-    // Both must happen, or the damage is not of the interesting kind.
+    // Both must happen, or the damage is too mild or too severe.
     assert!(tally.read > 10 && tally.refused > 10, "{name}: {tally:?}");
 }
 
-/// Opens one copy and reads all that it offers.
+/// Opens one copy and reads all its contents.
 fn attempt(name: &str, copy: usize, bytes: Vec<u8>, tally: &mut Tally) {
     let length = bytes.len();
     let again = bytes.clone();
@@ -107,14 +108,14 @@ fn attempt(name: &str, copy: usize, bytes: Vec<u8>, tally: &mut Tally) {
     }
 }
 
-/// Reads everything that a file offers; false if it was refused.
+/// Reads all contents of a file; false if it was refused.
 fn exercise(bytes: Vec<u8>) -> bool {
     let Ok(archive) = container::open_bytes(bytes) else {
         return false;
     };
     for tensor in archive.tensors.values() {
         if tensor.elements() > 1 << 16 {
-            continue; // an expanded view: right, but slow in this loop
+            continue; // an expanded view: valid, but slow in this loop
         }
         let _ = tensor.to_f32();
         let _ = tensor.transpose().map(|t| t.to_f32());

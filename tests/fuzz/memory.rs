@@ -1,4 +1,4 @@
-//! An allocator that counts.
+//! A counting allocator.
 
 #![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
@@ -13,7 +13,7 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// SAFETY: everything is passed on to the system's allocator; counting does not touch the memory.
+// SAFETY: everything is forwarded to the system allocator; counting does not touch the memory.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
@@ -29,14 +29,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// Begins anew: the peak is what is held now, which is returned.
+/// Resets the peak to the bytes currently held, and returns them.
 pub(crate) fn start() -> usize {
     let held = HELD.load(Ordering::Relaxed);
     PEAK.store(held, Ordering::Relaxed);
     held
 }
 
-/// The most bytes held at once since [`start`].
+/// The peak of bytes held since [`start`].
 pub(crate) fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
 }

@@ -1,10 +1,10 @@
-//! Damage to files: bytes, numbers, pieces, lengths.
+//! Mutations of files: bytes, numbers, pieces, lengths.
 
-/// A small generator of Marsaglia's xorshift family: the same numbers on every run.
+/// A small generator of Marsaglia's xorshift family: deterministic across runs.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// A stream of its own for each name.
+    /// A separate stream for each name.
     pub(crate) fn new(name: &str) -> Self {
         let seed = name.bytes().fold(0x9e37_79b9_7f4a_7c15_u64, |seed, byte| {
             (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -12,7 +12,7 @@ impl Random {
         Self(seed | 1)
     }
 
-    /// One of 0..limit.
+    /// A number in 0..limit.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -21,7 +21,7 @@ impl Random {
     }
 
     fn byte(&mut self) -> u8 {
-        // Values at the edges, and the pickle's own signs, break more than average ones.
+        // Edge values and pickle opcodes break more than average bytes.
         match self.below(4) {
             0 => b"\x00\x01\x7f\x80\xff.(tR}]su0q\x8a\x94"[self.below(17)],
             _ => u8::try_from(self.below(256)).unwrap(),
@@ -46,7 +46,7 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, range: std::ops::Range<usize>, random:
                 bytes[to..to + length].copy_from_slice(&piece[..length]);
             }
             2 => bytes[at] ^= 1 << random.below(8),
-            // Numbers at the edges, where lengths and offsets lie.
+            // Edge values, where lengths and offsets lie.
             3 if at + 4 <= bytes.len() => {
                 let numbers = [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0xffff, 0x10000];
                 let number: u32 = numbers[random.below(numbers.len())];
@@ -57,7 +57,7 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, range: std::ops::Range<usize>, random:
                 let number: u64 = numbers[random.below(numbers.len())];
                 bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
             }
-            // Digits, for headers of text.
+            // Digits, for text headers.
             5 => bytes[at] = b"0123456789-eE[]{},:\""[random.below(20)],
             6 if random.below(8) == 0 => bytes.truncate(at),
             7 if random.below(4) == 0 => {
@@ -74,8 +74,8 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, range: std::ops::Range<usize>, random:
     }
 }
 
-/// Where data.pkl's content lies in a zip, after its checksum was set to zero, which says that there is
-/// none.
+/// The range of data.pkl's content in a zip, after setting its checksum to zero, which means that
+/// there is none.
 pub(crate) fn unseal(bytes: &mut [u8]) -> Option<std::ops::Range<usize>> {
     let find = |bytes: &[u8], magic: &[u8], from: usize| {
         (from..bytes.len().saturating_sub(46))

@@ -1,5 +1,5 @@
-//! The built-in model against `model-check.json`, which the program that packed it computed with
-//! PyTorch and a reader of its own.
+//! The built-in model compared with `model-check.json`, which the packing program computed with
+//! PyTorch and an independent reader.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ fn numbers(list: &Value) -> Vec<f64> {
     list.iter().map(|one| one.as_f64().unwrap()).collect()
 }
 
-/// Embeddings as they are listed, with unit length.
+/// Listed embeddings, normalised.
 fn units<'a>(lists: impl IntoIterator<Item = &'a Value>) -> Vec<f32> {
     let unit = |list: &Value| {
         let values = numbers(&list["embedding"]);
@@ -32,7 +32,7 @@ fn units<'a>(lists: impl IntoIterator<Item = &'a Value>) -> Vec<f32> {
 }
 
 #[test]
-fn its_tensors_are_what_was_packed() {
+fn its_tensors_match_the_packed_ones() {
     let check = json(&folder().join("model-check.json"));
     let expected = check["tensors"].as_object().unwrap();
     let found = tiny::checkpoint(&None.into()).unwrap().tensors;
@@ -42,7 +42,7 @@ fn its_tensors_are_what_was_packed() {
         let tensor = &found[name];
         assert_eq!(serde_json::json!(tensor.shape()), expected["shape"]);
         let values = tensor.to_f32().unwrap();
-        // An f32 with all its digits: equal to the bit.
+        // An f32 with all digits, so bit-identical.
         for (value, first) in values.iter().zip(numbers(&expected["first"])) {
             assert_eq!(*value, first as f32, "{name}");
         }
@@ -52,7 +52,7 @@ fn its_tensors_are_what_was_packed() {
         let absolute = expected["absolute_sum"].as_f64().unwrap();
         for (found, key) in [(sum(|v| v), "sum"), (sum(f64::abs), "absolute_sum")] {
             let expected = expected[key].as_f64().unwrap();
-            // Only the order of the sums differs.
+            // Only the order of summation differs.
             let off = (found - expected).abs();
             assert!(off <= 1e-10 * absolute, "{name}: {found} {expected}");
         }
@@ -60,7 +60,7 @@ fn its_tensors_are_what_was_packed() {
 }
 
 #[test]
-fn its_embeddings_are_the_references() {
+fn its_embeddings_match_the_reference() {
     let check = json(&folder().join("model-check.json"));
     let checkpoint = tiny::checkpoint(&None.into()).unwrap();
     let name = check["image"]["file"].as_str().unwrap();

@@ -1,9 +1,9 @@
-"""Seeded tiny checkpoints with CLIP's true structure, and the layouts they are stored in.
+"""Seeded tiny checkpoints with CLIP's real structure, in every layout.
 
 Everything starts as a state dict under OpenAI's names. Widths are multiples of 64 because every
 CLIP has heads of 64. Two sets of blocks ("P" and "Q") are shared by all cases so that the files
-pack well; each has one tower of two heads, and their towers differ in width and depth so that
-mixing them up crashes.
+compress well; each has one tower with two heads, and the towers differ in width and depth so that
+mixing them up fails.
 """
 
 import json
@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 VOCABULARY = 49408
-# Significant bits that random weights keep. The few of "short" pack well and halves hold them
-# exactly; halves cannot hold those of "long", so rounding a file shows. (f32 itself has 24.)
+# Significant bits of random weights. "short" compresses well and is exact in half precision; half
+# precision is not exact for "long", so rounding a file shows. (f32 itself has 24.)
 SIGNIFICANT = {"short": 6, "long": 16}
 
 
@@ -53,7 +53,7 @@ CASES = [
 
 
 def draw(seed, shape, std, mean=0.0, short=True):
-    """Normal numbers from a stream of its own for each seed."""
+    """Normal random numbers from a separate stream per seed."""
     stream = np.random.Generator(np.random.PCG64([ord(c) for c in seed]))
     fraction, exponent = np.frexp(mean + std * stream.standard_normal(shape))
     steps = 2.0 ** SIGNIFICANT["short" if short else "long"]
@@ -61,13 +61,13 @@ def draw(seed, shape, std, mean=0.0, short=True):
 
 
 def tower_blocks(prefix, seed, width, layers):
-    """Pre-norm blocks strong enough that every part of them shows in the embedding."""
+    """Pre-norm blocks strong enough that every part affects the embedding."""
     state = {}
     for i in range(layers):
         name, at = f"{prefix}.resblocks.{i}.", f"{seed}{i}"
         state[name + "attn.in_proj_weight"] = draw(at + "in", (3 * width, width), 1.3 * width**-0.5)
         state[name + "attn.in_proj_bias"] = draw(at + "inb", (3 * width,), 0.1, short=False)
-        # Not short: rounding a file to half precision must show.
+        # Not short: rounding a file to half precision must be visible.
         state[name + "attn.out_proj.weight"] = draw(at + "out", (width, width), 0.8 * width**-0.5, short=False)
         state[name + "attn.out_proj.bias"] = draw(at + "outb", (width,), 0.1, short=False)
         state[name + "mlp.c_fc.weight"] = draw(at + "fc", (4 * width, width), width**-0.5)
@@ -102,7 +102,7 @@ def openai_state(case, used_ids):
         "token_embedding.weight": tokens,
     }
     if case.tables == 2:
-        # Different from the first table in every row: reading the wrong one must show.
+        # Different from the first table in every row, so that reading the wrong one is visible.
         state["positional_embedding_res"] = draw(f"{seed}res", (case.context, text), 0.3)
     state |= norm("visual.ln_pre", seed + "pre", vision) | norm("visual.ln_post", seed + "post", vision)
     state |= norm("ln_final", seed + "final", text)
@@ -190,8 +190,7 @@ def hugging_face_config(case, context=None):
 
 
 def write_openai_safetensors(case, state, path):
-    """As OpenAI ships them: halves but for the norms, tables and scalars, and three integers
-    beside."""
+    """As shipped by OpenAI: half precision except norms, tables and scalars, plus three integers."""
     stored = {}
     for name, tensor in state.items():
         whole = ".ln_" in name or name.startswith("ln_") or "embedding" in name or name == "logit_scale"

@@ -3,15 +3,14 @@
 
     flips.py PROGRAM DIR      # PROGRAM: the built longclip; DIR: a folder to work in
 
-For each flip the library that owns the file (open_clip 3, transformers 5) and the program read the
+For each flip the library that owns the file (open_clip 3, transformers 5) and the program load the
 same folder. The program must give the library's embeddings (cosine at least 0.99999 for an image
-and a text) or end with status 2 and name the file and the key. The script fails otherwise, and
-where a field of open_clip's dataclasses, of its preprocessing, of transformers' CLIPConfig or of
+and a text) or exit with status 2 and name the file and the key. The script fails otherwise, and if
+a field of open_clip's dataclasses, of its preprocessing, of transformers' CLIPConfig or of
 CLIPImageProcessor has no flip. `expected/flips.json` is what `flips.rs` repeats without the
 libraries.
 
-The image processor is the one on Pillow: torchvision's resizes otherwise, by more than the
-tolerance.
+The image processor is the Pillow one: torchvision's resizes differently, by more than the tolerance.
 """
 
 import copy
@@ -49,7 +48,7 @@ PICTURE = HERE / "pictures/coffee.png"
 TOLERANCE = 0.99999
 VISION, TEXT, TOKENIZER = "model_cfg/vision_cfg", "model_cfg/text_cfg", "model_cfg/text_cfg/tokenizer_kwargs"
 
-# (object, key, value): what to put where in open_clip_config.json.
+# (object, key, value): flips for open_clip_config.json.
 OPEN_CLIP = [
     ("model_cfg", "embed_dim", 64),
     ("model_cfg", "quick_gelu", True),
@@ -143,8 +142,7 @@ OPEN_CLIP = [
     ("preprocess_cfg", "unheard_of", 1),
 ]
 
-# A whole text tower but for the number of heads and what follows from the class: transformers takes
-# 8 heads.
+# A complete text tower except for head count and class defaults: transformers assumes 8 heads.
 OLD_TEXT = {
     "hidden_size": 128,
     "intermediate_size": 512,
@@ -237,13 +235,13 @@ PROCESSOR_BASE = {
 }
 
 
-# Where transformers fails and the program goes on with a warning: published conversions of
-# Long-CLIP say 77.
+# Where transformers fails and the program continues with a warning: published Long-CLIP conversions
+# say 77.
 LENIENT = {("config.json", "max_position_embeddings")}
 
 
 def flips():
-    """Every flip: the folder it is for, the file, where in it, and the value."""
+    """Every flip: its folder, the file, the place in it, and the value."""
     for path, key, value in OPEN_CLIP:
         yield {"folder": "open-clip", "file": "open_clip_config.json", "object": path, "key": key, "value": value}
     for path, key, value in CONFIG:
@@ -254,7 +252,7 @@ def flips():
 
 
 def check_fields():
-    """Fails where a field has no flip."""
+    """Fails if a field has no flip."""
     for table, path, fields in (
         (OPEN_CLIP, VISION, [f.name for f in dataclasses.fields(CLIPVisionCfg)]),
         (OPEN_CLIP, TEXT, [f.name for f in dataclasses.fields(CLIPTextCfg)]),
@@ -309,7 +307,7 @@ def by_transformers(folder, text, ids):
 
 
 def by_program(program, folder, text):
-    """Status, what it said, and the embeddings if there are any."""
+    """Exit status, message, and the embeddings if any."""
     found = []
     for what in ([str(PICTURE)], ["--text", text]):
         command = [program, "embed", *what, "--model", str(folder), "--precision", "f32"]
@@ -345,7 +343,7 @@ def main():
                 library = by_open_clip(folder, text["text"])
             else:
                 if not (folder / "preprocessor_config.json").exists():
-                    # Of this file only config.json is meant.
+                    # Only config.json is relevant for this file.
                     (folder / "preprocessor_config.json").write_text(json.dumps(PROCESSOR_BASE))
                 library = by_transformers(folder, text["text"], text["token_ids"])
             failure = ""

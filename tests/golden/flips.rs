@@ -1,6 +1,6 @@
-//! Every field of the configuration files, flipped one at a time: either the embeddings are those of
-//! the library that owns the file, or loading fails and names the file and the key. `flips.py` made
-//! the list and asked the libraries.
+//! Every field of the configuration files, flipped one at a time: either the embeddings match those
+//! of the library that owns the file, or loading fails and names the file and the key. `flips.py`
+//! generates the list and the libraries' answers.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use candle_core::{Device, Tensor};
 
 use super::{flat, json as read_json, unpack};
 
-/// `document` with the flip in it.
+/// `document` with the flip applied.
 fn flipped(mut document: Value, flip: &Value) -> Value {
     let mut place = &mut document;
     let path = flip["object"].as_str().unwrap().split('/');
@@ -38,7 +38,7 @@ fn load(folder: &Path) -> Result<Checkpoint, String> {
     Checkpoint::load(&source, &Stated::default()).map_err(|error| format!("{error:#}"))
 }
 
-/// Unit embeddings of the list's image and text.
+/// Normalised embeddings of the list's image and text.
 fn embeddings(checkpoint: &Checkpoint, list: &Value) -> [Vec<f32>; 2] {
     let clip = model::load(checkpoint, &Compute::Kernel(CpuPrecision::F32)).unwrap();
     let path = unpack::data_folder().join("pictures");
@@ -76,7 +76,7 @@ fn same(checkpoint: &Checkpoint, list: &Value, place: usize, flip: &Value) {
 }
 
 #[test]
-fn every_flip_of_a_configuration_is_computed_as_its_library_does_or_refused_by_name() {
+fn every_configuration_flip_matches_its_library_or_is_refused_by_name() {
     let list = read_json(&unpack::data_folder().join("expected/flips.json"));
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("hf-gelu-patch32", folder.path());
@@ -94,7 +94,7 @@ fn every_flip_of_a_configuration_is_computed_as_its_library_does_or_refused_by_n
         };
         let config = flipped(before.clone().unwrap_or(plain), flip);
         std::fs::write(&path, config.to_string()).unwrap();
-        // transformers crops its own way, which only this file asks for.
+        // transformers has its own crop rounding, which only this file implies.
         let processor = model.join("preprocessor_config.json");
         if file == "config.json" {
             std::fs::write(&processor, list["processor"].to_string()).unwrap();
@@ -119,7 +119,7 @@ fn every_flip_of_a_configuration_is_computed_as_its_library_does_or_refused_by_n
                     "{flip}: {:?}",
                     checkpoint.warnings
                 );
-                // Where the library fails, only a warning is asked for.
+                // If the library itself fails, a warning is enough.
                 match flip["expected"].as_u64() {
                     None => assert!(!checkpoint.warnings.is_empty(), "{flip}"),
                     Some(place) => same(&checkpoint, &list, place as usize, flip),

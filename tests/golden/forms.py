@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The same tiny weights in every form that CLIP is stored in, and the forms that `longclip convert`
-writes.
+"""The same tiny weights in every format that CLIP is stored in, and in those that `longclip
+convert` writes.
 
-    forms.py load PROGRAM DIR      # each form by its own library; what the program answers for it
-    forms.py convert PROGRAM DIR   # each conversion loaded by the library that it is for
+    forms.py load PROGRAM DIR      # each format written by its own library; the program's results for it
+    forms.py convert PROGRAM DIR   # each conversion loaded by its target library
     forms.py stretch               # writes expected/stretch.safetensors with Long-CLIP's own code
 
-Needs what reference.py needs, and the same two options for the checkouts. Prints a table of one row
-a form and fails when a difference is larger than its precision allows.
+Has the requirements of reference.py, and the same two options for the checkouts. Prints a table
+with one row per format and fails if a difference is larger than its precision allows.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CASES = {case.name: case for case in checkpoints.CASES}
 
 
 def weights(name):
-    """A case's state dict with all tokens of LABELS and of a long text drawn."""
+    """A case's state dict with random embeddings for all tokens of LABELS and a long text."""
     ids = sorted({id for label in LABELS for id in tokens(label)} | {49406, 49407})
     return checkpoints.openai_state(CASES[name], ids)
 
@@ -45,8 +45,7 @@ def tokens(text):
 
 
 def classify(program, path, more=()):
-    """The cosines of LABELS (softmax would hide much), in f32, for a picture, in the order of
-    LABELS."""
+    """The cosines of LABELS (softmax would hide differences), in f32, for an image, in the order of LABELS."""
     picture = HERE / "pictures/coffee.png"
     command = [program, "classify", picture, "--model", path, "--precision", "f32", "--quiet", "--format", "json"]
     done = subprocess.run([*map(str, command), *more, "--labels", *LABELS], capture_output=True, text=True)
@@ -57,8 +56,7 @@ def classify(program, path, more=()):
 
 
 def geometric(state):
-    """As fine-tunes with geometric parametrisation train: lengths and directions of the MLPs'
-    rows."""
+    """As in fine-tunes with geometric parametrisation: lengths and directions of the MLPs' rows."""
     new = {}
     for name, tensor in state.items():
         if ".mlp.c_" in name and name.endswith(".weight"):
@@ -84,8 +82,9 @@ def custom_text(state):
 
 
 def forms(folder):
-    """Writes every form -> rows of (form, how it was written, path, group, further arguments). Rows
-    of one group hold the same numbers in the same precision."""
+    """Writes every format -> rows of (format, how it was written, path, group, further arguments).
+    Rows of one group hold the same numbers in the same precision."""
+    from transformers import CLIPModel
 
     rows = []
     quick = ["--activation", "quick_gelu"]
@@ -142,7 +141,7 @@ def forms(folder):
     rows.append(("Long-CLIP .pt, two tables", "Long-CLIP build_model, torch.save(state_dict)", "longclip.pt", "long", []))
     checkpoints.write_c_g_d(case, state, folder / "longclip-hf-names")
     rows.append(("creative-graphic-design Long-CLIP", "save_file, double prefix", "longclip-hf-names", "long", []))
-    # As zer0int's: one table of 248 positions under a config that says 77.
+    # Like zer0int's: one table of 248 positions with a config that says 77.
     model = networks.hugging_face_network(case, state)
     model.save_pretrained(folder / "hf-248")
     config = json.loads((folder / "hf-248/config.json").read_text())
@@ -174,8 +173,7 @@ def load(program, folder):
 
 
 def convert(program, folder):
-    """What the libraries compute with what the program wrote, against the original in the same
-    library."""
+    """Compares the libraries' results for the program's output with those for the original."""
     from open_clip import create_model
     from transformers import CLIPModel
 
@@ -238,7 +236,7 @@ def convert(program, folder):
 
 def long_clip_stretch(long_clip, state, folder, dtype):
     """`load_from_clip` of the Long-CLIP repository on a state dict, computing in `dtype`."""
-    # Its imports that no longer exist or are not needed for this.
+    # Stubs for its imports that no longer exist or are not needed here.
     packaging = types.ModuleType("pkg_resources")
     packaging.packaging = __import__("packaging", fromlist=["version"])
     __import__("packaging.version")
@@ -253,12 +251,12 @@ def long_clip_stretch(long_clip, state, folder, dtype):
     build = module.build_model
 
     def in_dtype(_, load_from_clip):
-        # The archive's numbers are halves: the real ones take their place.
+        # The archive's numbers are in half precision: replaced by the real ones.
         model = build(dict(state), load_from_clip=load_from_clip)
         return networks.with_file_weights(model, state) if dtype == torch.float32 else model
 
     module.build_model = in_dtype
-    # A TorchScript archive, as OpenAI publishes: its way of opening others fails with today's
+    # A TorchScript archive, as OpenAI publishes: its code for other files fails with current
     # PyTorch.
     path = folder / "to-stretch.pt"
     reference.write_torchscript(CASES["hf-patch16"], state, path)

@@ -1,10 +1,10 @@
-"""Checkpoints of the real sizes with random weights, and the built program against PyTorch on them.
+"""Full-size checkpoints with random weights, and a comparison of the built program with PyTorch on them.
 
     python full_size.py make DIR                      # 1.8 GB for longclip-b, 5.1 GB for longclip-l
     python full_size.py expect DIR IMAGE                  # DIR/<model>.expected.json
     python full_size.py compare DIR PROGRAM [--arguments ...]
 
-Random weights make a random answer, but the time and the arithmetic are those of the real model.
+Random weights give random answers, but the time and the arithmetic are those of the real model.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def expect(options):
         case = model_case(name)
         state = torch.load(options.folder / f"{name}.pt", mmap=True)
         pixels, ids = preprocess(options.image, case.image_size), token_ids(LABELS, case.context)
-        # Nothing after a text's end can reach it, so the padding is cut for speed.
+        # Padding after a text's end cannot affect it, so it is removed for speed.
         ids = ids[:, : int(ids.argmax(-1).max()) + 1]
         image, texts = networks.hugging_face(case, state, pixels, ids)
         cosines = (image @ texts.T)[0]
@@ -122,7 +122,7 @@ def expect(options):
 
 
 def forget(path):
-    """Asks the kernel to drop a file from its cache, as far as it will."""
+    """Asks the kernel to drop a file from its cache, as far as possible."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)
@@ -132,8 +132,7 @@ def forget(path):
 
 
 def watch_memory(pid, peak):
-    """Keeps the largest anonymous memory of a process: mapped weights are not in it, copies of them
-    are."""
+    """Tracks the peak anonymous memory of a process: excludes mapped weights, includes copies of them."""
     while True:
         try:
             status = Path(f"/proc/{pid}/status").read_text()
@@ -147,7 +146,7 @@ def watch_memory(pid, peak):
 
 
 def measure(command):
-    """Runs a command: (stdout, seconds, largest anonymous MiB, CPU seconds)."""
+    """Runs a command: (stdout, seconds, peak anonymous MiB, CPU seconds)."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

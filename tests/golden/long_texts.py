@@ -1,12 +1,12 @@
-"""Texts longer than the context, in a few lines of PyTorch: which chunks, and how they become one
+"""Texts longer than the context, in a few lines of PyTorch: the chunks, and how they become one
 embedding.
 
     python long_texts.py --openai-clip CLIP     # writes expected/long_texts.json
 
 CLIP is a checkout at the commit of reference.py. The tokenizer and the network are openai/CLIP's
 own; a context of 248 is the same network with Long-CLIP's two tables folded into one. The image
-embeddings are those of the expected files. Fails where averaging without weights, or without making
-chunks unit length, would stay unseen.
+embeddings are those of the expected files. Fails if averaging without weights, or without
+normalising chunks, would go unnoticed.
 """
 
 import argparse
@@ -45,20 +45,20 @@ def state_of(path):
 
 
 def network(model, state):
-    """openai/CLIP's network; its loader rounds matrices to halves, so the file's numbers are loaded
-    again."""
+    """openai/CLIP's network; its loader rounds matrices to half precision, so the file's numbers
+    are loaded again."""
     clip = model.build_model(dict(state)).float()
     clip.load_state_dict(state)
     return clip.eval()
 
 
 def words_of(tokenizer, clean, text):
-    """The token ids of each word between blanks."""
+    """The token ids of each space-separated word."""
     return [tokenizer.encode(word) for word in clean(text).split(" ")]
 
 
 def cut(words, room, stride):
-    """Chunks of whole words; with a stride, windows that begin at least that many tokens apart."""
+    """Chunks of whole words; with a stride, windows that start at least that many tokens apart."""
     chunks, first = [], 0
     while True:
         last, size = first, 0
@@ -97,7 +97,7 @@ def weighted(rows, chunks):
 
 
 def cosines(images, classes, reading):
-    """[images][classes]; a class is a list of (rows, chunks), one for each prompt."""
+    """[images][classes]; a class is a list of (rows, chunks), one per prompt."""
     answer = []
     for image in images:
         row = []
@@ -144,7 +144,7 @@ def main():
                 if reading == "mean":
                     plain = [[(rows, [[0]] * len(chunks)) for rows, chunks in prompts] for prompts in fitted]
                     moved = torch.tensor(cosines(images, plain, reading)) - torch.tensor(answer)
-                    assert moved.abs().max() > 2e-4, "weights would stay unseen"
+                    assert moved.abs().max() > 2e-4, "wrong weights would go unnoticed"
                 ways.append(
                     {
                         "policy": policy,

@@ -1,27 +1,24 @@
 #!/usr/bin/env python3
-"""What scikit-learn, torchmetrics, netcal, statsmodels, scipy, CLIP_benchmark and Long-CLIP's
-scripts answer for made scores: writes tests/golden/expected/metrics.json, which
-tests/golden/metrics.rs holds src/task against.
+"""Results of scikit-learn, torchmetrics, netcal, statsmodels, scipy, CLIP_benchmark and Long-CLIP's
+scripts for synthetic scores: writes tests/golden/expected/metrics.json, which tests/metrics.rs
+compares with src/task.
 
     python3 tests/golden/metrics.py
 
-Needs tests/golden/metrics-requirements.txt. Wherever two of the tools compute the same thing, the
-script fails when they differ; where they are known to differ, it says so beside the number that is
-taken:
+Requires tests/golden/metrics-requirements.txt. If two of the tools compute the same thing, the
+script fails if they differ; known differences are noted next to the number that is used:
 
-- Top-5 accuracy with equal scores: scikit-learn's and torch's order of equal scores is their own;
-  here it is that of a stable sort. Without equal scores they agree.
-- Calibration error: torchmetrics gives probabilities of exactly 1 a bin of their own, and its f32
-  edges are off by a rounding; netcal's are taken, and both where neither occurs.
-- Temperature: netcal clips small probabilities before it takes their logarithms, so that logits of
-  CLIP's scale give it another minimum; it is held against scipy's bounded minimisation in f64,
-  which is taken, where nothing is clipped.
+- Top-5 accuracy with ties: scikit-learn and torch each order ties differently; here the order is that of
+  a stable sort. Without ties they agree.
+- Calibration error: torchmetrics gives probabilities of exactly 1 a separate bin, and its f32 edges are off by a
+  rounding error; netcal's are used, and both if neither occurs.
+- Temperature: netcal clips small probabilities before taking their logarithms, so that logits of CLIP's scale give
+  a different minimum; scipy's bounded minimisation in f64 is used, and compared with netcal if nothing is clipped.
 - McNemar: the exact test up to 1000 differing samples, else chi-square with correction.
-- Recall: scores that differ by less than 1e-5 may rank otherwise in another order of summation;
-  there are none.
+- Recall: scores that differ by less than 1e-5 may rank differently with another order of summation; there are none.
 
 CLIP_benchmark's `recall_at_k` and the loops of Long-CLIP's `coco.py`, `flickr30k.py` and
-`Urban1k.py` are stated again here as one-liners over the whole score matrix.
+`Urban1k.py` are restated here as one-liners over the whole score matrix.
 """
 
 import json
@@ -47,12 +44,12 @@ BINS = 15
 
 
 def probabilities(logits):
-    """Softmax in f64, kept as f32, as the program does."""
+    """Softmax in f64, rounded to f32, as in the program."""
     return scipy.special.softmax(logits.astype(np.float64), axis=1).astype(np.float32)
 
 
 def classification_cases(rng):
-    """Name, logits, targets. Logits in eighths are exact in JSON and f32, and many are equal."""
+    """Name, logits, targets. Logits in eighths are exact in JSON and f32, and many are tied."""
 
     def logits(n, classes, targets=None, right=0.0, spread=2.0):
         values = np.round(rng.normal(0, spread, (n, classes)) * 8) / 8 + 0.0  # no -0
@@ -68,7 +65,7 @@ def classification_cases(rng):
     values[:, 4] = -20
     values[:, 6] = -20
     yield "absent classes", values, targets
-    # All scores are whole numbers: ties everywhere, at the top as well.
+    # All scores are integers: ties everywhere, including the top.
     targets = rng.integers(0, 8, 80)
     yield "ties", np.round(logits(80, 8, targets, 0.5, 0.7)) + 0.0, targets  # no -0
     targets = rng.integers(0, 6, 30)
@@ -85,7 +82,7 @@ def classification_cases(rng):
 
 
 def calibration_error(confidences, right):
-    """netcal's, and torchmetrics' where they ought to agree."""
+    """netcal's error, compared with torchmetrics' where they should agree."""
     ours = float(ECE(BINS).measure(confidences.astype(np.float64), right.astype(int)))
     edges = np.abs(confidences[:, None] - np.linspace(0, 1, BINS + 1)).min(axis=1)
     agree = bool((edges > 1e-6).all())
@@ -112,7 +109,7 @@ def classification(name, logits, targets):
     ece, agree = calibration_error(confidences, right)
     if agree and classes > 2:
         theirs = multiclass_calibration_error(torch.tensor(chances), torch.tensor(targets), classes, BINS, "l1")
-        # Its argmax is the first of equal ones too.
+        # Its argmax also takes the first on ties.
         assert abs(theirs.item() - ece) < 1e-6, (name, theirs, ece)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # classes that were only predicted
@@ -122,7 +119,7 @@ def classification(name, logits, targets):
         found = metrics.precision_recall_fscore_support(targets, predicted, zero_division=0, **how)
         return [np.asarray(x).tolist() for x in found[:3]]
 
-    # What scikit-learn does to f32, with the sum in f64.
+    # As scikit-learn does for f32, with the sum in f64.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # clipped rows do not sum to 1
         clipped = np.maximum(chances.astype(np.float64), np.finfo(np.float32).eps)
@@ -138,7 +135,7 @@ def classification(name, logits, targets):
         "mean_per_class_recall": balanced,
         "per_class": scores(labels=labels),
         "support": np.bincount(targets, minlength=classes).tolist(),
-        # Without labels: classes that occur neither way do not count.
+        # Without labels: classes that occur in neither do not count.
         "macro": scores(average="macro"),
         "weighted": scores(average="weighted"),
         "confusion": [[int(i), int(j), int(matrix[i, j])] for i, j in np.argwhere(matrix)],
@@ -151,7 +148,7 @@ def classification(name, logits, targets):
 
 
 def calibration_errors(rng):
-    """Best probabilities, among them edges and their neighbours, for several numbers of bins."""
+    """Best probabilities, including edges and their neighbours, for several numbers of bins."""
     edges = np.array([k / BINS for k in range(BINS + 1)], np.float32)
     near = np.concatenate([np.nextafter(edges, np.float32(0)), edges, np.nextafter(edges[:-1], np.float32(1))])
     for name, confidences in [
@@ -179,7 +176,7 @@ def temperature(name, logits, targets):
     found = scipy.optimize.minimize_scalar(nll, bounds=(-7, 7), method="bounded", options={"xatol": 1e-12})
     t = float(np.exp(found.x))
     given = scipy.special.softmax(logits, axis=1)
-    # Two classes it takes for one, and small probabilities it clips.
+    # It treats two classes as one, and clips small probabilities.
     if logits.shape[1] > 2 and given.min() > 1e-7:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -206,7 +203,7 @@ def temperature(name, logits, targets):
 
 
 def threshold(confidences, right):
-    """scikit-learn's ROC curve; of equal Youden indices (in whole numbers) the lowest threshold."""
+    """scikit-learn's ROC curve; on ties of the Youden index (in integers) the lowest threshold."""
     false, true, thresholds = metrics.roc_curve(right, confidences, drop_intermediate=False)
     positives, negatives = int(right.sum()), int((~right).sum())
     gains = [round(t * positives) * negatives - round(f * negatives) * positives for f, t in zip(false, true)]
@@ -253,14 +250,13 @@ def unit(rows):
 
 
 def clip_benchmark(scores, positive, k):
-    """Its recall_at_k: the queries of whose k best at least one is right."""
+    """Its recall_at_k: the queries with at least one right answer among their k best."""
     best = torch.topk(scores, min(k, scores.shape[1]), dim=1).indices
     return positive.gather(1, best).any(dim=1).float().mean().item()
 
 
 def longclip(images, texts, k):
-    """coco.py and flickr30k.py, for five texts an image in order; k = 1 and one text an image is
-    Urban1k.py."""
+    """coco.py and flickr30k.py, for five texts per image in order; k = 1 and one text per image is Urban1k.py."""
     each = len(texts) // len(images)
     similarity = images @ texts.T
     from_image = [any(each * i + j in row.argsort()[-k:] for j in range(each)) for i, row in enumerate(similarity)]

@@ -1,6 +1,6 @@
-//! Metrics, calibration, tests and recall against scikit-learn, torchmetrics, netcal, scipy, statsmodels,
-//! CLIP_benchmark and Long-CLIP's scripts on made scores. `tests/golden/metrics.py` made the numbers and says where
-//! those tools differ among themselves.
+//! Metrics, calibration, significance tests and recall compared with scikit-learn, torchmetrics,
+//! netcal, scipy, statsmodels, CLIP_benchmark and Long-CLIP's scripts on synthetic scores.
+//! `tests/golden/metrics.py` generates the numbers and notes where those tools differ.
 
 use longclip::task::calibration::{
     Stored, choose_threshold, fit_temperature, judge, reliability_of,
@@ -32,7 +32,7 @@ struct Classification {
     acc1: f64,
     acc5: f64,
     mean_per_class_recall: f64,
-    /// Precision, recall and F1, each by class.
+    /// Precision, recall and F1, each per class.
     per_class: [Vec<f64>; 3],
     support: Vec<usize>,
     #[serde(rename = "macro")]
@@ -93,7 +93,7 @@ struct Recall {
     images: Vec<Vec<f32>>,
     texts: Vec<Vec<f32>>,
     image_of_text: Vec<usize>,
-    /// By k: images by text, texts by image.
+    /// Per k: images by text, texts by image.
     recall: std::collections::BTreeMap<usize, [f64; 2]>,
     median_rank: f64,
     mean_reciprocal_rank: f64,
@@ -111,7 +111,7 @@ fn assert_near(what: &str, found: f64, expected: f64, tolerance: f64) {
     assert!(near, "{what}: {found}, not {expected}");
 }
 
-/// As `zero_shot` does it: sums in f64, probabilities in f32, equal ones in the order of the classes.
+/// As in `zero_shot`: sums in f64, probabilities in f32, ties in class order.
 fn softmax(logits: &[f32]) -> (Vec<f32>, Vec<usize>) {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let weight = |logit: &f32| f64::from(logit - largest).exp();
@@ -135,7 +135,7 @@ fn tally(case: &Classification) -> Tally {
 }
 
 #[test]
-fn accuracies_and_means_are_those_of_scikit_learn() {
+fn accuracies_and_means_match_scikit_learn() {
     for case in expected().classification {
         let tally = tally(&case);
         let means = |a: Averages| [a.precision, a.recall, a.f1];
@@ -172,7 +172,7 @@ fn accuracies_and_means_are_those_of_scikit_learn() {
 }
 
 #[test]
-fn classes_and_confusions_are_those_of_scikit_learn() {
+fn classes_and_confusions_match_scikit_learn() {
     for case in expected().classification {
         let tally = tally(&case);
         let classes = tally.per_class();
@@ -198,7 +198,7 @@ fn classes_and_confusions_are_those_of_scikit_learn() {
 }
 
 #[test]
-fn calibration_errors_are_those_of_netcal_and_torchmetrics() {
+fn calibration_errors_match_netcal_and_torchmetrics() {
     let expected = expected();
     for case in expected.classification {
         let found = tally(&case).reliability(BINS).unwrap().ece;
@@ -212,7 +212,7 @@ fn calibration_errors_are_those_of_netcal_and_torchmetrics() {
 }
 
 #[test]
-fn temperatures_are_where_scipy_finds_the_minimum() {
+fn temperatures_match_scipys_minimum() {
     for case in expected().temperature {
         let name = &case.name;
         let logits = case.logits.concat();
@@ -220,8 +220,9 @@ fn temperatures_are_where_scipy_finds_the_minimum() {
         let samples = Stored::new(&logits, &targets, case.logits[0].len()).unwrap();
         let found = fit_temperature(&samples).unwrap();
         assert!(found.determined, "{name}");
-        // scipy's minimiser sees values only, which near the minimum move by the square of a step: half of the digits
-        // are lost, and more where the minimum is flat. The likelihood tells whether it is the same minimum.
+        // scipy's minimiser uses values only, which near the minimum change by the square of a
+        // step: half of the digits are lost, and more if the minimum is flat. The likelihood shows
+        // whether it is the same minimum.
         let ratio = found.temperature / case.temperature;
         assert_near(name, ratio, 1.0, 1e-3);
         assert_near(name, found.nll_before, case.nll_before, TOLERANCE);
@@ -232,7 +233,7 @@ fn temperatures_are_where_scipy_finds_the_minimum() {
             reliability_of(&judged, BINS).unwrap().ece
         };
         assert_near(name, ece(1.0), case.ece_before, TOLERANCE);
-        // At one temperature, so that its last digits do not count.
+        // At a common temperature, so that its last digits do not matter.
         assert_near(name, ece(case.temperature), case.ece_after, TOLERANCE);
         let judged = judge(&samples, case.temperature).unwrap();
         let threshold = choose_threshold(&judged).unwrap();
@@ -243,14 +244,14 @@ fn temperatures_are_where_scipy_finds_the_minimum() {
 }
 
 #[test]
-fn mcnemar_and_holm_are_those_of_statsmodels() {
+fn mcnemar_and_holm_match_statsmodels() {
     let expected = expected();
     for case in expected.mcnemar {
         let found = mcnemar(case.only_first, case.only_second);
         let what = format!("{} against {}", case.only_first, case.only_second);
         assert_eq!(found.method == Method::Exact, case.exact, "{what}");
         assert_near(&what, found.statistic, case.statistic, TOLERANCE);
-        // Down to 1e-262: the digits count.
+        // Down to 1e-262, so compare digits.
         assert_near(&what, found.p_value / case.p_value, 1.0, TOLERANCE);
     }
     for case in expected.holm {
@@ -261,7 +262,7 @@ fn mcnemar_and_holm_are_those_of_statsmodels() {
 }
 
 #[test]
-fn recalls_are_those_of_clip_benchmark_and_of_long_clips_scripts() {
+fn recalls_match_clip_benchmark_and_long_clips_scripts() {
     let unit = |rows: &[Vec<f32>]| -> Vec<f32> {
         let norm = |row: &[f32]| row.iter().map(|x| x * x).sum::<f32>().sqrt();
         let rows = rows.iter();

@@ -1,5 +1,4 @@
-"""Deliberate mistakes, and how far each moves the embeddings: a fixture is good when none stays
-unseen."""
+"""Deliberate mistakes, and how far each moves the embeddings: a fixture is good if none goes unnoticed."""
 
 from dataclasses import replace
 
@@ -7,8 +6,8 @@ import torch
 
 import networks
 
-TOLERANCE = 2e-5  # what the Rust side may differ by in a unit embedding
-VISIBLE = 10 * TOLERANCE  # what every mistake must change at least
+TOLERANCE = 2e-5  # tolerance of the Rust side in a unit embedding
+VISIBLE = 10 * TOLERANCE  # minimum change by every mistake
 
 
 def difference(ours, theirs):
@@ -17,7 +16,7 @@ def difference(ours, theirs):
 
 
 def least_change(ours, theirs):
-    """How far the least moved picture and the least moved text go, by their largest element."""
+    """The largest element-wise change of the least affected image and text."""
     return [float((a - b).abs().amax(-1).min()) for a, b in zip(ours, theirs)]
 
 
@@ -26,7 +25,7 @@ def transposed(name):
 
 
 def swapped(pattern, order):
-    """Query, key and value taken in another order."""
+    """Query, key and value in another order."""
 
     def change(state):
         return state | {
@@ -48,8 +47,7 @@ def halved(state):
     return {name: tensor.half().float() for name, tensor in state.items()}
 
 
-# mistake: (tower it must show in: 0 image, 1 text; change of the weights; which cases it applies
-# to)
+# mistake: (affected tower: 0 image, 1 text; change of the weights; cases it applies to)
 MISTAKES = {
     "text projection transposed": (1, transposed("text_projection"), lambda c: c.embed == 64 and c.blocks == "P"),
     "image projection transposed": (0, transposed("visual.proj"), lambda c: c.embed == 64 and c.blocks == "Q"),
@@ -89,16 +87,8 @@ def of_weights(case, state, pixels, ids, result):
 
 
 def of_pixels(case, state, pixels, ids, result, pictures):
-    """The same pictures resized with another filter, or cropped from a corner that is rounded
-    down."""
-    from torchvision.transforms import (
-        CenterCrop,
-        Compose,
-        InterpolationMode,
-        Normalize,
-        Resize,
-        ToTensor,
-    )
+    """The same images resized with another filter, or cropped from a corner that is rounded down."""
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
     size, measured = case.image_size, {}
     finish = [ToTensor(), Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))]
@@ -111,7 +101,7 @@ def of_pixels(case, state, pixels, ids, result, pictures):
         for i, picture in enumerate(pictures):
             changed[2 + i] = transform(picture.convert("RGB"))
         moved = (networks.hugging_face(case, state, changed, ids)[0] - result[0]).abs().amax(-1)
-        # The two PNG were cut so that their corner differs at every size; the JPEG's does not.
+        # The two PNGs were cropped so that the corner differs at every size; the JPEG's does not.
         measured[way] = float(moved[2:4].min() if "corner" in way else moved[2:].min())
         assert measured[way] > VISIBLE, (case.name, measured)
     return measured

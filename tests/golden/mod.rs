@@ -1,6 +1,7 @@
-//! Our numbers against those of the reference implementations, on tiny checkpoints in every layout.
+//! Our numbers compared with those of the reference implementations, on tiny checkpoints in every
+//! layout.
 //!
-//! `README.md` in this folder says what the expected files hold and which script made them.
+//! `README.md` in this folder describes the expected files and the scripts that generate them.
 
 mod built_in;
 mod flips;
@@ -25,7 +26,7 @@ use longclip::model::device::CpuPrecision;
 use longclip::model::{self, Clip, Compute, DualEncoder, Sharing};
 use serde_json::Value;
 
-/// What one case of the references answered.
+/// The reference results for one case.
 struct Expected {
     index: Value,
     texts: Vec<String>,
@@ -142,7 +143,7 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
 }
 
 #[test]
-fn every_layout_gives_the_numbers_of_the_reference() {
+fn every_layout_matches_the_reference() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("", folder.path());
     let index = json(&unpack::data_folder().join("expected/index.json"));
@@ -214,7 +215,7 @@ fn numbers_are(clip: &Clip, pixels: &Tensor, expected: &Expected, what: &str) {
 }
 
 #[test]
-fn token_ids_are_those_of_the_reference() {
+fn token_ids_match_the_reference() {
     for case in ["hf-patch16", "longclip-patch16"] {
         let expected = Expected::read(case);
         let context = expected.index["cases"][case]["context_length"]
@@ -229,7 +230,7 @@ fn token_ids_are_those_of_the_reference() {
 }
 
 #[test]
-fn pixels_are_those_of_the_reference() {
+fn pixels_match_the_reference() {
     for case in [
         "hf-patch16",
         "hf-gelu-patch32",
@@ -243,7 +244,7 @@ fn pixels_are_those_of_the_reference() {
         let preprocess = Preprocess::clip(size);
         let values = expected.values("pixels");
         let images = expected.index["pictures"].as_array().unwrap();
-        // Two images of noise come before the images.
+        // Two noise images come before the photographs.
         for (image, expected) in images
             .iter()
             .zip(values.chunks_exact(3 * size * size).skip(2))
@@ -252,7 +253,7 @@ fn pixels_are_those_of_the_reference() {
             let path = unpack::data_folder().join("pictures").join(name);
             let decoded = image::read(&path, &DecodeOptions::default()).unwrap();
             let pixels = preprocess.run(&decoded.image);
-            // JPEG decoders differ in chroma; 4 of 255, divided by the smallest deviation.
+            // JPEG decoders differ in chroma; 4 of 255, divided by the smallest standard deviation.
             let tolerance = if name.ends_with(".png") {
                 0.0
             } else {
@@ -264,7 +265,7 @@ fn pixels_are_those_of_the_reference() {
 }
 
 #[test]
-fn shared_beginnings_change_nothing() {
+fn shared_prefixes_do_not_change_the_result() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("longclip-patch16.pt", folder.path());
     let path = folder.path().join("longclip-patch16.pt");
@@ -314,7 +315,7 @@ fn shared_beginnings_change_nothing() {
 }
 
 #[test]
-fn a_batch_equals_its_singles_to_the_bit() {
+fn a_batch_is_bit_identical_to_its_single_items() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("hf-gelu-patch32", folder.path());
     let path = folder.path().join("hf-gelu-patch32");

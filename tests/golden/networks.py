@@ -25,7 +25,7 @@ def load_sources(openai, long_clip):
     from clip import model
 
     openai_model = model
-    # Alone: `model/longclip.py` beside it imports pkg_resources, which no longer exists.
+    # Imported alone: `model/longclip.py` next to it imports pkg_resources, which no longer exists.
     spec = importlib.util.spec_from_file_location("model_longclip", Path(long_clip) / "model/model_longclip.py")
     long_clip_model = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(long_clip_model)
@@ -41,14 +41,13 @@ def encode(model, pixels, token_ids):
 
 
 def with_file_weights(model, state):
-    """Undoes the half precision that `build_model` rounds matrices to: loads the file's numbers
-    again."""
+    """Undoes the rounding of matrices to half precision by `build_model`: loads the file's numbers again."""
     model.float().load_state_dict(state)
     return model.eval()
 
 
 def openai_network(case, state):
-    """openai/CLIP's `CLIP`, with torch's erf GELU in place of QuickGELU where the case says so."""
+    """openai/CLIP's `CLIP`, with torch's erf GELU instead of QuickGELU if the case says so."""
     model = with_file_weights(openai_model.build_model(dict(state)), state)
     if case.activation == "gelu":
         for block in [*model.transformer.resblocks, *model.visual.transformer.resblocks]:

@@ -1,12 +1,12 @@
 """Packs the checkpoint files into one small archive and unpacks them again.
 
-A tiny checkpoint still carries CLIP's 49,408 vocabulary rows, nearly all zero, and the layouts
-share most of their weights. So each file becomes a list of parts: a run of zero bytes, or a slice
-of one pool of bytes that all files share. The pool is stored as four planes (every first byte of
-four, every second, ...) because the low bytes of most weights are zero, then compressed with gzip.
+A tiny checkpoint still carries CLIP's 49,408 vocabulary rows, nearly all zero, and the layouts share
+most of their weights. Each file becomes a list of parts: a run of zero bytes, or a slice of one
+pool of bytes that all files share. The pool is stored as four planes (every first byte of four, every
+second, ...) because the low bytes of most weights are zero, then compressed with gzip.
 
-`checkpoints/pack.json`: {"pool_bytes": N, "files": {path: {"bytes", "sha256", "parts": [part,
-...]}}}, a part being [length] for zeros or [length, offset in the pool].
+`checkpoints/pack.json`: {"pool_bytes": N, "files": {path: {"bytes", "sha256", "parts": [part, ...]}}},
+where a part is [length] for zeros or [length, offset in the pool].
 """
 
 import gzip
@@ -16,12 +16,12 @@ import re
 import zipfile
 from pathlib import Path
 
-BLOCK = 32  # bytes that must be equal before two places are taken for the same data
+BLOCK = 32  # minimum number of equal bytes for a match
 ZEROS = re.compile(rb"\0{64,}")
 
 
 class Pool:
-    """Bytes shared by all files, with an index to find them again."""
+    """Bytes shared by all files, with an index for finding matches."""
 
     def __init__(self):
         self.data = bytearray()
@@ -35,7 +35,7 @@ class Pool:
         return offset
 
     def find(self, piece, at):
-        """The longest known run that begins at `at`, as (length, offset), or None."""
+        """The longest known run that starts at `at`, as (length, offset), or None."""
         offset = self.index.get(bytes(piece[at : at + BLOCK]))
         if offset is None:
             return None
@@ -54,7 +54,7 @@ class Pool:
 
 
 def split(content, pool):
-    """The parts of one file; what the pool lacks is appended to it."""
+    """The parts of one file; missing bytes are appended to the pool."""
     parts, done = [], 0
     for zeros in list(ZEROS.finditer(content)) + [None]:
         start, end = zeros.span() if zeros else (len(content), len(content))
@@ -100,7 +100,7 @@ def pack(files, folder):
 
 
 def unpack(folder, out):
-    """Writes every packed file below `out` and checks it."""
+    """Writes every packed file into `out` and verifies it."""
     manifest = json.loads((folder / "pack.json").read_text())
     planes = gzip.decompress((folder / "pool.gz").read_bytes())
     quarter = manifest["pool_bytes"] // 4
@@ -116,8 +116,7 @@ def unpack(folder, out):
 
 
 def without_debug_files(path):
-    """Drops the traces of source paths from a TorchScript archive; storages stay aligned to 64
-    bytes."""
+    """Removes source paths from a TorchScript archive; storages stay aligned to 64 bytes."""
     with zipfile.ZipFile(path) as archive:
         members = [(info, archive.read(info)) for info in archive.infolist() if not info.filename.endswith(".debug_pkl")]
     with zipfile.ZipFile(path, "w") as archive:

@@ -1,6 +1,6 @@
-"""Writes tests/golden/expected/pixels.safetensors: what Pillow and torchvision make of the pictures
-in tests/fixtures/image and assets/demo, in this project's order: orientation, alpha on white, RGB,
-resize of the short side (bicubic), centre crop.
+"""Writes tests/golden/expected/pixels.safetensors: the pixels that Pillow and torchvision produce
+for the images in tests/fixtures/image and assets/demo, in this project's order: orientation, alpha
+on white, RGB, resize of the short side (bicubic), centre crop.
 
     python tests/golden/pixels.py        (Pillow 13.0.0, torchvision 0.29.2, numpy, safetensors)
 
@@ -20,7 +20,7 @@ SKIPPED = ("cut-", "broken-", "huge", "make", "tiled-", "rgb16", "rgba16")
 
 
 def rgb(image, alpha="white"):
-    """Upright RGB. A TIFF is turned by Pillow on load, and then has no orientation left."""
+    """Upright RGB. Pillow rotates a TIFF on load and then removes the orientation."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):
         grey = np.asarray(image).astype(np.uint32)
@@ -56,7 +56,7 @@ def main():
     out = ROOT / "tests/golden/expected/pixels.safetensors"
     out.parent.mkdir(exist_ok=True)
     save_file(expected, out)
-    print(f"{len(expected)} pictures, {out.stat().st_size} bytes")
+    print(f"{len(expected)} images, {out.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

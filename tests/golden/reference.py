@@ -1,4 +1,4 @@
-"""Runs the reference implementations on seeded tiny checkpoints and writes what they answer.
+"""Runs the reference implementations on seeded tiny checkpoints and writes their results.
 
     git clone https://github.com/openai/CLIP
     git -C CLIP checkout d05afc436d78f1c48dc0dbf8e5980a9d471f35f6
@@ -8,8 +8,8 @@
     python reference.py --openai-clip CLIP --long-clip Long-CLIP   # writes checkpoints/, expected/
     python reference.py unpack DIR                                      # the checkpoints as files
 
-README.md says what the written files hold. The script fails when two implementations disagree or
-when a deliberate mistake (see `mistakes.py`) would not be seen.
+README.md describes the written files. The script fails if two implementations disagree or if a
+deliberate mistake (see `mistakes.py`) would go unnoticed.
 """
 
 import argparse
@@ -36,14 +36,14 @@ COMMITS = {
     "openai/CLIP": "d05afc436d78f1c48dc0dbf8e5980a9d471f35f6",
     "beichenzbc/Long-CLIP": "3966af9ae9331666309a22128468b734db4672a7",
 }
-# The files that are run, so that a checkout of another commit is noticed (git's blob hashes).
+# The files used, by git blob hash, so that a checkout of another commit is noticed.
 BLOBS = {
     "openai_clip/clip/model.py": "232b7792eb97440642547bd462cf128df9243933",
     "openai_clip/clip/clip.py": "398a6282cc243e449430d91c2562491fc799929d",
     "openai_clip/clip/simple_tokenizer.py": "0a66286b7d5019c6e221932a813768038f839c91",
     "long_clip/model/model_longclip.py": "9045ac614db11deb69521b67085d39355162d705",
 }
-AGREEMENT = 4e-6  # what two implementations may differ by here
+AGREEMENT = 4e-6  # tolerance between two implementations
 
 PICTURES = ["chelsea.png", "coffee.png", "hopper.jpg", "bee.jpg"]
 PARAGRAPH = """a small brown dog runs along the wet beach in the morning light while two children in red
@@ -77,8 +77,7 @@ def check_sources(options):
 
 
 def paragraph_text(encode, tokens, start):
-    """Words of the paragraph from the `start`th on that make exactly `tokens` tokens, both ends
-    counted."""
+    """Words of the paragraph from the `start`th on that give exactly `tokens` tokens, including start and end."""
     words = PARAGRAPH.split()
     words = words[start:] + words[:start]
     count = 0
@@ -93,8 +92,7 @@ def paragraph_text(encode, tokens, start):
 
 
 def make_texts(encode):
-    """[{"text", "token_ids"}]: lengths at every edge, and what only OpenAI's cleaning reads
-    right."""
+    """[{"text", "token_ids"}]: lengths around every limit, and texts that only OpenAI's cleaning handles right."""
     texts = ["cat", "a photo of a dog."]
     texts += [paragraph_text(encode, tokens, start) for tokens, start in [(20, 40), (21, 70), (60, 0), (77, 100)]]
     texts += ["It\u2019s the cat\u2019s \u201cpyjamas\u201d", "fish &amp;amp; chips &lt;3 caf\u00e9", "  A CUP of\ttea,\n1984!"]
@@ -103,8 +101,7 @@ def make_texts(encode):
 
 
 def padded(texts, context):
-    """The texts that fit: their places in the list, and their ids padded with zeros as OpenAI pads
-    them."""
+    """The texts that fit: their indices in the list, and their ids padded with zeros as by OpenAI."""
     places = [i for i, entry in enumerate(texts) if len(entry["token_ids"]) <= context]
     ids = torch.zeros(len(places), context, dtype=torch.int32)
     for row, place in enumerate(places):
@@ -118,14 +115,13 @@ def pictures():
 
 
 def make_pixels(size, transform):
-    """[2 + pictures, 3, size, size]: two of noise, then the pictures through OpenAI's own
-    preprocessing."""
+    """[2 + images, 3, size, size]: two of noise, then the images after OpenAI's own preprocessing."""
     noise = checkpoints.draw(f"pixels{size}", (2, 3, size, size), 1.0)
     return torch.cat([noise, torch.stack([transform(picture) for picture in pictures()])])
 
 
 def run(case, state, pixels, ids):
-    """The implementation that is the reference for a case, and the ones it must agree with."""
+    """The reference implementation for a case, and those it must agree with."""
     reference = networks.long_clip if case.tables == 2 else networks.openai
     others = [networks.hugging_face, networks.open_clip]
     if case.name.startswith("hf"):
@@ -163,7 +159,7 @@ def write_expected(case, reference, texts, places, pixels, result):
 
 
 def write_layouts(root, states):
-    """Every checkpoint file; returns the list that `expected/index.json` carries."""
+    """Every checkpoint file; returns the list for `expected/index.json`."""
     cases = {case.name: case for case in checkpoints.CASES}
     entries = []
 
@@ -175,12 +171,12 @@ def write_layouts(root, states):
         entry(name, "hugging-face", name)
     config = root / "hf-248-patch8/config.json"
     stale = json.loads(config.read_text())
-    # Old long files kept the short length in their config: the tensor must win.
+    # Old long checkpoints kept the short length in their config: the tensor must win.
     stale["text_config"]["max_position_embeddings"] = 77
     stale["text_config"]["eos_token_id"] = 2
     config.write_text(json.dumps(stale, indent=2) + "\n")
     weights = root / "hf-248-patch8/model.safetensors"
-    # And buffers that later versions of transformers left out.
+    # And buffers that later versions of transformers omit.
     positions = {f"{tower}_model.embeddings.position_ids": n for tower, n in (("text", 248), ("vision", 17))}
     buffers = {buffer: torch.arange(n).unsqueeze(0) for buffer, n in positions.items()}
     save_file(load_file(weights) | buffers, weights, metadata={"format": "pt"})
@@ -205,7 +201,7 @@ def write_layouts(root, states):
 
     name = "training-patch14"
     module = OrderedDict((f"module.{key}", tensor) for key, tensor in states[name].items())
-    # Some trainers keep the scale as a vector of one.
+    # Some trainers store the scale as a vector of length 1.
     module["module.logit_scale"] = module["module.logit_scale"].reshape(1)
     torch.save({"epoch": 3, "name": "run", "state_dict": module, "optimizer": {"lr": 1e-6}}, root / f"{name}.pt")
     entry(f"{name}.pt", "training", name)
@@ -229,8 +225,7 @@ def write_torchscript(case, state, path):
 
 
 def read_back(root, states):
-    """Loads the files as their own libraries do and compares every number with what was computed
-    with."""
+    """Loads the files with their own libraries and compares every number with the original weights."""
     from transformers import CLIPModel
 
     def equal(found, name):

@@ -1,11 +1,11 @@
-"""A tiny CLIP with a ResNet, and what openai/CLIP's own network answers for it.
+"""A tiny CLIP with a ResNet, and the results of openai/CLIP's own network for it.
 
     python resnet.py --openai-clip CLIP   # writes resnet/; CLIP at the commit of reference.py
 
-The text tower, the texts and the tools are those of `checkpoints.py` and `reference.py`; the pixels
-are `hf-gelu-patch32`'s, which are of the same size. Statistics of the batch norms are far from 0
-and 1, there are two blocks in one stage, channels are odd in number and the attention has three
-heads. Fails when open_clip or f64 disagree or when a mistake would stay unseen.
+The text tower, the texts and the tools are those of `checkpoints.py` and `reference.py`; the pixels are
+`hf-gelu-patch32`'s, which are of the same size. Batch norm statistics are far from 0 and 1, there are
+two blocks in one stage, channel counts are odd and the attention has three heads. Fails if open_clip or
+f64 disagree or if a mistake would go unnoticed.
 """
 
 import argparse
@@ -42,8 +42,7 @@ def batch_norm(name, channels):
 
 
 def image_state(model):
-    """Weights for every tensor of the image tower, by the shapes that openai/CLIP's class gave
-    them."""
+    """Weights for every tensor of the image tower, with the shapes of openai/CLIP's class."""
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items() if name.startswith("visual.")}
     state = {}
     for name, shape in shapes.items():
@@ -57,8 +56,8 @@ def image_state(model):
         elif name.endswith("positional_embedding"):
             state[name] = draw(name, shape, 0.3)
         else:
-            # Two of its inputs' deviation, for half of them are cut off before; few bits, which
-            # pack well.
+            # Twice the inputs' standard deviation, because half of them are zeroed before; few
+            # bits, which compress well.
             state[name] = draw(name, shape, (2 / shape[1:].numel()) ** 0.5)
     return state
 
@@ -106,7 +105,7 @@ def cross_check(model, state, pixels, ids, result):
     other = CLIP(**open_clip_config()).eval()
     other.load_state_dict(state)
     differences = {"open_clip": mistakes.difference(result, networks.encode(other, pixels, ids))}
-    # The image tower alone: the LayerNorms of the text compute in f32 whatever they are given.
+    # Only the image tower: the text tower's LayerNorms always compute in f32.
     with torch.no_grad():
         double = networks.unit(copy.deepcopy(model.visual).double()(pixels.double())).float()
     differences["double"] = mistakes.difference(result[:1], [double])
@@ -115,7 +114,7 @@ def cross_check(model, state, pixels, ids, result):
 
 
 def check_mistakes(model, state, pixels, ids, result):
-    """How far each mistake moves the picture that it moves least; all must be seen."""
+    """How far each mistake moves the least affected image; all must be noticed."""
     pool, bn = "visual.attnpool.", "visual.layer4.0.bn3."
     swap = lambda a, b: {a: state[b], b: state[a]}
     changes = {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Compares our token ids with those of openai/CLIP's own tokenizer, and writes the fixtures.
+"""Compares our token ids with those of openai/CLIP's tokenizer, and writes the fixtures.
 
     python3 tests/golden/tokens.py --clip CLIP --text FOLDER [FOLDER ...] [--write]
 
-CLIP is a checkout of https://github.com/openai/CLIP; the FOLDERs hold documents, whose lines are
+CLIP is a checkout of https://github.com/openai/CLIP; the FOLDERs hold documents; their lines are
 the natural text (installed Python packages, /usr/share/doc, unpacked crates). Needs Python with
 ftfy and regex, and cargo. `--write` writes tests/golden/expected/tokens/*.jsonl from the strings
-in tokens_cases.py. Ends with 1 if a plain or natural string differs.
+in tokens_cases.py. Exits with 1 if a plain or natural string differs.
 """
 
 import argparse
@@ -51,7 +51,7 @@ class Reference:
 
 
 def ours(texts):
-    """What the ignored test of tests/tokens writes for the texts."""
+    """The output of the ignored test in tests/tokens for the texts."""
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "in"), Path(folder, "out")
         source.write_text("".join(json.dumps(text) + "\n" for text in texts))
@@ -63,7 +63,7 @@ def ours(texts):
 
 
 def plain_strings(rng, natural):
-    """ASCII without entities and controls: labels, templates, pieces of documents, random marks."""
+    """ASCII without entities and control characters: labels, templates, pieces of documents, random punctuation."""
     words = sorted({w for line in natural if line.isascii() for w in line.split() if "&" not in w})
     templates = ["a photo of a {}.", "a bad photo of the {}.", "{}", "itap of my {}!", "the {}'s tail"]
     for _ in range(12000):
@@ -93,8 +93,7 @@ def document_lines(path):
 
 
 def natural_strings(rng, folders, count):
-    """Lines of documents and doc comments, each once; half of them not ASCII if there are as
-    many."""
+    """Lines of documents and doc comments, without duplicates; half of them non-ASCII if available."""
     found = set()
     for folder in folders:
         for path in sorted(Path(folder).rglob("*")):
@@ -110,7 +109,7 @@ def natural_strings(rng, folders, count):
 
 
 def code_points():
-    """Every code point but surrogates, of the large uniform blocks only every 61st."""
+    """Every code point except surrogates; only every 61st of large uniform blocks."""
     uniform = [(0x3400, 0x9FFF), (0xAC00, 0xD7A3), (0xE000, 0xF8FF), (0x17000, 0x18CFF),
                (0x12000, 0x12FFF), (0x13000, 0x14FFF), (0x1B000, 0x1B2FF), (0x20000, 0x10FFFF)]
     for point in range(0x110000):
@@ -168,7 +167,7 @@ def hard_strings(rng, natural):
 
 
 def kind_of(text, reference_clean, our_clean):
-    """The class of one difference."""
+    """The category of one difference."""
     if any(unicodedata.category(c) == "Cn" for c in text):
         return f"character that is not in Unicode {unicodedata.unidata_version}"
     if reference_clean == our_clean:
@@ -177,7 +176,7 @@ def kind_of(text, reference_clean, our_clean):
 
 
 def compare(name, texts, reference, shown_of_each):
-    """Prints the differences by class; their number."""
+    """Prints the differences by category and returns their number."""
     texts = sorted(set(texts))
     counts, shown = collections.Counter(), collections.defaultdict(list)
     for text, our in zip(texts, ours(texts), strict=True):
@@ -216,7 +215,7 @@ def main():
     parser.add_argument("--clip", required=True)
     parser.add_argument("--text", nargs="+", default=[])
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--shown", type=int, default=8, help="differences to show of each class")
+    parser.add_argument("--shown", type=int, default=8, help="differences to show per category")
     arguments = parser.parse_args()
     reference = Reference(arguments.clip)
     if arguments.write:

@@ -1,4 +1,4 @@
-"""The strings that tokens.py compares and makes fixtures of: written by hand, one idea each."""
+"""The strings that tokens.py compares and turns into fixtures: written by hand, one idea each."""
 
 SENTENCES = [
     "a photo of a cat.",
@@ -86,7 +86,7 @@ CAPTIONS = [
 
 
 def fixtures():
-    """All that becomes a committed case."""
+    """All committed cases."""
     yield from LABELS
     yield from SENTENCES
     yield from CAPTIONS

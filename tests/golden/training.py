@@ -1,15 +1,15 @@
-"""The gradients of Long-CLIP's own loss and twenty steps of training, from PyTorch.
+"""Gradients of Long-CLIP's own loss and twenty training steps, from PyTorch.
 
     python training.py --openai-clip CLIP --long-clip LONGCLIP   # makes its expected file
 
 CLIP and LONGCLIP are checkouts at the commits of reference.py. The model is `longclip-patch16.pt`,
-the batch is drawn by a formula that the Rust test repeats (`numbers` below), the loss is what the
-network's own `forward` returns: both terms, its SVD not detached, gathered over one process. Twenty
-steps are PyTorch's AdamW over everything but `positional_embedding`, which Long-CLIP freezes, with
-open_clip's schedule and clipped gradients. Gradients are stored as 16-bit integers with a scale a
-tensor (1.5e-5 of the largest entry; the test allows 1e-4).
+the batch is drawn by a formula that the Rust test repeats (`numbers` below), the loss is the one
+returned by the network's own `forward`: both terms, its SVD not detached, gathered over one
+process. Twenty steps are PyTorch's AdamW over everything except `positional_embedding`, which
+Long-CLIP freezes, with open_clip's schedule and clipped gradients. Gradients are stored as 16-bit
+integers with a scale per tensor (1.5e-5 of the largest entry; the test allows 1e-4).
 
-The script fails where a mistake would stay unseen: a detached SVD, no label smoothing, gradients of
+The script fails if a mistake would go unnoticed: a detached SVD, no label smoothing, gradients of
 the wrong term.
 """
 
@@ -27,14 +27,14 @@ import pack
 
 HERE = Path(__file__).resolve().parent
 N, STEPS = 48, 20
-# Far more decay than anybody uses: Long-CLIP's 1e-2 would move no loss in twenty steps.
+# Far more weight decay than usual: Long-CLIP's 1e-2 would not change the loss in twenty steps.
 RATE, WARM_UP, DECAY, CLIP = 1e-4, 4, 10.0, 1.0
 START, END = 49406, 49407
 MASK = (1 << 64) - 1
 
 
 def numbers(seed, count):
-    """Whole numbers below 2^24 from a 64-bit xorshift."""
+    """Integers below 2^24 from a 64-bit xorshift."""
     state = (seed * 0x9E3779B97F4A7C15) & MASK | 1
     out = np.empty(count, np.int64)
     for i in range(count):
@@ -61,7 +61,7 @@ def batch(size):
 
 
 def canonical(gradients):
-    """openai/CLIP's names to Hugging Face's, as src/checkpoint/layout has them."""
+    """openai/CLIP's names to Hugging Face's, as in src/checkpoint/layout."""
     out = {}
     for name, g in gradients.items():
         for old, new in [
@@ -114,7 +114,7 @@ def gradients_of(model, data):
 
 
 def worst(found, expected):
-    """The largest error of each tensor as a share of its largest entry, the worst of them."""
+    """The largest error of each tensor relative to its largest entry, and the worst of them."""
     largest = max(g.abs().max().item() for g in expected.values())
     shares = [
         (found[n] - g).abs().max().item() / (g.abs().max().item() + 1e-3 * largest) for n, g in expected.items()
@@ -172,7 +172,7 @@ def train(model, data, decay):
         for group in optimizer.param_groups:
             group["lr"] = RATE * share(step)
         long, short, _ = gradients_of(model, data)
-        # Rows 0..20 of the second table are masked out: their gradient is zero.
+        # Rows 0..20 of the second table are masked, so their gradient is zero.
         norm = torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], CLIP)
         optimizer.step()
         yield long, short, norm.item()

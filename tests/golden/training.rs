@@ -1,4 +1,5 @@
-//! Gradients and twenty steps of training against PyTorch's, on Long-CLIP's own loss (`training.py`).
+//! Gradients and twenty training steps compared with PyTorch's, on Long-CLIP's own loss
+//! (`training.py`).
 
 use std::collections::BTreeMap;
 
@@ -108,7 +109,7 @@ struct Model {
     size: usize,
 }
 
-/// The checkpoint with which training.py began.
+/// The checkpoint from which training.py started.
 fn model() -> Model {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("longclip-patch16.pt", folder.path());
@@ -129,7 +130,7 @@ fn values(sum: &Sum) -> Vec<f32> {
     }
 }
 
-/// PyTorch's gradients; the token table's rows that no caption has are left out.
+/// PyTorch's gradients; rows of the token embedding that no caption uses are omitted.
 fn expected() -> (BTreeMap<String, Vec<f32>>, Vec<f32>, Vec<f32>) {
     let path = unpack::data_folder().join("expected/training.safetensors");
     let archive = open(&path).unwrap();
@@ -163,7 +164,7 @@ fn assert_gradients(
             assert!(unused.into_iter().all(|x| x == 0.0), "{what}: {name}");
         }
         assert_eq!(found.len(), expected.len(), "{what}: {name}");
-        // Half of a step of the stored integers on top.
+        // Plus half a quantisation step of the stored integers.
         let own = most(expected);
         let allowed = 1e-4 * own + 1e-7 * largest + own / 65534.0;
         let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
@@ -182,13 +183,13 @@ fn assert_gradients(
 }
 
 #[test]
-fn gradients_are_those_of_long_clips_own_loss() {
+fn gradients_match_long_clips_own_loss() {
     let Model { checkpoint, size } = model();
     let batch = batch(size);
     let (expected, losses, _) = expected();
     let kernel = Compute::Kernel(CpuPrecision::F32);
     let plain = Compute::Candle(Device::Cpu, DType::F32);
-    // At once, and in parts of 48 that are not alike.
+    // All 48 pairs at once, and in unequal parts.
     for (compute, micro_batch) in [(kernel.clone(), 48), (kernel, 20), (plain, 20)] {
         let what = format!("{compute:?}, {micro_batch} at once");
         let trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, micro_batch));
@@ -206,7 +207,7 @@ fn gradients_are_those_of_long_clips_own_loss() {
     }
 }
 
-/// Long-CLIP masks the first 20 positions out.
+/// Long-CLIP freezes the first 20 positions.
 fn freeze(sums: &mut BTreeMap<String, Sum>) {
     let name = "text_model.embeddings.position_embedding.weight";
     let mut gradient = values(&sums[name]);
@@ -221,10 +222,10 @@ fn twenty_steps_follow_pytorch() {
     let batch = batch(size);
     let (_, _, steps) = expected();
     let mut settings = settings(Scope::Full, 48);
-    // So much that a wrong decay, or none, would show.
+    // Large enough that a wrong or missing decay would show.
     settings.optimizer.weight_decay = 10.0;
-    // The optimiser of GPUs is the second one. A decay of 9, a second beta of 0.99, a schedule of 22
-    // steps or no clipping is off by more than is allowed at the seventh step.
+    // GPUs use the second optimiser. A decay of 9, a second beta of 0.99, a schedule of 22 steps or no
+    // clipping exceeds the tolerance at the seventh step.
     for (compute, count) in [
         (Compute::Kernel(CpuPrecision::F32), 20),
         (Compute::Candle(Device::Cpu, DType::F32), 8),
@@ -241,12 +242,12 @@ fn twenty_steps_follow_pytorch() {
             assert!(norm.abs() < 1e-2, "{what}");
             fell = f64::from(steps[0]) - found.long_loss;
         }
-        assert!(fell > 0.3, "steps that change little show little: {fell}");
+        assert!(fell > 0.3, "the steps should change the loss more: {fell}");
     }
 }
 
 #[test]
-fn a_ruined_step_says_so_and_a_stopped_one_changes_nothing() {
+fn a_failed_step_is_an_error_and_a_stopped_one_changes_nothing() {
     let Model { checkpoint, size } = model();
     let batch = few(size);
     for compute in [
@@ -257,7 +258,8 @@ fn a_ruined_step_says_so_and_a_stopped_one_changes_nothing() {
         settings.schedule.warm_up = 0;
         let mut trainer = Trainer::new(&checkpoint, &compute, settings.clone()).unwrap();
         let before = trainer.state().unwrap();
-        // Once for each part on the way to the loss, and again on the way back: the fifth is on the way back.
+        // Called once per part in the forward pass and again in the backward pass: the fifth call
+        // is in the latter.
         let asked = std::cell::Cell::new(0);
         let stop = || asked.replace(asked.get() + 1) == 4;
         assert_eq!(trainer.step_unless(&batch, &stop).unwrap(), None);
@@ -280,7 +282,7 @@ fn a_ruined_step_says_so_and_a_stopped_one_changes_nothing() {
 }
 
 #[test]
-fn every_scope_trains_what_it_says_and_nothing_else() {
+fn every_scope_trains_exactly_its_parameters() {
     let Model { checkpoint, size } = model();
     let (batch, few) = (batch(size), few(size));
     let compute = Compute::Kernel(CpuPrecision::F32);
@@ -316,7 +318,7 @@ fn every_scope_trains_what_it_says_and_nothing_else() {
     for (scope, trained) in scopes {
         let is_lora = matches!(scope, Scope::Lora(_));
         if !is_lora {
-            // A frozen layer costs no gradient, and leaves those of the others alone.
+            // Frozen layers get no gradient and do not change those of others.
             let settings = settings(scope.clone(), 20);
             let trainer = Trainer::new(&checkpoint, &compute, settings).unwrap();
             let (_, mut sums) = trainer.gradient(&batch).unwrap();
@@ -356,7 +358,7 @@ fn every_scope_trains_what_it_says_and_nothing_else() {
 }
 
 #[test]
-fn low_rank_gradients_are_projections_of_the_whole_one() {
+fn lora_gradients_are_projections_of_the_full_gradient() {
     let Model { checkpoint, size } = model();
     let batch = few(size);
     let lora = Lora {
@@ -367,7 +369,7 @@ fn low_rank_gradients_are_projections_of_the_whole_one() {
     let compute = Compute::Kernel(CpuPrecision::F32);
     let mut trainer =
         Trainer::new(&checkpoint, &compute, few_settings(Scope::Lora(lora), FEW)).unwrap();
-    // After a step B is no longer zero.
+    // After one step, B is no longer zero.
     trainer.step(&batch).unwrap();
     let adapter = trainer.adapter().unwrap().unwrap();
     let mut changed = checkpoint_with(&checkpoint, trainer.tensors().unwrap());
@@ -407,7 +409,7 @@ fn checkpoint_with(like: &Checkpoint, tensors: longclip::checkpoint::Tensors) ->
 }
 
 #[test]
-fn a_state_goes_on_to_the_same_bits() {
+fn resuming_from_a_state_is_bit_identical() {
     let Model { checkpoint, size } = model();
     let batch = few(size);
     for compute in [
@@ -428,7 +430,7 @@ fn a_state_goes_on_to_the_same_bits() {
             let other = others[&name].to_f32().unwrap();
             assert_eq!(tensor.to_f32().unwrap(), other, "{name}");
         }
-        // Not that of another training.
+        // The state of another training is refused.
         let mut other =
             Trainer::new(&checkpoint, &compute, few_settings(Scope::Text, PART)).unwrap();
         assert!(other.restore(&state, 3).is_err());
@@ -436,7 +438,7 @@ fn a_state_goes_on_to_the_same_bits() {
 }
 
 #[test]
-fn what_was_trained_encodes_like_the_network_that_trained_it() {
+fn the_trained_model_encodes_like_the_training_network() {
     let Model { checkpoint, size } = model();
     let batch = few(size);
     let compute = Compute::Kernel(CpuPrecision::F32);
@@ -465,14 +467,14 @@ fn what_was_trained_encodes_like_the_network_that_trained_it() {
 }
 
 #[test]
-fn half_precision_points_the_same_way() {
+fn half_precision_gradients_point_the_same_way() {
     let Model { checkpoint, size } = model();
     let batch = batch(size);
     let (expected, losses, _) = expected();
     let compute = Compute::Candle(Device::Cpu, DType::BF16);
     let trainer = Trainer::new(&checkpoint, &compute, settings(Scope::Full, 48)).unwrap();
     let (loss, mut sums) = trainer.gradient(&batch).unwrap();
-    // Logits are cosines times 100: what bf16 loses of a cosine shows.
+    // Logits are cosines times 100: the rounding of bf16 is visible.
     assert!(
         (loss.long as f32 / losses[0] - 1.0).abs() < 0.05,
         "{loss:?}"

@@ -1,7 +1,7 @@
-//! Writes the packed checkpoints of `checkpoints/` as the files that users have.
+//! Unpacks the checkpoints in `checkpoints/` into ordinary files.
 //!
-//! The format is described in `pack.py`, which made them: every file is a list of parts, each a run of
-//! zero bytes or a slice of one pool of bytes.
+//! The format is described in `pack.py`, which writes them: every file is a list of parts, each a
+//! run of zero bytes or a slice of one pool of bytes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -31,23 +31,24 @@ pub(crate) fn data_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// Unpacks every checkpoint whose path begins with `prefix` below `out`, and checks its sha256.
+/// Unpacks every checkpoint with a path that starts with `prefix` into `out`, and checks its
+/// sha256.
 ///
 /// # Panics
-/// When a file cannot be written or is not what was packed, or nothing matches.
+/// When a file cannot be written or differs from the packed one, or nothing matches.
 pub(crate) fn unpack(prefix: &str, out: &Path) {
     unpack_from("checkpoints", prefix, out);
 }
 
-/// [`unpack`] from another folder of this test's data.
+/// [`unpack`] from another folder of test data.
 ///
 /// # Panics
-/// As there.
+/// As [`unpack`].
 pub(crate) fn unpack_from(folder: &str, prefix: &str, out: &Path) {
     let folder = data_folder().join(folder);
     let manifest = fs::read(folder.join("pack.json")).expect("pack.json is in the repository");
     let manifest: Manifest =
-        serde_json::from_slice(&manifest).expect("pack.json is as pack.py writes it");
+        serde_json::from_slice(&manifest).expect("pack.json has the format of pack.py");
     let pool = read_pool(&folder.join("pool.gz"), manifest.pool_bytes);
     let wanted: Vec<_> = manifest
         .files
@@ -56,20 +57,20 @@ pub(crate) fn unpack_from(folder: &str, prefix: &str, out: &Path) {
         .collect();
     assert!(
         !wanted.is_empty(),
-        "no packed checkpoint begins with {prefix}"
+        "no packed checkpoint starts with {prefix}"
     );
     for (path, packed) in wanted {
         write_file(&out.join(path), packed, &pool);
     }
 }
 
-/// The pool is stored as four planes: all first bytes of four, all second ones, and so on.
+/// The pool is stored as four planes: the first byte of every four, the second, and so on.
 fn read_pool(path: &Path, bytes: usize) -> Vec<u8> {
     let mut planes = Vec::with_capacity(bytes);
     let file = File::open(path).expect("pool.gz is in the repository");
     GzDecoder::new(file)
         .read_to_end(&mut planes)
-        .expect("pool.gz is whole");
+        .expect("pool.gz is complete");
     assert_eq!(planes.len(), bytes, "the pool's size");
     let quarter = bytes / 4;
     (0..bytes)

@@ -1,4 +1,4 @@
-//! The files next to the weights: whose file counts, and what `convert` keeps of it.
+//! The files next to the weights: which one is used, and what `convert` keeps of it.
 
 use longclip::checkpoint::architecture::{Activation, Stated};
 use longclip::checkpoint::config::ModelConfig;
@@ -29,7 +29,7 @@ fn the_image_processor_in_processor_config_wins() {
     let checkpoint = model.load().unwrap();
     assert_eq!(checkpoint.preprocess.mean, [0.5; 3]);
     assert_eq!(checkpoint.warnings, [""; 0]);
-    // An older file of that name has none.
+    // An older file of that name has no image processor.
     put(
         &model,
         "processor_config.json",
@@ -50,7 +50,7 @@ fn the_crop_is_rounded_as_the_owner_of_the_folder_does() {
 }
 
 #[test]
-fn inspect_says_what_loading_says() {
+fn inspect_reports_the_same_as_loading() {
     let model = Model::new();
     model.load().unwrap();
     put(
@@ -67,7 +67,7 @@ fn inspect_says_what_loading_says() {
 }
 
 #[test]
-fn the_names_of_the_weights_say_whose_configuration_counts() {
+fn the_names_of_the_weights_decide_which_configuration_is_used() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("open-clip", folder.path());
     let path = folder.path().join("open-clip");
@@ -83,7 +83,7 @@ fn the_names_of_the_weights_say_whose_configuration_counts() {
     }
 }
 
-/// What a converted copy of the checkpoint loads as, or why it is not written.
+/// A converted copy of the checkpoint, loaded again, or the error of the conversion.
 fn converted(checkpoint: &Checkpoint, name: &str, layout: Layout) -> Result<Checkpoint, String> {
     let folder = tempfile::tempdir().unwrap();
     let target = folder.path().join(name);
@@ -131,7 +131,7 @@ fn preprocessing_and_epsilons_survive_conversion_or_stop_it() {
         let error = converted(&before, name, layout).err().unwrap();
         assert!(error.contains(word), "{name} {layout:?}: {error}");
     }
-    // A crop from a larger image, which open_clip's folder cannot say.
+    // A crop from a larger image, which an open_clip folder cannot express.
     put(
         &model,
         "preprocessor_config.json",

@@ -1,4 +1,4 @@
-//! What a checkpoint must be to load: every mistake is refused by name, nothing is substituted.
+//! Requirements on a checkpoint: every mistake is reported by name, nothing is substituted.
 
 mod companions;
 mod resnet;
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use crate::golden::unpack;
 
-/// Name -> type, shape, bytes.
+/// Tensors by name: type, shape, bytes.
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
 /// All tensors of a safetensors file.
@@ -42,7 +42,7 @@ fn write_tensors(tensors: &Tensors, path: &Path) {
     safetensors::serialize_to_file(views, None, path).unwrap();
 }
 
-/// A Hugging Face folder that can be spoilt: name -> type, shape, bytes; and its config.json.
+/// A Hugging Face folder that tests can break: tensors by name, and its config.json.
 struct Model {
     folder: TempDir,
     tensors: Tensors,
@@ -155,7 +155,7 @@ fn a_value_that_is_not_finite_is_named() {
 }
 
 #[test]
-fn whole_numbers_are_no_weights() {
+fn integer_tensors_are_refused() {
     let mut model = Model::new();
     model.tensors.get_mut(Q).unwrap().0 = Dtype::I32;
     refused(&model, &["not floating point", Q, "i32"]);
@@ -175,7 +175,7 @@ fn known_buffers_are_dropped() {
 }
 
 #[test]
-fn the_table_wins_over_the_config_for_the_context_and_nothing_else() {
+fn the_table_overrides_the_config_only_for_the_context_length() {
     let mut model = Model::new();
     model.config["text_config"]["max_position_embeddings"] = json!(248);
     let checkpoint = model.load().unwrap();
@@ -194,7 +194,7 @@ fn the_table_wins_over_the_config_for_the_context_and_nothing_else() {
 }
 
 #[test]
-fn heads_that_cannot_be_are_refused() {
+fn impossible_head_counts_are_refused() {
     let mut model = Model::new();
     model.config["vision_config"]["num_attention_heads"] = json!(3);
     refused(&model, &["128", "3 attention heads"]);
@@ -210,7 +210,7 @@ fn activations_come_from_the_config_and_unknown_ones_are_refused() {
     assert_eq!(checkpoint.activation, Activation::Gelu);
     assert_eq!(checkpoint.warnings, [""; 0]);
     let checkpoint = load(&model.path(), Some(Activation::QuickGelu)).unwrap();
-    let said = "hidden_act in config.json is gelu; --activation quick_gelu is used";
+    let said = "hidden_act in config.json is gelu; --activation quick_gelu overrides it";
     assert_eq!(checkpoint.warnings, [said]);
     model.config["text_config"]["hidden_act"] = json!("gelu_new");
     refused(&model, &["gelu_new", "--activation"]);
@@ -247,7 +247,7 @@ fn a_bare_file_takes_the_activation_of_its_layout_or_asks() {
 }
 
 #[test]
-fn other_preprocessing_is_refused_and_other_means_are_honoured() {
+fn unsupported_preprocessing_is_refused_and_other_means_are_used() {
     let model = Model::new();
     let file = model.path().join("preprocessor_config.json");
     for (key, value) in [
@@ -277,7 +277,7 @@ fn another_vocabulary_is_refused() {
 }
 
 #[test]
-fn one_tower_alone_is_named() {
+fn a_single_tower_is_identified() {
     for (prefix, words) in [
         ("vision_model.", "text encoder only"),
         ("text_model.", "image tower only"),
@@ -289,7 +289,7 @@ fn one_tower_alone_is_named() {
 }
 
 #[test]
-fn a_file_without_clip_names_says_what_it_holds() {
+fn an_unknown_file_is_described() {
     let mut model = Model::new();
     model.tensors.retain(|name, _| name == "logit_scale");
     refused(&model, &["not the tensors of a CLIP model", "logit_scale"]);

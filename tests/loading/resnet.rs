@@ -1,4 +1,4 @@
-//! The same for CLIP's ResNets: nothing missing, unused, misshapen or not finite.
+//! The same for CLIP's ResNets: no tensor missing, unused, misshapen or not finite.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::{Tensors, load, tensors_of, unpack, write_tensors};
 
-/// open_clip's folder of a tiny ResNet, to be spoilt.
+/// An open_clip folder of a tiny ResNet that tests can break.
 struct Model {
     folder: TempDir,
     tensors: Tensors,
@@ -34,7 +34,7 @@ impl Model {
         self.folder.path().join("resnet-open-clip")
     }
 
-    /// A tensor of zeros of another shape.
+    /// A tensor of zeros with another shape.
     fn reshape(&mut self, name: &str, shape: &[usize]) {
         let bytes = vec![0; 4 * shape.iter().product::<usize>()];
         *self.tensors.get_mut(name).unwrap() = (Dtype::F32, shape.to_vec(), bytes);
@@ -114,7 +114,7 @@ fn misshapen_tensors_of_a_resnet_are_named() {
 }
 
 #[test]
-fn tensors_that_a_resnet_has_no_use_for_are_named() {
+fn unused_tensors_of_a_resnet_are_named() {
     for name in [
         "visual.proj",
         "visual.layer5.0.conv1.weight",

@@ -1,5 +1,5 @@
-//! Weights as training programs write them: under a prefix, with a bias of the logits, with heads that
-//! no file states.
+//! Weights as training programs write them: under a prefix, with a logit bias, with head counts
+//! that no file gives.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use safetensors::Dtype;
 use super::{Model, Q, refused, write_tensors};
 
 #[test]
-fn a_prefix_that_all_names_share_changes_nothing() {
+fn a_prefix_shared_by_all_names_changes_nothing() {
     let plain = Model::new().load().unwrap();
     for prefix in ["model.", "net.", "student.clip.", "module._orig_mod."] {
         let mut model = Model::new();
@@ -30,7 +30,7 @@ fn a_prefix_that_all_names_share_changes_nothing() {
 }
 
 #[test]
-fn a_bias_of_the_logits_is_kept_in_either_shape() {
+fn a_logit_bias_is_kept_in_either_shape() {
     for shape in [vec![], vec![1]] {
         let mut model = Model::new();
         let bytes = (-7.5f32).to_le_bytes().to_vec();
@@ -47,7 +47,7 @@ fn a_bias_of_the_logits_is_kept_in_either_shape() {
 }
 
 #[test]
-fn what_the_user_says_of_heads_wins() {
+fn user_given_head_counts_win() {
     let model = Model::new();
     let bare = model.folder.path().join("bare.safetensors");
     write_tensors(&model.tensors, &bare);

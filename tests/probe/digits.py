@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Writes scikit-learn's 1,797 handwritten digits as images in class folders, for the probe of
-tests/README.md:
+"""Writes scikit-learn's 1,797 handwritten digits as images in class folders, for the README's probe:
 
     tests/probe/digits.py digits            # digits/train/0/… and digits/test/0/…
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A small fit of scikit-learn, against which the unit tests of logistic regression are held.
+"""A small scikit-learn fit, with which the unit tests of logistic regression compare.
 
-Writes fit.json beside itself: samples of three classes, most of one and few of another, and the
-coefficients and biases of LogisticRegression, which holds back the coefficients and not the biases.
-A fit whose biases are held back as well is checked to be another one.
+Writes fit.json next to itself: samples of three classes, many of one and few of another, and the
+coefficients and biases of LogisticRegression, which regularises the coefficients but not the biases. A
+fit with regularised biases is checked to differ.
 
     tests/probe/golden.py
 
@@ -31,7 +31,7 @@ def samples():
 
 
 def held_back(x, y):
-    """The same with held back biases."""
+    """The same with regularised biases."""
     k = len(COUNTS)
 
     def objective(point):

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""longclip probe against scikit-learn and plain numpy, on the same embeddings.
+"""longclip probe compared with scikit-learn and plain numpy, on the same embeddings.
 
-Writes embeddings of several kinds as longclip embed would, trains a probe on each with the program,
-and holds it against scikit-learn's LogisticRegression: the accuracy (at most 0.2 points apart), the
-objective, the coefficients, and the strength that the same search finds. Tip-Adapter is held
-against a few lines of numpy, and the zero-shot start against the same regression written with
-scipy.
+Writes embeddings of several kinds as longclip embed would, trains a probe on each with the program, and
+compares it with scikit-learn's LogisticRegression: the accuracy (at most 0.2 points apart), the
+objective, the coefficients, and the penalty that the same search finds. Tip-Adapter is compared with a
+few lines of numpy, and the zero-shot start with the same regression in scipy.
 
     tests/probe/reference.py --longclip target/release/longclip
 
@@ -34,7 +33,7 @@ def unit(rows):
 
 
 def clusters(classes, counts, dim, spread, seed):
-    """One part for each of counts, of the same classes."""
+    """One part per count, with the same classes."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((classes, dim)) / np.sqrt(dim)
     parts = []
@@ -52,7 +51,7 @@ def digits():
     return [(x[a:b], y[a:b]) for a, b in [(0, 900), (900, 1200), (1200, len(y))]]
 
 
-# Training, validation and test pictures.
+# Training, validation and test images.
 SETS = {
     "well separated": clusters(10, [30, 10, 100], 64, 0.7, 1),
     "overlapping": clusters(10, [100, 40, 200], 64, 3.0, 2),
@@ -81,7 +80,7 @@ class Program:
             write(folder / f"{name}.jsonl", x, y)
 
     def train(self, *arguments):
-        """What it says, and the tensors of the probe."""
+        """The program's output and the tensors of the probe."""
         out = self.folder / "p.safetensors"
         command = [self.binary, "probe", self.folder / "train.jsonl", "--val", self.folder / "val.jsonl",
                    "--test", self.folder / "test.jsonl", "--out", out, "--force", "--format", "json", "--quiet",
@@ -93,8 +92,7 @@ class Program:
 
 
 def objective(weights, bias, x, y, l2):
-    """The sum of losses and penalty; of two classes scikit-learn has one vector, their
-    difference."""
+    """The sum of losses and penalty; for two classes scikit-learn has a single vector, the difference."""
     scores = x.astype(np.float64) @ weights.T + bias
     losses = logsumexp(scores, axis=1) - scores[np.arange(len(y)), y]
     squares = ((weights[1] - weights[0]) ** 2).sum() if len(weights) == 2 else (weights ** 2).sum()
@@ -102,7 +100,8 @@ def objective(weights, bias, x, y, l2):
 
 
 def regression(x, y, l2):
-    """scikit-learn's, to its end: its own tolerance stops unit-length embeddings far too early."""
+    """scikit-learn's fit, run to convergence: its default tolerance stops far too early on
+    normalised embeddings."""
     model = LogisticRegression(C=1 / l2, tol=1e-9, max_iter=20000).fit(x.astype(np.float64), y)
     weights, bias = model.coef_, model.intercept_
     if len(weights) == 1:
@@ -121,7 +120,7 @@ def quality(weights, bias, x, y):
 
 
 def search(train, val):
-    """The CLIP paper's search, by scikit-learn's fits; of equals by the loss."""
+    """The CLIP paper's search with scikit-learn's fits; ties are decided by the loss."""
     known = {}
 
     def judge(place):
@@ -161,9 +160,9 @@ def check_regression(binary):
                 apart, largest = np.abs(mine - weights).max(), np.abs(weights).max()
                 note = ""
                 if l2 is None:
-                    # Where many strengths are right on as many validation pictures, which one of
-                    # them is taken hangs on digits, and how many are right hardly does: the
-                    # program's fits end sooner while it searches.
+                    # If many penalties get the same number of validation images right, the choice
+                    # among them depends on the last digits, but the number right hardly does: the
+                    # program's fits stop earlier during the search.
                     best = search(train, val)
                     right = [quality(*regression(*train, one), *val)[0] for one in [strength, best]]
                     note = f"  auto: {right[0]} of {len(val[1])} right; scikit-learn {best:.2e}: {right[1]}"
@@ -171,8 +170,8 @@ def check_regression(binary):
                 print(f"{name:16} {strength:9.2e} {100 * reference:8.2f} {100 * found['acc1']:8.2f} "
                       f"{points:7.2f} {expected:13.6f} {relative:9.1e} {apart:.1e} of {largest:.1f}{note}")
                 worst = max(worst, points)
-                # At the weakest strengths of data that is told apart without fault there is next to
-                # nothing left of the objective: 1e-7 a picture is as good as equal.
+                # With the weakest penalties on perfectly separable data, almost nothing is
+                # left of the objective: 1e-7 per image counts as equal.
                 apart = abs(found["fit"]["objective"] - expected)
                 failed |= points > MOST_POINTS or not apart < 1e-6 * expected + 1e-7 * len(both[1])
     print(f"largest difference in accuracy: {worst:.2f} points (at most {MOST_POINTS})\n")
@@ -188,7 +187,7 @@ def towards_start(binary, model):
         run = [binary, "embed", "--model", model, "--text", *words, "-o", texts, "--quiet"]
         subprocess.run(list(map(str, run)), check=True)
         text = load_file(texts)["embeddings"]
-        # Pictures around the texts' own directions, of the model that embedded the texts.
+        # Images around the directions of the texts, from the model that embedded the texts.
         with open(texts, "rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))["__metadata__"]
         rng = np.random.default_rng(7)
@@ -206,7 +205,7 @@ def towards_start(binary, model):
                 lines = lines.replace(f"/c{at:04d}/", f"/{word}/")
             activation = next(s for s in header["settings"].split() if s.startswith("activation="))
             path.write_text(lines.replace('"settings": ""', f'"settings": "{activation}"'))
-        # Folders count in the order of their names.
+        # Folders are in name order.
         order = np.argsort(words)
         rank = np.empty(len(words), int)
         rank[order] = np.arange(len(words))
@@ -258,11 +257,11 @@ def held_to_the_texts(program, model, parts, texts):
 
     answer = (tip(test[0], alpha, beta).argmax(axis=1) == test[1]).mean()
     failed |= report(f"tip-adapter, alpha {alpha}, beta {beta}", found["acc1"], answer)
-    # Nothing on a fine grid does better on validation by more than a picture or two.
+    # No point of a fine grid is better on validation by more than an image or two.
     def right(alpha, beta):
         return int((tip(val[0], alpha, beta).argmax(axis=1) == val[1]).sum())
     fine = max(right(a, b) for a in np.linspace(0, 50, 101) for b in np.linspace(0.5, 32, 64))
-    print(f"  right on {len(val[1])} validation pictures: {right(alpha, beta)}; best of 6464 mixes {fine}")
+    print(f"  right on {len(val[1])} validation images: {right(alpha, beta)}; best of 6464 mixes {fine}")
     return failed | (fine - right(alpha, beta) > 2)
 
 

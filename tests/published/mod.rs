@@ -1,4 +1,4 @@
-//! Numbers that others published for the real checkpoints, compared with ours.
+//! Published numbers for the real checkpoints, compared with ours.
 //!
 //! The real weights come from the hub cache and are not in the repository:
 //! `cargo test --release -- --ignored published` compares what is cached and names what is not. What
@@ -25,7 +25,7 @@ fn folder() -> PathBuf {
 
 #[test]
 #[ignore = "needs the published checkpoints in the hub cache (see hf download); run with cargo test --release -- --ignored published --nocapture"]
-#[allow(clippy::print_stderr, reason = "says which entries were skipped")]
+#[allow(clippy::print_stderr, reason = "prints which entries were skipped")]
 fn published_outputs_are_reproduced() {
     let text = std::fs::read_to_string(folder().join("published.json")).unwrap();
     let published: Value = serde_json::from_str(&text).unwrap();
@@ -55,7 +55,7 @@ fn the_comparison_accepts_right_numbers_and_names_wrong_ones() {
         &hub::Silent,
     );
     let Source::Files(files) = source.unwrap() else {
-        panic!("a path is no built-in model");
+        panic!("a path is not a built-in model");
     };
     let entry = made_entry();
     let mut wrong = Vec::new();
@@ -78,7 +78,7 @@ fn the_comparison_accepts_right_numbers_and_names_wrong_ones() {
     }
 }
 
-/// An entry whose expectations are the references' answers for a made checkpoint.
+/// An entry with the reference results for a synthetic checkpoint.
 fn made_entry() -> Value {
     let golden = unpack::data_folder().join("expected");
     let expected = container::open(&golden.join("longclip-patch16.safetensors")).unwrap();
@@ -94,7 +94,7 @@ fn made_entry() -> Value {
             .collect()
     };
     let count = expected.tensors["logits"].shape()[1];
-    // Two texts of the many: their probabilities among themselves.
+    // Two of the texts: their probabilities among themselves.
     let logits: Vec<f32> = list("logits", count, 3)[2][..2].to_vec();
     let ratio = 1.0 / (1.0 + (logits[1] - logits[0]).exp());
     let embeddings = list("text_embeddings", 64, 2);
@@ -127,7 +127,7 @@ fn made_entry() -> Value {
     })
 }
 
-/// Compares one entry; what differs is added to `wrong`, one line a number.
+/// Compares one entry; differences are added to `wrong`, one line per number.
 fn compare(
     entry: &Value,
     files: &ModelFiles,
@@ -241,7 +241,7 @@ impl Check<'_> {
         clip.encode_text(&tokens).unwrap().to_vec2().unwrap()
     }
 
-    /// Features are published without unit length: their directions are compared.
+    /// Features are published unnormalised, so directions are compared.
     fn embeddings(&mut self, expected: &Value, key: &str, found: &[Vec<f32>]) {
         for (row, (features, found)) in list(&expected[key]).iter().zip(found).enumerate() {
             let features: Vec<f32> = list(features).iter().map(number).collect();
@@ -385,11 +385,11 @@ fn list(value: &Value) -> &[Value] {
 fn number(value: &Value) -> f32 {
     value
         .as_f64()
-        .unwrap_or_else(|| panic!("{value} is no number")) as f32
+        .unwrap_or_else(|| panic!("{value} is not a number")) as f32
 }
 
 fn string(value: &Value) -> &str {
     value
         .as_str()
-        .unwrap_or_else(|| panic!("{value} is no text"))
+        .unwrap_or_else(|| panic!("{value} is not a string"))
 }

@@ -1,4 +1,4 @@
-"""Batches of pictures and captions. Batch n of a phase is a function of (seed, phase, n) alone."""
+"""Batches of images and captions. Batch n of a phase depends only on (seed, phase, n)."""
 
 import multiprocessing as mp
 import os
@@ -20,7 +20,7 @@ EVERYDAY_SHARE = 0.8
 
 
 class Artwork:
-    """The drawings of one part ("training" or "held_out") and the things that they show."""
+    """The drawings of one part ("training" or "held_out") and the things they show."""
 
     def __init__(self, work, part):
         self.things = things.load(work)
@@ -37,23 +37,23 @@ class Artwork:
         self.others = np.array([i for i in known if not self.things[i].everyday])
 
     def drawing(self, thing, rng):
-        """A drawing of a thing, by any artist who drew it."""
+        """A drawing of a thing, by a random artist."""
         choices = self.of_thing[int(thing)]
         return choices[rng.integers(len(choices))]
 
     def pick(self, count, rng):
-        """Different things, most of them everyday ones."""
+        """Distinct things, mostly everyday ones."""
         many = round(count * EVERYDAY_SHARE)
         some = rng.choice(self.everyday, many, replace=False)
         return np.concatenate([some, rng.choice(self.others, count - many, replace=False)])
 
     def mirrored(self, group):
-        """Which things must not be mirrored."""
+        """The things that must not be mirrored."""
         return [self.things[i].directed for i in group]
 
 
 def singles(art, count, extra, rng):
-    """`count` pictures of different things with their captions, and `extra` captions of others."""
+    """`count` images of different things with their captions, and `extra` captions of others."""
     picked = art.pick(count + extra, rng)
     rng.shuffle(picked)
     pixels = np.empty((count, network.IMAGE, network.IMAGE, 3), np.uint8)
@@ -74,11 +74,11 @@ def single_caption(thing, rng):
 
 
 class Group(NamedTuple):
-    """Four scenes of one layout and one way to speak, which differ in a thing or a few."""
+    """Four scenes with the same layout and wording, which differ in one or a few things."""
 
     variants: list  # the things of each scene, cell by cell
-    texts: list  # what is said of each scene
-    wrong: list  # captions in which one thing that they name is another
+    texts: list  # the wording of each scene
+    wrong: list  # captions with one named thing replaced
     rows: int
     columns: int
 
@@ -86,8 +86,8 @@ class Group(NamedTuple):
 def short_group(art, most, rng, pairs=3.0, wrong=0):
     """A group with short captions, and `wrong` wrong ones for each of its scenes.
 
-    The base, the same with two things exchanged where the caption tells order, one with a thing
-    replaced, and one with another replaced. Scenes of two are `pairs` times as frequent as others.
+    The base, the same with two things swapped if the caption tells the order, one with a thing
+    replaced, and one with another replaced. Scenes of two things are `pairs` times as frequent as others.
     """
     layouts = [n for n in captions.LAYOUTS if n <= most]
     weights = np.array([pairs if n == 2 else 1.0 for n in layouts])
@@ -106,7 +106,7 @@ def short_group(art, most, rng, pairs=3.0, wrong=0):
     variants[2][cells[rng.integers(len(cells))]] = spare[1]
     variants[3] = variants[1].copy() if ordered else base.copy()
     variants[3][cells[rng.integers(len(cells))]] = spare[2]
-    # A plan speaks of a thing by one name in all four, so that only the things differ.
+    # A plan uses the same name for a thing in all four, so that only the things differ.
     names = {i: spoken(art.things[i], rng) for v in variants for i in v}
     said = [[names[v[c]] for c in cells] for v in variants]
     other = [spoken(art.things[i], rng) for i in absent(art, names, 4 * wrong, rng)]
@@ -120,9 +120,9 @@ def absent(art, present, count, rng):
 
 
 def exchanged(speak, said, others, rng, late=False):
-    """Captions of scenes in turn, in each of which one thing that is said is one of `others`.
+    """Captions of the scenes in turn, each with one named thing replaced by one of `others`.
 
-    With `late` it is more often one of those that are said last.
+    With `late`, mostly one of those named last.
     """
     texts = []
     for at, other in enumerate(others):
@@ -133,13 +133,13 @@ def exchanged(speak, said, others, rng, late=False):
 
 
 def spoken(thing, rng):
-    """A name with its article, most often the label."""
+    """A name with its article, usually the label."""
     name = thing.names[0] if rng.random() < 0.75 else thing.names[rng.integers(len(thing.names))]
     return captions.article(name)
 
 
 def long_group(art, rng):
-    """Four scenes of one layout which differ in one to three things, or in the places of two."""
+    """Four scenes with the same layout which differ in one to three things, or in the places of two."""
     count = int(rng.choice([6, 6, 8, 9, 9, 12]))
     rows, columns = captions.LAYOUTS[count][rng.integers(len(captions.LAYOUTS[count]))]
     base, spare = np.split(rng.choice(art.everyday, count + 9, replace=False), [count])
@@ -155,7 +155,7 @@ def long_group(art, rng):
 
 
 def scene_pixels(art, group, ground, rng, strength, drawings=None):
-    """The pictures of a group on one ground, of the `drawings` by thing, or by any artist each."""
+    """The images of a group on one background, with the given `drawings` per thing or random ones."""
     pictures = []
     for v in group.variants:
         shown = [drawings[i] if drawings else art.drawing(i, rng) for i in v]
@@ -165,9 +165,9 @@ def scene_pixels(art, group, ground, rng, strength, drawings=None):
 
 
 def short_scenes(art, groups, most, rng, pairs=3.0, wrong=0, strength=0.4):
-    """Short scenes, four a group: (pictures, token ids, cells).
+    """Short scenes, four per group: (images, token ids, cells).
 
-    The captions of the pictures come first, then `wrong` wrong ones for each.
+    The captions of the images come first, then `wrong` wrong ones for each.
     """
     pixels, texts, others, cells = [], [], [], Cells()
     while len(texts) < 4 * groups:
@@ -182,9 +182,9 @@ def short_scenes(art, groups, most, rng, pairs=3.0, wrong=0, strength=0.4):
 
 
 def long_scenes(art, groups, rng, wrong=0, strength=0.4):
-    """Long scenes: (pictures, long token ids, those of a short caption of each, cells).
+    """Long scenes: (images, long token ids, those of a short caption for each, cells).
 
-    The captions of the pictures come first, then `wrong` wrong ones for each.
+    The captions of the images come first, then `wrong` wrong ones for each.
     """
     pixels, texts, others, shorts, cells = [], [], [], [], Cells()
     while len(texts) < 4 * groups:
@@ -213,13 +213,12 @@ def long_scenes(art, groups, rng, wrong=0, strength=0.4):
 
 
 def clause(art, thing, name, drawing):
-    """What a clause of a long caption says of a thing: (name, colour, kind)."""
+    """A thing as described by a clause of a long caption: (name, colour, kind)."""
     return name, art.colour[drawing], art.things[thing].kind
 
 
 class Cells:
-    """Which thing lies in which cell of the scenes of a batch, and in which cell each patch
-    lies."""
+    """The thing in each cell of a batch's scenes, and the cell of each patch."""
 
     def __init__(self):
         self.things, self.of_patch = [], []
@@ -234,8 +233,7 @@ class Cells:
             self.of_patch.append(patches)
 
     def arrays(self, art):
-        """(names' token ids [names, length], each cell's name or -1 [pictures, MOST], each patch's
-        cell)."""
+        """(token ids of the names [names, length], each cell's name or -1 [images, MOST], each patch's cell)."""
         things = np.stack(self.things)
         known, which = np.unique(things, return_inverse=True)
         which = which.reshape(things.shape) - int(known[0] < 0)
@@ -244,7 +242,7 @@ class Cells:
 
 
 def short_captions(variants, names, rows, columns, rng):
-    """A short caption of each scene of a group, of one plan, telling them apart where it can."""
+    """A short caption of each scene of a group, all with the same plan, distinguishing them where possible."""
     best = None
     for _ in range(6):
         cells, speak, _ = captions.short_plan(rows, columns, rng)
@@ -262,15 +260,15 @@ def spoken_bare(thing, rng):
 
 
 def fitted(texts, length):
-    """Token ids of texts that are known to fit, small enough to go between processes."""
+    """Token ids of texts known to fit, small enough to pass between processes."""
     return tokenizer.tokens(texts, length).astype(np.int32)
 
 
 def chosen(pixels, kept, rng):
-    """`kept` patches of each picture and their places, those with something on them first.
+    """`kept` patches of each image and their places, those with content first.
 
-    FLIP drops patches at random. Much of a drawing's picture is bare ground, so the busier patches
-    are more likely to stay here; every patch can stay.
+    FLIP drops patches at random. Much of an image is empty background, so the busier patches
+    are more likely to be kept here; every patch can be kept.
     """
     grid = network.patches(pixels)
     if kept >= grid.shape[1]:
@@ -282,7 +280,7 @@ def chosen(pixels, kept, rng):
 
 
 def produce(pipe, work, recipe, seed, first, last, core):
-    """Puts batches first..last of a recipe on the queue; runs in a process of its own."""
+    """Puts batches first..last of a recipe on the queue; runs in its own process."""
     os.nice(5)
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -300,7 +298,7 @@ def produce(pipe, work, recipe, seed, first, last, core):
 
 
 def stream(work, recipe, seed, first, last, core=None):
-    """The batches of a recipe, made ahead by one other process (on a core of its own)."""
+    """The batches of a recipe, prepared ahead of time by another process (on its own core)."""
     context = mp.get_context("fork")
     pipe = context.Queue(6)
     arguments = (pipe, work, recipe, seed, first, last, core)

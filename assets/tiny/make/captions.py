@@ -1,4 +1,4 @@
-"""What is said of a picture: names of single things, short and long captions of scenes."""
+"""Captions of images: names of single things, short and long captions of scenes."""
 
 import numpy as np
 
@@ -12,14 +12,14 @@ PREFIXES = ("", "", "", "a picture of ", "a drawing of ", "an image with ")
 ROWS = {1: ("",), 2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 COLUMNS = {1: ("",), 2: ("left", "right"), 3: ("left", "centre", "right"),
            4: ("far left", "left", "right", "far right")}  # fmt: skip
-# rows and columns of the scenes, for the number of things
+# rows and columns of scenes, by number of things
 LAYOUTS = {2: ((1, 2), (1, 2), (2, 1)), 3: ((1, 3), (3, 1)), 4: ((2, 2), (2, 2), (1, 4)),
            6: ((2, 3), (3, 2)), 8: ((2, 4),), 9: ((3, 3),), 12: ((3, 4),)}  # fmt: skip
 MOST = max(LAYOUTS)
 
 
 def article(name):
-    """The name with an article, except where it is a plural or has one."""
+    """The name with an article, unless it is a plural or already has one."""
     if name.endswith("s") and not name.endswith(("ss", "us", "bus")):
         return name
     return ("an " if name[0] in "aeiou" else "a ") + name
@@ -42,7 +42,7 @@ def filled(template, name):
 
 
 def place(row, column, rows, columns):
-    """Where a cell lies: "on the left", "in the top right", "in the centre"."""
+    """The position of a cell: "on the left", "in the top right", "in the centre"."""
     if rows == 1 or columns == 1:
         word = ROWS[rows][row] if columns == 1 else COLUMNS[columns][column]
         if word in ("middle", "centre"):
@@ -54,7 +54,7 @@ def place(row, column, rows, columns):
 
 
 def short_plan(rows, columns, rng):
-    """How a short caption speaks: (the cells that it mentions, names -> caption, order matters)."""
+    """A plan for short captions: (the cells mentioned, names -> caption, order matters)."""
     count = rows * columns
     prefix = PREFIXES[rng.integers(len(PREFIXES))]
     draw = rng.random()
@@ -89,7 +89,7 @@ KINDS = (", which is {kind}", ", {kind}", "; it is {kind}", "")
 
 
 def long_plan(rows, columns, background, rng):
-    """How a long caption speaks: [(name, colour, kind)] in reading order -> caption."""
+    """A plan for long captions: [(name, colour, kind)] in reading order -> caption."""
     cells = [place(i // columns, i % columns, rows, columns) for i in range(rows * columns)]
     openers = [OPENERS[rng.integers(len(OPENERS))] for _ in cells]
     kinds = [KINDS[rng.integers(len(KINDS))] for _ in cells]
@@ -112,7 +112,7 @@ def long_plan(rows, columns, background, rng):
 
 
 def vocabulary(kept, encode):
-    """The sorted ids of every token that a caption can have, start and end included."""
+    """The sorted ids of every token that can occur in a caption, start and end included."""
     rng = np.random.default_rng(0)
     texts = {text for thing in kept for text in (*thing.names, *thing.words, thing.kind)}
     texts |= {article(text)[:3] for text in texts} | set(PREFIXES)

@@ -1,9 +1,9 @@
-"""Writes model-check.json, and checks the exports against Hugging Face's implementation.
+"""Writes model-check.json and compares the exports with Hugging Face's implementation.
 
     check.py WORK
 
-What is packed is read back, exported as a Hugging Face folder and as a state dict in Long-CLIP's
-layout into WORK/export, and transformers' CLIPModel must give the embeddings of our own network.
+The packed model is read back and exported as a Hugging Face folder and as a state dict in Long-CLIP's
+layout into WORK/export; transformers' CLIPModel must give the same embeddings as our own network.
 """
 
 import json
@@ -29,8 +29,7 @@ TEXTS = (
 
 
 def pixels_of(image):
-    """CLIP's preprocessing up to bytes: short side to 96 by cubic, the centre cut out [96, 96,
-    3]."""
+    """CLIP's preprocessing up to bytes: short side to 96 (bicubic), centre crop [96, 96, 3]."""
     width, height = image.size
     side = network.IMAGE
     # torchvision's rule, which CLIP's published preprocessing follows: the long side is cut down.
@@ -41,7 +40,7 @@ def pixels_of(image):
 
 
 def inputs(pixels):
-    """All patches of pictures [batch, 96, 96, 3] and their places, for `network.Clip.image`."""
+    """All patches of images [batch, 96, 96, 3] and their places, for `network.Clip.image`."""
     grid = network.patches(np.asarray(pixels))
     places = torch.arange(grid.shape[1]).expand(grid.shape[:2])
     return network.normalised(torch.from_numpy(np.ascontiguousarray(grid))), places
@@ -49,7 +48,7 @@ def inputs(pixels):
 
 @torch.no_grad()
 def raw(model, pixels, ids):
-    """Image and text embeddings before they are normalised."""
+    """Image and text embeddings before normalisation."""
     image = model.visual(*inputs(pixels))
     x = model.token_embedding(model.rows[ids]) + model.positional_embedding[: ids.shape[1]]
     x = model.ln_final(model.transformer(x))

@@ -1,11 +1,11 @@
-"""Holds the built program against Python on held-out artwork: the same pictures, names and weights.
+"""Compares the built program with Python on held-out artwork: the same images, names and weights.
 
     confirm.py WORK --longclip ../../../target/release/longclip
 
-Draws every everyday thing of the held-out artwork once on a random ground, writes the pictures to
-WORK/confirm as PNG, and lets `longclip evaluate --model tiny` tell them apart. Its figures must be
-those of model.bin in PyTorch, and its logits agree to 2e-3 (unit embeddings to 2e-5, times the
-scale).
+Draws every everyday thing of the held-out artwork once on a random background, writes the images to
+WORK/confirm as PNG, and classifies them with `longclip evaluate --model tiny`. Its figures must
+equal those of model.bin in PyTorch, and its logits must agree to 2e-3 (unit embeddings to 2e-5,
+times the scale).
 """
 
 import argparse
@@ -27,7 +27,7 @@ TEMPLATE = "a picture of a {}"
 
 
 def draw(art, folder):
-    """Writes the pictures with a list of them and the labels; returns pixels and labels."""
+    """Writes the images with a list and the labels; returns pixels and labels."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(evaluate.SEED)
     labels = [art.things[i].label for i in art.everyday]
@@ -49,14 +49,14 @@ def draw(art, folder):
 
 
 def python(model, pixels, labels):
-    """Logits [pictures, labels] of PyTorch."""
+    """Logits [images, labels] from PyTorch."""
     towers = evaluate.Model(model)
     texts = towers.texts([captions.filled(TEMPLATE, label) for label in labels])
     return (model.logit_scale.exp() * towers.images(pixels) @ texts.T).detach().numpy()
 
 
 def program(longclip, model, folder, labels):
-    """The program's figures, and its logits [pictures, labels]."""
+    """The program's figures and logits [images, labels]."""
     command = [
         longclip, "evaluate", "list.csv", "--labels-file", "labels.csv", "--model", model, "-k", str(len(labels)),
         "--precision", "f32", "--format", "json", "--out", "out", "--quiet",
@@ -73,7 +73,7 @@ def program(longclip, model, folder, labels):
 
 
 def share(logits, k):
-    """Per cent of the pictures whose own label is among the k best."""
+    """The percentage of images with their own label among the k best."""
     own = np.diagonal(logits)[:, None]
     return 100 * float(((logits > own).sum(1) < k).mean())
 
@@ -90,10 +90,10 @@ def main():
     expected = python(evaluate.opened("model.bin", args.work).eval(), pixels, labels)
     figures, found = program(args.longclip.resolve(), args.model, folder, labels)
     wrong = False
-    print(f"{len(labels)} pictures of held-out artwork, as many names (chance {100 / len(labels):.2f}%)")
+    print(f"{len(labels)} images of held-out artwork, as many names (chance {100 / len(labels):.2f}%)")
     for k in (1, 5):
         ours, theirs = 100 * figures[f"acc{k}"], share(expected, k)
-        wrong |= abs(ours - theirs) > 100.5 / len(labels)  # one near tie may fall the other way
+        wrong |= abs(ours - theirs) > 100.5 / len(labels)  # one near tie may go the other way
         print(f"top-{k}: longclip {ours:.2f}%, PyTorch {theirs:.2f}%")
     off = float(np.abs(found - expected).max())
     wrong |= not off < 2e-3

@@ -1,9 +1,9 @@
-"""Scores the snapshots of the training on the held-out artwork and draws the curve.
+"""Scores the training snapshots on the held-out artwork and plots the curve.
 
     curve.py WORK [--every N]
 
-Appends to WORK/curve.jsonl what is not in it yet, and draws curve.png beside model.bin. The curve
-is looked at, never chosen from: what is shipped is the last step.
+Appends missing scores to WORK/curve.jsonl and plots curve.png next to model.bin. The curve is
+never used for selection: the shipped model is the last step.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def snapshots(work, every):
 
 
 def score(work, log, every):
-    """Scores what is not scored yet."""
+    """Scores the snapshots not scored yet."""
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     known = {row["file"] for row in rows}
     todo = [(phase, path) for phase, path in snapshots(work, every) if path.name not in known]
@@ -48,7 +48,7 @@ def score(work, log, every):
 
 
 def picture(work, log):
-    """The curve over samples; the tuning goes on from the base's last sample."""
+    """The curve over samples; the tuning continues from the base's last sample."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,9 +1,9 @@
-"""Draws the demo pictures from the held-out artwork (EmojiOne 2, CC-BY 4.0) into ../../demo.
+"""Draws the demo images from the held-out artwork (EmojiOne 2, CC-BY 4.0) into ../../demo.
 
     demo.py WORK
 
-Prints what model.bin says of each. The compositions were chosen for being answered well; the
-figures that say how often that is so are evaluate.py's.
+Prints model.bin's answers for each. The compositions were chosen because they are classified well;
+evaluate.py measures how often that is the case.
 """
 
 import sys
@@ -24,7 +24,7 @@ LONG = (
     "the bottom left we find a candle, a lamp or camera. in the bottom centre is a bicycle, which is a "
     "vehicle. in the bottom right is a {}."
 )
-# file: what is in it, rows, columns, ground, seed, and what it is compared with.
+# file: contents, rows, columns, background, seed, and the texts to compare with.
 DEMOS = {
     "drawn-penguin.png": (
         ["penguin"], 1, 1, (205, 228, 240), 1,
@@ -38,7 +38,7 @@ DEMOS = {
 
 
 def compose(art, labels, rows, columns, ground, seed):
-    """A scene of named things on a plain ground."""
+    """A scene of named things on a plain background."""
     ids = {thing.label: i for i, thing in enumerate(art.things)}
     drawings = [art.of_thing[ids[label]][0] for label in labels]
     whole = np.broadcast_to(np.array(ground, np.uint8), (SIDE, SIDE, 3)).copy()
@@ -47,7 +47,7 @@ def compose(art, labels, rows, columns, ground, seed):
 
 
 def probabilities(model, picture, texts):
-    """The softmax over texts with the learnt scale, as `longclip classify` gives it."""
+    """The softmax over texts with the learnt scale, as in `longclip classify`."""
     image = model.images(evaluate.reduced(picture)[None])
     return (model.model.logit_scale.exp() * image @ model.texts(texts).T).softmax(-1)[0].tolist()
 

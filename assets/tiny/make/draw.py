@@ -1,4 +1,4 @@
-"""Composes training pictures of 96 x 96 from the drawings: one thing, or a scene of several."""
+"""Composes training images of 96 x 96 from the drawings: one thing, or a scene of several."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from render import COLOURS
 
 
 def background(rng, plain=False):
-    """A ground [IMAGE, IMAGE, 3] of bytes: white, plain, a gradient or soft noise."""
+    """A background [IMAGE, IMAGE, 3] of bytes: white, plain, a gradient or soft noise."""
     draw = rng.random()
     if draw < 0.3:
         return np.full((IMAGE, IMAGE, 3), 255, np.uint8)
@@ -26,7 +26,7 @@ def background(rng, plain=False):
 
 
 def named_background(rng):
-    """A plain ground and the word for its colour ("" half of the time, when it has none)."""
+    """A plain background and its colour word ("" half of the time, if it has none)."""
     if rng.random() < 0.5:
         return background(rng), ""
     word = list(COLOURS)[rng.integers(len(COLOURS))]
@@ -35,7 +35,7 @@ def named_background(rng):
 
 
 def colour_matrix(rng, strength):
-    """A 4 x 4 map of premultiplied RGBA: hue, saturation, brightness and contrast, alpha kept."""
+    """A 4 x 4 colour matrix for premultiplied RGBA: hue, saturation, brightness and contrast, alpha kept."""
     mix = np.eye(3) + rng.normal(0, 0.08 * strength, (3, 3))
     grey = np.full((3, 3), 1 / 3)
     saturation = 0 if rng.random() < 0.05 * strength else rng.uniform(1 - 0.4 * strength, 1 + 0.2 * strength)
@@ -49,7 +49,7 @@ def colour_matrix(rng, strength):
 
 
 def placed(drawings, index, size, box, centre, rng, strength, mirror):
-    """A drawing of `size` pixels about `centre`, as premultiplied RGBA of `box` (width, height)."""
+    """A drawing of `size` pixels around `centre`, as premultiplied RGBA of `box` (width, height)."""
     levels = sorted(drawings)
     level = next((s for s in levels if s >= size * 0.95), levels[-1])
     texture = drawings[level][index]
@@ -70,13 +70,13 @@ def placed(drawings, index, size, box, centre, rng, strength, mirror):
 
 
 def blend(ground, tile):
-    """A premultiplied tile over a ground, in place."""
+    """Draws a premultiplied tile over a background, in place."""
     keep = 255 - tile[..., 3:].astype(np.uint16)
     ground[:] = tile[..., :3] + ((ground * keep + 127) // 255).astype(np.uint8)
 
 
 def spoil(picture, rng):
-    """What happens to pictures on their way: blur, low resolution, sharpening, JPEG, noise."""
+    """Random degradation of images: blur, low resolution, sharpening, JPEG, noise."""
     draw = rng.random()
     if draw < 0.1:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.2))
@@ -85,7 +85,7 @@ def spoil(picture, rng):
         picture = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
         picture = cv2.resize(picture, (IMAGE, IMAGE), interpolation=cv2.INTER_CUBIC)
     elif draw < 0.5:
-        # The cubic reduction of a large picture is crisper than the bilinear warp here.
+        # The cubic reduction of a large image is sharper than the bilinear warp here.
         soft = cv2.GaussianBlur(picture, (0, 0), 0.8)
         amount = rng.uniform(0.2, 0.9)
         picture = cv2.addWeighted(picture, 1 + amount, soft, -amount, 0)
@@ -99,7 +99,7 @@ def spoil(picture, rng):
 
 
 def single(drawings, index, rng, directed):
-    """A picture of one thing, anywhere in it and of any size from a third to the whole."""
+    """An image of one thing, at any position and any size from a third to the full image."""
     ground = background(rng)
     size = IMAGE * rng.uniform(0.42, 1.08)
     room = max(IMAGE - size, 0) / 2 + 3
@@ -114,12 +114,12 @@ def single(drawings, index, rng, directed):
 
 
 def scene(drawings, indices, rows, columns, ground, rng, directed, strength=0.4):
-    """A picture of rows x columns things, each somewhere in its cell; as drawn for strength 0."""
+    """An image of rows x columns things, each somewhere in its cell; strength 0 draws them unchanged."""
     picture = ground.copy()
     side = len(ground)
     width, height = side / columns, side / rows
     cell = min(width, height)
-    # Scenes of one row or column leave room beside the things: they may drift there together.
+    # Scenes of one row or column leave space next to the things, where they may shift together.
     drift = [rng.uniform(-0.3, 0.3) * (height - cell), rng.uniform(-0.3, 0.3) * (width - cell)]
     for at, index in enumerate(indices):
         size = cell * rng.uniform(0.72, 0.98)

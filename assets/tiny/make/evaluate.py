@@ -1,9 +1,9 @@
-"""Scores models on the held-out artwork: the figures of the README.
+"""Scores models on the held-out artwork: produces the figures of the README.
 
     evaluate.py WORK NAME=CHECKPOINT... [--out FILE.json]
 
-Pictures are composed at the size a user would bring (SIDE) and go through CLIP's own preprocessing.
-Chance is stated beside every figure. Ties share the point, and embeddings must be finite and not
+Images are composed at the size a user would bring (SIDE) and go through CLIP's own preprocessing.
+Chance level is given next to every figure. Ties share the point, and embeddings must be finite and not
 zero before anything is scored: a row of NaN would otherwise win every comparison.
 """
 
@@ -32,19 +32,19 @@ SEED = 20
 
 
 def reduced(picture):
-    """CLIP's preprocessing of a picture of bytes."""
+    """CLIP's preprocessing of an image of bytes."""
     return check.pixels_of(Image.fromarray(picture))
 
 
 def ground(rng, white):
-    """A ground of SIDE: white, or what training draws, enlarged."""
+    """A background of SIDE pixels: white, or enlarged from those used in training."""
     if white:
         return np.full((SIDE, SIDE, 3), 255, np.uint8)
     return cv2.resize(draw.background(rng), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
 
 
 def thing_picture(art, drawing, rng, white):
-    """One thing, 60 to 95% of the picture's side, near the middle."""
+    """One thing, 60 to 95% of the image's side, near the centre."""
     picture = ground(rng, white)
     size = SIDE * rng.uniform(0.6, 0.95)
     centre = SIDE / 2 + rng.uniform(-1, 1, 2) * (SIDE - size) / 2
@@ -61,7 +61,7 @@ def scene_picture(art, variant, rows, columns, rng):
 
 
 class Model:
-    """Embeds pictures and texts, and refuses to go on with embeddings that are none."""
+    """Embeds images and texts, and rejects invalid embeddings."""
 
     def __init__(self, model):
         self.model, self.context = model, len(model.positional_embedding)
@@ -83,30 +83,30 @@ class Model:
 
 
 def checked(embeddings):
-    """The embeddings, if all are finite and of length 1."""
+    """The embeddings, checked to be finite and of length 1."""
     lengths = embeddings.norm(dim=-1)
     assert torch.isfinite(embeddings).all() and (lengths - 1).abs().max() < 1e-3, "bad embeddings"
     return embeddings
 
 
 def won(similarities):
-    """The share of rows [rows, candidates] whose column 0 is the largest, ties shared."""
+    """The share of rows [rows, candidates] with column 0 as the largest; ties are shared."""
     best = similarities.max(1, keepdim=True).values
     tied = similarities == best
     return (tied[:, 0].float() / tied.sum(1)).numpy()
 
 
 def shares(points):
-    """Per cent and the standard error of its mean."""
+    """The percentage and the standard error of its mean."""
     return {"mean": 100 * float(np.mean(points)), "error": 100 * float(np.std(points) / len(points) ** 0.5)}
 
 
 def over_draws(values):
-    """Per cent and the deviation between draws."""
+    """The percentage and the standard deviation between draws."""
     return {"mean": 100 * float(np.mean(values)), "deviation": 100 * float(np.std(values))}
 
 
-# The tests are made once for all models of one run.
+# The tests are generated once for all models of a run.
 @functools.cache
 def single_pictures(art, white, grounds):
     """Pixels of every everyday thing, `grounds` times over."""
@@ -118,7 +118,7 @@ def single_pictures(art, white, grounds):
 
 
 def single_scores(model, art, template="a picture of a {}", white_only=False):
-    """Top-1 and top-5 of NAMES everyday names, on white and on random grounds, DRAWS draws."""
+    """Top-1 and top-5 of NAMES everyday names, on white and on random backgrounds, DRAWS draws."""
     ids = art.everyday
     texts = model.texts([captions.filled(template, art.things[i].label) for i in ids])
     result = {}
@@ -141,8 +141,8 @@ def single_scores(model, art, template="a picture of a {}", white_only=False):
 
 
 def short_scene(art, rng, count=None):
-    """A scene (of `count` things), its caption, and the caption with one thing that it names
-    exchanged, eight times."""
+    """A scene (of `count` things), its caption, and the caption with one named thing replaced,
+    eight times."""
     layouts = list(captions.LAYOUTS)
     if count is None:
         count = int(rng.choice(layouts, p=np.where(np.array(layouts) == 2, 3, 1) / (len(layouts) + 2)))
@@ -160,14 +160,14 @@ def short_scene(art, rng, count=None):
 
 @functools.cache
 def short_tests(art):
-    """SCENES of `short_scene` with reduced pictures."""
+    """SCENES of `short_scene` with reduced images."""
     rng = np.random.default_rng(SEED + 2)
     made = [short_scene(art, rng) for _ in range(SCENES)]
     return [(reduced(picture), text, wrong) for picture, text, wrong in made]
 
 
 def short_scores(model, art):
-    """Short captions: the right one of 10 scenes', and of 9 that differ in one thing."""
+    """Short captions: the right one among those of 10 scenes, and among 9 that differ in one thing."""
     made, rng = short_tests(art), np.random.default_rng(SEED + 5)
     images = model.images(np.stack([picture for picture, _, _ in made]))
     texts = model.texts([text for _, text, _ in made])
@@ -194,7 +194,7 @@ def count_scores(model, art):
 
 @functools.cache
 def order_tests(art, rows, columns):
-    """Pixels of SCENES of two things, and each one's caption with the exchanged one behind it."""
+    """Pixels of SCENES of two things, and each one's caption followed by the swapped one."""
     rng = np.random.default_rng(SEED + 3)
     pictures, texts = [], []
     for _ in range(SCENES):
@@ -207,7 +207,7 @@ def order_tests(art, rows, columns):
 
 
 def order_scores(model, art):
-    """Two things side by side, and one above the other: the caption against the exchanged one."""
+    """Two things side by side, and one above the other: the caption against the swapped one."""
     result = {}
     for name, (rows, columns) in (("left-right", (1, 2)), ("above-below", (2, 1))):
         pictures, texts = order_tests(art, rows, columns)
@@ -218,8 +218,8 @@ def order_scores(model, art):
 
 
 def long_scene(art, rng):
-    """A scene of 6 to 12 things and its long caption; the same with a thing exchanged, whose words
-    are the first to differ: behind token 77, and before token 60 (None where there is none)."""
+    """A scene of 6 to 12 things and its long caption; the same with a thing replaced, with words that
+    differ first after token 77, and before token 60 (None if there is none)."""
     while True:
         variants, rows, columns = batches.long_group(art, rng)
         shown = variants[0]
@@ -243,20 +243,20 @@ def long_scene(art, rng):
 
 
 def describe(art, thing, drawing):
-    """What a clause needs to know of a thing."""
+    """The data of a thing that a clause needs."""
     return batches.clause(art, thing, batches.spoken_bare(art.things[thing], None), drawing)
 
 
 @functools.cache
 def long_tests(art):
-    """SCENES of `long_scene` with reduced pictures."""
+    """SCENES of `long_scene` with reduced images."""
     rng = np.random.default_rng(SEED + 4)
     made = [long_scene(art, rng) for _ in range(SCENES)]
     return [(reduced(picture), *texts) for picture, *texts in made]
 
 
 def long_scores(model, art):
-    """Long captions: a change behind token 77, a change before token 60, the right one of all."""
+    """Long captions: a change after token 77, a change before token 60, the right one of all."""
     made = long_tests(art)
     images = model.images(np.stack([row[0] for row in made]))
     texts, late, early = (model.texts([row[k] for row in made]) for k in (1, 2, 3))
@@ -274,7 +274,7 @@ def long_scores(model, art):
 
 
 def scores(model, art, parts=("single", "short", "order", "long")):
-    """Every figure of a model; long captions only where they fit."""
+    """Every figure of a model; long captions only if they fit."""
     model = Model(model.eval())
     functions = {"single": single_scores, "short": short_scores, "order": order_scores,
                  "long": long_scores, "counts": count_scores}  # fmt: skip
@@ -306,7 +306,7 @@ def table(results):
 
 
 def cell(value):
-    """A figure with its spread: the deviation of draws, or the standard error over scenes."""
+    """A figure with its spread: the standard deviation of draws, or the standard error over scenes."""
     if value is None:
         return "-"
     return f"{value['mean']:.1f} ± {value.get('deviation', value.get('error')):.1f}"

@@ -1,4 +1,4 @@
-"""Fetches the artwork and the names from the npm registry and checks that they are what was used.
+"""Downloads the artwork and the names from the npm registry and verifies them.
 
 Nothing of it is kept in the repository. Each package is pinned by version and by npm's own sha512.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 REGISTRY = os.environ.get("NPM_CONFIG_REGISTRY", "https://registry.npmjs.org").rstrip("/")
 
-# package, version, sha512 as npm states it
+# package, version, sha512 as given by npm
 PACKAGES = [
     (
         "emojibase-data",
@@ -69,7 +69,7 @@ PACKAGES = [
 
 
 def fetch(work):
-    """Unpacks every package under work/npm/NAME, where it is not there yet."""
+    """Unpacks every package under work/npm/NAME, if it is not there yet."""
     for package, version, digest in PACKAGES:
         target = Path(work) / "npm" / package.replace("/", "-").lstrip("@")
         if (target / "package.json").exists():
@@ -83,7 +83,7 @@ def fetch(work):
 
 
 def download(package, version, digest):
-    """The bytes of a package's archive, checked."""
+    """The bytes of a package's archive, verified."""
     name = package.split("/")[-1]
     url = f"{REGISTRY}/{package}/-/{name}-{version}.tgz"
     with urllib.request.urlopen(url, timeout=120) as answer:

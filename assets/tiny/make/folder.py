@@ -1,9 +1,9 @@
-"""Writes a labelled folder of held-out pictures, for `longclip evaluate` to score with the binary.
+"""Writes a labelled folder of held-out images, for `longclip evaluate` to score with the binary.
 
     folder.py WORK
 
-WORK/folder/LABEL/N.png: 200 everyday names (drawn once, by seed), three random grounds each and one
-white, 384 px. Nothing of it is kept in the repository.
+WORK/folder/LABEL/N.png: 200 everyday names (drawn once, by seed), with three random backgrounds
+each and one white, 384 px. Nothing of it is kept in the repository.
 """
 
 import sys

@@ -1,14 +1,14 @@
 """Muon for the 2-D matrices of the blocks, AdamW for the rest.
 
-Muon (Jordan et al., 2024) steps along the nearest orthogonal matrix of the momentum; the step is
-scaled to the size that AdamW's would have (Liu et al., 2025), so both share a learning rate scale.
+Muon (Jordan et al., 2024) steps along the orthogonal matrix nearest to the momentum; the step is
+scaled to the size of an AdamW step (Liu et al., 2025), so both use the same learning rate scale.
 """
 
 import torch
 
 
 def orthogonal(x, rounds=5):
-    """About U V^T of each matrix [batch, rows <= columns, ...] by Newton and Schulz's iteration."""
+    """Approximates U V^T of each matrix [batch, rows <= columns, ...] by Newton and Schulz's iteration."""
     x = x.bfloat16()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(rounds):
@@ -18,7 +18,7 @@ def orthogonal(x, rounds=5):
 
 
 class Muon:
-    """Steps all matrices of one shape together; a tall one is stepped as its transpose."""
+    """Steps all matrices of one shape together; a tall one is updated as its transpose."""
 
     def __init__(self, matrices, momentum=0.95, decay=0.1):
         self.momentum, self.decay = momentum, decay
@@ -50,7 +50,7 @@ class Muon:
 
 
 def split(model):
-    """(matrices for Muon with the number of matrices stacked in each, decayed rest, other rest)."""
+    """(matrices for Muon with the number stacked in each, other parameters with weight decay, the rest)."""
     matrices, decayed, plain = [], [], []
     for name, parameter in model.named_parameters():
         if "resblocks" in name and parameter.ndim == 2:

@@ -1,8 +1,7 @@
-"""CLIP in OpenAI's layout and under OpenAI's tensor names, with a token table of the used rows
-only.
+"""CLIP in OpenAI's layout and under OpenAI's tensor names, with a token embedding of only the used rows.
 
-Pre-norm blocks, quick GELU, heads of 64, class token, ln_pre and ln_post, causal text, the feature
-of the end token.
+Pre-norm blocks, quick GELU, heads of 64, class token, ln_pre and ln_post, causal text, pooled at
+the end token.
 """
 
 import math
@@ -43,7 +42,7 @@ class Block(nn.Module):
         batch, tokens, width = x.shape
         qkv = F.linear(self.ln_1(x), self.attn.in_proj_weight, self.attn.in_proj_bias)
         q, k, v = qkv.view(batch, tokens, 3, self.heads, 64).permute(2, 0, 3, 1, 4)
-        # For so few tokens PyTorch's fused attention is several times slower, above all backward.
+        # For so few tokens PyTorch's fused attention is several times slower, especially backward.
         scores = (q * 0.125) @ k.transpose(-2, -1)  # [batch, heads, tokens, tokens]
         if self.causal:
             scores = scores + scores.new_full((tokens, tokens), -1e4).triu(1)
@@ -65,7 +64,7 @@ class Transformer(nn.Module):
 
 
 class Vision(nn.Module):
-    """The image tower, which can be given some of the patches only."""
+    """The image tower, which can process a subset of the patches."""
 
     def __init__(self):
         super().__init__()
@@ -79,8 +78,8 @@ class Vision(nn.Module):
         self.proj = nn.Parameter(scale * torch.randn(VISION_WIDTH, EMBED))
 
     def forward(self, patches, places, every=False):
-        """patches [batch, kept, 3 * PATCH²] (channel first), places [batch, kept] -> [batch,
-        EMBED], or what each token would give: [batch, 1 + kept, EMBED], the picture's first."""
+        """patches [batch, kept, 3 * PATCH²] (channel first), places [batch, kept] -> [batch, EMBED],
+        or an embedding of each token: [batch, 1 + kept, EMBED], the image's first."""
         x = F.linear(patches, self.conv1.weight.flatten(1))
         x = x + self.positional_embedding[1 + places]
         first = (self.class_embedding + self.positional_embedding[0]).to(x.dtype)
@@ -90,7 +89,7 @@ class Vision(nn.Module):
 
 
 class Clip(nn.Module):
-    """Both towers. `vocabulary` are the ids of the tokens that have a row; row 0 is all others'."""
+    """Both towers. `vocabulary` holds the ids of the tokens with a row; all others share row 0."""
 
     def __init__(self, vocabulary, context=CONTEXT):
         super().__init__()
@@ -141,14 +140,14 @@ DEVIATION = torch.tensor([0.26862954, 0.26130258, 0.27577711]).repeat_interleave
 
 
 def normalised(raw):
-    """CLIP's normalisation of patches of bytes."""
+    """CLIP's normalisation of byte patches."""
     return (raw.float() / 255 - MEAN) / DEVIATION
 
 
 def stretched(model, vocabulary):
-    """Long-CLIP's stretch of the text positions: the first KEEP stay, the others at ratio 4.
+    """Long-CLIP's stretch of the text positions: the first KEEP rows stay, the others are stretched by 4.
 
-    Between two neighbours come weights of 1, 3/4, 1/2, 1/4; the last position is extrapolated.
+    Interpolated between neighbours with weights 1, 3/4, 1/2, 1/4; the last position is extrapolated.
     """
     long = Clip(vocabulary, LONG_CONTEXT)
     state = dict(model.state_dict())

@@ -2,8 +2,8 @@
 
     pack.py WORK
 
-The format is specified in FORMAT.md beside the model. Every figure in the README is of the unpacked
-weights: what is lost by packing is lost before the evaluation.
+The format is specified in FORMAT.md next to the model. Every figure in the README is for the unpacked
+weights, so it includes the loss due to packing.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import network
 import train
 
 MAGIC, VERSION = b"TINYCLIP", 1
-BITS = 6  # of a weight of a large matrix; positions have 8
+BITS = 6  # per weight of a large matrix; positions use 8
 HERE = Path(__file__).resolve().parents[1]
 
 
@@ -54,8 +54,7 @@ BLOCK = {"self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "mlp.fc1"
 
 
 def blocks(state, tower, prefix, layers):
-    """The tensors of a tower's blocks; OpenAI stacks the three projections, Hugging Face does
-    not."""
+    """The tensors of a tower's blocks; OpenAI stacks the three projections, Hugging Face keeps them separate."""
     tensors = {}
     for layer in range(layers):
         theirs, ours = f"{tower}.encoder.layers.{layer}", f"{prefix}transformer.resblocks.{layer}"
@@ -71,8 +70,8 @@ def blocks(state, tower, prefix, layers):
 def quantised(rows, bits):
     """f16 scales [rows] and int8 codes [rows, columns]; `scale * code` in f32 is the weight.
 
-    The scale is rounded to f16 and kept above zero *before* the division: a row of zeros has codes
-    of zero, not 0/0, and the codes make up for the rounding.
+    The scale is rounded to f16 and kept above zero *before* the division: a row of zeros gets codes
+    of zero, not 0/0, and the codes compensate for the rounding.
     """
     most = 2 ** (bits - 1) - 1
     scales = (np.abs(rows).max(1) / most).astype(np.float16)
@@ -101,7 +100,7 @@ def encode(name, value, vocabulary):
 
 
 def packed(tensors, vocabulary, about):
-    """The bytes of model.bin."""
+    """Builds the bytes of model.bin."""
     table, body = [], b""
     for name, value in sorted(tensors.items()):
         entry, data = encode(name, value, vocabulary)
@@ -116,7 +115,7 @@ def packed(tensors, vocabulary, about):
 
 
 def unpacked(blob):
-    """(about, tensors as f32 arrays) of model.bin: a reader written from FORMAT.md."""
+    """(about, tensors as f32 arrays) of model.bin: a reader written after FORMAT.md."""
     version, length = struct.unpack_from("<II", blob, 8)
     assert blob[:8] == MAGIC and version == VERSION, "not a packed model"
     payload = zlib.decompress(blob[48:])
@@ -127,7 +126,7 @@ def unpacked(blob):
 
 
 def decode(entry, data):
-    """A tensor of its table entry and bytes."""
+    """Decodes a tensor from its table entry and bytes."""
     shape, encoding = entry["shape"], entry["encoding"]
     if encoding in ("f16", "f32"):
         return np.frombuffer(data, "<f2" if encoding == "f16" else "<f4").astype(np.float32).reshape(shape)
@@ -156,7 +155,8 @@ def openai(tensors):
     positions = tensors["text_model.embeddings.position_embedding.weight"]
     state["positional_embedding"] = positions
     if len(positions) == network.LONG_CONTEXT:
-        # Long-CLIP keeps two tables and adds the first 20 rows of one to the rest of the other.
+        # Long-CLIP keeps two tables and combines the first 20 rows of one with the rest of the
+        # other.
         state["positional_embedding_res"] = positions.clone()
     norms = {"text_model.final_layer_norm": "ln_final", "vision_model.pre_layrnorm": "visual.ln_pre",
              "vision_model.post_layernorm": "visual.ln_post"}  # fmt: skip
@@ -188,7 +188,7 @@ def restored(tensors):
 
 
 def pack(model, vocabulary, about, target=HERE / "model.bin"):
-    """Writes model.bin and returns what it unpacks to."""
+    """Writes model.bin and returns the unpacked tensors."""
     blob = packed(hugging_face(model, vocabulary), vocabulary, about)
     target.write_bytes(blob)
     _, arrays = unpacked(blob)

@@ -1,8 +1,8 @@
-"""Primary Component Matching against its controls: four recipes, three seeds each, equal steps.
+"""Compares Primary Component Matching with its controls: four recipes, three seeds each, equal steps.
 
     pcm.py WORK [--core N] [--share X]
 
-Every run tunes the same stretched base; what differs is the batch (recipes.TABLE) and the seed. The
+Every run tunes the same stretched base; only the batch (recipes.TABLE) and the seed. The
 models are then scored on the held-out artwork and averaged over seeds into WORK/pcm.json.
 """
 
@@ -23,7 +23,7 @@ SEEDS = (1, 2, 3)
 
 
 def run(work, recipe, seed, share, core):
-    """Tunes one model, unless that was done."""
+    """Tunes one model, unless already done."""
     name = f"pcm-{recipe}-{seed}"
     if (work / f"{name}.pt").exists():
         return
@@ -35,7 +35,7 @@ def run(work, recipe, seed, share, core):
 
 
 def over_seeds(results):
-    """Mean and deviation (of a sample) of every figure over the seeds."""
+    """Mean and sample standard deviation of every figure over the seeds."""
     table = {}
     for key in results[0]:
         values = [result[key]["mean"] for result in results]

@@ -1,4 +1,4 @@
-"""What the batches of each phase are made of, and the losses that only some phases have."""
+"""The composition of batches in each phase, and the losses specific to some phases."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,28 +9,27 @@ import torch.nn.functional as F
 
 import batches
 
-# Steps of the base's two cycles, of the tuning and of each run of the table.
+# Steps of the base's two cycles, of the tuning and of each run in the table.
 BASE_STEPS, TUNE_STEPS, TABLE_STEPS = (4800, 4400), 900, 60
 BASE_RATE, TUNE_RATE = 3e-3, 1.5e-3
 CELL_WEIGHT = 0.5
 
 
 class Schedule:
-    """The learning rate's share in cycles: warm-up, constant, and a straight fall over the last
-    40%."""
+    """The learning rate factor in cycles: warm-up, constant, linear decay over the last 40%."""
 
     def __init__(self, *steps):
         self.ends = np.cumsum(steps).tolist()
 
     def cycle(self, step):
-        """(which cycle a step is in, its place in it from 0 to 1, the steps of that cycle)."""
+        """(the cycle of a step, its position in it from 0 to 1, the steps of that cycle)."""
         which = next(i for i, end in enumerate(self.ends) if step < end or end == self.ends[-1])
         first = self.ends[which - 1] if which else 0
         steps = self.ends[which] - first
         return which, (step - first) / steps, steps
 
     def factor(self, step):
-        """The share of the full rate."""
+        """The factor of the peak learning rate."""
         _, part, steps = self.cycle(step)
         warm = (part * steps + 1) / min(100, 0.1 * steps)
         return min(1.0, warm) * min(1.0, max(0.0, (1 - part) / 0.4))
@@ -42,8 +41,8 @@ class Base:
     cycle 128, 192 and 32, two wrong captions for each scene, its cells named one by one, and things
     varied as much as single ones.
 
-    Most of the patches are dropped until the last part of a cycle: a step costs half, and all
-    patches at the end make up for never having seen bare ground.
+    Most patches are dropped until the last part of a cycle, which halves the cost of a step; all
+    patches at the end make up for not having seen empty background.
     """
 
     schedule: Schedule
@@ -72,7 +71,7 @@ class Base:
 
 @dataclass
 class Mixed:
-    """What is shipped: 64 single things, 48 short scenes and 80 long scenes in every batch, with
+    """The shipped model: 64 single things, 48 short scenes and 80 long scenes in every batch, with
     two wrong captions for each scene, and its cells named one by one."""
 
     schedule: Schedule
@@ -89,7 +88,7 @@ class Mixed:
 
 @dataclass
 class LongOnly:
-    """64 long scenes and nothing else."""
+    """64 long scenes only."""
 
     schedule: Schedule
     smoothing = 0.1
@@ -113,7 +112,7 @@ class LongShort:
 
 
 class LongPcm(LongShort):
-    """Long-CLIP's Primary Component Matching: the short caption is matched to 32 components."""
+    """Long-CLIP's Primary Component Matching: the short caption is matched with 32 components."""
 
     rank = 32
 
@@ -137,16 +136,16 @@ TUNE = {"mixed": Mixed} | TABLE
 
 
 class Part(NamedTuple):
-    """Pictures of one kind with their captions, which may be followed by wrong ones."""
+    """Images of one kind with their captions, which may be followed by wrong ones."""
 
-    patches: np.ndarray  # [pictures, kept, 3 * PATCH²]
-    places: np.ndarray  # [pictures, kept]
+    patches: np.ndarray  # [images, kept, 3 * PATCH²]
+    places: np.ndarray  # [images, kept]
     ids: np.ndarray  # [captions, length]
     cells: tuple | None = None  # batches.Cells.arrays
 
 
 class Batch(NamedTuple):
-    """Parts that are one batch to the loss."""
+    """Parts that form one batch for the loss."""
 
     parts: list
     short: np.ndarray | None = None  # short captions as a second target
@@ -159,7 +158,7 @@ def whole(pixels, ids, cells=None):
 
 
 def contrast(images, texts, scale, smoothing, extra=None):
-    """CLIP's loss; `extra` captions are further wrong answers for every picture."""
+    """CLIP's loss; `extra` captions are additional negatives for every image."""
     logits, truth = scale * images @ texts.T, torch.arange(len(images))
     wider = logits if extra is None else torch.cat([logits, scale * images @ extra.T], 1)
     forth = F.cross_entropy(wider, truth, label_smoothing=smoothing)
@@ -167,9 +166,9 @@ def contrast(images, texts, scale, smoothing, extra=None):
 
 
 def components(images, rank):
-    """The embeddings put together again from their `rank` largest components, as Long-CLIP does.
+    """The embeddings reconstructed from their `rank` largest components, as in Long-CLIP.
 
-    The mean is taken off and added back; the result is not normalised again.
+    The mean is subtracted and added back; the result is not normalised again.
     """
     mean = images.mean(0)
     centred = images - mean
@@ -178,21 +177,21 @@ def components(images, rank):
 
 
 def short_loss(texts, images, rank, scale, smoothing):
-    """The second term: short captions against the pictures, or their main components."""
+    """The second term: short captions against the images, or their principal components."""
     return contrast(components(images, rank) if rank else images, texts, scale, smoothing)
 
 
 def trimmed(ids):
-    """Token ids [texts, longest], padding that no text needs cut away."""
+    """Token ids [texts, longest], with common padding removed."""
     return torch.from_numpy(ids[:, : int(np.max(ids.argmax(1))) + 1]).long()
 
 
 def cell_loss(patches, places, names, which, of_patch, scale):
-    """Naming what lies in each cell of a scene from the mean of its patches' features.
+    """Classifies the content of each cell of a scene from the mean of its patches' features.
 
-    patches [pictures, kept, width] at places [pictures, kept]; names [names, width] are unit
-    vectors; `which` [pictures, cells] is each cell's name or -1; `of_patch` [pictures, all patches]
-    is each patch's cell. A cell of which no patch was kept is left out.
+    patches [images, kept, width] at places [images, kept]; names [names, width] are unit vectors;
+    `which` [images, cells] is each cell's name or -1; `of_patch` [images, all patches] is each
+    patch's cell. A cell without kept patches is skipped.
     """
     pictures, cells = which.shape
     owner = of_patch.gather(1, places) + cells * torch.arange(pictures)[:, None]

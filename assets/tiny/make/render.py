@@ -1,8 +1,8 @@
-"""Draws every artwork of every thing once, at the few sizes that the compositions need.
+"""Draws every artwork of every thing once, at the few sizes needed for composition.
 
 The result is one .npz: training artwork at `SIZES`, and the held-out artwork at `LARGE`, from which
-the evaluation composes pictures of the size a user would bring. All arrays are RGBA with the colour
-already multiplied by alpha, so that they can be resized and blended without dark rims.
+the evaluation composes images of realistic size. All arrays are RGBA with the colour
+premultiplied by alpha, so that they can be resized and blended without dark rims.
 """
 
 import io
@@ -21,7 +21,7 @@ import things
 SIZES = (96, 48, 28)
 LARGE = 256
 
-# set: folder below work/npm. The drawings of one artist are siblings.
+# set: folder below work/npm. Drawings by the same artist are grouped.
 TRAINING = {
     "noto": "iconify-json-noto",
     "noto-v1": "iconify-json-noto-v1",
@@ -32,10 +32,10 @@ TRAINING = {
     "fxemoji": "iconify-json-fxemoji",
     "streamline": "iconify-json-streamline-emojis",
 }
-# EmojiOne 2: drawn by people who drew none of the sets above, and the largest such set.
+# EmojiOne 2: drawn by none of the artists above, and the largest such set.
 HELD_OUT = {"emojione": "iconify-json-emojione"}
 
-# Eleven colour words and where they lie, as RGB. The nearest one names a pixel.
+# Eleven colour words with RGB values. A pixel gets the nearest one.
 COLOURS = {
     "black": (25, 25, 25), "grey": (140, 140, 140), "white": (245, 245, 245),
     "red": (215, 45, 50), "orange": (245, 145, 35), "yellow": (250, 210, 60),
@@ -76,7 +76,7 @@ def drawings(work, folder, kept):
 
 
 def svg(body, width, height):
-    """A whole SVG document of an icon's body."""
+    """A complete SVG document for an icon's body."""
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="0 0 {width} {height}" width="{width}" height="{height}">{body}</svg>'
@@ -84,7 +84,7 @@ def svg(body, width, height):
 
 
 def draw(source):
-    """One drawing as premultiplied RGBA [LARGE, LARGE, 4], cropped to what is not transparent."""
+    """One drawing as premultiplied RGBA [LARGE, LARGE, 4], cropped to the non-transparent part."""
     if isinstance(source, str):
         source = bytes(resvg_py.svg_to_bytes(svg_string=source, width=LARGE, skip_system_fonts=True))
     image = Image.open(io.BytesIO(source)).convert("RGBA")
@@ -102,13 +102,13 @@ def draw(source):
 
 
 def resized(pixels, size):
-    """The picture at another size: averaged when smaller, cubic when larger."""
+    """The image at another size: averaged when smaller, cubic when larger."""
     way = cv2.INTER_AREA if size < pixels.shape[0] else cv2.INTER_CUBIC
     return np.clip(cv2.resize(pixels, (size, size), interpolation=way) + 0.5, 0, 255).astype(np.uint8)
 
 
 def colour(pixels):
-    """The word for the colour that most of a drawing has, or "" where none has 45%."""
+    """The dominant colour word of a drawing, or "" if none covers 45%."""
     small = pixels.reshape(-1, 4)
     solid = small[small[:, 3] > 200].astype(np.float32)[:, :3]
     if len(solid) < 20:
@@ -120,13 +120,13 @@ def colour(pixels):
 
 
 def render_one(job):
-    """(thing, large picture) of one drawing; None where it is empty."""
+    """(thing, large image) of one drawing; None if it is empty."""
     index, source = job
     return index, draw(source)
 
 
 def render(work):
-    """Writes work/art.npz, unless it is there."""
+    """Writes work/art.npz, unless it exists."""
     target = Path(work) / "art.npz"
     if target.exists():
         return

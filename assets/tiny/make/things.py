@@ -1,16 +1,15 @@
-"""The things that the model is taught: their names, kinds and groups, from emojibase (MIT;
-CLDR)."""
+"""The things that the model is trained on: their names, kinds and groups, from emojibase (MIT; CLDR)."""
 
 import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
-# emojibase's groups. The five everyday ones are what the model is for and what it is scored on.
+# emojibase's groups. The model is meant for, and scored on, the five everyday ones.
 EVERYDAY = (3, 4, 5, 6, 7)  # animals and nature, food, travel, activities, objects
 COMPONENT, FLAGS = 2, 9
 
-# What a clause of a long caption calls a thing: "the fox is an animal".
+# The word for a thing's kind in a long caption: "the fox is an animal".
 KINDS = {
     "animal-mammal": "animal", "animal-bird": "bird", "animal-amphibian": "animal",
     "animal-reptile": "reptile", "animal-marine": "sea animal", "animal-bug": "small creature",
@@ -30,7 +29,7 @@ KINDS = {
     "household": "household thing", "other-object": "object",
 }  # fmt: skip
 
-# Drawings that mean something else when they are mirrored.
+# Drawings that mean something else if mirrored.
 DIRECTED = re.compile(r"\b(left|right|leftwards|rightwards|oncoming|clockwise|input|button|mark)\b")
 
 
@@ -55,10 +54,10 @@ class Thing:
 
 
 def load(work):
-    """The things that are kept, in emojibase's order.
+    """The things used, in emojibase's order.
 
-    Dropped: flags, skin tones, key caps, gendered variants and those joined of several pictures,
-    except animals and food, where the joined ones are things of their own (polar bear, lime).
+    Dropped: flags, skin tones, key caps, gendered variants and joined emoji,
+    except animals and food, where joined ones are separate things (polar bear, lime).
     """
     source = Path(work) / "npm" / "emojibase-data" / "en"
     subgroups = json.loads((source / "messages.json").read_text())["subgroups"]
@@ -85,12 +84,12 @@ def load(work):
 
 
 def names_of(label, shortcodes):
-    """The label and every short name that is made of whole words, each once."""
+    """The label and every short name that consists of whole words, without duplicates."""
     names = [clean(label)]
     for codes in shortcodes:
         for code in [codes] if isinstance(codes, str) else codes:
             name = clean(code)
-            # Codes such as "clock530" and "ng" are no English.
+            # Codes such as "clock530" and "ng" are not English.
             if len(name) > 2 and not re.search(r"\d", name) and name not in names:
                 names.append(name)
     return tuple(names)
@@ -103,5 +102,5 @@ def clean(text):
 
 
 def key(name):
-    """A name with everything but letters and digits removed, to match sets against each other."""
+    """A name with everything but letters and digits removed, for matching between sets."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

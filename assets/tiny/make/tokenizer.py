@@ -1,4 +1,4 @@
-"""CLIP's byte-pair tokenizer, read from the merges that the repository already carries."""
+"""CLIP's byte-pair tokenizer, read from the merges in the repository."""
 
 import functools
 import itertools
@@ -16,7 +16,7 @@ PIECES = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
 
 @functools.cache
 def ranks():
-    """The rank of each pair of token ids: the token that the pair makes."""
+    """The rank of each pair of token ids: the token that the pair merges into."""
     pairs = struct.iter_unpack("<HH", MERGES.read_bytes())
     return {pair: 512 + rank for rank, pair in enumerate(pairs)}
 
@@ -31,7 +31,7 @@ def byte_ids():
 
 @functools.cache
 def word_ids(word):
-    """The tokens of one word; the last byte of a word has an id of its own."""
+    """The tokens of one word; the last byte of a word has its own id."""
     ids = [byte_ids()[byte] for byte in word.encode()]
     ids[-1] += 256
     while len(ids) > 1:
@@ -49,9 +49,9 @@ def encode(text):
 
 
 def tokens(texts, length):
-    """Token ids [texts, length], start and end included, zeros after the end.
+    """Token ids [texts, length], with start and end, zero-padded.
 
-    A caption that is too long is an error: nothing here may be cut silently.
+    A caption that is too long is an error: nothing may be truncated silently.
     """
     rows = np.zeros((len(texts), length), np.int64)
     for row, text in zip(rows, texts):

@@ -1,9 +1,9 @@
-"""Trains the base model of 77 tokens, and tunes the stretched one of 248.
+"""Trains the base model (77 tokens) and tunes the stretched one (248 tokens).
 
     train.py base WORK [--steps N N] [--share X]
     train.py tune WORK [--steps N] [--share X] [--recipe mixed] [--seed 0] [--name tuned]
 
-Every two minutes the whole state goes to WORK/NAME.state.pt, from which the same command goes on.
+Every two minutes the full state is saved to WORK/NAME.state.pt, from which the same command resumes.
 The finished weights (their running average) are WORK/NAME.pt, the log is WORK/NAME.jsonl.
 """
 
@@ -58,7 +58,7 @@ class Trainer:
         self.step += 1
 
     def save(self, path):
-        """The whole state, atomically."""
+        """Saves the full state atomically."""
         state = {
             "model": self.model.state_dict(), "average": self.average, "adam": self.adam.state_dict(),
             "muon": self.muon.state, "step": self.step, "samples": self.samples,
@@ -67,7 +67,7 @@ class Trainer:
         write(state, path)
 
     def load(self, path):
-        """Goes on from a state; batches depend on the step alone, so nothing else is needed."""
+        """Resumes from a state; batches depend only on the step, so nothing else is needed."""
         state = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.adam.load_state_dict(state["adam"])
@@ -76,15 +76,14 @@ class Trainer:
 
 
 def write(state, path):
-    """A file that is whole or absent."""
+    """Writes a file that is either complete or absent."""
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
     partial.rename(path)
 
 
 def loss_of(model, batch, smoothing):
-    """(loss, its share that is of cells, number of pictures): a batch's parts are one batch to the
-    loss."""
+    """(loss, its cell part, number of images); a batch's parts form one batch for the loss."""
     images, texts, extra, cells = [], [], [], []
     scale = model.logit_scale.exp()
     with torch.autocast("cpu", torch.bfloat16):

@@ -1,9 +1,10 @@
-//! How many attention heads a tower has: the one size that no shape shows. It is stated by the user,
-//! a configuration or the code that a file is written for, known of published widths, or asked for.
+//! Attention head counts: the one dimension that no tensor shape shows. Taken from the user, a
+//! configuration, the code that a file is written for, or the published models of the same width;
+//! otherwise the user is asked.
 
 use anyhow::{Result, bail, ensure};
 
-/// The heads of both towers, as far as a user states them.
+/// The heads of both towers, as far as the user specifies them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heads {
     /// Of the image tower.
@@ -13,66 +14,67 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// For readers that need other sizes only: one head suits every width.
+    /// Placeholder for readers that need only the other dimensions: one head divides every width.
     pub const NOT_NEEDED: Self = Self {
         image: Some(1),
         text: Some(1),
     };
 
-    /// Whether the user states any.
+    /// Whether the user specifies any.
     #[must_use]
     pub fn are_stated(self) -> bool {
         self.image.is_some() || self.text.is_some()
     }
 }
 
-/// The code that a file of weights is written for, as far as it fixes the heads.
+/// The code that a file of weights is written for, as far as it fixes the head count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// openai/CLIP's archives: 64 features per head, whatever the width.
     OpenAi,
-    /// Long-CLIP's, which starts from OpenAI's models; beyond their widths nothing is published.
+    /// Long-CLIP's, which starts from OpenAI's models; no other widths are published.
     LongClip,
     /// Any other.
     Any,
 }
 
-/// What to say of a tower's heads.
+/// A tower's head count and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chosen {
     pub(super) heads: usize,
-    /// How they are known, for `-v` and `inspect`.
+    /// The source, for `-v` and `inspect`.
     pub(super) source: &'static str,
-    /// Whether the user should hear of it.
+    /// Whether the user should be warned.
     pub(super) doubt: Doubt,
 }
 
-/// How far to trust a number of heads.
+/// How far to trust a head count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// It is known.
+    /// Known.
     None,
-    /// Nobody says, and it is what most code would take.
+    /// No source gives it; this is what most code assumes.
     Guess,
-    /// A configuration says 64 features per head of a width that all published models have 16 heads at:
-    /// what versions that knew no better wrote when they converted such a model.
+    /// A configuration says 64 features per head for a width at which all published models have 16
+    /// heads: naive converters wrote this.
     Stale,
-    /// The user states them, and the configuration says these.
+    /// Specified by the user; the configuration says this.
     Overrides(usize),
 }
 
 impl Chosen {
-    /// What the user should hear of it.
+    /// The warning for the user, if any.
     pub(super) fn warning(self, tower: &str) -> Option<String> {
         let heads = self.heads;
         match self.doubt {
             Doubt::None => None,
             Doubt::Overrides(configured) => Some(format!(
-                "the configuration gives the {tower} tower {configured} attention heads; --heads {heads} is used"
+                "the configuration gives the {tower} tower {configured} attention heads; --heads \
+                 {heads} overrides it"
             )),
             Doubt::Guess => Some(format!(
-                "the file does not say how many attention heads its {tower} tower has; taking {heads} of 64 \
-                 features (--heads IMAGE,TEXT if it has others)"
+                "the file does not say how many attention heads its {tower} tower has; assuming \
+                 {heads} of 64 features (--heads IMAGE,TEXT if it has others)"
             )),
             Doubt::Stale => Some(format!(
                 "the configuration says {heads} attention heads for the {tower} tower, and all published models \
@@ -83,15 +85,15 @@ impl Chosen {
     }
 }
 
-/// A tower whose heads are wanted.
+/// A tower whose head count is needed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'a> {
     /// `image` or `text`.
     pub(super) tower: &'a str,
     pub(super) width: usize,
-    /// By the user.
+    /// Specified by the user.
     pub(super) stated: Option<usize>,
-    /// By a configuration.
+    /// Given by a configuration.
     pub(super) configured: Option<usize>,
     pub(super) code: Code,
 }
@@ -99,26 +101,27 @@ pub(super) struct Question<'a> {
 /// Features per head in all of OpenAI's models, and open_clip's default.
 const USUAL_HEAD: usize = 64;
 
-/// Image widths that openai/CLIP and open_clip have models of, all with heads of 64 features.
+/// Image widths of published openai/CLIP and open_clip models, all with heads of 64 features.
 const IMAGE_WIDTHS: [usize; 5] = [384, 512, 768, 896, 1024];
 /// Image widths of open_clip's ViT-H, g, bigG and e, and the heads that all four have.
 const WIDE_IMAGE_WIDTHS: [usize; 4] = [1280, 1408, 1664, 1792];
 const WIDE_HEADS: usize = 16;
-/// Text widths that the two have models of, all with heads of 64 features.
+/// Text widths of the same models, all with heads of 64 features.
 const TEXT_WIDTHS: [usize; 7] = [256, 384, 512, 640, 768, 1024, 1280];
 /// The widest tower of OpenAI's and Long-CLIP's models.
 const OPENAI_WIDEST: usize = 1024;
 
 impl Question<'_> {
-    /// The answer.
+    /// Determines the head count of a tower.
     ///
     /// # Errors
-    /// When nobody says and the width is not a published one, or the number does not divide the width.
+    /// When no source gives it and the width is not a published one, or when it does not divide the
+    /// width.
     pub(super) fn answer(self) -> Result<Chosen> {
         let chosen = self.choose()?;
         ensure!(
             chosen.heads > 0 && self.width.is_multiple_of(chosen.heads),
-            "the {} tower is {} wide, which {} attention heads do not divide",
+            "the {} tower has width {}, which is not divisible by {} attention heads",
             self.tower,
             self.width,
             chosen.heads
@@ -279,7 +282,7 @@ mod tests {
             assert_eq!(heads, expected, "{question:?}");
             let both = found.filter(|_| stated.is_some() && configured.is_some());
             if let Some(warning) = both.and_then(|found| found.warning("image")) {
-                assert!(warning.contains("20 attention heads; --heads 10 is used"));
+                assert!(warning.contains("20 attention heads; --heads 10 overrides it"));
             }
             assert_eq!(
                 both.is_some_and(|found| found.doubt != Doubt::None),
@@ -288,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Versions that took 64 features per head wrote 20 into what they converted from a bare ViT-H.
+    /// Versions that assumed 64 features per head wrote 20 when converting a bare ViT-H.
     #[test]
     fn a_stale_number_of_a_published_width_is_doubted() {
         for (width, configured, code, doubted) in [

@@ -1,4 +1,4 @@
-//! The two kinds of image tower: their sizes, read off tensor shapes.
+//! The two kinds of image tower: their dimensions, read off tensor shapes.
 
 use anyhow::{Result, bail, ensure};
 
@@ -8,43 +8,43 @@ use crate::checkpoint::Tensors;
 use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::layout::canonical;
 
-/// Side of the largest input that is believed, in pixels; CLIP models have at most 448.
+/// Largest plausible input side, in pixels; CLIP models have at most 448.
 const LARGEST_IMAGE: usize = 4096;
 
-/// The widest stem that is believed; CLIP's ResNets have at most 128 channels there.
+/// Largest plausible stem width; CLIP's ResNets have at most 128 channels there.
 const WIDEST_STEM: usize = 1024;
 
-/// The sizes of an image tower.
+/// Dimensions of an image tower.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ImageTower {
-    /// Patches through a transformer.
+    /// A vision transformer.
     VisionTransformer(VisionTransformer),
-    /// CLIP's own ResNet: convolutions, then one attention layer that pools.
+    /// CLIP's modified ResNet: convolutions, then attention pooling.
     ResNet(ResNet),
 }
 
-/// The sizes of a vision transformer.
+/// Dimensions of a vision transformer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VisionTransformer {
     /// Side of the square input, in pixels.
     pub image_size: usize,
     /// Side of a patch, in pixels.
     pub patch_size: usize,
-    /// The blocks.
+    /// The transformer blocks.
     pub tower: Tower,
 }
 
-/// The sizes of CLIP's ResNet.
+/// Dimensions of CLIP's ResNet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResNet {
     /// Side of the square input, in pixels: a multiple of [`ResNet::REDUCTION`].
     pub image_size: usize,
-    /// Channels that leave the stem; stage `i` has `width << i` inside its blocks and four times
-    /// that between them.
+    /// Output channels of the stem; stage `i` has `width << i` inside its blocks and four times
+    /// as many between blocks.
     pub width: usize,
-    /// Blocks of the four stages.
+    /// Blocks in each of the four stages.
     pub blocks: [usize; 4],
-    /// Heads of the attention that pools.
+    /// Heads of the attention pooling.
     pub heads: usize,
 }
 
@@ -67,7 +67,7 @@ impl ImageTower {
         }
     }
 
-    /// Attention heads; of a ResNet, of the attention that pools.
+    /// Attention heads; for a ResNet, those of the attention pooling.
     #[must_use]
     pub fn heads(&self) -> usize {
         match self {
@@ -76,7 +76,7 @@ impl ImageTower {
         }
     }
 
-    /// Features of an attention head.
+    /// Features per attention head.
     #[must_use]
     pub fn head_width(&self) -> usize {
         match self {
@@ -85,7 +85,7 @@ impl ImageTower {
         }
     }
 
-    /// The field's name, such as `ViT-B/16`, `ViT-L/14@336px` or `RN50x4`.
+    /// The usual name, such as `ViT-B/16`, `ViT-L/14@336px` or `RN50x4`.
     #[must_use]
     pub fn describe(&self) -> String {
         let (name, usual) = match self {
@@ -101,13 +101,13 @@ impl ImageTower {
 }
 
 impl VisionTransformer {
-    /// Tokens of an image: one a patch and the class token.
+    /// Tokens of an image: one per patch and the class token.
     #[must_use]
     pub fn tokens(&self) -> usize {
         (self.image_size / self.patch_size).pow(2) + 1
     }
 
-    /// The name, and the input size that goes without saying.
+    /// The name, and the default input size it implies.
     fn name(&self) -> (String, usize) {
         let size = match (self.tower.width, self.tower.layers) {
             (768, 12) => "B".to_owned(),
@@ -135,7 +135,7 @@ impl VisionTransformer {
             patch_size == patch_width,
             "patches are {patch_size} by {patch_width}, not square"
         );
-        ensure!(patch_size > 0, "a size is zero");
+        ensure!(patch_size > 0, "a dimension is zero");
         let table = "vision_model.embeddings.position_embedding.weight";
         let image_size = image_size(tensors, table, patch_size)?;
         let heads = Question {
@@ -158,22 +158,22 @@ impl VisionTransformer {
 }
 
 impl ResNet {
-    /// Pixels of a side that become one position of the last stage.
+    /// Pixels per side that become one position in the last stage.
     pub const REDUCTION: usize = 32;
 
-    /// Channels that leave the last stage, and features of the attention that pools.
+    /// Output channels of the last stage, and features of the attention pooling.
     #[must_use]
     pub fn features(&self) -> usize {
         self.width * 32
     }
 
-    /// Positions of the last stage, and their mean.
+    /// Positions in the last stage, plus their mean.
     #[must_use]
     pub fn tokens(&self) -> usize {
         (self.image_size / Self::REDUCTION).pow(2) + 1
     }
 
-    /// Channels into the first block of a stage, 0 to 3.
+    /// Input channels of the first block of stage 0 to 3.
     #[must_use]
     pub fn channels_into(&self, stage: usize) -> usize {
         if stage == 0 {
@@ -183,7 +183,7 @@ impl ResNet {
         }
     }
 
-    /// The name, and the input size that goes without saying.
+    /// The name, and the default input size it implies.
     fn name(&self) -> (String, usize) {
         let (name, usual) = match (self.width, self.blocks) {
             (64, [3, 4, 6, 3]) => ("RN50", 224),
@@ -228,7 +228,7 @@ impl ResNet {
             width,
             stated,
             configured: config.vision_heads(width),
-            // Whoever builds CLIP's ResNets gives them heads of 64 features, whatever the width.
+            // All implementations of CLIP's ResNets use heads of 64 features, whatever the width.
             code: Code::OpenAi,
         }
         .answer()?;
@@ -237,7 +237,7 @@ impl ResNet {
     }
 }
 
-/// Reads the sizes of whichever tower is there, and how its heads are known.
+/// Reads the dimensions of whichever kind of tower is present, and its head count.
 pub(super) fn read(
     tensors: &Tensors,
     config: &ModelConfig,
@@ -252,20 +252,23 @@ pub(super) fn read(
     Ok((ImageTower::VisionTransformer(sizes), heads))
 }
 
-/// Side of the input of a tower with a table of positions, one for every `unit` by `unit` pixels
-/// and one more.
+/// Input side of a tower with a positional table: one row for every `unit` by `unit` pixels, plus
+/// one.
 fn image_size(tensors: &Tensors, table: &str, unit: usize) -> Result<usize> {
     let [rows, _] = shape(tensors, table)?;
     let side = rows.saturating_sub(1).isqrt();
     ensure!(
         side > 0 && side.checked_pow(2).and_then(|n| n.checked_add(1)) == Some(rows),
-        "the image tower has {rows} positions, which is not one more than a square"
+        "the image tower has {rows} positions, which is not a square plus one"
     );
     let pixels = side.checked_mul(unit).filter(|&n| n <= LARGEST_IMAGE);
     match pixels {
         Some(pixels) => Ok(pixels),
         None => {
-            bail!("the image tower reads {side} x {unit} pixels a side, which no CLIP model does")
+            bail!(
+                "the image tower has an input side of {side} x {unit} pixels, which no CLIP model \
+                 has"
+            )
         }
     }
 }

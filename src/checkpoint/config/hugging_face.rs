@@ -1,5 +1,5 @@
-//! transformers' config.json. A key that is absent has the value of transformers' class, and what an
-//! old `text_config_dict` or `vision_config_dict` says, or leaves to the class, wins.
+//! The config.json of transformers. An absent key has the default of the transformers class; an old
+//! `text_config_dict` or `vision_config_dict` overrides the newer object, absent keys included.
 
 mod tables;
 
@@ -14,7 +14,8 @@ use tables::{SHARED, TEXT, TOP, TOWER, VISION};
 
 pub(super) const FILE: &str = "config.json";
 
-/// The towers that a config.json describes, with every value of transformers' classes.
+/// The towers that a config.json describes, with the defaults of the transformers classes filled
+/// in.
 #[derive(Clone, Debug)]
 pub(super) struct HuggingFace {
     text: Described,
@@ -22,17 +23,18 @@ pub(super) struct HuggingFace {
     top: Described,
 }
 
-/// What is said of a tower, or of the whole.
+/// Settings of a tower, or of the whole model.
 #[derive(Clone, Debug)]
 struct Described {
-    /// The key that says it; empty for the whole file.
+    /// The key they stand under; empty for the whole file.
     path: &'static str,
     keys: Object,
 }
 
 impl Described {
-    /// Reads a tower under its new name and its old. Where the old is there, each key of transformers'
-    /// class has the value from it or the class's own, whatever the newer object says.
+    /// Reads a tower under its new name and its old one. If the old one is present, each key has
+    /// the value given there or the default of the transformers class, whatever the newer object
+    /// says.
     fn read(config: &Object, [new, old]: [&'static str; 2], defaults: &Value) -> Result<Self> {
         let mut keys = place("").object(config, new)?;
         let is_old = config.get(old).is_some_and(|value| !value.is_null());
@@ -50,11 +52,11 @@ impl Described {
 }
 
 impl HuggingFace {
-    /// Reads a config.json; nothing where it describes no towers (another program's file of that
-    /// name), with a warning that says so.
+    /// Reads a config.json. Returns `None`, with a warning, if it describes no towers (a file of
+    /// the same name from another program).
     ///
     /// # Errors
-    /// When a value is not one that longclip computes.
+    /// When a value is not supported.
     pub(super) fn read(config: Object, warnings: &mut Vec<String>) -> Result<Option<Self>> {
         let towers = [
             "text_config",
@@ -70,7 +72,7 @@ impl HuggingFace {
             warnings.extend(place("").warning(&unknown));
             return Ok(None);
         }
-        // One tower saved alone; its tensors would only be called unknown.
+        // A single tower; without this, its tensors would merely be reported as unknown.
         match config.get("model_type").and_then(Value::as_str) {
             Some(kind) if kind.starts_with("clip_text_model") => {
                 bail!("{FILE}: {TEXT_ENCODER_ONLY}")
@@ -84,7 +86,7 @@ impl HuggingFace {
         let text = Described::read(&config, [new, old], &text_defaults())?;
         let [.., new, old] = towers;
         let vision = Described::read(&config, [new, old], &vision_defaults())?;
-        // At the top the shared keys of the two towers are those of neither.
+        // At the top level, the keys shared by the towers apply to neither.
         let vision_only = [Keys(&["eos_token_id"], Rule::Harmless)];
         let objects: [(_, _, &[&[Keys]]); 3] = [
             ("", &config, &[TOP, &vision_only, SHARED]),
@@ -104,7 +106,7 @@ impl HuggingFace {
         }))
     }
 
-    /// Heads and epsilons.
+    /// Head counts and LayerNorm epsilons.
     ///
     /// # Errors
     /// When one is not a number.
@@ -126,13 +128,13 @@ impl HuggingFace {
         })
     }
 
-    /// The activation of both towers, and where it is stated.
+    /// The activation of both towers, and where it is given.
     ///
     /// # Errors
-    /// When the towers differ, or the name is of an activation that is not CLIP's.
+    /// When the towers differ, or name an activation that CLIP models do not have.
     pub(super) fn activation(&self) -> Result<(Activation, String)> {
         let of = |tower: &Described| match tower.keys.get("hidden_act") {
-            // transformers' own default, which it does not always write down.
+            // The default of transformers, which it does not always write.
             None => Ok(Activation::QuickGelu),
             Some(Value::String(name)) => {
                 parse_activation(name).with_context(|| tower.place().name("hidden_act"))
@@ -150,8 +152,8 @@ impl HuggingFace {
         Ok((vision, "hidden_act in config.json".to_owned()))
     }
 
-    /// Compares the sizes with those of the tensors. A different context length is a warning,
-    /// anything else an error.
+    /// Compares the dimensions with those of the tensors. A different context length is a warning,
+    /// any other difference an error.
     ///
     /// # Errors
     /// When the two contradict each other.
@@ -165,7 +167,7 @@ impl HuggingFace {
             (text, "vocab_size", a.vocabulary),
             (&self.top, "projection_dim", a.embed_dim),
         ];
-        // A ResNet has no port to transformers, and so no names there.
+        // transformers has no CLIP ResNet, and so no names for one.
         if let ImageTower::VisionTransformer(sizes) = &a.image {
             stated.extend([
                 (vision, "hidden_size", sizes.tower.width),
@@ -184,8 +186,8 @@ impl HuggingFace {
             .filter(|&context| context != a.context_length)
             .map(|context| {
                 format!(
-                    "config.json says a context of {context} tokens, the positional table has {}: \
-                     using the table",
+                    "config.json says a context of {context} tokens, but the positional table has \
+                     {}; using the table",
                     a.context_length
                 )
             }))
@@ -200,7 +202,7 @@ fn place(path: &str) -> Place<'_> {
     }
 }
 
-/// What `CLIPTextConfig` has by itself, of what matters here.
+/// Defaults of `CLIPTextConfig` that matter here.
 fn text_defaults() -> Value {
     json!({
         "vocab_size": 49408, "hidden_size": 512, "intermediate_size": 2048,
@@ -209,7 +211,7 @@ fn text_defaults() -> Value {
     })
 }
 
-/// The same of `CLIPVisionConfig`.
+/// Defaults of `CLIPVisionConfig` that matter here.
 fn vision_defaults() -> Value {
     json!({
         "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,

@@ -1,5 +1,5 @@
-//! What becomes of each key of a configuration file: it is read, it is known to be harmless, only
-//! certain values of it are computed, or nobody knows it. Knows no key itself.
+//! How each key of a configuration file is handled: read, known to be harmless, supported for
+//! certain values only, or unknown. Contains no keys itself.
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
@@ -10,20 +10,20 @@ pub(super) type Object = Map<String, Value>;
 /// Longest value that a message shows, in bytes of JSON.
 const SHOWN: usize = 80;
 
-/// What is done with a key.
+/// How a key is handled.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rule {
     /// Read by the code that owns the file.
     Read,
-    /// Cannot change an embedding; the comment at the entry says why.
+    /// Cannot change an embedding; the entry's comment says why.
     Harmless,
-    /// Only these values, as JSON, are computed.
+    /// Only these values (as JSON) are supported.
     Only(&'static [&'static str]),
-    /// A feature that is not computed: `false`, `null`, 0 and what is empty leave it off.
+    /// An unsupported feature: it is off if the value is `false`, `null`, 0 or empty.
     Off,
 }
 
-/// Keys that one rule is for.
+/// Keys that share a rule.
 pub(super) struct Keys(pub(super) &'static [&'static str], pub(super) Rule);
 
 /// One JSON object of a file.
@@ -31,25 +31,25 @@ pub(super) struct Keys(pub(super) &'static [&'static str], pub(super) Rule);
 pub(super) struct Place<'a> {
     /// The file's name.
     pub(super) file: &'static str,
-    /// The keys that lead to the object, joined by dots; empty for the whole file.
+    /// The path of keys to the object, joined by dots; empty for the whole file.
     pub(super) path: &'a str,
-    /// The program that owns the file.
+    /// The library that the file belongs to.
     pub(super) library: &'static str,
 }
 
 impl Place<'_> {
-    /// The full name of a key, with the file.
+    /// The full name of a key, including the file.
     pub(super) fn name(&self, key: &str) -> String {
         let dot = if self.path.is_empty() { "" } else { "." };
         format!("{}: {}{dot}{key}", self.file, self.path)
     }
 
-    /// The error for a value that is not computed.
+    /// The error for an unsupported value.
     pub(super) fn refuse<T>(&self, key: &str, value: &Value, why: &str) -> Result<T> {
         bail!("{} is {}, {why}", self.name(key), shown(value))
     }
 
-    /// Fails at the first value that no rule allows; returns the keys that no table names.
+    /// Fails at the first value that no rule allows; returns the keys that are in no table.
     pub(super) fn check<'o>(&self, object: &'o Object, tables: &[&[Keys]]) -> Result<Vec<&'o str>> {
         let mut unknown = Vec::new();
         for (key, value) in object {
@@ -65,7 +65,7 @@ impl Place<'_> {
                 Rule::Only(allowed) if allowed.contains(&value.to_string().as_str()) => {}
                 Rule::Only(allowed) => {
                     let why = format!(
-                        "but longclip computes {} only; use {library} for this model",
+                        "but longclip supports only {}; use {library} for this model",
                         allowed.join(" or ")
                     );
                     return self.refuse(key, value, &why);
@@ -73,7 +73,7 @@ impl Place<'_> {
                 Rule::Off if !is_on(value) => {}
                 Rule::Off => {
                     let why =
-                        format!("which longclip does not compute; use {library} for this model");
+                        format!("which longclip does not support; use {library} for this model");
                     return self.refuse(key, value, &why);
                 }
             }
@@ -81,7 +81,7 @@ impl Place<'_> {
         Ok(unknown)
     }
 
-    /// One warning about keys that nobody knows; none if there are none.
+    /// One warning about all unknown keys, if there are any.
     pub(super) fn warning(&self, unknown: &[&str]) -> Option<String> {
         let names: Vec<&str> = unknown.iter().take(8).copied().collect();
         let more = match unknown.len() - names.len() {
@@ -90,17 +90,17 @@ impl Place<'_> {
         };
         (!unknown.is_empty()).then(|| {
             format!(
-                "{}{more}: unknown, and ignored; check the result if {} takes notice of it",
+                "{}{more}: unknown and ignored; check the results if {} uses it",
                 self.name(&names.join(", ")),
                 self.library
             )
         })
     }
 
-    /// The object under `key`; an empty one where there is none or `null`.
+    /// The object under `key`; an empty one if it is absent or `null`.
     ///
     /// # Errors
-    /// When it is something else.
+    /// When it is anything else.
     pub(super) fn object(&self, parent: &Object, key: &str) -> Result<Object> {
         match parent.get(key) {
             None | Some(Value::Null) => Ok(Object::new()),
@@ -109,10 +109,10 @@ impl Place<'_> {
         }
     }
 
-    /// The whole number under `key`, if the key is there.
+    /// The integer under `key`, if the key is present.
     ///
     /// # Errors
-    /// When it is something else, `null` included.
+    /// When it is anything else, including `null`.
     pub(super) fn whole(&self, object: &Object, key: &str) -> Result<Option<usize>> {
         let Some(value) = object.get(key) else {
             return Ok(None);
@@ -123,10 +123,10 @@ impl Place<'_> {
         }
     }
 
-    /// The number under `key` as an epsilon of a LayerNorm, if the key is there.
+    /// The LayerNorm epsilon under `key`, if the key is present.
     ///
     /// # Errors
-    /// When it is not a number that can be one.
+    /// When it is not a number from 0 to 1.
     pub(super) fn epsilon(&self, object: &Object, key: &str) -> Result<Option<f32>> {
         let Some(value) = object.get(key) else {
             return Ok(None);
@@ -138,7 +138,7 @@ impl Place<'_> {
     }
 }
 
-/// Whether Python takes a value for true.
+/// Whether Python treats a value as true.
 pub(super) fn is_on(value: &Value) -> bool {
     match value {
         Value::Null => false,
@@ -150,7 +150,7 @@ pub(super) fn is_on(value: &Value) -> bool {
     }
 }
 
-/// A value for a message.
+/// A value, shortened for a message.
 fn shown(value: &Value) -> String {
     let text = value.to_string();
     if text.len() <= SHOWN {

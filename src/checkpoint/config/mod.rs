@@ -1,8 +1,10 @@
-//! What the JSON files next to the weights say; and, where there are none, what `convert` wrote into
-//! the header of the weights. Sizes come from the tensors; these are checked against them.
+//! The JSON files next to the weights or, without any, the safetensors header that `convert` wrote.
+//! Dimensions come from the tensors; these files are checked against them.
 //!
-//! A key of these files is read, is on a list of those that cannot change an embedding, or is refused
-//! by file, key and value (`keys`); an unknown key is warned about. There is one file per owner: a folder of weights under
+//! Each key of these files is read, is listed as unable to change an embedding, or is refused by
+//! file, key and value (`keys`); an unknown key is a warning. One library owns a checkpoint:
+//! weights under open_clip's file names are described by open_clip's file, all others by
+//! transformers' files.
 //! open_clip's file names is described by open_clip's file, any other by transformers'.
 
 mod hugging_face;
@@ -25,30 +27,30 @@ use keys::{Object, Place};
 use open_clip::OpenClip;
 use processor::Processor;
 
-/// A larger configuration file is not one.
+/// Maximum size of a configuration file, in bytes.
 const LIMIT_BYTES: u64 = 16 << 20;
 
-/// The configuration of a checkpoint, as far as there is any.
+/// The configuration of a checkpoint, as far as it has one.
 #[derive(Clone, Debug, Default)]
 pub struct ModelConfig {
     hugging_face: Option<HuggingFace>,
     open_clip: Option<OpenClip>,
     pixels: Option<Pixels>,
-    /// What the file that describes the towers says of them.
+    /// The description of the towers.
     stated: Option<TowerSettings>,
     warnings: Vec<String>,
-    /// Pairs of the weights' own header.
+    /// Key-value pairs of the safetensors header.
     header: Metadata,
 }
 
-/// Who says how pixels are made.
+/// The source of the preprocessing.
 #[derive(Clone, Debug)]
 enum Pixels {
     OpenClip(open_clip::Pixels),
     Processor(Processor),
 }
 
-/// What a configuration says that shapes do not.
+/// What a configuration gives that shapes do not.
 #[derive(Clone, Copy, Debug)]
 struct TowerSettings {
     vision_heads: Option<usize>,
@@ -59,21 +61,21 @@ struct TowerSettings {
 }
 
 impl ModelConfig {
-    /// Reads what lies next to the weights.
+    /// Reads the files next to the weights.
     ///
     /// # Errors
-    /// When a file cannot be read, is not JSON, or asks for what longclip does not compute.
+    /// When a file cannot be read, is not JSON, or asks for something unsupported.
     pub fn read(files: &ModelFiles) -> Result<Self> {
         let mut config = Self::default();
         let open_clip = read_json(files.open_clip_config.as_deref())?;
         if open_clip.is_none() || !is_open_clips(files) {
             config.read_hugging_face(files)?;
         }
-        // An empty one says nothing; open_clip itself fails at it.
+        // An empty object says nothing; open_clip itself fails on it.
         if let Some(object) = open_clip.filter(|object| !object.is_empty()) {
             config.read_open_clip(&object)?;
         }
-        // open_clip reads none of transformers' other files.
+        // open_clip reads no other transformers file.
         if config.open_clip.is_none()
             && let Some(object) = read_json(files.tokenizer_config.as_deref())?
         {
@@ -86,7 +88,7 @@ impl ModelConfig {
         Ok(config)
     }
 
-    /// Reads transformers' description of the towers, and the image processor that goes with it.
+    /// Reads transformers' description of the towers, and its image processor.
     fn read_hugging_face(&mut self, files: &ModelFiles) -> Result<()> {
         let Some(object) = read_json(files.config.as_deref())? else {
             return Ok(());
@@ -100,7 +102,7 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// Reads what open_clip's file says of what is not known yet.
+    /// Fills what is still unknown from open_clip's file.
     fn read_open_clip(&mut self, object: &Object) -> Result<()> {
         if self.hugging_face.is_none() {
             let read = OpenClip::read(object, &mut self.warnings)?;
@@ -114,7 +116,7 @@ impl ModelConfig {
         Ok(())
     }
 
-    /// The same, with the header of the weights for what no file next to them says.
+    /// Adds the header of the weights, for what no file next to them gives.
     #[must_use]
     pub fn with_header(mut self, header: Metadata) -> Self {
         self.header = header;
@@ -125,7 +127,7 @@ impl ModelConfig {
         metadata::value(&self.header, key)
     }
 
-    /// Heads of the image tower of this width, where a configuration says.
+    /// Heads of an image tower of this width, if a configuration gives them.
     #[must_use]
     pub fn vision_heads(&self, width: usize) -> Option<usize> {
         let Some(stated) = &self.stated else {
@@ -135,7 +137,7 @@ impl ModelConfig {
         stated.vision_heads.or(Some(width / head_width))
     }
 
-    /// Heads of the text tower, where a configuration says.
+    /// Heads of the text tower, if a configuration gives them.
     #[must_use]
     pub fn text_heads(&self) -> Option<usize> {
         let header = || self.header_number(metadata::TEXT_HEADS)?.as_u64();
@@ -143,13 +145,13 @@ impl ModelConfig {
         stated.or_else(|| Some(header()? as usize))
     }
 
-    /// Whether a configuration says the activation.
+    /// Whether a configuration gives the activation.
     #[must_use]
     pub fn tells_activation(&self) -> bool {
         self.stated.is_some() || self.header.contains_key(metadata::ACTIVATION)
     }
 
-    /// Epsilon of the image tower's LayerNorms, where a configuration says.
+    /// Epsilon of the image tower's LayerNorms, if a configuration gives it.
     #[must_use]
     pub fn vision_epsilon(&self) -> Option<f32> {
         let header = || self.header_number(metadata::VISION_EPSILON)?.as_f64();
@@ -157,7 +159,7 @@ impl ModelConfig {
         stated.or_else(|| Some(header()? as f32))
     }
 
-    /// Epsilon of the text tower's LayerNorms, where a configuration says.
+    /// Epsilon of the text tower's LayerNorms, if a configuration gives it.
     #[must_use]
     pub fn text_epsilon(&self) -> Option<f32> {
         let header = || self.header_number(metadata::TEXT_EPSILON)?.as_f64();
@@ -165,8 +167,8 @@ impl ModelConfig {
         stated.or_else(|| Some(header()? as f32))
     }
 
-    /// Compares the sizes that the files state with those of the tensors; returns what a user should
-    /// know. A different context length in config.json is a warning, any other an error.
+    /// Compares the dimensions in the files with those of the tensors and returns warnings. A
+    /// different context length in config.json is a warning, any other difference an error.
     ///
     /// # Errors
     /// When the two contradict each other.
@@ -181,10 +183,10 @@ impl ModelConfig {
         Ok(warnings)
     }
 
-    /// The activation and where it is stated; `None` where no file says.
+    /// The activation and where it is given; `None` if no file gives it.
     ///
     /// # Errors
-    /// When the two towers differ or the name is of an activation that is not CLIP's.
+    /// When the two towers differ, or the activation is not one that CLIP models have.
     pub fn activation(&self) -> Result<Option<(Activation, String)>> {
         if let Some(config) = &self.hugging_face {
             return config.activation().map(Some);
@@ -199,13 +201,14 @@ impl ModelConfig {
         Ok(Some((activation, "the file's own header".to_owned())))
     }
 
-    /// How pixels are made: as the file next to the weights says, else as their header says, else as
-    /// CLIP does. Only the header of what `convert` wrote says how the crop's offset is rounded;
-    /// without it, a file of transformers' image processor means its way, anything else torchvision's.
+    /// The preprocessing: as given by the file next to the weights, else by their header, else
+    /// CLIP's own. Only the header that `convert` writes gives the rounding of the crop offset;
+    /// without it, a transformers image processor implies that library's rounding, anything else
+    /// torchvision's.
     ///
     /// # Errors
-    /// When the file asks for what longclip does not do: another interpolation, no crop, another
-    /// size than the model's.
+    /// When the file asks for something unsupported: another interpolation, no crop, or a size that
+    /// is not the model's.
     pub fn preprocess(&self, image_size: usize) -> Result<Preprocess> {
         let header = metadata::preprocess(&self.header)?;
         let mut wanted = match &self.pixels {
@@ -227,20 +230,20 @@ impl ModelConfig {
     }
 }
 
-/// The header of the weights, in messages.
+/// The header of the weights, as named in messages.
 const HEADER: Place<'static> = Place {
     file: "header of the weights",
     path: metadata::PREPROCESS,
     library: "longclip",
 };
 
-/// Whether the weights have a name that open_clip gives.
+/// Whether the weights have a file name that open_clip uses.
 fn is_open_clips(files: &ModelFiles) -> bool {
     let name = files.weights.first().and_then(|path| path.file_name());
     name.is_some_and(|name| name.to_string_lossy().starts_with("open_clip_"))
 }
 
-/// The image processor: that of processor_config.json wins, as in transformers.
+/// The image processor; processor_config.json wins, as in transformers.
 fn read_processor(files: &ModelFiles, warnings: &mut Vec<String>) -> Result<Option<Processor>> {
     if let Some(around) = read_json(files.processor.as_deref())?
         && let Some(nested) = Processor::nested(&around, warnings)?
@@ -253,7 +256,7 @@ fn read_processor(files: &ModelFiles, warnings: &mut Vec<String>) -> Result<Opti
         .transpose()
 }
 
-/// What the header says of the pixels; CLIP's own where it says nothing.
+/// The preprocessing in the header; CLIP's own where it is silent.
 fn from_header(header: Option<&Value>, image_size: usize) -> Result<Preprocess> {
     let mut wanted = Preprocess::clip(image_size);
     let Some(Value::Object(header)) = header else {
@@ -304,13 +307,13 @@ fn parse_activation(name: &str) -> Result<Activation> {
         "quick_gelu" => Ok(Activation::QuickGelu),
         "gelu" => Ok(Activation::Gelu),
         other => bail!(
-            "the configuration names the activation {other:?}; CLIP models have quick_gelu or gelu: say \
-             which with --activation if you know better"
+            "the configuration names the activation {other:?}, but CLIP models have quick_gelu or \
+             gelu; pass the right one with --activation"
         ),
     }
 }
 
-/// Sets mean and deviation from the two keys, if they are there.
+/// Sets mean and deviation from the two keys, if present.
 fn normalisation(
     place: Place<'_>,
     config: &Object,
@@ -334,7 +337,7 @@ fn normalisation(
     Ok(())
 }
 
-/// Three numbers, or one that stands for three.
+/// Three numbers, or one for all three channels.
 fn three(value: &Value) -> Option<[f32; 3]> {
     if let Some(number) = value.as_f64() {
         return Some([number as f32; 3]);

@@ -1,5 +1,6 @@
-//! open_clip's open_clip_config.json: the model (`model_cfg`), whose keys are those of closed
-//! dataclasses, and the preprocessing (`preprocess_cfg`), from which open_clip takes what it knows.
+//! The open_clip_config.json of open_clip: the model (`model_cfg`), with the keys of closed
+//! dataclasses, and the preprocessing (`preprocess_cfg`), of which open_clip uses the keys that it
+//! knows.
 
 mod tables;
 
@@ -14,7 +15,7 @@ use tables::{MODEL, PREPROCESS, TEXT, TOKENIZER, TOWER, VISION};
 
 pub(super) const FILE: &str = "open_clip_config.json";
 
-/// What an open_clip_config.json says.
+/// The contents of an open_clip_config.json.
 #[derive(Clone, Debug)]
 pub(super) struct OpenClip {
     model: Object,
@@ -22,7 +23,7 @@ pub(super) struct OpenClip {
     text: Object,
 }
 
-/// How the file says that pixels are made.
+/// The preprocessing that the file describes.
 #[derive(Clone, Debug)]
 pub(super) struct Pixels(Object);
 
@@ -30,11 +31,11 @@ impl OpenClip {
     /// Reads an open_clip_config.json.
     ///
     /// # Errors
-    /// When a value is not one that longclip computes, or open_clip has no such key.
+    /// When a value is not supported, or open_clip does not have a key.
     pub(super) fn read(config: &Object, warnings: &mut Vec<String>) -> Result<Self> {
         let Some(Value::Object(model)) = config.get("model_cfg") else {
             bail!(
-                "{FILE}: there is no model_cfg; open_clip keeps the model's sizes under that key"
+                "{FILE}: no model_cfg, the key under which open_clip stores the model's dimensions"
             );
         };
         let read = Self {
@@ -53,7 +54,7 @@ impl OpenClip {
         Ok(read)
     }
 
-    /// The largest id is that of the end; `eos` looks for the id in `eos_id`.
+    /// The end token has the largest id (`argmax`); `eos` looks for the id in `eos_id`.
     fn check_pooling(&self) -> Result<()> {
         let (pool, end) = (self.text.get("pool_type"), self.text.get("eos_id"));
         match pool.map(Value::as_str) {
@@ -64,18 +65,18 @@ impl OpenClip {
                 place(TEXT_PATH).refuse(
                     "eos_id",
                     &end,
-                    "but with pool_type \"eos\" longclip computes 49407 only; use open_clip for this model",
+                    "but with pool_type \"eos\" longclip supports only 49407; use open_clip for this model",
                 )
             }
             Some(_) => place(TEXT_PATH).refuse(
                 "pool_type",
                 pool.unwrap_or(&Value::Null),
-                "but longclip computes \"argmax\" only; use open_clip for this model",
+                "but longclip supports only \"argmax\"; use open_clip for this model",
             ),
         }
     }
 
-    /// Heads and epsilons.
+    /// Head counts and LayerNorm epsilons.
     ///
     /// # Errors
     /// When one is not a number.
@@ -97,7 +98,7 @@ impl OpenClip {
         })
     }
 
-    /// The activation of both towers, and where it is stated.
+    /// The activation of both towers, and where it is given.
     ///
     /// # Errors
     /// When `quick_gelu` is neither true nor false.
@@ -112,10 +113,10 @@ impl OpenClip {
         Ok((activation, "quick_gelu in open_clip_config.json".to_owned()))
     }
 
-    /// Compares the sizes with those of the tensors.
+    /// Compares the dimensions with those of the tensors.
     ///
     /// # Errors
-    /// When the two contradict each other. open_clip would stretch a table of another length.
+    /// When the two contradict each other (open_clip would stretch a table of another length).
     pub(super) fn check(&self, a: &Architecture) -> Result<()> {
         let side = json!(a.image.image_size());
         agree("model_cfg", &self.model, "embed_dim", &json!(a.embed_dim))?;
@@ -125,7 +126,7 @@ impl OpenClip {
                 agree_tower(VISION_PATH, &self.vision, &sizes.tower)?;
                 agree_side(&self.vision, "patch_size", &json!(sizes.patch_size))?;
             }
-            // A ResNet has no patches and no MLP, whatever is stated.
+            // A ResNet has no patches and no MLP, whatever the file says.
             ImageTower::ResNet(sizes) => {
                 agree(VISION_PATH, &self.vision, "width", &json!(sizes.width))?;
                 agree(VISION_PATH, &self.vision, "layers", &json!(sizes.blocks))?;
@@ -143,10 +144,10 @@ impl OpenClip {
 }
 
 impl Pixels {
-    /// Reads `preprocess_cfg`, if the file has one.
+    /// Reads `preprocess_cfg`, if present.
     ///
     /// # Errors
-    /// When a value is not one that longclip computes.
+    /// When a value is not supported.
     pub(super) fn read(config: &Object, warnings: &mut Vec<String>) -> Result<Option<Self>> {
         if !config.contains_key("preprocess_cfg") {
             return Ok(None);
@@ -157,10 +158,10 @@ impl Pixels {
         Ok(Some(Self(pixels)))
     }
 
-    /// How pixels are made for a tower that reads squares of `image_size`.
+    /// The preprocessing for a tower with an input side of `image_size` pixels.
     ///
     /// # Errors
-    /// When it is not a way that longclip computes, or its size is not the tower's.
+    /// When it is not supported, or its size is not the tower's.
     pub(super) fn preprocess(&self, image_size: usize) -> Result<Preprocess> {
         let (place, pixels) = (place("preprocess_cfg"), &self.0);
         let mut wanted = Preprocess::clip(image_size);
@@ -174,16 +175,16 @@ impl Pixels {
                 };
             }
             Some(other) => {
-                let why = "but longclip computes \"shortest\" or \"squash\" only; use open_clip for this model";
+                let why = "but longclip supports only \"shortest\" or \"squash\"; use open_clip for this model";
                 return place.refuse("resize_mode", other, why);
             }
         }
-        // open_clip itself takes the tower's size; another one here is of another model.
+        // open_clip itself uses the tower's size; a different one belongs to another model.
         if let Some(size) = pixels.get("size").filter(|size| !size.is_null()) {
             let side = json!(image_size);
             super::agree(place, "size", one_of_two(size), &side)?;
         }
-        // What Python takes for false is the default.
+        // What Python treats as false means the default.
         let mut stated = pixels.clone();
         stated.retain(|_, value| is_on(value));
         super::normalisation(place, &stated, ["mean", "std"], &mut wanted)?;
@@ -203,7 +204,7 @@ fn place(path: &str) -> Place<'_> {
     }
 }
 
-/// Checks an object for which open_clip itself fails at a key that it does not know.
+/// Checks an object in which open_clip itself rejects unknown keys.
 fn closed(place: Place<'_>, object: &Object, tables: &[&[Keys]]) -> Result<()> {
     let unknown = place.check(object, tables)?;
     let first = unknown
@@ -214,12 +215,12 @@ fn closed(place: Place<'_>, object: &Object, tables: &[&[Keys]]) -> Result<()> {
         Some((key, value)) => place.refuse(
             key,
             value,
-            "which is a key that open_clip does not have; correct its name or remove it",
+            "but open_clip does not have this key; correct its name or remove it",
         ),
     }
 }
 
-/// The side of a square that may be written as a pair.
+/// The side of a square, which may be written as a pair.
 fn one_of_two(value: &Value) -> &Value {
     match value.as_array().map(Vec::as_slice) {
         Some([height, width]) if height == width => height,
@@ -247,7 +248,7 @@ fn agree_tower(path: &str, object: &Object, tower: &Tower) -> Result<()> {
     let Some(ratio) = object.get("mlp_ratio") else {
         return Ok(());
     };
-    // As Python's int() does it.
+    // As Python's int() rounds.
     let width = ratio
         .as_f64()
         .map(|ratio| (tower.width as f64 * ratio) as usize);

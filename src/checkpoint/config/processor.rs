@@ -1,8 +1,8 @@
-//! transformers' image processor: preprocessor_config.json, or `image_processor` in
+//! The image processor of transformers: preprocessor_config.json, or `image_processor` in
 //! processor_config.json, which transformers 5 writes instead and which wins.
 //!
-//! A key that is absent has `CLIPImageProcessor`'s own value. `null` replaces that value: it turns a
-//! step off, and leaves a step that is on without what it needs.
+//! An absent key has the default of `CLIPImageProcessor`. `null` replaces that default: it turns a
+//! step off, or leaves a step that is on without a value it needs.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::input::preprocess::{CropOffset, Preprocess, Resize};
 pub(super) const LEGACY_FILE: &str = "preprocessor_config.json";
 pub(super) const FILE: &str = "processor_config.json";
 
-/// Where processor_config.json has the image processor.
+/// The key of processor_config.json that holds the image processor.
 pub(super) const KEY: &str = "image_processor";
 
 /// Keys that are read.
@@ -36,12 +36,12 @@ const READ: &[Keys] = &[
         Rule::Read,
     ),
     Keys(&["resample"], Rule::Only(&["3", "\"bicubic\""])),
-    // Other processors have other values for what is not stated, and other steps.
+    // Other processors have different defaults and steps.
     Keys(
         &["image_processor_type", "feature_extractor_type"],
         Rule::Only(TYPES),
     ),
-    // A square of CLIPImageProcessor's own 224 pixels, whatever `size` says.
+    // A square of CLIPImageProcessor's default 224 pixels, whatever `size` says.
     Keys(&["use_square_size"], Rule::Off),
 ];
 
@@ -56,14 +56,14 @@ const TYPES: &[&str] = &[
 
 /// Keys that change nothing.
 const HARMLESS: &[Keys] = &[
-    // Images are always converted to RGB first; transformers fails at those that it would not convert.
+    // Images are always converted to RGB first; without this, transformers fails on others.
     Keys(&["do_convert_rgb"], Rule::Harmless),
-    // The form of the result, and of arrays given instead of images.
+    // The form of the result, and of arrays passed instead of images.
     Keys(
         &["data_format", "input_data_format", "return_tensors"],
         Rule::Harmless,
     ),
-    // Which code runs, and where.
+    // The implementation and the device.
     Keys(
         &[
             "_processor_class",
@@ -76,7 +76,7 @@ const HARMLESS: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // Notes of transformers to itself, and a number for models that mix images into text.
+    // Internal to transformers, and a count for models that mix images into text.
     Keys(
         &[
             "_valid_kwargs_names",
@@ -90,13 +90,13 @@ const HARMLESS: &[Keys] = &[
 /// Keys of processor_config.json around the image processor.
 const AROUND: &[Keys] = &[
     Keys(&[KEY], Rule::Read),
-    // Which code runs.
+    // The implementation.
     Keys(&["auto_map", "processor_class"], Rule::Harmless),
-    // For models that answer in text.
+    // For models that generate text.
     Keys(&["chat_template", "image_seq_length"], Rule::Harmless),
 ];
 
-/// CLIPImageProcessor's own side, where a file states only one of `size` and `crop_size`.
+/// CLIPImageProcessor's default side, used if a file gives only one of `size` and `crop_size`.
 const DEFAULT_SIDE: usize = 224;
 
 /// An image processor's configuration.
@@ -111,7 +111,7 @@ impl Processor {
     /// The image processor of processor_config.json, if it has one.
     ///
     /// # Errors
-    /// When a value is not one that longclip computes.
+    /// When a value is not supported.
     pub(super) fn nested(around: &Object, warnings: &mut Vec<String>) -> Result<Option<Self>> {
         let place = Place {
             file: FILE,
@@ -128,10 +128,10 @@ impl Processor {
         Self::checked(config.clone(), true, warnings).map(Some)
     }
 
-    /// That of preprocessor_config.json.
+    /// The image processor of preprocessor_config.json.
     ///
     /// # Errors
-    /// When a value is not one that longclip computes.
+    /// When a value is not supported.
     pub(super) fn legacy(config: Object, warnings: &mut Vec<String>) -> Result<Self> {
         Self::checked(config, false, warnings)
     }
@@ -156,17 +156,17 @@ impl Processor {
         }
     }
 
-    /// How pixels are made for a tower that reads squares of `image_size`.
+    /// The preprocessing for a tower with an input side of `image_size` pixels.
     ///
     /// # Errors
-    /// When the file asks for what longclip does not do, or for other squares.
+    /// When the file asks for something unsupported, or for another size.
     pub(super) fn preprocess(&self, image_size: usize) -> Result<Preprocess> {
         let place = self.place();
         let mut wanted = Preprocess::clip(image_size);
         wanted.offset = CropOffset::Floor;
         for step in ["do_resize", "do_rescale"] {
             if let Some(off) = self.config.get(step).filter(|value| !is_on(value)) {
-                return place.refuse(step, off, "but longclip always does that step");
+                return place.refuse(step, off, "but longclip always performs that step");
             }
         }
         let factor = self.config.get("rescale_factor");
@@ -195,17 +195,17 @@ impl Processor {
         Ok(wanted)
     }
 
-    /// Whether a step that CLIPImageProcessor does by itself is done.
+    /// Whether a step that CLIPImageProcessor performs by default is on.
     fn is_on(&self, step: &str) -> bool {
         self.config.get(step).is_none_or(is_on)
     }
 
-    /// Sets the resizing; what comes out of resizing and cropping must be the tower's square.
+    /// Sets the resize step; resizing and cropping must result in the tower's input size.
     fn sizes(&self, wanted: &mut Preprocess) -> Result<()> {
         let side = wanted.image_size;
         let square = [side, side];
         let stated = |key: &str| self.config.contains_key(key);
-        // A file that says nothing of sizes means the tower's, as for every tower of 224.
+        // A file without sizes means the tower's own, as with every 224-pixel tower.
         let default = if stated("size") || stated("crop_size") {
             DEFAULT_SIDE
         } else {
@@ -246,7 +246,7 @@ impl Processor {
         Ok(())
     }
 
-    /// What `size` means.
+    /// Interprets `size`.
     fn resize(&self, default: usize) -> Result<Resize> {
         let Some(size) = self.config.get("size") else {
             return Ok(Resize::ShortestEdge(default));
@@ -262,7 +262,7 @@ impl Processor {
         }
     }
 
-    /// Padding to the largest of a batch adds nothing to squares of one size.
+    /// Padding to the largest image of a batch adds nothing to squares of one size.
     fn check_padding(&self, side: usize) -> Result<()> {
         let is_padded = self.config.get("do_pad").is_some_and(is_on);
         let size = self.config.get("pad_size").filter(|size| !size.is_null());
@@ -275,7 +275,7 @@ impl Processor {
     }
 }
 
-/// Most pixels of a side that are believed.
+/// Largest plausible side, in pixels.
 const LARGEST_SIDE: u64 = 16_384;
 
 fn pixels(value: &Value) -> Option<usize> {
@@ -283,7 +283,7 @@ fn pixels(value: &Value) -> Option<usize> {
     (1..=LARGEST_SIDE).contains(&side).then_some(side as usize)
 }
 
-/// What a `size` means: one number is the shortest edge, unless it is a square's.
+/// Interprets a `size`: a single number is the shortest edge, unless a square is meant.
 pub(super) fn resize(size: &Value, is_square: bool) -> Option<Resize> {
     let edge = match size {
         Value::Object(keys) if keys.len() == 1 => keys.get("shortest_edge").and_then(pixels),
@@ -296,7 +296,7 @@ pub(super) fn resize(size: &Value, is_square: bool) -> Option<Resize> {
     })
 }
 
-/// Height and width, of a number, a pair, or an object with these two keys.
+/// Height and width from a number, a pair, or an object with these two keys.
 fn rectangle(value: &Value) -> Option<[usize; 2]> {
     match value {
         Value::Number(_) => pixels(value).map(|side| [side, side]),
@@ -402,7 +402,7 @@ mod tests {
                 "{error}"
             );
         }
-        // Without normalisation the mean is not asked for.
+        // Without normalisation the mean is not needed.
         read(&json!({"do_normalize": false, "image_mean": null}), 64).unwrap();
     }
 

@@ -1,4 +1,4 @@
-//! tokenizer_config.json of transformers: whether it asks for other token ids than CLIP's.
+//! The tokenizer_config.json of transformers: whether it would produce token ids other than CLIP's.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -30,16 +30,16 @@ const KEYS: &[Keys] = &[
         Rule::Only(&[
             "\"CLIPTokenizer\"",
             "\"CLIPTokenizerFast\"",
-            // These read tokenizer.json, whose vocabulary is checked.
+            // These classes read tokenizer.json, whose vocabulary is checked.
             "\"PreTrainedTokenizerFast\"",
             "\"TokenizersBackend\"",
             "null",
         ]),
     ),
-    // Padding before a text moves it to other positions.
+    // Left padding moves the text to other positions.
     Keys(&["padding_side"], Rule::Only(&["\"right\"", "null"])),
-    // Cutting and padding: --long-text says what happens to a long text, and nothing sees padding
-    // that comes after one.
+    // Truncation and padding: --long-text decides about long texts, and padding after a text is
+    // invisible.
     Keys(
         &[
             "max_length",
@@ -54,7 +54,7 @@ const KEYS: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // CLIPTokenizer takes no notice of them: it always lowers, and always sets start and end.
+    // CLIPTokenizer ignores them: it always lowercases and always adds start and end.
     Keys(
         &[
             "add_bos_token",
@@ -65,11 +65,11 @@ const KEYS: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // Ids to text.
+    // Decoding of ids to text.
     Keys(&["clean_up_tokenization_spaces", "errors"], Rule::Harmless),
-    // For texts that spell out CLIP's own two special tokens.
+    // For texts that contain CLIP's two special tokens literally.
     Keys(&["split_special_tokens"], Rule::Harmless),
-    // Where the file comes from, which code reads it, and what else is returned.
+    // Provenance, the code that reads the file, and additional outputs.
     Keys(
         &[
             "add_special_tokens",
@@ -94,10 +94,10 @@ const KEYS: &[Keys] = &[
     ),
 ];
 
-/// Fails where the file makes other ids of a text; warns of what nobody knows.
+/// Fails if the file would change token ids; warns about unknown keys.
 ///
 /// # Errors
-/// Names the key and its value.
+/// Names the offending key and its value.
 pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
     let unknown = PLACE.check(config, &[KEYS])?;
     warnings.extend(PLACE.warning(&unknown));
@@ -108,7 +108,7 @@ pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
             .filter(|value| content(value) != Some(expected))
         {
             let why = format!(
-                "but longclip computes \"{expected}\" only; use transformers for this model"
+                "but longclip supports only \"{expected}\"; use transformers for this model"
             );
             return PLACE.refuse(key, value, &why);
         }
@@ -133,7 +133,7 @@ pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
                 .iter()
                 .any(|key| config.get(*key).and_then(content) == Some(token));
             if id.is_some_and(|id| id < START_OF_TEXT && symbol(id) == token) {
-                // One that is padding too was warned of.
+                // One that is also the padding was already reported.
                 warnings.extend((!is_named).then(|| splits(key, token)));
                 continue;
             }
@@ -150,17 +150,17 @@ pub(super) fn check(config: &Object, warnings: &mut Vec<String>) -> Result<()> {
 /// The warning about a special token that texts may contain.
 fn splits(key: &str, token: &str) -> String {
     format!(
-        "{} is \"{token}\": transformers makes other tokens of a text that contains it",
+        "{} is \"{token}\": transformers tokenizes a text that contains it differently",
         PLACE.name(key)
     )
 }
 
-/// A token: a string, or an object that has it under `content`.
+/// A token: a string, or an object that holds it under `content`.
 fn content(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
-/// All tokens of a list or an object of them, with the ids that are the object's keys.
+/// All tokens of a list or an object, with their ids where these are the object's keys.
 fn tokens(value: &Value) -> Box<dyn Iterator<Item = (Option<u32>, &str)> + '_> {
     match value {
         Value::Array(list) => Box::new(

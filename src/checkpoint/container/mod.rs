@@ -1,13 +1,13 @@
-//! Weight files -> named tensors, every byte distrusted.
+//! Weight files -> named tensors. Files are untrusted input.
 //!
-//! Reads safetensors, and what `torch.save` and `torch.jit.save` write: zip archives
+//! Reads safetensors, and the files that `torch.save` and `torch.jit.save` write: zip archives
 //! of state dicts, training checkpoints, whole modules and TorchScript programs, and
 //! the format before PyTorch 1.6. Nothing in a file is ever executed: a pickle is
-//! read by a machine that knows only data, and classes are names to compare.
+//! interpreted as data only, and classes are names to compare.
 //!
 //! The file is mapped and tensors are views of the map, so opening takes
-//! milliseconds whatever the size. Knows nothing of CLIP: names are the file's own,
-//! and giving them meaning is `layout`'s work.
+//! milliseconds whatever the size. Knows nothing about CLIP: names are the file's own,
+//! and `layout` gives them meaning.
 
 mod limit;
 mod pickle;
@@ -31,10 +31,10 @@ use sniff::Kind;
 pub use tensor::{Dtype, StoredTensor};
 pub(crate) use zip::{Content, Zip};
 
-/// Notes an archive may carry; what else there is to say ends with "...".
+/// Maximum notes of an archive; further ones are replaced by "...".
 const NOTES: usize = 32;
 
-/// The kinds of file that hold weights.
+/// Formats of weight files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Container {
     /// safetensors.
@@ -61,13 +61,13 @@ impl fmt::Display for Container {
 /// An open weight file.
 #[derive(Clone, Debug)]
 pub struct Archive {
-    /// What kind of file it is.
+    /// The file format.
     pub container: Container,
     /// The tensors under the file's own names, nested ones joined by dots.
     pub tensors: BTreeMap<String, StoredTensor>,
     /// The text pairs of a safetensors header.
     pub metadata: BTreeMap<String, String>,
-    /// What else lay in the file and was not read, one sentence each.
+    /// Other contents that were not read, one sentence each.
     pub notes: Vec<String>,
     origin: Option<Origin>,
 }
@@ -91,7 +91,7 @@ impl Archive {
         }
     }
 
-    /// Keep a note, unless there are so many that nobody would read it.
+    /// Keeps a note, unless there are already too many.
     fn note(&mut self, note: String) {
         match self.notes.len() {
             0..NOTES => self.notes.push(note),
@@ -100,12 +100,12 @@ impl Archive {
         }
     }
 
-    /// Check that the file still has the length and time it was opened with; one that
-    /// was replaced by renaming another over it has, for the map keeps the old one.
+    /// Checks that the file still has the length and time it was opened with; one that
+    /// was replaced by a rename passes, because the map keeps the old file.
     ///
     /// Tensors are views of the file, so one that was rewritten in place while it was
-    /// read has given a mixture; call this after reading. (One that was shortened ends
-    /// the process with a bus error: no program can prevent that and map files.)
+    /// read gives a mixture; call this after reading. (One that was shortened ends
+    /// the process with a bus error: a program that maps files cannot prevent that.)
     pub fn unchanged(&self) -> Result<()> {
         let Some(origin) = &self.origin else {
             return Ok(());
@@ -113,11 +113,11 @@ impl Archive {
         let now = origin
             .file
             .metadata()
-            .context("the file cannot be looked at")?;
+            .context("cannot read the file's metadata")?;
         let same = now.len() == origin.length && now.modified().ok() == origin.modified;
         ensure!(
             same,
-            "the file was written to while it was being read; run again when that has ended"
+            "the file changed while it was being read; run again when nothing writes to it"
         );
         Ok(())
     }
@@ -125,15 +125,15 @@ impl Archive {
 
 impl Origin {
     fn open(path: &Path) -> Result<Self> {
-        // Looked at before it is opened: opening a pipe would wait for a writer.
-        let state = fs::metadata(path).context("the file cannot be looked at")?;
+        // Checked before opening: opening a pipe would wait for a writer.
+        let state = fs::metadata(path).context("cannot read the file's metadata")?;
         ensure!(!state.is_dir(), "this is a folder, not a weight file");
         ensure!(
             state.is_file(),
             "this is a device or pipe; weights must be a regular file"
         );
-        let file = File::open(path).context("the file cannot be opened")?;
-        let state = file.metadata().context("the file cannot be looked at")?;
+        let file = File::open(path).context("cannot open the file")?;
+        let state = file.metadata().context("cannot read the file's metadata")?;
         Ok(Self {
             file: Arc::new(file),
             length: state.len(),
@@ -142,18 +142,19 @@ impl Origin {
     }
 }
 
-/// Open the weight file at `path`, whatever its name says it is.
+/// Opens the weight file at `path`.
 ///
-/// The first bytes decide which format it is. The caller adds the path to errors.
+/// The first bytes decide the format, not the name. The caller adds the path to errors.
 pub fn open(path: &Path) -> Result<Archive> {
     let origin = Origin::open(path)?;
-    let bytes = Bytes::map(&origin.file, origin.length).context("the file cannot be mapped")?;
+    let bytes =
+        Bytes::map(&origin.file, origin.length).context("cannot map the file into memory")?;
     let mut archive = read(&Arc::new(bytes))?;
     archive.origin = Some(origin);
     Ok(archive)
 }
 
-/// Open a weight file that lies in memory.
+/// Opens a weight file held in memory.
 pub fn open_bytes(bytes: Vec<u8>) -> Result<Archive> {
     read(&Arc::new(Bytes::Owned(bytes)))
 }
@@ -165,7 +166,7 @@ fn read(bytes: &Arc<Bytes>) -> Result<Archive> {
         Kind::TorchLegacy => {
             torch::open_legacy(bytes).context("not a valid PyTorch file (before 1.6)")?
         }
-        Kind::Other(what) => bail!("this is no weight file: it is {what}"),
+        Kind::Other(what) => bail!("this is not a weight file: it is {what}"),
     };
     ensure!(!archive.tensors.is_empty(), "the file holds no tensors");
     Ok(archive)

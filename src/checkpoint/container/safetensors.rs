@@ -1,4 +1,4 @@
-//! safetensors files: the crate checks the header, the data stay in the map.
+//! safetensors files: the crate checks the header, the data stay memory-mapped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::tensor::{Dtype, Storage, StoredTensor};
 use super::{Archive, Container, limit};
 use crate::file::mapped::Bytes;
 
-/// Read the directory of a safetensors file.
+/// Reads the directory of a safetensors file.
 pub(super) fn open(bytes: &Arc<Bytes>) -> Result<Archive> {
     check_header(bytes)?;
     let (length, directory) = SafeTensors::read_metadata(bytes).map_err(explain)?;
@@ -35,7 +35,7 @@ pub(super) fn open(bytes: &Arc<Bytes>) -> Result<Archive> {
     Ok(archive)
 }
 
-/// That the header lies in the file and is small enough for its parsed form to stay small too.
+/// Checks that the header lies in the file and is small enough to parse.
 fn check_header(bytes: &[u8]) -> Result<()> {
     let stated = bytes
         .first_chunk()
@@ -44,7 +44,7 @@ fn check_header(bytes: &[u8]) -> Result<()> {
     let after = bytes.len() as u64 - 8;
     ensure!(
         stated <= limit::HEADER_BYTES,
-        "the header claims {stated} bytes; more than {} is no weight file",
+        "the header claims {stated} bytes; a weight file has at most {}",
         limit::HEADER_BYTES
     );
     ensure!(
@@ -57,7 +57,8 @@ fn check_header(bytes: &[u8]) -> Result<()> {
 fn explain(error: SafeTensorError) -> anyhow::Error {
     match error {
         SafeTensorError::MetadataIncompleteBuffer => anyhow!(
-            "the tensors' total size is not the file's; it is cut short or has bytes added, download it again"
+            "the tensors' total size is not the file's; the file is cut short or has extra bytes, \
+             download it again"
         ),
         SafeTensorError::InvalidOffset(name) => anyhow!(
             "tensor \"{name}\" does not start where the one before it ends, or ends before it starts"

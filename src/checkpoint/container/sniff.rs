@@ -1,12 +1,12 @@
-//! What a file is, by its first bytes: the name it carries is no evidence.
+//! Detection of file formats by the first bytes, never by the name.
 
-/// What the reader takes a file for.
+/// The detected format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Safetensors,
     Zip,
     TorchLegacy,
-    /// Not a weight file; what it looks like instead.
+    /// Not a weight file; a description of what it looks like.
     Other(&'static str),
 }
 
@@ -14,7 +14,7 @@ pub(super) enum Kind {
 pub(super) const LEGACY_MAGIC: [u8; 10] =
     [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
-/// First bytes of files that people pass by mistake, and what to call them.
+/// Magic bytes of files passed by mistake, and their descriptions.
 const OTHERS: &[(usize, &[u8], &str)] = &[
     (
         0,
@@ -54,7 +54,7 @@ const OTHERS: &[(usize, &[u8], &str)] = &[
     ),
 ];
 
-/// Decide by the first bytes of a file what reads it.
+/// Chooses the reader by the first bytes of a file.
 pub(super) fn kind(bytes: &[u8]) -> Kind {
     let at = |offset: usize, magic: &[u8]| {
         bytes
@@ -70,7 +70,7 @@ pub(super) fn kind(bytes: &[u8]) -> Kind {
     if let Some((_, _, name)) = OTHERS.iter().find(|(offset, magic, _)| at(*offset, magic)) {
         return Kind::Other(name);
     }
-    // A length and the brace of a JSON object; the brace may follow blanks.
+    // A length and the opening brace of a JSON object, perhaps after spaces.
     let header = bytes.get(8..).unwrap_or_default().trim_ascii_start();
     let length = bytes.first_chunk().map(|b| u64::from_le_bytes(*b));
     if header.starts_with(b"{") && length.is_some_and(|n| n < 1 << 40) {
@@ -85,7 +85,7 @@ fn is_pickle(bytes: &[u8]) -> bool {
         .is_some_and(|version| (2..=5).contains(version))
 }
 
-/// A legacy checkpoint starts with the magic number as a pickle of its own, which
+/// A legacy checkpoint starts with the magic number as a separate pickle, which
 /// protocol 4 and later put in a frame.
 fn legacy_or_pickle(bytes: &[u8]) -> Kind {
     let mut rest = &bytes[2..];
@@ -106,11 +106,11 @@ fn text_or_unknown(bytes: &[u8]) -> &'static str {
     if bytes.is_empty() {
         "empty; download it again"
     } else if lower.starts_with(b"<!doctype") || lower.starts_with(b"<html") {
-        "an HTML page, so a download was answered by a web page; download it again"
+        "an HTML page, so the server answered with a web page; download it again"
     } else if lower.starts_with(b"<?xml") {
-        "an XML document, so a download was answered by an error; download it again"
+        "an XML document, so the server answered with an error; download it again"
     } else if lower.starts_with(b"{") || lower.starts_with(b"[") {
-        "JSON text; name the weight file rather than its index or config"
+        "JSON text; pass the weight file rather than its index or config"
     } else if lower.starts_with(b"\x08") && contains(start, b"pytorch") {
         "an ONNX model; export safetensors or a state dict instead"
     } else if bytes.len() < 16
@@ -118,7 +118,7 @@ fn text_or_unknown(bytes: &[u8]) -> &'static str {
             .iter()
             .all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace())
     {
-        "text or too short, so no weight file"
+        "text, or too short to be a weight file"
     } else {
         "neither safetensors nor anything torch.save writes"
     }

@@ -1,9 +1,9 @@
-//! The directory of a zip, and its members: stored ones as PyTorch writes them, and for NumPy's
-//! archives deflated ones.
+//! Zip archives: the directory, and members stored as in PyTorch files or also deflated as in
+//! NumPy's archives.
 //!
 //! Follows PKWARE's APPNOTE 6.3: end record, its zip64 form, central directory, local
-//! headers. Stored contents are ranges of the file, of which nothing is copied; what is inflated is
-//! held to the length that the directory states, and that to what a member can reasonably hold.
+//! headers. Stored contents are ranges of the file and not copied; inflated contents are
+//! limited to the length in the directory, which in turn is limited to a plausible size.
 
 use std::collections::HashMap;
 use std::io::Read as _;
@@ -17,32 +17,32 @@ use super::limit;
 pub(crate) struct Zip<'a> {
     bytes: &'a [u8],
     members: HashMap<&'a str, Member>,
-    /// Where the members end and the directory starts.
+    /// Offset where the members end and the directory starts.
     directory: usize,
 }
 
-/// Contents that lie in the file as they are.
+/// Compression method: stored.
 const STORED: u16 = 0;
 
-/// Contents that DEFLATE made smaller.
+/// Compression method: DEFLATE.
 const DEFLATED: u16 = 8;
 
-/// Inflated contents up to this size are taken however small they are in the file.
+/// Inflated contents up to this size are accepted at any compression ratio.
 const FREE_BYTES: u64 = 256 << 20;
 
-/// Larger ones may be this many times as large as in the file; numbers of an embedding hardly shrink.
+/// Maximum compression ratio of larger ones; embeddings hardly compress.
 const MOST_TIMES: u64 = 64;
 
-/// What a member holds.
+/// A member's content.
 pub(crate) enum Content {
-    /// This part of the file.
+    /// A range of the file.
     Stored(Range<usize>),
-    /// What had to be inflated.
+    /// Inflated bytes.
     Inflated(Vec<u8>),
 }
 
 fn damaged(name: &str) -> String {
-    format!("member \"{name}\" is damaged; fetch or copy the file again")
+    format!("member \"{name}\" is damaged; download or copy the file again")
 }
 
 /// The content of `stored`, which must have exactly `length` bytes.
@@ -65,14 +65,14 @@ struct Member {
     method: u16,
     flags: u16,
     checksum: u32,
-    /// Bytes in the file.
+    /// Compressed bytes in the file.
     stored: u64,
-    /// Bytes of the content.
+    /// Uncompressed bytes.
     length: u64,
     header: u64,
 }
 
-/// Where the central directory lies and how many members it lists.
+/// The location of the central directory and how many members it lists.
 struct End {
     directory: u64,
     directory_length: u64,
@@ -80,7 +80,7 @@ struct End {
 }
 
 impl<'a> Zip<'a> {
-    /// Read the directory.
+    /// Reads the directory.
     pub(crate) fn open(bytes: &'a [u8]) -> Result<Self> {
         let end = find_end(bytes)?;
         let range = end
@@ -106,7 +106,7 @@ impl<'a> Zip<'a> {
         Ok(zip)
     }
 
-    /// The names of all members, in no order.
+    /// The names of all members, in no particular order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.members.keys().copied()
     }
@@ -116,7 +116,7 @@ impl<'a> Zip<'a> {
         self.members.contains_key(name)
     }
 
-    /// Where a member's content lies in the file.
+    /// The range of a stored member's content in the file.
     pub(super) fn range(&self, name: &str) -> Result<Range<usize>> {
         let member = self.members.get(name).with_context(|| {
             format!("the archive has no member \"{name}\"; it is incomplete, download it again")
@@ -125,8 +125,8 @@ impl<'a> Zip<'a> {
             .with_context(|| format!("member \"{name}\""))
     }
 
-    /// A member's content, with its checksum compared; a checksum of zero is one that
-    /// PyTorch was told not to compute.
+    /// A stored member's content, with its checksum verified. A checksum of zero means that PyTorch
+    /// was configured not to compute it.
     pub(super) fn checked(&self, name: &str) -> Result<&'a [u8]> {
         let content = &self.bytes[self.range(name)?];
         let stated = self.members.get(name).map_or(0, |member| member.checksum);
@@ -137,8 +137,8 @@ impl<'a> Zip<'a> {
         Ok(content)
     }
 
-    /// The first bytes of a member's content, at most `most`, however it is stored. No checksum is
-    /// compared.
+    /// At most the first `most` bytes of a member's content, stored or deflated. The checksum is
+    /// not verified.
     pub(crate) fn head(&self, name: &str, most: usize) -> Result<Vec<u8>> {
         let (member, range) = self.found(name)?;
         let mut head = Vec::new();
@@ -155,7 +155,7 @@ impl<'a> Zip<'a> {
         Ok(head)
     }
 
-    /// A member's whole content, stored or deflated, with length and checksum compared.
+    /// A member's whole content, stored or deflated, with length and checksum verified.
     pub(crate) fn content(&self, name: &str) -> Result<Content> {
         let (member, range) = self.found(name)?;
         let stored = &self.bytes[range.clone()];
@@ -175,7 +175,7 @@ impl<'a> Zip<'a> {
         Ok(content)
     }
 
-    /// A member that is stored or deflated, and where its bytes lie.
+    /// A member that is stored or deflated, and the location of its bytes.
     fn found(&self, name: &str) -> Result<(&Member, Range<usize>)> {
         let member = self.members.get(name);
         let member = member.with_context(|| format!("the archive has no member \"{name}\""))?;
@@ -223,7 +223,7 @@ impl<'a> Zip<'a> {
             .context("its content lies outside the file")
     }
 
-    /// Refuse members that share bytes: no writer makes them.
+    /// Rejects members that share bytes, which no writer creates.
     fn check_overlap(&self) -> Result<()> {
         let mut spans: Vec<(u64, u64, &str)> = self
             .members
@@ -246,7 +246,7 @@ impl<'a> Zip<'a> {
     }
 }
 
-/// `start..stop` when it is a range within `length` bytes.
+/// `start..stop` if it is a range within `length` bytes.
 fn range(start: u64, stop: u64, length: usize) -> Option<Range<usize>> {
     let range = usize::try_from(start).ok()?..usize::try_from(stop).ok()?;
     (range.start <= range.end && range.end <= length).then_some(range)
@@ -273,7 +273,7 @@ fn find_end(bytes: &[u8]) -> Result<End> {
     let end = &bytes[start..];
     ensure!(
         u16_at(end, 4) == 0 && u16_at(end, 6) == 0 && u16_at(end, 8) == u16_at(end, 10),
-        "the zip is one part of several; join them first"
+        "the zip is one part of a multi-part archive; join the parts first"
     );
     Ok(End {
         directory: u64::from(u32_at(end, 16)),
@@ -282,7 +282,7 @@ fn find_end(bytes: &[u8]) -> Result<End> {
     })
 }
 
-/// The zip64 end record, when a locator before the end record at `start` names one.
+/// The zip64 end record, if a locator before the end record at `start` points to one.
 fn find_end64(bytes: &[u8], start: usize) -> Result<Option<End>> {
     let Some(locator) = start.checked_sub(20).map(|at| &bytes[at..start]) else {
         return Ok(None);

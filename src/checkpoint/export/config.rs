@@ -1,4 +1,4 @@
-//! The configuration files that transformers and open_clip expect beside the weights.
+//! The configuration files that transformers and open_clip expect next to the weights.
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -102,7 +102,7 @@ pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
         model["quick_gelu"] = json!(true);
     }
     if let Some(bias) = checkpoint.logit_bias()? {
-        // Without it open_clip makes a model that has no place for the tensor.
+        // Without it, open_clip builds a model that has no such tensor.
         model["init_logit_bias"] = json!(plain(bias));
     }
     let pixels = &checkpoint.preprocess;
@@ -121,7 +121,7 @@ pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
     Ok(vec![("open_clip_config.json", pretty(&config)?)])
 }
 
-/// States the width of the MLPs where it is not the usual four times the tower's, and an unusual
+/// Adds the MLP width if it is not the usual four times the tower's, and an unusual
 /// epsilon.
 fn exceptions(config: &mut Value, tower: &Tower) {
     if tower.mlp_width != 4 * tower.width {
@@ -132,7 +132,7 @@ fn exceptions(config: &mut Value, tower: &Tower) {
     }
 }
 
-/// The shortest decimal that is this f32 again, as JSON numbers are f64.
+/// The shortest decimal that rounds to this f32, because JSON numbers are f64.
 fn plain(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }

@@ -1,4 +1,4 @@
-//! A tensor on its way out: parts of stored tensors, and the type of its numbers.
+//! A tensor to be written: parts of stored tensors, and an element type.
 
 use std::borrow::Cow;
 
@@ -6,19 +6,19 @@ use anyhow::{Result, bail, ensure};
 
 use crate::checkpoint::container::{Dtype, StoredTensor};
 
-/// The types that weights are written in.
+/// Element types for writing weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloatType {
-    /// 32 bits.
+    /// 32-bit float.
     F32,
-    /// 16 bits of IEEE 754.
+    /// 16-bit float of IEEE 754.
     F16,
-    /// The upper half of an f32.
+    /// bfloat16, the upper half of an f32.
     Bf16,
 }
 
 impl FloatType {
-    /// Bytes of a number.
+    /// Bytes per number.
     pub(super) fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -34,7 +34,7 @@ impl FloatType {
         }
     }
 
-    /// The type that holds what `dtype` does without more rounding than to f32.
+    /// The type that holds values of `dtype` with no more rounding than to f32.
     fn that_holds(dtype: Dtype) -> Self {
         match dtype {
             Dtype::F16 => Self::F16,
@@ -44,7 +44,7 @@ impl FloatType {
     }
 }
 
-/// One tensor of the output.
+/// One output tensor.
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
@@ -54,8 +54,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// The tensor `name` of `parts` stacked by rows. Without a wanted type it keeps its own; parts of
-    /// different types become f32.
+    /// The tensor `name`, stacked from `parts` by rows. If no type is requested it keeps its own;
+    /// parts of different types become f32.
     pub(super) fn new(
         name: String,
         parts: Vec<StoredTensor>,
@@ -69,7 +69,7 @@ impl Entry {
             let rows = parts.iter().filter_map(|part| part.shape().first()).sum();
             match shape.first_mut() {
                 Some(first) => *first = rows,
-                None => bail!("{name}: single numbers cannot be stacked"),
+                None => bail!("{name}: scalars cannot be stacked"),
             }
         }
         let own = FloatType::that_holds(first.dtype());
@@ -107,7 +107,7 @@ impl Entry {
         })
     }
 
-    /// Lets go of what was read.
+    /// Lets the system reclaim the memory of the parts.
     pub(super) fn release(&self) {
         self.parts.iter().for_each(StoredTensor::release);
     }
@@ -126,7 +126,8 @@ impl Entry {
                     let half = half::f16::from_f32(value);
                     ensure!(
                         half.is_finite() || !value.is_finite(),
-                        "tensor {} holds {value}, which f16 cannot: use --dtype bf16 or f32",
+                        "tensor {} holds {value}, which is out of range for f16; use --dtype bf16 \
+                         or f32",
                         self.name
                     );
                     bytes.extend(half.to_le_bytes());

@@ -1,6 +1,6 @@
-//! A checkpoint -> files that other programs load: canonical names or another library's, in
-//! safetensors or PyTorch's own format, alone or in a folder with the configuration that the library
-//! expects.
+//! Writes a checkpoint as files that other programs load: with canonical names or another
+//! library's, as safetensors or in PyTorch's format, as a single file or a folder with the
+//! configuration that the library expects.
 
 mod config;
 mod entry;
@@ -26,10 +26,10 @@ use crate::output::suffix::{self, Suffix};
 use entry::Entry;
 pub use entry::FloatType;
 
-/// Whose tensor names and files.
+/// The library whose tensor names and files to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// transformers' `CLIPModel`; the canonical names.
+    /// transformers' `CLIPModel`; uses the canonical names.
     HuggingFace,
     /// openai/CLIP's `build_model`.
     OpenAi,
@@ -39,23 +39,23 @@ pub enum Layout {
     LongClip,
 }
 
-/// What to write.
+/// Options for writing.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The names.
+    /// The tensor names.
     pub layout: Layout,
-    /// The type of every number; `None` keeps what is stored.
+    /// The element type; `None` keeps the stored types.
     pub dtype: Option<FloatType>,
     /// Whether existing files may be replaced.
     pub force: bool,
 }
 
-/// Writes `checkpoint` to `target`: one file where its name ends in `.safetensors` or `.pt`, else a
-/// folder. Every file appears whole or not at all. Returns the files in the order of writing, the
-/// weights last.
+/// Writes `checkpoint` to `target`: one file if its name ends in `.safetensors` or `.pt`, else a
+/// folder. Every file appears complete or not at all. Returns the files in the order of writing,
+/// the weights last.
 ///
 /// # Errors
-/// When the library of the layout cannot compute this model, the target exists and `force` is not
+/// When the layout's library cannot represent this model, the target exists and `force` is not
 /// set, a number does not fit the type, or the disk fails.
 pub fn write(
     checkpoint: &Checkpoint,
@@ -68,7 +68,7 @@ pub fn write(
     if !options.force {
         ensure!(
             !target.try_exists().unwrap_or(true),
-            "{} exists; --force replaces it",
+            "{} already exists; pass --force to replace it",
             target.display()
         );
     }
@@ -86,27 +86,27 @@ pub fn write(
     };
     ensure!(
         !target.is_dir(),
-        "{} is a folder; a file cannot take its place",
+        "{} is a folder and cannot be replaced by a file",
         target.display()
     );
     weights(checkpoint, target, kind, &entries, metadata)?;
     Ok(vec![target.to_owned()])
 }
 
-/// Fails if [`write()`] would refuse to write the model so, whatever the target: for who wants to know
-/// before hours of work.
+/// Fails if [`write()`] would refuse to write this model, whatever the target: for checking before
+/// hours of work.
 ///
 /// # Errors
-/// When the library of the layout cannot compute this model.
+/// When the layout's library cannot represent this model.
 pub fn check(checkpoint: &Checkpoint, target: &Path, layout: Layout) -> Result<()> {
     suits(checkpoint, layout, FileKind::of(target)?)
 }
 
-/// Writes any tensors as one safetensors file, which appears whole or not at all; the caller holds a
-/// lock on it. Whole numbers become f32.
+/// Writes arbitrary tensors as one safetensors file, which appears complete or not at all; the
+/// caller holds a lock on it. Integers become f32.
 ///
 /// # Errors
-/// When the disk fails.
+/// When writing fails.
 pub fn write_tensors(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Result<()> {
     let entries = tensors
         .iter()
@@ -121,7 +121,7 @@ pub fn write_tensors(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Res
     file.commit()
 }
 
-/// The forms of a weight file.
+/// Formats of a weight file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FileKind {
     Safetensors,
@@ -129,14 +129,15 @@ enum FileKind {
 }
 
 impl FileKind {
-    /// The form that the name asks for; none for a folder.
+    /// The format implied by the name; none for a folder.
     fn of(path: &Path) -> Result<Option<Self>> {
         let known = [("safetensors", Self::Safetensors), ("pt", Self::PyTorch)];
         Ok(match suffix::of(path, &known) {
             Suffix::Names(kind) => Some(kind),
-            // Names of files, for which a folder would be a surprise.
+            // File names of other formats, for which a folder would be a surprise.
             Suffix::Other(ending) if suffix::is_data(&ending) => bail!(
-                "{} ends like a file of another kind: name it .safetensors or .pt, or name a folder",
+                "{} has the extension of another file type; name it .safetensors or .pt, or give a \
+                 folder",
                 path.display()
             ),
             _ => None,
@@ -157,12 +158,12 @@ fn folder(
         _ => Path::new("."),
     };
     fs::create_dir_all(parent)
-        .with_context(|| format!("cannot make the folder {}", parent.display()))?;
-    // Complete under another name first: a failure leaves nothing at the target.
+        .with_context(|| format!("cannot create the folder {}", parent.display()))?;
+    // Completed under a temporary name first, so that a failure leaves nothing at the target.
     let room = tempfile::tempdir_in(parent)
         .with_context(|| format!("cannot write in {}", parent.display()))?;
     let making = room.path().join("model");
-    fs::create_dir(&making).context("cannot make a temporary folder")?;
+    fs::create_dir(&making).context("cannot create a temporary folder")?;
     let (texts, weight_file, kind) = match layout {
         Layout::HuggingFace => {
             let mut texts = config::hugging_face(checkpoint)?;
@@ -174,7 +175,7 @@ fn folder(
             "open_clip_model.safetensors",
             FileKind::Safetensors,
         ),
-        // These two read one file and have their tokenizer with the code.
+        // These two read a single file and ship their tokenizer with the code.
         Layout::OpenAi | Layout::LongClip => (Vec::new(), "model.pt", FileKind::PyTorch),
     };
     let mut names = Vec::new();
@@ -198,12 +199,12 @@ fn folder(
         }
     } else {
         fs::rename(&making, target)
-            .with_context(|| format!("cannot make the folder {}", target.display()))?;
+            .with_context(|| format!("cannot create the folder {}", target.display()))?;
     }
     Ok(names.into_iter().map(|name| target.join(name)).collect())
 }
 
-/// One weight file, which appears only if it is complete and its source stayed as it was.
+/// Writes one weight file, which appears only if it is complete and its source did not change.
 fn weights(
     checkpoint: &Checkpoint,
     path: &Path,
@@ -225,16 +226,16 @@ fn weights(
     file.commit()
 }
 
-/// Fails where the library of `layout` would compute something else than this model.
+/// Fails if the library of `layout` would compute something else.
 fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -> Result<()> {
     let architecture = &checkpoint.architecture;
     let library = match layout {
-        // A file of our own names is for this program; a folder is for transformers.
+        // A single file with canonical names is for this program; a folder is for transformers.
         Layout::HuggingFace => {
             let resnet = matches!(architecture.image, ImageTower::ResNet(_));
             ensure!(
                 container.is_some() || !resnet,
-                "transformers has no {}: use --layout open_clip or openai, or write one file",
+                "transformers has no {}: pass --layout open_clip or openai, or write a single file",
                 architecture.image.describe()
             );
             return pixels_survive(checkpoint, layout, container);
@@ -248,7 +249,8 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
         ImageTower::ResNet(resnet) => {
             ensure!(
                 resnet.heads == resnet.width / 2,
-                "{library} pools with heads of 64 features, this model has {} in {}",
+                "{library} uses attention pooling with heads of 64 features, but this model has {} \
+                 heads for {}",
                 resnet.heads,
                 resnet.features()
             );
@@ -256,23 +258,23 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
         }
     };
     for tower in vision.into_iter().chain([&architecture.text]) {
-        // A folder of open_clip says it in its configuration.
+        // An open_clip folder gives it in its configuration.
         let is_stated = layout == Layout::OpenClip && container.is_none();
         ensure!(
             is_stated || tower.norm_epsilon == 1e-5,
-            "{library} computes norms with an epsilon of 1e-5, this model has {}: use --layout hf",
+            "{library} uses a LayerNorm epsilon of 1e-5, but this model has {}; pass --layout hf",
             tower.norm_epsilon
         );
         ensure!(
             layout == Layout::OpenClip || tower.heads == tower.width / 64,
-            "{library} takes heads of 64 features, this model has {} heads in {} features: use \
-             --layout hf",
+            "{library} supports only heads of 64 features, but this model has {} heads for {} \
+             features; pass --layout hf",
             tower.heads,
             tower.width
         );
         ensure!(
             layout == Layout::OpenClip || tower.mlp_width == 4 * tower.width,
-            "{library} takes MLPs four times as wide as the tower: use --layout hf"
+            "{library} supports only MLPs four times as wide as the tower; pass --layout hf"
         );
     }
     pixels_survive(checkpoint, layout, container)?;
@@ -281,25 +283,26 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
     }
     ensure!(
         checkpoint.activation == Activation::QuickGelu,
-        "{library} computes quick_gelu, this model has {}: use --layout open_clip or hf",
+        "{library} supports only quick_gelu, but this model has {}; pass --layout open_clip or hf",
         checkpoint.activation
     );
     ensure!(
         !checkpoint.tensors.contains_key(LOGIT_BIAS),
-        "{library} has no logit_bias, which this model has for sigmoid scores: use --layout open_clip or hf"
+        "{library} has no logit_bias, but this model has one for sigmoid scores; pass --layout \
+         open_clip or hf"
     );
     let context_length = architecture.context_length;
     if layout == Layout::LongClip && context_length != 248 {
         bail!(
-            "{library} has 248 positions, this model {context_length}: stretch it first (longclip \
-             stretch)"
+            "{library} supports only 248 positions, but this model has {context_length}; stretch \
+             it first with longclip stretch"
         );
     }
     Ok(())
 }
 
-/// Fails where the target has no place for how this model's pixels are made, or for an epsilon. The
-/// rounding of the crop's offset is not asked for: each library has its own.
+/// Fails if the target cannot store this model's preprocessing or its epsilons. The rounding of the
+/// crop offset is not checked: each library has its own.
 fn pixels_survive(
     checkpoint: &Checkpoint,
     layout: Layout,
@@ -319,8 +322,8 @@ fn pixels_survive(
     };
     ensure!(
         has_place,
-        "this model's preprocessing (resize, mean or standard deviation) is not CLIP's, and the target \
-         has no place for it: write a .safetensors file or a folder with --layout hf"
+        "this model's preprocessing (resize, mean or standard deviation) is not CLIP's, and the \
+         target cannot store it; write a .safetensors file or a folder with --layout hf"
     );
     let ImageTower::VisionTransformer(vision) = &checkpoint.architecture.image else {
         return Ok(());
@@ -331,8 +334,8 @@ fn pixels_survive(
     ];
     ensure!(
         container != Some(FileKind::PyTorch) || epsilons == [1e-5; 2],
-        "this model computes norms with an epsilon of {} and {}, and a .pt file has no place for it: \
-         write a .safetensors file or a folder with --layout hf",
+        "this model has LayerNorm epsilons of {} and {}, which a .pt file cannot store; write a \
+         .safetensors file or a folder with --layout hf",
         epsilons[0],
         epsilons[1]
     );

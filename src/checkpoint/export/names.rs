@@ -1,4 +1,4 @@
-//! Canonical names -> those of other libraries: the way back of `layout`.
+//! Canonical names -> those of other libraries: the inverse of `layout`.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::checkpoint::container::StoredTensor;
 use crate::checkpoint::layout::TEXT_POSITIONS;
 use crate::checkpoint::{Checkpoint, Tensors};
 
-/// All tensors of `checkpoint` as `layout` has them, in name order.
+/// All tensors of `checkpoint` under the names of `layout`, sorted by name.
 pub(super) fn entries(
     checkpoint: &Checkpoint,
     layout: Layout,
@@ -25,10 +25,10 @@ pub(super) fn entries(
         Layout::OpenAi | Layout::OpenClip => openai(tensors)?,
         Layout::LongClip => {
             let mut named = openai(tensors)?;
-            // Its code reads rows 0 to 19 of one table and the rest of the other: with the same
+            // Its code reads rows 0 to 19 from one table and the rest from the other: with the same
             // content in both the model is the same.
             let table = tensors.get(TEXT_POSITIONS).cloned();
-            let table = table.context("no table of text positions")?;
+            let table = table.context("the model has no text positional embedding")?;
             named.insert("positional_embedding_res".to_owned(), vec![table]);
             named
         }
@@ -61,14 +61,14 @@ fn openai(tensors: &Tensors) -> Result<BTreeMap<String, Vec<StoredTensor>>> {
     Ok(named)
 }
 
-/// What a canonical name becomes.
+/// How a canonical tensor is written.
 enum Renamed {
     Same(String),
-    /// A projection, stored for right-multiplication.
+    /// As a projection, stored transposed for right-multiplication.
     Transposed(String),
-    /// The first third of a matrix.
+    /// As the first third of a stacked matrix.
     Queries(String),
-    /// The other thirds.
+    /// As one of the other thirds.
     WithQueries,
 }
 

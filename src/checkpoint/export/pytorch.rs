@@ -1,5 +1,5 @@
-//! What `torch.save` writes for a state dict: a zip of stored members, a pickle that describes the
-//! tensors, and one member of raw numbers for each.
+//! The format of `torch.save` for a state dict: a zip of stored members, with a pickle that
+//! describes the tensors and one member of raw numbers per tensor.
 
 use std::io::Write;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::entry::{Entry, FloatType};
 
-/// Members start at multiples of this, so that `torch.load(mmap=True)` can use them in place.
+/// Alignment of members in bytes, so that `torch.load(mmap=True)` can use them in place.
 const ALIGNMENT: u64 = 64;
 
 /// The folder inside the zip.
@@ -18,7 +18,8 @@ pub(super) fn write(sink: &mut impl Write, entries: &[Entry]) -> Result<()> {
     let total: u64 = entries.iter().map(|entry| entry.length() as u64).sum();
     ensure!(
         total < u64::from(u32::MAX) - (64 << 20),
-        "the weights take {total} bytes, too many for this form of zip: write .safetensors"
+        "the weights take {total} bytes, too many for a zip without zip64; write .safetensors \
+         instead"
     );
     let mut zip = Zip {
         sink,
@@ -55,7 +56,7 @@ fn pickle(entries: &[Entry]) -> Result<Vec<u8>> {
         text(&mut out, &index.to_string())?;
         text(&mut out, "cpu")?;
         number(&mut out, entry.elements())?;
-        // The storage by its tuple; then offset, shape, strides, requires_grad, hooks.
+        // The storage as a tuple; then offset, shape, strides, requires_grad, hooks.
         out.extend(b"tQ");
         number(&mut out, 0)?;
         let mut strides = vec![1; entry.shape.len()];
@@ -76,7 +77,7 @@ fn pickle(entries: &[Entry]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// A unicode string.
+/// Writes a unicode string.
 fn text(out: &mut Vec<u8>, text: &str) -> Result<()> {
     out.push(b'X');
     let length = u32::try_from(text.len()).context("a name is too long")?;
@@ -85,7 +86,7 @@ fn text(out: &mut Vec<u8>, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A signed integer of 32 bits.
+/// Writes a signed 32-bit integer.
 fn number(out: &mut Vec<u8>, value: usize) -> Result<()> {
     let value = i32::try_from(value).context("a tensor has too many elements")?;
     out.push(b'J');
@@ -93,7 +94,7 @@ fn number(out: &mut Vec<u8>, value: usize) -> Result<()> {
     Ok(())
 }
 
-/// A zip in the making (PKWARE's APPNOTE 6.3, without zip64).
+/// A zip being written (PKWARE's APPNOTE 6.3, without zip64).
 struct Zip<'a, W> {
     sink: &'a mut W,
     at: u64,
@@ -108,14 +109,14 @@ impl<W: Write> Zip<'_, W> {
         Ok(())
     }
 
-    /// One stored member of the bytes of `chunks`.
+    /// Writes one stored member with the bytes of `chunks`.
     fn member(&mut self, name: &str, chunks: &[&[u8]]) -> Result<()> {
         let name = format!("{ROOT}/{name}");
         let mut checksum = crc32fast::Hasher::new();
         chunks.iter().for_each(|chunk| checksum.update(chunk));
         let length = chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
         let start = self.at;
-        // An extra field of this length moves the content to its place; PyTorch marks it so too.
+        // An extra field of this length aligns the content, as PyTorch does.
         let content = start + 30 + name.len() as u64 + 4;
         let fill = (ALIGNMENT - content % ALIGNMENT) % ALIGNMENT;
         let mut fields = Vec::new();

@@ -1,4 +1,5 @@
-//! The safetensors format, written tensor by tensor: the crate's writer wants all bytes at hand.
+//! The safetensors format, written tensor by tensor, because the crate's writer needs all bytes in
+//! memory.
 
 use std::io::Write;
 
@@ -10,7 +11,7 @@ use crate::checkpoint::metadata::Metadata;
 
 /// Writes `entries` with `metadata` in the header.
 pub(super) fn write(sink: &mut impl Write, entries: &[Entry], metadata: &Metadata) -> Result<()> {
-    // Wider numbers first, so that all are aligned.
+    // Wider types first, so that all are aligned.
     let mut order: Vec<&Entry> = entries.iter().collect();
     order.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.size()));
     let mut header = Map::new();

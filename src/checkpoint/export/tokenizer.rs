@@ -1,4 +1,4 @@
-//! CLIP's tokenizer as the files that transformers reads.
+//! CLIP's tokenizer as files that transformers reads.
 
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use super::config::Text;
 use crate::input::tokenizer::{self, END_OF_TEXT, START_OF_TEXT};
 
 /// `vocab.json`, `merges.txt`, `tokenizer.json`, `tokenizer_config.json` and
-/// `special_tokens_map.json` for a model that reads `context_length` tokens.
+/// `special_tokens_map.json` for a model with this context length.
 pub(super) fn files(context_length: usize) -> Result<Vec<Text>> {
     let (start, end) = (
         tokenizer::symbol(START_OF_TEXT),

@@ -1,4 +1,4 @@
-//! Addresses on the hub, and where redirects may lead.
+//! URLs on the hub, and the redirects that may be followed.
 
 use anyhow::Context as _;
 use ureq::http::Uri;
@@ -7,7 +7,7 @@ use super::Repository;
 use super::answer::{Answer, text};
 use super::name::excerpt;
 
-/// The address of a file's content.
+/// The URL of a file's content.
 pub(super) fn resolve_url(
     endpoint: &str,
     repository: &Repository,
@@ -31,7 +31,7 @@ pub(super) fn encode(text: &str, keep: &str) -> String {
         .collect()
 }
 
-/// Scheme, host and port: what a token belongs to.
+/// Scheme, host and port: the scope of a token.
 pub(super) fn origin(uri: &Uri) -> Option<(bool, String, u16)> {
     let secure = match uri.scheme_str()? {
         "https" => true,
@@ -42,10 +42,10 @@ pub(super) fn origin(uri: &Uri) -> Option<(bool, String, u16)> {
     Some((secure, uri.host()?.to_ascii_lowercase(), port))
 }
 
-/// Where a redirect leads.
+/// The target of a redirect.
 pub(super) fn next_address(from: &Uri, answer: &Answer) -> anyhow::Result<String> {
     let location = text(answer.headers(), "Location")
-        .with_context(|| format!("{from} redirects without saying where to"))?;
+        .with_context(|| format!("{from} redirects without a Location"))?;
     let (scheme, authority) = (
         from.scheme_str().unwrap_or_default(),
         from.authority().map_or("", |authority| authority.as_str()),
@@ -65,13 +65,13 @@ pub(super) fn next_address(from: &Uri, answer: &Answer) -> anyhow::Result<String
     };
     anyhow::ensure!(
         next.starts_with("https://") || (scheme == "http" && next.starts_with("http://")),
-        "{from} redirects to {:?}, which is not a secure address; refusing to follow",
+        "{from} redirects to {:?}, which is not a secure URL; refusing to follow",
         excerpt(&next)
     );
     Ok(next)
 }
 
-/// The page that belongs to a file's or a listing's address.
+/// The model page for the URL of a file or a listing.
 pub(super) fn model_page(url: &str) -> String {
     let page = url.split("/resolve/").next().unwrap_or(url);
     let page = page.split("/revision/").next().unwrap_or(page);

@@ -1,4 +1,4 @@
-//! What an answer means: the facts about a file, or why there are none.
+//! Interpretation of responses: metadata of a file, or the reason for a failure.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use super::name::{check_commit, excerpt, parse_etag};
 
 pub(super) type Answer = ureq::http::Response<ureq::Body>;
 
-/// A request that did not give what it should.
+/// A failed request.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// Another try may help, after the given time if the hub named one; at
+    /// Worth retrying, after the given time if the hub named one; at
     /// most `tries` in a row.
     Passing {
         error: anyhow::Error,
         after: Option<Duration>,
         tries: u32,
     },
-    /// Another try would end the same.
+    /// Not worth retrying.
     Lasting(anyhow::Error),
 }
 
@@ -36,7 +36,7 @@ impl Fault {
     }
 }
 
-/// The headers that describe a file, gathered over redirects.
+/// Headers that describe a file, collected across redirects.
 #[derive(Default)]
 pub(super) struct Facts {
     commit: Option<String>,
@@ -45,8 +45,8 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Takes what the hub itself says of a file that lies elsewhere (the
-    /// first word counts); true when nothing is missing.
+    /// Takes the hub's own headers for a file stored elsewhere (the
+    /// first value counts); true if nothing is missing.
     pub(super) fn add(&mut self, headers: &HeaderMap) -> bool {
         for (fact, name) in [
             (&mut self.commit, "X-Repo-Commit"),
@@ -60,7 +60,7 @@ impl Facts {
         self.commit.is_some() && self.etag.is_some() && self.bytes.is_some()
     }
 
-    /// Takes what the last answer says of the file it would send itself.
+    /// Takes the headers of the last response, for the file it would send itself.
     pub(super) fn add_own(&mut self, headers: &HeaderMap) {
         if self.add(headers) {
             return;
@@ -73,16 +73,15 @@ impl Facts {
     }
 
     pub(super) fn check(self) -> anyhow::Result<(String, String, u64)> {
-        let missing = |name| {
-            format!("the hub did not send {name}; is HF_ENDPOINT the address of a model hub?")
-        };
+        let missing =
+            |name| format!("the hub did not send {name}; is HF_ENDPOINT the URL of a model hub?");
         let commit = self.commit.with_context(|| missing("X-Repo-Commit"))?;
         check_commit(&commit)?;
         let etag = parse_etag(&self.etag.with_context(|| missing("ETag"))?)?;
         let bytes = self.bytes.with_context(|| missing("Content-Length"))?;
         let bytes = bytes
             .parse()
-            .with_context(|| format!("the hub gave {:?} as length", excerpt(&bytes)))?;
+            .with_context(|| format!("the hub sent the length {:?}", excerpt(&bytes)))?;
         Ok((commit, etag, bytes))
     }
 }
@@ -92,15 +91,15 @@ pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.trim().to_owned())
 }
 
-/// The fault for an exchange that did not come to an answer.
+/// The fault for a request without a response.
 pub(super) fn broken(url: &str, cause: ureq::Error) -> Fault {
     let message = format!("no answer from {url}");
     let nobody_there = match &cause {
         ureq::Error::HostNotFound
         | ureq::Error::ConnectionFailed
         | ureq::Error::ConnectProxyFailed(_) => true,
-        // What is left when no connection broke: refused, no route, no such
-        // name, no trust.
+        // What is left when no connection was interrupted: refused, no route, unknown host,
+        // untrusted certificate.
         ureq::Error::Io(cause) => !matches!(
             cause.kind(),
             ErrorKind::UnexpectedEof
@@ -117,21 +116,21 @@ pub(super) fn broken(url: &str, cause: ureq::Error) -> Fault {
         }
         ureq::Error::Io(cause) if cause.kind() == ErrorKind::InvalidData => {
             Fault::Lasting(anyhow!(cause).context(format!(
-                "{message} that can be trusted; if your network signs with a certificate of its own, set SSL_CERT_FILE to its PEM file"
+                "{message} that can be trusted; if your network uses its own certificate \
+                 authority, set SSL_CERT_FILE to its PEM file"
             )))
         }
         _ if nobody_there => Fault::Passing {
             error: Unavailable::caused_by(message, cause),
             after: None,
-            // A person without a network should not wait for many.
+            // Without a network, many retries would only be a long wait.
             tries: 2,
         },
         _ => Fault::passing(Unavailable::caused_by(message, cause)),
     }
 }
 
-/// The fault for an answer that is not the thing asked for. Its body is not
-/// read: it is a page for people, never a file.
+/// The fault for an error response. Its body is not read: it is a page for people, never a file.
 pub(super) fn refusal(answer: &Answer, url: &str, subject: &str, at_home: bool) -> Fault {
     let status = answer.status().as_u16();
     let code = text(answer.headers(), "X-Error-Code").unwrap_or_default();
@@ -140,7 +139,7 @@ pub(super) fn refusal(answer: &Answer, url: &str, subject: &str, at_home: bool) 
         .unwrap_or_default();
     let passing = match status {
         408 | 425 | 429 | 500..=599 => true,
-        // A store's signed address that ran out, or a part that it has not got.
+        // An expired signed URL, or a range that the store does not have.
         401 | 403 | 416 => !at_home,
         _ => false,
     };
@@ -156,14 +155,16 @@ pub(super) fn refusal(answer: &Answer, url: &str, subject: &str, at_home: bool) 
     let login = "log in with HF_TOKEN or `hf auth login`";
     let message = match (status, code.as_str()) {
         (401 | 403, "GatedRepo") => format!(
-            "{subject} is given only to those who accept its terms: accept them on the model's page at {}, then {login}{said}",
+            "{subject} requires accepting its terms: accept them on the model's page at {}, then \
+             {login}{said}",
             model_page(url)
         ),
         (401 | 404, "RepoNotFound") | (401, _) => format!(
-            "the hub knows no repository {subject} that you may read: check the name; if it is private, {login}{said}"
+            "the hub has no repository {subject} that you can access; check the name or, if it is \
+             private, {login}{said}"
         ),
         (403, _) => format!(
-            "the hub does not let you read {subject}; {login} with an account that may{said}"
+            "the hub denies access to {subject}; {login} with an account that has access{said}"
         ),
         (404, "RevisionNotFound") => format!("the hub has no such revision: {subject}{said}"),
         (404, "EntryNotFound") => format!("the repository has no such file: {subject}{said}"),

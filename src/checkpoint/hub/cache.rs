@@ -17,7 +17,7 @@ use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use super::name::check_commit;
 use super::{Progress, Repository, Unavailable, is_disk_full};
 
-/// One repository's part of the cache, for one revision of it.
+/// The cache of one repository, for one revision.
 pub(super) struct RepositoryCache {
     layout: CacheRepo,
     folder: PathBuf,
@@ -45,7 +45,7 @@ impl RepositoryCache {
         &self.folder
     }
 
-    /// The commit that the revision means, as far as the cache knows.
+    /// The commit of the revision, if the cache knows it.
     pub(super) fn commit(&self) -> Option<String> {
         if check_commit(&self.revision).is_ok() {
             return Some(self.revision.clone());
@@ -71,7 +71,7 @@ impl RepositoryCache {
         self.folder.join("blobs").join(etag)
     }
 
-    /// Where a blob grows until it is whole.
+    /// The path of a partial blob.
     pub(super) fn partial(&self, etag: &str) -> PathBuf {
         self.folder.join("blobs").join(format!("{etag}.incomplete"))
     }
@@ -81,13 +81,13 @@ impl RepositoryCache {
         &self.locks
     }
 
-    /// The folder of what branches and tags mean.
+    /// The folder of references (branches and tags).
     pub(super) fn references(&self) -> PathBuf {
         self.folder.join("refs")
     }
 
     /// Waits until no other process fetches the blob. The lock ends when the
-    /// returned file is dropped; none where the file system has no locks.
+    /// returned file is dropped; `None` if the file system has no locks.
     pub(super) fn lock(&self, etag: &str, progress: &dyn Progress) -> anyhow::Result<Option<File>> {
         let path = self.lock_file(etag);
         let waited = (|| {
@@ -102,7 +102,7 @@ impl RepositoryCache {
                     Err(TryLockError::Error(cause)) if is_unsupported(&cause) => return Ok(None),
                     Err(TryLockError::Error(cause)) => return Err(cause),
                 }
-                // A removal takes the file away that we waited for, and a lock on it would
+                // A removal deletes the file that we waited for, and a lock on a deleted file would
                 // keep nobody out.
                 if is_at(&file, &path) {
                     return Ok(Some(file));
@@ -112,7 +112,7 @@ impl RepositoryCache {
         waited.map_err(|cause| cannot_write(&path, cause))
     }
 
-    /// The blob's lock if nobody has it. Fails with [`Unavailable`] if another process does.
+    /// The blob's lock, if it is free. Fails with [`Unavailable`] if another process does.
     pub(super) fn lock_at_once(&self, etag: &str) -> anyhow::Result<Option<File>> {
         let path = self.lock_file(etag);
         let file = open_lock(&path).map_err(|cause| cannot_write(&path, cause))?;
@@ -150,7 +150,7 @@ impl RepositoryCache {
         Ok(path)
     }
 
-    /// Notes which commit the branch or tag means.
+    /// Records the commit of the branch or tag.
     pub(super) fn write_reference(&self, commit: &str) -> anyhow::Result<()> {
         if self.commit().as_deref() == Some(commit) {
             return Ok(());
@@ -158,7 +158,7 @@ impl RepositoryCache {
         write_small(&self.reference(), commit.as_bytes())
     }
 
-    /// Notes that the commit has no such file.
+    /// Records that the commit has no such file.
     pub(super) fn write_marker(&self, commit: &str, file: &str) -> anyhow::Result<()> {
         write_small(&self.absent_marker(commit, file), b"")
     }
@@ -170,11 +170,12 @@ pub(super) fn cannot_write(path: &Path, cause: io::Error) -> anyhow::Error {
     let error = anyhow::Error::new(cause);
     if is_disk_full(&error) {
         return error.context(format!(
-            "the disk is full, writing {path}; make room and run again (what has arrived is kept), or point HF_HOME at another disk"
+            "the disk is full, writing {path}; free some space and run again (what has been \
+             downloaded is kept), or set HF_HOME to another disk"
         ));
     }
     error.context(format!(
-        "cannot write {path}; set HF_HOME to a folder that can be written"
+        "cannot write {path}; set HF_HOME to a writable folder"
     ))
 }
 
@@ -202,7 +203,7 @@ fn is_at(file: &File, path: &Path) -> bool {
     }
 }
 
-/// An open file cannot be taken away here.
+/// An open file cannot be deleted on this platform.
 #[cfg(not(unix))]
 fn is_at(_file: &File, _path: &Path) -> bool {
     true
@@ -219,8 +220,8 @@ fn write_small(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         .map_err(|cause| cannot_write(path, cause))
 }
 
-/// Makes a new file beside `path` and renames it over, so that a reader
-/// never meets half of it and two writers do not disturb each other.
+/// Creates a new file next to `path` and renames it over `path`, so that a reader never sees a
+/// partial file and two writers do not interfere.
 fn replace_with(path: &Path, make: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let made = tempfile::Builder::new().make_in(folder, make)?;
@@ -247,7 +248,7 @@ fn symlink(target: &Path, link: &Path) -> io::Result<()> {
     std::os::windows::fs::symlink_file(target, link)
 }
 
-/// Opens (or creates) a growing blob, keeping what is in it.
+/// Opens (or creates) a partial blob, keeping its content.
 pub(super) fn open_partial(path: &Path) -> anyhow::Result<File> {
     create_folder_of(path)
         .and_then(|()| {
@@ -261,7 +262,7 @@ pub(super) fn open_partial(path: &Path) -> anyhow::Result<File> {
         .map_err(|cause| cannot_write(path, cause))
 }
 
-/// Gives a whole and checked blob its name.
+/// Gives a complete and verified blob its name.
 pub(super) fn settle(file: File, partial: &Path, blob: &Path) -> anyhow::Result<()> {
     file.sync_all()
         .map_err(|cause| cannot_write(partial, cause))?;
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_believed_only_if_it_is_a_commit() {
+    fn a_reference_is_used_only_if_it_is_a_commit() {
         let folder = tempfile::tempdir().unwrap();
         let cache = repository_cache(folder.path(), "refs/pr/1");
         assert_eq!(cache.commit(), None);
@@ -312,7 +313,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_lock_whose_file_was_taken_away_is_taken_anew() {
+    fn a_lock_on_a_deleted_file_is_taken_again() {
         let folder = tempfile::tempdir().unwrap();
         let cache = repository_cache(folder.path(), "main");
         let silent = crate::checkpoint::hub::Silent;

@@ -1,4 +1,4 @@
-//! Requests to the hub: addresses, redirects, the token, refusals, retries.
+//! Requests to the hub: redirects, the token, errors, retries.
 
 use std::path::Path;
 
@@ -12,33 +12,33 @@ use super::answer::{Answer, Facts, Fault, broken, refusal};
 use super::name::{check_commit, excerpt};
 use super::{Progress, Repository, Settings};
 
-/// Redirects in a row before we give up.
+/// Maximum redirects in a row.
 const HOPS: usize = 6;
-/// A listing of a million files is shorter than this.
+/// Maximum bytes of a listing; a million files take less.
 const LISTING_LIMIT_BYTES: u64 = 128 << 20;
 
-/// What a repository holds at one commit.
+/// The files of a repository at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
     /// 40 hexadecimal digits.
     pub commit: String,
-    /// File names with `/` between folders, as the hub gave them, unchecked.
+    /// File names with `/` between folders, as received from the hub, unchecked.
     pub files: Vec<String>,
 }
 
-/// What the hub says of one file before it is fetched; all checked.
+/// Metadata of one file before it is downloaded; all validated.
 #[derive(Debug)]
 pub(super) struct RemoteFile {
     pub(super) commit: String,
     pub(super) etag: String,
     pub(super) bytes: u64,
-    /// Its name, for people.
+    /// Its name, for messages.
     pub(super) name: String,
-    /// Where to ask for its content.
+    /// The URL of its content.
     pub(super) url: String,
 }
 
-/// A connection to the endpoint, and what it is allowed to do.
+/// An HTTP client for the endpoint.
 pub(super) struct Client<'a> {
     agent: ureq::Agent,
     pub(super) settings: &'a Settings,
@@ -55,7 +55,8 @@ impl<'a> Client<'a> {
             .filter(|uri| origin(uri).is_some())
             .with_context(|| {
                 format!(
-                    "{:?} is not the address of a hub; set HF_ENDPOINT to one that starts with https://",
+                    "{:?} is not the URL of a model hub; set HF_ENDPOINT to one that starts with \
+                     https://",
                     settings.endpoint
                 )
             })?;
@@ -67,7 +68,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// What the hub says of a file, without its content.
+    /// The metadata of a file, without its content.
     pub(super) fn head(
         &self,
         repository: &Repository,
@@ -85,15 +86,15 @@ impl<'a> Client<'a> {
         })?;
         let (commit, etag, bytes) = facts
             .check()
-            .with_context(|| format!("the answer for {url} cannot be used"))?;
+            .with_context(|| format!("the response for {url} is not usable"))?;
         if check_commit(revision).is_ok() && commit != revision {
             return Err(anyhow!(
-                "asked for commit {revision} of {subject}, the hub answered for {commit}"
+                "asked for commit {revision} of {subject}, but the hub answered for {commit}"
             ));
         }
         Ok(RemoteFile {
             name: file.to_owned(),
-            // The very commit, so that length and hash stay true between tries.
+            // The exact commit, so that length and hash stay valid between retries.
             url: resolve_url(&self.settings.endpoint, repository, &commit, file),
             commit,
             etag,
@@ -101,7 +102,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// Starts to receive a file from byte `from` on. The answer is 200 (the
+    /// Starts downloading a file from byte `from` on. The status is 200 (the
     /// whole file) or 206 (a part).
     pub(super) fn get(&self, remote: &RemoteFile, from: u64) -> Result<Answer, Fault> {
         let method = Method::Get {
@@ -110,7 +111,7 @@ impl<'a> Client<'a> {
         self.exchange(method, &remote.url, &remote.name, |_| false)
     }
 
-    /// Which files the repository has.
+    /// Lists the files of the repository.
     pub(super) fn list(&self, repository: &Repository) -> anyhow::Result<Listing> {
         let url = format!(
             "{}/api/models/{}/revision/{}",
@@ -125,9 +126,8 @@ impl<'a> Client<'a> {
             let body = answer.body_mut().with_config().limit(LISTING_LIMIT_BYTES);
             body.read_to_vec().map_err(|cause| broken(&url, cause))
         })?;
-        let info: ModelInfo = serde_json::from_slice(&body).with_context(|| {
-            format!("the answer from {url} is not the hub's listing of a model")
-        })?;
+        let info: ModelInfo = serde_json::from_slice(&body)
+            .with_context(|| format!("the response from {url} is not a hub listing of a model"))?;
         check_commit(&info.sha)?;
         Ok(Listing {
             commit: info.sha,
@@ -139,7 +139,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    /// One request and the redirects after it. Ends at 200 or 206, or at a
+    /// Sends a request and follows its redirects. Ends at 200 or 206, or at a
     /// redirect whose headers `enough` accepts.
     fn exchange(
         &self,
@@ -151,9 +151,7 @@ impl<'a> Client<'a> {
         let mut url = url.to_owned();
         for _ in 0..HOPS {
             let uri = url.parse::<Uri>().map_err(|cause| {
-                Fault::Lasting(
-                    anyhow!(cause).context(format!("{:?} is not an address", excerpt(&url))),
-                )
+                Fault::Lasting(anyhow!(cause).context(format!("{:?} is not a URL", excerpt(&url))))
             })?;
             let at_home = origin(&uri) == origin(&self.endpoint);
             let answer = self.send(method, &uri, at_home)?;
@@ -188,7 +186,7 @@ impl<'a> Client<'a> {
             .map_err(|cause| broken(&uri.to_string(), cause))
     }
 
-    /// Tries until it works, the fault is a lasting one, or patience ends.
+    /// Tries until it works, the fault is permanent, or the retries are used up.
     fn retrying<T>(&self, mut request: impl FnMut() -> Result<T, Fault>) -> anyhow::Result<T> {
         let mut patience = Patience::default();
         loop {
@@ -200,11 +198,11 @@ impl<'a> Client<'a> {
     }
 }
 
-/// The connection's rules: nothing waits for ever, redirects are left to us.
+/// Connection settings: every wait has a limit, and redirects are handled by us.
 fn agent(settings: &Settings, endpoint: &Uri) -> anyhow::Result<ureq::Agent> {
     let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
-        // Followed by hand: the token must not travel along.
+        // Followed by our own code: the token must not be sent along.
         .max_redirects(0)
         .max_redirects_will_error(false)
         .timeout_resolve(Some(settings.connect_timeout))
@@ -213,9 +211,9 @@ fn agent(settings: &Settings, endpoint: &Uri) -> anyhow::Result<ureq::Agent> {
         .timeout_per_read(Some(settings.idle_timeout))
         .timeout_per_write(Some(settings.idle_timeout))
         .user_agent(concat!("longclip/", env!("CARGO_PKG_VERSION")))
-        // Lengths and ranges are those of the file itself.
+        // No compression: lengths and ranges must be those of the file itself.
         .accept_encoding("identity");
-    // A hub on this very machine is never behind a proxy.
+    // A hub on localhost is never behind a proxy.
     let config = match endpoint.host() {
         Some("localhost" | "127.0.0.1" | "[::1]") => config.proxy(None),
         _ => config,
@@ -227,11 +225,11 @@ fn agent(settings: &Settings, endpoint: &Uri) -> anyhow::Result<ureq::Agent> {
     Ok(config.build().new_agent())
 }
 
-/// Trust in the authorities of a PEM file and in no others.
+/// Trusts the authorities of a PEM file and no others.
 fn trusting(file: &Path) -> anyhow::Result<TlsConfig> {
     let place = file.display();
     let hint = || {
-        format!("cannot take certificates from {place}; check SSL_CERT_FILE and REQUESTS_CA_BUNDLE")
+        format!("cannot read certificates from {place}; check SSL_CERT_FILE and REQUESTS_CA_BUNDLE")
     };
     let pem = std::fs::read(file).with_context(hint)?;
     let mut certificates = Vec::new();
@@ -240,7 +238,7 @@ fn trusting(file: &Path) -> anyhow::Result<TlsConfig> {
             certificates.push(certificate);
         }
     }
-    ensure!(!certificates.is_empty(), "{}: there are none in it", hint());
+    ensure!(!certificates.is_empty(), "{}: the file has none", hint());
     Ok(TlsConfig::builder()
         .root_certs(RootCerts::from(certificates))
         .build())
@@ -252,15 +250,15 @@ enum Method {
     Get { from: Option<u64> },
 }
 
-/// How often and how long to wait for a hub that falters.
+/// Retry policy for an unreliable hub.
 #[derive(Default)]
 pub(super) struct Patience {
     failures: u32,
 }
 
 impl Patience {
-    /// Waits before the next try, or returns the error if there is to be
-    /// none. A try that `gained` something starts the count anew.
+    /// Waits before the next try, or returns the error if no tries are left. A try that made
+    /// progress (`gained`) resets the count.
     pub(super) fn wait(
         &mut self,
         client: &Client<'_>,

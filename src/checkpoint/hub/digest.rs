@@ -1,11 +1,11 @@
-//! The hash that a blob's name promises.
+//! The hash that names a blob.
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use crate::file::digest::hexadecimal;
 
-/// A running hash of a file's bytes, in the form the hub names it by.
+/// An incremental hash of a file's bytes, of the kind that the hub names it by.
 pub(super) enum Digest {
     /// Large files: sha256 of the content.
     Sha256(Sha256),
@@ -14,7 +14,7 @@ pub(super) enum Digest {
 }
 
 impl Digest {
-    /// The hash that has the form of `etag` (64 digits or 40, see
+    /// The hash of the kind that `etag` has (64 digits or 40, see
     /// [`parse_etag`](super::name::parse_etag)), for a file of `bytes`.
     pub(super) fn for_etag(etag: &str, bytes: u64) -> Self {
         match etag.len() {
@@ -30,7 +30,7 @@ impl Digest {
         }
     }
 
-    /// Whether the bytes seen are those that `etag` names.
+    /// Whether the bytes so far have the hash `etag`.
     pub(super) fn agrees(self, etag: &str) -> bool {
         match self {
             Self::Sha256(hash) => hexadecimal(&hash.finalize()) == etag,

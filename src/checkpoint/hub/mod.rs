@@ -1,10 +1,10 @@
 //! The only code that talks to the model hub or knows its cache.
 //!
-//! It fetches single files of a repository into the cache that Python's
-//! `huggingface_hub` uses too, and knows nothing of models: which files a
+//! It downloads single files of a repository into the cache that Python's
+//! `huggingface_hub` also uses, and knows nothing about models: which files a
 //! model needs is decided in [`source`](super::source).
 //!
-//! Whatever a hub, a mirror or a proxy answers is distrusted: header values
+//! Responses of a hub, mirror or proxy are untrusted: header values
 //! that name files are checked before they become paths, a body is written
 //! only if the status says it is the file, and a file gets its name in the
 //! cache only after its length and its hash agree with the announced ones.
@@ -37,20 +37,20 @@ pub use settings::{Settings, Token};
 pub use stored::{Content, Stored, StoredFile};
 pub use verify::Condition;
 
-/// What a caller hears about a transfer; the command line draws it.
+/// Progress of a transfer, reported to the caller.
 pub trait Progress: Sync {
-    /// A transfer of `file` starts: `bytes` in all, `have` of them from an
-    /// earlier try. A transfer that begins again calls this again.
+    /// A download of `file` starts: `bytes` in total, `have` of them from an
+    /// earlier try. Called again if it restarts.
     fn start(&self, file: &str, bytes: u64, have: u64);
     /// `bytes` more have arrived.
     fn advance(&self, bytes: u64);
-    /// The file is complete and checked, or the transfer was given up.
+    /// The file is complete and verified, or the download was abandoned.
     fn finish(&self);
-    /// Something a person may want to know, in one line.
+    /// A note for the user, in one line.
     fn note(&self, message: &str);
 }
 
-/// Progress that nobody watches.
+/// Ignores all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 
@@ -61,7 +61,7 @@ impl Progress for Silent {
     fn note(&self, _message: &str) {}
 }
 
-/// A failure that may go away by itself: the hub is down, unreachable or
+/// A temporary failure: the hub is down, unreachable or
 /// busy, a transfer arrived damaged, the disk is full. The command line ends
 /// with exit code 75 for these; [`is_worth_retrying`] finds them.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Unavailable>()) || is_disk_full(error)
 }
 
-/// Whether the reason is a full disk or a spent quota.
+/// Whether the cause is a full disk or an exceeded quota.
 pub fn is_disk_full(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
     causes.any(|cause: &std::io::Error| {
@@ -126,22 +126,22 @@ pub struct Hub<'a> {
     progress: &'a dyn Progress,
     repository: &'a Repository,
     cache: RepositoryCache,
-    /// Made at the first request: what is cached needs none.
+    /// Created at the first request: cached files need none.
     client: OnceCell<Client<'a>>,
 }
 
 impl<'a> Hub<'a> {
-    /// Opens nothing yet.
+    /// Names a repository without accessing anything yet.
     ///
     /// # Errors
-    /// When no cache folder can be named (neither `HF_HOME` nor a home).
+    /// When no cache folder is known (neither `HF_HOME` nor a home folder).
     pub fn new(
         settings: &'a Settings,
         progress: &'a dyn Progress,
         repository: &'a Repository,
     ) -> anyhow::Result<Self> {
         let folder = settings.cache.as_deref().context(
-            "there is no folder for downloaded models: the home folder is unknown; set HF_HOME",
+            "no folder for downloaded models, because the home folder is unknown; set HF_HOME",
         )?;
         Ok(Self {
             settings,
@@ -163,7 +163,7 @@ impl<'a> Hub<'a> {
         }
     }
 
-    /// The cached snapshot folder of the revision, if there is one. No
+    /// The cached snapshot folder of the revision, if any. No
     /// network, nothing written.
     pub fn snapshot(&self) -> Option<PathBuf> {
         let commit = self.cache.commit()?;
@@ -178,7 +178,7 @@ impl<'a> Hub<'a> {
             .is_some_and(|commit| self.cache.absent_marker(&commit, file).is_file())
     }
 
-    /// Remembers in the cache that the repository has no `file` at `commit`.
+    /// Records in the cache that the repository has no `file` at `commit`.
     ///
     /// # Errors
     /// When the cache cannot be written.
@@ -188,10 +188,10 @@ impl<'a> Hub<'a> {
         self.cache.write_marker(commit, file)
     }
 
-    /// Asks the hub which files the revision has.
+    /// Lists the files of the revision, as the hub reports them.
     ///
     /// # Errors
-    /// [`Unavailable`] when the hub cannot be asked; others when it says no.
+    /// [`Unavailable`] when the hub cannot be reached; others when it refuses.
     pub fn list(&self) -> anyhow::Result<Listing> {
         self.client()?.list(self.repository)
     }
@@ -201,8 +201,8 @@ impl<'a> Hub<'a> {
     /// from one commit even if the branch moves meanwhile.
     ///
     /// # Errors
-    /// [`Unavailable`] when the hub cannot be asked, the transfer fails or
-    /// the disk is full; others when the hub says no or answers nonsense.
+    /// [`Unavailable`] when the hub cannot be reached, the download fails or the disk is full;
+    /// others when the hub refuses or its response is invalid.
     pub fn fetch(&self, file: &str, commit: Option<&str>) -> anyhow::Result<PathBuf> {
         check_file_name(file)?;
         if let Some(commit) = commit {
@@ -224,7 +224,7 @@ impl<'a> Hub<'a> {
     }
 
     /// Makes the cached branch or tag point at `commit`. Called last, so that
-    /// an update that was cut short leaves the older snapshot in use.
+    /// an interrupted update leaves the older snapshot in use.
     ///
     /// # Errors
     /// When the cache cannot be written.
@@ -233,7 +233,7 @@ impl<'a> Hub<'a> {
         self.cache.write_reference(commit)
     }
 
-    /// The address of a file for a person with a browser.
+    /// The URL of a file, for use in a browser.
     pub fn address(&self, file: &str) -> String {
         address::resolve_url(
             &self.settings.endpoint,
@@ -248,7 +248,7 @@ impl<'a> Hub<'a> {
         self.repository.id()
     }
 
-    /// The revision of it that is wanted.
+    /// The requested revision.
     pub fn revision(&self) -> &str {
         self.repository.revision()
     }
@@ -258,7 +258,7 @@ impl<'a> Hub<'a> {
         self.settings.offline
     }
 
-    /// Tells the caller's [`Progress`] something.
+    /// Passes a note to the caller's [`Progress`].
     pub fn note(&self, message: &str) {
         self.progress.note(message);
     }

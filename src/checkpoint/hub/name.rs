@@ -1,8 +1,8 @@
-//! Names that become paths and addresses, each checked before it is used.
+//! Names that become paths and URLs, each validated before use.
 
 use anyhow::{bail, ensure};
 
-/// A repository's name and the revision wanted, both checked.
+/// A repository name and a revision, both validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
     id: String,
@@ -13,7 +13,7 @@ impl Repository {
     /// `id` is `owner/name`; `revision` a branch, a tag or a commit.
     ///
     /// # Errors
-    /// When either is not a name that the hub could have.
+    /// When either is not valid on the hub.
     pub fn new(id: &str, revision: &str) -> anyhow::Result<Self> {
         ensure!(
             is_repository_id(id),
@@ -33,13 +33,13 @@ impl Repository {
         &self.id
     }
 
-    /// The branch, tag or commit wanted.
+    /// The requested branch, tag or commit.
     pub fn revision(&self) -> &str {
         &self.revision
     }
 }
 
-/// Whether `id` has the form `owner/name` that the hub allows.
+/// Whether `id` has the form `owner/name` that the hub requires.
 fn is_repository_id(id: &str) -> bool {
     let mut parts = id.split('/');
     let (Some(owner), Some(name), None) = (parts.next(), parts.next(), parts.next()) else {
@@ -63,18 +63,18 @@ fn is_plain_word(word: &str) -> bool {
 /// operating system and print as one line.
 ///
 /// # Errors
-/// Says which rule the name breaks.
+/// Reports which rule the name violates.
 pub fn check_file_name(name: &str) -> anyhow::Result<()> {
     ensure!(!name.is_empty(), "the name is empty");
     ensure!(name.len() <= 1024, "the name is longer than 1024 bytes");
     ensure!(
         !name.chars().any(char::is_control),
-        "{name:?} holds control characters"
+        "{name:?} contains control characters"
     );
     // ':' names drives and streams on Windows, '\' separates folders there.
     ensure!(
         !name.contains(['\\', ':', '*', '?', '"', '<', '>', '|']),
-        "{name:?} holds a character that file names must not have"
+        "{name:?} contains a character that is not allowed in file names"
     );
     for part in name.split('/') {
         // Windows drops a trailing dot or space, so "..." and ".. " are ".." there.
@@ -90,15 +90,15 @@ pub fn check_file_name(name: &str) -> anyhow::Result<()> {
 pub(super) fn check_commit(commit: &str) -> anyhow::Result<()> {
     ensure!(
         is_hex(commit) && commit.len() == 40,
-        "the hub gave {:?} as commit, which is not 40 hexadecimal digits; refusing to use it",
+        "the hub sent the commit {:?}, which is not 40 hexadecimal digits; refusing to use it",
         excerpt(commit)
     );
     Ok(())
 }
 
-/// Takes an `ETag` header's value apart; what is left is a sha256
-/// or a git object name in hexadecimal digits and names the blob in the cache.
-/// Other lengths name no hash that the content could be checked against.
+/// Parses an `ETag` header. The result is a SHA-256 or a git object name in hexadecimal digits and
+/// names the blob in the cache; other lengths are not hashes that the content could be checked
+/// against.
 pub(super) fn parse_etag(header: &str) -> anyhow::Result<String> {
     let etag = header
         .strip_prefix("W/")
@@ -106,7 +106,7 @@ pub(super) fn parse_etag(header: &str) -> anyhow::Result<String> {
         .trim_matches('"');
     ensure!(
         is_hex(etag) && [40, 64].contains(&etag.len()),
-        "the hub gave {:?} as ETag, which is not a hash; refusing to use it",
+        "the hub sent the ETag {:?}, which is not a hash; refusing to use it",
         excerpt(etag)
     );
     Ok(etag.to_owned())
@@ -117,7 +117,7 @@ fn is_hex(text: &str) -> bool {
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The beginning of a foreign text, fit to be printed in a message.
+/// The beginning of an untrusted string, made safe for printing.
 pub(super) fn excerpt(text: &str) -> String {
     text.chars()
         .filter(|letter| !letter.is_control())

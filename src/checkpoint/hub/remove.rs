@@ -1,7 +1,7 @@
-//! Takes a repository, or one snapshot of it, out of the cache.
+//! Removes a repository, or one of its snapshots, from the cache.
 //!
 //! Links are removed, never followed, and nothing is removed by a path that goes through one. The
-//! locks of all blobs are held meanwhile, so that no download is disturbed.
+//! locks of all blobs are held, so that no download is disturbed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -13,18 +13,18 @@ use anyhow::{Context as _, ensure};
 use super::stored::{bytes_below, names_in};
 use super::{Content, Stored, StoredFile};
 
-/// What was taken out of the cache.
+/// What was removed from the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Snapshots.
     pub snapshots: usize,
-    /// The space that is free now, in bytes.
+    /// The space freed, in bytes.
     pub bytes: u64,
 }
 
 impl Stored {
-    /// Removes the snapshot of one commit with the blobs that no other snapshot has, or, if
-    /// `commit` is none or the only one, the whole repository.
+    /// Removes the snapshot of one commit with the blobs that no other snapshot uses, or the whole
+    /// repository if `commit` is `None` or the only one.
     ///
     /// # Errors
     /// [`Unavailable`](super::Unavailable) when another process is fetching one of its files;
@@ -43,20 +43,20 @@ impl Stored {
             None => self.remove_all(commits.len())?,
         };
         if only.is_none() {
-            // While they are held: who waits for one finds out that its file is gone.
+            // Removed while held: a process waiting for a lock then notices that its file is gone.
             self.remove_locks(locks.keys())?;
         }
         drop(locks);
         Ok(removed)
     }
 
-    /// The locks of all blobs, whole and growing, and of those that once were fetched.
+    /// The locks of all blobs, complete and partial, and of those downloaded in the past.
     fn lock_all(&self) -> anyhow::Result<BTreeMap<String, Option<File>>> {
         let names = names_in(&self.blobs()).into_iter();
         let names = names.chain(names_in(self.cache.locks()));
         let etags: BTreeSet<String> = names
             .filter_map(|name| name.split('.').next().map(str::to_owned))
-            // Opening a lock that is a link would touch what it leads to.
+            // Opening a lock that is a link would touch its target.
             .filter(|etag| !etag.is_empty() && !is_link(&self.cache.lock_file(etag)))
             .collect();
         let lock = |etag: String| Ok((etag.clone(), self.cache.lock_at_once(&etag)?));
@@ -64,7 +64,7 @@ impl Stored {
     }
 
     /// Removes these locks and those that are links, but none that another process may have taken
-    /// meanwhile, and the folder if it is empty then.
+    /// in the meantime, and the folder if it is then empty.
     fn remove_locks<'a>(&self, held: impl Iterator<Item = &'a String>) -> anyhow::Result<()> {
         for etag in held {
             remove_tree(&self.cache.lock_file(etag))?;
@@ -86,7 +86,7 @@ impl Stored {
 
     fn remove_all(&self, snapshots: usize) -> anyhow::Result<Removed> {
         let bytes = bytes_below_real(self.folder());
-        // First what later runs would begin with, should this be cut short.
+        // First what later runs would read, in case this is interrupted.
         remove_tree(&self.cache.references())?;
         remove_tree(&self.snapshots())?;
         remove_tree(self.folder())?;
@@ -127,7 +127,7 @@ impl Stored {
         })
     }
 
-    /// Removes the branches and tags that mean `commit`.
+    /// Removes the branches and tags that point to `commit`.
     fn forget(&self, commit: &str) -> anyhow::Result<()> {
         let references = self.cache.references();
         check_is_no_link(&references)?;
@@ -148,7 +148,7 @@ impl Stored {
 fn check_is_no_link(folder: &Path) -> anyhow::Result<()> {
     ensure!(
         !is_link(folder),
-        "{} is a link to another place, which longclip leaves alone; remove it by hand",
+        "{} is a link to another place and was not touched; remove it yourself",
         folder.display()
     );
     Ok(())
@@ -159,13 +159,13 @@ fn is_link(path: &Path) -> bool {
         .is_ok_and(|metadata| metadata.is_symlink())
 }
 
-/// The bytes of a file, or of the files below a folder; none for a link.
+/// The size in bytes of a file, or of all files below a folder; 0 for a link.
 fn bytes_below_real(path: &Path) -> u64 {
     if is_link(path) { 0 } else { bytes_below(path) }
 }
 
-/// Removes a file, a link (not what it leads to) or a folder with all in it; what is gone already
-/// is no error.
+/// Removes a file, a link (not its target) or a folder with its content. Something already gone is
+/// not an error.
 fn remove_tree(path: &Path) -> anyhow::Result<()> {
     let removed = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),

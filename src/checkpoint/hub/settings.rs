@@ -1,4 +1,4 @@
-//! Where the hub and its cache are, as the environment says it.
+//! Settings of the hub and its cache, from environment variables.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use std::time::Duration;
 pub struct Token(String);
 
 impl Token {
-    /// Takes a token as found in a variable or file; empty means none.
+    /// A token read from a variable or file; empty means none.
     pub fn new(text: &str) -> Option<Self> {
         let text = text.trim();
-        // Anything else cannot stand in a header.
+        // Other characters are not allowed in a header.
         let printable = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         printable.then(|| Self(text.to_owned()))
     }
@@ -28,48 +28,49 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// The hub of those who name no other.
+/// The default hub.
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// Everything about the hub that can differ between users and tests.
+/// Settings that differ between users and tests.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The hub's address without a trailing slash.
     pub endpoint: String,
-    /// The folder that holds `models--owner--name`; none when no home is known.
+    /// The folder that holds `models--owner--name`; `None` if the home folder is unknown.
     pub cache: Option<PathBuf>,
     /// Sent to the endpoint, and only there.
     pub token: Option<Token>,
-    /// A PEM file of the authorities to trust instead of Mozilla's: for
-    /// networks whose proxy signs with a certificate of its own.
+    /// A PEM file of certificate authorities to trust instead of Mozilla's: for
+    /// networks whose proxy has its own authority.
     pub authorities: Option<PathBuf>,
     /// Never use the network.
     pub offline: bool,
-    /// How long a connection may take to come about.
+    /// Connection timeout.
     pub connect_timeout: Duration,
-    /// How long the hub may stay silent in the middle of an answer.
+    /// Timeout for silence in the middle of a response.
     pub idle_timeout: Duration,
-    /// How many tries in a row may fail without any gain.
+    /// Maximum failed tries in a row without progress.
     pub tries: u32,
-    /// The wait after the first failed try; it doubles with each further one.
+    /// The wait after the first failed try, doubled with each further one.
     pub backoff: Duration,
     /// The longest wait between two tries, whatever `Retry-After` asks for.
     pub longest_wait: Duration,
-    /// Files announced as larger are refused.
+    /// Maximum file size in bytes.
     pub limit_bytes: u64,
 }
 
 impl Settings {
     /// Reads `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`,
     /// `XDG_CACHE_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`
-    /// and `HF_HUB_OFFLINE` or else `TRANSFORMERS_OFFLINE`, with the meaning they have for `huggingface_hub`,
-    /// and `SSL_CERT_FILE` or `REQUESTS_CA_BUNDLE`. (Proxies come from `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.)
+    /// and `HF_HUB_OFFLINE` or else `TRANSFORMERS_OFFLINE`, with their meaning in
+    /// `huggingface_hub`, and `SSL_CERT_FILE` or `REQUESTS_CA_BUNDLE`. (Proxies come from
+    /// `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`.)
     pub fn from_env() -> Self {
         Self::from(|name| std::env::var_os(name), std::env::home_dir())
     }
 
-    /// The addresses that pages of the hub may have: the endpoint's, and the usual one, which people
-    /// copy from their browser even where the endpoint is a mirror.
+    /// Base URLs of hub pages: the endpoint's, and the default one, which people copy from their
+    /// browser even if the endpoint is a mirror.
     pub fn addresses() -> [String; 2] {
         [Self::from_env().endpoint, DEFAULT_ENDPOINT.to_owned()]
     }
@@ -87,7 +88,7 @@ impl Settings {
             tries: 5,
             backoff: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),
-            // No CLIP is near this; it keeps a lying header from filling the disk.
+            // Far above any CLIP; keeps a false header from filling the disk.
             limit_bytes: 64 << 30,
         }
     }
@@ -107,7 +108,8 @@ impl Settings {
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.to_owned());
 
         let mut settings = Self::new(&endpoint, cache);
-        // The first that is set counts: HF_HUB_OFFLINE=0 allows what TRANSFORMERS_OFFLINE=1 forbids.
+        // The first that is set counts: HF_HUB_OFFLINE=0 allows what TRANSFORMERS_OFFLINE=1
+        // forbids.
         let offline = text("HF_HUB_OFFLINE").or_else(|| text("TRANSFORMERS_OFFLINE"));
         settings.offline = offline.is_some_and(|value| is_true(&value));
         settings.authorities = path("SSL_CERT_FILE").or_else(|| path("REQUESTS_CA_BUNDLE"));
@@ -125,7 +127,7 @@ fn is_true(value: &str) -> bool {
     ["1", "true", "yes", "on"].contains(&value.trim().to_ascii_lowercase().as_str())
 }
 
-/// `~/x` and `~` with the home folder put in; any other path as it is.
+/// `~/x` and `~` with the home folder filled in; any other path unchanged.
 fn under_home(path: PathBuf, home: Option<&PathBuf>) -> PathBuf {
     match (path.strip_prefix("~"), home) {
         (Ok(rest), Some(home)) => home.join(rest),

@@ -1,4 +1,4 @@
-//! What the cache holds of a repository, whoever put it there.
+//! The cached contents of a repository, whichever program stored them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::cache::RepositoryCache;
 use super::name::check_commit;
 use super::{Repository, Settings};
 
-/// One repository's part of the cache. Opening it looks only.
+/// The cache of one repository, opened read-only.
 pub struct Stored {
     pub(super) cache: RepositoryCache,
     repository: Repository,
@@ -22,25 +22,25 @@ pub struct StoredFile {
     pub commit: String,
     /// Its name in the repository, with `/` between folders.
     pub name: String,
-    /// Where it is in the snapshot.
+    /// Its path in the snapshot.
     pub path: PathBuf,
-    /// What it is there.
+    /// What the path is.
     pub content: Content,
 }
 
-/// What stands in a snapshot under a file's name.
+/// What a file's path in a snapshot is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// A link to the repository's blob of this name, which need not exist.
+    /// A link to the repository's blob of this name, which may be missing.
     Blob(String),
-    /// The bytes themselves, where links cannot be made.
+    /// A regular file, where links are not possible.
     Copy,
     /// A link to something else.
     Elsewhere,
 }
 
 impl Stored {
-    /// The repositories of models in the cache, in the order of their names.
+    /// All model repositories in the cache, sorted by name.
     pub fn all(settings: &Settings) -> Vec<Repository> {
         let Some(entries) = settings
             .cache
@@ -58,7 +58,7 @@ impl Stored {
         found
     }
 
-    /// What the cache has of the repository; none if it has nothing.
+    /// The cache of the repository; `None` if it has nothing.
     pub fn open(settings: &Settings, repository: &Repository) -> Option<Self> {
         let stored = Self {
             cache: RepositoryCache::new(settings.cache.as_deref()?, repository),
@@ -72,24 +72,24 @@ impl Stored {
         self.repository.id()
     }
 
-    /// The folder that holds it.
+    /// Its folder.
     pub fn folder(&self) -> &Path {
         self.cache.folder()
     }
 
-    /// The commit that the repository's revision means here.
+    /// The commit of the repository's revision, if the cache knows it.
     pub fn commit(&self) -> Option<String> {
         self.cache.commit()
     }
 
-    /// The commits that have a snapshot, in order.
+    /// The commits that have a snapshot, sorted.
     pub fn commits(&self) -> Vec<String> {
         let mut commits = names_in(&self.snapshots());
         commits.retain(|name| check_commit(name).is_ok() && self.cache.snapshot(name).is_dir());
         commits
     }
 
-    /// The files of one commit's snapshot, in the order of their names.
+    /// The files of one commit's snapshot, sorted by name.
     pub fn files(&self, commit: &str) -> Vec<StoredFile> {
         let folder = self.cache.snapshot(commit);
         let entries = WalkDir::new(&folder).min_depth(1).sort_by_file_name();
@@ -105,7 +105,7 @@ impl Stored {
             .collect()
     }
 
-    /// How many bytes its files take, links not followed.
+    /// The total size of its files in bytes; links are not followed.
     pub fn bytes(&self) -> u64 {
         bytes_below(self.folder())
     }
@@ -132,7 +132,7 @@ impl Stored {
     }
 }
 
-/// The names in a folder, in order; none if it cannot be read.
+/// The names in a folder, sorted; empty if it cannot be read.
 pub(super) fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
@@ -142,7 +142,7 @@ pub(super) fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// How many bytes the files below a folder have, links not followed.
+/// The total size of the files below a folder in bytes; links are not followed.
 pub(super) fn bytes_below(folder: &Path) -> u64 {
     let entries = WalkDir::new(folder).into_iter().flatten();
     entries
@@ -152,7 +152,7 @@ pub(super) fn bytes_below(folder: &Path) -> u64 {
         .sum()
 }
 
-/// The repository whose folder in the cache has this name.
+/// The repository that a cache folder of this name belongs to.
 fn repository_of(folder: &str) -> Option<Repository> {
     let (owner, name) = folder.strip_prefix("models--")?.split_once("--")?;
     Repository::new(&format!("{owner}/{name}"), "main").ok()

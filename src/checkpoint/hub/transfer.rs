@@ -1,4 +1,4 @@
-//! Brings one blob into the cache: resumes, checks, and only then names it.
+//! Downloads one blob into the cache: resumes, verifies, and only then names it.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
@@ -12,11 +12,11 @@ use super::client::{Client, Patience, RemoteFile};
 use super::digest::Digest;
 use super::{Unavailable, name};
 
-/// A try that got this much further does not count as a failed one.
+/// A try that received at least this many bytes does not count as failed.
 const GAIN_BYTES: u64 = 1 << 20;
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Makes sure that the blob of `remote` is in the cache, whole and right.
+/// Makes sure that the blob of `remote` is in the cache, complete and correct.
 ///
 /// # Errors
 /// [`Unavailable`] when the hub or the disk fails, others when the file is
@@ -33,7 +33,7 @@ pub(super) fn bring(
     let limit = client.settings.limit_bytes;
     ensure!(
         remote.bytes <= limit,
-        "the hub says that {} has {} bytes; more than {limit} are not fetched",
+        "the hub reports {} with {} bytes, above the limit of {limit}",
         remote.name,
         remote.bytes
     );
@@ -52,7 +52,7 @@ fn has_length(path: &Path, bytes: u64) -> bool {
         .is_ok_and(|found| found.is_file() && found.len() == bytes)
 }
 
-/// Tries until the partial file is whole; what has arrived is kept between
+/// Tries until the partial file is complete; received bytes are kept between
 /// tries and between runs.
 fn fetch(client: &Client<'_>, remote: &RemoteFile, partial: &Path) -> anyhow::Result<File> {
     let mut patience = Patience::default();
@@ -71,7 +71,7 @@ fn fetch(client: &Client<'_>, remote: &RemoteFile, partial: &Path) -> anyhow::Re
     }
 }
 
-/// A blob that is not whole yet.
+/// A partially downloaded blob.
 struct Growing<'a> {
     remote: &'a RemoteFile,
     path: PathBuf,
@@ -117,7 +117,7 @@ impl<'a> Growing<'a> {
         Ok(())
     }
 
-    /// Receives what is missing and checks the whole.
+    /// Receives the missing bytes and verifies the whole.
     fn complete(&mut self, client: &Client<'_>) -> Result<(), Fault> {
         if self.have < self.remote.bytes {
             let answer = client.get(self.remote, self.have)?;
@@ -130,14 +130,13 @@ impl<'a> Growing<'a> {
         }
         self.begin_again().map_err(Fault::Lasting)?;
         let message = format!(
-            "{} arrived damaged from {} (its hash is not the announced one)",
+            "{} arrived damaged from {} (its hash does not match)",
             self.remote.name, self.remote.url
         );
         Err(Fault::passing(Unavailable::error(message)))
     }
 
-    /// Makes sure that the body starts where our part ends and ends where
-    /// the file does.
+    /// Checks that the body starts where our part ends, and ends where the file does.
     fn check_extent(&mut self, client: &Client<'_>, answer: &Answer) -> Result<(), Fault> {
         let header = |name: &str| answer.headers().get(name)?.to_str().ok();
         let (have, bytes) = (self.have, self.remote.bytes);
@@ -147,7 +146,7 @@ impl<'a> Growing<'a> {
                 return Ok(());
             }
             let range = name::excerpt(range);
-            // Without our part the next try asks for no range.
+            // Once the part is dropped, the next try asks for the whole file.
             self.begin_again().map_err(Fault::Lasting)?;
             return Err(
                 self.not_as_announced(&format!("{range:?} instead of bytes {have} to {bytes}"))

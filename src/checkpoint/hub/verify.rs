@@ -1,4 +1,4 @@
-//! Whether cached files still are what their names in the cache promise.
+//! Verification of cached files against the hashes that name them.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,27 +11,27 @@ use super::{Content, Stored, StoredFile};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// What a check of a file found.
+/// The result of verifying a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Its bytes have the hash that the hub stated; `bytes` of them.
+    /// Its content has the hash that the hub gave.
     Whole {
         /// Its length.
         bytes: u64,
     },
-    /// They have not, or cannot be read; says why.
+    /// The content differs or cannot be read; with the reason.
     Damaged(String),
-    /// The cache has nothing to compare it with; says why.
+    /// There is no hash to compare with; with the reason.
     Unknown(String),
 }
 
 impl Stored {
-    /// Checks the files of these commits, telling each file before it is read. Blobs that several
+    /// Verifies the files of these commits, reporting each before it is read. Blobs that several
     /// snapshots share are read once.
     pub fn verify(
         &self,
         commits: &[String],
-        mut tell: impl FnMut(&StoredFile),
+        mut report: impl FnMut(&StoredFile),
     ) -> Vec<(StoredFile, Condition)> {
         let mut known = HashMap::new();
         let files = commits.iter().flat_map(|commit| self.files(commit));
@@ -41,7 +41,7 @@ impl Stored {
                     Content::Blob(etag) => known
                         .entry(etag.clone())
                         .or_insert_with(|| {
-                            tell(&file);
+                            report(&file);
                             check(&self.cache.blob(etag), etag)
                         })
                         .clone(),
@@ -61,7 +61,7 @@ impl Stored {
 /// Compares a blob with the hash that is its name.
 fn check(blob: &Path, etag: &str) -> Condition {
     if parse_etag(etag).is_err() {
-        return Condition::Unknown(format!("its blob's name, {etag:?}, is no hash"));
+        return Condition::Unknown(format!("its blob's name, {etag:?}, is not a hash"));
     }
     match blob.symlink_metadata() {
         Ok(metadata) if metadata.is_symlink() => {
@@ -70,12 +70,12 @@ fn check(blob: &Path, etag: &str) -> Condition {
         Ok(_) => match hash(blob, etag) {
             Ok((true, bytes)) => Condition::Whole { bytes },
             Ok((false, bytes)) => Condition::Damaged(format!(
-                "its {bytes} bytes do not have the hash that the hub stated, {etag}"
+                "the hash of its {bytes} bytes is not the one that the hub gave, {etag}"
             )),
             Err(cause) => Condition::Damaged(format!("it cannot be read: {cause}")),
         },
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
-            Condition::Damaged("its content is gone from the cache".to_owned())
+            Condition::Damaged("its content is missing from the cache".to_owned())
         }
         Err(cause) => Condition::Damaged(format!("it cannot be read: {cause}")),
     }
@@ -84,7 +84,7 @@ fn check(blob: &Path, etag: &str) -> Condition {
 /// Whether the file has the hash, and its length in bytes.
 fn hash(path: &Path, etag: &str) -> io::Result<(bool, u64)> {
     let mut file = File::open(path)?;
-    // Part of git's hash, so that a wrong length is a wrong hash.
+    // The length is part of git's hash, so a wrong length gives a wrong hash.
     let mut digest = Digest::for_etag(etag, file.metadata()?.len());
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut bytes = 0;

@@ -1,5 +1,5 @@
-//! The canonical names (Hugging Face's `CLIPModel`; OpenAI's for a ResNet, which transformers lacks), and
-//! the check that a checkpoint has exactly the tensors that its architecture needs.
+//! The canonical names (Hugging Face's `CLIPModel`; OpenAI's for a ResNet, which transformers
+//! lacks), and the check that a checkpoint has exactly the tensors that its architecture needs.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub fn has_resnet(tensors: &Tensors) -> bool {
         .any(|name| name.starts_with("visual.layer1.") || name.starts_with("visual.attnpool."))
 }
 
-/// Every tensor of an architecture with its shape.
+/// Every tensor of an architecture and its shape.
 pub fn expected(architecture: &Architecture) -> Shapes {
     let a = architecture;
     let text = &a.text;
@@ -53,7 +53,7 @@ pub fn expected(architecture: &Architecture) -> Shapes {
     list
 }
 
-/// What a vision transformer has before and after its blocks.
+/// The tensors of a vision transformer outside its blocks.
 fn embeddings(sizes: &VisionTransformer, embed_dim: usize) -> Shapes {
     let (width, patch) = (sizes.tower.width, sizes.patch_size);
     let path = |name: &str| format!("vision_model.embeddings.{name}");
@@ -159,14 +159,14 @@ fn block(path: &str, tower: &Tower) -> Shapes {
     list
 }
 
-/// What is wrong with a set of tensors.
+/// The problems of a set of tensors.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Problems {
-    /// Names and expected shapes of tensors that are not there.
+    /// Names and expected shapes of tensors that are missing.
     pub missing: Vec<(String, Vec<usize>)>,
-    /// Names and shapes of tensors that the architecture has no use for.
+    /// Names and shapes of tensors that the architecture does not use.
     pub unexpected: Vec<(String, Vec<usize>)>,
-    /// Names, shapes, and the shapes that were expected.
+    /// Names with actual and expected shapes.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
@@ -200,12 +200,12 @@ pub fn problems(tensors: &Tensors, architecture: &Architecture) -> Problems {
     problems
 }
 
-/// Fails unless `tensors` are exactly those of `architecture`: nothing missing, unused, misshapen
-/// or of a type that holds no weights. Values are checked when they are read.
+/// Fails unless `tensors` are exactly those of `architecture`: none missing, unused, misshapen or
+/// of an element type that is not floating point. Values are checked when they are read.
 ///
 /// # Errors
-/// Names every tensor that is wrong (the first of each kind, and how many more), its shape and the
-/// shape that was expected.
+/// Names the wrong tensors (the first of each kind and how many more), with actual and expected
+/// shapes.
 pub fn check(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
     let mut text = mismatches(tensors, architecture);
     let unreadable: Vec<_> = tensors.iter().filter(|(_, t)| !t.is_float()).collect();
@@ -218,10 +218,10 @@ pub fn check(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
     refuse(&text, architecture)
 }
 
-/// [`check`] of tensors of which only names and shapes are known.
+/// [`check`] for tensors with only names and shapes.
 ///
 /// # Errors
-/// As there, but for the types.
+/// As [`check`], except for the element types.
 pub fn check_shapes(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
     refuse(&mismatches(tensors, architecture), architecture)
 }
@@ -229,14 +229,14 @@ pub fn check_shapes(tensors: &Tensors, architecture: &Architecture) -> Result<()
 fn refuse(problems: &str, architecture: &Architecture) -> Result<()> {
     if !problems.is_empty() {
         bail!(
-            "the tensors do not make a {}: {problems}",
+            "the tensors do not form a {}: {problems}",
             architecture.image.describe()
         );
     }
     Ok(())
 }
 
-/// The problems as text; empty where there are none.
+/// The problems as text; empty if there are none.
 fn mismatches(tensors: &Tensors, architecture: &Architecture) -> String {
     let problems = problems(tensors, architecture);
     let mut text = String::new();

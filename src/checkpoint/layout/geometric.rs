@@ -1,12 +1,12 @@
 //! Matrices stored as lengths and directions ("geometric parametrisation" fine-tunes of CLIP keep
-//! `r` and `theta` in place of `weight`): `weight = r * theta / |theta|`, row by row.
+//! `r` and `theta` instead of `weight`): `weight = r * theta / |theta|`, row by row.
 
 use anyhow::{Context, Result, ensure};
 
 use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
 
-/// Puts `x.weight` in the place of every pair `x.r` and `x.theta`.
+/// Replaces every pair `x.r` and `x.theta` by `x.weight`.
 pub(super) fn recompose(mut tensors: Tensors) -> Result<Tensors> {
     let paths: Vec<String> = tensors
         .keys()
@@ -20,11 +20,11 @@ pub(super) fn recompose(mut tensors: Tensors) -> Result<Tensors> {
             continue;
         };
         let weight = matrix(&lengths, &directions)
-            .with_context(|| format!("{path}.r and {path}.theta make no matrix"))?;
+            .with_context(|| format!("{path}.r and {path}.theta do not form a matrix"))?;
         let name = format!("{path}.weight");
         ensure!(
             tensors.insert(name.clone(), weight).is_none(),
-            "{name} is there, and {path}.r and {path}.theta, which make it, as well"
+            "both {name} and the pair {path}.r and {path}.theta that replaces it are present"
         );
     }
     Ok(tensors)
@@ -47,7 +47,7 @@ fn matrix(lengths: &StoredTensor, directions: &StoredTensor) -> Result<StoredTen
         let norm = squares.sqrt();
         ensure!(
             norm > 0.0 && norm.is_finite(),
-            "row {row} of theta has no direction"
+            "row {row} of theta is zero and has no direction"
         );
         for value in values {
             *value = (f64::from(*value) / norm * f64::from(*length)) as f32;
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_and_directions_make_the_matrix() {
+    fn lengths_and_directions_form_the_matrix() {
         for shape in [&[2][..], &[2, 1]] {
             let found = recompose(tensors(&[
                 ("a.r", shape, &[10.0, 0.5]),
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_matrix_is_an_error() {
+    fn pairs_that_do_not_form_a_matrix_are_errors() {
         let theta: (&str, &[usize], &[f32]) = ("a.theta", &[2, 2], &[3.0, 4.0, 0.0, 0.0]);
         let cases = [
             (

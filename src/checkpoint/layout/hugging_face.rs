@@ -1,5 +1,5 @@
-//! Hugging Face's `CLIPModel` names, which are the canonical ones, and the variant of them in which
-//! Long-CLIP was ported to transformers: doubled prefixes and a second positional table.
+//! Hugging Face's `CLIPModel` names, which are the canonical ones, and the variant used by
+//! transformers ports of Long-CLIP: doubled prefixes and a second positional table.
 
 use anyhow::Result;
 

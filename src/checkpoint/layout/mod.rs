@@ -1,7 +1,7 @@
-//! Whose names a checkpoint uses, and how they become the canonical ones.
+//! Detection of a checkpoint's naming scheme, and translation to canonical names.
 //!
-//! A new layout is a new file here and one line in `LAYOUTS`. Past this module there is one set
-//! of names, and Long-CLIP's two positional tables are one.
+//! A new layout is a new file here and one line in `LAYOUTS`. Outside this module there is one set
+//! of names, and Long-CLIP's two positional tables are merged into one.
 
 pub mod canonical;
 mod geometric;
@@ -16,11 +16,11 @@ use super::Tensors;
 use super::architecture::Code;
 use super::container::StoredTensor;
 
-/// One family of tensor names.
+/// One scheme of tensor names.
 trait WeightLayout: Sync {
-    /// What people call it.
+    /// Its common name.
     fn name(&self, tensors: &Tensors) -> &'static str;
-    /// Whether a tensor of this name is in every file of the layout, or in those of one tower.
+    /// Whether this tensor name is in every file of the layout, or in those with only one tower.
     fn has(&self, name: &str) -> bool;
     /// The same tensors under canonical names.
     fn to_canonical(&self, tensors: Tensors) -> Result<Tensors>;
@@ -41,26 +41,26 @@ pub const LONG_CLIP_HUGGING_FACE: &str = "longclip-hugging-face";
 /// the second, trained table (Long-CLIP `model_longclip.py`, `mask1` and `mask2`).
 pub const KEPT_POSITIONS: usize = super::positions::KEPT;
 
-/// The canonical name of the text's table of positions.
+/// The canonical name of the text positional embedding.
 pub const TEXT_POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 
-/// What models that were trained with a sigmoid loss add to every logit; others have none.
+/// The bias added to every logit by models trained with a sigmoid loss; others have none.
 pub const LOGIT_BIAS: &str = "logit_bias";
 
-/// Why a file without an image tower is refused.
+/// The error for a file without an image tower.
 pub(super) const TEXT_ENCODER_ONLY: &str = "the file holds a text encoder only (as diffusion pipelines use), without the image tower; take \
      the full model's file";
-/// Why a file without a text tower is refused.
+/// The error for a file without a text tower.
 pub(super) const IMAGE_TOWER_ONLY: &str = "the file holds an image tower only (an image encoder), without the text tower; take the full \
      model's file";
 
-/// Tensors under canonical names, and the layout they came in.
+/// Tensors under canonical names, and their original layout.
 pub struct Named {
     /// The layout's name.
     pub layout: &'static str,
     /// Whether the file is one of OpenAI's own: only those store their sizes as tensors.
     pub openai_sizes: bool,
-    /// Canonical names to tensors.
+    /// Tensors by canonical name.
     pub tensors: Tensors,
 }
 
@@ -76,7 +76,7 @@ impl Named {
     }
 }
 
-/// Renames whatever is in a file to canonical names.
+/// Renames the tensors of a file to canonical names.
 ///
 /// # Errors
 /// When no layout fits the names, or two tensors get the same name.
@@ -97,21 +97,21 @@ pub fn to_canonical(tensors: Tensors) -> Result<Named> {
     })
 }
 
-/// The layout that some names are of; `any` answers whether one of them is as wanted.
+/// The layout of a set of names; `any` reports whether one of them satisfies a predicate.
 fn layout_of(any: impl Fn(&dyn Fn(&str) -> bool) -> bool) -> Option<&'static dyn WeightLayout> {
     LAYOUTS
         .into_iter()
         .find(|layout| any(&|name| layout.has(name)))
 }
 
-/// Names every tensor anew; two that meet under one name are an error.
+/// Renames every tensor; two that end up with the same name are an error.
 fn rename(tensors: Tensors, new_name: impl Fn(&str) -> Result<String>) -> Result<Tensors> {
     let mut renamed = Tensors::new();
     for (name, tensor) in tensors {
         let new = new_name(&name)?;
         ensure!(
             renamed.insert(new.clone(), tensor).is_none(),
-            "tensor {name:?} is there twice: another one is {new:?} as well"
+            "tensor {name:?} is a duplicate: another one also becomes {new:?}"
         );
     }
     Ok(renamed)
@@ -120,7 +120,7 @@ fn rename(tensors: Tensors, new_name: impl Fn(&str) -> Result<String>) -> Result
 /// Sizes that OpenAI's archives hold as tensors.
 const OPENAI_SIZES: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
 
-/// Buffers that hold no weights: counters, index ranges, masks, sizes that the shapes tell anyway.
+/// Buffers that hold no weights: counters, index ranges, masks, sizes that the shapes show anyway.
 /// (A TorchScript archive also keeps tensors that a state dict leaves out.)
 fn drop_buffers(mut tensors: Tensors) -> Tensors {
     const WHOLE: [&str; 2] = ["mask1", "mask2"];
@@ -135,9 +135,9 @@ fn drop_buffers(mut tensors: Tensors) -> Tensors {
 
 /// One table from two: rows 0 to 19 of the first, the rest of the second.
 fn fold_positions(tensors: &mut Tensors, name: &str, second: StoredTensor) -> Result<()> {
-    let first = tensors
-        .get(name)
-        .with_context(|| format!("the second positional table is there, the first ({name}) not"))?;
+    let first = tensors.get(name).with_context(|| {
+        format!("the second positional table is present, but the first ({name}) is missing")
+    })?;
     ensure!(
         first.shape() == second.shape() && first.shape().len() == 2,
         "the two positional tables of the text differ in shape: {:?} and {:?}",

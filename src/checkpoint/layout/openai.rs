@@ -1,8 +1,8 @@
 //! The names of openai/CLIP, which the Long-CLIP authors and open_clip use too.
 //!
-//! Differences to the canonical names: queries, keys and values in one matrix, projections stored
-//! for right-multiplication (transposed), and, in Long-CLIP, two positional tables for the text of
-//! which the first gives rows 0 to 19 and the second, despite its name no residual, the rest.
+//! Differences from the canonical names: queries, keys and values in one matrix, projections stored
+//! for right-multiplication (transposed), and, in Long-CLIP, two positional tables for the text:
+//! the first gives rows 0 to 19, the second (not a residual, despite its name) the rest.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -37,11 +37,12 @@ impl WeightLayout for OpenAi {
             name.starts_with("visual.trunk.") || name.starts_with("text.transformer.embeddings.")
         }) {
             bail!(
-                "a tower is from another library (timm or transformers inside open_clip); longclip \
-                 computes CLIP's own towers"
+                "a tower comes from another library (timm or transformers inside open_clip), but \
+                 longclip supports only CLIP's own towers"
             );
         }
-        // open_clip's models with a text tower of their own (CustomTextCLIP) keep it under one name.
+        // open_clip's models with a text tower of their own (CustomTextCLIP) keep it under one
+        // name.
         tensors = rename(tensors, |name| {
             Ok(name.strip_prefix("text.").unwrap_or(name).to_owned())
         })?;
@@ -54,7 +55,7 @@ impl WeightLayout for OpenAi {
             {
                 ensure!(
                     named.insert(new.clone(), tensor).is_none(),
-                    "tensor {name:?} is there twice: another one is {new:?} as well"
+                    "tensor {name:?} is a duplicate: another one also becomes {new:?}"
                 );
             }
         }
@@ -66,8 +67,8 @@ impl WeightLayout for OpenAi {
     }
 }
 
-/// The canonical tensors that one of OpenAI's becomes; unknown names stay as they are, for the
-/// check of the whole to report. A ResNet keeps its names: transformers has none for it.
+/// The canonical tensors for one of OpenAI's; unknown names stay unchanged, for the
+/// later check to report. A ResNet keeps its names: transformers has none for it.
 fn convert(name: &str, tensor: StoredTensor, resnet: bool) -> Result<Vec<(String, StoredTensor)>> {
     if resnet && name.starts_with("visual.") {
         return Ok(vec![(name.to_owned(), tensor)]);
@@ -114,7 +115,7 @@ fn block(tower: &str, rest: &str, tensor: StoredTensor) -> Result<Vec<(String, S
             .enumerate()
             .map(|(part, projection)| {
                 let rows = tensor.shape().first().copied().unwrap_or(0);
-                ensure!(rows % 3 == 0, "{rows} rows cannot be split in three");
+                ensure!(rows % 3 == 0, "{rows} rows cannot be split into three");
                 let third = tensor.narrow(part * rows / 3, rows / 3)?;
                 Ok((path(&format!("self_attn.{projection}.{kind}")), third))
             })

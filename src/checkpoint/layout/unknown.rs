@@ -1,10 +1,10 @@
-//! What a file holds whose names no layout knows, for the message that refuses it.
+//! Explains a file with unknown tensor names, for the error that refuses it.
 
 use super::wrapper::shared_prefixes;
 use super::{IMAGE_TOWER_ONLY, TEXT_ENCODER_ONLY};
 use crate::checkpoint::Tensors;
 
-/// Why the low-rank matrices of an adapter are refused, whatever their names begin with.
+/// The error for the low-rank matrices of an adapter, whatever their prefix.
 pub(super) fn adapter(tensors: &Tensors) -> Option<&'static str> {
     let part = |part: &str| tensors.keys().any(|name| name.contains(part));
     if !part(".lora_A.") && !part(".lora_down.") {
@@ -16,18 +16,18 @@ pub(super) fn adapter(tensors: &Tensors) -> Option<&'static str> {
              peft) and save the model"
         }
         false => {
-            "these are the low-rank matrices of an adapter (LoRA), not a model; name a model that they \
-             were added to, as longclip finetune --train lora writes next to its adapter"
+            "these are the low-rank matrices of an adapter (LoRA), not a model; pass a model that \
+             they were added to, as longclip finetune --train lora writes next to its adapter"
         }
     })
 }
 
-/// Names that say what a file is: the first that is there decides.
+/// Names that identify a file; the first one present decides.
 const SIGNS: [(&str, &str); 7] = [
-    // transformers 5 saves towers without the prefix of the tower.
+    // transformers 5 saves single towers without their prefix.
     ("embeddings.token_embedding.weight", TEXT_ENCODER_ONLY),
     ("embeddings.patch_embedding.weight", IMAGE_TOWER_ONLY),
-    // The state of `model.visual` alone, in OpenAI's names.
+    // The state dict of `model.visual` alone, in OpenAI's names.
     ("class_embedding", IMAGE_TOWER_ONLY),
     ("attnpool.positional_embedding", IMAGE_TOWER_ONLY),
     ("patch_embed.proj.weight", TIMM),
@@ -35,13 +35,13 @@ const SIGNS: [(&str, &str); 7] = [
     ("attn_pool.latent", TIMM),
 ];
 
-const TRAINING_STATE: &str = "this is the state of a run of longclip finetune, not a model; finish the run with the same command \
-     and --resume, and name its folder";
+const TRAINING_STATE: &str = "this is the state of a run of longclip finetune, not a model; finish \
+    the run with the same command and --resume, then pass its folder";
 
 const TIMM: &str = "the file holds an image tower only, in timm's names, without a text tower; take the \
      full model, which timm's repositories have as open_clip_model.safetensors";
 
-/// Says what the tensors are, or lists some of them.
+/// Identifies the tensors, or lists some of them.
 pub(super) fn describe(tensors: &Tensors) -> String {
     let names: Vec<&str> = tensors.keys().map(String::as_str).collect();
     if names.iter().any(|name| name.starts_with("square:")) {
@@ -69,7 +69,7 @@ mod tests {
     use crate::checkpoint::layout::to_canonical;
 
     #[test]
-    fn what_is_no_model_is_said() {
+    fn files_that_are_not_models_are_identified() {
         let cases: [(&[&str], &str); 12] = [
             (
                 &["embeddings.token_embedding.weight", "final_layer_norm.bias"],

@@ -1,12 +1,12 @@
-//! Prefixes that training programs put before every name, and parts that PyTorch's wrappers of
-//! modules put in the middle.
+//! Removal of prefixes that training programs put before every name, and of name parts that
+//! PyTorch's module wrappers insert in the middle.
 
 use anyhow::{Result, bail};
 
 use super::{layout_of, rename};
 use crate::checkpoint::Tensors;
 
-/// Parts of names that come from wrappers of single modules, wherever they stand.
+/// Name parts inserted by wrappers of single modules, anywhere in a name.
 const INSIDE: [&str; 4] = [
     "_orig_mod",
     "_fsdp_wrapped_module",
@@ -14,11 +14,11 @@ const INSIDE: [&str; 4] = [
     "_forward_module",
 ];
 
-/// Takes away every prefix that all names share, up to names that a layout knows. What shares none
-/// stays as it is, for others to describe.
+/// Removes the prefixes that all names share until a layout recognises the names. What shares none
+/// stays unchanged, for others to describe.
 ///
 /// # Errors
-/// When a model's names are under a prefix that other tensors are not under: names both.
+/// When a model's names have a prefix that other tensors lack; the error names both.
 pub(super) fn strip(mut tensors: Tensors) -> Result<Tensors> {
     // PyTorch's AveragedModel keeps a counter next to the model that it wraps.
     tensors.retain(|name, _| name.rsplit('.').next() != Some("n_averaged"));
@@ -41,14 +41,15 @@ fn without_wrappers(name: &str) -> Result<String> {
     Ok(parts.collect::<Vec<_>>().join("."))
 }
 
-/// The length of the shortest prefix, with its dot, that all names share and that leaves names which
-/// a layout knows; none if they are known as they are, or no prefix does that.
+/// The length of the shortest prefix, with its dot, shared by all names, that leaves names
+/// known to a layout; `None` if they are known unchanged, or no prefix does that.
 fn shared_prefix(names: &[&str]) -> Option<usize> {
     let found = shared_prefixes(names).find(|prefix| is_known(names, prefix))?;
     (!found.is_empty()).then_some(found.len())
 }
 
-/// The prefixes that all names share, shortest first, each but the first (which is empty) with its dot.
+/// The prefixes that all names share, shortest first, starting with the empty one; all others
+/// include their dot.
 pub(super) fn shared_prefixes<'a>(names: &'a [&str]) -> impl Iterator<Item = &'a str> {
     let first = names.first().copied().unwrap_or_default();
     let ends = first.match_indices('.').map(|(at, _)| at + 1);
@@ -65,7 +66,7 @@ fn is_known(names: &[&str], prefix: &str) -> bool {
     .is_some()
 }
 
-/// What to say of a model that stands under a prefix while other tensors do not.
+/// The error for a model under a prefix that other tensors lack.
 fn strangers(names: &[&str]) -> Option<String> {
     let mut prefixes: Vec<&str> = Vec::new();
     for name in names {
@@ -78,7 +79,7 @@ fn strangers(names: &[&str]) -> Option<String> {
     let (&first, more) = prefixes.split_first()?;
     if !more.is_empty() {
         return Some(format!(
-            "the file holds {} models, under {}; save the one that is wanted alone",
+            "the file holds {} models, under {}; save only the one you want",
             prefixes.len(),
             quoted(&prefixes)
         ));
@@ -90,13 +91,13 @@ fn strangers(names: &[&str]) -> Option<String> {
         count => (format!("{count} others"), "are"),
     };
     Some(format!(
-        "the tensors of a model are under {first:?}, and {count} {are} not: {}; save the model alone, \
-         with its own state_dict()",
+        "the tensors of a model are under {first:?}, but {count} {are} not: {}; save only the \
+         model, with its own state_dict()",
         quoted(&others)
     ))
 }
 
-/// Whether both towers of a model stand under `prefix`, by any layout's names.
+/// Whether both towers of a model are under `prefix`, in any layout.
 fn holds_a_model(names: &[&str], prefix: &str) -> bool {
     const TEXT: [&str; 3] = [
         "token_embedding.weight",
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn any_prefix_that_all_names_share_goes() {
+    fn any_prefix_shared_by_all_names_is_removed() {
         let openai = [
             "logit_scale",
             "token_embedding.weight",
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn wrappers_of_single_modules_go_wherever_they_stand() {
+    fn wrappers_of_single_modules_are_removed_anywhere() {
         let found = stripped(&[
             "token_embedding.weight",
             "visual._orig_mod.conv1.weight",
@@ -201,11 +202,11 @@ mod tests {
         let found = stripped(&averaged).unwrap();
         assert_eq!(found, ["text_model.a", "vision_model.b"]);
         let twice = stripped(&["visual.a", "_orig_mod.visual.a"]);
-        assert!(twice.unwrap_err().contains("twice"));
+        assert!(twice.unwrap_err().contains("duplicate"));
     }
 
     #[test]
-    fn strangers_beside_a_prefix_are_named() {
+    fn tensors_outside_a_prefix_are_named() {
         let model = |prefix: &str| {
             ["token_embedding.weight", "visual.conv1.weight"].map(|name| format!("{prefix}{name}"))
         };
@@ -213,12 +214,12 @@ mod tests {
             (
                 &["model."],
                 &["loss.weight"],
-                &["under \"model.\", and another is not: \"loss.weight\""],
+                &["under \"model.\", but another is not: \"loss.weight\""],
             ),
             (
                 &["net.clip."],
                 &["head.bias", "step"],
-                &["under \"net.clip.\", and 2 others are not: \"head.bias\", \"step\""],
+                &["under \"net.clip.\", but 2 others are not: \"head.bias\", \"step\""],
             ),
             (
                 &["student.", "teacher."],
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_shares_nothing_known_stays() {
+    fn names_that_share_nothing_known_stay() {
         for names in [
             &["backbone.blocks.0.weight", "backbone.blocks.1.weight"][..],
             &["x", "y.z"],

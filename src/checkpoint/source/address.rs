@@ -1,5 +1,5 @@
-//! Other ways to write a repository: open_clip's `hf-hub:` and `local-dir:`, `hf://`, and the address of
-//! a page of the hub.
+//! Other spellings of a repository: open_clip's `hf-hub:` and `local-dir:`, `hf://`, and URLs of
+//! hub pages.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use anyhow::{Context as _, Result, bail};
 use super::{Reference, existing, known, parse_hub};
 use crate::checkpoint::hub::{Repository, check_file_name};
 
-/// The hub's other address, which leads to the same pages.
+/// The hub's short URL, which leads to the same pages.
 const SHORT_HUB: &str = "https://hf.co";
 
-/// Reads `typed`, if it begins like one of these. `hubs` are the addresses of the hub.
+/// Parses `typed` if it starts like one of these. `hubs` are the base URLs of the hub.
 ///
 /// # Errors
-/// When it names no model; says what would.
+/// When it does not name a model; the error says what would.
 pub(super) fn parse(typed: &str, hubs: &[String]) -> Result<Option<Reference>> {
     if let Some(path) = typed.strip_prefix("local-dir:") {
         let path: Option<PathBuf> = existing(path);
@@ -28,7 +28,7 @@ pub(super) fn parse(typed: &str, hubs: &[String]) -> Result<Option<Reference>> {
     {
         let reference = parse_hub(name.trim_end_matches('/'))?;
         let reference = reference.with_context(|| {
-            format!("{typed:?} names no repository; write OWNER/REPO[@REVISION][:FILE]")
+            format!("{typed:?} does not name a repository; write OWNER/REPO[@REVISION][:FILE]")
         })?;
         return Ok(Some(reference));
     }
@@ -43,7 +43,7 @@ pub(super) fn parse(typed: &str, hubs: &[String]) -> Result<Option<Reference>> {
     }
 }
 
-/// What follows the address of a hub, with its scheme or without.
+/// The part after the base URL of a hub, given with or without scheme.
 fn path_on<'a>(typed: &'a str, hubs: &[String]) -> Option<&'a str> {
     let without_scheme = |text: &str| text.find("://").map_or(0, |at| at + 3);
     let rest = &typed[without_scheme(typed)..];
@@ -61,7 +61,7 @@ fn path_on<'a>(typed: &'a str, hubs: &[String]) -> Option<&'a str> {
 fn uri(typed: &str, path: &str) -> Result<Reference> {
     let mut parts = path.splitn(3, '/');
     let (Some(owner), Some(name)) = (parts.next(), parts.next()) else {
-        bail!("{typed:?} names no repository; write OWNER/REPO[@REVISION][:FILE]");
+        bail!("{typed:?} does not name a repository; write OWNER/REPO[@REVISION][:FILE]");
     };
     let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
     on_hub(
@@ -86,7 +86,7 @@ fn page(typed: &str, path: &str) -> Result<Reference> {
             bail!("{}", no_page(typed))
         }
         [owner, name] => {
-            // As `git clone` has it.
+            // As in `git clone`.
             let name = name.strip_suffix(".git").unwrap_or(name);
             return on_hub(typed, &format!("{owner}/{name}"), "main", None);
         }
@@ -94,7 +94,7 @@ fn page(typed: &str, path: &str) -> Result<Reference> {
         _ => bail!("{}", no_page(typed)),
     };
     let (revision, file) = match rest {
-        // The slashes of a pull request's revision, which browsers write as %2F.
+        // The slashes in a pull request's revision, which browsers write as %2F.
         ["refs", a, b, file @ ..] => (format!("refs/{a}/{b}"), file.join("/")),
         [revision, file @ ..] => ((*revision).to_owned(), file.join("/")),
         [] => ("main".to_owned(), String::new()),
@@ -102,7 +102,7 @@ fn page(typed: &str, path: &str) -> Result<Reference> {
     match (kind, file.as_str()) {
         ("tree" | "commit" | "commits", "") => on_hub(typed, &id, &revision, None),
         ("tree", folder) => bail!(
-            "{typed:?} is the folder {folder:?} of a repository; name the file of weights in it, as \
+            "{typed:?} is the folder {folder:?} of a repository; name the weight file in it, as \
              {id}:{folder}/FILE"
         ),
         ("blob" | "resolve" | "raw" | "blame", file) if !file.is_empty() => {
@@ -113,7 +113,7 @@ fn page(typed: &str, path: &str) -> Result<Reference> {
 }
 
 fn on_hub(typed: &str, id: &str, revision: &str, file: Option<&str>) -> Result<Reference> {
-    let naming = || format!("{typed:?} names no model of the hub");
+    let naming = || format!("{typed:?} does not name a model on the hub");
     if let Some(file) = file {
         check_file_name(file).with_context(naming)?;
     }
@@ -132,7 +132,7 @@ fn no_page(typed: &str) -> String {
     )
 }
 
-/// A part of an address with `%2F` and the like replaced; what is no such code stays.
+/// Percent-decodes part of a URL; invalid escapes stay unchanged.
 fn decoded(part: &str) -> String {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.as_bytes();
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_no_model_is_an_error_and_the_rest_is_left_to_others() {
+    fn addresses_of_other_pages_are_errors_and_other_names_pass() {
         let cases = [
             ("https://elsewhere.example/a/b", "not the page of a model"),
             (
@@ -243,13 +243,13 @@ mod tests {
             ("https://hub.example/a/b/tree/main/sub", "a/b:sub/FILE"),
             (
                 "https://hub.example/a/b/blob/main/..%2Fx.pt",
-                "names no model",
+                "does not name a model",
             ),
-            ("https://hub.example/a%2Fc/b", "names no model"),
-            ("https://hub.example/a/b/tree/%00", "names no model"),
-            ("hf-hub:", "names no repository"),
-            ("hf-hub:a", "names no repository"),
-            ("hf://a", "names no repository"),
+            ("https://hub.example/a%2Fc/b", "does not name a model"),
+            ("https://hub.example/a/b/tree/%00", "does not name a model"),
+            ("hf-hub:", "does not name a repository"),
+            ("hf-hub:a", "does not name a repository"),
+            ("hf://a", "does not name a repository"),
             ("local-dir:nowhere", "no folder"),
         ];
         for (typed, expected) in cases {

@@ -7,18 +7,18 @@ pub struct Alias {
     pub name: &'static str,
     /// `owner/name` on the hub.
     pub repository: &'static str,
-    /// The file of the weights, where the repository has no usual name for it.
+    /// The weight file, if its name in the repository is not a standard one.
     pub file: Option<&'static str>,
-    /// The licence that the repository states for the weights, as an SPDX name; none if it states
-    /// none.
+    /// The licence that the repository gives for the weights, as an SPDX identifier; `None` if it
+    /// gives none.
     pub licence: Option<&'static str>,
-    /// About how much is downloaded, in bytes.
+    /// Approximate download size in bytes.
     pub bytes: u64,
-    /// How many tokens a text may have.
+    /// The context length in tokens.
     pub context_length: usize,
-    /// The image tower and the side of its images in pixels.
+    /// The image tower and its input side in pixels.
     pub architecture: &'static str,
-    /// What it is good for.
+    /// Its recommended use.
     pub good_for: &'static str,
 }
 
@@ -106,7 +106,7 @@ pub const ALIASES: &[Alias] = &[
     },
 ];
 
-/// The name that `typed` was probably meant to be, if one is near.
+/// The name that `typed` was probably meant to be, if one is similar.
 pub(super) fn nearest(typed: &str) -> Option<&'static str> {
     let typed = typed.to_lowercase();
     let names = ALIASES.iter().map(|alias| alias.name).chain(["tiny"]);
@@ -117,7 +117,7 @@ pub(super) fn nearest(typed: &str) -> Option<&'static str> {
         .map(|(_, name)| name)
 }
 
-/// How many letters to insert, delete or replace (Levenshtein's distance).
+/// The Levenshtein distance: letters to insert, delete or replace.
 fn edits(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn only_near_names_are_suggested() {
+    fn only_similar_names_are_suggested() {
         let cases = [
             ("longclip-l336", Some("longclip-l-336")),
             ("longclipb", Some("longclip-b")),

@@ -1,4 +1,4 @@
-//! Which files of a folder or repository are the model.
+//! Chooses the files of a folder or repository that form the model.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) const VOCABULARY: &str = "vocab.json";
 pub(super) const MERGES: &str = "merges.txt";
 pub(super) const TOKENIZER: &str = "tokenizer.json";
 
-/// All that can stand beside the weights and is read.
+/// All files next to the weights that are read.
 pub(super) const COMPANIONS: [&str; 8] = [
     CONFIG,
     OPEN_CLIP_CONFIG,
@@ -29,8 +29,8 @@ pub(super) const COMPANIONS: [&str; 8] = [
     TOKENIZER_CONFIG,
 ];
 
-/// The usual names of weights, best first. They say which program wrote the
-/// folder, so the configuration beside them belongs to them.
+/// The standard names of weight files, best first. They show which program wrote the
+/// folder, so the configuration next to them belongs to them.
 const USUAL: [&str; 6] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -40,20 +40,20 @@ const USUAL: [&str; 6] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// Those that open_clip writes. timm's repositories have them next to its own image tower, which is
-/// named as transformers names whole models.
+/// The ones that open_clip writes. timm's repositories have them next to timm's own image tower,
+/// which is named as transformers names whole models.
 const OPEN_CLIP: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
 
-/// The configuration that is transformers' where transformers' weights are.
+/// The configuration that belongs to transformers if the weights do.
 const OF_TRANSFORMERS: [&str; 3] = [CONFIG, PREPROCESSOR, "processor_config.json"];
 
-/// A longer config.json is none.
+/// Maximum size of a config.json in bytes.
 const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
 
-/// Endings of weights with names of their own, the best group first.
+/// Extensions of weight files with other names, best group first.
 const ENDINGS: [&[&str]; 3] = [&[".safetensors"], &[".pt"], &[".ckpt", ".pth", ".bin"]];
 
-/// How the names of training state begin, which has endings of weights.
+/// Name prefixes of training state, which has the extensions of weights.
 const TRAINING: [&str; 5] = [
     "optimizer",
     "scheduler",
@@ -62,7 +62,7 @@ const TRAINING: [&str; 5] = [
     "scaler",
 ];
 
-/// Endings of models for other programs.
+/// Extensions of models for other programs.
 const OTHERS: [(&str, &str); 5] = [
     (".msgpack", "Flax"),
     (".h5", "TensorFlow"),
@@ -71,18 +71,18 @@ const OTHERS: [(&str, &str); 5] = [
     ("openvino_model.bin", "OpenVINO"),
 ];
 
-/// An index with more bytes is not one.
+/// Maximum size of an index of shards, in bytes.
 const INDEX_LIMIT_BYTES: u64 = 16 << 20;
 
-/// Whether a file of this name has configuration files beside it. Anything
-/// else (a lone `.pt` among downloads) may have a stranger's beside it.
+/// Whether a file of this name has configuration files next to it. For any other file (a lone `.pt`
+/// among downloads) they may belong to something else.
 pub(super) fn has_companions(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     USUAL.contains(&name)
 }
 
-/// The configuration files that a model of this weights file is not complete
-/// without, unless its publisher has none.
+/// The configuration files without which a model with this weight file is incomplete,
+/// unless its publisher has none.
 pub(super) fn needed_companions(file: &str) -> &'static [&'static str] {
     let name = file.rsplit('/').next().unwrap_or(file);
     if !has_companions(file) {
@@ -94,13 +94,13 @@ pub(super) fn needed_companions(file: &str) -> &'static [&'static str] {
     }
 }
 
-/// Whether a name ends like a file of weights.
+/// Whether a name has the extension of a weight file.
 pub(super) fn is_weights_name(name: &str) -> bool {
     let mut endings = ENDINGS.into_iter().flatten();
     endings.any(|ending| name.ends_with(ending))
 }
 
-/// Whether a file of one of `endings` may be the only weights of a folder.
+/// Whether a file with one of these extensions may be the only weights of a folder.
 fn is_own_name(name: &str, endings: &[&str]) -> bool {
     let is_shard = || {
         let numbers = name.split_once("-of-");
@@ -120,8 +120,8 @@ pub(super) fn is_index(name: &str) -> bool {
     name.ends_with(".index.json")
 }
 
-/// Whether `config` next to open_clip's `weights` is of other weights: where open_clip's own
-/// configuration is there too, it alone is theirs.
+/// Whether `config` next to open_clip's `weights` belongs to other weights: if open_clip's own
+/// configuration is present too, only that one is theirs.
 pub(super) fn is_strangers(config: &str, weights: &Path, has_open_clip_config: bool) -> bool {
     let name = weights.file_name().and_then(|name| name.to_str());
     has_open_clip_config
@@ -129,8 +129,8 @@ pub(super) fn is_strangers(config: &str, weights: &Path, has_open_clip_config: b
         && name.is_some_and(|name| OPEN_CLIP.contains(&name))
 }
 
-/// Whether it takes config.json to know which of these files are the model: open_clip's, or those that
-/// are named as transformers' are.
+/// Whether config.json is needed to decide which of these files are the model: open_clip's or those
+/// named as in transformers.
 pub(super) fn needs_config(names: &[String]) -> bool {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     let others = || {
@@ -141,8 +141,8 @@ pub(super) fn needs_config(names: &[String]) -> bool {
     OPEN_CLIP.iter().any(|name| has(name)) && others()
 }
 
-/// Whether a config.json says that a model next to it is transformers'; timm's has other keys. Where
-/// open_clip's configuration is there too, other families than CLIP have theirs from it.
+/// Whether a config.json describes a transformers model; timm's has other keys. If open_clip's
+/// configuration is present too, it describes model families other than CLIP.
 fn is_of_transformers(config: &Path, has_open_clip_config: bool) -> bool {
     let is_short = config
         .metadata()
@@ -159,10 +159,10 @@ fn is_of_transformers(config: &Path, has_open_clip_config: bool) -> bool {
     )
 }
 
-/// Chooses the weights (or their index) among the names of one folder, whose config.json is `config`.
+/// Chooses the weights (or their index) among the names in one folder; `config` is its config.json.
 ///
 /// # Errors
-/// When none is there, or several of equal rank are.
+/// When there are none, or several of equal rank.
 pub(super) fn choose(
     names: &[String],
     place: &str,
@@ -186,7 +186,7 @@ pub(super) fn choose(
             [] => {}
             [one] => return Ok((*one).clone()),
             several => bail!(
-                "{place} has several files of weights, and none has a usual name; name one of them: {}",
+                "{place} has several weight files, none with a standard name; pass one of them: {}",
                 listed(several)
             ),
         }
@@ -194,7 +194,7 @@ pub(super) fn choose(
     bail!(no_weights(names, place))
 }
 
-/// Why nothing among `names` is taken.
+/// The error if none of `names` is usable.
 fn no_weights(names: &[String], place: &str) -> String {
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if has("log.jsonl") && has("settings.json") {
@@ -205,14 +205,14 @@ fn no_weights(names: &[String], place: &str) -> String {
     }
     if has("model_index.json") {
         return format!(
-            "{place} is a pipeline of diffusers, whose text encoder is not a whole CLIP; name the CLIP model \
+            "{place} is a diffusers pipeline with only CLIP's text encoder; pass the CLIP model \
              that it was taken from"
         );
     }
     let hint = if names.iter().any(|name| name.contains("-of-")) {
         " (shards without their index cannot be read)".to_owned()
     } else if has("adapter_config.json") {
-        " (an adapter alone is no model)".to_owned()
+        " (an adapter alone is not a model)".to_owned()
     } else {
         for_others(names)
     };
@@ -223,16 +223,16 @@ fn no_weights(names: &[String], place: &str) -> String {
     deeper.sort();
     let deeper = match deeper.as_slice() {
         [] => String::new(),
-        deeper => format!("; its folders hold {}: name one of these", listed(deeper)),
+        deeper => format!("; its folders hold {}: pass one of these", listed(deeper)),
     };
     format!(
-        "{place} has no weights that can be read{hint}; expected {}, or a single .safetensors, .pt, .ckpt, \
+        "{place} has no usable weights{hint}; expected {}, or a single .safetensors, .pt, .ckpt, \
          .pth or .bin file{deeper}",
         USUAL.join(", ")
     )
 }
 
-/// What to say of models for other programs.
+/// The hint about models for other programs.
 fn for_others(names: &[String]) -> String {
     let of = |ending: &str| names.iter().find(|name| name.ends_with(ending));
     let found = OTHERS
@@ -241,11 +241,11 @@ fn for_others(names: &[String]) -> String {
     let found: Vec<String> = found.collect();
     match found.as_slice() {
         [] => String::new(),
-        found => format!(" ({}, which is not read)", found.join(", ")),
+        found => format!(" ({}, which is not supported)", found.join(", ")),
     }
 }
 
-/// The repository whose folder in the hub's cache `folder` is.
+/// The repository that `folder` in the hub's cache belongs to.
 pub(super) fn cached_repository(folder: &Path) -> Option<String> {
     let name = folder.file_name()?.to_str()?.strip_prefix("models--")?;
     let (owner, name) = name.split_once("--")?;
@@ -255,7 +255,7 @@ pub(super) fn cached_repository(folder: &Path) -> Option<String> {
         .then(|| format!("{owner}/{name}"))
 }
 
-/// The usual names of weights in the folders inside `folder`, and ONNX's, for [`choose`]'s message.
+/// Standard weight files and ONNX files in the subfolders of `folder`, for the error of [`choose`].
 pub(super) fn deeper(folder: &Path, inside: &str) -> Vec<String> {
     let names = USUAL
         .iter()
@@ -278,7 +278,7 @@ fn listed(names: &[&String]) -> String {
 /// The shards that an index names, in name order, each a plain file name.
 ///
 /// # Errors
-/// When the file is no index, or names something outside its folder.
+/// When the file is not an index, or names something outside its folder.
 pub(super) fn shards(index: &Path) -> anyhow::Result<Vec<String>> {
     let place = index.display();
     let bytes = index
@@ -304,7 +304,7 @@ pub(super) fn shards(index: &Path) -> anyhow::Result<Vec<String>> {
             })?;
         shards.insert(shard.to_owned());
     }
-    ensure!(!shards.is_empty(), "{place} names no shards");
+    ensure!(!shards.is_empty(), "{place} does not name any shards");
     Ok(shards.into_iter().collect())
 }
 
@@ -427,24 +427,28 @@ mod tests {
         let cases: [(&[&str], &str); 11] = [
             (
                 &["README.md", "b/model.safetensors", "a/x.pt"],
-                "hold b/model.safetensors: name",
+                "hold b/model.safetensors: pass",
             ),
             (&["b.pt", "a.pt"], "a.pt, b.pt"),
             (&["b.pth", "a.ckpt", "c.bin"], "a.ckpt, b.pth, c.bin"),
-            (&["optimizer.pt", "rng_state_0.pth"], "has no weights"),
+            (
+                &["optimizer.pt", "rng_state_0.pth"],
+                "has no usable weights",
+            ),
             (&["flax_model.msgpack"], "flax_model.msgpack is for Flax"),
             (
                 &["tf_model.h5", "onnx/model.onnx"],
-                "tf_model.h5 is for TensorFlow, onnx/model.onnx is for ONNX, which is not read",
+                "tf_model.h5 is for TensorFlow, onnx/model.onnx is for ONNX, which is not \
+                 supported",
             ),
-            (&["model_index.json"], "pipeline of diffusers"),
+            (&["model_index.json"], "diffusers pipeline"),
             (
                 &["a.safetensors", "b.safetensors", "c.pt"],
                 "a.safetensors, b.safetensors",
             ),
             (
                 &["config.json"],
-                "here has no weights that can be read; expected model.safetensors",
+                "here has no usable weights; expected model.safetensors",
             ),
             (
                 &["pytorch_model-00001-of-00002.bin"],
@@ -478,7 +482,7 @@ mod tests {
                 Err("not a plain file name"),
             ),
             (r#"{"weight_map":{"a":7}}"#, Err("not a plain file name")),
-            (r#"{"weight_map":{}}"#, Err("names no shards")),
+            (r#"{"weight_map":{}}"#, Err("does not name any shards")),
             (r#"{"metadata":{}}"#, Err("no weight_map")),
             ("<html>", Err("not JSON")),
         ];

@@ -1,4 +1,4 @@
-//! Models in the hub's cache that have no short name.
+//! Finds models in the hub's cache that have no short name.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::{ALIASES, choice, pipeline};
 use crate::checkpoint::hub::{Settings, Stored};
 
-/// The `model_type`s of config.json whose folders can be read.
+/// The supported values of `model_type` in config.json.
 const MODEL_TYPES: [&str; 2] = ["clip", "longclip"];
-/// A longer config.json is none.
+/// Maximum size of a config.json in bytes.
 const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
 
 /// The names of the cached repositories that look like CLIP and have no short name, as `--model`
-/// takes them: `OWNER/REPO`, with `@COMMIT` where the cache does not know what `main` is.
+/// accepts them: `OWNER/REPO`, with `@COMMIT` if the cache does not know the commit of `main`.
 #[must_use]
 pub fn found_in_cache(hub: &Settings) -> Vec<String> {
     let mut names = Vec::new();

@@ -1,13 +1,13 @@
-//! Names that models have elsewhere: openai/CLIP's, open_clip's, those of published files and
-//! repositories, in any spelling.
+//! Names of models elsewhere: those of openai/CLIP, open_clip, published files and repositories, in
+//! any spelling.
 
 use super::alias::ALIASES;
 use super::choice;
 
-/// Owners of the repositories that short names stand for.
+/// Owners of the repositories behind the short names.
 const OWNERS: [&str; 2] = ["openai", "beichenzhang"];
 
-/// Architectures without a short name, as [`normal`] writes them, and a repository of each.
+/// Architectures without a short name, as [`normal`] writes them, with a repository for each.
 const OTHERS: [(&str, &str); 8] = [
     ("rn50", "timm/resnet50_clip.openai"),
     ("rn101", "timm/resnet101_clip.openai"),
@@ -19,7 +19,7 @@ const OTHERS: [(&str, &str); 8] = [
     ("vitbigg14", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"),
 ];
 
-/// open_clip's names with the tag of some weights, and the repository that open_clip has them from.
+/// open_clip's names and weight tags, with the repository that open_clip downloads from.
 const TAGGED: [(&str, &str, &str); 19] = [
     (
         "vitb32",
@@ -106,11 +106,11 @@ const TAGGED: [(&str, &str, &str); 19] = [
     ),
 ];
 
-/// What to say of open_clip's `MODEL/TAG` where the tag is of other weights than OpenAI's.
+/// The hint for open_clip's `MODEL/TAG` if the tag is not OpenAI's.
 pub(super) fn tagged(typed: &str) -> Option<String> {
     let (name, tag) = typed.split_once('/')?;
     let (name, tag) = (name_here(name).map(|_| normal(name))?, tag.to_lowercase());
-    // `ViT-B/32` is the name of a model, and so are the repositories of its publishers.
+    // `ViT-B/32` is a model name, as are the repositories of its publishers.
     let is_open_clips = name.starts_with("vit") || name.starts_with("rn");
     let is_path = tag.contains('/') || choice::is_weights_name(&tag);
     if tag == "openai" || !is_open_clips || is_path || name_here(&format!("{name}{tag}")).is_some()
@@ -122,17 +122,17 @@ pub(super) fn tagged(typed: &str) -> Option<String> {
         .find(|known| known.0 == name && known.1 == tag);
     Some(match found {
         Some((.., repository)) => {
-            format!("{typed:?} is a name of open_clip's; did you mean {repository}?")
+            format!("{typed:?} is an open_clip name; did you mean {repository}?")
         }
         None => format!(
-            "{typed:?} is a name of open_clip's, and the weights of its tag {tag:?} have no short name here; \
-             name the repository that has them, as OWNER/REPO"
+            "{typed:?} is an open_clip name, and the weights of its tag {tag:?} have no short name \
+             here; name the repository that has them, as OWNER/REPO"
         ),
     })
 }
 
-/// The name here of the model that `typed` is the name of elsewhere. Names that are right as they are
-/// (`OWNER/REPO` of somebody else, a short name) are nobody's elsewhere.
+/// The short name of the model that `typed` names in another program. Names that are valid here
+/// (`OWNER/REPO` of another owner, a short name) give `None`.
 pub(super) fn name_here(typed: &str) -> Option<&'static str> {
     let id = typed.split(['@', ':']).next().unwrap_or(typed);
     if ALIASES.iter().any(|alias| alias.repository == id) {
@@ -140,8 +140,8 @@ pub(super) fn name_here(typed: &str) -> Option<&'static str> {
     }
     let name = match typed.split_once('/') {
         Some((owner, name)) if OWNERS.contains(&&*owner.to_lowercase()) => name,
-        // `ViT-B/32`; anything else before a slash is an owner or a folder, unless it is a name itself
-        // with the tag of OpenAI's weights behind it (`ViT-B-32/openai`).
+        // `ViT-B/32`; anything else before a slash is an owner or a folder, unless it is a name
+        // itself followed by the tag of OpenAI's weights (`ViT-B-32/openai`).
         Some((_, rest)) if rest.starts_with(|first: char| first.is_ascii_digit()) => typed,
         Some((name, tag)) if tag.eq_ignore_ascii_case("openai") => name,
         Some(_) => return None,
@@ -158,7 +158,7 @@ pub(super) fn name_here(typed: &str) -> Option<&'static str> {
     alias.map(|alias| alias.name).or_else(|| Some(other()?.1))
 }
 
-/// Letters and digits alone, with words and tags that all spellings may have or leave out gone.
+/// Letters and digits only, without words and tags that a spelling may include or omit.
 fn normal(name: &str) -> String {
     let mut name = name.to_lowercase();
     for ending in [".safetensors", ".pth", ".pt", ".bin", ".ckpt"] {
@@ -184,7 +184,7 @@ fn normal(name: &str) -> String {
     name
 }
 
-/// A hint at the model of a file that is named but not there.
+/// A hint at the model behind the name of a missing file.
 pub(super) fn hint(file: &str) -> Option<String> {
     let is_file = choice::is_weights_name(file);
     let name = is_file.then(|| name_here(file)).flatten()?;

@@ -1,4 +1,4 @@
-//! A model in a folder or file on this machine.
+//! Finds a model in a local folder or file.
 
 use std::path::{Path, PathBuf};
 
@@ -8,10 +8,10 @@ use super::{ModelFiles, choice, pipeline};
 
 /// The files of the model at `path`, which exists.
 ///
-/// In a folder (or the one that a pipeline of sentence-transformers names) the best of the usual names
-/// is the model, with everything beside it. A file named by its path is the model alone, unless it has one
-/// of the usual names (`model.safetensors`, `pytorch_model.bin`,
-/// `open_clip_*`), which say that the files beside it belong to it.
+/// In a folder (or the one that a sentence-transformers pipeline names), the best of the standard
+/// names is the model, together with everything next to it. A file given by its path is the model
+/// alone, unless it has one of the standard names (`model.safetensors`, `pytorch_model.bin`,
+/// `open_clip_*`), which show that the files next to it belong to it.
 ///
 /// # Errors
 /// When weights are missing, ambiguous or not readable.
@@ -34,7 +34,7 @@ pub(super) fn find(model: &str, path: &Path) -> anyhow::Result<ModelFiles> {
 /// The weights (or their index) in a folder, or in the one that its pipeline names.
 ///
 /// # Errors
-/// When none is there, or several of equal rank are.
+/// When there are none, or several of equal rank.
 pub(super) fn choose(folder: &Path) -> anyhow::Result<String> {
     let inside = pipeline::clip_folder_in(folder)?;
     let folder = match inside.trim_end_matches('/') {
@@ -53,19 +53,19 @@ pub(super) fn choose(folder: &Path) -> anyhow::Result<String> {
     Ok(format!("{inside}{chosen}"))
 }
 
-/// The folder of a file's name with its slash, or nothing.
+/// The folder part of a file's name with its slash, or nothing.
 pub(super) fn folder_prefix(file: &str) -> String {
     file.rsplit_once('/')
         .map_or_else(String::new, |(folder, _)| format!("{folder}/"))
 }
 
-/// The names of the files in a folder, and of usual weights in the folders inside it.
+/// The names of the files in a folder, and of standard weight files in its subfolders.
 fn names_in(folder: &Path) -> anyhow::Result<Vec<String>> {
     let reading = || format!("cannot list {}", folder.display());
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(reading)? {
         let entry = entry.with_context(reading)?;
-        // Names that are not UTF-8 are no names of weights that we know.
+        // Names that are not UTF-8 cannot be known weight files.
         let name = entry.file_name().into_string();
         let Ok(name) = name else { continue };
         let path = entry.path();
@@ -93,7 +93,7 @@ pub(super) fn weights(file: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let missing = paths.iter().find(|path| !path.is_file());
     ensure!(
         missing.is_none(),
-        "{} names the shard {}, which is not there; the download is not complete",
+        "{} names the shard {}, which is missing; the download is not complete",
         file.display(),
         missing
             .map(|path| path.display().to_string())
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_gives_its_weights_and_all_beside_them() {
+    fn a_folder_gives_its_weights_and_the_files_next_to_them() {
         let folder = folder_with(&[
             ("model.safetensors", ""),
             ("config.json", ""),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_file_does_not_take_a_strangers_configuration() {
+    fn a_lone_file_does_not_take_an_unrelated_configuration() {
         let folder = folder_with(&[
             ("mine.pt", ""),
             ("model.safetensors", ""),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_come_in_order_and_must_all_be_there() {
+    fn shards_come_in_order_and_none_may_be_missing() {
         let index = r#"{"weight_map":{"b":"s-2.bin","a":"s-1.bin"}}"#;
         let folder = folder_with(&[("pytorch_model.bin.index.json", index), ("s-1.bin", "")]);
         let error = find("m", folder.path()).unwrap_err().to_string();
@@ -177,11 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pipelines_folder_of_clip_is_taken_with_all_beside_it() {
+    fn the_clip_folder_of_a_pipeline_is_used_with_its_files() {
         let modules = r#"[{"path":"0_CLIPModel","type":"sentence_transformers.models.CLIPModel"}]"#;
         let folder = folder_with(&[("modules.json", modules), ("config.json", "")]);
         let inside = folder.path().join("0_CLIPModel");
-        assert!(find("m", folder.path()).is_err(), "the folder is not there");
+        assert!(find("m", folder.path()).is_err(), "the folder is missing");
         std::fs::create_dir(&inside).unwrap();
         for name in ["config.json", "pytorch_model.bin"] {
             std::fs::write(inside.join(name), "").unwrap();
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn open_clips_weights_take_open_clips_configuration_alone() {
+    fn open_clips_weights_use_only_open_clips_configuration() {
         let folder = folder_with(&[
             ("model.safetensors", ""),
             (

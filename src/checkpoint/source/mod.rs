@@ -1,10 +1,10 @@
-//! What `--model` means: built-in, alias, path or hub repository.
+//! Resolves the value of `--model`: built-in, alias, path or hub repository.
 //!
 //! In this order: `tiny` and the [aliases](ALIASES) are themselves (write
 //! `./tiny` for a file of that name); what exists on disk is a path, also if
 //! it could be a repository's name; what looks like a path is one;
-//! `OWNER/REPO[@REVISION][:FILE]` is on the hub, split at `:` before `@`, and so are the other ways to
-//! write that (`address`). Names that models have elsewhere are answered with the name here (`known`).
+//! `OWNER/REPO[@REVISION][:FILE]` is on the hub, split at `:` before `@`, as are the other ways to
+//! write that (`address`). Names from other programs are answered with the name here (`known`).
 
 mod address;
 mod alias;
@@ -27,19 +27,19 @@ pub use found::found_in_cache;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(
     clippy::large_enum_variant,
-    reason = "there is one per model, and a box would be in every match"
+    reason = "there is one per model, and boxing would complicate every match"
 )]
 pub enum Source {
-    /// The tiny checkpoint inside the program.
+    /// The built-in tiny checkpoint.
     BuiltIn,
-    /// Files on this machine.
+    /// Local files.
     Files(ModelFiles),
 }
 
-/// The files of one model, all on this machine.
+/// The files of one model, all local.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelFiles {
-    /// The model as typed.
+    /// The model name as typed.
     pub name: String,
     /// The weights: one file, or all shards of an index in name order.
     pub weights: Vec<PathBuf>,
@@ -62,7 +62,7 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    /// The weights, and beside them whatever else the folder has.
+    /// The weights, together with the other files of the folder.
     fn with_companions(name: &str, weights: Vec<PathBuf>, folder: &Path) -> Self {
         let is_there = |file: &str| folder.join(file).is_file();
         let has_own = is_there(choice::OPEN_CLIP_CONFIG);
@@ -70,23 +70,23 @@ impl ModelFiles {
             let mut weights = weights.iter();
             weights.any(|weights| choice::is_strangers(file, weights, has_own))
         };
-        let beside =
+        let companion =
             |file: &str| (is_there(file) && !is_strangers(file)).then(|| folder.join(file));
         Self {
             name: name.to_owned(),
-            config: beside(choice::CONFIG),
-            open_clip_config: beside(choice::OPEN_CLIP_CONFIG),
-            preprocessor: beside(choice::PREPROCESSOR),
-            processor: beside(choice::PROCESSOR),
-            vocabulary: beside(choice::VOCABULARY),
-            merges: beside(choice::MERGES),
-            tokenizer: beside(choice::TOKENIZER),
-            tokenizer_config: beside(choice::TOKENIZER_CONFIG),
+            config: companion(choice::CONFIG),
+            open_clip_config: companion(choice::OPEN_CLIP_CONFIG),
+            preprocessor: companion(choice::PREPROCESSOR),
+            processor: companion(choice::PROCESSOR),
+            vocabulary: companion(choice::VOCABULARY),
+            merges: companion(choice::MERGES),
+            tokenizer: companion(choice::TOKENIZER),
+            tokenizer_config: companion(choice::TOKENIZER_CONFIG),
             weights,
         }
     }
 
-    /// The weights alone.
+    /// The weights only.
     fn alone(name: &str, weights: Vec<PathBuf>) -> Self {
         Self {
             name: name.to_owned(),
@@ -96,26 +96,26 @@ impl ModelFiles {
     }
 }
 
-/// A model's name, understood but not looked up.
+/// A parsed model name, not yet looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reference {
     /// `tiny`.
     BuiltIn,
-    /// A file or folder on this machine.
+    /// A local file or folder.
     Path(PathBuf),
-    /// A repository on the hub, perhaps one certain file of it.
+    /// A repository on the hub, perhaps with a specific file.
     Hub {
         /// The repository and its revision.
         repository: Repository,
-        /// The weights file named by the user or the alias.
+        /// The weight file given by the user or the alias.
         file: Option<String>,
     },
 }
 
-/// Understands a model's name; looks at the disk only to see what exists.
+/// Parses a model name; accesses the disk only to see what exists.
 ///
 /// # Errors
-/// When it is nothing that exists or could exist; says the nearest alias.
+/// When it is neither an existing model nor a possible name; suggests the most similar alias.
 pub fn parse(model: &str) -> anyhow::Result<Reference> {
     if model == "tiny" {
         return Ok(Reference::BuiltIn);
@@ -133,7 +133,7 @@ pub fn parse(model: &str) -> anyhow::Result<Reference> {
         return Ok(reference);
     }
     if let Some(name) = known::name_here(model) {
-        bail!("{model:?} is not a model by that name here; did you mean {name}?");
+        bail!("{model:?} is not a model name here; did you mean {name}?");
     }
     if let Some(message) = known::tagged(model) {
         bail!(message);
@@ -145,15 +145,16 @@ pub fn parse(model: &str) -> anyhow::Result<Reference> {
         bail!("there is no file or folder {model:?}; check the path given as the model");
     }
     bail!(
-        "{model:?} is not a model: it is no built-in name{}, no path that exists and not OWNER/REPO[@REVISION][:FILE]",
+        "{model:?} is not a model: it is not a built-in name{}, an existing path or \
+         OWNER/REPO[@REVISION][:FILE]",
         alias::nearest(model)
             .map(|name| format!(" (did you mean {name}?)"))
             .unwrap_or_default()
     )
 }
 
-/// Whether a name means the built-in model or a published one that has a short name: what may be used
-/// because a file says so.
+/// Whether a name means the built-in model or an aliased published one, that is, one that may be
+/// used because a file names it.
 #[must_use]
 pub fn is_published(model: &str) -> bool {
     let is_alias = |repository: &Repository, file: Option<&str>| {
@@ -169,7 +170,7 @@ pub fn is_published(model: &str) -> bool {
     }
 }
 
-/// Whether two names mean one model, as far as names tell.
+/// Whether two names mean the same model, judging by the names alone.
 #[must_use]
 pub fn is_same(one: &str, two: &str) -> bool {
     match (parse(one), parse(two)) {
@@ -186,11 +187,11 @@ pub fn is_same(one: &str, two: &str) -> bool {
     }
 }
 
-/// Finds (and, if need be, fetches) the files of a model.
+/// Finds the files of a model, downloading them if needed.
 ///
 /// # Errors
 /// When the name means nothing, files are missing or ambiguous, or the hub
-/// fails: [`hub::is_worth_retrying`] tells whether later may be better.
+/// fails: [`hub::is_worth_retrying`] says whether trying later may help.
 pub fn resolve(
     model: &str,
     hub: &hub::Settings,
@@ -210,8 +211,8 @@ pub fn resolve(
     Ok(Source::Files(files))
 }
 
-/// The files of a model if all that is needed is on this machine already;
-/// never uses the network. Nothing for the built-in model.
+/// The files of a model if all required ones are already local;
+/// never uses the network. `None` for the built-in model.
 ///
 /// # Errors
 /// When the name means nothing, or a folder's files are missing or ambiguous.
@@ -226,31 +227,31 @@ pub fn cached(model: &str, hub: &hub::Settings) -> anyhow::Result<Option<ModelFi
     }
 }
 
-/// How much of a model is on this machine.
+/// How much of a model is available locally.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// All of it: it is in the program.
+    /// Built in.
     BuiltIn,
-    /// It is a file or folder of the user's.
+    /// A file or folder of the user.
     Local(ModelFiles),
     /// Its weights are in the hub's cache.
     Cached {
-        /// What would be used.
+        /// The files that would be used.
         files: ModelFiles,
-        /// Whether nothing is left that would be asked for first.
+        /// Whether loading it needs no further request.
         complete: bool,
     },
-    /// Something of its repository is in the hub's cache, but not all of its weights.
+    /// Parts of its repository are in the hub's cache, but not all of its weights.
     Begun,
-    /// Nothing is.
+    /// Nothing is available.
     Absent,
 }
 
-/// How much of a model is on this machine; never uses the network.
+/// Finds out how much of a model is available locally; never uses the network.
 ///
 /// # Errors
-/// When the name means nothing, a folder's files are missing or ambiguous, or no cache folder can
-/// be named.
+/// When the name means nothing, a folder's files are missing or ambiguous, or no cache folder is
+/// known.
 pub fn presence(model: &str, hub: &hub::Settings) -> anyhow::Result<Presence> {
     let (repository, file) = match parse(model)? {
         Reference::BuiltIn => return Ok(Presence::BuiltIn),
@@ -270,7 +271,7 @@ pub fn presence(model: &str, hub: &hub::Settings) -> anyhow::Result<Presence> {
     })
 }
 
-/// Whether a repository's name says which revision is meant.
+/// Whether a repository's name includes a revision.
 #[must_use]
 pub fn names_revision(model: &str) -> bool {
     let head = model.split(':').next().unwrap_or(model);
@@ -281,13 +282,13 @@ pub fn names_revision(model: &str) -> bool {
     head.contains('@') || other()
 }
 
-/// The path a name stands for, if something is there.
+/// The path that a name means, if it exists.
 fn existing(model: &str) -> Option<PathBuf> {
     let path = PathBuf::from(model);
     if path.exists() {
         return Some(path);
     }
-    // A shell leaves the tilde of `--model=~/x` alone.
+    // Shells do not expand the tilde in `--model=~/x`.
     let rest = path.strip_prefix("~").ok()?;
     let path = std::env::home_dir()?.join(rest);
     path.exists().then_some(path)
@@ -310,7 +311,7 @@ fn parse_hub(model: &str) -> anyhow::Result<Option<Reference>> {
     }
     if let Some(file) = file {
         check_file_name(file)
-            .with_context(|| format!("{model:?} names no file of a repository"))?;
+            .with_context(|| format!("{model:?} does not name a file of a repository"))?;
     }
     Ok(Some(Reference::Hub {
         repository: Repository::new(id, revision)?,
@@ -372,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_one_model_are_known() {
+    fn names_of_the_same_model_are_recognised() {
         let repository = "openai/clip-vit-base-patch32";
         assert!(is_same("clip-vit-b-32", repository) && is_same("./x.pt", "./x.pt"));
         assert!(!is_same("tiny", repository) && !is_same("./x.pt", "tiny"));
@@ -405,7 +406,7 @@ mod tests {
             ("ViT-B/32", "did you mean clip-vit-b-32?"),
             ("ViT-B-32", "did you mean clip-vit-b-32?"),
             ("https://example.org/a/b", "not the page of a model"),
-            ("something-else-entirely", "no path that exists"),
+            ("something-else-entirely", "an existing path"),
             ("./nowhere", "no file or folder"),
             ("/nowhere/at/all", "no file or folder"),
             ("~/nowhere-at-all", "no file or folder"),
@@ -413,7 +414,7 @@ mod tests {
             ("models/weights.pt", "no file or folder"),
             ("a/b/c", "no file or folder"),
             ("C:\\weights.bin", "no file or folder"),
-            ("a/b:../c.pt", "names no file of a repository"),
+            ("a/b:../c.pt", "does not name a file of a repository"),
             ("a/b@../c", "not a revision"),
             ("a/b c", "not a repository name"),
             ("", "not a model"),

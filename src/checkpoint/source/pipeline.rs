@@ -1,5 +1,5 @@
-//! Folders of sentence-transformers, where `modules.json` lists the parts of a pipeline and the folder
-//! of each.
+//! Folders of sentence-transformers: `modules.json` lists the modules of a pipeline and their
+//! folders.
 
 use std::path::Path;
 
@@ -8,13 +8,13 @@ use serde::Deserialize;
 
 use crate::checkpoint::hub::check_file_name;
 
-/// The list of parts.
+/// The file that lists the modules.
 pub(super) const MODULES: &str = "modules.json";
 
-/// A longer list is not one.
+/// Maximum size of the list in bytes.
 const LIMIT_BYTES: u64 = 1 << 20;
 
-/// One part of a pipeline.
+/// One module of a pipeline.
 #[derive(Deserialize)]
 struct Module {
     /// Its folder; empty for the pipeline's own.
@@ -26,17 +26,17 @@ struct Module {
 }
 
 impl Module {
-    /// The class without the packages that it is in.
+    /// The class without its package.
     fn name(&self) -> &str {
         self.class.rsplit('.').next().unwrap_or_default()
     }
 }
 
-/// The folder of a pipeline's CLIP model, with its slash, by the list at `modules`; empty if that is the
-/// pipeline's own, or if the pipeline has no CLIP model.
+/// The folder of a pipeline's CLIP model, with its slash, according to the list at `modules`; empty
+/// if it is the pipeline's own folder, or if the pipeline has no CLIP model.
 ///
 /// # Errors
-/// When the file is not a list of parts, or another part changes what CLIP computes.
+/// When the file is not a list of modules, or another module changes CLIP's embeddings.
 pub(super) fn clip_folder(modules: &Path) -> Result<String> {
     let place = modules.display();
     let reading = || format!("cannot read {place}");
@@ -52,12 +52,12 @@ pub(super) fn clip_folder(modules: &Path) -> Result<String> {
     let Some(clip) = list.iter().find(|module| module.name() == "CLIPModel") else {
         return Ok(String::new());
     };
-    // Embeddings are given unit length anyway.
+    // Embeddings are normalised anyway.
     let is_harmless = |name: &str| ["CLIPModel", "Normalize"].contains(&name);
     if let Some(other) = list.iter().find(|module| !is_harmless(module.name())) {
         bail!(
-            "{place} lists {} after the CLIP model, which changes its embeddings; longclip computes CLIP \
-             alone: name the folder {:?} to use it so",
+            "{place} lists {} after the CLIP model, which changes its embeddings; longclip \
+             supports only CLIP: pass the folder {:?} to use CLIP alone",
             other.name(),
             clip.path
         );
@@ -66,11 +66,11 @@ pub(super) fn clip_folder(modules: &Path) -> Result<String> {
     if path.is_empty() || path == "." {
         return Ok(String::new());
     }
-    check_file_name(path).with_context(|| format!("{place} names a folder that cannot be"))?;
+    check_file_name(path).with_context(|| format!("{place} names an invalid folder"))?;
     Ok(format!("{path}/"))
 }
 
-/// The same of a folder, which may be no pipeline.
+/// The same for a folder, which need not be a pipeline.
 ///
 /// # Errors
 /// As [`clip_folder`].
@@ -113,8 +113,14 @@ mod tests {
                 format!("[{clip},{}]", part("1_Dense", "Dense")),
                 Err("lists Dense"),
             ),
-            (format!("[{}]", part("../x", "CLIPModel")), Err("cannot be")),
-            (format!("[{}]", part("/etc", "CLIPModel")), Err("cannot be")),
+            (
+                format!("[{}]", part("../x", "CLIPModel")),
+                Err("invalid folder"),
+            ),
+            (
+                format!("[{}]", part("/etc", "CLIPModel")),
+                Err("invalid folder"),
+            ),
             (r#"{"a":1}"#.to_owned(), Err("not a list of modules")),
             ("<html>".to_owned(), Err("not a list of modules")),
         ];

@@ -1,4 +1,4 @@
-//! A model in a repository on the hub, or in the cache of it.
+//! Finds a model in a hub repository, or in its cache.
 
 use std::path::{Path, PathBuf};
 
@@ -6,23 +6,23 @@ use super::local::{self, folder_prefix};
 use super::{ModelFiles, choice, pipeline};
 use crate::checkpoint::hub::{self, Hub, Listing};
 
-/// A model as it was asked for.
+/// A requested model.
 pub(super) struct Wanted<'a> {
     /// As typed.
     pub(super) model: &'a str,
-    /// The weights file, if one was named.
+    /// The weight file, if one was given.
     pub(super) file: Option<&'a str>,
 }
 
 /// A model's files found in the cache.
 pub(super) struct InCache {
     pub(super) files: ModelFiles,
-    /// Configuration that the publisher may have but the cache has not.
+    /// Configuration files that the publisher may have but the cache lacks.
     missing: Vec<&'static str>,
 }
 
 impl InCache {
-    /// Whether nothing is missing that the publisher may have.
+    /// Whether nothing that the publisher may have is missing.
     pub(super) fn is_complete(&self) -> bool {
         self.missing.is_empty()
     }
@@ -38,7 +38,8 @@ pub(super) fn find(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFi
         return Ok(found.files.clone());
     }
     let fetched = if hub.is_offline() {
-        let what = "is not cached, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids fetching it";
+        let what = "is not cached, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids downloading \
+            it";
         Err(anyhow::Error::msg(ways_out(wanted, hub, what)))
     } else {
         fetch(wanted, hub)
@@ -47,19 +48,20 @@ pub(super) fn find(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFi
         (Err(error), Some(found)) => {
             let missing = found.missing.join(" and ");
             hub.note(&format!(
-                "{} is cached without {missing}, and asking the hub for it failed; going on with the weights alone ({error:#})",
+                "{} is cached without {missing}, and requesting it from the hub failed; continuing \
+                 with the weights alone ({error:#})",
                 wanted.model
             ));
             Ok(found.files)
         }
         (Err(error), None) if hub::is_worth_retrying(&error) && !hub::is_disk_full(&error) => {
-            Err(error.context(ways_out(wanted, hub, "could not be fetched")))
+            Err(error.context(ways_out(wanted, hub, "could not be downloaded")))
         }
         (fetched, _) => fetched,
     }
 }
 
-/// What the cache has of the model, if it has all of its weights.
+/// The cached files of the model, if all of its weights are cached.
 pub(super) fn in_cache(model: &str, file: Option<&str>, hub: &Hub<'_>) -> Option<InCache> {
     let snapshot = hub.snapshot()?;
     let file = match file {
@@ -77,7 +79,7 @@ pub(super) fn in_cache(model: &str, file: Option<&str>, hub: &Hub<'_>) -> Option
         |name: &str| !is_there(name) && !hub.is_known_absent(&format!("{prefix}{name}"));
     let needed = choice::needed_companions(&file).iter().copied();
     let mut missing: Vec<_> = needed.filter(|name| is_missing(name)).collect();
-    // Either file has the image processor; a cache filled by an older version knows of one only.
+    // Either file may hold the image processor; a cache from an older version has only one of them.
     if let Some(at) = missing
         .iter()
         .position(|name| *name == choice::PREPROCESSOR)
@@ -94,7 +96,7 @@ pub(super) fn in_cache(model: &str, file: Option<&str>, hub: &Hub<'_>) -> Option
     Some(InCache { missing, files })
 }
 
-/// The files on disk as a model.
+/// The files on disk, as a model.
 fn gather(model: &str, file: &str, path: &Path) -> anyhow::Result<ModelFiles> {
     let weights = local::weights(path)?;
     if !choice::has_companions(file) {
@@ -116,15 +118,16 @@ fn fetch(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFiles> {
         Some(file) => file.to_owned(),
         None => choose(&listing, hub)?,
     };
-    // The small ones first: weights in the cache mean that all is there.
+    // Small files first: weights in the cache then mean that everything is there.
     fetch_companions(&folder_prefix(&file), &listing, hub)?;
     let path = fetch_weights(&file, Some(&listing.commit), hub)?;
     hub.remember_commit(&listing.commit)?;
     gather(wanted.model, &file, &path)
 }
 
-/// The weights (or their index) in a repository, or in the folder that its pipeline names. Fetches the
-/// small files that say which.
+/// The weights (or their index) in a repository, or in the folder that its pipeline names.
+/// Downloads the
+/// small files that determine which.
 fn choose(listing: &Listing, hub: &Hub<'_>) -> anyhow::Result<String> {
     let fetch_if_there = |file: &str| {
         let is_there = listing.files.iter().any(|name| name == file);
@@ -147,7 +150,7 @@ fn choose(listing: &Listing, hub: &Hub<'_>) -> anyhow::Result<String> {
     Ok(format!("{inside}{chosen}"))
 }
 
-/// Fetches the weights; for an index also the shards it names.
+/// Downloads the weights; for an index, also its shards.
 fn fetch_weights(file: &str, commit: Option<&str>, hub: &Hub<'_>) -> anyhow::Result<PathBuf> {
     let path = hub.fetch(file, commit)?;
     if choice::is_index(file) {
@@ -158,22 +161,21 @@ fn fetch_weights(file: &str, commit: Option<&str>, hub: &Hub<'_>) -> anyhow::Res
     Ok(path)
 }
 
-/// Fetches what the listing has of the files beside the weights, and
-/// remembers what it has not.
+/// Downloads those files next to the weights that are in the listing, and records which are not.
 fn fetch_companions(prefix: &str, listing: &Listing, hub: &Hub<'_>) -> anyhow::Result<()> {
     for companion in choice::COMPANIONS {
         let name = format!("{prefix}{companion}");
         if listing.files.contains(&name) {
             hub.fetch(&name, Some(&listing.commit))?;
         } else {
-            // Spares a later request; a cache that cannot take it still works.
+            // Saves a later request; an unwritable cache still works.
             hub.remember_absent(&listing.commit, &name).ok();
         }
     }
     Ok(())
 }
 
-/// What a person without the model can do, in one sentence.
+/// How to get the model by other means, in one sentence.
 fn ways_out(wanted: &Wanted<'_>, hub: &Hub<'_>, what: &str) -> String {
     let (model, id) = (wanted.model, hub.repository());
     let revision = match hub.revision() {
@@ -193,7 +195,9 @@ fn ways_out(wanted: &Wanted<'_>, hub: &Hub<'_>, what: &str) -> String {
         ),
     };
     format!(
-        "the model {model} ({origin}) {what}; fetch it on another machine with `{command}`{browser} and pass --model PATH, put it into the cache at {}, or try --model tiny, which needs no network but knows drawn images only",
+        "the model {model} ({origin}) {what}; download it on another machine with \
+         `{command}`{browser} and pass --model PATH, copy it into the cache at {}, or try --model \
+         tiny, which needs no network but knows only drawn images",
         hub.folder().display()
     )
 }

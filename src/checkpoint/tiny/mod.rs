@@ -1,8 +1,8 @@
-//! The built-in model: a small CLIP that was trained on drawn images of everyday things.
+//! The built-in model: a small CLIP trained on drawn images of everyday things.
 //!
-//! Its weights lie in the program as `assets/tiny/model.bin`, packed as `assets/tiny/FORMAT.md` says.
-//! `packed` reads that file and `unpack` makes tensors of it; both distrust every byte, as of any
-//! other file. Sizes and activation are the file's own: nothing here knows them.
+//! Its weights are embedded in the program as `assets/tiny/model.bin`, in the format of
+//! `assets/tiny/FORMAT.md`. `packed` reads that file and `unpack` creates tensors from it; both
+//! treat it as untrusted, like any other file. Dimensions and activation come from the file.
 
 mod packed;
 #[cfg(test)]
@@ -21,11 +21,11 @@ use crate::input::preprocess::Preprocess;
 use crate::input::tokenizer::VOCABULARY;
 use packed::{Header, Packed};
 
-/// What `--model tiny` says on stderr.
+/// The notice that `--model tiny` prints on stderr.
 pub const NOTICE: &str = "model tiny is built in and knows drawn images of everyday things (emoji \
      artwork), not photographs; it is no substitute for real weights (choose a model with --model)";
 
-/// What it may be used for, in a list of models.
+/// Its recommended use, for the list of models.
 pub const GOOD_FOR: &str =
     "trying the program: knows drawn images of everyday things, not photographs";
 
@@ -34,9 +34,9 @@ static MODEL: &[u8] = include_bytes!(concat!(
     "/assets/tiny/model.bin"
 ));
 
-const DAMAGED: &str = "the built-in model is damaged; build the program anew";
+const DAMAGED: &str = "the built-in model is damaged; rebuild the program";
 
-/// The sizes of the built-in model, without its weights.
+/// The dimensions of the built-in model, without its weights.
 ///
 /// # Errors
 /// None, unless the program is damaged.
@@ -49,7 +49,7 @@ pub fn architecture() -> Result<Architecture> {
 /// The built-in checkpoint.
 ///
 /// # Errors
-/// When the heads that are stated do not fit, or the program is damaged.
+/// When the given head counts do not fit, or the program is damaged.
 pub fn checkpoint(stated: &Stated) -> Result<Checkpoint> {
     let checkpoint = read(MODEL, stated);
     if stated.heads.are_stated() {
@@ -64,10 +64,10 @@ pub fn sha256() -> String {
     hexadecimal(&Sha256::digest(MODEL))
 }
 
-/// The checkpoint in the bytes of a packed file.
+/// The checkpoint in a packed file.
 fn read(bytes: &[u8], stated: &Stated) -> Result<Checkpoint> {
     let packed = Packed::read(bytes)?;
-    // Before anything is unpacked: these say how large it will be.
+    // Before unpacking, because these determine its size.
     let sizes = sizes(&packed.header, &shapes(&packed.header)?, stated.heads)?;
     let architecture = sizes.architecture;
     let own = activation(&packed.header.activation)?;
@@ -103,14 +103,14 @@ fn shapes(header: &Header) -> Result<Tensors> {
         .collect()
 }
 
-/// The sizes that the shapes tell: of all tensors of a CLIP and no others, and as the header has them.
+/// The dimensions from the shapes, checked to be those of a complete CLIP and to match the header.
 fn sizes(header: &Header, shapes: &Tensors, heads: Heads) -> Result<Sizes> {
-    // Its heads are of 64 features, as OpenAI's are.
+    // Its heads have 64 features, like OpenAI's.
     let sizes = architecture::read(shapes, &ModelConfig::default(), heads, Code::OpenAi)?;
     let architecture = &sizes.architecture;
     ensure!(
         architecture.vocabulary == VOCABULARY,
-        "the token table has {} rows, CLIP's has {VOCABULARY}",
+        "the token embedding has {} rows, but CLIP's has {VOCABULARY}",
         architecture.vocabulary
     );
     layout::canonical::check_shapes(shapes, architecture)?;
@@ -130,7 +130,7 @@ fn sizes(header: &Header, shapes: &Tensors, heads: Heads) -> Result<Sizes> {
     ] {
         ensure!(
             stated == found,
-            "the header says {what} {stated}, the tensors {found}"
+            "the header says {what} {stated}, but the tensors say {found}"
         );
     }
     Ok(sizes)

@@ -1,5 +1,5 @@
-//! The packed file as `assets/tiny/FORMAT.md` specifies it: an envelope with a checksum, a header, and
-//! the bytes of the tensors. Knows nothing of CLIP.
+//! The packed file as `assets/tiny/FORMAT.md` specifies it: an envelope with a checksum, a header,
+//! and the bytes of the tensors. Knows nothing about CLIP.
 
 use std::io::Read as _;
 use std::ops::Range;
@@ -15,16 +15,16 @@ const VERSION: u32 = 1;
 /// Bytes before the compressed payload.
 const ENVELOPE: usize = 48;
 
-/// Bytes that a payload may have; a model of 3 MB has not much more.
+/// Maximum bytes of a payload; a model of 3 MB has little more.
 const PAYLOAD_BYTES: usize = 16 << 20;
 
-/// Bytes of its header, which lists some hundred tensors.
+/// Maximum bytes of its header, which lists about a hundred tensors.
 const HEADER_BYTES: usize = 1 << 20;
 
-/// Elements of all tensors together, the token table's rows of zeros included.
+/// Maximum elements of all tensors together, including the zero rows of the token embedding.
 const ELEMENTS: usize = 1 << 24;
 
-/// What the file says of itself.
+/// The header.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     pub(super) activation: String,
@@ -34,36 +34,36 @@ pub(super) struct Header {
     pub(super) tensors: Vec<Entry>,
 }
 
-/// A tensor in the header.
+/// A tensor as listed in the header.
 #[derive(Debug, Deserialize)]
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
     pub(super) encoding: Encoding,
-    /// How many rows are stored, where not all are.
+    /// The number of stored rows, if not all are stored.
     rows: Option<usize>,
     offset: usize,
     bytes: usize,
 }
 
-/// How a tensor's numbers are stored.
+/// The encoding of a tensor's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(super) enum Encoding {
-    /// As they are.
+    /// As f32.
     #[serde(rename = "f32")]
     F32,
     /// In half precision.
     #[serde(rename = "f16")]
     F16,
-    /// A scale for each row, and whole numbers.
+    /// One scale per row, and 8-bit integers.
     #[serde(rename = "i8")]
     Rows,
-    /// The same for some rows, after their numbers; all others are zeros.
+    /// The same for some rows, preceded by their indices; all other rows are zeros.
     #[serde(rename = "i8-rows")]
     SomeRows,
 }
 
-/// A packed file whose checksum is right and whose tensors lie where they should.
+/// A packed file with verified checksum and tensor positions.
 pub(super) struct Packed {
     pub(super) header: Header,
     payload: Vec<u8>,
@@ -94,7 +94,7 @@ impl Packed {
         })
     }
 
-    /// The bytes of a tensor of this header.
+    /// The bytes of a tensor.
     pub(super) fn data(&self, entry: &Entry) -> &[u8] {
         let Range { start, end } = entry.place();
         &self.payload[self.body + start..self.body + end]
@@ -102,7 +102,7 @@ impl Packed {
 }
 
 impl Header {
-    /// The header alone: the rest is not looked at, and the checksum not checked.
+    /// Reads only the header, without verifying the checksum.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
         let (_, stream) = envelope(bytes)?;
         let mut stream = ZlibDecoder::new(stream);
@@ -131,7 +131,8 @@ impl Header {
         Ok(header)
     }
 
-    /// That the tensors fill the body without gaps, each with as many bytes as its shape needs.
+    /// Checks that the tensors fill the body without gaps, each with the bytes that its shape
+    /// needs.
     fn check_places(&self, body: usize) -> Result<()> {
         let mut end = 0;
         for entry in &self.tensors {
@@ -149,24 +150,25 @@ impl Header {
                 entry.shape,
                 entry.encoding
             );
-            // Fits: the elements are few, and no encoding has more than 4 bytes an element and row.
+            // Cannot overflow: elements are limited, and encodings need at most 4 bytes per element
+            // and row.
             end += entry.bytes;
         }
         ensure!(
             end == body,
-            "the tensors have {end} bytes, and {body} are there"
+            "the tensors need {end} bytes, but {body} are there"
         );
         Ok(())
     }
 }
 
 impl Entry {
-    /// Rows of the unpacked tensor; a number of its own is one.
+    /// Rows of the unpacked tensor; 1 for a scalar.
     pub(super) fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// Rows that are stored.
+    /// Stored rows.
     pub(super) fn stored_rows(&self) -> usize {
         match self.encoding {
             Encoding::SomeRows => self.rows.unwrap_or(0),
@@ -174,25 +176,25 @@ impl Entry {
         }
     }
 
-    /// Elements of a row.
+    /// Elements per row.
     pub(super) fn columns(&self) -> usize {
         self.shape.iter().skip(1).product()
     }
 
-    /// Elements of the unpacked tensor; none where that is no number.
+    /// Elements of the unpacked tensor; `None` on overflow.
     fn elements(&self) -> Option<usize> {
         let mut sizes = self.shape.iter();
         let all = sizes.try_fold(1usize, |all, size| all.checked_mul(*size));
         all.filter(|_| self.shape.len() <= 4 && !self.shape.contains(&0))
     }
 
-    /// Bytes that the encoding takes; none where it cannot be.
+    /// Bytes that the encoding takes; `None` if it is not valid.
     fn needed(&self) -> Option<usize> {
         let (rows, elements) = (self.stored_rows(), self.elements()?);
         if rows == 0 || rows > self.rows() {
             return None;
         }
-        // No more than the elements, which were counted: none of this overflows.
+        // At most the number of elements, which was checked, so nothing overflows.
         let scales_and_codes = rows * (2 + self.columns());
         Some(match self.encoding {
             Encoding::F32 => 4 * elements,
@@ -207,20 +209,20 @@ impl Entry {
     }
 }
 
-/// Length of the payload, and the stream that it is in.
+/// The length of the payload, and the stream that holds it.
 fn envelope(bytes: &[u8]) -> Result<(usize, &[u8])> {
     ensure!(bytes.len() > ENVELOPE, "it is cut short");
     let (envelope, stream) = bytes.split_at(ENVELOPE);
-    ensure!(&envelope[..8] == MAGIC, "it is no packed model");
+    ensure!(&envelope[..8] == MAGIC, "it is not a packed model");
     let version = number(&envelope[8..]);
     ensure!(
         version == VERSION,
-        "it has version {version} of the format; this program reads {VERSION}"
+        "it uses version {version} of the format, but this program reads version {VERSION}"
     );
     let length = number(&envelope[12..]) as usize;
     ensure!(
         (4..=PAYLOAD_BYTES).contains(&length),
-        "it says that it holds {length} bytes; a model has at most {PAYLOAD_BYTES}"
+        "it claims to hold {length} bytes, but a model has at most {PAYLOAD_BYTES}"
     );
     Ok((length, stream))
 }
@@ -231,11 +233,11 @@ fn inflate(stream: &[u8], length: usize) -> Result<Vec<u8>> {
     decoder
         .read_exact(&mut payload)
         .context("the compressed stream is damaged")?;
-    // The end is read as well: it has a checksum of its own.
+    // The end must be read too: the stream has its own checksum.
     let more = decoder
         .read(&mut [0])
         .context("the compressed stream is damaged")?;
-    ensure!(more == 0, "it holds more than the {length} bytes it says");
+    ensure!(more == 0, "it holds more than the {length} bytes it claims");
     ensure!(
         decoder.into_inner().is_empty(),
         "bytes follow the compressed stream"
@@ -247,12 +249,12 @@ fn header_length(bytes: &[u8]) -> Result<usize> {
     let size = number(bytes) as usize;
     ensure!(
         size <= HEADER_BYTES,
-        "the header has {size} bytes; more than {HEADER_BYTES} is no model"
+        "the header has {size} bytes, more than the limit of {HEADER_BYTES}"
     );
     Ok(size)
 }
 
-/// The first four bytes, of which there are that many.
+/// The first four bytes, which the caller has checked to exist.
 fn number(bytes: &[u8]) -> u32 {
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }

@@ -1,4 +1,4 @@
-//! Files that a damaged disk or a hostile hand could make of the built-in model: each is refused.
+//! Damaged and malicious versions of the built-in model's file: each is refused.
 
 use std::io::{Read as _, Write as _};
 
@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{MODEL, architecture, checkpoint, packed::Header, read};
 use crate::checkpoint::architecture::Activation;
 
-/// A packed model, taken apart.
+/// A packed model, split into its parts.
 #[derive(Clone)]
 struct Model {
     header: Value,
@@ -54,19 +54,19 @@ impl Model {
         tensors.find(|one| one["encoding"] == encoding).unwrap()
     }
 
-    /// Where its bytes begin.
+    /// The offset of its bytes.
     fn start(&mut self, encoding: &str) -> usize {
         self.first(encoding)["offset"].as_u64().unwrap() as usize
     }
 
-    /// Puts bytes into the body, so far behind the first tensor of an encoding.
+    /// Overwrites bytes in the body, at an offset within the first tensor of an encoding.
     fn put(&mut self, encoding: &str, behind: usize, bytes: [u8; 2]) {
         let at = self.start(encoding) + behind;
         self.body[at..at + 2].copy_from_slice(&bytes);
     }
 }
 
-/// A file with a payload and the length that it claims; its checksum is right.
+/// A file with a payload, a claimed length and a correct checksum.
 fn file(payload: &[u8], length: usize) -> Vec<u8> {
     let mut file = b"TINYCLIP\x01\0\0\0".to_vec();
     file.extend((length as u32).to_le_bytes());
@@ -122,7 +122,7 @@ fn a_file_that_is_cut_short_or_changed_anywhere_is_refused() {
 }
 
 #[test]
-fn an_envelope_that_lies_is_refused() {
+fn an_inconsistent_envelope_is_refused() {
     let payload = Model::new().payload();
     let length = payload.len();
     for (claimed, message) in [
@@ -139,11 +139,11 @@ fn an_envelope_that_lies_is_refused() {
     bytes[8] = 2;
     refused("a version", &bytes, "version 2");
     bytes[0] = b'X';
-    refused("a magic number", &bytes, "no packed model");
+    refused("a magic number", &bytes, "not a packed model");
     bytes[..9].copy_from_slice(b"TINYCLIP\x01");
     bytes[20] ^= 1;
     refused("a checksum", &bytes, "the checksum");
-    for (size, message) in [(u32::MAX, "is no model"), (1 << 20, "beyond")] {
+    for (size, message) in [(u32::MAX, "more than the limit"), (1 << 20, "beyond")] {
         let mut payload = Model::new().payload();
         payload.truncate(100_000);
         payload[..4].copy_from_slice(&size.to_le_bytes());
@@ -153,11 +153,11 @@ fn an_envelope_that_lies_is_refused() {
     }
 }
 
-/// A change of the header, and what is said of it.
+/// A change of the header, and part of the expected error.
 type Case = (&'static str, fn(&mut Model), &'static str);
 
 #[test]
-fn a_header_that_lies_is_refused() {
+fn an_inconsistent_header_is_refused() {
     let cases: [Case; 19] = [
         ("no list", |m| m.header["tensors"] = 1.into(), "not valid"),
         ("nothing", |m| m.header = json!(null), "not valid"),
@@ -259,7 +259,7 @@ fn a_header_that_lies_is_refused() {
 }
 
 #[test]
-fn tensors_that_make_no_clip_are_refused() {
+fn tensors_that_do_not_form_a_clip_are_refused() {
     let cases: [Case; 4] = [
         (
             "one is missing",
@@ -291,7 +291,7 @@ fn tensors_that_make_no_clip_are_refused() {
 }
 
 #[test]
-fn numbers_that_are_none_are_refused() {
+fn numbers_that_are_not_finite_are_refused() {
     let stored = |model: &mut Model| {
         let rows = model.first("i8-rows")["rows"].as_u64().unwrap();
         2 * rows as usize

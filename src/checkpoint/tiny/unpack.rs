@@ -1,4 +1,4 @@
-//! Packed tensors -> f32, to the bit what the format says: the f32 product of scale and code.
+//! Packed tensors -> f32, bit-exact as the format specifies: the f32 product of scale and code.
 
 use anyhow::{Context, Result, ensure};
 use half::f16;
@@ -8,7 +8,7 @@ use super::packed::{Encoding, Entry, Packed};
 use crate::checkpoint::Tensors;
 use crate::checkpoint::container::StoredTensor;
 
-/// All tensors of a packed file, every value of them finite.
+/// All tensors of a packed file, all values finite.
 pub(super) fn tensors(packed: &Packed) -> Result<Tensors> {
     let entries = packed.header.tensors.par_iter();
     entries
@@ -21,9 +21,9 @@ pub(super) fn tensors(packed: &Packed) -> Result<Tensors> {
         .collect()
 }
 
-/// The bytes of a tensor's f32 values; `data` has as many bytes as the encoding takes.
+/// The bytes of a tensor's f32 values; `data` has the length that the encoding requires.
 fn values(entry: &Entry, data: &[u8]) -> Result<Vec<u8>> {
-    // Zeros that nothing touches cost no memory: most rows of the token table.
+    // Untouched zeros cost no memory, and most rows of the token embedding are zeros.
     let mut out = vec![0; 4 * entry.rows() * entry.columns()];
     match entry.encoding {
         Encoding::F32 => {
@@ -58,7 +58,7 @@ fn copy(values: impl Iterator<Item = f32>, out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// Row numbers, each larger than the one before and below `limit`.
+/// Row indices, strictly ascending and below `limit`.
 fn row_numbers(bytes: &[u8], limit: usize) -> Result<Vec<usize>> {
     let (pairs, _) = bytes.as_chunks();
     let rows: Vec<usize> = pairs
@@ -67,12 +67,12 @@ fn row_numbers(bytes: &[u8], limit: usize) -> Result<Vec<usize>> {
         .collect();
     ensure!(
         rows.is_sorted_by(|a, b| a < b) && rows.last().is_none_or(|last| *last < limit),
-        "the numbers of its rows do not ascend below {limit}"
+        "its row indices do not ascend below {limit}"
     );
     Ok(rows)
 }
 
-/// Writes each row's scale times its codes to where it belongs.
+/// Writes each row's scale times its codes to its place.
 fn scale_rows(
     scales: &[u8],
     codes: &[u8],
@@ -88,7 +88,7 @@ fn scale_rows(
         );
         let out = &mut out[4 * row * columns..][..4 * columns];
         for (out, code) in out.chunks_exact_mut(4).zip(codes) {
-            // Finite: a half and a byte are far from f32's largest.
+            // Always finite: the product of an f16 and a byte is far below f32's maximum.
             let value = scale * f32::from(code.cast_signed());
             out.copy_from_slice(&value.to_le_bytes());
         }

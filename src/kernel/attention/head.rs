@@ -1,4 +1,4 @@
-//! One head of one segment.
+//! Attention for one head of one segment.
 #![allow(
     unsafe_code,
     reason = "vector methods and raw pointers into scratch; contracts are stated"
@@ -15,33 +15,34 @@ use crate::kernel::matmul::tile::{Ahead, Operands};
 use crate::kernel::matmul::tiles::{STRIDE, strided_bf16_tile, strided_tile};
 use crate::kernel::simd::Simd;
 
-/// Keys taken at once: their scores, for a tile of queries, stay in the first-level cache. Fixed, for sums
-/// are cut here: a row's result must not depend on how many rows its neighbours see.
+/// Keys processed at once: their scores for a tile of queries stay in the L1 cache. Fixed, because
+/// sums are split here: a row's result must not depend on how many rows its neighbours see.
 const CHUNK: usize = 320;
 
-/// The widest head.
+/// Maximum head dimension.
 pub const MOST_HEAD_COLUMNS: usize = CHUNK;
 
-/// Most rows of a tile at any level.
+/// Maximum rows of a tile at any level.
 const MOST_ROWS: usize = 14;
 
-/// The work of head `head` of the segment of `unit`.
+/// The computation of head `head` for the segment of `unit`.
 pub(super) struct Head<'a> {
     pub(super) call: &'a Call<'a>,
     pub(super) unit: &'a Unit,
     pub(super) head: usize,
 }
 
-/// A tile of queries while it meets the keys.
+/// State of a tile of queries while it runs over the keys.
 struct Tile {
     rows: usize,
-    /// How many keys each row sees.
+    /// The number of keys each row sees.
     visible: [usize; MOST_ROWS],
     /// The largest score so far, unscaled.
     largest: [f32; MOST_ROWS],
     /// The sum of the exponentials so far.
     sums: [f32; MOST_ROWS],
-    /// Queries `[rows][STRIDE]`; scores, then weights `[rows][STRIDE]`; results `[rows][columns]`; those of a chunk.
+    /// Queries `[rows][STRIDE]`; scores, then weights `[rows][STRIDE]`; results `[rows][columns]`;
+    /// results of a chunk.
     queries: *mut f32,
     scores: *mut f32,
     results: *mut f32,
@@ -54,7 +55,8 @@ impl Job for Head<'_> {
         let layout = Layout::of::<V>(&self);
         let tile_lanes = V::ROWS * (2 * STRIDE + 2 * layout.columns);
         let scratch = Scratch::new(layout.lanes() + tile_lanes);
-        // SAFETY: the scratch holds the parts laid out in it one after the other; the dispatcher vouches for the CPU.
+        // SAFETY: the scratch holds the parts laid out in it one after the other; the dispatcher
+        // vouches for the CPU.
         unsafe {
             let queries = scratch.pointer().add(layout.lanes());
             let scores = queries.add(V::ROWS * STRIDE);
@@ -83,7 +85,7 @@ impl Job for Head<'_> {
 }
 
 impl Head<'_> {
-    /// Computes the output rows from `start` on, as many as the tile has.
+    /// Computes one tile of output rows, from `start` on.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; no other thread writes these columns of these rows.
@@ -96,7 +98,7 @@ impl Head<'_> {
             if self.call.shape.causal {
                 tile.visible[r] = packed.prefix + query - own.start + 1;
             }
-            // SAFETY: room for STRIDE lanes a row.
+            // SAFETY: room for STRIDE lanes per row.
             unsafe {
                 self.encode::<V>(self.part(query, 0), tile.queries.add(r * STRIDE));
                 self.ask_for_neighbours::<V>(tile.rows, start + r);
@@ -126,8 +128,8 @@ impl Head<'_> {
         }
     }
 
-    /// Asks for what is read and written after the query of output row `index`: the query of the next tile, and
-    /// the row's own place in the output.
+    /// Prefetches what is read and written after the query of output row `index`: the query of the
+    /// next tile, and the row's own place in the output.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
@@ -146,7 +148,7 @@ impl Head<'_> {
         }
     }
 
-    /// Adds what the keys `keys` contribute.
+    /// Adds the contribution of the keys `keys`.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; keys and queries are packed.
@@ -164,7 +166,7 @@ impl Head<'_> {
         unsafe {
             let mut key = 0;
             while key < keys.len() {
-                // One vector where one is enough.
+                // One vector if one is enough.
                 let vectors = if keys.len() - key > V::LANES { 2 } else { 1 };
                 let operands = Operands {
                     lanes: packed.key_lanes,
@@ -213,8 +215,9 @@ impl Head<'_> {
         }
     }
 
-    /// Turns row `r`'s scores of the keys `keys` into exponentials of their (scaled) distance to the largest
-    /// score so far; returns the factor by which that one's growth lets earlier results fade.
+    /// Turns row `r`'s scores for the keys `keys` into exponentials of their (scaled) distance to
+    /// the largest score so far; returns the factor by which earlier results are rescaled if that
+    /// maximum grew.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; the scores are there.
@@ -223,7 +226,7 @@ impl Head<'_> {
         let seen = tile.visible[r].saturating_sub(keys.start).min(keys.len());
         let (whole, rest) = (seen / V::LANES * V::LANES, seen % V::LANES);
         let scale = std::f32::consts::LOG2_E / (self.call.shape.head_dim as f32).sqrt();
-        // SAFETY: a row of scores has STRIDE lanes, more than CHUNK and a vector.
+        // SAFETY: a row of scores has STRIDE lanes, more than CHUNK plus a vector.
         unsafe {
             let scores = tile.scores.add(r * STRIDE);
             let mut largest = V::splat(tile.largest[r]);
@@ -258,8 +261,8 @@ impl Head<'_> {
         }
     }
 
-    /// Writes the weights of a vector of keys from `key` on to a row of them: pairs of bf16 take the place of scores
-    /// already read.
+    /// Writes the weights for a vector of keys from `key` on into a row of weights: pairs of bf16
+    /// overwrite scores already read.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; the row has room.

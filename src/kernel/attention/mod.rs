@@ -1,4 +1,5 @@
-//! Attention over segments of rows, one head at a time, softmax fused: no matrix of all scores exists.
+//! Attention over segments of rows, one head at a time, with fused softmax: the full score matrix
+//! is never stored.
 #![allow(
     unsafe_code,
     reason = "threads write their heads' columns of a shared output"
@@ -19,7 +20,7 @@ use super::parallel::{Counter, region, threads_for};
 use super::shared::SharedRows;
 use head::Head;
 
-/// Rows that attend to each other, and to the rows of their ancestors before them: a text's own
+/// Rows that attend to each other and to the rows of their ancestors before them: a text's own
 /// part of a tree of texts, or one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
@@ -29,18 +30,18 @@ pub struct Segment {
     pub prefix: Vec<Range<usize>>,
 }
 
-/// What kind of attention.
+/// Parameters of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionShape {
     /// Heads; the width is `heads * head_dim`.
     pub heads: usize,
-    /// Columns of a head, at most 320.
+    /// Columns per head, at most 320.
     pub head_dim: usize,
-    /// Whether a row sees, besides the whole prefix, only itself and the rows before it.
+    /// Causal mask: apart from the whole prefix, a row sees only itself and the rows before it.
     pub causal: bool,
 }
 
-/// One attention's data and how it is shared out.
+/// One attention's data and how its work is shared.
 struct Call<'a> {
     qkv: &'a [f32],
     shape: AttentionShape,
@@ -48,7 +49,7 @@ struct Call<'a> {
     queries: Option<&'a [usize]>,
     out: SharedRows<'a>,
     level: Level,
-    /// Whether products are of bf16.
+    /// Whether products use bf16.
     half: bool,
 }
 
@@ -74,13 +75,13 @@ struct Unit {
 ///
 /// `qkv` is [rows, 3 * width]: queries, keys, values side by side, width = heads * head_dim. With
 /// `queries` None, `out` is [rows, width] and each row of each segment gets its result at its own
-/// index; rows in no segment are left as they are. With a sorted list of row numbers, `out` is [list
+/// index; rows in no segment are left unchanged. With a sorted list of row numbers, `out` is [list
 /// length, width] and only those rows are computed.
 ///
-/// Runs on the threads of the current rayon pool. A row's bytes depend on the rows it sees only, not on how they
-/// are divided in segments, on other segments or on the number of threads.
+/// Runs on the current rayon pool. A row's result depends, to the bit, only on the rows it sees,
+/// not on how they are divided into segments, on other segments or on the number of threads.
 ///
-/// Panics when lengths do not fit together or a range lies outside `qkv`.
+/// Panics when lengths do not match or a range lies outside `qkv`.
 pub fn attention(
     qkv: &[f32],
     shape: &AttentionShape,
@@ -91,9 +92,9 @@ pub fn attention(
     attention_at((level(), false), (qkv, shape), segments, queries, out);
 }
 
-/// [`attention`] with queries, keys, weights and values rounded to bf16, softmax and sums in f32, where the CPU
-/// multiplies bf16 (elsewhere the same as [`attention`]): a third faster, for towers whose linear layers
-/// are of bf16 or bytes.
+/// [`attention`] with queries, keys, weights and values rounded to bf16, softmax and sums in f32,
+/// if the CPU multiplies bf16 (otherwise the same as [`attention`]): a third faster, for towers
+/// whose linear layers use bf16 or bytes.
 pub fn attention_bf16(
     qkv: &[f32],
     shape: &AttentionShape,
@@ -111,7 +112,7 @@ pub fn attention_bf16(
     );
 }
 
-/// [`attention`] with the instructions of a level, products of bf16 or not.
+/// [`attention`] at a given instruction level, with or without bf16 products.
 fn attention_at(
     (level, half): (Level, bool),
     (qkv, shape): (&[f32], &AttentionShape),
@@ -128,7 +129,7 @@ fn attention_at(
     assert_eq!(
         qkv.len(),
         rows * 3 * width,
-        "attention's input is no whole number of rows"
+        "attention's input is not a whole number of rows"
     );
     assert_eq!(
         out.len(),
@@ -144,7 +145,10 @@ fn attention_at(
         .iter()
         .flat_map(|segment| segment.prefix.iter().chain([&segment.rows]));
     for range in ranges {
-        assert!(range.end <= rows, "rows {range:?} of a segment, of {rows}");
+        assert!(
+            range.end <= rows,
+            "a segment has rows {range:?} of only {rows}"
+        );
     }
     let call = Call {
         qkv,
@@ -158,14 +162,15 @@ fn attention_at(
     run(&call);
 }
 
-/// Shares out the heads of all segments.
+/// Distributes the heads of all segments to the threads.
 fn run(call: &Call) {
     let units = units(call.segments, call.queries);
     let flops: usize = units.iter().map(|unit| cost(call, unit)).sum();
     let threads = threads_for(flops);
     let pieces = units.len() * call.shape.heads;
     let counter = Counter::new(pieces);
-    // Small pieces go out by the handful: a counter that all threads write costs more than they do.
+    // Small pieces are taken several at a time: contention on the shared counter costs more than
+    // they do.
     let handful = (pieces / (16 * threads)).clamp(1, 64);
     region(threads, &|| {
         while let Some(range) = counter.take(handful) {
@@ -178,7 +183,7 @@ fn run(call: &Call) {
     });
 }
 
-/// Which output rows each segment has; segments without any are left out.
+/// The output rows of each segment; segments without any are skipped.
 fn units(segments: &[Segment], queries: Option<&[usize]>) -> Vec<Unit> {
     let outputs = |rows: &Range<usize>| match queries {
         None => rows.clone(),
@@ -194,7 +199,7 @@ fn units(segments: &[Segment], queries: Option<&[usize]>) -> Vec<Unit> {
     units.filter(|unit| !unit.outputs.is_empty()).collect()
 }
 
-/// Operations of a unit, all heads.
+/// Floating-point operations of a unit, over all heads.
 fn cost(call: &Call, unit: &Unit) -> usize {
     let segment = &call.segments[unit.segment];
     let keys = segment.rows.len() + segment.prefix.iter().map(Range::len).sum::<usize>();

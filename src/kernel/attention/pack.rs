@@ -1,4 +1,4 @@
-//! A head's keys and values, packed as the second operands of products.
+//! A head's keys and values, packed as right operands of products.
 #![allow(
     unsafe_code,
     reason = "vector methods and raw pointers into scratch; contracts are stated"
@@ -9,22 +9,22 @@ use std::ops::Range;
 use super::head::Head;
 use crate::kernel::simd::{Rows, Simd};
 
-/// The sizes of packed keys and values.
+/// The layout of packed keys and values.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     /// Keys before the segment's own.
     pub(super) prefix: usize,
     /// Keys.
     pub(super) count: usize,
-    /// Columns of a head, filled up to whole pairs of vectors.
+    /// Columns of a head, padded to whole pairs of vectors.
     pub(super) columns: usize,
     /// 2 where a lane holds two bf16, else 1.
     pub(super) keys_a_lane: usize,
-    /// Lanes of a key.
+    /// Lanes per key.
     pub(super) key_lanes: usize,
-    /// Lanes of a column of values.
+    /// Lanes per column of values.
     pub(super) value_lanes: usize,
-    /// Room for the keys.
+    /// Lanes for all keys.
     keys_room: usize,
 }
 
@@ -72,7 +72,7 @@ impl std::ops::Deref for Packed {
     }
 }
 
-/// Rows between one that is read and the one asked for.
+/// Prefetch distance in rows.
 const ROWS_AHEAD: usize = 12;
 
 impl Head<'_> {
@@ -83,7 +83,8 @@ impl Head<'_> {
         self.call.qkv[start..].as_ptr()
     }
 
-    /// Asks for the head's part of row `row`: a head's rows lie too far apart for the CPU to guess the next.
+    /// Prefetches the head's part of row `row`: its rows lie too far apart for the hardware
+    /// prefetcher.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
@@ -99,7 +100,8 @@ impl Head<'_> {
         }
     }
 
-    /// Packs the keys and values of the segment to `to`. `work` holds a vector's number of rows of a head.
+    /// Packs the keys and values of the segment into `to`. `work` has room for LANES rows of a
+    /// head.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; `to` has room for the layout's lanes.
@@ -110,7 +112,7 @@ impl Head<'_> {
         to: *mut f32,
         work: *mut f32,
     ) -> Packed {
-        // SAFETY: the caller's promises; keys take the layout's room for them, values follow.
+        // SAFETY: the caller's promises; keys take their lanes of the layout, values follow.
         unsafe {
             let values = to.add(layout.keys_room);
             self.pack_keys::<V>(&layout, to, work);
@@ -140,7 +142,7 @@ impl Head<'_> {
     #[inline(always)]
     unsafe fn pack_keys<V: Simd>(&self, layout: &Layout, to: *mut f32, work: *mut f32) {
         let (count, lanes) = (layout.count, layout.key_lanes);
-        // Rows apart by what encoding writes.
+        // The distance between rows is what encoding writes.
         let stride = self.call.shape.head_dim.next_multiple_of(V::LANES);
         let (mut group, mut pending) = (0, 0);
         for mut range in self.ranges() {
@@ -205,7 +207,8 @@ impl Head<'_> {
         }
     }
 
-    /// Packs the values of two keys a lane; those past the last key and the columns past the head's are 0.
+    /// Packs the values of two keys per lane; those past the last key and the columns past the
+    /// head's are 0.
     ///
     /// # Safety
     /// As for [`Head::pack`].
@@ -234,7 +237,7 @@ impl Head<'_> {
         }
     }
 
-    /// A vector of columns from `column` on of a row's part of the head, 0 past its end.
+    /// A vector of columns, from `column` on, of a row's part of the head; 0 past its end.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; `from` is a row's part.
@@ -250,8 +253,8 @@ impl Head<'_> {
         }
     }
 
-    /// Writes a row's part of the head to `to`, rounded to bf16 where products are of them, filled up with 0 to
-    /// whole vectors.
+    /// Writes a row's part of the head to `to`, rounded to bf16 if products use it, padded with 0
+    /// to whole vectors.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`; `to` has room.

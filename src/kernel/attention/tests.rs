@@ -1,9 +1,9 @@
-//! Attention against the plain formula in f64, at every level.
+//! Attention compared with the plain formula in f64, at every level.
 
 use super::*;
 use crate::kernel::testing::{levels, randoms, relative_error};
 
-/// The formula, for the queries of `segment`.
+/// The formula, for the queries in `segment`.
 fn naive(qkv: &[f32], shape: &AttentionShape, segment: &Segment, query: usize) -> Vec<f64> {
     let (d, width) = (shape.head_dim, shape.heads * shape.head_dim);
     let own = segment
@@ -116,7 +116,7 @@ fn attention_agrees_with_the_formula() {
 }
 
 #[test]
-fn a_tree_of_prefixes_gives_the_bytes_of_whole_texts() {
+fn a_tree_of_prefixes_gives_the_same_bytes_as_whole_texts() {
     // 0..5 is shared, 5..12 and 12..40 follow it, 40..43 follows 12..40.
     let shape = AttentionShape {
         heads: 2,
@@ -158,7 +158,7 @@ fn a_tree_of_prefixes_gives_the_bytes_of_whole_texts() {
 }
 
 #[test]
-fn chosen_queries_give_the_bytes_of_all() {
+fn selected_queries_give_the_same_bytes_as_all() {
     for causal in [false, true] {
         let shape = AttentionShape {
             heads: 2,
@@ -192,17 +192,17 @@ fn threads_do_not_change_the_bytes() {
     let one = rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .build()
-        .expect("a pool");
+        .expect("a thread pool");
     let three = rayon::ThreadPoolBuilder::new()
         .num_threads(3)
         .build()
-        .expect("a pool");
+        .expect("a thread pool");
     let run = || at(level(), &qkv, &shape, &segments, None);
     assert!(one.install(run) == three.install(run));
 }
 
 #[test]
-fn rows_outside_segments_are_left_alone() {
+fn rows_outside_segments_are_unchanged() {
     let shape = AttentionShape {
         heads: 1,
         head_dim: 8,
@@ -234,7 +234,7 @@ fn nan_stays_in_its_segment_and_large_scores_do_not_overflow() {
 }
 
 #[test]
-fn products_of_bf16_are_near_those_of_f32() {
+fn bf16_products_are_close_to_f32() {
     for (heads, head_dim, lengths) in [(2, 64, [197, 3]), (1, 7, [33, 18]), (1, 80, [577, 1])] {
         let width = heads * head_dim;
         let rows: usize = lengths.iter().sum();
@@ -262,7 +262,7 @@ fn products_of_bf16_are_near_those_of_f32() {
 }
 
 #[test]
-fn trees_and_chosen_queries_keep_their_bytes_in_bf16() {
+fn trees_and_selected_queries_keep_their_bytes_in_bf16() {
     let shape = AttentionShape {
         heads: 2,
         head_dim: 32,

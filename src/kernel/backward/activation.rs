@@ -1,4 +1,4 @@
-//! Activations by themselves, and their derivatives.
+//! Element-wise activations and their derivatives.
 #![allow(
     unsafe_code,
     reason = "generic over the vector types, whose methods are unsafe"
@@ -11,10 +11,10 @@ use crate::kernel::dispatch::{Job, run};
 use crate::kernel::level::{Level, level};
 use crate::kernel::simd::{Simd, load_up_to, store_up_to};
 
-/// Values that a thread takes at once.
+/// Values that a thread processes at once.
 const PIECE: usize = 1 << 14;
 
-/// `activation` of every value.
+/// Applies `activation` to every value.
 #[must_use]
 pub fn activate_rows(activation: Activation, values: &[f32]) -> Vec<f32> {
     let mut out = values.to_vec();
@@ -22,7 +22,7 @@ pub fn activate_rows(activation: Activation, values: &[f32]) -> Vec<f32> {
     out
 }
 
-/// The gradient of an activation's input `values` from that of its output, `gradient`, in place.
+/// Turns `gradient`, of an activation's output, into that of its input `values`, in place.
 ///
 /// Panics when they differ in length.
 pub fn activation_backward(activation: Activation, values: &[f32], gradient: &mut [f32]) {
@@ -56,8 +56,8 @@ impl Job for Piece<'_> {
         let mut i = 0;
         while i < count {
             let part = V::LANES.min(count - i);
-            // SAFETY: `part` values from `i` on lie inside both slices, which are of one length; the dispatcher
-            // vouches for the CPU.
+            // SAFETY: `part` values from `i` on lie inside both slices, which have the same length;
+            // the dispatcher vouches for the CPU.
             unsafe {
                 let at = self.out.as_mut_ptr().add(i);
                 let old = load_up_to::<V>(at, part, 0.0);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_overflows_far_out() {
+    fn extreme_values_do_not_overflow() {
         for activation in [Activation::QuickGelu, Activation::Gelu] {
             let inputs = [-3e38, -200.0, -0.0, 0.0, 200.0, 3e38];
             let mut out = vec![1.0; inputs.len()];
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_is_activated() {
+    fn the_activation_is_applied_to_every_value() {
         let values = randoms(1, 2 * PIECE + 5);
         let out = activate_rows(Activation::QuickGelu, &values);
         for (x, y) in values.iter().zip(out) {

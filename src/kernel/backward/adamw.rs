@@ -1,4 +1,4 @@
-//! A step of AdamW (Loshchilov and Hutter, arXiv 1711.05101), as PyTorch computes it.
+//! The AdamW step (Loshchilov and Hutter, arXiv 1711.05101), as computed by PyTorch.
 #![allow(
     unsafe_code,
     reason = "runs plain loops with the instructions found on this CPU"
@@ -10,27 +10,27 @@ use crate::kernel::dispatch::{Job, run};
 use crate::kernel::level::level;
 use crate::kernel::simd::Simd;
 
-/// Values that a thread takes at once.
+/// Values that a thread processes at once.
 const PIECE: usize = 1 << 14;
 
-/// The numbers of one step.
+/// Parameters of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWStep {
     /// Learning rate.
     pub rate: f64,
-    /// How much of the old mean and of the old mean square stays.
+    /// beta1 and beta2: decay rates of the running mean and mean square.
     pub betas: [f64; 2],
-    /// Added to the root of the mean square.
+    /// Epsilon, added to the root of the mean square.
     pub epsilon: f64,
-    /// The share of a parameter that decays, times the rate.
+    /// Weight decay, multiplied by the learning rate.
     pub weight_decay: f64,
-    /// What gradients are multiplied with first: clipping.
+    /// Factor applied to gradients first, for clipping.
     pub factor: f64,
-    /// The step's number, from 1.
+    /// The step number, from 1.
     pub step: usize,
 }
 
-/// Moves `parameters` against `gradient`; `means` and `squares` are its running means.
+/// Updates `parameters` by `gradient`; `means` and `squares` are the running moments.
 ///
 /// Panics when they differ in length.
 pub fn adamw(
@@ -42,7 +42,7 @@ pub fn adamw(
     let count = parameters.len();
     assert!(
         [gradient.len(), means.len(), squares.len()] == [count; 3],
-        "a step of AdamW over vectors of different lengths"
+        "AdamW's vectors differ in length"
     );
     let level = level();
     let pieces = parameters
@@ -79,7 +79,7 @@ impl Job for Piece<'_> {
         let step = self.step;
         let [b1, b2] = step.betas;
         let power = i32::try_from(step.step).unwrap_or(i32::MAX);
-        // Scalars in f64, as PyTorch has them, each rounded once.
+        // Scalars in f64, as in PyTorch, each rounded once.
         let keep = (1.0 - step.rate * step.weight_decay) as f32;
         let factor = step.factor as f32;
         let (mean_new, square_old) = ((1.0 - b1) as f32, b2 as f32);
@@ -104,8 +104,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_steps_are_those_of_the_paper() {
-        // The same in f64, by hand.
+    fn two_steps_match_the_paper() {
+        // The same steps in f64.
         let (mut p, mut m, mut v) = (0.5f64, 0.0f64, 0.0f64);
         let (mut parameters, mut means, mut squares) = ([0.5f32], [0.0f32], [0.0f32]);
         for (t, g) in [(1, 0.3f64), (2, -0.2)] {

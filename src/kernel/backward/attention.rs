@@ -1,4 +1,5 @@
-//! The derivative of attention, a head of a sequence at a time; its weights are computed again.
+//! The derivative of attention, one head of one sequence at a time; attention weights are
+//! recomputed.
 #![allow(
     unsafe_code,
     reason = "threads write their heads' columns of a shared output"
@@ -13,12 +14,13 @@ use crate::kernel::product::{View, multiply};
 use crate::kernel::shared::SharedRows;
 use crate::kernel::simd::{Simd, load_up_to, store_up_to};
 
-/// From the gradient of what [`attention`](crate::kernel::attention()) gave, `gradient` [rows, width], to that of its input
-/// `qkv` [rows, 3 width]. With a sorted list `queries`, `gradient` is [list length, width], of those rows alone.
+/// Computes the gradient of the input of [`attention`](crate::kernel::attention()) from `gradient`
+/// [rows, width], that of its output; `qkv` is [rows, 3 width]. With a sorted list `queries`,
+/// `gradient` is [list length, width], for those rows only.
 ///
-/// Runs on the threads of the current rayon pool; their number does not show.
+/// Runs on the current rayon pool; the result does not depend on the number of threads.
 ///
-/// Panics when lengths do not fit together, and for segments that share rows.
+/// Panics when lengths do not match, and for segments that share rows.
 #[must_use]
 pub fn attention_backward(
     qkv: &[f32],
@@ -30,7 +32,7 @@ pub fn attention_backward(
     let width = shape.heads * shape.head_dim;
     let rows = qkv.len() / (3 * width);
     let outputs = queries.map_or(rows, <[usize]>::len);
-    assert_eq!(qkv.len(), rows * 3 * width, "no whole number of rows");
+    assert_eq!(qkv.len(), rows * 3 * width, "not a whole number of rows");
     assert_eq!(gradient.len(), outputs * width, "not [{outputs}, {width}]");
     let mut out = vec![0.0; qkv.len()];
     let call = Call {
@@ -48,7 +50,10 @@ pub fn attention_backward(
         while let Some(piece) = counter.take(1) {
             let segment = &segments[piece.start / shape.heads];
             assert!(segment.prefix.is_empty(), "segments share rows");
-            assert!(segment.rows.end <= rows, "a segment beyond the rows");
+            assert!(
+                segment.rows.end <= rows,
+                "a segment reaches beyond the rows"
+            );
             call.head(segment, piece.start % shape.heads, &mut scratch);
         }
     });
@@ -64,7 +69,7 @@ struct Call<'a> {
     out: SharedRows<'a>,
 }
 
-/// What a head needs for a while.
+/// Scratch of a head.
 #[derive(Default)]
 struct Scratch {
     /// [queries, keys]: scores, then weights.
@@ -73,13 +78,13 @@ struct Scratch {
     gradients: Vec<f32>,
     /// [queries, head_dim], of a list of queries.
     queries: Vec<f32>,
-    /// The gradient of those.
+    /// Their gradient.
     gradient: Vec<f32>,
 }
 
-/// The queries of a sequence that count, as they lie in memory.
+/// The queries of a sequence that matter, as laid out in memory.
 struct Asked<'a> {
-    /// Their places in the sequence.
+    /// Their positions in the sequence.
     places: Vec<usize>,
     /// [asked, head_dim]
     queries: View<'a>,
@@ -148,7 +153,8 @@ impl Call<'_> {
         };
         let scores = View::new(gradients, [asked.places.len(), keys]);
         let weights = View::new(weights, [asked.places.len(), keys]);
-        // SAFETY: the head's columns of the sequence's rows are this thread's; the buffer is its own.
+        // SAFETY: the head's columns of the sequence's rows are this thread's; the buffer is its
+        // own.
         unsafe {
             let assign = (1.0, false);
             multiply(weights.t(), asked.gradient, (to(0, 2), stride), assign, 1);
@@ -161,11 +167,11 @@ impl Call<'_> {
         }
     }
 
-    /// softmax(queries keys^T / sqrt(head_dim)) into `out` [asked, keys], nothing where a query may not look.
+    /// softmax(queries keys^T / sqrt(head_dim)) into `out` [asked, keys], 0 for masked keys.
     fn weights(&self, asked: &Asked, keys: View, out: &mut [f32]) {
         let count = out.len() / asked.places.len();
         let factor = 1.0 / (self.shape.head_dim as f32).sqrt();
-        // SAFETY: `out` is [asked, keys] and borrowed alone.
+        // SAFETY: `out` is [asked, keys] and uniquely borrowed.
         unsafe {
             let to = (out.as_mut_ptr(), count);
             multiply(asked.queries, keys.t(), to, (factor, false), 1);
@@ -179,12 +185,12 @@ impl Call<'_> {
         }
     }
 
-    /// The gradient of the scores into `out` [asked, keys]: weight (g - sum(weight g)) / sqrt(head_dim), g that of
-    /// the weights.
+    /// The gradient of the scores into `out` [asked, keys]: weight (g - sum(weight g)) /
+    /// sqrt(head_dim), with g that of the weights.
     fn scores(&self, asked: &Asked, values: View, weights: &[f32], out: &mut [f32]) {
         let count = out.len() / asked.places.len();
         let factor = 1.0 / (self.shape.head_dim as f32).sqrt();
-        // SAFETY: `out` is [asked, keys] and borrowed alone.
+        // SAFETY: `out` is [asked, keys] and uniquely borrowed.
         unsafe {
             let to = (out.as_mut_ptr(), count);
             multiply(asked.gradient, values.t(), to, (1.0, false), 1);
@@ -204,7 +210,8 @@ impl Job for Softmax<'_> {
         let row = self.0;
         let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let mut i = 0;
-        // SAFETY: `part` values from `i` on lie inside the slice; the dispatcher vouches for the CPU.
+        // SAFETY: `part` values from `i` on lie inside the slice; the dispatcher vouches for the
+        // CPU.
         let sum = unsafe {
             let mut sums = V::splat(0.0);
             while i < row.len() {
@@ -223,7 +230,7 @@ impl Job for Softmax<'_> {
     }
 }
 
-/// Weights, gradients of weights that become those of scores, and what scores were multiplied with.
+/// Weights, their gradients (overwritten by those of the scores), and the factor of the scores.
 struct Scores<'a>(&'a [f32], &'a mut [f32], f32);
 
 impl Job for Scores<'_> {
@@ -349,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn some_queries_are_enough() {
+    fn a_list_of_queries_gives_their_gradients() {
         check(true, Some(&[2, 3, 22]));
         check(false, Some(&[0, 4, 5]));
     }

@@ -1,7 +1,7 @@
-//! The derivatives of the towers' layers: from the gradient of what a layer gave to that of what it took.
-//! And what training does with gradients: their norm, AdamW.
+//! Derivatives of the towers' layers, from the gradient of a layer's output to that of its input,
+//! and what training does with gradients: norms and AdamW.
 //!
-//! Nothing is kept from the way forward but the layers' inputs; the rest is computed again.
+//! The forward pass keeps only the layers' inputs; everything else is recomputed.
 
 mod activation;
 mod adamw;

@@ -12,10 +12,10 @@ use crate::kernel::level::{Level, level};
 use crate::kernel::norm::Norm;
 use crate::kernel::simd::Simd;
 
-/// Rows whose gradients of gain and bias are summed by themselves: fixed, so that the number of threads does
-/// not show.
+/// Rows per partial sum of the gradients of gain and bias; fixed, so that the result does not
+/// depend on the number of threads.
 const ROWS: usize = 64;
-/// Sums side by side, lest each addition wait for the one before.
+/// Parallel sums, so that additions do not wait for each other.
 const LANES: usize = 32;
 
 /// The gradients of a layer normalisation.
@@ -29,11 +29,11 @@ pub struct NormGradients {
     pub bias: Vec<f32>,
 }
 
-/// From the gradient of the output of [`layer_norm`](crate::kernel::layer_norm), `gradient` [m, width], to those of
-/// its input `rows` [m, width] and its parameters. `onto` [m, width] is added to that of the input: a residual's
-/// gradient goes both ways.
+/// Computes the gradients of [`layer_norm`](crate::kernel::layer_norm) from that of its output,
+/// `gradient` [m, width], for its input `rows` [m, width] and its parameters. `onto` [m, width] is
+/// added to the input's: a residual's gradient flows along both paths.
 ///
-/// Panics when the lengths do not fit together.
+/// Panics when the lengths do not match.
 #[must_use]
 pub fn layer_norm_backward(
     rows: &[f32],
@@ -54,13 +54,17 @@ fn backward_at(
     let width = norm.gain.len();
     assert!(
         width > 0 && rows.len().is_multiple_of(width) && rows.len() == gradient.len(),
-        "a norm's gradient does not fit its input"
+        "a LayerNorm's gradient does not match its input"
     );
     let mut out = match onto {
         Some(values) => values.to_vec(),
         None => vec![0.0; rows.len()],
     };
-    assert_eq!(out.len(), rows.len(), "a residual does not fit its norm");
+    assert_eq!(
+        out.len(),
+        rows.len(),
+        "a residual does not match its LayerNorm"
+    );
     let chunk = ROWS * width;
     let parts: Vec<(Vec<f32>, Vec<f32>)> = out
         .par_chunks_mut(chunk)
@@ -108,7 +112,8 @@ impl Job for Part<'_> {
             let mean = sum(width, |i| x[i]) / n;
             let variance = sum(width, |i| (x[i] - mean) * (x[i] - mean)) / n;
             let factor = 1.0 / (variance + self.norm.epsilon).sqrt();
-            // With g = gradient * gain and z the normalised row: dx = (g - mean(g) - z mean(g z)) / deviation.
+            // With g = gradient * gain and z the normalised row: dx = (g - mean(g) - z mean(g z)) /
+            // deviation.
             let straight = sum(width, |i| dy[i] * gain[i]) / n;
             let along = sum(width, |i| dy[i] * gain[i] * (x[i] - mean)) * factor / n;
             let (gains, biases) = &mut *self.sums;

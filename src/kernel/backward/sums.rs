@@ -1,18 +1,18 @@
-//! Sums over rows, and what is added to every row.
+//! Sums over rows, and bias addition.
 
 use rayon::prelude::*;
 
-/// Rows that are summed by themselves before all is: fixed, so that the number of threads does not show.
+/// Rows per partial sum; fixed, so that the result does not depend on the number of threads.
 const ROWS: usize = 128;
-/// Values that are worth a thread.
+/// Minimum values per thread.
 const PIECE: usize = 1 << 15;
 
 /// The sum of each column of `rows` [m, width].
 ///
-/// Panics when `rows` is no whole number of rows.
+/// Panics when `rows` is not a whole number of rows.
 #[must_use]
 pub fn column_sums(rows: &[f32], width: usize) -> Vec<f32> {
-    assert_eq!(rows.len() % width.max(1), 0, "no whole number of rows");
+    assert_eq!(rows.len() % width.max(1), 0, "not a whole number of rows");
     let parts: Vec<Vec<f32>> = rows
         .par_chunks((ROWS * width).max(1))
         .map(|part| {
@@ -26,7 +26,7 @@ pub fn column_sums(rows: &[f32], width: usize) -> Vec<f32> {
     total(&parts, width)
 }
 
-/// The sum of vectors, in f64.
+/// The element-wise sum of vectors, in f64.
 pub(super) fn total(parts: &[Vec<f32>], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0f64; width];
     for part in parts {
@@ -37,7 +37,7 @@ pub(super) fn total(parts: &[Vec<f32>], width: usize) -> Vec<f32> {
     sums.into_iter().map(|sum| sum as f32).collect()
 }
 
-/// What a linear layer begins with: its bias, if it has one, in every row, on top of `onto` if that is given;
+/// The initial output of a linear layer: its bias (if any) in every row, added to `onto` if given;
 /// [rows, width].
 #[must_use]
 pub fn add_bias(rows: usize, width: usize, bias: Option<&[f32]>, onto: Option<&[f32]>) -> Vec<f32> {
@@ -47,7 +47,7 @@ pub fn add_bias(rows: usize, width: usize, bias: Option<&[f32]>, onto: Option<&[
     };
     assert_eq!(out.len(), rows * width, "not [{rows}, {width}]");
     if let Some(bias) = bias {
-        assert_eq!(bias.len(), width, "the bias has not {width} values");
+        assert_eq!(bias.len(), width, "the bias does not have {width} values");
         out.par_chunks_mut((ROWS * width).max(1)).for_each(|part| {
             for row in part.chunks_exact_mut(width) {
                 row.iter_mut().zip(bias).for_each(|(x, b)| *x += b);
@@ -57,7 +57,7 @@ pub fn add_bias(rows: usize, width: usize, bias: Option<&[f32]>, onto: Option<&[
     out
 }
 
-/// The sum of all squares, in f64 and in an order that the number of threads does not change.
+/// The sum of all squares, in f64 and in an order independent of the number of threads.
 #[must_use]
 pub fn squared_norm(values: &[f32]) -> f64 {
     let squares = |part: &[f32]| -> f64 {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_comes_on_top() {
+    fn a_bias_is_added_to_every_row() {
         let onto = [1.0, 2.0, 3.0, 4.0];
         assert_eq!(
             add_bias(2, 2, Some(&[10.0, 20.0]), Some(&onto)),

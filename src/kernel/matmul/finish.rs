@@ -1,4 +1,4 @@
-//! From a tile's sums to the output: scale, bias, activation, residual.
+//! The epilogue of a tile: scale, bias, activation, residual.
 #![allow(
     unsafe_code,
     reason = "vector methods and raw pointers; contracts are stated"
@@ -11,7 +11,7 @@ use crate::kernel::dispatch::Job;
 use crate::kernel::encode::Precision;
 use crate::kernel::simd::Simd;
 
-/// Where a tile lies in the output.
+/// The position of a tile in the output.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     /// The first row.
@@ -24,7 +24,7 @@ pub(super) struct Place {
     pub(super) groups: usize,
 }
 
-/// Finishes the sums of a tile, `place.groups` vectors a row, and writes them to the output.
+/// Finishes the sums of a tile, `place.groups` vectors per row, and writes them to the output.
 pub(super) struct Finish<'a> {
     pub(super) panels: &'a Panels<'a>,
     pub(super) place: Place,
@@ -41,8 +41,8 @@ impl Job for Finish<'_> {
         } = self;
         debug_assert!(sums.len() >= place.rows * place.groups * V::LANES);
         let sums = sums.as_ptr();
-        // SAFETY: the sums of the tile are there, and the thread that made them drew this part of the
-        // output; the dispatcher vouches for the CPU.
+        // SAFETY: the sums of the tile are complete, and the thread that computed them owns this
+        // part of the output; the dispatcher vouches for the CPU.
         unsafe {
             if panels.rows.weights.precision == Precision::Int8 {
                 return finish::<V, true>(panels, place, sums);
@@ -55,8 +55,8 @@ impl Job for Finish<'_> {
 /// [`Finish`] for integers or floats.
 ///
 /// # Safety
-/// The CPU has the instruction set of `V`; `sums` holds the tile; no other thread writes this part of the
-/// output.
+/// The CPU has the instruction set of `V`; `sums` holds the tile; no other thread writes this part
+/// of the output.
 #[inline(always)]
 unsafe fn finish<V: Simd, const INTEGER: bool>(panels: &Panels, place: Place, sums: *const f32) {
     // SAFETY: the caller's promises, passed on.
@@ -106,7 +106,8 @@ unsafe fn write<V: Simd, const INTEGER: bool, const EPILOGUE: u8>(
     }
 }
 
-/// [`write()`] for the two vectors from column `column` on; `WHOLE` says that all their columns exist.
+/// [`write()`] for the two vectors from column `column` on; `WHOLE` says that all their columns
+/// exist.
 ///
 /// # Safety
 /// As there.

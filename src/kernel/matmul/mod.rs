@@ -23,18 +23,18 @@ use rows::{PackRows, Tiling};
 use windows::Source;
 pub use windows::Windows;
 
-/// The activations of a linear layer.
+/// The input of a linear layer.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// [m, k].
     pub rows: &'a [f32],
     /// Rows.
     pub m: usize,
-    /// A layer normalisation of the rows, done on the way in.
+    /// A LayerNorm applied to the rows while packing.
     pub norm: Option<Norm<'a>>,
 }
 
-/// What happens to the sums (the bias is already in them).
+/// What is done with the sums (which already include the bias).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Epilogue {
     /// out = sum.
@@ -43,11 +43,11 @@ pub enum Epilogue {
     Activate(Activation),
     /// out += sum: a residual, in place.
     AddTo,
-    /// out = max(out + sum, 0): the end of a residual block of convolutions, in place.
+    /// out = max(out + sum, 0): the end of a ResNet block, in place.
     AddToRelu,
 }
 
-/// What rows are multiplied with, and what becomes of the sums.
+/// Weights, bias and epilogue of a product.
 #[derive(Clone, Copy)]
 struct Layer<'a> {
     weights: &'a PackedMatrix,
@@ -55,12 +55,13 @@ struct Layer<'a> {
     epilogue: Epilogue,
 }
 
-/// A linear layer: `out` [m, n] = `epilogue`(norm(`input`) [m, k] x `weights`^T [k, n] + `bias` `[n]`).
+/// A linear layer: `out` [m, n] = `epilogue`(norm(`input`) [m, k] x `weights`^T [k, n] + `bias`
+/// `[n]`).
 ///
-/// Runs on the threads of the current rayon pool. Each output row depends on its own input row only:
+/// Runs on the current rayon pool. Each output row depends only on its own input row:
 /// its bytes are the same whatever m, its position and the number of threads.
 ///
-/// Panics when the lengths do not fit together.
+/// Panics when the lengths do not match.
 pub fn linear(
     input: Input,
     weights: &PackedMatrix,
@@ -82,7 +83,8 @@ pub fn linear(
     layer.linear(input, SharedRows::new(out, n));
 }
 
-/// [`linear`] with an optional activation to a new vector: zeroing one first would cost as much as 2% of an image.
+/// [`linear`] with an optional activation into a new vector; zeroing it first would cost up to 2%
+/// per image.
 pub fn linear_to_vec(
     input: Input,
     weights: &PackedMatrix,
@@ -97,10 +99,10 @@ pub fn linear_to_vec(
     to_vec(input.m, weights.n, |out| layer.linear(input, out))
 }
 
-/// A convolution: [`linear`] of every place of a window, `out` [images, down, across, n]. The columns of
-/// `weights` are a window's values: line by line, pixel by pixel, channel by channel.
+/// A convolution: [`linear`] at every position of a window, `out` [images, down, across, n]. The
+/// columns of `weights` are a window's values: row by row, pixel by pixel, channel by channel.
 ///
-/// Panics when the lengths do not fit together.
+/// Panics when the lengths do not match.
 pub fn convolve(
     windows: Windows,
     weights: &PackedMatrix,
@@ -123,7 +125,7 @@ pub fn convolve(
     layer.convolve(windows, SharedRows::new(out, n));
 }
 
-/// [`convolve`] with an optional activation to a new vector.
+/// [`convolve`] with an optional activation into a new vector.
 pub fn convolve_to_vec(
     windows: Windows,
     weights: &PackedMatrix,
@@ -141,17 +143,18 @@ pub fn convolve_to_vec(
     })
 }
 
-/// A new vector [m, n] of what `write` writes, which must be all of it.
+/// A new vector [m, n] filled by `write`, which must write all of it.
 fn to_vec(m: usize, n: usize, write: impl FnOnce(SharedRows)) -> Vec<f32> {
     let mut out = Vec::with_capacity(m * n);
     if cfg!(debug_assertions) {
-        // What is forgotten shows in the tests.
+        // Forgotten values show in the tests.
         out.resize(m * n, f32::NAN);
         out.clear();
     }
     write(SharedRows::spare(&mut out, m, n));
-    // SAFETY: the room is there; every value of [m, n] was written: slabs and strips cover all rows, every panel
-    // of them all columns, and the epilogues of this function's callers do not read what they write over.
+    // SAFETY: the space is reserved; every value of [m, n] was written: slabs and strips cover all
+    // rows, every panel of them all columns, and the epilogues of this function's callers do not
+    // read what they write over.
     unsafe { out.set_len(m * n) };
     out
 }
@@ -167,7 +170,7 @@ impl Layer<'_> {
         if let Some(norm) = &input.norm {
             assert!(
                 norm.gain.len() == k && norm.bias.len() == k,
-                "the norm of a linear layer has not {k} columns"
+                "the LayerNorm of a linear layer does not have {k} columns"
             );
         }
         self.check();
@@ -179,7 +182,7 @@ impl Layer<'_> {
         assert_eq!(
             windows.columns(),
             k,
-            "the windows of a convolution have not {k} values"
+            "the windows of a convolution do not have {k} values"
         );
         self.check();
         let source = if windows.side == 1 && windows.stride == 1 {
@@ -202,17 +205,17 @@ impl Layer<'_> {
         let n = self.weights.n;
         assert!(
             self.bias.is_none_or(|bias| bias.len() == n),
-            "the bias of a linear layer has not {n} values"
+            "the bias of a linear layer does not have {n} values"
         );
     }
 
-    /// Threads worth waking for m rows.
+    /// The number of threads worth using for m rows.
     fn threads(&self, m: usize) -> usize {
         // Lanes, not k: narrow numbers take less time.
         threads_for(2 * m * self.weights.n * self.weights.lanes)
     }
 
-    /// Cuts the rows in slabs whose packed form is worth holding at once.
+    /// Splits the rows into slabs whose packed form is worth holding at once.
     fn in_slabs(self, source: Source, out: SharedRows) {
         let m = source.m();
         if m * self.weights.n > 0 {
@@ -225,10 +228,10 @@ impl Layer<'_> {
         }
     }
 
-    /// Cuts many rows in strips that a thread packs and multiplies by itself: no thread waits for another, and a
-    /// packed strip is read from the cache that it was written to.
+    /// Splits many rows into strips that a thread packs and multiplies alone: no thread waits for
+    /// another, and a packed strip is read from the cache that it was written to.
     fn in_strips(self, source: Source, out: SharedRows) {
-        /// More than one for each thread, lest one be late with the last; weights are read once a strip.
+        /// Several per thread, so that no thread finishes late; weights are read once per strip.
         const STRIPS_OF_A_THREAD: usize = 4;
         let (m, threads) = (source.m(), self.threads(source.m()));
         let mut strip = Tiling::strip(self.weights);
@@ -250,7 +253,7 @@ impl Layer<'_> {
         });
     }
 
-    /// The product of a number of rows whose packed form is worth holding at once, on up to `threads` threads.
+    /// Multiplies one slab of rows on up to `threads` threads.
     fn multiply(self, source: Source, out: SharedRows, threads: usize) {
         let Layer {
             weights,
@@ -302,7 +305,7 @@ struct Block {
 }
 
 impl Block {
-    /// Nothing packed, nothing multiplied.
+    /// Initial state: nothing packed, nothing multiplied.
     fn new(tiling: &Tiling, weights: &PackedMatrix, block: usize) -> Block {
         let tiles = tiling.block(block).len();
         let panels = weights.groups().div_ceil(tiling.panel_width());

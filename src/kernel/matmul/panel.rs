@@ -1,4 +1,4 @@
-//! A panel of weights times all tiles of a block of rows.
+//! The product of a panel of weights with all tiles of a block of rows.
 #![allow(
     unsafe_code,
     reason = "vector methods and raw pointers; contracts are stated"
@@ -14,19 +14,19 @@ use super::tiles::{Most, packed_tile};
 use crate::kernel::dispatch;
 use crate::kernel::shared::SharedRows;
 
-/// A product whose panels are shared out.
+/// A product whose panels are distributed among threads.
 pub(super) struct Panels<'a> {
     pub(super) rows: &'a PackRows<'a>,
     pub(super) bias: Option<&'a [f32]>,
     pub(super) epilogue: Epilogue,
     pub(super) out: SharedRows<'a>,
-    /// Groups of output features in a panel.
+    /// Groups of output features per panel.
     pub(super) width: usize,
     pub(super) threads: usize,
 }
 
 impl Panels<'_> {
-    /// Multiplies panel `panel` with the packed tiles `tiles`; to be called once for each.
+    /// Multiplies panel `panel` with the packed tiles `tiles`; call once per panel.
     pub(super) fn run(&self, tiles: Range<usize>, panel: usize) {
         let PackRows {
             weights,
@@ -51,7 +51,8 @@ impl Panels<'_> {
                 } else {
                     2
                 };
-                // SAFETY: the tile is packed and the groups exist; `sums` holds the largest tile of any level.
+                // SAFETY: the tile is packed and the groups exist; `sums` holds the largest tile of
+                // any level.
                 unsafe {
                     let operands = Operands {
                         lanes: weights.lanes,
@@ -84,8 +85,8 @@ impl Panels<'_> {
         }
     }
 
-    /// What to ask for while `tiles` tiles are multiplied with panel `panel`: the panel that this thread
-    /// will probably draw next.
+    /// What to prefetch while `tiles` tiles are multiplied with panel `panel`: the panel that this
+    /// thread will probably take next.
     fn ahead(&self, tiles: usize, panel: usize) -> Ahead {
         let weights = self.rows.weights;
         let lanes_of_group = weights.lanes * weights.group;

@@ -1,4 +1,4 @@
-//! Activations packed for products: normalised, encoded, and interleaved in tiles of a few rows.
+//! Input rows packed for products: normalised, encoded and interleaved in tiles of a few rows.
 #![allow(
     unsafe_code,
     reason = "writes packed lanes through raw pointers shared by threads"
@@ -15,16 +15,16 @@ use crate::kernel::norm::normalise;
 use crate::kernel::pack::{PackedMatrix, as_u8, as_u16};
 use crate::kernel::simd::{Rows, Simd};
 
-/// Bytes of packed rows that stay in a core's second-level cache beside a panel of weights.
+/// Bytes of packed rows that fit a core's L2 cache together with a panel of weights.
 const BLOCK_BYTES: usize = 640 << 10;
 
-/// Bytes of packed rows held at once.
+/// Maximum bytes of packed rows held at once.
 const SLAB_BYTES: usize = 32 << 20;
 
-/// Rows of the narrowest tiles, for which panels are wider.
+/// Rows of the smallest tiles, which use wider panels.
 const FEW_ROWS: usize = 3;
 
-/// How m rows are cut in tiles, and tiles in blocks.
+/// The split of m rows into tiles, and of tiles into blocks.
 #[derive(Clone, Copy)]
 pub(super) struct Tiling {
     pub(super) m: usize,
@@ -35,7 +35,7 @@ pub(super) struct Tiling {
 }
 
 impl Tiling {
-    /// Tiles of nearly equal height: rows then cost the same whatever m.
+    /// Tiles of nearly equal height, so that the cost per row does not depend on m.
     pub(super) fn new(m: usize, weights: &PackedMatrix) -> Tiling {
         let tiles = m.div_ceil(tile_rows(weights));
         let blocks = (m * weights.lanes * 4).div_ceil(BLOCK_BYTES).min(tiles);
@@ -48,7 +48,7 @@ impl Tiling {
         }
     }
 
-    /// The most rows worth packing at once.
+    /// Maximum rows worth packing at once.
     pub(super) fn most_rows(weights: &PackedMatrix) -> usize {
         (SLAB_BYTES / 4 / weights.lanes.max(1)).max(tile_rows(weights))
     }
@@ -59,12 +59,12 @@ impl Tiling {
         (BLOCK_BYTES / 4 / weights.lanes.max(1) / tile).max(1) * tile
     }
 
-    /// The fewest rows for which a thread should read all weights by itself.
+    /// Minimum rows for which a thread should read all weights itself.
     pub(super) fn least_strip(weights: &PackedMatrix) -> usize {
         8 * tile_rows(weights)
     }
 
-    /// `rows` and what completes the last tile.
+    /// `rows`, rounded up to whole tiles.
     pub(super) fn whole_tiles(rows: usize, weights: &PackedMatrix) -> usize {
         rows.next_multiple_of(tile_rows(weights))
     }
@@ -79,7 +79,8 @@ impl Tiling {
         tile * self.m / self.tiles..(tile + 1) * self.m / self.tiles
     }
 
-    /// Where tile `tile` starts among the packed lanes: interleaving writes up to a vector past its end.
+    /// The offset of tile `tile` in the packed lanes: interleaving writes up to a vector past its
+    /// end.
     pub(super) fn offset(&self, tile: usize) -> usize {
         self.rows(tile).start * self.lanes + tile * self.group
     }
@@ -89,15 +90,15 @@ impl Tiling {
         self.m * self.lanes + self.tiles * self.group
     }
 
-    /// Groups of output features that are multiplied together: for few rows more of them, lest
-    /// sums wait for each other.
+    /// Groups of output features multiplied together: more of them for few rows, so that
+    /// sums do not wait for each other.
     pub(super) fn panel_width(&self) -> usize {
         if self.m <= FEW_ROWS { 4 } else { 2 }
     }
 }
 
-/// The most rows of a tile for `weights`: as many sums as fit the registers, fewer where narrow numbers are
-/// unpacked into registers of their own.
+/// Maximum rows of a tile for `weights`: as many sums as fit the registers, fewer if narrow numbers
+/// are unpacked into extra registers.
 fn tile_rows(weights: &PackedMatrix) -> usize {
     let unpacked = match weights.precision {
         Precision::F32 => false,
@@ -113,21 +114,22 @@ fn tile_rows(weights: &PackedMatrix) -> usize {
     }
 }
 
-/// Packed rows in the making.
+/// Rows being packed.
 pub(super) struct PackRows<'a> {
     pub(super) source: Source<'a>,
     pub(super) weights: &'a PackedMatrix,
     pub(super) tiling: Tiling,
     pub(super) packed: *mut f32,
-    /// For int8: step and least value of each row.
+    /// For int8: step and minimum of each row.
     pub(super) scales: *mut f32,
 }
 
-// SAFETY: tiles, with their rows' scales, are written by the one thread that drew them and read after a gate.
+// SAFETY: tiles, with their rows' scales, are written by the one thread that took them and read
+// after a gate.
 unsafe impl Sync for PackRows<'_> {}
 
 impl PackRows<'_> {
-    /// The work of packing tile `tile`.
+    /// The job of packing tile `tile`.
     pub(super) fn job(&self, tile: usize) -> PackTile<'_> {
         PackTile { rows: self, tile }
     }
@@ -150,7 +152,8 @@ impl Job for PackTile<'_> {
             ..
         } = self.rows;
         let (rows, lanes) = (tiling.rows(self.tile), weights.lanes);
-        // SAFETY: `offset` leaves room for the tile's lanes and a vector more; the dispatcher vouches for the CPU.
+        // SAFETY: `offset` leaves room for the tile's lanes and a vector more; the dispatcher
+        // vouches for the CPU.
         unsafe {
             let to = packed.add(tiling.offset(self.tile));
             if let (Precision::F32, Some(values)) = (weights.precision, source.plain()) {
@@ -187,7 +190,8 @@ impl PackTile<'_> {
     /// Writes the lanes of row `index` to `to`.
     ///
     /// # Safety
-    /// `work` holds k values; this thread drew the row's tile; the CPU has the instruction set of `V`.
+    /// `work` holds k values; this thread owns the row's tile; the CPU has the instruction set of
+    /// `V`.
     #[inline(always)]
     unsafe fn encode<V: Simd>(&self, index: usize, work: &mut Scratch, to: &mut [f32]) {
         let PackRows {
@@ -226,7 +230,7 @@ impl PackTile<'_> {
         }
     }
 
-    /// Writes row `index`, normalised if it is to be, to `to`.
+    /// Writes row `index`, normalised if requested, to `to`.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.

@@ -1,4 +1,4 @@
-//! Linear layers against sums in f64, at every level and precision.
+//! Linear layers compared with sums in f64, at every level and precision.
 
 use super::*;
 use crate::kernel::encode::{Precision, bf16_bits};
@@ -20,7 +20,7 @@ fn packed(
     PackedMatrix::pack_at(level, n, k, precision, &fill, s)
 }
 
-/// What the precision makes of the numbers of a row, in f64.
+/// A row's numbers after rounding to the precision, in f64.
 fn rounded(precision: Precision, row: &[f32], weights: bool) -> Vec<f64> {
     let mut bytes = vec![0u8; row.len()];
     match precision {
@@ -101,14 +101,14 @@ fn products_agree_with_f64_at_every_level_and_shape() {
 }
 
 #[test]
-fn a_row_has_the_same_bytes_in_any_company_and_on_any_threads() {
+fn a_row_has_the_same_bytes_whatever_the_other_rows_and_threads() {
     let (m, n, k) = (61, 75, 130);
     let (x, w) = (randoms(1, m * k), randoms(2, n * k));
     let (gain, shift) = (randoms(5, k), randoms(6, k));
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(3)
         .build()
-        .expect("a pool");
+        .expect("a thread pool");
     for precision in PRECISIONS {
         for level in levels() {
             let matrix = packed(level, n, k, precision, &w, None);
@@ -154,7 +154,7 @@ fn a_row_has_the_same_bytes_in_any_company_and_on_any_threads() {
 }
 
 #[test]
-fn a_new_vector_is_written_whole() {
+fn a_new_vector_is_written_completely() {
     for level in levels() {
         for precision in PRECISIONS {
             for (m, n, k) in [(1, 1, 1), (3, 70, 33), (29, 100, 17), (197, 40, 8)] {
@@ -178,7 +178,7 @@ fn a_new_vector_is_written_whole() {
 }
 
 #[test]
-fn a_fused_norm_is_the_norm() {
+fn a_fused_norm_equals_the_separate_norm() {
     let (m, n, k) = (5, 20, 96);
     let (x, w) = (randoms(1, m * k), randoms(2, n * k));
     let (gain, shift) = (randoms(5, k), randoms(6, k));
@@ -221,7 +221,7 @@ fn a_fused_norm_is_the_norm() {
 }
 
 #[test]
-fn epilogues_do_what_they_say() {
+fn epilogues_match_their_definitions() {
     let (m, n, k) = (4, 21, 40);
     let (x, w, start) = (randoms(1, m * k), randoms(2, n * k), randoms(3, m * n));
     for precision in PRECISIONS {
@@ -258,7 +258,7 @@ fn epilogues_do_what_they_say() {
 }
 
 #[test]
-fn bytes_give_the_same_integers_at_every_level() {
+fn int8_products_are_the_same_at_every_level() {
     // Steps that are powers of two: the only rounding left is the one that all levels share.
     let (m, n, k) = (17, 50, 301);
     let whole = |seed, count: usize, size: f32| -> Vec<f32> {
@@ -330,7 +330,7 @@ fn smoothing_repairs_outliers() {
 }
 
 #[test]
-fn nan_and_infinity_reach_their_row_and_no_other() {
+fn nan_and_infinity_stay_in_their_row() {
     let (m, n, k) = (16, 40, 70);
     let w = randoms(2, n * k);
     for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

@@ -6,7 +6,7 @@
 
 use crate::kernel::simd::Simd;
 
-/// How a product adds one lane of k.
+/// The multiply-accumulate step of a product, for one lane of k.
 pub(in crate::kernel) trait Arithmetic {
     /// `acc` plus the products of the values in the lanes of `a` and `b`.
     ///
@@ -15,11 +15,11 @@ pub(in crate::kernel) trait Arithmetic {
     unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V;
 }
 
-/// One f32 a lane.
+/// One f32 per lane.
 pub(in crate::kernel) struct F32;
-/// Two bf16 a lane.
+/// Two bf16 per lane.
 pub(in crate::kernel) struct Bf16;
-/// Four bytes a lane: unsigned in `a`, signed in `b`.
+/// Four bytes per lane: unsigned in `a`, signed in `b`.
 pub(in crate::kernel) struct Int8;
 
 impl Arithmetic for F32 {
@@ -46,10 +46,10 @@ impl Arithmetic for Int8 {
     }
 }
 
-/// What a tile multiplies.
+/// The operands of a tile.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Operands {
-    /// Steps of the sum.
+    /// Number of steps in the sum.
     pub(in crate::kernel) lanes: usize,
     /// Row r, step i at `a[r * ROW + i * STEP]`.
     pub(in crate::kernel) a: *const f32,
@@ -57,25 +57,25 @@ pub(in crate::kernel) struct Operands {
     pub(in crate::kernel) b: *const f32,
     pub(in crate::kernel) b_vector: usize,
     pub(in crate::kernel) b_step: usize,
-    /// Lanes between the rows of the sums written.
+    /// Distance between rows of the result, in lanes.
     pub(in crate::kernel) to_row: usize,
 }
 
-/// Memory that a tile asks for while it computes, because a later one will need it.
+/// Memory that a tile prefetches for a later one while it computes.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Ahead {
     pub(in crate::kernel) next: *const f32,
     pub(in crate::kernel) end: *const f32,
-    /// Cache lines for each [`RUN`] steps.
+    /// Cache lines per [`RUN`] steps.
     pub(in crate::kernel) rate: usize,
-    /// Where the sums will end, or null.
+    /// Destination of the sums, or null.
     pub(in crate::kernel) out: *const f32,
-    /// Lanes between rows there.
+    /// Distance between rows there, in lanes.
     pub(in crate::kernel) out_row: usize,
 }
 
 impl Ahead {
-    /// Nothing to ask for.
+    /// Nothing to prefetch.
     pub(in crate::kernel) const NOTHING: Ahead = Ahead {
         next: std::ptr::null(),
         end: std::ptr::null(),
@@ -84,7 +84,7 @@ impl Ahead {
         out_row: 0,
     };
 
-    /// Asks for the next few lines.
+    /// Prefetches the next few cache lines.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
@@ -92,7 +92,7 @@ impl Ahead {
     unsafe fn advance<V: Simd>(&mut self) {
         for _ in 0..self.rate {
             if self.next < self.end {
-                // SAFETY: below the end of the memory announced.
+                // SAFETY: below the end of the memory to prefetch.
                 unsafe {
                     V::prefetch(self.next);
                     self.next = self.next.add(16);
@@ -102,7 +102,7 @@ impl Ahead {
     }
 }
 
-/// Steps between looks at what to ask for.
+/// Steps between prefetches.
 pub(in crate::kernel) const RUN: usize = 8;
 
 /// Writes the R x C vectors of sums to `to`. Each sum runs over the steps in
@@ -123,7 +123,7 @@ pub(in crate::kernel) unsafe fn tile<
     ahead: &mut Ahead,
     to: *mut f32,
 ) {
-    // SAFETY: all addresses are among those that the caller vouches for.
+    // SAFETY: the caller vouches for all addresses.
     unsafe {
         let mut sums = [[V::splat(0.0); C]; R];
         let (mut a, mut b) = (operands.a, operands.b);

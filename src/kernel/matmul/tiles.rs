@@ -1,4 +1,4 @@
-//! Tiles compiled for every instruction set and height, and the choice among them.
+//! Tiles compiled for every instruction set and height, and their selection.
 #![allow(unsafe_code, reason = "compiles the generic tile for instruction sets")]
 
 use super::tile::{Ahead, Arithmetic, Bf16, F32, Int8, Operands, tile};
@@ -15,13 +15,14 @@ use crate::kernel::simd::{
     avx512::{Avx512, BASE, BF16, VNNI},
 };
 
-/// A [`tile`] of some instruction set and size.
+/// A [`tile`] for a certain instruction set and size.
 ///
 /// # Safety
-/// The CPU has the instruction set; the operands hold what the size implies, and so does the destination.
+/// The CPU has the instruction set; the operands hold what the size implies, and so does the
+/// destination.
 pub(in crate::kernel) type Tile = unsafe fn(&Operands, &mut Ahead, *mut f32);
 
-/// Room for the sums of the largest tile: 14 rows of 2 vectors of 16.
+/// Buffer for the sums of the largest tile: 14 rows of 2 vectors of 16.
 #[repr(align(64))]
 pub(in crate::kernel) struct Most(pub(in crate::kernel) [f32; 14 * 2 * 16]);
 
@@ -30,8 +31,8 @@ impl Most {
     pub(in crate::kernel) const ZEROS: Most = Most([0.0; 14 * 2 * 16]);
 }
 
-/// Lanes between the rows of a [`strided_tile`]'s first operand: an odd number of cache lines, so that rows do not
-/// share cache sets.
+/// Distance between rows of a [`strided_tile`]'s left operand, in lanes: an odd number of cache
+/// lines, so that rows do not share cache sets.
 pub(in crate::kernel) const STRIDE: usize = 336;
 
 /// Defines the generic tile `$name` for one instruction set.
@@ -73,7 +74,7 @@ compiled!(
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 );
 
-/// The tile among those of the listed heights: two vectors wide, or four for up to three rows.
+/// Selects the tile of a listed height: two vectors wide, or four for up to three rows.
 macro_rules! of_height {
     ($name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
         match ($rows, $vectors) {
@@ -177,7 +178,7 @@ fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
     }
 }
 
-/// The tile among those of the listed heights whose rows lie [`STRIDE`] apart.
+/// Selects the tile of a listed height with rows [`STRIDE`] apart.
 macro_rules! of_height_strided {
     ($name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
         match ($rows, $vectors) {
@@ -207,7 +208,7 @@ pub(in crate::kernel) fn strided_tile(level: Level, rows: usize, vectors: usize)
     }
 }
 
-/// [`strided_tile`] for pairs of bf16: only where the CPU multiplies them are they worth the while.
+/// [`strided_tile`] for pairs of bf16, worthwhile only if the CPU multiplies them.
 pub(in crate::kernel) fn strided_bf16_tile(level: Level, rows: usize, vectors: usize) -> Tile {
     #[cfg(target_arch = "x86_64")]
     if native_bf16(level) {
@@ -219,5 +220,5 @@ pub(in crate::kernel) fn strided_bf16_tile(level: Level, rows: usize, vectors: u
             [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
         );
     }
-    unreachable!("no products of bf16 at {level:?}, for {rows} rows of {vectors} vectors")
+    unreachable!("no bf16 products at {level:?} for {rows} rows of {vectors} vectors")
 }

@@ -1,43 +1,43 @@
-//! The rows of a product: as they lie in memory, or the windows of a convolution over images.
+//! The input rows of a product: a matrix in memory, or the windows of a convolution over images.
 
 use super::Input;
 
-/// Images and the square window that a convolution moves over them: each place of the window is a row of
-/// `side * side * channels` values, in that order, with zeros outside the image.
+/// Images and the square window that a convolution slides over them: each window position is a row
+/// of `side * side * channels` values, in that order, with zeros outside the image.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows<'a> {
     /// [images, height, width, channels].
     pub pixels: &'a [f32],
-    /// Images.
+    /// Number of images.
     pub images: usize,
-    /// Height and width of an image.
+    /// Height and width of an image, in pixels.
     pub size: [usize; 2],
     /// Channels.
     pub channels: usize,
-    /// Side of the window, odd; its middle runs over the pixels.
+    /// Side of the window, odd; its centre runs over the pixels.
     pub side: usize,
-    /// Pixels between one place and the next, in both directions.
+    /// Stride in pixels, in both directions.
     pub stride: usize,
 }
 
 impl Windows<'_> {
-    /// Places of the window down and across an image.
+    /// Window positions down and across an image.
     pub fn places(&self) -> [usize; 2] {
         self.size.map(|length| length.div_ceil(self.stride))
     }
 
-    /// Places in all images.
+    /// Window positions in all images.
     pub fn rows(&self) -> usize {
         let [down, across] = self.places();
         self.images * down * across
     }
 
-    /// Values of a row.
+    /// Values per row.
     pub fn columns(&self) -> usize {
         self.side * self.side * self.channels
     }
 
-    /// Panics when lengths do not fit together.
+    /// Panics when lengths do not match.
     pub(super) fn check(&self) {
         let [height, width] = self.size;
         assert!(
@@ -63,7 +63,7 @@ impl Windows<'_> {
         let [down, across] = self.places();
         let (image, place) = (index / (down * across), index % (down * across));
         let (top, left) = (place / across * self.stride, place % across * self.stride);
-        // Counted from `edge` pixels outside the image, where the first window begins.
+        // Counted from `edge` pixels outside the image, where the first window starts.
         let edge = side / 2;
         let first = edge.saturating_sub(left);
         let end = side.min(width + edge - left);
@@ -81,12 +81,12 @@ impl Windows<'_> {
     }
 }
 
-/// Some rows to multiply.
+/// A range of rows to multiply.
 #[derive(Clone, Copy)]
 pub(super) enum Source<'a> {
     /// All rows of an input.
     Rows(Input<'a>),
-    /// `count` places of a window from place `first` on.
+    /// `count` window positions from position `first` on.
     Windows {
         windows: Windows<'a>,
         first: usize,
@@ -119,7 +119,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The rows themselves, where a product reads them as they are.
+    /// The rows themselves, if a product can read them directly.
     pub(super) fn plain(&self) -> Option<&'a [f32]> {
         match self {
             Source::Rows(input) if input.norm.is_none() => Some(input.rows),
@@ -136,7 +136,8 @@ mod tests {
     use crate::kernel::pack::PackedMatrix;
     use crate::kernel::testing::{levels, randoms, relative_error};
 
-    /// The definition of a convolution, in f64: [images, down, across, n] for weights [n, side, side, channels].
+    /// The definition of a convolution, in f64: [images, down, across, n] for weights [n, side,
+    /// side, channels].
     fn exact(windows: &Windows, weights: &[f32], bias: &[f32]) -> Vec<f64> {
         let ([height, width], [down, across]) = (windows.size, windows.places());
         let (side, channels) = (windows.side, windows.channels);
@@ -185,7 +186,7 @@ mod tests {
     ];
 
     #[test]
-    fn convolutions_agree_with_their_definition() {
+    fn convolutions_match_their_definition() {
         for (images, size, channels, side, stride, n) in CASES {
             let pixels = randoms(1, images * size[0] * size[1] * channels);
             let windows = Windows {
@@ -215,8 +216,8 @@ mod tests {
     }
 
     #[test]
-    fn strips_and_threads_change_no_byte() {
-        // Enough work for several threads, rows enough for strips of them.
+    fn strips_and_threads_do_not_change_the_bytes() {
+        // Enough work for several threads, and enough rows for strips.
         let (size, channels, n) = ([61, 67], 24, 48);
         let pixels = randoms(1, size[0] * size[1] * channels);
         let windows = Windows {
@@ -235,7 +236,7 @@ mod tests {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .build()
-                .expect("a pool");
+                .expect("a thread pool");
             let mut out = start.clone();
             pool.install(|| convolve(windows, &matrix, None, Epilogue::AddToRelu, &mut out));
             out

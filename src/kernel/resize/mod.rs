@@ -1,6 +1,6 @@
-//! The two passes of an image's resampling, in the integer arithmetic of Pillow.
+//! The two passes of image resampling, in Pillow's integer arithmetic.
 //!
-//! Weights are integers with 22 fractional bits, sums begin at one half, and each pass rounds to
+//! Weights are integers with 22 fractional bits, sums start at one half, and each pass rounds to
 //! 8 bits. Sums wrap modulo 2^32, so the order of additions and the way a weight is split into
 //! digits do not matter: every level gives the same bytes.
 #![allow(unsafe_code, reason = "vector instructions and their loads")]
@@ -10,33 +10,34 @@ mod x86;
 
 use std::ops::Range;
 
-/// Fractional bits of a weight: a product of 8 bits, the sign and a bit to spare fill the rest of 32.
+/// Fractional bits of a weight: the 8 bits of a pixel, the sign and a spare bit fill the rest of
+/// 32.
 pub const WEIGHT_BITS: u32 = 22;
 
-/// One half, with which a sum begins so that cutting off its fraction rounds.
+/// One half, the initial value of a sum, so that truncation rounds.
 const HALF: i32 = 1 << (WEIGHT_BITS - 1);
 
-/// A little below 2: three signed bytes hold it, and no sensible filter comes near.
+/// Maximum weight, slightly below 2: fits three signed bytes, and no sensible filter comes close.
 const LARGEST_WEIGHT: i32 = (1 << WEIGHT_BITS) / 10 * 19;
 
 /// Columns of the vertical pass whose sums stay in registers.
 const BLOCK: usize = 48;
 
-/// What each output position of an axis is made of.
+/// The filter taps of each output position along an axis.
 #[derive(Debug, Clone, Default)]
 pub struct Taps {
     /// The first input position of each output, `[outputs]`.
     pub starts: Vec<usize>,
-    /// How many input positions follow from there, `[outputs]`.
+    /// The number of input positions from there, `[outputs]`.
     pub counts: Vec<usize>,
     /// Their weights, `[outputs, stride]`; those past an output's count are zero.
     pub weights: Vec<i32>,
-    /// Weights stored for an output.
+    /// Weights stored per output.
     pub stride: usize,
 }
 
 impl Taps {
-    /// The weights that count, of one output.
+    /// The non-padding weights of one output.
     fn of(&self, output: usize) -> &[i32] {
         &self.weights[output * self.stride..][..self.counts[output]]
     }
@@ -49,11 +50,15 @@ impl Taps {
 
     fn check(&self, inputs: usize) {
         let outputs = self.starts.len();
-        assert_eq!(self.counts.len(), outputs, "a count for each output");
-        assert_eq!(self.weights.len(), outputs * self.stride, "all weights");
+        assert_eq!(self.counts.len(), outputs, "one count per output");
+        assert_eq!(
+            self.weights.len(),
+            outputs * self.stride,
+            "`outputs * stride` weights"
+        );
         assert!(
             self.counts.iter().all(|count| *count <= self.stride),
-            "no count beyond the weights"
+            "no count above the stride"
         );
         assert!(self.reach().end <= inputs, "taps inside the image");
         let largest = self
@@ -68,7 +73,7 @@ impl Taps {
     }
 }
 
-/// The instructions to use. All levels give the same bytes.
+/// The instruction set to use. All levels give the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Portable code.
@@ -80,7 +85,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Whether this processor has the instructions.
+    /// Whether this CPU has the instructions.
     pub fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         let is_available = match self {
@@ -98,7 +103,7 @@ impl Level {
         is_available
     }
 
-    /// The levels that this processor has, the fastest last.
+    /// The levels that this CPU supports, the fastest last.
     pub fn available() -> Vec<Self> {
         let all = [Self::Scalar, Self::Avx2, Self::Avx512];
         all.into_iter()
@@ -106,7 +111,7 @@ impl Level {
             .collect()
     }
 
-    /// The fastest level that this processor has.
+    /// The fastest level that this CPU supports.
     pub fn best() -> Self {
         Self::available().pop().unwrap_or(Self::Scalar)
     }
@@ -116,7 +121,7 @@ impl Level {
 /// `[rows, outputs, 3]`.
 ///
 /// # Panics
-/// When the lengths of the slices do not agree with `width`, `rows` and `taps`.
+/// When the lengths of the slices do not match `width`, `rows` and `taps`.
 pub fn horizontal(
     level: Level,
     (image, width): (&[u8], usize),
@@ -137,7 +142,7 @@ pub fn horizontal(
     let image = &image[rows.start * width * 3..rows.end * width * 3];
     match level {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: this processor was just found to have the instructions.
+        // SAFETY: this CPU was just found to have the instructions.
         Level::Avx512 if level.is_available() => unsafe {
             x86::horizontal_512(image, width * 3, taps, out);
         },
@@ -153,7 +158,7 @@ pub fn horizontal(
 /// Resamples the rows of samples: `image` is `[height, columns]`, `out` is `[outputs, columns]`.
 ///
 /// # Panics
-/// When the lengths of the slices do not agree with `columns` and `taps`.
+/// When the lengths of the slices do not match `columns` and `taps`.
 pub fn vertical(level: Level, image: &[u8], columns: usize, taps: &Taps, out: &mut [u8]) {
     assert_eq!(out.len(), taps.starts.len() * columns, "room for the rows");
     if out.is_empty() {
@@ -162,7 +167,7 @@ pub fn vertical(level: Level, image: &[u8], columns: usize, taps: &Taps, out: &m
     taps.check(image.len() / columns);
     match level {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: this processor was just found to have the instructions.
+        // SAFETY: this CPU was just found to have the instructions.
         Level::Avx512 if level.is_available() => unsafe {
             x86::vertical_512(image, columns, taps, out);
         },
@@ -175,7 +180,7 @@ pub fn vertical(level: Level, image: &[u8], columns: usize, taps: &Taps, out: &m
     }
 }
 
-/// Cuts off the fraction and limits to a byte.
+/// Truncates the fraction and clamps to a byte.
 #[inline(always)]
 fn clip(sum: i32) -> u8 {
     (sum >> WEIGHT_BITS).clamp(0, 255) as u8
@@ -201,7 +206,7 @@ fn horizontal_scalar(image: &[u8], width: usize, taps: &Taps, out: &mut [u8]) {
     }
 }
 
-/// Plain code that the compiler turns into vectors of whatever width its caller enables.
+/// Plain code that the compiler vectorises for the instruction set of its caller.
 #[inline(always)]
 fn vertical_body(image: &[u8], columns: usize, taps: &Taps, out: &mut [u8]) {
     for (output, out) in out.chunks_exact_mut(columns).enumerate() {
@@ -233,7 +238,7 @@ fn vertical_body(image: &[u8], columns: usize, taps: &Taps, out: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// A small generator, so that cases are the same everywhere.
+    /// A small random generator, so that cases are the same everywhere.
     fn next(state: &mut u64) -> usize {
         *state = state
             .wrapping_mul(6_364_136_223_846_793_005)
@@ -288,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_rounded_and_limited() {
+    fn sums_are_rounded_and_clamped() {
         let one = 1 << WEIGHT_BITS;
         let cases = [
             (vec![one], 1, 7),

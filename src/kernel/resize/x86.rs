@@ -1,18 +1,19 @@
-//! Both widths work alike. A step covers a few taps of three channels: bytes are shuffled so
-//! that each 32-bit lane holds neighbouring taps of one channel (four lanes: R, G, B, nothing),
-//! and multiplied with weights laid out the same way, split into digits that the instruction
-//! can take. Sums by digit are shifted into place and the lanes of a channel added at the end.
+//! Resampling for x86-64; both widths work the same way. A step covers a few taps of three
+//! channels: bytes are shuffled so that each 32-bit lane holds neighbouring taps of one channel
+//! (four lanes: R, G, B, nothing), and multiplied with weights laid out the same way, split into
+//! digits that the instruction accepts. Sums by digit are shifted into place and the lanes of a
+//! channel added at the end.
 
 use std::arch::x86_64::*;
 use std::array::from_fn;
 
 use super::{HALF, Taps, WEIGHT_BITS, vertical_body};
 
-/// Rows that are done at once, to load each weight once for all of them.
+/// Rows processed at once, to load each weight once for all of them.
 const GROUP: usize = 4;
-/// Taps in a step of 512 bits.
+/// Taps per step of 512 bits.
 const WIDE: usize = 16;
-/// Taps in a step of 256 bits.
+/// Taps per step of 256 bits.
 const NARROW: usize = 4;
 
 /// The bytes of 16 weights for `dpbusd`, lowest first: `[digit, 4 taps, 4 channels, 4 taps]`.
@@ -43,7 +44,7 @@ pub(super) fn horizontal_512(image: &[u8], row_bytes: usize, taps: &Taps, out: &
         let (quad, channel, tap) = (i / 16, i / 4 % 4, i % 4);
         ((quad * 4 + tap) * 3 + channel.min(2)) as u8
     });
-    // SAFETY: an array of the size that is loaded.
+    // SAFETY: the array has the loaded size.
     let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
     let outputs = taps.starts.len();
     for first in (0..image.len() / row_bytes).step_by(GROUP) {
@@ -56,7 +57,7 @@ pub(super) fn horizontal_512(image: &[u8], row_bytes: usize, taps: &Taps, out: &
             for (at, Bytes(digits)) in offsets.zip(&weights[output * steps..]) {
                 let read = at..end.min(at + WIDE * 3);
                 let mask = u64::MAX >> (64 - read.len());
-                // SAFETY: arrays of the size that is loaded.
+                // SAFETY: the arrays have the loaded size.
                 let digits = digits
                     .each_ref()
                     .map(|digit| unsafe { _mm512_load_si512(digit.as_ptr().cast()) });
@@ -90,7 +91,7 @@ pub(super) fn horizontal_256(image: &[u8], row_bytes: usize, taps: &Taps, out: &
             byte
         }
     });
-    // SAFETY: an array of the size that is loaded.
+    // SAFETY: the array has the loaded size.
     let order = unsafe { _mm256_loadu_si256(order.as_ptr().cast()) };
     let outputs = taps.starts.len();
     for first in (0..image.len() / row_bytes).step_by(GROUP) {
@@ -101,7 +102,7 @@ pub(super) fn horizontal_256(image: &[u8], row_bytes: usize, taps: &Taps, out: &
             let mut sums = [[_mm256_setzero_si256(); 2]; GROUP];
             let offsets = (begin..end).step_by(NARROW * 3);
             for (at, Halves(halves)) in offsets.zip(&weights[output * steps..]) {
-                // SAFETY: arrays of the size that is loaded.
+                // SAFETY: the arrays have the loaded size.
                 let halves = halves
                     .each_ref()
                     .map(|half| unsafe { _mm256_load_si256(half.as_ptr().cast()) });
@@ -119,8 +120,8 @@ pub(super) fn horizontal_256(image: &[u8], row_bytes: usize, taps: &Taps, out: &
     }
 }
 
-/// Four rows from `first` on; past the last row, the last again. A row's slice goes on to the
-/// end of the image, so that a load may run over the row's end.
+/// Four rows from `first` on; past the last row, the last one is repeated. A row's slice extends to
+/// the end of the image, so that a load may run over the row's end.
 #[inline(always)]
 fn group(image: &[u8], row_bytes: usize, first: usize) -> [&[u8]; GROUP] {
     let last = image.len() / row_bytes - 1;
@@ -164,7 +165,7 @@ fn fold_256([low, high]: [__m256i; 2]) -> __m128i {
     _mm_add_epi32(_mm256_castsi256_si128(sum), upper)
 }
 
-/// Rounds and limits the sums of four rows to bytes, `[4 rows, 4 channels]`.
+/// Rounds and clamps the sums of four rows to bytes, `[4 rows, 4 channels]`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pack(sums: [__m128i; GROUP]) -> [u8; 16] {
@@ -175,12 +176,12 @@ fn pack(sums: [__m128i; GROUP]) -> [u8; 16] {
     let [a, b, c, d] = sums.map(shift);
     let packed = _mm_packus_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d));
     let mut pixels = [0; 16];
-    // SAFETY: an array of the size that is stored.
+    // SAFETY: the array has the stored size.
     unsafe { _mm_storeu_si128(pixels.as_mut_ptr().cast(), packed) };
     pixels
 }
 
-/// Puts a pixel into each of the group's rows that exist.
+/// Writes a pixel into each existing row of the group.
 #[inline(always)]
 fn store(pixels: &[u8; 16], out: &mut [u8], first: usize, output: usize, outputs: usize) {
     let rows = out[first * outputs * 3..].chunks_exact_mut(outputs * 3);
@@ -195,7 +196,7 @@ fn bytes_of(taps: &Taps, steps: usize) -> Vec<Bytes> {
     for output in 0..taps.starts.len() {
         for (tap, weight) in taps.of(output).iter().enumerate() {
             let Bytes(digits) = &mut all[output * steps + tap / WIDE];
-            // Signed digits: a low one that is negative takes one from the next.
+            // Signed digits: a negative low digit borrows from the next.
             let low = *weight as i8;
             let rest = (weight - i32::from(low)) >> 8;
             let middle = rest as i8;

@@ -12,13 +12,13 @@ use super::{Rows, Simd};
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Avx2(__m256);
 
-/// Sixteen lanes of which eight, from `8 - count`, mask the first `count`.
+/// A table of sixteen lanes; the eight from `8 - count` on mask the first `count`.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// The mask of the first `count <= 8` lanes.
 ///
 /// # Safety
-/// Needs avx2.
+/// Requires avx2.
 #[inline(always)]
 unsafe fn first(count: usize) -> __m256i {
     // SAFETY: 8 - count .. 16 - count lies inside the table.
@@ -28,7 +28,7 @@ unsafe fn first(count: usize) -> __m256i {
 /// 2^n for -126 <= n <= 127.
 ///
 /// # Safety
-/// Needs avx2.
+/// Requires avx2.
 #[inline(always)]
 unsafe fn power_of_two(n: __m256i) -> __m256 {
     // SAFETY: the caller vouches for the CPU.
@@ -38,7 +38,7 @@ unsafe fn power_of_two(n: __m256i) -> __m256 {
     }
 }
 
-/// Wraps the value of intrinsics, all of which need only the CPU that the trait promises.
+/// Wraps intrinsics that require only the CPU that the trait promises.
 macro_rules! lanes {
     ($value:expr) => {
         // SAFETY: the trait's caller vouches for the CPU and for the pointers.
@@ -217,9 +217,9 @@ impl Simd for Avx2 {
     unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
         for column in (0..columns).step_by(8) {
             let width = (columns - column).min(8);
-            // SAFETY: rows below `rows` (the last one again for those that are not there) and columns below
-            // `columns` are read. The caller allows 8 lanes past the end of `to`; ascending columns repair
-            // what a store wrote past its own.
+            // SAFETY: rows below `rows` (the last one repeated in place of missing ones) and
+            // columns below `columns` are read. The caller allows 8 lanes past the end of `to`;
+            // ascending columns repair what a store wrote past its own.
             unsafe {
                 let start = from.start.add(column);
                 let to = to.add(column * tile_rows);
@@ -251,7 +251,7 @@ impl Simd for Avx2 {
 /// The transpose of 8 rows of 8 lanes.
 ///
 /// # Safety
-/// Needs avx2.
+/// Requires avx2.
 #[inline(always)]
 unsafe fn transpose(r: [Avx2; 8]) -> [Avx2; 8] {
     // SAFETY: the caller vouches for the CPU.

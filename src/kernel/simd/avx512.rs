@@ -8,14 +8,14 @@ use std::arch::x86_64::*;
 
 use super::{Rows, Simd};
 
-/// Products of bf16 and bytes imitated.
+/// Emulated products of bf16 and bytes.
 pub(in crate::kernel) const BASE: u8 = 0;
 /// Products of bytes by `vpdpbusd`.
 pub(in crate::kernel) const VNNI: u8 = 1;
 /// Products of bf16 by `vdpbf16ps`.
 pub(in crate::kernel) const BF16: u8 = 2;
 
-/// Sixteen lanes; `EXTRA` says which instructions there are beyond the base.
+/// Sixteen lanes; `EXTRA` says which extensions are available.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Avx512<const EXTRA: u8>(__m512);
 
@@ -28,7 +28,7 @@ fn first(count: usize) -> __mmask16 {
 /// Lanes whose upper halves are the nearest bf16, ties to even; NaN stays NaN.
 ///
 /// # Safety
-/// Needs avx512f.
+/// Requires avx512f.
 #[inline(always)]
 unsafe fn rounded(x: __m512) -> __m512i {
     // SAFETY: the caller vouches for the CPU.
@@ -41,7 +41,7 @@ unsafe fn rounded(x: __m512) -> __m512i {
     }
 }
 
-/// Wraps the value of intrinsics, all of which need only the CPU that the trait promises.
+/// Wraps intrinsics that require only the CPU that the trait promises.
 macro_rules! lanes {
     ($value:expr) => {
         // SAFETY: the trait's caller vouches for the CPU and for the pointers.
@@ -126,7 +126,7 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
 
     #[inline(always)]
     unsafe fn reciprocal(self) -> Self {
-        // One step of Newton's method on 14 good bits: r + r (1 - x r).
+        // One Newton step on 14 correct bits: r + r (1 - x r).
         lanes!({
             let r = _mm512_rcp14_ps(self.0);
             _mm512_fmadd_ps(r, _mm512_fnmadd_ps(self.0, r, _mm512_set1_ps(1.0)), r)
@@ -242,9 +242,9 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
         for column in (0..columns).step_by(16) {
             let width = (columns - column).min(16);
-            // SAFETY: rows below `rows` (the last one again for those that are not there) and columns below
-            // `columns` are read. The caller allows 16 lanes past the end of `to`; ascending columns repair
-            // what a store wrote past its own.
+            // SAFETY: rows below `rows` (the last one repeated in place of missing ones) and
+            // columns below `columns` are read. The caller allows 16 lanes past the end of `to`;
+            // ascending columns repair what a store wrote past its own.
             unsafe {
                 let start = from.start.add(column);
                 let to = to.add(column * tile_rows);
@@ -276,12 +276,13 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
 /// The transpose of 16 rows of 16 lanes.
 ///
 /// # Safety
-/// Needs avx512f.
+/// Requires avx512f.
 #[inline(always)]
 unsafe fn transpose<const EXTRA: u8>(r: [Avx512<EXTRA>; 16]) -> [Avx512<EXTRA>; 16] {
     // SAFETY: the caller vouches for the CPU.
     unsafe {
-        // Quarters: after two rounds `b[4g + c]` holds, in its 128-bit quarter q, column 4q + c of rows 4g..4g + 4.
+        // Quarters: after two rounds `b[4g + c]` holds, in its 128-bit quarter q, column 4q + c of
+        // rows 4g..4g + 4.
         let mut b = r;
         for g in 0..4 {
             let [r0, r1, r2, r3] = [r[4 * g].0, r[4 * g + 1].0, r[4 * g + 2].0, r[4 * g + 3].0];
@@ -294,7 +295,7 @@ unsafe fn transpose<const EXTRA: u8>(r: [Avx512<EXTRA>; 16]) -> [Avx512<EXTRA>; 
             b[4 * g + 2] = Avx512(_mm512_castpd_ps(_mm512_unpacklo_pd(high01, high23)));
             b[4 * g + 3] = Avx512(_mm512_castpd_ps(_mm512_unpackhi_pd(high01, high23)));
         }
-        // Whole quarters change places: a 4 x 4 transpose of 128-bit elements for each c.
+        // Swaps whole quarters: a 4 x 4 transpose of 128-bit elements for each c.
         let mut out = b;
         for c in 0..4 {
             let [g0, g1, g2, g3] = [b[c].0, b[4 + c].0, b[8 + c].0, b[12 + c].0];

@@ -1,7 +1,8 @@
-//! One vector type per instruction set behind one trait, so that every kernel is written once.
+//! One vector type per instruction set, behind one trait, so that every kernel is written once.
 //!
-//! Kernels are generic over [`Simd`] and `inline(always)` up to a function that turns the instruction
-//! set on (see [`super::dispatch`]); only there do these methods become single instructions.
+//! Kernels are generic over [`Simd`] and `inline(always)` up to a function that enables the
+//! instruction set (see [`super::dispatch`]); only there do these methods become single
+//! instructions.
 #![allow(
     unsafe_code,
     reason = "vector instructions and raw pointers; contracts are stated on the trait"
@@ -25,7 +26,7 @@ use super::encode::bf16_bits;
 pub(super) trait Simd: Copy {
     /// Lanes of 32 bits.
     const LANES: usize;
-    /// Most rows of a product tile of two vectors that fits the registers.
+    /// Maximum rows of a product tile of two vectors that fits the registers.
     const ROWS: usize;
 
     /// Every lane `x`.
@@ -67,14 +68,15 @@ pub(super) trait Simd: Copy {
     /// Lanes read as i32, converted to f32.
     unsafe fn int_to_float(self) -> Self;
 
-    /// The largest lane; NaN or not when a lane is NaN.
+    /// The largest lane; unspecified if a lane is NaN.
     unsafe fn max_lane(self) -> f32;
     /// The sum of the lanes, in an order that depends on `LANES` only.
     unsafe fn sum_lanes(self) -> f32;
 
     /// `acc + a.low * b.low + a.high * b.high` with two bf16 in each lane of `a` and `b`.
     unsafe fn dot_bf16(acc: Self, a: Self, b: Self) -> Self;
-    /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned) and `b` (signed); exact.
+    /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned) and `b` (signed);
+    /// exact.
     unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self;
 
     /// Writes the lanes rounded to bf16.
@@ -103,15 +105,15 @@ pub(super) trait Simd: Copy {
         }
     }
 
-    /// Asks for the cache line at `at` to be brought to the second-level cache.
+    /// Prefetches the cache line at `at` into the L2 cache.
     unsafe fn prefetch(at: *const f32);
 
-    /// Asks for the cache line at `at` to be brought to the first-level cache for writing.
+    /// Prefetches the cache line at `at` into the L1 cache for writing.
     unsafe fn prefetch_to_write(at: *const f32);
 
     /// Writes the transpose of `rows` row-major rows (`stride` lanes apart, `rows <= tile_rows`) of
-    /// `columns` lanes to `to`, where column `c` starts at `c * tile_rows`; needs `tile_rows <= LANES` or the
-    /// default body. May write `LANES` lanes past the end of `to`.
+    /// `columns` lanes to `to`, where column `c` starts at `c * tile_rows`; needs `tile_rows <=
+    /// LANES` or the default body. May write `LANES` lanes past the end of `to`.
     unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
         for column in 0..columns {
             for row in 0..from.rows {

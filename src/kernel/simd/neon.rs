@@ -12,7 +12,7 @@ use super::Simd;
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Neon(float32x4_t);
 
-/// Wraps the value of intrinsics, all of which need only the CPU that the trait promises.
+/// Wraps intrinsics that require only the CPU that the trait promises.
 macro_rules! lanes {
     ($value:expr) => {
         // SAFETY: the trait's caller vouches for the CPU and for the pointers.
@@ -23,7 +23,7 @@ macro_rules! lanes {
 /// Sums of neighbouring products of 16-bit lanes: exact.
 ///
 /// # Safety
-/// Needs neon.
+/// Requires neon.
 #[inline(always)]
 unsafe fn pair_products(a: int16x8_t, b: int16x8_t) -> int32x4_t {
     // SAFETY: the caller vouches for the CPU.

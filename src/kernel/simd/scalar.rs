@@ -1,4 +1,5 @@
-//! The plain Rust twin of the vector types: the oracle of the tests and the fallback of any CPU.
+//! The plain Rust version of the vector types: the reference for tests and the fallback for any
+//! CPU.
 #![allow(
     unsafe_code,
     reason = "implements the unsafe trait with plain arithmetic and raw pointers"

@@ -1,5 +1,5 @@
-//! A convolution and the batch norm after it, which at inference is a factor and a shift of every channel and
-//! so is folded into the weights.
+//! A convolution with the batch norm after it, which at inference is a scale and a shift per
+//! channel and is folded into the weights.
 
 use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
@@ -10,10 +10,10 @@ use crate::kernel::{Activation, Epilogue, PackedMatrix, Precision};
 use crate::model::device::Compute;
 use crate::model::weights::{Weights, check_finite, pack_checked};
 
-/// Added to the variance in every batch norm (the default of torch, which CLIP keeps).
+/// Epsilon added to the variance in every batch norm (the default of torch, which CLIP keeps).
 const EPSILON: f64 = 1e-5;
 
-/// A convolution of odd side, padded so that its middle runs over all pixels.
+/// A convolution with an odd kernel size, padded so that its centre runs over all pixels.
 pub(super) struct Convolution {
     side: usize,
     stride: usize,
@@ -22,7 +22,7 @@ pub(super) struct Convolution {
 
 enum Body {
     Packed {
-        /// [out, side side channels], a window line by line, pixel by pixel.
+        /// [out, side side channels], a window row by row, pixel by pixel.
         weight: PackedMatrix,
         bias: Vec<f32>,
     },
@@ -35,7 +35,8 @@ enum Body {
 }
 
 impl Convolution {
-    /// The convolution `{filter}.weight` [out, channels, side, side] with the batch norm `{norm}` folded in.
+    /// The convolution `{filter}.weight` [out, channels, side, side] with the batch norm `{norm}`
+    /// folded in.
     pub(super) fn load(
         weights: &Weights,
         [filter, norm]: &[String; 2],
@@ -44,7 +45,7 @@ impl Convolution {
     ) -> Result<Self> {
         let name = format!("{filter}.weight");
         let &[out, channels, side, _] = weights.tensor(&name)?.shape() else {
-            bail!("tensor {name} is no convolution");
+            bail!("tensor {name} is not a convolution");
         };
         let fold = Fold::load(weights, norm)?;
         let matrix = weights.matrix(&name)?;
@@ -83,7 +84,8 @@ impl Convolution {
                 }
             }
         };
-        // What was folded is not needed again: memory peaks near the packed size.
+        // The folded tensors are no longer needed; releasing them keeps peak memory near the packed
+        // size.
         matrix.release();
         Ok(Self { side, stride, body })
     }
@@ -110,14 +112,14 @@ impl Convolution {
                 Ok(FeatureMap::Plain(match activation {
                     None => out,
                     Some(Activation::Relu) => out.relu()?,
-                    Some(other) => bail!("{other:?} does not follow a convolution"),
+                    Some(other) => bail!("{other:?} cannot follow a convolution"),
                 }))
             }
             _ => bail!("a convolution and its input are on different devices"),
         }
     }
 
-    /// `relu(residual + conv(x) + bias)`, in place of the residual.
+    /// `relu(residual + conv(x) + bias)`, written over the residual.
     pub(super) fn add_relu(&self, x: &FeatureMap, residual: FeatureMap) -> Result<FeatureMap> {
         match (&self.body, x, residual) {
             (Body::Packed { weight, bias }, FeatureMap::Rows(x), FeatureMap::Rows(mut sum)) => {
@@ -144,7 +146,7 @@ impl Convolution {
     }
 }
 
-/// A batch norm as what it does to the channels before it: `x * factors + bias`.
+/// A batch norm as a scale and shift of the channels before it: `x * factors + bias`.
 struct Fold {
     /// In f64, so that a weight is rounded once.
     factors: Vec<f64>,
@@ -158,7 +160,7 @@ impl Fold {
         let (gain, shift) = (part("weight")?, part("bias")?);
         let (mean, variance) = (part("running_mean")?, part("running_var")?);
         if let Some(value) = variance.iter().find(|v| **v < 0.0) {
-            bail!("tensor {path}.running_var holds {value}, which no variance is");
+            bail!("tensor {path}.running_var holds {value}, which is not a variance");
         }
         let fold = Self::new([&gain, &shift, &mean, &variance]);
         check_finite(&format!("{path}, folded,"), &fold.bias)?;
@@ -204,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folded_norm_does_what_the_norm_does() {
+    fn a_folded_norm_equals_the_norm() {
         let (gain, shift) = ([1.5, -0.5, 0.0], [0.25, 1.0, -2.0]);
         let (mean, variance) = ([0.5f32, -3.0, 7.0], [2.0f32, 0.01, 0.0]);
         let fold = Fold::new([&gain, &shift, &mean, &variance]);
@@ -225,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn windows_hold_their_pixels_channel_by_channel() {
-        // Two channels of four taps.
+    fn windows_store_pixels_channel_by_channel() {
+        // Two channels with four taps.
         let stored = [1.0, 2.0, 3.0, 4.0, 10.0, 20.0, 30.0, 40.0];
         let mut window = [0.0; 8];
         to_window(&stored, 2, &mut window);
         assert_eq!(window, [1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0]);
     }
 
-    /// Both bodies of one convolution with random weights of the given shape.
+    /// Both implementations of one convolution with random weights of the given shape.
     fn both(shape: [usize; 4], stride: usize) -> [Convolution; 2] {
         let [out, channels, side, _] = shape;
         let weight = Tensor::randn(0f32, 1.0, &shape, &Device::Cpu).unwrap();
@@ -251,7 +253,7 @@ mod tests {
         [packed, Body::Plain { weight, bias }].map(|body| Convolution { side, stride, body })
     }
 
-    /// [images, channels, height, width] as the kernels and as candle see it.
+    /// [images, channels, height, width] in the layout of the kernels and in candle's.
     fn maps(x: &Tensor) -> [FeatureMap; 2] {
         let images = x.dim(0).unwrap();
         let rows =
@@ -265,7 +267,7 @@ mod tests {
     #[track_caller]
     fn assert_same(rows: FeatureMap, plain: FeatureMap) {
         let (FeatureMap::Rows(rows), FeatureMap::Plain(plain)) = (rows, plain) else {
-            panic!("the maps are of other kinds");
+            panic!("the maps have different layouts");
         };
         let (images, channels, height, width) = plain.dims4().unwrap();
         assert_eq!(

@@ -1,11 +1,11 @@
-//! What passes between convolutions.
+//! Feature maps between convolutions.
 
 use anyhow::{Result, bail, ensure};
 use candle_core::{DType, Tensor};
 
 use crate::kernel::{self, Windows};
 
-/// Images in the making.
+/// A batch of feature maps.
 pub(super) enum FeatureMap {
     /// For the CPU's kernels.
     Rows(Rows),
@@ -34,19 +34,19 @@ impl FeatureMap {
         })
     }
 
-    /// The images of several maps of the CPU, one after the other.
+    /// Concatenates the images of several CPU maps.
     pub(super) fn stack(maps: Vec<Self>) -> Result<Self> {
         let mut all: Option<Rows> = None;
         for map in maps {
             let Self::Rows(rows) = map else {
-                bail!("only maps of the CPU are stacked");
+                bail!("only CPU maps can be stacked");
             };
             match &mut all {
                 None => all = Some(rows),
                 Some(all) => {
                     ensure!(
                         (all.size, all.channels) == (rows.size, rows.channels),
-                        "maps of different sizes"
+                        "the maps differ in size"
                     );
                     all.values.extend(rows.values);
                     all.images += rows.images;
@@ -73,7 +73,7 @@ impl Rows {
         })
     }
 
-    /// The places of a window with the given side and stride.
+    /// The windows with the given side and stride.
     pub(super) fn windows(&self, side: usize, stride: usize) -> Windows<'_> {
         Windows {
             pixels: &self.values,

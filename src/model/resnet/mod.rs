@@ -1,5 +1,5 @@
-//! The image tower of CLIP's ResNets (openai/CLIP `ModifiedResNet`): a stem of three convolutions, blocks
-//! whose strides are average pools, and attention instead of the last mean.
+//! The image tower of CLIP's ResNets (openai/CLIP `ModifiedResNet`): a stem of three convolutions,
+//! blocks with average pooling instead of strides, and attention instead of the final mean.
 
 mod convolution;
 mod map;
@@ -17,10 +17,12 @@ use convolution::Convolution;
 use map::{FeatureMap, Rows};
 use pool::AttentionPool;
 
-/// Images that pass through the later stages together: their weights are large, and read once for all of them.
+/// Images that pass through the later stages together: the weights there are large, and read once
+/// for all of them.
 const TOGETHER: usize = 8;
 
-/// Stages in which every image is alone: their weights are small, and one image fills the cache.
+/// Stages that process every image alone: the weights there are small, and one image fills the
+/// cache.
 const STAGES_ALONE: usize = 2;
 
 const RELU: Option<Activation> = Some(Activation::Relu);
@@ -39,9 +41,9 @@ struct Bottleneck {
     reduce: Convolution,
     middle: Convolution,
     expand: Convolution,
-    /// Makes the residual as large as the sum; only the first block of a stage needs it.
+    /// Projects the residual to the output size; only the first block of a stage needs it.
     downsample: Option<Convolution>,
-    /// Side of the squares that are averaged, before `expand` and before `downsample`.
+    /// Side of the average pooling, before `expand` and before `downsample`.
     stride: usize,
 }
 
@@ -66,7 +68,8 @@ impl Bottleneck {
         })
     }
 
-    /// `x` [images, height, width, channels] -> [images, height / stride, width / stride, 4 inside].
+    /// `x` [images, height, width, channels] -> [images, height / stride, width / stride, 4
+    /// inside].
     fn forward(&self, x: FeatureMap) -> Result<FeatureMap> {
         let inside = self.reduce.forward(&x, RELU)?;
         let inside = self
@@ -83,7 +86,8 @@ impl Bottleneck {
 
 impl ResNet {
     pub(super) fn load(weights: &Weights, sizes: &Sizes) -> Result<Self> {
-        // In f32 always: 27 products a place are no work, and what they lose, all that follows loses.
+        // Always in f32: 27 products per position cost little, and precision lost here is lost for
+        // everything after.
         let stem = |index: usize, stride: usize| {
             let names = [format!("visual.conv{index}"), format!("visual.bn{index}")];
             Convolution::load(weights, &names, stride, Precision::F32)
@@ -122,7 +126,7 @@ impl ResNet {
         self.end(x)
     }
 
-    /// Some images, one after the other as long as that keeps them in the cache.
+    /// Encodes some images, one after another as long as that keeps them in the cache.
     fn encode_packed(&self, pixels: &Tensor) -> Result<Tensor> {
         let n = pixels.dim(0)?;
         let mut parts = Vec::new();

@@ -1,5 +1,5 @@
-//! The attention that pools a feature map (openai/CLIP `AttentionPool2d`): the mean of all positions asks, the
-//! mean and the positions answer.
+//! Attention pooling of a feature map (openai/CLIP `AttentionPool2d`): the mean of all positions is
+//! the query; the mean and the positions are keys and values.
 
 use anyhow::{Result, bail};
 use candle_core::{DType, Device, Tensor};
@@ -14,20 +14,20 @@ use crate::model::device::Compute;
 use crate::model::layer::Linear;
 use crate::model::weights::{Weights, pack_checked};
 
-/// Attention with one query an image.
+/// Attention with one query per image.
 pub(super) struct AttentionPool {
     queries: Linear,
     body: Body,
     projection: Linear,
     heads: usize,
-    /// Features of a head.
+    /// Features per head.
     head_dim: usize,
 }
 
 enum Body {
     Packed {
         heads: Vec<Head>,
-        /// What the mean, then each position is added to: [tokens, features].
+        /// The positional embedding of the mean, then of each position: [tokens, features].
         positions: Vec<f32>,
     },
     Plain {
@@ -38,10 +38,11 @@ enum Body {
     },
 }
 
-/// One head's keys and values, in the order that one query needs. With `q` the query and `x` the tokens,
-/// `q (x K^T)^T = (q K) x^T` and `a (x V^T) = (a x) V^T`: two products with one row instead of two with a row a
-/// token, which would be a tenth of RN50. What the bias of the keys adds is the same for every token, and so
-/// nothing after the softmax; that of the values is added once, the weights having the sum 1.
+/// One head's keys and values, in the order that a single query needs. With `q` the query and `x`
+/// the tokens, `q (x K^T)^T = (q K) x^T` and `a (x V^T) = (a x) V^T`: two products with one row
+/// instead of two with one row per token, which would be a tenth of RN50's time. The bias of the
+/// keys adds the same to every token and so vanishes in the softmax; that of the values is added
+/// once, because the weights sum to 1.
 struct Head {
     /// K^T: [features, head_dim].
     keys: PackedMatrix,
@@ -168,7 +169,7 @@ impl Head {
         let keys = weights.vector(&path("k_proj.weight"))?;
         let values = weights.vector(&path("v_proj.weight"))?;
         let bias = weights.vector(&path("v_proj.bias"))?;
-        // Not needed, as `Head` says, but what it holds must be weights all the same.
+        // Not needed, as explained at `Head`, but its values must be finite all the same.
         weights.vector(&path("k_proj.bias"))?;
         (0..heads)
             .map(|head| {
@@ -223,7 +224,8 @@ impl Head {
     }
 }
 
-/// The mean of each image's positions, then the positions, all with their place added: [n, tokens, features].
+/// The mean of each image's positions, then the positions, with positions added: [n, tokens,
+/// features].
 fn with_mean(x: &Rows, positions: &[f32]) -> Vec<f32> {
     let pixels = x.size[0] * x.size[1];
     let mut tokens = Vec::with_capacity(x.images * (pixels + 1) * x.channels);
@@ -242,7 +244,7 @@ fn with_mean(x: &Rows, positions: &[f32]) -> Vec<f32> {
     tokens
 }
 
-/// The scalar product of two rows, in eight sums at once.
+/// The dot product of two rows, in eight sums at once.
 fn product(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 8;
     let mut sums = [0.0f32; LANES];
@@ -261,7 +263,7 @@ fn product(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + rest
 }
 
-/// Logits to weights with the sum 1. NaN stays NaN.
+/// Softmax of logits to weights that sum to 1. NaN stays NaN.
 fn softmax(values: &mut [f32]) {
     let most = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sum = 0.0;

@@ -1,5 +1,6 @@
-//! Making probabilities mean what they say: a temperature for the logits, and a probability below which the answer is
-//! "none of these". Both are fitted to one part of labelled samples and judged on another ([`split()`]).
+//! Calibration: a temperature for the logits, and a probability threshold below which the answer is
+//! "none of these". Both are fitted on one part of the labelled samples and evaluated on the other
+//! ([`split()`]).
 
 mod samples;
 mod split;
@@ -15,7 +16,7 @@ pub use threshold::{Judged, NoneThreshold, choose_threshold, judge};
 
 use super::metric::reliability::{Reliability, reliability};
 
-/// The reliability of answers; samples of no class are wrong answers.
+/// The reliability of answers; samples of no class count as wrong.
 ///
 /// # Errors
 /// When there are no bins.

@@ -1,28 +1,30 @@
-//! Where the logits of labelled samples come from: 50,000 samples of 1,000 classes are 200 MB, which a caller may
-//! rather multiply out of embeddings again than keep.
+//! Sources of the logits of labelled samples: 50,000 samples of 1,000 classes take 200 MB, so a
+//! caller may prefer to recompute logits from embeddings.
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-/// Samples that one thread takes at once, and over which sums are cut: fixed, so that threads do not show.
+/// Samples per thread and per partial sum; fixed, so that the result does not depend on
+/// the number of threads.
 const CHUNK: usize = 256;
 
 /// Labelled samples with their logits.
 pub trait Samples: Sync {
-    /// How many samples there are.
+    /// The number of samples.
     fn count(&self) -> usize;
 
-    /// How many classes each has a logit for.
+    /// The number of classes, and so of logits per sample.
     fn classes(&self) -> usize;
 
-    /// The true class of a sample; None when it is none of the classes.
+    /// The true class of a sample; `None` if it is none of the classes.
     fn target(&self, sample: usize) -> Option<usize>;
 
-    /// Writes the logits `[classes]` of a sample; the same ones each time. Called once a sample for each step of a fit.
+    /// Writes the logits `[classes]` of a sample; always the same ones. Called once per sample for
+    /// each step of a fit.
     fn logits(&self, sample: usize, into: &mut [f32]);
 }
 
-/// Samples whose logits lie in memory.
+/// Samples with logits in memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Stored<'a> {
     logits: &'a [f32],
@@ -34,11 +36,11 @@ impl<'a> Stored<'a> {
     /// `logits` [targets, classes].
     ///
     /// # Errors
-    /// When the lengths do not fit together.
+    /// When the lengths do not match.
     pub fn new(logits: &'a [f32], targets: &'a [Option<usize>], classes: usize) -> Result<Self> {
         ensure!(
             targets.len().checked_mul(classes) == Some(logits.len()),
-            "{} logits are not {} samples of {classes} classes",
+            "{} logits do not match {} samples with {classes} classes",
             logits.len(),
             targets.len()
         );
@@ -68,11 +70,11 @@ impl Samples for Stored<'_> {
     }
 }
 
-/// Some of the samples of another source, by number: a side of [`super::split()`].
+/// A subset of another source's samples: one side of [`super::split()`].
 pub struct Subset<'a, S> {
     /// All samples.
     pub samples: &'a S,
-    /// The places of the chosen ones.
+    /// The indices of the chosen ones.
     pub places: &'a [usize],
 }
 
@@ -94,7 +96,7 @@ impl<S: Samples> Samples for Subset<'_, S> {
     }
 }
 
-/// Refuses targets and logits that nothing can be fitted to.
+/// Rejects targets and logits that cannot be fitted.
 pub(super) fn check<S: Samples>(samples: &S) -> Result<()> {
     let classes = samples.classes();
     ensure!(classes > 0, "there are no classes to calibrate");
@@ -104,13 +106,15 @@ pub(super) fn check<S: Samples>(samples: &S) -> Result<()> {
     });
     match wrong.into_iter().flatten().next() {
         Some(sample) => anyhow::bail!(
-            "sample {sample} is not of one of {classes} classes, or has a logit that is not a finite number"
+            "sample {sample} has a class that is not among the {classes} classes, or a logit that \
+             is not finite"
         ),
         None => Ok(()),
     }
 }
 
-/// What `look` makes of each sample and its logits, in the order of the samples, on the threads of the pool.
+/// Applies `look` to each sample and its logits, in sample order, on the threads of
+/// the pool.
 pub(super) fn fold_chunks<S: Samples, T: Send>(
     samples: &S,
     look: impl Fn(usize, &[f32]) -> T + Sync,

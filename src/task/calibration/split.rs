@@ -1,28 +1,30 @@
-//! Which samples a fit sees, and which judge it.
+//! Splits samples into a fitting set and an evaluation set.
 
 use anyhow::{Result, ensure};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The samples of a split, by number, each side in rising order.
+/// The indices of a split's samples, each side ascending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
-    /// Those to fit on.
+    /// The fitting set.
     pub fit: Vec<usize>,
-    /// All others.
+    /// The evaluation set: all others.
     pub rest: Vec<usize>,
 }
 
-/// Parts samples at random into `fraction` of each class (None is one too) to fit on and the rest. Each class is
-/// within one sample of its share, and so are all samples together: single samples of many classes do not all go to
-/// one side. The same `targets`, `fraction` and `seed` give the same split, on any machine.
+/// Splits samples at random: `fraction` of each class (`None` counts as one) to fit on, and the
+/// rest. Each class is within one sample of its share, and so is the total: classes with a single
+/// sample do not all go to one side. The same `targets`, `fraction` and `seed` give the same split
+/// on any machine.
 ///
 /// # Errors
-/// When the fraction is not between 0 and 1, or there are too few samples for both sides to get one.
+/// When the fraction is not between 0 and 1, or there are too few samples for both sides to have
+/// one.
 pub fn split(targets: &[Option<usize>], fraction: f64, seed: u64) -> Result<Split> {
     ensure!(
         fraction > 0.0 && fraction < 1.0,
-        "the part to fit on is {fraction}, not between 0 and 1"
+        "the fraction to fit on is {fraction}, which is not between 0 and 1"
     );
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut order: Vec<(Option<usize>, u64, usize)> = targets
@@ -30,14 +32,14 @@ pub fn split(targets: &[Option<usize>], fraction: f64, seed: u64) -> Result<Spli
         .enumerate()
         .map(|(sample, target)| (*target, rng.next_u64(), sample))
         .collect();
-    // Class by class, within a class by the random numbers.
+    // Sorted by class, and randomly within a class.
     order.sort_unstable();
     let mut split = Split {
         fit: Vec::new(),
         rest: Vec::new(),
     };
     for (place, (_, _, sample)) in order.into_iter().enumerate() {
-        // Halves up, so that a split of two samples has both sides.
+        // Halves round up, so that a split of two samples has both sides.
         let due = (fraction * (place + 1) as f64 + 0.5).floor();
         if (split.fit.len() as f64) < due {
             split.fit.push(sample);
@@ -47,7 +49,7 @@ pub fn split(targets: &[Option<usize>], fraction: f64, seed: u64) -> Result<Spli
     }
     ensure!(
         !split.fit.is_empty() && !split.rest.is_empty(),
-        "{} samples are too few to fit on {fraction} of them and judge on the rest",
+        "{} samples are too few to fit on {fraction} of them and evaluate on the rest",
         targets.len()
     );
     split.fit.sort_unstable();
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_gives_its_share() {
+    fn every_class_contributes_its_share() {
         let targets: Vec<Option<usize>> = (0..1000usize)
             .map(|i| (i % 7 > 0).then_some(i * i % 13))
             .collect();
@@ -81,12 +83,12 @@ mod tests {
     }
 
     #[test]
-    fn the_seed_chooses_and_is_kept() {
+    fn the_split_depends_only_on_the_seed() {
         let targets: Vec<Option<usize>> = (0..50).map(|i| Some(i / 10)).collect();
         let parts = split(&targets, 0.5, 7).unwrap();
         assert_eq!(split(&targets, 0.5, 7).unwrap(), parts);
         assert_ne!(split(&targets, 0.5, 8).unwrap(), parts);
-        // Written down so that another machine or version shows.
+        // Fixed here so that a difference on another machine or version is noticed.
         assert_eq!(parts.fit[..5], [1, 2, 6, 7, 8]);
     }
 

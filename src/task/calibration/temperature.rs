@@ -1,25 +1,25 @@
 //! The temperature that logits are divided by before the softmax.
 //!
-//! Guo et al., On Calibration of Modern Neural Networks (2017). The mean negative log likelihood is convex in
-//! 1 / temperature, so there is one minimum and no optimiser's settings.
+//! Guo et al., On Calibration of Modern Neural Networks (2017). The mean negative log likelihood is
+//! convex in 1 / temperature, so there is one minimum and no optimiser to configure.
 
 use anyhow::{Result, ensure};
 
 use super::samples::{Samples, check, fold_chunks};
 
-/// 1 / temperature stays between these: beyond, every softmax is one class or all classes alike.
+/// Bounds of 1 / temperature: beyond, every softmax is one-hot or uniform.
 const LIMITS: [f64; 2] = [1e-4, 1e4];
-/// Steps; bisection alone needs 40.
+/// Maximum steps; bisection alone needs 40.
 const MOST_STEPS: usize = 100;
 
 /// A fitted temperature.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Temperature {
-    /// What the logits are divided by.
+    /// The temperature, by which logits are divided.
     pub temperature: f64,
-    /// Whether the samples say what it is. They do not when they are all right or more often wrong than guessing
-    /// (every sharper, or flatter, softmax would fit still better) or their logits are all the same; the temperature
-    /// is then 1.
+    /// Whether the samples determine it. They do not if they are all right or more often wrong than
+    /// chance (an ever sharper or flatter softmax would fit better still), or if all logits are
+    /// equal; the temperature is then 1.
     pub determined: bool,
     /// The mean negative log likelihood at temperature 1.
     pub nll_before: f64,
@@ -27,25 +27,26 @@ pub struct Temperature {
     pub nll_after: f64,
 }
 
-/// The mean negative log likelihood of the samples that are of a class when logits are divided by `temperature`; None
-/// when there are none.
+/// The mean negative log likelihood of the samples that belong to a class, with logits divided by
+/// `temperature`; `None` if there are none.
 #[must_use]
 pub fn negative_log_likelihood<S: Samples>(samples: &S, temperature: f64) -> Option<f64> {
     let slope = Slope::of(samples, temperature.recip());
     (slope.count > 0).then_some(slope.nll)
 }
 
-/// Fits the temperature to the samples that are of a class (the others have no likelihood). The threads do not show.
+/// Fits the temperature to the samples that belong to a class (the others have no likelihood). The
+/// result does not depend on the number of threads.
 ///
 /// # Errors
-/// When no sample is of a class, one is of a class that is not there, or a logit is not finite.
+/// When no sample belongs to a class, one has an unknown class, or a logit is not finite.
 pub fn fit_temperature<S: Samples>(samples: &S) -> Result<Temperature> {
     check(samples)?;
     let at = |inverse: f64| Slope::of(samples, inverse);
     let start = at(1.0);
     ensure!(
         start.count > 0,
-        "no sample is of one of the classes; a temperature cannot be fitted"
+        "cannot fit a temperature: no sample belongs to one of the classes"
     );
     let [low, high] = LIMITS;
     let kept = Temperature {
@@ -66,8 +67,8 @@ pub fn fit_temperature<S: Samples>(samples: &S) -> Result<Temperature> {
     })
 }
 
-/// Where the first derivative is 0, by Newton's method from 1, and by halving (in logarithms) wherever a step
-/// would leave the interval or gains less than halving would.
+/// The zero of the first derivative, by Newton's method from 1, and by bisection (of logarithms)
+/// whenever a step would leave the interval or gain less than bisection.
 fn root(at: &impl Fn(f64) -> Slope, start: Slope) -> (f64, Slope) {
     let [mut low, mut high] = LIMITS;
     let (mut inverse, mut slope, mut last_step) = (1.0, start, f64::INFINITY);
@@ -90,7 +91,8 @@ fn root(at: &impl Fn(f64) -> Slope, start: Slope) -> (f64, Slope) {
     (inverse, slope)
 }
 
-/// The mean negative log likelihood at some 1 / temperature, and its derivatives by that.
+/// The mean negative log likelihood at some 1 / temperature, and its derivatives with respect to
+/// it.
 #[derive(Clone, Copy)]
 struct Slope {
     count: usize,
@@ -126,11 +128,11 @@ impl Slope {
     }
 }
 
-/// The softmax of one sample, about its largest logit: no exponential overflows.
+/// The softmax of one sample, relative to its largest logit, so that no exponential overflows.
 pub(super) struct Softmax {
     /// The largest logit.
     pub(super) largest: f64,
-    /// Its class, the first of equal ones.
+    /// Its class, the first on ties.
     pub(super) class: usize,
     /// The sum of exp((logit - largest) / temperature).
     pub(super) sum: f64,
@@ -140,7 +142,7 @@ pub(super) struct Softmax {
 }
 
 impl Softmax {
-    /// Of logits that are finite, at some 1 / temperature.
+    /// For finite logits, at some 1 / temperature.
     pub(super) fn new(logits: &[f32], inverse: f64) -> Self {
         let mut class = 0;
         for (i, logit) in logits.iter().enumerate() {
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn three_right_of_four_are_a_probability_of_three_quarters() {
+    fn three_of_four_right_gives_a_probability_of_three_quarters() {
         // Two classes whose logits differ by d: the best p is 3/4, so d / T = ln 3.
         for d in [1e-3f32, 0.5, 1.0, 30.0, 1e4] {
             let logits = [d, 0.0].repeat(4);
@@ -197,9 +199,9 @@ mod tests {
     }
 
     #[test]
-    fn what_no_temperature_fits_leaves_it_at_one() {
+    fn undetermined_temperatures_stay_at_one() {
         let cases: [(&[f32], &[usize]); 4] = [
-            // All right, all wrong, as often wrong as guessing, all the same.
+            // All right, all wrong, at chance level, all equal.
             (&[2.0, 0.0, 0.0, 3.0], &[0, 1]),
             (&[2.0, 0.0, 0.0, 3.0], &[1, 0]),
             (&[1.0, 0.0, 1.0, 0.0], &[0, 1]),
@@ -215,7 +217,7 @@ mod tests {
 
     #[test]
     fn extreme_logits_do_not_overflow() {
-        // One wrong answer by a hair among right ones by far, and the other way around.
+        // One narrowly wrong answer among clearly right ones, and the reverse.
         for logits in [
             [3e38, -3e38, 3e38, -3e38, 1e-3, 0.0],
             [1e-3, 0.0, 1e-3, 0.0, 3e38, -3e38],
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_of_no_class_do_not_count() {
+    fn samples_of_no_class_are_ignored() {
         let logits = [1.0, 0.0].repeat(5);
         let targets = [Some(0), None, Some(0), Some(0), Some(1)];
         let with = fit_temperature(&Stored::new(&logits, &targets, 2).unwrap()).unwrap();
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_fitted_is_refused() {
+    fn invalid_samples_are_refused() {
         let none = Stored::new(&[1.0, 0.0], &[None], 2).unwrap();
         assert!(fit_temperature(&none).is_err());
         let other = Stored::new(&[1.0, 0.0], &[Some(2)], 2).unwrap();

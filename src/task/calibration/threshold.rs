@@ -1,15 +1,15 @@
-//! The probability below which the best class is not believed: the answer is "none of these".
+//! The probability threshold below which the answer is "none of these".
 
 use super::samples::{Samples, check, fold_chunks};
 use super::temperature::Softmax;
 use anyhow::{Result, ensure};
 
-/// The best class of a sample at some temperature.
+/// The best class of a sample at a given temperature.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Judged {
-    /// The true class; None when it is none of the classes.
+    /// The true class; `None` if it is none of the classes.
     pub target: Option<usize>,
-    /// The best class, the first of equal ones.
+    /// The best class, the first on ties.
     pub predicted: usize,
     /// Its probability.
     pub probability: f32,
@@ -23,10 +23,11 @@ impl Judged {
     }
 }
 
-/// The best class of each sample when logits are divided by `temperature`.
+/// The best class of each sample, with logits divided by `temperature`.
 ///
 /// # Errors
-/// When the temperature is not positive, a sample is of a class that is not there, or a logit is not finite.
+/// When the temperature is not positive, a sample has an unknown class, or a logit is
+/// not finite.
 pub fn judge<S: Samples>(samples: &S, temperature: f64) -> Result<Vec<Judged>> {
     ensure!(
         temperature > 0.0 && temperature.is_finite(),
@@ -43,7 +44,7 @@ pub fn judge<S: Samples>(samples: &S, temperature: f64) -> Result<Vec<Judged>> {
     }))
 }
 
-/// A threshold and what it does to the samples that it was chosen on, or others.
+/// A threshold and its effect on the samples that it was chosen on, or on others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NoneThreshold {
     /// Answers of at least this probability are kept.
@@ -52,7 +53,7 @@ pub struct NoneThreshold {
     pub right: usize,
     /// Right answers that are kept.
     pub right_kept: usize,
-    /// Wrong answers for samples of a class.
+    /// Wrong answers for samples that belong to a class.
     pub wrong: usize,
     /// Those of them that are dropped.
     pub wrong_dropped: usize,
@@ -63,7 +64,7 @@ pub struct NoneThreshold {
 }
 
 impl NoneThreshold {
-    /// What `threshold` does to some answers.
+    /// The effect of `threshold` on some answers.
     #[must_use]
     pub fn apply(threshold: f32, judged: &[Judged]) -> Self {
         let count = |wanted: &dyn Fn(&Judged) -> bool| {
@@ -85,7 +86,8 @@ impl NoneThreshold {
         }
     }
 
-    /// Youden's J: the share of right answers kept plus that of all others dropped, minus 1; 0 does no more than chance.
+    /// Youden's J: the share of right answers kept plus that of all others dropped, minus 1; 0 is
+    /// chance level.
     #[must_use]
     pub fn youden(&self) -> f64 {
         let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
@@ -96,9 +98,10 @@ impl NoneThreshold {
     }
 }
 
-/// The threshold that best parts right answers from wrong ones and from samples of no class: of the probabilities that
-/// occur the one of the largest Youden's J, of equal ones the lowest, which keeps more. None when the answers are all
-/// right or all not, or no threshold does better than keeping everything.
+/// The threshold that best separates right answers from wrong ones and from samples of no class:
+/// among the occurring probabilities, the one with the largest Youden's J; on ties the lowest,
+/// which keeps more. `None` if the answers are all right or all wrong, or no threshold beats
+/// keeping everything.
 #[must_use]
 pub fn choose_threshold(judged: &[Judged]) -> Option<NoneThreshold> {
     let mut sorted: Vec<(f32, bool)> = judged
@@ -108,7 +111,7 @@ pub fn choose_threshold(judged: &[Judged]) -> Option<NoneThreshold> {
     sorted.sort_by(|a, b| b.0.total_cmp(&a.0));
     let right = sorted.iter().filter(|(_, right)| *right).count() as i128;
     let others = sorted.len() as i128 - right;
-    // J times right times others: whole numbers, so that equal ones are equal.
+    // J times right times others: integers, so that ties are exact.
     let (mut best, mut gain) = (None, 0);
     let mut largest = 0;
     for (place, (probability, correct)) in sorted.iter().enumerate() {
@@ -129,7 +132,7 @@ mod tests {
     use super::*;
 
     fn judged(cases: &[(f32, i32)]) -> Vec<Judged> {
-        // 1 right, 0 wrong, -1 of no class.
+        // 1: right, 0: wrong, -1: of no class.
         let cases = cases.iter();
         cases
             .map(|(probability, kind)| Judged {
@@ -141,10 +144,10 @@ mod tests {
     }
 
     #[test]
-    fn the_threshold_parts_right_from_wrong() {
+    fn the_threshold_separates_right_from_wrong() {
         let answers = judged(&[(0.9, 1), (0.8, 1), (0.7, -1), (0.6, 1), (0.3, 0), (0.2, -1)]);
         let found = choose_threshold(&answers).unwrap();
-        // 0.8 keeps 2 of 3 and drops all; 0.6 keeps all and drops 2 of 3: the lower one of equals.
+        // 0.8 keeps 2 of 3 and drops all; 0.6 keeps all and drops 2 of 3: the lower one on ties.
         let expected = NoneThreshold {
             threshold: 0.6,
             right: 3,
@@ -167,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_to_part_gives_no_threshold() {
+    fn nothing_to_separate_gives_no_threshold() {
         let cases: [&[(f32, i32)]; 5] = [
             &[],
             &[(0.5, 1), (0.6, 1)],
             &[(0.5, 0), (0.6, -1)],
-            // The wrong one is the surer one.
+            // The wrong one is the more confident one.
             &[(0.5, 1), (0.6, 0)],
             &[(0.5, 1), (0.5, 0)],
         ];
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temperature_changes_probabilities_and_no_class() {
+    fn a_temperature_changes_probabilities_but_not_classes() {
         let logits = [0.0, 2.0, 2.0, 1.0, 0.0, -1.0];
         let targets = [Some(2), None];
         let samples = Stored::new(&logits, &targets, 3).unwrap();

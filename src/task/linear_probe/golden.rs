@@ -1,4 +1,4 @@
-//! Fits against scikit-learn's; `tests/probe/golden.py` made `fit.json`.
+//! Fits compared with scikit-learn's; `tests/probe/golden.py` generates `fit.json`.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 }
 
 #[test]
-fn unbalanced_classes_are_fitted_as_scikit_learn_fits_them() {
+fn unbalanced_classes_are_fitted_as_in_scikit_learn() {
     let golden: Value =
         serde_json::from_str(include_str!("../../../tests/probe/fit.json")).unwrap();
     let mut samples = Samples::new(4, 3);
@@ -37,16 +37,16 @@ fn unbalanced_classes_are_fitted_as_scikit_learn_fits_them() {
     let centred = bias.iter().map(|bias| bias - mean);
     let found = weights.iter().copied().chain(centred);
     let expected = [numbers(&golden["weights"]), numbers(&golden["bias"])].concat();
-    // Both end where the gradient is a millionth of what it was. With a bias that is held back, weights
-    // are off by more than 0.1 and biases by more than 0.3.
+    // Both stop when the gradient is a millionth of its initial value. If the bias were
+    // regularised, weights would be off by more than 0.1 and biases by more than 0.3.
     for (at, (found, expected)) in found.zip(expected).enumerate() {
         assert!((found - expected).abs() < 1e-4, "{at}: {found} {expected}");
     }
 }
 
 #[test]
-fn two_classes_are_one_vector_of_scikit_learn() {
-    // log(1 + exp(-w)) for x = 1 of class 1 and x = -1 of class 0, and w^2 / 2 for C = 1: the slope
+fn two_classes_match_the_single_vector_of_scikit_learn() {
+    // log(1 + exp(-w)) for x = 1 in class 1 and x = -1 in class 0, and w^2 / 2 for C = 1: the slope
     // is zero at w = 2 / (1 + e^w).
     let mut samples = Samples::new(1, 2);
     samples.push(&[1.0], 1).unwrap();

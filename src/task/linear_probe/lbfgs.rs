@@ -1,8 +1,9 @@
-//! L-BFGS: the minimum of a smooth function of many variables, from values and gradients alone.
+//! L-BFGS: minimises a smooth function of many variables from values and gradients alone.
 //!
-//! Nocedal and Wright, Numerical Optimization (2nd ed.), algorithms 7.4 and 7.5 for the direction, 3.5
-//! and 3.6 for a step that meets the strong Wolfe conditions. All in f64 and in one order of summation:
-//! the same function gives the same steps, to the bit. Knows nothing of what it minimises.
+//! Nocedal and Wright, Numerical Optimization (2nd ed.), algorithms 7.4 and 7.5 for the direction,
+//! 3.5 and 3.6 for a step that satisfies the strong Wolfe conditions. All in f64 and in a fixed
+//! order of summation: the same function gives the same steps, to the bit. Knows nothing about the
+//! function that it minimises.
 
 mod line;
 
@@ -10,53 +11,53 @@ use std::collections::VecDeque;
 
 use line::Line;
 
-/// Steps whose curvature is remembered.
+/// Number of past steps kept for the curvature.
 const MEMORY: usize = 10;
 
 /// A function to minimise.
 pub trait Objective {
-    /// The value at `point`; `gradient` is overwritten.
+    /// Returns the value at `point` and overwrites `gradient`.
     fn evaluate(&self, point: &[f64], gradient: &mut [f64]) -> f64;
 }
 
-/// When to end.
+/// Stopping criteria.
 #[derive(Clone, Copy)]
 pub struct Ending<'a> {
-    /// The largest entry of the gradient is at most this.
+    /// Tolerance of the largest absolute gradient entry.
     pub tolerance: f64,
-    /// After so many steps.
+    /// Maximum number of steps.
     pub iterations: usize,
-    /// Asked before every step: whether nobody waits for the result any more.
+    /// Called before every step; true cancels the run.
     pub is_stopped: &'a (dyn Fn() -> bool + Sync),
 }
 
-/// Why it ended.
+/// Why it stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// The gradient is small enough.
     Converged,
-    /// No step goes further down in f64.
+    /// No step decreases the value further in f64.
     Flat,
-    /// There were as many steps as allowed.
+    /// The maximum number of steps was reached.
     Iterations,
-    /// Nobody waits for the result any more.
+    /// The run was cancelled.
     Stopped,
 }
 
-/// Where it ended.
+/// The result of a minimisation.
 #[derive(Clone, Debug)]
 pub struct Minimum {
     /// The lowest point.
     pub point: Vec<f64>,
     /// The value there.
     pub value: f64,
-    /// The largest entry of the gradient there, without its sign.
+    /// The largest absolute gradient entry there.
     pub slope: f64,
-    /// Steps.
+    /// Steps taken.
     pub iterations: usize,
-    /// Calls of the function.
+    /// Evaluations of the function.
     pub evaluations: usize,
-    /// Why there.
+    /// Why it stopped.
     pub end: End,
 }
 
@@ -75,7 +76,7 @@ struct Pair {
     product: f64,
 }
 
-/// Goes down from `start`.
+/// Minimises from `start`.
 #[must_use]
 pub fn minimize(objective: &dyn Objective, start: Vec<f64>, ending: &Ending<'_>) -> Minimum {
     let mut gradient = vec![0.0; start.len()];
@@ -99,7 +100,7 @@ pub fn minimize(objective: &dyn Objective, start: Vec<f64>, ending: &Ending<'_>)
             break End::Stopped;
         }
         let mut line = Line::new(objective, &here, direction(&here.gradient, &memory));
-        // The first step has no curvature to go by; one of length 1 is harmless.
+        // The first step has no curvature information; length 1 is safe.
         let first = match memory.is_empty() {
             true => 1.0 / dot(&here.gradient, &here.gradient).sqrt(),
             false => 1.0,
@@ -112,7 +113,7 @@ pub fn minimize(objective: &dyn Objective, start: Vec<f64>, ending: &Ending<'_>)
                 here = next;
                 iterations += 1;
             }
-            // What was remembered may mislead; without it the gradient itself is tried once.
+            // Stale curvature may mislead; the plain gradient is tried once without it.
             None if !memory.is_empty() => memory.clear(),
             None => break End::Flat,
         }
@@ -131,7 +132,7 @@ fn remember(memory: &mut VecDeque<Pair>, here: &Place, next: &Place) {
     let step = difference(&next.point, &here.point);
     let change = difference(&next.gradient, &here.gradient);
     let product = dot(&step, &change);
-    // Without curvature there is nothing to learn.
+    // Skip pairs without positive curvature.
     if product > f64::EPSILON * dot(&change, &change) {
         if memory.len() == MEMORY {
             memory.pop_front();
@@ -144,7 +145,7 @@ fn remember(memory: &mut VecDeque<Pair>, here: &Place, next: &Place) {
     }
 }
 
-/// Where to go: the gradient turned and scaled by what earlier steps tell of the curvature.
+/// The search direction: the gradient transformed by the curvature estimate of earlier steps.
 fn direction(gradient: &[f64], memory: &VecDeque<Pair>) -> Vec<f64> {
     let mut direction: Vec<f64> = gradient.iter().map(|value| -value).collect();
     let Some(last) = memory.back() else {
@@ -179,7 +180,7 @@ fn difference(a: &[f64], b: &[f64]) -> Vec<f64> {
     a.iter().zip(b).map(|(a, b)| a - b).collect()
 }
 
-/// NaN is the largest of all.
+/// NaN counts as the largest.
 fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |most, value| {
         let value = value.abs();
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bent_valley_is_followed_to_its_end() {
+    fn a_curved_valley_is_followed_to_the_minimum() {
         let found = minimize(&Function(rosenbrock), vec![-1.2, 1.0], &ENDING);
         assert_eq!(found.end, End::Converged);
         assert!((found.point[0] - 1.0).abs() < 1e-8 && (found.point[1] - 1.0).abs() < 1e-8);
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn scales_that_differ_by_ten_thousand_are_met() {
+    fn scales_that_differ_by_ten_thousand_are_handled() {
         let quadratic = |x: &[f64], g: &mut [f64]| {
             let scale = |at: usize| 10f64.powf(at as f64 / 7.5 - 2.0);
             (0..x.len()).fold(0.0, |sum, at| {
@@ -242,8 +243,8 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_value_is_walked_around() {
-        // ln has none at or below zero, where the first step would end.
+    fn undefined_regions_are_avoided() {
+        // ln is undefined at or below zero, where the first step would end.
         let barrier = |x: &[f64], g: &mut [f64]| {
             g[0] = 1e-3 - 1.0 / x[0];
             1e-3 * x[0] - x[0].ln()
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_told_to() {
+    fn it_stops_when_requested() {
         let go = |ending: &Ending<'_>| minimize(&Function(rosenbrock), vec![-1.2, 1.0], ending);
         let few = go(&Ending {
             iterations: 3,
@@ -266,7 +267,7 @@ mod tests {
             ..ENDING
         });
         assert_eq!((stopped.end, stopped.iterations), (End::Stopped, 0));
-        // Zero is a tolerance that f64 may never meet.
+        // A tolerance of zero may never be met in f64.
         let exact = go(&Ending {
             tolerance: 0.0,
             ..ENDING
@@ -284,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn not_a_number_is_no_minimum() {
+    fn nan_is_not_a_minimum() {
         let nothing = |_: &[f64], g: &mut [f64]| {
             g.fill(f64::NAN);
             f64::NAN

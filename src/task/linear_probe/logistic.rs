@@ -1,20 +1,21 @@
-//! Multinomial logistic regression, as scikit-learn's `LogisticRegression(solver="lbfgs")` defines it.
+//! Multinomial logistic regression, as scikit-learn's `LogisticRegression(solver="lbfgs")` defines
+//! it.
 //!
-//! With samples `x_i` of classes `y_i`, weights `W` [classes, dim], bias `b` `[classes]` and a strength
-//! `l2`, the lowest point of
+//! For samples `x_i` with classes `y_i`, weights `W` [classes, dim], bias `b` `[classes]` and an L2
+//! penalty `l2`, this is the minimum of
 //!
 //! ```text
 //! sum_i -ln softmax(W x_i + b)[y_i]  +  l2 / 2 * |W - W0|^2
 //! ```
 //!
-//! `l2` is 1 / `C` of scikit-learn, and the bias is not held back, as there. `W0` is zero, or the
-//! zero-shot classifier: then the bias is held to zero as well (`+ l2 / 2 * |b|^2`), so that the more
-//! `l2` weighs, the less is left but that classifier. Of two classes scikit-learn learns one vector, the
-//! difference of the two rows; to be the same, the penalty counts twice there.
+//! `l2` is 1 / `C` of scikit-learn, and as there the bias is not regularised. `W0` is zero, or the
+//! zero-shot classifier: then the bias is regularised as well (`+ l2 / 2 * |b|^2`), so that for
+//! large `l2` the result approaches that classifier. For two classes, scikit-learn learns a single
+//! vector, the difference of the two rows; to match it, the penalty counts twice in that case.
 //!
-//! Embeddings of one model point much the same way, which makes the function a narrow valley. As a
-//! function of `c = b + W m` in place of `b`, with the samples' mean `m`, it is a wide one with the same
-//! lowest point: that is where L-BFGS walks.
+//! Embeddings of one model all point in similar directions, which makes the function a narrow
+//! valley. As a function of `c = b + W m` instead of `b`, with the samples' mean `m`, it is
+//! well-conditioned and has the same minimum, so L-BFGS works on that form.
 
 use anyhow::{Result, bail};
 use rayon::prelude::*;
@@ -23,24 +24,25 @@ use super::Samples;
 use super::lbfgs::{End, Ending, Minimum, Objective, minimize};
 use crate::kernel;
 
-/// Steps, as in openai/CLIP's example.
+/// Maximum steps, as in openai/CLIP's example.
 const ITERATIONS: usize = 1000;
 
-/// Part of the gradient's largest entry at zero that may be left where f64 knows no lower point.
+/// Maximum gradient, relative to its largest entry at zero, accepted if f64 allows no further
+/// decrease.
 const FLAT: f64 = 1e-3;
 
-/// How the regression is held back.
+/// The regularisation.
 #[derive(Clone, Copy, Debug)]
 pub struct Penalty<'a> {
-    /// The strength.
+    /// The L2 penalty.
     pub l2: f64,
-    /// Weights `[classes, dim]` that cost nothing, without a bias; if there are none, these are zeros
-    /// and the bias costs nothing whatever it is.
+    /// Weights `[classes, dim]`, without a bias, that are not penalised; if there are none, these
+    /// are zeros and the bias is not penalised.
     pub towards: Option<&'a [f64]>,
 }
 
 impl Penalty<'_> {
-    /// What rounding leaves of its gradient at its own lowest point.
+    /// The rounding error of its gradient at its own minimum.
     fn rounding(&self, samples: &Samples) -> f64 {
         let towards = self.towards.unwrap_or(&[]).iter();
         let largest = towards.fold(0.0f64, |most, value| most.max(value.abs()));
@@ -48,23 +50,23 @@ impl Penalty<'_> {
     }
 }
 
-/// When a fit ends.
+/// Stopping criteria of a fit.
 #[derive(Clone, Copy)]
 pub struct Effort<'a> {
-    /// Part of the gradient's largest entry at zero that may be left.
+    /// Gradient tolerance, relative to the largest entry at zero.
     pub tolerance: f64,
-    /// Whether nobody waits for a result any more.
+    /// Whether the run was cancelled.
     pub is_stopped: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Effort<'_> {
-    /// For a fit that is kept: six digits.
+    /// For a final fit: six digits.
     pub const EXACT: f64 = 1e-6;
-    /// For one that is only compared with others.
+    /// For a fit that is only compared with others.
     pub const ROUGH: f64 = 1e-4;
 }
 
-/// A run was told to stop.
+/// The error of a cancelled run.
 #[derive(Debug)]
 pub struct Stopped;
 
@@ -76,20 +78,20 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// A regression.
+/// A fitted regression.
 #[derive(Clone, Debug)]
 pub struct Fit {
     /// Weights `[classes, dim]`, then the bias `[classes]`.
     pub parameters: Vec<f64>,
-    /// The function above at its lowest point.
+    /// The minimum of the function above.
     pub objective: f64,
     /// Steps of L-BFGS.
     pub iterations: usize,
-    /// Whether the gradient is as small as was asked for, or as f64 allows.
+    /// Whether the gradient met the tolerance, or is as small as f64 allows.
     pub converged: bool,
 }
 
-/// Fits `samples`, from `start` if there is one: the result is the same, sooner.
+/// Fits `samples`, from `start` if given, which only makes it faster.
 ///
 /// # Errors
 /// [`Stopped`], or when numbers overflow.
@@ -105,7 +107,8 @@ pub fn fit(
     if let Some(towards) = penalty.towards {
         origin[..weights].copy_from_slice(towards);
     }
-    // The same end wherever it starts; from zero, where the gradient is not small by luck.
+    // Measured at zero, where the gradient is not accidentally small, so that every start ends at
+    // the same point.
     let mut gradient = vec![0.0; origin.len()];
     let zero = vec![0.0; origin.len()];
     let free = Penalty {
@@ -133,13 +136,13 @@ pub fn fit(
     finished(minimum, samples.len(), slack)
 }
 
-/// What went no further down than to a slope of `slack` came to no end.
+/// A run that stalled with a gradient above `slack` did not converge.
 fn finished(minimum: Minimum, samples: usize, slack: f64) -> Result<Fit> {
     if minimum.end == End::Stopped {
         return Err(Stopped.into());
     }
     if !minimum.value.is_finite() || !minimum.slope.is_finite() {
-        bail!("the regression has no value: the numbers are too large; use a larger --l2");
+        bail!("the regression diverged because its numbers are too large; use a larger --l2");
     }
     Ok(Fit {
         parameters: minimum.point,
@@ -160,7 +163,8 @@ struct Regression<'a> {
 }
 
 impl Regression<'_> {
-    /// Adds the penalty to the gradient and returns its value; both of one sample's share.
+    /// Adds the penalty to the gradient and returns its value, both divided by the number of
+    /// samples.
     fn add_penalty(&self, point: &[f64], gradient: &mut [f64]) -> f64 {
         let (count, dim) = (self.samples.class_count(), self.samples.dim());
         let twice = if count == 2 { 2.0 } else { 1.0 };
@@ -256,8 +260,8 @@ impl Objective for Centred<'_> {
     }
 }
 
-/// From the scores of one sample, without the bias, to its loss; the scores become the loss's gradient
-/// by them, times `share`.
+/// Turns the scores of one sample, without the bias, into its loss; the scores become the loss's
+/// gradient with respect to them, times `share`.
 fn residuals(scores: &mut [f64], bias: &[f64], (class, share): (usize, f64)) -> f64 {
     scores
         .iter_mut()
@@ -290,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gradient_is_that_of_the_value() {
+    fn the_gradient_matches_the_value() {
         let samples = clusters(3, 7, 5, (0.8, 1));
         let towards: Vec<f64> = (0..15).map(|at| f64::from(at) / 7.0).collect();
         let regression = Regression {
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strength_holds_back_from_zero_or_from_the_start() {
+    fn the_penalty_pulls_to_zero_or_to_the_start() {
         let samples = clusters(4, 20, 8, (0.5, 2));
         let size = |fit: &Fit| {
             fit.parameters[..32]
@@ -352,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_the_same_from_anywhere_and_on_any_number_of_threads() {
+    fn the_minimum_does_not_depend_on_start_or_threads() {
         let samples = clusters(5, 30, 16, (0.6, 3));
         let found = fit(&samples, plain(0.1), None, GO).unwrap();
         assert!(found.converged);
@@ -370,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_fitted_did_not_converge() {
+    fn a_fit_without_steps_is_not_converged() {
         let samples = clusters(3, 8, 6, (0.5, 5));
         let found = fit(&samples, plain(1e300), None, GO).unwrap();
         assert!(!found.converged, "{found:?}");
@@ -382,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stops_it_is_told_so() {
+    fn a_cancelled_fit_is_an_error() {
         let samples = clusters(2, 3, 4, (0.5, 4));
         let stopped = Effort {
             is_stopped: &|| true,

@@ -1,5 +1,5 @@
-//! Classifiers that learn from labelled embeddings: logistic regression, from zero or from the texts'
-//! classifier, and the nearest images of Tip-Adapter; and how their numbers are chosen.
+//! Classifiers trained on labelled embeddings: logistic regression, from zero or from the zero-shot
+//! classifier, and Tip-Adapter's nearest images; and the selection of their hyperparameters.
 
 pub mod blend;
 #[cfg(test)]
@@ -20,5 +20,5 @@ pub use quality::Quality;
 pub use samples::Samples;
 pub use training::{Chosen, Init, Method, Recipe, Setting, Trained, Training};
 
-/// Samples that are answered together: what they are compared with is held once for so many.
+/// Samples classified together, to bound the memory of their scores.
 pub const TOGETHER: usize = 512;

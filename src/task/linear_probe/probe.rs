@@ -1,4 +1,4 @@
-//! A classifier that was trained.
+//! A trained classifier.
 
 use anyhow::{Result, ensure};
 
@@ -8,7 +8,7 @@ use super::{Quality, Samples, TOGETHER};
 use crate::kernel;
 use crate::task::zero_shot::{ClassScore, Judge, Score, softmax};
 
-/// A linear classifier of embeddings, perhaps with known images beside it.
+/// A linear classifier of embeddings, optionally with known images (Tip-Adapter).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     weights: Vec<f32>,
@@ -17,24 +17,24 @@ pub struct Probe {
     cache: Option<Cache>,
 }
 
-/// Known images that nearness is asked of.
+/// Known images that new ones are compared with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cache {
     /// The images.
     pub keys: Samples,
-    /// How much they count.
+    /// Their weight and sharpness.
     pub mix: Mix,
 }
 
 impl Probe {
-    /// With `weights` [classes, dim] and `bias` `[classes]`.
+    /// A probe with `weights` [classes, dim] and `bias` `[classes]`.
     ///
     /// # Errors
-    /// When these do not fit together, or are no numbers.
+    /// When these do not match, or are not finite.
     pub fn new(weights: Vec<f32>, bias: Vec<f32>, dim: usize) -> Result<Self> {
         ensure!(
             dim > 0 && bias.len() > 1 && weights.len() == bias.len() * dim,
-            "{} weights are not {} rows of {dim}, or there are fewer than two classes",
+            "{} weights do not form {} rows of {dim}, or there are fewer than two classes",
             weights.len(),
             bias.len()
         );
@@ -48,19 +48,19 @@ impl Probe {
         })
     }
 
-    /// With known images.
+    /// Adds known images.
     ///
     /// # Errors
-    /// When they are of other classes or features, or their mix is no numbers.
+    /// When their classes or features do not match, or the weights are not finite.
     pub fn with_cache(self, cache: Cache) -> Result<Self> {
         let Mix { alpha, beta } = cache.mix;
         ensure!(
             alpha.is_finite() && beta.is_finite() && alpha >= 0.0 && beta >= 0.0,
-            "alpha {alpha} and beta {beta} are no weights"
+            "alpha {alpha} and beta {beta} are not valid weights"
         );
         ensure!(
             cache.keys.dim() == self.dim && cache.keys.class_count() == self.class_count(),
-            "the known images are of other classes or features"
+            "the known images have other classes or features"
         );
         Ok(Self {
             cache: Some(cache),
@@ -68,39 +68,40 @@ impl Probe {
         })
     }
 
-    /// How many classes it tells apart.
+    /// The number of classes.
     #[must_use]
     pub fn class_count(&self) -> usize {
         self.bias.len()
     }
 
-    /// The features of an embedding.
+    /// Features per embedding.
     #[must_use]
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// `[classes, dim]`.
+    /// The weights, `[classes, dim]`.
     #[must_use]
     pub fn weights(&self) -> &[f32] {
         &self.weights
     }
 
-    /// `[classes]`.
+    /// The bias, `[classes]`.
     #[must_use]
     pub fn bias(&self) -> &[f32] {
         &self.bias
     }
 
-    /// The known images, if there are any.
+    /// The known images, if any.
     #[must_use]
     pub fn cache(&self) -> Option<&Cache> {
         self.cache.as_ref()
     }
 
-    /// The logits of `images` [n, dim] -> [n, classes]. An image's logits do not depend on the others.
+    /// The logits of `images` [n, dim] -> [n, classes]. An image's logits do not depend on the
+    /// others.
     ///
-    /// Panics when the images are no rows of `dim`.
+    /// Panics when the images are not rows of `dim`.
     #[must_use]
     pub fn logits(&self, images: &[f32]) -> Vec<f32> {
         let mut logits = kernel::dots(images, &self.weights, self.dim);
@@ -118,7 +119,7 @@ impl Probe {
         }
     }
 
-    /// How well it answers `samples`.
+    /// Evaluates it on `samples`.
     #[must_use]
     pub fn quality(&self, samples: &Samples) -> Quality {
         let mut counted = Counted::default();
@@ -129,14 +130,14 @@ impl Probe {
     }
 }
 
-/// A probe that answers.
+/// A probe as a classifier.
 pub struct Answering {
     probe: Probe,
     score: Score,
 }
 
 impl Answering {
-    /// By probabilities or by logits.
+    /// Reports probabilities or logits.
     ///
     /// # Errors
     /// When the score compares with texts.
@@ -145,14 +146,15 @@ impl Answering {
         Ok(Self { probe, score })
     }
 
-    /// Whether a probe can answer so.
+    /// Checks that a probe supports the score.
     ///
     /// # Errors
     /// As [`Answering::new`].
     pub fn check(score: Score) -> Result<()> {
         ensure!(
             matches!(score, Score::Softmax | Score::Logit),
-            "--score cosine and sigmoid compare with texts, and a probe has none; use softmax or logit"
+            "--score cosine and sigmoid compare with texts, but a probe has none; use softmax or \
+             logit"
         );
         Ok(())
     }
@@ -172,7 +174,7 @@ impl Judge for Answering {
             if self.score == Score::Softmax {
                 softmax(&mut scores, 1.0);
             }
-            // Stable: equal ones stay in the order of the classes.
+            // Stable: ties stay in class order.
             scores.sort_by(|a, b| b.logit.total_cmp(&a.logit));
             scores
         };
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn logits_are_products_and_bias_and_what_is_near() {
+    fn logits_are_products_plus_bias_plus_nearest_images() {
         assert_eq!(
             probe().logits(&[1.0, 0.0, 0.0, 1.0]),
             [1.0, 0.5, 1.0, 0.0, 2.5, 0.0]
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_come_best_first_without_cosines() {
+    fn classes_are_sorted_and_have_no_cosines() {
         let answering = Answering::new(probe(), Score::Softmax).unwrap();
         let scores = answering.judge_one(&[1.0, 0.0]);
         assert_eq!(
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_probe_is_refused() {
+    fn invalid_probes_are_refused() {
         for (weights, bias, dim) in [
             (vec![1.0; 4], vec![0.0; 2], 3),
             (vec![1.0; 2], vec![0.0; 1], 2),

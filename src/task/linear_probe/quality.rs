@@ -1,9 +1,9 @@
-//! How well logits answer, as far as choosing between classifiers goes.
+//! Validation quality of logits, for choosing between classifiers.
 
-/// What validation counts.
+/// Counts from validation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quality {
-    /// Samples whose best class is the true one.
+    /// Correctly classified samples.
     pub correct: usize,
     /// All samples.
     pub count: usize,
@@ -12,8 +12,8 @@ pub struct Quality {
 }
 
 impl Quality {
-    /// Of `logits` [samples, class_count] for these true classes. Of equal logits the first is the best
-    /// class.
+    /// The quality of `logits` [samples, class_count] for these true classes. On ties, the first is
+    /// the best class.
     #[must_use]
     pub fn of(logits: &[f32], classes: &[usize], class_count: usize) -> Self {
         let mut counted = Counted::default();
@@ -21,21 +21,21 @@ impl Quality {
         counted.quality()
     }
 
-    /// The share of samples that are answered rightly.
+    /// The share of correct samples.
     #[must_use]
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.count.max(1) as f64
     }
 
-    /// Whether more are right, or as many with less loss: few samples tell many classifiers apart by
-    /// nothing else.
+    /// Whether more are correct, or as many with a lower loss: with few samples, many classifiers
+    /// differ in nothing else.
     #[must_use]
     pub fn is_better_than(&self, other: &Self) -> bool {
         self.correct > other.correct || self.correct == other.correct && self.loss < other.loss
     }
 }
 
-/// Answers that are counted block by block.
+/// Accumulates quality block by block.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counted {
     correct: usize,
@@ -63,7 +63,7 @@ impl Counted {
         }
     }
 
-    /// Of all blocks.
+    /// The quality over all blocks.
     pub(super) fn quality(&self) -> Quality {
         Quality {
             correct: self.correct,
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn right_answers_count_first_and_then_the_loss() {
+    fn correct_answers_count_first_then_the_loss() {
         let found = Quality::of(&[2.0, 0.0, 0.0, 0.0, 1.0, 1.0], &[0, 2], 3);
         assert_eq!((found.correct, found.count), (1, 2));
         let expected = ((2.0 * (-2f64).exp() + 1.0).ln() + (2.0 + (-1f64).exp()).ln()) / 2.0;

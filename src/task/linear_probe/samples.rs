@@ -1,11 +1,11 @@
-//! Embeddings with a class each.
+//! Labelled embeddings.
 
 use anyhow::{Result, bail, ensure};
 
-/// How far an embedding's length may be off 1: what rounding to 16 bits does, and some more.
+/// Maximum deviation of an embedding's norm from 1: rounding to 16 bits, with a margin.
 const TOLERANCE: f64 = 2e-3;
 
-/// Embeddings of images whose classes are known.
+/// Embeddings of images with known classes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     embeddings: Vec<f32>,
@@ -15,7 +15,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Nothing yet, of `class_count` classes; embeddings will have `dim` features.
+    /// An empty set with `class_count` classes and `dim` features per embedding.
     #[must_use]
     pub fn new(dim: usize, class_count: usize) -> Self {
         Self {
@@ -28,7 +28,7 @@ impl Samples {
     /// Adds an embedding `[dim]`.
     ///
     /// # Errors
-    /// When it is no unit vector of `dim` features, or the class is none.
+    /// When it is not a unit vector of `dim` features, or the class does not exist.
     pub fn push(&mut self, embedding: &[f32], class: usize) -> Result<()> {
         ensure!(
             embedding.len() == self.dim,
@@ -48,20 +48,20 @@ impl Samples {
         let length = squares.sqrt();
         ensure!(
             (length - 1.0).abs() <= TOLERANCE,
-            "the embedding has the length {length:.4}, and those of longclip embed have 1"
+            "the embedding has norm {length:.4}, but those of longclip embed have norm 1"
         );
         self.embeddings.extend_from_slice(embedding);
         self.classes.push(class);
         Ok(())
     }
 
-    /// How many there are.
+    /// The number of samples.
     #[must_use]
     pub fn len(&self) -> usize {
         self.classes.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no samples.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.classes.is_empty()
@@ -73,31 +73,31 @@ impl Samples {
         &self.embeddings
     }
 
-    /// Embeddings and classes of at most `most` samples after each other.
+    /// Embeddings and classes in blocks of at most `most` samples.
     pub fn blocks(&self, most: usize) -> impl Iterator<Item = (&[f32], &[usize])> {
         let embeddings = self.embeddings.chunks(most * self.dim.max(1));
         embeddings.zip(self.classes.chunks(most))
     }
 
-    /// The features of an embedding.
+    /// Features per embedding.
     #[must_use]
     pub fn dim(&self) -> usize {
         self.dim
     }
 
-    /// The class of each.
+    /// The class of each sample.
     #[must_use]
     pub fn classes(&self) -> &[usize] {
         &self.classes
     }
 
-    /// How many classes there may be.
+    /// The number of classes.
     #[must_use]
     pub fn class_count(&self) -> usize {
         self.class_count
     }
 
-    /// How many of each class there are, `[classes]`.
+    /// The number of samples per class, `[classes]`.
     #[must_use]
     pub fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.class_count];
@@ -107,7 +107,7 @@ impl Samples {
         counts
     }
 
-    /// Those with these numbers, in this order.
+    /// The samples with these indices, in this order.
     #[must_use]
     pub fn subset(&self, numbers: &[usize]) -> Self {
         let row = |&at: &usize| &self.embeddings[at * self.dim..][..self.dim];
@@ -118,7 +118,7 @@ impl Samples {
         }
     }
 
-    /// These, and after them those of `other`, which is of the same classes and features.
+    /// Concatenates these samples and those of `other`, which has the same classes and features.
     #[must_use]
     pub fn with(&self, other: &Self) -> Self {
         Self {
@@ -143,7 +143,7 @@ pub(super) mod testing {
         (0..count).map(one).collect()
     }
 
-    /// `count` samples of each class around a direction of its own; `spread` 0 is no spread at all.
+    /// `count` samples of each class around its own direction; with `spread` 0 all are equal.
     pub(crate) fn clusters(
         class_count: usize,
         count: usize,
@@ -172,14 +172,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_embedding_is_refused() {
+    fn invalid_embeddings_are_refused() {
         let mut samples = Samples::new(2, 3);
         let cases: [(&[f32], usize, &str); 5] = [
             (&[1.0], 0, "1 features where 2"),
             (&[1.0, 0.0], 3, "class 3 is not one of 3"),
             (&[1.0, f32::NAN], 0, "feature 1 of the embedding is NaN"),
             (&[f32::INFINITY, 0.0], 0, "is inf"),
-            (&[3.0, 4.0], 0, "the length 5.0000"),
+            (&[3.0, 4.0], 0, "norm 5.0000"),
         ];
         for (embedding, class, part) in cases {
             let error = samples.push(embedding, class).unwrap_err().to_string();

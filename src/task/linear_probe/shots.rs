@@ -1,18 +1,18 @@
-//! Few images a class, drawn at random.
+//! Random few-shot and holdout splits.
 
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// The numbers of up to `shots` samples of each class, rising: all of a class that has fewer. Draws of
-/// one seed contain each other: those of four shots are among those of eight. The same arguments
-/// give the same draw, on any machine.
+/// The indices of up to `shots` samples per class, ascending: all of a class that has fewer. Draws
+/// with the same seed are nested: those for four shots are among those for eight. The same
+/// arguments give the same draw on any machine.
 #[must_use]
 pub fn draw(classes: &[usize], shots: usize, seed: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut order: Vec<(usize, u64, usize)> = (classes.iter().enumerate())
         .map(|(sample, class)| (*class, rng.next_u64(), sample))
         .collect();
-    // Class by class, within a class by the random numbers.
+    // Sorted by class, and randomly within a class.
     order.sort_unstable();
     let mut drawn: Vec<usize> = (order.chunk_by(|a, b| a.0 == b.0))
         .flat_map(|class| class.iter().take(shots).map(|(.., sample)| *sample))
@@ -21,8 +21,8 @@ pub fn draw(classes: &[usize], shots: usize, seed: u64) -> Vec<usize> {
     drawn
 }
 
-/// Parts samples at random: of each class `fraction`, rounded, but at most all but one and at least one
-/// if there are two. Returns the rest and the part, both rising.
+/// Splits samples at random: `fraction` of each class, rounded, but at most all but one and at
+/// least one if there are two. Returns the rest and the part, both ascending.
 #[must_use]
 pub fn hold_out(classes: &[usize], fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let count = classes.iter().max().map_or(0, |last| last + 1);
@@ -49,7 +49,7 @@ pub fn hold_out(classes: &[usize], fraction: f64, seed: u64) -> (Vec<usize>, Vec
     (rest, part)
 }
 
-/// Numbers in a random order.
+/// Indices in random order.
 fn draw_order(count: usize, seed: u64) -> impl Iterator<Item = usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut order: Vec<(u64, usize)> = (0..count).map(|at| (rng.next_u64(), at)).collect();
@@ -57,8 +57,8 @@ fn draw_order(count: usize, seed: u64) -> impl Iterator<Item = usize> {
     order.into_iter().map(|(_, at)| at)
 }
 
-/// The mean of some numbers and the deviation of a sample of them (divided by one less than their
-/// number; 0 of one).
+/// The mean and the sample standard deviation of some numbers (divided by one less than their
+/// count; 0 for a single one).
 #[must_use]
 pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn each_class_gives_its_shots_and_more_shots_contain_fewer() {
+    fn each_class_has_its_shots_and_draws_are_nested() {
         let classes = classes();
         let count =
             |drawn: &[usize], class| drawn.iter().filter(|&&at| classes[at] == class).count();
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_each_class_is_held_out_but_never_all() {
+    fn part_of_each_class_is_held_out_but_never_all() {
         let classes = [0, 0, 0, 0, 0, 1, 1, 2, 4, 4, 4, 4];
         for fraction in [0.01, 0.2, 0.5, 0.99] {
             let (rest, part) = hold_out(&classes, fraction, 3);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn deviations_are_those_of_samples() {
+    fn deviations_are_sample_deviations() {
         assert_eq!(mean_and_deviation(&[1.0, 2.0, 3.0]), (2.0, 1.0));
         assert_eq!(mean_and_deviation(&[0.5]), (0.5, 0.0));
     }

@@ -1,8 +1,8 @@
-//! How much to hold back: the search for a strength over twelve decades.
+//! Search for the L2 penalty over twelve decades.
 //!
-//! That of the CLIP paper (appendix A.3), of which CLIP_benchmark's is a copy: 97 strengths from 1e-6
-//! to 1e6, eight a decade. First the seven at every second decade; then, four times, both neighbours
-//! of the best one at half the distance, down to neighbouring strengths.
+//! The search of the CLIP paper (appendix A.3), which CLIP_benchmark copies: 97 penalties from
+//! 1e-6 to 1e6, eight per decade. First the seven at every second decade; then, four times, both
+//! neighbours of the best one at half the distance, down to neighbouring penalties.
 
 use anyhow::Result;
 
@@ -11,22 +11,22 @@ use super::Quality;
 const LAST: usize = 96;
 const FIRST_STRIDE: usize = 16;
 
-/// What a search found.
+/// The result of a search.
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// The best strength.
+    /// The best penalty.
     pub best: f64,
-    /// All strengths that were tried, rising, and how they did.
+    /// All penalties tried, ascending, with their quality.
     pub tried: Vec<(f64, Quality)>,
 }
 
-/// Finds the strength of which `judge` thinks best; of equal ones the larger.
+/// Finds the penalty that `judge` rates best; on ties the larger one.
 ///
 /// # Errors
 /// Those of `judge`.
 pub fn search(mut judge: impl FnMut(f64) -> Result<Quality>) -> Result<Search> {
     let mut known: Vec<Option<Quality>> = vec![None; LAST + 1];
-    // From the strongest: it is nearest to what a regression starts from.
+    // Starting with the strongest, which is closest to where a regression starts.
     for place in (0..=LAST).rev().step_by(FIRST_STRIDE) {
         known[place] = Some(judge(strength(place))?);
     }
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn every_peak_is_found_to_an_eighth_of_a_decade() {
+    fn every_peak_is_found_within_an_eighth_of_a_decade() {
         for wanted in 0..=LAST {
             let target = wanted as f64 / 8.0 - 6.0;
             let mut calls = 0;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn of_equal_ones_the_strongest_is_taken() {
+    fn ties_go_to_the_strongest() {
         assert_eq!(search(|_| Ok(quality(1.0))).unwrap().best, 1e6);
         assert!(search(|_| anyhow::bail!("no")).is_err());
     }

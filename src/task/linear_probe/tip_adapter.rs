@@ -1,4 +1,4 @@
-//! Tip-Adapter (Zhang et al., 2022): a classifier of nearest images that needs no training.
+//! Tip-Adapter (Zhang et al., 2022): a nearest-image classifier that needs no training.
 //!
 //! ```text
 //! logits = scale * x T'  +  alpha * exp(-beta * (1 - x F')) L
@@ -14,35 +14,36 @@ use super::quality::Counted;
 use super::{Quality, Samples, Stopped, TOGETHER};
 use crate::kernel;
 
-/// How sharply nearness counts: the paper's 5.5 is among them. Models whose embeddings lie in a narrow
-/// cone need it sharper by far.
+/// Candidate values of beta, the sharpness of the similarity, including the paper's 5.5. Models
+/// with embeddings in a narrow cone need far larger values.
 const BETAS: [f64; 17] = [
     0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.5, 8.0, 11.0, 16.0, 24.0, 32.0, 64.0, 128.0, 256.0, 512.0,
     1024.0,
 ];
-/// How much the images count beside the texts; with 0 they do not. The paper's 1 is among them.
+/// Candidate values of alpha, the weight of the images relative to the texts, including 0 (none)
+/// and the paper's 1.
 const ALPHAS: [f64; 14] = [
     0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0,
 ];
 
-/// The two numbers of the formula.
+/// The two parameters of the formula.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mix {
-    /// How much the images count.
+    /// alpha: the weight of the images.
     pub alpha: f64,
-    /// How sharply nearness counts.
+    /// beta: the sharpness of the similarity.
     pub beta: f64,
 }
 
-/// For each of `images` [n, dim] and each class the sum over its `keys` of exp(-beta (1 - cosine)) ->
-/// [n, classes].
+/// For each of `images` [n, dim] and each class, the sum over its `keys` of exp(-beta (1 - cosine))
+/// -> [n, classes].
 #[must_use]
 pub fn affinities(images: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
     let cosines = kernel::dots(images, keys.embeddings(), keys.dim());
     sums(&cosines, keys, beta)
 }
 
-/// The same from cosines [n, keys].
+/// The same, computed from cosines [n, keys].
 fn sums(cosines: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
     let classes = keys.class_count();
     let count = cosines.len().checked_div(keys.len()).unwrap_or(0);
@@ -57,11 +58,12 @@ fn sums(cosines: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
     sums
 }
 
-/// The mix that answers `samples` best beside the texts' classifier `texts` [classes, dim], and all that
-/// were tried. Of equal ones the first: the least weight of the images, the least sharp.
+/// The parameters that classify `samples` best together with the zero-shot classifier `texts`
+/// [classes, dim], and all that were tried. On ties the first: the lowest weight of the images, the
+/// least sharp.
 ///
 /// # Errors
-/// [`Stopped`], once `is_stopped` says so.
+/// [`Stopped`], once `is_stopped` returns true.
 pub fn choose(
     samples: &Samples,
     texts: &[f32],
@@ -102,7 +104,7 @@ pub fn choose(
     Ok((best.0, tried))
 }
 
-/// What texts and images say together, `[n, classes]`.
+/// The combined logits of texts and images, `[n, classes]`.
 #[must_use]
 pub fn mixed(zero_shot: &[f32], affinities: &[f64], alpha: f64) -> Vec<f32> {
     let both = zero_shot.iter().zip(affinities);
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_images_count_by_class() {
+    fn similar_images_count_per_class() {
         let mut keys = Samples::new(2, 3);
         for (embedding, class) in [([1.0, 0.0], 0), ([0.0, 1.0], 2), ([0.6, 0.8], 2)] {
             keys.push(&embedding, class).unwrap();
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_know_nothing_leave_it_to_the_images() {
+    fn uninformative_texts_leave_the_decision_to_the_images() {
         let (keys, samples) = (clusters(6, 8, 16, (0.6, 1)), clusters(6, 20, 16, (0.6, 2)));
         let none = vec![0.0; 6 * 16];
         let (mix, tried) = choose(&samples, &none, &keys, &|| false).unwrap();
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_count_as_one_and_stop_when_told_to() {
+    fn blocks_are_merged_and_stop_when_requested() {
         // More than two blocks.
         let (keys, samples) = (clusters(3, 2, 8, (0.9, 1)), clusters(3, 400, 8, (0.9, 2)));
         let texts: Vec<f32> = (0..24).map(|at| (at % 5) as f32).collect();

@@ -1,4 +1,4 @@
-//! From samples to a probe: what is chosen on validation samples, and what is fitted.
+//! Training of a probe: hyperparameter selection on validation samples, and the fit.
 
 use anyhow::{Context as _, Result};
 
@@ -7,43 +7,43 @@ use super::logistic::{Effort, Fit, Penalty, fit};
 use super::tip_adapter::{self, Mix};
 use super::{Cache, Probe, Quality, Samples, Stopped, strength};
 
-/// What kind of classifier.
+/// The kind of classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Logistic regression.
     Linear,
-    /// The texts and the nearest known images.
+    /// Tip-Adapter: the texts and the nearest known images.
     TipAdapter,
 }
 
-/// Where a regression starts, and what it is held to.
+/// Where a regression starts, and what it is regularised towards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Init {
-    /// Weights of zero.
+    /// Zero weights.
     Zero,
-    /// The texts' classifier.
+    /// The zero-shot classifier.
     ZeroShot,
 }
 
-/// A number that is given, or is to be chosen.
+/// A hyperparameter that is given, or to be selected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Setting {
-    /// By what validation samples say.
+    /// Selected on validation samples.
     Auto,
-    /// This.
+    /// This value.
     Value(f64),
 }
 
-/// What is to be trained.
+/// What to train.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
     /// The kind.
     pub method: Method,
-    /// The strength of the regression's penalty.
+    /// The L2 penalty of the regression.
     pub l2: Setting,
     /// Where the regression starts.
     pub init: Init,
-    /// The trained share of a blend with the texts' classifier; no blend if there is none.
+    /// The trained share of a WiSE-FT blend with the zero-shot classifier; `None` for no blend.
     pub blend: Option<Setting>,
 }
 
@@ -57,60 +57,61 @@ impl Recipe {
         }
     }
 
-    /// Whether the texts' classifier is needed.
+    /// Whether the zero-shot classifier is needed.
     #[must_use]
     pub fn needs_texts(&self) -> bool {
         self.method == Method::TipAdapter || self.init == Init::ZeroShot || self.blend.is_some()
     }
 }
 
-/// The numbers of a recipe, and how those did that were tried.
+/// The hyperparameters of a recipe, and the quality of those tried.
 #[derive(Clone, Debug, Default)]
 pub struct Chosen {
-    /// The strength of the penalty.
+    /// The L2 penalty.
     pub l2: Option<f64>,
     /// The trained share of a blend.
     pub share: Option<f64>,
     /// The weights of texts and images.
     pub mix: Option<Mix>,
-    /// Strengths that were tried.
+    /// The penalties tried.
     pub strengths: Vec<(f64, Quality)>,
-    /// Shares that were tried.
+    /// The shares tried.
     pub shares: Vec<(f64, Quality)>,
 }
 
-/// A probe and how its fit went.
+/// A probe and its fit.
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// The classifier.
     pub probe: Probe,
-    /// The regression; none where nothing is fitted.
+    /// The regression; `None` if nothing is fitted.
     pub fit: Option<Fit>,
 }
 
-/// A recipe, the texts' classifier `[classes, dim]` where there is one (the model's scale is in it), and
-/// when to give up.
+/// A recipe, the zero-shot classifier `[classes, dim]` if there is one (scaled by the model's logit
+/// scale), and a cancellation check.
 #[derive(Clone, Copy)]
 pub struct Training<'a> {
-    /// What is to be trained.
+    /// What to train.
     pub recipe: Recipe,
-    /// The texts' classifier.
+    /// The zero-shot classifier.
     pub zero_shot: Option<&'a [f32]>,
-    /// Whether nobody waits for a result any more.
+    /// Whether the run was cancelled.
     pub is_stopped: &'a (dyn Fn() -> bool + Sync),
 }
 
 impl Training<'_> {
-    /// The numbers with which a classifier trained on `train` answers `validation` best. What is given
-    /// is taken as it is.
+    /// The hyperparameters with which a classifier trained on `train` classifies `validation` best.
+    /// Given values are kept.
     ///
     /// # Errors
-    /// [`super::Stopped`]; when there is nothing to choose by, or no texts where they are needed.
+    /// [`super::Stopped`]; when there are no validation samples, or no texts although they are
+    /// needed.
     pub fn choose(&self, train: &Samples, validation: Option<&Samples>) -> Result<Chosen> {
         let validation = || {
             validation
                 .filter(|samples| !samples.is_empty())
-                .context("there are no validation images to choose by")
+                .context("there are no validation images for selecting hyperparameters")
         };
         match self.recipe.method {
             Method::Linear => {
@@ -142,10 +143,10 @@ impl Training<'_> {
         }
     }
 
-    /// Trains on `samples` with the numbers of `chosen`.
+    /// Trains on `samples` with the hyperparameters in `chosen`.
     ///
     /// # Errors
-    /// [`super::Stopped`]; when numbers overflow, or there are no texts where they are needed.
+    /// [`super::Stopped`]; when numbers overflow, or there are no texts although they are needed.
     pub fn train(&self, samples: &Samples, chosen: &Chosen) -> Result<Trained> {
         if let Some(mix) = chosen.mix {
             let keys = samples.clone();
@@ -156,7 +157,7 @@ impl Training<'_> {
                 fit: None,
             });
         }
-        let l2 = chosen.l2.context("the strength is not chosen")?;
+        let l2 = chosen.l2.context("the L2 penalty was not selected")?;
         let fit = self.fit(samples, l2, (None, Effort::EXACT))?;
         let parameters = match chosen.share {
             Some(share) => blend(&wide(self.texts()?), &fit.parameters, share),
@@ -168,7 +169,7 @@ impl Training<'_> {
         })
     }
 
-    /// Fails once nobody waits for a result any more.
+    /// Fails once the run is cancelled.
     ///
     /// # Errors
     /// [`Stopped`].
@@ -189,14 +190,14 @@ impl Training<'_> {
         })
     }
 
-    /// Of equally good shares the least is taken.
+    /// On ties, the smallest share is taken.
     fn choose_share(
         &self,
         train: &Samples,
         validation: &Samples,
         chosen: &mut Chosen,
     ) -> Result<()> {
-        let l2 = chosen.l2.context("the strength is not chosen")?;
+        let l2 = chosen.l2.context("the L2 penalty was not selected")?;
         let fit = self.fit(train, l2, (None, Effort::ROUGH))?;
         let texts = wide(self.texts()?);
         for share in shares() {
@@ -237,7 +238,7 @@ impl Training<'_> {
 
     fn texts(&self) -> Result<&[f32]> {
         self.zero_shot
-            .context("this probe needs the classes' texts, and there are none")
+            .context("this probe needs the classes' texts, but there are none")
     }
 }
 
@@ -245,7 +246,7 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|value| f64::from(*value)).collect()
 }
 
-/// Parameters as they are kept: in f32.
+/// Parameters as stored: in f32.
 fn probe(parameters: &[f64], samples: &Samples) -> Result<Probe> {
     let values: Vec<f32> = parameters.iter().map(|value| *value as f32).collect();
     let (weights, bias) = values.split_at(samples.class_count() * samples.dim());
@@ -272,7 +273,7 @@ mod tests {
         }
     }
 
-    /// Eight classes in 24 dimensions, and texts that know something of them.
+    /// Eight classes in 24 dimensions, and texts that are somewhat informative about them.
     fn data() -> (Samples, Samples, Samples, Vec<f32>) {
         let of = |seed, count| clusters(8, count, 24, (0.9, seed));
         let texts = clusters(8, 1, 24, (0.9, 77));
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_recipe_learns_more_than_the_texts_know() {
+    fn each_recipe_beats_the_texts() {
         let (train, validation, test, texts) = data();
         let zero_shot = Probe::new(texts.clone(), vec![0.0; 8], 24).unwrap();
         let least = zero_shot.quality(&test).accuracy();
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_is_taken_and_the_ends_of_a_blend_are_what_is_blended() {
+    fn given_values_are_used_and_the_ends_of_a_blend_equal_its_parts() {
         let (train, _, test, texts) = data();
         let train_with = |blend| {
             let recipe = Recipe {
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn missing_inputs_are_named_in_the_error() {
         let (train, validation, ..) = data();
         let error = |recipe, validation| {
             let found = training(recipe, None).choose(&train, validation);

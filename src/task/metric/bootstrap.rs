@@ -1,24 +1,25 @@
-//! How far a mean would move with other samples: percentile intervals by Efron's bootstrap.
+//! Confidence intervals of means: percentile intervals by Efron's bootstrap.
 //!
-//! Each resample draws as many samples as there are, with replacement, from a ChaCha8 stream of its own: the
-//! interval depends on the samples, their order and the seed, not on threads or machine. A draw is 32 random bits
-//! scaled to the number of samples, whose bias (n / 2^32) is far below what resampling resolves.
+//! Each resample draws as many samples as there are, with replacement, from its own ChaCha8 stream:
+//! the interval depends on the samples, their order and the seed, not on threads or machine. A draw
+//! is 32 random bits scaled to the number of samples, whose bias (n / 2^32) is far below what
+//! resampling can resolve.
 
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-/// Draws made at once.
+/// Draws per batch.
 const BLOCK: usize = 1024;
 
-/// How to resample.
+/// Settings of the bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resampling {
-    /// Resamples: 2000 put the ends of the interval within about a twentieth of its width.
+    /// Resamples; 2000 determine the ends of the interval to about a twentieth of its width.
     pub resamples: usize,
-    /// Where the random numbers start.
+    /// The random seed.
     pub seed: u64,
-    /// The share of resamples inside the interval.
+    /// The confidence level: the share of resamples inside the interval.
     pub level: f64,
 }
 
@@ -32,7 +33,7 @@ impl Default for Resampling {
     }
 }
 
-/// Where a mean lies.
+/// A confidence interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Interval {
     /// Its lower end.
@@ -42,7 +43,7 @@ pub struct Interval {
 }
 
 impl Resampling {
-    /// The interval of the mean of `values`, one a sample; zeros for none.
+    /// The interval of the mean of `values`, one per sample; zeros if there are none.
     #[must_use]
     pub fn mean(&self, values: &[f32]) -> Interval {
         let n = values.len() as u64;
@@ -52,16 +53,18 @@ impl Resampling {
         })
     }
 
-    /// The interval of `hits` / `n`: [`Resampling::mean`] of that many ones among zeros, without looking at samples.
+    /// The interval of `hits` / `n`: [`Resampling::mean`] of that many ones among zeros, without
+    /// looking at samples.
     #[must_use]
     pub fn proportion(&self, hits: usize, n: usize) -> Interval {
         self.difference(hits, 0, n)
     }
 
-    /// The interval of (`won` - `lost`) / `n`: [`Resampling::mean`] of that many 1, that many -1 and else zeros.
+    /// The interval of (`won` - `lost`) / `n`: [`Resampling::mean`] of that many 1, that many -1
+    /// and zeros otherwise.
     #[must_use]
     pub fn difference(&self, won: usize, lost: usize, n: usize) -> Interval {
-        // Which sample is drawn does not matter, only of which kind it is.
+        // Which sample is drawn does not matter, only its kind.
         let end = |count: usize| ((count as u128) << 32).checked_div(n as u128).unwrap_or(0) as u64;
         let (won, moved) = (end(won), end(won + lost));
         self.interval(n, |draws| {
@@ -71,7 +74,7 @@ impl Resampling {
         })
     }
 
-    /// The interval of means of `n` samples, whose sum over some draws is `sum`.
+    /// The interval of means of `n` samples, given a function `sum` that sums over some draws.
     fn interval(&self, n: usize, sum: impl Fn(&[u32]) -> f64 + Sync) -> Interval {
         if n == 0 || self.resamples == 0 {
             return Interval::default();
@@ -100,7 +103,8 @@ impl Resampling {
     }
 }
 
-/// The value below which a share of sorted values lies, between two of them in proportion (numpy's `percentile`).
+/// A quantile of sorted values, with linear interpolation (numpy's
+/// `percentile`).
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let below = sorted[place.floor() as usize];
@@ -113,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_proportion_lies_where_the_binomial_distribution_has_it() {
+    fn the_interval_of_a_proportion_matches_the_binomial_distribution() {
         // scipy.stats.binom.ppf([0.025, 0.975], n, p) / n
         let cases = [
             (700, 1000, 0.671, 0.728),
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_does_not_depend_on_threads_but_on_the_seed() {
+    fn the_interval_depends_on_the_seed_but_not_on_threads() {
         let how = Resampling::default();
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -155,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn certainty_and_nothing_have_no_width() {
+    fn certain_and_empty_results_have_zero_width() {
         let how = Resampling::default();
         assert_eq!(how.proportion(0, 0), Interval::default());
         assert_eq!(how.mean(&[]), Interval::default());
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_lie_between_values_in_proportion() {
+    fn quantiles_are_interpolated_linearly() {
         let sorted = [1.0, 2.0, 4.0, 8.0];
         for (share, expected) in [(0.0, 1.0), (0.5, 3.0), (0.9, 6.8), (1.0, 8.0)] {
             assert!(

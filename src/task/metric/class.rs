@@ -1,38 +1,39 @@
-//! Precision, recall and F1 of classes, as scikit-learn defines them with `zero_division=0`.
+//! Precision, recall and F1 per class, as scikit-learn defines them with `zero_division=0`.
 
 use super::tally::{Answer, ratio};
 
-/// What happened to the samples of one class.
+/// Counts for one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClassFigures {
-    /// Samples that are of the class.
+    /// Samples of the class.
     pub support: usize,
-    /// Samples taken for the class.
+    /// Samples predicted as the class.
     pub predicted: usize,
-    /// Samples that are both.
+    /// Samples that are both: true positives.
     pub correct: usize,
 }
 
 impl ClassFigures {
-    /// The share of right ones among the samples taken for the class; 0 when there are none.
+    /// The share of correct samples among those predicted as the class; 0 if there are none.
     #[must_use]
     pub fn precision(&self) -> f64 {
         ratio(self.correct as f64, self.predicted)
     }
 
-    /// The share of the class's samples that were found; 0 when it has none.
+    /// The share of the class's samples that were found; 0 if it has none.
     #[must_use]
     pub fn recall(&self) -> f64 {
         ratio(self.correct as f64, self.support)
     }
 
-    /// The harmonic mean of precision and recall; 0 when the class neither has samples nor was predicted.
+    /// The harmonic mean of precision and recall; 0 if the class neither has samples nor was
+    /// predicted.
     #[must_use]
     pub fn f1(&self) -> f64 {
         ratio(2.0 * self.correct as f64, self.support + self.predicted)
     }
 
-    /// Whether anything is or was taken for the class.
+    /// Whether the class has samples or was predicted.
     fn occurs(&self) -> bool {
         self.support + self.predicted > 0
     }
@@ -41,23 +42,23 @@ impl ClassFigures {
 /// Means over classes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Averages {
-    /// Of the precisions.
+    /// The mean precision.
     pub precision: f64,
-    /// Of the recalls.
+    /// The mean recall.
     pub recall: f64,
-    /// Of the F1s.
+    /// The mean F1.
     pub f1: f64,
 }
 
 impl Averages {
-    /// Every class with the same weight, but for those that neither have samples nor were predicted: they do not
-    /// count, as in scikit-learn when no labels are given.
+    /// The unweighted mean over classes, without those that neither have samples nor were
+    /// predicted, as in scikit-learn when no labels are given.
     #[must_use]
     pub fn of_classes(classes: &[ClassFigures]) -> Self {
         Self::weighted(classes, |class| usize::from(class.occurs()))
     }
 
-    /// Classes weighted by their samples.
+    /// The mean over classes weighted by their samples.
     #[must_use]
     pub fn by_support(classes: &[ClassFigures]) -> Self {
         Self::weighted(classes, |class| class.support)
@@ -84,7 +85,7 @@ pub fn mean_recall(classes: &[ClassFigures]) -> f64 {
     ratio(present().map(ClassFigures::recall).sum(), present().count())
 }
 
-/// The figures of `classes` classes, in their order; every answer is of one of them.
+/// The figures of `classes` classes, in their order; every answer is one of them.
 pub(super) fn per_class(answers: &[Answer], classes: usize) -> Vec<ClassFigures> {
     let mut figures = vec![ClassFigures::default(); classes];
     for answer in answers {
@@ -127,7 +128,7 @@ mod tests {
         assert_eq!(mean_recall(&classes), 0.75);
         assert_eq!(Averages::of_classes(&classes).recall, 0.75);
         assert_eq!(Averages::by_support(&classes).recall, 5.0 / 6.0);
-        // Without samples but predicted: no recall to average, but a precision of 0.
+        // Predicted without having samples: no recall to average, but a precision of 0.
         let wrongly = [figures(4, 3, 3), figures(0, 1, 0)];
         assert_eq!(mean_recall(&wrongly), 0.75);
         assert_eq!(Averages::of_classes(&wrongly).precision, 0.5);

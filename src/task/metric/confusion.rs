@@ -1,4 +1,4 @@
-//! Which classes are taken for which: a matrix that holds only what occurred.
+//! The confusion matrix, stored sparsely.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use super::tally::Answer;
 pub struct Confusion {
     /// The true class: the row.
     pub target: usize,
-    /// The best class: the column.
+    /// The predicted class: the column.
     pub predicted: usize,
-    /// The samples.
+    /// The number of samples.
     pub count: usize,
 }
 
-/// The confusion matrix, rows true and columns predicted, without its zeros: thousands of classes would fill
-/// gigabytes with them.
+/// The confusion matrix, with true classes as rows and predicted ones as columns, without its
+/// zeros: thousands of classes would fill gigabytes with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confusions(BTreeMap<(u32, u32), usize>);
 
@@ -30,7 +30,7 @@ impl Confusions {
         Self(counts)
     }
 
-    /// How many samples of class `target` were taken for `predicted`.
+    /// The number of samples of class `target` predicted as `predicted`.
     #[must_use]
     pub fn count(&self, target: usize, predicted: usize) -> usize {
         let place = u32::try_from(target)
@@ -40,7 +40,7 @@ impl Confusions {
         count.copied().unwrap_or(0)
     }
 
-    /// The cells that are not 0, row by row.
+    /// The cells that are not zero, row by row.
     pub fn cells(&self) -> impl Iterator<Item = Confusion> {
         self.0.iter().map(|((target, predicted), count)| Confusion {
             target: *target as usize,
@@ -49,7 +49,7 @@ impl Confusions {
         })
     }
 
-    /// One row `[classes]`, zeros included.
+    /// One row `[classes]`, including zeros.
     #[must_use]
     pub fn row(&self, target: usize, classes: usize) -> Vec<usize> {
         (0..classes)
@@ -57,7 +57,8 @@ impl Confusions {
             .collect()
     }
 
-    /// The `most` largest cells off the diagonal, largest first, equal ones in the order of the rows.
+    /// The `most` largest cells off the diagonal, largest first, ties in row
+    /// order.
     #[must_use]
     pub fn worst(&self, most: usize) -> Vec<Confusion> {
         let mut wrong: Vec<Confusion> = self

@@ -1,5 +1,5 @@
-//! How good answers are. Every definition is that of the tools people compare with: scikit-learn, torchmetrics,
-//! CLIP_benchmark, statsmodels; `tests/golden/metrics.py` holds them against these.
+//! Metrics of answers. Every definition matches the tools people compare with: scikit-learn,
+//! torchmetrics, CLIP_benchmark and statsmodels; `tests/golden/metrics.py` compares them.
 
 pub mod bootstrap;
 pub mod class;

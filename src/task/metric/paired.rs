@@ -1,4 +1,4 @@
-//! Whether one run is better than another over the same samples.
+//! Paired comparison of two runs over the same samples.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use anyhow::{Result, ensure};
 use super::bootstrap::{Interval, Resampling};
 use super::tally::{Answer, ratio};
 
-/// The most differing samples for which McNemar's test is computed exactly. The usual 25 is from the days of printed
-/// tables; at 1000 the approximation agrees to two digits and more.
+/// Maximum number of differing samples for the exact form of McNemar's test. The usual 25 dates
+/// from the days of printed tables; at 1000 the approximation agrees to two digits and more.
 const MOST_EXACT: usize = 1000;
 
-/// Which of two runs got a sample right.
+/// Which of two runs classified a sample correctly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pairs {
     /// Both.
@@ -20,31 +20,33 @@ pub struct Pairs {
     pub only_first: usize,
     /// Only the second one.
     pub only_second: usize,
-    /// None.
+    /// Neither.
     pub neither: usize,
 }
 
 /// How a p value was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// The binomial distribution, both sides.
+    /// The binomial distribution, two-sided.
     Exact,
-    /// The chi-square distribution of one degree, with the correction for continuity.
+    /// The chi-square distribution with one degree of freedom, with continuity correction.
     ChiSquare,
 }
 
-/// McNemar's test of two runs being right equally often.
+/// McNemar's test of the hypothesis that two runs are correct equally often.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct McNemar {
-    /// [`Method::Exact`]: the smaller number of samples that only one run got right; otherwise chi-square.
+    /// [`Method::Exact`]: the smaller of the two counts of samples that only one run got right;
+    /// otherwise chi-square.
     pub statistic: f64,
-    /// How likely a difference at least as large would be if the runs were equally good.
+    /// The p value: the probability of a difference at least as large if the runs were equally
+    /// good.
     pub p_value: f64,
     /// How it was computed.
     pub method: Method,
 }
 
-/// A class whose recall is not the same in both runs.
+/// A class with different recall in the two runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassChange {
     /// The class.
@@ -60,27 +62,28 @@ pub struct ClassChange {
 /// The second run against the first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comparison {
-    /// Who got how many right.
+    /// How many samples each run got right.
     pub pairs: Pairs,
     /// Top-1 accuracy of the second run minus that of the first.
     pub difference: f64,
-    /// Its bootstrap interval: samples are drawn, each with both its answers.
+    /// Its bootstrap interval: samples are drawn together with both answers.
     pub interval: Interval,
-    /// Whether chance could do it.
+    /// McNemar's test of the difference.
     pub test: McNemar,
-    /// The classes that changed, those that changed by most samples first, equal ones in the order of the classes.
+    /// The classes that changed, sorted by the number of changed samples, ties in the order
+    /// of the classes.
     pub changed: Vec<ClassChange>,
 }
 
-/// Compares two runs over the same samples in the same order, whose classes are the same ones (their prompts, or
-/// the model, may differ).
+/// Compares two runs over the same samples, in the same order and with the same classes
+/// (their prompts, or the model, may differ).
 ///
 /// # Errors
 /// When the runs are not over the same samples.
 pub fn compare(first: &[Answer], second: &[Answer], how: &Resampling) -> Result<Comparison> {
     ensure!(
         first.len() == second.len(),
-        "the runs are over {} and {} samples; a paired test needs the same ones",
+        "the runs are over {} and {} samples; a paired test needs the same samples",
         first.len(),
         second.len()
     );
@@ -89,7 +92,8 @@ pub fn compare(first: &[Answer], second: &[Answer], how: &Resampling) -> Result<
     for (sample, (a, b)) in first.iter().zip(second).enumerate() {
         ensure!(
             a.target == b.target,
-            "sample {sample} is of class {} in one run and of class {} in the other; a paired test needs the same ones",
+            "sample {sample} has class {} in one run and class {} in the other; a paired test \
+             needs the same samples",
             a.target,
             b.target
         );
@@ -128,7 +132,8 @@ pub fn compare(first: &[Answer], second: &[Answer], how: &Resampling) -> Result<
     })
 }
 
-/// McNemar's test from the numbers of samples that only one of two runs got right: exact for up to 1000 together.
+/// McNemar's test from the numbers of samples that only one of two runs got right: exact up to
+/// 1000 of them.
 #[must_use]
 pub fn mcnemar(only_first: usize, only_second: usize) -> McNemar {
     let (total, least) = (only_first + only_second, only_first.min(only_second));
@@ -142,15 +147,17 @@ pub fn mcnemar(only_first: usize, only_second: usize) -> McNemar {
     let statistic = (only_first.abs_diff(only_second) as f64 - 1.0).powi(2) / total as f64;
     McNemar {
         statistic,
-        // The chi-square distribution of one degree is that of a squared normal variable.
+        // The chi-square distribution with one degree of freedom is that of a squared normal
+        // variable.
         p_value: libm::erfc((statistic / 2.0).sqrt()),
         method: Method::ChiSquare,
     }
 }
 
-/// The probability of at most `heads` heads in `throws` throws of a fair coin, for up to 1000 throws.
+/// The probability of at most `heads` heads in `throws` tosses of a fair coin, for up to 1000
+/// tosses.
 fn coin_at_most(heads: usize, throws: usize) -> f64 {
-    // 2^-1000 is still an ordinary f64.
+    // 2^-1000 is still a normal f64.
     let mut probability = 0.5f64.powi(throws as i32);
     let mut sum = probability;
     for i in 1..=heads {
@@ -160,8 +167,9 @@ fn coin_at_most(heads: usize, throws: usize) -> f64 {
     sum
 }
 
-/// Holm's correction of the p values of several tests, in their order: each is then comparable with the same
-/// threshold as if it were the only one (statsmodels' `multipletests(method="holm")`).
+/// Holm's correction of the p values of several tests, in their order: each can then be compared
+/// with the same threshold as if it were the only one (statsmodels'
+/// `multipletests(method="holm")`).
 #[must_use]
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p_values.len()).collect();
@@ -192,8 +200,8 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_test_sums_coin_throws() {
-        // 2 * (1 + 8) / 256; a tie and nothing are no evidence.
+    fn the_exact_test_sums_coin_tosses() {
+        // 2 * (1 + 8) / 256; a tie and no samples give p = 1.
         for (a, b, expected) in [(1, 7, 18.0 / 256.0), (3, 3, 1.0), (0, 0, 1.0), (0, 1, 1.0)] {
             assert_eq!(mcnemar(a, b).p_value, expected, "{a} {b}");
             assert_eq!(mcnemar(b, a), mcnemar(a, b));
@@ -201,11 +209,11 @@ mod tests {
     }
 
     #[test]
-    fn the_two_methods_meet_where_one_takes_over() {
+    fn the_two_methods_agree_where_one_takes_over() {
         let (exact, approximate) = (mcnemar(460, 540), mcnemar(460, 541));
         assert_eq!(exact.method, Method::Exact);
         assert_eq!(approximate.method, Method::ChiSquare);
-        // Between 540 and 542 differences of 80 and 81: the p values differ by that step only.
+        // 540 against 542 differing samples: the p values differ only by that step.
         let ratio = approximate.p_value / exact.p_value;
         assert!((0.85..1.0).contains(&ratio), "{exact:?} {approximate:?}");
         assert!(mcnemar(0, 1000).p_value > 0.0);
@@ -213,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_that_changed_are_named_with_what_they_won_and_lost() {
+    fn changed_classes_are_listed_with_gains_and_losses() {
         let first = answers(&[
             (0, 0),
             (0, 1),
@@ -254,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_over_other_samples_are_refused() {
+    fn runs_over_different_samples_are_refused() {
         let how = Resampling::default();
         let (one, two) = (answers(&[(0, 0)]), answers(&[(0, 0), (1, 1)]));
         assert!(compare(&one, &two, &how).is_err());
@@ -264,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn holm_multiplies_by_the_tests_that_are_left() {
+    fn holm_multiplies_by_the_number_of_remaining_tests() {
         let corrected = holm(&[0.01, 0.04, 0.03, 0.9]);
         let expected = [0.04, 0.09, 0.09, 0.9];
         for (found, expected) in corrected.iter().zip(expected) {

@@ -1,4 +1,4 @@
-//! Whether probabilities mean what they say: reliability bins and the expected calibration error.
+//! Calibration of probabilities: reliability bins and the expected calibration error.
 //!
 //! Guo et al., On Calibration of Modern Neural Networks (2017).
 
@@ -6,21 +6,21 @@ use anyhow::{Result, ensure};
 
 use super::tally::ratio;
 
-/// Bins when nobody asks for another number.
+/// Default number of bins.
 pub const BINS: usize = 15;
 
 /// The samples whose best probability lies in one range.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bin {
-    /// Where the bin starts; this probability belongs to it.
+    /// The lower edge, which belongs to the bin.
     pub low: f32,
-    /// Where it ends; this probability belongs to the next bin, only 1 to the last one.
+    /// The upper edge, which belongs to the next bin, except 1, which belongs to the last.
     pub high: f32,
-    /// The samples.
+    /// The number of samples.
     pub count: usize,
-    /// The mean of their best probabilities, 0 in an empty bin.
+    /// The mean of their best probabilities, 0 if the bin is empty.
     pub confidence: f64,
-    /// The share of right answers, 0 in an empty bin.
+    /// The share of right answers, 0 if the bin is empty.
     pub accuracy: f64,
 }
 
@@ -29,16 +29,19 @@ pub struct Bin {
 pub struct Reliability {
     /// Bins of equal width from 0 to 1.
     pub bins: Vec<Bin>,
-    /// The mean of |confidence - accuracy| over the bins, weighted by their samples.
+    /// The expected calibration error: the mean of |confidence - accuracy| over the bins, weighted
+    /// by their samples.
     pub ece: f64,
-    /// The largest |confidence - accuracy| of a bin that has samples.
+    /// The maximum calibration error: the largest |confidence - accuracy| of a bin that has
+    /// samples.
     pub worst: f64,
 }
 
-/// Sorts `(best probability, right)` of each sample into `bins` bins of equal width. A probability that is an edge
-/// (the f32 nearest to it) belongs to the bin above, and 1 to the last bin, as in netcal's `ECE`. torchmetrics'
-/// `MulticlassCalibrationError(norm="l1")` has its edges there too but for their last bit, and gives probabilities of
-/// exactly 1 a bin of their own: without such ones the numbers are the same.
+/// Assigns each sample's `(best probability, right)` to `bins` bins of equal width. A probability
+/// that is an edge (the f32 nearest to it) belongs to the bin above, and 1 to the last bin, as in
+/// netcal's `ECE`. torchmetrics' `MulticlassCalibrationError(norm="l1")` has the same edges
+/// except for the last bit, and gives probabilities of exactly 1 a separate bin: without such
+/// probabilities the numbers are the same.
 ///
 /// # Errors
 /// When there are no bins.

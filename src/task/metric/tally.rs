@@ -1,4 +1,4 @@
-//! What classification of labelled samples adds up to.
+//! Accumulates the results of classifying labelled samples.
 
 use anyhow::{Result, ensure};
 
@@ -6,14 +6,15 @@ use super::class::{self, Averages, ClassFigures};
 use super::confusion::Confusions;
 use super::reliability::{self, Reliability};
 
-/// The classes of [`Tally::acc5`].
+/// The number of classes counted by [`Tally::acc5`].
 const TOP: usize = 5;
 
-/// Below this a probability of the true class counts as this much: the spacing of f32 at 1, as in scikit-learn's
-/// `log_loss` for f32, so that one certain mistake does not make the mean infinite.
+/// Lower limit of the true class's probability in the log likelihood: the spacing of f32 at 1, as
+/// in scikit-learn's `log_loss` for f32, so that one confident mistake does not make the mean
+/// infinite.
 const LEAST_PROBABILITY: f64 = f32::EPSILON as f64;
 
-/// The answer for one sample; what intervals, calibration and comparisons of runs need to keep.
+/// The answer for one sample, as kept for intervals, calibration and comparisons of runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {
     /// The true class.
@@ -32,7 +33,7 @@ impl Answer {
     }
 }
 
-/// The answers of a run, taken up one by one: 12 bytes a sample, whatever the number of classes.
+/// The answers of a run, added one by one: 12 bytes per sample, whatever the number of classes.
 ///
 /// Means over no samples are 0, never NaN.
 #[derive(Clone, Debug)]
@@ -59,11 +60,12 @@ impl Tally {
         }
     }
 
-    /// Adds a sample of class `target` for which the classes `ranked`, best first (all, or at least the first five),
-    /// were found, the first one with `probability`.
+    /// Adds a sample of class `target` with the classes `ranked`, best first (all, or at least
+    /// the first five), the first one with `probability`.
     ///
     /// # Errors
-    /// When a class is not one of the tally's, there is no best class, or the probability is none.
+    /// When a class is not one of the tally's, there is no best class, or the probability is not
+    /// valid.
     pub fn add(&mut self, target: usize, ranked: &[usize], probability: f32) -> Result<()> {
         let classes = self.classes;
         let top = &ranked[..ranked.len().min(TOP)];
@@ -89,15 +91,15 @@ impl Tally {
         Ok(())
     }
 
-    /// Adds the probabilities `[classes]` of a sample of class `target` to [`Tally::negative_log_likelihood`] and
-    /// [`Tally::brier`]; goes beside [`Tally::add`].
+    /// Adds the probabilities `[classes]` of a sample of class `target` to
+    /// [`Tally::negative_log_likelihood`] and [`Tally::brier`]; used together with [`Tally::add`].
     ///
     /// # Errors
-    /// When the lengths do not fit or a number is no probability.
+    /// When the lengths do not match or a number is not a probability.
     pub fn add_probabilities(&mut self, target: usize, probabilities: &[f32]) -> Result<()> {
         ensure!(
             probabilities.len() == self.classes && target < self.classes,
-            "{} probabilities and class {target} for {} classes",
+            "{} probabilities and class {target} do not match {} classes",
             probabilities.len(),
             self.classes
         );
@@ -117,51 +119,52 @@ impl Tally {
         Ok(())
     }
 
-    /// The classes of the tally.
+    /// The number of classes.
     #[must_use]
     pub fn classes(&self) -> usize {
         self.classes
     }
 
-    /// The samples so far, in the order in which they were added.
+    /// The samples so far, in the order added.
     #[must_use]
     pub fn answers(&self) -> &[Answer] {
         &self.answers
     }
 
-    /// How many samples there are.
+    /// The number of samples.
     #[must_use]
     pub fn n(&self) -> usize {
         self.answers.len()
     }
 
-    /// How many best classes are true.
+    /// The number of correct samples.
     #[must_use]
     pub fn correct(&self) -> usize {
         let correct = self.answers.iter().filter(|answer| answer.correct());
         correct.count()
     }
 
-    /// Top-1 accuracy: how often the best class is the true one.
+    /// Top-1 accuracy: the share of samples with the true class as best class.
     #[must_use]
     pub fn acc1(&self) -> f64 {
         ratio(self.correct() as f64, self.n())
     }
 
-    /// Top-5 accuracy: how often the true class is among the best five; with fewer than five classes, always.
+    /// Top-5 accuracy: the share of samples with the true class among the best five; with fewer
+    /// than five classes, 1.
     #[must_use]
     pub fn acc5(&self) -> f64 {
         ratio(self.in_top as f64, self.n())
     }
 
-    /// The mean of the recalls of the classes that have samples: CLIP_benchmark's `mean_per_class_recall`,
-    /// scikit-learn's `balanced_accuracy_score`.
+    /// The mean of the recalls of the classes that have samples: CLIP_benchmark's
+    /// `mean_per_class_recall`, scikit-learn's `balanced_accuracy_score`.
     #[must_use]
     pub fn mean_per_class_recall(&self) -> f64 {
         class::mean_recall(&self.per_class())
     }
 
-    /// The figures of each class, in the order of the classes.
+    /// The figures of each class, in class order.
     #[must_use]
     pub fn per_class(&self) -> Vec<ClassFigures> {
         class::per_class(&self.answers, self.classes)
@@ -179,13 +182,14 @@ impl Tally {
         Averages::by_support(&self.per_class())
     }
 
-    /// How often each class was taken for which.
+    /// The confusion matrix.
     #[must_use]
     pub fn confusions(&self) -> Confusions {
         Confusions::of(&self.answers)
     }
 
-    /// How far the best probabilities are from the share of right answers, in `bins` bins of equal width.
+    /// The reliability diagram of the best probabilities, in `bins` bins of equal
+    /// width.
     ///
     /// # Errors
     /// When there are no bins.
@@ -197,14 +201,15 @@ impl Tally {
         )
     }
 
-    /// The mean of -ln p of the true class, p at least 2^-23; None without [`Tally::add_probabilities`].
+    /// The mean of -ln p of the true class, p at least 2^-23; `None` without
+    /// [`Tally::add_probabilities`].
     #[must_use]
     pub fn negative_log_likelihood(&self) -> Option<f64> {
         self.mean_of_probabilities(self.negative_log)
     }
 
-    /// The mean over the samples of the sum over the classes of (p - truth)^2: Brier's own definition, from 0 to 2;
-    /// None without [`Tally::add_probabilities`].
+    /// The mean over the samples of the sum over the classes of (p - truth)^2: Brier's original
+    /// definition, from 0 to 2; `None` without [`Tally::add_probabilities`].
     #[must_use]
     pub fn brier(&self) -> Option<f64> {
         self.mean_of_probabilities(self.squares)
@@ -215,7 +220,7 @@ impl Tally {
     }
 }
 
-/// `part` / `whole`, 0 of nothing.
+/// `part` / `whole`, or 0 if `whole` is 0.
 pub(super) fn ratio(part: f64, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part / whole as f64 }
 }
@@ -254,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_gives_zeros_and_no_nan() {
+    fn an_empty_tally_gives_zeros_not_nan() {
         let tally = Tally::new(3);
         let means = [tally.acc1(), tally.acc5(), tally.mean_per_class_recall()];
         assert_eq!(means, [0.0; 3]);
@@ -268,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_refused_and_not_counted() {
+    fn invalid_answers_are_refused_and_not_counted() {
         let mut tally = Tally::new(3);
         let cases: [(usize, &[usize], f32, &str); 6] = [
             (3, &[0, 1, 2], 0.5, "class 3 is not one of 3"),
@@ -290,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn brier_and_likelihood_are_of_the_true_class() {
+    fn brier_and_likelihood_use_the_true_class() {
         let mut tally = Tally::new(3);
         tally.add_probabilities(0, &[0.5, 0.25, 0.25]).unwrap();
         tally.add_probabilities(2, &[1.0, 0.0, 0.0]).unwrap();

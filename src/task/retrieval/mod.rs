@@ -1,14 +1,18 @@
-//! Finding the image of a text among all images, and a text of an image among all texts.
+//! Image-text retrieval: finding the image of a text among all images, and a text of an image among
+//! all texts.
 //!
-//! Recall at k is what CLIP's, CLIP_benchmark's and Long-CLIP's figures mean by it: the share of queries with at
-//! least one right answer among the k best. CLIP_benchmark calls finding images by texts `image_retrieval_recall@k`
-//! and the other way `text_retrieval_recall@k`; on embeddings of no two equal scores the numbers are its numbers.
-//! Long-CLIP's scripts divide in the same way; what they do beside it is a choice of data: `coco.py` takes the first
-//! five captions of an image, `flickr30k.py` all 31,783 images instead of the usual thousand (its softmax before
-//! the ranking changes no order but can make near scores equal), `Urban1k.py` the first line of a caption, and k = 1.
+//! Recall at k is defined as for the figures of CLIP, CLIP_benchmark and Long-CLIP: the share of
+//! queries with at least one right answer among the k best. CLIP_benchmark calls finding images by
+//! texts `image_retrieval_recall@k` and the reverse `text_retrieval_recall@k`; on embeddings
+//! without tied scores the numbers are the same. Long-CLIP's scripts compute it in the same way;
+//! they differ only in the data they choose: `coco.py` takes the first five captions of an image,
+//! `flickr30k.py` all 31,783 images instead of the usual thousand (its softmax before the ranking
+//! does not change the order but can make close scores equal), `Urban1k.py` the first line of a
+//! caption, and k = 1.
 //!
-//! Equal scores rank by the earlier index, like a stable sort: with embeddings that all are the same, recall is that
-//! of guessing. torch's `topk` and `argsort`, which those scripts use, leave the order of equal scores open.
+//! Ties rank by the lower index, as in a stable sort: if all embeddings are equal, recall is at
+//! chance level. torch's `topk` and `argsort`, which those scripts use, leave the order of ties
+//! undefined.
 
 mod ranking;
 #[cfg(test)]
@@ -23,42 +27,44 @@ use rayon::prelude::*;
 pub use ranking::Ranking;
 use texts::Texts;
 
-/// Images whose scores are held at once.
+/// Images per block of scores.
 const IMAGES: usize = 64;
-/// How far the squared length of an embedding may be from 1; bf16 weights move it by a thousandth.
+/// Maximum deviation of an embedding's squared norm from 1; bf16 weights change it by a thousandth.
 const TOLERANCE: f64 = 0.01;
 
-/// Images, texts, and which belong together. Embeddings have unit length.
+/// Images and texts, and which belong together. Embeddings are normalised.
 #[derive(Clone, Copy, Debug)]
 pub struct Pairs<'a> {
     /// [images, dim].
     pub images: &'a [f32],
-    /// [rows, dim]; one row a text unless `text_of_row` says otherwise.
+    /// [rows, dim]; one row per text unless `text_of_row` is given.
     pub texts: &'a [f32],
     /// Columns.
     pub dim: usize,
     /// The image of each text `[texts]`. An image may have any number of texts.
     pub image_of_text: &'a [usize],
-    /// The text of each row `[rows]`, for texts of several embeddings, of which the one nearest to an image counts.
+    /// The text of each row `[rows]`, for texts with several embeddings; the one nearest to
+    /// an image counts.
     pub text_of_row: Option<&'a [usize]>,
 }
 
-/// At which place the right answer of each query stands.
+/// The rank of the right answer of each query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retrieval {
-    /// For each text the place of its image among all images.
+    /// For each text, the rank of its image among all images.
     pub image_of_text: Ranking,
-    /// For each image that has texts the place of its best one among all texts, in the order of the images. An image
-    /// without texts is an answer that can be wrong, but no query.
+    /// For each image that has texts, the rank of its best one among all texts, in the order of the
+    /// images. An image without texts can be a wrong answer, but is not a query.
     pub text_of_image: Ranking,
 }
 
-/// Ranks every image for every text and every text for every image: one product of all with all, in blocks that are
-/// never kept, on the threads of the current rayon pool, with the same result on any number of them.
+/// Ranks every image for every text and every text for every image: one product of all pairs, in
+/// blocks that are not kept, on the current rayon pool, with the same result for
+/// any number of threads.
 ///
 /// # Errors
-/// When lengths do not fit, an image or text is named that is not there, a text has no embedding, or an embedding
-/// has not unit length.
+/// When lengths do not match, an image or text index is out of range, a text has no embedding,
+/// or an embedding does not have unit length.
 pub fn retrieve(pairs: &Pairs) -> Result<Retrieval> {
     let dim = pairs.dim;
     ensure!(dim > 0, "embeddings without columns cannot be ranked");
@@ -66,9 +72,9 @@ pub fn retrieve(pairs: &Pairs) -> Result<Retrieval> {
     check_embeddings("text", pairs.texts, dim)?;
     let images = pairs.images.len() / dim;
     if let Some(image) = pairs.image_of_text.iter().find(|image| **image >= images) {
-        anyhow::bail!("a text belongs to image {image}, but there are {images}");
+        anyhow::bail!("a text belongs to image {image}, but there are only {images} images");
     }
-    // Places are kept as u32.
+    // Ranks are stored as u32.
     u32::try_from(images.max(pairs.texts.len() / dim))?;
     let texts = Texts::new(pairs)?;
     let truth = Truth::new(pairs, &texts);
@@ -92,11 +98,11 @@ pub fn retrieve(pairs: &Pairs) -> Result<Retrieval> {
     })
 }
 
-/// Refuses what has not unit length, which NaN has not either.
+/// Rejects embeddings without unit length, including NaN.
 fn check_embeddings(what: &str, values: &[f32], dim: usize) -> Result<()> {
     ensure!(
         values.len().is_multiple_of(dim),
-        "{} numbers are no whole number of {what} embeddings of {dim} columns",
+        "{} values are not a whole number of {what} embeddings with {dim} columns",
         values.len()
     );
     let squared = |row: &[f32]| row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
@@ -106,18 +112,18 @@ fn check_embeddings(what: &str, values: &[f32], dim: usize) -> Result<()> {
         .position_first(|row| !unit.contains(&squared(row)));
     if let Some(row) = wrong {
         let length = squared(&values[row * dim..][..dim]).sqrt();
-        anyhow::bail!("{what} embedding {row} has the length {length}; normalise it to 1 first");
+        anyhow::bail!("{what} embedding {row} has norm {length}; normalise it to 1 first");
     }
     Ok(())
 }
 
-/// What the right answers score.
+/// The scores of the right answers.
 struct Truth<'a> {
     dim: usize,
     image_of_text: &'a [usize],
-    /// Of each text with its image.
+    /// The score of each text with its image.
     score: Vec<f32>,
-    /// The text of each image that scores best, the first of equal ones.
+    /// The best-scoring text of each image, the first on ties.
     best_text: Vec<Option<usize>>,
 }
 
@@ -144,8 +150,9 @@ impl<'a> Truth<'a> {
         }
     }
 
-    /// The places of the best texts of the images from `first` on, whose embeddings are `images`. Adds to
-    /// `text_places` how many of these images stand before each text's own: whole numbers, in any order.
+    /// The ranks of the best texts of the images from `first` on, with embeddings `images`.
+    /// Adds to `text_places` how many of these images rank before each text's own: integers,
+    /// so that the order does not matter.
     fn count_block(
         &self,
         texts: &Texts,
@@ -169,7 +176,7 @@ impl<'a> Truth<'a> {
                 }
                 if let Some(best) = self.best_text[image] {
                     let limit = self.score[best];
-                    // Texts before the best one win ties with it.
+                    // Texts with a lower index win ties.
                     let earlier = best.saturating_sub(block.start).min(block.len());
                     let count = |better: usize| u32::try_from(better).unwrap_or(u32::MAX);
                     places[i] += count(line[..earlier].iter().filter(|s| **s >= limit).count());

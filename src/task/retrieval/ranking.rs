@@ -1,18 +1,19 @@
-//! Figures of the places at which right answers stand.
+//! Figures computed from the ranks of right answers.
 
-/// The places, counted from 1, of the best right answers of some queries.
+/// The ranks, counted from 1, of the best right answers of some queries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranking(pub Vec<u32>);
 
 impl Ranking {
-    /// The share of queries with a right answer among the `k` best; 0 of no queries.
+    /// The share of queries with a right answer among the `k` best; 0 without queries.
     #[must_use]
     pub fn recall(&self, k: usize) -> f64 {
         let found = self.0.iter().filter(|rank| **rank as usize <= k).count();
         self.mean(found as f64)
     }
 
-    /// Half of the queries have their answer at this place or before; 0 of no queries.
+    /// The median rank: half of the queries have their answer at this rank or better; 0 without
+    /// queries.
     #[must_use]
     pub fn median(&self) -> f64 {
         let mut ranks = self.0.clone();
@@ -24,7 +25,7 @@ impl Ranking {
         middle.map(f64::from).iter().sum::<f64>() / 2.0
     }
 
-    /// The mean of 1 / place; 0 of no queries.
+    /// The mean reciprocal rank; 0 without queries.
     #[must_use]
     pub fn mean_reciprocal(&self) -> f64 {
         self.mean(self.0.iter().map(|rank| 1.0 / f64::from(*rank)).sum())
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_of_places() {
+    fn figures_match_hand_computed_ranks() {
         let ranking = Ranking(vec![1, 10, 2, 4]);
         assert_eq!((ranking.recall(1), ranking.recall(4)), (0.25, 0.75));
         assert_eq!((ranking.recall(0), ranking.recall(10)), (0.0, 1.0));

@@ -1,10 +1,10 @@
-//! The blocks against a sort of the whole matrix.
+//! Blockwise ranking compared with a sort of the whole matrix.
 
 use super::texts::ROWS;
 use super::*;
 use crate::kernel::row_products;
 
-/// `count` unit rows; `levels` values a column make ties.
+/// `count` unit rows; few `levels` per column create ties.
 fn units(seed: u64, count: usize, dim: usize, levels: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
@@ -21,7 +21,7 @@ fn units(seed: u64, count: usize, dim: usize, levels: u64) -> Vec<f32> {
     rows.collect()
 }
 
-/// The same by sorting the whole matrix.
+/// The same ranks, by sorting the whole matrix.
 fn by_sorting(pairs: &Pairs) -> (Vec<u32>, Vec<u32>) {
     let (dim, images) = (pairs.dim, pairs.images.len() / pairs.dim);
     let texts = pairs.image_of_text.len();
@@ -53,8 +53,8 @@ fn by_sorting(pairs: &Pairs) -> (Vec<u32>, Vec<u32>) {
 }
 
 #[test]
-fn places_are_those_of_a_stable_sort_of_the_whole_matrix() {
-    // Few levels make equal embeddings, and equal scores of different ones.
+fn ranks_match_a_stable_sort_of_the_whole_matrix() {
+    // Few levels give equal embeddings, and equal scores for different ones.
     for (images, texts, dim, levels) in [
         (1, 1, 3, 9),
         (7, 20, 2, 3),
@@ -77,7 +77,7 @@ fn places_are_those_of_a_stable_sort_of_the_whole_matrix() {
         assert_eq!(found.image_of_text.0, expected.0, "{images} {texts} {dim}");
         assert_eq!(found.text_of_image.0, expected.1, "{images} {texts} {dim}");
 
-        // The same rows as texts of several chunks, in no order.
+        // The same rows as texts with several chunks, in arbitrary order.
         let few = texts.div_ceil(3);
         let text_of_row: Vec<usize> = (0..texts).map(|row| row * 5 % few).collect();
         if few.is_multiple_of(5) {
@@ -110,7 +110,7 @@ fn a_text_of_more_chunks_than_a_block_counts_once() {
 }
 
 #[test]
-fn embeddings_that_are_all_the_same_are_as_good_as_guessing() {
+fn identical_embeddings_score_at_chance_level() {
     let (images, texts) = ([1.0, 0.0].repeat(10), [0.6, 0.8].repeat(10));
     let own: Vec<usize> = (0..10).collect();
     let pairs = Pairs {
@@ -128,7 +128,7 @@ fn embeddings_that_are_all_the_same_are_as_good_as_guessing() {
 }
 
 #[test]
-fn the_threads_do_not_show() {
+fn the_number_of_threads_does_not_change_the_result() {
     let (images, texts) = (units(5, 300, 8, 6), units(6, 700, 8, 6));
     let own: Vec<usize> = (0..700).map(|t| t % 300).collect();
     let pairs = Pairs {
@@ -146,7 +146,7 @@ fn the_threads_do_not_show() {
 }
 
 #[test]
-fn an_image_without_texts_is_no_query() {
+fn an_image_without_texts_is_not_a_query() {
     let pairs = Pairs {
         images: &[1.0, 0.0, 0.0, 1.0, 0.6, 0.8],
         texts: &[0.0, 1.0],
@@ -160,7 +160,7 @@ fn an_image_without_texts_is_no_query() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused() {
+fn mismatched_inputs_are_refused() {
     let good = Pairs {
         images: &[1.0, 0.0],
         texts: &[0.0, 1.0],
@@ -211,14 +211,14 @@ fn what_does_not_fit_is_refused() {
                 image_of_text: &[],
                 ..good
             },
-            "do not belong",
+            "is invalid",
         ),
         (
             Pairs {
                 text_of_row: Some(&[1]),
                 ..good
             },
-            "do not belong",
+            "is invalid",
         ),
     ];
     for (pairs, message) in cases {

@@ -1,4 +1,4 @@
-//! Texts of one embedding or several, cut into blocks.
+//! Texts with one or several embeddings, split into blocks.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -8,10 +8,11 @@ use anyhow::{Result, ensure};
 use super::Pairs;
 use crate::kernel::row_products;
 
-/// Rows whose scores are held at once, but for a text of more: a block stays in the second-level cache.
+/// Rows per block of scores (except for a text with more), so that a block stays in the L2
+/// cache.
 pub(super) const ROWS: usize = 128;
 
-/// The texts' rows, side by side for each text.
+/// The texts' rows, grouped by text.
 pub(super) struct Texts<'a> {
     rows: Cow<'a, [f32]>,
     /// The first row of each text, and the end of the last.
@@ -21,7 +22,7 @@ pub(super) struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    /// Groups the rows of `pairs`; refuses a row of no text and a text of no row.
+    /// Groups the rows of `pairs`; rejects rows without a text and texts without rows.
     pub(super) fn new(pairs: &Pairs<'a>) -> Result<Self> {
         let (dim, texts) = (pairs.dim, pairs.image_of_text.len());
         let rows = pairs.texts.len() / dim;
@@ -35,7 +36,7 @@ impl<'a> Texts<'a> {
         };
         ensure!(
             text_of_row.len() == rows && text_of_row.iter().all(|text| *text < texts),
-            "{rows} embeddings do not belong to {texts} texts as given"
+            "the assignment of {rows} embeddings to {texts} texts is invalid"
         );
         let mut starts = vec![0; texts + 1];
         for text in text_of_row {
@@ -75,7 +76,8 @@ impl<'a> Texts<'a> {
         })
     }
 
-    /// Scores of `images` [images, dim] with the texts of `block` [images, texts]: of a text's rows the best.
+    /// Scores of `images` [images, dim] with the texts of `block` [images, texts]: for each text
+    /// the best of its rows.
     pub(super) fn scores(&self, images: &[f32], dim: usize, block: &Range<usize>) -> Vec<f32> {
         let rows = self.starts[block.start]..self.starts[block.end];
         let mut scores = vec![0.0; images.len() / dim * rows.len()];

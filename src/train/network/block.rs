@@ -1,4 +1,4 @@
-//! A residual block, forward with what its derivative needs, and backward.
+//! Forward and backward passes of a residual block.
 
 use anyhow::{Context, Result};
 use candle_core::Tensor;
@@ -11,10 +11,10 @@ use crate::checkpoint::architecture::{Activation, Tower};
 use crate::model::attention::Attention;
 use crate::model::sequences::Sequences;
 
-/// Where tokens belong together, and which rows are read out at the end.
+/// The segmentation of rows into sequences, and the rows that are pooled at the end.
 pub(super) struct Rows {
     pub(super) sequences: Sequences,
-    /// One row of each sequence, rising.
+    /// One row per sequence, ascending.
     pub(super) pooled: Vec<usize>,
 }
 
@@ -27,13 +27,13 @@ pub(super) struct Stack<'a> {
     pub(super) tower: &'a Tower,
 }
 
-/// What a block keeps for its derivative.
+/// Values that a block keeps for its backward pass.
 struct BlockTape {
     /// Its input [rows, width].
     x: Tensor,
     /// Queries, keys and values [rows, 3 width].
     qkv: Tensor,
-    /// What attention gave [asked, width].
+    /// Output of the attention [asked, width].
     mixed: Tensor,
     /// After the first residual [asked, width].
     middle: Tensor,
@@ -41,7 +41,7 @@ struct BlockTape {
     hidden: Tensor,
 }
 
-/// What the blocks from the lowest trained one on keep.
+/// The tapes of the blocks from the lowest trained one on.
 pub(super) struct StackTape {
     first: usize,
     blocks: Vec<BlockTape>,
@@ -56,7 +56,7 @@ struct Block<'a> {
     epsilon: f32,
     activation: Activation,
     rows: &'a Rows,
-    /// The last block computes the rows that are read out alone.
+    /// The last block computes only the pooled rows.
     last: bool,
 }
 
@@ -80,7 +80,8 @@ impl<'a> Stack<'a> {
         }
     }
 
-    /// `x` [rows, width] -> the pooled rows [sequences, width], and a tape of the blocks from `keep` on if any.
+    /// `x` [rows, width] -> the pooled rows [sequences, width], and a tape of the blocks from
+    /// `keep` on, if any.
     pub(super) fn forward(
         &self,
         mut x: Tensor,
@@ -101,8 +102,8 @@ impl<'a> Stack<'a> {
         Ok((x, tape))
     }
 
-    /// From the gradient of the pooled rows `dy` [sequences, width] to that of what went into the lowest block of
-    /// the tape, [rows, width].
+    /// Computes the gradient of the input of the lowest block on the tape, [rows, width], from that
+    /// of the pooled rows, `dy` [sequences, width].
     pub(super) fn backward(
         &self,
         mut tape: StackTape,
@@ -117,7 +118,7 @@ impl<'a> Stack<'a> {
         Ok(dy)
     }
 
-    /// The lowest block in which anything is trained.
+    /// The lowest block with a trained parameter.
     pub(super) fn lowest(&self, gradients: &Gradients) -> Option<usize> {
         (0..self.tower.layers)
             .find(|layer| gradients.wants_any(&format!("{}.encoder.layers.{layer}.", self.path)))
@@ -188,7 +189,7 @@ impl Block<'_> {
         }
         let weights: Vec<_> = weights.iter().collect();
         let normed = a.linear_backward(&qkv, &weights)?;
-        // In the last block the residual carries gradients to the rows that were read out alone.
+        // In the last block, the residual passes gradients only to the pooled rows.
         let onto = if self.last { None } else { Some(&middle) };
         let back = a.norm_backward(&tape.x, &norm, &normed, onto)?;
         self.add_norm("layer_norm1", &back.gain, &back.bias, gradients)?;
@@ -198,7 +199,7 @@ impl Block<'_> {
         }
     }
 
-    /// From the gradient of the block's output to that of what stands between its halves.
+    /// Computes the gradient of the value between the block's two halves from that of its output.
     fn mlp_backward(
         &self,
         tape: &BlockTape,
@@ -221,7 +222,8 @@ impl Block<'_> {
         Ok(back.x)
     }
 
-    /// Adds a linear layer's gradients from that of its output, the columns from `first` on of `dy`, and its input.
+    /// Adds a linear layer's gradients, computed from that of its output (the columns from `first`
+    /// on of `dy`) and its input.
     fn add_linear(
         &self,
         name: &str,
@@ -243,7 +245,7 @@ impl Block<'_> {
         }
         gradients
             .add_matrix((&format!("{path}.weight"), out), (dy, first), x)
-            .with_context(|| format!("in the gradient of {path}"))
+            .with_context(|| format!("computing the gradient of {path}"))
     }
 
     fn add_norm(

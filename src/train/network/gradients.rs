@@ -1,4 +1,4 @@
-//! Where gradients gather: which are wanted, and their sums so far.
+//! Accumulators for gradients: which are needed, and their sums so far.
 
 use std::collections::BTreeMap;
 
@@ -10,24 +10,24 @@ use super::{Arithmetic, LowRank};
 use crate::kernel;
 use crate::kernel::View;
 
-/// The gradient of one parameter so far.
+/// The accumulated gradient of one parameter.
 pub enum Sum {
     /// On the CPU: summed in place.
     Host(Vec<f32>),
-    /// Elsewhere.
+    /// On another device.
     Device(Tensor),
 }
 
-/// How the gradient of a matrix is wanted.
+/// The form of a matrix gradient.
 #[derive(Clone)]
 pub(super) enum Wish {
-    /// Of all of its numbers.
+    /// The full gradient.
     Whole,
-    /// Of the two thin matrices whose product is added to it.
+    /// The gradients of the two low-rank factors that are added to it.
     Thin(LowRank),
 }
 
-/// The gradients of the parameters that are trained.
+/// The gradients of the trained parameters.
 pub struct Gradients {
     arithmetic: Arithmetic,
     wishes: BTreeMap<String, Wish>,
@@ -43,23 +43,23 @@ impl Gradients {
         }
     }
 
-    /// Whether the parameter `name`, or a low-rank change of it, is trained.
+    /// Whether the parameter `name`, or a LoRA of it, is trained.
     pub(super) fn wants(&self, name: &str) -> bool {
         self.wishes.contains_key(name)
     }
 
-    /// Whether anything is trained whose name begins so.
+    /// Whether any parameter with this prefix is trained.
     pub(super) fn wants_any(&self, prefix: &str) -> bool {
         self.wishes.keys().any(|name| name.starts_with(prefix))
     }
 
-    /// The sums, by name; of low-rank changes as `{name}.lora_A` and `{name}.lora_B`.
+    /// The sums, by name; those of LoRA as `{name}.lora_A` and `{name}.lora_B`.
     #[must_use]
     pub fn into_sums(self) -> BTreeMap<String, Sum> {
         self.sums
     }
 
-    /// Adds `part` to the gradient of `name`, if that is wanted.
+    /// Adds `part` to the gradient of `name`, if it is trained.
     pub(super) fn add(&mut self, name: &str, part: &Tensor) -> Result<()> {
         if !self.wants(name) {
             return Ok(());
@@ -85,8 +85,8 @@ impl Gradients {
         Ok(())
     }
 
-    /// Adds `dy`^T `x` to the gradient of the matrix `name` [out, in], with `dy` [rows, out] the columns from `first` on of
-    /// a wider matrix, and `x` [rows, in].
+    /// Adds `dy`^T `x` to the gradient of the matrix `name` [out, in], where `dy` [rows, out] is
+    /// the columns of a wider matrix from `first` on, and `x` [rows, in].
     pub(super) fn add_matrix(
         &mut self,
         (name, out): (&str, usize),
@@ -127,7 +127,8 @@ impl Gradients {
         Ok(())
     }
 
-    /// Adds row i of `rows` [n, width] to row `index[i]` of the gradient of the table `name` [count, width].
+    /// Adds row i of `rows` [n, width] to row `index[i]` of the gradient of the table `name`
+    /// [count, width].
     pub(super) fn add_rows(
         &mut self,
         (name, count): (&str, usize),
@@ -150,13 +151,13 @@ impl Gradients {
             let start = place as usize * width;
             let to = sum
                 .get_mut(start..start + width)
-                .context("a row beyond its table")?;
+                .context("a row index lies outside its table")?;
             to.iter_mut().zip(row).for_each(|(s, x)| *s += x);
         }
         Ok(())
     }
 
-    /// The sum on the CPU of a parameter of `count` numbers.
+    /// The CPU accumulator of a parameter with `count` numbers.
     fn host(&mut self, name: &str, count: usize) -> Result<&mut Vec<f32>> {
         let sum = self
             .sums
@@ -169,13 +170,13 @@ impl Gradients {
     }
 }
 
-/// The name of a low-rank change's first matrix, [rank, in].
+/// The name of LoRA's first matrix, A, [rank, in].
 #[must_use]
 pub fn lora_a(name: &str) -> String {
     format!("{name}.lora_A")
 }
 
-/// The name of a low-rank change's second matrix, [out, rank].
+/// The name of LoRA's second matrix, B, [out, rank].
 #[must_use]
 pub fn lora_b(name: &str) -> String {
     format!("{name}.lora_B")

@@ -1,4 +1,4 @@
-//! The image tower forward and backward.
+//! Forward and backward passes of the image tower.
 
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
@@ -18,7 +18,7 @@ const PRE_NORM: &str = "vision_model.pre_layrnorm";
 const POST_NORM: &str = "vision_model.post_layernorm";
 const PROJECTION: &str = "visual_projection";
 
-/// What the image tower keeps for its derivative.
+/// Values that the image tower keeps for its backward pass.
 pub struct ImageTape {
     rows: Rows,
     embedded: Option<Embedded>,
@@ -27,15 +27,15 @@ pub struct ImageTape {
     pooled: Tensor,
 }
 
-/// What the beginning keeps.
+/// Values kept by the part before the first block.
 struct Embedded {
     /// [n patches, 3 patch patch]
     patches: Tensor,
-    /// Tokens before the first norm [n tokens, width].
+    /// Tokens before the first LayerNorm [n tokens, width].
     tokens: Tensor,
 }
 
-/// The tower with the weights of a step.
+/// The tower with the weights of one step.
 pub(super) struct Images<'a> {
     network: &'a Network,
     weights: &'a Working,
@@ -51,7 +51,7 @@ impl<'a> Images<'a> {
                 sizes,
             }),
             ImageTower::ResNet(_) => bail!(
-                "the image tower is a ResNet, whose derivatives longclip does not compute; train the text tower \
+                "the image tower is a ResNet, which longclip cannot train; train the text tower \
                  alone with --train text"
             ),
         }
@@ -79,7 +79,8 @@ impl<'a> Images<'a> {
         gradients.wants_any("vision_model.embeddings.") || gradients.wants_any(PRE_NORM)
     }
 
-    /// `pixels` [n, 3, size, size] -> [n, embed_dim], not normalised, and a tape for what `gradients` wants.
+    /// `pixels` [n, 3, size, size] -> [n, embed_dim], not normalised, and a tape for what
+    /// `gradients` wants.
     pub(super) fn forward(
         &self,
         pixels: &Tensor,
@@ -111,7 +112,7 @@ impl<'a> Images<'a> {
         Ok((out, tape))
     }
 
-    /// Adds the gradients of the tower from that of its output, `dy` [n, embed_dim].
+    /// Adds the tower's gradients, computed from that of its output, `dy` [n, embed_dim].
     pub(super) fn backward(
         &self,
         tape: ImageTape,
@@ -157,7 +158,8 @@ impl<'a> Images<'a> {
             .to_dtype(self.network.arithmetic.dtype())?)
     }
 
-    /// [n patches, 3 patch patch] -> class token and patches with their positions, [n tokens, width].
+    /// [n patches, 3 patch patch] -> class token and patches plus positions, [n tokens,
+    /// width].
     fn embed(&self, patches: &Tensor, n: usize) -> Result<Tensor> {
         let layer = self.weights.linear(PATCHES, false)?;
         let embedded = self.network.arithmetic.linear(patches, &[layer])?;

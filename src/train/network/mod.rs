@@ -1,10 +1,11 @@
-//! The towers with their derivatives, for training.
+//! The towers with backward passes, for training.
 //!
-//! No graph is recorded: each tower goes forward keeping what its derivative needs (a tape: the inputs of the matrices,
-//! not the results of norms and activations, which are cheap to compute again), and backward adding each parameter's
-//! gradient to a sum. What is not trained costs nothing: no tape below the lowest trained layer, no product for a frozen
-//! matrix. The layers have two bodies, as in [`model`](super): this project's kernels on the CPU, candle's operations
-//! elsewhere, with matrices in any type and everything else in f32.
+//! No graph is recorded. The forward pass of a tower keeps what its backward pass needs (a tape:
+//! the inputs of the matrices, but not the results of norms and activations, which are cheap to
+//! recompute); the backward pass adds each parameter's gradient to a sum. Frozen parameters cost
+//! nothing: no tape below the lowest trained layer, and no product for a frozen matrix. The layers
+//! have two implementations, as in [`model`](super): this project's kernels on the CPU, and
+//! candle's operations elsewhere, with matrices in any type and everything else in f32.
 
 mod block;
 mod gradients;
@@ -31,7 +32,7 @@ pub use image::ImageTape;
 pub use text::TextTape;
 pub use working::Working;
 
-/// What the layers compute with.
+/// The arithmetic of the layers.
 #[derive(Clone, Debug)]
 pub enum Arithmetic {
     /// This project's kernels, f32 on the CPU.
@@ -58,7 +59,7 @@ impl Arithmetic {
     }
 }
 
-/// A change of a matrix: `factor` B A (Hu et al., LoRA, arXiv 2106.09685).
+/// A LoRA update of a matrix: `factor` B A (Hu et al., LoRA, arXiv 2106.09685).
 #[derive(Clone, Debug)]
 pub struct LowRank {
     /// [rank, in]
@@ -69,7 +70,7 @@ pub struct LowRank {
     pub factor: f64,
 }
 
-/// A CLIP as training sees it: sizes without weights, which come with every call.
+/// A CLIP in training: dimensions without weights, which are passed with every call.
 pub struct Network {
     architecture: Architecture,
     activation: Activation,
@@ -87,14 +88,14 @@ impl Network {
         }
     }
 
-    /// What it computes with.
+    /// Its arithmetic.
     #[must_use]
     pub fn arithmetic(&self) -> &Arithmetic {
         &self.arithmetic
     }
 
-    /// The weights that a step computes with: `parameters` (canonical names, f32 on the device) with `changes` added to
-    /// those they name.
+    /// The effective weights of a step: `parameters` (canonical names, f32 on the device)
+    /// with `changes` added to the matrices they name.
     ///
     /// # Errors
     /// When the device fails.
@@ -106,7 +107,8 @@ impl Network {
         Working::new(&self.arithmetic, parameters, changes)
     }
 
-    /// Nothing summed yet: whole gradients of the parameters `trained`, of those in `changes` only that of the change.
+    /// Empty accumulators: full gradients for the parameters in `trained`, and for those in
+    /// `changes` only those of the LoRA factors.
     #[must_use]
     pub fn gradients<'a>(
         &self,
@@ -119,8 +121,8 @@ impl Network {
         Gradients::new(self.arithmetic.clone(), whole.chain(thin).collect())
     }
 
-    /// `pixels` [n, 3, size, size] -> embeddings [n, embed_dim] as the projection gives them, not of unit length; with
-    /// `gradients`, a tape for [`Self::images_backward`].
+    /// `pixels` [n, 3, size, size] -> embeddings [n, embed_dim] as output by the projection, not
+    /// normalised; with `gradients`, also a tape for [`Self::images_backward`].
     ///
     /// # Errors
     /// For a ResNet, and when the pixels have another shape.
@@ -133,7 +135,7 @@ impl Network {
         Images::new(self, weights)?.forward(pixels, gradients)
     }
 
-    /// Adds the image tower's gradients from that of the embeddings, `dy` [n, embed_dim].
+    /// Adds the image tower's gradients, computed from that of the embeddings, `dy` [n, embed_dim].
     ///
     /// # Errors
     /// When the device fails.
@@ -147,7 +149,8 @@ impl Network {
         Images::new(self, weights)?.backward(tape, dy, gradients)
     }
 
-    /// `texts` -> embeddings [n, embed_dim], not of unit length; with `gradients`, a tape for [`Self::texts_backward`].
+    /// `texts` -> embeddings [n, embed_dim], not normalised; with `gradients`, also a tape for
+    /// [`Self::texts_backward`].
     ///
     /// # Errors
     /// When a text is longer than the context.
@@ -161,7 +164,7 @@ impl Network {
         Texts { network, weights }.forward(texts, gradients)
     }
 
-    /// Adds the text tower's gradients from that of the embeddings, `dy` [n, embed_dim].
+    /// Adds the text tower's gradients, computed from that of the embeddings, `dy` [n, embed_dim].
     ///
     /// # Errors
     /// When the device fails.

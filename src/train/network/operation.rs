@@ -1,5 +1,5 @@
-//! The towers' layers and their derivatives: on the CPU in f32 by this project's kernels, elsewhere by candle's
-//! operations, which are also what the tests hold the kernels against.
+//! The towers' layers and their derivatives: in f32 by this project's kernels on the CPU, by
+//! candle's operations elsewhere. The tests compare the kernels with candle's operations.
 
 use std::ops::Deref;
 
@@ -22,7 +22,7 @@ pub(super) struct NormWeights {
     pub(super) epsilon: f32,
 }
 
-/// The gradients of a LayerNorm: of its input and its parameters.
+/// The gradients of a LayerNorm's input and parameters.
 pub(super) struct NormBackward {
     pub(super) x: Tensor,
     pub(super) gain: Tensor,
@@ -47,7 +47,7 @@ fn vector(data: Vec<f32>) -> Result<Tensor> {
 }
 
 impl Arithmetic {
-    /// `x` [rows, in] through `layers` side by side: [rows, sum of out].
+    /// Applies `layers` side by side to `x` [rows, in]: [rows, sum of out].
     pub(super) fn linear(&self, x: &Tensor, layers: &[LinearWeights]) -> Result<Tensor> {
         if let [layer] = layers {
             return self.linear_onto(x, layer, None);
@@ -87,8 +87,8 @@ impl Arithmetic {
         host(y, out)
     }
 
-    /// The gradient of what went into `weights` [out, in] side by side, from that of what came out, `dy` [rows,
-    /// sum of out]: [rows, in].
+    /// The gradient of the input of `weights` [out, in] side by side, from that of their output,
+    /// `dy` [rows, sum of out]: [rows, in].
     pub(super) fn linear_backward(&self, dy: &Tensor, weights: &[&Tensor]) -> Result<Tensor> {
         let (rows, stride) = dy.dims2()?;
         let input = weights.first().map_or(Ok(0), |weight| weight.dim(1))?;
@@ -141,7 +141,8 @@ impl Arithmetic {
         host(out, gain.len())
     }
 
-    /// The gradients of [`Self::norm`] from that of its output, `dy`; `onto` is added to that of its input.
+    /// The gradients of [`Self::norm`], computed from that of its output, `dy`; `onto` is added to
+    /// that of its input.
     pub(super) fn norm_backward(
         &self,
         x: &Tensor,
@@ -178,7 +179,7 @@ impl Arithmetic {
         }
     }
 
-    /// The gradient of an activation's input `x` from that of its output.
+    /// The gradient of an activation's input `x`, computed from that of its output.
     pub(super) fn activate_backward(
         &self,
         x: &Tensor,
@@ -219,7 +220,7 @@ impl Arithmetic {
         shape.forward(qkv, sequences, queries, packed)
     }
 
-    /// The gradient of `qkv` from that of what [`Self::attention`] gave.
+    /// The gradient of `qkv`, computed from that of the output of [`Self::attention`].
     pub(super) fn attention_backward(
         &self,
         shape: Attention,
@@ -273,7 +274,8 @@ fn of_kernel(activation: Activation) -> kernel::Activation {
     }
 }
 
-/// `x` [rows, width] -> rows of mean 0 and deviation 1 in f32, and one over the deviations [rows, 1].
+/// `x` [rows, width] -> rows of mean 0 and standard deviation 1 in f32, and the inverse standard
+/// deviations [rows, 1].
 fn normalised(x: &Tensor, epsilon: f32) -> Result<(Tensor, Tensor)> {
     let wide = x.to_dtype(DType::F32)?;
     let centred = wide.broadcast_sub(&wide.mean_keepdim(1)?)?;
@@ -306,7 +308,7 @@ fn plain_norm_backward(
     })
 }
 
-/// For sequences of one length.
+/// For sequences of equal length.
 fn plain_attention_backward(
     shape: Attention,
     qkv: &Tensor,
@@ -315,7 +317,7 @@ fn plain_attention_backward(
 ) -> Result<Tensor> {
     let rows = qkv.dim(0)?;
     let Some(length) = sequences.uniform_length() else {
-        anyhow::bail!("sequences of different lengths")
+        anyhow::bail!("the sequences differ in length")
     };
     let dy = match queries {
         None => dy.clone(),
@@ -351,7 +353,7 @@ fn plain_attention_backward(
     Ok(all)
 }
 
-/// Some rows of `x`, in order.
+/// Selects rows of `x`, in order.
 pub(super) fn rows_of(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
     gather(x, rows)
 }

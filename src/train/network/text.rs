@@ -1,4 +1,4 @@
-//! The text tower forward and backward.
+//! Forward and backward passes of the text tower.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor};
@@ -17,7 +17,7 @@ const POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 const FINAL_NORM: &str = "text_model.final_layer_norm";
 const PROJECTION: &str = "text_projection";
 
-/// What the text tower keeps for its derivative.
+/// Values that the text tower keeps for its backward pass.
 pub struct TextTape {
     rows: Rows,
     token_ids: Vec<u32>,
@@ -27,7 +27,7 @@ pub struct TextTape {
     pooled: Tensor,
 }
 
-/// The tower with the weights of a step.
+/// The tower with the weights of one step.
 pub(super) struct Texts<'a> {
     pub(super) network: &'a Network,
     pub(super) weights: &'a Working,
@@ -41,8 +41,8 @@ struct Laid {
 }
 
 impl Laid {
-    /// Each text at its own length on the CPU; elsewhere all at that of the longest: what stands behind the end of a
-    /// text is seen by nobody, and equal lengths batch best there.
+    /// Each text at its own length on the CPU; elsewhere all padded to the longest, because tokens
+    /// after the end of a text are masked and equal lengths batch best.
     fn new(texts: &[&TokenIds], arithmetic: &Arithmetic) -> Self {
         if let Arithmetic::Kernel = arithmetic {
             let rows = TextRows::new(texts, Sharing::Nothing);
@@ -102,7 +102,7 @@ impl Texts<'_> {
         for text in texts {
             ensure!(
                 text.len() <= most,
-                "a text of {} tokens does not fit a context of {most}",
+                "a text has {} tokens, but the context length is {most}",
                 text.len()
             );
         }
@@ -135,7 +135,7 @@ impl Texts<'_> {
         Ok((out, tape))
     }
 
-    /// Adds the gradients of the tower from that of its output, `dy` [n, embed_dim].
+    /// Adds the tower's gradients, computed from that of its output, `dy` [n, embed_dim].
     pub(super) fn backward(
         &self,
         tape: TextTape,

@@ -1,17 +1,18 @@
-//! A candle tensor's numbers on the CPU as a slice.
+//! Access to a candle CPU tensor as a slice.
 
 use std::ops::{Deref, Range};
 
 use anyhow::{Context, Result, bail};
 use candle_core::{CpuStorage, Storage, Tensor};
 
-/// The values of a contiguous f32 tensor on the CPU, borrowed: the guard of its storage and the tensor's part of it.
+/// The values of a contiguous f32 tensor on the CPU, borrowed: the lock guard of its storage and
+/// the tensor's part of it.
 struct Values<G> {
     guard: G,
     range: Range<usize>,
 }
 
-/// The values of a contiguous f32 tensor on the CPU.
+/// Borrows the values of a contiguous f32 tensor on the CPU.
 ///
 /// # Errors
 /// When the tensor is not on the CPU, not f32 or not contiguous.
@@ -35,7 +36,7 @@ impl<G: Deref<Target = Storage>> Deref for Values<G> {
     fn deref(&self) -> &[f32] {
         match &*self.guard {
             Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
-            // `values` refuses all others.
+            // `values` rejects all others.
             _ => &[],
         }
     }

@@ -1,4 +1,5 @@
-//! The weights that one step computes with: the parameters in the towers' type, low-rank changes added.
+//! The effective weights of one step: the parameters in the towers' element type, with LoRA
+//! added.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +9,14 @@ use candle_core::{DType, Tensor};
 use super::operation::{LinearWeights, NormWeights};
 use super::{Arithmetic, LowRank};
 
-/// Canonical names to tensors: matrices in the towers' type, everything else in f32.
+/// Tensors by canonical name: matrices in the towers' type, everything else in f32.
 pub struct Working {
     tensors: BTreeMap<String, Tensor>,
 }
 
 impl Working {
-    /// The weights of `parameters`, f32 on the towers' device, with `changes` added to the matrices they name.
+    /// Converts `parameters`, f32 on the towers' device, with `changes` added to the matrices
+    /// they name.
     pub(super) fn new(
         arithmetic: &Arithmetic,
         parameters: &BTreeMap<String, Tensor>,
@@ -65,7 +67,7 @@ impl LowRank {
     /// `weight` [out, in] + factor B A.
     ///
     /// # Errors
-    /// When the shapes do not fit together or the device fails.
+    /// When the shapes do not match or the device fails.
     pub fn added_to(&self, weight: &Tensor) -> Result<Tensor> {
         let change = (self.b.matmul(&self.a)? * self.factor)?;
         Ok((weight + change.to_dtype(DType::F32)?)?)

@@ -1,4 +1,4 @@
-//! Every layout to every layout.
+//! Conversion from every layout to every layout.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use longclip::checkpoint::architecture::Activation;
 
 use super::{checkpoint, embeddings, fails, longclip, run, text, unpack};
 
-/// Golden checkpoints of the distinct kinds, with the activation where the file does not tell.
+/// Golden checkpoints of each kind, with the activation if the file does not specify it.
 const INPUTS: [(&str, &[&str]); 5] = [
     ("hf-gelu-patch32", &[]),
     ("openai-patch14.pt", &[]),
@@ -16,7 +16,7 @@ const INPUTS: [(&str, &[&str]); 5] = [
 ];
 
 #[test]
-fn every_conversion_computes_the_same_to_the_last_bit() {
+fn every_conversion_gives_bit_identical_embeddings() {
     let folder = tempfile::tempdir().unwrap();
     for (name, arguments) in INPUTS {
         unpack::unpack(name, folder.path());
@@ -46,7 +46,7 @@ fn every_conversion_computes_the_same_to_the_last_bit() {
                     continue;
                 }
                 run(&all);
-                // A bare .pt has no place for the activation.
+                // A bare .pt cannot store the activation.
                 let told = (!quick && output.extension().is_some_and(|e| e == "pt"))
                     .then_some(Activation::Gelu);
                 let told = told.or((layout == "hf"
@@ -56,7 +56,10 @@ fn every_conversion_computes_the_same_to_the_last_bit() {
                 assert_eq!(after.architecture, before.architecture, "{what}");
                 assert_eq!(after.activation, before.activation, "{what}");
                 assert_eq!(after.preprocess, before.preprocess, "{what}");
-                assert!(embeddings(&after) == expected, "{what}: other numbers");
+                assert!(
+                    embeddings(&after) == expected,
+                    "{what}: the embeddings differ"
+                );
                 match output.is_dir() {
                     true => fs::remove_dir_all(&output).unwrap(),
                     false => fs::remove_file(&output).unwrap(),
@@ -67,7 +70,7 @@ fn every_conversion_computes_the_same_to_the_last_bit() {
 }
 
 #[test]
-fn a_canonical_file_tells_where_it_came_from() {
+fn a_canonical_file_records_its_origin() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("longclip-patch16.pt", folder.path());
     let (input, output) = (
@@ -91,7 +94,7 @@ fn a_canonical_file_tells_where_it_came_from() {
 }
 
 #[test]
-fn types_round_to_nearest_and_refuse_what_they_cannot_hold() {
+fn types_round_to_nearest_and_refuse_values_out_of_range() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("hf-patch16", folder.path());
     let input = folder.path().join("hf-patch16");
@@ -113,7 +116,7 @@ fn types_round_to_nearest_and_refuse_what_they_cannot_hold() {
             .all(|t| t.dtype().to_string() == dtype);
         assert!(all, "{dtype}");
     }
-    // A number beyond 65504.
+    // A number above 65504.
     let large = folder.path().join("large.safetensors");
     let mut bytes = fs::read(folder.path().join("f32.safetensors")).unwrap();
     let last = bytes.len() - 4;
@@ -125,7 +128,7 @@ fn types_round_to_nearest_and_refuse_what_they_cannot_hold() {
         2,
     );
     assert!(
-        said.contains("which f16 cannot") && said.contains("bf16"),
+        said.contains("out of range for f16") && said.contains("bf16"),
         "{said}"
     );
     assert!(!output.exists());
@@ -134,8 +137,8 @@ fn types_round_to_nearest_and_refuse_what_they_cannot_hold() {
         &["convert", text(&large), text(&output), "--dtype", "f16"],
         2,
     );
-    assert!(!output.exists(), "a folder is whole or not there");
-    // What is damaged is not passed on.
+    assert!(!output.exists(), "a folder is complete or absent");
+    // Damaged values are not passed on.
     let damaged = folder.path().join("damaged.safetensors");
     let mut bytes = fs::read(&large).unwrap();
     bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
@@ -146,7 +149,7 @@ fn types_round_to_nearest_and_refuse_what_they_cannot_hold() {
 }
 
 #[test]
-fn nothing_is_overwritten_unasked_and_a_failure_leaves_nothing() {
+fn nothing_is_overwritten_without_force_and_a_failure_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("tiny.safetensors");
     fs::write(&output, "precious").unwrap();
@@ -158,7 +161,7 @@ fn nothing_is_overwritten_unasked_and_a_failure_leaves_nothing() {
     assert_eq!(fs::read(&output).unwrap(), b"precious");
     run(&["convert", "tiny", text(&output), "--force"]);
     assert!(fs::metadata(&output).unwrap().len() > 1_000_000);
-    // Onto itself: the input is read to its end before its name changes hands.
+    // Onto itself: the input is fully read before it is replaced.
     run(&[
         "convert",
         text(&output),
@@ -188,7 +191,7 @@ fn nothing_is_overwritten_unasked_and_a_failure_leaves_nothing() {
 }
 
 #[test]
-fn resnets_convert_and_go_where_they_can_be_computed() {
+fn resnets_convert_to_layouts_that_support_them() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack_from("resnet", "resnet.pt", folder.path());
     let input = folder.path().join("resnet.pt");
@@ -203,7 +206,10 @@ fn resnets_convert_and_go_where_they_can_be_computed() {
         run(&["convert", text(&input), text(&output), "--layout", layout]);
         let after = checkpoint(&output, None);
         assert_eq!(after.architecture, before.architecture, "{layout}");
-        assert!(embeddings(&after) == expected, "{layout}: other numbers");
+        assert!(
+            embeddings(&after) == expected,
+            "{layout}: the embeddings differ"
+        );
     }
     let output = folder.path().join("hf");
     let said = fails(&["convert", text(&input), text(&output)], 2);

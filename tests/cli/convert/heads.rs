@@ -1,4 +1,4 @@
-//! Attention heads, from what the user says to what `inspect` prints and `convert` writes.
+//! Attention heads, from the user's flag to the output of `inspect` and `convert`.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{fails, run, text, unpack};
 
 #[test]
-fn heads_are_printed_and_written_as_they_are_stated() {
+fn given_heads_are_printed_and_written() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("open-clip", folder.path());
     let model = folder.path().join("open-clip");
@@ -59,6 +59,6 @@ fn heads_are_printed_and_written_as_they_are_stated() {
     assert_eq!(config["text_config"]["num_attention_heads"], 1);
     let said = fails(&["inspect", lone, "--heads", "0"], 2);
     assert!(said.contains("expected IMAGE or IMAGE,TEXT"), "{said}");
-    // Where no heads are computed with, none are asked for.
+    // Commands that do not compute with heads do not require them.
     run(&["tokens", "a cat", "--model", lone]);
 }

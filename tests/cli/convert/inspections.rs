@@ -1,4 +1,4 @@
-//! What `inspect` says of files that load and of those that do not.
+//! Output of `inspect` for files that load and files that do not.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{longclip, run, text, unpack};
 
-/// The JSON answer and the exit status.
+/// The JSON output and the exit status.
 fn inspect(path: &Path) -> (Value, i32) {
     let output = longclip(&["inspect", text(path), "--format", "json"])
         .output()
@@ -17,7 +17,7 @@ fn inspect(path: &Path) -> (Value, i32) {
 }
 
 #[test]
-fn every_layout_is_told() {
+fn every_layout_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
         ("hf-patch16", "safetensors", "hugging-face", 77, "original"),
@@ -75,7 +75,7 @@ fn every_layout_is_told() {
 }
 
 #[test]
-fn an_untrained_stretch_is_told_from_a_trained_one() {
+fn untrained_and_trained_stretches_are_distinguished() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("hf-patch16", folder.path());
     let (input, long) = (
@@ -103,7 +103,7 @@ fn an_untrained_stretch_is_told_from_a_trained_one() {
 }
 
 #[test]
-fn what_does_not_load_is_looked_at_all_the_same() {
+fn files_that_do_not_load_are_still_inspected() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("hf-patch16", folder.path());
     let whole = fs::read(folder.path().join("hf-patch16/model.safetensors")).unwrap();
@@ -128,7 +128,7 @@ fn what_does_not_load_is_looked_at_all_the_same() {
     fs::write(path("renamed.safetensors"), renamed).unwrap();
 
     for (name, expected) in [
-        ("text.pt", "no weight file"),
+        ("text.pt", "not a weight file"),
         ("cut.safetensors", "cut short"),
         ("nan.safetensors", "--activation"),
         ("renamed.safetensors", "missing"),
@@ -153,7 +153,7 @@ fn what_does_not_load_is_looked_at_all_the_same() {
         serde_json::json!(["text_model.xinal_layer_norm.bias"])
     );
 
-    // With the activation the damaged number is what is wrong.
+    // Once the activation is given, the damaged number is the error.
     let all = [
         "inspect",
         text(&path("nan.safetensors")).to_owned().leak(),

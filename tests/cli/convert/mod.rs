@@ -1,5 +1,5 @@
-//! `convert`, `stretch` and `inspect` on the checkpoints of tests/golden, whose files the real libraries
-//! wrote. That those libraries load what `convert` writes is shown by tests/golden/forms.py.
+//! `convert`, `stretch` and `inspect` on the checkpoints of tests/golden, which were written by the
+//! real libraries. tests/golden/forms.py shows that those libraries load the output of `convert`.
 
 mod conversions;
 mod heads;
@@ -21,7 +21,7 @@ use longclip::input::tokenizer::{LongText, fit};
 
 use crate::unpack;
 
-/// The program, without the environment's models.
+/// The program, without the models of the environment.
 fn longclip(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("longclip").unwrap();
     command
@@ -31,7 +31,7 @@ fn longclip(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it, which must succeed; what it printed.
+/// Runs it and returns its output; it must succeed.
 #[track_caller]
 fn run(arguments: &[&str]) -> String {
     let output = longclip(arguments).output().unwrap();
@@ -40,7 +40,7 @@ fn run(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Runs it, which must fail with `code`; what it said.
+/// Runs it and returns its stderr; it must fail with `code`.
 #[track_caller]
 fn fails(arguments: &[&str], code: i32) -> String {
     let output = longclip(arguments).output().unwrap();
@@ -58,7 +58,7 @@ fn checkpoint(path: &Path, activation: Option<Activation>) -> Checkpoint {
     Checkpoint::load(&source, &activation.into()).unwrap()
 }
 
-/// The bytes of one image's and three texts' embeddings, in f32.
+/// The embeddings of one image and three texts, as f32 bytes.
 fn embeddings(checkpoint: &Checkpoint) -> Vec<f32> {
     let clip = model::load(checkpoint, &Compute::Kernel(CpuPrecision::F32)).unwrap();
     let side = checkpoint.architecture.image.image_size();

@@ -1,4 +1,4 @@
-//! Longer text positions.
+//! Stretched text positional embeddings.
 
 use safetensors::SafeTensors;
 
@@ -11,8 +11,8 @@ fn floats(view: &safetensors::tensor::TensorView<'_>) -> Vec<f32> {
 }
 
 #[test]
-fn positions_are_those_that_long_clips_own_code_makes() {
-    // Made by `load_from_clip` of the Long-CLIP repository from this very table.
+fn positions_match_long_clips_own_code() {
+    // Computed by `load_from_clip` of the Long-CLIP repository from this table.
     let path = unpack::data_folder().join("expected/stretch.safetensors");
     let bytes = std::fs::read(path).unwrap();
     let expected = SafeTensors::deserialize(&bytes).unwrap();
@@ -63,7 +63,7 @@ fn a_stretched_model_reads_long_texts() {
         "{}",
         String::from_utf8_lossy(&answered.stderr)
     );
-    // The first 20 positions are as before: short texts give what they gave.
+    // The first 20 positions are unchanged, so short texts give the same embeddings.
     let (before, after) = (checkpoint(&short, None), checkpoint(&long, None));
     assert_eq!(after.architecture.context_length, 248);
     let rows = |c: &longclip::checkpoint::Checkpoint| c.tensors[TEXT_POSITIONS].to_f32().unwrap();
@@ -72,7 +72,7 @@ fn a_stretched_model_reads_long_texts() {
 }
 
 #[test]
-fn other_numbers_and_methods() {
+fn other_parameters_and_methods() {
     let folder = tempfile::tempdir().unwrap();
     unpack::unpack("hf-patch16", folder.path());
     let input = folder.path().join("hf-patch16");

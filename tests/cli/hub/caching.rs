@@ -1,4 +1,4 @@
-//! What is in the cache needs no network, and Python's library finds it.
+//! Cached files need no network, and Python's library finds them.
 
 use longclip::checkpoint::source::cached;
 
@@ -6,7 +6,7 @@ use crate::hub::stand_in::{COMMIT, Reply, StandIn, etag};
 use crate::hub::{LONE, Room, files_below, lone_file, model, weights};
 
 #[test]
-fn what_is_cached_is_used_without_any_request() {
+fn cached_files_are_used_without_any_request() {
     for (files, name) in [
         (model(), "owner/model"),
         (lone_file(), LONE),
@@ -24,7 +24,7 @@ fn what_is_cached_is_used_without_any_request() {
 }
 
 #[test]
-fn offline_uses_what_is_cached_and_never_the_network() {
+fn offline_mode_uses_the_cache_and_never_the_network() {
     let mut room = Room::new(StandIn::honest(&model()));
     room.settings.offline = true;
     let (error, retry) = room.failure("owner/model");
@@ -46,7 +46,7 @@ fn offline_uses_what_is_cached_and_never_the_network() {
 }
 
 #[test]
-fn a_repository_without_configuration_is_not_asked_for_it_again() {
+fn a_missing_configuration_is_not_requested_again() {
     let room = Room::new(StandIn::honest(&[("model.safetensors", weights())]));
     let files = room.resolve("owner/model").unwrap();
     assert_eq!(files.config, None);
@@ -58,7 +58,7 @@ fn a_repository_without_configuration_is_not_asked_for_it_again() {
 }
 
 #[test]
-fn weights_cached_by_others_get_their_configuration() {
+fn weights_cached_by_other_programs_get_their_configuration() {
     let room = Room::new(StandIn::honest(&model()));
     room.resolve("owner/model").unwrap();
     let snapshot = room.repository().join("snapshots").join(COMMIT);
@@ -68,9 +68,9 @@ fn weights_cached_by_others_get_their_configuration() {
     assert_eq!(
         room.hub.content_requests().len(),
         1,
-        "the weights are not fetched again"
+        "the weights are not downloaded again"
     );
-    // With the hub out of reach they are used as they are, and the user hears of it.
+    // If the hub is unreachable they are used alone, with a note to the user.
     std::fs::remove_file(snapshot.join("preprocessor_config.json")).unwrap();
     let mut room = room;
     for (status, offline) in [(503, false), (404, false), (200, true)] {
@@ -80,8 +80,8 @@ fn weights_cached_by_others_get_their_configuration() {
         let files = room.resolve("owner/model").unwrap();
         assert!(files.preprocessor.is_none() && files.config.is_some());
         let notes = room.notes.text();
-        let told = "owner/model is cached without preprocessor_config.json";
-        assert!(notes.contains(told), "{notes}");
+        let note = "owner/model is cached without preprocessor_config.json";
+        assert!(notes.contains(note), "{notes}");
     }
 }
 
@@ -106,7 +106,7 @@ fn an_incomplete_set_of_shards_is_completed() {
 }
 
 #[test]
-fn the_cache_has_the_layout_that_other_programs_know() {
+fn the_cache_has_the_layout_of_huggingface_hub() {
     let room = Room::new(StandIn::honest(&[
         ("config.json", b"{}".to_vec()),
         ("sub/model.safetensors", weights()),
@@ -143,7 +143,7 @@ fn an_interrupted_update_leaves_the_older_snapshot_in_use() {
     let room = Room::new(StandIn::honest(&model()));
     let old = room.resolve("owner/model").unwrap();
     let newer = COMMIT.replace('0', "f");
-    // The preprocessor's configuration is asked for, but the branch has moved
+    // The preprocessor's configuration is requested, but the branch has moved
     // to a commit whose weights do not arrive.
     let snapshot = room.repository().join("snapshots").join(COMMIT);
     std::fs::remove_file(snapshot.join("preprocessor_config.json")).unwrap();
@@ -163,7 +163,7 @@ fn an_interrupted_update_leaves_the_older_snapshot_in_use() {
 }
 
 #[test]
-fn an_unwritable_cache_is_named_unless_all_is_cached() {
+fn an_unwritable_cache_is_an_error_unless_all_is_cached() {
     let mut room = Room::new(StandIn::honest(&lone_file()));
     let file = room.folder.path().join("cache");
     std::fs::write(&file, "not a folder").unwrap();

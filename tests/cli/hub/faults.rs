@@ -1,4 +1,4 @@
-//! A hub that is busy, broken, silent or gone, and many askers at once.
+//! A busy, broken, silent or unreachable hub, and concurrent clients.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use crate::hub::stand_in::{Reply, StandIn};
 use crate::hub::{LONE, Room, assert_is_weights, lone_file, model, weights};
 
 #[test]
-fn a_busy_or_broken_hub_is_asked_again() {
+fn requests_to_a_busy_or_broken_hub_are_retried() {
     for status in [408, 429, 500, 502, 503, 504] {
         let asked = AtomicUsize::new(0);
         let room = Room::new(StandIn::faulty(&model(), move |_, reply| {
-            // Each kind of request fails at some time.
+            // Each kind of request fails once.
             if asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
                 return Reply::new(status, b"<html>Busy</html>").with("Retry-After", "3600");
             }
@@ -31,7 +31,7 @@ fn a_busy_or_broken_hub_is_asked_again() {
 }
 
 #[test]
-fn a_hub_that_stays_broken_is_worth_retrying_later() {
+fn a_hub_that_stays_broken_is_a_temporary_failure() {
     for status in [429, 500] {
         let room = Room::new(StandIn::faulty(&model(), move |_, _| {
             Reply::new(status, b"Busy")
@@ -46,7 +46,7 @@ fn a_hub_that_stays_broken_is_worth_retrying_later() {
 }
 
 #[test]
-fn an_error_page_of_the_store_is_never_the_file() {
+fn an_error_page_is_never_taken_for_the_file() {
     for status in [401, 403, 404, 500] {
         let room = Room::new(StandIn::faulty(&lone_file(), move |request, reply| {
             if request.is_content() {
@@ -68,7 +68,7 @@ fn an_error_page_of_the_store_is_never_the_file() {
 }
 
 #[test]
-fn a_silent_hub_ends_in_an_error() {
+fn a_silent_hub_is_an_error() {
     let mut room = Room::new(StandIn::faulty(&lone_file(), |request, mut reply| {
         if request.is_content() {
             reply.pause = Duration::from_secs(30);
@@ -82,14 +82,14 @@ fn a_silent_hub_ends_in_an_error() {
 }
 
 #[test]
-fn a_hub_that_is_down_is_worth_retrying_and_the_error_says_what_else_to_do() {
+fn an_unreachable_hub_is_a_temporary_failure_with_alternatives() {
     let mut room = Room::new(StandIn::honest(&[]));
-    // Nobody listens there; a port of our own could be given to another test.
+    // Nothing listens there; a port of our own could be reused by another test.
     room.settings.endpoint = "http://127.0.0.1:1".to_owned();
     let (error, retry) = room.failure("longclip-b");
     let cache = room.cache().join("models--BeichenZhang--LongCLIP-B");
     for expected in [
-        "longclip-b (BeichenZhang/LongCLIP-B: longclip-B.pt) could not be fetched",
+        "longclip-b (BeichenZhang/LongCLIP-B: longclip-B.pt) could not be downloaded",
         "hf download BeichenZhang/LongCLIP-B longclip-B.pt",
         "/BeichenZhang/LongCLIP-B/resolve/main/longclip-B.pt",
         "--model tiny",
@@ -102,7 +102,7 @@ fn a_hub_that_is_down_is_worth_retrying_and_the_error_says_what_else_to_do() {
 }
 
 #[test]
-fn eight_at_once_fetch_once() {
+fn eight_concurrent_clients_download_once() {
     let room = Room::new(StandIn::faulty(&model(), |request, mut reply| {
         if request.is_content() {
             reply.pause = Duration::from_millis(200);
@@ -146,8 +146,8 @@ fn random_faults_never_poison_the_cache() {
             }
             reply
         }));
-        // Soundness is checked inside, whether it fails or not.
+        // `resolve` checks the cache whether it fails or not.
         good += usize::from((0..4).any(|_| room.resolve("owner/model").is_ok()));
     }
-    assert!(good > 20, "only {good} of 40 came through");
+    assert!(good > 20, "only {good} of 40 succeeded");
 }

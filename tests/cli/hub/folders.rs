@@ -1,14 +1,14 @@
-//! Repositories of other libraries, where the model is not the file that has the usual name.
+//! Repositories of other libraries, where the model is not the file with the standard name.
 
 use crate::hub::stand_in::StandIn;
 use crate::hub::{Room, weights};
 
-/// The weights' path within the snapshot, and whether config.json is taken as theirs.
+/// The weights' path within the snapshot, and whether config.json is used for them.
 fn found(files: &[(&str, Vec<u8>)]) -> (String, bool) {
     let room = Room::new(StandIn::honest(files));
     let first = room.resolve("owner/model").unwrap();
     let requests = room.hub.seen().len();
-    // From the cache it is the same, and nobody is asked.
+    // From the cache the result is the same, without a request.
     assert_eq!(room.resolve("owner/model").unwrap(), first);
     assert_eq!(room.hub.seen().len(), requests);
     let path = first.weights[0].to_str().unwrap();
@@ -18,7 +18,7 @@ fn found(files: &[(&str, Vec<u8>)]) -> (String, bool) {
 }
 
 #[test]
-fn of_a_repository_of_timm_open_clips_weights_are_taken() {
+fn in_a_timm_repository_open_clips_weights_are_used() {
     let timm = br#"{"architecture": "vit_base_patch16_clip_224", "num_classes": 0}"#.to_vec();
     let transformers = br#"{"model_type": "clip"}"#.to_vec();
     for (config, expected) in [
@@ -37,7 +37,7 @@ fn of_a_repository_of_timm_open_clips_weights_are_taken() {
 }
 
 #[test]
-fn of_a_repository_of_sentence_transformers_the_clip_model_is_taken() {
+fn in_a_sentence_transformers_repository_the_clip_model_is_used() {
     let modules = br#"[{"idx": 0, "name": "0", "path": "0_CLIPModel",
         "type": "sentence_transformers.models.CLIPModel"}]"#;
     for name in ["model.safetensors", "pytorch_model.bin"] {
@@ -54,7 +54,7 @@ fn of_a_repository_of_sentence_transformers_the_clip_model_is_taken() {
 }
 
 #[test]
-fn a_repository_with_models_in_folders_only_names_them() {
+fn a_repository_with_models_only_in_folders_lists_them() {
     let room = Room::new(StandIn::honest(&[
         ("README.md", Vec::new()),
         ("text_encoder/model.safetensors", weights()),

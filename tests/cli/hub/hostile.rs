@@ -1,9 +1,9 @@
-//! A hub that wants to write where it must not.
+//! A malicious hub that tries to write outside the cache.
 
 use crate::hub::stand_in::{COMMIT, Reply, StandIn};
 use crate::hub::{LONE, Room, files_below, lone_file, model, weights};
 
-/// A hub that puts `value` into the header `name` of every answer.
+/// A hub that sets the header `name` to `value` in every response.
 fn with_header(name: &'static str, value: &str) -> StandIn {
     let value = value.to_owned();
     StandIn::faulty(&lone_file(), move |_, reply| {
@@ -12,7 +12,7 @@ fn with_header(name: &'static str, value: &str) -> StandIn {
 }
 
 #[test]
-fn headers_that_would_become_paths_are_refused() {
+fn headers_that_would_escape_the_cache_are_refused() {
     let outside = [
         "../../../../outside",
         "..",
@@ -48,7 +48,10 @@ fn a_listing_of_hostile_names_writes_nothing() {
     ] {
         let room = Room::new(StandIn::honest(&[(name, weights())]));
         let (error, retry) = room.failure("owner/model");
-        assert!(!retry && error.contains("no weights"), "{name}: {error}");
+        assert!(
+            !retry && error.contains("no usable weights"),
+            "{name}: {error}"
+        );
         assert!(files_below(&room.cache()).is_empty(), "{name}");
     }
 }
@@ -100,7 +103,7 @@ fn an_absurd_length_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn what_the_hub_says_cannot_steer_the_terminal() {
+fn the_hubs_messages_cannot_control_the_terminal() {
     let room = Room::new(StandIn::faulty(&lone_file(), |_, _| {
         Reply::new(418, b"").with("X-Error-Message", "x".repeat(5000))
     }));
@@ -120,7 +123,7 @@ fn what_the_hub_says_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn a_redirect_to_a_file_or_nowhere_is_refused() {
+fn a_redirect_to_a_file_or_to_nothing_is_refused() {
     for location in [
         "file:///etc/passwd",
         "ftp://127.0.0.1/x",
@@ -132,7 +135,7 @@ fn a_redirect_to_a_file_or_nowhere_is_refused() {
         }));
         let (error, _) = room.failure(LONE);
         assert!(
-            error.contains("long%40336px.pt") || error.contains("not an address"),
+            error.contains("long%40336px.pt") || error.contains("not a URL"),
             "{location}: {error}"
         );
         assert!(files_below(&room.cache()).is_empty());

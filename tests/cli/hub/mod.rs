@@ -1,5 +1,5 @@
-//! Model names against a hub on this machine, with every fault a real one,
-//! a proxy or a mirror could show. No other network is used.
+//! Model names resolved against a local test hub, with every fault that a real hub, a proxy or a
+//! mirror could show. No other network is used.
 
 mod caching;
 mod faults;
@@ -19,10 +19,10 @@ use longclip::checkpoint::hub::{Progress, Settings, is_worth_retrying};
 use longclip::checkpoint::source::{ModelFiles, Source, resolve};
 use stand_in::{StandIn, etag};
 
-/// The one large file of [`lone_file`], by name.
+/// The one large file of [`lone_file`], requested by name.
 const LONE: &str = "owner/model:long@336px.pt";
 
-/// A hub, an empty cache, and what was told to the user.
+/// A hub, an empty cache, and the messages to the user.
 struct Room {
     hub: StandIn,
     folder: tempfile::TempDir,
@@ -77,19 +77,19 @@ impl Room {
         }
     }
 
-    /// The error, and whether it is one to retry after.
+    /// The error, and whether it is temporary.
     fn failure(&self, model: &str) -> (String, bool) {
         let error = self.resolve(model).unwrap_err();
         (format!("{error:#}"), is_worth_retrying(&error))
     }
 
-    /// Nothing lies outside the cache, and each blob is what its name says.
+    /// Nothing is written outside the cache, and each blob has the hash in its name.
     fn check_soundness(&self) {
         for entry in std::fs::read_dir(self.folder.path()).unwrap() {
             assert_eq!(
                 entry.unwrap().file_name(),
                 "cache",
-                "something outside the cache"
+                "a file outside the cache"
             );
         }
         for (path, content) in files_below(&self.repository().join("blobs")) {
@@ -116,7 +116,7 @@ fn files_below(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// Remembers what the user would have read.
+/// Records the messages to the user.
 #[derive(Default)]
 struct Notes {
     lines: Mutex<Vec<String>>,
@@ -150,7 +150,7 @@ impl Progress for Notes {
     }
 }
 
-/// Bytes without a pattern that a wrong offset could hide in.
+/// Bytes without a pattern, so that wrong offsets are noticed.
 fn weights() -> Vec<u8> {
     let mut state = 1_u32;
     let mut byte = || {

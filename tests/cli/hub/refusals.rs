@@ -1,11 +1,11 @@
-//! What the hub refuses, and where the token goes.
+//! Refusals by the hub, and handling of the token.
 
 use longclip::checkpoint::hub::Token;
 
 use crate::hub::stand_in::{COMMIT, Reply, Request, StandIn};
 use crate::hub::{LONE, Room, lone_file, model};
 
-/// Lets nobody in without the right token.
+/// Requires the right token.
 fn gate(status: u16) -> impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static {
     move |request, reply| match request.authorization.as_deref() {
         Some("Bearer hf_right") => reply,
@@ -17,7 +17,7 @@ fn gate(status: u16) -> impl Fn(&Request, Reply) -> Reply + Send + Sync + 'stati
 }
 
 #[test]
-fn a_gated_model_says_how_to_get_in_and_opens_with_the_token() {
+fn a_gated_model_explains_access_and_opens_with_the_token() {
     for status in [401, 403] {
         let mut room = Room::new(StandIn::faulty(&lone_file(), gate(status)));
         for token in [None, Token::new("hf_wrong")] {
@@ -55,7 +55,7 @@ fn the_token_goes_to_the_hub_and_to_no_other_host() {
 }
 
 #[test]
-fn a_head_that_leads_elsewhere_does_not_take_the_token_along() {
+fn a_head_redirected_elsewhere_does_not_send_the_token() {
     let other = StandIn::honest(&lone_file());
     let elsewhere = other.endpoint();
     let mut room = Room::new(StandIn::faulty(&lone_file(), move |request, _| {
@@ -76,7 +76,7 @@ fn a_head_that_leads_elsewhere_does_not_take_the_token_along() {
 }
 
 #[test]
-fn what_is_missing_is_named() {
+fn missing_things_are_named() {
     let room = Room::new(StandIn::honest(&model()));
     let cases = [
         ("owner/nothing", "no repository owner/nothing"),
@@ -101,7 +101,7 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
-fn a_repository_that_may_be_private_says_so() {
+fn a_possibly_private_repository_is_reported_as_such() {
     let room = Room::new(StandIn::faulty(&model(), |_, _| {
         Reply::new(401, b"Invalid username or password.").with("X-Error-Code", "RepoNotFound")
     }));
@@ -113,24 +113,24 @@ fn a_repository_that_may_be_private_says_so() {
 }
 
 #[test]
-fn a_repository_without_a_clear_model_says_what_it_has() {
+fn an_ambiguous_repository_lists_its_files() {
     let room = Room::new(StandIn::honest(&[("a.pt", vec![1]), ("b.pt", vec![2])]));
     let (error, _) = room.failure("owner/model");
     assert!(error.contains("a.pt, b.pt"), "{error}");
     room.resolve("owner/model:b.pt").unwrap();
     let empty = Room::new(StandIn::honest(&[("README.md", vec![1])]));
     let (error, _) = empty.failure("owner/model");
-    assert!(error.contains("owner/model has no weights"), "{error}");
+    assert!(
+        error.contains("owner/model has no usable weights"),
+        "{error}"
+    );
 }
 
 #[test]
-fn something_that_is_no_hub_is_recognised() {
+fn servers_that_are_not_a_hub_are_recognised() {
     let page = |_: &Request, _: Reply| Reply::new(200, b"<html>Welcome</html>");
     let room = Room::new(StandIn::faulty(&model(), page));
-    for (name, expected) in [
-        ("owner/model", "not the hub's listing"),
-        (LONE, "HF_ENDPOINT"),
-    ] {
+    for (name, expected) in [("owner/model", "not a hub listing"), (LONE, "HF_ENDPOINT")] {
         let (error, retry) = room.failure(name);
         assert!(!retry && error.contains(expected), "{error}");
     }
@@ -141,7 +141,7 @@ fn something_that_is_no_hub_is_recognised() {
 }
 
 #[test]
-fn a_commit_is_answered_by_that_commit_only() {
+fn only_the_requested_commit_is_accepted() {
     let room = Room::new(StandIn::faulty(&lone_file(), |_, reply| {
         reply.with("X-Repo-Commit", COMMIT.replace('0', "f"))
     }));
@@ -150,7 +150,7 @@ fn a_commit_is_answered_by_that_commit_only() {
 }
 
 #[test]
-fn a_file_without_authorities_is_named() {
+fn a_file_without_certificates_is_named() {
     let mut room = Room::new(StandIn::honest(&lone_file()));
     let file = room.folder.path().join("cache/ca.pem");
     std::fs::create_dir(room.cache()).unwrap();

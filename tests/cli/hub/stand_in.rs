@@ -1,5 +1,5 @@
-//! A model hub on this machine: answers as the real one does, unless a fault
-//! changes the answer. It takes a free port and stops when dropped.
+//! A local test hub: answers like the real one, unless a fault changes the response. It uses a free
+//! port and stops when dropped.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 pub(crate) const REPOSITORY: &str = "owner/model";
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// A request as it arrived.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -27,7 +27,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Whether it asks for the content of a large file.
+    /// Whether it requests the content of a large file.
     pub(crate) fn is_content(&self) -> bool {
         self.method == "GET" && self.path.starts_with("/cdn/")
     }
@@ -38,7 +38,7 @@ impl Request {
     }
 }
 
-/// An answer. A `Content-Length` among the headers replaces the body's own.
+/// A response. A `Content-Length` among the headers replaces the body's own.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
@@ -46,7 +46,7 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// How much of the body is sent before the connection breaks.
     pub(crate) cut_after: Option<usize>,
-    /// How long the line is silent before the body.
+    /// The delay before the body.
     pub(crate) pause: Duration,
 }
 
@@ -65,13 +65,13 @@ impl Reply {
     }
 }
 
-/// What a test makes of the honest answer.
+/// A test's change to the correct response.
 pub(crate) type Fault = dyn Fn(&Request, Reply) -> Reply + Send + Sync;
 
 struct State {
     files: BTreeMap<String, Vec<u8>>,
     fault: Box<Fault>,
-    /// Where the content of large files lies.
+    /// The server of large files.
     store: Mutex<SocketAddr>,
     seen: Mutex<Vec<Request>>,
     stop: AtomicBool,
@@ -113,7 +113,7 @@ impl StandIn {
         }
     }
 
-    /// Lets the content of large files be fetched from another stand-in.
+    /// Redirects requests for large files to another test hub.
     pub(crate) fn with_store(self, store: &Self) -> Self {
         *self.state.store.lock().unwrap() = store.address;
         self
@@ -139,7 +139,7 @@ impl StandIn {
 impl Drop for StandIn {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::SeqCst);
-        // Wakes the listener up.
+        // Wakes up the listener.
         drop(TcpStream::connect(self.address));
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -154,7 +154,7 @@ fn serve(listener: &TcpListener, state: &Arc<State>) {
         }
         let state = Arc::clone(state);
         std::thread::spawn(move || {
-            // A client that goes away is no fault of ours.
+            // A disconnecting client is not our error.
             drop(stream.and_then(|stream| answer(stream, &state)));
         });
     }
@@ -182,7 +182,7 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
         stream.write_all(&reply.body[..end.min(reply.body.len())])?;
     }
     stream.shutdown(std::net::Shutdown::Write)?;
-    // Until the client closes too: closing first could take the answer back.
+    // Until the client closes too: closing first could discard the response.
     std::io::copy(&mut stream.take(1 << 20), &mut std::io::sink()).map(drop)
 }
 
@@ -229,7 +229,7 @@ fn decode(path: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// What the real hub would answer.
+/// The response of the real hub.
 fn honest(request: &Request, state: &State) -> Reply {
     let path = request.path.as_str();
     if let Some(name) = path.strip_prefix("/cdn/") {
@@ -277,7 +277,7 @@ fn listing(state: &State) -> Reply {
     Reply::new(200, info.to_string().as_bytes())
 }
 
-/// Large files lie in the store, small ones come at once.
+/// Large files are in the store, small ones are sent directly.
 fn file(request: &Request, name: &str, body: &[u8], state: &State) -> Reply {
     let etag = etag(name, body);
     if !is_large(name) {

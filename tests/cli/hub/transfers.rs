@@ -1,11 +1,11 @@
-//! What arrives is whole and right, however it comes.
+//! Downloads end up complete and correct, whatever the connection does.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::hub::stand_in::{Reply, Request, StandIn};
 use crate::hub::{LONE, Room, assert_is_weights, lone_file, model, weights};
 
-/// Changes the answers to the first `count` requests for content.
+/// Changes the responses to the first `count` requests for content.
 fn at_first(
     count: usize,
     change: impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static,
@@ -26,7 +26,7 @@ fn ranges(room: &Room) -> Vec<Option<String>> {
 }
 
 #[test]
-fn a_repository_comes_with_its_companions_and_nothing_else() {
+fn a_repository_is_downloaded_with_its_companions_only() {
     let room = Room::new(StandIn::honest(&model()));
     let files = room.resolve("owner/model").unwrap();
     assert_eq!(files.name, "owner/model");
@@ -63,7 +63,7 @@ fn a_repository_comes_with_its_companions_and_nothing_else() {
 }
 
 #[test]
-fn a_named_file_comes_alone_and_without_a_listing() {
+fn a_named_file_is_downloaded_without_a_listing() {
     let room = Room::new(StandIn::honest(&lone_file()));
     assert_is_weights(&room, LONE);
     assert_eq!(room.resolve(LONE).unwrap().config, None);
@@ -76,7 +76,7 @@ fn a_named_file_comes_alone_and_without_a_listing() {
 }
 
 #[test]
-fn a_tag_and_a_commit_are_fetched_too() {
+fn tags_and_commits_are_downloaded_too() {
     let room = Room::new(StandIn::honest(&model()));
     for revision in ["v1", crate::hub::stand_in::COMMIT] {
         assert_is_weights(&room, &format!("owner/model@{revision}"));
@@ -90,7 +90,7 @@ fn a_tag_and_a_commit_are_fetched_too() {
 }
 
 #[test]
-fn shards_named_by_an_index_all_come() {
+fn all_shards_of_an_index_are_downloaded() {
     let index = br#"{"weight_map":{"a":"m-1.safetensors","b":"m-2.safetensors"}}"#;
     let room = Room::new(StandIn::honest(&[
         ("model.safetensors.index.json", index.to_vec()),
@@ -161,7 +161,7 @@ fn a_store_that_ignores_ranges_is_read_from_the_start() {
 }
 
 #[test]
-fn a_wrong_part_is_not_taken() {
+fn a_wrong_part_is_not_accepted() {
     let room = Room::new(StandIn::faulty(
         &lone_file(),
         at_first(2, |request, mut reply| {
@@ -178,7 +178,7 @@ fn a_wrong_part_is_not_taken() {
 }
 
 #[test]
-fn wrong_content_never_reaches_the_cache_and_honest_content_does_afterwards() {
+fn wrong_content_never_reaches_the_cache_and_right_content_does_afterwards() {
     type Change = fn(Reply) -> Reply;
     let faults: [(&str, Change, &str); 5] = [
         (
@@ -229,7 +229,7 @@ fn wrong_content_never_reaches_the_cache_and_honest_content_does_afterwards() {
 }
 
 #[test]
-fn a_damaged_rest_of_an_earlier_run_heals() {
+fn a_damaged_partial_file_is_replaced() {
     let room = Room::new(StandIn::honest(&lone_file()));
     let blobs = room.repository().join("blobs");
     std::fs::create_dir_all(&blobs).unwrap();
@@ -244,7 +244,7 @@ fn a_damaged_rest_of_an_earlier_run_heals() {
 }
 
 #[test]
-fn a_blob_of_the_wrong_length_is_fetched_again() {
+fn a_blob_of_the_wrong_length_is_downloaded_again() {
     let room = Room::new(StandIn::honest(&lone_file()));
     assert_is_weights(&room, LONE);
     let blob = room
@@ -257,7 +257,7 @@ fn a_blob_of_the_wrong_length_is_fetched_again() {
 }
 
 #[test]
-fn redirects_on_the_same_hub_are_followed_but_not_for_ever() {
+fn redirects_on_the_same_hub_are_followed_up_to_a_limit() {
     let room = Room::new(StandIn::faulty(&model(), |request, reply| {
         match request.path.strip_prefix("/renamed") {
             _ if request.is_content() => reply,

@@ -1,4 +1,4 @@
-//! The keys of transformers' config.json, with what becomes of each.
+//! The keys of transformers' config.json, and how each is handled.
 
 use crate::checkpoint::config::keys::{Keys, Rule};
 
@@ -16,16 +16,17 @@ pub(super) const TOP: &[Keys] = &[
     ),
     // The stored scale replaces the initial one.
     Keys(&["logit_scale_init_value"], Rule::Harmless),
-    // Other families have CLIP's tensors and compute differently. `longclip` is Long-CLIP's converted.
+    // Other families share CLIP's tensors but compute differently. `longclip` marks converted
+    // Long-CLIPs.
     Keys(&["model_type"], Rule::Only(&["\"clip\"", "\"longclip\""])),
 ];
 
 /// Keys of the text tower.
 pub(super) const TEXT: &[Keys] = &[
     Keys(&["max_position_embeddings", "vocab_size"], Rule::Read),
-    // transformers takes 2, an old mistake, for the largest id, which is 49407.
+    // 2 is a historical mistake that transformers treats as the largest id, 49407.
     Keys(&["eos_token_id"], Rule::Only(&["49407", "2"])),
-    // `false` lets every token see the ones after it.
+    // `false` disables the causal mask.
     Keys(&["is_causal"], Rule::Only(&["true"])),
 ];
 
@@ -33,7 +34,7 @@ pub(super) const TEXT: &[Keys] = &[
 pub(super) const VISION: &[Keys] = &[
     Keys(&["image_size", "patch_size"], Rule::Read),
     Keys(&["num_channels"], Rule::Only(&["3"])),
-    // No text.
+    // Not about text.
     Keys(&["eos_token_id", "is_causal"], Rule::Harmless),
 ];
 
@@ -50,13 +51,13 @@ pub(super) const TOWER: &[Keys] = &[
         ],
         Rule::Read,
     ),
-    // The whole file's counts; a tower's own is for the tower used alone.
+    // The top-level value applies; a tower's own is for the tower used alone.
     Keys(&["projection_dim"], Rule::Harmless),
-    // The whole file's counts, and transformers ignores a tower's.
+    // The top-level value applies; transformers ignores a tower's.
     Keys(&["model_type"], Rule::Harmless),
 ];
 
-/// Keys of every file of transformers, and so of each part of this one.
+/// Keys of every transformers configuration, and so of each part of this one.
 pub(super) const SHARED: &[Keys] = &[
     // Training only.
     Keys(
@@ -72,7 +73,7 @@ pub(super) const SHARED: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // How results are returned, and what else is returned.
+    // Form of the results, and additional outputs.
     Keys(
         &[
             "output_attentions",
@@ -87,7 +88,7 @@ pub(super) const SHARED: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // Where the file comes from and which code reads it.
+    // Provenance of the file, and the code that reads it.
     Keys(
         &[
             "_commit_hash",
@@ -103,7 +104,7 @@ pub(super) const SHARED: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // Precision and speed: --precision says what is computed in.
+    // Precision and speed: --precision decides.
     Keys(
         &[
             "_attn_implementation",
@@ -120,9 +121,9 @@ pub(super) const SHARED: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // Names of the classes of a classifier, which CLIP is not.
+    // Class names of a classifier; CLIP is not one.
     Keys(&["id2label", "label2id", "num_labels"], Rule::Harmless),
-    // Kinds of model that CLIP's towers are not; its code does not ask.
+    // Model kinds that do not apply to CLIP's towers and that its code ignores.
     Keys(
         &[
             "add_cross_attention",
@@ -134,7 +135,7 @@ pub(super) const SHARED: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // Token ids of padding (under the causal mask nothing sees it) and of the start, which the
+    // Token ids of padding (invisible under the causal mask) and of the start, which the
     // tokenizer sets.
     Keys(
         &[
@@ -145,7 +146,7 @@ pub(super) const SHARED: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // Generation of text, which CLIP does not do.
+    // Text generation, which CLIP does not do.
     Keys(
         &[
             "bad_words_ids",
@@ -176,6 +177,6 @@ pub(super) const SHARED: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // Weights with parts cut out, or in few bits.
+    // Pruned or quantised weights.
     Keys(&["pruned_heads", "quantization_config"], Rule::Off),
 ];

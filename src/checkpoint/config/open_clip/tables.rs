@@ -1,4 +1,4 @@
-//! The keys of open_clip_config.json, with what becomes of each.
+//! The keys of open_clip_config.json, and how each is handled.
 
 use crate::checkpoint::config::keys::{Keys, Rule};
 
@@ -8,9 +8,9 @@ pub(super) const MODEL: &[Keys] = &[
         &["embed_dim", "quick_gelu", "text_cfg", "vision_cfg"],
         Rule::Read,
     ),
-    // Where the tensors have the prefix `text.`; their names say it.
+    // Whether tensors have the prefix `text.`; their names show it.
     Keys(&["custom_text"], Rule::Harmless),
-    // The stored scale and bias replace the initial ones, and say their own shapes.
+    // The stored scale and bias replace the initial ones, and their shapes are known.
     Keys(
         &[
             "init_logit_bias",
@@ -19,7 +19,7 @@ pub(super) const MODEL: &[Keys] = &[
         ],
         Rule::Harmless,
     ),
-    // How results are returned, and in which precision open_clip computes.
+    // Form of the results, and the precision open_clip computes in.
     Keys(&["cast_dtype", "output_dict"], Rule::Harmless),
     // CoCa.
     Keys(&["multimodal_cfg"], Rule::Off),
@@ -28,7 +28,7 @@ pub(super) const MODEL: &[Keys] = &[
 /// Keys of both towers.
 pub(super) const TOWER: &[Keys] = &[
     Keys(&["layers", "mlp_ratio", "norm_kwargs", "width"], Rule::Read),
-    // Whether the tokens are returned as well.
+    // Whether the tokens are returned too.
     Keys(&["output_tokens"], Rule::Harmless),
     Keys(
         &[
@@ -43,7 +43,7 @@ pub(super) const TOWER: &[Keys] = &[
         Rule::Off,
     ),
     Keys(&["block_type"], Rule::Only(&["null", "\"default\""])),
-    // Any number, 0 included, means that there are scales.
+    // Any number, including 0, means that there are scales.
     Keys(&["ls_init_value"], Rule::Only(&["null"])),
 ];
 
@@ -52,24 +52,24 @@ pub(super) const VISION: &[Keys] = &[
     Keys(&["head_width", "image_size", "patch_size"], Rule::Read),
     // Training only.
     Keys(&["patch_dropout"], Rule::Harmless),
-    // Without attentional_pool they are for nothing.
+    // Unused without attentional_pool.
     Keys(
         &["attn_pooler_heads", "attn_pooler_queries"],
         Rule::Harmless,
     ),
-    // For the class token the LayerNorm may come before or after the choice of the token.
+    // With the class token, the LayerNorm may come before or after selecting it.
     Keys(&["final_ln_after_pool"], Rule::Harmless),
     Keys(
         &["attentional_pool", "no_ln_pre", "timm_model_name"],
         Rule::Off,
     ),
     Keys(&["pool_type"], Rule::Only(&["\"tok\""])),
-    // How the table began; what it became is stored.
+    // Initialisation of the table; the trained values are stored.
     Keys(
         &["pos_embed_type"],
         Rule::Only(&["\"learnable\"", "\"sin_cos_2d\""]),
     ),
-    // Without timm_model_name they are for nothing.
+    // Unused without timm_model_name.
     Keys(
         &[
             "timm_drop",
@@ -96,9 +96,9 @@ pub(super) const TEXT: &[Keys] = &[
         ],
         Rule::Read,
     ),
-    // Only a class token (embed_cls) makes open_clip look where the padding is.
+    // open_clip uses the padding id only with a class token (embed_cls).
     Keys(&["pad_id"], Rule::Harmless),
-    // open_clip does not hand it to the tower.
+    // open_clip does not pass it to the tower.
     Keys(&["final_ln_after_pool"], Rule::Harmless),
     Keys(
         &[
@@ -111,7 +111,7 @@ pub(super) const TEXT: &[Keys] = &[
         Rule::Off,
     ),
     Keys(&["proj_type"], Rule::Only(&["\"linear\""])),
-    // Without hf_model_name and hf_tokenizer_name they are for nothing.
+    // Unused without hf_model_name and hf_tokenizer_name.
     Keys(
         &[
             "hf_model_pretrained",
@@ -133,11 +133,11 @@ pub(super) const TOKENIZER: &[Keys] = &[
 pub(super) const PREPROCESS: &[Keys] = &[
     Keys(&["mean", "resize_mode", "size", "std"], Rule::Read),
     Keys(&["mode"], Rule::Only(&["\"RGB\"", "null"])),
-    // "random" is for training; open_clip evaluates with bicubic then.
+    // "random" is for training; open_clip then evaluates with bicubic.
     Keys(
         &["interpolation"],
         Rule::Only(&["\"bicubic\"", "\"random\"", "null"]),
     ),
-    // The colour of the bars of resize_mode "longest", which is refused.
+    // The padding colour of resize_mode "longest", which is refused.
     Keys(&["fill_color"], Rule::Harmless),
 ];

@@ -1,4 +1,4 @@
-//! The machine that a pickle programs: a stack, a memo, and opcodes that only make data.
+//! The pickle interpreter: a stack, a memo, and opcodes that only create data.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use super::super::limit;
 use super::reader::Reader;
 use super::{Id, Object, Pickle, Value};
 
-/// Read the pickle that `bytes` start with.
+/// Reads the pickle at the start of `bytes`.
 ///
 /// Errors name the offset and opcode. Takes time and memory in proportion to the
 /// bytes, and never more than [`limit`] allows.
@@ -36,10 +36,10 @@ struct Machine<'a> {
     values: Vec<Value<'a>>,
     items: Vec<Id>,
     stack: Vec<Id>,
-    /// Heights of the stack at which a MARK was set.
+    /// Stack heights at which a MARK was set.
     marks: Vec<usize>,
     memo: HashMap<u32, Id>,
-    /// Pairs copied from lists: a shared list must not be copied without end.
+    /// Pairs copied from lists, counted because a shared list could be copied without end.
     copied: usize,
 }
 
@@ -93,7 +93,7 @@ impl<'a> Machine<'a> {
             0x8e | 0x96 => self.bytes(8),
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.memo(opcode),
             b')' | b't' | 0x85 | 0x86 | 0x87 => self.tuple(opcode),
-            // A set is a list that nobody asks for order.
+            // A set is kept as a list; its order does not matter.
             b']' | 0x8f => self.push(Value::List(Vec::new())),
             b'}' => self.push(Value::Dict(Vec::new())),
             b'l' | b'd' | b'a' | b'e' | b's' | b'u' | 0x90 | 0x91 => self.collect(opcode),
@@ -102,7 +102,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// The opcodes about classes: none of them does more than write down names.
+    /// The opcodes about classes, which only record names.
     fn call(&mut self, opcode: u8) -> Result<()> {
         match opcode {
             b'c' => {
@@ -154,11 +154,11 @@ impl<'a> Machine<'a> {
         self.push(value.map_or(Value::Opaque("a large number"), Value::Int))
     }
 
-    /// Text; Python 2's strings are bytes that mostly are text too.
+    /// Text; Python 2's strings are bytes that are usually text as well.
     fn text(&mut self, width: usize) -> Result<()> {
         let bytes = self.reader.counted(width)?;
         let value = std::str::from_utf8(bytes).map(Value::Text);
-        self.push(value.unwrap_or(Value::Opaque("a text that is not UTF-8")))
+        self.push(value.unwrap_or(Value::Opaque("a string that is not UTF-8")))
     }
 
     fn bytes(&mut self, width: usize) -> Result<()> {
@@ -174,7 +174,7 @@ impl<'a> Machine<'a> {
         };
         if matches!(opcode, b'h' | b'j') {
             let id = self.memo.get(&index);
-            let id = *id.with_context(|| format!("nothing is remembered under {index}"))?;
+            let id = *id.with_context(|| format!("the memo has no entry {index}"))?;
             self.stack.push(id);
         } else {
             let top = self.top()?;
@@ -230,7 +230,7 @@ impl<'a> Machine<'a> {
             (b's' | b'u', Value::Object(object)) => object.pairs.extend(pairs(parts)?),
             // Elements of list-like objects hold no weights.
             (b'a' | b'e' | 0x90, Value::Object(_)) => {}
-            _ => bail!("the value below cannot be added to"),
+            _ => bail!("the value below on the stack cannot be extended"),
         }
         Ok(())
     }
@@ -256,16 +256,16 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Write down a call; ordered dictionaries are what dictionaries are now.
+    /// Records a call; ordered dictionaries become dictionaries.
     fn make(&mut self, class: Id, arguments: Id) -> Result<()> {
         let class_name = match &self.values[class.0 as usize] {
             Value::Global(module, name) => (self.text_of(*module), self.text_of(*name)),
             Value::Persistent(_) => (None, None),
-            _ => bail!("what is called is no class"),
+            _ => bail!("the called value is not a class"),
         };
         ensure!(
             matches!(self.values[arguments.0 as usize], Value::Tuple(..)),
-            "the arguments are no tuple"
+            "the arguments are not a tuple"
         );
         match class_name {
             (Some("collections"), Some("OrderedDict" | "defaultdict"))
@@ -307,7 +307,7 @@ impl<'a> Machine<'a> {
             Value::Object(object) => object.state = Some(state),
             // Attributes of a state dict, such as `_metadata`, hold no weights.
             Value::Dict(_) => {}
-            _ => bail!("the value below takes no state"),
+            _ => bail!("the value below on the stack takes no state"),
         }
         Ok(())
     }
@@ -330,7 +330,7 @@ impl<'a> Machine<'a> {
     fn add(&mut self, value: Value<'a>) -> Result<Id> {
         ensure!(
             self.values.len() < limit::PICKLE_STEPS,
-            "the pickle makes more than {} values, so it holds more than weights",
+            "the pickle creates more than {} values, so it holds more than weights",
             limit::PICKLE_STEPS
         );
         self.values.push(value);
@@ -343,7 +343,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The height below which the last MARK forbids to take values.
+    /// The height set by the last MARK, below which no values may be popped.
     fn floor(&self) -> usize {
         self.marks.last().copied().unwrap_or(0)
     }
@@ -373,7 +373,7 @@ fn pairs(parts: &[Id]) -> Result<Vec<(Id, Id)>> {
         .collect())
 }
 
-/// An opcode as `pickletools` writes it: a character, or its number.
+/// An opcode for messages: its character as in `pickletools`, or its number.
 fn name(opcode: u8) -> String {
     match opcode {
         b'R' => "REDUCE".to_owned(),

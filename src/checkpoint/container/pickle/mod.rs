@@ -1,8 +1,8 @@
 //! Python pickles of protocols 2 to 5, as data.
 //!
 //! The opcodes and their meaning are those of Python's `pickletools`. Where Python
-//! would import a class or call a function, this reader writes down that it would:
-//! there is nothing here that could run. Values live in one arena and name each
+//! would import a class or call a function, this reader only records the name:
+//! nothing here can execute code. Values live in one arena and refer to each
 //! other by index, so a value that a thousand others share is stored once, depth
 //! costs no stack, and dropping a deep list is dropping one vector.
 
@@ -15,7 +15,7 @@ pub(super) use machine::read;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Id(u32);
 
-/// A Python value, its parts named by index.
+/// A Python value; its parts are indices.
 #[derive(Debug)]
 pub(super) enum Value<'a> {
     None,
@@ -23,53 +23,53 @@ pub(super) enum Value<'a> {
     Int(i64),
     Float,
     Text(&'a str),
-    /// What no weight file needs the value of: bytes, integers beyond 64 bits.
+    /// Values that no weight file needs: bytes, integers beyond 64 bits.
     Opaque(&'static str),
     /// First index into the arena's items, and how many.
     Tuple(u32, u32),
     /// A list or a set.
     List(Vec<Id>),
-    /// Pairs as written: a key may come twice.
+    /// Pairs as written; a key may occur twice.
     Dict(Vec<(Id, Id)>),
-    /// The module and the name of a class or function, each a text.
+    /// Module and name of a class or function, both strings.
     Global(Id, Id),
-    /// A reference to what lies outside the pickle: a storage.
+    /// A persistent id: a reference to a storage outside the pickle.
     Persistent(Id),
-    /// What calling a class or function would have made.
+    /// The result that calling a class or function would have had.
     Object(Box<Object>),
 }
 
-/// An object that was never made.
+/// An object that is described but never constructed.
 #[derive(Debug)]
 pub(super) struct Object {
     /// The class or function that Python would call.
     pub(super) class: Id,
     /// Its arguments, a tuple.
     pub(super) arguments: Id,
-    /// What Python would give to `__setstate__` or put into `__dict__`.
+    /// What Python would pass to `__setstate__` or put into `__dict__`.
     pub(super) state: Option<Id>,
-    /// What Python would assign by key.
+    /// Items that Python would assign by key.
     pub(super) pairs: Vec<(Id, Id)>,
 }
 
-/// A pickle that was read.
+/// A parsed pickle.
 pub(super) struct Pickle<'a> {
     values: Vec<Value<'a>>,
     /// The elements of all tuples.
     items: Vec<Id>,
-    /// The value that the pickle holds.
+    /// The root value.
     pub(super) root: Id,
-    /// Bytes up to and with the STOP opcode.
+    /// Bytes up to and including the STOP opcode.
     pub(super) length: usize,
 }
 
 impl<'a> Pickle<'a> {
-    /// The value behind an index.
+    /// The value at an index.
     pub(super) fn get(&self, id: Id) -> &Value<'a> {
         &self.values[id.0 as usize]
     }
 
-    /// All values, in no order that means anything.
+    /// All values, in no particular order.
     pub(super) fn values(&self) -> &[Value<'a>] {
         &self.values
     }
@@ -83,7 +83,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The text that `id` is.
+    /// The string at `id`, if it is one.
     pub(super) fn text(&self, id: Id) -> Option<&'a str> {
         match self.get(id) {
             Value::Text(text) => Some(text),
@@ -91,7 +91,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The module and name that `id` is, when it is a class or function.
+    /// Module and name at `id`, if it is a class or function.
     pub(super) fn global(&self, id: Id) -> Option<(&'a str, &'a str)> {
         match self.get(id) {
             Value::Global(module, name) => Some((self.text(*module)?, self.text(*name)?)),
@@ -99,7 +99,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The number that `id` is, when it counts something.
+    /// The integer at `id`, if it is a non-negative one.
     pub(super) fn size(&self, id: Id) -> Option<usize> {
         match self.get(id) {
             Value::Int(value) => usize::try_from(*value).ok(),
@@ -107,7 +107,7 @@ impl<'a> Pickle<'a> {
         }
     }
 
-    /// The last value under the text `key` of a dictionary, as Python would see it.
+    /// The last value under the string `key` of a dictionary, as Python would see it.
     pub(super) fn entry(&self, id: Id, key: &str) -> Option<Id> {
         let Value::Dict(pairs) = self.get(id) else {
             return None;
@@ -117,7 +117,7 @@ impl<'a> Pickle<'a> {
         found.map(|(_, value)| *value)
     }
 
-    /// What a person would call the value.
+    /// A description of the value for messages.
     pub(super) fn describe(&self, id: Id) -> String {
         match self.get(id) {
             Value::None => "None".to_owned(),
@@ -137,7 +137,7 @@ impl<'a> Pickle<'a> {
     /// A class's dotted name, cut to a length that fits a message.
     fn class_name(&self, id: Id) -> String {
         let Some((module, name)) = self.global(id) else {
-            return "a class of its own".to_owned();
+            return "a custom class".to_owned();
         };
         let dotted = format!("{module}.{name}");
         match dotted.char_indices().nth(80) {

@@ -17,7 +17,7 @@ impl<'a> Reader<'a> {
         self.position
     }
 
-    /// The next `length` bytes; nothing is allocated for them.
+    /// The next `length` bytes, without allocating.
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8]> {
         let rest = &self.bytes[self.position..];
         let taken = rest.get(..length).with_context(|| {
@@ -41,23 +41,23 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>()?[0])
     }
 
-    /// Bytes after their length, which `width` (1, 4 or 8) bytes state.
+    /// Length-prefixed bytes; the length takes `width` (1, 4 or 8) bytes.
     pub(super) fn counted(&mut self, width: usize) -> Result<&'a [u8]> {
         let mut length = [0; 8];
         length[..width].copy_from_slice(self.take(width)?);
         let length = u64::from_le_bytes(length);
         let length = usize::try_from(length)
-            .with_context(|| format!("{length} bytes are announced, which no file has"))?;
+            .with_context(|| format!("{length} bytes are announced, more than any file has"))?;
         self.take(length)
     }
 
-    /// Text up to a line feed, which is taken and left out.
+    /// Text up to a line feed, which is consumed but not returned.
     pub(super) fn line(&mut self) -> Result<&'a str> {
         let rest = &self.bytes[self.position..];
         let length = rest
             .iter()
             .position(|&byte| byte == b'\n')
-            .context("a name has no end")?;
+            .context("a name is not terminated")?;
         self.position += length + 1;
         std::str::from_utf8(&rest[..length]).context("a name is not UTF-8")
     }
@@ -75,7 +75,7 @@ impl<'a> Reader<'a> {
         (extension.iter().all(|&byte| byte == fill) && same_sign).then_some(value)
     }
 
-    /// Check that a frame of the stated length can follow.
+    /// Checks that a frame of the stated length fits.
     pub(super) fn frame(&mut self) -> Result<()> {
         let length = u64::from_le_bytes(self.array()?);
         let rest = (self.bytes.len() - self.position) as u64;

@@ -23,9 +23,9 @@ pub enum Dtype {
     I8,
     /// Unsigned byte.
     U8,
-    /// A byte that is zero or not.
+    /// A boolean stored as a byte.
     Bool,
-    /// A type that is listed by name but cannot be read.
+    /// A type that is known by name but not supported.
     Unsupported(&'static str),
 }
 

@@ -1,4 +1,4 @@
-//! Stored elements -> f32: the inner loops, one per element type.
+//! Stored elements -> f32: inner loops, one per element type.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -11,7 +11,7 @@ pub(super) trait Element {
     /// The element that `bytes` (exactly `SIZE` of them) hold.
     fn read(bytes: &[u8]) -> f32;
 
-    /// Convert `out.len()` adjacent elements; `bytes` is `SIZE` times as long.
+    /// Converts `out.len()` adjacent elements; `bytes` is `SIZE` times as long.
     fn convert(bytes: &[u8], out: &mut [f32]) {
         for (value, bytes) in out.iter_mut().zip(bytes.chunks_exact(Self::SIZE)) {
             *value = Self::read(bytes);
@@ -19,10 +19,10 @@ pub(super) trait Element {
     }
 }
 
-/// The elements that [`Element`] is written for, and how to read one.
+/// The element types of [`Element`], and how to read one.
 macro_rules! elements {
     ($($name:ident: $size:literal, $bytes:ident => $value:expr;)*) => {$(
-        /// An element type, see its name.
+        /// An element type.
         pub(super) struct $name;
         impl Element for $name {
             const SIZE: usize = $size;
@@ -48,7 +48,7 @@ elements! {
     Bool: 1, b => f32::from(u8::from(b[0] != 0));
 }
 
-/// Half precision, converted by the processor's own instruction where it has one.
+/// Half precision, converted with the processor's instruction if it has one.
 pub(super) struct F16;
 
 impl Element for F16 {
@@ -59,7 +59,7 @@ impl Element for F16 {
     }
 
     fn convert(bytes: &[u8], out: &mut [f32]) {
-        // The vector routine wants aligned halves: a buffer in the first-level cache.
+        // The vector routine needs aligned halves, hence a buffer that fits the L1 cache.
         let mut halves = [f16::ZERO; 512];
         for (out, bytes) in out.chunks_mut(512).zip(bytes.chunks(1024)) {
             let halves = &mut halves[..out.len()];

@@ -1,7 +1,7 @@
-//! A tensor as a file stores it: element type, shape, strides and a range of bytes.
+//! A tensor as stored in a file: element type, shape, strides and a byte range.
 //!
-//! Making one checks every index it can ever produce against its storage, so
-//! reading needs no further trust in the file.
+//! Construction checks every index it can produce against its storage, so
+//! reading need not trust the file.
 
 mod dtype;
 mod element;
@@ -15,10 +15,10 @@ use anyhow::{Context, Result, bail, ensure};
 pub use dtype::Dtype;
 pub(super) use storage::Storage;
 
-/// Dimensions a tensor may have; CLIP needs four.
+/// Maximum dimensions of a tensor; CLIP needs four.
 const MAX_DIMENSIONS: usize = 16;
 
-/// Elements an expanded view (stride 0) may have beyond what its storage holds.
+/// Maximum elements of an expanded view (stride 0) beyond what its storage holds.
 const MAX_EXPANDED: usize = 1 << 24;
 
 /// A named tensor's type, shape and place in a file; cheap to clone and to view.
@@ -41,7 +41,8 @@ impl fmt::Debug for StoredTensor {
 }
 
 impl StoredTensor {
-    /// A view of `storage`: element (i, j, ...) lies at `offset + i*strides[0] + j*strides[1] + ...`.
+    /// A view of `storage`: element (i, j, ...) lies at `offset + i*strides[0] + j*strides[1] +
+    /// ...`.
     ///
     /// Fails when any element lies outside the storage.
     pub(super) fn new(
@@ -82,7 +83,7 @@ impl StoredTensor {
         })
     }
 
-    /// A tensor that is listed with its shape but fails when read.
+    /// A tensor whose shape is known but which fails when read.
     pub(super) fn unsupported(name: &'static str, shape: Vec<usize>) -> Result<Self> {
         let elements = count(&shape)?;
         Ok(Self {
@@ -95,14 +96,14 @@ impl StoredTensor {
         })
     }
 
-    /// A row-major tensor of its own bytes.
+    /// A row-major tensor over its own bytes.
     pub(super) fn contiguous(dtype: Dtype, storage: Storage, shape: Vec<usize>) -> Result<Self> {
         count(&shape)?;
         let strides = contiguous_strides(&shape);
         Self::new(dtype, storage, 0, shape, strides)
     }
 
-    /// An f32 tensor of row-major `values`; fails when `shape` does not hold as many.
+    /// An f32 tensor of row-major `values`; fails if their count does not match `shape`.
     pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Result<Self> {
         let mut bytes = vec![0; values.len() * 4];
         for (bytes, value) in bytes.chunks_exact_mut(4).zip(&values) {
@@ -111,12 +112,13 @@ impl StoredTensor {
         Self::from_f32_bytes(shape, bytes)
     }
 
-    /// A tensor of which only the shape is known; it fails when read.
+    /// A tensor with a known shape but no data; it fails when read.
     pub(crate) fn shape_only(shape: Vec<usize>) -> Result<Self> {
         Self::unsupported("values that were not read", shape)
     }
 
-    /// An f32 tensor of row-major values, little endian; fails when `shape` does not hold as many.
+    /// An f32 tensor of row-major values, little endian; fails if their count does not match
+    /// `shape`.
     pub(crate) fn from_f32_bytes(shape: &[usize], bytes: Vec<u8>) -> Result<Self> {
         let elements = count(shape)?;
         ensure!(
@@ -142,7 +144,7 @@ impl StoredTensor {
         self.elements
     }
 
-    /// Whether the elements are floating-point numbers this program reads.
+    /// Whether the elements are floating-point numbers that can be read.
     pub fn is_float(&self) -> bool {
         matches!(
             self.dtype,
@@ -154,7 +156,7 @@ impl StoredTensor {
     pub fn transpose(&self) -> Result<Self> {
         ensure!(
             self.shape.len() == 2,
-            "shape {:?} has {} dimensions; only two can be transposed",
+            "shape {:?} has {} dimensions; only two-dimensional tensors can be transposed",
             self.shape,
             self.shape.len()
         );
@@ -203,8 +205,8 @@ impl StoredTensor {
         Ok(reshaped)
     }
 
-    /// Lets the system take back the memory of the whole storage that this tensor views, where that
-    /// is a part of a mapped file. Reading it again reads the file again.
+    /// Lets the system reclaim the memory of the whole storage that this tensor views, if it is
+    /// part of a mapped file. Reading it again reads the file again.
     pub fn release(&self) {
         self.storage.release();
     }
@@ -236,7 +238,7 @@ impl StoredTensor {
     }
 }
 
-/// How many elements `shape` holds, if that is a number at all.
+/// The number of elements in `shape`, unless it overflows.
 fn count(shape: &[usize]) -> Result<usize> {
     ensure!(
         shape.len() <= MAX_DIMENSIONS,

@@ -6,11 +6,11 @@ use rayon::prelude::*;
 use super::element::{self, Element};
 use super::{Dtype, StoredTensor};
 
-/// Elements one thread converts before it takes the next share.
+/// Elements that a thread converts before taking the next share.
 const PARALLEL_CHUNK: usize = 1 << 18;
 
 impl StoredTensor {
-    /// Convert row `row` along dimension 0 (the rest row-major; the one element of a
+    /// Converts row `row` along dimension 0 (the rest row-major; the one element of a
     /// 1-D row or, as row 0, a scalar) into `out`, which must have exactly its length.
     pub fn copy_row_f32(&self, row: usize, out: &mut [f32]) -> Result<()> {
         let rows = self.shape.first().copied().unwrap_or(1);
@@ -95,7 +95,7 @@ impl StoredTensor {
         Ok(())
     }
 
-    /// Convert the elements from row-major index `first` on into `out`.
+    /// Converts the elements from row-major index `first` on into `out`.
     fn fill(&self, first: usize, out: &mut [f32]) -> Result<()> {
         match self.dtype {
             Dtype::F64 => self.fill_from::<element::F64>(first, out),
@@ -146,7 +146,7 @@ impl StoredTensor {
         Ok(out)
     }
 
-    /// Cut the row-major elements `first..first + length` into runs of one stride.
+    /// Splits the row-major elements `first..first + length` into runs of one stride.
     fn runs(&self, first: usize, length: usize, mut visit: impl FnMut(Run)) {
         if length == 0 {
             return; // the strides of an empty tensor are unchecked
@@ -172,7 +172,7 @@ impl StoredTensor {
         }
     }
 
-    /// The longest tail of dimensions that one stride walks: how many dimensions lie
+    /// The longest run of trailing dimensions with one stride: how many dimensions lie
     /// outside it, its length and its stride.
     fn inner_run(&self) -> (usize, usize, usize) {
         let mut outer = self.shape.len();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::file::mapped::Bytes;
 
-/// Bytes that tensors share: a range of a file's bytes.
+/// Bytes shared by tensors: a range of a file's bytes.
 #[derive(Clone)]
 pub(in super::super) struct Storage {
     bytes: Arc<Bytes>,

@@ -1,6 +1,6 @@
-//! What `torch.save` wrote before PyTorch 1.6: five pickles, then the storages.
+//! The format of `torch.save` before PyTorch 1.6: five pickles, then the storages.
 //!
-//! Magic number, protocol version, facts about the machine, the object, and the keys
+//! Magic number, protocol version, system information, the object, and the keys
 //! of the storages; then for each key its element count as eight bytes and its data.
 
 use std::collections::HashMap;
@@ -16,10 +16,10 @@ use super::collect;
 use super::rebuild::{StorageName, storage_name};
 use crate::file::mapped::Bytes;
 
-/// Version that every writer of this format states.
+/// The protocol version that every writer of this format states.
 const PROTOCOL: i64 = 1001;
 
-/// Read a legacy checkpoint, whose magic number was seen.
+/// Reads a legacy checkpoint whose magic number was already seen.
 pub(in super::super) fn open(bytes: &Arc<Bytes>) -> Result<Archive> {
     let mut rest: &[u8] = bytes;
     next(&mut rest).context("the magic number")?;
@@ -31,7 +31,7 @@ pub(in super::super) fn open(bytes: &Arc<Bytes>) -> Result<Archive> {
             version.describe(version.root)
         ),
     }
-    let machine = next(&mut rest).context("the facts about the machine")?;
+    let machine = next(&mut rest).context("the system information")?;
     let little = machine.entry(machine.root, "little_endian");
     ensure!(
         !little.is_some_and(|id| matches!(machine.get(id), Value::Bool(false))),
@@ -47,14 +47,14 @@ pub(in super::super) fn open(bytes: &Arc<Bytes>) -> Result<Archive> {
     collect(Container::TorchLegacy, &object, &find)
 }
 
-/// Read one pickle and step behind it.
+/// Reads one pickle and advances past it.
 fn next<'a>(rest: &mut &'a [u8]) -> Result<Pickle<'a>> {
     let pickle = pickle::read(rest)?;
     *rest = &rest[pickle.length..];
     Ok(pickle)
 }
 
-/// Where each storage lies: they follow each other from `start` on, in the keys' order.
+/// The location of each storage: consecutive from `start` on, in the keys' order.
 fn locate<'a>(
     object: &Pickle<'a>,
     keys: &Pickle<'a>,
@@ -64,7 +64,7 @@ fn locate<'a>(
     let sizes = element_sizes(object)?;
     let keys_listed = keys
         .sequence(keys.root)
-        .context("the storages' keys are no list")?;
+        .context("the storages' keys are not a list")?;
     ensure!(
         keys_listed.len() <= limit::ZIP_MEMBERS,
         "it lists {} storages",
@@ -73,14 +73,14 @@ fn locate<'a>(
     let mut storages = HashMap::new();
     let mut position = start;
     for &id in keys_listed {
-        let key = keys.text(id).context("a storage's key is no text")?;
+        let key = keys.text(id).context("a storage's key is not a string")?;
         ensure!(
             !storages.contains_key(key),
             "storage \"{key}\" is listed twice"
         );
         let size = *sizes
             .get(key)
-            .with_context(|| format!("storage \"{key}\" belongs to no tensor"))?;
+            .with_context(|| format!("no tensor uses storage \"{key}\""))?;
         let size = size.with_context(|| {
             format!(
                 "storage \"{key}\" has elements of unknown size; save it with PyTorch 1.6 or newer"

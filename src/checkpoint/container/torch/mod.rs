@@ -1,7 +1,7 @@
-//! What PyTorch writes: a pickle of objects beside the bytes of their storages.
+//! What PyTorch writes: a pickle of objects, and the bytes of their storages.
 //!
-//! `zip` and `legacy` say where the storages lie, `rebuild` makes tensors of the
-//! calls that the pickle wrote down, `walk` finds the weights among the objects.
+//! `zip` and `legacy` locate the storages, `rebuild` makes tensors from the
+//! calls recorded in the pickle, `walk` finds the weights among the objects.
 
 mod legacy;
 mod rebuild;
@@ -20,10 +20,10 @@ use super::{Archive, Container, limit};
 use crate::file::mapped::Bytes;
 use rebuild::{Rebuilder, StorageName};
 
-/// Where a storage's bytes lie, by what the pickle calls it.
+/// Finds a storage's bytes by its name in the pickle.
 type FindStorage<'f> = dyn Fn(&StorageName<'_>) -> Result<Storage> + 'f;
 
-/// Read a zip that `torch.save` or `torch.jit.save` wrote.
+/// Reads a zip that `torch.save` or `torch.jit.save` wrote.
 pub(super) fn open_zip(bytes: &Arc<Bytes>) -> Result<Archive> {
     let zip = Zip::open(bytes)?;
     let root = root(&zip)?;
@@ -49,7 +49,7 @@ pub(super) fn open_zip(bytes: &Arc<Bytes>) -> Result<Archive> {
     collect(container, &pickle, &find)
 }
 
-/// The folder, with its slash, that holds `data.pkl`.
+/// The folder that holds `data.pkl`, with its slash.
 fn root<'a>(zip: &Zip<'a>) -> Result<&'a str> {
     let roots: Vec<&str> = zip
         .names()
@@ -80,7 +80,7 @@ fn no_pickle(zip: &Zip<'_>) -> String {
     )
 }
 
-/// A name cut to a length that fits a message.
+/// A name, shortened for a message.
 fn cut(name: &str) -> String {
     match name.char_indices().nth(60) {
         Some((end, _)) => format!("{}...", &name[..end]),
@@ -88,7 +88,7 @@ fn cut(name: &str) -> String {
     }
 }
 
-/// Find the weights in a pickle and make tensors of them.
+/// Finds the weights in a pickle and makes tensors of them.
 fn collect(container: Container, pickle: &Pickle<'_>, find: &FindStorage<'_>) -> Result<Archive> {
     let mut archive = Archive::empty(container);
     let found = walk::weights(pickle, container == Container::TorchScript)?;

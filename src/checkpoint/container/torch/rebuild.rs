@@ -1,4 +1,4 @@
-//! `torch._utils._rebuild_tensor_v2(...)` as a pickle wrote it down -> a tensor.
+//! `torch._utils._rebuild_tensor_v2(...)` as recorded by a pickle -> a tensor.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -6,15 +6,15 @@ use super::super::pickle::{Id, Pickle, Value};
 use super::super::tensor::{Dtype, StoredTensor};
 use super::FindStorage;
 
-/// Parameters wrap tensors, and types wrap parameters; more is no weight.
+/// Maximum wrappers around a tensor: a parameter, and a type around it.
 const WRAPPERS: usize = 8;
 
-/// What a pickle says of a storage: a persistent id
+/// A storage as described by a pickle, in a persistent id
 /// `("storage", class, key, device, elements)`.
 pub(super) struct StorageName<'a> {
     /// Element type, or bytes for an untyped storage.
     pub(super) dtype: Dtype,
-    /// Bytes of one element, where they are known.
+    /// Bytes of one element, if known.
     pub(super) unit: Option<usize>,
     /// Its name in the file.
     pub(super) key: &'a str,
@@ -22,13 +22,13 @@ pub(super) struct StorageName<'a> {
     pub(super) elements: usize,
 }
 
-/// Makes tensors of a pickle's calls.
+/// Builds tensors from the calls in a pickle.
 pub(super) struct Rebuilder<'p> {
     pub(super) pickle: &'p Pickle<'p>,
     pub(super) find: &'p FindStorage<'p>,
 }
 
-/// Whether `id` is a call that makes a tensor.
+/// Whether `id` is a call that creates a tensor.
 pub(super) fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
     let Value::Object(object) = pickle.get(id) else {
         return false;
@@ -41,7 +41,7 @@ pub(super) fn is_tensor(pickle: &Pickle<'_>, id: Id) -> bool {
 }
 
 impl<'p> Rebuilder<'p> {
-    /// The tensor that the call `id` makes, as a view of its storage.
+    /// The tensor that the call `id` creates, as a view of its storage.
     pub(super) fn tensor(&self, id: Id) -> Result<StoredTensor> {
         let Value::Object(object) = self.pickle.get(id) else {
             bail!("it is {}, not a tensor", self.pickle.describe(id));
@@ -89,7 +89,7 @@ impl<'p> Rebuilder<'p> {
             (name, _) if name.starts_with("_rebuild_") => {
                 StoredTensor::unsupported("unknown", Vec::new())
             }
-            _ => bail!("it is made by a function that makes no tensor"),
+            _ => bail!("it is created by a function that does not return a tensor"),
         }
     }
 
@@ -128,12 +128,12 @@ impl<'p> Rebuilder<'p> {
         StoredTensor::new(dtype, found, offset, shape, strides)
     }
 
-    /// What the persistent id `id` says.
+    /// The storage that the persistent id `id` describes.
     pub(super) fn storage_name(&self, id: Id) -> Result<StorageName<'p>> {
         let Value::Persistent(id) = self.pickle.get(id) else {
             bail!("its storage is {}", self.pickle.describe(id));
         };
-        storage_name(self.pickle, *id)?.context("it refers to something that is no storage")
+        storage_name(self.pickle, *id)?.context("it refers to something that is not a storage")
     }
 
     /// A tuple of sizes or strides, none negative.
@@ -145,7 +145,10 @@ impl<'p> Rebuilder<'p> {
         {
             id = *sizes;
         }
-        let items = self.pickle.sequence(id).context("it is no list of sizes")?;
+        let items = self
+            .pickle
+            .sequence(id)
+            .context("it is not a list of sizes")?;
         ensure!(items.len() <= 64, "it has {} dimensions", items.len());
         items
             .iter()
@@ -154,14 +157,14 @@ impl<'p> Rebuilder<'p> {
                     .size(item)
                     .with_context(|| match self.pickle.get(item) {
                         Value::Int(value) => format!("{value} is negative"),
-                        _ => format!("{} is no size", self.pickle.describe(item)),
+                        _ => format!("{} is not a size", self.pickle.describe(item)),
                     })
             })
             .collect()
     }
 }
 
-/// The storage that the tuple of a persistent id names; `None` for other things.
+/// The storage that the tuple of a persistent id names; `None` for anything else.
 pub(super) fn storage_name<'a>(pickle: &Pickle<'a>, id: Id) -> Result<Option<StorageName<'a>>> {
     let Some([tag, class, key, _device, elements, rest @ ..]) = pickle.sequence(id) else {
         return Ok(None);

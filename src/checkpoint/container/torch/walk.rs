@@ -1,4 +1,4 @@
-//! The weights among the objects of a checkpoint.
+//! Finds the weights among the objects of a checkpoint.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -9,8 +9,8 @@ use super::super::limit;
 use super::super::pickle::{Id, Object, Pickle, Value};
 use super::{cut, rebuild};
 
-/// Keys under which training programs keep the weights, the first one that holds
-/// tensors winning: averaged weights are only read when there are no others.
+/// Keys under which training programs store the weights. The first that holds tensors wins, so
+/// averaged weights are read only if there are no others.
 const WRAPPERS: [&str; 7] = [
     "state_dict",
     "model_state_dict",
@@ -21,7 +21,7 @@ const WRAPPERS: [&str; 7] = [
     "model_ema",
 ];
 
-/// Keys of training state, whose tensors are no weights.
+/// Keys of training state, whose tensors are not weights.
 const TRAINING: [&str; 19] = [
     "optimizer",
     "optimizer_state_dict",
@@ -44,25 +44,25 @@ const TRAINING: [&str; 19] = [
     "cuda_rng_state",
 ];
 
-/// Dictionaries within dictionaries that are looked through for the weights.
+/// Nesting depth of dictionaries searched for the weights.
 const NESTED_WRAPPERS: usize = 4;
 
-/// Ignored values that a note names; the others are counted.
+/// Maximum ignored values that a note names; the others are counted.
 const NAMED: usize = 8;
 
-/// Bytes of all names together, lest a small pickle makes many long ones.
+/// Maximum bytes of all names together, so that a small pickle cannot create many long ones.
 const NAMES_BYTES: usize = 16 << 20;
 
 /// The weights of a checkpoint.
 #[derive(Default)]
 pub(super) struct Found {
-    /// The calls that make them, by dotted name.
+    /// The calls that create them, by dotted name.
     pub(super) tensors: BTreeMap<String, Id>,
-    /// What else there was.
+    /// Notes about other contents.
     pub(super) notes: Vec<String>,
 }
 
-/// Find the weights: in a TorchScript program all attributes of all modules, in
+/// Finds the weights: in a TorchScript program all attributes of all modules, in
 /// anything else the innermost dictionary under [`WRAPPERS`], or the root itself.
 pub(super) fn weights(pickle: &Pickle<'_>, script: bool) -> Result<Found> {
     let mut walk = Walk {
@@ -85,7 +85,10 @@ pub(super) fn weights(pickle: &Pickle<'_>, script: bool) -> Result<Found> {
     found.tensors = tensors;
     found.notes.extend(ignored.note("not read"));
     if walk.unnamed > 0 {
-        let note = format!("not read: {} values whose keys are no text", walk.unnamed);
+        let note = format!(
+            "not read: {} values whose keys are not strings",
+            walk.unnamed
+        );
         found.notes.push(note);
     }
     Ok(found)
@@ -101,7 +104,7 @@ fn no_tensors(pickle: &Pickle<'_>, root: Id) -> String {
 /// One value of a dictionary or module.
 type Child<'a> = (Cow<'a, str>, Id);
 
-/// The name of a dictionary or module, and the place of the one around it.
+/// The name of a dictionary or module, and the index of the one around it.
 struct Place<'a> {
     name: Cow<'a, str>,
     parent: Option<usize>,
@@ -129,13 +132,13 @@ struct Walk<'p, 'a> {
     pickle: &'p Pickle<'a>,
     script: bool,
     visits: usize,
-    /// Values under keys that are neither text nor numbers.
+    /// Values under keys that are neither strings nor numbers.
     unnamed: usize,
 }
 
 impl<'a> Walk<'_, 'a> {
-    /// The dictionary under the first wrapper key that holds more tensors than lie
-    /// directly in `root`; notes what else holds weights.
+    /// The dictionary under the first wrapper key that holds more tensors than `root` does
+    /// directly; notes what else holds weights.
     fn unwrap(&mut self, root: Id, notes: &mut Vec<String>) -> Result<Option<Id>> {
         let Value::Dict(_) = self.pickle.get(root) else {
             return Ok(None);
@@ -161,19 +164,19 @@ impl<'a> Walk<'_, 'a> {
         let mut ignored = Ignored::default();
         for (key, id) in children.iter().filter(|(key, _)| key != wrapper) {
             let is_state = TRAINING.contains(&key.as_ref()) || rebuild::is_tensor(self.pickle, *id);
-            // Under another name than a model's a single tensor is a metric or a counter.
+            // Under any other name, a single tensor is a metric or a counter.
             let most = usize::from(!WRAPPERS.contains(&key.as_ref()));
             if is_state || !self.tensors(*id).is_ok_and(|(found, _)| found.len() > most) {
                 continue;
             }
             ignored.add(|| cut(key), || self.pickle.describe(*id));
         }
-        let beside = format!("beside \"{wrapper}\" and not read");
-        notes.extend(ignored.note(&beside));
+        let elsewhere = format!("next to \"{wrapper}\" and not read");
+        notes.extend(ignored.note(&elsewhere));
         Ok(Some(inner))
     }
 
-    /// All tensors in `root` by dotted name, and what else there was.
+    /// All tensors in `root` by dotted name, and notes about the rest.
     fn tensors(&mut self, root: Id) -> Result<(BTreeMap<String, Id>, Ignored)> {
         let mut found = (BTreeMap::new(), Ignored::default());
         let mut bytes = 0;
@@ -211,7 +214,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(found)
     }
 
-    /// Whether `children` may find something: cheap, for it is asked of every value.
+    /// Whether `children` may find something; cheap, because every value is tested.
     fn may_hold_tensors(&self, id: Id) -> bool {
         match self.pickle.get(id) {
             Value::Dict(_) => true,
@@ -220,7 +223,7 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
-    /// In a program every attribute that is no tensor would be listed otherwise.
+    /// Keeps a program's many attributes that are not tensors out of the notes.
     fn worth_a_note(&self, id: Id) -> bool {
         let small = matches!(
             self.pickle.get(id),
@@ -267,7 +270,7 @@ impl<'a> Walk<'_, 'a> {
         Ok(Some(parts))
     }
 
-    /// The buffers that a state dict would leave out: masks and the like.
+    /// The buffers that a state dict would omit, such as masks.
     fn passing_buffers(&mut self, state: &[Child<'a>]) -> HashSet<&'a str> {
         let find = || {
             let (_, id) = state
@@ -288,7 +291,7 @@ impl<'a> Walk<'_, 'a> {
         texts.collect()
     }
 
-    /// The pairs whose key is text or a number; counts them as visited.
+    /// The pairs with a string or a number as key; counts them as visited.
     fn named(&mut self, pairs: &[(Id, Id)]) -> Result<Vec<Child<'a>>> {
         self.visits += 1 + pairs.len();
         ensure!(
@@ -307,7 +310,7 @@ impl<'a> Walk<'_, 'a> {
     }
 }
 
-/// The names of everything around `place`, its own, and `key`, with dots between.
+/// The dotted path of `key`: the names of everything around `place`, its own, and `key`.
 fn dotted(places: &[Place<'_>], place: Option<usize>, key: Option<&str>) -> Result<String> {
     let mut parts: Vec<&str> = key.into_iter().collect();
     let mut next = place;
@@ -316,7 +319,7 @@ fn dotted(places: &[Place<'_>], place: Option<usize>, key: Option<&str>) -> Resu
         next = place.parent;
     }
     for part in &parts {
-        limit::name(part)?; // before they are joined: a name may be as long as the file
+        limit::name(part)?; // checked before joining: a name may be as long as the file
     }
     parts.reverse();
     let name = parts.join(".");
@@ -324,7 +327,7 @@ fn dotted(places: &[Place<'_>], place: Option<usize>, key: Option<&str>) -> Resu
     Ok(name)
 }
 
-/// What was not read, for a note.
+/// Names what was not read.
 #[derive(Default)]
 struct Ignored {
     named: Vec<String>,

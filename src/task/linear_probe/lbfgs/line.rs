@@ -1,12 +1,12 @@
-//! A step along a direction that meets the strong Wolfe conditions.
+//! Line search for a step that satisfies the strong Wolfe conditions.
 
 use super::{Objective, Place, add, dot};
 
-/// What part of the decrease that the slope promises is enough.
+/// Sufficient decrease, as a fraction of that predicted by the slope.
 const DECREASE: f64 = 1e-4;
-/// How much of the slope may be left.
+/// Curvature condition: maximum remaining fraction of the slope.
 const SLOPE: f64 = 0.9;
-/// Evaluations of one line search.
+/// Maximum evaluations per line search.
 const TRIES: usize = 40;
 
 /// The function along a ray.
@@ -19,7 +19,7 @@ pub(super) struct Line<'a> {
     pub(super) evaluations: usize,
 }
 
-/// A step along the line: how far, and what is there.
+/// A step along the line: its length, and the point reached.
 #[derive(Clone)]
 struct Step {
     length: f64,
@@ -38,7 +38,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// A place that meets the strong Wolfe conditions, if there is one in f64.
+    /// A step that satisfies the strong Wolfe conditions, if one exists in f64.
     pub(super) fn search(&mut self, first: f64) -> Option<Place> {
         if !(self.slope < 0.0 && self.slope.is_finite()) {
             return None;
@@ -68,7 +68,7 @@ impl<'a> Line<'a> {
         None
     }
 
-    /// Between `low`, the best step so far, and `high`, where it goes up again.
+    /// Between `low`, the best step so far, and `high`, where the value rises again.
     fn zoom(&mut self, mut low: Step, mut high: Step) -> Option<Place> {
         while self.evaluations < TRIES {
             let length = between(&low, &high);
@@ -88,7 +88,7 @@ impl<'a> Line<'a> {
             }
             low = step;
         }
-        // Further down is further down, though it be little.
+        // Any decrease is accepted, however small.
         (low.length > 0.0 && low.place.value < self.from.value).then_some(low.place)
     }
 
@@ -109,15 +109,15 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Too far: the value is none, or not enough below the start.
+    /// Too far: the value is undefined, or not far enough below the start.
     fn is_too_high(&self, step: &Step) -> bool {
         let enough = self.from.value + DECREASE * step.length * self.slope;
         !step.place.value.is_finite() || !step.slope.is_finite() || step.place.value > enough
     }
 }
 
-/// Where the cubic through both values and slopes is lowest, kept off the ends; the middle where
-/// there is no such cubic.
+/// The minimum of the cubic through both values and slopes, kept away from the ends; the midpoint
+/// if there is no such cubic.
 fn between(low: &Step, high: &Step) -> f64 {
     let (a, b) = (low.length, high.length);
     let middle = 0.5 * (a + b);

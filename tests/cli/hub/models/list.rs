@@ -1,4 +1,4 @@
-//! What the list shows.
+//! `longclip models list`.
 
 use std::fs;
 
@@ -50,11 +50,11 @@ fn the_list_shows_what_is_cached() {
     ] {
         assert!(table.contains(part), "no {part:?} in:\n{table}");
     }
-    assert_eq!(room.hub.seen().len(), asked, "a list asks nobody");
+    assert_eq!(room.hub.seen().len(), asked, "a list sends no requests");
 }
 
 #[test]
-fn the_list_tells_half_a_download_and_other_models_apart() {
+fn the_list_shows_partial_downloads_and_other_models() {
     let room = Room::new(StandIn::honest(&[]));
     let write = |path: &str, content: &str| {
         let path = room.cache().join(path);
@@ -80,13 +80,17 @@ fn the_list_tells_half_a_download_and_other_models_apart() {
     let large = row(&list, "longclip-l");
     assert_eq!(large["cached"], "complete");
     assert!(large["paths"][0].as_str().unwrap().ends_with(&file));
-    // Nothing says what its main is, so the commit is part of the name.
+    // Its main branch is unknown, so the commit is part of the name.
     row(&list, &format!("a/clip@{COMMIT}"));
-    assert_eq!(list.as_array().unwrap().len(), 10, "bert is no CLIP");
+    assert_eq!(
+        list.as_array().unwrap().len(),
+        10,
+        "bert is not a CLIP model"
+    );
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_a_list_quietly() {
+fn a_closed_pipe_ends_the_list_quietly() {
     let room = pulled();
     for arguments in [
         &["list"][..],

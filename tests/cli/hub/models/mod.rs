@@ -1,4 +1,4 @@
-//! `longclip models`, the built program, against a hub and a cache of its own.
+//! `longclip models` as a real process, with its own hub and cache.
 
 mod list;
 mod pull;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::hub::stand_in::{COMMIT, StandIn};
 use crate::hub::{Room, model};
 
-/// How a run ended.
+/// The result of a run.
 pub(super) struct Ran {
     pub(super) code: Option<i32>,
     pub(super) out: String,
@@ -40,7 +40,7 @@ impl Ran {
     }
 }
 
-/// `longclip models …` with the room's hub and cache, and nothing else of the environment.
+/// `longclip models …` with the room's hub and cache, and an otherwise empty environment.
 pub(super) fn command(room: &Room, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longclip"));
     command.arg("models").args(arguments).env_clear();
@@ -72,7 +72,7 @@ pub(super) fn models(room: &Room, arguments: &[&str]) -> Ran {
     ran
 }
 
-/// The published files with a configuration that says CLIP.
+/// The published files with a CLIP configuration.
 pub(super) fn clip() -> Vec<(&'static str, Vec<u8>)> {
     let mut files = model();
     files.retain(|(name, _)| *name != "config.json");
@@ -80,7 +80,7 @@ pub(super) fn clip() -> Vec<(&'static str, Vec<u8>)> {
     files
 }
 
-/// A room with `owner/model` in its cache.
+/// A test room with `owner/model` in its cache.
 pub(super) fn pulled() -> Room {
     let room = Room::new(StandIn::honest(&clip()));
     models(&room, &["pull", "-q", "owner/model"]).ends_with(0);
@@ -96,7 +96,7 @@ pub(super) fn weights_line(room: &Room) -> String {
     format!("{}\n", path.display())
 }
 
-/// How a run with a stdout of its own ended.
+/// The result of a run with a given stdout.
 pub(super) fn end_of(mut command: Command) -> Ran {
     let child = command.stderr(Stdio::piped()).spawn().unwrap();
     let output = child.wait_with_output().unwrap();

@@ -1,4 +1,4 @@
-//! Downloads, and where they are.
+//! `longclip models pull` and `path`.
 
 use std::fs;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use super::{clip, command, end, models, pulled, snapshot, weights_line};
 use crate::hub::stand_in::{Reply, Request, StandIn};
 use crate::hub::{LONE, Room, files_below, lone_file, weights};
 
-/// The content arrives in this way the first time, and never again.
+/// Serves content in this way the first time, then refuses it.
 fn once(
     change: impl Fn(Reply) -> Reply + Send + Sync + 'static,
 ) -> impl Fn(&Request, Reply) -> Reply + Send + Sync + 'static {
@@ -22,7 +22,7 @@ fn once(
 }
 
 #[test]
-fn pulling_again_asks_nobody() {
+fn pulling_again_sends_no_requests() {
     let room = Room::new(StandIn::honest(&clip()));
     let first = models(&room, &["pull", "owner/model"]).ends_with(0);
     assert_eq!(first.out, weights_line(&room));
@@ -39,7 +39,7 @@ fn pulling_again_asks_nobody() {
 }
 
 #[test]
-fn a_pull_goes_on_where_the_last_one_was_cut() {
+fn a_pull_resumes_where_the_last_one_stopped() {
     let room = Room::new(StandIn::faulty(
         &clip(),
         once(|mut reply| {
@@ -92,7 +92,7 @@ fn two_processes_that_pull_at_once_download_once() {
 }
 
 #[test]
-fn a_pull_that_arrives_damaged_leaves_nothing_to_trust() {
+fn a_damaged_pull_is_not_kept() {
     let room = Room::new(StandIn::faulty(
         &clip(),
         once(|mut reply| {
@@ -117,24 +117,21 @@ fn a_pull_that_arrives_damaged_leaves_nothing_to_trust() {
 }
 
 #[test]
-fn several_models_are_all_tried() {
+fn all_of_several_models_are_tried() {
     let room = Room::new(StandIn::honest(&clip()));
     let some = models(&room, &["pull", "owner/gone", "owner/model", "tiny"]).ends_with(1);
     assert_eq!(some.out, weights_line(&room));
-    some.says(&[
-        "owner/gone: the hub knows no repository",
-        "tiny is built in",
-    ]);
+    some.says(&["owner/gone: the hub has no repository", "tiny is built in"]);
     models(&room, &["pull", "owner/gone", "no such model"]).ends_with(2);
     let room = room.move_to(StandIn::faulty(&[], |_, _| Reply::new(404, b"")));
     let mut down = command(&room, &["pull", "owner/other", "somebody/gone"]);
-    // Nobody listens there.
+    // Nothing listens there.
     down.env("HF_ENDPOINT", "http://127.0.0.1:1");
     end(down).ends_with(75);
 }
 
 #[test]
-fn what_cannot_be_pulled_says_why() {
+fn failed_pulls_say_why() {
     for status in [401, 403] {
         let room = Room::new(StandIn::faulty(&clip(), move |_, _| {
             Reply::new(status, b"no").with("X-Error-Code", "GatedRepo")
@@ -157,7 +154,7 @@ fn what_cannot_be_pulled_says_why() {
 }
 
 #[test]
-fn the_path_of_what_is_there_and_only_of_that() {
+fn path_prints_only_cached_models() {
     let room = pulled();
     let asked = room.hub.seen().len();
     let path = models(&room, &["path", "owner/model"]).ends_with(0);
@@ -178,7 +175,7 @@ fn the_path_of_what_is_there_and_only_of_that() {
 }
 
 #[test]
-fn shards_are_a_path_a_line() {
+fn shards_are_one_path_per_line() {
     let index = br#"{"weight_map":{"a":"m-1.bin","b":"m-2.bin"}}"#;
     let room = Room::new(StandIn::honest(&[
         ("pytorch_model.bin.index.json", index.to_vec()),
@@ -200,7 +197,7 @@ fn shards_are_a_path_a_line() {
 }
 
 #[test]
-fn a_lone_file_of_weights_is_handled_as_well() {
+fn a_lone_weight_file_is_handled_too() {
     let room = Room::new(StandIn::honest(&lone_file()));
     let pulled = models(&room, &["pull", LONE]).ends_with(0);
     let path = models(&room, &["path", LONE]).ends_with(0);

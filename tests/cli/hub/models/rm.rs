@@ -1,4 +1,4 @@
-//! What is removed, and what is not.
+//! `longclip models rm`.
 
 use std::fs;
 #[cfg(unix)]
@@ -17,7 +17,7 @@ use crate::hub::{Room, files_below};
 #[cfg(unix)]
 const OTHER: &str = "89abcdef0123456789abcdef0123456789abcdef";
 
-/// Puts a second snapshot into the cache: the same weights, a configuration of its own.
+/// Puts a second snapshot into the cache: the same weights, another configuration.
 #[cfg(unix)]
 fn add_snapshot(room: &Room) -> PathBuf {
     use std::os::unix::fs::symlink;
@@ -38,7 +38,7 @@ fn add_snapshot(room: &Room) -> PathBuf {
 
 #[cfg(unix)]
 #[test]
-fn a_snapshot_goes_without_what_others_share() {
+fn a_snapshot_is_removed_but_shared_blobs_stay() {
     let room = pulled();
     let before = files_below(&room.repository());
     let folder = add_snapshot(&room);
@@ -52,7 +52,7 @@ fn a_snapshot_goes_without_what_others_share() {
     assert_eq!(files_below(&room.repository()), before);
     models(&room, &["path", "owner/model"]).ends_with(0);
 
-    // The other way round: what is left is the other snapshot, and what `main` was is forgotten.
+    // The reverse: the other snapshot is left, and the reference `main` is gone.
     let folder = add_snapshot(&room);
     models(&room, &["rm", "--yes", "owner/model@main"]).ends_with(0);
     assert!(fs::read(folder.join("model.safetensors")).unwrap() == weights());
@@ -63,7 +63,7 @@ fn a_snapshot_goes_without_what_others_share() {
 
 #[cfg(unix)]
 #[test]
-fn removing_a_model_takes_all_of_it_and_nothing_else() {
+fn removing_a_model_removes_all_of_it_and_nothing_else() {
     use std::os::unix::fs::symlink;
     let room = pulled();
     let outside = tempfile::tempdir().unwrap();
@@ -109,7 +109,7 @@ fn removing_a_model_takes_all_of_it_and_nothing_else() {
 
 #[cfg(unix)]
 #[test]
-fn a_repository_that_is_a_link_is_left_alone() {
+fn a_repository_that_is_a_link_is_not_touched() {
     use std::os::unix::fs::symlink;
     let room = pulled();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -137,7 +137,7 @@ fn a_repository_that_is_a_link_is_left_alone() {
 }
 
 #[test]
-fn rm_asks_nobody_on_a_pipe() {
+fn rm_does_not_prompt_on_a_pipe() {
     let room = pulled();
     let before = files_below(&room.cache());
     for input in ["", "y\n"] {
@@ -151,7 +151,7 @@ fn rm_asks_nobody_on_a_pipe() {
 }
 
 #[test]
-fn rm_refuses_what_is_no_download() {
+fn rm_refuses_what_is_not_a_download() {
     let room = pulled();
     let before = files_below(&room.cache());
     let folder = snapshot(&room);

@@ -1,4 +1,4 @@
-//! Damage that is found.
+//! `longclip models verify`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::{command, end, models, pulled, snapshot};
 use crate::hub::Room;
 use crate::hub::stand_in::StandIn;
 
-/// The status of each file that `verify` tells.
+/// The status of each file as printed by `verify`.
 fn statuses(report: &Value) -> Vec<(String, String)> {
     let files = report[0]["files"].as_array().unwrap().iter();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -24,7 +24,7 @@ fn blob(room: &Room, name: &str) -> PathBuf {
 }
 
 #[test]
-fn verify_finds_what_is_damaged() {
+fn verify_finds_damage() {
     let flip = |path: &Path| {
         let mut content = fs::read(path).unwrap();
         let middle = content.len() / 2;
@@ -57,7 +57,7 @@ fn verify_finds_what_is_damaged() {
             ]);
         let expected = [(name.to_owned(), "damaged".to_owned())];
         assert_eq!(statuses(&verify.json()), expected);
-        // What it says to do helps.
+        // Its advice helps.
         end(command(&room, &["rm", "--yes", "owner/model"])).ends_with(0);
         models(&room, &["pull", "owner/model"]).ends_with(0);
         models(&room, &["verify", "owner/model"]).ends_with(0);
@@ -65,7 +65,7 @@ fn verify_finds_what_is_damaged() {
 }
 
 #[test]
-fn verify_tells_what_it_cannot_know() {
+fn verify_reports_what_it_cannot_check() {
     let room = pulled();
     fs::write(snapshot(&room).join("copied.json"), "{}").unwrap();
     let asked = room.hub.seen().len();
