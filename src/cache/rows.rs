@@ -1,21 +1,21 @@
-//! How values lie in the tables.
+//! Encoding of values in the cache's tables.
 
 use std::path::Path;
 
 use rusqlite::Row;
 
-/// What is known of one image.
+/// The stored result for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageRow {
-    /// Width and height in pixels, the image upright.
+    /// Width and height in pixels, after EXIF orientation.
     pub size: (usize, usize),
-    /// What was wrong with the file although it could be decoded; each of one line.
+    /// Warnings about the file, one line each.
     pub warnings: Vec<String>,
     /// The unit embedding `[dim]`.
     pub embedding: Vec<f32>,
 }
 
-/// A row of width, height, warnings, embedding; none if it is damaged.
+/// Decodes a row of width, height, warnings and embedding; `None` if it is damaged.
 pub(super) fn image(row: &Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
     let size = |value: i64| usize::try_from(value).ok();
     let (width, height) = (size(row.get(0)?), size(row.get(1)?));
@@ -31,13 +31,13 @@ pub(super) fn image(row: &Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
     Ok(read())
 }
 
-/// Warnings as one text.
+/// Joins warnings into one text.
 pub(super) fn lines(warnings: &[String]) -> String {
     let line = |warning: &String| warning.replace(['\n', '\r'], " ");
     warnings.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// f32 in little endian.
+/// f32 values as little-endian bytes.
 pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
     values
         .iter()
@@ -45,20 +45,20 @@ pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
         .collect()
 }
 
-/// The reverse; none if the length is no multiple of four.
+/// Little-endian bytes as f32 values; `None` if the length is not a multiple of four.
 pub(super) fn floats(bytes: &[u8]) -> Option<Vec<f32>> {
     let (values, rest) = bytes.as_chunks::<4>();
     let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
     rest.is_empty().then(|| values.collect())
 }
 
-/// Whether this is a direction: also false for anything that is not finite.
+/// Whether this is a unit vector; false if a number is not finite.
 pub(super) fn is_unit_length(values: &[f32]) -> bool {
     let squares: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     (squares - 1.0).abs() < 1e-3
 }
 
-/// What stands for a path: where it leads to from the root; none where the working folder is gone.
+/// The key for a path: its absolute form; `None` if the working folder no longer exists.
 pub fn path_bytes(path: &Path) -> Option<Vec<u8>> {
     let absolute = std::path::absolute(path).ok()?;
     Some(absolute.as_os_str().as_encoded_bytes().to_vec())

@@ -4,8 +4,8 @@
 //!   logits of an image's unit-length embedding `x` are `weight x + bias`.
 //! - Tip-Adapter also has `keys` F32 [images, dim] and their classes `key_classes` I32 `[images]`.
 //!
-//! The header's pairs say what the probe was made with; `classes`, `labels`, `hyperparameters` and
-//! `scores` are JSON. Nothing in the file depends on when or by what command it was written.
+//! The metadata in the header record what made the probe; `classes`, `labels`, `hyperparameters`
+//! and `scores` are JSON. Nothing in the file depends on when or by which command it was written.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -17,29 +17,29 @@ use serde_json::{Map, Value, json};
 use super::embedding::About;
 use super::file::AtomicFile;
 
-/// What the pair `format` holds.
+/// Value of the metadata key `format`.
 pub const FORMAT: &str = "longclip probe 1";
 
-/// A trained classifier and what it was made with.
+/// A trained classifier and its metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeFile {
-    /// The model and how images were read.
+    /// The model and preprocessing settings.
     pub about: About,
-    /// What the dataset calls the classes.
+    /// The dataset's names of the classes.
     pub classes: Vec<String>,
-    /// What records show of them.
+    /// The labels that records show.
     pub labels: Vec<String>,
     /// `linear` or `tip-adapter`.
     pub method: String,
-    /// How it was trained.
+    /// Hyperparameters.
     pub hyperparameters: Value,
-    /// What it scored.
+    /// Its scores.
     pub scores: Value,
     /// [classes, dim].
     pub weights: Vec<f32>,
     /// `[classes]`.
     pub bias: Vec<f32>,
-    /// Known images.
+    /// The known images of Tip-Adapter.
     pub keys: Option<Keys>,
 }
 
@@ -50,13 +50,13 @@ pub struct Keys {
     pub embeddings: Vec<f32>,
     /// The class of each.
     pub classes: Vec<i32>,
-    /// How much they count; among the hyperparameters too.
+    /// Their weight (alpha); among the hyperparameters too.
     pub alpha: f64,
-    /// How sharply nearness counts; among the hyperparameters too.
+    /// Sharpness of their similarity (beta); among the hyperparameters too.
     pub beta: f64,
 }
 
-/// Fails if names cannot be those of classes: one is blank, or there twice. `what` they are: `labels`.
+/// Fails if names of classes are blank or not unique. `what` they are: `labels`.
 ///
 /// # Errors
 /// Names the name.
@@ -64,12 +64,12 @@ pub fn check_names(names: &[String], what: &str) -> Result<()> {
     let mut seen = HashSet::new();
     for name in names {
         ensure!(!name.trim().is_empty(), "one of the {what} has no name");
-        ensure!(seen.insert(name), "{name:?} is twice among the {what}");
+        ensure!(seen.insert(name), "{name:?} occurs twice among the {what}");
     }
     Ok(())
 }
 
-/// Writes the file, which appears whole or not at all.
+/// Writes the file, which appears complete or not at all.
 ///
 /// # Errors
 /// When it cannot be written.

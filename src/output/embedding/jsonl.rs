@@ -1,4 +1,4 @@
-//! One JSON object a row, which says all of it: name, embedding, model.
+//! One self-contained JSON object per row: name, embedding, model.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::{About, Entry, Line, Rows};
 use crate::output::file::AtomicFile;
 
-/// The line of one entry.
+/// Writes the line of one entry.
 ///
 /// # Errors
 /// When a number cannot be written.

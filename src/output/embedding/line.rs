@@ -1,4 +1,4 @@
-//! A row as one line of JSON: the same keys in every place that holds such lines.
+//! A row as one line of JSON, with the same keys wherever such lines are stored.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use super::{About, Failure, Item, Name, Row};
 use crate::input::stamp::Stamp;
 use crate::output::{ImageName, json};
 
-/// The keys, in their order; which of them there are depends on the place.
+/// The keys, in order; which of them are present depends on the place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Line<'a> {
@@ -19,7 +19,7 @@ pub struct Line<'a> {
     image: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<String>,
-    /// The same as `image`, as Parquet calls it; either is read.
+    /// The same as `image`, under Parquet's name; either is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +53,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// A row alone.
+    /// The line of a row alone.
     #[must_use]
     pub fn of_row(row: &'a Row) -> Self {
         let named = match &row.item {
@@ -96,8 +96,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Under both names that images have: the one of classify's records and the one of Parquet's
-    /// columns, so that a join of files needs no renaming.
+    /// Under both names: that of classify's records and that of Parquet's columns, so that files
+    /// can be joined without renaming.
     fn of_image(name: &'a ImageName) -> Self {
         let bytes = name.bytes_as_text();
         Self {
@@ -109,7 +109,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// With what the row was made with, for places that have no header.
+    /// Adds what made the row, for places without a header.
     #[must_use]
     pub fn with(self, about: &'a About) -> Self {
         Self {
@@ -121,24 +121,24 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// With the embedding itself.
+    /// Adds the embedding itself.
     #[must_use]
     pub fn with_embedding(mut self, embedding: &'a [f32]) -> Self {
         self.embedding = Some(Cow::Borrowed(embedding));
         self
     }
 
-    /// With the checksum of the embedding's bytes, which lie in another file.
+    /// Adds the checksum of the embedding's bytes, which are in another file.
     #[must_use]
     pub fn with_crc32(mut self, crc32: u32) -> Self {
         self.crc32 = Some(crc32);
         self
     }
 
-    /// The line, with its end.
+    /// The line, including its newline.
     ///
     /// # Errors
-    /// When a number cannot be written, which none of ours is.
+    /// When a number cannot be written, which does not occur for finite ones.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = json::printable(self)?;
         bytes.push(b'\n');
@@ -153,7 +153,7 @@ impl<'a> Line<'a> {
         serde_json::from_slice(bytes).context("not a row of embeddings")
     }
 
-    /// The row that the line tells.
+    /// The row of the line.
     ///
     /// # Errors
     /// When keys are missing or contradict each other.
@@ -181,12 +181,12 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// The failure that the line tells.
+    /// The failure of the line.
     ///
     /// # Errors
-    /// When it tells none.
+    /// When it has none.
     pub fn failure(&self) -> Result<Failure> {
-        let error = self.error.as_ref().context("the line tells no error")?;
+        let error = self.error.as_ref().context("the line has no error")?;
         Ok(Failure {
             name: self.name()?,
             error: error.to_string(),
@@ -208,26 +208,26 @@ impl<'a> Line<'a> {
                 }))
             }
             (None, Some(text)) => Ok(Name::Text(text.to_string())),
-            _ => bail!("the row has neither an \"image\" (or \"path\") nor a \"text\", or both"),
+            _ => bail!("the row must have either an \"image\" (or \"path\") or a \"text\""),
         }
     }
 
-    /// Whether the line has a key that names something.
+    /// Whether the line has a key with a name.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.image.is_some() || self.path.is_some() || self.text.is_some()
     }
 
-    /// Whether the line says which model made its embedding.
+    /// Whether the line records the model of its embedding.
     #[must_use]
     pub fn has_model(&self) -> bool {
         self.model.is_some()
     }
 
-    /// What the row was made with, where the line says so; of `dim` features stored as `dtype`.
+    /// What made the row, if the line says so; embeddings have `dim` numbers, stored as `dtype`.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not say so.
     pub fn about(&self, dim: usize, dtype: super::Dtype) -> Result<About> {
         About::from_pairs(|key| {
             let value = match key {
@@ -262,7 +262,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What two keys of one meaning say.
+/// The value of two keys of one meaning.
 fn one_of<'a, T: PartialEq>(image: &'a Option<T>, path: &'a Option<T>) -> Result<Option<&'a T>> {
     if let (Some(image), Some(path)) = (image, path) {
         ensure!(
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_what_it_was_made_with() {
+    fn a_line_records_what_made_it() {
         let about = about(Kind::Images, 4);
         let row = &images(1, 4).rows[0].0;
         let bytes = Line::of_row(row).with(&about).to_bytes().unwrap();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_rows_are_refused() {
+    fn lines_that_are_not_rows_are_refused() {
         let cases = [
             "",
             "[]",

@@ -1,9 +1,9 @@
-//! NumPy's format: the numbers `[rows, dim]` in C order, and `NAME.paths.jsonl` beside them with one
-//! object a row.
+//! NumPy's format: the numbers `[rows, dim]` in C order, and `NAME.paths.jsonl` next to them with
+//! one object per row.
 //!
-//! Two files cannot appear at one moment. Each row's object therefore has the CRC-32 of its
-//! embedding's bytes, by which a reader knows whether the two belong together, and the numbers
-//! appear last: a first file of numbers is never without its names.
+//! Two files cannot appear atomically. Each row's object therefore has the CRC-32 of its
+//! embedding's bytes, which shows a reader whether the two belong together, and the numbers appear
+//! last: new numbers are never without their names.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use super::{About, Dtype, Line, Rows, push_values, visit_rows};
 use crate::output::file::AtomicFile;
 
-/// The file of the rows' names: `X.paths.jsonl` for `X.npy`.
+/// The file of the row names: `X.paths.jsonl` for `X.npy`.
 #[must_use]
 pub fn sidecar_of(path: &Path) -> PathBuf {
     path.with_extension("paths.jsonl")
@@ -43,8 +43,8 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     })?;
     numbers_sink.flush().with_context(writing)?;
     names_sink.flush().with_context(writing)?;
-    // Whole on the disk before the old pair is touched: a full disk leaves the old one, and a kill
-    // between the renames leaves the numbers in FILE.writing, which --resume puts in their place.
+    // Synced to disk before the old pair is touched: a full disk leaves the old one, and a kill
+    // between the renames leaves the numbers in FILE.writing, which --resume moves into place.
     numbers.sync()?;
     names.sync()?;
     names.commit()?;

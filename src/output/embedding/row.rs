@@ -1,14 +1,14 @@
-//! One row of a file of embeddings, without the embedding.
+//! Metadata of one row of a file of embeddings.
 
 use crate::input::stamp::Stamp;
 use crate::output::ImageName;
 
-/// What an embedding was made of.
+/// The input that an embedding was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The image or the text.
     pub item: Item,
-    /// What was wrong with it although it could be embedded.
+    /// Warnings about an input that could still be embedded.
     pub warnings: Vec<String>,
 }
 
@@ -19,11 +19,11 @@ pub enum Item {
     Image {
         /// Its path as given or found.
         name: ImageName,
-        /// Columns in pixels, the image upright.
+        /// Width in pixels, the image upright.
         width: u32,
-        /// Rows in pixels.
+        /// Height in pixels, the image upright.
         height: u32,
-        /// The file as it was when it was read; `None` for what came from stdin.
+        /// The file when it was read; `None` for stdin.
         stamp: Option<Stamp>,
     },
     /// A text.
@@ -44,13 +44,13 @@ impl Item {
 /// An input without an embedding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Which one.
+    /// Which input.
     pub name: Name,
-    /// Why.
+    /// Why it failed.
     pub error: String,
 }
 
-/// What an input is called.
+/// The name of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Name {
     /// An image's path.

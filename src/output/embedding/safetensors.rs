@@ -1,5 +1,5 @@
-//! safetensors: `embeddings` `[rows, dim]`, and `rows`, the UTF-8 bytes of one JSON object a row.
-//! The header's pairs say what the embeddings were made with.
+//! safetensors: `embeddings` `[rows, dim]`, and `rows`, the UTF-8 bytes of one JSON object per row.
+//! The metadata in the header record what made the embeddings.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::{About, Dtype, Line, Rows, push_values, visit_rows};
 use crate::output::file::AtomicFile;
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    // The header comes first and tells both lengths, so that the names are counted beforehand.
+    // The header comes first and states both lengths, so the names are measured beforehand.
     let mut names_length = 0;
     visit_rows(rows, |row, _| {
         names_length += Line::of_row(row).to_bytes()?.len();

@@ -1,4 +1,4 @@
-//! `log.jsonl`: an object a step, and one an evaluation, each written as it is known.
+//! `log.jsonl`: one object per step, and one per evaluation, each written as soon as it is known.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,50 +11,50 @@ use serde::{Deserialize, Serialize};
 /// One step of the optimiser. Scripts read these keys: extend, never rename.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Counted from 1.
+    /// Step number, from 1.
     pub step: usize,
-    /// Counted from 1.
+    /// Epoch number, from 1.
     pub epoch: usize,
-    /// What was minimised.
+    /// Training loss.
     pub loss: f64,
-    /// The long captions' part of it.
+    /// The loss on long captions.
     pub long_loss: f64,
-    /// The short captions' part, unweighted.
+    /// The loss on short captions, unweighted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_loss: Option<f64>,
     /// The learning rate.
     pub rate: f64,
-    /// What cosines were multiplied with.
+    /// The logit scale.
     pub logit_scale: f64,
-    /// The gradient's length, before it was cut.
+    /// Global gradient norm, before clipping.
     pub gradient_norm: f64,
-    /// Pairs a second, this step alone.
+    /// Pairs per second of this step.
     pub images_per_second: f64,
-    /// Since the run began, time between its parts not counted.
+    /// Seconds since the run began, without the time between its parts.
     pub seconds: f64,
 }
 
-/// How good the model is after a step.
+/// Metrics of the model after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The step; 0 is the model as it came.
+    /// The step; 0 is the model before training.
     pub step: usize,
     /// Epochs done.
     pub epoch: usize,
-    /// Of each dataset.
+    /// Results for each dataset.
     pub eval: Vec<Figures>,
 }
 
-/// How good it is on one dataset.
+/// Metrics on one dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// The dataset as typed.
     pub data: String,
-    /// Images that were compared.
+    /// Number of images.
     pub images: usize,
     /// Images that could not be read.
     pub failed: usize,
-    /// By the names that `evaluate` gives them.
+    /// Metrics by the names that `evaluate` gives them.
     #[serde(flatten)]
     pub figures: BTreeMap<String, f64>,
 }
@@ -80,18 +80,19 @@ impl Entry {
     }
 }
 
-/// Mean losses of a run's beginning and end: batches differ, so that a single step says little.
+/// Mean losses at the beginning and end of a run: batches differ, so a single step says little.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Losses {
-    /// Of the first steps.
+    /// Mean of the first steps.
     pub first: f64,
-    /// Of the last steps.
+    /// Mean of the last steps.
     pub last: f64,
-    /// How many steps each: an epoch, which holds the same pairs every time, or a tenth of a run that has no two.
+    /// Number of steps in each mean: an epoch, which has the same pairs every time, or a tenth of a
+    /// run shorter than two epochs.
     pub steps: usize,
 }
 
-/// The log of a run that goes on.
+/// The log of a run in progress.
 pub struct Log {
     file: File,
     path: PathBuf,
@@ -99,11 +100,11 @@ pub struct Log {
 }
 
 impl Log {
-    /// Takes over the file (locked by the caller) with what it says up to `step`; what comes after,
-    /// or is torn, is cut off.
+    /// Takes over the file (locked by the caller) with its lines up to `step`; later or incomplete
+    /// lines are truncated.
     ///
     /// # Errors
-    /// When the file cannot be read or cut.
+    /// When the file cannot be read or truncated.
     pub fn go_on(file: File, path: &Path, step: usize) -> Result<Self> {
         let mut log = Self {
             file,
@@ -111,7 +112,7 @@ impl Log {
             entries: Vec::new(),
         };
         log.read(step)
-            .with_context(|| format!("cannot go on with {}", path.display()))?;
+            .with_context(|| format!("cannot continue {}", path.display()))?;
         Ok(log)
     }
 
@@ -136,10 +137,10 @@ impl Log {
         Ok(())
     }
 
-    /// Adds a line; it is with the system when this returns.
+    /// Appends a line; it is passed to the system when this returns.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When it cannot be written.
     pub fn add(&mut self, entry: Entry) -> Result<()> {
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
@@ -150,7 +151,7 @@ impl Log {
         Ok(())
     }
 
-    /// Everything in it.
+    /// All lines.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -164,7 +165,7 @@ impl Log {
         })
     }
 
-    /// How the loss changed; none before the second step.
+    /// How the loss changed; `None` before the second step.
     #[must_use]
     pub fn losses(&self) -> Option<Losses> {
         let all: Vec<(usize, f64)> = self.steps().map(|step| (step.epoch, step.loss)).collect();
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_goes_on_after_the_step_that_was_kept() {
+    fn a_log_resumes_after_the_last_saved_step() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.jsonl");
         let open = || {

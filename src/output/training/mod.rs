@@ -1,4 +1,4 @@
-//! What a training run keeps as it goes: its log and what it left out.
+//! Records of a training run: its log and what it skipped.
 
 mod log;
 mod skipped;

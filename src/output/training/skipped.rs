@@ -1,4 +1,4 @@
-//! `skipped.jsonl`: what of the data was not trained on, and why.
+//! `skipped.jsonl`: data that were not used for training, and why.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -8,29 +8,29 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-/// One thing that was left out.
+/// A skipped entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Where it is: a file and a line, or an image.
     pub place: String,
     /// Why.
     pub cause: String,
-    /// The step that wanted it; none if it was found before the first one.
+    /// The step that needed it; `None` if it was found before the first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
 }
 
-/// The file, made when there is something to write.
+/// The file, created with the first entry.
 pub struct Skips {
     path: PathBuf,
     file: Option<File>,
     known: HashSet<String>,
-    /// Those that a step wanted.
+    /// Those that a step needed.
     failed: usize,
 }
 
 impl Skips {
-    /// Goes on with the file at `path` if there is one, so that nothing is told twice.
+    /// Resumes the file at `path` if it exists, so that nothing is reported twice.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -45,10 +45,10 @@ impl Skips {
         })
     }
 
-    /// Adds one, unless it is known; whether it was not.
+    /// Adds an entry, unless it is known; returns whether it is new.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When it cannot be written.
     pub fn add(&mut self, skipped: &Skipped) -> Result<bool> {
         if !self.known.insert(skipped.place.clone()) {
             return Ok(false);
@@ -68,13 +68,13 @@ impl Skips {
         Ok(true)
     }
 
-    /// Images that were wanted by a step and could not be decoded.
+    /// Images that a step needed and that could not be decoded.
     #[must_use]
     pub fn failed(&self) -> usize {
         self.failed
     }
 
-    /// Everything that was left out.
+    /// All skipped entries.
     #[must_use]
     pub fn count(&self) -> usize {
         self.known.len()
@@ -87,7 +87,8 @@ fn options() -> OpenOptions {
     options
 }
 
-/// The file and what its lines say; a line that a crash cut short is taken away, so that the next one does not join it.
+/// The file and its entries; an incomplete last line is removed, so that the next one does not
+/// continue it.
 fn whole_lines(path: &Path) -> io::Result<(Option<File>, Vec<Skipped>)> {
     let mut file = match options().open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, Vec::new())),
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_told_twice() {
+    fn nothing_is_reported_twice() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("skipped.jsonl");
         let skipped = |place: &str, step| Skipped {
