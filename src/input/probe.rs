@@ -1,5 +1,4 @@
-//! The file of a trained classifier, read back: what [`crate::output::probe`] writes, and every byte
-//! distrusted.
+//! Reading a trained classifier: the file that [`crate::output::probe`] writes. No byte is trusted.
 
 use std::path::Path;
 
@@ -12,20 +11,20 @@ use super::embedding::{header, map};
 use crate::output::embedding::About;
 use crate::output::probe::{FORMAT, Keys, ProbeFile, check_names};
 
-/// A hundred thousand classes have headers of some 10 MB.
+/// A hundred thousand classes have headers of about 10 MB.
 const LONGEST_HEADER: u64 = 64 << 20;
-/// More classes are some other file.
-const MOST_CLASSES: usize = 1 << 20;
+/// Files with more classes are not probes.
+const MAX_CLASSES: usize = 1 << 20;
 
-/// Their sums and differences are numbers of 32 bits too.
+/// Upper limit of logits, so that their sums and differences fit in f32 too.
 const LARGEST_LOGIT: f64 = 1e30;
-/// How far the product of two embeddings may be above 1: as far as their lengths may.
+/// How far the product of two embeddings may exceed 1: as far as their lengths may.
 const BEYOND_ONE: f64 = 0.005;
 
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// When there is none, or it is not such a file.
+/// When it does not exist, or is not such a file.
 pub fn read(path: &Path) -> Result<ProbeFile> {
     read_file(path).with_context(|| {
         format!(
@@ -48,7 +47,7 @@ fn read_file(path: &Path) -> Result<ProbeFile> {
     let classes = parts.names("classes")?;
     let labels = parts.names("labels")?;
     ensure!(
-        classes.len() == labels.len() && (2..=MOST_CLASSES).contains(&classes.len()),
+        classes.len() == labels.len() && (2..=MAX_CLASSES).contains(&classes.len()),
         "{} classes and {} labels do not fit together, or are fewer than two",
         classes.len(),
         labels.len()
@@ -73,23 +72,20 @@ fn read_file(path: &Path) -> Result<ProbeFile> {
     Ok(file)
 }
 
-/// Fails if an embedding of unit length may have logits beyond all numbers.
+/// Fails if an embedding of unit length may have logits that are not finite.
 fn check_logits(file: &ProbeFile) -> Result<()> {
     for (number, row) in file.weights.chunks_exact(file.about.dim).enumerate() {
         let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
         let length = squares.sqrt();
         ensure!(
             length <= LARGEST_LOGIT,
-            "row {number} of the tensor \"weight\" has the length {length:e}, and {LARGEST_LOGIT:e} is the \
-             most that logits are computed with"
+            "row {number} of the tensor \"weight\" has the length {length:e}, above the limit of \
+             {LARGEST_LOGIT:e} for logits"
         );
     }
     let odd = (file.bias.iter()).find(|value| f64::from(value.abs()) > LARGEST_LOGIT);
     if let Some(odd) = odd {
-        bail!(
-            "the tensor \"bias\" holds {odd:e}, and {LARGEST_LOGIT:e} is the most that logits are computed \
-             with"
-        );
+        bail!("the tensor \"bias\" holds {odd:e}, above the limit of {LARGEST_LOGIT:e} for logits");
     }
     let Some(keys) = &file.keys else {
         return Ok(());
@@ -97,8 +93,8 @@ fn check_logits(file: &ProbeFile) -> Result<()> {
     let most = keys.classes.len() as f64 * keys.alpha.abs() * (keys.beta * BEYOND_ONE).exp();
     ensure!(
         most <= LARGEST_LOGIT,
-        "with alpha {:e} and beta {:e} the tensor \"keys\" of {} images makes logits beyond \
-         {LARGEST_LOGIT:e}, the most that is computed with",
+        "with alpha {:e} and beta {:e} the tensor \"keys\" of {} images gives logits above the \
+         limit of {LARGEST_LOGIT:e}",
         keys.alpha,
         keys.beta,
         keys.classes.len()
@@ -106,7 +102,7 @@ fn check_logits(file: &ProbeFile) -> Result<()> {
     Ok(())
 }
 
-/// The header and what follows it.
+/// The header, and the data after it.
 struct Parts<'a> {
     numbers: &'a [u8],
     directory: Metadata,
@@ -117,7 +113,7 @@ impl Parts<'_> {
         let pairs = self.directory.metadata().as_ref();
         let value = pairs.and_then(|pairs| pairs.get(key));
         value.map(String::as_str).with_context(|| {
-            format!("the header does not tell its {key:?}; was the file written by longclip probe?")
+            format!("the header has no {key:?}; was the file written by longclip probe?")
         })
     }
 
@@ -144,20 +140,20 @@ impl Parts<'_> {
         Ok((about, self.pair("method")?.to_owned()))
     }
 
-    /// Names, each once and none empty.
+    /// Names, all different and none empty.
     fn names(&self, key: &str) -> Result<Vec<String>> {
         let names: Vec<String> = self.json(key)?;
         check_names(&names, key)?;
         Ok(names)
     }
 
-    /// The bytes of a tensor that has just this type and shape.
+    /// The bytes of a tensor of exactly this type and shape.
     fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
         let info = self.directory.info(name);
         let info = info.with_context(|| format!("the file has no tensor {name:?}"))?;
         ensure!(
             info.dtype == dtype && info.shape == shape,
-            "the tensor {name:?} is {:?} {:?} and not {dtype:?} {shape:?}",
+            "the tensor {name:?} is {:?} {:?} instead of {dtype:?} {shape:?}",
             info.dtype,
             info.shape
         );
@@ -196,7 +192,7 @@ impl Parts<'_> {
             .map(|bytes| i32::from_le_bytes(*bytes))
             .collect();
         let is_class = |class: &i32| usize::try_from(*class).is_ok_and(|class| class < classes);
-        ensure!(of.iter().all(is_class), "a known image is of no class");
+        ensure!(of.iter().all(is_class), "a known image has no class");
         let number = |key: &str| {
             let value = hyperparameters.get(key).and_then(Value::as_f64);
             value.with_context(|| format!("the hyperparameters lack {key:?}"))
@@ -273,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_by_name() {
+    fn inconsistent_files_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.safetensors");
         let cases: [(Change, &str); 9] = [
@@ -287,14 +283,14 @@ mod tests {
             (|p| p.keys = None, "no list \"key_classes\""),
             (
                 |p| p.keys.iter_mut().for_each(|k| k.classes[0] = 2),
-                "is of no class",
+                "has no class",
             ),
         ];
         refuse(&path, &cases);
     }
 
     #[test]
-    fn numbers_that_end_in_none_are_refused_by_name() {
+    fn numbers_that_overflow_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.safetensors");
         let cases: [(Change, &str); 4] = [
@@ -304,7 +300,7 @@ mod tests {
             (|p| p.hyperparameters["beta"] = json!(1e300), "beta 1e300"),
         ];
         refuse(&path, &cases);
-        // Large ones are numbers.
+        // Large but finite ones are accepted.
         let mut large = tip_adapter();
         large.weights.fill(1e29);
         write(&path, &large).unwrap();
@@ -330,7 +326,7 @@ mod tests {
             let at = (random >> 33) as usize % bytes.len();
             bytes[at] = [0, 0xff, 0x7f, b'9', bytes[at] ^ 1][(random >> 20) as usize % 5];
             std::fs::write(&path, &bytes).unwrap();
-            // Whatever is read is whole.
+            // Whatever is read is complete.
             if let Ok(probe) = read(&path) {
                 assert_eq!(probe.weights.len(), 6);
             }

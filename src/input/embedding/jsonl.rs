@@ -1,4 +1,5 @@
-//! One JSON object a row. Text is read again at each visit: slow, but nothing is kept in memory.
+//! JSON Lines, one object per row. Text is parsed again on each access: slow, but nothing is kept
+//! in memory.
 
 use std::ops::Range;
 use std::path::Path;
@@ -10,7 +11,7 @@ use super::{EmbeddingFile, NoRows, check_range, map};
 use crate::input::text_file::{self, LoneReturn};
 use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
 
-/// What only a line with an embedding has: a quote within a text is escaped.
+/// Text that only a line with an embedding has: quotes within strings are escaped.
 const MARK: &[u8] = b"\"embedding\":[";
 
 pub(super) struct Jsonl {
@@ -21,8 +22,8 @@ pub(super) struct Jsonl {
 }
 
 impl Jsonl {
-    /// Whether the first row says which model made it, as longclip embed does; a file without rows may
-    /// be one of its.
+    /// Whether the first row names its model, as longclip embed writes it; a file without rows
+    /// counts as longclip embed's.
     pub(super) fn has_model(path: &Path) -> Result<bool> {
         for (_, line) in foreign(path)? {
             let line = line?;
@@ -40,7 +41,7 @@ impl Jsonl {
         for index in 0..lines.count() {
             let text = lines.get(index)?;
             let has_mark = || text.windows(MARK.len()).any(|window| window == MARK);
-            // Whoever wrote the line with blanks is asked the long way.
+            // Lines in another formatting are parsed in full.
             if has_mark() || line(text, index)?.error.is_none() {
                 rows.push(index);
             }
@@ -64,19 +65,19 @@ impl Jsonl {
         let line = line(self.lines.get(index)?, index)?;
         ensure!(
             line.is_of(&self.about),
-            "line {} is of another model than the first row",
+            "line {} was made by another model than the first row",
             index + 1
         );
         Ok(line)
     }
 }
 
-/// The objects of a file that any program may have written, with the numbers of their lines, in every
-/// encoding that text files have; blank lines are skipped.
+/// The objects of a file by any program, with their line numbers, in every encoding that text files
+/// have; blank lines are skipped.
 pub(super) fn foreign(
     path: &Path,
 ) -> Result<impl Iterator<Item = (u64, Result<Line<'static>>)> + use<>> {
-    // Opening a pipe without a writer would wait for ever.
+    // Opening a pipe without a writer would block.
     ensure!(
         std::fs::metadata(path)?.is_file(),
         "this is not a regular file"
@@ -122,7 +123,7 @@ impl EmbeddingFile for Jsonl {
             let embedding = line.embedding.as_deref().unwrap_or_default();
             ensure!(
                 embedding.len() == self.about.dim,
-                "row {row} has {} numbers where the first has {}",
+                "row {row} has {} numbers but the first has {}",
                 embedding.len(),
                 self.about.dim
             );
@@ -139,7 +140,7 @@ mod tests {
     use crate::output::embedding::{Entry, Item, Kind, jsonl_line};
 
     #[test]
-    fn numbers_survive_as_text() {
+    fn numbers_survive_the_conversion_to_text() {
         let about = about(Kind::Texts, 512);
         let row = Row {
             item: Item::Text("a".to_owned()),
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_and_failures_are_told_apart_however_they_are_spaced() {
+    fn rows_and_failures_are_distinguished_in_any_formatting() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         let id = about(Kind::Texts, 2).model_id();

@@ -1,4 +1,4 @@
-//! The lines of a part of a file, each found at once.
+//! Random access to the lines of a part of a file.
 
 use std::io::BufRead as _;
 use std::ops::Range;
@@ -8,18 +8,18 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::checkpoint::container::Bytes;
 
-/// A longer line is no row: an embedding of the widest model has below 2 MB as text.
+/// Longer lines are not rows: an embedding of the widest model takes less than 2 MB as text.
 const LONGEST_BYTES: usize = 16 << 20;
 
-/// Where the lines of some bytes begin.
+/// Positions of the lines within some bytes.
 pub(super) struct Lines {
     bytes: Arc<Bytes>,
-    /// Where each begins, and where the last one ends.
+    /// Start of each line, and the end of the last one.
     starts: Vec<usize>,
 }
 
 impl Lines {
-    /// Finds the lines of `range`; the last one may lack its end.
+    /// Finds the lines of `range`; the last one may lack its newline.
     pub(super) fn new(bytes: &Arc<Bytes>, range: Range<usize>) -> Result<Self> {
         let mut rest = bytes.get(range.clone()).context("the file is cut short")?;
         let mut starts = vec![range.start];
@@ -28,7 +28,7 @@ impl Lines {
             let length = rest.skip_until(b'\n')?;
             ensure!(
                 length <= LONGEST_BYTES,
-                "line {} has {length} bytes, and no row has as many",
+                "line {} has {length} bytes, too many for a row",
                 starts.len()
             );
             at += length;
@@ -44,7 +44,7 @@ impl Lines {
         self.starts.len() - 1
     }
 
-    /// The line of this index, without its end.
+    /// The line of this index, without its newline.
     pub(super) fn get(&self, index: usize) -> Result<&[u8]> {
         let (start, end) = index
             .checked_add(1)

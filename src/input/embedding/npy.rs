@@ -1,4 +1,4 @@
-//! NumPy's format as longclip embed writes it, with the rows' names in a file beside it.
+//! NumPy's format as longclip embed writes it, with the row names in a file next to it.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::matrix::npy::Header;
 use super::{EmbeddingFile, Mapped, NoRows, Numbers, map};
 use crate::output::embedding::{About, Line, Row, sidecar_of};
 
-/// Rows whose checksum is looked at when a file is opened.
+/// Rows whose checksum is verified when a file is opened.
 const SAMPLED: usize = 64;
 
 pub(super) struct Npy {
@@ -26,8 +26,8 @@ impl Npy {
         Self::open_pair(path, sidecar_of(path))
     }
 
-    /// Whether the file that would name the rows of `path` says which model made them, as
-    /// longclip embed does.
+    /// Whether the file that would name the rows of `path` records its model, as longclip embed
+    /// writes it.
     pub(super) fn has_model(path: &Path) -> Result<bool> {
         let sidecar = sidecar_of(path);
         if !sidecar.exists() {
@@ -36,11 +36,11 @@ impl Npy {
         let names = map(&sidecar)?;
         let names = Lines::new(&names, 0..names.len())?;
         let first = names.get(0).and_then(Line::from_bytes);
-        // A file without lines is that of an empty index.
+        // A file without lines belongs to an empty index.
         Ok(names.count() == 0 || first.is_ok_and(|line| line.has_model()))
     }
 
-    /// Whether all rows of the numbers at `path` are those that the file at `sidecar` names.
+    /// Whether the rows at `path` all match those that the file at `sidecar` names.
     pub(super) fn is_pair(path: &Path, sidecar: PathBuf) -> bool {
         Self::open_pair(path, sidecar)
             .is_ok_and(|npy| (0..npy.rows()).all(|index| npy.row(index).is_ok()))
@@ -57,7 +57,7 @@ impl Npy {
         };
         let names = open_names().with_context(|| {
             format!(
-                "the names of the rows are expected in {}, as longclip embed writes them",
+                "the row names are expected in {}, as longclip embed writes them",
                 sidecar.display()
             )
         })?;
@@ -65,7 +65,7 @@ impl Npy {
         ensure!(
             names.count() == numbers.rows,
             "it has {} rows and {} has {}: the two do not belong together; run longclip embed \
-             --resume to finish them",
+             --resume to complete them",
             numbers.rows,
             sidecar.display(),
             names.count()
@@ -82,7 +82,8 @@ impl Npy {
         Ok(npy)
     }
 
-    /// Checks the first, the last and some rows between; [`EmbeddingFile::row`] checks its own.
+    /// Checks the first, the last and some rows between; [`EmbeddingFile::row`] checks each row
+    /// that it reads.
     fn sample(&self) -> Result<()> {
         let last = self.numbers.rows - 1;
         let step = last.div_ceil(SAMPLED).max(1);
@@ -107,7 +108,7 @@ impl EmbeddingFile for Npy {
         ensure!(
             line.crc32 == Some(crc32) && line.is_of(&self.about),
             "row {index} differs between {} and {}: the two do not belong together; run longclip \
-             embed --resume to finish them",
+             embed --resume to complete them",
             self.path.display(),
             self.sidecar.display()
         );

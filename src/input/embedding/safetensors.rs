@@ -1,4 +1,4 @@
-//! safetensors: the crate checks the header, numbers and names stay in the map.
+//! safetensors: the crate checks the header; numbers and names stay in the memory map.
 
 use std::ops::Range;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::lines::Lines;
 use super::{EmbeddingFile, Mapped, Numbers, header, map};
 use crate::output::embedding::{About, Dtype, Line, Row, check_dim};
 
-/// Our headers have below 2 KB.
+/// Longclip's headers have less than 2 KB.
 const LONGEST_HEADER: u64 = 1 << 20;
 
 pub(super) struct Safetensors {
@@ -21,10 +21,10 @@ pub(super) struct Safetensors {
 }
 
 impl Safetensors {
-    /// Whether the header says which model made the embeddings, as longclip embed does.
+    /// Whether the header records the model that made the embeddings, as longclip embed writes it.
     pub(super) fn has_model(path: &Path) -> Result<bool> {
         let bytes = map(path)?;
-        // Larger than ours may be, so that it is named as what it is.
+        // Larger than longclip's headers, so that foreign files are recognised too.
         let (_, directory) = header(&bytes, 8 * LONGEST_HEADER)?;
         let pairs = directory.metadata().as_ref();
         Ok(pairs.is_some_and(|pairs| pairs.contains_key("format") && pairs.contains_key("model")))
@@ -51,7 +51,7 @@ impl Safetensors {
         };
         let &[rows, dim] = info.shape.as_slice() else {
             bail!(
-                "the embeddings have the shape {:?}; rows and columns are expected",
+                "the embeddings have shape {:?}; rows and columns are expected",
                 info.shape
             );
         };
@@ -71,7 +71,7 @@ impl Safetensors {
         let names = Lines::new(&bytes, range)?;
         ensure!(
             names.count() == rows,
-            "the file has {rows} embeddings and the names of {}; it is damaged",
+            "the file has {rows} embeddings but {} names; it is damaged",
             names.count()
         );
         Ok(Self {
@@ -112,7 +112,7 @@ mod tests {
     use crate::output::embedding::{Kind, testing::about};
 
     #[test]
-    fn headers_that_lie_are_refused() {
+    fn contradictory_headers_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         let about = about(Kind::Images, 4);
