@@ -14,7 +14,7 @@ const STAMP: Stamp = Stamp {
 };
 
 #[test]
-fn what_is_kept_is_found_by_the_next_run() {
+fn stored_results_are_found_by_the_next_run() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("made/for/it");
     let cache = Cache::open(&place).unwrap();
@@ -49,7 +49,7 @@ fn what_is_kept_is_found_by_the_next_run() {
 }
 
 #[test]
-fn damaged_rows_are_not_taken() {
+fn damaged_rows_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
     let recipe = cache.recipe("r").unwrap();

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_classes_and_what_lies_deeper_belongs_to_them() {
+    fn folders_are_classes_with_images_at_any_depth() {
         let root = folder(&[
             "cat/b.png",
             "cat/old/a.png",

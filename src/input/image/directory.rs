@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_is_absent() {
+    fn values_outside_the_bytes_are_absent() {
         let whole = file(Order::Little, false, 4, 9, 10);
         let directory = Directory::first(&whole).unwrap();
         assert!(directory.has(7) && directory.numbers(7, 9).is_none());

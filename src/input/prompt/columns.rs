@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_what_columns_hold() {
+    fn names_determine_what_columns_hold() {
         use Column::{Alias, Key, Label, Prompt, Text, Unknown};
         let cases: [(&str, &[usize], &[Column]); 11] = [
             ("label,prompt", &[], &[Label, Prompt]),

@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_mean_what_they_mean_in_python() {
+    fn literals_are_read_as_in_python() {
         let cases = [
             ("['cat', \"it's\", ]", r#"["cat","it's"]"#),
             (

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_precedes_every_line_is_removed() {
+    fn decoration_of_every_line_is_removed() {
         let cases: [(&str, &[&str]); 21] = [
             ("0:cat\n1:dog", &["0=cat", "1=dog"]),
             (

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_already_there_is_left() {
+    fn existing_files_are_left_alone() {
         for action in ALL {
             let room = room(&["a.jpg"]);
             let image = room.path().join("a.jpg");

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_image_that_changed_or_whose_place_is_taken_stays() {
+    fn a_changed_image_or_one_with_an_occupied_place_stays() {
         let (_room, image, place, journal) = sorted(Action::Move);
         fs::write(&image, "another").unwrap();
         assert!(failure(&journal).contains("another file exists at"));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_was_not_done_is_nothing_to_undo() {
+    fn a_step_that_was_not_done_needs_no_undo() {
         let (_room, image, place, journal) = sorted(Action::Move);
         fs::rename(&place, &image).unwrap();
         let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();

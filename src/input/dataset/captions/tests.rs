@@ -259,7 +259,7 @@ fn a_split_is_that_of_the_rows_or_refused() {
 }
 
 #[test]
-fn images_elsewhere_are_not_those_of_the_folder() {
+fn images_in_other_folders_are_not_counted() {
     let files = [
         ("d/c.jpg", ""),
         ("d/metadata.csv", "file_name,text\nb.jpg,A dog.\n"),

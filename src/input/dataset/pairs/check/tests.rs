@@ -171,7 +171,7 @@ fn captions_without_an_image_do_not_affect_the_others() {
 }
 
 #[test]
-fn a_broken_shard_gives_what_comes_before() {
+fn a_broken_shard_gives_the_samples_before_the_damage() {
     let whole = archive(&[
         ("a.gif", GIF),
         ("a.txt", b"one"),
