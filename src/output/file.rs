@@ -32,7 +32,7 @@ impl AtomicFile {
     pub fn create(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if path.is_dir() {
-            bail!("the output {shown} is a folder; pass the name of a file in it");
+            bail!("the output {shown} is a folder; name a file in it");
         }
         let content = if is_written_directly(path) {
             let file = OpenOptions::new().append(true).open(path);
@@ -282,7 +282,7 @@ mod tests {
             Ok(_) => panic!("created {}", path.display()),
             Err(error) => error.to_string(),
         };
-        assert!(error(folder.path()).ends_with("is a folder; pass the name of a file in it"));
+        assert!(error(folder.path()).ends_with("is a folder; name a file in it"));
         let missing = folder.path().join("missing/out.csv");
         assert!(error(&missing).starts_with("cannot create the output "));
     }

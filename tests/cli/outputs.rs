@@ -75,7 +75,7 @@ fn an_output_that_cannot_be_is_an_error_without_a_temporary_name() {
     assert!(!ran.stderr().contains(".tmp"), "{}", ran.stderr());
     ran.says(&["error: the folder gone of the output gone/out does not exist; make it first"]);
     let ran = room.classify(&to("p")).ends_with(2);
-    ran.says(&["the output p is a folder; pass the name of a file in it"]);
+    ran.says(&["the output p is a folder; name a file in it"]);
     assert!(!room.path("gone").exists());
 }
 

@@ -273,7 +273,7 @@ fn tables_of_other_programs_are_read() {
     room.file("x.parquet", parquet(&IMAGES, &values));
     search(&room, &["x.parquet", "x"])
         .ends_with(2)
-        .says(&["\"vector\", \"other\"", "as in x.parquet:vector"]);
+        .says(&["\"vector\", \"other\"", "such as x.parquet:vector"]);
     for (column, sign) in [("vector", 1.0), ("other", -1.0)] {
         let index = format!("x.parquet:{column}");
         let record = search(&room, &[&index, "./c.png", "-k", "4"])

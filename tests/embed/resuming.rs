@@ -230,6 +230,6 @@ fn a_file_that_is_not_a_journal_is_not_replaced() {
     let before = contents(&room, "o.");
     embed(&room, &["a.png", "-o", "o.jsonl"])
         .ends_with(2)
-        .says(&["o.jsonl.partial is in the way", "move it away"]);
+        .says(&["o.jsonl.partial exists but was not left by", "move it away"]);
     assert!(contents(&room, "o.") == before);
 }

@@ -189,7 +189,7 @@ fn files_that_are_not_an_index_are_refused() {
     for (index, message) in [
         ("none.npy", "none.npy"),
         ("numbers.npy", "not a NumPy file"),
-        ("a.png", "ends in .npy"),
+        ("a.png", "must end in .npy"),
     ] {
         room.longclip(&["search", "-m", "no-such-model", index, "x"], &[])
             .ends_with(2)
