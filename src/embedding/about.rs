@@ -1,4 +1,4 @@
-//! What a file of embeddings was made with.
+//! Metadata of a file of embeddings: what made them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,25 +9,25 @@ use crate::file::stamp::Stamp;
 use crate::output::{ImageName, Name};
 
 /// Wider embeddings are no CLIP's.
-const MOST_DIM: usize = 1 << 16;
+const MAX_DIM: usize = 1 << 16;
 
 /// What the rows of a file have in common. Rows of different models, or of one model with other
 /// settings, never share a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct About {
-    /// The model as the user called it.
+    /// The model as the user named it.
     pub model: String,
-    /// What tells its weights from all others, 64 hexadecimal digits.
+    /// SHA-256 of its weights, 64 hexadecimal digits.
     pub sha256: String,
-    /// What the towers computed in: `f32`, `bf16`, ….
+    /// Compute precision of the towers: `f32`, `bf16`, ….
     pub precision: String,
-    /// Whatever else the embeddings depend on.
+    /// All other settings on which the embeddings depend.
     pub settings: String,
     /// Images or texts.
     pub kind: Kind,
-    /// Features of an embedding.
+    /// Numbers per embedding.
     pub dim: usize,
-    /// What an embedding's numbers are stored as.
+    /// Data type of the stored numbers.
     pub dtype: Dtype,
     /// The version of longclip that wrote the file.
     pub version: String,
@@ -42,18 +42,18 @@ pub enum Kind {
     Texts,
 }
 
-/// What numbers are stored as.
+/// Data type of stored numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dtype {
     /// 32 bits.
     #[default]
     F32,
-    /// 16 bits: half the space, cosines right to about 0.0002.
+    /// 16 bits: half the space, cosines accurate to about 0.0002.
     F16,
 }
 
 impl Dtype {
-    /// Bytes of a number.
+    /// Bytes per number.
     #[must_use]
     pub fn size(self) -> usize {
         match self {
@@ -79,7 +79,7 @@ impl FromStr for Kind {
         Ok(match text {
             "images" => Self::Images,
             "texts" => Self::Texts,
-            _ => bail!("{text:?} is neither images nor texts"),
+            _ => bail!("{text:?} is neither \"images\" nor \"texts\""),
         })
     }
 }
@@ -100,7 +100,7 @@ impl FromStr for Dtype {
         Ok(match text {
             "f32" => Self::F32,
             "f16" => Self::F16,
-            _ => bail!("{text:?} is neither f32 nor f16"),
+            _ => bail!("{text:?} is neither \"f32\" nor \"f16\""),
         })
     }
 }
@@ -112,10 +112,10 @@ impl About {
         format!("{}@{}", self.model, self.sha256)
     }
 
-    /// The name and the digest of what [`About::model_id`] made.
+    /// The name and the digest in what [`About::model_id`] returned.
     ///
     /// # Errors
-    /// When it is no such thing.
+    /// When it does not have this form.
     pub fn split_id(id: &str) -> Result<(&str, &str)> {
         let (name, digest) = id.rsplit_once('@').unwrap_or(("", id));
         let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -123,7 +123,7 @@ impl About {
         Ok((name, digest))
     }
 
-    /// All of it as pairs of text, for headers that hold such.
+    /// All fields as pairs of text, for headers that store such pairs.
     #[must_use]
     pub fn pairs(&self) -> [(&'static str, String); 8] {
         [
@@ -138,16 +138,14 @@ impl About {
         ]
     }
 
-    /// What [`About::pairs`] gave, looked up by key.
+    /// Restores what [`About::pairs`] returned, looked up by key.
     ///
     /// # Errors
-    /// When a pair is missing or says nothing that can be.
+    /// When a pair is missing or has an invalid value.
     pub fn from_pairs(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let pair = |key: &str| {
             get(key).with_context(|| {
-                format!(
-                    "the header does not tell its {key:?}; was the file written by longclip embed?"
-                )
+                format!("the header has no {key:?}; was the file written by longclip embed?")
             })
         };
         let format = pair("format")?;
@@ -165,7 +163,7 @@ impl About {
             kind: pair("kind")?.parse()?,
             dim: pair("dim")?
                 .parse()
-                .context("the header's dim is no number")?,
+                .context("the header's dim is not a number")?,
             dtype: pair("dtype")?.parse()?,
             version: pair("version")?,
         };
@@ -173,8 +171,8 @@ impl About {
         Ok(about)
     }
 
-    /// Why rows of `self` cannot go into a file of `other`, as `what: its value and the other's`;
-    /// `None` if they can. The version does not count.
+    /// The first reason why rows of `self` cannot go into a file of `other`, as `what: its value
+    /// and the other's`; `None` if they can. The version does not count.
     #[must_use]
     pub fn difference(&self, other: &Self) -> Option<String> {
         if self.sha256 != other.sha256 {
@@ -184,7 +182,7 @@ impl About {
                 other.model_id()
             ));
         }
-        // The digest is what counts; the name only says how the model was called.
+        // Only the digest counts; the name is what the user called the model.
         let called = Self {
             model: other.model.clone(),
             ..self.clone()
@@ -211,24 +209,24 @@ fn without_common(mine: &str, theirs: &str) -> (String, String) {
     (rest(mine, theirs), rest(theirs, mine))
 }
 
-/// Fails if no embedding is as wide.
+/// Fails if embeddings are never this wide.
 ///
 /// # Errors
 /// Names the limits.
 pub(crate) fn check_dim(dim: usize) -> Result<()> {
     ensure!(
-        (1..=MOST_DIM).contains(&dim),
-        "the embeddings have {dim} numbers; those of CLIP models have 1 to {MOST_DIM}"
+        (1..=MAX_DIM).contains(&dim),
+        "the embeddings have {dim} dimensions; those of CLIP models have 1 to {MAX_DIM}"
     );
     Ok(())
 }
 
-/// What an embedding was made of.
+/// The input that an embedding was made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The image or the text.
     pub item: Item,
-    /// What was wrong with it although it could be embedded.
+    /// Warnings about an input that could still be embedded.
     pub warnings: Vec<String>,
 }
 
@@ -239,11 +237,11 @@ pub enum Item {
     Image {
         /// Its path as given or found.
         name: ImageName,
-        /// Columns in pixels, the image upright.
+        /// Width in pixels, the image upright.
         width: u32,
-        /// Rows in pixels.
+        /// Height in pixels, the image upright.
         height: u32,
-        /// The file as it was when it was read; `None` for what came from stdin.
+        /// The file when it was read; `None` for stdin.
         stamp: Option<Stamp>,
     },
     /// A text.
@@ -264,9 +262,9 @@ impl Item {
 /// An input without an embedding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// Which one.
+    /// Which input.
     pub name: Name,
-    /// Why.
+    /// Why it failed.
     pub error: String,
 }
 
@@ -304,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_is_named() {
+    fn differences_are_named() {
         let one = about(Kind::Images, 512);
         let renamed = About {
             model: "./copy.pt".to_owned(),

@@ -1,4 +1,4 @@
-//! Embeddings whoever wrote them: whether a file is longclip embed's or another program's, and either
+//! Embeddings from any program: a file is longclip embed's or another program's, and both are read
 //! through one type.
 
 use std::ops::Range;
@@ -15,15 +15,15 @@ use crate::embedding::{About, Item};
 use crate::output::suffix::Suffix;
 use crate::output::{Name, suffix};
 
-/// Embeddings to search or to learn from, whoever wrote them.
+/// Embeddings to search or to learn from, from any program.
 pub enum Embeddings {
-    /// What longclip embed wrote, which says what made it.
+    /// Written by longclip embed, which records what made them.
     Ours(Box<dyn EmbeddingFile>),
-    /// What another program wrote.
+    /// Written by another program.
     Matrix(Matrix),
 }
 
-/// The suffixes of files that [`open_any`] reads.
+/// File name suffixes that [`open_any`] reads.
 const READ: &[(&str, &str)] = &[
     ("npy", "npy"),
     ("npz", "npz"),
@@ -33,8 +33,8 @@ const READ: &[(&str, &str)] = &[
     ("ndjson", "jsonl"),
 ];
 
-/// A file and, after a colon, the array in it that is meant: `x.npz:images`. A file of the whole name
-/// comes first.
+/// Splits a path from the name of an array after a colon: `x.npz:images`. A file with the whole
+/// name takes precedence.
 #[must_use]
 pub fn split_array(path: &Path) -> (PathBuf, Option<String>) {
     let text = path.to_string_lossy();
@@ -46,16 +46,17 @@ pub fn split_array(path: &Path) -> (PathBuf, Option<String>) {
     }
 }
 
-/// Opens the file at `path`, of longclip embed or of another program; after a colon stands the name of an
-/// array in it.
+/// Opens the file at `path`, of longclip embed or of another program; the name of an array in it
+/// may follow a colon.
 ///
 /// # Errors
-/// When there is none, or it holds no embeddings.
+/// When it does not exist, or holds no embeddings.
 pub fn open_any(path: &Path) -> Result<Embeddings> {
     let (file, array) = split_array(path);
     let Suffix::Names(suffix) = suffix::of(&file, READ) else {
         bail!(
-            "{}: a file of embeddings ends in .npy, .npz, .safetensors, .parquet or .jsonl",
+            "{} is not a file of embeddings; the name must end in .npy, .npz, .safetensors, \
+             .parquet or .jsonl",
             file.display()
         );
     };
@@ -72,7 +73,7 @@ pub fn open_any(path: &Path) -> Result<Embeddings> {
     if is_ours().with_context(reading)? {
         ensure!(
             array.is_none(),
-            "{} was written by longclip embed and holds one matrix; leave out what stands after the colon",
+            "{} was written by longclip embed and holds one matrix; drop the name after the colon",
             file.display()
         );
         return Ok(Embeddings::Ours(open(&file)?));
@@ -82,7 +83,7 @@ pub fn open_any(path: &Path) -> Result<Embeddings> {
 }
 
 impl Embeddings {
-    /// What the embeddings were made with, where the file says so.
+    /// What the embeddings were made with, if the file says so.
     #[must_use]
     pub fn about(&self) -> Option<&About> {
         match self {
@@ -91,7 +92,7 @@ impl Embeddings {
         }
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         match self {
@@ -100,7 +101,7 @@ impl Embeddings {
         }
     }
 
-    /// How many numbers a row has.
+    /// Numbers per row.
     #[must_use]
     pub fn dim(&self) -> usize {
         match self {
@@ -109,7 +110,7 @@ impl Embeddings {
         }
     }
 
-    /// What row `index` is called; `None` where nothing names the rows.
+    /// The name of row `index`; `None` if rows have no names.
     ///
     /// # Errors
     /// When there is no such row, or the file is damaged there.
@@ -123,7 +124,7 @@ impl Embeddings {
         }
     }
 
-    /// As [`EmbeddingFile::vectors`]; those of a matrix are made unit vectors.
+    /// As [`EmbeddingFile::vectors`]; rows of a foreign matrix are normalised to unit length.
     ///
     /// # Errors
     /// When there are no such rows, or the file is damaged there.

@@ -1,4 +1,4 @@
-//! The journal of a run that did not end: which rows are whole, and each of them again.
+//! Reading the journal of an interrupted run: which rows are complete, and their contents.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,25 +12,25 @@ use crate::checkpoint::container::Bytes;
 use crate::embedding::journal::{FRAME_START, MAGIC, Tag};
 use crate::embedding::{About, Failure, Line, Row};
 
-/// A longer frame is none: a row has a name and at most 2^16 numbers.
+/// Longer frames are invalid: a row has a name and at most 2^16 numbers.
 const LONGEST_FRAME: usize = 64 << 20;
 
-/// What can be read of a journal.
+/// The readable part of a journal.
 #[derive(Debug)]
 pub struct Found {
-    /// What its run computed with.
+    /// Settings of the run that wrote it.
     pub about: About,
-    /// The bytes up to the end of the last whole frame.
+    /// Bytes up to the end of the last complete frame.
     pub end: u64,
-    /// The bytes after it, which a kill left behind.
+    /// Bytes after it, left behind by a killed run.
     pub torn: u64,
 }
 
-/// Reads the journal from its start and hands each row with the place of its frame to `take`.
+/// Reads the journal from its start and passes each row with the position of its frame to `take`.
 /// `None` if not even its header was written.
 ///
 /// # Errors
-/// When the file is no journal, or cannot be read.
+/// When the file is not a journal, or cannot be read.
 pub fn scan(file: &File, mut take: impl FnMut(u64, Row)) -> Result<Option<Found>> {
     let length = file.metadata()?.len();
     let mut reader = BufReader::with_capacity(1 << 20, file);
@@ -40,7 +40,7 @@ pub fn scan(file: &File, mut take: impl FnMut(u64, Row)) -> Result<Option<Found>
         .read_to_end(&mut magic)?;
     ensure!(
         MAGIC.starts_with(&magic),
-        "it is not a journal of longclip's"
+        "it is not a journal of longclip embed"
     );
     let mut end = magic.len() as u64;
     let mut about = None;
@@ -49,7 +49,7 @@ pub fn scan(file: &File, mut take: impl FnMut(u64, Row)) -> Result<Option<Found>
             (Some(Tag::Header), None) => about = Some(read_about(&payload[1..])?),
             (Some(Tag::Row), Some(about)) => take(end, read_row(&payload, about)?.0),
             (Some(Tag::Failure), Some(_)) => {}
-            _ => bail!("it holds what a newer longclip wrote; finish with that one"),
+            _ => bail!("it was written by a newer longclip; finish the run with that version"),
         }
         end += (FRAME_START + payload.len()) as u64;
     }
@@ -57,7 +57,7 @@ pub fn scan(file: &File, mut take: impl FnMut(u64, Row)) -> Result<Option<Found>
     Ok(about.map(|about| Found { about, end, torn }))
 }
 
-/// The next payload; `None` where the file ends or the rest is no whole frame.
+/// The next payload; `None` at the end of the file or if the rest is not a complete frame.
 fn next_frame(reader: &mut impl std::io::Read) -> Result<Option<Vec<u8>>> {
     let mut start = Vec::new();
     reader.take(FRAME_START as u64).read_to_end(&mut start)?;
@@ -70,7 +70,7 @@ fn next_frame(reader: &mut impl std::io::Read) -> Result<Option<Vec<u8>>> {
     Ok(whole.then_some(payload))
 }
 
-/// Length and checksum of a frame. No payload is empty: eight zero bytes are no frame.
+/// Length and checksum of a frame. No payload is empty: eight zero bytes are not a frame.
 fn frame_start(bytes: &[u8]) -> Option<(usize, u32)> {
     let (length, rest) = bytes.split_first_chunk()?;
     let length = u32::from_le_bytes(*length) as usize;
@@ -86,7 +86,7 @@ fn read_about(json: &[u8]) -> Result<About> {
     About::from_pairs(|key| pairs.get(key).cloned())
 }
 
-/// The row of a payload, and where in it the numbers lie.
+/// The row of a payload, and the range of its numbers.
 fn read_row(payload: &[u8], about: &About) -> Result<(Row, Range<usize>)> {
     let read = || {
         let length = u32::from_le_bytes(*payload.get(1..)?.first_chunk()?) as usize;
@@ -94,19 +94,19 @@ fn read_row(payload: &[u8], about: &About) -> Result<(Row, Range<usize>)> {
         let line = payload.get(5..start)?;
         (payload.len() - start == about.dim * 4).then_some((line, start..payload.len()))
     };
-    let (line, numbers) = read().context("a row of it is damaged")?;
+    let (line, numbers) = read().context("one of its rows is damaged")?;
     Ok((Line::from_bytes(line)?.row()?, numbers))
 }
 
-/// The entries of a journal, by the places of their frames.
+/// The entries of a journal, by the positions of their frames.
 pub struct Entries {
     bytes: Bytes,
     about: About,
-    /// Where the part begins that memory holds.
+    /// Start of the part of the map that is held in memory.
     held: AtomicUsize,
 }
 
-/// How much of a journal memory holds while it is read from its start to its end.
+/// How much of a journal is held in memory during a sequential read.
 const HELD_BYTES: usize = 16 << 20;
 
 /// One entry.
@@ -114,12 +114,12 @@ const HELD_BYTES: usize = 16 << 20;
 pub enum Entry {
     /// A row and its embedding `[dim]`.
     Row(Row, Vec<f32>),
-    /// An input without one.
+    /// An input without an embedding.
     Failed(Failure),
 }
 
 impl Entries {
-    /// All that the file holds now.
+    /// Maps all that the file holds now.
     ///
     /// # Errors
     /// When it cannot be mapped.
@@ -131,8 +131,8 @@ impl Entries {
         })
     }
 
-    /// Lets go of what was read, so that the journal does not end up in memory.
-    fn let_go(&self, place: usize) {
+    /// Releases what was read, so that the journal does not fill memory.
+    fn release(&self, place: usize) {
         let held = self.held.load(Ordering::Relaxed);
         if place < held {
             self.held.store(place, Ordering::Relaxed);
@@ -142,7 +142,7 @@ impl Entries {
         }
     }
 
-    /// The entry whose frame begins at `place`.
+    /// The entry of the frame at `place`.
     ///
     /// # Errors
     /// When there is none.
@@ -154,7 +154,7 @@ impl Entries {
             (crc32fast::hash(payload) == crc32).then_some(payload)
         };
         let payload = frame().context("the journal was changed by another program")?;
-        self.let_go(usize::try_from(place)?);
+        self.release(usize::try_from(place)?);
         match Tag::of(payload[0]) {
             Some(Tag::Row) => {
                 let (row, numbers) = read_row(payload, &self.about)?;
@@ -181,7 +181,7 @@ mod tests {
     use crate::output::Name;
 
     #[test]
-    fn every_row_before_the_cut_survives_it() {
+    fn every_row_before_the_cut_survives() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npy.partial");
         let about = about(Kind::Images, 6);
@@ -195,7 +195,7 @@ mod tests {
         drop(journal);
         let whole = std::fs::read(&path).unwrap();
         for length in 0..=whole.len() {
-            // What follows the cut may also be zeros: blocks that the disk never got.
+            // What follows the cut may also be zeros: blocks that never reached the disk.
             for zeros in [0, 1, 8, 20] {
                 let mut bytes = whole[..length].to_vec();
                 bytes.extend(vec![0; zeros]);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_on_after_the_cut() {
+    fn a_run_resumes_after_the_cut() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.npy.partial");
         let about = about(Kind::Images, 6);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_no_journal_are_refused() {
+    fn files_that_are_not_a_journal_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.partial");
         for content in [&b"{\"image\""[..], b"\x93NUMPY\x01\x00", b"LCEMBED2"] {

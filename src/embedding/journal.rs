@@ -1,5 +1,5 @@
-//! The rows of a run that is going on: `FILE.partial`, to which each row is added whole as it is
-//! ready. Whatever ends the run, all rows but the one being written can be read again.
+//! The rows of a run in progress: `FILE.partial`, to which each row is appended as soon as it is
+//! ready. However the run ends, all rows but the one being written can be read again.
 //!
 //! ```text
 //! "LCEMBED1" frame*      frame = length u32, CRC-32 u32, payload
@@ -17,13 +17,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{About, Dtype, Entry, Line, push_values};
 
-/// The first bytes of a journal.
+/// Magic bytes of a journal.
 pub(crate) const MAGIC: &[u8; 8] = b"LCEMBED1";
 
 /// Bytes before a frame's payload.
 pub(crate) const FRAME_START: usize = 8;
 
-/// The first byte of a payload, which tells what it is.
+/// First byte of a payload, its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tag {
     Header = b'H' as isize,
@@ -39,7 +39,7 @@ impl Tag {
     }
 }
 
-/// A journal that is being written.
+/// A journal that is open for writing.
 #[derive(Debug)]
 pub struct Journal {
     file: File,
@@ -51,7 +51,7 @@ impl Journal {
     /// Begins anew in a file that [`lock`](crate::file::lock::lock) opened; the journal that was in it is gone.
     ///
     /// # Errors
-    /// When it holds something else than a journal, or cannot be written.
+    /// When it contains something other than a journal, or cannot be written.
     pub fn begin(mut file: File, path: &Path, about: &About) -> Result<Self> {
         check_own(&mut file, path)?;
         let mut journal = Self::go_on(file, path, 0)?;
@@ -63,7 +63,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Goes on after the first `end` bytes, which are whole frames; what follows them is cut off.
+    /// Continues after the first `end` bytes, which are complete frames; what follows is truncated.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -78,11 +78,11 @@ impl Journal {
         })
     }
 
-    /// Adds an entry and returns where its frame begins. It is with the system when this returns:
-    /// a kill does not undo it.
+    /// Appends an entry and returns the offset of its frame. It is passed to the system when this
+    /// returns: a kill does not undo it.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When it cannot be written.
     pub fn add(&mut self, entry: Entry<'_>) -> Result<u64> {
         let mut payload = Vec::new();
         match entry {
@@ -115,7 +115,7 @@ impl Journal {
         let mut frame = u32::try_from(payload.len())?.to_le_bytes().to_vec();
         frame.extend(crc32fast::hash(payload).to_le_bytes());
         frame.extend(payload);
-        // One call: a frame is not torn but by a kill within it.
+        // One call: only a kill within it can tear a frame.
         self.write(&frame)
     }
 
@@ -128,7 +128,7 @@ impl Journal {
     }
 }
 
-/// Fails if there is something in the file that is no journal: other commands keep what they have
+/// Fails if the file contains something other than a journal: other commands keep partial results
 /// under such a name when they are stopped.
 fn check_own(file: &mut File, path: &Path) -> Result<()> {
     let reading = || format!("cannot read {}", path.display());
@@ -139,8 +139,8 @@ fn check_own(file: &mut File, path: &Path) -> Result<()> {
         .with_context(reading)?;
     ensure!(
         MAGIC.starts_with(&start),
-        "{} is in the way: it is not what a stopped longclip embed leaves, perhaps the results of a \
-         stopped classify; move it away, or choose another --output",
+        "{} exists but was not left by a stopped longclip embed (perhaps it has the results of a \
+         stopped classify); move it away, or choose another --output",
         path.display()
     );
     Ok(())

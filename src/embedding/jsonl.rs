@@ -1,4 +1,4 @@
-//! One JSON object a row, which says all of it: name, embedding, model.
+//! One self-contained JSON object per row: name, embedding, model.
 
 use std::io::Write as _;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::file::atomic::AtomicFile;
 use crate::input::text_file;
 use crate::input::text_file::LoneReturn;
 
-/// The line of one entry.
+/// Writes the line of one entry.
 ///
 /// # Errors
 /// When a number cannot be written.
@@ -39,7 +39,7 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     file.commit()
 }
 
-/// What only a line with an embedding has: a quote within a text is escaped.
+/// Text that only a line with an embedding has: quotes within strings are escaped.
 const MARK: &[u8] = b"\"embedding\":[";
 
 pub(super) struct Jsonl {
@@ -50,8 +50,8 @@ pub(super) struct Jsonl {
 }
 
 impl Jsonl {
-    /// Whether the first row says which model made it, as longclip embed does; a file without rows may
-    /// be one of its.
+    /// Whether the first row names its model, as longclip embed writes it; a file without rows
+    /// counts as longclip embed's.
     pub(super) fn has_model(path: &Path) -> Result<bool> {
         for (_, line) in foreign(path)? {
             let line = line?;
@@ -69,7 +69,7 @@ impl Jsonl {
         for index in 0..lines.count() {
             let text = lines.get(index)?;
             let has_mark = || text.windows(MARK.len()).any(|window| window == MARK);
-            // Whoever wrote the line with blanks is asked the long way.
+            // Lines in another formatting are parsed in full.
             if has_mark() || line(text, index)?.error.is_none() {
                 rows.push(index);
             }
@@ -93,19 +93,19 @@ impl Jsonl {
         let line = line(self.lines.get(index)?, index)?;
         ensure!(
             line.is_of(&self.about),
-            "line {} is of another model than the first row",
+            "line {} was made by another model than the first row",
             index + 1
         );
         Ok(line)
     }
 }
 
-/// The objects of a file that any program may have written, with the numbers of their lines, in every
-/// encoding that text files have; blank lines are skipped.
+/// The objects of a file by any program, with their line numbers, in every encoding that text files
+/// have; blank lines are skipped.
 pub(super) fn foreign(
     path: &Path,
 ) -> Result<impl Iterator<Item = (u64, Result<Line<'static>>)> + use<>> {
-    // Opening a pipe without a writer would wait for ever.
+    // Opening a pipe without a writer would block.
     ensure!(
         std::fs::metadata(path)?.is_file(),
         "this is not a regular file"
@@ -151,7 +151,7 @@ impl EmbeddingFile for Jsonl {
             let embedding = line.embedding.as_deref().unwrap_or_default();
             ensure!(
                 embedding.len() == self.about.dim,
-                "row {row} has {} numbers where the first has {}",
+                "row {row} has {} numbers but the first has {}",
                 embedding.len(),
                 self.about.dim
             );
@@ -168,7 +168,7 @@ mod tests {
     use crate::embedding::{Entry, Item, Kind, jsonl_line};
 
     #[test]
-    fn numbers_survive_as_text() {
+    fn numbers_survive_the_conversion_to_text() {
         let about = about(Kind::Texts, 512);
         let row = Row {
             item: Item::Text("a".to_owned()),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_and_failures_are_told_apart_however_they_are_spaced() {
+    fn rows_and_failures_are_distinguished_in_any_formatting() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl");
         let id = about(Kind::Texts, 2).model_id();

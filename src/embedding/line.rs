@@ -1,4 +1,4 @@
-//! A row as one line of JSON: the same keys in every place that holds such lines.
+//! A row as one line of JSON, with the same keys wherever such lines are stored.
 
 use std::borrow::Cow;
 use std::io::BufRead as _;
@@ -15,7 +15,7 @@ use crate::checkpoint::container::Bytes;
 use crate::file::stamp::Stamp;
 use crate::output::{ImageName, Name, json};
 
-/// The keys, in their order; which of them there are depends on the place.
+/// The keys, in order; which of them are present depends on the place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Line<'a> {
@@ -23,7 +23,7 @@ pub struct Line<'a> {
     image: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<String>,
-    /// The same as `image`, as Parquet calls it; either is read.
+    /// The same as `image`, under Parquet's name; either is accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,7 +57,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// A row alone.
+    /// The line of a row alone.
     #[must_use]
     pub fn of_row(row: &'a Row) -> Self {
         let named = match &row.item {
@@ -100,8 +100,8 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// Under both names that images have: the one of classify's records and the one of Parquet's
-    /// columns, so that a join of files needs no renaming.
+    /// Under both names: that of classify's records and that of Parquet's columns, so that files
+    /// can be joined without renaming.
     fn of_image(name: &'a ImageName) -> Self {
         let bytes = name.bytes_as_text();
         Self {
@@ -113,7 +113,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// With what the row was made with, for places that have no header.
+    /// Adds what made the row, for places without a header.
     #[must_use]
     pub fn with(self, about: &'a About) -> Self {
         Self {
@@ -125,24 +125,24 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// With the embedding itself.
+    /// Adds the embedding itself.
     #[must_use]
     pub fn with_embedding(mut self, embedding: &'a [f32]) -> Self {
         self.embedding = Some(Cow::Borrowed(embedding));
         self
     }
 
-    /// With the checksum of the embedding's bytes, which lie in another file.
+    /// Adds the checksum of the embedding's bytes, which are in another file.
     #[must_use]
     pub fn with_crc32(mut self, crc32: u32) -> Self {
         self.crc32 = Some(crc32);
         self
     }
 
-    /// The line, with its end.
+    /// The line, including its newline.
     ///
     /// # Errors
-    /// When a number cannot be written, which none of ours is.
+    /// When a number cannot be written, which does not occur for finite ones.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = json::printable(self)?;
         bytes.push(b'\n');
@@ -157,7 +157,7 @@ impl<'a> Line<'a> {
         serde_json::from_slice(bytes).context("not a row of embeddings")
     }
 
-    /// The row that the line tells.
+    /// The row of the line.
     ///
     /// # Errors
     /// When keys are missing or contradict each other.
@@ -185,12 +185,12 @@ impl<'a> Line<'a> {
         })
     }
 
-    /// The failure that the line tells.
+    /// The failure of the line.
     ///
     /// # Errors
-    /// When it tells none.
+    /// When it has none.
     pub fn failure(&self) -> Result<Failure> {
-        let error = self.error.as_ref().context("the line tells no error")?;
+        let error = self.error.as_ref().context("the line has no error")?;
         Ok(Failure {
             name: self.name()?,
             error: error.to_string(),
@@ -212,26 +212,26 @@ impl<'a> Line<'a> {
                 }))
             }
             (None, Some(text)) => Ok(Name::Text(text.to_string())),
-            _ => bail!("the row has neither an \"image\" (or \"path\") nor a \"text\", or both"),
+            _ => bail!("the row must have either an \"image\" (or \"path\") or a \"text\""),
         }
     }
 
-    /// Whether the line has a key that names something.
+    /// Whether the line has a key with a name.
     #[must_use]
     pub fn is_named(&self) -> bool {
         self.image.is_some() || self.path.is_some() || self.text.is_some()
     }
 
-    /// Whether the line says which model made its embedding.
+    /// Whether the line records the model of its embedding.
     #[must_use]
     pub fn has_model(&self) -> bool {
         self.model.is_some()
     }
 
-    /// What the row was made with, where the line says so; of `dim` features stored as `dtype`.
+    /// What made the row, if the line says so; embeddings have `dim` numbers, stored as `dtype`.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not say so.
     pub fn about(&self, dim: usize, dtype: super::Dtype) -> Result<About> {
         About::from_pairs(|key| {
             let value = match key {
@@ -266,7 +266,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What two keys of one meaning say.
+/// The value of two keys of one meaning.
 fn one_of<'a, T: PartialEq>(image: &'a Option<T>, path: &'a Option<T>) -> Result<Option<&'a T>> {
     if let (Some(image), Some(path)) = (image, path) {
         ensure!(
@@ -277,18 +277,18 @@ fn one_of<'a, T: PartialEq>(image: &'a Option<T>, path: &'a Option<T>) -> Result
     Ok(image.as_ref().or(path.as_ref()))
 }
 
-/// A longer line is no row: an embedding of the widest model has below 2 MB as text.
+/// Longer lines are not rows: an embedding of the widest model takes less than 2 MB as text.
 const LONGEST_BYTES: usize = 16 << 20;
 
-/// Where the lines of some bytes begin.
+/// Positions of the lines within some bytes.
 pub(super) struct Lines {
     bytes: Arc<Bytes>,
-    /// Where each begins, and where the last one ends.
+    /// Start of each line, and the end of the last one.
     starts: Vec<usize>,
 }
 
 impl Lines {
-    /// Finds the lines of `range`; the last one may lack its end.
+    /// Finds the lines of `range`; the last one may lack its newline.
     pub(super) fn new(bytes: &Arc<Bytes>, range: Range<usize>) -> Result<Self> {
         let mut rest = bytes.get(range.clone()).context("the file is cut short")?;
         let mut starts = vec![range.start];
@@ -297,7 +297,7 @@ impl Lines {
             let length = rest.skip_until(b'\n')?;
             ensure!(
                 length <= LONGEST_BYTES,
-                "line {} has {length} bytes, and no row has as many",
+                "line {} has {length} bytes, too many for a row",
                 starts.len()
             );
             at += length;
@@ -313,7 +313,7 @@ impl Lines {
         self.starts.len() - 1
     }
 
-    /// The line of this index, without its end.
+    /// The line of this index, without its newline.
     pub(super) fn get(&self, index: usize) -> Result<&[u8]> {
         let (start, end) = index
             .checked_add(1)
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_tells_what_it_was_made_with() {
+    fn a_line_records_what_made_it() {
         let about = about(Kind::Images, 4);
         let row = &images(1, 4).rows[0].0;
         let bytes = Line::of_row(row).with(&about).to_bytes().unwrap();
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_rows_are_refused() {
+    fn lines_that_are_not_rows_are_refused() {
         let cases = [
             "",
             "[]",

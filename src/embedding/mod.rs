@@ -1,10 +1,10 @@
 //! Embeddings on disk, both ways: one file per format (npy, safetensors, Parquet, jsonl), matrices of
 //! other programs, probes, and the cache.
 //!
-//! Every file names what it was made with ([`About`]), so that embeddings of two models are never
-//! compared, and what each row was made of ([`Row`]), so that a later run knows what is still
-//! right. While a run goes on, its rows lie in a [`journal`]; [`write()`] makes the file of it in one
-//! go, and [`open`] reads it back.
+//! Every file records what made it ([`About`]), so that embeddings of two models are never
+//! compared, and what each row was made of ([`Row`]), so that a later run knows which rows are
+//! still valid. During a run the rows are kept in a [`journal`]; [`write()`] converts it to the file
+//! at the end, and [`open`] reads it back. No byte of a file is trusted.
 
 mod about;
 mod any;
@@ -43,18 +43,18 @@ pub use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers, open};
 /// The formats of files of embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// NumPy's, with the rows' names in a file beside it.
+    /// NumPy's, with the row names in a file next to it.
     Npy,
     /// safetensors.
     Safetensors,
     /// Apache Parquet.
     Parquet,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
 }
 
 impl Format {
-    /// What the suffix of a file names.
+    /// The formats by file suffix.
     pub const SUFFIXES: &[(&str, Self)] = &[
         ("npy", Self::Npy),
         ("safetensors", Self::Safetensors),
@@ -63,21 +63,22 @@ impl Format {
         ("ndjson", Self::Jsonl),
     ];
 
-    /// The format that a file's suffix stands for.
+    /// The format of a file's suffix.
     ///
     /// # Errors
-    /// When it stands for none.
+    /// When the suffix is not that of a format.
     pub fn of_path(path: &Path) -> Result<Self> {
         match suffix::of(path, Self::SUFFIXES) {
             Suffix::Names(format) => Ok(format),
             _ => bail!(
-                "{}: a file of embeddings ends in .npy, .safetensors, .parquet or .jsonl",
+                "{} is not a file of embeddings; the name must end in .npy, .safetensors, \
+                 .parquet or .jsonl",
                 path.display()
             ),
         }
     }
 
-    /// Fails if the format has no numbers of this width.
+    /// Fails if the format does not support this data type.
     ///
     /// # Errors
     /// Names the formats that do.
@@ -85,13 +86,13 @@ impl Format {
         let narrow = dtype == Dtype::F16 && matches!(self, Self::Parquet | Self::Jsonl);
         ensure!(
             !narrow,
-            "this format has no 16-bit numbers; write .npy or .safetensors, or leave out --dtype f16"
+            "this format has no 16-bit numbers; write .npy or .safetensors, or drop --dtype f16"
         );
         Ok(())
     }
 }
 
-/// What became of one input.
+/// The result of one input.
 #[derive(Clone, Copy, Debug)]
 pub enum Entry<'a> {
     /// Its row and its unit embedding `[dim]`.
@@ -100,26 +101,26 @@ pub enum Entry<'a> {
     Failed(&'a Failure),
 }
 
-/// What takes the entries of [`Rows`], one after the other.
+/// Receiver of the entries of [`Rows`], in order.
 pub type Take<'a> = dyn FnMut(Entry<'_>) -> Result<()> + 'a;
 
-/// All that a file is to hold, in its order; visited as often as a format needs.
+/// The entries of a file, in order; visited as often as a format needs.
 pub trait Rows {
-    /// How many rows there are.
+    /// Number of rows.
     fn rows(&self) -> usize;
 
-    /// How many inputs failed.
+    /// Number of failed inputs.
     fn failures(&self) -> usize;
 
-    /// Hands every entry to `take`.
+    /// Passes every entry to `take`.
     ///
     /// # Errors
-    /// When one cannot be read, and those of `take`.
+    /// When one cannot be read, and the errors of `take`.
     fn visit(&self, take: &mut Take<'_>) -> Result<()>;
 }
 
-/// Writes the file at `path`, which appears whole or not at all. What failed is in it where the
-/// format has room for it (jsonl), and else in [`errors_of`] `path`.
+/// Writes the file at `path`, which appears complete or not at all. Failures are stored in the file
+/// if the format can hold them (jsonl), else in [`errors_of`] `path`.
 ///
 /// # Errors
 /// When a file cannot be written or an entry cannot be read.
@@ -136,25 +137,25 @@ pub fn write(format: Format, path: &Path, about: &About, rows: &dyn Rows) -> Res
     }
 }
 
-/// Where the inputs that failed are listed.
+/// Path of the list of failed inputs.
 #[must_use]
 pub fn errors_of(path: &Path) -> PathBuf {
-    beside(path, ".errors.jsonl")
+    with_extension(path, ".errors.jsonl")
 }
 
-/// Where the journal of a file in the making lies.
+/// Path of the journal of a file in progress.
 #[must_use]
 pub fn journal_of(path: &Path) -> PathBuf {
-    beside(path, ".partial")
+    with_extension(path, ".partial")
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn with_extension(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// Lists what failed; an earlier run's list does not outlive its file.
+/// Lists failures; removes the list of an earlier run.
 fn write_failures(path: &Path, rows: &dyn Rows) -> Result<()> {
     let place = errors_of(path);
     if rows.failures() == 0 {
@@ -176,7 +177,7 @@ fn write_failures(path: &Path, rows: &dyn Rows) -> Result<()> {
     file.commit()
 }
 
-/// Visits the rows alone, and fails if there are not as many as were promised.
+/// Visits the rows only, and fails if their number is not the expected one.
 fn visit_rows(rows: &dyn Rows, mut take: impl FnMut(&Row, &[f32]) -> Result<()>) -> Result<()> {
     let mut seen = 0;
     rows.visit(&mut |entry| match entry {
@@ -188,13 +189,13 @@ fn visit_rows(rows: &dyn Rows, mut take: impl FnMut(&Row, &[f32]) -> Result<()>)
     })?;
     ensure!(
         seen == rows.rows(),
-        "{seen} rows were found where {} were expected",
+        "{seen} rows were found, but {} were expected",
         rows.rows()
     );
     Ok(())
 }
 
-/// `values` as the file stores them, little-endian, at the end of `bytes`.
+/// Appends `values` to `bytes` as the file stores them, little-endian.
 fn push_values(bytes: &mut Vec<u8>, values: &[f32], dtype: Dtype) {
     match dtype {
         Dtype::F32 => bytes.extend(values.iter().flat_map(|value| value.to_le_bytes())),
@@ -250,14 +251,14 @@ pub(crate) mod testing {
         }
     }
 
-    /// A unit vector that the seed gives.
+    /// A unit vector from a seed.
     pub(crate) fn vector(seed: usize, dim: usize) -> Vec<f32> {
         let value = |at: usize| ((seed * 7919 + at * 104_729 + 17) % 1009) as f64 - 504.0;
         let norm = (0..dim).map(|at| value(at).powi(2)).sum::<f64>().sqrt();
         (0..dim).map(|at| (value(at) / norm) as f32).collect()
     }
 
-    /// Images of names that need care, and one that came from stdin.
+    /// Images with unusual names, and one from stdin.
     pub(crate) fn images(count: usize, dim: usize) -> Listed {
         let rows = (0..count).map(|index| {
             let name = match index % 4 {
@@ -350,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn narrow_numbers_are_refused_where_there_are_none() {
+    fn narrow_numbers_are_refused_by_formats_without_them() {
         for (format, fits) in [
             (Format::Npy, true),
             (Format::Safetensors, true),

@@ -1,9 +1,9 @@
-//! NumPy's format: the numbers `[rows, dim]` in C order, and `NAME.paths.jsonl` beside them with one
-//! object a row.
+//! NumPy's format: the numbers `[rows, dim]` in C order, and `NAME.paths.jsonl` next to them with
+//! one object per row.
 //!
-//! Two files cannot appear at one moment. Each row's object therefore has the CRC-32 of its
-//! embedding's bytes, by which a reader knows whether the two belong together, and the numbers
-//! appear last: a first file of numbers is never without its names.
+//! Two files cannot appear atomically. Each row's object therefore has the CRC-32 of its
+//! embedding's bytes, which shows a reader whether the two belong together, and the numbers appear
+//! last: new numbers are never without their names.
 
 use std::io::Write as _;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use super::read::{EmbeddingFile, Mapped, NoRows, Numbers, map};
 use super::{About, Dtype, Line, Row, Rows, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 
-/// The file of the rows' names: `X.paths.jsonl` for `X.npy`.
+/// The file of the row names: `X.paths.jsonl` for `X.npy`.
 #[must_use]
 pub fn sidecar_of(path: &Path) -> PathBuf {
     path.with_extension("paths.jsonl")
@@ -47,8 +47,8 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     })?;
     numbers_sink.flush().with_context(writing)?;
     names_sink.flush().with_context(writing)?;
-    // Whole on the disk before the old pair is touched: a full disk leaves the old one, and a kill
-    // between the renames leaves the numbers in FILE.writing, which --resume puts in their place.
+    // Synced to disk before the old pair is touched: a full disk leaves the old one, and a kill
+    // between the renames leaves the numbers in FILE.writing, which --resume moves into place.
     numbers.sync()?;
     names.sync()?;
     names.commit()?;
@@ -77,7 +77,7 @@ fn header_of(rows: usize, about: &About) -> Vec<u8> {
     bytes
 }
 
-/// Rows whose checksum is looked at when a file is opened.
+/// Rows whose checksum is verified when a file is opened.
 const SAMPLED: usize = 64;
 
 pub(super) struct Npy {
@@ -93,8 +93,8 @@ impl Npy {
         Self::open_pair(path, sidecar_of(path))
     }
 
-    /// Whether the file that would name the rows of `path` says which model made them, as
-    /// longclip embed does.
+    /// Whether the file that would name the rows of `path` records its model, as longclip embed
+    /// writes it.
     pub(super) fn has_model(path: &Path) -> Result<bool> {
         let sidecar = sidecar_of(path);
         if !sidecar.exists() {
@@ -103,11 +103,11 @@ impl Npy {
         let names = map(&sidecar)?;
         let names = Lines::new(&names, 0..names.len())?;
         let first = names.get(0).and_then(Line::from_bytes);
-        // A file without lines is that of an empty index.
+        // A file without lines belongs to an empty index.
         Ok(names.count() == 0 || first.is_ok_and(|line| line.has_model()))
     }
 
-    /// Whether all rows of the numbers at `path` are those that the file at `sidecar` names.
+    /// Whether the rows at `path` all match those that the file at `sidecar` names.
     pub(super) fn is_pair(path: &Path, sidecar: PathBuf) -> bool {
         Self::open_pair(path, sidecar)
             .is_ok_and(|npy| (0..npy.rows()).all(|index| npy.row(index).is_ok()))
@@ -124,7 +124,7 @@ impl Npy {
         };
         let names = open_names().with_context(|| {
             format!(
-                "the names of the rows are expected in {}, as longclip embed writes them",
+                "the row names are expected in {}, as longclip embed writes them",
                 sidecar.display()
             )
         })?;
@@ -132,7 +132,7 @@ impl Npy {
         ensure!(
             names.count() == numbers.rows,
             "it has {} rows and {} has {}: the two do not belong together; run longclip embed \
-             --resume to finish them",
+             --resume to complete them",
             numbers.rows,
             sidecar.display(),
             names.count()
@@ -149,7 +149,8 @@ impl Npy {
         Ok(npy)
     }
 
-    /// Checks the first, the last and some rows between; [`EmbeddingFile::row`] checks its own.
+    /// Checks the first, the last and some rows between; [`EmbeddingFile::row`] checks each row
+    /// that it reads.
     fn sample(&self) -> Result<()> {
         let last = self.numbers.rows - 1;
         let step = last.div_ceil(SAMPLED).max(1);
@@ -174,7 +175,7 @@ impl EmbeddingFile for Npy {
         ensure!(
             line.crc32 == Some(crc32) && line.is_of(&self.about),
             "row {index} differs between {} and {}: the two do not belong together; run longclip \
-             embed --resume to finish them",
+             embed --resume to complete them",
             self.path.display(),
             self.sidecar.display()
         );

@@ -1,11 +1,11 @@
 //! The file of a trained classifier: safetensors.
 //!
-//! - `weight` F32 [classes, dim] and `bias` F32 `[classes]`, as a linear layer of PyTorch is stored: the
+//! - `weight` F32 [classes, dim] and `bias` F32 `[classes]`, like a linear layer of PyTorch: the
 //!   logits of an image's unit-length embedding `x` are `weight x + bias`.
 //! - Tip-Adapter also has `keys` F32 [images, dim] and their classes `key_classes` I32 `[images]`.
 //!
-//! The header's pairs say what the probe was made with; `classes`, `labels`, `hyperparameters` and
-//! `scores` are JSON. Nothing in the file depends on when or by what command it was written.
+//! The metadata in the header record what made the probe; `classes`, `labels`, `hyperparameters`
+//! and `scores` are JSON. Nothing in the file depends on when or by which command it was written.
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -20,29 +20,29 @@ use super::About;
 use super::read::{header, map};
 use crate::file::atomic::AtomicFile;
 
-/// What the pair `format` holds.
+/// Value of the metadata key `format`.
 pub const FORMAT: &str = "longclip probe 1";
 
-/// A trained classifier and what it was made with.
+/// A trained classifier and its metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeFile {
-    /// The model and how images were read.
+    /// The model and preprocessing settings.
     pub about: About,
-    /// What the dataset calls the classes.
+    /// The dataset's names of the classes.
     pub classes: Vec<String>,
-    /// What records show of them.
+    /// The labels that records show.
     pub labels: Vec<String>,
     /// `linear` or `tip-adapter`.
     pub method: String,
-    /// How it was trained.
+    /// Hyperparameters.
     pub hyperparameters: Value,
-    /// What it scored.
+    /// Its scores.
     pub scores: Value,
     /// [classes, dim].
     pub weights: Vec<f32>,
     /// `[classes]`.
     pub bias: Vec<f32>,
-    /// Known images.
+    /// The known images of Tip-Adapter.
     pub keys: Option<Keys>,
 }
 
@@ -53,13 +53,13 @@ pub struct Keys {
     pub embeddings: Vec<f32>,
     /// The class of each.
     pub classes: Vec<i32>,
-    /// How much they count; among the hyperparameters too.
+    /// Their weight (alpha); among the hyperparameters too.
     pub alpha: f64,
-    /// How sharply nearness counts; among the hyperparameters too.
+    /// Sharpness of their similarity (beta); among the hyperparameters too.
     pub beta: f64,
 }
 
-/// Fails if names cannot be those of classes: one is blank, or there twice. `what` they are: `labels`.
+/// Fails if names of classes are blank or not unique. `what` they are: `labels`.
 ///
 /// # Errors
 /// Names the name.
@@ -67,12 +67,12 @@ pub fn check_names(names: &[String], what: &str) -> Result<()> {
     let mut seen = HashSet::new();
     for name in names {
         ensure!(!name.trim().is_empty(), "one of the {what} has no name");
-        ensure!(seen.insert(name), "{name:?} is twice among the {what}");
+        ensure!(seen.insert(name), "{name:?} occurs twice among the {what}");
     }
     Ok(())
 }
 
-/// Writes the file, which appears whole or not at all.
+/// Writes the file, which appears complete or not at all.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -166,20 +166,20 @@ fn header_of(probe: &ProbeFile) -> Vec<u8> {
     bytes
 }
 
-/// A hundred thousand classes have headers of some 10 MB.
+/// A hundred thousand classes have headers of about 10 MB.
 const LONGEST_HEADER: u64 = 64 << 20;
-/// More classes are some other file.
-const MOST_CLASSES: usize = 1 << 20;
+/// Files with more classes are not probes.
+const MAX_CLASSES: usize = 1 << 20;
 
-/// Their sums and differences are numbers of 32 bits too.
+/// Upper limit of logits, so that their sums and differences fit in f32 too.
 const LARGEST_LOGIT: f64 = 1e30;
-/// How far the product of two embeddings may be above 1: as far as their lengths may.
+/// How far the product of two embeddings may exceed 1: as far as their lengths may.
 const BEYOND_ONE: f64 = 0.005;
 
 /// Reads the file at `path`.
 ///
 /// # Errors
-/// When there is none, or it is not such a file.
+/// When it does not exist, or is not such a file.
 pub fn read(path: &Path) -> Result<ProbeFile> {
     read_file(path).with_context(|| {
         format!(
@@ -202,7 +202,7 @@ fn read_file(path: &Path) -> Result<ProbeFile> {
     let classes = parts.names("classes")?;
     let labels = parts.names("labels")?;
     ensure!(
-        classes.len() == labels.len() && (2..=MOST_CLASSES).contains(&classes.len()),
+        classes.len() == labels.len() && (2..=MAX_CLASSES).contains(&classes.len()),
         "{} classes and {} labels do not fit together, or are fewer than two",
         classes.len(),
         labels.len()
@@ -227,23 +227,20 @@ fn read_file(path: &Path) -> Result<ProbeFile> {
     Ok(file)
 }
 
-/// Fails if an embedding of unit length may have logits beyond all numbers.
+/// Fails if an embedding of unit length may have logits that are not finite.
 fn check_logits(file: &ProbeFile) -> Result<()> {
     for (number, row) in file.weights.chunks_exact(file.about.dim).enumerate() {
         let squares: f64 = row.iter().map(|value| f64::from(*value).powi(2)).sum();
         let length = squares.sqrt();
         ensure!(
             length <= LARGEST_LOGIT,
-            "row {number} of the tensor \"weight\" has the length {length:e}, and {LARGEST_LOGIT:e} is the \
-             most that logits are computed with"
+            "row {number} of the tensor \"weight\" has the length {length:e}, above the limit of \
+             {LARGEST_LOGIT:e} for logits"
         );
     }
     let odd = (file.bias.iter()).find(|value| f64::from(value.abs()) > LARGEST_LOGIT);
     if let Some(odd) = odd {
-        bail!(
-            "the tensor \"bias\" holds {odd:e}, and {LARGEST_LOGIT:e} is the most that logits are computed \
-             with"
-        );
+        bail!("the tensor \"bias\" holds {odd:e}, above the limit of {LARGEST_LOGIT:e} for logits");
     }
     let Some(keys) = &file.keys else {
         return Ok(());
@@ -251,8 +248,8 @@ fn check_logits(file: &ProbeFile) -> Result<()> {
     let most = keys.classes.len() as f64 * keys.alpha.abs() * (keys.beta * BEYOND_ONE).exp();
     ensure!(
         most <= LARGEST_LOGIT,
-        "with alpha {:e} and beta {:e} the tensor \"keys\" of {} images makes logits beyond \
-         {LARGEST_LOGIT:e}, the most that is computed with",
+        "with alpha {:e} and beta {:e} the tensor \"keys\" of {} images gives logits above the \
+         limit of {LARGEST_LOGIT:e}",
         keys.alpha,
         keys.beta,
         keys.classes.len()
@@ -260,7 +257,7 @@ fn check_logits(file: &ProbeFile) -> Result<()> {
     Ok(())
 }
 
-/// The header and what follows it.
+/// The header, and the data after it.
 struct Parts<'a> {
     numbers: &'a [u8],
     directory: Metadata,
@@ -271,7 +268,7 @@ impl Parts<'_> {
         let pairs = self.directory.metadata().as_ref();
         let value = pairs.and_then(|pairs| pairs.get(key));
         value.map(String::as_str).with_context(|| {
-            format!("the header does not tell its {key:?}; was the file written by longclip probe?")
+            format!("the header has no {key:?}; was the file written by longclip probe?")
         })
     }
 
@@ -298,20 +295,20 @@ impl Parts<'_> {
         Ok((about, self.pair("method")?.to_owned()))
     }
 
-    /// Names, each once and none empty.
+    /// Names, all different and none empty.
     fn names(&self, key: &str) -> Result<Vec<String>> {
         let names: Vec<String> = self.json(key)?;
         check_names(&names, key)?;
         Ok(names)
     }
 
-    /// The bytes of a tensor that has just this type and shape.
+    /// The bytes of a tensor of exactly this type and shape.
     fn bytes(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8]> {
         let info = self.directory.info(name);
         let info = info.with_context(|| format!("the file has no tensor {name:?}"))?;
         ensure!(
             info.dtype == dtype && info.shape == shape,
-            "the tensor {name:?} is {:?} {:?} and not {dtype:?} {shape:?}",
+            "the tensor {name:?} is {:?} {:?} instead of {dtype:?} {shape:?}",
             info.dtype,
             info.shape
         );
@@ -350,7 +347,7 @@ impl Parts<'_> {
             .map(|bytes| i32::from_le_bytes(*bytes))
             .collect();
         let is_class = |class: &i32| usize::try_from(*class).is_ok_and(|class| class < classes);
-        ensure!(of.iter().all(is_class), "a known image is of no class");
+        ensure!(of.iter().all(is_class), "a known image has no class");
         let number = |key: &str| {
             let value = hyperparameters.get(key).and_then(Value::as_f64);
             value.with_context(|| format!("the hyperparameters lack {key:?}"))
@@ -428,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_by_name() {
+    fn inconsistent_files_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.safetensors");
         let cases: [(Change, &str); 9] = [
@@ -442,14 +439,14 @@ mod tests {
             (|p| p.keys = None, "no list \"key_classes\""),
             (
                 |p| p.keys.iter_mut().for_each(|k| k.classes[0] = 2),
-                "is of no class",
+                "has no class",
             ),
         ];
         refuse(&path, &cases);
     }
 
     #[test]
-    fn numbers_that_end_in_none_are_refused_by_name() {
+    fn numbers_that_overflow_are_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.safetensors");
         let cases: [(Change, &str); 4] = [
@@ -459,7 +456,7 @@ mod tests {
             (|p| p.hyperparameters["beta"] = json!(1e300), "beta 1e300"),
         ];
         refuse(&path, &cases);
-        // Large ones are numbers.
+        // Large but finite ones are accepted.
         let mut large = tip_adapter();
         large.weights.fill(1e29);
         write(&path, &large).unwrap();
@@ -485,7 +482,7 @@ mod tests {
             let at = (random >> 33) as usize % bytes.len();
             bytes[at] = [0, 0xff, 0x7f, b'9', bytes[at] ^ 1][(random >> 20) as usize % 5];
             std::fs::write(&path, &bytes).unwrap();
-            // Whatever is read is whole.
+            // Whatever is read is complete.
             if let Ok(probe) = read(&path) {
                 assert_eq!(probe.weights.len(), 6);
             }

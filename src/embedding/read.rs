@@ -1,5 +1,5 @@
-//! Files of embeddings, read back: what [`crate::embedding`] writes, mapped where the format
-//! allows, and what other programs write ([`Matrix`]); every byte distrusted.
+//! Opening files of embeddings: those that [`write`](super::write()) made, memory-mapped if the format
+//! allows. No byte is trusted.
 
 use std::fs;
 use std::fs::File;
@@ -16,38 +16,38 @@ use crate::checkpoint::container::{Bytes, as_f16, as_f32};
 use crate::embedding::{About, Dtype, Format, Row, sidecar_of};
 use crate::file::atomic::writing_of;
 
-/// An open file of embeddings. Many threads may read it.
+/// An open file of embeddings. Several threads may read it.
 pub trait EmbeddingFile: Send + Sync {
     /// What it was made with.
     fn about(&self) -> &About;
 
-    /// How many rows it has.
+    /// Number of rows.
     fn rows(&self) -> usize;
 
-    /// What row `index` was made of.
+    /// The input that row `index` was made from.
     ///
     /// # Errors
     /// When the file has no such row, or is damaged there.
     fn row(&self, index: usize) -> Result<Row>;
 
-    /// Puts the embeddings of `range` into `values`, `[range, dim]`, in place of what was there.
+    /// Reads the embeddings of `range` into `values`, `[range, dim]`, replacing its contents.
     ///
     /// # Errors
     /// When the file has no such rows, or is damaged there.
     fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()>;
 
-    /// All embeddings where they lie, `[rows, dim]`, if they lie as this machine reads numbers.
+    /// All embeddings in place, `[rows, dim]`, if they are stored in this machine's number format.
     fn numbers(&self) -> Option<Mapped<'_>> {
         None
     }
 
-    /// About how many rows to ask for at once.
+    /// Suggested number of rows per read.
     fn block_rows(&self) -> usize {
         ((1 << 19) / self.about().dim).max(1)
     }
 }
 
-/// Numbers in a memory map.
+/// Memory-mapped numbers.
 #[derive(Clone, Copy, Debug)]
 pub enum Mapped<'a> {
     /// Single precision.
@@ -56,7 +56,7 @@ pub enum Mapped<'a> {
     F16(&'a [half::f16]),
 }
 
-/// The error of a file without rows in a format that then tells nothing.
+/// The error for a file without rows, in formats that then do not record what made it.
 #[derive(Debug)]
 pub struct NoRows;
 
@@ -68,10 +68,10 @@ impl std::fmt::Display for NoRows {
 
 impl std::error::Error for NoRows {}
 
-/// Opens the file at `path`, which longclip embed wrote; its suffix tells the format.
+/// Opens the file at `path`, written by longclip embed; the suffix selects the format.
 ///
 /// # Errors
-/// When there is none, or it is not such a file.
+/// When it does not exist, or is not such a file.
 pub fn open(path: &Path) -> Result<Box<dyn EmbeddingFile>> {
     let format = Format::of_path(path)?;
     let open = || -> Result<Box<dyn EmbeddingFile>> {
@@ -86,7 +86,7 @@ pub fn open(path: &Path) -> Result<Box<dyn EmbeddingFile>> {
 }
 
 /// Whether a run was killed after the names of `path` (.npy) appeared and before its numbers did:
-/// those that were being completed are whole, and belong to the names.
+/// the file under completion is whole and belongs to the names.
 #[must_use]
 pub fn awaits_numbers(path: &Path) -> bool {
     Format::of_path(path).is_ok_and(|format| format == Format::Npy)
@@ -95,15 +95,15 @@ pub fn awaits_numbers(path: &Path) -> bool {
 
 /// The bytes of the regular file at `path`.
 pub(super) fn map(path: &Path) -> Result<Arc<Bytes>> {
-    // Looked at before it is opened: opening a pipe without a writer would wait for ever.
+    // Checked before it is opened: opening a pipe without a writer would block.
     let metadata = fs::metadata(path)?;
-    ensure!(metadata.is_file(), "this is not a regular file");
+    ensure!(metadata.is_file(), "it is not a regular file");
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     Ok(Arc::new(Bytes::map(&file, length)?))
 }
 
-/// The header of a safetensors file, at most `limit` bytes: its length and what it says.
+/// The header of a safetensors file, of at most `limit` bytes: its length and contents.
 pub(super) fn header(bytes: &[u8], limit: u64) -> Result<(usize, Metadata)> {
     let stated = bytes
         .first_chunk()
@@ -111,12 +111,13 @@ pub(super) fn header(bytes: &[u8], limit: u64) -> Result<(usize, Metadata)> {
     let stated = stated.context("the file ends within the length of its header")?;
     ensure!(
         stated <= limit && stated <= bytes.len() as u64 - 8,
-        "the header claims {stated} bytes, which cannot be; the file is damaged or is no safetensors file"
+        "the header claims {stated} bytes, which is impossible; the file is damaged or is not a \
+         safetensors file"
     );
     SafeTensors::read_metadata(bytes).context("the header is not valid")
 }
 
-/// A part of a file that holds numbers `[rows, dim]`.
+/// A part of a file with numbers `[rows, dim]`.
 pub(super) struct Numbers {
     pub(super) bytes: Arc<Bytes>,
     pub(super) range: Range<usize>,
@@ -126,7 +127,7 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Fails unless `range` is exactly as long as the numbers are.
+    /// Fails unless `range` has exactly the length of the numbers.
     pub(super) fn new(
         bytes: &Arc<Bytes>,
         range: Range<usize>,
@@ -139,7 +140,7 @@ impl Numbers {
             .and_then(|n| n.checked_mul(dtype.size()));
         ensure!(
             length == Some(range.len()) && bytes.get(range.clone()).is_some(),
-            "the header promises {rows} embeddings of {dim} {dtype} numbers, but {} bytes follow; \
+            "the header states {rows} embeddings of {dim} {dtype} numbers, but {} bytes follow; \
              the file is damaged",
             range.len()
         );
@@ -185,7 +186,7 @@ impl Numbers {
 pub(super) fn check_range(range: &Range<usize>, rows: usize) -> Result<()> {
     ensure!(
         range.start <= range.end && range.end <= rows,
-        "rows {} to {} were asked for, and there are {rows}",
+        "rows {} to {} were requested, but there are {rows}",
         range.start,
         range.end
     );
@@ -262,7 +263,7 @@ mod tests {
     #[test]
     fn parquet_row_groups_follow_each_other() {
         let folder = tempfile::tempdir().unwrap();
-        // 2^21 numbers a group: 32 rows.
+        // 2^21 numbers per group: 32 rows.
         let (listed, about) = (images(70, 1 << 16), about(Kind::Images, 1 << 16));
         let path = written(&folder, "a.parquet", &listed, &about);
         let file = open(&path).unwrap();
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_no_rows_is_told() {
+    fn a_file_without_rows_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         for name in NAMES {
             let path = written(&folder, name, &Listed::default(), &about(Kind::Images, 8));
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_names_of_two_runs_are_told_apart() {
+    fn numbers_and_names_of_different_runs_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let about = about(Kind::Images, 8);
         let path = written(&folder, "a.npy", &images(5, 8), &about);
@@ -330,7 +331,7 @@ mod tests {
         assert!(format!("{error:#}").contains("a.paths.jsonl"), "{error:#}");
     }
 
-    /// Reads all that a file offers, as far as it lets itself be read.
+    /// Reads all that a file offers, as far as it is readable.
     fn exercise(path: &Path) -> Result<()> {
         let file = open(path)?;
         let mut values = Vec::new();

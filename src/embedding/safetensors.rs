@@ -1,5 +1,5 @@
-//! safetensors: `embeddings` `[rows, dim]`, and `rows`, the UTF-8 bytes of one JSON object a row.
-//! The header_of's pairs say what the embeddings were made with.
+//! safetensors: `embeddings` `[rows, dim]`, and `rows`, the UTF-8 bytes of one JSON object per row.
+//! The metadata in the header record what made the embeddings.
 
 use std::io::Write as _;
 use std::ops::Range;
@@ -64,7 +64,7 @@ fn header_of(rows: usize, names_length: usize, about: &About) -> Vec<u8> {
     bytes
 }
 
-/// Our headers have below 2 KB.
+/// Longclip's headers have less than 2 KB.
 const LONGEST_HEADER: u64 = 1 << 20;
 
 pub(super) struct Safetensors {
@@ -74,10 +74,10 @@ pub(super) struct Safetensors {
 }
 
 impl Safetensors {
-    /// Whether the header says which model made the embeddings, as longclip embed does.
+    /// Whether the header records the model that made the embeddings, as longclip embed writes it.
     pub(super) fn has_model(path: &Path) -> Result<bool> {
         let bytes = map(path)?;
-        // Larger than ours may be, so that it is named as what it is.
+        // Larger than longclip's headers, so that foreign files are recognised too.
         let (_, directory) = header(&bytes, 8 * LONGEST_HEADER)?;
         let pairs = directory.metadata().as_ref();
         Ok(pairs.is_some_and(|pairs| pairs.contains_key("format") && pairs.contains_key("model")))
@@ -104,7 +104,7 @@ impl Safetensors {
         };
         let &[rows, dim] = info.shape.as_slice() else {
             bail!(
-                "the embeddings have the shape {:?}; rows and columns are expected",
+                "the embeddings have shape {:?}; rows and columns are expected",
                 info.shape
             );
         };
@@ -124,7 +124,7 @@ impl Safetensors {
         let names = Lines::new(&bytes, range)?;
         ensure!(
             names.count() == rows,
-            "the file has {rows} embeddings and the names of {}; it is damaged",
+            "the file has {rows} embeddings but {} names; it is damaged",
             names.count()
         );
         Ok(Self {
@@ -166,7 +166,7 @@ mod tests {
     use crate::embedding::testing::about;
 
     #[test]
-    fn headers_that_lie_are_refused() {
+    fn contradictory_headers_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");
         let about = about(Kind::Images, 4);

@@ -1,4 +1,4 @@
-//! Output files that appear whole or not at all.
+//! Atomic output files: they appear complete or not at all.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use tempfile::{NamedTempFile, TempPath};
 
-/// A file in the making: written beside its place under another name, and renamed when
-/// it is complete. Dropped before that, it leaves nothing.
+/// A file in progress: written next to its destination under another name, and renamed when it is
+/// complete. If dropped before that, it leaves nothing.
 ///
-/// Pipes and devices have no such place and are written to directly.
+/// Pipes and devices cannot be replaced and are written to directly.
 pub struct AtomicFile {
     path: PathBuf,
     content: Content,
@@ -23,8 +23,8 @@ enum Content {
 }
 
 impl AtomicFile {
-    /// Starts the file that is to appear at `path`. A symbolic link is followed: its
-    /// target is replaced, not the link.
+    /// Starts the file that will appear at `path`. A symbolic link is followed: its target is
+    /// replaced, not the link.
     ///
     /// # Errors
     /// When `path` is a folder, its folder is missing or not writable, or a pipe or device
@@ -38,7 +38,7 @@ impl AtomicFile {
             let file = OpenOptions::new().append(true).open(path);
             Content::Direct(file.with_context(|| format!("cannot open the output {shown}"))?)
         } else {
-            let file = temporary_beside(&target(path));
+            let file = temporary_next_to(&target(path));
             Content::Temporary(file.with_context(|| format!("cannot create the output {shown}"))?)
         };
         Ok(Self {
@@ -47,8 +47,8 @@ impl AtomicFile {
         })
     }
 
-    /// The same for a caller who holds a lock on `path`: what is written has the fixed name
-    /// `FILE.writing` until it is complete, so that the next run replaces what a killed one left.
+    /// The same for a caller who holds a lock on `path`: until it is complete the file has the
+    /// fixed name `FILE.writing`, so that the next run replaces what a killed one left.
     ///
     /// # Errors
     /// As [`AtomicFile::create`].
@@ -57,7 +57,7 @@ impl AtomicFile {
             return Self::create(path);
         }
         let place = writing_of(path);
-        // A new file, so that no link leads the writing elsewhere.
+        // A new file, so that no link redirects the writing.
         let opened = match fs::remove_file(&place) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => OpenOptions::new().write(true).create_new(true).open(&place),
@@ -73,8 +73,8 @@ impl AtomicFile {
         })
     }
 
-    /// A writer into the file; it may live as long as it likes, but what it writes after
-    /// [`AtomicFile::commit`] is not sure to be on the disk.
+    /// A writer into the file; it may outlive the file, but what it writes after
+    /// [`AtomicFile::commit`] may not reach the disk.
     ///
     /// # Errors
     /// When the system has no file handle left.
@@ -86,11 +86,11 @@ impl AtomicFile {
         Ok(Box::new(BufWriter::new(file.try_clone()?)))
     }
 
-    /// Puts what was written so far on the disk, for a caller whose files must all be whole before
+    /// Syncs to disk what was written so far, for a caller whose files must all be complete before
     /// the first of them appears. Flush the sink first.
     ///
     /// # Errors
-    /// When the disk did not take it all.
+    /// When not all of it reached the disk.
     pub fn sync(&self) -> anyhow::Result<()> {
         let Content::Temporary(file) = &self.content else {
             return Ok(());
@@ -100,18 +100,18 @@ impl AtomicFile {
             .with_context(|| format!("cannot write the output {}", self.path.display()))
     }
 
-    /// Makes the file appear at its place, replacing what was there. Flush the sink first.
+    /// Moves the file to its destination, replacing what was there. Flush the sink first.
     ///
     /// # Errors
-    /// When the disk did not take it all, or the rename fails; nothing is left then.
+    /// When not all of it reached the disk, or the rename fails; nothing is left then.
     pub fn commit(self) -> anyhow::Result<()> {
         let place = target(&self.path);
         self.persist(&place)
     }
 
-    /// Makes what was written so far appear beside the file's place as `FILE.partial`, for a
-    /// run that was stopped, and returns that path. Pipes and devices have it already and
-    /// return their own.
+    /// Makes what was written so far appear next to the destination as `FILE.partial`, for a run
+    /// that was stopped, and returns that path. Pipes and devices have received it already and
+    /// return their own path.
     ///
     /// # Errors
     /// As [`AtomicFile::commit`].
@@ -131,7 +131,7 @@ impl AtomicFile {
         let Content::Temporary(file) = self.content else {
             return Ok(());
         };
-        // The name must not appear on the disk before the content did.
+        // The name must not reach the disk before the content does.
         file.as_file()
             .sync_all()
             .with_context(|| format!("cannot write the output {shown}"))?;
@@ -143,7 +143,7 @@ impl AtomicFile {
     }
 }
 
-/// Where [`AtomicFile::create_alone`] writes what is to appear at `path`.
+/// Path at which [`AtomicFile::create_alone`] writes the file for `path`.
 #[must_use]
 pub fn writing_of(path: &Path) -> PathBuf {
     let mut name = OsString::from(target(path));
@@ -151,8 +151,8 @@ pub fn writing_of(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Makes what a killed run left in [`writing_of`] `path` appear at its place. The caller knows that
-/// it is whole.
+/// Moves what a killed run left in [`writing_of`] `path` to its destination. The caller knows that
+/// it is complete.
 ///
 /// # Errors
 /// When the rename fails.
@@ -164,8 +164,8 @@ pub fn finish_writing(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where a rename would replace something else than a plain file: a device, a pipe, or a
-/// name of this process's open files, which the shell may have led to a plain file.
+/// Whether a rename would replace something other than a plain file: a device, a pipe, or one of
+/// this process's open file descriptors, which the shell may have redirected to a plain file.
 fn is_written_directly(path: &Path) -> bool {
     let open_files = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
     let is_special = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
@@ -185,21 +185,20 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn temporary_beside(place: &Path) -> io::Result<NamedTempFile> {
+fn temporary_next_to(place: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
-    // The file's own name may be as long as the system allows, so it is not part of this.
+    // The file's own name may have the maximum length, so it is not part of this name.
     builder.prefix(".longclip-").suffix(".tmp");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // What any new file gets (the umask still applies), not a temporary's 0600.
+        // The permissions of any new file (the umask still applies), not a temporary's 0600.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(folder_of(place))
 }
 
-/// Puts the rename itself on the disk. Not every file system can; the file is whole
-/// in any case.
+/// Syncs the rename itself to disk. Not every file system can; the file is complete in any case.
 fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
@@ -247,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_run_left_is_replaced() {
+    fn the_rest_of_a_killed_run_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.npy");
         let begun = AtomicFile::create_alone(&path).unwrap();
         begun.sink().unwrap().write_all(b"longer than new").unwrap();
         assert_eq!(names(folder.path()), ["out.npy.writing"]);
-        // As a kill would: nothing is dropped.
+        // As after a kill: nothing is dropped.
         std::mem::forget(begun);
         let file = AtomicFile::create_alone(&path).unwrap();
         file.sink().unwrap().write_all(b"new").unwrap();
@@ -277,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_cannot_be_is_refused_at_once() {
+    fn an_impossible_destination_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let error = |path: &Path| match AtomicFile::create(path) {
             Ok(_) => panic!("created {}", path.display()),

@@ -1,4 +1,4 @@
-//! Turns a decoder's panic, or another reader's, into an ordinary outcome, without its message on
+//! Turns a panic inside a decoder or another reader into an ordinary result, without its message on
 //! stderr.
 
 use std::cell::Cell;
@@ -9,8 +9,8 @@ thread_local! {
     static IS_QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `work`; `None` when it panicked. Nothing is printed for such a panic: the process's panic
-/// hook is wrapped once, and the wrapper stays silent on threads that are inside this function.
+/// Runs `work`; `None` if it panicked. Nothing is printed for such a panic: the process's panic
+/// hook is wrapped once, and the wrapper is silent on threads that are inside this function.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
@@ -22,7 +22,7 @@ pub fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
         }));
     });
     let outer = IS_QUIET.replace(true);
-    // Whatever a panic leaves half done is dropped with the closure: only its result comes out.
+    // State that a panic leaves inconsistent is dropped with the closure: only its result is kept.
     let outcome = catch_unwind(AssertUnwindSafe(work));
     IS_QUIET.set(outer);
     outcome.ok()

@@ -1,4 +1,4 @@
-//! What tells that a file is still the one that was read.
+//! Detects whether a file has changed since it was read.
 
 use std::fs::{self, Metadata};
 use std::path::Path;
@@ -6,28 +6,30 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// A file's size and time of change. Two files of the same path and stamp are taken for the same.
+/// A file's size and modification time. Two files of the same path and stamp are taken to be the
+/// same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Stamp {
-    /// Its length in bytes.
+    /// Length in bytes.
     pub bytes: u64,
-    /// When its content changed last, in nanoseconds since 1970 (before it: negative).
+    /// Modification time of the content, in nanoseconds since 1970 (before it: negative).
     pub modified_ns: i64,
 }
 
-/// How long after its last change a file may still change without its time showing it: file systems
-/// count in steps of up to two seconds (FAT).
+/// How long after its last change a file may change without its time showing it: file systems have
+/// a resolution of up to two seconds (FAT).
 const SETTLING: Duration = Duration::from_secs(2);
 
 impl Stamp {
-    /// The stamp of what `path` leads to; `None` if that is no regular file or cannot be looked at.
+    /// The stamp of the file that `path` resolves to; `None` if it is not a regular file or cannot
+    /// be examined.
     #[must_use]
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         metadata.is_file().then(|| Self::from_metadata(&metadata))?
     }
 
-    /// The same, from what is already known.
+    /// The stamp from known metadata.
     #[must_use]
     pub fn from_metadata(metadata: &Metadata) -> Option<Self> {
         Some(Self {
@@ -36,12 +38,13 @@ impl Stamp {
         })
     }
 
-    /// Whether the file was left alone for long enough that its next change will show in its stamp.
+    /// Whether the file has been unchanged for long enough that its next change will show in its
+    /// stamp.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         let now = nanoseconds(SystemTime::now()).unwrap_or(i64::MAX);
         let age = i128::from(now) - i128::from(self.modified_ns);
-        // A time in the future tells nothing.
+        // A time in the future is not evidence.
         age > SETTLING.as_nanos() as i128
     }
 }
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_file_left_alone_for_a_while_is_settled() {
+    fn only_a_file_unchanged_for_a_while_is_settled() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         fs::write(&path, "abc").unwrap();

@@ -1,8 +1,8 @@
 //! Arguments, folders, lists and stdin -> image sources in a stable order.
 //!
-//! Everything is lazy: a folder is read when its turn comes and a list line by line,
-//! so memory holds one folder listing per level, whatever the number of images.
-//! What an image looks like is told by a [`ImageRule`]; nothing here decodes.
+//! Everything is lazy: a folder is read when its turn comes and a list line by line, so memory
+//! holds one folder listing per level, for any number of images. An [`ImageRule`] decides what is
+//! an image; nothing here decodes.
 
 mod list;
 mod walk;
@@ -20,7 +20,7 @@ pub use list::{FilesFrom, ListNotes, ListSource, Separator};
 use walk::Walk;
 pub(crate) use walk::is_system;
 
-/// Where one image's bytes come from.
+/// Source of one image's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ImageSource {
     /// A path as it was given, listed or found.
@@ -29,7 +29,7 @@ pub enum ImageSource {
     Stdin,
 }
 
-/// A path that yields no image; the walk goes on after it.
+/// A path that yields no image; the walk continues after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathError {
     /// The folder, file or list that could not be used.
@@ -46,31 +46,31 @@ impl fmt::Display for PathError {
 
 impl std::error::Error for PathError {}
 
-/// Which files of a folder are taken: those with an image's extension *or* first bytes.
+/// Which files of a folder are accepted: those with an image's extension *or* magic bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct ImageRule {
-    /// Extensions without the dot; upper and lower case are alike.
+    /// Extensions without the dot; compared ignoring case.
     pub extensions: &'static [&'static str],
     /// Whether a file that begins with these bytes (at most 32) is an image.
     pub looks_like_image: fn(&[u8]) -> bool,
 }
 
-/// What was passed over in folders so far; clones share the counts.
+/// Entries of folders that were skipped so far; clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub struct PassedOver {
     files: Arc<AtomicU64>,
-    /// How many system folders of each name.
+    /// Number of system folders per name.
     system: Arc<Mutex<BTreeMap<String, u64>>>,
 }
 
 impl PassedOver {
-    /// The count so far: files that are no image, pipes and devices, links that
-    /// lead nowhere or back. Hidden entries are not counted.
+    /// The count so far: files that are not images, pipes and devices, broken or cyclic links.
+    /// Hidden entries are not counted.
     pub fn count(&self) -> u64 {
         self.files.load(Ordering::Relaxed)
     }
 
-    /// The system folders that were skipped, for people: `3 system folders (@eaDir, lost+found)`.
+    /// The skipped system folders, for messages: `3 system folders (@eaDir, lost+found)`.
     pub fn system_folders(&self) -> Option<String> {
         let names = self.system.lock().unwrap_or_else(PoisonError::into_inner);
         let shown: Vec<&str> = names.keys().map(String::as_str).collect();
@@ -81,7 +81,7 @@ impl PassedOver {
         }
     }
 
-    /// Adds what another walk passed over.
+    /// Adds the counts of another walk.
     pub(crate) fn add(&self, other: &Self) {
         self.files.fetch_add(other.count(), Ordering::Relaxed);
         let others = other.system.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +109,7 @@ impl PassedOver {
 /// the arguments is stdin; in a list it is a file of that name.
 ///
 /// # Errors
-/// When stdin is asked for twice, or the list cannot be opened.
+/// When stdin is requested twice, or the list cannot be opened.
 pub fn expand(
     arguments: Vec<PathBuf>,
     files_from: Option<FilesFrom>,
@@ -124,7 +124,7 @@ pub fn expand(
         1 => bail!(
             "stdin cannot be both an image (-) and a list (--files-from -); write the list to a file"
         ),
-        _ => bail!("stdin holds one image, so - can be given once; remove the others"),
+        _ => bail!("stdin holds one image, so - can be given only once; remove the others"),
     }
     Ok(Expansion {
         arguments: arguments.into_iter(),
@@ -135,8 +135,8 @@ pub fn expand(
     })
 }
 
-/// How many items [`expand`] will yield, or `None` where asking would consume the
-/// list (stdin, a pipe). Walks every folder: call it beside the real work.
+/// How many items [`expand`] will yield, or `None` if counting would consume the list (stdin, a
+/// pipe). Walks every folder: call it concurrently with the real work.
 pub fn count(
     arguments: &[PathBuf],
     files_from: Option<&FilesFrom>,
@@ -163,12 +163,12 @@ pub struct Expansion {
 }
 
 impl Expansion {
-    /// The counter of passed-over entries; it keeps counting while the iterator runs.
+    /// The counter of skipped entries; it keeps counting while the iterator runs.
     pub fn passed_over(&self) -> PassedOver {
         self.passed_over.clone()
     }
 
-    /// What is guessed about the list, while the iterator runs.
+    /// Notes on what was guessed about the list, while the iterator runs.
     pub fn list_notes(&self) -> ListNotes {
         self.list.as_ref().map(List::notes).unwrap_or_default()
     }
@@ -222,7 +222,7 @@ mod tests {
         folder
     }
 
-    /// What a walk of `folder` yields, relative to it; an error as `! path`.
+    /// The result of walking `folder`, relative to it; an error as `! path`.
     fn walked(folder: &Path) -> Vec<String> {
         expand(vec![folder.to_owned()], None, RULE)
             .unwrap()
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_taken_by_extension_or_first_bytes() {
+    fn a_file_is_accepted_by_extension_or_first_bytes() {
         let files = [
             "PIC",
             "PICture.txt",
@@ -350,7 +350,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn links_are_followed_but_not_in_circles() {
+    fn links_are_followed_but_not_in_cycles() {
         use std::os::unix::fs::symlink;
         let elsewhere = folder(&["deep/PIC"]);
         let folder = folder(&["a/b.jpg"]);
@@ -378,7 +378,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_socket_in_a_folder_is_passed_over() {
+    fn a_socket_in_a_folder_is_skipped() {
         let folder = folder(&["a.jpg"]);
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("b.jpg")).unwrap();
         assert_eq!(walked(folder.path()), ["a.jpg"]);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_uses_are_refused_at_once() {
+    fn wrong_uses_are_refused_early() {
         let folder = tempfile::tempdir().unwrap();
         let list = |source| {
             Some(FilesFrom {
@@ -416,7 +416,7 @@ mod tests {
                 list(ListSource::Stdin),
                 "both an image (-) and a list",
             ),
-            (vec!["-", "a", "-"], None, "can be given once"),
+            (vec!["-", "a", "-"], None, "can be given only once"),
             (
                 vec![],
                 list(ListSource::File(folder.path().to_owned())),

@@ -1,39 +1,39 @@
-//! RGB -> what an image tower reads.
+//! RGB -> the input of an image tower.
 //!
-//! As torchvision does on a Pillow image, which is what OpenAI, Long-CLIP and open_clip use: resize
-//! (bicubic) the short side to the tower's size, or the whole image to a given size; cut the middle
-//! out, scale to 0..1, subtract the mean and divide by the deviation of each channel. Where the cut
-//! cannot be in the middle, torchvision rounds the half offset to the even neighbour and Hugging
-//! Face's processors round down, which differs by one pixel for one in four sizes.
+//! As torchvision on a Pillow image, which OpenAI, Long-CLIP and open_clip use: resize (bicubic)
+//! the short side to the tower's size, or the whole image to a given size; crop the centre, scale
+//! to 0..1, subtract the mean and divide by the standard deviation of each channel. If the crop
+//! cannot be centred exactly, torchvision rounds the half offset to even and Hugging Face's
+//! processors round down, which differs by one pixel for one in four sizes.
 
 use super::image::RgbImage;
 use super::resize::{Window, bicubic_window};
 
-/// How an image tower wants its pixels.
+/// The preprocessing that an image tower expects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preprocess {
     /// Height and width of the tower's input, in pixels.
     pub image_size: usize,
-    /// What the image is resized to before the middle is cut out.
+    /// Size to which the image is resized before the centre crop.
     pub resize: Resize,
-    /// Where the cut starts.
+    /// Rounding of the crop's offset.
     pub offset: CropOffset,
-    /// Mean of the red, green and blue samples, as shares of 255.
+    /// Mean of the red, green and blue samples, on a scale of 0 to 1.
     pub mean: [f32; 3],
     /// Their standard deviation.
     pub std: [f32; 3],
 }
 
-/// What an image is resized to. Neither side is less than the tower's input.
+/// Target of resizing. Neither side is less than the tower's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resize {
-    /// The short side becomes so many pixels, and the long one in proportion.
+    /// Resize the short side to so many pixels, and the long one in proportion.
     ShortestEdge(usize),
-    /// These sides, whatever the image's shape.
+    /// Resize to these sides, ignoring the aspect ratio.
     Exact {
-        /// Pixels across.
+        /// Width in pixels.
         width: usize,
-        /// Pixels down.
+        /// Height in pixels.
         height: usize,
     },
 }
@@ -49,10 +49,10 @@ impl Resize {
     }
 }
 
-/// How half of an odd difference is rounded to the first pixel of the cut.
+/// Rounding of half of an odd difference to the first pixel of the crop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CropOffset {
-    /// To the even neighbour: torchvision on a Pillow image.
+    /// To even: torchvision on a Pillow image.
     HalfToEven,
     /// Down: Hugging Face's image processors.
     Floor,
@@ -70,8 +70,8 @@ impl Preprocess {
         }
     }
 
-    /// All that a pixel depends on, as text. What is CLIP's own is not spelt out, so that what was kept
-    /// by a version that had no other stays valid.
+    /// Everything that a pixel depends on, as text. CLIP's own settings are not spelt out, so that
+    /// cache entries of versions without other settings stay valid.
     #[must_use]
     pub fn recipe(&self) -> String {
         let Self {
@@ -95,7 +95,7 @@ impl Preprocess {
         self.normalise(&self.crop(image))
     }
 
-    /// A square of the right size as the tower reads it: `[3, image_size, image_size]`.
+    /// Normalises a square of the right size: `[3, image_size, image_size]`.
     pub fn normalise(&self, cropped: &RgbImage) -> Vec<f32> {
         let table = self.table();
         let plane = |channel: usize| {
@@ -110,7 +110,7 @@ impl Preprocess {
         pixels // [3, image_size, image_size]
     }
 
-    /// The square in the middle, `[image_size, image_size, 3]`, before normalisation.
+    /// The centre square, `[image_size, image_size, 3]`, before normalisation.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         let side = self.image_size;
         let (width, height) = match self.resize {
@@ -127,7 +127,8 @@ impl Preprocess {
         bicubic_window(image, (width, height), window)
     }
 
-    /// What each of the 256 samples becomes, by channel. The order of operations is torchvision's.
+    /// The normalised value of each of the 256 samples, per channel. The order of operations is
+    /// torchvision's.
     fn table(&self) -> [[f32; 256]; 3] {
         let value = |channel: usize, sample: usize| {
             (sample as f32 / 255.0 - self.mean[channel]) / self.std[channel]
@@ -136,7 +137,7 @@ impl Preprocess {
     }
 }
 
-/// The size of the whole image when its short side becomes `side`; the long side is cut off to an
+/// The size of the whole image when its short side becomes `side`; the long side is truncated to an
 /// integer.
 fn resized(width: usize, height: usize, side: usize) -> (usize, usize) {
     let long = |long: usize, short: usize| ((side * long) as f64 / short as f64) as usize;
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn halves_go_to_the_even_neighbour() {
+    fn halves_are_rounded_to_even() {
         let cases = [
             (0, 0),
             (1, 0),
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recipe_names_all_that_is_not_clips_own() {
+    fn a_recipe_names_everything_that_differs_from_clip() {
         let clips = Preprocess::clip(8);
         assert!(
             clips
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn the_long_side_is_cut_off() {
+    fn the_long_side_is_truncated() {
         let cases = [
             ((4000, 3000), (298, 224)),
             ((401, 300), (299, 224)),
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_of_an_image_stays_cheap() {
+    fn a_very_narrow_image_stays_cheap() {
         let image = RgbImage {
             width: 1,
             height: 100_000,

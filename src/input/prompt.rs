@@ -1,26 +1,25 @@
-//! Labels x templates -> prompts: what the text tower reads for each class.
+//! Labels x templates -> prompts: the texts that the text tower reads for each class.
 //!
-//! A label is what the user calls a class and what the records show; a prompt is a text that stands
-//! for it, an alias another name. Labels come from arguments, from a built-in set, or from a file:
+//! A label is the user's name of a class, shown in records; a prompt is a text that describes it,
+//! an alias another name. Labels come from arguments, from a built-in set, or from a file:
 //!
-//! - text: one label a line, `#` comments and blank lines skipped. What surrounds every label, such
-//!   as a number, an id or quotes, is taken off; see `shape`. A file whose content is one of the
-//!   other forms is read as that.
-//! - JSON: `{"cat": ["a photo of a cat", "a kitten"], "dog": "a dog"}` are complete prompts, read as
-//!   they stand; templates apply only to classes that bring none (`"bird": []` or `"bird": null`).
-//!   `{"cat": {"alias": ["kitten"], "key": "n02121808"}}` says the same as a table does.
-//!   `["cat", "dog"]` are labels as they stand, whatever they begin with. Lists by number, such as
-//!   `id2label`, are in `json`. JSON lines, YAML and Python literals say the same.
-//! - CSV and TSV: a header with the column `label` (or another name of [`column::LABEL`]) and any of
-//!   `prompt` (or `description`; complete, as in JSON), `alias` (filled into the templates next to the
-//!   label), `text` (filled in instead of the label) and `key` (or another name of [`column::KEY`];
-//!   what a data set calls the class). Without a header the first column that is not of ids holds
-//!   labels and the others prompts. Rows of one label are one class.
+//! - text: one label per line, `#` comments and blank lines skipped. What surrounds every label,
+//!   such as a number, an id or quotes, is removed; see `shape`. A file whose content has one of
+//!   the other forms is read as that.
+//! - JSON: `{"cat": ["a photo of a cat", "a kitten"], "dog": "a dog"}` are complete prompts, used
+//!   unchanged; templates apply only to classes without prompts (`"bird": []` or `"bird": null`).
+//!   `{"cat": {"alias": ["kitten"], "key": "n02121808"}}` is equivalent to a table. `["cat",
+//!   "dog"]` are labels, used unchanged whatever they begin with. Lists by number, such as
+//!   `id2label`, are described in `json`. JSON Lines, YAML and Python literals are equivalent.
+//! - CSV and TSV: a header with the column `label` (or another name of [`column::LABEL`]) and any
+//!   of `prompt` (or `description`; complete, as in JSON), `alias` (filled into the templates in
+//!   addition to the label), `text` (filled in instead of the label) and `key` (or another name of
+//!   [`column::KEY`]; the dataset's name of the class). Without a header the first column that does
+//!   not hold ids has the labels and the others prompts. Rows with the same label are one class.
 //!
-//! The label itself is filled into the templates unless all that is written of its class brings
-//! complete prompts. There is no form for aliases in text files: any sign that could separate them
-//! may stand in a label. The order of the classes is the order in which they were written, or that of
-//! their numbers.
+//! The label itself is filled into the templates unless all entries of its class have complete
+//! prompts. Text files cannot have aliases: any character that could separate them may occur in a
+//! label. Classes are in the order of the file, or that of their numbers.
 //!
 //! [`column::LABEL`]: crate::input::text_file::column::LABEL
 //! [`column::KEY`]: crate::input::text_file::column::KEY
@@ -48,30 +47,30 @@ use anyhow::{Context, Result, ensure};
 use crate::input::text_file::Table;
 pub use built_in::{counts_classes, label_names, template_names};
 use document::{Content, Tables};
-use entry::{Entry, Written, label_set, tell_apart};
+use entry::{Entry, Written, distinguish, label_set};
 pub use template::Templates;
 
-/// One class: what it is called and the texts that stand for it.
+/// One class: its label and the texts that describe it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
-    /// The text as typed; what records show.
+    /// The text as typed, shown in records.
     pub label: String,
     /// Complete prompts, at least one.
     pub prompts: Vec<String>,
-    /// What a data set calls the class, such as the name of its folder.
+    /// The dataset's name of the class, such as its folder's.
     pub key: Option<String>,
 }
 
-/// The classes to choose from: at least one, no label and no key twice.
+/// The classes to choose from: at least one, without duplicate labels or keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelSet {
-    /// In the order in which they were written.
+    /// In the order of the source.
     pub classes: Vec<Class>,
     /// Whether any prompt was made by a template.
     pub uses_templates: bool,
-    /// What may be wrong with the file.
+    /// Warnings about the file.
     pub warnings: Vec<String>,
-    /// What was guessed about the file, to be said once.
+    /// Notes on what was guessed about the file.
     pub note: Option<String>,
 }
 
@@ -79,7 +78,8 @@ pub struct LabelSet {
 struct Found {
     entries: Vec<Entry>,
     written: Written,
-    /// Whether keys were found by looking: they may tell classes of one name apart.
+    /// Whether keys were detected rather than named: they may distinguish classes with the same
+    /// label.
     by_id: bool,
     warnings: Vec<String>,
     notes: Vec<String>,
@@ -95,9 +95,9 @@ pub fn labels_from_arguments(labels: &[String], templates: &Templates) -> anyhow
     label_set(entries.collect(), Written::As("labels"), templates)
 }
 
-/// The classes of `--labels-file NAME|FILE`: a built-in set (names win over files), or a file in any
-/// of the forms above; stdin for `-`. `delimiter` separates the cells of a table; without one it is
-/// found by looking.
+/// The classes of `--labels-file NAME|FILE`: a built-in set (names take precedence over files), or
+/// a file in any of the forms above; stdin for `-`. `delimiter` separates the cells of a table;
+/// without one it is detected.
 ///
 /// # Errors
 /// When the file cannot be read, is not text (the line is named), has none of the forms, has no
@@ -114,7 +114,7 @@ pub fn labels_from_file(
     let is_name = path.extension().is_none() && path.components().count() == 1;
     ensure!(
         !is_name || path.exists() || path.as_os_str() == "-",
-        "no labels {path:?}: neither a built-in set ({}) nor a file",
+        "no labels {path:?}: it is neither a built-in set ({}) nor a file",
         label_names().collect::<Vec<_>>().join(", ")
     );
     let document = document::read(path, Tables::Read(delimiter))?;
@@ -122,7 +122,7 @@ pub fn labels_from_file(
     let classes = || -> Result<LabelSet> {
         let mut found = entries(document.content)?;
         if found.by_id {
-            found.notes.extend(tell_apart(&mut found.entries));
+            found.notes.extend(distinguish(&mut found.entries));
         }
         let mut set = label_set(found.entries, found.written, templates)?;
         set.warnings = found.warnings;
@@ -160,8 +160,8 @@ fn built_in_entries(name: &str) -> Option<Result<Found>> {
     Some(table.map_err(Into::into).and_then(table::entries))
 }
 
-/// What ImageNet calls the classes that these WordNet ids name, alone (`n02099601`) or before a name
-/// (`n02099601-golden_retriever`); none unless all of them are known.
+/// ImageNet's names of the classes with these WordNet ids, alone (`n02099601`) or before a name
+/// (`n02099601-golden_retriever`); `None` unless all of them are known.
 pub fn wordnet_names(classes: &[String]) -> Option<Vec<String>> {
     let is_id = |name: &String| name.len() >= 9 && name.starts_with('n');
     if !classes.iter().all(is_id) {

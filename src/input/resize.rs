@@ -1,15 +1,16 @@
 //! Pillow's bicubic resampling, bit for bit (its `Resample.c`, read as a specification).
 //!
 //! The filter is the cubic with a = -1/2, widened by the scale when shrinking (so it antialiases).
-//! Weights are computed in f64, normalised, and rounded to integers, and there is rounding to 8 bits
-//! between the two passes, so their order shows: horizontal first, except where Pillow 13 does the
-//! vertical first (older releases never do; the difference is a level or two on tall images). Along
-//! an axis that keeps its size the weights are 1 and 0, so nothing need be done to leave a pass out.
+//! Weights are computed in f64, normalised, and rounded to integers, and results are rounded to 8
+//! bits between the two passes, so their order matters: horizontal first, except where Pillow 13
+//! does the vertical first (older releases never do; the difference is a level or two on tall
+//! images). Along an axis that keeps its size the weights are 1 and 0, so skipping the pass needs
+//! no special case.
 
 use super::image::RgbImage;
 use crate::kernel::resize::{Level, Taps, WEIGHT_BITS, horizontal, vertical};
 
-/// How far the filter reaches, in pixels of the coarser of the two sizes.
+/// Support of the filter, in pixels of the coarser of the two sizes.
 const SUPPORT: f64 = 2.0;
 
 /// A rectangle of the resized image, in its pixels.
@@ -36,9 +37,9 @@ pub fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage {
     bicubic_window(image, (width, height), window)
 }
 
-/// The part `window` of `image` resized to `size` (width, height): the same bytes as resizing all of
-/// it and cropping, but only what the window needs is computed, so that time and memory depend on
-/// the window and on the pixels under it.
+/// The part `window` of `image` resized to `size` (width, height): the same bytes as resizing all
+/// of it and cropping, but only what the window needs is computed, so that time and memory depend
+/// on the window and on the pixels under it.
 pub fn bicubic_window(image: &RgbImage, size: (usize, usize), window: Window) -> RgbImage {
     let across = taps(image.width, size.0, window.left, window.width);
     let down = taps(image.height, size.1, window.top, window.height);
@@ -63,7 +64,7 @@ fn is_vertical_first(image: &RgbImage, (width, height): (usize, usize)) -> bool 
     lost_rows > 0 && lost_rows + 2 * won_columns > 2 * lost_columns
 }
 
-/// Only the rows that `down` needs are narrowed. The result is `[down outputs, across outputs, 3]`.
+/// Only the rows that `down` needs are resized. The result is `[down outputs, across outputs, 3]`.
 fn horizontal_then_vertical(image: &RgbImage, across: &Taps, mut down: Taps) -> Vec<u8> {
     let level = Level::best();
     let rows = down.reach();
@@ -84,7 +85,7 @@ fn horizontal_then_vertical(image: &RgbImage, across: &Taps, mut down: Taps) -> 
     pixels
 }
 
-/// The same with the passes the other way round.
+/// The same with the passes in the opposite order.
 fn vertical_then_horizontal(image: &RgbImage, across: &Taps, down: &Taps) -> Vec<u8> {
     let level = Level::best();
     let rows = down.starts.len();
@@ -95,7 +96,7 @@ fn vertical_then_horizontal(image: &RgbImage, across: &Taps, down: &Taps) -> Vec
     pixels
 }
 
-/// The taps of outputs `first..first + count` when `inputs` pixels become `outputs`.
+/// The filter taps of outputs `first..first + count` when `inputs` pixels become `outputs`.
 fn taps(inputs: usize, outputs: usize, first: usize, count: usize) -> Taps {
     let scale = inputs as f64 / outputs as f64;
     let filter_scale = scale.max(1.0);
@@ -109,7 +110,7 @@ fn taps(inputs: usize, outputs: usize, first: usize, count: usize) -> Taps {
     };
     for output in first..first + count {
         let center = (output as f64 + 0.5) * scale;
-        // Casts to usize cut off the fraction and make negative numbers 0, as is wanted here.
+        // Casts to usize truncate the fraction and make negative numbers 0, as intended here.
         let start = (center - support + 0.5) as usize;
         let end = ((center + support + 0.5) as usize).min(inputs);
         let offset = |input: usize| (input as f64 - center + 0.5) * (1.0 / filter_scale);

@@ -1,13 +1,13 @@
-//! Cleans a text the way the reference does before it is cut into tokens.
+//! Cleans a text like the reference before tokenisation.
 //!
-//! OpenAI's code, with ftfy installed, runs `ftfy.fix_text`, `html.unescape` twice, collapses the
-//! whitespace and lowers the case. Captions from the web need all of it: a curly apostrophe, an
-//! `&amp;` or a full-width letter that stays as it is becomes other tokens than the model was
-//! trained on. Knows nothing of tokens.
+//! OpenAI's code, with ftfy installed, runs `ftfy.fix_text`, `html.unescape` twice, collapses
+//! whitespace and lowers the case. Captions from the web need all of it: an unchanged curly
+//! apostrophe, `&amp;` or full-width letter gives other tokens than the model was trained on. Knows
+//! nothing of tokens.
 
 use super::repair;
 
-/// The text as CLIP's tokenizer wants it: repaired, on one line, single blanks, lower case.
+/// The text as CLIP's tokenizer expects it: repaired, on one line, single spaces, lower case.
 ///
 /// Follows `whitespace_clean(basic_clean(text)).lower()` of openai/CLIP with ftfy 6: mojibake is
 /// decoded, curly quotes straightened, ligatures and full-width forms replaced by plain letters,
@@ -20,12 +20,12 @@ pub fn clean(text: &str) -> String {
     clean_any(text)
 }
 
-/// [`clean`] for every text, with tables that take some milliseconds at the first use.
+/// Applies [`clean`] to every text; its tables take some milliseconds at the first use.
 fn clean_any(text: &str) -> String {
     joined(repaired(text).split_whitespace()).to_lowercase()
 }
 
-/// The text as it was meant: what [`clean`] does before blanks and case.
+/// The repaired text: what [`clean`] does before white space and case.
 fn repaired(text: &str) -> String {
     resolved_twice(&repair::repaired(text))
 }
@@ -40,15 +40,15 @@ fn resolved_twice(text: &str) -> String {
 pub enum Change {
     /// Control characters and terminal escapes were dropped.
     Controls,
-    /// HTML entities became what they stand for.
+    /// HTML entities were resolved.
     Entities,
-    /// Curly quotes and apostrophes became straight ones.
+    /// Curly quotes and apostrophes were straightened.
     Quotes,
     /// Mojibake was decoded; ligatures, full-width and other forms became plain characters.
     Characters,
-    /// Blanks were dropped or joined, or the lines of the text were.
+    /// White space was removed or collapsed, or lines were joined.
     Whitespace,
-    /// Capital letters became small ones.
+    /// Capital letters were lowered.
     Case,
 }
 
@@ -67,8 +67,8 @@ impl Change {
     }
 }
 
-/// Which kinds of change [`clean`] makes to the text; none if it leaves it as it is. Where an
-/// entity stands for something that is changed in turn, both are named.
+/// Which kinds of change [`clean`] makes to the text; empty if it stays unchanged. If the value of
+/// an entity is changed in turn, both are named.
 pub fn changes(text: &str) -> Vec<Change> {
     let is_plain = is_plain(text);
     let repaired = if is_plain {
@@ -101,8 +101,8 @@ pub fn changes(text: &str) -> Vec<Change> {
     .collect()
 }
 
-/// The text with its entities resolved twice and until none is left: [`repair::repaired`]
-/// decides by the first `<` which of the two is done.
+/// The text with its entities resolved twice and until none is left: [`repair::repaired`] decides
+/// by the first `<` which of the two is done.
 fn resolved(text: &str) -> Vec<String> {
     let twice = resolved_twice(&repair::without_escapes(text));
     let mut all = twice.clone();
@@ -129,7 +129,7 @@ fn straightened(text: &str) -> String {
     joined(straight.split_whitespace())
 }
 
-/// What ftfy straightens.
+/// Quotes that ftfy straightens.
 fn is_curly(c: char) -> bool {
     matches!(c, '\u{2bc}' | '\u{2018}'..='\u{201f}')
 }
@@ -138,14 +138,14 @@ fn is_control(c: char) -> bool {
     c.is_ascii_control() && !c.is_ascii_whitespace()
 }
 
-/// Whether nothing in the text can be touched by ftfy or hold an HTML entity: printable ASCII and
-/// blanks, no `&`. Most labels are such text, and need none of the tables of the long way.
+/// Whether neither ftfy nor `html.unescape` can change the text: printable ASCII and white space,
+/// no `&`. Most labels are such text, and need none of the tables.
 fn is_plain(text: &str) -> bool {
     text.bytes()
         .all(|b| matches!(b, b' '..=b'%' | b'\''..=b'~' | b'\t' | b'\n' | b'\r' | b'\x0c'))
 }
 
-/// The words with one blank between them.
+/// The words with one space between them.
 fn joined<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let mut joined = String::new();
     for word in words {
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cleans_as_the_reference_does() {
+    fn cleans_like_the_reference() {
         let cases = [
             ("", ""),
             (" \t\r\n\x0c", ""),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_text_needs_nothing_else() {
+    fn plain_text_takes_the_short_path() {
         let plain: Vec<u8> = (0..=127)
             .filter(|&b| is_plain(&char::from(b).to_string()))
             .collect();
@@ -249,7 +249,7 @@ mod tests {
     fn lines_of_megabytes_are_cleaned() {
         let text = "é’x ".repeat(100_000);
         assert_eq!(clean(&text), "é'x ".repeat(100_000).trim_end());
-        // The last letter keeps the line from being decoded at once.
+        // The last letter prevents the line from being decoded at once.
         let mojibake = "Ã©".repeat(600_000) + "漢";
         assert!(clean(&mojibake).starts_with("éééé"));
     }

@@ -1,9 +1,9 @@
-//! CSV and TSV: one row a prediction, quoted as RFC 4180 says, lines end in `\n`.
+//! CSV and TSV: one row per prediction, quoted according to RFC 4180, lines end in `\n`.
 //!
-//! A failed image has one row with its error; an image without predictions has one row
-//! with its name, so that every image appears. On request ([`Extras`]) a byte order mark comes first,
-//! and a last column has the exact bytes of paths that are not UTF-8. For ordinary paths neither is
-//! there: the header is a contract, and it is written before the records are known.
+//! A failed image has one row with its error; an image without predictions has one row with its
+//! name, so that every image appears. With [`Extras`] a byte order mark comes first, and a last
+//! column has the exact bytes of paths that are not UTF-8. By default neither is there: the header
+//! is a contract, and it is written before the records are known.
 
 use std::io::{self, Write};
 
@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::{Prediction, Record, RecordWriter, emit};
 
-/// What stands before UTF-8 text for Excel, which else reads it in the system's old encoding.
+/// Mark before UTF-8 text for Excel, which otherwise reads it in the system's legacy encoding.
 pub const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The name of the column that [`Extras::image_bytes`] adds.
 pub const IMAGE_BYTES: &str = "image_bytes";
 
-/// What CSV and TSV have on request.
+/// Optional parts of CSV and TSV.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extras {
     /// A UTF-8 byte order mark at the start.
@@ -37,7 +37,7 @@ const HEADER: [&str; 7] = [
     "error",
 ];
 
-/// The columns of [`HEADER`] and the last one; what is missing is an empty field.
+/// The columns of [`HEADER`] and the last one; missing values are empty fields.
 #[derive(Clone, Copy, Default, Serialize)]
 struct Row<'a> {
     image: &'a str,
@@ -47,12 +47,12 @@ struct Row<'a> {
     cosine: Option<f32>,
     rank: Option<usize>,
     error: Option<&'a str>,
-    /// Left out without [`Extras::image_bytes`].
+    /// Omitted without [`Extras::image_bytes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<&'a str>,
 }
 
-/// Rows with one delimiter.
+/// Writes rows with one delimiter.
 pub(super) struct CsvWriter {
     sink: Box<dyn Write + Send>,
     delimiter: u8,
@@ -163,7 +163,7 @@ broken.jpg,,,,,,not an image: the file ends before any image data
     }
 
     #[test]
-    fn the_header_comes_with_no_rows_too() {
+    fn the_header_is_written_without_rows_too() {
         let header = "image,label,probability,logit,cosine,rank,error\n";
         assert_eq!(written(Format::Csv, STYLE, &[]), header);
         let nothing_kept = written(Format::Csv, STYLE, &[answered("a.jpg", vec![])]);
@@ -171,7 +171,7 @@ broken.jpg,,,,,,not an image: the file ends before any image data
     }
 
     #[test]
-    fn fields_are_quoted_where_they_must_be() {
+    fn fields_are_quoted_where_needed() {
         let row = |format, image: &str, label: &str| {
             let record = answered(image, vec![prediction(label, None, 0.25)]);
             let content = written(format, STYLE, &[record]);
@@ -194,7 +194,7 @@ broken.jpg,,,,,,not an image: the file ends before any image data
     }
 
     #[test]
-    fn a_mark_and_exact_names_come_on_request() {
+    fn a_mark_and_exact_names_are_optional() {
         let odd = ImageName {
             text: "caf\u{fffd}".to_owned(),
             bytes: Some(b"caf\xe9".to_vec()),

@@ -1,20 +1,21 @@
-//! What an evaluation found, as `results.json` holds it. Scripts read these keys: extend, never rename.
+//! Results of an evaluation, as stored in `results.json`. Scripts read these keys: extend, never
+//! rename.
 
 use serde::Serialize;
 
-/// A share with its 95% bootstrap interval, `[low, high]`.
+/// A proportion with its 95% bootstrap interval, `[low, high]`.
 pub type Ends = [f64; 2];
 
-/// Which model computed.
+/// The model.
 #[derive(Clone, Debug, Serialize)]
 pub struct ModelFacts {
     /// As typed.
     pub name: String,
-    /// Of the weights.
+    /// SHA-256 of the weights.
     pub sha256: String,
-    /// The field's name for its sizes, and where and in what it computed.
+    /// Architecture, with device and precision, for people.
     pub architecture: String,
-    /// Most tokens of a text.
+    /// Context length in tokens.
     pub context_length: usize,
     /// `cpu`, `cuda:0`, ….
     pub device: String,
@@ -22,46 +23,46 @@ pub struct ModelFacts {
     pub precision: String,
 }
 
-/// Which labels were compared.
+/// The set of labels.
 #[derive(Clone, Debug, Serialize)]
 pub struct LabelFacts {
-    /// The file, the built-in set, or where else they came from.
+    /// The file, the built-in set, or another source.
     pub source: String,
-    /// How many.
+    /// Number of labels.
     pub count: usize,
-    /// Of all labels and prompts in their order.
+    /// SHA-256 of all labels and prompts in order.
     pub sha256: String,
-    /// The name or file of the templates.
+    /// Name or file of the templates.
     pub templates: String,
 }
 
-/// What was run; every results file ends with it.
+/// How the results were made; every results file ends with it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Provenance {
     /// The dataset as typed.
     pub dataset: String,
     /// The model.
     pub model: ModelFacts,
-    /// This program's.
+    /// Version of longclip.
     pub version: &'static str,
     /// The command line.
     pub arguments: Vec<String>,
 }
 
-/// How well one set of labels does.
+/// Accuracy and calibration of one set of labels.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// The share of samples whose best label is the true one.
+    /// Top-1 accuracy.
     pub acc1: f64,
-    /// The share of samples whose true label is among the five best.
+    /// Top-5 accuracy.
     pub acc5: f64,
-    /// The mean over classes of the share that is found.
+    /// Mean recall over classes.
     pub mean_per_class_recall: f64,
-    /// Samples that were answered.
+    /// Number of samples with a prediction.
     pub n: usize,
     /// The bootstrap interval of `acc1`.
     pub acc1_interval: Ends,
-    /// Expected calibration error over 15 equal bins of the best probability.
+    /// Expected calibration error over 15 equal bins of the highest probability.
     pub ece: f64,
     /// Mean negative log likelihood of the true label.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,121 +72,121 @@ pub struct Figures {
     pub brier: Option<f64>,
 }
 
-/// One class.
+/// Metrics of one class.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClassRow {
     /// Its label's text.
     pub label: String,
-    /// What the dataset calls it; absent for labels that no sample has.
+    /// The dataset's name of it; absent for labels without samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Its samples.
+    /// Number of its samples.
     pub support: usize,
-    /// Samples taken for it.
+    /// Number of samples predicted as this class.
     pub predicted: usize,
-    /// The share of those that are right.
+    /// Precision.
     pub precision: f64,
-    /// The share of its samples that are found.
+    /// Recall.
     pub recall: f64,
-    /// The harmonic mean of the two.
+    /// F1, the harmonic mean of the two.
     pub f1: f64,
 }
 
 /// Means over classes.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Means {
-    /// Of the precisions.
+    /// Mean precision.
     pub precision: f64,
-    /// Of the recalls.
+    /// Mean recall.
     pub recall: f64,
-    /// Of the F1s.
+    /// Mean F1.
     pub f1: f64,
 }
 
 /// One bin of the reliability diagram.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct BinRow {
-    /// Where it starts.
+    /// Lower end.
     pub low: f32,
-    /// Where it ends.
+    /// Upper end.
     pub high: f32,
-    /// Its samples.
+    /// Number of samples.
     pub count: usize,
-    /// Their mean best probability.
+    /// Mean confidence (highest probability).
     pub confidence: f64,
-    /// The share of right ones.
+    /// Accuracy.
     pub accuracy: f64,
 }
 
-/// Samples of one class taken for another.
+/// Samples of one class predicted as another.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConfusionRow {
     /// The true label.
     pub target: String,
-    /// The best label.
+    /// The predicted label.
     pub predicted: String,
-    /// The samples.
+    /// Number of samples.
     pub count: usize,
 }
 
 /// One of several sets of labels or templates.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunRow {
-    /// What it is called here.
+    /// Its name in this file.
     pub name: String,
     /// Its labels.
     pub labels: LabelFacts,
-    /// How it does.
+    /// Its metrics.
     #[serde(flatten)]
     pub figures: Figures,
 }
 
-/// A class that is found more or less often.
+/// A class with a different recall in the second run.
 #[derive(Clone, Debug, Serialize)]
 pub struct ChangeRow {
-    /// What the dataset calls it.
+    /// The dataset's name of it.
     pub class: String,
-    /// Its samples.
+    /// Number of its samples.
     pub support: usize,
-    /// Samples that only the second run gets right.
+    /// Samples that only the second run predicts correctly.
     pub won: usize,
-    /// Samples that only the first run gets right.
+    /// Samples that only the first run predicts correctly.
     pub lost: usize,
 }
 
-/// Two runs over the same images.
+/// Comparison of two runs over the same images.
 #[derive(Clone, Debug, Serialize)]
 pub struct PairRow {
-    /// The name of one.
+    /// Name of the first run.
     pub first: String,
-    /// The name of the other.
+    /// Name of the second run.
     pub second: String,
-    /// The second's `acc1` less the first's.
+    /// The second's `acc1` minus the first's.
     pub difference: f64,
     /// Its bootstrap interval.
     pub difference_interval: Ends,
-    /// Samples that only the second gets right.
+    /// Samples that only the second predicts correctly.
     pub won: usize,
-    /// Samples that only the first gets right.
+    /// Samples that only the first predicts correctly.
     pub lost: usize,
-    /// McNemar's test.
+    /// p-value of McNemar's test.
     pub mcnemar_p: f64,
     /// `exact` or `chi-square`.
     pub mcnemar_method: &'static str,
-    /// The same, corrected for the number of pairs (Holm).
+    /// p-value corrected for the number of pairs (Holm).
     pub mcnemar_p_holm: f64,
-    /// The classes that changed, by how much.
+    /// The classes that changed.
     pub changed: Vec<ChangeRow>,
 }
 
-/// The figures with texts cut to a length.
+/// Metrics with texts truncated to a length.
 #[derive(Clone, Debug, Serialize)]
 pub struct SweepRow {
-    /// Most tokens of a text, start and end included.
+    /// Maximum tokens of a text, including start and end.
     pub tokens: usize,
-    /// Texts that were cut.
+    /// Number of truncated texts.
     pub cut: usize,
-    /// How it does.
+    /// The metrics.
     #[serde(flatten)]
     pub figures: Figures,
 }
@@ -195,12 +196,12 @@ pub struct SweepRow {
 pub struct Evaluation {
     /// `classify`.
     pub task: &'static str,
-    /// The main figures.
+    /// The main metrics.
     #[serde(flatten)]
     pub figures: Figures,
-    /// Images that could not be read; they are in no figure.
+    /// Images that could not be read; excluded from all metrics.
     pub failed: u64,
-    /// What logits were divided by.
+    /// Temperature by which logits were divided.
     pub temperature: f32,
     /// Means over classes.
     #[serde(rename = "macro")]
@@ -212,20 +213,20 @@ pub struct Evaluation {
     pub per_class: Vec<ClassRow>,
     /// The reliability diagram.
     pub reliability: Vec<BinRow>,
-    /// The largest numbers of mistakes.
+    /// The most frequent confusions.
     pub worst_confusions: Vec<ConfusionRow>,
     /// All runs, when several were compared.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub compare: Vec<RunRow>,
-    /// Every two of them.
+    /// Comparisons of all pairs of runs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pairs: Vec<PairRow>,
-    /// By length of the texts.
+    /// Metrics by length of the texts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub truncate_sweep: Vec<SweepRow>,
     /// The labels.
     pub labels: LabelFacts,
-    /// What was run.
+    /// How the results were made.
     #[serde(flatten)]
     pub provenance: Provenance,
 }
@@ -233,38 +234,38 @@ pub struct Evaluation {
 /// Recalls of one direction.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Recalls {
-    /// Of finding images by texts.
+    /// Recall@1 of images by text.
     #[serde(rename = "image_retrieval_recall@1")]
     pub image_at_1: f64,
-    /// Among the first five.
+    /// Recall@5.
     #[serde(rename = "image_retrieval_recall@5")]
     pub image_at_5: f64,
-    /// Among the first ten.
+    /// Recall@10.
     #[serde(rename = "image_retrieval_recall@10")]
     pub image_at_10: f64,
-    /// Half of the images are found at this place or before.
+    /// Median rank of the images.
     pub image_retrieval_median_rank: f64,
-    /// Of finding texts by images.
+    /// Recall@1 of texts by image.
     #[serde(rename = "text_retrieval_recall@1")]
     pub text_at_1: f64,
-    /// Among the first five.
+    /// Recall@5.
     #[serde(rename = "text_retrieval_recall@5")]
     pub text_at_5: f64,
-    /// Among the first ten.
+    /// Recall@10.
     #[serde(rename = "text_retrieval_recall@10")]
     pub text_at_10: f64,
-    /// Half of the texts are found at this place or before.
+    /// Median rank of the texts.
     pub text_retrieval_median_rank: f64,
 }
 
-/// The recalls with captions cut to a length.
+/// The recalls with captions truncated to a length.
 #[derive(Clone, Debug, Serialize)]
 pub struct RecallSweepRow {
-    /// Most tokens of a caption, start and end included.
+    /// Maximum tokens of a caption, including start and end.
     pub tokens: usize,
-    /// Captions that were cut.
+    /// Number of truncated captions.
     pub cut: usize,
-    /// How it does.
+    /// The recalls.
     #[serde(flatten)]
     pub recalls: Recalls,
 }
@@ -277,20 +278,20 @@ pub struct RetrievalEvaluation {
     /// The recalls.
     #[serde(flatten)]
     pub recalls: Recalls,
-    /// Images that were compared.
+    /// Number of images.
     pub images: usize,
-    /// Captions that were compared.
+    /// Number of captions.
     pub texts: usize,
-    /// Images that could not be read; they and their captions are in no figure.
+    /// Images that could not be read; they and their captions are excluded from all metrics.
     pub failed: u64,
-    /// What counts as found, and what of the dataset was taken.
+    /// What counts as found, and which part of the dataset was used.
     pub protocol: String,
-    /// What became of captions longer than the context.
+    /// What was done with captions longer than the context.
     pub long_text: String,
-    /// By length of the captions.
+    /// Recalls by length of the captions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub truncate_sweep: Vec<RecallSweepRow>,
-    /// What was run.
+    /// How the results were made.
     #[serde(flatten)]
     pub provenance: Provenance,
 }

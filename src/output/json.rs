@@ -1,4 +1,4 @@
-//! JSON: one array of objects, or one object a line.
+//! JSON: one array of objects, or one object per line.
 //!
 //! Numbers are the shortest decimals that read back as the same `f32`.
 
@@ -9,7 +9,7 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::{Prediction, Record, RecordWriter, emit};
 
-/// One object a line.
+/// One object per line.
 pub(super) struct JsonlWriter {
     sink: Box<dyn Write + Send>,
 }
@@ -32,10 +32,10 @@ impl RecordWriter for JsonlWriter {
     }
 }
 
-/// One array, an object a line, written as the records come.
+/// One array, with an object per line, written as the records arrive.
 pub(super) struct JsonWriter {
     sink: Box<dyn Write + Send>,
-    /// What goes before the next object.
+    /// Text before the next object.
     lead: &'static [u8],
 }
 
@@ -64,7 +64,7 @@ impl RecordWriter for JsonWriter {
     }
 }
 
-/// The keys of a record, in their order.
+/// The keys of a record, in order.
 #[derive(Serialize)]
 struct Object<'a> {
     image: &'a str,
@@ -102,8 +102,8 @@ pub(crate) fn printable(value: &impl Serialize) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Compact JSON that also escapes the control characters that JSON lets through: DEL and
-/// U+0080..=U+009F, of which U+009B starts a command to a terminal.
+/// Compact JSON that also escapes the control characters that JSON allows: DEL and U+0080..=U+009F,
+/// of which U+009B starts a terminal command.
 struct Printable;
 
 impl Formatter for Printable {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_whole_whatever_its_length() {
+    fn an_array_is_complete_at_any_length() {
         for count in 0..=2 {
             let array = written(Format::Json, STYLE, &contract()[..count]);
             let parsed: serde_json::Value = serde_json::from_str(&array).unwrap();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn optional_keys_appear_when_they_say_something() {
+    fn optional_keys_appear_when_they_have_a_value() {
         let mut record = answered("a", vec![prediction("x", None, 0.25)]);
         record.warnings = vec!["jpeg: cut short".to_owned()];
         record.image = ImageName {

@@ -1,10 +1,10 @@
-//! What training a probe found, as JSON. Scripts read these keys: extend, never rename.
+//! Results of training a probe, as JSON. Scripts read these keys: extend, never rename.
 
 use serde::Serialize;
 
 use super::evaluation::{ClassRow, Figures, LabelFacts};
 
-/// All about a probe.
+/// Results of a probe.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProbeEvaluation {
     /// `probe`.
@@ -13,152 +13,152 @@ pub struct ProbeEvaluation {
     pub method: &'static str,
     /// `zero` or `zero-shot`.
     pub init: &'static str,
-    /// How the probe does on the images that `scored_on` names; absent if there are none.
+    /// Metrics of the probe on the images of `scored_on`; absent if there are none.
     #[serde(flatten)]
     pub figures: Option<Figures>,
-    /// `test`, or `validation`: those of a probe that was not trained on them.
+    /// `test`, or `validation`: images on which the probe was not trained.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scored_on: Option<&'static str>,
-    /// How many classes.
+    /// Number of classes.
     pub classes: usize,
-    /// Features of an embedding.
+    /// Numbers per embedding.
     pub dim: usize,
-    /// How many images there were.
+    /// Numbers of images.
     #[serde(rename = "pictures")]
     pub images: Counts,
-    /// What was chosen or given.
+    /// Hyperparameters that were chosen or given.
     #[serde(flatten)]
     pub numbers: Numbers,
-    /// How the fit of the probe in the file went; absent where nothing is fitted.
+    /// How the fit of the probe in the file went; absent if nothing is fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fit: Option<FitRow>,
-    /// The texts' classifier on the same images.
+    /// Metrics of the texts' classifier on the same images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_shot: Option<Figures>,
-    /// By number of images a class.
+    /// Results by number of images per class.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shots: Vec<ShotRow>,
-    /// Strengths that were tried.
+    /// Regularisation strengths that were tried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strengths: Vec<Tried>,
-    /// Trained shares of a blend that were tried.
+    /// Blend weights that were tried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<Tried>,
     /// Every class that was scored.
     pub per_class: Vec<ClassRow>,
-    /// Where the probe is.
+    /// Path of the probe.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The texts.
+    /// The labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelFacts>,
     /// The training data as typed.
     pub dataset: String,
     /// The model that embedded the images.
     pub model: Embedder,
-    /// This program's.
+    /// Version of longclip.
     pub version: &'static str,
     /// The command line.
     pub arguments: Vec<String>,
 }
 
-/// How many images there were.
+/// Numbers of images.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Counts {
-    /// To train on while choosing.
+    /// Training set while choosing hyperparameters.
     pub train: usize,
-    /// To choose by.
+    /// Validation set.
     pub validation: usize,
-    /// To score on.
+    /// Test set.
     pub test: usize,
-    /// What the probe in the file learnt from.
+    /// Images on which the probe in the file was trained.
     pub fitted: usize,
-    /// Images that could not be read; they are in no figure.
+    /// Images that could not be read; excluded from all metrics.
     pub failed: u64,
 }
 
-/// The numbers of a recipe.
+/// Hyperparameters.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Numbers {
-    /// The strength of the penalty.
+    /// Strength of the L2 penalty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l2: Option<f64>,
     /// Its inverse, scikit-learn's `C`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub c: Option<f64>,
-    /// The trained share of a blend with the texts' classifier.
+    /// Weight of the trained classifier in a blend with the texts' classifier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub blend: Option<f64>,
-    /// How much the known images count.
+    /// Tip-Adapter's alpha: weight of the known images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
-    /// How sharply their nearness counts.
+    /// Tip-Adapter's beta: sharpness of their similarity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub beta: Option<f64>,
 }
 
-/// How a fit went.
+/// Convergence of a fit.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct FitRow {
-    /// The sum of losses and penalty.
+    /// Final value of loss plus penalty.
     pub objective: f64,
-    /// Steps of L-BFGS.
+    /// Iterations of L-BFGS.
     pub iterations: usize,
-    /// Whether it came to its end.
+    /// Whether it converged.
     pub converged: bool,
 }
 
-/// One number that was tried on validation images.
+/// One value that was tried on validation images.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Tried {
-    /// The number.
+    /// The value.
     pub value: f64,
     /// Top-1 accuracy.
     pub acc1: f64,
-    /// The mean of -ln p of the true class.
+    /// Mean negative log likelihood of the true class.
     pub nll: f64,
 }
 
-/// Draws of so many images a class.
+/// Few-shot draws with a number of images per class.
 #[derive(Clone, Debug, Serialize)]
 pub struct ShotRow {
-    /// How many a class; classes that have fewer give all.
+    /// Images per class; classes that have fewer contribute all.
     pub shots: usize,
-    /// Classes that have fewer.
+    /// Number of classes that have fewer.
     pub smaller_classes: usize,
-    /// The mean of the draws' accuracies.
+    /// Mean accuracy of the draws.
     pub mean: f64,
-    /// Their deviation, that of a sample; 0 of one draw.
+    /// Sample standard deviation of the accuracies; 0 for a single draw.
     pub deviation: f64,
-    /// Each draw.
+    /// All draws.
     pub draws: Vec<DrawRow>,
 }
 
 /// One draw.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct DrawRow {
-    /// Where its random numbers start.
+    /// Random seed.
     pub seed: u64,
-    /// Its images.
+    /// Number of training images.
     pub train: usize,
-    /// Images to choose by.
+    /// Number of validation images.
     pub validation: usize,
     /// Top-1 accuracy.
     pub acc1: f64,
-    /// What was chosen.
+    /// Hyperparameters that were chosen.
     #[serde(flatten)]
     pub numbers: Numbers,
 }
 
-/// What embedded the images.
+/// The model that embedded the images.
 #[derive(Clone, Debug, Serialize)]
 pub struct Embedder {
     /// As typed.
     pub name: String,
-    /// Of the weights.
+    /// SHA-256 of the weights.
     pub sha256: String,
     /// `f32`, `bf16`, ….
     pub precision: String,
-    /// Whatever else the embeddings depend on.
+    /// All other settings on which the embeddings depend.
     pub settings: String,
 }

@@ -1,9 +1,10 @@
-//! Plain records -> table, json, jsonl, csv, tsv; figures ([`evaluation`]), pages ([`report`]), files of
-//! embeddings ([`embedding`]), trained classifiers ([`probe`]) and what they score ([`learning`]), hits of a
-//! search ([`found`]), images in folders ([`sorted`]), and what training keeps ([`training`]).
+//! Plain records -> table, json, jsonl, csv, tsv; evaluation results ([`evaluation`]), HTML reports
+//! ([`report`]), files of embeddings ([`embedding`]), trained classifiers ([`probe`]) and their
+//! results ([`learning`]), search hits ([`found`]), images in folders ([`sorted`]), and training
+//! logs ([`training`]).
 //!
-//! Records come from a task and are only shown here: nothing in this folder knows
-//! tensors, models or arguments. A format is one file and one line in [`writer`].
+//! Records come from a task and are only shown here: nothing in this folder knows tensors, models
+//! or arguments. A format is one file and one line in [`writer`].
 
 mod csv;
 pub mod evaluation;
@@ -27,24 +28,25 @@ use serde::{Serialize, Serializer};
 
 pub use csv::{Extras, IMAGE_BYTES, MARK};
 
-/// What one image was answered.
+/// The result of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// Which image.
     pub image: ImageName,
-    /// The predictions by falling score, or why there are none. An empty list means that
-    /// no label reached the threshold.
+    /// The predictions by falling score, or why there are none. An empty list means that no label
+    /// reached the threshold.
     pub outcome: Result<Vec<Prediction>, String>,
-    /// What was wrong with an image that was answered all the same.
+    /// Warnings about an image that still has a result.
     pub warnings: Vec<String>,
-    /// The label that is true, where that is known.
+    /// The true label, if it is known.
     pub target: Option<Arc<str>>,
-    /// The best label's probability is below a calibration's threshold: probably none of the labels.
+    /// Whether the best label's probability is below a calibration's threshold: probably none of
+    /// the labels.
     pub uncertain: bool,
 }
 
 impl Record {
-    /// What an image was answered, with nothing else to say.
+    /// The result of an image without further information.
     pub fn new(image: ImageName, outcome: Result<Vec<Prediction>, String>) -> Self {
         Self {
             image,
@@ -62,12 +64,12 @@ pub struct Prediction {
     /// The label as typed; shared between the records of a run.
     #[serde(serialize_with = "serialize_label")]
     pub label: Arc<str>,
-    /// In 0..=1, for the scores that have one.
+    /// Probability in 0..=1, for scores that have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probability: Option<f32>,
     /// The model's logit: its scale times the cosine; or that of a trained classifier.
     pub logit: f32,
-    /// Cosine of the angle between the image's and the class's embedding; a trained classifier has none.
+    /// Cosine similarity of the image's and the class's embedding; a trained classifier has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cosine: Option<f32>,
 }
@@ -76,17 +78,17 @@ fn serialize_label<S: Serializer>(label: &Arc<str>, serializer: S) -> Result<S::
     serializer.serialize_str(label)
 }
 
-/// An image's path as text, with the exact bytes where text cannot hold them.
+/// An image's path as text, with the exact bytes if it is not UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageName {
-    /// The path; what is not UTF-8 in it became U+FFFD.
+    /// The path; invalid UTF-8 in it became U+FFFD.
     pub text: String,
-    /// The path's bytes when they are not UTF-8.
+    /// The path's bytes if they are not UTF-8.
     pub bytes: Option<Vec<u8>>,
 }
 
 impl ImageName {
-    /// The name of the image that was read from stdin.
+    /// The name of an image read from stdin.
     pub fn stdin() -> Self {
         Self {
             text: "-".to_owned(),
@@ -94,13 +96,13 @@ impl ImageName {
         }
     }
 
-    /// The path's bytes in base64, as JSON and CSV hold them, when they are not UTF-8.
+    /// The path's bytes in base64, as JSON and CSV store them, if they are not UTF-8.
     #[must_use]
     pub fn bytes_as_text(&self) -> Option<String> {
         self.bytes.as_ref().map(|bytes| STANDARD.encode(bytes))
     }
 
-    /// The path; `None` for stdin's.
+    /// The path; `None` for stdin.
     pub fn path(&self) -> Option<PathBuf> {
         #[cfg(unix)]
         if let Some(bytes) = &self.bytes {
@@ -121,7 +123,7 @@ impl From<&Path> for ImageName {
     }
 }
 
-/// What an input is called.
+/// The name of an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Name {
     /// An image's path.
@@ -130,23 +132,23 @@ pub enum Name {
     Text(String),
 }
 
-/// The way records are written.
+/// Output formats of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people: aligned, with bars.
     Table,
     /// One array of objects.
     Json,
-    /// One object a line.
+    /// One object per line.
     Jsonl,
-    /// Comma-separated, one row a prediction.
+    /// Comma-separated, one row per prediction.
     Csv,
     /// The same, tab-separated.
     Tsv,
 }
 
 impl Format {
-    /// What the suffix of an output names.
+    /// The formats by file suffix.
     pub const SUFFIXES: &[(&str, Self)] = &[
         ("json", Self::Json),
         ("jsonl", Self::Jsonl),
@@ -156,23 +158,23 @@ impl Format {
     ];
 }
 
-/// How [`Format::Table`] looks, and what CSV has on request; other formats have no style.
+/// Style of [`Format::Table`], and optional parts of CSV; other formats have no style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// The number beside each label.
+    /// The number next to each label.
     pub score: Score,
-    /// Columns of the terminal, or what stands for them in a file.
+    /// Width of the terminal in columns, or its substitute for a file.
     pub width: usize,
-    /// Whether the terminal takes colours.
+    /// Whether the terminal supports colours.
     pub colour: Colour,
-    /// What bars and shortened labels are drawn with.
+    /// Characters for bars and truncated labels.
     pub characters: Characters,
-    /// What [`Format::Csv`] and [`Format::Tsv`] have on request.
+    /// Optional parts of [`Format::Csv`] and [`Format::Tsv`].
     pub extras: Extras,
 }
 
 impl Style {
-    /// For formats that have no style.
+    /// For formats without a style.
     #[must_use]
     pub fn plain() -> Self {
         Self {
@@ -185,8 +187,7 @@ impl Style {
     }
 }
 
-/// Which of a prediction's numbers a table shows. A prediction without a probability
-/// shows its logit.
+/// Which number of a prediction a table shows. A prediction without a probability shows its logit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Score {
     /// In percent; a full bar is 100 %.
@@ -206,7 +207,7 @@ pub enum Colour {
     Plain,
 }
 
-/// What a table is drawn with.
+/// Characters that a table is drawn with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Characters {
     /// Bars in eighths of a cell.
@@ -215,24 +216,24 @@ pub enum Characters {
     Ascii,
 }
 
-/// Writes records as they come, in the order in which they come.
+/// Writes records as they come, in order.
 pub trait RecordWriter {
-    /// Writes one record and flushes the sink, so that a reader of a pipe sees each record
-    /// when it is ready. A record reaches the sink in one piece.
+    /// Writes one record and flushes the sink, so that a reader of a pipe sees each record as soon
+    /// as it is ready. A record reaches the sink in one piece.
     ///
     /// # Errors
-    /// What the sink says, its kind kept: a closed pipe is `BrokenPipe`.
+    /// Errors of the sink, with their kind: a closed pipe is `BrokenPipe`.
     fn write(&mut self, record: &Record) -> io::Result<()>;
 
-    /// Writes what follows the last record (the end of an array, or the header of a
-    /// table without rows) and flushes the sink. To be called once, also after no record.
+    /// Writes what follows the last record (the end of an array, or the header of a table without
+    /// rows) and flushes the sink. Must be called once, also after no records.
     ///
     /// # Errors
     /// As [`RecordWriter::write`].
     fn finish(&mut self) -> io::Result<()>;
 }
 
-/// The writer of `format` onto `sink`. It keeps no buffer of its own between records.
+/// The writer of `format` to `sink`. It keeps no buffer between records.
 pub fn writer(
     format: Format,
     sink: Box<dyn Write + Send>,
@@ -247,7 +248,7 @@ pub fn writer(
     }
 }
 
-/// One whole piece to the sink, and on to the reader.
+/// Writes one piece to the sink and flushes it.
 fn emit(sink: &mut dyn Write, piece: &[u8]) -> io::Result<()> {
     sink.write_all(piece)?;
     sink.flush()
@@ -259,7 +260,7 @@ mod testing {
 
     use super::*;
 
-    /// A sink whose content can be looked at while a writer holds it.
+    /// A sink that can be read while a writer holds it.
     #[derive(Clone, Default)]
     struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -284,7 +285,7 @@ mod testing {
         },
     };
 
-    /// What `records` look like.
+    /// The output for `records`.
     pub(super) fn written(format: Format, style: Style, records: &[Record]) -> String {
         let sink = Shared::default();
         let mut writer = writer(format, Box::new(sink.clone()), style);
@@ -346,7 +347,7 @@ mod tests {
         Format::Tsv,
     ];
 
-    /// Counts the calls; fails when told to.
+    /// Counts the calls; fails on demand.
     struct Sink {
         calls: Arc<std::sync::Mutex<Vec<&'static str>>>,
         failure: Option<io::ErrorKind>,
@@ -382,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kind_of_a_failure_is_kept() {
+    fn the_kind_of_a_failure_is_preserved() {
         for format in FORMATS {
             let sink = Sink {
                 calls: Arc::default(),
@@ -396,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_none_do_no_harm() {
+    fn numbers_that_are_not_finite_do_no_harm() {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             for score in [Score::Probability, Score::Logit, Score::Cosine] {
                 let mut record = contract()[0].clone();

@@ -1,14 +1,14 @@
-//! What the suffix of a file's name says about its format: one rule for every output.
+//! Maps the suffix of an output's name to a format: one rule for every output.
 //!
-//! A suffix that names one of the formats that a command writes chooses it. A name without a suffix, or
-//! with one of plain text, chooses nothing. Any other suffix promises what would not be in the file.
+//! A suffix of one of the command's formats selects it. A name without a suffix, or with one of
+//! plain text, selects nothing. Any other suffix would be misleading.
 
 use std::path::Path;
 
-/// Suffixes that promise nothing but text.
+/// Suffixes of plain text.
 const PLAIN: [&str; 4] = ["", "txt", "log", "out"];
 
-/// Suffixes of data, in this program's formats and in others, for which a file may be taken.
+/// Suffixes of data, in this program's formats and in others, that would mislead.
 const DATA: [&str; 33] = [
     "arrow",
     "bin",
@@ -45,7 +45,7 @@ const DATA: [&str; 33] = [
     "yaml",
 ];
 
-/// What a file's suffix says.
+/// Meaning of a file's suffix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Suffix<F> {
     /// It names this format.
@@ -56,7 +56,7 @@ pub enum Suffix<F> {
     Other(String),
 }
 
-/// What the suffix of `path` says, where `known` are the suffixes that a command knows.
+/// Meaning of the suffix of `path`, given the suffixes `known` to a command.
 #[must_use]
 pub fn of<F: Copy>(path: &Path, known: &[(&str, F)]) -> Suffix<F> {
     let suffix = path.extension().unwrap_or_default().to_string_lossy();
@@ -68,7 +68,7 @@ pub fn of<F: Copy>(path: &Path, known: &[(&str, F)]) -> Suffix<F> {
     }
 }
 
-/// Whether people and programs take a file with this suffix for data of a certain format.
+/// Whether people and programs expect data of a certain format in a file with this suffix.
 #[must_use]
 pub fn is_data(suffix: &str) -> bool {
     DATA.contains(&suffix)

@@ -1,7 +1,7 @@
-//! The table for people: each image's name, then its labels with a number and a bar.
+//! Human-readable table: each image's name, then its labels with a number and a bar.
 //!
-//! Labels are as wide as the widest of the record, at most what leaves room for a bar.
-//! Image names are never shortened, so that they can be copied.
+//! Labels are as wide as the widest of the record, but leave room for a bar. Image names are never
+//! truncated, so that they can be copied.
 
 use std::io::{self, Write};
 
@@ -10,18 +10,18 @@ use anstyle::AnsiColor;
 use super::text::{columns, printable, shortened};
 use super::{Characters, Colour, Prediction, Record, RecordWriter, Score, Style, emit};
 
-/// What stands between columns, and before the first.
+/// Gap between columns, and before the first.
 const GAP: &str = "  ";
 /// Wide enough for `100.00%` and for a negative logit.
 const NUMBER_COLUMNS: usize = 7;
-/// Longer bars tell nothing more and make the eye travel.
+/// Longer bars show nothing more and are harder to follow.
 const LONGEST_BAR: usize = 40;
-/// Labels give way to a bar of this length, and no further.
+/// Labels are truncated for a bar of this length, and no further.
 const SHORTEST_BAR: usize = 10;
-/// A label is not shortened below this, however narrow the terminal.
+/// A label is not truncated below this, however narrow the terminal.
 const SHORTEST_LABEL: usize = 12;
 
-/// A block of lines for each record, an empty line between blocks.
+/// One block of lines per record, with an empty line between blocks.
 pub(super) struct TableWriter {
     sink: Box<dyn Write + Send>,
     style: Style,
@@ -110,7 +110,7 @@ fn push_predictions(block: &mut String, predictions: &[Prediction], style: Style
     }
 }
 
-/// The number that is shown, and that the bar stands for.
+/// The number that is shown and drawn as a bar.
 fn value(prediction: &Prediction, score: Score) -> f32 {
     match score {
         Score::Probability => prediction.probability.unwrap_or(prediction.logit),
@@ -127,8 +127,8 @@ fn number(prediction: &Prediction, score: Score) -> String {
     }
 }
 
-/// What a full bar stands for. Logits and cosines have no natural end (cosines of
-/// images and texts stay near 0.2), so the best of the record fills its bar.
+/// Value of a full bar. Logits and cosines have no natural maximum (cosines of images and texts
+/// stay near 0.2), so the best of the record fills its bar.
 fn full_bar(predictions: &[Prediction], score: Score) -> f32 {
     let has_probabilities = predictions.iter().all(|one| one.probability.is_some());
     if score == Score::Probability && has_probabilities {
@@ -141,11 +141,11 @@ fn full_bar(predictions: &[Prediction], score: Score) -> f32 {
     if best > 0.0 { best } else { 1.0 }
 }
 
-/// A bar of `share` of `columns`, without trailing spaces; nothing for shares of 0, of
-/// less, or of no number.
+/// A bar of `share` of `columns`, without trailing spaces; empty for shares that are not positive,
+/// or NaN.
 fn bar(share: f32, columns: usize, characters: Characters) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    // A cast saturates and takes what is no number as 0.
+    // A cast saturates and converts NaN to 0.
     let cells = |parts: f32| (share.clamp(0.0, 1.0) * columns as f32 * parts).round() as usize;
     match characters {
         Characters::Unicode => {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_without_an_end_fill_the_best_bar() {
+    fn scores_without_a_maximum_fill_the_best_bar() {
         let predictions = || {
             [("a", 0.25), ("b", 0.125), ("c", -0.1)]
                 .map(|(label, cosine)| prediction(label, None, cosine))

@@ -1,12 +1,12 @@
-//! Text for a terminal: without commands to it, measured in columns.
+//! Text for a terminal: free of control sequences, measured in columns.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::Characters;
 
-/// `text` without anything that could command the terminal or turn the order of what
-/// follows: control characters, line separators and bidirectional overrides are written
-/// as escapes (`\n`, `\u{1b}`). For tables and for messages on stderr.
+/// `text` without anything that could control the terminal or reorder what follows: control
+/// characters, line separators and bidirectional overrides are written as escapes (`\n`, `\u{1b}`).
+/// For tables and for messages on stderr.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -27,19 +27,19 @@ fn is_printable(character: char) -> bool {
     !character.is_control() && !turns_text
 }
 
-/// Columns that `text` takes.
+/// Width of `text` in columns.
 pub fn columns(text: &str) -> usize {
     text.width()
 }
 
-/// `text` in exactly `width` columns, blanks after it; what does not fit makes place for an ellipsis.
+/// `text` in exactly `width` columns, padded with spaces or truncated with an ellipsis.
 pub fn padded(text: &str, width: usize) -> String {
     let shown = shortened(text, width, Characters::Unicode);
     let blanks = width.saturating_sub(columns(&shown));
     shown + &" ".repeat(blanks)
 }
 
-/// `text` in at most `limit` columns; what does not fit makes place for an ellipsis.
+/// `text` in at most `limit` columns, truncated with an ellipsis if needed.
 pub(super) fn shortened(text: &str, limit: usize, characters: Characters) -> String {
     if columns(text) <= limit {
         return text.to_owned();
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_commands_the_terminal() {
+    fn nothing_controls_the_terminal() {
         let cases = [
             ("a b é 猫 🐈.jpg", "a b é 猫 🐈.jpg"),
             ("\u{1b}[2J", "\\u{1b}[2J"),

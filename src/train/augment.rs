@@ -1,4 +1,4 @@
-//! Chance variations of an image, for training. The same random numbers give the same pixels.
+//! Random augmentation of training images. The same random numbers give the same pixels.
 
 use rand::RngCore;
 
@@ -6,20 +6,20 @@ use crate::input::image::RgbImage;
 use crate::input::preprocess::Preprocess;
 use crate::input::resize::bicubic;
 
-/// The smallest part of an image that a crop keeps, as open_clip trains; the largest is all of it.
-const LEAST_AREA: f64 = 0.9;
-/// How far a crop may be from a square, to either side.
-const MOST_RATIO: f64 = 4.0 / 3.0;
-/// Crops that are tried before the middle is taken.
-const TRIES: usize = 10;
+/// Smallest share of the area that a crop keeps, as in open_clip's training; the largest is 1.
+const MIN_AREA: f64 = 0.9;
+/// Largest aspect ratio of a crop, in either direction.
+const MAX_RATIO: f64 = 4.0 / 3.0;
+/// Attempts at a random crop before the centre crop is used.
+const ATTEMPTS: usize = 10;
 
-/// Which variations.
+/// Which augmentations to apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
-    /// A part of nine tenths or more, squeezed to a square, in place of the middle (torchvision's
-    /// `RandomResizedCrop` with open_clip's scale).
+    /// A random crop of at least 90% of the area, resized to a square, instead of the centre crop
+    /// (torchvision's `RandomResizedCrop` with open_clip's scale).
     pub crop: bool,
-    /// Every other image is mirrored. Captions that say left and right become wrong.
+    /// Mirror images with probability 1/2. Captions that mention left and right become wrong.
     pub flip: bool,
 }
 
@@ -42,17 +42,17 @@ impl Augment {
     }
 }
 
-/// A number in 0..1.
+/// A number in [0, 1).
 fn share(random: &mut impl RngCore) -> f64 {
     (random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// A part of the image; none where no try fits into it.
+/// A random crop; `None` if no attempt fits into the image.
 fn crop(image: &RgbImage, random: &mut impl RngCore) -> Option<RgbImage> {
     let area = (image.width * image.height) as f64;
-    for _ in 0..TRIES {
-        let wanted = area * (LEAST_AREA + (1.0 - LEAST_AREA) * share(random));
-        let ratio = libm::exp(libm::log(MOST_RATIO) * (2.0 * share(random) - 1.0));
+    for _ in 0..ATTEMPTS {
+        let wanted = area * (MIN_AREA + (1.0 - MIN_AREA) * share(random));
+        let ratio = libm::exp(libm::log(MAX_RATIO) * (2.0 * share(random) - 1.0));
         let width = libm::round(libm::sqrt(wanted * ratio)) as usize;
         let height = libm::round(libm::sqrt(wanted / ratio)) as usize;
         let places = (share(random), share(random));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_asked_for_changes_nothing() {
+    fn no_augmentation_changes_nothing() {
         let (image, preprocess) = (image(30, 20), Preprocess::clip(8));
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let pixels = Augment::default().run(&image, &preprocess, &mut random);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_turns_left_and_right() {
+    fn a_mirror_swaps_left_and_right() {
         let mut square = image(3, 1);
         let [a, b, c]: [[u8; 3]; 3] =
             std::array::from_fn(|at| square.pixels[at * 3..][..3].try_into().unwrap());

@@ -1,4 +1,4 @@
-//! `log.jsonl`: an object a step, and one an evaluation, each written as it is known.
+//! `log.jsonl`: one object per step, and one per evaluation, each written as soon as it is known.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -12,50 +12,50 @@ use serde::{Deserialize, Serialize};
 /// One step of the optimiser. Scripts read these keys: extend, never rename.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// Counted from 1.
+    /// Step number, from 1.
     pub step: usize,
-    /// Counted from 1.
+    /// Epoch number, from 1.
     pub epoch: usize,
-    /// What was minimised.
+    /// Training loss.
     pub loss: f64,
-    /// The long captions' part of it.
+    /// The loss on long captions.
     pub long_loss: f64,
-    /// The short captions' part, unweighted.
+    /// The loss on short captions, unweighted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub short_loss: Option<f64>,
     /// The learning rate.
     pub rate: f64,
-    /// What cosines were multiplied with.
+    /// The logit scale.
     pub logit_scale: f64,
-    /// The gradient's length, before it was cut.
+    /// Global gradient norm, before clipping.
     pub gradient_norm: f64,
-    /// Pairs a second, this step alone.
+    /// Pairs per second of this step.
     pub images_per_second: f64,
-    /// Since the run began, time between its parts not counted.
+    /// Seconds since the run began, without the time between its parts.
     pub seconds: f64,
 }
 
-/// How good the model is after a step.
+/// Metrics of the model after a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// The step; 0 is the model as it came.
+    /// The step; 0 is the model before training.
     pub step: usize,
     /// Epochs done.
     pub epoch: usize,
-    /// Of each dataset.
+    /// Results for each dataset.
     pub eval: Vec<Figures>,
 }
 
-/// How good it is on one dataset.
+/// Metrics on one dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// The dataset as typed.
     pub data: String,
-    /// Images that were compared.
+    /// Number of images.
     pub images: usize,
     /// Images that could not be read.
     pub failed: usize,
-    /// By the names that `evaluate` gives them.
+    /// Metrics by the names that `evaluate` gives them.
     #[serde(flatten)]
     pub figures: BTreeMap<String, f64>,
 }
@@ -81,18 +81,19 @@ impl Entry {
     }
 }
 
-/// Mean losses of a run's beginning and end: batches differ, so that a single step says little.
+/// Mean losses at the beginning and end of a run: batches differ, so a single step says little.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Losses {
-    /// Of the first steps.
+    /// Mean of the first steps.
     pub first: f64,
-    /// Of the last steps.
+    /// Mean of the last steps.
     pub last: f64,
-    /// How many steps each: an epoch, which holds the same pairs every time, or a tenth of a run that has no two.
+    /// Number of steps in each mean: an epoch, which has the same pairs every time, or a tenth of a
+    /// run shorter than two epochs.
     pub steps: usize,
 }
 
-/// The log of a run that goes on.
+/// The log of a run in progress.
 pub struct Log {
     file: File,
     path: PathBuf,
@@ -100,11 +101,11 @@ pub struct Log {
 }
 
 impl Log {
-    /// Takes over the file (locked by the caller) with what it says up to `step`; what comes after,
-    /// or is torn, is cut off.
+    /// Takes over the file (locked by the caller) with its lines up to `step`; later or incomplete
+    /// lines are truncated.
     ///
     /// # Errors
-    /// When the file cannot be read or cut.
+    /// When the file cannot be read or truncated.
     pub fn go_on(file: File, path: &Path, step: usize) -> Result<Self> {
         let mut log = Self {
             file,
@@ -112,7 +113,7 @@ impl Log {
             entries: Vec::new(),
         };
         log.read(step)
-            .with_context(|| format!("cannot go on with {}", path.display()))?;
+            .with_context(|| format!("cannot continue {}", path.display()))?;
         Ok(log)
     }
 
@@ -137,10 +138,10 @@ impl Log {
         Ok(())
     }
 
-    /// Adds a line; it is with the system when this returns.
+    /// Appends a line; it is passed to the system when this returns.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When it cannot be written.
     pub fn add(&mut self, entry: Entry) -> Result<()> {
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
@@ -151,7 +152,7 @@ impl Log {
         Ok(())
     }
 
-    /// Everything in it.
+    /// All lines.
     #[must_use]
     pub fn entries(&self) -> &[Entry] {
         &self.entries
@@ -165,7 +166,7 @@ impl Log {
         })
     }
 
-    /// How the loss changed; none before the second step.
+    /// How the loss changed; `None` before the second step.
     #[must_use]
     pub fn losses(&self) -> Option<Losses> {
         let all: Vec<(usize, f64)> = self.steps().map(|step| (step.epoch, step.loss)).collect();
@@ -194,29 +195,29 @@ impl Log {
     }
 }
 
-/// One thing that was left out.
+/// A skipped entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// Where it is: a file and a line, or an image.
     pub place: String,
     /// Why.
     pub cause: String,
-    /// The step that wanted it; none if it was found before the first one.
+    /// The step that needed it; `None` if it was found before the first step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<usize>,
 }
 
-/// The file, made when there is something to write.
+/// The file, created with the first entry.
 pub struct Skips {
     path: PathBuf,
     file: Option<File>,
     known: HashSet<String>,
-    /// Those that a step wanted.
+    /// Those that a step needed.
     failed: usize,
 }
 
 impl Skips {
-    /// Goes on with the file at `path` if there is one, so that nothing is told twice.
+    /// Resumes the file at `path` if it exists, so that nothing is reported twice.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -231,10 +232,10 @@ impl Skips {
         })
     }
 
-    /// Adds one, unless it is known; whether it was not.
+    /// Adds an entry, unless it is known; returns whether it is new.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When it cannot be written.
     pub fn add(&mut self, skipped: &Skipped) -> Result<bool> {
         if !self.known.insert(skipped.place.clone()) {
             return Ok(false);
@@ -254,13 +255,13 @@ impl Skips {
         Ok(true)
     }
 
-    /// Images that were wanted by a step and could not be decoded.
+    /// Images that a step needed and that could not be decoded.
     #[must_use]
     pub fn failed(&self) -> usize {
         self.failed
     }
 
-    /// Everything that was left out.
+    /// All skipped entries.
     #[must_use]
     pub fn count(&self) -> usize {
         self.known.len()
@@ -273,7 +274,8 @@ fn options() -> OpenOptions {
     options
 }
 
-/// The file and what its lines say; a line that a crash cut short is taken away, so that the next one does not join it.
+/// The file and its entries; an incomplete last line is removed, so that the next one does not
+/// continue it.
 fn whole_lines(path: &Path) -> io::Result<(Option<File>, Vec<Skipped>)> {
     let mut file = match options().open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((None, Vec::new())),
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_goes_on_after_the_step_that_was_kept() {
+    fn a_log_resumes_after_the_last_saved_step() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log.jsonl");
         let open = || {
@@ -356,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_twice() {
+    fn nothing_is_reported_twice() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("skipped.jsonl");
         let skipped = |place: &str, step| Skipped {

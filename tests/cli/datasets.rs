@@ -46,7 +46,7 @@ fn folders_that_are_splits_are_refused_in_every_command() {
             room.image(format!("data/{split}/{class}/0.png"));
         }
     }
-    let advice = "name one of them, such as data/Testing";
+    let advice = "pass one of them, such as data/Testing";
     let model = small::model();
     let commands: [&[&str]; 3] = [
         &["evaluate", "data", "--model", model],
@@ -109,7 +109,10 @@ fn class_numbers_stand_for_labels_in_their_order() {
     for file in ["int.csv", "float.csv", "int.jsonl"] {
         let ran = evaluate(&room, &[file, "--labels-file", "labels.txt"]).ends_with(0);
         assert_eq!(count(&ran), 8);
-        ran.says(&["count the labels from 0", "\"0\" is \"penguin\""]);
+        ran.says(&[
+            "matched to the labels in order, from 0",
+            "\"0\" is \"penguin\"",
+        ]);
     }
     room.file(
         "one.csv",
@@ -117,10 +120,10 @@ fn class_numbers_stand_for_labels_in_their_order() {
     );
     evaluate(&room, &["one.csv", "--labels-file", "labels.txt"])
         .ends_with(2)
-        .says(&["numbers from 1 to 4, and the 4 labels count from 0 to 3"]);
+        .says(&["numbers from 1 to 4, but the 4 labels are numbered from 0 to 3"]);
     evaluate(&room, &["int.csv", "--labels-file", "eurosat"])
         .ends_with(2)
-        .says(&["eurosat are not known to be in the order"]);
+        .says(&["eurosat may not be in the order"]);
     evaluate(&room, &["int.csv"])
         .ends_with(0)
         .says(&["the classes are numbers"]);
@@ -215,7 +218,7 @@ fn the_hubs_folders_and_coops_splits_are_read() {
     );
     let ran = evaluate(&room, &["hub"]).ends_with(0);
     assert_eq!(count(&ran), 2);
-    ran.says(&["labels are those of hub/metadata.jsonl"]);
+    ran.says(&["labels are read from hub/metadata.jsonl"]);
 
     room.file(
         "split_zhou_X.json",
@@ -223,7 +226,7 @@ fn the_hubs_folders_and_coops_splits_are_read() {
     );
     let ran = evaluate(&room, &["split_zhou_X.json", "--images", "data"]).ends_with(0);
     assert_eq!(count(&ran), 2);
-    ran.says(&["the split test is taken, of train, test"]);
+    ran.says(&["using the split test (available: train, test)"]);
     evaluate(
         &room,
         &["split_zhou_X.json", "--images", "data", "--split", "dev"],
@@ -232,7 +235,7 @@ fn the_hubs_folders_and_coops_splits_are_read() {
     .says(&["no split \"dev\"; it has train, test"]);
     evaluate(&room, &["data", "--images", "data"])
         .ends_with(2)
-        .says(&["are about files that name images"]);
+        .says(&["apply to files that list images"]);
 }
 
 #[test]
@@ -291,5 +294,5 @@ fn archives_are_refused_with_a_way_out() {
     assert_eq!(count(&evaluate(&room, &["data"]).ends_with(0)), 2);
     evaluate(&room, &["shard.tar", "--task", "retrieval"])
         .ends_with(2)
-        .says(&["only finetune reads those"]);
+        .says(&["which only finetune reads"]);
 }

@@ -309,7 +309,7 @@ fn results_inside_a_dataset_are_no_class_of_it() {
     let first = results(&evaluate(&room, &["data", "--out", "data/results"]).ends_with(0));
     let ran = evaluate(&room, &["data"])
         .ends_with(0)
-        .says(&["no classes: results"]);
+        .says(&["without images: results"]);
     assert_eq!(results(&ran)["nll"], first["nll"]);
 }
 
@@ -617,7 +617,7 @@ fn what_cannot_be_evaluated_is_said_at_once() {
         (&["bad.csv"], "line 2 of bad.csv"),
         (
             &["data", "--labels", "cat", "dog"],
-            "no label stands for the class \"grey-wolf\"",
+            "no label matches the class \"grey-wolf\"",
         ),
         (&["data", "--out", "bad.csv"], "is a file"),
         (&["data", "--report", "data"], "is a folder"),

@@ -128,9 +128,9 @@ fn a_file_that_is_not_labels_is_refused_by_name() {
         (
             "anchor.yaml",
             "names: &x\n",
-            "line 1 is YAML that is not understood",
+            "line 1 is YAML that is not supported",
         ),
-        ("nul.txt", "cat\nd\0g\n", "line 2 holds a NUL"),
+        ("nul.txt", "cat\nd\0g\n", "line 2 contains a NUL"),
     ] {
         room.file(name, content);
         let ran = room
@@ -228,7 +228,7 @@ fn a_list_of_paths_from_windows_is_read() {
         .classify(&["--files-from", "backslash", "-l", "x", "y"])
         .ends_with(1);
     assert_eq!(ran.images(), [".\\a.png", "b.png"]);
-    ran.says(&["but there is ./a.png; write / and not \\"]);
+    ran.says(&["but there is ./a.png; write / instead of \\"]);
 }
 
 #[test]
@@ -245,7 +245,7 @@ fn a_line_of_a_list_that_cannot_be_used_costs_that_line_only() {
     ran.says(&[
         "line 2 is longer than 65536 bytes",
         "line 3 is empty",
-        "line 4 holds a NUL byte",
+        "line 4 contains a NUL byte",
     ]);
 }
 

@@ -88,11 +88,11 @@ fn addresses_and_patterns_are_told_apart_from_missing_files() {
     for (image, hint) in [
         (
             "https://example.org/a.png",
-            "this is an address; download the image first",
+            "this is a URL; download the image first",
         ),
         (
             "photos/*.jpg",
-            "this is a pattern that the shell left as it is",
+            "this is a pattern that the shell did not expand",
         ),
     ] {
         let ran = room.classify(&[image, "-l", "cat", "dog"]).ends_with(2);

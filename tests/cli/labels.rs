@@ -159,7 +159,7 @@ fn labels_that_cannot_be_used_are_refused() {
     let cases: [(&[&str], &[&str]); 11] = [
         (
             &["-l", "cat", "dog", "cat"],
-            &["label \"cat\" is there twice (labels 1 and 3)"],
+            &["label \"cat\" occurs twice (labels 1 and 3)"],
         ),
         (&["-l", "cat", " "], &["label 2 is empty"]),
         (
@@ -182,7 +182,7 @@ fn labels_that_cannot_be_used_are_refused() {
         (&[], &["no labels given; add --labels"]),
         (
             &["-l", "x", "y", "--template", "a photo"],
-            &["\"a photo\" has no place for the label"],
+            &["\"a photo\" has no placeholder for the label"],
         ),
         (
             &["-l", "x", "y", "--templates", "openai79"],

@@ -73,7 +73,7 @@ fn listed_paths_always_get_a_record() {
         "gone.png: cannot be read",
         "list:2: line 2 is empty",
         "notes.txt: not an image: this looks like text",
-        "p: is a folder, and a list names files",
+        "p: is a folder, but a list names files",
     ]);
 }
 
@@ -84,7 +84,7 @@ fn a_list_read_with_the_wrong_separator_says_so() {
     let ran = room
         .classify_with_stdin(&arguments, b"a.png\0b.png\0")
         .ends_with(2);
-    ran.says(&["holds a NUL byte; pass -0"]);
+    ran.says(&["contains a NUL byte; pass -0"]);
 }
 
 #[test]

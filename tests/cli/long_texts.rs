@@ -92,7 +92,7 @@ fn a_stride_needs_something_that_slides_and_room() {
     refused(&["--stride", "10", "--long-text", "chunk-mean"]).says(&["--stride is for"]);
     refused(&["--stride", "247", "--long-text", "slide"]).says(&[
         "label 1",
-        "a stride of 247 tokens is not between 1 and the 246",
+        "a stride of 247 tokens is out of range; choose 1 to 246",
     ]);
     refused(&["--stride", "0", "--long-text", "slide"]).says(&["--stride"]);
 }

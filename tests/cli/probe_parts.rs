@@ -175,7 +175,7 @@ fn what_labels_are_in_a_probe_is_said() {
     let named = ["train", "--l2", "1", "--labels", "cat", "dog", "ox"];
     let ran = probe(&room, &named).ends_with(2);
     ran.says(&[
-        "no label stands for the class \"dark_red\"",
-        "evaluate and calibrate take --class-map",
+        "no label matches the class \"dark_red\"",
+        "evaluate and calibrate also take --class-map",
     ]);
 }

@@ -30,7 +30,7 @@ const MISTAKES: [(&str, &[&str]); 23] = [
         "classify a.png -l x",
         &["softmax over one label", "--score cosine"],
     ),
-    ("classify a.png -l x x", &["label \"x\" is there twice"]),
+    ("classify a.png -l x x", &["label \"x\" occurs twice"]),
     (
         "classify a.png -l x y -m longclip-bb",
         &["\"longclip-bb\" is not a model", "longclip-b?"],
@@ -73,7 +73,7 @@ const MISTAKES: [(&str, &[&str]); 23] = [
         &["'many'", "--max-pixels"],
     ),
     ("classify a.png -l x y -0", &["--files-from"]),
-    ("classify - - -l x y", &["- can be given once"]),
+    ("classify - - -l x y", &["- can be given only once"]),
     (
         "classify - --files-from - -l x y",
         &["stdin cannot be both an image (-) and a list"],
@@ -130,7 +130,7 @@ fn mistakes_are_found_before_the_model_is_looked_for() {
             "classify --files-from gone -l x y",
             "cannot open the list gone",
         ),
-        ("classify - - -l x y", "- can be given once"),
+        ("classify - - -l x y", "- can be given only once"),
         ("classify a.png --labels-file gone", "nor a file"),
     ];
     for (line, words) in cases {

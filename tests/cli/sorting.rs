@@ -232,7 +232,10 @@ fn only_a_list_of_sorted_images_can_be_undone() {
     for (file, content) in [("l.jsonl", "{}\n"), ("empty", "")] {
         room.file(file, content);
         let ran = room.longclip(&["undo", file], &[]).ends_with(2);
-        ran.says(&["cannot undo what", "it is no list of what longclip sorted"]);
+        ran.says(&[
+            "cannot undo the journal",
+            "it is not an undo journal of longclip",
+        ]);
     }
     room.longclip(&["undo", "gone"], &[]).ends_with(2);
     // An image that was changed since stays, and so does the list.

@@ -47,7 +47,7 @@ fn a_suffix_that_promises_another_format_is_refused_by_every_command() {
         (
             "embed",
             &["p", "-o", "x.csv"],
-            &["ends in .npy, .safetensors, .parquet or .jsonl"],
+            &["must end in .npy, .safetensors, .parquet or .jsonl"],
         ),
         (
             "evaluate",

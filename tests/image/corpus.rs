@@ -1,4 +1,4 @@
-//! A folder of thousands of broken and odd files: none may bring the decoder down.
+//! A folder of thousands of broken and unusual files: none may crash or hang the decoder.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::{env, fs};
 use longclip::input::image::{DecodeOptions, read};
 use longclip::input::preprocess::Preprocess;
 
-/// How long one file may take, decoding and resizing.
+/// Time limit for decoding and resizing one file.
 const LIMIT: Duration = Duration::from_secs(2);
 
 #[test]
@@ -42,7 +42,7 @@ fn the_corpus_is_answered_file_by_file() {
     assert_eq!(sound + warned + refused, files.len());
     let report = format!("{sound} ok, {warned} warned, {refused} errors; slowest {slowest:?}");
     assert!(slowest.0 < LIMIT, "{report}");
-    // Seen with --nocapture.
+    // Shown with --nocapture.
     print_report(&report);
 }
 

@@ -1,4 +1,4 @@
-//! Our pixels against Pillow's and torchvision's (`tests/golden/pixels.py`).
+//! Longclip's pixels against Pillow's and torchvision's (`tests/golden/pixels.py`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use safetensors::SafeTensors;
 
 use super::{decode, image};
 
-/// How far a sample may be from Pillow's. Formats without loss are exact. JPEG decoders differ in
-/// how they upsample chroma (at most 4 of 255 in a decoded image).
+/// Maximum difference of a sample from Pillow's. Lossless formats are exact. JPEG decoders differ
+/// in how they upsample chroma (at most 4 of 255 in a decoded image).
 fn tolerance(file: &str) -> u8 {
     if file.ends_with(".jpg") { 4 } else { 0 }
 }
@@ -54,7 +54,7 @@ fn every_orientation_shows_the_same_image() {
     let upright = decode("exif1.jpg");
     assert_eq!((upright.image.width, upright.image.height), (40, 27));
     for value in 2..=8 {
-        // The same stored image, so the turned ones differ from it but hold the same samples.
+        // The same stored image, so the oriented ones differ from it but hold the same samples.
         let turned = decode(&format!("exif{value}.jpg"));
         assert_eq!(turned.stored_size, (40, 27), "{value}");
         assert_ne!(turned.image, upright.image, "{value}");
@@ -88,8 +88,8 @@ fn orientation_is_found_in_every_format_that_has_it() {
 
 #[test]
 fn sixteen_bits_are_rounded_to_eight() {
-    // Pillow cuts off the low byte, so these are not among its expectations: the samples that
-    // make.py coded are 257 times the 8-bit image's plus 5 times the column.
+    // Pillow truncates the low byte, so these are not among its expectations: the samples that
+    // make.py wrote are 257 times the 8-bit image's plus 5 times the column.
     let plain = decode("rgb.png").image;
     let deep = decode("rgb16.png").image;
     for (at, (deep, plain)) in deep.pixels.iter().zip(&plain.pixels).enumerate() {

@@ -1,4 +1,4 @@
-//! Broken, cut, lying and foreign files.
+//! Broken, truncated, contradictory and foreign files.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ fn strict() -> DecodeOptions {
 }
 
 #[test]
-fn a_jpeg_cut_short_is_answered_with_a_warning() {
+fn a_jpeg_cut_short_is_decoded_with_a_warning() {
     for (name, fault, strictly) in [
         (
             "cut-half.jpg",
@@ -40,7 +40,7 @@ fn a_jpeg_cut_short_is_answered_with_a_warning() {
 }
 
 #[test]
-fn a_sound_image_has_no_warning_even_strictly() {
+fn an_intact_image_has_no_warning_even_strictly() {
     for name in [
         "base.jpg",
         "progressive.jpg",
@@ -58,7 +58,7 @@ fn a_sound_image_has_no_warning_even_strictly() {
 }
 
 #[test]
-fn no_rows_at_all_is_no_image() {
+fn an_image_without_any_rows_is_refused() {
     for name in ["cut-before-data.jpg", "cut-in-header.jpg"] {
         let said = refusal(name, &DecodeOptions::default());
         let expected = "not an image: the file ends before any image data";
@@ -89,7 +89,7 @@ fn cutting_anywhere_is_never_silent() {
     for name in names {
         let whole = fs::read(image(name)).unwrap();
         let mut answered = 0;
-        // A PNG file has all of its pixels without its end mark.
+        // A PNG file without its end marker has all of its pixels.
         let end = (name == "rgb.png").then(|| whole.len() - 8);
         let parts = (0..90).map(|percent| whole.len() * percent / 100);
         for length in parts.chain(end) {
@@ -115,7 +115,7 @@ fn a_huge_claim_is_refused_by_name_before_decoding() {
     };
     let said = refusal("rgb.png", &small);
     assert!(
-        said.starts_with("48 x 37 pixels are more than the limit of 1775"),
+        said.starts_with("48 x 37 pixels exceed the limit of 1775"),
         "{said}"
     );
     let exact = DecodeOptions {
@@ -130,7 +130,7 @@ fn a_huge_claim_is_refused_by_name_before_decoding() {
     assert!(read(&image("rgb.png"), &boundless).is_ok());
 }
 
-/// A little-endian TIFF file that is nothing but these entries, of one LONG each.
+/// A little-endian TIFF file of these entries only, of one LONG each.
 fn tiff(entries: &[(u16, u32)]) -> Vec<u8> {
     let mut bytes = b"II*\0\x08\0\0\0".to_vec();
     bytes.extend((entries.len() as u16).to_le_bytes());
@@ -143,7 +143,7 @@ fn tiff(entries: &[(u16, u32)]) -> Vec<u8> {
 
 #[test]
 fn a_tiff_of_huge_tiles_or_samples_is_refused_by_name() {
-    let memory = "asks for more memory than its size in pixels explains";
+    let memory = "requests more memory than an image of its size needs";
     let many = "samples per pixel";
     let tile = |(width, height), (across, down), more: &[(u16, u32)]| {
         let whole = [(256, width), (257, height), (322, across), (323, down)];
@@ -180,7 +180,7 @@ fn a_tiff_of_huge_tiles_or_samples_is_refused_by_name() {
         let said = format!("{:#}", said.unwrap_err());
         assert!(said.contains(expected), "{entries:?}: {said}");
     }
-    // A large tile around a small image, and one strip of many rows, pass: nothing is in them.
+    // A large tile around a small image, and one strip of many rows, pass: they contain nothing.
     for entries in [
         tile((1, 1), (4096, 4096), &[zstd]),
         strip((1, 200_000_000), &[zstd]),
@@ -220,7 +220,7 @@ fn a_file_far_too_long_for_its_limit_is_not_read() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_said_so() {
+fn what_is_not_a_regular_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let options = DecodeOptions::default();
     let said = |path: &std::path::Path| format!("{:#}", read(path, &options).unwrap_err());

@@ -1,5 +1,4 @@
-//! Kinds of files that programs write now and then: each shows what its plain twin shows, or is
-//! refused by name.
+//! Rare kinds of files: each is decoded like its plain twin, or refused by name.
 
 use std::fs;
 
@@ -11,7 +10,7 @@ fn read(bytes: &[u8]) -> Result<Decoded, String> {
     decode_bytes(bytes, &DecodeOptions::default()).map_err(|error| format!("{error:#}"))
 }
 
-/// The largest and the mean difference between the samples of two images of the same size.
+/// The maximum and the mean difference between the samples of two images of the same size.
 fn difference(one: &Decoded, other: &Decoded) -> (u8, f64) {
     let (one, other) = (&one.image, &other.image);
     assert_eq!((one.width, one.height), (other.width, other.height));
@@ -24,7 +23,7 @@ fn difference(one: &Decoded, other: &Decoded) -> (u8, f64) {
 
 #[test]
 fn every_sampling_of_a_jpeg_shows_the_same_image() {
-    // Decoders differ by 4 of 255 at most in how they spread colour; stripes differ by 50.
+    // Decoders differ by 4 of 255 at most in chroma upsampling; stripes differ by 50.
     let cases = [
         ("finer.jpg", "finer-twin.png"),
         ("finer-progressive.jpg", "finer-twin.png"),
@@ -36,13 +35,13 @@ fn every_sampling_of_a_jpeg_shows_the_same_image() {
         let (most, _) = difference(&odd, &decode(twin));
         assert!(most <= 4, "{name} differs by {most}");
     }
-    // The same image with its colour at a third of the columns.
+    // The same image with its chroma at a third of the columns.
     let (_, mean) = difference(&decode("thirds.jpg"), &decode("base.jpg"));
     assert!(mean < 5.0, "{mean}");
 }
 
 #[test]
-fn an_odd_sampling_cut_short_is_answered_with_a_warning() {
+fn an_odd_sampling_cut_short_is_decoded_with_a_warning() {
     let whole = fs::read(image("finer.jpg")).unwrap();
     let cut = read(&whole[..whole.len() * 2 / 3]).unwrap();
     assert_eq!(cut.warnings.len(), 1);
@@ -63,7 +62,7 @@ fn the_jfif_marker_wins_over_adobes() {
     let plain = fs::read(image("base.jpg")).unwrap();
     let jfif = 2..20;
     assert_eq!(&plain[6..11], b"JFIF\0");
-    // Says that the three components are red, green and blue.
+    // States that the three components are RGB.
     let adobe = b"\xFF\xEE\0\x0EAdobe\0\x64\0\0\0\0\0";
     let both = [&plain[..jfif.end], adobe, &plain[jfif.end..]].concat();
     assert_eq!(read(&both).unwrap().image, decode("base.jpg").image);
@@ -73,7 +72,7 @@ fn the_jfif_marker_wins_over_adobes() {
 }
 
 #[test]
-fn a_video_frame_without_huffman_tables_takes_the_standard_ones() {
+fn a_video_frame_without_huffman_tables_uses_the_standard_ones() {
     let whole = fs::read(image("base.jpg")).unwrap();
     let mut bare = whole.clone();
     while let Some(at) = bare.windows(2).position(|mark| mark == [0xFF, 0xC4]) {

@@ -1,4 +1,4 @@
-//! Images from files to pixels: against Pillow and torchvision, and against broken files.
+//! Images from files to pixels: against Pillow and torchvision, and with broken files.
 
 mod corpus;
 mod golden;

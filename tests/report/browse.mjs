@@ -94,7 +94,7 @@ test("a click on a cell of the matrix shows its images and no others", async () 
   assert.ok(expected > 3);
   await cell.click();
   assert.equal(await shownCount(page), expected);
-  assert.match(await page.textContent("#shown"), /true class stop sign; answered as brick wall/);
+  assert.match(await page.textContent("#shown"), /true class stop sign; predicted as brick wall/);
   assert.equal(await page.locator("#grid li").count(), expected);
   for (const card of await page.locator("#grid .card").all()) {
     assert.match(await card.getAttribute("class"), /wrong/);
@@ -117,7 +117,7 @@ test("the matrix is walked with the arrows and opened with Enter", async () => {
   for (const key of ["ArrowDown", "ArrowDown", "ArrowRight", "ArrowRight", "ArrowRight"]) {
     await page.keyboard.press(key);
   }
-  assert.match(await page.textContent("#matrix-readout"), /^rocket taken for sunflower: \d+ of 40/);
+  assert.match(await page.textContent("#matrix-readout"), /^rocket predicted as sunflower: \d+ of 40/);
   const expected = Number(await page.evaluate(() => document.activeElement.textContent));
   await page.keyboard.press("Enter");
   assert.equal(await shownCount(page), expected);
@@ -166,7 +166,7 @@ test("images are sorted, both ways", async () => {
   const mistakes = await numbers();
   assert.deepEqual(mistakes, mistakes.toSorted((a, b) => b - a));
   assert.equal(await page.locator("#grid .card:not(.wrong)").count(), 0);
-  await page.getByRole("button", { name: "Least sure first" }).click();
+  await page.getByRole("button", { name: "Least confident first" }).click();
   const margins = await page.locator("#grid .card").evaluateAll((all) =>
     all.map((card) => {
       const [a, b] = [...card.querySelectorAll(".number")].map((one) => parseFloat(one.textContent.replace("✓", "")));
@@ -193,7 +193,7 @@ test("images are filtered by words, classes and outcome", async () => {
   const option = await page.locator("#predicted option").nth(1).textContent();
   assert.equal(await shownCount(page), Number(/\((\d+)\)/.exec(option)[1]));
   await page.selectOption("#predicted", "");
-  for (const [words, kind] of [["Wrong", "wrong"], ["Right", "right"], ["Not read", "failed"]]) {
+  for (const [words, kind] of [["Wrong", "wrong"], ["Right", "right"], ["Failed", "failed"]]) {
     const button = page.locator(".quick button", { hasText: new RegExp(`^${words}`) });
     await button.click();
     assert.equal(await button.getAttribute("aria-pressed"), "true");
@@ -327,7 +327,7 @@ test("light and dark are chosen by the system and then by the reader", async () 
   const dark = await ground();
   await page.click("#theme");
   assert.notEqual(await ground(), dark);
-  assert.equal(await page.textContent("#theme"), "Dark page");
+  assert.equal(await page.textContent("#theme"), "Dark theme");
   await page.click("#theme");
   assert.equal(await ground(), dark);
   await close();

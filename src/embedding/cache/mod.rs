@@ -1,13 +1,13 @@
-//! What earlier runs computed, kept in one SQLite file: embeddings of images and texts, thumbnails,
-//! and the digests of files that have not changed.
+//! The embedding cache: one SQLite file with embeddings of images and texts, thumbnails, and the
+//! digests of unchanged files.
 //!
-//! Everything hangs on content: an image's embedding on the SHA-256 of its file and on a *recipe*, a
-//! text that names all that the number depends on (weights, arithmetic, preprocessing). A path with
-//! the file's size and time of change is only a short way to the digest. So a moved, copied or
-//! renamed image is known again, and a changed one is not taken for the old.
+//! Entries are keyed by content: an image's embedding by the SHA-256 of its file and by a *recipe*,
+//! a text that names everything the numbers depend on (weights, arithmetic, preprocessing). A path
+//! with the file's size and modification time only saves computing the digest. So a moved, copied
+//! or renamed image is recognised, and a changed one is computed again.
 //!
-//! Several programs may use one cache at once. What is read back is checked as anybody's file would
-//! be: lengths, finite numbers, unit length.
+//! Several programs may use one cache at once. Data read back is validated like any foreign file:
+//! lengths, finite numbers, unit length.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,17 +19,17 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params}
 
 use crate::file::stamp::Stamp;
 
-/// The file in the cache's folder.
+/// Name of the file in the cache folder.
 const FILE: &str = "longclip-embeddings.sqlite3";
 
-/// The layout of the tables; another one is another program's.
+/// Version of the table layout; a file with another version belongs to another version of longclip.
 const LAYOUT: i64 = 1;
 
-/// Rows that are written together: each transaction waits for the disk.
-const ROWS_A_WRITE: usize = 256;
+/// Rows written in one transaction: each transaction waits for the disk.
+const ROWS_PER_WRITE: usize = 256;
 
-/// How long to wait for another program that writes.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long to wait for a lock that another program holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS recipe (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
@@ -48,17 +48,17 @@ const TABLES: &str = "
         jpeg BLOB NOT NULL, UNIQUE (recipe, content));
 ";
 
-/// The number of a recipe that a cache does not know and cannot take up.
+/// Recipe number for a recipe that is not in the cache and cannot be added to it.
 const UNKNOWN: i64 = -1;
 
-/// A SHA-256.
+/// A SHA-256 digest.
 pub type Digest = [u8; 32];
 
-/// The number of a recipe in this cache.
+/// Number of a recipe in this cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe(i64);
 
-/// A cache that is open; all methods may be called by several threads at once.
+/// An open cache; several threads may call its methods at once.
 pub struct Cache(Mutex<State>);
 
 struct State {
@@ -66,13 +66,13 @@ struct State {
     waiting: Vec<Row>,
     /// Why rows were lost, the first time that happened.
     failure: Option<rusqlite::Error>,
-    /// Whether anything can be kept.
+    /// Whether the cache is writable.
     is_writable: bool,
-    /// The file.
+    /// Path of the file.
     path: PathBuf,
 }
 
-/// Something to be written.
+/// A row to write.
 enum Row {
     File(Vec<u8>, Stamp, Digest),
     Image(Recipe, Digest, ImageRow),
@@ -81,16 +81,17 @@ enum Row {
 }
 
 impl Cache {
-    /// Opens the cache in `folder`, making both if they are not there.
+    /// Opens the cache in `folder`; creates both if they do not exist.
     ///
     /// # Errors
-    /// When the folder cannot be made or written, or its file is no cache or one of another version.
+    /// When the folder cannot be created or written, or its file is not a cache or has another
+    /// version.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let opened = writable(folder, &path);
         let (connection, is_writable) = match opened {
             Ok(connection) => (connection, true),
-            // Somebody else's cache: what it knows is of use all the same.
+            // A read-only cache, such as another user's, is still useful.
             Err(error) => match is_read_only(&error).then(|| readable(&path)).transpose() {
                 Ok(Some(connection)) => (connection, false),
                 _ => return Err(error).with_context(|| cannot_use(&path)),
@@ -105,12 +106,12 @@ impl Cache {
         })))
     }
 
-    /// Whether new things are kept; one that cannot be written is only read.
+    /// Whether new results are stored; a cache that cannot be written is only read.
     pub fn is_writable(&self) -> bool {
         self.state().is_writable
     }
 
-    /// The number of a recipe.
+    /// The number of a recipe in the cache.
     ///
     /// # Errors
     /// When the file cannot be read or written.
@@ -124,7 +125,7 @@ impl Cache {
                 .optional()
         };
         let insert = || -> Result<i64> {
-            // Looked for first: a cache that is only read need not be writable.
+            // Look it up first: a read-only cache need not be writable.
             if let Some(id) = find()? {
                 return Ok(id);
             }
@@ -134,12 +135,12 @@ impl Cache {
             state
                 .connection
                 .execute("INSERT OR IGNORE INTO recipe (text) VALUES (?1)", [text])?;
-            find()?.context("it loses what is written to it")
+            find()?.context("written rows are lost")
         };
         Ok(Recipe(insert().with_context(|| cannot_use(&state.path))?))
     }
 
-    /// The digest of the file at `path`, if it was read with this stamp.
+    /// The digest of the file at `path`, if it was stored with this stamp.
     pub fn digest_of(&self, path: &Path, stamp: Stamp) -> Option<Digest> {
         let state = self.state();
         state.query(
@@ -153,14 +154,14 @@ impl Cache {
         )
     }
 
-    /// Remembers the digest of the file at `path`.
+    /// Stores the digest of the file at `path`.
     pub fn keep_digest(&self, path: &Path, stamp: Stamp, digest: Digest) {
         if let Some(path) = path_bytes(path) {
             self.state().push(Row::File(path, stamp, digest));
         }
     }
 
-    /// What is known of an image's content; `dim` is the length that its embedding must have.
+    /// The stored result for an image's content; `dim` is the length that its embedding must have.
     pub fn image(&self, recipe: Recipe, content: &Digest, dim: usize) -> Option<ImageRow> {
         let row = self.state().query(
             "SELECT width, height, warnings, embedding FROM image WHERE recipe = ?1 AND content = ?2",
@@ -170,12 +171,12 @@ impl Cache {
         (row.embedding.len() == dim && is_unit_length(&row.embedding)).then_some(row)
     }
 
-    /// Remembers an image.
+    /// Stores an image's result.
     pub fn keep_image(&self, recipe: Recipe, content: Digest, row: ImageRow) {
         self.state().push(Row::Image(recipe, content, row));
     }
 
-    /// The embedding of the text with this digest.
+    /// The stored embedding of the text with this digest.
     pub fn text(&self, recipe: Recipe, content: &Digest, dim: usize) -> Option<Vec<f32>> {
         let embedding = self.state().query(
             "SELECT embedding FROM text WHERE recipe = ?1 AND content = ?2",
@@ -185,12 +186,12 @@ impl Cache {
         (embedding.len() == dim && is_unit_length(&embedding)).then_some(embedding)
     }
 
-    /// Remembers a text.
+    /// Stores a text's embedding.
     pub fn keep_text(&self, recipe: Recipe, content: Digest, embedding: Vec<f32>) {
         self.state().push(Row::Text(recipe, content, embedding));
     }
 
-    /// A small JPEG of the image.
+    /// The stored thumbnail of an image, a small JPEG.
     pub fn thumbnail(&self, recipe: Recipe, content: &Digest) -> Option<Vec<u8>> {
         self.state().query(
             "SELECT jpeg FROM thumbnail WHERE recipe = ?1 AND content = ?2",
@@ -199,21 +200,24 @@ impl Cache {
         )
     }
 
-    /// Remembers a small JPEG of the image.
+    /// Stores an image's thumbnail, a small JPEG.
     pub fn keep_thumbnail(&self, recipe: Recipe, content: Digest, jpeg: Vec<u8>) {
         self.state().push(Row::Thumbnail(recipe, content, jpeg));
     }
 
-    /// Writes what waits.
+    /// Writes all pending rows.
     ///
     /// # Errors
-    /// When this or an earlier write failed, or a read: some results were not kept. They were right
-    /// all the same.
+    /// When this write, an earlier one or a read failed, so that some results were not stored. The
+    /// results themselves are correct.
     pub fn flush(&self) -> Result<()> {
         let mut state = self.state();
         state.write();
         match state.failure.take() {
-            Some(failure) => Err(failure).context("the cache does not hold everything of this run"),
+            Some(failure) => Err(failure).context(
+                "not all results of this run were stored in the \
+                                                   cache",
+            ),
             None => Ok(()),
         }
     }
@@ -227,13 +231,13 @@ impl Cache {
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // Whoever wants to know calls `flush`.
+        // Errors are reported by `flush`.
         self.state().write();
     }
 }
 
 impl State {
-    /// The one row of a query; none if there is none or it cannot be read.
+    /// The single row of a query; `None` if there is none or it cannot be read.
     fn query<T>(
         &self,
         sql: &str,
@@ -249,7 +253,7 @@ impl State {
             return;
         }
         self.waiting.push(row);
-        if self.waiting.len() >= ROWS_A_WRITE {
+        if self.waiting.len() >= ROWS_PER_WRITE {
             self.write();
         }
     }
@@ -315,14 +319,14 @@ impl Row {
     }
 }
 
-/// Opens the file for reading and writing, and makes its tables if it has none.
+/// Opens the file for reading and writing, and creates its tables if it has none.
 fn writable(folder: &Path, path: &Path) -> Result<Connection> {
     fs::create_dir_all(folder)?;
     let connection = Connection::open(path)?;
-    connection.busy_timeout(PATIENCE)?;
-    // Readers and a writer at once; a file system that cannot do it keeps its own mode.
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Readers and a writer at once; file systems without support keep their own mode.
     let _: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
-    // Safe against a killed program; a lost second before a power cut is computed again.
+    // Safe if the program is killed; rows lost in a power cut are computed again.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     match layout(&connection)? {
         0 => {
@@ -330,12 +334,12 @@ fn writable(folder: &Path, path: &Path) -> Result<Connection> {
             connection.pragma_update(None, "user_version", LAYOUT)?;
         }
         LAYOUT => {}
-        other => bail!("it has layout {other}, this longclip reads {LAYOUT}"),
+        other => bail!("it has layout {other}, but this longclip reads layout {LAYOUT}"),
     }
     Ok(connection)
 }
 
-/// Opens a file that nobody may write, in a folder where nothing can be made.
+/// Opens a read-only file in a folder where no file can be created.
 fn readable(path: &Path) -> Result<Connection> {
     let text = path.to_str().context("its path is not UTF-8")?;
     let escaped: String = text
@@ -345,7 +349,7 @@ fn readable(path: &Path) -> Result<Connection> {
             c => c.to_string(),
         })
         .collect();
-    // Immutable: nothing beside the file is looked for or made.
+    // Immutable: SQLite neither looks for nor creates files next to it.
     let uri = format!("file:{escaped}?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(uri, flags)?;
@@ -366,13 +370,14 @@ fn is_read_only(error: &anyhow::Error) -> bool {
 
 fn cannot_use(path: &Path) -> String {
     format!(
-        "cannot use the cache {}; name another folder with --cache, or, if the file is damaged, delete it",
+        "cannot use the cache {}; pass another folder to --cache, or delete the file if it is \
+         damaged",
         path.display()
     )
 }
 
-/// Whether another try may help: another program writes for longer than this one waits, or the disk
-/// is full.
+/// Whether retrying may help: another program held the lock for longer than this one waits, or the
+/// disk is full.
 #[must_use]
 pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
     let mut causes = error
@@ -387,14 +392,14 @@ pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Fails unless `folder` can be a cache: said before a model is loaded.
+/// Fails unless `folder` can hold a cache; called before a model is loaded.
 ///
 /// # Errors
 /// When it is a file.
 pub fn check_folder(folder: &Path) -> Result<()> {
     ensure!(
         !folder.exists() || folder.is_dir(),
-        "the cache {} is a file; name a folder",
+        "the cache {} is a file; pass a folder",
         folder.display()
     );
     Ok(())
@@ -403,18 +408,18 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests;
 
-/// What is known of one image.
+/// The stored result for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageRow {
-    /// Width and height in pixels, the image upright.
+    /// Width and height in pixels, after EXIF orientation.
     pub size: (usize, usize),
-    /// What was wrong with the file although it could be decoded; each of one line.
+    /// Warnings about the file, one line each.
     pub warnings: Vec<String>,
     /// The unit embedding `[dim]`.
     pub embedding: Vec<f32>,
 }
 
-/// A row of width, height, warnings, embedding; none if it is damaged.
+/// Decodes a row of width, height, warnings and embedding; `None` if it is damaged.
 pub(super) fn image(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
     let size = |value: i64| usize::try_from(value).ok();
     let (width, height) = (size(row.get(0)?), size(row.get(1)?));
@@ -430,13 +435,13 @@ pub(super) fn image(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow
     Ok(read())
 }
 
-/// Warnings as one text.
+/// Joins warnings into one text.
 pub(super) fn lines(warnings: &[String]) -> String {
     let line = |warning: &String| warning.replace(['\n', '\r'], " ");
     warnings.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// f32 in little endian.
+/// f32 values as little-endian bytes.
 pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
     values
         .iter()
@@ -444,20 +449,20 @@ pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
         .collect()
 }
 
-/// The reverse; none if the length is no multiple of four.
+/// Little-endian bytes as f32 values; `None` if the length is not a multiple of four.
 pub(super) fn floats(bytes: &[u8]) -> Option<Vec<f32>> {
     let (values, rest) = bytes.as_chunks::<4>();
     let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
     rest.is_empty().then(|| values.collect())
 }
 
-/// Whether this is a direction: also false for anything that is not finite.
+/// Whether this is a unit vector; false if a number is not finite.
 pub(super) fn is_unit_length(values: &[f32]) -> bool {
     let squares: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
     (squares - 1.0).abs() < 1e-3
 }
 
-/// What stands for a path: where it leads to from the root; none where the working folder is gone.
+/// The key for a path: its absolute form; `None` if the working folder no longer exists.
 pub fn path_bytes(path: &Path) -> Option<Vec<u8>> {
     let absolute = std::path::absolute(path).ok()?;
     Some(absolute.as_os_str().as_encoded_bytes().to_vec())

@@ -14,7 +14,7 @@ const STAMP: Stamp = Stamp {
 };
 
 #[test]
-fn what_is_kept_is_found_by_the_next_run() {
+fn stored_results_are_found_by_the_next_run() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("made/for/it");
     let cache = Cache::open(&place).unwrap();
@@ -49,7 +49,7 @@ fn what_is_kept_is_found_by_the_next_run() {
 }
 
 #[test]
-fn damaged_rows_are_not_taken() {
+fn damaged_rows_are_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
     let recipe = cache.recipe("r").unwrap();
@@ -84,9 +84,9 @@ fn damaged_rows_are_not_taken() {
 }
 
 #[test]
-fn a_file_that_is_no_cache_is_an_error_that_names_it() {
+fn a_file_that_is_not_a_cache_is_an_error_that_names_it() {
     for content in [
-        b"not a database, and long enough to be looked at".to_vec(),
+        b"not a database, and long enough to be read".to_vec(),
         vec![0xff; 5000],
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -126,7 +126,7 @@ fn a_cache_that_cannot_be_written_is_read() {
     let readable = readable(&place.join(FILE)).unwrap();
     assert_eq!(layout(&readable).unwrap(), LAYOUT);
     drop(readable);
-    // Whoever may write everywhere, as root, opens it for writing.
+    // A user such as root, who may write everywhere, opens it for writing.
     let cache = Cache::open(&place).unwrap();
     assert_eq!(cache.recipe("r").unwrap(), recipe);
     assert_eq!(cache.text(recipe, &[1; 32], 2), Some(vec![0.0, 1.0]));
@@ -141,7 +141,7 @@ fn a_cache_that_cannot_be_written_is_read() {
 }
 
 #[test]
-fn a_cache_that_another_program_holds_is_worth_another_try() {
+fn a_cache_that_another_program_holds_is_worth_a_retry() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (
         Cache::open(folder.path()).unwrap(),
@@ -193,7 +193,7 @@ fn two_programs_may_write_at_once() {
 }
 
 #[test]
-fn a_disk_that_takes_nothing_is_told_at_the_end() {
+fn a_full_disk_is_reported_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();
     let recipe = cache.recipe("r").unwrap();
@@ -204,9 +204,6 @@ fn a_disk_that_takes_nothing_is_told_at_the_end() {
         .unwrap();
     cache.keep_text(recipe, [1; 32], vec![1.0, 0.0]);
     let error = cache.flush().unwrap_err();
-    assert!(
-        error.to_string().contains("does not hold everything"),
-        "{error:#}"
-    );
-    assert!(cache.flush().is_ok(), "told once");
+    assert!(error.to_string().contains("not all results"), "{error:#}");
+    assert!(cache.flush().is_ok(), "reported once");
 }

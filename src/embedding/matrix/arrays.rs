@@ -1,4 +1,4 @@
-//! Files that hold several arrays by name (NumPy's .npz, safetensors): which of them is the matrix.
+//! Files with several named arrays (NumPy's .npz, safetensors): selects the matrix.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::checkpoint::container::{Bytes, Content, Zip};
 use crate::embedding::check_dim;
 use crate::embedding::read::{header, map};
 
-/// More arrays are no file of embeddings.
-const MOST_ARRAYS: usize = 4096;
+/// Files with more arrays are not files of embeddings.
+const MAX_ARRAYS: usize = 4096;
 
-/// Arrays that a message lists.
+/// Arrays that a message lists at most.
 const LISTED: usize = 8;
 
-/// A longer header of safetensors is none of a file of embeddings.
+/// Longer safetensors headers are not those of a file of embeddings.
 const LONGEST_HEADER: u64 = 8 << 20;
 
-/// One array of a file: its name, and how its numbers lie or why it is no matrix.
+/// One array of a file: its name, and its layout or why it is not a matrix.
 struct Array {
     name: String,
     layout: Result<Layout>,
-    /// It has rows and columns, not a single dimension.
+    /// Whether it has rows and columns, not a single dimension.
     is_matrix: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn npz(path: &Path, wanted: Option<&str>) -> Result<Numbers> {
     let mut names: Vec<&str> = zip.names().collect();
     names.sort_unstable();
     ensure!(
-        names.len() <= MOST_ARRAYS,
+        names.len() <= MAX_ARRAYS,
         "it lists {} members; a file of embeddings has a few",
         names.len()
     );
@@ -103,7 +103,7 @@ fn layout(dtype: FileDtype, shape: &[usize]) -> Result<Layout> {
         other => bail!("of type {other:?}; embeddings are F16, BF16, F32 or F64"),
     };
     let shape = rows_and_columns(shape)
-        .with_context(|| format!("of the shape {shape:?}; embeddings have rows and columns"))?;
+        .with_context(|| format!("of shape {shape:?}; embeddings have rows and columns"))?;
     check_dim(shape[1])?;
     Ok(Layout::plain(element, shape))
 }
@@ -119,7 +119,7 @@ fn choose(path: &Path, arrays: Vec<Array>, wanted: Option<&str>) -> Result<(Stri
     if let Some(wanted) = wanted {
         let Some(array) = arrays.iter().position(|array| array.name == wanted) else {
             let all: Vec<&Array> = arrays.iter().collect();
-            bail!("it holds nothing called {wanted:?}, but {}", listed(&all));
+            bail!("it has no array {wanted:?}, but has {}", listed(&all));
         };
         let array = arrays.into_iter().nth(array).context("no such array")?;
         let layout = array
@@ -143,10 +143,10 @@ fn choose(path: &Path, arrays: Vec<Array>, wanted: Option<&str>) -> Result<(Stri
         [] => {
             let all: Vec<&Array> = arrays.iter().collect();
             ensure!(!all.is_empty(), "it holds no arrays");
-            bail!("it holds no matrix of embeddings, but {}", listed(&all))
+            bail!("it has no matrix of embeddings, but has {}", listed(&all))
         }
         [first, ..] => bail!(
-            "it holds several matrices, {}; name one of them, as in {path}:{}",
+            "it holds several matrices, {}; name one of them, such as {path}:{}",
             listed(&found),
             first.name
         ),

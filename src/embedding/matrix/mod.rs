@@ -1,7 +1,8 @@
-//! Matrices that other programs wrote: embeddings of which no file says what made them.
+//! Embedding matrices of other programs, which do not record what made them.
 //!
-//! Numbers of any floating-point type and order are read, and rows are made unit vectors. What such a file
-//! does not say (the model, often the names of the rows) the user says, or rows go by their numbers.
+//! Numbers of any floating-point type and order are read, and rows are normalised to unit length.
+//! What such a file does not say (the model, often the names of the rows) the user says, or rows
+//! are numbered.
 
 mod arrays;
 pub(super) mod npy;
@@ -21,40 +22,40 @@ use crate::output::Name;
 use npy::Header;
 use numbers::Numbers;
 
-/// Rows whose lengths differ from 1 by no more are called normalised.
+/// Rows whose lengths differ from 1 by at most this count as normalised.
 const TOLERANCE: f64 = 2e-3;
 
-/// Numbers that are read at once.
+/// Numbers read at once.
 const BLOCK_VALUES: usize = 1 << 19;
 
-/// A matrix `[rows, dim]` of another program, whose rows are read as unit vectors.
+/// A matrix `[rows, dim]` of another program; its rows are returned as unit vectors.
 pub struct Matrix {
     numbers: Numbers,
     names: Names,
     lengths: Lengths,
 }
 
-/// What the rows are called.
+/// Source of the rows' names.
 enum Names {
-    /// Nothing says so.
+    /// Rows have no names.
     None,
-    /// A file of lines beside the numbers.
+    /// A JSON Lines file next to the numbers.
     Lines(Lines),
     /// The file itself.
     Listed(Vec<Option<Name>>),
 }
 
-/// What was found of the rows' lengths.
+/// Statistics of the rows' lengths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lengths {
-    /// The least and the greatest of those that are not zero.
+    /// The smallest and the largest non-zero length.
     pub range: Option<(f64, f64)>,
     /// Rows of zeros: how many, and the first. They have no direction and are never found.
     pub zeros: Option<(usize, usize)>,
 }
 
 impl Lengths {
-    /// Whether every row is a unit vector already, as far as 16 bits can say it.
+    /// Whether every row is a unit vector already, within 16-bit precision.
     #[must_use]
     pub fn are_one(&self) -> bool {
         let is_one = |length: f64| (length - 1.0).abs() <= TOLERANCE;
@@ -76,14 +77,14 @@ impl fmt::Display for Lengths {
 }
 
 impl Matrix {
-    /// Opens the file at `path`, of which `array` is meant where it holds several.
+    /// Opens the file at `path`; `array` selects one of several arrays.
     ///
     /// # Errors
-    /// When it is not such a file, or a row has a number that is none.
+    /// When it is not such a file, or a row holds a number that is not finite.
     pub(super) fn open(path: &Path, suffix: &str, array: Option<&str>) -> Result<Self> {
         ensure!(
             array.is_none() || suffix != "npy" && suffix != "jsonl",
-            "it holds one matrix, which has no name; leave out what stands after the colon"
+            "it holds one matrix without a name; drop the name after the colon"
         );
         let (numbers, names) = match suffix {
             "npz" => (arrays::npz(path, array)?, Names::None),
@@ -93,7 +94,7 @@ impl Matrix {
             _ => (plain(path)?, Names::None),
         };
         let names = match names {
-            Names::None => beside(path, numbers.layout.rows)?,
+            Names::None => names_next_to(path, numbers.layout.rows)?,
             names => names,
         };
         let mut matrix = Self {
@@ -108,19 +109,19 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.numbers.layout.rows
     }
 
-    /// How many numbers a row has.
+    /// Numbers per row.
     #[must_use]
     pub fn dim(&self) -> usize {
         self.numbers.layout.dim
     }
 
-    /// What was found of the rows' lengths.
+    /// Statistics of the rows' lengths.
     #[must_use]
     pub fn lengths(&self) -> Lengths {
         self.lengths
@@ -136,16 +137,16 @@ impl Matrix {
         }
     }
 
-    /// The name of row `index`; `None` where nothing names it.
+    /// The name of row `index`; `None` if rows have no names.
     ///
     /// # Errors
-    /// When what names the rows is damaged.
+    /// When the names are damaged.
     pub fn name(&self, index: usize) -> Result<Option<Name>> {
         match &self.names {
             Names::None => Ok(None),
             Names::Lines(lines) => {
                 let name = Line::from_bytes(lines.get(index)?).and_then(|line| line.name());
-                let place = || format!("line {} of the names of the rows", index + 1);
+                let place = || format!("line {} of the row names", index + 1);
                 name.map(Some).with_context(place)
             }
             Names::Listed(names) => {
@@ -156,8 +157,8 @@ impl Matrix {
         }
     }
 
-    /// Puts the unit vectors of `range` into `values`, `[range, dim]`; rows of zeros become numbers that
-    /// are none, so that they are never found.
+    /// Writes the unit vectors of `range` into `values`, `[range, dim]`; rows of zeros become NaN,
+    /// so that they are never found.
     ///
     /// # Errors
     /// When there are no such rows.
@@ -174,13 +175,13 @@ impl Matrix {
         Ok(())
     }
 
-    /// About how many rows to ask for at once.
+    /// Suggested number of rows per read.
     #[must_use]
     pub fn block_rows(&self) -> usize {
         (BLOCK_VALUES / self.dim()).max(1)
     }
 
-    /// Looks at every row: a search must not end at the last one.
+    /// Checks every row when the file is opened: a search must not fail at the last one.
     fn look(&self) -> Result<Lengths> {
         let mut found = Lengths {
             range: None,
@@ -193,7 +194,8 @@ impl Matrix {
             for (row, values) in (start..).zip(stored.chunks_exact(self.dim())) {
                 if let Some(odd) = values.iter().find(|value| !value.is_finite()) {
                     bail!(
-                        "row {row} holds {odd}, and embeddings are finite; correct it or leave the row out"
+                        "row {row} holds {odd}, but embeddings are finite; correct or remove the \
+                         row"
                     );
                 }
                 let (scale, length) = length(values);
@@ -211,7 +213,7 @@ impl Matrix {
     }
 }
 
-/// A row's length as two factors, so that squares neither overflow nor vanish.
+/// A row's length as two factors, so that squares neither overflow nor underflow.
 fn length(row: &[f64]) -> (f64, f64) {
     let scale = row
         .iter()
@@ -223,7 +225,7 @@ fn length(row: &[f64]) -> (f64, f64) {
     (scale, squares.sqrt())
 }
 
-/// The one array of a .npy file.
+/// The array of a .npy file.
 fn plain(path: &Path) -> Result<Numbers> {
     let bytes = map(path)?;
     let header = Header::read(&bytes)?;
@@ -231,15 +233,16 @@ fn plain(path: &Path) -> Result<Numbers> {
     Numbers::new(bytes, range, header.layout)
 }
 
-/// The names that a file of lines beside `path` has, one object a row, as longclip embed writes them.
-fn beside(path: &Path, rows: usize) -> Result<Names> {
+/// The row names in a JSON Lines file next to `path`, one object per row, as longclip embed writes
+/// it.
+fn names_next_to(path: &Path, rows: usize) -> Result<Names> {
     let sidecar = sidecar_of(path);
     if !sidecar.exists() {
         return Ok(Names::None);
     }
     let reading = || {
         format!(
-            "cannot use {}, which would name the rows",
+            "cannot read the names of the rows from {}",
             sidecar.display()
         )
     };
@@ -248,7 +251,7 @@ fn beside(path: &Path, rows: usize) -> Result<Names> {
         let lines = Lines::new(&bytes, 0..bytes.len())?;
         ensure!(
             lines.count() == rows,
-            "it has {} lines, and there are {rows} rows",
+            "it has {} lines, but there are {rows} rows",
             lines.count()
         );
         Ok(lines)
@@ -284,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_become_unit_vectors_however_long_they_are() {
+    fn rows_are_normalised_at_any_length() {
         let values = [3.0, 4.0, 3e200, -4e200, 3e-200, 4e-200, 0.0, 0.0, 0.6, 0.8];
         let matrix = matrix(&values, 2).unwrap();
         let mut unit = vec![1.0];
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_said_as_far_as_they_differ() {
+    fn lengths_are_shown_as_far_as_they_differ() {
         let said = |values: &[f64]| {
             let lengths = matrix(values, 1).unwrap().lengths();
             (lengths.are_one(), lengths.to_string())

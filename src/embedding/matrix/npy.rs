@@ -1,4 +1,4 @@
-//! The header of NumPy's format: where the numbers of an array lie, and how.
+//! The header of NumPy's format: position and layout of an array's numbers.
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -7,18 +7,18 @@ use crate::embedding::Dtype;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// A longer header describes no plain array.
+/// Longer headers do not describe a plain array.
 const LONGEST_HEADER: usize = 1 << 16;
 
-/// Bytes within which a header that is not too long ends.
+/// A header within the limit ends before this offset in bytes.
 pub(super) const HEAD_BYTES: usize = LONGEST_HEADER + 12;
 
-/// What stands before the numbers.
+/// The header of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::embedding) struct Header {
-    /// Its bytes, the magic ones included.
+    /// Length in bytes, including the magic bytes.
     pub(in crate::embedding) length: usize,
-    /// How the numbers lie.
+    /// Layout of the numbers.
     pub(super) layout: Layout,
 }
 
@@ -26,13 +26,13 @@ impl Header {
     /// Reads the header at the start of `bytes`.
     ///
     /// # Errors
-    /// When there is none, or it describes something other than a matrix of numbers.
+    /// When it is missing, or describes something other than a matrix of numbers.
     pub(in crate::embedding) fn read(bytes: &[u8]) -> Result<Self> {
         let rest = bytes.strip_prefix(MAGIC).context("not a file of NumPy's")?;
         let (start, stated) = match *rest {
             [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([a, b]))),
             [2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d]) as usize),
-            _ => bail!("the header is of a version that is not known, or cut short"),
+            _ => bail!("the header has an unknown version or is cut short"),
         };
         ensure!(
             stated <= LONGEST_HEADER,
@@ -47,10 +47,10 @@ impl Header {
         Ok(Self { length, layout })
     }
 
-    /// The type and shape of numbers that lie as longclip embed writes them.
+    /// Type and shape of numbers in the layout that longclip embed writes.
     ///
     /// # Errors
-    /// When they lie otherwise.
+    /// When the layout differs.
     pub(in crate::embedding) fn ours(&self) -> Result<(Dtype, [usize; 2])> {
         let layout = &self.layout;
         let dtype = match layout.element {
@@ -67,7 +67,7 @@ impl Header {
     }
 }
 
-/// Reads the header's dictionary, a literal of Python's with three keys in any order.
+/// Parses the header's dictionary, a Python literal with three keys in any order.
 fn parse(text: &str) -> Result<Layout> {
     let body = text
         .trim()
@@ -80,7 +80,7 @@ fn parse(text: &str) -> Result<Layout> {
             .split_once(':')
             .context("the header has a key without a value")?;
         let value = value.trim_start();
-        // The only value of a plain array that holds commas is the shape.
+        // Only the shape of a plain array contains commas.
         let end = match value.starts_with('(') {
             true => value.find(')').context("the header's shape does not end")? + 1,
             false => value.find(',').unwrap_or(value.len()),
@@ -94,18 +94,18 @@ fn parse(text: &str) -> Result<Layout> {
         }
         rest = after.trim_start().trim_start_matches(',').trim();
     }
-    let (element, is_big_endian) = element.context("the header states no type")?;
-    let [rows, dim] = shape.context("the header states no shape")?;
+    let (element, is_big_endian) = element.context("the header has no type")?;
+    let [rows, dim] = shape.context("the header has no shape")?;
     Ok(Layout {
         element,
         is_big_endian,
-        order: order.context("the header states no order")?,
+        order: order.context("the header has no order")?,
         rows,
         dim,
     })
 }
 
-/// The type, and whether the byte of most weight comes first.
+/// The type, and whether it is big-endian.
 fn parse_element(descr: &str) -> Result<(Element, bool)> {
     let is_big_endian = descr.starts_with('>');
     let element = match descr.trim_start_matches(['<', '>', '=']) {
@@ -113,8 +113,8 @@ fn parse_element(descr: &str) -> Result<(Element, bool)> {
         "f4" => Element::F32,
         "f8" => Element::F64,
         "V2" | "|V2" => bail!(
-            "the numbers are of type {descr:?}, raw bytes, as which NumPy saves bfloat16; save them as \
-             float32"
+            "the numbers are of type {descr:?}, the raw bytes that NumPy writes for bfloat16; \
+             save them as float32"
         ),
         _ => bail!(
             "the numbers are of type {descr:?}; embeddings are float16 (<f2), float32 (<f4) or float64 \
@@ -128,17 +128,17 @@ fn parse_order(value: &str) -> Result<Order> {
     match value {
         "False" => Ok(Order::Rows),
         "True" => Ok(Order::Columns),
-        _ => bail!("the header's order is {value:?}, neither True nor False"),
+        _ => bail!("the header's order is {value:?} instead of True or False"),
     }
 }
 
-/// Rows and columns; an array of one dimension is one row.
+/// Rows and columns; a one-dimensional array is one row.
 fn parse_shape(tuple: &str) -> Result<[usize; 2]> {
     let sizes = tuple.trim_matches(['(', ')']).split(',').map(str::trim);
     let sizes = sizes.filter(|size| !size.is_empty()).map(|size| {
         let size: Option<usize> = size.parse().ok();
         size.with_context(|| {
-            format!("the header states the shape {tuple}, which is not a list of sizes")
+            format!("the header has the shape {tuple}, which is not a list of sizes")
         })
     });
     let shape = super::numbers::rows_and_columns(&sizes.collect::<Result<Vec<_>>>()?)
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_other_programs_may_lie_otherwise() {
+    fn numbers_of_other_programs_may_have_other_layouts() {
         let cases = [
             (
                 "<f2",
@@ -262,7 +262,7 @@ mod tests {
             (format!("{{{rest}"), "no type"),
             (
                 "{'descr': '<f4', 'fortran_order': 0, 'shape': (3, 512)}".to_owned(),
-                "neither True nor False",
+                "instead of True or False",
             ),
             ("{'descr': '<f4', 'shape': (3, 512)}".to_owned(), "no order"),
             (

@@ -1,4 +1,4 @@
-//! Numbers of any floating-point type and order, read a block of rows at a time.
+//! Numbers of any floating-point type and order, read in blocks of rows.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use crate::checkpoint::container::Bytes;
 
-/// What a number is stored as.
+/// Data type of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     F16,
@@ -27,16 +27,16 @@ impl Element {
     }
 }
 
-/// Which numbers follow each other.
+/// Order of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    /// Those of a row, as C has them.
+    /// Row by row (C order).
     Rows,
-    /// Those of a column, as Fortran has them.
+    /// Column by column (Fortran order).
     Columns,
 }
 
-/// How the numbers of a matrix `[rows, dim]` lie.
+/// Layout of a matrix `[rows, dim]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) element: Element,
@@ -47,7 +47,7 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// The usual one: little-endian, row by row.
+    /// The usual layout: little-endian, row by row.
     pub(super) fn plain(element: Element, [rows, dim]: [usize; 2]) -> Self {
         Self {
             element,
@@ -58,14 +58,14 @@ impl Layout {
         }
     }
 
-    /// The bytes that the numbers take; none where no memory is as large.
+    /// Size in bytes; `None` if it overflows.
     pub(super) fn bytes(&self) -> Option<usize> {
         let count = self.rows.checked_mul(self.dim)?;
         count.checked_mul(self.element.size())
     }
 }
 
-/// The rows and columns of an array; one of a single dimension is one row.
+/// Rows and columns of an array; a one-dimensional array is one row.
 pub(super) fn rows_and_columns(shape: &[usize]) -> Option<[usize; 2]> {
     match *shape {
         [dim] => Some([1, dim]),
@@ -74,7 +74,7 @@ pub(super) fn rows_and_columns(shape: &[usize]) -> Option<[usize; 2]> {
     }
 }
 
-/// The numbers of a matrix, where they lie.
+/// The mapped numbers of a matrix.
 pub(super) struct Numbers {
     bytes: Arc<Bytes>,
     range: Range<usize>,
@@ -82,11 +82,11 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Fails unless `range` is exactly as long as the numbers are.
+    /// Fails unless `range` has exactly the length of the numbers.
     pub(super) fn new(bytes: Arc<Bytes>, range: Range<usize>, layout: Layout) -> Result<Self> {
         ensure!(
             layout.bytes() == Some(range.len()) && bytes.get(range.clone()).is_some(),
-            "the header promises {} rows of {} numbers, but {} bytes follow; the file is damaged",
+            "the header states {} rows of {} numbers, but {} bytes follow; the file is damaged",
             layout.rows,
             layout.dim,
             range.len()
@@ -98,7 +98,7 @@ impl Numbers {
         })
     }
 
-    /// Puts some rows `[rows, dim]`, which must be there, into `values`.
+    /// Reads some rows, which must exist, into `values`, `[rows, dim]`.
     pub(super) fn read(&self, rows: Range<usize>, values: &mut Vec<f64>) {
         let Layout { order, dim, .. } = self.layout;
         values.clear();
@@ -122,7 +122,7 @@ impl Numbers {
         }
     }
 
-    /// Hands on `count` numbers from number `start` on, in the order in which they are stored.
+    /// Passes on `count` numbers from number `start`, in storage order.
     fn run(&self, start: usize, count: usize, take: impl FnMut(f64)) {
         let Layout {
             element,
@@ -149,7 +149,7 @@ impl Numbers {
     }
 }
 
-/// Reads numbers of `N` bytes, turned round where this machine has them the other way.
+/// Reads numbers of `N` bytes, swapping bytes if the byte order differs from this machine's.
 fn each<const N: usize>(
     bytes: &[u8],
     is_big_endian: bool,
@@ -172,7 +172,7 @@ fn each<const N: usize>(
 mod tests {
     use super::*;
 
-    /// The numbers as a layout stores them.
+    /// The numbers in the storage order of a layout.
     fn stored(values: &[f32], layout: Layout) -> Vec<u8> {
         let Layout { rows, dim, .. } = layout;
         let place = |at: usize| match layout.order {
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_that_no_memory_has_are_refused() {
+    fn sizes_that_overflow_are_refused() {
         let layout = Layout::plain(Element::F64, [usize::MAX / 4, 512]);
         assert_eq!(layout.bytes(), None);
         assert!(Numbers::new(Arc::new(Bytes::Owned(vec![0; 8])), 0..8, layout).is_err());

@@ -1,5 +1,5 @@
-//! Tables of other programs (Parquet, JSON lines): one column or key with the numbers, perhaps one with
-//! the names.
+//! Tables of other programs (Parquet, JSON Lines): one column or key with the numbers, and
+//! optionally one with the names.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use parquet::schema::types::ColumnDescriptor;
 use super::Names;
 use super::numbers::{Element, Layout, Numbers};
 use crate::checkpoint::container::Bytes;
-use crate::embedding::parquet::{Column, Columns, MOST_VALUES, groups, reader};
+use crate::embedding::parquet::{Column, Columns, MAX_VALUES, groups, reader};
 use crate::embedding::{NoRows, check_dim, jsonl};
 use crate::output::{ImageName, Name};
 
@@ -29,10 +29,10 @@ const IMAGES: [&str; 8] = [
     "url",
 ];
 
-/// Columns that are a row's text.
+/// Columns that hold a row's text.
 const TEXTS: [&str; 3] = ["text", "caption", "sentence"];
 
-/// Reads JSON lines whose objects have an `embedding`, and perhaps `image`, `path` or `text`.
+/// Reads JSON Lines whose objects have an `embedding`, and optionally `image`, `path` or `text`.
 pub(super) fn lines(path: &Path) -> Result<(Numbers, Names)> {
     let (mut stored, mut names, mut dim) = (Vec::new(), Vec::new(), None);
     let mut rows = 0;
@@ -45,10 +45,10 @@ pub(super) fn lines(path: &Path) -> Result<(Numbers, Names)> {
         let dim = *dim.get_or_insert(embedding.len());
         ensure!(
             embedding.len() == dim,
-            "line {number} has {} numbers where the first has {dim}",
+            "line {number} has {} numbers but the first has {dim}",
             embedding.len()
         );
-        // Checked here, where the number of the line is known: not every line is a row.
+        // Checked here, where the line number is known: not every line is a row.
         ensure!(
             embedding.iter().all(|value| value.is_finite()),
             "line {number} holds a number that float32 cannot hold; correct it or remove the line"
@@ -66,7 +66,7 @@ pub(super) fn lines(path: &Path) -> Result<(Numbers, Names)> {
     Ok((owned(stored, Element::F32, [rows, dim])?, named(names)))
 }
 
-/// Reads the column `wanted` of the Parquet file at `path`, or its only one of lists of numbers.
+/// Reads the column `wanted` of the Parquet file at `path`, or its only column of lists of numbers.
 pub(super) fn parquet(path: &Path, wanted: Option<&str>) -> Result<(Numbers, Names)> {
     let reader = reader(path)?;
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
@@ -93,7 +93,7 @@ pub(super) fn parquet(path: &Path, wanted: Option<&str>) -> Result<(Numbers, Nam
         })
     };
     let has = |known: &[&str]| known.iter().find_map(|name| leaf_of(&[*name]));
-    // Data sets of images often have a column `image` of two parts, the file's bytes and its path.
+    // Datasets of images often have a column `image` in two parts, the file's bytes and its path.
     let images = has(&IMAGES).or_else(|| leaf_of(&["image", "path"]));
     let names_in = images.or_else(|| has(&TEXTS));
     let (mut stored, mut names, mut dim) = (Vec::new(), Vec::new(), None);
@@ -102,11 +102,11 @@ pub(super) fn parquet(path: &Path, wanted: Option<&str>) -> Result<(Numbers, Nam
         let columns = Columns::new(&reader, index, range.len())?;
         let found = numbers(&columns, leaf, element, &mut stored)?;
         let found = found.of(range.len()).with_context(|| {
-            format!("the column {column:?} has rows of different numbers of values, or empty ones")
+            format!("the column {column:?} has rows of different lengths or empty rows")
         })?;
         ensure!(
             *dim.get_or_insert(found) == found,
-            "the column {column:?} has rows of {found} numbers where the first has others"
+            "the column {column:?} has rows of {found} numbers, unlike its first row"
         );
         if let Some(leaf) = names_in {
             let texts = columns.optional_texts(leaf)?.into_iter();
@@ -122,7 +122,7 @@ pub(super) fn parquet(path: &Path, wanted: Option<&str>) -> Result<(Numbers, Nam
     Ok((owned(stored, element, [rows, dim])?, named(names)))
 }
 
-/// The type of the numbers that a column has lists of, if it has such.
+/// The element type of a column of lists of numbers; `None` for other columns.
 fn element(column: &ColumnDescriptor) -> Option<Element> {
     let is_list = column.max_rep_level() == 1;
     match (column.physical_type(), column.logical_type_ref()) {
@@ -136,13 +136,14 @@ fn element(column: &ColumnDescriptor) -> Option<Element> {
 
 /// A column of lists of numbers.
 struct List {
-    /// Its place among the leaves of the schema.
+    /// Its index among the leaves of the schema.
     leaf: usize,
     name: String,
     element: Element,
 }
 
-/// The column's name as people write it: its path to the list, without the groups that a list is made of.
+/// The column's name as people write it: its path to the list, without the inner groups of the
+/// list.
 fn list_name(column: &ColumnDescriptor) -> String {
     let parts = column.path().parts();
     let end = match parts {
@@ -168,18 +169,23 @@ fn choose(path: &Path, mut lists: Vec<List>, wanted: Option<&str>) -> Result<Lis
         (_, []) => bail!("no column has lists of floating-point numbers"),
         (None, [_]) => Ok(lists.remove(0)),
         (None, [first, ..]) => bail!(
-            "the columns {names} all have lists of numbers; name one of them, as in {}:{}",
+            "the columns {names} all have lists of numbers; name one of them, such as {}:{}",
             path.display(),
             first.name
         ),
         (Some(wanted), _) => {
             let found = lists.into_iter().find(|list| list.name == wanted);
-            found.with_context(|| format!("no column {wanted:?} has lists of numbers, but {names}"))
+            found.with_context(|| {
+                format!(
+                    "no column {wanted:?} has lists of numbers; columns \
+                                           that have: {names}"
+                )
+            })
         }
     }
 }
 
-/// How many values the rows of a column have.
+/// Number of values in each row of a column.
 struct Lists {
     values: usize,
     repetitions: Vec<i16>,
@@ -193,7 +199,7 @@ impl Lists {
         }
     }
 
-    /// The number that each of `rows` rows has, if it is one.
+    /// The number of values that each of `rows` rows has, if it is the same for all.
     fn of(&self, rows: usize) -> Option<usize> {
         let dim = self.values.checked_div(rows)?;
         let is_even = dim > 0
@@ -207,7 +213,7 @@ impl Lists {
     }
 }
 
-/// Adds the numbers of a column to `stored`, little-endian.
+/// Appends the numbers of a column to `stored`, little-endian.
 fn numbers(
     columns: &Columns<'_>,
     leaf: usize,
@@ -216,19 +222,19 @@ fn numbers(
 ) -> Result<Lists> {
     Ok(match element {
         Element::F64 => {
-            let column = columns.read_leaf::<DoubleType>(leaf, MOST_VALUES)?;
+            let column = columns.read_leaf::<DoubleType>(leaf, MAX_VALUES)?;
             stored.extend(column.values.iter().flat_map(|value| value.to_le_bytes()));
             Lists::new(&column)
         }
         Element::F16 => {
-            let column = columns.read_leaf::<FixedLenByteArrayType>(leaf, MOST_VALUES)?;
+            let column = columns.read_leaf::<FixedLenByteArrayType>(leaf, MAX_VALUES)?;
             for value in &column.values {
                 stored.extend_from_slice(value.as_bytes());
             }
             Lists::new(&column)
         }
         _ => {
-            let column = columns.read_leaf::<FloatType>(leaf, MOST_VALUES)?;
+            let column = columns.read_leaf::<FloatType>(leaf, MAX_VALUES)?;
             stored.extend(column.values.iter().flat_map(|value| value.to_le_bytes()));
             Lists::new(&column)
         }

@@ -1,7 +1,7 @@
-//! Apache Parquet, as [`crate::embedding`] writes it: our columns, not compressed.
+//! Apache Parquet, as [`crate::output::embedding`] writes it: fixed columns, uncompressed.
 //!
-//! The crate trusts a file more than it should: it panics on some damage, and reserves what a page
-//! claims. So every call is guarded, and pages are held to the numbers of the checked footer first.
+//! The `parquet` crate trusts files too much: it panics on some damage, and allocates what a page
+//! claims. So every call is guarded, and pages are checked against the validated footer first.
 
 mod pages;
 mod write;
@@ -27,24 +27,24 @@ use crate::file::stamp::Stamp;
 use crate::output::ImageName;
 use pages::BoundedPages;
 
-/// A footer of ours has 2 KB for each row group of 8 MB.
+/// Longclip's footers have 2 KB per row group of 8 MB.
 const LONGEST_FOOTER: u64 = 32 << 20;
 
-/// Numbers of one row group: 256 MB. Ours have 8.
-pub(super) const MOST_VALUES: usize = 64 << 20;
+/// Numbers per row group: 256 MB. Longclip writes 8 MB.
+pub(super) const MAX_VALUES: usize = 64 << 20;
 
 pub(super) struct Parquet {
     about: About,
-    /// The rows of each group.
+    /// First and last row of each group.
     groups: Vec<Range<usize>>,
     rows: usize,
     state: Mutex<State>,
 }
 
-/// The reader moves one file position, so that one thread at a time reads.
+/// The reader moves one file position, so only one thread reads at a time.
 struct State {
     reader: SerializedFileReader<File>,
-    /// The group that was read last, for each kind of column.
+    /// The group that was read last, per kind of column.
     rows: Option<(usize, Vec<Row>)>,
     values: Option<(usize, Vec<f32>)>,
 }
@@ -58,7 +58,7 @@ impl Parquet {
         let expected = schema(about.kind)?;
         ensure!(
             *metadata.file_metadata().schema() == *expected,
-            "its columns are not those of longclip's {}",
+            "its columns are not those of longclip embed's {}",
             about.kind
         );
         let groups = groups(&reader, about.dim)?;
@@ -136,18 +136,18 @@ impl EmbeddingFile for Parquet {
     }
 }
 
-/// Opens the file, after a check of its footer.
+/// Opens the file after validating its footer.
 pub(super) fn reader(path: &Path) -> Result<SerializedFileReader<File>> {
     ensure!(
         std::fs::metadata(path)?.is_file(),
-        "this is not a regular file"
+        "it is not a regular file"
     );
     let file = File::open(path)?;
     check_footer(&file)?;
     guarded(|| Ok(SerializedFileReader::new(file)?))
 }
 
-/// What the footer's pairs say of one of [`About`]'s keys.
+/// The footer's value for one of [`About`]'s keys.
 pub(super) fn pair(reader: &SerializedFileReader<File>, key: &str) -> Option<String> {
     let key = format!("longclip.{key}");
     let pairs = reader.metadata().file_metadata().key_value_metadata();
@@ -155,11 +155,11 @@ pub(super) fn pair(reader: &SerializedFileReader<File>, key: &str) -> Option<Str
     found.value.clone()
 }
 
-/// That the footer lies in the file and is small enough to be parsed.
+/// Checks that the footer lies in the file and is small enough to be parsed.
 fn check_footer(file: &File) -> Result<()> {
     use std::io::{Read as _, Seek as _, SeekFrom};
     let length = file.metadata()?.len();
-    ensure!(length >= 12, "the file is too short for a Parquet file");
+    ensure!(length >= 12, "the file is too short to be a Parquet file");
     let mut end = [0; 8];
     let mut file = file;
     file.seek(SeekFrom::End(-8))?;
@@ -167,32 +167,31 @@ fn check_footer(file: &File) -> Result<()> {
     let [a, b, c, d, magic @ ..] = end;
     ensure!(
         &magic == b"PAR1",
-        "the file does not end like a Parquet file; it is cut short"
+        "the file does not end like a Parquet file; it is probably cut short"
     );
     let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
     ensure!(
         footer <= LONGEST_FOOTER.min(length - 12),
-        "the footer claims {footer} bytes, which cannot be; the file is damaged"
+        "the footer claims {footer} bytes, which is impossible; the file is damaged"
     );
     Ok(())
 }
 
-/// The rows of each group, after a check of what the footer says of them; each row has at least `dim`
-/// numbers.
+/// The rows of each group, after validating the footer; each row has at least `dim` numbers.
 pub(super) fn groups(reader: &SerializedFileReader<File>, dim: usize) -> Result<Vec<Range<usize>>> {
     let mut groups = Vec::new();
     let mut end = 0usize;
     for group in reader.metadata().row_groups() {
-        let rows =
-            usize::try_from(group.num_rows()).context("a row group has no number of rows")?;
-        let values = rows
-            .checked_mul(dim)
-            .filter(|values| *values <= MOST_VALUES);
+        let rows = usize::try_from(group.num_rows()).context(
+            "a row group does not state its number of \
+                                                       rows",
+        )?;
+        let values = rows.checked_mul(dim).filter(|values| *values <= MAX_VALUES);
         values.with_context(|| format!("a row group of {rows} rows is too large"))?;
         for column in group.columns() {
             ensure!(
                 column.compression() == Compression::UNCOMPRESSED,
-                "column {} is compressed, which this build does not read; write it uncompressed",
+                "column {} is compressed, which is not supported; write it uncompressed",
                 column.column_path()
             );
         }
@@ -208,7 +207,7 @@ pub(super) fn groups(reader: &SerializedFileReader<File>, dim: usize) -> Result<
     Ok(groups)
 }
 
-/// Runs what may panic on a damaged file.
+/// Runs code that may panic on a damaged file.
 fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     guard::catch(work).unwrap_or_else(|| Err(anyhow!("the file is damaged")))
 }
@@ -242,7 +241,7 @@ impl<'a> Columns<'a> {
         self.read_leaf::<T>(self.index(name)?, most)
     }
 
-    /// As `read`, of the column at this place among the leaves of the schema.
+    /// As `read`, for the column at this index among the leaves of the schema.
     pub(super) fn read_leaf<T: DataType>(&self, index: usize, most: usize) -> Result<Column<T::T>> {
         let columns = self.group.metadata().columns();
         let column = columns.get(index).context("a row group lacks a column")?;
@@ -289,7 +288,7 @@ impl<'a> Columns<'a> {
         });
         ensure!(
             column.values.len() == most && column.repetitions.len() == most && is_even,
-            "an embedding has not {} numbers",
+            "an embedding does not have {} numbers",
             about.dim
         );
         Ok(column.values)
@@ -298,7 +297,7 @@ impl<'a> Columns<'a> {
     fn rows(&self, about: &About) -> Result<Vec<Row>> {
         let model = self.texts("model_id")?;
         let is_of = |id: &String| About::split_id(id).is_ok_and(|(_, hash)| hash == about.sha256);
-        ensure!(model.iter().all(is_of), "a row is of another model");
+        ensure!(model.iter().all(is_of), "a row was made by another model");
         let items: Vec<Item> = match about.kind {
             Kind::Texts => self.texts("text")?.into_iter().map(Item::Text).collect(),
             Kind::Images => self.images()?,
@@ -370,7 +369,7 @@ impl<'a> Columns<'a> {
         Ok(column.definitions.into_iter().map(value).collect())
     }
 
-    /// The texts of a column at this place among the leaves of the schema, one per row.
+    /// The texts of a column at this index among the leaves of the schema, one per row.
     pub(super) fn optional_texts(&self, leaf: usize) -> Result<Vec<Option<String>>> {
         let values = self.optional_leaf::<ByteArrayType>(leaf)?;
         ensure!(
@@ -385,7 +384,7 @@ impl<'a> Columns<'a> {
     }
 
     fn warnings(&self) -> Result<Vec<Vec<String>>> {
-        // No image has as many.
+        // No image is that large.
         let most = self.rows.saturating_mul(64).saturating_add(1024);
         let column = self.read::<ByteArrayType>("warnings", most)?;
         let mut values = column.values.into_iter();
@@ -403,7 +402,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The values of a column, and the levels that say which row each is of.
+/// The values of a column, and the levels that assign them to rows.
 pub(super) struct Column<T> {
     pub(super) values: Vec<T>,
     pub(super) definitions: Vec<i16>,

@@ -1,4 +1,4 @@
-//! Pages held to the numbers of a checked footer: the crate reserves what a page claims.
+//! Checks pages against a validated footer: the `parquet` crate allocates what a page claims.
 
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::errors::ParquetError;

@@ -1,5 +1,5 @@
-//! Apache Parquet: a column each for path, size, file, embedding and model. Row groups are small
-//! enough that neither the writer nor a reader needs much memory, whatever the number of rows.
+//! Apache Parquet: one column each for path, size, file, embedding and model. Row groups are small
+//! enough that neither the writer nor a reader needs much memory, for any number of rows.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,7 +18,7 @@ use parquet::schema::types::{ColumnPath, TypePtr};
 use crate::embedding::{About, Item, Kind, Row, Rows, visit_rows};
 use crate::file::atomic::AtomicFile;
 
-/// Numbers of embeddings in a row group: 8 MB.
+/// Numbers of embeddings per row group: 8 MB.
 const GROUP_VALUES: usize = 2 << 20;
 
 const IMAGES: &str = "message longclip {
@@ -43,7 +43,7 @@ const TEXTS: &str = "message longclip {
 /// The columns of a file.
 ///
 /// # Errors
-/// Never: the messages are our own.
+/// Never: the schemas are constants.
 pub(in crate::embedding) fn schema(kind: Kind) -> Result<TypePtr> {
     let message = match kind {
         Kind::Images => IMAGES,
@@ -81,7 +81,7 @@ fn properties(about: &About) -> WriterPropertiesPtr {
     let properties = WriterProperties::builder()
         .set_created_by(format!("longclip version {}", about.version))
         .set_key_value_metadata(Some(pairs.collect()))
-        // No number comes twice, and the least and the greatest mean nothing.
+        // No number repeats, and minimum and maximum are meaningless.
         .set_column_dictionary_enabled(embedding.clone(), false)
         .set_column_encoding(embedding.clone(), Encoding::PLAIN)
         .set_column_statistics_enabled(
@@ -112,7 +112,7 @@ impl<'a> Group<'a> {
         self.values.extend_from_slice(embedding);
     }
 
-    /// Writes the rows, column by column, and forgets them.
+    /// Writes the rows, column by column, and clears them.
     fn write<W: Write + Send>(&mut self, writer: &mut SerializedFileWriter<W>) -> Result<()> {
         if self.rows.is_empty() {
             return Ok(());
@@ -180,7 +180,7 @@ fn bytes(text: &str) -> ByteArray {
     ByteArray::from(text.as_bytes().to_vec())
 }
 
-/// A column that may be empty in places.
+/// A column with optional values.
 fn write_optional<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
     values: &[Option<T::T>],
@@ -193,7 +193,7 @@ fn write_optional<T: DataType>(
     write_column::<T>(group, &values, Some(&levels), None)
 }
 
-/// A column of lists, whose values lie one after the other.
+/// A column of lists, with concatenated values.
 fn write_lists<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
     values: &[T::T],

@@ -1,13 +1,13 @@
-//! Images with captions, in the forms in which the field's retrieval sets come.
+//! Images with captions, in the formats of the common retrieval datasets.
 //!
 //! - `captions_val2017.json` (COCO): `{"images": [{id, file_name}], "annotations": [{image_id, caption}]}`.
 //! - `dataset_flickr30k.json` (Karpathy's splits): `{"images": [{filename, split, sentences: [{raw}]}]}`.
-//! - Urban-1k: the folders `image` and `caption`, a text file for each image; or one folder with
-//!   both; the files end in `.txt` or `.caption`.
-//! - A folder with the hub's `metadata.jsonl` or `.csv`.
-//! - Tables or JSON lines with path and caption; several rows, or a list, for several captions of an
-//!   image. Flickr8k's captions.txt and token files, Flickr30k's results.csv.
-//! - JSON: a list of objects as in JSON lines, or `{path: [caption, …]}`.
+//! - Urban-1k: the folders `image` and `caption`, with one text file per image; or one folder with
+//!   both; text files end in `.txt` or `.caption`.
+//! - A folder with a `metadata.jsonl` or `.csv`, as on the Hugging Face Hub.
+//! - Tables or JSON Lines with path and caption; several captions per image are several rows or a
+//!   list. Flickr8k's captions.txt and token files, Flickr30k's results.csv.
+//! - JSON: a list of objects as in JSON Lines, or `{path: [caption, …]}`.
 
 mod json;
 
@@ -23,7 +23,7 @@ use crate::input::paths::{self, ImageRule, ImageSource};
 use crate::input::text_file::column::PATH;
 use crate::input::text_file::{self, Fields};
 
-/// What a column with captions may be called, as columns' names are compared.
+/// Accepted names of a caption column, normalised like column names.
 const CAPTION: &[&str] = &[
     "caption",
     "text",
@@ -34,68 +34,67 @@ const CAPTION: &[&str] = &[
     "comment",
     "prompt",
 ];
-/// A longer text file next to an image is something else.
+/// A longer text file next to an image is not a caption.
 const LONGEST_CAPTION: u64 = 1 << 20;
 
-/// Which part of a caption of several lines is taken.
+/// Which lines of a caption file are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lines {
-    /// All of it.
+    /// All lines.
     #[default]
     Whole,
-    /// Its first line, as Long-CLIP's Urban-1k script does.
+    /// The first line, as Long-CLIP's Urban-1k script does.
     First,
 }
 
-/// What of a dataset is taken.
+/// Which part of a dataset is read.
 #[derive(Clone, Debug, Default)]
 pub struct CaptionOptions {
-    /// Which lines of a caption.
+    /// Which lines of a caption file are used.
     pub lines: Lines,
-    /// At most so many captions an image, the first ones.
+    /// Maximum number of captions per image; the first ones are kept.
     pub most: Option<usize>,
-    /// Where the images are that a file names; by default beside the file.
+    /// Folder of the images that a file names; by default the file's own folder.
     pub images: Option<PathBuf>,
-    /// The split of a file that has several.
+    /// Split of a file that has several.
     pub split: Option<String>,
-    /// The one that is taken if none is named; if there is none, Karpathy's test split and all rows
-    /// of a table.
+    /// The default split; without one, Karpathy's test split and all rows of a table.
     pub usual_split: Option<&'static str>,
-    /// What becomes of bad captions.
+    /// What to do with bad captions.
     pub bad: BadCaptions,
 }
 
-/// What becomes of captions without a word, and of those of an image that is not there.
+/// What to do with captions without a word, and with those of a missing image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BadCaptions {
     /// They are an error.
     #[default]
     Refused,
-    /// The empty ones are handed over as they are, and what is said of the others is kept.
+    /// Empty captions are passed on unchanged, and problems with the others are collected.
     Kept,
 }
 
 /// Images and captions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Captioned {
-    /// The images, each once.
+    /// The images, without duplicates.
     pub images: Vec<PathBuf>,
     /// The captions.
     pub texts: Vec<String>,
-    /// The image of each caption.
+    /// Index of the image of each caption.
     pub image_of_text: Vec<usize>,
-    /// What is wrong with captions that were kept and have no image, and where they are.
+    /// Problems with captions of missing images, and where these captions are.
     pub lost: Vec<(String, String)>,
-    /// What was guessed about the file.
+    /// Notes on what was guessed about the file.
     pub notes: Vec<String>,
-    /// What the file calls itself and what was taken of it, for the report.
+    /// The kind of file and what was read of it, for the report.
     pub protocol: String,
 }
 
 /// Reads images with captions.
 ///
 /// # Errors
-/// When it is nothing of the kind, an image has no name or a caption is empty.
+/// When it is not such a dataset, an image has no name or a caption is empty.
 pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Result<Captioned> {
     let usual = options.usual_split.map_or(Split::All, Split::Usual);
     let mut reading = Reading {
@@ -110,7 +109,7 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
         .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     if !path.is_dir() && pairs::is_shards(path)? {
         bail!(
-            "{} names tar archives, and only finetune reads those; unpack them to a folder",
+            "{} names tar archives, which only finetune reads; unpack them to a folder",
             path.display()
         );
     }
@@ -140,7 +139,7 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
         found.images.len(),
         found.texts.len(),
         if several > 0 {
-            ", any caption of an image counts as right"
+            ", any caption of an image counts as correct"
         } else {
             ""
         },
@@ -157,10 +156,10 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
 
 struct Reading<'a> {
     options: &'a CaptionOptions,
-    /// Which rows are taken; what has no rows has no splits either.
+    /// Which rows were read; data without rows have no splits either.
     parts: Parts<'a>,
     place_of: HashMap<PathBuf, usize>,
-    /// Captions taken of each image.
+    /// Maximum number of captions per image.
     counts: Vec<usize>,
     found: Captioned,
 }
@@ -194,7 +193,7 @@ impl Reading<'_> {
         };
         ensure!(
             !text.is_empty() || self.options.bad == BadCaptions::Kept,
-            "a caption of {} is empty; write it or leave the image out",
+            "a caption of {} is empty; add a caption or remove the image",
             self.found.images[image].display()
         );
         self.counts[image] += 1;
@@ -260,15 +259,15 @@ impl Reading<'_> {
                 );
             }
             bail!(
-                "{count} of the images have no caption (the first is {shown}); write .txt files of the \
-                 same names, or take the images out"
+                "{count} of the images have no caption (the first is {shown}); add .txt files of \
+                 the same names, or remove the images"
             );
         }
-        Ok("a text file for each image".to_owned())
+        Ok("one text file per image".to_owned())
     }
 }
 
-/// What to say of images in a folder that its file does not name.
+/// The note on images in a folder that its file does not name.
 pub(super) fn unnamed<T>(
     root: &Path,
     rule: ImageRule,
@@ -281,14 +280,14 @@ pub(super) fn unnamed<T>(
     };
     Ok(match all.filter(is_unnamed).count() {
         0 => String::new(),
-        1 => " (1 other image of the folder is left out)".to_owned(),
-        count => format!(" ({count} other images of the folder are left out)"),
+        1 => " (1 other image of the folder is skipped)".to_owned(),
+        count => format!(" ({count} other images of the folder are skipped)"),
     })
 }
 
-/// Captions in files next to images, or in a folder of their own as in Urban-1k.
+/// Captions in files next to images, or in a separate folder as in Urban-1k.
 pub(super) struct Sidecars {
-    /// Where the images are.
+    /// The folder of the images.
     pub(super) images: PathBuf,
     captions: PathBuf,
 }
@@ -317,7 +316,7 @@ impl Sidecars {
     /// The caption of an image, if it has one.
     ///
     /// # Errors
-    /// When a file cannot be read, or two say different things.
+    /// When a file cannot be read, or two files disagree.
     pub(super) fn caption(&self, image: &Path) -> Result<Option<String>> {
         let [text, other] = ["txt", "caption"].map(|extension| self.file(image, extension));
         let (own, more) = (content(&text)?, content(&other)?);
@@ -333,7 +332,7 @@ impl Sidecars {
     }
 }
 
-/// The file's text; none where there is no such file.
+/// The file's text; `None` if it does not exist.
 pub(super) fn content(path: &Path) -> Result<Option<String>> {
     match path.try_exists() {
         Ok(false) => Ok(None),
@@ -341,7 +340,7 @@ pub(super) fn content(path: &Path) -> Result<Option<String>> {
     }
 }
 
-/// A row's caption, or list of captions, in the first of these columns.
+/// A row's caption or captions, from the first of these columns that has any.
 pub(super) fn captions_of(row: &Fields, columns: &[&str]) -> Result<Vec<String>> {
     let columns: Vec<&str> = ["captions"].iter().chain(columns).copied().collect();
     let value = rows::value(row, &columns);
@@ -351,7 +350,7 @@ pub(super) fn captions_of(row: &Fields, columns: &[&str]) -> Result<Vec<String>>
             let texts: Option<Vec<String>> = list.iter().map(text).collect();
             texts
                 .filter(|texts| !texts.is_empty())
-                .context("the list of captions is empty or holds something else than texts")
+                .context("the list of captions is empty or holds values that are not strings")
         }
         _ => Ok(vec![rows::text(row, &columns, "caption")?.to_owned()]),
     }

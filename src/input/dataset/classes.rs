@@ -1,4 +1,4 @@
-//! Which label stands for which class of a dataset.
+//! Matches the classes of a dataset to labels.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,10 +8,10 @@ use super::names::{
     apart, class_number, composed, listed, numbered, plain, several_labels, split, squashed,
 };
 
-/// Classes that a note shows.
+/// Classes that a note lists at most.
 const SHOWN: usize = 5;
 
-/// What a label is known by.
+/// The names of a label.
 #[derive(Clone, Copy, Debug)]
 pub struct Matching<'a> {
     /// The label's text.
@@ -20,37 +20,37 @@ pub struct Matching<'a> {
     pub key: Option<&'a str>,
 }
 
-/// What the order of labels says.
+/// Whether labels are in the order of the class numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order<'a> {
-    /// Class numbers count the labels, from 0.
+    /// Class numbers are label indices, from 0.
     Counts,
-    /// It is not that of the data set's class numbers.
+    /// The order is not known to be that of the dataset's class numbers.
     Differs(&'a str),
 }
 
-/// The label of each class, and what a user should know about how it was found.
+/// The label of each class, and notes on how it was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matched {
-    /// For each class a label.
+    /// Label index of each class.
     pub label_of_class: Vec<usize>,
-    /// What was guessed.
+    /// Notes on what was guessed.
     pub notes: Vec<String>,
 }
 
-/// The label of each class.
+/// Finds the label of each class.
 ///
-/// A class's name is, in this order: a label's key or text; the same but for case, separators and
-/// compatibility characters; a key with a name after it, as in `n02099601-golden_retriever`; a label's
-/// or key's letters and digits alone (`ApplyEyeMakeup`); all this after a number (`001.Penguin`); words
-/// that stand in one label only, which is nobody else's ("dandelion" in "picture of a dandelion
-/// flower"). Names compare in one normal form of Unicode.
+/// A class name matches, in this order: a label's key or text; the same ignoring case, separators
+/// and compatibility characters; a key followed by a name, as in `n02099601-golden_retriever`; the
+/// letters and digits of a label or key alone (`ApplyEyeMakeup`); any of these after a number
+/// (`001.Penguin`); words that occur in exactly one label that matches no other class ("dandelion"
+/// in "picture of a dandelion flower"). Names are compared in one Unicode normal form.
 ///
-/// Where all classes are numbers, they are the labels' texts, or their keys (`00014` is 14), or words in
-/// labels, or count the labels from 0.
+/// If all classes are numbers, they are the labels' texts, or their keys (`00014` is 14), or words
+/// in labels, or label indices from 0.
 ///
 /// # Errors
-/// When a class has no label, or two have the same: names them and the ways out.
+/// When a class has no label, or two have the same: names the classes and ways to fix it.
 pub fn match_classes(
     classes: &[String],
     labels: &[Matching<'_>],
@@ -87,7 +87,7 @@ pub fn match_classes(
     })
 }
 
-/// Fails for a class without a label.
+/// Fails if a class has no label.
 fn refuse(class: &str, missing: usize, labels: &[Matching<'_>]) -> Result<()> {
     let is_label = |part: &String| {
         let part = plain(part);
@@ -104,13 +104,13 @@ fn refuse(class: &str, missing: usize, labels: &[Matching<'_>]) -> Result<()> {
         n => format!(" (and {n} more)"),
     };
     bail!(
-        "no label stands for the class {class:?}{more}; give the labels these names, or write a \
-         labels file .csv with columns label and folder; evaluate and calibrate take --class-map FILE \
-         as well"
+        "no label matches the class {class:?}{more}; give the labels these names, or write a \
+         labels file .csv with columns label and folder; evaluate and calibrate also take \
+         --class-map FILE"
     )
 }
 
-/// Fails where a class seems to be several labels in one cell, as in `penguin;sun`.
+/// Fails if a class seems to be several labels in one cell, as in `penguin;sun`.
 ///
 /// # Errors
 /// Names the class and its labels.
@@ -121,23 +121,23 @@ pub fn check_single_labels(classes: &[String]) -> Result<()> {
     }
 }
 
-/// Fails for a class that is several labels.
+/// Fails if a class is several labels.
 fn several(class: &str, parts: &[String]) -> Result<()> {
     bail!(
-        "{class:?} holds several labels ({}), and an image is evaluated with one; keep one label per \
-         image",
+        "{class:?} holds several labels ({}), but an image is evaluated with one; keep one label \
+         per image",
         parts.join(", ")
     )
 }
 
-/// Fails where two classes have one label.
+/// Fails if two classes have the same label.
 fn check_single(classes: &[String], labels: &[Matching<'_>], found: &[usize]) -> Result<()> {
     let mut of_label = HashMap::new();
     for (class, &label) in found.iter().enumerate() {
         if let Some(other) = of_label.insert(label, class) {
             bail!(
-                "the classes {:?} and {:?} would both be the label {:?}; rename one (evaluate and \
-                 calibrate take --class-map FILE as well)",
+                "the classes {:?} and {:?} both match the label {:?}; rename one (evaluate and \
+                 calibrate also take --class-map FILE)",
                 classes[other],
                 classes[class],
                 labels[label].label
@@ -147,7 +147,7 @@ fn check_single(classes: &[String], labels: &[Matching<'_>], found: &[usize]) ->
     Ok(())
 }
 
-/// Labels by what they are called.
+/// Labels by name.
 struct Finding {
     exact: HashMap<String, usize>,
     keys: HashMap<String, usize>,
@@ -185,7 +185,7 @@ impl Finding {
         let found = found.or_else(|| self.plain.get(&plain));
         let found = found.or_else(|| self.keys.get(wordnet_id(class)?));
         let found = found.or_else(|| self.plain_keys.get(&plain));
-        // A name without letters or digits is nobody's.
+        // A name without letters or digits matches nothing.
         let found = found.or_else(|| {
             let is_name = !squashed.is_empty();
             let label = self.squashed.get(&squashed);
@@ -197,8 +197,8 @@ impl Finding {
     }
 }
 
-/// The id that a name like `n02099601-golden_retriever` begins with. Keys of other forms must be the
-/// whole name: `cat_food` is no cat.
+/// The id at the start of a name like `n02099601-golden_retriever`. Keys of other forms must be the
+/// whole name: `cat_food` is not `cat`.
 fn wordnet_id(class: &str) -> Option<&str> {
     let (id, rest) = class.split_at_checked(9)?;
     let is_id = id.starts_with('n') && id.bytes().skip(1).all(|byte| byte.is_ascii_digit());
@@ -225,7 +225,7 @@ fn index(
     found
 }
 
-/// The labels of classes that are numbers: by text, by key, else by place.
+/// Labels of numeric classes: by text, by key, else by index.
 fn by_number(
     numbers: &[u64],
     classes: &[String],
@@ -249,7 +249,7 @@ fn by_number(
     let said = |label: usize| format!("{:?} is {:?}", classes[0], labels[label].label);
     if let (true, Some(Some(first))) = (by_key.iter().all(Option::is_some), by_key.first()) {
         notes.push(format!(
-            "the classes are numbers, which are the labels' keys: {}",
+            "class numbers are matched to the labels' keys: {}",
             said(*first)
         ));
         return Ok(by_key);
@@ -258,21 +258,22 @@ fn by_number(
     let (least, most) = (least.copied().unwrap_or(0), most.copied().unwrap_or(0));
     if let Order::Differs(set) = order {
         bail!(
-            "the classes are numbers ({least} to {most}), and the labels {set} are not known to be in the \
-             order of the class numbers; use the names of the dataset's folders, or --class-map FILE"
+            "the classes are numbers ({least} to {most}), but the labels {set} may not be in the \
+             order of the class numbers; use the dataset's folder names, or pass --class-map FILE"
         );
     }
-    // Keys that count the labels from 1 leave the places free for numbers that count from 0.
+    // Keys that count the labels from 1 do not rule out class numbers that count from 0.
     let counted = (0..labels.len()).all(|place| keys.get(&(place + 1).to_string()) == Some(&place));
     ensure!(
         keys.is_empty() || counted,
-        "the classes are numbers ({least} to {most}), and some of them are not among the labels' keys; \
-         add these to the labels file"
+        "the classes are numbers ({least} to {most}), but some of them are not among the labels' \
+         keys; add these to the labels file"
     );
     ensure!(
         usize::try_from(most).is_ok_and(|most| most < labels.len()),
-        "the classes are numbers from {least} to {most}, and the {} labels count from 0 to {}; write a \
-         labels file .csv with columns label and key, or pass --class-map FILE to evaluate or calibrate",
+        "the classes are numbers from {least} to {most}, but the {} labels are numbered from 0 to \
+         {}; write a labels file .csv with columns label and key, or pass --class-map FILE to \
+         evaluate or calibrate",
         labels.len(),
         labels.len().saturating_sub(1)
     );
@@ -280,18 +281,18 @@ fn by_number(
     let found: Vec<Option<usize>> = numbers.iter().map(place).collect();
     let first = found.first().copied().flatten().unwrap_or(0);
     let mut note = format!(
-        "the classes are numbers, which count the labels from 0 in their order: {}",
+        "class numbers are matched to the labels in order, from 0: {}",
         said(first)
     );
     if least > 0 {
-        note += "; no class is 0: if they count from 1, write a labels file .csv with columns label \
-                 and key";
+        note += "; no class is 0: if the numbers start at 1, write a labels file .csv with \
+                 columns label and key";
     }
     notes.push(note);
     Ok(found)
 }
 
-/// `found`, and the words of the other classes in the labels that are still free.
+/// Adds matches of the remaining classes to words in the remaining labels.
 fn with_words(
     classes: &[String],
     labels: &[Matching<'_>],
@@ -304,7 +305,7 @@ fn with_words(
     };
     let label_words: Vec<Vec<String>> = labels.iter().map(|label| words(label.label)).collect();
     let taken: HashSet<usize> = found.iter().flatten().copied().collect();
-    // The labels that are still free, by their words.
+    // The remaining labels, by their words.
     let mut with_word: HashMap<&str, Vec<usize>> = HashMap::new();
     for (place, words) in label_words.iter().enumerate() {
         for word in words.iter().filter(|_| !taken.contains(&place)) {
@@ -341,7 +342,7 @@ fn with_words(
     all
 }
 
-/// Says which classes go by a word in a label: that was all that was found.
+/// The note on classes that were matched only by a word in a label.
 fn word_note(
     classes: &[String],
     labels: &[Matching<'_>],
@@ -364,7 +365,7 @@ fn word_note(
         .cloned()
         .collect::<Vec<_>>()
         .join(", ");
-    (!all.is_empty()).then(|| format!("classes found by a word in a label: {shown}{more}"))
+    (!all.is_empty()).then(|| format!("classes matched by a word in a label: {shown}{more}"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A folder with one folder a class.
+//! A folder with one subfolder per class.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,13 +11,13 @@ use super::parts::{self, Folder};
 use super::{Labelled, Remark, Sample};
 use crate::input::paths::{self, ImageRule, ImageSource, PassedOver};
 
-/// Reads the names of all images.
+/// Lists all images.
 pub(super) fn read(root: &Path, rule: ImageRule) -> Result<Labelled> {
     let passed_over = PassedOver::default();
     let folders = class_folders(root, &passed_over)?;
     if folders.is_empty() {
         bail!(
-            "{} has no folders; a dataset has one folder a class, with its images in it",
+            "{} has no folders; a dataset has one folder per class, with its images in it",
             root.display()
         );
     }
@@ -26,7 +26,7 @@ pub(super) fn read(root: &Path, rule: ImageRule) -> Result<Labelled> {
     let mut empty = Vec::new();
     let mut taken = Vec::new();
     for (name, folder) in folders {
-        // Two systems may write one name in two ways.
+        // Two systems may encode one name in two ways.
         let known = class_of.get(&name).copied();
         let class = known.unwrap_or(found.classes.len());
         let before = found.samples.len();
@@ -40,7 +40,7 @@ pub(super) fn read(root: &Path, rule: ImageRule) -> Result<Labelled> {
             found.samples.push(Sample { source, class });
         }
         passed_over.add(&sources.passed_over());
-        // A folder of results, or of what is no image, is no class.
+        // A folder of results, or without images, is not a class.
         if found.samples.len() == before {
             empty.push(name);
             continue;
@@ -67,14 +67,14 @@ pub(super) fn read(root: &Path, rule: ImageRule) -> Result<Labelled> {
     let mut remarks = parts::check(root, &folders)?;
     if !empty.is_empty() {
         remarks.push(Remark::Note(format!(
-            "folders without images are no classes: {}",
+            "skipped folders without images: {}",
             first_few(&empty, 5)
         )));
     }
     let loose = loose_images(root, rule)?;
     if loose > 0 {
         remarks.push(Remark::Note(format!(
-            "{loose} image{} in {} itself belong to no class and are left out",
+            "skipped {loose} image{} directly in {}, outside the class folders",
             if loose == 1 { "" } else { "s" },
             root.display()
         )));
@@ -90,7 +90,7 @@ pub(super) fn has_classes(root: &Path) -> Result<bool> {
     Ok(!class_folders(root, &PassedOver::default())?.is_empty())
 }
 
-/// The folders in `root` in byte order of their names, hidden ones and those of systems skipped.
+/// The folders in `root` in byte order of their names, without hidden ones and system folders.
 fn class_folders(root: &Path, passed_over: &PassedOver) -> Result<Vec<(String, PathBuf)>> {
     let reading = || format!("cannot read the folder {}", root.display());
     let mut folders = Vec::new();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_classes_and_what_lies_deeper_belongs_to_them() {
+    fn folders_are_classes_with_images_at_any_depth() {
         let root = folder(&[
             "cat/b.png",
             "cat/old/a.png",
@@ -171,19 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_told() {
+    fn skipped_entries_are_reported() {
         let root = folder(&["cat/b.png", "dog/notes.txt", "loose.png"]);
         let found = read(root.path(), RULE).unwrap();
         assert_eq!(found.classes, ["cat"]);
         let [Remark::Note(empty), Remark::Note(loose)] = &found.remarks[..] else {
             panic!("{:?}", found.remarks);
         };
-        assert!(empty.ends_with("no classes: dog"), "{empty}");
-        assert!(loose.starts_with("1 image in "), "{loose}");
+        assert!(empty.ends_with("without images: dog"), "{empty}");
+        assert!(loose.starts_with("skipped 1 image directly in "), "{loose}");
     }
 
     #[test]
-    fn system_folders_are_no_classes() {
+    fn system_folders_are_not_classes() {
         let root = folder(&["cat/b.png", "cat/@eaDir/b.png/t.png", "$RECYCLE.BIN/c.png"]);
         let found = read(root.path(), RULE).unwrap();
         assert_eq!(
@@ -204,11 +204,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_dataset_is_refused() {
+    fn other_folders_are_refused() {
         let cases = [
             (vec!["a.png"], "has no folders"),
             (vec!["cat/a.txt"], "no images in the folders"),
-            (vec!["train/a.png", "val/a.png"], "name one of them"),
+            (vec!["train/a.png", "val/a.png"], "pass one of them"),
         ];
         for (files, part) in cases {
             let error = read(folder(&files).path(), RULE).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Files that name images and the label of each: tables, JSON lines, and JSON such as CoOp's splits.
+//! Files with one label per image: tables, JSON Lines, and JSON such as CoOp's splits.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::input::paths::ImageRule;
 use crate::input::text_file::column::{self, PATH};
 use crate::input::text_file::{self, Fields};
 
-/// What a column with classes may be called, as [`column::key`] writes it; the first counts.
+/// Accepted names of a class column, as [`column::key`] writes them; the first match counts.
 const LABEL: &[&str] = &[
     "label",
     "labels",
@@ -32,7 +32,7 @@ const LABEL: &[&str] = &[
     "labeltext",
     "choice",
 ];
-/// Of these columns, those with names: they win where the others hold class numbers.
+/// Those of these columns that hold names: preferred if the others hold class numbers.
 const NAMES: &[&str] = &[
     "classname",
     "labelname",
@@ -40,10 +40,10 @@ const NAMES: &[&str] = &[
     "species",
     "labeltext",
 ];
-/// Larger JSON is something else.
+/// Larger JSON files are not datasets.
 const LIMIT_BYTES: u64 = 1 << 31;
 
-/// Reads images with a label each.
+/// Reads a file with one label per image.
 pub(super) fn labelled(
     path: &Path,
     options: &LabelledOptions<'_>,
@@ -65,7 +65,7 @@ pub(super) fn labelled(
     } = reading;
     ensure!(
         !found.samples.is_empty(),
-        "{} has no rows; give each image a row with path and label",
+        "{} has no rows; add one row per image, with path and label",
         path.display()
     );
     let note = images.note();
@@ -83,7 +83,7 @@ pub(super) fn has_labels(path: &Path) -> Result<bool> {
     Ok(row.is_some_and(|row| rows::value(&row, LABEL).is_some()))
 }
 
-/// Numbers that pandas wrote as floats because some were missing, as whole ones.
+/// Converts numbers that pandas wrote as floats, because some were missing, to integers.
 fn without_fractions(classes: &mut [String]) {
     let whole = |class: &String| {
         let (whole, _) = class.split_once('.')?;
@@ -100,7 +100,7 @@ fn without_fractions(classes: &mut [String]) {
 struct Reading {
     images: Images,
     classes: HashMap<String, usize>,
-    /// The class of each image: one with two would count as wrong whatever the answer.
+    /// Checks that each image has one class: with two, any answer would count as wrong.
     class_of: HashMap<PathBuf, usize>,
     found: Labelled,
 }
@@ -118,7 +118,8 @@ impl Reading {
         let before = *self.class_of.entry(image.clone()).or_insert(class);
         ensure!(
             before == class,
-            "{} has several labels, {:?} and {:?}, and one per image can be evaluated",
+            "{} has several labels, {:?} and {:?}, but an image is evaluated with one; keep one \
+             label per image",
             image.display(),
             found.classes[before],
             found.classes[class]
@@ -138,7 +139,7 @@ impl Reading {
         self.all(rows, "line", path, options)
     }
 
-    /// `what` is it that rows are counted by.
+    /// `what` is the unit in which rows are counted.
     fn all(
         &mut self,
         rows: impl Iterator<Item = (u64, Result<Fields>)>,
@@ -203,7 +204,7 @@ impl Reading {
             Split::Named(name) => Some(name),
             Split::Usual(name) if names.iter().any(|known| known == name) => {
                 self.found.remarks.push(Remark::Note(format!(
-                    "{}: the split {name} is taken, of {}",
+                    "{}: using the split {name} (available: {})",
                     path.display(),
                     names.join(", ")
                 )));
@@ -254,16 +255,16 @@ impl Reading {
             .or_insert_with(|| number.clone());
         ensure!(
             known == number,
-            "the class name {name:?} stands for two class numbers, {known} and {number}"
+            "the class name {name:?} has two class numbers, {known} and {number}"
         );
         Ok((self.images.path(image)?, name))
     }
 }
 
-/// Labels of a cell that a message shows.
+/// Labels of a cell that a message lists at most.
 const LABELS_SHOWN: usize = 5;
 
-/// Whether every value is a list of lists, each of which begins with a path.
+/// Whether every value is a list of lists that begin with a path.
 fn is_split_file(map: &Map<String, Value>) -> bool {
     let is_entry = |entry: &Value| entry.get(0).is_some_and(Value::is_string);
     let is_list = |value: &Value| {
@@ -285,7 +286,7 @@ fn names_images(map: &Map<String, Value>, rule: ImageRule) -> bool {
     !map.is_empty() && map.keys().all(is_image) && map.values().all(is_label)
 }
 
-/// The columns of labels, the one that counts first: names before class numbers.
+/// The label columns in order of preference: names before class numbers.
 fn label_columns(row: &Fields) -> Vec<&'static str> {
     let is_name = |name: &&str| {
         let text = row.get(*name).and_then(Value::as_str);
@@ -309,7 +310,7 @@ fn label(row: &Fields, columns: &[&str]) -> Result<String> {
     Ok(label)
 }
 
-/// A label as JSON has it: a text, or a class number.
+/// A label in JSON: a text or a class number.
 fn label_of(value: &Value) -> Result<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
@@ -324,13 +325,13 @@ fn label_of(value: &Value) -> Result<String> {
                     .map(Value::to_string)
                     .collect();
                 bail!(
-                    "the label holds several labels ([{}]), and an image is evaluated with one; keep one \
-                     label per image",
+                    "the label holds several labels ([{}]), but an image is evaluated with one; \
+                     keep one label per image",
                     shown.join(", ")
                 )
             }
         },
-        Value::Null | Value::Object(_) => bail!("the label is neither a text nor a number"),
+        Value::Null | Value::Object(_) => bail!("the label is neither a string nor a number"),
     }
 }
 

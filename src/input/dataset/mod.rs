@@ -1,11 +1,12 @@
-//! Images that come with their answers: a class each, or captions.
+//! Labelled datasets: images with one class each, or with captions.
 //!
-//! - A folder with one folder a class; whatever lies deeper belongs to its class.
-//! - Tables, JSON lines or JSON with a path and a label (or captions) each; paths are relative to the
-//!   file. The hub's image folders keep such a file, `metadata.jsonl` or `.csv`, with the images.
-//! - [`pairs`]: images with captions as fine-tuning takes them, from tar shards too.
-//! - Captions: also COCO's and Karpathy's JSON, Flickr's lists, and folders of images with a text
-//!   file each.
+//! - A folder with one subfolder per class; images at any depth belong to its class.
+//! - Tables, JSON Lines or JSON with a path and a label (or captions) per image; paths are relative
+//!   to the file. Image folders on the Hugging Face Hub keep such a file, `metadata.jsonl` or
+//!   `.csv`, with the images.
+//! - [`pairs`]: images with captions for fine-tuning, also from tar shards.
+//! - Captions: also COCO's and Karpathy's JSON, Flickr's lists, and folders with one text file per
+//!   image.
 
 mod captions;
 mod classes;
@@ -28,17 +29,17 @@ pub use parts::are_parts;
 
 use super::paths::{ImageRule, ImageSource, PathError};
 
-/// One image of a class; the path, or what is wrong with it.
+/// One image of a class: its path, or what is wrong with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Where the image is.
     pub source: Result<PathBuf, PathError>,
-    /// Its class, counted in the order of [`Labelled::classes`].
+    /// Its class, an index into [`Labelled::classes`].
     pub class: usize,
 }
 
 impl Sample {
-    /// As the pipeline takes it.
+    /// The image as the pipeline takes it.
     ///
     /// # Errors
     /// What is wrong with the path.
@@ -47,51 +48,51 @@ impl Sample {
     }
 }
 
-/// Images with a class each.
+/// Images with one class each.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Labelled {
-    /// What the dataset calls its classes: the folders' names in byte order, or the labels in the
-    /// order in which they first come.
+    /// The dataset's names of its classes: folder names in byte order, or labels in order of first
+    /// appearance.
     pub classes: Vec<String>,
-    /// In the order of the folders or of the file.
+    /// The images, in the order of the folders or of the file.
     pub samples: Vec<Sample>,
-    /// What a user should know.
+    /// Messages for the user.
     pub remarks: Vec<Remark>,
 }
 
-/// What a user should know about a dataset.
+/// Messages about a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
-    /// For those who ask for more.
+    /// Details, shown on request.
     Detail(String),
-    /// What was left out or guessed.
+    /// What was skipped or guessed.
     Note(String),
     /// What may be wrong.
     Warning(String),
 }
 
-/// Which part of a file with several is taken.
+/// Which part of a file with several is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Split<'a> {
     /// The one that the user names.
     Named(&'a str),
-    /// The one of this name in files that keep splits apart, if it is there; else all.
+    /// The one of this name in files with separate splits, if it is there; else all.
     Usual(&'static str),
-    /// Everything.
+    /// All parts.
     All,
 }
 
-/// What of a dataset with labels is taken.
+/// Which part of a labelled dataset is read.
 #[derive(Clone, Copy, Debug)]
 pub struct LabelledOptions<'a> {
-    /// Where the images are that a file names; by default next to the file.
+    /// Folder of the images that a file names; by default the file's own folder.
     pub images: Option<&'a Path>,
     /// Which part.
     pub split: Split<'a>,
 }
 
 impl LabelledOptions<'_> {
-    /// Images next to the file, and what is usually taken.
+    /// Images next to the file, and the default split.
     #[must_use]
     pub fn usual(split: &'static str) -> Self {
         Self {
@@ -101,17 +102,17 @@ impl LabelledOptions<'_> {
     }
 }
 
-/// Reads a dataset of images with a class each.
+/// Reads a dataset of images with one class each.
 ///
 /// # Errors
-/// When it is neither such a folder nor such a file, or holds no images.
+/// When it is neither such a folder nor such a file, or has no images.
 pub fn labelled(path: &Path, options: &LabelledOptions<'_>, rule: ImageRule) -> Result<Labelled> {
     let is_folder = path.is_dir();
-    // An archive next to class folders is where they came from.
+    // An archive next to class folders is probably what they were unpacked from.
     if pairs::is_shards(path)? && !(is_folder && folders::has_classes(path)?) {
         bail!(
-            "{} {} tar archives, and only finetune reads those (with captions); unpack them to a folder with \
-             one folder per class",
+            "{} {} tar archives, which only finetune reads (with captions); unpack them to a \
+             folder with one folder per class",
             path.display(),
             if is_folder { "holds" } else { "names" }
         );
@@ -122,20 +123,20 @@ pub fn labelled(path: &Path, options: &LabelledOptions<'_>, rule: ImageRule) -> 
     if let Some(file) = sidecar::labels(path)? {
         let mut found = manifest::labelled(&file, options, rule)?;
         found.remarks.push(Remark::Note(format!(
-            "labels are those of {}",
+            "labels are read from {}",
             file.display()
         )));
         return Ok(found);
     }
     ensure!(
         options.images.is_none() && !matches!(options.split, Split::Named(_)),
-        "--images and --split are about files that name images, and {} is a folder",
+        "--images and --split apply to files that list images, but {} is a folder",
         path.display()
     );
     folders::read(path, rule)
 }
 
-/// Fails with what a dataset can be.
+/// Fails with a message that says which datasets are accepted.
 fn not_a_dataset<T>(path: &Path) -> Result<T> {
     if !path.exists() {
         bail!("the dataset {} does not exist", path.display());
@@ -143,8 +144,8 @@ fn not_a_dataset<T>(path: &Path) -> Result<T> {
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     match extension.to_lowercase().as_str() {
         "json" => bail!(
-            "{} is JSON without labels: a list of objects with path and label, {{path: label}} and CoOp's \
-             splits are read; for captions add --task retrieval",
+            "{} is JSON without labels; supported are a list of objects with path and label, \
+             {{path: label}} and CoOp's splits (for captions add --task retrieval)",
             path.display()
         ),
         "zip" | "gz" | "tgz" | "7z" | "rar" | "zst" => bail!(
@@ -152,12 +153,13 @@ fn not_a_dataset<T>(path: &Path) -> Result<T> {
             path.display()
         ),
         "parquet" | "arrow" => bail!(
-            "{} is a table of the hub's; save its images to a folder and their labels to a .csv file",
+            "{} is a dataset table of the Hugging Face Hub; save its images to a folder and their \
+             labels to a .csv file",
             path.display()
         ),
         _ => bail!(
-            "{} is no dataset; name a folder with one folder a class, or a .csv, .tsv, .jsonl or .json file \
-             with columns path and label",
+            "{} is not a dataset; pass a folder with one folder per class, or a .csv, .tsv, \
+             .jsonl or .json file with columns path and label",
             path.display()
         ),
     }

@@ -1,40 +1,40 @@
-//! Names of classes as people and tools write them, and the words that they stand for.
+//! Conversion of class names as tools write them to words.
 
 use std::collections::{HashMap, HashSet};
 
 use unicode_normalization::UnicodeNormalization as _;
 
-/// Beginnings of names after which a capital letter does not begin a new word (`McLaren`).
+/// Prefixes after which a capital letter does not begin a new word (`McLaren`).
 const PARTICLES: [&str; 8] = ["Mc", "Mac", "De", "Di", "Du", "La", "Le", "Fitz"];
 
-/// In one normal form (NFC): macOS writes `é` as two characters, everybody else as one.
+/// A name in Unicode normal form NFC: macOS writes `é` as two characters, other systems as one.
 #[must_use]
 pub fn composed(name: &str) -> String {
     name.nfc().collect()
 }
 
-/// A class's name as people write it: `golden_retriever` and `golden-retriever` become "golden
-/// retriever".
+/// A class name as text: `golden_retriever` and `golden-retriever` become "golden retriever".
 #[must_use]
 pub fn clean(name: &str) -> String {
     let spaced = name.replace(['_', '-'], " ");
     spaced.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What two spellings of one name have in common: the case, the separators (`/` in SUN397's
-/// `field/wild`) and compatibility characters of Unicode do not matter.
+/// A name for comparison: ignores case, separators (`/` in SUN397's `field/wild`) and Unicode
+/// compatibility characters.
 pub(super) fn plain(name: &str) -> String {
     let name: String = name.nfkc().collect();
     clean(&name.replace('/', " ")).to_lowercase()
 }
 
-/// Its letters and digits alone: `ApplyEyeMakeup` and `Ram C-V` are "Apply Eye Makeup" and "Ram C/V".
+/// A name's letters and digits alone: `ApplyEyeMakeup` and `Ram C-V` equal "Apply Eye Makeup" and
+/// "Ram C/V".
 pub(super) fn squashed(name: &str) -> String {
     let letters = plain(name);
     letters.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// The number that a name is, whatever zeros it begins with; `3.0` is what pandas makes of 3.
+/// The number that a name is, ignoring leading zeros; `3.0` is pandas' form of 3.
 #[must_use]
 pub fn class_number(name: &str) -> Option<u64> {
     let name = name.trim();
@@ -47,7 +47,7 @@ pub fn class_number(name: &str) -> Option<u64> {
     is_number.then(|| whole.parse().ok()).flatten()
 }
 
-/// A number in front of a name and what follows it: `001.Penguin`, `12_owl`, `3 - cat`.
+/// A number at the start of a name and the rest: `001.Penguin`, `12_owl`, `3 - cat`.
 pub(super) fn numbered(name: &str) -> Option<(&str, &str)> {
     let digits = name.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = name.split_at_checked(digits)?;
@@ -58,8 +58,8 @@ pub(super) fn numbered(name: &str) -> Option<(&str, &str)> {
     is_numbered.then_some((number, text))
 }
 
-/// Words that stand together, apart: `AnnualCrop` becomes `Annual Crop`, `BMWSeries` `BMW Series`.
-/// Names such as `iPhone`, `McLaren`, `DVDs` and `macOS` stay.
+/// Splits joined words: `AnnualCrop` becomes `Annual Crop`, `BMWSeries` `BMW Series`. Names such as
+/// `iPhone`, `McLaren`, `DVDs` and `macOS` stay.
 pub(super) fn apart(name: &str) -> String {
     let letters: Vec<char> = name.chars().collect();
     let mut found = String::with_capacity(name.len() + 4);
@@ -76,7 +76,7 @@ pub(super) fn apart(name: &str) -> String {
     found
 }
 
-/// Whether a new word begins at `at`, where the one before it began at `word`.
+/// Whether a new word begins at `at`, after the word that begins at `word`.
 fn begins_word(letters: &[char], word: usize, at: usize) -> bool {
     let lower = |place: usize| letters.get(place).is_some_and(|c| c.is_lowercase());
     let upper = |place: usize| letters.get(place).is_some_and(|c| c.is_uppercase());
@@ -96,16 +96,16 @@ fn begins_word(letters: &[char], word: usize, at: usize) -> bool {
         && (!begins_small || lower(at + 1))
 }
 
-/// The texts that class names stand for, where no labels are given.
+/// The texts of class names, for datasets without given labels.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Texts {
     /// The text of each class.
     pub texts: Vec<String>,
-    /// What was made of names that is more than spaces for `_` and `-`: a name and its text.
+    /// Names that changed by more than `_` and `-` to spaces: a name and its text.
     pub changed: Option<(String, String)>,
 }
 
-/// The words of folders' names: numbers that all of them begin with (`001.Penguin`) are left out.
+/// Texts of folder names, without numbers that all of them begin with (`001.Penguin`).
 #[must_use]
 pub fn folder_texts(names: &[String]) -> Texts {
     let are_numbered = are_numbered(names);
@@ -127,8 +127,9 @@ pub fn folder_texts(names: &[String]) -> Texts {
     }
 }
 
-/// Whether the numbers in front of the names count them: all have one, no two the same, and they have
-/// one width or follow each other. `7_up` and `8_mile` alone are counted too; nothing tells them apart.
+/// Whether the numbers at the start of the names are indices: all names have one, no two are equal,
+/// and they have the same width or are consecutive. `7_up` and `8_mile` alone count as indices too;
+/// they cannot be distinguished.
 fn are_numbered(names: &[String]) -> bool {
     let numbers: Option<Vec<&str>> = names
         .iter()
@@ -149,7 +150,7 @@ fn are_numbered(names: &[String]) -> bool {
 }
 
 /// A class that seems to be several labels in one cell, such as `penguin;sun`, and these labels:
-/// where one part is a class too, or a part of another such class.
+/// one part is a class too, or a part of another combined class.
 pub(super) fn several_labels(classes: &[String]) -> Option<(&str, Vec<String>)> {
     let all: HashSet<&str> = classes.iter().map(String::as_str).collect();
     let mut lists_with: HashMap<String, usize> = HashMap::new();
@@ -171,7 +172,7 @@ pub(super) fn several_labels(classes: &[String]) -> Option<(&str, Vec<String>)> 
             found.then_some((class.as_str(), parts))
         })
         .or_else(|| {
-            // Commas stand in names as well ("crane, bird"): all parts have to be classes.
+            // Names contain commas too ("crane, bird"): all parts must be classes.
             classes.iter().find_map(|class| {
                 let parts = split(class, ',')?;
                 let are_classes = parts.iter().all(|part| all.contains(part.as_str()));
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn words_that_stand_together_are_set_apart() {
+    fn joined_words_are_split() {
         let cases = [
             ("AnnualCrop", "Annual Crop"),
             ("ApplyEyeMakeup", "Apply Eye Makeup"),
@@ -301,7 +302,7 @@ mod tests {
                 &["Black footed Owl", "Heart"],
             ),
             (&["1_cat", "2_dog"], &["cat", "dog"]),
-            // These numbers do not count anything.
+            // These numbers are not indices.
             (&["7_up", "50_cent"], &["7 up", "50 cent"]),
             (&["1_cat", "dog"], &["1 cat", "dog"]),
             (&["AnnualCrop", "BMW"], &["Annual Crop", "BMW"]),

@@ -1,5 +1,5 @@
-//! Whether the folders of a dataset are its parts (train, test) and not its classes: parts hold the same
-//! folders, those of the classes.
+//! Detects folders that are parts of a dataset (train, test) rather than its classes: parts hold
+//! the same subfolders, one per class.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use super::Remark;
 use super::names::{apart, clean, first_few};
 
-/// Names under which datasets keep their parts.
+/// Names that datasets use for their parts.
 const PARTS: [&str; 10] = [
     "train",
     "val",
@@ -22,7 +22,7 @@ const PARTS: [&str; 10] = [
     "eval",
     "evaluation",
 ];
-/// Words that the names of parts hold otherwise.
+/// Other words that occur in the names of parts.
 const WORDS: [&str; 16] = [
     "fold",
     "gallery",
@@ -41,24 +41,24 @@ const WORDS: [&str; 16] = [
     "tst",
     "unlabeled",
 ];
-/// What those words end with.
+/// Suffixes of these words.
 const ENDINGS: [&str; 6] = ["set", "data", "images", "imgs", "split", "s"];
-/// Names that a message shows.
+/// Names that a message lists at most.
 const SHOWN: usize = 3;
 
-/// A folder next to others, one of which is to be a class.
+/// A candidate class folder.
 pub(super) struct Folder<'a> {
     name: &'a str,
-    /// Down to where it holds more than one folder.
+    /// The folder reached by descending while there is a single subfolder.
     path: PathBuf,
-    /// The folders in it that have images.
+    /// Its subfolders that have images.
     folders: BTreeSet<String>,
-    /// Whether images lie in it and not in its folders.
+    /// Whether images are directly in it rather than in its subfolders.
     has_images: bool,
 }
 
 impl<'a> Folder<'a> {
-    /// As its images show it.
+    /// Derives the folder's structure from its images.
     pub(super) fn new<'p>(
         name: &'a str,
         path: &Path,
@@ -95,7 +95,7 @@ impl<'a> Folder<'a> {
         !self.has_images && self.folders.len() > 1
     }
 
-    /// Whether both hold the same folders, as far as the smaller one has them.
+    /// Whether both hold the same subfolders, as far as the smaller one has them.
     fn is_like(&self, other: &Self) -> bool {
         let both = self.folders.intersection(&other.folders).count();
         let fewer = self.folders.len().min(other.folders.len());
@@ -107,8 +107,8 @@ impl<'a> Folder<'a> {
     }
 }
 
-/// Whether folders are surely parts of a dataset and not its classes: their names, and paths of the
-/// images in each that begin with its name.
+/// Whether folders are certainly parts of a dataset and not its classes: by their names, and
+/// because paths of the images in each begin with its name.
 #[must_use]
 pub fn are_parts(names: &[String], images: &[Vec<PathBuf>]) -> bool {
     let folders = names.iter().zip(images).map(|(name, images)| {
@@ -117,10 +117,10 @@ pub fn are_parts(names: &[String], images: &[Vec<PathBuf>]) -> bool {
     check(Path::new(""), &folders.collect::<Vec<_>>()).is_err()
 }
 
-/// Fails if the folders are surely not classes, and says so where they may not be.
+/// Fails if the folders are certainly not classes; otherwise returns notes on what is doubtful.
 ///
 /// # Errors
-/// Where all are called like parts, or those that hold the same folders are.
+/// When all have names of parts, or those that hold the same subfolders do.
 pub(super) fn check(root: &Path, folders: &[Folder<'_>]) -> Result<Vec<Remark>> {
     let holding = || folders.iter().filter(|folder| folder.holds_folders());
     let is_shared = |folder: &&Folder<'_>| {
@@ -154,12 +154,12 @@ fn refuse(root: &Path, parts: &[&Folder<'_>], hold_same: bool) -> Result<()> {
         false => (format!("the folders of {}", root.display()), String::new()),
     };
     bail!(
-        "{what} are parts of a dataset and not classes{why}; name one of them, such as {}",
+        "{what} are parts of a dataset, not classes{why}; pass one of them, such as {}",
         first.path.display()
     )
 }
 
-/// What may be wrong, and cannot be known.
+/// What may be wrong, if it cannot be known.
 fn doubts(
     root: &Path,
     folders: &[Folder<'_>],
@@ -171,8 +171,8 @@ fn doubts(
         && !first.folders.iter().all(|name| is_called_part(name))
     {
         remarks.push(Remark::Warning(format!(
-            "the folders {} of {} hold the same folders ({}) and are taken for the classes; if the \
-             classes are in them, name one of them, such as {}",
+            "the folders {} of {} are used as classes although they hold the same folders ({}); \
+             if these are the classes, pass one of the outer folders, such as {}",
             names(shared),
             root.display(),
             listed(&first.folders),
@@ -180,7 +180,8 @@ fn doubts(
         )));
     } else if parts.len() > 1 {
         remarks.push(Remark::Warning(format!(
-            "the folders {} of {} are taken for classes; if they are parts of a dataset, name one of them",
+            "the folders {} of {} are used as classes; if they are parts of a dataset, pass one \
+             of them",
             names(parts),
             root.display()
         )));
@@ -188,7 +189,8 @@ fn doubts(
         && only.holds_folders()
     {
         remarks.push(Remark::Warning(format!(
-            "{} has one folder, {}, which is taken for a class; if its folders ({}) are the classes, name {}",
+            "{} has one folder, {}, which is used as a class; if its folders ({}) are the \
+             classes, pass {}",
             root.display(),
             only.name,
             listed(&only.folders),
@@ -199,7 +201,7 @@ fn doubts(
         && !first.folders.iter().all(|name| is_called_part(name))
     {
         remarks.push(Remark::Note(format!(
-            "the folders of {} are the classes, and not the folders in them ({} in {})",
+            "the folders of {} are used as classes, not the folders in them ({} in {})",
             root.display(),
             listed(&first.folders),
             first.name
@@ -208,7 +210,8 @@ fn doubts(
     remarks
 }
 
-/// Whether a name has a word that parts of datasets are called by: `seg_train`, `TestSet2`, `fold-3`.
+/// Whether a name contains a word that parts of datasets are called by: `seg_train`, `TestSet2`,
+/// `fold-3`.
 fn is_called_part(name: &str) -> bool {
     let words = clean(&apart(name).replace('.', " ")).to_lowercase();
     words.split(' ').any(|word| {
@@ -233,7 +236,7 @@ fn listed(names: &BTreeSet<String>) -> String {
 mod tests {
     use super::*;
 
-    /// What is said of folders with these images: an error, or a warning or note.
+    /// Message for folders with these images: an error, or a warning or note.
     fn said(images: &[&str]) -> Result<String, String> {
         let root = Path::new("root");
         let paths: Vec<PathBuf> = images.iter().map(|image| root.join(image)).collect();
@@ -263,7 +266,7 @@ mod tests {
         let cases: [(&[&str], &str); 9] = [
             (
                 &["train/a.png", "val/a.png"],
-                "name one of them, such as root/train",
+                "pass one of them, such as root/train",
             ),
             (
                 &[
@@ -272,8 +275,8 @@ mod tests {
                     "Training/ant/1",
                     "Training/bee/1",
                 ],
-                "the folders Testing, Training of root are parts of a dataset and not classes (each holds \
-                 ant, bee); name one of them, such as root/Testing",
+                "the folders Testing, Training of root are parts of a dataset, not classes (each \
+                 holds ant, bee); pass one of them, such as root/Testing",
             ),
             (
                 &[
@@ -285,7 +288,7 @@ mod tests {
                 ],
                 "such as root/test",
             ),
-            // Intel's image data set, with its nested folders and a part without classes.
+            // Intel's image dataset, with its nested folders and a part without classes.
             (
                 &[
                     "seg_pred/seg_pred/1",
@@ -340,15 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_parts_is_said() {
+    fn doubtful_folders_are_reported() {
         let cases: [(&[&str], &str); 8] = [
             (&["cat/1", "dog/1", "dog/old/1"], ""),
-            // A train is a class, and so are things with shots of their own.
+            // "train" is a class here, and so are things with shots of their own.
             (&["bus/1", "test_tube/1", "train/1"], ""),
             (
                 &["bus/front/1", "bus/side/1", "train/front/1", "train/side/1"],
-                "warning: the folders bus, train of root hold the same folders (front, side) and are taken \
-                 for the classes; if the classes are in them, name one of them, such as root/bus",
+                "warning: the folders bus, train of root are used as classes although they hold \
+                 the same folders (front, side); if these are the classes, pass one of the outer \
+                 folders, such as root/bus",
             ),
             (
                 &[
@@ -371,7 +375,7 @@ mod tests {
             ),
             (
                 &["cat/1", "test/1", "train/1"],
-                "warning: the folders test, train of root are taken for",
+                "warning: the folders test, train of root are used as",
             ),
             (
                 &["images/001.a/1", "images/002.b/1"],
@@ -379,7 +383,7 @@ mod tests {
             ),
             (
                 &["a/abbey/1", "a/alley/1", "b/bar/1", "b/bay/1"],
-                "note: the folders of root are the classes",
+                "note: the folders of root are used as classes",
             ),
         ];
         for (images, expected) in cases {

@@ -1,5 +1,5 @@
-//! The rows of a file that names images: tables and JSON lines, and the lists of captions that
-//! Flickr8k and Flickr30k ship.
+//! The rows of a file that lists images: tables and JSON Lines, and the caption lists that come
+//! with Flickr8k and Flickr30k.
 
 use std::path::{Path, PathBuf};
 
@@ -13,19 +13,19 @@ use crate::input::text_file::{
     self, Fields, LONGEST_LINE, Lines, LoneReturn, NamedRows, Table, usual_separator,
 };
 
-/// Columns, and letters of their names, that a message shows.
+/// Columns, and letters of their names, that a message shows at most.
 const COLUMNS_SHOWN: usize = 8;
 const LETTERS_SHOWN: usize = 100;
-/// Parts of a dataset that a message names.
+/// Splits that a message lists at most.
 const PARTS_SHOWN: usize = 5;
 
-/// One row: its line in the file, and its fields by [`column::key`] of their columns' names.
+/// One row: its line in the file, and its fields by the [`column::key`] of their columns' names.
 type Numbered = (u64, Result<Fields>);
 
 /// The rows of a file.
 pub(super) struct Rows {
     rows: Box<dyn Iterator<Item = Numbered>>,
-    /// What was guessed about the file; names it.
+    /// Notes on what was guessed; they name the file.
     pub(super) notes: Vec<String>,
 }
 
@@ -37,7 +37,7 @@ impl Iterator for Rows {
     }
 }
 
-/// The rows of a file, whatever its kind; `columns` is an example of what a table's first line may be.
+/// Reads the rows of a file of any kind; `columns` is an example of a table's header for messages.
 pub(super) fn rows(path: &Path, columns: &str) -> Result<Rows> {
     let extension = path
         .extension()
@@ -69,7 +69,8 @@ fn table(path: &Path, columns: &str) -> Result<Rows> {
     let named = open()?.named().context("cannot read the header")?;
     ensure!(
         named.has(PATH),
-        "the first line names no column with images; it must name the columns, as in {columns}, and is {}",
+        "the first line has no column with images; it must name the columns, such as {columns}, \
+         but is {}",
         listed(named.names().iter().map(String::as_str))
     );
     let notes = named.notes().iter();
@@ -94,7 +95,7 @@ fn is_flickr30k(named: &NamedRows) -> bool {
     keys == ["imagename", "commentnumber", "comment"]
 }
 
-/// A row of Flickr30k's. In the file as published one row lacks the separator after its number
+/// A row of Flickr30k's table. The published file lacks the separator after the number in one row
 /// (`2199200615.jpg| 4   A dog runs …`).
 fn flickr30k((line, row): (u64, Result<text_file::Row>)) -> Numbered {
     let row = match row {
@@ -111,7 +112,7 @@ fn flickr30k((line, row): (u64, Result<text_file::Row>)) -> Numbered {
     let fields = match (row.cells.first(), comment) {
         (Some(image), Some(comment)) => Ok(fields(image, comment)),
         _ => Err(anyhow!(
-            "the row has {} fields and the first line 3",
+            "the row has {} fields but the first line has 3",
             row.cells.len()
         )),
     };
@@ -123,7 +124,7 @@ fn fields(image: &str, caption: &str) -> Fields {
     Fields::from_iter([field("image", image), field("caption", caption)])
 }
 
-/// Flickr8k's token file, which names no columns: `x.jpg#0`, a tab, a caption.
+/// Flickr8k's token file, without column names: `x.jpg#0`, a tab, a caption.
 fn tokens(path: &Path) -> Result<Option<Rows>> {
     let lines = || -> Result<Lines> {
         let reader = text_file::open(path)?;
@@ -160,7 +161,7 @@ fn token(line: &str) -> Option<Fields> {
     (is_number && image.contains('.')).then(|| fields(image, caption.trim()))
 }
 
-/// Names of columns as a message shows them.
+/// Names of columns for messages.
 fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let all: Vec<_> = names.collect();
     let text = first_few(&all, COLUMNS_SHOWN);
@@ -170,7 +171,8 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// The value in the first of these columns that has one; an empty text only if no other is there.
+/// The value in the first of these columns that has one; an empty text only if no other has a
+/// value.
 pub(super) fn value<'a>(row: &'a Fields, names: &[&str]) -> Option<&'a Value> {
     let values = names.iter().filter_map(|name| row.get(*name));
     let mut values = values.filter(|value| !value.is_null());
@@ -182,16 +184,16 @@ pub(super) fn value<'a>(row: &'a Fields, names: &[&str]) -> Option<&'a Value> {
     filled.or(Some(first))
 }
 
-/// Takes the rows of one part of a dataset, and remembers which parts there are.
+/// Selects the rows of one split, and records which splits there are.
 pub(super) struct Parts<'a> {
     wanted: Split<'a>,
-    /// One more than is shown; the empty name is that of rows which name none.
+    /// One more than is shown; the empty name is that of rows without a split.
     known: Vec<String>,
     has_taken: bool,
 }
 
 impl<'a> Parts<'a> {
-    /// Of [`Split::Usual`], rows that name no part are taken as well.
+    /// With [`Split::Usual`], also accept rows without a split.
     pub(super) fn new(wanted: Split<'a>) -> Self {
         Self {
             wanted,
@@ -200,7 +202,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Whether a row is wanted.
+    /// Whether a row is selected.
     pub(super) fn takes(&mut self, row: &Fields) -> bool {
         let part = match value(row, PART) {
             Some(Value::String(part)) => part.trim().to_owned(),
@@ -219,17 +221,17 @@ impl<'a> Parts<'a> {
         is_wanted
     }
 
-    /// What to say of what was taken, once all rows were seen.
+    /// The note on the selection, once all rows were seen.
     ///
     /// # Errors
-    /// When the wanted part is not there.
+    /// When the wanted split is not there.
     pub(super) fn note(&self, path: &Path) -> Result<Option<String>> {
         let named = self.known.iter().filter(|part| !part.is_empty());
         let shown = first_few(&named.collect::<Vec<_>>(), PARTS_SHOWN);
         let path = path.display();
         match self.wanted {
             Split::Named(wanted) if !self.has_taken && shown.is_empty() => bail!(
-                "{path} has no row of the split {wanted:?}; it has no column split: leave out --split"
+                "{path} has no row of the split {wanted:?}; it has no column split, so drop --split"
             ),
             Split::Named(wanted) | Split::Usual(wanted) if !self.has_taken && !shown.is_empty() => {
                 bail!(
@@ -237,10 +239,10 @@ impl<'a> Parts<'a> {
                 )
             }
             Split::Usual(usual) if self.known.len() > 1 => Ok(Some(format!(
-                "{path}: the rows of the split {usual} are taken, of {shown}"
+                "{path}: using the rows of the split {usual} (available: {shown})"
             ))),
             Split::All if self.known.len() > 1 => Ok(Some(format!(
-                "{path}: the rows of all splits are taken ({shown})"
+                "{path}: using the rows of all splits ({shown})"
             ))),
             _ => Ok(None),
         }
@@ -255,7 +257,7 @@ pub(super) fn text<'a>(row: &'a Fields, names: &[&str], what: &str) -> Result<&'
     Ok(text)
 }
 
-/// What to say where no column of these is there.
+/// The error if none of these columns exists.
 pub(super) fn missing(row: &Fields, names: &[&str], what: &str) -> String {
     let there = listed(row.keys().map(String::as_str));
     let shown = names
@@ -272,31 +274,32 @@ pub(super) fn missing(row: &Fields, names: &[&str], what: &str) -> String {
 /// The images that a file names, relative to a folder.
 pub(super) struct Images {
     folder: PathBuf,
-    /// The first path with backslashes that was read with slashes, and the first that leads nowhere.
+    /// The first path with backslashes that was read with slashes, and the first that does not
+    /// exist either way.
     replaced: Option<String>,
     lost: Option<String>,
 }
 
 impl Images {
-    /// Those in `folder`, or else next to the file that names them.
+    /// Those in `folder`, or by default next to the file that names them.
     pub(super) fn new(file: &Path, folder: Option<&Path>) -> Self {
-        let beside = || file.parent().unwrap_or(Path::new("")).to_owned();
+        let own_folder = || file.parent().unwrap_or(Path::new("")).to_owned();
         Self {
-            folder: folder.map_or_else(beside, Path::to_owned),
+            folder: folder.map_or_else(own_folder, Path::to_owned),
             replaced: None,
             lost: None,
         }
     }
 
-    /// Where an image is. Backslashes separate folders where no file of that name is there and one with
-    /// slashes is.
+    /// Locates an image. Backslashes are read as separators if no file of that name exists but one
+    /// with slashes does.
     ///
     /// # Errors
     /// When it is not a path in a folder.
     pub(super) fn path(&mut self, name: &str) -> Result<PathBuf> {
         ensure!(
             !name.contains("://"),
-            "{name:?} is an address on the net; download the images and name the files"
+            "{name:?} is a URL; download the images and use their file names"
         );
         let path = self.folder.join(name);
         if cfg!(windows) || !name.contains('\\') || path.exists() {
@@ -305,7 +308,7 @@ impl Images {
         let slashes = name.replace('\\', "/");
         ensure!(
             !has_drive(&slashes),
-            "{name:?} is a path on Windows; write paths relative to the file, with /"
+            "{name:?} is a Windows path; write paths relative to the file, with /"
         );
         let other = self.folder.join(&slashes);
         if !other.exists() {
@@ -316,7 +319,7 @@ impl Images {
         Ok(other)
     }
 
-    /// A folder in this one, for what lies in it.
+    /// Images in a subfolder of this folder.
     pub(super) fn within(&self, folder: &str) -> Self {
         Self {
             folder: self.folder.join(folder),
@@ -325,7 +328,7 @@ impl Images {
         }
     }
 
-    /// What was guessed.
+    /// Notes on what was guessed.
     pub(super) fn note(&self) -> Option<String> {
         let replaced = self
             .replaced
@@ -333,9 +336,7 @@ impl Images {
             .map(|name| format!("paths with backslashes are read with slashes, such as {name:?}"));
         replaced.or_else(|| {
             self.lost.as_ref().map(|name| {
-                format!(
-                    "paths with backslashes lead to no file, such as {name:?}; write them with /"
-                )
+                format!("paths with backslashes do not exist, such as {name:?}; write them with /")
             })
         })
     }
@@ -405,7 +406,7 @@ mod tests {
             (
                 "a.txt",
                 "a cat\na dog\n",
-                "the first line names no column with images",
+                "the first line has no column with images",
             ),
         ];
         for (name, content, part) in cases {
@@ -416,7 +417,7 @@ mod tests {
 
     #[cfg(not(windows))]
     #[test]
-    fn backslashes_are_read_where_that_leads_somewhere() {
+    fn backslashes_are_read_as_separators_if_the_file_exists() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| std::fs::write(folder.path().join(name), "x").unwrap();
         std::fs::create_dir(folder.path().join("a")).unwrap();
@@ -435,7 +436,7 @@ mod tests {
                 "are read with slashes, such as \"a\\\\b.jpg\"",
             ),
             ("a\\c.jpg", "a\\c.jpg", ""),
-            ("a\\d.jpg", "a\\d.jpg", "lead to no file"),
+            ("a\\d.jpg", "a\\d.jpg", "do not exist"),
             ("a/d.jpg", "a/d.jpg", ""),
         ];
         for (name, path, note) in cases {

@@ -1,4 +1,4 @@
-//! The file in which the hub's image folders keep what is known of their images: `metadata.jsonl` or
+//! The metadata file of an image folder, as on the Hugging Face Hub: `metadata.jsonl` or
 //! `metadata.csv`, with a column `file_name`.
 
 use std::path::{Path, PathBuf};
@@ -7,9 +7,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{folders, manifest, rows};
 
-/// The column that names the images, as columns' names are compared.
+/// The column that names the images, normalised like column names.
 const FILE_NAME: &[&str] = &["filename"];
-/// The names that it goes by.
+/// Accepted file names.
 const NAMES: [&str; 4] = [
     "metadata.jsonl",
     "metadata.csv",
@@ -17,7 +17,7 @@ const NAMES: [&str; 4] = [
     "metadata.ndjson",
 ];
 
-/// The file of a folder, if there is one that names images.
+/// The metadata file of a folder, if there is one that names images.
 ///
 /// # Errors
 /// When there are two.
@@ -29,13 +29,13 @@ pub(super) fn metadata(folder: &Path) -> Result<Option<PathBuf>> {
     let first = found.next();
     if let (Some(first), Some(second)) = (&first, found.next()) {
         bail!(
-            "{} and {} are both there; keep one of them, or name it instead of the folder",
+            "{} and {} both exist; keep one of them, or pass it instead of the folder",
             first.display(),
             second.display()
         );
     }
     let Some(file) = first else { return Ok(None) };
-    // A metadata.csv of another kind is not about images.
+    // A metadata.csv of another kind does not list images.
     let Ok(mut rows) = rows::rows(&file, "file_name") else {
         return Ok(None);
     };
@@ -45,7 +45,7 @@ pub(super) fn metadata(folder: &Path) -> Result<Option<PathBuf>> {
     Ok(names_images.then_some(file))
 }
 
-/// The file of a folder, if it has labels.
+/// The metadata file of a folder, if it has labels.
 ///
 /// # Errors
 /// When there are two files, or one without labels in a folder without class folders.
@@ -58,7 +58,7 @@ pub(super) fn labels(folder: &Path) -> Result<Option<PathBuf>> {
     }
     if !folders::has_classes(folder)? {
         bail!(
-            "{} names no labels (a column label), and the folder has no folders for classes; for captions \
+            "{} has no labels (a column label), and the folder has no class folders; for captions \
              add --task retrieval",
             file.display()
         );

@@ -1,28 +1,28 @@
-//! Any pixel type -> 8-bit RGB, with alpha settled.
+//! Any pixel type -> 8-bit RGB, with alpha resolved.
 
 use image::DynamicImage;
 
 use super::RgbImage;
 
-/// Pixels that are set aside while their place is written over.
+/// Pixels that are copied aside while they are overwritten in place.
 const BLOCK: usize = 256;
 
 /// What shows through where an image is transparent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Alpha {
-    /// Lay the image on white, as transformers' image processors do.
+    /// Composite on white, as transformers' image processors do.
     #[default]
     White,
-    /// Lay it on black.
+    /// Composite on black.
     Black,
     /// Ignore alpha and show the hidden colours, as OpenAI's and open_clip's code does.
     Drop,
 }
 
 impl Alpha {
-    /// One sample over the background. Exact: the mean `(sample * a + background * (255 - a)) / 255`
-    /// rounded to the nearest integer, which is what Pillow's `alpha_composite` gives on an opaque
-    /// background, for all 65,536 pairs.
+    /// One sample composited on the background: the mean `(sample * a + background * (255 - a)) /
+    /// 255` rounded to the nearest integer. Equals Pillow's `alpha_composite` on an opaque
+    /// background for all 65,536 pairs.
     fn settle(self, sample: u8, a: u8) -> u8 {
         let background = match self {
             Self::White => 255,
@@ -45,7 +45,7 @@ pub(super) fn is_blank(image: &DynamicImage) -> bool {
     }
 }
 
-/// Turns any decoded image into 8-bit RGB. Wider samples are scaled and rounded to 8 bits first.
+/// Converts any decoded image to 8-bit RGB. Wider samples are scaled and rounded to 8 bits first.
 pub(super) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);
     let pixels = if image.color().has_alpha() {
@@ -60,7 +60,7 @@ pub(super) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
     }
 }
 
-/// `[pixels, 4]` -> `[pixels, 3]`, in place: a large image is not held twice.
+/// `[pixels, 4]` -> `[pixels, 3]`, in place, so that a large image is not in memory twice.
 fn settle_all(mut samples: Vec<u8>, alpha: Alpha) -> Vec<u8> {
     let count = samples.len() / 4;
     let mut block = [0; BLOCK * 4];
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn alpha_is_laid_on_the_background() {
+    fn alpha_is_composited_on_the_background() {
         let cases = [
             (Alpha::White, 10, 0, 255),
             (Alpha::White, 10, 255, 10),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_bits_are_scaled_not_cut_off() {
+    fn sixteen_bits_are_scaled_not_truncated() {
         let ramp = image::ImageBuffer::from_raw(3, 1, vec![0_u16, 0x8000, 0xFFFF]).unwrap();
         let rgb = to_rgb(DynamicImage::ImageLuma16(ramp), Alpha::White);
         assert_eq!(rgb.pixels, [0, 0, 0, 128, 128, 128, 255, 255, 255]);

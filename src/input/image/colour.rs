@@ -1,6 +1,6 @@
 //! Colour models other than RGB -> RGB, with Pillow's rounding.
 
-/// Ink of cyan, magenta, yellow and black, `[pixels, 4]` -> `[pixels, 3]`.
+/// CMYK, `[pixels, 4]` -> RGB, `[pixels, 3]`.
 pub(super) fn cmyk_to_rgb(inks: Vec<u8>) -> Vec<u8> {
     let (pixels, _) = inks.as_chunks::<4>();
     pixels
@@ -17,7 +17,7 @@ pub(super) fn under_black(ink: u8, black: u8) -> u8 {
     left.saturating_sub(taken) as u8
 }
 
-/// Luma and chroma of all codes, as JFIF has them, made red, green and blue in place.
+/// YCbCr as in JFIF -> RGB, in place.
 pub(super) fn ycbcr_to_rgb(samples: &mut [u8]) {
     let (pixels, _) = samples.as_chunks_mut::<3>();
     for pixel in pixels {
@@ -34,14 +34,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inks_take_light_away() {
+    fn cmyk_becomes_rgb() {
         let inks = vec![0, 0, 0, 0, 255, 0, 128, 0, 0, 100, 0, 128, 9, 9, 9, 255];
         let expected = [255, 255, 255, 0, 255, 127, 127, 77, 127, 0, 0, 0];
         assert_eq!(cmyk_to_rgb(inks), expected);
     }
 
     #[test]
-    fn luma_and_chroma_of_jfif_become_colours() {
+    fn ycbcr_becomes_rgb() {
         let mut samples = [0, 128, 128, 76, 85, 255, 29, 255, 107, 128, 128, 128];
         ycbcr_to_rgb(&mut samples);
         assert_eq!(samples, [0, 0, 0, 254, 0, 0, 0, 0, 254, 128, 128, 128]);

@@ -1,8 +1,8 @@
-//! The first directory of a TIFF file, which is also what EXIF data are: numbered entries, each of
-//! some numbers. Nothing in it is trusted: what lies outside the bytes is absent.
+//! The first directory of a TIFF file, which is also the format of EXIF data: numbered entries of
+//! several values each. Nothing in it is trusted: what lies outside the bytes is absent.
 
-/// The most entries that are looked at. Files in use have some dozens.
-const MOST_ENTRIES: usize = 4096;
+/// Maximum number of entries read. Real files have some dozens.
+const MAX_ENTRIES: usize = 4096;
 
 /// The first directory of a file.
 #[derive(Debug)]
@@ -13,14 +13,14 @@ pub(super) struct Directory<'a> {
     entries: Vec<Entry>,
 }
 
-/// The order of bytes in numbers.
+/// Byte order of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     Little,
     Big,
 }
 
-/// One entry: what it is about, the type and number of its values, and where its field stands.
+/// One entry: its tag, the type and number of its values, and the position of its value field.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
     tag: u16,
@@ -56,7 +56,7 @@ impl Order {
 }
 
 impl<'a> Directory<'a> {
-    /// Finds the first directory of a TIFF or BigTIFF file, or of EXIF data; `None` when the bytes
+    /// Finds the first directory of a TIFF or BigTIFF file, or of EXIF data; `None` if the bytes
     /// end before it.
     pub(super) fn first(bytes: &'a [u8]) -> Option<Self> {
         let order = match bytes {
@@ -72,7 +72,7 @@ impl<'a> Directory<'a> {
             let start = order.u32(bytes, 4)? as usize;
             (start + 2, u64::from(order.u16(bytes, start)?), 12)
         };
-        let count = usize::try_from(count).ok()?.min(MOST_ENTRIES);
+        let count = usize::try_from(count).ok()?.min(MAX_ENTRIES);
         let at = |index: usize| start.checked_add(index * size);
         let entries = (0..count).map_while(|index| {
             let at = at(index)?;
@@ -96,28 +96,28 @@ impl<'a> Directory<'a> {
         })
     }
 
-    /// The order of bytes in the file's numbers.
+    /// Byte order of the file's numbers.
     pub(super) fn order(&self) -> Order {
         self.order
     }
 
-    /// Whether there is an entry about `tag`.
+    /// Whether there is an entry with this tag.
     pub(super) fn has(&self, tag: u16) -> bool {
         self.find(tag).is_some()
     }
 
-    /// Whether the entry about `tag` is of bytes.
+    /// Whether the entry with this tag is of type BYTE.
     pub(super) fn is_bytes(&self, tag: u16) -> bool {
         self.find(tag)
             .is_some_and(|entry| matches!(entry.kind, 1 | 7))
     }
 
-    /// The first number about `tag`.
+    /// The first number of the entry with this tag.
     pub(super) fn number(&self, tag: u16) -> Option<u64> {
         self.integers(tag, 1)?.first().copied()
     }
 
-    /// The first numbers about `tag`, at most `most`, if they are whole.
+    /// The first numbers of the entry with this tag, at most `most`, if they are integers.
     pub(super) fn integers(&self, tag: u16, most: usize) -> Option<Vec<u64>> {
         let values = self.numbers(tag, most)?;
         let is_whole = |value: &f64| *value >= 0.0 && value.fract() == 0.0;
@@ -125,8 +125,8 @@ impl<'a> Directory<'a> {
         is_whole.then(|| values.into_iter().map(|value| value as u64).collect())
     }
 
-    /// The first numbers about `tag`, at most `most` (a file may claim one for each of its bytes), if
-    /// it has numbers and all lie within the bytes.
+    /// The first numbers of the entry with this tag, at most `most` (a file may claim one for each
+    /// of its bytes), if it has numbers and all lie within the bytes.
     pub(super) fn numbers(&self, tag: u16, most: usize) -> Option<Vec<f64>> {
         let entry = self.find(tag)?;
         let size = match entry.kind {
@@ -144,7 +144,7 @@ impl<'a> Directory<'a> {
             .collect()
     }
 
-    /// The bytes of the entry about `tag`.
+    /// The bytes of the entry with this tag.
     pub(super) fn data(&self, tag: u16) -> Option<&'a [u8]> {
         self.field(self.find(tag)?, 1)
     }
@@ -153,7 +153,8 @@ impl<'a> Directory<'a> {
         self.entries.iter().find(|entry| entry.tag == tag).copied()
     }
 
-    /// An entry's values of `size` bytes each: in its field if they fit, else where that points.
+    /// An entry's values of `size` bytes each: in its value field if they fit, else at the offset
+    /// in that field.
     fn field(&self, entry: Entry, size: usize) -> Option<&'a [u8]> {
         let length = usize::try_from(entry.count).ok()?.checked_mul(size)?;
         let room = if self.is_big_tiff { 8 } else { 4 };
@@ -194,7 +195,7 @@ impl<'a> Directory<'a> {
 mod tests {
     use super::*;
 
-    /// A directory of one entry in either order and either size of offsets.
+    /// A directory of one entry in either byte order and either offset size.
     fn file(order: Order, is_big: bool, kind: u16, count: u32, value: u32) -> Vec<u8> {
         let short = |number: u16| match order {
             Order::Little => number.to_le_bytes(),
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_numbers_are_read_than_asked_for() {
+    fn at_most_the_requested_numbers_are_read() {
         let mut bytes = file(Order::Little, false, 1, 1000, 26);
         bytes.resize(26 + 1000, 7);
         let directory = Directory::first(&bytes).unwrap();
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_outside_is_absent() {
+    fn values_outside_the_bytes_are_absent() {
         let whole = file(Order::Little, false, 4, 9, 10);
         let directory = Directory::first(&whole).unwrap();
         assert!(directory.has(7) && directory.numbers(7, 9).is_none());

@@ -1,11 +1,11 @@
-//! What is said about a file that cannot be decoded: the advice fits the kind of failure. Decoders'
-//! own words mean nothing to the person who has the file, so they stay inside.
+//! Errors of decoding, with advice per kind of failure. Decoders' own messages mean nothing to the
+//! user, so they are not shown.
 
 use anyhow::{Error, anyhow};
 
 use super::format::Format;
 
-/// The file is shorter than its contents need: another copy may be whole.
+/// The file is shorter than its contents need: another copy may be complete.
 pub(super) fn cut(format: Format) -> Error {
     anyhow!(
         "the {} file ends before the image is complete; fetch or copy it again",
@@ -13,7 +13,7 @@ pub(super) fn cut(format: Format) -> Error {
     )
 }
 
-/// The contents contradict themselves: another copy may be sound.
+/// The contents are inconsistent: another copy may be intact.
 pub(super) fn damaged(format: Format) -> Error {
     anyhow!(
         "the {} data is damaged; fetch or copy the file again",
@@ -21,15 +21,16 @@ pub(super) fn damaged(format: Format) -> Error {
     )
 }
 
-/// The file is sound and nobody here decodes its kind: no copy is any better.
+/// The file is intact but its kind is not supported: another copy does not help.
 pub(super) fn unsupported(what: &str) -> Error {
     anyhow!("{what} is not supported; save the image as PNG or baseline JPEG")
 }
 
-/// A header asks for memory that its image does not need.
+/// A header requests more memory than its image needs.
 pub(super) fn oversized(format: Format) -> Error {
     anyhow!(
-        "the {} file asks for more memory than its size in pixels explains; save the image as PNG or JPEG",
+        "the {} file requests more memory than an image of its size needs; save the image as PNG \
+         or JPEG",
         format.title()
     )
 }

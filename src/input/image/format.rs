@@ -1,4 +1,4 @@
-//! The formats that are decoded, and their magic numbers.
+//! The supported formats, and their magic numbers.
 
 /// An image format with a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format that the first bytes of a file announce.
+    /// The format that the first bytes of a file indicate.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0xFF, 0xD8, 0xFF, ..] => Some(Self::Jpeg),
@@ -69,8 +69,8 @@ impl Format {
     }
 }
 
-/// "BM" alone begins too many texts: the size of the second header, at byte 14, must be one of those
-/// in use too.
+/// "BM" alone begins too many texts: the size of the second header, at byte 14, must be a common
+/// one too.
 fn is_bmp(bytes: &[u8]) -> bool {
     matches!(bytes, [b'B', b'M', ..])
         && matches!(
@@ -79,8 +79,8 @@ fn is_bmp(bytes: &[u8]) -> bool {
         )
 }
 
-/// `P1` to `P7`, white space, then what a PNM header goes on with: a digit, a comment, or a keyword
-/// of `P7`.
+/// `P1` to `P7`, white space, then what may follow in a PNM header: a digit, a comment, or a
+/// keyword of `P7`.
 fn is_pnm(bytes: &[u8]) -> bool {
     let [b'P', kind @ b'1'..=b'7', rest @ ..] = bytes else {
         return false;
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn formats_are_told_by_their_first_bytes() {
+    fn formats_are_recognised_by_their_first_bytes() {
         let bmp = b"BM....\0\0\0\0....\x28\0\0\0";
         let cases: [(&[u8], Option<Format>); 16] = [
             (b"\xFF\xD8\xFF\xE0", Some(Format::Jpeg)),

@@ -12,11 +12,12 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageResult, Limits};
 use super::format::Format;
 use super::{DecodeOptions, Raw, check_size, fault, orient};
 
-/// What a decoder may allocate besides the image itself, in bytes.
+/// Allocation limit of a decoder besides the image itself, in bytes.
 const SCRATCH_BYTES: u64 = 64 << 20;
 
-/// Decodes the first image in `bytes`. Damage is an error here, since unlike the JPEG decoder these
-/// tell; only a file that is shorter than it says and could be decoded all the same gets a warning.
+/// Decodes the first image in `bytes`. Damage is an error here, since these decoders report it,
+/// unlike the JPEG decoder; only a file that is shorter than its header says but could be decoded
+/// gets a warning.
 pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     let warnings: Vec<String> = shortfall(format, bytes).into_iter().collect();
     if let (true, Some(warning)) = (options.strict, warnings.first()) {
@@ -44,7 +45,8 @@ fn open(format: Format, bytes: &[u8]) -> ImageResult<Box<dyn ImageDecoder + '_>>
     let reader = Cursor::new(bytes);
     Ok(match format {
         Format::Png => {
-            // The chunks before the pixels are unpacked here already, so the limit comes along.
+            // The chunks before the pixels are decompressed here already, so the limit applies here
+            // too.
             let mut limits = Limits::no_limits();
             limits.max_alloc = Some(SCRATCH_BYTES);
             Box::new(PngDecoder::with_limits(reader, limits)?)
@@ -60,7 +62,7 @@ fn open(format: Format, bytes: &[u8]) -> ImageResult<Box<dyn ImageDecoder + '_>>
     })
 }
 
-/// An image is not refused for a damaged remark about how to hold it.
+/// A damaged orientation is not a reason to refuse an image.
 fn read_orientation(decoder: &mut dyn ImageDecoder) -> Orientation {
     let exif = decoder.exif_metadata().unwrap_or_default();
     let xmp = decoder.xmp_metadata().unwrap_or_default();
@@ -68,7 +70,7 @@ fn read_orientation(decoder: &mut dyn ImageDecoder) -> Orientation {
 }
 
 /// The warning about a WebP or run-length coded BMP file that is shorter than its header says. (In
-/// the other formats a decoder cannot but notice.)
+/// the other formats the decoder always reports it.)
 fn shortfall(format: Format, bytes: &[u8]) -> Option<String> {
     let number = |at: usize| {
         let field = bytes.get(at..at + 4)?;

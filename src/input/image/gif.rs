@@ -1,9 +1,9 @@
-//! GIF: a first frame that reaches beyond the logical screen, as Pillow shows it. The decoder would
-//! cut the frame off at the screen; some writers leave the screen's size at zero.
+//! GIF: shows a first frame that extends beyond the logical screen in full, as Pillow does. The
+//! decoder would crop the frame to the screen; some writers leave the screen's size at zero.
 
 use std::borrow::Cow;
 
-/// The file `bytes` with a screen that holds all of its first frame.
+/// The file `bytes` with a screen enlarged to hold all of its first frame.
 pub(super) fn with_whole_frame(bytes: &[u8]) -> Cow<'_, [u8]> {
     let number = |at: usize| {
         bytes
@@ -28,7 +28,7 @@ pub(super) fn with_whole_frame(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(bytes)
 }
 
-/// Where the first frame's left edge stands, behind the palette and any extensions.
+/// Offset of the first frame's left edge, after the palette and any extensions.
 fn first_frame(bytes: &[u8]) -> Option<usize> {
     let flags = *bytes.get(10)?;
     let palette = if flags & 0x80 == 0 {

@@ -1,9 +1,9 @@
-//! JPEG: strictly first, then with what can be saved.
+//! JPEG: decoded strictly, then leniently if that fails.
 //!
-//! In its lenient mode zune-jpeg answers more than half of all damaged files without a word: it
-//! fills what is missing with grey. So a file is decoded strictly, which costs nothing when it is
-//! sound; when that fails it is decoded again leniently and the image carries a warning. Layouts
-//! that zune-jpeg gets wrong go to jpeg-decoder, which is slower and knows them all.
+//! In its lenient mode zune-jpeg silently accepts more than half of all damaged files and fills
+//! missing parts with grey. So a file is decoded strictly first, which costs nothing if it is
+//! intact; if that fails, it is decoded leniently and the image carries a warning. Layouts that
+//! zune-jpeg decodes wrong go to jpeg-decoder, which is slower but supports all of them.
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -21,30 +21,31 @@ use super::format::Format;
 use super::markers::{Headers, with_standard_tables};
 use super::{DecodeOptions, Raw, check_size, colour, fault, orient};
 
-/// What the decoder leaves where it had no data.
+/// Sample value that the decoder leaves where data are missing.
 const FILL: u8 = 128;
 
-/// More pixels than this cannot be coded in a byte: a block of 64 takes a bit at least.
-const MOST_PIXELS_A_BYTE: u64 = 512;
+/// Maximum pixels per byte: a block of 64 takes at least a bit.
+const MAX_PIXELS_PER_BYTE: u64 = 512;
 
-/// From this size on, a file too short for its claimed size is refused instead of decoded in part.
+/// From this many pixels on, a file too short for its claimed size is refused instead of decoded in
+/// part.
 const LARGE_PIXELS: u64 = 16_000_000;
 
 const NO_DATA: &str = "not an image: the file ends before any image data; fetch or copy it again";
 
-/// A JPEG file that is about to be decoded.
+/// A JPEG file before decoding.
 struct Source<'a> {
     bytes: Cow<'a, [u8]>,
     headers: Headers<'a>,
     width: usize,
     height: usize,
-    /// 1 for grey, which stays grey; 3 for everything else, which comes out as RGB.
+    /// 1 for grey, which stays grey; 3 for everything else, which is decoded to RGB.
     channels: usize,
     /// Bytes from the first scan on.
     coded: Option<usize>,
 }
 
-/// What kept a file from being decoded.
+/// Why a file could not be decoded.
 enum Fault {
     Cut,
     Damaged,
@@ -66,7 +67,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     let source = Source::open(bytes)?;
     check_size(source.width as u32, source.height as u32, options)?;
     let pixels = (source.width * source.height) as u64;
-    let is_hollow = pixels > LARGE_PIXELS && pixels / MOST_PIXELS_A_BYTE > bytes.len() as u64;
+    let is_hollow = pixels > LARGE_PIXELS && pixels / MAX_PIXELS_PER_BYTE > bytes.len() as u64;
     ensure!(
         !is_hollow,
         "the JPEG file is far too short for its {} x {} pixels; fetch or copy it again",
@@ -77,7 +78,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
         Ok(samples) => (samples, Vec::new()),
         Err(fault) if options.strict => return Err(fault.refusal()),
         Err(fault) => {
-            let (samples, warning) = source.salvage(&fault)?;
+            let (samples, warning) = source.decode_leniently(&fault)?;
             (samples, vec![warning])
         }
     };
@@ -89,7 +90,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
 }
 
 impl<'a> Source<'a> {
-    /// Reads the headers; refuses the kinds of JPEG that nobody here decodes.
+    /// Reads the headers; refuses kinds of JPEG that neither decoder supports.
     fn open(bytes: &'a [u8]) -> Result<Self> {
         let headers = Headers::of(bytes);
         if let Some(what) = headers.unsupported() {
@@ -104,7 +105,7 @@ impl<'a> Source<'a> {
         let (width, height, channels) = if headers.is_common() {
             zune_size(&bytes)?
         } else {
-            thorough_size(&bytes)?
+            jpeg_decoder_size(&bytes)?
         };
         Ok(Self {
             bytes,
@@ -120,12 +121,12 @@ impl<'a> Source<'a> {
         orient::of(self.headers.exif, self.headers.xmp)
     }
 
-    /// One decoding; the samples are `[height, width, channels]`.
+    /// A decoded file; the samples are `[height, width, channels]`.
     fn attempt(&self, strict: bool) -> Result<Vec<u8>, Fault> {
         if self.headers.is_common() {
             self.by_zune(strict)
         } else {
-            self.thoroughly(strict)
+            self.with_jpeg_decoder(strict)
         }
     }
 
@@ -139,7 +140,7 @@ impl<'a> Source<'a> {
         let mut samples = vec![0; self.width * self.height * self.channels];
         match decoder.decode_into(&mut samples) {
             Ok(()) => {
-                // It takes Adobe's word and the letters of components before JFIF's.
+                // It prefers Adobe's marker and the letters of components to JFIF's.
                 let is_raw = decoder.input_colorspace() == Some(ColorSpace::RGB);
                 if is_raw && self.headers.is_stored_rgb() == Some(false) {
                     colour::ycbcr_to_rgb(&mut samples);
@@ -151,8 +152,8 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// jpeg-decoder fails where data are missing; leniently, an end mark makes it take zeros.
-    fn thoroughly(&self, strict: bool) -> Result<Vec<u8>, Fault> {
+    /// jpeg-decoder fails where data are missing; leniently, an end marker makes it read zeros.
+    fn with_jpeg_decoder(&self, strict: bool) -> Result<Vec<u8>, Fault> {
         let mark: &[u8] = if strict { b"" } else { b"\xFF\xD9" };
         let mut decoder = jpeg_decoder::Decoder::new(self.bytes.chain(mark));
         if let Some(is_rgb) = self.headers.is_stored_rgb() {
@@ -173,10 +174,11 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The lenient decoding of a file that failed the strict one, and the warning about it.
-    fn salvage(&self, fault: &Fault) -> Result<(Vec<u8>, String)> {
+    /// The lenient decoding of a file that failed the strict one, and its warning.
+    fn decode_leniently(&self, fault: &Fault) -> Result<(Vec<u8>, String)> {
         // The decoder reads zeros past the end, and makes an image even of nothing. A row of blocks
-        // takes a byte for 64 columns at least: a bit a block in a progressive image's first scan.
+        // takes at least a byte for 64 columns: one bit per block in a progressive image's first
+        // scan.
         let least = self.width.div_ceil(64);
         ensure!(self.coded.is_none_or(|count| count >= least), NO_DATA);
         let samples = self.attempt(false).map_err(|fault| fault.refusal())?;
@@ -190,9 +192,9 @@ impl<'a> Source<'a> {
             Fault::Cut => "cut short",
             Fault::Damaged => "damaged",
         };
-        // Only zune-jpeg's filling can be told from the image.
+        // Only zune-jpeg's filling can be detected in the image.
         let shown = if self.headers.is_common() {
-            format!("{rows} of {} rows show something", self.height)
+            format!("{rows} of {} rows have content", self.height)
         } else {
             "its lower part may be missing".to_owned()
         };
@@ -216,7 +218,7 @@ fn settings(strict: bool) -> DecoderOptions {
         .set_max_height(usize::MAX)
 }
 
-/// Width, height and channels by zune-jpeg.
+/// Decodes to width, height and channels with zune-jpeg.
 fn zune_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings(false));
     decoder.decode_headers().map_err(|error| match error {
@@ -229,8 +231,8 @@ fn zune_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     Ok((width, height, if is_grey { 1 } else { 3 }))
 }
 
-/// The same by jpeg-decoder.
-fn thorough_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
+/// The same with jpeg-decoder.
+fn jpeg_decoder_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.read_info().map_err(|error| match error {
         jpeg_decoder::Error::Io(_) => anyhow!(NO_DATA),

@@ -1,7 +1,7 @@
-//! The headers of a JPEG file up to its first scan, read without decoding anything.
+//! The headers of a JPEG file up to its first scan, parsed without decoding.
 //!
-//! They decide which decoder takes the file, and hold what is not the decoders' business: the kinds
-//! that nobody here decodes, the Huffman tables that a video's frames leave out, EXIF and XMP.
+//! They decide which decoder takes the file, and cover what the decoders do not: unsupported kinds
+//! of JPEG, the Huffman tables that frames of a video omit, EXIF and XMP.
 
 const APP0: u8 = 0xE0;
 const APP1: u8 = 0xE1;
@@ -11,43 +11,43 @@ const START_OF_SCAN: u8 = 0xDA;
 const END_OF_IMAGE: u8 = 0xD9;
 const HIERARCHY: u8 = 0xDE;
 
-/// What a file's headers say.
+/// The contents of a file's headers.
 #[derive(Debug, Default)]
 pub(super) struct Headers<'a> {
     /// The first frame's header.
     pub(super) frame: Option<Frame>,
-    /// The first block of EXIF data, from its byte order mark on.
+    /// The first block of EXIF data, from its byte order mark.
     pub(super) exif: Option<&'a [u8]>,
     /// The first XMP packet.
     pub(super) xmp: Option<&'a [u8]>,
     is_hierarchical: bool,
     is_jfif: bool,
-    /// What Adobe's segment says about the colours.
+    /// Colour transform in Adobe's segment.
     adobe: Option<u8>,
     /// Bit `4 * class + number` is set for each Huffman table that is defined.
     tables: u8,
     /// The same for those that the first scan uses.
     used_tables: u8,
-    /// How many components the first scan holds, and where its data begin.
+    /// Number of components in the first scan, and offset of its data.
     scan: Option<(usize, usize)>,
 }
 
 /// The header of a frame.
 #[derive(Debug)]
 pub(super) struct Frame {
-    /// The second byte of its marker: what kind of coding this is.
+    /// Second byte of its marker: the kind of coding.
     kind: u8,
     precision: u8,
     rows: u16,
     columns: u16,
-    /// The number of each component, which may be the letter of a colour.
+    /// Id of each component, which may be the letter of a colour.
     ids: Vec<u8>,
     /// Horizontal and vertical sampling factor of each component.
     sampling: Vec<(u8, u8)>,
 }
 
 impl<'a> Headers<'a> {
-    /// Reads the headers of the JPEG file `bytes`, as far as they can be understood.
+    /// Parses the headers of the JPEG file `bytes`, as far as possible.
     pub(super) fn of(bytes: &'a [u8]) -> Self {
         let mut headers = Self::default();
         for segment in segments(bytes) {
@@ -86,7 +86,7 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The name of the kind of JPEG that this is, if no decoder here reads it.
+    /// The name of this kind of JPEG, if neither decoder supports it.
     pub(super) fn unsupported(&self) -> Option<&'static str> {
         let frame = self.frame.as_ref()?;
         Some(match frame.kind {
@@ -107,10 +107,10 @@ impl<'a> Headers<'a> {
         })
     }
 
-    /// Whether zune-jpeg 0.5.15 decodes this layout right: compared with libjpeg for all sampling
-    /// factors that libjpeg writes. It takes the first component for the largest, does not know
-    /// factors of 3, mistakes most of 4, and makes nonsense of a sequential image that comes in
-    /// several scans unless all vertical factors are 1.
+    /// Whether zune-jpeg 0.5.15 decodes this layout correctly: compared with libjpeg for all
+    /// sampling factors that libjpeg writes. It assumes that the first component is the largest,
+    /// does not support factors of 3, gets most of 4 wrong, and decodes a sequential image in
+    /// several scans to garbage unless all vertical factors are 1.
     pub(super) fn is_common(&self) -> bool {
         let Some(frame) = &self.frame else {
             return true;
@@ -125,9 +125,8 @@ impl<'a> Headers<'a> {
         (is_small || is_wide) && is_first_largest && is_readable
     }
 
-    /// Whether three components are red, green and blue instead of luma and chroma, by libjpeg's
-    /// rule: JFIF knows no other than luma and chroma, then Adobe's word counts, then the letters.
-    /// `None` for any other number of components.
+    /// Whether three components are RGB instead of YCbCr, by libjpeg's rule: JFIF only has YCbCr,
+    /// then Adobe's marker counts, then the letters. `None` for any other number of components.
     pub(super) fn is_stored_rgb(&self) -> Option<bool> {
         let ids = &self.frame.as_ref()?.ids;
         (ids.len() == 3).then(|| match (self.is_jfif, self.adobe) {
@@ -137,14 +136,14 @@ impl<'a> Headers<'a> {
         })
     }
 
-    /// Whether the first scan of several holds some components only.
+    /// Whether the first of several scans holds some components only.
     fn is_split(&self) -> bool {
         let components = self.frame.as_ref().map_or(0, |frame| frame.sampling.len());
         self.scan.is_some_and(|(count, _)| count < components)
     }
 
-    /// Whether jpeg-decoder 0.3.2 counts blocks wrong: a scan of one component covers that
-    /// component's own blocks, of which it takes those of the whole image at most.
+    /// Whether jpeg-decoder 0.3.2 miscounts blocks: a scan of one component covers that component's
+    /// own blocks, but it reads at most those of the whole image.
     fn is_miscounted(&self, frame: &Frame) -> bool {
         let (widest, tallest) = frame.largest();
         let is_wrong = |side: u16, own: u8, most: u8| {
@@ -167,7 +166,7 @@ impl<'a> Headers<'a> {
         is_sequential && self.used_tables & !self.tables & 0b0011_0011 != 0
     }
 
-    /// How many bytes follow the header of the first scan, if it was found in a file of `length`.
+    /// Bytes after the header of the first scan, if it was found, in a file of `length` bytes.
     pub(super) fn coded_bytes(&self, length: usize) -> Option<usize> {
         self.scan.map(|(_, at)| length.saturating_sub(at))
     }
@@ -201,7 +200,7 @@ impl Frame {
         components.fold((0, 0), |(h, v), own| (h.max(own.0), v.max(own.1)))
     }
 
-    /// Whether a component's size is not a whole part of the image's.
+    /// Whether a component's size does not divide the image's.
     fn has_fractions(&self) -> bool {
         let (widest, tallest) = self.largest();
         let is_fraction = |most: u8, own: u8| own != 0 && !most.is_multiple_of(own);
@@ -227,15 +226,15 @@ fn split_table(body: &[u8]) -> Option<(u8, &[u8; 16], &[u8])> {
     Some((*kind, counts, rest))
 }
 
-/// A header segment: its kind, its contents, and where the file goes on after it.
+/// A header segment: its kind, its contents, and the offset of the next one.
 struct Segment<'a> {
     marker: u8,
     body: &'a [u8],
     end: usize,
 }
 
-/// The segments up to the header of the first scan. What lies between segments is passed over, as
-/// decoders do.
+/// The segments up to the header of the first scan. Bytes between segments are skipped, as decoders
+/// do.
 fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     let mut at = 2;
     let mut is_over = false;
@@ -266,8 +265,8 @@ fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     })
 }
 
-/// `bytes` with the standard's Huffman tables (ITU-T T.81, annex K.3) in front: cameras and capture
-/// cards leave them out of the frames of a Motion JPEG. Tables that the file defines replace them.
+/// `bytes` with the standard's Huffman tables (ITU-T T.81, annex K.3) inserted: cameras and capture
+/// cards omit them from the frames of a Motion JPEG. Tables that the file defines replace them.
 pub(super) fn with_standard_tables(bytes: &[u8]) -> Vec<u8> {
     let (start, rest) = bytes.split_at(bytes.len().min(2));
     let length = STANDARD_TABLES
@@ -288,7 +287,7 @@ pub(super) fn with_standard_tables(bytes: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// A Huffman table: class (high half) and number, how many codes of each length, their values.
+/// A Huffman table: class (high half) and number, number of codes per length, their values.
 struct Table {
     kind: u8,
     counts: &'static [u8; 16],
@@ -357,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts_that_zune_mistakes_are_found() {
+    fn layouts_that_zune_decodes_wrong_are_found() {
         let cases = [
             (headers(0xC0, [0x22, 0x11, 0x11], 3), true),
             (headers(0xC0, [0x21, 0x11, 0x11], 1), true),
@@ -440,7 +439,7 @@ mod tests {
         }
         let fraction = headers(0xC0, [0x31, 0x21, 0x21], 3);
         assert!(Headers::of(&fraction).unsupported().is_some());
-        // Of 64 columns, blocks agree; of 33, those of a plane half as wide do not.
+        // At 64 columns, block counts agree; at 33, those of a plane half as wide do not.
         let mut middle = headers(0xC2, [0x22, 0x41, 0x41], 3);
         assert!(Headers::of(&middle).unsupported().is_none());
         let columns = middle.iter().position(|b| *b == 0xC2).unwrap() + 7;
@@ -449,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_huffman_tables_are_noticed_and_put_in() {
+    fn missing_huffman_tables_are_detected_and_inserted() {
         let bare = headers(0xC0, [0x22, 0x11, 0x11], 3);
         assert!(Headers::of(&bare).lacks_tables());
         let whole = with_standard_tables(&bare);
@@ -471,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn exif_is_found_behind_stray_bytes() {
+    fn exif_is_found_after_stray_bytes() {
         let mut bytes = vec![0xFF, 0xD8, 7, 7, 0xFF, 0xE1, 0, 11];
         bytes.extend(b"Exif\0\0MM*");
         assert_eq!(Headers::of(&bytes).exif, Some(&b"MM*"[..]));

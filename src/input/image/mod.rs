@@ -1,18 +1,19 @@
 //! Bytes of an image file -> RGB. The only code that decodes images.
 //!
-//! The order is fixed: limits, decode, orientation, alpha, RGB; resizing and cropping come after, in
-//! [`crate::input::preprocess`]. (Turning an image moves whole pixels and alpha is settled pixel by
-//! pixel, so the code may do the second first and still give the same bytes.) The format is found by
-//! content, never by name. A file is hostile until it has been decoded: its claimed size is checked
-//! before anything is allocated, and a panic inside a decoder becomes that image's error.
+//! The order is fixed: limits, decode, orientation, alpha, RGB; resizing and cropping come after,
+//! in [`crate::input::preprocess`]. (Orientation moves whole pixels and alpha is resolved per
+//! pixel, so the code may do the second first and still give the same bytes.) The format is
+//! detected by content, never by name. A file is hostile until it has been decoded: its claimed
+//! size is checked before anything is allocated, and a panic inside a decoder becomes that image's
+//! error.
 //!
-//! Differences to Pillow, on purpose: 16-bit grey is scaled to 8 bits instead of being cut off at
-//! 255, other 16-bit samples are rounded instead of losing their low byte (at most 1 of 255), and
-//! JPEG chroma is upsampled by another filter (at most 4 of 255 once resized). Numbers in a TIFF that
-//! have no fixed range (floating point, 32 bits) may have 1 for white where Pillow always takes 255;
-//! what was taken is a warning. A BMP whose alpha is 0 everywhere is opaque, and any other image of
-//! that kind has a warning. Colour profiles are ignored, and animations give their first frame, as
-//! there.
+//! Intended differences from Pillow: 16-bit grey is scaled to 8 bits instead of being clipped at
+//! 255, other 16-bit samples are rounded instead of truncated (a difference of at most 1 of 255),
+//! and JPEG chroma is upsampled by another filter (at most 4 of 255 after resizing). Numbers in a
+//! TIFF without a fixed range (floating point, 32 bits) may have 1 for white where Pillow always
+//! takes 255; a warning says which was taken. A BMP whose alpha is 0 everywhere is opaque, and any
+//! other such image gets a warning. Colour profiles are ignored, and only the first frame of an
+//! animation is read, as in Pillow.
 
 mod alpha;
 mod colour;
@@ -45,24 +46,24 @@ pub use sniff::looks_like_image;
 pub use thumbnail::thumbnail;
 pub use write::to_jpeg;
 
-/// Extensions of image files, in lower case, by which a folder walk takes files. Those of formats
-/// that cannot be decoded (HEIC, AVIF, JPEG XL) are among them: a record that says so is better than
-/// a phone's images passed over in silence.
+/// Extensions of image files, in lower case, that a folder walk accepts. Formats that cannot be
+/// decoded (HEIC, AVIF, JPEG XL) are included: a record that says so is better than a phone's
+/// images silently skipped.
 pub const EXTENSIONS: &[&str] = &[
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm",
     "pbm", "pgm", "ppm", "pam", "heic", "heif", "avif", "jxl",
 ];
 
-/// Bytes by which a file's kind is told.
-const GLANCE_BYTES: u64 = 4096;
+/// Number of leading bytes that are read to detect a file's kind.
+const SIGNATURE_BYTES: u64 = 4096;
 
 /// Four samples of 32 bits, uncompressed: no image file is larger for its pixels.
-const MOST_BYTES_A_PIXEL: u64 = 16;
+const MAX_BYTES_PER_PIXEL: u64 = 16;
 
-/// What may come on top of the pixels: colour profiles, previews, further frames.
+/// Allowance for bytes besides the pixels: colour profiles, previews, further frames.
 const HEADER_BYTES: u64 = 256 << 20;
 
-/// A decoded image, turned upright, without alpha.
+/// A decoded image, upright and without alpha.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RgbImage {
     /// Columns, in pixels.
@@ -73,12 +74,12 @@ pub struct RgbImage {
     pub pixels: Vec<u8>,
 }
 
-/// What to do with the parts of an image that are open to choice.
+/// Settings of decoding.
 #[derive(Debug, Clone)]
 pub struct DecodeOptions {
-    /// Refuse images of more pixels than this before decoding them.
+    /// Refuse images with more pixels than this before decoding them.
     pub max_pixels: u64,
-    /// Turn the image as its EXIF (or TIFF) orientation says.
+    /// Apply the EXIF (or TIFF) orientation.
     pub orient: bool,
     /// What shows through where the image is transparent.
     pub alpha: Alpha,
@@ -97,20 +98,20 @@ impl Default for DecodeOptions {
     }
 }
 
-/// An image and what there is to say about its file.
+/// An image and information about its file.
 #[derive(Debug, Clone)]
 pub struct Decoded {
     /// The pixels.
     pub image: RgbImage,
     /// The format's name in lower case: `jpeg`, `png`, ….
     pub format: &'static str,
-    /// Width and height as stored in the file, before any turning.
+    /// Width and height as stored in the file, before orientation.
     pub stored_size: (usize, usize),
-    /// What was wrong with the file although it could be decoded, each as `format: what`.
+    /// Problems with a file that could still be decoded, each as `format: what`.
     pub warnings: Vec<String>,
 }
 
-/// What a decoder of one format hands over.
+/// The result of a decoder of one format.
 struct Raw {
     image: DynamicImage,
     orientation: Orientation,
@@ -125,20 +126,20 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
     decode(&read_bytes(path, options)?, options)
 }
 
-/// Reads the regular file at `path` if it begins like an image, without decoding it.
+/// Reads the regular file at `path` if it has an image's magic bytes, without decoding it.
 ///
 /// # Errors
-/// When there is no such regular file, when it cannot be read, is no image or longer than one of
-/// `max_pixels` can be.
+/// When there is no such regular file, when it cannot be read, is not an image or is longer than an
+/// image of `max_pixels` can be.
 pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     let (file, size) = open(path)?;
     read_image(file, size, options)
 }
 
-/// Reads the image that is the part of a file (an archive) of `size` bytes from `offset`.
+/// Reads an image that is part of a file (an archive): `size` bytes from `offset`.
 ///
 /// # Errors
-/// As [`read_bytes`], and when the file ends before it.
+/// As [`read_bytes`], and when the file ends before the image does.
 pub fn read_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
     let (mut file, _) = open(path)?;
     file.seek(SeekFrom::Start(offset))
@@ -146,14 +147,14 @@ pub fn read_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -
     let bytes = read_image(file.take(size), size, options)?;
     ensure!(
         bytes.len() as u64 == size,
-        "{} ends before it does",
+        "{} ends before the end of the image",
         path.display()
     );
     Ok(bytes)
 }
 
-/// Looks at the image at `path` without reading it all: whether it is there and begins like one
-/// that can be decoded. Returns its size in bytes.
+/// Checks the image at `path` without reading all of it: that it exists and has the magic bytes of
+/// a supported format. Returns its size in bytes.
 ///
 /// # Errors
 /// As [`read_bytes`].
@@ -178,38 +179,39 @@ pub fn check_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) 
 
 /// The regular file at `path` and its size in bytes.
 fn open(path: &Path) -> Result<(File, u64)> {
-    // Looked at before it is opened: opening a pipe without a writer would wait for ever.
+    // Checked before it is opened: opening a pipe without a writer would block.
     let metadata =
-        fs::metadata(path).with_context(|| format!("cannot be read{}", what_it_may_be(path)))?;
+        fs::metadata(path).with_context(|| format!("cannot be read{}", path_hint(path)))?;
     ensure!(
         !metadata.is_dir(),
-        "this is a folder, where one image is expected; name the images in it"
+        "this is a folder, but an image is expected; pass the images in it"
     );
     ensure!(
         metadata.is_file(),
-        "this is a pipe, socket or device, not a regular file; write the image to a file or give it on stdin as `-`"
+        "this is a pipe, socket or device, not a regular file; write the image to a file or pass \
+         it on stdin as `-`"
     );
     let file = File::open(path).context("cannot be read")?;
     Ok((file, metadata.len()))
 }
 
-/// What a path that leads nowhere looks like.
-fn what_it_may_be(path: &Path) -> &'static str {
+/// A hint on why a path does not exist, from what it looks like.
+fn path_hint(path: &Path) -> &'static str {
     let text = path.to_string_lossy();
     let is_address = ["http://", "https://", "ftp://", "s3://", "gs://"]
         .iter()
         .any(|scheme| text.starts_with(scheme));
     if is_address {
-        " (this is an address; download the image first)"
+        " (this is a URL; download the image first)"
     } else if text.contains(['*', '?', '[']) {
-        " (this is a pattern that the shell left as it is: it matches no file, or is in quotes)"
+        " (this is a pattern that the shell did not expand: it matches no file, or is in quotes)"
     } else {
         ""
     }
 }
 
-/// Reads all of `file` if it begins like an image and is not longer than one can be: a film that
-/// was listed by mistake is not pulled into memory.
+/// Reads all of `file` if it has an image's magic bytes and is not longer than an image can be, so
+/// that a video listed by mistake is not read into memory.
 fn read_image(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
     let most = check_size_in_bytes(size, options)?;
     let mut bytes = start_of(&mut file)?;
@@ -219,31 +221,32 @@ fn read_image(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result
     Ok(bytes)
 }
 
-/// The most bytes that an image file may have; fails if `size` is more.
+/// The maximum size of an image file in bytes; fails if `size` is larger.
 fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<u64> {
-    let coded = options.max_pixels.saturating_mul(MOST_BYTES_A_PIXEL);
+    let coded = options.max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL);
     let most = coded.saturating_add(HEADER_BYTES);
     ensure!(
         size <= most,
-        "the file has {size} bytes, more than an image of the limit's {} pixels can have; pass a larger --max-pixels",
+        "the file has {size} bytes, more than an image within the limit of {} pixels can have; \
+         pass a larger --max-pixels",
         options.max_pixels
     );
     Ok(most)
 }
 
-/// The first bytes of a file that begins like an image.
+/// The first bytes of a file, if they are an image's.
 fn start_of(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let mut start = file.take(GLANCE_BYTES);
+    let mut start = file.take(SIGNATURE_BYTES);
     start.read_to_end(&mut bytes).context("cannot be read")?;
     ensure!(Format::of(&bytes).is_some(), "{}", sniff::refusal(&bytes));
     Ok(bytes)
 }
 
-/// Decodes the image whose file is `bytes`.
+/// Decodes the image file `bytes`.
 ///
 /// # Errors
-/// When the bytes are no image, a picture of a format that is not supported, larger than
+/// When the bytes are not an image, are an image of a format that is not supported or larger than
 /// `max_pixels`, or so damaged that there is nothing to show; with `strict`, when they are damaged
 /// at all. Every message is one line.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
@@ -269,7 +272,7 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
     let stored_size = (raw.image.width() as usize, raw.image.height() as usize);
     if alpha::is_blank(&raw.image) {
         if format == Format::Bmp {
-            // A field that most writers of BMP leave at zero, and no viewer of them heeds.
+            // A field that most writers of BMP leave at zero, and viewers ignore.
             raw.image = DynamicImage::ImageRgb8(raw.image.into_rgb8());
         } else if options.alpha != Alpha::Drop {
             raw.warnings.push(format!(
@@ -296,8 +299,8 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
     })
 }
 
-/// Whether an image of 16 bits has something to show, all of it in the lowest eighth: cameras and
-/// scanners of 12 bits leave the upper ones at zero.
+/// Whether a 16-bit image is not black but uses only the lowest eighth of the range: 12-bit cameras
+/// and scanners leave the upper bits at zero.
 fn is_dark(image: &DynamicImage) -> bool {
     let (samples, kept, colours): (&[u16], usize, usize) = match image {
         DynamicImage::ImageLuma16(image) => (image.as_raw().as_slice(), 1, 1),
@@ -320,7 +323,8 @@ fn check_size(width: u32, height: u32, options: &DecodeOptions) -> Result<()> {
     let pixels = u64::from(width) * u64::from(height);
     ensure!(
         pixels <= options.max_pixels,
-        "{width} x {height} pixels are more than the limit of {}; shrink the image or pass --max-pixels {pixels}",
+        "{width} x {height} pixels exceed the limit of {}; shrink the image or pass --max-pixels \
+         {pixels}",
         options.max_pixels
     );
     Ok(())
@@ -332,7 +336,7 @@ mod tests {
     use image::{ImageBuffer, Luma, LumaA, Rgb};
 
     #[test]
-    fn twelve_bits_in_sixteen_are_noticed() {
+    fn twelve_bits_in_sixteen_are_detected() {
         let grey =
             |samples: [u16; 2]| ImageBuffer::<Luma<u16>, _>::from_raw(2, 1, samples.to_vec());
         let cases = [

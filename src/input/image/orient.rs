@@ -1,18 +1,18 @@
-//! Turns and mirrors an image as its EXIF orientation says.
+//! Applies the EXIF orientation of an image.
 
 use image::metadata::Orientation;
 
 use super::RgbImage;
 use super::directory::Directory;
 
-/// Pixels a side of the tiles in which rows become columns: both tiles stay in the first cache.
+/// Side of the tiles in which rows become columns, in pixels: both tiles stay in the L1 cache.
 const TILE: usize = 32;
 
 /// The tag's number in EXIF and TIFF.
 const TAG: u16 = 0x0112;
 
-/// The orientation that an image's EXIF data give, or, where they say nothing about it, its XMP data:
-/// in that order, as Pillow's `exif_transpose` does.
+/// The orientation in an image's EXIF data, or, if they have none, in its XMP data: in that order,
+/// as in Pillow's `exif_transpose`.
 pub(super) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Orientation {
     let value = exif.and_then(in_exif).or_else(|| xmp.and_then(in_xmp));
     value
@@ -20,21 +20,21 @@ pub(super) fn of(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Orientation {
         .unwrap_or(Orientation::NoTransforms)
 }
 
-/// The value in the first directory of EXIF data; 0 when it is of no meaning.
+/// The value in the first directory of EXIF data; 0 if it is invalid.
 fn in_exif(mut exif: &[u8]) -> Option<u8> {
-    // Some writers of WebP and PNG keep the mark that EXIF data have in a JPEG file.
+    // Some writers of WebP and PNG keep the prefix that EXIF data have in a JPEG file.
     while let Some(rest) = exif.strip_prefix(b"Exif\0\0") {
         exif = rest;
     }
     in_directory(&Directory::first(exif)?)
 }
 
-/// The value in a directory; 0 when it is of no meaning, `None` when there is none.
+/// The value in a directory; 0 if it is invalid, `None` if there is none.
 fn in_directory(directory: &Directory) -> Option<u8> {
     if !directory.has(TAG) {
         return None;
     }
-    // Cameras write a short; editors also write other types of number. Bytes are not one to Pillow.
+    // Cameras write SHORT; editors also write other types. Pillow ignores BYTE.
     let values = directory
         .numbers(TAG, 1)
         .filter(|_| !directory.is_bytes(TAG));
@@ -44,7 +44,7 @@ fn in_directory(directory: &Directory) -> Option<u8> {
     Some(if is_meant { value as u8 } else { 0 })
 }
 
-/// The orientation that a TIFF file's directory gives.
+/// The orientation in a TIFF file's directory.
 pub(super) fn of_tiff(directory: &Directory) -> Orientation {
     let value = in_directory(directory);
     value
@@ -52,7 +52,7 @@ pub(super) fn of_tiff(directory: &Directory) -> Orientation {
         .unwrap_or(Orientation::NoTransforms)
 }
 
-/// XMP says it as an attribute, `tiff:Orientation="6"`, or as an element, `<tiff:Orientation>6`.
+/// XMP has it as an attribute, `tiff:Orientation="6"`, or as an element, `<tiff:Orientation>6`.
 fn in_xmp(xmp: &[u8]) -> Option<u8> {
     const NAME: &[u8] = b"tiff:Orientation";
     let mut rest = xmp;
@@ -69,7 +69,7 @@ fn in_xmp(xmp: &[u8]) -> Option<u8> {
 
 /// Applies one of the eight orientations.
 pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
-    // (transposed, then mirrored left to right, then turned upside down)
+    // (transposed, then mirrored left to right, then flipped upside down)
     let (transposed, mirrored, flipped) = match orientation {
         Orientation::NoTransforms => return image,
         Orientation::FlipHorizontal => (false, true, false),
@@ -112,8 +112,8 @@ fn flip(image: &mut RgbImage) {
     }
 }
 
-/// Mirrors along the main diagonal, `[height, width, 3]` -> `[width, height, 3]`, then left to right
-/// and upside down as asked, in one go: memory is the slow part.
+/// Transposes, `[height, width, 3]` -> `[width, height, 3]`, then mirrors and flips as requested,
+/// in one pass: memory is the slow part.
 fn transpose(image: &RgbImage, mirrored: bool, flipped: bool) -> RgbImage {
     let (width, height) = (image.width, image.height);
     let (source, _) = image.pixels.as_chunks::<3>();
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    /// EXIF data, little endian, of the orientation alone, with `tail` at offset 26.
+    /// EXIF data, little-endian, with the orientation only and `tail` at offset 26.
     fn entry(kind: u8, count: u8, value: [u8; 4], tail: &[u8]) -> Vec<u8> {
         let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01".to_vec();
         exif.extend([kind, 0, count, 0, 0, 0]);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn orientation_may_be_any_type_of_number() {
+    fn orientation_may_have_any_numeric_type() {
         let at = [26, 0, 0, 0];
         let cases = [
             (entry(1, 1, [6, 0, 0, 0], b""), 1),

@@ -1,6 +1,6 @@
-//! PNG: the pixels through the `image` crate, and the chunks around them looked at first, for what
-//! the crate passes over: orientation in text chunks or after the pixels, a missing end, and Apple's
-//! variant, which is a PNG in name only.
+//! PNG: pixels through the `image` crate; the chunks around them are read first for what the crate
+//! ignores: orientation in text chunks or after the pixels, a missing end, and Apple's variant,
+//! which is a PNG in name only.
 
 use std::borrow::Cow;
 use std::io::Read as _;
@@ -11,30 +11,30 @@ use flate2::read::ZlibDecoder;
 use super::format::Format;
 use super::{DecodeOptions, Raw, check_size, fault, general, orient};
 
-/// Bytes of the file's signature.
+/// Length of the file's signature in bytes.
 const SIGNATURE: usize = 8;
 
-/// Bytes of a chunk besides its contents: length and kind in front, a checksum behind.
+/// Bytes of a chunk besides its contents: length and kind before, a checksum after.
 const FRAME: usize = 12;
 
-/// The most that a text chunk may unpack to. EXIF data have 64 KB at most in JPEG, and a profile
+/// Maximum decompressed size of a text chunk. EXIF data have at most 64 KB in JPEG, and a profile
 /// writes each byte as two digits.
 const TEXT_BYTES: u64 = 4 << 20;
 
-/// The most kinds of damaged chunks that are named.
+/// Maximum number of damaged chunk types that are named.
 const NAMED_KINDS: usize = 5;
 
-/// What the chunks say, apart from the pixels.
+/// The contents of the chunks other than pixels.
 #[derive(Default)]
 struct Survey<'a> {
     exif: Option<Cow<'a, [u8]>>,
     xmp: Option<Cow<'a, [u8]>>,
-    /// Where the last whole chunk before the end mark ends.
+    /// End of the last complete chunk before the end marker.
     whole: usize,
-    /// The contents of a chunk of pixels that the file breaks off in.
+    /// The contents of a chunk of pixels in which the file is cut off.
     rest: &'a [u8],
     has_end: bool,
-    /// The first kinds of chunks whose checksum differs, of those that may be passed over.
+    /// The first types of ancillary chunks with a wrong checksum.
     damaged: Vec<String>,
 }
 
@@ -46,30 +46,29 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
         return Err(fault::cut(Format::Png));
     }
     if let (true, Some(kind)) = (options.strict, survey.damaged.first()) {
-        bail!("the PNG data is damaged (its part {kind}); fetch or copy the file again");
+        bail!("the PNG data is damaged (chunk {kind}); fetch or copy the file again");
     }
     let mut raw = if survey.has_end {
         general::decode(Format::Png, bytes, options)?
     } else {
-        // Whatever the decoder finds amiss, what is wrong with this file is that it is too short.
+        // Whatever the decoder reports, the problem with this file is that it is too short.
         let mended = survey.mended(bytes);
         general::decode(Format::Png, &mended, options).map_err(|_| fault::cut(Format::Png))?
     };
     if !survey.has_end {
-        let warning = "png: the file ends without its end mark; all of its pixels are there";
+        let warning = "png: the file lacks its end marker, but all of its pixels are there";
         raw.warnings.push(warning.to_owned());
     }
     if !survey.damaged.is_empty() {
         let kinds = survey.damaged.join(", ");
-        raw.warnings.push(format!(
-            "png: parts of the file are damaged and were ignored ({kinds})"
-        ));
+        raw.warnings
+            .push(format!("png: damaged chunks were ignored ({kinds})"));
     }
     raw.orientation = orient::of(survey.exif.as_deref(), survey.xmp.as_deref());
     Ok(raw)
 }
 
-/// The decoder answers a huge header with a complaint about memory; this names the flag.
+/// The decoder reports a huge header as a memory error; this message names the flag.
 fn check_header(bytes: &[u8], options: &DecodeOptions) -> Result<()> {
     let kind = bytes.get(SIGNATURE + 4..SIGNATURE + 8);
     ensure!(
@@ -99,7 +98,7 @@ impl<'a> Survey<'a> {
         survey
     }
 
-    /// Looks at the chunk after the last whole one; returns where it ends if there may be more.
+    /// Reads the chunk after the last complete one; returns its end if more may follow.
     fn step(&mut self, bytes: &'a [u8]) -> Option<usize> {
         let at = self.whole;
         let length = number(bytes, at)? as usize;
@@ -116,7 +115,7 @@ impl<'a> Survey<'a> {
         if !kind.iter().all(u8::is_ascii_alphabetic) {
             return None;
         }
-        // Those of critical chunks, which begin with a capital, are the decoder's business.
+        // Checksums of critical chunks, whose type begins with a capital, are the decoder's task.
         let is_optional = kind.first().is_some_and(u8::is_ascii_lowercase);
         let is_end = kind == b"IEND";
         if (is_optional || is_end) && crc32fast::hash(&bytes[at + 4..end]) != checksum {
@@ -138,7 +137,7 @@ impl<'a> Survey<'a> {
 
     fn add(&mut self, kind: &[u8], body: &'a [u8]) {
         if kind == b"eXIf" {
-            // Before what a text chunk says, wherever it stands.
+            // Takes precedence over text chunks, wherever it is.
             self.exif = Some(Cow::Borrowed(body));
         } else if let Some((key, text)) = text(kind, body) {
             let is_first = self.exif.is_none();
@@ -147,7 +146,7 @@ impl<'a> Survey<'a> {
                 b"Raw profile type xmp" => {
                     self.xmp = profile(&text).map(Cow::Owned).or(self.xmp.take());
                 }
-                // ImageMagick's names; the second of files that came from JPEG, XMP among them.
+                // ImageMagick's names; the second of files that came from JPEG, which may hold XMP.
                 b"Raw profile type exif" | b"Raw profile type APP1" if is_first => {
                     let data = profile(&text).filter(|data| !data.starts_with(b"http"));
                     self.exif = data.map(Cow::Owned);
@@ -157,7 +156,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The file up to where it breaks off, with an end.
+    /// The file up to where it is cut off, with an end added.
     fn mended(&self, bytes: &[u8]) -> Vec<u8> {
         let whole = bytes.get(..self.whole).unwrap_or(bytes);
         let mut mended = Vec::with_capacity(whole.len() + self.rest.len() + 2 * FRAME);
@@ -189,7 +188,7 @@ fn text<'a>(kind: &[u8], body: &'a [u8]) -> Option<(&'a [u8], Cow<'a, [u8]>)> {
         (b"zTXt", [0, packed @ ..]) => Cow::Owned(unpack(packed)),
         (b"iTXt", [is_packed, _, rest @ ..]) => {
             let (_, rest) = until_zero(rest)?; // the language
-            let (_, text) = until_zero(rest)?; // the keyword in that language
+            let (_, text) = until_zero(rest)?; // the translated keyword
             if *is_packed == 1 {
                 Cow::Owned(unpack(text))
             } else {
@@ -206,7 +205,7 @@ fn until_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..at], &bytes[at + 1..]))
 }
 
-/// As much as can be unpacked: a damaged remark is no reason to refuse an image.
+/// As much as can be decompressed: damaged metadata is not a reason to refuse an image.
 fn unpack(packed: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     let _ = ZlibDecoder::new(packed)
@@ -215,7 +214,7 @@ fn unpack(packed: &[u8]) -> Vec<u8> {
     text
 }
 
-/// ImageMagick's way to keep a profile in text: an empty line, its name, its length, then its bytes
+/// ImageMagick's format for a profile in text: an empty line, its name, its length, then its bytes
 /// as hexadecimal digits over many lines.
 fn profile(text: &[u8]) -> Option<Vec<u8>> {
     let mut lines = text.splitn(4, |byte| *byte == b'\n');
@@ -307,13 +306,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_end_is_put_right_when_the_pixels_are_there() {
+    fn a_missing_end_is_repaired_if_the_pixels_are_there() {
         let whole = file(&[], &[]);
         let strict = DecodeOptions {
             strict: true,
             ..DecodeOptions::default()
         };
-        // Into the checksum of the pixels' chunk, and further into its own checksum.
+        // Within the checksum of the pixels' chunk, and within its own checksum.
         for cut in 1..=16 {
             let part = &whole[..whole.len() - cut];
             let raw = decode(part, &DecodeOptions::default()).unwrap();
@@ -332,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_beside_the_pixels_is_a_warning() {
+    fn damage_outside_the_pixels_is_a_warning() {
         let mut bytes = file(&[(b"tEXt", b"Comment\0hello".to_vec())], &[]);
         let at = bytes.windows(5).position(|part| part == b"hello").unwrap();
         bytes[at] = b'j';
@@ -341,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn damaged_kinds_are_named_once_and_only_some() {
+    fn damaged_chunk_types_are_named_once_and_only_some() {
         let kinds: [&[u8; 4]; 8] = [
             b"aAAa", b"aAAa", b"bAAa", b"cAAa", b"dAAa", b"eAAa", b"fAAa", b"gAAa",
         ];
@@ -359,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_profile_leaves_good_xmp_alone() {
+    fn a_broken_profile_does_not_hide_good_xmp() {
         let xmp = b"XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation=\"6\"/>".to_vec();
         let broken = b"Raw profile type xmp\0nothing".to_vec();
         let bytes = file(&[(b"iTXt", xmp), (b"tEXt", broken)], &[]);

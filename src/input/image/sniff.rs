@@ -1,14 +1,14 @@
-//! What a file that cannot be decoded looks like, for the message that refuses it.
+//! Identifies files that cannot be decoded, for the message that refuses them.
 
 use super::format::Format;
 
-/// What some leading bytes mean: (offset, bytes, what it is, what to do).
+/// A signature: (offset, bytes, what it is, what to do).
 type Magic = (usize, &'static [u8], &'static str, &'static str);
 
 const CONVERT: &str = "convert it to JPEG or PNG first";
 const FRAME: &str = "take a frame out of it first, for example with ffmpeg";
 
-/// Images that no decoder here reads.
+/// Image formats without a decoder here.
 #[rustfmt::skip]
 const IMAGES: &[Magic] = &[
     (4, b"ftypheic", "a HEIC image", CONVERT),
@@ -32,7 +32,7 @@ const IMAGES: &[Magic] = &[
     (0, b"gimp xcf", "a GIMP document", CONVERT),
 ];
 
-/// Other files that lie among images.
+/// Other files that occur among images.
 #[rustfmt::skip]
 const OTHERS: &[Magic] = &[
     (0, b"%PDF", "a PDF document", "render a page to PNG first"),
@@ -43,9 +43,9 @@ const OTHERS: &[Magic] = &[
     (0, b"\x1A\x45\xDF\xA3", "a video", FRAME),
     (0, b"FLV\x01", "a video", FRAME),
     (0, b"\0\0\x01\xBA", "a video", FRAME),
-    (8, b"WAVE", "a sound", "give an image"),
-    (0, b"OggS", "a sound or video", "give an image"),
-    (0, b"ID3", "a sound", "give an image"),
+    (8, b"WAVE", "a sound", "pass an image"),
+    (0, b"OggS", "a sound or video", "pass an image"),
+    (0, b"ID3", "a sound", "pass an image"),
     (0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     (0, b"\x1F\x8B", "a gzip file", "unpack it first"),
     (0, b"7z\xBC\xAF", "a 7z archive", "unpack it first"),
@@ -55,13 +55,13 @@ const OTHERS: &[Magic] = &[
     (0, b"version https://git-lfs", "a Git LFS pointer", "run `git lfs pull` in its repository"),
 ];
 
-/// How many bytes the guesses at text look at.
-const GLANCE: usize = 1024;
+/// Bytes examined to recognise text.
+const EXAMINED_BYTES: usize = 1024;
 
 /// Whether a file that begins with `first_bytes` is an image by its content: one that can be
-/// decoded, or a still image whose format can only be named. 32 bytes are enough.
+/// decoded, or a still image whose format is recognised. 32 bytes are enough.
 pub fn looks_like_image(first_bytes: &[u8]) -> bool {
-    // Two bytes of zeros and ones are no evidence in a folder of all sorts of files.
+    // Two bytes of zeros and ones are not evidence in a folder of arbitrary files.
     let is_telling = |magic: &&Magic| magic.1.len() > 4 || magic.1 == b"8BPS";
     Format::of(first_bytes).is_some()
         || IMAGES
@@ -70,7 +70,7 @@ pub fn looks_like_image(first_bytes: &[u8]) -> bool {
             .any(|magic| matches(magic, first_bytes))
 }
 
-/// Why a file that is of no decodable format is refused, and what to do about it.
+/// The message that refuses a file of an unsupported format, with advice.
 pub(super) fn refusal(bytes: &[u8]) -> String {
     let known = IMAGES.iter().chain(OTHERS).find(|m| matches(m, bytes));
     let (what, advice) = match known {
@@ -93,7 +93,7 @@ fn matches(magic: &Magic, bytes: &[u8]) -> bool {
 
 /// Contents without a magic number.
 fn guess(bytes: &[u8]) -> (&'static str, &'static str) {
-    let start = &bytes[..bytes.len().min(GLANCE)];
+    let start = &bytes[..bytes.len().min(EXAMINED_BYTES)];
     let text = String::from_utf8_lossy(start).to_ascii_lowercase();
     let begins = |prefix: &str| {
         text.trim_start_matches('\u{feff}')
@@ -114,17 +114,17 @@ fn guess(bytes: &[u8]) -> (&'static str, &'static str) {
     } else if is_text(start) {
         (
             "text",
-            "give an image; a list of paths goes to --files-from",
+            "pass an image; for a list of paths use --files-from",
         )
     } else {
         (
             "data of an unknown kind",
-            "the formats read are JPEG, PNG, GIF, WebP, BMP, TIFF and PNM",
+            "supported formats are JPEG, PNG, GIF, WebP, BMP, TIFF and PNM",
         )
     }
 }
 
-/// UTF-8 (the last character may be cut) without control characters.
+/// UTF-8 (the last character may be incomplete) without control characters.
 fn is_text(start: &[u8]) -> bool {
     let valid = match std::str::from_utf8(start) {
         Ok(text) => text,
@@ -158,7 +158,7 @@ mod tests {
             (b"%PDF-1.7", "a PDF document"),
             (b"<?xml version='1.0'?><svg xmlns='x'>", "an SVG drawing"),
             (b"\n<!DOCTYPE HTML><p>404", "a web page"),
-            (b"BMW makes cars", "text; give an image"),
+            (b"BMW makes cars", "text; pass an image"),
             ("Köln\u{00e4}".as_bytes().split_last().unwrap().1, "text"),
             (b"\0\0\0\0\0\0\0\0\0", "nothing but zeros"),
             (b"\x01\x02\x03\xFE", "data of an unknown kind"),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_takes_images_by_content() {
+    fn a_walk_accepts_images_by_content() {
         let cases: [(&[u8], bool); 6] = [
             (b"\xFF\xD8\xFF\xE0\0\x10JFIF", true),
             (b"\0\0\0\x18ftypheic\0\0\0\0", true),

@@ -1,24 +1,25 @@
-//! A decoded image -> a small JPEG of it, for pages and terminals.
+//! A decoded image -> a small JPEG, for pages and terminals.
 //!
-//! Made for every image of a run, so it must cost little beside decoding: whole blocks of pixels
-//! are averaged first, which reads each sample once, and only the rest goes through the slow filter.
+//! Made for every image of a run, so it must be cheap compared with decoding: whole blocks of
+//! pixels are averaged first, which reads each sample once, and only the rest goes through the slow
+//! filter.
 
 use anyhow::Result;
 
 use super::{RgbImage, to_jpeg};
 use crate::input::resize::bicubic;
 
-/// Below what is visible at this size, about 3 KB for 128 pixels.
+/// JPEG quality without visible loss at this size, about 3 KB for 128 pixels.
 const QUALITY: u8 = 70;
 
-/// How much of the shrinking is left to the filter at least. Averaging alone would shimmer on fine
-/// patterns; from twice the size on, the filter hides that blocks were averaged.
+/// Minimum factor of the reduction that is left to the filter. Averaging alone would alias on fine
+/// patterns; from a factor of two on, the filter hides it.
 const LEFT_TO_FILTER: usize = 2;
 
-/// Longest side of a block: 257 rows of 255 are the most that a `u16` can sum.
+/// Longest side of a block: a `u16` can sum at most 257 values of 255.
 const LONGEST_BLOCK: usize = 256;
 
-/// `image` as a JPEG file whose longer side has at most `longest` pixels. A smaller image keeps its
+/// `image` as a JPEG file with a longer side of at most `longest` pixels. A smaller image keeps its
 /// size; the shorter side keeps at least one pixel.
 ///
 /// # Errors
@@ -37,7 +38,7 @@ pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
     )
 }
 
-/// The size that fits `longest` and keeps the image's proportions, rounded.
+/// The size that fits `longest` and keeps the aspect ratio, rounded.
 fn fitted((width, height): (usize, usize), longest: usize) -> (usize, usize) {
     let now = width.max(height);
     let target = now.min(longest.max(1));
@@ -48,8 +49,8 @@ fn fitted((width, height): (usize, usize), longest: usize) -> (usize, usize) {
     (scaled(width), scaled(height))
 }
 
-/// The image with one pixel for each whole block of `across` x `down` pixels; the columns and rows
-/// that fill no block are left out (less than one block of at least two for every pixel wanted).
+/// The image with one pixel per whole block of `across` x `down` pixels; columns and rows that do
+/// not fill a block are dropped (less than one of at least two per target pixel).
 fn averaged(image: &RgbImage, across: usize, down: usize) -> RgbImage {
     let (width, height) = (image.width / across, image.height / down);
     let area = (across * down) as u32;
@@ -57,7 +58,7 @@ fn averaged(image: &RgbImage, across: usize, down: usize) -> RgbImage {
     let mut sums = vec![0u16; width * across * 3];
     for rows in image.pixels.chunks_exact(image.width * 3 * down) {
         sums.fill(0);
-        // Row by row, so that the compiler adds whole vectors of neighbours.
+        // Row by row, so that the compiler vectorises over neighbours.
         for row in rows.chunks_exact(image.width * 3) {
             for (sum, sample) in sums.iter_mut().zip(row) {
                 *sum += u16::from(*sample);
@@ -85,7 +86,7 @@ mod tests {
     use super::super::{DecodeOptions, decode};
     use super::*;
 
-    /// Four quarters: black, red, green, and blue to the lower right.
+    /// Four quarters: black, red, green, and blue at the lower right.
     fn quarters(width: usize, height: usize) -> RgbImage {
         let colour = |x: usize, y: usize| match (2 * x >= width, 2 * y >= height) {
             (false, false) => [0, 0, 0],
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longer_side_fits_and_the_proportions_stay() {
+    fn the_longer_side_fits_and_the_aspect_ratio_stays() {
         let cases = [
             ((4000, 3000), 128, (128, 96)),
             ((3000, 4000), 128, (96, 128)),
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn colours_stay_where_they_are() {
-        // Sides that no block divides, one that only the filter shrinks, one that nothing does.
+        // Sides that no block divides, one that only the filter shrinks, one that stays.
         for (width, height) in [(1601, 1203), (150, 141), (64, 48), (12_000, 1_500)] {
             let image = quarters(width, height);
             let small = shown(&image, 64);
@@ -138,7 +139,7 @@ mod tests {
                 };
                 let (wanted, got) = (at(&image), at(&small));
                 let worst = wanted.iter().zip(got).map(|(a, b)| a.abs_diff(b)).max();
-                // JPEG at this quality; a colour in the wrong place differs by 240.
+                // JPEG error at this quality; a colour in the wrong place differs by 240.
                 assert!(worst <= Some(24), "{wanted:?} {got:?} {width}");
             }
         }
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pixels_are_no_image() {
+    fn an_image_without_pixels_is_refused() {
         let nothing = RgbImage {
             width: 0,
             height: 0,

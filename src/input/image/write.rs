@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_images_are_read_back() {
         let shade = |at: usize| [at as u8 * 4, 128, 255 - at as u8 * 4];
         let image = RgbImage {
             width: 32,
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn no_pixels_are_no_image() {
+    fn an_image_without_pixels_is_refused() {
         let nothing = RgbImage {
             width: 0,
             height: 0,

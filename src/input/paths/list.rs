@@ -1,5 +1,5 @@
-//! The list behind `--files-from`: one path per line, or NUL-separated, as it stands but for its
-//! encoding and line ends.
+//! The list of `--files-from`: one path per line, or NUL-separated, unchanged except for encoding
+//! and line ends.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,11 +12,11 @@ use anyhow::{Context, bail};
 use super::{ImageSource, PathError};
 use crate::input::text_file::{BadLine, Line, Lines, LoneReturn};
 
-/// Longer than any system's paths, so that a file which is no list at all
-/// (or a NUL-separated one read by lines) does not end up in memory.
+/// Longer than any system's paths, so that a file which is not a list (or a NUL-separated one read
+/// by lines) does not end up in memory.
 const LONGEST_PATH_BYTES: usize = 64 * 1024;
 
-/// What `--files-from` and `-0` say.
+/// The settings `--files-from` and `-0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilesFrom {
     /// The list itself.
@@ -25,7 +25,7 @@ pub struct FilesFrom {
     pub separator: Separator,
 }
 
-/// Where a list of paths is read.
+/// Where a list of paths is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListSource {
     /// A file (or a named pipe).
@@ -37,19 +37,19 @@ pub enum ListSource {
 /// What ends a path in a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separator {
-    /// A newline; a carriage return before it belongs to the path if there is a file of that name,
-    /// and to a Windows line end if not.
+    /// A newline; a carriage return before it belongs to the path if a file of that name exists,
+    /// else to a Windows line end.
     Line,
-    /// A NUL byte, which no path can hold.
+    /// A NUL byte, which no path can contain.
     Nul,
 }
 
-/// What was guessed about a list so far; clones share it.
+/// Notes on what was guessed about a list so far; clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct ListNotes(Arc<Mutex<Vec<String>>>);
 
 impl ListNotes {
-    /// What there is to say, once each.
+    /// The notes, without duplicates.
     pub fn all(&self) -> Vec<String> {
         self.0
             .lock()
@@ -63,11 +63,11 @@ impl ListNotes {
     }
 }
 
-/// Reads one path at a time and never looks ahead: an item leaves as soon as its
-/// separator arrived, also from a pipe that stays open. An entry that cannot be used costs no other.
+/// Reads one path at a time and never looks ahead: an item is yielded as soon as its separator
+/// arrived, also from a pipe that stays open. A bad entry does not affect the others.
 pub(super) struct List {
     lines: Lines,
-    /// The list, for people.
+    /// The list's name in messages.
     name: String,
     separator: Separator,
     notes: ListNotes,
@@ -98,7 +98,7 @@ impl List {
         }
     }
 
-    /// What was guessed; it may grow while the list is read.
+    /// Notes on what was guessed; more may follow while the list is read.
     pub(super) fn notes(&self) -> ListNotes {
         self.notes.clone()
     }
@@ -118,20 +118,23 @@ impl List {
         };
         let bytes = line.content.map_err(|bad| match bad {
             BadLine::TooLong { limit_bytes, .. } => error(&format!(
-                "is longer than {limit_bytes} bytes; give one path per line, or pass -0 for a NUL-separated list"
+                "is longer than {limit_bytes} bytes; write one path per line, or pass -0 for a \
+                 NUL-separated list"
             )),
             BadLine::Unreadable(cause) => error(&format!("cannot be read: {cause}")),
         })?;
         if matches!(bytes.as_slice(), b"" | b"\r") {
-            return Err(error("is empty; remove it or give a path"));
+            return Err(error("is empty; remove it or add a path"));
         }
         if bytes.contains(&0) {
-            return Err(error("holds a NUL byte; pass -0 for a NUL-separated list"));
+            return Err(error(
+                "contains a NUL byte; pass -0 for a NUL-separated list",
+            ));
         }
         let path = os_string(bytes).map_err(|()| error("is not UTF-8; rename the file"))?;
         let path = self.without_return(path.into());
         if path.is_dir() {
-            let cause = "is a folder, and a list names files; name the folder as an argument";
+            let cause = "is a folder, but a list names files; pass the folder as an argument";
             return Err(PathError {
                 path,
                 cause: cause.to_owned(),
@@ -147,7 +150,7 @@ impl List {
         }
     }
 
-    /// The path without the carriage return of a Windows line end, unless that is part of it.
+    /// The path without the carriage return of a Windows line end, unless that is part of the name.
     fn without_return(&mut self, path: PathBuf) -> PathBuf {
         let bytes = path.as_os_str().as_encoded_bytes();
         let (Separator::Line, Some(b'\r')) = (self.separator, bytes.last()) else {
@@ -164,7 +167,7 @@ impl List {
         };
         if !std::mem::replace(&mut self.dropped_return, true) {
             self.notes.add(format!(
-                "{}: its lines end as on Windows; the carriage returns are dropped",
+                "{}: lines have Windows line ends; the carriage returns were dropped",
                 self.name
             ));
         }
@@ -172,7 +175,7 @@ impl List {
     }
 }
 
-/// What is the matter with a path that leads nowhere as it stands, as far as it shows.
+/// A hint on why a path does not exist.
 fn hint(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     let unquoted = text
@@ -184,16 +187,14 @@ fn hint(path: &Path) -> Option<String> {
     }
     let slashed = text.replace('\\', "/");
     Some(if text.contains('\r') {
-        "there is no such file; the list's lines end in carriage returns alone, so save it with \
-         newlines"
+        "there is no such file; the list's lines end in carriage returns, so save it with newlines"
             .to_owned()
     } else if unquoted.is_some_and(|path| is_there(Path::new(path))) {
         "there is no such file; the list has quotes around the path, so remove them".to_owned()
     } else if has_backslash && is_there(Path::new(&slashed)) {
-        format!("there is no such file, but there is {slashed}; write / and not \\ in the list")
+        format!("there is no such file, but there is {slashed}; write / instead of \\ in the list")
     } else if has_backslash {
-        "there is no such file; folders are separated by / here, and not by \\ as on Windows"
-            .to_owned()
+        "there is no such file; folders are separated by / here, not by \\ as on Windows".to_owned()
     } else {
         return None;
     })
@@ -214,7 +215,7 @@ impl Iterator for List {
 
 fn open_file(path: &Path) -> anyhow::Result<File> {
     let shown = path.display();
-    // A folder opens without complaint on Unix and fails only when read.
+    // A folder opens without error on Unix and fails only when read.
     if path.is_dir() {
         bail!("the list {shown} is a folder; --files-from takes a file of paths, or - for stdin");
     }
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_taken_as_it_stands() {
+    fn a_list_is_read_unchanged() {
         use Separator::{Line, Nul};
         let cases: [(&[u8], Separator, &[&str]); 15] = [
             (b"", Line, &[]),
@@ -264,23 +265,23 @@ mod tests {
             (
                 b"a\n\r\nb\n",
                 Line,
-                &["a", "! line 2 is empty; remove it or give a path", "b"],
+                &["a", "! line 2 is empty; remove it or add a path", "b"],
             ),
             (b"a\nb\0c\0", Nul, &["a\nb", "c"]),
             (
                 b"a\n\nb\n",
                 Line,
-                &["a", "! line 2 is empty; remove it or give a path", "b"],
+                &["a", "! line 2 is empty; remove it or add a path", "b"],
             ),
             (
                 b"a\0b\0",
                 Line,
-                &["! line 1 holds a NUL byte; pass -0 for a NUL-separated list"],
+                &["! line 1 contains a NUL byte; pass -0 for a NUL-separated list"],
             ),
             (
                 b"a\0\0",
                 Nul,
-                &["a", "! entry 2 is empty; remove it or give a path"],
+                &["a", "! entry 2 is empty; remove it or add a path"],
             ),
         ];
         for (content, separator, expected) in cases {
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_costs_that_line_only() {
+    fn a_line_that_is_too_long_affects_that_line_only() {
         let mut content = b"a.jpg\n".to_vec();
         content.resize(3 * LONGEST_PATH_BYTES, b'x');
         content.extend(b"\nb.jpg\n");
@@ -306,7 +307,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_path_that_leads_nowhere_gets_a_hint() {
+    fn a_path_that_does_not_exist_gets_a_hint() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
         for name in ["a.jpg", "odd\r", "back\\slash", "\"quoted\""] {
@@ -329,7 +330,7 @@ mod tests {
             "has quotes",
             "odd\r",
             "back\\slash",
-            "carriage returns alone",
+            "end in carriage returns",
         ];
         for (found, part) in found.iter().zip(parts) {
             assert!(found.contains(part), "{found:?} {part}");

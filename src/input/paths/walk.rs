@@ -1,4 +1,4 @@
-//! A folder's images, in byte order of names, one folder listing in memory at a time.
+//! A folder's images, in byte order of names, with one folder listing per level in memory.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,10 +12,10 @@ use super::{ImageRule, ImageSource, PassedOver, PathError};
 /// Longest signature that [`ImageRule::looks_like_image`] needs.
 const SNIFFED_BYTES: u64 = 32;
 
-/// Whether an entry is looked at, and a folder entered.
+/// Whether an entry is considered, and a folder entered.
 type IsWalked = Box<dyn FnMut(&DirEntry) -> bool + Send>;
 
-/// Folders in which systems keep thumbnails, deleted files and their own records; lower case.
+/// Folders of systems for thumbnails, deleted files and their own records; lower case.
 const SYSTEM_FOLDERS: [&str; 21] = [
     // Windows.
     "$recycle.bin",
@@ -46,8 +46,7 @@ const SYSTEM_FOLDERS: [&str; 21] = [
     "__pycache__",
 ];
 
-/// Whether a folder of this name holds what a system keeps for itself. Hidden ones are passed over
-/// anyway.
+/// Whether a folder of this name belongs to a system. Hidden ones are skipped anyway.
 pub(crate) fn is_system(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_lowercase();
     let is_recovered = name.len() == 9
@@ -56,8 +55,8 @@ pub(crate) fn is_system(name: &OsStr) -> bool {
     is_recovered || SYSTEM_FOLDERS.contains(&name.as_str())
 }
 
-/// Walks one folder. Links are followed to files and to folders; a link back to a
-/// folder that it lies in is not, so that the walk ends.
+/// Walks one folder. Links to files and folders are followed, except a link to a folder that
+/// contains it, so that the walk ends.
 pub(super) struct Walk {
     entries: FilterEntry<IntoIter, IsWalked>,
     rule: ImageRule,
@@ -94,7 +93,7 @@ impl Walk {
         if entry.file_type().is_dir() {
             return None;
         }
-        // Opening a pipe or a device could wait for ever: only regular files are sniffed.
+        // Opening a pipe or a device could block: only regular files are sniffed.
         let taken = entry.file_type().is_file() && self.rule.takes(entry.path());
         if !taken {
             self.passed_over.add_one();
@@ -109,7 +108,7 @@ impl Walk {
         }
         let cause = match error.io_error() {
             Some(cause) if !path.is_symlink() => cause,
-            // A link that leads nowhere: opening it tells the user why.
+            // A broken link: opening it reports why.
             Some(_) if self.rule.has_image_extension(path) => {
                 return Some(Ok(ImageSource::Path(path.to_owned())));
             }
@@ -142,12 +141,12 @@ impl Iterator for Walk {
 }
 
 impl ImageRule {
-    /// Whether the file at `path` is taken: by its extension or its first bytes.
+    /// Whether the file at `path` is accepted: by its extension or its first bytes.
     pub(crate) fn takes(&self, path: &Path) -> bool {
         self.has_image_extension(path) || self.begins_like_image(path)
     }
 
-    /// Whether a file of this name is taken, whatever it holds.
+    /// Whether a file of this name is accepted, whatever it holds.
     pub(crate) fn has_image_extension(&self, path: &Path) -> bool {
         path.extension().is_some_and(|extension| {
             self.extensions
@@ -156,7 +155,7 @@ impl ImageRule {
         })
     }
 
-    /// An unreadable file is not one that says it is an image.
+    /// An unreadable file is not accepted by its content.
     fn begins_like_image(&self, path: &Path) -> bool {
         let mut first_bytes = Vec::new();
         let read = File::open(path)
@@ -165,7 +164,7 @@ impl ImageRule {
     }
 }
 
-/// `._*` files, which macOS leaves on foreign disks, begin with a dot as well.
+/// Includes `._*` files, which macOS leaves on foreign disks.
 fn is_hidden(path: &Path) -> bool {
     path.file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))

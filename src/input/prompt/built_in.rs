@@ -1,7 +1,7 @@
-//! Template and label sets that come with the program, as published; the files lie in `assets` with
-//! their source and licence.
+//! Template and label sets that are built in, as published; the files are in `assets` with their
+//! source and licence.
 
-/// The file of each set, by the name that it is asked for by.
+/// The file of each set, by name.
 type Sets<const N: usize> = [(&'static str, &'static str); N];
 
 macro_rules! sets {
@@ -13,7 +13,7 @@ macro_rules! sets {
     };
 }
 
-/// Templates, one a line.
+/// Templates, one per line.
 const TEMPLATES: Sets<29> = sets!(
     "templates",
     ".txt",
@@ -81,23 +81,23 @@ const LABELS: Sets<27> = sets!(
     "voc2007",
 );
 
-/// The templates of that name, one a line.
+/// The templates of this name, one per line.
 pub(super) fn templates(name: &str) -> Option<&'static str> {
     match name {
         "none" => Some("{}"),
-        // ImageNet's labels and templates go by one name too, as those of all other data sets.
+        // ImageNet's labels and templates share one name too, like those of all other datasets.
         "imagenet" => find(&TEMPLATES, "openai80"),
         name => find(&TEMPLATES, name),
     }
 }
 
-/// The labels of that name, a table with a header.
+/// The labels of this name, a table with a header.
 pub(super) fn labels(name: &str) -> Option<&'static str> {
     find(&LABELS, name)
 }
 
-/// Sets whose labels are not in the order of their data set's class numbers, where tools number the
-/// classes differently, or where nobody has checked.
+/// Sets whose labels are not in the order of the dataset's class numbers, because tools number the
+/// classes differently or nobody has checked.
 const UNNUMBERED: [&str; 11] = [
     "birdsnap",
     "caltech101",
@@ -112,19 +112,19 @@ const UNNUMBERED: [&str; 11] = [
     "voc2007",
 ];
 
-/// Whether class numbers of the data set count the labels of this built-in set; other names are files,
-/// and their order is the user's.
+/// Whether class numbers of the dataset are indices into this built-in set; other names are files,
+/// in the user's order.
 pub fn counts_classes(name: &str) -> bool {
     !UNNUMBERED.contains(&name)
 }
 
-/// The names of the template sets that come with the program.
+/// The names of the built-in template sets.
 pub fn template_names() -> impl Iterator<Item = &'static str> {
     let more = TEMPLATES.iter().map(|(name, _)| *name);
     ["none", "imagenet"].into_iter().chain(more)
 }
 
-/// The names of the label sets that come with the program.
+/// The names of the built-in label sets.
 pub fn label_names() -> impl Iterator<Item = &'static str> {
     LABELS.iter().map(|(name, _)| *name)
 }

@@ -1,15 +1,15 @@
-//! What the columns of a table of labels hold, and the fields of JSON objects.
+//! Meaning of the columns of a table of labels, and of the fields of JSON objects.
 
 use anyhow::{Result, bail, ensure};
 
 use super::entry::Entry;
 use crate::input::text_file::column::{self, key};
 
-/// The plainest names of labels and keys: they win where several columns could have either.
+/// The plainest names of labels and keys: preferred if several columns match.
 const PLAIN_LABELS: [&str; 3] = ["label", "class", "name"];
 const PLAIN_KEYS: [&str; 3] = ["key", "folder", "id"];
 
-/// What a column holds.
+/// Content of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Column {
     Label,
@@ -33,22 +33,22 @@ impl Column {
     }
 }
 
-/// The columns of a table, and what is odd about them.
+/// The columns of a table, and what is unusual about them.
 #[derive(Debug)]
 pub(super) struct Columns {
     pub(super) columns: Vec<Column>,
     pub(super) warnings: Vec<String>,
-    /// What was guessed.
+    /// Notes on what was guessed.
     pub(super) notes: Vec<String>,
 }
 
 impl Columns {
-    /// What columns of these names hold. A column `text` has the labels if no other has. Where several
-    /// could have them, those that hold only numbers or ids are keys if one other is left, and of more the
-    /// one with a plain name has the labels.
+    /// Content of columns of these names. A column `text` has the labels if no other has. If
+    /// several could have them, those that hold only numbers or ids are keys if one other is left;
+    /// if more are left, the one with a plain name has the labels.
     ///
     /// # Errors
-    /// When there are none or several of labels, or several of texts or keys.
+    /// When none or several have labels, or several have texts or keys.
     pub(super) fn named(names: &[String], holds_ids: impl Fn(usize) -> bool) -> Result<Self> {
         let mut columns: Vec<Column> = names.iter().map(|name| Column::named(name)).collect();
         let mut notes = Vec::new();
@@ -97,7 +97,7 @@ impl Columns {
         }
         ensure!(
             columns.contains(&Column::Label),
-            "the header names no column of labels ({}); name one label",
+            "the header has no column of labels ({}); name one column label",
             names.join(", ")
         );
         let mut found = Self {
@@ -109,7 +109,7 @@ impl Columns {
         Ok(found)
     }
 
-    /// Speaks of columns that are not read.
+    /// The warning about columns that are not read.
     pub(super) fn warn_of_unknown(&mut self, names: &[String]) {
         let cells = names.iter().zip(&self.columns);
         let unknown =
@@ -121,15 +121,16 @@ impl Columns {
             _ => ("columns", "are", "they are"),
         };
         self.warnings = vec![format!(
-            "{noun} {} {verb} not read: {are} none of label, text, alias, prompt, description and key",
+            "{noun} {} {verb} not read: {are} not one of label, text, alias, prompt, description \
+             and key",
             unknown.join(", ")
         )];
     }
 
-    /// Puts the texts of a cell where its column says.
+    /// Stores the texts of a cell according to its column.
     ///
     /// # Errors
-    /// When there are several texts and the column holds one.
+    /// When there are several texts but the column holds one.
     pub(super) fn put(&self, entry: &mut Entry, place: usize, texts: Vec<String>) -> Result<()> {
         let column = self.columns.get(place).copied().unwrap_or(Column::Prompt);
         match column {
@@ -155,8 +156,8 @@ impl Columns {
     }
 }
 
-/// Of several columns of keys the one that was always read wins, then one that holds words; what
-/// else holds numbers or ids is not read.
+/// Of several key columns, a named one wins, then one that holds words; other columns of numbers or
+/// ids are not read.
 fn choose_key(names: &[String], columns: &mut [Column], holds_ids: impl Fn(usize) -> bool) {
     let keys: Vec<usize> = (0..columns.len())
         .filter(|place| columns[*place] == Column::Key)
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_what_columns_hold() {
+    fn names_determine_what_columns_hold() {
         use Column::{Alias, Key, Label, Prompt, Text, Unknown};
         let cases: [(&str, &[usize], &[Column]); 11] = [
             ("label,prompt", &[], &[Label, Prompt]),
@@ -202,7 +203,7 @@ mod tests {
             ("label,class", "more than one column of labels"),
             ("category,species", "more than one column of labels"),
             ("label,key,folder", "more than one column of keys"),
-            ("key,prompt", "no column of labels"),
+            ("key,prompt", "has no column of labels"),
         ] {
             let names: Vec<_> = names.split(',').map(str::to_owned).collect();
             let error = Columns::named(&names, |_| false).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! The files behind `--labels-file` and `--templates`: what form they have, by their extension or by
-//! looking; also whether lines are numbered or quoted, and whether the first is a header.
+//! The files of `--labels-file` and `--templates`: detects their format by extension or content,
+//! and whether lines are numbered or quoted and the first is a header.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::{literal, template, yaml};
 pub(super) use crate::input::text_file::shown;
 use crate::input::text_file::{self, Table, column};
 
-/// A million labels of a Long-CLIP context each; more is some other file.
+/// Maximum size in bytes: a million labels of Long-CLIP's context length.
 const LIMIT_BYTES: u64 = 1 << 30;
 /// First lines that are not labels, as [`column::key`] writes them.
 const HEADERS: [&str; 6] = [
@@ -26,15 +26,15 @@ const HEADERS: [&str; 6] = [
 
 /// What a file holds.
 pub(super) enum Content {
-    /// JSON, JSON lines, YAML or a Python literal.
+    /// JSON, JSON Lines, YAML or a Python literal.
     Node(Node),
-    /// CSV, TSV and the like.
+    /// CSV, TSV and similar.
     Table(Table),
-    /// One text a line; comments and blank lines are left out.
+    /// One text per line; comments and blank lines are skipped.
     Lines(Vec<Item>),
 }
 
-/// A file's content, and what was guessed about its form.
+/// A file's content, and notes on its format.
 pub(super) struct Document {
     pub(super) content: Content,
     /// Without the file's name.
@@ -60,17 +60,17 @@ impl Document {
 /// Whether a file may be a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Tables {
-    /// It may; what separates its cells, if that was said.
+    /// It may; the separator of its cells, if given.
     Read(Option<u8>),
-    /// Its lines are taken as they stand.
+    /// Its lines are used unchanged.
     AsLines,
 }
 
-/// Reads a file, or stdin for `-`. JSON, JSON lines, tables and YAML go by their extensions; a file
-/// of any other name is looked at.
+/// Reads a file, or stdin for `-`. JSON, JSON Lines, tables and YAML are recognised by extension;
+/// other files by their content.
 ///
 /// # Errors
-/// When it cannot be read, or has none of the forms; names the line.
+/// When it cannot be read, or has none of the formats; names the line.
 pub(super) fn read(path: &Path, tables: Tables) -> Result<Document> {
     let text = text_file::read(path, LIMIT_BYTES)?;
     let parsed = parse(text.content, path, tables);
@@ -91,7 +91,7 @@ fn parse(text: String, path: &Path, tables: Tables) -> Result<Document> {
         ("json", _) => json(&text),
         ("jsonl" | "ndjson", _) => Ok(Document::of(Content::Node(json_lines(&text)?))),
         ("csv" | "tsv" | "tab", Tables::Read(delimiter)) => {
-            // No cell of a header or label begins like this.
+            // A cell of a header or label never begins like this.
             if text.trim_start().starts_with("{\"") || text.trim_start().starts_with("[{") {
                 let mut found = json(&text)?;
                 found.notes.push("it is read as JSON".to_owned());
@@ -112,7 +112,7 @@ fn table(text: String, usual: u8, delimiter: Option<u8>) -> Result<Document> {
     })
 }
 
-/// JSON, or several objects one a line, which tools call `.json` as well.
+/// JSON, or several objects, one per line, which tools also call `.json`.
 fn json(text: &str) -> Result<Document> {
     serde_json::from_str(text)
         .map(|node| Document::of(Content::Node(node)))
@@ -138,7 +138,7 @@ fn json_lines(text: &str) -> Result<Node> {
     nodes.collect::<Result<_>>().map(Node::List)
 }
 
-/// Finds out what a text is: JSON, JSON lines, Python, YAML, a table, or one text a line.
+/// Detects the format of a text: JSON, JSON Lines, Python, YAML, a table, or one text per line.
 fn sniffed(text: String, tables: Tables) -> Result<Document> {
     let lines: Vec<(usize, &str)> = lines(&text).collect();
     if let Some(found) = braced(&text, &lines)? {
@@ -152,7 +152,7 @@ fn sniffed(text: String, tables: Tables) -> Result<Document> {
     if let Tables::Read(delimiter) = tables
         && let Some(separator) = separator(&lines, delimiter)
     {
-        // A table has no comments; blank lines keep the numbers of the others.
+        // A table has no comments; blank lines preserve the line numbers.
         let bare = |line: &str| !line.trim_start().starts_with('#');
         let rows = text.lines().map(|line| if bare(line) { line } else { "" });
         let rows = rows.collect::<Vec<_>>().join("\n");
@@ -169,7 +169,7 @@ fn sniffed(text: String, tables: Tables) -> Result<Document> {
         })
         .collect();
     let header = header(&mut items, tables);
-    let mut notes = shape::undress(&mut items);
+    let mut notes = shape::strip_decoration(&mut items);
     notes.extend(header);
     Ok(Document {
         content: Content::Lines(items),
@@ -177,8 +177,8 @@ fn sniffed(text: String, tables: Tables) -> Result<Document> {
     })
 }
 
-/// Drops a first line that is the name of a column, and says so. A word that may as well be a label
-/// is kept, and spoken of.
+/// Drops a first line that is the name of a column, with a note. A word that may also be a label is
+/// kept, with a warning.
 fn header(items: &mut Vec<Item>, tables: Tables) -> Option<String> {
     let [first, _, ..] = items.as_slice() else {
         return None;
@@ -193,7 +193,7 @@ fn header(items: &mut Vec<Item>, tables: Tables) -> Option<String> {
     };
     if is_header {
         return Some(format!(
-            "the first line, {:?}, is a header",
+            "the first line, {:?}, was skipped as a header",
             items.remove(0).text
         ));
     }
@@ -205,14 +205,14 @@ fn header(items: &mut Vec<Item>, tables: Tables) -> Option<String> {
     })
 }
 
-/// The lines without surrounding white space, with their numbers from 1; `#` comments and blank
-/// lines left out.
+/// The lines without surrounding white space, with their numbers from 1, without `#` comments and
+/// blank lines.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = (1..).zip(text.lines().map(str::trim));
     numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// JSON, JSON lines or Python, if the text begins like that.
+/// JSON, JSON Lines or Python, if the text begins like that.
 fn braced(text: &str, lines: &[(usize, &str)]) -> Result<Option<Document>> {
     let begins_each = |signs: &[char]| lines.iter().all(|(_, line)| line.starts_with(signs));
     let is_open = lines
@@ -247,14 +247,16 @@ fn braced(text: &str, lines: &[(usize, &str)]) -> Result<Option<Document>> {
             Ok(Some(Document::guessed(Content::Node(node), note)))
         }
         Err(error) if is_open || is_closed || begins_each(&['{', '[']) => bail!(
-            "it begins like JSON or Python and is neither ({error:#}); write JSON, or one text per line"
+            "it begins like JSON or Python but is neither ({error:#}); write JSON, or one text \
+             per line"
         ),
         // Labels may begin with a bracket.
         Err(_) => Ok(None),
     }
 }
 
-/// The inside of a Python list or dictionary: texts in quotes, or functions, a comma after each.
+/// The inside of a Python list or dictionary: texts in quotes, or functions, with a comma after
+/// each.
 fn in_braces(text: &str, lines: &[(usize, &str)]) -> Option<Document> {
     let (_, first) = lines.first()?;
     let inner = first.trim_start_matches(|c: char| c.is_ascii_digit() || c == ':' || c == ' ');
@@ -280,8 +282,8 @@ fn refuse_code(lines: &[(usize, &str)]) -> Result<()> {
         |line: &str| line.ends_with('{') || ["}", "},", "};", "]", "],", ")"].contains(&line);
     if let Some((number, line)) = lines.iter().find(|(_, line)| is_code(line)) {
         bail!(
-            "line {number}, {line:?}, is not a label or template but part of some other form; write one \
-             text per line, JSON, CSV or YAML"
+            "line {number}, {line:?}, is not a label or template but part of another format; \
+             write one text per line, JSON, CSV or YAML"
         );
     }
     let is_markup = |line: &str| line.starts_with('<') && line.ends_with('>');
@@ -292,8 +294,9 @@ fn refuse_code(lines: &[(usize, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// What separates cells, if the lines are rows of a table: the given separator where a line has it; a
-/// tab on every line, which no text holds; or what parts the names of columns on the first line.
+/// The separator of cells, if the lines are rows of a table: the given separator if a line has it;
+/// a tab on every line, which texts do not contain; or what separates the column names on the first
+/// line.
 fn separator(lines: &[(usize, &str)], delimiter: Option<u8>) -> Option<u8> {
     if let Some(byte) = delimiter {
         let is_there = lines

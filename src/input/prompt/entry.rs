@@ -12,9 +12,9 @@ pub(super) struct Entry {
     /// Line or position, from 1.
     pub(super) place: usize,
     pub(super) label: String,
-    /// What templates are filled with instead of the label.
+    /// Text that replaces the label in templates.
     pub(super) text: Option<String>,
-    /// What they are filled with beside it.
+    /// Other texts for the templates.
     pub(super) aliases: Vec<String>,
     /// The class's own prompts.
     pub(super) prompts: Vec<String>,
@@ -41,7 +41,7 @@ impl Entry {
         );
         ensure!(
             !label.contains('\0'),
-            "label {place} holds a NUL; remove it"
+            "label {place} contains a NUL; remove it"
         );
         let (text, key) = (self.text.as_slice(), self.key.as_slice());
         for (texts, kind) in [
@@ -63,18 +63,18 @@ impl Entry {
     }
 }
 
-/// How classes were written: what the places of entries count, and what the same label twice means.
+/// How classes were written: what the places of entries count, and what duplicate labels mean.
 #[derive(Clone, Copy)]
 pub(super) enum Written {
     /// Each class once, at a place of this kind.
     As(&'static str),
-    /// In rows at places of this kind, of which several may describe one class.
+    /// In rows at places of this kind; several rows may describe one class.
     Rows(&'static str),
 }
 
-/// Tells classes of one name apart that have keys of their own, by adding those; the prompts keep the
-/// name. ImageNet has two cranes. Returns what was done, to be said.
-pub(super) fn tell_apart(entries: &mut [Entry]) -> Option<String> {
+/// Distinguishes classes of one name that have different keys by appending those; the prompts keep
+/// the name. ImageNet has two cranes. Returns a note on what was done.
+pub(super) fn distinguish(entries: &mut [Entry]) -> Option<String> {
     let mut keys: HashMap<&str, Vec<Option<&str>>> = HashMap::new();
     for entry in entries.iter() {
         keys.entry(&entry.label)
@@ -108,10 +108,15 @@ pub(super) fn tell_apart(entries: &mut [Entry]) -> Option<String> {
         1 => String::new(),
         count => format!(" ({count} such names)"),
     };
-    example.map(|label| format!("classes of one name have their keys added, as in {label:?}{more}"))
+    example.map(|label| {
+        format!(
+            "keys were added to labels with the same name, such as \
+                                 {label:?}{more}"
+        )
+    })
 }
 
-/// Entries -> classes with their prompts.
+/// Converts entries to classes with their prompts.
 pub(super) fn label_set(
     entries: Vec<Entry>,
     written: Written,
@@ -119,7 +124,7 @@ pub(super) fn label_set(
 ) -> anyhow::Result<LabelSet> {
     ensure!(
         !entries.is_empty(),
-        "there are no labels; give at least one"
+        "there are no labels; pass at least one"
     );
     let mut drafts: Vec<Draft> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::with_capacity(entries.len());
@@ -148,14 +153,14 @@ pub(super) fn label_set(
     Ok(set)
 }
 
-/// What data sets call the classes must tell them apart.
+/// Checks that the datasets' names of the classes are unique.
 fn check_keys(drafts: &[Draft]) -> anyhow::Result<()> {
     let mut seen = HashMap::new();
     for Draft { entry, .. } in drafts {
         let Some(key) = &entry.key else { continue };
         if let Some(first) = seen.insert(key, &entry.label) {
             bail!(
-                "the key {key:?} stands for both {first:?} and {:?}",
+                "the key {key:?} belongs to both {first:?} and {:?}",
                 entry.label
             );
         }
@@ -165,12 +170,12 @@ fn check_keys(drafts: &[Draft]) -> anyhow::Result<()> {
 
 fn twice(first: &Draft, second: &Entry, places: &str) -> String {
     format!(
-        "label {:?} is there twice ({places} {} and {}); remove one",
+        "label {:?} occurs twice ({places} {} and {}); remove one",
         second.label, first.entry.place, second.place
     )
 }
 
-/// A class in the making.
+/// A class under construction.
 struct Draft {
     entry: Entry,
     /// Whether the label is one of the texts that are filled into the templates.

@@ -1,4 +1,4 @@
-//! Labels as JSON, and as YAML and Python literals, which say the same.
+//! Labels as JSON, or as YAML and Python literals, which are equivalent.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,8 +10,8 @@ use super::node::{self, Node};
 use super::{Found, Written, shape};
 use crate::input::text_file::column::key;
 
-/// Where configurations and dataset descriptions have the names of their classes, as
-/// [`crate::input::text_file::column::key`] writes it.
+/// Names under which configurations and dataset descriptions list their classes, as
+/// [`crate::input::text_file::column::key`] writes them.
 const NAMES: [&str; 11] = [
     "id2label",
     "idx2label",
@@ -25,7 +25,7 @@ const NAMES: [&str; 11] = [
     "labels",
     "categories",
 ];
-/// What shows that an object is the configuration of a model.
+/// A key that identifies the configuration of a model.
 const OF_MODELS: [&str; 4] = ["modeltype", "architectures", "textconfig", "visionconfig"];
 const VALUE: &str =
     "expected a prompt or a list of prompts, or an object of prompt, alias, text and key";
@@ -47,7 +47,7 @@ pub(super) fn entries(node: Node) -> Result<Found> {
         Node::Map(pairs) => of_map(pairs),
         Node::List(nodes) => of_list(nodes),
         node => bail!(
-            r#"it is {}, and {{"label": ["prompt", …], …}} or ["label", …] is expected"#,
+            r#"it is {}, but {{"label": ["prompt", …], …}} or ["label", …] is expected"#,
             node.kind()
         ),
     }
@@ -83,22 +83,23 @@ fn of_map(mut pairs: Pairs) -> Result<Found> {
         check_named(&inner.entries)?;
         inner
             .notes
-            .insert(0, format!("the labels are those under {name:?}"));
+            .insert(0, format!("the labels are read from {name:?}"));
         return Ok(inner);
     }
     let is_model = |(name, _): &(String, Node)| OF_MODELS.contains(&key(name).as_str());
     ensure!(
         !pairs.iter().any(is_model),
-        "it is the configuration of a model, and has no id2label that names classes"
+        "it is the configuration of a model, but has no id2label that names classes"
     );
-    // A list per dataset looks like prompts per label; nobody's label is called so.
+    // One list per dataset looks like prompts per label, but these names are not labels.
     let of_dataset = |(name, node): &&(String, Node)| {
         let known = ["imagenet", "cifar", "mnist"];
         matches!(node, Node::List(_)) && known.iter().any(|known| key(name).starts_with(known))
     };
     if let Some((name, _)) = pairs.iter().find(of_dataset) {
         bail!(
-            "{name:?} and its like are datasets with a list of labels each; save one of the lists as a file"
+            "{name:?} and the other names are datasets with a list of labels each; save one of \
+             the lists as a file"
         );
     }
     if let Some(numbered) = of_numbered(&pairs).or_else(|| of_numbers(&pairs)) {
@@ -113,12 +114,12 @@ fn of_map(mut pairs: Pairs) -> Result<Found> {
     if are_numbers {
         found
             .notes
-            .push("the labels are numbers, and what they stand for are prompts".to_owned());
+            .push("the labels are numbers, and their values are read as prompts".to_owned());
     }
     Ok(found)
 }
 
-/// Where an object has a list of classes, rather than being one.
+/// Whether an object has a list of classes, rather than being one.
 fn named_list(pairs: &Pairs) -> Option<usize> {
     let holds_classes = |node: &Node| match node {
         Node::List(nodes) => nodes.iter().all(Node::is_text) || nodes.iter().all(is_map),
@@ -135,7 +136,7 @@ fn is_map(node: &Node) -> bool {
     matches!(node, Node::Map(_))
 }
 
-/// Refuses the names that a configuration has when nobody gave any.
+/// Refuses the placeholder names of a configuration without class names.
 fn check_named(entries: &[Entry]) -> Result<()> {
     let is_default = |entry: &Entry| {
         let number = entry.label.strip_prefix("LABEL_");
@@ -148,7 +149,7 @@ fn check_named(entries: &[Entry]) -> Result<()> {
     Ok(())
 }
 
-/// `{"0": "cat", "1": "dog"}`, also with ids or with objects; none if it is something else.
+/// `{"0": "cat", "1": "dog"}`, also with ids or with objects; `None` if it is something else.
 fn of_numbered(pairs: &Pairs) -> Option<Result<Found>> {
     let numbers: Option<Vec<u64>> = pairs.iter().map(|(name, _)| node::index(name)).collect();
     let numbers = numbers.filter(|numbers| !numbers.is_empty())?;
@@ -168,11 +169,11 @@ fn of_numbered(pairs: &Pairs) -> Option<Result<Found>> {
         .collect();
     Some(Ok(by_id(
         entries?,
-        Some("the numbers are keys of the labels, which are in their order"),
+        Some("the numbers are the labels' keys, and set their order"),
     )))
 }
 
-/// A pair of id and name, as in `["n02123045", "tiger_cat"]`, in either order.
+/// A pair of id and name, such as `["n02123045", "tiger_cat"]`, in either order.
 fn with_id(place: usize, pair: &[Node]) -> Option<Entry> {
     let [first, second] = pair else {
         return None;
@@ -193,7 +194,7 @@ fn with_id(place: usize, pair: &[Node]) -> Option<Entry> {
     Some(entry)
 }
 
-/// `{"cat": 0, "dog": 1}`; none if it is something else.
+/// `{"cat": 0, "dog": 1}`; `None` if it is something else.
 fn of_numbers(pairs: &Pairs) -> Option<Result<Found>> {
     let mut numbered: Vec<(u64, &String)> = pairs
         .iter()
@@ -205,7 +206,7 @@ fn of_numbers(pairs: &Pairs) -> Option<Result<Found>> {
     let entries = (1..).zip(numbered).map(|(place, (number, label))| {
         ensure!(
             seen.insert(number),
-            "the number {number} stands for two labels"
+            "the number {number} belongs to two labels"
         );
         let mut entry = Entry::new(place, label.clone());
         entry.key = Some(number.to_string());
@@ -215,7 +216,7 @@ fn of_numbers(pairs: &Pairs) -> Option<Result<Found>> {
     Some(entries.map(|entries| {
         by_id(
             entries,
-            Some("the numbers are keys of the labels, which are in their order"),
+            Some("the numbers are the labels' keys, and set their order"),
         )
     }))
 }
@@ -239,7 +240,7 @@ fn described(place: usize, label: String, node: Node) -> Result<Entry> {
                 let column = Column::named(&name);
                 ensure!(
                     !matches!(column, Column::Label | Column::Unknown),
-                    "entry {place}, class {label:?}: {VALUE}; {name:?} is none of them"
+                    "entry {place}, class {label:?}: {VALUE}, found {name:?}"
                 );
                 let column = Columns {
                     columns: vec![column],
@@ -254,7 +255,7 @@ fn described(place: usize, label: String, node: Node) -> Result<Entry> {
     Ok(entry)
 }
 
-/// A text or several; none if it is something else.
+/// A text or several; `None` if it is something else.
 fn texts(node: &Node) -> Option<Vec<String>> {
     match node {
         Node::Null => Some(Vec::new()),
@@ -287,14 +288,14 @@ fn of_list(nodes: Vec<Node>) -> Result<Found> {
     let labels = (1..).zip(nodes).map(|(place, node)| match node {
         Node::Text(label) => Ok(Entry::new(place, label)),
         node => bail!(
-            "entry {place} is {}; a list has labels, or objects with a label each",
+            "entry {place} is {}; a list must hold labels, or objects with a label each",
             node.kind()
         ),
     });
     Ok(found(labels.collect::<Result<_>>()?))
 }
 
-/// A list of objects whose fields are the columns of a table.
+/// A list of objects with the fields of a table's columns.
 fn of_objects(nodes: Vec<Node>) -> Result<Found> {
     let rows: Vec<Pairs> = nodes
         .into_iter()
@@ -330,7 +331,7 @@ fn of_objects(nodes: Vec<Node>) -> Result<Found> {
         }
         ensure!(
             !entry.label.is_empty(),
-            "entry {number} has no label; write it or remove the entry"
+            "entry {number} has no label; add it or remove the entry"
         );
         Ok(entry)
     };
@@ -348,7 +349,7 @@ fn of_objects(nodes: Vec<Node>) -> Result<Found> {
 mod tests {
     use super::*;
 
-    /// The classes as `key=label(text):prompts`, and how many notes there are.
+    /// The classes as `key=label(text):prompts`, and the number of notes.
     fn read(content: &str) -> Result<(Vec<String>, usize), String> {
         let found = entries(serde_json::from_str(content).unwrap());
         let found = found.map_err(|error| format!("{error:#}"))?;
@@ -453,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_set_of_labels_is_refused() {
+    fn other_values_are_refused() {
         let cases = [
             (
                 r#"{"model_type": "clip", "projection_dim": 512}"#,
@@ -463,7 +464,7 @@ mod tests {
                 r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#,
                 "only numbered",
             ),
-            (r#"{"cat": 1, "dog": 1}"#, "number 1 stands for two labels"),
+            (r#"{"cat": 1, "dog": 1}"#, "number 1 belongs to two labels"),
             (
                 r#"{"a": true}"#,
                 "entry 1, class \"a\": expected a prompt or a list of prompts, or an object of prompt, alias, text and key, found true or false",
@@ -471,7 +472,7 @@ mod tests {
             (r#"{"a": 1}"#, "found a number"),
             (
                 r#"{"pets": ["a", "b"], "imagenet1k": ["tench", "goldfish"]}"#,
-                "\"imagenet1k\" and its like are datasets",
+                "\"imagenet1k\" and the other names are datasets",
             ),
             (r#"{"a": {"b": {"c": "d"}}}"#, "found an object"),
             (r#"["cat", 1]"#, "entry 2 is a number"),

@@ -1,15 +1,15 @@
-//! Lists and dictionaries as they stand in Python code: `{0: 'tench', …}`, `names = ["cat", …]`,
-//! `[lambda c: f'a {c}.', …]`.
+//! Parses Python lists and dictionaries: `{0: 'tench', …}`, `names = ["cat", …]`, `[lambda c: f'a
+//! {c}.', …]`.
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::node::Node;
 
-/// Deeper nesting than any list of labels has.
-const DEEPEST: usize = 32;
+/// Maximum depth, more than any list of labels has.
+const MAX_DEPTH: usize = 32;
 
-/// Reads one literal, perhaps after `name =`. JSON is read as well. Strings without a comma between
-/// them, which Python joins, are refused: a comma is missing.
+/// Parses one literal, optionally after `name =`. JSON is accepted as well. Adjacent strings, which
+/// Python joins, are refused: a comma is missing.
 ///
 /// # Errors
 /// Names the line.
@@ -23,7 +23,7 @@ pub(super) fn parse(text: &str) -> Result<Node> {
     parsed.with_context(|| format!("line {}", parser.line()))
 }
 
-/// Whether a text begins as such a literal does.
+/// Whether a text begins like such a literal.
 pub(super) fn begins(text: &str) -> bool {
     let rest = after_name(text.trim_start());
     rest.starts_with(['[', '{', '('])
@@ -56,7 +56,7 @@ impl<'a> Parser<'a> {
         before.matches('\n').count() + 1
     }
 
-    /// Passes over blanks and comments.
+    /// Skips white space and comments.
     fn skip(&mut self) {
         loop {
             let rest = self.rest();
@@ -68,7 +68,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn eat(&mut self, wanted: char) -> bool {
+    fn accept(&mut self, wanted: char) -> bool {
         self.skip();
         let is_next = self.rest().starts_with(wanted);
         if is_next {
@@ -81,16 +81,16 @@ impl<'a> Parser<'a> {
         self.skip();
         self.at = self.text.len() - after_name(self.rest()).len();
         let node = self.value()?;
-        self.eat(',');
-        self.eat(';');
+        self.accept(',');
+        self.accept(';');
         self.skip();
-        ensure!(self.rest().is_empty(), "something follows the list");
+        ensure!(self.rest().is_empty(), "unexpected text after the list");
         Ok(node)
     }
 
     fn value(&mut self) -> Result<Node> {
         self.skip();
-        ensure!(self.depth < DEEPEST, "the lists are nested too deeply");
+        ensure!(self.depth < MAX_DEPTH, "the lists are nested too deeply");
         self.depth += 1;
         let node = match self.rest().chars().next() {
             Some('[') => self.list(']'),
@@ -108,7 +108,7 @@ impl<'a> Parser<'a> {
     fn list(&mut self, end: char) -> Result<Node> {
         self.at += 1;
         let mut nodes = Vec::new();
-        while !self.eat(end) {
+        while !self.accept(end) {
             nodes.push(self.value()?);
             self.separator(end)?;
         }
@@ -119,10 +119,12 @@ impl<'a> Parser<'a> {
     fn braces(&mut self) -> Result<Node> {
         self.at += 1;
         let (mut pairs, mut nodes) = (Vec::new(), Vec::new());
-        while !self.eat('}') {
+        while !self.accept('}') {
             let first = self.value()?;
-            if self.eat(':') {
-                let name = first.scalar().context("a key is neither text nor number")?;
+            if self.accept(':') {
+                let name = first
+                    .scalar()
+                    .context("a key is neither a string nor a number")?;
                 pairs.push((name.to_owned(), self.value()?));
             } else {
                 nodes.push(first);
@@ -142,7 +144,7 @@ impl<'a> Parser<'a> {
 
     fn separator(&mut self, end: char) -> Result<()> {
         self.skip();
-        let is_there = self.rest().starts_with(end) || self.eat(',');
+        let is_there = self.rest().starts_with(end) || self.accept(',');
         ensure!(is_there, "a comma is missing");
         Ok(())
     }
@@ -171,13 +173,13 @@ impl<'a> Parser<'a> {
             "f" | "F" | "u" | "U" if is_string => Ok(Node::Text(self.string()?)),
             "lambda" => self.function(),
             _ => bail!(
-                "{:?} is not text, number, list or dictionary",
+                "{:?} is not a string, number, list or dictionary",
                 start_of(rest)
             ),
         }
     }
 
-    /// `lambda c: f'a photo of a {c}.'`: the text with its place written as `{}`.
+    /// `lambda c: f'a photo of a {c}.'`: the text with its placeholder written as `{}`.
     fn function(&mut self) -> Result<Node> {
         self.skip();
         let rest = self.rest();
@@ -187,7 +189,7 @@ impl<'a> Parser<'a> {
         let name = name.unwrap_or_default();
         self.at += name.len();
         ensure!(
-            !name.is_empty() && self.eat(':'),
+            !name.is_empty() && self.accept(':'),
             "the function is not of the form lambda c: f\"a {{c}}.\""
         );
         match self.value()? {
@@ -202,14 +204,14 @@ impl<'a> Parser<'a> {
         let triple = [quote; 3].iter().collect::<String>();
         ensure!(
             !rest.starts_with(&triple),
-            "a text has three quotes; write it with one"
+            "a string has triple quotes; write it with single ones"
         );
         let mut found = String::new();
         let mut chars = rest.char_indices().skip(1);
         while let Some((at, c)) = chars.next() {
             match c {
                 '\\' => found.push(escaped(&mut chars)?),
-                '\n' => bail!("a text goes over the end of the line; is a quote missing?"),
+                '\n' => bail!("a string extends over the end of the line; is a quote missing?"),
                 c if c == quote => {
                     self.at += at + 1;
                     return Ok(found);
@@ -217,11 +219,11 @@ impl<'a> Parser<'a> {
                 c => found.push(c),
             }
         }
-        bail!("a text does not end; is a quote missing?")
+        bail!("a string does not end; is a quote missing?")
     }
 }
 
-/// The character that a backslash and what follows it stand for.
+/// The character of an escape sequence.
 fn escaped(chars: &mut impl Iterator<Item = (usize, char)>) -> Result<char> {
     let mut next = || chars.next().map(|(_, c)| c).unwrap_or_default();
     let digits = match next() {
@@ -230,11 +232,11 @@ fn escaped(chars: &mut impl Iterator<Item = (usize, char)>) -> Result<char> {
         c @ ('\\' | '"' | '\'' | '/') => return Ok(c),
         'x' => 2,
         'u' => 4,
-        c => bail!("\\{c} in a text is not understood"),
+        c => bail!("\\{c} in a string is not supported"),
     };
     let code: String = (0..digits).map(|_| next()).collect();
     let found = u32::from_str_radix(&code, 16).ok().and_then(char::from_u32);
-    found.with_context(|| format!("\\{code} in a text is not a character"))
+    found.with_context(|| format!("\\{code} in a string is not a character"))
 }
 
 fn start_of(text: &str) -> String {
@@ -246,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_are_read_as_python_means_them() {
+    fn literals_are_read_as_in_python() {
         let cases = [
             ("['cat', \"it's\", ]", r#"["cat","it's"]"#),
             (
@@ -281,19 +283,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_literal_is_refused_with_its_line() {
+    fn other_texts_are_refused_with_their_line() {
         let deep = "[".repeat(100_000);
         let cases = [
             ("['cat'\n 'dog']", "line 2: a comma is missing"),
-            ("['cat',\n 'do", "a text does not end"),
-            ("['cat\n']", "goes over the end"),
+            ("['cat',\n 'do", "a string does not end"),
+            ("['cat\n']", "extends over the end"),
             ("['cat',", "does not end"),
-            ("[os.listdir('x')]", "\"os.listdir('x')]\" is not text"),
-            ("['a'] + ['b']", "something follows"),
+            ("[os.listdir('x')]", "\"os.listdir('x')]\" is not a string"),
+            ("['a'] + ['b']", "unexpected text after"),
             ("{'a': 1, 'b'}", "some have none"),
-            ("['\\q']", "not understood"),
+            ("['\\q']", "not supported"),
             ("['\\ud800']", "not a character"),
-            ("['''a''']", "three quotes"),
+            ("['''a''']", "triple quotes"),
             ("[lambda: 'x']", "not of the form"),
             (&deep, "nested too deeply"),
         ];

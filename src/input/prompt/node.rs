@@ -1,4 +1,4 @@
-//! What JSON, Python literals and YAML have in common, in the order of the file.
+//! The common tree of JSON, Python literals and YAML, in the order of the file.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ pub(super) enum Node {
 }
 
 impl Node {
-    /// What it is, for messages.
+    /// Its type, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -42,7 +42,7 @@ impl Node {
         matches!(self, Self::Text(_))
     }
 
-    /// A number without sign and fraction; `0.0`, as pandas writes it, is one.
+    /// A number without sign and fraction; `0.0`, pandas' form of 0, is accepted.
     pub(super) fn index(&self) -> Option<u64> {
         match self {
             Self::Number(text) => index(text),
@@ -51,7 +51,7 @@ impl Node {
     }
 }
 
-/// The class number that a text is; `0.0` is one as well.
+/// The class number that a text is; `0.0` is accepted as well.
 pub(super) fn index(text: &str) -> Option<u64> {
     let digits = text.strip_suffix(".0").unwrap_or(text);
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -90,7 +90,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
-        // As it is written with a point, so that 1.0 is not the text 1.
+        // Written with a decimal point, so that 1.0 is not the text 1.
         Ok(Node::Number(format!("{value:?}")))
     }
 

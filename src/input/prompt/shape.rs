@@ -1,5 +1,5 @@
-//! What surrounds the labels or templates of a file that has one a line: numbers, ids, bullets,
-//! quotes. All of it is seen by looking at all lines together; one line says nothing.
+//! Detects what surrounds the labels or templates of a file with one per line: numbers, ids,
+//! bullets, quotes. It shows only in all lines together, never in one.
 
 use std::collections::HashSet;
 use std::sync::LazyLock;
@@ -11,9 +11,9 @@ use super::node;
 /// One line of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Item {
-    /// From 1.
+    /// Line number, from 1.
     pub(super) line: usize,
-    /// The number or id that stood before the text.
+    /// The number or id that preceded the text.
     pub(super) key: Option<String>,
     pub(super) text: String,
 }
@@ -25,18 +25,18 @@ fn expression(pattern: &str) -> Regex {
     Regex::new(pattern).expect("a constant expression that the tests compile")
 }
 
-/// An id set off by a sign: `0: cat`, `1. cat`, `(1) cat`, `0 -> cat`, `"0": cat`.
+/// An id followed by a delimiter: `0: cat`, `1. cat`, `(1) cat`, `0 -> cat`, `"0": cat`.
 static SET_OFF: LazyLock<Regex> = LazyLock::new(|| {
     let sign = r"(?:\s+(?:->|=>|-|–|—)(\s+)|\s*[:.)\],;|=](\s*))";
     expression(&format!(r#"^[(\["']?{ID}["']?{sign}(\S.*)$"#))
 });
-/// An id and a blank.
+/// An id and a space.
 static BLANK: LazyLock<Regex> = LazyLock::new(|| expression(&format!(r"^{ID}\s+(\S.*)$")));
 static ID_ALONE: LazyLock<Regex> = LazyLock::new(|| expression(&format!("^{ID}$")));
 /// A class number at the end, as in lists of scenes: `/a/airfield 0`.
 static AT_THE_END: LazyLock<Regex> =
     LazyLock::new(|| expression(r"^(\S.*?)(?:\s*[,;:|=]\s*|\s+)(\d{1,9})$"));
-/// What opens and closes a quotation, in the ways of several languages.
+/// Opening and closing quotation marks of several languages.
 const QUOTES: [[char; 2]; 6] = [
     ['"', '"'],
     ['\'', '\''],
@@ -47,19 +47,20 @@ const QUOTES: [[char; 2]; 6] = [
 ];
 static BULLET: LazyLock<Regex> = LazyLock::new(|| expression(r"^[-*+•]\s+(\S.*)$"));
 
-/// Takes off what surrounds the texts of all lines, and returns what was taken for what, to be said.
+/// Removes what surrounds the texts of all lines, and returns notes on it.
 ///
 /// - Bullets, and quotes or commas at the ends.
-/// - Ids and numbers before each text, all different, that a sign sets off; the texts hold letters
-///   and do not go on with a digit (`10:30` and `1.5 l` have no number before them).
-/// - Ids and a blank. Numbers and a blank only if they rise from 0 or 1 and the texts after them
-///   differ in more than a plural: `7 up` and `3d printer` keep theirs, and so do `1 cat`, `2 cats`.
+/// - Ids and numbers before each text, all different, followed by a delimiter; the texts hold
+///   letters and do not continue with a digit (`10:30` and `1.5 l` have no number before them).
+/// - Ids and a space. Numbers and a space only if they count up from 0 or 1 and the texts after
+///   them differ in more than a plural: `7 up` and `3d printer` keep theirs, and so do `1 cat`, `2
+///   cats`.
 /// - Numbers at the end that count from 0 or 1 in steps of one, after texts that differ.
 ///
-/// What is left in every text and may not belong to it is spoken of.
-pub(super) fn undress(items: &mut [Item]) -> Vec<String> {
+/// What remains in every text but may not belong to it is reported.
+pub(super) fn strip_decoration(items: &mut [Item]) -> Vec<String> {
     let mut notes = Vec::new();
-    // Quotes may be within bullets, and numbers within quotes, but not without end.
+    // Quotes may be within bullets, and numbers within quotes, but the nesting is limited.
     for _ in 0..4 {
         let note = unquote(items)
             .or_else(|| without_bullets(items))
@@ -71,39 +72,40 @@ pub(super) fn undress(items: &mut [Item]) -> Vec<String> {
         }
     }
     if notes.is_empty() && items.len() > 1 {
-        notes.extend(left_alone(items));
+        notes.extend(unremoved_warning(items));
     }
     notes
 }
 
-/// What may not belong to the texts, though it is taken as part of them.
-fn left_alone(items: &[Item]) -> Option<String> {
+/// Warns of what may not belong to the texts, but was kept.
+fn unremoved_warning(items: &[Item]) -> Option<String> {
     let all = |is: &dyn Fn(&str) -> bool| items.iter().all(|item| is(&item.text));
     let begins_with_number = |text: &str| {
         let digits = text.split_whitespace().next().unwrap_or_default();
         let digits = digits.trim_end_matches([':', '.', ')', ',']);
-        // Models of cars and the like begin with their year.
+        // Names of car models and the like begin with their year.
         node::index(digits).is_some_and(|number| !(1900..2100).contains(&number))
             && digits.len() < text.len()
     };
-    // Digits may be labels; ids are none.
+    // Digits may be labels; ids may not.
     if all(&|text| is_id(text) && node::index(text).is_none()) {
         return Some(
-            "every line is an id, which says nothing to a model; write the names of the \
-             classes (--labels-file imagenet has those of WordNet's ids)"
+            "every line is an id, which means nothing to the model; write the names of the \
+             classes (--labels-file imagenet has those of WordNet ids)"
                 .to_owned(),
         );
     }
     if items.len() > 2 && all(&begins_with_number) {
         return Some(
-            "every line begins with a number, which is taken as part of the text; if it is not, write \
-             a .csv file with the columns key and label"
+            "every line begins with a number, which is read as part of the text; if it is not, \
+             write a .csv file with the columns key and label"
                 .to_owned(),
         );
     }
     if all(&|text| text.contains(": ")) {
         return Some(
-            "every line has a colon, and is taken as one text; a .yaml file may have lines label: prompt"
+            "every line has a colon and is read as one text; a .yaml file may have lines label: \
+             prompt"
                 .to_owned(),
         );
     }
@@ -117,8 +119,8 @@ fn left_alone(items: &[Item]) -> Option<String> {
         .into_iter()
         .find(|sign| is_cell_end(*sign))?;
     Some(format!(
-        "every line has a {sign:?}, and is taken as one text; pass --delimiter {sign:?} if it separates \
-         cells"
+        "every line has a {sign:?} and is read as one text; pass --delimiter {sign:?} if it \
+         separates cells"
     ))
 }
 
@@ -132,18 +134,18 @@ pub(super) fn are_ids<'a>(cells: impl Iterator<Item = &'a str> + Clone) -> bool 
     let first = cells.clone().next().and_then(|cell| cell.chars().next());
     let is_alike = |cell: &str| {
         let is_digit = cell.starts_with(|c: char| c.is_ascii_digit());
-        let alike = match first {
+        let same_kind = match first {
             Some(c) if c.is_ascii_digit() => is_digit,
             c => cell.chars().next() == c,
         };
-        alike && is_id(cell)
+        same_kind && is_id(cell)
     };
     let mut seen = HashSet::new();
     let count = cells.clone().count();
     count > 1 && cells.clone().all(is_alike) && cells.clone().all(|cell| seen.insert(cell))
 }
 
-/// Replaces all lines by what `change` makes of them, unless it makes nothing of one.
+/// Replaces all lines by the results of `change`, unless it is `None` for one.
 fn change(items: &mut [Item], change: impl Fn(&Item) -> Option<Item>) -> bool {
     let changed: Option<Vec<Item>> = items.iter().map(change).collect();
     let Some(changed) = changed.filter(|changed| changed.len() > 1) else {
@@ -170,7 +172,7 @@ fn unquote(items: &mut [Item]) -> Option<&'static str> {
         inner.filter(|inner| !inner.trim().is_empty())
     };
     if change(items, |item| Some(with_text(item, &bare(&item.text)?))) {
-        return Some("the quotes around every line are taken off");
+        return Some("the quotes around every line were removed");
     }
     // The last line of a list needs no comma.
     let last = items.last().map(|item| item.line);
@@ -184,7 +186,7 @@ fn unquote(items: &mut [Item]) -> Option<&'static str> {
         (!text.is_empty()).then(|| with_text(item, text))
     };
     let has_comma = items.first().is_some_and(|item| item.text.ends_with(','));
-    (has_comma && change(items, cut)).then_some("the comma after every line is taken off")
+    (has_comma && change(items, cut)).then_some("the comma after every line was removed")
 }
 
 fn without_bullets(items: &mut [Item]) -> Option<&'static str> {
@@ -192,16 +194,16 @@ fn without_bullets(items: &mut [Item]) -> Option<&'static str> {
         let found = BULLET.captures(&item.text)?;
         Some(with_text(item, found.get(1)?.as_str()))
     };
-    change(items, bare).then_some("the bullet before every line is taken off")
+    change(items, bare).then_some("the bullet before every line was removed")
 }
 
-/// An id, what sets it off, and the text after it.
+/// An id, its delimiter, and the text after it.
 struct Split<'a> {
     id: &'a str,
     text: &'a str,
-    /// A blank, and nothing else, is between them.
+    /// Whether only a space is between them.
     by_blank: bool,
-    /// The text follows a sign at once.
+    /// Whether the text follows a delimiter directly.
     at_once: bool,
 }
 
@@ -259,9 +261,9 @@ fn without_ids(items: &mut [Item]) -> Option<&'static str> {
         })
     };
     change(items, bare).then_some(if are_numbers {
-        "the number before every line is its key, and not part of the text"
+        "the number before every line is used as its key, not as part of the text"
     } else {
-        "the id before every line is its key, and not part of the text"
+        "the id before every line is used as its key, not as part of the text"
     })
 }
 
@@ -299,7 +301,7 @@ fn without_last_numbers(items: &mut [Item]) -> Option<&'static str> {
         })
     };
     change(items, bare)
-        .then_some("the number after every line is its key, and not part of the text")
+        .then_some("the number after every line is used as its key, not as part of the text")
 }
 
 /// Whether texts differ in more than a plural.
@@ -316,8 +318,8 @@ fn all_differ<'a>(texts: impl Iterator<Item = &'a str>) -> bool {
 mod tests {
     use super::*;
 
-    /// The lines as `key=text` or `text`, and how many notes there are.
-    fn undressed(text: &str) -> (Vec<String>, usize) {
+    /// The lines as `key=text` or `text`, and the number of notes.
+    fn stripped(text: &str) -> (Vec<String>, usize) {
         let mut items: Vec<Item> = (1..)
             .zip(text.lines())
             .map(|(line, text)| Item {
@@ -326,7 +328,7 @@ mod tests {
                 text: text.to_owned(),
             })
             .collect();
-        let notes = undress(&mut items).len();
+        let notes = strip_decoration(&mut items).len();
         let shown = items.into_iter().map(|item| match item.key {
             Some(key) => format!("{key}={}", item.text),
             None => item.text,
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_before_every_line_is_taken_off() {
+    fn decoration_of_every_line_is_removed() {
         let cases: [(&str, &[&str]); 21] = [
             ("0:cat\n1:dog", &["0=cat", "1=dog"]),
             (
@@ -378,7 +380,7 @@ mod tests {
             ("cat,\ndog,\ncow", &["cat", "dog", "cow"]),
         ];
         for (text, expected) in cases {
-            let (found, notes) = undressed(text);
+            let (found, notes) = stripped(text);
             assert_eq!(found, expected, "{text}");
             assert!(notes > 0, "{text}");
         }
@@ -415,7 +417,7 @@ mod tests {
         ];
         for (text, notes) in cases {
             let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-            assert_eq!(undressed(text), (lines, notes), "{text}");
+            assert_eq!(stripped(text), (lines, notes), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Labels as a table: with a header, or without one.
+//! Labels as a table, with or without a header.
 
 use anyhow::{Result, ensure};
 
@@ -7,14 +7,14 @@ use super::entry::Entry;
 use super::{Found, Written, node, shape};
 use crate::input::text_file::{Row, Table, column};
 
-/// Reads a table. Its first row is a header if one cell of it names a column of labels; without one
-/// the first column holds labels and the others prompts, but for columns of numbers or ids, which are
-/// keys. A first row above a column of ids that is none itself is a header as well. Empty cells hold
-/// nothing, rows of empty cells are skipped, and there are no comments.
+/// Reads a table. Its first row is a header if one cell names a column of labels; without a header
+/// the first column holds labels and the others prompts, except for columns of numbers or ids,
+/// which are keys. A first row whose cell above a column of ids is not an id is a header as well.
+/// Empty cells hold nothing, rows of empty cells are skipped, and there are no comments.
 ///
 /// # Errors
-/// When the header has the label twice or not at all, a row has more cells than the header, or a row
-/// has cells but no label; the line is named.
+/// When the header has the label twice or not at all, a row has more cells than the header, or a
+/// row has cells but no label; the line is named.
 pub(super) fn entries(table: Table) -> Result<Found> {
     let separator = table.separator();
     let mut rows = table.collect::<Result<Vec<Row>>>()?;
@@ -38,7 +38,8 @@ fn cell(row: &Row, place: usize) -> &str {
     row.cells.get(place).map_or("", String::as_str)
 }
 
-/// The columns, whether the first row is a header, and whether keys were found by looking.
+/// The columns, whether the first row is a header, and whether keys were detected rather than
+/// named.
 fn columns(rows: &[Row]) -> Result<(Columns, bool, bool)> {
     let Some((first, rest)) = rows.split_first() else {
         return Ok((without_header(rows), false, false));
@@ -67,8 +68,8 @@ fn columns(rows: &[Row]) -> Result<(Columns, bool, bool)> {
     }
 }
 
-/// The columns below a first row that names them, which shows by ids or numbers that stand below a
-/// cell that is neither.
+/// The columns below a first row that names them, which shows by ids or numbers below a cell that
+/// is neither.
 fn above_ids(names: &[String], rest: &[Row]) -> Option<Result<Columns>> {
     let ids = |place: &usize| {
         let cells = rest.iter().map(|row| cell(row, *place));
@@ -84,7 +85,7 @@ fn above_ids(names: &[String], rest: &[Row]) -> Option<Result<Columns>> {
         .filter(|place| !ids(place))
         .collect();
     let [label] = words[..] else {
-        // With prompts or the like next to the labels nobody knows which is which.
+        // With prompts or the like next to the labels, the columns are ambiguous.
         let is_said = names.iter().any(|name| column::is_known(name));
         return is_said.then(|| Columns::named(names, |_| false));
     };
@@ -92,7 +93,7 @@ fn above_ids(names: &[String], rest: &[Row]) -> Option<Result<Columns>> {
         columns: vec![Column::Unknown; names.len()],
         warnings: Vec::new(),
         notes: vec![format!(
-            "the first line names the columns: labels are in {:?}, their keys in {:?}",
+            "the first line is a header: labels are in {:?}, their keys in {:?}",
             names[label], names[id]
         )],
     };
@@ -112,7 +113,7 @@ fn without_header(rows: &[Row]) -> Columns {
     let are_ids = |place: usize| shape::are_ids(cells(place));
     let are_words = |place: usize| cells(place).all(|cell| cell.contains(char::is_alphabetic));
     let mut columns = vec![Column::Prompt; width];
-    // Ids before the labels; of several those that are not mere numbers.
+    // Ids before the labels; of several, those that are not mere numbers.
     let before = (0..width).take_while(|place| are_ids(*place)).count();
     let label = if before < width && are_words(before) {
         before
@@ -135,14 +136,14 @@ fn without_header(rows: &[Row]) -> Columns {
     if let Some(key) = key {
         columns[key] = Column::Key;
         notes.push(format!(
-            "there are no names of columns; column {} has keys, and column {} the labels",
+            "the table has no header; column {} is read as keys and column {} as labels",
             key + 1,
             label + 1
         ));
     } else if width > 1 {
-        // A first row that nobody knows as names of columns would be a label.
+        // A first row without known column names would be a label.
         notes.push(
-            "there are no names of columns; the first column has the labels, the others prompts"
+            "the table has no header; the first column is read as labels, the others as prompts"
                 .to_owned(),
         );
     }
@@ -163,8 +164,8 @@ fn entry(row: Row, columns: &Columns, width: Option<usize>, separator: &str) -> 
     if let Some(width) = width {
         ensure!(
             length <= width,
-            "line {line} has {length} cells, the header {width}; put cells that hold the separator, \
-             {separator}, in double quotes"
+            "line {line} has {length} cells, but the header has {width}; put cells that contain \
+             the separator, {separator}, in double quotes"
         );
     }
     let mut entry = Entry::new(usize::try_from(line)?, String::new());
@@ -176,11 +177,11 @@ fn entry(row: Row, columns: &Columns, width: Option<usize>, separator: &str) -> 
     let names = entry.aliases.iter().chain(&entry.text).chain(&entry.key);
     ensure!(
         !names.chain([&entry.label]).any(|name| name.contains('\n')),
-        "a cell that begins on line {line} goes over several lines; is a double quote missing?"
+        "a cell that begins on line {line} extends over several lines; is a double quote missing?"
     );
     ensure!(
         !entry.label.is_empty(),
-        "line {line} has no label; write it or remove the line"
+        "line {line} has no label; add it or remove the line"
     );
     Ok(entry)
 }
@@ -191,7 +192,7 @@ mod tests {
 
     use super::*;
 
-    /// The classes as `key=label:prompts`, and how many notes there are.
+    /// The classes as `key=label:prompts`, and the number of notes.
     fn read(content: &str) -> Result<(Vec<String>, usize), String> {
         let reader = Box::new(Cursor::new(content.as_bytes().to_vec()));
         let table = Table::new(reader, b',', None).unwrap();
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_found_by_name_or_by_looking() {
+    fn columns_are_found_by_name_or_by_content() {
         let cases: [(&str, &[&str], usize); 18] = [
             ("category\ncat\ndog\n", &["cat:", "dog:"], 0),
             ("class_name\ncat\n", &["cat:"], 0),
@@ -256,7 +257,10 @@ mod tests {
         for (content, part) in [
             ("key,prompt\n1,a\n", "no column of labels (key, prompt)"),
             ("id,words,caption\n0,a,b\n1,c,d\n", "no column of labels"),
-            ("label\na cat, asleep\n", "line 2 has 2 cells, the header 1"),
+            (
+                "label\na cat, asleep\n",
+                "line 2 has 2 cells, but the header has 1",
+            ),
         ] {
             let error = read(content).unwrap_err();
             assert!(error.contains(part), "{content:?}: {error}");

@@ -1,4 +1,4 @@
-//! Templates: texts into which a label is put.
+//! Templates: texts with a placeholder for the label.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -11,7 +11,7 @@ use super::document::{self, Content, Tables};
 use super::node::Node;
 use crate::input::text_file::column;
 
-/// What places for the label are called by the programs that write templates, in lower case.
+/// Names of the placeholder in the programs that write templates, in lower case.
 const PLACES: [&str; 14] = [
     "",
     "0",
@@ -28,7 +28,7 @@ const PLACES: [&str; 14] = [
     "name",
     "text",
 ];
-/// What a field or column with templates may be called, as [`column::key`] writes it.
+/// Accepted names of a field or column with templates, as [`column::key`] writes them.
 pub(super) const NAMES: [&str; 6] = [
     "template",
     "templates",
@@ -42,16 +42,16 @@ static PLACE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"\{([A-Za-z0-9_]*)\}").expect("a constant expression that the tests compile")
 });
 
-/// Texts into which a label is put: at least one, each with a place for the label.
+/// Texts with a placeholder for the label: at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Templates {
-    /// With `{}` for each place.
+    /// With `{}` for each placeholder.
     texts: Vec<String>,
     note: Option<String>,
 }
 
 impl Templates {
-    /// The label as typed, the default.
+    /// The label unchanged, the default.
     pub fn none() -> Self {
         Self {
             texts: vec!["{}".to_owned()],
@@ -59,7 +59,7 @@ impl Templates {
         }
     }
 
-    /// Whether labels are taken as typed.
+    /// Whether labels are used unchanged.
     pub fn are_none(&self) -> bool {
         self.texts == ["{}"]
     }
@@ -67,14 +67,14 @@ impl Templates {
     /// The templates of `--template`.
     ///
     /// # Errors
-    /// When there are none, or one has no place such as `{}` or `{label}`.
+    /// When there are none, or one has no placeholder such as `{}` or `{label}`.
     pub fn from_arguments(templates: &[String]) -> Result<Self> {
         Self::checked(templates.iter().map(String::as_str))
     }
 
-    /// The templates of `--templates NAME|FILE`: a built-in set (names win over files), or a file
-    /// with one template a line, `#` comments and blank lines skipped, or with a list in JSON, YAML
-    /// or Python. `FILE:NAME` is one list of a file that has several.
+    /// The templates of `--templates NAME|FILE`: a built-in set (names take precedence over files),
+    /// or a file with one template per line, `#` comments and blank lines skipped, or with a list
+    /// in JSON, YAML or Python. `FILE:NAME` is one list of a file that has several.
     ///
     /// # Errors
     /// When it is neither, or the file's templates are not usable.
@@ -91,7 +91,7 @@ impl Templates {
         let path = Path::new(file);
         ensure!(
             path.exists() || name == "-",
-            "no templates {name:?}: neither a built-in name ({}) nor a file",
+            "no templates {name:?}: it is neither a built-in set ({}) nor a file",
             built_in::template_names().collect::<Vec<_>>().join(", ")
         );
         let document = document::read(path, Tables::AsLines)?;
@@ -105,7 +105,7 @@ impl Templates {
                     );
                     items.into_iter().map(|item| item.text).collect()
                 }
-                Content::Table(_) => bail!("a table has no templates"),
+                Content::Table(_) => bail!("it is a table, which cannot hold templates"),
             };
             Self::checked(texts.iter().map(String::as_str))
         };
@@ -116,14 +116,14 @@ impl Templates {
         Ok(templates)
     }
 
-    /// What was guessed about the file, to be said once.
+    /// Notes on what was guessed about the file.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
 
-    /// The prompts for one label, one for each template.
+    /// The prompts for one label, one per template.
     pub fn fill(&self, label: &str) -> Vec<String> {
-        // The label goes in last and is not searched again: it may hold braces itself.
+        // The label is inserted last and not searched again: it may contain braces itself.
         let fill_one = |template: &String| template.replace("{}", label);
         self.texts.iter().map(fill_one).collect()
     }
@@ -132,7 +132,7 @@ impl Templates {
         let texts = templates.map(with_places).collect::<Result<Vec<_>>>()?;
         ensure!(
             !texts.is_empty(),
-            "there are no templates; give at least one"
+            "there are no templates; pass at least one"
         );
         Ok(Self { texts, note: None })
     }
@@ -144,7 +144,7 @@ impl Default for Templates {
     }
 }
 
-/// The template with its places written as `{}`.
+/// The template with its placeholders written as `{}`.
 fn with_places(template: &str) -> Result<String> {
     let is_known = |found: &Captures<'_>| {
         let name = found.get(1).map_or("", |name| name.as_str());
@@ -152,17 +152,17 @@ fn with_places(template: &str) -> Result<String> {
     };
     if let Some(unknown) = PLACE.captures_iter(template).find(|found| !is_known(found)) {
         bail!(
-            "template {template:?} has {}, which stands for nothing; the label goes where {{}} is",
+            "template {template:?} has {}, which is not a placeholder; write {{}} for the label",
             unknown.get(0).map_or("", |place| place.as_str())
         );
     }
     ensure!(
         !template.contains('\0'),
-        "template {template:?} holds a NUL; remove it"
+        "template {template:?} contains a NUL; remove it"
     );
     ensure!(
         PLACE.is_match(template),
-        "template {template:?} has no place for the label; write {{}} where it goes"
+        "template {template:?} has no placeholder for the label; write {{}} where it goes"
     );
     Ok(PLACE.replace_all(template, "{}").into_owned())
 }
@@ -185,10 +185,10 @@ fn of_node(node: Node, list: Option<&str>, file: &str) -> Result<Vec<String>> {
     };
     match (pairs.iter().find(|(name, _)| is_wanted(name)), list) {
         (Some((_, node)), _) => of_list(node.clone()),
-        (None, Some(list)) => bail!("it has no list {list:?}; there are {shown}"),
+        (None, Some(list)) => bail!("it has no list {list:?}; it has {shown}"),
         (None, None) => bail!(
-            "it has several lists, {shown}; name one, as in --templates {file}:{}, or pass a file with \
-             the prompts of each label to --labels-file",
+            "it has several lists, {shown}; name one, such as --templates {file}:{}, or pass a \
+             file with the prompts of each label to --labels-file",
             names.first().unwrap_or(&"NAME")
         ),
     }
@@ -199,7 +199,7 @@ fn of_list(node: Node) -> Result<Vec<String>> {
     let Node::List(nodes) = node else {
         match node {
             Node::Text(text) => return Ok(vec![text]),
-            _ => bail!("it has {kind} where a list of templates is expected"),
+            _ => bail!("it has {kind}, but a list of templates is expected"),
         }
     };
     let text = |(number, node): (usize, Node)| match node {
@@ -212,7 +212,7 @@ fn of_list(node: Node) -> Result<Vec<String>> {
             let text = found.and_then(|(_, node)| node.scalar()).map(str::to_owned);
             text.with_context(|| format!("entry {number} has no field template"))
         }
-        node => bail!("entry {number} is {}, and not a template", node.kind()),
+        node => bail!("entry {number} is {}, not a template", node.kind()),
     };
     (1..).zip(nodes).map(text).collect()
 }
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_is_filled_and_the_label_is_left_alone() {
+    fn every_placeholder_is_filled_and_the_label_is_not_searched() {
         let cases = [
             ("a {}.", "cat", "a cat."),
             ("{} {label} {}", "x", "x x x"),
@@ -308,9 +308,9 @@ mod tests {
     #[test]
     fn unusable_templates_are_refused() {
         let error = |templates: &[&str]| from_arguments(templates).unwrap_err().to_string();
-        assert!(error(&["a {}", "a photo"]).starts_with("template \"a photo\" has no place"));
+        assert!(error(&["a {}", "a photo"]).starts_with("template \"a photo\" has no placeholder"));
         assert!(error(&[]).starts_with("there are no templates"));
-        assert!(error(&["a {} {adjective}"]).contains("{adjective}, which stands for nothing"));
+        assert!(error(&["a {} {adjective}"]).contains("{adjective}, which is not a placeholder"));
         let unknown = Templates::named_or_file("openai79")
             .unwrap_err()
             .to_string();
@@ -384,7 +384,7 @@ mod tests {
                 ":birds, or pass",
             ),
             ("[1]", "entry 1 is a number"),
-            (r#"["a cat"]"#, "no place"),
+            (r#"["a cat"]"#, "no placeholder"),
             ("[\"a {}.\"\n\"the {}\"]", "neither"),
             ("{\n  a {}\n}\n", "neither"),
         ];
@@ -400,6 +400,6 @@ mod tests {
         );
         let none = format!("{}:pets", folder.path().join("several.json").display());
         let error = format!("{:#}", Templates::named_or_file(&none).unwrap_err());
-        assert!(error.contains("there are birds, cars"), "{error}");
+        assert!(error.contains("it has birds, cars"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Labels from arguments, built-in sets and files of all forms.
+//! Labels from arguments, built-in sets and files of all formats.
 
 use super::*;
 
@@ -29,14 +29,14 @@ fn arguments_are_labels_as_typed() {
     });
     assert_eq!(set.classes, expected);
     let cases: [(&[&str], &str); 3] = [
-        (&[], "there are no labels; give at least one"),
+        (&[], "there are no labels; pass at least one"),
         (
             &["cat", " "],
             "label 2 is empty; remove it or write its text",
         ),
         (
             &["cat", "dog", "cat"],
-            "label \"cat\" is there twice (labels 1 and 3); remove one",
+            "label \"cat\" occurs twice (labels 1 and 3); remove one",
         ),
     ];
     for (arguments, expected) in cases {
@@ -135,7 +135,7 @@ fn labels_files_are_read() {
 }
 
 #[test]
-fn what_is_guessed_is_said_once() {
+fn guesses_are_reported_once() {
     let cases: [(&str, &[u8], &[&str], bool); 19] = [
         ("l.txt", b"0:cat\n1:dog\n", &["cat", "dog"], true),
         (
@@ -226,7 +226,7 @@ fn what_is_guessed_is_said_once() {
 }
 
 #[test]
-fn a_given_delimiter_makes_a_table_of_lines_that_hold_it() {
+fn a_given_delimiter_makes_a_table_of_lines_that_contain_it() {
     let folder = tempfile::tempdir().unwrap();
     let read = |name: &str, content: &str| {
         let path = folder.path().join(name);
@@ -244,7 +244,7 @@ fn a_given_delimiter_makes_a_table_of_lines_that_hold_it() {
 }
 
 #[test]
-fn a_table_brings_keys_and_what_is_odd_about_it() {
+fn a_table_has_keys_and_warnings() {
     let set = from_file("l.csv", b"label,folder,count\ncat,n02,7\ndog,,8\n").unwrap();
     let keys: Vec<_> = set
         .classes
@@ -303,24 +303,24 @@ fn unusable_labels_files_are_refused() {
         (
             "l.txt",
             b"cat\n#\ncat\n",
-            "label \"cat\" is there twice (lines 1 and 3)",
+            "label \"cat\" occurs twice (lines 1 and 3)",
         ),
         ("l.txt", b"cat\nca\xff\n", "line 2 is not UTF-8"),
-        ("l.txt", b"cat\nd\0g\n", "line 2 holds a NUL"),
+        ("l.txt", b"cat\nd\0g\n", "line 2 contains a NUL"),
         ("l.txt", b"cat {\n}\n", "line 1, \"cat {\", is not a label"),
         ("l.txt", b"{\"a\": 1\n", "neither"),
         ("l.txt", b"<a>\n<b>\n", "markup"),
         (
             "l.yaml",
             b"names: &x\n",
-            "line 1 is YAML that is not understood",
+            "line 1 is YAML that is not supported",
         ),
         ("l.jsonl", b"{\"label\": \"a\"}\n{\n", "line 2 is not JSON"),
         ("l.json", b"{}", "there are no labels"),
         (
             "l.json",
             b"{\"a\": \"x\", \"b\": [], \"a\": \"y\"}",
-            "label \"a\" is there twice (entries 1 and 3)",
+            "label \"a\" occurs twice (entries 1 and 3)",
         ),
         (
             "l.json",
@@ -328,7 +328,7 @@ fn unusable_labels_files_are_refused() {
             "class \"a\" has an empty prompt",
         ),
         ("l.json", b"[\"a\", \"\"]", "label 2 is empty"),
-        ("l.json", b"[\"a\\u0000\"]", "label 1 holds a NUL"),
+        ("l.json", b"[\"a\\u0000\"]", "label 1 contains a NUL"),
         (
             "l.json",
             b"{\"a\": 1}",
@@ -350,13 +350,13 @@ fn unusable_labels_files_are_refused() {
         (
             "l.csv",
             b"cat\ndog\ncat\n",
-            "\"cat\" is there twice (lines 1 and 3)",
+            "\"cat\" occurs twice (lines 1 and 3)",
         ),
         ("l.csv", b"label,prompt\ncat,a\n,b\n", "line 3 has no label"),
         (
             "l.csv",
             b"label\na cat, asleep\n",
-            "line 2 has 2 cells, the header 1",
+            "line 2 has 2 cells, but the header has 1",
         ),
         (
             "l.csv",
@@ -366,12 +366,12 @@ fn unusable_labels_files_are_refused() {
         (
             "l.csv",
             b"a,b\n\"c\nd\ne\n",
-            "begins on line 2 goes over several lines",
+            "begins on line 2 extends over several lines",
         ),
         (
             "l.csv",
             b"key,label\n1,a\n1,b\n",
-            "key \"1\" stands for both \"a\" and \"b\"",
+            "key \"1\" belongs to both \"a\" and \"b\"",
         ),
         (
             "l.csv",

@@ -1,27 +1,27 @@
-//! The part of YAML that lists of labels and templates are written in: lists and maps of texts, one
-//! inside the other by indentation, and `[a, b]` on one line. Everything else is refused.
+//! Parses the subset of YAML in which lists of labels and templates are written: nested lists and
+//! maps of texts, by indentation or as `[a, b]` on one line. Everything else is refused.
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::node::Node;
 
-/// Deeper nesting than any list of labels has.
-const DEEPEST: usize = 32;
+/// Maximum depth, more than any list of labels has.
+const MAX_DEPTH: usize = 32;
 
-/// One line that says something.
+/// One line with content.
 struct Line {
     number: usize,
     indent: usize,
     text: String,
 }
 
-/// Reads a document.
+/// Parses a document.
 ///
 /// # Errors
-/// Names the line that is not understood.
+/// Names the line that is not supported.
 pub(super) fn parse(text: &str) -> Result<Node> {
     let mut lines: Vec<Line> = Vec::new();
-    // Whether the last of them has a list that goes on below it.
+    // Whether the last of them has a list that continues below it.
     let mut is_unfinished = false;
     for (number, line) in (1..).zip(text.lines()) {
         let content = without_comment(line).trim_end();
@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str) -> Result<Node> {
         let indent = content.len() - bare.len();
         ensure!(
             !content.get(..indent).unwrap_or_default().contains('\t'),
-            "line {number} is indented by tabs, which YAML forbids"
+            "line {number} is indented by tabs, which YAML forbids; use spaces"
         );
         is_unfinished = is_open(bare);
         lines.push(Line {
@@ -51,12 +51,12 @@ pub(super) fn parse(text: &str) -> Result<Node> {
     let node = parser.block(0)?;
     match parser.lines.first() {
         None => Ok(node),
-        Some(line) => bail!("line {} is not indented as those before", line.number),
+        Some(line) => bail!("line {} is not indented like the lines before", line.number),
     }
 }
 
-/// Whether a text is YAML and not one label a line: a line ends in a colon and what follows is
-/// indented or a list, or a list follows on the line.
+/// Whether a text is YAML rather than one label per line: a line ends in a colon and what follows
+/// is indented or a list, or a list follows on the line.
 pub(super) fn looks_like(lines: &[(usize, &str)], text: &str) -> bool {
     let opens = |line: &str| {
         key_and_value(line).is_some_and(|(key, value)| {
@@ -76,7 +76,7 @@ fn is_element(line: &Line) -> bool {
     line.text == "-" || line.text.starts_with("- ")
 }
 
-/// Whether a list begins on a line and goes on below it.
+/// Whether a list begins on a line and continues below it.
 fn is_open(text: &str) -> bool {
     let value = key_and_value(text).map_or(text, |(_, value)| value);
     value.starts_with('[') && !value.ends_with(']')
@@ -87,13 +87,13 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// The lines that are indented as the first is.
+    /// The lines that are indented like the first.
     fn block(&mut self, depth: usize) -> Result<Node> {
         let Some(first) = self.lines.first() else {
             return Ok(Node::Null);
         };
         ensure!(
-            depth < DEEPEST,
+            depth < MAX_DEPTH,
             "line {} is nested too deeply",
             first.number
         );
@@ -156,7 +156,7 @@ impl<'a> Parser<'a> {
         Ok(Node::Map(pairs))
     }
 
-    /// What stands below a key: more indented, or a list at the same indentation.
+    /// The value below a key: indented further, or a list at the same indentation.
     fn nested(&mut self, indent: usize, depth: usize) -> Result<Node> {
         let is_nested = self.lines.first().is_some_and(|line| {
             line.indent > indent || (line.indent == indent && is_element(line))
@@ -179,8 +179,8 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// The two sides of `key: value` or `key:`; a colon within quotes, or without a blank after it, is
-/// none.
+/// The two sides of `key: value` or `key:`; a colon within quotes, or without a space after it,
+/// does not count.
 fn key_and_value(text: &str) -> Option<(&str, &str)> {
     let from = match text.chars().next()? {
         quote @ ('"' | '\'') => text.get(1..)?.find(quote)? + 2,
@@ -237,14 +237,14 @@ fn scalar(text: &str, line: usize) -> Result<Node> {
                 .filter(|inner| !inner.contains(quote));
             let inner = inner.filter(|inner| quote == '\'' || !inner.contains('\\'));
             let inner = inner.with_context(|| {
-                format!("line {line} has quotes that are not understood; write JSON instead")
+                format!("line {line} has quotes that are not supported; write JSON instead")
             })?;
             return Ok(Node::Text(inner.to_owned()));
         }
     }
     ensure!(
         !text.starts_with(['{', '[', '&', '*', '!', '|', '>', '@', '`', '}', ']']),
-        "line {line} is YAML that is not understood ({:?}); write JSON instead",
+        "line {line} is YAML that is not supported ({:?}); write JSON instead",
         text.chars().take(20).collect::<String>()
     );
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -255,14 +255,14 @@ fn scalar(text: &str, line: usize) -> Result<Node> {
     })
 }
 
-/// The line before ` #`, unless quotes are around that.
+/// The line before ` #`, unless that is within quotes.
 fn without_comment(line: &str) -> &str {
     let mut quote = None;
     let mut before = ' ';
     for (at, c) in line.char_indices() {
         match (quote, c) {
             (None, '#') if before.is_whitespace() => return line.get(..at).unwrap_or_default(),
-            // An apostrophe within a word quotes nothing.
+            // An apostrophe within a word is not a quote.
             (None, '"' | '\'') if !before.is_alphanumeric() => quote = Some(c),
             (Some(open), c) if open == c => quote = None,
             _ => {}
@@ -316,10 +316,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_with_its_line() {
+    fn unsupported_lines_are_refused_with_their_number() {
         let cases = [
-            ("a: &x 1\n", "line 1 is YAML that is not understood"),
-            ("a: {b: c}\n", "line 1 is YAML that is not understood"),
+            ("a: &x 1\n", "line 1 is YAML that is not supported"),
+            ("a: {b: c}\n", "line 1 is YAML that is not supported"),
             ("a: |\n  text\n", "line 1"),
             ("a:\n\t- b\n", "line 2 is indented by tabs"),
             ("a: 1\n   b: 2\n", "line 2 is not indented"),

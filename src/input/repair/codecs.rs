@@ -1,26 +1,26 @@
-//! The single-byte encodings that UTF-8 is most often read in by mistake.
+//! The single-byte encodings as which UTF-8 is most often misread.
 //!
 //! The tables are those of the Unicode consortium's mapping files. Bytes that a Windows encoding
-//! leaves open stand for the control character of the same number, as in web browsers; there, byte
-//! 0x1A stands for U+FFFD, which is what a stricter program left of such a byte.
+//! leaves undefined map to the control character of the same number, as in web browsers; there,
+//! byte 0x1A maps to U+FFFD, which is what a stricter program made of such a byte.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// An encoding of one byte per character, ASCII in its lower half.
 pub(super) struct Codec {
-    /// Whether every byte stands for a character, and 0x1A for U+FFFD.
+    /// Whether every byte is defined, and 0x1A maps to U+FFFD.
     pub(super) is_sloppy: bool,
-    /// Whether a blank may stand for the byte 0xA0 that it was shown as. In Mac OS Roman such
-    /// sequences are a dash and a blank.
+    /// Whether a space may stand for the byte 0xA0 that was shown as one. In Mac OS Roman such
+    /// sequences are a dash and a space.
     pub(super) restores_blanks: bool,
     bytes: HashMap<char, u8>,
 }
 
-/// The byte that stands for U+FFFD in a sloppy encoding.
+/// The byte that maps to U+FFFD in a sloppy encoding.
 const SUBSTITUTE: u8 = 0x1a;
 
-/// The encodings in the order in which a text is tried in them.
+/// The encodings in the order in which they are tried.
 pub(super) static CODECS: LazyLock<Vec<Codec>> = LazyLock::new(|| {
     let latin_1: String = ('\u{80}'..='\u{ff}').collect();
     let strict = [ISO_8859_2, MACROMAN, CP437];
@@ -48,13 +48,13 @@ impl Codec {
         }
     }
 
-    /// The text in this encoding, if every character is in it.
+    /// The text in this encoding, if it has every character.
     pub(super) fn encode(&self, text: &str) -> Option<Vec<u8>> {
         text.chars().map(|c| self.bytes.get(&c).copied()).collect()
     }
 }
 
-/// The character that Windows shows for a C1 control; other characters as they are.
+/// The character that Windows shows for a C1 control; other characters unchanged.
 pub(super) fn without_c1(c: char) -> char {
     let at = u32::from(c).checked_sub(0x80).filter(|&at| at < 0x20);
     at.and_then(|at| WINDOWS_1252.chars().nth(at as usize))
@@ -114,7 +114,7 @@ const MACROMAN: &str = "\
     ÄÅÇÉÑÖÜáàâäãåçéèêëíìîïñóòôöõúùûü†°¢£§•¶ß®©™´¨≠ÆØ∞±≤≥¥µ∂∑∏π∫ªºΩæø¿¡¬√ƒ≈∆«»…\u{a0}ÀÃÕŒœ–—“”‘’÷\
     ◊ÿŸ⁄€‹›ﬁﬂ‡·‚„‰ÂÊÁËÈÍÎÏÌÓÔ\u{f8ff}ÒÚÛÙıˆ˜¯˘˙˚¸˝˛ˇ";
 
-/// The first IBM PC.
+/// IBM PC code page 437.
 const CP437: &str = "\
     ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█\
     ▄▌▐▀αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■\u{a0}";

@@ -1,13 +1,13 @@
-//! What HTML entities stand for, in the two ways of the reference: those that are surely meant, as
-//! ftfy resolves them, and everything that a web browser would resolve, as Python's `html.unescape`.
+//! HTML entities, in the two ways of the reference: those that are certainly meant, as ftfy
+//! resolves them, and everything that a web browser would resolve, as Python's `html.unescape`.
 
 use super::codecs::without_c1;
 
-/// The longest name between `&` and `;` that ftfy looks at.
+/// The longest name between `&` and `;` that ftfy considers.
 const LONGEST: usize = 24;
 
-/// The text with the entities resolved that end in `;`. Names in capitals are those in small
-/// letters, in capitals: `&NTILDE;`.
+/// Resolves the entities that end in `;`. Names in capitals are the lower-case ones, with the
+/// result in capitals: `&NTILDE;`.
 pub(super) fn closed_resolved(text: &str) -> String {
     let mut resolved = String::with_capacity(text.len());
     let mut rest = text;
@@ -24,7 +24,7 @@ pub(super) fn closed_resolved(text: &str) -> String {
     resolved + rest
 }
 
-/// The entity that the text begins with, from `&` to `;`.
+/// The entity at the start of the text, from `&` to `;`.
 fn closed(text: &str) -> Option<&str> {
     let named = text.strip_prefix('&')?;
     let name = named.strip_prefix('#').unwrap_or(named);
@@ -34,7 +34,7 @@ fn closed(text: &str) -> Option<&str> {
     is_closed.then(|| &text[..=end])
 }
 
-/// What an entity with `&` and `;` stands for, if all of it does.
+/// The value of an entity with `&` and `;`, if it is one as a whole.
 fn meaning(entity: &str) -> Option<String> {
     if let Some(reference) = entity.strip_prefix("&#") {
         let (character, rest) = numbered(reference)?;
@@ -52,7 +52,7 @@ fn meaning(entity: &str) -> Option<String> {
     })
 }
 
-/// What a name stands for that is one to its end: `&notit;` is `&not` and more.
+/// The value of a name that is one to its end: `&notit;` is `&not` and more.
 fn whole(entity: &str) -> Option<String> {
     let meaning = htmlize::unescape(entity);
     (entity == "&semi;" || !meaning.ends_with(';')).then(|| meaning.into_owned())
@@ -81,7 +81,7 @@ pub(in crate::input) fn all_resolved(text: &str) -> String {
     resolved + rest
 }
 
-/// The end of the name that the text begins with, its `;` with it.
+/// The end of the name at the start of the text, including its `;`.
 fn end_of_name(entity: &str) -> usize {
     let ends = |c| matches!(c, '\t' | '\n' | '\x0c' | ' ' | '<' | '&' | '#' | ';');
     let name = &entity[1..];
@@ -90,8 +90,8 @@ fn end_of_name(entity: &str) -> usize {
     })
 }
 
-/// The character of a number as it stands after `&#`, and the text after it. A number that HTML
-/// forbids stands for nothing.
+/// The character of a number after `&#`, and the text after it. A number that HTML forbids gives no
+/// character.
 fn numbered(reference: &str) -> Option<(Option<char>, &str)> {
     let hexadecimal = reference.strip_prefix(['x', 'X']);
     let radix = if hexadecimal.is_some() { 16 } else { 10 };
@@ -103,7 +103,7 @@ fn numbered(reference: &str) -> Option<(Option<char>, &str)> {
     if number.is_empty() {
         return None;
     }
-    // Only one that is too large does not parse.
+    // Only numbers that are too large do not parse.
     let number = u32::from_str_radix(number, radix).unwrap_or(u32::MAX);
     Some((character(number), after.strip_prefix(';').unwrap_or(after)))
 }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn entities_are_resolved_in_both_ways() {
-        // The text, with what is surely meant resolved, with all.
+        // The text, with what is certainly meant resolved, with all resolved.
         let cases = [
             ("rock &amp; roll", "rock & roll", "rock & roll"),
             ("&amp;amp;", "&amp;", "&amp;"),

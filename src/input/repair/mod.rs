@@ -1,7 +1,7 @@
 //! Repairs text as `ftfy.fix_text` does by default: entities, mojibake, ligatures, widths, quotes,
 //! line ends, terminal escapes, control characters, NFC.
 //!
-//! An independent implementation of the behaviour of ftfy 6.3 (Apache-2.0), whose tables it shares;
+//! An independent implementation of the behaviour of ftfy 6.3 (Apache-2.0), with the same tables;
 //! `tests/golden/tokens.py` compares the two.
 
 mod codecs;
@@ -17,10 +17,10 @@ use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 pub(super) use entities::all_resolved;
 
-/// The longest piece of a line, in characters, that is repaired at once; as in ftfy.
+/// Maximum length of a segment of a line, in characters, that is repaired at once; as in ftfy.
 const LONGEST_SEGMENT: usize = 1_000_000;
 
-/// How often a segment is repaired until it must stay the same. Text that people wrote needs two
+/// Maximum rounds of repairing a segment until it no longer changes. Human-written text needs two
 /// or three rounds; entities nested on purpose would need as many as there are.
 const ROUNDS: usize = 64;
 
@@ -33,8 +33,8 @@ pub(super) fn without_escapes(text: &str) -> Cow<'_, str> {
     TERMINAL_ESCAPE.replace_all(text, "")
 }
 
-/// The text as it was meant. From the first line with a `<` on, the text counts as HTML source,
-/// whose entities stay.
+/// The repaired text. From the first line with a `<` on, the text counts as HTML source, and its
+/// entities stay.
 pub(super) fn repaired(text: &str) -> String {
     let mut repaired = String::with_capacity(text.len());
     let mut is_html = false;
@@ -88,7 +88,7 @@ fn round(text: &str, is_html: bool) -> String {
 }
 
 /// Appends the character in its plain form: Latin ligatures as letters, full-width and half-width
-/// forms as the others, straight quotes, one kind of line end.
+/// forms as regular ones, straight quotes, one kind of line end.
 fn push_plain(c: char, plain: &mut String) {
     if c.is_ascii() {
         return plain.push(c);
@@ -106,7 +106,7 @@ fn push_plain(c: char, plain: &mut String) {
     }
 }
 
-/// Letters that stand for two or three for the sake of old encodings or of printing.
+/// Characters for two or three letters, from old encodings or typography.
 const LIGATURES: [(char, &str); 22] = [
     ('Ĳ', "IJ"),
     ('ĳ', "ij"),
@@ -132,7 +132,7 @@ const LIGATURES: [(char, &str); 22] = [
     ('ﬆ', "st"),
 ];
 
-/// Characters that show nothing and that hardly anybody means.
+/// Invisible characters that are hardly ever intended.
 fn is_control(c: char) -> bool {
     matches!(
         c,
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn entities_nested_on_purpose_end() {
+    fn deeply_nested_entities_terminate() {
         let text = format!("&{}lt;", "amp;".repeat(200_000));
         assert_eq!(repaired(&text).len(), text.len() - 4 * ROUNDS);
     }

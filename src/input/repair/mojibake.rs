@@ -1,6 +1,6 @@
-//! Decodes mojibake: UTF-8 that was read as an encoding of one byte per character.
+//! Decodes mojibake: UTF-8 that was read as a single-byte encoding.
 //!
-//! Follows `fix_encoding` of ftfy 6.3 with its default settings; the character classes are its
+//! Follows `fix_encoding` of ftfy 6.3 with its default settings and its character classes
 //! (Apache-2.0).
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use regex::bytes::Regex;
 use super::codecs::{CODECS, Codec, without_c1};
 use super::suspicion::is_suspicious;
 
-/// UTF-8 but for a byte 0xA0 that became a blank. Only lead bytes whose character with 0xA0 is a
+/// UTF-8 except for a byte 0xA0 that became a space. Only lead bytes whose character with 0xA0 is a
 /// likely one.
 static BLANK_INSIDE: LazyLock<Regex> = LazyLock::new(|| {
     one_of(&[
@@ -25,7 +25,7 @@ static BLANK_INSIDE: LazyLock<Regex> = LazyLock::new(|| {
     ])
 });
 
-/// UTF-8 of which bytes were lost: they are 0x1A, the substitute of our codecs, or one is a `?`.
+/// UTF-8 with lost bytes: they are 0x1A, the substitute of our codecs, or one is a `?`.
 static BYTES_LOST: LazyLock<Regex> = LazyLock::new(|| {
     one_of(&[
         r"[\xc2-\xdf]\x1a",
@@ -55,13 +55,13 @@ const FIRST_OF_3: &str = "\
     áăâäàāąåãæćčçďéěêëėèēęģíîïìīįķĺļŕźΰαβγδεζηθικλμνξοабвгдежзийклмноп";
 /// What the first byte of four is shown as.
 const FIRST_OF_4: &str = "đðğóšπσру";
-/// What a byte after the first is shown as, and little else.
+/// What a continuation byte is shown as, and little else.
 const CONTINUES: &str = "\
     ĄÆĽŁØŖŚŠŞŤŸŹŽŻŒąæƒľłøŗśšşťźžżœˆˇ˘˛˜˝΄΅ΆΈΉΊΌΎΏЁЂЃЄЅІЇЈЉЊЋЌЎЏёђѓєѕіїјљњћќўџҐґ†‡‰‹›€№™";
-/// What a byte after the first may be shown as, though it is common by itself.
+/// What a continuation byte may be shown as, though it is common by itself.
 const MAY_CONTINUE: &str = "–—―‘’‚“”„•… ";
 
-/// What the byte that a character stands for may be, in any of the encodings.
+/// The bytes that a character may represent, in any of the encodings.
 type Roles = u8;
 const SECOND_FOLLOWS: Roles = 1;
 const TWO_FOLLOW: Roles = 2;
@@ -87,10 +87,10 @@ static ROLES: LazyLock<HashMap<char, Roles>> = LazyLock::new(|| {
     roles
 });
 
-/// The text with its mojibake decoded, as often as there is some.
+/// Decodes mojibake, repeatedly while there is some.
 ///
-/// Every step that changes the text leaves fewer characters, or none of the control characters that
-/// it had, so that there is an end.
+/// Every step that changes the text leaves fewer characters, or none of its control characters, so
+/// this terminates.
 pub(super) fn decoded(text: &str) -> Cow<'_, str> {
     let mut text = Cow::Borrowed(text);
     while !text.is_ascii() && is_suspicious(&text) {
@@ -103,7 +103,7 @@ pub(super) fn decoded(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// The first that succeeds: all of the text as one encoding, the parts of it that look like UTF-8,
+/// The first that succeeds: all of the text as one encoding, the parts that look like UTF-8,
 /// control characters as what Windows shows for them.
 fn step(text: &str) -> String {
     let whole = CODECS.iter().find_map(|codec| {
@@ -120,7 +120,7 @@ fn step(text: &str) -> String {
     text.chars().map(without_c1).collect()
 }
 
-/// The bytes with what was lost on the way put back or marked as lost.
+/// The bytes with lost ones restored or marked as lost.
 fn mended(codec: &Codec, mut bytes: Vec<u8>) -> Vec<u8> {
     if codec.restores_blanks && BLANK_INSIDE.is_match(&bytes) {
         let words = with_blanks_after_a_grave(&bytes);
@@ -138,7 +138,7 @@ fn mended(codec: &Codec, mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// "à" before a blank is nearly always a word, whose 0xA0 and blank became one: both are put back.
+/// "à" before a space is nearly always a word, whose 0xA0 and space became one: both are restored.
 /// Not in the Portuguese words that begin with it.
 fn with_blanks_after_a_grave(bytes: &[u8]) -> Vec<u8> {
     const BEGINS_A_WORD: [&[u8]; 5] = [b" ", b"quele", b"quela", b"quilo", b"s "];
@@ -158,8 +158,8 @@ fn with_blanks_after_a_grave(bytes: &[u8]) -> Vec<u8> {
     restored
 }
 
-/// The text of UTF-8, also where a character is two surrogates of three bytes each (CESU-8), or NUL
-/// is 0xC0 0x80 (Java).
+/// The text of UTF-8, also if a character is two surrogates of three bytes each (CESU-8), or NUL is
+/// 0xC0 0x80 (Java).
 fn utf8(mut bytes: Vec<u8>) -> Option<String> {
     if bytes.contains(&0xc0) || bytes.contains(&0xed) {
         // As in ftfy, whose expression takes the end of the last line for the end of the text.
@@ -172,7 +172,7 @@ fn utf8(mut bytes: Vec<u8>) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// UTF-8 proper, if the rest is.
+/// Standard UTF-8, if the rest is.
 fn without_variants(bytes: &[u8]) -> Vec<u8> {
     let mut proper = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -207,10 +207,10 @@ fn without_variants(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The text with each part decoded that looks like UTF-8 read as any of the encodings.
+/// Decodes each part of the text that looks like UTF-8 read as any of the encodings.
 ///
-/// A part that is all of the text stays, or this would not end. A part of a part is decoded only
-/// after the part itself was, and is shorter by half: the recursion is not deep.
+/// A part that is all of the text stays, or this would not terminate. A part of a part is decoded
+/// only after the part itself was, and is shorter by half, so the recursion is not deep.
 fn with_parts_decoded(text: &str) -> String {
     let characters: Vec<(usize, Roles)> = text
         .char_indices()
@@ -225,7 +225,7 @@ fn with_parts_decoded(text: &str) -> String {
         } else {
             end_of_part(&characters, index)
         };
-        // A character that no part begins with is copied.
+        // A character that begins no part is copied.
         let end_or_next = end.max(index + 1);
         let part = &text[offset(index)..offset(end_or_next)];
         if end > index && part.len() < text.len() && is_suspicious(part) {
@@ -239,7 +239,7 @@ fn with_parts_decoded(text: &str) -> String {
     fixed
 }
 
-/// Where the sequences end that begin at `start`; there, if none does.
+/// End of the sequences that begin at `start`; `start` itself if none does.
 fn end_of_part(characters: &[(usize, Roles)], start: usize) -> usize {
     let mut end = start;
     while let Some(&(_, roles)) = characters.get(end) {
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_and_lost_bytes_are_mended() {
+    fn spaces_and_lost_bytes_are_repaired() {
         let cases = [
             ("voilÃ  le travail", "voilà le travail"),
             ("Ã la mode", "à la mode"),

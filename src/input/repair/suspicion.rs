@@ -1,50 +1,50 @@
-//! Whether a text looks like mojibake: characters next to each other that hardly anybody writes.
+//! Detects mojibake: neighbouring characters that hardly anybody writes.
 //!
-//! The classes and the rules are those of ftfy 6.3 (Apache-2.0, Robyn Speer), which found them with
-//! texts of the web: agreeing with them is what keeps our tokens the reference's.
+//! The classes and the rules are those of ftfy 6.3 (Apache-2.0, Robyn Speer), derived from texts of
+//! the web: agreeing with them keeps our tokens equal to the reference's.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// Characters as they stand between the brackets of a regular expression: single or as ranges.
+/// Characters as in a character class of a regular expression: single or as ranges.
 type Class = &'static str;
 
 /// Control characters that only mojibake has.
 const C1: Class = "\u{80}-\u{9f}";
-/// What hardly stands anywhere but in mojibake.
+/// Characters that hardly occur except in mojibake.
 const BAD: Class = "¦¤¨¬¯¸ƒˆˇ˘˛˜†‡‰⌐◊\u{fffd}ªº";
 /// Signs of legal texts.
 const LAW: Class = "¶§";
 /// Currencies.
 const CURRENCY: Class = "¢£¥₧€";
-/// What stands before a word.
+/// Characters before a word.
 const START: Class = "¡«¿©΄΅‘‚“„•‹\u{f8ff}";
-/// What stands behind a word.
+/// Characters after a word.
 const END: Class = "®»˝”›™";
-/// What stands near numbers.
+/// Characters near numbers.
 const NUMERIC: Class = "²³¹±¼½¾×µ÷⁄∂∆∏∑√∞∩∫≈≠≡≤≥№";
-/// What stands anywhere.
+/// Characters that occur anywhere.
 const COMMON: Class = "\u{a0}\u{ad}·´–—―…’";
-/// What faces made of characters consist of.
+/// Parts of kaomoji.
 const FACES: Class = "Ò-ÖÙ-Üò-öø-üŐŌŪŲ°";
-/// Capital letters with accents.
+/// Accented capital letters.
 const UPPER: Class = "À-ÑØÜÝĂĀĄĆČĎĐĘĚĒĖĞĢİĪĶĹĽŁĻŃŇŅŒŘŚŞŠŢŤŮŰŸŹŻŽҐ";
-/// Small letters with accents.
+/// Accented small letters.
 const LOWER: Class = "ßà-ñăąāćčďđęěēėğģįīķĺľłļœŕśşšťüźżžґﬁﬂ";
 /// Capital letters that words often end in, or that other scripts have.
 const CAPITAL: Class = "ÞΑ-ΩΆΈΉΊΌΎΏΪΫЁ-Я";
 /// Small letters of other scripts.
 const SMALL: Class = "α-ωάέήίΰа-џ";
-/// What boxes are drawn with.
+/// Box-drawing characters.
 const BOX: Class = "│┌┐┘├┤┬┼═-╬▀▄█▌▐░▒▓";
-/// What Python counts as blank.
+/// White space in Python's regular expressions.
 const BLANK: Class = "\\s\\x1c-\\x1f";
-/// What Python counts as part of a word.
+/// Word characters in Python's regular expressions.
 const WORD: Class = "\\p{L}\\p{N}_";
 
-/// Each rule is a sequence of characters, each of one of some classes. A text is suspicious when
-/// any sequence is in it.
+/// Each rule is a sequence of character classes. A text is suspicious if it contains a match of any
+/// rule.
 const RULES: &[&[&[Class]]] = &[
     &[&[C1]],
     &[
@@ -117,7 +117,7 @@ static SUSPICIOUS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(&all).expect("constant expressions that the tests compile")
 });
 
-/// Whether the text has a sequence of characters that is more likely mojibake than meant.
+/// Whether the text contains a sequence of characters that is more likely mojibake than intended.
 pub(super) fn is_suspicious(text: &str) -> bool {
     ["Â ", "Ã "].iter().any(|start| text.starts_with(start)) || SUSPICIOUS.is_match(text)
 }

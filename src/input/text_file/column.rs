@@ -1,8 +1,8 @@
-//! What the columns of tables, and the fields of JSON lines, are called by the tools that write them.
+//! Names of table columns and JSON fields in the tools that write them.
 
 use serde_json::{Map, Value};
 
-/// What a column with the paths of images may be called, as [`key`] writes it.
+/// Accepted names of a column with the paths of images, as [`key`] writes them.
 pub const PATH: &[&str] = &[
     "path",
     "image",
@@ -19,8 +19,8 @@ pub const PATH: &[&str] = &[
     "filepaths",
     "imageid",
 ];
-/// What a column with labels may be called, as [`key`] writes it. A table of captions calls its
-/// captions `text` or `title` as well: what a table is for decides which of these count.
+/// Accepted names of a column with labels, as [`key`] writes them. A table of captions calls its
+/// captions `text` or `title` as well: the purpose of a table decides which of these count.
 pub const LABEL: &[&str] = &[
     "label",
     "labels",
@@ -38,13 +38,13 @@ pub const LABEL: &[&str] = &[
     "title",
     "text",
 ];
-/// What a column with the names that a dataset gives to classes may be called, as [`key`] writes it.
+/// Accepted names of a column with a dataset's names of the classes, as [`key`] writes them.
 pub const KEY: &[&str] = &[
     "key", "folder", "id", "classid", "labelid", "index", "idx", "wnid", "synset", "synsetid",
 ];
-/// What a column with the part of a dataset may be called, as [`key`] writes it.
+/// Accepted names of a column with the split, as [`key`] writes them.
 pub const PART: &[&str] = &["split", "subset", "partition"];
-/// Further names by which the first row of a table is known as one that names columns.
+/// Further names by which the first row of a table is recognised as a header.
 const OTHERS: &[&str] = &[
     "alias",
     "aliases",
@@ -59,7 +59,7 @@ const OTHERS: &[&str] = &[
     "target",
 ];
 
-/// A column's name for comparison: lower case, without blanks, underscores and hyphens.
+/// A column's name for comparison: lower case, without spaces, underscores and hyphens.
 #[must_use]
 pub fn key(name: &str) -> String {
     let kept = name
@@ -78,7 +78,7 @@ pub fn keyed(fields: Map<String, Value>) -> Map<String, Value> {
     found
 }
 
-/// Whether a cell is what a tool would call a column.
+/// Whether a cell is a column name that tools use.
 #[must_use]
 pub fn is_known(cell: &str) -> bool {
     let name = key(cell);
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_compared_as_tools_vary_them() {
+    fn names_are_compared_across_the_spellings_of_tools() {
         for name in [
             "class_name",
             "Class Name",

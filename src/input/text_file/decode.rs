@@ -1,25 +1,25 @@
 //! The bytes of a text file -> UTF-8, for the encodings that editors and spreadsheets write.
 //!
-//! Looks at no more than the first line before it hands anything on, so that a list from a pipe that
-//! stays open is read as it comes.
+//! Looks at no more than the first line before it passes anything on, so that a list from a pipe
+//! that stays open is read as it comes.
 
 use std::io::{self, Read};
 
-/// How much of a file is looked at: the first line, but at most this.
+/// How much of a file is examined: the first line, but at most this.
 const SAMPLE_BYTES: usize = 64 * 1024;
-/// Pairs of bytes from which a text without any line end counts as UTF-16.
+/// Pairs of bytes from which on a text without any line end counts as UTF-16.
 const LEAST_PAIRS: usize = 4;
 
-/// How a text is stored.
+/// Encoding of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encoding {
-    /// Bytes that are handed on as they are: UTF-8, or no text at all.
+    /// Bytes that are passed on unchanged: UTF-8, or not text at all.
     Bytes,
     Utf16Le,
     Utf16Be,
 }
 
-/// What a lone carriage return means in a file without newlines.
+/// Meaning of a lone carriage return in a file without newlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoneReturn {
     /// It ends a line, as on old Macs.
@@ -28,9 +28,9 @@ pub enum LoneReturn {
     IsText,
 }
 
-/// A text file as UTF-8 without its byte order mark. Bytes that are not text come out as they are
-/// (a lone UTF-16 surrogate as the three bytes that are not UTF-8), so that what reads them can say
-/// on which line.
+/// A text file as UTF-8 without its byte order mark. Bytes that are not text are passed on
+/// unchanged (a lone UTF-16 surrogate as the three bytes that are not UTF-8), so that the reader
+/// can report their line.
 pub struct Decoded<R> {
     reader: R,
     lone_return: LoneReturn,
@@ -46,7 +46,7 @@ pub struct Decoded<R> {
 }
 
 impl<R: Read> Decoded<R> {
-    /// Nothing is read until somebody reads.
+    /// Nothing is read before the first call.
     pub fn new(reader: R, lone_return: LoneReturn) -> Self {
         Self {
             reader,
@@ -62,7 +62,7 @@ impl<R: Read> Decoded<R> {
         }
     }
 
-    /// What was guessed about the file, once some of it was read.
+    /// Notes on what was guessed about the file, once some of it was read.
     pub fn guess(&self) -> Option<&'static str> {
         self.guess
     }
@@ -72,7 +72,7 @@ impl<R: Read> Decoded<R> {
         let (encoding, mark) = detect(&sample)?;
         self.encoding = Some(encoding);
         if encoding != Encoding::Bytes && mark == 0 {
-            self.guess = Some("it has no byte order mark and is read as UTF-16");
+            self.guess = Some("it has no byte order mark; it is read as UTF-16");
         }
         self.decode(sample.get(mark..).unwrap_or_default());
         self.returns_end_lines = self.lone_return == LoneReturn::EndsLine
@@ -125,7 +125,7 @@ impl<R: Read> Decoded<R> {
         }
     }
 
-    /// Takes one UTF-16 unit.
+    /// Processes one UTF-16 unit.
     fn push(&mut self, unit: u16) {
         if let Some(high) = self.high.take() {
             if let Some(Ok(both)) = char::decode_utf16([high, unit]).next() {
@@ -146,7 +146,7 @@ impl<R: Read> Decoded<R> {
         self.ready.extend_from_slice(text.as_bytes());
     }
 
-    /// The form that UTF-8 forbids, which is what makes the line not UTF-8.
+    /// The form that UTF-8 forbids, which makes the line invalid UTF-8.
     fn push_surrogate(&mut self, unit: u16) {
         let [high, low] = unit.to_be_bytes();
         self.ready.extend([
@@ -156,7 +156,7 @@ impl<R: Read> Decoded<R> {
         ]);
     }
 
-    /// What is left when the file ends in the middle of a character.
+    /// The rest if the file ends in the middle of a character.
     fn end(&mut self) {
         if let Some(high) = self.high.take() {
             self.push_surrogate(high);
@@ -202,13 +202,13 @@ fn replace_returns(bytes: &mut [u8]) {
     }
 }
 
-/// Whether the first line is there; in UTF-16 with the byte after its newline.
+/// Whether the first line is complete; in UTF-16 with the byte after its newline.
 fn holds_a_line(sample: &[u8]) -> bool {
     let newline = sample.iter().position(|byte| *byte == b'\n');
     newline.is_some_and(|at| sample.len() > at + 1 || !sample.contains(&0))
 }
 
-/// How the file is stored, and how long its byte order mark is.
+/// The encoding of the file, and the length of its byte order mark.
 fn detect(sample: &[u8]) -> io::Result<(Encoding, usize)> {
     match sample {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err(io::Error::new(
@@ -222,8 +222,8 @@ fn detect(sample: &[u8]) -> io::Result<(Encoding, usize)> {
     }
 }
 
-/// UTF-16 shows by its NULs, which UTF-8 text does not hold: every newline has one, and in European
-/// languages most letters, all on one side of the pairs. A list whose names end in NUL has them
+/// UTF-16 shows by its NULs, which UTF-8 text does not contain: every newline has one, and in
+/// European languages most letters, all on one side of the pairs. A NUL-separated list has them
 /// anywhere.
 fn without_mark(sample: &[u8]) -> Encoding {
     let pairs = || sample.chunks_exact(2);
@@ -247,7 +247,7 @@ fn without_mark(sample: &[u8]) -> Encoding {
 mod tests {
     use super::*;
 
-    /// Hands over one byte a time, as the slowest pipe does.
+    /// Yields one byte at a time, like the slowest pipe.
     struct Slow<'a>(&'a [u8]);
 
     impl Read for Slow<'_> {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn other_bytes_are_handed_on() {
+    fn other_bytes_are_passed_on() {
         let cases: [(&[u8], &[u8]); 9] = [
             (b"", b""),
             (b"\xef\xbb\xbfcat\n", b"cat\n"),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn lone_returns_end_lines_where_nothing_else_does() {
+    fn lone_returns_end_lines_if_there_are_no_newlines() {
         assert_eq!(decoded(b"cat\rdog\r").0, b"cat\ndog\n");
         assert!(decoded(b"cat\rdog\r").1.is_some());
         assert_eq!(decoded(b"cat\rdog\n").0, b"cat\rdog\n");
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_handed_on_before_the_second_comes() {
+    fn the_first_line_is_passed_on_before_the_second_comes() {
         struct Once(Option<&'static [u8]>);
         impl Read for Once {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

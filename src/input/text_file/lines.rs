@@ -1,4 +1,4 @@
-//! The lines of a file, one after the other, each of a bounded length.
+//! Iterates over the lines of a file, each of a bounded length.
 
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -8,49 +8,49 @@ use serde_json::{Map, Value};
 use super::column;
 use super::decode::{Decoded, LoneReturn};
 
-/// How much of a line that is too long is skipped before the rest of the file is given up.
+/// How much of an overlong line is skipped before the rest of the file is given up.
 const LONGEST_SKIPPED: u64 = 64 << 20;
 /// Longer lines are not texts or objects.
 pub const LONGEST_LINE: usize = 16 << 20;
 
-/// One line as it stands, without what ends it.
+/// One line without its line end.
 #[derive(Debug)]
 pub struct Line {
-    /// From 1.
+    /// Line number, from 1.
     pub number: u64,
-    /// What was guessed about the file, on its first line; to be said once.
+    /// Notes on what was guessed about the file, on its first line only.
     pub guess: Option<&'static str>,
-    /// The line, or why it cannot be had.
+    /// The line, or why it cannot be read.
     pub content: Result<Vec<u8>, BadLine>,
 }
 
-/// Why a line cannot be had.
+/// Why a line cannot be read.
 #[derive(Debug)]
 pub enum BadLine {
     /// Longer than the limit.
     TooLong {
-        /// How it begins.
+        /// Its beginning.
         start: Vec<u8>,
-        /// What the limit is.
+        /// The limit in bytes.
         limit_bytes: usize,
     },
-    /// The file could not be read; nothing follows.
+    /// The file could not be read; no more lines follow.
     Unreadable(io::Error),
 }
 
-/// A line that is not text: why, and as much of it as can be shown.
+/// A line that is not text: the reason, and its beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotText {
     /// The line's number.
     pub line: u64,
-    /// Why, without the place.
+    /// The reason, without the place.
     pub cause: String,
     /// How the line begins.
     pub start: String,
 }
 
-/// Reads a file line by line and never looks further than it must: a line is there as soon as its
-/// end arrived, also from a pipe that stays open. A line that is too long costs that line only.
+/// Reads a file line by line and never further than needed: a line is yielded as soon as its end
+/// arrived, also from a pipe that stays open. An overlong line does not affect the others.
 pub struct Lines {
     reader: BufReader<Input>,
     separator: u8,
@@ -59,10 +59,10 @@ pub struct Lines {
     ended: bool,
 }
 
-/// What lines are read from.
+/// Source of lines.
 enum Input {
     Text(Decoded<Box<dyn Read + Send>>),
-    /// Taken byte by byte.
+    /// Split byte by byte, without decoding.
     Raw(Box<dyn Read + Send>),
 }
 
@@ -76,12 +76,12 @@ impl Read for Input {
 }
 
 impl Lines {
-    /// The lines of a text of any of the encodings of [`Decoded`], of at most `limit` bytes each.
+    /// The lines of a text in any of the encodings of [`Decoded`], of at most `limit` bytes each.
     pub fn new(reader: Box<dyn Read + Send>, lone_return: LoneReturn, limit: usize) -> Self {
         Self::over(Input::Text(Decoded::new(reader, lone_return)), b'\n', limit)
     }
 
-    /// What NULs separate, byte by byte.
+    /// NUL-separated entries, byte by byte.
     pub fn separated_by_nul(reader: Box<dyn Read + Send>, limit: usize) -> Self {
         Self::over(Input::Raw(reader), 0, limit)
     }
@@ -96,7 +96,7 @@ impl Lines {
         }
     }
 
-    /// What was guessed about the file, once a line of it was read.
+    /// Notes on what was guessed about the file, once a line of it was read.
     pub fn guess(&self) -> Option<&'static str> {
         match self.reader.get_ref() {
             Input::Text(decoded) => decoded.guess(),
@@ -104,7 +104,7 @@ impl Lines {
         }
     }
 
-    /// The objects of JSON lines, by [`column::key`] of their names; blank lines are skipped.
+    /// The objects of JSON Lines, by [`column::key`] of their names; blank lines are skipped.
     pub fn json_objects(self) -> impl Iterator<Item = (u64, Result<Map<String, Value>>)> {
         self.filter_map(|line| {
             let number = line.number;
@@ -138,7 +138,7 @@ impl Lines {
         Ok(Some(Ok(bytes)))
     }
 
-    /// Passes over the rest of a line; false where that goes on for too long.
+    /// Skips the rest of a line; false if it is too long.
     fn skip_line(&mut self) -> io::Result<bool> {
         let mut skipped = 0;
         loop {
@@ -185,7 +185,7 @@ impl Iterator for Lines {
 }
 
 impl Line {
-    /// A text that is no line of a file.
+    /// A line for a text that is not from a file.
     pub fn of(number: u64, text: String) -> Self {
         Self {
             number,
@@ -197,7 +197,7 @@ impl Line {
     /// The line as text, without the carriage return of a Windows line end.
     ///
     /// # Errors
-    /// When it is too long, is not UTF-8, holds a NUL, or cannot be read.
+    /// When it is too long, is not UTF-8, contains a NUL, or cannot be read.
     pub fn text(self) -> Result<String, NotText> {
         let line = self.number;
         let no = |cause: &str, bytes: &[u8]| NotText {
@@ -216,27 +216,27 @@ impl Line {
             bytes.pop();
         }
         if bytes.contains(&0) {
-            return Err(no("not text: it holds a NUL", &bytes));
+            return Err(no("not text: it contains a NUL", &bytes));
         }
         String::from_utf8(bytes)
             .map_err(|error| no("not UTF-8; save the file as UTF-8", error.as_bytes()))
     }
 }
 
-/// One object, its names as [`column::key`] writes them; of two equal names the first counts.
+/// One object, with its names as [`column::key`] writes them; of two equal names the first counts.
 ///
 /// # Errors
 /// When it is not JSON, or not an object.
 pub fn json_object(text: &str) -> Result<Map<String, Value>> {
     let value = serde_json::from_str(text)
-        .map_err(|error| anyhow!("the line is no JSON: {}", json_cause(&error)))?;
+        .map_err(|error| anyhow!("the line is not JSON: {}", json_cause(&error)))?;
     match value {
         Value::Object(fields) => Ok(column::keyed(fields)),
-        _ => bail!("the line is no JSON object"),
+        _ => bail!("the line is not a JSON object"),
     }
 }
 
-/// What is wrong with one line of JSON, without the line's number, which is always 1.
+/// The error in one line of JSON, without the line number, which is always 1.
 pub fn json_cause(error: &serde_json::Error) -> String {
     let said = error.to_string();
     said.split(" at line ")
@@ -245,7 +245,7 @@ pub fn json_cause(error: &serde_json::Error) -> String {
         .to_owned()
 }
 
-/// Refuses a text with a NUL in it, which no label, caption or name holds.
+/// Refuses a text with a NUL, which labels, captions and names never contain.
 ///
 /// # Errors
 /// Names the line.
@@ -255,7 +255,7 @@ pub fn check_no_nul(text: &str) -> Result<()> {
     };
     let before = text.get(..at).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
-    bail!("line {line} holds a NUL; save the file as text in UTF-8")
+    bail!("line {line} contains a NUL; save the file as text in UTF-8")
 }
 
 #[cfg(test)]
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_have_numbers_and_what_is_wrong_with_them() {
+    fn lines_have_numbers_and_errors() {
         let content = b"\xef\xbb\xbfa cat\r\n\n # b \n\xff\xfe\nx\0y\n0123456789\nlast";
         let found: Vec<_> = lines(content, 9)
             .map(|line| (line.number, line.text().map_err(|error| error.cause)))
@@ -277,7 +277,7 @@ mod tests {
             Ok(""),
             Ok(" # b "),
             Err("not UTF-8; save the file as UTF-8"),
-            Err("not text: it holds a NUL"),
+            Err("not text: it contains a NUL"),
             Err("longer than 9 bytes; is it the right file?"),
             Ok("last"),
         ];
@@ -331,9 +331,9 @@ mod tests {
             shown,
             [
                 "1 {\"filename\":\"a\"}",
-                "3 the line is no JSON object",
-                "4 the line is no JSON: EOF while parsing a value",
-                "5 the line is not text: it holds a NUL",
+                "3 the line is not a JSON object",
+                "4 the line is not JSON: EOF while parsing a value",
+                "5 the line is not text: it contains a NUL",
             ]
         );
     }

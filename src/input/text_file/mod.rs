@@ -1,9 +1,8 @@
-//! Text files as people and tools write them: one reader of tables and one of lines for the whole
-//! program.
+//! Text files as people and tools write them: the program's only reader of tables and of lines.
 //!
-//! Both take UTF-8 and UTF-16 with a byte order mark and without, and lines that end as on Unix,
-//! Windows or old Macs. What was guessed about a file can be asked for, to be said once. What the
-//! lines and cells mean is not known here.
+//! Both accept UTF-8 and UTF-16, with or without a byte order mark, and the line ends of Unix,
+//! Windows and old Macs. What was guessed about a file is returned as notes. The meaning of lines
+//! and cells is not known here.
 
 pub mod column;
 mod decode;
@@ -24,7 +23,7 @@ pub use lines::{
 pub use separator::SEPARATORS;
 pub use table::{Fields, NamedRows, Row, Table, usual_separator};
 
-/// A file as messages name it; `-` is stdin.
+/// The name of a file in messages; `-` is stdin.
 #[must_use]
 pub fn shown(path: &Path) -> String {
     match path.as_os_str() == "-" {
@@ -50,19 +49,19 @@ pub fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     Ok(Box::new(file))
 }
 
-/// The whole text of a file that is small enough, and what was guessed about it.
+/// The whole text of a file of limited size, and notes on what was guessed about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text {
     /// Without a byte order mark and without NULs.
     pub content: String,
-    /// Without the file's name; to be said once.
+    /// Without the file's name.
     pub guess: Option<&'static str>,
 }
 
 /// Reads a whole text of at most `limit_bytes`; `-` is stdin.
 ///
 /// # Errors
-/// When it cannot be read, is larger, is not UTF-8 or UTF-16, or holds a NUL; names the line.
+/// When it cannot be read, is larger, is not UTF-8 or UTF-16, or contains a NUL; names the line.
 pub fn read(path: &Path, limit_bytes: u64) -> Result<Text> {
     let shown = shown(path);
     let reading = || format!("cannot read {shown}");

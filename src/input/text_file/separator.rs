@@ -1,35 +1,36 @@
-//! What separates the cells of a table, found by looking at how it begins.
+//! Detects the separator of a table's cells from its first rows.
 
 use super::column;
 
-/// What spreadsheets and databases write between cells.
+/// Separators that spreadsheets and databases write.
 pub const SEPARATORS: [u8; 4] = *b",;\t|";
-/// Rows that are looked at.
+/// Rows that are examined.
 const ROWS: usize = 100;
 
-/// What separates cells, and what was guessed about it.
+/// The separator, and notes on what was guessed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Separator {
     pub(super) byte: u8,
     pub(super) note: Option<String>,
 }
 
-/// How many cells the rows have with one separator.
+/// Cell counts of the rows with one separator.
 struct Look {
     byte: u8,
-    /// Cells of the first row that name columns, if it has several cells.
+    /// Cells of the first row that are column names, if it has several cells.
     named: usize,
     /// Rows of more than one cell.
     split: usize,
-    /// All rows have several cells, and as many.
+    /// Whether all rows have the same number of cells, more than one.
     is_even: bool,
 }
 
-/// Looks for the separator in whole rows of a table; `usual` is what its extension promises.
+/// Detects the separator from complete rows of a table; `usual` is the separator that the extension
+/// implies.
 ///
-/// A first row that names columns decides; then a separator that cuts all rows into as many cells,
-/// the usual one first; then the usual one if it is there at all; then one that is in half of the
-/// rows. What is not the usual one, or may as well be another, is noted.
+/// A first row of column names decides; then a separator that splits all rows into the same number
+/// of cells, the usual one first; then the usual one if it occurs at all; then one that occurs in
+/// half of the rows. A separator other than the usual one, or an ambiguous one, is noted.
 pub(super) fn find(rows: &str, usual: u8) -> Separator {
     let looks = SEPARATORS.map(|byte| look(rows, byte));
     let best = |fits: &dyn Fn(&Look) -> usize| {
@@ -65,12 +66,12 @@ pub(super) fn find(rows: &str, usual: u8) -> Separator {
         .find(|look| look.byte != chosen.byte && look.is_even && chosen.is_even);
     let note = match rival {
         Some(rival) if chosen.named == 0 => Some(format!(
-            "cells are taken as separated by {}, and not by {}; pass --delimiter if they are",
+            "cells are read as separated by {}, not by {}; pass --delimiter to change this",
             shown(chosen.byte),
             shown(rival.byte)
         )),
         _ if chosen.byte != usual => Some(format!(
-            "cells are taken as separated by {}; pass --delimiter if they are not",
+            "cells are read as separated by {}; pass --delimiter to change this",
             shown(chosen.byte)
         )),
         _ => None,
@@ -81,7 +82,7 @@ pub(super) fn find(rows: &str, usual: u8) -> Separator {
     }
 }
 
-/// The separator that Excel's first line `sep=;` names, and the length of that line.
+/// The separator in Excel's first line `sep=;`, and the length of that line.
 pub(super) fn declared(start: &str) -> Option<(u8, usize)> {
     let line = start.split_inclusive('\n').next()?;
     let content = line.trim_end_matches(['\r', '\n']);
@@ -97,7 +98,7 @@ pub(super) fn declared(start: &str) -> Option<(u8, usize)> {
         .then_some((byte, line.len()))
 }
 
-/// A separator as messages show it.
+/// A separator in messages.
 pub(super) fn shown(byte: u8) -> String {
     match byte {
         b'\t' => "tabs".to_owned(),
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn separators_are_found_by_looking() {
+    fn separators_are_detected() {
         let cases: [(&str, u8, u8, bool); 20] = [
             ("", b',', b',', false),
             ("label\ncat\n", b',', b',', false),
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_separator_is_understood() {
+    fn a_declared_separator_is_used() {
         let cases = [
             ("sep=;\r\na;b", Some((b';', 7))),
             ("SEP=\t\na", Some((b'\t', 6))),

@@ -1,4 +1,4 @@
-//! The rows of a table, whatever separates its cells, one after the other.
+//! Iterates over the rows of a table with any separator.
 
 use std::io::{self, Cursor, Read};
 use std::iter;
@@ -10,22 +10,22 @@ use serde_json::{Map, Value};
 use super::decode::{Decoded, LoneReturn};
 use super::{column, separator};
 
-/// How much of a table is looked at for its separator.
+/// How much of a table is examined to detect its separator.
 const SAMPLE_BYTES: u64 = 64 * 1024;
 
-/// One row of cells, as they stand but for the blanks around them.
+/// One row of cells, unchanged except for surrounding white space.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The line that it begins on, from 1.
+    /// Number of its first line, from 1.
     pub line: u64,
     /// Its cells.
     pub cells: Vec<String>,
 }
 
-/// The fields of a row by [`column::key`] of their columns' names, as those of JSON lines.
+/// The fields of a row by [`column::key`] of their columns' names, as for JSON Lines.
 pub type Fields = Map<String, Value>;
 
-/// Reads a table row by row; rows of empty cells are passed over, and there are no comments.
+/// Reads a table row by row; rows of empty cells are skipped, and there are no comments.
 pub struct Table {
     reader: csv::Reader<Box<dyn Read + Send>>,
     separator: u8,
@@ -35,7 +35,7 @@ pub struct Table {
     record: csv::ByteRecord,
 }
 
-/// The separator that a file's extension promises: a comma, or a tab for `.tsv` and `.tab`.
+/// The separator that a file's extension implies: a comma, or a tab for `.tsv` and `.tab`.
 #[must_use]
 pub fn usual_separator(path: &Path) -> u8 {
     let extension = path.extension().unwrap_or_default();
@@ -44,8 +44,8 @@ pub fn usual_separator(path: &Path) -> u8 {
 }
 
 impl Table {
-    /// Reads how the table begins: its encoding, and what separates its cells unless `delimiter`
-    /// says it. `usual` is what the file's name promises, see [`usual_separator`].
+    /// Reads the beginning of the table: its encoding, and its separator unless `delimiter` sets
+    /// it. `usual` is the separator that the file's name implies, see [`usual_separator`].
     ///
     /// # Errors
     /// When it cannot be read.
@@ -91,18 +91,19 @@ impl Table {
         })
     }
 
-    /// What was guessed about the file, without its name; to be said once.
+    /// Notes on what was guessed about the file, without its name.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// What separates cells, for messages: `","`, `tabs`.
+    /// The separator in messages: `","`, `tabs`.
     pub fn separator(&self) -> String {
         separator::shown(self.separator)
     }
 
-    /// Takes the first row for the names of columns. Those and the rows after it, each with the line
-    /// that it begins on; cells that a row lacks are empty, and so must those be that no column is for.
+    /// Takes the first row as the column names. Returns those and the rows after it, each with the
+    /// number of its first line; missing cells are empty, and cells beyond the last column must be
+    /// empty.
     ///
     /// # Errors
     /// When there is no row, or it cannot be read.
@@ -110,7 +111,7 @@ impl Table {
         let header = self.next().transpose()?;
         let mut names = header.map(|row| row.cells).unwrap_or_default();
         ensure!(!names.is_empty(), "the file has no rows");
-        // Empty columns at the end are what a spreadsheet writes around a table.
+        // Spreadsheets write empty columns around a table.
         while names.last().is_some_and(String::is_empty) {
             names.pop();
         }
@@ -137,15 +138,15 @@ impl Table {
         }
     }
 
-    /// The next row, or what is wrong with it, with the line that it begins on.
+    /// The next row, or its error, with the number of its first line.
     pub fn numbered(&mut self) -> Option<(u64, Result<Row>)> {
         let row = self.row()?;
         let line = row.as_ref().map_or_else(|_| self.line(), |row| row.line);
         Some((line, row))
     }
 
-    /// The line that the row just read begins on. The reader itself notes a place before the blank
-    /// lines that it passes over; what is sure is where the row ends.
+    /// The number of the first line of the row just read. The reader records a position before the
+    /// blank lines that it skips; only the end of the row is certain.
     fn line(&self) -> u64 {
         let noted = self.record.position().map_or(1, csv::Position::line);
         let within = self.record.as_slice().iter().filter(|byte| **byte == b'\n');
@@ -162,7 +163,7 @@ impl Iterator for Table {
     }
 }
 
-/// The rows of a table that names its columns, with the line that each begins on.
+/// The rows of a table with column names, with the number of each row's first line.
 pub struct NamedRows {
     names: Vec<String>,
     keys: Vec<String>,
@@ -175,12 +176,12 @@ impl NamedRows {
         &self.names
     }
 
-    /// Whether one of the columns has one of these names, which are as [`column::key`] writes them.
+    /// Whether one of the columns has one of these names, in the form of [`column::key`].
     pub fn has(&self, names: &[&str]) -> bool {
         self.keys.iter().any(|key| names.contains(&key.as_str()))
     }
 
-    /// What was guessed about the file, without its name; to be said once.
+    /// Notes on what was guessed about the file, without its name.
     pub fn notes(&self) -> &[String] {
         self.table.notes()
     }
@@ -190,14 +191,14 @@ impl NamedRows {
         let surplus = more.filter(|cell| !cell.is_empty()).count();
         ensure!(
             surplus == 0,
-            "the row has {} fields and the first line {}; a text that holds the separator ({}) needs \
-             double quotes around it",
+            "the row has {} fields but the first line has {}; put a text that contains the \
+             separator ({}) in double quotes",
             row.cells.len(),
             self.keys.len(),
             self.table.separator()
         );
         let mut fields = Fields::new();
-        // Spreadsheets leave out the empty cells at the end of a row.
+        // Spreadsheets omit the empty cells at the end of a row.
         let cells = row.cells.into_iter().chain(iter::repeat(String::new()));
         for (key, cell) in self.keys.iter().zip(cells) {
             if !key.is_empty() {
@@ -217,13 +218,13 @@ impl Iterator for NamedRows {
     }
 }
 
-/// The same text with newlines alone at the ends of lines, also of the last: so that lines can be
+/// The same text with every line ended by a newline only, including the last, so that lines can be
 /// counted.
 struct UnixLines<R> {
     reader: R,
     /// A carriage return that may belong to a line end.
     waiting: bool,
-    /// What was handed on last; none before and after the text.
+    /// The last byte passed on; `None` before and after the text.
     last: Option<u8>,
     ended: bool,
 }
@@ -241,7 +242,7 @@ impl<R: Read> UnixLines<R> {
 
 impl<R: Read> Read for UnixLines<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // A byte may be handed on late, so that there must be room for one more than is read.
+        // A byte may be passed on late, so there must be room for one more than is read.
         let mut chunk = vec![0; buffer.len().saturating_sub(1)];
         let mut made = Vec::with_capacity(buffer.len());
         while made.is_empty() && !self.ended {
@@ -271,7 +272,7 @@ fn cells(record: &csv::ByteRecord, line: u64) -> Result<Vec<String>> {
             .map_err(|_| anyhow!("line {line} is not UTF-8; save the file as UTF-8"))?;
         ensure!(
             !text.contains('\0'),
-            "line {line} holds a NUL; save the file as text in UTF-8"
+            "line {line} contains a NUL; save the file as text in UTF-8"
         );
         Ok(text.trim().to_owned())
     };
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_of_writing_a_table_gives_the_same_rows() {
+    fn every_form_of_a_table_gives_the_same_rows() {
         let expected = [
             (1, vec!["label".to_owned(), "prompt".to_owned()]),
             (2, vec!["Möwe".to_owned(), "eine Möwe; weiß".to_owned()]),
@@ -340,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_counted_and_empty_rows_passed_over() {
+    fn lines_are_counted_and_empty_rows_skipped() {
         let content = b"a,b\r\n,,\r\n\r\n\"c\r\nd\",e\r\n;,\r\nf,g\r\n";
         let found: Vec<_> = rows(content, Some(b','))
             .into_iter()
@@ -355,7 +356,7 @@ mod tests {
     fn bytes_that_are_not_text_are_refused_with_their_line() {
         for (content, part) in [
             (&b"a,b\nc,\xff\n"[..], "line 2 is not UTF-8"),
-            (b"a,b\nc,d\0\n", "line 2 holds a NUL"),
+            (b"a,b\nc,d\0\n", "line 2 contains a NUL"),
         ] {
             let error = table(content, None).find_map(Result::err).unwrap();
             assert!(error.to_string().contains(part), "{error}");
@@ -381,7 +382,7 @@ mod tests {
         let error = fields.unwrap_err().to_string();
         assert_eq!(line, 4);
         assert!(
-            error.starts_with("the row has 3 fields and the first line 2"),
+            error.starts_with("the row has 3 fields but the first line has 2"),
             "{error}"
         );
         assert!(table(b"\n,,\n", None).named().is_err());

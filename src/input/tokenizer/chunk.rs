@@ -1,4 +1,4 @@
-//! Cuts a long text into chunks that its model can read.
+//! Splits a long text into chunks that fit the model's context.
 
 use std::ops::Range;
 
@@ -8,40 +8,40 @@ use super::fit::{Chunk, TokenIds};
 use super::merges::Joiner;
 use super::{END_OF_TEXT, START_OF_TEXT, WORD, encode_word};
 
-/// More than any book has at the usual strides; a stride of one over a large file would not end.
-const MOST_CHUNKS: usize = 1 << 16;
+/// More than any book has at usual strides; a stride of one over a large file would take forever.
+const MAX_CHUNKS: usize = 1 << 16;
 
-/// The chunks of a cleaned text that has more than `room` tokens, each of at most `room` and ending
-/// where a word ends. With a `stride` they overlap: each begins at the first word that is `stride`
-/// tokens or more after the beginning of the one before, and leaves out nothing in between.
+/// Splits a cleaned text of more than `room` tokens into chunks of at most `room` tokens that end
+/// at word ends. With a `stride` they overlap: each begins at the first word that is at least
+/// `stride` tokens after the start of the previous one, and no token in between is lost.
 ///
-/// A word is what stands between blanks. One that is longer than `room` is cut where letters,
-/// digits and signs meet, and where even such a part is longer, between any two tokens.
+/// Words are separated by spaces. A word longer than `room` is split between letters, digits and
+/// signs, and a part that is still longer between any two tokens.
 ///
 /// A literal end of text ends the text here as everywhere.
 ///
 /// # Errors
 /// When `stride` is zero or larger than `room`, when there is no room at all, and when there are
-/// more chunks than anybody can want.
+/// too many chunks.
 pub(super) fn cut(cleaned: &str, room: usize, stride: Option<usize>) -> Result<Vec<Chunk>> {
     ensure!(
         room > 0,
-        "the model reads no token between the start of a text and its end"
+        "the model reads no tokens between the start and the end of a text"
     );
     let step = stride.unwrap_or(room);
     ensure!(
         (1..=room).contains(&step),
-        "a stride of {step} tokens is not between 1 and the {room} that the model reads at once"
+        "a stride of {step} tokens is out of range; choose 1 to {room}"
     );
     let words = Words::new(cleaned, room);
     let ranges = words.ranges(room, stride)?;
     ranges.into_iter().map(|range| words.chunk(range)).collect()
 }
 
-/// A text's token ids without start and end, and where it may be cut.
+/// A text's token ids without start and end, and where it may be split.
 struct Words {
     ids: Vec<u32>,
-    /// Numbers of ids, rising, no two further apart than the room; the last is that of all ids.
+    /// Positions among the ids, rising, at most the room apart; the last is the number of ids.
     ends: Vec<usize>,
 }
 
@@ -74,7 +74,7 @@ impl Words {
         Self { ids, ends }
     }
 
-    /// Which ids make each chunk.
+    /// The range of ids of each chunk.
     fn ranges(&self, room: usize, stride: Option<usize>) -> Result<Vec<Range<usize>>> {
         let mut ranges = Vec::new();
         let mut start = 0;
@@ -85,8 +85,8 @@ impl Words {
                 return Ok(ranges);
             }
             ensure!(
-                ranges.len() < MOST_CHUNKS,
-                "it has more than {MOST_CHUNKS} chunks; take a larger --stride or a shorter text"
+                ranges.len() < MAX_CHUNKS,
+                "it has more than {MAX_CHUNKS} chunks; use a larger --stride or a shorter text"
             );
             start = match stride {
                 Some(stride) => self.first_end_from(start + stride).min(end),
@@ -95,13 +95,13 @@ impl Words {
         }
     }
 
-    /// The last place to cut that is no further than `limit`.
+    /// The last position to split at that is at most `limit`.
     fn last_end_within(&self, limit: usize) -> usize {
         let after = self.ends.partition_point(|&end| end <= limit);
         after.checked_sub(1).map_or(0, |last| self.ends[last])
     }
 
-    /// The first place to cut from `least` on.
+    /// The first position to split at that is at least `least`.
     fn first_end_from(&self, least: usize) -> usize {
         let first = self.ends.partition_point(|&end| end < least);
         self.ends.get(first).copied().unwrap_or(self.ids.len())
@@ -121,7 +121,7 @@ mod tests {
     use super::super::{LongText, clean, decode, encode, fit};
     use super::*;
 
-    /// What the chunks of a text say.
+    /// The texts of the chunks.
     fn said(text: &str, context_length: usize, policy: LongText) -> Vec<String> {
         let fitted = fit(text, context_length, policy).unwrap();
         assert_eq!(fitted.cut, None);
@@ -139,7 +139,7 @@ mod tests {
     };
 
     #[test]
-    fn chunks_end_where_words_end() {
+    fn chunks_end_at_word_ends() {
         let text = "One two, three don't four.";
         // one two , three don 't four .
         let cases: [(usize, &[&str]); 5] = [
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn words_longer_than_the_room_are_cut_at_signs_and_then_anywhere() {
+    fn words_longer_than_the_room_are_split_at_signs_and_then_anywhere() {
         assert_eq!(
             said("a,b,c,d e", 5, LongText::ChunkMean),
             ["a , b", ", c ,", "d e"]
@@ -197,7 +197,7 @@ mod tests {
         }
         let half = said(text, 6, LongText::Slide { stride: None });
         assert_eq!(half, said(text, 6, SLIDE(2)));
-        // The word after the stride begins beyond the window: the next window follows it at once.
+        // The word after the stride begins beyond the window: the next window follows it directly.
         assert_eq!(
             said("one antidisestablishment two", 8, SLIDE(2)),
             ["one antidisestablishment", "two"]
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_and_windows_leave_out_no_token() {
+    fn chunks_and_windows_lose_no_token() {
         let text =
             "Sphinx of black quartz, judge my vow! 2024 汉字👍 antidisestablishmentarianism "
                 .repeat(20);
@@ -238,17 +238,15 @@ mod tests {
     }
 
     #[test]
-    fn strides_that_cannot_be_are_refused() {
+    fn strides_out_of_range_are_refused() {
         for (context_length, stride) in [(6, 0), (6, 5), (77, usize::MAX)] {
             let error = fit(&"one ".repeat(90), context_length, SLIDE(stride)).unwrap_err();
             let room = context_length - 2;
-            let expected = format!(
-                "a stride of {stride} tokens is not between 1 and the {room} that the model reads \
-                 at once"
-            );
+            let expected =
+                format!("a stride of {stride} tokens is out of range; choose 1 to {room}");
             assert_eq!(error.root_cause().to_string(), expected);
         }
-        let many = "a ".repeat(MOST_CHUNKS + 10);
+        let many = "a ".repeat(MAX_CHUNKS + 10);
         assert!(fit(&many, 4, SLIDE(1)).is_err());
         assert!(fit(&many, 4, LongText::ChunkMean).is_ok());
         assert!(fit("a b", 2, LongText::ChunkMean).is_err());

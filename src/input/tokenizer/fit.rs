@@ -1,38 +1,39 @@
-//! Fits a text into the tokens that a model reads, or says why not.
+//! Fits a text into the model's context, or says why it does not fit.
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::merges::{self, Joiner};
 use super::{END_OF_TEXT, START_OF_TEXT, WORD, chunk, clean, encode_clean, encode_word};
 
-/// What OpenAI's models read; such a user may want to hear of Long-CLIP.
+/// Context length of OpenAI's models; their users may want to know of Long-CLIP.
 const SHORT_CONTEXT: usize = 77;
-/// About how much of a text an error quotes.
+/// About how many characters of a text an error quotes.
 const QUOTED_CHARS: usize = 40;
 
-/// What happens to a text that has more tokens than the model reads.
+/// What happens to a text with more tokens than the model reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LongText {
-    /// It is an error, which names the text and the ways out.
+    /// It is an error, which names the text and ways to fix it.
     #[default]
     Error,
-    /// The tokens that are too many are dropped and the last one kept becomes the end of text, as
-    /// the reference does with `truncate=True`.
+    /// The excess tokens are dropped and the last one kept becomes the end of text, as in the
+    /// reference with `truncate=True`.
     Truncate,
-    /// Chunks that end where words end, each read alone; their mean is the text's embedding.
+    /// The text is split into chunks that end at word ends, each embedded alone; the mean is the
+    /// text's embedding.
     ChunkMean,
-    /// The same with windows that overlap: each begins at the first word that is at least `stride`
-    /// tokens after the beginning of the one before.
+    /// The same with overlapping windows: each begins at the first word that is at least `stride`
+    /// tokens after the start of the previous one.
     Slide {
-        /// Half of what the model reads where none is given.
+        /// By default half of the context.
         stride: Option<usize>,
     },
-    /// The chunks of [`LongText::ChunkMean`], of which each image takes the one that fits it best.
+    /// The chunks of [`LongText::ChunkMean`]; each image is compared with the best matching one.
     BestChunk,
 }
 
 impl LongText {
-    /// As `--long-text` calls it.
+    /// The name in `--long-text`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -45,13 +46,13 @@ impl LongText {
     }
 }
 
-/// The tokens of one text as the text tower reads them: the start of text first, the first end of
-/// text last, never padded.
+/// The tokens of one text as the text tower reads them: start of text first, the first end of text
+/// last, never padded.
 ///
-/// The tower's output at the **last** entry is the text's embedding. The reference reads it where
-/// the ids have their first maximum, which is the first end of text; what follows cannot change
-/// that row under the causal mask, so it is not kept. This matters only for a text that holds a
-/// literal `<|endoftext|>`: the reference embeds just the part before it, and so do we.
+/// The tower's output at the **last** entry is the text's embedding. The reference reads it at the
+/// first maximum of the ids, which is the first end of text; what follows cannot change that row
+/// under the causal mask, so it is dropped. This matters only for a text with a literal
+/// `<|endoftext|>`: the reference embeds just the part before it, and so does longclip.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenIds(Vec<u32>);
 
@@ -60,7 +61,7 @@ pub struct TokenIds(Vec<u32>);
     reason = "there are always a start and an end"
 )]
 impl TokenIds {
-    /// Token ids from elsewhere, cut after the first end of text.
+    /// Existing token ids, truncated after the first end of text.
     ///
     /// Fails if they do not begin with [`START_OF_TEXT`] or have no [`END_OF_TEXT`].
     pub fn new(mut ids: Vec<u32>) -> Result<Self> {
@@ -80,7 +81,7 @@ impl TokenIds {
         &self.0
     }
 
-    /// How many tokens there are, with the start and the end: at least two.
+    /// The number of tokens, including start and end: at least two.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -89,17 +90,17 @@ impl TokenIds {
 /// A text as its model can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fitted {
-    /// What the text tower reads, one after the other: at least one chunk, and more only where the
-    /// text is too long and [`LongText`] allows it.
+    /// Inputs of the text tower: at least one chunk, and more only if the text is too long and
+    /// [`LongText`] allows it.
     pub chunks: Vec<Chunk>,
-    /// What several chunks stand for.
+    /// How several chunks are combined.
     pub reading: Reading,
-    /// What was dropped to make the text fit; none if it did.
+    /// What was dropped to make the text fit; `None` if it fitted.
     pub cut: Option<Cut>,
 }
 
 impl Fitted {
-    /// The first chunk's token ids: all there are, but for a text that was cut into chunks.
+    /// The first chunk's token ids: the only one, unless the text was split into chunks.
     #[must_use]
     pub fn into_first(mut self) -> TokenIds {
         self.chunks.swap_remove(0).token_ids
@@ -117,9 +118,9 @@ impl Fitted {
 /// A part of a text that the model reads at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// What the text tower reads.
+    /// The text tower's input.
     pub token_ids: TokenIds,
-    /// How many of these tokens are text, which is what the chunk weighs in a mean.
+    /// How many of these tokens are text, the chunk's weight in a mean.
     pub tokens: usize,
 }
 
@@ -130,32 +131,32 @@ impl Chunk {
     }
 }
 
-/// How the embeddings of several chunks stand for one text.
+/// How the embeddings of several chunks are combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// By their mean, weighted by tokens, at unit length.
+    /// By their mean, weighted by tokens, normalised to unit length.
     Mean,
-    /// By the one that fits best whatever the text is compared with.
+    /// By the one that fits best, for each item compared.
     Best,
 }
 
-/// The end of a text that its model does not read.
+/// The end of a text that the model does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// How many tokens were dropped.
     pub tokens: usize,
-    /// What they say, as cleaned text; from the next whole character if a token ended inside one.
+    /// Their text, as cleaned; from the next complete character if a token ended inside one.
     pub text: String,
 }
 
 /// The tokens of `text` for a model that reads `context_length` of them, start and end included.
 ///
 /// Fails if the text has more and `policy` is [`LongText::Error`], and if `context_length` has no
-/// room for a start and an end, or for the stride that was asked for.
+/// room for a start and an end, or for the requested stride.
 pub fn fit(text: &str, context_length: usize, policy: LongText) -> Result<Fitted> {
     ensure!(
         context_length >= 2,
-        "a context of {context_length} tokens has no room for a text: 2 are its start and its end"
+        "a context of {context_length} tokens has no room for a text: start and end alone take 2"
     );
     let cleaned = clean(text);
     let mut ids = encode_clean(&cleaned);
@@ -179,7 +180,7 @@ pub fn fit(text: &str, context_length: usize, policy: LongText) -> Result<Fitted
         LongText::BestChunk => (None, Reading::Best),
     };
     let chunks = chunk::cut(&cleaned, room, stride)
-        .with_context(|| format!("text \"{}\" cannot be cut into chunks", start_of(text)))?;
+        .with_context(|| format!("text \"{}\" cannot be split into chunks", start_of(text)))?;
     Ok(Fitted {
         chunks,
         reading,
@@ -215,7 +216,7 @@ fn start_of(text: &str) -> String {
     start
 }
 
-/// What of a cleaned text comes after its first `kept` tokens (the start of text not counted).
+/// The part of a cleaned text after its first `kept` tokens (the start of text not counted).
 fn rest(cleaned: &str, mut kept: usize) -> String {
     let mut joiner = Joiner::default();
     for word in WORD.find_iter(cleaned) {
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_fits_is_left_whole() {
+    fn a_text_that_fits_is_kept_whole() {
         let ids = vec![START_OF_TEXT, 320, 1125, END_OF_TEXT];
         assert_eq!(cut("a photo", 4), (ids.clone(), None));
         for policy in [LongText::Error, LongText::ChunkMean, LongText::BestChunk] {
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_starts_at_a_whole_character() {
+    fn the_dropped_text_starts_at_a_complete_character() {
         let cases = [
             (3, 5, "汉👍 cat"),
             (4, 4, "👍 cat"),
@@ -293,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_text_the_numbers_and_the_ways_out() {
+    fn errors_name_the_text_the_numbers_and_the_fixes() {
         let long = "A photograph\x1b taken from the roof of a very tall house ".repeat(8);
         let cases = [
             (

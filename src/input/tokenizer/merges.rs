@@ -1,24 +1,25 @@
-//! CLIP's vocabulary: which two pieces join into which, and the joining of one word.
+//! CLIP's vocabulary: the merges of byte-pair encoding, and their application to one word.
 //!
-//! The 48,894 merges lie in the program as pairs of ids; what is built at the first use is one
-//! table of 256 KiB, in about half a millisecond. A table of strings would take a hundred times
-//! that, which every start of the program would pay.
+//! The 48,894 merges are compiled in as pairs of ids; the first use builds one table of 256 KiB, in
+//! about half a millisecond. A table of strings would take a hundred times as long at every start
+//! of the program.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::LazyLock;
 
-/// Pairs of little-endian ids; entry i makes token [`FIRST_MERGE`] + i. `make.py` beside it wrote it.
+/// Pairs of little-endian ids; entry i makes token [`FIRST_MERGE`] + i. Written by `make.py` next
+/// to it.
 static PAIRS: &[u8; 4 * MERGES] = include_bytes!("../../../assets/tokenizer/merges.bin");
 
 const MERGES: usize = 48_894;
-/// Ids below are single bytes; from here on they are single bytes that end a word.
+/// Ids below are single bytes; ids from here to the first merge are single bytes that end a word.
 const FIRST_WORD_END: u16 = 256;
 const FIRST_MERGE: u16 = 512;
 /// One past the last piece; the two special tokens follow.
 pub(super) const PIECES: u32 = FIRST_MERGE as u32 + MERGES as u32;
 
-/// The bytes in the order of their ids: first those that print in Latin-1, then the others.
+/// The bytes in the order of their ids: first those that are printable in Latin-1, then the others.
 const BYTES: [u8; 256] = {
     let mut bytes = [0; 256];
     let mut filled = 0;
@@ -56,14 +57,14 @@ pub(super) fn expand(id: u32, bytes: &mut Vec<u8>) -> bool {
         bytes.push(BYTES[id as usize % 256]);
         return id >= FIRST_WORD_END.into();
     };
-    // The parts of a merge have smaller ids than the merge, so this ends.
+    // The parts of a merge have smaller ids than the merge, so this terminates.
     let (left, right) = pair(merge as usize);
     expand(left.into(), bytes);
     expand(right.into(), bytes)
 }
 
-/// The printable character that stands for a byte in vocabulary files: itself where it prints in
-/// Latin-1, else one from U+0100 on.
+/// The printable character for a byte in vocabulary files: itself if it is printable in Latin-1,
+/// else one from U+0100 on.
 pub(super) fn character(byte: u8) -> char {
     const PRINTING: u16 = 188;
     let id = BYTE_IDS[usize::from(byte)];
@@ -96,7 +97,7 @@ struct Ranks {
 static RANKS: LazyLock<Ranks> = LazyLock::new(Ranks::build);
 
 impl Ranks {
-    /// 2^17 slots for 48,894 ranks: a lookup reads 1.3 slots in the mean.
+    /// 2^17 slots for 48,894 ranks: a lookup reads 1.3 slots on average.
     const BITS: u32 = 17;
     const EMPTY: u16 = u16::MAX;
 
@@ -112,7 +113,7 @@ impl Ranks {
         Self { slots }
     }
 
-    /// The rank of a pair, if the two join at all. Lower ranks join first.
+    /// The rank of a pair, if it is a merge. Lower ranks are merged first.
     fn of(&self, wanted: (u16, u16)) -> Option<u16> {
         let mut slot = Self::first_slot(wanted);
         loop {
@@ -134,7 +135,7 @@ impl Ranks {
     }
 }
 
-/// A piece of the word under work, in a list linked by positions.
+/// A piece of the current word, in a list linked by positions.
 struct Symbol {
     id: u16,
     previous: usize,
@@ -143,15 +144,16 @@ struct Symbol {
 
 /// No symbol: before the first, after the last.
 const NONE: usize = usize::MAX;
-/// The id of a symbol that was joined to the one before it; no piece has it.
+/// Id of a symbol that was merged into the one before it; no piece has this id.
 const JOINED: u16 = u16::MAX;
 
-/// Joins words into pieces. Keeps its buffers from word to word.
+/// Merges the bytes of words. Reuses its buffers from word to word.
 ///
-/// The reference looks for the best pair of the whole word again after each merge, which is
-/// quadratic; here the pairs wait in a heap, so that a word of a megabyte is only long. The result
-/// is the same: a merge makes only pairs of higher rank than its own (`make.py` checks it), so all
-/// places of one pair are joined, from left to right, before any later pair.
+/// The reference searches the whole word for the best pair after each merge, which is quadratic;
+/// here the pairs are queued in a heap, so that even a word of a megabyte takes reasonable time.
+/// The result is the same: a merge only creates pairs of higher rank than its own (checked by
+/// `make.py`), so all occurrences of one pair are merged, from left to right, before any later
+/// pair.
 #[derive(Default)]
 pub(super) struct Joiner {
     symbols: Vec<Symbol>,
@@ -164,7 +166,7 @@ impl Joiner {
         self.start(word.as_bytes());
         while let Some(Reverse((rank, at))) = self.waiting.pop() {
             let next = self.symbols[at].next;
-            // A pair that waited may be gone: one of its parts may have joined another.
+            // A queued pair may be obsolete: one of its parts may have been merged with another.
             if next != NONE && (self.symbols[at].id, self.symbols[next].id) == pair(rank.into()) {
                 self.merge(at, next, FIRST_MERGE + rank);
             }
@@ -187,14 +189,14 @@ impl Joiner {
         }
     }
 
-    /// Queues the pair at `left` and `right` if it joins.
+    /// Queues the pair at `left` and `right` if it is a merge.
     fn wait(&mut self, left: usize, right: usize) {
         if let Some(rank) = RANKS.of((self.symbols[left].id, self.symbols[right].id)) {
             self.waiting.push(Reverse((rank, left)));
         }
     }
 
-    /// Joins the symbols at `left` and `right` into the piece `id`, at `left`.
+    /// Merges the symbols at `left` and `right` into the piece `id`, at `left`.
     fn merge(&mut self, left: usize, right: usize, id: u16) {
         let next = self.symbols[right].next;
         self.symbols[right].id = JOINED;

@@ -1,7 +1,7 @@
-//! Text to token ids and back: CLIP's byte-pair encoding, exactly as openai/CLIP does it.
+//! Text to token ids and back: CLIP's byte-pair encoding, with openai/CLIP's exact results.
 //!
-//! One vocabulary serves every CLIP and Long-CLIP model; only the number of tokens that a model
-//! reads differs, and that number is the caller's. Knows no tensor.
+//! One vocabulary serves every CLIP and Long-CLIP model; only the context length differs, and that
+//! is the caller's. Knows no tensors.
 
 mod chunk;
 mod fit;
@@ -18,9 +18,9 @@ pub use fit::{Chunk, Cut, Fitted, LongText, Reading, TokenIds, fit};
 
 /// The id that starts every text.
 pub const START_OF_TEXT: u32 = 49406;
-/// The id that ends every text; the text's embedding is read off its first occurrence.
+/// The id that ends every text; the text's embedding is the output at its first occurrence.
 pub const END_OF_TEXT: u32 = 49407;
-/// How many token ids there are, hence the rows of a model's token table.
+/// Size of the vocabulary, and number of rows of a model's token embedding.
 pub const VOCABULARY: usize = 49408;
 
 const SPECIAL: [(&str, u32); 2] = [
@@ -28,9 +28,9 @@ const SPECIAL: [(&str, u32); 2] = [
     ("<|endoftext|>", END_OF_TEXT),
 ];
 
-/// Where words begin and end in a cleaned text. The case is ignored, as in the reference, although
-/// the text is in lower case: the long s of `it'ſ` counts as an s, and U+0345, a mark whose upper
-/// case is a letter, as no word at all.
+/// The words of a cleaned text. Case is ignored, as in the reference, although the text is in lower
+/// case: the long s of `it'ſ` counts as an s, and U+0345, a mark with a letter as its upper case,
+/// is not part of any word.
 static WORD: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(concat!(
         r"(?i:<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d)",
@@ -64,11 +64,11 @@ fn encode_word(word: &str, joiner: &mut Joiner, ids: &mut Vec<u32>) {
     }
 }
 
-/// The text that ids stand for: lower case, a blank after every word, special tokens by name.
+/// The text of ids: lower case, a space after every word, special tokens by name.
 ///
-/// Cleaning and cutting into words lose the original spacing: `it's` comes back as `it 's `. Bytes
-/// that are no character, which ids cut out of a text can leave, and ids outside the vocabulary
-/// become U+FFFD.
+/// Cleaning and splitting into words lose the original spacing: `it's` comes back as `it 's `.
+/// Bytes that are not a complete character, as ids cut out of a text may leave, and ids outside the
+/// vocabulary become U+FFFD.
 pub fn decode(ids: &[u32]) -> String {
     let mut bytes = Vec::new();
     for &id in ids {
@@ -81,7 +81,7 @@ pub fn decode(ids: &[u32]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// One token for people to read: its characters, `</w>` if a word ends with it, and `\xNN` for each
+/// One token in readable form: its characters, `</w>` if a word ends with it, and `\xNN` for each
 /// byte that is only a part of a character.
 pub fn piece(id: u32) -> String {
     if let Some(name) = special_or_unknown(id) {
@@ -99,8 +99,8 @@ pub fn piece(id: u32) -> String {
     piece + if ends_word { "</w>" } else { "" }
 }
 
-/// One token as vocabulary files write it: a printable character for each byte, `</w>` where a word
-/// ends. No two tokens are the same.
+/// One token as vocabulary files write it: a printable character for each byte, `</w>` if it ends a
+/// word. No two tokens are the same.
 pub fn symbol(id: u32) -> String {
     match special_or_unknown(id) {
         Some(name) => name.to_owned(),
@@ -148,7 +148,7 @@ mod tests {
                 "<|EndOfText|>a<|startoftext|>",
                 &[END_OF_TEXT, 320, START_OF_TEXT],
             ),
-            // A mark before it takes its first characters away.
+            // A mark before it consumes its first characters.
             ("!<|endoftext|>", &[0, 27, 347, 40786, 4160, 91, 285]),
             ("'ſ", &[6, 129, 379]),
             ("\u{345}", &[]),
@@ -168,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn a_very_long_word_is_joined_in_reasonable_time() {
-        // Quadratic work over two million bytes would not end within hours.
+    fn a_very_long_word_takes_reasonable_time() {
+        // Quadratic work over two million bytes would take hours.
         let word = "abcdefghij".repeat(200_000);
         let ids = inner(&word);
         assert_eq!(decode(&ids), word + " ");

@@ -1,5 +1,5 @@
-//! A small image in a terminal: two pixels a cell, the upper in the colour of a half block, the
-//! lower in that of its ground. Every terminal with 24-bit colours shows it.
+//! A small image in a terminal: two pixels per cell, the upper as the colour of a half block, the
+//! lower as its background. Works in every terminal with 24-bit colours.
 
 use std::fmt::Write as _;
 
@@ -11,13 +11,13 @@ pub struct Image {
 }
 
 impl Image {
-    /// An image of `width` columns; pixels that fill no row are left out.
+    /// An image of `width` columns; pixels that do not fill a row are dropped.
     #[must_use]
     pub fn new(width: usize, pixels: Vec<u8>) -> Self {
         Self { width, pixels }
     }
 
-    /// Its lines, each of half as many cells high as there are pixels.
+    /// Its lines; each cell is two pixels high.
     pub(super) fn lines(&self) -> Vec<String> {
         let row_bytes = (self.width * 3).max(3);
         let rows: Vec<&[u8]> = self.pixels.chunks_exact(row_bytes).collect();
@@ -32,7 +32,7 @@ fn line(upper: &[u8], lower: Option<&[u8]>) -> String {
     let mut below = lower.map(|row| row.chunks_exact(3));
     for pixel in upper.chunks_exact(3) {
         let [r, g, b] = [pixel[0], pixel[1], pixel[2]];
-        // Writing to a text cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(line, "\u{1b}[38;2;{r};{g};{b}m");
         if let Some(pixel) = below.as_mut().and_then(Iterator::next) {
             let [r, g, b] = [pixel[0], pixel[1], pixel[2]];

@@ -1,4 +1,4 @@
-//! What was found for each query -> table, json, jsonl, csv, tsv, or paths alone.
+//! Search hits -> table, json, jsonl, csv, tsv, or paths only.
 
 mod image;
 mod table;
@@ -15,7 +15,7 @@ use crate::output::Name;
 
 pub use image::Image;
 
-/// What one query found.
+/// The result of one query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The query's text, or its image's path.
@@ -27,30 +27,30 @@ pub struct Answer {
 /// One row of the searched file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hit {
-    /// Its number, counted from 0: its name where it has no other.
+    /// Its index, from 0: its name if it has no other.
     pub row: usize,
-    /// The image or the text; `None` where the file does not name its rows.
+    /// The image or the text; `None` if the file does not name its rows.
     pub name: Option<Name>,
-    /// The cosine of the angle between the embeddings.
+    /// Cosine similarity of the embeddings.
     pub cosine: f32,
-    /// What the image looks like, for the table.
+    /// Pixels of the image, for the table.
     pub image: Option<Image>,
 }
 
-/// How answers are written.
+/// Output formats of hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people.
     Table,
     /// One array of objects.
     Json,
-    /// One object a line.
+    /// One object per line.
     Jsonl,
-    /// Comma-separated, one row a hit.
+    /// Comma-separated, one row per hit.
     Csv,
     /// The same, tab-separated.
     Tsv,
-    /// The hits alone, for other programs: one a line, or each with a NUL after it.
+    /// The hits only, for other programs: one per line, or NUL-terminated.
     Paths(End),
 }
 
@@ -59,12 +59,12 @@ pub enum Format {
 pub enum End {
     /// A newline.
     Line,
-    /// A NUL byte, which no path can hold.
+    /// A NUL byte, which no path can contain.
     Nul,
 }
 
 impl Format {
-    /// What the suffix of an output names.
+    /// The formats by file suffix.
     pub const SUFFIXES: &[(&str, Self)] = &[
         ("json", Self::Json),
         ("jsonl", Self::Jsonl),
@@ -74,23 +74,23 @@ impl Format {
     ];
 }
 
-/// How [`Format::Table`] looks, and what CSV has on request.
+/// Style of [`Format::Table`], and optional parts of CSV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
-    /// Columns of the terminal.
+    /// Width of the terminal in columns.
     pub width: usize,
-    /// Whether it takes colours.
+    /// Whether it supports colours.
     pub colour: Colour,
-    /// What [`Format::Csv`] and [`Format::Tsv`] have on request.
+    /// Optional parts of [`Format::Csv`] and [`Format::Tsv`].
     pub extras: Extras,
-    /// The rows have no names: CSV has their numbers in a column of its own.
+    /// Whether rows lack names: CSV then has their numbers in an extra column.
     pub is_numbered: bool,
 }
 
 /// Writes `answers` to `sink`.
 ///
 /// # Errors
-/// What the sink says, its kind kept.
+/// Errors of the sink, with their kind.
 pub fn write(
     answers: &[Answer],
     format: Format,
@@ -177,8 +177,8 @@ fn array(answers: &[Answer]) -> io::Result<Vec<u8>> {
     Ok([&b"[\n"[..], &objects.join(&b",\n"[..]), b"\n]\n"].concat())
 }
 
-/// Queries without hits have one row, so that each appears. Rows without names have their number in a
-/// column after those of the contract.
+/// Queries without hits have one row, so that each appears. Rows without names have their number in
+/// a column after the fixed ones.
 fn rows(answers: &[Answer], delimiter: u8, style: Style) -> io::Result<Vec<u8>> {
     let extras = style.extras;
     let mark = if extras.mark { MARK } else { &[] };
@@ -216,7 +216,7 @@ fn rows(answers: &[Answer], delimiter: u8, style: Style) -> io::Result<Vec<u8>> 
     rows.into_inner().map_err(|error| error.into_error())
 }
 
-/// The bytes of the paths as the system knows them.
+/// The paths' bytes as the system stores them.
 fn paths(answers: &[Answer], end: End) -> Vec<u8> {
     let mut bytes = Vec::new();
     for hit in answers

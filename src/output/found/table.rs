@@ -1,4 +1,4 @@
-//! Hits for people: rank, cosine, name, and below it the image where one is wanted.
+//! Hits for people: rank, cosine, name, and optionally the image below it.
 
 use std::fmt::Write as _;
 
@@ -39,7 +39,7 @@ fn block(answer: &Answer, style: Style) -> String {
 }
 
 fn push_hit(block: &mut String, rank: usize, hit: &Hit, style: Style) {
-    // A path that lacks its end could not be opened, so only texts are cut.
+    // A truncated path could not be opened, so only texts are truncated.
     let name = match &hit.name {
         Some(Name::Image(name)) => printable(&name.text),
         Some(Name::Text(text)) => {
@@ -53,7 +53,7 @@ fn push_hit(block: &mut String, rank: usize, hit: &Hit, style: Style) {
         AnsiColor::Cyan.on_default(),
         style.colour,
     );
-    // Writing to a text cannot fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(block, "{rank:>4}  {cosine}  {name}");
     if let Some(image) = &hit.image {
         for line in image.lines() {

@@ -1,22 +1,22 @@
-//! Curves over one pair of axes, with their intervals and the numbers behind them.
+//! Line charts with their intervals and a table of the data.
 
 use super::content::{Chart, Point, Scale, Series};
 use super::embed::text;
 use super::plot::{Plot, Span};
 
-/// Curves told apart by colour, dash and marker at once; more of them repeat.
+/// Curves that differ in colour, dash and marker; further ones repeat.
 const STYLES: usize = 6;
 
-/// More points than this are a line without markers.
-const MOST_MARKERS: usize = 40;
+/// Curves with more points are drawn without markers.
+const MAX_MARKERS: usize = 40;
 
-/// More rows than this are thinned out: the table is there to be read.
-const MOST_ROWS: usize = 250;
+/// Tables with more rows are thinned out to stay readable.
+const MAX_ROWS: usize = 250;
 
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 380.0;
 
-/// The chart as a figure: heading, SVG, sentence, table. Nothing where no point can be drawn.
+/// The chart as a figure: heading, SVG, caption, table. Empty if no point can be drawn.
 pub(super) fn figure(chart: &Chart) -> String {
     let series: Vec<Series> = chart
         .series
@@ -74,7 +74,7 @@ fn drawable(chart: &Chart, series: &Series) -> Series {
     }
 }
 
-/// Shares are shown on the tenths around them, so that differences show; a curve that
+/// Proportions are shown on the tenths around them, so that differences are visible; a curve that
 /// begins near zero begins at zero.
 fn upright<'a>(chart: &'a Chart, points: impl Iterator<Item = &'a Point>) -> Span<'a> {
     let ends = points.flat_map(|point| {
@@ -98,7 +98,8 @@ fn upright<'a>(chart: &'a Chart, points: impl Iterator<Item = &'a Point>) -> Spa
 
 fn room_for_names(series: &[Series]) -> f64 {
     let longest = series.iter().map(|one| one.name.chars().count()).max();
-    // About 7.5 units a letter; longer names are cut with an ellipsis, the table has them whole.
+    // About 7.5 units per letter; longer names are cut with an ellipsis, and are complete in the
+    // table.
     24.0 + 7.5 * longest.unwrap_or(0).min(LONGEST_NAME) as f64
 }
 
@@ -118,27 +119,27 @@ fn curve(plot: &Plot<'_>, series: &Series, style: usize) -> String {
         }
     }
     drawn += &format!("<path class=\"line\" d=\"M{}\"/>\n", line.join("L"));
-    if series.points.len() <= MOST_MARKERS {
+    if series.points.len() <= MAX_MARKERS {
         for point in &series.points {
-            let told = format!(
+            let description = format!(
                 "{}: {} at {}{}",
                 series.name,
                 plot.y.shown(point.y),
                 plot.x.shown(point.x),
-                told_interval(plot, point),
+                interval_text(plot, point),
             );
             drawn += &format!(
                 "<path class=\"marker\" d=\"M{}{}\"><title>{}</title></path>\n",
                 place(point),
                 MARKERS[style],
-                text(&told)
+                text(&description)
             );
         }
     }
     drawn + "</g>\n"
 }
 
-/// Circle, square, diamond, triangle, cross, triangle upside down; around the point they start at.
+/// Circle, square, diamond, triangle, cross, inverted triangle; around the point they start at.
 const MARKERS: [&str; STYLES] = [
     "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0z",
     "m-4.5 -4.5h9v9h-9z",
@@ -148,7 +149,7 @@ const MARKERS: [&str; STYLES] = [
     "m0 6l6 -10.5h-12z",
 ];
 
-/// The curves' names at their right ends, moved apart where they would overlap.
+/// The curves' names at their right ends, moved apart to avoid overlaps.
 fn names(plot: &Plot<'_>, series: &[Series]) -> String {
     const LINE: f64 = 17.0;
     let ends = series.iter().enumerate();
@@ -161,7 +162,7 @@ fn names(plot: &Plot<'_>, series: &[Series]) -> String {
         *down = down.max(free);
         free = *down + LINE;
     }
-    // Pushed below the axis, they move back up.
+    // Names pushed below the axis move back up.
     let mut most = plot.floor();
     for (down, ..) in ends.iter_mut().rev() {
         *down = down.min(most);
@@ -183,21 +184,21 @@ fn names(plot: &Plot<'_>, series: &[Series]) -> String {
     drawn
 }
 
-fn told_interval(plot: &Plot<'_>, point: &Point) -> String {
+fn interval_text(plot: &Plot<'_>, point: &Point) -> String {
     point.interval.map_or_else(String::new, |(low, high)| {
         format!(" ({} to {})", plot.y.shown(low), plot.y.shown(high))
     })
 }
 
-/// The same numbers as a table: a row for each place, a column for each curve.
+/// The same numbers as a table: a row per x value, a column per curve.
 fn table(chart: &Chart, plot: &Plot<'_>, series: &[Series], places: &[f64]) -> String {
     let mut rows = String::new();
-    let stride = places.len().div_ceil(MOST_ROWS);
+    let stride = places.len().div_ceil(MAX_ROWS);
     for place in places.iter().step_by(stride) {
         rows += &format!("<tr><th scope=\"row\">{}</th>", plot.x.shown(*place));
         for one in series {
             let at = one.points.iter().find(|point| point.x == *place);
-            let cell = at.map(|point| plot.y.shown(point.y) + &told_interval(plot, point));
+            let cell = at.map(|point| plot.y.shown(point.y) + &interval_text(plot, point));
             rows += &format!("<td>{}</td>", cell.unwrap_or_default());
         }
         rows += "</tr>\n";
@@ -208,10 +209,10 @@ fn table(chart: &Chart, plot: &Plot<'_>, series: &[Series], places: &[f64]) -> S
     }
     let thinned = match stride {
         1 => String::new(),
-        stride => format!(", one of every {stride} points"),
+        stride => format!(", every {stride}th point"),
     };
     format!(
-        "<details><summary>The numbers{thinned}</summary><div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>{header}</tr></thead><tbody>\n{rows}</tbody></table></div></details>\n",
+        "<details><summary>Data{thinned}</summary><div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"{0}\"><table><caption>{0}</caption><thead><tr>{header}</tr></thead><tbody>\n{rows}</tbody></table></div></details>\n",
         text(&format!("{} by {}", chart.y.title, chart.x.title)),
     )
 }
@@ -233,7 +234,7 @@ mod tests {
         });
         Chart {
             title: "Accuracy by <length>".to_owned(),
-            caption: "Texts were cut.".to_owned(),
+            caption: "Texts were truncated.".to_owned(),
             x: axis("Text length in tokens", Scale::Logarithmic),
             y: axis("Top-1 accuracy", Scale::Percent),
             series: vec![Series {
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn every_point_is_drawn_told_and_listed() {
+    fn every_point_is_drawn_labelled_and_listed() {
         let html = figure(&chart(&[(10.0, 0.5), (77.0, 0.75)]));
         assert_eq!(html.matches("class=\"marker\"").count(), 2);
         assert!(
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_left_out() {
+    fn points_that_cannot_be_drawn_are_omitted() {
         let odd = [(0.0, 0.5), (f64::NAN, 0.5), (10.0, f64::INFINITY)];
         assert_eq!(figure(&chart(&odd)), "");
         let html = figure(&chart(&[(0.0, 0.5), (10.0, 0.5), (f64::NAN, 0.1)]));
@@ -270,7 +271,7 @@ mod tests {
         let html = figure(&chart(&points));
         assert_eq!(html.matches("class=\"marker\"").count(), 0);
         assert_eq!(html.matches("<tr><th scope=\"row\">").count(), 250);
-        assert!(html.contains("one of every 4 points"));
+        assert!(html.contains("every 4th point"));
     }
 
     #[test]

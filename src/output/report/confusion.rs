@@ -1,4 +1,4 @@
-//! What was taken for what: a matrix of the classes that matter, and the worst pairs.
+//! The confusion matrix of the classes that matter, and the most frequent confusions.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -8,9 +8,9 @@ use super::number;
 use super::summary::label;
 
 /// A matrix of more classes can neither be read nor printed; scripts draw a map of all of them.
-const MOST_CLASSES: usize = 32;
+const MAX_CLASSES: usize = 32;
 
-/// Pairs in the list of worst confusions.
+/// Pairs in the list of most frequent confusions.
 const WORST: usize = 12;
 
 /// Shades of a cell; `style.css` has as many.
@@ -39,7 +39,7 @@ impl Counts {
         count as f64 / self.totals.get(&truth).copied().unwrap_or(1).max(1) as f64
     }
 
-    /// Pairs of different classes, the most frequent first, then the larger share.
+    /// Pairs of different classes, by falling count, then by falling share.
     fn mistakes(&self) -> Vec<Confused> {
         let different = self
             .cells
@@ -62,20 +62,20 @@ impl Counts {
         mistakes
     }
 
-    /// All classes where they are few, else those of the most frequent mistakes, so that both sides
-    /// of a mistake are there.
+    /// All classes if they are few, else those of the most frequent confusions, so that both
+    /// classes of a confusion are there.
     fn shown_classes(&self) -> Vec<usize> {
         let pairs = self
             .cells
             .keys()
             .flat_map(|(truth, predicted)| [*truth, *predicted]);
         let mut classes: BTreeSet<usize> = pairs.collect();
-        if classes.len() > MOST_CLASSES {
+        if classes.len() > MAX_CLASSES {
             classes.clear();
             for one in self.mistakes() {
                 let both = [one.truth, one.predicted];
                 let new = both.iter().filter(|class| !classes.contains(class)).count();
-                if classes.len() + new <= MOST_CLASSES {
+                if classes.len() + new <= MAX_CLASSES {
                     classes.extend(both);
                 }
             }
@@ -83,13 +83,13 @@ impl Counts {
         classes.into_iter().collect()
     }
 
-    fn told(&self, one: &Confused, labels: &[String]) -> String {
+    fn describe(&self, one: &Confused, labels: &[String]) -> String {
         let (truth, predicted) = (label(labels, one.truth), label(labels, one.predicted));
         let total = self.totals.get(&one.truth).copied().unwrap_or(0);
         let verb = if one.truth == one.predicted {
             "recognised".to_owned()
         } else {
-            format!("taken for {predicted}")
+            format!("predicted as {predicted}")
         };
         format!(
             "{truth} {verb}: {} of {} ({})",
@@ -108,10 +108,10 @@ pub(super) fn needs_map(confusion: &[Confused]) -> bool {
         .collect();
     classes.sort_unstable();
     classes.dedup();
-    classes.len() > MOST_CLASSES
+    classes.len() > MAX_CLASSES
 }
 
-/// The matrix as a table whose cells scripts make open their images.
+/// The matrix as a table; scripts make its cells open their images.
 pub(super) fn matrix(confusion: &[Confused], labels: &[String]) -> String {
     let counts = Counts::of(confusion);
     let classes = counts.shown_classes();
@@ -137,7 +137,7 @@ pub(super) fn matrix(confusion: &[Confused], labels: &[String]) -> String {
         _ => "small",
     };
     format!(
-        "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Confusion matrix\"><table class=\"matrix {size}\" id=\"matrix\"><caption>Rows: what it is. Columns: what it was taken for.</caption><thead><tr><td></td>{}</tr></thead><tbody>\n{}</tbody></table></div>\n<p class=\"readout\" id=\"matrix-readout\"></p>\n",
+        "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Confusion matrix\"><table class=\"matrix {size}\" id=\"matrix\"><caption>Rows: true class. Columns: predicted class.</caption><thead><tr><td></td>{}</tr></thead><tbody>\n{}</tbody></table></div>\n<p class=\"readout\" id=\"matrix-readout\"></p>\n",
         header.collect::<String>(),
         rows.collect::<String>()
     )
@@ -159,26 +159,28 @@ fn cell(counts: &Counts, labels: &[String], truth: usize, predicted: usize) -> S
         predicted,
         count,
     };
-    // The root makes one mistake among a hundred visible.
+    // The square root makes one mistake among a hundred visible.
     let level = (counts.share(truth, count).sqrt() * LEVELS).ceil();
     format!(
         "<td{is_right} data-level=\"{level}\" {place} title=\"{}\">{}</td>",
-        counts.told(&one, labels),
+        counts.describe(&one, labels),
         number::count(count)
     )
 }
 
-/// The most frequent mistakes; scripts put images beside each.
+/// The most frequent confusions; scripts put images next to each.
 pub(super) fn worst(confusion: &[Confused], labels: &[String]) -> String {
     let counts = Counts::of(confusion);
     let mistakes = counts.mistakes();
     if mistakes.is_empty() {
-        return "<p>Nothing was mistaken.</p>\n".to_owned();
+        return "<p>There are no confusions.</p>\n".to_owned();
     }
     let items = mistakes.iter().take(WORST).map(|one| {
         let total = counts.totals.get(&one.truth).copied().unwrap_or(0);
         format!(
-            "<li><span class=\"open\" data-true=\"{}\" data-predicted=\"{}\"><bdi>{}</bdi> <span class=\"for\">taken for</span> <bdi>{}</bdi></span> <span class=\"of\">{} of {}</span></li>\n",
+            "<li><span class=\"open\" data-true=\"{}\" data-predicted=\"{}\"><bdi>{}</bdi> <span \
+             class=\"for\">predicted as</span> <bdi>{}</bdi></span> <span class=\"of\">{} of \
+             {}</span></li>\n",
             one.truth,
             one.predicted,
             label(labels, one.truth),
@@ -214,7 +216,8 @@ mod tests {
     #[test]
     fn cells_hold_counts_and_shades_of_their_row() {
         let html = matrix(&confused(&[(0, 0, 99), (0, 1, 1), (1, 1, 4)]), &labels(2));
-        let cell = "<td data-level=\"1\" data-true=\"0\" data-predicted=\"1\" title=\"&lt;c0&gt; taken for &lt;c1&gt;: 1 of 100 (1.0%)\">1</td>";
+        let cell = "<td data-level=\"1\" data-true=\"0\" data-predicted=\"1\" title=\"&lt;c0&gt; \
+                    predicted as &lt;c1&gt;: 1 of 100 (1.0%)\">1</td>";
         assert!(html.contains(cell), "{html}");
         assert!(
             html.contains("<td data-true=\"1\" data-predicted=\"0\"></td>"),
@@ -235,13 +238,13 @@ mod tests {
         assert_eq!(Counts::of(&confusion).shown_classes(), [7, 12, 13, 900]);
         cells.extend((100..200).map(|at| (at, at + 1, 1)));
         let classes = Counts::of(&confused(&cells)).shown_classes();
-        assert_eq!(classes.len(), MOST_CLASSES);
+        assert_eq!(classes.len(), MAX_CLASSES);
         assert!(classes.is_sorted() && classes[..4] == [7, 12, 13, 100]);
-        assert!(!needs_map(&confused(&cells[..MOST_CLASSES])));
+        assert!(!needs_map(&confused(&cells[..MAX_CLASSES])));
     }
 
     #[test]
-    fn the_worst_come_first_and_ties_by_share() {
+    fn the_most_frequent_come_first_and_ties_by_share() {
         let confusion = confused(&[(0, 0, 96), (0, 1, 4), (1, 0, 4), (1, 1, 4), (2, 0, 9)]);
         let worst: Vec<(usize, usize)> = Counts::of(&confusion)
             .mistakes()
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn no_mistakes_are_said() {
-        assert!(worst(&confused(&[(0, 0, 3)]), &labels(1)).contains("Nothing was mistaken"));
+    fn the_absence_of_confusions_is_stated() {
+        assert!(worst(&confused(&[(0, 0, 3)]), &labels(1)).contains("no confusions"));
     }
 }

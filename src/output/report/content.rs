@@ -1,36 +1,37 @@
-//! What a report page shows, as plain data. Nothing here knows how it looks.
+//! The content of a report page, as plain data. Nothing here knows how it looks.
 
-/// What is known before the first image.
+/// Information available before the first image.
 #[derive(Clone, Debug)]
 pub struct Head {
-    /// What was done; it sets the words of the page.
+    /// Kind of run; it determines the words of the page.
     pub kind: Kind,
     /// The page's heading: usually the folder or dataset.
     pub title: String,
     /// One sentence under the heading.
     pub lead: String,
-    /// The labels (or captions) that the images' answers and targets count from 0.
+    /// The labels (or captions) into which the images' predictions and targets are indices.
     pub labels: Vec<String>,
-    /// Which number the images' answers hold.
+    /// Which number the images' predictions have.
     pub score: super::super::Score,
-    /// What was run, as names and values: model, hashes, templates, version, arguments, date.
+    /// Facts about the run, as names and values: model, hashes, templates, version, arguments,
+    /// date.
     pub facts: Vec<(String, String)>,
 }
 
-/// What was done.
+/// Kind of run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Images were given labels.
+    /// Classification of images.
     Classification,
-    /// Answers were held against the truth.
+    /// Evaluation against known answers.
     Evaluation,
-    /// A classifier was trained, and its answers held against the truth.
+    /// Training of a classifier and its evaluation.
     Probe,
-    /// Several runs over the same images were held against each other.
+    /// Comparison of several runs over the same images.
     Comparison,
-    /// Captions were found for images, and images for captions.
+    /// Retrieval of captions for images, and of images for captions.
     Retrieval,
-    /// A model was trained.
+    /// Training of a model.
     Training,
 }
 
@@ -39,81 +40,80 @@ pub enum Kind {
 pub struct Image {
     /// Its path or key.
     pub name: String,
-    /// Width and height in pixels, where it could be decoded.
+    /// Width and height in pixels, if it could be decoded.
     pub size: Option<(usize, usize)>,
-    /// A JPEG file of at most 128 pixels a side ([`crate::input::image::thumbnail`]).
+    /// A JPEG file of at most 128 pixels per side ([`crate::input::image::thumbnail`]).
     pub thumbnail: Option<Vec<u8>>,
-    /// The best few answers, best first.
+    /// The best few predictions, best first.
     pub predictions: Vec<Answer>,
-    /// The labels that are true; more than one where several captions describe it, none where
-    /// nothing is known.
+    /// The true labels; several if several captions describe the image, none if unknown.
     pub targets: Vec<usize>,
-    /// The best answer of each run of a comparison, in the order of [`Comparison::runs`].
+    /// The best prediction of each run of a comparison, in the order of [`Comparison::runs`].
     pub runs: Vec<Answer>,
-    /// Why there is no answer.
+    /// Why there is no result.
     pub error: Option<String>,
-    /// What was wrong with an image that was answered all the same.
+    /// Warnings about an image that still has a result.
     pub warnings: Vec<String>,
 }
 
 /// A label and its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Answer {
-    /// Counts [`Head::labels`].
+    /// Index into [`Head::labels`].
     pub label: usize,
     /// The number that [`Head::score`] names.
     pub score: f32,
 }
 
-/// What is known after the last image; each part is shown when it is there.
+/// Results available after the last image; each part is shown if it is present.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
-    /// What a reader must know before any number: random weights, images left out.
+    /// Caveats that come before any number: random weights, skipped images.
     pub notes: Vec<String>,
-    /// The headline figures, the most important first.
+    /// The headline metrics, the most important first.
     pub figures: Vec<Figure>,
-    /// Runs held against each other.
+    /// Comparison of runs.
     pub comparison: Option<Comparison>,
-    /// Recall both ways.
+    /// Recall in both directions.
     pub retrieval: Option<Retrieval>,
     /// Curves: accuracy against text length, loss against steps.
     pub charts: Vec<Chart>,
-    /// Whether probabilities mean what they say.
+    /// Calibration: whether probabilities match accuracies.
     pub reliability: Option<Reliability>,
-    /// What was taken for what: counts of images that were answered.
+    /// Confusions: counts of images with a prediction.
     pub confusion: Vec<Confused>,
-    /// Precision and recall by class.
+    /// Precision and recall per class.
     pub classes: Vec<Class>,
 }
 
-/// A number for the top of the page.
+/// A metric for the top of the page.
 #[derive(Clone, Debug)]
 pub struct Figure {
-    /// What it is: `Top-1 accuracy`.
+    /// Its name: `Top-1 accuracy`.
     pub name: String,
-    /// The number.
+    /// Its value.
     pub value: Value,
-    /// The ends of its 95% interval, in the value's own measure.
+    /// The ends of its 95% interval, in the value's unit.
     pub interval: Option<(f64, f64)>,
 }
 
-/// A number and how it is read. What is not finite is shown as a dash.
+/// A number and its unit. Values that are not finite are shown as a dash.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// A part of 1, shown in percent.
+    /// A proportion, shown in percent.
     Share(f64),
-    /// How many.
+    /// A count.
     Count(u64),
     /// Anything else.
     Number(f64),
 }
 
-/// Runs over the same images.
+/// Comparison of runs over the same images.
 #[derive(Clone, Debug, Default)]
 pub struct Comparison {
-    /// The runs; the first is the one that [`Image::predictions`] are of.
+    /// The runs; [`Image::predictions`] are those of the first.
     pub runs: Vec<Run>,
-    /// What every two of them differ by.
+    /// The differences of all pairs of runs.
     pub pairs: Vec<Pair>,
     /// The classes whose recall differs between runs, the most changed first.
     pub changes: Vec<Change>,
@@ -122,7 +122,7 @@ pub struct Comparison {
 /// One run of a comparison.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// What it is told apart by: a file of labels, a set of templates.
+    /// Its name: a file of labels, a set of templates.
     pub name: String,
     /// Top-1 accuracy.
     pub acc1: f64,
@@ -130,40 +130,40 @@ pub struct Run {
     pub interval: (f64, f64),
 }
 
-/// The second run against the first.
+/// Comparison of a second run with a first.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair {
-    /// Counts [`Comparison::runs`].
+    /// Index into [`Comparison::runs`].
     pub first: usize,
-    /// Counts [`Comparison::runs`].
+    /// Index into [`Comparison::runs`].
     pub second: usize,
-    /// The second's accuracy less the first's.
+    /// The second's accuracy minus the first's.
     pub difference: f64,
     /// The ends of its 95% interval.
     pub interval: (f64, f64),
-    /// McNemar's test: how likely so uneven a split of won and lost is by chance.
+    /// p-value of McNemar's test.
     pub p_value: f64,
-    /// Images that only the second answers rightly.
+    /// Images that only the second predicts correctly.
     pub won: u64,
-    /// Images that only the first answers rightly.
+    /// Images that only the first predicts correctly.
     pub lost: u64,
 }
 
 /// A class whose recall differs between runs.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Counts [`Head::labels`].
+    /// Index into [`Head::labels`].
     pub label: usize,
-    /// Its images.
+    /// Number of its images.
     pub support: u64,
     /// Its recall in each run.
     pub recalls: Vec<f64>,
 }
 
-/// Recall at several depths, both ways.
+/// Recall at several depths, in both directions.
 #[derive(Clone, Debug, Default)]
 pub struct Retrieval {
-    /// What counts as found, and which part of each caption was read.
+    /// What counts as found, and which part of each caption was used.
     pub protocol: String,
     /// Usually two: captions for an image, images for a caption.
     pub directions: Vec<Direction>,
@@ -174,31 +174,31 @@ pub struct Retrieval {
 pub struct Direction {
     /// `captions for an image`.
     pub name: String,
-    /// How many were asked for.
+    /// Number of queries.
     pub queries: u64,
-    /// Depth and the share of queries with something right among the first so many.
+    /// Depth k, and the share of queries with a correct hit among the first k.
     pub recalls: Vec<(usize, f64)>,
 }
 
-/// Curves over one pair of axes.
+/// A line chart.
 #[derive(Clone, Debug)]
 pub struct Chart {
     /// The heading.
     pub title: String,
-    /// What it shows, in a sentence.
+    /// Its caption, one sentence.
     pub caption: String,
-    /// Left to right.
+    /// The horizontal axis.
     pub x: Axis,
-    /// Bottom to top.
+    /// The vertical axis.
     pub y: Axis,
-    /// The curves, at most six that can be told apart.
+    /// The curves; at most six can be distinguished.
     pub series: Vec<Series>,
 }
 
 /// One axis of a chart.
 #[derive(Clone, Debug)]
 pub struct Axis {
-    /// What it measures, with its unit: `Text length in tokens`.
+    /// Its title, with the unit: `Text length in tokens`.
     pub title: String,
     /// How its numbers are shown and spaced.
     pub scale: Scale,
@@ -207,29 +207,29 @@ pub struct Axis {
 /// How an axis shows and spaces numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
-    /// Equal differences are equal lengths.
+    /// Linear.
     Linear,
-    /// The same, numbers in percent.
+    /// Linear, with numbers in percent.
     Percent,
-    /// Equal ratios are equal lengths; points at 0 or below are left out.
+    /// Logarithmic; points at 0 or below are omitted.
     Logarithmic,
 }
 
 /// One curve.
 #[derive(Clone, Debug)]
 pub struct Series {
-    /// What it is told apart by.
+    /// Its name.
     pub name: String,
-    /// By rising `x`. Points that are not finite are left out.
+    /// Points by rising `x`. Points that are not finite are omitted.
     pub points: Vec<Point>,
 }
 
 /// One point of a curve.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
-    /// Where.
+    /// Position on the horizontal axis.
     pub x: f64,
-    /// How much.
+    /// Value on the vertical axis.
     pub y: f64,
     /// The ends of the 95% interval of `y`.
     pub interval: Option<(f64, f64)>,
@@ -240,45 +240,45 @@ pub struct Point {
 pub struct Reliability {
     /// Expected calibration error.
     pub ece: f64,
-    /// The bins by rising confidence; empty ones too.
+    /// The bins by rising confidence, including empty ones.
     pub bins: Vec<Bin>,
 }
 
-/// The images whose best probability lies in one range.
+/// The images whose highest probability is in one range.
 #[derive(Clone, Copy, Debug)]
 pub struct Bin {
-    /// Where the range starts and ends, in 0..=1.
+    /// Ends of the range, in 0..=1.
     pub range: (f64, f64),
-    /// How many images.
+    /// Number of images.
     pub count: u64,
-    /// The mean of their best probabilities.
+    /// Mean of their highest probabilities.
     pub confidence: f64,
-    /// The share of them answered rightly.
+    /// Their accuracy.
     pub accuracy: f64,
 }
 
-/// How often `truth` was taken for `predicted`; right answers are among them.
+/// How often `truth` was predicted as `predicted`; correct predictions are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confused {
-    /// Counts [`Head::labels`].
+    /// Index into [`Head::labels`].
     pub truth: usize,
-    /// Counts [`Head::labels`].
+    /// Index into [`Head::labels`].
     pub predicted: usize,
-    /// Images.
+    /// Number of images.
     pub count: u64,
 }
 
-/// One class's figures.
+/// Metrics of one class.
 #[derive(Clone, Copy, Debug)]
 pub struct Class {
-    /// Counts [`Head::labels`].
+    /// Index into [`Head::labels`].
     pub label: usize,
-    /// Of the images given this label, the share that has it.
+    /// Precision.
     pub precision: f64,
-    /// Of the images that have this label, the share that was given it.
+    /// Recall.
     pub recall: f64,
-    /// Harmonic mean of both.
+    /// F1, the harmonic mean of both.
     pub f1: f64,
-    /// Its images.
+    /// Number of its images.
     pub support: u64,
 }

@@ -1,5 +1,5 @@
-//! Foreign text and data -> what may stand in the page. Nothing that a file or a label says becomes
-//! markup: whatever the page shows passes through here.
+//! Escapes foreign text and data for the page. Nothing in a file or a label becomes markup:
+//! whatever the page shows passes through here.
 
 use std::io;
 
@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::output::text::printable;
 
-/// `text` for the inside of an element or of a quoted attribute. Control characters and what would
-/// turn the order of the text are shown as escapes, as on a terminal.
+/// `text` for the inside of an element or of a quoted attribute. Control characters and
+/// bidirectional overrides are shown as escapes, as on a terminal.
 pub(super) fn text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in printable(text).chars() {
@@ -24,8 +24,8 @@ pub(super) fn text(text: &str) -> String {
     shown
 }
 
-/// `value` as JSON for the inside of a `<script type="application/json">`, whose end, or the comment
-/// that would hide its end, begins with `<`. That character stands only within JSON's strings.
+/// `value` as JSON for the inside of a `<script type="application/json">`. The end of that element,
+/// and a comment that would hide it, begin with `<`, which occurs only within JSON's strings.
 pub(super) fn json(value: &impl Serialize) -> io::Result<String> {
     let json = serde_json::to_string(value)?;
     Ok(json.replace('<', "\\u003c"))
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_no_markup() {
+    fn texts_do_not_become_markup() {
         let cases = [
             ("a cat", "a cat"),
             ("</script><b>", "&lt;/script&gt;&lt;b&gt;"),
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_are_none_become_null() {
+    fn numbers_that_are_not_finite_become_null() {
         let json = json(&[f32::NAN, f32::INFINITY, 0.25]).unwrap();
         assert_eq!(json, "[null,null,0.25]");
     }

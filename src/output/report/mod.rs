@@ -1,12 +1,13 @@
-//! One page of HTML that shows a run: figures, confusions, curves and every image.
+//! A self-contained HTML report of a run: metrics, confusions, curves and every image.
 //!
-//! The page is one file that needs no network and fetches nothing: style, script and thumbnails are
-//! in it, and its policy forbids anything else. What it says stands there without scripts, except
-//! the images, which a script shows as they are scrolled to, so that thousands stay quick.
+//! The page is one file that fetches nothing from the network: style, script and thumbnails are in
+//! it, and its policy forbids anything else. Everything is readable without scripts, except the
+//! images, which a script renders as they are scrolled to, so that thousands stay fast.
 //!
-//! [`ReportWriter`] keeps no image: rows and thumbnails go to two temporary files as they come, and
-//! the page is put together at the end, figures first, because a reader shall see them before all
-//! thumbnails are read. What is shown comes in as plain data; this folder computes no metric.
+//! [`ReportWriter`] keeps no images in memory: rows and thumbnails go to two temporary files as
+//! they come, and the page is assembled at the end, metrics first, because readers should see them
+//! before all thumbnails are loaded. All content comes in as plain data; this folder computes no
+//! metric.
 
 mod chart;
 mod confusion;
@@ -34,11 +35,12 @@ pub use content::{
 
 use crate::file::atomic::AtomicFile;
 
-/// All thumbnails together: about 40,000 images. A browser takes no page of any size, so beyond
-/// half of it the images that were answered rightly have none, and beyond all of it none has.
+/// Maximum size of all thumbnails together: about 40,000 images. Browsers cannot open pages of any
+/// size, so from half of it on correctly predicted images have none, and beyond it no image has
+/// one.
 const THUMBNAIL_BUDGET_BYTES: u64 = 192 << 20;
 
-/// A report in the making. Dropped before [`ReportWriter::finish`], it leaves nothing.
+/// A report in progress. If dropped before [`ReportWriter::finish`], it leaves nothing.
 pub struct ReportWriter {
     head: Head,
     path: PathBuf,
@@ -51,7 +53,7 @@ pub struct ReportWriter {
     left_out: usize,
 }
 
-/// An image as the page's script reads it; what is empty is left out.
+/// An image as the page's script reads it; empty parts are omitted.
 #[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,
@@ -72,16 +74,16 @@ struct Row<'a> {
 }
 
 impl ReportWriter {
-    /// Starts the page that is to appear at `path`.
+    /// Starts the page that will appear at `path`.
     ///
     /// # Errors
-    /// When no file can be made there.
+    /// When no file can be created there.
     pub fn create(path: &Path, head: &Head) -> Result<Self> {
         let file = AtomicFile::create(path)?;
         let spool = || {
-            spool_beside(path)
-                .map(BufWriter::new)
-                .with_context(|| format!("cannot keep the images of the report {}", path.display()))
+            spool_next_to(path).map(BufWriter::new).with_context(|| {
+                format!("cannot store the images of the report {}", path.display())
+            })
         };
         Ok(Self {
             head: head.clone(),
@@ -99,7 +101,7 @@ impl ReportWriter {
     /// Adds one image; the page keeps the order.
     ///
     /// # Errors
-    /// When the disk takes no more, or the image counts labels that the head lacks.
+    /// When it cannot be written, or the image has an index that is not in the head's labels.
     pub fn image(&mut self, image: &Image) -> Result<()> {
         let answers = image.predictions.iter().chain(&image.runs);
         let labels = answers
@@ -108,7 +110,7 @@ impl ReportWriter {
         let most = labels.max().map_or(0, |label| label + 1);
         ensure!(
             most <= self.head.labels.len(),
-            "the report has {} labels and {} is given number {most}",
+            "the report has {} labels, but {} has label number {most}",
             self.head.labels.len(),
             image.name
         );
@@ -160,10 +162,10 @@ impl ReportWriter {
         format!("cannot write the report {}", self.path.display())
     }
 
-    /// Puts the page together and makes it appear.
+    /// Assembles the page and moves it to its destination.
     ///
     /// # Errors
-    /// When the disk takes no more; nothing is left then.
+    /// When it cannot be written; nothing is left then.
     pub fn finish(self, summary: &Summary) -> Result<()> {
         self.assemble(summary)?.commit()
     }
@@ -194,9 +196,9 @@ impl ReportWriter {
     }
 }
 
-/// A file without a name, on the disk that the page goes to: it needs the room there anyway. Beside
-/// a pipe or device there may be no place for it.
-fn spool_beside(path: &Path) -> io::Result<File> {
+/// A file without a name, on the disk of the page, which needs the space there anyway. Next to a
+/// pipe or device this may be impossible.
+fn spool_next_to(path: &Path) -> io::Result<File> {
     let folder = path.parent().filter(|folder| *folder != Path::new(""));
     tempfile::tempfile_in(folder.unwrap_or(Path::new("."))).or_else(|_| tempfile::tempfile())
 }

@@ -1,8 +1,8 @@
-//! Numbers as people read them.
+//! Numbers formatted for people.
 
 use super::content::Value;
 
-/// Stands for a number that is none.
+/// Shown for a number that is not finite.
 const NONE: &str = "–";
 
 /// `12,345`.
@@ -23,7 +23,7 @@ pub(super) fn share(number: f64) -> String {
     finite(number, |number| format!("{:.1}%", number * 100.0))
 }
 
-/// A difference of shares, in percentage points with its sign: `+1.5`, `−0.3`.
+/// A difference of proportions, in percentage points with its sign: `+1.5`, `−0.3`.
 pub(super) fn points(number: f64) -> String {
     finite(number, |number| {
         let shown = format!("{:.1}", (number * 100.0).abs());
@@ -36,7 +36,7 @@ pub(super) fn points(number: f64) -> String {
     })
 }
 
-/// At most four significant digits without needless zeros.
+/// At most four significant digits, without trailing zeros.
 pub(super) fn plain(number: f64) -> String {
     finite(number, |number| {
         let size = number.abs();
@@ -56,7 +56,7 @@ pub(super) fn plain(number: f64) -> String {
     })
 }
 
-/// A probability of chance: nobody needs more than `< 0.0001`.
+/// A p-value; smaller ones are shown as `< 0.0001`.
 pub(super) fn chance(number: f64) -> String {
     finite(number, |number| match number {
         small if small < 0.0001 => "< 0.0001".to_owned(),
@@ -64,7 +64,7 @@ pub(super) fn chance(number: f64) -> String {
     })
 }
 
-/// The value in its own measure.
+/// The value in its own unit.
 pub(super) fn value(value: Value) -> String {
     match value {
         Value::Share(number) => share(number),
@@ -73,8 +73,8 @@ pub(super) fn value(value: Value) -> String {
     }
 }
 
-/// `number` in the measure of `like`: the ends of its interval.
-pub(super) fn alike(like: Value, number: f64) -> String {
+/// `number` in the unit of `like`: the ends of its interval.
+pub(super) fn in_unit_of(like: Value, number: f64) -> String {
     match like {
         Value::Share(_) => share(number),
         Value::Count(_) | Value::Number(_) => plain(number),

@@ -1,4 +1,4 @@
-//! The page put together: the sources in `page/`, the sections, and what the writer kept.
+//! Assembles the page: the sources in `page/`, the sections, and what the writer stored.
 
 use std::io::{self, Write};
 
@@ -16,7 +16,7 @@ const PAGE: &str = include_str!("page/page.html");
 const IMAGES: &str = include_str!("page/images.html");
 const STYLE: &str = include_str!("page/style.css");
 
-/// In the order in which they run; one function scope holds them all.
+/// In execution order; one function scope holds them all.
 const SCRIPTS: [&str; 8] = [
     include_str!("page/data.js"),
     include_str!("page/theme.js"),
@@ -28,19 +28,19 @@ const SCRIPTS: [&str; 8] = [
     include_str!("page/tables.js"),
 ];
 
-/// What the writer kept of the images that went by.
+/// What the writer stored about the images.
 pub(super) struct Kept<R> {
-    /// How many.
+    /// Number of images.
     pub(super) images: usize,
-    /// How many of them have a thumbnail that the page has no room for.
+    /// How many of them have a thumbnail that exceeds the page's limit.
     pub(super) left_out: usize,
     /// The inside of a JSON array.
     pub(super) rows: R,
-    /// An element for each thumbnail.
+    /// One element per thumbnail.
     pub(super) thumbnails: R,
 }
 
-/// What scripts need beside the images.
+/// Data for scripts besides the images.
 #[derive(Serialize)]
 struct Facts<'a> {
     score: &'static str,
@@ -51,7 +51,7 @@ struct Facts<'a> {
     confusion: Vec<(usize, usize, u64)>,
 }
 
-/// A part of the page with its heading.
+/// A section of the page with its heading.
 struct Section {
     id: &'static str,
     title: &'static str,
@@ -107,7 +107,7 @@ pub(super) fn write<R: io::Read>(
     Ok(())
 }
 
-/// The pieces that are short texts.
+/// The parts of the template that are short texts.
 fn small(name: &str, head: &Head, summary: &Summary) -> Result<String> {
     Ok(match name {
         "version" => env!("CARGO_PKG_VERSION").to_owned(),
@@ -145,7 +145,7 @@ fn browser(head: &Head, (images, left_out): (usize, usize)) -> Result<String> {
     Ok(html)
 }
 
-/// A template is texts and names in double braces, by turns.
+/// A template alternates between text and names in double braces.
 enum Piece<'a> {
     Text(&'a str),
     Name(&'a str),
@@ -200,7 +200,9 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
         Section {
             id: "comparison",
             title: "Comparison",
-            explanation: "Every run answered the same images. Won are those that only the first-named run answers rightly, lost those that only the other does; p is how likely so uneven a split is by chance.",
+            explanation: "All runs classified the same images. Won: images that only the \
+                          first-named run gets right. Lost: images that only the other run gets \
+                          right. p is the probability of a split this uneven by chance.",
             content: summary
                 .comparison
                 .as_ref()
@@ -209,7 +211,7 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
         Section {
             id: "retrieval",
             title: "Retrieval",
-            explanation: "R@k is the share of queries with something right among the first k found.",
+            explanation: "R@k is the share of queries with a correct hit among the first k.",
             content: summary
                 .retrieval
                 .as_ref()
@@ -218,13 +220,15 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
         Section {
             id: "curves",
             title: "Curves",
-            explanation: "Where a bar goes through a point, it is its 95% interval, or what the sentence below the curve says.",
+            explanation: "A vertical bar through a point is its 95% interval, unless the caption \
+                          says otherwise.",
             content: summary.charts.iter().map(chart::figure).collect(),
         },
         Section {
             id: "calibration",
             title: "Calibration",
-            explanation: "Of the images answered with 80% confidence, 80% should be right: bars that end below the dashed line are surer than they should be.",
+            explanation: "Of the images classified with 80% confidence, 80% should be right: bars \
+                          that end below the dashed line are overconfident.",
             content: summary
                 .reliability
                 .as_ref()
@@ -238,7 +242,9 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
         sections.push(Section {
             id: "classes",
             title: "Classes",
-            explanation: "Precision: of the images given a label, the share that has it. Recall: of the images that have it, the share that was given it. F1 is their harmonic mean.",
+            explanation: "Precision: the share of a class's predictions that are right. Recall: \
+                          the share of a class's images that are predicted correctly. F1 is their \
+                          harmonic mean.",
             content: summary::classes(&summary.classes, labels),
         });
     }
@@ -256,9 +262,10 @@ fn confusions(summary: &Summary, labels: &[String]) -> Section {
         id: "confusion",
         title: "Confusions",
         explanation: if map.is_empty() {
-            "The darker a cell, the larger its share of the row. Choose a cell to see its images."
+            "The darker a cell, the larger its share of the row. Select a cell to see its images."
         } else {
-            "The classes with the most mistakes. The darker a cell, the larger its share of the row. Choose a cell to see its images."
+            "The classes with the most confusions. The darker a cell, the larger its share of the \
+             row. Select a cell to see its images."
         },
         content: format!(
             "{}{map}{}",

@@ -1,20 +1,20 @@
-//! The frame of a chart: numbers -> places in an SVG, ticks, axes with their titles.
+//! The frame of a chart: numbers -> SVG coordinates, ticks, axes with their titles.
 
 use super::content::{Axis, Scale};
 use super::embed::text;
 use super::number;
 
-/// A chart's size and what its axes span.
+/// A chart's size and axes.
 pub(super) struct Plot<'a> {
-    /// The whole image, in units of the SVG.
+    /// Width of the SVG, in its units.
     pub(super) width: f64,
-    /// The whole image, in units of the SVG.
+    /// Height of the SVG, in its units.
     pub(super) height: f64,
-    /// Room to the right, for the names of curves.
+    /// Margin at the right, for the names of curves.
     pub(super) right: f64,
-    /// Left to right.
+    /// The horizontal axis.
     pub(super) x: Span<'a>,
-    /// Bottom to top.
+    /// The vertical axis.
     pub(super) y: Span<'a>,
 }
 
@@ -26,14 +26,14 @@ pub(super) struct Span<'a> {
     ticks: Vec<f64>,
 }
 
-/// Room for the numbers and the title of the upright axis.
+/// Margin for the numbers and the title of the vertical axis.
 const LEFT: f64 = 64.0;
 const TOP: f64 = 14.0;
-/// Room for the numbers and the title of the level axis.
+/// Margin for the numbers and the title of the horizontal axis.
 const BOTTOM: f64 = 52.0;
 
 impl<'a> Span<'a> {
-    /// From `start` to `end`, widened to whole ticks.
+    /// An axis from `start` to `end`, widened to whole ticks.
     pub(super) fn rounded(axis: &'a Axis, start: f64, end: f64) -> Self {
         let (start, end) = if start < end {
             (start, end)
@@ -51,7 +51,7 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// Around `places`, which are the ticks as well: the lengths or steps that were measured.
+    /// An axis around `places`, which are the ticks as well: the measured lengths or steps.
     pub(super) fn at(axis: &'a Axis, places: Vec<f64>) -> Self {
         let (first, last) = (places[0], places[places.len() - 1]);
         let (start, end) = match axis.scale {
@@ -73,7 +73,7 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// From 0 to `end`, with ticks at both only: for charts too low for more.
+    /// An axis from 0 to `end`, with ticks at both only: for charts too low for more.
     pub(super) fn ends(axis: &'a Axis, end: f64) -> Self {
         Self {
             axis,
@@ -83,7 +83,7 @@ impl<'a> Span<'a> {
         }
     }
 
-    /// Where `number` lies, 0 at the start and 1 at the end.
+    /// Relative position of `number`, 0 at the start and 1 at the end.
     fn place(&self, number: f64) -> f64 {
         let on_scale = |number: f64| match self.axis.scale {
             Scale::Logarithmic => number.ln(),
@@ -93,7 +93,7 @@ impl<'a> Span<'a> {
         ((on_scale(number) - start) / (end - start)).clamp(0.0, 1.0)
     }
 
-    /// `number` as the axis writes it.
+    /// `number` as the axis shows it.
     pub(super) fn shown(&self, number: f64) -> String {
         match self.axis.scale {
             Scale::Percent => number::plain(number * 100.0) + "%",
@@ -102,12 +102,12 @@ impl<'a> Span<'a> {
     }
 }
 
-/// What lies on either side of a lone number.
+/// The ends of an axis around a single number.
 fn room(number: f64) -> f64 {
     (number.abs() * 0.1).max(0.5)
 }
 
-/// About five steps of 1, 2 or 5 times a power of ten to `length`.
+/// About five steps of 1, 2 or 5 times a power of ten over `length`.
 fn step(length: f64) -> f64 {
     let rough = length / 5.0;
     let power = 10f64.powf(rough.log10().floor());
@@ -117,23 +117,23 @@ fn step(length: f64) -> f64 {
 }
 
 impl Plot<'_> {
-    /// Where `x` lies in the SVG.
+    /// Horizontal SVG coordinate of `x`.
     pub(super) fn across(&self, x: f64) -> f64 {
         LEFT + self.x.place(x) * (self.width - LEFT - self.right)
     }
 
-    /// Where `y` lies in the SVG.
+    /// Vertical SVG coordinate of `y`.
     pub(super) fn down(&self, y: f64) -> f64 {
         let floor = self.floor();
         floor - self.y.place(y) * (floor - TOP)
     }
 
-    /// The height of the level axis in the SVG.
+    /// Vertical SVG coordinate of the horizontal axis.
     pub(super) fn floor(&self) -> f64 {
         self.height - BOTTOM
     }
 
-    /// The SVG around `content`: its name for readers of the screen, the grid, the axes.
+    /// The SVG around `content`: its accessible name, the grid, the axes.
     pub(super) fn svg(&self, name: &str, content: &str) -> String {
         let (width, height) = (self.width, self.height);
         format!(
@@ -174,7 +174,7 @@ impl Plot<'_> {
             let (across, number) = (self.across(*tick), self.x.shown(*tick));
             drawn += &format!("<path class=\"base\" d=\"M{across:.1} {floor:.1}v5\"/>");
             let half = number.len() as f64 * 4.0;
-            // Numbers that would run into each other leave every other one out.
+            // If numbers would overlap, every other one is omitted.
             if across - half > free {
                 free = across + half + 4.0;
                 let below = floor + 20.0;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_lengths_on_a_logarithmic_axis() {
+    fn a_logarithmic_axis_spaces_ratios_equally() {
         let axis = axis(Scale::Logarithmic);
         let span = Span::at(&axis, vec![10.0, 40.0, 160.0]);
         let places = [10.0, 40.0, 160.0].map(|number| span.place(number));
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn one_place_lies_in_the_middle() {
+    fn a_single_place_is_in_the_middle() {
         for scale in [Scale::Linear, Scale::Percent, Scale::Logarithmic] {
             let axis = axis(scale);
             let place = Span::at(&axis, vec![20.0]).place(20.0);

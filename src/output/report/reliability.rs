@@ -1,4 +1,4 @@
-//! The reliability diagram: is an answer of 80% right in 80 of 100 cases?
+//! The reliability diagram: whether predictions with 80% confidence are right in 80 of 100 cases.
 
 use super::content::{Axis, Bin, Reliability, Scale};
 use super::embed::text;
@@ -9,26 +9,26 @@ const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 400.0;
 const COUNTS_HEIGHT: f64 = 140.0;
 const RIGHT: f64 = 20.0;
-/// Between neighbouring bars.
+/// Gap between neighbouring bars.
 const GAP: f64 = 2.0;
 
-/// The diagram, the number of images under it, and both as a table. Nothing without images.
+/// The diagram, the number of images below it, and both as a table. Empty without images.
 pub(super) fn figure(reliability: &Reliability) -> String {
     let filled = |bin: &&Bin| bin.count > 0 && bin.accuracy.is_finite();
     let bins: Vec<&Bin> = reliability.bins.iter().filter(filled).collect();
     if bins.is_empty() {
         return String::new();
     }
-    let told = format!(
+    let description = format!(
         "Reliability diagram; expected calibration error {}",
         number::share(reliability.ece)
     );
     format!(
         "<figure class=\"plot narrow\">\n{}{}<figcaption>Expected calibration error: <strong>{}</strong>. {}</figcaption>\n{}</figure>\n",
-        diagram(&told, &bins),
+        diagram(&description, &bins),
         counts(&bins),
         number::share(reliability.ece),
-        "Solid bars are accuracy; the hatched part reaches from there to the mean confidence.",
+        "Solid bars show accuracy; the hatched part extends from there to the mean confidence.",
         table(&bins),
     )
 }
@@ -40,7 +40,7 @@ fn axis(title: &str, scale: Scale) -> Axis {
     }
 }
 
-fn diagram(told: &str, bins: &[&Bin]) -> String {
+fn diagram(description: &str, bins: &[&Bin]) -> String {
     let (x, y) = (
         axis("Confidence", Scale::Percent),
         axis("Accuracy", Scale::Percent),
@@ -62,7 +62,7 @@ fn diagram(told: &str, bins: &[&Bin]) -> String {
         );
         drawn += &format!(
             "<g><title>{}</title>{}{}</g>\n",
-            text(&told_bin(bin)),
+            text(&describe_bin(bin)),
             bar(&plot, bin, "accuracy", (0.0, bin.accuracy)),
             bar(&plot, bin, "distance", (low, high)),
         );
@@ -74,7 +74,7 @@ fn diagram(told: &str, bins: &[&Bin]) -> String {
         plot.across(1.0),
         plot.down(1.0)
     );
-    plot.svg(told, &drawn)
+    plot.svg(description, &drawn)
 }
 
 fn counts(bins: &[&Bin]) -> String {
@@ -91,7 +91,7 @@ fn counts(bins: &[&Bin]) -> String {
         y: Span::ends(&y, most as f64),
     };
     let bars = bins.iter().map(|bin| {
-        let title = text(&told_bin(bin));
+        let title = text(&describe_bin(bin));
         let bar = bar(&plot, bin, "count", (0.0, bin.count as f64));
         format!("<g><title>{title}</title>{bar}</g>\n")
     });
@@ -120,7 +120,7 @@ fn range(bin: &Bin) -> String {
     )
 }
 
-fn told_bin(bin: &Bin) -> String {
+fn describe_bin(bin: &Bin) -> String {
     format!(
         "{}: {} images, mean confidence {}, accuracy {}",
         range(bin),
@@ -141,7 +141,7 @@ fn table(bins: &[&Bin]) -> String {
         )
     });
     format!(
-        "<details><summary>The numbers</summary><table><caption>Accuracy by confidence</caption><thead><tr><th scope=\"col\">Confidence</th><th scope=\"col\">Images</th><th scope=\"col\">Mean confidence</th><th scope=\"col\">Accuracy</th></tr></thead><tbody>\n{}</tbody></table></details>\n",
+        "<details><summary>Data</summary><table><caption>Accuracy by confidence</caption><thead><tr><th scope=\"col\">Confidence</th><th scope=\"col\">Images</th><th scope=\"col\">Mean confidence</th><th scope=\"col\">Accuracy</th></tr></thead><tbody>\n{}</tbody></table></details>\n",
         rows.collect::<String>()
     )
 }

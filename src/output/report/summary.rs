@@ -1,15 +1,15 @@
-//! The parts of a page that stand there without scripts: figures, comparisons, recalls, classes.
+//! The parts of a page that work without scripts: metrics, comparisons, recalls, classes.
 
 use super::content::{Class, Comparison, Figure, Head, Kind, Pair, Retrieval, Summary, Value};
 use super::embed::text;
 use super::number;
 
-/// The label that `index` counts; what the caller miscounted is a question mark, not a crash.
+/// The label with `index`; an invalid index is a question mark, not a crash.
 pub(super) fn label(labels: &[String], index: usize) -> String {
     text(labels.get(index).map_or("?", String::as_str))
 }
 
-/// What must be known before any number.
+/// Caveats before any number.
 pub(super) fn notes(summary: &Summary) -> String {
     let notes = summary.notes.iter();
     let notes: String = notes
@@ -18,7 +18,7 @@ pub(super) fn notes(summary: &Summary) -> String {
     notes
 }
 
-/// The headline figures.
+/// The headline metrics.
 pub(super) fn figures(figures: &[Figure]) -> String {
     if figures.is_empty() {
         return String::new();
@@ -35,8 +35,8 @@ fn figure(figure: &Figure) -> String {
         };
         format!(
             "<dd class=\"interval\">{drawn}{} – {} <abbr title=\"95% interval\">(95%)</abbr></dd>",
-            number::alike(figure.value, low),
-            number::alike(figure.value, high)
+            number::in_unit_of(figure.value, low),
+            number::in_unit_of(figure.value, high)
         )
     });
     format!(
@@ -64,7 +64,7 @@ fn whisker(value: f64, (low, high): (f64, f64), (start, end): (f64, f64)) -> Str
     )
 }
 
-/// The runs, every two of them, and the classes that changed.
+/// The runs, all pairs of them, and the classes that changed.
 pub(super) fn comparison(comparison: &Comparison, labels: &[String]) -> String {
     let run = |at: usize| comparison.runs.get(at).map_or("?", |run| run.name.as_str());
     format!(
@@ -157,7 +157,7 @@ fn changes(comparison: &Comparison, labels: &[String]) -> String {
     )
 }
 
-/// A class's name that scripts turn into a button which opens its images.
+/// A class's name; scripts turn it into a button that opens its images.
 fn opener(labels: &[String], index: usize) -> String {
     format!(
         "<bdi class=\"open\" data-true=\"{index}\">{}</bdi>",
@@ -181,7 +181,7 @@ fn share_cell(share: f64) -> String {
     )
 }
 
-/// Recall at each depth, both ways, and what counted.
+/// Recall at each depth, in both directions, and what counted.
 pub(super) fn retrieval(retrieval: &Retrieval) -> String {
     let Some(first) = retrieval.directions.first() else {
         return String::new();
@@ -200,7 +200,7 @@ pub(super) fn retrieval(retrieval: &Retrieval) -> String {
     });
     let depths = first.recalls.iter().map(|(depth, _)| format!("R@{depth}"));
     let depths: Vec<String> = depths.collect();
-    let mut columns = vec!["Asked for", "Queries"];
+    let mut columns = vec!["Direction", "Queries"];
     columns.extend(depths.iter().map(String::as_str));
     format!(
         "{}<p class=\"protocol\">{}</p>\n",
@@ -209,7 +209,7 @@ pub(super) fn retrieval(retrieval: &Retrieval) -> String {
     )
 }
 
-/// Precision and recall by class.
+/// Precision and recall per class.
 pub(super) fn classes(classes: &[Class], labels: &[String]) -> String {
     let rows = classes.iter().map(|class| {
         format!(
@@ -223,13 +223,13 @@ pub(super) fn classes(classes: &[Class], labels: &[String]) -> String {
         )
     });
     sortable(
-        "Figures by class",
+        "Metrics per class",
         &["Class", "Precision", "Recall", "F1", "Images"],
         &rows.collect::<String>(),
     )
 }
 
-/// Names and values of what was run.
+/// Names and values of the run's facts.
 pub(super) fn facts(head: &Head) -> String {
     let facts = head.facts.iter();
     let facts: String = facts
@@ -248,7 +248,7 @@ fn table(caption: &str, columns: &[&str], rows: &str) -> String {
     framed(caption, "", columns, rows)
 }
 
-/// A table whose headers scripts turn into buttons that sort it.
+/// A table; scripts turn its headers into buttons that sort it.
 fn sortable(caption: &str, columns: &[&str], rows: &str) -> String {
     framed(caption, " class=\"sortable\"", columns, rows)
 }
@@ -258,7 +258,7 @@ fn framed(caption: &str, class: &str, columns: &[&str], rows: &str) -> String {
         "" => "<td></td>".to_owned(),
         column => format!("<th scope=\"col\"><bdi>{}</bdi></th>", text(column)),
     });
-    // A region that scrolls must be reachable by the keyboard.
+    // A scrollable region must be reachable by keyboard.
     format!(
         "<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"{0}\"><table{class}><caption>{0}</caption><thead><tr>{1}</tr></thead><tbody>\n{rows}</tbody></table></div>\n",
         text(caption),
@@ -267,7 +267,7 @@ fn framed(caption: &str, class: &str, columns: &[&str], rows: &str) -> String {
 }
 
 impl Kind {
-    /// What stands over the heading.
+    /// The kind of run, above the heading.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Classification => "Classification",
@@ -279,7 +279,7 @@ impl Kind {
         }
     }
 
-    /// What one of the answers is called.
+    /// What a prediction is called.
     pub(super) fn answer(self) -> &'static str {
         match self {
             Self::Retrieval => "caption",
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_have_their_intervals() {
+    fn metrics_have_their_intervals() {
         let html = figures(&[
             Figure {
                 name: "Top-1 <accuracy>".to_owned(),
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_miscounted_label_is_a_question_mark() {
+    fn an_invalid_label_index_is_a_question_mark() {
         let class = Class {
             label: 7,
             precision: f64::NAN,

@@ -1,4 +1,4 @@
-//! What the page holds, as a file.
+//! The contents of the page as a file.
 
 use std::fs;
 
@@ -97,7 +97,7 @@ fn hostile_summary() -> Summary {
     }
 }
 
-/// The page of `images`, made in a folder of its own.
+/// The page of `images`, created in a folder of its own.
 fn page(head: &Head, images: &[Image], summary: &Summary) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.html");
@@ -118,7 +118,7 @@ fn embedded(page: &str, id: &str) -> Json {
 }
 
 #[test]
-fn images_keep_their_order_and_what_is_known_of_them() {
+fn images_keep_their_order_and_data() {
     let failed = Image {
         name: "broken.jpg".to_owned(),
         error: Some("not an image".to_owned()),
@@ -156,7 +156,7 @@ fn no_text_becomes_markup() {
 }
 
 #[test]
-fn the_policy_names_the_script_and_the_style_that_are_there() {
+fn the_policy_has_the_hashes_of_the_script_and_the_style() {
     let page = page(&head(&["cat"]), &[image("a", 0, 0)], &Summary::default());
     let between = |start: &str, end: &str| {
         let (_, rest) = page.split_once(start).unwrap();
@@ -174,11 +174,11 @@ fn the_policy_names_the_script_and_the_style_that_are_there() {
     for attribute in [" style=\"", " onclick=", " onload="] {
         assert!(!page.contains(attribute), "{attribute}");
     }
-    assert!(!page.contains("://"), "the page names another place");
+    assert!(!page.contains("://"), "the page refers to another address");
 }
 
 #[test]
-fn the_page_appears_at_the_end_and_nothing_else_stays() {
+fn the_page_appears_at_the_end_and_leaves_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.html");
     let mut writer = ReportWriter::create(&path, &head(&["cat"])).unwrap();
@@ -202,7 +202,7 @@ fn images_go_to_the_disk_as_they_come() {
     for _ in 0..1000 {
         writer.image(&row).unwrap();
     }
-    // What is not on the disk yet is in the buffers, which do not grow.
+    // What is not on disk yet is in the buffers, which do not grow.
     let kept =
         |spool: &BufWriter<File>| (spool.get_ref().metadata().unwrap().len(), spool.capacity());
     let (rows, thumbnails) = (kept(&writer.rows), kept(&writer.thumbnails));
@@ -234,16 +234,19 @@ fn thumbnails_stop_before_the_page_is_too_large() {
 }
 
 #[test]
-fn labels_are_counted() {
+fn label_indices_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out.html");
     let mut writer = ReportWriter::create(&path, &head(&["cat"])).unwrap();
     let error = writer.image(&image("a.jpg", 0, 1)).unwrap_err().to_string();
-    assert_eq!(error, "the report has 1 labels and a.jpg is given number 2");
+    assert_eq!(
+        error,
+        "the report has 1 labels, but a.jpg has label number 2"
+    );
 }
 
 #[test]
-fn what_is_not_known_has_no_section() {
+fn missing_parts_have_no_section() {
     let mut head = head(&["cat"]);
     (head.title, head.lead, head.facts) = (String::new(), String::new(), Vec::new());
     let page = page(&head, &[], &Summary::default());

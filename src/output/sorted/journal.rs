@@ -1,4 +1,4 @@
-//! The list of what was about to be done, one step a line, written before each step.
+//! The journal of sorting: one step per line, written before it is done.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -14,21 +14,21 @@ use serde::{Deserialize, Serialize};
 use super::Action;
 use crate::file::stamp::Stamp;
 
-/// Two paths of the longest that systems take, in base64, and some more.
+/// Two paths of maximum length, in base64, and some more.
 const LONGEST_LINE: u64 = 1 << 16;
-/// Journals of one second.
-const MOST_OF_ONE_TIME: usize = 1000;
+/// Maximum number of journals within one second.
+const MAX_PER_SECOND: usize = 1000;
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A folder that was not there.
+    /// A folder that did not exist.
     Folder { to: PathBuf },
     /// An image that is filed.
     Image {
         from: PathBuf,
         to: PathBuf,
-        /// That of the image.
+        /// Stamp of the image.
         stamp: Stamp,
     },
 }
@@ -40,7 +40,7 @@ struct Header {
     version: u32,
     action: Action,
     folder: Name,
-    /// Whether that folder was made for this run.
+    /// Whether that folder was created for this run.
     made: bool,
 }
 
@@ -54,7 +54,7 @@ enum Line {
     Image { from: Name, to: Name, stamp: Stamp },
 }
 
-/// A path: text where it is text, else its bytes in base64.
+/// A path: text if it is UTF-8, else its bytes in base64.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Name {
@@ -88,7 +88,7 @@ fn os_string(bytes: Vec<u8>) -> Result<OsString> {
 
 #[cfg(not(unix))]
 fn os_string(_: Vec<u8>) -> Result<OsString> {
-    bail!("this system cannot have such a name")
+    bail!("this system does not allow this name")
 }
 
 /// A journal that is being written.
@@ -99,13 +99,13 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Makes the folder, if it is not there, and a journal in it.
+    /// Creates the folder, if it does not exist, and a journal in it.
     pub(super) fn begin(folder: &Path, action: Action) -> Result<Self> {
         let shown = folder.display();
         let made = !folder.exists();
-        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {shown}"))?;
-        let (file, path) = create(folder)
-            .with_context(|| format!("cannot write the list for undoing in {shown}"))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {shown}"))?;
+        let (file, path) =
+            create(folder).with_context(|| format!("cannot write the undo journal in {shown}"))?;
         let mut journal = Self { file, path, action };
         journal.line(&Header {
             longclip: WHAT.to_owned(),
@@ -138,7 +138,7 @@ impl Journal {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
         let written = self.file.write_all(&text).and_then(|()| {
-            // An image that was moved must be found again after a power cut as well.
+            // A moved image must be recoverable after a power cut as well.
             match self.action {
                 Action::Move => self.file.sync_data(),
                 _ => Ok(()),
@@ -148,11 +148,11 @@ impl Journal {
     }
 }
 
-/// `longclip-sorted-20261121T101530Z.jsonl`, with a number if that is there.
+/// `longclip-sorted-20261121T101530Z.jsonl`, with a number if that exists.
 fn create(folder: &Path) -> io::Result<(File, PathBuf)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let time = time(now.map_or(0, |now| now.as_secs()));
-    for number in 1..=MOST_OF_ONE_TIME {
+    for number in 1..=MAX_PER_SECOND {
         let number = if number == 1 {
             String::new()
         } else {
@@ -168,10 +168,10 @@ fn create(folder: &Path) -> io::Result<(File, PathBuf)> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
-/// Seconds since 1970 as a date and a time of day in UTC, as in `20261121T101530Z`.
+/// Seconds since 1970 as a date and time in UTC, such as `20261121T101530Z`.
 fn time(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years of 365 days from a March on, so that a leap day is a year's last day.
+    // Years of 365 days that start in March, so that a leap day is a year's last day.
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -191,27 +191,27 @@ fn time(seconds: u64) -> String {
 #[derive(Debug)]
 pub(super) struct Steps {
     pub(super) action: Action,
-    /// Where the images were sorted into.
+    /// Destination folder of the images.
     pub(super) folder: PathBuf,
-    /// Whether that folder was made then.
+    /// Whether that folder was created then.
     pub(super) made: bool,
     pub(super) steps: Vec<Step>,
 }
 
-/// Reads a journal. A last line without its end was being written when the run was stopped, and its
-/// step was not done.
+/// Reads a journal. A last line without a newline was being written when the run was stopped, and
+/// its step was not done.
 ///
 /// # Errors
-/// When it is none, or a step leads out of the journal's own folder; names the line.
+/// When it is not a journal, or a step leads out of the journal's own folder; names the line.
 pub(super) fn read(path: &Path) -> Result<Steps> {
     let mut reader = BufReader::new(File::open(path)?);
     let header = next_line(&mut reader)?.unwrap_or_default();
     let header: Option<Header> = serde_json::from_slice(&header).ok();
     let header = header.filter(|header| header.longclip == WHAT);
-    let header = header.context("it is no list of what longclip sorted")?;
+    let header = header.context("it is not an undo journal of longclip")?;
     ensure!(
         header.version == VERSION,
-        "another version of longclip wrote it ({}, this one reads {VERSION})",
+        "it was written by another version of longclip (format {}, but this one reads {VERSION})",
         header.version
     );
     let folder = header.folder.path()?;
@@ -219,7 +219,7 @@ pub(super) fn read(path: &Path) -> Result<Steps> {
     let own = own.parent().unwrap_or(Path::new(""));
     ensure!(
         folder.canonicalize().is_ok_and(|folder| folder == own),
-        "it was written in {}; what it tells of is there",
+        "it was written in {}, where the images were sorted; use it there",
         folder.display()
     );
     let mut steps = Vec::new();
@@ -263,7 +263,7 @@ fn step(line: &[u8]) -> Result<Step> {
     })
 }
 
-/// A journal from elsewhere must not lead anywhere else.
+/// A foreign journal must not lead anywhere else.
 fn check(step: &Step, folder: &Path) -> Result<()> {
     use std::path::Component;
     let (to, parts) = match step {
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_journal_is_refused() {
+    fn other_files_are_refused() {
         let room = tempfile::tempdir().unwrap();
         let folder = room.path().canonicalize().unwrap();
         let path = folder.join("j.jsonl");
@@ -346,8 +346,8 @@ mod tests {
         let inside = |name: &str| folder.join(name).to_str().unwrap().to_owned();
         let own = head(&folder);
         let cases = [
-            (String::new(), "no list of what longclip sorted"),
-            ("{}\n".to_owned(), "no list of what longclip sorted"),
+            (String::new(), "not an undo journal"),
+            ("{}\n".to_owned(), "not an undo journal"),
             ("x".repeat(100_000), "longer than"),
             (
                 own.replace("\"version\":1", "\"version\":2"),

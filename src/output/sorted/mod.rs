@@ -1,7 +1,7 @@
-//! Images filed into a folder for each label, so that it can be undone.
+//! Sorts images into one folder per label, reversibly.
 //!
-//! Nothing is ever overwritten: a name that is taken gets a number. What is about to be done is
-//! written to a journal in the folder before it is done, and [`undo`] takes it back.
+//! Nothing is ever overwritten: if a name exists, a number is added. Each step is written to a
+//! journal in the folder before it is done, and [`undo`] reverts it.
 
 mod journal;
 mod name;
@@ -20,42 +20,42 @@ use crate::file::stamp::Stamp;
 use journal::{Journal, Step};
 
 /// Names that are tried before an image is given up: `a.jpg`, `a (2).jpg`, …
-const MOST_NAMES: usize = 10_000;
+const MAX_NAMES: usize = 10_000;
 
-/// Bytes of a file's name that every usual file system takes.
+/// Maximum length of a file name in bytes on common file systems.
 const LONGEST_NAME: usize = 255;
 
 /// How an image gets into its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// A symbolic link to it (a hard link where the system has none).
+    /// By a symbolic link to it (a hard link if the system has none).
     Link,
-    /// A copy of it.
+    /// By copying it.
     Copy,
-    /// Itself.
+    /// By moving it.
     Move,
 }
 
 /// Whether anything is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Run {
-    /// It is.
+    /// Perform all steps.
     Real,
-    /// It is only said what would be.
+    /// Only report the steps.
     Dry,
 }
 
 /// Where an image is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filed {
-    /// Newly at this place; in a dry run it would be.
+    /// Placed there; in a dry run it would be.
     At(PathBuf),
-    /// It was there already.
+    /// It existed there already.
     Already(PathBuf),
 }
 
-/// A folder with a folder for each label.
+/// A folder with one folder per label.
 pub struct Sorter {
     /// As the user wrote it.
     folder: PathBuf,
@@ -63,17 +63,17 @@ pub struct Sorter {
     run: Run,
     /// The folder of each label.
     names: Vec<String>,
-    /// Begun with the first image.
+    /// Created with the first image.
     journal: Option<Journal>,
-    /// What a dry run gave away.
+    /// Names that a dry run has assigned.
     taken: HashSet<PathBuf>,
 }
 
 impl Sorter {
-    /// Sorts into `folder`, which is made when the first image comes.
+    /// Sorts into `folder`, which is created when the first image comes.
     ///
     /// # Errors
-    /// When there is something else at its place.
+    /// When something else is at its path.
     pub fn new(folder: &Path, action: Action, labels: &[&str], run: Run) -> Result<Self> {
         ensure!(
             !folder.exists() || folder.is_dir(),
@@ -90,10 +90,10 @@ impl Sorter {
         })
     }
 
-    /// Files one image under one label, by its number.
+    /// Files one image under one label, given by its index.
     ///
     /// # Errors
-    /// When it cannot be; it is left as it was.
+    /// When this is impossible; the image is left as it was.
     pub fn file(&mut self, image: &Path, label: usize) -> Result<Filed> {
         let folder = self.folder.join(&self.names[label]);
         let name = image
@@ -104,7 +104,7 @@ impl Sorter {
         if self.run == Run::Real {
             self.make_folder(&folder)?;
         }
-        for number in 1..=MOST_NAMES {
+        for number in 1..=MAX_NAMES {
             let place = folder.join(numbered(name, number));
             if place::holds(self.action, &place, &from) {
                 return Ok(Filed::Already(place));
@@ -120,14 +120,14 @@ impl Sorter {
             }
             match self.put(&from, &place) {
                 Ok(()) => return Ok(Filed::At(place)),
-                // Somebody was faster; the journal's line for this place does no harm.
+                // Another program was faster; the journal's line for this path does no harm.
                 Err(error) if is_taken(&error) => {}
                 Err(error) => {
                     return Err(error.context(format!("cannot be filed as {}", place.display())));
                 }
             }
         }
-        bail!("{} has no free name for it", folder.display())
+        bail!("{} has no free name for the image", folder.display())
     }
 
     /// The journal, if anything was done.
@@ -139,7 +139,7 @@ impl Sorter {
         let kind = fs::symlink_metadata(from)?.file_type();
         ensure!(
             self.action != Action::Move || !kind.is_symlink(),
-            "it is a symbolic link, and --move would move the link and not the image; use --copy \
+            "it is a symbolic link, and --move would move the link, not the image; use --copy \
              or --link"
         );
         ensure!(
@@ -149,7 +149,7 @@ impl Sorter {
         Ok(())
     }
 
-    /// Makes the label's folder, and the journal before the first one.
+    /// Creates the label's folder, and the journal before the first one.
     fn make_folder(&mut self, folder: &Path) -> Result<()> {
         if self.journal.is_none() {
             self.journal = Some(Journal::begin(&self.folder, self.action)?);
@@ -161,13 +161,13 @@ impl Sorter {
         self.note(&Step::Folder { to: folder.clone() })?;
         match fs::create_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
-            made => made.with_context(|| format!("cannot make the folder {}", folder.display())),
+            made => made.with_context(|| format!("cannot create the folder {}", folder.display())),
         }
     }
 
     fn put(&mut self, from: &Path, place: &Path) -> Result<()> {
         let to = std::path::absolute(place)?;
-        let stamp = Stamp::of(from).context("it cannot be looked at")?;
+        let stamp = Stamp::of(from).context("it cannot be examined")?;
         self.note(&Step::Image {
             from: from.to_owned(),
             to: to.clone(),
@@ -195,7 +195,8 @@ fn is_taken(error: &anyhow::Error) -> bool {
         .is_some_and(|error| error.kind() == io::ErrorKind::AlreadyExists)
 }
 
-/// `a.jpg`, `a (2).jpg`, `a (3).jpg`, …; the stem is cut where the number would make the name too long.
+/// `a.jpg`, `a (2).jpg`, `a (3).jpg`, …; the stem is truncated if the number would make the name
+/// too long.
 fn numbered(name: &OsStr, number: usize) -> OsString {
     if number == 1 {
         return name.to_owned();
@@ -228,7 +229,7 @@ mod tests {
     use super::undo::undo;
     use super::*;
 
-    /// A folder with these images, each of its own content.
+    /// A folder with these images, each with its own content.
     fn room(images: &[&str]) -> tempfile::TempDir {
         let room = tempfile::tempdir().unwrap();
         for image in images {
@@ -239,7 +240,7 @@ mod tests {
         room
     }
 
-    /// All files below a folder with their content, but for journals.
+    /// All files below a folder with their content, except journals.
     fn files(folder: &Path) -> Vec<(String, String)> {
         let mut found = Vec::new();
         for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
@@ -261,7 +262,7 @@ mod tests {
     const ALL: [Action; 3] = [Action::Link, Action::Copy, Action::Move];
 
     #[test]
-    fn images_get_free_names_and_all_of_it_can_be_undone() {
+    fn images_get_free_names_and_everything_can_be_undone() {
         for action in ALL {
             let room = room(&["x/a.jpg", "y/a.jpg", "b.jpg", "sorted/cat/b.jpg"]);
             let before = files(room.path());
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_already_is_left() {
+    fn existing_files_are_left_alone() {
         for action in ALL {
             let room = room(&["a.jpg"]);
             let image = room.path().join("a.jpg");
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_says_the_same_and_does_nothing() {
+    fn a_dry_run_reports_the_same_and_does_nothing() {
         let room = room(&["x/a.jpg", "y/a.jpg"]);
         let folder = room.path().join("sorted");
         let mut sorter = Sorter::new(&folder, Action::Move, &["cat"], Run::Dry).unwrap();
@@ -329,7 +330,7 @@ mod tests {
         let room = room(&["a.jpg", "sorted/cat"]);
         let folder = room.path().join("sorted");
         let mut sorter = Sorter::new(&folder, Action::Move, &["cat"], Run::Real).unwrap();
-        // A file where the label's folder should be, no image at all, and a folder.
+        // A file in place of the label's folder, a missing image, and a folder.
         for image in ["a.jpg", "gone.jpg", "sorted"] {
             assert!(sorter.file(&room.path().join(image), 0).is_err());
         }

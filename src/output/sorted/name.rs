@@ -4,15 +4,15 @@ use std::collections::HashSet;
 
 use sha2::{Digest as _, Sha256};
 
-/// What no system takes in a name, or what means something to a shell on some.
+/// Characters that some system does not allow in a name, or that mean something to some shell.
 const FORBIDDEN: &str = "/\\:*?\"<>|";
-/// Names that one system keeps for its devices, in whatever case and with whatever extension.
+/// Names that Windows reserves for its devices, ignoring case and extension.
 const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
-/// Of the 255 bytes that most systems take; the rest is for what is added.
-const MOST_BYTES: usize = 200;
+/// Of the 255 bytes that most systems allow; the rest is for what is added.
+const MAX_BYTES: usize = 200;
 
-/// A name for each label: one part of a path, visible, taken by every system, and no two alike
-/// without regard to case. Labels that are such names already keep them.
+/// A name for each label: one path component, visible, valid on every system, and unique ignoring
+/// case. Labels that are such names stay unchanged.
 pub(super) fn folder_names(labels: &[&str]) -> Vec<String> {
     let mut taken = HashSet::with_capacity(labels.len());
     let mut free = |label: &&str| {
@@ -35,15 +35,15 @@ fn safe(label: &str) -> String {
         }
     };
     let mut name: String = label.trim().chars().map(replace).collect();
-    // One system drops dots and blanks at the end of a name.
+    // Windows drops dots and spaces at the end of a name.
     name.truncate(name.trim_end_matches(['.', ' ']).len());
     if name.starts_with('.') {
         name.replace_range(..1, "_");
     }
-    if name.len() > MOST_BYTES {
-        // Long labels often begin alike, so their names end in what tells them apart.
+    if name.len() > MAX_BYTES {
+        // Long labels often begin the same, so their names end in a distinguishing suffix.
         let digest = Sha256::digest(label);
-        name.truncate(name.floor_char_boundary(MOST_BYTES));
+        name.truncate(name.floor_char_boundary(MAX_BYTES));
         name.truncate(name.trim_end().len());
         name.push_str(&format!(
             "~{:02x}{:02x}{:02x}{:02x}",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn long_labels_are_cut_and_stay_apart() {
+    fn long_labels_are_truncated_and_stay_distinct() {
         let labels = ["é".repeat(400) + "1", "é".repeat(400) + "2"];
         let names = folder_names(&[&labels[0], &labels[1]]);
         assert!(

@@ -1,4 +1,4 @@
-//! One image to one place, where nothing may be yet.
+//! Puts one image at one path, where nothing may exist yet.
 
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Read};
@@ -8,10 +8,10 @@ use tempfile::NamedTempFile;
 
 use super::Action;
 
-/// Makes a link at `to`, which leads to `from`.
+/// Creates a link at `to` that points to `from`.
 ///
 /// # Errors
-/// `AlreadyExists` where there is anything at `to`.
+/// `AlreadyExists` if anything exists at `to`.
 pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::symlink(from, to);
@@ -19,7 +19,7 @@ pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
     return fs::hard_link(from, to);
 }
 
-/// Copies a file, its permissions and its time of change; `to` appears whole or not at all.
+/// Copies a file with its permissions and modification time; `to` appears complete or not at all.
 ///
 /// # Errors
 /// As [`link`].
@@ -29,7 +29,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut target = NamedTempFile::with_prefix_in(".longclip-", folder)?;
     io::copy(&mut source, &mut target)?;
     let metadata = source.metadata()?;
-    // Not every file system keeps these.
+    // Not every file system supports these.
     let _ = target.as_file().set_permissions(metadata.permissions());
     if let Ok(modified) = metadata.modified() {
         let _ = target
@@ -45,12 +45,12 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Moves a file, also to another file system: there it is copied, and removed once the copy is on
-/// the disk.
+/// disk.
 ///
 /// # Errors
 /// As [`link`]; the file stays where it was.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    // A rename would replace what is at `to`, a link does not.
+    // A rename would replace what is at `to`; a link does not.
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from).inspect_err(|_| {
             let _ = fs::remove_file(to);
@@ -67,7 +67,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether `from` is filed at `place` already.
+/// Whether `from` is already filed at `place`.
 pub(super) fn holds(action: Action, place: &Path, from: &Path) -> bool {
     let Ok(metadata) = place.symlink_metadata() else {
         return false;
@@ -86,7 +86,7 @@ pub(super) fn holds(action: Action, place: &Path, from: &Path) -> bool {
     }
 }
 
-/// Whether two paths lead to one file.
+/// Whether two paths resolve to one file.
 pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -98,7 +98,7 @@ pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Whether two files hold the same bytes; false if one cannot be read.
+/// Whether two files have the same bytes; false if one cannot be read.
 pub(super) fn has_same_content(a: &Path, b: &Path) -> bool {
     compare(a, b).unwrap_or(false)
 }
@@ -123,7 +123,7 @@ fn compare(a: &Path, b: &Path) -> io::Result<bool> {
     }
 }
 
-/// Puts a new name on the disk; not every file system can.
+/// Syncs a new name to disk; not every file system can.
 fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }

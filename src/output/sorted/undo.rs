@@ -1,4 +1,4 @@
-//! Takes back what was sorted.
+//! Reverts sorting, using its journal.
 
 use std::fs;
 use std::io;
@@ -10,72 +10,72 @@ use super::journal::{self, Step, Steps};
 use super::{Action, Run, place};
 use crate::file::stamp::Stamp;
 
-/// What became of one step.
+/// The result of reverting one step.
 pub enum Undo<'a> {
-    /// The image is, or in a dry run would be, where it was.
+    /// The image is, or in a dry run would be, back at its old path.
     Undone {
-        /// Where it was put.
+        /// Where it was filed.
         to: &'a Path,
-        /// Where it came from.
+        /// Its old path.
         from: &'a Path,
     },
-    /// It cannot be, and all is left as it is.
+    /// The step cannot be reverted, and everything is left as it is.
     Failed {
-        /// Where it was put.
+        /// Where it was filed.
         to: &'a Path,
         /// Why.
         cause: anyhow::Error,
     },
 }
 
-/// How much was taken back.
+/// Summary of undoing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undone {
-    /// Images taken back.
+    /// Images that were restored.
     pub undone: u64,
-    /// Images that could not be.
+    /// Images that could not be restored.
     pub failed: u64,
 }
 
-/// Takes back the steps of a journal, the last one first, and tells each. Only what is still as it
-/// was left is touched: an image that changed since, or whose old place is taken, is a failure.
-/// Folders that were made and are empty go too, and with the last image the journal.
+/// Reverts the steps of a journal, the last one first, and reports each. Only what is unchanged is
+/// touched: an image that has changed since, or whose old path is occupied, is a failure. Created
+/// folders that are empty are removed too, and with the last image the journal.
 ///
 /// # Errors
 /// When the journal cannot be read.
-pub fn undo(journal: &Path, run: Run, tell: &mut dyn FnMut(Undo<'_>)) -> Result<Undone> {
+pub fn undo(journal: &Path, run: Run, report: &mut dyn FnMut(Undo<'_>)) -> Result<Undone> {
     let Steps {
         action,
         folder,
         made,
         steps,
     } = journal::read(journal)
-        .with_context(|| format!("cannot undo what {} lists", journal.display()))?;
+        .with_context(|| format!("cannot undo the journal {}", journal.display()))?;
     let mut undone = Undone::default();
     for step in steps.iter().rev() {
         let Step::Image { from, to, stamp } = step else {
             continue;
         };
-        match take_back(action, from, to, *stamp, run) {
+        match revert(action, from, to, *stamp, run) {
             Ok(false) => {}
             Ok(true) => {
                 undone.undone += 1;
-                tell(Undo::Undone { to, from });
+                report(Undo::Undone { to, from });
             }
             Err(cause) => {
                 undone.failed += 1;
-                tell(Undo::Failed { to, cause });
+                report(Undo::Failed { to, cause });
             }
         }
     }
     if run == Run::Real && undone.failed == 0 {
         fs::remove_file(journal)
-            .with_context(|| format!("all is undone, but not {}", journal.display()))?;
+            .with_context(|| format!("everything was undone except for {}", journal.display()))?;
         let folders = steps.iter().rev().filter_map(|step| match step {
             Step::Folder { to } => Some(to),
             Step::Image { .. } => None,
         });
-        // A folder that is not empty stays, and so does one that is gone.
+        // A folder that is not empty stays, and one that no longer exists is fine.
         for folder in folders.chain(made.then_some(&folder)) {
             let _ = fs::remove_dir(folder);
         }
@@ -83,12 +83,12 @@ pub fn undo(journal: &Path, run: Run, tell: &mut dyn FnMut(Undo<'_>)) -> Result<
     Ok(undone)
 }
 
-/// Takes back one step; false if it was not done.
-fn take_back(action: Action, from: &Path, to: &Path, stamp: Stamp, run: Run) -> Result<bool> {
+/// Reverts one step; false if it was not done.
+fn revert(action: Action, from: &Path, to: &Path, stamp: Stamp, run: Run) -> Result<bool> {
     let Ok(metadata) = to.symlink_metadata() else {
         ensure!(
             action != Action::Move || from.symlink_metadata().is_ok(),
-            "it is gone, and not where it was either"
+            "it no longer exists, neither here nor at its old path"
         );
         return Ok(false);
     };
@@ -101,15 +101,15 @@ fn take_back(action: Action, from: &Path, to: &Path, stamp: Stamp, run: Run) -> 
             } else {
                 place::is_same_file(to, from)
             };
-            ensure!(is_ours, "it is not the link that was made");
+            ensure!(is_ours, "it is not the link that was created");
             remove()?;
         }
         Action::Copy => {
-            // What is at the old place now may be a link to the copy, which is then the last one.
+            // What is at the old path now may be a link to the copy, which is then the last one.
             let is_other_file = !place::is_same_file(to, from);
             ensure!(
                 metadata.is_file() && is_other_file && place::has_same_content(to, from),
-                "it is not, or no longer, a copy of {}",
+                "it is not a copy of {} (any more)",
                 from.display()
             );
             remove()?;
@@ -117,29 +117,29 @@ fn take_back(action: Action, from: &Path, to: &Path, stamp: Stamp, run: Run) -> 
         Action::Move => {
             ensure!(
                 metadata.is_file() && Stamp::of(to).is_some_and(|now| is_near(now, stamp)),
-                "it changed since"
+                "it has changed since"
             );
-            return move_back(from, to, run).map(|()| true);
+            return restore(from, to, run).map(|()| true);
         }
     }
     Ok(true)
 }
 
-/// Whether a file is as it was, as far as its size and time tell. Another file system may have
-/// rounded the time, by up to two seconds.
+/// Whether a file is unchanged, judged by its size and time. Another file system may have rounded
+/// the time, by up to two seconds.
 fn is_near(now: Stamp, then: Stamp) -> bool {
     const ROUNDING_NS: u64 = 2_000_000_000;
     now.bytes == then.bytes && now.modified_ns.abs_diff(then.modified_ns) <= ROUNDING_NS
 }
 
-fn move_back(from: &Path, to: &Path, run: Run) -> Result<()> {
+fn restore(from: &Path, to: &Path, run: Run) -> Result<()> {
     if let Ok(metadata) = from.symlink_metadata() {
         // The run may have been killed between a link or a copy and the removal of the old name. A
-        // symbolic link there is somebody else's and needs the image.
+        // symbolic link there is another program's and needs the image.
         let is_same = place::is_same_file(from, to) || place::has_same_content(from, to);
         ensure!(
             metadata.is_file() && is_same,
-            "there is another file at {}",
+            "another file exists at {}",
             from.display()
         );
         if run == Run::Real {
@@ -155,7 +155,7 @@ fn move_back(from: &Path, to: &Path, run: Run) -> Result<()> {
     }
     match place::rename(to, from) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            bail!("there is another file at {}", from.display())
+            bail!("another file exists at {}", from.display())
         }
         moved => Ok(moved?),
     }
@@ -168,7 +168,7 @@ mod tests {
     use super::super::Sorter;
     use super::*;
 
-    /// Sorts `a.jpg` into `sorted/cat`: the room, the image, its place and the journal.
+    /// Sorts `a.jpg` into `sorted/cat`: the folder, the image, its place and the journal.
     fn sorted(action: Action) -> (tempfile::TempDir, PathBuf, PathBuf, PathBuf) {
         let room = tempfile::tempdir().unwrap();
         let image = room.path().join("a.jpg");
@@ -194,7 +194,7 @@ mod tests {
                 failed: 1
             }
         );
-        assert!(journal.exists(), "it may be tried again");
+        assert!(journal.exists(), "the undo can be retried");
         causes.remove(0)
     }
 
@@ -202,27 +202,27 @@ mod tests {
     fn the_last_copy_of_an_image_is_never_removed() {
         let (_room, image, place, journal) = sorted(Action::Copy);
         fs::write(&place, "painted over").unwrap();
-        assert!(failure(&journal).contains("no longer, a copy"));
+        assert!(failure(&journal).contains("not a copy"));
         fs::remove_file(&image).unwrap();
-        assert!(failure(&journal).contains("no longer, a copy"));
+        assert!(failure(&journal).contains("not a copy"));
         assert!(place.exists());
     }
 
     #[test]
-    fn a_moved_image_that_changed_or_whose_place_is_taken_stays() {
+    fn a_changed_image_or_one_with_an_occupied_place_stays() {
         let (_room, image, place, journal) = sorted(Action::Move);
         fs::write(&image, "another").unwrap();
-        assert!(failure(&journal).contains("another file at"));
+        assert!(failure(&journal).contains("another file exists at"));
         assert_eq!(fs::read(&image).unwrap(), b"another");
         fs::remove_file(&image).unwrap();
         fs::write(&place, "painted over").unwrap();
         assert!(failure(&journal).contains("changed since"));
         fs::remove_file(&place).unwrap();
-        assert!(failure(&journal).contains("gone, and not where it was"));
+        assert!(failure(&journal).contains("no longer exists"));
     }
 
     #[test]
-    fn a_move_that_was_cut_short_is_undone() {
+    fn an_interrupted_move_is_undone() {
         let (_room, image, place, journal) = sorted(Action::Move);
         fs::hard_link(&place, &image).unwrap();
         let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
@@ -238,7 +238,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_to_the_image_at_its_old_place_is_no_image() {
+    fn a_link_to_the_image_at_its_old_path_is_not_an_image() {
         for action in [Action::Copy, Action::Move] {
             let (_room, image, place, journal) = sorted(action);
             let _ = fs::remove_file(&image);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_was_not_done_is_nothing_to_undo() {
+    fn a_step_that_was_not_done_needs_no_undo() {
         let (_room, image, place, journal) = sorted(Action::Move);
         fs::rename(&place, &image).unwrap();
         let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_elsewhere_now_stays() {
+    fn a_link_that_points_elsewhere_now_stays() {
         let (_room, _, place, journal) = sorted(Action::Link);
         fs::remove_file(&place).unwrap();
         fs::write(&place, "an image").unwrap();
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_undo_tells_and_touches_nothing() {
+    fn a_dry_undo_reports_and_touches_nothing() {
         for action in [Action::Link, Action::Copy, Action::Move] {
             let (_room, image, place, journal) = sorted(action);
             let was_there = image.exists();

@@ -1,4 +1,4 @@
-//! What can be asked of an index: a threshold, without the query itself, weighted sums.
+//! Options of a search: a threshold, excluding the query itself, weighted sums.
 
 use serde_json::Value;
 
@@ -23,11 +23,11 @@ fn room() -> Room {
 }
 
 #[test]
-fn a_threshold_leaves_out_lower_hits_in_every_format() {
+fn a_threshold_drops_lower_hits_in_every_format() {
     let room = room();
     let all = search(&room, &["o.npy", "a cat"]).ends_with(0).record();
     let all = hits(&all);
-    // The printed number itself is reached.
+    // A score equal to the printed number reaches the threshold.
     for (kept, threshold) in [
         (2, all[1].1.to_string()),
         (0, "1".to_owned()),
@@ -64,7 +64,7 @@ fn a_threshold_leaves_out_lower_hits_in_every_format() {
 }
 
 #[test]
-fn a_number_of_hits_that_cuts_what_a_threshold_keeps_is_said() {
+fn a_number_of_hits_that_cuts_below_the_threshold_is_reported() {
     let room = Room::new();
     for index in 0..12 {
         room.image(format!("p/{index}.png"));
@@ -83,7 +83,7 @@ fn a_number_of_hits_that_cuts_what_a_threshold_keeps_is_said() {
 }
 
 #[test]
-fn the_query_itself_can_be_left_out() {
+fn the_query_itself_can_be_excluded() {
     let room = room();
     std::fs::copy(room.path("p/b.png"), room.path("copy.png")).unwrap();
     let without = |arguments: &[&str]| {
@@ -97,9 +97,9 @@ fn the_query_itself_can_be_left_out() {
     assert!(without(&["./p/b.png"]));
     assert!(without(&["--image", absolute.to_str().unwrap()]));
     assert!(without(&["a cat", "--add", "1", "p/b.png"]));
-    // Another file is another image, whatever is in it.
+    // A copy in another file is another image.
     assert!(!without(&["./copy.png"]));
-    // Without the flag nothing is left out.
+    // Without the flag nothing is excluded.
     let record = search(&room, &["o.npy", "p/b.png", "-k", "1"])
         .ends_with(0)
         .record();
@@ -128,7 +128,7 @@ fn the_query_is_known_from_other_folders_too() {
         let record = search_in(folder, index, query);
         assert_eq!(hits(&record).len(), 3, "{folder} {query}");
     }
-    // The index lies elsewhere: name, size and time of change are the same.
+    // The index is elsewhere: name, size and modification time are the same.
     std::fs::create_dir(room.path("q")).unwrap();
     for name in ["o.npy", "o.paths.jsonl"] {
         std::fs::rename(room.path(name), room.path(format!("q/{name}"))).unwrap();
@@ -138,7 +138,7 @@ fn the_query_is_known_from_other_folders_too() {
 }
 
 #[test]
-fn texts_that_are_the_query_can_be_left_out_too() {
+fn texts_equal_to_the_query_can_be_excluded_too() {
     let room = Room::new();
     embed(&room, &["--text", "a cat", "a dog", "-o", "t.jsonl"]).ends_with(0);
     let record = search(&room, &["t.jsonl", "a cat", "--exclude-query"])
@@ -150,7 +150,7 @@ fn texts_that_are_the_query_can_be_left_out_too() {
 }
 
 #[test]
-fn weighted_sums_are_those_of_unit_embeddings() {
+fn weighted_sums_use_unit_embeddings() {
     let room = room();
     let embedding = |arguments: &[&str]| -> Vec<f64> {
         let row = embed(&room, arguments).ends_with(0).record();
@@ -218,7 +218,7 @@ fn no_image_of_a_query_is_overwritten() {
 }
 
 #[test]
-fn sums_that_cannot_be_are_errors() {
+fn impossible_sums_are_errors() {
     let room = room();
     for (arguments, code, message) in [
         (&["sun", "--add", "-1", "sun"][..], 2, "has no direction"),

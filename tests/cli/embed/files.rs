@@ -1,4 +1,4 @@
-//! What is in the files.
+//! Contents of the files.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn numbers(record: &Value) -> Vec<f32> {
 }
 
 #[test]
-fn stdout_gets_a_row_for_each_image() {
+fn stdout_gets_one_row_per_image() {
     let room = Room::with(&["a.png", "b.png"]);
     room.broken("c.png");
     let ran = embed(&room, &["a.png", "c.png", "b.png"]).ends_with(1);
@@ -111,7 +111,7 @@ fn sixteen_bits_take_half_the_space() {
 }
 
 #[test]
-fn texts_have_a_row_a_line() {
+fn texts_have_one_row_per_line() {
     let room = Room::new();
     let long = "word ".repeat(400);
     room.file("t.txt", format!("a cat\n\n{long}\na dog"));
@@ -153,7 +153,7 @@ fn texts_have_a_row_a_line() {
 }
 
 #[test]
-fn long_texts_are_read_in_chunks_where_that_gives_one_row() {
+fn long_texts_are_read_in_chunks_if_that_gives_one_row() {
     let room = Room::new();
     let text = format!("a cat {}", "word ".repeat(300));
     let mut rows = Vec::new();
@@ -221,7 +221,7 @@ fn wrong_uses_are_refused_before_a_model_is_fetched() {
     for (arguments, message) in [
         (
             &["a.png", "-o", "o.csv"][..],
-            "ends in .npy, .safetensors, .parquet or .jsonl",
+            "must end in .npy, .safetensors, .parquet or .jsonl",
         ),
         (&["a.png", "-o", "none/o.npy"], "does not exist"),
         (&["a.png", "--text", "x"], "files of their own"),
@@ -255,7 +255,7 @@ fn wrong_uses_are_refused_before_a_model_is_fetched() {
 }
 
 #[test]
-fn nothing_embedded_leaves_what_is_there() {
+fn a_run_without_results_keeps_the_old_file() {
     let room = Room::with(&["a.png"]);
     room.broken("bad.png");
     embed(&room, &["a.png", "-o", "o.npy"]).ends_with(0);

@@ -1,4 +1,4 @@
-//! `search` and `probe` read matrices that other programs wrote.
+//! `search` and `probe` with matrices that other programs wrote.
 
 use std::io::Write as _;
 
@@ -20,7 +20,7 @@ fn numbers(rows: &[Value]) -> Vec<Vec<f32>> {
     rows.iter().map(numbers).collect()
 }
 
-/// A file of NumPy's with this header and these bytes.
+/// A NumPy file with this header and these bytes.
 fn npy(descr: &str, fortran_order: bool, shape: &str, bytes: &[u8]) -> Vec<u8> {
     let order = if fortran_order { "True" } else { "False" };
     let mut text = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': {shape}, }}");
@@ -197,7 +197,7 @@ fn a_matrix_of_any_type_and_order_finds_the_same() {
             }
         }
     }
-    // One row of them.
+    // A single one of its rows.
     room.file(
         "one.npy",
         npy("<f4", false, "(64,)", &bytes(&numbers[2], f32::to_le_bytes)),
@@ -233,7 +233,7 @@ fn rows_go_by_number_in_every_format() {
 }
 
 #[test]
-fn names_beside_a_matrix_are_taken() {
+fn names_next_to_a_matrix_are_used() {
     let room = Room::with(&IMAGES);
     let rows = rows(&room, &IMAGES);
     let plain = numbers(&rows).concat();
@@ -257,7 +257,7 @@ fn names_beside_a_matrix_are_taken() {
     room.file("x.paths.jsonl", "{\"image\":\"a.png\"}\n");
     search(&room, &["x.npy", "x"])
         .ends_with(2)
-        .says(&["x.paths.jsonl", "1 lines, and there are 4 rows"]);
+        .says(&["x.paths.jsonl", "1 lines, but there are 4 rows"]);
     // JSON lines hold both.
     let line = |row: &Value| json!({"path": row["path"], "embedding": row["embedding"]});
     let lines = rows.iter().map(|row| line(row).to_string() + "\n");
@@ -273,7 +273,7 @@ fn tables_of_other_programs_are_read() {
     room.file("x.parquet", parquet(&IMAGES, &values));
     search(&room, &["x.parquet", "x"])
         .ends_with(2)
-        .says(&["\"vector\", \"other\"", "as in x.parquet:vector"]);
+        .says(&["\"vector\", \"other\"", "such as x.parquet:vector"]);
     for (column, sign) in [("vector", 1.0), ("other", -1.0)] {
         let index = format!("x.parquet:{column}");
         let record = search(&room, &[&index, "./c.png", "-k", "4"])
@@ -293,11 +293,11 @@ fn tables_of_other_programs_are_read() {
     room.file("x.parquet", parquet(&IMAGES, &values));
     search(&room, &["x.parquet:vector", "x"])
         .ends_with(2)
-        .says(&["rows of different numbers of values"]);
+        .says(&["rows of different lengths"]);
 }
 
 #[test]
-fn a_matrix_wants_a_model_and_its_width() {
+fn a_matrix_needs_a_model_and_its_width() {
     let room = Room::with(&["a.png"]);
     room.file("x.npy", npy("<f4", false, "(2, 8)", &[0x3f; 64]));
     room.longclip(&["search", "x.npy", "x"], &[])
@@ -317,7 +317,7 @@ fn a_matrix_wants_a_model_and_its_width() {
 }
 
 #[test]
-fn files_that_hold_no_matrix_say_why() {
+fn files_without_a_matrix_say_why() {
     let room = Room::new();
     let values = vec![0.5; 2 * 64];
     let floats = npy("<f4", false, "(2, 64)", &bytes(&values, f32::to_le_bytes));
@@ -347,21 +347,21 @@ fn files_that_hold_no_matrix_say_why() {
             "cube.npy",
             "the shape (2, 8, 8); embeddings have rows and columns",
         ),
-        ("short.npy", "promises 2 rows of 64 numbers"),
+        ("short.npy", "states 2 rows of 64 numbers"),
         ("nan.npy", "row 1 holds NaN"),
         (
             "two.npz",
-            "several matrices, a (2 x 64), b (2 x 64); name one of them, as in two.npz:a",
+            "several matrices, a (2 x 64), b (2 x 64); name one of them, such as two.npz:a",
         ),
         (
             "two.npz:c",
-            "nothing called \"c\", but a (2 x 64), b (2 x 64)",
+            "no array \"c\", but has a (2 x 64), b (2 x 64)",
         ),
-        ("words.npz", "no matrix of embeddings, but labels"),
+        ("words.npz", "no matrix of embeddings, but has labels"),
         ("damaged.npz", "is damaged"),
-        ("int.npy:x", "leave out what stands after the colon"),
+        ("int.npy:x", "drop the name after the colon"),
         ("none.npz", "none.npz"),
-        ("x.csv", "ends in .npy, .npz, .safetensors"),
+        ("x.csv", "must end in .npy, .npz, .safetensors"),
     ];
     for (file, message) in cases {
         search(&room, &[file, "x"]).ends_with(2).says(&[message]);
@@ -376,7 +376,7 @@ fn a_zip_that_claims_too_much_is_refused() {
         let array = npy("<f4", false, &shape, &vec![0; zeros]);
         let mut file = zip(&[("a.npy", &array)], true);
         let central = file.len() - 22 - 46 - 5;
-        // What the directory states of its length.
+        // The length in the zip directory.
         file[central + 24..central + 28].copy_from_slice(&u32::MAX.wrapping_sub(1).to_le_bytes());
         file
     };
@@ -460,7 +460,7 @@ fn a_probe_learns_from_a_matrix_whose_rows_have_names() {
     );
 }
 
-/// Reads all that a file offers, as far as it lets itself be read.
+/// Reads all that a file offers, as far as it is readable.
 fn exercise(path: &std::path::Path) -> anyhow::Result<()> {
     let file = longclip::embedding::open_any(path)?;
     let mut values = Vec::new();
@@ -506,7 +506,7 @@ fn damaged_matrices_do_no_harm() {
     for (name, whole) in files {
         let path = room.path(name);
         std::fs::write(&path, &whole).unwrap();
-        // Two columns of the table could be meant.
+        // Two columns of the table are candidates.
         let path = match name {
             "a.parquet" => room.path("a.parquet:vector"),
             _ => path,
@@ -516,7 +516,7 @@ fn damaged_matrices_do_no_harm() {
         for round in 0..400 {
             let mut bytes = whole.clone();
             for _ in 0..1 + next(3) {
-                // Headers lie at the start, the directory of a zip also at the end.
+                // Headers are at the start, the directory of a zip also at the end.
                 let at = match next(3) {
                     0 => next(whole.len().min(120)),
                     1 => whole.len() - 1 - next(whole.len().min(150)),

@@ -1,4 +1,4 @@
-//! Whatever kills a run, the next one goes on where it was, and the end is the same to the byte.
+//! After any kill, the next run resumes, and the result is the same to the byte.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{OUTPUTS, contents, small};
 use crate::room::{Room, png};
 
-/// Delays that come out differently each time, but not on chance alone.
+/// Delays that differ each time, but are not purely random.
 struct Delays(u64);
 
 impl Delays {
@@ -55,7 +55,7 @@ fn killed_at_any_moment_a_run_can_be_finished() {
         let mut kills = 0;
         loop {
             let mut child = start(&format!("run_{output}"));
-            // The last ones are let through, however slow the machine.
+            // The last ones may finish, however slow the machine.
             if kills < 12 {
                 std::thread::sleep(delays.next());
                 let _ = child.kill();

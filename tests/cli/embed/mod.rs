@@ -1,4 +1,4 @@
-//! `embed` and `search` as a user meets them: the built program, offline, with a small model.
+//! `embed` and `search` as a user sees them: the built program, offline, with a small model.
 
 mod asking;
 mod files;
@@ -29,7 +29,7 @@ fn search(room: &Room, arguments: &[&str]) -> Ran {
     )
 }
 
-/// All files in the room whose names begin so, with their content.
+/// All files in the room with this name prefix, with their contents.
 fn contents(room: &Room, stem: &str) -> Vec<(String, Vec<u8>)> {
     let names = room.names().into_iter();
     let names = names.filter(|name| name.starts_with(stem));

@@ -1,4 +1,4 @@
-//! `--resume` computes what is new, and the file is that of an undisturbed run.
+//! `--resume` computes only what is new, and the file equals that of an undisturbed run.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -29,7 +29,7 @@ fn only_what_has_changed_is_computed() {
         let room = Room::with(&["p/a.png", "p/b.png", "p/c.png"]);
         room.broken("p/d.png");
         embed(&room, &["p", "-o", output]).ends_with(1);
-        // Another image, an image of the same name, and one that is whole now.
+        // Another image, a replaced image of the same name, and one that is complete now.
         room.image("p/aa.png");
         room.file("p/b.png", png("other"));
         room.image("p/d.png");
@@ -55,7 +55,7 @@ fn an_unchanged_file_is_not_even_decoded() {
     set_age(&room, "a.png", 1000);
     embed(&room, &["a.png", "b.png", "-o", "o.npy"]).ends_with(0);
     let before = contents(&room, "o.");
-    // The same size and time, and no image any more: only a look at it would tell.
+    // Same size and time, but not an image any more: only reading it would show that.
     let length = fs::metadata(room.path("a.png")).unwrap().len() as usize;
     let time = fs::metadata(room.path("a.png"))
         .unwrap()
@@ -111,7 +111,7 @@ fn a_journal_of_other_settings_is_refused_and_a_new_run_replaces_it() {
     running.write(b"a.png\n");
     let journal = room.path("o.npy.partial");
     wait_for_bytes(&room, "o.npy.partial", 600);
-    // Somebody else has to wait.
+    // Another run must wait.
     embed(&room, &["a.png", "-o", "o.npy"])
         .ends_with(75)
         .says(&["another run is writing"]);
@@ -164,7 +164,7 @@ fn texts_resume_as_well() {
 }
 
 #[test]
-fn numbers_and_names_of_two_runs_are_brought_together_again() {
+fn numbers_and_names_of_two_runs_are_reunited() {
     let room = Room::with(&["a.png", "b.png"]);
     embed(&room, &["a.png", "-o", "o.npy"]).ends_with(0);
     let old = fs::read(room.path("o.npy")).unwrap();
@@ -178,7 +178,7 @@ fn numbers_and_names_of_two_runs_are_brought_together_again() {
     embed(&room, &["b.png", "a.png", "-o", "o.npy", "--resume"])
         .ends_with(2)
         .says(&["do not belong together"]);
-    // … and the journal, which has all of it.
+    // … and the journal, which has everything.
     let mut command = room.command();
     command.args([
         "embed",
@@ -202,10 +202,10 @@ fn numbers_and_names_of_two_runs_are_brought_together_again() {
 }
 
 #[test]
-fn numbers_that_were_whole_get_their_place_after_a_kill() {
+fn complete_numbers_are_moved_into_place_after_a_kill() {
     let room = Room::with(&["a.png", "b.png", "c.png"]);
     let all = ["a.png", "b.png", "c.png", "-o", "o.npy"];
-    // The old numbers: fewer, and as many of which only one in the middle differs.
+    // The old numbers: fewer, or the same number with only one in the middle different.
     for old in [
         &["a.png", "-o", "o.npy"][..],
         &["a.png", "c.png", "c.png", "-o", "o.npy"],
@@ -224,12 +224,12 @@ fn numbers_that_were_whole_get_their_place_after_a_kill() {
 }
 
 #[test]
-fn what_is_no_journal_is_not_replaced() {
+fn a_file_that_is_not_a_journal_is_not_replaced() {
     let room = Room::with(&["a.png"]);
     room.file("o.jsonl.partial", "{\"image\":\"a.png\"}\n");
     let before = contents(&room, "o.");
     embed(&room, &["a.png", "-o", "o.jsonl"])
         .ends_with(2)
-        .says(&["o.jsonl.partial is in the way", "move it away"]);
+        .says(&["o.jsonl.partial exists but was not left by", "move it away"]);
     assert!(contents(&room, "o.") == before);
 }

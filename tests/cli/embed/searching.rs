@@ -22,7 +22,7 @@ fn names(record: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn the_best_rows_come_first_whatever_the_format() {
+fn the_best_rows_come_first_in_every_format() {
     let room = Room::new();
     for index in 0..40 {
         room.image(format!("p/{index}.png"));
@@ -77,7 +77,7 @@ fn an_image_finds_itself() {
     let found = ran.records();
     assert_eq!(names(&found[0]), ["p/b.png"]);
     assert_eq!(names(&found[1]), ["odd"]);
-    // There is no such file, so that it is a text.
+    // There is no such file, so it is a text.
     assert!(found[2]["hits"][0]["cosine"].as_f64().unwrap() < 0.9);
     let ran = search(&room, &["o.npy", "--image", "odd", "none.png", "-k", "1"]).ends_with(1);
     let found = ran.records();
@@ -146,14 +146,14 @@ fn the_best_chunk_of_a_long_query_counts() {
     .ends_with(0);
     let found = ran.says(&["2 chunks"]).records();
     let hits = found[0]["hits"].as_array().unwrap();
-    // The filler is one of its chunks, nearly; each row comes once.
+    // The filler is nearly one of its chunks; each row comes once.
     assert_eq!(hits.len(), 2);
     assert!(hits[0]["cosine"].as_f64() > hits[1]["cosine"].as_f64());
     assert_eq!(found[1]["hits"][0]["text"], "a cat");
 }
 
 #[test]
-fn files_that_are_no_index_are_refused() {
+fn files_that_are_not_an_index_are_refused() {
     let room = Room::with(&["a.png"]);
     embed(&room, &["a.png", "-o", "o.jsonl"]).ends_with(0);
     let rows = room.read("o.jsonl");
@@ -188,8 +188,8 @@ fn files_that_are_no_index_are_refused() {
     room.file("numbers.npy", "x");
     for (index, message) in [
         ("none.npy", "none.npy"),
-        ("numbers.npy", "not a file of NumPy's"),
-        ("a.png", "ends in .npy"),
+        ("numbers.npy", "not a NumPy file"),
+        ("a.png", "must end in .npy"),
     ] {
         room.longclip(&["search", "-m", "no-such-model", index, "x"], &[])
             .ends_with(2)
@@ -229,17 +229,17 @@ fn a_signal_stops_a_search_that_waits_for_its_image() {
 }
 
 #[test]
-fn what_the_arguments_mean_is_not_guessed_wrongly() {
+fn ambiguous_arguments_are_not_misread() {
     let room = Room::with(&["p/a.png"]);
     embed(&room, &["p", "-o", "o.npy"]).ends_with(0);
-    // An image that is not there is no text.
+    // An image that does not exist is not read as a text.
     search(&room, &["o.npy", "./p/gone.png"])
         .ends_with(2)
         .says(&["gone.png", "cannot be read"]);
     // The suffix names the format.
     search(&room, &["o.npy", "a cat", "-o", "found.csv"]).ends_with(0);
     assert!(room.read("found.csv").starts_with("query,"));
-    // The index says which model it wants, and gets it if everybody has it.
+    // The index names its model, which is used if it is available everywhere.
     let tiny = ["embed", "-m", "tiny", "p", "-o", "tiny.npy"];
     room.longclip(&tiny, &[]).ends_with(0);
     let offline = [("HF_HUB_OFFLINE", "1")];

@@ -217,10 +217,10 @@ fn what_is_no_data_is_named() {
     room.file("s.tar.gz", "x");
     for (data, part) in [
         ("missing", "the data missing does not exist"),
-        ("x.xyz", "is no data to train on"),
+        ("x.xyz", "is not training data"),
         ("s.tar", "s.tar: the archive is cut short"),
-        ("s.tar.gz", "unpack it"),
-        ("s-{0..x}.tar", "no range"),
+        ("s.tar.gz", "decompress it"),
+        ("s-{0..x}.tar", "not a range"),
     ] {
         finetune(&room, &[data, "--out", "run"])
             .ends_with(2)

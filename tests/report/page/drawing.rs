@@ -1,4 +1,4 @@
-//! Images to look at: the demo photographs and drawn shapes, with noise, in many colours.
+//! Images for the pages: the demo photographs and drawn shapes, with noise, in many colours.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(crate) fn photographs() -> Result<Vec<RgbImage>> {
 }
 
 /// A thumbnail for an image of `class`: one of ten shapes in a colour of its own, or for the first
-/// classes a piece of a photograph.
+/// classes a crop of a photograph.
 pub(crate) fn draw(
     class: usize,
     photographs: &[RgbImage],

@@ -1,4 +1,4 @@
-//! Names, labels and answers of runs that never were.
+//! Names, labels and predictions of runs that never took place.
 
 use anyhow::Result;
 use longclip::input::image::RgbImage;
@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::drawing;
 
-/// What a page must show as text.
+/// Names that a page must show as text.
 pub(crate) const HOSTILE: [&str; 6] = [
     "</script><script>document.title='run'</script>.jpg",
     "<img src=x onerror=\"document.title='run'\">.png",
@@ -32,7 +32,7 @@ pub(crate) const TEN: [&str; 10] = [
     "ping-pong ball",
 ];
 
-/// Names of classes as data sets have them.
+/// Names of classes as in datasets.
 pub(crate) fn named(classes: usize) -> Vec<String> {
     let kinds = [
         "sparrow",
@@ -81,7 +81,7 @@ pub(crate) fn named(classes: usize) -> Vec<String> {
     (0..classes).map(name).collect()
 }
 
-/// Best answers for an image of class `truth`: neighbours in the list are alike.
+/// Top predictions for an image of class `truth`: neighbours in the list are similar.
 pub(crate) fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> Vec<Answer> {
     let ease = 1.0 - 0.6 * (truth as f32 * 0.37).sin().abs();
     let mut scores: Vec<(usize, f32)> = (0..classes.min(12))
@@ -110,7 +110,7 @@ pub(crate) fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> 
     answers
 }
 
-/// An image of class `truth`, answered.
+/// An image of class `truth`, with predictions.
 pub(crate) fn image(
     at: usize,
     truth: usize,

@@ -1,4 +1,5 @@
-//! Writes a report page of each kind, of made-up runs, to look at and for `tests/report/browse.mjs`:
+//! Writes a report page of each kind, of invented runs, for a look and for
+//! `tests/report/browse.mjs`:
 //!
 //!     cargo run --example report_page -- DIR
 #![allow(missing_docs, reason = "an example documents itself")]
@@ -23,7 +24,7 @@ use rand_chacha::ChaCha8Rng;
 fn main() -> Result<()> {
     let folder = std::env::args()
         .nth(1)
-        .context("name the folder for the pages")?;
+        .context("pass the folder for the pages")?;
     let folder = Path::new(&folder);
     std::fs::create_dir_all(folder)?;
     let photographs = drawing::photographs()?;
@@ -129,12 +130,13 @@ fn evaluation(
     summary.charts.push(by_length());
     if count < 1000 {
         summary.notes.push(
-            "These figures are made up: they show how the page looks, not how good a model is."
-                .to_owned(),
+            "These numbers are invented: they show what the page looks like, not how good a model \
+             is."
+            .to_owned(),
         );
     }
     let lead = format!(
-        "{count} images of {} classes, answered by Long-CLIP B",
+        "{count} images of {} classes, classified by Long-CLIP B",
         labels.len()
     );
     let head = head(Kind::Evaluation, "flowers-and-more/test", lead, labels);
@@ -161,7 +163,7 @@ fn by_length() -> Chart {
     };
     Chart {
         title: "Accuracy by text length".to_owned(),
-        caption: "Each text cut to so many tokens before it was encoded.".to_owned(),
+        caption: "Each text was truncated to this number of tokens before encoding.".to_owned(),
         x: Axis {
             title: "Text length in tokens".to_owned(),
             scale: Scale::Logarithmic,
@@ -280,7 +282,9 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
     };
     let summary = Summary {
         retrieval: Some(Retrieval {
-            protocol: "Five captions an image, each read whole. An image counts as found by any of its captions; a caption is found when its image is.".to_owned(),
+            protocol: "Five captions per image, each used in full. An image counts as found by \
+                       any of its captions; a caption is found when its image is."
+                .to_owned(),
             directions: vec![
                 direction("captions for an image", 100, [0.61, 0.85, 0.92]),
                 direction("images for a caption", 500, [0.447, 0.72, 0.81]),

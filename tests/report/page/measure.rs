@@ -1,10 +1,10 @@
-//! The figures of a made-up run, counted from its answers, so that what the page says fits together.
+//! The metrics of an invented run, computed from its predictions, so that the page is consistent.
 
 use std::collections::BTreeMap;
 
 use longclip::output::report::{Bin, Class, Confused, Figure, Image, Reliability, Summary, Value};
 
-/// All figures of one run of `classes` classes.
+/// All metrics of one run of `classes` classes.
 pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
     let answered = || images.iter().filter(|one| !one.predictions.is_empty());
     let mut cells = BTreeMap::new();
@@ -52,11 +52,7 @@ pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
         ),
         figure("Calibration error", Value::Share(reliability.ece), None),
         figure("Images", Value::Count(total as u64), None),
-        figure(
-            "Not read",
-            Value::Count((images.len() - total) as u64),
-            None,
-        ),
+        figure("Failed", Value::Count((images.len() - total) as u64), None),
     ];
     Summary {
         figures,
@@ -67,7 +63,7 @@ pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
     }
 }
 
-/// Whether the truth is among the first `depth` answers.
+/// Whether the truth is among the first `depth` predictions.
 pub(crate) fn is_right(image: &Image, depth: usize) -> bool {
     let mut first = image.predictions.iter().take(depth);
     first.any(|answer| image.targets.contains(&answer.label))

@@ -1,4 +1,4 @@
-//! Captions in one JSON file: COCO's, Karpathy's, a list of objects, or paths and their captions.
+//! Captions in one JSON file: COCO's, Karpathy's, a list of objects, or a map of paths to captions.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::{BadCaptions, Images, Parts, Reading, Split, captions_of};
 use crate::input::paths::ImageRule;
 use crate::input::text_file::{self, column};
 
-/// Larger files are something else.
+/// Larger files are not caption files.
 const LIMIT_BYTES: u64 = 1 << 31;
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ struct JsonImage {
     id: Option<u64>,
     #[serde(alias = "filename")]
     file_name: String,
-    /// Karpathy's COCO: the folder.
+    /// The folder, in Karpathy's COCO file.
     filepath: Option<String>,
     split: Option<String>,
     sentences: Option<Vec<Sentence>>,
@@ -94,8 +94,8 @@ impl Reading<'_> {
                 Ok("captions by path".to_owned())
             }
             _ => Err(error).context(
-                "expected COCO's or Karpathy's JSON (an object with images and their captions), a list of \
-                 objects with path and caption, or an object of paths and their captions",
+                "expected COCO's or Karpathy's JSON (an object with images and their captions), a \
+                 list of objects with path and caption, or an object that maps paths to captions",
             ),
         }
     }
@@ -136,7 +136,7 @@ impl Reading<'_> {
             .clone()
             .unwrap_or_else(|| self.options.usual_split.unwrap_or("test").to_owned());
         if has_splits {
-            // They are chosen here.
+            // The images of the split are selected here.
             self.parts = Parts::new(Split::All);
         }
         for image in all {

@@ -59,7 +59,7 @@ fn each_form_is_read() {
 }
 
 #[test]
-fn text_files_beside_images_or_in_a_folder_of_their_own() {
+fn text_files_are_read_next_to_images_or_in_their_own_folder() {
     let first = CaptionOptions {
         lines: Lines::First,
         ..CaptionOptions::default()
@@ -79,7 +79,7 @@ fn text_files_beside_images_or_in_a_folder_of_their_own() {
 }
 
 #[test]
-fn what_is_taken_can_be_chosen() {
+fn split_lines_and_count_can_be_chosen() {
     let one = CaptionOptions {
         most: Some(1),
         images: Some(PathBuf::from("/elsewhere")),
@@ -100,7 +100,7 @@ fn what_is_taken_can_be_chosen() {
 }
 
 #[test]
-fn what_is_wrong_is_said() {
+fn errors_say_what_is_wrong() {
     let cases = [
         ("x.json", "{}", "expected COCO's or Karpathy's"),
         (
@@ -127,7 +127,7 @@ fn what_is_wrong_is_said() {
         (
             "x.jsonl",
             "{\"path\":\"a\",\"captions\":[1]}",
-            "holds something else than texts",
+            "holds values that are not strings",
         ),
     ];
     for (name, content, part) in cases {
@@ -198,7 +198,7 @@ fn sidecars_are_read() {
     assert!(
         found
             .protocol
-            .contains("metadata.csv (1 other image of the folder is left out)")
+            .contains("metadata.csv (1 other image of the folder is skipped)")
     );
     let both = [
         hub[0],
@@ -209,7 +209,7 @@ fn sidecars_are_read() {
         ),
     ];
     let error = read(&both, "", &options).unwrap_err();
-    assert!(error.contains("are both there"), "{error}");
+    assert!(error.contains("both exist"), "{error}");
     let labels = [
         ("b.jpg", ""),
         ("metadata.csv", "file_name,label\nb.jpg,dog\n"),
@@ -233,10 +233,12 @@ fn a_split_is_that_of_the_rows_or_refused() {
         assert_eq!(found(Some("test"), None).unwrap().texts, ["A dog."]);
         let train = found(None, Some("train")).unwrap();
         assert_eq!(train.texts, ["A cat."]);
-        assert!(train.notes[0].ends_with("the rows of the split train are taken, of train, test"));
+        assert!(
+            train.notes[0].ends_with("using the rows of the split train (available: train, test)")
+        );
         let all = found(None, None).unwrap();
         assert_eq!(all.texts.len(), 2);
-        assert!(all.notes[0].contains("all splits are taken (train, test)"));
+        assert!(all.notes[0].contains("all splits (train, test)"));
         let error = found(Some("val"), None).unwrap_err();
         assert!(error.contains("it has train, test"), "{error}");
     }
@@ -252,12 +254,12 @@ fn a_split_is_that_of_the_rows_or_refused() {
     for (files, name) in cases {
         assert!(read(files, name, &options(None, Some("train"))).is_ok());
         let error = read(files, name, &options(Some("test"), None)).unwrap_err();
-        assert!(error.contains("leave out --split"), "{error}");
+        assert!(error.contains("drop --split"), "{error}");
     }
 }
 
 #[test]
-fn images_elsewhere_are_not_those_of_the_folder() {
+fn images_in_other_folders_are_not_counted() {
     let files = [
         ("d/c.jpg", ""),
         ("d/metadata.csv", "file_name,text\nb.jpg,A dog.\n"),
@@ -273,5 +275,5 @@ fn images_elsewhere_are_not_those_of_the_folder() {
         ..CaptionOptions::default()
     };
     let found = captioned(&root.path().join("d"), &options, RULE).unwrap();
-    assert!(!found.protocol.contains("left out"), "{}", found.protocol);
+    assert!(!found.protocol.contains("skipped"), "{}", found.protocol);
 }

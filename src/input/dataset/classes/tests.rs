@@ -1,10 +1,10 @@
-//! Which label a class finds, and what is refused.
+//! Which label a class matches, and what is refused.
 
 use super::*;
 
 /// A label and its key.
 type Label = (&'static str, Option<&'static str>);
-/// Classes and labels, the label of each class, and what is said.
+/// Classes and labels, the label of each class, and the note.
 type Case<'a> = (&'a [&'a str], &'a [Label], &'a [usize], &'a str);
 
 fn matched(
@@ -54,9 +54,10 @@ fn classes_find_their_labels() {
                 ("a rose", none),
             ],
             &[1, 0],
-            "classes found by a word in a label: \"daisy\" by \"image of a daisy flower\", ",
+            "classes matched by a word in a label: \"daisy\" by \"image of a daisy flower\", ",
         ),
-        // "rat" is not in "a rattlesnake", and what is a label by its name is free for nobody else.
+        // "rat" is not in "a rattlesnake", and an exact match of one class is not available to
+        // others.
         (
             &["rat", "snake", "dog"],
             &[
@@ -66,9 +67,9 @@ fn classes_find_their_labels() {
                 ("a rat.", none),
             ],
             &[3, 1, 2],
-            "classes found by a word in a label: \"rat\" by \"a rat.\", \"dog\" by \"hot dog\"",
+            "classes matched by a word in a label: \"rat\" by \"a rat.\", \"dog\" by \"hot dog\"",
         ),
-        // macOS's form of a name, and a label in it.
+        // A name in macOS's normal form, and a label in it.
         (
             &["corazo\u{301}n", "pingüino"],
             &[("pingu\u{308}ino", none), ("coraz\u{f3}n", none)],
@@ -89,7 +90,7 @@ fn classes_find_their_labels() {
                 ("apply eye makeup", none),
             ],
             &[2, 1, 0],
-            "classes found by a word",
+            "classes matched by a word",
         ),
         // The key of another spelling, and SUN397's names.
         (
@@ -131,7 +132,7 @@ fn classes_find_their_labels() {
 }
 
 #[test]
-fn class_numbers_are_keys_or_count_the_labels() {
+fn class_numbers_are_keys_or_label_indices() {
     let plain = |labels: &[&'static str]| -> Vec<Label> {
         labels.iter().map(|label| (*label, None)).collect()
     };
@@ -154,7 +155,7 @@ fn class_numbers_are_keys_or_count_the_labels() {
             "\"0\" is \"penguin\"",
         ),
         (&["3.0", "0.0"], &four, &[3, 0], "\"3.0\" is \"star\""),
-        (&["00", "02"], &four, &[0, 2], "count the labels from 0"),
+        (&["00", "02"], &four, &[0, 2], "in order, from 0"),
         (&["3", "1"], &four, &[3, 1], "no class is 0"),
         (
             &["12", "14"],
@@ -175,13 +176,13 @@ fn class_numbers_are_keys_or_count_the_labels() {
             &["1", "2", "3", "4"],
             &four,
             Order::Counts,
-            "numbers from 1 to 4, and the 4 labels count from 0 to 3",
+            "numbers from 1 to 4, but the 4 labels are numbered from 0 to 3",
         ),
         (
             &["0", "1"],
             &four,
             Order::Differs("pets"),
-            "the labels pets are not known to be in the order",
+            "the labels pets may not be in the order",
         ),
         (
             &["11", "14"],
@@ -193,7 +194,7 @@ fn class_numbers_are_keys_or_count_the_labels() {
             &["0", "cat"],
             &four,
             Order::Counts,
-            "no label stands for the class \"0\"",
+            "no label matches the class \"0\"",
         ),
     ];
     for (classes, labels, order, part) in refused {
@@ -203,12 +204,12 @@ fn class_numbers_are_keys_or_count_the_labels() {
 }
 
 #[test]
-fn what_cannot_be_told_is_an_error() {
+fn ambiguous_classes_are_an_error() {
     let cases: [(&[&str], &[Label], &str); 7] = [
         (
             &["cat_food"],
             &[("a feline", Some("cat"))],
-            "no label stands for",
+            "no label matches",
         ),
         (
             &["cat", "cow", "emu"],
@@ -218,12 +219,12 @@ fn what_cannot_be_told_is_an_error() {
         (
             &["dog"],
             &[("a dog", None), ("my dog", None)],
-            "no label stands for",
+            "no label matches",
         ),
         (
             &["a_cat", "a-cat"],
             &[("a cat", None)],
-            "would both be the label",
+            "both match the label",
         ),
         (
             &["cat;Dog"],
@@ -235,11 +236,7 @@ fn what_cannot_be_told_is_an_error() {
             &[("cat", None), ("dog", None)],
             "holds several labels (cat, dog)",
         ),
-        (
-            &["??"],
-            &[("!!", None), ("cat", None)],
-            "no label stands for",
-        ),
+        (&["??"], &[("!!", None), ("cat", None)], "no label matches"),
     ];
     for (classes, labels, part) in cases {
         let error = matched(classes, labels, Order::Counts).unwrap_err();

@@ -1,4 +1,4 @@
-//! Files of images with labels, and what is wrong with them.
+//! Files of labelled images, and errors in them.
 
 use super::*;
 
@@ -143,7 +143,7 @@ fn columns_of_published_lists_are_known() {
 }
 
 #[test]
-fn splits_are_chosen_and_said() {
+fn splits_are_chosen_and_reported() {
     let split =
         r#"{"train": [["t.jpg", 0, "cat"]], "val": [["v.jpg", 0, "cat"], ["w.jpg", 1, "dog"]]}"#;
     let table = "path,label,split\nt.jpg,cat,train\nv.jpg,cat,val\nw.jpg,dog,val\n";
@@ -154,7 +154,7 @@ fn splits_are_chosen_and_said() {
             split,
             Split::Usual("train"),
             1,
-            "the split train is taken, of train, val",
+            "using the split train (available: train, val)",
         ),
         ("s.json", split, Split::All, 3, ""),
         ("s.json", split, TEST, 3, ""),
@@ -164,7 +164,7 @@ fn splits_are_chosen_and_said() {
             table,
             TEST,
             3,
-            "the rows of all splits are taken (train, val)",
+            "using the rows of all splits (train, val)",
         ),
     ];
     for (name, content, split, count, note) in cases {
@@ -183,7 +183,7 @@ fn splits_are_chosen_and_said() {
 }
 
 #[test]
-fn what_is_wrong_with_a_row_is_said_with_its_number() {
+fn an_error_in_a_row_names_its_line() {
     let cases = [
         (
             "a.csv",
@@ -195,24 +195,20 @@ fn what_is_wrong_with_a_row_is_said_with_its_number() {
             "filename,label\nx.jpg,cat\nx.jpg,cat\nx.jpg,dog\n",
             "line 4 of",
         ),
-        ("a.csv", "a,b\n1,2\n", "as in path,label, and is a, b"),
+        ("a.csv", "a,b\n1,2\n", "such as path,label, but is a, b"),
         (
             "a.csv",
             "path,label\nx.jpg,a cat, a dog\n",
-            "3 fields and the first line 2",
+            "3 fields but the first line has 2",
         ),
         ("a.csv", "path,text\nx.jpg,cat\n", "line 2 of"),
         ("a.csv", "path,text\nx.jpg,cat\n", "there is no label"),
         ("a.csv", "path,label\nx.jpg,cat\ny.jpg\n", "line 3 of"),
-        (
-            "a.csv",
-            "path,label\nhttp://a/b.jpg,cat\n",
-            "address on the net",
-        ),
+        ("a.csv", "path,label\nhttp://a/b.jpg,cat\n", "is a URL"),
         ("a.csv", "path,label\n ,cat\n", "the path is empty"),
         ("a.csv", "path,label\nx.jpg,\n", "the label is empty"),
         ("a.csv", "path,label\n", "has no rows"),
-        ("a.jsonl", "[1]\n", "no JSON object"),
+        ("a.jsonl", "[1]\n", "not a JSON object"),
         (
             "a.jsonl",
             "{\"path\":\"a\",\"label\":[\"x\",\"y\"]}\n",
@@ -221,7 +217,7 @@ fn what_is_wrong_with_a_row_is_said_with_its_number() {
         (
             "a.jsonl",
             "{\"path\":\"a\",\"label\":{}}\n",
-            "neither a text nor a number",
+            "neither a string nor a number",
         ),
         (
             "a.jsonl",
@@ -234,14 +230,14 @@ fn what_is_wrong_with_a_row_is_said_with_its_number() {
         (
             "s.json",
             "{\"test\": [[\"a\", 0, \"x\"], [\"b\", 1, \"x\"]]}",
-            "stands for two class numbers, 0 and 1",
+            "has two class numbers, 0 and 1",
         ),
         (
             "s.json",
             "{\"test\": [[\"a\"]]}",
             "cannot use entry 1 of \"test\"",
         ),
-        ("a.xyz", "", "is no dataset"),
+        ("a.xyz", "", "is not a dataset"),
     ];
     for (name, content, part) in cases {
         let error = read(name, content, TEST).unwrap_err();

@@ -1,4 +1,4 @@
-//! Looks at all of the data: what of it can be used, and what is wrong with the rest.
+//! Validates all training data before training: what is usable, and what is wrong with the rest.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -14,45 +14,45 @@ use crate::file::digest::hexadecimal;
 use crate::input::paths::ImageRule;
 use crate::input::tokenizer::{self, LongText};
 
-/// Pairs that are looked at together, on all threads.
-const TOGETHER: usize = 1024;
+/// Pairs validated together, on all threads.
+const BATCH: usize = 1024;
 
-/// Everything that can be trained on, and what was found on the way.
+/// The usable pairs, and what was found during validation.
 #[derive(Debug)]
 pub struct Pairs {
-    /// In the order of the data.
+    /// Usable pairs, in the order of the data.
     pub pairs: Vec<Pair>,
-    /// What cannot be used, in the order of the data.
+    /// Unusable entries, in the order of the data.
     pub bad: Vec<Bad>,
-    /// What kind of data it is.
+    /// Kind of data.
     pub kind: String,
-    /// What was guessed about it.
+    /// Notes on what was guessed about it.
     pub notes: Vec<String>,
-    /// What else was found.
+    /// Statistics.
     pub counts: Counts,
-    /// What tells these pairs from all others: images by name and size, captions by their tokens.
+    /// Digest that identifies these pairs: images by name and size, captions by their tokens.
     pub sha256: String,
 }
 
-/// What was found in pairs that can be used.
+/// Statistics of the usable pairs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Captions that were cut to the context, long and short ones.
+    /// Captions truncated to the context length, long and short ones.
     pub cut: usize,
     /// Short captions that are the long one's first sentence.
     pub derived: usize,
-    /// Short captions that are the whole long one again.
+    /// Short captions that equal the long one.
     pub whole: usize,
-    /// Different long captions.
+    /// Distinct long captions.
     pub different: usize,
-    /// Different images.
+    /// Distinct images.
     pub images: usize,
 }
 
-/// Reads the data at `path` and looks at all of it; `seen` is told of so many more pairs.
+/// Reads and validates the data at `path`; `seen` receives the number of further pairs each time.
 ///
 /// # Errors
-/// When it is no data, or the whole of it cannot be read; what is wrong with a pair is no error.
+/// When it is not training data, or cannot be read as a whole; a bad pair is not an error.
 pub fn read(
     path: &Path,
     options: &PairOptions,
@@ -77,7 +77,7 @@ pub fn read(
 struct Checking<'a> {
     options: &'a PairOptions,
     seen: &'a dyn Fn(usize),
-    /// What images' names begin with on this machine alone.
+    /// Prefix of image names that is specific to this machine.
     root: &'a Path,
     waiting: Vec<Taken>,
     found: Pairs,
@@ -87,7 +87,7 @@ struct Checking<'a> {
     images: HashSet<u64>,
 }
 
-/// A pair that can be used.
+/// A usable pair.
 struct Good {
     pair: Pair,
     bytes: u64,
@@ -107,7 +107,7 @@ impl<'a> Checking<'a> {
             options,
             seen,
             root: options.images.as_deref().unwrap_or(folder),
-            waiting: Vec::with_capacity(TOGETHER),
+            waiting: Vec::with_capacity(BATCH),
             found: Pairs {
                 pairs: Vec::new(),
                 bad: Vec::new(),
@@ -124,13 +124,13 @@ impl<'a> Checking<'a> {
 
     fn take(&mut self, taken: Taken) -> Result<()> {
         self.waiting.push(taken);
-        if self.waiting.len() == TOGETHER {
+        if self.waiting.len() == BATCH {
             self.look()?;
         }
         Ok(())
     }
 
-    /// Looks at all that wait.
+    /// Validates all pending pairs.
     fn look(&mut self) -> Result<()> {
         let options = self.options;
         let waiting = std::mem::take(&mut self.waiting);
@@ -189,13 +189,13 @@ fn hashed(value: &impl std::hash::Hash) -> u64 {
 
 fn good(raw: Raw, options: &PairOptions) -> std::result::Result<Good, Bad> {
     let place = raw.place.clone();
-    look_at(raw, options).map_err(|error| Bad {
+    check_pair(raw, options).map_err(|error| Bad {
         place,
         cause: format!("{error:#}"),
     })
 }
 
-fn look_at(raw: Raw, options: &PairOptions) -> Result<Good> {
+fn check_pair(raw: Raw, options: &PairOptions) -> Result<Good> {
     let bytes = raw.image.check(&options.decode);
     let bytes = bytes.with_context(|| match &raw.image {
         Image::File(path) => format!("the image {}", path.display()),
@@ -216,7 +216,7 @@ fn look_at(raw: Raw, options: &PairOptions) -> Result<Good> {
                 }
             };
             let (short, is_cut) = tokens(&text, options).context("the short caption")?;
-            // A long caption without a second sentence is cut as a whole: that counts once.
+            // A long caption without a second sentence is truncated as a whole: that counts once.
             whole = short == long;
             cut += usize::from(is_cut && !whole);
             Some(short)
@@ -235,7 +235,7 @@ fn look_at(raw: Raw, options: &PairOptions) -> Result<Good> {
     })
 }
 
-/// The text in the context, and whether it was cut.
+/// The text within the context, and whether it was truncated.
 fn tokens(text: &str, options: &PairOptions) -> Result<(Tokens, bool)> {
     let policy = match options.long {
         LongCaption::Cut => LongText::Truncate,
@@ -250,7 +250,7 @@ fn tokens(text: &str, options: &PairOptions) -> Result<(Tokens, bool)> {
     Ok((Tokens::new(&ids)?, is_cut))
 }
 
-/// What comes before the first full stop and blank, as in Long-CLIP's training code.
+/// The text before the first full stop and space, as in Long-CLIP's training code.
 fn first_sentence(text: &str) -> String {
     let line = text.trim().replace('\n', " ");
     let first = line.split(". ").next().unwrap_or_default().trim();

@@ -1,4 +1,4 @@
-//! Folders of images with a text file each, or with the hub's metadata file.
+//! Folders with one text file per image, or with a metadata file.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::rows::{self, Captions};
-use super::{Bad, Image, Kind, PairOptions, Raw, Take, check_no_split, hand_over};
+use super::{Bad, Image, Kind, PairOptions, Raw, Take, check_no_split, pass_on};
 use crate::input::dataset::captions::{Sidecars, content, unnamed};
 use crate::input::dataset::sidecar;
 use crate::input::paths::{self, ImageRule, ImageSource};
 use crate::input::text_file;
 
-/// Hands over each image.
+/// Passes on each image.
 pub(super) fn each(
     root: &Path,
     options: &PairOptions,
@@ -34,7 +34,7 @@ pub(super) fn each(
             }))?,
         }
     }
-    Ok(Kind::of("a text file for each image"))
+    Ok(Kind::of("one text file per image"))
 }
 
 /// The images that the folder's metadata file names.
@@ -76,13 +76,13 @@ fn pairs(image: &Path, sidecars: &Sidecars, take: Take<'_>) -> Result<()> {
         found.short = short.or(found.short);
         Ok((Image::File(image.to_owned()), found))
     };
-    hand_over(&place, read(), take)
+    pass_on(&place, read(), take)
 }
 
 fn from_json(path: &Path) -> Result<Captions> {
     let content = content(path)?.context(
-        "it has no caption: no .txt, .caption or .json file of the same name is there, and no metadata.jsonl \
-         in the folder",
+        "it has no caption: there is no .txt, .caption or .json file of the same name, and no \
+         metadata.jsonl in the folder",
     )?;
     captions_of(&content).with_context(|| format!("cannot use {}", path.display()))
 }

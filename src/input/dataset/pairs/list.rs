@@ -1,4 +1,4 @@
-//! JSON files: a list of objects, read one by one however long it is, or an object of captions.
+//! JSON files: a list of objects, streamed at any length, or an object of captions.
 
 use std::fmt;
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::input::dataset::captions::{self, BadCaptions, CaptionOptions};
 use crate::input::paths::ImageRule;
 use crate::input::text_file::{Decoded, Fields, LoneReturn, column};
 
-/// Hands over each entry.
+/// Passes on each entry.
 pub(super) fn each(
     path: &Path,
     options: &PairOptions,
@@ -39,11 +39,11 @@ pub(super) fn each(
     };
     let mut json = serde_json::Deserializer::from_reader(reader);
     let read = entries.deserialize(&mut json);
-    // What the receiver said comes first: it made the reading end.
+    // The receiver's error comes first: it is what ended the reading.
     if let Some(error) = failure {
         return Err(error);
     }
-    read.with_context(|| format!("{} is no JSON list of objects", path.display()))?;
+    read.with_context(|| format!("{} is not a JSON list of objects", path.display()))?;
     Ok(Kind {
         name: "a JSON list of images and captions".to_owned(),
         notes: reading.notes(path)?,
@@ -64,7 +64,7 @@ fn first_character(reader: &mut impl BufRead) -> Result<Option<u8>> {
     }
 }
 
-/// COCO's and Karpathy's files, and paths with their captions: every caption is a pair of its own.
+/// COCO's and Karpathy's files, and maps of paths to captions: every caption is a pair of its own.
 fn captioned(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<Kind> {
     let wanted = CaptionOptions {
         images: options.images.clone(),
@@ -94,7 +94,7 @@ fn captioned(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>
     })
 }
 
-/// Takes the elements of a list as they come.
+/// Visits the elements of a list as they are parsed.
 struct Entries<'a, 'o> {
     path: &'a Path,
     reading: &'a mut Reading<'o>,
@@ -135,6 +135,6 @@ impl<'de> Visitor<'de> for Entries<'_, '_> {
 fn object(entry: Value) -> Result<Fields> {
     match entry {
         Value::Object(row) => Ok(column::keyed(row)),
-        _ => anyhow::bail!("the entry is no JSON object"),
+        _ => anyhow::bail!("the entry is not a JSON object"),
     }
 }

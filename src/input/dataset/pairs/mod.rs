@@ -1,14 +1,15 @@
-//! Images with a long caption each, and a short one: what fine-tuning reads.
+//! Training pairs: images with a long caption each, and optionally a short one.
 //!
-//! - JSON lines and tables with an image, a caption and perhaps a short caption on each row.
-//! - A JSON list: ShareGPT4V's (`image`, `conversations[1].value`), or objects as in JSON lines.
-//! - COCO's and Karpathy's JSON, and the other lists of captions of the retrieval sets.
-//! - Folders of images with a `.txt` (or `.caption`, `.json`) of the same name and perhaps a `.short.txt`;
-//!   Urban-1k's two folders; the hub's folders with a `metadata.jsonl` or `.csv`.
-//! - WebDataset's tar shards: one, a folder of them, or `name-{000..012}.tar`.
+//! - JSON Lines and tables with an image, a caption and optionally a short caption per row.
+//! - A JSON list: ShareGPT4V's (`image`, `conversations[1].value`), or objects as in JSON Lines.
+//! - COCO's and Karpathy's JSON, and the other caption lists of the retrieval datasets.
+//! - Folders of images with a `.txt` (or `.caption`, `.json`) of the same name and optionally a
+//!   `.short.txt`; Urban-1k's two folders; Hugging Face folders with a `metadata.jsonl` or `.csv`.
+//! - WebDataset tar shards: one, a folder of them, or `name-{000..012}.tar`.
 //!
-//! All of the data is looked at before anything is trained: every image is there and begins like
-//! one, every caption has words and is turned into tokens, which are all that is kept of it.
+//! All data are validated before training starts: every image must exist and have an image's magic
+//! bytes, and every caption must have words. Captions are tokenised then, and only their tokens are
+//! kept.
 
 mod check;
 mod folder;
@@ -30,49 +31,49 @@ use crate::input::tokenizer::TokenIds;
 pub use check::{Counts, Pairs, read};
 pub use order::Order;
 
-/// How pairs are read.
+/// Settings for reading pairs.
 #[derive(Clone, Debug)]
 pub struct PairOptions {
-    /// Where the images are that a file names; by default beside the file.
+    /// Folder of the images that a file names; by default the file's own folder.
     pub images: Option<PathBuf>,
-    /// The split of a file that has several.
+    /// Split of a file that has several.
     pub split: Option<String>,
-    /// What of an image is refused.
+    /// Limits for images.
     pub decode: DecodeOptions,
-    /// Most tokens of a caption, with start and end.
+    /// Maximum tokens of a caption, with start and end tokens.
     pub context_length: usize,
-    /// What becomes of longer ones.
+    /// What to do with longer captions.
     pub long: LongCaption,
-    /// Whether short captions are wanted as well.
+    /// Whether short captions are needed as well.
     pub short: ShortCaption,
 }
 
-/// What becomes of a caption that is longer than the context.
+/// What to do with a caption that is longer than the context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LongCaption {
-    /// It is cut, as Long-CLIP does.
+    /// Truncate it, as Long-CLIP does.
     Cut,
-    /// It is bad data.
+    /// Treat it as bad data.
     Bad,
 }
 
-/// Whether a pair has a short caption.
+/// Whether pairs have a short caption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShortCaption {
-    /// Nobody asks for it.
+    /// Not needed.
     Unused,
     /// The data's own, else the long one's first sentence.
     Used,
 }
 
-/// One image and what is said of it.
+/// One image and its captions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// Where the image is.
     pub image: Image,
     /// The long caption.
     pub long: Tokens,
-    /// The short one, if short ones are used.
+    /// The short one, if short captions are used.
     pub short: Option<Tokens>,
 }
 
@@ -81,21 +82,21 @@ pub struct Pair {
 pub enum Image {
     /// A file.
     File(PathBuf),
-    /// A part of an archive.
+    /// A member of an archive.
     Member {
         /// The archive.
         archive: Arc<Path>,
-        /// The image's name there.
+        /// The member's name.
         name: Box<str>,
-        /// Where its bytes begin.
+        /// Offset of its first byte.
         offset: u64,
-        /// How many there are.
+        /// Number of bytes.
         bytes: u64,
     },
 }
 
 impl Image {
-    /// What messages call it.
+    /// Its name in messages.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -104,10 +105,10 @@ impl Image {
         }
     }
 
-    /// Its bytes.
+    /// Reads its bytes.
     ///
     /// # Errors
-    /// When they cannot be read, or do not begin like an image.
+    /// When they cannot be read, or do not have an image's magic bytes.
     pub fn read(&self, options: &DecodeOptions) -> Result<Vec<u8>> {
         match self {
             Self::File(path) => image::read_bytes(path, options),
@@ -120,7 +121,7 @@ impl Image {
         }
     }
 
-    /// Whether it is there and begins like an image; its size in bytes.
+    /// Checks that it exists and has an image's magic bytes; returns its size in bytes.
     fn check(&self, options: &DecodeOptions) -> Result<u64> {
         match self {
             Self::File(path) => image::check(path, options),
@@ -134,30 +135,30 @@ impl Image {
     }
 }
 
-/// Token ids in half the room.
+/// Token ids in 16 bits each.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tokens(Box<[u16]>);
 
 impl Tokens {
-    /// The ids of a text; every id of CLIP's vocabulary has 16 bits.
+    /// The ids of a text; every id of CLIP's vocabulary fits in 16 bits.
     ///
     /// # Errors
-    /// When an id has more.
+    /// When an id does not fit.
     pub fn new(ids: &TokenIds) -> Result<Self> {
         let ids = ids.as_slice().iter().map(|&id| u16::try_from(id));
         Ok(Self(ids.collect::<Result<_, _>>()?))
     }
 
-    /// As the text tower takes them.
+    /// The ids as the text tower takes them.
     ///
     /// # Errors
-    /// None for what [`Tokens::new`] made.
+    /// None for values made by [`Tokens::new`].
     pub fn ids(&self) -> Result<TokenIds> {
         TokenIds::new(self.0.iter().map(|&id| u32::from(id)).collect())
     }
 }
 
-/// A pair that cannot be used.
+/// An unusable pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bad {
     /// Where it was found: a file and a line, or a file alone.
@@ -166,7 +167,7 @@ pub struct Bad {
     pub cause: String,
 }
 
-/// A pair as the data has it, not looked at yet.
+/// A pair as the data has it, not validated yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Raw {
     place: String,
@@ -175,15 +176,15 @@ struct Raw {
     short: Option<String>,
 }
 
-/// What a reader hands over, one after the other.
+/// Receiver of what a reader finds, in order.
 type Taken = std::result::Result<Raw, Bad>;
-/// Who gets it.
+/// Receives each pair or error.
 type Take<'a> = &'a mut dyn FnMut(Taken) -> Result<()>;
 
-/// What kind of data was read.
+/// The kind of data that was read.
 struct Kind {
     name: String,
-    /// What was guessed about it.
+    /// Notes on what was guessed about it.
     notes: Vec<String>,
 }
 
@@ -196,11 +197,11 @@ impl Kind {
     }
 }
 
-/// The split that is trained on unless another is named.
+/// The split that is used unless another is named.
 const TRAIN: &str = "train";
 
-/// Hands over the pairs of one image, one for each long caption, or why they cannot be had.
-fn hand_over(place: &str, read: Result<(Image, rows::Captions)>, take: Take<'_>) -> Result<()> {
+/// Passes on the pairs of one image, one per long caption, or why they cannot be used.
+fn pass_on(place: &str, read: Result<(Image, rows::Captions)>, take: Take<'_>) -> Result<()> {
     match read {
         Ok((image, rows::Captions { long, short })) => long.into_iter().try_for_each(|long| {
             take(Ok(Raw {
@@ -217,22 +218,22 @@ fn hand_over(place: &str, read: Result<(Image, rows::Captions)>, take: Take<'_>)
     }
 }
 
-/// Refuses a split of data that has none.
+/// Refuses a split for data that has none.
 fn check_no_split(path: &Path, options: &PairOptions) -> Result<()> {
     ensure!(
         options.split.is_none(),
-        "{} has no splits: leave out --split",
+        "{} has no splits; drop --split",
         path.display()
     );
     Ok(())
 }
 
-/// Whether a path names tar archives: one, a folder of them, or several by numbers in braces.
+/// Whether a path names tar archives: one, a folder of them, or a numbered pattern in braces.
 pub(super) fn is_shards(path: &Path) -> Result<bool> {
     Ok(shards::of(path)?.is_some())
 }
 
-/// Hands over all pairs of the data at `path`; returns what kind of data it is.
+/// Passes on all pairs of the data at `path`; returns the kind of data.
 fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<Kind> {
     if let Some(shards) = shards::of(path)? {
         check_no_split(path, options)?;
@@ -251,8 +252,9 @@ fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> 
             rows::each(path, options, take)
         }
         _ => bail!(
-            "{} is no data to train on; name a .jsonl, .csv, .tsv or .json file of images with \
-             captions, a folder of images with a .txt each or a metadata.jsonl, or .tar shards",
+            "{} is not training data; pass a .jsonl, .csv, .tsv or .json file of images with \
+             captions, a folder of images with one .txt per image or a metadata.jsonl, or .tar \
+             shards",
             path.display()
         ),
     }

@@ -1,38 +1,39 @@
-//! Which pairs make which batch: a new order every epoch, the same for the same seed on any machine.
+//! Assignment of pairs to batches: shuffled every epoch, and the same for the same seed on any
+//! machine.
 
 use std::ops::Range;
 
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-/// How pairs become batches.
+/// How pairs are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// How many pairs there are.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Pairs of a batch.
+    /// Pairs per batch.
     pub batch: usize,
-    /// The fewest pairs that the last batch of an epoch is kept with; with fewer it is left out.
+    /// Smallest last batch of an epoch that is kept; a smaller one is skipped.
     pub least: usize,
-    /// Where the random numbers start.
+    /// Random seed.
     pub seed: u64,
 }
 
 impl Order {
-    /// Batches of an epoch.
+    /// Batches per epoch.
     #[must_use]
     pub fn batches(&self) -> usize {
         let rest = self.pairs % self.batch;
         self.pairs / self.batch + usize::from(rest > 0 && rest >= self.least)
     }
 
-    /// Pairs that an epoch leaves out.
+    /// Pairs that an epoch skips.
     #[must_use]
     pub fn left_out(&self) -> usize {
         self.pairs.saturating_sub(self.batches() * self.batch)
     }
 
-    /// Where batch `number` of an epoch lies in [`Order::epoch`].
+    /// Range of batch `number` of an epoch in [`Order::epoch`].
     #[must_use]
     pub fn range(&self, number: usize) -> Range<usize> {
         let start = (number * self.batch).min(self.pairs);
@@ -45,7 +46,7 @@ impl Order {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(epoch as u64);
         let mut order: Vec<u32> = (0..self.pairs as u32).collect();
-        // Fisher and Yates.
+        // Fisher-Yates shuffle.
         for last in (1..order.len()).rev() {
             let wide = u128::from(random.next_u64()) * (last as u128 + 1);
             order.swap(last, (wide >> 64) as usize);
@@ -76,7 +77,7 @@ mod tests {
 
     #[test]
     fn the_last_batch_is_kept_if_it_is_large_enough() {
-        // Pairs, least, batches, left out, the last batch.
+        // Pairs, smallest batch, batches, skipped, the last batch.
         let cases = [
             (103, 10, 10, 3, 90..100),
             (103, 3, 11, 0, 100..103),

@@ -1,18 +1,18 @@
-//! Tables and JSON lines with an image and its captions on each row.
+//! Tables and JSON Lines with an image and its captions per row.
 
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Image, Kind, PairOptions, TRAIN, Take, hand_over};
+use super::{Image, Kind, PairOptions, TRAIN, Take, pass_on};
 use crate::input::dataset::Split;
 use crate::input::dataset::captions::captions_of;
 use crate::input::dataset::rows::{self, Images, Parts};
 use crate::input::text_file::Fields;
 use crate::input::text_file::column::PATH;
 
-/// What the column with long captions may be called, as columns' names are compared.
+/// Accepted names of the column with long captions, normalised like column names.
 const LONG: &[&str] = &[
     "caption",
     "long",
@@ -26,7 +26,7 @@ const LONG: &[&str] = &[
     "comment",
     "prompt",
 ];
-/// What the column with short ones may be called.
+/// Accepted names of the column with short captions.
 const SHORT: &[&str] = &["short", "shortcaption", "captionshort", "summary"];
 
 /// The long captions of an image, and its short one.
@@ -35,7 +35,7 @@ pub(super) struct Captions {
     pub(super) short: Option<String>,
 }
 
-/// Hands over each row.
+/// Passes on each row.
 pub(super) fn each(path: &Path, options: &PairOptions, take: Take<'_>) -> Result<Kind> {
     let mut reading = Reading::new(path, options);
     let rows = rows::rows(path, "image,caption")?;
@@ -50,14 +50,14 @@ pub(super) fn each(path: &Path, options: &PairOptions, take: Take<'_>) -> Result
     })
 }
 
-/// What the rows of a file are read with.
+/// State for reading the rows of a file.
 pub(super) struct Reading<'a> {
     images: Images,
     parts: Parts<'a>,
 }
 
 impl<'a> Reading<'a> {
-    /// Takes the named split, or the one for training.
+    /// Uses the named split, or the one for training.
     pub(super) fn new(file: &Path, options: &'a PairOptions) -> Self {
         let split = options.split.as_deref();
         Self {
@@ -66,7 +66,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Hands over one row's pairs, if it is of the split that is taken.
+    /// Passes on one row's pairs, if it is of the selected split.
     pub(super) fn row(&mut self, place: &str, row: Result<Fields>, take: Take<'_>) -> Result<()> {
         if row.as_ref().is_ok_and(|row| !self.parts.takes(row)) {
             return Ok(());
@@ -76,10 +76,10 @@ impl<'a> Reading<'a> {
             let image = self.images.path(rows::text(&row, PATH, "image")?)?;
             Ok((Image::File(image), captions(&row)?))
         };
-        hand_over(place, read(), take)
+        pass_on(place, read(), take)
     }
 
-    /// What to say of the file once all rows were read.
+    /// Notes on the file once all rows were read.
     pub(super) fn notes(self, file: &Path) -> Result<Vec<String>> {
         let notes = [self.parts.note(file)?, self.images.note()];
         Ok(notes.into_iter().flatten().collect())
@@ -94,7 +94,7 @@ pub(super) fn captions(row: &Fields) -> Result<Captions> {
     if let Some(conversations) = row.get("conversations") {
         let answer = conversations.get(1).and_then(|turn| turn.get("value"));
         let answer = answer.and_then(Value::as_str);
-        let answer = answer.context("the conversation has no answer, which is the caption")?;
+        let answer = answer.context("the conversation has no answer to use as the caption")?;
         return Ok(Captions {
             long: vec![answer.to_owned()],
             short,

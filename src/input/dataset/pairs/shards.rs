@@ -1,5 +1,5 @@
-//! WebDataset's tar shards: the members of a sample follow each other and share their name up to
-//! the first dot.
+//! WebDataset tar shards: the members of a sample are consecutive and share their name up to the
+//! first dot.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use super::tar::{Archive, Member};
 use super::{Bad, Image, Kind, Take};
 use crate::input::paths::ImageRule;
 
-/// More shards are a slip in a pattern.
-const MOST_SHARDS: usize = 100_000;
+/// More shards are taken for a typo in a pattern.
+const MAX_SHARDS: usize = 100_000;
 
-/// The shards that `path` names, in order; none if it names something else.
+/// The shards that `path` names, in order; `None` if it names something else.
 pub(super) fn of(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     if path.is_dir() {
         let mut found = Vec::new();
@@ -37,7 +37,10 @@ pub(super) fn of(path: &Path) -> Result<Option<Vec<PathBuf>>> {
     }
     let compressed = [".tar.gz", ".tgz", ".tar.zst", ".tar.bz2", ".tar.xz"];
     if compressed.iter().any(|ending| name.ends_with(ending)) {
-        bail!("{name} is compressed; images are already, so unpack it to a plain .tar first");
+        bail!(
+            "{name} is compressed, which saves nothing for images; decompress it to a plain \
+               .tar first"
+        );
     }
     Ok((is_tar(path) && path.exists()).then(|| vec![path.to_owned()]))
 }
@@ -62,11 +65,11 @@ fn expand(pattern: &str) -> Result<Vec<String>> {
             first.len(),
         ))
     });
-    let (first, last, width) =
-        ends.with_context(|| format!("{{{inside}}} in {pattern} is no range like {{000..012}}"))?;
+    let (first, last, width) = ends
+        .with_context(|| format!("{{{inside}}} in {pattern} is not a range like {{000..012}}"))?;
     ensure!(
-        first <= last && last - first < MOST_SHARDS,
-        "{{{inside}}} in {pattern} is no range of at most {MOST_SHARDS} shards"
+        first <= last && last - first < MAX_SHARDS,
+        "{{{inside}}} in {pattern} is not a range of at most {MAX_SHARDS} shards"
     );
     let rest = expand(after)?;
     let mut all = Vec::new();
@@ -75,12 +78,12 @@ fn expand(pattern: &str) -> Result<Vec<String>> {
             rest.iter()
                 .map(|rest| format!("{before}{number:0width$}{rest}")),
         );
-        ensure!(all.len() <= MOST_SHARDS, "{pattern} names too many shards");
+        ensure!(all.len() <= MAX_SHARDS, "{pattern} names too many shards");
     }
     Ok(all)
 }
 
-/// Hands over the samples of each shard.
+/// Passes on the samples of each shard.
 pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Result<Kind> {
     for shard in shards {
         if let Err(error) = samples(shard, rule, take)? {
@@ -96,7 +99,7 @@ pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Resul
     })
 }
 
-/// The inner result is what is wrong with the archive; what came before that is handed over.
+/// The inner result is what is wrong with the archive; samples before that are passed on.
 fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> {
     let mut archive = match Archive::open(shard) {
         Ok(archive) => archive,
@@ -108,7 +111,7 @@ fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> 
         let member = match archive.next() {
             Ok(Some(member)) => member,
             end => {
-                sample.hand_over(&path, take)?;
+                sample.pass_on(&path, take)?;
                 return Ok(end.map(|_| ()));
             }
         };
@@ -116,7 +119,7 @@ fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> 
             continue;
         };
         if key != sample.key {
-            std::mem::take(&mut sample).hand_over(&path, take)?;
+            std::mem::take(&mut sample).pass_on(&path, take)?;
             sample.key = key;
         }
         if let Err(error) = sample.add(&kind, member, &mut archive, rule) {
@@ -129,11 +132,11 @@ fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> 
 fn key_and_kind(name: &str) -> Option<(String, String)> {
     let base = name.rfind('/').map_or(0, |slash| slash + 1);
     let dot = base + name[base..].find('.')?;
-    // Hidden files, such as macOS leaves.
+    // Hidden files, such as macOS adds.
     (dot > base).then(|| (name[..dot].to_owned(), name[dot + 1..].to_lowercase()))
 }
 
-/// What was found of a sample so far.
+/// The members of a sample found so far.
 #[derive(Default)]
 struct Sample {
     key: String,
@@ -142,9 +145,9 @@ struct Sample {
     short: Option<String>,
     json: Option<String>,
     wrong: Option<String>,
-    /// A member whose key another reader might end at a later dot.
+    /// A member whose key other readers might end at a later dot.
     dotted: Option<String>,
-    /// It has a class number.
+    /// Whether it has a class number.
     has_class: bool,
 }
 
@@ -184,9 +187,9 @@ impl Sample {
         Ok(())
     }
 
-    fn hand_over(self, shard: &Arc<Path>, take: Take<'_>) -> Result<()> {
+    fn pass_on(self, shard: &Arc<Path>, take: Take<'_>) -> Result<()> {
         let is_none = self.image.is_none() && self.long.is_none() && self.short.is_none();
-        // Other members, such as a list of what is in the shard.
+        // Other members, such as a list of the shard's contents.
         if is_none && self.wrong.is_none() && self.dotted.is_none() {
             return Ok(());
         }
@@ -200,7 +203,7 @@ impl Sample {
             };
             (image, captions)
         });
-        super::hand_over(&place, read, take)
+        super::pass_on(&place, read, take)
     }
 
     fn read(self) -> Result<(Member, Captions)> {
@@ -209,8 +212,8 @@ impl Sample {
         }
         let dotted = self.dotted.map_or(String::new(), |name| {
             format!(
-                "; a name's key ends at its first dot (WebDataset's rule), so that the key of {name:?} is {:?}: \
-                 rename the members so that they hold one dot",
+                "; a member's key ends at the first dot of its name (WebDataset), so the key of \
+                 {name:?} is {:?}; use one dot per name",
                 self.key
             )
         });
@@ -224,7 +227,8 @@ impl Sample {
             },
             (None, Some(json)) => captions_of(&json)?,
             (None, None) if self.has_class => bail!(
-                "it has a class (a member .cls) and no caption (a member .txt, .caption or .json){dotted}"
+                "it has a class (a member .cls) but no caption (a member .txt, .caption or \
+                 .json){dotted}"
             ),
             (None, None) => bail!("it has no caption (a member .txt, .caption or .json){dotted}"),
         };
@@ -243,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_in_braces_are_spelt_out() {
+    fn ranges_in_braces_are_expanded() {
         let shards = expand("d/a-{08..10}.tar").unwrap();
         assert_eq!(shards, ["d/a-08.tar", "d/a-09.tar", "d/a-10.tar"]);
         assert_eq!(expand("{0..1}-{0..1}").unwrap().len(), 4);

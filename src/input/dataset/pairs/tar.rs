@@ -1,8 +1,8 @@
-//! Where the members of a tar archive lie. Nothing is unpacked: names are keys and never paths, and
-//! every number in the archive is checked against the file before it is used.
+//! Positions of the members of a tar archive. Nothing is unpacked: names are keys and never paths,
+//! and every number in the archive is checked against the file before use.
 //!
-//! Read are ustar, GNU's long names and pax headers (`path`, `size`); sparse members are told as
-//! such, links and special files passed over.
+//! Supported are ustar, GNU's long names and pax headers (`path`, `size`); sparse members are
+//! reported, links and special files skipped.
 
 use std::fs::File;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
@@ -10,23 +10,23 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// Everything in a tar archive is a number of these bytes.
+/// Block size: everything in a tar archive is a multiple of it, in bytes.
 const BLOCK: u64 = 512;
-/// A longer name, or header of names, is none.
+/// Longer names and name headers are refused.
 const LONGEST_NAME: u64 = 1 << 16;
-/// A caption is shorter.
+/// Longer text members are not captions.
 const LONGEST_TEXT: u64 = 1 << 20;
 
 /// A file in an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Member {
-    /// As the archive has it, with its folders.
+    /// Its name in the archive, with folders.
     pub(super) name: String,
-    /// Where its content begins.
+    /// Offset of its content.
     pub(super) offset: u64,
-    /// How long that is.
+    /// Length of its content in bytes.
     pub(super) bytes: u64,
-    /// Its content is not in one piece.
+    /// Whether its content is in several pieces.
     pub(super) is_sparse: bool,
 }
 
@@ -34,11 +34,11 @@ pub(super) struct Member {
 pub(super) struct Archive {
     file: BufReader<File>,
     length: u64,
-    /// Where the next header is.
+    /// Offset of the next header.
     at: u64,
 }
 
-/// What headers before a member's own say of it.
+/// Values that preceding headers set for a member.
 #[derive(Default)]
 struct Extended {
     name: Option<String>,
@@ -49,7 +49,7 @@ struct Extended {
 impl Archive {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let state = std::fs::metadata(path).context("cannot be read")?;
-        ensure!(state.is_file(), "this is no regular file");
+        ensure!(state.is_file(), "it is not a regular file");
         let file = File::open(path).context("cannot be read")?;
         Ok(Self {
             file: BufReader::new(file),
@@ -68,7 +68,7 @@ impl Archive {
             };
             let kind = header[156];
             let is_file = matches!(kind, b'0' | 0 | b'7' | b'S');
-            let own = number(&header[124..136]).context("a member's size is no number")?;
+            let own = number(&header[124..136]).context("a member's size is not a number")?;
             let bytes = match kind {
                 _ if is_file => extended.bytes.unwrap_or(own),
                 // Links, devices and folders have no content, whatever size they state.
@@ -96,7 +96,7 @@ impl Archive {
         }
     }
 
-    /// The whole of a member that is a text.
+    /// The whole content of a text member.
     pub(super) fn text(&mut self, member: &Member) -> Result<String> {
         ensure!(
             member.bytes <= LONGEST_TEXT,
@@ -108,7 +108,7 @@ impl Archive {
         String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", member.name))
     }
 
-    /// The header at `at`, checked; `None` where the archive ends.
+    /// The header at `at`, checked; `None` at the end of the archive.
     fn header(&mut self) -> Result<Option<[u8; BLOCK as usize]>> {
         if self.at == self.length && self.at > 0 {
             return Ok(None);
@@ -128,8 +128,8 @@ impl Archive {
         let sum = header.iter().map(|byte| u64::from(*byte)).sum::<u64>() - blank + 8 * 32;
         if stated != Some(sum) {
             let what = match (self.at, &header[..2]) {
-                (0, [0x1f, 0x8b]) => "this is a gzip file: unpack it to a plain .tar first",
-                (0, _) => "this is no tar archive",
+                (0, [0x1f, 0x8b]) => "this is a gzip file; decompress it to a plain .tar first",
+                (0, _) => "this is not a tar archive",
                 _ => "the archive is damaged: a header's checksum is wrong",
             };
             bail!("{what}");
@@ -137,7 +137,7 @@ impl Archive {
         Ok(Some(header))
     }
 
-    /// Where the header after a content lies; fails if the file ends before.
+    /// Offset of the header after a content; fails if the file ends before.
     fn after(&self, offset: u64, bytes: u64, name: &str) -> Result<u64> {
         let end = offset.checked_add(bytes);
         let end = end.filter(|end| *end <= self.length).with_context(|| {
@@ -159,7 +159,7 @@ impl Archive {
         Ok(text_of(&self.content(offset, bytes)?))
     }
 
-    /// Records of the form `LENGTH KEY=VALUE\n`, where the length counts all of it.
+    /// Records of the form `LENGTH KEY=VALUE\n`, where the length counts the whole record.
     fn pax(&mut self, offset: u64, bytes: u64, extended: &mut Extended) -> Result<()> {
         ensure!(bytes <= LONGEST_NAME, "a pax header has {bytes} bytes");
         let content = self.content(offset, bytes)?;
@@ -192,11 +192,11 @@ impl Archive {
     }
 }
 
-/// The name in a header, with the folders that ustar keeps apart.
+/// The name in a header, with the folders that ustar stores separately.
 fn name_of(header: &[u8; BLOCK as usize]) -> String {
     let name = text_of(&header[..100]);
     let prefix = text_of(&header[345..500]);
-    // GNU's own format keeps other things there.
+    // GNU's own format uses this field differently.
     let is_ustar = &header[257..263] == b"ustar\0";
     if is_ustar && !prefix.is_empty() {
         format!("{prefix}/{name}")
@@ -205,13 +205,13 @@ fn name_of(header: &[u8; BLOCK as usize]) -> String {
     }
 }
 
-/// A text that ends at the first NUL.
+/// Text up to the first NUL.
 fn text_of(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0);
     String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
 }
 
-/// Octal digits, or with the first bit set a binary number, as GNU writes large ones.
+/// Octal digits, or a binary number if the first bit is set, as GNU writes large ones.
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
         let (high, low) = field.split_at(field.len() - 8);

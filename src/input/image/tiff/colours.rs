@@ -9,13 +9,13 @@ use crate::input::image::colour::under_black;
 use crate::input::image::fault;
 use crate::input::image::format::Format;
 
-/// The highest number that still is white 1, in floating point: highlights go beyond it.
-const MOST_OF_ONE: f32 = 16.0;
+/// Highest floating-point value with which white is still taken to be 1: highlights exceed it.
+const MAX_FOR_ONE: f32 = 16.0;
 
-/// The highest number that still is white 255.
-const MOST_OF_BYTE: f32 = 511.0;
+/// Highest value with which white is still taken to be 255.
+const MAX_FOR_BYTE: f32 = 511.0;
 
-/// The image, and what had to be guessed for it.
+/// The image, and warnings about guesses.
 pub(super) fn image(layout: &Layout, samples: Samples) -> Result<(DynamicImage, Option<String>)> {
     match samples {
         Samples::Words(mut words) => {
@@ -39,7 +39,7 @@ pub(super) fn image(layout: &Layout, samples: Samples) -> Result<(DynamicImage, 
     }
 }
 
-/// `code` of `most` as a part of 255, rounded.
+/// `code` of `most` scaled to 0..=255, rounded.
 fn byte_of(code: u32, most: u32) -> u8 {
     ((code * 255 + most / 2) / most) as u8
 }
@@ -63,7 +63,7 @@ fn scale_words(layout: &Layout, words: &mut [u16]) {
     }
 }
 
-/// Turns grey whose 0 is white.
+/// Inverts grey whose 0 is white.
 fn invert<T: Copy + std::ops::Sub<Output = T>>(layout: &Layout, samples: &mut [T], white: T) {
     if layout.colours == (Colours::Grey { is_inverted: true }) {
         for grey in samples.iter_mut().step_by(layout.kept) {
@@ -72,8 +72,8 @@ fn invert<T: Copy + std::ops::Sub<Output = T>>(layout: &Layout, samples: &mut [T
     }
 }
 
-/// Numbers without a fixed range as bytes, and what was taken for white: 1 or 255, or, for whole
-/// numbers, the largest that there can be. What fits neither is refused instead of shown as a blank.
+/// Numbers without a fixed range as bytes, and the value taken for white: 1 or 255, or, for
+/// integers, the maximum of the type. What fits neither is refused instead of shown as a blank.
 fn level(layout: &Layout, samples: &[f32]) -> Result<(Vec<u8>, String)> {
     let finite = || samples.iter().copied().filter(|sample| sample.is_finite());
     let (least, most) = finite().fold((0.0_f32, 0.0_f32), |(l, m), s| (l.min(s), m.max(s)));
@@ -83,8 +83,8 @@ fn level(layout: &Layout, samples: &[f32]) -> Result<(Vec<u8>, String)> {
         (Kind::Float, _) => None,
     };
     let white = match full {
-        None if most <= MOST_OF_ONE => Some(1.0),
-        _ if most <= MOST_OF_BYTE => Some(255.0),
+        None if most <= MAX_FOR_ONE => Some(1.0),
+        _ if most <= MAX_FOR_BYTE => Some(255.0),
         full => full.filter(|full| most > full / 16.0),
     };
     let white = white.filter(|white| least > -0.5 * white);
@@ -94,12 +94,13 @@ fn level(layout: &Layout, samples: &[f32]) -> Result<(Vec<u8>, String)> {
     };
     ensure!(
         white.is_some(),
-        "{} from {least} to {most}, whose black and white are not known, are not supported in a TIFF; save the image with 8 or 16 bits",
+        "{} from {least} to {most}, with unknown black and white, are not supported in a TIFF; \
+         save the image with 8 or 16 bits",
         kind
     );
     let white = white.unwrap_or(255.0);
     let scale = 255.0 / white;
-    // Pillow cuts off. What is not a number becomes 0.
+    // Clipped as in Pillow. NaN becomes 0.
     let half = if white == 255.0 { 0.0 } else { 0.5 };
     let bytes = samples.iter().map(|sample| (sample * scale + half) as u8);
     let bytes = bytes.collect();
@@ -154,7 +155,7 @@ fn narrow(layout: &Layout, mut bytes: Vec<u8>) -> Result<DynamicImage> {
     })
 }
 
-/// The last sample of a pixel; beside a palette's numbers it was not scaled yet.
+/// The last sample of a pixel; with a palette it was not scaled yet.
 fn alpha(layout: &Layout, pixel: &[u8]) -> u8 {
     let alpha = pixel.last().copied().unwrap_or(255);
     match layout.colours {
@@ -193,7 +194,7 @@ impl YCbCr {
     }
 }
 
-/// Colours stored multiplied by alpha, made plain as Pillow does it: in 8 bits, cutting off.
+/// Converts premultiplied colours to straight alpha as Pillow does: in 8 bits, clipping.
 fn unmultiply(image: DynamicImage) -> DynamicImage {
     let mut image = image.into_rgba8();
     for pixel in image.pixels_mut() {
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn luma_and_chroma_become_colours() {
+    fn ycbcr_becomes_rgb() {
         let full = YCbCr {
             weights: [0.299, 0.587, 0.114],
             reference: [[0.0, 255.0], [128.0, 255.0], [128.0, 255.0]],

@@ -1,6 +1,6 @@
-//! The three ways of fax machines to code black and white (ITU-T T.4 and T.6) as TIFF uses them.
-//! The tables of codes are the `fax` crate's; its decoders know neither rows without end marks nor
-//! two-dimensional rows of group 3.
+//! The three fax codings of black and white (ITU-T T.4 and T.6) as TIFF uses them. The code tables
+//! are the `fax` crate's; its decoders support neither rows without end marks nor two-dimensional
+//! rows of group 3.
 
 use std::convert::Infallible;
 
@@ -10,16 +10,16 @@ use fax::maps::{Mode, black, mode, white};
 /// How rows are coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
-    /// Runs, each row from a whole unit of so many bits on (compression 2, and 32771).
+    /// Runs, each row aligned to a unit of so many bits (compression 2, and 32771).
     Runs { unit: usize },
-    /// Runs between end marks, or, where `mixed`, after a bit that says so, differences to the row
-    /// above (compression 3).
+    /// Runs between end-of-line codes, or, if `mixed`, after a bit that says so, differences from
+    /// the row above (compression 3).
     Group3 { mixed: bool },
-    /// Differences to the row above (compression 4).
+    /// Differences from the row above (compression 4).
     Group4,
 }
 
-/// Bits, first the highest of each byte; zeros past the end.
+/// Bits, most significant first; zeros past the end.
 struct Bits<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -47,14 +47,14 @@ impl BitReader for Bits<'_> {
 }
 
 impl Bits<'_> {
-    /// Whether nothing follows, or nothing but the zeros that fill the last byte: no code is zeros.
+    /// Whether nothing but the zeros that pad the last byte follows: no code is all zeros.
     fn is_over(&self) -> bool {
         let left = (self.bytes.len() * 8).saturating_sub(self.at);
         left < 8 && self.peek(8) == Some(0)
     }
 
-    /// Goes behind an end mark, eleven zeros or more and a one, if one is next.
-    fn pass_mark(&mut self) -> bool {
+    /// Skips an end-of-line code, eleven or more zeros and a one, if one is next.
+    fn skip_mark(&mut self) -> bool {
         if self.peek(11) != Some(0) {
             return false;
         }
@@ -70,7 +70,7 @@ impl Bits<'_> {
         false
     }
 
-    /// The length of a run, whose codes above 63 are followed by another.
+    /// The length of a run; codes above 63 are followed by another.
     fn run(&mut self, is_black: bool) -> Option<u32> {
         let mut length = 0_u32;
         loop {
@@ -86,8 +86,8 @@ impl Bits<'_> {
     }
 }
 
-/// Decodes `rows` rows of `width` pixels into bits, a black pixel as 1, each row from a whole byte on.
-/// `None` when the data make no sense; rows that are missing at the end are white.
+/// Decodes `rows` rows of `width` pixels into bits, a black pixel as 1, each row aligned to a byte.
+/// `None` if the data are invalid; rows missing at the end are white.
 pub(super) fn decode(bytes: &[u8], width: u32, rows: u32, coding: Coding) -> Option<Vec<u8>> {
     let mut bits = Bits { bytes, at: 0 };
     let row_bytes = width.div_ceil(8) as usize;
@@ -103,7 +103,7 @@ pub(super) fn decode(bytes: &[u8], width: u32, rows: u32, coding: Coding) -> Opt
     Some(pixels)
 }
 
-/// Where the next row changes colour, beginning with white; `Some(None)` when there is no more.
+/// Where the next row changes colour, beginning with white; `Some(None)` if there are no more rows.
 fn next_row(
     bits: &mut Bits,
     above: &[u32],
@@ -118,7 +118,7 @@ fn next_row(
         Coding::Group3 { mixed } => {
             let mut marks = 0;
             let mut is_flat = true;
-            while bits.pass_mark() {
+            while bits.skip_mark() {
                 marks += 1;
                 if mixed {
                     is_flat = bits.peek(1) == Some(1);
@@ -207,7 +207,7 @@ fn paint(row: &mut [u8], changes: &[u32], width: u32) {
 mod tests {
     use super::*;
 
-    /// Bits written as text, spaces left out.
+    /// Bits written as text, without spaces.
     fn bits(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(|b| *b != b' ').collect();
         digits
@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn all_codings_give_the_same_rows() {
-        // Eight pixels: two white, three black, three white; then the same row again, and a white one.
+        // Eight pixels: two white, three black, three white; then the same row again, and a white
+        // one.
         let run = "0111 10 1000"; // white 2, black 3, white 3
         let blank = "10011"; // white 8
         let mark = "000000000001";
@@ -253,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_and_an_early_end_is_white() {
+    fn invalid_data_are_refused_and_an_early_end_is_white() {
         let nonsense = bits("00000000 1111");
         assert_eq!(decode(&nonsense, 8, 1, Coding::Runs { unit: 8 }), None);
         for coding in [

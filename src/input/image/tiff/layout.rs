@@ -1,5 +1,5 @@
-//! What the header of a TIFF file says about how its pixels are stored, or the refusal of what is
-//! not decoded, in words that a photographer knows.
+//! Parses how a TIFF file stores its pixels, or refuses what is not supported, in words that a
+//! photographer knows.
 
 use anyhow::{Result, bail, ensure};
 
@@ -8,7 +8,7 @@ use crate::input::image::directory::{Directory, Order};
 use crate::input::image::fault;
 use crate::input::image::format::Format;
 
-/// Numbers of entries (TIFF 6.0 and its supplements).
+/// Tag numbers (TIFF 6.0 and its supplements).
 mod tag {
     pub(super) const WIDTH: u16 = 256;
     pub(super) const HEIGHT: u16 = 257;
@@ -37,16 +37,16 @@ mod tag {
     pub(super) const REFERENCE: u16 = 532;
 }
 
-/// The most samples per pixel. Cameras for satellites have a dozen.
-const MOST_SAMPLES: usize = 32;
+/// Maximum samples per pixel. Satellite images have a dozen.
+const MAX_SAMPLES: usize = 32;
 
-/// The most numbers of a palette: three for each of 16 bits.
+/// Maximum size of a palette: three numbers for each of 16 bits.
 const PALETTE_NUMBERS: usize = 3 << 16;
 
-/// What a chunk may take however small the image is: a tile of 4096 x 4096 pixels of RGBA.
+/// Allowed size of a chunk for an image of any size: a tile of 4096 x 4096 pixels of RGBA.
 const CHUNK_BYTES: usize = 64 << 20;
 
-/// What a chunk may take for each sample that is kept of the image: the largest there is.
+/// Allowed bytes of a chunk per retained sample of the image: the largest sample.
 const SAMPLE_BYTES: usize = 8;
 
 /// How the pixels are stored.
@@ -72,11 +72,12 @@ pub(super) struct Layout<'a> {
     pub(super) offsets: Vec<u64>,
     pub(super) lengths: Vec<u64>,
     pub(super) jpeg_tables: Option<&'a [u8]>,
-    /// Pixels that share a sample of chroma, across and down: 1 and 1 once it is spread.
+    /// Pixels that share a chroma sample, horizontally and vertically; 1 and 1 once it is
+    /// upsampled.
     pub(super) subsampling: (u32, u32),
 }
 
-/// What a sample is.
+/// Type of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Unsigned,
@@ -84,20 +85,20 @@ pub(super) enum Kind {
     Float,
 }
 
-/// What the colour samples mean.
+/// Meaning of the colour samples.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Colours {
     Grey {
         is_inverted: bool,
     },
     Rgb,
-    /// Red, green and blue of each number.
+    /// Red, green and blue of each index.
     Palette(Vec<[u8; 3]>),
     Cmyk,
     YCbCr(YCbCr),
 }
 
-/// How luma and chroma become red, green and blue.
+/// Conversion of YCbCr to RGB.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct YCbCr {
     /// Weights of red, green and blue in luma.
@@ -111,11 +112,11 @@ pub(super) struct YCbCr {
 pub(super) enum AlphaKind {
     Absent,
     Plain,
-    /// Colours are stored multiplied by it.
+    /// Colours are premultiplied with it.
     Premultiplied,
 }
 
-/// How chunks are packed.
+/// Compression of chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -128,7 +129,7 @@ pub(super) enum Compression {
     WebP,
 }
 
-/// What samples are stored as differences to.
+/// Predictor: what samples are stored as differences from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Predictor {
     None,
@@ -137,7 +138,7 @@ pub(super) enum Predictor {
 }
 
 impl<'a> Layout<'a> {
-    /// Width and height alone, for the limit on pixels.
+    /// Width and height only, for the limit on pixels.
     pub(super) fn size(directory: &Directory) -> Result<(u32, u32)> {
         let side = |tag| {
             let side = directory
@@ -148,14 +149,14 @@ impl<'a> Layout<'a> {
         Ok((side(tag::WIDTH)?, side(tag::HEIGHT)?))
     }
 
-    /// Reads the layout of the image that `directory` describes.
+    /// Parses the layout of the image that `directory` describes.
     pub(super) fn of(directory: &Directory<'a>) -> Result<Self> {
         let (width, height) = Self::size(directory)?;
         let number = |tag, default| directory.number(tag).unwrap_or(default);
         let compression = compression(directory)?;
         let samples = number(tag::SAMPLES, 1).clamp(1, u64::from(u16::MAX)) as usize;
         ensure!(
-            samples <= MOST_SAMPLES,
+            samples <= MAX_SAMPLES,
             unsupported(&format!("{samples} samples per pixel"))
         );
         let colours = colours(directory, samples, compression)?;
@@ -201,7 +202,7 @@ impl<'a> Layout<'a> {
         Ok(layout)
     }
 
-    /// Refuses combinations that are not decoded.
+    /// Refuses unsupported combinations.
     fn check(&self) -> Result<()> {
         let is_whole = matches!((self.kind, self.bits), (Kind::Unsigned, 1..=16 | 32));
         let is_signed = matches!((self.kind, self.bits), (Kind::Signed, 16 | 32));
@@ -249,8 +250,8 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// Refuses chunks that take far more memory than the image itself: unpacked, or one row of them as
-    /// codes of 64 bits, they would be allocated on the word of a few bytes.
+    /// Refuses chunks that take far more memory than the image itself: they would be allocated,
+    /// decompressed or as one row of 64-bit codes, because a few bytes say so.
     fn check_chunk(&self) -> Result<()> {
         let pixels = (self.width as usize).saturating_mul(self.height as usize);
         let most = pixels.saturating_mul(self.kept * SAMPLE_BYTES);
@@ -269,7 +270,7 @@ impl<'a> Layout<'a> {
         if self.is_planar { 1 } else { self.samples }
     }
 
-    /// Bytes of a stored row of a chunk; of subsampled chroma, those of a row of blocks.
+    /// Bytes of a stored row of a chunk; with subsampled chroma, of a row of blocks.
     pub(super) fn row_bytes(&self) -> usize {
         let width = self.chunk_width as usize;
         let (across, down) = (self.subsampling.0 as usize, self.subsampling.1 as usize);
@@ -287,7 +288,7 @@ impl<'a> Layout<'a> {
 }
 
 impl Colours {
-    /// Samples per pixel for colour.
+    /// Colour samples per pixel.
     pub(super) fn count(&self) -> usize {
         match self {
             Self::Grey { .. } | Self::Palette(_) => 1,
@@ -297,7 +298,7 @@ impl Colours {
     }
 }
 
-/// The refusal of a kind of TIFF.
+/// The error for an unsupported kind of TIFF.
 fn unsupported(what: &str) -> anyhow::Error {
     fault::unsupported(&format!("a TIFF with {what}"))
 }
@@ -339,7 +340,7 @@ fn compression(directory: &Directory) -> Result<Compression> {
 }
 
 fn colours(directory: &Directory, samples: usize, packing: Compression) -> Result<Colours> {
-    // Without the entry, which files must have: grey, or what has three samples or more.
+    // Without this entry, which is mandatory: grey, or RGB from three samples on.
     let default = if samples >= 3 { 2 } else { 0 };
     let photometric = directory.number(tag::PHOTOMETRIC).unwrap_or(default);
     let colours = match photometric {
@@ -387,7 +388,7 @@ fn palette(directory: &Directory) -> Vec<[u8; 3]> {
 
 fn ycbcr(directory: &Directory, packing: Compression) -> YCbCr {
     let numbers = |tag| {
-        let numbers = directory.numbers(tag, MOST_SAMPLES).unwrap_or_default();
+        let numbers = directory.numbers(tag, MAX_SAMPLES).unwrap_or_default();
         numbers
             .into_iter()
             .map(|number| number as f32)
@@ -399,7 +400,7 @@ fn ycbcr(directory: &Directory, packing: Compression) -> YCbCr {
         [a, b, c, d, e, f] => Some([[a, b], [c, d], [e, f]]),
         _ => None,
     };
-    // A JPEG inside uses all codes, as JPEG files do, whatever the entry says.
+    // A JPEG inside uses the full range, as JPEG files do, whatever the entry says.
     let reference = reference.filter(|reference| {
         packing != Compression::Jpeg && reference.iter().all(|[low, high]| low < high)
     });
@@ -414,7 +415,7 @@ fn alpha(directory: &Directory, extra: usize) -> AlphaKind {
         .integers(tag::EXTRA_SAMPLES, 1)
         .unwrap_or_default();
     match (extra, kinds.first()) {
-        // Several samples that nothing is said about are bands.
+        // Several samples without a description are bands.
         (0, _) | (_, Some(0)) | (2.., None) => AlphaKind::Absent,
         (_, Some(1)) => AlphaKind::Premultiplied,
         _ => AlphaKind::Plain,
@@ -438,7 +439,7 @@ fn chunk_size(
     }
     let across = side(tag::TILE_WIDTH).ok_or_else(damaged)?;
     let down = side(tag::TILE_HEIGHT).ok_or_else(damaged)?;
-    // A tile may be larger than a small image, not by much.
+    // A tile may be larger than a small image, but not by much.
     let is_fitting = |side: u32, whole: u32| side <= whole.saturating_mul(2).max(4096);
     let is_sane = is_fitting(across, width) && is_fitting(down, height);
     ensure!(is_sane, fault::oversized(Format::Tiff));
@@ -458,13 +459,13 @@ fn bits(directory: &Directory, samples: usize) -> Result<usize> {
 
 fn kind(directory: &Directory, bits: usize) -> Result<Kind> {
     let kinds = directory
-        .integers(tag::SAMPLE_FORMAT, MOST_SAMPLES)
+        .integers(tag::SAMPLE_FORMAT, MAX_SAMPLES)
         .unwrap_or_default();
     let first = kinds.first().copied().unwrap_or(1);
     let is_even = kinds.iter().all(|own| *own == first);
     ensure!(is_even, unsupported("samples of different kinds"));
     match first {
-        // Bytes marked as signed are mostly marked wrong; Pillow takes no notice of the mark.
+        // Bytes marked as signed are usually marked wrong; Pillow ignores the mark.
         2 if bits > 8 => Ok(Kind::Signed),
         3 => Ok(Kind::Float),
         5 | 6 => Err(unsupported("complex numbers")),
@@ -482,7 +483,7 @@ fn predictor(directory: &Directory) -> Result<Predictor> {
 }
 
 fn subsampling(directory: &Directory, colours: &Colours, packing: Compression) -> (u32, u32) {
-    // A JPEG inside is spread by its decoder.
+    // A JPEG inside is upsampled by its decoder.
     let is_shared = matches!(colours, Colours::YCbCr(_))
         && !matches!(packing, Compression::Jpeg | Compression::WebP);
     match directory.integers(tag::SUBSAMPLING, 3).as_deref() {

@@ -1,6 +1,6 @@
-//! TIFF, as Pillow and libtiff read it: any layout, most compressions, and for the rest a name that
-//! a photographer knows. The compressions are other crates' work; the `tiff` crate reads too few
-//! kinds of colour, takes no bit order into account and panics on planes of tiles.
+//! TIFF, as Pillow and libtiff read it: any layout and most compressions; the rest is refused by a
+//! name that a photographer knows. Decompression is other crates' work; the `tiff` crate supports
+//! too few colour types, ignores the bit order and panics on planes of tiles.
 
 mod colours;
 mod fax;
@@ -15,7 +15,7 @@ use super::format::Format;
 use super::{DecodeOptions, Raw, check_size, fault, orient};
 use layout::{AlphaKind, Colours, Layout};
 
-/// The number of the entry about the kind of samples, of which 2 is signed.
+/// Tag of the sample format, of which 2 is signed.
 const SAMPLE_FORMAT: u16 = 339;
 
 /// Decodes the first image of a TIFF file.
@@ -39,7 +39,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
 fn remarks(layout: &Layout, is_signed: bool) -> impl Iterator<Item = String> {
     // Larger ones are numbers without a fixed range, which have a warning of their own.
     let signed = (is_signed && layout.bits <= 8).then(|| {
-        "tiff: the samples are marked as signed bytes and were read as unsigned ones".to_owned()
+        "tiff: the samples are marked as signed bytes and were read as unsigned".to_owned()
     });
     let (bands, colours) = (layout.samples, layout.colours.count());
     let has_alpha = layout.alpha != AlphaKind::Absent;
@@ -47,7 +47,7 @@ fn remarks(layout: &Layout, is_signed: bool) -> impl Iterator<Item = String> {
         Colours::Grey { .. } => "the first is read as grey",
         _ => "the first ones are read as colours",
     };
-    // One sample more, such as near infrared beside RGB, leaves the colours what they are.
+    // With one extra sample, such as near infrared with RGB, the colours stay what they are.
     let is_more = bands > colours + 1 + usize::from(has_alpha);
     let dropped = is_more.then(|| format!("tiff: {bands} bands; {read_as} and the others ignored"));
     signed.into_iter().chain(dropped)

@@ -7,7 +7,7 @@ use super::layout::{Colours, Kind, Layout, Predictor};
 use super::unpack;
 use crate::input::image::directory::Order;
 
-/// The samples of an image as they are stored, in the smallest type that holds them.
+/// The samples of an image as stored, in the smallest type that holds them.
 pub(super) enum Samples {
     /// Unsigned, of 1 to 8 bits.
     Bytes(Vec<u8>),
@@ -50,7 +50,7 @@ fn number(kind: Kind, bits: usize, code: u64) -> f32 {
     }
 }
 
-/// Puts the chunks together; `row` turns a stored row into its samples.
+/// Assembles the chunks; `row` turns a stored row into its samples.
 fn gather<T: Copy + Default>(
     layout: &Layout,
     bytes: &[u8],
@@ -79,7 +79,7 @@ fn gather<T: Copy + Default>(
             chunk = spread(layout, &chunk, rows as usize).context("the chroma is cut short")?;
         }
         if pixels.is_empty() {
-            // Only now: before, a file of nothing could claim any size.
+            // Only now: otherwise an empty file could claim any size.
             pixels = vec![T::default(); width * height * layout.kept];
         }
         let columns = (width - left).min(layout.chunk_width as usize);
@@ -93,7 +93,7 @@ fn gather<T: Copy + Default>(
     Ok(pixels)
 }
 
-/// One row of a chunk into the image's: all samples that are kept, or one plane's.
+/// Copies one row of a chunk into the image: all retained samples, or one plane's.
 fn copy<T: Copy>(layout: &Layout, plane: usize, samples: &[T], target: &mut [T]) {
     let kept = layout.kept;
     if layout.is_planar {
@@ -120,7 +120,7 @@ fn byte_row(layout: &Layout, row: &mut [u8]) -> Vec<u8> {
     row.to_vec()
 }
 
-/// A row of samples of any size, as `convert` makes them from their bits.
+/// A row of samples of any size, converted from their bits by `convert`.
 fn codes<T>(layout: &Layout, row: &mut [u8], convert: impl Fn(u64) -> T) -> Vec<T> {
     let stride = layout.samples_in_chunk();
     let count = layout.chunk_width as usize * stride;
@@ -150,7 +150,7 @@ fn codes<T>(layout: &Layout, row: &mut [u8], convert: impl Fn(u64) -> T) -> Vec<
     codes.into_iter().map(convert).collect()
 }
 
-/// Up to 16 bits from bit `at` on, the highest of each byte first.
+/// Up to 16 bits from bit `at`, most significant first.
 fn bits_at(row: &[u8], at: usize, bits: usize) -> u64 {
     let byte = |index: usize| u64::from(row.get(index).copied().unwrap_or(0));
     let first = at / 8;
@@ -158,8 +158,8 @@ fn bits_at(row: &[u8], at: usize, bits: usize) -> u64 {
     window >> (24 - at % 8 - bits) & ((1 << bits) - 1)
 }
 
-/// The predictor for floating point: differences of bytes, of which the most significant of all
-/// samples come first, then the next ones, ….
+/// The floating-point predictor: differences of bytes; the most significant bytes of all samples
+/// come first, then the next ones, and so on.
 fn by_significance(row: &mut [u8], stride: usize, count: usize, size: usize) -> Vec<u64> {
     for at in stride..row.len() {
         row[at] = row[at].wrapping_add(row[at - stride]);
@@ -169,7 +169,7 @@ fn by_significance(row: &mut [u8], stride: usize, count: usize, size: usize) -> 
     (0..count).map(sample).collect()
 }
 
-/// Blocks of several luma and one of each chroma -> three samples for each pixel.
+/// Blocks of several luma and one of each chroma -> three samples per pixel.
 fn spread(layout: &Layout, chunk: &[u8], rows: usize) -> Option<Vec<u8>> {
     let width = layout.chunk_width as usize;
     let (across, down) = (layout.subsampling.0 as usize, layout.subsampling.1 as usize);
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_are_taken_from_the_highest_on() {
+    fn bits_are_read_most_significant_first() {
         let row = [0b1011_0010, 0b1110_0001];
         assert_eq!(bits_at(&row, 0, 1), 1);
         assert_eq!(bits_at(&row, 2, 4), 0b1100);

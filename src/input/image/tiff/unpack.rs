@@ -1,4 +1,4 @@
-//! The bytes of one strip or tile -> its rows, packed as the file's header says.
+//! Decompresses one strip or tile to its rows.
 
 use std::io::{Cursor, Read};
 
@@ -14,10 +14,10 @@ use super::layout::{Compression, Layout};
 use crate::input::image::fault;
 use crate::input::image::format::Format;
 
-/// The most memory that zstd may ask for to look back into: what its strongest levels use.
+/// Maximum window size for zstd: that of its strongest levels.
 const ZSTD_WINDOW: u64 = 128 << 20;
 
-/// Unpacks chunk `index`: `rows` rows of `layout.row_bytes()` each.
+/// Decompresses chunk `index`: `rows` rows of `layout.row_bytes()` each.
 pub(super) fn chunk(layout: &Layout, bytes: &[u8], index: usize, rows: u32) -> Result<Vec<u8>> {
     let row_bytes = layout.row_bytes();
     let length = row_bytes * layout.stored_rows(rows) as usize;
@@ -52,14 +52,14 @@ fn damaged() -> anyhow::Error {
     fault::damaged(Format::Tiff)
 }
 
-/// The bytes of a chunk as they lie in the file.
+/// The bytes of a chunk as stored in the file.
 fn stored<'a>(layout: &Layout, bytes: &'a [u8], index: usize, length: usize) -> Result<&'a [u8]> {
     let cut = || fault::cut(Format::Tiff);
     let offset = layout.offsets.get(index).ok_or_else(damaged)?;
     let rest = usize::try_from(*offset).ok().and_then(|at| bytes.get(at..));
     let rest = rest.ok_or_else(cut)?;
     if matches!(layout.compression, Compression::None) {
-        // What is not packed has a known length, whatever the file says about it.
+        // Uncompressed data have a known length, whatever the file says about it.
         return rest.get(..length).ok_or_else(cut);
     }
     match layout.lengths.get(index) {
@@ -71,16 +71,16 @@ fn stored<'a>(layout: &Layout, bytes: &'a [u8], index: usize, length: usize) -> 
     }
 }
 
-/// Up to `length` bytes of what `reader` unpacks.
+/// Up to `length` bytes of what `reader` decompresses.
 fn drain(reader: impl Read, length: usize) -> Vec<u8> {
     let mut unpacked = Vec::new();
-    // What is missing is noticed by its length.
+    // Missing bytes are detected by the length.
     let _ = reader.take(length as u64).read_to_end(&mut unpacked);
     unpacked
 }
 
 fn lzw(packed: &[u8], length: usize) -> Result<Vec<u8>> {
-    // Writers of before 1992 put the lowest bit first: their first code, 256, shows it.
+    // Writers before 1992 put the lowest bit first, which shows in their first code, 256.
     let is_old = matches!(packed, [0, second, ..] if second & 1 == 1);
     let configuration = if is_old {
         Configuration::new(BitOrder::Lsb, 8)
@@ -104,7 +104,7 @@ fn lzw(packed: &[u8], length: usize) -> Result<Vec<u8>> {
     Ok(unpacked)
 }
 
-/// A byte `n` announces n + 1 bytes as they are, or, if negative, one byte 1 - n times.
+/// PackBits: a byte `n` announces n + 1 literal bytes, or, if negative, one byte 1 - n times.
 fn pack_bits(mut packed: &[u8], length: usize) -> Vec<u8> {
     let mut unpacked = Vec::new();
     while let ([head, rest @ ..], true) = (packed, unpacked.len() < length) {
@@ -126,8 +126,8 @@ fn pack_bits(mut packed: &[u8], length: usize) -> Vec<u8> {
     unpacked
 }
 
-/// A JPEG file without its tables, which stand in the header of the TIFF file. Its components are
-/// left as they are stored: the TIFF file says which colours they are.
+/// A JPEG file without its tables, which are in the header of the TIFF file. Its components are not
+/// converted: the TIFF file says which colours they are.
 fn jpeg(layout: &Layout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
     let joined: Vec<u8>;
     let packed = match (layout.jpeg_tables, packed.strip_prefix(b"\xFF\xD8")) {
@@ -148,7 +148,7 @@ fn jpeg(layout: &Layout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
     let mut decoder = jpeg_decoder::Decoder::new(packed);
     decoder.read_info().map_err(fault)?;
     let info = decoder.info().ok_or_else(damaged)?;
-    // These two leave the components alone, but for inks, which come out inverted.
+    // These two leave the components unchanged, except for CMYK, which is inverted.
     let (samples, transform) = match info.pixel_format {
         jpeg_decoder::PixelFormat::L8 => (1, jpeg_decoder::ColorTransform::Grayscale),
         jpeg_decoder::PixelFormat::RGB24 => (3, jpeg_decoder::ColorTransform::RGB),
@@ -176,7 +176,7 @@ fn webp(layout: &Layout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
     Ok(crop(layout, decoded, width as usize * samples))
 }
 
-/// Refuses an image inside a chunk that does not fill it, or is far larger.
+/// Refuses an embedded image that does not fill its chunk, or is far larger.
 fn fit(layout: &Layout, width: u32, height: u32, samples: usize, rows: u32) -> Result<()> {
     let (most_wide, most_high) = (layout.chunk_width, layout.chunk_height);
     let is_fitting = samples == layout.samples_in_chunk()
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pack_bits_unpacks_runs_and_plain_bytes() {
+    fn pack_bits_unpacks_runs_and_literals() {
         let packed = [0xFE, 0xAA, 0x02, 1, 2, 3, 0x80, 0xFF, 9];
         let expected = [0xAA, 0xAA, 0xAA, 1, 2, 3, 9, 9];
         assert_eq!(pack_bits(&packed, 8), expected);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn both_orders_of_lzw_are_told_apart() {
+    fn both_bit_orders_of_lzw_are_recognised() {
         let plain: Vec<u8> = (0..5000_u32).map(|i| (i * i % 13) as u8).collect();
         let new = weezl::encode::Encoder::with_tiff_size_switch(BitOrder::Msb, 8).encode(&plain);
         assert_eq!(lzw(&new.unwrap(), 5000).unwrap(), plain);

@@ -1,5 +1,5 @@
-// What the page holds, and how it is put into words. Names and labels come from files: they reach
-// the page as text nodes only, never as markup.
+// The page's data, and how they are shown. Names and labels come from files: they enter the page
+// as text nodes only, never as markup.
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const rows = JSON.parse(document.getElementById("rows").textContent);
@@ -25,7 +25,7 @@ function stateOf(row) {
   return row.targets.includes(row.best[0][0]) ? "right" : "wrong";
 }
 
-/** Control characters and what would turn the order of a text as escapes, as on a terminal. */
+/** Shows control characters and bidirectional overrides as escapes, as on a terminal. */
 function printable(text) {
   const short = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
   return text.replace(
@@ -42,20 +42,20 @@ function count(number, noun) {
   return `${grouped.format(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** A score in its measure; what is no number came as null. */
+/** A score in its unit; numbers that are not finite come as null. */
 function shownScore(score) {
   if (score === null) return "–";
   if (facts.score === "probability") return `${(100 * score).toFixed(1)}%`;
   return score.toFixed(facts.score === "cosine" ? 4 : 2);
 }
 
-/** The part of a full bar: logits and cosines have no natural end, so the best fills its bar. */
+/** The share of a full bar: logits and cosines have no natural maximum, so the best fills its bar. */
 function barShare(score, best) {
   const full = facts.score === "probability" ? 1 : best;
   return full > 0 ? Math.min(Math.max(score / full, 0), 1) : 0;
 }
 
-/** An element with properties (or attributes, where there is no such property) and children. */
+/** An element with properties (or attributes, if there is no such property) and children. */
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {
@@ -66,7 +66,7 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
-/** A label with its score and bar; the answer that counts is told apart. */
+/** A label with its score and bar; the first prediction is highlighted. */
 function answerLine([index, score], row, isFirst, lead = "") {
   const fill = make("span", { className: "fill" });
   fill.style.width = `${100 * barShare(score, row.best[0]?.[1])}%`;
@@ -80,7 +80,7 @@ function answerLine([index, score], row, isFirst, lead = "") {
   );
 }
 
-/** Thumbnails that were asked for before the browser had read them. */
+/** Thumbnails that were requested before the browser had parsed them. */
 const awaited = [];
 
 function thumbnail(row) {
@@ -91,7 +91,7 @@ function thumbnail(row) {
 
 function setSource(image, index) {
   const data = document.getElementById(`t${index}`);
-  // While the page loads, only what another element follows is known to be whole.
+  // While the page loads, an element is only known to be complete if another one follows.
   const isWhole = data && (document.readyState !== "loading" || data.nextElementSibling);
   if (isWhole) image.src = `data:image/jpeg;base64,${data.textContent}`;
   return isWhole;

@@ -1,15 +1,15 @@
-// One image with all that is known about it.
+// Dialog with all data about one image.
 
 const dialog = document.getElementById("image");
 
-/** Where the open image stands among those shown. */
+/** Position of the open image among those shown. */
 let openPosition = 0;
 
 function openImage(position) {
   fillDialog(position);
   if (dialog.open) return;
   dialog.showModal();
-  // The browser would start at the buttons, which may be below the window.
+  // By default the focus would be on the buttons, which may be below the window.
   document.getElementById("image-name").focus({ preventScroll: true });
   dialog.scrollTop = 0;
 }
@@ -21,7 +21,7 @@ function fillDialog(position) {
     make("div", { className: "shot" }, thumbnail(row)),
     make(
       "div",
-      { className: "told" },
+      { className: "details" },
       make("p", { className: `mark ${row.state}` }, stateWords(row)),
       make("h2", { id: "image-name", tabIndex: -1 }, make("bdi", {}, printable(row.name))),
       make("p", { className: "soft" }, sizeWords(row, position)),
@@ -51,7 +51,7 @@ function parts(row) {
     found.push(make("p", {}, "True: ", make("bdi", {}, make("strong", {}, names))));
   }
   if (row.best.length > 0) {
-    found.push(make("h3", {}, "Best answers"), answerList(row, row.best, () => ""));
+    found.push(make("h3", {}, "Top predictions"), answerList(row, row.best, () => ""));
   }
   if (row.runs.length > 0) {
     const lead = (at) => `${printable(facts.runs[at] ?? "?")}: `;
@@ -66,7 +66,7 @@ function answerList(row, answers, lead) {
 }
 
 function stateWords(row) {
-  const words = { right: "✓ Right", wrong: "✗ Wrong", failed: "! Not read", unjudged: "" };
+  const words = { right: "✓ Right", wrong: "✗ Wrong", failed: "! Failed", unjudged: "" };
   return words[row.state];
 }
 
@@ -86,7 +86,7 @@ function step(by) {
   if (position < 0 || position >= shown.length) return;
   const words = document.activeElement.textContent;
   fillDialog(position);
-  // All is new; the button in use keeps the focus, else the name has it and is read out.
+  // Everything is replaced; the button in use keeps the focus, else the name gets it and is announced.
   const buttons = [...dialog.querySelectorAll("button:not(:disabled)")];
   const same = buttons.find((button) => button.textContent === words);
   (same ?? document.getElementById("image-name")).focus();

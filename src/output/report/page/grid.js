@@ -1,21 +1,21 @@
 // The grid of images. Only the rows near the window are in the document, so that thousands of
-// images scroll as quickly as ten; the room of the others is padding.
+// images scroll as fast as ten; padding takes the space of the others.
 
 const grid = document.getElementById("grid");
 
 /** Cards that are in the document, by position. */
 const cards = new Map();
 
-/** Rows above and below the window that are ready before they are seen. */
+/** Rows above and below the window that are rendered in advance. */
 const SPARE_ROWS = 3;
 
-/** As many as are printed: paper has no scroll bar. */
-const MOST_PRINTED = 400;
+/** Maximum number of printed cards: paper has no scroll bar. */
+const MAX_PRINTED = 400;
 
 let columns = 1;
 let rowHeight = 1;
 
-/** The card that the keyboard is on. */
+/** The card with the keyboard focus. */
 let current = 0;
 
 function restartGrid() {
@@ -30,14 +30,14 @@ function clearCards() {
   cards.clear();
 }
 
-/** Sizes come from the style sheet, so that larger type makes larger cards. */
+/** Reads sizes from the style sheet, so that a larger font makes larger cards. */
 function measureGrid() {
   const style = getComputedStyle(grid);
   columns = style.gridTemplateColumns.split(" ").length;
   rowHeight = parseFloat(style.gridAutoRows) + parseFloat(style.rowGap);
 }
 
-/** Wherever the window is, a windowful of rows is there, so that readers who do not see find some. */
+/** There is always a windowful of rows, wherever the window is, so that screen readers find some. */
 function drawGrid() {
   const total = Math.ceil(shown.length / columns);
   const drawn = Math.min(Math.ceil(innerHeight / rowHeight) + 2 * SPARE_ROWS, total);
@@ -49,7 +49,7 @@ function drawGrid() {
   grid.style.paddingBottom = `${(total - last) * rowHeight}px`;
 }
 
-/** Makes `start..end` the positions that are in the document. */
+/** Renders the positions `start..end` and removes the others. */
 function fillGrid(start, end) {
   for (const [position, card] of cards) {
     if (position >= start && position < end) continue;
@@ -67,7 +67,7 @@ function fillGrid(start, end) {
   rove();
 }
 
-/** One card can be reached with Tab: the current one, or the nearest that is there. */
+/** One card can be reached with Tab: the current one, or the nearest in the document. */
 function rove() {
   const nearest = cards.has(current) ? current : Math.min(...cards.keys());
   for (const [position, card] of cards) {
@@ -98,13 +98,13 @@ function makeCard(position) {
 }
 
 function cardMark(row) {
-  const [mark, words] = { right: ["✓", "right"], wrong: ["✗", "wrong"], failed: ["!", "not read"] }[row.state] ?? [];
+  const [mark, words] = { right: ["✓", "right"], wrong: ["✗", "wrong"], failed: ["!", "failed"] }[row.state] ?? [];
   if (!mark) return [];
   const sign = make("span", { "aria-hidden": "true" }, mark);
   return [make("span", { className: `mark ${row.state}` }, sign, make("span", { className: "unseen" }, `${words}: `))];
 }
 
-/** The file's own name is what tells images apart, so its folder is what is cut. */
+/** Image names differ mostly in the file name, so the folder is truncated. */
 function cardName(name) {
   const cut = name.lastIndexOf("/") + 1;
   return make(
@@ -126,12 +126,12 @@ function cardAnswers(row) {
   const listed = (row.runs.length > 0 ? row.runs : row.best).slice(0, 3).map(([index]) => index);
   if (row.targets.length > 0 && !row.targets.some((target) => listed.includes(target))) {
     const truth = label(row.targets[0]);
-    lines.push(make("span", { className: "truth", title: truth }, "is ", make("bdi", {}, truth)));
+    lines.push(make("span", { className: "truth", title: truth }, "true: ", make("bdi", {}, truth)));
   }
   return lines.length > 0 ? lines : [make("span", { className: "soft" }, "no label reaches the threshold")];
 }
 
-/** Brings the card at `position` into view and puts the keyboard on it. */
+/** Scrolls the card at `position` into view and focuses it. */
 function focusCard(position) {
   current = Math.min(Math.max(position, 0), shown.length - 1);
   if (!cards.has(current)) {
@@ -173,7 +173,7 @@ function startGrid() {
   });
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
-    fillGrid(0, Math.min(shown.length, MOST_PRINTED));
+    fillGrid(0, Math.min(shown.length, MAX_PRINTED));
     grid.style.padding = "0";
   });
   addEventListener("afterprint", drawGrid);

@@ -1,6 +1,6 @@
-// Which images are shown, and in what order.
+// Filtering and sorting of the images.
 
-/** All that narrows the list; null and "" narrow nothing. */
+/** All filters; null and "" match everything. */
 const noFilter = {
   text: "",
   state: null,
@@ -20,24 +20,24 @@ const controls = Object.fromEntries(
   ),
 );
 
-/** More classes than this are no list to pick from; the search finds them. */
-const MOST_OPTIONS = 2000;
+/** With more classes a list is impractical; the search finds them. */
+const MAX_OPTIONS = 2000;
 
 const sorts = {
-  order: ["Order of the run", (row) => row.index],
+  order: ["Original order", (row) => row.index],
   name: ["Name", (row) => row.name],
   sure: ["Confidence, highest first", (row) => negative(row.confidence)],
   margin: ["Margin, smallest first", (row) => row.margin ?? row.confidence],
   state: ["Wrong first", (row) => ["failed", "wrong", "unjudged", "right"].indexOf(row.state)],
   truth: ["True class", (row) => (row.targets.length > 0 ? label(row.targets[0]) : null)],
-  answer: ["Answer", (row) => (row.best.length > 0 ? label(row.best[0][0]) : null)],
+  answer: ["Prediction", (row) => (row.best.length > 0 ? label(row.best[0][0]) : null)],
 };
 
 function negative(number) {
   return number === null ? null : -number;
 }
 
-/** Each word of the search must stand in the name, the first answer or the true classes. */
+/** Each word of the search must occur in the name, the first prediction or the true classes. */
 function haystack(row) {
   const labels = [row.best[0]?.[0], ...row.targets].filter((index) => index !== undefined);
   row.haystack ??= [row.name, ...labels.map((index) => facts.labels[index])].join("\n").toLowerCase();
@@ -63,7 +63,7 @@ function sorted(list) {
   return [...list].sort((a, b) => sign * compare(keys.get(a), keys.get(b), sign) || a.index - b.index);
 }
 
-/** What has no key comes last, whichever way the list runs. */
+/** Rows without a key come last, in either direction. */
 function compare(a, b, sign) {
   if (a === null || b === null) return sign * ((a === null) - (b === null));
   return typeof a === "string" ? collator.compare(a, b) : a - b;
@@ -73,22 +73,22 @@ function update() {
   const words = filter.text.toLowerCase().split(/\s+/).filter(Boolean);
   shown = sorted(rows.filter((row) => isShown(row, words)));
   controls.clear.hidden = Object.entries(noFilter).every(([name, none]) => filter[name] === none);
-  tell(`${grouped.format(shown.length)} of ${count(rows.length, "image")}${filterWords()}`);
+  announce(`${grouped.format(shown.length)} of ${count(rows.length, "image")}${filterWords()}`);
   for (const button of document.querySelectorAll(".quick button")) {
     button.ariaPressed = String(button.isOn());
   }
   restartGrid();
 }
 
-function tell(words) {
+function announce(words) {
   controls.shown.textContent = words;
 }
 
-/** What narrows the list beyond the visible fields. */
+/** The filters on classes and runs, in words. */
 function filterWords() {
   const words = [];
   if (filter.truth !== null) words.push(`true class ${label(filter.truth)}`);
-  if (filter.predicted !== null) words.push(`answered as ${label(filter.predicted)}`);
+  if (filter.predicted !== null) words.push(`predicted as ${label(filter.predicted)}`);
   if (filter.better !== null) {
     const name = (run) => printable(facts.runs[run] ?? "?");
     words.push(`right with ${name(filter.better)}, wrong with ${name(filter.worse)}`);
@@ -96,14 +96,14 @@ function filterWords() {
   return words.length > 0 ? `: ${words.join("; ")}` : "";
 }
 
-/** Shows only what fits `wanted` and goes there: the end of every click on a figure. */
+/** Shows only the images that match `wanted` and scrolls there, after any click on a figure. */
 function show(wanted) {
   filter = { ...noFilter, ...wanted };
   controls.text.value = "";
   controls.true.value = filter.truth ?? "";
   controls.predicted.value = filter.predicted ?? "";
   update();
-  // Through the address, so that the browser's way back leads back to the figure.
+  // Through the address, so that the browser's back button returns to the figure.
   location.hash = "images";
   document.getElementById("images-title").focus({ preventScroll: true });
   document.getElementById("images").scrollIntoView();
@@ -132,7 +132,7 @@ function addQuicks() {
     ["All", null, rows.length],
     ["Wrong", "wrong", byState("wrong")],
     ["Right", "right", byState("right")],
-    ["Not read", "failed", byState("failed")],
+    ["Failed", "failed", byState("failed")],
     ["With warnings", "warned", warned],
   ];
   for (const [words, state, number] of states) {
@@ -141,7 +141,7 @@ function addQuicks() {
   }
   const isOrder = (sort, state) => () =>
     controls.sort.value === sort && controls.direction.ariaPressed === "false" && filter.state === state;
-  const leastSure = () => {
+  const leastConfident = () => {
     filter.state = null;
     setOrder("margin", false);
   };
@@ -149,19 +149,19 @@ function addQuicks() {
     filter.state = "wrong";
     setOrder("sure", false);
   };
-  addQuick("Least sure first", null, leastSure, isOrder("margin", null));
+  addQuick("Least confident first", null, leastConfident, isOrder("margin", null));
   if (byState("wrong") > 0) {
     addQuick("Most confident mistakes", null, worst, isOrder("sure", "wrong"));
   }
 }
 
-/** A list of the classes that occur, with how often. */
+/** Fills a list with the classes that occur and their counts. */
 function addOptions(select, field, labelsOf, name) {
   const counts = new Map();
   for (const row of rows) {
     for (const index of labelsOf(row)) counts.set(index, (counts.get(index) ?? 0) + 1);
   }
-  if (counts.size === 0 || counts.size > MOST_OPTIONS) return;
+  if (counts.size === 0 || counts.size > MAX_OPTIONS) return;
   const entries = [...counts].map(([index, number]) => [label(index), index, number]);
   entries.sort((a, b) => collator.compare(a[0], b[0]));
   const options = entries.map(([words, index, number]) =>
@@ -178,9 +178,9 @@ function addOptions(select, field, labelsOf, name) {
 async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
-    tell("Copied.");
+    announce("Copied.");
   } catch {
-    tell("The browser does not let this page copy.");
+    announce("The browser does not allow this page to copy.");
   }
 }
 

@@ -1,5 +1,5 @@
-// The whole confusion matrix as a map, for more classes than a table can show. A canvas as large
-// as its window slides over it; only what the window shows is drawn, so that any number of classes
+// The whole confusion matrix as a map, for more classes than a table can show. A canvas of the
+// size of its window moves over it; only the visible part is drawn, so that any number of classes
 // can be magnified.
 
 const MAGNIFICATIONS = [1, 2, 3, 4, 6, 8, 12, 16, 24];
@@ -23,19 +23,19 @@ function startMap(place) {
     cursor: null,
   };
   const name = `Map of all ${grouped.format(classes.length)} classes`;
-  map.frame.ariaLabel = `${name}: arrows move, Enter opens the images, plus and minus magnify`;
+  map.frame.ariaLabel = `${name}: arrow keys move, Enter opens the images, plus and minus zoom`;
   map.space.append(map.canvas);
   map.frame.append(map.space);
   place.append(
     make("h3", {}, name),
-    make("p", { className: "soft" }, "Rows and columns in the order of the labels. Right answers are the diagonal."),
-    make("p", { className: "buttons" }, zoomButton(map, "Smaller", -1), zoomButton(map, "Larger", 1)),
+    make("p", { className: "soft" }, "Rows and columns are in the order of the labels. Correct predictions are on the diagonal."),
+    make("p", { className: "buttons" }, zoomButton(map, "Zoom out", -1), zoomButton(map, "Zoom in", 1)),
     map.frame,
     map.readout,
   );
   place.hidden = false;
   listen(map);
-  // At first as large as the window shows whole.
+  // Initially as large as fits into the window.
   const fitting = MAGNIFICATIONS.filter((size) => size * classes.length <= map.frame.clientWidth);
   zoom(map, Math.max(fitting.length - 1, 0));
 }
@@ -52,7 +52,7 @@ function zoom(map, by) {
   const before = map.size;
   map.size = MAGNIFICATIONS[Math.min(Math.max(at, 0), MAGNIFICATIONS.length - 1)];
   space.style.width = space.style.height = `${map.classes.length * map.size}px`;
-  // What is in the middle stays there.
+  // The centre stays in place.
   const kept = (start, length) => ((start + length / 2) * map.size) / before - length / 2;
   frame.scrollTo(kept(frame.scrollLeft, frame.clientWidth), kept(frame.scrollTop, frame.clientHeight));
   drawMap(map);
@@ -68,14 +68,14 @@ function drawMap({ canvas, frame, cells, classes, size, cursor }) {
   pen.scale(devicePixelRatio, devicePixelRatio);
   pen.translate(-left, -top);
   const [right, wrong, line, ink] = ["--right", "--wrong", "--rule", "--ink"].map((name) => {
-    // As a colour of an element the name becomes the one that the light or dark page has.
+    // The variable resolves to the colour of the light or dark theme when set on an element.
     frame.style.color = `var(${name})`;
     return getComputedStyle(frame).color;
   });
   const end = classes.length * size;
   pen.strokeStyle = line;
   pen.strokeRect(0, 0, end, end);
-  // A single mistake must be seen at any magnification.
+  // A single mistake must be visible at any magnification.
   const dot = Math.max(size > 4 ? size - 1 : size, 2);
   for (const { down, across, share } of cells) {
     const [x, y] = [across * size, down * size];
@@ -105,7 +105,7 @@ function listen(map) {
   frame.addEventListener("keydown", (event) => steer(map, event));
 }
 
-/** The mistake or right answer under the pointer, or the nearest within a finger's width. */
+/** The cell with images under the pointer, or the nearest one within a finger's width. */
 function nearest({ frame, canvas, cells, size, classes }, event) {
   const box = canvas.getBoundingClientRect();
   const across = (event.clientX - box.left + frame.scrollLeft) / size;
@@ -157,14 +157,14 @@ function steer(map, event) {
   moves[event.key]();
 }
 
-/** Scrolls as little as keeps the cursor in the window. */
+/** Scrolls just enough to keep the cursor in the window. */
 function follow({ frame, cursor, size }) {
   const within = (start, length, at) => Math.min(Math.max(start, (at + 2) * size - length), (at - 1) * size);
   frame.scrollLeft = within(frame.scrollLeft, frame.clientWidth, cursor.across);
   frame.scrollTop = within(frame.scrollTop, frame.clientHeight, cursor.down);
 }
 
-// The strips read what the buttons are about to replace.
+// The strips read elements that the buttons replace afterwards.
 addStrips();
 if (matrix && grid) startMatrix();
 const mapPlace = document.getElementById("map");

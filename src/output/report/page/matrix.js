@@ -1,12 +1,12 @@
-// The confusion matrix: cells that open their images, a map of all classes where they are many,
-// and images beside the worst confusions.
+// The confusion matrix: cells that open their images, a map of all classes if there are many,
+// and images next to the most frequent confusions.
 
 const matrix = document.getElementById("matrix");
 
-/** What a cell says, in words. */
+/** The contents of a cell, in words. */
 function cellWords(truth, predicted, number, total) {
   const share = total > 0 ? ` of ${grouped.format(total)} (${((100 * number) / total).toFixed(1)}%)` : "";
-  const verb = truth === predicted ? "recognised" : `taken for ${label(predicted)}`;
+  const verb = truth === predicted ? "recognised" : `predicted as ${label(predicted)}`;
   return `${label(truth)} ${verb}: ${grouped.format(number)}${share}`;
 }
 
@@ -29,7 +29,7 @@ function startMatrix() {
     const [truth, predicted] = place(cell);
     if (confusion.has(`${truth} ${predicted}`)) show({ truth, predicted });
   };
-  // One cell can be reached with Tab, the arrows lead to the others.
+  // One cell can be reached with Tab, the others with the arrow keys.
   matrix.setAttribute("role", "grid");
   for (const cell of cells.flat()) {
     cell.tabIndex = -1;
@@ -76,7 +76,7 @@ function startMatrix() {
   });
 }
 
-/** Images beside each of the worst confusions. */
+/** Adds images to each of the most frequent confusions. */
 function addStrips() {
   const items = [...document.querySelectorAll(".worst li")];
   const found = new Map();

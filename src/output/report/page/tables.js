@@ -1,6 +1,6 @@
-// Tables that sort, and names and numbers that open their images.
+// Sortable tables, and names and numbers that open their images.
 
-/** A table of more rows gets a field that finds a row. */
+/** A table with more rows gets a search field. */
 const SHORT_TABLE = 15;
 
 function makeOpener(element) {
@@ -25,7 +25,7 @@ function makeSortable(table) {
     button.addEventListener("click", () => {
       const isText = table.tBodies[0].rows[0]?.cells[column].dataset.value === undefined;
       const before = header.ariaSort;
-      // Names start at A, numbers with the largest.
+      // Names start with A, numbers with the largest.
       const first = isText ? "ascending" : "descending";
       const other = isText ? "descending" : "ascending";
       for (const one of headers) one.removeAttribute("aria-sort");
@@ -48,7 +48,7 @@ function sortTable(table, column, sign) {
 
 function makeSearchable(table) {
   if (table.tBodies[0].rows.length <= SHORT_TABLE) return;
-  const field = make("input", { type: "search", placeholder: "name of a class" });
+  const field = make("input", { type: "search", placeholder: "class name" });
   field.addEventListener("input", () => {
     const wanted = field.value.toLowerCase();
     for (const row of table.tBodies[0].rows) {

@@ -1,4 +1,4 @@
-// Light or dark: as the system says, until the reader chooses.
+// Light or dark theme: the system's, until the reader chooses.
 
 const darkSystem = matchMedia("(prefers-color-scheme: dark)");
 const themeButton = document.getElementById("theme");
@@ -9,7 +9,7 @@ function isDark() {
 }
 
 function nameTheme() {
-  themeButton.textContent = isDark() ? "Light page" : "Dark page";
+  themeButton.textContent = isDark() ? "Light theme" : "Dark theme";
 }
 
 themeButton.hidden = false;

@@ -7,7 +7,7 @@ const RULE: ImageRule = ImageRule {
     looks_like_image,
 };
 
-/// Enough of an image for a first look.
+/// Enough of an image to pass the check of its first bytes.
 const GIF: &[u8] = b"GIF89a and so on";
 const LONG: &str = "A cat. It sleeps on\na mat.";
 
@@ -125,7 +125,7 @@ fn each_form_of_data_gives_the_same_captions() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place() {
+fn errors_name_their_place() {
     let file = |name: &'static str, content: &str| (name, content.as_bytes().to_vec());
     let rows = "{\"image\":\"a.gif\",\"caption\":\" \"}\n{\"image\":\"no.gif\",\"caption\":\"x\"}\n\n\
                 {\"image\":\"t.gif\",\"caption\":\"x\"}\n{\"caption\":\"x\"}\n{\"image\":\"a.gif\",\"caption\":\"\u{200b}<>\"}\n\
@@ -154,7 +154,7 @@ fn what_is_wrong_is_told_with_its_place() {
 }
 
 #[test]
-fn captions_of_no_image_leave_the_others() {
+fn captions_without_an_image_do_not_affect_the_others() {
     let coco = r#"{"images": [{"id": 1, "file_name": "a.gif"}], "annotations": [
         {"image_id": 7, "caption": "Lost."}, {"image_id": 1, "caption": "A cat."}]}"#;
     let files = [
@@ -171,7 +171,7 @@ fn captions_of_no_image_leave_the_others() {
 }
 
 #[test]
-fn a_broken_shard_gives_what_comes_before() {
+fn a_broken_shard_gives_the_samples_before_the_damage() {
     let whole = archive(&[
         ("a.gif", GIF),
         ("a.txt", b"one"),
@@ -189,7 +189,7 @@ fn a_broken_shard_gives_what_comes_before() {
     assert_eq!(found.pairs.len(), 1);
     assert!(found.bad[0].cause.contains("cut short"), "{:?}", found.bad);
     let error = read_in(&[("s.tar.gz", whole)], "s.tar.gz", &options()).unwrap_err();
-    assert!(format!("{error:#}").contains("unpack it"));
+    assert!(format!("{error:#}").contains("decompress it"));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn the_digest_knows_data_but_not_where_it_lies() {
 }
 
 #[test]
-fn a_first_sentence_is_long_clips() {
+fn a_first_sentence_is_that_of_long_clip() {
     let cases = [
         ("One cat. Two dogs. ", "One cat"),
         ("One\ncat.\nTwo", "One cat"),
@@ -281,7 +281,7 @@ fn every_caption_of_a_row_is_a_pair() {
 }
 
 #[test]
-fn members_with_dots_in_their_names_and_classes_are_told_as_such() {
+fn dots_in_member_names_and_class_members_are_reported() {
     let dotted: &[(&str, &[u8])] = &[
         ("img.v1.000.gif", GIF),
         ("img.v1.000.txt", b"A cat."),
@@ -289,16 +289,16 @@ fn members_with_dots_in_their_names_and_classes_are_told_as_such() {
         ("img.v1.001.txt", b"A dog."),
     ];
     let classes: &[(&str, &[u8])] = &[("s0.gif", GIF), ("s0.cls", b"3")];
-    // What else a sample holds is its own business.
+    // Other members of a sample are ignored.
     let more: &[(&str, &[u8])] = &[("s0.gif", GIF), ("s0.txt", b"A cat."), ("s0.seg.png", b"x")];
     let cases = [
         (
             dotted,
             0,
-            "a name's key ends at its first dot (WebDataset's rule), so that the key of \
+            "a member's key ends at the first dot of its name (WebDataset), so the key of \
              \"img.v1.000.gif\" is \"img\"",
         ),
-        (classes, 0, "it has a class (a member .cls) and no caption"),
+        (classes, 0, "it has a class (a member .cls) but no caption"),
         (more, 1, ""),
     ];
     for (members, pairs, cause) in cases {

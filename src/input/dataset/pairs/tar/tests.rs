@@ -1,6 +1,6 @@
 use super::*;
 
-/// A header of 512 bytes with a right checksum.
+/// A header of 512 bytes with a correct checksum.
 fn header(name: &str, kind: u8, size: &[u8]) -> Vec<u8> {
     let mut block = vec![0; 512];
     block[..name.len()].copy_from_slice(name.as_bytes());
@@ -54,7 +54,7 @@ fn files_are_found_where_they_lie() {
     let places: Vec<_> = (found.iter()).map(|m| (m.offset, m.bytes)).collect();
     assert_eq!(places, [(512, 3), (1536, 600), (3072, 0)]);
     assert_eq!(&bytes[1536..2136], &[7; 600]);
-    // The end may lack its padding, or all that marks it.
+    // The end may lack its padding, or the end marker.
     assert_eq!(members(&bytes[..2136]).unwrap().len(), 2);
     assert_eq!(members(&bytes[..3072]).unwrap().len(), 3);
 }
@@ -83,7 +83,7 @@ fn long_names_and_pax_headers_belong_to_the_next_file() {
 }
 
 #[test]
-fn sparse_files_are_told_as_such() {
+fn sparse_files_are_reported() {
     let pax = "22 GNU.sparse.major=1\n";
     let bytes = [
         entry("a", b'S', b"x"),
@@ -99,7 +99,7 @@ fn sparse_files_are_told_as_such() {
 }
 
 #[test]
-fn what_is_damaged_or_hostile_is_refused() {
+fn damaged_or_hostile_archives_are_refused() {
     let good = archive(&[("a.txt", b"abc"), ("b.txt", b"abc")]);
     let mut broken = good.clone();
     broken[1024] ^= 1;
@@ -107,7 +107,7 @@ fn what_is_damaged_or_hostile_is_refused() {
         ("nothing", vec![], "ends within a header"),
         ("a stump", good[..1200].to_vec(), "ends within a header"),
         ("cut", good[..514].to_vec(), "ends before the 3 bytes"),
-        ("another file", vec![1; 2000], "no tar archive"),
+        ("another file", vec![1; 2000], "not a tar archive"),
         ("gzip", [vec![0x1f, 0x8b], vec![1; 600]].concat(), "gzip"),
         ("a flipped bit", broken, "checksum is wrong"),
         (
@@ -127,7 +127,7 @@ fn what_is_damaged_or_hostile_is_refused() {
         (
             "a negative size",
             header("a", b'0', &[255; 12]),
-            "size is no number",
+            "size is not a number",
         ),
         (
             "a pax header of a wrong length",
