@@ -1,5 +1,5 @@
-//! A matrix of another program in a run: whose embeddings it holds the user says, and what was made of it
-//! is said once.
+//! A matrix of embeddings from another program. The user says which model made it; what was assumed
+//! about it is reported once.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::cli::ModelChoice;
 use crate::input::embedding::{Matrix, split_array};
 use crate::output::embedding::sidecar_of;
 
-/// A matrix and where it lies.
+/// A matrix and its path.
 #[derive(Clone, Copy)]
 pub(super) struct Foreign<'a> {
     pub(super) path: &'a Path,
@@ -19,16 +19,16 @@ pub(super) struct Foreign<'a> {
 }
 
 impl Foreign<'_> {
-    /// Fails if nobody said which model made the matrix.
+    /// Fails unless the user named the model that made the matrix.
     pub(super) fn check_choice(&self, choice: ModelChoice) -> Result<()> {
         ensure!(
             choice != ModelChoice::Default,
             "{} does not say which model made it; name that model with --model ({})",
             self.path.display(),
             match self.matrix.has_names() {
-                true => "longclip embed writes it down".to_owned(),
+                true => "longclip embed records it".to_owned(),
                 false => format!(
-                    "longclip embed writes it down, with the names of the rows, in {}",
+                    "longclip embed records it, and the names of the rows, in {}",
                     self.sidecar()
                 ),
             }
@@ -36,13 +36,13 @@ impl Foreign<'_> {
         Ok(())
     }
 
-    /// Fails if the model's embeddings are of another width.
+    /// Fails if the model's embeddings have another dimension.
     pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
         let (rows, dim) = (self.matrix.rows(), self.matrix.dim());
         let wanted = session.checkpoint.architecture.embed_dim;
         ensure!(
             dim == wanted,
-            "{} has {rows} rows of {dim} numbers, and the model {} makes {wanted}; {}",
+            "{} has {rows} rows of {dim} numbers, but model {} makes {wanted}; {}",
             self.path.display(),
             session.checkpoint.name,
             match rows == wanted {
@@ -53,11 +53,11 @@ impl Foreign<'_> {
         Ok(())
     }
 
-    /// Says what the file does not say and was done about it.
+    /// Reports what the file does not specify, and what was assumed.
     pub(super) fn report(&self, session: &Session, console: &Console) {
         let lengths = self.matrix.lengths();
         let mut note = format!(
-            "{} does not say which model made it; taken for embeddings of {}",
+            "{} does not say which model made it; assuming {}",
             self.path.display(),
             session.checkpoint.name
         );
@@ -66,7 +66,7 @@ impl Foreign<'_> {
         }
         if !self.matrix.has_names() {
             note += &format!(
-                ", rows numbered from 0 (names would be in {}: a line {{\"image\": PATH}} or \
+                ", rows numbered from 0 (to name them, write {} with a line {{\"image\": PATH}} or \
                  {{\"text\": TEXT}} per row)",
                 self.sidecar()
             );
@@ -74,8 +74,7 @@ impl Foreign<'_> {
         console.note(&note);
         if let Some((count, first)) = lengths.zeros {
             console.warn(&format!(
-                "{}: {count} row{} of zeros (the first is row {first}), which have no direction and are \
-                 left out",
+                "{}: skipped {count} row{} of zeros (first: row {first}), which have no direction",
                 self.path.display(),
                 if count == 1 { "" } else { "s" }
             ));

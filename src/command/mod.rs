@@ -1,4 +1,4 @@
-//! What a user can ask for: one file is one subcommand, its flags and its `run`.
+//! The subcommands: each module has its flags and its `run`.
 
 mod advice;
 pub mod bench;
@@ -41,18 +41,18 @@ use crate::output::embedding::journal::Locked;
 
 pub use console::Console;
 
-/// How a run that could run ended.
+/// How a run ended, if it could start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Every input was answered.
     Answered,
     /// Some inputs failed; the rest is written.
     SomeFailed,
-    /// Not one input could be read.
+    /// No input could be read.
     NoneRead,
-    /// Nothing could be done, but another try may help.
+    /// Nothing was done, but retrying may help.
     TryLater,
-    /// A signal (by number) stopped it, after writing what was complete.
+    /// Stopped by this signal, after complete results were written.
     Stopped(i32),
 }
 
@@ -70,10 +70,10 @@ impl Outcome {
     }
 }
 
-/// Runs what the user asked for.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// When it cannot run: model, labels, output. Single inputs that fail are no error here.
+/// When it cannot run because of the model, labels or output. A failed input is not an error here.
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     kernel::check_level().map_err(anyhow::Error::msg)?;
     match cli.command {
@@ -96,11 +96,11 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     }
 }
 
-/// The exit status of an error: 75 where another try may help, 0 where the reader of a pipe went
-/// away, else 2.
+/// The exit status of an error: 75 if retrying may help, 0 if the reader of a pipe went away, else
+/// 2.
 #[must_use]
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    // First: a connection to the hub that broke is a broken pipe as well.
+    // Checked first: a broken connection to the hub is also a broken pipe.
     let is_locked = || error.chain().any(|cause| cause.is::<Locked>());
     if hub::is_worth_retrying(error) || cache::is_worth_retrying(error) || is_locked() {
         return ExitCode::from(75);

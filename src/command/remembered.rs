@@ -1,5 +1,5 @@
-//! A model that remembers: what an earlier run computed comes from the cache, and the towers are
-//! loaded only for what does not.
+//! A model with a cache: embeddings of earlier runs come from the cache, and the towers are loaded
+//! only when needed.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,19 +30,19 @@ pub(super) struct Remembered {
     texts: Recipe,
     thumbnails: Option<Recipe>,
     clip: Mutex<Option<Arc<Clip>>>,
-    /// Images and texts that were found.
+    /// Images and texts found in the cache.
     found: AtomicU64,
-    /// Images and texts that had to be computed.
+    /// Images and texts that were computed.
     computed: AtomicU64,
 }
 
-/// What a run computes with: a model, and perhaps what earlier runs know.
+/// A model to encode with, and perhaps a cache.
 pub(super) struct Engine {
     pub(super) encoder: Arc<dyn DualEncoder>,
     memory: Option<Arc<Remembered>>,
 }
 
-/// Where to keep embeddings, opened before a model is looked for.
+/// The cache's folder, checked before a model is opened.
 pub(super) fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
     let folder = args.cache.clone().filter(|folder| folder.as_os_str() != "");
     folder.as_deref().map(cache::check_folder).transpose()?;
@@ -79,7 +79,7 @@ impl Remembered {
         }))
     }
 
-    /// The towers, loaded by the first who needs them.
+    /// The towers, loaded on first use.
     fn clip(&self) -> Result<Arc<Clip>> {
         let mut clip = self.clip.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clip) = &*clip {
@@ -90,7 +90,7 @@ impl Remembered {
         Ok(loaded)
     }
 
-    /// Writes what is not written yet; a failure is a warning, the run's results are right.
+    /// Writes pending entries. A failure is only a warning, since the results are correct.
     pub(super) fn flush(&self, console: &Console) {
         console.detail(&format!(
             "cache: {} embeddings found, {} computed",
@@ -98,7 +98,7 @@ impl Remembered {
             self.computed.load(Ordering::Relaxed)
         ));
         if !self.cache.is_writable() {
-            console.note("the cache cannot be written; it was read, and nothing new is kept");
+            console.note("the cache is read-only; new embeddings were not saved");
         }
         if let Err(error) = self.cache.flush() {
             console.warn(&format!("{error:#}"));
@@ -106,7 +106,8 @@ impl Remembered {
     }
 }
 
-/// The SHA-256 of a weight file, which takes a while to compute, in hexadecimal digits.
+/// The SHA-256 of a weight file in hexadecimal, from the cache if known, since computing it is
+/// slow.
 fn digest_of(cache: &Cache, file: &Path) -> Result<String> {
     let stamp = Stamp::of(file).filter(Stamp::is_settled);
     if let Some(known) = stamp.and_then(|stamp| cache.digest_of(file, stamp)) {
@@ -167,7 +168,7 @@ impl DualEncoder for Remembered {
         self.clip()?.encode_image(pixels)
     }
 
-    /// Only the texts that are not known go through the tower.
+    /// Only texts that are not cached go through the tower.
     fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor> {
         let dim = self.session.checkpoint.architecture.embed_dim;
         let digest = |text: &TokenIds| -> Content {
@@ -210,7 +211,7 @@ impl DualEncoder for Remembered {
     }
 }
 
-/// A model that is open, and how its images are read: what a run needs before anything is loaded.
+/// An opened model, and how its images are read, before anything is loaded.
 pub(super) struct Ready {
     pub(super) session: Arc<Session>,
     pub(super) plan: Plan,
@@ -218,7 +219,7 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// With the cache in `folder`, if there is to be one.
+    /// With the cache in `folder`, if any.
     pub(super) fn new(session: Arc<Session>, plan: Plan, folder: Option<&Path>) -> Result<Self> {
         let open = |folder| Remembered::open(folder, session.clone(), &plan);
         let memory = folder.map(open).transpose()?;
@@ -229,14 +230,14 @@ impl Ready {
         })
     }
 
-    /// What computes.
+    /// Makes the engine.
     pub(super) fn engine(&self, console: &Console) -> Result<Engine> {
         Engine::new(&self.session, self.memory.clone(), console)
     }
 }
 
 impl Engine {
-    /// A model without a memory, loaded now, or one with a memory, loaded when it is needed.
+    /// Without a cache the model is loaded now, with one on first use.
     pub(super) fn new(
         session: &Session,
         memory: Option<Arc<Remembered>>,
@@ -249,7 +250,7 @@ impl Engine {
         Ok(Self { encoder, memory })
     }
 
-    /// Ends the run: what is to be remembered is written.
+    /// Ends the run and writes the cache.
     pub(super) fn finish(&self, console: &Console) {
         if let Some(memory) = &self.memory {
             memory.flush(console);

@@ -173,7 +173,7 @@ fn long_texts_are_read_in_chunks_where_that_gives_one_row() {
     }
     embed(&room, &["--text", &text, "--long-text", "best-chunk"])
         .ends_with(2)
-        .says(&["one embedding a text", "chunk-mean"]);
+        .says(&["one embedding per text", "chunk-mean"]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn wrong_uses_are_refused_before_a_model_is_fetched() {
             "ends in .npy, .safetensors, .parquet or .jsonl",
         ),
         (&["a.png", "-o", "none/o.npy"], "does not exist"),
-        (&["a.png", "--text", "x"], "files of their own"),
+        (&["a.png", "--text", "x"], "cannot share a file"),
         (&[], "nothing to embed"),
         (&["--texts", "none.txt"], "cannot read none.txt"),
         (
@@ -251,7 +251,7 @@ fn wrong_uses_are_refused_before_a_model_is_fetched() {
         &[],
     )
     .ends_with(2)
-    .says(&["is an input as well"]);
+    .says(&["is also an input"]);
 }
 
 #[test]
@@ -262,13 +262,13 @@ fn nothing_embedded_leaves_what_is_there() {
     let before = crate::contents(&room, "o.");
     embed(&room, &["bad.png", "-o", "o.npy"])
         .ends_with(2)
-        .says(&["o.npy is not written"]);
+        .says(&["o.npy was not written"]);
     assert_eq!(crate::contents(&room, "o."), before);
     std::fs::create_dir(room.path("empty")).unwrap();
     for more in [&[][..], &["--resume"]] {
         embed(&room, &[&["empty", "-o", "o.npy"], more].concat())
             .ends_with(0)
-            .says(&["nothing to embed", "o.npy is not written"]);
+            .says(&["nothing to embed", "o.npy was not written"]);
         assert_eq!(crate::contents(&room, "o."), before);
     }
 }

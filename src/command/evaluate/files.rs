@@ -1,4 +1,4 @@
-//! The files of `--out`, and those that say what classes are called.
+//! The files of `--out`, and the class map.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,18 +15,18 @@ use crate::input::text_file::{self, Table, usual_separator};
 use crate::output::file::AtomicFile;
 use crate::output::{self, Format, Record, RecordWriter, Style};
 
-/// Beyond so many labels the confusion matrix has rows and columns only for those that occur.
+/// With more labels than this, the confusion matrix has only those that occur.
 const MOST_LABELS_IN_FULL: usize = 2000;
 
-/// The folder of `--out`, being filled.
+/// The folder of `--out`, being written.
 pub(super) struct Folder {
     path: PathBuf,
     records: Records,
-    /// What .csv files begin with.
+    /// The byte order mark of .csv files, or nothing.
     mark: &'static [u8],
 }
 
-/// A file of records in the making.
+/// A file of records being written.
 pub(super) struct Records {
     writer: Box<dyn RecordWriter + Send>,
     file: AtomicFile,
@@ -46,10 +46,10 @@ impl Records {
 }
 
 impl Folder {
-    /// Makes the folder and starts `predictions.jsonl`.
+    /// Creates the folder and starts `predictions.jsonl`.
     pub(super) fn create(path: &Path, mark: &'static [u8]) -> Result<Self> {
         fs::create_dir_all(path)
-            .with_context(|| format!("cannot make the folder {}", path.display()))?;
+            .with_context(|| format!("cannot create the folder {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
             records: Records::create(path.join("predictions.jsonl"))?,
@@ -65,7 +65,7 @@ impl Folder {
             .with_context(|| cannot_write(&records.path))
     }
 
-    /// Makes all files appear once all are written, the figures last: who finds them finds the rest.
+    /// Completes all files, `results.json` last: once it exists, so do the others.
     pub(super) fn finish(mut self, variant: &Variant, results: &impl Serialize) -> Result<()> {
         self.records
             .writer
@@ -78,7 +78,7 @@ impl Folder {
         results.commit()
     }
 
-    /// After a signal: the records so far stay under another name.
+    /// After a signal: keeps the records so far in a .partial file.
     pub(super) fn keep_partial(mut self, console: &Console) -> Result<()> {
         self.records
             .writer
@@ -114,7 +114,7 @@ fn json(path: &Path, value: &impl Serialize) -> Result<AtomicFile> {
     Ok(file)
 }
 
-/// Rows are true labels, columns predicted ones; both are headed by the labels' texts.
+/// Writes the confusion matrix: rows are true labels, columns predicted ones.
 fn confusion(path: &Path, variant: &Variant, mark: &[u8]) -> Result<AtomicFile> {
     let figures = variant.tally.per_class();
     let count = variant.labels.len();
@@ -143,7 +143,7 @@ pub(super) fn table(
     mark: &[u8],
 ) -> Result<AtomicFile> {
     let file = AtomicFile::create(path)?;
-    // As an io::Error: its kind tells whether another try is worth while.
+    // As an io::Error, whose kind decides whether retrying may help.
     let write = || -> io::Result<()> {
         let mut sink = file.sink()?;
         sink.write_all(mark)?;
@@ -157,11 +157,11 @@ pub(super) fn table(
     Ok(file)
 }
 
-/// The columns of a class map.
+/// Column names of a class map.
 const CLASS: &[&str] = &["class", "folder"];
 const LABEL: &[&str] = &["label"];
 
-/// The names that a `--class-map` gives to the classes; those it does not name keep theirs.
+/// The names that a `--class-map` gives to classes; others keep their own.
 pub(super) fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
     let reading = || format!("cannot use the class map {}", path.display());
     let table = Table::new(text_file::open(path)?, usual_separator(path), None);
@@ -190,7 +190,8 @@ pub(super) fn class_map(path: &Path, classes: &[String], console: &Console) -> R
         );
         if let Some(other) = map.insert(class.clone(), label) {
             bail!(
-                "{}: line {line} names {class:?} again, which is {other:?} above; keep one of the lines",
+                "{}: line {line} maps {class:?} again, which is {other:?} above; keep one of the \
+                 lines",
                 reading()
             );
         }

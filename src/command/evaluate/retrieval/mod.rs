@@ -1,4 +1,4 @@
-//! Images with captions: which finds which.
+//! Evaluates retrieval on images with captions.
 
 mod page;
 
@@ -22,12 +22,12 @@ use crate::output::{IMAGE_BYTES, ImageName};
 use crate::task::retrieval::{Pairs, Retrieval, retrieve};
 use crate::task::text_embedding::TextEmbeddings;
 
-/// Captions that are encoded together.
+/// Captions per batch.
 const TOGETHER: usize = 256;
-/// Depths that are told.
+/// The depths of recall.
 const DEPTHS: [usize; 3] = [1, 5, 10];
 
-/// Evaluates captions.
+/// Evaluates retrieval.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::captioned(&args.dataset, &options(args), IMAGES)?;
     dataset.notes.iter().for_each(|note| console.note(note));
@@ -91,7 +91,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// All captions as the model reads them, whole and cut to each length of the sweep.
+/// All tokenised captions, whole and at each length of the sweep.
 struct Captions {
     texts: Vec<Fitted>,
     cut: Vec<(usize, Vec<Fitted>)>,
@@ -117,7 +117,7 @@ impl Captions {
         })
     }
 
-    /// Ranks whole captions, then those cut to each length.
+    /// Ranks whole captions, then those of each length.
     fn retrieve(
         &self,
         kept: &Kept,
@@ -164,9 +164,9 @@ pub(in crate::command) struct Kept {
     dim: usize,
     /// [images, dim].
     embeddings: Vec<f32>,
-    /// The captions, counted in the dataset's order.
+    /// Indices of the captions in the dataset.
     texts: Vec<usize>,
-    /// The image of each, counted among those kept.
+    /// The image of each caption, as an index into those kept.
     image_of_text: Vec<usize>,
 }
 
@@ -200,15 +200,15 @@ impl Kept {
         }
         ensure!(
             !kept.texts.is_empty(),
-            "no image that could be read has a caption"
+            "none of the images that could be read has a caption"
         );
         Ok(kept)
     }
 
-    /// Encodes the captions and ranks everything against everything.
+    /// Encodes the captions and ranks images and captions against each other.
     ///
     /// # Errors
-    /// Also when a signal asked to stop.
+    /// Also when stopped by a signal.
     pub(in crate::command) fn retrieve(
         &self,
         model: &dyn DualEncoder,
@@ -239,7 +239,7 @@ impl Kept {
         })
     }
 
-    /// How many of the captions were cut.
+    /// The number of captions that were cut.
     fn cut(&self, texts: &[Fitted]) -> usize {
         let cut = self.texts.iter().filter(|&&text| texts[text].cut.is_some());
         cut.count()
@@ -262,7 +262,7 @@ pub(in crate::command) fn recalls(found: &Retrieval) -> Recalls {
     }
 }
 
-/// `ranks.csv`, a row a caption with the place of its image, and `results.json`.
+/// Writes `ranks.csv`, with the rank of the image per caption, and `results.json`.
 fn write_folder(
     folder: &std::path::Path,
     dataset: &Captioned,
@@ -271,8 +271,8 @@ fn write_folder(
     mark: &[u8],
 ) -> Result<()> {
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    // As classify's CSV: a last column where a path is not UTF-8.
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    // As in classify's CSV: a last column if a path is not UTF-8.
     let has_odd_names = dataset.images.iter().any(|path| path.to_str().is_none());
     let last = |text: &str| has_odd_names.then(|| text.to_owned());
     let header = ["image", "caption", "rank_of_image"].map(str::to_owned);
