@@ -1,4 +1,4 @@
-//! Parses, runs, prints the error, chooses the exit code; nothing else.
+//! Entry point: parses the arguments, runs the command, prints errors and sets the exit code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `longclip calibrate`: makes probabilities mean what they say.
+//! `longclip calibrate`: temperature scaling, and a threshold for images that no label fits.
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -32,37 +32,39 @@ Examples:
   longclip classify new/ --labels-file pets.txt --templates openai7 --calibration pets.json
   longclip calibrate photos/ --labels cat dog --outside other -o cats.json
 
-Half of the images of each class fit the temperature and the threshold, the others judge them.
-Exit status: 0 done, 1 some images failed, 2 it could not run, 75 worth retrying, 130 or 143 stopped
-by a signal.";
+The temperature and the threshold are fitted to half of the images of each class (--fit-on) and
+evaluated on the rest.
 
-/// Images that are compared with the labels together.
+Exit status: 0 success, 1 some images failed, 2 could not run, 75 temporary failure, try again
+(the hub is down, the disk is full), 130 or 143 stopped by a signal.";
+
+/// Images scored per matrix product.
 const TOGETHER: usize = 128;
 
 /// The arguments of `longclip calibrate`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CalibrateArgs {
-    /// A folder with one folder a class, or a .csv, .tsv or .jsonl file with columns path and label
+    /// Folder with a subfolder per class, or .csv, .tsv or .jsonl with path and label
     #[arg(value_name = "DATASET")]
     dataset: PathBuf,
     /// Write the calibration to this file, for --calibration
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// The share of each class's images to fit on; the others judge
+    /// Share of each class's images to fit on; the rest evaluate the fit
     #[arg(long, value_name = "P", default_value_t = 0.5)]
     fit_on: f64,
-    /// Where the random numbers of the split start
+    /// Random seed of the split
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Classes of the dataset that are none of the labels; their images help to find the threshold
+    /// Classes of the dataset without a label, used to choose the threshold
     #[arg(long, value_name = "CLASS", num_args = 1..)]
     outside: Vec<String>,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
     none: NoneArgs,
-    /// A .csv file that maps the dataset's classes to labels: columns class and label
+    /// CSV file that maps the dataset's classes to labels: columns class and label
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     class_map: Option<PathBuf>,
     #[command(flatten)]
@@ -73,22 +75,22 @@ pub struct CalibrateArgs {
     decode: DecodeArgs,
 }
 
-/// What the file holds: the calibration, and what it changed.
+/// The contents of the file: the calibration and its effect.
 #[derive(Serialize)]
 struct Written {
     #[serde(flatten)]
     calibration: Calibration,
-    /// Whether the images determine the temperature; it is 1 if they do not.
+    /// Whether the images determine the temperature; if not, it is 1.
     temperature_determined: bool,
     /// Images fitted on.
     fitted_on: usize,
-    /// On the other images.
+    /// The effect on the other images.
     rest: Effect,
     dataset: String,
     version: &'static str,
 }
 
-/// Figures of images that the fit did not see.
+/// Figures on images that were not fitted on.
 #[derive(Serialize)]
 struct Effect {
     n: usize,
@@ -101,7 +103,7 @@ struct Effect {
     threshold: Option<ThresholdEffect>,
 }
 
-/// What the threshold does.
+/// The effect of the threshold.
 #[derive(Serialize)]
 struct ThresholdEffect {
     right: usize,
@@ -115,7 +117,7 @@ struct ThresholdEffect {
 /// Fits a calibration.
 ///
 /// # Errors
-/// When it cannot run, or there is too little to fit on.
+/// When it cannot run, or there are too few images to fit on.
 pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     let inputs = [
         Some(args.dataset.as_path()),
@@ -174,8 +176,8 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     let written = gathered.calibrate(args, session)?;
     if !written.temperature_determined {
         console.warn(
-            "the images do not tell a temperature: the labels get them all right, or no more of them \
-             than guessing would; it stays 1",
+            "the images do not determine a temperature: accuracy is perfect, or no better than \
+             chance; it stays 1",
         );
     }
     write_json(&args.output, &written)?;
@@ -186,7 +188,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
 /// The dataset's classes that have labels, and those that are outside.
 struct Classes {
     names: Vec<String>,
-    /// For each class of the dataset its place in `names`.
+    /// The index in `names` of each class of the dataset.
     place: Vec<Option<usize>>,
 }
 
@@ -196,7 +198,7 @@ impl Classes {
         for name in &outside {
             ensure!(
                 dataset.classes.contains(name),
-                "--outside {name:?} is no class of the dataset, such as {:?}",
+                "--outside {name:?} is not a class of the dataset, unlike {:?}",
                 dataset.classes[0]
             );
         }
@@ -210,7 +212,7 @@ impl Classes {
         let place = place.collect();
         ensure!(
             !names.is_empty(),
-            "every class of the dataset is --outside; leave those out that have labels"
+            "every class of the dataset is --outside; omit the classes that have labels"
         );
         Ok(Self { names, place })
     }
@@ -269,7 +271,7 @@ impl<'a> Gathered<'a> {
         };
         let (fit, rest) = (side(&parts.fit[..]), side(&parts.rest[..]));
         let fitted = fit_temperature(&fit)
-            .context("the images to fit on do not give a temperature; name more of them")?;
+            .context("cannot fit a temperature to these images; add more of them")?;
         let threshold = choose_threshold(&judge(&fit, fitted.temperature)?);
         let (before, after) = (judge(&rest, 1.0)?, judge(&rest, fitted.temperature)?);
         let right = after.iter().filter(|answer| answer.correct()).count();
@@ -322,13 +324,13 @@ fn table(written: &Written) -> String {
     let rest = &written.rest;
     let percent = |share: f64| format!("{:.2}%", share * 100.0);
     let mut text = format!(
-        "temperature        {:.4}{}\nfitted on          {} images\njudged on          {} others, top-1 accuracy {}\n\
-         calibration error  {} before, {} after\n",
+        "temperature        {:.4}{}\nfitted on          {} images\nevaluated on       {} others, \
+         top-1 accuracy {}\ncalibration error  {} before, {} after\n",
         written.calibration.temperature,
         if written.temperature_determined {
             ""
         } else {
-            "  (the images do not determine it)"
+            "  (not determined by the images)"
         },
         written.fitted_on,
         rest.n,
@@ -344,12 +346,13 @@ fn table(written: &Written) -> String {
     }
     if let (Some(threshold), Some(effect)) = (written.calibration.none_threshold, &rest.threshold) {
         text += &format!(
-            "none threshold     {threshold:.4}: keeps {} of {} right answers, drops {} of {} wrong ones",
+            "none threshold     {threshold:.4}: keeps {} of {} correct answers, drops {} of {} \
+             wrong ones",
             effect.right_kept, effect.right, effect.wrong_dropped, effect.wrong,
         );
         if effect.outside > 0 {
             text += &format!(
-                " and {} of {} images of other things",
+                " and {} of {} images without a label",
                 effect.outside_dropped, effect.outside
             );
         }

@@ -1,4 +1,4 @@
-//! `longclip completions`: what makes a shell complete the command line.
+//! `longclip completions`: prints shell completion scripts.
 
 use std::io::Write as _;
 
@@ -17,18 +17,18 @@ Examples:
   elvish       longclip completions elvish >> ~/.config/elvish/rc.elv
   powershell   longclip completions powershell >> $PROFILE
 
-Exit status: 0 written, 2 there is no such shell.";
+Exit status: 0 success, 2 unknown shell.";
 
 /// The arguments of `longclip completions`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct CompletionsArgs {
-    /// The shell
+    /// Shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }
 
-/// Writes the script to stdout.
+/// Prints the script.
 ///
 /// # Errors
 /// When stdout cannot be written.

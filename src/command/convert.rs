@@ -1,5 +1,5 @@
-//! `longclip convert`: any checkpoint to one canonical file, or to what another library loads; and
-//! `longclip stretch`, which makes its text positions reach further on the way.
+//! `longclip convert` writes a checkpoint as one canonical file or for another library; `longclip
+//! stretch` also extends its text positions.
 
 use std::path::PathBuf;
 
@@ -29,19 +29,20 @@ Examples:
   longclip convert longclip-B.pt ./for-transformers --layout hf
   longclip convert ./my-checkpoint clip.pt --layout openai
 
-Exit status: 0 written, 2 it could not be, and nothing is left; 75 worth retrying (the hub is down, the
-disk is full).";
+Exit status: 0 success, 2 failed (no partial output is left), 75 temporary failure, try again (the
+hub is down, the disk is full).";
 
 const STRETCH_NOTES: &str = "\
-The first 20 positions stay, the others move 4 apart: 77 tokens become 248, as Long-CLIP does it before
-it trains (arXiv 2403.15378). Without training, texts beyond the old context gain less than Long-CLIP's.
+The first 20 positions stay and the others are interpolated by a factor of 4, so that 77 tokens
+become 248, as in Long-CLIP before training (arXiv 2403.15378). Without training, texts beyond the
+old context gain less than with Long-CLIP.
 
 Examples:
   longclip stretch clip-vit-b-16 clip-b16-248.safetensors
   longclip classify img.jpg --model clip-b16-248.safetensors --labels-file long.txt
 
-Exit status: 0 written, 2 it could not be, and nothing is left; 75 worth retrying (the hub is down, the
-disk is full).";
+Exit status: 0 success, 2 failed (no partial output is left), 75 temporary failure, try again (the
+hub is down, the disk is full).";
 
 /// The arguments of `longclip convert`.
 #[derive(Debug, Args)]
@@ -57,45 +58,45 @@ pub struct ConvertArgs {
 pub struct StretchArgs {
     #[command(flatten)]
     files: FileArgs,
-    /// Positions that stay where they are [default: 20]
+    /// Leading positions that stay unchanged [default: 20]
     #[arg(long, value_name = "ROWS")]
     keep: Option<usize>,
-    /// How far apart the others move [default: 4, or what --to takes]
+    /// Stretch factor of the other positions [default: 4, or derived from --to]
     #[arg(long, value_name = "FACTOR")]
     ratio: Option<f64>,
-    /// Positions of the result [default: what --keep and --ratio make, 248 for CLIP]
+    /// Positions of the result [default: from --keep and --ratio; 248 for CLIP]
     #[arg(long, value_name = "ROWS")]
     to: Option<usize>,
-    /// How new positions come from old ones
+    /// Interpolation method
     #[arg(long, value_name = "NAME", default_value = "kps")]
     method: StretchMethod,
 }
 
-/// From where, to where, in which form.
+/// The input, the output and its format.
 #[derive(Debug, Args)]
 struct FileArgs {
     /// As `--model` takes it.
-    #[arg(help = "A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]")]
+    #[arg(help = "File, folder, model name, or repository OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "IN")]
     input: String,
-    /// One file if it ends in .safetensors or .pt, else a folder
+    /// Output file if it ends in .safetensors or .pt, else a folder
     #[arg(value_name = "OUT")]
     output: PathBuf,
-    /// Whose tensor names and configuration files
+    /// Library whose tensor names and configuration files to write
     #[arg(long, value_name = "NAME", default_value = "hf")]
     layout: LayoutName,
-    /// The type of every number [default: as stored]
+    /// Data type of all tensors [default: as stored]
     #[arg(long, value_name = "TYPE")]
     dtype: Option<DtypeName>,
-    /// What the files may not say.
+    /// Properties that the files may not specify.
     #[command(flatten)]
     stated: StatedArgs,
-    /// Replace what is there
+    /// Overwrite existing output
     #[arg(long)]
     force: bool,
 }
 
-/// The types of numbers.
+/// Data types of tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DtypeName {
     F32,
@@ -103,16 +104,16 @@ enum DtypeName {
     Bf16,
 }
 
-/// The ways to stretch.
+/// Interpolation methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum StretchMethod {
-    /// knowledge-preserving: the first positions stay
+    /// knowledge-preserving: the leading positions stay
     Kps,
-    /// all positions spread evenly, for comparison
+    /// all positions are spread evenly, for comparison
     Linear,
 }
 
-/// Converts.
+/// Converts a model.
 ///
 /// # Errors
 /// When the input does not load, cannot be expressed in the layout, or the output cannot be written.
@@ -121,16 +122,16 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<Outcome> {
     args.files.write(&checkpoint, &hashes, console)
 }
 
-/// Stretches and converts.
+/// Stretches a model's text positions and converts it.
 ///
 /// # Errors
-/// As [`run`], and when the numbers make no longer table.
+/// As [`run`], and when the result would not be longer.
 pub fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outcome> {
     let (mut checkpoint, hashes) = args.files.open(console)?;
     let old = checkpoint.text_positions()?;
     if old.state() != State::Original {
         console.warn(&format!(
-            "the text has {} positions, which look stretched already ({})",
+            "the text tower has {} positions, which look already stretched ({})",
             old.rows(),
             old.state()
         ));
@@ -142,7 +143,7 @@ pub fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outcome> {
     let stretch = Stretch::new(old.rows(), method, args.keep, args.ratio, args.to)?;
     let new = old.stretched(&stretch);
     console.note(&format!(
-        "{} text positions became {}",
+        "stretched {} text positions to {}",
         old.rows(),
         new.rows()
     ));

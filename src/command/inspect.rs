@@ -1,4 +1,4 @@
-//! `longclip inspect`: what a weight file is, whether it loads, and if not, why.
+//! `longclip inspect`: describes a weight file and checks whether it loads.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -26,37 +26,37 @@ Examples:
   longclip inspect longclip-B.pt
   longclip inspect ./my-checkpoint --format json | jq .positions
 
-Exit status: 0 if the model loads, 1 if it does not (what could be found out is printed all the same).";
+Exit status: 0 the model loads, 1 it does not (whatever could be read is still printed).";
 
 /// The arguments of `longclip inspect`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct InspectArgs {
     /// As `--model` takes it.
-    #[arg(help = "A file or folder, a model's name, or a repository OWNER/REPO[@REV][:FILE]")]
+    #[arg(help = "File, folder, model name, or repository OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "FILE|NAME")]
     model: String,
-    /// How to print [default: table on a terminal, else json]
+    /// Output format [default: table on a terminal, else json]
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<InspectFormat>,
-    /// What the files may not say.
+    /// Properties that the files may not specify.
     #[command(flatten)]
     stated: StatedArgs,
 }
 
-/// The forms of the answer.
+/// The output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum InspectFormat {
-    /// For people.
+    /// Aligned lines of text
     Table,
-    /// One object.
+    /// One JSON object
     Json,
 }
 
-/// Looks and prints.
+/// Prints a description of a weight file.
 ///
 /// # Errors
-/// When nothing of that name is there, or stdout cannot be written.
+/// When the file does not exist, or stdout cannot be written.
 pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
     let settings = hub::Settings::from_env();
     let source = source::resolve(&args.model, &settings, console)?;
@@ -80,7 +80,7 @@ pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
     })
 }
 
-/// Aligned lines; what is not known is left out.
+/// Aligned lines, without what is unknown.
 fn table(found: &Inspection) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: Option<String>| {

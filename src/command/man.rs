@@ -17,37 +17,37 @@ Examples:
   longclip man classify | man -l -
   longclip man --out ~/.local/share/man/man1
 
-Exit status: 0 written, 2 there is no such command or the pages cannot be written.";
+Exit status: 0 success, 2 there is no such command, or the pages cannot be written.";
 
 /// The arguments of `longclip man`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct ManArgs {
-    /// Whose page to print, as in: models pull [default: the program's]
+    /// Command whose page to print, such as models pull [default: longclip]
     #[arg(value_name = "COMMAND", conflicts_with = "out")]
     commands: Vec<String>,
-    /// Write all pages into a folder instead
+    /// Write all pages into this folder instead
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
-/// Writes pages.
+/// Prints or writes manual pages.
 ///
 /// # Errors
-/// When there is no such command, or they cannot be written.
+/// When there is no such command, or the pages cannot be written.
 pub fn run(args: &ManArgs, console: &Console) -> Result<Outcome> {
     let mut program = Cli::command();
     program.build();
     if let Some(folder) = &args.out {
         let count = write_all(&program, folder)?;
-        console.note(&format!("wrote {count} pages into {}", folder.display()));
+        console.note(&format!("wrote {count} pages to {}", folder.display()));
         return Ok(Outcome::Answered);
     }
     let mut command = &program;
     for name in &args.commands {
         let Some(inner) = command.find_subcommand(name) else {
             bail!(
-                "there is no command {:?}; longclip --help lists the commands",
+                "there is no command {:?}; run longclip --help for a list",
                 args.commands.join(" ")
             );
         };
@@ -60,10 +60,10 @@ pub fn run(args: &ManArgs, console: &Console) -> Result<Outcome> {
     Ok(Outcome::Answered)
 }
 
-/// Writes `longclip.1`, `longclip-classify.1`, …; how many.
+/// Writes `longclip.1`, `longclip-classify.1`, …; returns how many.
 fn write_all(command: &Command, folder: &Path) -> Result<usize> {
     fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
     let path = folder.join(format!("{}.1", file_name(command)));
     fs::write(&path, page(command)?).with_context(|| format!("cannot write {}", path.display()))?;
     let mut count = 1;
@@ -73,20 +73,20 @@ fn write_all(command: &Command, folder: &Path) -> Result<usize> {
     Ok(count)
 }
 
-/// The subcommands, without the one that only prints help.
+/// The subcommands except `help`.
 fn documented(command: &Command) -> impl Iterator<Item = &Command> {
     let inner = command.get_subcommands();
     inner.filter(|inner| inner.get_name() != "help" && !inner.is_hide_set())
 }
 
-/// As man is asked for it, and as `--help` shows it with a blank: `longclip-models-pull`.
+/// The page's name as man takes it: `longclip-models-pull`.
 fn file_name(command: &Command) -> String {
     let name = command.get_bin_name().unwrap_or(command.get_name());
     name.replace(' ', "-")
 }
 
 fn page(command: &Command) -> Result<Vec<u8>> {
-    // A page's date would change with every build, so it has none.
+    // No date: it would change with every build.
     let man = Man::new(command.clone())
         .title(file_name(command).to_uppercase())
         .section("1")

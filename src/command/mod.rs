@@ -1,5 +1,4 @@
-//! The command line: the top parser, and one file or folder per subcommand with its flags and its
-//! `run`. Subcommands never import each other; what two of them need lives in [`crate::run`].
+//! The subcommands: each module has its flags and its `run`.
 
 pub mod bench;
 pub mod calibrate;
@@ -59,62 +58,63 @@ Examples:
   longclip classify img.jpg --labels \"a cat jumping\" \"a cat sleeping\"
   longclip classify --help
 
-Exit status: 0 every input was answered; 1 some inputs failed, or a gate was missed; 2 it could not run;
-75 worth retrying (the hub is down, the disk is full); 130 or 143 stopped by a signal.";
+Exit status: 0 success; 1 some inputs failed, or a limit such as --min-acc was missed; 2 could not
+run; 75 temporary failure, try again (the hub is down, the disk is full); 130 or 143 stopped by a
+signal.";
 
 /// Zero-shot image classification with CLIP and Long-CLIP.
 #[derive(Debug, Parser)]
 #[command(name = "longclip", version, styles = STYLES, max_term_width = 100, after_help = EXAMPLES)]
 pub struct Cli {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
-    /// What to say on stderr.
+    /// Messages on stderr.
     #[command(flatten)]
     pub console: ConsoleArgs,
 }
 
-/// The subcommands, one file each in `command`.
+/// The subcommands; each has its own module in `command`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Tell which of some texts fits an image best
+    /// Classify images by how well each label fits
     Classify(Box<ClassifyArgs>),
-    /// Keep the embeddings of images or texts in a file
+    /// Compute embeddings of images or texts and save them
     Embed(Box<EmbedArgs>),
-    /// Find the images or texts of a file of embeddings that fit best
+    /// Search a file of embeddings by text or image
     Search(Box<SearchArgs>),
-    /// Train a classifier on labelled images, a few of each class or many
+    /// Train a classifier on labelled images, few-shot or on a full dataset
     Probe(Box<ProbeArgs>),
-    /// Tell how good a model and labels are on images with known answers
+    /// Measure accuracy or retrieval on a labelled dataset
     Evaluate(Box<EvaluateArgs>),
-    /// Fit a temperature, so that probabilities mean what they say
+    /// Calibrate probabilities by temperature scaling
     Calibrate(Box<CalibrateArgs>),
-    /// Train a model on images with captions, as Long-CLIP was
+    /// Fine-tune a model on images with captions, as Long-CLIP does
     Finetune(Box<FinetuneArgs>),
-    /// Tell what a weight file is, and why it does not load if it does not
+    /// Describe a weight file, or say why it does not load
     Inspect(Box<InspectArgs>),
-    /// Write a model for another program, or as one canonical file
+    /// Convert a model for another library, or to one canonical file
     Convert(Box<ConvertArgs>),
-    /// Make a model read longer texts: stretch its text positions
+    /// Extend a model's context by stretching its positional embeddings
     Stretch(Box<StretchArgs>),
-    /// Measure how fast this machine runs a model
+    /// Measure a model's speed and memory use on this machine
     Bench(Box<BenchArgs>),
-    /// List, download, check and remove models
+    /// List, download, verify and remove models
     Models(ModelsArgs),
-    /// Show how texts become tokens, and whether they fit a model
+    /// Show how texts are tokenised, and whether they fit a model's context
     Tokens(TokensArgs),
-    /// Print what makes a shell complete this command line
+    /// Print a shell completion script
     Completions(CompletionsArgs),
     /// Print or write the manual pages
     Man(ManArgs),
-    /// Take back what classify --link, --copy or --move did
+    /// Undo classify --link, --copy or --move
     Undo(UndoArgs),
 }
 
-/// Runs what the user asked for.
+/// Runs the subcommand.
 ///
 /// # Errors
-/// When it cannot run: model, labels, output. Single inputs that fail are no error here.
+/// When it cannot run because of the model, labels or output. A failed input is not an error here.
 pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     kernel::check_level().map_err(anyhow::Error::msg)?;
     match cli.command {
@@ -137,11 +137,11 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     }
 }
 
-/// The exit status of an error: 75 where another try may help, 0 where the reader of a pipe went
-/// away, else 2.
+/// The exit status of an error: 75 if retrying may help, 0 if the reader of a pipe went away, else
+/// 2.
 #[must_use]
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
-    // First: a connection to the hub that broke is a broken pipe as well.
+    // Checked first: a broken connection to the hub is also a broken pipe.
     let is_locked = || error.chain().any(|cause| cause.is::<Locked>());
     if hub::is_worth_retrying(error) || cache::is_worth_retrying(error) || is_locked() {
         return ExitCode::from(75);

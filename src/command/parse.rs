@@ -1,4 +1,4 @@
-//! From the words of the command line to [`Cli`].
+//! Parses the command line into [`Cli`].
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,10 +10,10 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 use super::Cli;
 use crate::input::image::EXTENSIONS;
 
-/// Parses the words of this process.
+/// Parses the arguments of this process.
 ///
 /// # Errors
-/// What is wrong with them, as clap says it; and what is asked for with `--help` and `--version`.
+/// Usage errors as clap reports them; also `--help` and `--version`, whose text is the error.
 pub fn parse() -> Result<Cli, clap::Error> {
     parse_from(std::env::args_os().collect())
 }
@@ -25,7 +25,7 @@ fn parse_from(words: Vec<OsString>) -> Result<Cli, clap::Error> {
     cli.map_err(|error| with_classify(error.format(&mut command), &words))
 }
 
-/// A variable that is set to nothing is not set.
+/// Treats empty environment variables as unset.
 fn without_empty_variables(command: Command) -> Command {
     let is_empty = |arg: &clap::Arg| {
         let value = arg.get_env().and_then(std::env::var_os);
@@ -42,13 +42,13 @@ fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// An image where a subcommand should be: the user wants to classify it.
+/// Suggests `classify` where an image takes the place of the subcommand.
 fn with_classify(mut error: clap::Error, words: &[OsString]) -> clap::Error {
     let invalid = match error.get(ContextKind::InvalidSubcommand) {
         Some(ContextValue::String(word)) => Some(Path::new(word).exists()),
         _ => None,
     };
-    // A word that is nearly a subcommand, and no path, was meant as that one.
+    // A word close to a subcommand that is not a path is a typo.
     let is_typo = error.get(ContextKind::SuggestedSubcommand).is_some() && invalid == Some(false);
     let is_subcommand = error.kind() == ErrorKind::InvalidSubcommand && !is_typo;
     let image = words.iter().skip(1).map(Path::new).find(|path| {
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_without_a_subcommand_is_met_with_the_right_form() {
+    fn an_image_without_a_subcommand_gets_a_hint() {
         let hint = "to classify images: longclip classify x/c.PNG --labels TEXT TEXT…";
         assert!(error(&["x/c.PNG"]).contains(hint));
         assert!(error(&["-q", "x/c.PNG", "-l", "cat"]).contains(hint));

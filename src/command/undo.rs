@@ -15,24 +15,24 @@ Examples:
   longclip undo sorted/longclip-sorted-20261121T101530Z.jsonl
   longclip undo --dry-run sorted/longclip-sorted-20261121T101530Z.jsonl
 
-Only what is still as it was left is touched, and nothing is overwritten.
+Files that have changed since are left alone, and nothing is overwritten.
 
-Exit status: 0 all is as it was, 1 some images could not be taken back (each has a line on
-stderr), 2 the list cannot be used.";
+Exit status: 0 everything is back in place, 1 some images could not be restored (each has a line
+on stderr), 2 the list cannot be used.";
 
 /// The arguments of `longclip undo`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct UndoArgs {
-    /// The list that classify --link, --copy or --move left in the folder
+    /// List that classify --link, --copy or --move wrote into the folder
     #[arg(value_name = "FILE")]
     list: PathBuf,
-    /// Say what would be taken back, and do nothing
+    /// Print what would be undone, without doing it
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Takes back what was sorted.
+/// Undoes sorting.
 ///
 /// # Errors
 /// When the list cannot be used.
@@ -41,13 +41,17 @@ pub fn run(args: &UndoArgs, console: &Console) -> Result<Outcome> {
     let undone = undo(&args.list, run, &mut |step| match step {
         Undo::Undone { to, from } if args.dry_run => {
             console.note(&format!(
-                "would take back {} as {}",
+                "would undo {}, sorted from {}",
                 to.display(),
                 from.display()
             ));
         }
         Undo::Undone { to, from } => {
-            console.detail(&format!("took back {} as {}", to.display(), from.display()));
+            console.detail(&format!(
+                "undid {}, sorted from {}",
+                to.display(),
+                from.display()
+            ));
         }
         Undo::Failed { to, cause } => {
             console.failed(&to.display().to_string(), &format!("{cause:#}"))
@@ -55,10 +59,10 @@ pub fn run(args: &UndoArgs, console: &Console) -> Result<Outcome> {
     })?;
     let images = counted(undone.undone, "image");
     match (run, undone.failed) {
-        (Run::Dry, _) => console.note(&format!("{images} would be taken back")),
-        (Run::Real, 0) => console.note(&format!("took back {images}; all is as it was")),
+        (Run::Dry, _) => console.note(&format!("would undo {images}")),
+        (Run::Real, 0) => console.note(&format!("undid {images}; everything is back in place")),
         (Run::Real, _) => console.note(&format!(
-            "took back {images}; {} stays for the others",
+            "undid {images}; {} keeps the others",
             args.list.display()
         )),
     }

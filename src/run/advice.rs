@@ -1,4 +1,4 @@
-//! What to say about mistakes that everybody makes once.
+//! Checks for common mistakes, and their messages.
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +7,11 @@ use anyhow::{Result, bail};
 use crate::embedding::sidecar_of;
 use crate::input::paths::ImageRule;
 
-/// Fails if `path` is no place for an output file. Looks only, so that it can be asked long before
-/// the file is made.
+/// Fails if `path` cannot be an output file. Only looks, so it can be called long before the file
+/// is written.
 ///
 /// # Errors
-/// When it is a folder, or the folder that it would lie in does not exist.
+/// When it is a folder, or its parent folder does not exist.
 pub(crate) fn check_output(path: &Path) -> Result<()> {
     if path.is_dir() {
         bail!(
@@ -21,7 +21,7 @@ pub(crate) fn check_output(path: &Path) -> Result<()> {
     }
     match path.parent() {
         Some(folder) if folder != Path::new("") && !folder.is_dir() => bail!(
-            "the folder {} of the output {} does not exist; make it first",
+            "the folder {} of the output {} does not exist; create it first",
             folder.display(),
             path.display()
         ),
@@ -29,8 +29,8 @@ pub(crate) fn check_output(path: &Path) -> Result<()> {
     }
 }
 
-/// Fails if one of `outputs` is no place for a file, if two of them are the same, or if writing one
-/// would replace one of `inputs`.
+/// Fails if one of `outputs` cannot be a file, if two of them are the same, or if writing one would
+/// replace one of `inputs`.
 ///
 /// # Errors
 /// Names both.
@@ -54,7 +54,7 @@ pub(crate) fn check_outputs(
         let is_device = place.exists() && !place.is_file();
         if places.contains(&place) && !is_device {
             bail!(
-                "two outputs are to be written to {}; name another file for one of them",
+                "two outputs would be written to {}; name another file for one of them",
                 output.display()
             );
         }
@@ -64,7 +64,7 @@ pub(crate) fn check_outputs(
 }
 
 /// Fails if writing `output` would replace one of `inputs`, an image in one of the folders among them,
-/// or the names of rows that lie beside a file of embeddings.
+/// or the file with the row names of embeddings.
 ///
 /// # Errors
 /// Names the input.
@@ -73,7 +73,7 @@ pub(crate) fn check_not_an_input<'a>(
     inputs: impl Iterator<Item = &'a PathBuf>,
     rule: ImageRule,
 ) -> Result<()> {
-    // What does not exist yet is nobody's input.
+    // A file that does not exist cannot be an input.
     let Ok(target) = output.canonicalize() else {
         return Ok(());
     };
@@ -81,7 +81,8 @@ pub(crate) fn check_not_an_input<'a>(
     for input in inputs {
         if is_file && is_sidecar(&target, input) {
             bail!(
-                "the output {} has the names of the rows of {}; writing it would lose them",
+                "the output {} holds the row names of {}; choose another name so that they are not \
+                 overwritten",
                 output.display(),
                 input.display()
             );
@@ -92,7 +93,8 @@ pub(crate) fn check_not_an_input<'a>(
         let within = found.is_dir() && target.starts_with(&found) && rule.takes(&target);
         if is_file && (found == target || within) {
             bail!(
-                "the output {} is an input as well ({}); writing it would lose the input",
+                "the output {} is also an input ({}); choose another name so that it is not \
+                 overwritten",
                 output.display(),
                 input.display()
             );
@@ -101,7 +103,7 @@ pub(crate) fn check_not_an_input<'a>(
     Ok(())
 }
 
-/// Whether `target` lies beside the embeddings at `input` and names their rows.
+/// Whether `target` is the file of row names next to the embeddings at `input`.
 fn is_sidecar(target: &Path, input: &Path) -> bool {
     let suffix = input.extension().unwrap_or_default().to_string_lossy();
     ["npy", "npz", "safetensors", "parquet"].contains(&suffix.to_ascii_lowercase().as_str())
@@ -110,23 +112,23 @@ fn is_sidecar(target: &Path, input: &Path) -> bool {
             .is_ok_and(|sidecar| sidecar == target)
 }
 
-/// Why there are no images: perhaps because `--labels` took them for labels.
+/// The error for a run without images, perhaps because `--labels` took them.
 pub(crate) fn no_images(labels: &[String], rule: ImageRule) -> String {
     let last = labels.len().saturating_sub(1);
     let (images, rest): (Vec<_>, Vec<_>) = labels.iter().enumerate().partition(|(index, label)| {
         let path = Path::new(label);
-        // Folders are often named like classes; the one that came last was meant as images.
+        // Folders are often named like classes, so only one that came last counts as images.
         let is_folder = *index == last && index > &0 && path.is_dir();
         is_folder || (path.is_file() && rule.takes(path))
     });
     let Some((_, first)) = images.first() else {
-        return "no image given; name image files or folders, - for stdin, or --files-from FILE"
+        return "no image given; pass image files or folders, - for stdin, or --files-from FILE"
             .to_owned();
     };
     let kind = if Path::new(first).is_dir() {
-        "folder"
+        "a folder"
     } else {
-        "image"
+        "an image"
     };
     let shown = |list: Vec<(usize, &String)>, quote: fn(&str) -> String| {
         let more = if list.len() > 2 { " …" } else { "" };
@@ -134,8 +136,8 @@ pub(crate) fn no_images(labels: &[String], rule: ImageRule) -> String {
         words.join(" ") + more
     };
     format!(
-        "no image given, but the label {first:?} is a {kind}; --labels takes all words after it, \
-         so put images first: longclip classify {} --labels {}",
+        "no image given, but the label {first:?} is {kind}; --labels takes every word after it, so \
+         put images first: longclip classify {} --labels {}",
         shown(images.clone(), quoted_if_needed),
         shown(rest, |label| format!("{label:?}")),
     )

@@ -10,30 +10,30 @@ use serde::{Deserialize, Serialize};
 use super::Console;
 use super::session::Session;
 
-/// Larger files are something else.
+/// Larger files are not calibrations.
 const LIMIT_BYTES: u64 = 1 << 20;
 
-/// What makes a model's probabilities over some labels mean what they say.
+/// Temperature and threshold of one model over one set of labels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Calibration {
-    /// What logits are divided by.
+    /// Logits are divided by this.
     pub(crate) temperature: f32,
-    /// Below this probability the best label is not believed.
+    /// Below this probability the best label is reported as uncertain.
     #[serde(default)]
     pub(crate) none_threshold: Option<f32>,
-    /// The model that it was fitted for.
+    /// The model that it was fitted to.
     pub(crate) model: String,
-    /// Of its weights.
+    /// SHA-256 of the model's weights.
     pub(crate) model_sha256: String,
-    /// Of the labels and prompts.
+    /// SHA-256 of the labels and prompts.
     pub(crate) labels_sha256: String,
 }
 
 impl Calibration {
-    /// Reads the file, if one is named.
+    /// Reads the file, if one is given.
     ///
     /// # Errors
-    /// When it cannot be read, or holds no such numbers.
+    /// When it cannot be read, or its numbers are out of range.
     pub(crate) fn read(path: &Option<PathBuf>) -> Result<Option<Self>> {
         let read = |path: &PathBuf| -> Result<Self> {
             let mut text = String::new();
@@ -44,19 +44,19 @@ impl Calibration {
             let temperature = read.temperature;
             ensure!(
                 temperature.is_finite() && temperature > 0.0,
-                "its temperature is {temperature} and not a number above zero"
+                "its temperature is {temperature}, which is not a positive number"
             );
             let threshold = read.none_threshold.unwrap_or(0.0);
             ensure!(
                 (0.0..=1.0).contains(&threshold),
-                "its none_threshold is {threshold} and not a probability"
+                "its none_threshold is {threshold}, which is not a probability"
             );
             Ok(read)
         };
         let named = |path: &PathBuf| {
             read(path).with_context(|| {
                 format!(
-                    "cannot use the calibration {}; longclip calibrate writes such a file",
+                    "cannot use the calibration {}; longclip calibrate writes such files",
                     path.display()
                 )
             })
@@ -64,7 +64,7 @@ impl Calibration {
         path.as_ref().map(named).transpose()
     }
 
-    /// The temperature, with a warning if it was fitted for something else.
+    /// The temperature; warns if it was fitted to another model or other labels.
     pub(crate) fn temperature_for(
         &self,
         session: &Session,
@@ -73,12 +73,12 @@ impl Calibration {
     ) -> Result<f32> {
         if session.weights_sha256()? != self.model_sha256 {
             console.warn(&format!(
-                "the calibration was fitted for other weights ({}); its probabilities may be far off",
+                "the calibration was fitted to other weights ({}); probabilities may be far off",
                 self.model
             ));
         } else if labels_sha256 != self.labels_sha256 {
             console.warn(
-                "the calibration was fitted for other labels or templates; its probabilities may be off",
+                "the calibration was fitted to other labels or templates; probabilities may be off",
             );
         }
         Ok(self.temperature)

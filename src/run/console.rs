@@ -1,4 +1,4 @@
-//! What a run says to the person who started it, on stderr: notes, warnings, errors, progress.
+//! Messages on stderr: notes, warnings, errors and progress.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use crate::checkpoint::hub;
 use crate::input::dataset::Remark;
 use crate::run::flags::{ColorWhen, ConsoleArgs};
 
-/// Speaks on stderr, around the progress bar while there is one.
+/// Writes messages to stderr, above the progress bar if there is one.
 pub struct Console {
     quiet: bool,
     verbosity: u8,
@@ -20,7 +20,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// As the flags want it.
+    /// Configured by the flags.
     #[must_use]
     pub fn new(args: &ConsoleArgs) -> Self {
         let choice = match args.color {
@@ -37,7 +37,7 @@ impl Console {
         }
     }
 
-    /// Whether to colour results, which go to a terminal or elsewhere.
+    /// Whether to colour results, given whether they go to a terminal.
     #[must_use]
     pub fn colors_results(&self, to_terminal: bool) -> bool {
         match self.color {
@@ -50,28 +50,28 @@ impl Console {
         }
     }
 
-    /// Something that only `-v` wants to know.
+    /// Prints a message only with `-v`.
     pub fn detail(&self, message: &str) {
         if self.verbosity > 0 {
             self.say(&AnsiColor::BrightBlack.on_default(), "", message);
         }
     }
 
-    /// Something that everybody should know, unless they asked for quiet.
+    /// Prints a note, unless `--quiet`.
     pub fn note(&self, message: &str) {
         if !self.quiet {
             self.say(&AnsiColor::Cyan.on_default(), "note: ", message);
         }
     }
 
-    /// Something that may be wrong.
+    /// Prints a warning, unless `--quiet`.
     pub fn warn(&self, message: &str) {
         if !self.quiet {
             self.say(&AnsiColor::Yellow.on_default(), "warning: ", message);
         }
     }
 
-    /// What there is to know about a dataset.
+    /// Prints the notes and warnings of a dataset.
     pub fn remarks(&self, remarks: &[Remark]) {
         for remark in remarks {
             match remark {
@@ -82,12 +82,12 @@ impl Console {
         }
     }
 
-    /// One input failed.
+    /// Reports an input that failed.
     pub fn failed(&self, input: &str, cause: &str) {
         self.say(&Style::new(), "", &format!("{input}: {cause}"));
     }
 
-    /// The run failed: the error and one line a cause.
+    /// Reports that the run failed: the error, and one line per cause.
     pub fn fatal(&self, error: &anyhow::Error) {
         let style = AnsiColor::Red.on_default().bold();
         self.say(&style, "error: ", &error.to_string());
@@ -96,7 +96,7 @@ impl Console {
         }
     }
 
-    /// Asks a question that the person at the terminal answers with y or n; anything but y is no.
+    /// Asks a yes-or-no question on the terminal; anything but y or yes is no.
     ///
     /// # Errors
     /// When the question cannot be shown or the answer not read.
@@ -112,7 +112,7 @@ impl Console {
 
     fn say(&self, style: &Style, prefix: &str, message: &str) {
         let message = printable(message);
-        // Nobody is left to be told if stderr is gone.
+        // If stderr is gone, there is nowhere to report it.
         let print = || {
             let _ = writeln!(anstream::stderr(), "{style}{prefix}{style:#}{message}");
         };
@@ -128,8 +128,8 @@ impl Console {
             .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Shows how many images are done, on a terminal and once it takes long enough to be looked
-    /// at. `total` may walk folders, so it runs beside the work.
+    /// Shows how many images are done, on a terminal and after a short delay. `total` may walk
+    /// folders, so it runs in a thread of its own.
     pub fn start_progress(&self, total: impl FnOnce() -> Option<u64> + Send + 'static) {
         self.spin("{spinner} {human_pos} images, {speed}/s{msg}", move |bar| {
             if let Some(total) = total() {
@@ -141,19 +141,20 @@ impl Console {
         });
     }
 
-    /// Shows how many pairs of a dataset are looked at, on a terminal and once it takes long enough.
+    /// Shows how many pairs of a dataset were checked, on a terminal and after a short delay.
     pub fn start_pairs(&self) {
-        self.spin("{spinner} {human_pos} pairs looked at, {speed}/s", |_| ());
+        self.spin("{spinner} {human_pos} pairs checked, {speed}/s", |_| ());
     }
 
-    /// So many more pairs are looked at.
+    /// Counts more checked pairs.
     pub fn seen(&self, pairs: u64) {
         if let Some(bar) = &*self.bar() {
             bar.inc(pairs);
         }
     }
 
-    /// A bar that is shown on a terminal after a moment, if it is still there; then `shown` gets it.
+    /// Shows a bar on a terminal after a short delay, unless it has ended; then calls `shown` with
+    /// it.
     fn spin(&self, template: &str, shown: impl FnOnce(&ProgressBar) + Send + 'static) {
         if self.quiet || !std::io::stderr().is_terminal() {
             return;
@@ -172,7 +173,7 @@ impl Console {
         });
     }
 
-    /// Shows how many of `total` classifiers are fitted, on a terminal.
+    /// Shows how many of `total` classifiers were fitted, on a terminal.
     pub fn start_fits(&self, total: u64) {
         if !self.quiet && std::io::stderr().is_terminal() {
             let template = "{bar:30} {human_pos}/{human_len} fits, {eta} left";
@@ -186,7 +187,7 @@ impl Console {
         *self.bar() = Some(bar);
     }
 
-    /// One more image, and how many failed so far.
+    /// Counts one more image; `failed` is the number of failures so far.
     pub fn advance(&self, failed: u64) {
         if let Some(bar) = &*self.bar() {
             if failed > 0 {
@@ -196,7 +197,7 @@ impl Console {
         }
     }
 
-    /// Shows how many steps are done, on a terminal; whether it does.
+    /// Shows how many steps are done, if on a terminal; returns whether it does.
     pub fn start_steps(&self, total: u64, done: u64) -> bool {
         if self.quiet || !std::io::stderr().is_terminal() {
             return false;
@@ -206,7 +207,7 @@ impl Console {
         true
     }
 
-    /// So many steps are done, and what there is to say of the last one.
+    /// Updates the number of steps done and the message of the last one.
     pub fn step(&self, done: u64, message: String) {
         if let Some(bar) = &*self.bar() {
             bar.set_message(message);
@@ -214,10 +215,10 @@ impl Console {
         }
     }
 
-    /// Runs `write` with the bar out of the way, for results that go to the same terminal; it may say
-    /// something as well.
+    /// Runs `write` with the bar hidden, for results that go to the same terminal; `write` may
+    /// print messages too.
     pub fn around<T>(&self, write: impl FnOnce() -> T) -> T {
-        // Taken out and not borrowed: whatever is said meanwhile finds no bar, and none is drawn.
+        // Taken out rather than borrowed, so that messages printed meanwhile do not draw the bar.
         let bar = self.bar().take();
         let result = match &bar {
             Some(bar) => bar.suspend(write),
@@ -227,7 +228,7 @@ impl Console {
         result
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub fn end_progress(&self) {
         if let Some(bar) = self.bar().take() {
             bar.finish_and_clear();
@@ -238,17 +239,17 @@ impl Console {
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template);
     let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    // Indicatif's own has four places whatever the number is.
+    // Indicatif's own always has four decimals.
     style.with_key(
         "speed",
         |state: &ProgressState, text: &mut dyn std::fmt::Write| {
-            // Text takes all that is written.
+            // Writing to a string does not fail.
             let _ = write!(text, "{:.1}", state.per_sec());
         },
     )
 }
 
-/// Without characters that a terminal would act on: names of files are anybody's.
+/// Replaces control characters, since file names are untrusted.
 fn printable(message: &str) -> String {
     message
         .chars()

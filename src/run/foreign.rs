@@ -1,5 +1,5 @@
-//! A matrix of another program in a run: whose embeddings it holds the user says, and what was made of it
-//! is said once.
+//! A matrix of embeddings from another program. The user says which model made it; what was assumed
+//! about it is reported once.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::embedding::{Matrix, sidecar_of, split_array};
 use crate::run::flags::ModelChoice;
 
-/// A matrix and where it lies.
+/// A matrix and its path.
 #[derive(Clone, Copy)]
 pub(crate) struct Foreign<'a> {
     pub(crate) path: &'a Path,
@@ -18,16 +18,16 @@ pub(crate) struct Foreign<'a> {
 }
 
 impl Foreign<'_> {
-    /// Fails if nobody said which model made the matrix.
+    /// Fails unless the user named the model that made the matrix.
     pub(crate) fn check_choice(&self, choice: ModelChoice) -> Result<()> {
         ensure!(
             choice != ModelChoice::Default,
             "{} does not say which model made it; name that model with --model ({})",
             self.path.display(),
             match self.matrix.has_names() {
-                true => "longclip embed writes it down".to_owned(),
+                true => "longclip embed records it".to_owned(),
                 false => format!(
-                    "longclip embed writes it down, with the names of the rows, in {}",
+                    "longclip embed records it, and the names of the rows, in {}",
                     self.sidecar()
                 ),
             }
@@ -35,13 +35,13 @@ impl Foreign<'_> {
         Ok(())
     }
 
-    /// Fails if the model's embeddings are of another width.
+    /// Fails if the model's embeddings have another dimension.
     pub(crate) fn check_dim(&self, session: &Session) -> Result<()> {
         let (rows, dim) = (self.matrix.rows(), self.matrix.dim());
         let wanted = session.checkpoint.architecture.embed_dim;
         ensure!(
             dim == wanted,
-            "{} has {rows} rows of {dim} numbers, and the model {} makes {wanted}; {}",
+            "{} has {rows} rows of {dim} numbers, but model {} makes {wanted}; {}",
             self.path.display(),
             session.checkpoint.name,
             match rows == wanted {
@@ -52,11 +52,11 @@ impl Foreign<'_> {
         Ok(())
     }
 
-    /// Says what the file does not say and was done about it.
+    /// Reports what the file does not specify, and what was assumed.
     pub(crate) fn report(&self, session: &Session, console: &Console) {
         let lengths = self.matrix.lengths();
         let mut note = format!(
-            "{} does not say which model made it; taken for embeddings of {}",
+            "{} does not say which model made it; assuming {}",
             self.path.display(),
             session.checkpoint.name
         );
@@ -65,7 +65,7 @@ impl Foreign<'_> {
         }
         if !self.matrix.has_names() {
             note += &format!(
-                ", rows numbered from 0 (names would be in {}: a line {{\"image\": PATH}} or \
+                ", rows numbered from 0 (to name them, write {} with a line {{\"image\": PATH}} or \
                  {{\"text\": TEXT}} per row)",
                 self.sidecar()
             );
@@ -73,8 +73,7 @@ impl Foreign<'_> {
         console.note(&note);
         if let Some((count, first)) = lengths.zeros {
             console.warn(&format!(
-                "{}: {count} row{} of zeros (the first is row {first}), which have no direction and are \
-                 left out",
+                "{}: skipped {count} row{} of zeros (first: row {first}), which have no direction",
                 self.path.display(),
                 if count == 1 { "" } else { "s" }
             ));

@@ -1,4 +1,4 @@
-//! The images of a run: which ones, how they are read, and their embeddings as they come.
+//! The images of a run: which ones, how they are read, and a stream of their embeddings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::input::paths::{
 use crate::model::{Compute, DualEncoder};
 use crate::run::flags::{DecodeArgs, ImageArgs, ModelArgs};
 
-/// Images that go through a GPU together.
+/// Images per batch on a GPU.
 const GPU_BATCH: usize = 64;
 
-/// What a folder's files are taken by.
+/// Which files of a folder are images.
 pub(crate) const IMAGES: ImageRule = ImageRule {
     extensions: EXTENSIONS,
     looks_like_image,
@@ -36,11 +36,11 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Opens the list, if there is one; folders are walked later.
+    /// Opens the list, if one is given; folders are walked later.
     ///
     /// # Errors
-    /// When there are none, stdin is asked for twice, or the list cannot be opened. `labels` is what
-    /// `--labels` got: perhaps the images.
+    /// When there are no images, stdin is used twice, or the list cannot be opened. `labels` are
+    /// the values of `--labels`, which may include the images by mistake.
     pub(crate) fn open(args: &ImageArgs, labels: &[String]) -> Result<Self> {
         if args.images.is_empty() && args.files_from.is_none() {
             bail!("{}", advice::no_images(labels, IMAGES));
@@ -55,8 +55,8 @@ impl Images {
         })
     }
 
-    /// Without the images in `folders`, which lie in folders that are walked: what is written there
-    /// while they are walked must not be read again.
+    /// Excludes `folders` inside folders that are walked: what this run writes there must not be
+    /// read.
     pub(crate) fn leave_out(self, folders: Vec<PathBuf>) -> Self {
         Self {
             left_out: folders,
@@ -64,13 +64,13 @@ impl Images {
         }
     }
 
-    /// One image and no more, as far as the arguments tell.
+    /// Whether the arguments name exactly one image.
     pub(crate) fn single(&self) -> bool {
         self.files_from.is_none() && self.arguments.len() == 1 && !self.arguments[0].is_dir()
     }
 
-    /// Whether a path among the arguments, or in a folder among them, is not UTF-8. What a list names is
-    /// not known before it is read.
+    /// Whether a path among the arguments, or in a folder among them, is not UTF-8. The paths of a
+    /// list are not known yet.
     pub(crate) fn has_odd_names(&self) -> bool {
         let found = paths::expand(self.arguments.clone(), None, IMAGES);
         found.is_ok_and(|mut found| {
@@ -102,7 +102,7 @@ impl Images {
         advice::check_outputs(outputs, &inputs, IMAGES)
     }
 
-    /// Starts reading and decoding; images are encoded once [`Running::give`] brings the model.
+    /// Starts reading and decoding; images are encoded once [`Running::give`] sets the model.
     pub(crate) fn start(self, plan: Plan, stop: Stop) -> Running {
         let (arguments, files_from) = (self.arguments, self.files_from);
         let (named, left_out) = (arguments.clone(), self.left_out);
@@ -140,7 +140,7 @@ fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
 }
 
 impl Plan {
-    /// How images are read where no flag says anything.
+    /// How images are read by default.
     pub(crate) fn of(session: &Session) -> Self {
         let batches = matches!(session.placement.compute, Compute::Candle(..));
         Self {
@@ -154,7 +154,7 @@ impl Plan {
         }
     }
 
-    /// As the flags want it.
+    /// How images are read with these flags.
     pub(crate) fn new(session: &Session, model: &ModelArgs, decode: &DecodeArgs) -> Self {
         let plan = Self::of(session);
         let batch_size = model.batch_size.map(|size| size as usize);
@@ -165,12 +165,12 @@ impl Plan {
         }
     }
 
-    /// For one image, whose work all threads share.
+    /// For one image that all threads work on.
     pub(crate) fn single(self, single: bool) -> Self {
         Self { single, ..self }
     }
 
-    /// With a small JPEG of each image, `longest` pixels on its longer side.
+    /// Also makes a JPEG thumbnail of each image, with `longest` pixels on its longer side.
     pub(crate) fn thumbnails(self, longest: Option<u32>) -> Self {
         Self {
             thumbnails: longest,
@@ -178,27 +178,27 @@ impl Plan {
         }
     }
 
-    /// With what earlier runs computed.
+    /// Reuses what earlier runs computed.
     pub(crate) fn memory<M: Memory + 'static>(self, memory: Option<Arc<M>>) -> Self {
         let memory = memory.map(|memory| memory as Arc<dyn Memory>);
         Self { memory, ..self }
     }
 }
 
-/// Images under way.
+/// Images being processed.
 pub(crate) struct Running {
     pipeline: Pipeline,
     model: ModelSlot,
     stop: Stop,
-    /// How many images there are, if progress is to be shown; may take a while to find out.
+    /// Counts the images, if progress is shown; may take a while.
     total: Option<Box<dyn FnOnce() -> Option<u64> + Send>>,
     passed_over: Option<PassedOver>,
-    /// What was guessed about the list of images.
+    /// Notes about the list of images.
     list_notes: ListNotes,
 }
 
 impl Running {
-    /// Starts reading and decoding what `sources` yields.
+    /// Starts reading and decoding `sources`.
     pub(crate) fn start(
         sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
         plan: Plan,
@@ -215,7 +215,7 @@ impl Running {
         }
     }
 
-    /// The same for a list that is complete.
+    /// The same for a complete list.
     pub(crate) fn of(sources: Vec<Result<ImageSource, PathError>>, plan: Plan, stop: Stop) -> Self {
         let count = sources.len() as u64;
         Self {
@@ -224,16 +224,16 @@ impl Running {
         }
     }
 
-    /// From now on images are encoded.
+    /// Sets the model; images are encoded from now on.
     pub(crate) fn give(&self, model: Arc<dyn DualEncoder>) {
         let _ = self.model.set(model);
     }
 
-    /// Hands each image to `take` as it is ready, in input order, with its failures and warnings
-    /// told on stderr and progress shown.
+    /// Passes each image to `take` as soon as it is ready, in input order. Prints failures,
+    /// warnings and progress on stderr.
     ///
     /// # Errors
-    /// Those of `take`, at once.
+    /// Those of `take`, immediately.
     pub(crate) fn for_each(
         mut self,
         console: &Console,
@@ -258,17 +258,15 @@ impl Running {
         }
         match passed_over.count() {
             0 => {}
-            1 => console.detail("1 file in folders is no image and was passed over"),
-            n => console.detail(&format!(
-                "{n} files in folders are no images and were passed over"
-            )),
+            1 => console.detail("skipped 1 file that is not an image"),
+            n => console.detail(&format!("skipped {n} files that are not images")),
         }
         counts.signal = self.stop.signal();
         Ok(counts)
     }
 }
 
-/// What came out.
+/// How many images succeeded and failed.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) answered: u64,
@@ -294,12 +292,12 @@ impl Counts {
         }
     }
 
-    /// How the run ended, as far as the images tell.
+    /// How the run ended, judging by the images.
     pub(crate) fn outcome(&self, console: &Console) -> Outcome {
         match (self.signal, self.answered, self.failed) {
             (Some(signal), ..) => Outcome::Stopped(signal),
             (_, 0, 0) => {
-                console.note("no images: the list or the folders hold none");
+                console.note("no images found in the list or folders");
                 Outcome::Answered
             }
             (.., 0) => Outcome::Answered,

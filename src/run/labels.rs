@@ -1,4 +1,4 @@
-//! From the arguments that name labels to what the model reads, for all commands that take labels.
+//! Turns the label arguments into prompts that the model reads, for all commands that take labels.
 
 use std::path::Path;
 
@@ -16,12 +16,12 @@ use crate::run::flags::{LabelArgs, NoneArgs, ScoreArgs};
 use crate::task::class_embedding::ClassEmbeddings;
 use crate::task::zero_shot::{Classifier, Score};
 
-/// The text that an image is compared with when labels are scored one by one.
-const SAYS_NOTHING: &str = "a photo";
-/// What several texts that stand for none of the labels are reported as.
+/// The neutral prompt that labels are compared with under `--score sigmoid`.
+const NEUTRAL_PROMPT: &str = "a photo";
+/// The name under which background texts are reported.
 const NONE_LABEL: &str = "none of these";
 
-/// The templates asked for; without any, the label as typed. Says what was guessed about their file.
+/// The templates given; without any, the label as typed. Reports what was guessed about their file.
 ///
 /// # Errors
 /// When they cannot be read or used.
@@ -35,10 +35,10 @@ pub(crate) fn templates(args: &LabelArgs, console: &Console) -> Result<Templates
     Ok(templates)
 }
 
-/// The labels asked for; says what may be wrong with them.
+/// The labels given; warns of likely mistakes in them.
 ///
 /// # Errors
-/// When there are none, or they cannot be read or used.
+/// When no labels are given, or they cannot be read or used.
 pub(crate) fn label_set(
     args: &LabelArgs,
     templates: &Templates,
@@ -58,14 +58,14 @@ pub(crate) fn label_set(
     };
     if !set.uses_templates && !templates.are_none() {
         console.warn(
-            "the templates are not used: every label brings complete prompts; write them as aliases \
-             to have them filled in",
+            "the templates are ignored because every label has complete prompts; write these as \
+             aliases to apply the templates",
         );
     }
     Ok(set)
 }
 
-/// The labels of a file; says what was guessed about it, and what may be wrong with it.
+/// The labels of a file; reports what was guessed about it, and warns of likely mistakes.
 fn from_file(
     file: &Path,
     delimiter: Option<u8>,
@@ -80,11 +80,11 @@ fn from_file(
     Ok(set)
 }
 
-/// Why one label is not enough; perhaps it was meant as several.
+/// The error for a single label, with a hint if it looks like several.
 pub(crate) fn one_label(label: &str) -> String {
     let hint = match in_one(label) {
         Some(labels) => format!(
-            "; labels are given apart and not with commas: --labels {}",
+            "; separate labels with spaces, not commas: --labels {}",
             labels.join(" ")
         ),
         None => String::new(),
@@ -95,21 +95,20 @@ pub(crate) fn one_label(label: &str) -> String {
     )
 }
 
-/// What to say about a label that looks like several: short words with commas between them. A label
-/// of whole phrases has commas of its own.
+/// A hint for a label that looks like several: short words separated by commas. Longer phrases may
+/// contain commas of their own.
 fn hint_apart(label: &str) -> Option<String> {
     let labels = in_one(label)?;
     let is_short = |label: &String| label.split_whitespace().count() <= 2;
     labels.iter().all(is_short).then(|| {
         format!(
-            "the label {label:?} is taken as one; labels are given apart and not with commas: \
-             --labels {}",
+            "{label:?} is taken as one label; separate labels with spaces, not commas: --labels {}",
             labels.join(" ")
         )
     })
 }
 
-/// The labels that are written as one, each in quotes; none if it is one.
+/// The labels inside one label, each in quotes; `None` if it is only one.
 fn in_one(label: &str) -> Option<Vec<String>> {
     let sign = [',', ';', '|']
         .into_iter()
@@ -121,8 +120,8 @@ fn in_one(label: &str) -> Option<Vec<String>> {
     are_labels.then(|| labels.into_iter().map(quoted).collect())
 }
 
-/// What tells the texts of a run from all others: labels and prompts in their order, what stands for
-/// none of them, and what becomes of long ones.
+/// Digest of all that the texts of a run depend on: labels and prompts in order, the none texts,
+/// and the handling of long texts.
 pub(crate) fn sha256(labels: &LabelSet, none: Option<&NoneTexts>, long: LongText) -> String {
     let pairs = |classes: &[Class]| -> Vec<_> {
         let pair = |class: &Class| (class.label.clone(), class.prompts.clone());
@@ -134,23 +133,23 @@ pub(crate) fn sha256(labels: &LabelSet, none: Option<&NoneTexts>, long: LongText
     hexadecimal(&Sha256::digest(text))
 }
 
-/// Texts that stand for none of the labels.
+/// Texts that stand for "none of the labels".
 #[derive(Clone, Debug)]
 pub(crate) struct NoneTexts {
-    /// What they are reported as, together.
+    /// The name under which they are reported together.
     pub(crate) name: String,
     /// Whether they are a class of their own, after the labels; with [`Score::Sigmoid`] labels are
     /// compared with them, and they are not reported.
     pub(crate) is_class: bool,
-    /// Whether the user named none: a model with a bias of its own needs them not.
+    /// Whether the user gave none; a model with a logit bias then uses that instead.
     is_default: bool,
     classes: Vec<Class>,
 }
 
 impl NoneTexts {
-    /// What `args` ask for, if anything. The none label is read as typed where labels are compared
-    /// with it; as one more class it is filled into the templates like the labels, and so are
-    /// background texts.
+    /// The texts that `args` ask for, if any. The none label is read as typed if labels are
+    /// compared with it; as an extra class it is filled into the templates like the labels, and so
+    /// are background texts.
     ///
     /// # Errors
     /// When a background file cannot be used, or the none label is one of the labels.
@@ -168,7 +167,7 @@ impl NoneTexts {
         let is_class = args.score != Score::Sigmoid;
         let is_default = none_label.is_none() && background.is_empty() && background_file.is_none();
         let none_label = match none_label {
-            None if !is_class => Some(SAYS_NOTHING.to_owned()),
+            None if !is_class => Some(NEUTRAL_PROMPT.to_owned()),
             label => label.clone(),
         };
         let as_typed = Templates::none();
@@ -190,7 +189,7 @@ impl NoneTexts {
         let is_taken = labels.classes.iter().any(|class| class.label == name);
         ensure!(
             !(is_class && is_taken),
-            "{name:?} is a label and stands for none of the labels; choose another --none-label"
+            "{name:?} is both a label and the none label; choose another --none-label"
         );
         Ok(Some(Self {
             name,
@@ -201,11 +200,11 @@ impl NoneTexts {
     }
 }
 
-/// The prompts of all classes, and of what stands for none of them, as a model reads them.
+/// The tokenised prompts of all classes and of the none texts.
 pub(crate) struct Texts {
     classes: Vec<Vec<Fitted>>,
     none: Option<Vec<Vec<Fitted>>>,
-    /// Whether a model's own bias stands for them.
+    /// Whether a model's logit bias replaces them.
     yields_to_bias: bool,
 }
 
@@ -240,7 +239,7 @@ impl Texts {
     /// Encodes them.
     ///
     /// # Errors
-    /// When the model cannot.
+    /// When the model fails.
     pub(crate) fn classifier(&self, model: &dyn DualEncoder, score: Score) -> Result<Classifier> {
         let encode = |classes: &Vec<_>| ClassEmbeddings::encode(model, classes);
         let (scale, bias) = (model.logit_scale(), model.logit_bias());
@@ -256,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_written_as_one_get_a_hint() {
+    fn labels_joined_by_commas_get_a_hint() {
         let cases = [
             ("cat, dog", true),
             ("cat,dog", true),

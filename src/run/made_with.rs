@@ -1,4 +1,4 @@
-//! Whether a file of embeddings, or a classifier of them, is this run's model's.
+//! Checks that a file of embeddings, or a probe, was made with this run's model.
 
 use std::path::Path;
 
@@ -20,15 +20,15 @@ use crate::run::pipeline::Plan;
 pub(crate) struct MadeWith<'a> {
     pub(crate) path: &'a Path,
     pub(crate) about: &'a About,
-    /// What to do where no flag helps: `embed anew`.
-    pub(crate) anew: &'static str,
+    /// What to do if no flag helps, such as `embed again`.
+    pub(crate) redo: &'static str,
 }
 
 impl MadeWith<'_> {
-    /// The model to go on with: the one that is asked for, or where none is, the file's own.
+    /// The model to use: the one given, else the file's own.
     ///
     /// # Errors
-    /// When the file names another, or one that nobody but its maker knows.
+    /// When the file names another model, or one that cannot be found by name.
     pub(crate) fn model(
         &self,
         args: &ModelArgs,
@@ -42,7 +42,7 @@ impl MadeWith<'_> {
         }
         if !source::is_same(&args.model, theirs) {
             console.note(&format!(
-                "the model is {theirs}, with which {} was made; --model names another",
+                "using model {theirs}, which {} was made with; --model overrides it",
                 self.path.display()
             ));
         }
@@ -52,8 +52,8 @@ impl MadeWith<'_> {
         })
     }
 
-    /// Fails if the model is to be fetched, or is nobody's choice, and by its name it is another. Whether
-    /// files on this machine are the same model is told by their weights.
+    /// Fails if the model would be downloaded or is the default, and its name differs. Local files
+    /// are compared by their weights instead.
     pub(crate) fn check_name(&self, model: &str, choice: ModelChoice) -> Result<()> {
         let theirs = &self.about.model;
         if source::is_same(model, theirs) {
@@ -69,19 +69,19 @@ impl MadeWith<'_> {
         };
         ensure!(
             may_be_same,
-            "{} was made with the model {theirs}, and this run's is {model}; pass --model {theirs}",
+            "{} was made with model {theirs}, but this run uses {model}; pass --model {theirs}",
             self.path.display()
         );
         Ok(())
     }
 
-    /// Fails if the model's embeddings are of another width.
+    /// Fails if the model's embeddings have another dimension.
     pub(crate) fn check_dim(&self, session: &Session) -> Result<()> {
         let about = self.about;
         let dim = session.checkpoint.architecture.embed_dim;
         ensure!(
             about.dim == dim,
-            "{} was made with the model {}, of {} features, and this run's, {}, has {dim}; pass \
+            "{} was made with model {} ({} features), but this run uses {} ({dim} features); pass \
              --model {}",
             self.path.display(),
             about.model,
@@ -92,53 +92,54 @@ impl MadeWith<'_> {
         Ok(())
     }
 
-    /// Fails if the model's weights, activation or heads are others. Reads all weights.
+    /// Fails if the model's weights, activation or heads differ. Reads all weights.
     pub(crate) fn check_model(&self, session: &Session) -> Result<()> {
         let about = self.about;
         let digest = session.weights_sha256()?;
         let way_out = match about.model == session.checkpoint.name {
-            true => self.anew.to_owned(),
+            true => self.redo.to_owned(),
             false => format!("pass --model {}", about.model),
         };
         ensure!(
             about.sha256 == digest,
-            "{} was made with the model {} (weights {:.12}…), and this run's is {} (weights \
+            "{} was made with model {} (weights {:.12}…), but this run uses {} (weights \
              {digest:.12}…); {way_out}",
             self.path.display(),
             about.model,
             about.sha256,
             session.checkpoint.name,
         );
-        // How images were read moves embeddings a little; another activation makes others of them.
+        // How images were read changes embeddings slightly; another activation changes them
+        // completely.
         let ours = session.checkpoint.activation.to_string();
         if let Some(theirs) = setting(about, "activation=").filter(|theirs| *theirs != ours) {
             bail!(
-                "{} was made with the activation {theirs}, and this run's is {ours}; pass \
-                 --activation {theirs}, or {}",
+                "{} was made with activation {theirs}, but this run uses {ours}; pass --activation \
+                 {theirs}, or {}",
                 self.path.display(),
-                self.anew
+                self.redo
             );
         }
         let heads = session.checkpoint.heads();
         let ours = format!("{},{}", heads.image, heads.text);
         if let Some(theirs) = setting(about, "heads=").filter(|theirs| *theirs != ours) {
             bail!(
-                "{} was made with {theirs} attention heads (image,text), and this run's model has {ours}; \
-                 pass --heads {theirs}, or {}",
+                "{} was made with {theirs} attention heads (image,text), but this run's model has \
+                 {ours}; pass --heads {theirs}, or {}",
                 self.path.display(),
-                self.anew
+                self.redo
             );
         }
         Ok(())
     }
 
-    /// Fails if another file is of another model.
+    /// Fails if another file was made with another model.
     pub(crate) fn check_same(&self, other: &MadeWith<'_>) -> Result<()> {
         let (one, two) = (self.about, other.about);
         ensure!(
             one.sha256 == two.sha256 && one.dim == two.dim,
-            "{} was made with the model {} (weights {:.12}…, {} features) and {} with {} (weights \
-             {:.12}…, {} features); embed both with one model",
+            "{} was made with model {} (weights {:.12}…, {} features) and {} with {} (weights \
+             {:.12}…, {} features); embed both with the same model",
             self.path.display(),
             one.model,
             one.sha256,
@@ -150,11 +151,11 @@ impl MadeWith<'_> {
         );
         ensure!(
             setting(one, "activation=") == setting(two, "activation="),
-            "{} and {} were made with different activations; embed both alike",
+            "{} and {} were made with different activations; embed both the same way",
             self.path.display(),
             other.path.display()
         );
-        // Files from before heads were written down have none.
+        // Older files do not record heads.
         let heads = [one, two].map(|about| setting(about, "heads="));
         ensure!(
             heads[0] == heads[1] || heads.contains(&None),
@@ -165,35 +166,36 @@ impl MadeWith<'_> {
         Ok(())
     }
 
-    /// Says how others, of the same model, were made differently: it moves embeddings a little.
-    pub(crate) fn tell_difference(&self, (other, theirs): (&str, &About), console: &Console) {
-        // What numbers are stored as matters least of all.
+    /// Warns if another file of the same model was made with other settings, which change
+    /// embeddings slightly.
+    pub(crate) fn warn_difference(&self, (other, theirs): (&str, &About), console: &Console) {
+        // The stored data type does not matter.
         let theirs = About {
             dtype: self.about.dtype,
             ..theirs.clone()
         };
         if let Some(difference) = self.about.difference(&theirs) {
             console.note(&format!(
-                "{} and {other} were not made alike, and are used together ({difference})",
+                "{} and {other} were made with different settings ({difference}); using both",
                 self.path.display()
             ));
         }
     }
 }
 
-/// Whether nothing of a model must be fetched; what is none is told where it is opened.
+/// Whether a model is on this machine. A name that is not a model is reported when it is opened.
 fn is_here(model: &str) -> bool {
     let presence = source::presence(model, &hub::Settings::from_env());
     !matches!(presence, Ok(Presence::Absent | Presence::Begun))
 }
 
-/// The value of a setting, whose `key` ends in "=".
+/// The value of a setting; `key` ends in "=".
 fn setting<'a>(about: &'a About, key: &str) -> Option<&'a str> {
     let mut settings = about.settings.split(' ');
     settings.find_map(|setting| setting.strip_prefix(key))
 }
 
-/// What the flags say of how images are read, as far as it changes embeddings.
+/// The decoding flags that change embeddings, as text.
 pub(crate) fn settings(args: &DecodeArgs) -> String {
     let alpha = match args.alpha {
         Alpha::White => "white",
@@ -204,14 +206,14 @@ pub(crate) fn settings(args: &DecodeArgs) -> String {
     format!("orient={orient} alpha={alpha}")
 }
 
-/// What the embeddings of a run's images have in common, in whatever file they end.
+/// What the embeddings of a run's images have in common, independent of the file.
 pub(crate) fn about_images(session: &Session, plan: &Plan, decode: &DecodeArgs) -> Result<About> {
     let recipe = session.image_recipe(&plan.decode)?;
     about(session, Kind::Images, &settings(decode), &recipe)
 }
 
-/// The heads where the weights alone may not bring them back: as the user stated them, or other than of
-/// 64 features each.
+/// The heads, if the weights alone do not determine them: stated by the user, or not 64 features
+/// each.
 fn heads_setting(session: &Session) -> String {
     let (checkpoint, stated) = (&session.checkpoint, session.heads_are_stated);
     let image = &checkpoint.architecture.image;
@@ -223,7 +225,7 @@ fn heads_setting(session: &Session) -> String {
     }
 }
 
-/// What all rows of a run have in common; `settings` is for people, `recipe` for certain.
+/// What all rows of a run have in common; `settings` is for display, `recipe` for comparison.
 pub(crate) fn about(session: &Session, kind: Kind, settings: &str, recipe: &str) -> Result<About> {
     let checkpoint = &session.checkpoint;
     let device = session.placement.device.split(':').next();

@@ -23,18 +23,18 @@ use std::process::ExitCode;
 
 pub use console::Console;
 
-/// How a run that could run ended.
+/// How a run ended, if it could start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Every input was answered.
     Answered,
     /// Some inputs failed; the rest is written.
     SomeFailed,
-    /// Not one input could be read.
+    /// No input could be read.
     NoneRead,
-    /// Nothing could be done, but another try may help.
+    /// Nothing was done, but retrying may help.
     TryLater,
-    /// A signal (by number) stopped it, after writing what was complete.
+    /// Stopped by this signal, after complete results were written.
     Stopped(i32),
 }
 

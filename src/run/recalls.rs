@@ -12,10 +12,10 @@ use crate::run::session::Stop;
 use crate::task::retrieval::{Pairs, Retrieval, retrieve};
 use crate::task::text_embedding::TextEmbeddings;
 
-/// Captions that are encoded together.
+/// Captions per batch.
 const TOGETHER: usize = 256;
 
-/// Depths that are told.
+/// The depths of recall.
 pub(crate) const DEPTHS: [usize; 3] = [1, 5, 10];
 
 /// The images that could be read, and their captions.
@@ -24,9 +24,9 @@ pub(crate) struct Kept {
     dim: usize,
     /// [images, dim].
     embeddings: Vec<f32>,
-    /// The captions, counted in the dataset's order.
+    /// Indices of the captions in the dataset.
     pub(crate) texts: Vec<usize>,
-    /// The image of each, counted among those kept.
+    /// The image of each caption, as an index into those kept.
     image_of_text: Vec<usize>,
 }
 
@@ -57,15 +57,15 @@ impl Kept {
         }
         ensure!(
             !kept.texts.is_empty(),
-            "no image that could be read has a caption"
+            "none of the images that could be read has a caption"
         );
         Ok(kept)
     }
 
-    /// Encodes the captions and ranks everything against everything.
+    /// Encodes the captions and ranks images and captions against each other.
     ///
     /// # Errors
-    /// Also when a signal asked to stop.
+    /// Also when stopped by a signal.
     pub(crate) fn retrieve(
         &self,
         model: &dyn DualEncoder,
@@ -96,7 +96,7 @@ impl Kept {
         })
     }
 
-    /// How many of the captions were cut.
+    /// The number of captions that were cut.
     pub(crate) fn cut(&self, texts: &[Fitted]) -> usize {
         let cut = self.texts.iter().filter(|&&text| texts[text].cut.is_some());
         cut.count()

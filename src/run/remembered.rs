@@ -1,5 +1,5 @@
-//! A model that remembers: what an earlier run computed comes from the cache, and the towers are
-//! loaded only for what does not.
+//! A model with a cache: embeddings of earlier runs come from the cache, and the towers are loaded
+//! only when needed.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,19 +33,19 @@ pub(crate) struct Remembered {
     texts: Recipe,
     thumbnails: Option<Recipe>,
     clip: Mutex<Option<Arc<Clip>>>,
-    /// Images and texts that were found.
+    /// Images and texts found in the cache.
     found: AtomicU64,
-    /// Images and texts that had to be computed.
+    /// Images and texts that were computed.
     computed: AtomicU64,
 }
 
-/// What a run computes with: a model, and perhaps what earlier runs know.
+/// A model to encode with, and perhaps a cache.
 pub(crate) struct Engine {
     pub(crate) encoder: Arc<dyn DualEncoder>,
     memory: Option<Arc<Remembered>>,
 }
 
-/// Where to keep embeddings, opened before a model is looked for.
+/// The cache's folder, checked before a model is opened.
 pub(crate) fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
     let folder = args.cache.clone().filter(|folder| folder.as_os_str() != "");
     folder.as_deref().map(cache::check_folder).transpose()?;
@@ -82,7 +82,7 @@ impl Remembered {
         }))
     }
 
-    /// The towers, loaded by the first who needs them.
+    /// The towers, loaded on first use.
     fn clip(&self) -> Result<Arc<Clip>> {
         let mut clip = self.clip.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(clip) = &*clip {
@@ -93,7 +93,7 @@ impl Remembered {
         Ok(loaded)
     }
 
-    /// Writes what is not written yet; a failure is a warning, the run's results are right.
+    /// Writes pending entries. A failure is only a warning, since the results are correct.
     pub(crate) fn flush(&self, console: &Console) {
         console.detail(&format!(
             "cache: {} embeddings found, {} computed",
@@ -101,7 +101,7 @@ impl Remembered {
             self.computed.load(Ordering::Relaxed)
         ));
         if !self.cache.is_writable() {
-            console.note("the cache cannot be written; it was read, and nothing new is kept");
+            console.note("the cache is read-only; new embeddings were not saved");
         }
         if let Err(error) = self.cache.flush() {
             console.warn(&format!("{error:#}"));
@@ -109,7 +109,8 @@ impl Remembered {
     }
 }
 
-/// The SHA-256 of a weight file, which takes a while to compute, in hexadecimal digits.
+/// The SHA-256 of a weight file in hexadecimal, from the cache if known, since computing it is
+/// slow.
 fn digest_of(cache: &Cache, file: &Path) -> Result<String> {
     let stamp = Stamp::of(file).filter(Stamp::is_settled);
     if let Some(known) = stamp.and_then(|stamp| cache.digest_of(file, stamp)) {
@@ -170,7 +171,7 @@ impl DualEncoder for Remembered {
         self.clip()?.encode_image(pixels)
     }
 
-    /// Only the texts that are not known go through the tower.
+    /// Only texts that are not cached go through the tower.
     fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor> {
         let dim = self.session.checkpoint.architecture.embed_dim;
         let digest = |text: &TokenIds| -> Content {
@@ -213,7 +214,7 @@ impl DualEncoder for Remembered {
     }
 }
 
-/// A model that is open, and how its images are read: what a run needs before anything is loaded.
+/// An opened model, and how its images are read, before anything is loaded.
 pub(crate) struct Ready {
     pub(crate) session: Arc<Session>,
     pub(crate) plan: Plan,
@@ -221,7 +222,7 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// With the cache in `folder`, if there is to be one.
+    /// With the cache in `folder`, if any.
     pub(crate) fn new(session: Arc<Session>, plan: Plan, folder: Option<&Path>) -> Result<Self> {
         let open = |folder| Remembered::open(folder, session.clone(), &plan);
         let memory = folder.map(open).transpose()?;
@@ -232,14 +233,14 @@ impl Ready {
         })
     }
 
-    /// What computes.
+    /// Makes the engine.
     pub(crate) fn engine(&self, console: &Console) -> Result<Engine> {
         Engine::new(&self.session, self.memory.clone(), console)
     }
 }
 
 impl Engine {
-    /// A model without a memory, loaded now, or one with a memory, loaded when it is needed.
+    /// Without a cache the model is loaded now, with one on first use.
     pub(crate) fn new(
         session: &Session,
         memory: Option<Arc<Remembered>>,
@@ -252,7 +253,7 @@ impl Engine {
         Ok(Self { encoder, memory })
     }
 
-    /// Ends the run: what is to be remembered is written.
+    /// Ends the run and writes the cache.
     pub(crate) fn finish(&self, console: &Console) {
         if let Some(memory) = &self.memory {
             memory.flush(console);

@@ -1,4 +1,4 @@
-//! What the pages of all commands have in common.
+//! Parts that the HTML reports of all commands share.
 
 use std::path::Path;
 
@@ -14,17 +14,17 @@ use crate::output::report::{Figure, Image, Value};
 /// The longer side of thumbnails, in pixels.
 pub(crate) const THUMBNAIL: u32 = 128;
 
-/// Fails if the name of a page promises another format.
+/// Fails if the name of a page has the suffix of another format.
 pub(crate) fn check_page(path: Option<&Path>) -> Result<()> {
     path.map_or(Ok(()), |path| {
-        check_suffix(path, &["html", "htm"], "a page of HTML")
+        check_suffix(path, &["html", "htm"], "an HTML page")
     })
 }
 
-/// Names and values.
+/// Names and values for the head of a page.
 pub(crate) type Facts = Vec<(String, String)>;
 
-/// Which model computed, and where.
+/// The model, and the device it ran on.
 pub(crate) fn model_facts(session: &Session) -> Result<Facts> {
     let checkpoint = &session.checkpoint;
     let facts = [
@@ -39,7 +39,7 @@ pub(crate) fn model_facts(session: &Session) -> Result<Facts> {
             ),
         ),
         (
-            "Computed on",
+            "Device",
             format!(
                 "{} in {}",
                 session.placement.device, session.placement.precision
@@ -50,7 +50,7 @@ pub(crate) fn model_facts(session: &Session) -> Result<Facts> {
     Ok(facts.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
-/// The command line, as the last fact.
+/// Adds the command line as the last fact.
 pub(crate) fn push_arguments(facts: &mut Facts) {
     let words = std::env::args_os().skip(1);
     let shown = words.map(|word| {
@@ -72,7 +72,7 @@ pub(crate) fn title(path: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// What a reader must know before any number.
+/// Warnings about the model, shown before any number.
 pub(crate) fn notes(model: &str) -> Vec<String> {
     match model {
         "tiny" => vec![tiny::NOTICE.to_owned()],
@@ -80,7 +80,7 @@ pub(crate) fn notes(model: &str) -> Vec<String> {
     }
 }
 
-/// An image without answers yet.
+/// An image without its labels.
 pub(crate) fn image(image: &ImageName, outcome: &Result<Known>) -> Image {
     let known = outcome.as_ref().ok();
     Image {
@@ -93,7 +93,7 @@ pub(crate) fn image(image: &ImageName, outcome: &Result<Known>) -> Image {
     }
 }
 
-/// A part of 1 for the top of the page.
+/// A share from 0 to 1 for the top of the page.
 pub(crate) fn share(name: &str, value: f64, interval: Option<[f64; 2]>) -> Figure {
     Figure {
         name: name.to_owned(),
@@ -102,7 +102,7 @@ pub(crate) fn share(name: &str, value: f64, interval: Option<[f64; 2]>) -> Figur
     }
 }
 
-/// A number of things for the top of the page.
+/// A count for the top of the page.
 pub(crate) fn count(name: &str, value: u64) -> Figure {
     Figure {
         name: name.to_owned(),

@@ -1,5 +1,5 @@
-//! Where records go, and in which format: the one that a flag names, else the one that the file's
-//! suffix names, else what suits the destination.
+//! Where records go, and in which format: that of a flag, else of the file's suffix, else a default
+//! for the destination.
 
 use std::io;
 use std::io::{IsTerminal as _, Write};
@@ -16,11 +16,11 @@ use crate::output::{Extras, Format, Record, RecordWriter, suffix};
 use crate::run::flags::OutputArgs;
 use crate::task::zero_shot::Score;
 
-/// Chooses the format of results: `flag`, else what the suffix of `file` names among `known`, else
-/// `otherwise`.
+/// Chooses the output format: `flag`, else the one in `known` that matches the suffix of `file`,
+/// else `otherwise`.
 ///
 /// # Errors
-/// When no flag was given and the suffix names something that is not among `known`.
+/// When no flag was given and the suffix belongs to a format that is not in `known`.
 pub(crate) fn chosen<F: Copy + PartialEq>(
     flag: Option<F>,
     file: Option<&Path>,
@@ -35,8 +35,8 @@ pub(crate) fn chosen<F: Copy + PartialEq>(
         (None, Suffix::Silent) => Ok(otherwise),
         (None, Suffix::Names(format)) => Ok(format),
         (None, Suffix::Other(suffix)) => bail!(
-            "{}: results are not written as .{suffix}; name a file that ends in {}{}, or choose its \
-             content with --format",
+            "{}: results cannot be written as .{suffix}; name a file that ends in {}{}, or pass \
+             --format",
             path.display(),
             suffix::listed(known),
             match suffix.as_str() {
@@ -52,7 +52,7 @@ pub(crate) fn chosen<F: Copy + PartialEq>(
             };
             if contradicts {
                 console.warn(&format!(
-                    "{} will hold what --format says and not what its suffix promises",
+                    "{}: --format overrides the suffix",
                     path.display()
                 ));
             }
@@ -61,13 +61,13 @@ pub(crate) fn chosen<F: Copy + PartialEq>(
     }
 }
 
-/// Fails if the name of an output that can be `what` only, such as `a page of HTML`, promises another
-/// format.
+/// Fails if the name of an output that is always `what`, such as `an HTML page`, has the suffix of
+/// another format.
 pub(crate) fn check_suffix(path: &Path, known: &[&str], what: &str) -> Result<()> {
     let known: Vec<(&str, ())> = known.iter().map(|name| (*name, ())).collect();
     match suffix::of(path, &known) {
         Suffix::Other(suffix) if suffix::is_data(&suffix) => bail!(
-            "{} would hold {what}, which its name does not say; name a file that ends in {}",
+            "{} would contain {what}; name a file that ends in {}",
             path.display(),
             suffix::listed(&known)
         ),
@@ -75,7 +75,7 @@ pub(crate) fn check_suffix(path: &Path, known: &[&str], what: &str) -> Result<()
     }
 }
 
-/// How a run's records are written.
+/// The format of a run's records and its options.
 #[derive(Clone, Copy)]
 pub(crate) struct Form {
     format: Format,
@@ -83,10 +83,10 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// The form that the arguments ask for.
+    /// Reads it from the arguments.
     ///
     /// # Errors
-    /// As [`chosen`], and when something is asked for that the format does not have.
+    /// As [`chosen`], and when an option does not apply to the format.
     pub(crate) fn of(args: &OutputArgs, console: &Console) -> Result<Self> {
         let file = args.file.path().map(PathBuf::as_path);
         let otherwise = match file.is_none() && std::io::stdout().is_terminal() {
@@ -100,8 +100,7 @@ impl Form {
         })
     }
 
-    /// The same, with a column for the exact bytes of paths if it is CSV and `has_odd_names` says that
-    /// some are not UTF-8.
+    /// Adds a column for the exact bytes of paths if it is CSV and `has_odd_names` returns true.
     pub(crate) fn with_exact_names(mut self, has_odd_names: impl FnOnce() -> bool) -> Self {
         if is_csv(self.format) && !self.extras.image_bytes {
             self.extras.image_bytes = has_odd_names();
@@ -119,7 +118,7 @@ pub(crate) struct Results<'a> {
     writer: Box<dyn RecordWriter + Send>,
     file: Option<(AtomicFile, PathBuf)>,
     form: Form,
-    /// It was said that a path is not written exactly.
+    /// Whether a warning about an inexact path was printed.
     is_warned: bool,
     console: &'a Console,
 }
@@ -166,14 +165,14 @@ impl<'a> Results<'a> {
         })
     }
 
-    /// Writes one record, and on to the reader.
+    /// Writes and flushes one record.
     pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
         let is_exact = !is_csv(self.form.format) || self.form.extras.image_bytes;
         if record.image.bytes.is_some() && !is_exact && !self.is_warned {
             self.is_warned = true;
             self.console.warn(&format!(
-                "the path {} is not UTF-8, and the header was written before it was read; add \
-                 --image-bytes for a column with the exact bytes of such paths",
+                "the path {} is not UTF-8 and was written inexactly; add --image-bytes for a \
+                 column with the exact bytes of such paths",
                 record.image.text
             ));
         }
@@ -188,7 +187,7 @@ impl<'a> Results<'a> {
         format!("cannot write the results to {}", place.display())
     }
 
-    /// Ends the output; a file appears now.
+    /// Ends the output; a file appears only now.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.writer.finish().with_context(|| self.failure())?;
         match self.file {
@@ -197,7 +196,7 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// After a signal: what is complete stays, under another name where a file was asked for.
+    /// After a signal: keeps complete records, in FILE.partial if there is an output file.
     pub(crate) fn keep_partial(mut self) -> Result<()> {
         self.writer.finish().with_context(|| self.failure())?;
         if let Some((file, _)) = self.file {
@@ -240,7 +239,7 @@ pub(crate) fn table(
     mark: &[u8],
 ) -> Result<AtomicFile> {
     let file = AtomicFile::create(path)?;
-    // As an io::Error: its kind tells whether another try is worth while.
+    // As an io::Error, whose kind decides whether retrying may help.
     let write = || -> io::Result<()> {
         let mut sink = file.sink()?;
         sink.write_all(mark)?;
@@ -254,8 +253,7 @@ pub(crate) fn table(
     Ok(file)
 }
 
-/// Prints what a run found. A reader that went away changes nothing of it: files, and the status of a
-/// gate, are as they would be.
+/// Prints results. If the reader went away, files and the status of a gate are unaffected.
 pub(crate) fn to_stdout(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout

@@ -1,5 +1,5 @@
-//! What the commands that compute share: threads, signals, and a model that loads while images
-//! are already being decoded.
+//! Shared by commands that run a model: threads, signals, and a model that loads while images are
+//! being decoded.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,14 +19,14 @@ use crate::model::{Clip, device};
 use crate::run::flags::ModelArgs;
 use crate::{kernel, model};
 
-/// The checkpoint of a run, opened but not yet packed, and where it will compute.
+/// The opened checkpoint of a run, before the towers are built, and its device.
 pub(crate) struct Session {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) placement: Placement,
     pub(crate) threads: usize,
     /// Whether --heads was given.
     pub(crate) heads_are_stated: bool,
-    /// Why this precision.
+    /// Why this precision was chosen.
     reason: &'static str,
     /// How long reading and checking the checkpoint took.
     pub(crate) read_time: Duration,
@@ -73,14 +73,13 @@ impl Session {
         Ok(clip)
     }
 
-    /// The same, without a word.
+    /// The same, without messages.
     pub(crate) fn build(&self) -> Result<Clip> {
         model::load(&self.checkpoint, &self.placement.compute)
             .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))
     }
 
-    /// What tells the weights from all others; see [`Checkpoint::weights_sha256`]. Computed at the
-    /// first call, which reads all of them.
+    /// Digest of the weights, see [`Checkpoint::weights_sha256`]. The first call reads all of them.
     pub(crate) fn weights_sha256(&self) -> Result<&str> {
         if let Some(known) = self.weights_sha256.get() {
             return Ok(known);
@@ -90,13 +89,13 @@ impl Session {
         Ok(self.weights_sha256.get_or_init(|| digest))
     }
 
-    /// Takes in what is already known of the weights.
+    /// Sets the digest, if it is already known.
     pub(crate) fn set_weights_sha256(&self, digest: String) {
         let _ = self.weights_sha256.set(digest);
     }
 
-    /// All that an image's embedding depends on beside its file, as text: what is computed under the
-    /// same recipe may be used again.
+    /// Everything except the file that an image's embedding depends on, as text. Embeddings with
+    /// the same recipe can be reused.
     pub(crate) fn image_recipe(&self, decode: &DecodeOptions) -> Result<String> {
         Ok(format!(
             "{}; {}; orient {}; alpha {:?}",
@@ -107,14 +106,14 @@ impl Session {
         ))
     }
 
-    /// All that a text's embedding depends on beside its tokens.
+    /// Everything except the tokens that a text's embedding depends on.
     pub(crate) fn text_recipe(&self) -> Result<String> {
         Ok(format!(
             "longclip embeddings 1; weights {}; {:?}; {}; {} in {}",
             self.weights_sha256()?,
             self.checkpoint.architecture,
             self.checkpoint.activation,
-            // A GPU's number does not matter.
+            // The index of the GPU does not matter.
             self.placement.device.split(':').next().unwrap_or_default(),
             self.placement.precision,
         ))
@@ -142,7 +141,7 @@ impl Session {
         console.detail(&format!("heads: {}", checkpoint.heads()));
         if let Ok(Some(bias)) = checkpoint.logit_bias() {
             console.detail(&format!(
-                "logit bias: {bias}, which --score sigmoid adds unless a none label is named"
+                "logit bias: {bias}, which --score sigmoid adds unless a none label is given"
             ));
         }
         if let Some(note) = &self.placement.note {
@@ -160,7 +159,7 @@ impl Session {
     }
 }
 
-/// Why a precision was taken, for `-v`.
+/// Why a precision was chosen, for `-v`.
 fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
     match (choice, placement.device == "cpu") {
         (PrecisionChoice::Auto, true) if kernel::has_native_bf16() => {
@@ -168,11 +167,11 @@ fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
         }
         (PrecisionChoice::Auto, true) => "auto: this CPU does not compute bf16 natively",
         (PrecisionChoice::Auto, false) => "auto: on a GPU",
-        _ => "as asked",
+        _ => "as requested",
     }
 }
 
-/// Sizes the pool that kernels share.
+/// Sizes the thread pool that kernels share.
 pub(crate) fn start_threads(args: &ModelArgs) -> Result<usize> {
     let threads = match args.threads {
         Some(threads) => threads as usize,
@@ -185,7 +184,7 @@ pub(crate) fn start_threads(args: &ModelArgs) -> Result<usize> {
     Ok(threads)
 }
 
-/// The first signal that asked the run to stop; a second one ends it at once.
+/// The first signal that asked the run to stop; a second one kills it.
 #[derive(Clone, Default)]
 pub(crate) struct Stop {
     signal: Arc<AtomicUsize>,
@@ -193,8 +192,8 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// From now on Ctrl-C and SIGTERM end the run in good order. To be called when there is
-    /// something to keep: until then one signal ends the process at once.
+    /// From now on Ctrl-C and SIGTERM end the run cleanly. Call this once there is something to
+    /// save; until then a signal kills the process.
     pub(crate) fn listen(&self) -> Result<()> {
         if self.listens.swap(true, Ordering::Relaxed) {
             return Ok(());
@@ -202,7 +201,7 @@ impl Stop {
         let first = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             let number = usize::try_from(signal)?;
-            // In this order: the shutdown acts on a signal only if an earlier one set the flag.
+            // The order matters: the shutdown acts on a signal only if an earlier one set the flag.
             flag::register_conditional_shutdown(signal, 128 + signal, first.clone())?;
             flag::register(signal, first.clone())?;
             flag::register_usize(signal, self.signal.clone(), number)?;
@@ -210,7 +209,7 @@ impl Stop {
         Ok(())
     }
 
-    /// The signal's number, once there was one.
+    /// The number of the signal, if there was one.
     pub(crate) fn signal(&self) -> Option<i32> {
         match self.signal.load(Ordering::Relaxed) {
             0 => None,

@@ -1,4 +1,4 @@
-//! Texts that are too long, as the commands that read texts speak of them.
+//! Fits texts into a model's context, with warnings that all commands share.
 
 use std::path::Path;
 
@@ -9,17 +9,17 @@ use crate::input::text_file::{LONGEST_LINE, Lines, LoneReturn};
 use crate::input::tokenizer::{Fitted, LongText, Reading};
 use crate::input::{text_file, tokenizer};
 
-/// So many long texts are spoken of one by one; the others are counted.
+/// Warnings about individual long texts; further ones are only counted.
 const MOST_WARNINGS: usize = 10;
-/// Characters that a warning quotes of a text, and of what was cut.
+/// Characters of a text, and of the part that was cut, quoted in a warning.
 const QUOTED_CHARS: usize = 40;
 const QUOTED_CUT_CHARS: usize = 60;
 
-/// Fits texts into a model's context and says what that took.
+/// Fits texts into a model's context and warns of what was cut or split.
 pub(crate) struct Fitter<'a> {
     context_length: usize,
     policy: LongText,
-    /// None: nothing is said.
+    /// `None` prints nothing.
     console: Option<&'a Console>,
     long: usize,
 }
@@ -34,7 +34,7 @@ impl<'a> Fitter<'a> {
         }
     }
 
-    /// For texts that are meant to be cut: says nothing.
+    /// Without warnings, for texts that are meant to be cut.
     pub(crate) fn silent(context_length: usize, policy: LongText) -> Self {
         Self {
             context_length,
@@ -44,15 +44,15 @@ impl<'a> Fitter<'a> {
         }
     }
 
-    /// How many texts were too long so far.
+    /// The number of texts that were too long so far.
     pub(crate) fn long(&self) -> usize {
         self.long
     }
 
-    /// Fits one text; `place` says which it is, as in "label 3" or "line 12".
+    /// Fits one text; `place` names it, as in "label 3" or "line 12".
     ///
     /// # Errors
-    /// When it is too long and that is an error, or cannot be cut as asked; names the place.
+    /// When it is too long and that is an error, or it cannot be cut as requested. Names the place.
     pub(crate) fn fit(&mut self, place: &str, text: &str) -> Result<Fitted> {
         let fitted = tokenizer::fit(text, self.context_length, self.policy)
             .map_err(|error| anyhow!("{place}: {error:#}"))?;
@@ -66,7 +66,8 @@ impl<'a> Fitter<'a> {
         Ok(fitted)
     }
 
-    /// To be called after the last text: says how many more were too long than were spoken of.
+    /// Call after the last text: reports how many more were too long than individual warnings were
+    /// printed.
     pub(crate) fn finish(self) {
         if let (Some(more @ 1..), Some(console)) =
             (self.long.checked_sub(MOST_WARNINGS), self.console)
@@ -79,12 +80,12 @@ impl<'a> Fitter<'a> {
         }
     }
 
-    /// What was cut of a text, or how many chunks it is read in; none if it fits.
+    /// What was cut from a text, or how many chunks it is read in; `None` if it fits.
     pub(crate) fn what_it_took(&self, fitted: &Fitted) -> Option<String> {
         let context_length = self.context_length;
         if let Some(cut) = &fitted.cut {
             return Some(format!(
-                "{} tokens over the model's {context_length} were cut: {}",
+                "cut {} tokens beyond the model's {context_length}: {}",
                 cut.tokens,
                 quoted(&cut.text, QUOTED_CUT_CHARS),
             ));
@@ -92,9 +93,12 @@ impl<'a> Fitter<'a> {
         let count = fitted.chunks.len();
         let read = match (fitted.reading, self.policy) {
             _ if count == 1 => return None,
-            (Reading::Best, _) => "chunks, of which each image takes the best",
-            (Reading::Mean, LongText::Slide { .. }) => "overlapping windows, averaged by tokens",
-            (Reading::Mean, _) => "chunks, averaged by tokens",
+            (Reading::Best, _) => "chunks; each image uses the best one",
+            (Reading::Mean, LongText::Slide { .. }) => {
+                "overlapping windows, averaged by token \
+                count"
+            }
+            (Reading::Mean, _) => "chunks, averaged by token count",
         };
         Some(format!(
             "longer than the model's {context_length} tokens; read as {count} {read}"
@@ -109,7 +113,7 @@ pub(crate) fn quoted(text: &str, longest: usize) -> String {
     format!("{start:?}{more}")
 }
 
-/// Endings of files whose lines are more than a text each.
+/// Extensions of files with more than one plain text per line.
 const NOT_PLAIN: [&str; 8] = [
     "csv", "tsv", "tab", "json", "jsonl", "ndjson", "yaml", "yml",
 ];
@@ -117,13 +121,13 @@ const NOT_PLAIN: [&str; 8] = [
 /// The texts of a file, one per line.
 ///
 /// # Errors
-/// When it cannot be read, or its name says that its lines are not plain texts.
+/// When it cannot be read, or its extension is that of a structured format.
 pub(crate) fn lines(path: &Path) -> Result<Lines> {
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     ensure!(
         !NOT_PLAIN.contains(&extension.to_lowercase().as_str()),
-        "{} is a .{extension} file, and texts are read one per line, as they stand; write them to a .txt file, \
-         or pass - and the file as stdin if its lines are the texts",
+        "{} is a .{extension} file, but texts are read one per line, unchanged; write them to a \
+         .txt file, or, if each line is a text, pass - with the file as stdin",
         path.display()
     );
     Ok(Lines::new(

@@ -1,4 +1,4 @@
-//! The file of `--probe`: a trained classifier that takes the place of labels.
+//! The file of `--probe`: a trained classifier, used instead of labels.
 
 use std::path::{Path, PathBuf};
 
@@ -14,21 +14,21 @@ use crate::task::linear_probe::tip_adapter::Mix;
 use crate::task::linear_probe::{Answering, Cache, Probe, Samples};
 use crate::task::zero_shot::{Judge, Score};
 
-/// A probe that was read, for one kind of score.
+/// A probe read from a file, for one kind of score.
 pub(crate) struct TrainedProbe {
     path: PathBuf,
     file: ProbeFile,
     probe: Probe,
     score: Score,
-    /// Of the file.
+    /// SHA-256 of the file.
     pub(crate) sha256: String,
 }
 
 impl TrainedProbe {
-    /// Reads the file, if one is named.
+    /// Reads the file, if one is given.
     ///
     /// # Errors
-    /// When it cannot be read or is no probe, or the score compares with texts.
+    /// When it cannot be read or is not a probe, or the score needs texts.
     pub(crate) fn read(path: Option<&Path>, score: Score) -> Result<Option<Self>> {
         let Some(path) = path else {
             return Ok(None);
@@ -45,7 +45,7 @@ impl TrainedProbe {
         }))
     }
 
-    /// Its classes as labels; a dataset's folders are found by the names that training's had.
+    /// Its classes as labels; their keys are the folder names of the training data.
     pub(crate) fn labels(&self) -> LabelSet {
         let both = self.file.labels.iter().zip(&self.file.classes);
         let class = |(label, class): (&String, &String)| Class {
@@ -61,7 +61,7 @@ impl TrainedProbe {
         }
     }
 
-    /// Where it was read.
+    /// The path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -78,22 +78,22 @@ impl TrainedProbe {
         made_with.check_model(session)
     }
 
-    /// The file as what a model made.
+    /// The model that the file was made with.
     pub(crate) fn made_with(&self) -> MadeWith<'_> {
         MadeWith {
             path: &self.path,
             about: &self.file.about,
-            anew: "train the probe anew",
+            redo: "train the probe again",
         }
     }
 
-    /// What answers.
+    /// The classifier.
     pub(crate) fn judge(self) -> Result<Box<dyn Judge>> {
         Ok(Box::new(Answering::new(self.probe, self.score)?))
     }
 }
 
-/// The classifier of a file; its numbers move out of it.
+/// Takes the classifier out of a file.
 fn probe(file: &mut ProbeFile) -> Result<Probe> {
     let (dim, count) = (file.about.dim, file.classes.len());
     let weights = std::mem::take(&mut file.weights);
@@ -107,11 +107,11 @@ fn probe(file: &mut ProbeFile) -> Result<Probe> {
         alpha,
         beta,
     } = keys;
-    ensure!(!classes.is_empty(), "it has no known images");
+    ensure!(!classes.is_empty(), "it has no cached images");
     let mut samples = Samples::new(dim, count);
     for (row, class) in embeddings.chunks_exact(dim).zip(classes) {
-        let class = usize::try_from(class).context("an image is of no class")?;
-        samples.push(row, class).context("a known image")?;
+        let class = usize::try_from(class).context("an image has no class")?;
+        samples.push(row, class).context("a cached image")?;
     }
     probe.with_cache(Cache {
         keys: samples,

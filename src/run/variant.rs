@@ -1,4 +1,4 @@
-//! One set of labels, what the model makes of it, and how it does.
+//! One label set, its classifier and its tally.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,17 +21,17 @@ use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Answer, Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Judge, Score};
 
-/// Best labels that a tally is told of.
+/// The number of best labels that a tally counts.
 const TOP: usize = 5;
 
-/// One set of labels over the dataset's images.
+/// One label set, evaluated on the dataset's images.
 pub(crate) struct Variant {
-    /// What it is told apart by.
+    /// Its name in comparisons.
     pub(crate) name: String,
     pub(crate) facts: LabelFacts,
-    /// The labels' texts, and after them what stands for none of them.
+    /// The labels' texts, followed by the none label.
     pub(crate) labels: Vec<String>,
-    /// The label of each class of the dataset.
+    /// For each class of the dataset, the index of its label.
     pub(crate) label_of_class: Vec<usize>,
     pub(crate) tally: Tally,
     set: LabelSet,
@@ -39,20 +39,20 @@ pub(crate) struct Variant {
     judge: Option<Box<dyn Judge>>,
 }
 
-/// The arguments that say which labels.
+/// The arguments that choose labels.
 #[derive(Clone, Copy)]
 pub(crate) struct Choice<'a> {
-    /// As typed: a folder's classes are names, a file's are texts.
+    /// As typed. The classes of a folder are names, those of a file are texts.
     pub(crate) dataset: &'a Path,
     pub(crate) labels: &'a LabelArgs,
     pub(crate) none: &'a NoneArgs,
     pub(crate) class_map: Option<&'a Path>,
 }
 
-/// A dataset's classes and the labels that are to stand for them.
+/// A dataset's classes, and the arguments that choose labels for them.
 pub(crate) struct Base<'a> {
     choice: Choice<'a>,
-    /// The dataset's classes by the names that labels are looked for by.
+    /// The names of the dataset's classes, by which labels are matched.
     names: Vec<String>,
     console: &'a Console,
 }
@@ -74,12 +74,12 @@ impl<'a> Base<'a> {
         })
     }
 
-    /// The labels asked for, or the classes' own names.
+    /// The labels given, else the classes' own names.
     pub(crate) fn labels(&self) -> Result<Variant> {
         self.variant("labels", self.choice.labels)
     }
 
-    /// Each set of `--compare`; without any the labels asked for.
+    /// Each set of `--compare`, else the labels given.
     pub(crate) fn variants(&self, compare: &[String]) -> Result<Vec<Variant>> {
         let labels = self.choice.labels;
         if compare.is_empty() {
@@ -137,11 +137,11 @@ impl<'a> Base<'a> {
         }
         ensure!(
             matching.len() > 1,
-            "one label is always the best one; name more labels, or add --none-label for images of \
-             other things"
+            "a single label is always the best one; add labels, or --none-label for images that it \
+             does not fit"
         );
         let label_of_class = match named {
-            true => self.told(match_classes(&self.names, &matching, order(args))?),
+            true => self.report_matches(match_classes(&self.names, &matching, order(args))?),
             false => (0..set.classes.len()).collect(),
         };
         texts.extend(none.as_ref().map(|none| none.name.clone()));
@@ -166,10 +166,11 @@ impl<'a> Base<'a> {
                 key: class.key.as_deref(),
             })
             .collect();
-        // A probe's classes are in the order of its training data, which says nothing of numbers.
+        // A probe's classes are in the order of its training data, so class numbers do not refer to
+        // it.
         let matched = match_classes(&self.names, &matching, Order::Differs("of the probe"))
             .with_context(|| format!("cannot use the classes of {}", probe.path().display()))?;
-        let label_of_class = self.told(matched);
+        let label_of_class = self.report_matches(matched);
         let labels: Vec<String> = (set.classes.iter())
             .map(|class| class.label.clone())
             .collect();
@@ -190,8 +191,8 @@ impl<'a> Base<'a> {
         })
     }
 
-    /// Says what was guessed.
-    fn told(&self, matched: Matched) -> Vec<usize> {
+    /// Reports what was guessed about the labels.
+    fn report_matches(&self, matched: Matched) -> Vec<usize> {
         matched
             .notes
             .iter()
@@ -232,7 +233,7 @@ impl<'a> Base<'a> {
     }
 }
 
-/// What the order of the labels says of class numbers.
+/// Whether class numbers are indices into the labels.
 fn order(args: &LabelArgs) -> Order<'_> {
     let set = args.labels_file.as_deref().and_then(Path::to_str);
     match set {
@@ -241,11 +242,10 @@ fn order(args: &LabelArgs) -> Order<'_> {
     }
 }
 
-/// The texts that stand for classes without labels: a file's labels were written as texts, the names
-/// of folders become words.
+/// The texts of classes without labels: classes of a file as written, folder names as words.
 ///
 /// # Errors
-/// When a class is several labels.
+/// When a class consists of several labels.
 pub(crate) fn own_texts(
     classes: &[String],
     are_folders: bool,
@@ -262,8 +262,8 @@ pub(crate) fn own_texts(
             .all(|class| dataset::class_number(class).is_some()),
     ) {
         console.warn(&format!(
-            "the classes are numbers, and the model reads them as texts, such as {first:?}; name what \
-             they stand for with --labels-file"
+            "the classes are numbers, which the model reads as texts such as {first:?}; name them \
+             with --labels-file"
         ));
     }
     if !are_folders {
@@ -272,15 +272,15 @@ pub(crate) fn own_texts(
     let dataset::Texts { texts, changed } = dataset::folder_texts(classes);
     if let Some((name, text)) = changed {
         console.note(&format!(
-            "names of folders are read as words, such as {name:?} as {text:?}; choose others with \
-             --labels-file"
+            "folder names are read as words, such as {name:?} as {text:?}; pass --labels-file for \
+             other labels"
         ));
     }
     Ok(texts)
 }
 
-/// Whether a name of `--compare` stands for templates: a built-in set of templates, or a file that can
-/// be read as templates, all with a place for the label. Where a name is both, it is templates if labels are given.
+/// Whether a name of `--compare` is a template set: a built-in one, or a file whose lines all have
+/// a placeholder for the label. If a name is both, it is a template set when labels are given.
 fn is_template_set(name: &str, has_labels: bool) -> Result<bool> {
     let is_labels = prompt::label_names().any(|known| known == name);
     let is_templates = prompt::template_names().any(|known| known == name);
@@ -288,13 +288,13 @@ fn is_template_set(name: &str, has_labels: bool) -> Result<bool> {
         return Ok(is_templates && (has_labels || !is_labels));
     }
     text_file::open(Path::new(name)).with_context(|| {
-        format!("cannot compare {name:?}: neither a built-in set nor a readable file")
+        format!("cannot compare {name:?}: it is neither a built-in set nor a readable file")
     })?;
     Ok(Templates::named_or_file(name).is_ok())
 }
 
 impl Variant {
-    /// The same labels with nothing counted.
+    /// The same labels with an empty tally.
     pub(crate) fn again(&self, name: String) -> Self {
         Self {
             name,
@@ -308,7 +308,7 @@ impl Variant {
         }
     }
 
-    /// The prompts in the model's context.
+    /// Fits the prompts into the model's context.
     pub(crate) fn fit(&self, fitter: &mut Fitter<'_>) -> Result<Texts> {
         Texts::fit(&self.set, self.none.as_ref(), fitter)
     }
@@ -325,14 +325,14 @@ impl Variant {
         Ok(())
     }
 
-    /// Has a probe answer in place of the labels' texts.
+    /// Classifies with a probe instead of the labels' texts.
     pub(crate) fn answer_by(&mut self, probe: TrainedProbe) -> Result<()> {
         self.judge = Some(probe.judge()?);
         Ok(())
     }
 
-    /// Counts images: their embeddings [n, dim] and the classes `[n]` that the dataset gives them.
-    /// Returns all labels of each, best first.
+    /// Counts images, given their embeddings `[n, dim]` and true classes `[n]`. Returns all labels
+    /// of each, best first.
     pub(crate) fn count(
         &mut self,
         embeddings: &[f32],
@@ -352,15 +352,15 @@ impl Variant {
         Ok(answers)
     }
 
-    /// The labels of each of `embeddings` [n, dim], best first.
+    /// The labels of each of `embeddings` `[n, dim]`, best first.
     pub(crate) fn classify(&self, embeddings: &[f32]) -> Result<Vec<Vec<ClassScore>>> {
         let judge = self.judge.as_ref();
         let judge = judge.context("the labels are not encoded")?;
         Ok(judge.judge(embeddings))
     }
 
-    /// The answers with the dataset's classes for labels, so that runs of different labels compare;
-    /// a label that stands for no class has a number after the last.
+    /// The answers with labels mapped to the dataset's classes, so that runs with different labels
+    /// compare. A label without a class gets an index past the last class.
     pub(crate) fn answers_by_class(&self) -> Vec<Answer> {
         let mut class_of = vec![u32::MAX; self.labels.len()];
         for (class, &label) in (0..).zip(&self.label_of_class) {
@@ -377,12 +377,12 @@ impl Variant {
     }
 }
 
-/// The columns of a class map.
+/// Column names of a class map.
 const CLASS: &[&str] = &["class", "folder"];
 
 const LABEL: &[&str] = &["label"];
 
-/// The names that a `--class-map` gives to the classes; those it does not name keep theirs.
+/// The names that a `--class-map` gives to classes; others keep their own.
 pub(crate) fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
     let reading = || format!("cannot use the class map {}", path.display());
     let table = Table::new(text_file::open(path)?, usual_separator(path), None);
@@ -411,7 +411,8 @@ pub(crate) fn class_map(path: &Path, classes: &[String], console: &Console) -> R
         );
         if let Some(other) = map.insert(class.clone(), label) {
             bail!(
-                "{}: line {line} names {class:?} again, which is {other:?} above; keep one of the lines",
+                "{}: line {line} maps {class:?} again, which is {other:?} above; keep one of the \
+                 lines",
                 reading()
             );
         }
@@ -433,7 +434,7 @@ pub(crate) fn class_map(path: &Path, classes: &[String], console: &Console) -> R
     Ok(classes.iter().map(renamed).collect())
 }
 
-/// How a set of labels does.
+/// The figures of a label set.
 pub(crate) fn figures(tally: &Tally, how: &Resampling) -> Result<Figures> {
     let interval = how.proportion(tally.correct(), tally.n());
     Ok(Figures {

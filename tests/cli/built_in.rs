@@ -1,4 +1,4 @@
-//! What `--model tiny` says of itself, and what it knows.
+//! The built-in model: its notice, and what it recognises.
 
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ fn the_list_and_inspect_say_what_it_knows() {
     assert_eq!(found["sha256"].as_str().unwrap().len(), 64);
     let told = found["warnings"].to_string();
     assert!(told.contains("not photographs"), "{told}");
-    // Learnt, so that probabilities are honest: CLIP's own is 100.
+    // Learned, so that probabilities are calibrated; CLIP's is 100.
     let scale = found["logit_scale"].as_f64().unwrap();
     assert!(scale > 1.0 && scale < 100.0, "{scale}");
 }

@@ -1,4 +1,4 @@
-//! Datasets as people have them: what is read, what is refused by name, and what is said.
+//! Common dataset layouts: those that are read, those that are refused, and the messages.
 
 use crate::room::{Ran, Room};
 use crate::small;
@@ -27,7 +27,7 @@ fn count(ran: &Ran) -> u64 {
     found["n"].as_u64().unwrap()
 }
 
-/// A table of the images of `data`, with what stands for each class.
+/// A table of the images of `data`, with a text for each class.
 fn table(header: &str, separator: &str, label: impl Fn(usize) -> String) -> String {
     let mut rows = format!("{header}\n");
     for (place, class) in CLASSES.iter().enumerate() {
@@ -193,7 +193,7 @@ fn folder_names_become_words_and_compare_in_one_normal_form() {
         room.image(format!("data/{folder}/0.png"));
     }
     let ran = evaluate(&room, &["data", "--out", "out"]).ends_with(0);
-    ran.says(&["names of folders are read as words"]);
+    ran.says(&["folder names are read as words"]);
     let confusion = room.read("out/confusion.csv");
     assert!(
         confusion.starts_with(",Black footed Owl,McLaren,Annual Crop\n"),
@@ -276,7 +276,7 @@ fn lists_of_captions_are_read_as_they_are_published() {
 }
 
 #[test]
-fn archives_are_refused_with_a_way_out() {
+fn archives_are_refused_with_a_remedy() {
     let room = Room::new();
     room.file("shard.tar", [0; 1024]);
     room.file("set.zip", "PK");
@@ -286,7 +286,7 @@ fn archives_are_refused_with_a_way_out() {
     ] {
         evaluate(&room, &[name]).ends_with(2).says(&[name, way]);
     }
-    // Where class folders came from is not in the way.
+    // Archives next to class folders do no harm.
     for class in ["sun", "star"] {
         room.image(format!("data/{class}/0.png"));
     }

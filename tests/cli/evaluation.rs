@@ -59,7 +59,7 @@ fn figures_are_those_of_the_records() {
     );
     assert_eq!(found["n"], 12);
 
-    // Class folders become labels with blanks; every record names its target so.
+    // Folder names become labels with spaces, which are the targets in records.
     let mut support: BTreeMap<&str, usize> = BTreeMap::new();
     for record in &records {
         *support
@@ -215,7 +215,7 @@ fn a_gate_that_is_missed_ends_with_status_1() {
     evaluate(&room, &["data", "--min-acc", &accuracy.to_string()]).ends_with(0);
     evaluate(&room, &["data", "--min-acc", "1"])
         .ends_with(1)
-        .says(&["top-1 accuracy", "less than 1"]);
+        .says(&["top-1 accuracy", "below 1"]);
     evaluate(&room, &["data", "--min-acc", "85"])
         .ends_with(2)
         .says(&["85% is 0.85"]);
@@ -292,7 +292,7 @@ fn no_output_replaces_an_input_or_another_output() {
             .ends_with(2);
         let said = ran.stderr();
         assert!(
-            said.contains("is an input as well") || said.contains("two outputs"),
+            said.contains("is also an input") || said.contains("two outputs"),
             "{said}"
         );
         assert_eq!(
@@ -304,7 +304,7 @@ fn no_output_replaces_an_input_or_another_output() {
 }
 
 #[test]
-fn results_inside_a_dataset_are_no_class_of_it() {
+fn results_inside_a_dataset_are_not_a_class() {
     let room = dataset();
     let first = results(&evaluate(&room, &["data", "--out", "data/results"]).ends_with(0));
     let ran = evaluate(&room, &["data"])
@@ -314,7 +314,7 @@ fn results_inside_a_dataset_are_no_class_of_it() {
 }
 
 #[test]
-fn a_class_that_a_word_stands_for_is_told() {
+fn a_class_matched_by_a_word_is_reported() {
     let room = dataset();
     let labels = ["data", "--labels", "a big cat", "grey wolf", "red fox"];
     evaluate(&room, &labels)
@@ -323,7 +323,7 @@ fn a_class_that_a_word_stands_for_is_told() {
 }
 
 #[test]
-fn a_calibration_that_many_background_texts_take_part_in_holds() {
+fn a_calibration_with_background_texts_holds() {
     let room = dataset();
     let none = [
         "--background",
@@ -353,14 +353,14 @@ fn a_calibration_that_many_background_texts_take_part_in_holds() {
         &[&["data", "--calibration", "c.json"], &none[..]].concat(),
     )
     .ends_with(0);
-    assert!(!ran.stderr().contains("fitted for"), "{}", ran.stderr());
+    assert!(!ran.stderr().contains("fitted to"), "{}", ran.stderr());
     assert_eq!(
         results(&ran)["acc1"],
         plain["acc1"],
         "a temperature changes no order"
     );
     let without = evaluate(&room, &["data", "--calibration", "c.json"]).ends_with(0);
-    without.says(&["fitted for other labels"]);
+    without.says(&["fitted to other labels"]);
 }
 
 #[test]
@@ -407,7 +407,7 @@ fn sets_of_labels_are_compared_on_the_same_images() {
         assert!((balance / 12.0 - difference).abs() < 1e-12);
         assert!(number(&pair["mcnemar_p_holm"]) >= number(&pair["mcnemar_p"]));
     }
-    // A run alone gives what it gives in company.
+    // A run gives the same figures alone and in a comparison.
     let alone = results(&evaluate(&room, &["data", "--labels-file", "long.txt"]).ends_with(0));
     assert_eq!(alone["acc1"], runs[1]["acc1"]);
     let page = room.read("page.html");
@@ -430,7 +430,7 @@ fn texts_are_cut_to_each_length() {
     ];
     let ran = evaluate(&room, &arguments)
         .ends_with(0)
-        .says(&["4000 is left out", "248 tokens"]);
+        .says(&["4000 is skipped", "248 tokens"]);
     let found = results(&ran);
     let steps = found["truncate_sweep"].as_array().unwrap();
     let cut: Vec<_> = steps
@@ -493,7 +493,7 @@ fn captions_find_images_and_images_captions() {
 }
 
 #[test]
-fn what_is_known_is_not_computed_again() {
+fn cached_embeddings_are_not_computed_again() {
     let room = dataset();
     let with_cache = |arguments: &[&str]| {
         let ran = evaluate(
@@ -514,7 +514,7 @@ fn what_is_known_is_not_computed_again() {
     let (first, said, _) = with_cache(&[]);
     assert_eq!(first, plain);
     assert_eq!(said, "cache: 0 embeddings found, 15 computed");
-    // Where the images lie does not matter, only what is in them.
+    // Only the content of the images matters, not their path.
     std::fs::rename(
         room.path("data/cat/0.png"),
         room.path("data/cat/renamed.png"),
@@ -530,7 +530,7 @@ fn what_is_known_is_not_computed_again() {
         said, "cache: 3 embeddings found, 12 computed",
         "images are read differently"
     );
-    // A changed image is not taken for the old one.
+    // A changed image is not mistaken for the old one.
     room.file("data/cat/1.png", crate::room::png("something else"));
     let (changed, said, _) = with_cache(&[]);
     assert_eq!(said, "cache: 14 embeddings found, 1 computed");
@@ -569,7 +569,7 @@ fn a_calibration_changes_probabilities_and_nothing_else() {
         .classify(&[&labels[..], &["--calibration", "c.json"]].concat())
         .ends_with(0);
     assert!(
-        !calibrated.stderr().contains("was fitted for"),
+        !calibrated.stderr().contains("was fitted to"),
         "the same labels and model"
     );
     for (plain, calibrated) in plain.iter().zip(calibrated.records()) {
@@ -599,7 +599,7 @@ fn a_calibration_changes_probabilities_and_nothing_else() {
     ];
     room.classify(&other)
         .ends_with(0)
-        .says(&["fitted for other labels"]);
+        .says(&["fitted to other labels"]);
     room.file("c.json", "{\"temperature\": -1}");
     room.classify(&other)
         .ends_with(2)
@@ -607,7 +607,7 @@ fn a_calibration_changes_probabilities_and_nothing_else() {
 }
 
 #[test]
-fn what_cannot_be_evaluated_is_said_at_once() {
+fn what_cannot_be_evaluated_is_refused_early() {
     let room = dataset();
     room.image("loose/a.png");
     room.file("bad.csv", "path,label\n,cat\n");
@@ -627,7 +627,7 @@ fn what_cannot_be_evaluated_is_said_at_once() {
         ),
         (
             &["data", "--task", "retrieval", "--labels", "cat"],
-            "it takes no labels",
+            "drop labels",
         ),
         (&["data", "--cache", "bad.csv"], "is a file"),
     ];

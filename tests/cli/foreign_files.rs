@@ -141,7 +141,7 @@ fn a_file_that_is_not_labels_is_refused_by_name() {
 }
 
 #[test]
-fn a_delimiter_overrides_what_is_found() {
+fn a_delimiter_overrides_detection() {
     let room = room();
     room.file("l.csv", "label,x;key\npenguin,a;1\nowl,b;2\n");
     let read = |more: &[&str]| {
@@ -232,7 +232,7 @@ fn a_list_of_paths_from_windows_is_read() {
 }
 
 #[test]
-fn a_line_of_a_list_that_cannot_be_used_costs_that_line_only() {
+fn a_bad_line_of_a_list_affects_only_itself() {
     let room = room();
     let list = format!("a.png\n{}\n\nx\0y\nb.png\n", "x".repeat(100_000));
     let ran = room
@@ -275,14 +275,14 @@ fn texts_may_be_utf16() {
 }
 
 #[test]
-fn several_labels_in_one_word_get_a_hint() {
+fn several_labels_in_one_argument_get_a_hint() {
     let room = room();
     let ran = room
         .classify(&["a.png", "-l", "cat, dog", "sun"])
         .ends_with(0);
     assert_eq!(labels(&ran.record()).len(), 2);
     ran.says(&[
-        "note: the label \"cat, dog\" is taken as one",
+        "note: \"cat, dog\" is taken as one label",
         "--labels \"cat\" \"dog\"",
     ]);
     let ran = room.classify(&["a.png", "-l", "a cat that sleeps, on a sofa", "sun"]);

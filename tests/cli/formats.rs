@@ -205,7 +205,7 @@ fn formats_are_the_same_in_a_file() {
     assert!(!Path::new(&room.path("out.partial")).exists());
 }
 
-/// `script` gives the program a terminal; where there is no such tool there is nothing to see.
+/// `script` gives the program a terminal; without it, there is nothing to test.
 #[cfg(target_os = "linux")]
 #[test]
 fn on_a_terminal_the_default_is_a_table() {

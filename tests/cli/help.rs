@@ -1,11 +1,11 @@
-//! Completions, manual pages, and hints for what everybody types once.
+//! Completions, manual pages, and hints for common mistakes.
 
 use std::process::{Command, Stdio};
 
 use crate::room::{Room, png};
 use crate::small;
 
-/// Whether a program is on this machine.
+/// Whether a program is installed.
 fn has(program: &str) -> bool {
     let version = Command::new(program)
         .arg("--version")
@@ -76,7 +76,7 @@ fn every_command_has_a_manual_page() {
 }
 
 #[test]
-fn an_image_without_a_subcommand_is_met_with_the_right_form() {
+fn an_image_without_a_subcommand_gets_a_hint() {
     let room = Room::with(&["c.png"]);
     let ran = room.longclip(&["c.png", "-l", "cat"], &[]).ends_with(2);
     ran.says(&["tip: to classify images: longclip classify c.png --labels"]);
@@ -142,7 +142,7 @@ fn a_variable_that_is_empty_is_not_set() {
     let ran = room.longclip(&arguments, &empty).ends_with(0);
     assert_eq!(ran.out, room.longclip(&arguments, &[]).ends_with(0).out);
     assert_eq!(room.names(), ["a.png"]);
-    // The default is asked for, and not a model of no name.
+    // The default model is used, not one with an empty name.
     let offline = [("LONGCLIP_MODEL", ""), ("HF_HUB_OFFLINE", "1")];
     let ran = room.longclip(&["classify", "a.png", "-l", "cat", "dog"], &offline);
     ran.ends_with(2).says(&["longclip-b"]);

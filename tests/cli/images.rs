@@ -37,7 +37,7 @@ fn larger_images_than_max_pixels_are_refused_by_name_of_the_flag() {
 }
 
 #[test]
-fn an_image_of_a_claimed_size_without_end_is_refused() {
+fn an_image_that_claims_a_huge_size_is_refused() {
     let room = room(&["huge.png", "huge.gif"]);
     let ran = room
         .classify(&[&["huge.png", "huge.gif"], &LABELS[..]].concat())
@@ -68,7 +68,7 @@ fn a_jpeg_cut_short_is_answered_with_a_warning() {
 }
 
 #[test]
-fn strict_makes_an_error_of_it() {
+fn strict_makes_damage_an_error() {
     let room = room(&["cut-half.jpg", "base.jpg"]);
     let images = ["cut-half.jpg", "base.jpg", "--strict"];
     let ran = room.classify(&[&images, &LABELS[..]].concat()).ends_with(1);
@@ -98,7 +98,7 @@ fn no_decoded_rows_at_all_are_an_error_even_without_strict() {
 }
 
 #[test]
-fn orientation_is_honoured_unless_told_not_to() {
+fn orientation_is_applied_unless_disabled() {
     // The same stored pixels, once upright and once on the side.
     let room = room(&["exif1.jpg", "exif6.jpg"]);
     let stored = |name| predictions(&room, &[name, "--no-orient"]);
@@ -109,7 +109,7 @@ fn orientation_is_honoured_unless_told_not_to() {
 }
 
 #[test]
-fn transparency_shows_what_alpha_says() {
+fn alpha_sets_the_background_of_transparency() {
     let room = room(&["rgba.png", "rgb.png"]);
     let with = |alpha| predictions(&room, &["rgba.png", "--alpha", alpha]);
     assert_eq!(
@@ -144,7 +144,7 @@ fn every_format_is_read() {
 }
 
 #[test]
-fn formats_that_are_not_read_are_named() {
+fn unsupported_formats_are_named() {
     let room = Room::new();
     room.file("p/a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
     room.file("p/b.avif", b"\0\0\0\x18ftypavif\0\0\0\0mif1avif");

@@ -41,7 +41,7 @@ fn hidden_entries_of_a_folder_are_skipped() {
         ".top/d.png",
     ]);
     assert_eq!(images(&room, &["p"]), ["p/a.png"]);
-    // What is named is meant.
+    // Hidden files are read if named.
     assert_eq!(
         images(&room, &["p/.b.png", ".top"]),
         ["p/.b.png", ".top/d.png"]
@@ -58,7 +58,7 @@ fn ignore_files_have_no_effect() {
 }
 
 #[test]
-fn a_folders_file_is_taken_by_extension_or_by_content() {
+fn files_in_folders_are_taken_by_extension_or_content() {
     let room = Room::with(&["p/noname", "p/wrong.txt", "p/right.PNG"]);
     room.file("p/notes.txt", "nothing to see");
     room.file("p/table.csv", "a,b\n");
@@ -68,7 +68,7 @@ fn a_folders_file_is_taken_by_extension_or_by_content() {
         ["p/noname", "p/right.PNG", "p/wrong.txt"]
     );
     let ran = room.classify(&["p", "-v", "-l", "a", "b"]).ends_with(0);
-    ran.says(&["3 files in folders are no images and were passed over"]);
+    ran.says(&["skipped 3 files that are not images"]);
     room.file("p/fake.jpg", "no image at all");
     let ran = room.classify(&["p", "-l", "a", "b"]).ends_with(1);
     assert_eq!(ran.images()[0], "p/fake.jpg");
@@ -98,7 +98,7 @@ fn links_are_followed_and_loops_are_not() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_that_leads_nowhere_is_an_error_if_named() {
+fn a_dangling_link_is_an_error_if_named() {
     use std::os::unix::fs::symlink;
     let room = Room::with(&["a.png"]);
     symlink("gone", room.path("link.png")).unwrap();
@@ -126,7 +126,7 @@ fn an_unreadable_image_does_not_stop_the_folder() {
 }
 
 #[test]
-fn a_run_of_which_nothing_could_be_read_ends_with_2() {
+fn a_run_that_could_read_nothing_ends_with_2() {
     let room = Room::new();
     room.broken("a.png");
     room.broken("b.png");
@@ -156,14 +156,14 @@ fn a_missing_path_gets_a_record() {
 }
 
 #[test]
-fn an_empty_folder_is_no_error_but_a_note() {
+fn an_empty_folder_is_a_note_not_an_error() {
     let room = Room::new();
     room.file("p/notes.txt", "none");
     let ran = room.classify(&[&["p"], &LABELS[..]].concat()).ends_with(0);
     assert_eq!(ran.out, "");
     assert_eq!(
         ran.stderr(),
-        "note: no images: the list or the folders hold none\n"
+        "note: no images found in the list or folders\n"
     );
 }
 
@@ -181,7 +181,7 @@ fn a_dash_reads_one_image_from_stdin() {
 }
 
 #[test]
-fn stdin_that_is_no_image_gets_a_record() {
+fn stdin_that_is_not_an_image_gets_a_record() {
     let room = Room::new();
     let ran = room.classify_with_stdin(&[&["-"], &LABELS[..]].concat(), b"");
     let ran = ran.ends_with(2).says(&["-: not an image", "empty file"]);

@@ -44,7 +44,7 @@ fn labels_may_be_given_in_several_ways() {
 }
 
 #[test]
-fn a_labels_file_has_one_label_a_line() {
+fn a_labels_file_has_one_label_per_line() {
     let room = room();
     let expected = classify(&room, &["-l", "a cat", "dog # 2"]).out;
     let files: [&[u8]; 3] = [
@@ -68,7 +68,7 @@ fn a_json_file_maps_each_class_to_its_prompts() {
     );
     let record = classify(&room, &["--labels-file", "l.json"]).record();
     assert_eq!(sorted(&record), ["car", "pet", "sky"]);
-    // The class is what its prompts say, not what it is called.
+    // The prompts count, not the name of the class.
     assert_eq!(
         number(&record, "car", "cosine"),
         cosine(&room, "a red car", &["-l", "a red car"])
@@ -125,7 +125,7 @@ fn several_templates_are_averaged_whatever_their_order() {
 }
 
 #[test]
-fn templates_do_not_touch_a_class_with_prompts_of_its_own() {
+fn templates_do_not_apply_to_classes_with_prompts() {
     let room = room();
     room.file("l.json", r#"{"pet": ["a cat"], "dog": []}"#);
     let with = |label| {
@@ -203,7 +203,7 @@ fn labels_that_cannot_be_used_are_refused() {
 }
 
 #[test]
-fn one_label_needs_a_score_that_can_tell_something() {
+fn one_label_needs_a_score_other_than_softmax() {
     let room = room();
     let ran = room.classify(&["a.png", "-l", "cat"]).ends_with(2);
     ran.says(&[
@@ -218,7 +218,7 @@ fn one_label_needs_a_score_that_can_tell_something() {
 }
 
 #[test]
-fn labels_before_images_are_met_with_the_right_order() {
+fn labels_before_images_get_a_hint() {
     let room = room();
     let ran = room.classify(&["-l", "cat", "dog", "a.png"]).ends_with(2);
     ran.says(&[
@@ -231,14 +231,14 @@ fn labels_before_images_are_met_with_the_right_order() {
         .ends_with(2);
     ran.says(&["longclip classify a.png \"b c.jpg\" --labels \"cat\" \"dog\""]);
     let ran = room.classify(&["-l", "cat", "dog"]).ends_with(2);
-    ran.says(&["no image given; name image files or folders, - for stdin, or --files-from"]);
+    ran.says(&["no image given; pass image files or folders, - for stdin, or --files-from"]);
 }
 
 #[test]
 fn a_folder_named_like_a_label_is_not_taken_for_an_image() {
     let room = Room::with(&["cat/a.png", "photos/b.png"]);
     let ran = room.classify(&["-l", "cat", "dog"]).ends_with(2);
-    ran.says(&["error: no image given; name image files"]);
+    ran.says(&["error: no image given; pass image files"]);
     let ran = room.classify(&["-l", "cat", "dog", "photos/"]).ends_with(2);
     ran.says(&[
         "\"photos/\" is a folder",
@@ -252,7 +252,7 @@ fn long_label() -> String {
 }
 
 #[test]
-fn a_label_that_is_too_long_is_an_error_with_ways_out() {
+fn a_label_that_is_too_long_is_an_error_with_remedies() {
     let room = room();
     let label = long_label();
     let ran = room.classify(&["a.png", "-l", &label, "cat"]).ends_with(2);
@@ -280,7 +280,7 @@ fn truncation_warns_and_reads_the_beginning() {
     );
     ran.says(&[
         "warning: label 1: \"word",
-        "64 tokens over the model's 248 were cut",
+        "cut 64 tokens beyond the model's 248",
     ]);
     let fitting = ["word"; 246].join(" ");
     let short = classify(&room, &["-l", &fitting, "cat"]).record();

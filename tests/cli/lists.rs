@@ -38,7 +38,7 @@ fn arguments_come_before_the_list() {
 }
 
 #[test]
-fn an_empty_list_is_no_error_but_a_note() {
+fn an_empty_list_is_a_note_not_an_error() {
     let room = Room::new();
     room.file("list", "");
     for (format, expected) in [("jsonl", ""), ("json", "[]\n")] {

@@ -1,4 +1,4 @@
-//! Texts longer than the model's context, and the ways to read them all the same.
+//! Texts longer than the model's context, and the policies of `--long-text`.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::room::{Ran, Room, number};
 /// The built-in model reads 248 tokens: 246 words of one token each.
 const ROOM: usize = 246;
 
-/// `count` words of one token each, none like its neighbours.
+/// `count` words of one token each, different from their neighbours.
 fn words(count: usize) -> String {
     let some = ["cat", "dog", "car", "tree", "house", "boat", "plane"];
     let words: Vec<_> = (0..count).map(|at| some[at * at % 7]).collect();
@@ -24,7 +24,7 @@ fn cosine(record: &Value, label: &str) -> f64 {
 }
 
 #[test]
-fn a_text_that_fits_is_read_alike_whatever_the_way() {
+fn a_text_that_fits_is_read_the_same_by_every_policy() {
     let room = Room::with(&["a.png"]);
     let label = words(ROOM);
     let plain = classify(&room, &label, &[]).out;
@@ -36,7 +36,7 @@ fn a_text_that_fits_is_read_alike_whatever_the_way() {
 }
 
 #[test]
-fn the_best_chunk_is_what_the_best_of_the_chunks_alone_is() {
+fn best_chunk_equals_the_best_single_chunk() {
     let room = Room::with(&["a.png"]);
     let label = words(2 * ROOM + 10);
     let parts: Vec<&str> = label.split(' ').collect();
@@ -49,12 +49,12 @@ fn the_best_chunk_is_what_the_best_of_the_chunks_alone_is() {
     assert_eq!(cosine(&ran.record(), &label), best);
     ran.says(&[
         "warning: label 1: \"cat dog",
-        "longer than the model's 248 tokens; read as 3 chunks, of which each image takes the best",
+        "longer than the model's 248 tokens; read as 3 chunks; each image uses the best one",
     ]);
 }
 
 #[test]
-fn the_mean_of_chunks_says_how_many_and_is_none_of_them() {
+fn chunk_mean_reports_the_count_and_equals_no_single_chunk() {
     let room = Room::with(&["a.png"]);
     let label = words(2 * ROOM + 10);
     let of = |more: &[&str]| cosine(&classify(&room, &label, more).record(), &label);
@@ -62,7 +62,7 @@ fn the_mean_of_chunks_says_how_many_and_is_none_of_them() {
     assert_ne!(mean, of(&["--long-text", "best-chunk"]));
     assert_ne!(mean, of(&["--long-text", "truncate"]));
     let ran = classify(&room, &label, &["--long-text", "chunk-mean"]);
-    ran.says(&["read as 3 chunks, averaged by tokens"]);
+    ran.says(&["read as 3 chunks, averaged by token count"]);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn windows_slide_by_the_stride() {
     let slide = classify(&room, &label, &["--long-text", "slide"]);
     let half = classify(&room, &label, &["--long-text", "slide", "--stride", "123"]);
     assert_eq!(slide.out, half.out);
-    slide.says(&["read as 3 overlapping windows, averaged by tokens"]);
+    slide.says(&["read as 3 overlapping windows, averaged by token count"]);
     let far = classify(&room, &label, &["--long-text", "slide", "--stride", "246"]);
     let chunks = classify(&room, &label, &["--long-text", "chunk-mean"]);
     assert_eq!(far.out, chunks.out);
@@ -81,15 +81,15 @@ fn windows_slide_by_the_stride() {
 }
 
 #[test]
-fn a_stride_needs_something_that_slides_and_room() {
+fn a_stride_requires_slide_and_fits_the_context() {
     let room = Room::with(&["a.png"]);
     let label = words(ROOM + 1);
     let refused = |more: &[&str]| {
         let arguments = [&["a.png", "-l", &label, "other"], more].concat();
         room.classify(&arguments).ends_with(2)
     };
-    refused(&["--stride", "10"]).says(&["--stride is for --long-text slide"]);
-    refused(&["--stride", "10", "--long-text", "chunk-mean"]).says(&["--stride is for"]);
+    refused(&["--stride", "10"]).says(&["--stride requires --long-text slide"]);
+    refused(&["--stride", "10", "--long-text", "chunk-mean"]).says(&["--stride requires"]);
     refused(&["--stride", "247", "--long-text", "slide"]).says(&[
         "label 1",
         "a stride of 247 tokens is out of range; choose 1 to 246",
@@ -98,7 +98,7 @@ fn a_stride_needs_something_that_slides_and_room() {
 }
 
 #[test]
-fn many_long_texts_are_counted_and_not_all_spoken_of() {
+fn many_long_texts_are_counted_not_all_listed() {
     let room = Room::with(&["a.png"]);
     let labels: String = (0..13)
         .map(|at| format!("{}\n", words(ROOM + 1 + at)))

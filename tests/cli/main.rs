@@ -1,8 +1,8 @@
 //! The built program as a user meets it: offline, with a small model or the built-in one.
 //!
-//! Every line of the command line's contract has a test here. The small model's answers mean nothing,
-//! but they differ from image to image and from label to label, which is all that most of these
-//! tests need; `built_in` is about what the built-in model knows.
+//! Every line of the command line's contract has a test here. The small model's answers are
+//! meaningless, but they differ between images and labels, which is enough for most tests;
+//! `built_in` tests what the built-in model recognises.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,11 +1,11 @@
-//! A folder of thousands.
+//! A folder of thousands of images.
 
 use crate::room::{Room, png, records};
 use crate::running::Running;
 use crate::small;
 
 #[test]
-fn twenty_broken_images_among_two_thousand_cost_only_themselves() {
+fn broken_images_among_many_affect_only_themselves() {
     let room = Room::new();
     let good = png("a");
     for index in 0..2000 {
@@ -28,7 +28,7 @@ fn twenty_broken_images_among_two_thousand_cost_only_themselves() {
     assert_eq!(ran.stderr().lines().count(), 20);
 }
 
-/// The most memory the process ever had, in kB.
+/// The peak memory of the process, in kB.
 #[cfg(target_os = "linux")]
 fn peak_kb(running: &Running) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", running.id())).unwrap();

@@ -1,4 +1,4 @@
-//! What stderr says, and what it does not.
+//! What is printed on stderr, and what is not.
 
 use crate::room::Room;
 use crate::small;
@@ -10,7 +10,7 @@ fn room() -> Room {
 }
 
 #[test]
-fn quiet_says_nothing_but_errors() {
+fn quiet_prints_only_errors() {
     let room = room();
     room.broken("b.png");
     let ran = room
@@ -38,12 +38,12 @@ fn verbose_names_model_activation_device_and_precision() {
         "248 tokens of context, hugging-face names in a safetensors file",
         &format!("file: {}", small::model()),
         "activation: quick_gelu (the file's own header)",
-        "device: cpu in f32 (as asked), 2 threads",
+        "device: cpu in f32 (as requested), 2 threads",
         "model ready after ",
     ]);
     verbose(&["--activation", "gelu"]).says(&["activation: gelu (--activation)"]);
-    verbose(&["--precision", "int8"]).says(&["device: cpu in int8 (as asked),"]);
-    // `auto` is always printed as what it came to, and why.
+    verbose(&["--precision", "int8"]).says(&["device: cpu in int8 (as requested),"]);
+    // `auto` is always printed as its choice, with the reason.
     let auto = verbose(&[]);
     assert!(
         [
@@ -57,11 +57,11 @@ fn verbose_names_model_activation_device_and_precision() {
 }
 
 #[test]
-fn one_file_that_was_passed_over_is_not_called_files() {
+fn one_skipped_file_is_singular() {
     let room = Room::with(&["p/a.png"]);
     room.file("p/notes.txt", "x");
     let ran = room.classify(&["p", "-v", "-l", "x", "y"]).ends_with(0);
-    ran.says(&["1 file in folders is no image and was passed over"]);
+    ran.says(&["skipped 1 file that is not an image"]);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn colours_come_when_asked_for_and_on_terminals_only() {
         [false, false]
     );
     assert_eq!(run(&[], &[("NO_COLOR", "1")]), [false, false]);
-    // What somebody types now is meant more than what is in the environment.
+    // A flag takes precedence over the environment.
     assert_eq!(
         run(&["--color", "always"], &[("NO_COLOR", "1")]),
         [true, true]
@@ -114,7 +114,7 @@ fn formats_for_programs_never_have_colours() {
 }
 
 #[test]
-fn no_name_commands_the_terminal() {
+fn file_names_cannot_control_the_terminal() {
     let room = Room::new();
     let name = "a\u{1b}[2J\u{9b}1m.png";
     let ran = room
@@ -165,8 +165,8 @@ fn help_and_version_go_to_stdout() {
     for code in [
         "0 every image",
         "1 some failed",
-        "2 it could not",
-        "75 worth",
+        "2 could not run",
+        "75 temporary failure",
         "130 or 143",
     ] {
         assert!(help.out.replace("\n", " ").contains(code), "{code}");

@@ -1,4 +1,4 @@
-//! Which model, and what happens when it cannot be had.
+//! The choice of the model, and what happens if it is unavailable.
 
 use std::net::TcpListener;
 
@@ -60,7 +60,7 @@ fn offline_without_the_model_is_2_and_says_how_to_get_it() {
 #[test]
 fn a_hub_that_refuses_connections_is_75_and_says_what_to_do() {
     let room = room();
-    // A port that was free a moment ago, and that nobody listens to.
+    // A port that was free a moment ago, without a listener.
     let port = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -1,4 +1,4 @@
-//! Names that people type for a model, and variables that decide how a run goes.
+//! Names for models, and environment variables that affect a run.
 
 use crate::room::Room;
 use crate::small;
@@ -10,7 +10,7 @@ fn room() -> Room {
 }
 
 #[test]
-fn names_that_models_have_elsewhere_are_answered_with_the_name_here() {
+fn names_of_models_elsewhere_suggest_the_name_here() {
     let room = room();
     for (typed, name) in [
         ("ViT-B/32", "clip-vit-b-32"),
@@ -25,7 +25,7 @@ fn names_that_models_have_elsewhere_are_answered_with_the_name_here() {
         ("https://example.org/models/ViT-B-32.pt", "clip-vit-b-32"),
     ] {
         let arguments = [&ARGUMENTS[..], &["-m", typed]].concat();
-        // An address that nobody listens at: a request would be 75.
+        // An address without a listener: a request would exit with 75.
         let ran = room.longclip(&arguments, &[("HF_ENDPOINT", "http://127.0.0.1:9")]);
         ran.ends_with(2).says(&[&format!("did you mean {name}?")]);
     }
@@ -61,7 +61,7 @@ fn transformers_offline_forbids_requests_as_hf_hub_offline_does() {
 }
 
 #[test]
-fn a_set_of_kernels_that_is_not_there_is_an_error() {
+fn an_unknown_kernel_level_is_an_error() {
     let room = room();
     let arguments = [&ARGUMENTS[..], &["-m", small::model()]].concat();
     let foreign = if cfg!(target_arch = "x86_64") {

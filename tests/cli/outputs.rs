@@ -12,7 +12,7 @@ fn to(output: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_file_gets_what_stdout_would_have_got() {
+fn a_file_has_the_same_content_as_stdout() {
     let room = Room::with(&["a.png"]);
     let ran = room.classify(&to("out.jsonl")).ends_with(0);
     assert_eq!(ran.out, "");
@@ -29,7 +29,7 @@ fn an_old_file_is_replaced_only_by_a_whole_new_one() {
     command.extend(&failing);
     room.longclip(&command, &[]).ends_with(2);
     assert_eq!(room.read("out"), "old");
-    // The label is too long: found after the model is there.
+    // The label is too long, which is found after the model was opened.
     let label = ["word"; 310].join(" ");
     room.classify(&["a.png", "-l", &label, "x", "-o", "out"])
         .ends_with(2);
@@ -73,7 +73,7 @@ fn an_output_that_cannot_be_is_an_error_without_a_temporary_name() {
     let room = Room::with(&["a.png", "p/b.png"]);
     let ran = room.classify(&to("gone/out")).ends_with(2);
     assert!(!ran.stderr().contains(".tmp"), "{}", ran.stderr());
-    ran.says(&["error: the folder gone of the output gone/out does not exist; make it first"]);
+    ran.says(&["error: the folder gone of the output gone/out does not exist; create it first"]);
     let ran = room.classify(&to("p")).ends_with(2);
     ran.says(&["the output p is a folder; name a file in it"]);
     assert!(!room.path("gone").exists());

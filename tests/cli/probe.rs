@@ -1,12 +1,12 @@
-//! `longclip probe`, and its file in `classify` and `evaluate`. What images are is told by embeddings
-//! that the tests write where the model's own do not matter.
+//! `longclip probe`, and its file in `classify` and `evaluate`. Tests write embeddings of their own
+//! where those of a model do not matter.
 
 use serde_json::{Value, json};
 
 use crate::room::{Ran, Room};
 use crate::small;
 
-/// Arguments, and what is said of them.
+/// Arguments, and parts of the error.
 type Refusal<'a> = (&'a [&'a str], &'a [&'a str]);
 
 /// Paths with embeddings.
@@ -101,7 +101,7 @@ fn a_probe_of_images_classifies_images() {
     );
     assert_eq!(found["pictures"]["fitted"], 24);
     assert_eq!(found["pictures"]["validation"], 6);
-    // The model is at hand, so that the texts are compared with.
+    // The model is opened, so zero-shot accuracy is measured.
     assert_eq!(found["zero_shot"]["n"], 9);
 
     let ran = longclip(
@@ -183,7 +183,7 @@ fn embedded_images_give_the_same_probe_as_the_images_whatever_the_threads() {
 }
 
 #[test]
-fn shots_are_drawn_and_told_with_their_deviation() {
+fn shots_are_drawn_and_reported_with_their_deviation() {
     let room = Room::new();
     room.file("train.jsonl", embedded(&clusters("a/train", 5, 20, 1), "m"));
     room.file("test.jsonl", embedded(&clusters("b/test", 5, 40, 2), "m"));
@@ -191,8 +191,8 @@ fn shots_are_drawn_and_told_with_their_deviation() {
     let arguments = [&["train.jsonl", "--test", "test.jsonl"][..], &shots].concat();
     let ran = probe(&room, &arguments).ends_with(0);
     let ran = ran.says(&[
-        "--shots 40: 5 of 5 classes have fewer images",
-        "the probe is not kept",
+        "--shots 40: 5 of 5 classes have fewer training images",
+        "the probe was not saved",
     ]);
     let found = results(&ran);
     let rows = found["shots"].as_array().unwrap();
@@ -234,25 +234,25 @@ fn shots_are_drawn_and_told_with_their_deviation() {
         &[&arguments[..], &["--format", "table"]].concat(),
     );
     for part in [
-        "4 images a class",
+        "4 images per class",
         "±",
         "over 3 draws",
-        "(after ±: standard deviation)",
-        "found least often",
+        "(±: standard deviation)",
+        "lowest recall",
     ] {
         assert!(ran.out.contains(part), "{}", ran.out);
     }
 }
 
 #[test]
-fn texts_are_where_a_probe_starts_and_what_it_is_blended_with() {
+fn a_probe_starts_from_texts_and_blends_with_them() {
     let room = Room::new();
     dataset(&room, "train", 6);
     dataset(&room, "test", 2);
     let fixed = ["train", "--test", "test", "--template", "a plain {} square"];
     let run = |more: &[&str]| results(&probe(&room, &[&fixed, more].concat()).ends_with(0));
     let zero_shot = run(&[])["zero_shot"]["acc1"].clone();
-    // Held to the texts with all might, or blended with nothing else, it is the texts.
+    // With an extreme penalty, or blended fully, it is the zero-shot classifier.
     assert_eq!(
         run(&["--init", "zero-shot", "--l2", "1e12"])["acc1"],
         zero_shot
@@ -280,7 +280,7 @@ fn texts_are_where_a_probe_starts_and_what_it_is_blended_with() {
 }
 
 #[test]
-fn a_list_tells_the_classes_of_embedded_images() {
+fn a_list_gives_the_classes_of_embedded_images() {
     let room = Room::new();
     let mut rows = clusters("x", 2, 10, 3);
     let mut list = "path,label\n".to_owned();
@@ -294,8 +294,8 @@ fn a_list_tells_the_classes_of_embedded_images() {
     room.file("list.csv", list);
     let ran = probe(&room, &["all.jsonl"]).ends_with(2);
     ran.says(&[
-        "do not tell classes",
-        "loose/0.png lies in no folder",
+        "cannot derive classes",
+        "loose/0.png is not in a class folder",
         "--labels-from",
     ]);
     let ran = probe(&room, &["all.jsonl", "--labels-from", "list.csv"]).ends_with(0);
@@ -306,7 +306,7 @@ fn a_list_tells_the_classes_of_embedded_images() {
         (&json!(2), &json!(19))
     );
     assert_eq!(found["scored_on"], "validation");
-    // What is scored was trained on the others alone.
+    // The scored probe was trained only on the other images.
     let csv = ["all.jsonl", "--labels-from", "list.csv", "--format", "csv"];
     let table = longclip(&room, "probe", &csv).ends_with(0).out;
     let train = &found["pictures"]["train"];
@@ -317,11 +317,11 @@ fn a_list_tells_the_classes_of_embedded_images() {
     );
     room.file("other.csv", "path,label\nelse.png,ox\n");
     let ran = probe(&room, &["all.jsonl", "--labels-from", "other.csv"]).ends_with(2);
-    ran.says(&["other.csv names no image of all.jsonl"]);
+    ran.says(&["other.csv lists none of the images of all.jsonl"]);
 }
 
 #[test]
-fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
+fn unusable_training_data_is_refused_with_the_reason() {
     let room = Room::new();
     let good = clusters("a", 3, 6, 4);
     let changed = |change: &dyn Fn(&mut Rows)| {
@@ -362,39 +362,39 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
             &["nan.safetensors"],
             &["cannot use row 0 of nan.safetensors (images/", "is NaN"],
         ),
-        (&["one.jsonl"], &["do not tell classes"]),
+        (&["one.jsonl"], &["cannot derive classes"]),
         (
             &["singles.jsonl"],
             &["no class of singles.jsonl has two images", "--val DATA"],
         ),
         (
             &["good.jsonl", "--test", "other.jsonl"],
-            &["class3", "leave it out"],
+            &["class3", "omit it"],
         ),
         (
             &["good.jsonl", "--test", "wide.jsonl"],
-            &["8 features", "9 features", "one model"],
+            &["8 features", "9 features", "same model"],
         ),
         (&["texts.npy"], &["holds embeddings of texts"]),
         (&["empty"], &["no images in the folders of empty"]),
-        (&["single"], &["images of one class only (\"cat\")"]),
+        (&["single"], &["images of only one class (\"cat\")"]),
         (&["nowhere.npy"], &["nowhere.npy does not exist"]),
         (&["nowhere"], &["nowhere does not exist"]),
         (
             &["good.jsonl", "--test", "./good.jsonl"],
-            &["is what the probe learns from"],
+            &["is the training data"],
         ),
         (
             &["good.jsonl", "--val-split", "1"],
-            &["--val-split 1 is no share"],
+            &["--val-split 1 is out of range"],
         ),
         (
             &["good.jsonl", "--method", "tip-adapter", "--l2", "1"],
-            &["--method tip-adapter has none"],
+            &["do not apply to --method tip-adapter"],
         ),
         (
             &["good.jsonl", "--init", "zero-shot"],
-            &["good.jsonl was made with the model m"],
+            &["good.jsonl was made with model m"],
         ),
     ];
     for (arguments, parts) in cases {
@@ -409,7 +409,7 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
     for odd in ["0", "-1", "inf", "strong"] {
         probe(&room, &["good.jsonl", "--l2", odd]).ends_with(2);
     }
-    // A class of one image beside others is trained on.
+    // A class with one image is still trained on.
     room.file(
         "few.jsonl",
         changed(&|rows| {
@@ -417,11 +417,11 @@ fn what_cannot_be_learnt_from_is_refused_with_its_reason() {
         }),
     );
     let ran = probe(&room, &["few.jsonl"]).ends_with(0);
-    ran.says(&["1 of 3 classes have one image, such as \"class2\""]);
+    ran.says(&["1 of 3 classes have only one image, such as \"class2\""]);
 }
 
 #[test]
-fn images_that_fail_are_told_and_the_rest_is_learnt() {
+fn failed_images_are_reported_and_the_rest_is_used() {
     let room = Room::new();
     dataset(&room, "train", 4);
     room.broken("train/green/9.png");
@@ -432,7 +432,7 @@ fn images_that_fail_are_told_and_the_rest_is_learnt() {
     room.broken("other/cat/a.png");
     room.image("other/dog/b.png");
     let ran = probe(&room, &["other"]).ends_with(2);
-    ran.says(&["not one image of the class \"cat\" in other could be read"]);
+    ran.says(&["none of the images of the class \"cat\" in other could be read"]);
 }
 
 #[test]
@@ -447,7 +447,7 @@ fn a_probe_that_does_not_fit_is_refused() {
     let asked = ["--probe", "p.safetensors"];
     classify(&asked)
         .ends_with(2)
-        .says(&["p.safetensors was made with the model some-model"]);
+        .says(&["p.safetensors was made with model some-model"]);
     classify(&[&asked[..], &["--labels", "a", "b"]].concat())
         .ends_with(2)
         .says(&["--probe", "cannot be used with"]);
@@ -478,7 +478,7 @@ fn a_probe_that_does_not_fit_is_refused() {
 }
 
 #[test]
-fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
+fn the_page_shows_accuracy_by_shots_with_the_zero_shot_line() {
     let room = Room::new();
     dataset(&room, "train", 6);
     let arguments = [
@@ -488,24 +488,24 @@ fn the_page_shows_accuracy_against_shots_with_the_texts_line() {
     ran.says(&["note: wrote p.html"]);
     let page = room.read("p.html");
     for part in [
-        "Accuracy by images a class",
+        "Accuracy by images per class",
         "<title>Probe: ",
         "<title>All images: ",
-        "The choice of the L2 strength",
+        "Choice of the L2 penalty",
     ] {
         assert!(page.contains(part), "{part}");
     }
-    assert!(page.contains("figures are a little high"));
+    assert!(page.contains("figures are slightly optimistic"));
     let given = ["train", "--l2", "1", "--report", "given.html"];
     probe(&room, &given).ends_with(0);
     let given = room.read("given.html");
-    assert!(given.contains("held back.") && !given.contains("a little high"));
-    // It says what it is, and shows the images that it scored: of each class the one held out.
+    assert!(given.contains("held-out images.") && !given.contains("slightly optimistic"));
+    // It shows the images that it scored: one held out per class.
     assert!(page.contains("Few-shot probe"));
     assert_eq!(
         page.matches("<script type=\"text/plain\" id=\"t").count(),
         3
     );
-    // A point of the texts' line for each number of images.
+    // One zero-shot point per number of images.
     assert_eq!(page.matches("<title>Zero-shot: ").count(), 3);
 }

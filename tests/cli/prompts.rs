@@ -1,4 +1,4 @@
-//! Built-in label sets, tables of labels, and texts that stand for none of the labels.
+//! Built-in label sets, tables of labels, and texts that stand for "none of the labels".
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn logits(record: &Value, names: &[&str]) -> Vec<f64> {
     logits.collect()
 }
 
-/// What a softmax over `logits` gives the first `count` together.
+/// The total probability of the first `count` of `logits`.
 fn share(logits: &[f64], count: usize) -> f64 {
     let weights: Vec<f64> = logits.iter().map(|logit| logit.exp()).collect();
     weights[..count].iter().sum::<f64>() / weights.iter().sum::<f64>()
@@ -44,14 +44,14 @@ fn built_in_labels_go_by_name_and_a_path_reaches_a_file_of_that_name() {
 }
 
 #[test]
-fn imagenet_has_a_thousand_labels_and_no_two_alike() {
+fn imagenet_has_a_thousand_distinct_labels() {
     let room = room();
     let record = classify(&room, &["--labels-file", "imagenet", "--score", "cosine"]).record();
     let mut found = labels(&record);
     found.sort_unstable();
     found.dedup();
     assert_eq!(found.len(), 1000);
-    // Two classes are published with one name: they differ in what is shown and not in the score.
+    // Two classes are published with the same name: their labels differ, their scores do not.
     assert_eq!(
         number(&record, "missile", "cosine"),
         number(&record, "missile (projectile)", "cosine")
@@ -91,11 +91,11 @@ fn aliases_are_filled_into_the_templates_and_prompts_are_not() {
     );
     assert_eq!(aliases.out, prompts.out);
     assert_eq!(aliases.stderr(), "");
-    prompts.says(&["warning: the templates are not used", "complete prompts"]);
+    prompts.says(&["warning: the templates are ignored", "complete prompts"]);
 }
 
 #[test]
-fn a_column_that_nobody_reads_is_named() {
+fn an_unused_column_is_named() {
     let room = room();
     room.file("l.csv", "label,count\ncat,1\ndog,2\n");
     let ran = classify(&room, &["--labels-file", "l.csv"]);
@@ -119,7 +119,7 @@ fn a_none_label_is_one_more_label_without_sigmoid() {
     let twice = ["a.png", "-l", "cat", "dog", "--none-label", "dog"];
     room.classify(&twice)
         .ends_with(2)
-        .says(&["\"dog\" is a label and stands for none of the labels"]);
+        .says(&["\"dog\" is both a label and the none label"]);
 }
 
 #[test]
@@ -176,16 +176,16 @@ fn labels_may_come_from_stdin_if_nothing_else_does() {
         let arguments = [more, &["--labels-file", "-"]].concat();
         room.classify(&arguments)
             .ends_with(2)
-            .says(&["both to be read from stdin"]);
+            .says(&["cannot both be read from stdin"]);
     }
 }
 
 #[test]
-fn one_label_with_commas_is_met_with_the_right_form() {
+fn one_label_with_commas_gets_a_hint() {
     let room = room();
     let ran = room.classify(&["a.png", "-l", "cat, dog"]).ends_with(2);
     ran.says(&[
         "softmax over one label",
-        "labels are given apart and not with commas: --labels \"cat\" \"dog\"",
+        "separate labels with spaces, not commas: --labels \"cat\" \"dog\"",
     ]);
 }

@@ -1,9 +1,9 @@
-//! Commands that cannot run: exit code 2, nothing on stdout, and a line that helps.
+//! Commands that cannot run: exit code 2, nothing on stdout, and a helpful error.
 
 use crate::room::Room;
 use crate::small;
 
-/// What was typed, and words of what must be said about it.
+/// A command line, and parts of its error.
 const MISTAKES: [(&str, &[&str]); 23] = [
     ("", &["Usage: longclip", "classify"]),
     (
@@ -12,7 +12,7 @@ const MISTAKES: [(&str, &[&str]); 23] = [
     ),
     (
         "classify",
-        &["no image given; name image files or folders, - for stdin"],
+        &["no image given; pass image files or folders, - for stdin"],
     ),
     (
         "classify a.png",
@@ -85,7 +85,7 @@ const MISTAKES: [(&str, &[&str]); 23] = [
 ];
 
 #[test]
-fn wrongly_typed_commands_get_a_line_that_helps() {
+fn mistyped_commands_get_a_hint() {
     let room = Room::with(&["a.png", "b.png"]);
     for (line, words) in MISTAKES {
         let arguments: Vec<&str> = line.split_whitespace().collect();
@@ -96,7 +96,7 @@ fn wrongly_typed_commands_get_a_line_that_helps() {
 }
 
 #[test]
-fn a_device_or_precision_that_is_not_there_is_never_replaced() {
+fn an_unavailable_device_or_precision_is_never_replaced() {
     let room = Room::with(&["a.png"]);
     let run = |more: &[&str]| room.classify(&[more, &["a.png", "-l", "x", "y"]].concat());
     run(&["--precision", "f16", "--device", "cpu"])
@@ -119,9 +119,9 @@ fn a_device_or_precision_that_is_not_there_is_never_replaced() {
 }
 
 #[test]
-fn mistakes_are_found_before_the_model_is_looked_for() {
+fn mistakes_are_found_before_the_model_is_resolved() {
     let room = Room::with(&["a.png"]);
-    // This model is not there; whoever waited for it would want to know the rest first.
+    // This model does not exist; other mistakes must be reported first.
     let offline = [("HF_HUB_OFFLINE", "1")];
     let cases: [(&str, &str); 5] = [
         ("classify a.png -l x y -o gone/out", "the folder gone"),
@@ -144,7 +144,7 @@ fn mistakes_are_found_before_the_model_is_looked_for() {
 }
 
 #[test]
-fn counts_without_end_are_refused_instead_of_tried() {
+fn huge_counts_are_refused() {
     let room = Room::with(&["a.png"]);
     for flag in ["--threads", "--batch-size"] {
         for count in ["0", "-1", "65537", "two"] {
@@ -152,12 +152,12 @@ fn counts_without_end_are_refused_instead_of_tried() {
             ran.ends_with(2).says(&[flag, count]);
         }
     }
-    // So many threads end in an abort, or in a machine that does nothing else.
+    // This many threads would abort, or paralyse the machine.
     let ran = room
         .classify(&["a.png", "-l", "x", "y", "--threads", "20000"])
         .ends_with(2);
     ran.says(&["20000 is not in 1..=1024"]);
-    // The most that is allowed works, if slowly.
+    // The maximum works, if slowly.
     room.classify(&["a.png", "-l", "x", "y", "--threads", "1024"])
         .ends_with(0);
     room.classify(&["a.png", "-l", "x", "y", "--batch-size", "1024"])
@@ -165,7 +165,7 @@ fn counts_without_end_are_refused_instead_of_tried() {
 }
 
 #[test]
-fn an_output_that_is_an_input_is_refused_and_the_input_kept() {
+fn an_output_that_is_also_an_input_is_refused() {
     let room = Room::with(&["a.png", "folder/b.png"]);
     room.file("labels.txt", "x\ny\n");
     room.file("list.txt", "a.png\n");
@@ -177,11 +177,11 @@ fn an_output_that_is_an_input_is_refused_and_the_input_kept() {
         vec!["--files-from", "list.txt", "-l", "x", "y", "-o", "list.txt"],
     ] {
         let ran = room.classify(&arguments).ends_with(2);
-        ran.says(&["is an input as well", "lose the input"]);
+        ran.says(&["is also an input", "is not overwritten"]);
     }
     assert_eq!(std::fs::read(room.path("a.png")).unwrap(), before);
     assert_eq!(room.read("labels.txt"), "x\ny\n");
-    // A result beside the images is none of them.
+    // A result next to the images is not an input.
     room.classify(&["folder", "-l", "x", "y", "-o", "folder/out.jsonl"])
         .ends_with(0);
     room.classify(&["folder", "-l", "x", "y", "-o", "folder/out.jsonl"])
@@ -189,7 +189,7 @@ fn an_output_that_is_an_input_is_refused_and_the_input_kept() {
 }
 
 #[test]
-fn a_threshold_that_no_score_can_reach_is_refused() {
+fn a_threshold_out_of_range_is_refused() {
     let room = Room::with(&["a.png"]);
     for (score, threshold, words) in [
         ("softmax", "50", "between 0 and 1"),

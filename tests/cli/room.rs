@@ -1,4 +1,4 @@
-//! A folder of its own for each test, and the program run in it.
+//! A temporary folder per test, in which the program is run.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::small;
 
-/// Longer than anything here takes, so that what waits for ever fails.
+/// Longer than any test takes, so that an endless wait fails.
 pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// A folder, also the child's working folder and home.
@@ -34,7 +34,7 @@ impl Room {
         self.0.path().join(name)
     }
 
-    /// Writes a file, with the folders that it lies in.
+    /// Writes a file and creates its parent folders.
     pub(crate) fn file(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -72,7 +72,7 @@ impl Room {
         names
     }
 
-    /// `longclip` in this room, with nothing of the outer environment that it would listen to.
+    /// `longclip` in this room, without environment variables that it would read.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longclip"));
         command.current_dir(self.0.path()).env_clear();
@@ -148,7 +148,7 @@ pub(crate) fn png(seed: &str) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// What a run left behind.
+/// The results of a run.
 pub(crate) struct Ran {
     command: String,
     pub(crate) code: Option<i32>,
@@ -171,7 +171,7 @@ impl Ran {
         self
     }
 
-    /// What stdout got, one JSON object a line.
+    /// The records on stdout, one JSON object per line.
     #[track_caller]
     pub(crate) fn records(&self) -> Vec<Value> {
         records(&self.out)

@@ -23,7 +23,7 @@ impl Running {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
         std::thread::spawn(move || {
-            // Ends with the pipe, or when nobody wants another line.
+            // Ends with the pipe, or when the receiver is gone.
             let lines = stdout.lines().map_while(Result::ok);
             lines.map(|line| sender.send(line)).find(Result::is_err)
         });
@@ -79,7 +79,7 @@ impl Running {
         );
     }
 
-    /// Waits for the end: the exit code (none if a signal killed it) and stderr.
+    /// Waits for the end; returns the exit code (`None` if killed by a signal) and stderr.
     pub(crate) fn end(&mut self) -> (Option<i32>, String) {
         let start = Instant::now();
         let status = loop {
@@ -95,7 +95,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Fails when it has ended, which is the usual case.
+        // Fails if it has already ended, as is usual.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

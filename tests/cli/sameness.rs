@@ -1,4 +1,4 @@
-//! The same input gives the same bytes, however it is computed.
+//! The same input gives the same bytes, whatever the threads and batches.
 
 use crate::room::{Room, records};
 use crate::small;
@@ -42,7 +42,7 @@ fn threads_and_batches_do_not_change_a_byte() {
 }
 
 #[test]
-fn the_company_of_an_image_does_not_change_its_record() {
+fn other_images_do_not_change_an_images_record() {
     let room = room();
     for precision in ["f32", "auto"] {
         let together = run(&room, &["--precision", precision]);

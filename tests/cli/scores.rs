@@ -1,4 +1,4 @@
-//! What is reported: scores, the best K, thresholds.
+//! Scores, top-k and thresholds.
 
 use serde_json::Value;
 
@@ -121,7 +121,7 @@ fn top_k_keeps_the_best() {
 }
 
 #[test]
-fn a_threshold_keeps_those_at_or_above_it() {
+fn a_threshold_keeps_labels_at_or_above_it() {
     for (score, key) in [
         ("softmax", "probability"),
         ("sigmoid", "probability"),

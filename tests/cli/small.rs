@@ -1,4 +1,4 @@
-//! A small model of random weights, for tests that need a model and nothing that it knows.
+//! A small model with random weights, for tests that need any model.
 //!
 //! It is quick, its logit scale is 100, and its answers differ from image to image and from label
 //! to label. What the built-in model knows is tested with `--model tiny`.
@@ -19,7 +19,7 @@ pub(crate) fn model() -> &'static str {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let path = folder.join("small.safetensors");
         let content = file();
-        // Other processes may have it open: it is replaced at once, and only if it must be.
+        // Other processes may have it open: it is replaced atomically, and only if needed.
         if std::fs::read(&path).ok().as_ref() != Some(&content) {
             let mut temporary = tempfile::NamedTempFile::new_in(folder).unwrap();
             temporary.write_all(&content).unwrap();

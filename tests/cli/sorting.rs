@@ -1,4 +1,4 @@
-//! Images into a folder for each label, and back.
+//! Sorting images into one folder per label, and undoing it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -79,16 +79,16 @@ fn each_image_goes_to_its_best_label_and_back() {
         let left = files(&room, "in").len();
         assert_eq!(left, if way == "--move" { 0 } else { 3 }, "{way}");
         let list = list(&room, "sorted");
-        let ran = ran.says(&["3 images into sorted; to take it back: longclip undo"]);
+        let ran = ran.says(&["3 images into sorted; to undo: longclip undo"]);
         assert!(ran.stderr().contains(&list), "{list}");
         let dry = room
             .longclip(&["undo", "--dry-run", &list], &[])
             .ends_with(0);
-        dry.says(&["would take back", "3 images would be taken back"]);
+        dry.says(&["would undo", "would undo 3 images"]);
         assert_eq!(sorted_files(&room), expected, "{way}");
         let undone = room.longclip(&["undo", &list], &[]).ends_with(0);
         assert_eq!(undone.out, "");
-        undone.says(&["took back 3 images; all is as it was"]);
+        undone.says(&["undid 3 images; everything is back in place"]);
         assert_eq!(files(&room, "in"), before, "{way}");
         assert!(!room.path("sorted").exists(), "{way}");
     }
@@ -105,7 +105,7 @@ fn the_records_are_those_of_a_run_that_sorts_nothing() {
 }
 
 #[test]
-fn names_that_are_taken_get_numbers_and_what_is_there_is_left() {
+fn taken_names_get_numbers_and_existing_files_stay() {
     let room = Room::new();
     for folder in ["x", "y"] {
         // One content, so that both get one label.
@@ -119,7 +119,7 @@ fn names_that_are_taken_get_numbers_and_what_is_there_is_left() {
         [format!("{label}/a (2).png"), format!("{label}/a.png")]
     );
     let again = sort(&room, &["x", "y", "--link", "sorted"]).ends_with(0);
-    again.says(&["linked 0 images into sorted, 2 there already\n"]);
+    again.says(&["linked 0 images into sorted, 2 already there\n"]);
     assert_eq!(sorted_files(&room).len(), 2);
 }
 
@@ -138,12 +138,12 @@ fn a_dry_run_says_where_and_touches_nothing() {
 }
 
 #[test]
-fn an_image_that_no_label_fits_stays() {
+fn an_image_that_no_label_fits_stays_in_place() {
     let room = Room::with(&["a.png"]);
     let ran = sort(&room, &["a.png", "--move", "sorted", "--threshold", "1"]).ends_with(0);
     ran.says(&["moved 0 images into sorted, 1 left in place\n"]);
     assert_eq!(room.names(), ["a.png"]);
-    // One of the two is the best; with the other as none label it is the label, else it is none.
+    // One of the two is best; with the other as the none label it is a label, else it is none.
     let one = room.classify(&["a.png", "-l", "cat", "dog"]).record();
     let (first, second) = (labels(&one)[0], labels(&one)[1]);
     for (label, none, names) in [
@@ -182,11 +182,11 @@ fn what_cannot_be_sorted_is_refused_before_anything_is_done() {
     let stdin = ["-", "-l", "cat", "dog", "--move", "sorted"];
     room.classify_with_stdin(&stdin, &png)
         .ends_with(2)
-        .says(&["an image from stdin is no file that can be sorted"]);
+        .says(&["an image from stdin cannot be sorted"]);
     for (input, target) in [("in", "in"), ("in/x", "in")] {
         sort(&room, &[input, "--move", target])
             .ends_with(2)
-            .says(&["where they are read from; sort into another folder"]);
+            .says(&["because they are read from there; choose another folder"]);
     }
     sort(&room, &["in", "--move", "file"])
         .ends_with(2)
@@ -244,6 +244,6 @@ fn only_a_list_of_sorted_images_can_be_undone() {
     let name = sorted_files(&room).into_keys().next().unwrap();
     room.file(format!("sorted/{name}"), "painted over");
     let ran = room.longclip(&["undo", &list], &[]).ends_with(1);
-    ran.says(&["changed since", "stays for the others"]);
+    ran.says(&["changed since", "keeps the others"]);
     assert_eq!(room.read(&format!("sorted/{name}")), "painted over");
 }

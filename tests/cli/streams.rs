@@ -81,7 +81,7 @@ fn a_signal_ends_a_run_after_what_was_complete() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_json_array_is_still_one() {
+fn a_stopped_json_array_is_still_valid() {
     let room = Room::with(&["a.png"]);
     let mut running = listed(&room, &["-f", "json"]);
     running.write(b"a.png\na.png\n");
@@ -127,7 +127,7 @@ fn a_stopped_run_keeps_its_output_as_partial() {
 
 #[cfg(unix)]
 #[test]
-fn a_signal_in_the_middle_of_much_work_leaves_whole_records_in_order() {
+fn a_signal_under_load_leaves_whole_records_in_order() {
     let names: Vec<String> = (0..40).map(|index| format!("{index:02}.png")).collect();
     let room = Room::with(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let list: String = names.iter().map(|name| format!("{name}\n")).collect();

@@ -140,7 +140,7 @@ fn csv_for_excel_begins_with_a_mark() {
         for more in [&["--bom"][..], &["--bom", "-f", "json"], &["--image-bytes"]] {
             run(&room, command, &[arguments, more].concat())
                 .ends_with(2)
-                .says(&["is for csv and tsv"]);
+                .says(&["applies only to csv and tsv"]);
         }
     }
     run(&room, "evaluate", &["p", "--out", "e", "--bom"]).ends_with(0);
@@ -154,7 +154,7 @@ fn csv_for_excel_begins_with_a_mark() {
     assert!(csv.starts_with("\u{feff}classifier,"), "{csv}");
     run(&room, "probe", &probe)
         .ends_with(2)
-        .says(&["--bom is for csv"]);
+        .says(&["--bom applies only to csv"]);
 }
 
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! `longclip tokens`: what a text becomes, and whether it fits.
+//! `longclip tokens`: the tokens of a text, and whether it fits.
 
 use std::process::Stdio;
 
@@ -44,7 +44,7 @@ fn a_text_becomes_ids_and_pieces() {
 }
 
 #[test]
-fn what_cleaning_changed_is_told() {
+fn changes_by_cleaning_are_listed() {
     for (text, cleaned, changes) in [
         ("", "", json!([])),
         ("a cat", "a cat", json!([])),
@@ -83,7 +83,7 @@ fn an_end_of_text_that_was_typed_is_one() {
         (&json!(5), &json!(3))
     );
     let table = tokens(&["-f", "table", "a <|endoftext|> b"]).ends_with(0);
-    assert!(table.out.contains("of which 3 are read"), "{}", table.out);
+    assert!(table.out.contains("only 3 are read"), "{}", table.out);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_text_that_is_too_long_shows_where_it_is_cut() {
 }
 
 #[test]
-fn the_context_is_the_models_if_it_is_here() {
+fn the_context_of_a_local_model_is_used() {
     let room = Room::new();
     let contexts = |arguments: &[&str], model: &str| {
         let arguments = [&["tokens", "a cat"], arguments].concat();
@@ -168,7 +168,7 @@ fn the_context_is_read_off_the_checkpoint() {
 }
 
 #[test]
-fn texts_come_from_a_file_or_stdin_one_a_line() {
+fn texts_come_from_a_file_or_stdin_one_per_line() {
     let room = Room::new();
     room.file("texts", "a cat\r\n\n# two\n");
     let texts = |ran: &Ran| -> Vec<String> {
@@ -226,7 +226,7 @@ fn every_format_holds_the_same() {
 }
 
 #[test]
-fn a_text_does_not_command_the_terminal() {
+fn texts_cannot_control_the_terminal() {
     let table = tokens(&["-f", "table", "\x1b[2Jcat\u{202e}"]).ends_with(0);
     assert!(!table.out.contains(['\x1b', '\u{202e}']), "{:?}", table.out);
 }

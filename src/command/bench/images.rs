@@ -17,16 +17,16 @@ const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
 const QUALITY: u8 = 90;
 
-/// A folder of images; a made one disappears with this.
+/// A folder of images; a generated one is removed on drop.
 pub(super) struct Folder {
     pub(super) path: PathBuf,
-    /// What is in it, for people.
+    /// A description for display.
     pub(super) description: String,
     _made: Option<TempDir>,
 }
 
 impl Folder {
-    /// The user's folder, or one of made images.
+    /// The user's folder, or one with generated images.
     pub(super) fn open(path: Option<&Path>) -> Result<Self> {
         if let Some(path) = path {
             return Ok(Self {
@@ -35,21 +35,21 @@ impl Folder {
                 _made: None,
             });
         }
-        let folder = tempfile::tempdir().context("cannot make a folder for images")?;
+        let folder = tempfile::tempdir().context("cannot create a folder for images")?;
         for number in 0..COUNT {
             let file = folder.path().join(format!("{number:02}.jpg"));
             let bytes = image::to_jpeg(&made(number), QUALITY)?;
-            std::fs::write(&file, bytes).context("cannot write an image to time")?;
+            std::fs::write(&file, bytes).context("cannot write a generated image")?;
         }
         Ok(Self {
             path: folder.path().to_owned(),
-            description: format!("{COUNT} made JPEGs of {WIDTH} x {HEIGHT}"),
+            description: format!("{COUNT} generated JPEGs of {WIDTH} x {HEIGHT}"),
             _made: Some(folder),
         })
     }
 
-    /// The pixels of the first `count` images that decode, from the start again when there are
-    /// fewer: [count, 3, image_size, image_size].
+    /// The pixels of the first `count` images that decode, repeated if there are fewer: `[count, 3,
+    /// image_size, image_size]`.
     pub(super) fn pixels(&self, count: usize, preprocess: &Preprocess) -> Result<Tensor> {
         let mut failure = None;
         let mut images = Vec::new();
@@ -69,9 +69,9 @@ impl Folder {
             }
         }
         if images.is_empty() {
-            let cause = failure.unwrap_or_else(|| anyhow::anyhow!("it holds none"));
+            let cause = failure.unwrap_or_else(|| anyhow::anyhow!("it has none"));
             let shown = self.path.display();
-            return Err(cause.context(format!("no image in {shown}; name a folder of images")));
+            return Err(cause.context(format!("no image in {shown}; pass a folder of images")));
         }
         let pixels: Vec<f32> = images
             .iter()
@@ -89,7 +89,7 @@ impl Folder {
     }
 }
 
-/// An image of smooth shades with some grain, so that a decoder has what photographs give it.
+/// A smooth gradient with some grain, to load a decoder like a photograph.
 fn made(number: usize) -> RgbImage {
     let mut state = number as u32 + 1;
     let mut grain = || {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_images_are_read_back_and_differ() {
+    fn generated_images_are_read_back_and_differ() {
         let folder = Folder::open(None).unwrap();
         let pixels = folder.pixels(2, &Preprocess::clip(32)).unwrap();
         assert_eq!(pixels.dims(), [2, 3, 32, 32]);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn few_images_are_used_again_and_none_is_an_error() {
+    fn few_images_are_repeated_and_none_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Folder::open(Some(folder.path())).unwrap();
         let error = open().pixels(2, &Preprocess::clip(32)).unwrap_err();

@@ -1,4 +1,4 @@
-//! What the system says about the machine and this process; Linux says it in files.
+//! Facts about the machine and this process, read from Linux's /proc.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use std::time::Duration;
 use super::measure::rounded;
 use super::report::Memory;
 
-/// How often the memory is looked at: rarely enough to cost nothing.
+/// Sampling interval of memory, long enough to cost nothing.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// The processor's name, where the system tells.
+/// The processor's name, if the system reports it.
 pub(super) fn cpu_name() -> Option<String> {
     let info = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// Looks at the process's own memory in the background: the system keeps the peak of all pages, but
-/// not that of the process's own.
+/// Samples the process's own memory in the background: the system records the peak of all pages,
+/// but not that of private ones.
 pub(super) struct MemoryWatch {
     most_kib: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
@@ -68,7 +68,7 @@ fn status_kib(key: &str) -> Option<u64> {
     entry_kib(&fs::read_to_string("/proc/self/status").ok()?, key)
 }
 
-/// The number behind `key:` in a file like /proc/self/status.
+/// The value of `key:` in a file like /proc/self/status.
 fn entry_kib(status: &str, key: &str) -> Option<u64> {
     let value = status
         .lines()
@@ -97,7 +97,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn memory_that_was_given_back_counts() {
+    fn memory_that_was_freed_counts() {
         let watch = MemoryWatch::start();
         let block = std::hint::black_box(vec![1_u8; 64 << 20]);
         std::thread::sleep(5 * INTERVAL);

@@ -1,4 +1,4 @@
-//! Repeated calls, timed.
+//! Times repeated calls.
 
 use std::time::{Duration, Instant};
 
@@ -6,11 +6,11 @@ use anyhow::{Result, ensure};
 
 use crate::run::session::Stop;
 
-/// How long one figure may take when the number of repeats is not given.
+/// Time for one figure, if the number of repeats is not given.
 const BUDGET: Duration = Duration::from_millis(1500);
-/// The fewest calls that make a median, and enough of them.
-const LEAST: usize = 3;
-const ENOUGH: usize = 50;
+/// Minimum and maximum number of calls for a median.
+const MIN_CALLS: usize = 3;
+const MAX_CALLS: usize = 50;
 
 /// How often a figure is measured.
 pub(super) struct Repeats {
@@ -29,11 +29,11 @@ impl Repeats {
     /// The median time of a call in milliseconds, after one that is not counted.
     pub(super) fn median_ms(&self, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
         call()?;
-        self.timed(LEAST, call)
+        self.timed(MIN_CALLS, call)
     }
 
-    /// The same for a call that is a whole pass over much work: none is left uncounted, and one may
-    /// do.
+    /// The same for a long call, such as a pass over a folder: without warm-up, and a single call
+    /// may do.
     pub(super) fn passes_ms(&self, call: impl FnMut() -> Result<()>) -> Result<f64> {
         self.timed(1, call)
     }
@@ -41,11 +41,11 @@ impl Repeats {
     fn timed(&self, least: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
         let begin = Instant::now();
         let mut times = Vec::new();
-        let go_on = |done: usize| match self.fixed {
+        let is_due = |done: usize| match self.fixed {
             Some(count) => done < count,
-            None => done < least || (done < ENOUGH && begin.elapsed() < BUDGET),
+            None => done < least || (done < MAX_CALLS && begin.elapsed() < BUDGET),
         };
-        while go_on(times.len()) {
+        while is_due(times.len()) {
             ensure!(self.stop.signal().is_none(), "stopped by a signal");
             let start = Instant::now();
             call()?;
@@ -55,19 +55,19 @@ impl Repeats {
     }
 }
 
-/// The middle of some times, at least one.
+/// The median of at least one time.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     let (low, high) = (times[(times.len() - 1) / 2], times[times.len() / 2]);
     (low + high) / 2
 }
 
-/// As reports give it: to the microsecond.
+/// Milliseconds with microsecond resolution.
 pub(super) fn milliseconds(time: Duration) -> f64 {
     rounded(time.as_secs_f64() * 1e3)
 }
 
-/// Three digits behind the point: no timing means more.
+/// Rounds to three decimals, which is all that timings resolve.
 pub(super) fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }

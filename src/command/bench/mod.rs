@@ -1,5 +1,5 @@
-//! `longclip bench`: how fast this machine runs a model, in how much memory, and what a lower
-//! precision changes.
+//! `longclip bench`: measures the speed and memory use of a model, and the error of lower
+//! precision.
 
 mod images;
 mod machine;
@@ -31,32 +31,32 @@ const DETAILS: &str = r#"Kernels:
 
 const NOTES: &str = "\
 Times are medians of repeated calls in a warm process; loading is timed once. The towers are timed
-alone; the folder goes through what classify does: decode, resize, encode. Nothing else should run
-meanwhile.
+separately; the folder is timed end to end, as in classify: decode, resize, encode. Run nothing
+else at the same time.
 
 Examples:
   longclip bench --model longclip-b
   longclip bench --model longclip-b --images photos/ --labels-file labels.txt
 
-Exit status: 0 measured, 2 it could not be, 75 worth retrying (the hub is down).";
+Exit status: 0 success, 2 could not run, 75 temporary failure, try again (the hub is down).";
 
 /// The arguments of `longclip bench`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct BenchArgs {
-    /// Time the images of this folder [default: 32 JPEGs of 640 x 480, made for the occasion]
+    /// Time the images of this folder [default: 32 generated JPEGs of 640 x 480]
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
-    /// Time the first 2, 10, 100 and 1000 labels of a file [default: "a photo of a red cat", …]
+    /// Time the first 2, 10, 100 and 1000 labels of a file [default: generated labels]
     #[arg(long, value_name = "FILE")]
     labels_file: Option<PathBuf>,
-    /// Time every figure this often [default: for 1.5 seconds, at least 3 times]
+    /// Repetitions per figure [default: for 1.5 seconds, at least 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     repeats: Option<u64>,
-    /// How to print the result [default: table on a terminal, else json]
+    /// Output format [default: table on a terminal, else json]
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<BenchFormat>,
-    /// Measure these only; the other figures are null
+    /// Measure only these parts; other figures are null
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub struct BenchArgs {
 }
 
 impl BenchArgs {
-    /// What `part` gives; nothing where it was left out.
+    /// The result of `part`, or the default if it was not requested.
     fn part<T: Default>(&self, part: Part, measure: impl FnOnce() -> Result<T>) -> Result<T> {
         if self.only.is_empty() || self.only.contains(&part) {
             measure()
@@ -74,29 +74,29 @@ impl BenchArgs {
     }
 }
 
-/// What can be measured for itself.
+/// The parts that can be measured separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Part {
-    /// The image tower.
+    /// The image tower
     Images,
-    /// The text tower.
+    /// The text tower
     Texts,
-    /// A folder of images, with decoding.
+    /// A folder of images, including decoding
     Folder,
-    /// What the precision changes.
+    /// The deviation of the precision from f32
     Loss,
 }
 
-/// The forms of the result.
+/// The output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BenchFormat {
-    /// For people: aligned, with units.
+    /// Aligned text with units
     Table,
-    /// One object.
+    /// One JSON object
     Json,
 }
 
-/// Measures and prints.
+/// Measures a model and prints the figures.
 ///
 /// # Errors
 /// When the model does not load, the labels file cannot be used, or no image can be read.
@@ -138,7 +138,7 @@ fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
     let texts = args.part(Part::Texts, || subject.texts())?;
     let batch_size = args.model.batch_size.map(|size| size as usize);
     let folder = args.part(Part::Folder, || subject.folder(batch_size))?;
-    // Before the model is there a second time.
+    // Ends before the model is loaded a second time.
     let memory = memory.peak();
     let loss = args.part(Part::Loss, || subject.loss())?;
     Ok(Report {

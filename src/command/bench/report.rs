@@ -1,10 +1,10 @@
-//! The figures, for programs and for people.
+//! The figures, as JSON and as a table.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// What was measured, on what. The names are a contract: scripts read them.
+/// All figures and their context. The field names are stable, since scripts read them.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) model: String,
@@ -16,7 +16,7 @@ pub(super) struct Report {
     pub(super) cpu: Option<String>,
     pub(super) cpu_features: Vec<&'static str>,
     pub(super) version: &'static str,
-    /// From the file to a model that is ready, once.
+    /// Time to load the model, measured once.
     pub(super) load_ms: f64,
     #[serde(flatten)]
     pub(super) images: Images,
@@ -30,7 +30,7 @@ pub(super) struct Report {
     pub(super) loss: Loss,
 }
 
-/// The image tower; like every part none where it was left out.
+/// The image tower. As in every part, fields are `None` if it was not measured.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Images {
     pub(super) image_b1_ms: Option<f64>,
@@ -38,7 +38,7 @@ pub(super) struct Images {
     pub(super) image_b16_ms: Option<f64>,
 }
 
-/// The text tower; none where the labels file has too few.
+/// The text tower; `None` if the labels file has too few labels.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Texts {
     pub(super) labels2_ms: Option<f64>,
@@ -49,7 +49,7 @@ pub(super) struct Texts {
     pub(super) labels10_full_context_ms: Option<f64>,
 }
 
-/// Decode, resize and encode together.
+/// Decoding, resizing and encoding together.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Folder {
     pub(super) folder: Option<String>,
@@ -57,16 +57,16 @@ pub(super) struct Folder {
     pub(super) folder_images_per_s: Option<f64>,
 }
 
-/// The most memory that the process had, in MiB; none where the system does not tell.
+/// Peak memory of the process in MiB; `None` if the system does not report it.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Memory {
-    /// All resident pages, those of the mapped model file among them.
+    /// All resident pages, including those of the memory-mapped model file.
     pub(super) peak_rss_mib: Option<f64>,
-    /// What the process allocated itself: pages that only it has. The most of samples.
+    /// Private pages that the process allocated; the maximum of samples.
     pub(super) peak_anonymous_mib: Option<f64>,
 }
 
-/// The least cosine between an embedding here and the same in f32; none for f32 itself.
+/// The minimum cosine between an embedding and the same in f32; `None` for f32 itself.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Loss {
     pub(super) image_cosine_to_f32: Option<f64>,
@@ -101,7 +101,7 @@ impl Report {
         if let (Some(image), Some(text)) = loss {
             let _ = write!(
                 precision,
-                "; least cosine to f32: images {image:.6}, texts {text:.6}"
+                "; minimum cosine to f32: images {image:.6}, texts {text:.6}"
             );
         }
         vec![
@@ -143,7 +143,7 @@ impl Report {
         }
         let peak = &self.memory;
         rows.push(Row::new("peak memory".to_owned(), peak.peak_rss_mib, "MiB"));
-        let own = "  without pages of the model file".to_owned();
+        let own = "  without the model file's pages".to_owned();
         rows.push(Row::new(own, peak.peak_anonymous_mib, "MiB"));
         rows
     }
@@ -225,7 +225,7 @@ mod tests {
         let table = report().table();
         for line in [
             "model      m: ViT-B/16, 248 tokens",
-            "precision  bf16; least cosine to f32: images 0.999999, texts 0.999900",
+            "precision  bf16; minimum cosine to f32: images 0.999999, texts 0.999900",
             "load                                 500.2 ms",
             "image tower, 16 images together      640.0 ms       25.0 images/s",
             "text tower, 10 labels                  5.0 ms      2000.0 texts/s",
@@ -233,7 +233,7 @@ mod tests {
             "text tower, 10 texts of 248 tokens   400.0 ms        25.0 texts/s",
             "folder: photos                                      12.3 images/s",
             "peak memory                         800.0 MiB",
-            "  without pages of the model file           -",
+            "  without the model file's pages            -",
         ] {
             assert!(table.lines().any(|found| found == line), "{line}\n{table}");
         }

@@ -1,4 +1,4 @@
-//! A loaded model and what it is timed on.
+//! A loaded model, timed on images and texts.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,12 +19,12 @@ use crate::run::images::IMAGES;
 use crate::run::pipeline::{ModelSlot, Pipeline, Plan};
 use crate::run::session::Session;
 
-/// Images that go through the image tower together in the second figure.
+/// Batch size of the second image figure.
 const BATCH: usize = 16;
-/// Labels that are compared with f32.
+/// The number of labels compared with f32.
 const COMPARED_LABELS: usize = 10;
 
-/// Times one model's parts.
+/// Times the parts of one model.
 pub(super) struct Subject<'a> {
     pub(super) load_ms: f64,
     session: &'a Session,
@@ -38,7 +38,7 @@ pub(super) struct Subject<'a> {
 }
 
 impl<'a> Subject<'a> {
-    /// Loads the model, timed, and prepares what it will read.
+    /// Loads the model, timed, and prepares its inputs.
     pub(super) fn load(
         session: &'a Session,
         folder: &'a Folder,
@@ -62,7 +62,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// The image tower alone, on one image and on several together.
+    /// Times the image tower alone, on one image and on a batch.
     pub(super) fn images(&self) -> Result<report::Images> {
         self.console.note("timing the image tower");
         let time = |pixels: &Tensor| {
@@ -75,8 +75,8 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// The text tower alone: labels at their own length, as many of each size as there are, and
-    /// texts that fill the context.
+    /// Times the text tower alone, on labels of natural length (for each count that the file has)
+    /// and on texts that fill the context.
     pub(super) fn texts(&self) -> Result<report::Texts> {
         self.console.note("timing the text tower");
         let time = |texts: &[TokenIds]| {
@@ -94,7 +94,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Decode, resize and encode together, as `classify` does it.
+    /// Times decoding, resizing and encoding together, as in `classify`.
     pub(super) fn folder(&self, batch_size: Option<usize>) -> Result<report::Folder> {
         let description = &self.folder.description;
         self.console
@@ -117,7 +117,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Embeds all images and counts those that could be.
+    /// Embeds all images and counts those that succeed.
     fn encode_folder(&self, plan: &Plan) -> Result<u64> {
         let sources = paths::expand(vec![self.folder.path.clone()], None, IMAGES)?;
         let model = ModelSlot::default();
@@ -136,7 +136,7 @@ impl<'a> Subject<'a> {
         Ok(images)
     }
 
-    /// What this precision changes: nothing for f32.
+    /// The deviation of this precision from f32.
     pub(super) fn loss(&self) -> Result<report::Loss> {
         if self.session.placement.precision == "f32" {
             return Ok(report::Loss::default());
@@ -156,7 +156,7 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// [n, dim] twice, of unit length -> the least of the n cosines.
+/// The minimum of n cosines between rows of `a` and `b`, `[n, dim]` each, of unit length.
 fn least_cosine(a: &Tensor, b: &Tensor) -> Result<f64> {
     let (a, b) = (a.to_vec2::<f32>()?, b.to_vec2::<f32>()?);
     let cosine = |(a, b): (&Vec<f32>, &Vec<f32>)| -> f64 {
@@ -164,7 +164,7 @@ fn least_cosine(a: &Tensor, b: &Tensor) -> Result<f64> {
         products.sum()
     };
     let least = a.iter().zip(&b).map(cosine).fold(1.0, f64::min);
-    // What f32 embeddings resolve.
+    // The resolution of f32 embeddings.
     Ok((least * 1e7).round() / 1e7)
 }
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::input::prompt::{self, Templates};
 use crate::input::tokenizer::{self, END_OF_TEXT, LongText, START_OF_TEXT, TokenIds};
 
-/// The most labels that are timed together.
+/// Maximum number of labels timed together.
 const MOST: usize = 1000;
 
 const ADJECTIVES: [&str; 34] = [
@@ -22,7 +22,7 @@ const NOUNS: [&str; 30] = [
     "apple", "orange", "bed", "sofa", "clock", "vase", "book",
 ];
 
-/// The labels of `file`, at most 1000, or as many made ones. What was guessed about the file is handed
+/// The labels of `file`, at most 1000, or as many generated ones. Guesses about the file are passed
 /// to `say`.
 pub(super) fn labels(file: Option<&Path>, say: impl FnMut(&String)) -> Result<Vec<String>> {
     let Some(file) = file else {
@@ -38,8 +38,8 @@ pub(super) fn labels(file: Option<&Path>, say: impl FnMut(&String)) -> Result<Ve
         .collect())
 }
 
-/// The made label of a number below 1020, all different; both words change from one to the next, so
-/// that few labels share no more than the template.
+/// The generated label with this index below 1020. All differ, and both words change from one to
+/// the next, so that even a few labels share only the template.
 fn made(number: usize) -> String {
     let adjective = number % ADJECTIVES.len();
     let noun = (adjective + number / ADJECTIVES.len()) % NOUNS.len();
@@ -55,11 +55,11 @@ pub(super) fn tokens(labels: &[String], context_length: usize) -> Result<Vec<Tok
         .collect()
 }
 
-/// Texts of arbitrary words that fill the context and share nothing.
+/// Texts of arbitrary words that fill the context and have nothing in common.
 pub(super) fn full_context(count: usize, context_length: usize) -> Result<Vec<TokenIds>> {
     let mut state = 1_u32;
     let mut word = || {
-        // Knuth's constants; the high bits are the random ones.
+        // Knuth's constants; the high bits are the most random.
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) % START_OF_TEXT
     };
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_labels_differ() {
+    fn generated_labels_differ() {
         let labels = labels(None, |_| ()).unwrap();
         assert_eq!(labels.len(), MOST);
         assert_eq!(

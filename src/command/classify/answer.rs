@@ -1,4 +1,4 @@
-//! From an embedding to the record of an image.
+//! Turns an embedding into the record of an image.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::task::zero_shot::{ClassScore, Judge, Score};
 
 /// Turns embeddings into records.
 pub(super) struct Answer {
-    /// The labels, and after them what stands for none of them.
+    /// The labels, followed by the none label.
     pub(super) labels: Vec<Arc<str>>,
     pub(super) score: Score,
     keep: usize,
     threshold: Option<f32>,
-    /// Below this probability the best label is not believed.
+    /// Below this probability the best label is uncertain.
     none_threshold: Option<f32>,
 }
 
@@ -41,13 +41,13 @@ impl Answer {
         }
     }
 
-    /// All labels of an image, best first; none of one that failed.
+    /// All labels of an image, best first; empty if it failed.
     pub(super) fn scores(&self, judge: &dyn Judge, encoded: &Encoded) -> Vec<ClassScore> {
         let known = encoded.outcome.as_ref().ok();
         known.map_or(Vec::new(), |known| judge.judge_one(&known.embedding))
     }
 
-    /// Whether the best label is not to be believed.
+    /// Whether the best label is uncertain.
     pub(super) fn uncertain(&self, scores: &[ClassScore]) -> bool {
         let best = scores.first().map(|best| best.value(self.score));
         let both = best.zip(self.none_threshold);

@@ -1,4 +1,4 @@
-//! `longclip classify`: which of some texts fits each image best.
+//! `longclip classify`: classifies images by how well each label fits.
 
 mod answer;
 mod page;
@@ -26,7 +26,7 @@ use crate::task::zero_shot::Score;
 use page::Page;
 use question::Question;
 
-/// Written out, because the images must come before the labels and the derived one turns them round.
+/// Written by hand, because the derived usage puts labels before images.
 const USAGE: &str = "longclip classify [OPTIONS] <IMAGE>... --labels <TEXT>...
        longclip classify [OPTIONS] <IMAGE>... --labels-file <FILE>
        longclip classify [OPTIONS] <IMAGE>... --probe <FILE>";
@@ -154,8 +154,9 @@ Examples:
   longclip classify photos/ --labels cat dog --threshold 0.8 --move sorted/ --dry-run
   longclip classify photos/ --probe pets.safetensors
 
-Exit status: 0 every image was answered, 1 some failed (each has an error record), 2 it could not
-run, 75 worth retrying (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
+Exit status: 0 every image was classified, 1 some failed (each has an error record), 2 could not
+run, 75 temporary failure, try again (the hub is down, the disk is full), 130 or 143 stopped by a
+signal.";
 
 /// The arguments of `longclip classify`.
 #[derive(Debug, Args)]
@@ -165,7 +166,7 @@ pub struct ClassifyArgs {
     images: ImageArgs,
     #[command(flatten)]
     labels: LabelArgs,
-    /// Tell the classes that longclip probe trained on apart, in place of labels; it names its model
+    /// Classify with a probe from longclip probe instead of labels; selects its model
     #[arg(
         long,
         value_name = "FILE",
@@ -178,12 +179,12 @@ pub struct ClassifyArgs {
     probe: Option<PathBuf>,
     #[command(flatten)]
     score: ScoreArgs,
-    /// Use the temperature and threshold that calibrate found
+    /// Use the temperature and threshold from longclip calibrate
     #[arg(long, value_name = "FILE", help_heading = "Scores")]
     calibration: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
-    /// Write one page to look at: the images with their labels, sorted and searched
+    /// Write a self-contained HTML report of all images with their labels
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
     #[command(flatten)]
@@ -198,12 +199,12 @@ pub struct ClassifyArgs {
     decode: DecodeArgs,
 }
 
-/// Classifies images, writing one record each.
+/// Classifies images and writes one record each.
 ///
 /// # Errors
-/// When it cannot run; an image that fails is a record.
+/// When it cannot run; an image that fails has an error record.
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
-    // Whatever can be wrong without a model is found before a model is fetched.
+    // Everything that can be checked without a model is checked before one is downloaded.
     let images = Images::open(&args.images, &args.labels.labels)?;
     let question = Question::new(&args, console)?;
     args.sort.check(&args.images.images)?;
@@ -229,7 +230,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let (question, judge) = asked.judge(engine.encoder.as_ref(), scoring)?;
     images.give(engine.encoder.clone());
 
-    // Its token table stays in the map until the texts are encoded.
+    // The token table stays memory-mapped until the texts are encoded.
     session.checkpoint.unchanged()?;
     let mut results = Results::open(&args.output, form, args.score.score, console)?;
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
@@ -261,7 +262,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     Ok(with_sorting(counts.outcome(console), not_sorted))
 }
 
-/// Images that could not be put where they belong are failures too.
+/// Images that could not be sorted count as failures.
 fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
     match outcome {
         Outcome::Answered if not_sorted > 0 => Outcome::SomeFailed,
@@ -269,7 +270,7 @@ fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
     }
 }
 
-/// Fails if a place for output is none, or holds an input.
+/// Fails if an output cannot be written, or would replace an input.
 fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
     let outputs = [
         args.output.file.path().map(PathBuf::as_path),
@@ -286,7 +287,7 @@ fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
     report::check_page(args.report.as_deref())
 }
 
-/// Stdin can be read once.
+/// Fails if stdin would be read twice.
 fn check_stdin(args: &ClassifyArgs) -> Result<()> {
     let is_dash =
         |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
@@ -309,24 +310,24 @@ fn check_stdin(args: &ClassifyArgs) -> Result<()> {
     let readers: Vec<_> = readers.into_iter().filter(|(reads, _)| *reads).collect();
     if let [(_, first), (_, second), ..] = readers[..] {
         bail!(
-            "{first} and {second} are both to be read from stdin (-); give a file for one of them"
+            "{first} and {second} cannot both be read from stdin (-); pass a file for one of them"
         );
     }
     Ok(())
 }
 
-/// A threshold in percent would drop everything without a word.
+/// Fails on a threshold out of range, such as one in percent, which would silently drop everything.
 fn check_threshold(args: &ScoreArgs) -> Result<()> {
     let Some(threshold) = args.threshold else {
         return Ok(());
     };
     let (least, what) = match args.score {
-        Score::Softmax | Score::Sigmoid => (0.0, "a probability is between 0 and 1"),
-        Score::Cosine => (-1.0, "a cosine is between -1 and 1"),
+        Score::Softmax | Score::Sigmoid => (0.0, "probabilities lie between 0 and 1"),
+        Score::Cosine => (-1.0, "cosines lie between -1 and 1"),
         Score::Logit => return Ok(()),
     };
     if !(least..=1.0).contains(&threshold) {
-        bail!("--threshold {threshold} cannot be: {what}");
+        bail!("--threshold {threshold} is out of range: {what}");
     }
     Ok(())
 }

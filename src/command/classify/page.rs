@@ -1,4 +1,4 @@
-//! The page of `--report`: every image with its labels.
+//! The page of `--report`, with every image and its labels.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ use crate::run::session::Session;
 use crate::run::{Console, report};
 use crate::task::zero_shot::{ClassScore, Score};
 
-/// Labels of an image that the page shows.
+/// Labels shown per image.
 const SHOWN: usize = 5;
 
 /// The page being written.
@@ -24,7 +24,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Starts the page, if there is to be one.
+    /// Starts the page, if requested.
     pub(super) fn create(
         args: &ClassifyArgs,
         session: &Session,
@@ -42,10 +42,7 @@ impl Page {
         let head = Head {
             kind: Kind::Classification,
             title,
-            lead: format!(
-                "Which of {} labels fits each image best",
-                answer.labels.len()
-            ),
+            lead: format!("Classification with {} labels", answer.labels.len()),
             labels: answer
                 .labels
                 .iter()
@@ -85,7 +82,7 @@ impl Page {
         self.writer.image(&image)
     }
 
-    /// Puts the page together; after a signal under another name, for it is not whole.
+    /// Writes the page; after a signal under another name, since it is incomplete.
     pub(super) fn finish(self, counts: &Counts, console: &Console) -> Result<()> {
         let mut figures = vec![count("Images", counts.answered)];
         if counts.failed > 0 {
@@ -100,7 +97,10 @@ impl Page {
             return self.writer.finish(&summary);
         }
         let path = self.writer.keep_partial(&summary)?;
-        console.warn(&format!("stopped; the page so far is {}", path.display()));
+        console.warn(&format!(
+            "stopped; the page so far is in {}",
+            path.display()
+        ));
         Ok(())
     }
 }

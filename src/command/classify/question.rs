@@ -1,4 +1,4 @@
-//! What images are asked: which of some texts fits, or which class of a probe.
+//! What images are classified by: labels, or a probe.
 
 use anyhow::{Result, bail};
 
@@ -15,16 +15,16 @@ use crate::run::trained::TrainedProbe;
 use crate::run::{Console, labels};
 use crate::task::zero_shot::{Judge, Score};
 
-/// The labels, and what they are told apart by.
+/// The labels, and the classifier of a probe if there is one.
 pub(super) struct Question {
     pub(super) labels: LabelSet,
     pub(super) none: Option<NoneTexts>,
-    /// In place of the labels' texts.
+    /// Classifies instead of the labels' texts.
     probe: Option<TrainedProbe>,
 }
 
 impl Question {
-    /// Reads what is asked, after a check of what can only be a mistake.
+    /// Reads the labels or the probe, and checks for mistakes.
     pub(super) fn new(args: &ClassifyArgs, console: &Console) -> Result<Self> {
         check_threshold(&args.score)?;
         args.labels.long.policy()?;
@@ -50,7 +50,7 @@ impl Question {
         })
     }
 
-    /// The model to ask: a probe names its own.
+    /// The model to use: a probe selects its own.
     pub(super) fn model(&self, args: &ClassifyArgs, console: &Console) -> Result<ModelArgs> {
         match &self.probe {
             Some(probe) => {
@@ -61,12 +61,13 @@ impl Question {
         }
     }
 
-    /// What makes records of scores.
+    /// Makes records of scores.
     pub(super) fn answer(&self, args: &ScoreArgs, none_threshold: Option<f32>) -> Answer {
         Answer::new(&self.labels, self.none.as_ref(), args, none_threshold)
     }
 
-    /// Holds it against the model: its context, or the one that the probe was trained with.
+    /// Fits the texts into the model's context, or checks that the probe was trained with this
+    /// model.
     pub(super) fn fit(
         self,
         args: &ClassifyArgs,
@@ -94,15 +95,15 @@ impl Question {
     }
 }
 
-/// A question that this run's model can be asked.
+/// A question that fits this run's model.
 pub(super) struct Asked {
     question: Question,
-    /// The labels' texts as the model reads them; none with a probe.
+    /// The tokenised labels; `None` with a probe.
     texts: Option<labels::Texts>,
 }
 
 impl Asked {
-    /// What logits are divided by where they become probabilities.
+    /// The temperature that logits are divided by.
     pub(super) fn temperature(
         &self,
         args: &ClassifyArgs,
@@ -117,7 +118,7 @@ impl Asked {
         calibration.temperature_for(session, &texts, console)
     }
 
-    /// What answers it.
+    /// Makes the classifier.
     pub(super) fn judge(
         mut self,
         model: &dyn DualEncoder,
@@ -129,7 +130,7 @@ impl Asked {
                 let classifier = texts.classifier(model, score)?;
                 Box::new(classifier.with_temperature(temperature)?)
             }
-            (None, None) => bail!("there is nothing to ask"),
+            (None, None) => bail!("there are no labels"),
         };
         Ok((self.question, judge))
     }

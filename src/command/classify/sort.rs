@@ -1,4 +1,5 @@
-//! `classify --link`, `--copy` and `--move`: images into a folder for each label.
+//! `classify --link`, `--copy` and `--move`, which sort images into one folder per label; and
+//! `undo`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,20 +12,20 @@ use crate::output::sorted::{Action, Filed, Run, Sorter};
 use crate::run::Console;
 use crate::run::console::counted;
 
-/// Where images go.
+/// Where images are sorted to.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Sorting")]
 pub(super) struct SortArgs {
-    /// Link each image into a folder of DIR named like its best label
+    /// Link each image into a subfolder of DIR named after its best label
     #[arg(long, value_name = "DIR", group = "sort")]
     link: Option<PathBuf>,
-    /// Copy it there
+    /// Like --link, but copy the images
     #[arg(long, value_name = "DIR", group = "sort")]
     copy: Option<PathBuf>,
-    /// Move it there; longclip undo takes it back
+    /// Like --link, but move the images; longclip undo reverts it
     #[arg(long = "move", value_name = "DIR", group = "sort")]
     move_to: Option<PathBuf>,
-    /// Say what would be linked, copied or moved, and do nothing
+    /// Print what would be linked, copied or moved, without doing it
     #[arg(long, requires = "sort")]
     dry_run: bool,
 }
@@ -32,7 +33,7 @@ pub(super) struct SortArgs {
 /// Sorts the images of a run.
 pub(super) struct Sorting<'a> {
     sorter: Sorter,
-    /// How many there are; a best label of a higher number stands for none of them.
+    /// The number of labels; a best label with a higher index stands for none of them.
     labels: usize,
     action: Action,
     run: Run,
@@ -60,18 +61,19 @@ impl SortArgs {
             .find_map(|(action, folder)| Some((action, folder.as_deref()?)))
     }
 
-    /// Checks what is asked for, before a model is fetched.
+    /// Checks the flags before a model is downloaded.
     ///
     /// # Errors
-    /// When the images cannot be sorted: one comes from stdin, or they lie in the folder itself.
+    /// When the images cannot be sorted: one comes from stdin, or they are in the destination
+    /// itself.
     pub(super) fn check(&self, images: &[PathBuf]) -> Result<()> {
         let Some(folder) = self.folder() else {
             return Ok(());
         };
         ensure!(
             !images.iter().any(|image| image.as_os_str() == "-"),
-            "an image from stdin is no file that can be sorted; save it, or leave out --link, \
-             --copy and --move"
+            "an image from stdin cannot be sorted; save it to a file, or drop --link, --copy or \
+             --move"
         );
         let Ok(target) = folder.canonicalize() else {
             return Ok(());
@@ -83,8 +85,8 @@ impl SortArgs {
                 .is_ok_and(|image| image.starts_with(&target))
             {
                 bail!(
-                    "the images of {} would be sorted into {}, where they are read from; sort \
-                     into another folder",
+                    "cannot sort images of {} into {}, because they are read from there; choose \
+                     another folder",
                     image.display(),
                     folder.display()
                 );
@@ -93,8 +95,8 @@ impl SortArgs {
         Ok(())
     }
 
-    /// The folders whose images are not to be read, because they are the sorted ones: where the
-    /// folder to sort into lies in one that is read, by the names that a walk gives it.
+    /// The destination folders inside folders that are read, under the names that a walk gives
+    /// them. Their images are already sorted and must not be read.
     pub(super) fn unread(&self, images: &[PathBuf]) -> Vec<PathBuf> {
         let folder = self.folder().and_then(absolute);
         let Some(folder) = folder else {
@@ -109,10 +111,10 @@ impl SortArgs {
         inner.collect()
     }
 
-    /// Starts sorting into a folder for each of `labels`, if that is asked for.
+    /// Starts sorting into one folder per label, if requested.
     ///
     /// # Errors
-    /// When there is something else at the folder's place.
+    /// When the destination is not a folder.
     pub(super) fn start<'a>(
         &self,
         labels: &LabelSet,
@@ -139,7 +141,7 @@ impl SortArgs {
     }
 }
 
-/// Where a folder is or would be made, with all links that lead there resolved.
+/// The absolute path of a folder that exists or would be created, with symbolic links resolved.
 fn absolute(folder: &Path) -> Option<PathBuf> {
     if let Ok(folder) = folder.canonicalize() {
         return Some(folder);
@@ -150,9 +152,9 @@ fn absolute(folder: &Path) -> Option<PathBuf> {
 }
 
 impl Sorting<'_> {
-    /// Files an image under its best label, by its number. It stays where it is if it failed, if no
-    /// label reached the threshold, and if what is best stands for none of the labels. If it cannot be
-    /// filed, that is said on stderr and becomes its record.
+    /// Sorts an image under its best label, given by index. It stays in place if it failed, if no
+    /// label reached the threshold, or if the best label stands for none of them. If it cannot be
+    /// sorted, the error is printed and becomes its record.
     pub(super) fn sort(&mut self, image: &Path, best: Option<usize>, record: &mut Record) {
         let Ok(predictions) = &record.outcome else {
             return;
@@ -161,12 +163,12 @@ impl Sorting<'_> {
         let best = best.filter(|best| is_believed && *best < self.labels);
         let Some(label) = best else {
             self.left += 1;
-            let why = format!("{} stays: no label fits it", shown(image));
+            let why = format!("{} left in place: no label fits", shown(image));
             return self.console.detail(&why);
         };
         match self.sorter.file(image, label) {
             Ok(Filed::Already(_)) => self.already += 1,
-            Ok(Filed::At(place)) => self.tell(image, &place),
+            Ok(Filed::At(place)) => self.announce(image, &place),
             Err(error) => {
                 self.failed += 1;
                 let cause = format!("cannot be sorted: {error:#}");
@@ -176,7 +178,7 @@ impl Sorting<'_> {
         }
     }
 
-    fn tell(&mut self, image: &Path, place: &Path) {
+    fn announce(&mut self, image: &Path, place: &Path) {
         self.filed += 1;
         let said = format!("{} {} to {}", self.verb(), shown(image), shown(place));
         match self.run {
@@ -185,7 +187,7 @@ impl Sorting<'_> {
         }
     }
 
-    /// Says what was done and how to undo it, and how many images could not be filed.
+    /// Reports what was done and how to undo it; returns how many images could not be sorted.
     pub(super) fn finish(&self) -> u64 {
         let mut said = match self.run {
             Run::Dry => format!("would {} {}", self.verb(), counted(self.filed, "image")),
@@ -193,7 +195,7 @@ impl Sorting<'_> {
         };
         said.push_str(&format!(" into {}", shown(&self.folder)));
         for (count, what) in [
-            (self.already, "there already"),
+            (self.already, "already there"),
             (self.left, "left in place"),
         ] {
             if count > 0 {
@@ -201,7 +203,7 @@ impl Sorting<'_> {
             }
         }
         if let Some(journal) = self.sorter.journal().filter(|_| self.filed > 0) {
-            said.push_str(&format!("; to take it back: longclip undo {:?}", journal));
+            said.push_str(&format!("; to undo: longclip undo {:?}", journal));
         }
         self.console.note(&said);
         self.failed

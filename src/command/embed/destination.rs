@@ -1,4 +1,4 @@
-//! Where rows go: to a file by way of its journal, or to stdout as they come.
+//! Writes rows to a file by way of its journal, or to stdout immediately.
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::run::{Console, Outcome};
 
 pub(super) struct Destination {
     about: About,
-    /// `None` is stdout.
+    /// The file; `None` is stdout.
     making: Option<Making>,
     rows: u64,
     failures: u64,
 }
 
 impl Destination {
-    /// Opens the file that the arguments ask for, with what earlier runs left of it.
+    /// Opens the output file, with what earlier runs left of it.
     pub(super) fn open(args: &EmbedArgs, about: About, console: &Console) -> Result<Self> {
         let about = About {
             dtype: args.dtype,
@@ -38,18 +38,18 @@ impl Destination {
         })
     }
 
-    /// What earlier runs computed, under `--resume`.
+    /// What earlier runs computed, with `--resume`.
     pub(super) fn earlier(&self) -> Option<Arc<Earlier>> {
         self.making.as_ref().and_then(Making::earlier)
     }
 
-    /// Takes a row that was computed.
+    /// Writes a row that was computed.
     pub(super) fn row(&mut self, row: &Row, embedding: &[f32]) -> Result<()> {
         self.rows += 1;
         self.entry(Entry::Row(row, embedding))
     }
 
-    /// Takes a row that an earlier run computed.
+    /// Keeps a row that an earlier run computed.
     pub(super) fn again(&mut self, place: Place) {
         self.rows += 1;
         if let Some(making) = &mut self.making {
@@ -57,7 +57,7 @@ impl Destination {
         }
     }
 
-    /// Takes an input that failed.
+    /// Records an input that failed.
     pub(super) fn failed(&mut self, failure: &Failure) -> Result<()> {
         self.failures += 1;
         self.entry(Entry::Failed(failure))
@@ -75,12 +75,13 @@ impl Destination {
         }
     }
 
-    /// Ends the run: the file appears now, unless a signal stopped it or there is nothing to write.
+    /// Ends the run. The file appears now, unless a signal stopped the run or there is nothing to
+    /// write.
     pub(super) fn finish(self, signal: Option<i32>, console: &Console) -> Result<Outcome> {
         if let Some(signal) = signal {
             if let Some(making) = &self.making {
                 console.warn(&format!(
-                    "stopped; the rows so far are in {}, and --resume goes on from there",
+                    "stopped; the rows so far are in {}; pass --resume to continue",
                     making.journal().display()
                 ));
             }
@@ -88,17 +89,17 @@ impl Destination {
         }
         if let Some(making) = self.making {
             match (self.rows, self.failures) {
-                // Rather a disk that is not mounted than the wish for an empty file.
+                // More likely an unmounted disk than the wish for an empty file.
                 (0, 0) if making.has_something() => {
                     making.give_up("there was nothing to embed", console)?;
                 }
-                (0, 1..) => making.give_up("not one input could be embedded", console)?,
+                (0, 1..) => making.give_up("none of the inputs could be embedded", console)?,
                 _ => making.finish(console)?,
             }
         }
         Ok(match (self.rows, self.failures) {
             (0, 0) => {
-                console.note("nothing to embed: the list, the folders or the file are empty");
+                console.note("nothing to embed: the list, folders or file are empty");
                 Outcome::Answered
             }
             (_, 0) => Outcome::Answered,

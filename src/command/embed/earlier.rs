@@ -1,4 +1,4 @@
-//! What earlier runs computed: the rows of the file that is to be replaced, and of its journal.
+//! What earlier runs computed: the rows of the existing file and of its journal.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,19 +16,19 @@ use crate::file::stamp::Stamp;
 use crate::run::Console;
 use crate::run::pipeline::{Content, Known, Memory, Place as ImagePlace};
 
-/// Where a row lies.
+/// Where a row is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// In the journal, at this byte.
+    /// In the journal, at this byte offset.
     Journal(u64),
-    /// In the file, in this row.
+    /// In the file, at this row.
     File(u64),
 }
 
-/// Half of a digest of what a row was made of: enough that no two are ever the same.
+/// Half of the digest of a row's source, which is enough to avoid collisions.
 type Key = [u8; 16];
 
-/// Rows by what they were made of.
+/// Rows by their source.
 pub(super) struct Earlier {
     places: HashMap<Key, Place>,
     journal: Option<(Entries, u64)>,
@@ -36,10 +36,10 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// Looks at the file at `path` and its journal.
+    /// Reads the file at `path` and its journal.
     ///
     /// # Errors
-    /// When one of them was made with another model or other settings, or is no such file.
+    /// When one of them was made with another model or other settings, or is not such a file.
     pub(super) fn find(
         path: &Path,
         journal: &File,
@@ -62,7 +62,7 @@ impl Earlier {
             check(about, &found.about, &journal_path)?;
             if found.torn > 0 {
                 console.detail(&format!(
-                    "{} ends in {} bytes of a row that was being written; they are dropped",
+                    "{} ends in {} bytes of an incomplete row, which are dropped",
                     journal_path.display(),
                     found.torn
                 ));
@@ -74,7 +74,7 @@ impl Earlier {
         let rows = rows.into_iter().map(|(key, at)| (key, Place::Journal(at)));
         earlier.places.extend(rows);
         console.detail(&format!(
-            "{} rows of earlier runs are there",
+            "found {} rows of earlier runs",
             earlier.places.len()
         ));
         Ok(earlier)
@@ -85,12 +85,12 @@ impl Earlier {
             return Ok(());
         }
         let read = match read(path) {
-            // A run was killed between its two last renames. Rows that it had taken over from the
-            // old file are in the new one alone, not in the journal.
+            // A run was killed between its last two renames. Rows that it kept from the old file
+            // are only in the new one, not in the journal.
             Err(_) if embedding::awaits_numbers(path) => {
                 finish_writing(path)?;
                 console.note(&format!(
-                    "{} is completed, which a killed run had left without its numbers",
+                    "completed {}, which a killed run left without its numbers",
                     path.display()
                 ));
                 read(path)
@@ -100,9 +100,9 @@ impl Earlier {
         let (file, places) = match read {
             Ok(read) => read,
             Err(error) if error.chain().any(|cause| cause.is::<NoRows>()) => return Ok(()),
-            // The file is of no use, but the run that was stopped has rows in the journal.
+            // The file is unusable, but the journal has rows of the stopped run.
             Err(error) if self.journal.is_some() => {
-                console.warn(&format!("{error:#}; its rows are computed anew"));
+                console.warn(&format!("{error:#}; its rows are computed again"));
                 return Ok(());
             }
             Err(error) => {
@@ -115,7 +115,7 @@ impl Earlier {
         Ok(())
     }
 
-    /// Where the whole part of the journal ends, if there is a journal to go on with.
+    /// Where the complete part of the journal ends, if there is one.
     pub(super) fn journal_end(&self) -> Option<u64> {
         self.journal.as_ref().map(|(_, end)| *end)
     }
@@ -140,17 +140,17 @@ impl Earlier {
         }
     }
 
-    /// Where the row of a text lies.
+    /// Where the row of a text is stored.
     pub(super) fn of_text(&self, text: &str) -> Option<Place> {
         self.places.get(&text_key(text)).copied()
     }
 
-    /// Where the row of a file as it is now lies.
+    /// Where the row of a file, if unchanged, is stored.
     fn of_file(&self, path: &[u8], stamp: Stamp) -> Option<Place> {
         self.places.get(&image_key(path, stamp)).copied()
     }
 
-    /// Where exactly this row lies.
+    /// Where this exact row is stored.
     pub(super) fn of_row(&self, row: &Row, embedding: &[f32]) -> Option<Place> {
         let place = *self.places.get(&key(row)?)?;
         let (known, values) = self.get(place).ok()?;
@@ -158,10 +158,10 @@ impl Earlier {
     }
 }
 
-/// A file, and where its rows lie.
+/// A file, and where its rows are stored.
 type Read = (Box<dyn EmbeddingFile>, HashMap<Key, Place>);
 
-/// Opens the file at `path` and reads the names of all its rows.
+/// Opens the file at `path` and reads the sources of all rows.
 fn read(path: &Path) -> Result<Read> {
     let file = embedding::open(path)?;
     let mut places = HashMap::new();
@@ -173,19 +173,19 @@ fn read(path: &Path) -> Result<Read> {
     Ok((file, places))
 }
 
-/// Fails if rows of `found` cannot go into a file of `about`.
+/// Fails if rows of `found` do not belong into a file of `about`.
 fn check(about: &About, found: &About, path: &Path) -> Result<()> {
     if let Some(difference) = found.difference(about) {
         bail!(
-            "cannot resume: {} was made otherwise than this run would go on ({difference}); run as \
-             then, or without --resume to begin anew",
+            "cannot resume: {} was made with other settings ({difference}); use the same settings, \
+             or drop --resume to start over",
             path.display()
         );
     }
     Ok(())
 }
 
-/// `None` for what cannot be known again: an image that came from stdin.
+/// `None` for an image from stdin, which cannot be recognised.
 fn key(row: &Row) -> Option<Key> {
     match &row.item {
         Item::Text(text) => Some(text_key(text)),
@@ -215,7 +215,7 @@ fn half(hash: Sha256) -> Key {
     key
 }
 
-/// What earlier runs wrote, before what a cache remembers.
+/// Rows of earlier runs, which take precedence over the cache.
 pub(super) struct Resumed {
     pub(super) earlier: Arc<Earlier>,
     pub(super) cache: Option<Arc<dyn Memory>>,
@@ -225,7 +225,7 @@ impl Memory for Resumed {
     fn of_file(&self, place: ImagePlace<'_>) -> Option<Known> {
         let path = place.path.as_os_str().as_encoded_bytes();
         let row = self.earlier.of_file(path, place.stamp);
-        // A row that cannot be read is computed anew.
+        // A row that cannot be read is computed again.
         let row = row.and_then(|row| self.earlier.get(row).ok());
         if let Some((row, embedding)) = row
             && let Item::Image { width, height, .. } = row.item

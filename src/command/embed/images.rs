@@ -1,4 +1,4 @@
-//! Images -> rows.
+//! Embeds images.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, remembered};
 
 pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
-    // Whatever can be wrong without a model is found before a model is fetched.
+    // Everything that can be checked without a model is checked before one is downloaded.
     let images = Images::open(&args.images, &[])?;
     for output in outputs(&args) {
         images.check_outputs(&[Some(&output)], &[])?;
@@ -48,7 +48,7 @@ pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     destination.finish(counts.signal, console)
 }
 
-/// Hands an image's row on, or says where an earlier run left it.
+/// Passes on an image's row, or where an earlier run stored it.
 fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destination) -> Result<()> {
     let known = match encoded.outcome {
         Ok(known) => known,

@@ -1,4 +1,4 @@
-//! A file of embeddings in the making: its journal, and the order of its rows.
+//! A file of embeddings being written: its journal, and the order of its rows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,14 +20,14 @@ pub(super) struct Making {
     about: About,
     journal: Journal,
     earlier: Option<Arc<Earlier>>,
-    /// Where each entry lies, in the order of the inputs: all that grows in memory.
+    /// Where each entry is stored, in input order. Nothing else grows in memory.
     order: Vec<Place>,
     rows: usize,
     failures: usize,
 }
 
 impl Making {
-    /// Begins the file at `path`, or goes on with it.
+    /// Starts the file at `path`, or continues it.
     pub(super) fn open(
         path: &Path,
         about: &About,
@@ -49,7 +49,7 @@ impl Making {
             let journal = Journal::begin(file, &place, about)?;
             if was_there {
                 console.note(&format!(
-                    "{}, which an earlier run left, is replaced; --resume would have gone on with it",
+                    "replacing {}, which an earlier run left; --resume would have continued it",
                     place.display()
                 ));
             }
@@ -71,7 +71,7 @@ impl Making {
         self.earlier.clone()
     }
 
-    /// Where the journal lies.
+    /// The path of the journal.
     pub(super) fn journal(&self) -> PathBuf {
         journal_of(&self.path)
     }
@@ -91,16 +91,16 @@ impl Making {
         self.order.push(place);
     }
 
-    /// What to say when the file cannot be written.
+    /// The error when the file cannot be written.
     fn kept(&self) -> String {
         format!(
-            "cannot finish {}; the rows so far are in {}, and --resume goes on from there",
+            "cannot finish {}; the rows so far are in {}; pass --resume to continue",
             self.path.display(),
             self.journal().display()
         )
     }
 
-    /// Makes the file appear, and then the journal disappear.
+    /// Writes the file, then removes the journal.
     pub(super) fn finish(self, console: &Console) -> Result<()> {
         let rows = Ordered {
             entries: Entries::open(&self.journal.file()?, &self.about)?,
@@ -110,26 +110,26 @@ impl Making {
             .with_context(|| self.kept())?;
         if self.failures > 0 && self.format != Format::Jsonl {
             console.note(&format!(
-                "what failed is listed in {}",
+                "failed inputs are listed in {}",
                 embedding::errors_of(&self.path).display()
             ));
         }
         self.remove_journal()
     }
 
-    /// Whether earlier runs left anything that a file without rows would destroy.
+    /// Whether earlier runs left something that an empty file would destroy.
     pub(super) fn has_something(&self) -> bool {
         let has_journal = |earlier: &Arc<Earlier>| earlier.journal_end().is_some();
         self.path.exists() || self.earlier.as_ref().is_some_and(has_journal)
     }
 
-    /// Nothing was embedded, for this reason: whatever lies at the file's place stays there.
+    /// Reports why nothing was embedded; an existing file is kept.
     pub(super) fn give_up(self, reason: &str, console: &Console) -> Result<()> {
         console.warn(&format!(
-            "{reason}, so that {} is not written",
+            "{reason}, so {} was not written",
             self.path.display()
         ));
-        // What an interrupted run had is still worth going on with.
+        // The journal of an interrupted run can still be continued.
         match self
             .earlier
             .as_ref()
@@ -146,10 +146,10 @@ impl Making {
     }
 }
 
-/// The entries of a file, from wherever they lie.
+/// The entries of a file in order, wherever they are stored.
 struct Ordered<'a> {
     making: &'a Making,
-    /// Of the journal as it is now.
+    /// The entries of the journal as it is now.
     entries: Entries,
 }
 

@@ -1,4 +1,4 @@
-//! `longclip embed`: the embeddings of images or texts, in a file that other programs read.
+//! `longclip embed`: writes embeddings of images or texts to a file that other programs can read.
 
 mod destination;
 mod earlier;
@@ -15,7 +15,7 @@ use crate::embedding::{Dtype, Format, errors_of, journal_of, sidecar_of};
 use crate::run::flags::{CacheArgs, DecodeArgs, ImageArgs, LongTextArgs, ModelArgs};
 use crate::run::{Console, Outcome, flags};
 
-/// Written out, because texts take the place of images.
+/// Written by hand, because texts replace images.
 const USAGE: &str = "longclip embed [OPTIONS] <IMAGE>... --output <FILE>
        longclip embed [OPTIONS] --texts <FILE> --output <FILE>";
 
@@ -40,17 +40,17 @@ Examples:
   longclip embed --texts captions.txt -o captions.safetensors --dtype f16
   longclip embed img.jpg | jq .embedding
 
-The suffix of FILE tells the format: .npy (with the images' names in NAME.paths.jsonl beside it, one
-object a row), .safetensors, .parquet or .jsonl. Each row has the image's path, size and file, each
-file its model. Embeddings have unit length.
+The suffix of FILE selects the format: .npy (with the names of the images in NAME.paths.jsonl next
+to it, one object per row), .safetensors, .parquet or .jsonl. Each row records the path and size
+of its image, each file the model. Embeddings have unit length.
 
-While it runs, rows go to FILE.partial; FILE appears whole at the end. Whatever stops a run, even a
-kill, --resume goes on where it was, and computes anew only images whose file has changed. Images
-that failed are in the file (jsonl) or in FILE.errors.jsonl. While it is being completed, FILE's new
-content is in FILE.writing.
+During a run, rows are written to FILE.partial; FILE appears when it is complete. After an
+interrupted or killed run, --resume continues and recomputes only images whose files have changed.
+Images that failed are listed in the file (jsonl) or in FILE.errors.jsonl. FILE.writing is the new
+content of FILE while it is being completed.
 
-Exit status: 0 every input has its row, 1 some failed, 2 it could not run, 75 worth retrying (the
-disk is full, another run writes FILE), 130 or 143 stopped by a signal.";
+Exit status: 0 every input was embedded, 1 some failed, 2 could not run, 75 temporary failure, try
+again (the disk is full, another run is writing FILE), 130 or 143 stopped by a signal.";
 
 /// The arguments of `longclip embed`.
 #[derive(Debug, Args)]
@@ -58,7 +58,7 @@ disk is full, another run writes FILE), 130 or 143 stopped by a signal.";
 pub struct EmbedArgs {
     #[command(flatten)]
     images: ImageArgs,
-    /// Embed texts, one a line of this file, or - for stdin
+    /// Embed texts, one per line of this file, or - for stdin
     #[arg(long, value_name = "FILE", help_heading = "Texts")]
     texts: Option<PathBuf>,
     /// Embed these texts
@@ -66,13 +66,13 @@ pub struct EmbedArgs {
     text: Vec<String>,
     #[command(flatten)]
     long: LongTextArgs,
-    /// Write to a file, whose suffix names the format; - is stdout [default: jsonl to stdout]
+    /// Write to FILE, in the format of its suffix; - is stdout [default: stdout, jsonl]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
-    /// Go on with what an earlier run wrote to FILE, and compute only what is new or has changed
+    /// Continue an earlier run that wrote to FILE, computing only new or changed rows
     #[arg(long, help_heading = "Output", requires = "output")]
     resume: bool,
-    /// The numbers in .npy and .safetensors: f32, or f16 in half the space
+    /// Data type in .npy and .safetensors
     #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = "Output", value_parser = dtype())]
     dtype: Dtype,
     #[command(flatten)]
@@ -96,21 +96,20 @@ impl EmbedArgs {
 /// Embeds images or texts.
 ///
 /// # Errors
-/// When it cannot run; an input that fails is none.
+/// When it cannot run; a failed input is not an error.
 pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
     args.output = args.output.filter(|path| path.as_os_str() != "-");
     ensure!(
         !args.resume || args.output.is_some(),
-        "--resume goes on with a file, and --output - is stdout; name a file"
+        "--resume continues a file, but --output - is stdout; name a file"
     );
     let has_images = !args.images.images.is_empty() || args.images.files_from.is_some();
     match (has_images, args.has_texts()) {
-        (true, true) => bail!(
-            "images and texts go into files of their own; run longclip embed once for the images \
-             and once for the texts"
-        ),
+        (true, true) => {
+            bail!("images and texts cannot share a file; run longclip embed once for each")
+        }
         (false, false) => bail!(
-            "nothing to embed; name image files or folders, or --texts FILE with one text a line"
+            "nothing to embed; pass image files or folders, or --texts FILE with one text per line"
         ),
         _ => {}
     }
@@ -118,7 +117,7 @@ pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
         Some(path) => Format::of_path(path)?.check_dtype(args.dtype)?,
         None => ensure!(
             args.dtype == Dtype::F32,
-            "--dtype f16 is for .npy and .safetensors; name such a file with --output"
+            "--dtype f16 requires --output with .npy or .safetensors"
         ),
     }
     if has_images {

@@ -1,4 +1,4 @@
-//! Texts -> rows.
+//! Embeds texts.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::run::texts::{Fitter, quoted};
 use crate::run::{Console, Outcome, advice, remembered, texts};
 use crate::task::text_embedding::TextEmbeddings;
 
-/// Texts that go through the tower together, and that a kill may lose.
+/// Texts per batch, which is also what a kill may lose.
 const BATCH: usize = 64;
 
 type Texts = Box<dyn Iterator<Item = Line> + Send>;
@@ -32,7 +32,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     let policy = args.long.policy()?;
     ensure!(
         policy != LongText::BestChunk,
-        "--long-text best-chunk leaves the choice to each image, and a file has one embedding a text; \
+        "--long-text best-chunk chooses a chunk per image, but a file has one embedding per text; \
          pass --long-text chunk-mean or slide"
     );
     for output in outputs(args) {
@@ -93,7 +93,7 @@ fn settings(policy: LongText) -> String {
     format!("long_text={}{stride}", policy.name())
 }
 
-/// Reads in a thread of its own: a read from a pipe may last for ever.
+/// Reads in a thread of its own, because a read from a pipe may block forever.
 fn read_ahead(texts: Texts) -> Receiver<Line> {
     let (sender, receiver) = sync_channel(2 * BATCH);
     std::thread::spawn(move || {
@@ -106,7 +106,7 @@ fn read_ahead(texts: Texts) -> Receiver<Line> {
     receiver
 }
 
-/// What is there now, at most a batch; `None` when there is no more or a signal came.
+/// The texts that are available now, at most one batch; `None` at the end or after a signal.
 fn next_batch(texts: &Receiver<Line>, stop: &Stop) -> Option<Vec<Line>> {
     loop {
         if stop.signal().is_some() {
@@ -126,14 +126,14 @@ fn next_batch(texts: &Receiver<Line>, stop: &Stop) -> Option<Vec<Line>> {
 struct Embedding<'a> {
     encoder: &'a dyn DualEncoder,
     fitter: Fitter<'a>,
-    /// Whose lines the texts are.
+    /// The file that the texts come from.
     file: Option<&'a Path>,
     earlier: Option<Arc<Earlier>>,
     destination: Destination,
     console: &'a Console,
 }
 
-/// What is known of a text before the tower has run.
+/// The state of a text before the tower has run.
 enum Look {
     Known(Place),
     Fitted(Row, Fitted),
@@ -141,7 +141,7 @@ enum Look {
 }
 
 impl Embedding<'_> {
-    /// Encodes a batch and hands on its rows, in their order.
+    /// Encodes a batch and passes on its rows in order.
     fn take(&mut self, batch: Vec<Line>) -> Result<()> {
         let looks: Vec<Look> = batch.into_iter().map(|text| self.look(text)).collect();
         let fitted = looks.iter().filter_map(|look| match look {
@@ -153,7 +153,7 @@ impl Embedding<'_> {
             match look {
                 Look::Known(place) => self.destination.again(place),
                 Look::Failed(failure) => self.destination.failed(&failure)?,
-                Look::Fitted(row, _) => match embeddings.next().context("a text was left out")? {
+                Look::Fitted(row, _) => match embeddings.next().context("a text is missing")? {
                     Ok(embedding) => self.destination.row(&row, &embedding)?,
                     Err(error) => {
                         let error = format!("{error:#}");
@@ -167,7 +167,8 @@ impl Embedding<'_> {
         Ok(())
     }
 
-    /// One result a text: if the batch fails, each is tried alone, so that one bad text fails alone.
+    /// One result per text. If the batch fails, each text is encoded separately, so that only bad
+    /// ones fail.
     fn encode(&self, texts: &[Fitted]) -> Vec<Result<Vec<f32>>> {
         if texts.is_empty() {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! From counts to what `results.json` holds.
+//! Computes the contents of `results.json` from counts.
 
 use anyhow::Result;
 
@@ -14,10 +14,10 @@ use crate::task::metric::paired::{Method, holm};
 use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Averages, Comparison, Resampling, compare};
 
-/// Mistakes that are listed.
+/// The number of confusions listed.
 const WORST: usize = 20;
 
-/// What was run.
+/// The settings of the run.
 pub(super) fn provenance(args: &EvaluateArgs, session: &Session) -> Result<Provenance> {
     let checkpoint = &session.checkpoint;
     Ok(Provenance {
@@ -37,7 +37,7 @@ pub(super) fn provenance(args: &EvaluateArgs, session: &Session) -> Result<Prove
     })
 }
 
-/// Everything about a classification.
+/// All findings of a classification.
 pub(super) struct Findings<'a> {
     pub(super) dataset: &'a Labelled,
     pub(super) variants: &'a [Variant],
@@ -112,7 +112,7 @@ impl Findings<'_> {
             .collect()
     }
 
-    /// Every two runs, with their p values corrected for how many there are.
+    /// Every pair of runs, with p values corrected for multiple comparisons.
     fn pairs(&self) -> Result<Vec<PairRow>> {
         let answers: Vec<_> = self
             .variants

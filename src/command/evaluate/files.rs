@@ -1,4 +1,4 @@
-//! The files of `--out`, and those that say what classes are called.
+//! The files of `--out`, and the class map.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use crate::run::Console;
 use crate::run::results::{cannot_write, json, table};
 use crate::run::variant::Variant;
 
-/// Beyond so many labels the confusion matrix has rows and columns only for those that occur.
+/// With more labels than this, the confusion matrix has only those that occur.
 const MOST_LABELS_IN_FULL: usize = 2000;
 
-/// The folder of `--out`, being filled.
+/// The folder of `--out`, being written.
 pub(super) struct Folder {
     path: PathBuf,
     records: Records,
-    /// What .csv files begin with.
+    /// The byte order mark of .csv files, or nothing.
     mark: &'static [u8],
 }
 
-/// A file of records in the making.
+/// A file of records being written.
 pub(super) struct Records {
     writer: Box<dyn RecordWriter + Send>,
     file: AtomicFile,
@@ -44,10 +44,10 @@ impl Records {
 }
 
 impl Folder {
-    /// Makes the folder and starts `predictions.jsonl`.
+    /// Creates the folder and starts `predictions.jsonl`.
     pub(super) fn create(path: &Path, mark: &'static [u8]) -> Result<Self> {
         fs::create_dir_all(path)
-            .with_context(|| format!("cannot make the folder {}", path.display()))?;
+            .with_context(|| format!("cannot create the folder {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
             records: Records::create(path.join("predictions.jsonl"))?,
@@ -63,7 +63,7 @@ impl Folder {
             .with_context(|| cannot_write(&records.path))
     }
 
-    /// Makes all files appear once all are written, the figures last: who finds them finds the rest.
+    /// Completes all files, `results.json` last: once it exists, so do the others.
     pub(super) fn finish(mut self, variant: &Variant, results: &impl Serialize) -> Result<()> {
         self.records
             .writer
@@ -76,7 +76,7 @@ impl Folder {
         results.commit()
     }
 
-    /// After a signal: the records so far stay under another name.
+    /// After a signal: keeps the records so far in a .partial file.
     pub(super) fn keep_partial(mut self, console: &Console) -> Result<()> {
         self.records
             .writer
@@ -91,7 +91,7 @@ impl Folder {
     }
 }
 
-/// Rows are true labels, columns predicted ones; both are headed by the labels' texts.
+/// Writes the confusion matrix: rows are true labels, columns predicted ones.
 fn confusion(path: &Path, variant: &Variant, mark: &[u8]) -> Result<AtomicFile> {
     let figures = variant.tally.per_class();
     let count = variant.labels.len();

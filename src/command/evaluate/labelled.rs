@@ -1,4 +1,4 @@
-//! Images with a class each: which labels they get.
+//! Evaluates classification of images with one class each.
 
 use std::sync::Arc;
 
@@ -26,10 +26,10 @@ use crate::run::{Console, Outcome, remembered, report};
 use crate::task::metric::Resampling;
 use crate::task::zero_shot::{ClassScore, Score};
 
-/// Images that are compared with the labels together.
+/// Images scored per matrix product.
 const TOGETHER: usize = 128;
 
-/// Evaluates labels.
+/// Evaluates a classification.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let options = LabelledOptions {
         images: args.captions.images.as_deref(),
@@ -97,13 +97,13 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     Ok(counts.outcome(console))
 }
 
-/// Misses the gate if the share of right labels is too small.
+/// Fails the gate if top-1 accuracy is too low.
 fn gated(outcome: Outcome, args: &ResultArgs, acc1: f64, console: &Console) -> Outcome {
     match args.min_acc {
         Some(least) if acc1 < least => {
             console.failed(
                 "--min-acc",
-                &format!("the top-1 accuracy is {acc1:.4}, less than {least}"),
+                &format!("top-1 accuracy is {acc1:.4}, below {least}"),
             );
             Outcome::SomeFailed
         }
@@ -111,16 +111,16 @@ fn gated(outcome: Outcome, args: &ResultArgs, acc1: f64, console: &Console) -> O
     }
 }
 
-/// All sets of labels, and those of the main one that are cut.
+/// All label sets, and the main one at each length of the sweep.
 struct Labels {
     variants: Vec<Variant>,
-    /// The prompts of each.
+    /// The prompts of each set.
     texts: Vec<Texts>,
     steps: Vec<sweep::Step>,
 }
 
 impl Labels {
-    /// With a probe there are no texts.
+    /// A probe has no texts.
     fn fit(
         (variants, probe): (Vec<Variant>, &Option<TrainedProbe>),
         args: &EvaluateArgs,
@@ -149,7 +149,7 @@ impl Labels {
         })
     }
 
-    /// The text tower, once for each set.
+    /// Runs the text tower once per set.
     fn encode(&mut self, model: &dyn DualEncoder, temperature: f32) -> Result<()> {
         for (variant, texts) in self.variants.iter_mut().zip(&self.texts) {
             variant.encode(texts, model, temperature)?;
@@ -166,14 +166,14 @@ fn labels_of(variants: &[Variant]) -> Vec<Arc<str>> {
     labels.map(|label| Arc::from(label.as_str())).collect()
 }
 
-/// One image that was encoded or failed.
+/// An image that was encoded or failed, and waits to be scored.
 struct Waiting {
     image: ImageName,
     class: usize,
     outcome: Result<Known>,
 }
 
-/// Counts images and writes what is asked for.
+/// Counts images and writes the requested outputs.
 struct Evaluating<'a> {
     dataset: &'a Labelled,
     variants: Vec<Variant>,
@@ -181,10 +181,10 @@ struct Evaluating<'a> {
     labels: Vec<Arc<str>>,
     out: Option<Folder>,
     page: Option<Page>,
-    /// Labels of an image that a record holds.
+    /// Labels kept per record.
     keep: usize,
     waiting: Vec<Waiting>,
-    /// The next sample, counted in the order of the dataset.
+    /// The index of the next sample of the dataset.
     next: usize,
 }
 
@@ -210,7 +210,7 @@ impl<'a> Evaluating<'a> {
         })
     }
 
-    /// Works out the figures and makes all files appear.
+    /// Computes the figures and completes all files.
     fn finish(
         self,
         args: &EvaluateArgs,
@@ -253,7 +253,7 @@ impl<'a> Evaluating<'a> {
         Ok(())
     }
 
-    /// Compares all images that wait with all labels.
+    /// Scores all waiting images with all labels.
     fn count(&mut self) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         let mut embeddings = Vec::new();
@@ -283,7 +283,7 @@ impl<'a> Evaluating<'a> {
         Ok(())
     }
 
-    /// `scores` are those of each set of labels; none for an image that failed.
+    /// `scores` are those of each label set; empty for an image that failed.
     fn write(&mut self, one: Waiting, scores: &[Vec<ClassScore>]) -> Result<()> {
         if let Some(page) = &mut self.page {
             page.image(&one.image, one.class, &one.outcome, scores)?;
@@ -311,7 +311,8 @@ impl<'a> Evaluating<'a> {
         })
     }
 
-    /// After a signal: figures of a part would be taken for those of the whole.
+    /// After a signal: keeps predictions but no figures, which would be mistaken for those of the
+    /// whole dataset.
     fn keep_partial(self, console: &Console) -> Result<()> {
         self.out.map_or(Ok(()), |out| out.keep_partial(console))
     }

@@ -1,4 +1,4 @@
-//! `longclip evaluate`: how good a model and a set of labels are on images with known answers.
+//! `longclip evaluate`: accuracy or retrieval of a model on a labelled dataset.
 
 pub(super) mod facts;
 pub(super) mod files;
@@ -68,30 +68,32 @@ Examples:
   longclip evaluate pets/test --probe pets.safetensors
   longclip evaluate urban1k/ --task retrieval --long-text truncate --truncate-sweep 20,77,248
 
-A dataset is a folder with one folder per class, a table (.csv, .tsv), JSON lines or JSON with a path and
-a label per image, or a folder with a metadata.jsonl or .csv; for retrieval, images with captions.
-Without labels the class folders' names are the labels. Class numbers count the labels from 0.
-Exit status: 0 done, 1 some images failed or --min-acc was missed, 2 it could not run, 75 worth
-retrying, 130 or 143 stopped by a signal.";
+A dataset is a folder with one subfolder per class, a table (.csv, .tsv), JSON lines or JSON with
+a path and a label per image, or a folder with a metadata.jsonl or .csv; for retrieval, images
+with captions. Without labels, the names of the class folders are the labels.
+Class numbers are indices into the labels, from 0.
+
+Exit status: 0 success, 1 some images failed or --min-acc was missed, 2 could not run, 75
+temporary failure, try again (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
 
 /// The arguments of `longclip evaluate`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"))]
 pub struct EvaluateArgs {
-    /// A folder with one folder a class, or a file that lists images with labels or captions
+    /// Folder with a subfolder per class, or a file of images with labels or captions
     #[arg(value_name = "DATASET")]
     dataset: PathBuf,
-    /// What is evaluated
+    /// Task to evaluate
     #[arg(long, value_enum, default_value = "classify")]
     task: Task,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
     none: NoneArgs,
-    /// A .csv file that maps the dataset's classes to labels: columns class and label
+    /// CSV file that maps the dataset's classes to labels: columns class and label
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     class_map: Option<PathBuf>,
-    /// Evaluate a classifier that longclip probe trained, in place of labels; it names its model
+    /// Evaluate a probe from longclip probe instead of labels; selects its model
     #[arg(
         long,
         value_name = "FILE",
@@ -102,7 +104,7 @@ pub struct EvaluateArgs {
         ]
     )]
     probe: Option<PathBuf>,
-    /// Use the temperature that calibrate found
+    /// Use the temperature from longclip calibrate
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     calibration: Option<PathBuf>,
     #[command(flatten)]
@@ -121,94 +123,94 @@ pub struct EvaluateArgs {
     decode: DecodeArgs,
 }
 
-/// What is evaluated.
+/// The task that is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Task {
-    /// Which label an image gets
+    /// Zero-shot classification
     Classify,
-    /// Which image a caption finds, and the other way
+    /// Retrieval of images by caption, and of captions by image
     Retrieval,
 }
 
-/// What else is run over the same images.
+/// Further runs over the same images.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Comparison")]
 struct AgainstArgs {
-    /// Compare these sets of labels or templates, files or built-in names, over the same images
+    /// Compare these label or template sets (built-in or files) on the same images
     #[arg(long, value_name = "NAME|FILE", num_args = 1..)]
     compare: Vec<String>,
-    /// Evaluate again with texts cut to so many tokens, such as 10,20,40,77,120,248
+    /// Also evaluate with texts cut to these token counts, such as 10,20,40,77,120,248
     #[arg(long, value_name = "N,N,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(3..=65536))]
     truncate_sweep: Vec<u64>,
-    /// Where the random numbers of the intervals start
+    /// Random seed of the confidence intervals
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }
 
-/// Which captions.
+/// Options of captions.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Captions (--task retrieval)")]
 struct CaptionArgs {
-    /// Which lines of a caption are taken
+    /// Lines of each caption to use
     #[arg(long, value_enum, default_value = "whole")]
     caption_lines: CaptionLines,
-    /// Take at most N captions an image, the first ones
+    /// Use at most the first N captions per image
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     captions_per_image: Option<u64>,
-    /// Folder of the images that the file names [default: the file's folder]
+    /// Folder of the images listed in the file [default: the file's folder]
     #[arg(long, value_name = "DIR", help_heading = "Dataset")]
     images: Option<PathBuf>,
-    /// Split to take from a file that has several [default: test, or all rows of a table]
+    /// Split to use, if the file has several [default: test, or all rows of a table]
     #[arg(long, value_name = "NAME", help_heading = "Dataset")]
     split: Option<String>,
 }
 
-/// Which lines of a caption.
+/// Lines of a caption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum CaptionLines {
-    /// All of them
+    /// All lines
     Whole,
-    /// The first one
+    /// The first line
     First,
 }
 
-/// Where results go, and when they are not good enough.
+/// Where results go, and the gate.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 struct ResultArgs {
-    /// Write results.json, predictions.jsonl and confusion.csv into this folder
+    /// Write results.json, predictions.jsonl and confusion.csv to this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write one page to look at: figures, confusions, the images behind them
+    /// Write a self-contained HTML report with figures, confusions and images
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// End with status 1 unless this share of images (0 to 1) got the right label
+    /// Exit with status 1 if top-1 accuracy (0 to 1) is below P
     #[arg(long, value_name = "P", value_parser = share)]
     min_acc: Option<f64>,
-    /// With --out: keep the K best labels of an image in predictions.jsonl [default: all]
+    /// With --out: keep the K best labels per image in predictions.jsonl [default: all]
     #[arg(short = 'k', long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=65536))]
     top_k: Option<u64>,
-    /// What stdout gets [default: table on a terminal, else json]
+    /// Output format [default: table on a terminal, else json]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     format: Option<SummaryFormat>,
-    /// With --out: begin .csv files with a UTF-8 byte order mark, so that Excel reads them as UTF-8
+    /// With --out: start .csv files with a UTF-8 byte order mark, for Excel
     #[arg(long, requires = "out")]
     bom: bool,
 }
 
 impl ResultArgs {
-    /// What .csv files begin with.
+    /// The byte order mark of .csv files, or nothing.
     fn mark(&self) -> &'static [u8] {
         if self.bom { MARK } else { &[] }
     }
 }
 
-/// What stdout gets.
+/// The output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SummaryFormat {
-    /// The main figures, for people
+    /// The main figures as text
     Table,
-    /// What results.json holds
+    /// The contents of results.json
     Json,
 }
 
@@ -223,7 +225,7 @@ fn share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Fails if a place for output is none, or holds an input.
+/// Fails if an output cannot be written, or would replace an input.
 fn check_outputs(args: &EvaluateArgs) -> Result<()> {
     let labels = &args.labels;
     let mut inputs = vec![
@@ -249,7 +251,7 @@ fn check_outputs(args: &EvaluateArgs) -> Result<()> {
         "ranks.csv",
     ];
     let files = files.map(|name| out.map(|folder| folder.join(name)));
-    // The folder itself may not be there yet; then nothing in it can be lost.
+    // If the folder does not exist yet, nothing in it can be lost.
     let mut outputs: Vec<_> = files.iter().map(|file| file.as_deref()).collect();
     outputs.retain(|_| out.is_some_and(Path::is_dir));
     outputs.push(args.results.report.as_deref());
@@ -260,7 +262,7 @@ fn check_outputs(args: &EvaluateArgs) -> Result<()> {
 /// Evaluates a dataset.
 ///
 /// # Errors
-/// When it cannot run; an image that fails is counted.
+/// When it cannot run; images that fail are counted.
 pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     if let Some(folder) = &args.results.out {
         ensure!(
@@ -276,7 +278,7 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
             ensure!(
                 captions.captions_per_image.is_none()
                     && captions.caption_lines == CaptionLines::Whole,
-                "--captions-per-image and --caption-lines are about captions; add --task retrieval"
+                "--captions-per-image and --caption-lines require --task retrieval"
             );
             labelled::run(args, console)
         }
@@ -290,12 +292,10 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
                 || args.class_map.is_some()
                 || args.probe.is_some()
             {
-                bail!(
-                    "--task retrieval compares images with captions; it takes no labels and no probe"
-                );
+                bail!("--task retrieval uses captions, so drop labels and --probe");
             }
             if args.results.min_acc.is_some() {
-                bail!("--min-acc is about labels; --task retrieval has none");
+                bail!("--min-acc does not apply to --task retrieval; drop it");
             }
             retrieval::run(args, console)
         }

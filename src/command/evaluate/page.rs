@@ -1,4 +1,4 @@
-//! An evaluation's page: what `--report` writes.
+//! The page of `--report` for a classification.
 
 use std::collections::HashMap;
 
@@ -21,20 +21,20 @@ use crate::run::session::Session;
 use crate::run::variant::Variant;
 use crate::task::zero_shot::ClassScore;
 
-/// Labels of an image that the page shows.
+/// Labels shown per image.
 const SHOWN: usize = 5;
 
 /// The page being written.
 pub(super) struct Page {
     writer: ReportWriter,
-    /// The page's label of each label of each set: sets share the labels of their classes.
+    /// For each label of each set, its index on the page; sets share the labels of classes.
     labels: Vec<Vec<usize>>,
-    /// The page's label of each class.
+    /// For each class, the index of its label on the page.
     label_of_class: Vec<usize>,
 }
 
 impl Page {
-    /// Starts the page, if there is to be one.
+    /// Starts the page, if requested.
     pub(super) fn create(
         args: &EvaluateArgs,
         session: &Session,
@@ -53,7 +53,7 @@ impl Page {
         fact("Templates", main.facts.templates.clone());
         report::push_arguments(&mut facts);
         let lead = format!(
-            "{} images of {} classes against {} labels",
+            "{} images of {} classes, {} labels",
             dataset.samples.len(),
             dataset.classes.len(),
             main.labels.len()
@@ -76,7 +76,7 @@ impl Page {
         }))
     }
 
-    /// Adds an image; `scores` are those of each set of labels.
+    /// Adds an image; `scores` are those of each label set.
     pub(super) fn image(
         &mut self,
         image: &ImageName,
@@ -103,7 +103,7 @@ impl Page {
         self.writer.image(&image)
     }
 
-    /// Puts the page together.
+    /// Writes the page.
     pub(super) fn finish(self, findings: &Findings<'_>, evaluation: &Evaluation) -> Result<()> {
         let main = &findings.variants[0];
         let labels = &self.labels[0];
@@ -111,11 +111,7 @@ impl Page {
         let mut shown = vec![
             share("Top-1 accuracy", figures.acc1, Some(figures.acc1_interval)),
             share("Top-5 accuracy", figures.acc5, None),
-            share(
-                "Mean recall of classes",
-                figures.mean_per_class_recall,
-                None,
-            ),
+            share("Mean per-class recall", figures.mean_per_class_recall, None),
             share("Expected calibration error", figures.ece, None),
             count("Images", figures.n as u64),
         ];
@@ -167,8 +163,8 @@ impl Page {
     }
 }
 
-/// One list of labels for all sets, and where each set's labels are in it: a label that stands for a
-/// class is the first set's label of that class, whatever it is called elsewhere.
+/// One list of labels for all sets, and the indices of each set's labels in it. A label of a class
+/// is the first set's label of that class, whatever other sets call it.
 fn shared_labels(variants: &[Variant]) -> (Vec<String>, Vec<Vec<usize>>) {
     let main = &variants[0];
     let mut names = main.labels.clone();
@@ -247,7 +243,7 @@ fn comparison(
     }
 }
 
-/// How far the runs are apart on a class, in images.
+/// How much the runs differ on a class, in images.
 fn spread(change: &Change) -> f64 {
     let largest = change.recalls.iter().copied().fold(0.0, f64::max);
     let least = change.recalls.iter().copied().fold(1.0, f64::min);
@@ -262,11 +258,11 @@ fn sweep_chart(evaluation: &Evaluation) -> Option<Chart> {
         interval: Some(step.figures.acc1_interval.into()),
     });
     (!steps.is_empty()).then(|| Chart {
-        title: "Accuracy by length of the texts".to_owned(),
-        caption: "Top-1 accuracy with every text cut to so many tokens, start and end included."
+        title: "Accuracy by text length".to_owned(),
+        caption: "Top-1 accuracy with every text cut to this many tokens, including start and end."
             .to_owned(),
         x: Axis {
-            title: "Tokens of a text".to_owned(),
+            title: "Tokens per text".to_owned(),
             scale: Scale::Linear,
         },
         y: Axis {

@@ -1,4 +1,4 @@
-//! What an evaluation says on stdout.
+//! The summary of an evaluation on stdout.
 
 use std::io::IsTerminal as _;
 
@@ -11,7 +11,7 @@ use crate::output::text::{padded, printable};
 use crate::run::Console;
 use crate::run::results::to_stdout;
 
-/// Classes and mistakes that the table lists.
+/// Classes and confusions listed in the table.
 const LISTED: usize = 5;
 
 /// Prints a classification's figures.
@@ -47,7 +47,7 @@ fn print<T: Serialize>(
     console.around(|| to_stdout(&text))
 }
 
-/// Three digits, small ones with a power of ten.
+/// Three decimals; scientific notation for small values.
 fn p_value(p: f64) -> String {
     if p < 0.001 {
         format!("{p:.1e}")
@@ -76,15 +76,15 @@ fn classification_table(evaluation: &Evaluation) -> String {
             percent(high)
         ),
     );
-    // Of five labels or fewer every one is among the five best.
+    // With five labels or fewer, top-5 accuracy is always 1.
     if evaluation.labels.count > 5 {
         lines.figure("top-5 accuracy", &percent(figures.acc5));
     }
     lines.figure(
-        "mean recall of classes",
+        "mean per-class recall",
         &percent(figures.mean_per_class_recall),
     );
-    lines.figure("mean F1 of classes", &percent(evaluation.macro_average.f1));
+    lines.figure("mean per-class F1", &percent(evaluation.macro_average.f1));
     lines.figure(
         "calibration error",
         &format!("{} over 15 bins", percent(figures.ece)),
@@ -109,7 +109,7 @@ fn classification_table(evaluation: &Evaluation) -> String {
     lines.0
 }
 
-/// By length of the texts.
+/// The accuracy by text length.
 fn sweep(lines: &mut Lines, evaluation: &Evaluation) {
     if !evaluation.truncate_sweep.is_empty() {
         lines.heading("texts cut to", "top-1      cut");
@@ -123,7 +123,7 @@ fn sweep(lines: &mut Lines, evaluation: &Evaluation) {
     }
 }
 
-/// The classes that are found least often, and what they are taken for.
+/// The classes with the lowest recall, and the most frequent confusions.
 fn mistakes(lines: &mut Lines, evaluation: &Evaluation) {
     let mut hard: Vec<_> = evaluation
         .per_class
@@ -132,7 +132,7 @@ fn mistakes(lines: &mut Lines, evaluation: &Evaluation) {
         .collect();
     if hard.len() > 1 {
         hard.sort_by(|a, b| a.recall.total_cmp(&b.recall));
-        lines.heading("found least often", "recall   precision  images");
+        lines.heading("lowest recall", "recall   precision  images");
         for class in hard.iter().take(LISTED) {
             let numbers = format!(
                 "{:>7}    {:>7}  {:>8}",
@@ -144,7 +144,7 @@ fn mistakes(lines: &mut Lines, evaluation: &Evaluation) {
         }
     }
     if !evaluation.worst_confusions.is_empty() {
-        lines.heading("taken for another", "times  taken for");
+        lines.heading("most confused", "count  predicted as");
         for mistake in evaluation.worst_confusions.iter().take(LISTED) {
             let numbers = format!("{:>5}  {}", mistake.count, printable(&mistake.predicted));
             lines.row(&mistake.target, &numbers);
@@ -152,7 +152,7 @@ fn mistakes(lines: &mut Lines, evaluation: &Evaluation) {
     }
 }
 
-/// The runs of a comparison and what every two differ by.
+/// The runs of a comparison, and the difference of every pair.
 fn runs(lines: &mut Lines, evaluation: &Evaluation) {
     if evaluation.compare.is_empty() {
         return;
@@ -179,7 +179,7 @@ fn runs(lines: &mut Lines, evaluation: &Evaluation) {
     for pair in &evaluation.pairs {
         let [low, high] = pair.difference_interval;
         lines.0 += &format!(
-            "\n{} against {}: {:+.2} points ({:+.2} to {:+.2}), {} won, {} lost, McNemar p = {} ({})\n",
+            "\n{} vs {}: {:+.2} points ({:+.2} to {:+.2}), {} won, {} lost, McNemar p = {} ({})\n",
             printable(&pair.second),
             printable(&pair.first),
             pair.difference * 100.0,

@@ -1,4 +1,4 @@
-//! The same labels with their texts cut to one length after the other.
+//! `--truncate-sweep`: the same labels with texts cut to different lengths.
 
 use anyhow::Result;
 
@@ -11,17 +11,17 @@ use crate::run::texts::Fitter;
 use crate::run::variant::{Variant, figures};
 use crate::task::metric::Resampling;
 
-/// One length.
+/// One length of a sweep.
 pub(super) struct Step {
-    /// Most tokens of a text, start and end included.
+    /// The maximum number of tokens per text, including start and end.
     pub(super) tokens: usize,
-    /// Texts that were cut.
+    /// The number of texts that were cut.
     pub(super) cut: usize,
     pub(super) variant: Variant,
     texts: Texts,
 }
 
-/// The lengths that the model can read, in rising order, each once.
+/// The lengths that the model can read, sorted and unique.
 pub(super) fn lengths(wanted: &[u64], context_length: usize, console: &Console) -> Vec<usize> {
     let mut lengths: Vec<usize> = wanted.iter().map(|&tokens| tokens as usize).collect();
     lengths.sort_unstable();
@@ -29,7 +29,7 @@ pub(super) fn lengths(wanted: &[u64], context_length: usize, console: &Console) 
     let too_long = lengths.partition_point(|&tokens| tokens <= context_length);
     for tokens in lengths.drain(too_long..) {
         console.note(&format!(
-            "--truncate-sweep {tokens} is left out: this model reads {context_length} tokens"
+            "--truncate-sweep {tokens} is skipped: this model reads {context_length} tokens"
         ));
     }
     lengths

@@ -1,4 +1,4 @@
-//! The data of a run: read, looked at, and told about.
+//! Reads, validates and describes the data of a run.
 
 use std::collections::HashMap;
 
@@ -11,14 +11,14 @@ use crate::input::dataset::pairs::{Bad, LongCaption, PairOptions, Pairs, ShortCa
 use crate::run::Console;
 use crate::run::images::IMAGES;
 
-/// Bad pairs that are told one by one, and of those with the same cause.
-const TOLD: usize = 10;
-const TOLD_OF_A_KIND: usize = 3;
+/// Bad pairs reported individually, and of those with the same cause.
+const MAX_REPORTED: usize = 10;
+const MAX_REPORTED_PER_CAUSE: usize = 3;
 
-/// Reads all of it.
+/// Reads and validates all data.
 ///
 /// # Errors
-/// When something in it is bad and not to be skipped, or nothing can be learnt from it.
+/// When a pair is bad and not skipped, or the data cannot be trained on.
 pub(super) fn read(
     args: &FinetuneArgs,
     architecture: &Architecture,
@@ -45,63 +45,66 @@ pub(super) fn read(
     console.end_progress();
     let found = found?;
     found.notes.iter().for_each(|note| console.note(note));
-    tell_bad(&found.bad, args.pairs.skip_bad, console);
+    report_bad(&found.bad, args.pairs.skip_bad, console);
     let (bad, good) = (found.bad.len(), found.pairs.len());
     ensure!(
         bad == 0 || good > 0,
-        "none of {bad} pairs in {} can be used",
+        "none of the {bad} pairs in {} can be used",
         args.data.display()
     );
     ensure!(
         bad == 0 || args.pairs.skip_bad,
-        "{bad} of {} pairs cannot be used; mend them, or go on without them with --skip-bad",
+        "{bad} of {} pairs cannot be used; fix them, or pass --skip-bad to continue without them",
         bad + good
     );
     ensure!(
         !found.pairs.is_empty(),
-        "there is no pair of image and caption in {} that can be used",
+        "{} has no usable pair of image and caption",
         args.data.display()
     );
-    tell(&found, architecture.context_length, console);
+    describe(&found, architecture.context_length, console);
     check(args, &found, console)?;
     Ok(found)
 }
 
-fn tell_bad(bad: &[Bad], skipped: bool, console: &Console) {
+fn report_bad(bad: &[Bad], skipped: bool, console: &Console) {
     let mut of_a_kind = HashMap::new();
-    let mut told = 0;
+    let mut reported = 0;
     for one in bad {
         let times = of_a_kind.entry(&one.cause).or_insert(0);
         *times += 1;
-        if told < TOLD && *times <= TOLD_OF_A_KIND {
+        if reported < MAX_REPORTED && *times <= MAX_REPORTED_PER_CAUSE {
             console.failed(&one.place, &one.cause);
-            told += 1;
+            reported += 1;
         }
     }
-    let more = bad.len() - told;
+    let more = bad.len() - reported;
     if more > 0 {
         let place = if skipped {
-            "all of them are in skipped.jsonl"
+            "skipped.jsonl lists all of them"
         } else {
-            "--skip-bad writes all of them to skipped.jsonl"
+            "--skip-bad lists all of them in skipped.jsonl"
         };
-        console.note(&format!("and {more} more that cannot be used; {place}"));
+        console.note(&format!("{more} more cannot be used; {place}"));
     }
 }
 
-fn tell(found: &Pairs, context_length: usize, console: &Console) {
+fn describe(found: &Pairs, context_length: usize, console: &Console) {
     let counts = &found.counts;
-    let mut told = format!(
-        "{}: {} pairs, {} different images, {} different captions",
+    let mut summary = format!(
+        "{}: {} pairs, {} distinct images, {} distinct captions",
         found.kind,
         found.pairs.len(),
         counts.images,
         counts.different
     );
     if counts.derived > 0 {
-        told += &format!("; {} short captions are first sentences", counts.derived);
+        summary += &format!(
+            "; {} short captions taken from first sentences",
+            counts.derived
+        );
     }
-    console.note(&told);
+    console.note(&summary);
     if counts.cut > 0 {
         let (verb, them) = if counts.cut == 1 {
             ("was", "")
@@ -115,37 +118,37 @@ fn tell(found: &Pairs, context_length: usize, console: &Console) {
     }
 }
 
-/// Whether there is anything to learn.
+/// Checks that there is something to learn.
 fn check(args: &FinetuneArgs, found: &Pairs, console: &Console) -> Result<()> {
     let counts = &found.counts;
     let pairs = found.pairs.len();
     if counts.different == 1 && pairs > 1 {
         bail!(
-            "all {pairs} captions are the same: a caption is learnt by telling it from others, so there \
-             is nothing to learn"
+            "all {pairs} captions are the same, so there is nothing to learn: training contrasts \
+             each caption with others"
         );
     }
     if counts.images == 1 && pairs > 1 {
-        bail!("all {pairs} pairs have the same image: there is nothing to tell it from");
+        bail!("all {pairs} pairs have the same image, so there is nothing to learn");
     }
     if args.wants_short() && counts.derived == pairs && counts.whole == pairs {
         bail!(
-            "there are no short captions: none is given, and no caption has a second sentence that its \
-             first could stand for; add a column short (or .short.txt files), or pass --loss clip"
+            "there are no short captions: none is given, and all captions are single sentences; \
+             add a column short (or .short.txt files), or pass --loss clip"
         );
     }
     let batch = args.steps.batch_size as usize;
     if counts.images < batch.min(pairs) {
         console.warn(&format!(
-            "there are {} different images and {batch} pairs in a batch: equal ones in a batch count as wrong answers to \
-             each other",
+            "only {} distinct images for batches of {batch} pairs: duplicates within a batch count \
+             as negatives",
             counts.images
         ));
     }
     if counts.different < batch.min(pairs) {
         console.warn(&format!(
-            "there are {} different captions and {batch} pairs in a batch: equal ones in a batch count as \
-             wrong answers to each other",
+            "only {} distinct captions for batches of {batch} pairs: duplicates within a batch \
+             count as negatives",
             counts.different
         ));
     }

@@ -1,4 +1,4 @@
-//! How good the model is between epochs: on images with captions, and on images with labels.
+//! Evaluates the model between epochs, on images with captions or labels.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,10 +26,10 @@ use crate::run::texts::Fitter;
 use crate::run::variant::{Base, Choice, Variant};
 use crate::train::log::Figures;
 
-/// Images that are compared with the labels together.
+/// Images scored per matrix product.
 const TOGETHER: usize = 128;
 
-/// What the model is held against.
+/// The evaluation datasets.
 pub(super) struct Evaluations {
     sets: Vec<(String, Set)>,
     plan: Plan,
@@ -40,11 +40,11 @@ enum Set {
     Labels(Labelled, Box<Variant>, Texts),
 }
 
-/// An image and what became of it.
-type Looked = (ImageName, Result<Known>);
+/// An image, and its embedding or error.
+type Embedded = (ImageName, Result<Known>);
 
 impl Evaluations {
-    /// Reads all sets and fits their texts, so that what is wrong with them is known before training.
+    /// Reads all datasets and fits their texts, so that errors are found before training.
     pub(super) fn open(args: &FinetuneArgs, session: &Session, console: &Console) -> Result<Self> {
         let labels = LabelArgs {
             delimiter: None,
@@ -73,7 +73,7 @@ impl Evaluations {
         self.sets.is_empty()
     }
 
-    /// The figures of each set; none if a signal asked to stop meanwhile.
+    /// The figures of each dataset; `None` if a signal asked to stop meanwhile.
     pub(super) fn run(
         &self,
         checkpoint: &Checkpoint,
@@ -102,7 +102,7 @@ impl Evaluations {
     }
 }
 
-/// Images with captions if it has any, else images with labels.
+/// Opens a dataset as images with captions if it has any, else as images with labels.
 fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Console) -> Result<Set> {
     let mut fitter = Fitter::silent(context_length, LongText::Truncate);
     let no_captions = match dataset::captioned(path, &CaptionOptions::default(), IMAGES) {
@@ -116,7 +116,7 @@ fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Consol
     };
     let labelled = match dataset::labelled(path, &LabelledOptions::usual("test"), IMAGES) {
         Ok(labelled) => labelled,
-        Err(error) => bail!("neither captions ({no_captions:#}) nor labels ({error:#}) are there"),
+        Err(error) => bail!("it has neither captions ({no_captions:#}) nor labels ({error:#})"),
     };
     console.remarks(&labelled.remarks);
     let none = NoneArgs {
@@ -136,7 +136,7 @@ fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Consol
 }
 
 impl Set {
-    /// Images that were compared, those that failed, and the figures.
+    /// The number of images evaluated and failed, and the figures.
     fn figures(
         &self,
         plan: &Plan,
@@ -161,24 +161,24 @@ impl Set {
             stop.clone(),
         );
         let _ = slot.set(clip.clone());
-        let looked: Vec<Looked> = std::iter::from_fn(|| pipeline.next())
+        let embedded: Vec<Embedded> = std::iter::from_fn(|| pipeline.next())
             .map(|encoded| (encoded.image, encoded.outcome))
             .collect();
-        let failed = looked
+        let failed = embedded
             .iter()
             .filter(|(_, outcome)| outcome.is_err())
             .count();
         let figures = match self {
             Self::Captions(captions, texts) => {
-                let kept = Kept::new(captions, &looked)?;
+                let kept = Kept::new(captions, &embedded)?;
                 let found = recalls(&kept.retrieve(clip.as_ref(), texts, stop)?);
                 serde_json::from_value(serde_json::to_value(found)?)?
             }
             Self::Labels(labelled, variant, texts) => {
-                accuracy(labelled, variant, texts, (clip.as_ref(), &looked))?
+                accuracy(labelled, variant, texts, (clip.as_ref(), &embedded))?
             }
         };
-        Ok((looked.len() - failed, failed, figures))
+        Ok((embedded.len() - failed, failed, figures))
     }
 }
 
@@ -186,11 +186,11 @@ fn accuracy(
     labelled: &Labelled,
     variant: &Variant,
     texts: &Texts,
-    (clip, looked): (&dyn DualEncoder, &[Looked]),
+    (clip, embedded): (&dyn DualEncoder, &[Embedded]),
 ) -> Result<BTreeMap<String, f64>> {
     let mut variant = variant.again(variant.name.clone());
     variant.encode(texts, clip, 1.0)?;
-    let with_class = looked.iter().zip(&labelled.samples);
+    let with_class = embedded.iter().zip(&labelled.samples);
     let known: Vec<(&Known, usize)> = with_class
         .filter_map(|((_, outcome), sample)| Some((outcome.as_ref().ok()?, sample.class)))
         .collect();

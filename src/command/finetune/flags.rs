@@ -13,7 +13,7 @@ use crate::run::flags::{DecodeArgs, LayoutName, StatedArgs};
 #[derive(Debug, Args)]
 #[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct FinetuneArgs {
-    /// Images with captions: a .jsonl, .csv, .tsv or .json file, a folder, or .tar shards
+    /// Images with captions: .jsonl, .csv, .tsv or .json file, folder, or .tar shards
     #[arg(value_name = "DATA")]
     pub(super) data: PathBuf,
     #[command(flatten)]
@@ -36,42 +36,44 @@ pub struct FinetuneArgs {
     pub(super) decode: DecodeArgs,
 }
 
-/// What the run writes.
+/// The outputs of the run.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Run")]
 pub(super) struct RunArgs {
-    /// The run's folder: the model, the state to resume from, the log, the report
+    /// Folder of the run, with model, resumable state, log and report
     #[arg(long, value_name = "DIR")]
     pub(super) out: PathBuf,
-    /// Go on with the run in DIR, if there is one; the result is that of an undisturbed run, bit for bit
+    /// Resume the run in DIR, if there is one, with bit-identical results
     #[arg(long)]
     pub(super) resume: bool,
-    /// Save the state after so many steps too [default: every 15 minutes]; after an epoch it is saved, though not twice a minute
+    /// Also save the state every STEPS steps [default: every 15 minutes]
+    ///
+    /// It is also saved after each epoch, but at most once a minute.
     #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) save_every: Option<u64>,
-    /// Whose tensor names and configuration files the trained model has
+    /// Library whose tensor names and configuration files the model gets
     #[arg(long, value_name = "NAME", default_value = "hf")]
     pub(super) layout: ModelLayout,
-    /// With --train lora: write the merged model alone, no adapter beside it
+    /// With --train lora: write only the merged model, without the adapter
     #[arg(long, conflicts_with = "adapter_only")]
     pub(super) merge: bool,
-    /// With --train lora: write the adapter alone (PEFT's names), no merged model
+    /// With --train lora: write only the adapter (in PEFT's format)
     #[arg(long)]
     pub(super) adapter_only: bool,
-    /// Where the page with the curves goes [default: DIR/report.html]
+    /// File of the HTML report with curves [default: DIR/report.html]
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
-    /// What stdout gets at the end [default: table on a terminal, else json]
+    /// Output format of the summary [default: table on a terminal, else json]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub(super) format: Option<ResultFormat>,
 }
 
-/// The forms of the trained model.
+/// The formats of the trained model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ModelLayout {
     /// transformers' CLIPModel, with its configuration and tokenizer
     Hf,
-    /// one model.safetensors that needs nothing beside it
+    /// a single self-contained model.safetensors
     Canonical,
     /// openai/CLIP's model.pt
     Openai,
@@ -83,7 +85,7 @@ pub(super) enum ModelLayout {
 }
 
 impl ModelLayout {
-    /// The names; the canonical ones are Hugging Face's.
+    /// Its tensor names; the canonical ones are Hugging Face's.
     pub(super) fn names(self) -> LayoutName {
         match self {
             Self::Hf | Self::Canonical => LayoutName::Hf,
@@ -94,22 +96,22 @@ impl ModelLayout {
     }
 }
 
-/// What stdout gets.
+/// The output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ResultFormat {
-    /// A few lines for people
+    /// A few lines of text
     Table,
     /// One JSON object
     Json,
 }
 
-/// Which model is trained, and where.
+/// The base model, and its device.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(super) struct BaseArgs {
-    /// As everywhere.
+    /// As in the other commands.
     #[arg(
-        help = "A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]",
+        help = "Model name, file, folder, or repository OWNER/REPO[@REV][:FILE]",
         short,
         long,
         value_name = "MODEL",
@@ -117,32 +119,32 @@ pub(super) struct BaseArgs {
         default_value = "longclip-b"
     )]
     pub(super) model: String,
-    /// Stretch the model's text positions first, as longclip stretch does (77 become 248)
+    /// First stretch the model's text positions from 77 to 248, like longclip stretch
     #[arg(long)]
     pub(super) stretch: bool,
-    /// Where to compute.
+    /// The device.
     #[arg(
         long,
         value_name = "DEVICE",
         default_value = "auto",
-        help = "Where to compute: auto, cpu, cuda[:N] or metal"
+        help = "Device: auto, cpu, cuda[:N] or metal"
     )]
     pub(super) device: DeviceChoice,
-    /// What to compute in (auto: f32 on a CPU; on a GPU bf16, with weights and sums in f32)
+    /// Precision (auto: f32 on a CPU; bf16 on a GPU, with weights and sums in f32)
     #[arg(long, value_enum, value_name = "PRECISION", default_value = "auto")]
     pub(super) precision: TrainPrecision,
-    /// What the files may not say.
+    /// Properties that the files may not specify.
     #[command(flatten)]
     pub(super) stated: StatedArgs,
-    /// Threads to compute with [default: one a core]
+    /// Number of threads [default: number of cores]
     #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = flags::at_once())]
     pub(super) threads: Option<u64>,
 }
 
-/// What training computes in.
+/// The precisions of training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum TrainPrecision {
-    /// By the device
+    /// Depends on the device
     Auto,
     /// 32-bit floating point
     F32,
@@ -150,68 +152,68 @@ pub(super) enum TrainPrecision {
     Bf16,
 }
 
-/// How the data is read.
+/// Options of the data.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Data")]
 pub(super) struct PairArgs {
-    /// Where the images are that a file names [default: beside the file]
+    /// Folder of the images listed in the file [default: the file's folder]
     #[arg(long, value_name = "DIR")]
     pub(super) images: Option<PathBuf>,
-    /// The split of a file that has several [default: train]
+    /// Split to use, if the file has several [default: train]
     #[arg(long, value_name = "NAME")]
     pub(super) split: Option<String>,
-    /// Go on without what cannot be used; DIR/skipped.jsonl has it
+    /// Skip pairs that cannot be used, and list them in DIR/skipped.jsonl
     #[arg(long)]
     pub(super) skip_bad: bool,
-    /// What becomes of captions longer than the context
+    /// Handling of captions longer than the context
     #[arg(long, value_enum, value_name = "HOW", default_value = "truncate")]
     pub(super) long_text: LongCaptions,
-    /// Vary the images: crop (a random part of 90% or more), flip (left and right, half of them)
+    /// Augment images: crop (random crop of 90% or more), flip (half, horizontally)
     #[arg(long, value_enum, value_name = "HOW,…", value_delimiter = ',')]
     pub(super) augment: Vec<Variation>,
-    /// Keep the last batch of an epoch, which is smaller, unless it is too small for the loss
+    /// Keep the smaller last batch of an epoch, unless it is too small for the loss
     #[arg(long)]
     pub(super) keep_last: bool,
 }
 
-/// What becomes of long captions.
+/// The handling of long captions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum LongCaptions {
-    /// They cannot be used
+    /// Reject them
     Error,
-    /// They are cut, as Long-CLIP does
+    /// Truncate them, as Long-CLIP does
     Truncate,
 }
 
-/// A variation of images.
+/// An augmentation of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Variation {
     Crop,
     Flip,
 }
 
-/// What is trained.
+/// Trainable parameters.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "What is trained")]
+#[command(next_help_heading = "Trainable parameters")]
 pub(super) struct ScopeArgs {
-    /// Which parameters change
+    /// Parameters to train
     #[arg(long, value_enum, value_name = "WHAT", default_value = "full")]
     pub(super) train: Train,
-    /// Rank of the matrices that --train lora adds [default: 8]
+    /// LoRA rank [default: 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub(super) lora_rank: Option<u64>,
-    /// Their scale, times the rank [default: twice the rank]
+    /// LoRA alpha [default: twice the rank]
     #[arg(long, value_name = "X", value_parser = positive)]
     pub(super) lora_alpha: Option<f64>,
-    /// What they are added to, in every block of both towers [default: q,v]
+    /// LoRA targets, in every block of both towers [default: q,v]
     #[arg(long, value_enum, value_name = "NAME,…", value_delimiter = ',')]
     pub(super) lora_targets: Vec<LoraTarget>,
-    /// The first text positions, which stay as they are [default: 20 if the context was stretched]
+    /// Freeze this many leading text positions [default: 20 if stretched]
     #[arg(long, value_name = "ROWS")]
     pub(super) freeze_positions: Option<usize>,
 }
 
-/// Which parameters change.
+/// The parameters that are trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Train {
     /// Both towers
@@ -220,7 +222,7 @@ pub(super) enum Train {
     Text,
     /// The image tower
     Image,
-    /// Matrices of low rank beside those of both towers
+    /// Low-rank adapters in both towers (LoRA)
     Lora,
     /// The two projections and the logit scale
     Head,
@@ -243,31 +245,31 @@ pub(super) enum LoraTarget {
     Fc2,
 }
 
-/// What is minimised.
+/// The loss.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Loss")]
 pub(super) struct LossArgs {
-    /// What captions are matched with
+    /// Training loss
     #[arg(long, value_enum, value_name = "LOSS", default_value = "pcm")]
     pub(super) loss: Loss,
-    /// Main components of the batch's images that short captions are matched with [default: 32]
+    /// Principal components that short captions are matched with [default: 32]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65536))]
     pub(super) pcm_rank: Option<u64>,
-    /// What the loss of the short captions counts beside that of the long ones [default: 1]
+    /// Weight of the loss of short captions, relative to long ones [default: 1]
     #[arg(long, value_name = "X", value_parser = positive, visible_alias = "short-weight")]
     pub(super) pcm_weight: Option<f64>,
-    /// The share of each answer that is spread over the wrong ones [default: 0.1; 0 with --loss clip]
+    /// Label smoothing [default: 0.1; 0 with --loss clip]
     #[arg(long, value_name = "X", value_parser = below_one)]
     pub(super) label_smoothing: Option<f64>,
-    /// The most that cosines are multiplied with, or none
+    /// Upper limit of the logit scale, or none
     #[arg(long, value_name = "X|none", default_value = "100", value_parser = limit)]
     pub(super) max_logit_scale: Limit,
 }
 
-/// What captions are matched with.
+/// The losses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Loss {
-    /// Long captions with images, short ones with their main components (Long-CLIP)
+    /// Long captions with images, short ones with principal components (Long-CLIP)
     Pcm,
     /// Long captions with images (CLIP)
     Clip,
@@ -275,78 +277,80 @@ pub(super) enum Loss {
     ClipShort,
 }
 
-/// A number that may be without limit.
+/// An optional upper limit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Limit(pub(super) Option<f64>);
 
-/// How parameters move.
+/// Options of the optimiser.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Optimiser (AdamW)")]
 pub(super) struct OptimizerArgs {
-    /// The learning rate [default: 1e-6; 1e-4 with --train lora or head]
+    /// Learning rate [default: 1e-6; 1e-4 with --train lora or head]
     #[arg(long, value_name = "X", value_parser = positive, visible_alias = "lr")]
     pub(super) rate: Option<f64>,
-    /// How fast weights fade, times the rate
+    /// Weight decay
     #[arg(long, value_name = "X", default_value_t = 1e-2, value_parser = not_negative)]
     pub(super) weight_decay: f64,
-    /// How long the mean of the gradients and that of their squares remember
+    /// AdamW's beta1,beta2
     #[arg(long, value_name = "X,X", value_delimiter = ',', num_args = 1, default_value = "0.9,0.999", value_parser = below_one)]
     pub(super) betas: Vec<f64>,
-    /// Added to the root of the squares
+    /// AdamW's epsilon
     #[arg(long, value_name = "X", default_value_t = 1e-8, value_parser = positive)]
     pub(super) epsilon: f64,
-    /// Steps in which the rate rises from 0 [default: 200, or a tenth of all if that is less]
+    /// Steps of linear warm-up from 0 [default: 200, or a tenth of all if less]
     #[arg(long, value_name = "STEPS")]
     pub(super) warm_up: Option<usize>,
-    /// How the rate goes on after that
+    /// Learning rate schedule after the warm-up
     #[arg(long, value_enum, value_name = "SHAPE", default_value = "cosine")]
     pub(super) schedule: Schedule,
-    /// Cut gradients that are longer than this
+    /// Clip the global gradient norm to X
     #[arg(long, value_name = "X", value_parser = positive)]
     pub(super) clip_norm: Option<f64>,
 }
 
-/// How the rate goes after the warm-up.
+/// The schedule of the learning rate after the warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Schedule {
-    /// Half a cosine, down to 0
+    /// Cosine decay to 0
     Cosine,
-    /// As it is
+    /// No decay
     Constant,
-    /// A straight line to 0
+    /// Linear decay to 0
     Linear,
 }
 
-/// How long, and in which pieces.
+/// The number of steps, and the sizes of batches.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Steps")]
 pub(super) struct StepArgs {
-    /// How often all of the data is gone through
+    /// Number of epochs
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(super) epochs: u64,
-    /// Steps in all, whatever --epochs says
+    /// Total number of steps; overrides --epochs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) steps: Option<u64>,
-    /// Pairs of a step, all of which are held against each other
+    /// Pairs per step, all contrasted with each other in the loss
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(2..=1_048_576))]
     pub(super) batch_size: u64,
-    /// Pairs that go through the towers together; changes memory, not the loss [default: by memory]
+    /// Pairs processed at once; affects memory, not the loss [default: by memory]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_048_576))]
     pub(super) micro_batch: Option<u64>,
-    /// Where the random numbers start
+    /// Random seed
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(super) seed: u64,
 }
 
-/// What tells how good the model is meanwhile.
+/// Evaluation during training.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Evaluation")]
 pub(super) struct EvalArgs {
-    /// Before the first step and after each epoch: recall on images with captions, accuracy on folders
-    /// (or lists) of images with labels
+    /// Evaluate on these datasets before training and after each epoch
+    ///
+    /// Reports recall for images with captions, and accuracy for folders or lists of images with
+    /// labels.
     #[arg(long, value_name = "DATA", num_args = 1..)]
     pub(super) eval: Vec<PathBuf>,
-    /// The templates of those labels, a built-in set or a file
+    /// Templates for the labels of --eval: a built-in set or a file
     #[arg(long, value_name = "NAME|FILE", requires = "eval")]
     pub(super) eval_templates: Option<String>,
 }
@@ -363,20 +367,20 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 fn not_negative(text: &str) -> Result<f64, String> {
-    number(text, |x| x >= 0.0, "a number that is not negative")
+    number(text, |x| x >= 0.0, "a number of at least 0")
 }
 
 fn below_one(text: &str) -> Result<f64, String> {
     number(
         text,
         |x| (0.0..1.0).contains(&x),
-        "a number from 0 to below 1",
+        "a number of at least 0 and below 1",
     )
 }
 
 fn limit(text: &str) -> Result<Limit, String> {
     match text {
         "none" => Ok(Limit(None)),
-        _ => number(text, |x| x >= 1.0, "a number from 1, or none").map(|x| Limit(Some(x))),
+        _ => number(text, |x| x >= 1.0, "a number of at least 1, or none").map(|x| Limit(Some(x))),
     }
 }

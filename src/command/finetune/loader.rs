@@ -1,4 +1,4 @@
-//! Batches, decoded ahead of the step that needs them: one is trained on while the next is made.
+//! Decodes batches ahead of the steps: the next one is made while one is trained on.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -16,12 +16,12 @@ use crate::input::image::DecodeOptions;
 use crate::input::preprocess::Preprocess;
 use crate::train::Batch;
 
-/// Other pairs that are tried for one whose image cannot be decoded.
+/// Replacements tried for a pair with an image that cannot be decoded.
 const TRIES: usize = 1000;
-/// Keeps the random numbers of images apart from those of the order.
+/// Separates the random numbers of augmentation from those of the order.
 const OF_IMAGES: u64 = 0x70_69_63_74_75_72_65_73;
 
-/// Everything that makes batches of pairs.
+/// The data and settings that batches are made from.
 pub(super) struct Source {
     pub(super) pairs: Vec<Pair>,
     pub(super) recipe: Arc<Recipe>,
@@ -30,14 +30,14 @@ pub(super) struct Source {
     pub(super) threads: usize,
 }
 
-/// A batch and what went wrong with it.
+/// A batch, and the images that failed.
 pub(super) struct Loaded {
     pub(super) batch: Batch,
-    /// Images that could not be decoded, and why; others stand in for them.
+    /// Images that could not be decoded and were replaced, with the errors.
     pub(super) failed: Vec<(String, String)>,
 }
 
-/// A batch that cannot be made.
+/// The error of a batch that cannot be made.
 pub(super) struct Unloaded {
     pub(super) error: anyhow::Error,
     /// As in [`Loaded`].
@@ -61,9 +61,9 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Begins to make the batches of the steps from `first` on, counted from 0.
+    /// Starts making batches from step `first`, counted from 0.
     pub(super) fn start(source: Arc<Source>, first: usize) -> Result<Self> {
-        // Without a queue: the one that is made waits until it is taken.
+        // No queue: a finished batch waits until it is taken.
         let (sender, batches) = sync_channel(0);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(source.threads)
@@ -91,13 +91,13 @@ impl Loader {
     pub(super) fn next(&self) -> Made {
         let received = self.batches.recv();
         received
-            .context("the thread that reads images is gone")
+            .context("the thread that reads images has stopped")
             .unwrap_or_else(|error| Err(Unloaded::new(error)))
     }
 }
 
 impl Source {
-    /// `chosen` and what is said of them.
+    /// The batch of the pairs `chosen`, with replacements for those that fail.
     fn batch(&self, epoch: usize, number: usize, chosen: &[u32]) -> Made {
         let mut chosen: Vec<usize> = chosen.iter().map(|&pair| pair as usize).collect();
         let values = 3 * self.preprocess.image_size.pow(2);
@@ -112,7 +112,7 @@ impl Source {
             let Err(error) = looked else { continue };
             let name = self.pairs[chosen[place]].image.name();
             failed.push((name, format!("{error:#}")));
-            // By its place and nothing else, so that a resumed run takes the same.
+            // Depends only on its position, so that a resumed run chooses the same.
             let random = self.random(epoch, number, 1 << 32 | place as u64);
             let to = &mut all[place * values..][..values];
             match self.stand_in(epoch, &chosen, random, to) {
@@ -126,7 +126,7 @@ impl Source {
         }
     }
 
-    /// The pairs `chosen` with their pixels.
+    /// The batch of the pairs `chosen` and their pixels.
     fn made(&self, chosen: &[usize], pixels: Vec<f32>) -> Result<Batch> {
         let side = self.preprocess.image_size;
         let shape = (chosen.len(), 3, side, side);
@@ -142,7 +142,7 @@ impl Source {
         })
     }
 
-    /// A pair that is not in the batch and can be decoded, in place of one that cannot.
+    /// A pair outside the batch that can be decoded, to replace one that cannot.
     fn stand_in(
         &self,
         epoch: usize,
@@ -151,7 +151,7 @@ impl Source {
         to: &mut [f32],
     ) -> Result<usize> {
         let count = self.pairs.len();
-        // From somewhere on: all of them come once, however few are not in the batch.
+        // Starts at a random pair and visits all of them once, however few are outside the batch.
         let first = ((u128::from(random.next_u64()) * count as u128) >> 64) as usize;
         let others = (0..count).map(|at| (first + at) % count);
         let others = others.filter(|pair| !chosen.contains(pair));
@@ -164,17 +164,17 @@ impl Source {
         }
         if tried == 0 {
             bail!(
-                "an image cannot be decoded, and all {count} pairs are in the batch, so that none can stand \
-                 in for it; mend it or leave it out, or give a smaller --batch-size"
+                "an image cannot be decoded, and all {count} pairs are in the batch, so none can \
+                 replace it; fix or remove it, or pass a smaller --batch-size"
             );
         }
         bail!(
-            "too many images cannot be decoded: none of {tried} others could stand in for one of a batch; \
-             longclip embed tells them all"
+            "too many images cannot be decoded: none of {tried} replacements for an image could; \
+             longclip embed lists all of them"
         )
     }
 
-    /// A pair's image as the tower reads it, varied as this epoch wants it.
+    /// The preprocessed image of a pair, augmented for this epoch.
     fn pixels(&self, epoch: usize, pair: usize, to: &mut [f32]) -> Result<()> {
         let bytes = self.pairs[pair].image.read(&self.decode)?;
         let decoded = image::decode(&bytes, &self.decode)?;
@@ -184,7 +184,7 @@ impl Source {
         Ok(())
     }
 
-    /// Random numbers that depend on what they are for and on nothing before.
+    /// A generator seeded by epoch, index and purpose, independent of earlier numbers.
     fn random(&self, epoch: usize, number: usize, what: u64) -> ChaCha8Rng {
         let seed = self.recipe.settings.seed ^ OF_IMAGES;
         let mixed = seed

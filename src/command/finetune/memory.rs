@@ -1,21 +1,22 @@
-//! What has room: how many pairs go through the towers together where no flag says so, and whether a whole batch fits.
+//! Micro-batch size from available memory, and a check that a whole batch fits.
 
 use anyhow::{Result, ensure};
 
 use crate::checkpoint::architecture::{Architecture, ImageTower, Tower};
 
-/// Values of a token in a block that the way back needs, in widths: the two norms, queries, keys,
-/// values, the attention's sum and output, the MLP's inside twice, residuals.
+/// Activations per token and block that the backward pass needs, in multiples of the width: two
+/// norms, queries, keys, values, the attention's sum and output, the MLP's hidden layer twice,
+/// residuals.
 const WIDTHS: usize = 20;
-/// Scores of a head that the way back needs, for each pair of tokens.
+/// Attention scores per head and pair of tokens that the backward pass needs.
 const SCORES: usize = 2;
-/// More pairs together are no faster.
+/// Larger micro-batches are not faster.
 const MOST: usize = 64;
-/// The share of the memory that one part of a batch may take.
+/// A micro-batch may take one SHARE-th of the memory.
 const SHARE: u64 = 4;
-/// And the most, however much there is.
+/// The maximum, however much memory there is.
 const MOST_BYTES: u64 = 16 << 30;
-/// What a GPU is taken to have: candle does not tell, and small ones train as well.
+/// The assumed memory of a GPU, which candle does not report; low enough for small ones.
 const GPU_BYTES: u64 = 12 << 30;
 
 /// Where the towers run.
@@ -25,11 +26,11 @@ pub(super) enum Device {
     Gpu,
 }
 
-/// By the device's memory and the towers' sizes.
+/// Chooses the micro-batch from the device's memory and the sizes of the towers.
 pub(super) fn micro_batch(architecture: &Architecture, device: Device) -> usize {
     let image = match &architecture.image {
         ImageTower::VisionTransformer(sizes) => bytes(&sizes.tower, sizes.tokens()),
-        // Its early maps are the largest: a guess on the safe side.
+        // The early feature maps are the largest; a conservative estimate.
         ImageTower::ResNet(sizes) => {
             64 * (sizes.image_size * sizes.image_size * sizes.width) as u64
         }
@@ -43,38 +44,40 @@ pub(super) fn micro_batch(architecture: &Architecture, device: Device) -> usize 
     ((room / pair.max(1)) as usize).clamp(1, MOST)
 }
 
-/// Fails if the pixels, embeddings and cosines of a whole batch have no room in the memory: the loss needs all of them, whatever
-/// goes through the towers at a time.
+/// Fails if the pixels, embeddings and cosines of a whole batch do not fit into memory: the loss
+/// needs all of them, whatever the micro-batch.
 pub(super) fn check_batch(architecture: &Architecture, batch: usize) -> Result<()> {
     let (n, side) = (batch as u64, architecture.image.image_size() as u64);
-    // Two batches of pixels (one is made while the other is trained on), three matrices of cosines in f64, embeddings.
+    // Two batches of pixels (one is made while the other is trained on), three f64 matrices of
+    // cosines, and embeddings.
     let of_pair = 2 * 3 * side * side * 4 + 3 * n * 8 + 16 * architecture.embed_dim as u64 * 8;
     let needed = n.saturating_mul(of_pair);
     let there = memory_bytes();
     ensure!(
         needed <= there,
-        "a batch of {batch} pairs needs about {} GB beside the model, and there are {} GB; give a smaller --batch-size",
+        "a batch of {batch} pairs needs about {} GB in addition to the model, but there are only \
+         {} GB; pass a smaller --batch-size",
         needed.div_ceil(1 << 30),
         there >> 30
     );
     Ok(())
 }
 
-/// What the way back through a tower needs of one input.
+/// The memory that the backward pass through a tower needs per input, in bytes.
 fn bytes(tower: &Tower, tokens: usize) -> u64 {
     let values = tokens * (WIDTHS * tower.width + SCORES * tower.heads * tokens);
     4 * (values * tower.layers) as u64
 }
 
-/// The memory that this process may have; a modest guess where the system does not tell.
+/// The memory that this process may use, in bytes; a low guess if the system does not report it.
 fn memory_bytes() -> u64 {
-    let told = std::fs::read_to_string("/proc/meminfo").ok();
-    let kilobytes = told.and_then(|text| {
+    let info = std::fs::read_to_string("/proc/meminfo").ok();
+    let kilobytes = info.and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     });
     let machine = kilobytes.map_or(8 << 30, |kilobytes| kilobytes * 1024);
-    // A container's share; "max" is no number.
+    // The limit of a container; "max" does not parse.
     let files = [
         "/sys/fs/cgroup/memory.max",
         "/sys/fs/cgroup/memory/memory.limit_in_bytes",
@@ -92,7 +95,7 @@ mod tests {
     use crate::checkpoint::tiny;
 
     #[test]
-    fn small_models_take_many_pairs_and_huge_ones_one() {
+    fn small_models_get_large_micro_batches_and_huge_ones_get_one() {
         let mut architecture = tiny::architecture().unwrap();
         assert_eq!(micro_batch(&architecture, Device::Gpu), MOST);
         assert!(check_batch(&architecture, 64).is_ok());

@@ -1,7 +1,7 @@
-//! `longclip finetune`: a model that learns from images with captions.
+//! `longclip finetune`: fine-tunes a model on images with captions.
 //!
-//! The data is read and looked at as a whole, then the run's folder is taken; only then anything is
-//! computed. The steps themselves are `task::fine_tune`'s.
+//! The whole dataset is validated first, then the run's folder is locked; only then is anything
+//! computed. The steps themselves are in `task::fine_tune`.
 
 mod data;
 mod evaluation;
@@ -87,27 +87,30 @@ Models:
   tower trains with --train text), and several GPUs."#;
 
 const NOTES: &str = "\
-The defaults are Long-CLIP's: long captions are held against images and first sentences against the main
-components of the batch's images (Primary Component Matching, arXiv 2403.15378), AdamW at 1e-6.
+The defaults are those of Long-CLIP: long captions are matched with images, and their first
+sentences with the principal components of the batch's images (Primary Component Matching, arXiv
+2403.15378); AdamW at 1e-6.
 
 Examples:
   longclip finetune pairs.jsonl --model clip-vit-b-16 --stretch --out run
-  longclip finetune 'shards/{000..012}.tar' --model longclip-b --out run --batch-size 1024 --eval pets/
+  longclip finetune 'shards/{000..012}.tar' --out run --batch-size 1024 --eval pets/
   longclip finetune photos/ --out run --train lora --lora-rank 16 --steps 500 --resume
   longclip classify img.jpg --model run --labels-file labels.txt
 
-DIR holds the model, report.html, log.jsonl (an object a step), settings.json, skipped.jsonl if anything was
-left out, and checkpoint/, from which the same command with --resume goes on.
-Exit status: 0 trained; 1 trained, but images could not be decoded and others stood in, or a step failed (the
-state that was saved is kept); 2 it could not run; 75 worth retrying (the disk is full, another run has DIR); 130 or
-143 stopped by a signal, after saving.";
+DIR holds the model, report.html, log.jsonl (one object per step), settings.json, skipped.jsonl if
+anything was skipped, and checkpoint/. To continue an interrupted run from checkpoint/, rerun the
+command with --resume.
 
-/// Trains.
+Exit status: 0 trained; 1 trained, but images that could not be decoded were replaced, or a step
+failed (the saved state is kept); 2 could not run; 75 temporary failure, try again (the disk is
+full, another run is using DIR); 130 or 143 stopped by a signal, after saving.";
+
+/// Fine-tunes a model.
 ///
 /// # Errors
-/// When it cannot run, or something cannot be written.
+/// When it cannot run, or an output cannot be written.
 pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
-    let folder = RunFolder::look(&args.output.out, args.output.resume)?;
+    let folder = RunFolder::check(&args.output.out, args.output.resume)?;
     if let Some(report) = &args.output.report {
         check_report(report, &args.output.out)?;
     }
@@ -122,7 +125,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
     };
     let found = (device, folder.micro_batch());
     let recipe = Arc::new(Recipe::new(args, architecture, pairs.pairs.len(), found)?);
-    tell(&recipe, console);
+    report_settings(&recipe, console);
     let record = record(args, &session, &pairs, &recipe)?;
     folder.check_same(&record)?;
     let trainer = Trainer::new(
@@ -131,7 +134,9 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         recipe.settings.clone(),
     )?;
     let (tensors, numbers) = trainer.trainable()?;
-    console.note(&format!("training {numbers} numbers in {tensors} tensors"));
+    console.note(&format!(
+        "training {numbers} parameters in {tensors} tensors"
+    ));
 
     let mut folder = folder.take(&record)?;
     let log = folder.take_log()?;
@@ -148,7 +153,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         stop: Stop::default(),
     };
     let mut training = Training::open(parts, trainer, log)?;
-    keep_bad(&mut training, &pairs)?;
+    record_skipped(&mut training, &pairs)?;
     let source = Source {
         pairs: std::mem::take(&mut pairs.pairs),
         recipe,
@@ -160,7 +165,8 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
     finish(&mut training, end, console)
 }
 
-/// Fails if the page has no place, or would take that of one of the run's own files in `out`, which need not be there yet.
+/// Fails if the page cannot be written, or would replace one of the run's own files in `out`, which
+/// need not exist yet.
 fn check_report(report: &Path, out: &Path) -> Result<()> {
     if report.parent() != Some(out) {
         advice::check_output(report)?;
@@ -171,13 +177,13 @@ fn check_report(report: &Path, out: &Path) -> Result<()> {
         .is_some_and(|end| end == "html" || end == "htm");
     ensure!(
         is_page,
-        "the report {} would lie among the run's own files; give it a name that ends in .html",
+        "the report {} could replace one of the run's own files; pass a name that ends in .html",
         report.display()
     );
     Ok(())
 }
 
-/// Opens the model; it trains in f32 on a CPU, on a GPU in bf16 with weights in f32.
+/// Opens the model. It trains in f32 on a CPU, and in bf16 with f32 weights on a GPU.
 fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
     let flags = &args.model;
     let model = ModelArgs {
@@ -191,7 +197,8 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
     let mut session = Session::open(&model, console)?;
     match (&session.placement.compute, flags.precision) {
         (Compute::Kernel(_), TrainPrecision::Bf16) => bail!(
-            "a CPU trains in f32; leave --precision bf16 away (the model can run in bf16 afterwards)"
+            "training on a CPU is f32 only; drop --precision bf16 (the trained model can still run \
+             in bf16)"
         ),
         (Compute::Candle(device, _), TrainPrecision::Auto | TrainPrecision::Bf16) => {
             session.placement.compute = Compute::Candle(device.clone(), DType::BF16);
@@ -205,43 +212,46 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
     Ok(session)
 }
 
-/// As `longclip stretch` does it, with Long-CLIP's numbers.
+/// Stretches the positions like `longclip stretch`, with Long-CLIP's parameters.
 fn stretch(session: &mut Session, console: &Console) -> Result<()> {
     let old = session.checkpoint.text_positions()?;
     let rows = old.rows();
     ensure!(
         rows <= CLIP_ROWS,
-        "the model reads {rows} tokens already, more than CLIP's {CLIP_ROWS}; leave --stretch away"
+        "the model already reads {rows} tokens, more than CLIP's {CLIP_ROWS}; drop --stretch"
     );
     let how = Stretch::new(rows, Method::KnowledgePreserving, None, None, None)?;
     let new = old.stretched(&how);
-    console.note(&format!("{rows} text positions became {}", new.rows()));
+    console.note(&format!(
+        "stretched {rows} text positions to {}",
+        new.rows()
+    ));
     session.checkpoint.set_text_positions(new)
 }
 
-/// What may be otherwise than one expects.
-fn tell(recipe: &Recipe, console: &Console) {
+/// Reports settings that may be unexpected.
+fn report_settings(recipe: &Recipe, console: &Console) {
     let order = &recipe.order;
     let (batches, batch) = (order.batches(), order.batch);
     let parts = match recipe.settings.micro_batch {
-        size if size < batch => format!(", in parts of {size}"),
+        size if size < batch => format!(", in micro-batches of {size}"),
         _ => String::new(),
     };
     console.note(&format!(
-        "{} steps of {batch} pairs{parts}, {batches} an epoch",
+        "{} steps of {batch} pairs{parts}, {batches} per epoch",
         recipe.total
     ));
     if order.left_out() > 0 {
         console.note(&format!(
-            "{} pairs of each epoch, other ones every time, make no whole batch and are left out",
+            "{} pairs per epoch do not fill a batch and are skipped (different ones each epoch)",
             order.left_out()
         ));
     }
     let warm_up = recipe.settings.schedule.warm_up;
     if warm_up >= recipe.total {
         console.warn(&format!(
-            "the warm-up of {warm_up} steps is all of the run: its full rate is never used; give a \
-             smaller --warm-up"
+            "the warm-up of {warm_up} steps lasts for the whole run, so the full rate is never \
+             used; pass a smaller --warm-up"
         ));
     }
 }
@@ -273,8 +283,8 @@ fn record(
     })
 }
 
-/// Writes down what the data's first look left out.
-fn keep_bad(training: &mut Training, pairs: &Pairs) -> Result<()> {
+/// Lists the pairs that were skipped by validation.
+fn record_skipped(training: &mut Training, pairs: &Pairs) -> Result<()> {
     for bad in &pairs.bad {
         training.skips.add(&Skipped {
             place: bad.place.clone(),
@@ -292,23 +302,23 @@ fn finish(training: &mut Training, end: End, console: &Console) -> Result<Outcom
         End::Stopped(signal) => {
             training.draw()?;
             console.warn(&format!(
-                "stopped after step {step} of {total}, which is saved; the same command with --resume \
-                 goes on from there"
+                "stopped after step {step} of {total}, which was saved; rerun the command with \
+                 --resume to continue"
             ));
             return Ok(Outcome::Stopped(signal));
         }
         End::Failed(broken) => {
             console.fatal(broken.error());
             if format!("{:#}", broken.error()).contains("out of memory") {
-                console.note("--micro-batch N takes N pairs at a time and needs less memory");
+                console.note("pass --micro-batch N to process N pairs at a time in less memory");
             }
             let kept = match training.keep(&broken)? {
-                Some(kept) => format!("the state after step {kept} of {total} is kept"),
-                None => "nothing was saved before it".to_owned(),
+                Some(kept) => format!("the state after step {kept} of {total} was saved"),
+                None => "no state was saved".to_owned(),
             };
             let next = match broken {
-                Broken::Data(_) => "; the same command with --resume goes on from there",
-                _ => "; other settings are a new run (--out)",
+                Broken::Data(_) => "; rerun the command with --resume to continue",
+                _ => "; to change settings, start a new run with another --out",
             };
             console.warn(&(kept + next));
             training.draw()?;
@@ -316,8 +326,10 @@ fn finish(training: &mut Training, end: End, console: &Console) -> Result<Outcom
         }
         End::Done => {}
     }
-    let files =
-        result::write(training).context("the training is done and saved, but not written")?;
+    let files = result::write(training).context(
+        "training finished and its state was saved, but the model \
+            could not be written",
+    )?;
     training.draw()?;
     result::print(training, &files, console)?;
     let failed = training.skips.failed();
@@ -325,7 +337,7 @@ fn finish(training: &mut Training, end: End, console: &Console) -> Result<Outcom
         return Ok(Outcome::Answered);
     }
     console.warn(&format!(
-        "{failed} images could not be decoded, others stood in for them; skipped.jsonl has them"
+        "{failed} images could not be decoded and were replaced by others; skipped.jsonl lists them"
     ));
     Ok(Outcome::SomeFailed)
 }

@@ -1,4 +1,4 @@
-//! `report.html`: the curves, the settings, the data and the times.
+//! `report.html`: curves, settings, data and timings.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,15 +17,15 @@ use crate::run::report::count;
 use crate::run::session::Session;
 use crate::train::log::{Log, Step};
 
-/// Points of a curve; steps beyond that are averaged.
+/// Maximum number of points per curve; more steps are averaged.
 const POINTS: usize = 400;
 
-/// What is known before the first step.
+/// The page of a run: what is known before the first step.
 pub(super) struct Page {
     path: PathBuf,
     head: Head,
     pairs: usize,
-    /// Steps that are to be done.
+    /// The total number of steps.
     total: usize,
     notes: Vec<String>,
 }
@@ -67,7 +67,7 @@ impl Page {
         &self.path
     }
 
-    /// Writes the page anew.
+    /// Writes the page again.
     pub(super) fn write(&self, log: &Log, seconds: f64) -> Result<()> {
         let steps: Vec<Step> = log.steps().copied().collect();
         let name = match steps.len() < self.total {
@@ -114,7 +114,7 @@ fn axis(title: &str, scale: Scale) -> Axis {
     }
 }
 
-/// Means of as many steps as keep the curve short.
+/// A curve of means over steps, to limit the number of points.
 fn curve(name: &str, steps: &[Step], value: impl Fn(&Step) -> Option<f64>) -> Option<Series> {
     let together = steps.len().div_ceil(POINTS).max(1);
     let points = steps.chunks(together).filter_map(|part| {
@@ -135,7 +135,7 @@ fn curve(name: &str, steps: &[Step], value: impl Fn(&Step) -> Option<f64>) -> Op
 fn loss(steps: &[Step]) -> Chart {
     let all = curve("loss", steps, |step| Some(step.loss));
     let short = curve("short captions", steps, |step| step.short_loss);
-    // Without short captions the long ones' loss is all of it.
+    // Without short captions, the loss is that of the long ones.
     let long = short
         .as_ref()
         .and_then(|_| curve("long captions", steps, |step| Some(step.long_loss)));
@@ -143,7 +143,7 @@ fn loss(steps: &[Step]) -> Chart {
     Chart {
         title: "Loss".to_owned(),
         caption: match together {
-            1 => "Each step's. Batches differ: look at many of them.".to_owned(),
+            1 => "Loss per step, which varies between batches.".to_owned(),
             n => format!("Each point is the mean of {n} steps."),
         },
         x: axis("Step", Scale::Linear),
@@ -154,7 +154,7 @@ fn loss(steps: &[Step]) -> Chart {
 
 fn rate(steps: &[Step]) -> Chart {
     let most = steps.iter().map(|step| step.rate).fold(0.0, f64::max);
-    // Of nothing, any unit will do.
+    // Any unit will do for zero.
     let power = most.max(1e-300).log10().floor() as i32;
     let unit = 10f64.powi(power);
     Chart {
@@ -168,12 +168,12 @@ fn rate(steps: &[Step]) -> Chart {
     }
 }
 
-/// A chart for each dataset.
+/// One chart per dataset.
 fn evaluations(log: &Log) -> Vec<Chart> {
     let mut all: BTreeMap<&str, BTreeMap<&str, Vec<Point>>> = BTreeMap::new();
     for evaluation in log.evaluations() {
         for one in &evaluation.eval {
-            // Ranks are no shares.
+            // Ranks are not shares.
             let shares = one
                 .figures
                 .iter()

@@ -1,4 +1,4 @@
-//! What is said of the steps: a bar on a terminal, else a line now and then.
+//! Reports progress: a bar on a terminal, else a line from time to time.
 
 use std::time::{Duration, Instant};
 
@@ -6,22 +6,22 @@ use super::recipe::Recipe;
 use crate::run::Console;
 use crate::train::log::Step;
 
-/// How often a line is said where no bar is.
+/// Interval between lines if there is no bar.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
-/// Tells how far the steps are.
-pub(super) struct Telling<'a> {
+/// Reports the progress of the steps.
+pub(super) struct ProgressReport<'a> {
     console: &'a Console,
     total: usize,
     batches: usize,
-    /// Steps that were done when this part of the run began, and when that was.
+    /// Steps that were done when this part of the run started, and its start time.
     first: usize,
     start: Instant,
     said: Option<Instant>,
     has_bar: bool,
 }
 
-impl<'a> Telling<'a> {
+impl<'a> ProgressReport<'a> {
     pub(super) fn start(console: &'a Console, recipe: &Recipe, first: usize) -> Self {
         Self {
             console,
@@ -34,7 +34,7 @@ impl<'a> Telling<'a> {
         }
     }
 
-    pub(super) fn tell(&mut self, step: &Step) {
+    pub(super) fn step(&mut self, step: &Step) {
         let message = self.message(step);
         if self.has_bar {
             self.console.step(step.step as u64, message);
@@ -71,7 +71,7 @@ impl<'a> Telling<'a> {
     }
 }
 
-/// Seconds as people say them.
+/// A duration in hours, minutes and seconds.
 pub(super) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match (whole / 3600, whole / 60 % 60, whole % 60) {

@@ -1,4 +1,4 @@
-//! From flags and sizes to what is trained how: every number settled and checked against the others.
+//! Derives all training settings from flags and sizes, and checks them against each other.
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value, json};
@@ -12,30 +12,30 @@ use crate::train as task;
 use crate::train::augment::Augment;
 use crate::train::{Lora, Objective, Optimizer, Scope, Settings, Shape, Short, Target};
 
-/// Long-CLIP's.
+/// Long-CLIP's learning rate.
 const RATE: f64 = 1e-6;
-/// For what starts from nothing: the matrices of LoRA, and projections alone.
+/// Learning rate of `--train lora` and `--train head`, which train few parameters.
 const RATE_OF_FEW: f64 = 1e-4;
 const WARM_UP: usize = 200;
 const SMOOTHING: f64 = 0.1;
 const LORA_RANK: usize = 8;
 const PCM_RANK: usize = 32;
 
-/// Everything that the result depends on beside model and data.
+/// Everything that the result depends on, apart from model and data.
 pub(super) struct Recipe {
     pub(super) settings: Settings,
     pub(super) order: Order,
     pub(super) augment: Augment,
-    /// Steps in all.
+    /// The total number of steps.
     pub(super) total: usize,
 }
 
 impl Recipe {
-    /// Settles what no flag says. `earlier` is the micro-batch of the run that is resumed: its default
+    /// Fills in defaults. `earlier` is the micro-batch of the resumed run, since its default
     /// depends on the machine.
     ///
     /// # Errors
-    /// When numbers contradict each other.
+    /// When settings contradict each other.
     pub(super) fn new(
         args: &FinetuneArgs,
         architecture: &Architecture,
@@ -90,18 +90,18 @@ impl Recipe {
         })
     }
 
-    /// The epoch of a step and the batch's number in it, all counted from 0.
+    /// The epoch of a step and the index of the batch in it, all counted from 0.
     pub(super) fn place(&self, step: usize) -> (usize, usize) {
         let batches = self.order.batches();
         (step / batches, step % batches)
     }
 
-    /// Whether the model is to be looked at when so many steps are done.
+    /// Whether to evaluate the model after this many steps.
     pub(super) fn is_milestone(&self, steps: usize) -> bool {
         steps == self.total || self.place(steps).1 == 0
     }
 
-    /// By the names of the flags: what two runs must have in common to be one.
+    /// The settings that must match to resume a run, by the names of the flags.
     pub(super) fn record(&self, args: &FinetuneArgs) -> Map<String, Value> {
         let settings = &self.settings;
         let Settings {
@@ -159,13 +159,13 @@ impl Recipe {
     }
 }
 
-/// As it is typed.
+/// A value as the user types it.
 fn name(value: impl clap::ValueEnum) -> Value {
     let value = value.to_possible_value();
     json!(value.map(|value| value.get_name().to_owned()))
 }
 
-/// The fewest pairs that the loss can be computed of.
+/// The minimum number of pairs for the loss.
 fn least(args: &FinetuneArgs) -> usize {
     match args.loss.loss {
         Loss::Pcm => args.pcm_rank() + 1,
@@ -178,32 +178,33 @@ fn check_batch(args: &FinetuneArgs, architecture: &Architecture, pairs: usize) -
     let loss = &args.loss;
     ensure!(
         loss.loss == Loss::Pcm || loss.pcm_rank.is_none(),
-        "--pcm-rank is for --loss pcm"
+        "--pcm-rank requires --loss pcm"
     );
     ensure!(
         loss.loss != Loss::Clip || loss.pcm_weight.is_none(),
-        "--pcm-weight is for the loss of short captions, which --loss clip leaves out"
+        "--pcm-weight does not apply to --loss clip, which does not use short captions"
     );
     if loss.loss == Loss::Pcm {
         let rank = args.pcm_rank();
         let dim = architecture.embed_dim;
         ensure!(
             batch > rank,
-            "batches of {batch} images have no more than {} main components, fewer than --pcm-rank {rank}; give --pcm-rank {} \
-             or less, --batch-size {} or more, or --loss clip",
+            "batches of {batch} images have at most {} principal components, fewer than --pcm-rank \
+             {rank}; pass --pcm-rank {} or less, --batch-size {} or more, or --loss clip",
             batch.saturating_sub(1),
             batch.saturating_sub(1).max(1),
             rank + 1
         );
         ensure!(
             rank < dim,
-            "--pcm-rank {rank} leaves nothing out of embeddings of {dim} numbers; give less than {dim}, \
-             or --loss clip-short"
+            "--pcm-rank {rank} has no effect on embeddings of {dim} features; pass less than \
+             {dim}, or --loss clip-short"
         );
     }
     ensure!(
         pairs >= batch,
-        "{pairs} pairs are fewer than a batch of {batch}; give --batch-size {pairs} or less, or more data"
+        "{pairs} pairs do not fill a batch of {batch}; pass --batch-size {pairs} or less, or more \
+         data"
     );
     Ok(())
 }
@@ -215,16 +216,16 @@ fn scope(args: &FinetuneArgs) -> Result<Scope> {
         flags.lora_rank.is_some() || flags.lora_alpha.is_some() || !flags.lora_targets.is_empty();
     ensure!(
         is_lora || !has_lora_flags,
-        "--lora-rank, --lora-alpha and --lora-targets are for --train lora"
+        "--lora-rank, --lora-alpha and --lora-targets require --train lora"
     );
     ensure!(
         is_lora || !(args.output.merge || args.output.adapter_only),
-        "--merge and --adapter-only are for --train lora"
+        "--merge and --adapter-only require --train lora"
     );
     ensure!(
         !(args.output.adapter_only && args.model.stretch),
-        "an adapter has no text positions: with --adapter-only the stretched ones would be lost; stretch the model \
-         first (longclip stretch) and train that, or leave --adapter-only away"
+        "--adapter-only would lose the stretched text positions, which are not part of an adapter; \
+         stretch the model first (longclip stretch), or drop --adapter-only"
     );
     Ok(match flags.train {
         Train::Full => Scope::Full,
@@ -250,7 +251,7 @@ fn scope(args: &FinetuneArgs) -> Result<Scope> {
     })
 }
 
-/// Each once, in the order of the block.
+/// Unique targets, in the order of the block.
 fn lora_targets(args: &FinetuneArgs) -> Vec<LoraTarget> {
     let wanted = match &args.scope.lora_targets[..] {
         [] => &[LoraTarget::Q, LoraTarget::V][..],
@@ -286,7 +287,7 @@ fn optimizer(args: &FinetuneArgs) -> Result<Optimizer> {
         Train::Full | Train::Text | Train::Image => RATE,
     };
     let [first, second] = flags.betas[..] else {
-        bail!("--betas takes two numbers with a comma between them, as in 0.9,0.999");
+        bail!("--betas takes two numbers separated by a comma, such as 0.9,0.999");
     };
     Ok(Optimizer {
         rate: flags.rate.unwrap_or(rate),
@@ -296,19 +297,19 @@ fn optimizer(args: &FinetuneArgs) -> Result<Optimizer> {
     })
 }
 
-/// Long-CLIP's first positions stay; a table of CLIP's own length is trained as a whole.
+/// Long-CLIP's leading positions are frozen; a table of CLIP's length is trained as a whole.
 fn frozen_positions(args: &FinetuneArgs, architecture: &Architecture) -> Result<usize> {
     let rows = architecture.context_length;
     let usual = if rows > CLIP_ROWS { KEPT } else { 0 };
     let frozen = args.scope.freeze_positions.unwrap_or(usual);
     if frozen > rows {
-        bail!("--freeze-positions {frozen} is more than the model's {rows} text positions");
+        bail!("--freeze-positions {frozen} exceeds the model's {rows} text positions");
     }
     Ok(frozen)
 }
 
 impl FinetuneArgs {
-    /// Components that short captions are matched with.
+    /// The number of principal components that short captions are matched with.
     fn pcm_rank(&self) -> usize {
         self.loss.pcm_rank.map_or(PCM_RANK, |rank| rank as usize)
     }
@@ -318,7 +319,7 @@ impl FinetuneArgs {
         self.loss.loss != Loss::Clip
     }
 
-    /// Whether long captions are cut.
+    /// Whether long captions are truncated.
     pub(super) fn cuts(&self) -> bool {
         self.pairs.long_text == LongCaptions::Truncate
     }

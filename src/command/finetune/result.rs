@@ -1,4 +1,4 @@
-//! The end of a run: the model's files, and what stdout gets.
+//! The end of a run: the model's files, and the summary on stdout.
 
 use std::fs;
 use std::io::{IsTerminal as _, Write as _};
@@ -17,12 +17,12 @@ use crate::run::results::to_stdout;
 use crate::train::Scope;
 use crate::train::log::{Evaluation, Figures, Losses};
 
-/// Where the model is made before it takes its place.
+/// Where the model is written before it is moved into place.
 const MAKING: &str = "checkpoint/making";
-/// The folder of the matrices of low rank.
+/// The folder of the LoRA adapter.
 const ADAPTER: &str = "adapter";
 
-/// Fails if the model could not be written as asked, which is better known before training.
+/// Fails before training if the model cannot be written in the requested layout.
 pub(super) fn check(args: &FinetuneArgs, checkpoint: &Checkpoint) -> Result<()> {
     let layout = args.output.layout;
     export::check(
@@ -32,7 +32,7 @@ pub(super) fn check(args: &FinetuneArgs, checkpoint: &Checkpoint) -> Result<()> 
     )
 }
 
-/// A folder, or in one file of our own names.
+/// The output: a folder, or one file with canonical names.
 fn target(layout: ModelLayout, folder: &Path) -> PathBuf {
     match layout {
         ModelLayout::Canonical => folder.join("model.safetensors"),
@@ -40,7 +40,7 @@ fn target(layout: ModelLayout, folder: &Path) -> PathBuf {
     }
 }
 
-/// Writes the trained model, and the adapter if there is one; returns the files.
+/// Writes the trained model and the adapter, if any; returns the files.
 pub(super) fn write(training: &Training) -> Result<Vec<PathBuf>> {
     let parts = &training.parts;
     let out = parts.folder.path();
@@ -57,7 +57,8 @@ pub(super) fn write(training: &Training) -> Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// Complete in a folder inside the run's first, then each file in its place, the weights last.
+/// Writes everything to a temporary folder first, then moves each file into place, the weights
+/// last.
 fn write_model(model: &Checkpoint, training: &Training) -> Result<Vec<PathBuf>> {
     let parts = &training.parts;
     let out = parts.folder.path();
@@ -67,7 +68,7 @@ fn write_model(model: &Checkpoint, training: &Training) -> Result<Vec<PathBuf>> 
         fs::remove_dir_all(&making)
             .with_context(|| format!("cannot remove {}", making.display()))?;
     }
-    fs::create_dir_all(&making).with_context(|| format!("cannot make {}", making.display()))?;
+    fs::create_dir_all(&making).with_context(|| format!("cannot create {}", making.display()))?;
     let sources = [parts.session.weights_sha256()?.to_owned()];
     let header = metadata::describe(model, &sources);
     let options = export::Options {
@@ -86,13 +87,13 @@ fn write_model(model: &Checkpoint, training: &Training) -> Result<Vec<PathBuf>> 
     Ok(placed)
 }
 
-/// What PEFT loads: its names and its configuration.
+/// Writes an adapter that PEFT loads, with its names and configuration.
 fn write_adapter(adapter: &Tensors, training: &Training, folder: &Path) -> Result<Vec<PathBuf>> {
     let parts = &training.parts;
     let Scope::Lora(lora) = &parts.recipe.settings.scope else {
         return Ok(Vec::new());
     };
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let weights = folder.join("adapter_model.safetensors");
     let format = [("format".to_owned(), "pt".to_owned())];
     export::write_tensors(&weights, adapter, &format.into())?;
@@ -128,7 +129,7 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
     file.commit()
 }
 
-/// Prints what came out.
+/// Prints the summary.
 pub(super) fn print(training: &Training, files: &[PathBuf], console: &Console) -> Result<()> {
     let value = value(training, files);
     let format = training.parts.args.output.format;
@@ -207,11 +208,11 @@ fn table(training: &Training, files: &[PathBuf]) -> String {
         .iter()
         .partition(|file| file.starts_with(out.join(ADAPTER)));
     for (name, all) in [("model", &model), ("adapter", &adapter)] {
-        // The weights are the last one.
+        // The weights are the last file.
         if let Some((weights, others)) = all.split_last() {
             let and = match others.len() {
                 0 => String::new(),
-                n => format!(" and {n} files that belong to it"),
+                n => format!(" and {n} accompanying files"),
             };
             add(name, format!("{}{and}", weights.display()));
         }
@@ -227,7 +228,7 @@ fn table(training: &Training, files: &[PathBuf]) -> String {
     lines.concat()
 }
 
-/// One dataset's figures after a step, for people.
+/// One dataset's figures after a step, as text.
 pub(super) fn figures_line(step: usize, figures: &Figures) -> String {
     let when = match step {
         0 => "before the first step".to_owned(),
@@ -236,12 +237,12 @@ pub(super) fn figures_line(step: usize, figures: &Figures) -> String {
     format!("{when}, {}", shares(figures))
 }
 
-/// A figure as `evaluate` calls it on its pages.
+/// The name of a figure as on the pages of `evaluate`.
 pub(super) fn figure_name(key: &str) -> String {
     match key {
         "acc1" => "top-1".to_owned(),
         "acc5" => "top-5".to_owned(),
-        "mean_per_class_recall" => "mean recall of classes".to_owned(),
+        "mean_per_class_recall" => "mean per-class recall".to_owned(),
         _ => key.replace('_', " "),
     }
 }

@@ -1,7 +1,7 @@
-//! The folder of a run: whose it is, what it holds, and what is needed to go on.
+//! The folder of a run: its owner, its contents, and the state to resume from.
 //!
-//! `settings.json` is written first and never changed, `log.jsonl` is the lock, and the state is one
-//! file that is replaced as a whole, so that there is always an old one or a new one.
+//! `settings.json` is written first and never changed, `log.jsonl` is the lock, and the state is
+//! one file that is replaced atomically, so that there is always a complete one.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -20,33 +20,33 @@ use crate::file::lock;
 const SETTINGS: &str = "settings.json";
 const LOG: &str = "log.jsonl";
 const SKIPPED: &str = "skipped.jsonl";
-/// In a folder of its own, so that it is not taken for the model.
+/// In a separate folder, so that it is not mistaken for the model.
 const STATE: &str = "checkpoint/state.safetensors";
 
-/// A folder that may become a run's, looked at but not changed.
+/// A folder for a run, checked but not changed yet.
 pub(super) struct RunFolder {
     path: PathBuf,
-    /// What the run in it was started with.
+    /// The settings of an earlier run in it.
     earlier: Option<Value>,
 }
 
-/// What a state file says beside its tensors.
+/// The metadata of a state file.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Position {
     pub(super) step: usize,
     pub(super) epoch: usize,
-    /// Batches of that epoch that are done.
+    /// Completed batches of the epoch.
     pub(super) batch: usize,
-    /// How long the run took so far.
+    /// The duration of the run so far.
     pub(super) seconds: f64,
 }
 
 impl RunFolder {
-    /// Looks whether the run may be written there.
+    /// Checks whether the run may be written there.
     ///
     /// # Errors
-    /// When it holds another run and that is not to go on, or something else.
-    pub(super) fn look(path: &Path, resume: bool) -> Result<Self> {
+    /// When it holds other files, or another run that is not resumed.
+    pub(super) fn check(path: &Path, resume: bool) -> Result<Self> {
         let shown = path.display();
         let mut folder = Self {
             path: path.to_owned(),
@@ -59,26 +59,27 @@ impl RunFolder {
         let extension = path.extension().and_then(|extension| extension.to_str());
         ensure!(
             path.is_dir() || !matches!(extension, Some("safetensors" | "pt" | "bin" | "pth")),
-            "--out names the run's folder, and {shown} is named like a file; the model is written into it"
+            "--out names a folder for the run, but {shown} looks like a file; pass a folder, which \
+             the model is written into"
         );
         let settings = folder.file(SETTINGS);
         if settings.exists() {
             ensure!(
                 resume,
-                "{shown} holds a run already; go on with it by the same command and --resume, or choose \
-                 another --out"
+                "{shown} already holds a run; rerun its command with --resume to continue it, or \
+                 choose another --out"
             );
             let reading = || format!("cannot read {}", settings.display());
             let content = fs::read(&settings).with_context(reading)?;
             folder.earlier = Some(serde_json::from_slice(&content).with_context(reading)?);
         } else if path.is_dir() {
-            // What a run leaves that was killed before it had begun.
+            // Left by a run that was killed before it started.
             let own = [LOG, "settings.json.writing"];
             for entry in fs::read_dir(path).with_context(|| format!("cannot read {shown}"))? {
                 let name = entry?.file_name();
                 ensure!(
                     own.iter().any(|own| name == *own),
-                    "{shown} holds files that are no run's, such as {}; choose a new folder with --out",
+                    "{shown} holds other files, such as {}; choose a new folder with --out",
                     name.display()
                 );
             }
@@ -86,13 +87,13 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// The micro-batch of the run that goes on, which may have come from the memory of another machine.
+    /// The micro-batch of the resumed run, which may derive from the memory of another machine.
     pub(super) fn micro_batch(&self) -> Option<usize> {
         let size = self.earlier.as_ref()?.get("settings")?.get("micro-batch")?;
         usize::try_from(size.as_u64()?).ok()
     }
 
-    /// Fails if the run that goes on was started with anything else.
+    /// Fails if the resumed run was started with other settings.
     pub(super) fn check_same(&self, record: &Record) -> Result<()> {
         let Some(earlier) = &self.earlier else {
             return Ok(());
@@ -115,7 +116,7 @@ impl RunFolder {
         let has_other_epochs = epochs.is_some_and(|now| setting("epochs") != now);
         for (name, now) in &record.settings {
             let was = setting(name);
-            // These two follow from the epochs.
+            // These two derive from the epochs.
             let follows = has_other_epochs && matches!(name.as_str(), "steps" | "warm-up");
             if was != now && !follows {
                 let (was, now) = (shown(was), shown(now));
@@ -133,25 +134,26 @@ impl RunFolder {
         }
         let folder = self.path.display();
         bail!(
-            "the run in {folder} cannot go on as another one; different are {}; give what it was started with ({SETTINGS} has \
-             it), or begin a new run with another --out (from this one's model, once it is finished: --model {folder})",
+            "cannot resume the run in {folder} with other settings: {}; use those in {SETTINGS}, \
+             or start a new run with another --out (from this one's model, once it is finished: \
+             --model {folder})",
             differ.join(", ")
         )
     }
 
-    /// Takes the folder: from here on it is this run's and nobody else's.
+    /// Takes the folder and locks it for this run.
     ///
     /// # Errors
-    /// When another run has it, or it cannot be written.
+    /// When another run holds it, or it cannot be written.
     pub(super) fn take(self, record: &Record) -> Result<Taken> {
-        let making = || format!("cannot make the folder {}", self.path.display());
+        let making = || format!("cannot create the folder {}", self.path.display());
         fs::create_dir_all(&self.path).with_context(making)?;
         let log = lock::lock(&self.file(LOG))?;
         let settings = self.file(SETTINGS);
         if self.earlier.is_none() {
             ensure!(
                 !settings.exists(),
-                "another run has just begun in {}",
+                "another run has just started in {}",
                 self.path.display()
             );
             let file = AtomicFile::create_alone(&settings)?;
@@ -164,7 +166,7 @@ impl RunFolder {
             write().with_context(|| format!("cannot write {}", settings.display()))?;
             file.commit()?;
         }
-        // After the settings: without them the folder would be taken for somebody else's.
+        // After the settings: without them the folder would not look like a run's.
         let state = self.file(STATE);
         fs::create_dir_all(state.parent().unwrap_or(&self.path)).with_context(making)?;
         Ok(Taken {
@@ -180,7 +182,7 @@ impl RunFolder {
     }
 }
 
-/// A setting as it is typed.
+/// A setting as the user types it.
 fn shown(value: &Value) -> String {
     match value.as_f64() {
         Some(number) => number.to_string(),
@@ -188,7 +190,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// What a run was started with.
+/// The settings that a run was started with.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) model: String,
@@ -212,14 +214,14 @@ impl Record {
         })
     }
 
-    /// Of all that makes the run the one it is.
+    /// Digest of everything that identifies the run.
     fn digest(&self) -> String {
         let text = json!([self.model_sha256, self.data_sha256, self.settings]).to_string();
         hexadecimal(&Sha256::digest(text))
     }
 }
 
-/// A folder that is this run's.
+/// A folder locked by this run.
 pub(super) struct Taken {
     folder: PathBuf,
     log: Option<File>,
@@ -227,7 +229,7 @@ pub(super) struct Taken {
     record: Record,
 }
 
-/// Keys of a state file's header.
+/// Keys in the header of a state file.
 const STEP: &str = "longclip.step";
 const EPOCH: &str = "longclip.epoch";
 const BATCH: &str = "longclip.batch";
@@ -250,15 +252,15 @@ impl Taken {
         self.folder.join(SKIPPED)
     }
 
-    /// The open log, which is the lock; once.
+    /// The open log, which is the lock. Can be taken once.
     pub(super) fn take_log(&mut self) -> Result<File> {
         self.log.take().context("the log was taken already")
     }
 
-    /// Replaces the state.
+    /// Replaces the saved state.
     ///
     /// # Errors
-    /// When the disk does not take it; the old one is still there then.
+    /// When it cannot be written; the old one is kept.
     pub(super) fn save(&self, tensors: &Tensors, at: Position) -> Result<()> {
         let seed = self.record.settings.get("seed").unwrap_or(&Value::Null);
         let pairs = [
@@ -274,13 +276,13 @@ impl Taken {
         let pairs = pairs.map(|(key, value)| (key.to_owned(), value));
         let metadata: Metadata = pairs.into_iter().collect();
         export::write_tensors(&self.folder.join(STATE), tensors, &metadata)
-            .context("cannot save the state; the one before is still there")
+            .context("cannot save the state; the previous one is kept")
     }
 
     /// The state, if one was saved.
     ///
     /// # Errors
-    /// When it is damaged or of another run.
+    /// When it is damaged or belongs to another run.
     pub(super) fn state(&self) -> Result<Option<(Tensors, Position)>> {
         let path = self.folder.join(STATE);
         if !path.exists() {
@@ -294,7 +296,7 @@ impl Taken {
             };
             ensure!(
                 *value(SETTINGS_SHA256)? == self.digest,
-                "it is the state of another run"
+                "it belongs to another run"
             );
             let at = Position {
                 step: value(STEP)?.parse()?,
@@ -305,7 +307,7 @@ impl Taken {
             Ok((archive.tensors, at))
         };
         read()
-            .with_context(|| format!("cannot go on from {}", path.display()))
+            .with_context(|| format!("cannot resume from {}", path.display()))
             .map(Some)
     }
 }

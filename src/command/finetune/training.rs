@@ -1,5 +1,5 @@
-//! The steps: a batch, a step, a line in the log; now and then the state is saved, and after each
-//! epoch the model is looked at.
+//! The training loop: batch, step, log line; saves the state regularly and evaluates the model
+//! after each epoch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use super::evaluation::Evaluations;
 use super::flags::FinetuneArgs;
 use super::loader::{Loader, Source};
 use super::page::Page;
-use super::progress::Telling;
+use super::progress::ProgressReport;
 use super::recipe::Recipe;
 use super::run_folder::{Position, Taken};
 use crate::checkpoint::Checkpoint;
@@ -19,22 +19,23 @@ use crate::run::session::{Session, Stop};
 use crate::train::log::{Entry, Evaluation, Log, Skipped, Skips, Step};
 use crate::train::{Progress, Trainer};
 
-/// The longest that a crash may cost.
+/// The most work that a crash may lose.
 const SAVE_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Between the states of two epochs: of few data an epoch may be a step, and a state is three times the model.
+/// Minimum time between states after epochs: with little data an epoch may be one step, and a state
+/// is three times the size of the model.
 const SAVE_LEAST: Duration = Duration::from_secs(60);
 
 /// How the steps ended.
 pub(super) enum End {
-    /// All of them are done.
+    /// All steps are done.
     Done,
-    /// By a signal, after a whole step.
+    /// Stopped by a signal, after a complete step.
     Stopped(i32),
-    /// By a step that failed.
+    /// A step failed.
     Failed(Broken),
 }
 
-/// What a run is made of and does not change.
+/// The immutable parts of a run.
 pub(super) struct Parts<'a> {
     pub(super) args: &'a FinetuneArgs,
     pub(super) console: &'a Console,
@@ -46,18 +47,18 @@ pub(super) struct Parts<'a> {
     pub(super) stop: Stop,
 }
 
-/// A run that goes on.
+/// A run in progress.
 pub(super) struct Training<'a> {
     pub(super) parts: Parts<'a>,
     pub(super) trainer: Trainer,
     pub(super) log: Log,
     pub(super) skips: Skips,
     clock: Clock,
-    /// When the state was saved last, and after which step.
+    /// When the state was last saved, and after which step.
     saved: (Instant, Option<usize>),
 }
 
-/// How long the run takes, time between its parts not counted.
+/// The duration of a run, without the time between its parts.
 struct Clock {
     before: f64,
     start: Instant,
@@ -70,7 +71,7 @@ impl Clock {
 }
 
 impl<'a> Training<'a> {
-    /// Goes on where the state is, if there is one.
+    /// Resumes from the saved state, if there is one.
     ///
     /// # Errors
     /// When the state is damaged, or does not fit the model.
@@ -81,12 +82,12 @@ impl<'a> Training<'a> {
         if let Some((tensors, at)) = &state {
             trainer
                 .restore(tensors, at.step)
-                .context("cannot go on from the saved state")?;
+                .context("cannot resume from the saved state")?;
             (step, before) = (at.step, at.seconds);
             let total = parts.recipe.total;
             parts
                 .console
-                .note(&format!("going on after step {step} of {total}"));
+                .note(&format!("resuming after step {step} of {total}"));
         }
         Ok(Self {
             log: Log::go_on(log, &parts.folder.log_path(), step)?,
@@ -112,32 +113,33 @@ impl<'a> Training<'a> {
         self.clock.seconds()
     }
 
-    /// All steps that are left.
+    /// Runs all remaining steps.
     ///
     /// # Errors
-    /// When something cannot be written, or the model not be looked at.
+    /// When an output cannot be written, or the model cannot be evaluated.
     pub(super) fn run(&mut self, source: Arc<Source>) -> Result<End> {
         self.parts.stop.listen()?;
         let recipe = self.parts.recipe.clone();
-        self.look()?;
+        self.evaluate()?;
         let loader = Loader::start(source, self.trainer.steps_done())?;
-        let mut telling = Telling::start(self.parts.console, &recipe, self.trainer.steps_done());
+        let mut progress =
+            ProgressReport::start(self.parts.console, &recipe, self.trainer.steps_done());
         while self.trainer.steps_done() < recipe.total {
             if let Some(signal) = self.parts.stop.signal() {
-                telling.end();
+                progress.end();
                 self.save()?;
                 return Ok(End::Stopped(signal));
             }
             match self.step(&loader) {
-                Ok(Some(step)) => telling.tell(&step),
-                // A signal came: the next round sees it.
+                Ok(Some(step)) => progress.step(&step),
+                // A signal came; the next iteration handles it.
                 Ok(None) => continue,
                 Err(Broken::Writing(error)) => {
-                    telling.end();
+                    progress.end();
                     return Err(error);
                 }
                 Err(broken) => {
-                    telling.end();
+                    progress.end();
                     return Ok(End::Failed(broken));
                 }
             }
@@ -146,18 +148,18 @@ impl<'a> Training<'a> {
                 self.save()?;
             }
             if recipe.is_milestone(done) {
-                self.look()?;
+                self.evaluate()?;
             }
         }
-        telling.end();
+        progress.end();
         match self.parts.stop.signal() {
-            // During the last look: the model is still to be written.
+            // A signal during the last evaluation: the model must still be written.
             Some(signal) => Ok(End::Stopped(signal)),
             None => Ok(End::Done),
         }
     }
 
-    /// A step, unless a signal comes before it changes anything.
+    /// Runs a step, unless a signal comes before it changes anything.
     fn step(&mut self, loader: &Loader) -> Result<Option<Step>, Broken> {
         let begun = Instant::now();
         let (epoch, _) = self.parts.recipe.place(self.trainer.steps_done());
@@ -213,12 +215,14 @@ impl<'a> Training<'a> {
         is_due || done == recipe.total || recipe.is_milestone(done) && since >= SAVE_LEAST
     }
 
-    /// Keeps what a broken step left, if that is better than what is saved; returns the step whose state is on the disk.
+    /// Saves the state that a failed step left, if it is better than the saved one; returns the
+    /// step of the state on disk.
     ///
     /// # Errors
-    /// When the disk does not take it.
+    /// When it cannot be written.
     pub(super) fn keep(&mut self, broken: &Broken) -> Result<Option<usize>> {
-        // Before numbers are no numbers they are large: a state that was saved is better than the last one.
+        // Before parameters become NaN they grow large, so a saved state is better than the last
+        // one.
         let is_better = matches!(broken, Broken::Data(_)) || self.saved.1.is_none();
         if is_better && self.trainer.is_sound() {
             self.save()?;
@@ -226,7 +230,7 @@ impl<'a> Training<'a> {
         Ok(self.saved.1)
     }
 
-    /// Saves the state, unless it is saved already.
+    /// Saves the state, unless it is already saved.
     pub(super) fn save(&mut self) -> Result<()> {
         let step = self.trainer.steps_done();
         if self.saved.1 != Some(step) {
@@ -243,8 +247,8 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// Looks at the model, if the log does not say already how good it is now, and draws the page.
-    fn look(&mut self) -> Result<()> {
+    /// Evaluates the model, unless the log already has figures for this step, and writes the page.
+    fn evaluate(&mut self) -> Result<()> {
         let step = self.trainer.steps_done();
         let (epoch, batch) = self.parts.recipe.place(step);
         if batch != 0 && step != self.parts.recipe.total {
@@ -268,19 +272,19 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// The page as of now.
+    /// Writes the current page.
     pub(super) fn draw(&self) -> Result<()> {
         self.parts.page.write(&self.log, self.seconds())
     }
 }
 
-/// What ended the steps early.
+/// The error that ended the steps early.
 pub(super) enum Broken {
-    /// The images.
+    /// Reading images.
     Data(anyhow::Error),
     /// The step itself.
     Step(anyhow::Error),
-    /// The disk.
+    /// Writing files.
     Writing(anyhow::Error),
 }
 

@@ -1,4 +1,4 @@
-//! `longclip models list`: which models have names, and which are on this machine.
+//! `longclip models list`: lists named models, and those on this machine.
 
 use std::fmt::Write as _;
 
@@ -18,39 +18,39 @@ Examples:
   longclip models list
   longclip models list --format json | jq -r '.[] | select(.cached == \"complete\") | .name'
 
-Models of other repositories are shown if they are in the hub's cache and look like CLIP. Sizes of
-models that are not cached are about right; \"not stated\" is a licence that the repository does not
-state. Uses no network.
+Models without a name are listed if they are in the hub's cache and look like CLIP. Sizes of
+models that are not cached are approximate; \"not stated\" means that the repository does not
+state a licence. Does not use the network.
 
-Exit status: 0 listed, 2 the cache cannot be read.";
+Exit status: 0 success, 2 the cache cannot be read.";
 
 /// The arguments of `longclip models list`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub(super) struct ListArgs {
-    /// How to print the list [default: table on a terminal, else json]
+    /// Output format [default: table on a terminal, else json]
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<ReportFormat>,
 }
 
-/// One model. The names are a contract: scripts read them.
+/// One model. The field names are stable, since scripts read them.
 #[derive(Debug, Default, Serialize)]
 struct Row {
-    /// What `--model` takes.
+    /// The value for `--model`.
     name: String,
     repository: Option<String>,
-    /// The file of the weights, where it has no usual name.
+    /// The file of the weights, if it does not have a usual name.
     file: Option<String>,
-    /// About how much a download is, in bytes; none if not known.
+    /// The approximate size of a download in bytes, if known.
     bytes: Option<u64>,
     licence: Option<&'static str>,
     architecture: Option<String>,
     context_length: Option<usize>,
     good_for: Option<&'static str>,
     cached: &'static str,
-    /// What the repository takes in the cache, in bytes.
+    /// The size of the repository in the cache, in bytes.
     cached_bytes: u64,
-    /// The weights, or where they begin to arrive.
+    /// The paths of the weights, or of the partial download.
     paths: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ fn other(name: String, settings: &hub::Settings) -> Row {
 }
 
 impl Row {
-    /// With what the cache has of it.
+    /// Adds what the cache has of it.
     fn located(mut self, repository: &str, settings: &hub::Settings) -> Self {
         self.repository = Some(repository.to_owned());
         let stored = Repository::new(repository, "main")
@@ -120,7 +120,7 @@ impl Row {
                 (if complete { "complete" } else { "partial" }, paths)
             }
             Ok(Presence::Begun) => ("partial", folder()),
-            // A folder here has the repository's name, and is what the name means.
+            // A local folder has the repository's name and takes precedence.
             Ok(Presence::Local(files)) => (
                 "local",
                 files.weights.iter().map(|path| shown(path)).collect(),
@@ -130,7 +130,7 @@ impl Row {
         self
     }
 
-    /// The download's size, or what it takes.
+    /// The size in the cache, or of the download.
     fn size(&self) -> String {
         match (self.cached, self.bytes) {
             ("complete" | "local", _) | (_, None) => size(self.cached_bytes),
@@ -152,7 +152,7 @@ impl Row {
         ]
     }
 
-    /// What stands below the row.
+    /// Further lines below the row.
     fn details(&self) -> Vec<String> {
         let mut details = Vec::new();
         if let (Some(architecture), Some(good_for)) = (&self.architecture, self.good_for) {
@@ -173,7 +173,7 @@ fn shown(path: &std::path::Path) -> String {
 
 const HEADER: [&str; 5] = ["NAME", "CACHED", "SIZE", "CONTEXT", "LICENCE"];
 
-/// A line of columns for each model, and what does not fit into columns below it.
+/// One row per model, with details below it.
 fn table(rows: &[Row]) -> String {
     let header = HEADER.map(str::to_owned);
     let all: Vec<[String; 5]> = std::iter::once(header)
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_aligned_and_says_what_it_does_not_know() {
+    fn the_table_is_aligned_and_marks_unknown_values() {
         let settings = hub::Settings::new("http://h", None);
         let rows = [
             built_in().unwrap(),

@@ -1,4 +1,4 @@
-//! `longclip models`: the models that have names, and the copies of them on this machine.
+//! `longclip models`: lists, downloads, verifies and removes models.
 
 mod list;
 mod pull;
@@ -71,10 +71,11 @@ Examples:
   longclip models verify
   longclip models rm longclip-l
 
-Downloads lie in the hub's cache, which Python's tools share: HF_HUB_CACHE, or hub below HF_HOME,
-else ~/.cache/huggingface/hub.
+Downloads are stored in the hub's cache, which is shared with Python tools: HF_HUB_CACHE, or hub
+inside HF_HOME, else ~/.cache/huggingface/hub.
 
-Exit status: 0 done, 1 some models failed or a file is damaged, 2 all failed, 75 worth retrying.";
+Exit status: 0 success, 1 some models failed or a file is damaged, 2 all failed, 75 temporary
+failure, try again.";
 
 /// The arguments of `longclip models`.
 #[derive(Debug, Args)]
@@ -84,32 +85,32 @@ pub struct ModelsArgs {
     command: ModelsCommand,
 }
 
-/// What can be done with models.
+/// The subcommands of `longclip models`.
 #[derive(Debug, Subcommand)]
 enum ModelsCommand {
-    /// Show which models have names, and which are on this machine
+    /// List known models, and those on this machine
     List(list::ListArgs),
-    /// Download models, so that later runs need no network
+    /// Download models for offline use
     Pull(pull::PullArgs),
-    /// Print where a model's weights are; never uses the network
+    /// Print the paths of a model's weights, without using the network
     Path(pull::PathArgs),
     /// Remove downloaded models from the cache
     Rm(rm::RmArgs),
-    /// Compare downloaded files with the hashes that the hub stated for them
+    /// Verify downloaded files against the hub's hashes
     Verify(verify::VerifyArgs),
 }
 
-/// The forms of a result.
+/// The output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ReportFormat {
-    /// For people.
+    /// Aligned columns
     Table,
-    /// One array.
+    /// One JSON array
     Json,
 }
 
 impl ReportFormat {
-    /// What was asked for, else a table on a terminal and JSON elsewhere.
+    /// The format given, else a table on a terminal and JSON elsewhere.
     fn chosen(typed: Option<Self>) -> Self {
         let by_destination = if std::io::stdout().is_terminal() {
             Self::Table
@@ -120,7 +121,7 @@ impl ReportFormat {
     }
 }
 
-/// Does what the user asked for with models.
+/// Runs a subcommand.
 ///
 /// # Errors
 /// When it cannot run at all, or the only model fails.
@@ -135,7 +136,7 @@ pub fn run(args: ModelsArgs, console: &Console) -> Result<Outcome> {
     }
 }
 
-/// What became of several models.
+/// Counts of models that succeeded and failed.
 #[derive(Default)]
 struct Tally {
     done: usize,
@@ -144,7 +145,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Counts one model; says on stderr why it failed.
+    /// Counts one model; reports an error on stderr.
     fn add(&mut self, name: &str, outcome: Result<()>, console: &Console) {
         match outcome {
             Ok(()) => self.done += 1,
@@ -166,8 +167,8 @@ impl Tally {
     }
 }
 
-/// Does the same with each model and prints what it gives. One model's error is the run's; of
-/// several each is told, and the others are still tried.
+/// Runs `one` on each model and prints the results. The error of a single model is that of the run;
+/// errors of several are reported, and the other models are still tried.
 fn each(
     names: &[String],
     console: &Console,
@@ -188,7 +189,7 @@ fn each(
     Ok(tally.outcome())
 }
 
-/// Writes results to stdout and on to the reader.
+/// Writes results to stdout and flushes.
 fn print(bytes: &[u8]) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(bytes)?;
@@ -196,7 +197,7 @@ fn print(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Paths, one a line, to the byte.
+/// Paths, one per line, byte for byte.
 fn lines<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<u8> {
     let mut lines = Vec::new();
     for path in paths {
@@ -206,7 +207,7 @@ fn lines<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<u8> {
     lines
 }
 
-/// `599 MB`: three digits that count, in powers of a thousand.
+/// A size such as `599 MB`: three significant digits, powers of 1000.
 fn size(bytes: u64) -> String {
     let mut amount = bytes as f64;
     let mut unit = "bytes";
@@ -226,7 +227,7 @@ fn size(bytes: u64) -> String {
     format!("{amount:.digits$} {unit}")
 }
 
-/// A name as it can be typed into a shell again.
+/// A name quoted for a shell if needed.
 fn typed(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./@:".contains(c);
     if name.chars().all(plain) {
@@ -241,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_three_digits_that_count() {
+    fn sizes_have_three_significant_digits() {
         let cases = [
             (0, "0 bytes"),
             (999, "999 bytes"),
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_status_follows_from_what_became_of_all() {
+    fn the_exit_status_depends_on_all_outcomes() {
         let cases = [
             (2, 0, false, Outcome::Answered),
             (0, 0, false, Outcome::Answered),

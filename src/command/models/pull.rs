@@ -1,4 +1,4 @@
-//! `longclip models pull` and `path`: the files of a model.
+//! `longclip models pull` and `path`: download and locate the files of a model.
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -14,17 +14,18 @@ Examples:
   longclip models pull longclip-l openai/clip-vit-base-patch16@main
   HF_TOKEN=… longclip models pull somebody/gated-model
 
-The paths of the weights are printed on stdout. A download that was cut short goes on where it
-ended; what arrives is checked before it is used. A cached model causes no request.
+Prints the paths of the weights. An interrupted download resumes where it stopped, and downloads
+are verified before use. A cached model causes no request.
 
-Exit status: 0 all are there, 1 some failed, 2 all failed, 75 all failed and it is worth retrying.";
+Exit status: 0 all models are cached, 1 some failed, 2 all failed, 75 all failed but trying again
+may help.";
 
 /// The arguments of `longclip models pull`.
 #[derive(Debug, Args)]
 #[command(after_help = PULL_NOTES)]
 pub(super) struct PullArgs {
     /// As `--model` takes it.
-    #[arg(help = "Names of models, or repositories OWNER/REPO[@REV][:FILE]")]
+    #[arg(help = "Model names, or repositories OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
 }
@@ -34,21 +35,21 @@ Examples:
   longclip models path longclip-b
   sha256sum \"$(longclip models path longclip-b)\"
 
-A model of several shards has one path a line.
+For a model in several shards, one path is printed per line.
 
-Exit status: 0 printed, 2 the model is not on this machine.";
+Exit status: 0 success, 2 the model is not on this machine.";
 
 /// The arguments of `longclip models path`.
 #[derive(Debug, Args)]
 #[command(after_help = PATH_NOTES)]
 pub(super) struct PathArgs {
     /// As `--model` takes it.
-    #[arg(help = "A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]")]
+    #[arg(help = "Model name, file, folder, or repository OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "NAME")]
     name: String,
 }
 
-/// Fetches what is not cached and prints the paths of the weights.
+/// Downloads what is not cached and prints the paths of the weights.
 pub(super) fn run(args: &PullArgs, settings: &hub::Settings, console: &Console) -> Result<Outcome> {
     each(&args.names, console, |name| {
         Ok(match pull(name, settings, console)? {
@@ -58,7 +59,7 @@ pub(super) fn run(args: &PullArgs, settings: &hub::Settings, console: &Console) 
     })
 }
 
-/// The files of a model, fetched if need be; none for the built-in one.
+/// The files of a model, downloaded if needed; `None` for the built-in one.
 fn pull(name: &str, settings: &hub::Settings, console: &Console) -> Result<Option<ModelFiles>> {
     match source::presence(name, settings)? {
         Presence::BuiltIn => {
@@ -66,14 +67,14 @@ fn pull(name: &str, settings: &hub::Settings, console: &Console) -> Result<Optio
             Ok(None)
         }
         Presence::Local(files) => {
-            console.note(&format!("{name} is on this machine already"));
+            console.note(&format!("{name} is already on this machine"));
             Ok(Some(files))
         }
         Presence::Cached {
             files,
             complete: true,
         } => {
-            console.note(&format!("{name} is cached already"));
+            console.note(&format!("{name} is already cached"));
             Ok(Some(files))
         }
         Presence::Cached { .. } | Presence::Begun | Presence::Absent => {
@@ -93,8 +94,8 @@ pub(super) fn print_path(args: &PathArgs, settings: &hub::Settings) -> Result<Ou
             print(&lines(files.weights.iter().map(AsRef::as_ref)))?;
             return Ok(Outcome::Answered);
         }
-        Presence::BuiltIn => bail!("{name} is built into the program; there is no file of it"),
-        Presence::Begun => "is cached only in part",
+        Presence::BuiltIn => bail!("{name} is built into the program and has no file"),
+        Presence::Begun => "is only partly cached",
         Presence::Absent => "is not cached",
     };
     bail!(

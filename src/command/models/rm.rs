@@ -1,4 +1,4 @@
-//! `longclip models rm`: takes models out of the cache.
+//! `longclip models rm`: removes models from the cache.
 
 use std::io::IsTerminal as _;
 
@@ -17,80 +17,80 @@ Examples:
   longclip models rm --yes longclip-b owner/model
   longclip models rm owner/model@0123456789abcdef0123456789abcdef01234567
 
-A name stands for its whole repository, with all snapshots of it and what is left of broken
-downloads; with @REV only that snapshot goes, and the files that others share stay. Nothing outside
-the cache is touched.
+Removes the whole repository of a name, with all snapshots and partial downloads. With @REV,
+removes only that snapshot and keeps files that other snapshots share. Never touches anything
+outside the cache.
 
-Exit status: 0 removed, or kept because you said no; 1 some failed; 2 all failed, or --yes is
-missing where nobody can be asked; 75 a download of it is in progress.";
+Exit status: 0 removed, or kept because you answered no; 1 some failed; 2 all failed, or --yes is
+missing and stdin is not a terminal; 75 the model is being downloaded.";
 
 /// The arguments of `longclip models rm`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub(super) struct RmArgs {
     /// As `--model` takes it.
-    #[arg(help = "Names of models, or repositories OWNER/REPO[@REV]")]
+    #[arg(help = "Model names, or repositories OWNER/REPO[@REV]")]
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
-    /// Do not ask
+    /// Remove without asking
     #[arg(short, long)]
     yes: bool,
 }
 
-/// Something to remove.
-struct Doomed<'a> {
+/// A repository or snapshot to remove.
+struct Removal<'a> {
     name: &'a str,
     stored: Stored,
-    /// One snapshot; none for all there is.
+    /// One snapshot; `None` removes all of them.
     commit: Option<String>,
 }
 
-/// Asks, removes, and prints what was freed.
+/// Asks for confirmation, removes, and prints the space freed.
 pub(super) fn run(args: &RmArgs, settings: &hub::Settings, console: &Console) -> Result<Outcome> {
     let single = args.names.len() == 1;
     let mut tally = Tally::default();
-    let mut doomed: Vec<Doomed<'_>> = Vec::new();
+    let mut removals: Vec<Removal<'_>> = Vec::new();
     for name in &args.names {
         match find(name, settings) {
-            Ok(found) if doomed.iter().any(|other| other.is_same(&found)) => {}
-            Ok(found) => doomed.push(found),
+            Ok(found) if removals.iter().any(|other| other.is_same(&found)) => {}
+            Ok(found) => removals.push(found),
             Err(error) if single => return Err(error),
             Err(error) => tally.add(name, Err(error), console),
         }
     }
-    if doomed.is_empty() {
+    if removals.is_empty() {
         return Ok(tally.outcome());
     }
-    if !args.yes && !agreed(&doomed, console)? {
+    if !args.yes && !agreed(&removals, console)? {
         console.note("nothing was removed");
         return Ok(Outcome::Answered);
     }
-    for doomed in &doomed {
-        match doomed.remove() {
+    for removal in &removals {
+        match removal.remove() {
             Ok(line) => {
                 print(line.as_bytes())?;
-                tally.add(doomed.name, Ok(()), console);
+                tally.add(removal.name, Ok(()), console);
             }
             Err(error) if single => return Err(error),
-            Err(error) => tally.add(doomed.name, Err(error), console),
+            Err(error) => tally.add(removal.name, Err(error), console),
         }
     }
     Ok(tally.outcome())
 }
 
-/// What a name means in the cache.
-fn find<'a>(name: &'a str, settings: &hub::Settings) -> Result<Doomed<'a>> {
+/// Finds a name in the cache.
+fn find<'a>(name: &'a str, settings: &hub::Settings) -> Result<Removal<'a>> {
     let (repository, is_named) = match source::parse(name)? {
         Reference::BuiltIn => bail!("{name} is built into the program and cannot be removed"),
         Reference::Path(path) => bail!(
-            "{} is a file or folder of yours, not a download; longclip does not remove it",
+            "{} is a local file or folder, not a download; longclip does not remove it",
             path.display()
         ),
         Reference::Hub { repository, .. } => (repository, source::names_revision(name)),
     };
     ensure!(
         !name.contains(':'),
-        "{name:?} names a single file; leave :FILE away to remove the whole repository"
+        "{name:?} names a single file; drop :FILE to remove the whole repository"
     );
     let absent = || format!("{name} is not cached; there is nothing to remove");
     let stored = Stored::open(settings, &repository).with_context(absent)?;
@@ -102,25 +102,26 @@ fn find<'a>(name: &'a str, settings: &hub::Settings) -> Result<Doomed<'a>> {
         }
         false => None,
     };
-    Ok(Doomed {
+    Ok(Removal {
         name,
         stored,
         commit,
     })
 }
 
-/// Asks the person at the terminal.
-fn agreed(doomed: &[Doomed<'_>], console: &Console) -> Result<bool> {
+/// Asks for confirmation on the terminal.
+fn agreed(removals: &[Removal<'_>], console: &Console) -> Result<bool> {
     ensure!(
         std::io::stdin().is_terminal(),
-        "nobody can be asked, because stdin is not a terminal; pass --yes to remove without asking"
+        "cannot ask for confirmation, because stdin is not a terminal; pass --yes to remove \
+         without asking"
     );
-    let list: Vec<String> = doomed.iter().map(Doomed::describe).collect();
+    let list: Vec<String> = removals.iter().map(Removal::describe).collect();
     let agreed = console.ask(&format!("remove {}?", list.join(" and ")));
-    agreed.context("cannot ask")
+    agreed.context("cannot ask for confirmation")
 }
 
-impl Doomed<'_> {
+impl Removal<'_> {
     fn is_same(&self, other: &Self) -> bool {
         (self.stored.id(), &self.commit) == (other.stored.id(), &other.commit)
     }

@@ -1,4 +1,4 @@
-//! `longclip models verify`: whether downloaded files still are what the hub sent.
+//! `longclip models verify`: checks downloaded files against the hub's hashes.
 
 use std::fmt::Write as _;
 
@@ -18,31 +18,31 @@ Examples:
   longclip models verify
   longclip models verify longclip-b --format json
 
-Without names all models that `longclip models list` shows are checked, as far as they are cached.
-The cache names a large file by its sha256 and a small one by git's hash, so that nothing has to be
-asked for. unknown: a file that did not come into the cache as a download.
+Without names, verifies all models of `longclip models list` that are cached. The cache names
+large files by their SHA-256 and small ones by their git hash, so the network is not needed.
+unknown: a file that was not downloaded into the cache.
 
-Exit status: 0 nothing is damaged, 1 a file is damaged or some names failed, 2 all names failed.";
+Exit status: 0 no file is damaged, 1 a file is damaged or some names failed, 2 all names failed.";
 
 /// The arguments of `longclip models verify`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub(super) struct VerifyArgs {
     /// As `--model` takes it.
-    #[arg(help = "Names of models, or repositories OWNER/REPO[@REV]")]
+    #[arg(help = "Model names, or repositories OWNER/REPO[@REV]")]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// How to print the result [default: table on a terminal, else json]
+    /// Output format [default: table on a terminal, else json]
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<ReportFormat>,
 }
 
-/// One model. The names are a contract: scripts read them.
+/// One model. The field names are stable, since scripts read them.
 #[derive(Debug, Serialize)]
 struct Report {
     name: String,
     repository: String,
-    /// Whether all that a run needs is cached.
+    /// Whether all files that a run needs are cached.
     complete: bool,
     files: Vec<FileReport>,
 }
@@ -59,7 +59,7 @@ struct FileReport {
     detail: Option<String>,
 }
 
-/// Checks and prints.
+/// Verifies models and prints the result.
 pub(super) fn run(
     args: &VerifyArgs,
     settings: &hub::Settings,
@@ -92,7 +92,7 @@ pub(super) fn run(
     print(text.as_bytes())?;
     let mut damaged = false;
     for report in &reports {
-        damaged |= report.tell(console);
+        damaged |= report.advise(console);
     }
     Ok(match tally.outcome() {
         Outcome::Answered if damaged => Outcome::SomeFailed,
@@ -100,7 +100,7 @@ pub(super) fn run(
     })
 }
 
-/// The names of the models with something in the cache.
+/// The names of models that are at least partly cached.
 fn all_cached(settings: &hub::Settings) -> Vec<String> {
     let aliases = ALIASES.iter().map(|alias| alias.name.to_owned());
     let mut names: Vec<String> = aliases.chain(source::found_in_cache(settings)).collect();
@@ -115,7 +115,7 @@ fn verify(name: &str, settings: &hub::Settings, console: &Console) -> Result<Rep
     let repository = match source::parse(name)? {
         Reference::BuiltIn => bail!("{name} is built into the program; there is no file to check"),
         Reference::Path(path) => bail!(
-            "{} is a file or folder of yours; only of downloads it is known what they should be",
+            "{} is a local file or folder; only downloads can be verified",
             path.display()
         ),
         Reference::Hub { repository, .. } => repository,
@@ -195,8 +195,8 @@ impl Report {
         text
     }
 
-    /// Says what to do about the model; true if a file of it is damaged.
-    fn tell(&self, console: &Console) -> bool {
+    /// Prints advice about the model; returns whether one of its files is damaged.
+    fn advise(&self, console: &Console) -> bool {
         let name = typed(&self.name);
         if self.files.iter().any(|file| file.status == "damaged") {
             console.failed(
@@ -209,7 +209,7 @@ impl Report {
         }
         if !self.complete {
             console.note(&format!(
-                "{} is cached only in part; `longclip models pull {name}` fetches the rest",
+                "{} is only partly cached; run `longclip models pull {name}` to download the rest",
                 self.name
             ));
         }

@@ -1,4 +1,4 @@
-//! What `DATA`, `--test` and `--val` name: which images, of which classes.
+//! The images and classes of `DATA`, `--test` and `--val`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,18 +16,18 @@ use crate::input::dataset::{LabelledOptions, clean};
 use crate::run::Console;
 use crate::run::images::IMAGES;
 
-/// A first line that is looked at is at most so long.
+/// The first line is read up to this many bytes.
 const LONGEST_LINE: u64 = 1 << 24;
 
-/// Images from one place, each with its class.
+/// Images from one source, each with its class.
 pub(super) struct Part {
     pub(super) path: PathBuf,
     pub(super) source: Source,
-    /// The class of each image, counted in [`Data::classes`].
+    /// The class of each image, as an index into [`Data::classes`].
     pub(super) classes: Vec<usize>,
 }
 
-/// Where images come from; as many of them as there are [`Part::classes`].
+/// Where images come from; there are as many as [`Part::classes`].
 pub(super) enum Source {
     /// A file of embeddings, and the rows that have a class.
     Embedded(Embedded),
@@ -37,16 +37,16 @@ pub(super) enum Source {
 
 /// All images of a run.
 pub(super) struct Data {
-    /// What the training data calls the classes.
+    /// The names of the classes in the training data.
     pub(super) classes: Vec<String>,
-    /// Whether these names are those of folders.
+    /// Whether these are names of folders.
     pub(super) are_folders: bool,
     pub(super) train: Part,
     pub(super) validation: Option<Part>,
     pub(super) test: Option<Part>,
 }
 
-/// Images with classes by name.
+/// Images with named classes.
 struct Named {
     source: Source,
     names: Vec<String>,
@@ -62,7 +62,7 @@ impl Data {
         dataset::check_single_labels(&train.names)?;
         ensure!(
             train.names.len() > 1,
-            "{} has images of one class only ({:?}); a probe tells two or more apart",
+            "{} has images of only one class ({:?}); a probe needs at least two",
             args.data.display(),
             train.names.first().map_or("", String::as_str)
         );
@@ -88,20 +88,21 @@ impl Data {
         let is_embedded = |part: &Part| matches!(part.source, Source::Embedded(_));
         ensure!(
             labels.is_empty() || opened.parts().any(is_embedded),
-            "--labels-from is about files that longclip embed wrote; datasets tell their classes"
+            "--labels-from applies only to files from longclip embed; datasets have classes of \
+             their own"
         );
         Ok(opened)
     }
 
-    /// Training, validation and test images, as far as there are any.
+    /// The parts that exist: training, validation and test images.
     pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
         let others = [&self.validation, &self.test].into_iter().flatten();
         std::iter::once(&self.train).chain(others)
     }
 }
 
-/// With `known` classes, folders anywhere in a path may be one of them. Of a file that keeps splits
-/// apart, `split` is taken.
+/// With `known` classes, any folder in a path may be one of them. Of a file with splits, `split` is
+/// used.
 fn open(
     path: &Path,
     split: &'static str,
@@ -127,7 +128,7 @@ fn open(
     })
 }
 
-/// Whether a file is one of embeddings; its name tells, or for lines of JSON the first.
+/// Whether a file holds embeddings, judging by its name, or for JSON lines by the first line.
 fn holds_embeddings(path: &Path) -> Result<bool> {
     let (path, _) = split_array(path);
     let path = path.as_path();
@@ -160,7 +161,7 @@ fn holds_embeddings(path: &Path) -> Result<bool> {
     }
 }
 
-/// Numbers the classes of a part as training does.
+/// Maps the classes of a part to those of the training data.
 fn matched(path: &Path, part: Named, known: &[String], train: &Path) -> Result<Part> {
     let exact: HashMap<&str, usize> = (known.iter().enumerate())
         .map(|(at, name)| (name.as_str(), at))
@@ -168,7 +169,7 @@ fn matched(path: &Path, part: Named, known: &[String], train: &Path) -> Result<P
     let plain = |name: &str| clean(name).to_lowercase();
     let mut loose: HashMap<String, Option<usize>> = HashMap::new();
     for (at, name) in known.iter().enumerate() {
-        // Names that two classes share are nobody's.
+        // Names that two classes share match neither.
         loose
             .entry(plain(name))
             .and_modify(|found| *found = None)
@@ -182,8 +183,8 @@ fn matched(path: &Path, part: Named, known: &[String], train: &Path) -> Result<P
     for name in &part.names {
         let place = find(name).with_context(|| {
             format!(
-                "{} has images of the class {name:?}, which {} has none of; leave them out, or add \
-                 such images to both",
+                "{} has images of the class {name:?}, but {} has none; omit them, or add such \
+                 images to both",
                 path.display(),
                 train.display()
             )

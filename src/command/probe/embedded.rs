@@ -15,7 +15,7 @@ use crate::run::foreign::Foreign;
 use crate::run::made_with::MadeWith;
 use crate::task::linear_probe::Samples;
 
-/// The rows of a file that have a class.
+/// The rows of a file of embeddings that have a class.
 pub(super) struct Embedded {
     path: PathBuf,
     file: Embeddings,
@@ -24,7 +24,8 @@ pub(super) struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the file; returns it with the names of its classes and the class of each row that has one.
+    /// Opens the file and returns it with the names of its classes, and the class of each row that
+    /// has one.
     pub(super) fn open(
         path: &Path,
         (labels, known): (&Labels, Option<&[String]>),
@@ -33,7 +34,7 @@ impl Embedded {
         let file = embedding::open_any(path)?;
         ensure!(
             file.about().is_none_or(|about| about.kind == Kind::Images),
-            "{} holds embeddings of texts; a probe learns from images: embed these",
+            "{} holds embeddings of texts, but a probe is trained on images; embed images instead",
             path.display()
         );
         ensure!(
@@ -47,11 +48,11 @@ impl Embedded {
             match name.with_context(|| format!("cannot read {}", path.display()))? {
                 Some(Name::Image(name)) => names.push(name),
                 Some(Name::Text(_)) => {
-                    bail!("{} holds texts among its images", path.display())
+                    bail!("{} mixes texts with images", path.display())
                 }
                 None => bail!(
-                    "nothing names the rows of {}, and classes come from the paths of images; write \
-                     {}, one line {{\"image\": PATH}} per row",
+                    "the rows of {} have no names, but classes are derived from image paths; write \
+                     {} with one line {{\"image\": PATH}} per row",
                     path.display(),
                     sidecar_of(&embedding::split_array(path).0).display()
                 ),
@@ -77,16 +78,16 @@ impl Embedded {
         Ok((embedded, classes, of))
     }
 
-    /// The model that it was made with, where it says so.
+    /// The model that it was made with, if it says so.
     pub(super) fn made_with(&self) -> Option<MadeWith<'_>> {
         Some(MadeWith {
             path: &self.path,
             about: self.file.about()?,
-            anew: "embed anew",
+            redo: "embed again",
         })
     }
 
-    /// The matrix that another program wrote, if that is what it is.
+    /// The matrix of another program, if it is one.
     pub(super) fn foreign(&self) -> Option<Foreign<'_>> {
         match &self.file {
             Embeddings::Ours(_) => None,
@@ -97,7 +98,7 @@ impl Embedded {
         }
     }
 
-    /// What the images are called.
+    /// The names of the images.
     pub(super) fn names(&self) -> &[ImageName] {
         &self.names
     }
@@ -118,7 +119,8 @@ impl Embedded {
             let embedding = &values[(row - block.start) * dim..][..dim];
             samples.push(embedding, *class).with_context(|| {
                 format!(
-                    "cannot use row {row} of {} ({}): the file was changed or is damaged; embed anew",
+                    "cannot use row {row} of {} ({}): the file was changed or is damaged; embed \
+                     again",
                     self.path.display(),
                     name.text
                 )
@@ -128,7 +130,7 @@ impl Embedded {
     }
 }
 
-/// Only the classes that a row has, in byte order, as datasets of folders have them.
+/// Only the classes that a row has, in byte order as for folders.
 fn used(classes: Vec<String>, of: Vec<usize>) -> (Vec<String>, Vec<usize>) {
     let mut is_used = vec![false; classes.len()];
     of.iter().for_each(|&class| is_used[class] = true);
@@ -144,7 +146,7 @@ fn used(classes: Vec<String>, of: Vec<usize>) -> (Vec<String>, Vec<usize>) {
     )
 }
 
-/// Rows that the files do not name are left out.
+/// Takes classes from `--labels-from`; other rows are skipped.
 fn by_file(
     path: &Path,
     paths: &[&Path],
@@ -157,15 +159,15 @@ fn by_file(
     let count = found.iter().flatten().count();
     ensure!(
         count > 0,
-        "{} names no image of {}, such as {}; paths are looked for as they are written and from the \
-         folder of the file",
+        "{} lists none of the images of {}, such as {}; paths are resolved as written and from the \
+         folder of the list",
         labels.files(),
         path.display(),
         paths[0].display()
     );
     if count < found.len() {
         console.note(&format!(
-            "{} of {} images in {} have no label in {} and are left out",
+            "{} of {} images in {} have no label in {} and are skipped",
             found.len() - count,
             found.len(),
             path.display(),
@@ -175,7 +177,7 @@ fn by_file(
     Ok(found)
 }
 
-/// The class is the first folder that not all paths have in common.
+/// The class is the first folder in which the paths differ.
 fn by_folder(path: &Path, paths: &[&Path]) -> Result<(Vec<String>, Vec<Option<usize>>)> {
     let folders: Vec<Vec<String>> = paths.iter().map(|path| folders(path)).collect();
     let common = (folders.iter()).fold(folders[0].len(), |common, one| {
@@ -187,8 +189,8 @@ fn by_folder(path: &Path, paths: &[&Path]) -> Result<(Vec<String>, Vec<Option<us
     for (row, folders) in folders.iter().enumerate() {
         let Some(name) = folders.get(common) else {
             bail!(
-                "the paths in {} do not tell classes: {} lies in no folder that others do not lie in; \
-                 embed class folders of two or more classes, or pass --labels-from FILE",
+                "cannot derive classes from the paths in {}: {} is not in a class folder; embed \
+                 folders of two or more classes, or pass --labels-from FILE",
                 path.display(),
                 paths[row].display()
             );
@@ -200,7 +202,7 @@ fn by_folder(path: &Path, paths: &[&Path]) -> Result<(Vec<String>, Vec<Option<us
     for (name, place) in places {
         names[place] = name.to_owned();
     }
-    // Each folder's images, from where paths differ.
+    // The folders where the paths differ.
     let mut images = vec![Vec::new(); names.len()];
     for (folders, place) in folders.iter().zip(of.iter().flatten()) {
         images[*place].push(
@@ -213,15 +215,15 @@ fn by_folder(path: &Path, paths: &[&Path]) -> Result<(Vec<String>, Vec<Option<us
     }
     ensure!(
         !dataset::are_parts(&names, &images),
-        "the folders in {} ({}) are parts of a dataset and not classes; embed each part into a file of \
-         its own",
+        "the folders in {} ({}) are parts of a dataset, not classes; embed each part to its own \
+         file",
         path.display(),
         names.join(", ")
     );
     Ok((names, of))
 }
 
-/// The class is the nearest folder that is a known one.
+/// The class is the innermost folder that is a known class.
 fn by_known_folder(path: &Path, paths: &[&Path], known: &[String]) -> Result<Vec<Option<usize>>> {
     let places: HashMap<&str, usize> = (known.iter().enumerate())
         .map(|(at, name)| (name.as_str(), at))
@@ -234,8 +236,8 @@ fn by_known_folder(path: &Path, paths: &[&Path], known: &[String]) -> Result<Vec
             .find_map(|name| places.get(name.as_str()));
         let found = found.copied().with_context(|| {
             format!(
-                "{} in {} lies in no folder of a class that was trained on, such as {:?}; leave it out, \
-                 or pass --labels-from FILE",
+                "{} in {} is not in the folder of a training class, such as {:?}; omit it, or pass \
+                 --labels-from FILE",
                 row.display(),
                 path.display(),
                 known[0]
@@ -246,7 +248,7 @@ fn by_known_folder(path: &Path, paths: &[&Path], known: &[String]) -> Result<Vec
     paths.iter().map(class).collect()
 }
 
-/// The folders that a path goes through.
+/// The folders of a path.
 fn folders(path: &Path) -> Vec<String> {
     let parent = path.parent().unwrap_or(Path::new(""));
     let name = |component| match component {
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_class_is_the_first_folder_that_paths_do_not_share() {
+    fn the_class_is_the_first_folder_where_paths_differ() {
         let cases: [(&[&str], &[&str]); 3] = [
             (&["cat/a.png", "./dog/b.png"], &["cat", "dog"]),
             (&["/x/y/cat/a.png", "/x/y/dog/old/b.png"], &["cat", "dog"]),
@@ -286,9 +288,9 @@ mod tests {
             assert_eq!(folder_classes(paths).unwrap(), expected, "{paths:?}");
         }
         let odd: [(&[&str], &str); 5] = [
-            (&["a.png", "b.png"], "a.png lies in no folder"),
-            (&["cat/a.png", "cat/b.png"], "lies in no folder"),
-            (&["cat/a.png", "b.png"], "b.png lies in no folder"),
+            (&["a.png", "b.png"], "a.png is not in a class folder"),
+            (&["cat/a.png", "cat/b.png"], "is not in a class folder"),
+            (&["cat/a.png", "b.png"], "b.png is not in a class folder"),
             (&["train/cat/a.png", "test/dog/b.png"], "parts of a dataset"),
             (
                 &[
@@ -307,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn known_classes_are_found_nearest_to_the_image() {
+    fn the_innermost_known_class_counts() {
         let known = ["cat".to_owned(), "dog".to_owned()];
         let find = |path: &str| {
             let found = by_known_folder(Path::new("x.npy"), &[Path::new(path)], &known);
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn only_classes_with_images_count_in_byte_order() {
+    fn only_classes_with_images_are_kept_in_byte_order() {
         let names = ["z", "b", "a"].map(str::to_owned).to_vec();
         let (names, of) = used(names, vec![2, 0, 2]);
         assert_eq!(

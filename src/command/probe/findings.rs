@@ -1,4 +1,4 @@
-//! What is trained, and how it does.
+//! The trained probe and its evaluation.
 
 use std::sync::Arc;
 
@@ -20,37 +20,37 @@ use crate::task::linear_probe::{
 use crate::task::metric::{Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Judge as _, Score};
 
-/// Best labels that a tally is told of.
+/// The number of best labels that a tally counts.
 const TOP: usize = 5;
 
-/// Images to train on and to choose by.
+/// Training and validation images.
 pub(super) struct Split {
     pub(super) train: Samples,
     pub(super) validation: Option<Samples>,
-    /// What the classes are called.
+    /// The names of the classes.
     pub(super) labels: Vec<String>,
-    /// What is shown of the validation images.
+    /// What the page shows of the validation images.
     shown: Vec<Arc<Image>>,
 }
 
-/// All that was trained.
+/// The trained probe and its figures.
 pub(super) struct Findings {
     pub(super) chosen: Chosen,
-    /// The probe that is kept.
+    /// The final probe.
     pub(super) trained: Trained,
     pub(super) scored: Option<Scored>,
     pub(super) shots: Vec<ShotRow>,
-    /// How many images to train on, to choose by, and in the probe that is kept.
+    /// The number of images for training, for validation, and in the final probe.
     counts: [usize; 3],
 }
 
-/// How it does on some images.
+/// The figures on a set of images.
 pub(super) struct Scored {
     /// `test` or `validation`.
     pub(super) on: &'static str,
     pub(super) tally: Tally,
     pub(super) zero_shot: Option<Tally>,
-    /// What is shown of each image, its class and best answers.
+    /// What the page shows of each image, its class and its best labels.
     pub(super) images: Vec<(Arc<Image>, usize, Vec<ClassScore>)>,
 }
 
@@ -67,7 +67,8 @@ impl Findings {
         let validation = split.validation.as_ref();
         let chosen = training.choose(&split.train, validation)?;
         console.advance(0);
-        // Known images are weighed by how many they are, so that none may join them later.
+        // Tip-Adapter's weights depend on the number of cached images, so none may be added after
+        // they are chosen.
         let all = match (validation, training.recipe.method) {
             (Some(validation), Method::Linear) => split.train.with(validation),
             _ => split.train.clone(),
@@ -76,8 +77,8 @@ impl Findings {
         console.advance(0);
         if trained.fit.as_ref().is_some_and(|fit| !fit.converged) {
             console.warn(
-                "the regression did not come to its end, as happens where l2 is very small (a larger \
-                 --l2 ends sooner) or beyond all measure; the probe is what it had come to",
+                "the regression did not converge, which happens if l2 is very small (pass a larger \
+                 --l2) or extremely large; using the last iterate",
             );
         }
         let scored = match (&gathered.test, validation) {
@@ -116,7 +117,7 @@ impl Findings {
         })
     }
 
-    /// All of it as plain numbers.
+    /// All figures as plain numbers.
     pub(super) fn evaluation(
         &self,
         args: &ProbeArgs,
@@ -190,7 +191,7 @@ fn embedder(about: &About) -> Embedder {
     }
 }
 
-/// What the file calls a method.
+/// The name of a method in the file.
 fn method(method: Method) -> &'static str {
     match method {
         Method::Linear => "linear",
@@ -198,7 +199,7 @@ fn method(method: Method) -> &'static str {
     }
 }
 
-/// What was chosen or given.
+/// The hyperparameters, chosen or given.
 pub(super) fn numbers(chosen: &Chosen) -> Numbers {
     Numbers {
         l2: chosen.l2,
@@ -257,20 +258,23 @@ impl Split {
         if part.is_empty() {
             if chooses {
                 bail!(
-                    "no class of {} has two images, so that none can be held out to choose by; pass \
-                     --val DATA, or for --method linear --l2 NUMBER and no --blend auto",
+                    "no class of {} has two images, so none can be held out for validation; pass \
+                     --val DATA, or with --method linear pass --l2 NUMBER without --blend auto",
                     args.data.data.display()
                 );
             }
-            console.note("no class has two images: none is held out, and nothing is scored");
+            console.note(
+                "no class has two images, so none is held out and no accuracy is \
+                measured",
+            );
             return Ok(whole(None));
         }
         let counts = all.counts();
         let mut single = (counts.iter().enumerate()).filter(|(_, count)| **count == 1);
         if let Some((class, _)) = single.next() {
             console.note(&format!(
-                "{} of {} classes have one image, such as {:?}: it is for training, and none to \
-                 choose by",
+                "{} of {} classes have only one image, such as {:?}; it is used for training, not \
+                 validation",
                 1 + single.count(),
                 counts.len(),
                 gathered.labels[class]
@@ -312,7 +316,7 @@ impl Scored {
     }
 }
 
-/// Counts the answers for all samples, and returns the best of each.
+/// Tallies the answers for all samples, and returns the best labels of each.
 fn tally(
     samples: &Samples,
     probe: Probe,

@@ -1,4 +1,4 @@
-//! All images as embeddings, and the classes' texts where they are wanted.
+//! Gathers the embeddings of all images, and of the classes' texts if needed.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,24 +24,24 @@ use crate::run::session::{Session, Stop, start_threads};
 use crate::run::{Console, Outcome, remembered, report};
 use crate::task::linear_probe::Samples;
 
-/// Embeddings and what they are of.
+/// Embeddings and their images.
 pub(super) struct Images {
     pub(super) samples: Samples,
     pub(super) names: Vec<ImageName>,
-    /// What the page shows of each.
+    /// What the page shows of each image.
     pub(super) shown: Vec<Arc<Image>>,
 }
 
-/// What a probe is trained on.
+/// The data that a probe is trained on.
 pub(super) struct Gathered {
-    /// What the training data calls the classes.
+    /// The names of the classes in the training data.
     pub(super) classes: Vec<String>,
-    /// What records show of them.
+    /// The labels of the classes in records.
     pub(super) labels: Vec<String>,
     pub(super) train: Images,
     pub(super) validation: Option<Images>,
     pub(super) test: Option<Images>,
-    /// The texts' classifier `[classes, dim]`, the model's scale in it.
+    /// The zero-shot classifier `[classes, dim]`, multiplied by the logit scale.
     pub(super) zero_shot: Option<Vec<f32>>,
     pub(super) texts: Option<LabelFacts>,
     /// What the embeddings were made with.
@@ -50,8 +50,7 @@ pub(super) struct Gathered {
     pub(super) failed: u64,
 }
 
-/// Reads embeddings, and encodes what is not embedded yet; the outcome if there is nothing to go on
-/// with.
+/// Reads embeddings and encodes images; returns an outcome if the run cannot continue.
 pub(super) fn gather(
     args: &ProbeArgs,
     data: Data,
@@ -68,7 +67,7 @@ pub(super) fn gather(
     check_names(args, &data)?;
     let session = Arc::new(Session::open(&args.model, console)?);
     check_models(&data, &session)?;
-    tell_foreign(&data, &session, console);
+    report_foreign(&data, &session, console);
     let fitted = wanted
         .map(|wanted| wanted.fit(args, &session, console))
         .transpose()?;
@@ -77,7 +76,7 @@ pub(super) fn gather(
     let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
     let ready = Ready::new(session, plan, cache.as_deref())?;
     let about = about_images(&ready.session, &ready.plan, &args.decode)?;
-    tell_differences(&data, (!samples.is_empty()).then_some(&about), console);
+    warn_differences(&data, (!samples.is_empty()).then_some(&about), console);
     let running = (!samples.is_empty()).then(|| {
         let sources = samples.iter().map(Sample::image_source).collect();
         Running::of(sources, ready.plan.clone(), stop.clone())
@@ -103,22 +102,23 @@ pub(super) fn gather(
     }
     encoded.failed = counts.failed;
     let about = match data.parts().find_map(Part::made_with) {
-        // Only the user says how.
+        // Its settings are unknown.
         _ if samples.is_empty() && is_foreign => About {
             settings: "made by another program".to_owned(),
             ..about
         },
-        // What was embedded before was made by these weights too; it may have been read otherwise.
+        // Embedded files were made with the same weights, but images may have been read with other
+        // settings.
         Some(file) if samples.is_empty() => file.about.clone(),
         _ => about,
     };
     gathered(data, about, encoded).map(Ok)
 }
 
-/// Without a model: all is embedded, and no texts are asked for.
+/// Without a model: all images are embedded, and no texts are needed.
 fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathered> {
     if args.model_choice == ModelChoice::Flag {
-        console.note("--model is not used: all images are embedded, and no texts are asked for");
+        console.note("--model is not used: all images are embedded, and no texts are needed");
     }
     start_threads(&args.model)?;
     stop.listen()?;
@@ -128,7 +128,7 @@ fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Res
     gathered(data, about, Encoded::default())
 }
 
-/// Fails if what is embedded names another model than one that would have to be fetched.
+/// Fails if a file names another model than one that would be downloaded.
 fn check_names(args: &ProbeArgs, data: &Data) -> Result<()> {
     let mut files = data.parts().filter_map(Part::made_with);
     files.try_for_each(|file| file.check_name(&args.model.model, args.model_choice))?;
@@ -136,7 +136,7 @@ fn check_names(args: &ProbeArgs, data: &Data) -> Result<()> {
     matrices.try_for_each(|matrix| matrix.check_choice(args.model_choice))
 }
 
-/// Fails if what is embedded was made with another model.
+/// Fails if a file was made with another model.
 fn check_models(data: &Data, session: &Session) -> Result<()> {
     let mut files = data.parts().filter_map(Part::made_with);
     files.try_for_each(|file| {
@@ -147,13 +147,13 @@ fn check_models(data: &Data, session: &Session) -> Result<()> {
     matrices.try_for_each(|matrix| matrix.check_dim(session))
 }
 
-/// Says what files of other programs do not say.
-fn tell_foreign(data: &Data, session: &Session, console: &Console) {
+/// Reports what files of other programs do not specify.
+fn report_foreign(data: &Data, session: &Session, console: &Console) {
     let matrices = data.parts().filter_map(Part::foreign);
     matrices.for_each(|matrix| matrix.report(session, console));
 }
 
-/// All images that are to be encoded, part after part.
+/// All images to encode, part by part.
 fn all_samples(data: &Data) -> Vec<Sample> {
     let images = data.parts().filter_map(|part| match &part.source {
         Source::Images(samples) => Some(samples.clone()),
@@ -162,7 +162,7 @@ fn all_samples(data: &Data) -> Vec<Sample> {
     images.flatten().collect()
 }
 
-/// Which of all samples the page may show: those of the part that is scored on, or that it is held out
+/// The range of samples that the page may show: the part that is scored, or that it is held out
 /// from.
 fn shown(args: &ProbeArgs, data: &Data) -> Range<usize> {
     let count = |part: &Part| match &part.source {
@@ -181,31 +181,31 @@ fn shown(args: &ProbeArgs, data: &Data) -> Range<usize> {
     }
 }
 
-/// The model of files that are all embedded.
+/// The model of the files, if all images are embedded.
 fn about_embedded(data: &Data, console: &Console) -> Result<About> {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
     let (first, others) = files.split_first().context("there are no embeddings")?;
     others
         .iter()
         .try_for_each(|other| first.check_same(other))?;
-    tell_differences(data, None, console);
+    warn_differences(data, None, console);
     Ok(first.about.clone())
 }
 
-/// Says which files were made otherwise than the images of this run, or without such, than the first
-/// file.
-fn tell_differences(data: &Data, this: Option<&About>, console: &Console) {
+/// Warns of files made with other settings than the images of this run, or, without any, than the
+/// first file.
+fn warn_differences(data: &Data, this: Option<&About>, console: &Console) {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
     match (this, files.split_first()) {
         (Some(about), _) => {
             let this = ("the images of this run", about);
-            let tell = |file: &MadeWith<'_>| file.tell_difference(this, console);
-            files.iter().for_each(tell);
+            let warn = |file: &MadeWith<'_>| file.warn_difference(this, console);
+            files.iter().for_each(warn);
         }
         (None, Some((first, others))) => {
             for other in others {
                 let name = other.path.display().to_string();
-                first.tell_difference((&name, other.about), console);
+                first.warn_difference((&name, other.about), console);
             }
         }
         (None, None) => {}
@@ -228,15 +228,15 @@ impl Part {
     }
 }
 
-/// An image's name, embedding and what is shown of it.
+/// An image's name, its embedding and what the page shows of it.
 type Computed = (ImageName, Vec<f32>, Arc<Image>);
 
 /// What this run computed.
 #[derive(Default)]
 struct Encoded {
-    /// Each image, or nothing of one that failed.
+    /// Each image, or `None` if it failed.
     images: Vec<Option<Computed>>,
-    /// Of which of them a thumbnail is kept.
+    /// The range of images with thumbnails.
     shown: Range<usize>,
     texts: Option<texts::ZeroShot>,
     failed: u64,
@@ -264,7 +264,7 @@ impl Encoded {
     }
 }
 
-/// An image of which nothing but its name is shown.
+/// An image that is shown only by its name.
 fn plain(name: &ImageName) -> Image {
     Image {
         name: name.text.clone(),
@@ -306,7 +306,7 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
         }
         ensure!(
             !found.samples.is_empty(),
-            "not one image of {} could be read",
+            "none of the images of {} could be read",
             part.path.display()
         );
         Ok(found)
@@ -316,7 +316,7 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
     let test = data.test.as_ref().map(&mut read).transpose()?;
     if let Some(empty) = train.samples.counts().iter().position(|&count| count == 0) {
         anyhow::bail!(
-            "not one image of the class {:?} in {} could be read; mend them, or leave the class out",
+            "none of the images of the class {:?} in {} could be read; fix them, or omit the class",
             data.classes[empty],
             data.train.path.display()
         );

@@ -1,4 +1,4 @@
-//! `--labels-from`: lists that tell the classes of embedded images.
+//! `--labels-from`: lists with the classes of embedded images.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,19 +9,20 @@ use crate::input::dataset;
 use crate::input::dataset::{LabelledOptions, Split};
 use crate::run::images::IMAGES;
 
-/// What `--labels-from` says: paths to classes.
+/// The classes of paths.
 #[derive(Default)]
 pub(super) struct Labels {
     classes: Vec<String>,
-    /// By where a path leads from its file's folder.
+    /// By absolute path, relative names resolved from the list's folder.
     of: HashMap<PathBuf, usize>,
-    /// By where it leads from here; none where files that mean different images say different things.
+    /// By absolute path, relative names resolved from the working folder; `None` if lists disagree
+    /// because they mean different images.
     typed: HashMap<PathBuf, Option<usize>>,
     files: String,
 }
 
 impl Labels {
-    /// Reads the files; without any, nothing is said.
+    /// Reads the files, if any.
     pub(super) fn read(files: &[PathBuf]) -> Result<Self> {
         let mut labels = Self::default();
         let mut places: HashMap<String, usize> = HashMap::new();
@@ -46,7 +47,7 @@ impl Labels {
                 let other = labels.of.insert(normal(&path), class);
                 ensure!(
                     other.is_none_or(|other| other == class),
-                    "--labels-from {} gives {} two classes",
+                    "--labels-from {} gives two classes to {}",
                     file.display(),
                     path.display()
                 );
@@ -66,43 +67,45 @@ impl Labels {
         Ok(labels)
     }
 
-    /// The class of a row, if there is one.
+    /// The class of a row, if it has one.
     pub(super) fn class(&self, row: &Path) -> Result<Option<usize>> {
         let row_path = normal(row);
         if let Some(&class) = self.of.get(&row_path) {
             return Ok(Some(class));
         }
         let typed = self.typed.get(&row_path);
-        typed.copied().map(|class| {
-            class.with_context(|| {
+        typed
+            .copied()
+            .map(|class| {
+                class.with_context(|| {
                 format!(
-                    "{} name {} with different classes, each from its own folder; embed the images by \
-                     paths that are right from here, or pass one of the files",
+                    "{} give different classes to {}, each relative to its own folder; embed the \
+                     images with paths that are valid from here, or pass only one of the files",
                     self.files,
                     row.display()
                 )
             })
-        })
-        .transpose()
+            })
+            .transpose()
     }
 
-    /// All classes, in the order in which they first come.
+    /// All classes, in order of first appearance.
     pub(super) fn classes(&self) -> &[String] {
         &self.classes
     }
 
-    /// The files, as an error names them.
+    /// The files, for error messages.
     pub(super) fn files(&self) -> &str {
         &self.files
     }
 
-    /// Whether no file was named.
+    /// Whether no file was given.
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
 }
 
-/// From the root, without `.`.
+/// An absolute path without `.` components.
 fn normal(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -131,18 +134,17 @@ mod tests {
         };
         assert_eq!(class(&folder.path().join("a/1.png")), Ok(Some("ox")));
         assert_eq!(class(&folder.path().join("b/1.png")), Ok(Some("emu")));
-        // As typed they say the same of one image, and not of the other.
+        // Relative to the working folder, they agree on one image and not on the other.
         assert_eq!(class(Path::new("2.png")), Ok(Some("ox")));
         let error = class(Path::new("1.png")).unwrap_err();
-        assert!(
-            error.contains("name 1.png with different classes"),
-            "{error}"
-        );
+        assert!(error.contains("give different classes to 1.png"), "{error}");
         assert_eq!(class(Path::new("3.png")), Ok(None));
         let other = list("b/other.csv", "../a/1.png,emu\n1.png,ox\n");
         let error = Labels::read(&[lists[1].clone(), other])
             .map(drop)
             .unwrap_err();
-        assert!(error.to_string().contains("b/1.png two classes"), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("gives two classes to "), "{error}");
+        assert!(error.ends_with("b/1.png"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! `longclip probe`: trains a classifier on labelled embeddings.
+//! `longclip probe`: trains a classifier on the embeddings of labelled images.
 
 mod data;
 mod embedded;
@@ -27,13 +27,14 @@ use data::Data;
 use findings::Findings;
 use gather::gather;
 
-/// Written out, because DATA must come before flags of many values, and the derived one turns them round.
+/// Written by hand, because DATA must come before flags with many values, and the derived usage
+/// reverses them.
 const USAGE: &str = "longclip probe <DATA> [OPTIONS]
        longclip probe <DATA> --labels <TEXT>... [OPTIONS]";
 
-/// What `--labels` is here.
-const LABELS: &str = "Texts that stand for the classes, in place of their names: for the zero-shot line, \
-     --init zero-shot, --blend and --method tip-adapter; give DATA before them";
+/// The help of `--labels` for this command.
+const LABELS: &str = "Texts that stand for the classes instead of their names, for zero-shot \
+     accuracy, --init zero-shot, --blend and --method tip-adapter; put DATA before them";
 
 /// What only `--help` and the manual page say.
 const DETAILS: &str = r#"Methods:
@@ -64,24 +65,24 @@ Examples:
   longclip probe train.npy --init zero-shot --templates photo --blend auto --out pets.safetensors
   longclip probe train.npy --labels-from train.csv --method tip-adapter --out pets.safetensors
 
-DATA, --test and --val are files that longclip embed wrote (the class of an image is the first folder
-that not all paths have in common, or what --labels-from says), or datasets as evaluate reads them.
+DATA, --test and --val are files written by longclip embed, or datasets as for evaluate. The class
+of an embedded image comes from --labels-from, or is the first folder in which the paths differ.
 
-The regression is scikit-learn's: sum of losses + l2/2 |W|^2 over unit-length embeddings, the bias not
-held back, so that l2 is 1/C. (openai/CLIP's C = 0.316 is for embeddings that are not of unit length.)
---l2 auto searches 1e-6 to 1e6 as the CLIP paper does: by validation accuracy, of equally good ones by
-the loss. Then the probe is trained on training and validation images together. With --init
-zero-shot it starts from the texts' classifier, and l2 holds it, bias and all, there. Without --test,
-figures are those of a probe that has not seen the validation images; where these chose its numbers
-(auto, tip-adapter), figures are a little high.
+The regression is scikit-learn's: sum of losses + l2/2 |W|^2 over unit-length embeddings, without
+penalty on the bias, so that l2 is 1/C. (openai/CLIP's C = 0.316 is for embeddings that are not
+normalised.) --l2 auto searches 1e-6 to 1e6 as in the CLIP paper, by validation accuracy and then
+by loss; the final probe is trained on training and validation images together. --init zero-shot
+starts from the text classifier and penalises the distance to it, including the bias. Without
+--test, figures are those of a probe that has not seen the validation images; if these chose its
+hyperparameters (auto, tip-adapter), the figures are slightly optimistic.
 
-An image of --test that is among the others too is an error: it would be known and not guessed.
+An image of --test that is also a training or validation image is an error.
 
-With --shots, k images a class are drawn from the training part, and at most 4 a class from the
-validation part to choose by; figures are of these k alone. Classes that have fewer give all.
+With --shots, k images per class are drawn from the training part and at most 4 per class from the
+validation part, which choose the hyperparameters. Classes with fewer images use all of them.
 
-Exit status: 0 done, 1 some images failed, 2 it could not run, 75 worth retrying (the hub is down, the
-disk is full), 130 or 143 stopped by a signal (nothing is written).";
+Exit status: 0 success, 1 some images failed, 2 could not run, 75 temporary failure, try again
+(the hub is down, the disk is full), 130 or 143 stopped by a signal (nothing is written).";
 
 /// The arguments of `longclip probe`.
 #[derive(Debug, Args)]
@@ -110,32 +111,33 @@ pub struct ProbeArgs {
     decode: DecodeArgs,
 }
 
-/// Which images.
+/// The images of a run.
 #[derive(Clone, Debug, Args)]
 struct DataArgs {
-    /// Images to learn from: a file that embed wrote, class folders, or a .csv, .tsv or .jsonl file
-    /// with columns path and label
+    /// Training images: file from embed, class folders, or a list with path and label
+    ///
+    /// Lists are .csv, .tsv or .jsonl files with columns path and label.
     #[arg(value_name = "DATA")]
     data: PathBuf,
-    /// Images to score on, which training does not see
+    /// Test images, which are not trained on
     #[arg(long, value_name = "DATA")]
     test: Option<PathBuf>,
-    /// Images to choose l2 and the like by
+    /// Validation images, to choose hyperparameters
     #[arg(long, value_name = "DATA", conflicts_with = "val_split")]
     val: Option<PathBuf>,
-    /// Without --val: the share of each class's images to choose by
+    /// Without --val: share of each class's images held out for validation
     #[arg(long, value_name = "P", default_value_t = 0.2)]
     val_split: f64,
-    /// Files with columns path and label that tell the classes of embedded images
+    /// Files with columns path and label: the classes of embedded images
     #[arg(long, value_name = "FILE", num_args = 1..)]
     labels_from: Vec<PathBuf>,
-    /// Where the random numbers of splits and draws start
+    /// Random seed of splits and draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 }
 
 impl DataArgs {
-    /// Fails if one place is named for two parts.
+    /// Fails if the same data is given for two parts.
     fn check(&self) -> Result<()> {
         let same = |one: &Path, two: &Path| {
             one.exists() && one.canonicalize().ok() == two.canonicalize().ok()
@@ -143,16 +145,16 @@ impl DataArgs {
         let others = [&self.test, &self.val].into_iter().flatten();
         if let Some(path) = others.clone().find(|path| same(path, &self.data)) {
             bail!(
-                "{} is what the probe learns from; score and choose on images that it has not seen, or \
-                 leave --test and --val out: then a part is held out",
+                "{} is the training data; pass other images to --test and --val, or drop both to \
+                 hold out a part",
                 path.display()
             );
         }
         if let (Some(test), Some(val)) = (&self.test, &self.val) {
             ensure!(
                 !same(test, val),
-                "{} is both --test and --val; images that chose the probe's numbers do not test it: \
-                 leave --val out, and a part of DATA is held out to choose by",
+                "{} is both --test and --val, but images that chose the hyperparameters cannot \
+                 test the probe; drop --val to hold out a part of DATA",
                 test.display()
             );
         }
@@ -160,45 +162,45 @@ impl DataArgs {
     }
 }
 
-/// What is trained.
+/// The method and its hyperparameters.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Training")]
 struct TrainingArgs {
-    /// What is trained
+    /// Training method
     #[arg(long, value_enum, default_value = "linear")]
     method: MethodName,
-    /// How strongly weights are held back: auto, or a number (1/C of scikit-learn)
+    /// L2 regularisation: auto, or a number (1/C of scikit-learn)
     #[arg(long, value_name = "auto|L2", default_value = "auto", value_parser = l2)]
     l2: Setting,
-    /// Where the regression starts, and what it is held to
+    /// Initial weights, and the point that the L2 penalty pulls to
     #[arg(long, value_enum, default_value = "zero")]
     init: InitName,
-    /// Mix the trained classifier with the texts' one: its share from 0 to 1, or auto
+    /// Blend with the zero-shot classifier: weight of the trained one (0 to 1), or auto
     #[arg(long, value_name = "auto|SHARE", value_parser = blend)]
     blend: Option<Setting>,
-    /// Try so many images a class, such as 1,2,4,8,16
+    /// Also train on this many images per class, such as 1,2,4,8,16
     #[arg(long, value_name = "K,K,…", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     shots: Vec<u64>,
-    /// Draws for each number of --shots
+    /// Random draws per number of --shots
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
 }
 
-/// What is trained.
+/// The training methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum MethodName {
     /// Logistic regression
     Linear,
-    /// Nothing: known images vote beside the texts
+    /// Tip-Adapter, without training
     TipAdapter,
 }
 
-/// Where the regression starts.
+/// Initial weights of the regression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum InitName {
-    /// Weights of zero
+    /// Zeros
     Zero,
-    /// The classifier that the classes' texts make
+    /// The zero-shot classifier of the classes' texts
     ZeroShot,
 }
 
@@ -206,33 +208,33 @@ enum InitName {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 struct ResultArgs {
-    /// Write the probe, a .safetensors file for classify --probe and evaluate --probe
+    /// Write the probe to this .safetensors file, for classify and evaluate --probe
     #[arg(short, long, value_name = "FILE", visible_alias = "output")]
     out: Option<PathBuf>,
-    /// Replace a probe that is there
+    /// Overwrite an existing probe
     #[arg(long, requires = "out")]
     force: bool,
-    /// Write one page to look at: figures, accuracy against shots, classes
+    /// Write a self-contained HTML report with figures, accuracy by shots and classes
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// What stdout gets [default: table on a terminal, else json]
+    /// Output format [default: table on a terminal, else json]
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     format: Option<SummaryFormat>,
-    /// Begin csv with a UTF-8 byte order mark, so that Excel reads it as UTF-8
+    /// Start csv with a UTF-8 byte order mark, for Excel
     #[arg(long)]
     bom: bool,
 }
 
-/// What stdout gets.
+/// The output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SummaryFormat {
-    /// The main figures, for people
+    /// The main figures as text
     Table,
-    /// All that was found, as one object
+    /// All figures as one object
     Json,
-    /// One classifier a line: the zero-shot one, each draw, the probe
+    /// One classifier per line: zero-shot, each draw, the probe
     Jsonl,
-    /// The same, comma-separated
+    /// The same rows, comma-separated
     Csv,
 }
 
@@ -271,7 +273,7 @@ impl ProbeArgs {
         }
     }
 
-    /// Fails where flags do not go together, or a place for output is none or holds an input.
+    /// Fails if flags conflict, or an output cannot be written or would replace an input.
     fn check(&self) -> Result<()> {
         let training = &self.training;
         if training.method == MethodName::TipAdapter {
@@ -279,13 +281,13 @@ impl ProbeArgs {
                 training.init == InitName::Zero
                     && training.blend.is_none()
                     && training.l2 == Setting::Auto,
-                "--init, --blend and --l2 are about the regression; --method tip-adapter has none"
+                "--init, --blend and --l2 do not apply to --method tip-adapter; drop them"
             );
         }
         let split = self.data.val_split;
         ensure!(
             split > 0.0 && split < 1.0,
-            "--val-split {split} is no share of the images; give a number between 0 and 1"
+            "--val-split {split} is out of range: pass a number between 0 and 1"
         );
         self.data.check()?;
         let mut inputs = vec![
@@ -309,11 +311,11 @@ impl ProbeArgs {
         }
         ensure!(
             !self.results.bom || self.results.format == Some(SummaryFormat::Csv),
-            "--bom is for csv; add --format csv, or drop --bom"
+            "--bom applies only to csv; add --format csv, or drop --bom"
         );
         match &self.results.out {
             Some(path) if path.is_file() && !self.results.force => {
-                bail!("{} exists; --force replaces it", path.display())
+                bail!("{} exists; pass --force to overwrite it", path.display())
             }
             _ => Ok(()),
         }
@@ -323,7 +325,7 @@ impl ProbeArgs {
 /// Trains a probe.
 ///
 /// # Errors
-/// When it cannot run, or there is too little to learn from.
+/// When it cannot run, or there is too little training data.
 pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     args.check()?;
     let data = Data::open(&args.data, console)?;
@@ -349,7 +351,7 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     if is_stopped() {
         return Ok(stopped(&stop, console));
     }
-    // The probe first: what took longest is there whatever becomes of the page.
+    // The probe is written before the page, so that it is kept if the page fails.
     saved::write(args, &gathered, &found, &evaluation)?;
     page::write(args, &gathered, &found, &evaluation)?;
     summary::print(&evaluation, &args.results, console)?;
@@ -357,7 +359,7 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
         console.note(&format!("wrote {}", page.display()));
     }
     if args.results.out.is_none() {
-        console.note("the probe is not kept; --out FILE keeps it for classify --probe");
+        console.note("the probe was not saved; pass --out FILE to save it for classify --probe");
     }
     Ok(match gathered.failed {
         0 => Outcome::Answered,
@@ -367,6 +369,6 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
 
 fn stopped(stop: &Stop, console: &Console) -> Outcome {
     console.end_progress();
-    console.warn("stopped while training; nothing is written");
+    console.warn("stopped while training; nothing was written");
     Outcome::Stopped(stop.signal().unwrap_or_default())
 }

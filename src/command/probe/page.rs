@@ -16,7 +16,7 @@ use crate::run::report::{count, share};
 use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Confusion, Tally};
 
-/// Writes the page, if there is to be one.
+/// Writes the page, if requested.
 pub(super) fn write(
     args: &ProbeArgs,
     gathered: &Gathered,
@@ -46,7 +46,7 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
     let mut facts = vec![
         ("Model".to_owned(), model.name.clone()),
         ("Model SHA-256".to_owned(), model.sha256.clone()),
-        ("Computed in".to_owned(), model.precision.clone()),
+        ("Precision".to_owned(), model.precision.clone()),
         ("longclip".to_owned(), evaluation.version.to_owned()),
         ("Method".to_owned(), evaluation.method.to_owned()),
     ];
@@ -58,7 +58,10 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
     };
     fact("L2", numbers.l2);
     fact("C = 1 / L2", numbers.c);
-    fact("Trained share of the blend", numbers.blend);
+    fact(
+        "Weight of the trained classifier in the blend",
+        numbers.blend,
+    );
     fact("Alpha", numbers.alpha);
     fact("Beta", numbers.beta);
     if let Some(labels) = &evaluation.labels {
@@ -70,7 +73,7 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
         kind: Kind::Probe,
         title: report::title(&args.data.data),
         lead: format!(
-            "A probe of {} classes, trained on {} images",
+            "Probe of {} classes, trained on {} images",
             evaluation.classes, evaluation.images.fitted
         ),
         labels: gathered.labels.clone(),
@@ -93,25 +96,26 @@ fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> 
             shown.push(share("Zero-shot", zero_shot.acc1, interval));
         }
         shown.push(share(
-            "Mean recall of classes",
+            "Mean per-class recall",
             figures.mean_per_class_recall,
             None,
         ));
         shown.push(share("Expected calibration error", figures.ece, None));
     }
-    shown.push(count("Images trained on", evaluation.images.fitted as u64));
+    shown.push(count("Training images", evaluation.images.fitted as u64));
     if evaluation.images.failed > 0 {
         shown.push(count("Failed", evaluation.images.failed));
     }
     if evaluation.scored_on == Some("validation") {
         let counts = &evaluation.images;
         let mut note = format!(
-            "There are no test images: figures are those of a probe of {} images on the {} that were \
-             held back.",
+            "There are no test images: figures are those of a probe trained on {} images, on {} \
+             held-out images.",
             counts.train, counts.validation
         );
         if args.recipe().chooses() {
-            note += " These chose the probe's numbers, so that figures are a little high.";
+            note += " These also chose the hyperparameters, so the figures are slightly \
+                optimistic.";
         }
         notes.push(note);
     }
@@ -128,7 +132,7 @@ fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> 
     Ok(summary)
 }
 
-/// Reliability, confusions and classes.
+/// Adds reliability, confusions and classes.
 fn add_tally(summary: &mut Summary, tally: &Tally) -> Result<()> {
     let reliability = tally.reliability(BINS)?;
     let bins = reliability.bins.iter().map(|bin| Bin {
@@ -163,7 +167,7 @@ fn add_tally(summary: &mut Summary, tally: &Tally) -> Result<()> {
     Ok(())
 }
 
-/// Accuracy against shots, with the line of the texts alone.
+/// Accuracy by number of shots, with the zero-shot accuracy as a line.
 fn shots_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
     let rows = &evaluation.shots;
     if rows.is_empty() {
@@ -205,15 +209,15 @@ fn shots_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
     }
     let draws = rows[0].draws.len();
     Some(Chart {
-        title: "Accuracy by images a class".to_owned(),
+        title: "Accuracy by images per class".to_owned(),
         caption: format!(
-            "Top-1 accuracy on the {} images: the mean of {draws} draw{}. Bars reach one deviation up \
-             and down.",
+            "Top-1 accuracy on the {} images: the mean of {draws} draw{}. Error bars are one \
+             standard deviation.",
             evaluation.scored_on.unwrap_or("test"),
             if draws == 1 { "" } else { "s" },
         ),
         x: Axis {
-            title: "Images a class".to_owned(),
+            title: "Images per class".to_owned(),
             scale: Scale::Logarithmic,
         },
         y: Axis {
@@ -224,7 +228,7 @@ fn shots_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
     })
 }
 
-/// Validation accuracy against the strengths that were tried.
+/// Validation accuracy by the penalties that were tried.
 fn strength_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
     let tried = &evaluation.strengths;
     let point = |one: &output::learning::Tried| Point {
@@ -233,12 +237,12 @@ fn strength_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
         interval: None,
     };
     (!tried.is_empty()).then(|| Chart {
-        title: "The choice of the L2 strength".to_owned(),
-        caption: "Top-1 accuracy on the validation images of a probe that has not seen them. Of \
-                  equally good strengths the one with the least loss is taken."
+        title: "Choice of the L2 penalty".to_owned(),
+        caption: "Top-1 accuracy on the validation images, which the probe has not seen. Of \
+                  equally accurate penalties, the one with the lowest loss is used."
             .to_owned(),
         x: Axis {
-            title: "L2 strength".to_owned(),
+            title: "L2 penalty".to_owned(),
             scale: Scale::Logarithmic,
         },
         y: Axis {

@@ -1,4 +1,4 @@
-//! From what was trained to the file of `--out`.
+//! Writes the trained probe to the file of `--out`.
 
 use anyhow::{Context as _, Result};
 use serde_json::{Map, json};
@@ -10,12 +10,12 @@ use crate::embedding::probe;
 use crate::embedding::probe::{Keys, ProbeFile};
 use crate::output::learning::ProbeEvaluation;
 
-/// Fails if no reader would take a probe of classes of these names, before any work goes into it.
+/// Fails before training if the file could not be read back with these class names.
 pub(super) fn check_names(args: &ProbeArgs, names: &[String], what: &str) -> Result<()> {
     match args.results.out {
         Some(_) => probe::check_names(names, what).with_context(|| {
             format!(
-                "classify --probe could not name the classes of {}; rename them",
+                "classify --probe cannot use the class names of {}; rename them",
                 args.data.data.display()
             )
         }),
@@ -23,7 +23,7 @@ pub(super) fn check_names(args: &ProbeArgs, names: &[String], what: &str) -> Res
     }
 }
 
-/// Writes the probe, if it is to be kept.
+/// Writes the probe, if requested.
 pub(super) fn write(
     args: &ProbeArgs,
     gathered: &Gathered,

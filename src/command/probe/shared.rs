@@ -1,4 +1,4 @@
-//! Whether parts share images: an answer to an image that was learnt says nothing of new ones.
+//! Checks that parts share no images, since accuracy on training images is meaningless.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,11 +10,11 @@ use super::gather::{Gathered, Images};
 use crate::output::ImageName;
 use crate::run::Console;
 
-/// Least cosine of two embeddings of one file. Relative paths of embedded images may be from another
-/// folder than this, and so be those of other images.
-const ALIKE: f64 = 0.995;
+/// Minimum cosine between two embeddings of the same file. Equal relative paths may mean different
+/// images, if they were embedded from different folders.
+const SAME_IMAGE: f64 = 0.995;
 
-/// Fails if a test image is among the others; what else is shared is told.
+/// Fails if a test image is in another part; warns of other overlaps.
 pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
     let Gathered {
         train,
@@ -28,40 +28,40 @@ pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
             let shared = Shared::between(test, part);
             if let Some(example) = shared.path {
                 bail!(
-                    "{} of {} test images are {name} images too, such as {example}; the probe would \
-                     be scored on what it knows: leave them out of one part",
+                    "{} of {} test images are also {name} images, such as {example}; remove them \
+                     from one part, since accuracy on known images is meaningless",
                     shared.paths,
                     test.names.len()
                 );
             }
-            shared.tell_copies(("test", name), console);
+            shared.warn_copies(("test", name), console);
         }
     }
     if let Some((name, part)) = validation {
         let shared = Shared::between(part, train);
         if let Some(example) = &shared.path {
             console.warn(&format!(
-                "{} of {} validation images are training images too, such as {example}; what is chosen \
-                 by them fits images that are known",
+                "{} of {} validation images are also training images, such as {example}; the \
+                 chosen hyperparameters will overfit",
                 shared.paths,
                 part.names.len()
             ));
         }
-        shared.tell_copies((name, "training"), console);
+        shared.warn_copies((name, "training"), console);
     }
     Ok(())
 }
 
-/// What two parts have in common.
+/// The images that two parts have in common.
 #[derive(Default)]
 struct Shared {
-    /// Images of the same path.
+    /// The number of images with the same path.
     paths: usize,
-    /// One of them.
+    /// An example.
     path: Option<String>,
-    /// Images of other paths with the same embedding, to the bit.
+    /// The number of images with other paths and bit-identical embeddings.
     copies: usize,
-    /// One of them, and what it is like.
+    /// An example, and its copy.
     copy: Option<(String, String)>,
 }
 
@@ -77,7 +77,7 @@ impl Shared {
         for (at, name) in part.names.iter().enumerate() {
             let row = part.row(at);
             let same = place(name).and_then(|place| of_path.get(&place));
-            if same.is_some_and(|&same| cosine(row, other.row(same)) >= ALIKE) {
+            if same.is_some_and(|&same| cosine(row, other.row(same)) >= SAME_IMAGE) {
                 shared.paths += 1;
                 shared.path.get_or_insert_with(|| name.text.clone());
                 continue;
@@ -92,12 +92,12 @@ impl Shared {
         shared
     }
 
-    /// Data sets have images twice, so that this is no error.
-    fn tell_copies(&self, (part, other): (&str, &str), console: &Console) {
+    /// Only a warning, since datasets often contain duplicates.
+    fn warn_copies(&self, (part, other): (&str, &str), console: &Console) {
         if let Some((one, two)) = &self.copy {
             console.warn(&format!(
-                "{} {part} images have the very embedding of a {other} image, such as {one} and {two}: \
-                 copies are known, and figures too high by them",
+                "{} {part} images have the same embedding as a {other} image, such as {one} and \
+                 {two}; duplicates make the figures optimistic",
                 self.copies
             ));
         }
@@ -111,7 +111,7 @@ impl Images {
     }
 }
 
-/// Where an image is, by whatever way the path leads there.
+/// The absolute path of an image.
 fn place(name: &ImageName) -> Option<PathBuf> {
     let path = name.path()?;
     let found = path.canonicalize();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_known_by_its_path_and_its_row() {
+    fn an_image_is_recognised_by_its_path_and_its_row() {
         let known = images(&[("a/1.png", [1.0, 0.0]), ("a/2.png", [0.6, 0.8])]);
         let asked = images(&[
             ("./a/1.png", [1.0, 0.0]),

@@ -1,4 +1,4 @@
-//! Accuracy by number of images a class.
+//! `--shots`: accuracy by number of training images per class.
 
 use anyhow::Result;
 
@@ -9,11 +9,11 @@ use crate::run::Console;
 use crate::task::linear_probe::shots::{draw, mean_and_deviation};
 use crate::task::linear_probe::{Samples, Training};
 
-/// Images a class to choose by, at most: those of CoOp and the papers after it. Who has few images
-/// to train on has not many others to choose by.
-const MOST_TO_CHOOSE_BY: usize = 4;
+/// Maximum number of validation images per class, as in CoOp and later papers: with few training
+/// images, there are few validation images too.
+const MAX_VALIDATION_SHOTS: usize = 4;
 
-/// Trains on draws of each number of shots.
+/// Trains on random draws of each number of shots.
 pub(super) fn study(
     args: &TrainingArgs,
     seed: u64,
@@ -26,7 +26,7 @@ pub(super) fn study(
     shots.dedup();
     let mut rows = Vec::new();
     for shots in shots {
-        let smaller_classes = tell_smaller(shots, split, console);
+        let smaller_classes = warn_smaller(shots, split, console);
         let mut draws = Vec::new();
         for seed in (0..args.seeds).map(|step| seed.wrapping_add(step)) {
             training.go_on()?;
@@ -56,7 +56,7 @@ fn one(
         .train
         .subset(&draw(split.train.classes(), shots, seed));
     let validation = split.validation.as_ref().map(|samples| {
-        let by = draw(samples.classes(), shots.min(MOST_TO_CHOOSE_BY), seed);
+        let by = draw(samples.classes(), shots.min(MAX_VALIDATION_SHOTS), seed);
         samples.subset(&by)
     });
     let chosen = training.choose(&train, validation.as_ref())?;
@@ -73,8 +73,8 @@ fn one(
     })
 }
 
-/// Says which classes have fewer images; returns how many.
-fn tell_smaller(shots: usize, split: &Split, console: &Console) -> usize {
+/// Warns if classes have fewer images; returns how many do.
+fn warn_smaller(shots: usize, split: &Split, console: &Console) -> usize {
     let counts = split.train.counts();
     let mut smaller = counts
         .iter()
@@ -85,8 +85,8 @@ fn tell_smaller(shots: usize, split: &Split, console: &Console) -> usize {
     };
     let number = 1 + smaller.count();
     console.note(&format!(
-        "--shots {shots}: {number} of {} classes have fewer images to train on, such as {:?} with \
-         {count}; they give all",
+        "--shots {shots}: {number} of {} classes have fewer training images, such as {:?} with \
+         {count}; all of them are used",
         counts.len(),
         split.labels[class]
     ));

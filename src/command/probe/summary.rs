@@ -1,4 +1,4 @@
-//! What training a probe says on stdout.
+//! The summary on stdout.
 
 use std::io::IsTerminal as _;
 
@@ -13,10 +13,10 @@ use crate::output::text::{padded, printable};
 use crate::run::Console;
 use crate::run::results::to_stdout;
 
-/// Classes that the table lists.
+/// Classes listed in the table.
 const LISTED: usize = 5;
 
-/// Prints it as asked.
+/// Prints it in the requested format.
 pub(super) fn print(
     evaluation: &ProbeEvaluation,
     results: &ResultArgs,
@@ -48,13 +48,13 @@ pub(super) fn print(
     console.around(|| to_stdout(&text))
 }
 
-/// One classifier; what it lacks is empty.
+/// One classifier; missing values are empty.
 #[derive(Default, Serialize)]
 struct Row {
     classifier: &'static str,
     shots: Option<usize>,
     seed: Option<u64>,
-    /// Images that it learnt from.
+    /// The number of training images.
     train: usize,
     acc1: Option<f64>,
     l2: Option<f64>,
@@ -75,7 +75,7 @@ impl Row {
     }
 }
 
-/// The texts' classifier, each draw, and the probe.
+/// The zero-shot classifier, each draw, and the final probe.
 fn rows(evaluation: &ProbeEvaluation) -> Vec<Row> {
     let zero_shot = evaluation.zero_shot.iter().map(|figures| Row {
         classifier: "zero-shot",
@@ -97,7 +97,7 @@ fn rows(evaluation: &ProbeEvaluation) -> Vec<Row> {
     });
     let probe = Row {
         classifier: "probe",
-        // Images that are scored on are learnt from after that.
+        // Validation images are added to the training images after scoring.
         train: match evaluation.scored_on {
             Some("validation") => evaluation.images.train,
             _ => evaluation.images.fitted,
@@ -124,10 +124,10 @@ fn table(evaluation: &ProbeEvaluation) -> String {
     let counts = &evaluation.images;
     let mut images = format!("{} of {} classes", counts.fitted, evaluation.classes);
     if counts.validation > 0 {
-        images += &format!("; {} to choose by", counts.validation);
+        images += &format!("; {} for validation", counts.validation);
     }
     if counts.test > 0 {
-        images += &format!("; {} to test", counts.test);
+        images += &format!("; {} for testing", counts.test);
     }
     line("images", &images);
     if counts.failed > 0 {
@@ -137,7 +137,7 @@ fn table(evaluation: &ProbeEvaluation) -> String {
         let on = evaluation.scored_on.unwrap_or_default();
         let is_spread = evaluation.shots.iter().any(|row| row.draws.len() > 1);
         let spread = if is_spread {
-            " (after ±: standard deviation)"
+            " (±: standard deviation)"
         } else {
             ""
         };
@@ -150,8 +150,8 @@ fn table(evaluation: &ProbeEvaluation) -> String {
         }
         for row in &evaluation.shots {
             let name = match row.shots {
-                1 => "1 image a class".to_owned(),
-                shots => format!("{shots} images a class"),
+                1 => "1 image per class".to_owned(),
+                shots => format!("{shots} images per class"),
             };
             let (count, deviation) = (row.draws.len(), percent(row.deviation));
             let shown = match count {
@@ -173,7 +173,7 @@ fn table(evaluation: &ProbeEvaluation) -> String {
     trimmed.collect()
 }
 
-/// The classes that are found least often, as lines.
+/// The classes with the lowest recall, as lines.
 fn hardest(evaluation: &ProbeEvaluation) -> Vec<(String, String)> {
     let classes = evaluation.per_class.iter();
     let mut hard: Vec<_> = classes.filter(|row| row.support > 0).collect();
@@ -181,7 +181,7 @@ fn hardest(evaluation: &ProbeEvaluation) -> Vec<(String, String)> {
     let heading = " recall  precision  images".to_owned();
     let mut lines = vec![
         (String::new(), String::new()),
-        ("found least often".to_owned(), heading),
+        ("lowest recall".to_owned(), heading),
     ];
     for class in hard.iter().take(LISTED) {
         let (recall, precision) = (percent(class.recall), percent(class.precision));
@@ -197,7 +197,7 @@ fn accuracy(figures: &Figures) -> String {
     format!("{acc1:>7}  {low} to {high}")
 }
 
-/// The method and its numbers, in a few words.
+/// The method and its hyperparameters, in short.
 fn described(evaluation: &ProbeEvaluation) -> String {
     let numbers = &evaluation.numbers;
     if let (Some(alpha), Some(beta)) = (numbers.alpha, numbers.beta) {
@@ -205,13 +205,13 @@ fn described(evaluation: &ProbeEvaluation) -> String {
     }
     let mut text = "logistic regression".to_owned();
     if evaluation.init == "zero-shot" {
-        text += " from the texts' classifier";
+        text += " from the zero-shot classifier";
     }
     if let Some(l2) = numbers.l2 {
         text += &format!(", l2 {l2:.3e} (C {:.3e})", 1.0 / l2);
     }
     if let Some(share) = numbers.blend {
-        text += &format!(", blended {share:.2} : {:.2} with the texts", 1.0 - share);
+        text += &format!(", blended {share:.2} : {:.2} with zero-shot", 1.0 - share);
     }
     text
 }

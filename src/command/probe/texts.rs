@@ -1,4 +1,4 @@
-//! The classes' texts, and the classifier that they make.
+//! The classes' texts, and the zero-shot classifier made of them.
 
 use std::collections::HashSet;
 
@@ -18,16 +18,15 @@ use crate::run::texts::Fitter;
 use crate::run::variant::{Base, Choice, Variant};
 use crate::task::zero_shot::Score;
 
-/// Texts that are wanted.
+/// The texts to encode.
 pub(super) struct Wanted {
     variant: Variant,
-    /// Without them there is no probe.
+    /// Whether the probe cannot be trained without them.
     is_needed: bool,
 }
 
 impl Wanted {
-    /// The texts where the probe needs them, where flags name some, or where the model is at hand
-    /// anyway.
+    /// The texts if the probe needs them, flags name some, or the model is opened anyway.
     pub(super) fn new(
         args: &ProbeArgs,
         data: &Data,
@@ -55,7 +54,7 @@ impl Wanted {
             class_map: None,
         };
         let names = match data.are_folders && !data.train.path.is_dir() {
-            // Those of the folders that were embedded.
+            // The classes of the embedded folders.
             true => plain_labels(data),
             false => data.classes.clone(),
         };
@@ -64,7 +63,7 @@ impl Wanted {
         Ok(variant.map(|variant| Self { variant, is_needed }))
     }
 
-    /// As the model reads them.
+    /// Tokenises them.
     pub(super) fn fit(
         self,
         args: &ProbeArgs,
@@ -82,30 +81,28 @@ impl Wanted {
     }
 }
 
-/// What is needed is an error where it is missing; else it is told.
+/// A missing value is an error if needed, else a note.
 fn optional<T>(found: Result<T>, is_needed: bool, console: &Console) -> Result<Option<T>> {
     match found {
         Err(error) if !is_needed => {
-            console.warn(&format!(
-                "there is no zero-shot line to compare with: {error:#}"
-            ));
+            console.warn(&format!("no zero-shot accuracy to compare with: {error:#}"));
             Ok(None)
         }
         found => found.map(Some),
     }
 }
 
-/// Texts that the model can read.
+/// Tokenised texts.
 pub(super) struct Fitted {
     variant: Variant,
     texts: Texts,
 }
 
-/// The classifier of the classes' texts.
+/// The zero-shot classifier of the classes' texts.
 pub(super) struct ZeroShot {
-    /// What records show of the classes.
+    /// The labels of the classes in records.
     pub(super) labels: Vec<String>,
-    /// [classes, dim], times the model's scale.
+    /// `[classes, dim]`, multiplied by the logit scale.
     pub(super) rows: Vec<f32>,
     pub(super) facts: LabelFacts,
 }
@@ -116,7 +113,7 @@ impl Fitted {
         let classifier = self.texts.classifier(model, Score::Softmax)?;
         let classes = classifier.classes();
         let rows = classes.rows().context(
-            "with --long-text best-chunk each image has a classifier of its own, and a probe is one; \
+            "--long-text best-chunk makes a classifier per image, but a probe is one classifier; \
              pass --long-text chunk-mean or slide",
         )?;
         let scale = model.logit_scale();
@@ -136,8 +133,7 @@ impl Fitted {
     }
 }
 
-/// What the classes are called where no text is: names of folders become words, as far as they stay
-/// different.
+/// The labels of classes without texts: folder names as words, if they remain distinct.
 pub(super) fn plain_labels(data: &Data) -> Vec<String> {
     let labels = match prompt::wordnet_names(&data.classes) {
         Some(names) => names,

@@ -1,4 +1,4 @@
-//! The file that is searched.
+//! The file of embeddings that is searched.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,13 @@ use crate::run::made_with::MadeWith;
 use crate::run::session::Session;
 use crate::task::search::{Hit, Vectors, search};
 
-/// How far an embedding's length may be off 1: what rounding to 16 bits does, and some more.
+/// Maximum deviation of an embedding's length from 1: rounding to 16 bits, with some margin.
 const TOLERANCE: f64 = 2e-3;
 
-/// Rows whose length is looked at before a search.
+/// Rows whose length is checked before a search.
 const SAMPLED: usize = 64;
 
-/// Cells of an image in the table, across; it is at most about as many pixels high.
+/// Width of an image in the table, in cells; its height in pixels is at most about the same.
 const PREVIEW_COLUMNS: usize = 32;
 
 pub(super) struct Index {
@@ -34,20 +34,20 @@ pub(super) struct Index {
     file: Embeddings,
 }
 
-/// Which of a query's hits are wanted.
+/// Which hits of a query to return.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
-    /// So many at most.
+    /// The maximum number.
     pub(super) most: usize,
-    /// Of at least this cosine.
+    /// The minimum cosine.
     pub(super) threshold: Option<f32>,
 }
 
 /// What a search found.
 pub(super) struct Hits {
-    /// Of each query the best hits.
+    /// The best hits of each query.
     pub(super) of_query: Vec<Vec<Hit>>,
-    /// More than the wanted number would have reached the threshold.
+    /// Whether more hits reached the threshold than were returned.
     pub(super) are_cut: bool,
 }
 
@@ -65,7 +65,7 @@ impl Index {
         Ok(index)
     }
 
-    /// The model to search with.
+    /// The model to encode queries with.
     pub(super) fn model(
         &self,
         args: &ModelArgs,
@@ -81,7 +81,7 @@ impl Index {
         }
     }
 
-    /// Fails if the model's embeddings are of another width.
+    /// Fails if the model's embeddings have another dimension.
     pub(super) fn check_dim(&self, session: &Session) -> Result<()> {
         match (self.made_with(), self.foreign()) {
             (Some(made), _) => made.check_dim(session),
@@ -89,20 +89,20 @@ impl Index {
         }
     }
 
-    /// Fails if the model's weights are others, where the file says which made it. Reads all weights.
+    /// Fails if the file says which model made it and the weights differ. Reads all weights.
     pub(super) fn check_model(&self, session: &Session) -> Result<()> {
         self.made_with()
             .map_or(Ok(()), |made| made.check_model(session))
     }
 
-    /// Says what the file does not say, if it was written by another program.
+    /// Reports what a file of another program does not specify.
     pub(super) fn report(&self, session: &Session, console: &Console) {
         if let Some(foreign) = self.foreign() {
             foreign.report(session, console);
         }
     }
 
-    /// How many numbers a row has.
+    /// The number of features per row.
     pub(super) fn dim(&self) -> usize {
         self.file.dim()
     }
@@ -115,12 +115,12 @@ impl Index {
         }
     }
 
-    /// What to say when there is no model to search with.
+    /// The error when the model cannot be opened.
     pub(super) fn wants(&self) -> String {
         let path = self.path.display();
         match self.file.about() {
             Some(about) => format!(
-                "cannot search {path}, which was made with the model {0} (--model {0})",
+                "cannot search {path}, which was made with model {0} (--model {0})",
                 about.model
             ),
             None => format!("cannot search {path}"),
@@ -131,7 +131,7 @@ impl Index {
         Some(MadeWith {
             path: &self.path,
             about: self.file.about()?,
-            anew: "embed anew",
+            redo: "embed again",
         })
     }
 
@@ -145,14 +145,14 @@ impl Index {
         }
     }
 
-    /// The wanted hits of each query, without the rows that are the query itself where `own` knows them.
+    /// The hits of each query, without the rows that are the query itself according to `own`.
     pub(super) fn hits(
         &self,
         queries: &[&[f32]],
         own: &[Option<Own>],
         wanted: Wanted,
     ) -> Result<Hits> {
-        // One more shows whether the number cut something.
+        // One more shows whether hits were cut off.
         let mut fetched = wanted.most.saturating_add(1);
         loop {
             let found = self.search(queries, fetched)?;
@@ -186,15 +186,15 @@ impl Index {
         }
     }
 
-    /// The `k` nearest rows of each query `[dim]`; of one that has several embeddings `[n, dim]`,
-    /// the rows nearest to any of them.
+    /// The `k` nearest rows of each query `[dim]`, or the rows nearest to any of its embeddings
+    /// `[n, dim]`.
     fn search(&self, queries: &[&[f32]], k: usize) -> Result<Vec<Vec<Hit>>> {
         let dim = self.file.dim();
         let mut found = self.search_each(&queries.concat(), k)?.into_iter();
         let mut all = Vec::new();
         for query in queries {
             let mut hits: Vec<Hit> = found.by_ref().take(query.len() / dim).flatten().collect();
-            // A row counts once, at its best.
+            // A row counts once, with its best score.
             hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
             let mut seen = HashSet::new();
             hits.retain(|hit| seen.insert(hit.row));
@@ -214,7 +214,7 @@ impl Index {
         }
     }
 
-    /// Block by block, for files that must be decoded.
+    /// Searches block by block, for files that must be decoded.
     fn search_blocks(&self, queries: &[f32], k: usize) -> Result<Vec<Vec<Hit>>> {
         let (rows, dim) = (self.file.rows(), self.file.dim());
         let mut best: Vec<Vec<Hit>> = vec![Vec::new(); queries.len() / dim];
@@ -228,7 +228,7 @@ impl Index {
                     row: hit.row + start,
                     ..hit
                 }));
-                // Stable: equal ones stay in the order of their rows.
+                // Stable: ties stay in row order.
                 best.sort_by(|a, b| b.score.total_cmp(&a.score));
                 best.truncate(k);
             }
@@ -236,7 +236,8 @@ impl Index {
         Ok(best)
     }
 
-    /// Hits with their names, and with images if there is somebody to tell why one has none.
+    /// Hits with their names, and with image previews if `preview` is given, which is warned of
+    /// images that have none.
     pub(super) fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<Found>> {
         let mut found = Vec::new();
         for hit in hits {
@@ -262,7 +263,8 @@ impl Index {
         Ok(found)
     }
 
-    /// Cosines are products of unit vectors, as the rows of a matrix become when they are read.
+    /// Checks that a row is a unit vector, since cosines are computed as dot products. Rows of a
+    /// matrix are normalised when they are read.
     fn check_length(&self, row: usize) -> Result<()> {
         if self.file.about().is_none() {
             return Ok(());
@@ -277,14 +279,14 @@ impl Index {
             return Ok(());
         }
         bail!(
-            "row {row} of {} has the length {length}, and embeddings have 1: the file was changed or \
-             is damaged; embed anew",
+            "row {row} of {} has length {length} instead of 1: the file was changed or is damaged; \
+             embed again",
             self.path.display()
         )
     }
 }
 
-/// A few pixels of the image at `path`.
+/// A small preview of the image at `path`.
 fn thumbnail(path: &Path) -> Result<Image> {
     let image = image::read(path, &DecodeOptions::default())?.image;
     let columns = PREVIEW_COLUMNS.min(image.width.max(1));

@@ -1,4 +1,4 @@
-//! `longclip search`: the images or texts of a file of embeddings that fit a query best.
+//! `longclip search`: searches a file of embeddings by text or image.
 
 mod index;
 mod own;
@@ -29,7 +29,7 @@ use own::Own;
 use query::Query;
 use sum::Added;
 
-/// Hits of a query where nobody says how many.
+/// The default number of hits per query.
 const HITS: u64 = 10;
 
 /// What only `--help` and the manual page say.
@@ -51,64 +51,64 @@ Examples:
   longclip search captions.parquet --image img.jpg --format jsonl
   longclip search vectors.npz:images \"a cat\" --model clip-vit-b-32
 
-INDEX is what longclip embed wrote, and names the model to search with (one that is no published model is
-to be named by --model too). A QUERY that is the path of a
-image (it has an image's extension or begins with ./ or /, and the file is there, or both) asks
-for what looks like it; --image takes any path.
+INDEX is a file written by longclip embed. It names the model to search with; if that is not a
+published model, pass --model too. A QUERY is an image if at least two of these hold: it begins
+with ./, ../ or /; it has an image extension; the file exists. --image takes any path.
 
---add makes a weighted sum of each query: the unit embedding of QUERY plus WEIGHT times that of each
-added text or image, normalised. --exclude-query leaves out rows that are the query itself: an image's
-row is known by its path (from here or from the folder of INDEX), or by name, size and time of change
-together; a copy under another name stays. --threshold compares the cosines that are printed.
+--add makes a weighted sum: the unit embedding of QUERY plus WEIGHT times that of each added text
+or image, normalised. --exclude-query omits rows that are the query itself: images with the same
+path (from the working folder or the folder of INDEX), or with the same name, size and
+modification time; copies under other names stay. --threshold applies to the cosines that are
+printed.
 
-INDEX may also be a matrix of another program, one embedding per row, for which --model names the model:
-.npy, .npz, .safetensors, .parquet or .jsonl with float16, float32 or float64 numbers, normalised if
-they are not. FILE:NAME chooses one of several arrays. Rows go by their numbers, from 0, unless
-X.paths.jsonl next to X.npy names them: one {\"image\": PATH} or {\"text\": TEXT} per line.
+INDEX may also be a matrix from another program, one embedding per row, with --model naming the
+model: .npy, .npz, .safetensors, .parquet or .jsonl with float16, float32 or float64 numbers,
+which are normalised if needed. FILE:NAME selects one of several arrays. Rows are numbered from 0,
+unless X.paths.jsonl next to X.npy names them: one {\"image\": PATH} or {\"text\": TEXT} per line.
 
-Every embedding is compared, so that nothing is missed: about half a second for a million rows of
-512 features on 2 cores, from .npy or .safetensors that lie in the system's memory. What is in
-.parquet or .jsonl is decoded first, which takes longer.
+The search is exact: it compares every embedding, which takes about half a second for a million
+rows of 512 features on 2 cores, from .npy or .safetensors in the page cache. .parquet and .jsonl
+are decoded first, which takes longer.
 
-Exit status: 0 every query was answered, 1 some failed, 2 it could not run, 130 or 143
-stopped by a signal.";
+Exit status: 0 every query was answered, 1 some failed, 2 could not run, 130 or 143 stopped by a
+signal.";
 
 /// The arguments of `longclip search`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct SearchArgs {
-    /// A file that longclip embed wrote, or a matrix of another program (FILE or FILE:NAME)
+    /// File from longclip embed, or a matrix from another program (FILE or FILE:NAME)
     #[arg(value_name = "INDEX")]
     index: PathBuf,
     /// Texts, or paths of images
     #[arg(value_name = "QUERY")]
     queries: Vec<String>,
-    /// Ask for what looks like these images; - reads one from stdin
+    /// Search by these images; - reads one from stdin
     #[arg(long, value_name = "FILE", num_args = 1..)]
     image: Vec<PathBuf>,
-    /// Add WEIGHT times this text or image to every query; a weight below 0 subtracts
+    /// Add WEIGHT times this text or image to every query; negative weights subtract
     #[arg(long, value_names = ["WEIGHT", "QUERY"], num_args = 2, allow_negative_numbers = true)]
     add: Vec<String>,
-    /// How many hits a query gets [default: 10]
+    /// Number of hits per query [default: 10]
     #[arg(short = 'k', long, value_name = "K", value_parser = flags::count())]
     top_k: Option<u64>,
-    /// Leave out hits whose cosine is below P
+    /// Omit hits with a cosine below P
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = flags::finite)]
     threshold: Option<f32>,
-    /// Leave out the query itself where it is among the rows
+    /// Omit rows that are the query itself
     #[arg(long)]
     exclude_query: bool,
     #[command(flatten)]
     long: LongTextArgs,
-    /// The results' format [default: by the suffix of --output; table on a terminal, else jsonl]
+    /// Output format [default: by suffix of --output, else table on terminals or jsonl]
     #[arg(short, long, value_name = "FORMAT", help_heading = "Output", value_parser = format_names())]
     format: Option<Format>,
-    /// With --format paths: end each path with NUL, as xargs -0 reads them
+    /// With --format paths: separate paths with NUL, for xargs -0
     #[arg(short = '0', long = "null", help_heading = "Output")]
     null: bool,
     #[command(flatten)]
     file: OutputFileArgs,
-    /// Show the images in the table, on terminals with 24-bit colours
+    /// Show images in the table, on terminals with 24-bit colour
     #[arg(long, help_heading = "Output")]
     preview: bool,
     #[command(flatten)]
@@ -121,7 +121,7 @@ pub struct SearchArgs {
     decode: DecodeArgs,
 }
 
-/// The forms of the result; `paths` has the hits' paths alone, for other programs.
+/// The output formats; `paths` prints only the paths of the hits, for other programs.
 fn format_names() -> impl clap::builder::TypedValueParser<Value = Format> {
     flags::names(&[
         ("table", Format::Table),
@@ -133,7 +133,7 @@ fn format_names() -> impl clap::builder::TypedValueParser<Value = Format> {
     ])
 }
 
-/// What is asked: queries, and what is added to each.
+/// The queries, and what is added to each.
 struct Asked {
     queries: Vec<Query>,
     added: Added,
@@ -153,18 +153,19 @@ impl Asked {
         };
         ensure!(
             !args.exclude_query || !args.image.iter().any(|path| path.as_os_str() == "-"),
-            "--exclude-query knows an image by its file, which stdin has not; name the file"
+            "--exclude-query recognises images by their file, which stdin does not have; name a \
+             file"
         );
         Ok(asked)
     }
 
-    /// The queries, and then what is added.
+    /// The queries, followed by what is added.
     fn all(&self) -> Vec<&Query> {
         let added = self.added.0.iter().map(|(_, query)| query);
         self.queries.iter().chain(added).collect()
     }
 
-    /// What a query and all that is added to it are known by in an index.
+    /// What a query and all that is added to it are recognised by in an index.
     fn own(&self, args: &SearchArgs, query: &Query) -> Option<Own> {
         let added = self.added.0.iter().map(|(_, query)| query);
         let (index, _) = split_array(&args.index);
@@ -172,7 +173,7 @@ impl Asked {
             .then(|| Own::new(std::iter::once(query).chain(added), &index))
     }
 
-    /// The answers, where `encoded` are the embeddings of all queries and of what is added.
+    /// The answers, given the embeddings of all queries and of what is added.
     fn answers(
         &self,
         args: &SearchArgs,
@@ -203,7 +204,7 @@ impl Asked {
         let found = index.hits(&embeddings, &own, wanted)?;
         if found.are_cut && args.threshold.is_some() && args.top_k.is_none() {
             console.note(&format!(
-                "more than {HITS} hits reach --threshold; -k shows more of them"
+                "more than {HITS} hits reach --threshold; pass -k to show more"
             ));
         }
         let mut hits = found.of_query.into_iter();
@@ -224,9 +225,9 @@ impl Asked {
 /// Searches a file of embeddings.
 ///
 /// # Errors
-/// When it cannot run; a query image that fails is an answer.
+/// When it cannot run; a query image that fails is reported as an answer.
 pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
-    // Whatever can be wrong without a model is found before a model is fetched.
+    // Everything that can be checked without a model is checked before one is downloaded.
     let asked = Asked::new(&args)?;
     let policy = args.long.policy()?;
     if let Some(path) = args.file.path() {
@@ -243,7 +244,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     let index = Index::open(&args.index)?;
     ensure!(
         !args.exclude_query || index.has_names(),
-        "nothing names the rows of {}, so that --exclude-query cannot know the query among them",
+        "the rows of {} have no names, so --exclude-query cannot recognise the query",
         args.index.display()
     );
     let style = Style {
@@ -259,7 +260,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     let plan = Plan::new(&session, &args.model, &args.decode);
     let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
     let memory = memory.transpose()?;
-    // The weights' digest reads all of them, as loading does: both at once.
+    // Both the digest and loading read all weights, so they run in parallel.
     let (checked, engine) = std::thread::scope(|scope| {
         let checking = scope.spawn(|| index.check_model(&session));
         let engine = Engine::new(&session, memory.clone(), console);
@@ -289,7 +290,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
         console.warn("stopped before all queries were answered");
         return Ok(Outcome::Stopped(signal));
     }
-    let answers = answers.context("not every query was read")?;
+    let answers = answers.context("some queries were not read")?;
     let mut style = style;
     style.extras.image_bytes |= is_csv(format) && has_odd_names(&answers);
     write(&args, &answers, format, style)?;
@@ -317,11 +318,11 @@ fn format(args: &SearchArgs, console: &Console) -> Result<(Format, Style)> {
     };
     ensure!(
         !args.null || matches!(format, Format::Paths(_)),
-        "-0 ends paths with NUL; add --format paths"
+        "-0 requires --format paths; add it, or drop -0"
     );
     ensure!(
         !args.preview || format == Format::Table,
-        "--preview shows images in the table; leave out --format, or pass --format table"
+        "--preview requires --format table; pass it, or drop --format"
     );
     let style = Style {
         width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),

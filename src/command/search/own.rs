@@ -1,4 +1,4 @@
-//! Which rows of an index are the query itself.
+//! Finds the rows of an index that are the query itself.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,15 +11,15 @@ use crate::embedding::{Embeddings, Item};
 use crate::file::stamp::Stamp;
 use crate::output::{ImageName, Name};
 
-/// What a query was made of, by which its rows are known.
+/// The images and texts of a query, by which its rows are recognised.
 pub(super) struct Own {
     files: Vec<OwnFile>,
     texts: Vec<String>,
-    /// Where paths of rows may lead from, besides the working folder: the index's.
+    /// The folder of the index: paths of rows may be relative to it.
     folder: PathBuf,
 }
 
-/// An image of a query.
+/// An image file of a query.
 struct OwnFile {
     place: PathBuf,
     name: Option<OsString>,
@@ -27,7 +27,7 @@ struct OwnFile {
 }
 
 impl Own {
-    /// What `queries`, which are asked together of the index at `index`, are made of.
+    /// The images and texts of `queries`, which form one query of the index at `index`.
     pub(super) fn new<'a>(queries: impl Iterator<Item = &'a Query>, index: &Path) -> Self {
         let (mut files, mut texts) = (Vec::new(), Vec::new());
         for query in queries {
@@ -43,9 +43,9 @@ impl Own {
         }
     }
 
-    /// Whether a row is of one of the query's images or texts. An image's row is known by its path, which
-    /// leads to the same file from here or from the folder of the index; or, wherever it was embedded, by
-    /// its name, size and time of change together. A copy under another name is another image.
+    /// Whether a row belongs to one of the query's images or texts. An image is recognised by its
+    /// path, relative to the working folder or the folder of the index, or by its name, size and
+    /// modification time together. A copy under another name is another image.
     pub(super) fn is(&self, index: &Embeddings, row: usize) -> Result<bool> {
         let (name, stamp) = match index {
             Embeddings::Matrix(matrix) => (matrix.name(row)?, None),
@@ -75,7 +75,7 @@ impl Own {
 }
 
 impl OwnFile {
-    /// `None` for a file that is not there: its query fails.
+    /// `None` if the file does not exist; its query fails.
     fn new(path: &Path) -> Option<Self> {
         Some(Self {
             place: fs::canonicalize(path).ok()?,

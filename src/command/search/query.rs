@@ -1,4 +1,4 @@
-//! What is searched for: texts and images, and their embeddings.
+//! Queries, which are texts and images, and their embeddings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,19 +34,19 @@ impl Query {
         let stdin = images.iter().filter(|path| path.as_os_str() == "-").count();
         ensure!(
             stdin <= 1,
-            "stdin holds one image, so - can be given once; remove the others"
+            "stdin holds one image, so - can be given only once; remove the others"
         );
         let given = queries.iter().map(|query| Self::new(query));
         let images = images.iter().cloned().map(Self::Image);
         let all: Vec<Self> = given.chain(images).collect();
         ensure!(
             !all.is_empty(),
-            "nothing to search for; add a text, the path of an image, or --image FILE"
+            "nothing to search for; pass a text, the path of an image, or --image FILE"
         );
         Ok(all)
     }
 
-    /// The query, for people.
+    /// The query, for display.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -55,7 +55,8 @@ impl Query {
     }
 }
 
-/// Whether a query is meant as a path: it looks like one at both ends, or at one and leads to a file.
+/// Whether a query is the path of an image. Two of three must hold: it begins like a path, it has
+/// an image extension, the file exists.
 fn is_image(query: &str) -> bool {
     let path = Path::new(query);
     let begins_like_a_path = query.starts_with("./") || query.starts_with("../") || path.has_root();
@@ -67,7 +68,7 @@ fn is_image(query: &str) -> bool {
             .any(|known| known.eq_ignore_ascii_case(extension))
     };
     let ends_like_an_image = extension.is_some_and(is_known);
-    // An image that is not there must not become a text that finds something.
+    // The path of a missing image must not become a text that finds something.
     (begins_like_a_path && ends_like_an_image)
         || ((begins_like_a_path || ends_like_an_image) && path.is_file())
 }
@@ -81,8 +82,9 @@ pub(super) struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    /// The embedding of each query `[dim]`, or why an image has none. A long text may have several,
-    /// `[chunks, dim]`, of which the best counts. `None` when a signal left images unread.
+    /// The embedding of each query `[dim]`, or the error of an image. A long text may have several,
+    /// `[chunks, dim]`, and the best one counts. `None` if a signal stopped it before all images
+    /// were read.
     pub(super) fn encode(
         self,
         queries: &[&Query],
@@ -140,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_of_an_image_is_no_text() {
+    fn the_path_of_an_image_is_not_a_text() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| {
             let path = folder.path().join(name);
@@ -151,7 +153,7 @@ mod tests {
         assert!(!is_image(folder.path().to_str().unwrap()));
         assert!(!is_image(&(at("b.PNG") + "x")));
         assert!(!is_image("a cat.jpg") && !is_image("a cat") && !is_image(""));
-        // This very file has no image's extension, and no path's beginning.
+        // This file has neither an image extension nor the beginning of a path.
         assert!(!is_image("Cargo.toml") && is_image("./Cargo.toml"));
     }
 }

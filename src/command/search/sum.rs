@@ -4,14 +4,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::query::Query;
 
-/// A shorter sum has no direction but that of rounding.
+/// The direction of a shorter sum is only rounding error.
 const SHORTEST: f64 = 1e-5;
 
-/// What is added to every query: weights and queries.
+/// Weights and queries that are added to every query.
 pub(super) struct Added(pub(super) Vec<(f32, Query)>);
 
 impl Added {
-    /// From the words after `--add`: a weight, a query, a weight, a query and so on.
+    /// Parses the values of `--add`: a weight, a query, a weight, a query and so on.
     pub(super) fn new(words: &[String]) -> Result<Self> {
         let (pairs, _) = words.as_chunks();
         let pair = |[weight, query]: &[String; 2]| {
@@ -30,7 +30,7 @@ impl Added {
         Ok(Self(pairs.iter().map(pair).collect::<Result<_>>()?))
     }
 
-    /// What is asked together with `query`, for people.
+    /// The sum with `query`, for display.
     pub(super) fn shown(&self, query: &Query) -> String {
         if self.0.is_empty() {
             return query.shown();
@@ -47,8 +47,8 @@ impl Added {
         shown
     }
 
-    /// The unit vector of `query` plus the weighted unit vectors of what is added, for each embedding that
-    /// the query has (`[n, dim]`); `embeddings` are `[1, dim]` each.
+    /// The normalised sum of `query` and the weighted unit vectors that are added, for each
+    /// embedding of the query (`[n, dim]`); `embeddings` are `[1, dim]` each.
     pub(super) fn to(
         &self,
         query: Vec<f32>,
@@ -68,7 +68,7 @@ impl Added {
         for ((_, part), (_, embedding)) in self.0.iter().zip(&added) {
             ensure!(
                 embedding.len() == dim,
-                "cannot add {}, a text of several chunks; pass --long-text chunk-mean or slide",
+                "cannot add {}, a text with several chunks; pass --long-text chunk-mean or slide",
                 part.shown()
             );
         }
@@ -77,7 +77,7 @@ impl Added {
     }
 }
 
-/// The unit vector of the sum.
+/// The normalised sum.
 fn sum(query: &[f32], added: &[(f32, &[f32])]) -> Result<Vec<f32>> {
     let mut sum: Vec<f64> = query.iter().map(|value| f64::from(*value)).collect();
     for (weight, embedding) in added {
@@ -88,7 +88,8 @@ fn sum(query: &[f32], added: &[(f32, &[f32])]) -> Result<Vec<f32>> {
     let length = sum.iter().map(|value| value.powi(2)).sum::<f64>().sqrt();
     ensure!(
         length >= SHORTEST && length.is_finite(),
-        "the weighted sum has no direction (its length is {length:e}); choose other weights"
+        "the weighted sum is nearly zero (length {length:e}) and has no direction; choose other \
+         weights"
     );
     Ok(sum.iter().map(|value| (value / length) as f32).collect())
 }
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_shown_as_they_are_written_on_paper() {
+    fn sums_are_shown_as_formulas() {
         let query = Query::Text("sun".to_owned());
         assert_eq!(added(&[]).unwrap().shown(&query), "sun");
         let shown = added(&["0.5", "heart", "-1", "a, b", "1", "c", "-2.5", "d"]).unwrap();

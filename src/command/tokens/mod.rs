@@ -1,4 +1,4 @@
-//! `longclip tokens`: how texts become tokens, and whether a model reads all of them.
+//! `longclip tokens`: shows how texts are tokenised, and whether they fit a model's context.
 
 mod report;
 mod table;
@@ -41,42 +41,44 @@ Examples:
   longclip tokens --context 77 -- \"-20 °C outside\"
   cut -f2 captions.tsv | longclip tokens --file - | jq 'select(.contexts[0].fits | not) | .text'
 
-A piece is how a token's bytes read: </w> ends a word, \\xNN is a byte of a character that several
-tokens share. Every text begins with <|startoftext|> and ends with <|endoftext|>, and both count.
+A piece is the text of a token: </w> ends a word, \\xNN is one byte of a character that is split
+over several tokens. Every text starts with <|startoftext|> and ends with <|endoftext|>, and both
+count.
 
-Exit status: 0 every text was shown, also those that do not fit; 1 some lines are no text; 2 it
+Exit status: 0 every text was shown, including those that do not fit; 1 some lines are not text; 2
 could not run.";
 
 /// The arguments of `longclip tokens`.
 #[derive(Debug, Args)]
 #[command(after_help = NOTES, after_long_help = format!("{DETAILS}\n\n{NOTES}"))]
 pub struct TokensArgs {
-    /// The texts
+    /// Texts to tokenise
     #[arg(value_name = "TEXT", conflicts_with = "file")]
     texts: Vec<String>,
-    /// Read texts from a file, or - for stdin, one a line as it stands
+    /// Read texts from a file, or - for stdin, one per line, unchanged
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// A model on this machine, whose context counts [default: LONGCLIP_MODEL if it is cached, else
-    /// the contexts of all models with names]
+    /// Model whose context to use; it is never downloaded
+    ///
+    /// By default LONGCLIP_MODEL if it is cached, else the contexts of all named models.
     #[arg(short, long, value_name = "MODEL", conflicts_with = "context")]
     model: Option<String>,
-    /// How many tokens the text may have, start and end included
+    /// Context length to use instead: tokens including start and end
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=1 << 20))]
     context: Option<u64>,
-    /// How to print the result [default: table on a terminal, else jsonl]
+    /// Output format [default: table on a terminal, else jsonl]
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<TokensFormat>,
 }
 
-/// The forms of the result.
+/// The output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TokensFormat {
-    /// For people.
+    /// Aligned text
     Table,
-    /// One array.
+    /// One JSON array
     Json,
-    /// One object a line.
+    /// One JSON object per line
     Jsonl,
 }
 
@@ -86,7 +88,7 @@ pub enum TokensFormat {
 /// When there is no text, the file cannot be read, or the model is not on this machine.
 pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
     if args.texts.is_empty() && args.file.is_none() {
-        bail!("no text given; add TEXT…, or --file FILE with one text per line (- for stdin)");
+        bail!("no text given; pass TEXT…, or --file FILE with one text per line (- for stdin)");
     }
     let lines = args.file.as_deref().map(lines).transpose()?;
     let place = |line| match &args.file {
@@ -141,18 +143,18 @@ fn report(format: Option<TokensFormat>, console: &Console) -> Report {
     Report::new(format.unwrap_or(by_destination), style)
 }
 
-/// Which contexts the texts are held against.
+/// The contexts that texts are checked against.
 fn contexts(args: &TokensArgs, console: &Console) -> Result<Contexts> {
     if let Some(context) = args.context {
-        return Ok(Contexts::of_nobody(vec![usize::try_from(context)?]));
+        return Ok(Contexts::without_model(vec![usize::try_from(context)?]));
     }
     let settings = hub::Settings::from_env();
     if let Some(model) = &args.model {
         return match on_this_machine(source::presence(model, &settings)?) {
             Some(source) => of_model(model, &source, console),
             None => bail!(
-                "{model} is not cached, and tokens downloads nothing; download it with `longclip \
-                 models pull {model}`, or pass --context N"
+                "{model} is not cached, and longclip tokens does not download models; run \
+                 `longclip models pull {model}`, or pass --context N"
             ),
         };
     }
@@ -163,14 +165,14 @@ fn contexts(args: &TokensArgs, console: &Console) -> Result<Contexts> {
             return of_model(&model, &source, console);
         }
         console.note(&format!(
-            "LONGCLIP_MODEL, {model}, is not on this machine; showing the contexts of all models \
-             with names"
+            "LONGCLIP_MODEL is {model}, which is not on this machine; showing the contexts of all \
+             named models"
         ));
     }
     let mut all: Vec<usize> = ALIASES.iter().map(|alias| alias.context_length).collect();
     all.sort_unstable();
     all.dedup();
-    Ok(Contexts::of_nobody(all))
+    Ok(Contexts::without_model(all))
 }
 
 fn on_this_machine(presence: Presence) -> Option<Source> {

@@ -1,4 +1,4 @@
-//! What there is to know of a text, and the writing of it.
+//! The tokens of a text, and their output.
 
 use std::io::{Stdout, Write as _};
 
@@ -11,16 +11,16 @@ use crate::input::text::{changes, clean};
 use crate::input::text_file::NotText;
 use crate::input::tokenizer::{END_OF_TEXT, LongText, encode, fit, piece};
 
-/// The contexts that texts are held against.
+/// The contexts that texts are checked against.
 pub(super) struct Contexts {
-    /// Whose context it is.
+    /// The model of the context, if any.
     pub(super) model: Option<String>,
-    /// How many tokens a text may have, start and end included.
+    /// The context lengths, in tokens including start and end.
     pub(super) lengths: Vec<usize>,
 }
 
 impl Contexts {
-    pub(super) fn of_nobody(lengths: Vec<usize>) -> Self {
+    pub(super) fn without_model(lengths: Vec<usize>) -> Self {
         Self {
             model: None,
             lengths,
@@ -28,15 +28,15 @@ impl Contexts {
     }
 }
 
-/// One text. The names are a contract: scripts read them.
+/// One text. The field names are stable, since scripts read them.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum Entry {
-    /// It was cut into tokens.
+    /// A text that was tokenised.
     Shown(Box<Shown>),
-    /// It is no text.
+    /// A line that is not text.
     Failed {
-        /// As far as it can be shown.
+        /// The line, as far as it can be shown.
         text: String,
         error: String,
     },
@@ -44,15 +44,15 @@ pub(super) enum Entry {
 
 #[derive(Debug, Serialize)]
 pub(super) struct Shown {
-    /// As typed.
+    /// The text as given.
     pub(super) text: String,
-    /// What is cut into tokens.
+    /// The cleaned text, which is tokenised.
     pub(super) cleaned: String,
-    /// The kinds of change from the one to the other.
+    /// The kinds of changes made by cleaning.
     pub(super) changes: Vec<&'static str>,
-    /// All, start and end included.
+    /// The number of tokens, including start and end.
     pub(super) tokens: usize,
-    /// Up to the first end of text: fewer than all if the text itself holds one.
+    /// Tokens up to the first end of text; fewer if the text itself contains one.
     pub(super) read_tokens: usize,
     pub(super) ids: Vec<u32>,
     pub(super) pieces: Vec<String>,
@@ -61,19 +61,19 @@ pub(super) struct Shown {
     pub(super) contexts: Vec<Fit>,
 }
 
-/// A text and a context.
+/// How a text fits a context.
 #[derive(Debug, Serialize)]
 pub(super) struct Fit {
     pub(super) context_length: usize,
     pub(super) fits: bool,
-    /// What `--long-text truncate` would do.
+    /// The effect of `--long-text truncate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cut: Option<Cut>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct Cut {
-    /// How many tokens are too many.
+    /// The number of excess tokens.
     pub(super) tokens: usize,
     /// The cleaned text before the cut.
     pub(super) kept: String,
@@ -131,7 +131,7 @@ impl Fit {
     }
 }
 
-/// Writes entries to stdout, each as soon as it is known.
+/// Writes entries to stdout as soon as they are ready.
 pub(super) struct Report {
     format: TokensFormat,
     style: Style,

@@ -1,20 +1,20 @@
-//! Tokens for people: each text, what became of it, and its pieces with their ids below.
+//! The table of `longclip tokens`: each text, how it fits, and its pieces with their ids.
 
 use std::fmt::Write as _;
 
 use super::report::{Entry, Fit, Shown};
 use crate::output::text::{columns, printable};
 
-/// How much of a text is quoted on each side of a cut, in characters.
+/// Characters of a text quoted on each side of a cut.
 const QUOTED_CHARS: usize = 40;
-/// What stands before the second column.
+/// The width of the first column.
 const MARGIN: usize = 11;
-/// However narrow the terminal is.
+/// The minimum width, however narrow the terminal is.
 const LEAST_COLUMNS: usize = 20;
 
-/// What the table may use.
+/// The layout of the table.
 pub(super) struct Style {
-    /// Columns.
+    /// The width in columns.
     pub(super) width: usize,
     pub(super) colour: bool,
 }
@@ -37,7 +37,7 @@ fn shown_block(shown: &Shown, style: &Style) -> String {
     if shown.read_tokens < shown.tokens {
         let _ = write!(
             tokens,
-            ", of which {} are read: the text itself holds the end of text",
+            ", only {} are read, since the text itself contains an end of text",
             shown.read_tokens
         );
     }
@@ -63,7 +63,7 @@ fn verdict(fit: &Fit, tokens: usize) -> String {
     }
 }
 
-/// Pieces with their ids below, as many on a line as there is room for.
+/// Pieces with their ids below, as many per line as fit.
 fn pieces(shown: &Shown, style: &Style) -> String {
     let room = style.width.saturating_sub(MARGIN).max(LEAST_COLUMNS);
     let mut block = String::new();
@@ -103,7 +103,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", printable(text))
 }
 
-/// The end of a text.
+/// The end of a text, quoted.
 fn last(text: &str) -> String {
     let skipped = text.chars().count().saturating_sub(QUOTED_CHARS);
     let mut end: String = text.chars().skip(skipped).collect();
@@ -113,7 +113,7 @@ fn last(text: &str) -> String {
     end
 }
 
-/// The beginning of a text.
+/// The beginning of a text, quoted.
 fn first(text: &str) -> String {
     let mut start: String = text.chars().take(QUOTED_CHARS).collect();
     if start.len() < text.len() {
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn table(text: &str, lengths: &[usize], width: usize) -> String {
-        let contexts = Contexts::of_nobody(lengths.to_vec());
+        let contexts = Contexts::without_model(lengths.to_vec());
         let entry = Entry::new(text.to_owned(), &contexts).unwrap();
         let style = Style {
             width,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_says_what_became_of_a_text() {
+    fn a_table_shows_how_a_text_was_tokenised() {
         let expected = "\
 \"A photo of  a CAT\\n\"
   cleaned  \"a photo of a cat\"  (whitespace, case)
@@ -154,9 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn an_end_of_text_within_is_told() {
+    fn an_end_of_text_inside_is_reported() {
         let table = table("a <|endoftext|> b", &[77], 200);
-        let expected = "  tokens   5, of which 3 are read: the text itself holds the end of text\n";
+        let expected = "  tokens   5, only 3 are read, since the text itself contains an end of \
+            text\n";
         assert!(table.contains(expected), "{table}");
     }
 

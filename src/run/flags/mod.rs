@@ -1,4 +1,4 @@
-//! The flag groups that subcommands share.
+//! The top-level parser and the flag groups that subcommands share.
 
 mod model_choice;
 mod value;
@@ -19,17 +19,17 @@ use value::{activation, alpha, delimiter, format, heads, long_text, precision, s
 pub use model_choice::ModelChoice;
 pub(crate) use value::{at_once, count, finite, names};
 
-/// What to say on stderr.
+/// Messages on stderr.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Messages")]
 pub struct ConsoleArgs {
-    /// Say nothing on stderr but errors
+    /// Print only errors on stderr
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say which files, model, device and precision are used
+    /// Print which files, model, device and precision are used
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Colour the table and messages [NO_COLOR is honoured]
+    /// When to colour tables and messages [NO_COLOR is honoured]
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: ColorWhen,
 }
@@ -37,22 +37,23 @@ pub struct ConsoleArgs {
 /// When to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ColorWhen {
-    /// On a terminal, unless NO_COLOR is set.
+    /// On a terminal, unless NO_COLOR is set
     Auto,
-    /// Always.
+    /// Always
     Always,
-    /// Never.
+    /// Never
     Never,
 }
 
-/// Which model computes, on what, in which precision.
+/// The model, its device and its precision.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// What [`crate::checkpoint::source::resolve`] takes.
+    /// Anything that [`crate::checkpoint::source::resolve`] accepts.
     #[arg(
-        help = "A model's name, a file or folder, or a repository OWNER/REPO[@REV][:FILE]; \"tiny\" \
-                is built in and knows drawn images only",
+        help = "Model name, file, folder, or repository OWNER/REPO[@REV][:FILE]",
+        long_help = "Model name, file, folder, or repository OWNER/REPO[@REV][:FILE]\n\n\"tiny\" is \
+                     built in, but recognises only drawings.",
         short,
         long,
         value_name = "MODEL",
@@ -60,42 +61,42 @@ pub struct ModelArgs {
         default_value = "longclip-b"
     )]
     pub model: String,
-    /// Where to compute.
+    /// The device.
     #[arg(
         long,
         value_name = "DEVICE",
         default_value = "auto",
-        help = "Where to compute: auto, cpu, cuda[:N] or metal"
+        help = "Device: auto, cpu, cuda[:N] or metal"
     )]
     pub device: DeviceChoice,
-    /// What to compute in (auto: bf16 on a CPU that has it, else f32; f16 on a GPU)
+    /// Precision (auto: bf16 on a CPU that supports it, else f32; f16 on a GPU)
     #[arg(long, value_name = "PRECISION", default_value = "auto", value_parser = precision())]
     pub precision: PrecisionChoice,
-    /// What the files may not say.
+    /// Properties that the files may not specify.
     #[command(flatten)]
     pub stated: StatedArgs,
-    /// Threads to compute with [default: one a core]
+    /// Number of threads [default: number of cores]
     #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = at_once())]
     pub threads: Option<u64>,
-    /// Images that go through the model together [default: by the device]
+    /// Images per batch [default: depends on the device]
     #[arg(long, value_name = "N", value_parser = at_once())]
     pub batch_size: Option<u64>,
 }
 
-/// What a model's files may not say.
+/// Properties of a model that its files may not specify.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct StatedArgs {
-    /// For files that do not tell: the activation in the MLPs, quick_gelu or gelu
+    /// Activation, if the file does not specify it
     #[arg(long, value_name = "NAME", value_parser = activation())]
     pub activation: Option<Activation>,
-    /// Attention heads of the image tower, and of the text tower, if the file does not specify them
+    /// Attention heads of the image and text tower, if the file does not specify them
     #[arg(long, value_name = "IMAGE[,TEXT]", value_parser = heads)]
     pub heads: Option<Heads>,
 }
 
 impl StatedArgs {
-    /// The same, as the loader takes it.
+    /// Converts to the type that the loader takes.
     #[must_use]
     pub fn stated(self) -> Stated {
         Stated {
@@ -109,22 +110,22 @@ impl StatedArgs {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Image decoding")]
 pub struct DecodeArgs {
-    /// Refuse images of more pixels, before decoding them
+    /// Refuse images with more than N pixels, before decoding them
     #[arg(long, value_name = "N", default_value_t = 200_000_000)]
     pub max_pixels: u64,
-    /// Leave images as stored, whatever orientation their camera noted
+    /// Ignore EXIF orientation
     #[arg(long)]
     pub no_orient: bool,
-    /// What shows through transparent pixels
+    /// Background of transparent pixels; drop ignores transparency
     #[arg(long, value_name = "HOW", default_value = "white", value_parser = alpha())]
     pub alpha: Alpha,
-    /// Treat an image that is damaged or incomplete as an error
+    /// Treat a damaged or truncated image as an error
     #[arg(long)]
     pub strict: bool,
 }
 
 impl DecodeArgs {
-    /// The same, as the decoder takes it.
+    /// Converts to the type that the decoder takes.
     #[must_use]
     pub fn options(&self) -> DecodeOptions {
         DecodeOptions {
@@ -136,166 +137,172 @@ impl DecodeArgs {
     }
 }
 
-/// Which images.
+/// The images of a run.
 #[derive(Clone, Debug, Args)]
 pub struct ImageArgs {
     /// Image files and folders; - reads one image from stdin
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// Read paths from a file, or - for stdin, one a line
+    /// Read paths from a file, or - for stdin, one per line
     #[arg(long, value_name = "FILE")]
     pub files_from: Option<PathBuf>,
-    /// The paths of --files-from end in NUL, as find -print0 writes them
+    /// Paths of --files-from are NUL-separated, as find -print0 writes them
     #[arg(short = '0', long = "null", requires = "files_from")]
     pub null: bool,
 }
 
-/// Which texts.
+/// The candidate labels and how they become prompts.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Labels")]
 pub struct LabelArgs {
-    /// The candidate labels; give the images before them
+    /// Candidate labels; put IMAGE or DATASET before them
     #[arg(short, long, value_name = "TEXT", num_args = 1.., conflicts_with = "labels_file")]
     pub labels: Vec<String>,
-    /// Labels from a built-in set (imagenet, cifar10, cifar100, food101, …) or a file: one per line,
-    /// or a .json, .yaml, .csv or .tsv file with prompts, aliases or keys of each label; - reads stdin
+    /// Labels from a built-in set or a file, one per line; - reads stdin
+    ///
+    /// Built-in sets: imagenet, cifar10, cifar100, food101, …. A .json, .yaml, .csv or .tsv file
+    /// may also have prompts, aliases or keys per label.
     #[arg(long, value_name = "NAME|FILE")]
     pub labels_file: Option<PathBuf>,
-    /// What separates the cells of a table: one character, or tab [default: found by looking]
+    /// Column separator of a table: one character, or tab [default: detected]
     #[arg(long, value_name = "CHAR", value_parser = delimiter)]
     pub delimiter: Option<u8>,
-    /// Prompt templates, {} stands for the label
+    /// Prompt templates; {} is replaced by the label
     #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "templates")]
     pub template: Vec<String>,
-    /// A built-in set of templates (none, photo, openai7, openai80, and one for each built-in set of
-    /// labels, by its name) or a file, one per line or a list in JSON, YAML or Python; - reads stdin
+    /// Templates from a built-in set or a file, one per line; - reads stdin
+    ///
+    /// Built-in sets: none, photo, openai7, openai80, and one for each built-in label set, by its
+    /// name. A file may also be a list in JSON, YAML or Python.
     #[arg(long, value_name = "NAME|FILE")]
     pub templates: Option<String>,
-    /// Texts that are too long.
+    /// Handling of long texts.
     #[command(flatten)]
     pub long: LongTextArgs,
 }
 
-/// What becomes of texts that a model cannot read at once.
+/// Handling of texts that are longer than the model's context.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Long texts")]
 pub struct LongTextArgs {
-    /// What happens to a text longer than the model's context: an error, a cut, or chunks that are
-    /// averaged (chunk-mean), overlap (slide) or are chosen for each image (best-chunk)
+    /// Handling of texts longer than the model's context
+    ///
+    /// error fails; truncate cuts the text; chunk-mean averages the embeddings of chunks; slide
+    /// averages overlapping windows; best-chunk uses the best chunk for each image.
     #[arg(long, value_name = "HOW", default_value = "error", value_parser = long_text())]
     pub long_text: LongText,
-    /// With --long-text slide: tokens from one window to the next [default: half the context]
+    /// With --long-text slide: tokens between window starts [default: half the context]
     #[arg(long, value_name = "N", value_parser = count())]
     pub stride: Option<u64>,
 }
 
 impl LongTextArgs {
-    /// The two together.
+    /// Combines the two flags.
     ///
     /// # Errors
-    /// When there is a stride and nothing slides.
+    /// When there is a stride without `slide`.
     pub fn policy(&self) -> anyhow::Result<LongText> {
         match (self.long_text, self.stride) {
             (LongText::Slide { .. }, stride) => Ok(LongText::Slide {
                 stride: stride.map(|stride| stride as usize),
             }),
             (policy, None) => Ok(policy),
-            _ => anyhow::bail!("--stride is for --long-text slide; add it, or leave --stride out"),
+            _ => anyhow::bail!("--stride requires --long-text slide; add it, or drop --stride"),
         }
     }
 }
 
-/// What stands for none of the labels.
+/// Texts that stand for "none of the labels".
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Scores")]
 pub struct NoneArgs {
-    /// What [`crate::command`] makes of it depends on the score.
+    /// Its meaning in [`crate::command`] depends on the score.
     #[arg(
         long,
         value_name = "TEXT",
-        help = "One more label, for images that none of the labels fits; with --score sigmoid the \
-                text that says nothing about an image, \"a photo\" if not given (or, if the model has one, its \
-                logit bias)"
+        help = "Extra label for images that no label fits",
+        long_help = "Extra label for images that no label fits\n\nWith --score sigmoid, this is the \
+                     neutral prompt that labels are compared with; the default is the model's logit \
+                     bias, or \"a photo\" if it has none."
     )]
     pub none_label: Option<String>,
-    /// Texts that compete with the labels one by one and are reported together, as the none label
+    /// Texts that compete with the labels and are reported together as the none label
     #[arg(long, value_name = "TEXT", num_args = 1.., conflicts_with = "background_file")]
     pub background: Vec<String>,
-    /// The same from a file, in any form that --labels-file takes
+    /// Background texts from a file, in any format that --labels-file accepts
     #[arg(long, value_name = "NAME|FILE")]
     pub background_file: Option<PathBuf>,
 }
 
-/// What is reported.
+/// Which scores are reported.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Scores")]
 pub struct ScoreArgs {
-    /// What to rank and report by
+    /// Score to rank and report by
     #[arg(long, value_name = "SCORE", default_value = "softmax", value_parser = score())]
     pub score: Score,
-    /// What stands for none of the labels.
+    /// Texts that stand for "none of the labels".
     #[command(flatten)]
     pub none: NoneArgs,
-    /// Keep the K best labels of an image
+    /// Keep the K best labels per image
     #[arg(short = 'k', long, value_name = "K", value_parser = count())]
     pub top_k: Option<u64>,
-    /// Keep labels whose score is at least P
+    /// Keep labels with a score of at least P
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = finite)]
     pub threshold: Option<f32>,
 }
 
-/// What earlier runs computed.
+/// The cache of embeddings.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct CacheArgs {
-    /// Keep embeddings in this folder, and take from it what is known already
+    /// Cache embeddings in this folder and reuse those already in it
     #[arg(long, value_name = "DIR", env = "LONGCLIP_CACHE")]
     pub cache: Option<PathBuf>,
 }
 
-/// Where results go and how they look.
+/// Where results go, and in which format.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// The results' format [default: by the suffix of --output; table on a terminal, else jsonl]
+    /// Output format [default: by suffix of --output, else table on terminals or jsonl]
     #[arg(short, long, value_name = "FORMAT", value_parser = format())]
     pub format: Option<Format>,
-    /// The file.
+    /// The output file.
     #[command(flatten)]
     pub file: OutputFileArgs,
 }
 
-/// The file that results go to, and what CSV has on request.
+/// The output file, and options of CSV.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputFileArgs {
-    /// Write to a file, which appears whole or not at all; - is stdout
+    /// Write to FILE, atomically; - is stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Begin csv or tsv with a UTF-8 byte order mark, so that Excel reads it as UTF-8
+    /// Start csv or tsv with a UTF-8 byte order mark, for Excel
     #[arg(long)]
     bom: bool,
-    /// Add a last column to csv or tsv, the exact bytes (base64) of paths that are not UTF-8, even if
-    /// no such path is known beforehand
+    /// Always add a last csv or tsv column: exact bytes (base64) of non-UTF-8 paths
     #[arg(long)]
     image_bytes: bool,
 }
 
 impl OutputFileArgs {
-    /// The file to write to; none for stdout.
+    /// The file to write to; `None` is stdout.
     #[must_use]
     pub fn path(&self) -> Option<&PathBuf> {
         self.output.as_ref().filter(|path| path.as_os_str() != "-")
     }
 
-    /// What CSV has on request.
+    /// The options of CSV.
     ///
     /// # Errors
-    /// When something is requested and the results are not CSV.
+    /// When an option is given and the results are not CSV.
     pub fn extras(&self, is_csv: bool) -> anyhow::Result<Extras> {
         let asked = [(self.bom, "--bom"), (self.image_bytes, "--image-bytes")];
         if let Some((_, flag)) = asked.into_iter().find(|(asked, _)| *asked && !is_csv) {
-            anyhow::bail!("{flag} is for csv and tsv; add --format csv, or drop {flag}");
+            anyhow::bail!("{flag} applies only to csv and tsv; add --format csv, or drop {flag}");
         }
         Ok(Extras {
             mark: self.bom,
@@ -304,10 +311,10 @@ impl OutputFileArgs {
     }
 }
 
-/// The libraries that can be written for.
+/// The libraries that a model can be written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LayoutName {
-    /// transformers' CLIPModel: the canonical names
+    /// transformers' CLIPModel, with the canonical names
     Hf,
     /// openai/CLIP
     Openai,
@@ -319,7 +326,7 @@ pub(crate) enum LayoutName {
 }
 
 impl LayoutName {
-    /// As the writer takes it.
+    /// Converts to the type that the writer takes.
     pub(crate) fn layout(self) -> Layout {
         match self {
             Self::Hf => Layout::HuggingFace,

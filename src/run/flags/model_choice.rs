@@ -1,15 +1,15 @@
-//! Who chose the model.
+//! Where the choice of model came from.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches};
 
-/// Who chose `--model`. It goes before [`super::ModelArgs`] in a command's arguments, since that takes
-/// the flag out of what was parsed.
+/// Where the value of `--model` came from. It must precede [`super::ModelArgs`] in a command's
+/// arguments, which removes the flag from the parsed matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ModelChoice {
-    /// Nobody.
+    /// The default.
     Default,
-    /// The environment.
+    /// `LONGCLIP_MODEL`.
     Environment,
     /// The flag.
     Flag,

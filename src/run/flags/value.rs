@@ -1,4 +1,4 @@
-//! What the values of flags may be.
+//! Parsers for the values of flags.
 
 use crate::checkpoint::architecture::{Activation, Heads};
 use crate::input::image::Alpha;
@@ -20,7 +20,7 @@ pub(crate) fn names<T: Clone + Send + Sync + 'static>(
     })
 }
 
-/// What the towers compute in.
+/// The precision of the towers.
 pub(crate) fn precision() -> impl clap::builder::TypedValueParser<Value = PrecisionChoice> {
     names(&[
         ("auto", PrecisionChoice::Auto),
@@ -40,9 +40,9 @@ pub(crate) fn activation() -> impl clap::builder::TypedValueParser<Value = Activ
     ])
 }
 
-/// `IMAGE` or `IMAGE,TEXT`, the attention heads of the towers.
+/// `IMAGE` or `IMAGE,TEXT`: the number of attention heads per tower.
 pub(crate) fn heads(text: &str) -> Result<Heads, String> {
-    /// More than any tower has.
+    /// More than any known model has.
     const MOST: usize = 1024;
     let number = |text: &str| match text.trim().parse() {
         Ok(heads @ 1..=MOST) => Ok(Some(heads)),
@@ -57,7 +57,7 @@ pub(crate) fn heads(text: &str) -> Result<Heads, String> {
     Ok(Heads { image, text })
 }
 
-/// What shows through transparent pixels.
+/// The treatment of transparent pixels.
 pub(crate) fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
     names(&[
         ("white", Alpha::White),
@@ -66,7 +66,7 @@ pub(crate) fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
     ])
 }
 
-/// What happens to a long text.
+/// The handling of long texts.
 pub(crate) fn long_text() -> impl clap::builder::TypedValueParser<Value = LongText> {
     names(&[
         ("error", LongText::Error),
@@ -77,7 +77,7 @@ pub(crate) fn long_text() -> impl clap::builder::TypedValueParser<Value = LongTe
     ])
 }
 
-/// What to rank by.
+/// The score to rank by.
 pub(crate) fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
     names(&[
         ("softmax", Score::Softmax),
@@ -87,7 +87,7 @@ pub(crate) fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
     ])
 }
 
-/// The results' format.
+/// The output format.
 pub(crate) fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
     names(&[
         ("table", Format::Table),
@@ -98,17 +98,18 @@ pub(crate) fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
     ])
 }
 
-/// A number of things that a person asks for.
+/// A count that a user sets, such as `--top-k`.
 pub(crate) fn count() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=65536)
 }
 
-/// Far more than a machine has use for, and few enough that it can start or hold them.
+/// A number of threads or images held at once. The limit is far more than is useful, and few enough
+/// to start.
 pub(crate) fn at_once() -> clap::builder::RangedU64ValueParser<u64> {
     clap::value_parser!(u64).range(1..=1024)
 }
 
-/// A number that is one.
+/// A finite number.
 pub(crate) fn finite(text: &str) -> Result<f32, String> {
     match text.parse::<f32>() {
         Ok(number) if number.is_finite() => Ok(number),
@@ -116,7 +117,7 @@ pub(crate) fn finite(text: &str) -> Result<f32, String> {
     }
 }
 
-/// What separates the cells of a table.
+/// The column separator of a table.
 pub(crate) fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"tab" | b"\\t" => Ok(b'\t'),

@@ -1,4 +1,4 @@
-//! Collects pixels into batches, and runs the image tower.
+//! Collects pixels into batches and runs the image tower.
 
 use std::sync::mpsc::{Receiver, Sender};
 
@@ -20,7 +20,8 @@ impl Batcher {
     pub(crate) fn run(self, model: &ModelSlot) {
         while let Ok(first) = self.prepared.recv() {
             let mut batch = vec![first];
-            // Whatever is ready now: never wait for a batch to fill, the list may be a slow pipe.
+            // Takes what is ready and never waits for a full batch, since the list may be a slow
+            // pipe.
             while batch.len() < self.size
                 && let Ok(next) = self.prepared.try_recv()
             {
@@ -38,7 +39,8 @@ impl Batcher {
     }
 }
 
-/// One result an image: if the batch fails, each is tried alone, so that one bad image fails alone.
+/// One result per image. If the batch fails, each image is encoded separately, so that only bad
+/// ones fail.
 fn encode_batch(
     model: &ModelSlot,
     images: &[&Prepared],
@@ -54,7 +56,7 @@ fn encode_batch(
     }
 }
 
-/// Waits for the model and runs its image tower: one embedding for each image.
+/// Waits for the model and runs its image tower; returns one embedding per image.
 pub(crate) fn encode(
     model: &ModelSlot,
     images: &[&Prepared],

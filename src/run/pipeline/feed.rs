@@ -1,4 +1,4 @@
-//! Reads the list of images and hands them out, never more at a time than there are permits.
+//! Reads the list of images and passes them to workers, limited by permits.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -11,14 +11,14 @@ use crate::input::paths::{ImageSource, PathError};
 use crate::output::ImageName;
 use crate::run::session::Stop;
 
-/// How far the reading of the list has come.
+/// Progress through the list.
 #[derive(Default)]
 pub(crate) struct Feeding {
     pub(crate) fed: u64,
     pub(crate) ended: bool,
 }
 
-/// One image to look at.
+/// One image to process.
 pub(crate) struct Job {
     pub(crate) index: u64,
     pub(crate) image: ImageName,
@@ -26,15 +26,15 @@ pub(crate) struct Job {
 }
 
 pub(crate) enum JobSource {
-    /// A file and its stamp, where it has one.
+    /// A file, and its stamp if it has one.
     Path(PathBuf, Option<Stamp>),
-    /// What stdin held.
+    /// The contents of stdin.
     Bytes(Vec<u8>),
     Failed(String),
 }
 
 impl Job {
-    /// Reads stdin if that is the source: here, in the feeder, a read may last for ever.
+    /// Reads stdin if that is the source. The feeder does it, because a read may block forever.
     fn new(index: u64, source: Result<ImageSource, PathError>) -> Self {
         let image = name(&source);
         let source = match source {
@@ -46,7 +46,7 @@ impl Job {
                 let mut bytes = Vec::new();
                 match std::io::stdin().lock().read_to_end(&mut bytes) {
                     Ok(_) => JobSource::Bytes(bytes),
-                    Err(error) => JobSource::Failed(format!("stdin cannot be read: {error}")),
+                    Err(error) => JobSource::Failed(format!("cannot read stdin: {error}")),
                 }
             }
             Err(error) => JobSource::Failed(error.cause),
@@ -67,7 +67,7 @@ fn name(source: &Result<ImageSource, PathError>) -> ImageName {
     }
 }
 
-/// Counts how many more images may be under way.
+/// Limits how many images are processed at once.
 pub(crate) struct Permits {
     free: Mutex<usize>,
     freed: Condvar,
@@ -111,7 +111,7 @@ impl Feeder {
         for (index, source) in (0..).zip(sources) {
             self.permits.take();
             let job = Job::new(index, source);
-            // Counted under the lock that `is_over` takes: no image is fed behind its back.
+            // Counted under the lock that `is_over` takes, so that it misses no image.
             let mut progress = lock(&self.progress);
             if self.stop.signal().is_some() {
                 break;
@@ -129,7 +129,7 @@ impl Feeder {
         lock(&self.progress).ended = true;
     }
 
-    /// The answer for an image that is known, without waking a worker; else the job again.
+    /// The result of an image that is already known, without waking a worker; else returns the job.
     fn recall(&self, job: Job) -> Result<(u64, Encoded), Job> {
         let JobSource::Path(path, Some(stamp)) = &job.source else {
             return Err(job);

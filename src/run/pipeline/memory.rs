@@ -1,19 +1,19 @@
-//! What earlier runs, or an earlier part of this one, computed for an image.
+//! The interface to what was already computed for an image, by earlier runs or in this one.
 
 use std::path::Path;
 
 use crate::file::stamp::Stamp;
 
-/// What is computed for one image.
+/// The results of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Known {
     /// The unit embedding `[dim]`.
     pub(crate) embedding: Vec<f32>,
-    /// Width and height in pixels, the image upright.
+    /// Width and height in pixels, after orientation.
     pub(crate) size: (usize, usize),
-    /// What was wrong with the file although it could be decoded.
+    /// Problems of the file that did not prevent decoding.
     pub(crate) warnings: Vec<String>,
-    /// A small JPEG of the image, where one was asked for.
+    /// A JPEG thumbnail, if requested.
     pub(crate) thumbnail: Option<Vec<u8>>,
 }
 
@@ -21,30 +21,29 @@ pub(crate) struct Known {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
     pub(crate) path: &'a Path,
-    /// The file's, before and after it was read.
+    /// The stamp of the file, the same before and after reading.
     pub(crate) stamp: Stamp,
 }
 
 /// A digest of a file's bytes.
 pub(crate) type Content = [u8; 32];
 
-/// Remembers what was computed. Asked and told by all workers at once, so it locks inside; what it
-/// cannot do (its disk is full) it tells at the end of the run, for an image's answer does not
-/// depend on it.
+/// Remembers results. All workers use it at once, so it locks internally. Its own failures, such as
+/// a full disk, are reported at the end of the run, since no result depends on them.
 pub(crate) trait Memory: Send + Sync {
-    /// What is known of a file that has not changed since.
+    /// The results of a file that has not changed.
     fn of_file(&self, place: Place<'_>) -> Option<Known>;
 
-    /// What stands for these bytes, if files are also known by their content.
+    /// The digest of these bytes, if files are also recognised by content.
     fn digest(&self, _bytes: &[u8]) -> Option<Content> {
         None
     }
 
-    /// What is known of a file of this content, wherever it lies.
+    /// The results of a file with this content, at any path.
     fn of_content(&self, _content: &Content, _place: Option<Place<'_>>) -> Option<Known> {
         None
     }
 
-    /// Takes in what was computed for a file.
+    /// Stores the results of a file.
     fn keep(&self, _content: &Content, _place: Option<Place<'_>>, _known: &Known) {}
 }

@@ -1,10 +1,10 @@
-//! Images in, embeddings out, in the order of the input.
+//! Turns images into embeddings, in input order.
 //!
-//! Workers decode and preprocess; on a CPU each also runs the image tower on what it decoded, one
-//! image a core, so that decoding and computing overlap without a queue between them. Where images
-//! batch (a GPU, or `--batch-size`), workers hand pixels to one encoding thread. A fixed number of
-//! images is under way at any time, so memory does not grow with the folder, and one failure stays
-//! that image's own. What a [`Memory`] knows of an image is not computed again.
+//! Workers decode and preprocess. On a CPU each worker also runs the image tower, one image per
+//! core, so that decoding and encoding overlap without a queue. With batches (on a GPU, or with
+//! `--batch-size`), workers pass pixels to one encoding thread. The number of images in progress is
+//! fixed, so memory does not grow with the folder, and a failure affects only its image. Images
+//! that a [`Memory`] knows are not computed again.
 
 mod batch;
 mod feed;
@@ -32,40 +32,40 @@ use worker::{Stage, Worker};
 
 pub(crate) use memory::{Content, Known, Memory, Place};
 
-/// What became of one image.
+/// The result of one image.
 pub(crate) struct Encoded {
     pub(crate) image: ImageName,
     /// The file; `None` for stdin.
     pub(crate) path: Option<PathBuf>,
-    /// The file's size and time of change when it was read.
+    /// The file's size and modification time when it was read.
     pub(crate) stamp: Option<Stamp>,
-    /// What was computed, or why nothing was.
+    /// The embedding, or the error.
     pub(crate) outcome: Result<Known>,
 }
 
-/// How images become embeddings.
+/// How images are turned into embeddings.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) decode: DecodeOptions,
     pub(crate) preprocess: Preprocess,
     pub(crate) threads: usize,
-    /// Images that go through the tower together; `None` is one a worker.
+    /// Images per batch; `None` is one per worker.
     pub(crate) batch_size: Option<usize>,
-    /// There is one image only: all threads work on it.
+    /// Whether there is only one image, which all threads work on.
     pub(crate) single: bool,
-    /// The longer side of the thumbnails, in pixels, if there are to be any.
+    /// The longer side of thumbnails in pixels; `None` makes none.
     pub(crate) thumbnails: Option<u32>,
     /// What earlier runs computed.
     pub(crate) memory: Option<Arc<dyn Memory>>,
 }
 
-/// Results that may wait for one before them; pixels wait in no such number, as every worker holds
+/// Maximum number of results that wait for an earlier one. Pixels do not, since each worker holds
 /// one image.
 const WAITING: usize = 256;
 
 impl Plan {
-    /// What the memory knows of the file at `path`, if that is all that this run wants, and it would
-    /// not refuse the image.
+    /// What the memory knows of the file at `path`, if it suffices for this run and the image would
+    /// not be refused.
     fn recall(&self, path: &Path, stamp: Stamp) -> Option<Known> {
         let known = self.memory.as_ref()?.of_file(Place { path, stamp })?;
         self.suffices(&known).then_some(known)
@@ -80,10 +80,10 @@ impl Plan {
     }
 }
 
-/// The model, once it is there.
+/// The model, once it is loaded.
 pub(crate) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
 
-/// Images under way: fed, decoded, encoded by threads of their own.
+/// Images in progress, read, decoded and encoded by background threads.
 pub(crate) struct Pipeline {
     results: Receiver<(u64, Encoded)>,
     waiting: BTreeMap<u64, Encoded>,
@@ -149,8 +149,8 @@ impl Pipeline {
         }
     }
 
-    /// The next image's result, in input order; `None` when there is no more, or when a signal
-    /// stopped the feeding and everything under way has come out.
+    /// The result of the next image in input order; `None` at the end, or after a signal once all
+    /// images in progress are done.
     pub(crate) fn next(&mut self) -> Option<Encoded> {
         loop {
             if let Some(encoded) = self.waiting.remove(&self.next) {
@@ -161,7 +161,7 @@ impl Pipeline {
             if self.is_over() {
                 return None;
             }
-            // The feeder may sit in a read that never returns, so look at the signal now and then.
+            // The feeder may block in a read that never returns, so poll for the signal.
             match self.results.recv_timeout(Duration::from_millis(50)) {
                 Ok((index, encoded)) => {
                     self.waiting.insert(index, encoded);

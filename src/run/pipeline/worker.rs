@@ -1,4 +1,4 @@
-//! Decodes and preprocesses images, and where images do not batch, encodes them.
+//! Decodes and preprocesses images, and encodes them unless they are batched.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -16,14 +16,14 @@ use crate::input::image;
 use crate::input::image::Decoded;
 use crate::output::ImageName;
 
-/// What a worker does with pixels.
+/// What workers do with pixels.
 #[derive(Clone)]
 pub(crate) enum Stage {
     Encode(ModelSlot),
     Send(SyncSender<Prepared>),
 }
 
-/// An image on its way: which one it is.
+/// The identity of an image in progress.
 pub(crate) struct Subject {
     pub(crate) index: u64,
     pub(crate) image: ImageName,
@@ -32,7 +32,7 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Where the image was read, if it would show in the stamp that its file changed.
+    /// Where the image was read, if its stamp is old enough to reveal later changes of the file.
     fn place(&self) -> Option<Place<'_>> {
         let stamp = self.stamp.filter(Stamp::is_settled)?;
         Some(Place {
@@ -42,17 +42,17 @@ impl Subject {
     }
 }
 
-/// An image that is ready for the tower.
+/// A decoded image, ready for the tower.
 pub(crate) struct Prepared {
     pub(crate) subject: Subject,
     pub(crate) pixels: Vec<f32>,
-    /// What is known before the tower has run: everything but the embedding.
+    /// Everything but the embedding.
     known: Known,
     content: Option<Content>,
 }
 
 impl Prepared {
-    /// The image's result, told to the memory if there is one.
+    /// The result of the image, which is also stored in the memory if there is one.
     pub(crate) fn finish(
         self,
         embedding: Result<Vec<f32>>,
@@ -81,7 +81,7 @@ impl Subject {
     }
 }
 
-/// How far a look at an image got.
+/// The result of looking an image up.
 enum Look {
     Known(Known),
     Pixels {
@@ -100,7 +100,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn run(self) {
-        // Kernels split their work over the threads of the pool that they are called in.
+        // Kernels split their work across the thread pool that they are called in.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().ok();
         let pool = pool.filter(|_| !self.plan.single);
         loop {
@@ -153,11 +153,11 @@ impl Worker {
     }
 
     fn send(&self, answer: (u64, Encoded)) {
-        // A receiver that is gone has stopped caring.
+        // If the receiver is gone, the run is ending.
         let _ = self.results.send(answer);
     }
 
-    /// Looks the image's content up in the memory, or decodes it.
+    /// Looks up the image's content in the memory, else decodes it.
     fn look(&self, subject: &mut Subject, source: JobSource) -> Result<Look> {
         let memory = self.plan.memory.as_ref();
         let bytes = match source {
@@ -167,7 +167,7 @@ impl Worker {
                 subject.stamp = stamp;
                 subject.path = Some(path.clone());
                 let bytes = image::read_bytes(&path, &self.plan.decode)?;
-                // A file that changed meanwhile is known by its bytes alone.
+                // A file that changed meanwhile is identified only by its bytes.
                 subject.stamp = subject
                     .stamp
                     .filter(|stamp| Stamp::of(&path) == Some(*stamp));
@@ -203,11 +203,11 @@ impl Worker {
     }
 }
 
-/// A panic becomes this image's error: a job that vanished would leave a gap that `next` waits for.
+/// Turns a panic into this image's error, since `next` would wait forever for a job that vanished.
 pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(anyhow::anyhow!(
-            "longclip failed on this image, which is a bug; please report it with the image"
+            "longclip crashed on this image; this is a bug, please report it with the image"
         ))
     })
 }

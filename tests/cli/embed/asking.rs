@@ -74,7 +74,7 @@ fn a_number_of_hits_that_cuts_below_the_threshold_is_reported() {
         let ran = search(&room, &[&["o.npy", "a cat"], more].concat()).ends_with(0);
         (
             hits(&ran.record()).len(),
-            ran.stderr().contains("-k shows more"),
+            ran.stderr().contains("pass -k to show more"),
         )
     };
     assert_eq!(count(&["--threshold", "-1"]), (10, true));
@@ -212,7 +212,7 @@ fn no_image_of_a_query_is_overwritten() {
         let more = ["-o", "p/a.png", "-f", "jsonl"];
         search(&room, &[&["o.npy"], query, &more].concat())
             .ends_with(2)
-            .says(&["is an input as well"]);
+            .says(&["is also an input"]);
     }
     assert_eq!(std::fs::read(room.path("p/a.png")).unwrap(), before);
 }

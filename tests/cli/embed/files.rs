@@ -173,7 +173,7 @@ fn long_texts_are_read_in_chunks_if_that_gives_one_row() {
     }
     embed(&room, &["--text", &text, "--long-text", "best-chunk"])
         .ends_with(2)
-        .says(&["one embedding a text", "chunk-mean"]);
+        .says(&["one embedding per text", "chunk-mean"]);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn wrong_uses_are_refused_before_a_model_is_fetched() {
             "must end in .npy, .safetensors, .parquet or .jsonl",
         ),
         (&["a.png", "-o", "none/o.npy"], "does not exist"),
-        (&["a.png", "--text", "x"], "files of their own"),
+        (&["a.png", "--text", "x"], "cannot share a file"),
         (&[], "nothing to embed"),
         (&["--texts", "none.txt"], "cannot read none.txt"),
         (
@@ -251,7 +251,7 @@ fn wrong_uses_are_refused_before_a_model_is_fetched() {
         &[],
     )
     .ends_with(2)
-    .says(&["is an input as well"]);
+    .says(&["is also an input"]);
 }
 
 #[test]

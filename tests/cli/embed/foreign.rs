@@ -229,7 +229,7 @@ fn rows_go_by_number_in_every_format() {
     );
     search(&room, &["x.npy", "./b.png", "--exclude-query"])
         .ends_with(2)
-        .says(&["nothing names the rows of x.npy"]);
+        .says(&["the rows of x.npy have no names"]);
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn rows_of_zeros_are_never_found() {
     room.file("x.npy", npy("<f4", false, "(4, 64)", &bytes));
     let ran = search(&room, &["x.npy", "x"]).ends_with(0);
     let found = found(&ran);
-    ran.says(&["1 row of zeros (the first is row 1)"]);
+    ran.says(&["skipped 1 row of zeros (first: row 1)"]);
     assert!(
         found.len() == 3 && found.iter().all(|(row, _)| *row != 1),
         "{found:?}"
@@ -428,7 +428,7 @@ fn a_probe_learns_from_a_matrix_whose_rows_have_names() {
     let model = ["--model", small::model()];
     probe(&model)
         .ends_with(2)
-        .says(&["nothing names the rows of x.npy", "x.paths.jsonl"]);
+        .says(&["the rows of x.npy have no names", "x.paths.jsonl"]);
     let lines = rows
         .iter()
         .map(|row| json!({"path": row["path"]}).to_string() + "\n");

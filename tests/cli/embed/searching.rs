@@ -173,18 +173,18 @@ fn files_that_are_not_an_index_are_refused() {
     room.file("activation.jsonl", rows.replace(ours, theirs));
     search(&room, &["activation.jsonl", "x"])
         .ends_with(2)
-        .says(&["the activation gelu", "is quick_gelu", "--activation"]);
+        .says(&["activation gelu", "uses quick_gelu", "--activation"]);
     let mut long = records(&rows)[0].clone();
     long["embedding"][0] = 3.into();
     room.file("long.jsonl", long.to_string());
     search(&room, &["long.jsonl", "x"])
         .ends_with(2)
-        .says(&["row 0 of long.jsonl", "embed anew"]);
+        .says(&["row 0 of long.jsonl", "embed again"]);
     long["embedding"] = vec![1.0].into();
     room.file("narrow.jsonl", long.to_string());
     search(&room, &["narrow.jsonl", "x"])
         .ends_with(2)
-        .says(&["of 1 features", "has 64"]);
+        .says(&["(1 features)", "(64 features)"]);
     room.file("numbers.npy", "x");
     for (index, message) in [
         ("none.npy", "none.npy"),
@@ -245,14 +245,14 @@ fn ambiguous_arguments_are_not_misread() {
     let offline = [("HF_HUB_OFFLINE", "1")];
     let ran = room.longclip(&["search", "tiny.npy", "a cat"], &offline);
     ran.ends_with(0)
-        .says(&["the model is tiny, with which tiny.npy was made"]);
+        .says(&["using model tiny, which tiny.npy was made with"]);
     let ran = room.longclip(
         &["search", "tiny.npy", "a cat", "-m", "longclip-b"],
         &offline,
     );
     ran.ends_with(2)
-        .says(&["made with the model tiny", "pass --model tiny"]);
+        .says(&["made with model tiny", "pass --model tiny"]);
     let ran = room.longclip(&["search", "o.npy", "a cat"], &offline);
     ran.ends_with(2)
-        .says(&["o.npy was made with the model", "pass --model"]);
+        .says(&["o.npy was made with model", "pass --model"]);
 }

@@ -1,4 +1,4 @@
-//! The forms of data, and what is wrong with some.
+//! The formats of data, and bad data.
 
 use serde_json::json;
 
@@ -64,7 +64,7 @@ fn each_form_of_the_same_data_trains_the_same_model() {
     }
 }
 
-/// Files of a room and what `finetune` says of them.
+/// Files of a room, and messages of `finetune` about them.
 struct Case {
     what: &'static str,
     rows: Vec<(String, String)>,
@@ -86,7 +86,7 @@ fn with(more: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn bad_data_is_told_before_anything_is_written() {
+fn bad_data_is_reported_before_anything_is_written() {
     let all_bad: Vec<_> = (0..12)
         .map(|n| (format!("no/{n}.png"), "x. y".to_owned()))
         .collect();
@@ -128,15 +128,15 @@ fn bad_data_is_told_before_anything_is_written() {
             arguments: &[],
             says: &[
                 "pairs.jsonl:10:",
-                "and 2 more that cannot be used",
-                "none of 12 pairs",
+                "2 more cannot be used",
+                "none of the 12 pairs",
             ],
         },
         Case {
             what: "nothing but bad data",
             rows: vec![("no.png".to_owned(), "x".to_owned())],
             arguments: &["--skip-bad"],
-            says: &["none of 1 pairs in pairs.jsonl"],
+            says: &["none of the 1 pairs in pairs.jsonl"],
         },
         Case {
             what: "one caption",
@@ -160,7 +160,7 @@ fn bad_data_is_told_before_anything_is_written() {
             what: "fewer pairs than a batch",
             rows: good(5),
             arguments: &[],
-            says: &["5 pairs are fewer than a batch of 8", "--batch-size 5"],
+            says: &["5 pairs do not fill a batch of 8", "--batch-size 5"],
         },
         Case {
             what: "a batch of the rank",
@@ -172,7 +172,7 @@ fn bad_data_is_told_before_anything_is_written() {
             what: "a rank of the embedding",
             rows: good(90),
             arguments: &["--pcm-rank", "64", "--batch-size", "80"],
-            says: &["embeddings of 64 numbers", "--loss clip-short"],
+            says: &["embeddings of 64 features", "--loss clip-short"],
         },
         Case {
             what: "long captions that must fit",
@@ -210,7 +210,7 @@ fn bad_data_is_told_before_anything_is_written() {
 }
 
 #[test]
-fn what_is_no_data_is_named() {
+fn unusable_data_is_named() {
     let room = Room::new();
     room.file("x.xyz", "");
     room.file("s.tar", "no tar");
@@ -229,7 +229,7 @@ fn what_is_no_data_is_named() {
 }
 
 #[test]
-fn bad_pairs_can_be_left_out_and_are_written_down() {
+fn bad_pairs_can_be_skipped_and_are_listed() {
     let room = room(20);
     let mut rows = room.read("pairs.jsonl");
     rows +=
@@ -250,7 +250,7 @@ fn bad_pairs_can_be_left_out_and_are_written_down() {
 }
 
 #[test]
-fn images_that_do_not_decode_are_stood_in_for() {
+fn images_that_do_not_decode_are_replaced() {
     let room = room(20);
     room.broken("p/003.png");
     room.broken("p/011.png");
@@ -268,7 +268,7 @@ fn images_that_do_not_decode_are_stood_in_for() {
 }
 
 #[test]
-fn an_image_without_a_stand_in_is_named_and_written_down() {
+fn an_image_without_a_replacement_is_named_and_listed() {
     let room = room(8);
     room.broken("p/003.png");
     let ran = finetune(&room, &["pairs.jsonl", "--out", "run", "--steps", "3"]);
@@ -282,11 +282,11 @@ fn an_image_without_a_stand_in_is_named_and_written_down() {
     let room = super::room(9);
     room.broken("p/003.png");
     let ran = finetune(&room, &["pairs.jsonl", "--out", "run", "--epochs", "9"]);
-    ran.ends_with(1).says(&["others stood in"]);
+    ran.ends_with(1).says(&["were replaced by others"]);
 }
 
 #[test]
-fn the_last_batch_is_kept_if_it_suffices() {
+fn the_last_batch_is_kept_if_large_enough() {
     let room = room(21);
     let steps = |run: &str, more: &[&str]| {
         let arguments = [&["pairs.jsonl", "--out", run, "--epochs", "2"], more].concat();
@@ -295,7 +295,7 @@ fn the_last_batch_is_kept_if_it_suffices() {
     };
     let (count, ran) = steps("a", &[]);
     assert_eq!(count, 4);
-    ran.says(&["5 pairs of each epoch"]);
+    ran.says(&["5 pairs per epoch"]);
     assert_eq!(steps("b", &["--keep-last"]).0, 6);
     assert_eq!(steps("c", &["--keep-last", "--loss", "clip"]).0, 6);
 }

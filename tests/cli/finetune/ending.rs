@@ -4,7 +4,7 @@ use super::{command, finetune, log, model, room};
 use crate::running::Running;
 
 #[test]
-fn a_folder_is_one_run_s() {
+fn a_folder_belongs_to_one_run() {
     let room = room(24);
     let train = |more: &[&str]| {
         let start = ["pairs.jsonl", "--out", "run", "--steps", "2"];
@@ -13,7 +13,7 @@ fn a_folder_is_one_run_s() {
     train(&[]).ends_with(0);
     train(&[])
         .ends_with(2)
-        .says(&["holds a run already", "--resume"]);
+        .says(&["already holds a run", "--resume"]);
     train(&["--resume", "--seed", "3", "--weight-decay", "0"])
         .ends_with(2)
         .says(&[
@@ -31,7 +31,7 @@ fn a_folder_is_one_run_s() {
     epochs(&["1"]).ends_with(0);
     let ran = epochs(&["4", "--resume"]).ends_with(2);
     let ran = ran.says(&[
-        "different are --epochs (it was 1, now it is 4); give",
+        "with other settings: --epochs (it was 1, now it is 4); use",
         "--model long",
     ]);
     assert!(!ran.stderr().contains("--steps"), "{}", ran.stderr());
@@ -45,17 +45,17 @@ fn a_folder_is_one_run_s() {
     let other = ["pairs.jsonl", "--out", "other"];
     finetune(&room, &other)
         .ends_with(2)
-        .says(&["no run's, such as notes.txt"]);
+        .says(&["other files, such as notes.txt"]);
     let file = ["pairs.jsonl", "--out", "pairs.jsonl"];
     finetune(&room, &file).ends_with(2).says(&["is a file"]);
     let model = ["pairs.jsonl", "--out", "m.safetensors"];
     finetune(&room, &model)
         .ends_with(2)
-        .says(&["named like a file"]);
+        .says(&["looks like a file"]);
 }
 
 #[test]
-fn a_number_that_json_reads_carelessly_is_the_same_number() {
+fn a_setting_survives_the_rounding_of_json() {
     let room = room(24);
     let rate = "1.0477944722643715e-06";
     let arguments = [
@@ -74,7 +74,7 @@ fn a_number_that_json_reads_carelessly_is_the_same_number() {
 }
 
 #[test]
-fn what_is_left_of_a_run_that_had_not_begun_is_taken_over() {
+fn leftovers_of_a_run_that_never_started_are_taken_over() {
     let room = room(24);
     room.file("run/log.jsonl", "");
     room.file("run/settings.json.writing", "{");
@@ -100,7 +100,7 @@ fn two_runs_do_not_share_a_folder() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_ends_the_run_and_spoils_no_state() {
+fn a_nan_loss_ends_the_run_and_keeps_the_state() {
     let room = room(24);
     let small = [
         "finetune",
@@ -124,16 +124,16 @@ fn a_loss_that_is_no_number_ends_the_run_and_spoils_no_state() {
             rate,
         ];
         let ran = room.longclip(&[&small[..], &run].concat(), &[]);
-        let ran = ran
-            .ends_with(1)
-            .says(&["error: step ", "lower the learning rate", "(--out)"]);
+        let ran =
+            ran.ends_with(1)
+                .says(&["error: step ", "lower the learning rate", "another --out"]);
         assert_eq!(ran.out, "");
         ran
     };
-    // So large a step that the next loss is none.
+    // A step so large that the next loss is NaN.
     let ran = train("run", "1e30");
     let steps = log(&room, "run").len();
-    let kept = format!("the state after step {steps} of 9 is kept");
+    let kept = format!("the state after step {steps} of 9 was saved");
     assert!(ran.stderr().contains(&kept), "{}", ran.stderr());
     let state = room.path("run/checkpoint/state.safetensors");
     for (name, tensor) in longclip::checkpoint::container::open(&state)
@@ -143,8 +143,8 @@ fn a_loss_that_is_no_number_ends_the_run_and_spoils_no_state() {
         let values = tensor.to_f32().unwrap();
         assert!(values.iter().all(|x| x.is_finite()), "{name}");
     }
-    // So large a one that the parameters are no numbers.
-    train("worse", "1e39").says(&["nothing was saved before it"]);
+    // A step so large that the parameters are NaN.
+    train("worse", "1e39").says(&["no state was saved"]);
     assert!(!room.path("worse/checkpoint/state.safetensors").exists());
     for run in ["run", "worse"] {
         assert!(!room.path(format!("{run}/model.safetensors")).exists());

@@ -16,7 +16,7 @@ use crate::room::{self, Ran, Room, png};
 /// Small enough for tests, and more than the rank.
 const SMALL: [&str; 6] = ["--batch-size", "8", "--pcm-rank", "4", "--rate", "0.001"];
 
-/// A long caption whose first sentence tells it from the others.
+/// A long caption with a distinctive first sentence.
 fn caption(number: usize) -> String {
     format!(
         "Image number {number} of all. It shows {} things\nand more.",
@@ -24,7 +24,7 @@ fn caption(number: usize) -> String {
     )
 }
 
-/// A room with so many images and `pairs.jsonl`.
+/// A room with this many images and `pairs.jsonl`.
 fn room(pairs: usize) -> Room {
     let room = Room::new();
     let mut rows = String::new();
@@ -51,7 +51,7 @@ fn finetune(room: &Room, arguments: &[&str]) -> Ran {
     room.longclip(&[&start[..], &small(arguments), arguments].concat(), &[])
 }
 
-/// What of [`SMALL`] goes with `arguments`.
+/// The part of [`SMALL`] that is compatible with `arguments`.
 fn small<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     let has_rank = !arguments.iter().any(|one| one.starts_with("clip"));
     let pairs = SMALL
@@ -65,7 +65,7 @@ fn log(room: &Room, run: &str) -> Vec<Value> {
     room::records(&room.read(&format!("{run}/log.jsonl")))
 }
 
-/// The log without what a clock says.
+/// The log without times.
 fn timeless(room: &Room, run: &str) -> Vec<Value> {
     let mut lines = log(room, run);
     for line in &mut lines {

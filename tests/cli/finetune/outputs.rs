@@ -1,4 +1,4 @@
-//! What a run leaves: a model that loads, adapters, log, page.
+//! The outputs of a run: a model that loads, adapters, log and page.
 
 use serde_json::Value;
 
@@ -113,7 +113,7 @@ fn every_layout_loads_again() {
 }
 
 #[test]
-fn matrices_of_low_rank_are_merged_or_apart() {
+fn adapters_are_merged_or_written_separately() {
     let room = room(9);
     let train = |run: &str, more: &[&str]| {
         let start = [
@@ -154,7 +154,7 @@ fn matrices_of_low_rank_are_merged_or_apart() {
 }
 
 #[test]
-fn the_model_is_looked_at_after_each_epoch() {
+fn the_model_is_evaluated_after_each_epoch() {
     let room = room(16);
     for number in 0..6 {
         let class = ["cat", "dog"][number % 2];
@@ -199,7 +199,7 @@ fn the_model_is_looked_at_after_each_epoch() {
     assert!(captions["text_retrieval_recall@5"].is_f64(), "{captions}");
     assert_eq!(ran.record()["eval"][0]["data"], "pets");
     assert!(room.read("run/report.html").contains("Evaluation on pets"));
-    // As `evaluate` says.
+    // As `evaluate` reports.
     let arguments = [
         "evaluate",
         "pets",

@@ -1,4 +1,4 @@
-//! Whatever ends a run, the next one goes on where it was, and the end is the same to the bit.
+//! However a run ends, the next one resumes it, with bit-identical results.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -16,12 +16,12 @@ const RUN: [&str; 6] = [
     "--resume",
 ];
 
-/// The arguments of a run that is often saved.
+/// The arguments of a run that is saved often.
 fn arguments(run: &str) -> Vec<&str> {
     [&RUN[..], &["--save-every", "2", "--out", run]].concat()
 }
 
-/// Waits until a run's log has so many lines.
+/// Waits until a run's log has this many lines.
 fn wait_for(room: &Room, run: &str, lines: usize) {
     let start = Instant::now();
     let log = room.path(format!("{run}/log.jsonl"));
@@ -33,7 +33,7 @@ fn wait_for(room: &Room, run: &str, lines: usize) {
 }
 
 #[test]
-fn killed_at_any_step_a_run_can_be_finished() {
+fn a_run_killed_at_any_step_can_be_finished() {
     let room = room(24);
     finetune(&room, &[&RUN[..], &["--out", "whole"]].concat()).ends_with(0);
     let mut hits = 0;
@@ -43,14 +43,14 @@ fn killed_at_any_step_a_run_can_be_finished() {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         wait_for(&room, &run, lines);
-        // Fails if it has ended, which is as good, once.
+        // Fails if it has already ended, which is acceptable once.
         let _ = child.kill();
         hits += usize::from(child.wait().unwrap().code().is_none());
         finetune(&room, &arguments(&run)).ends_with(0);
         assert!(weights(&room, &run) == weights(&room, "whole"), "{lines}");
         assert_eq!(timeless(&room, &run), timeless(&room, "whole"), "{lines}");
     }
-    // Where a process that was killed has an exit status all the same, nothing is known.
+    // If a killed process still has an exit status, nothing can be concluded.
     assert!(
         hits > 0 || cfg!(not(unix)),
         "every run was faster than its end"
@@ -90,7 +90,7 @@ fn a_signal_ends_the_step_and_saves() {
         let (ended, said) = running.end();
         assert_eq!(ended, Some(code), "{said}");
         assert!(
-            said.contains("which is saved; the same command with --resume"),
+            said.contains("which was saved; rerun the command with --resume"),
             "{said}"
         );
         let steps = timeless(&room, run).len();
@@ -102,7 +102,7 @@ fn a_signal_ends_the_step_and_saves() {
         running.signal(signal);
         let (_, said) = running.end();
         assert!(
-            said.contains(&format!("going on after step {steps} of 4000")),
+            said.contains(&format!("resuming after step {steps} of 4000")),
             "{said}"
         );
     }

@@ -1,4 +1,4 @@
-//! What the flags say and what becomes of it.
+//! Flags and their effect.
 
 use serde_json::{Value, json};
 
@@ -46,30 +46,30 @@ fn the_defaults_are_long_clips() {
 fn flags_that_contradict_each_other_are_refused() {
     let room = room(9);
     for (arguments, part) in [
-        (&["--lora-rank", "4"][..], "are for --train lora"),
-        (&["--merge"], "are for --train lora"),
+        (&["--lora-rank", "4"][..], "require --train lora"),
+        (&["--merge"], "require --train lora"),
         (
             &["--train", "lora", "--merge", "--adapter-only"],
             "cannot be used with",
         ),
         (
             &["--train", "lora", "--stretch", "--adapter-only"],
-            "the stretched ones would be lost",
+            "would lose the stretched text positions",
         ),
         (
             &["--loss", "clip-short", "--pcm-rank", "3"],
-            "--pcm-rank is for",
+            "--pcm-rank requires",
         ),
         (
             &["--loss", "clip", "--pcm-weight", "2"],
-            "--pcm-weight is for",
+            "--pcm-weight does not apply",
         ),
-        (&["--freeze-positions", "78"], "more than the model's 77"),
+        (&["--freeze-positions", "78"], "exceeds the model's 77"),
         (&["--betas", "0.9"], "--betas takes two numbers"),
-        (&["--betas", "0.9,1"], "from 0 to below 1"),
-        (&["--weight-decay", "nan"], "not negative"),
+        (&["--betas", "0.9,1"], "at least 0 and below 1"),
+        (&["--weight-decay", "nan"], "a number of at least 0"),
         (&["--max-logit-scale", "x"], "or none"),
-        (&["--precision", "bf16"], "a CPU trains in f32"),
+        (&["--precision", "bf16"], "training on a CPU is f32 only"),
         (&["--layout", "longclip"], "has 248 positions"),
         (&["--report", "no/such/page.html"], "does not exist"),
         (&["--report", "run/log.jsonl"], "ends in .html"),
@@ -91,11 +91,11 @@ fn flags_that_contradict_each_other_are_refused() {
             "2",
         ],
     );
-    ran.ends_with(0).says(&["its full rate is never used"]);
+    ran.ends_with(0).says(&["the full rate is never used"]);
 }
 
 #[test]
-fn seeds_and_variations_change_the_model_and_nothing_else_does() {
+fn only_seeds_and_augmentation_change_the_model() {
     let room = room(24);
     let train = |run: &str, more: &[&str]| {
         let arguments = [&["pairs.jsonl", "--out", run, "--epochs", "1"], more].concat();

@@ -286,8 +286,8 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
                        any of its captions; a caption is found when its image is."
                 .to_owned(),
             directions: vec![
-                direction("captions for an image", 100, [0.61, 0.85, 0.92]),
-                direction("images for a caption", 500, [0.447, 0.72, 0.81]),
+                direction("image to text", 100, [0.61, 0.85, 0.92]),
+                direction("text to image", 500, [0.447, 0.72, 0.81]),
             ],
         }),
         charts: vec![by_length()],

@@ -1,4 +1,4 @@
-//! Images with captions: which finds which.
+//! Evaluates retrieval on images with captions.
 
 mod page;
 
@@ -23,7 +23,7 @@ use crate::run::texts::Fitter;
 use crate::run::{Console, Outcome, remembered, report, results};
 use crate::task::retrieval::Retrieval;
 
-/// Evaluates captions.
+/// Evaluates retrieval.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::captioned(&args.dataset, &options(args), IMAGES)?;
     dataset.notes.iter().for_each(|note| console.note(note));
@@ -87,7 +87,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// All captions as the model reads them, whole and cut to each length of the sweep.
+/// All tokenised captions, whole and at each length of the sweep.
 struct Captions {
     texts: Vec<Fitted>,
     cut: Vec<(usize, Vec<Fitted>)>,
@@ -113,7 +113,7 @@ impl Captions {
         })
     }
 
-    /// Ranks whole captions, then those cut to each length.
+    /// Ranks whole captions, then those of each length.
     fn retrieve(
         &self,
         kept: &Kept,
@@ -154,7 +154,7 @@ fn fit(dataset: &Captioned, mut fitter: Fitter<'_>) -> Result<Vec<Fitted>> {
     fitted
 }
 
-/// `ranks.csv`, a row a caption with the place of its image, and `results.json`.
+/// Writes `ranks.csv`, with the rank of the image per caption, and `results.json`.
 fn write_folder(
     folder: &std::path::Path,
     dataset: &Captioned,
@@ -163,8 +163,8 @@ fn write_folder(
     mark: &[u8],
 ) -> Result<()> {
     std::fs::create_dir_all(folder)
-        .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    // As classify's CSV: a last column where a path is not UTF-8.
+        .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+    // As in classify's CSV: a last column if a path is not UTF-8.
     let has_odd_names = dataset.images.iter().any(|path| path.to_str().is_none());
     let last = |text: &str| has_odd_names.then(|| text.to_owned());
     let header = ["image", "caption", "rank_of_image"].map(str::to_owned);

@@ -1,4 +1,4 @@
-//! A retrieval's page.
+//! The page of `--report` for a retrieval.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::run::report;
 use crate::run::report::{count, model_facts, share};
 use crate::run::session::Session;
 
-/// What is known before the images.
+/// The head of the page.
 pub(super) fn head(
     args: &EvaluateArgs,
     session: &Session,
@@ -43,7 +43,7 @@ pub(super) fn head(
     })
 }
 
-/// Writes the page: every image with its captions, and the recalls.
+/// Writes the page, with recalls and every image with its captions.
 pub(super) fn write(
     path: &Path,
     head: &Head,
@@ -83,12 +83,12 @@ fn summary(evaluation: &RetrievalEvaluation) -> Summary {
             protocol: evaluation.protocol.clone(),
             directions: vec![
                 direction(
-                    "images for a caption",
+                    "text to image",
                     evaluation.texts,
                     [recalls.image_at_1, recalls.image_at_5, recalls.image_at_10],
                 ),
                 direction(
-                    "captions for an image",
+                    "image to text",
                     evaluation.images,
                     [recalls.text_at_1, recalls.text_at_5, recalls.text_at_10],
                 ),
@@ -113,10 +113,12 @@ fn sweep_chart(steps: &[RecallSweepRow]) -> Option<Chart> {
             .collect(),
     };
     (!steps.is_empty()).then(|| Chart {
-        title: "Recall by length of the captions".to_owned(),
-        caption: "R@1 with every caption cut to so many tokens, start and end included.".to_owned(),
+        title: "Recall by caption length".to_owned(),
+        caption: "R@1 with every caption cut to this many tokens, including start and \
+            end."
+            .to_owned(),
         x: Axis {
-            title: "Tokens of a caption".to_owned(),
+            title: "Tokens per caption".to_owned(),
             scale: Scale::Linear,
         },
         y: Axis {

@@ -29,7 +29,7 @@ fn pulling_again_sends_no_requests() {
     let asked = room.hub.seen().len();
     let again = models(&room, &["pull", "owner/model"]).ends_with(0);
     assert_eq!(again.out, first.out);
-    again.says(&["owner/model is cached already"]);
+    again.says(&["owner/model is already cached"]);
     let quiet = models(&room, &["pull", "-q", "owner/model"]).ends_with(0);
     assert_eq!((quiet.out, quiet.err), (first.out, String::new()));
     let mut offline = command(&room, &["pull", "owner/model"]);
@@ -193,7 +193,7 @@ fn shards_are_one_path_per_line() {
     fs::remove_file(path("m-2.bin")).unwrap();
     models(&room, &["path", "owner/model"])
         .ends_with(2)
-        .says(&["cached only in part"]);
+        .says(&["only partly cached"]);
 }
 
 #[test]

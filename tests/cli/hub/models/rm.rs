@@ -158,9 +158,9 @@ fn rm_refuses_what_is_not_a_download() {
     let file = folder.join("model.safetensors");
     for (name, expected) in [
         ("tiny", "built into the program"),
-        (folder.to_str().unwrap(), "is a file or folder of yours"),
-        (file.to_str().unwrap(), "is a file or folder of yours"),
-        ("owner/model:model.safetensors", "leave :FILE away"),
+        (folder.to_str().unwrap(), "is a local file or folder"),
+        (file.to_str().unwrap(), "is a local file or folder"),
+        ("owner/model:model.safetensors", "drop :FILE"),
         ("longclip-b", "longclip-b is not cached"),
         ("owner/model@v9", "owner/model@v9 is not cached"),
         ("owner/../model", "no file or folder"),
