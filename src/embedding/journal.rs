@@ -48,7 +48,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Begins anew in a file that [`lock`](crate::file::lock::lock) opened; the journal that was in it is gone.
+    /// Starts over in a file that [`lock`](crate::file::lock::lock) opened, discarding the journal
+    /// that was in it.
     ///
     /// # Errors
     /// When it contains something other than a journal, or cannot be written.

@@ -16,7 +16,7 @@ use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    // The header_of comes first and tells both lengths, so that the names are counted beforehand.
+    // The header comes first and states both lengths, so the names are measured beforehand.
     let mut names_length = 0;
     visit_rows(rows, |row, _| {
         names_length += Line::of_row(row).to_bytes()?.len();

@@ -1,4 +1,4 @@
-//! Apache Parquet, as [`crate::output::embedding`] writes it: fixed columns, uncompressed.
+//! Apache Parquet, as [`crate::embedding`] writes it: fixed columns, uncompressed.
 //!
 //! The `parquet` crate trusts files too much: it panics on some damage, and allocates what a page
 //! claims. So every call is guarded, and pages are checked against the validated footer first.
