@@ -55,7 +55,7 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     numbers.commit()
 }
 
-/// Version 1.0 of the header_of, padded so that the numbers begin at a multiple of 64.
+/// Version 1.0 of the header, padded so that the numbers begin at a multiple of 64.
 fn header_of(rows: usize, about: &About) -> Vec<u8> {
     let descr = match about.dtype {
         Dtype::F32 => "<f4",
