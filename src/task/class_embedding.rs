@@ -121,7 +121,7 @@ impl ClassEmbeddings {
     /// Panics when `images` are not rows of `dim`.
     #[must_use]
     pub fn cosines(&self, images: &[f32]) -> Vec<f32> {
-        let mut cosines = kernel::dots(images, &self.rows, self.dim);
+        let mut cosines = kernel::exact_products(images, &self.rows, self.dim);
         for (&class, choice) in &self.choices {
             let all = choice.cosines(images, self.dim);
             let column = cosines.iter_mut().skip(class).step_by(self.len());
@@ -138,7 +138,7 @@ impl Choice {
         let prompts: Vec<_> = self
             .prompts
             .iter()
-            .map(|chunks| (chunks, kernel::dots(images, chunks, dim)))
+            .map(|chunks| (chunks, kernel::exact_products(images, chunks, dim)))
             .collect();
         let cosine = |image: usize| {
             let best = prompts.iter().map(|(chunks, cosines)| {
@@ -155,7 +155,7 @@ impl Choice {
             });
             // Prompts that cancel out carry no information about the image.
             mean_direction(best, dim).map_or(0.0, |row| {
-                kernel::dots(&images[image * dim..][..dim], &row, dim)[0]
+                kernel::exact_products(&images[image * dim..][..dim], &row, dim)[0]
             })
         };
         (0..images.len() / dim).map(cosine).collect()

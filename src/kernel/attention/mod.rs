@@ -14,10 +14,9 @@ pub use head::MOST_HEAD_COLUMNS;
 
 use std::ops::Range;
 
-use super::dispatch;
-use super::level::{Level, level, native_bf16};
+use super::buffer::SharedRows;
+use super::level::{self, Level, level, native_bf16};
 use super::parallel::{Counter, region, threads_for};
-use super::shared::SharedRows;
 use head::Head;
 
 /// Rows that attend to each other and to the rows of their ancestors before them: a text's own
@@ -177,7 +176,7 @@ fn run(call: &Call) {
             for piece in range {
                 let unit = &units[piece / call.shape.heads];
                 let head = piece % call.shape.heads;
-                dispatch::run(call.level, Head { call, unit, head });
+                level::run(call.level, Head { call, unit, head });
             }
         }
     });

@@ -6,12 +6,11 @@
 )]
 
 use crate::kernel::attention::{AttentionShape, Segment};
-use crate::kernel::dispatch::{self, Job};
+use crate::kernel::buffer::SharedRows;
 use crate::kernel::exp::exp;
-use crate::kernel::level::{Level, level};
+use crate::kernel::level::{Job, Level, level, run};
 use crate::kernel::parallel::{Counter, region, threads_for};
 use crate::kernel::product::{View, multiply};
-use crate::kernel::shared::SharedRows;
 use crate::kernel::simd::{Simd, load_up_to, store_up_to};
 
 /// Computes the gradient of the input of [`attention`](crate::kernel::attention()) from `gradient`
@@ -181,7 +180,7 @@ impl Call<'_> {
             let seen = if causal { place + 1 } else { count };
             let (seen, rest) = row.split_at_mut(seen);
             rest.fill(0.0);
-            dispatch::run(self.level, Softmax(seen));
+            run(self.level, Softmax(seen));
         }
     }
 
@@ -196,7 +195,7 @@ impl Call<'_> {
             multiply(asked.gradient, values.t(), to, (1.0, false), 1);
         }
         for (weights, row) in weights.chunks_exact(count).zip(out.chunks_exact_mut(count)) {
-            dispatch::run(self.level, Scores(weights, row, factor));
+            run(self.level, Scores(weights, row, factor));
         }
     }
 }

@@ -188,13 +188,13 @@ impl Objective for Regression<'_> {
         let (count, dim) = (self.samples.class_count(), self.samples.dim());
         let share = 1.0 / self.samples.len() as f64;
         let (weights, bias) = point.split_at(count * dim);
-        let mut scores = kernel::scores(self.samples.embeddings(), weights, dim); // [samples, classes]
+        let mut scores = kernel::exact_scores(self.samples.embeddings(), weights, dim); // [samples, classes]
         let losses: Vec<f64> = (scores.par_chunks_exact_mut(count))
             .zip(self.samples.classes())
             .map(|(scores, &class)| residuals(scores, bias, (class, share)))
             .collect();
         let (of_weights, of_bias) = gradient.split_at_mut(count * dim);
-        of_weights.copy_from_slice(&kernel::gradients(
+        of_weights.copy_from_slice(&kernel::exact_gradients(
             &scores,
             self.samples.embeddings(),
             count,

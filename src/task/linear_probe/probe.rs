@@ -104,7 +104,7 @@ impl Probe {
     /// Panics when the images are not rows of `dim`.
     #[must_use]
     pub fn logits(&self, images: &[f32]) -> Vec<f32> {
-        let mut logits = kernel::dots(images, &self.weights, self.dim);
+        let mut logits = kernel::exact_products(images, &self.weights, self.dim);
         for row in logits.chunks_exact_mut(self.bias.len()) {
             row.iter_mut()
                 .zip(&self.bias)

@@ -39,7 +39,7 @@ pub struct Mix {
 /// -> [n, classes].
 #[must_use]
 pub fn affinities(images: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
-    let cosines = kernel::dots(images, keys.embeddings(), keys.dim());
+    let cosines = kernel::exact_products(images, keys.embeddings(), keys.dim());
     sums(&cosines, keys, beta)
 }
 
@@ -73,8 +73,8 @@ pub fn choose(
     let alphas = |beta| ALPHAS.map(|alpha| (Mix { alpha, beta }, Counted::default()));
     let mut counts: Vec<(Mix, Counted)> = BETAS.into_iter().flat_map(alphas).collect();
     for (images, classes) in samples.blocks(TOGETHER) {
-        let zero_shot = kernel::dots(images, texts, keys.dim()); // [block, classes]
-        let cosines = kernel::dots(images, keys.embeddings(), keys.dim()); // [block, keys]
+        let zero_shot = kernel::exact_products(images, texts, keys.dim()); // [block, classes]
+        let cosines = kernel::exact_products(images, keys.embeddings(), keys.dim()); // [block, keys]
         for of_beta in counts.chunks_mut(ALPHAS.len()) {
             if is_stopped() {
                 return Err(Stopped.into());
@@ -156,7 +156,7 @@ mod tests {
         let (keys, samples) = (clusters(3, 2, 8, (0.9, 1)), clusters(3, 400, 8, (0.9, 2)));
         let texts: Vec<f32> = (0..24).map(|at| (at % 5) as f32).collect();
         let (_, tried) = choose(&samples, &texts, &keys, &|| false).unwrap();
-        let zero_shot = kernel::dots(samples.embeddings(), &texts, 8);
+        let zero_shot = kernel::exact_products(samples.embeddings(), &texts, 8);
         for (mix, quality) in &tried {
             let near = affinities(samples.embeddings(), &keys, mix.beta);
             let logits = mixed(&zero_shot, &near, mix.alpha);

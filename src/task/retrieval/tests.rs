@@ -2,7 +2,7 @@
 
 use super::texts::ROWS;
 use super::*;
-use crate::kernel::row_products;
+use crate::kernel::streamed_products;
 
 /// `count` unit rows; few `levels` per column create ties.
 fn units(seed: u64, count: usize, dim: usize, levels: u64) -> Vec<f32> {
@@ -33,7 +33,7 @@ fn by_sorting(pairs: &Pairs) -> (Vec<u32>, Vec<u32>) {
         for (image, score) in scores.enumerate() {
             let mut product = [0.0];
             let (a, b) = (&pairs.images[image * dim..], &pairs.texts[row * dim..]);
-            row_products(&a[..dim], &b[..dim], dim, &mut product);
+            streamed_products(&a[..dim], &b[..dim], dim, &mut product);
             *score = score.max(product[0]);
         }
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 
 use super::Pairs;
-use crate::kernel::row_products;
+use crate::kernel::streamed_products;
 
 /// Rows per block of scores (except for a text with more), so that a block stays in the L2
 /// cache.
@@ -81,7 +81,7 @@ impl<'a> Texts<'a> {
     pub(super) fn scores(&self, images: &[f32], dim: usize, block: &Range<usize>) -> Vec<f32> {
         let rows = self.starts[block.start]..self.starts[block.end];
         let mut scores = vec![0.0; images.len() / dim * rows.len()];
-        row_products(
+        streamed_products(
             images,
             &self.rows[rows.start * dim..rows.end * dim],
             dim,
