@@ -7,7 +7,6 @@ mod entry;
 mod names;
 mod pytorch;
 mod safetensors;
-mod tokenizer;
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -21,9 +20,10 @@ use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
 use crate::file::atomic::AtomicFile;
 use crate::input::preprocess::{Preprocess, Resize};
-use crate::output::suffix::{self, Suffix};
-
+use crate::output::suffix;
+use crate::output::suffix::Suffix;
 use entry::Entry;
+
 pub use entry::FloatType;
 
 /// The library whose tensor names and files to write.
@@ -167,7 +167,7 @@ fn folder(
     let (texts, weight_file, kind) = match layout {
         Layout::HuggingFace => {
             let mut texts = config::hugging_face(checkpoint)?;
-            texts.extend(tokenizer::files(checkpoint.architecture.context_length)?);
+            texts.extend(config::tokenizer(checkpoint.architecture.context_length)?);
             (texts, "model.safetensors", FileKind::Safetensors)
         }
         Layout::OpenClip => (

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::quality::Counted;
-use super::tip_adapter::{self, Mix};
-use super::{Quality, Samples, TOGETHER};
+use super::strength::Counted;
+use super::tip_adapter::Mix;
+use super::{Quality, Samples, TOGETHER, tip_adapter};
 use crate::kernel;
 use crate::task::zero_shot::{ClassScore, Judge, Score, softmax};
 

@@ -10,7 +10,7 @@
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::quality::Counted;
+use super::strength::Counted;
 use super::{Quality, Samples, Stopped, TOGETHER};
 use crate::kernel;
 

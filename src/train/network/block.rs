@@ -5,8 +5,7 @@ use candle_core::Tensor;
 
 use super::gradients::Gradients;
 use super::operation::{LinearWeights, NormWeights, add_rows, rows_of};
-use super::working::Working;
-use super::{Arithmetic, Network};
+use super::{Arithmetic, Network, Working};
 use crate::checkpoint::architecture::{Activation, Tower};
 use crate::model::attention::Attention;
 use crate::model::sequences::Sequences;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 
-use super::values::values;
+use super::operation::values;
 use super::{Arithmetic, LowRank};
 use crate::kernel;
 use crate::kernel::View;

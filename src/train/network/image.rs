@@ -3,10 +3,9 @@
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 
-use super::Network;
 use super::block::{Rows, Stack, StackTape};
 use super::gradients::Gradients;
-use super::working::Working;
+use super::{Network, Working};
 use crate::checkpoint::architecture::{ImageTower, VisionTransformer};
 use crate::model::sequences::Sequences;
 

@@ -5,8 +5,7 @@ use candle_core::{DType, Tensor};
 
 use super::block::{Rows, Stack, StackTape};
 use super::gradients::Gradients;
-use super::working::Working;
-use super::{Arithmetic, Network};
+use super::{Arithmetic, Network, Working};
 use crate::input::tokenizer::{END_OF_TEXT, TokenIds};
 use crate::kernel::Segment;
 use crate::model::sequences::{Sequences, Sharing, TextRows};
