@@ -12,8 +12,8 @@ mod wrapper;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Tensors;
-use super::architecture::Code;
 use super::container::StoredTensor;
+use super::sizes::Code;
 
 /// One scheme of tensor names.
 trait WeightLayout: Sync {
