@@ -6,7 +6,6 @@ mod config;
 mod entry;
 mod names;
 mod pytorch;
-mod safetensors;
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -114,7 +113,7 @@ pub fn write_tensors(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Res
     let entries = entries.collect::<Result<Vec<_>>>()?;
     let file = AtomicFile::create_alone(path)?;
     let mut sink = BufWriter::with_capacity(1 << 20, file.sink()?);
-    safetensors::write(&mut sink, &entries, metadata)
+    entry::safetensors(&mut sink, &entries, metadata)
         .and_then(|()| Ok(sink.flush()?))
         .with_context(|| format!("cannot write {}", path.display()))?;
     drop(sink);
@@ -215,7 +214,7 @@ fn weights(
     let file = AtomicFile::create(path)?;
     let mut sink = BufWriter::with_capacity(1 << 20, file.sink()?);
     let written = match kind {
-        FileKind::Safetensors => safetensors::write(&mut sink, entries, metadata),
+        FileKind::Safetensors => entry::safetensors(&mut sink, entries, metadata),
         FileKind::PyTorch => pytorch::write(&mut sink, entries),
     };
     written
