@@ -88,7 +88,7 @@ pub fn attention(
     queries: Option<&[usize]>,
     out: &mut [f32],
 ) {
-    attention_at((level(), false), (qkv, shape), segments, queries, out);
+    attention_at(level(), false, qkv, shape, segments, queries, out);
 }
 
 /// [`attention`] with queries, keys, weights and values rounded to bf16, softmax and sums in f32,
@@ -102,19 +102,16 @@ pub fn attention_bf16(
     out: &mut [f32],
 ) {
     let level = level();
-    attention_at(
-        (level, native_bf16(level)),
-        (qkv, shape),
-        segments,
-        queries,
-        out,
-    );
+    let half = native_bf16(level);
+    attention_at(level, half, qkv, shape, segments, queries, out);
 }
 
 /// [`attention`] at a given instruction level, with or without bf16 products.
 fn attention_at(
-    (level, half): (Level, bool),
-    (qkv, shape): (&[f32], &AttentionShape),
+    level: Level,
+    half: bool,
+    qkv: &[f32],
+    shape: &AttentionShape,
     segments: &[Segment],
     queries: Option<&[usize]>,
     out: &mut [f32],

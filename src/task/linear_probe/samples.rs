@@ -214,7 +214,8 @@ pub(super) mod testing {
         class_count: usize,
         count: usize,
         dim: usize,
-        (spread, seed): (f32, u64),
+        spread: f32,
+        seed: u64,
     ) -> Samples {
         let mut samples = Samples::new(dim, class_count);
         let centres = randoms(999, class_count * dim);

@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn uninformative_texts_leave_the_decision_to_the_images() {
-        let (keys, samples) = (clusters(6, 8, 16, (0.6, 1)), clusters(6, 20, 16, (0.6, 2)));
+        let (keys, samples) = (clusters(6, 8, 16, 0.6, 1), clusters(6, 20, 16, 0.6, 2));
         let none = vec![0.0; 6 * 16];
         let (mix, tried) = choose(&samples, &none, &keys, &|| false).unwrap();
         assert!(mix.alpha > 0.0);
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn blocks_are_merged_and_stop_when_requested() {
         // More than two blocks.
-        let (keys, samples) = (clusters(3, 2, 8, (0.9, 1)), clusters(3, 400, 8, (0.9, 2)));
+        let (keys, samples) = (clusters(3, 2, 8, 0.9, 1), clusters(3, 400, 8, 0.9, 2));
         let texts: Vec<f32> = (0..24).map(|at| (at % 5) as f32).collect();
         let (_, tried) = choose(&samples, &texts, &keys, &|| false).unwrap();
         let zero_shot = kernel::exact_products(samples.embeddings(), &texts, 8);

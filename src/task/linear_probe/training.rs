@@ -157,7 +157,7 @@ impl Training<'_> {
             });
         }
         let l2 = chosen.l2.context("the L2 penalty was not selected")?;
-        let fit = self.fit(samples, l2, (None, Effort::EXACT))?;
+        let fit = self.fit(samples, l2, None, Effort::EXACT)?;
         let parameters = match chosen.share {
             Some(share) => blend(&wide(self.texts()?), &fit.parameters, share),
             None => fit.parameters.clone(),
@@ -182,7 +182,7 @@ impl Training<'_> {
     fn search(&self, train: &Samples, validation: &Samples) -> Result<strength::Search> {
         let mut last: Option<Vec<f64>> = None;
         strength::search(|l2| {
-            let fit = self.fit(train, l2, (last.as_deref(), Effort::ROUGH))?;
+            let fit = self.fit(train, l2, last.as_deref(), Effort::ROUGH)?;
             let quality = probe(&fit.parameters, train)?.quality(validation);
             last = Some(fit.parameters);
             Ok(quality)
@@ -197,7 +197,7 @@ impl Training<'_> {
         chosen: &mut Chosen,
     ) -> Result<()> {
         let l2 = chosen.l2.context("the L2 penalty was not selected")?;
-        let fit = self.fit(train, l2, (None, Effort::ROUGH))?;
+        let fit = self.fit(train, l2, None, Effort::ROUGH)?;
         let texts = wide(self.texts()?);
         for share in shares() {
             self.go_on()?;
@@ -218,7 +218,8 @@ impl Training<'_> {
         &self,
         samples: &Samples,
         l2: f64,
-        (start, tolerance): (Option<&[f64]>, f64),
+        start: Option<&[f64]>,
+        tolerance: f64,
     ) -> Result<Fit> {
         let towards = match self.recipe.init {
             Init::Zero => None,
@@ -294,8 +295,8 @@ mod tests {
 
     /// Eight classes in 24 dimensions, and texts that are somewhat informative about them.
     fn data() -> (Samples, Samples, Samples, Vec<f32>) {
-        let of = |seed, count| clusters(8, count, 24, (0.9, seed));
-        let texts = clusters(8, 1, 24, (0.9, 77));
+        let of = |seed, count| clusters(8, count, 24, 0.9, seed);
+        let texts = clusters(8, 1, 24, 0.9, 77);
         let scaled = texts
             .embeddings()
             .iter()

@@ -124,7 +124,7 @@ impl<'a> Images<'a> {
         let projection = self.weights.linear(PROJECTION, false)?.weight;
         let normed = a.norm(&tape.pooled, &norm)?;
         let name = format!("{PROJECTION}.weight");
-        gradients.add_matrix((&name, projection.dim(0)?), (dy, 0), &normed)?;
+        gradients.add_matrix(&name, projection.dim(0)?, dy, 0, &normed)?;
         if tape.stack.is_none() && !gradients.wants_any(POST_NORM) {
             return Ok(());
         }
@@ -193,6 +193,6 @@ impl<'a> Images<'a> {
             .contiguous()?
             .reshape(((), width))?;
         let name = format!("{PATCHES}.weight");
-        gradients.add_matrix((&name, width), (&patches, 0), &embedded.patches)
+        gradients.add_matrix(&name, width, &patches, 0, &embedded.patches)
     }
 }

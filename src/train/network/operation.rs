@@ -224,11 +224,12 @@ impl Arithmetic {
         &self,
         shape: Attention,
         qkv: &Tensor,
-        (sequences, queries): (&Sequences, Option<&[usize]>),
+        sequences: &Sequences,
+        queries: Option<&[usize]>,
         dy: &Tensor,
     ) -> Result<Tensor> {
         if let Self::Candle(..) = self {
-            return plain_attention_backward(shape, qkv, (sequences, queries), dy);
+            return plain_attention_backward(shape, qkv, sequences, queries, dy);
         }
         let sizes = AttentionShape {
             heads: shape.heads,
@@ -311,7 +312,8 @@ fn plain_norm_backward(
 fn plain_attention_backward(
     shape: Attention,
     qkv: &Tensor,
-    (sequences, queries): (&Sequences, Option<&[usize]>),
+    sequences: &Sequences,
+    queries: Option<&[usize]>,
     dy: &Tensor,
 ) -> Result<Tensor> {
     let rows = qkv.dim(0)?;

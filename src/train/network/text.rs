@@ -149,7 +149,7 @@ impl Texts<'_> {
         let projection = self.weights.linear(PROJECTION, false)?.weight;
         let normed = a.norm(&tape.pooled, &norm)?;
         let name = format!("{PROJECTION}.weight");
-        gradients.add_matrix((&name, projection.dim(0)?), (dy, 0), &normed)?;
+        gradients.add_matrix(&name, projection.dim(0)?, dy, 0, &normed)?;
         if tape.stack.is_none() && !gradients.wants_any(FINAL_NORM) {
             return Ok(());
         }
@@ -167,9 +167,8 @@ impl Texts<'_> {
             Arithmetic::Kernel => dx,
             Arithmetic::Candle(..) => dx.to_dtype(DType::F32)?,
         };
-        let tokens = (TOKENS, architecture.vocabulary);
-        gradients.add_rows(tokens, &tape.token_ids, &dx)?;
-        let positions = (POSITIONS, architecture.context_length);
-        gradients.add_rows(positions, &tape.positions, &dx)
+        gradients.add_rows(TOKENS, architecture.vocabulary, &tape.token_ids, &dx)?;
+        let context_length = architecture.context_length;
+        gradients.add_rows(POSITIONS, context_length, &tape.positions, &dx)
     }
 }
