@@ -14,6 +14,7 @@ use super::line::Lines;
 use super::read::{EmbeddingFile, Mapped, Numbers, header, map};
 use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
+use crate::file::safetensors::{Planned, header_bytes};
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     // The header comes first and states both lengths, so the names are measured beforehand.
@@ -41,27 +42,28 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     file.commit()
 }
 
-/// Padded so that the numbers begin at a multiple of 64.
 fn header_of(rows: usize, names_length: usize, about: &About) -> Vec<u8> {
     let dtype = match about.dtype {
-        Dtype::F32 => "F32",
-        Dtype::F16 => "F16",
+        Dtype::F32 => FileDtype::F32,
+        Dtype::F16 => FileDtype::F16,
     };
     let pairs = about.pairs().into_iter();
     let pairs: Map<String, Value> = pairs
         .map(|(key, value)| (key.to_owned(), json!(value)))
         .collect();
-    let end = rows * about.dim * about.dtype.size();
-    let header_of = json!({
-        "__metadata__": pairs,
-        "embeddings": {"dtype": dtype, "shape": [rows, about.dim], "data_offsets": [0, end]},
-        "rows": {"dtype": "U8", "shape": [names_length], "data_offsets": [end, end + names_length]},
-    });
-    let mut header_of = header_of.to_string().into_bytes();
-    header_of.resize((8 + header_of.len()).next_multiple_of(64) - 8, b' ');
-    let mut bytes = (header_of.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header_of);
-    bytes
+    let tensors = [
+        Planned {
+            name: "embeddings",
+            dtype,
+            shape: &[rows, about.dim],
+        },
+        Planned {
+            name: "rows",
+            dtype: FileDtype::U8,
+            shape: &[names_length],
+        },
+    ];
+    header_bytes(Value::Object(pairs), tensors, 64)
 }
 
 /// Longclip's headers have less than 2 KB.

@@ -73,13 +73,7 @@ fn horizontal_then_vertical(image: &RgbImage, across: &Taps, mut down: Taps) -> 
     }
     let columns = across.starts.len() * 3;
     let mut narrow = vec![0; rows.len() * columns]; // [rows, across outputs, 3]
-    horizontal(
-        level,
-        (&image.pixels, image.width),
-        rows,
-        across,
-        &mut narrow,
-    );
+    horizontal(level, &image.pixels, image.width, rows, across, &mut narrow);
     let mut pixels = vec![0; down.starts.len() * columns];
     vertical(level, &narrow, columns, &down, &mut pixels);
     pixels
@@ -92,7 +86,7 @@ fn vertical_then_horizontal(image: &RgbImage, across: &Taps, down: &Taps) -> Vec
     let mut short = vec![0; rows * image.width * 3]; // [down outputs, width, 3]
     vertical(level, &image.pixels, image.width * 3, down, &mut short);
     let mut pixels = vec![0; rows * across.starts.len() * 3];
-    horizontal(level, (&short, image.width), 0..rows, across, &mut pixels);
+    horizontal(level, &short, image.width, 0..rows, across, &mut pixels);
     pixels
 }
 

@@ -21,7 +21,7 @@ use crate::run::remembered::{Engine, Remembered};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::{Fitter, quoted};
 use crate::run::{Console, Outcome, advice, remembered, texts};
-use crate::task::text_embedding::TextEmbeddings;
+use crate::task::embeddings::TextEmbeddings;
 
 /// Texts per batch, which is also what a kill may lose.
 const BATCH: usize = 64;

@@ -13,9 +13,8 @@ use crate::output::report::Image;
 use crate::run::Console;
 use crate::run::variant::figures;
 use crate::task::linear_probe::logistic::Fit;
-use crate::task::linear_probe::shots::hold_out;
 use crate::task::linear_probe::{
-    Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training,
+    Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training, hold_out,
 };
 use crate::task::metric::{Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Judge as _, Score};

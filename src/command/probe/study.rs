@@ -6,8 +6,7 @@ use super::TrainingArgs;
 use super::findings::{Split, numbers};
 use crate::output::learning::{DrawRow, ShotRow};
 use crate::run::Console;
-use crate::task::linear_probe::shots::{draw, mean_and_deviation};
-use crate::task::linear_probe::{Samples, Training};
+use crate::task::linear_probe::{Samples, Training, draw, mean_and_deviation};
 
 /// Maximum number of validation images per class, as in CoOp and later papers: with few training
 /// images, there are few validation images too.

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use crate::checkpoint::architecture::{Activation, Heads, Stated};
+use crate::checkpoint::architecture::Activation;
 use crate::checkpoint::export::Layout;
+use crate::checkpoint::sizes::{Heads, Stated};
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
 use crate::model::device::{DeviceChoice, PrecisionChoice};
