@@ -3,10 +3,9 @@
 use anyhow::{Result, ensure};
 use image::{DynamicImage, GrayImage, ImageBuffer, RgbImage, RgbaImage};
 
+use super::Samples;
 use super::layout::{AlphaKind, Colours, Kind, Layout, YCbCr};
-use super::samples::Samples;
 use crate::input::image::colour::under_black;
-use crate::input::image::fault;
 use crate::input::image::format::Format;
 
 /// Highest floating-point value with which white is still taken to be 1: highlights exceed it.
@@ -118,7 +117,7 @@ fn wide(layout: &Layout, words: Vec<u16>) -> Result<DynamicImage> {
         3 => ImageBuffer::from_raw(w, h, words).map(DynamicImage::ImageRgb16),
         _ => ImageBuffer::from_raw(w, h, words).map(DynamicImage::ImageRgba16),
     };
-    image.ok_or_else(|| fault::damaged(Format::Tiff))
+    image.ok_or_else(|| Format::Tiff.damaged())
 }
 
 /// Any colours of 8 bits.
@@ -147,7 +146,7 @@ fn narrow(layout: &Layout, mut bytes: Vec<u8>) -> Result<DynamicImage> {
             RgbaImage::from_raw(width, height, rgba.collect()).map(DynamicImage::ImageRgba8)
         }
     };
-    let image = image.ok_or_else(|| fault::damaged(Format::Tiff))?;
+    let image = image.ok_or_else(|| Format::Tiff.damaged())?;
     Ok(if layout.alpha == AlphaKind::Premultiplied {
         unmultiply(image)
     } else {
