@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::rows::{self, Images, Parts};
-use super::{Split, pairs, sidecar};
-use crate::input::paths::{self, ImageRule, ImageSource};
+use super::rows::{Images, Parts};
+use super::{Split, folders, pairs, rows};
+use crate::input::paths::{ImageRule, ImageSource};
+use crate::input::text_file::Fields;
 use crate::input::text_file::column::PATH;
-use crate::input::text_file::{self, Fields};
+use crate::input::{paths, text_file};
 
 /// Accepted names of a caption column, normalised like column names.
 const CAPTION: &[&str] = &[
@@ -227,7 +228,7 @@ impl Reading<'_> {
     }
 
     fn folder(&mut self, root: &Path, rule: ImageRule) -> Result<String> {
-        if let Some(file) = sidecar::metadata(root)? {
+        if let Some(file) = folders::metadata(root)? {
             let kind = self.rows(&file)?;
             let unnamed = match self.options.images {
                 None => unnamed(root, rule, &self.place_of)?,

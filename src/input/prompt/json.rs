@@ -4,10 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::columns::{Column, Columns};
-use super::entry::Entry;
-use super::node::{self, Node};
-use super::{Found, Written, shape};
+use super::columns::{Column, Columns, Entry};
+use super::document::Node;
+use super::{Found, Written, document, shape};
 use crate::input::text_file::column::key;
 
 /// Names under which configurations and dataset descriptions list their classes, as
@@ -105,8 +104,10 @@ fn of_map(mut pairs: Pairs) -> Result<Found> {
     if let Some(numbered) = of_numbered(&pairs).or_else(|| of_numbers(&pairs)) {
         return numbered;
     }
-    let are_numbers =
-        !pairs.is_empty() && pairs.iter().all(|(label, _)| node::index(label).is_some());
+    let are_numbers = !pairs.is_empty()
+        && pairs
+            .iter()
+            .all(|(label, _)| document::index(label).is_some());
     let entries = (1..)
         .zip(pairs)
         .map(|(place, (label, node))| described(place, label, node));
@@ -140,7 +141,7 @@ fn is_map(node: &Node) -> bool {
 fn check_named(entries: &[Entry]) -> Result<()> {
     let is_default = |entry: &Entry| {
         let number = entry.label.strip_prefix("LABEL_");
-        number.is_some_and(|number| node::index(number).is_some())
+        number.is_some_and(|number| document::index(number).is_some())
     };
     ensure!(
         entries.is_empty() || !entries.iter().all(is_default),
@@ -151,7 +152,10 @@ fn check_named(entries: &[Entry]) -> Result<()> {
 
 /// `{"0": "cat", "1": "dog"}`, also with ids or with objects; `None` if it is something else.
 fn of_numbered(pairs: &Pairs) -> Option<Result<Found>> {
-    let numbers: Option<Vec<u64>> = pairs.iter().map(|(name, _)| node::index(name)).collect();
+    let numbers: Option<Vec<u64>> = pairs
+        .iter()
+        .map(|(name, _)| document::index(name))
+        .collect();
     let numbers = numbers.filter(|numbers| !numbers.is_empty())?;
     let mut sorted: Vec<(u64, &(String, Node))> = numbers.into_iter().zip(pairs).collect();
     sorted.sort_by_key(|(number, _)| *number);
@@ -313,7 +317,7 @@ fn of_objects(nodes: Vec<Node>) -> Result<Found> {
             holds_numbers.push(true);
             names.len() - 1
         });
-        holds_numbers[place] &= node.scalar().and_then(node::index).is_some();
+        holds_numbers[place] &= node.scalar().and_then(document::index).is_some();
     }
     let columns = Columns::named(&names, |place| holds_numbers[place])?;
     let entry = |(number, row): (usize, Pairs)| -> Result<Entry> {

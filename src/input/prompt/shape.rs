@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::node;
+use super::document;
 
 /// One line of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,11 +84,11 @@ fn unremoved_warning(items: &[Item]) -> Option<String> {
         let digits = text.split_whitespace().next().unwrap_or_default();
         let digits = digits.trim_end_matches([':', '.', ')', ',']);
         // Names of car models and the like begin with their year.
-        node::index(digits).is_some_and(|number| !(1900..2100).contains(&number))
+        document::index(digits).is_some_and(|number| !(1900..2100).contains(&number))
             && digits.len() < text.len()
     };
     // Digits may be labels; ids may not.
-    if all(&|text| is_id(text) && node::index(text).is_none()) {
+    if all(&|text| is_id(text) && document::index(text).is_none()) {
         return Some(
             "every line is an id, which means nothing to the model; write the names of the \
              classes (--labels-file imagenet has those of WordNet ids)"
@@ -235,7 +235,10 @@ fn without_ids(items: &mut [Item]) -> Option<&'static str> {
         return None;
     }
     let has_letter = |split: &Split<'_>| split.text.chars().any(char::is_alphabetic);
-    let numbers: Vec<Option<u64>> = splits.iter().map(|split| node::index(split.id)).collect();
+    let numbers: Vec<Option<u64>> = splits
+        .iter()
+        .map(|split| document::index(split.id))
+        .collect();
     let are_numbers = numbers.iter().all(Option::is_some);
     if are_numbers {
         let goes_on = |split: &&Split<'_>| {
@@ -278,7 +281,7 @@ fn without_last_numbers(items: &mut [Item]) -> Option<&'static str> {
     let splits = splits.filter(|splits| splits.len() > 2)?;
     let numbers: Vec<u64> = splits
         .iter()
-        .filter_map(|(_, number)| node::index(number))
+        .filter_map(|(_, number)| document::index(number))
         .collect();
     let first = numbers.first().copied().filter(|first| *first < 2)?;
     let counts = (first..)

@@ -2,9 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::columns::{Column, Columns};
-use super::entry::Entry;
-use super::{Found, Written, node, shape};
+use super::columns::{Column, Columns, Entry};
+use super::{Found, Written, document, shape};
 use crate::input::text_file::{Row, Table, column};
 
 /// Reads a table. Its first row is a header if one cell names a column of labels; without a header
@@ -123,7 +122,7 @@ fn without_header(rows: &[Row]) -> Columns {
     let before = 0..label;
     let key = before
         .clone()
-        .find(|place| !cells(*place).all(|cell| node::index(cell).is_some()));
+        .find(|place| !cells(*place).all(|cell| document::index(cell).is_some()));
     let mut key = key.or(before.clone().next());
     columns[before].fill(Column::Unknown);
     if width == 2 && label == 0 && are_ids(1) && are_words(0) {

@@ -6,9 +6,8 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result, bail, ensure};
 use regex::{Captures, Regex};
 
-use super::built_in;
-use super::document::{self, Content, Tables};
-use super::node::Node;
+use super::document;
+use super::document::{Content, Node, Tables};
 use crate::input::text_file::column;
 
 /// Names of the placeholder in the programs that write templates, in lower case.
@@ -79,7 +78,7 @@ impl Templates {
     /// # Errors
     /// When it is neither, or the file's templates are not usable.
     pub fn named_or_file(name: &str) -> Result<Self> {
-        if let Some(content) = built_in::templates(name) {
+        if let Some(content) = super::templates(name) {
             return Self::checked(document::lines(content).map(|(_, line)| line));
         }
         let (file, list) = match name.rsplit_once(':') {
@@ -92,7 +91,7 @@ impl Templates {
         ensure!(
             path.exists() || name == "-",
             "no templates {name:?}: it is neither a built-in set ({}) nor a file",
-            built_in::template_names().collect::<Vec<_>>().join(", ")
+            super::template_names().collect::<Vec<_>>().join(", ")
         );
         let document = document::read(path, Tables::AsLines)?;
         let read = || -> Result<Self> {
@@ -274,7 +273,7 @@ mod tests {
             assert_eq!(prompts.len(), count, "{name}");
             assert_eq!((&*prompts[0], &*prompts[count - 1]), (first, last));
         }
-        for name in built_in::template_names() {
+        for name in crate::input::prompt::template_names() {
             let prompts = Templates::named_or_file(name).unwrap().fill("cat");
             assert!(
                 prompts.iter().all(|prompt| prompt.contains("cat")),

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::folder::captions_of;
-use super::rows::Captions;
+use super::files::{Captions, captions_in};
 use super::tar::{Archive, Member};
 use super::{Bad, Image, Kind, Take};
 use crate::input::paths::ImageRule;
@@ -225,7 +224,7 @@ impl Sample {
                 long: vec![long],
                 short: None,
             },
-            (None, Some(json)) => captions_of(&json)?,
+            (None, Some(json)) => captions_in(&json)?,
             (None, None) if self.has_class => bail!(
                 "it has a class (a member .cls) but no caption (a member .txt, .caption or \
                  .json){dotted}"
