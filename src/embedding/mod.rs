@@ -33,7 +33,7 @@ pub(crate) use about::check_dim;
 pub use about::{About, Dtype, Failure, Item, Kind, Row};
 pub use jsonl::jsonl_line;
 pub use line::Line;
-pub use matrix::{Embeddings, Lengths, Matrix, open_any, split_array};
+pub use matrix::{Embeddings, Lengths, Matrix, open_any};
 pub use npy::sidecar_of;
 pub use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers, open};
 

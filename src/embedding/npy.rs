@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::line::Lines;
-use super::matrix::numbers::{Element, Layout, Order, rows_and_columns};
-use super::read::{EmbeddingFile, Mapped, NoRows, Numbers, map};
+use super::line::LineIndex;
+use super::matrix::numbers::{Element, MatrixLayout, StorageOrder, rows_and_columns};
+use super::read::{EmbeddingFile, Mapped, NoRows, StoredNumbers, map};
 use super::{About, Dtype, Line, Row, Rows, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 
@@ -82,8 +82,8 @@ const SAMPLED: usize = 64;
 
 pub(super) struct Npy {
     about: About,
-    numbers: Numbers,
-    names: Lines,
+    numbers: StoredNumbers,
+    names: LineIndex,
     path: PathBuf,
     sidecar: PathBuf,
 }
@@ -101,7 +101,7 @@ impl Npy {
             return Ok(false);
         }
         let names = map(&sidecar)?;
-        let names = Lines::new(&names, 0..names.len())?;
+        let names = LineIndex::new(&names, 0..names.len())?;
         let first = names.get(0).and_then(Line::from_bytes);
         // A file without lines belongs to an empty index.
         Ok(names.count() == 0 || first.is_ok_and(|line| line.has_model()))
@@ -117,10 +117,10 @@ impl Npy {
         let bytes = map(path)?;
         let header = Header::read(&bytes)?;
         let (dtype, shape) = header.ours()?;
-        let numbers = Numbers::new(&bytes, header.length..bytes.len(), dtype, shape)?;
+        let numbers = StoredNumbers::new(&bytes, header.length..bytes.len(), dtype, shape)?;
         let open_names = || {
             let names = map(&sidecar)?;
-            Lines::new(&names, 0..names.len())
+            LineIndex::new(&names, 0..names.len())
         };
         let names = open_names().with_context(|| {
             format!(
@@ -206,7 +206,7 @@ pub(super) struct Header {
     /// Length in bytes, including the magic bytes.
     pub(super) length: usize,
     /// Layout of the numbers.
-    pub(super) layout: Layout,
+    pub(super) layout: MatrixLayout,
 }
 
 impl Header {
@@ -245,7 +245,7 @@ impl Header {
             Element::F16 => Some(Dtype::F16),
             Element::Bf16 | Element::F64 => None,
         };
-        let dtype = dtype.filter(|_| !layout.is_big_endian && layout.order == Order::Rows);
+        let dtype = dtype.filter(|_| !layout.is_big_endian && layout.order == StorageOrder::Rows);
         let dtype = dtype.context(
             "the numbers are not little-endian float32 or float16, row by row, as longclip embed \
              writes them; the file was changed",
@@ -255,7 +255,7 @@ impl Header {
 }
 
 /// Parses the header's dictionary, a Python literal with three keys in any order.
-fn parse(text: &str) -> Result<Layout> {
+fn parse(text: &str) -> Result<MatrixLayout> {
     let body = text
         .trim()
         .strip_prefix('{')
@@ -283,7 +283,7 @@ fn parse(text: &str) -> Result<Layout> {
     }
     let (element, is_big_endian) = element.context("the header has no type")?;
     let [rows, dim] = shape.context("the header has no shape")?;
-    Ok(Layout {
+    Ok(MatrixLayout {
         element,
         is_big_endian,
         order: order.context("the header has no order")?,
@@ -311,10 +311,10 @@ fn parse_element(descr: &str) -> Result<(Element, bool)> {
     Ok((element, is_big_endian))
 }
 
-fn parse_order(value: &str) -> Result<Order> {
+fn parse_order(value: &str) -> Result<StorageOrder> {
     match value {
-        "False" => Ok(Order::Rows),
-        "True" => Ok(Order::Columns),
+        "False" => Ok(StorageOrder::Rows),
+        "True" => Ok(StorageOrder::Columns),
         _ => bail!("the header's order is {value:?} instead of True or False"),
     }
 }
@@ -390,8 +390,8 @@ mod tests {
 
     #[test]
     fn numbers_of_other_programs_may_have_other_layouts() {
-        use Order::{Columns, Rows};
-        let layout = |element, is_big_endian, order, [rows, dim]: [usize; 2]| Layout {
+        use StorageOrder::{Columns, Rows};
+        let layout = |element, is_big_endian, order, [rows, dim]: [usize; 2]| MatrixLayout {
             element,
             is_big_endian,
             order,

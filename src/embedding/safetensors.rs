@@ -10,8 +10,8 @@ use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
-use super::line::Lines;
-use super::read::{EmbeddingFile, Mapped, Numbers, header, map};
+use super::line::LineIndex;
+use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map};
 use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 
@@ -69,8 +69,8 @@ const LONGEST_HEADER: u64 = 1 << 20;
 
 pub(super) struct Safetensors {
     about: About,
-    numbers: Numbers,
-    names: Lines,
+    numbers: StoredNumbers,
+    names: LineIndex,
 }
 
 impl Safetensors {
@@ -115,13 +115,13 @@ impl Safetensors {
             about.dim,
             about.dtype
         );
-        let numbers = Numbers::new(&bytes, range, dtype, [rows, dim])?;
+        let numbers = StoredNumbers::new(&bytes, range, dtype, [rows, dim])?;
         let (info, range) = tensor("rows")?;
         ensure!(
             info.dtype == FileDtype::U8,
             "the tensor \"rows\" holds no bytes"
         );
-        let names = Lines::new(&bytes, range)?;
+        let names = LineIndex::new(&bytes, range)?;
         ensure!(
             names.count() == rows,
             "the file has {rows} embeddings but {} names; it is damaged",

@@ -10,18 +10,19 @@ mod table;
 
 use std::fmt;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::jsonl::Jsonl;
-use super::line::Lines;
+use super::line::LineIndex;
 use super::npy::Npy;
 use super::parquet;
 use super::read::{EmbeddingFile, Mapped, check_range, map, open};
 use super::safetensors::Safetensors;
 use crate::embedding::npy::Header;
 use crate::embedding::{About, Item, Line, sidecar_of};
+use crate::input::paths::split_name;
 use crate::output::suffix::Suffix;
 use crate::output::{Name, suffix};
 use numbers::Numbers;
@@ -44,7 +45,7 @@ enum Names {
     /// Rows have no names.
     None,
     /// A JSON Lines file next to the numbers.
-    Lines(Lines),
+    Lines(LineIndex),
     /// The file itself.
     Listed(Vec<Option<Name>>),
 }
@@ -250,9 +251,9 @@ fn names_next_to(path: &Path, rows: usize) -> Result<Names> {
             sidecar.display()
         )
     };
-    let read = || -> Result<Lines> {
+    let read = || -> Result<LineIndex> {
         let bytes = map(&sidecar)?;
-        let lines = Lines::new(&bytes, 0..bytes.len())?;
+        let lines = LineIndex::new(&bytes, 0..bytes.len())?;
         ensure!(
             lines.count() == rows,
             "it has {} lines, but there are {rows} rows",
@@ -281,26 +282,13 @@ const READ: &[(&str, &str)] = &[
     ("ndjson", "jsonl"),
 ];
 
-/// Splits a path from the name of an array after a colon: `x.npz:images`. A file with the whole
-/// name takes precedence.
-#[must_use]
-pub fn split_array(path: &Path) -> (PathBuf, Option<String>) {
-    let text = path.to_string_lossy();
-    match text.rsplit_once(':') {
-        Some((file, array)) if !path.exists() && Path::new(file).is_file() => {
-            (PathBuf::from(file), Some(array.to_owned()))
-        }
-        _ => (path.to_owned(), None),
-    }
-}
-
 /// Opens the file at `path`, of longclip embed or of another program; the name of an array in it
 /// may follow a colon.
 ///
 /// # Errors
 /// When it does not exist, or holds no embeddings.
 pub fn open_any(path: &Path) -> Result<Embeddings> {
-    let (file, array) = split_array(path);
+    let (file, array) = split_name(path);
     let Suffix::Names(suffix) = suffix::of(&file, READ) else {
         bail!(
             "{} is not a file of embeddings; the name must end in .npy, .npz, .safetensors, \
@@ -406,7 +394,7 @@ impl Embeddings {
 mod tests {
     use std::sync::Arc;
 
-    use super::numbers::{Element, Layout};
+    use super::numbers::{Element, MatrixLayout};
     use super::*;
     use crate::checkpoint::container::Bytes;
 
@@ -416,7 +404,7 @@ mod tests {
             .flat_map(|value| value.to_le_bytes())
             .collect();
         let (length, rows) = (bytes.len(), values.len() / dim);
-        let layout = Layout::plain(Element::F64, [rows, dim]);
+        let layout = MatrixLayout::plain(Element::F64, [rows, dim]);
         let mut matrix = Matrix {
             numbers: Numbers::new(Arc::new(Bytes::Owned(bytes)), 0..length, layout)?,
             names: Names::None,

@@ -13,6 +13,7 @@ use crate::checkpoint::container::{Bytes, Content, Zip};
 use crate::embedding::check_dim;
 use crate::embedding::npy::{HEAD_BYTES, Header};
 use crate::embedding::read::{header, map};
+use crate::input::text_file::column::first_few;
 
 /// Data type of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Element {
 
 /// Order of the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::embedding) enum Order {
+pub(in crate::embedding) enum StorageOrder {
     /// Row by row (C order).
     Rows,
     /// Column by column (Fortran order).
@@ -44,21 +45,21 @@ pub(in crate::embedding) enum Order {
 
 /// Layout of a matrix `[rows, dim]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::embedding) struct Layout {
+pub(in crate::embedding) struct MatrixLayout {
     pub(in crate::embedding) element: Element,
     pub(in crate::embedding) is_big_endian: bool,
-    pub(in crate::embedding) order: Order,
+    pub(in crate::embedding) order: StorageOrder,
     pub(in crate::embedding) rows: usize,
     pub(in crate::embedding) dim: usize,
 }
 
-impl Layout {
+impl MatrixLayout {
     /// The usual layout: little-endian, row by row.
     pub(in crate::embedding) fn plain(element: Element, [rows, dim]: [usize; 2]) -> Self {
         Self {
             element,
             is_big_endian: false,
-            order: Order::Rows,
+            order: StorageOrder::Rows,
             rows,
             dim,
         }
@@ -84,7 +85,7 @@ pub(in crate::embedding) fn rows_and_columns(shape: &[usize]) -> Option<[usize; 
 pub(in crate::embedding) struct Numbers {
     bytes: Arc<Bytes>,
     range: Range<usize>,
-    pub(in crate::embedding) layout: Layout,
+    pub(in crate::embedding) layout: MatrixLayout,
 }
 
 impl Numbers {
@@ -92,7 +93,7 @@ impl Numbers {
     pub(in crate::embedding) fn new(
         bytes: Arc<Bytes>,
         range: Range<usize>,
-        layout: Layout,
+        layout: MatrixLayout,
     ) -> Result<Self> {
         ensure!(
             layout.bytes() == Some(range.len()) && bytes.get(range.clone()).is_some(),
@@ -110,13 +111,13 @@ impl Numbers {
 
     /// Reads some rows, which must exist, into `values`, `[rows, dim]`.
     pub(in crate::embedding) fn read(&self, rows: Range<usize>, values: &mut Vec<f64>) {
-        let Layout { order, dim, .. } = self.layout;
+        let MatrixLayout { order, dim, .. } = self.layout;
         values.clear();
         match order {
-            Order::Rows => self.run(rows.start * dim, rows.len() * dim, |value| {
+            StorageOrder::Rows => self.run(rows.start * dim, rows.len() * dim, |value| {
                 values.push(value);
             }),
-            Order::Columns => {
+            StorageOrder::Columns => {
                 values.resize(rows.len() * dim, 0.0);
                 for column in 0..dim {
                     let start = column * self.layout.rows + rows.start;
@@ -134,7 +135,7 @@ impl Numbers {
 
     /// Passes on `count` numbers from number `start`, in storage order.
     fn run(&self, start: usize, count: usize, take: impl FnMut(f64)) {
-        let Layout {
+        let MatrixLayout {
             element,
             is_big_endian,
             ..
@@ -190,7 +191,7 @@ const LONGEST_HEADER: u64 = 8 << 20;
 /// One array of a file: its name, and its layout or why it is not a matrix.
 struct Array {
     name: String,
-    layout: Result<Layout>,
+    layout: Result<MatrixLayout>,
     /// Whether it has rows and columns, not a single dimension.
     is_matrix: bool,
 }
@@ -260,7 +261,7 @@ pub(super) fn safetensors(path: &Path, wanted: Option<&str>) -> Result<Numbers> 
     Numbers::new(bytes, place(start)?..place(end)?, layout)
 }
 
-fn layout(dtype: FileDtype, shape: &[usize]) -> Result<Layout> {
+fn layout(dtype: FileDtype, shape: &[usize]) -> Result<MatrixLayout> {
     let element = match dtype {
         FileDtype::F16 => Element::F16,
         FileDtype::BF16 => Element::Bf16,
@@ -271,16 +272,15 @@ fn layout(dtype: FileDtype, shape: &[usize]) -> Result<Layout> {
     let shape = rows_and_columns(shape)
         .with_context(|| format!("of shape {shape:?}; embeddings have rows and columns"))?;
     check_dim(shape[1])?;
-    Ok(Layout::plain(element, shape))
+    Ok(MatrixLayout::plain(element, shape))
 }
 
 /// The array `wanted`, else the only one that is a matrix, else the only one of a single dimension.
-fn choose(path: &Path, arrays: Vec<Array>, wanted: Option<&str>) -> Result<(String, Layout)> {
+fn choose(path: &Path, arrays: Vec<Array>, wanted: Option<&str>) -> Result<(String, MatrixLayout)> {
     let path = path.display();
     let listed = |arrays: &[&Array]| {
-        let shown: Vec<String> = arrays.iter().take(LISTED).map(|one| one.shown()).collect();
-        let more = if arrays.len() > LISTED { ", …" } else { "" };
-        shown.join(", ") + more
+        let shown: Vec<String> = arrays.iter().map(|array| array.shown()).collect();
+        first_few(&shown, LISTED)
     };
     if let Some(wanted) = wanted {
         let Some(array) = arrays.iter().position(|array| array.name == wanted) else {
@@ -324,11 +324,11 @@ mod tests {
     use super::*;
 
     /// The numbers in the storage order of a layout.
-    fn stored(values: &[f32], layout: Layout) -> Vec<u8> {
-        let Layout { rows, dim, .. } = layout;
+    fn stored(values: &[f32], layout: MatrixLayout) -> Vec<u8> {
+        let MatrixLayout { rows, dim, .. } = layout;
         let place = |at: usize| match layout.order {
-            Order::Rows => at,
-            Order::Columns => (at % rows) * dim + at / rows,
+            StorageOrder::Rows => at,
+            StorageOrder::Columns => (at % rows) * dim + at / rows,
         };
         let bytes = |value: f32| {
             let mut bytes = match layout.element {
@@ -352,9 +352,9 @@ mod tests {
         // All of them are exact in eight bits of precision.
         let values: Vec<f32> = (0..5 * 3).map(|at| at as f32 * 0.5 - 2.0).collect();
         for element in [Element::F16, Element::Bf16, Element::F32, Element::F64] {
-            for order in [Order::Rows, Order::Columns] {
+            for order in [StorageOrder::Rows, StorageOrder::Columns] {
                 for is_big_endian in [false, true] {
-                    let layout = Layout {
+                    let layout = MatrixLayout {
                         element,
                         is_big_endian,
                         order,
@@ -381,7 +381,7 @@ mod tests {
 
     #[test]
     fn sizes_that_overflow_are_refused() {
-        let layout = Layout::plain(Element::F64, [usize::MAX / 4, 512]);
+        let layout = MatrixLayout::plain(Element::F64, [usize::MAX / 4, 512]);
         assert_eq!(layout.bytes(), None);
         assert!(Numbers::new(Arc::new(Bytes::Owned(vec![0; 8])), 0..8, layout).is_err());
     }

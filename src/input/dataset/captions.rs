@@ -17,30 +17,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use super::rows::{Images, Parts};
+use super::rows::{ImagePaths, Parts};
 use super::{Split, folders, pairs, rows};
 use crate::input::paths::{ImageRule, ImageSource};
 use crate::input::text_file::Fields;
-use crate::input::text_file::column::PATH;
+use crate::input::text_file::column::{CAPTION, PATH};
 use crate::input::{paths, text_file};
 
-/// Accepted names of a caption column, normalised like column names.
-const CAPTION: &[&str] = &[
-    "caption",
-    "text",
-    "title",
-    "sentence",
-    "sentences",
-    "description",
-    "comment",
-    "prompt",
-];
 /// A longer text file next to an image is not a caption.
 const LONGEST_CAPTION: u64 = 1 << 20;
 
 /// Which lines of a caption file are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lines {
+pub enum CaptionLines {
     /// All lines.
     #[default]
     Whole,
@@ -52,7 +41,7 @@ pub enum Lines {
 #[derive(Clone, Debug, Default)]
 pub struct CaptionOptions {
     /// Which lines of a caption file are used.
-    pub lines: Lines,
+    pub lines: CaptionLines,
     /// Maximum number of captions per image; the first ones are kept.
     pub most: Option<usize>,
     /// Folder of the images that a file names; by default the file's own folder.
@@ -98,7 +87,7 @@ pub struct Captioned {
 /// When it is not such a dataset, an image has no name or a caption is empty.
 pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Result<Captioned> {
     let usual = options.usual_split.map_or(Split::All, Split::Usual);
-    let mut reading = Reading {
+    let mut reading = CaptionReader {
         options,
         parts: Parts::new(options.split.as_deref().map_or(usual, Split::Named)),
         place_of: HashMap::new(),
@@ -122,7 +111,7 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
         reading.rows(path)
     };
     let kind = kind.with_context(|| format!("cannot read captions from {}", path.display()))?;
-    let Reading {
+    let CaptionReader {
         counts,
         mut found,
         parts,
@@ -145,8 +134,8 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
             ""
         },
         match options.lines {
-            Lines::Whole => "whole captions",
-            Lines::First => "first line of each caption",
+            CaptionLines::Whole => "whole captions",
+            CaptionLines::First => "first line of each caption",
         },
         options.most.map_or(String::new(), |most| format!(
             ", the first {most} of each image"
@@ -155,7 +144,7 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
     Ok(found)
 }
 
-struct Reading<'a> {
+struct CaptionReader<'a> {
     options: &'a CaptionOptions,
     /// Which rows were read; data without rows have no splits either.
     parts: Parts<'a>,
@@ -165,7 +154,7 @@ struct Reading<'a> {
     found: Captioned,
 }
 
-impl Reading<'_> {
+impl CaptionReader<'_> {
     fn image(&mut self, path: PathBuf) -> usize {
         let Self {
             place_of,
@@ -189,8 +178,8 @@ impl Reading<'_> {
             return Ok(());
         }
         let text = match self.options.lines {
-            Lines::Whole => text.trim(),
-            Lines::First => text.trim_start().lines().next().unwrap_or_default().trim(),
+            CaptionLines::Whole => text.trim(),
+            CaptionLines::First => text.trim_start().lines().next().unwrap_or_default().trim(),
         };
         ensure!(
             !text.is_empty() || self.options.bad == BadCaptions::Kept,
@@ -204,7 +193,7 @@ impl Reading<'_> {
     }
 
     /// One row of a file: an image and its captions.
-    fn row(&mut self, images: &mut Images, row: &Fields) -> Result<()> {
+    fn row(&mut self, images: &mut ImagePaths, row: &Fields) -> Result<()> {
         if !self.parts.takes(row) {
             return Ok(());
         }
@@ -216,7 +205,7 @@ impl Reading<'_> {
     }
 
     fn rows(&mut self, path: &Path) -> Result<String> {
-        let mut images = Images::new(path, self.options.images.as_deref());
+        let mut images = ImagePaths::new(path, self.options.images.as_deref());
         let rows = rows::rows(path, "path,caption")?;
         self.found.notes.extend(rows.notes.iter().cloned());
         for (line, row) in rows {
@@ -343,9 +332,8 @@ pub(super) fn content(path: &Path) -> Result<Option<String>> {
 
 /// A row's caption or captions, from the first of these columns that has any.
 pub(super) fn captions_of(row: &Fields, columns: &[&str]) -> Result<Vec<String>> {
-    let columns: Vec<&str> = ["captions"].iter().chain(columns).copied().collect();
-    let value = rows::value(row, &columns);
-    match value.with_context(|| rows::missing(row, &columns, "caption"))? {
+    let value = rows::value(row, columns);
+    match value.with_context(|| rows::missing(row, columns, "caption"))? {
         Value::Array(list) => {
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let texts: Option<Vec<String>> = list.iter().map(text).collect();
@@ -353,7 +341,7 @@ pub(super) fn captions_of(row: &Fields, columns: &[&str]) -> Result<Vec<String>>
                 .filter(|texts| !texts.is_empty())
                 .context("the list of captions is empty or holds values that are not strings")
         }
-        _ => Ok(vec![rows::text(row, &columns, "caption")?.to_owned()]),
+        _ => Ok(vec![rows::text(row, columns, "caption")?.to_owned()]),
     }
 }
 

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::names::{composed, first_few};
+use super::names::composed;
 use super::parts::Folder;
 use super::{Labelled, Remark, Sample, manifest, parts, rows};
 use crate::input::paths;
 use crate::input::paths::{ImageRule, ImageSource, PassedOver};
+use crate::input::text_file::column::{FILE_NAME, first_few};
 
 /// Lists all images.
 pub(super) fn read(root: &Path, rule: ImageRule) -> Result<Labelled> {
@@ -125,8 +126,6 @@ fn loose_images(root: &Path, rule: ImageRule) -> Result<usize> {
     Ok(files.filter(|path| rule.takes(path)).count())
 }
 
-/// The column that names the images, normalised like column names.
-const FILE_NAME: &[&str] = &["filename"];
 /// Accepted file names.
 const NAMES: [&str; 4] = [
     "metadata.jsonl",

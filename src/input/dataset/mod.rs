@@ -23,9 +23,10 @@ use anyhow::{Result, bail, ensure};
 
 use super::paths::{ImageRule, ImageSource, PathError};
 
-pub use captions::{BadCaptions, CaptionOptions, Captioned, Lines, captioned};
-pub use classes::{Matched, Matching, Order, check_single_labels, match_classes};
-pub use names::{Texts, class_number, clean, composed, folder_texts};
+pub use super::text_file::column::class_number;
+pub use captions::{BadCaptions, CaptionLines, CaptionOptions, Captioned, captioned};
+pub use classes::{LabelOrder, Matched, Matching, check_single_labels, match_classes};
+pub use names::{Texts, clean, composed, folder_texts};
 pub use parts::are_parts;
 
 /// One image of a class: its path, or what is wrong with it.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::Remark;
-use super::names::{apart, clean, first_few};
+use super::names::{apart, clean};
+use crate::input::text_file::column::first_few;
 
 /// Names that datasets use for their parts.
 const PARTS: [&str; 10] = [

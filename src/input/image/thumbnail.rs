@@ -27,7 +27,7 @@ const LONGEST_BLOCK: usize = 256;
 /// # Errors
 /// When the image has no pixels.
 pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
-    let (width, height) = fitted((image.width, image.height), longest as usize);
+    let (width, height) = fitted(image.width, image.height, longest as usize);
     if (width, height) == (image.width, image.height) {
         return to_jpeg(image, QUALITY);
     }
@@ -41,7 +41,7 @@ pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
 }
 
 /// The size that fits `longest` and keeps the aspect ratio, rounded.
-fn fitted((width, height): (usize, usize), longest: usize) -> (usize, usize) {
+fn fitted(width: usize, height: usize, longest: usize) -> (usize, usize) {
     let now = width.max(height);
     let target = now.min(longest.max(1));
     let scaled = |side: usize| {

@@ -35,6 +35,34 @@ impl Column {
             _ => Self::Unknown,
         }
     }
+
+    /// Stores the texts of a cell of this column.
+    ///
+    /// # Errors
+    /// When there are several texts but the column holds one.
+    pub(super) fn put(self, entry: &mut ClassEntry, texts: Vec<String>) -> Result<()> {
+        match self {
+            Self::Alias => entry.aliases.extend(texts),
+            Self::Prompt => entry.prompts.extend(texts),
+            Self::Unknown => {}
+            Self::Label | Self::Text | Self::Key => {
+                let mut texts = texts.into_iter();
+                let Some(text) = texts.next() else {
+                    return Ok(());
+                };
+                ensure!(
+                    texts.next().is_none(),
+                    "one class has several labels, texts or keys"
+                );
+                match self {
+                    Self::Label => entry.label = text,
+                    Self::Text => entry.text = Some(text),
+                    _ => entry.key = Some(text),
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The columns of a table, and what is unusual about them.
@@ -131,32 +159,9 @@ impl Columns {
         )];
     }
 
-    /// Stores the texts of a cell according to its column.
-    ///
-    /// # Errors
-    /// When there are several texts but the column holds one.
-    pub(super) fn put(&self, entry: &mut Entry, place: usize, texts: Vec<String>) -> Result<()> {
-        let column = self.columns.get(place).copied().unwrap_or(Column::Prompt);
-        match column {
-            Column::Alias => entry.aliases.extend(texts),
-            Column::Prompt => entry.prompts.extend(texts),
-            Column::Unknown => {}
-            Column::Label | Column::Text | Column::Key => {
-                let mut texts = texts.into_iter();
-                let Some(text) = texts.next() else {
-                    return Ok(());
-                };
-                if texts.next().is_some() {
-                    bail!("one class has several labels, texts or keys");
-                }
-                match column {
-                    Column::Label => entry.label = text,
-                    Column::Text => entry.text = Some(text),
-                    _ => entry.key = Some(text),
-                }
-            }
-        }
-        Ok(())
+    /// The column at `place`; beyond the header, prompts follow.
+    pub(super) fn at(&self, place: usize) -> Column {
+        self.columns.get(place).copied().unwrap_or(Column::Prompt)
     }
 }
 
@@ -180,7 +185,7 @@ fn choose_key(names: &[String], columns: &mut [Column], holds_ids: impl Fn(usize
 
 /// A class as written, or a part of one.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct ClassEntry {
     /// Line or position, from 1.
     pub(super) place: usize,
     pub(super) label: String,
@@ -193,7 +198,7 @@ pub(super) struct Entry {
     pub(super) key: Option<String>,
 }
 
-impl Entry {
+impl ClassEntry {
     pub(super) fn new(place: usize, label: String) -> Self {
         Self {
             place,
@@ -246,7 +251,7 @@ pub(super) enum Written {
 
 /// Distinguishes classes of one name that have different keys by appending those; the prompts keep
 /// the name. ImageNet has two cranes. Returns a note on what was done.
-pub(super) fn distinguish(entries: &mut [Entry]) -> Option<String> {
+pub(super) fn distinguish(entries: &mut [ClassEntry]) -> Option<String> {
     let mut keys: HashMap<&str, Vec<Option<&str>>> = HashMap::new();
     for entry in entries.iter() {
         keys.entry(&entry.label)
@@ -290,7 +295,7 @@ pub(super) fn distinguish(entries: &mut [Entry]) -> Option<String> {
 
 /// Converts entries to classes with their prompts.
 pub(super) fn label_set(
-    entries: Vec<Entry>,
+    entries: Vec<ClassEntry>,
     written: Written,
     templates: &Templates,
 ) -> anyhow::Result<LabelSet> {
@@ -340,7 +345,7 @@ fn check_keys(drafts: &[Draft]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn twice(first: &Draft, second: &Entry, places: &str) -> String {
+fn twice(first: &Draft, second: &ClassEntry, places: &str) -> String {
     format!(
         "label {:?} occurs twice ({places} {} and {}); remove one",
         second.label, first.entry.place, second.place
@@ -349,13 +354,13 @@ fn twice(first: &Draft, second: &Entry, places: &str) -> String {
 
 /// A class under construction.
 struct Draft {
-    entry: Entry,
+    entry: ClassEntry,
     /// Whether the label is one of the texts that are filled into the templates.
     names_itself: bool,
 }
 
 impl Draft {
-    fn new(entry: Entry) -> Self {
+    fn new(entry: ClassEntry) -> Self {
         Self {
             names_itself: entry.prompts.is_empty(),
             entry,
@@ -363,7 +368,7 @@ impl Draft {
     }
 
     /// Adds another row of the same label.
-    fn add(&mut self, row: Entry, places: &str) -> anyhow::Result<()> {
+    fn add(&mut self, row: ClassEntry, places: &str) -> anyhow::Result<()> {
         if row.prompts.is_empty() && row.aliases.is_empty() {
             ensure!(!self.names_itself, twice(self, &row, places));
         }

@@ -10,25 +10,16 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::shape::Item;
-use super::{literal, shape, template, yaml};
+use super::shape::ListLine;
+use super::{literal, shape, yaml};
 use crate::input::text_file;
+use crate::input::text_file::column::class_number;
 use crate::input::text_file::{Table, column};
 
 pub(super) use crate::input::text_file::shown;
 
 /// Maximum size in bytes: a million labels of Long-CLIP's context length.
 const LIMIT_BYTES: u64 = 1 << 30;
-/// First lines that are not labels, as [`column::key`] writes them.
-const HEADERS: [&str; 6] = [
-    "label",
-    "labels",
-    "labelname",
-    "classname",
-    "classnames",
-    "categoryname",
-];
-
 /// What a file holds.
 pub(super) enum Content {
     /// JSON, JSON Lines, YAML or a Python literal.
@@ -36,7 +27,7 @@ pub(super) enum Content {
     /// CSV, TSV and similar.
     Table(Table),
     /// One text per line; comments and blank lines are skipped.
-    Lines(Vec<Item>),
+    Lines(Vec<ListLine>),
 }
 
 /// A file's content, and notes on its format.
@@ -165,9 +156,9 @@ fn sniffed(text: String, tables: Tables) -> Result<Document> {
         found.notes.push("it is read as a table".to_owned());
         return Ok(found);
     }
-    let mut items: Vec<Item> = lines
+    let mut items: Vec<ListLine> = lines
         .into_iter()
-        .map(|(line, text)| Item {
+        .map(|(line, text)| ListLine {
             line,
             key: None,
             text: text.to_owned(),
@@ -184,17 +175,17 @@ fn sniffed(text: String, tables: Tables) -> Result<Document> {
 
 /// Drops a first line that is the name of a column, with a note. A word that may also be a label is
 /// kept, with a warning.
-fn header(items: &mut Vec<Item>, tables: Tables) -> Option<String> {
+fn header(items: &mut Vec<ListLine>, tables: Tables) -> Option<String> {
     let [first, _, ..] = items.as_slice() else {
         return None;
     };
     let name = column::key(&first.text);
     let (is_header, may_be) = match tables {
         Tables::Read(_) => (
-            HEADERS.contains(&name.as_str()),
+            column::LABEL_HEADER.contains(&name.as_str()),
             column::LABEL.contains(&name.as_str()),
         ),
-        Tables::AsLines => (template::NAMES.contains(&name.as_str()), false),
+        Tables::AsLines => (column::TEMPLATE.contains(&name.as_str()), false),
     };
     if is_header {
         return Some(format!(
@@ -366,17 +357,10 @@ impl Node {
     /// A number without sign and fraction; `0.0`, pandas' form of 0, is accepted.
     pub(super) fn index(&self) -> Option<u64> {
         match self {
-            Self::Number(text) => index(text),
+            Self::Number(text) => class_number(text),
             _ => None,
         }
     }
-}
-
-/// The class number that a text is; `0.0` is accepted as well.
-pub(super) fn index(text: &str) -> Option<u64> {
-    let digits = text.strip_suffix(".0").unwrap_or(text);
-    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| digits.parse().ok()).flatten()
 }
 
 impl<'de> Deserialize<'de> for Node {
@@ -455,9 +439,5 @@ mod tests {
         };
         assert_eq!(list[0], Node::Number("1.0".to_owned()));
         assert_eq!(list[0].index(), Some(1));
-        assert_eq!(
-            index("1.5").or(index("-1")).or(index("")).or(index(".0")),
-            None
-        );
     }
 }

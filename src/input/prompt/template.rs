@@ -8,6 +8,7 @@ use regex::{Captures, Regex};
 
 use super::document;
 use super::document::{Content, Node, Tables};
+use crate::input::paths::split_name;
 use crate::input::text_file::column;
 
 /// Names of the placeholder in the programs that write templates, in lower case.
@@ -27,16 +28,6 @@ const PLACES: [&str; 14] = [
     "name",
     "text",
 ];
-/// Accepted names of a field or column with templates, as [`column::key`] writes them.
-pub(super) const NAMES: [&str; 6] = [
-    "template",
-    "templates",
-    "prompt",
-    "prompts",
-    "text",
-    "prompttemplates",
-];
-
 static PLACE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"\{([A-Za-z0-9_]*)\}").expect("a constant expression that the tests compile")
 });
@@ -81,13 +72,8 @@ impl Templates {
         if let Some(content) = super::templates(name) {
             return Self::checked(document::lines(content).map(|(_, line)| line));
         }
-        let (file, list) = match name.rsplit_once(':') {
-            Some((file, list)) if !Path::new(name).exists() && Path::new(file).is_file() => {
-                (file, Some(list))
-            }
-            _ => (name, None),
-        };
-        let path = Path::new(file);
+        let (path, list) = split_name(Path::new(name));
+        let (path, list) = (path.as_path(), list.as_deref());
         ensure!(
             path.exists() || name == "-",
             "no templates {name:?}: it is neither a built-in set ({}) nor a file",
@@ -180,7 +166,7 @@ fn of_node(node: Node, list: Option<&str>, file: &str) -> Result<Vec<String>> {
     let shown = names.join(", ");
     let is_wanted = |name: &String| match list {
         Some(list) => name == list,
-        None => pairs.len() == 1 || NAMES.contains(&column::key(name).as_str()),
+        None => pairs.len() == 1 || column::TEMPLATE.contains(&column::key(name).as_str()),
     };
     match (pairs.iter().find(|(name, _)| is_wanted(name)), list) {
         (Some((_, node)), _) => of_list(node.clone()),
@@ -205,7 +191,7 @@ fn of_list(node: Node) -> Result<Vec<String>> {
         Node::Text(text) => Ok(text),
         Node::Map(fields) => {
             let is_template = |(name, node): &&(String, Node)| {
-                node.is_text() && NAMES.contains(&column::key(name).as_str())
+                node.is_text() && column::TEMPLATE.contains(&column::key(name).as_str())
             };
             let found = fields.iter().find(is_template);
             let text = found.and_then(|(_, node)| node.scalar()).map(str::to_owned);

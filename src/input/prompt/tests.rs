@@ -388,6 +388,6 @@ fn unusable_labels_files_are_refused() {
         error.to_string()
     };
     assert_eq!(missing("no such file.txt"), "cannot read no such file.txt");
-    let start = "no labels \"imagnet\": neither a built-in set (imagenet, aircraft, ";
+    let start = "no labels \"imagnet\": it is neither a built-in set (imagenet, aircraft, ";
     assert!(missing("imagnet").starts_with(start));
 }

@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{BadCaptions, Images, Parts, Reading, Split, captions_of};
+use super::{BadCaptions, CaptionReader, ImagePaths, Parts, Split, captions_of};
 use crate::input::paths::ImageRule;
-use crate::input::text_file::{self, column};
+use crate::input::text_file;
+use crate::input::text_file::fields_of;
 
 /// Larger files are not caption files.
 const LIMIT_BYTES: u64 = 1 << 31;
@@ -42,10 +43,10 @@ struct Sentence {
     raw: String,
 }
 
-impl Reading<'_> {
+impl CaptionReader<'_> {
     pub(super) fn json(&mut self, path: &Path, rule: ImageRule) -> Result<String> {
         let text = text_file::read(path, LIMIT_BYTES)?.content;
-        let mut images = Images::new(path, self.options.images.as_deref());
+        let mut images = ImagePaths::new(path, self.options.images.as_deref());
         let kind = match serde_json::from_str::<Json>(&text) {
             Ok(Json {
                 images: all,
@@ -61,7 +62,7 @@ impl Reading<'_> {
     /// A list of objects, or `{path: [caption, …]}`.
     fn other(
         &mut self,
-        images: &mut Images,
+        images: &mut ImagePaths,
         text: &str,
         rule: ImageRule,
         error: serde_json::Error,
@@ -73,11 +74,9 @@ impl Reading<'_> {
         match serde_json::from_str(text) {
             Ok(Value::Array(list)) => {
                 for (place, entry) in (1..).zip(list) {
-                    let take = || match entry {
-                        Value::Object(row) => self.row(images, &column::keyed(row)),
-                        _ => bail!("it is not a JSON object"),
-                    };
-                    take().with_context(|| format!("entry {place}"))?;
+                    let row = fields_of(entry, "it");
+                    let taken = row.and_then(|row| self.row(images, &row));
+                    taken.with_context(|| format!("entry {place}"))?;
                 }
                 Ok("a JSON list of images and captions".to_owned())
             }
@@ -102,7 +101,7 @@ impl Reading<'_> {
 
     fn coco(
         &mut self,
-        images: &mut Images,
+        images: &mut ImagePaths,
         all: &[JsonImage],
         annotations: &[Annotation],
     ) -> Result<String> {
@@ -128,7 +127,7 @@ impl Reading<'_> {
         Ok("COCO captions".to_owned())
     }
 
-    fn karpathy(&mut self, images: &Images, all: Vec<JsonImage>) -> Result<String> {
+    fn karpathy(&mut self, images: &ImagePaths, all: Vec<JsonImage>) -> Result<String> {
         let has_splits = all.iter().any(|image| image.split.is_some());
         let wanted = self
             .options

@@ -61,7 +61,7 @@ fn each_form_is_read() {
 #[test]
 fn text_files_are_read_next_to_images_or_in_their_own_folder() {
     let first = CaptionOptions {
-        lines: Lines::First,
+        lines: CaptionLines::First,
         ..CaptionOptions::default()
     };
     for (image, caption) in [("image/1.jpg", "caption/1.txt"), ("1.jpg", "1.txt")] {

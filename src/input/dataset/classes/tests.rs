@@ -10,7 +10,7 @@ type Case<'a> = (&'a [&'a str], &'a [Label], &'a [usize], &'a str);
 fn matched(
     classes: &[&str],
     labels: &[Label],
-    order: Order<'_>,
+    order: LabelOrder<'_>,
 ) -> Result<(Vec<usize>, String), String> {
     let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
     let labels: Vec<_> = labels
@@ -124,7 +124,7 @@ fn classes_find_their_labels() {
         ),
     ];
     for (classes, labels, expected, note) in cases {
-        let (found, notes) = matched(classes, labels, Order::Counts).unwrap();
+        let (found, notes) = matched(classes, labels, LabelOrder::Counts).unwrap();
         assert_eq!(found, expected, "{classes:?}");
         assert!(notes.starts_with(note), "{notes}");
         assert_eq!(notes.is_empty(), note.is_empty(), "{notes}");
@@ -167,33 +167,33 @@ fn class_numbers_are_keys_or_label_indices() {
         (&["2", "0"], &flowers, &[2, 0], "\"2\" is \"bell\""),
     ];
     for (classes, labels, expected, note) in cases {
-        let (found, notes) = matched(classes, labels, Order::Counts).unwrap();
+        let (found, notes) = matched(classes, labels, LabelOrder::Counts).unwrap();
         assert_eq!(found, expected, "{classes:?}");
         assert!(notes.contains(note), "{notes}");
     }
-    let refused: [(&[&str], &[Label], Order<'_>, &str); 4] = [
+    let refused: [(&[&str], &[Label], LabelOrder<'_>, &str); 4] = [
         (
             &["1", "2", "3", "4"],
             &four,
-            Order::Counts,
+            LabelOrder::Counts,
             "numbers from 1 to 4, but the 4 labels are numbered from 0 to 3",
         ),
         (
             &["0", "1"],
             &four,
-            Order::Differs("pets"),
+            LabelOrder::Differs("pets"),
             "the labels pets may not be in the order",
         ),
         (
             &["11", "14"],
             &signs,
-            Order::Counts,
+            LabelOrder::Counts,
             "not among the labels' keys",
         ),
         (
             &["0", "cat"],
             &four,
-            Order::Counts,
+            LabelOrder::Counts,
             "no label matches the class \"0\"",
         ),
     ];
@@ -239,10 +239,10 @@ fn ambiguous_classes_are_an_error() {
         (&["??"], &[("!!", None), ("cat", None)], "no label matches"),
     ];
     for (classes, labels, part) in cases {
-        let error = matched(classes, labels, Order::Counts).unwrap_err();
+        let error = matched(classes, labels, LabelOrder::Counts).unwrap_err();
         assert!(error.contains(part), "{error}");
     }
     let semicolon = [("semi;colon", None), ("cat", None)];
-    let (found, _) = matched(&["semi;colon"], &semicolon, Order::Counts).unwrap();
+    let (found, _) = matched(&["semi;colon"], &semicolon, LabelOrder::Counts).unwrap();
     assert_eq!(found, [0]);
 }

@@ -12,33 +12,16 @@ use anyhow::{Context as _, Result};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{Bad, Image, Kind, PairOptions, Raw, TRAIN, Take, check_no_split, pass_on};
+use super::{Bad, DataKind, Image, PairOptions, Raw, TRAIN, Take, check_no_split, pass_on};
 use crate::input::dataset::captions::{
     BadCaptions, CaptionOptions, Sidecars, captions_of, content, unnamed,
 };
-use crate::input::dataset::rows::{Images, Parts};
+use crate::input::dataset::rows::{ImagePaths, Parts};
 use crate::input::dataset::{Split, captions, folders, rows};
 use crate::input::paths::{ImageRule, ImageSource};
-use crate::input::text_file::column::PATH;
-use crate::input::text_file::{Decoded, Fields, LoneReturn, column};
+use crate::input::text_file::column::{LONG_CAPTION, PATH, SHORT_CAPTION};
+use crate::input::text_file::{Decoded, Fields, LoneReturn, fields_of};
 use crate::input::{paths, text_file};
-
-/// Accepted names of the column with long captions, normalised like column names.
-const LONG: &[&str] = &[
-    "caption",
-    "long",
-    "longcaption",
-    "captionlong",
-    "text",
-    "title",
-    "description",
-    "sentence",
-    "sentences",
-    "comment",
-    "prompt",
-];
-/// Accepted names of the column with short captions.
-const SHORT: &[&str] = &["short", "shortcaption", "captionshort", "summary"];
 
 /// The long captions of an image, and its short one.
 pub(super) struct Captions {
@@ -47,32 +30,32 @@ pub(super) struct Captions {
 }
 
 /// Passes on each row.
-pub(super) fn each_row(path: &Path, options: &PairOptions, take: Take<'_>) -> Result<Kind> {
-    let mut reading = Reading::new(path, options);
+pub(super) fn each_row(path: &Path, options: &PairOptions, take: Take<'_>) -> Result<DataKind> {
+    let mut reading = RowReader::new(path, options);
     let rows = rows::rows(path, "image,caption")?;
     let mut notes = rows.notes.clone();
     for (line, row) in rows {
         reading.row(&format!("{}:{line}", path.display()), row, take)?;
     }
     notes.extend(reading.notes(path)?);
-    Ok(Kind {
+    Ok(DataKind {
         name: "rows of image and caption".to_owned(),
         notes,
     })
 }
 
 /// State for reading the rows of a file.
-pub(super) struct Reading<'a> {
-    images: Images,
+pub(super) struct RowReader<'a> {
+    images: ImagePaths,
     parts: Parts<'a>,
 }
 
-impl<'a> Reading<'a> {
+impl<'a> RowReader<'a> {
     /// Uses the named split, or the one for training.
     pub(super) fn new(file: &Path, options: &'a PairOptions) -> Self {
         let split = options.split.as_deref();
         Self {
-            images: Images::new(file, options.images.as_deref()),
+            images: ImagePaths::new(file, options.images.as_deref()),
             parts: Parts::new(split.map_or(Split::Usual(TRAIN), Split::Named)),
         }
     }
@@ -99,7 +82,7 @@ impl<'a> Reading<'a> {
 
 /// The captions of an object: ShareGPT4V's conversation, or columns.
 pub(super) fn captions(row: &Fields) -> Result<Captions> {
-    let short = rows::value(row, SHORT).and_then(Value::as_str);
+    let short = rows::value(row, SHORT_CAPTION).and_then(Value::as_str);
     let short = short.filter(|text| !text.trim().is_empty());
     let short = short.map(str::to_owned);
     if let Some(conversations) = row.get("conversations") {
@@ -112,7 +95,7 @@ pub(super) fn captions(row: &Fields) -> Result<Captions> {
         });
     }
     Ok(Captions {
-        long: captions_of(row, LONG)?,
+        long: captions_of(row, LONG_CAPTION)?,
         short,
     })
 }
@@ -123,7 +106,7 @@ pub(super) fn each_entry(
     options: &PairOptions,
     rule: ImageRule,
     take: Take<'_>,
-) -> Result<Kind> {
+) -> Result<DataKind> {
     let reading = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(reading)?;
     let decoded = Decoded::new(file, LoneReturn::IsText);
@@ -132,7 +115,7 @@ pub(super) fn each_entry(
         return captioned(path, options, rule, take);
     }
     let mut failure = None;
-    let mut reading = Reading::new(path, options);
+    let mut reading = RowReader::new(path, options);
     let entries = Entries {
         path,
         reading: &mut reading,
@@ -146,7 +129,7 @@ pub(super) fn each_entry(
         return Err(error);
     }
     read.with_context(|| format!("{} is not a JSON list of objects", path.display()))?;
-    Ok(Kind {
+    Ok(DataKind {
         name: "a JSON list of images and captions".to_owned(),
         notes: reading.notes(path)?,
     })
@@ -167,7 +150,12 @@ fn first_character(reader: &mut impl BufRead) -> Result<Option<u8>> {
 }
 
 /// COCO's and Karpathy's files, and maps of paths to captions: every caption is a pair of its own.
-fn captioned(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<Kind> {
+fn captioned(
+    path: &Path,
+    options: &PairOptions,
+    rule: ImageRule,
+    take: Take<'_>,
+) -> Result<DataKind> {
     let wanted = CaptionOptions {
         images: options.images.clone(),
         split: options.split.clone(),
@@ -190,7 +178,7 @@ fn captioned(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>
         take(Err(Bad { place, cause }))?;
     }
     let kind = found.protocol.split(';').next().unwrap_or_default();
-    Ok(Kind {
+    Ok(DataKind {
         name: kind.to_owned(),
         notes: found.notes,
     })
@@ -199,7 +187,7 @@ fn captioned(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>
 /// Visits the elements of a list as they are parsed.
 struct Entries<'a, 'o> {
     path: &'a Path,
-    reading: &'a mut Reading<'o>,
+    reading: &'a mut RowReader<'o>,
     take: Take<'a>,
     failure: &'a mut Option<anyhow::Error>,
 }
@@ -224,7 +212,9 @@ impl<'de> Visitor<'de> for Entries<'_, '_> {
         while let Some(entry) = list.next_element::<Value>()? {
             number += 1;
             let place = format!("{}, entry {number}", self.path.display());
-            let taken = self.reading.row(&place, object(entry), self.take);
+            let taken = self
+                .reading
+                .row(&place, fields_of(entry, "the entry"), self.take);
             if let Err(error) = taken {
                 *self.failure = Some(error);
                 return Err(serde::de::Error::custom("stopped"));
@@ -234,22 +224,15 @@ impl<'de> Visitor<'de> for Entries<'_, '_> {
     }
 }
 
-fn object(entry: Value) -> Result<Fields> {
-    match entry {
-        Value::Object(row) => Ok(column::keyed(row)),
-        _ => anyhow::bail!("the entry is not a JSON object"),
-    }
-}
-
 /// Passes on each image.
 pub(super) fn each_image(
     root: &Path,
     options: &PairOptions,
     rule: ImageRule,
     take: Take<'_>,
-) -> Result<Kind> {
+) -> Result<DataKind> {
     if let Some(file) = folders::metadata(root)? {
-        return named(root, &file, (options, rule), take);
+        return named(root, &file, options, rule, take);
     }
     check_no_split(root, options)?;
     let sidecars = Sidecars::of(root);
@@ -263,16 +246,17 @@ pub(super) fn each_image(
             }))?,
         }
     }
-    Ok(Kind::of("one text file per image"))
+    Ok(DataKind::of("one text file per image"))
 }
 
 /// The images that the folder's metadata file names.
 fn named(
     root: &Path,
     file: &Path,
-    (options, rule): (&PairOptions, ImageRule),
+    options: &PairOptions,
+    rule: ImageRule,
     take: Take<'_>,
-) -> Result<Kind> {
+) -> Result<DataKind> {
     let mut known: HashMap<PathBuf, ()> = HashMap::new();
     let mut kind = each_row(file, options, &mut |taken| {
         if let Ok(Raw {

@@ -182,13 +182,13 @@ type Taken = std::result::Result<Raw, Bad>;
 type Take<'a> = &'a mut dyn FnMut(Taken) -> Result<()>;
 
 /// The kind of data that was read.
-struct Kind {
+struct DataKind {
     name: String,
     /// Notes on what was guessed about it.
     notes: Vec<String>,
 }
 
-impl Kind {
+impl DataKind {
     fn of(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -234,7 +234,7 @@ pub(super) fn is_shards(path: &Path) -> Result<bool> {
 }
 
 /// Passes on all pairs of the data at `path`; returns the kind of data.
-fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<Kind> {
+fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<DataKind> {
     if let Some(shards) = shards::of(path)? {
         check_no_split(path, options)?;
         return shards::each(&shards, rule, take);
@@ -262,7 +262,7 @@ fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> 
 
 /// How pairs are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct Batching {
     /// Number of pairs.
     pub pairs: usize,
     /// Pairs per batch.
@@ -273,7 +273,7 @@ pub struct Order {
     pub seed: u64,
 }
 
-impl Order {
+impl Batching {
     /// Batches per epoch.
     #[must_use]
     pub fn batches(&self) -> usize {
@@ -287,7 +287,7 @@ impl Order {
         self.pairs.saturating_sub(self.batches() * self.batch)
     }
 
-    /// Range of batch `number` of an epoch in [`Order::epoch`].
+    /// Range of batch `number` of an epoch in [`Batching::epoch`].
     #[must_use]
     pub fn range(&self, number: usize) -> Range<usize> {
         let start = (number * self.batch).min(self.pairs);
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn each_epoch_has_all_pairs_in_its_own_order() {
-        let order = Order {
+        let order = Batching {
             pairs: 103,
             batch: 10,
             least: 10,
@@ -324,7 +324,7 @@ mod tests {
         let [mut first, second] = [0, 1].map(|epoch| order.epoch(epoch));
         assert_ne!(first, second);
         assert_eq!(second, order.epoch(1));
-        assert_ne!(first, Order { seed: 8, ..order }.epoch(0));
+        assert_ne!(first, Batching { seed: 8, ..order }.epoch(0));
         first.sort_unstable();
         assert!(first.into_iter().eq(0..103));
     }
@@ -339,7 +339,7 @@ mod tests {
             (100, 1, 10, 0, 90..100),
         ];
         for (pairs, least, batches, left_out, last) in cases {
-            let order = Order {
+            let order = Batching {
                 pairs,
                 batch: 10,
                 least,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::files::{Captions, captions_in};
 use super::tar::{Archive, Member};
-use super::{Bad, Image, Kind, Take};
+use super::{Bad, DataKind, Image, Take};
 use crate::input::paths::ImageRule;
 
 /// More shards are taken for a typo in a pattern.
@@ -83,7 +83,7 @@ fn expand(pattern: &str) -> Result<Vec<String>> {
 }
 
 /// Passes on the samples of each shard.
-pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Result<Kind> {
+pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Result<DataKind> {
     for shard in shards {
         if let Err(error) = samples(shard, rule, take)? {
             take(Err(Bad {
@@ -93,8 +93,8 @@ pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Resul
         }
     }
     Ok(match shards.len() {
-        1 => Kind::of("a tar shard"),
-        count => Kind::of(&format!("{count} tar shards")),
+        1 => DataKind::of("a tar shard"),
+        count => DataKind::of(&format!("{count} tar shards")),
     })
 }
 

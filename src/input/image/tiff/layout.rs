@@ -4,7 +4,7 @@
 use anyhow::{Result, bail, ensure};
 
 use super::unpack::Coding;
-use crate::input::image::directory::{Directory, Order};
+use crate::input::image::directory::{ByteOrder, Directory};
 use crate::input::image::format;
 use crate::input::image::format::Format;
 
@@ -50,21 +50,21 @@ const CHUNK_BYTES: usize = 64 << 20;
 const SAMPLE_BYTES: usize = 8;
 
 /// How the pixels are stored.
-pub(super) struct Layout<'a> {
+pub(super) struct TiffLayout<'a> {
     pub(super) width: u32,
     pub(super) height: u32,
     /// Samples per pixel, and how many of them are kept: colours, then alpha.
     pub(super) samples: usize,
     pub(super) kept: usize,
     pub(super) bits: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: SampleKind,
     pub(super) colours: Colours,
     pub(super) alpha: AlphaKind,
     pub(super) compression: Compression,
     pub(super) predictor: Predictor,
     pub(super) is_planar: bool,
     pub(super) is_bit_reversed: bool,
-    pub(super) order: Order,
+    pub(super) order: ByteOrder,
     /// Size of a strip or tile; strips are as wide as the image.
     pub(super) chunk_width: u32,
     pub(super) chunk_height: u32,
@@ -79,7 +79,7 @@ pub(super) struct Layout<'a> {
 
 /// Type of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SampleKind {
     Unsigned,
     Signed,
     Float,
@@ -137,7 +137,7 @@ pub(super) enum Predictor {
     FloatingPoint,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> TiffLayout<'a> {
     /// Width and height only, for the limit on pixels.
     pub(super) fn size(directory: &Directory) -> Result<(u32, u32)> {
         let side = |tag| {
@@ -204,12 +204,12 @@ impl<'a> Layout<'a> {
 
     /// Refuses unsupported combinations.
     fn check(&self) -> Result<()> {
-        let is_whole = matches!((self.kind, self.bits), (Kind::Unsigned, 1..=16 | 32));
-        let is_signed = matches!((self.kind, self.bits), (Kind::Signed, 16 | 32));
-        let is_float = matches!((self.kind, self.bits), (Kind::Float, 16 | 32 | 64));
+        let is_whole = matches!((self.kind, self.bits), (SampleKind::Unsigned, 1..=16 | 32));
+        let is_signed = matches!((self.kind, self.bits), (SampleKind::Signed, 16 | 32));
+        let is_float = matches!((self.kind, self.bits), (SampleKind::Float, 16 | 32 | 64));
         if !(is_whole || is_signed || is_float) {
             let what = match self.kind {
-                Kind::Float => "floating-point",
+                SampleKind::Float => "floating-point",
                 _ => "whole",
             };
             let bits = self.bits;
@@ -217,7 +217,7 @@ impl<'a> Layout<'a> {
                 "{what} numbers of {bits} bits per sample"
             )));
         }
-        let is_byte = self.bits == 8 && self.kind == Kind::Unsigned;
+        let is_byte = self.bits == 8 && self.kind == SampleKind::Unsigned;
         let is_bit = self.bits == 1 && self.samples_in_chunk() == 1;
         match (self.compression, &self.colours) {
             (Compression::Fax(_), _) if !is_bit => bail!(unsupported("fax compression of colours")),
@@ -227,7 +227,7 @@ impl<'a> Layout<'a> {
             (_, Colours::Palette(palette)) if palette.is_empty() => {
                 bail!(Format::Tiff.damaged())
             }
-            (_, Colours::Palette(_)) if self.bits > 8 || self.kind != Kind::Unsigned => {
+            (_, Colours::Palette(_)) if self.bits > 8 || self.kind != SampleKind::Unsigned => {
                 bail!(unsupported("a palette of more than 256 colours"))
             }
             _ => {}
@@ -241,7 +241,7 @@ impl<'a> Layout<'a> {
         let is_plain = match self.predictor {
             Predictor::None => true,
             Predictor::Left => matches!(self.bits, 8 | 16 | 32 | 64),
-            Predictor::FloatingPoint => self.kind == Kind::Float,
+            Predictor::FloatingPoint => self.kind == SampleKind::Float,
         };
         ensure!(
             is_plain,
@@ -454,7 +454,7 @@ fn bits(directory: &Directory, samples: usize) -> Result<usize> {
     Ok(first as usize)
 }
 
-fn kind(directory: &Directory, bits: usize) -> Result<Kind> {
+fn kind(directory: &Directory, bits: usize) -> Result<SampleKind> {
     let kinds = directory
         .integers(tag::SAMPLE_FORMAT, MAX_SAMPLES)
         .unwrap_or_default();
@@ -463,10 +463,10 @@ fn kind(directory: &Directory, bits: usize) -> Result<Kind> {
     ensure!(is_even, unsupported("samples of different kinds"));
     match first {
         // Bytes marked as signed are usually marked wrong; Pillow ignores the mark.
-        2 if bits > 8 => Ok(Kind::Signed),
-        3 => Ok(Kind::Float),
+        2 if bits > 8 => Ok(SampleKind::Signed),
+        3 => Ok(SampleKind::Float),
         5 | 6 => Err(unsupported("complex numbers")),
-        _ => Ok(Kind::Unsigned),
+        _ => Ok(SampleKind::Unsigned),
     }
 }
 

@@ -9,10 +9,10 @@ mod unpack;
 use anyhow::{Context as _, Result};
 use half::f16;
 
-use super::directory::{Directory, Order};
+use super::directory::{ByteOrder, Directory};
 use super::format::Format;
 use super::{DecodeOptions, Raw, check_size, orient};
-use layout::{AlphaKind, Colours, Kind, Layout, Predictor};
+use layout::{AlphaKind, Colours, Predictor, SampleKind, TiffLayout};
 
 /// Tag of the sample format, of which 2 is signed.
 const SAMPLE_FORMAT: u16 = 339;
@@ -20,9 +20,9 @@ const SAMPLE_FORMAT: u16 = 339;
 /// Decodes the first image of a TIFF file.
 pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     let directory = Directory::first(bytes).ok_or_else(|| Format::Tiff.cut())?;
-    let (width, height) = Layout::size(&directory)?;
+    let (width, height) = TiffLayout::size(&directory)?;
     check_size(width, height, options)?;
-    let layout = Layout::of(&directory)?;
+    let layout = TiffLayout::of(&directory)?;
     let samples = read_samples(&layout, bytes)?;
     let (image, guess) = colours::image(&layout, samples)?;
     let is_signed = directory.number(SAMPLE_FORMAT) == Some(2);
@@ -35,7 +35,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
 }
 
 /// Warnings about what the image does not show of the file.
-fn remarks(layout: &Layout, is_signed: bool) -> impl Iterator<Item = String> {
+fn remarks(layout: &TiffLayout, is_signed: bool) -> impl Iterator<Item = String> {
     // Larger ones are numbers without a fixed range, which have a warning of their own.
     let signed = (is_signed && layout.bits <= 8).then(|| {
         "tiff: the samples are marked as signed bytes and were read as unsigned".to_owned()
@@ -63,19 +63,19 @@ pub(super) enum Samples {
 }
 
 /// Reads all samples that `layout` keeps.
-fn read_samples(layout: &Layout, bytes: &[u8]) -> Result<Samples> {
+fn read_samples(layout: &TiffLayout, bytes: &[u8]) -> Result<Samples> {
     match (layout.kind, layout.bits) {
-        (Kind::Unsigned, 8) => gather(layout, bytes, byte_row).map(Samples::Bytes),
-        (Kind::Unsigned, ..8) => {
-            let row = |layout: &Layout, row: &mut [u8]| codes(layout, row, |code| code as u8);
+        (SampleKind::Unsigned, 8) => gather(layout, bytes, byte_row).map(Samples::Bytes),
+        (SampleKind::Unsigned, ..8) => {
+            let row = |layout: &TiffLayout, row: &mut [u8]| codes(layout, row, |code| code as u8);
             gather(layout, bytes, row).map(Samples::Bytes)
         }
-        (Kind::Unsigned, ..=16) => {
-            let row = |layout: &Layout, row: &mut [u8]| codes(layout, row, |code| code as u16);
+        (SampleKind::Unsigned, ..=16) => {
+            let row = |layout: &TiffLayout, row: &mut [u8]| codes(layout, row, |code| code as u16);
             gather(layout, bytes, row).map(Samples::Words)
         }
         (kind, bits) => {
-            let row = move |layout: &Layout, row: &mut [u8]| {
+            let row = move |layout: &TiffLayout, row: &mut [u8]| {
                 codes(layout, row, |code| number(kind, bits, code))
             };
             gather(layout, bytes, row).map(Samples::Floats)
@@ -84,22 +84,22 @@ fn read_samples(layout: &Layout, bytes: &[u8]) -> Result<Samples> {
 }
 
 /// A sample of any kind from its bits.
-fn number(kind: Kind, bits: usize, code: u64) -> f32 {
+fn number(kind: SampleKind, bits: usize, code: u64) -> f32 {
     match (kind, bits) {
-        (Kind::Float, 16) => f16::from_bits(code as u16).to_f32(),
-        (Kind::Float, 32) => f32::from_bits(code as u32),
-        (Kind::Float, _) => f64::from_bits(code) as f32,
-        (Kind::Signed, 16) => f32::from(code as u16 as i16),
-        (Kind::Signed, _) => code as u32 as i32 as f32,
-        (Kind::Unsigned, _) => code as f32,
+        (SampleKind::Float, 16) => f16::from_bits(code as u16).to_f32(),
+        (SampleKind::Float, 32) => f32::from_bits(code as u32),
+        (SampleKind::Float, _) => f64::from_bits(code) as f32,
+        (SampleKind::Signed, 16) => f32::from(code as u16 as i16),
+        (SampleKind::Signed, _) => code as u32 as i32 as f32,
+        (SampleKind::Unsigned, _) => code as f32,
     }
 }
 
 /// Assembles the chunks; `row` turns a stored row into its samples.
 fn gather<T: Copy + Default>(
-    layout: &Layout,
+    layout: &TiffLayout,
     bytes: &[u8],
-    row: impl Fn(&Layout, &mut [u8]) -> Vec<T>,
+    row: impl Fn(&TiffLayout, &mut [u8]) -> Vec<T>,
 ) -> Result<Vec<T>> {
     let (width, height) = (layout.width as usize, layout.height as usize);
     let across = layout.width.div_ceil(layout.chunk_width) as usize;
@@ -139,7 +139,7 @@ fn gather<T: Copy + Default>(
 }
 
 /// Copies one row of a chunk into the image: all retained samples, or one plane's.
-fn copy<T: Copy>(layout: &Layout, plane: usize, samples: &[T], target: &mut [T]) {
+fn copy<T: Copy>(layout: &TiffLayout, plane: usize, samples: &[T], target: &mut [T]) {
     let kept = layout.kept;
     if layout.is_planar {
         let target = target.iter_mut().skip(plane).step_by(kept);
@@ -155,7 +155,7 @@ fn copy<T: Copy>(layout: &Layout, plane: usize, samples: &[T], target: &mut [T])
 }
 
 /// A row of bytes, in place as far as it goes.
-fn byte_row(layout: &Layout, row: &mut [u8]) -> Vec<u8> {
+fn byte_row(layout: &TiffLayout, row: &mut [u8]) -> Vec<u8> {
     if layout.predictor == Predictor::Left {
         let stride = layout.samples_in_chunk();
         for at in stride..row.len() {
@@ -166,7 +166,7 @@ fn byte_row(layout: &Layout, row: &mut [u8]) -> Vec<u8> {
 }
 
 /// A row of samples of any size, converted from their bits by `convert`.
-fn codes<T>(layout: &Layout, row: &mut [u8], convert: impl Fn(u64) -> T) -> Vec<T> {
+fn codes<T>(layout: &TiffLayout, row: &mut [u8], convert: impl Fn(u64) -> T) -> Vec<T> {
     let stride = layout.samples_in_chunk();
     let count = layout.chunk_width as usize * stride;
     let bits = layout.bits;
@@ -176,8 +176,8 @@ fn codes<T>(layout: &Layout, row: &mut [u8], convert: impl Fn(u64) -> T) -> Vec<
         let join = |code: u64, byte: &u8| code << 8 | u64::from(*byte);
         let samples = row.chunks_exact(bits / 8).take(count);
         match layout.order {
-            Order::Big => samples.map(|bytes| bytes.iter().fold(0, join)).collect(),
-            Order::Little => samples
+            ByteOrder::Big => samples.map(|bytes| bytes.iter().fold(0, join)).collect(),
+            ByteOrder::Little => samples
                 .map(|bytes| bytes.iter().rev().fold(0, join))
                 .collect(),
         }
@@ -215,7 +215,7 @@ fn by_significance(row: &mut [u8], stride: usize, count: usize, size: usize) -> 
 }
 
 /// Blocks of several luma and one of each chroma -> three samples per pixel.
-fn spread(layout: &Layout, chunk: &[u8], rows: usize) -> Option<Vec<u8>> {
+fn spread(layout: &TiffLayout, chunk: &[u8], rows: usize) -> Option<Vec<u8>> {
     let width = layout.chunk_width as usize;
     let (across, down) = (layout.subsampling.0 as usize, layout.subsampling.1 as usize);
     let (block, luma) = (across * down + 2, across * down);
@@ -247,12 +247,12 @@ mod tests {
     #[test]
     fn numbers_of_every_kind_are_read() {
         let cases = [
-            (Kind::Float, 16, 0x3C00, 1.0),
-            (Kind::Float, 32, 0x4000_0000, 2.0),
-            (Kind::Float, 64, 0x4008_0000_0000_0000, 3.0),
-            (Kind::Signed, 16, 0xFFFE, -2.0),
-            (Kind::Signed, 32, 0xFFFF_FFFD, -3.0),
-            (Kind::Unsigned, 32, 0x8000_0000, 2_147_483_648.0),
+            (SampleKind::Float, 16, 0x3C00, 1.0),
+            (SampleKind::Float, 32, 0x4000_0000, 2.0),
+            (SampleKind::Float, 64, 0x4008_0000_0000_0000, 3.0),
+            (SampleKind::Signed, 16, 0xFFFE, -2.0),
+            (SampleKind::Signed, 32, 0xFFFF_FFFD, -3.0),
+            (SampleKind::Unsigned, 32, 0x8000_0000, 2_147_483_648.0),
         ];
         for (kind, bits, code, expected) in cases {
             assert_eq!(number(kind, bits, code), expected, "{kind:?} {bits}");

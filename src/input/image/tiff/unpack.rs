@@ -12,14 +12,14 @@ use image::codecs::webp::WebPDecoder;
 use weezl::BitOrder;
 use weezl::decode::Configuration;
 
-use super::layout::{Compression, Layout};
+use super::layout::{Compression, TiffLayout};
 use crate::input::image::format::{Format, unsupported};
 
 /// Maximum window size for zstd: that of its strongest levels.
 const ZSTD_WINDOW: u64 = 128 << 20;
 
 /// Decompresses chunk `index`: `rows` rows of `layout.row_bytes()` each.
-pub(super) fn chunk(layout: &Layout, bytes: &[u8], index: usize, rows: u32) -> Result<Vec<u8>> {
+pub(super) fn chunk(layout: &TiffLayout, bytes: &[u8], index: usize, rows: u32) -> Result<Vec<u8>> {
     let row_bytes = layout.row_bytes();
     let length = row_bytes * layout.stored_rows(rows) as usize;
     let packed = stored(layout, bytes, index, length)?;
@@ -54,7 +54,12 @@ fn damaged() -> anyhow::Error {
 }
 
 /// The bytes of a chunk as stored in the file.
-fn stored<'a>(layout: &Layout, bytes: &'a [u8], index: usize, length: usize) -> Result<&'a [u8]> {
+fn stored<'a>(
+    layout: &TiffLayout,
+    bytes: &'a [u8],
+    index: usize,
+    length: usize,
+) -> Result<&'a [u8]> {
     let cut = || Format::Tiff.cut();
     let offset = layout.offsets.get(index).ok_or_else(damaged)?;
     let rest = usize::try_from(*offset).ok().and_then(|at| bytes.get(at..));
@@ -129,7 +134,7 @@ fn pack_bits(mut packed: &[u8], length: usize) -> Vec<u8> {
 
 /// A JPEG file without its tables, which are in the header of the TIFF file. Its components are not
 /// converted: the TIFF file says which colours they are.
-fn jpeg(layout: &Layout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
+fn jpeg(layout: &TiffLayout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
     let joined: Vec<u8>;
     let packed = match (layout.jpeg_tables, packed.strip_prefix(b"\xFF\xD8")) {
         (Some(tables), Some(rest)) => {
@@ -165,7 +170,7 @@ fn jpeg(layout: &Layout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
     Ok(crop(layout, decoded, usize::from(info.width) * samples))
 }
 
-fn webp(layout: &Layout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
+fn webp(layout: &TiffLayout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
     let decoder = WebPDecoder::new(Cursor::new(packed)).map_err(|_| damaged())?;
     let (width, height) = decoder.dimensions();
     let samples = usize::from(decoder.color_type().channel_count());
@@ -176,7 +181,7 @@ fn webp(layout: &Layout, packed: &[u8], rows: u32) -> Result<Vec<u8>> {
 }
 
 /// Refuses an embedded image that does not fill its chunk, or is far larger.
-fn fit(layout: &Layout, width: u32, height: u32, samples: usize, rows: u32) -> Result<()> {
+fn fit(layout: &TiffLayout, width: u32, height: u32, samples: usize, rows: u32) -> Result<()> {
     let (most_wide, most_high) = (layout.chunk_width, layout.chunk_height);
     let is_fitting = samples == layout.samples_in_chunk()
         && (layout.chunk_width..=most_wide.next_multiple_of(64)).contains(&width)
@@ -185,7 +190,7 @@ fn fit(layout: &Layout, width: u32, height: u32, samples: usize, rows: u32) -> R
 }
 
 /// The left part of each row.
-fn crop(layout: &Layout, decoded: Vec<u8>, row: usize) -> Vec<u8> {
+fn crop(layout: &TiffLayout, decoded: Vec<u8>, row: usize) -> Vec<u8> {
     let wanted = layout.row_bytes();
     if row <= wanted {
         return decoded;
