@@ -55,7 +55,7 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     numbers.commit()
 }
 
-/// Version 1.0 of the header_of, padded so that the numbers begin at a multiple of 64.
+/// Version 1.0 of the header, padded so that the numbers begin at a multiple of 64.
 fn header_of(rows: usize, about: &About) -> Vec<u8> {
     let descr = match about.dtype {
         Dtype::F32 => "<f4",
@@ -398,27 +398,13 @@ mod tests {
             rows,
             dim,
         };
+        #[rustfmt::skip]
         let cases = [
-            (
-                "<f2 False (3, 512)",
-                layout(Element::F16, false, Rows, [3, 512]),
-            ),
-            (
-                ">f4 False (3, 512)",
-                layout(Element::F32, true, Rows, [3, 512]),
-            ),
-            (
-                "=f8 True (3, 512)",
-                layout(Element::F64, false, Columns, [3, 512]),
-            ),
-            (
-                "<f4 False (512,)",
-                layout(Element::F32, false, Rows, [1, 512]),
-            ),
-            (
-                "<f4 True (0, 512)",
-                layout(Element::F32, false, Columns, [0, 512]),
-            ),
+            ("<f2 False (3, 512)", layout(Element::F16, false, Rows, [3, 512])),
+            (">f4 False (3, 512)", layout(Element::F32, true, Rows, [3, 512])),
+            ("=f8 True (3, 512)", layout(Element::F64, false, Columns, [3, 512])),
+            ("<f4 False (512,)", layout(Element::F32, false, Rows, [1, 512])),
+            ("<f4 True (0, 512)", layout(Element::F32, false, Columns, [0, 512])),
         ];
         for (array, expected) in cases {
             let [descr, fortran, tuple] = array.splitn(3, ' ').collect::<Vec<_>>()[..] else {

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::About;
 use super::read::{header, map};
+use super::safetensors::framed;
 use crate::file::atomic::AtomicFile;
 
 /// Value of the metadata key `format`.
@@ -128,7 +129,6 @@ fn tensors(probe: &ProbeFile) -> Vec<Tensor> {
     tensors
 }
 
-/// Padded so that the numbers begin at a multiple of 64.
 fn header_of(probe: &ProbeFile) -> Vec<u8> {
     let about = &probe.about;
     let pairs = [
@@ -159,11 +159,7 @@ fn header_of(probe: &ProbeFile) -> Vec<u8> {
         header.insert(tensor.name.to_owned(), entry);
         at = end;
     }
-    let mut header = Value::Object(header).to_string().into_bytes();
-    header.resize((8 + header.len()).next_multiple_of(64) - 8, b' ');
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header);
-    bytes
+    framed(&Value::Object(header))
 }
 
 /// A hundred thousand classes have headers of about 10 MB.

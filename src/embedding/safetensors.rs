@@ -16,7 +16,7 @@ use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    // The header_of comes first and tells both lengths, so that the names are counted beforehand.
+    // The header comes first and states both lengths, so the names are counted beforehand.
     let mut names_length = 0;
     visit_rows(rows, |row, _| {
         names_length += Line::of_row(row).to_bytes()?.len();
@@ -41,7 +41,7 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     file.commit()
 }
 
-/// Padded so that the numbers begin at a multiple of 64.
+/// The header of `rows` embeddings and `names_length` bytes of names.
 fn header_of(rows: usize, names_length: usize, about: &About) -> Vec<u8> {
     let dtype = match about.dtype {
         Dtype::F32 => "F32",
@@ -52,16 +52,18 @@ fn header_of(rows: usize, names_length: usize, about: &About) -> Vec<u8> {
         .map(|(key, value)| (key.to_owned(), json!(value)))
         .collect();
     let end = rows * about.dim * about.dtype.size();
-    let header_of = json!({
+    framed(&json!({
         "__metadata__": pairs,
         "embeddings": {"dtype": dtype, "shape": [rows, about.dim], "data_offsets": [0, end]},
         "rows": {"dtype": "U8", "shape": [names_length], "data_offsets": [end, end + names_length]},
-    });
-    let mut header_of = header_of.to_string().into_bytes();
-    header_of.resize((8 + header_of.len()).next_multiple_of(64) - 8, b' ');
-    let mut bytes = (header_of.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header_of);
-    bytes
+    }))
+}
+
+/// A header after its length, padded so that the numbers begin at a multiple of 64.
+pub(super) fn framed(header: &Value) -> Vec<u8> {
+    let mut header = header.to_string().into_bytes();
+    header.resize((8 + header.len()).next_multiple_of(64) - 8, b' ');
+    [&(header.len() as u64).to_le_bytes()[..], &header].concat()
 }
 
 /// Longclip's headers have less than 2 KB.
@@ -188,6 +190,7 @@ mod tests {
             write(tensor("F32", &[2, 4], 0, 32), rows.clone(), 34).unwrap(),
             2
         );
+        #[rustfmt::skip]
         let cases = [
             (tensor("F32", &[2, 4], 0, 32), rows.clone(), 33),
             (tensor("F32", &[2, 4], 0, 32), rows.clone(), 35),
@@ -196,21 +199,9 @@ mod tests {
             (tensor("F16", &[4, 4], 0, 32), rows.clone(), 34),
             (tensor("I32", &[2, 4], 0, 32), rows.clone(), 34),
             (tensor("F32", &[usize::MAX, 4], 0, 32), rows.clone(), 34),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("U8", &[3], 32, 35),
-                35,
-            ),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("F16", &[1], 32, 34),
-                34,
-            ),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("U8", &[2], 30, 32),
-                32,
-            ),
+            (tensor("F32", &[2, 4], 0, 32), tensor("U8", &[3], 32, 35), 35),
+            (tensor("F32", &[2, 4], 0, 32), tensor("F16", &[1], 32, 34), 34),
+            (tensor("F32", &[2, 4], 0, 32), tensor("U8", &[2], 30, 32), 32),
         ];
         for (embeddings, rows, data) in cases {
             let shown = format!("{embeddings} {rows} {data}");

@@ -424,23 +424,12 @@ mod tests {
                 separator: Separator::Line,
             })
         };
+        #[rustfmt::skip]
         let cases = [
-            (
-                vec!["-"],
-                list(ListSource::Stdin),
-                "both an image (-) and a list",
-            ),
+            (vec!["-"], list(ListSource::Stdin), "both an image (-) and a list"),
             (vec!["-", "a", "-"], None, "can be given only once"),
-            (
-                vec![],
-                list(ListSource::File(folder.path().to_owned())),
-                "is a folder",
-            ),
-            (
-                vec![],
-                list(ListSource::File(folder.path().join("missing"))),
-                "cannot open the list",
-            ),
+            (vec![], list(ListSource::File(folder.path().to_owned())), "is a folder"),
+            (vec![], list(ListSource::File(folder.path().join("missing"))), "cannot open the list"),
         ];
         for (arguments, files_from, expected) in cases {
             let arguments = arguments.into_iter().map(PathBuf::from).collect();

@@ -364,81 +364,42 @@ mod tests {
 
     #[test]
     fn classes_are_read_from_all_forms() {
+        #[rustfmt::skip]
         let cases: [(&str, &[&str], usize); 19] = [
             (r#"["cat", "dog"]"#, &["cat:", "dog:"], 0),
-            (
-                r#"{"cat": ["a", "b"], "dog": "c"}"#,
-                &["cat:a/b", "dog:c"],
-                0,
-            ),
+            (r#"{"cat": ["a", "b"], "dog": "c"}"#, &["cat:a/b", "dog:c"], 0),
             (r#"{"0": "cat", "1": "dog"}"#, &["0=cat:", "1=dog:"], 1),
-            (
-                r#"{"0": "a", "10": "c", "2": "b"}"#,
-                &["0=a:", "2=b:", "10=c:"],
-                1,
-            ),
+            (r#"{"0": "a", "10": "c", "2": "b"}"#, &["0=a:", "2=b:", "10=c:"], 1),
             (
                 r#"{"0": ["n02056570", "king_penguin"], "1": ["n01847000", "drake"]}"#,
                 &["n02056570=king_penguin(king penguin):", "n01847000=drake:"],
                 1,
             ),
-            (
-                r#"{"0": ["zero", "a 0"], "1": ["one", "a 1"]}"#,
-                &["0:zero/a 0", "1:one/a 1"],
-                1,
-            ),
+            (r#"{"0": ["zero", "a 0"], "1": ["one", "a 1"]}"#, &["0:zero/a 0", "1:one/a 1"], 1),
             (r#"{"dog": 1, "cat": 0}"#, &["0=cat:", "1=dog:"], 1),
             (
                 r#"{"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}, "n": {"x": 1}}"#,
                 &["0=cat:", "1=dog:"],
                 2,
             ),
-            (
-                r#"{"a": 1.5, "label2id": {"cat": 0, "dog": 1}}"#,
-                &["0=cat:", "1=dog:"],
-                2,
-            ),
-            (
-                r#"{"nc": 2, "names": ["cat", "dog"]}"#,
-                &["cat:", "dog:"],
-                1,
-            ),
-            (
-                r#"{"class_to_idx": {"cat": 0, "dog": 1}}"#,
-                &["0=cat:", "1=dog:"],
-                2,
-            ),
-            (
-                r#"{"dataset": "pets", "classes": ["cat", "dog"]}"#,
-                &["cat:", "dog:"],
-                1,
-            ),
-            (
-                r#"{"images": [], "categories": [{"id": 1, "name": "cat"}]}"#,
-                &["1=cat:"],
-                1,
-            ),
+            (r#"{"a": 1.5, "label2id": {"cat": 0, "dog": 1}}"#, &["0=cat:", "1=dog:"], 2),
+            (r#"{"nc": 2, "names": ["cat", "dog"]}"#, &["cat:", "dog:"], 1),
+            (r#"{"class_to_idx": {"cat": 0, "dog": 1}}"#, &["0=cat:", "1=dog:"], 2),
+            (r#"{"dataset": "pets", "classes": ["cat", "dog"]}"#, &["cat:", "dog:"], 1),
+            (r#"{"images": [], "categories": [{"id": 1, "name": "cat"}]}"#, &["1=cat:"], 1),
             (
                 r#"[{"label": "cat"}, {"label": "dog", "prompt": ["a", "b"]}]"#,
                 &["cat:", "dog:a/b"],
                 0,
             ),
-            (
-                r#"[{"id": 3, "name": "cat", "supercategory": "x"}]"#,
-                &["3=cat:"],
-                0,
-            ),
+            (r#"[{"id": 3, "name": "cat", "supercategory": "x"}]"#, &["3=cat:"], 0),
             (
                 r#"[["n02056570", "king penguin"], ["n01847000", "drake"]]"#,
                 &["n02056570=king penguin:", "n01847000=drake:"],
                 0,
             ),
             (r#"[["cat", 0], ["dog", 1]]"#, &["0=cat:", "1=dog:"], 0),
-            (
-                r#"{"classes": "a class", "cat": "x"}"#,
-                &["classes:a class", "cat:x"],
-                0,
-            ),
+            (r#"{"classes": "a class", "cat": "x"}"#, &["classes:a class", "cat:x"], 0),
             ("[]", &[], 0),
         ];
         for (content, expected, notes) in cases {
@@ -450,15 +411,10 @@ mod tests {
 
     #[test]
     fn other_values_are_refused() {
+        #[rustfmt::skip]
         let cases = [
-            (
-                r#"{"model_type": "clip", "projection_dim": 512}"#,
-                "no id2label",
-            ),
-            (
-                r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#,
-                "only numbered",
-            ),
+            (r#"{"model_type": "clip", "projection_dim": 512}"#, "no id2label"),
+            (r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#, "only numbered"),
             (r#"{"cat": 1, "dog": 1}"#, "number 1 belongs to two labels"),
             (
                 r#"{"a": true}"#,
@@ -472,14 +428,8 @@ mod tests {
             (r#"{"a": {"b": {"c": "d"}}}"#, "found an object"),
             (r#"["cat", 1]"#, "entry 2 is a number"),
             (r#"[{"id": 1}]"#, "no column of labels (id)"),
-            (
-                r#"[{"label": ["a", "b"]}]"#,
-                "entry 1: \"label\": one class has several",
-            ),
-            (
-                r#"[{"label": "a"}, {"prompt": "b"}]"#,
-                "entry 2 has no label",
-            ),
+            (r#"[{"label": ["a", "b"]}]"#, "entry 1: \"label\": one class has several"),
+            (r#"[{"label": "a"}, {"prompt": "b"}]"#, "entry 2 has no label"),
             (r#""cat""#, "it is a text"),
             ("[1, 2]", "entry 1 is a number"),
         ];

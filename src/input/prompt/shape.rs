@@ -338,12 +338,10 @@ mod tests {
 
     #[test]
     fn decoration_of_every_line_is_removed() {
+        #[rustfmt::skip]
         let cases: [(&str, &[&str]); 21] = [
             ("0:cat\n1:dog", &["0=cat", "1=dog"]),
-            (
-                "0: cat\n1: 3d printer\n2: 7 up",
-                &["0=cat", "1=3d printer", "2=7 up"],
-            ),
+            ("0: cat\n1: 3d printer\n2: 7 up", &["0=cat", "1=3d printer", "2=7 up"]),
             ("0 cat\n1 dog", &["0=cat", "1=dog"]),
             ("1 cat\n2 dog\n4 cow", &["1=cat", "2=dog", "4=cow"]),
             ("1. cat\n2. dog", &["1=cat", "2=dog"]),
@@ -353,27 +351,18 @@ mod tests {
             ("0 => cat\n1 => dog", &["0=cat", "1=dog"]),
             ("0,cat\n1,dog", &["0=cat", "1=dog"]),
             ("\"0\": \"cat\",\n\"1\": \"dog\"", &["0=cat", "1=dog"]),
-            (
-                "001.Black_footed\n002.Laysan",
-                &["001=Black_footed", "002=Laysan"],
-            ),
+            ("001.Black_footed\n002.Laysan", &["001=Black_footed", "002=Laysan"]),
             ("1 001.Black\n2 002.Laysan", &["1=Black", "2=Laysan"]),
             (
                 "n02056570 king penguin, x\nn01622779 owl",
                 &["n02056570=king penguin, x", "n01622779=owl"],
             ),
-            (
-                "n02056570: 3d\nn01622779: owl",
-                &["n02056570=3d", "n01622779=owl"],
-            ),
+            ("n02056570: 3d\nn01622779: owl", &["n02056570=3d", "n01622779=owl"]),
             (
                 "/m/011k07,Tortoise\n/m/011q46kg,Container",
                 &["/m/011k07=Tortoise", "/m/011q46kg=Container"],
             ),
-            (
-                "/a/airfield 0\n/a/alley 1\n/b/bar 2",
-                &["0=/a/airfield", "1=/a/alley", "2=/b/bar"],
-            ),
+            ("/a/airfield 0\n/a/alley 1\n/b/bar 2", &["0=/a/airfield", "1=/a/alley", "2=/b/bar"]),
             ("- cat\n- dog", &["cat", "dog"]),
             ("'a cat',\n'a dog'", &["a cat", "a dog"]),
             ("“cat”\n“dog”", &["cat", "dog"]),

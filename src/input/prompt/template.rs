@@ -213,34 +213,15 @@ mod tests {
 
     #[test]
     fn built_in_templates_are_the_published_ones() {
+        #[rustfmt::skip]
         let cases: [(&str, usize, &str, &str); 9] = [
             ("none", 1, "cat", "cat"),
             ("photo", 1, "a photo of a cat.", "a photo of a cat."),
-            (
-                "openai80",
-                80,
-                "a bad photo of a cat.",
-                "a tattoo of the cat.",
-            ),
-            (
-                "imagenet",
-                80,
-                "a bad photo of a cat.",
-                "a tattoo of the cat.",
-            ),
+            ("openai80", 80, "a bad photo of a cat.", "a tattoo of the cat."),
+            ("imagenet", 80, "a bad photo of a cat.", "a tattoo of the cat."),
             ("openai7", 7, "itap of a cat.", "a photo of the small cat."),
-            (
-                "cifar10",
-                18,
-                "a photo of a cat.",
-                "a photo of the big cat.",
-            ),
-            (
-                "food101",
-                1,
-                "a photo of cat, a type of food.",
-                "a photo of cat, a type of food.",
-            ),
+            ("cifar10", 18, "a photo of a cat.", "a photo of the big cat."),
+            ("food101", 1, "a photo of cat, a type of food.", "a photo of cat, a type of food."),
             (
                 "eurosat",
                 3,
@@ -325,6 +306,7 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             Templates::named_or_file(path.to_str().unwrap())
         };
+        #[rustfmt::skip]
         let cases = [
             ("t.json", r#"["a {}.", "the {}, x"]"#),
             ("t.txt", r#"["a {}.", "the {}, x"]"#),
@@ -333,27 +315,15 @@ mod tests {
                 "t.json",
                 r#"{"classes": ["cat"], "templates": ["a {c}.", "the {c}, x"]}"#,
             ),
-            (
-                "t.jsonl",
-                "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n",
-            ),
-            (
-                "t.txt",
-                "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n",
-            ),
+            ("t.jsonl", "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n"),
+            ("t.txt", "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n"),
             ("t.txt", "'a {}.',\n'the {}, x',\n"),
             ("t.txt", "\"a {}.\"\n\"the {}, x\"\n"),
             ("t.csv", "template\n\"a {}.\"\n\"the {}, x\"\n"),
             ("t.csv", "a {}.\nthe {}, x\n"),
-            (
-                "t.txt",
-                "imagenet_templates = [\n    'a {}.',\n    'the {}, x',\n]\n",
-            ),
+            ("t.txt", "imagenet_templates = [\n    'a {}.',\n    'the {}, x',\n]\n"),
             ("t.txt", "lambda c: f'a {c}.',\nlambda c: f'the {c}, x',\n"),
-            (
-                "t.py",
-                "t = (\n  lambda name: f\"a {name}.\",\n  lambda c: f\"the {c}, x\",\n)\n",
-            ),
+            ("t.py", "t = (\n  lambda name: f\"a {name}.\",\n  lambda c: f\"the {c}, x\",\n)\n"),
             ("t.txt", "a {classname}.\nthe {CLASS}, x\n"),
             ("t.txt", "0: a {}.\n1: the {}, x\n"),
             ("t.yaml", "templates:\n  - a {}.\n  - 'the {}, x'\n"),

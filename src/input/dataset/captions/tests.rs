@@ -101,13 +101,10 @@ fn split_lines_and_count_can_be_chosen() {
 
 #[test]
 fn errors_say_what_is_wrong() {
+    #[rustfmt::skip]
     let cases = [
         ("x.json", "{}", "expected COCO's or Karpathy's"),
-        (
-            "x.json",
-            r#"{"images": [], "annotations": []}"#,
-            "there are no captions",
-        ),
+        ("x.json", r#"{"images": [], "annotations": []}"#, "there are no captions"),
         (
             "x.json",
             r#"{"images": [], "annotations": [{"image_id": 3, "caption": "x"}]}"#,
@@ -118,17 +115,9 @@ fn errors_say_what_is_wrong() {
             r#"{"images": [{"filename": "a", "split": "val", "sentences": []}]}"#,
             "--split",
         ),
-        (
-            "x.csv",
-            "path,caption\na.jpg, \n",
-            "line 2: the caption is empty",
-        ),
+        ("x.csv", "path,caption\na.jpg, \n", "line 2: the caption is empty"),
         ("x.csv", "path,label\na.jpg,cat\n", "there is no caption"),
-        (
-            "x.jsonl",
-            "{\"path\":\"a\",\"captions\":[1]}",
-            "holds values that are not strings",
-        ),
+        ("x.jsonl", "{\"path\":\"a\",\"captions\":[1]}", "holds values that are not strings"),
     ];
     for (name, content, part) in cases {
         let error = read(&[(name, content)], name, &CaptionOptions::default()).unwrap_err();

@@ -24,19 +24,10 @@ fn matched(
 #[test]
 fn classes_find_their_labels() {
     let none = None;
+    #[rustfmt::skip]
     let cases: [Case<'_>; 12] = [
-        (
-            &["cat", "dog"],
-            &[("dog", none), ("a cat", none), ("cat", none)],
-            &[2, 0],
-            "",
-        ),
-        (
-            &["Golden_Retriever"],
-            &[("cat", none), ("golden retriever", none)],
-            &[1],
-            "",
-        ),
+        (&["cat", "dog"], &[("dog", none), ("a cat", none), ("cat", none)], &[2, 0], ""),
+        (&["Golden_Retriever"], &[("cat", none), ("golden retriever", none)], &[1], ""),
         (
             &["n02099601", "n02085620-Chihuahua"],
             &[
@@ -104,24 +95,9 @@ fn classes_find_their_labels() {
             "",
         ),
         // Numbers that are labels, also as floats.
-        (
-            &["7", "3"],
-            &[("3", none), ("7", none), ("9", none)],
-            &[1, 0],
-            "",
-        ),
-        (
-            &["7.0", "3.0"],
-            &[("3", none), ("7", none), ("9", none)],
-            &[1, 0],
-            "",
-        ),
-        (
-            &["20", "30"],
-            &[("30 kph", none), ("20 kph", none)],
-            &[1, 0],
-            "",
-        ),
+        (&["7", "3"], &[("3", none), ("7", none), ("9", none)], &[1, 0], ""),
+        (&["7.0", "3.0"], &[("3", none), ("7", none), ("9", none)], &[1, 0], ""),
+        (&["20", "30"], &[("30 kph", none), ("20 kph", none)], &[1, 0], ""),
     ];
     for (classes, labels, expected, note) in cases {
         let (found, notes) = matched(classes, labels, LabelOrder::Counts).unwrap();
@@ -205,37 +181,14 @@ fn class_numbers_are_keys_or_label_indices() {
 
 #[test]
 fn ambiguous_classes_are_an_error() {
+    #[rustfmt::skip]
     let cases: [(&[&str], &[Label], &str); 7] = [
-        (
-            &["cat_food"],
-            &[("a feline", Some("cat"))],
-            "no label matches",
-        ),
-        (
-            &["cat", "cow", "emu"],
-            &[("cat", None)],
-            "the class \"cow\" (and 1 more)",
-        ),
-        (
-            &["dog"],
-            &[("a dog", None), ("my dog", None)],
-            "no label matches",
-        ),
-        (
-            &["a_cat", "a-cat"],
-            &[("a cat", None)],
-            "both match the label",
-        ),
-        (
-            &["cat;Dog"],
-            &[("cat", None), ("dog", None)],
-            "holds several labels (cat, Dog)",
-        ),
-        (
-            &["['cat', 'dog']"],
-            &[("cat", None), ("dog", None)],
-            "holds several labels (cat, dog)",
-        ),
+        (&["cat_food"], &[("a feline", Some("cat"))], "no label matches"),
+        (&["cat", "cow", "emu"], &[("cat", None)], "the class \"cow\" (and 1 more)"),
+        (&["dog"], &[("a dog", None), ("my dog", None)], "no label matches"),
+        (&["a_cat", "a-cat"], &[("a cat", None)], "both match the label"),
+        (&["cat;Dog"], &[("cat", None), ("dog", None)], "holds several labels (cat, Dog)"),
+        (&["['cat', 'dog']"], &[("cat", None), ("dog", None)], "holds several labels (cat, dog)"),
         (&["??"], &[("!!", None), ("cat", None)], "no label matches"),
     ];
     for (classes, labels, part) in cases {
