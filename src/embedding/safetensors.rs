@@ -10,8 +10,8 @@ use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
-use super::line::Lines;
-use super::read::{EmbeddingFile, Mapped, Numbers, header, map};
+use super::line::LineIndex;
+use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map};
 use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 use crate::file::safetensors::{Planned, header_bytes};
@@ -71,8 +71,8 @@ const LONGEST_HEADER: u64 = 1 << 20;
 
 pub(super) struct Safetensors {
     about: About,
-    numbers: Numbers,
-    names: Lines,
+    numbers: StoredNumbers,
+    names: LineIndex,
 }
 
 impl Safetensors {
@@ -117,13 +117,13 @@ impl Safetensors {
             about.dim,
             about.dtype
         );
-        let numbers = Numbers::new(&bytes, range, dtype, [rows, dim])?;
+        let numbers = StoredNumbers::new(&bytes, range, dtype, [rows, dim])?;
         let (info, range) = tensor("rows")?;
         ensure!(
             info.dtype == FileDtype::U8,
             "the tensor \"rows\" holds no bytes"
         );
-        let names = Lines::new(&bytes, range)?;
+        let names = LineIndex::new(&bytes, range)?;
         ensure!(
             names.count() == rows,
             "the file has {rows} embeddings but {} names; it is damaged",
@@ -190,6 +190,7 @@ mod tests {
             write(tensor("F32", &[2, 4], 0, 32), rows.clone(), 34).unwrap(),
             2
         );
+        #[rustfmt::skip]
         let cases = [
             (tensor("F32", &[2, 4], 0, 32), rows.clone(), 33),
             (tensor("F32", &[2, 4], 0, 32), rows.clone(), 35),
@@ -198,21 +199,9 @@ mod tests {
             (tensor("F16", &[4, 4], 0, 32), rows.clone(), 34),
             (tensor("I32", &[2, 4], 0, 32), rows.clone(), 34),
             (tensor("F32", &[usize::MAX, 4], 0, 32), rows.clone(), 34),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("U8", &[3], 32, 35),
-                35,
-            ),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("F16", &[1], 32, 34),
-                34,
-            ),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("U8", &[2], 30, 32),
-                32,
-            ),
+            (tensor("F32", &[2, 4], 0, 32), tensor("U8", &[3], 32, 35), 35),
+            (tensor("F32", &[2, 4], 0, 32), tensor("F16", &[1], 32, 34), 34),
+            (tensor("F32", &[2, 4], 0, 32), tensor("U8", &[2], 30, 32), 32),
         ];
         for (embeddings, rows, data) in cases {
             let shown = format!("{embeddings} {rows} {data}");

@@ -7,7 +7,8 @@ use anyhow::{Result, ensure};
 
 use super::Console;
 use super::session::Session;
-use crate::embedding::{Matrix, sidecar_of, split_array};
+use crate::embedding::{Matrix, sidecar_of};
+use crate::input::paths::split_name;
 use crate::run::flags::ModelChoice;
 
 /// A matrix and its path.
@@ -81,7 +82,7 @@ impl Foreign<'_> {
     }
 
     fn sidecar(&self) -> String {
-        let (file, _) = split_array(self.path);
+        let (file, _) = split_name(self.path);
         sidecar_of(&file).display().to_string()
     }
 }

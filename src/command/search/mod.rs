@@ -12,8 +12,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use crate::embedding::split_array;
 use crate::file::atomic::AtomicFile;
+use crate::input::paths::split_name;
 use crate::output::found::{Answer, End, Format, Style};
 use crate::output::{Colour, Name, found};
 use crate::run::flags::{
@@ -168,7 +168,7 @@ impl Asked {
     /// What a query and all that is added to it are recognised by in an index.
     fn own(&self, args: &SearchArgs, query: &Query) -> Option<Own> {
         let added = self.added.0.iter().map(|(_, query)| query);
-        let (index, _) = split_array(&args.index);
+        let (index, _) = split_name(&args.index);
         args.exclude_query
             .then(|| Own::new(std::iter::once(query).chain(added), &index))
     }
@@ -232,7 +232,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     let policy = args.long.policy()?;
     if let Some(path) = args.file.path() {
         advice::check_output(path)?;
-        let (index, _) = split_array(&args.index);
+        let (index, _) = split_name(&args.index);
         let all = asked.all();
         let images = all.iter().filter_map(|query| match query {
             Query::Image(path) => Some(path),
