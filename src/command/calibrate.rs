@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -11,15 +10,14 @@ use serde::Serialize;
 use crate::input::dataset;
 use crate::input::dataset::{Labelled, LabelledOptions};
 use crate::run::calibration::Calibration;
-use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, NoneArgs};
+use crate::run::engine::Engine;
+use crate::run::flags::{EngineArgs, LabelArgs, NoneArgs};
 use crate::run::images::{IMAGES, Running};
-use crate::run::pipeline::Plan;
-use crate::run::remembered::Ready;
 use crate::run::results::{check_suffix, to_stdout, write_json};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::variant::{Base, Choice, Variant};
-use crate::run::{Console, Outcome, advice, remembered};
+use crate::run::{Console, Outcome, advice};
 use crate::task::calibration::{
     NoneThreshold, Stored, Subset, choose_threshold, fit_temperature, judge,
     negative_log_likelihood, reliability_of, split,
@@ -68,11 +66,7 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "FILE", help_heading = "Labels")]
     class_map: Option<PathBuf>,
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// The contents of the file: the calibration and its effect.
@@ -138,27 +132,20 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
         class_map: args.class_map.as_deref(),
     };
     let mut variant = Base::new(choice, &classes.names, console)?.labels()?;
-    let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
+    let cache = args.engine.cache.folder()?;
+    let session = Session::open(&args.engine.model, console)?;
     let context_length = session.checkpoint.architecture.context_length;
     let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
     let texts = variant.fit(&mut fitter)?;
     fitter.finish();
-    let plan = Plan::new(&session, &args.model, &args.decode);
-    let ready = Ready::new(session, plan, cache.as_deref())?;
-    let sources = (dataset.samples.iter())
-        .map(dataset::Sample::image_source)
-        .collect();
-    let images = Running::of(sources, ready.plan.clone(), Stop::default());
-    let engine = ready.engine(console)?;
-    let session = &ready.session;
-    variant.encode(&texts, engine.encoder.as_ref(), 1.0)?;
+    let engine = Engine::new(&session, args.engine.decode.options()).cached(cache)?;
+    let images = Running::of(dataset.sources(), &engine, Stop::default());
+    variant.encode(&texts, engine.load(console)?.as_ref(), 1.0)?;
     session.checkpoint.unchanged()?;
-    images.give(engine.encoder.clone());
 
     let mut gathered = Gathered::new(&variant);
     let mut next = 0;
-    let counts = images.for_each(console, |encoded| {
+    let counts = images.for_each(&engine, console, |encoded| {
         let class = dataset.samples[next].class;
         next += 1;
         match encoded.outcome {
@@ -173,7 +160,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     if counts.signal.is_some() || counts.answered == 0 {
         return Ok(outcome);
     }
-    let written = gathered.calibrate(args, session)?;
+    let written = gathered.calibrate(args, &session)?;
     if !written.temperature_determined {
         console.warn(
             "the images do not determine a temperature: accuracy is perfect, or no better than \

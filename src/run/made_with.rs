@@ -12,8 +12,7 @@ use crate::checkpoint::{hub, source};
 use crate::embedding::{About, Dtype, Kind};
 use crate::file::digest::hexadecimal;
 use crate::input::image::Alpha;
-use crate::run::flags::{DecodeArgs, ModelArgs, ModelChoice};
-use crate::run::pipeline::Plan;
+use crate::run::flags::{DecodeArgs, EngineArgs, ModelArgs, ModelChoice};
 
 /// A file that was made with a model.
 #[derive(Clone, Copy)]
@@ -29,18 +28,14 @@ impl MadeWith<'_> {
     ///
     /// # Errors
     /// When the file names another model, or one that cannot be found by name.
-    pub(crate) fn model(
-        &self,
-        args: &ModelArgs,
-        choice: ModelChoice,
-        console: &Console,
-    ) -> Result<ModelArgs> {
+    pub(crate) fn model(&self, args: &EngineArgs, console: &Console) -> Result<ModelArgs> {
+        let EngineArgs { choice, model, .. } = args;
         let theirs = &self.about.model;
-        if choice != ModelChoice::Default || !source::is_published(theirs) {
-            self.check_name(&args.model, choice)?;
-            return Ok(args.clone());
+        if *choice != ModelChoice::Default || !source::is_published(theirs) {
+            self.check_name(args)?;
+            return Ok(model.clone());
         }
-        if !source::is_same(&args.model, theirs) {
+        if !source::is_same(&model.model, theirs) {
             console.note(&format!(
                 "using model {theirs}, which {} was made with; --model overrides it",
                 self.path.display()
@@ -48,13 +43,14 @@ impl MadeWith<'_> {
         }
         Ok(ModelArgs {
             model: theirs.clone(),
-            ..args.clone()
+            ..model.clone()
         })
     }
 
     /// Fails if the model would be downloaded or is the default, and its name differs. Local files
     /// are compared by their weights instead.
-    pub(crate) fn check_name(&self, model: &str, choice: ModelChoice) -> Result<()> {
+    pub(crate) fn check_name(&self, args: &EngineArgs) -> Result<()> {
+        let model = &args.model.model;
         let theirs = &self.about.model;
         if source::is_same(model, theirs) {
             return Ok(());
@@ -63,7 +59,7 @@ impl MadeWith<'_> {
             source::parse(theirs),
             Ok(Reference::BuiltIn | Reference::Hub { .. })
         );
-        let may_be_same = match choice {
+        let may_be_same = match args.choice {
             ModelChoice::Default => is_here(model) && !names_another,
             ModelChoice::Environment | ModelChoice::Flag => is_here(model) || !names_another,
         };
@@ -207,8 +203,8 @@ pub(crate) fn settings(args: &DecodeArgs) -> String {
 }
 
 /// What the embeddings of a run's images have in common, independent of the file.
-pub(crate) fn about_images(session: &Session, plan: &Plan, decode: &DecodeArgs) -> Result<About> {
-    let recipe = session.image_recipe(&plan.decode)?;
+pub(crate) fn about_images(session: &Session, decode: &DecodeArgs) -> Result<About> {
+    let recipe = session.image_recipe(&decode.options())?;
     about(session, Kind::Images, &settings(decode), &recipe)
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod advice;
 pub(crate) mod calibration;
 pub(crate) mod console;
+pub(crate) mod engine;
 pub mod flags;
 pub(crate) mod foreign;
 pub(crate) mod images;
@@ -11,7 +12,6 @@ pub(crate) mod labels;
 pub(crate) mod made_with;
 pub(crate) mod pipeline;
 pub(crate) mod recalls;
-pub(crate) mod remembered;
 pub(crate) mod report;
 pub(crate) mod results;
 pub(crate) mod session;

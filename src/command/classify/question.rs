@@ -8,7 +8,7 @@ use crate::input::prompt::LabelSet;
 use crate::model::DualEncoder;
 use crate::run::calibration::Calibration;
 use crate::run::flags::{ModelArgs, ScoreArgs};
-use crate::run::labels::NoneTexts;
+use crate::run::labels::{NoneTexts, Texts};
 use crate::run::session::Session;
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
@@ -21,6 +21,8 @@ pub(super) struct Question {
     pub(super) none: Option<NoneTexts>,
     /// Classifies instead of the labels' texts.
     probe: Option<TrainedProbe>,
+    /// The tokenised labels; `None` with a probe.
+    texts: Option<Texts>,
 }
 
 impl Question {
@@ -34,6 +36,7 @@ impl Question {
                 labels: probe.labels(),
                 none: None,
                 probe: Some(probe),
+                texts: None,
             });
         }
         let templates = labels::templates(&args.labels, console)?;
@@ -47,17 +50,15 @@ impl Question {
             labels,
             none,
             probe: None,
+            texts: None,
         })
     }
 
     /// The model to use: a probe selects its own.
     pub(super) fn model(&self, args: &ClassifyArgs, console: &Console) -> Result<ModelArgs> {
         match &self.probe {
-            Some(probe) => {
-                let made_with = probe.made_with();
-                made_with.model(&args.model, args.model_choice, console)
-            }
-            None => Ok(args.model.clone()),
+            Some(probe) => probe.made_with().model(&args.engine, console),
+            None => Ok(args.engine.model.clone()),
         }
     }
 
@@ -69,69 +70,51 @@ impl Question {
     /// Fits the texts into the model's context, or checks that the probe was trained with this
     /// model.
     pub(super) fn fit(
-        self,
+        &mut self,
         args: &ClassifyArgs,
         session: &Session,
         console: &Console,
-    ) -> Result<Asked> {
-        let texts = match &self.probe {
-            Some(probe) => {
-                probe.check(session)?;
-                None
-            }
-            None => {
-                let context_length = session.checkpoint.architecture.context_length;
-                let policy = args.labels.long.policy()?;
-                let mut fitter = Fitter::new(context_length, policy, console);
-                let texts = labels::Texts::fit(&self.labels, self.none.as_ref(), &mut fitter)?;
-                fitter.finish();
-                Some(texts)
-            }
-        };
-        Ok(Asked {
-            question: self,
-            texts,
-        })
+    ) -> Result<()> {
+        if let Some(probe) = &self.probe {
+            return probe.check(session);
+        }
+        let context_length = session.checkpoint.architecture.context_length;
+        let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+        self.texts = Some(Texts::fit(&self.labels, self.none.as_ref(), &mut fitter)?);
+        fitter.finish();
+        Ok(())
     }
-}
 
-/// A question that fits this run's model.
-pub(super) struct Asked {
-    question: Question,
-    /// The tokenised labels; `None` with a probe.
-    texts: Option<labels::Texts>,
-}
-
-impl Asked {
     /// The temperature that logits are divided by.
     pub(super) fn temperature(
         &self,
         args: &ClassifyArgs,
-        (session, calibration): (&Session, Option<&Calibration>),
+        calibration: Option<&Calibration>,
+        session: &Session,
         console: &Console,
     ) -> Result<f32> {
         let Some(calibration) = calibration else {
             return Ok(1.0);
         };
-        let Question { labels, none, .. } = &self.question;
-        let texts = labels::sha256(labels, none.as_ref(), args.labels.long.policy()?);
+        let long = args.labels.long.policy()?;
+        let texts = labels::sha256(&self.labels, self.none.as_ref(), long);
         calibration.temperature_for(session, &texts, console)
     }
 
-    /// Makes the classifier.
+    /// Makes the classifier, once the texts fit or the probe is checked.
     pub(super) fn judge(
-        mut self,
+        &mut self,
         model: &dyn DualEncoder,
-        (score, temperature): (Score, f32),
-    ) -> Result<(Question, Box<dyn Judge>)> {
-        let judge = match (self.question.probe.take(), &self.texts) {
-            (Some(probe), _) => probe.judge()?,
+        score: Score,
+        temperature: f32,
+    ) -> Result<Box<dyn Judge>> {
+        match (self.probe.take(), &self.texts) {
+            (Some(probe), _) => probe.judge(),
             (None, Some(texts)) => {
                 let classifier = texts.classifier(model, score)?;
-                Box::new(classifier.with_temperature(temperature)?)
+                Ok(Box::new(classifier.with_temperature(temperature)?))
             }
             (None, None) => bail!("there are no labels"),
-        };
-        Ok((self.question, judge))
+        }
     }
 }

@@ -1,7 +1,5 @@
 //! Embeds images.
 
-use std::sync::Arc;
-
 use anyhow::Result;
 
 use super::destination::Destination;
@@ -9,12 +7,12 @@ use super::earlier::{Earlier, Resumed};
 use super::{EmbedArgs, outputs};
 use crate::embedding::{Failure, Item, Row};
 use crate::output::Name;
+use crate::run::engine::Engine;
 use crate::run::images::Images;
 use crate::run::made_with::about_images;
-use crate::run::pipeline::{Encoded, Memory, Plan};
-use crate::run::remembered::{Engine, Remembered};
+use crate::run::pipeline::Encoded;
 use crate::run::session::{Session, Stop};
-use crate::run::{Console, Outcome, remembered};
+use crate::run::{Console, Outcome};
 
 pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     // Everything that can be checked without a model is checked before one is downloaded.
@@ -22,26 +20,21 @@ pub(super) fn run(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     for output in outputs(&args) {
         images.check_outputs(&[Some(&output)], &[])?;
     }
-    let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
-    let plan = Plan::new(&session, &args.model, &args.decode).single(images.single());
-    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
-    let memory = memory.transpose()?;
-    let about = about_images(&session, &plan, &args.decode)?;
+    let cache = args.engine.cache.folder()?;
+    let session = Session::open(&args.engine.model, console)?;
+    let mut engine = Engine::new(&session, args.engine.decode.options())
+        .single(images.single())
+        .cached(cache)?;
+    let about = about_images(&session, &args.engine.decode)?;
     let mut destination = Destination::open(&args, about, console)?;
     let earlier = destination.earlier();
-    let plan = match &earlier {
-        None => plan.memory(memory.clone()),
-        Some(earlier) => plan.memory(Some(Arc::new(Resumed {
-            earlier: earlier.clone(),
-            cache: memory.clone().map(|memory| memory as Arc<dyn Memory>),
-        }))),
-    };
-    let images = images.start(plan, Stop::default());
-    let engine = Engine::new(&session, memory, console)?;
-    images.give(engine.encoder.clone());
+    if let Some(earlier) = earlier.clone() {
+        engine = engine.recall(|cache| Resumed { earlier, cache });
+    }
+    let images = images.start(&engine, Stop::default());
+    engine.load(console)?;
     session.checkpoint.unchanged()?;
-    let counts = images.for_each(console, |encoded| {
+    let counts = images.for_each(&engine, console, |encoded| {
         take(encoded, earlier.as_deref(), &mut destination)
     })?;
     engine.finish(console);

@@ -12,7 +12,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::embedding::{Dtype, Format, errors_of, journal_of, sidecar_of};
-use crate::run::flags::{CacheArgs, DecodeArgs, ImageArgs, LongTextArgs, ModelArgs};
+use crate::run::flags::{EngineArgs, ImageArgs, LongTextArgs};
 use crate::run::{Console, Outcome, flags};
 
 /// Written by hand, because texts replace images.
@@ -76,11 +76,7 @@ pub struct EmbedArgs {
     #[arg(long, value_name = "TYPE", default_value = "f32", help_heading = "Output", value_parser = dtype())]
     dtype: Dtype,
     #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 fn dtype() -> impl clap::builder::TypedValueParser<Value = Dtype> {

@@ -14,15 +14,15 @@ use crate::model::DualEncoder;
 use crate::output::evaluation::Evaluation;
 use crate::output::{ImageName, Prediction, Record};
 use crate::run::calibration::Calibration;
+use crate::run::engine::Engine;
 use crate::run::images::{IMAGES, Running};
 use crate::run::labels::Texts;
-use crate::run::pipeline::{Encoded, Known, Plan};
-use crate::run::remembered::Ready;
+use crate::run::pipeline::{Encoded, Known};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
 use crate::run::variant::{Base, Choice, Variant};
-use crate::run::{Console, Outcome, remembered, report};
+use crate::run::{Console, Outcome, report};
 use crate::task::metric::Resampling;
 use crate::task::zero_shot::{ClassScore, Score};
 
@@ -50,45 +50,40 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         None => base.variants(&args.against.compare)?,
     };
     let calibration = Calibration::read(&args.calibration)?;
-    let cache = remembered::folder(&args.cache)?;
+    let cache = args.engine.cache.folder()?;
     let model = match &probe {
-        Some(probe) => {
-            let made_with = probe.made_with();
-            made_with.model(&args.model, args.model_choice, console)?
-        }
-        None => args.model.clone(),
+        Some(probe) => probe.made_with().model(&args.engine, console)?,
+        None => args.engine.model.clone(),
     };
-    let session = Arc::new(Session::open(&model, console)?);
+    let session = Session::open(&model, console)?;
     let mut texts = Labels::fit((variants, &probe), args, &session, console)?;
 
     let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
-    let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
-    let ready = Ready::new(session, plan, cache.as_deref())?;
-    let sources = dataset.samples.iter().map(dataset::Sample::image_source);
-    let images = Running::of(sources.collect(), ready.plan.clone(), Stop::default());
-    let engine = ready.engine(console)?;
-    let session = &ready.session;
+    let engine = Engine::new(&session, args.engine.decode.options())
+        .thumbnails(thumbnails)
+        .cached(cache)?;
+    let images = Running::of(dataset.sources(), &engine, Stop::default());
+    let model = engine.load(console)?;
     let labels_sha256 = &texts.variants[0].facts.sha256;
     let temperature = match &calibration {
-        Some(calibration) => calibration.temperature_for(session, labels_sha256, console)?,
+        Some(calibration) => calibration.temperature_for(&session, labels_sha256, console)?,
         None => 1.0,
     };
     match probe {
         Some(probe) => texts.variants[0].answer_by(probe)?,
-        None => texts.encode(engine.encoder.as_ref(), temperature)?,
+        None => texts.encode(model.as_ref(), temperature)?,
     }
     session.checkpoint.unchanged()?;
-    images.give(engine.encoder.clone());
 
-    let mut evaluating = Evaluating::new(args, &dataset, session, texts)?;
-    let counts = images.for_each(console, |encoded| evaluating.take(encoded));
+    let mut evaluating = Evaluating::new(args, &dataset, &session, texts)?;
+    let counts = images.for_each(&engine, console, |encoded| evaluating.take(encoded));
     engine.finish(console);
     let counts = counts?;
     evaluating.count()?;
     if counts.signal.is_some() {
         evaluating.keep_partial(console)?;
     } else if counts.answered > 0 {
-        let evaluation = evaluating.finish(args, session, (temperature, counts.failed))?;
+        let evaluation = evaluating.finish(args, &session, (temperature, counts.failed))?;
         summary::classification(&evaluation, args.results.format, console)?;
         let outcome = counts.outcome(console);
         let acc1 = evaluation.figures.acc1;

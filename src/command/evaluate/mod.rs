@@ -14,7 +14,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::output::MARK;
-use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs};
+use crate::run::flags::{EngineArgs, LabelArgs, NoneArgs};
 use crate::run::images::IMAGES;
 use crate::run::{Console, Outcome, advice, report};
 
@@ -114,13 +114,7 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     results: ResultArgs,
     #[command(flatten)]
-    model_choice: ModelChoice,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// The task that is evaluated.

@@ -10,16 +10,16 @@ use super::flags::FinetuneArgs;
 use crate::checkpoint::Checkpoint;
 use crate::input::dataset;
 use crate::input::dataset::{CaptionOptions, Captioned, Labelled, LabelledOptions};
-use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::run::Console;
+use crate::run::engine::Engine;
 use crate::run::flags::{LabelArgs, LongTextArgs, NoneArgs};
 use crate::run::images::IMAGES;
 use crate::run::labels::Texts;
-use crate::run::pipeline::{Known, ModelSlot, Pipeline, Plan};
+use crate::run::pipeline::Known;
 use crate::run::recalls::{Kept, recalls};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
@@ -32,7 +32,7 @@ const TOGETHER: usize = 128;
 /// The evaluation datasets.
 pub(super) struct Evaluations {
     sets: Vec<(String, Set)>,
-    plan: Plan,
+    engine: Engine,
 }
 
 enum Set {
@@ -45,7 +45,11 @@ type Embedded = (ImageName, Result<Known>);
 
 impl Evaluations {
     /// Reads all datasets and fits their texts, so that errors are found before training.
-    pub(super) fn open(args: &FinetuneArgs, session: &Session, console: &Console) -> Result<Self> {
+    pub(super) fn open(
+        args: &FinetuneArgs,
+        session: &Arc<Session>,
+        console: &Console,
+    ) -> Result<Self> {
         let labels = LabelArgs {
             delimiter: None,
             labels: Vec::new(),
@@ -64,9 +68,8 @@ impl Evaluations {
                 .with_context(|| format!("cannot evaluate on {}", path.display()))?;
             sets.push((path.display().to_string(), set));
         }
-        let mut plan = Plan::of(session);
-        plan.decode = args.decode.options();
-        Ok(Self { sets, plan })
+        let engine = Engine::new(session, args.decode.options());
+        Ok(Self { sets, engine })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,18 +77,13 @@ impl Evaluations {
     }
 
     /// The figures of each dataset; `None` if a signal asked to stop meanwhile.
-    pub(super) fn run(
-        &self,
-        checkpoint: &Checkpoint,
-        session: &Session,
-        stop: &Stop,
-    ) -> Result<Option<Vec<Figures>>> {
-        let clip = model::load(checkpoint, &session.placement.compute)?;
+    pub(super) fn run(&self, checkpoint: &Checkpoint, stop: &Stop) -> Result<Option<Vec<Figures>>> {
+        let clip = model::load(checkpoint, &self.engine.session.placement.compute)?;
         let clip: Arc<dyn DualEncoder> = Arc::new(clip);
         let mut all = Vec::new();
         for (name, set) in &self.sets {
             let found = set
-                .figures(&self.plan, &clip, stop)
+                .figures(&self.engine, &clip, stop)
                 .with_context(|| format!("cannot evaluate on {name}"));
             if stop.signal().is_some() {
                 return Ok(None);
@@ -139,29 +137,16 @@ impl Set {
     /// The number of images evaluated and failed, and the figures.
     fn figures(
         &self,
-        plan: &Plan,
+        engine: &Engine,
         clip: &Arc<dyn DualEncoder>,
         stop: &Stop,
     ) -> Result<(usize, usize, BTreeMap<String, f64>)> {
-        let sources: Vec<Result<ImageSource, PathError>> = match self {
-            Self::Captions(captions, _) => {
-                let paths = captions.images.iter().cloned();
-                paths.map(|path| Ok(ImageSource::Path(path))).collect()
-            }
-            Self::Labels(labelled, ..) => {
-                let samples = labelled.samples.iter();
-                samples.map(dataset::Sample::image_source).collect()
-            }
+        let sources = match self {
+            Self::Captions(captions, _) => captions.sources(),
+            Self::Labels(labelled, ..) => labelled.sources(),
         };
-        let slot = ModelSlot::default();
-        let mut pipeline = Pipeline::start(
-            sources.into_iter(),
-            plan.clone(),
-            slot.clone(),
-            stop.clone(),
-        );
-        let _ = slot.set(clip.clone());
-        let embedded: Vec<Embedded> = std::iter::from_fn(|| pipeline.next())
+        let embedded: Vec<Embedded> = engine
+            .encode(sources.into_iter(), clip, stop)
             .map(|encoded| (encoded.image, encoded.outcome))
             .collect();
         let failed = embedded

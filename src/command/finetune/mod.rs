@@ -184,7 +184,7 @@ fn check_report(report: &Path, out: &Path) -> Result<()> {
 }
 
 /// Opens the model. It trains in f32 on a CPU, and in bf16 with f32 weights on a GPU.
-fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
+fn open(args: &FinetuneArgs, console: &Console) -> Result<Arc<Session>> {
     let flags = &args.model;
     let model = ModelArgs {
         model: flags.model.clone(),
@@ -194,7 +194,7 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
         threads: flags.threads,
         batch_size: None,
     };
-    let mut session = Session::open(&model, console)?;
+    let mut session = Session::open_own(&model, console)?;
     match (&session.placement.compute, flags.precision) {
         (Compute::Kernel(_), TrainPrecision::Bf16) => bail!(
             "training on a CPU is f32 only; drop --precision bf16 (the trained model can still run \
@@ -209,7 +209,7 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
     if flags.stretch {
         stretch(&mut session, console)?;
     }
-    Ok(session)
+    Ok(Arc::new(session))
 }
 
 /// Stretches the positions like `longclip stretch`, with Long-CLIP's parameters.

@@ -258,7 +258,7 @@ impl<'a> Training<'a> {
         if !known && !self.parts.evaluations.is_empty() {
             let now = self.model()?;
             let parts = &self.parts;
-            let figures = parts.evaluations.run(&now, parts.session, &parts.stop)?;
+            let figures = parts.evaluations.run(&now, &parts.stop)?;
             let Some(eval) = figures else { return Ok(()) };
             for one in &eval {
                 parts.console.note(&super::result::figures_line(step, one));

@@ -10,18 +10,16 @@ use super::data::{Data, Part, Source};
 use super::{ProbeArgs, texts};
 use crate::embedding::About;
 use crate::input::dataset::Sample;
-use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::output::evaluation::LabelFacts;
 use crate::output::report::Image;
+use crate::run::engine::Engine;
 use crate::run::flags::ModelChoice;
 use crate::run::foreign::Foreign;
 use crate::run::images::{Counts, Running};
 use crate::run::made_with::{MadeWith, about_images};
-use crate::run::pipeline::Plan;
-use crate::run::remembered::Ready;
 use crate::run::session::{Session, Stop, start_threads};
-use crate::run::{Console, Outcome, remembered, report};
+use crate::run::{Console, Outcome, report};
 use crate::task::linear_probe::Samples;
 
 /// Embeddings and their images.
@@ -59,13 +57,13 @@ pub(super) fn gather(
 ) -> Result<Result<Gathered, Outcome>> {
     let samples = all_samples(&data);
     let wanted = Wanted::new(args, &data, !samples.is_empty(), console)?;
-    let cache = remembered::folder(&args.cache)?;
+    let cache = args.engine.cache.folder()?;
     let is_foreign = data.parts().any(|part| part.foreign().is_some());
     if samples.is_empty() && wanted.is_none() && !is_foreign {
         return embedded(args, data, stop, console).map(Ok);
     }
     check_names(args, &data)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
+    let session = Session::open(&args.engine.model, console)?;
     check_models(&data, &session)?;
     report_foreign(&data, &session, console);
     let fitted = wanted
@@ -73,26 +71,25 @@ pub(super) fn gather(
         .transpose()?;
     let shown = shown(args, &data);
     let thumbnails = (!shown.is_empty()).then_some(report::THUMBNAIL);
-    let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
-    let ready = Ready::new(session, plan, cache.as_deref())?;
-    let about = about_images(&ready.session, &ready.plan, &args.decode)?;
+    let engine = Engine::new(&session, args.engine.decode.options())
+        .thumbnails(thumbnails)
+        .cached(cache)?;
+    let about = about_images(&session, &args.engine.decode)?;
     warn_differences(&data, (!samples.is_empty()).then_some(&about), console);
     let running = (!samples.is_empty()).then(|| {
         let sources = samples.iter().map(Sample::image_source).collect();
-        Running::of(sources, ready.plan.clone(), stop.clone())
+        Running::of(sources, &engine, stop.clone())
     });
-    let engine = ready.engine(console)?;
-    let texts = fitted
-        .flatten()
-        .map(|fitted| fitted.encode(engine.encoder.as_ref()));
+    let model = engine.load(console)?;
+    let texts = fitted.flatten().map(|fitted| fitted.encode(model.as_ref()));
     let mut encoded = Encoded {
         texts: texts.transpose()?,
         shown,
         ..Encoded::default()
     };
-    ready.session.checkpoint.unchanged()?;
+    session.checkpoint.unchanged()?;
     let counts = match running {
-        Some(running) => encoded.take(running, engine.encoder.clone(), console),
+        Some(running) => encoded.take(running, &engine, console),
         None => stop.listen().map(|()| Counts::default()),
     };
     engine.finish(console);
@@ -117,10 +114,10 @@ pub(super) fn gather(
 
 /// Without a model: all images are embedded, and no texts are needed.
 fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathered> {
-    if args.model_choice == ModelChoice::Flag {
+    if args.engine.choice == ModelChoice::Flag {
         console.note("--model is not used: all images are embedded, and no texts are needed");
     }
-    start_threads(&args.model)?;
+    start_threads(&args.engine.model)?;
     stop.listen()?;
     let about = about_embedded(&data, console)?;
     let notes = report::notes(&about.model);
@@ -131,9 +128,9 @@ fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Res
 /// Fails if a file names another model than one that would be downloaded.
 fn check_names(args: &ProbeArgs, data: &Data) -> Result<()> {
     let mut files = data.parts().filter_map(Part::made_with);
-    files.try_for_each(|file| file.check_name(&args.model.model, args.model_choice))?;
+    files.try_for_each(|file| file.check_name(&args.engine))?;
     let mut matrices = data.parts().filter_map(Part::foreign);
-    matrices.try_for_each(|matrix| matrix.check_choice(args.model_choice))
+    matrices.try_for_each(|matrix| matrix.check_choice(args.engine.choice))
 }
 
 /// Fails if a file was made with another model.
@@ -243,14 +240,8 @@ struct Encoded {
 }
 
 impl Encoded {
-    fn take(
-        &mut self,
-        running: Running,
-        model: Arc<dyn DualEncoder>,
-        console: &Console,
-    ) -> Result<Counts> {
-        running.give(model);
-        running.for_each(console, |encoded| {
+    fn take(&mut self, running: Running, engine: &Engine, console: &Console) -> Result<Counts> {
+        running.for_each(engine, console, |encoded| {
             let is_shown = self.shown.contains(&self.images.len());
             let image = match is_shown {
                 true => report::image(&encoded.image, &encoded.outcome),

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice};
+use crate::run::flags::{EngineArgs, LabelArgs};
 use crate::run::images::IMAGES;
 use crate::run::results::check_suffix;
 use crate::run::session::Stop;
@@ -102,13 +102,7 @@ pub struct ProbeArgs {
     #[command(flatten)]
     results: ResultArgs,
     #[command(flatten)]
-    model_choice: ModelChoice,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// The images of a run.

@@ -14,7 +14,7 @@ use crate::input::resize::bicubic;
 use crate::output::Name;
 use crate::output::found::{Hit as Found, Image};
 use crate::run::Console;
-use crate::run::flags::{ModelArgs, ModelChoice};
+use crate::run::flags::{EngineArgs, ModelArgs};
 use crate::run::foreign::Foreign;
 use crate::run::made_with::MadeWith;
 use crate::run::session::Session;
@@ -66,17 +66,12 @@ impl Index {
     }
 
     /// The model to encode queries with.
-    pub(super) fn model(
-        &self,
-        args: &ModelArgs,
-        choice: ModelChoice,
-        console: &Console,
-    ) -> Result<ModelArgs> {
+    pub(super) fn model(&self, args: &EngineArgs, console: &Console) -> Result<ModelArgs> {
         match (self.made_with(), self.foreign()) {
-            (Some(made), _) => made.model(args, choice, console),
+            (Some(made), _) => made.model(args, console),
             (None, foreign) => {
-                foreign.map_or(Ok(()), |foreign| foreign.check_choice(choice))?;
-                Ok(args.clone())
+                foreign.map_or(Ok(()), |foreign| foreign.check_choice(args.choice))?;
+                Ok(args.model.clone())
             }
         }
     }
