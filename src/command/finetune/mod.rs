@@ -123,8 +123,9 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         Compute::Kernel(_) => memory::Device::Cpu,
         Compute::Candle(..) => memory::Device::Gpu,
     };
-    let found = (device, folder.micro_batch());
-    let recipe = Arc::new(Recipe::new(args, architecture, pairs.pairs.len(), found)?);
+    let earlier = folder.micro_batch();
+    let recipe = Recipe::new(args, architecture, pairs.pairs.len(), device, earlier)?;
+    let recipe = Arc::new(recipe);
     report_settings(&recipe, console);
     let record = record(args, &session, &pairs, &recipe)?;
     folder.check_same(&record)?;
