@@ -13,10 +13,10 @@ use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
 use crate::run::flags::{EngineArgs, LabelArgs, NoneArgs};
 use crate::run::images::{IMAGES, Running};
+use crate::run::labelling::{LabelSource, Labelling};
 use crate::run::results::{check_suffix, to_stdout, write_json};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
-use crate::run::variant::{Base, Choice, Variant};
 use crate::run::{Console, Outcome, advice};
 use crate::task::calibration::{
     NoneThreshold, Stored, Subset, choose_threshold, fit_temperature, judge,
@@ -125,25 +125,25 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::labelled(&args.dataset, &LabelledOptions::usual("val"), IMAGES)?;
     console.remarks(&dataset.remarks);
     let classes = Classes::new(&dataset, &args.outside)?;
-    let choice = Choice {
+    let source = LabelSource {
         dataset: &args.dataset,
         labels: &args.labels,
         none: &args.none,
         class_map: args.class_map.as_deref(),
     };
-    let mut variant = Base::new(choice, &classes.names, console)?.labels()?;
+    let mut labelling = source.labelling(&classes.names, console)?;
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&args.engine.model, console)?;
     let context_length = session.checkpoint.architecture.context_length;
     let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
-    let texts = variant.fit(&mut fitter)?;
+    labelling.fit(&mut fitter)?;
     fitter.finish();
     let engine = Engine::new(&session, args.engine.decode.options()).cached(cache)?;
     let images = Running::of(dataset.sources(), &engine, Stop::default());
-    variant.encode(&texts, engine.load(console)?.as_ref(), 1.0)?;
+    labelling.encode(engine.load(console)?.as_ref(), 1.0)?;
     session.checkpoint.unchanged()?;
 
-    let mut gathered = Gathered::new(&variant);
+    let mut gathered = Gathered::new(&labelling);
     let mut next = 0;
     let counts = images.for_each(&engine, console, |encoded| {
         let class = dataset.samples[next].class;
@@ -207,7 +207,7 @@ impl Classes {
 
 /// The logits of all images.
 struct Gathered<'a> {
-    variant: &'a Variant,
+    labelling: &'a Labelling,
     waiting: Vec<f32>,
     /// [images, labels].
     logits: Vec<f32>,
@@ -215,9 +215,9 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    fn new(variant: &'a Variant) -> Self {
+    fn new(labelling: &'a Labelling) -> Self {
         Self {
-            variant,
+            labelling,
             waiting: Vec::new(),
             logits: Vec::new(),
             targets: Vec::new(),
@@ -226,7 +226,7 @@ impl<'a> Gathered<'a> {
 
     fn take(&mut self, embedding: &[f32], class: Option<usize>) -> Result<()> {
         self.waiting.extend_from_slice(embedding);
-        let target = class.map(|class| self.variant.label_of_class[class]);
+        let target = class.map(|class| self.labelling.label_of_class[class]);
         self.targets.push(target);
         if self.waiting.len() >= TOGETHER * embedding.len() {
             self.score()?;
@@ -239,7 +239,7 @@ impl<'a> Gathered<'a> {
         if waiting.is_empty() {
             return Ok(());
         }
-        for scores in self.variant.classify(&waiting)? {
+        for scores in self.labelling.classify(&waiting)? {
             let start = self.logits.len();
             self.logits.resize(start + scores.len(), 0.0);
             for score in scores {
@@ -250,7 +250,7 @@ impl<'a> Gathered<'a> {
     }
 
     fn calibrate(&self, args: &CalibrateArgs, session: &Session) -> Result<Written> {
-        let all = Stored::new(&self.logits, &self.targets, self.variant.labels.len())?;
+        let all = Stored::new(&self.logits, &self.targets, self.labelling.labels.len())?;
         let parts = split(&self.targets, args.fit_on, args.seed)?;
         let side = |places| Subset {
             samples: &all,
@@ -279,7 +279,7 @@ impl<'a> Gathered<'a> {
                 none_threshold: threshold.map(|found| found.threshold),
                 model: session.checkpoint.name.clone(),
                 model_sha256: session.weights_sha256()?.to_owned(),
-                labels_sha256: self.variant.facts.sha256.clone(),
+                labels_sha256: self.labelling.facts.sha256.clone(),
             },
             temperature_determined: fitted.determined,
             fitted_on: parts.fit.len(),

@@ -164,7 +164,7 @@ impl MadeWith<'_> {
 
     /// Warns if another file of the same model was made with other settings, which change
     /// embeddings slightly.
-    pub(crate) fn warn_difference(&self, (other, theirs): (&str, &About), console: &Console) {
+    pub(crate) fn warn_difference(&self, other: &str, theirs: &About, console: &Console) {
         // The stored data type does not matter.
         let theirs = About {
             dtype: self.about.dtype,

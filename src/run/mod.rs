@@ -8,6 +8,7 @@ pub(crate) mod engine;
 pub mod flags;
 pub(crate) mod foreign;
 pub(crate) mod images;
+pub(crate) mod labelling;
 pub(crate) mod labels;
 pub(crate) mod made_with;
 pub(crate) mod pipeline;
@@ -17,7 +18,6 @@ pub(crate) mod results;
 pub(crate) mod session;
 pub(crate) mod texts;
 pub(crate) mod trained;
-pub(crate) mod variant;
 
 use std::process::ExitCode;
 

@@ -41,7 +41,13 @@ impl Question {
         }
         let templates = labels::templates(&args.labels, console)?;
         let labels = labels::label_set(&args.labels, &templates, console)?;
-        let none = NoneTexts::new(&args.score, &templates, &labels, console)?;
+        let none = NoneTexts::new(
+            &args.score.none,
+            args.score.score,
+            &templates,
+            &labels,
+            console,
+        )?;
         let is_alone = labels.classes.len() == 1 && none.as_ref().is_none_or(|none| !none.is_class);
         if is_alone && args.score.score == Score::Softmax {
             bail!("{}", labels::one_label(&labels.classes[0].label));

@@ -18,12 +18,11 @@ use crate::run::Console;
 use crate::run::engine::Engine;
 use crate::run::flags::{LabelArgs, LongTextArgs, NoneArgs};
 use crate::run::images::IMAGES;
-use crate::run::labels::Texts;
+use crate::run::labelling::{LabelSource, Labelling};
 use crate::run::pipeline::Known;
 use crate::run::recalls::{Kept, recalls};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
-use crate::run::variant::{Base, Choice, Variant};
 use crate::train::log::Figures;
 
 /// Images scored per matrix product.
@@ -37,7 +36,7 @@ pub(super) struct Evaluations {
 
 enum Set {
     Captions(Captioned, Vec<Fitted>),
-    Labels(Labelled, Box<Variant>, Texts),
+    Labels(Labelled, Box<Labelling>),
 }
 
 /// An image, and its embedding or error.
@@ -117,20 +116,15 @@ fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Consol
         Err(error) => bail!("it has neither captions ({no_captions:#}) nor labels ({error:#})"),
     };
     console.remarks(&labelled.remarks);
-    let none = NoneArgs {
-        none_label: None,
-        background: Vec::new(),
-        background_file: None,
-    };
-    let choice = Choice {
+    let source = LabelSource {
         dataset: path,
         labels,
-        none: &none,
+        none: &NoneArgs::default(),
         class_map: None,
     };
-    let variant = Base::new(choice, &labelled.classes, console)?.labels()?;
-    let texts = variant.fit(&mut fitter)?;
-    Ok(Set::Labels(labelled, Box::new(variant), texts))
+    let mut labelling = source.labelling(&labelled.classes, console)?;
+    labelling.fit(&mut fitter)?;
+    Ok(Set::Labels(labelled, Box::new(labelling)))
 }
 
 impl Set {
@@ -143,7 +137,7 @@ impl Set {
     ) -> Result<(usize, usize, BTreeMap<String, f64>)> {
         let sources = match self {
             Self::Captions(captions, _) => captions.sources(),
-            Self::Labels(labelled, ..) => labelled.sources(),
+            Self::Labels(labelled, _) => labelled.sources(),
         };
         let embedded: Vec<Embedded> = engine
             .encode(sources.into_iter(), clip, stop)
@@ -159,8 +153,8 @@ impl Set {
                 let found = recalls(&kept.retrieve(clip.as_ref(), texts, stop)?);
                 serde_json::from_value(serde_json::to_value(found)?)?
             }
-            Self::Labels(labelled, variant, texts) => {
-                accuracy(labelled, variant, texts, (clip.as_ref(), &embedded))?
+            Self::Labels(labelled, labelling) => {
+                accuracy(labelled, labelling, clip.as_ref(), &embedded)?
             }
         };
         Ok((embedded.len() - failed, failed, figures))
@@ -169,12 +163,12 @@ impl Set {
 
 fn accuracy(
     labelled: &Labelled,
-    variant: &Variant,
-    texts: &Texts,
-    (clip, embedded): (&dyn DualEncoder, &[Embedded]),
+    labelling: &Labelling,
+    clip: &dyn DualEncoder,
+    embedded: &[Embedded],
 ) -> Result<BTreeMap<String, f64>> {
-    let mut variant = variant.again(variant.name.clone());
-    variant.encode(texts, clip, 1.0)?;
+    let mut labelling = labelling.again(labelling.name.clone());
+    labelling.encode(clip, 1.0)?;
     let with_class = embedded.iter().zip(&labelled.samples);
     let known: Vec<(&Known, usize)> = with_class
         .filter_map(|((_, outcome), sample)| Some((outcome.as_ref().ok()?, sample.class)))
@@ -185,9 +179,9 @@ fn accuracy(
             .flat_map(|(known, _)| known.embedding.clone())
             .collect();
         let classes: Vec<usize> = part.iter().map(|(_, class)| *class).collect();
-        variant.count(&embeddings, &classes)?;
+        labelling.count(&embeddings, &classes)?;
     }
-    let tally = &variant.tally;
+    let tally = &labelling.tally;
     let figures = [
         ("acc1", tally.acc1()),
         ("acc5", tally.acc5()),

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use texts::Wanted;
+use texts::ClassTexts;
 
 use super::data::{Data, Part, Source};
 use super::{ProbeArgs, texts};
@@ -48,19 +48,27 @@ pub(super) struct Gathered {
     pub(super) failed: u64,
 }
 
-/// Reads embeddings and encodes images; returns an outcome if the run cannot continue.
+/// How gathering ended.
+pub(super) enum Gathering {
+    /// With data to train on.
+    Done(Box<Gathered>),
+    /// Without, by a signal or because no image could be read.
+    Ended(Outcome),
+}
+
+/// Reads embeddings and encodes images.
 pub(super) fn gather(
     args: &ProbeArgs,
     data: Data,
     stop: &Stop,
     console: &Console,
-) -> Result<Result<Gathered, Outcome>> {
+) -> Result<Gathering> {
     let samples = all_samples(&data);
-    let wanted = Wanted::new(args, &data, !samples.is_empty(), console)?;
+    let wanted = ClassTexts::new(args, &data, !samples.is_empty(), console)?;
     let cache = args.engine.cache.folder()?;
     let is_foreign = data.parts().any(|part| part.foreign().is_some());
     if samples.is_empty() && wanted.is_none() && !is_foreign {
-        return embedded(args, data, stop, console).map(Ok);
+        return embedded(args, data, stop, console);
     }
     check_names(args, &data)?;
     let session = Session::open(&args.engine.model, console)?;
@@ -95,7 +103,7 @@ pub(super) fn gather(
     engine.finish(console);
     let counts = counts?;
     if counts.signal.is_some() || !samples.is_empty() && counts.answered == 0 {
-        return Ok(Err(counts.outcome(console)));
+        return Ok(Gathering::Ended(counts.outcome(console)));
     }
     encoded.failed = counts.failed;
     let about = match data.parts().find_map(Part::made_with) {
@@ -109,11 +117,11 @@ pub(super) fn gather(
         Some(file) if samples.is_empty() => file.about.clone(),
         _ => about,
     };
-    gathered(data, about, encoded).map(Ok)
+    gathered(data, about, encoded)
 }
 
 /// Without a model: all images are embedded, and no texts are needed.
-fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathered> {
+fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathering> {
     if args.engine.choice == ModelChoice::Flag {
         console.note("--model is not used: all images are embedded, and no texts are needed");
     }
@@ -195,14 +203,14 @@ fn warn_differences(data: &Data, this: Option<&About>, console: &Console) {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
     match (this, files.split_first()) {
         (Some(about), _) => {
-            let this = ("the images of this run", about);
-            let warn = |file: &MadeWith<'_>| file.warn_difference(this, console);
+            let this = "the images of this run";
+            let warn = |file: &MadeWith<'_>| file.warn_difference(this, about, console);
             files.iter().for_each(warn);
         }
         (None, Some((first, others))) => {
             for other in others {
                 let name = other.path.display().to_string();
-                first.warn_difference((&name, other.about), console);
+                first.warn_difference(&name, other.about, console);
             }
         }
         (None, None) => {}
@@ -263,7 +271,7 @@ fn plain(name: &ImageName) -> Image {
     }
 }
 
-fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
+fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathering> {
     let Encoded {
         images,
         texts,
@@ -316,7 +324,7 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
         Some(texts) => (texts.labels, Some(texts.rows), Some(texts.facts)),
         None => (texts::plain_labels(&data), None, None),
     };
-    Ok(Gathered {
+    Ok(Gathering::Done(Box::new(Gathered {
         classes: data.classes,
         labels,
         train,
@@ -326,5 +334,5 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
         texts: facts,
         about,
         failed,
-    })
+    })))
 }

@@ -4,11 +4,9 @@ mod data;
 mod embedded;
 mod findings;
 mod gather;
-mod labels_from;
 mod page;
 mod saved;
 mod shared;
-mod study;
 mod summary;
 mod texts;
 
@@ -25,7 +23,7 @@ use crate::run::{Console, Outcome, advice, report};
 use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
 use data::Data;
 use findings::Findings;
-use gather::gather;
+use gather::{Gathering, gather};
 
 /// Written by hand, because DATA must come before flags with many values, and the derived usage
 /// reverses them.
@@ -326,8 +324,8 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     saved::check_names(args, &data.classes, "classes")?;
     let stop = Stop::default();
     let gathered = match gather(args, data, &stop, console)? {
-        Ok(gathered) => gathered,
-        Err(outcome) => return Ok(outcome),
+        Gathering::Done(gathered) => gathered,
+        Gathering::Ended(outcome) => return Ok(outcome),
     };
     saved::check_names(args, &gathered.labels, "labels")?;
     shared::check(&gathered, console)?;

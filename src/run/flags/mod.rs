@@ -250,7 +250,7 @@ impl LongTextArgs {
 }
 
 /// Texts that stand for "none of the labels".
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Scores")]
 pub struct NoneArgs {
     /// Its meaning in [`crate::command`] depends on the score.
