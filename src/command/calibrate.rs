@@ -1,7 +1,7 @@
 //! `longclip calibrate`: temperature scaling, and a threshold for images that no label fits.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -11,7 +11,7 @@ use crate::input::dataset;
 use crate::input::dataset::{Labelled, LabelledOptions};
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
-use crate::run::flags::{EngineArgs, LabelArgs, NoneArgs};
+use crate::run::flags::{EngineArgs, LabellingArgs};
 use crate::run::images::{IMAGES, Running};
 use crate::run::labelling::{LabelSource, Labelling};
 use crate::run::results::{check_suffix, to_stdout, write_json};
@@ -59,12 +59,7 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "CLASS", num_args = 1..)]
     outside: Vec<String>,
     #[command(flatten)]
-    labels: LabelArgs,
-    #[command(flatten)]
-    none: NoneArgs,
-    /// CSV file that maps the dataset's classes to labels: columns class and label
-    #[arg(long, value_name = "FILE", help_heading = "Labels")]
-    class_map: Option<PathBuf>,
+    labelling: LabellingArgs,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -113,29 +108,18 @@ struct ThresholdEffect {
 /// # Errors
 /// When it cannot run, or there are too few images to fit on.
 pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
-    let inputs = [
-        Some(args.dataset.as_path()),
-        args.labels.labels_file.as_deref(),
-        args.labels.templates.as_deref().map(Path::new),
-        args.none.background_file.as_deref(),
-        args.class_map.as_deref(),
-    ];
+    let mut inputs = vec![Some(args.dataset.as_path())];
+    inputs.extend(args.labelling.files());
     advice::check_outputs(&[Some(&args.output)], &inputs, IMAGES)?;
     check_suffix(&args.output, &["json"], "JSON")?;
     let dataset = dataset::labelled(&args.dataset, &LabelledOptions::usual("val"), IMAGES)?;
     console.remarks(&dataset.remarks);
     let classes = Classes::new(&dataset, &args.outside)?;
-    let source = LabelSource {
-        dataset: &args.dataset,
-        labels: &args.labels,
-        none: &args.none,
-        class_map: args.class_map.as_deref(),
-    };
+    let source = LabelSource::new(&args.dataset, &args.labelling);
     let mut labelling = source.labelling(&classes.names, console)?;
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&args.engine.model, console)?;
-    let context_length = session.checkpoint.architecture.context_length;
-    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+    let mut fitter = Fitter::new(&session, args.labelling.labels.long.policy()?, console);
     labelling.fit(&mut fitter)?;
     fitter.finish();
     let engine = Engine::new(&session, args.engine.decode.options()).cached(cache)?;

@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Console;
 use super::pipeline::{Content, Known, Memory, ModelSlot, Pipeline, Place, Plan};
+use super::report::THUMBNAIL;
 use super::session::{Session, Stop};
 use crate::checkpoint::architecture::Architecture;
 use crate::embedding::cache::{Cache, ImageRow, Recipe};
@@ -56,9 +57,9 @@ impl Engine {
         self
     }
 
-    /// Also makes a JPEG thumbnail of each image, with `longest` pixels on its longer side.
-    pub(crate) fn thumbnails(mut self, longest: Option<u32>) -> Self {
-        self.plan.thumbnails = longest;
+    /// Also makes a thumbnail of each image, for a page.
+    pub(crate) fn thumbnails(mut self, wanted: bool) -> Self {
+        self.plan.thumbnails = wanted.then_some(THUMBNAIL);
         self
     }
 

@@ -11,7 +11,7 @@ use crate::input::text_file::{Table, usual_separator};
 use crate::input::{dataset, prompt, text_file};
 use crate::model::DualEncoder;
 use crate::output::evaluation::{Figures, LabelFacts};
-use crate::run::flags::{LabelArgs, NoneArgs};
+use crate::run::flags::{LabelArgs, LabellingArgs, NoneArgs};
 use crate::run::labels::{NoneTexts, Texts};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
@@ -50,7 +50,17 @@ pub(crate) struct LabelSource<'a> {
     pub(crate) class_map: Option<&'a Path>,
 }
 
-impl LabelSource<'_> {
+impl<'a> LabelSource<'a> {
+    /// What the arguments say of the classes of `dataset`.
+    pub(crate) fn new(dataset: &'a Path, args: &'a LabellingArgs) -> Self {
+        Self {
+            dataset,
+            labels: &args.labels,
+            none: &args.none,
+            class_map: args.class_map.as_deref(),
+        }
+    }
+
     /// The labels given, else the classes' own names.
     pub(crate) fn labelling(&self, classes: &[String], console: &Console) -> Result<Labelling> {
         let names = self.names(classes, console)?;

@@ -6,7 +6,6 @@ pub(crate) mod calibration;
 pub(crate) mod console;
 pub(crate) mod engine;
 pub mod flags;
-pub(crate) mod foreign;
 pub(crate) mod images;
 pub(crate) mod labelling;
 pub(crate) mod labels;

@@ -1,11 +1,10 @@
 //! `longclip classify`: classifies images by how well each label fits.
 
-mod answer;
 mod page;
 mod question;
 mod sort;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -207,7 +206,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     question.fit(&args, &session, console)?;
     let engine = Engine::new(&session, args.engine.decode.options())
         .single(images.single())
-        .thumbnails(args.report.as_ref().map(|_| report::THUMBNAIL))
+        .thumbnails(args.report.is_some())
         .cached(cache)?;
     // Images are decoded while the model loads.
     let images = images.start(&engine, Stop::default());
@@ -262,9 +261,10 @@ fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
         args.output.file.path().map(PathBuf::as_path),
         args.report.as_deref(),
     ];
+    let [labels, templates] = args.labels.files();
     let inputs = [
-        args.labels.labels_file.as_deref(),
-        args.labels.templates.as_deref().map(Path::new),
+        labels,
+        templates,
         args.score.none.background_file.as_deref(),
         args.calibration.as_deref(),
         args.probe.as_deref(),

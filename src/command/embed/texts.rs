@@ -62,11 +62,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     stop.listen()?;
     let mut embedding = Embedding {
         encoder: model.as_ref(),
-        fitter: Fitter::new(
-            session.checkpoint.architecture.context_length,
-            policy,
-            console,
-        ),
+        fitter: Fitter::new(&session, policy, console),
         file: args.texts.as_deref(),
         earlier: destination.earlier(),
         destination,

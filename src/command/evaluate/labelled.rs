@@ -21,7 +21,7 @@ use crate::run::pipeline::{Encoded, Known};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
-use crate::run::{Console, Outcome, report};
+use crate::run::{Console, Outcome};
 use crate::task::metric::Resampling;
 use crate::task::zero_shot::{ClassScore, Score};
 
@@ -36,12 +36,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     };
     let dataset = dataset::labelled(&args.dataset, &options, IMAGES)?;
     console.remarks(&dataset.remarks);
-    let source = LabelSource {
-        dataset: &args.dataset,
-        labels: &args.labels,
-        none: &args.none,
-        class_map: args.class_map.as_deref(),
-    };
+    let source = LabelSource::new(&args.dataset, &args.labelling);
     let probe = TrainedProbe::read(args.probe.as_deref(), Score::Softmax)?;
     let variants = match &probe {
         Some(probe) => vec![source.of_probe(probe, &dataset.classes, console)?],
@@ -56,9 +51,8 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let session = Session::open(&model, console)?;
     let mut labels = Labels::fit(variants, probe.as_ref(), args, &session, console)?;
 
-    let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
     let engine = Engine::new(&session, args.engine.decode.options())
-        .thumbnails(thumbnails)
+        .thumbnails(args.results.report.is_some())
         .cached(cache)?;
     let images = Running::of(dataset.sources(), &engine, Stop::default());
     let model = engine.load(console)?;
@@ -81,7 +75,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     if counts.signal.is_some() {
         evaluating.keep_partial(console)?;
     } else if counts.answered > 0 {
-        let evaluation = evaluating.finish(args, &session, (temperature, counts.failed))?;
+        let evaluation = evaluating.finish(args, &session, temperature, counts.failed)?;
         summary::classification(&evaluation, args.results.format, console)?;
         let outcome = counts.outcome(console);
         let acc1 = evaluation.figures.acc1;
@@ -127,7 +121,7 @@ impl Labels {
             });
         }
         let context_length = session.checkpoint.architecture.context_length;
-        let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+        let mut fitter = Fitter::new(session, args.labelling.labels.long.policy()?, console);
         for variant in &mut variants {
             variant.fit(&mut fitter)?;
         }
@@ -199,7 +193,8 @@ impl<'a> Evaluating<'a> {
         self,
         args: &EvaluateArgs,
         session: &Session,
-        (temperature, failed): (f32, u64),
+        temperature: f32,
+        failed: u64,
     ) -> Result<Evaluation> {
         let how = Resampling {
             seed: args.against.seed,

@@ -9,7 +9,6 @@ mod flags;
 mod loader;
 mod memory;
 mod page;
-mod progress;
 mod recipe;
 mod result;
 mod run_folder;

@@ -15,8 +15,8 @@ use crate::output::evaluation::LabelFacts;
 use crate::output::report::Image;
 use crate::run::engine::Engine;
 use crate::run::flags::ModelChoice;
-use crate::run::foreign::Foreign;
 use crate::run::images::{Counts, Running};
+use crate::run::made_with::Foreign;
 use crate::run::made_with::{MadeWith, about_images};
 use crate::run::session::{Session, Stop, start_threads};
 use crate::run::{Console, Outcome, report};
@@ -78,9 +78,8 @@ pub(super) fn gather(
         .map(|wanted| wanted.fit(args, &session, console))
         .transpose()?;
     let shown = shown(args, &data);
-    let thumbnails = (!shown.is_empty()).then_some(report::THUMBNAIL);
     let engine = Engine::new(&session, args.engine.decode.options())
-        .thumbnails(thumbnails)
+        .thumbnails(!shown.is_empty())
         .cached(cache)?;
     let about = about_images(&session, &args.engine.decode)?;
     warn_differences(&data, (!samples.is_empty()).then_some(&about), console);

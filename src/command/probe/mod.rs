@@ -286,9 +286,8 @@ impl ProbeArgs {
             Some(self.data.data.as_path()),
             self.data.test.as_deref(),
             self.data.val.as_deref(),
-            self.labels.labels_file.as_deref(),
-            self.labels.templates.as_deref().map(Path::new),
         ];
+        inputs.extend(self.labels.files());
         inputs.extend(
             self.data
                 .labels_from

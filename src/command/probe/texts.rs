@@ -31,18 +31,13 @@ impl ClassTexts {
         has_model: bool,
         console: &Console,
     ) -> Result<Option<Self>> {
-        let labels = &args.labels;
-        let is_named = !labels.labels.is_empty()
-            || labels.labels_file.is_some()
-            || labels.templates.is_some()
-            || !labels.template.is_empty();
-        let is_needed = args.recipe().needs_texts() || is_named;
+        let is_needed = args.recipe().needs_texts() || args.labels.are_given();
         if !is_needed && !has_model {
             return Ok(None);
         }
         let source = LabelSource {
             dataset: &data.train.path,
-            labels,
+            labels: &args.labels,
             none: &NoneArgs::default(),
             class_map: None,
         };
@@ -65,8 +60,7 @@ impl ClassTexts {
         session: &Session,
         console: &Console,
     ) -> Result<Option<Self>> {
-        let context_length = session.checkpoint.architecture.context_length;
-        let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
+        let mut fitter = Fitter::new(session, args.labels.long.policy()?, console);
         let fitted = self.labelling.fit(&mut fitter);
         let fitted = optional(fitted, self.is_needed, console)?;
         fitter.finish();

@@ -1,7 +1,6 @@
 //! `longclip search`: searches a file of embeddings by text or image.
 
 mod index;
-mod own;
 mod query;
 mod sum;
 
@@ -21,8 +20,8 @@ use crate::run::images::IMAGES;
 use crate::run::results::chosen;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, advice, flags};
+use index::Own;
 use index::{Index, Wanted};
-use own::Own;
 use query::Query;
 use sum::Added;
 

@@ -98,8 +98,7 @@ fn encode_texts(
     policy: LongText,
     console: &Console,
 ) -> Result<Vec<Vec<f32>>> {
-    let context_length = engine.session.checkpoint.architecture.context_length;
-    let mut fitter = Fitter::new(context_length, policy, console);
+    let mut fitter = Fitter::new(&engine.session, policy, console);
     let mut fitted = Vec::new();
     for (number, query) in (1..).zip(queries) {
         if let Query::Text(text) = query {

@@ -218,6 +218,24 @@ pub struct LabelArgs {
     pub long: LongTextArgs,
 }
 
+impl LabelArgs {
+    /// The files named, which no output may replace.
+    pub(crate) fn files(&self) -> [Option<&Path>; 2] {
+        [
+            self.labels_file.as_deref(),
+            self.templates.as_deref().map(Path::new),
+        ]
+    }
+
+    /// Whether labels or templates are given.
+    pub(crate) fn are_given(&self) -> bool {
+        !self.labels.is_empty()
+            || self.labels_file.is_some()
+            || self.templates.is_some()
+            || !self.template.is_empty()
+    }
+}
+
 /// Handling of texts that are longer than the model's context.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Long texts")]
@@ -269,6 +287,31 @@ pub struct NoneArgs {
     /// Background texts from a file, in any format that --labels-file accepts
     #[arg(long, value_name = "NAME|FILE")]
     pub background_file: Option<PathBuf>,
+}
+
+/// The labels of a dataset's classes.
+#[derive(Clone, Debug, Args)]
+pub struct LabellingArgs {
+    /// The labels given.
+    #[command(flatten)]
+    pub labels: LabelArgs,
+    /// Texts that stand for none of them.
+    #[command(flatten)]
+    pub none: NoneArgs,
+    /// CSV file that maps the dataset's classes to labels: columns class and label
+    #[arg(long, value_name = "FILE", help_heading = "Labels")]
+    pub class_map: Option<PathBuf>,
+}
+
+impl LabellingArgs {
+    /// The files named, which no output may replace.
+    pub(crate) fn files(&self) -> impl Iterator<Item = Option<&Path>> {
+        let others = [
+            self.none.background_file.as_deref(),
+            self.class_map.as_deref(),
+        ];
+        self.labels.files().into_iter().chain(others)
+    }
 }
 
 /// Which scores are reported.

@@ -2,6 +2,8 @@
 
 mod page;
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 
 use super::{CaptionLines, EvaluateArgs, facts, summary, sweep};
@@ -17,7 +19,7 @@ use crate::run::pipeline::Known;
 use crate::run::recalls::{Kept, recalls};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
-use crate::run::{Console, Outcome, report, results};
+use crate::run::{Console, Outcome, results};
 use crate::task::retrieval::Retrieval;
 
 /// Evaluates retrieval.
@@ -28,9 +30,8 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&args.engine.model, console)?;
     let captions = Captions::fit(&dataset, args, &session, console)?;
-    let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
     let engine = Engine::new(&session, args.engine.decode.options())
-        .thumbnails(thumbnails)
+        .thumbnails(args.results.report.is_some())
         .cached(cache)?;
     let stop = Stop::default();
     let images = Running::of(dataset.sources(), &engine, stop.clone());
@@ -62,7 +63,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         texts: kept.texts.len(),
         failed: counts.failed,
         protocol: dataset.protocol.clone(),
-        long_text: args.labels.long.policy()?.name().to_owned(),
+        long_text: args.labelling.labels.long.policy()?.name().to_owned(),
         truncate_sweep,
         provenance: facts::provenance(args, &session)?,
     };
@@ -72,7 +73,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     }
     if let Some(folder) = &args.results.out {
         let mark = args.results.mark();
-        write_folder(folder, &dataset, (&kept, &found), &evaluation, mark)?;
+        write_folder(folder, &dataset, &kept, &found, &evaluation, mark)?;
     }
     summary::retrieval(&evaluation, args.results.format, console)?;
     Ok(outcome)
@@ -92,7 +93,7 @@ impl Captions {
         console: &Console,
     ) -> Result<Self> {
         let context_length = session.checkpoint.architecture.context_length;
-        let policy = args.labels.long.policy()?;
+        let policy = args.labelling.labels.long.policy()?;
         let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
         let cut = lengths.iter().map(|&tokens| {
             let fitter = Fitter::silent(tokens, LongText::Truncate);
@@ -100,7 +101,7 @@ impl Captions {
         });
         Ok(Self {
             cut: cut.collect::<Result<_>>()?,
-            texts: fit(dataset, Fitter::new(context_length, policy, console))?,
+            texts: fit(dataset, Fitter::new(session, policy, console))?,
         })
     }
 
@@ -147,9 +148,10 @@ fn fit(dataset: &Captioned, mut fitter: Fitter<'_>) -> Result<Vec<Fitted>> {
 
 /// Writes `ranks.csv`, with the rank of the image per caption, and `results.json`.
 fn write_folder(
-    folder: &std::path::Path,
+    folder: &Path,
     dataset: &Captioned,
-    (kept, found): (&Kept, &Retrieval),
+    kept: &Kept,
+    found: &Retrieval,
     evaluation: &RetrievalEvaluation,
     mark: &[u8],
 ) -> Result<()> {
@@ -162,7 +164,7 @@ fn write_folder(
     let header = header.into_iter().chain(last(IMAGE_BYTES)).collect();
     let rows = kept.texts.iter().zip(&found.image_of_text.0);
     let rows = rows.map(|(&text, rank)| {
-        let path: &std::path::Path = &dataset.images[dataset.image_of_text[text]];
+        let path: &Path = &dataset.images[dataset.image_of_text[text]];
         let image = ImageName::from(path);
         let bytes = image.bytes_as_text().unwrap_or_default();
         let row = [image.text, dataset.texts[text].clone(), rank.to_string()];
