@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::ClassifyArgs;
-use super::answer::Answer;
+use super::question::Answer;
 use crate::output;
 use crate::output::report::{Answer as Shown, Head, Kind, ReportWriter, Summary};
 use crate::run::images::Counts;

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::rows::{ImagePaths, Parts};
 use super::{Split, folders, pairs, rows};
-use crate::input::paths::{ImageRule, ImageSource};
+use crate::input::paths::{ImageRule, ImageSource, PathError};
 use crate::input::text_file::column::{CAPTION, PATH};
 use crate::input::text_file::{Fields, fields_of};
 use crate::input::{paths, text_file};
@@ -78,6 +78,15 @@ pub struct Captioned {
     pub notes: Vec<String>,
     /// The kind of file and what was read of it, for the report.
     pub protocol: String,
+}
+
+impl Captioned {
+    /// The images as the pipeline takes them.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
+        let paths = self.images.iter().cloned();
+        paths.map(|path| Ok(ImageSource::Path(path))).collect()
+    }
 }
 
 /// Reads images with captions.
