@@ -36,7 +36,7 @@ pub enum CpuPrecision {
 
 /// The four matrices of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum BlockMatrix {
     /// Queries, keys and values.
     Qkv,
     /// The attention's output projection.
@@ -50,15 +50,15 @@ pub enum Part {
 impl CpuPrecision {
     /// The precision of one matrix in `layer` of `layers`.
     #[must_use]
-    pub fn of(self, part: Part, layer: usize, layers: usize) -> kernel::Precision {
-        let first_attention = layer == 0 && matches!(part, Part::Qkv | Part::Out);
+    pub fn of(self, part: BlockMatrix, layer: usize, layers: usize) -> kernel::Precision {
+        let first_attention = layer == 0 && matches!(part, BlockMatrix::Qkv | BlockMatrix::Out);
         let bf16 = if first_attention {
             kernel::Precision::F32
         } else {
             kernel::Precision::Bf16
         };
         // The first layer in 8 bits, as thirds of the tower.
-        let thirds = if part == Part::Qkv { 2 } else { 1 };
+        let thirds = if part == BlockMatrix::Qkv { 2 } else { 1 };
         match self {
             Self::F32 => kernel::Precision::F32,
             Self::Bf16 => bf16,

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::npy::{HEAD_BYTES, Header};
 use super::numbers::{Element, Layout, Numbers, rows_and_columns};
-use crate::checkpoint::container::{Bytes, Content, Zip};
+use crate::checkpoint::container::{Bytes, MemberContent, Zip};
 use crate::embedding::check_dim;
 use crate::embedding::read::{header, map};
 
@@ -63,8 +63,8 @@ pub(super) fn npz(path: &Path, wanted: Option<&str>) -> Result<Numbers> {
     });
     let (name, _) = choose(path, arrays.collect(), wanted)?;
     let content = match zip.content(&format!("{name}.npy"))? {
-        Content::Stored(range) => (Arc::clone(&bytes), range),
-        Content::Inflated(content) => {
+        MemberContent::Stored(range) => (Arc::clone(&bytes), range),
+        MemberContent::Inflated(content) => {
             let range = 0..content.len();
             (Arc::new(Bytes::Owned(content)), range)
         }
