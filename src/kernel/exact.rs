@@ -52,7 +52,12 @@ pub(crate) fn exact_scores(samples: &[f32], weights: &[f64], dim: usize) -> Vec<
 ///
 /// Panics when the lengths are not multiples of `dim` and `m`, or the numbers of samples differ.
 #[must_use]
-pub(crate) fn exact_gradients(residuals: &[f64], samples: &[f32], m: usize, dim: usize) -> Vec<f64> {
+pub(crate) fn exact_gradients(
+    residuals: &[f64],
+    samples: &[f32],
+    m: usize,
+    dim: usize,
+) -> Vec<f64> {
     gradients_at(level(), residuals, samples, m, dim)
 }
 

@@ -32,17 +32,17 @@ pub(crate) mod testing;
 pub(crate) use activation::Activation;
 pub(crate) use attention::{AttentionShape, MOST_HEAD_COLUMNS, Segment, attention, attention_bf16};
 pub(crate) use backward::{
-    AdamWStep, NormGradients, activate_rows, activation_backward, adamw, add_bias,
-    attention_backward, column_sums, layer_norm_backward, squared_norm,
+    AdamWStep, activate_rows, activation_backward, adamw, add_bias, attention_backward,
+    column_sums, layer_norm_backward, squared_norm,
 };
 pub(crate) use encode::Precision;
 pub(crate) use exact::{exact_gradients, exact_products, exact_scores};
-pub(crate) use level::{
-    LEVEL_VARIABLE, Level, check_level, features, has_native_bf16, has_native_int8, level,
+pub(crate) use level::{check_level, features, has_native_bf16};
+pub(crate) use matmul::{
+    Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec,
 };
-pub(crate) use matmul::{Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec};
 pub(crate) use norm::{Norm, layer_norm};
-pub(crate) use pack::{Fill, PackedMatrix};
+pub(crate) use pack::PackedMatrix;
 pub(crate) use pool::average_pool;
 pub(crate) use product::{View, add_product, product};
 pub(crate) use streamed::streamed_products;

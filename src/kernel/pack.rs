@@ -110,17 +110,6 @@ impl PackedMatrix {
         self.k
     }
 
-    /// Memory it occupies, in bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        let smoothing = self.smoothing.as_ref().map_or(0, Vec::len);
-        self.data.bytes() + 4 * (self.factors.len() + self.sums.len() + smoothing)
-    }
-
-    /// Its number format.
-    pub(crate) fn precision(&self) -> Precision {
-        self.precision
-    }
-
     /// Groups of output features.
     pub(super) fn groups(&self) -> usize {
         groups_of(self.n, self.group)

@@ -50,7 +50,7 @@ pub enum BlockMatrix {
 impl CpuPrecision {
     /// The precision of one matrix in `layer` of `layers`.
     #[must_use]
-    pub fn of(self, part: BlockMatrix, layer: usize, layers: usize) -> kernel::Precision {
+    pub(crate) fn of(self, part: BlockMatrix, layer: usize, layers: usize) -> kernel::Precision {
         let first_attention = layer == 0 && matches!(part, BlockMatrix::Qkv | BlockMatrix::Out);
         let bf16 = if first_attention {
             kernel::Precision::F32
@@ -72,13 +72,13 @@ impl CpuPrecision {
     /// The precision of a ResNet except its stem, which is in f32: convolutions are not computed
     /// in 8 bits, so [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 there.
     #[must_use]
-    pub fn of_convolutions(self) -> kernel::Precision {
+    pub(crate) fn of_convolutions(self) -> kernel::Precision {
         self.of_edges()
     }
 
     /// The precision of the patch embedding and the projections.
     #[must_use]
-    pub fn of_edges(self) -> kernel::Precision {
+    pub(crate) fn of_edges(self) -> kernel::Precision {
         match self {
             Self::F32 => kernel::Precision::F32,
             Self::Bf16 | Self::Int8 | Self::Int8Fast => kernel::Precision::Bf16,

@@ -112,7 +112,12 @@ pub(super) fn total(parts: &[Vec<f32>], width: usize) -> Vec<f32> {
 /// The initial output of a linear layer: its bias (if any) in every row, added to `onto` if given;
 /// [rows, width].
 #[must_use]
-pub(crate) fn add_bias(rows: usize, width: usize, bias: Option<&[f32]>, onto: Option<&[f32]>) -> Vec<f32> {
+pub(crate) fn add_bias(
+    rows: usize,
+    width: usize,
+    bias: Option<&[f32]>,
+    onto: Option<&[f32]>,
+) -> Vec<f32> {
     let mut out = match onto {
         Some(values) => values.to_vec(),
         None => vec![0.0; rows * width],
