@@ -119,12 +119,6 @@ impl Tally {
         Ok(())
     }
 
-    /// The number of classes.
-    #[must_use]
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
-
     /// The samples so far, in the order added.
     #[must_use]
     pub fn answers(&self) -> &[Classified] {
