@@ -59,9 +59,9 @@
 pub mod checkpoint;
 pub mod command;
 pub mod embedding;
-pub mod file;
+pub(crate) mod file;
 pub mod input;
-pub mod kernel;
+pub(crate) mod kernel;
 pub mod model;
 pub mod output;
 pub mod run;

@@ -13,7 +13,7 @@ use super::container::{Archive, Container};
 use super::layout::{self, canonical};
 use super::positions::{State, Table};
 use super::sizes::{self, Sizes, Stated};
-use super::source::{ModelFiles, Source};
+use super::source::{ModelFiles, ModelSource};
 use super::{Checkpoint, Tensors, header, merge, open, tiny};
 use crate::file::digest::sha256_of;
 
@@ -104,11 +104,11 @@ impl fmt::Display for Heads {
 
 /// Inspects what `source` names, reading every byte of it. Problems are part of the result.
 #[must_use]
-pub fn inspect(source: &Source, stated: &Stated) -> Inspection {
+pub fn inspect(source: &ModelSource, stated: &Stated) -> Inspection {
     let mut found = Inspection::default();
     let outcome = match source {
-        Source::BuiltIn => built_in(&mut found, stated),
-        Source::Files(files) => {
+        ModelSource::BuiltIn => built_in(&mut found, stated),
+        ModelSource::Files(files) => {
             found.model.clone_from(&files.name);
             found.files.clone_from(&files.weights);
             look(&mut found, files, stated)

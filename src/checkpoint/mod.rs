@@ -29,7 +29,7 @@ use config::ModelConfig;
 use container::{Archive, Container, StoredTensor};
 use sha2::{Digest as _, Sha256};
 use sizes::{Heads, Sizes, Stated};
-use source::{ModelFiles, Source};
+use source::{ModelFiles, ModelSource};
 
 use crate::input::preprocess::Preprocess;
 use crate::input::tokenizer::VOCABULARY;
@@ -72,10 +72,10 @@ impl Checkpoint {
     /// # Errors
     /// When a file is broken, a tensor is missing, unused or misshapen, or the files contradict
     /// each other.
-    pub fn load(source: &Source, stated: &Stated) -> Result<Self> {
+    pub fn load(source: &ModelSource, stated: &Stated) -> Result<Self> {
         match source {
-            Source::BuiltIn => tiny::checkpoint(stated),
-            Source::Files(files) => Self::from_files(files, stated)
+            ModelSource::BuiltIn => tiny::checkpoint(stated),
+            ModelSource::Files(files) => Self::from_files(files, stated)
                 .with_context(|| format!("cannot load model {:?}", files.name)),
         }
     }
@@ -84,10 +84,10 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When a file is broken, or the files contradict each other or are not a CLIP model.
-    pub fn sizes(source: &Source) -> Result<(Architecture, Vec<String>)> {
+    pub fn sizes(source: &ModelSource) -> Result<(Architecture, Vec<String>)> {
         let files = match source {
-            Source::BuiltIn => return Ok((tiny::architecture()?, Vec::new())),
-            Source::Files(files) => files,
+            ModelSource::BuiltIn => return Ok((tiny::architecture()?, Vec::new())),
+            ModelSource::Files(files) => files,
         };
         let read = || {
             let config = ModelConfig::read(files)?;

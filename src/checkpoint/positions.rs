@@ -36,7 +36,7 @@ pub struct Table {
 
 /// How new rows are computed from old ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum Interpolation {
     /// Keeps the first rows, interpolates linearly between the others, and extrapolates the last
     /// line to the end.
     KnowledgePreserving,
@@ -48,10 +48,10 @@ pub enum Method {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stretch {
     /// The method.
-    pub method: Method,
-    /// Rows that are kept; ignored by [`Method::Linear`].
+    pub method: Interpolation,
+    /// Rows that are kept; ignored by [`Interpolation::Linear`].
     pub keep: usize,
-    /// New rows for each old row after them; ignored by [`Method::Linear`].
+    /// New rows for each old row after them; ignored by [`Interpolation::Linear`].
     pub ratio: f64,
     /// Rows of the new table.
     pub rows: usize,
@@ -64,7 +64,7 @@ impl Stretch {
     /// When the result is not a longer table.
     pub fn new(
         old: usize,
-        method: Method,
+        method: Interpolation,
         keep: Option<usize>,
         ratio: Option<f64>,
         rows: Option<usize>,
@@ -90,7 +90,7 @@ impl Stretch {
         let rows = rows.unwrap_or(most);
         ensure!(rows >= old, "{rows} rows are fewer than the existing {old}");
         ensure!(
-            method == Method::Linear || rows <= most,
+            method == Interpolation::Linear || rows <= most,
             "{rows} rows are more than the {most} that --keep {keep} and --ratio {ratio} produce \
              from {old}"
         );
@@ -105,9 +105,11 @@ impl Stretch {
     /// The (fractional) old row that new row `row` corresponds to, among `old` rows.
     fn source(&self, row: usize, old: usize) -> f64 {
         match self.method {
-            Method::KnowledgePreserving if row < self.keep => row as f64,
-            Method::KnowledgePreserving => self.keep as f64 + (row - self.keep) as f64 / self.ratio,
-            Method::Linear => {
+            Interpolation::KnowledgePreserving if row < self.keep => row as f64,
+            Interpolation::KnowledgePreserving => {
+                self.keep as f64 + (row - self.keep) as f64 / self.ratio
+            }
+            Interpolation::Linear => {
                 let place = (row as f64 + 0.5) * old as f64 / self.rows as f64 - 0.5;
                 place.clamp(0.0, (old - 1) as f64)
             }
@@ -162,7 +164,7 @@ impl Table {
         };
         let anchors = self.anchors(ratio);
         let lines = anchors.stretched(&Stretch {
-            method: Method::KnowledgePreserving,
+            method: Interpolation::KnowledgePreserving,
             keep: KEPT,
             ratio: ratio as f64,
             rows: self.rows(),
@@ -247,19 +249,25 @@ mod tests {
     }
 
     fn long_clip() -> Stretch {
-        Stretch::new(77, Method::KnowledgePreserving, None, None, None).unwrap()
+        Stretch::new(77, Interpolation::KnowledgePreserving, None, None, None).unwrap()
     }
 
     #[test]
     fn long_clips_numbers_are_the_defaults() {
         let expected = Stretch {
-            method: Method::KnowledgePreserving,
+            method: Interpolation::KnowledgePreserving,
             keep: 20,
             ratio: 4.0,
             rows: 248,
         };
         assert_eq!(long_clip(), expected);
-        let by_rows = Stretch::new(77, Method::KnowledgePreserving, None, None, Some(248));
+        let by_rows = Stretch::new(
+            77,
+            Interpolation::KnowledgePreserving,
+            None,
+            None,
+            Some(248),
+        );
         assert_eq!(by_rows.unwrap(), expected);
     }
 
@@ -393,7 +401,7 @@ mod tests {
 
     #[test]
     fn parameters_that_do_not_lengthen_the_table_are_refused() {
-        let kps = Method::KnowledgePreserving;
+        let kps = Interpolation::KnowledgePreserving;
         let cases = [
             (Some(77), None, None, "leaves none"),
             (None, Some(0.5), None, "does not stretch"),
@@ -405,7 +413,7 @@ mod tests {
             let error = Stretch::new(77, kps, keep, ratio, rows).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
-        let linear = Stretch::new(77, Method::Linear, None, None, Some(100)).unwrap();
+        let linear = Stretch::new(77, Interpolation::Linear, None, None, Some(100)).unwrap();
         let new = table(77, 3).stretched(&linear);
         assert_eq!(new.rows(), 100);
         assert_eq!(new.row(0), table(77, 3).row(0));

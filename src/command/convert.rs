@@ -137,8 +137,8 @@ pub fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outcome> {
         ));
     }
     let method = match args.method {
-        StretchMethod::Kps => positions::Method::KnowledgePreserving,
-        StretchMethod::Linear => positions::Method::Linear,
+        StretchMethod::Kps => positions::Interpolation::KnowledgePreserving,
+        StretchMethod::Linear => positions::Interpolation::Linear,
     };
     let stretch = Stretch::new(old.rows(), method, args.keep, args.ratio, args.to)?;
     let new = old.stretched(&stretch);
@@ -161,8 +161,8 @@ impl FileArgs {
             console.warn(warning);
         }
         let hashes = match &source {
-            source::Source::BuiltIn => vec![tiny::sha256()],
-            source::Source::Files(files) => digest::sha256_of(&files.weights)?,
+            source::ModelSource::BuiltIn => vec![tiny::sha256()],
+            source::ModelSource::Files(files) => digest::sha256_of(&files.weights)?,
         };
         Ok((checkpoint, hashes))
     }

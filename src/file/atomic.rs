@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, TempPath};
 /// complete. If dropped before that, it leaves nothing.
 ///
 /// Pipes and devices cannot be replaced and are written to directly.
-pub struct AtomicFile {
+pub(crate) struct AtomicFile {
     path: PathBuf,
     content: Content,
 }
@@ -29,7 +29,7 @@ impl AtomicFile {
     /// # Errors
     /// When `path` is a folder, its folder is missing or not writable, or a pipe or device
     /// cannot be opened.
-    pub fn create(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
         let shown = path.display();
         if path.is_dir() {
             bail!("the output {shown} is a folder; name a file in it");
@@ -52,7 +52,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// As [`AtomicFile::create`].
-    pub fn create_alone(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn create_alone(path: &Path) -> anyhow::Result<Self> {
         if path.is_dir() || is_written_directly(path) {
             return Self::create(path);
         }
@@ -78,7 +78,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When the system has no file handle left.
-    pub fn sink(&self) -> io::Result<Box<dyn Write + Send>> {
+    pub(crate) fn sink(&self) -> io::Result<Box<dyn Write + Send>> {
         let file = match &self.content {
             Content::Temporary(file) => file.as_file(),
             Content::Direct(file) => file,
@@ -91,7 +91,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When not all of it reached the disk.
-    pub fn sync(&self) -> anyhow::Result<()> {
+    pub(crate) fn sync(&self) -> anyhow::Result<()> {
         let Content::Temporary(file) = &self.content else {
             return Ok(());
         };
@@ -104,7 +104,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// When not all of it reached the disk, or the rename fails; nothing is left then.
-    pub fn commit(self) -> anyhow::Result<()> {
+    pub(crate) fn commit(self) -> anyhow::Result<()> {
         let place = target(&self.path);
         self.persist(&place)
     }
@@ -115,7 +115,7 @@ impl AtomicFile {
     ///
     /// # Errors
     /// As [`AtomicFile::commit`].
-    pub fn keep_partial(self) -> anyhow::Result<PathBuf> {
+    pub(crate) fn keep_partial(self) -> anyhow::Result<PathBuf> {
         if matches!(self.content, Content::Direct(_)) {
             return Ok(self.path);
         }
@@ -145,7 +145,7 @@ impl AtomicFile {
 
 /// Path at which [`AtomicFile::create_alone`] writes the file for `path`.
 #[must_use]
-pub fn writing_of(path: &Path) -> PathBuf {
+pub(crate) fn writing_of(path: &Path) -> PathBuf {
     let mut name = OsString::from(target(path));
     name.push(".writing");
     PathBuf::from(name)
@@ -156,7 +156,7 @@ pub fn writing_of(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// When the rename fails.
-pub fn finish_writing(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn finish_writing(path: &Path) -> anyhow::Result<()> {
     let place = target(path);
     fs::rename(writing_of(path), &place)
         .with_context(|| format!("cannot rename the output to {}", place.display()))?;

@@ -8,13 +8,13 @@ use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 
 /// A SHA-256.
-pub type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// The SHA-256 of a file.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn sha256(path: &Path) -> Result<Digest> {
+pub(crate) fn sha256(path: &Path) -> Result<Digest> {
     let reading = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(reading)?;
     let mut hash = Sha256::new();
@@ -31,14 +31,14 @@ pub fn sha256(path: &Path) -> Result<Digest> {
 ///
 /// # Errors
 /// When one cannot be read.
-pub fn sha256_of(files: &[PathBuf]) -> Result<Vec<String>> {
+pub(crate) fn sha256_of(files: &[PathBuf]) -> Result<Vec<String>> {
     let digits = |file: &PathBuf| Ok(hexadecimal(&sha256(file)?));
     files.iter().map(digits).collect()
 }
 
 /// Two lowercase hexadecimal digits per byte.
 #[must_use]
-pub fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

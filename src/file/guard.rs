@@ -11,7 +11,7 @@ thread_local! {
 
 /// Runs `work`; `None` if it panicked. Nothing is printed for such a panic: the process's panic
 /// hook is wrapped once, and the wrapper is silent on threads that are inside this function.
-pub fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch<T>(work: impl FnOnce() -> T) -> Option<T> {
     static INSTALL: Once = Once::new();
     INSTALL.call_once(|| {
         let previous = take_hook();

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 ///
 /// # Errors
 /// When another run has it, or it cannot be opened.
-pub fn lock(path: &Path) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -27,7 +27,7 @@ pub fn lock(path: &Path) -> Result<File> {
 
 /// Another run is writing the same file.
 #[derive(Debug)]
-pub struct Locked(PathBuf);
+pub(crate) struct Locked(PathBuf);
 
 impl std::fmt::Display for Locked {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

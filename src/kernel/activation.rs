@@ -9,7 +9,7 @@ use super::simd::Simd;
 
 /// The activation after a linear layer or a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
+pub(crate) enum Activation {
     /// x * sigmoid(1.702 x), in OpenAI's CLIP and Long-CLIP.
     QuickGelu,
     /// x * Phi(x), with Phi the normal CDF (erf, not tanh), in most open_clip models.

@@ -48,11 +48,6 @@ impl Buffer {
         self.layout.size() / 4
     }
 
-    /// Size in bytes.
-    pub(super) fn bytes(&self) -> usize {
-        self.layout.size()
-    }
-
     /// The address of the first lane. Only the buffer's owner may write through it.
     pub(super) fn pointer(&self) -> *mut f32 {
         self.start.as_ptr()

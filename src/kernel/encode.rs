@@ -11,7 +11,7 @@ use super::simd::Simd;
 
 /// The number format of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Precision {
+pub(crate) enum Precision {
     /// 32-bit floats.
     F32,
     /// Weights and activations rounded to bfloat16, sums in f32.

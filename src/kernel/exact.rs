@@ -30,7 +30,7 @@ const SAMPLES: usize = 256;
 ///
 /// Panics when the lengths are not multiples of `dim`.
 #[must_use]
-pub fn exact_products(left: &[f32], right: &[f32], dim: usize) -> Vec<f32> {
+pub(crate) fn exact_products(left: &[f32], right: &[f32], dim: usize) -> Vec<f32> {
     products_at(level(), left, right, dim)
 }
 
@@ -41,7 +41,7 @@ pub fn exact_products(left: &[f32], right: &[f32], dim: usize) -> Vec<f32> {
 ///
 /// Panics when the lengths are not multiples of `dim`.
 #[must_use]
-pub fn exact_scores(samples: &[f32], weights: &[f64], dim: usize) -> Vec<f64> {
+pub(crate) fn exact_scores(samples: &[f32], weights: &[f64], dim: usize) -> Vec<f64> {
     products_at(level(), samples, weights, dim)
 }
 
@@ -52,7 +52,12 @@ pub fn exact_scores(samples: &[f32], weights: &[f64], dim: usize) -> Vec<f64> {
 ///
 /// Panics when the lengths are not multiples of `dim` and `m`, or the numbers of samples differ.
 #[must_use]
-pub fn exact_gradients(residuals: &[f64], samples: &[f32], m: usize, dim: usize) -> Vec<f64> {
+pub(crate) fn exact_gradients(
+    residuals: &[f64],
+    samples: &[f32],
+    m: usize,
+    dim: usize,
+) -> Vec<f64> {
     gradients_at(level(), residuals, samples, m, dim)
 }
 

@@ -13,7 +13,7 @@ use super::simd::avx512::BASE;
 
 /// A vector instruction set that every kernel supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub(crate) enum Level {
     /// Plain Rust, on any CPU.
     Scalar,
     /// 128-bit vectors of 64-bit ARM.
@@ -25,7 +25,7 @@ pub enum Level {
 }
 
 /// The environment variable that forces a [`Level`]: `scalar`, `neon`, `avx2` or `avx512`.
-pub const LEVEL_VARIABLE: &str = "LONGCLIP_KERNEL";
+pub(crate) const LEVEL_VARIABLE: &str = "LONGCLIP_KERNEL";
 
 /// All levels with their names in [`LEVEL_VARIABLE`].
 const NAMES: [(&str, Level); 4] = [
@@ -37,7 +37,7 @@ const NAMES: [(&str, Level); 4] = [
 
 /// The level of this process: the best one this CPU supports, or the one that [`LEVEL_VARIABLE`]
 /// asks for. Read once; invalid values, which [`check_level`] reports, mean the best.
-pub fn level() -> Level {
+pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| match asked() {
         Ok(Some(level)) => level,
@@ -49,7 +49,7 @@ pub fn level() -> Level {
 ///
 /// # Errors
 /// When it does not; lists the valid names.
-pub fn check_level() -> Result<(), String> {
+pub(crate) fn check_level() -> Result<(), String> {
     asked().map(|_| ())
 }
 
@@ -152,18 +152,18 @@ pub(super) fn native_int8(level: Level) -> bool {
 }
 
 /// Whether bf16 products run at twice the speed of f32 here, instead of being emulated.
-pub fn has_native_bf16() -> bool {
+pub(crate) fn has_native_bf16() -> bool {
     native_bf16(level())
 }
 
 /// Whether 8-bit products run at four times the speed of f32 here, instead of being emulated.
-pub fn has_native_int8() -> bool {
+pub(crate) fn has_native_int8() -> bool {
     native_int8(level())
 }
 
 /// The names of the instruction sets in use, for reports: `["avx512f", "avx512_bf16",
 /// "avx512_vnni"]`.
-pub fn features() -> Vec<&'static str> {
+pub(crate) fn features() -> Vec<&'static str> {
     let base = match level() {
         Level::Scalar => "scalar",
         Level::Neon => "neon",

@@ -23,26 +23,26 @@ mod pack;
 mod parallel;
 mod pool;
 mod product;
-pub mod resize;
+pub(crate) mod resize;
 mod simd;
 mod streamed;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use activation::Activation;
-pub use attention::{AttentionShape, MOST_HEAD_COLUMNS, Segment, attention, attention_bf16};
-pub use backward::{
-    AdamWStep, NormGradients, activate_rows, activation_backward, adamw, add_bias,
-    attention_backward, column_sums, layer_norm_backward, squared_norm,
+pub(crate) use activation::Activation;
+pub(crate) use attention::{AttentionShape, MOST_HEAD_COLUMNS, Segment, attention, attention_bf16};
+pub(crate) use backward::{
+    AdamWStep, activate_rows, activation_backward, adamw, add_bias, attention_backward,
+    column_sums, layer_norm_backward, squared_norm,
 };
-pub use encode::Precision;
-pub use exact::{exact_gradients, exact_products, exact_scores};
-pub use level::{
-    LEVEL_VARIABLE, Level, check_level, features, has_native_bf16, has_native_int8, level,
+pub(crate) use encode::Precision;
+pub(crate) use exact::{exact_gradients, exact_products, exact_scores};
+pub(crate) use level::{check_level, features, has_native_bf16};
+pub(crate) use matmul::{
+    Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec,
 };
-pub use matmul::{Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec};
-pub use norm::{Norm, layer_norm};
-pub use pack::{Fill, PackedMatrix};
-pub use pool::average_pool;
-pub use product::{View, add_product, product};
-pub use streamed::streamed_products;
+pub(crate) use norm::{Norm, layer_norm};
+pub(crate) use pack::PackedMatrix;
+pub(crate) use pool::average_pool;
+pub(crate) use product::{View, add_product, product};
+pub(crate) use streamed::streamed_products;

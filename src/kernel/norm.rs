@@ -11,13 +11,13 @@ use super::simd::Simd;
 
 /// The parameters of a layer normalisation over `gain.len()` columns.
 #[derive(Clone, Copy, Debug)]
-pub struct Norm<'a> {
+pub(crate) struct Norm<'a> {
     /// Scale of each column.
-    pub gain: &'a [f32],
+    pub(crate) gain: &'a [f32],
     /// Offset of each column.
-    pub bias: &'a [f32],
+    pub(crate) bias: &'a [f32],
     /// Epsilon, added to the variance before the square root.
-    pub epsilon: f32,
+    pub(crate) epsilon: f32,
 }
 
 /// The sum of the values' distances to `shift`, or of their squares.
@@ -101,7 +101,7 @@ impl Job for NormRows<'_> {
 /// Normalises `rows` [m, width] into `out` [m, width], width = `norm.gain.len()`.
 ///
 /// Panics when the lengths do not match.
-pub fn layer_norm(rows: &[f32], norm: &Norm, out: &mut [f32]) {
+pub(crate) fn layer_norm(rows: &[f32], norm: &Norm, out: &mut [f32]) {
     layer_norm_at(level(), rows, norm, out);
 }
 

@@ -8,11 +8,11 @@ use super::parallel::{Counter, region};
 use super::simd::{Rows, Simd};
 
 /// Writes row j of a weight matrix, k values, to its second argument.
-pub type Fill<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+pub(crate) type Fill<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// The weights of a linear layer, [n, k] (n output features): for every group of LANES output
 /// features, the lanes of all k side by side: `[group][lane of k][feature]`.
-pub struct PackedMatrix {
+pub(crate) struct PackedMatrix {
     pub(super) n: usize,
     pub(super) k: usize,
     pub(super) precision: Precision,
@@ -36,7 +36,7 @@ impl PackedMatrix {
     /// `smoothing`, k positive factors, moves outlier activations into the weights: activation
     /// column i is multiplied by its factor and weight column i divided. Only [`Precision::Int8`]
     /// needs it; for others it is ignored, because the product is the same.
-    pub fn pack(
+    pub(crate) fn pack(
         n: usize,
         k: usize,
         precision: Precision,
@@ -101,24 +101,13 @@ impl PackedMatrix {
     }
 
     /// Output features.
-    pub fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         self.n
     }
 
     /// Input features.
-    pub fn k(&self) -> usize {
+    pub(crate) fn k(&self) -> usize {
         self.k
-    }
-
-    /// Memory it occupies, in bytes.
-    pub fn bytes(&self) -> usize {
-        let smoothing = self.smoothing.as_ref().map_or(0, Vec::len);
-        self.data.bytes() + 4 * (self.factors.len() + self.sums.len() + smoothing)
-    }
-
-    /// Its number format.
-    pub fn precision(&self) -> Precision {
-        self.precision
     }
 
     /// Groups of output features.

@@ -12,7 +12,7 @@ const LEAST_VALUES: usize = 1 << 16;
 /// Runs on the current rayon pool.
 ///
 /// Panics when lengths do not match.
-pub fn average_pool(
+pub(crate) fn average_pool(
     pixels: &[f32],
     images: usize,
     [height, width]: [usize; 2],

@@ -11,7 +11,7 @@ use super::parallel::threads_for;
 
 /// A matrix view of a slice, with contiguous rows or columns.
 #[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
+pub(crate) struct View<'a> {
     values: &'a [f32],
     shape: [usize; 2],
     strides: [usize; 2],
@@ -22,7 +22,7 @@ impl<'a> View<'a> {
     ///
     /// Panics when the count does not match.
     #[must_use]
-    pub fn new(values: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
+    pub(crate) fn new(values: &'a [f32], [rows, columns]: [usize; 2]) -> Self {
         assert_eq!(
             values.len(),
             rows * columns,
@@ -39,7 +39,7 @@ impl<'a> View<'a> {
     ///
     /// Panics when they reach beyond `values`.
     #[must_use]
-    pub fn strided(values: &'a [f32], [rows, columns]: [usize; 2], stride: usize) -> Self {
+    pub(crate) fn strided(values: &'a [f32], [rows, columns]: [usize; 2], stride: usize) -> Self {
         let reach = rows
             .checked_sub(1)
             .map_or(0, |last| last * stride + columns);
@@ -57,7 +57,7 @@ impl<'a> View<'a> {
 
     /// The transpose, [columns, rows], of the same values.
     #[must_use]
-    pub fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         let ([rows, columns], [down, across]) = (self.shape, self.strides);
         Self {
             shape: [columns, rows],
@@ -72,7 +72,7 @@ impl<'a> View<'a> {
 /// Runs on the current rayon pool.
 ///
 /// Panics when the shapes do not match.
-pub fn add_product(left: View, right: View, out: &mut [f32]) {
+pub(crate) fn add_product(left: View, right: View, out: &mut [f32]) {
     let [m, n] = [left.shape[0], right.shape[1]];
     assert_eq!(out.len(), m * n, "the output is not [{m}, {n}]");
     let threads = threads_for(2 * m * n * left.shape[1]);
@@ -86,7 +86,7 @@ pub fn add_product(left: View, right: View, out: &mut [f32]) {
 
 /// [`add_product`] into a new vector.
 #[must_use]
-pub fn product(left: View, right: View) -> Vec<f32> {
+pub(crate) fn product(left: View, right: View) -> Vec<f32> {
     let [m, n] = [left.shape[0], right.shape[1]];
     let threads = threads_for(2 * m * n * left.shape[1]);
     let mut out = vec![0.0; m * n];

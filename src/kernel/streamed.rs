@@ -18,7 +18,7 @@ const ROWS: usize = 4;
 /// L2 cache or are read once.
 ///
 /// Panics when the lengths do not match.
-pub fn streamed_products(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+pub(crate) fn streamed_products(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
     streamed_products_at(level(), queries, rows, dim, out);
 }
 

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::attention::{Attention, gather};
-use super::device::{Compute, Part};
+use super::device::{BlockMatrix, Compute};
 use super::layer::{LayerNorm, Linear};
 use super::sequences::Sequences;
 use super::weights::Weights;
@@ -75,7 +75,7 @@ impl Block {
             path,
             norms: [&norm1, &norm2],
         };
-        let linear = |part: Part, names: &[&str]| {
+        let linear = |part: BlockMatrix, names: &[&str]| {
             let paths: Vec<_> = names.iter().map(|name| format!("{path}.{name}")).collect();
             let precision = match weights.compute {
                 Compute::Kernel(precision) => precision.of(part, layer, tower.layers),
@@ -89,18 +89,19 @@ impl Block {
         };
         Ok(Self {
             qkv: linear(
-                Part::Qkv,
+                BlockMatrix::Qkv,
                 &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
             )?,
-            out: linear(Part::Out, &["self_attn.out_proj"])?,
-            fc1: linear(Part::Fc1, &["mlp.fc1"])?,
-            fc2: linear(Part::Fc2, &["mlp.fc2"])?,
+            out: linear(BlockMatrix::Out, &["self_attn.out_proj"])?,
+            fc1: linear(BlockMatrix::Fc1, &["mlp.fc1"])?,
+            fc2: linear(BlockMatrix::Fc2, &["mlp.fc2"])?,
             attention: Attention {
                 width: tower.width,
                 heads: tower.heads,
                 bf16: match weights.compute {
                     Compute::Kernel(precision) => {
-                        precision.of(Part::Qkv, layer, tower.layers) != kernel::Precision::F32
+                        precision.of(BlockMatrix::Qkv, layer, tower.layers)
+                            != kernel::Precision::F32
                     }
                     Compute::Candle(..) => false,
                 },
@@ -198,12 +199,12 @@ struct Smoothing<'a> {
 
 impl Smoothing<'_> {
     /// One factor for each input of the layers at `paths`, which form `part` of the block.
-    fn factors(&self, part: Part, paths: &[String]) -> Result<Vec<f32>> {
+    fn factors(&self, part: BlockMatrix, paths: &[String]) -> Result<Vec<f32>> {
         let sizes = match part {
-            Part::Qkv => after_norm(self.norms[0]),
-            Part::Fc1 => after_norm(self.norms[1]),
-            Part::Out => self.after_layer("self_attn.v_proj", self.norms[0])?,
-            Part::Fc2 => self.after_layer("mlp.fc1", self.norms[1])?,
+            BlockMatrix::Qkv => after_norm(self.norms[0]),
+            BlockMatrix::Fc1 => after_norm(self.norms[1]),
+            BlockMatrix::Out => self.after_layer("self_attn.v_proj", self.norms[0])?,
+            BlockMatrix::Fc2 => self.after_layer("mlp.fc1", self.norms[1])?,
         };
         let mut largest = vec![0.0f32; sizes.len()];
         for path in paths {

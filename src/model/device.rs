@@ -36,7 +36,7 @@ pub enum CpuPrecision {
 
 /// The four matrices of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum BlockMatrix {
     /// Queries, keys and values.
     Qkv,
     /// The attention's output projection.
@@ -50,15 +50,15 @@ pub enum Part {
 impl CpuPrecision {
     /// The precision of one matrix in `layer` of `layers`.
     #[must_use]
-    pub fn of(self, part: Part, layer: usize, layers: usize) -> kernel::Precision {
-        let first_attention = layer == 0 && matches!(part, Part::Qkv | Part::Out);
+    pub(crate) fn of(self, part: BlockMatrix, layer: usize, layers: usize) -> kernel::Precision {
+        let first_attention = layer == 0 && matches!(part, BlockMatrix::Qkv | BlockMatrix::Out);
         let bf16 = if first_attention {
             kernel::Precision::F32
         } else {
             kernel::Precision::Bf16
         };
         // The first layer in 8 bits, as thirds of the tower.
-        let thirds = if part == Part::Qkv { 2 } else { 1 };
+        let thirds = if part == BlockMatrix::Qkv { 2 } else { 1 };
         match self {
             Self::F32 => kernel::Precision::F32,
             Self::Bf16 => bf16,
@@ -72,13 +72,13 @@ impl CpuPrecision {
     /// The precision of a ResNet except its stem, which is in f32: convolutions are not computed
     /// in 8 bits, so [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 there.
     #[must_use]
-    pub fn of_convolutions(self) -> kernel::Precision {
+    pub(crate) fn of_convolutions(self) -> kernel::Precision {
         self.of_edges()
     }
 
     /// The precision of the patch embedding and the projections.
     #[must_use]
-    pub fn of_edges(self) -> kernel::Precision {
+    pub(crate) fn of_edges(self) -> kernel::Precision {
         match self {
             Self::F32 => kernel::Precision::F32,
             Self::Bf16 | Self::Int8 | Self::Int8Fast => kernel::Precision::Bf16,
@@ -260,6 +260,68 @@ mod tests {
                 .err()
                 .unwrap();
             assert!(error.to_string().contains("without CUDA"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_precision_of_the_cpu_has_its_table() {
+        use BlockMatrix::{Fc1, Fc2, Out, Qkv};
+        use kernel::Precision::{Bf16, F32, Int8};
+        // The precisions of a tower of 12 layers, at the layers where they may change.
+        let cases = [
+            (CpuPrecision::F32, [Qkv, Fc1], [F32; 5], [F32; 5]),
+            (
+                CpuPrecision::Bf16,
+                [Out, Fc2],
+                [F32, Bf16, Bf16, Bf16, Bf16],
+                [Bf16; 5],
+            ),
+            (
+                CpuPrecision::Int8,
+                [Qkv, Out],
+                [F32, Bf16, Bf16, Bf16, Int8],
+                [F32, Bf16, Int8, Int8, Int8],
+            ),
+            (
+                CpuPrecision::Int8,
+                [Fc1, Fc2],
+                [Bf16, Bf16, Int8, Int8, Int8],
+                [Bf16, Bf16, Int8, Int8, Int8],
+            ),
+            (
+                CpuPrecision::Int8Fast,
+                [Qkv, Fc1],
+                [Bf16, Int8, Int8, Int8, Int8],
+                [Int8; 5],
+            ),
+        ];
+        for (precision, matrices, first, second) in cases {
+            for (matrix, expected) in matrices.into_iter().zip([first, second]) {
+                let found = [0, 3, 4, 7, 8].map(|layer| precision.of(matrix, layer, 12));
+                assert_eq!(found, expected, "{precision:?} {matrix:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn precisions_are_those_of_the_device() {
+        use PrecisionChoice::{Auto, Bf16, F16, F32, Int8, Int8Fast};
+        let auto = match kernel::has_native_bf16() {
+            true => "bf16",
+            false => "f32",
+        };
+        for (choice, on_cpu, on_gpu) in [
+            (Auto, Some(auto), Some("f16")),
+            (F32, Some("f32"), Some("f32")),
+            (Bf16, Some("bf16"), Some("bf16")),
+            (F16, None, Some("f16")),
+            (Int8, Some("int8"), None),
+            (Int8Fast, Some("int8-fast"), None),
+        ] {
+            let found = cpu(choice, None).ok().map(|placed| placed.precision);
+            assert_eq!(found, on_cpu, "{choice:?}");
+            let placed = gpu(Device::Cpu, "cuda:0".to_owned(), choice).ok();
+            assert_eq!(placed.map(|placed| placed.precision), on_gpu, "{choice:?}");
         }
     }
 }

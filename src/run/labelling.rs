@@ -17,7 +17,7 @@ use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
 use crate::run::{Console, labels};
 use crate::task::metric::reliability::BINS;
-use crate::task::metric::{Answer, Resampling, Tally};
+use crate::task::metric::{Classified, Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Classifier, Judge, Score};
 
 /// The number of best labels that a tally counts.
@@ -370,14 +370,14 @@ impl Labelling {
 
     /// The answers with labels mapped to the dataset's classes, so that runs with different labels
     /// compare. A label without a class gets an index past the last class.
-    pub(crate) fn answers_by_class(&self) -> Vec<Answer> {
+    pub(crate) fn answers_by_class(&self) -> Vec<Classified> {
         let mut class_of = vec![u32::MAX; self.labels.len()];
         for (class, &label) in (0..).zip(&self.label_of_class) {
             class_of[label] = class;
         }
         let answers = self.tally.answers().iter();
         answers
-            .map(|answer| Answer {
+            .map(|answer| Classified {
                 target: class_of[answer.target as usize],
                 predicted: class_of[answer.predicted as usize],
                 probability: answer.probability,

@@ -49,7 +49,7 @@ impl Session {
         let threads = start_threads(args)?;
         let settings = hub::Settings::from_env();
         let source = source::resolve(&args.model, &settings, console)?;
-        if matches!(source, source::Source::BuiltIn) {
+        if matches!(source, source::ModelSource::BuiltIn) {
             console.note(tiny::NOTICE);
         }
         let start = Instant::now();

@@ -63,14 +63,14 @@ pub struct Figures {
 /// A line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Entry {
+pub enum LogLine {
     /// A step.
     Step(Step),
     /// An evaluation.
     Evaluation(Evaluation),
 }
 
-impl Entry {
+impl LogLine {
     /// The step that it belongs to.
     #[must_use]
     pub fn step(&self) -> usize {
@@ -97,7 +97,7 @@ pub struct Losses {
 pub struct Log {
     file: File,
     path: PathBuf,
-    entries: Vec<Entry>,
+    entries: Vec<LogLine>,
 }
 
 impl Log {
@@ -126,7 +126,7 @@ impl Log {
             line.clear();
             let length = reader.read_until(b'\n', &mut line)?;
             let whole = line.ends_with(b"\n");
-            let entry = serde_json::from_slice::<Entry>(&line).ok();
+            let entry = serde_json::from_slice::<LogLine>(&line).ok();
             let Some(entry) = entry.filter(|entry| whole && entry.step() <= step) else {
                 break;
             };
@@ -142,7 +142,7 @@ impl Log {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn add(&mut self, entry: Entry) -> Result<()> {
+    pub fn add(&mut self, entry: LogLine) -> Result<()> {
         let mut line = serde_json::to_vec(&entry)?;
         line.push(b'\n');
         self.file
@@ -154,15 +154,15 @@ impl Log {
 
     /// All lines.
     #[must_use]
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[LogLine] {
         &self.entries
     }
 
     /// The steps.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::Step(step) => Some(step),
-            Entry::Evaluation(_) => None,
+            LogLine::Step(step) => Some(step),
+            LogLine::Evaluation(_) => None,
         })
     }
 
@@ -189,8 +189,8 @@ impl Log {
     /// The evaluations.
     pub fn evaluations(&self) -> impl Iterator<Item = &Evaluation> {
         self.entries.iter().filter_map(|entry| match entry {
-            Entry::Evaluation(evaluation) => Some(evaluation),
-            Entry::Step(_) => None,
+            LogLine::Evaluation(evaluation) => Some(evaluation),
+            LogLine::Step(_) => None,
         })
     }
 }
@@ -302,8 +302,8 @@ mod tests {
 
     use super::*;
 
-    fn step(step: usize) -> Entry {
-        Entry::Step(Step {
+    fn step(step: usize) -> LogLine {
+        LogLine::Step(Step {
             step,
             epoch: 1,
             loss: 0.5 * step as f64,
@@ -317,8 +317,8 @@ mod tests {
         })
     }
 
-    fn evaluation(step: usize) -> Entry {
-        Entry::Evaluation(Evaluation {
+    fn evaluation(step: usize) -> LogLine {
+        LogLine::Evaluation(Evaluation {
             step,
             epoch: 0,
             eval: vec![Figures {

@@ -457,3 +457,42 @@ fn find_mut<'a>(
     };
     found.with_context(|| format!("tensor {name} is missing"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_scope_trains_its_parameters() {
+        let names = [
+            SCALE,
+            POSITIONS,
+            "text_projection.weight",
+            "visual_projection.weight",
+            "vision_model.post_layernorm.weight",
+        ];
+        for (scope, expected) in [
+            (Scope::Full, [true; 5]),
+            (Scope::Text, [true, true, true, false, false]),
+            (Scope::Image, [true, false, false, true, true]),
+            (Scope::Head, [true, false, true, true, false]),
+        ] {
+            assert_eq!(
+                names.map(|name| is_trained(name, &scope)),
+                expected,
+                "{scope:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn factors_of_lora_are_found_by_the_matrix_they_change() {
+        for (name, expected) in [
+            ("a.weight.lora_A", Some(("a.weight", true))),
+            ("a.weight.lora_B", Some(("a.weight", false))),
+            ("a.weight", None),
+        ] {
+            assert_eq!(adapter(name), expected, "{name}");
+        }
+    }
+}

@@ -5,7 +5,7 @@
 use longclip::task::calibration::{
     Stored, choose_threshold, fit_temperature, judge, reliability_of,
 };
-use longclip::task::metric::paired::{Method, holm, mcnemar};
+use longclip::task::metric::paired::{McNemarMethod, holm, mcnemar};
 use longclip::task::metric::reliability::{BINS, reliability};
 use longclip::task::metric::{Averages, ClassFigures, Tally};
 use longclip::task::retrieval::{Pairs, retrieve};
@@ -249,7 +249,7 @@ fn mcnemar_and_holm_match_statsmodels() {
     for case in expected.mcnemar {
         let found = mcnemar(case.only_first, case.only_second);
         let what = format!("{} against {}", case.only_first, case.only_second);
-        assert_eq!(found.method == Method::Exact, case.exact, "{what}");
+        assert_eq!(found.method == McNemarMethod::Exact, case.exact, "{what}");
         assert_near(&what, found.statistic, case.statistic, TOLERANCE);
         // Down to 1e-262, so compare digits.
         assert_near(&what, found.p_value / case.p_value, 1.0, TOLERANCE);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use longclip::checkpoint::architecture::Activation;
-use longclip::checkpoint::source::{self, Source};
+use longclip::checkpoint::source::{self, ModelSource};
 use longclip::checkpoint::{Checkpoint, hub};
 use longclip::model::device::CpuPrecision;
 use longclip::model::{self, Compute};
@@ -79,7 +79,7 @@ impl Model {
 fn load(path: &Path, activation: Option<Activation>) -> Result<Checkpoint, String> {
     let settings = hub::Settings::from_env();
     let load = || {
-        let source: Source = source::resolve(path.to_str().unwrap(), &settings, &hub::Silent)?;
+        let source: ModelSource = source::resolve(path.to_str().unwrap(), &settings, &hub::Silent)?;
         let checkpoint = Checkpoint::load(&source, &activation.into())?;
         model::load(&checkpoint, &Compute::Kernel(CpuPrecision::F32))?;
         Ok(checkpoint)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use longclip::checkpoint::architecture::Activation;
 use longclip::checkpoint::container::{self, Archive};
-use longclip::checkpoint::source::{self, ModelFiles, Source};
+use longclip::checkpoint::source::{self, ModelFiles, ModelSource};
 use longclip::checkpoint::{Checkpoint, hub};
 use longclip::input::image::{self, DecodeOptions};
 use longclip::input::tokenizer::{self, LongText, TokenIds};
@@ -54,7 +54,7 @@ fn the_comparison_accepts_right_numbers_and_names_wrong_ones() {
         &hub::Settings::from_env(),
         &hub::Silent,
     );
-    let Source::Files(files) = source.unwrap() else {
+    let ModelSource::Files(files) = source.unwrap() else {
         panic!("a path is not a built-in model");
     };
     let entry = made_entry();
@@ -145,7 +145,7 @@ fn compare(
     if entry["kind"] == "tensor" {
         return;
     }
-    let source = Source::Files(files.clone());
+    let source = ModelSource::Files(files.clone());
     let checkpoint = Checkpoint::load(&source, &activation.into()).unwrap();
     let clip = model::load(&checkpoint, &Compute::Kernel(CpuPrecision::F32)).unwrap();
     let texts = check.texts(&clip);

@@ -5,7 +5,6 @@
 //! file, key and value (`keys`); an unknown key is a warning. One library owns a checkpoint:
 //! weights under open_clip's file names are described by open_clip's file, all others by
 //! transformers' files.
-//! open_clip's file names is described by open_clip's file, any other by transformers'.
 
 mod hugging_face;
 mod keys;

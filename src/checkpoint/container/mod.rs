@@ -29,7 +29,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) use crate::file::mapped::{Bytes, as_f16, as_f32};
 use sniff::Kind;
 pub use tensor::{Dtype, StoredTensor};
-pub(crate) use zip::{Content, Zip};
+pub(crate) use zip::{MemberContent, Zip};
 
 /// Maximum notes of an archive; further ones are replaced by "...".
 const NOTES: usize = 32;

@@ -34,7 +34,7 @@ const FREE_BYTES: u64 = 256 << 20;
 const MOST_TIMES: u64 = 64;
 
 /// A member's content.
-pub(crate) enum Content {
+pub(crate) enum MemberContent {
     /// A range of the file.
     Stored(Range<usize>),
     /// Inflated bytes.
@@ -156,16 +156,16 @@ impl<'a> Zip<'a> {
     }
 
     /// A member's whole content, stored or deflated, with length and checksum verified.
-    pub(crate) fn content(&self, name: &str) -> Result<Content> {
+    pub(crate) fn content(&self, name: &str) -> Result<MemberContent> {
         let (member, range) = self.found(name)?;
         let stored = &self.bytes[range.clone()];
         let content = match member.method {
-            STORED => Content::Stored(range),
-            _ => Content::Inflated(inflate(name, stored, member.length)?),
+            STORED => MemberContent::Stored(range),
+            _ => MemberContent::Inflated(inflate(name, stored, member.length)?),
         };
         let bytes = match &content {
-            Content::Stored(_) => stored,
-            Content::Inflated(bytes) => bytes,
+            MemberContent::Stored(_) => stored,
+            MemberContent::Inflated(bytes) => bytes,
         };
         ensure!(
             crc32fast::hash(bytes) == member.checksum,

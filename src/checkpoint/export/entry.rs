@@ -175,3 +175,42 @@ pub(super) fn safetensors(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(shape: &[usize], values: &[f32]) -> StoredTensor {
+        StoredTensor::from_f32(shape, values.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn parts_are_stacked_by_rows() {
+        let parts = vec![stored(&[1, 2], &[1.0, 2.0]), stored(&[2, 2], &[3.0; 4])];
+        let entry = Entry::new("w".to_owned(), parts, Some(FloatType::Bf16)).unwrap();
+        assert_eq!((&entry.shape[..], entry.length()), (&[3, 2][..], 12));
+        let bytes: Vec<u8> = entry
+            .chunks()
+            .flat_map(|part| part.unwrap().to_vec())
+            .collect();
+        assert_eq!(bytes[..4], [0x80, 0x3f, 0x00, 0x40]);
+        assert_eq!(bytes.len(), 12);
+        let scalars = vec![stored(&[], &[1.0]), stored(&[], &[2.0])];
+        for parts in [Vec::new(), scalars] {
+            assert!(Entry::new("w".to_owned(), parts, None).is_err());
+        }
+    }
+
+    #[test]
+    fn numbers_beyond_f16_are_refused_by_name() {
+        for (dtype, fits) in [
+            (None, true),
+            (Some(FloatType::F32), true),
+            (Some(FloatType::Bf16), true),
+            (Some(FloatType::F16), false),
+        ] {
+            let entry = Entry::new("w".to_owned(), vec![stored(&[1], &[7e4])], dtype).unwrap();
+            assert_eq!(entry.chunks().all(|part| part.is_ok()), fits, "{dtype:?}");
+        }
+    }
+}

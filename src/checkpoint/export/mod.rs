@@ -340,3 +340,29 @@ fn pixels_survive(
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_says_file_or_folder() {
+        let cases = [
+            ("m.safetensors", Ok(Some(FileKind::Safetensors))),
+            ("m.pt", Ok(Some(FileKind::PyTorch))),
+            ("models/m", Ok(None)),
+            ("clip-v1.5", Ok(None)),
+            ("m.json", Err("another file type")),
+            ("m.npy", Err("another file type")),
+        ];
+        for (name, expected) in cases {
+            match (FileKind::of(Path::new(name)), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{name}"),
+                (Err(error), Err(expected)) => {
+                    assert!(error.to_string().contains(expected), "{error}");
+                }
+                (found, _) => panic!("{name}: {found:?}"),
+            }
+        }
+    }
+}

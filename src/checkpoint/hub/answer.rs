@@ -10,7 +10,7 @@ use ureq::http::{HeaderMap, Uri};
 use super::name::{check_commit, excerpt, parse_etag};
 use super::{Repository, Unavailable};
 
-pub(super) type Answer = ureq::http::Response<ureq::Body>;
+pub(super) type Response = ureq::http::Response<ureq::Body>;
 
 /// A failed request.
 #[derive(Debug)]
@@ -131,7 +131,7 @@ pub(super) fn broken(url: &str, cause: ureq::Error) -> Fault {
 }
 
 /// The fault for an error response. Its body is not read: it is a page for people, never a file.
-pub(super) fn refusal(answer: &Answer, url: &str, subject: &str, at_home: bool) -> Fault {
+pub(super) fn refusal(answer: &Response, url: &str, subject: &str, at_home: bool) -> Fault {
     let status = answer.status().as_u16();
     let code = text(answer.headers(), "X-Error-Code").unwrap_or_default();
     let said = text(answer.headers(), "X-Error-Message")
@@ -210,7 +210,7 @@ pub(super) fn origin(uri: &Uri) -> Option<(bool, String, u16)> {
 }
 
 /// The target of a redirect.
-pub(super) fn next_address(from: &Uri, answer: &Answer) -> anyhow::Result<String> {
+pub(super) fn next_address(from: &Uri, answer: &Response) -> anyhow::Result<String> {
     let location = text(answer.headers(), "Location")
         .with_context(|| format!("{from} redirects without a Location"))?;
     let (scheme, authority) = (

@@ -8,7 +8,7 @@ use ureq::http::{HeaderMap, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::answer::{
-    Answer, Facts, Fault, broken, encode, next_address, origin, refusal, resolve_url,
+    Facts, Fault, Response, broken, encode, next_address, origin, refusal, resolve_url,
 };
 use super::name::{check_commit, excerpt};
 use super::{Progress, Repository, Settings};
@@ -105,7 +105,7 @@ impl<'a> Client<'a> {
 
     /// Starts downloading a file from byte `from` on. The status is 200 (the
     /// whole file) or 206 (a part).
-    pub(super) fn get(&self, remote: &RemoteFile, from: u64) -> Result<Answer, Fault> {
+    pub(super) fn get(&self, remote: &RemoteFile, from: u64) -> Result<Response, Fault> {
         let method = Method::Get {
             from: (from > 0).then_some(from),
         };
@@ -148,7 +148,7 @@ impl<'a> Client<'a> {
         url: &str,
         subject: &str,
         mut enough: impl FnMut(&HeaderMap) -> bool,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Response, Fault> {
         let mut url = url.to_owned();
         for _ in 0..HOPS {
             let uri = url.parse::<Uri>().map_err(|cause| {
@@ -171,7 +171,7 @@ impl<'a> Client<'a> {
         Err(Fault::Lasting(anyhow!(message)))
     }
 
-    fn send(&self, method: Method, uri: &Uri, at_home: bool) -> Result<Answer, Fault> {
+    fn send(&self, method: Method, uri: &Uri, at_home: bool) -> Result<Response, Fault> {
         let (mut request, range) = match method {
             Method::Head => (self.agent.head(uri), None),
             Method::Get { from } => (self.agent.get(uri), from),

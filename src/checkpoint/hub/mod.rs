@@ -31,7 +31,7 @@ use client::Client;
 pub use client::Listing;
 pub use name::{Repository, check_file_name};
 pub use settings::{Settings, Token};
-pub use stored::{Content, Removed, Stored, StoredFile};
+pub use stored::{PathKind, Removed, Stored, StoredFile};
 pub use verify::Condition;
 
 /// Progress of a transfer, reported to the caller.

@@ -31,12 +31,12 @@ pub struct StoredFile {
     /// Its path in the snapshot.
     pub path: PathBuf,
     /// What the path is.
-    pub content: Content,
+    pub content: PathKind,
 }
 
 /// What a file's path in a snapshot is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
+pub enum PathKind {
     /// A link to the repository's blob of this name, which may be missing.
     Blob(String),
     /// A regular file, where links are not possible.
@@ -124,9 +124,9 @@ impl Stored {
         self.folder().join("blobs")
     }
 
-    fn content(&self, path: &Path, is_link: bool) -> Content {
+    fn content(&self, path: &Path, is_link: bool) -> PathKind {
         if !is_link {
-            return Content::Copy;
+            return PathKind::Copy;
         }
         let blob = || {
             let target = fs::read_link(path).ok()?;
@@ -134,7 +134,7 @@ impl Stored {
             let ours = folder == self.blobs().canonicalize().ok()?;
             ours.then(|| target.file_name()?.to_str().map(str::to_owned))?
         };
-        blob().map_or(Content::Elsewhere, Content::Blob)
+        blob().map_or(PathKind::Elsewhere, PathKind::Blob)
     }
 }
 
@@ -256,8 +256,8 @@ impl Stored {
         let blobs = |files: Vec<StoredFile>| -> BTreeSet<String> {
             let contents = files.into_iter().map(|file| file.content);
             let blob = |content| match content {
-                Content::Blob(etag) => Some(etag),
-                Content::Copy | Content::Elsewhere => None,
+                PathKind::Blob(etag) => Some(etag),
+                PathKind::Copy | PathKind::Elsewhere => None,
             };
             contents.filter_map(blob).collect()
         };

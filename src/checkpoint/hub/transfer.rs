@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use super::answer::{Answer, Fault};
+use super::answer::{Fault, Response};
 use super::cache::{RepositoryCache, cannot_write, open_partial, settle};
 use super::client::{Client, Patience, RemoteFile};
 use super::verify::Digest;
@@ -137,7 +137,7 @@ impl<'a> Growing<'a> {
     }
 
     /// Checks that the body starts where our part ends, and ends where the file does.
-    fn check_extent(&mut self, client: &Client<'_>, answer: &Answer) -> Result<(), Fault> {
+    fn check_extent(&mut self, client: &Client<'_>, answer: &Response) -> Result<(), Fault> {
         let header = |name: &str| answer.headers().get(name)?.to_str().ok();
         let (have, bytes) = (self.have, self.remote.bytes);
         if answer.status().as_u16() == 206 {
@@ -170,7 +170,7 @@ impl<'a> Growing<'a> {
         Fault::passing(Unavailable::error(message))
     }
 
-    fn receive(&mut self, client: &Client<'_>, answer: Answer) -> Result<(), Fault> {
+    fn receive(&mut self, client: &Client<'_>, answer: Response) -> Result<(), Fault> {
         let mut body = answer.into_body().into_reader();
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.have < self.remote.bytes {

@@ -10,7 +10,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::name::parse_etag;
-use super::{Content, Stored, StoredFile};
+use super::{PathKind, Stored, StoredFile};
 use crate::file::digest::hexadecimal;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -42,17 +42,17 @@ impl Stored {
         files
             .map(|file| {
                 let condition = match &file.content {
-                    Content::Blob(etag) => known
+                    PathKind::Blob(etag) => known
                         .entry(etag.clone())
                         .or_insert_with(|| {
                             report(&file);
                             check(&self.cache.blob(etag), etag)
                         })
                         .clone(),
-                    Content::Copy => Condition::Unknown(
+                    PathKind::Copy => Condition::Unknown(
                         "a copy, not a link to a blob whose name is its hash".to_owned(),
                     ),
-                    Content::Elsewhere => {
+                    PathKind::Elsewhere => {
                         Condition::Unknown("a link to something outside the cache".to_owned())
                     }
                 };

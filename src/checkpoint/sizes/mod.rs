@@ -375,4 +375,41 @@ mod tests {
         );
         assert_eq!(any.unwrap().architecture.context_length, 77);
     }
+
+    #[test]
+    fn the_activation_is_stated_or_that_of_all_files_with_such_names() {
+        use Activation::{Gelu, QuickGelu};
+        let config = ModelConfig::default();
+        for (wanted, named, expected) in [
+            (Some(Gelu), layout::OPENAI, Some(Gelu)),
+            (None, layout::OPENAI, Some(QuickGelu)),
+            (None, layout::LONG_CLIP, Some(QuickGelu)),
+            (None, layout::LONG_CLIP_HUGGING_FACE, Some(QuickGelu)),
+            (None, layout::HUGGING_FACE, None),
+            (Some(QuickGelu), layout::HUGGING_FACE, Some(QuickGelu)),
+        ] {
+            let found = choose_activation(wanted, &config, named);
+            let found = found.ok().map(|(activation, _)| activation);
+            assert_eq!(found, expected, "{wanted:?} {named}");
+            assert_eq!(overridden_activation(wanted, &config), None);
+        }
+    }
+
+    #[test]
+    fn the_input_side_is_the_root_of_the_positions() {
+        for (rows, unit, expected) in [
+            (50, 32, Some(224)),
+            (197, 16, Some(224)),
+            (577, 14, Some(336)),
+            (1, 16, None),
+            (0, 16, None),
+            (198, 16, None),
+            (65 * 65 + 1, 64, None),
+        ] {
+            let table = StoredTensor::shape_only(vec![rows, 8]).unwrap();
+            let tensors = Tensors::from([("table".to_owned(), table)]);
+            let found = image_size(&tensors, "table", unit).ok();
+            assert_eq!(found, expected, "{rows} {unit}");
+        }
+    }
 }

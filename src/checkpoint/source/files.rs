@@ -467,4 +467,17 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn each_librarys_weights_need_its_configuration() {
+        for (file, expected) in [
+            ("model.safetensors", &[CONFIG, PREPROCESSOR][..]),
+            ("sub/pytorch_model.bin.index.json", &[CONFIG, PREPROCESSOR]),
+            ("open_clip_model.safetensors", &[OPEN_CLIP_CONFIG]),
+            ("longclip-B.pt", &[]),
+            ("model.safetensors/x.pt", &[]),
+        ] {
+            assert_eq!(needed_companions(file), expected, "{file}");
+        }
+    }
 }

@@ -29,7 +29,7 @@ pub use remote::found_in_cache;
     clippy::large_enum_variant,
     reason = "there is one per model, and boxing would complicate every match"
 )]
-pub enum Source {
+pub enum ModelSource {
     /// The built-in tiny checkpoint.
     BuiltIn,
     /// Local files.
@@ -136,9 +136,9 @@ pub fn resolve(
     model: &str,
     hub: &hub::Settings,
     progress: &dyn hub::Progress,
-) -> anyhow::Result<Source> {
+) -> anyhow::Result<ModelSource> {
     let files = match parse(model)? {
-        Reference::BuiltIn => return Ok(Source::BuiltIn),
+        Reference::BuiltIn => return Ok(ModelSource::BuiltIn),
         Reference::Path(path) => ModelFiles::find(model, &path)?,
         Reference::Hub { repository, file } => {
             let wanted = remote::Wanted {
@@ -148,7 +148,7 @@ pub fn resolve(
             remote::find(&wanted, &hub::Hub::new(hub, progress, &repository)?)?
         }
     };
-    Ok(Source::Files(files))
+    Ok(ModelSource::Files(files))
 }
 
 /// The files of a model if all required ones are already local;

@@ -1,13 +1,12 @@
 //! The built-in model: a small CLIP trained on drawn images of everyday things.
 //!
 //! Its weights are embedded in the program as `assets/tiny/model.bin`, in the format of
-//! `assets/tiny/FORMAT.md`. `packed` reads that file and `unpack` creates tensors from it; both
-//! treat it as untrusted, like any other file. Dimensions and activation come from the file.
+//! `assets/tiny/FORMAT.md`. `packed` reads that file and creates tensors from it; it
+//! treats it as untrusted, like any other file. Dimensions and activation come from the file.
 
 mod packed;
 #[cfg(test)]
 mod tests;
-mod unpack;
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
@@ -72,7 +71,7 @@ fn read(bytes: &[u8], stated: &Stated) -> Result<Checkpoint> {
     let sizes = sizes(&packed.header, &shapes(&packed.header)?, stated.heads)?;
     let architecture = sizes.architecture;
     let own = activation(&packed.header.activation)?;
-    let tensors = unpack::tensors(&packed)?;
+    let tensors = packed::tensors(&packed)?;
     Ok(Checkpoint {
         name: "tiny".to_owned(),
         tensors,

@@ -10,7 +10,7 @@ use crate::output::evaluation::{
 };
 use crate::run::labelling::{Labelling, figures};
 use crate::run::session::Session;
-use crate::task::metric::paired::{Method, holm};
+use crate::task::metric::paired::{McNemarMethod, holm};
 use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Averages, Comparison, Resampling, compare};
 
@@ -138,8 +138,8 @@ impl Findings<'_> {
                 lost: comparison.pairs.only_first,
                 mcnemar_p: comparison.test.p_value,
                 mcnemar_method: match comparison.test.method {
-                    Method::Exact => "exact",
-                    Method::ChiSquare => "chi-square",
+                    McNemarMethod::Exact => "exact",
+                    McNemarMethod::ChiSquare => "chi-square",
                 },
                 mcnemar_p_holm: p_holm,
                 changed: (comparison.changed.iter())

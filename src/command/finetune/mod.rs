@@ -28,7 +28,7 @@ use self::page::Page;
 use self::recipe::Recipe;
 use self::run_folder::{Record, RunFolder};
 use self::training::{Broken, End, Parts, Training};
-use crate::checkpoint::positions::{CLIP_ROWS, Method, Stretch};
+use crate::checkpoint::positions::{CLIP_ROWS, Interpolation, Stretch};
 use crate::input::dataset::pairs::Pairs;
 use crate::model::Compute;
 use crate::model::device::PrecisionChoice;
@@ -220,7 +220,7 @@ fn stretch(session: &mut Session, console: &Console) -> Result<()> {
         rows <= CLIP_ROWS,
         "the model already reads {rows} tokens, more than CLIP's {CLIP_ROWS}; drop --stretch"
     );
-    let how = Stretch::new(rows, Method::KnowledgePreserving, None, None, None)?;
+    let how = Stretch::new(rows, Interpolation::KnowledgePreserving, None, None, None)?;
     let new = old.stretched(&how);
     console.note(&format!(
         "stretched {rows} text positions to {}",

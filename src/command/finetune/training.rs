@@ -15,7 +15,7 @@ use super::run_folder::{Position, Taken};
 use crate::checkpoint::Checkpoint;
 use crate::run::Console;
 use crate::run::session::{Session, Stop};
-use crate::train::log::{Entry, Evaluation, Log, Skipped, Skips, Step};
+use crate::train::log::{Evaluation, Log, LogLine, Skipped, Skips, Step};
 use crate::train::{Progress, Trainer};
 
 /// The most work that a crash may lose.
@@ -185,7 +185,7 @@ impl<'a> Training<'a> {
             return Ok(None);
         };
         let step = self.record(&done, epoch, batch.long.len(), begun);
-        self.log.add(Entry::Step(step)).map_err(Broken::Writing)?;
+        self.log.add(LogLine::Step(step)).map_err(Broken::Writing)?;
         Ok(Some(step))
     }
 
@@ -263,7 +263,7 @@ impl<'a> Training<'a> {
                 parts.console.note(&super::result::figures_line(step, one));
             }
             self.log
-                .add(Entry::Evaluation(Evaluation { step, epoch, eval }))?;
+                .add(LogLine::Evaluation(Evaluation { step, epoch, eval }))?;
         }
         if step > 0 {
             self.draw()?;

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{each, lines, print, typed};
-use crate::checkpoint::source::{ModelFiles, Presence, Source};
+use crate::checkpoint::source::{ModelFiles, ModelSource, Presence};
 use crate::checkpoint::{hub, source};
 use crate::run::{Console, Outcome};
 
@@ -79,8 +79,8 @@ fn pull(name: &str, settings: &hub::Settings, console: &Console) -> Result<Optio
         }
         Presence::Cached { .. } | Presence::Begun | Presence::Absent => {
             match source::resolve(name, settings, console)? {
-                Source::BuiltIn => Ok(None),
-                Source::Files(files) => Ok(Some(files)),
+                ModelSource::BuiltIn => Ok(None),
+                ModelSource::Files(files) => Ok(Some(files)),
             }
         }
     }

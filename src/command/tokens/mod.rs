@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::checkpoint::source::{ALIASES, Presence, Source};
+use crate::checkpoint::source::{ALIASES, ModelSource, Presence};
 use crate::checkpoint::{Checkpoint, hub, source};
 use crate::input::text_file::Line;
 use crate::run::texts::lines;
@@ -175,15 +175,15 @@ fn contexts(args: &TokensArgs, console: &Console) -> Result<Contexts> {
     Ok(Contexts::without_model(all))
 }
 
-fn on_this_machine(presence: Presence) -> Option<Source> {
+fn on_this_machine(presence: Presence) -> Option<ModelSource> {
     match presence {
-        Presence::BuiltIn => Some(Source::BuiltIn),
-        Presence::Local(files) | Presence::Cached { files, .. } => Some(Source::Files(files)),
+        Presence::BuiltIn => Some(ModelSource::BuiltIn),
+        Presence::Local(files) | Presence::Cached { files, .. } => Some(ModelSource::Files(files)),
         Presence::Begun | Presence::Absent => None,
     }
 }
 
-fn of_model(model: &str, source: &Source, console: &Console) -> Result<Contexts> {
+fn of_model(model: &str, source: &ModelSource, console: &Console) -> Result<Contexts> {
     let (architecture, warnings) = Checkpoint::sizes(source)?;
     for warning in &warnings {
         console.warn(warning);

@@ -9,7 +9,7 @@ use ::safetensors::Dtype as FileDtype;
 use anyhow::{Context as _, Result, bail, ensure};
 use half::{bf16, f16};
 
-use crate::checkpoint::container::{Bytes, Content, Zip};
+use crate::checkpoint::container::{Bytes, MemberContent, Zip};
 use crate::embedding::check_dim;
 use crate::embedding::npy::{HEAD_BYTES, Header};
 use crate::embedding::read::{header, map};
@@ -230,8 +230,8 @@ pub(super) fn npz(path: &Path, wanted: Option<&str>) -> Result<Numbers> {
     });
     let (name, _) = choose(path, arrays.collect(), wanted)?;
     let content = match zip.content(&format!("{name}.npy"))? {
-        Content::Stored(range) => (Arc::clone(&bytes), range),
-        Content::Inflated(content) => {
+        MemberContent::Stored(range) => (Arc::clone(&bytes), range),
+        MemberContent::Inflated(content) => {
             let range = 0..content.len();
             (Arc::new(Bytes::Owned(content)), range)
         }

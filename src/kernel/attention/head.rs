@@ -20,7 +20,7 @@ use crate::kernel::simd::Simd;
 const CHUNK: usize = 320;
 
 /// Maximum head dimension.
-pub const MOST_HEAD_COLUMNS: usize = CHUNK;
+pub(crate) const MOST_HEAD_COLUMNS: usize = CHUNK;
 
 /// Maximum rows of a tile at any level.
 const MOST_ROWS: usize = 14;

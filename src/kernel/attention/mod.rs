@@ -10,7 +10,7 @@ mod pack;
 #[cfg(test)]
 mod tests;
 
-pub use head::MOST_HEAD_COLUMNS;
+pub(crate) use head::MOST_HEAD_COLUMNS;
 
 use std::ops::Range;
 
@@ -22,22 +22,22 @@ use head::Head;
 /// Rows that attend to each other and to the rows of their ancestors before them: a text's own
 /// part of a tree of texts, or one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
+pub(crate) struct Segment {
     /// Its own rows.
-    pub rows: Range<usize>,
+    pub(crate) rows: Range<usize>,
     /// Its ancestors' rows, first to last; all of them precede its own in the sequence.
-    pub prefix: Vec<Range<usize>>,
+    pub(crate) prefix: Vec<Range<usize>>,
 }
 
 /// Parameters of an attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AttentionShape {
+pub(crate) struct AttentionShape {
     /// Heads; the width is `heads * head_dim`.
-    pub heads: usize,
+    pub(crate) heads: usize,
     /// Columns per head, at most 320.
-    pub head_dim: usize,
+    pub(crate) head_dim: usize,
     /// Causal mask: apart from the whole prefix, a row sees only itself and the rows before it.
-    pub causal: bool,
+    pub(crate) causal: bool,
 }
 
 /// One attention's data and how its work is shared.
@@ -81,7 +81,7 @@ struct Unit {
 /// not on how they are divided into segments, on other segments or on the number of threads.
 ///
 /// Panics when lengths do not match or a range lies outside `qkv`.
-pub fn attention(
+pub(crate) fn attention(
     qkv: &[f32],
     shape: &AttentionShape,
     segments: &[Segment],
@@ -94,7 +94,7 @@ pub fn attention(
 /// [`attention`] with queries, keys, weights and values rounded to bf16, softmax and sums in f32,
 /// if the CPU multiplies bf16 (otherwise the same as [`attention`]): a third faster, for towers
 /// whose linear layers use bf16 or bytes.
-pub fn attention_bf16(
+pub(crate) fn attention_bf16(
     qkv: &[f32],
     shape: &AttentionShape,
     segments: &[Segment],

@@ -15,7 +15,7 @@ const PIECE: usize = 1 << 14;
 
 /// Applies `activation` to every value.
 #[must_use]
-pub fn activate_rows(activation: Activation, values: &[f32]) -> Vec<f32> {
+pub(crate) fn activate_rows(activation: Activation, values: &[f32]) -> Vec<f32> {
     let mut out = values.to_vec();
     apply(level(), activation, None, &mut out);
     out
@@ -24,7 +24,7 @@ pub fn activate_rows(activation: Activation, values: &[f32]) -> Vec<f32> {
 /// Turns `gradient`, of an activation's output, into that of its input `values`, in place.
 ///
 /// Panics when they differ in length.
-pub fn activation_backward(activation: Activation, values: &[f32], gradient: &mut [f32]) {
+pub(crate) fn activation_backward(activation: Activation, values: &[f32], gradient: &mut [f32]) {
     assert_eq!(values.len(), gradient.len(), "an activation's sizes differ");
     apply(level(), activation, Some(values), gradient);
 }
@@ -83,7 +83,7 @@ const SQUARES: usize = 1 << 15;
 ///
 /// Panics when `rows` is not a whole number of rows.
 #[must_use]
-pub fn column_sums(rows: &[f32], width: usize) -> Vec<f32> {
+pub(crate) fn column_sums(rows: &[f32], width: usize) -> Vec<f32> {
     assert_eq!(rows.len() % width.max(1), 0, "not a whole number of rows");
     let parts: Vec<Vec<f32>> = rows
         .par_chunks((ROWS * width).max(1))
@@ -112,7 +112,12 @@ pub(super) fn total(parts: &[Vec<f32>], width: usize) -> Vec<f32> {
 /// The initial output of a linear layer: its bias (if any) in every row, added to `onto` if given;
 /// [rows, width].
 #[must_use]
-pub fn add_bias(rows: usize, width: usize, bias: Option<&[f32]>, onto: Option<&[f32]>) -> Vec<f32> {
+pub(crate) fn add_bias(
+    rows: usize,
+    width: usize,
+    bias: Option<&[f32]>,
+    onto: Option<&[f32]>,
+) -> Vec<f32> {
     let mut out = match onto {
         Some(values) => values.to_vec(),
         None => vec![0.0; rows * width],
@@ -131,7 +136,7 @@ pub fn add_bias(rows: usize, width: usize, bias: Option<&[f32]>, onto: Option<&[
 
 /// The sum of all squares, in f64 and in an order independent of the number of threads.
 #[must_use]
-pub fn squared_norm(values: &[f32]) -> f64 {
+pub(crate) fn squared_norm(values: &[f32]) -> f64 {
     let squares = |part: &[f32]| -> f64 {
         let mut sums = [0.0f64; 8];
         let blocks = part.chunks_exact(8);

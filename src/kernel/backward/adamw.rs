@@ -14,25 +14,25 @@ const PIECE: usize = 1 << 14;
 
 /// Parameters of one step.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamWStep {
+pub(crate) struct AdamWStep {
     /// Learning rate.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// beta1 and beta2: decay rates of the running mean and mean square.
-    pub betas: [f64; 2],
+    pub(crate) betas: [f64; 2],
     /// Epsilon, added to the root of the mean square.
-    pub epsilon: f64,
+    pub(crate) epsilon: f64,
     /// Weight decay, multiplied by the learning rate.
-    pub weight_decay: f64,
+    pub(crate) weight_decay: f64,
     /// Factor applied to gradients first, for clipping.
-    pub factor: f64,
+    pub(crate) factor: f64,
     /// The step number, from 1.
-    pub step: usize,
+    pub(crate) step: usize,
 }
 
 /// Updates `parameters` by `gradient`; `means` and `squares` are the running moments.
 ///
 /// Panics when they differ in length.
-pub fn adamw(
+pub(crate) fn adamw(
     step: &AdamWStep,
     parameters: &mut [f32],
     gradient: &[f32],

@@ -21,7 +21,7 @@ use crate::kernel::simd::{Simd, load_up_to, store_up_to};
 ///
 /// Panics when lengths do not match, and for segments that share rows.
 #[must_use]
-pub fn attention_backward(
+pub(crate) fn attention_backward(
     qkv: &[f32],
     shape: &AttentionShape,
     segments: &[Segment],

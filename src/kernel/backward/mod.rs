@@ -8,7 +8,9 @@ mod adamw;
 mod attention;
 mod norm;
 
-pub use activation::{activate_rows, activation_backward, add_bias, column_sums, squared_norm};
-pub use adamw::{AdamWStep, adamw};
-pub use attention::attention_backward;
-pub use norm::{NormGradients, layer_norm_backward};
+pub(crate) use activation::{
+    activate_rows, activation_backward, add_bias, column_sums, squared_norm,
+};
+pub(crate) use adamw::{AdamWStep, adamw};
+pub(crate) use attention::attention_backward;
+pub(crate) use norm::layer_norm_backward;

@@ -19,13 +19,13 @@ const LANES: usize = 32;
 
 /// The gradients of a layer normalisation.
 #[derive(Debug)]
-pub struct NormGradients {
+pub(crate) struct NormGradients {
     /// Of its input, [m, width].
-    pub rows: Vec<f32>,
+    pub(crate) rows: Vec<f32>,
     /// Of its gain, `[width]`.
-    pub gain: Vec<f32>,
+    pub(crate) gain: Vec<f32>,
     /// Of its bias, `[width]`.
-    pub bias: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
 }
 
 /// Computes the gradients of [`layer_norm`](crate::kernel::layer_norm) from that of its output,
@@ -34,7 +34,7 @@ pub struct NormGradients {
 ///
 /// Panics when the lengths do not match.
 #[must_use]
-pub fn layer_norm_backward(
+pub(crate) fn layer_norm_backward(
     rows: &[f32],
     norm: &Norm,
     gradient: &[f32],

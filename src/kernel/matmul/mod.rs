@@ -19,22 +19,22 @@ use super::parallel::{Counter, Gate, region, threads_for};
 use panel::Panels;
 use rows::{PackRows, Tiling};
 use windows::Source;
-pub use windows::Windows;
+pub(crate) use windows::Windows;
 
 /// The input of a linear layer.
 #[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
+pub(crate) struct Input<'a> {
     /// [m, k].
-    pub rows: &'a [f32],
+    pub(crate) rows: &'a [f32],
     /// Rows.
-    pub m: usize,
+    pub(crate) m: usize,
     /// A LayerNorm applied to the rows while packing.
-    pub norm: Option<Norm<'a>>,
+    pub(crate) norm: Option<Norm<'a>>,
 }
 
 /// What is done with the sums (which already include the bias).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Epilogue {
+pub(crate) enum Epilogue {
     /// out = sum.
     Store,
     /// out = activation(sum).
@@ -60,7 +60,7 @@ struct Layer<'a> {
 /// its bytes are the same whatever m, its position and the number of threads.
 ///
 /// Panics when the lengths do not match.
-pub fn linear(
+pub(crate) fn linear(
     input: Input,
     weights: &PackedMatrix,
     bias: Option<&[f32]>,
@@ -83,7 +83,7 @@ pub fn linear(
 
 /// [`linear`] with an optional activation into a new vector; zeroing it first would cost up to 2%
 /// per image.
-pub fn linear_to_vec(
+pub(crate) fn linear_to_vec(
     input: Input,
     weights: &PackedMatrix,
     bias: Option<&[f32]>,
@@ -101,7 +101,7 @@ pub fn linear_to_vec(
 /// columns of `weights` are a window's values: row by row, pixel by pixel, channel by channel.
 ///
 /// Panics when the lengths do not match.
-pub fn convolve(
+pub(crate) fn convolve(
     windows: Windows,
     weights: &PackedMatrix,
     bias: Option<&[f32]>,
@@ -124,7 +124,7 @@ pub fn convolve(
 }
 
 /// [`convolve`] with an optional activation into a new vector.
-pub fn convolve_to_vec(
+pub(crate) fn convolve_to_vec(
     windows: Windows,
     weights: &PackedMatrix,
     bias: Option<&[f32]>,

@@ -5,35 +5,35 @@ use super::Input;
 /// Images and the square window that a convolution slides over them: each window position is a row
 /// of `side * side * channels` values, in that order, with zeros outside the image.
 #[derive(Clone, Copy, Debug)]
-pub struct Windows<'a> {
+pub(crate) struct Windows<'a> {
     /// [images, height, width, channels].
-    pub pixels: &'a [f32],
+    pub(crate) pixels: &'a [f32],
     /// Number of images.
-    pub images: usize,
+    pub(crate) images: usize,
     /// Height and width of an image, in pixels.
-    pub size: [usize; 2],
+    pub(crate) size: [usize; 2],
     /// Channels.
-    pub channels: usize,
+    pub(crate) channels: usize,
     /// Side of the window, odd; its centre runs over the pixels.
-    pub side: usize,
+    pub(crate) side: usize,
     /// Stride in pixels, in both directions.
-    pub stride: usize,
+    pub(crate) stride: usize,
 }
 
 impl Windows<'_> {
     /// Window positions down and across an image.
-    pub fn places(&self) -> [usize; 2] {
+    pub(crate) fn places(&self) -> [usize; 2] {
         self.size.map(|length| length.div_ceil(self.stride))
     }
 
     /// Window positions in all images.
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         let [down, across] = self.places();
         self.images * down * across
     }
 
     /// Values per row.
-    pub fn columns(&self) -> usize {
+    pub(crate) fn columns(&self) -> usize {
         self.side * self.side * self.channels
     }
 

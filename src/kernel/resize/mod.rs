@@ -12,7 +12,7 @@ use std::ops::Range;
 
 /// Fractional bits of a weight: the 8 bits of a pixel, the sign and a spare bit fill the rest of
 /// 32.
-pub const WEIGHT_BITS: u32 = 22;
+pub(crate) const WEIGHT_BITS: u32 = 22;
 
 /// One half, the initial value of a sum, so that truncation rounds.
 const HALF: i32 = 1 << (WEIGHT_BITS - 1);
@@ -25,15 +25,15 @@ const BLOCK: usize = 48;
 
 /// The filter taps of each output position along an axis.
 #[derive(Debug, Clone, Default)]
-pub struct Taps {
+pub(crate) struct Taps {
     /// The first input position of each output, `[outputs]`.
-    pub starts: Vec<usize>,
+    pub(crate) starts: Vec<usize>,
     /// The number of input positions from there, `[outputs]`.
-    pub counts: Vec<usize>,
+    pub(crate) counts: Vec<usize>,
     /// Their weights, `[outputs, stride]`; those past an output's count are zero.
-    pub weights: Vec<i32>,
+    pub(crate) weights: Vec<i32>,
     /// Weights stored per output.
-    pub stride: usize,
+    pub(crate) stride: usize,
 }
 
 impl Taps {
@@ -43,7 +43,7 @@ impl Taps {
     }
 
     /// The input positions that any output needs.
-    pub fn reach(&self) -> Range<usize> {
+    pub(crate) fn reach(&self) -> Range<usize> {
         let ends = self.starts.iter().zip(&self.counts).map(|(s, c)| s + c);
         self.starts.iter().min().copied().unwrap_or(0)..ends.max().unwrap_or(0)
     }
@@ -75,7 +75,7 @@ impl Taps {
 
 /// The instruction set to use. All levels give the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub(crate) enum Level {
     /// Portable code.
     Scalar,
     /// 256-bit multiply-add of 16-bit halves of the weights.
@@ -86,7 +86,7 @@ pub enum Level {
 
 impl Level {
     /// Whether this CPU has the instructions.
-    pub fn is_available(self) -> bool {
+    pub(crate) fn is_available(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         let is_available = match self {
             Self::Scalar => true,
@@ -104,7 +104,7 @@ impl Level {
     }
 
     /// The levels that this CPU supports, the fastest last.
-    pub fn available() -> Vec<Self> {
+    pub(crate) fn available() -> Vec<Self> {
         let all = [Self::Scalar, Self::Avx2, Self::Avx512];
         all.into_iter()
             .filter(|level| level.is_available())
@@ -112,7 +112,7 @@ impl Level {
     }
 
     /// The fastest level that this CPU supports.
-    pub fn best() -> Self {
+    pub(crate) fn best() -> Self {
         Self::available().pop().unwrap_or(Self::Scalar)
     }
 }
@@ -122,7 +122,7 @@ impl Level {
 ///
 /// # Panics
 /// When the lengths of the slices do not match `width`, `rows` and `taps`.
-pub fn horizontal(
+pub(crate) fn horizontal(
     level: Level,
     image: &[u8],
     width: usize,
@@ -160,7 +160,7 @@ pub fn horizontal(
 ///
 /// # Panics
 /// When the lengths of the slices do not match `columns` and `taps`.
-pub fn vertical(level: Level, image: &[u8], columns: usize, taps: &Taps, out: &mut [u8]) {
+pub(crate) fn vertical(level: Level, image: &[u8], columns: usize, taps: &Taps, out: &mut [u8]) {
     assert_eq!(out.len(), taps.starts.len() * columns, "room for the rows");
     if out.is_empty() {
         return;

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::metric::reliability::{Reliability, reliability};
 
-pub use samples::{Samples, Split, Stored, Subset, split};
+pub use samples::{LabelledLogits, Split, Stored, Subset, split};
 pub use temperature::{Temperature, fit_temperature, negative_log_likelihood};
 pub use threshold::{Judged, NoneThreshold, choose_threshold, judge};
 

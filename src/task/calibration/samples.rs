@@ -12,7 +12,7 @@ use rayon::prelude::*;
 const CHUNK: usize = 256;
 
 /// Labelled samples with their logits.
-pub trait Samples: Sync {
+pub trait LabelledLogits: Sync {
     /// The number of samples.
     fn count(&self) -> usize;
 
@@ -55,7 +55,7 @@ impl<'a> Stored<'a> {
     }
 }
 
-impl Samples for Stored<'_> {
+impl LabelledLogits for Stored<'_> {
     fn count(&self) -> usize {
         self.targets.len()
     }
@@ -81,7 +81,7 @@ pub struct Subset<'a, S> {
     pub places: &'a [usize],
 }
 
-impl<S: Samples> Samples for Subset<'_, S> {
+impl<S: LabelledLogits> LabelledLogits for Subset<'_, S> {
     fn count(&self) -> usize {
         self.places.len()
     }
@@ -100,7 +100,7 @@ impl<S: Samples> Samples for Subset<'_, S> {
 }
 
 /// Rejects targets and logits that cannot be fitted.
-pub(super) fn check<S: Samples>(samples: &S) -> Result<()> {
+pub(super) fn check<S: LabelledLogits>(samples: &S) -> Result<()> {
     let classes = samples.classes();
     ensure!(classes > 0, "there are no classes to calibrate");
     let wrong = fold_chunks(samples, |sample, logits| {
@@ -118,7 +118,7 @@ pub(super) fn check<S: Samples>(samples: &S) -> Result<()> {
 
 /// Applies `look` to each sample and its logits, in sample order, on the threads of
 /// the pool.
-pub(super) fn fold_chunks<S: Samples, T: Send>(
+pub(super) fn fold_chunks<S: LabelledLogits, T: Send>(
     samples: &S,
     look: impl Fn(usize, &[f32]) -> T + Sync,
 ) -> Vec<T> {

@@ -5,7 +5,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::samples::{Samples, check, fold_chunks};
+use super::samples::{LabelledLogits, check, fold_chunks};
 
 /// Bounds of 1 / temperature: beyond, every softmax is one-hot or uniform.
 const LIMITS: [f64; 2] = [1e-4, 1e4];
@@ -30,7 +30,7 @@ pub struct Temperature {
 /// The mean negative log likelihood of the samples that belong to a class, with logits divided by
 /// `temperature`; `None` if there are none.
 #[must_use]
-pub fn negative_log_likelihood<S: Samples>(samples: &S, temperature: f64) -> Option<f64> {
+pub fn negative_log_likelihood<S: LabelledLogits>(samples: &S, temperature: f64) -> Option<f64> {
     let slope = Slope::of(samples, temperature.recip());
     (slope.count > 0).then_some(slope.nll)
 }
@@ -40,7 +40,7 @@ pub fn negative_log_likelihood<S: Samples>(samples: &S, temperature: f64) -> Opt
 ///
 /// # Errors
 /// When no sample belongs to a class, one has an unknown class, or a logit is not finite.
-pub fn fit_temperature<S: Samples>(samples: &S) -> Result<Temperature> {
+pub fn fit_temperature<S: LabelledLogits>(samples: &S) -> Result<Temperature> {
     check(samples)?;
     let at = |inverse: f64| Slope::of(samples, inverse);
     let start = at(1.0);
@@ -102,7 +102,7 @@ struct Slope {
 }
 
 impl Slope {
-    fn of<S: Samples>(samples: &S, inverse: f64) -> Self {
+    fn of<S: LabelledLogits>(samples: &S, inverse: f64) -> Self {
         let terms = fold_chunks(samples, |sample, logits| {
             let target = samples.target(sample)?;
             let softmax = Softmax::new(logits, inverse);

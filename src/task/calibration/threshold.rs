@@ -1,6 +1,6 @@
 //! The probability threshold below which the answer is "none of these".
 
-use super::samples::{Samples, check, fold_chunks};
+use super::samples::{LabelledLogits, check, fold_chunks};
 use super::temperature::Softmax;
 use anyhow::{Result, ensure};
 
@@ -28,7 +28,7 @@ impl Judged {
 /// # Errors
 /// When the temperature is not positive, a sample has an unknown class, or a logit is
 /// not finite.
-pub fn judge<S: Samples>(samples: &S, temperature: f64) -> Result<Vec<Judged>> {
+pub fn judge<S: LabelledLogits>(samples: &S, temperature: f64) -> Result<Vec<Judged>> {
     ensure!(
         temperature > 0.0 && temperature.is_finite(),
         "the temperature {temperature} is not a positive number"

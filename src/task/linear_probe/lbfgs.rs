@@ -22,7 +22,7 @@ pub trait Objective {
 
 /// Stopping criteria.
 #[derive(Clone, Copy)]
-pub struct Ending<'a> {
+pub struct StoppingRule<'a> {
     /// Tolerance of the largest absolute gradient entry.
     pub tolerance: f64,
     /// Maximum number of steps.
@@ -33,7 +33,7 @@ pub struct Ending<'a> {
 
 /// Why it stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum StopReason {
     /// The gradient is small enough.
     Converged,
     /// No step decreases the value further in f64.
@@ -58,7 +58,7 @@ pub struct Minimum {
     /// Evaluations of the function.
     pub evaluations: usize,
     /// Why it stopped.
-    pub end: End,
+    pub end: StopReason,
 }
 
 /// A point with its value and gradient.
@@ -78,7 +78,7 @@ struct Pair {
 
 /// Minimises from `start`.
 #[must_use]
-pub fn minimize(objective: &dyn Objective, start: Vec<f64>, ending: &Ending<'_>) -> Minimum {
+pub fn minimize(objective: &dyn Objective, start: Vec<f64>, ending: &StoppingRule<'_>) -> Minimum {
     let mut gradient = vec![0.0; start.len()];
     let value = objective.evaluate(&start, &mut gradient);
     let mut here = Place {
@@ -91,13 +91,13 @@ pub fn minimize(objective: &dyn Objective, start: Vec<f64>, ending: &Ending<'_>)
     let end = loop {
         let slope = largest(&here.gradient);
         if slope <= ending.tolerance {
-            break End::Converged;
+            break StopReason::Converged;
         }
         if iterations == ending.iterations {
-            break End::Iterations;
+            break StopReason::Iterations;
         }
         if (ending.is_stopped)() {
-            break End::Stopped;
+            break StopReason::Stopped;
         }
         let mut line = Line::new(objective, &here, direction(&here.gradient, &memory));
         // The first step has no curvature information; length 1 is safe.
@@ -115,7 +115,7 @@ pub fn minimize(objective: &dyn Objective, start: Vec<f64>, ending: &Ending<'_>)
             }
             // Stale curvature may mislead; the plain gradient is tried once without it.
             None if !memory.is_empty() => memory.clear(),
-            None => break End::Flat,
+            None => break StopReason::Flat,
         }
     };
     Minimum {
@@ -192,7 +192,7 @@ fn largest(values: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    const ENDING: Ending<'_> = Ending {
+    const RULE: StoppingRule<'_> = StoppingRule {
         tolerance: 1e-9,
         iterations: 500,
         is_stopped: &|| false,
@@ -215,8 +215,8 @@ mod tests {
 
     #[test]
     fn a_curved_valley_is_followed_to_the_minimum() {
-        let found = minimize(&Function(rosenbrock), vec![-1.2, 1.0], &ENDING);
-        assert_eq!(found.end, End::Converged);
+        let found = minimize(&Function(rosenbrock), vec![-1.2, 1.0], &RULE);
+        assert_eq!(found.end, StopReason::Converged);
         assert!((found.point[0] - 1.0).abs() < 1e-8 && (found.point[1] - 1.0).abs() < 1e-8);
         assert!(found.iterations < 60, "{}", found.iterations);
     }
@@ -230,13 +230,16 @@ mod tests {
                 sum + 0.5 * g[at] * (x[at] - at as f64)
             })
         };
-        let patient = Ending {
+        let patient = StoppingRule {
             tolerance: 1e-8,
             iterations: 5000,
-            ..ENDING
+            ..RULE
         };
         let found = minimize(&Function(quadratic), vec![0.0; 31], &patient);
-        assert!(matches!(found.end, End::Converged | End::Flat), "{found:?}");
+        assert!(
+            matches!(found.end, StopReason::Converged | StopReason::Flat),
+            "{found:?}"
+        );
         for (at, x) in found.point.iter().enumerate() {
             assert!((x - at as f64).abs() < 1e-5, "{at}: {x}");
         }
@@ -249,39 +252,43 @@ mod tests {
             g[0] = 1e-3 - 1.0 / x[0];
             1e-3 * x[0] - x[0].ln()
         };
-        let found = minimize(&Function(barrier), vec![1e-6], &ENDING);
+        let found = minimize(&Function(barrier), vec![1e-6], &RULE);
         assert!((found.point[0] - 1000.0).abs() < 1e-2, "{found:?}");
     }
 
     #[test]
     fn it_stops_when_requested() {
-        let go = |ending: &Ending<'_>| minimize(&Function(rosenbrock), vec![-1.2, 1.0], ending);
-        let few = go(&Ending {
+        let go =
+            |ending: &StoppingRule<'_>| minimize(&Function(rosenbrock), vec![-1.2, 1.0], ending);
+        let few = go(&StoppingRule {
             iterations: 3,
-            ..ENDING
+            ..RULE
         });
-        assert_eq!((few.end, few.iterations), (End::Iterations, 3));
+        assert_eq!((few.end, few.iterations), (StopReason::Iterations, 3));
         assert!(few.value < 24.2);
-        let stopped = go(&Ending {
+        let stopped = go(&StoppingRule {
             is_stopped: &|| true,
-            ..ENDING
+            ..RULE
         });
-        assert_eq!((stopped.end, stopped.iterations), (End::Stopped, 0));
+        assert_eq!((stopped.end, stopped.iterations), (StopReason::Stopped, 0));
         // A tolerance of zero may never be met in f64.
-        let exact = go(&Ending {
+        let exact = go(&StoppingRule {
             tolerance: 0.0,
-            ..ENDING
+            ..RULE
         });
-        assert!(matches!(exact.end, End::Flat | End::Converged), "{exact:?}");
+        assert!(
+            matches!(exact.end, StopReason::Flat | StopReason::Converged),
+            "{exact:?}"
+        );
         let level = minimize(
             &Function(|_: &[f64], g: &mut [f64]| {
                 g.fill(0.0);
                 1.0
             }),
             vec![0.0],
-            &ENDING,
+            &RULE,
         );
-        assert_eq!((level.end, level.evaluations), (End::Converged, 1));
+        assert_eq!((level.end, level.evaluations), (StopReason::Converged, 1));
     }
 
     #[test]
@@ -290,8 +297,8 @@ mod tests {
             g.fill(f64::NAN);
             f64::NAN
         };
-        let found = minimize(&Function(nothing), vec![0.0], &ENDING);
-        assert_eq!(found.end, End::Flat);
+        let found = minimize(&Function(nothing), vec![0.0], &RULE);
+        assert_eq!(found.end, StopReason::Flat);
         assert!(found.slope.is_nan());
     }
 }

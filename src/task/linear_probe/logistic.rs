@@ -21,7 +21,7 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use super::Samples;
-use super::lbfgs::{End, Ending, Minimum, Objective, minimize};
+use super::lbfgs::{Minimum, Objective, StopReason, StoppingRule, minimize};
 use crate::kernel;
 
 /// Maximum steps, as in openai/CLIP's example.
@@ -123,7 +123,7 @@ pub fn fit(
     let largest = gradient
         .iter()
         .fold(0.0f64, |most, value| most.max(value.abs()));
-    let ending = Ending {
+    let ending = StoppingRule {
         tolerance: effort.tolerance * largest,
         iterations: ITERATIONS,
         is_stopped: effort.is_stopped,
@@ -138,7 +138,7 @@ pub fn fit(
 
 /// A run that stalled with a gradient above `slack` did not converge.
 fn finished(minimum: Minimum, samples: usize, slack: f64) -> Result<Fit> {
-    if minimum.end == End::Stopped {
+    if minimum.end == StopReason::Stopped {
         return Err(Stopped.into());
     }
     if !minimum.value.is_finite() || !minimum.slope.is_finite() {
@@ -149,8 +149,8 @@ fn finished(minimum: Minimum, samples: usize, slack: f64) -> Result<Fit> {
         objective: minimum.value * samples as f64,
         iterations: minimum.iterations,
         converged: match minimum.end {
-            End::Flat => minimum.slope <= slack,
-            end => end == End::Converged,
+            StopReason::Flat => minimum.slope <= slack,
+            end => end == StopReason::Converged,
         },
     })
 }

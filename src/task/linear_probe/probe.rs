@@ -74,12 +74,6 @@ impl Probe {
         self.bias.len()
     }
 
-    /// Features per embedding.
-    #[must_use]
-    pub fn dim(&self) -> usize {
-        self.dim
-    }
-
     /// The weights, `[classes, dim]`.
     #[must_use]
     pub fn weights(&self) -> &[f32] {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tally::{Answer, ratio};
+use super::tally::{Classified, ratio};
 
 /// Counts for one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub fn mean_recall(classes: &[ClassFigures]) -> f64 {
 }
 
 /// The figures of `classes` classes, in their order; every answer is one of them.
-pub(super) fn per_class(answers: &[Answer], classes: usize) -> Vec<ClassFigures> {
+pub(super) fn per_class(answers: &[Classified], classes: usize) -> Vec<ClassFigures> {
     let mut figures = vec![ClassFigures::default(); classes];
     for answer in answers {
         let (target, predicted) = (answer.target as usize, answer.predicted as usize);
@@ -118,7 +118,7 @@ pub struct Confusions(BTreeMap<(u32, u32), usize>);
 
 impl Confusions {
     /// Counts answers.
-    pub(super) fn of(answers: &[Answer]) -> Self {
+    pub(super) fn of(answers: &[Classified]) -> Self {
         let mut counts = BTreeMap::new();
         for answer in answers {
             *counts.entry((answer.target, answer.predicted)).or_default() += 1;
@@ -217,7 +217,7 @@ mod tests {
             (0, 2),
             (1, 2),
         ];
-        let answers = pairs.map(|(target, predicted)| Answer {
+        let answers = pairs.map(|(target, predicted)| Classified {
             target,
             predicted,
             probability: 1.0,

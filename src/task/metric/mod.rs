@@ -11,4 +11,4 @@ pub use bootstrap::{Interval, Resampling};
 pub use class::{Averages, ClassFigures, Confusion, Confusions};
 pub use paired::{Comparison, compare};
 pub use reliability::{Bin, Reliability};
-pub use tally::{Answer, Tally};
+pub use tally::{Classified, Tally};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 
 use super::bootstrap::{Interval, Resampling};
-use super::tally::{Answer, ratio};
+use super::tally::{Classified, ratio};
 
 /// Maximum number of differing samples for the exact form of McNemar's test. The usual 25 dates
 /// from the days of printed tables; at 1000 the approximation agrees to two digits and more.
@@ -26,7 +26,7 @@ pub struct Pairs {
 
 /// How a p value was computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum McNemarMethod {
     /// The binomial distribution, two-sided.
     Exact,
     /// The chi-square distribution with one degree of freedom, with continuity correction.
@@ -36,14 +36,14 @@ pub enum Method {
 /// McNemar's test of the hypothesis that two runs are correct equally often.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct McNemar {
-    /// [`Method::Exact`]: the smaller of the two counts of samples that only one run got right;
+    /// [`McNemarMethod::Exact`]: the smaller of the two counts of samples that only one run got right;
     /// otherwise chi-square.
     pub statistic: f64,
     /// The p value: the probability of a difference at least as large if the runs were equally
     /// good.
     pub p_value: f64,
     /// How it was computed.
-    pub method: Method,
+    pub method: McNemarMethod,
 }
 
 /// A class with different recall in the two runs.
@@ -80,7 +80,11 @@ pub struct Comparison {
 ///
 /// # Errors
 /// When the runs are not over the same samples.
-pub fn compare(first: &[Answer], second: &[Answer], how: &Resampling) -> Result<Comparison> {
+pub fn compare(
+    first: &[Classified],
+    second: &[Classified],
+    how: &Resampling,
+) -> Result<Comparison> {
     ensure!(
         first.len() == second.len(),
         "the runs are over {} and {} samples; a paired test needs the same samples",
@@ -141,7 +145,7 @@ pub fn mcnemar(only_first: usize, only_second: usize) -> McNemar {
         return McNemar {
             statistic: least as f64,
             p_value: (2.0 * coin_at_most(least, total)).min(1.0),
-            method: Method::Exact,
+            method: McNemarMethod::Exact,
         };
     }
     let statistic = (only_first.abs_diff(only_second) as f64 - 1.0).powi(2) / total as f64;
@@ -150,7 +154,7 @@ pub fn mcnemar(only_first: usize, only_second: usize) -> McNemar {
         // The chi-square distribution with one degree of freedom is that of a squared normal
         // variable.
         p_value: libm::erfc((statistic / 2.0).sqrt()),
-        method: Method::ChiSquare,
+        method: McNemarMethod::ChiSquare,
     }
 }
 
@@ -188,10 +192,10 @@ pub fn holm(p_values: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn answers(pairs: &[(u32, u32)]) -> Vec<Answer> {
+    fn answers(pairs: &[(u32, u32)]) -> Vec<Classified> {
         let pairs = pairs.iter();
         pairs
-            .map(|(target, predicted)| Answer {
+            .map(|(target, predicted)| Classified {
                 target: *target,
                 predicted: *predicted,
                 probability: 0.5,
@@ -211,8 +215,8 @@ mod tests {
     #[test]
     fn the_two_methods_agree_where_one_takes_over() {
         let (exact, approximate) = (mcnemar(460, 540), mcnemar(460, 541));
-        assert_eq!(exact.method, Method::Exact);
-        assert_eq!(approximate.method, Method::ChiSquare);
+        assert_eq!(exact.method, McNemarMethod::Exact);
+        assert_eq!(approximate.method, McNemarMethod::ChiSquare);
         // 540 against 542 differing samples: the p values differ only by that step.
         let ratio = approximate.p_value / exact.p_value;
         assert!((0.85..1.0).contains(&ratio), "{exact:?} {approximate:?}");

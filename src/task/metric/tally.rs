@@ -16,7 +16,7 @@ const LEAST_PROBABILITY: f64 = f32::EPSILON as f64;
 
 /// The answer for one sample, as kept for intervals, calibration and comparisons of runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
+pub struct Classified {
     /// The true class.
     pub target: u32,
     /// The best class.
@@ -25,7 +25,7 @@ pub struct Answer {
     pub probability: f32,
 }
 
-impl Answer {
+impl Classified {
     /// Whether the best class is the true one.
     #[must_use]
     pub fn correct(&self) -> bool {
@@ -39,7 +39,7 @@ impl Answer {
 #[derive(Clone, Debug)]
 pub struct Tally {
     classes: usize,
-    answers: Vec<Answer>,
+    answers: Vec<Classified>,
     in_top: usize,
     with_probabilities: usize,
     negative_log: f64,
@@ -83,7 +83,7 @@ impl Tally {
             "the probability of the best class is {probability}, not between 0 and 1"
         );
         self.in_top += usize::from(top.contains(&target));
-        self.answers.push(Answer {
+        self.answers.push(Classified {
             target: u32::try_from(target)?,
             predicted: u32::try_from(top[0])?,
             probability,
@@ -119,15 +119,9 @@ impl Tally {
         Ok(())
     }
 
-    /// The number of classes.
-    #[must_use]
-    pub fn classes(&self) -> usize {
-        self.classes
-    }
-
     /// The samples so far, in the order added.
     #[must_use]
-    pub fn answers(&self) -> &[Answer] {
+    pub fn answers(&self) -> &[Classified] {
         &self.answers
     }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use longclip::checkpoint::hub::Silent;
-use longclip::checkpoint::source::{Source, resolve};
+use longclip::checkpoint::source::{ModelSource, resolve};
 
 use crate::hub::stand_in::{Reply, StandIn};
 use crate::hub::{LONE, Room, assert_is_weights, lone_file, model, weights};
@@ -113,7 +113,7 @@ fn eight_concurrent_clients_download_once() {
         for _ in 0..8 {
             scope.spawn(|| {
                 let source = resolve("owner/model", &room.settings, &Silent).unwrap();
-                let Source::Files(files) = source else {
+                let ModelSource::Files(files) = source else {
                     panic!("built in")
                 };
                 assert!(std::fs::read(&files.weights[0]).unwrap() == weights());

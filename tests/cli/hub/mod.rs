@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use longclip::checkpoint::hub::{Progress, Settings, is_worth_retrying};
-use longclip::checkpoint::source::{ModelFiles, Source, resolve};
+use longclip::checkpoint::source::{ModelFiles, ModelSource, resolve};
 use stand_in::{StandIn, etag};
 
 /// The one large file of [`lone_file`], requested by name.
@@ -72,8 +72,8 @@ impl Room {
         let source = resolve(model, &self.settings, &self.notes);
         self.check_soundness();
         match source? {
-            Source::Files(files) => Ok(files),
-            Source::BuiltIn => panic!("{model} is not built in"),
+            ModelSource::Files(files) => Ok(files),
+            ModelSource::BuiltIn => panic!("{model} is not built in"),
         }
     }
 
