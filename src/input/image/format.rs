@@ -79,6 +79,14 @@ impl Format {
         )
     }
 
+    /// The error if the file ends even earlier.
+    pub(super) fn empty(self) -> Error {
+        anyhow!(
+            "not an image: the {} file ends before any image data; fetch or copy it again",
+            self.title()
+        )
+    }
+
     /// The error if the contents are inconsistent: another copy may be intact.
     pub(super) fn damaged(self) -> Error {
         anyhow!(
