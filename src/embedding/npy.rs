@@ -215,7 +215,7 @@ impl Header {
     /// # Errors
     /// When it is missing, or describes something other than a matrix of numbers.
     pub(super) fn read(bytes: &[u8]) -> Result<Self> {
-        let rest = bytes.strip_prefix(MAGIC).context("not a file of NumPy's")?;
+        let rest = bytes.strip_prefix(MAGIC).context("not a NumPy file")?;
         let (start, stated) = match *rest {
             [1, _, a, b, ..] => (10, usize::from(u16::from_le_bytes([a, b]))),
             [2 | 3, _, a, b, c, d, ..] => (12, u32::from_le_bytes([a, b, c, d]) as usize),

@@ -11,7 +11,7 @@ use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
 use super::line::LineIndex;
-use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map};
+use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map, tensor_range};
 use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 
@@ -94,9 +94,7 @@ impl Safetensors {
         let tensor = |name: &str| -> Result<(&TensorInfo, Range<usize>)> {
             let info = infos.get(name);
             let info = info.with_context(|| format!("the file has no tensor {name:?}"))?;
-            let (start, end) = info.data_offsets;
-            let place = |at: usize| (length + 8).checked_add(at).context("a tensor has no end");
-            Ok((info, place(start)?..place(end)?))
+            Ok((info, tensor_range(length, info)?))
         };
         let (info, range) = tensor("embeddings")?;
         let dtype = match info.dtype {

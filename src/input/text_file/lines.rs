@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
@@ -81,6 +82,15 @@ impl Lines {
     /// The lines of a text in any of the encodings of [`Decoded`], of at most `limit` bytes each.
     pub fn new(reader: Box<dyn Read + Send>, lone_return: LoneReturn, limit: usize) -> Self {
         Self::over(Input::Text(Decoded::new(reader, lone_return)), b'\n', limit)
+    }
+
+    /// The lines of a text file, or of stdin for `-`, each of at most [`LONGEST_LINE`] bytes.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let reader = super::open(path)?;
+        Ok(Self::new(reader, LoneReturn::EndsLine, LONGEST_LINE))
     }
 
     /// NUL-separated entries, byte by byte.

@@ -32,6 +32,12 @@ pub fn shown(path: &Path) -> String {
     }
 }
 
+/// A file's extension in lower case; empty if it has none.
+pub(crate) fn extension(path: &Path) -> String {
+    let extension = path.extension().unwrap_or_default();
+    extension.to_string_lossy().to_lowercase()
+}
+
 /// Opens a file, or stdin for `-`.
 ///
 /// # Errors
