@@ -21,21 +21,21 @@ use super::{About, Dtype, Entry, Failure, Line, Row, push_values};
 use crate::checkpoint::container::Bytes;
 
 /// Magic bytes of a journal.
-pub(crate) const MAGIC: &[u8; 8] = b"LCEMBED1";
+const MAGIC: &[u8; 8] = b"LCEMBED1";
 
 /// Bytes before a frame's payload.
-pub(crate) const FRAME_START: usize = 8;
+const FRAME_START: usize = 8;
 
 /// First byte of a payload, its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tag {
+enum Tag {
     Header = b'H' as isize,
     Row = b'R' as isize,
     Failure = b'F' as isize,
 }
 
 impl Tag {
-    pub(crate) fn of(byte: u8) -> Option<Self> {
+    fn of(byte: u8) -> Option<Self> {
         [Self::Header, Self::Row, Self::Failure]
             .into_iter()
             .find(|tag| *tag as u8 == byte)

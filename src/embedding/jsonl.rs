@@ -10,8 +10,7 @@ use super::line::LineIndex;
 use super::read::{EmbeddingFile, NoRows, check_range, map};
 use super::{About, Dtype, Entry, Line, Row, Rows, check_dim};
 use crate::file::atomic::AtomicFile;
-use crate::input::text_file;
-use crate::input::text_file::LoneReturn;
+use crate::input::text_file::Lines;
 
 /// Writes the line of one entry.
 ///
@@ -110,12 +109,7 @@ pub(super) fn foreign(
         std::fs::metadata(path)?.is_file(),
         "this is not a regular file"
     );
-    let lines = text_file::Lines::new(
-        text_file::open(path)?,
-        LoneReturn::EndsLine,
-        text_file::LONGEST_LINE,
-    );
-    Ok(lines.filter_map(|line| {
+    Ok(Lines::open(path)?.filter_map(|line| {
         let number = line.number;
         let read = match line.text() {
             Ok(text) if text.trim().is_empty() => return None,

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::safetensors::SafeTensors;
-use ::safetensors::tensor::Metadata;
+use ::safetensors::tensor::{Metadata, TensorInfo};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{jsonl, npy, parquet, safetensors};
@@ -115,6 +115,13 @@ pub(super) fn header(bytes: &[u8], limit: u64) -> Result<(usize, Metadata)> {
          safetensors file"
     );
     SafeTensors::read_metadata(bytes).context("the header is not valid")
+}
+
+/// Position in the file of a tensor, behind a header of `length` bytes.
+pub(super) fn tensor_range(length: usize, info: &TensorInfo) -> Result<Range<usize>> {
+    let at = |at: usize| (length + 8).checked_add(at).context("a tensor has no end");
+    let (start, end) = info.data_offsets;
+    Ok(at(start)?..at(end)?)
 }
 
 /// A part of a file with numbers `[rows, dim]`.

@@ -11,7 +11,7 @@ use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
 use super::line::LineIndex;
-use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map};
+use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map, tensor_range};
 use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 use crate::file::safetensors::{Planned, header_bytes};
@@ -94,9 +94,7 @@ impl Safetensors {
         let tensor = |name: &str| -> Result<(&TensorInfo, Range<usize>)> {
             let info = infos.get(name);
             let info = info.with_context(|| format!("the file has no tensor {name:?}"))?;
-            let (start, end) = info.data_offsets;
-            let place = |at: usize| (length + 8).checked_add(at).context("a tensor has no end");
-            Ok((info, place(start)?..place(end)?))
+            Ok((info, tensor_range(length, info)?))
         };
         let (info, range) = tensor("embeddings")?;
         let dtype = match info.dtype {
@@ -166,6 +164,18 @@ mod tests {
     use super::*;
     use crate::embedding::Kind;
     use crate::embedding::testing::about;
+
+    #[test]
+    fn a_header_is_padded_to_a_multiple_of_64() {
+        for length in [0, 1, 53, 54, 55, 200] {
+            let header = json!({"a": "x".repeat(length)});
+            let bytes = framed(&header);
+            assert_eq!(bytes.len() % 64, 0, "{length}");
+            let (stated, rest) = bytes.split_first_chunk().unwrap();
+            assert_eq!(u64::from_le_bytes(*stated), rest.len() as u64);
+            assert_eq!(serde_json::from_slice::<Value>(rest).unwrap(), header);
+        }
+    }
 
     #[test]
     fn contradictory_headers_are_refused() {

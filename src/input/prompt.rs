@@ -82,6 +82,19 @@ struct Found {
     notes: Vec<String>,
 }
 
+impl Found {
+    /// Classes that stand once each, at places of this kind.
+    fn of(entries: Vec<ClassEntry>, places: &'static str) -> Self {
+        Self {
+            entries,
+            written: Written::As(places),
+            by_id: false,
+            warnings: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
 /// The classes of `--labels`, as typed.
 ///
 /// # Errors
@@ -141,11 +154,8 @@ fn entries(content: Content) -> Result<Found> {
                 entry
             });
             Ok(Found {
-                entries: entries.collect(),
-                written: Written::As("lines"),
                 by_id,
-                warnings: Vec::new(),
-                notes: Vec::new(),
+                ..Found::of(entries.collect(), "lines")
             })
         }
     }

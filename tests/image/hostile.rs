@@ -23,7 +23,7 @@ fn a_jpeg_cut_short_is_decoded_with_a_warning() {
         (
             "cut-half.jpg",
             "the data is cut short; ",
-            "the file ends before the image is complete",
+            "the JPEG file ends before the image is complete",
         ),
         (
             "broken-stream.jpg",
@@ -65,7 +65,7 @@ fn an_intact_image_has_no_warning_even_strictly() {
 fn an_image_without_any_rows_is_refused() {
     for name in ["cut-before-data.jpg", "cut-in-header.jpg"] {
         let said = refusal(name, &DecodeOptions::default());
-        let expected = "not an image: the file ends before any image data";
+        let expected = "not an image: the JPEG file ends before any image data";
         assert!(said.starts_with(expected), "{name}: {said}");
     }
 }

@@ -51,7 +51,7 @@ enum Names {
 }
 
 /// Statistics of the rows' lengths.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lengths {
     /// The smallest and the largest non-zero length.
     pub range: Option<(f64, f64)>,
@@ -105,10 +105,7 @@ impl Matrix {
         let mut matrix = Self {
             numbers,
             names,
-            lengths: Lengths {
-                range: None,
-                zeros: None,
-            },
+            lengths: Lengths::default(),
         };
         matrix.lengths = matrix.look()?;
         Ok(matrix)
@@ -188,10 +185,7 @@ impl Matrix {
 
     /// Checks every row when the file is opened: a search must not fail at the last one.
     fn look(&self) -> Result<Lengths> {
-        let mut found = Lengths {
-            range: None,
-            zeros: None,
-        };
+        let mut found = Lengths::default();
         let mut stored = Vec::new();
         for start in (0..self.rows()).step_by(self.block_rows()) {
             let end = self.rows().min(start + self.block_rows());
@@ -408,10 +402,7 @@ mod tests {
         let mut matrix = Matrix {
             numbers: Numbers::new(Arc::new(Bytes::Owned(bytes)), 0..length, layout)?,
             names: Names::None,
-            lengths: Lengths {
-                range: None,
-                zeros: None,
-            },
+            lengths: Lengths::default(),
         };
         matrix.lengths = matrix.look()?;
         Ok(matrix)

@@ -12,7 +12,7 @@ use half::{bf16, f16};
 use crate::checkpoint::container::{Bytes, MemberContent, Zip};
 use crate::embedding::check_dim;
 use crate::embedding::npy::{HEAD_BYTES, Header};
-use crate::embedding::read::{header, map};
+use crate::embedding::read::{header, map, tensor_range};
 use crate::input::text_file::column::first_few;
 
 /// Data type of a number.
@@ -256,9 +256,8 @@ pub(super) fn safetensors(path: &Path, wanted: Option<&str>) -> Result<Numbers> 
     let (name, layout) = choose(path, arrays.collect(), wanted)?;
     let info = tensors.iter().find(|(known, _)| *known == name);
     let (_, info) = info.context("the tensor is not there")?;
-    let place = |at: usize| (length + 8).checked_add(at).context("a tensor has no end");
-    let (start, end) = info.data_offsets;
-    Numbers::new(bytes, place(start)?..place(end)?, layout)
+    let range = tensor_range(length, info)?;
+    Numbers::new(bytes, range, layout)
 }
 
 fn layout(dtype: FileDtype, shape: &[usize]) -> Result<MatrixLayout> {

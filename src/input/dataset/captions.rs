@@ -102,9 +102,6 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
         counts: Vec::new(),
         found: Captioned::default(),
     };
-    let is_json = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     if !path.is_dir() && pairs::is_shards(path)? {
         bail!(
             "{} names tar archives, which only finetune reads; unpack them to a folder",
@@ -113,7 +110,7 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
     }
     let kind = if path.is_dir() {
         reading.folder(path, rule)
-    } else if is_json {
+    } else if text_file::extension(path) == "json" {
         reading.json(path, rule)
     } else {
         reading.rows(path)

@@ -29,10 +29,9 @@ pub(super) fn labelled(
         class_of: HashMap::new(),
         found: Labelled::default(),
     };
-    let is_json = (path.extension()).is_some_and(|name| name.eq_ignore_ascii_case("json"));
-    match is_json {
-        true => reading.json(path, options, rule)?,
-        false => reading.rows(path, options)?,
+    match text_file::extension(path).as_str() {
+        "json" => reading.json(path, options, rule)?,
+        _ => reading.rows(path, options)?,
     }
     let LabelReader {
         images, mut found, ..

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 
 use super::paths::{ImageRule, ImageSource, PathError};
+use super::text_file::extension;
 
 pub use super::text_file::column::class_number;
 pub use captions::{BadCaptions, CaptionLines, CaptionOptions, Captioned, captioned};
@@ -149,8 +150,7 @@ fn not_a_dataset<T>(path: &Path) -> Result<T> {
     if !path.exists() {
         bail!("the dataset {} does not exist", path.display());
     }
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    match extension.to_lowercase().as_str() {
+    match extension(path).as_str() {
         "json" => bail!(
             "{} is JSON without labels; supported are a list of objects with path and label, \
              {{path: label}} and CoOp's splits (for captions add --task retrieval)",

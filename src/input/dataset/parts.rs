@@ -331,6 +331,7 @@ mod tests {
 
     #[test]
     fn doubtful_folders_are_reported() {
+        #[rustfmt::skip]
         let cases: [(&[&str], &str); 8] = [
             (&["cat/1", "dog/1", "dog/old/1"], ""),
             // "train" is a class here, and so are things with shots of their own.
@@ -351,23 +352,12 @@ mod tests {
                 "warning: the folders prueba, entrenamiento",
             ),
             // The classes hold the parts.
-            (
-                &[
-                    "bottle/test/1",
-                    "bottle/train/1",
-                    "cable/test/1",
-                    "cable/train/1",
-                ],
-                "",
-            ),
+            (&["bottle/test/1", "bottle/train/1", "cable/test/1", "cable/train/1"], ""),
             (
                 &["cat/1", "test/1", "train/1"],
                 "warning: the folders test, train of root are used as",
             ),
-            (
-                &["images/001.a/1", "images/002.b/1"],
-                "warning: root has one folder, images",
-            ),
+            (&["images/001.a/1", "images/002.b/1"], "warning: root has one folder, images"),
             (
                 &["a/abbey/1", "a/alley/1", "b/bar/1", "b/bay/1"],
                 "note: the folders of root are used as classes",

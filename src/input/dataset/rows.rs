@@ -9,9 +9,7 @@ use serde_json::Value;
 use super::{Split, not_a_dataset};
 use crate::input::text_file;
 use crate::input::text_file::column::{PART, PATH, first_few};
-use crate::input::text_file::{
-    Fields, LONGEST_LINE, Lines, LoneReturn, NamedRows, Table, column, usual_separator,
-};
+use crate::input::text_file::{Fields, Lines, NamedRows, Table, column, usual_separator};
 
 /// Columns, and letters of their names, that a message shows at most.
 const COLUMNS_SHOWN: usize = 8;
@@ -39,19 +37,11 @@ impl Iterator for Rows {
 
 /// Reads the rows of a file of any kind; `columns` is an example of a table's header for messages.
 pub(super) fn rows(path: &Path, columns: &str) -> Result<Rows> {
-    let extension = path
-        .extension()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    match extension.as_str() {
-        "jsonl" | "ndjson" => {
-            let lines = Lines::new(text_file::open(path)?, LoneReturn::EndsLine, LONGEST_LINE);
-            Ok(Rows {
-                rows: Box::new(lines.json_objects()),
-                notes: Vec::new(),
-            })
-        }
+    match text_file::extension(path).as_str() {
+        "jsonl" | "ndjson" => Ok(Rows {
+            rows: Box::new(Lines::open(path)?.json_objects()),
+            notes: Vec::new(),
+        }),
         "csv" | "tsv" | "tab" | "txt" | "token" => match tokens(path)? {
             Some(rows) => Ok(rows),
             None => table(path, columns),
@@ -121,15 +111,11 @@ fn fields(image: &str, caption: &str) -> Fields {
 
 /// Flickr8k's token file, without column names: `x.jpg#0`, a tab, a caption.
 fn tokens(path: &Path) -> Result<Option<Rows>> {
-    let lines = || -> Result<Lines> {
-        let reader = text_file::open(path)?;
-        Ok(Lines::new(reader, LoneReturn::EndsLine, LONGEST_LINE))
-    };
-    let first = lines()?.next().and_then(|line| line.text().ok());
+    let first = Lines::open(path)?.next().and_then(|line| line.text().ok());
     if first.and_then(|first| token(&first)).is_none() {
         return Ok(None);
     }
-    let rows = lines()?.filter_map(|line| {
+    let rows = Lines::open(path)?.filter_map(|line| {
         let number = line.number;
         let row = line
             .text()
@@ -362,24 +348,16 @@ mod tests {
 
     #[test]
     fn flickrs_files_are_read() {
+        #[rustfmt::skip]
         let cases = [
             (
                 "results.csv",
                 "image_name| comment_number| comment\na.jpg| 0| A cat , asleep .\n\
                  b.jpg| 4   A dog \"runs\" .\n",
             ),
-            (
-                "Flickr8k.token.txt",
-                "a.jpg#0\tA cat , asleep .\nb.jpg#4\tA dog \"runs\" .\n",
-            ),
-            (
-                "results.token",
-                "a.jpg#0\tA cat , asleep .\r\n\r\nb.jpg#14\tA dog \"runs\" .",
-            ),
-            (
-                "captions.txt",
-                "image,caption\na.jpg,\"A cat , asleep .\"\nb.jpg,A dog \"runs\" .\n",
-            ),
+            ("Flickr8k.token.txt", "a.jpg#0\tA cat , asleep .\nb.jpg#4\tA dog \"runs\" .\n"),
+            ("results.token", "a.jpg#0\tA cat , asleep .\r\n\r\nb.jpg#14\tA dog \"runs\" ."),
+            ("captions.txt", "image,caption\na.jpg,\"A cat , asleep .\"\nb.jpg,A dog \"runs\" .\n"),
         ];
         for (name, content) in cases {
             let found = read(name, content).unwrap();
@@ -387,22 +365,15 @@ mod tests {
             let expected = expected.map(|(image, text)| (image.to_owned(), text.to_owned()));
             assert_eq!(found, expected, "{name}");
         }
+        #[rustfmt::skip]
         let cases = [
             (
                 "a.csv",
                 "image_name| comment_number| comment\na.jpg| x A cat\n",
                 "2: the row has 2 fields",
             ),
-            (
-                "a.txt",
-                "a.jpg#0\tA cat\nb.jpg\tA dog\n",
-                "2: the line is not an image",
-            ),
-            (
-                "a.txt",
-                "a cat\na dog\n",
-                "the first line has no column with images",
-            ),
+            ("a.txt", "a.jpg#0\tA cat\nb.jpg\tA dog\n", "2: the line is not an image"),
+            ("a.txt", "a cat\na dog\n", "the first line has no column with images"),
         ];
         for (name, content, part) in cases {
             let error = read(name, content).unwrap_err();

@@ -79,6 +79,14 @@ impl Format {
         )
     }
 
+    /// The error if the file ends even earlier.
+    pub(super) fn empty(self) -> Error {
+        anyhow!(
+            "not an image: the {} file ends before any image data; fetch or copy it again",
+            self.title()
+        )
+    }
+
     /// The error if the contents are inconsistent: another copy may be intact.
     pub(super) fn damaged(self) -> Error {
         anyhow!(
@@ -295,17 +303,12 @@ mod tests {
 
     #[test]
     fn refusals_say_what_the_file_is() {
+        #[rustfmt::skip]
         let cases: [(&[u8], &str); 15] = [
             (b"", "not an image: this looks like an empty file"),
-            (
-                b"\0\0\0\x18ftypheic\0\0",
-                "supported: this looks like a HEIC image; convert",
-            ),
+            (b"\0\0\0\x18ftypheic\0\0", "supported: this looks like a HEIC image; convert"),
             (b"\0\0\0\x18ftypavif\0\0", "an AVIF image"),
-            (
-                b"\0\0\0\x18ftypisom\0\0",
-                "not an image: this looks like a video",
-            ),
+            (b"\0\0\0\x18ftypisom\0\0", "not an image: this looks like a video"),
             (b"\xFF\x0A\x01", "a JPEG XL image"),
             (b"%PDF-1.7", "a PDF document"),
             (b"<?xml version='1.0'?><svg xmlns='x'>", "an SVG drawing"),
@@ -316,10 +319,7 @@ mod tests {
             (b"\x01\x02\x03\xFE", "data of an unknown kind"),
             (b"PK\x03\x04", "a zip archive"),
             (b"\x89PNG\n\x1A\n", "transferred as text"),
-            (
-                b"version https://git-lfs.github.com/spec/v1\n",
-                "git lfs pull",
-            ),
+            (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ];
         for (bytes, expected) in cases {
             let said = refusal(bytes);

@@ -168,6 +168,34 @@ mod tests {
     }
 
     #[test]
+    fn a_file_shorter_than_its_header_says_is_noticed() {
+        let webp = |stated: u32| [b"RIFF", &stated.to_le_bytes()[..], b"WEBP"].concat();
+        let bmp = |stated: u32, coding: u32| {
+            let mut bytes = vec![0; 40];
+            bytes[2..6].copy_from_slice(&stated.to_le_bytes());
+            bytes[30..34].copy_from_slice(&coding.to_le_bytes());
+            bytes
+        };
+        let cases = [
+            (Format::WebP, webp(4), None),
+            (Format::WebP, webp(9), Some("5 bytes shorter")),
+            (Format::WebP, webp(3), None),
+            (Format::WebP, webp(4)[..7].to_vec(), None),
+            (Format::Bmp, bmp(41, 1), Some("1 bytes shorter")),
+            (Format::Bmp, bmp(40, 2), None),
+            // Without run lengths the decoder reports it.
+            (Format::Bmp, bmp(41, 0), None),
+            (Format::Gif, webp(9), None),
+        ];
+        for (format, bytes, expected) in cases {
+            let said = shortfall(format, &bytes);
+            let is_said = expected.is_some_and(|part| said.as_deref().unwrap_or("").contains(part));
+            assert_eq!(is_said, said.is_some(), "{format:?} {bytes:?} {said:?}");
+            assert_eq!(said.is_some(), expected.is_some(), "{format:?} {bytes:?}");
+        }
+    }
+
+    #[test]
     fn the_screen_grows_to_the_first_frame() {
         let cases = [
             ([4, 4], [0, 0, 4, 4], [4, 4]),

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::io::Read as _;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use zune_core::bytestream::ZCursor;
@@ -31,8 +31,6 @@ const MAX_PIXELS_PER_BYTE: u64 = 512;
 /// part.
 const LARGE_PIXELS: u64 = 16_000_000;
 
-const NO_DATA: &str = "not an image: the file ends before any image data; fetch or copy it again";
-
 /// A JPEG file before decoding.
 struct Source<'a> {
     bytes: Cow<'a, [u8]>,
@@ -54,9 +52,7 @@ enum Fault {
 impl Fault {
     fn refusal(&self) -> anyhow::Error {
         match self {
-            Self::Cut => anyhow!(
-                "the JPEG data is damaged: the file ends before the image is complete; fetch or copy it again"
-            ),
+            Self::Cut => Format::Jpeg.cut(),
             Self::Damaged => Format::Jpeg.damaged(),
         }
     }
@@ -180,13 +176,16 @@ impl<'a> Source<'a> {
         // takes at least a byte for 64 columns: one bit per block in a progressive image's first
         // scan.
         let least = self.width.div_ceil(64);
-        ensure!(self.coded.is_none_or(|count| count >= least), NO_DATA);
+        ensure!(
+            self.coded.is_none_or(|count| count >= least),
+            Format::Jpeg.empty()
+        );
         let samples = self.attempt(false).map_err(|fault| fault.refusal())?;
         let row = samples.len() / self.height;
         let mut rows = samples.chunks_exact(row);
         let rows = match rows.rposition(|row| row.iter().any(|sample| *sample != FILL)) {
             Some(last) if samples.iter().any(|sample| *sample != 0) => last + 1,
-            _ => bail!(NO_DATA),
+            _ => bail!(Format::Jpeg.empty()),
         };
         let what = match fault {
             Fault::Cut => "cut short",
@@ -222,7 +221,7 @@ fn settings(strict: bool) -> DecoderOptions {
 fn zune_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings(false));
     decoder.decode_headers().map_err(|error| match error {
-        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => anyhow!(NO_DATA),
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => Format::Jpeg.empty(),
         DecodeErrors::Unsupported(_) => unsupported("this kind of JPEG"),
         _ => Format::Jpeg.damaged(),
     })?;
@@ -235,11 +234,11 @@ fn zune_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
 fn jpeg_decoder_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.read_info().map_err(|error| match error {
-        jpeg_decoder::Error::Io(_) => anyhow!(NO_DATA),
+        jpeg_decoder::Error::Io(_) => Format::Jpeg.empty(),
         jpeg_decoder::Error::Unsupported(_) => unsupported("this kind of JPEG"),
         _ => Format::Jpeg.damaged(),
     })?;
-    let info = decoder.info().ok_or_else(|| anyhow!(NO_DATA))?;
+    let info = decoder.info().ok_or_else(|| Format::Jpeg.empty())?;
     let is_grey = info.pixel_format == jpeg_decoder::PixelFormat::L8;
     let channels = if is_grey { 1 } else { 3 };
     Ok((usize::from(info.width), usize::from(info.height), channels))

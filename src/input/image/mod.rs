@@ -136,7 +136,12 @@ pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_bytes`], and when the file ends before the image does.
-pub fn read_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
+pub(crate) fn read_part(
+    path: &Path,
+    offset: u64,
+    size: u64,
+    options: &DecodeOptions,
+) -> Result<Vec<u8>> {
     let (mut file, _) = open(path)?;
     file.seek(SeekFrom::Start(offset))
         .context("cannot be read")?;
@@ -165,7 +170,12 @@ pub fn check(path: &Path, options: &DecodeOptions) -> Result<u64> {
 ///
 /// # Errors
 /// As [`read_part`].
-pub fn check_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -> Result<()> {
+pub(crate) fn check_part(
+    path: &Path,
+    offset: u64,
+    size: u64,
+    options: &DecodeOptions,
+) -> Result<()> {
     let (mut file, _) = open(path)?;
     check_size_in_bytes(size, options)?;
     file.seek(SeekFrom::Start(offset))

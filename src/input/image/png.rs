@@ -76,7 +76,7 @@ fn check_header(bytes: &[u8], options: &DecodeOptions) -> Result<()> {
         "an iOS-optimised PNG is not supported; restore it with `xcrun pngcrush -revert-iphone-optimizations`, or save it as PNG or JPEG on a Mac or iPhone"
     );
     let (Some(width), Some(height)) = (number(bytes, 16), number(bytes, 20)) else {
-        bail!("not an image: the PNG file ends before any image data; fetch or copy it again");
+        bail!(Format::Png.empty());
     };
     check_size(width, height, options)
 }

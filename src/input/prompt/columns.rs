@@ -414,6 +414,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_column_stores_its_texts() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let stored = |column: Column, texts: Vec<String>| {
+            let mut entry = ClassEntry::new(1, "cat".to_owned());
+            column.put(&mut entry, texts).map(|()| entry).ok()
+        };
+        let plain = || ClassEntry::new(1, "cat".to_owned());
+        for column in [Column::Label, Column::Text, Column::Key] {
+            assert_eq!(stored(column, texts(&[])), Some(plain()), "{column:?}");
+            assert_eq!(stored(column, texts(&["a", "b"])), None, "{column:?}");
+        }
+        assert_eq!(stored(Column::Unknown, texts(&["a"])), Some(plain()));
+        let text = ClassEntry {
+            text: Some("a".to_owned()),
+            ..plain()
+        };
+        assert_eq!(stored(Column::Text, texts(&["a"])), Some(text));
+        let prompts = ClassEntry {
+            prompts: texts(&["a", "b"]),
+            ..plain()
+        };
+        assert_eq!(stored(Column::Prompt, texts(&["a", "b"])), Some(prompts));
+    }
+
+    #[test]
     fn names_determine_what_columns_hold() {
         use Column::{Alias, Key, Label, Prompt, Text, Unknown};
         let cases: [(&str, &[usize], &[Column]); 11] = [

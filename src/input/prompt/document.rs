@@ -82,8 +82,7 @@ pub(super) fn note(path: &Path, notes: &[String]) -> Option<String> {
 }
 
 fn parse(text: String, path: &Path, tables: Tables) -> Result<Document> {
-    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-    match (extension.to_str().unwrap_or_default(), tables) {
+    match (text_file::extension(path).as_str(), tables) {
         ("json", _) => json(&text),
         ("jsonl" | "ndjson", _) => Ok(Document::of(Content::Node(json_lines(&text)?))),
         ("csv" | "tsv" | "tab", Tables::Read(delimiter)) => {

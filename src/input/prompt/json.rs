@@ -53,13 +53,7 @@ pub(super) fn entries(node: Node) -> Result<Found> {
 }
 
 fn found(entries: Vec<ClassEntry>) -> Found {
-    Found {
-        entries,
-        written: Written::As("entries"),
-        by_id: false,
-        warnings: Vec::new(),
-        notes: Vec::new(),
-    }
+    Found::of(entries, "entries")
 }
 
 fn by_id(entries: Vec<ClassEntry>, note: Option<&str>) -> Found {

@@ -5,58 +5,58 @@ use serde_json::{Map, Value};
 
 /// Accepted names of a column with the paths of images.
 #[rustfmt::skip]
-pub const PATH: &[&str] = &[
+pub(crate) const PATH: &[&str] = &[
     "path", "image", "file", "filename", "filepath", "imagepath", "imagename", "imagefile",
     "imagefilename", "img", "imgpath", "imgname", "filepaths", "imageid",
 ];
 /// The column with the images of a folder's metadata file.
-pub const FILE_NAME: &[&str] = &["filename"];
+pub(crate) const FILE_NAME: &[&str] = &["filename"];
 /// Accepted names of a column with labels. A table of captions calls its captions `text` or `title`
 /// as well: the purpose of a table decides which of these count.
 #[rustfmt::skip]
-pub const LABEL: &[&str] = &[
+pub(crate) const LABEL: &[&str] = &[
     "label", "labels", "labelname", "displayname", "class", "classes", "classname", "classnames",
     "category", "categories", "categoryname", "name", "species", "title", "text",
 ];
 /// Those of them that a list of labels may have as its first line without being a label.
 #[rustfmt::skip]
-pub const LABEL_HEADER: &[&str] = &[
+pub(crate) const LABEL_HEADER: &[&str] = &[
     "label", "labels", "labelname", "classname", "classnames", "categoryname",
 ];
 /// Accepted names of a column with the class of an image; the first match counts.
 #[rustfmt::skip]
-pub const CLASS: &[&str] = &[
+pub(crate) const CLASS: &[&str] = &[
     "label", "labels", "class", "target", "category", "classname", "labelname", "categoryname",
     "species", "classes", "classid", "labelid", "categoryid", "name", "labeltext", "choice",
 ];
 /// Those of them that hold names: preferred if the others hold class numbers.
 #[rustfmt::skip]
-pub const CLASS_NAME: &[&str] = &[
+pub(crate) const CLASS_NAME: &[&str] = &[
     "classname", "labelname", "categoryname", "species", "labeltext",
 ];
 /// Accepted names of a column with a dataset's names of the classes.
-pub const KEY: &[&str] = &[
+pub(crate) const KEY: &[&str] = &[
     "key", "folder", "id", "classid", "labelid", "index", "idx", "wnid", "synset", "synsetid",
 ];
 /// Accepted names of a column with the split.
-pub const PART: &[&str] = &["split", "subset", "partition"];
+pub(crate) const PART: &[&str] = &["split", "subset", "partition"];
 /// Accepted names of a column with captions.
 #[rustfmt::skip]
-pub const CAPTION: &[&str] = &[
+pub(crate) const CAPTION: &[&str] = &[
     "captions", "caption", "text", "title", "sentence", "sentences", "description", "comment",
     "prompt",
 ];
 /// Accepted names of a column with long captions, of data that may have short ones as well.
 #[rustfmt::skip]
-pub const LONG_CAPTION: &[&str] = &[
+pub(crate) const LONG_CAPTION: &[&str] = &[
     "captions", "caption", "long", "longcaption", "captionlong", "text", "title", "description",
     "sentence", "sentences", "comment", "prompt",
 ];
 /// Accepted names of a column with short captions.
-pub const SHORT_CAPTION: &[&str] = &["short", "shortcaption", "captionshort", "summary"];
+pub(crate) const SHORT_CAPTION: &[&str] = &["short", "shortcaption", "captionshort", "summary"];
 /// Accepted names of a field or column with templates.
 #[rustfmt::skip]
-pub const TEMPLATE: &[&str] = &[
+pub(crate) const TEMPLATE: &[&str] = &[
     "template", "templates", "prompt", "prompts", "text", "prompttemplates",
 ];
 /// Further names by which the first row of a table is recognised as a header.
@@ -67,15 +67,15 @@ const OTHERS: &[&str] = &[
 ];
 /// Columns of a Parquet file that name a row's image, to the letter.
 #[rustfmt::skip]
-pub const PARQUET_IMAGE: &[&str] = &[
+pub(crate) const PARQUET_IMAGE: &[&str] = &[
     "path", "image", "image_path", "file", "file_name", "filename", "filepath", "url",
 ];
 /// Columns of a Parquet file that hold a row's text, to the letter.
-pub const PARQUET_TEXT: &[&str] = &["text", "caption", "sentence"];
+pub(crate) const PARQUET_TEXT: &[&str] = &["text", "caption", "sentence"];
 
 /// A column's name for comparison: lower case, without spaces, underscores and hyphens.
 #[must_use]
-pub fn key(name: &str) -> String {
+pub(crate) fn key(name: &str) -> String {
     let kept = name
         .chars()
         .filter(|c| !c.is_whitespace() && !matches!(c, '_' | '-' | '\u{feff}'));
@@ -84,7 +84,7 @@ pub fn key(name: &str) -> String {
 
 /// The same fields by [`key`] of their names; of two equal names the first counts.
 #[must_use]
-pub fn keyed(fields: Map<String, Value>) -> Map<String, Value> {
+pub(crate) fn keyed(fields: Map<String, Value>) -> Map<String, Value> {
     let mut found = Map::new();
     for (name, value) in fields {
         found.entry(key(&name)).or_insert(value);
@@ -94,7 +94,7 @@ pub fn keyed(fields: Map<String, Value>) -> Map<String, Value> {
 
 /// Whether a cell is a column name that tools use.
 #[must_use]
-pub fn is_known(cell: &str) -> bool {
+pub(crate) fn is_known(cell: &str) -> bool {
     let name = key(cell);
     let mut known = [PATH, LABEL, KEY, PART, OTHERS].into_iter().flatten();
     known.any(|known| *known == name)
@@ -114,7 +114,7 @@ pub fn class_number(name: &str) -> Option<u64> {
 }
 
 /// The first few names, for messages.
-pub fn first_few(names: &[impl AsRef<str>], most: usize) -> String {
+pub(crate) fn first_few(names: &[impl AsRef<str>], most: usize) -> String {
     let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();
     shown.join(", ") + if names.len() > most { ", …" } else { "" }
 }

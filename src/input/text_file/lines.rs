@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::Value;
@@ -83,8 +84,17 @@ impl Lines {
         Self::over(Input::Text(Decoded::new(reader, lone_return)), b'\n', limit)
     }
 
+    /// The lines of a text file, or of stdin for `-`, each of at most [`LONGEST_LINE`] bytes.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let reader = super::open(path)?;
+        Ok(Self::new(reader, LoneReturn::EndsLine, LONGEST_LINE))
+    }
+
     /// NUL-separated entries, byte by byte.
-    pub fn separated_by_nul(reader: Box<dyn Read + Send>, limit: usize) -> Self {
+    pub(crate) fn separated_by_nul(reader: Box<dyn Read + Send>, limit: usize) -> Self {
         Self::over(Input::Raw(reader), 0, limit)
     }
 
@@ -107,7 +117,7 @@ impl Lines {
     }
 
     /// The objects of JSON Lines, by [`column::key`] of their names; blank lines are skipped.
-    pub fn json_objects(self) -> impl Iterator<Item = (u64, Result<Fields>)> {
+    pub(crate) fn json_objects(self) -> impl Iterator<Item = (u64, Result<Fields>)> {
         self.filter_map(|line| {
             let number = line.number;
             match line.text() {
@@ -229,7 +239,7 @@ impl Line {
 ///
 /// # Errors
 /// When it is not JSON, or not an object.
-pub fn json_object(text: &str) -> Result<Fields> {
+pub(crate) fn json_object(text: &str) -> Result<Fields> {
     let value = serde_json::from_str(text)
         .map_err(|error| anyhow!("the line is not JSON: {}", json_cause(&error)))?;
     fields_of(value, "the line")
@@ -239,7 +249,7 @@ pub fn json_object(text: &str) -> Result<Fields> {
 ///
 /// # Errors
 /// When it is not an object.
-pub fn fields_of(value: Value, what: &str) -> Result<Fields> {
+pub(crate) fn fields_of(value: Value, what: &str) -> Result<Fields> {
     match value {
         Value::Object(fields) => Ok(column::keyed(fields)),
         _ => bail!("{what} is not a JSON object"),
@@ -247,7 +257,7 @@ pub fn fields_of(value: Value, what: &str) -> Result<Fields> {
 }
 
 /// The error in one line of JSON, without the line number, which is always 1.
-pub fn json_cause(error: &serde_json::Error) -> String {
+pub(crate) fn json_cause(error: &serde_json::Error) -> String {
     let said = error.to_string();
     said.split(" at line ")
         .next()
@@ -259,7 +269,7 @@ pub fn json_cause(error: &serde_json::Error) -> String {
 ///
 /// # Errors
 /// Names the line.
-pub fn check_no_nul(text: &str) -> Result<()> {
+pub(crate) fn check_no_nul(text: &str) -> Result<()> {
     let Some(at) = text.find('\0') else {
         return Ok(());
     };

@@ -123,22 +123,13 @@ fn class_numbers_are_keys_or_label_indices() {
         ("orchid", Some("2")),
         ("bell", Some("3")),
     ];
+    #[rustfmt::skip]
     let cases: [Case<'_>; 7] = [
-        (
-            &["0", "1", "2", "3"],
-            &four,
-            &[0, 1, 2, 3],
-            "\"0\" is \"penguin\"",
-        ),
+        (&["0", "1", "2", "3"], &four, &[0, 1, 2, 3], "\"0\" is \"penguin\""),
         (&["3.0", "0.0"], &four, &[3, 0], "\"3.0\" is \"star\""),
         (&["00", "02"], &four, &[0, 2], "in order, from 0"),
         (&["3", "1"], &four, &[3, 1], "no class is 0"),
-        (
-            &["12", "14"],
-            &signs,
-            &[2, 0],
-            "the labels' keys: \"12\" is \"road\"",
-        ),
+        (&["12", "14"], &signs, &[2, 0], "the labels' keys: \"12\" is \"road\""),
         (&["2", "1"], &flowers, &[1, 0], ""),
         (&["2", "0"], &flowers, &[2, 0], "\"2\" is \"bell\""),
     ];
@@ -147,6 +138,7 @@ fn class_numbers_are_keys_or_label_indices() {
         assert_eq!(found, expected, "{classes:?}");
         assert!(notes.contains(note), "{notes}");
     }
+    #[rustfmt::skip]
     let refused: [(&[&str], &[Label], LabelOrder<'_>, &str); 4] = [
         (
             &["1", "2", "3", "4"],
@@ -160,18 +152,8 @@ fn class_numbers_are_keys_or_label_indices() {
             LabelOrder::Differs("pets"),
             "the labels pets may not be in the order",
         ),
-        (
-            &["11", "14"],
-            &signs,
-            LabelOrder::Counts,
-            "not among the labels' keys",
-        ),
-        (
-            &["0", "cat"],
-            &four,
-            LabelOrder::Counts,
-            "no label matches the class \"0\"",
-        ),
+        (&["11", "14"], &signs, LabelOrder::Counts, "not among the labels' keys"),
+        (&["0", "cat"], &four, LabelOrder::Counts, "no label matches the class \"0\""),
     ];
     for (classes, labels, order, part) in refused {
         let error = matched(classes, labels, order).unwrap_err();

@@ -78,20 +78,13 @@ fn each_kind_of_file_gives_the_same_dataset() {
 
 #[test]
 fn class_numbers_and_names_in_normal_form_are_classes() {
+    #[rustfmt::skip]
     let cases = [
-        (
-            "a.jsonl",
-            "{\"path\":\"a\",\"label\":0}\n{\"path\":\"b\",\"label\":3}\n",
-            vec!["0", "3"],
-        ),
+        ("a.jsonl", "{\"path\":\"a\",\"label\":0}\n{\"path\":\"b\",\"label\":3}\n", vec!["0", "3"]),
         ("a.csv", "path,label\na,0.0\nb,3.0\n", vec!["0", "3"]),
         ("a.csv", "path,label\na,1.0\nb,3.5\n", vec!["1.0", "3.5"]),
         ("a.csv", "path,label\na,00014\nb,1\n", vec!["00014", "1"]),
-        (
-            "a.csv",
-            "path,label\na,corazo\u{301}n\nb,coraz\u{f3}n\n",
-            vec!["coraz\u{f3}n"],
-        ),
+        ("a.csv", "path,label\na,corazo\u{301}n\nb,coraz\u{f3}n\n", vec!["coraz\u{f3}n"]),
     ];
     for (name, content, expected) in cases {
         assert_eq!(
@@ -104,20 +97,13 @@ fn class_numbers_and_names_in_normal_form_are_classes() {
 
 #[test]
 fn columns_of_published_lists_are_known() {
+    #[rustfmt::skip]
     let cases = [
         ("a.csv", "Filename;Width;ClassId\n00000.ppm;53;16\n", "16"),
         ("a.csv", "image_name,species\na.jpg,owl\n", "owl"),
         ("a.csv", "img_path,category name\na.jpg,owl\n", "owl"),
-        (
-            "a.jsonl",
-            "{\"file_name\": \"a.jpg\", \"label\": 3, \"label_name\": \"owl\"}",
-            "owl",
-        ),
-        (
-            "a.jsonl",
-            "{\"image\": \"a.jpg\", \"name\": \"owl\"}",
-            "owl",
-        ),
+        ("a.jsonl", "{\"file_name\": \"a.jpg\", \"label\": 3, \"label_name\": \"owl\"}", "owl"),
+        ("a.jsonl", "{\"image\": \"a.jpg\", \"name\": \"owl\"}", "owl"),
     ];
     for (name, content, label) in cases {
         assert_eq!(

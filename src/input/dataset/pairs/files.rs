@@ -29,6 +29,15 @@ pub(super) struct Captions {
     pub(super) short: Option<String>,
 }
 
+impl Captions {
+    pub(super) fn of(long: String) -> Self {
+        Self {
+            long: vec![long],
+            short: None,
+        }
+    }
+}
+
 /// Passes on each row.
 pub(super) fn each_row(path: &Path, options: &PairOptions, take: Take<'_>) -> Result<DataKind> {
     let mut reading = RowReader::new(path, options);
@@ -279,10 +288,7 @@ fn pairs(image: &Path, sidecars: &Sidecars, take: Take<'_>) -> Result<()> {
     let place = image.display().to_string();
     let read = || -> Result<_> {
         let mut found = match sidecars.caption(image)? {
-            Some(long) => Captions {
-                long: vec![long],
-                short: None,
-            },
+            Some(long) => Captions::of(long),
             None => from_json(&sidecars.file(image, "json"))?,
         };
         let short = content(&sidecars.file(image, "short.txt"))?;

@@ -27,6 +27,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::input::image;
 use crate::input::image::DecodeOptions;
 use crate::input::paths::ImageRule;
+use crate::input::text_file::extension;
 use crate::input::tokenizer::TokenIds;
 
 pub use check::{Counts, Pairs, read};
@@ -245,8 +246,7 @@ fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> 
     if !path.exists() {
         bail!("the data {} does not exist", path.display());
     }
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    match extension.to_lowercase().as_str() {
+    match extension(path).as_str() {
         "json" => files::each_entry(path, options, rule, take),
         "jsonl" | "ndjson" | "csv" | "tsv" | "tab" | "txt" | "token" => {
             files::each_row(path, options, take)

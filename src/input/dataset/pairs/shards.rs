@@ -10,6 +10,7 @@ use super::files::{Captions, captions_in};
 use super::tar::{Archive, Member};
 use super::{Bad, DataKind, Image, Take};
 use crate::input::paths::ImageRule;
+use crate::input::text_file::extension;
 
 /// More shards are taken for a typo in a pattern.
 const MAX_SHARDS: usize = 100_000;
@@ -45,8 +46,7 @@ pub(super) fn of(path: &Path) -> Result<Option<Vec<PathBuf>>> {
 }
 
 fn is_tar(path: &Path) -> bool {
-    let extension = path.extension();
-    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("tar"))
+    extension(path) == "tar"
 }
 
 /// `a-{00..02}.tar` -> `a-00.tar`, `a-01.tar`, `a-02.tar`.
@@ -220,10 +220,7 @@ impl Sample {
             .image
             .with_context(|| format!("it has no image{dotted}"))?;
         let captions = match (self.long, self.json) {
-            (Some(long), _) => Captions {
-                long: vec![long],
-                short: None,
-            },
+            (Some(long), _) => Captions::of(long),
             (None, Some(json)) => captions_in(&json)?,
             (None, None) if self.has_class => bail!(
                 "it has a class (a member .cls) but no caption (a member .txt, .caption or \

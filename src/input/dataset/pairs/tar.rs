@@ -298,6 +298,7 @@ pub(super) mod tests {
             format!("{length:2} {text}\n")
         };
         let pax = record("path=p/q.txt") + &record("size=3");
+        #[rustfmt::skip]
         let bytes = [
             entry("././@LongLink", b'L', format!("{long}\0").as_bytes()),
             entry("short", b'0', b"abc"),
