@@ -52,6 +52,15 @@ struct Row<'a> {
     image_bytes: Option<&'a str>,
 }
 
+/// A writer of rows into memory, after a mark if wanted.
+pub(super) fn buffer(delimiter: u8, has_mark: bool) -> csv::Writer<Vec<u8>> {
+    let start = if has_mark { MARK } else { &[] };
+    WriterBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(false)
+        .from_writer(start.to_vec())
+}
+
 /// Writes rows with one delimiter.
 pub(super) struct CsvWriter {
     sink: Box<dyn Write + Send>,
@@ -72,14 +81,7 @@ impl CsvWriter {
 
     fn emit_rows(&mut self, rows: &[Row<'_>]) -> io::Result<()> {
         let is_start = !std::mem::replace(&mut self.has_header, true);
-        let start = match is_start && self.extras.mark {
-            true => MARK.to_vec(),
-            false => Vec::new(),
-        };
-        let mut lines = WriterBuilder::new()
-            .delimiter(self.delimiter)
-            .has_headers(false)
-            .from_writer(start);
+        let mut lines = buffer(self.delimiter, is_start && self.extras.mark);
         if is_start {
             let last = self.extras.image_bytes.then_some(IMAGE_BYTES);
             let header = HEADER.into_iter().chain(last);

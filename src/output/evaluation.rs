@@ -75,6 +75,9 @@ pub struct Figures {
 /// Metrics of one class.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClassRow {
+    /// Index of its label.
+    #[serde(skip)]
+    pub index: usize,
     /// Its label's text.
     pub label: String,
     /// The dataset's name of it; absent for labels without samples.

@@ -4,6 +4,7 @@
 pub(crate) mod advice;
 pub(crate) mod calibration;
 pub(crate) mod console;
+pub(crate) mod figures;
 pub mod flags;
 pub(crate) mod foreign;
 pub(crate) mod images;

@@ -272,10 +272,7 @@ fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
 
 /// Fails if an output cannot be written, or would replace an input.
 fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
-    let outputs = [
-        args.output.file.path().map(PathBuf::as_path),
-        args.report.as_deref(),
-    ];
+    let outputs = [args.output.file.path(), args.report.as_deref()];
     let inputs = [
         args.labels.labels_file.as_deref(),
         args.labels.templates.as_deref().map(Path::new),

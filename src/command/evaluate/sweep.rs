@@ -6,9 +6,10 @@ use crate::input::tokenizer::LongText;
 use crate::model::DualEncoder;
 use crate::output::evaluation::SweepRow;
 use crate::run::Console;
+use crate::run::figures::figures;
 use crate::run::labels::Texts;
 use crate::run::texts::Fitter;
-use crate::run::variant::{Variant, figures};
+use crate::run::variant::Variant;
 use crate::task::metric::Resampling;
 
 /// One length of a sweep.

@@ -7,11 +7,10 @@ use anyhow::{Result, bail};
 use super::gather::{Gathered, Images};
 use super::{ProbeArgs, study};
 use crate::embedding::About;
-use crate::output::evaluation::ClassRow;
 use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
 use crate::output::report::Image;
 use crate::run::Console;
-use crate::run::variant::figures;
+use crate::run::figures::{arguments, class_rows, figures};
 use crate::task::linear_probe::logistic::Fit;
 use crate::task::linear_probe::shots::hold_out;
 use crate::task::linear_probe::{
@@ -157,7 +156,10 @@ impl Findings {
             shots: self.shots.clone(),
             strengths: tried(&self.chosen.strengths),
             shares: tried(&self.chosen.shares),
-            per_class: scored.map_or(Vec::new(), |scored| classes(&scored.tally, gathered)),
+            per_class: scored.map_or(Vec::new(), |scored| {
+                let classes: Vec<_> = gathered.classes.iter().cloned().map(Some).collect();
+                class_rows(&scored.tally, &gathered.labels, &classes)
+            }),
             file: args
                 .results
                 .out
@@ -167,9 +169,7 @@ impl Findings {
             dataset: args.data.data.display().to_string(),
             model: embedder(&gathered.about),
             version: env!("CARGO_PKG_VERSION"),
-            arguments: std::env::args_os()
-                .map(|argument| argument.to_string_lossy().into_owned())
-                .collect(),
+            arguments: arguments(),
         })
     }
 }
@@ -217,23 +217,6 @@ fn tried(all: &[(f64, Quality)]) -> Vec<Tried> {
         nll: quality.loss,
     };
     all.iter().map(row).collect()
-}
-
-fn classes(tally: &Tally, gathered: &Gathered) -> Vec<ClassRow> {
-    let figures = tally.per_class();
-    let names = gathered.labels.iter().zip(&gathered.classes);
-    let rows = figures.iter().zip(names);
-    rows.filter(|(figures, _)| figures.support + figures.predicted > 0)
-        .map(|(figures, (label, class))| ClassRow {
-            label: label.clone(),
-            class: Some(class.clone()),
-            support: figures.support,
-            predicted: figures.predicted,
-            precision: figures.precision(),
-            recall: figures.recall(),
-            f1: figures.f1(),
-        })
-        .collect()
 }
 
 impl Split {

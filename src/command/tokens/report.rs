@@ -1,15 +1,15 @@
 //! The tokens of a text, and their output.
 
-use std::io::{Stdout, Write as _};
-
 use anyhow::Result;
 use serde::Serialize;
 
-use super::TokensFormat;
-use super::table::{self, Style};
+use super::table;
 use crate::input::text::{changes, clean};
 use crate::input::text_file::NotText;
 use crate::input::tokenizer::{END_OF_TEXT, LongText, encode, fit, piece};
+use crate::output::json::Objects;
+use crate::output::{Format, Terminal};
+use crate::run::results::print;
 
 /// The contexts that texts are checked against.
 pub(super) struct Contexts {
@@ -131,53 +131,40 @@ impl Fit {
     }
 }
 
-/// Writes entries to stdout as soon as they are ready.
+/// Writes texts to stdout as soon as they are ready.
 pub(super) struct Report {
-    format: TokensFormat,
-    style: Style,
-    stdout: Stdout,
-    written: u64,
+    format: Format,
+    terminal: Terminal,
+    objects: Objects,
+    is_empty: bool,
 }
 
 impl Report {
-    pub(super) fn new(format: TokensFormat, style: Style) -> Self {
+    pub(super) fn new(format: Format, terminal: Terminal) -> Self {
         Self {
             format,
-            style,
-            stdout: std::io::stdout(),
-            written: 0,
+            terminal,
+            objects: Objects::new(format),
+            is_empty: true,
         }
     }
 
     pub(super) fn write(&mut self, entry: &Entry) -> Result<()> {
-        let first = self.written == 0;
-        let text = match self.format {
-            TokensFormat::Jsonl => serde_json::to_string(entry)? + "\n",
-            TokensFormat::Json => {
-                let before = if first { "[\n" } else { ",\n" };
-                before.to_owned() + &serde_json::to_string(entry)?
+        let is_first = std::mem::replace(&mut self.is_empty, false);
+        let bytes = match self.format {
+            Format::Table => {
+                let before = if is_first { "" } else { "\n" };
+                (before.to_owned() + &table::block(entry, self.terminal)).into_bytes()
             }
-            TokensFormat::Table => {
-                let before = if first { "" } else { "\n" };
-                before.to_owned() + &table::block(entry, &self.style)
-            }
+            _ => self.objects.next(entry)?,
         };
-        self.written += 1;
-        self.print(&text)
+        Ok(print(&bytes)?)
     }
 
-    pub(super) fn finish(mut self) -> Result<()> {
-        match (self.format, self.written) {
-            (TokensFormat::Json, 0) => self.print("[]\n"),
-            (TokensFormat::Json, _) => self.print("\n]\n"),
-            _ => Ok(()),
+    pub(super) fn finish(self) -> Result<()> {
+        match self.format {
+            Format::Table => Ok(()),
+            _ => Ok(print(self.objects.end())?),
         }
-    }
-
-    fn print(&mut self, text: &str) -> Result<()> {
-        let mut stdout = self.stdout.lock();
-        stdout.write_all(text.as_bytes())?;
-        stdout.flush()?;
-        Ok(())
     }
 }

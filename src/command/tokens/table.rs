@@ -3,35 +3,39 @@
 use std::fmt::Write as _;
 
 use super::report::{Entry, Fit, Shown};
+use crate::output::Terminal;
+use crate::output::table::{Column, Table, bold, painted};
 use crate::output::text::{columns, printable};
 
 /// Characters of a text quoted on each side of a cut.
 const QUOTED_CHARS: usize = 40;
 /// The width of the first column.
-const MARGIN: usize = 11;
-/// The minimum width, however narrow the terminal is.
+const NAME_COLUMNS: usize = 9;
+/// The minimum width of a line of pieces, however narrow the terminal is.
 const LEAST_COLUMNS: usize = 20;
 
-/// The layout of the table.
-pub(super) struct Style {
-    /// The width in columns.
-    pub(super) width: usize,
-    pub(super) colour: bool,
-}
-
 /// The lines of one text.
-pub(super) fn block(entry: &Entry, style: &Style) -> String {
-    match entry {
-        Entry::Shown(shown) => shown_block(shown, style),
-        Entry::Failed { text, error } => heading(text, style) + &row("error", &printable(error)),
-    }
+pub(super) fn block(entry: &Entry, terminal: Terminal) -> String {
+    let mut table = Table::new([Column::LEFT.at_least(NAME_COLUMNS), Column::LEFT]);
+    let text = match entry {
+        Entry::Shown(shown) => {
+            add_facts(&mut table, shown);
+            add_pieces(&mut table, shown, terminal.width);
+            &shown.text
+        }
+        Entry::Failed { text, error } => {
+            table.row(["  error", error]);
+            text
+        }
+    };
+    let heading = painted(&printable(&quoted(text)), bold(), terminal.colour);
+    format!("{heading}\n{}", table.plain())
 }
 
-fn shown_block(shown: &Shown, style: &Style) -> String {
-    let mut block = heading(&shown.text, style);
+fn add_facts(table: &mut Table<2>, shown: &Shown) {
     if !shown.changes.is_empty() {
         let cleaned = format!("{}  ({})", quoted(&shown.cleaned), shown.changes.join(", "));
-        block += &row("cleaned", &cleaned);
+        table.row(["  cleaned", &cleaned]);
     }
     let mut tokens = shown.tokens.to_string();
     if shown.read_tokens < shown.tokens {
@@ -41,14 +45,12 @@ fn shown_block(shown: &Shown, style: &Style) -> String {
             shown.read_tokens
         );
     }
-    block += &row("tokens", &tokens);
+    table.row(["  tokens", &tokens]);
     for fit in &shown.contexts {
-        let whose = shown.model.as_ref().map(|model| format!(" ({model})"));
-        let name = format!("of {}", fit.context_length);
-        let verdict = verdict(fit, shown.tokens);
-        block += &row(&name, &(verdict + &printable(&whose.unwrap_or_default())));
+        let model = shown.model.as_ref().map(|model| format!(" ({model})"));
+        let verdict = verdict(fit, shown.tokens) + &model.unwrap_or_default();
+        table.row([&format!("  of {}", fit.context_length), &verdict]);
     }
-    block + &pieces(shown, style)
 }
 
 fn verdict(fit: &Fit, tokens: usize) -> String {
@@ -63,17 +65,16 @@ fn verdict(fit: &Fit, tokens: usize) -> String {
     }
 }
 
-/// Pieces with their ids below, as many per line as fit.
-fn pieces(shown: &Shown, style: &Style) -> String {
-    let room = style.width.saturating_sub(MARGIN).max(LEAST_COLUMNS);
-    let mut block = String::new();
+/// Adds pieces with their ids below, as many per line as fit.
+fn add_pieces(table: &mut Table<2>, shown: &Shown, width: usize) {
+    let room = width.saturating_sub(NAME_COLUMNS + 2).max(LEAST_COLUMNS);
     let (mut upper, mut lower) = (String::new(), String::new());
     for (piece, id) in shown.pieces.iter().zip(&shown.ids) {
         let (piece, id) = (printable(piece), id.to_string());
         let width = columns(&piece).max(id.len());
         if !upper.is_empty() && columns(&upper) + width > room {
-            block += &row("pieces", upper.trim_end());
-            block += &row("ids", lower.trim_end());
+            table.row(["  pieces", upper.trim_end()]);
+            table.row(["  ids", lower.trim_end()]);
             (upper, lower) = (String::new(), String::new());
         }
         for (line, cell) in [(&mut upper, piece), (&mut lower, id)] {
@@ -81,26 +82,12 @@ fn pieces(shown: &Shown, style: &Style) -> String {
             line.push_str(&" ".repeat(width + 2 - columns(&cell)));
         }
     }
-    block += &row("pieces", upper.trim_end());
-    block + &row("ids", lower.trim_end())
-}
-
-fn heading(text: &str, style: &Style) -> String {
-    let text = quoted(text);
-    if !style.colour {
-        return text + "\n";
-    }
-    let bold = anstyle::Style::new().bold();
-    format!("{bold}{text}{bold:#}\n")
-}
-
-fn row(name: &str, value: &str) -> String {
-    let name = format!("  {name}");
-    format!("{name:MARGIN$}{value}\n")
+    table.row(["  pieces", upper.trim_end()]);
+    table.row(["  ids", lower.trim_end()]);
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", printable(text))
+    format!("\"{text}\"")
 }
 
 /// The end of a text, quoted.
@@ -130,11 +117,11 @@ mod tests {
     fn table(text: &str, lengths: &[usize], width: usize) -> String {
         let contexts = Contexts::without_model(lengths.to_vec());
         let entry = Entry::new(text.to_owned(), &contexts).unwrap();
-        let style = Style {
+        let terminal = Terminal {
             width,
-            colour: false,
+            ..Terminal::PLAIN
         };
-        block(&entry, &style)
+        block(&entry, terminal)
     }
 
     #[test]

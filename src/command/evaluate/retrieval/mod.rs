@@ -18,6 +18,7 @@ use crate::run::images::{IMAGES, Running};
 use crate::run::pipeline::{Known, Plan};
 use crate::run::recalls::{Kept, recalls};
 use crate::run::remembered::Ready;
+use crate::run::results::print_summary;
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::{Console, Outcome, remembered, report, results};
@@ -83,7 +84,8 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         let mark = args.results.mark();
         write_folder(folder, &dataset, (&kept, &found), &evaluation, mark)?;
     }
-    summary::retrieval(&evaluation, args.results.format, console)?;
+    let format = args.results.format;
+    print_summary(&evaluation, format, summary::retrieval, console)?;
     Ok(outcome)
 }
 
