@@ -7,7 +7,7 @@ use serde::Serialize;
 pub type Ends = [f64; 2];
 
 /// The model.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ModelFacts {
     /// As typed.
     pub name: String,
@@ -24,7 +24,7 @@ pub struct ModelFacts {
 }
 
 /// The set of labels.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct LabelFacts {
     /// The file, the built-in set, or another source.
     pub source: String,
@@ -37,7 +37,7 @@ pub struct LabelFacts {
 }
 
 /// How the results were made; every results file ends with it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Provenance {
     /// The dataset as typed.
     pub dataset: String,
@@ -50,7 +50,7 @@ pub struct Provenance {
 }
 
 /// Accuracy and calibration of one set of labels.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Figures {
     /// Top-1 accuracy.
     pub acc1: f64,
@@ -73,7 +73,7 @@ pub struct Figures {
 }
 
 /// Metrics of one class.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ClassRow {
     /// Index of its label.
     #[serde(skip)]
@@ -133,7 +133,7 @@ pub struct ConfusionRow {
 }
 
 /// One of several sets of labels or templates.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct RunRow {
     /// Its name in this file.
     pub name: String,
@@ -158,7 +158,7 @@ pub struct ChangeRow {
 }
 
 /// Comparison of two runs over the same images.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct PairRow {
     /// Name of the first run.
     pub first: String,
@@ -235,7 +235,7 @@ pub struct Evaluation {
 }
 
 /// Recalls of one direction.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Recalls {
     /// Recall@1 of images by text.
     #[serde(rename = "image_retrieval_recall@1")]
@@ -274,7 +274,7 @@ pub struct RecallSweepRow {
 }
 
 /// `results.json` of a retrieval.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct RetrievalEvaluation {
     /// `retrieval`.
     pub task: &'static str,

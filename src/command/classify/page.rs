@@ -4,11 +4,11 @@ use anyhow::Result;
 
 use super::ClassifyArgs;
 use super::answer::Answer;
-use crate::output;
 use crate::output::report::{Answer as Shown, Head, Kind, ReportWriter, Summary};
 use crate::run::images::Counts;
 use crate::run::pipeline::Encoded;
-use crate::run::report::{count, model_facts};
+use crate::run::report::count;
+use crate::run::results::shown_score;
 use crate::run::session::Session;
 use crate::run::{Console, report};
 use crate::task::zero_shot::{ClassScore, Score};
@@ -33,8 +33,6 @@ impl Page {
         let Some(path) = &args.report else {
             return Ok(None);
         };
-        let mut facts = model_facts(session)?;
-        report::push_arguments(&mut facts);
         let title = match &args.images.images[..] {
             [one] => report::title(one),
             _ => "Images".to_owned(),
@@ -48,12 +46,8 @@ impl Page {
                 .iter()
                 .map(|label| label.to_string())
                 .collect(),
-            score: match answer.score {
-                Score::Softmax | Score::Sigmoid => output::Score::Probability,
-                Score::Cosine => output::Score::Cosine,
-                Score::Logit => output::Score::Logit,
-            },
-            facts,
+            score: shown_score(answer.score),
+            facts: report::run_facts(session, Vec::new())?,
         };
         Ok(Some(Self {
             writer: ReportWriter::create(path, &head)?,

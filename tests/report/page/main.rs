@@ -13,9 +13,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use longclip::input::image::RgbImage;
 use longclip::output::Score;
+use longclip::output::evaluation::{Figures, PairRow, Recalls, RetrievalEvaluation, RunRow};
 use longclip::output::report::{
-    Answer, Axis, Change, Chart, Comparison, Direction, Head, Image, Kind, Pair, Point,
-    ReportWriter, Retrieval, Run, Scale, Series, Summary,
+    Answer, Axis, Change, Chart, Comparison, Head, Image, Kind, Point, ReportWriter, Scale, Series,
+    Summary,
 };
 use made_up::{HOSTILE, TEN, answers, image, named};
 use rand::{Rng, SeedableRng};
@@ -154,24 +155,14 @@ fn by_length() -> Chart {
         points: [10.0, 20.0, 40.0, 77.0, 120.0, 248.0]
             .into_iter()
             .zip(ys)
-            .map(|(x, y)| Point {
-                x,
-                y,
-                interval: Some((y - 0.03, y + 0.03)),
-            })
+            .map(|(x, y)| Point::new(x, y).between((y - 0.03, y + 0.03)))
             .collect(),
     };
     Chart {
         title: "Accuracy by text length".to_owned(),
         caption: "Each text was truncated to this number of tokens before encoding.".to_owned(),
-        x: Axis {
-            title: "Text length in tokens".to_owned(),
-            scale: Scale::Logarithmic,
-        },
-        y: Axis {
-            title: "Top-1 accuracy".to_owned(),
-            scale: Scale::Percent,
-        },
+        x: Axis::new("Text length in tokens", Scale::Logarithmic),
+        y: Axis::new("Top-1 accuracy", Scale::Percent),
         series: vec![
             series("Long-CLIP B", [0.41, 0.55, 0.68, 0.74, 0.78, 0.8]),
             series("CLIP B/16", [0.43, 0.57, 0.66, 0.7, 0.7, 0.7]),
@@ -212,13 +203,17 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
         let right = asked.clone().filter(|one| is_right(one, run)).count();
         right as f64 / asked.count() as f64
     };
-    let runs: Vec<Run> = (0..names.len())
+    let runs: Vec<RunRow> = (0..names.len())
         .map(|run| {
             let acc1 = share(run, &|_| true);
-            Run {
+            RunRow {
                 name: names[run].to_owned(),
-                acc1,
-                interval: (acc1 - 0.038, acc1 + 0.036),
+                figures: Figures {
+                    acc1,
+                    acc1_interval: [acc1 - 0.038, acc1 + 0.036],
+                    ..Figures::default()
+                },
+                ..RunRow::default()
             }
         })
         .collect();
@@ -227,17 +222,18 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
             images
                 .iter()
                 .filter(|one| is_right(one, a) && !is_right(one, b))
-                .count() as u64
+                .count()
         };
-        let difference = runs[second].acc1 - runs[first].acc1;
-        Pair {
-            first,
-            second,
+        let difference = runs[second].figures.acc1 - runs[first].figures.acc1;
+        PairRow {
+            first: names[first].to_owned(),
+            second: names[second].to_owned(),
             difference,
-            interval: (difference - 0.04, difference + 0.04),
-            p_value: if difference > 0.1 { 1e-7 } else { 0.0213 },
+            difference_interval: [difference - 0.04, difference + 0.04],
+            mcnemar_p: if difference > 0.1 { 1e-7 } else { 0.0213 },
             won: only(second, first),
             lost: only(first, second),
+            ..PairRow::default()
         }
     };
     let change = |label: usize| Change {
@@ -275,20 +271,23 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
         }
         images.push(one);
     }
-    let direction = |name: &str, queries, recalls: [f64; 3]| Direction {
-        name: name.to_owned(),
-        queries,
-        recalls: [1, 5, 10].into_iter().zip(recalls).collect(),
-    };
     let summary = Summary {
-        retrieval: Some(Retrieval {
+        retrieval: Some(RetrievalEvaluation {
             protocol: "Five captions per image, each used in full. An image counts as found by \
                        any of its captions; a caption is found when its image is."
                 .to_owned(),
-            directions: vec![
-                direction("image to text", 100, [0.61, 0.85, 0.92]),
-                direction("text to image", 500, [0.447, 0.72, 0.81]),
-            ],
+            images: 100,
+            texts: 500,
+            recalls: Recalls {
+                image_at_1: 0.447,
+                image_at_5: 0.72,
+                image_at_10: 0.81,
+                text_at_1: 0.61,
+                text_at_5: 0.85,
+                text_at_10: 0.92,
+                ..Recalls::default()
+            },
+            ..RetrievalEvaluation::default()
         }),
         charts: vec![by_length()],
         ..Summary::default()

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use longclip::output::report::{Bin, Class, Confused, Figure, Image, Reliability, Summary, Value};
+use longclip::output::evaluation::{BinRow, ClassRow};
+use longclip::output::report::{Confused, Figure, Image, Reliability, Summary, Value};
 
 /// All metrics of one run of `classes` classes.
 pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
@@ -21,7 +22,7 @@ pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
             count,
         })
         .collect();
-    let classes: Vec<Class> = (0..classes).map(|label| class(label, &confusion)).collect();
+    let classes: Vec<ClassRow> = (0..classes).map(|label| class(label, &confusion)).collect();
     let total = answered().count();
     let share = |count: usize| count as f64 / total as f64;
     let right = share(answered().filter(|one| is_right(one, 1)).count());
@@ -69,7 +70,7 @@ pub(crate) fn is_right(image: &Image, depth: usize) -> bool {
     first.any(|answer| image.targets.contains(&answer.label))
 }
 
-fn class(label: usize, confusion: &[Confused]) -> Class {
+fn class(label: usize, confusion: &[Confused]) -> ClassRow {
     let sum = |wanted: &dyn Fn(&Confused) -> bool| -> u64 {
         confusion
             .iter()
@@ -81,18 +82,19 @@ fn class(label: usize, confusion: &[Confused]) -> Class {
     let support = sum(&|one| one.truth == label);
     let precision = right / sum(&|one| one.predicted == label) as f64;
     let recall = right / support as f64;
-    Class {
-        label,
+    ClassRow {
+        index: label,
         precision,
         recall,
         f1: 2.0 * precision * recall / (precision + recall),
-        support,
+        support: support as usize,
+        ..ClassRow::default()
     }
 }
 
 fn reliability(images: &[Image]) -> Reliability {
     const BINS: usize = 15;
-    let mut sums = [(0u64, 0.0, 0.0); BINS];
+    let mut sums = [(0usize, 0.0, 0.0); BINS];
     for image in images.iter().filter(|one| !one.predictions.is_empty()) {
         let score = f64::from(image.predictions[0].score);
         let bin = ((score * BINS as f64) as usize).min(BINS - 1);
@@ -100,17 +102,18 @@ fn reliability(images: &[Image]) -> Reliability {
         sums[bin].1 += score;
         sums[bin].2 += f64::from(u8::from(is_right(image, 1)));
     }
-    let total: u64 = sums.iter().map(|one| one.0).sum();
+    let total: usize = sums.iter().map(|one| one.0).sum();
     let bins = sums
         .iter()
         .enumerate()
-        .map(|(at, (count, score, right))| Bin {
-            range: (at as f64 / BINS as f64, (at + 1) as f64 / BINS as f64),
+        .map(|(at, (count, score, right))| BinRow {
+            low: at as f32 / BINS as f32,
+            high: (at + 1) as f32 / BINS as f32,
             count: *count,
             confidence: score / *count as f64,
             accuracy: right / *count as f64,
         });
-    let bins: Vec<Bin> = bins.collect();
+    let bins: Vec<BinRow> = bins.collect();
     let errors = bins.iter().filter(|bin| bin.count > 0);
     let ece =
         errors.map(|bin| (bin.accuracy - bin.confidence).abs() * bin.count as f64 / total as f64);
