@@ -39,7 +39,7 @@ const HEADER: [&str; 7] = [
 
 /// The columns of [`HEADER`] and the last one; missing values are empty fields.
 #[derive(Clone, Copy, Default, Serialize)]
-struct Row<'a> {
+struct PredictionRow<'a> {
     image: &'a str,
     label: Option<&'a str>,
     probability: Option<f32>,
@@ -79,7 +79,7 @@ impl CsvWriter {
         }
     }
 
-    fn emit_rows(&mut self, rows: &[Row<'_>]) -> io::Result<()> {
+    fn emit_rows(&mut self, rows: &[PredictionRow<'_>]) -> io::Result<()> {
         let is_start = !std::mem::replace(&mut self.has_header, true);
         let mut lines = buffer(self.delimiter, is_start && self.extras.mark);
         if is_start {
@@ -107,14 +107,14 @@ impl RecordWriter for CsvWriter {
     }
 }
 
-fn rows<'a>(record: &'a Record, image_bytes: Option<&'a str>) -> Vec<Row<'a>> {
-    let only_image = Row {
+fn rows<'a>(record: &'a Record, image_bytes: Option<&'a str>) -> Vec<PredictionRow<'a>> {
+    let only_image = PredictionRow {
         image: &record.image.text,
         image_bytes,
-        ..Row::default()
+        ..PredictionRow::default()
     };
     match &record.outcome {
-        Err(error) => vec![Row {
+        Err(error) => vec![PredictionRow {
             error: Some(error),
             ..only_image
         }],
@@ -127,8 +127,12 @@ fn rows<'a>(record: &'a Record, image_bytes: Option<&'a str>) -> Vec<Row<'a>> {
     }
 }
 
-fn ranked_row<'a>(only_image: Row<'a>, prediction: &'a Prediction, rank: usize) -> Row<'a> {
-    Row {
+fn ranked_row<'a>(
+    only_image: PredictionRow<'a>,
+    prediction: &'a Prediction,
+    rank: usize,
+) -> PredictionRow<'a> {
+    PredictionRow {
         label: Some(&prediction.label),
         probability: prediction.probability,
         logit: Some(prediction.logit),

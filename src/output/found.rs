@@ -55,7 +55,7 @@ pub enum End {
     Nul,
 }
 
-/// HitStyle of [`Format::Table`], and optional parts of other formats.
+/// Style of [`Format::Table`], and optional parts of other formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HitStyle {
     /// Where a table is shown.

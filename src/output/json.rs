@@ -62,7 +62,7 @@ impl JsonWriter {
 
 impl RecordWriter for JsonWriter {
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        let piece = self.objects.next(&Object::of(record))?;
+        let piece = self.objects.next(&RecordObject::of(record))?;
         emit(&mut *self.sink, &piece)
     }
 
@@ -73,7 +73,7 @@ impl RecordWriter for JsonWriter {
 
 /// The keys of a record, in order.
 #[derive(Serialize)]
-struct Object<'a> {
+struct RecordObject<'a> {
     image: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<String>,
@@ -89,7 +89,7 @@ struct Object<'a> {
     warnings: &'a [String],
 }
 
-impl<'a> Object<'a> {
+impl<'a> RecordObject<'a> {
     fn of(record: &'a Record) -> Self {
         Self {
             image: &record.image.text,

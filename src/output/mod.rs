@@ -1,6 +1,6 @@
-//! Plain records -> table, json, jsonl, csv, tsv; evaluation results ([`evaluation`]), HTML reports
-//! ([`report`]), results of training a classifier ([`learning`]), search hits ([`found`]), images in
-//! folders ([`sorted`]), and tables for people ([`table`]).
+//! Plain records -> table, json, jsonl, csv, tsv; results of evaluations ([`evaluation`]), HTML
+//! reports ([`report`]), search hits ([`found`]), images in folders ([`sorted`]), and tables for
+//! people ([`table`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows tensors, models
 //! or arguments. A format is one line in [`Format`] and one in [`writer`].
@@ -9,7 +9,6 @@ mod csv;
 pub mod evaluation;
 pub mod found;
 pub(crate) mod json;
-pub mod learning;
 mod record_table;
 pub mod report;
 pub mod sorted;

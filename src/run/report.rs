@@ -10,7 +10,9 @@ use super::session::Session;
 use crate::checkpoint::tiny;
 use crate::output::ImageName;
 use crate::output::evaluation::{ClassRow, Figures};
-use crate::output::report::{Confused, Figure, Image, Reliability, Summary, Value};
+use crate::output::report::{
+    Confused, Metric, PageImage, PageSummary, Quantity, ReliabilityDiagram,
+};
 use crate::run::figures::bin_rows;
 use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Confusion, Tally};
@@ -93,20 +95,20 @@ pub(crate) fn notes(model: &str) -> Vec<String> {
 }
 
 /// An image without its labels.
-pub(crate) fn image(image: &ImageName, outcome: &Result<Known>) -> Image {
+pub(crate) fn image(image: &ImageName, outcome: &Result<Known>) -> PageImage {
     let known = outcome.as_ref().ok();
-    Image {
+    PageImage {
         name: image.text.clone(),
         size: known.map(|known| known.size),
         thumbnail: known.and_then(|known| known.thumbnail.clone()),
         warnings: known.map_or(Vec::new(), |known| known.warnings.clone()),
         error: outcome.as_ref().err().map(|error| format!("{error:#}")),
-        ..Image::default()
+        ..PageImage::default()
     }
 }
 
 /// The accuracy and calibration of labels for the top of the page.
-pub(crate) fn headline(figures: &Figures) -> Vec<Figure> {
+pub(crate) fn headline(figures: &Figures) -> Vec<Metric> {
     vec![
         accuracy("Top-1 accuracy", figures),
         share("Mean per-class recall", figures.mean_per_class_recall),
@@ -115,16 +117,20 @@ pub(crate) fn headline(figures: &Figures) -> Vec<Figure> {
 }
 
 /// A top-1 accuracy with its interval.
-pub(crate) fn accuracy(name: &str, figures: &Figures) -> Figure {
-    Figure {
+pub(crate) fn accuracy(name: &str, figures: &Figures) -> Metric {
+    Metric {
         interval: Some(figures.acc1_interval.into()),
         ..share(name, figures.acc1)
     }
 }
 
 /// Adds the reliability diagram, all confusions and the classes to a page.
-pub(crate) fn add_tally(summary: &mut Summary, tally: &Tally, classes: &[ClassRow]) -> Result<()> {
-    summary.reliability = Some(Reliability {
+pub(crate) fn add_tally(
+    summary: &mut PageSummary,
+    tally: &Tally,
+    classes: &[ClassRow],
+) -> Result<()> {
+    summary.reliability = Some(ReliabilityDiagram {
         ece: tally.reliability(BINS)?.ece,
         bins: bin_rows(tally)?,
     });
@@ -139,22 +145,22 @@ pub(crate) fn add_tally(summary: &mut Summary, tally: &Tally, classes: &[ClassRo
 }
 
 /// A share from 0 to 1 for the top of the page.
-pub(crate) fn share(name: &str, value: f64) -> Figure {
-    figure(name, Value::Share(value))
+pub(crate) fn share(name: &str, value: f64) -> Metric {
+    figure(name, Quantity::Share(value))
 }
 
 /// A count for the top of the page.
-pub(crate) fn count(name: &str, value: u64) -> Figure {
-    figure(name, Value::Count(value))
+pub(crate) fn count(name: &str, value: u64) -> Metric {
+    figure(name, Quantity::Count(value))
 }
 
 /// A number for the top of the page.
-pub(crate) fn number(name: &str, value: f64) -> Figure {
-    figure(name, Value::Number(value))
+pub(crate) fn number(name: &str, value: f64) -> Metric {
+    figure(name, Quantity::Number(value))
 }
 
-fn figure(name: &str, value: Value) -> Figure {
-    Figure {
+fn figure(name: &str, value: Quantity) -> Metric {
+    Metric {
         name: name.to_owned(),
         value,
         interval: None,

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::ClassifyArgs;
 use super::answer::Answer;
-use crate::output::report::{Answer as Shown, Head, Kind, ReportWriter, Summary};
+use crate::output::report::{LabelScore, PageHead, PageKind, PageSummary, ReportWriter};
 use crate::run::images::Counts;
 use crate::run::pipeline::Encoded;
 use crate::run::report::count;
@@ -37,8 +37,8 @@ impl Page {
             [one] => report::title(one),
             _ => "Images".to_owned(),
         };
-        let head = Head {
-            kind: Kind::Classification,
+        let head = PageHead {
+            kind: PageKind::Classification,
             title,
             lead: format!("Classification with {} labels", answer.labels.len()),
             labels: answer
@@ -63,7 +63,7 @@ impl Page {
         uncertain: bool,
     ) -> Result<()> {
         let mut image = report::image(&encoded.image, &encoded.outcome);
-        let shown = scores.iter().take(SHOWN).map(|score| Shown {
+        let shown = scores.iter().take(SHOWN).map(|score| LabelScore {
             label: score.class,
             score: score.value(self.score),
         });
@@ -82,10 +82,10 @@ impl Page {
         if counts.failed > 0 {
             figures.push(count("Failed", counts.failed));
         }
-        let summary = Summary {
+        let summary = PageSummary {
             notes: self.notes,
             figures,
-            ..Summary::default()
+            ..PageSummary::default()
         };
         if counts.signal.is_none() {
             return self.writer.finish(&summary);

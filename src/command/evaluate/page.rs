@@ -11,8 +11,8 @@ use crate::output;
 use crate::output::ImageName;
 use crate::output::evaluation::Evaluation;
 use crate::output::report::{
-    Answer, Axis, Change, Chart, Comparison, Head, Kind, Point, ReportWriter, Scale, Series,
-    Summary,
+    Axis, Change, Chart, LabelScore, PageHead, PageKind, PageSummary, Point, ReportWriter,
+    RunComparison, Scale, Series,
 };
 use crate::run::pipeline::Known;
 use crate::run::report;
@@ -57,10 +57,10 @@ impl Page {
             dataset.classes.len(),
             main.labels.len()
         );
-        let head = Head {
+        let head = PageHead {
             kind: match variants {
-                [_] => Kind::Evaluation,
-                _ => Kind::Comparison,
+                [_] => PageKind::Evaluation,
+                _ => PageKind::RunComparison,
             },
             title: report::title(&args.dataset),
             lead,
@@ -83,7 +83,7 @@ impl Page {
         outcome: &Result<Known>,
         scores: &[Vec<ClassScore>],
     ) -> Result<()> {
-        let answer = |labels: &[usize], score: &ClassScore| Answer {
+        let answer = |labels: &[usize], score: &ClassScore| LabelScore {
             label: labels[score.class],
             score: score.probability.unwrap_or(0.0),
         };
@@ -112,13 +112,13 @@ impl Page {
         if evaluation.failed > 0 {
             shown.push(count("Failed", evaluation.failed));
         }
-        let mut summary = Summary {
+        let mut summary = PageSummary {
             notes: report::notes(&evaluation.provenance.model.name),
             figures: shown,
             comparison: (findings.variants.len() > 1)
                 .then(|| comparison(findings, evaluation, &self.label_of_class)),
             charts: sweep_chart(evaluation).into_iter().collect(),
-            ..Summary::default()
+            ..PageSummary::default()
         };
         // The labels of the page begin with those of the first set.
         add_tally(&mut summary, &main.tally, &evaluation.per_class)?;
@@ -158,7 +158,7 @@ fn comparison(
     findings: &Findings<'_>,
     evaluation: &Evaluation,
     label_of_class: &[usize],
-) -> Comparison {
+) -> RunComparison {
     let recalls: Vec<Vec<f64>> = (findings.variants.iter())
         .map(|variant| {
             let figures = variant.tally.per_class();
@@ -176,7 +176,7 @@ fn comparison(
         .filter(|change| spread(change) > 0.0)
         .collect();
     changes.sort_by(|a, b| spread(b).total_cmp(&spread(a)));
-    Comparison {
+    RunComparison {
         runs: evaluation.compare.clone(),
         pairs: evaluation.pairs.clone(),
         changes,

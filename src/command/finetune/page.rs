@@ -9,7 +9,9 @@ use super::progress::duration;
 use super::result::figure_name;
 use super::run_folder::Record;
 use crate::output;
-use crate::output::report::{Axis, Chart, Head, Kind, Point, ReportWriter, Scale, Series, Summary};
+use crate::output::report::{
+    Axis, Chart, PageHead, PageKind, PageSummary, Point, ReportWriter, Scale, Series,
+};
 use crate::run::report;
 use crate::run::report::{count, number};
 use crate::run::session::Session;
@@ -21,7 +23,7 @@ const POINTS: usize = 400;
 /// The page of a run: what is known before the first step.
 pub(super) struct Page {
     path: PathBuf,
-    head: Head,
+    head: PageHead,
     pairs: usize,
     /// The total number of steps.
     total: usize,
@@ -33,7 +35,8 @@ impl Page {
         path: PathBuf,
         session: &Session,
         record: &Record,
-        (data, total): (&str, usize),
+        data: &str,
+        total: usize,
     ) -> Result<Self> {
         let settings = record.settings.iter().map(|(name, value)| {
             let value = value.as_str().map_or(value.to_string(), str::to_owned);
@@ -46,8 +49,8 @@ impl Page {
         ];
         Ok(Self {
             path,
-            head: Head {
-                kind: Kind::Training,
+            head: PageHead {
+                kind: PageKind::Training,
                 title: report::title(record.data.as_ref()),
                 lead: format!("{} fine-tuned on {} pairs", record.model, record.pairs),
                 labels: Vec::new(),
@@ -90,11 +93,11 @@ impl Page {
         charts.extend(evaluations(log));
         let mut head = self.head.clone();
         head.facts.push(("Time".to_owned(), duration(seconds)));
-        ReportWriter::create(&self.path, &head)?.finish(&Summary {
+        ReportWriter::create(&self.path, &head)?.finish(&PageSummary {
             figures,
             charts,
             notes: self.notes.clone(),
-            ..Summary::default()
+            ..PageSummary::default()
         })
     }
 }

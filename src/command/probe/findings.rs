@@ -7,8 +7,10 @@ use anyhow::{Result, bail};
 use super::gather::{Gathered, Images};
 use super::{ProbeArgs, study};
 use crate::embedding::About;
-use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
-use crate::output::report::Image;
+use crate::output::evaluation::{
+    Embedder, FitRow, Hyperparameters, ImageCounts, ProbeEvaluation, ShotRow, Tried,
+};
+use crate::output::report::PageImage;
 use crate::run::Console;
 use crate::run::figures::{arguments, class_rows, figures};
 use crate::task::linear_probe::logistic::Fit;
@@ -29,7 +31,7 @@ pub(super) struct Split {
     /// The names of the classes.
     pub(super) labels: Vec<String>,
     /// What the page shows of the validation images.
-    shown: Vec<Arc<Image>>,
+    shown: Vec<Arc<PageImage>>,
 }
 
 /// The trained probe and its figures.
@@ -50,7 +52,7 @@ pub(super) struct Scored {
     pub(super) tally: Tally,
     pub(super) zero_shot: Option<Tally>,
     /// What the page shows of each image, its class and its best labels.
-    pub(super) images: Vec<(Arc<Image>, usize, Vec<ClassScore>)>,
+    pub(super) images: Vec<(Arc<PageImage>, usize, Vec<ClassScore>)>,
 }
 
 impl Findings {
@@ -104,7 +106,7 @@ impl Findings {
             validation.map_or(0, Samples::len),
             all.len(),
         ];
-        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<Image>>, Probe)| {
+        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<PageImage>>, Probe)| {
             Scored::new(on, (samples, shown), probe, training)
         };
         Ok(Self {
@@ -143,7 +145,7 @@ impl Findings {
             scored_on: scored.map(|scored| scored.on),
             classes: gathered.classes.len(),
             dim: gathered.about.dim,
-            images: Counts {
+            images: ImageCounts {
                 train,
                 validation,
                 test: gathered.test.as_ref().map_or(0, |test| test.samples.len()),
@@ -200,8 +202,8 @@ fn method(method: Method) -> &'static str {
 }
 
 /// The hyperparameters, chosen or given.
-pub(super) fn numbers(chosen: &Chosen) -> Numbers {
-    Numbers {
+pub(super) fn numbers(chosen: &Chosen) -> Hyperparameters {
+    Hyperparameters {
         l2: chosen.l2,
         c: chosen.l2.map(|l2| 1.0 / l2),
         blend: chosen.share,
@@ -276,7 +278,7 @@ impl Split {
 impl Scored {
     fn new(
         on: &'static str,
-        (samples, shown): (&Samples, Vec<Arc<Image>>),
+        (samples, shown): (&Samples, Vec<Arc<PageImage>>),
         probe: Probe,
         training: &Training<'_>,
     ) -> Result<Self> {

@@ -13,7 +13,7 @@ use crate::input::dataset::Sample;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::output::evaluation::LabelFacts;
-use crate::output::report::Image;
+use crate::output::report::PageImage;
 use crate::run::flags::ModelChoice;
 use crate::run::foreign::Foreign;
 use crate::run::images::{Counts, Running};
@@ -29,7 +29,7 @@ pub(super) struct Images {
     pub(super) samples: Samples,
     pub(super) names: Vec<ImageName>,
     /// What the page shows of each image.
-    pub(super) shown: Vec<Arc<Image>>,
+    pub(super) shown: Vec<Arc<PageImage>>,
 }
 
 /// The data that a probe is trained on.
@@ -229,7 +229,7 @@ impl Part {
 }
 
 /// An image's name, its embedding and what the page shows of it.
-type Computed = (ImageName, Vec<f32>, Arc<Image>);
+type Computed = (ImageName, Vec<f32>, Arc<PageImage>);
 
 /// What this run computed.
 #[derive(Default)]
@@ -265,10 +265,10 @@ impl Encoded {
 }
 
 /// An image that is shown only by its name.
-fn plain(name: &ImageName) -> Image {
-    Image {
+fn plain(name: &ImageName) -> PageImage {
+    PageImage {
         name: name.text.clone(),
-        ..Image::default()
+        ..PageImage::default()
     }
 }
 

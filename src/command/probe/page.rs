@@ -6,9 +6,10 @@ use super::ProbeArgs;
 use super::findings::Findings;
 use super::gather::Gathered;
 use crate::output;
-use crate::output::learning::ProbeEvaluation;
+use crate::output::evaluation::ProbeEvaluation;
 use crate::output::report::{
-    Answer, Axis, Chart, Head, Image, Kind, Point, ReportWriter, Scale, Series, Summary,
+    Axis, Chart, LabelScore, PageHead, PageImage, PageKind, PageSummary, Point, ReportWriter,
+    Scale, Series,
 };
 use crate::run::report;
 use crate::run::report::{accuracy, add_tally, count, headline};
@@ -25,20 +26,20 @@ pub(super) fn write(
     };
     let mut writer = ReportWriter::create(path, &head(args, gathered, evaluation))?;
     for (image, class, answers) in found.scored.iter().flat_map(|scored| &scored.images) {
-        let answer = |score: &crate::task::zero_shot::ClassScore| Answer {
+        let answer = |score: &crate::task::zero_shot::ClassScore| LabelScore {
             label: score.class,
             score: score.probability.unwrap_or(0.0),
         };
-        writer.image(&Image {
+        writer.image(&PageImage {
             predictions: answers.iter().map(answer).collect(),
             targets: vec![*class],
-            ..Image::clone(image)
+            ..PageImage::clone(image)
         })?;
     }
     writer.finish(&summary(args, found, evaluation)?)
 }
 
-fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> Head {
+fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> PageHead {
     let model = &evaluation.model;
     let mut facts = vec![
         ("Model".to_owned(), model.name.clone()),
@@ -66,8 +67,8 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
         facts.push(("Templates".to_owned(), labels.templates.clone()));
     }
     report::push_arguments(&mut facts);
-    Head {
-        kind: Kind::Probe,
+    PageHead {
+        kind: PageKind::Probe,
         title: report::title(&args.data.data),
         lead: format!(
             "Probe of {} classes, trained on {} images",
@@ -79,7 +80,11 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
     }
 }
 
-fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
+fn summary(
+    args: &ProbeArgs,
+    found: &Findings,
+    evaluation: &ProbeEvaluation,
+) -> Result<PageSummary> {
     let mut notes = report::notes(&evaluation.model.name);
     let mut shown = Vec::new();
     if let Some(figures) = &evaluation.figures {
@@ -106,11 +111,11 @@ fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> 
         notes.push(note);
     }
     let charts = [shots_chart(evaluation), strength_chart(evaluation)];
-    let mut summary = Summary {
+    let mut summary = PageSummary {
         notes,
         figures: shown,
         charts: charts.into_iter().flatten().collect(),
-        ..Summary::default()
+        ..PageSummary::default()
     };
     if let Some(scored) = &found.scored {
         add_tally(&mut summary, &scored.tally, &evaluation.per_class)?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::TrainingArgs;
 use super::findings::{Split, numbers};
-use crate::output::learning::{DrawRow, ShotRow};
+use crate::output::evaluation::{DrawRow, ShotRow};
 use crate::run::Console;
 use crate::task::linear_probe::shots::{draw, mean_and_deviation};
 use crate::task::linear_probe::{Samples, Training};

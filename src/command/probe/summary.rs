@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::ResultArgs;
 use crate::output::evaluation::Figures;
-use crate::output::learning::{Numbers, ProbeEvaluation};
+use crate::output::evaluation::{Hyperparameters, ProbeEvaluation};
 use crate::output::table::{Column, Table, percent};
 use crate::output::{Format, MARK};
 use crate::run::Console;
@@ -57,7 +57,7 @@ struct ClassifierRow {
 }
 
 impl ClassifierRow {
-    fn with(self, numbers: &Numbers) -> Self {
+    fn with(self, numbers: &Hyperparameters) -> Self {
         Self {
             l2: numbers.l2,
             blend: numbers.blend,

@@ -1,7 +1,6 @@
 //! `longclip tokens`: shows how texts are tokenised, and whether they fit a model's context.
 
 mod report;
-mod table;
 
 use std::path::PathBuf;
 
@@ -16,7 +15,7 @@ use crate::run::flags::formats;
 use crate::run::results::Destination;
 use crate::run::texts::lines;
 use crate::run::{Console, Outcome};
-use report::{Contexts, Entry, Report};
+use report::{Contexts, TokenisedText, TokensWriter};
 
 /// What only `--help` and the manual page say.
 const DETAILS: &str = r#"What is printed:
@@ -95,7 +94,7 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
     let contexts = contexts(args, console)?;
     let stdout = Destination::stdout();
     let format = stdout.usual(args.format, Format::Jsonl);
-    let mut report = Report::new(format, stdout.terminal(console));
+    let mut report = TokensWriter::new(format, stdout.terminal(console));
     let mut failed = 0;
     let mut shown = 0;
     let texts = (1..).zip(args.texts.iter().cloned());
@@ -107,12 +106,12 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
         match line.text() {
             Ok(text) => {
                 shown += 1;
-                report.write(&Entry::new(text, &contexts)?)?;
+                report.write(&TokenisedText::new(text, &contexts)?)?;
             }
             Err(error) => {
                 failed += 1;
                 console.failed(&place(error.line), &error.cause);
-                report.write(&Entry::failed(error))?;
+                report.write(&TokenisedText::failed(error))?;
             }
         }
     }

@@ -6,9 +6,9 @@ use crate::output::evaluation::{BinRow, ClassRow, PairRow, RetrievalEvaluation, 
 
 /// Information available before the first image.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct PageHead {
     /// Kind of run; it determines the words of the page.
-    pub kind: Kind,
+    pub kind: PageKind,
     /// The page's heading: usually the folder or dataset.
     pub title: String,
     /// One sentence under the heading.
@@ -24,7 +24,7 @@ pub struct Head {
 
 /// Kind of run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PageKind {
     /// Classification of images.
     Classification,
     /// Evaluation against known answers.
@@ -32,7 +32,7 @@ pub enum Kind {
     /// Training of a classifier and its evaluation.
     Probe,
     /// Comparison of several runs over the same images.
-    Comparison,
+    RunComparison,
     /// Retrieval of captions for images, and of images for captions.
     Retrieval,
     /// Training of a model.
@@ -41,7 +41,7 @@ pub enum Kind {
 
 /// One image.
 #[derive(Clone, Debug, Default)]
-pub struct Image {
+pub struct PageImage {
     /// Its path or key.
     pub name: String,
     /// Width and height in pixels, if it could be decoded.
@@ -49,11 +49,11 @@ pub struct Image {
     /// A JPEG file of at most 128 pixels per side ([`crate::input::image::thumbnail`]).
     pub thumbnail: Option<Vec<u8>>,
     /// The best few predictions, best first.
-    pub predictions: Vec<Answer>,
+    pub predictions: Vec<LabelScore>,
     /// The true labels; several if several captions describe the image, none if unknown.
     pub targets: Vec<usize>,
-    /// The best prediction of each run of a comparison, in the order of [`Comparison::runs`].
-    pub runs: Vec<Answer>,
+    /// The best prediction of each run of a comparison, in the order of [`RunComparison::runs`].
+    pub runs: Vec<LabelScore>,
     /// Why there is no result.
     pub error: Option<String>,
     /// Warnings about an image that still has a result.
@@ -62,28 +62,28 @@ pub struct Image {
 
 /// A label and its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
-    /// Index into [`Head::labels`].
+pub struct LabelScore {
+    /// Index into [`PageHead::labels`].
     pub label: usize,
-    /// The number that [`Head::score`] names.
+    /// The number that [`PageHead::score`] names.
     pub score: f32,
 }
 
 /// Results available after the last image; each part is shown if it is present.
 #[derive(Clone, Debug, Default)]
-pub struct Summary {
+pub struct PageSummary {
     /// Caveats that come before any number: random weights, skipped images.
     pub notes: Vec<String>,
     /// The headline metrics, the most important first.
-    pub figures: Vec<Figure>,
+    pub figures: Vec<Metric>,
     /// Comparison of runs.
-    pub comparison: Option<Comparison>,
+    pub comparison: Option<RunComparison>,
     /// Recall in both directions.
     pub retrieval: Option<RetrievalEvaluation>,
     /// Curves: accuracy against text length, loss against steps.
     pub charts: Vec<Chart>,
     /// Calibration: whether probabilities match accuracies.
-    pub reliability: Option<Reliability>,
+    pub reliability: Option<ReliabilityDiagram>,
     /// Confusions: counts of images with a prediction.
     pub confusion: Vec<Confused>,
     /// Precision and recall per class.
@@ -92,18 +92,18 @@ pub struct Summary {
 
 /// A metric for the top of the page.
 #[derive(Clone, Debug)]
-pub struct Figure {
+pub struct Metric {
     /// Its name: `Top-1 accuracy`.
     pub name: String,
     /// Its value.
-    pub value: Value,
+    pub value: Quantity,
     /// The ends of its 95% interval, in the value's unit.
     pub interval: Option<(f64, f64)>,
 }
 
 /// A number and its unit. Values that are not finite are shown as a dash.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
+pub enum Quantity {
     /// A proportion, shown in percent.
     Share(f64),
     /// A count.
@@ -114,8 +114,8 @@ pub enum Value {
 
 /// Comparison of runs over the same images.
 #[derive(Clone, Debug, Default)]
-pub struct Comparison {
-    /// The runs; [`Image::predictions`] are those of the first.
+pub struct RunComparison {
+    /// The runs; [`PageImage::predictions`] are those of the first.
     pub runs: Vec<RunRow>,
     /// The differences of all pairs of runs.
     pub pairs: Vec<PairRow>,
@@ -126,7 +126,7 @@ pub struct Comparison {
 /// A class whose recall differs between runs.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Index into [`Head::labels`].
+    /// Index into [`PageHead::labels`].
     pub label: usize,
     /// Number of its images.
     pub support: u64,
@@ -234,7 +234,7 @@ impl Point {
 
 /// Accuracy against confidence.
 #[derive(Clone, Debug, Default)]
-pub struct Reliability {
+pub struct ReliabilityDiagram {
     /// Expected calibration error.
     pub ece: f64,
     /// The bins by rising confidence, including empty ones.
@@ -244,9 +244,9 @@ pub struct Reliability {
 /// How often `truth` was predicted as `predicted`; correct predictions are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confused {
-    /// Index into [`Head::labels`].
+    /// Index into [`PageHead::labels`].
     pub truth: usize,
-    /// Index into [`Head::labels`].
+    /// Index into [`PageHead::labels`].
     pub predicted: usize,
     /// Number of images.
     pub count: u64,

@@ -29,8 +29,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 pub use content::{
-    Answer, Axis, Change, Chart, Comparison, Confused, Figure, Head, Image, Kind, Point,
-    Reliability, Scale, Series, Summary, Value,
+    Axis, Change, Chart, Confused, LabelScore, Metric, PageHead, PageImage, PageKind, PageSummary,
+    Point, Quantity, ReliabilityDiagram, RunComparison, Scale, Series,
 };
 
 use crate::file::atomic::AtomicFile;
@@ -42,7 +42,7 @@ const THUMBNAIL_BUDGET_BYTES: u64 = 192 << 20;
 
 /// A report in progress. If dropped before [`ReportWriter::finish`], it leaves nothing.
 pub struct ReportWriter {
-    head: Head,
+    head: PageHead,
     path: PathBuf,
     file: AtomicFile,
     rows: BufWriter<File>,
@@ -55,7 +55,7 @@ pub struct ReportWriter {
 
 /// An image as the page's script reads it; empty parts are omitted.
 #[derive(Serialize)]
-struct Row<'a> {
+struct ImageRow<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<(usize, usize)>,
@@ -78,7 +78,7 @@ impl ReportWriter {
     ///
     /// # Errors
     /// When no file can be created there.
-    pub fn create(path: &Path, head: &Head) -> Result<Self> {
+    pub fn create(path: &Path, head: &PageHead) -> Result<Self> {
         let file = AtomicFile::create(path)?;
         let spool = || {
             spool_next_to(path).map(BufWriter::new).with_context(|| {
@@ -102,7 +102,7 @@ impl ReportWriter {
     ///
     /// # Errors
     /// When it cannot be written, or the image has an index that is not in the head's labels.
-    pub fn image(&mut self, image: &Image) -> Result<()> {
+    pub fn image(&mut self, image: &PageImage) -> Result<()> {
         let answers = image.predictions.iter().chain(&image.runs);
         let labels = answers
             .map(|answer| answer.label)
@@ -117,10 +117,11 @@ impl ReportWriter {
         self.push(image).with_context(|| self.failure())
     }
 
-    fn push(&mut self, image: &Image) -> io::Result<()> {
-        let pairs = |answers: &[Answer]| answers.iter().map(|one| (one.label, one.score)).collect();
+    fn push(&mut self, image: &PageImage) -> io::Result<()> {
+        let pairs =
+            |answers: &[LabelScore]| answers.iter().map(|one| (one.label, one.score)).collect();
         let thumbnail = self.affordable(image);
-        let row = Row {
+        let row = ImageRow {
             name: &image.name,
             size: image.size,
             best: pairs(&image.predictions),
@@ -147,7 +148,7 @@ impl ReportWriter {
     }
 
     /// The image's thumbnail, unless the page has too many.
-    fn affordable<'a>(&self, image: &'a Image) -> Option<&'a [u8]> {
+    fn affordable<'a>(&self, image: &'a PageImage) -> Option<&'a [u8]> {
         let best = image.predictions.first();
         let is_right = best.is_some_and(|best| image.targets.contains(&best.label));
         let budget = match is_right {
@@ -166,7 +167,7 @@ impl ReportWriter {
     ///
     /// # Errors
     /// When it cannot be written; nothing is left then.
-    pub fn finish(self, summary: &Summary) -> Result<()> {
+    pub fn finish(self, summary: &PageSummary) -> Result<()> {
         self.assemble(summary)?.commit()
     }
 
@@ -174,11 +175,11 @@ impl ReportWriter {
     ///
     /// # Errors
     /// As [`ReportWriter::finish`].
-    pub fn keep_partial(self, summary: &Summary) -> Result<PathBuf> {
+    pub fn keep_partial(self, summary: &PageSummary) -> Result<PathBuf> {
         self.assemble(summary)?.keep_partial()
     }
 
-    fn assemble(self, summary: &Summary) -> Result<AtomicFile> {
+    fn assemble(self, summary: &PageSummary) -> Result<AtomicFile> {
         let failure = self.failure();
         let assembled = || -> Result<AtomicFile> {
             let kept = page::Kept {
@@ -222,9 +223,9 @@ mod tests {
     const HOSTILE: &str =
         "</script><img src=x onerror=alert(1)>\"'`{{rows}}\u{202e}\u{2028}\u{0}\n.jpg";
 
-    fn head(labels: &[&str]) -> Head {
-        Head {
-            kind: Kind::Evaluation,
+    fn head(labels: &[&str]) -> PageHead {
+        PageHead {
+            kind: PageKind::Evaluation,
             title: HOSTILE.to_owned(),
             lead: HOSTILE.to_owned(),
             labels: labels.iter().map(|label| (*label).to_owned()).collect(),
@@ -233,28 +234,28 @@ mod tests {
         }
     }
 
-    fn image(name: &str, label: usize, target: usize) -> Image {
-        Image {
+    fn image(name: &str, label: usize, target: usize) -> PageImage {
+        PageImage {
             name: name.to_owned(),
             size: Some((640, 480)),
             thumbnail: Some(vec![0xff, 0xd8, 0xff]),
-            predictions: vec![Answer { label, score: 0.75 }],
+            predictions: vec![LabelScore { label, score: 0.75 }],
             targets: vec![target],
-            ..Image::default()
+            ..PageImage::default()
         }
     }
 
-    fn hostile_summary() -> Summary {
+    fn hostile_summary() -> PageSummary {
         let text = || HOSTILE.to_owned();
         let axis = || Axis::new(HOSTILE, Scale::Linear);
-        Summary {
+        PageSummary {
             notes: vec![text()],
-            figures: vec![Figure {
+            figures: vec![Metric {
                 name: text(),
-                value: Value::Number(f64::NAN),
+                value: Quantity::Number(f64::NAN),
                 interval: Some((f64::NAN, f64::INFINITY)),
             }],
-            comparison: Some(Comparison {
+            comparison: Some(RunComparison {
                 runs: vec![RunRow {
                     name: text(),
                     ..RunRow::default()
@@ -292,7 +293,7 @@ mod tests {
     }
 
     /// The page of `images`, created in a folder of its own.
-    fn page(head: &Head, images: &[Image], summary: &Summary) -> String {
+    fn page(head: &PageHead, images: &[PageImage], summary: &PageSummary) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.html");
         let mut writer = ReportWriter::create(&path, head).unwrap();
@@ -313,13 +314,13 @@ mod tests {
 
     #[test]
     fn images_keep_their_order_and_data() {
-        let failed = Image {
+        let failed = PageImage {
             name: "broken.jpg".to_owned(),
             error: Some("not an image".to_owned()),
-            ..Image::default()
+            ..PageImage::default()
         };
         let images = [image("b.jpg", 1, 0), failed, image("a.jpg", 0, 0)];
-        let page = page(&head(&["cat", "dog"]), &images, &Summary::default());
+        let page = page(&head(&["cat", "dog"]), &images, &PageSummary::default());
         let rows = embedded(&page, "rows");
         let expected = serde_json::json!([
             {"name": "b.jpg", "size": [640, 480], "best": [[1, 0.75]], "targets": [0], "thumb": true},
@@ -351,7 +352,11 @@ mod tests {
 
     #[test]
     fn the_policy_has_the_hashes_of_the_script_and_the_style() {
-        let page = page(&head(&["cat"]), &[image("a", 0, 0)], &Summary::default());
+        let page = page(
+            &head(&["cat"]),
+            &[image("a", 0, 0)],
+            &PageSummary::default(),
+        );
         let between = |start: &str, end: &str| {
             let (_, rest) = page.split_once(start).unwrap();
             rest.split_once(end).unwrap().0
@@ -381,7 +386,7 @@ mod tests {
         drop(writer);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
         let writer = ReportWriter::create(&path, &head(&["cat"])).unwrap();
-        let partial = writer.keep_partial(&Summary::default()).unwrap();
+        let partial = writer.keep_partial(&PageSummary::default()).unwrap();
         assert_eq!(partial, folder.path().join("out.html.partial"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -417,7 +422,7 @@ mod tests {
         for (label, name) in [(0, "a"), (0, "b"), (0, "c"), (1, "d"), (1, "e"), (1, "f")] {
             writer.image(&image(name, label, 0)).unwrap();
         }
-        writer.finish(&Summary::default()).unwrap();
+        writer.finish(&PageSummary::default()).unwrap();
         let page = fs::read_to_string(path).unwrap();
         let has_thumbnail = |at| page.contains(&format!("id=\"t{at}\""));
         assert_eq!(
@@ -443,7 +448,7 @@ mod tests {
     fn missing_parts_have_no_section() {
         let mut head = head(&["cat"]);
         (head.title, head.lead, head.facts) = (String::new(), String::new(), Vec::new());
-        let page = page(&head, &[], &Summary::default());
+        let page = page(&head, &[], &PageSummary::default());
         for id in [
             "comparison",
             "retrieval",

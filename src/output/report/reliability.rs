@@ -1,6 +1,6 @@
 //! The reliability diagram: whether predictions with 80% confidence are right in 80 of 100 cases.
 
-use super::content::{Axis, Reliability, Scale};
+use super::content::{Axis, ReliabilityDiagram, Scale};
 use super::embed::text;
 use super::number;
 use super::plot::{Plot, Span};
@@ -14,7 +14,7 @@ const RIGHT: f64 = 20.0;
 const GAP: f64 = 2.0;
 
 /// The diagram, the number of images below it, and both as a table. Empty without images.
-pub(super) fn figure(reliability: &Reliability) -> String {
+pub(super) fn figure(reliability: &ReliabilityDiagram) -> String {
     let filled = |bin: &&BinRow| bin.count > 0 && bin.accuracy.is_finite();
     let bins: Vec<&BinRow> = reliability.bins.iter().filter(filled).collect();
     if bins.is_empty() {
@@ -153,7 +153,7 @@ mod tests {
             confidence,
             accuracy,
         };
-        let mut reliability = Reliability {
+        let mut reliability = ReliabilityDiagram {
             ece: 0.034,
             bins: vec![
                 bin((0.0, 0.5), 0, f64::NAN, f64::NAN),

@@ -1,6 +1,6 @@
 //! The parts of a page that work without scripts: metrics, comparisons, recalls, classes.
 
-use super::content::{Comparison, Figure, Head, Kind, Summary, Value};
+use super::content::{Metric, PageHead, PageKind, PageSummary, Quantity, RunComparison};
 use super::embed::text;
 use super::number;
 use crate::output::evaluation::{ClassRow, PairRow, RetrievalEvaluation, RunRow};
@@ -11,7 +11,7 @@ pub(super) fn label(labels: &[String], index: usize) -> String {
 }
 
 /// Caveats before any number.
-pub(super) fn notes(summary: &Summary) -> String {
+pub(super) fn notes(summary: &PageSummary) -> String {
     let notes = summary.notes.iter();
     let notes: String = notes
         .map(|note| format!("<p class=\"note\">{}</p>\n", text(note)))
@@ -20,7 +20,7 @@ pub(super) fn notes(summary: &Summary) -> String {
 }
 
 /// The headline metrics.
-pub(super) fn figures(figures: &[Figure]) -> String {
+pub(super) fn figures(figures: &[Metric]) -> String {
     if figures.is_empty() {
         return String::new();
     }
@@ -28,10 +28,10 @@ pub(super) fn figures(figures: &[Figure]) -> String {
     format!("<dl class=\"figures\" id=\"figures\">\n{shown}</dl>\n")
 }
 
-fn figure(figure: &Figure) -> String {
+fn figure(figure: &Metric) -> String {
     let interval = figure.interval.map_or_else(String::new, |(low, high)| {
         let drawn = match figure.value {
-            Value::Share(share) => whisker(share, (low, high), (0.0, 1.0)),
+            Quantity::Share(share) => whisker(share, (low, high), (0.0, 1.0)),
             _ => String::new(),
         };
         format!(
@@ -66,7 +66,7 @@ fn whisker(value: f64, (low, high): (f64, f64), (start, end): (f64, f64)) -> Str
 }
 
 /// The runs, all pairs of them, and the classes that changed.
-pub(super) fn comparison(comparison: &Comparison, labels: &[String]) -> String {
+pub(super) fn comparison(comparison: &RunComparison, labels: &[String]) -> String {
     format!(
         "{}{}{}",
         runs(comparison),
@@ -75,7 +75,7 @@ pub(super) fn comparison(comparison: &Comparison, labels: &[String]) -> String {
     )
 }
 
-fn runs(comparison: &Comparison) -> String {
+fn runs(comparison: &RunComparison) -> String {
     let ends = comparison.runs.iter();
     let ends = ends.map(|run| &run.figures);
     let ends = ends.flat_map(|run| [run.acc1_interval[0], run.acc1_interval[1], run.acc1]);
@@ -134,7 +134,7 @@ fn pairs(pairs: &[PairRow], runs: &[RunRow]) -> String {
     )
 }
 
-fn changes(comparison: &Comparison, labels: &[String]) -> String {
+fn changes(comparison: &RunComparison, labels: &[String]) -> String {
     if comparison.changes.is_empty() {
         return String::new();
     }
@@ -238,7 +238,7 @@ pub(super) fn classes(classes: &[ClassRow], labels: &[String]) -> String {
 }
 
 /// Names and values of the run's facts.
-pub(super) fn facts(head: &Head) -> String {
+pub(super) fn facts(head: &PageHead) -> String {
     let facts = head.facts.iter();
     let facts: String = facts
         .map(|(name, value)| {
@@ -274,14 +274,14 @@ fn framed(caption: &str, class: &str, columns: &[&str], rows: &str) -> String {
     )
 }
 
-impl Kind {
+impl PageKind {
     /// The kind of run, above the heading.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Classification => "Classification",
             Self::Evaluation => "Evaluation",
             Self::Probe => "Few-shot probe",
-            Self::Comparison => "Comparison",
+            Self::RunComparison => "Comparison",
             Self::Retrieval => "Retrieval",
             Self::Training => "Fine-tuning",
         }
@@ -309,14 +309,14 @@ mod tests {
     #[test]
     fn metrics_have_their_intervals() {
         let html = figures(&[
-            Figure {
+            Metric {
                 name: "Top-1 <accuracy>".to_owned(),
-                value: Value::Share(0.873),
+                value: Quantity::Share(0.873),
                 interval: Some((0.841, 0.9)),
             },
-            Figure {
+            Metric {
                 name: "Images".to_owned(),
-                value: Value::Count(5000),
+                value: Quantity::Count(5000),
                 interval: None,
             },
         ]);
@@ -338,7 +338,7 @@ mod tests {
             ..RunRow::default()
         };
         let html = comparison(
-            &Comparison {
+            &RunComparison {
                 runs: vec![run("a<.txt", 0.5), run("b.txt", f64::NAN)],
                 pairs: vec![PairRow {
                     first: "a<.txt".to_owned(),

@@ -15,8 +15,8 @@ use longclip::input::image::RgbImage;
 use longclip::output::Score;
 use longclip::output::evaluation::{Figures, PairRow, Recalls, RetrievalEvaluation, RunRow};
 use longclip::output::report::{
-    Answer, Axis, Change, Chart, Comparison, Head, Image, Kind, Point, ReportWriter, Scale, Series,
-    Summary,
+    Axis, Change, Chart, LabelScore, PageHead, PageImage, PageKind, PageSummary, Point,
+    ReportWriter, RunComparison, Scale, Series,
 };
 use made_up::{HOSTILE, TEN, answers, image, named};
 use rand::{Rng, SeedableRng};
@@ -43,9 +43,9 @@ fn main() -> Result<()> {
     retrieval(folder, &photographs)
 }
 
-fn head(kind: Kind, title: &str, lead: String, labels: &[String]) -> Head {
+fn head(kind: PageKind, title: &str, lead: String, labels: &[String]) -> PageHead {
     let fact = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    Head {
+    PageHead {
         kind,
         title: title.to_owned(),
         lead,
@@ -68,7 +68,7 @@ fn head(kind: Kind, title: &str, lead: String, labels: &[String]) -> Head {
     }
 }
 
-fn write(path: &Path, head: &Head, images: &[Image], summary: &Summary) -> Result<()> {
+fn write(path: &Path, head: &PageHead, images: &[PageImage], summary: &PageSummary) -> Result<()> {
     let mut writer = ReportWriter::create(path, head)?;
     for image in images {
         writer.image(image)?;
@@ -91,18 +91,18 @@ fn classification(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
     }
     images[6].name = format!("{}/{}", "folder".repeat(42), "x".repeat(251) + ".jpg");
     images[7].warnings = vec!["jpeg: the data ends after row 120 of 480".to_owned()];
-    images.push(Image {
+    images.push(PageImage {
         name: "photos/broken.jpg".to_owned(),
         error: Some("not an image: the file ends before any image data".to_owned()),
-        ..Image::default()
+        ..PageImage::default()
     });
     let lead = "25 images, 5 labels, Long-CLIP B".to_owned();
-    let head = head(Kind::Classification, "photos/", lead, &labels);
+    let head = head(PageKind::Classification, "photos/", lead, &labels);
     write(
         &folder.join("classification.html"),
         &head,
         &images,
-        &Summary::default(),
+        &PageSummary::default(),
     )
 }
 
@@ -140,7 +140,7 @@ fn evaluation(
         "{count} images of {} classes, classified by Long-CLIP B",
         labels.len()
     );
-    let head = head(Kind::Evaluation, "flowers-and-more/test", lead, labels);
+    let head = head(PageKind::Evaluation, "flowers-and-more/test", lead, labels);
     write(
         &folder.join(format!("{name}.html")),
         &head,
@@ -184,7 +184,7 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
         )?;
         one.runs.push(one.predictions[0]);
         for help in [0.15, 0.45] {
-            let right = Answer {
+            let right = LabelScore {
                 label: one.targets[0],
                 score: random.random_range(0.4..0.99),
             };
@@ -197,8 +197,8 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
         }
         images.push(one);
     }
-    let is_right = |one: &Image, run: usize| one.targets.contains(&one.runs[run].label);
-    let share = |run: usize, wanted: &dyn Fn(&Image) -> bool| {
+    let is_right = |one: &PageImage, run: usize| one.targets.contains(&one.runs[run].label);
+    let share = |run: usize, wanted: &dyn Fn(&PageImage) -> bool| {
         let asked = images.iter().filter(|one| wanted(one));
         let right = asked.clone().filter(|one| is_right(one, run)).count();
         right as f64 / asked.count() as f64
@@ -245,13 +245,18 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
     };
     let mut summary = measure::summary(&images, labels.len());
     summary.figures.truncate(2);
-    summary.comparison = Some(Comparison {
+    summary.comparison = Some(RunComparison {
         pairs: vec![pair(0, 1), pair(0, 2), pair(1, 2)],
         changes: [3, 6, 1, 9].map(change).to_vec(),
         runs,
     });
     let lead = "600 images of 10 classes, three ways to word the labels".to_owned();
-    let head = head(Kind::Comparison, "Do descriptions help?", lead, labels);
+    let head = head(
+        PageKind::RunComparison,
+        "Do descriptions help?",
+        lead,
+        labels,
+    );
     write(&folder.join("comparison.html"), &head, &images, &summary)
 }
 
@@ -271,7 +276,7 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
         }
         images.push(one);
     }
-    let summary = Summary {
+    let summary = PageSummary {
         retrieval: Some(RetrievalEvaluation {
             protocol: "Five captions per image, each used in full. An image counts as found by \
                        any of its captions; a caption is found when its image is."
@@ -290,10 +295,10 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
             ..RetrievalEvaluation::default()
         }),
         charts: vec![by_length()],
-        ..Summary::default()
+        ..PageSummary::default()
     };
     let mut head = head(
-        Kind::Retrieval,
+        PageKind::Retrieval,
         "Captions",
         "100 images, 500 captions".to_owned(),
         &captions,

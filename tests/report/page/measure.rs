@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use longclip::output::evaluation::{BinRow, ClassRow};
-use longclip::output::report::{Confused, Figure, Image, Reliability, Summary, Value};
+use longclip::output::report::{
+    Confused, Metric, PageImage, PageSummary, Quantity, ReliabilityDiagram,
+};
 
 /// All metrics of one run of `classes` classes.
-pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
+pub(crate) fn summary(images: &[PageImage], classes: usize) -> PageSummary {
     let answered = || images.iter().filter(|one| !one.predictions.is_empty());
     let mut cells = BTreeMap::new();
     for image in answered() {
@@ -30,7 +32,7 @@ pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
     let recalls: Vec<f64> = classes.iter().map(|one| one.recall).collect();
     let recalls: Vec<f64> = recalls.into_iter().filter(|one| one.is_finite()).collect();
     let reliability = reliability(images);
-    let figure = |name: &str, value, interval| Figure {
+    let figure = |name: &str, value, interval| Metric {
         name: name.to_owned(),
         value,
         interval,
@@ -38,34 +40,38 @@ pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
     let figures = vec![
         figure(
             "Top-1 accuracy",
-            Value::Share(right),
+            Quantity::Share(right),
             Some((right - wide, right + wide)),
         ),
         figure(
             "Top-5 accuracy",
-            Value::Share(share(answered().filter(|one| is_right(one, 5)).count())),
+            Quantity::Share(share(answered().filter(|one| is_right(one, 5)).count())),
             None,
         ),
         figure(
             "Mean recall by class",
-            Value::Share(recalls.iter().sum::<f64>() / recalls.len() as f64),
+            Quantity::Share(recalls.iter().sum::<f64>() / recalls.len() as f64),
             None,
         ),
-        figure("Calibration error", Value::Share(reliability.ece), None),
-        figure("Images", Value::Count(total as u64), None),
-        figure("Failed", Value::Count((images.len() - total) as u64), None),
+        figure("Calibration error", Quantity::Share(reliability.ece), None),
+        figure("Images", Quantity::Count(total as u64), None),
+        figure(
+            "Failed",
+            Quantity::Count((images.len() - total) as u64),
+            None,
+        ),
     ];
-    Summary {
+    PageSummary {
         figures,
         confusion,
         classes,
         reliability: Some(reliability),
-        ..Summary::default()
+        ..PageSummary::default()
     }
 }
 
 /// Whether the truth is among the first `depth` predictions.
-pub(crate) fn is_right(image: &Image, depth: usize) -> bool {
+pub(crate) fn is_right(image: &PageImage, depth: usize) -> bool {
     let mut first = image.predictions.iter().take(depth);
     first.any(|answer| image.targets.contains(&answer.label))
 }
@@ -92,7 +98,7 @@ fn class(label: usize, confusion: &[Confused]) -> ClassRow {
     }
 }
 
-fn reliability(images: &[Image]) -> Reliability {
+fn reliability(images: &[PageImage]) -> ReliabilityDiagram {
     const BINS: usize = 15;
     let mut sums = [(0usize, 0.0, 0.0); BINS];
     for image in images.iter().filter(|one| !one.predictions.is_empty()) {
@@ -117,7 +123,7 @@ fn reliability(images: &[Image]) -> Reliability {
     let errors = bins.iter().filter(|bin| bin.count > 0);
     let ece =
         errors.map(|bin| (bin.accuracy - bin.confidence).abs() * bin.count as f64 / total as f64);
-    Reliability {
+    ReliabilityDiagram {
         ece: ece.sum(),
         bins,
     }

@@ -78,7 +78,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     };
     if let Some(path) = &args.results.report {
         let head = page::head(args, &ready.session, &dataset, &evaluation)?;
-        page::write(path, &head, (&dataset, &answers), &evaluation)?;
+        page::write(path, &head, &dataset, &answers, &evaluation)?;
     }
     if let Some(folder) = &args.results.out {
         let mark = args.results.mark();

@@ -10,7 +10,7 @@ use crate::output;
 use crate::output::ImageName;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
 use crate::output::report::{
-    Axis, Chart, Head, Image, Kind, Point, ReportWriter, Scale, Series, Summary,
+    Axis, Chart, PageHead, PageImage, PageKind, PageSummary, Point, ReportWriter, Scale, Series,
 };
 use crate::run::pipeline::Known;
 use crate::run::report;
@@ -23,13 +23,13 @@ pub(super) fn head(
     session: &Session,
     dataset: &Captioned,
     evaluation: &RetrievalEvaluation,
-) -> Result<Head> {
+) -> Result<PageHead> {
     let facts = vec![
         ("Protocol", evaluation.protocol.clone()),
         ("Long captions", evaluation.long_text.clone()),
     ];
-    Ok(Head {
-        kind: Kind::Retrieval,
+    Ok(PageHead {
+        kind: PageKind::Retrieval,
         title: report::title(&args.dataset),
         lead: format!(
             "{} images and {} captions",
@@ -44,8 +44,9 @@ pub(super) fn head(
 /// Writes the page, with recalls and every image with its captions.
 pub(super) fn write(
     path: &Path,
-    head: &Head,
-    (dataset, images): (&Captioned, &[(ImageName, Result<Known>)]),
+    head: &PageHead,
+    dataset: &Captioned,
+    images: &[(ImageName, Result<Known>)],
     evaluation: &RetrievalEvaluation,
 ) -> Result<()> {
     let mut captions_of = vec![Vec::new(); dataset.images.len()];
@@ -54,7 +55,7 @@ pub(super) fn write(
     }
     let mut writer = ReportWriter::create(path, head)?;
     for ((image, outcome), captions) in images.iter().zip(captions_of) {
-        writer.image(&Image {
+        writer.image(&PageImage {
             targets: captions,
             ..report::image(image, outcome)
         })?;
@@ -62,9 +63,9 @@ pub(super) fn write(
     writer.finish(&summary(evaluation))
 }
 
-fn summary(evaluation: &RetrievalEvaluation) -> Summary {
+fn summary(evaluation: &RetrievalEvaluation) -> PageSummary {
     let recalls = &evaluation.recalls;
-    Summary {
+    PageSummary {
         notes: report::notes(&evaluation.provenance.model.name),
         figures: vec![
             share("Text to image, R@1", recalls.image_at_1),
@@ -76,7 +77,7 @@ fn summary(evaluation: &RetrievalEvaluation) -> Summary {
         charts: sweep_chart(&evaluation.truncate_sweep)
             .into_iter()
             .collect(),
-        ..Summary::default()
+        ..PageSummary::default()
     }
 }
 
