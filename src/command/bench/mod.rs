@@ -113,8 +113,7 @@ fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
     let subject = Subject::load(&session, &folder, &labels, repeats, console)?;
     let images = args.part(Part::Images, || subject.images())?;
     let texts = args.part(Part::Texts, || subject.texts())?;
-    let batch_size = args.model.batch_size.map(|size| size as usize);
-    let folder = args.part(Part::Folder, || subject.folder(batch_size))?;
+    let folder = args.part(Part::Folder, || subject.folder())?;
     // Ends before the model is loaded a second time.
     let memory = memory.peak();
     let loss = args.part(Part::Loss, || subject.loss())?;

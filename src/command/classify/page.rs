@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::ClassifyArgs;
-use super::answer::Answer;
+use super::question::Answer;
 use crate::output::report::{LabelScore, PageHead, PageKind, PageSummary, ReportWriter};
 use crate::run::images::Counts;
 use crate::run::pipeline::Encoded;

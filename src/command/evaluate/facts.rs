@@ -8,8 +8,8 @@ use crate::output::evaluation::{
     ChangeRow, ClassRow, ConfusionRow, Evaluation, Means, ModelFacts, PairRow, Provenance, RunRow,
 };
 use crate::run::figures::{arguments, bin_rows, class_rows, figures};
+use crate::run::labelling::Labelling;
 use crate::run::session::Session;
-use crate::run::variant::Variant;
 use crate::task::metric::paired::{Method, holm};
 use crate::task::metric::{Averages, Comparison, Resampling, compare};
 
@@ -37,7 +37,7 @@ pub(super) fn provenance(args: &EvaluateArgs, session: &Session) -> Result<Prove
 /// All findings of a classification.
 pub(super) struct Findings<'a> {
     pub(super) dataset: &'a Labelled,
-    pub(super) variants: &'a [Variant],
+    pub(super) variants: &'a [Labelling],
     pub(super) sweep: &'a [sweep::Step],
     pub(super) failed: u64,
     pub(super) temperature: f32,
@@ -79,7 +79,7 @@ impl Findings<'_> {
         })
     }
 
-    fn classes(&self, variant: &Variant) -> Vec<ClassRow> {
+    fn classes(&self, variant: &Labelling) -> Vec<ClassRow> {
         let mut class_of = vec![None; variant.labels.len()];
         for (class, &label) in variant.label_of_class.iter().enumerate() {
             class_of[label] = Some(self.dataset.classes[class].clone());
@@ -92,7 +92,7 @@ impl Findings<'_> {
         let answers: Vec<_> = self
             .variants
             .iter()
-            .map(Variant::answers_by_class)
+            .map(Labelling::answers_by_class)
             .collect();
         let mut found: Vec<(usize, usize, Comparison)> = Vec::new();
         for second in 1..answers.len() {
@@ -138,7 +138,7 @@ fn means(averages: Averages) -> Means {
     }
 }
 
-fn worst(variant: &Variant) -> Vec<ConfusionRow> {
+fn worst(variant: &Labelling) -> Vec<ConfusionRow> {
     let worst = variant.tally.confusions().worst(WORST);
     let row = |cell: &crate::task::metric::Confusion| ConfusionRow {
         target: variant.labels[cell.target].clone(),

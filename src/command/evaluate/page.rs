@@ -14,11 +14,11 @@ use crate::output::report::{
     Axis, Change, Chart, LabelScore, PageHead, PageKind, PageSummary, Point, ReportWriter,
     RunComparison, Scale, Series,
 };
+use crate::run::labelling::Labelling;
 use crate::run::pipeline::Known;
 use crate::run::report;
 use crate::run::report::{add_tally, count, headline, share};
 use crate::run::session::Session;
-use crate::run::variant::Variant;
 use crate::task::zero_shot::ClassScore;
 
 /// Labels shown per image.
@@ -39,7 +39,7 @@ impl Page {
         args: &EvaluateArgs,
         session: &Session,
         dataset: &Labelled,
-        variants: &[Variant],
+        variants: &[Labelling],
     ) -> Result<Option<Self>> {
         let Some(path) = &args.results.report else {
             return Ok(None);
@@ -128,7 +128,7 @@ impl Page {
 
 /// One list of labels for all sets, and the indices of each set's labels in it. A label of a class
 /// is the first set's label of that class, whatever other sets call it.
-fn shared_labels(variants: &[Variant]) -> (Vec<String>, Vec<Vec<usize>>) {
+fn shared_labels(variants: &[Labelling]) -> (Vec<String>, Vec<Vec<usize>>) {
     let main = &variants[0];
     let mut names = main.labels.clone();
     let mut place_of: HashMap<String, usize> = HashMap::new();

@@ -9,6 +9,7 @@ use crate::model::device::DeviceChoice;
 use crate::output::Format;
 use crate::run::flags;
 use crate::run::flags::{DecodeArgs, LayoutName, SUMMARY, StatedArgs, formats};
+use crate::train::{Shape, Target};
 
 /// The arguments of `longclip finetune`.
 #[derive(Debug, Args)]
@@ -199,7 +200,7 @@ pub(super) struct ScopeArgs {
     pub(super) lora_alpha: Option<f64>,
     /// LoRA targets, in every block of both towers [default: q,v]
     #[arg(long, value_enum, value_name = "NAME,…", value_delimiter = ',')]
-    pub(super) lora_targets: Vec<LoraTarget>,
+    pub(super) lora_targets: Vec<Target>,
     /// Freeze this many leading text positions [default: 20 if stretched]
     #[arg(long, value_name = "ROWS")]
     pub(super) freeze_positions: Option<usize>,
@@ -218,23 +219,6 @@ pub(super) enum Train {
     Lora,
     /// The two projections and the logit scale
     Head,
-}
-
-/// A matrix of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LoraTarget {
-    /// Queries
-    Q,
-    /// Keys
-    K,
-    /// Values
-    V,
-    /// The attention's output
-    Out,
-    /// The MLP's first matrix
-    Fc1,
-    /// The MLP's second matrix
-    Fc2,
 }
 
 /// The loss.
@@ -294,21 +278,10 @@ pub(super) struct OptimizerArgs {
     pub(super) warm_up: Option<usize>,
     /// Learning rate schedule after the warm-up
     #[arg(long, value_enum, value_name = "SHAPE", default_value = "cosine")]
-    pub(super) schedule: Schedule,
+    pub(super) schedule: Shape,
     /// Clip the global gradient norm to X
     #[arg(long, value_name = "X", value_parser = positive)]
     pub(super) clip_norm: Option<f64>,
-}
-
-/// The schedule of the learning rate after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Schedule {
-    /// Cosine decay to 0
-    Cosine,
-    /// No decay
-    Constant,
-    /// Linear decay to 0
-    Linear,
 }
 
 /// The number of steps, and the sizes of batches.

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::progress::duration;
 use super::result::figure_name;
 use super::run_folder::Record;
+use super::training::duration;
 use crate::output;
 use crate::output::report::{
     Axis, Chart, PageHead, PageKind, PageSummary, Point, ReportWriter, Scale, Series,

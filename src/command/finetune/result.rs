@@ -8,8 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::flags::{FinetuneArgs, ModelLayout};
-use super::progress::duration;
-use super::training::Training;
+use super::training::{Training, duration};
 use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
 use crate::file::atomic::AtomicFile;
 use crate::output::Format;

@@ -144,12 +144,15 @@ fn verify(name: &str, settings: &hub::Settings, console: &Console) -> Result<Rep
         name: name.to_owned(),
         repository: stored.id().to_owned(),
         complete: matches!(presence, Presence::Cached { complete: true, .. }),
-        files: files.into_iter().map(FileReport::new).collect(),
+        files: files
+            .into_iter()
+            .map(|(file, condition)| FileReport::new(file, condition))
+            .collect(),
     })
 }
 
 impl FileReport {
-    fn new((file, condition): (hub::StoredFile, Condition)) -> Self {
+    fn new(file: hub::StoredFile, condition: Condition) -> Self {
         let (status, bytes, detail) = match condition {
             Condition::Whole { bytes } => ("ok", Some(bytes), None),
             Condition::Damaged(why) => ("damaged", None, Some(why)),

@@ -5,13 +5,13 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::labels_from::Labels;
+use super::data::ListedLabels;
 use crate::embedding;
 use crate::embedding::{Embeddings, Kind, NoRows, sidecar_of};
 use crate::input::dataset;
 use crate::output::{ImageName, Name};
 use crate::run::Console;
-use crate::run::foreign::Foreign;
+use crate::run::made_with::Foreign;
 use crate::run::made_with::MadeWith;
 use crate::task::linear_probe::Samples;
 
@@ -28,7 +28,8 @@ impl Embedded {
     /// has one.
     pub(super) fn open(
         path: &Path,
-        (labels, known): (&Labels, Option<&[String]>),
+        labels: &ListedLabels,
+        known: Option<&[String]>,
         console: &Console,
     ) -> Result<(Self, Vec<String>, Vec<usize>)> {
         let file = embedding::open_any(path)?;
@@ -150,7 +151,7 @@ fn used(classes: Vec<String>, of: Vec<usize>) -> (Vec<String>, Vec<usize>) {
 fn by_file(
     path: &Path,
     paths: &[&Path],
-    labels: &Labels,
+    labels: &ListedLabels,
     console: &Console,
 ) -> Result<Vec<Option<usize>>> {
     let found: Vec<Option<usize>> = (paths.iter())

@@ -1,20 +1,20 @@
-//! The trained probe and its evaluation.
+//! The trained probe, its evaluation, and its accuracy by number of training images.
 
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
 use super::gather::{Gathered, Images};
-use super::{ProbeArgs, study};
+use super::{ProbeArgs, TrainingArgs};
 use crate::embedding::About;
 use crate::output::evaluation::{
-    Embedder, FitRow, Hyperparameters, ImageCounts, ProbeEvaluation, ShotRow, Tried,
+    DrawRow, Embedder, FitRow, Hyperparameters, ImageCounts, ProbeEvaluation, ShotRow, Tried,
 };
 use crate::output::report::PageImage;
 use crate::run::Console;
 use crate::run::figures::{arguments, class_rows, figures};
 use crate::task::linear_probe::logistic::Fit;
-use crate::task::linear_probe::shots::hold_out;
+use crate::task::linear_probe::shots::{draw, hold_out, mean_and_deviation};
 use crate::task::linear_probe::{
     Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training,
 };
@@ -24,12 +24,16 @@ use crate::task::zero_shot::{ClassScore, Judge as _, Score};
 /// The number of best labels that a tally counts.
 const TOP: usize = 5;
 
+/// Maximum number of validation images per class, as in CoOp and later papers: with few training
+/// images, there are few validation images too.
+const MAX_VALIDATION_SHOTS: usize = 4;
+
 /// Training and validation images.
-pub(super) struct Split {
-    pub(super) train: Samples,
-    pub(super) validation: Option<Samples>,
+struct Split {
+    train: Samples,
+    validation: Option<Samples>,
     /// The names of the classes.
-    pub(super) labels: Vec<String>,
+    labels: Vec<String>,
     /// What the page shows of the validation images.
     shown: Vec<Arc<PageImage>>,
 }
@@ -96,7 +100,7 @@ impl Findings {
         let shots = match &scored {
             Some((_, samples, ..)) => {
                 let seed = args.data.seed;
-                study::study(&args.training, seed, (&split, samples), training, console)?
+                study(&args.training, seed, &split, samples, training, console)?
             }
             None => Vec::new(),
         };
@@ -107,7 +111,7 @@ impl Findings {
             all.len(),
         ];
         let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<PageImage>>, Probe)| {
-            Scored::new(on, (samples, shown), probe, training)
+            Scored::new(on, samples, shown, probe, training)
         };
         Ok(Self {
             scored: scored.map(score).transpose()?,
@@ -202,7 +206,7 @@ fn method(method: Method) -> &'static str {
 }
 
 /// The hyperparameters, chosen or given.
-pub(super) fn numbers(chosen: &Chosen) -> Hyperparameters {
+fn numbers(chosen: &Chosen) -> Hyperparameters {
     Hyperparameters {
         l2: chosen.l2,
         c: chosen.l2.map(|l2| 1.0 / l2),
@@ -278,7 +282,8 @@ impl Split {
 impl Scored {
     fn new(
         on: &'static str,
-        (samples, shown): (&Samples, Vec<Arc<PageImage>>),
+        samples: &Samples,
+        shown: Vec<Arc<PageImage>>,
         probe: Probe,
         training: &Training<'_>,
     ) -> Result<Self> {
@@ -326,4 +331,87 @@ fn tally(
         }
     }
     Ok((tally, kept))
+}
+
+/// `--shots`: trains on random draws of each number of images per class.
+fn study(
+    args: &TrainingArgs,
+    seed: u64,
+    split: &Split,
+    scored: &Samples,
+    training: &Training<'_>,
+    console: &Console,
+) -> Result<Vec<ShotRow>> {
+    let mut shots: Vec<usize> = args.shots.iter().map(|&shots| shots as usize).collect();
+    shots.sort_unstable();
+    shots.dedup();
+    let mut rows = Vec::new();
+    for shots in shots {
+        let smaller_classes = warn_smaller(shots, split, console);
+        let mut draws = Vec::new();
+        for seed in (0..args.seeds).map(|step| seed.wrapping_add(step)) {
+            training.go_on()?;
+            draws.push(draw_row(shots, seed, split, scored, training)?);
+            console.advance(0);
+        }
+        let accuracies: Vec<f64> = draws.iter().map(|draw| draw.acc1).collect();
+        let (mean, deviation) = mean_and_deviation(&accuracies);
+        rows.push(ShotRow {
+            shots,
+            smaller_classes,
+            mean,
+            deviation,
+            draws,
+        });
+    }
+    Ok(rows)
+}
+
+/// Trains on one draw.
+fn draw_row(
+    shots: usize,
+    seed: u64,
+    split: &Split,
+    scored: &Samples,
+    training: &Training<'_>,
+) -> Result<DrawRow> {
+    let train = split
+        .train
+        .subset(&draw(split.train.classes(), shots, seed));
+    let validation = split.validation.as_ref().map(|samples| {
+        let by = draw(samples.classes(), shots.min(MAX_VALIDATION_SHOTS), seed);
+        samples.subset(&by)
+    });
+    let chosen = training.choose(&train, validation.as_ref())?;
+    let trained = training.train(&train, &chosen)?;
+    Ok(DrawRow {
+        seed,
+        train: train.len(),
+        validation: match training.recipe.chooses() {
+            true => validation.map_or(0, |samples| samples.len()),
+            false => 0,
+        },
+        acc1: trained.probe.quality(scored).accuracy(),
+        numbers: numbers(&chosen),
+    })
+}
+
+/// Warns if classes have fewer images; returns how many do.
+fn warn_smaller(shots: usize, split: &Split, console: &Console) -> usize {
+    let counts = split.train.counts();
+    let mut smaller = counts
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count < shots);
+    let Some((class, count)) = smaller.next() else {
+        return 0;
+    };
+    let number = 1 + smaller.count();
+    console.note(&format!(
+        "--shots {shots}: {number} of {} classes have fewer training images, such as {:?} with \
+         {count}; all of them are used",
+        counts.len(),
+        split.labels[class]
+    ));
+    number
 }

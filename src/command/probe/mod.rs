@@ -4,11 +4,9 @@ mod data;
 mod embedded;
 mod findings;
 mod gather;
-mod labels_from;
 mod page;
 mod saved;
 mod shared;
-mod study;
 mod summary;
 mod texts;
 
@@ -18,7 +16,7 @@ use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::output::Format;
-use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice, formats};
+use crate::run::flags::{EngineArgs, LabelArgs, formats};
 use crate::run::images::IMAGES;
 use crate::run::results::check_suffix;
 use crate::run::session::Stop;
@@ -26,7 +24,7 @@ use crate::run::{Console, Outcome, advice, report};
 use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
 use data::Data;
 use findings::Findings;
-use gather::gather;
+use gather::{Gathering, gather};
 
 /// Written by hand, because DATA must come before flags with many values, and the derived usage
 /// reverses them.
@@ -103,13 +101,7 @@ pub struct ProbeArgs {
     #[command(flatten)]
     results: ResultArgs,
     #[command(flatten)]
-    model_choice: ModelChoice,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// The images of a run.
@@ -293,9 +285,8 @@ impl ProbeArgs {
             Some(self.data.data.as_path()),
             self.data.test.as_deref(),
             self.data.val.as_deref(),
-            self.labels.labels_file.as_deref(),
-            self.labels.templates.as_deref().map(Path::new),
         ];
+        inputs.extend(self.labels.files());
         inputs.extend(
             self.data
                 .labels_from
@@ -331,8 +322,8 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     saved::check_names(args, &data.classes, "classes")?;
     let stop = Stop::default();
     let gathered = match gather(args, data, &stop, console)? {
-        Ok(gathered) => gathered,
-        Err(outcome) => return Ok(outcome),
+        Gathering::Done(gathered) => gathered,
+        Gathering::Ended(outcome) => return Ok(outcome),
     };
     saved::check_names(args, &gathered.labels, "labels")?;
     shared::check(&gathered, console)?;

@@ -1,13 +1,11 @@
 //! `longclip search`: searches a file of embeddings by text or image.
 
 mod index;
-mod own;
 mod query;
 mod sum;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -16,16 +14,14 @@ use crate::embedding::split_array;
 use crate::file::atomic::AtomicFile;
 use crate::output::found::{End, Found, HitStyle};
 use crate::output::{Format, Name, found};
-use crate::run::flags::{
-    CacheArgs, DecodeArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs,
-};
-use crate::run::pipeline::Plan;
-use crate::run::remembered::{Engine, Remembered};
+use crate::run::engine::Engine;
+use crate::run::flags::{EngineArgs, LongTextArgs, OutputFileArgs};
+use crate::run::images::IMAGES;
 use crate::run::results::Destination;
 use crate::run::session::{Session, Stop};
-use crate::run::{Console, Outcome, advice, flags, remembered};
+use crate::run::{Console, Outcome, advice, flags};
+use index::Own;
 use index::{Index, Wanted};
-use own::Own;
 use query::Query;
 use sum::Added;
 
@@ -112,13 +108,7 @@ pub struct SearchArgs {
     #[arg(long, help_heading = "Output")]
     preview: bool,
     #[command(flatten)]
-    model_choice: ModelChoice,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// The output formats.
@@ -161,6 +151,14 @@ impl Asked {
     fn all(&self) -> Vec<&Query> {
         let added = self.added.0.iter().map(|(_, query)| query);
         self.queries.iter().chain(added).collect()
+    }
+
+    /// The images among them.
+    fn images(&self) -> impl Iterator<Item = &PathBuf> {
+        self.all().into_iter().filter_map(|query| match query {
+            Query::Image(path) => Some(path),
+            Query::Text(_) => None,
+        })
     }
 
     /// What a query and all that is added to it are recognised by in an index.
@@ -231,12 +229,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     if let Some(path) = args.file.path() {
         advice::check_output(path)?;
         let (index, _) = split_array(&args.index);
-        let all = asked.all();
-        let images = all.iter().filter_map(|query| match query {
-            Query::Image(path) => Some(path),
-            Query::Text(_) => None,
-        });
-        advice::check_not_an_input(path, images.chain([&index]), crate::run::images::IMAGES)?;
+        advice::check_not_an_input(path, asked.images().chain([&index]), IMAGES)?;
     }
     let (format, style) = format(&args, console)?;
     let index = Index::open(&args.index)?;
@@ -249,37 +242,29 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
         is_numbered: !index.has_names(),
         ..style
     };
-    let cache = remembered::folder(&args.cache)?;
-    let model = index.model(&args.model, args.model_choice, console)?;
-    let session = Session::open(&model, console);
-    let session = Arc::new(session.with_context(|| index.wants())?);
+    let cache = args.engine.cache.folder()?;
+    let model = index.model(&args.engine, console)?;
+    let session = Session::open(&model, console).with_context(|| index.wants())?;
     index.check_dim(&session)?;
     index.report(&session, console);
-    let plan = Plan::new(&session, &args.model, &args.decode);
-    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
-    let memory = memory.transpose()?;
+    let engine = Engine::new(&session, args.engine.decode.options())
+        .single(asked.images().count() == 1)
+        .cached(cache)?;
     // Both the digest and loading read all weights, so they run in parallel.
-    let (checked, engine) = std::thread::scope(|scope| {
+    let (checked, loaded) = std::thread::scope(|scope| {
         let checking = scope.spawn(|| index.check_model(&session));
-        let engine = Engine::new(&session, memory.clone(), console);
+        let loaded = engine.load(console);
         let checked = checking.join();
         (
             checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            engine,
+            loaded,
         )
     });
     checked?;
-    let engine = engine?;
+    loaded?;
     session.checkpoint.unchanged()?;
-    let encoder = query::Encoder {
-        encoder: engine.encoder.clone(),
-        plan: plan.memory(memory),
-        context_length: session.checkpoint.architecture.context_length,
-        policy,
-        console,
-    };
     let stop = Stop::default();
-    let encoded = encoder.encode(&asked.all(), &stop)?;
+    let encoded = query::encode(&asked.all(), &engine, policy, &stop, console)?;
     engine.finish(console);
     let answers = encoded
         .map(|encoded| asked.answers(&args, &index, encoded, console))

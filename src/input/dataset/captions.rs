@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::rows::{self, Images, Parts};
 use super::{Split, pairs, sidecar};
-use crate::input::paths::{self, ImageRule, ImageSource};
+use crate::input::paths::{self, ImageRule, ImageSource, PathError};
 use crate::input::text_file::column::PATH;
 use crate::input::text_file::{self, Fields};
 
@@ -89,6 +89,15 @@ pub struct Captioned {
     pub notes: Vec<String>,
     /// The kind of file and what was read of it, for the report.
     pub protocol: String,
+}
+
+impl Captioned {
+    /// The images as the pipeline takes them.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
+        let paths = self.images.iter().cloned();
+        paths.map(|path| Ok(ImageSource::Path(path))).collect()
+    }
 }
 
 /// Reads images with captions.

@@ -60,6 +60,14 @@ pub struct Labelled {
     pub remarks: Vec<Remark>,
 }
 
+impl Labelled {
+    /// The images as the pipeline takes them.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
+        self.samples.iter().map(Sample::image_source).collect()
+    }
+}
+
 /// Messages about a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {

@@ -1,14 +1,15 @@
 //! The top-level parser and the flag groups that subcommands share.
 
-mod model_choice;
 mod value;
 
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use crate::checkpoint::architecture::{Activation, Heads, Stated};
 use crate::checkpoint::export::Layout;
+use crate::embedding::cache;
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
 use crate::model::device::{DeviceChoice, PrecisionChoice};
@@ -16,7 +17,6 @@ use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
 use value::{RECORDS, activation, alpha, delimiter, heads, long_text, precision, score};
 
-pub use model_choice::ModelChoice;
 pub(crate) use value::{SUMMARY, at_once, count, finite, formats, names};
 
 /// Messages on stderr.
@@ -81,6 +81,43 @@ pub struct ModelArgs {
     /// Images per batch [default: depends on the device]
     #[arg(long, value_name = "N", value_parser = at_once())]
     pub batch_size: Option<u64>,
+}
+
+/// Where the value of `--model` came from. It must precede [`ModelArgs`] in a command's
+/// arguments, which removes the flag from the parsed matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelChoice {
+    /// The default.
+    Default,
+    /// `LONGCLIP_MODEL`.
+    Environment,
+    /// The flag.
+    Flag,
+}
+
+impl FromArgMatches for ModelChoice {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(match matches.value_source("model") {
+            Some(ValueSource::CommandLine) => Self::Flag,
+            Some(ValueSource::EnvVariable) => Self::Environment,
+            _ => Self::Default,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ModelChoice {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
 }
 
 /// Properties of a model that its files may not specify.
@@ -181,6 +218,24 @@ pub struct LabelArgs {
     pub long: LongTextArgs,
 }
 
+impl LabelArgs {
+    /// The files named, which no output may replace.
+    pub(crate) fn files(&self) -> [Option<&Path>; 2] {
+        [
+            self.labels_file.as_deref(),
+            self.templates.as_deref().map(Path::new),
+        ]
+    }
+
+    /// Whether labels or templates are given.
+    pub(crate) fn are_given(&self) -> bool {
+        !self.labels.is_empty()
+            || self.labels_file.is_some()
+            || self.templates.is_some()
+            || !self.template.is_empty()
+    }
+}
+
 /// Handling of texts that are longer than the model's context.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Long texts")]
@@ -213,7 +268,7 @@ impl LongTextArgs {
 }
 
 /// Texts that stand for "none of the labels".
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Scores")]
 pub struct NoneArgs {
     /// Its meaning in [`crate::command`] depends on the score.
@@ -232,6 +287,31 @@ pub struct NoneArgs {
     /// Background texts from a file, in any format that --labels-file accepts
     #[arg(long, value_name = "NAME|FILE")]
     pub background_file: Option<PathBuf>,
+}
+
+/// The labels of a dataset's classes.
+#[derive(Clone, Debug, Args)]
+pub struct LabellingArgs {
+    /// The labels given.
+    #[command(flatten)]
+    pub labels: LabelArgs,
+    /// Texts that stand for none of them.
+    #[command(flatten)]
+    pub none: NoneArgs,
+    /// CSV file that maps the dataset's classes to labels: columns class and label
+    #[arg(long, value_name = "FILE", help_heading = "Labels")]
+    pub class_map: Option<PathBuf>,
+}
+
+impl LabellingArgs {
+    /// The files named, which no output may replace.
+    pub(crate) fn files(&self) -> impl Iterator<Item = Option<&Path>> {
+        let others = [
+            self.none.background_file.as_deref(),
+            self.class_map.as_deref(),
+        ];
+        self.labels.files().into_iter().chain(others)
+    }
 }
 
 /// Which scores are reported.
@@ -259,6 +339,36 @@ pub struct CacheArgs {
     /// Cache embeddings in this folder and reuse those already in it
     #[arg(long, value_name = "DIR", env = "LONGCLIP_CACHE")]
     pub cache: Option<PathBuf>,
+}
+
+impl CacheArgs {
+    /// The folder, which is checked before a model is opened.
+    ///
+    /// # Errors
+    /// When it cannot hold a cache.
+    pub(crate) fn folder(&self) -> anyhow::Result<Option<&Path>> {
+        let folder = self.cache.as_deref();
+        let folder = folder.filter(|folder| folder.as_os_str() != "");
+        folder.map(cache::check_folder).transpose()?;
+        Ok(folder)
+    }
+}
+
+/// The model, its cache, and how images are read: for commands that compute embeddings.
+#[derive(Clone, Debug, Args)]
+pub struct EngineArgs {
+    /// Where the choice of model came from; it must precede the model.
+    #[command(flatten)]
+    pub choice: ModelChoice,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    /// How images are read.
+    #[command(flatten)]
+    pub decode: DecodeArgs,
 }
 
 /// Where results go, and in which format.
