@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::input::dataset;
 use crate::input::dataset::{Labelled, LabelledOptions};
-use crate::output::table::{Table, percent};
+use crate::output::table::{TextTable, percent};
 use crate::run::calibration::Calibration;
 use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, NoneArgs};
 use crate::run::images::{IMAGES, Running};
@@ -313,7 +313,7 @@ impl<'a> Gathered<'a> {
 
 fn table(written: &Written) -> String {
     let rest = &written.rest;
-    let mut facts = Table::of_facts();
+    let mut facts = TextTable::of_facts();
     let determined = match written.temperature_determined {
         true => "",
         false => "  (not determined by the images)",
