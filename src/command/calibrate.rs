@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::input::dataset;
 use crate::input::dataset::{Labelled, LabelledOptions};
-use crate::output::table::{Table, percent};
+use crate::output::table::{TextTable, percent};
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
 use crate::run::flags::{EngineArgs, LabellingArgs};
@@ -284,7 +284,7 @@ impl<'a> Gathered<'a> {
 
 fn table(written: &Written) -> String {
     let rest = &written.rest;
-    let mut facts = Table::of_facts();
+    let mut facts = TextTable::of_facts();
     let determined = match written.temperature_determined {
         true => "",
         false => "  (not determined by the images)",

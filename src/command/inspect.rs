@@ -6,7 +6,7 @@ use clap::Args;
 use crate::checkpoint::inspect::{Inspection, inspect};
 use crate::checkpoint::{hub, source};
 use crate::output::Format;
-use crate::output::table::Table;
+use crate::output::table::TextTable;
 use crate::run::flags::{SUMMARY, StatedArgs, formats};
 use crate::run::results::{Destination, print, rendered};
 use crate::run::{Console, Outcome};
@@ -63,7 +63,7 @@ pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
 
 /// Aligned lines, without what is unknown.
 fn table(found: &Inspection) -> String {
-    let mut table = Table::of_facts();
+    let mut table = TextTable::of_facts();
     let mut line = |name: &str, value: Option<String>| table.fact(name, &value.unwrap_or_default());
     line("model", Some(found.model.clone()));
     for file in &found.files {

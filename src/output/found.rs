@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::csv::{IMAGE_BYTES, buffer};
 use super::json::Objects;
-use super::table::{Column, GAP, Table, bold, dimmed, foreground, painted};
+use super::table::{Column, GAP, TextTable, bold, dimmed, foreground, painted};
 use super::text::{printable, shortened};
 use super::{Extras, Format, Name, Terminal, emit};
 
@@ -18,7 +18,7 @@ const BEFORE_NAME: usize = 15;
 
 /// The result of one query.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Found {
+pub struct QueryHits {
     /// The query's text, or its image's path.
     pub query: String,
     /// The hits, best first, or why there are none.
@@ -48,7 +48,7 @@ pub struct Preview {
 
 /// What ends a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum PathEnd {
     /// A newline.
     Line,
     /// A NUL byte, which no path can contain.
@@ -65,7 +65,7 @@ pub struct HitStyle {
     /// Whether rows lack names: CSV then has their numbers in an extra column.
     pub is_numbered: bool,
     /// What ends a path in [`Format::Paths`].
-    pub end: End,
+    pub end: PathEnd,
 }
 
 /// Writes `answers` to `sink`.
@@ -73,7 +73,7 @@ pub struct HitStyle {
 /// # Errors
 /// Errors of the sink, with their kind.
 pub fn write(
-    answers: &[Found],
+    answers: &[QueryHits],
     format: Format,
     style: HitStyle,
     sink: &mut dyn Write,
@@ -89,7 +89,7 @@ pub fn write(
 }
 
 #[derive(Serialize)]
-struct FoundObject<'a> {
+struct QueryObject<'a> {
     query: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hits: Option<Vec<HitObject<'a>>>,
@@ -97,8 +97,8 @@ struct FoundObject<'a> {
     error: Option<&'a str>,
 }
 
-impl<'a> FoundObject<'a> {
-    fn of(found: &'a Found) -> Self {
+impl<'a> QueryObject<'a> {
+    fn of(found: &'a QueryHits) -> Self {
         let hits = found.outcome.as_ref().ok();
         let ranked = hits.map(|hits| (1..).zip(hits));
         Self {
@@ -141,11 +141,11 @@ impl<'a> HitObject<'a> {
     }
 }
 
-fn objects(answers: &[Found], format: Format) -> io::Result<Vec<u8>> {
+fn objects(answers: &[QueryHits], format: Format) -> io::Result<Vec<u8>> {
     let mut objects = Objects::new(format);
     let mut bytes = Vec::new();
     for answer in answers {
-        bytes.extend(objects.next(&FoundObject::of(answer))?);
+        bytes.extend(objects.next(&QueryObject::of(answer))?);
     }
     bytes.extend(objects.end());
     Ok(bytes)
@@ -153,7 +153,7 @@ fn objects(answers: &[Found], format: Format) -> io::Result<Vec<u8>> {
 
 /// Queries without hits have one row, so that each appears. Rows without names have their number in
 /// a column after the fixed ones.
-fn rows(answers: &[Found], delimiter: u8, style: HitStyle) -> io::Result<Vec<u8>> {
+fn rows(answers: &[QueryHits], delimiter: u8, style: HitStyle) -> io::Result<Vec<u8>> {
     let extras = style.extras;
     let mut rows = buffer(delimiter, extras.mark);
     let mut write = |cells: [&str; 6], number: &str, bytes: &str| {
@@ -187,15 +187,15 @@ fn rows(answers: &[Found], delimiter: u8, style: HitStyle) -> io::Result<Vec<u8>
     rows.into_inner().map_err(|error| error.into_error())
 }
 
-fn table(answers: &[Found], style: HitStyle) -> String {
+fn table(answers: &[QueryHits], style: HitStyle) -> String {
     let blocks = answers.iter().map(|answer| block(answer, style));
     blocks.collect::<Vec<_>>().join("\n")
 }
 
-fn block(answer: &Found, style: HitStyle) -> String {
+fn block(answer: &QueryHits, style: HitStyle) -> String {
     let Terminal { width, colour } = style.terminal;
     let note = |text: &str, paint| format!("{GAP}{}", painted(&printable(text), paint, colour));
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         Column::RIGHT.at_least(4),
         Column::RIGHT
             .at_least(7)
@@ -270,7 +270,7 @@ fn line(upper: &[u8], lower: Option<&[u8]>) -> String {
 }
 
 /// The paths' bytes as the system stores them.
-fn paths(answers: &[Found], end: End) -> Vec<u8> {
+fn paths(answers: &[QueryHits], end: PathEnd) -> Vec<u8> {
     let mut bytes = Vec::new();
     for hit in answers
         .iter()
@@ -285,8 +285,8 @@ fn paths(answers: &[Found], end: End) -> Vec<u8> {
             None => bytes.extend(hit.row.to_string().into_bytes()),
         }
         bytes.push(match end {
-            End::Line => b'\n',
-            End::Nul => 0,
+            PathEnd::Line => b'\n',
+            PathEnd::Nul => 0,
         });
     }
     bytes
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
     use crate::output::ImageName;
 
-    fn answers() -> Vec<Found> {
+    fn answers() -> Vec<QueryHits> {
         let odd = ImageName {
             text: "b\u{fffd}.jpg".to_owned(),
             bytes: Some(b"b\xff.jpg".to_vec()),
@@ -309,7 +309,7 @@ mod tests {
             preview: None,
         };
         vec![
-            Found {
+            QueryHits {
                 query: "a \"cat\"".to_owned(),
                 outcome: Ok(vec![
                     hit(
@@ -319,11 +319,11 @@ mod tests {
                     hit(Name::Image(odd), 0.1234),
                 ]),
             },
-            Found {
+            QueryHits {
                 query: "x.jpg".to_owned(),
                 outcome: Err("cannot be read".to_owned()),
             },
-            Found {
+            QueryHits {
                 query: "dog".to_owned(),
                 outcome: Ok(vec![hit(Name::Text("a, b".to_owned()), -0.5)]),
             },
@@ -337,7 +337,7 @@ mod tests {
             image_bytes: false,
         },
         is_numbered: false,
-        end: End::Line,
+        end: PathEnd::Line,
     };
 
     fn written(format: Format) -> Vec<u8> {
@@ -376,7 +376,7 @@ mod tests {
             cosine: 0.25,
             preview: None,
         };
-        let answers = [Ok(vec![hit]), Ok(Vec::new())].map(|outcome| Found {
+        let answers = [Ok(vec![hit]), Ok(Vec::new())].map(|outcome| QueryHits {
             query: "sun".to_owned(),
             outcome,
         });
@@ -433,7 +433,10 @@ mod tests {
             dog,,\"a, b\",-0.5,1,\n";
         assert_eq!(String::from_utf8(written(Format::Csv)).unwrap(), csv);
         assert_eq!(written(Format::Paths), b"a\x1b.jpg\nb\xff.jpg\na, b\n");
-        assert_eq!(paths(&answers(), End::Nul), b"a\x1b.jpg\0b\xff.jpg\0a, b\0");
+        assert_eq!(
+            paths(&answers(), PathEnd::Nul),
+            b"a\x1b.jpg\0b\xff.jpg\0a, b\0"
+        );
     }
 
     #[test]

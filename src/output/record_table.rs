@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use anstyle::AnsiColor;
 
-use super::table::{Column, GAP, Table, bold, dimmed, foreground, painted};
+use super::table::{Column, GAP, TextTable, bold, dimmed, foreground, painted};
 use super::text::{columns, printable, shortened};
 use super::{Prediction, Record, RecordWriter, Score, Style, emit};
 
@@ -92,7 +92,7 @@ fn predictions_table(predictions: &[Prediction], style: Style) -> String {
     let label_columns = labels.iter().map(|label| columns(label)).max().unwrap_or(0);
     let bar_columns = room.saturating_sub(label_columns).min(LONGEST_BAR);
     let full = full_bar(predictions, style.score);
-    let mut table = Table::new([
+    let mut table = TextTable::new([
         Column::LEFT,
         Column::RIGHT.at_least(NUMBER_COLUMNS),
         Column::LEFT.painted(foreground(AnsiColor::Cyan)),

@@ -60,18 +60,18 @@ impl Column {
 
 /// A table in progress.
 #[derive(Clone, Debug)]
-pub struct Table<const N: usize> {
+pub struct TextTable<const N: usize> {
     columns: [Column; N],
-    lines: Vec<Line<N>>,
+    lines: Vec<TableLine<N>>,
 }
 
 #[derive(Clone, Debug)]
-enum Line<const N: usize> {
+enum TableLine<const N: usize> {
     Cells([String; N]),
     Text(String),
 }
 
-impl Table<2> {
+impl TextTable<2> {
     /// A table of names and values.
     #[must_use]
     pub fn of_facts() -> Self {
@@ -86,7 +86,7 @@ impl Table<2> {
     }
 }
 
-impl<const N: usize> Table<N> {
+impl<const N: usize> TextTable<N> {
     /// A table without rows.
     #[must_use]
     pub fn new(columns: [Column; N]) -> Self {
@@ -100,7 +100,7 @@ impl<const N: usize> Table<N> {
     pub fn row(&mut self, cells: [&str; N]) {
         let fitted =
             std::array::from_fn(|at| shortened(&printable(cells[at]), self.columns[at].most));
-        self.lines.push(Line::Cells(fitted));
+        self.lines.push(TableLine::Cells(fitted));
     }
 
     /// Adds a line across all columns; control characters in it are escaped.
@@ -110,7 +110,7 @@ impl<const N: usize> Table<N> {
 
     /// Adds a line as it is.
     pub(super) fn drawn(&mut self, line: String) {
-        self.lines.push(Line::Text(line));
+        self.lines.push(TableLine::Text(line));
     }
 
     /// All lines, without trailing spaces and without colours.
@@ -124,8 +124,8 @@ impl<const N: usize> Table<N> {
     pub(super) fn shown(&self, colour: Colour) -> String {
         let cells = || {
             self.lines.iter().filter_map(|line| match line {
-                Line::Cells(cells) => Some(cells),
-                Line::Text(_) => None,
+                TableLine::Cells(cells) => Some(cells),
+                TableLine::Text(_) => None,
             })
         };
         let widths: [usize; N] = std::array::from_fn(|at| {
@@ -135,8 +135,8 @@ impl<const N: usize> Table<N> {
         let mut shown = String::new();
         for line in &self.lines {
             match line {
-                Line::Text(text) => shown.push_str(text),
-                Line::Cells(cells) => self.push_cells(&mut shown, cells, widths, colour),
+                TableLine::Text(text) => shown.push_str(text),
+                TableLine::Cells(cells) => self.push_cells(&mut shown, cells, widths, colour),
             }
             shown.push('\n');
         }
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let mut table = Table::new([Column::LEFT, Column::RIGHT.at_least(6), Column::LEFT]);
+        let mut table = TextTable::new([Column::LEFT, Column::RIGHT.at_least(6), Column::LEFT]);
         table.row(["name", "top-1", "file"]);
         table.row(["猫", "87.50%", "a\n.txt"]);
         table.text("  across \u{1b}[2J");
@@ -223,7 +223,7 @@ name    top-1  file
 
     #[test]
     fn a_fixed_column_truncates_longer_cells() {
-        let mut table = Table::new([Column::LEFT.exactly(6), Column::LEFT]);
+        let mut table = TextTable::new([Column::LEFT.exactly(6), Column::LEFT]);
         table.row(["a", "b"]);
         table.row(["longer", "b"]);
         table.row(["even longer", "b"]);
@@ -233,7 +233,7 @@ name    top-1  file
     #[test]
     fn only_texts_are_painted() {
         let cyan = foreground(AnsiColor::Cyan);
-        let mut table = Table::new([Column::RIGHT.at_least(3).painted(cyan), Column::LEFT]);
+        let mut table = TextTable::new([Column::RIGHT.at_least(3).painted(cyan), Column::LEFT]);
         table.row(["1", "a"]);
         table.row(["", "b"]);
         assert_eq!(
@@ -245,7 +245,7 @@ name    top-1  file
 
     #[test]
     fn facts_without_a_value_are_omitted() {
-        let mut facts = Table::of_facts();
+        let mut facts = TextTable::of_facts();
         facts.fact("model", "m");
         facts.fact("layout", "");
         facts.fact("architecture", "ViT");

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::output::evaluation::{BinRow, ClassRow, Figures};
-use crate::output::table::{Column, Table, percent};
+use crate::output::table::{Column, TextTable, percent};
 use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Resampling, Tally, reliability};
 
@@ -75,7 +75,7 @@ pub(crate) fn lowest_recall(classes: &[ClassRow], name: Column) -> Option<String
     let mut hard: Vec<_> = classes.iter().filter(|class| class.support > 0).collect();
     hard.sort_by(|a, b| a.recall.total_cmp(&b.recall));
     let share = Column::RIGHT.at_least(7);
-    let mut table = Table::new([name, share, Column::RIGHT, Column::RIGHT]);
+    let mut table = TextTable::new([name, share, Column::RIGHT, Column::RIGHT]);
     table.row(["lowest recall", "recall", "precision", "images"]);
     for class in hard.iter().take(LISTED) {
         table.row([

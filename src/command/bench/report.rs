@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::output::table::{Column, Table};
+use crate::output::table::{Column, TextTable};
 
 /// All figures and their context. The field names are stable, since scripts read them.
 #[derive(Debug, Serialize)]
@@ -76,15 +76,15 @@ pub(super) struct Loss {
 impl Report {
     /// Aligned lines with units.
     pub(super) fn table(&self) -> String {
-        let mut figures = Table::new([Column::LEFT, Column::RIGHT, Column::RIGHT.at_least(18)]);
+        let mut figures = TextTable::new([Column::LEFT, Column::RIGHT, Column::RIGHT.at_least(18)]);
         for FigureRow { name, value, rate } in &self.rows() {
             figures.row([name, value, rate]);
         }
         format!("{}\n{}", self.heading().plain(), figures.plain())
     }
 
-    fn heading(&self) -> Table<2> {
-        let mut heading = Table::of_facts();
+    fn heading(&self) -> TextTable<2> {
+        let mut heading = TextTable::of_facts();
         let architecture = format!("{}, {} tokens", self.architecture, self.context_length);
         heading.fact("model", &format!("{}: {architecture}", self.model));
         let device = format!("{}, {} threads", self.device, self.threads);

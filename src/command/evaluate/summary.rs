@@ -1,7 +1,7 @@
 //! The summary of an evaluation on stdout.
 
 use crate::output::evaluation::{Evaluation, Recalls, RetrievalEvaluation};
-use crate::output::table::{Column, Table, percent};
+use crate::output::table::{Column, TextTable, percent};
 use crate::run::figures::{LISTED, lowest_recall};
 
 /// The first column of all tables.
@@ -34,7 +34,7 @@ pub(super) fn classification(evaluation: &Evaluation) -> String {
 
 fn figures(evaluation: &Evaluation) -> String {
     let figures = &evaluation.figures;
-    let mut table = Table::new([NAME, Column::LEFT]);
+    let mut table = TextTable::new([NAME, Column::LEFT]);
     if let [first, _, ..] = &evaluation.compare[..] {
         table.text(&format!("{}, the first run:", first.name));
     }
@@ -58,7 +58,7 @@ fn figures(evaluation: &Evaluation) -> String {
     table.plain()
 }
 
-fn add_failed(table: &mut Table<2>, failed: u64) {
+fn add_failed(table: &mut TextTable<2>, failed: u64) {
     if failed > 0 {
         table.fact("failed", &format!("{failed} (not counted above)"));
     }
@@ -67,7 +67,7 @@ fn add_failed(table: &mut Table<2>, failed: u64) {
 /// The accuracy by text length.
 fn sweep(evaluation: &Evaluation) -> Option<String> {
     let steps = &evaluation.truncate_sweep;
-    let mut table = Table::new([NAME, SHARE, Column::RIGHT.at_least(7)]);
+    let mut table = TextTable::new([NAME, SHARE, Column::RIGHT.at_least(7)]);
     table.row(["texts cut to", "top-1", "cut"]);
     for step in steps {
         table.row([
@@ -82,7 +82,7 @@ fn sweep(evaluation: &Evaluation) -> Option<String> {
 /// The most frequent confusions.
 fn confusions(evaluation: &Evaluation) -> Option<String> {
     let worst = &evaluation.worst_confusions;
-    let mut table = Table::new([NAME, Column::RIGHT, Column::LEFT]);
+    let mut table = TextTable::new([NAME, Column::RIGHT, Column::LEFT]);
     table.row(["most confused", "count", "predicted as"]);
     for mistake in worst.iter().take(LISTED) {
         table.row([
@@ -99,7 +99,7 @@ fn runs(evaluation: &Evaluation) -> Vec<String> {
     if evaluation.compare.is_empty() {
         return Vec::new();
     }
-    let mut table = Table::new([NAME, SHARE, Column::RIGHT, SHARE, SHARE]);
+    let mut table = TextTable::new([NAME, SHARE, Column::RIGHT, SHARE, SHARE]);
     table.row(["run", "top-1", "95% interval", "top-5", "ECE"]);
     for run in &evaluation.compare {
         table.row([
@@ -112,7 +112,7 @@ fn runs(evaluation: &Evaluation) -> Vec<String> {
     }
     let pairs = evaluation.pairs.iter().map(|pair| {
         let [low, high] = pair.difference_interval;
-        let mut table = Table::new([NAME, Column::LEFT]);
+        let mut table = TextTable::new([NAME, Column::LEFT]);
         table.text(&format!(
             "{} vs {}: {:+.2} points ({:+.2} to {:+.2}), {} won, {} lost, McNemar p = {} ({})",
             pair.second,
@@ -149,7 +149,7 @@ pub(super) fn retrieval(evaluation: &RetrievalEvaluation) -> String {
         text_at_10,
         text_retrieval_median_rank,
     } = evaluation.recalls;
-    let mut table = Table::new([NAME, SHARE, SHARE, SHARE, Column::RIGHT]);
+    let mut table = TextTable::new([NAME, SHARE, SHARE, SHARE, Column::RIGHT]);
     table.text(&evaluation.protocol);
     table.text("");
     table.row(["", "R@1", "R@5", "R@10", "median rank"]);
@@ -167,10 +167,10 @@ pub(super) fn retrieval(evaluation: &RetrievalEvaluation) -> String {
         &percent(text_at_10),
         &text_retrieval_median_rank.to_string(),
     ]);
-    let mut failed = Table::new([NAME, Column::LEFT]);
+    let mut failed = TextTable::new([NAME, Column::LEFT]);
     add_failed(&mut failed, evaluation.failed);
     let steps = &evaluation.truncate_sweep;
-    let mut sweep = Table::new([NAME, SHARE, SHARE, Column::RIGHT.at_least(7)]);
+    let mut sweep = TextTable::new([NAME, SHARE, SHARE, Column::RIGHT.at_least(7)]);
     if !steps.is_empty() {
         sweep.text("");
         sweep.row([

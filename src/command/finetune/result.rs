@@ -12,7 +12,7 @@ use super::training::{Training, duration};
 use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
 use crate::file::atomic::AtomicFile;
 use crate::output::Format;
-use crate::output::table::Table;
+use crate::output::table::TextTable;
 use crate::run::Console;
 use crate::run::results::{Destination, to_stdout};
 use crate::train::Scope;
@@ -166,7 +166,7 @@ fn value(training: &Training, files: &[PathBuf]) -> Value {
 }
 
 fn table(training: &Training, files: &[PathBuf]) -> String {
-    let mut lines = Table::of_facts();
+    let mut lines = TextTable::of_facts();
     let mut add = |name: &str, value: String| lines.fact(name, &value);
     let epochs = training.log.steps().last().map_or(0, |step| step.epoch);
     add(

@@ -9,7 +9,7 @@ use crate::checkpoint::hub::{Repository, Stored};
 use crate::checkpoint::source::{ALIASES, Alias, Presence};
 use crate::checkpoint::{hub, source, tiny};
 use crate::output::Format;
-use crate::output::table::{Column, Table};
+use crate::output::table::{Column, TextTable};
 use crate::run::Outcome;
 use crate::run::flags::{SUMMARY, formats};
 use crate::run::results::{Destination, print, rendered};
@@ -138,7 +138,7 @@ impl ListedModel {
     }
 
     /// Adds its row, with details below it.
-    fn add_to(&self, table: &mut Table<5>) {
+    fn add_to(&self, table: &mut TextTable<5>) {
         let context = self.context_length.map(|length| length.to_string());
         let known = self.architecture.is_some();
         let licence = if known { "not stated" } else { "-" };
@@ -175,7 +175,7 @@ fn shown(path: &std::path::Path) -> String {
 
 /// One row per model, with details below it.
 fn table(models: &[ListedModel]) -> String {
-    let mut table = Table::new([Column::LEFT; 5]);
+    let mut table = TextTable::new([Column::LEFT; 5]);
     table.row(["NAME", "CACHED", "SIZE", "CONTEXT", "LICENCE"]);
     for model in models {
         model.add_to(&mut table);

@@ -11,7 +11,7 @@ use crate::checkpoint::hub::{Condition, Stored};
 use crate::checkpoint::source::{ALIASES, Presence, Reference};
 use crate::checkpoint::{hub, source};
 use crate::output::Format;
-use crate::output::table::{Column, Table};
+use crate::output::table::{Column, TextTable};
 use crate::run::flags::{SUMMARY, formats};
 use crate::run::results::{Destination, print, rendered};
 use crate::run::{Console, Outcome};
@@ -171,7 +171,7 @@ impl FileReport {
 
 impl Report {
     fn table(&self) -> String {
-        let mut table = Table::new([Column::LEFT.at_least("  damaged".len()), Column::LEFT]);
+        let mut table = TextTable::new([Column::LEFT.at_least("  damaged".len()), Column::LEFT]);
         table.text(&format!("{} ({})", self.name, self.repository));
         let commits: BTreeSet<&str> = self.files.iter().map(|file| &*file.commit).collect();
         for file in &self.files {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::ResultArgs;
 use crate::output::evaluation::Figures;
 use crate::output::evaluation::{Hyperparameters, ProbeEvaluation};
-use crate::output::table::{Column, Table, percent};
+use crate::output::table::{Column, TextTable, percent};
 use crate::output::{Format, MARK};
 use crate::run::Console;
 use crate::run::figures::lowest_recall;
@@ -105,7 +105,7 @@ fn rows(evaluation: &ProbeEvaluation) -> Vec<ClassifierRow> {
 }
 
 fn table(evaluation: &ProbeEvaluation) -> String {
-    let mut facts = Table::new([NAME, Column::LEFT]);
+    let mut facts = TextTable::new([NAME, Column::LEFT]);
     facts.fact("probe", &described(evaluation));
     let counts = &evaluation.images;
     let mut images = format!("{} of {} classes", counts.fitted, evaluation.classes);
@@ -127,7 +127,7 @@ fn table(evaluation: &ProbeEvaluation) -> String {
         }
     }
     if let Some(file) = &evaluation.file {
-        let mut written = Table::new([NAME, Column::LEFT]);
+        let mut written = TextTable::new([NAME, Column::LEFT]);
         written.fact("written to", file);
         text += &format!("\n{}", written.plain());
     }
@@ -136,7 +136,7 @@ fn table(evaluation: &ProbeEvaluation) -> String {
 
 /// The accuracy of the zero-shot classifier, of the draws and of the probe.
 fn accuracies(evaluation: &ProbeEvaluation, figures: &Figures) -> String {
-    let mut table = Table::new([NAME, Column::RIGHT.at_least(7), Column::LEFT]);
+    let mut table = TextTable::new([NAME, Column::RIGHT.at_least(7), Column::LEFT]);
     let is_spread = evaluation.shots.iter().any(|row| row.draws.len() > 1);
     let spread = if is_spread {
         " (±: standard deviation)"
@@ -164,7 +164,7 @@ fn accuracies(evaluation: &ProbeEvaluation, figures: &Figures) -> String {
     table.plain()
 }
 
-fn add_accuracy(table: &mut Table<3>, name: &str, figures: &Figures) {
+fn add_accuracy(table: &mut TextTable<3>, name: &str, figures: &Figures) {
     let [low, high] = figures.acc1_interval.map(percent);
     table.row([name, &percent(figures.acc1), &format!("{low} to {high}")]);
 }

@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::embedding::split_array;
 use crate::file::atomic::AtomicFile;
-use crate::output::found::{End, Found, HitStyle};
+use crate::output::found::{HitStyle, PathEnd, QueryHits};
 use crate::output::{Format, Name, found};
 use crate::run::engine::Engine;
 use crate::run::flags::{EngineArgs, LongTextArgs, OutputFileArgs};
@@ -176,7 +176,7 @@ impl Asked {
         index: &Index,
         mut encoded: Vec<Result<Vec<f32>>>,
         console: &Console,
-    ) -> Result<Vec<Found>> {
+    ) -> Result<Vec<QueryHits>> {
         let added = encoded.split_off(self.queries.len().min(encoded.len()));
         let sums: Vec<Result<Vec<f32>>> = (self.queries.iter().zip(encoded))
             .map(|(query, encoded)| {
@@ -206,7 +206,7 @@ impl Asked {
         let mut hits = found.of_query.into_iter();
         let preview = args.preview.then_some(console);
         let answer = |(query, sum): (&Query, &Result<Vec<f32>>)| {
-            Ok(Found {
+            Ok(QueryHits {
                 query: self.added.shown(query),
                 outcome: match sum {
                     Ok(_) => Ok(index.named(&hits.next().unwrap_or_default(), preview)?),
@@ -307,13 +307,17 @@ fn format(args: &SearchArgs, console: &Console) -> Result<(Format, HitStyle)> {
         terminal: destination.terminal(console),
         extras: args.file.extras(format)?,
         is_numbered: false,
-        end: if args.null { End::Nul } else { End::Line },
+        end: if args.null {
+            PathEnd::Nul
+        } else {
+            PathEnd::Line
+        },
     };
     Ok((format, style))
 }
 
 /// Whether a hit's path is not UTF-8.
-fn has_odd_names(answers: &[Found]) -> bool {
+fn has_odd_names(answers: &[QueryHits]) -> bool {
     let hits = answers
         .iter()
         .filter_map(|answer| answer.outcome.as_ref().ok());
@@ -321,7 +325,7 @@ fn has_odd_names(answers: &[Found]) -> bool {
         .any(|hit| matches!(&hit.name, Some(Name::Image(name)) if name.bytes.is_some()))
 }
 
-fn write(args: &SearchArgs, answers: &[Found], format: Format, style: HitStyle) -> Result<()> {
+fn write(args: &SearchArgs, answers: &[QueryHits], format: Format, style: HitStyle) -> Result<()> {
     let Some(path) = args.file.path() else {
         let mut stdout = std::io::stdout().lock();
         return found::write(answers, format, style, &mut stdout)

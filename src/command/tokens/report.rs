@@ -10,7 +10,7 @@ use crate::input::text::{changes, clean};
 use crate::input::text_file::NotText;
 use crate::input::tokenizer::{END_OF_TEXT, LongText, encode, fit, piece};
 use crate::output::json::Objects;
-use crate::output::table::{Column, Table, bold, painted};
+use crate::output::table::{Column, TextTable, bold, painted};
 use crate::output::text::{columns, printable};
 use crate::output::{Format, Terminal};
 use crate::run::results::print;
@@ -182,7 +182,7 @@ const LEAST_COLUMNS: usize = 20;
 
 /// The lines of one text.
 fn block(entry: &TokenisedText, terminal: Terminal) -> String {
-    let mut table = Table::new([Column::LEFT.at_least(NAME_COLUMNS), Column::LEFT]);
+    let mut table = TextTable::new([Column::LEFT.at_least(NAME_COLUMNS), Column::LEFT]);
     let text = match entry {
         TokenisedText::Shown(shown) => {
             add_facts(&mut table, shown);
@@ -198,7 +198,7 @@ fn block(entry: &TokenisedText, terminal: Terminal) -> String {
     format!("{heading}\n{}", table.plain())
 }
 
-fn add_facts(table: &mut Table<2>, shown: &Shown) {
+fn add_facts(table: &mut TextTable<2>, shown: &Shown) {
     if !shown.changes.is_empty() {
         let cleaned = format!("{}  ({})", quoted(&shown.cleaned), shown.changes.join(", "));
         table.row(["  cleaned", &cleaned]);
@@ -232,7 +232,7 @@ fn verdict(fit: &ContextFit, tokens: usize) -> String {
 }
 
 /// Adds pieces with their ids below, as many per line as fit.
-fn add_pieces(table: &mut Table<2>, shown: &Shown, width: usize) {
+fn add_pieces(table: &mut TextTable<2>, shown: &Shown, width: usize) {
     let room = width.saturating_sub(NAME_COLUMNS + 2).max(LEAST_COLUMNS);
     let (mut upper, mut lower) = (String::new(), String::new());
     for (piece, id) in shown.pieces.iter().zip(&shown.ids) {

@@ -47,14 +47,12 @@ fn figure(figure: &Metric) -> String {
     )
 }
 
-/// A dot with its interval on a line from `start` to `end`.
+/// A dot with its interval on a line from `start` to `end`; nothing if the line has no length.
 fn whisker(value: f64, (low, high): (f64, f64), (start, end): (f64, f64)) -> String {
     const WIDTH: f64 = 120.0;
     let place = |number: f64| ((number - start) / (end - start)).clamp(0.0, 1.0) * WIDTH + 6.0;
-    if ![value, low, high, start, end]
-        .iter()
-        .all(|one| one.is_finite())
-    {
+    let numbers = [value, low, high, start, end];
+    if start >= end || !numbers.iter().all(|one| one.is_finite()) {
         return String::new();
     }
     format!(
