@@ -8,7 +8,7 @@ use crate::checkpoint::{hub, source};
 use crate::output::Format;
 use crate::output::table::TextTable;
 use crate::run::flags::{SUMMARY, StatedArgs, formats};
-use crate::run::results::{Destination, print, rendered};
+use crate::run::results::print_report;
 use crate::run::{Console, Outcome};
 
 /// What only `--help` and the manual page say.
@@ -52,8 +52,7 @@ pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
     let settings = hub::Settings::from_env();
     let source = source::resolve(&args.model, &settings, console)?;
     let found = inspect(&source, &args.stated.stated());
-    let format = Destination::stdout().usual(args.format, Format::Json);
-    print(rendered(&found, format, table)?.as_bytes())?;
+    print_report(&found, args.format, table)?;
     Ok(if found.loads {
         Outcome::Answered
     } else {

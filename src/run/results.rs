@@ -121,7 +121,18 @@ pub(crate) fn rendered<T: Serialize>(
     })
 }
 
-/// Prints a summary on stdout: the format of a flag, else a table on a terminal, else JSON.
+/// Prints a report on stdout: the format of a flag, else a table on a terminal, else JSON.
+pub(crate) fn print_report<T: Serialize>(
+    report: &T,
+    flag: Option<Format>,
+    table: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    let format = Destination::stdout().usual(flag, Format::Json);
+    Ok(print(rendered(report, format, table)?.as_bytes())?)
+}
+
+/// The same for the summary of a run that has a progress bar, and files or a gate that do not
+/// depend on who reads the summary.
 pub(crate) fn print_summary<T: Serialize>(
     summary: &T,
     flag: Option<Format>,

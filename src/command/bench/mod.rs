@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use crate::kernel;
 use crate::output::Format;
 use crate::run::flags::{ModelArgs, SUMMARY, formats};
-use crate::run::results::{Destination, print, rendered};
+use crate::run::results::print_report;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome};
 use images::Folder;
@@ -98,8 +98,7 @@ pub fn run(args: BenchArgs, console: &Console) -> Result<Outcome> {
     if let Some(signal) = stop.signal() {
         return Ok(Outcome::Stopped(signal));
     }
-    let format = Destination::stdout().usual(args.format, Format::Json);
-    print(rendered(&report?, format, Report::table)?.as_bytes())?;
+    print_report(&report?, args.format, Report::table)?;
     Ok(Outcome::Answered)
 }
 

@@ -12,7 +12,7 @@ use crate::output::Format;
 use crate::output::table::{Column, TextTable};
 use crate::run::Outcome;
 use crate::run::flags::{SUMMARY, formats};
-use crate::run::results::{Destination, print, rendered};
+use crate::run::results::print_report;
 
 const NOTES: &str = "\
 Examples:
@@ -61,8 +61,7 @@ pub(super) fn run(args: &ListArgs, settings: &hub::Settings) -> Result<Outcome> 
     rows.extend(ALIASES.iter().map(|alias| named(alias, settings)));
     let found = source::found_in_cache(settings);
     rows.extend(found.into_iter().map(|name| other(name, settings)));
-    let format = Destination::stdout().usual(args.format, Format::Json);
-    print(rendered(&rows, format, |rows| table(rows))?.as_bytes())?;
+    print_report(&rows, args.format, |rows| table(rows))?;
     Ok(Outcome::Answered)
 }
 

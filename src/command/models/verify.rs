@@ -13,7 +13,7 @@ use crate::checkpoint::{hub, source};
 use crate::output::Format;
 use crate::output::table::{Column, TextTable};
 use crate::run::flags::{SUMMARY, formats};
-use crate::run::results::{Destination, print, rendered};
+use crate::run::results::print_report;
 use crate::run::{Console, Outcome};
 
 const NOTES: &str = "\
@@ -88,9 +88,8 @@ pub(super) fn run(
             Err(error) => tally.add(name, Err(error), console),
         }
     }
-    let format = Destination::stdout().usual(args.format, Format::Json);
     let tables = |reports: &Vec<Report>| reports.iter().map(Report::table).collect();
-    print(rendered(&reports, format, tables)?.as_bytes())?;
+    print_report(&reports, args.format, tables)?;
     let mut damaged = false;
     for report in &reports {
         damaged |= report.advise(console);
