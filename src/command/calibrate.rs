@@ -1,6 +1,5 @@
 //! `longclip calibrate`: temperature scaling, and a threshold for images that no label fits.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,12 +8,13 @@ use serde::Serialize;
 
 use crate::input::dataset;
 use crate::input::dataset::{Labelled, LabelledOptions};
+use crate::output::table::{TextTable, percent};
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
 use crate::run::flags::{EngineArgs, LabellingArgs};
 use crate::run::images::{IMAGES, Running};
 use crate::run::labelling::{LabelSource, Labelling};
-use crate::run::results::{check_suffix, to_stdout, write_json};
+use crate::run::results::{check_suffix, print_summary, write_json};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::{Console, Outcome, advice};
@@ -152,7 +152,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
         );
     }
     write_json(&args.output, &written)?;
-    print(&written, console)?;
+    print_summary(&written, None, table, console)?;
     Ok(outcome)
 }
 
@@ -282,43 +282,31 @@ impl<'a> Gathered<'a> {
     }
 }
 
-fn print(written: &Written, console: &Console) -> Result<()> {
-    let text = if std::io::stdout().is_terminal() {
-        table(written)
-    } else {
-        serde_json::to_string_pretty(written)? + "\n"
-    };
-    console.around(|| to_stdout(&text))
-}
-
 fn table(written: &Written) -> String {
     let rest = &written.rest;
-    let percent = |share: f64| format!("{:.2}%", share * 100.0);
-    let mut text = format!(
-        "temperature        {:.4}{}\nfitted on          {} images\nevaluated on       {} others, \
-         top-1 accuracy {}\ncalibration error  {} before, {} after\n",
-        written.calibration.temperature,
-        if written.temperature_determined {
-            ""
-        } else {
-            "  (not determined by the images)"
-        },
-        written.fitted_on,
-        rest.n,
-        percent(rest.acc1),
-        percent(rest.ece_before),
-        percent(rest.ece_after),
+    let mut facts = TextTable::of_facts();
+    let determined = match written.temperature_determined {
+        true => "",
+        false => "  (not determined by the images)",
+    };
+    let temperature = written.calibration.temperature;
+    facts.fact("temperature", &format!("{temperature:.4}{determined}"));
+    facts.fact("fitted on", &format!("{} images", written.fitted_on));
+    let accuracy = percent(rest.acc1);
+    let evaluated = format!("{} others, top-1 accuracy {accuracy}", rest.n);
+    facts.fact("evaluated on", &evaluated);
+    let [before, after] = [rest.ece_before, rest.ece_after].map(percent);
+    facts.fact(
+        "calibration error",
+        &format!("{before} before, {after} after"),
     );
     if let (Some(before), Some(after)) = (rest.nll_before, rest.nll_after) {
-        text += &format!(
-            "log likelihood     {:.4} before, {:.4} after\n",
-            -before, -after
-        );
+        let likelihood = format!("{:.4} before, {:.4} after", -before, -after);
+        facts.fact("log likelihood", &likelihood);
     }
     if let (Some(threshold), Some(effect)) = (written.calibration.none_threshold, &rest.threshold) {
-        text += &format!(
-            "none threshold     {threshold:.4}: keeps {} of {} correct answers, drops {} of {} \
-             wrong ones",
+        let mut text = format!(
+            "{threshold:.4}: keeps {} of {} correct answers, drops {} of {} wrong ones",
             effect.right_kept, effect.right, effect.wrong_dropped, effect.wrong,
         );
         if effect.outside > 0 {
@@ -327,7 +315,7 @@ fn table(written: &Written) -> String {
                 effect.outside_dropped, effect.outside
             );
         }
-        text.push('\n');
+        facts.fact("none threshold", &text);
     }
-    text
+    facts.plain()
 }

@@ -166,18 +166,6 @@ mod tests {
     use crate::embedding::testing::about;
 
     #[test]
-    fn a_header_is_padded_to_a_multiple_of_64() {
-        for length in [0, 1, 53, 54, 55, 200] {
-            let header = json!({"a": "x".repeat(length)});
-            let bytes = framed(&header);
-            assert_eq!(bytes.len() % 64, 0, "{length}");
-            let (stated, rest) = bytes.split_first_chunk().unwrap();
-            assert_eq!(u64::from_le_bytes(*stated), rest.len() as u64);
-            assert_eq!(serde_json::from_slice::<Value>(rest).unwrap(), header);
-        }
-    }
-
-    #[test]
     fn contradictory_headers_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.safetensors");

@@ -10,14 +10,13 @@ use crate::input::prompt::{LabelSet, Templates};
 use crate::input::text_file::{Table, usual_separator};
 use crate::input::{dataset, prompt, text_file};
 use crate::model::DualEncoder;
-use crate::output::evaluation::{Figures, LabelFacts};
+use crate::output::evaluation::LabelFacts;
 use crate::run::flags::{LabelArgs, LabellingArgs, NoneArgs};
 use crate::run::labels::{NoneTexts, Texts};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
 use crate::run::{Console, labels};
-use crate::task::metric::reliability::BINS;
-use crate::task::metric::{Classified, Resampling, Tally};
+use crate::task::metric::{Classified, Tally};
 use crate::task::zero_shot::{ClassScore, Classifier, Judge, Score};
 
 /// The number of best labels that a tally counts.
@@ -441,19 +440,4 @@ fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<S
     }
     let renamed = |class: &String| map.get(class).unwrap_or(class).clone();
     Ok(classes.iter().map(renamed).collect())
-}
-
-/// The figures of a label set.
-pub(crate) fn figures(tally: &Tally, how: &Resampling) -> Result<Figures> {
-    let interval = how.proportion(tally.correct(), tally.n());
-    Ok(Figures {
-        acc1: tally.acc1(),
-        acc5: tally.acc5(),
-        mean_per_class_recall: tally.mean_per_class_recall(),
-        n: tally.n(),
-        acc1_interval: [interval.low, interval.high],
-        ece: tally.reliability(BINS)?.ece,
-        nll: tally.negative_log_likelihood(),
-        brier: tally.brier(),
-    })
 }

@@ -5,6 +5,7 @@ pub(crate) mod advice;
 pub(crate) mod calibration;
 pub(crate) mod console;
 pub(crate) mod engine;
+pub(crate) mod figures;
 pub mod flags;
 pub(crate) mod images;
 pub(crate) mod labelling;

@@ -257,10 +257,7 @@ fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
 
 /// Fails if an output cannot be written, or would replace an input.
 fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
-    let outputs = [
-        args.output.file.path().map(PathBuf::as_path),
-        args.report.as_deref(),
-    ];
+    let outputs = [args.output.file.path(), args.report.as_deref()];
     let [labels, templates] = args.labels.files();
     let inputs = [
         labels,

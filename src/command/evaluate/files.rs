@@ -36,7 +36,7 @@ impl Records {
         let file = AtomicFile::create(&path)?;
         let sink = file.sink().with_context(|| cannot_write(&path))?;
         Ok(Self {
-            writer: output::writer(Format::Jsonl, sink, Style::plain()),
+            writer: output::writer(Format::Jsonl, sink, Style::plain())?,
             file,
             path,
         })

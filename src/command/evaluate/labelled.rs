@@ -18,6 +18,7 @@ use crate::run::engine::Engine;
 use crate::run::images::{IMAGES, Running};
 use crate::run::labelling::{LabelSource, Labelling};
 use crate::run::pipeline::{Encoded, Known};
+use crate::run::results::print_summary;
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
@@ -76,7 +77,8 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         evaluating.keep_partial(console)?;
     } else if counts.answered > 0 {
         let evaluation = evaluating.finish(args, &session, temperature, counts.failed)?;
-        summary::classification(&evaluation, args.results.format, console)?;
+        let format = args.results.format;
+        print_summary(&evaluation, format, summary::classification, console)?;
         let outcome = counts.outcome(console);
         let acc1 = evaluation.figures.acc1;
         return Ok(gated(outcome, &args.results, acc1, console));

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::output::MARK;
-use crate::run::flags::{EngineArgs, LabellingArgs};
+use crate::output::{Format, MARK};
+use crate::run::flags::{EngineArgs, LabellingArgs, SUMMARY, formats};
 use crate::run::images::IMAGES;
 use crate::run::{Console, Outcome, advice, report};
 
@@ -180,8 +180,8 @@ struct ResultArgs {
     #[arg(short = 'k', long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=65536))]
     top_k: Option<u64>,
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    format: Option<SummaryFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    format: Option<Format>,
     /// With --out: start .csv files with a UTF-8 byte order mark, for Excel
     #[arg(long, requires = "out")]
     bom: bool,
@@ -192,15 +192,6 @@ impl ResultArgs {
     fn mark(&self) -> &'static [u8] {
         if self.bom { MARK } else { &[] }
     }
-}
-
-/// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SummaryFormat {
-    /// The main figures as text
-    Table,
-    /// The contents of results.json
-    Json,
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -5,7 +5,8 @@ use anyhow::Result;
 use crate::input::tokenizer::LongText;
 use crate::output::evaluation::SweepRow;
 use crate::run::Console;
-use crate::run::labelling::{Labelling, figures};
+use crate::run::figures::figures;
+use crate::run::labelling::Labelling;
 use crate::run::texts::Fitter;
 use crate::task::metric::Resampling;
 

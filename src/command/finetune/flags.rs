@@ -6,8 +6,9 @@ use clap::{Args, ValueEnum};
 
 use super::{DETAILS, NOTES};
 use crate::model::device::DeviceChoice;
+use crate::output::Format;
 use crate::run::flags;
-use crate::run::flags::{DecodeArgs, LayoutName, StatedArgs};
+use crate::run::flags::{DecodeArgs, LayoutName, SUMMARY, StatedArgs, formats};
 use crate::train::{Shape, Target};
 
 /// The arguments of `longclip finetune`.
@@ -65,8 +66,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
     /// Output format of the summary [default: table on a terminal, else json]
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub(super) format: Option<ResultFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    pub(super) format: Option<Format>,
 }
 
 /// The formats of the trained model.
@@ -95,15 +96,6 @@ impl ModelLayout {
             Self::Longclip => LayoutName::Longclip,
         }
     }
-}
-
-/// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ResultFormat {
-    /// A few lines of text
-    Table,
-    /// One JSON object
-    Json,
 }
 
 /// The base model, and its device.

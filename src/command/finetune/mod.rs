@@ -149,7 +149,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         recipe: recipe.clone(),
         folder: &folder,
         evaluations,
-        page: Page::new(report, &session, &record, (&pairs.kind, recipe.total))?,
+        page: Page::new(report, &session, &record, &pairs.kind, recipe.total)?,
         stop: Stop::default(),
     };
     let mut training = Training::open(parts, trainer, log)?;

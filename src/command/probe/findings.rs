@@ -7,13 +7,12 @@ use anyhow::{Result, bail};
 use super::gather::{Gathered, Images};
 use super::{ProbeArgs, TrainingArgs};
 use crate::embedding::About;
-use crate::output::evaluation::ClassRow;
-use crate::output::learning::{
-    Counts, DrawRow, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried,
+use crate::output::evaluation::{
+    DrawRow, Embedder, FitRow, Hyperparameters, ImageCounts, ProbeEvaluation, ShotRow, Tried,
 };
-use crate::output::report::Image;
+use crate::output::report::PageImage;
 use crate::run::Console;
-use crate::run::labelling::figures;
+use crate::run::figures::{arguments, class_rows, figures};
 use crate::task::linear_probe::logistic::Fit;
 use crate::task::linear_probe::{
     Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training, draw,
@@ -36,7 +35,7 @@ struct Split {
     /// The names of the classes.
     labels: Vec<String>,
     /// What the page shows of the validation images.
-    shown: Vec<Arc<Image>>,
+    shown: Vec<Arc<PageImage>>,
 }
 
 /// The trained probe and its figures.
@@ -57,7 +56,7 @@ pub(super) struct Scored {
     pub(super) tally: Tally,
     pub(super) zero_shot: Option<Tally>,
     /// What the page shows of each image, its class and its best labels.
-    pub(super) images: Vec<(Arc<Image>, usize, Vec<ClassScore>)>,
+    pub(super) images: Vec<(Arc<PageImage>, usize, Vec<ClassScore>)>,
 }
 
 impl Findings {
@@ -111,7 +110,7 @@ impl Findings {
             validation.map_or(0, Samples::len),
             all.len(),
         ];
-        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<Image>>, Probe)| {
+        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<PageImage>>, Probe)| {
             Scored::new(on, samples, shown, probe, training)
         };
         Ok(Self {
@@ -150,7 +149,7 @@ impl Findings {
             scored_on: scored.map(|scored| scored.on),
             classes: gathered.classes.len(),
             dim: gathered.about.dim,
-            images: Counts {
+            images: ImageCounts {
                 train,
                 validation,
                 test: gathered.test.as_ref().map_or(0, |test| test.samples.len()),
@@ -163,7 +162,10 @@ impl Findings {
             shots: self.shots.clone(),
             strengths: tried(&self.chosen.strengths),
             shares: tried(&self.chosen.shares),
-            per_class: scored.map_or(Vec::new(), |scored| classes(&scored.tally, gathered)),
+            per_class: scored.map_or(Vec::new(), |scored| {
+                let classes: Vec<_> = gathered.classes.iter().cloned().map(Some).collect();
+                class_rows(&scored.tally, &gathered.labels, &classes)
+            }),
             file: args
                 .results
                 .out
@@ -173,9 +175,7 @@ impl Findings {
             dataset: args.data.data.display().to_string(),
             model: embedder(&gathered.about),
             version: env!("CARGO_PKG_VERSION"),
-            arguments: std::env::args_os()
-                .map(|argument| argument.to_string_lossy().into_owned())
-                .collect(),
+            arguments: arguments(),
         })
     }
 }
@@ -206,8 +206,8 @@ fn method(method: Method) -> &'static str {
 }
 
 /// The hyperparameters, chosen or given.
-fn numbers(chosen: &Chosen) -> Numbers {
-    Numbers {
+fn numbers(chosen: &Chosen) -> Hyperparameters {
+    Hyperparameters {
         l2: chosen.l2,
         c: chosen.l2.map(|l2| 1.0 / l2),
         blend: chosen.share,
@@ -223,23 +223,6 @@ fn tried(all: &[(f64, Quality)]) -> Vec<Tried> {
         nll: quality.loss,
     };
     all.iter().map(row).collect()
-}
-
-fn classes(tally: &Tally, gathered: &Gathered) -> Vec<ClassRow> {
-    let figures = tally.per_class();
-    let names = gathered.labels.iter().zip(&gathered.classes);
-    let rows = figures.iter().zip(names);
-    rows.filter(|(figures, _)| figures.support + figures.predicted > 0)
-        .map(|(figures, (label, class))| ClassRow {
-            label: label.clone(),
-            class: Some(class.clone()),
-            support: figures.support,
-            predicted: figures.predicted,
-            precision: figures.precision(),
-            recall: figures.recall(),
-            f1: figures.f1(),
-        })
-        .collect()
 }
 
 impl Split {
@@ -300,7 +283,7 @@ impl Scored {
     fn new(
         on: &'static str,
         samples: &Samples,
-        shown: Vec<Arc<Image>>,
+        shown: Vec<Arc<PageImage>>,
         probe: Probe,
         training: &Training<'_>,
     ) -> Result<Self> {

@@ -12,7 +12,7 @@ use crate::embedding::About;
 use crate::input::dataset::Sample;
 use crate::output::ImageName;
 use crate::output::evaluation::LabelFacts;
-use crate::output::report::Image;
+use crate::output::report::PageImage;
 use crate::run::engine::Engine;
 use crate::run::flags::ModelChoice;
 use crate::run::images::{Counts, Running};
@@ -26,7 +26,7 @@ pub(super) struct Images {
     pub(super) samples: Samples,
     pub(super) names: Vec<ImageName>,
     /// What the page shows of each image.
-    pub(super) shown: Vec<Arc<Image>>,
+    pub(super) shown: Vec<Arc<PageImage>>,
 }
 
 /// The data that a probe is trained on.
@@ -232,7 +232,7 @@ impl Part {
 }
 
 /// An image's name, its embedding and what the page shows of it.
-type Computed = (ImageName, Vec<f32>, Arc<Image>);
+type Computed = (ImageName, Vec<f32>, Arc<PageImage>);
 
 /// What this run computed.
 #[derive(Default)]
@@ -262,10 +262,10 @@ impl Encoded {
 }
 
 /// An image that is shown only by its name.
-fn plain(name: &ImageName) -> Image {
-    Image {
+fn plain(name: &ImageName) -> PageImage {
+    PageImage {
         name: name.text.clone(),
-        ..Image::default()
+        ..PageImage::default()
     }
 }
 

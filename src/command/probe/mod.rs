@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::run::flags::{EngineArgs, LabelArgs};
+use crate::output::Format;
+use crate::run::flags::{EngineArgs, LabelArgs, formats};
 use crate::run::images::IMAGES;
 use crate::run::results::check_suffix;
 use crate::run::session::Stop;
@@ -210,25 +211,23 @@ struct ResultArgs {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    format: Option<SummaryFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(FORMATS))]
+    format: Option<Format>,
     /// Start csv with a UTF-8 byte order mark, for Excel
     #[arg(long)]
     bom: bool,
 }
 
 /// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SummaryFormat {
-    /// The main figures as text
-    Table,
-    /// All figures as one object
-    Json,
-    /// One classifier per line: zero-shot, each draw, the probe
-    Jsonl,
-    /// The same rows, comma-separated
-    Csv,
-}
+const FORMATS: &[(Format, &str)] = &[
+    (Format::Table, "The main figures as text"),
+    (Format::Json, "All figures as one object"),
+    (
+        Format::Jsonl,
+        "One classifier per line: zero-shot, each draw, the probe",
+    ),
+    (Format::Csv, "The same rows, comma-separated"),
+];
 
 fn setting(text: &str, what: &str, is_good: impl Fn(f64) -> bool) -> Result<Setting, String> {
     match text.parse::<f64>() {
@@ -301,7 +300,7 @@ impl ProbeArgs {
             check_suffix(path, &["safetensors"], "safetensors")?;
         }
         ensure!(
-            !self.results.bom || self.results.format == Some(SummaryFormat::Csv),
+            !self.results.bom || self.results.format == Some(Format::Csv),
             "--bom applies only to csv; add --format csv, or drop --bom"
         );
         match &self.results.out {

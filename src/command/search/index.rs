@@ -14,7 +14,7 @@ use crate::file::stamp::Stamp;
 use crate::input::image;
 use crate::input::image::DecodeOptions;
 use crate::input::resize::bicubic;
-use crate::output::found::{Hit as Found, Image};
+use crate::output::found::{NamedHit, Preview};
 use crate::output::{ImageName, Name};
 use crate::run::Console;
 use crate::run::flags::{EngineArgs, ModelArgs};
@@ -235,12 +235,12 @@ impl Index {
 
     /// Hits with their names, and with image previews if `preview` is given, which is warned of
     /// images that have none.
-    pub(super) fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<Found>> {
+    pub(super) fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<NamedHit>> {
         let mut found = Vec::new();
         for hit in hits {
             self.check_length(hit.row)?;
             let name = self.file.name(hit.row)?;
-            let image = match &name {
+            let small = match &name {
                 Some(Name::Image(name)) => preview.zip(name.path()).and_then(|(console, path)| {
                     let image = thumbnail(&path);
                     if let Err(error) = &image {
@@ -250,11 +250,11 @@ impl Index {
                 }),
                 Some(Name::Text(_)) | None => None,
             };
-            found.push(Found {
+            found.push(NamedHit {
                 row: hit.row,
                 name,
                 cosine: hit.score,
-                image,
+                preview: small,
             });
         }
         Ok(found)
@@ -284,12 +284,12 @@ impl Index {
 }
 
 /// A small preview of the image at `path`.
-fn thumbnail(path: &Path) -> Result<Image> {
+fn thumbnail(path: &Path) -> Result<Preview> {
     let image = image::read(path, &DecodeOptions::default())?.image;
     let columns = PREVIEW_COLUMNS.min(image.width.max(1));
     let rows = (image.height * columns / image.width.max(1)).clamp(1, 2 * PREVIEW_COLUMNS);
     let small = bicubic(&image, columns, rows);
-    Ok(Image::new(small.width, small.pixels))
+    Ok(Preview::new(small.width, small.pixels))
 }
 
 /// The images and texts of a query, by which its rows are recognised.

@@ -16,9 +16,9 @@ use crate::input::tokenizer::LongText;
 use crate::model::device::{DeviceChoice, PrecisionChoice};
 use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
-use value::{activation, alpha, delimiter, format, heads, long_text, precision, score};
+use value::{RECORDS, activation, alpha, delimiter, heads, long_text, precision, score};
 
-pub(crate) use value::{at_once, count, finite, names};
+pub(crate) use value::{SUMMARY, at_once, count, finite, formats, names};
 
 /// Messages on stderr.
 #[derive(Clone, Debug, Args)]
@@ -377,7 +377,7 @@ pub struct EngineArgs {
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Output format [default: by suffix of --output, else table on terminals or jsonl]
-    #[arg(short, long, value_name = "FORMAT", value_parser = format())]
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(RECORDS))]
     pub format: Option<Format>,
     /// The output file.
     #[command(flatten)]
@@ -402,15 +402,18 @@ pub struct OutputFileArgs {
 impl OutputFileArgs {
     /// The file to write to; `None` is stdout.
     #[must_use]
-    pub fn path(&self) -> Option<&PathBuf> {
-        self.output.as_ref().filter(|path| path.as_os_str() != "-")
+    pub fn path(&self) -> Option<&Path> {
+        self.output
+            .as_deref()
+            .filter(|path| path.as_os_str() != "-")
     }
 
     /// The options of CSV.
     ///
     /// # Errors
     /// When an option is given and the results are not CSV.
-    pub fn extras(&self, is_csv: bool) -> anyhow::Result<Extras> {
+    pub fn extras(&self, format: Format) -> anyhow::Result<Extras> {
+        let is_csv = format.is_csv();
         let asked = [(self.bom, "--bom"), (self.image_bytes, "--image-bytes")];
         if let Some((_, flag)) = asked.into_iter().find(|(asked, _)| *asked && !is_csv) {
             anyhow::bail!("{flag} applies only to csv and tsv; add --format csv, or drop {flag}");

@@ -17,6 +17,7 @@ use crate::run::engine::Engine;
 use crate::run::images::{IMAGES, Running};
 use crate::run::pipeline::Known;
 use crate::run::recalls::{Kept, recalls};
+use crate::run::results::print_summary;
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::{Console, Outcome, results};
@@ -69,13 +70,14 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     };
     if let Some(path) = &args.results.report {
         let head = page::head(args, &session, &dataset, &evaluation)?;
-        page::write(path, &head, (&dataset, &answers), &evaluation)?;
+        page::write(path, &head, &dataset, &answers, &evaluation)?;
     }
     if let Some(folder) = &args.results.out {
         let mark = args.results.mark();
         write_folder(folder, &dataset, &kept, &found, &evaluation, mark)?;
     }
-    summary::retrieval(&evaluation, args.results.format, console)?;
+    let format = args.results.format;
+    print_summary(&evaluation, format, summary::retrieval, console)?;
     Ok(outcome)
 }
 
