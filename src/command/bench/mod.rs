@@ -1,12 +1,10 @@
 //! `longclip bench`: measures the speed and memory use of a model, and the error of lower
 //! precision.
 
-mod images;
-mod machine;
+mod inputs;
 mod measure;
 mod report;
 mod subject;
-mod texts;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -18,9 +16,8 @@ use crate::kernel;
 use crate::run::flags::ModelArgs;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome};
-use images::Folder;
-use machine::MemoryWatch;
-use measure::Repeats;
+use inputs::Folder;
+use measure::{MemoryWatch, Repeats};
 use report::Report;
 use subject::Subject;
 
@@ -127,7 +124,7 @@ fn print(report: &Report, format: Option<BenchFormat>) -> Result<()> {
 }
 
 fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
-    let labels = texts::labels(args.labels_file.as_deref(), |note| console.note(note))?;
+    let labels = inputs::labels(args.labels_file.as_deref(), |note| console.note(note))?;
     let folder = Folder::open(args.images.as_deref())?;
     let memory = MemoryWatch::start();
     let session = Session::open(&args.model, console)?;
@@ -147,7 +144,7 @@ fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
         precision: session.placement.precision,
         threads: session.threads,
         device: session.placement.device.clone(),
-        cpu: machine::cpu_name(),
+        cpu: measure::cpu_name(),
         cpu_features: kernel::features(),
         version: env!("CARGO_PKG_VERSION"),
         load_ms: subject.load_ms,

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::ClassifyArgs;
-use super::question::Answer;
+use super::question::Recorder;
 use crate::output;
 use crate::output::report::{Answer as Shown, Head, Kind, ReportWriter, Summary};
 use crate::run::images::Counts;
@@ -28,7 +28,7 @@ impl Page {
     pub(super) fn create(
         args: &ClassifyArgs,
         session: &Session,
-        answer: &Answer,
+        recorder: &Recorder,
     ) -> Result<Option<Self>> {
         let Some(path) = &args.report else {
             return Ok(None);
@@ -42,13 +42,13 @@ impl Page {
         let head = Head {
             kind: Kind::Classification,
             title,
-            lead: format!("Classification with {} labels", answer.labels.len()),
-            labels: answer
+            lead: format!("Classification with {} labels", recorder.labels.len()),
+            labels: recorder
                 .labels
                 .iter()
                 .map(|label| label.to_string())
                 .collect(),
-            score: match answer.score {
+            score: match recorder.score {
                 Score::Softmax | Score::Sigmoid => output::Score::Probability,
                 Score::Cosine => output::Score::Cosine,
                 Score::Logit => output::Score::Logit,
@@ -57,7 +57,7 @@ impl Page {
         };
         Ok(Some(Self {
             writer: ReportWriter::create(path, &head)?,
-            score: answer.score,
+            score: recorder.score,
             notes: report::notes(&session.checkpoint.name),
         }))
     }

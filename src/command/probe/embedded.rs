@@ -11,8 +11,7 @@ use crate::embedding::{Embeddings, Kind, NoRows, sidecar_of};
 use crate::input::dataset;
 use crate::output::{ImageName, Name};
 use crate::run::Console;
-use crate::run::made_with::Foreign;
-use crate::run::made_with::MadeWith;
+use crate::run::made_with::{Foreign, MadeWith};
 use crate::task::linear_probe::Samples;
 
 /// The rows of a file of embeddings that have a class.

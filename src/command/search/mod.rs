@@ -2,7 +2,6 @@
 
 mod index;
 mod query;
-mod sum;
 
 use std::io::{IsTerminal as _, Write};
 use std::path::PathBuf;
@@ -20,10 +19,8 @@ use crate::run::images::IMAGES;
 use crate::run::results::chosen;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, advice, flags};
-use index::Own;
-use index::{Index, Wanted};
-use query::Query;
-use sum::Added;
+use index::{Index, Own, Wanted};
+use query::{Added, Query};
 
 /// The default number of hits per query.
 const HITS: u64 = 10;
