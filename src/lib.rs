@@ -18,7 +18,7 @@
 //! input       what the model reads: paths, images, texts, data sets
 //! output      plain records to table, JSON, CSV, HTML; knows no tensor
 //! kernel      CPU arithmetic on slices; knows neither candle nor files
-//! file        atomic write, lock, memory map, digest, stamp, panic guard
+//! file        atomic write, lock, memory map, digest, stamp, safetensors header, panic guard
 //! ```
 //!
 //! # The flow
@@ -28,7 +28,7 @@
 //!                  │ checkpoint::source       name ─► files
 //!                  │ checkpoint::container    files ─► named tensors
 //!                  │ checkpoint::layout       ─► canonical names
-//!                  │ checkpoint::architecture shapes ─► sizes
+//!                  │ checkpoint::sizes        shapes ─► architecture
 //!                  ▼
 //!              model::load ──► dyn DualEncoder
 //!   labels ─► prompt ─► text clean ─► tokenizer ─► encode_text  ─► class embeddings ┐

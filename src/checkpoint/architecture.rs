@@ -1,20 +1,6 @@
-//! Model dimensions, read off tensor shapes and checked against config.json if there is one. Head
-//! counts, which no shape shows, are determined in `heads`.
+//! The dimensions of a model. `sizes` reads them off tensor shapes.
 
 use std::fmt;
-
-use anyhow::{Context, Result, bail, ensure};
-
-use super::config::ModelConfig;
-use super::container::StoredTensor;
-use super::{Tensors, layout};
-use heads::Question;
-
-mod heads;
-mod image;
-
-pub use heads::{Code, Heads};
-pub use image::{ImageTower, ResNet, VisionTransformer};
 
 /// The activation inside the MLPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,172 +50,150 @@ pub struct Architecture {
     pub text: Tower,
 }
 
-/// What the user specifies about a model in case its files do not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stated {
-    /// The activation of both towers' MLPs.
-    pub activation: Option<Activation>,
-    /// The attention heads of the towers.
-    pub heads: Heads,
+/// Dimensions of an image tower.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ImageTower {
+    /// A vision transformer.
+    VisionTransformer(VisionTransformer),
+    /// CLIP's modified ResNet: convolutions, then attention pooling.
+    ResNet(ResNet),
 }
 
-impl From<Option<Activation>> for Stated {
-    fn from(activation: Option<Activation>) -> Self {
-        Self {
-            activation,
-            ..Self::default()
+/// Dimensions of a vision transformer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VisionTransformer {
+    /// Side of the square input, in pixels.
+    pub image_size: usize,
+    /// Side of a patch, in pixels.
+    pub patch_size: usize,
+    /// The transformer blocks.
+    pub tower: Tower,
+}
+
+/// Dimensions of CLIP's ResNet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResNet {
+    /// Side of the square input, in pixels: a multiple of [`ResNet::REDUCTION`].
+    pub image_size: usize,
+    /// Output channels of the stem; stage `i` has `width << i` inside its blocks and four times
+    /// as many between blocks.
+    pub width: usize,
+    /// Blocks in each of the four stages.
+    pub blocks: [usize; 4],
+    /// Heads of the attention pooling.
+    pub heads: usize,
+}
+
+impl ImageTower {
+    /// Side of the square input, in pixels.
+    #[must_use]
+    pub fn image_size(&self) -> usize {
+        match self {
+            Self::VisionTransformer(sizes) => sizes.image_size,
+            Self::ResNet(sizes) => sizes.image_size,
+        }
+    }
+
+    /// Side of a patch, in pixels; a ResNet has none.
+    #[must_use]
+    pub fn patch_size(&self) -> Option<usize> {
+        match self {
+            Self::VisionTransformer(sizes) => Some(sizes.patch_size),
+            Self::ResNet(_) => None,
+        }
+    }
+
+    /// Attention heads; for a ResNet, those of the attention pooling.
+    #[must_use]
+    pub fn heads(&self) -> usize {
+        match self {
+            Self::VisionTransformer(sizes) => sizes.tower.heads,
+            Self::ResNet(sizes) => sizes.heads,
+        }
+    }
+
+    /// Features per attention head.
+    #[must_use]
+    pub fn head_width(&self) -> usize {
+        match self {
+            Self::VisionTransformer(sizes) => sizes.tower.width / sizes.tower.heads,
+            Self::ResNet(sizes) => sizes.features() / sizes.heads,
+        }
+    }
+
+    /// The usual name, such as `ViT-B/16`, `ViT-L/14@336px` or `RN50x4`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let (name, usual) = match self {
+            Self::VisionTransformer(sizes) => sizes.name(),
+            Self::ResNet(sizes) => sizes.name(),
+        };
+        if self.image_size() == usual {
+            name
+        } else {
+            format!("{name}@{}px", self.image_size())
         }
     }
 }
 
-/// The result of reading an architecture.
-#[derive(Clone, Debug)]
-pub struct Sizes {
-    /// The dimensions.
-    pub architecture: Architecture,
-    /// Where the head counts of both towers come from.
-    pub heads_source: String,
-    /// Warnings for the user. For the context length the tensor wins over config.json, because
-    /// published Long-CLIP conversions say 77 although they hold 248.
-    pub warnings: Vec<String>,
-}
-
-/// Reads a model's dimensions off its tensors' shapes, and its head counts from the best source
-/// available.
-///
-/// # Errors
-/// When a tower is missing, a shape makes no sense, config.json contradicts the shapes, or the head
-/// count is unknown.
-pub fn read(tensors: &Tensors, config: &ModelConfig, heads: Heads, code: Code) -> Result<Sizes> {
-    towers_present(tensors)?;
-    let [vocabulary, text_width] = shape(tensors, "text_model.embeddings.token_embedding.weight")?;
-    let [context_length, _] = shape(tensors, "text_model.embeddings.position_embedding.weight")?;
-    let [embed_dim, _] = shape(tensors, "text_projection.weight")?;
-    ensure!(context_length > 1 && embed_dim > 0, "a dimension is zero");
-    let is_needed = heads != Heads::NOT_NEEDED;
-    let (image, image_heads) = image::read(tensors, config, heads.image, code)?;
-    let text_heads = Question {
-        tower: "text",
-        width: text_width,
-        stated: heads.text,
-        configured: config.text_heads(),
-        code,
+impl VisionTransformer {
+    /// Tokens of an image: one per patch and the class token.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2) + 1
     }
-    .answer()?;
-    let architecture = Architecture {
-        context_length,
-        vocabulary,
-        embed_dim,
-        image,
-        text: tower(tensors, "text_model", text_width, text_heads.heads)?
-            .with_epsilon(config.text_epsilon()),
-    };
-    let mut warnings = config.check(&architecture)?;
-    let heads = if is_needed {
-        &[("image", image_heads), ("text", text_heads)][..]
-    } else {
-        &[]
-    };
-    warnings.extend(
-        heads
-            .iter()
-            .filter_map(|(tower, heads)| heads.warning(tower)),
-    );
-    let heads_source = match (image_heads.source, text_heads.source) {
-        (image, text) if image == text => image.to_owned(),
-        (image, text) => format!("image: {image}, text: {text}"),
-    };
-    Ok(Sizes {
-        architecture,
-        heads_source,
-        warnings,
-    })
-}
 
-fn towers_present(tensors: &Tensors) -> Result<()> {
-    let has = |prefix: &str| tensors.keys().any(|name| name.starts_with(prefix));
-    let image = has("vision_model.") || layout::canonical::has_resnet(tensors);
-    match (image, has("text_model.")) {
-        (true, true) => Ok(()),
-        (false, true) => bail!(layout::TEXT_ENCODER_ONLY),
-        (true, false) => bail!(layout::IMAGE_TOWER_ONLY),
-        (false, false) => bail!("the file holds neither an image tower nor a text tower"),
+    /// The name, and the default input size it implies.
+    fn name(&self) -> (String, usize) {
+        let size = match (self.tower.width, self.tower.layers) {
+            (768, 12) => "B".to_owned(),
+            (1024, 24) => "L".to_owned(),
+            (1280, 32) => "H".to_owned(),
+            (1408, 40) => "g".to_owned(),
+            (1664, 48) => "bigG".to_owned(),
+            (width, layers) => format!("{width}x{layers}"),
+        };
+        (format!("ViT-{size}/{}", self.patch_size), 224)
     }
 }
 
-fn tower(tensors: &Tensors, name: &str, width: usize, heads: usize) -> Result<Tower> {
-    let mut layers = 0;
-    let path = |layer: usize, rest: &str| format!("{name}.encoder.layers.{layer}.{rest}");
-    while tensors.contains_key(&path(layers, "layer_norm1.weight")) {
-        layers += 1;
-    }
-    ensure!(layers > 0, "{name} has no layers");
-    let [mlp_width, _] = shape(tensors, &path(0, "mlp.fc1.weight"))?;
-    ensure!(width > 0 && mlp_width > 0, "{name}: a dimension is zero");
-    Ok(Tower {
-        width,
-        layers,
-        heads,
-        mlp_width,
-        norm_epsilon: 1e-5,
-    })
-}
+impl ResNet {
+    /// Pixels per side that become one position in the last stage.
+    pub const REDUCTION: usize = 32;
 
-impl Tower {
-    fn with_epsilon(mut self, epsilon: Option<f32>) -> Self {
-        self.norm_epsilon = epsilon.unwrap_or(self.norm_epsilon);
-        self
+    /// Output channels of the last stage, and features of the attention pooling.
+    #[must_use]
+    pub fn features(&self) -> usize {
+        self.width * 32
     }
-}
 
-fn shape<const N: usize>(tensors: &Tensors, name: &str) -> Result<[usize; N]> {
-    let tensor: &StoredTensor = tensors
-        .get(name)
-        .with_context(|| format!("tensor {name} is missing"))?;
-    tensor.shape().try_into().ok().with_context(|| {
-        format!(
-            "tensor {name} is {:?}, expected {N} dimensions",
-            tensor.shape()
-        )
-    })
-}
-
-/// Warning for a user who specifies a different activation than the configuration.
-#[must_use]
-pub fn overridden_activation(wanted: Option<Activation>, config: &ModelConfig) -> Option<String> {
-    let wanted = wanted?;
-    // A configuration that cannot be right is why the user was asked for the activation.
-    let (configured, source) = config.activation().ok()??;
-    (configured != wanted)
-        .then(|| format!("{source} is {configured}; --activation {wanted} overrides it"))
-}
-
-/// The activation and the reason for it: the user's choice, the configuration's, or the one that
-/// all files of the layout have.
-///
-/// # Errors
-/// When no source gives it, or config.json names an activation that CLIP models do not have.
-pub fn choose_activation(
-    wanted: Option<Activation>,
-    config: &ModelConfig,
-    layout: &str,
-) -> Result<(Activation, String)> {
-    if let Some(activation) = wanted {
-        return Ok((activation, "--activation".to_owned()));
+    /// Positions in the last stage, plus their mean.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        (self.image_size / Self::REDUCTION).pow(2) + 1
     }
-    if let Some(found) = config.activation()? {
-        return Ok(found);
+
+    /// Input channels of the first block of stage 0 to 3.
+    #[must_use]
+    pub fn channels_into(&self, stage: usize) -> usize {
+        if stage == 0 {
+            self.width
+        } else {
+            4 * (self.width << (stage - 1))
+        }
     }
-    match layout {
-        layout::OPENAI | layout::LONG_CLIP | layout::LONG_CLIP_HUGGING_FACE => Ok((
-            Activation::QuickGelu,
-            format!("all published files with {layout} names use it"),
-        )),
-        _ => bail!(
-            "the file does not say its activation, and no configuration gives it; pass \
-             --activation quick_gelu (OpenAI's models, Long-CLIP) or --activation gelu (most of \
-             open_clip's)"
-        ),
+
+    /// The name, and the default input size it implies.
+    fn name(&self) -> (String, usize) {
+        let (name, usual) = match (self.width, self.blocks) {
+            (64, [3, 4, 6, 3]) => ("RN50", 224),
+            (64, [3, 4, 23, 3]) => ("RN101", 224),
+            (80, [4, 6, 10, 6]) => ("RN50x4", 288),
+            (96, [6, 8, 18, 8]) => ("RN50x16", 384),
+            (128, [3, 15, 36, 10]) => ("RN50x64", 448),
+            (width, [a, b, c, d]) => return (format!("RN-{a}.{b}.{c}.{d}x{width}"), 224),
+        };
+        (name.to_owned(), usual)
     }
 }
 
@@ -237,76 +201,40 @@ pub fn choose_activation(
 mod tests {
     use super::*;
 
-    /// The tensors of a model with these widths, without values.
-    fn shapes(image_width: usize, text_width: usize) -> Tensors {
-        let tower = |width| Tower {
-            width,
-            layers: 1,
-            heads: 1,
-            mlp_width: width,
+    #[test]
+    fn towers_have_the_names_of_the_field() {
+        let cases = [
+            (64, [3, 4, 6, 3], 224, "RN50"),
+            (64, [3, 4, 23, 3], 224, "RN101"),
+            (80, [4, 6, 10, 6], 288, "RN50x4"),
+            (96, [6, 8, 18, 8], 384, "RN50x16"),
+            (128, [3, 15, 36, 10], 448, "RN50x64"),
+            (64, [3, 4, 6, 3], 288, "RN50@288px"),
+            (6, [1, 2, 1, 1], 64, "RN-1.2.1.1x6@64px"),
+        ];
+        for (width, blocks, image_size, expected) in cases {
+            let tower = ImageTower::ResNet(ResNet {
+                image_size,
+                width,
+                blocks,
+                heads: 1,
+            });
+            assert_eq!(tower.describe(), expected);
+            assert_eq!(tower.patch_size(), None);
+        }
+        let tower = Tower {
+            width: 1024,
+            layers: 24,
+            heads: 16,
+            mlp_width: 4096,
             norm_epsilon: 1e-5,
         };
-        let architecture = Architecture {
-            context_length: 77,
-            vocabulary: 10,
-            embed_dim: 64,
-            image: ImageTower::VisionTransformer(VisionTransformer {
-                image_size: 28,
-                patch_size: 14,
-                tower: tower(image_width),
-            }),
-            text: tower(text_width),
-        };
-        let shapes = layout::canonical::expected(&architecture).into_iter();
-        shapes
-            .map(|(name, shape)| (name, StoredTensor::shape_only(shape).unwrap()))
-            .collect()
-    }
-
-    #[test]
-    fn heads_are_known_guessed_with_a_warning_or_asked_for() {
-        let none = Heads::default();
-        let stated = Heads {
-            image: Some(8),
-            text: Some(4),
-        };
-        let cases = [
-            (1280, 1024, none, Ok((16, 16)), 0),
-            (1408, 1024, none, Ok((16, 16)), 0),
-            (1664, 1280, none, Ok((16, 20)), 0),
-            (768, 512, none, Ok((12, 8)), 0),
-            (128, 64, none, Ok((2, 1)), 2),
-            (128, 64, stated, Ok((8, 4)), 0),
-            (1152, 512, stated, Ok((8, 4)), 0),
-            (1152, 512, none, Err("image tower"), 0),
-            (768, 1408, none, Err("--heads IMAGE,TEXT"), 0),
-        ];
-        for case in cases {
-            let (image, text, heads, expected, warnings) = case;
-            let found = read(
-                &shapes(image, text),
-                &ModelConfig::default(),
-                heads,
-                Code::Any,
-            );
-            match (found, expected) {
-                (Ok(found), Ok(expected)) => {
-                    let a = &found.architecture;
-                    assert_eq!((a.image.heads(), a.text.heads), expected, "{case:?}");
-                    assert_eq!(found.warnings.len(), warnings, "{case:?}");
-                }
-                (Err(error), Err(expected)) => {
-                    assert!(error.to_string().contains(expected), "{error}");
-                }
-                (found, _) => panic!("{case:?}: {found:?}"),
-            }
-        }
-        let any = read(
-            &shapes(1152, 1408),
-            &ModelConfig::default(),
-            Heads::NOT_NEEDED,
-            Code::Any,
-        );
-        assert_eq!(any.unwrap().architecture.context_length, 77);
+        let tower = ImageTower::VisionTransformer(VisionTransformer {
+            image_size: 336,
+            patch_size: 14,
+            tower,
+        });
+        assert_eq!(tower.describe(), "ViT-L/14@336px");
+        assert_eq!(tower.patch_size(), Some(14));
     }
 }

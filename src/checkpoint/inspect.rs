@@ -7,11 +7,12 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-use super::architecture::{self, Architecture, Sizes, Stated};
+use super::architecture::Architecture;
 use super::config::ModelConfig;
 use super::container::{Archive, Container};
 use super::layout::{self, canonical};
 use super::positions::{State, Table};
+use super::sizes::{self, Sizes, Stated};
 use super::source::{ModelFiles, Source};
 use super::{Checkpoint, Tensors, header, merge, open, tiny};
 use crate::file::digest::sha256_of;
@@ -165,19 +166,14 @@ fn look(found: &mut Inspection, files: &ModelFiles, stated: &Stated) -> Result<(
     found.tell_parameters(&named.tensors);
     found.tell_positions(&named.tensors);
     let (config_free, code) = (ModelConfig::default(), named.code());
-    let sizes = architecture::read(
-        &named.tensors,
-        &config_free,
-        architecture::Heads::NOT_NEEDED,
-        code,
-    );
+    let sizes = sizes::read(&named.tensors, &config_free, sizes::Heads::NOT_NEEDED, code);
     if let Ok(Sizes { architecture, .. }) = &sizes {
         found.tell_architecture(architecture);
         found.tell_problems(&named.tensors, architecture);
     }
     let config = config?;
     if let Ok((activation, source)) =
-        architecture::choose_activation(stated.activation, &config, named.layout)
+        sizes::choose_activation(stated.activation, &config, named.layout)
     {
         found.activation = Some(activation.to_string());
         found.activation_source = Some(source);

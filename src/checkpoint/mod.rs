@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod layout;
 pub mod metadata;
 pub mod positions;
+pub mod sizes;
 pub mod source;
 pub mod tiny;
 mod vocabulary;
@@ -23,10 +24,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use architecture::{Activation, Architecture, Heads, Sizes, Stated};
+use architecture::{Activation, Architecture};
 use config::ModelConfig;
 use container::{Archive, Container, StoredTensor};
 use sha2::{Digest as _, Sha256};
+use sizes::{Heads, Sizes, Stated};
 use source::{ModelFiles, Source};
 
 use crate::input::preprocess::Preprocess;
@@ -94,7 +96,7 @@ impl Checkpoint {
             let mut archives = paths.map(|path| open(path)).collect::<Result<Vec<_>>>()?;
             let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
             let code = named.code();
-            let sizes = architecture::read(&named.tensors, &config, Heads::NOT_NEEDED, code)?;
+            let sizes = sizes::read(&named.tensors, &config, Heads::NOT_NEEDED, code)?;
             anyhow::Ok((sizes.architecture, sizes.warnings))
         };
         read().with_context(|| format!("cannot read model {:?}", files.name))
@@ -114,7 +116,7 @@ impl Checkpoint {
             architecture,
             heads_source,
             warnings: sizes_warnings,
-        } = architecture::read(&named.tensors, &config, stated.heads, named.code())?;
+        } = sizes::read(&named.tensors, &config, stated.heads, named.code())?;
         ensure!(
             architecture.vocabulary == VOCABULARY,
             "the token embedding has {} rows, but CLIP's has {VOCABULARY}: the model was not \
@@ -124,7 +126,7 @@ impl Checkpoint {
         layout::canonical::check(&named.tensors, &architecture)?;
         let preprocess = config.preprocess(architecture.image.image_size())?;
         let (activation, activation_source) =
-            architecture::choose_activation(stated.activation, &config, named.layout)?;
+            sizes::choose_activation(stated.activation, &config, named.layout)?;
         let mut warnings = Vec::new();
         if activation_is_a_guess(&named, stated.activation, &config) {
             warnings.push(format!(
@@ -132,10 +134,7 @@ impl Checkpoint {
                  models have (most of open_clip's need --activation gelu)"
             ));
         }
-        warnings.extend(architecture::overridden_activation(
-            stated.activation,
-            &config,
-        ));
+        warnings.extend(sizes::overridden_activation(stated.activation, &config));
         warnings.extend(sizes_warnings);
         warnings.extend(archives.iter().flat_map(|archive| archive.notes.clone()));
         Ok(Self {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::file::stamp::Stamp;
 use crate::output::{ImageName, Name};
 
-/// Wider embeddings are no CLIP's.
+/// CLIP's embeddings are never wider.
 const MAX_DIM: usize = 1 << 16;
 
 /// What the rows of a file have in common. Rows of different models, or of one model with other

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::line::Lines;
+use super::line::LineIndex;
 use super::read::{EmbeddingFile, NoRows, check_range, map};
 use super::{About, Dtype, Entry, Line, Row, Rows, check_dim};
 use crate::file::atomic::AtomicFile;
@@ -44,7 +44,7 @@ const MARK: &[u8] = b"\"embedding\":[";
 
 pub(super) struct Jsonl {
     about: About,
-    lines: Lines,
+    lines: LineIndex,
     /// The lines that are rows; the others are failures.
     rows: Vec<usize>,
 }
@@ -64,7 +64,7 @@ impl Jsonl {
 
     pub(super) fn open(path: &Path) -> Result<Self> {
         let bytes = map(path)?;
-        let lines = Lines::new(&bytes, 0..bytes.len())?;
+        let lines = LineIndex::new(&bytes, 0..bytes.len())?;
         let mut rows = Vec::new();
         for index in 0..lines.count() {
             let text = lines.get(index)?;

@@ -281,13 +281,13 @@ fn one_of<'a, T: PartialEq>(image: &'a Option<T>, path: &'a Option<T>) -> Result
 const LONGEST_BYTES: usize = 16 << 20;
 
 /// Positions of the lines within some bytes.
-pub(super) struct Lines {
+pub(super) struct LineIndex {
     bytes: Arc<Bytes>,
     /// Start of each line, and the end of the last one.
     starts: Vec<usize>,
 }
 
-impl Lines {
+impl LineIndex {
     /// Finds the lines of `range`; the last one may lack its newline.
     pub(super) fn new(bytes: &Arc<Bytes>, range: Range<usize>) -> Result<Self> {
         let mut rest = bytes.get(range.clone()).context("the file is cut short")?;

@@ -14,11 +14,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::About;
 use super::read::{header, map};
 use crate::file::atomic::AtomicFile;
+use crate::file::safetensors::{Planned, header_bytes};
 
 /// Value of the metadata key `format`.
 pub const FORMAT: &str = "longclip probe 1";
@@ -80,8 +81,9 @@ pub fn write(path: &Path, probe: &ProbeFile) -> Result<()> {
     let file = AtomicFile::create(path)?;
     let write = || -> std::io::Result<()> {
         let mut sink = file.sink()?;
-        sink.write_all(&header_of(probe))?;
-        for tensor in tensors(probe) {
+        let tensors = tensors(probe);
+        sink.write_all(&header_of(probe, &tensors))?;
+        for tensor in tensors {
             sink.write_all(&tensor.bytes)?;
         }
         sink.flush()
@@ -92,7 +94,7 @@ pub fn write(path: &Path, probe: &ProbeFile) -> Result<()> {
 
 struct Tensor {
     name: &'static str,
-    dtype: &'static str,
+    dtype: Dtype,
     shape: Vec<usize>,
     bytes: Vec<u8>,
 }
@@ -107,7 +109,7 @@ fn tensors(probe: &ProbeFile) -> Vec<Tensor> {
     let dim = probe.about.dim;
     let tensor = |name, shape: &[usize], bytes| Tensor {
         name,
-        dtype: "F32",
+        dtype: Dtype::F32,
         shape: shape.to_vec(),
         bytes,
     };
@@ -121,7 +123,7 @@ fn tensors(probe: &ProbeFile) -> Vec<Tensor> {
         let classes = keys.classes.iter().flat_map(|class| class.to_le_bytes());
         tensors.push(tensor("keys", &[images, dim], numbers(&keys.embeddings)));
         tensors.push(Tensor {
-            dtype: "I32",
+            dtype: Dtype::I32,
             ..tensor("key_classes", &[images], classes.collect())
         });
     }
@@ -129,7 +131,7 @@ fn tensors(probe: &ProbeFile) -> Vec<Tensor> {
 }
 
 /// Padded so that the numbers begin at a multiple of 64.
-fn header_of(probe: &ProbeFile) -> Vec<u8> {
+fn header_of(probe: &ProbeFile, tensors: &[Tensor]) -> Vec<u8> {
     let about = &probe.about;
     let pairs = [
         ("format", FORMAT.to_owned()),
@@ -145,25 +147,12 @@ fn header_of(probe: &ProbeFile) -> Vec<u8> {
         ("scores", probe.scores.to_string()),
     ];
     let pairs = pairs.map(|(key, value)| (key.to_owned(), json!(value)));
-    let mut header = Map::new();
-    header.insert(
-        "__metadata__".to_owned(),
-        Value::Object(pairs.into_iter().collect()),
-    );
-    let mut at = 0;
-    for tensor in tensors(probe) {
-        let end = at + tensor.bytes.len();
-        let entry = json!({
-            "dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [at, end],
-        });
-        header.insert(tensor.name.to_owned(), entry);
-        at = end;
-    }
-    let mut header = Value::Object(header).to_string().into_bytes();
-    header.resize((8 + header.len()).next_multiple_of(64) - 8, b' ');
-    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header);
-    bytes
+    let planned = tensors.iter().map(|tensor| Planned {
+        name: tensor.name,
+        dtype: tensor.dtype,
+        shape: &tensor.shape,
+    });
+    header_bytes(Value::Object(pairs.into_iter().collect()), planned, 64)
 }
 
 /// A hundred thousand classes have headers of about 10 MB.

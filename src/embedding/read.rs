@@ -118,7 +118,7 @@ pub(super) fn header(bytes: &[u8], limit: u64) -> Result<(usize, Metadata)> {
 }
 
 /// A part of a file with numbers `[rows, dim]`.
-pub(super) struct Numbers {
+pub(super) struct StoredNumbers {
     pub(super) bytes: Arc<Bytes>,
     pub(super) range: Range<usize>,
     pub(super) dtype: Dtype,
@@ -126,7 +126,7 @@ pub(super) struct Numbers {
     pub(super) dim: usize,
 }
 
-impl Numbers {
+impl StoredNumbers {
     /// Fails unless `range` has exactly the length of the numbers.
     pub(super) fn new(
         bytes: &Arc<Bytes>,

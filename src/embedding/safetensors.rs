@@ -10,13 +10,14 @@ use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
-use super::line::Lines;
-use super::read::{EmbeddingFile, Mapped, Numbers, header, map};
+use super::line::LineIndex;
+use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map};
 use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
+use crate::file::safetensors::{Planned, header_bytes};
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    // The header_of comes first and tells both lengths, so that the names are counted beforehand.
+    // The header comes first and states both lengths, so the names are measured beforehand.
     let mut names_length = 0;
     visit_rows(rows, |row, _| {
         names_length += Line::of_row(row).to_bytes()?.len();
@@ -41,27 +42,28 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     file.commit()
 }
 
-/// Padded so that the numbers begin at a multiple of 64.
 fn header_of(rows: usize, names_length: usize, about: &About) -> Vec<u8> {
     let dtype = match about.dtype {
-        Dtype::F32 => "F32",
-        Dtype::F16 => "F16",
+        Dtype::F32 => FileDtype::F32,
+        Dtype::F16 => FileDtype::F16,
     };
     let pairs = about.pairs().into_iter();
     let pairs: Map<String, Value> = pairs
         .map(|(key, value)| (key.to_owned(), json!(value)))
         .collect();
-    let end = rows * about.dim * about.dtype.size();
-    let header_of = json!({
-        "__metadata__": pairs,
-        "embeddings": {"dtype": dtype, "shape": [rows, about.dim], "data_offsets": [0, end]},
-        "rows": {"dtype": "U8", "shape": [names_length], "data_offsets": [end, end + names_length]},
-    });
-    let mut header_of = header_of.to_string().into_bytes();
-    header_of.resize((8 + header_of.len()).next_multiple_of(64) - 8, b' ');
-    let mut bytes = (header_of.len() as u64).to_le_bytes().to_vec();
-    bytes.extend(header_of);
-    bytes
+    let tensors = [
+        Planned {
+            name: "embeddings",
+            dtype,
+            shape: &[rows, about.dim],
+        },
+        Planned {
+            name: "rows",
+            dtype: FileDtype::U8,
+            shape: &[names_length],
+        },
+    ];
+    header_bytes(Value::Object(pairs), tensors, 64)
 }
 
 /// Longclip's headers have less than 2 KB.
@@ -69,8 +71,8 @@ const LONGEST_HEADER: u64 = 1 << 20;
 
 pub(super) struct Safetensors {
     about: About,
-    numbers: Numbers,
-    names: Lines,
+    numbers: StoredNumbers,
+    names: LineIndex,
 }
 
 impl Safetensors {
@@ -115,13 +117,13 @@ impl Safetensors {
             about.dim,
             about.dtype
         );
-        let numbers = Numbers::new(&bytes, range, dtype, [rows, dim])?;
+        let numbers = StoredNumbers::new(&bytes, range, dtype, [rows, dim])?;
         let (info, range) = tensor("rows")?;
         ensure!(
             info.dtype == FileDtype::U8,
             "the tensor \"rows\" holds no bytes"
         );
-        let names = Lines::new(&bytes, range)?;
+        let names = LineIndex::new(&bytes, range)?;
         ensure!(
             names.count() == rows,
             "the file has {rows} embeddings but {} names; it is damaged",
@@ -188,6 +190,7 @@ mod tests {
             write(tensor("F32", &[2, 4], 0, 32), rows.clone(), 34).unwrap(),
             2
         );
+        #[rustfmt::skip]
         let cases = [
             (tensor("F32", &[2, 4], 0, 32), rows.clone(), 33),
             (tensor("F32", &[2, 4], 0, 32), rows.clone(), 35),
@@ -196,21 +199,9 @@ mod tests {
             (tensor("F16", &[4, 4], 0, 32), rows.clone(), 34),
             (tensor("I32", &[2, 4], 0, 32), rows.clone(), 34),
             (tensor("F32", &[usize::MAX, 4], 0, 32), rows.clone(), 34),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("U8", &[3], 32, 35),
-                35,
-            ),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("F16", &[1], 32, 34),
-                34,
-            ),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("U8", &[2], 30, 32),
-                32,
-            ),
+            (tensor("F32", &[2, 4], 0, 32), tensor("U8", &[3], 32, 35), 35),
+            (tensor("F32", &[2, 4], 0, 32), tensor("F16", &[1], 32, 34), 34),
+            (tensor("F32", &[2, 4], 0, 32), tensor("U8", &[2], 30, 32), 32),
         ];
         for (embeddings, rows, data) in cases {
             let shown = format!("{embeddings} {rows} {data}");

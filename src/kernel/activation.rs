@@ -144,7 +144,7 @@ pub(super) unsafe fn derivative<V: Simd>(activation: Activation, x: V) -> V {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::dispatch::{Job, run};
+    use crate::kernel::level::{Job, run};
     use crate::kernel::testing::levels;
 
     struct Apply<'a>(Activation, &'a mut [f32]);

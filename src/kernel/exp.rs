@@ -82,8 +82,7 @@ pub(super) unsafe fn power_of_two<V: Simd>(x: V) -> V {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::dispatch::{Job, run};
-    use crate::kernel::level::Level;
+    use crate::kernel::level::{Job, Level, run};
     use crate::kernel::testing::levels;
 
     struct Exp<'a>(&'a mut [f32]);

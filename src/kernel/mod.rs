@@ -1,14 +1,20 @@
 //! CPU arithmetic: slices in, slices out. Knows neither candle nor files; with the memory map it is
 //! the only place with `unsafe`. Every kernel has a scalar version that its tests compare it with.
+//!
+//! Which product to take:
+//!
+//! - [`exact_products`]: f64 in column order, the same bits on every CPU; classes and rankings.
+//! - [`exact_scores`], [`exact_gradients`]: the same with f64 weights; training a linear classifier.
+//! - [`streamed_products`]: f32, the same bits whatever the other rows; search in rows read once.
+//! - [`linear`], [`convolve`]: f32, bf16 or int8 with packed weights; the towers.
+//! - [`product`], [`add_product`]: f32 without packing; fine-tuning, where weights change each step.
 
 mod activation;
 mod attention;
 mod backward;
 mod buffer;
-mod dispatch;
-mod dots;
-mod double;
 mod encode;
+mod exact;
 mod exp;
 mod level;
 mod matmul;
@@ -18,9 +24,8 @@ mod parallel;
 mod pool;
 mod product;
 pub mod resize;
-mod row_product;
-mod shared;
 mod simd;
+mod streamed;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -30,9 +35,8 @@ pub use backward::{
     AdamWStep, NormGradients, activate_rows, activation_backward, adamw, add_bias,
     attention_backward, column_sums, layer_norm_backward, squared_norm,
 };
-pub use dots::dots;
-pub use double::{gradients, scores};
 pub use encode::Precision;
+pub use exact::{exact_gradients, exact_products, exact_scores};
 pub use level::{
     LEVEL_VARIABLE, Level, check_level, features, has_native_bf16, has_native_int8, level,
 };
@@ -41,4 +45,4 @@ pub use norm::{Norm, layer_norm};
 pub use pack::{Fill, PackedMatrix};
 pub use pool::average_pool;
 pub use product::{View, add_product, product};
-pub use row_product::row_products;
+pub use streamed::streamed_products;

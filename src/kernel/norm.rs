@@ -4,10 +4,9 @@
     reason = "generic over the vector types, whose methods are unsafe; rows are shared out by a counter"
 )]
 
-use super::dispatch::{Job, run};
-use super::level::{Level, level};
+use super::buffer::SharedRows;
+use super::level::{Job, Level, level, run};
 use super::parallel::{Counter, region, threads_for};
-use super::shared::SharedRows;
 use super::simd::Simd;
 
 /// The parameters of a layer normalisation over `gain.len()` columns.

@@ -1,12 +1,10 @@
 //! Weight matrices, packed once in the order that products read.
 #![allow(unsafe_code, reason = "writes packed lanes through raw pointers")]
 
-use super::buffer::{Buffer, Scratch};
-use super::dispatch::{Job, run};
+use super::buffer::{Buffer, Scratch, SharedRows};
 use super::encode::{Precision, quantise_weights, to_bf16};
-use super::level::{Level, level};
+use super::level::{Job, Level, level, run};
 use super::parallel::{Counter, region};
-use super::shared::SharedRows;
 use super::simd::{Rows, Simd};
 
 /// Writes row j of a weight matrix, k values, to its second argument.

@@ -76,8 +76,12 @@ pub fn add_product(left: View, right: View, out: &mut [f32]) {
     let [m, n] = [left.shape[0], right.shape[1]];
     assert_eq!(out.len(), m * n, "the output is not [{m}, {n}]");
     let threads = threads_for(2 * m * n * left.shape[1]);
+    let out = Destination {
+        add: true,
+        ..Destination::of(out, n)
+    };
     // SAFETY: the output holds [m, n] and is uniquely borrowed.
-    unsafe { multiply(left, right, (out.as_mut_ptr(), n), (1.0, true), threads) };
+    unsafe { multiply(left, right, 1.0, out, threads) };
 }
 
 /// [`add_product`] into a new vector.
@@ -87,11 +91,31 @@ pub fn product(left: View, right: View) -> Vec<f32> {
     let threads = threads_for(2 * m * n * left.shape[1]);
     let mut out = vec![0.0; m * n];
     // SAFETY: the output holds [m, n] and is uniquely borrowed.
-    unsafe { multiply(left, right, (out.as_mut_ptr(), n), (1.0, false), threads) };
+    unsafe { multiply(left, right, 1.0, Destination::of(&mut out, n), threads) };
     out
 }
 
-/// out = `factor` left x right, or added to `out`; `out` is a pointer with a row stride.
+/// Where a product goes: rows that are `stride` values apart.
+#[derive(Clone, Copy)]
+pub(super) struct Destination {
+    pub(super) start: *mut f32,
+    pub(super) stride: usize,
+    /// Whether it is added to what is there.
+    pub(super) add: bool,
+}
+
+impl Destination {
+    /// All of `out`, row-major with `columns`, whatever it holds.
+    pub(super) fn of(out: &mut [f32], columns: usize) -> Self {
+        Self {
+            start: out.as_mut_ptr(),
+            stride: columns,
+            add: false,
+        }
+    }
+}
+
+/// out = `factor` left x right, or added to `out`.
 ///
 /// # Safety
 /// The output memory is not accessed by anyone else meanwhile, and is initialised if the
@@ -99,8 +123,8 @@ pub fn product(left: View, right: View) -> Vec<f32> {
 pub(super) unsafe fn multiply(
     left: View,
     right: View,
-    (out, stride): (*mut f32, usize),
-    (factor, add): (f32, bool),
+    factor: f32,
+    out: Destination,
     threads: usize,
 ) {
     let ([m, k], [k_right, n]) = (left.shape, right.shape);
@@ -121,17 +145,17 @@ pub(super) unsafe fn multiply(
             m,
             n,
             k,
-            out,
+            out.start,
             1,
-            stride as isize,
-            add,
+            out.stride as isize,
+            out.add,
             left.values.as_ptr(),
             left_across,
             left_down,
             right.values.as_ptr(),
             right_across,
             right_down,
-            f32::from(u8::from(add)),
+            f32::from(u8::from(out.add)),
             factor,
             false,
             false,

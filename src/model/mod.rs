@@ -1,23 +1,22 @@
 //! The image and text towers, written once on candle tensors for every device and precision.
 //!
 //! On a CPU the layers call `kernel` through candle's custom ops; elsewhere, and as the reference
-//! in tests, the same layers are plain candle. [`gradient`] implements the transformers again, with
-//! backward passes and weights that change.
+//! in tests, the same layers are plain candle. `train::network` implements the transformers again,
+//! with backward passes and weights that change.
 
 pub(crate) mod attention;
-mod batch;
 mod block;
 pub mod device;
 mod layer;
 mod resnet;
 pub(crate) mod sequences;
-mod smoothing;
 mod text_transformer;
 mod vision_transformer;
 mod weights;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
+use rayon::ThreadPool;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::architecture::{Architecture, ImageTower, Tower};
@@ -206,4 +205,51 @@ fn unit_length(embeddings: Tensor) -> Result<Tensor> {
             .for_each(|v| *v = (f64::from(*v) / norm) as f32);
     }
     Ok(Tensor::from_vec(values, (n, dim), &Device::Cpu)?)
+}
+
+/// Runs `encode` on parts of `pixels` [n, 3, size, size], one part per core, in order: [n,
+/// embed_dim].
+///
+/// Threads that share a layer wait for each other at every join, so only a single image is shared.
+pub(super) fn one_image_a_core(
+    pixels: &Tensor,
+    encode: impl Fn(&Tensor) -> Result<Tensor> + Sync,
+) -> Result<Tensor> {
+    let n = pixels.dim(0)?;
+    let threads = rayon::current_num_threads().min(n);
+    if n == 1 || threads == 1 {
+        return encode(pixels);
+    }
+    let share = n.div_ceil(threads);
+    let starts: Vec<usize> = (0..n).step_by(share).collect();
+    let run = |start: usize| -> Result<Tensor> {
+        let part = pixels.narrow(0, start, share.min(n - start))?;
+        one_thread()?.install(|| encode(&part))
+    };
+    let parts: Vec<Result<Tensor>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = starts
+            .iter()
+            .map(|&start| {
+                let run = &run;
+                scope.spawn(move || run(start))
+            })
+            .collect();
+        workers
+            .into_iter()
+            .map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    });
+    Ok(Tensor::cat(
+        &parts.into_iter().collect::<Result<Vec<_>>>()?,
+        0,
+    )?)
+}
+
+/// A pool in which the kernels use one thread.
+fn one_thread() -> Result<ThreadPool> {
+    Ok(rayon::ThreadPoolBuilder::new().num_threads(1).build()?)
 }

@@ -3,10 +3,10 @@
 use anyhow::Result;
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor, bail};
 
-use super::batch::one_image_a_core;
 use super::block::{Group, Transformer};
 use super::device::Compute;
 use super::layer::{LayerNorm, Linear};
+use super::one_image_a_core;
 use super::sequences::Sequences;
 use super::weights::Weights;
 use crate::checkpoint::architecture::VisionTransformer as Sizes;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::input::dataset::{Matched, Matching, Order, match_classes};
+use crate::input::dataset::{LabelOrder, Matched, Matching, match_classes};
 use crate::input::prompt::{LabelSet, Templates};
 use crate::input::text_file::{Table, usual_separator};
 use crate::input::{dataset, prompt, text_file};
@@ -177,7 +177,7 @@ impl<'a> LabelSource<'a> {
             .collect();
         // A probe's classes are in the order of its training data, so class numbers do not refer to
         // it.
-        let matched = match_classes(&names, &matching, Order::Differs("of the probe"))
+        let matched = match_classes(&names, &matching, LabelOrder::Differs("of the probe"))
             .with_context(|| format!("cannot use the classes of {}", probe.path().display()))?;
         let label_of_class = report_matches(matched, console);
         let labels: Vec<String> = (set.classes.iter())
@@ -241,11 +241,11 @@ fn facts(args: &LabelArgs, set: &LabelSet, none: Option<&NoneTexts>) -> Result<L
 }
 
 /// Whether class numbers are indices into the labels.
-fn order(args: &LabelArgs) -> Order<'_> {
+fn order(args: &LabelArgs) -> LabelOrder<'_> {
     let set = args.labels_file.as_deref().and_then(Path::to_str);
     match set {
-        Some(set) if !prompt::counts_classes(set) => Order::Differs(set),
-        _ => Order::Counts,
+        Some(set) if !prompt::counts_classes(set) => LabelOrder::Differs(set),
+        _ => LabelOrder::Counts,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::input::prompt::{Class, LabelSet, Templates};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::run::flags::{LabelArgs, NoneArgs};
-use crate::task::class_embedding::ClassEmbeddings;
+use crate::task::embeddings::ClassEmbeddings;
 use crate::task::zero_shot::{Classifier, Score};
 
 /// The neutral prompt that labels are compared with under `--score sigmoid`.

@@ -10,9 +10,10 @@ use super::Console;
 use super::session::Session;
 use crate::checkpoint::source::{Presence, Reference};
 use crate::checkpoint::{hub, source};
-use crate::embedding::{About, Dtype, Kind, Matrix, sidecar_of, split_array};
+use crate::embedding::{About, Dtype, Kind, Matrix, sidecar_of};
 use crate::file::digest::hexadecimal;
 use crate::input::image::Alpha;
+use crate::input::paths::split_name;
 use crate::run::flags::{DecodeArgs, EngineArgs, ModelArgs, ModelChoice};
 
 /// A file that was made with a model.
@@ -315,7 +316,7 @@ impl Foreign<'_> {
     }
 
     fn sidecar(&self) -> String {
-        let (file, _) = split_array(self.path);
+        let (file, _) = split_name(self.path);
         sidecar_of(&file).display().to_string()
     }
 }

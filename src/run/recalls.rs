@@ -9,8 +9,8 @@ use crate::output::ImageName;
 use crate::output::evaluation::Recalls;
 use crate::run::pipeline::Known;
 use crate::run::session::Stop;
+use crate::task::embeddings::TextEmbeddings;
 use crate::task::retrieval::{Pairs, Retrieval, retrieve};
-use crate::task::text_embedding::TextEmbeddings;
 
 /// Captions per batch.
 const TOGETHER: usize = 256;

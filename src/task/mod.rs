@@ -2,10 +2,9 @@
 //! and prints nothing.
 
 pub mod calibration;
-pub mod class_embedding;
+pub mod embeddings;
 pub mod linear_probe;
 pub mod metric;
 pub mod retrieval;
 pub mod search;
-pub mod text_embedding;
 pub mod zero_shot;

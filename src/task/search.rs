@@ -8,7 +8,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use crate::kernel::row_products;
+use crate::kernel::streamed_products;
 
 /// Values of vectors per block: a quarter of a megabyte stays in the L2 cache
 /// while several queries use it.
@@ -141,7 +141,7 @@ impl Best {
         let heaps = self.heaps.chunks_mut(QUERIES);
         for (queries, heaps) in queries.chunks(QUERIES * dim).zip(heaps) {
             self.scores.resize(heaps.len() * range.len(), 0.0);
-            row_products(queries, rows, dim, &mut self.scores);
+            streamed_products(queries, rows, dim, &mut self.scores);
             let lines = self.scores.chunks_exact(range.len());
             for (heap, line) in heaps.iter_mut().zip(lines) {
                 for (row, score) in range.clone().zip(line) {

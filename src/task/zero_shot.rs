@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 
-use super::class_embedding::ClassEmbeddings;
+use super::embeddings::ClassEmbeddings;
 
 /// The score by which an image's classes are ranked and reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

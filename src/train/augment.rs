@@ -59,13 +59,13 @@ fn crop(image: &RgbImage, random: &mut impl RngCore) -> Option<RgbImage> {
         if (1..=image.width).contains(&width) && (1..=image.height).contains(&height) {
             let left = (places.0 * (image.width - width + 1) as f64) as usize;
             let top = (places.1 * (image.height - height + 1) as f64) as usize;
-            return Some(cut(image, (left, top), (width, height)));
+            return Some(cut(image, left, top, width, height));
         }
     }
     None
 }
 
-fn cut(image: &RgbImage, (left, top): (usize, usize), (width, height): (usize, usize)) -> RgbImage {
+fn cut(image: &RgbImage, left: usize, top: usize, width: usize, height: usize) -> RgbImage {
     let row = |y: usize| &image.pixels[((top + y) * image.width + left) * 3..][..width * 3];
     RgbImage {
         width,

@@ -47,7 +47,7 @@ pub fn loss(outputs: &Outputs, logarithm: f64, objective: &Objective) -> Result<
     let images = Unit::new(outputs.images, dim);
     let long = Unit::new(outputs.long, dim);
     let smoothing = objective.label_smoothing;
-    let first = contrast(&images.rows, &long.rows, dim, (logarithm, smoothing));
+    let first = contrast(&images.rows, &long.rows, dim, logarithm, smoothing);
     let mut result = Loss {
         total: first.value,
         long: first.value,
@@ -66,7 +66,7 @@ pub fn loss(outputs: &Outputs, logarithm: f64, objective: &Objective) -> Result<
         };
         let reduced = principal.as_ref().map(Principal::rows);
         let left = reduced.as_deref().unwrap_or(&images.rows);
-        let mut second = contrast(left, &short.rows, dim, (logarithm, smoothing));
+        let mut second = contrast(left, &short.rows, dim, logarithm, smoothing);
         second.weigh(objective.short_weight);
         result.total += second.value * objective.short_weight;
         result.short = Some(second.value);
@@ -145,7 +145,7 @@ impl Contrast {
 /// The mean of the cross entropies of images over texts and of texts over images, with logits
 /// `exp(logarithm) left right^T`, and smoothed labels: (1 - e) for the pair itself plus e / n for
 /// every pair.
-fn contrast(left: &[f32], right: &[f32], dim: usize, (logarithm, e): (f64, f64)) -> Contrast {
+fn contrast(left: &[f32], right: &[f32], dim: usize, logarithm: f64, e: f64) -> Contrast {
     let n = left.len() / dim;
     let scale = logarithm.exp();
     let mut logits = product(View::new(left, [n, dim]), View::new(right, [n, dim]).t());

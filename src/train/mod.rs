@@ -15,7 +15,6 @@ mod moments;
 pub mod network;
 mod principal;
 mod settings;
-mod state;
 mod step;
 mod trainer;
 

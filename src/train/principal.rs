@@ -205,7 +205,7 @@ mod tests {
     }
 
     /// The loss sum(weight * reduced).
-    fn loss(rows: &[f64], (n, dim, rank): (usize, usize, usize), weight: &[f32]) -> f64 {
+    fn loss(rows: &[f64], [n, dim, rank]: [usize; 3], weight: &[f32]) -> f64 {
         // Finite differences in f64 need rows in f64: the same arithmetic on a matrix.
         let mut centred = Matrix::new(dim, rows.to_vec());
         let mean = centred.mean();
@@ -227,7 +227,7 @@ mod tests {
             let principal = Principal::new(&rows, dim, rank).unwrap();
             let found = principal.backward(&weight);
             let mut wide: Vec<f64> = rows.iter().map(|x| f64::from(*x)).collect();
-            let sizes = (n, dim, rank);
+            let sizes = [n, dim, rank];
             let value: f64 = principal
                 .rows()
                 .iter()

@@ -5,8 +5,8 @@
 use std::path::Path;
 
 use longclip::checkpoint::Checkpoint;
-use longclip::checkpoint::architecture::Stated;
 use longclip::checkpoint::hub;
+use longclip::checkpoint::sizes::Stated;
 use longclip::checkpoint::source;
 use longclip::input::image::{self, DecodeOptions};
 use longclip::input::tokenizer::{self, LongText};

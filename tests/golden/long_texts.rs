@@ -3,7 +3,7 @@
 use longclip::checkpoint::architecture::Activation;
 use longclip::input::tokenizer::{Fitted, LongText, fit};
 use longclip::model::Clip;
-use longclip::task::class_embedding::ClassEmbeddings;
+use longclip::task::embeddings::ClassEmbeddings;
 use serde_json::Value;
 
 use super::{Expected, assert_close, computes, json, load, unpack};

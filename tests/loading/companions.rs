@@ -1,10 +1,11 @@
 //! The files next to the weights: which one is used, and what `convert` keeps of it.
 
-use longclip::checkpoint::architecture::{Activation, Stated};
+use longclip::checkpoint::architecture::Activation;
 use longclip::checkpoint::config::ModelConfig;
 use longclip::checkpoint::export::{self, Layout, Options};
 use longclip::checkpoint::inspect::inspect;
 use longclip::checkpoint::metadata;
+use longclip::checkpoint::sizes::Stated;
 use longclip::checkpoint::source::{self, ModelFiles};
 use longclip::checkpoint::{Checkpoint, hub};
 use longclip::input::preprocess::{CropOffset, Resize};

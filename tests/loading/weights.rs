@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use longclip::checkpoint::architecture::{Activation, Heads, Stated};
+use longclip::checkpoint::architecture::Activation;
+use longclip::checkpoint::sizes::{Heads, Stated};
 use longclip::checkpoint::source::resolve;
 use longclip::checkpoint::{Checkpoint, hub};
 use safetensors::Dtype;

@@ -1,10 +1,16 @@
-//! A tensor to be written: parts of stored tensors, and an element type.
+//! A tensor to be written: parts of stored tensors, and an element type; and files of them as
+//! safetensors.
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use anyhow::{Result, bail, ensure};
+use safetensors::Dtype as FileDtype;
+use serde_json::json;
 
 use crate::checkpoint::container::{Dtype, StoredTensor};
+use crate::checkpoint::metadata::Metadata;
+use crate::file::safetensors::{Planned, header_bytes};
 
 /// Element types for writing weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +29,14 @@ impl FloatType {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    fn in_safetensors(self) -> FileDtype {
+        match self {
+            Self::F32 => FileDtype::F32,
+            Self::F16 => FileDtype::F16,
+            Self::Bf16 => FileDtype::BF16,
         }
     }
 
@@ -136,4 +150,28 @@ impl Entry {
         }
         Ok(bytes)
     }
+}
+
+/// Writes `entries` as safetensors, with `metadata` in the header.
+pub(super) fn safetensors(
+    sink: &mut impl Write,
+    entries: &[Entry],
+    metadata: &Metadata,
+) -> Result<()> {
+    // Wider types first, so that all are aligned.
+    let mut order: Vec<&Entry> = entries.iter().collect();
+    order.sort_by_key(|entry| std::cmp::Reverse(entry.dtype.size()));
+    let planned = order.iter().map(|entry| Planned {
+        name: &entry.name,
+        dtype: entry.dtype.in_safetensors(),
+        shape: &entry.shape,
+    });
+    sink.write_all(&header_bytes(json!(metadata), planned, 8))?;
+    for entry in order {
+        for bytes in entry.chunks() {
+            sink.write_all(&bytes?)?;
+        }
+        entry.release();
+    }
+    Ok(())
 }

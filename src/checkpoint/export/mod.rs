@@ -6,8 +6,6 @@ mod config;
 mod entry;
 mod names;
 mod pytorch;
-mod safetensors;
-mod tokenizer;
 
 use std::fs;
 use std::io::{BufWriter, Write};
@@ -21,9 +19,10 @@ use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
 use crate::file::atomic::AtomicFile;
 use crate::input::preprocess::{Preprocess, Resize};
-use crate::output::suffix::{self, Suffix};
-
+use crate::output::suffix;
+use crate::output::suffix::Suffix;
 use entry::Entry;
+
 pub use entry::FloatType;
 
 /// The library whose tensor names and files to write.
@@ -114,7 +113,7 @@ pub fn write_tensors(path: &Path, tensors: &Tensors, metadata: &Metadata) -> Res
     let entries = entries.collect::<Result<Vec<_>>>()?;
     let file = AtomicFile::create_alone(path)?;
     let mut sink = BufWriter::with_capacity(1 << 20, file.sink()?);
-    safetensors::write(&mut sink, &entries, metadata)
+    entry::safetensors(&mut sink, &entries, metadata)
         .and_then(|()| Ok(sink.flush()?))
         .with_context(|| format!("cannot write {}", path.display()))?;
     drop(sink);
@@ -167,7 +166,7 @@ fn folder(
     let (texts, weight_file, kind) = match layout {
         Layout::HuggingFace => {
             let mut texts = config::hugging_face(checkpoint)?;
-            texts.extend(tokenizer::files(checkpoint.architecture.context_length)?);
+            texts.extend(config::tokenizer(checkpoint.architecture.context_length)?);
             (texts, "model.safetensors", FileKind::Safetensors)
         }
         Layout::OpenClip => (
@@ -215,7 +214,7 @@ fn weights(
     let file = AtomicFile::create(path)?;
     let mut sink = BufWriter::with_capacity(1 << 20, file.sink()?);
     let written = match kind {
-        FileKind::Safetensors => safetensors::write(&mut sink, entries, metadata),
+        FileKind::Safetensors => entry::safetensors(&mut sink, entries, metadata),
         FileKind::PyTorch => pytorch::write(&mut sink, entries),
     };
     written

@@ -7,8 +7,9 @@ use serde::Deserialize;
 use ureq::http::{HeaderMap, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use super::address::{encode, next_address, origin, resolve_url};
-use super::answer::{Answer, Facts, Fault, broken, refusal};
+use super::answer::{
+    Answer, Facts, Fault, broken, encode, next_address, origin, refusal, resolve_url,
+};
 use super::name::{check_commit, excerpt};
 use super::{Progress, Repository, Settings};
 

@@ -10,13 +10,10 @@
 //! cache only after its length and its hash agree with the announced ones.
 //! The user's token goes to the endpoint's own origin and nowhere else.
 
-mod address;
 mod answer;
 mod cache;
 mod client;
-mod digest;
 mod name;
-mod remove;
 mod settings;
 mod stored;
 mod transfer;
@@ -30,11 +27,11 @@ use anyhow::Context as _;
 
 use cache::RepositoryCache;
 use client::Client;
+
 pub use client::Listing;
 pub use name::{Repository, check_file_name};
-pub use remove::Removed;
 pub use settings::{Settings, Token};
-pub use stored::{Content, Stored, StoredFile};
+pub use stored::{Content, Removed, Stored, StoredFile};
 pub use verify::Condition;
 
 /// Progress of a transfer, reported to the caller.
@@ -235,7 +232,7 @@ impl<'a> Hub<'a> {
 
     /// The URL of a file, for use in a browser.
     pub fn address(&self, file: &str) -> String {
-        address::resolve_url(
+        answer::resolve_url(
             &self.settings.endpoint,
             self.repository,
             self.repository.revision(),

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use super::answer::{Answer, Fault};
 use super::cache::{RepositoryCache, cannot_write, open_partial, settle};
 use super::client::{Client, Patience, RemoteFile};
-use super::digest::Digest;
+use super::verify::Digest;
 use super::{Unavailable, name};
 
 /// A try that received at least this many bytes does not count as failed.

@@ -5,7 +5,6 @@
 
 pub mod canonical;
 mod geometric;
-mod hugging_face;
 mod openai;
 mod unknown;
 mod wrapper;
@@ -13,8 +12,8 @@ mod wrapper;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Tensors;
-use super::architecture::Code;
 use super::container::StoredTensor;
+use super::sizes::Code;
 
 /// One scheme of tensor names.
 trait WeightLayout: Sync {
@@ -26,7 +25,7 @@ trait WeightLayout: Sync {
     fn to_canonical(&self, tensors: Tensors) -> Result<Tensors>;
 }
 
-const LAYOUTS: [&dyn WeightLayout; 2] = [&hugging_face::HuggingFace, &openai::OpenAi];
+const LAYOUTS: [&dyn WeightLayout; 2] = [&HuggingFace, &openai::OpenAi];
 
 /// The name of the layout that openai/CLIP publishes.
 pub const OPENAI: &str = "openai";
@@ -163,4 +162,47 @@ fn scalar_logits(tensors: &mut Tensors) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The names of transformers, which are the canonical ones; some files say `text_model` twice.
+struct HuggingFace;
+
+const SECOND_POSITIONS: &str = "text_model.embeddings.position_embedding_res";
+
+impl WeightLayout for HuggingFace {
+    fn name(&self, tensors: &Tensors) -> &'static str {
+        if tensors
+            .keys()
+            .any(|name| undouble(name) == SECOND_POSITIONS)
+        {
+            LONG_CLIP_HUGGING_FACE
+        } else {
+            HUGGING_FACE
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        name.starts_with("text_model.") || name.starts_with("vision_model.")
+    }
+
+    fn to_canonical(&self, tensors: Tensors) -> Result<Tensors> {
+        let mut tensors = rename(tensors, |name| Ok(undouble(name)))?;
+        if let Some(second) = tensors.remove(SECOND_POSITIONS) {
+            fold_positions(&mut tensors, TEXT_POSITIONS, second)?;
+        }
+        scalar_logits(&mut tensors)?;
+        Ok(tensors)
+    }
+}
+
+/// `text_model.text_model.x` -> `text_model.x`, and the same for the image tower.
+fn undouble(name: &str) -> String {
+    for tower in ["text_model.", "vision_model."] {
+        if let Some(rest) = name.strip_prefix(tower)
+            && rest.starts_with(tower)
+        {
+            return rest.to_owned();
+        }
+    }
+    name.to_owned()
 }

@@ -1,33 +1,12 @@
-//! Chooses the files of a folder or repository that form the model.
+//! Chooses the weights among the files of a folder or repository.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::bail;
 use serde_json::Value;
 
+use super::files::OPEN_CLIP_CONFIG;
 use crate::checkpoint::hub::check_file_name;
-
-pub(super) const CONFIG: &str = "config.json";
-pub(super) const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
-pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
-pub(super) const PROCESSOR: &str = "processor_config.json";
-pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
-pub(super) const VOCABULARY: &str = "vocab.json";
-pub(super) const MERGES: &str = "merges.txt";
-pub(super) const TOKENIZER: &str = "tokenizer.json";
-
-/// All files next to the weights that are read.
-pub(super) const COMPANIONS: [&str; 8] = [
-    CONFIG,
-    OPEN_CLIP_CONFIG,
-    PREPROCESSOR,
-    PROCESSOR,
-    VOCABULARY,
-    MERGES,
-    TOKENIZER,
-    TOKENIZER_CONFIG,
-];
 
 /// The standard names of weight files, best first. They show which program wrote the
 /// folder, so the configuration next to them belongs to them.
@@ -42,10 +21,8 @@ const USUAL: [&str; 6] = [
 
 /// The ones that open_clip writes. timm's repositories have them next to timm's own image tower,
 /// which is named as transformers names whole models.
-const OPEN_CLIP: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
-
-/// The configuration that belongs to transformers if the weights do.
-const OF_TRANSFORMERS: [&str; 3] = [CONFIG, PREPROCESSOR, "processor_config.json"];
+pub(super) const OPEN_CLIP: [&str; 2] =
+    ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
 
 /// Maximum size of a config.json in bytes.
 const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
@@ -71,27 +48,11 @@ const OTHERS: [(&str, &str); 5] = [
     ("openvino_model.bin", "OpenVINO"),
 ];
 
-/// Maximum size of an index of shards, in bytes.
-const INDEX_LIMIT_BYTES: u64 = 16 << 20;
-
 /// Whether a file of this name has configuration files next to it. For any other file (a lone `.pt`
 /// among downloads) they may belong to something else.
 pub(super) fn has_companions(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
     USUAL.contains(&name)
-}
-
-/// The configuration files without which a model with this weight file is incomplete,
-/// unless its publisher has none.
-pub(super) fn needed_companions(file: &str) -> &'static [&'static str] {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    if !has_companions(file) {
-        &[]
-    } else if name.starts_with("open_clip_") {
-        &[OPEN_CLIP_CONFIG]
-    } else {
-        &[CONFIG, PREPROCESSOR]
-    }
 }
 
 /// Whether a name has the extension of a weight file.
@@ -113,20 +74,6 @@ fn is_own_name(name: &str, endings: &[&str]) -> bool {
         && !is_shard()
         && !name.ends_with("openvino_model.bin")
         && check_file_name(name).is_ok()
-}
-
-/// Whether the file lists shards instead of holding weights.
-pub(super) fn is_index(name: &str) -> bool {
-    name.ends_with(".index.json")
-}
-
-/// Whether `config` next to open_clip's `weights` belongs to other weights: if open_clip's own
-/// configuration is present too, only that one is theirs.
-pub(super) fn is_strangers(config: &str, weights: &Path, has_open_clip_config: bool) -> bool {
-    let name = weights.file_name().and_then(|name| name.to_str());
-    has_open_clip_config
-        && OF_TRANSFORMERS.contains(&config)
-        && name.is_some_and(|name| OPEN_CLIP.contains(&name))
 }
 
 /// Whether config.json is needed to decide which of these files are the model: open_clip's or those
@@ -245,16 +192,6 @@ fn for_others(names: &[String]) -> String {
     }
 }
 
-/// The repository that `folder` in the hub's cache belongs to.
-pub(super) fn cached_repository(folder: &Path) -> Option<String> {
-    let name = folder.file_name()?.to_str()?.strip_prefix("models--")?;
-    let (owner, name) = name.split_once("--")?;
-    folder
-        .join("snapshots")
-        .is_dir()
-        .then(|| format!("{owner}/{name}"))
-}
-
 /// Standard weight files and ONNX files in the subfolders of `folder`, for the error of [`choose`].
 pub(super) fn deeper(folder: &Path, inside: &str) -> Vec<String> {
     let names = USUAL
@@ -275,42 +212,10 @@ fn listed(names: &[&String]) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// The shards that an index names, in name order, each a plain file name.
-///
-/// # Errors
-/// When the file is not an index, or names something outside its folder.
-pub(super) fn shards(index: &Path) -> anyhow::Result<Vec<String>> {
-    let place = index.display();
-    let bytes = index
-        .metadata()
-        .with_context(|| format!("cannot read {place}"))?
-        .len();
-    ensure!(
-        bytes <= INDEX_LIMIT_BYTES,
-        "{place} has {bytes} bytes, too many for an index of shards"
-    );
-    let content = std::fs::read(index).with_context(|| format!("cannot read {place}"))?;
-    let content: Value = serde_json::from_slice(&content)
-        .with_context(|| format!("{place} is not an index of shards: not JSON"))?;
-    let map = content.get("weight_map").and_then(Value::as_object);
-    let map = map.with_context(|| format!("{place} is not an index of shards: no weight_map"))?;
-    let mut shards = BTreeSet::new();
-    for (tensor, shard) in map {
-        let shard = shard
-            .as_str()
-            .filter(|name| !name.contains('/') && check_file_name(name).is_ok())
-            .with_context(|| {
-                format!("{place} puts {tensor:?} into {shard}, which is not a plain file name")
-            })?;
-        shards.insert(shard.to_owned());
-    }
-    ensure!(!shards.is_empty(), "{place} does not name any shards");
-    Ok(shards.into_iter().collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::source::files::CONFIG;
 
     fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(|name| (*name).to_owned()).collect()
@@ -406,20 +311,6 @@ mod tests {
             "model.safetensors",
             "pytorch_model.bin"
         ])));
-        for (file, weights, has_own, expected) in [
-            (CONFIG, "x/open_clip_model.safetensors", true, true),
-            (CONFIG, "x/open_clip_model.safetensors", false, false),
-            (CONFIG, "x/model.safetensors", true, false),
-            (
-                OPEN_CLIP_CONFIG,
-                "x/open_clip_model.safetensors",
-                true,
-                false,
-            ),
-            (VOCABULARY, "x/open_clip_model.safetensors", true, false),
-        ] {
-            assert_eq!(is_strangers(file, Path::new(weights), has_own), expected);
-        }
     }
 
     #[test]
@@ -459,44 +350,6 @@ mod tests {
         for (list, expected) in cases {
             let error = choose(&names(list), "here", None).unwrap_err().to_string();
             assert!(error.contains(expected), "{list:?}: {error}");
-        }
-    }
-
-    #[test]
-    fn an_index_may_name_plain_files_only() {
-        let cases = [
-            (
-                r#"{"weight_map":{"a":"2.bin","b":"1.bin","c":"2.bin"}}"#,
-                Ok(["1.bin", "2.bin"]),
-            ),
-            (
-                r#"{"weight_map":{"a":"../x.bin"}}"#,
-                Err("not a plain file name"),
-            ),
-            (
-                r#"{"weight_map":{"a":"/etc/passwd"}}"#,
-                Err("not a plain file name"),
-            ),
-            (
-                r#"{"weight_map":{"a":"sub/x.bin"}}"#,
-                Err("not a plain file name"),
-            ),
-            (r#"{"weight_map":{"a":7}}"#, Err("not a plain file name")),
-            (r#"{"weight_map":{}}"#, Err("does not name any shards")),
-            (r#"{"metadata":{}}"#, Err("no weight_map")),
-            ("<html>", Err("not JSON")),
-        ];
-        let folder = tempfile::tempdir().unwrap();
-        let index = folder.path().join("model.safetensors.index.json");
-        for (content, expected) in cases {
-            std::fs::write(&index, content).unwrap();
-            match (shards(&index), expected) {
-                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
-                (Err(error), Err(expected)) => {
-                    assert!(format!("{error:#}").contains(expected), "{error:#}")
-                }
-                (found, _) => panic!("{content}: {found:?}"),
-            }
         }
     }
 }

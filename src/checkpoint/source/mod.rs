@@ -9,19 +9,19 @@
 mod address;
 mod alias;
 mod choice;
-mod found;
+mod files;
 mod known;
-mod local;
 mod pipeline;
 mod remote;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
 use super::hub::{self, Repository, check_file_name};
 pub use alias::{ALIASES, Alias};
-pub use found::found_in_cache;
+pub use files::ModelFiles;
+pub use remote::found_in_cache;
 
 /// Where a model's weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,66 +34,6 @@ pub enum Source {
     BuiltIn,
     /// Local files.
     Files(ModelFiles),
-}
-
-/// The files of one model, all local.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ModelFiles {
-    /// The model name as typed.
-    pub name: String,
-    /// The weights: one file, or all shards of an index in name order.
-    pub weights: Vec<PathBuf>,
-    /// `config.json`.
-    pub config: Option<PathBuf>,
-    /// `open_clip_config.json`.
-    pub open_clip_config: Option<PathBuf>,
-    /// `preprocessor_config.json`.
-    pub preprocessor: Option<PathBuf>,
-    /// `processor_config.json`, which transformers 5 writes instead.
-    pub processor: Option<PathBuf>,
-    /// `vocab.json`.
-    pub vocabulary: Option<PathBuf>,
-    /// `merges.txt`.
-    pub merges: Option<PathBuf>,
-    /// `tokenizer.json`.
-    pub tokenizer: Option<PathBuf>,
-    /// `tokenizer_config.json`.
-    pub tokenizer_config: Option<PathBuf>,
-}
-
-impl ModelFiles {
-    /// The weights, together with the other files of the folder.
-    fn with_companions(name: &str, weights: Vec<PathBuf>, folder: &Path) -> Self {
-        let is_there = |file: &str| folder.join(file).is_file();
-        let has_own = is_there(choice::OPEN_CLIP_CONFIG);
-        let is_strangers = |file: &str| {
-            let mut weights = weights.iter();
-            weights.any(|weights| choice::is_strangers(file, weights, has_own))
-        };
-        let companion =
-            |file: &str| (is_there(file) && !is_strangers(file)).then(|| folder.join(file));
-        Self {
-            name: name.to_owned(),
-            config: companion(choice::CONFIG),
-            open_clip_config: companion(choice::OPEN_CLIP_CONFIG),
-            preprocessor: companion(choice::PREPROCESSOR),
-            processor: companion(choice::PROCESSOR),
-            vocabulary: companion(choice::VOCABULARY),
-            merges: companion(choice::MERGES),
-            tokenizer: companion(choice::TOKENIZER),
-            tokenizer_config: companion(choice::TOKENIZER_CONFIG),
-            weights,
-        }
-    }
-
-    /// The weights only.
-    fn alone(name: &str, weights: Vec<PathBuf>) -> Self {
-        Self {
-            name: name.to_owned(),
-            weights,
-            ..Self::default()
-        }
-    }
 }
 
 /// A parsed model name, not yet looked up.
@@ -199,7 +139,7 @@ pub fn resolve(
 ) -> anyhow::Result<Source> {
     let files = match parse(model)? {
         Reference::BuiltIn => return Ok(Source::BuiltIn),
-        Reference::Path(path) => local::find(model, &path)?,
+        Reference::Path(path) => ModelFiles::find(model, &path)?,
         Reference::Hub { repository, file } => {
             let wanted = remote::Wanted {
                 model,
@@ -219,7 +159,7 @@ pub fn resolve(
 pub fn cached(model: &str, hub: &hub::Settings) -> anyhow::Result<Option<ModelFiles>> {
     match parse(model)? {
         Reference::BuiltIn => Ok(None),
-        Reference::Path(path) => local::find(model, &path).map(Some),
+        Reference::Path(path) => ModelFiles::find(model, &path).map(Some),
         Reference::Hub { repository, file } => {
             let hub = hub::Hub::new(hub, &hub::Silent, &repository)?;
             Ok(remote::in_cache(model, file.as_deref(), &hub).map(|found| found.files))
@@ -255,7 +195,7 @@ pub enum Presence {
 pub fn presence(model: &str, hub: &hub::Settings) -> anyhow::Result<Presence> {
     let (repository, file) = match parse(model)? {
         Reference::BuiltIn => return Ok(Presence::BuiltIn),
-        Reference::Path(path) => return local::find(model, &path).map(Presence::Local),
+        Reference::Path(path) => return ModelFiles::find(model, &path).map(Presence::Local),
         Reference::Hub { repository, file } => (repository, file),
     };
     let place = hub::Hub::new(hub, &hub::Silent, &repository)?;

@@ -1,10 +1,19 @@
-//! Finds a model in a hub repository, or in its cache.
+//! Finds a model in a hub repository, or in its cache; and those in the cache that have no short name.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use super::local::{self, folder_prefix};
-use super::{ModelFiles, choice, pipeline};
-use crate::checkpoint::hub::{self, Hub, Listing};
+use serde_json::Value;
+
+use super::files::{self, ModelFiles, folder_prefix};
+use super::{ALIASES, choice, pipeline};
+use crate::checkpoint::hub::{self, Hub, Listing, Settings, Stored};
+
+/// The supported values of `model_type` in config.json.
+const MODEL_TYPES: [&str; 2] = ["clip", "longclip"];
+/// Maximum size of a config.json in bytes.
+const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
 
 /// A requested model.
 pub(super) struct Wanted<'a> {
@@ -66,44 +75,31 @@ pub(super) fn in_cache(model: &str, file: Option<&str>, hub: &Hub<'_>) -> Option
     let snapshot = hub.snapshot()?;
     let file = match file {
         Some(file) => file.to_owned(),
-        None => local::choose(&snapshot).ok()?,
+        None => files::choose(&snapshot).ok()?,
     };
     let path = snapshot.join(&file);
     if !path.is_file() {
         return None;
     }
-    let files = gather(model, &file, &path).ok()?;
+    let files = ModelFiles::of_file(model, &path).ok()?;
     let prefix = folder_prefix(&file);
     let is_there = |name: &str| snapshot.join(format!("{prefix}{name}")).is_file();
     let is_missing =
         |name: &str| !is_there(name) && !hub.is_known_absent(&format!("{prefix}{name}"));
-    let needed = choice::needed_companions(&file).iter().copied();
+    let needed = files::needed_companions(&file).iter().copied();
     let mut missing: Vec<_> = needed.filter(|name| is_missing(name)).collect();
     // Either file may hold the image processor; a cache from an older version has only one of them.
-    if let Some(at) = missing
-        .iter()
-        .position(|name| *name == choice::PREPROCESSOR)
-    {
-        if is_there(choice::PROCESSOR) {
+    if let Some(at) = missing.iter().position(|name| *name == files::PREPROCESSOR) {
+        if is_there(files::PROCESSOR) {
             missing.remove(at);
         }
-    } else if choice::needed_companions(&file).contains(&choice::PREPROCESSOR)
-        && !is_there(choice::PREPROCESSOR)
-        && is_missing(choice::PROCESSOR)
+    } else if files::needed_companions(&file).contains(&files::PREPROCESSOR)
+        && !is_there(files::PREPROCESSOR)
+        && is_missing(files::PROCESSOR)
     {
-        missing.push(choice::PROCESSOR);
+        missing.push(files::PROCESSOR);
     }
     Some(InCache { missing, files })
-}
-
-/// The files on disk, as a model.
-fn gather(model: &str, file: &str, path: &Path) -> anyhow::Result<ModelFiles> {
-    let weights = local::weights(path)?;
-    if !choice::has_companions(file) {
-        return Ok(ModelFiles::alone(model, weights));
-    }
-    let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    Ok(ModelFiles::with_companions(model, weights, folder))
 }
 
 fn fetch(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFiles> {
@@ -111,7 +107,7 @@ fn fetch(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFiles> {
         && !choice::has_companions(file)
     {
         let path = fetch_weights(file, None, hub)?;
-        return gather(wanted.model, file, &path);
+        return ModelFiles::of_file(wanted.model, &path);
     }
     let listing = hub.list()?;
     let file = match wanted.file {
@@ -122,7 +118,7 @@ fn fetch(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFiles> {
     fetch_companions(&folder_prefix(&file), &listing, hub)?;
     let path = fetch_weights(&file, Some(&listing.commit), hub)?;
     hub.remember_commit(&listing.commit)?;
-    gather(wanted.model, &file, &path)
+    ModelFiles::of_file(wanted.model, &path)
 }
 
 /// The weights (or their index) in a repository, or in the folder that its pipeline names.
@@ -142,7 +138,7 @@ fn choose(listing: &Listing, hub: &Hub<'_>) -> anyhow::Result<String> {
     let names = names.filter_map(|name| name.strip_prefix(&inside).map(str::to_owned));
     let names: Vec<String> = names.collect();
     let config = match choice::needs_config(&names) {
-        true => fetch_if_there(&format!("{inside}{}", choice::CONFIG))?,
+        true => fetch_if_there(&format!("{inside}{}", files::CONFIG))?,
         false => None,
     };
     let place = format!("the repository {}", hub.repository());
@@ -153,8 +149,8 @@ fn choose(listing: &Listing, hub: &Hub<'_>) -> anyhow::Result<String> {
 /// Downloads the weights; for an index, also its shards.
 fn fetch_weights(file: &str, commit: Option<&str>, hub: &Hub<'_>) -> anyhow::Result<PathBuf> {
     let path = hub.fetch(file, commit)?;
-    if choice::is_index(file) {
-        for shard in choice::shards(&path)? {
+    if files::is_index(file) {
+        for shard in files::shards(&path)? {
             hub.fetch(&format!("{}{shard}", folder_prefix(file)), commit)?;
         }
     }
@@ -163,7 +159,7 @@ fn fetch_weights(file: &str, commit: Option<&str>, hub: &Hub<'_>) -> anyhow::Res
 
 /// Downloads those files next to the weights that are in the listing, and records which are not.
 fn fetch_companions(prefix: &str, listing: &Listing, hub: &Hub<'_>) -> anyhow::Result<()> {
-    for companion in choice::COMPANIONS {
+    for companion in files::COMPANIONS {
         let name = format!("{prefix}{companion}");
         if listing.files.contains(&name) {
             hub.fetch(&name, Some(&listing.commit))?;
@@ -200,4 +196,91 @@ fn ways_out(wanted: &Wanted<'_>, hub: &Hub<'_>, what: &str) -> String {
          tiny, which needs no network but knows only drawn images",
         hub.folder().display()
     )
+}
+
+/// The names of the cached repositories that look like CLIP and have no short name, as `--model`
+/// accepts them: `OWNER/REPO`, with `@COMMIT` if the cache does not know the commit of `main`.
+#[must_use]
+pub fn found_in_cache(hub: &Settings) -> Vec<String> {
+    let mut names = Vec::new();
+    for repository in Stored::all(hub) {
+        let id = repository.id();
+        if ALIASES.iter().any(|alias| alias.repository == id) {
+            continue;
+        }
+        let Some(stored) = Stored::open(hub, &repository) else {
+            continue;
+        };
+        let snapshots = stored.folder().join("snapshots");
+        let mut commits = stored.commits();
+        let main = stored.commit().filter(|main| commits.contains(main));
+        if main.is_some() {
+            commits.retain(|commit| Some(commit) == main.as_ref());
+        }
+        for commit in commits {
+            if !looks_like_clip(&snapshots.join(&commit)) {
+                continue;
+            }
+            names.push(match main {
+                Some(_) => id.to_owned(),
+                None => format!("{id}@{commit}"),
+            });
+        }
+    }
+    names
+}
+
+fn looks_like_clip(snapshot: &Path) -> bool {
+    let folder = snapshot.join(pipeline::clip_folder_in(snapshot).unwrap_or_default());
+    folder.join(files::OPEN_CLIP_CONFIG).is_file()
+        || model_type(&folder.join(files::CONFIG))
+            .is_some_and(|found| MODEL_TYPES.contains(&found.as_str()))
+}
+
+fn model_type(config: &Path) -> Option<String> {
+    let mut content = Vec::new();
+    let file = File::open(config).ok()?;
+    file.take(CONFIG_LIMIT_BYTES)
+        .read_to_end(&mut content)
+        .ok()?;
+    let config: Value = serde_json::from_slice(&content).ok()?;
+    config.get("model_type")?.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+    #[test]
+    fn only_what_looks_like_clip_is_found() {
+        let cache = tempfile::tempdir().unwrap();
+        let write = |path: &str, content: &str| {
+            let path = cache.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        let snapshot = |id: &str| format!("models--{id}/snapshots/{COMMIT}");
+        for (id, file, content) in [
+            ("a--clip", "config.json", r#"{"model_type":"clip"}"#),
+            ("a--long", "config.json", r#"{"model_type":"longclip"}"#),
+            ("a--bert", "config.json", r#"{"model_type":"bert"}"#),
+            ("a--odd", "config.json", "<html>"),
+            ("a--open", "open_clip_config.json", "{}"),
+            (
+                "openai--clip-vit-base-patch32",
+                "config.json",
+                r#"{"model_type":"clip"}"#,
+            ),
+        ] {
+            write(&format!("{}/{file}", snapshot(id)), content);
+        }
+        write("models--a--clip/refs/main", COMMIT);
+        write("models--a--clip/snapshots/unfinished/config.json", "{}");
+        let settings = Settings::new("http://h", Some(cache.path().to_owned()));
+        let pinned = |id: &str| format!("{id}@{COMMIT}");
+        let expected = ["a/clip".to_owned(), pinned("a/long"), pinned("a/open")];
+        assert_eq!(found_in_cache(&settings), expected);
+    }
 }

@@ -12,9 +12,10 @@ mod unpack;
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
-use super::architecture::{self, Activation, Architecture, Code, Heads, Sizes, Stated};
+use super::architecture::{Activation, Architecture};
 use super::config::ModelConfig;
 use super::container::StoredTensor;
+use super::sizes::{self, Code, Heads, Sizes, Stated};
 use super::{Checkpoint, Tensors, layout};
 use crate::file::digest::hexadecimal;
 use crate::input::preprocess::Preprocess;
@@ -106,7 +107,7 @@ fn shapes(header: &Header) -> Result<Tensors> {
 /// The dimensions from the shapes, checked to be those of a complete CLIP and to match the header.
 fn sizes(header: &Header, shapes: &Tensors, heads: Heads) -> Result<Sizes> {
     // Its heads have 64 features, like OpenAI's.
-    let sizes = architecture::read(shapes, &ModelConfig::default(), heads, Code::OpenAi)?;
+    let sizes = sizes::read(shapes, &ModelConfig::default(), heads, Code::OpenAi)?;
     let architecture = &sizes.architecture;
     ensure!(
         architecture.vocabulary == VOCABULARY,

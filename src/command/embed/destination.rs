@@ -10,8 +10,7 @@ use anyhow::{Context as _, Result};
 use super::EmbedArgs;
 use super::earlier::{Earlier, StoredAt};
 use crate::embedding;
-use crate::embedding::entries::{Entries, Entry as Found};
-use crate::embedding::journal::Journal;
+use crate::embedding::journal::{Entries, Journal, OwnedEntry};
 use crate::embedding::{About, Entry, Failure, Format, Row, Rows, Take, journal_of, jsonl_line};
 use crate::file::lock::lock;
 use crate::run::{Console, Outcome};
@@ -267,13 +266,13 @@ impl Rows for Ordered<'_> {
             let found = match (place, &self.making.earlier) {
                 (StoredAt::File(_), Some(earlier)) => {
                     let (row, values) = earlier.get(*place)?;
-                    Found::Row(row, values)
+                    OwnedEntry::Row(row, values)
                 }
                 (StoredAt::File(at) | StoredAt::Journal(at), _) => self.entries.get(*at)?,
             };
             match &found {
-                Found::Row(row, embedding) => take(Entry::Row(row, embedding))?,
-                Found::Failed(failure) => take(Entry::Failed(failure))?,
+                OwnedEntry::Row(row, embedding) => take(Entry::Row(row, embedding))?,
+                OwnedEntry::Failed(failure) => take(Entry::Failed(failure))?,
             }
         }
         Ok(())

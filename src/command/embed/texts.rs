@@ -20,7 +20,7 @@ use crate::run::made_with::about;
 use crate::run::session::{Session, Stop};
 use crate::run::texts::{Fitter, quoted};
 use crate::run::{Console, Outcome, advice, texts};
-use crate::task::text_embedding::TextEmbeddings;
+use crate::task::embeddings::TextEmbeddings;
 
 /// Texts per batch, which is also what a kill may lose.
 const BATCH: usize = 64;

@@ -1,7 +1,7 @@
 //! `longclip finetune`: fine-tunes a model on images with captions.
 //!
 //! The whole dataset is validated first, then the run's folder is locked; only then is anything
-//! computed. The steps themselves are in `train`.
+//! computed. The steps themselves are in [`crate::train`].
 
 mod data;
 mod evaluation;

@@ -8,7 +8,7 @@ use super::flags::{FinetuneArgs, LongCaptions, Loss, Train, Variation};
 use super::memory;
 use crate::checkpoint::architecture::Architecture;
 use crate::checkpoint::positions::{CLIP_ROWS, KEPT};
-use crate::input::dataset::pairs::Order;
+use crate::input::dataset::pairs::Batching;
 use crate::train::augment::Augment;
 use crate::train::{Lora, Objective, Optimizer, Schedule, Scope, Settings, Short, Target};
 
@@ -24,7 +24,7 @@ const PCM_RANK: usize = 32;
 /// Everything that the result depends on, apart from model and data.
 pub(super) struct Recipe {
     pub(super) settings: Settings,
-    pub(super) order: Order,
+    pub(super) order: Batching,
     pub(super) augment: Augment,
     /// The total number of steps.
     pub(super) total: usize,
@@ -45,7 +45,7 @@ impl Recipe {
     ) -> Result<Self> {
         let batch = args.steps.batch_size as usize;
         check_batch(args, architecture, pairs)?;
-        let order = Order {
+        let order = Batching {
             pairs,
             batch,
             least: match args.pairs.keep_last {

@@ -9,9 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::DataArgs;
 use super::embedded::Embedded;
-use crate::embedding::split_array;
 use crate::input::dataset;
 use crate::input::dataset::{LabelledOptions, Split, clean};
+use crate::input::paths::split_name;
 use crate::run::Console;
 use crate::run::images::IMAGES;
 
@@ -130,7 +130,7 @@ fn open(
 
 /// Whether a file holds embeddings, judging by its name, or for JSON lines by the first line.
 fn holds_embeddings(path: &Path) -> Result<bool> {
-    let (path, _) = split_array(path);
+    let (path, _) = split_name(path);
     let path = path.as_path();
     let suffix = path
         .extension()

@@ -9,6 +9,7 @@ use super::data::ListedLabels;
 use crate::embedding;
 use crate::embedding::{Embeddings, Kind, NoRows, sidecar_of};
 use crate::input::dataset;
+use crate::input::paths::split_name;
 use crate::output::{ImageName, Name};
 use crate::run::Console;
 use crate::run::made_with::{Foreign, MadeWith};
@@ -54,7 +55,7 @@ impl Embedded {
                     "the rows of {} have no names, but classes are derived from image paths; write \
                      {} with one line {{\"image\": PATH}} per row",
                     path.display(),
-                    sidecar_of(&embedding::split_array(path).0).display()
+                    sidecar_of(&split_name(path).0).display()
                 ),
             }
         }

@@ -15,9 +15,9 @@ use crate::output::report::Image;
 use crate::run::Console;
 use crate::run::labelling::figures;
 use crate::task::linear_probe::logistic::Fit;
-use crate::task::linear_probe::shots::{draw, hold_out, mean_and_deviation};
 use crate::task::linear_probe::{
-    Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training,
+    Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training, draw,
+    hold_out, mean_and_deviation,
 };
 use crate::task::metric::{Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Judge as _, Score};

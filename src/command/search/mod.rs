@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use crate::embedding::split_array;
 use crate::file::atomic::AtomicFile;
+use crate::input::paths::split_name;
 use crate::output::found::{Answer, End, Format, Style};
 use crate::output::{Colour, Name, found};
 use crate::run::engine::Engine;
@@ -163,7 +163,7 @@ impl Asked {
     /// What a query and all that is added to it are recognised by in an index.
     fn own(&self, args: &SearchArgs, query: &Query) -> Option<Own> {
         let added = self.added.0.iter().map(|(_, query)| query);
-        let (index, _) = split_array(&args.index);
+        let (index, _) = split_name(&args.index);
         args.exclude_query
             .then(|| Own::new(std::iter::once(query).chain(added), &index))
     }
@@ -227,7 +227,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     let policy = args.long.policy()?;
     if let Some(path) = args.file.path() {
         advice::check_output(path)?;
-        let (index, _) = split_array(&args.index);
+        let (index, _) = split_name(&args.index);
         advice::check_not_an_input(path, asked.images().chain([&index]), IMAGES)?;
     }
     let (format, style) = format(&args, console)?;

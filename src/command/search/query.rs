@@ -11,7 +11,7 @@ use crate::run::engine::Engine;
 use crate::run::images::{IMAGES, Running};
 use crate::run::session::Stop;
 use crate::run::texts::Fitter;
-use crate::task::text_embedding::TextEmbeddings;
+use crate::task::embeddings::TextEmbeddings;
 
 pub(super) enum Query {
     Text(String),

@@ -16,18 +16,18 @@ mod names;
 pub mod pairs;
 mod parts;
 mod rows;
-mod sidecar;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-pub use captions::{BadCaptions, CaptionOptions, Captioned, Lines, captioned};
-pub use classes::{Matched, Matching, Order, check_single_labels, match_classes};
-pub use names::{Texts, class_number, clean, composed, folder_texts};
-pub use parts::are_parts;
-
 use super::paths::{ImageRule, ImageSource, PathError};
+
+pub use super::text_file::column::class_number;
+pub use captions::{BadCaptions, CaptionLines, CaptionOptions, Captioned, captioned};
+pub use classes::{LabelOrder, Matched, Matching, check_single_labels, match_classes};
+pub use names::{Texts, clean, composed, folder_texts};
+pub use parts::are_parts;
 
 /// One image of a class: its path, or what is wrong with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,7 +128,7 @@ pub fn labelled(path: &Path, options: &LabelledOptions<'_>, rule: ImageRule) -> 
     if !is_folder {
         return manifest::labelled(path, options, rule);
     }
-    if let Some(file) = sidecar::labels(path)? {
+    if let Some(file) = folders::labels(path)? {
         let mut found = manifest::labelled(&file, options, rule)?;
         found.remarks.push(Remark::Note(format!(
             "labels are read from {}",

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use super::names::first_few;
 use super::{Split, not_a_dataset};
-use crate::input::text_file::column::{self, PART, PATH};
+use crate::input::text_file;
+use crate::input::text_file::column::{PART, PATH, first_few};
 use crate::input::text_file::{
-    self, Fields, LONGEST_LINE, Lines, LoneReturn, NamedRows, Table, usual_separator,
+    Fields, LONGEST_LINE, Lines, LoneReturn, NamedRows, Table, column, usual_separator,
 };
 
 /// Columns, and letters of their names, that a message shows at most.
@@ -82,7 +82,7 @@ fn table(path: &Path, columns: &str) -> Result<Rows> {
             let mut table = open()?;
             let mut rows = std::iter::from_fn(move || table.numbered());
             rows.next();
-            Box::new(rows.map(flickr30k))
+            Box::new(rows.map(|(line, row)| (line, row.and_then(flickr30k))))
         }
         false => Box::new(named),
     };
@@ -97,11 +97,7 @@ fn is_flickr30k(named: &NamedRows) -> bool {
 
 /// A row of Flickr30k's table. The published file lacks the separator after the number in one row
 /// (`2199200615.jpg| 4   A dog runs …`).
-fn flickr30k((line, row): (u64, Result<text_file::Row>)) -> Numbered {
-    let row = match row {
-        Ok(row) => row,
-        Err(error) => return (line, Err(error)),
-    };
+fn flickr30k(row: text_file::Row) -> Result<Fields> {
     let comment = match &row.cells[..] {
         [_, _, comment] => Some(comment.as_str()),
         [_, both] => both
@@ -109,14 +105,13 @@ fn flickr30k((line, row): (u64, Result<text_file::Row>)) -> Numbered {
             .and_then(|(number, comment)| number.parse::<u32>().ok().map(|_| comment.trim_start())),
         _ => None,
     };
-    let fields = match (row.cells.first(), comment) {
+    match (row.cells.first(), comment) {
         (Some(image), Some(comment)) => Ok(fields(image, comment)),
         _ => Err(anyhow!(
             "the row has {} fields but the first line has 3",
             row.cells.len()
         )),
-    };
-    (line, fields)
+    }
 }
 
 fn fields(image: &str, caption: &str) -> Fields {
@@ -272,7 +267,7 @@ pub(super) fn missing(row: &Fields, names: &[&str], what: &str) -> String {
 }
 
 /// The images that a file names, relative to a folder.
-pub(super) struct Images {
+pub(super) struct ImagePaths {
     folder: PathBuf,
     /// The first path with backslashes that was read with slashes, and the first that does not
     /// exist either way.
@@ -280,7 +275,7 @@ pub(super) struct Images {
     lost: Option<String>,
 }
 
-impl Images {
+impl ImagePaths {
     /// Those in `folder`, or by default next to the file that names them.
     pub(super) fn new(file: &Path, folder: Option<&Path>) -> Self {
         let own_folder = || file.parent().unwrap_or(Path::new("")).to_owned();
@@ -424,7 +419,7 @@ mod tests {
         file("a/b.jpg");
         file("a\\c.jpg");
         let found = |name: &str| {
-            let mut images = Images::new(&folder.path().join("list.csv"), None);
+            let mut images = ImagePaths::new(&folder.path().join("list.csv"), None);
             let path = images.path(name).map_err(|error| error.to_string())?;
             let path = path.strip_prefix(folder.path()).unwrap_or(&path);
             Ok::<_, String>((path.to_owned(), images.note().unwrap_or_default()))

@@ -17,9 +17,9 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::format::Format;
+use super::format::{Format, unsupported};
 use super::markers::{Headers, with_standard_tables};
-use super::{DecodeOptions, Raw, check_size, colour, fault, orient};
+use super::{DecodeOptions, Raw, check_size, colour, orient};
 
 /// Sample value that the decoder leaves where data are missing.
 const FILL: u8 = 128;
@@ -57,7 +57,7 @@ impl Fault {
             Self::Cut => anyhow!(
                 "the JPEG data is damaged: the file ends before the image is complete; fetch or copy it again"
             ),
-            Self::Damaged => fault::damaged(Format::Jpeg),
+            Self::Damaged => Format::Jpeg.damaged(),
         }
     }
 }
@@ -94,7 +94,7 @@ impl<'a> Source<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self> {
         let headers = Headers::of(bytes);
         if let Some(what) = headers.unsupported() {
-            return Err(fault::unsupported(what));
+            return Err(unsupported(what));
         }
         let coded = headers.coded_bytes(bytes.len());
         let bytes = if headers.lacks_tables() {
@@ -207,7 +207,7 @@ impl<'a> Source<'a> {
             1 => GrayImage::from_raw(width, height, samples).map(DynamicImage::ImageLuma8),
             _ => RgbImage::from_raw(width, height, samples).map(DynamicImage::ImageRgb8),
         };
-        image.ok_or_else(|| fault::damaged(Format::Jpeg))
+        image.ok_or_else(|| Format::Jpeg.damaged())
     }
 }
 
@@ -223,8 +223,8 @@ fn zune_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings(false));
     decoder.decode_headers().map_err(|error| match error {
         DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => anyhow!(NO_DATA),
-        DecodeErrors::Unsupported(_) => fault::unsupported("this kind of JPEG"),
-        _ => fault::damaged(Format::Jpeg),
+        DecodeErrors::Unsupported(_) => unsupported("this kind of JPEG"),
+        _ => Format::Jpeg.damaged(),
     })?;
     let (width, height) = decoder.dimensions().unwrap_or_default();
     let is_grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
@@ -236,8 +236,8 @@ fn jpeg_decoder_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.read_info().map_err(|error| match error {
         jpeg_decoder::Error::Io(_) => anyhow!(NO_DATA),
-        jpeg_decoder::Error::Unsupported(_) => fault::unsupported("this kind of JPEG"),
-        _ => fault::damaged(Format::Jpeg),
+        jpeg_decoder::Error::Unsupported(_) => unsupported("this kind of JPEG"),
+        _ => Format::Jpeg.damaged(),
     })?;
     let info = decoder.info().ok_or_else(|| anyhow!(NO_DATA))?;
     let is_grey = info.pixel_format == jpeg_decoder::PixelFormat::L8;

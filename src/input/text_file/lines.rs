@@ -1,12 +1,14 @@
 //! Iterates over the lines of a file, each of a bounded length.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
+use std::io::{BufRead, BufReader, Read};
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::column;
 use super::decode::{Decoded, LoneReturn};
+use super::table::Fields;
 
 /// How much of an overlong line is skipped before the rest of the file is given up.
 const LONGEST_SKIPPED: u64 = 64 << 20;
@@ -105,7 +107,7 @@ impl Lines {
     }
 
     /// The objects of JSON Lines, by [`column::key`] of their names; blank lines are skipped.
-    pub fn json_objects(self) -> impl Iterator<Item = (u64, Result<Map<String, Value>>)> {
+    pub fn json_objects(self) -> impl Iterator<Item = (u64, Result<Fields>)> {
         self.filter_map(|line| {
             let number = line.number;
             match line.text() {
@@ -227,12 +229,20 @@ impl Line {
 ///
 /// # Errors
 /// When it is not JSON, or not an object.
-pub fn json_object(text: &str) -> Result<Map<String, Value>> {
+pub fn json_object(text: &str) -> Result<Fields> {
     let value = serde_json::from_str(text)
         .map_err(|error| anyhow!("the line is not JSON: {}", json_cause(&error)))?;
+    fields_of(value, "the line")
+}
+
+/// The fields of an object that is an element of JSON; `what` names it in the message.
+///
+/// # Errors
+/// When it is not an object.
+pub fn fields_of(value: Value, what: &str) -> Result<Fields> {
     match value {
         Value::Object(fields) => Ok(column::keyed(fields)),
-        _ => bail!("the line is not a JSON object"),
+        _ => bail!("{what} is not a JSON object"),
     }
 }
 

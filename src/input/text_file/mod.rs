@@ -11,14 +11,15 @@ mod separator;
 mod table;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 pub use decode::{Decoded, LoneReturn};
 pub use lines::{
-    BadLine, LONGEST_LINE, Line, Lines, NotText, check_no_nul, json_cause, json_object,
+    BadLine, LONGEST_LINE, Line, Lines, NotText, check_no_nul, fields_of, json_cause, json_object,
 };
 pub use separator::SEPARATORS;
 pub use table::{Fields, NamedRows, Row, Table, usual_separator};

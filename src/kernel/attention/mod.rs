@@ -14,10 +14,9 @@ pub use head::MOST_HEAD_COLUMNS;
 
 use std::ops::Range;
 
-use super::dispatch;
-use super::level::{Level, level, native_bf16};
+use super::buffer::SharedRows;
+use super::level::{self, Level, level, native_bf16};
 use super::parallel::{Counter, region, threads_for};
-use super::shared::SharedRows;
 use head::Head;
 
 /// Rows that attend to each other and to the rows of their ancestors before them: a text's own
@@ -89,7 +88,7 @@ pub fn attention(
     queries: Option<&[usize]>,
     out: &mut [f32],
 ) {
-    attention_at((level(), false), (qkv, shape), segments, queries, out);
+    attention_at(level(), false, qkv, shape, segments, queries, out);
 }
 
 /// [`attention`] with queries, keys, weights and values rounded to bf16, softmax and sums in f32,
@@ -103,19 +102,16 @@ pub fn attention_bf16(
     out: &mut [f32],
 ) {
     let level = level();
-    attention_at(
-        (level, native_bf16(level)),
-        (qkv, shape),
-        segments,
-        queries,
-        out,
-    );
+    let half = native_bf16(level);
+    attention_at(level, half, qkv, shape, segments, queries, out);
 }
 
 /// [`attention`] at a given instruction level, with or without bf16 products.
 fn attention_at(
-    (level, half): (Level, bool),
-    (qkv, shape): (&[f32], &AttentionShape),
+    level: Level,
+    half: bool,
+    qkv: &[f32],
+    shape: &AttentionShape,
     segments: &[Segment],
     queries: Option<&[usize]>,
     out: &mut [f32],
@@ -177,7 +173,7 @@ fn run(call: &Call) {
             for piece in range {
                 let unit = &units[piece / call.shape.heads];
                 let head = piece % call.shape.heads;
-                dispatch::run(call.level, Head { call, unit, head });
+                level::run(call.level, Head { call, unit, head });
             }
         }
     });

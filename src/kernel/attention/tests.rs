@@ -54,7 +54,7 @@ fn at(
     let width = shape.heads * shape.head_dim;
     let rows = queries.map_or(qkv.len() / 3 / width, <[usize]>::len);
     let mut out = vec![0.0; rows * width];
-    attention_at((level, false), (qkv, shape), segments, queries, &mut out);
+    attention_at(level, false, qkv, shape, segments, queries, &mut out);
     out
 }
 

@@ -6,8 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernel::dispatch::{Job, run};
-use crate::kernel::level::level;
+use crate::kernel::level::{Job, level, run};
 use crate::kernel::simd::Simd;
 
 /// Values that a thread processes at once.

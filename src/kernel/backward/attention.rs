@@ -6,12 +6,11 @@
 )]
 
 use crate::kernel::attention::{AttentionShape, Segment};
-use crate::kernel::dispatch::{self, Job};
+use crate::kernel::buffer::SharedRows;
 use crate::kernel::exp::exp;
-use crate::kernel::level::{Level, level};
+use crate::kernel::level::{Job, Level, level, run};
 use crate::kernel::parallel::{Counter, region, threads_for};
-use crate::kernel::product::{View, multiply};
-use crate::kernel::shared::SharedRows;
+use crate::kernel::product::{Destination, View, multiply};
 use crate::kernel::simd::{Simd, load_up_to, store_up_to};
 
 /// Computes the gradient of the input of [`attention`](crate::kernel::attention()) from `gradient`
@@ -147,22 +146,26 @@ impl Call<'_> {
         };
         self.weights(&asked, part(1), weights);
         self.scores(&asked, part(2), weights, gradients);
-        let to = |place: usize, part: usize| {
+        let at = |place: usize, part: usize| {
             self.out
                 .at(segment.rows.start + place, part * width + head * dim)
+        };
+        let to = |part: usize| Destination {
+            start: at(0, part),
+            stride,
+            add: false,
         };
         let scores = View::new(gradients, [asked.places.len(), keys]);
         let weights = View::new(weights, [asked.places.len(), keys]);
         // SAFETY: the head's columns of the sequence's rows are this thread's; the buffer is its
         // own.
         unsafe {
-            let assign = (1.0, false);
-            multiply(weights.t(), asked.gradient, (to(0, 2), stride), assign, 1);
-            multiply(scores.t(), asked.queries, (to(0, 1), stride), assign, 1);
-            let own = (query_gradient.as_mut_ptr(), dim);
-            multiply(scores, part(1), own, assign, 1);
+            multiply(weights.t(), asked.gradient, 1.0, to(2), 1);
+            multiply(scores.t(), asked.queries, 1.0, to(1), 1);
+            let own = Destination::of(query_gradient, dim);
+            multiply(scores, part(1), 1.0, own, 1);
             for (place, row) in asked.places.iter().zip(query_gradient.chunks_exact(dim)) {
-                std::ptr::copy_nonoverlapping(row.as_ptr(), to(*place, 0), dim);
+                std::ptr::copy_nonoverlapping(row.as_ptr(), at(*place, 0), dim);
             }
         }
     }
@@ -173,15 +176,15 @@ impl Call<'_> {
         let factor = 1.0 / (self.shape.head_dim as f32).sqrt();
         // SAFETY: `out` is [asked, keys] and uniquely borrowed.
         unsafe {
-            let to = (out.as_mut_ptr(), count);
-            multiply(asked.queries, keys.t(), to, (factor, false), 1);
+            let to = Destination::of(out, count);
+            multiply(asked.queries, keys.t(), factor, to, 1);
         }
         let causal = self.shape.causal;
         for (place, row) in asked.places.iter().zip(out.chunks_exact_mut(count)) {
             let seen = if causal { place + 1 } else { count };
             let (seen, rest) = row.split_at_mut(seen);
             rest.fill(0.0);
-            dispatch::run(self.level, Softmax(seen));
+            run(self.level, Softmax(seen));
         }
     }
 
@@ -192,11 +195,11 @@ impl Call<'_> {
         let factor = 1.0 / (self.shape.head_dim as f32).sqrt();
         // SAFETY: `out` is [asked, keys] and uniquely borrowed.
         unsafe {
-            let to = (out.as_mut_ptr(), count);
-            multiply(asked.gradient, values.t(), to, (1.0, false), 1);
+            let to = Destination::of(out, count);
+            multiply(asked.gradient, values.t(), 1.0, to, 1);
         }
         for (weights, row) in weights.chunks_exact(count).zip(out.chunks_exact_mut(count)) {
-            dispatch::run(self.level, Scores(weights, row, factor));
+            run(self.level, Scores(weights, row, factor));
         }
     }
 }

@@ -7,10 +7,8 @@ mod activation;
 mod adamw;
 mod attention;
 mod norm;
-mod sums;
 
-pub use activation::{activate_rows, activation_backward};
+pub use activation::{activate_rows, activation_backward, add_bias, column_sums, squared_norm};
 pub use adamw::{AdamWStep, adamw};
 pub use attention::attention_backward;
 pub use norm::{NormGradients, layer_norm_backward};
-pub use sums::{add_bias, column_sums, squared_norm};

@@ -6,9 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::sums::total;
-use crate::kernel::dispatch::{Job, run};
-use crate::kernel::level::{Level, level};
+use super::activation::total;
+use crate::kernel::level::{Job, Level, level, run};
 use crate::kernel::norm::Norm;
 use crate::kernel::simd::Simd;
 

@@ -4,7 +4,6 @@
     reason = "shares out parts of the output and of packed rows between threads"
 )]
 
-mod finish;
 mod panel;
 mod rows;
 pub(super) mod tile;
@@ -12,12 +11,11 @@ pub(super) mod tiles;
 mod windows;
 
 use super::activation::Activation;
-use super::buffer::Scratch;
-use super::dispatch;
+use super::buffer::{Scratch, SharedRows};
+use super::level::run;
 use super::norm::Norm;
 use super::pack::PackedMatrix;
 use super::parallel::{Counter, Gate, region, threads_for};
-use super::shared::SharedRows;
 use panel::Panels;
 use rows::{PackRows, Tiling};
 use windows::Source;
@@ -285,7 +283,7 @@ impl Layer<'_> {
             for (index, block) in blocks.iter().enumerate() {
                 let first = tiling.block(index).start;
                 while let Some(tiles) = block.unpacked.take(1) {
-                    dispatch::run(weights.level, rows.job(first + tiles.start));
+                    run(weights.level, rows.job(first + tiles.start));
                     block.packed.report(1);
                 }
                 block.packed.pass();

@@ -8,9 +8,8 @@ use std::ops::Range;
 
 use super::windows::Source;
 use crate::kernel::buffer::Scratch;
-use crate::kernel::dispatch::Job;
 use crate::kernel::encode::{Precision, quantise, to_bf16};
-use crate::kernel::level::{Level, native_bf16, native_int8};
+use crate::kernel::level::{Job, Level, native_bf16, native_int8};
 use crate::kernel::norm::normalise;
 use crate::kernel::pack::{PackedMatrix, as_u8, as_u16};
 use crate::kernel::simd::{Rows, Simd};

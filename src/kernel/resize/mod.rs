@@ -124,7 +124,8 @@ impl Level {
 /// When the lengths of the slices do not match `width`, `rows` and `taps`.
 pub fn horizontal(
     level: Level,
-    (image, width): (&[u8], usize),
+    image: &[u8],
+    width: usize,
     rows: Range<usize>,
     taps: &Taps,
     out: &mut [u8],
@@ -280,7 +281,7 @@ mod tests {
             let first = next(&mut state) % height;
             let run = |level| {
                 let mut wide = vec![0; (height - first) * outputs * 3];
-                horizontal(level, (&image, width), first..height, &across, &mut wide);
+                horizontal(level, &image, width, first..height, &across, &mut wide);
                 let mut tall = vec![0; outputs * width * 3];
                 vertical(level, &image, width * 3, &down, &mut tall);
                 (wide, tall)
@@ -314,7 +315,7 @@ mod tests {
             let image = [7, 7, 7, 100, 100, 100];
             for level in Level::available() {
                 let mut out = [0; 3];
-                horizontal(level, (&image, 2), 0..1, &taps, &mut out);
+                horizontal(level, &image, 2, 0..1, &taps, &mut out);
                 assert_eq!(out, [expected; 3], "{level:?} {taps:?}");
                 vertical(level, &image, 3, &taps, &mut out);
                 assert_eq!(out, [expected; 3], "{level:?} {taps:?}");

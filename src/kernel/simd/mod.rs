@@ -1,7 +1,7 @@
 //! One vector type per instruction set, behind one trait, so that every kernel is written once.
 //!
 //! Kernels are generic over [`Simd`] and `inline(always)` up to a function that enables the
-//! instruction set (see [`super::dispatch`]); only there do these methods become single
+//! instruction set (see [`super::level`]); only there do these methods become single
 //! instructions.
 #![allow(
     unsafe_code,

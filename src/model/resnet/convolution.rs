@@ -4,7 +4,7 @@
 use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
 
-use super::map::{FeatureMap, Rows};
+use super::{FeatureMap, Rows};
 use crate::kernel;
 use crate::kernel::{Activation, Epilogue, PackedMatrix, Precision};
 use crate::model::device::Compute;

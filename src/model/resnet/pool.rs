@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 
-use super::map::{FeatureMap, Rows};
+use super::{FeatureMap, Rows};
 use crate::checkpoint::architecture::ResNet as Sizes;
 use crate::kernel;
 use crate::kernel::{Input, PackedMatrix, Precision};

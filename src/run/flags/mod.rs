@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
-use crate::checkpoint::architecture::{Activation, Heads, Stated};
+use crate::checkpoint::architecture::Activation;
 use crate::checkpoint::export::Layout;
+use crate::checkpoint::sizes::{Heads, Stated};
 use crate::embedding::cache;
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;

@@ -1,6 +1,7 @@
 //! Parsers for the values of flags.
 
-use crate::checkpoint::architecture::{Activation, Heads};
+use crate::checkpoint::architecture::Activation;
+use crate::checkpoint::sizes::Heads;
 use crate::input::image::Alpha;
 use crate::input::tokenizer::LongText;
 use crate::model::device::PrecisionChoice;

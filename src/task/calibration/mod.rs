@@ -3,18 +3,16 @@
 //! ([`split()`]).
 
 mod samples;
-mod split;
 mod temperature;
 mod threshold;
 
 use anyhow::Result;
 
-pub use samples::{Samples, Stored, Subset};
-pub use split::{Split, split};
+use super::metric::reliability::{Reliability, reliability};
+
+pub use samples::{Samples, Split, Stored, Subset, split};
 pub use temperature::{Temperature, fit_temperature, negative_log_likelihood};
 pub use threshold::{Judged, NoneThreshold, choose_threshold, judge};
-
-use super::metric::reliability::{Reliability, reliability};
 
 /// The reliability of answers; samples of no class count as wrong.
 ///

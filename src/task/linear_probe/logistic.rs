@@ -188,13 +188,13 @@ impl Objective for Regression<'_> {
         let (count, dim) = (self.samples.class_count(), self.samples.dim());
         let share = 1.0 / self.samples.len() as f64;
         let (weights, bias) = point.split_at(count * dim);
-        let mut scores = kernel::scores(self.samples.embeddings(), weights, dim); // [samples, classes]
+        let mut scores = kernel::exact_scores(self.samples.embeddings(), weights, dim); // [samples, classes]
         let losses: Vec<f64> = (scores.par_chunks_exact_mut(count))
             .zip(self.samples.classes())
-            .map(|(scores, &class)| residuals(scores, bias, (class, share)))
+            .map(|(scores, &class)| residuals(scores, bias, class, share))
             .collect();
         let (of_weights, of_bias) = gradient.split_at_mut(count * dim);
-        of_weights.copy_from_slice(&kernel::gradients(
+        of_weights.copy_from_slice(&kernel::exact_gradients(
             &scores,
             self.samples.embeddings(),
             count,
@@ -262,7 +262,7 @@ impl Objective for Centred<'_> {
 
 /// Turns the scores of one sample, without the bias, into its loss; the scores become the loss's
 /// gradient with respect to them, times `share`.
-fn residuals(scores: &mut [f64], bias: &[f64], (class, share): (usize, f64)) -> f64 {
+fn residuals(scores: &mut [f64], bias: &[f64], class: usize, share: f64) -> f64 {
     scores
         .iter_mut()
         .zip(bias)
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_gradient_matches_the_value() {
-        let samples = clusters(3, 7, 5, (0.8, 1));
+        let samples = clusters(3, 7, 5, 0.8, 1);
         let towards: Vec<f64> = (0..15).map(|at| f64::from(at) / 7.0).collect();
         let regression = Regression {
             samples: &samples,
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_penalty_pulls_to_zero_or_to_the_start() {
-        let samples = clusters(4, 20, 8, (0.5, 2));
+        let samples = clusters(4, 20, 8, 0.5, 2);
         let size = |fit: &Fit| {
             fit.parameters[..32]
                 .iter()
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn the_minimum_does_not_depend_on_start_or_threads() {
-        let samples = clusters(5, 30, 16, (0.6, 3));
+        let samples = clusters(5, 30, 16, 0.6, 3);
         let found = fit(&samples, plain(0.1), None, GO).unwrap();
         assert!(found.converged);
         let start: Vec<f64> = (0..85).map(|at| f64::from(at % 7) - 3.0).collect();
@@ -375,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_fit_without_steps_is_not_converged() {
-        let samples = clusters(3, 8, 6, (0.5, 5));
+        let samples = clusters(3, 8, 6, 0.5, 5);
         let found = fit(&samples, plain(1e300), None, GO).unwrap();
         assert!(!found.converged, "{found:?}");
         let towards = vec![7.0; 18];
@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_fit_is_an_error() {
-        let samples = clusters(2, 3, 4, (0.5, 4));
+        let samples = clusters(2, 3, 4, 0.5, 4);
         let stopped = Effort {
             is_stopped: &|| true,
             ..GO

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::quality::Counted;
-use super::tip_adapter::{self, Mix};
-use super::{Quality, Samples, TOGETHER};
+use super::strength::Counted;
+use super::tip_adapter::Mix;
+use super::{Quality, Samples, TOGETHER, tip_adapter};
 use crate::kernel;
 use crate::task::zero_shot::{ClassScore, Judge, Score, softmax};
 
@@ -104,7 +104,7 @@ impl Probe {
     /// Panics when the images are not rows of `dim`.
     #[must_use]
     pub fn logits(&self, images: &[f32]) -> Vec<f32> {
-        let mut logits = kernel::dots(images, &self.weights, self.dim);
+        let mut logits = kernel::exact_products(images, &self.weights, self.dim);
         for row in logits.chunks_exact_mut(self.bias.len()) {
             row.iter_mut()
                 .zip(&self.bias)

@@ -10,7 +10,7 @@
 use anyhow::Result;
 use rayon::prelude::*;
 
-use super::quality::Counted;
+use super::strength::Counted;
 use super::{Quality, Samples, Stopped, TOGETHER};
 use crate::kernel;
 
@@ -39,7 +39,7 @@ pub struct Mix {
 /// -> [n, classes].
 #[must_use]
 pub fn affinities(images: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
-    let cosines = kernel::dots(images, keys.embeddings(), keys.dim());
+    let cosines = kernel::exact_products(images, keys.embeddings(), keys.dim());
     sums(&cosines, keys, beta)
 }
 
@@ -73,8 +73,8 @@ pub fn choose(
     let alphas = |beta| ALPHAS.map(|alpha| (Mix { alpha, beta }, Counted::default()));
     let mut counts: Vec<(Mix, Counted)> = BETAS.into_iter().flat_map(alphas).collect();
     for (images, classes) in samples.blocks(TOGETHER) {
-        let zero_shot = kernel::dots(images, texts, keys.dim()); // [block, classes]
-        let cosines = kernel::dots(images, keys.embeddings(), keys.dim()); // [block, keys]
+        let zero_shot = kernel::exact_products(images, texts, keys.dim()); // [block, classes]
+        let cosines = kernel::exact_products(images, keys.embeddings(), keys.dim()); // [block, keys]
         for of_beta in counts.chunks_mut(ALPHAS.len()) {
             if is_stopped() {
                 return Err(Stopped.into());
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn uninformative_texts_leave_the_decision_to_the_images() {
-        let (keys, samples) = (clusters(6, 8, 16, (0.6, 1)), clusters(6, 20, 16, (0.6, 2)));
+        let (keys, samples) = (clusters(6, 8, 16, 0.6, 1), clusters(6, 20, 16, 0.6, 2));
         let none = vec![0.0; 6 * 16];
         let (mix, tried) = choose(&samples, &none, &keys, &|| false).unwrap();
         assert!(mix.alpha > 0.0);
@@ -153,10 +153,10 @@ mod tests {
     #[test]
     fn blocks_are_merged_and_stop_when_requested() {
         // More than two blocks.
-        let (keys, samples) = (clusters(3, 2, 8, (0.9, 1)), clusters(3, 400, 8, (0.9, 2)));
+        let (keys, samples) = (clusters(3, 2, 8, 0.9, 1), clusters(3, 400, 8, 0.9, 2));
         let texts: Vec<f32> = (0..24).map(|at| (at % 5) as f32).collect();
         let (_, tried) = choose(&samples, &texts, &keys, &|| false).unwrap();
-        let zero_shot = kernel::dots(samples.embeddings(), &texts, 8);
+        let zero_shot = kernel::exact_products(samples.embeddings(), &texts, 8);
         for (mix, quality) in &tried {
             let near = affinities(samples.embeddings(), &keys, mix.beta);
             let logits = mixed(&zero_shot, &near, mix.alpha);

@@ -2,10 +2,9 @@
 
 use anyhow::{Context as _, Result};
 
-use super::blend::{blend, shares};
 use super::logistic::{Effort, Fit, Penalty, fit};
-use super::tip_adapter::{self, Mix};
-use super::{Cache, Probe, Quality, Samples, Stopped, strength};
+use super::tip_adapter::Mix;
+use super::{Cache, Probe, Quality, Samples, Stopped, strength, tip_adapter};
 
 /// The kind of classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,7 +157,7 @@ impl Training<'_> {
             });
         }
         let l2 = chosen.l2.context("the L2 penalty was not selected")?;
-        let fit = self.fit(samples, l2, (None, Effort::EXACT))?;
+        let fit = self.fit(samples, l2, None, Effort::EXACT)?;
         let parameters = match chosen.share {
             Some(share) => blend(&wide(self.texts()?), &fit.parameters, share),
             None => fit.parameters.clone(),
@@ -183,7 +182,7 @@ impl Training<'_> {
     fn search(&self, train: &Samples, validation: &Samples) -> Result<strength::Search> {
         let mut last: Option<Vec<f64>> = None;
         strength::search(|l2| {
-            let fit = self.fit(train, l2, (last.as_deref(), Effort::ROUGH))?;
+            let fit = self.fit(train, l2, last.as_deref(), Effort::ROUGH)?;
             let quality = probe(&fit.parameters, train)?.quality(validation);
             last = Some(fit.parameters);
             Ok(quality)
@@ -198,7 +197,7 @@ impl Training<'_> {
         chosen: &mut Chosen,
     ) -> Result<()> {
         let l2 = chosen.l2.context("the L2 penalty was not selected")?;
-        let fit = self.fit(train, l2, (None, Effort::ROUGH))?;
+        let fit = self.fit(train, l2, None, Effort::ROUGH)?;
         let texts = wide(self.texts()?);
         for share in shares() {
             self.go_on()?;
@@ -219,7 +218,8 @@ impl Training<'_> {
         &self,
         samples: &Samples,
         l2: f64,
-        (start, tolerance): (Option<&[f64]>, f64),
+        start: Option<&[f64]>,
+        tolerance: f64,
     ) -> Result<Fit> {
         let towards = match self.recipe.init {
             Init::Zero => None,
@@ -253,6 +253,26 @@ fn probe(parameters: &[f64], samples: &Samples) -> Result<Probe> {
     Probe::new(weights.to_vec(), bias.to_vec(), samples.dim())
 }
 
+/// The number of intervals between candidate shares: 0 is zero-shot, 1 trained.
+const SHARES: usize = 20;
+
+/// All candidate shares, ascending.
+fn shares() -> impl Iterator<Item = f64> {
+    (0..=SHARES).map(|step| step as f64 / SHARES as f64)
+}
+
+/// WiSE-FT (Wortsman et al., 2022): interpolates the weights of a trained classifier and of the
+/// zero-shot one it started from. With frozen embeddings, this interpolates their logits.
+///
+/// `share` of the trained `parameters` (weights `[classes, dim]`, then a bias) and `1 - share` of
+/// `zero_shot`, which are weights without a bias.
+fn blend(zero_shot: &[f64], parameters: &[f64], share: f64) -> Vec<f64> {
+    let other = zero_shot.iter().copied().chain(std::iter::repeat(0.0));
+    let both = parameters.iter().zip(other);
+    both.map(|(trained, other)| share * trained + (1.0 - share) * other)
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::samples::testing::clusters;
@@ -275,8 +295,8 @@ mod tests {
 
     /// Eight classes in 24 dimensions, and texts that are somewhat informative about them.
     fn data() -> (Samples, Samples, Samples, Vec<f32>) {
-        let of = |seed, count| clusters(8, count, 24, (0.9, seed));
-        let texts = clusters(8, 1, 24, (0.9, 77));
+        let of = |seed, count| clusters(8, count, 24, 0.9, seed);
+        let texts = clusters(8, 1, 24, 0.9, 77);
         let scaled = texts
             .embeddings()
             .iter()
@@ -353,5 +373,15 @@ mod tests {
         };
         assert!(zero_shot.needs_texts());
         assert!(error(zero_shot, Some(&validation)).contains("needs the classes' texts"));
+    }
+
+    #[test]
+    fn the_ends_equal_the_two_classifiers() {
+        let (zero_shot, trained) = ([4.0, 8.0], [0.0, 2.0, 6.0]);
+        assert_eq!(blend(&zero_shot, &trained, 0.0), [4.0, 8.0, 0.0]);
+        assert_eq!(blend(&zero_shot, &trained, 0.25), [3.0, 6.5, 1.5]);
+        assert_eq!(blend(&zero_shot, &trained, 1.0), trained);
+        let shares: Vec<f64> = shares().collect();
+        assert_eq!((shares[0], shares[20], shares.len()), (0.0, 1.0, 21));
     }
 }

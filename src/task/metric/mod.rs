@@ -3,14 +3,12 @@
 
 pub mod bootstrap;
 pub mod class;
-pub mod confusion;
 pub mod paired;
 pub mod reliability;
 mod tally;
 
 pub use bootstrap::{Interval, Resampling};
-pub use class::{Averages, ClassFigures};
-pub use confusion::{Confusion, Confusions};
+pub use class::{Averages, ClassFigures, Confusion, Confusions};
 pub use paired::{Comparison, compare};
 pub use reliability::{Bin, Reliability};
 pub use tally::{Answer, Tally};

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::class::{self, Averages, ClassFigures};
-use super::confusion::Confusions;
-use super::reliability::{self, Reliability};
+use super::class;
+use super::class::{Averages, ClassFigures, Confusions};
+use super::reliability::{Reliability, reliability};
 
 /// The number of classes counted by [`Tally::acc5`].
 const TOP: usize = 5;
@@ -195,7 +195,7 @@ impl Tally {
     /// When there are no bins.
     pub fn reliability(&self, bins: usize) -> Result<Reliability> {
         let answers = self.answers.iter();
-        reliability::reliability(
+        reliability(
             answers.map(|answer| (answer.probability, answer.correct())),
             bins,
         )

@@ -1,8 +1,7 @@
 //! Blockwise ranking compared with a sort of the whole matrix.
 
-use super::texts::ROWS;
-use super::*;
-use crate::kernel::row_products;
+use super::{ROWS, *};
+use crate::kernel::streamed_products;
 
 /// `count` unit rows; few `levels` per column create ties.
 fn units(seed: u64, count: usize, dim: usize, levels: u64) -> Vec<f32> {
@@ -33,7 +32,7 @@ fn by_sorting(pairs: &Pairs) -> (Vec<u32>, Vec<u32>) {
         for (image, score) in scores.enumerate() {
             let mut product = [0.0];
             let (a, b) = (&pairs.images[image * dim..], &pairs.texts[row * dim..]);
-            row_products(&a[..dim], &b[..dim], dim, &mut product);
+            streamed_products(&a[..dim], &b[..dim], dim, &mut product);
             *score = score.max(product[0]);
         }
     }
@@ -226,4 +225,19 @@ fn mismatched_inputs_are_refused() {
         assert!(error.contains(message), "{error}");
     }
     assert!(retrieve(&good).is_ok());
+}
+
+#[test]
+fn figures_match_hand_computed_ranks() {
+    let ranking = Ranking(vec![1, 10, 2, 4]);
+    assert_eq!((ranking.recall(1), ranking.recall(4)), (0.25, 0.75));
+    assert_eq!((ranking.recall(0), ranking.recall(10)), (0.0, 1.0));
+    assert_eq!(ranking.median(), 3.0);
+    assert_eq!(Ranking(vec![5, 1, 3]).median(), 3.0);
+    assert!((ranking.mean_reciprocal() - 1.85 / 4.0).abs() < 1e-12);
+    let none = Ranking::default();
+    assert_eq!(
+        (none.recall(1), none.median(), none.mean_reciprocal()),
+        (0.0, 0.0, 0.0)
+    );
 }

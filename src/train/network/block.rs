@@ -5,8 +5,7 @@ use candle_core::Tensor;
 
 use super::gradients::Gradients;
 use super::operation::{LinearWeights, NormWeights, add_rows, rows_of};
-use super::working::Working;
-use super::{Arithmetic, Network};
+use super::{Arithmetic, Network, Working};
 use crate::checkpoint::architecture::{Activation, Tower};
 use crate::model::attention::Attention;
 use crate::model::sequences::Sequences;
@@ -173,17 +172,22 @@ impl Block<'_> {
         let a = self.arithmetic;
         let middle = self.mlp_backward(&tape, dy, gradients)?; // [asked, width]
         let out = self.linear("self_attn.out_proj")?;
-        self.add_linear("self_attn.out_proj", (&middle, 0), &tape.mixed, gradients)?;
+        self.add_linear("self_attn.out_proj", &middle, 0, &tape.mixed, gradients)?;
         let mixed = a.linear_backward(&middle, &[&out.weight])?;
-        let sequences = (&self.rows.sequences, self.queries());
-        let qkv = a.attention_backward(self.attention, &tape.qkv, sequences, &mixed)?;
+        let qkv = a.attention_backward(
+            self.attention,
+            &tape.qkv,
+            &self.rows.sequences,
+            self.queries(),
+            &mixed,
+        )?;
         drop((mixed, tape.qkv));
         let norm = self.norm("layer_norm1")?;
         let normed = a.norm(&tape.x, &norm)?;
         let mut first = 0;
         let mut weights = Vec::new();
         for part in PARTS {
-            self.add_linear(part, (&qkv, first), &normed, gradients)?;
+            self.add_linear(part, &qkv, first, &normed, gradients)?;
             weights.push(self.linear(part)?.weight);
             first += self.attention.width;
         }
@@ -209,13 +213,13 @@ impl Block<'_> {
         let a = self.arithmetic;
         let (fc1, fc2) = (self.linear("mlp.fc1")?, self.linear("mlp.fc2")?);
         let active = a.activate(&tape.hidden, self.activation)?;
-        self.add_linear("mlp.fc2", (&dy, 0), &active, gradients)?;
+        self.add_linear("mlp.fc2", &dy, 0, &active, gradients)?;
         drop(active);
         let active = a.linear_backward(&dy, &[&fc2.weight])?;
         let hidden = a.activate_backward(&tape.hidden, self.activation, &active)?;
         let norm = self.norm("layer_norm2")?;
         let normed = a.norm(&tape.middle, &norm)?;
-        self.add_linear("mlp.fc1", (&hidden, 0), &normed, gradients)?;
+        self.add_linear("mlp.fc1", &hidden, 0, &normed, gradients)?;
         let normed = a.linear_backward(&hidden, &[&fc1.weight])?;
         let back = a.norm_backward(&tape.middle, &norm, &normed, Some(&dy))?;
         self.add_norm("layer_norm2", &back.gain, &back.bias, gradients)?;
@@ -227,7 +231,8 @@ impl Block<'_> {
     fn add_linear(
         &self,
         name: &str,
-        (dy, first): (&Tensor, usize),
+        dy: &Tensor,
+        first: usize,
         x: &Tensor,
         gradients: &mut Gradients,
     ) -> Result<()> {
@@ -244,7 +249,7 @@ impl Block<'_> {
             gradients.add(&bias, &self.arithmetic.column_sums(&part)?)?;
         }
         gradients
-            .add_matrix((&format!("{path}.weight"), out), (dy, first), x)
+            .add_matrix(&format!("{path}.weight"), out, dy, first, x)
             .with_context(|| format!("computing the gradient of {path}"))
     }
 

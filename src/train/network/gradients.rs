@@ -1,11 +1,12 @@
 //! Accumulators for gradients: which are needed, and their sums so far.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 
-use super::values::values;
+use super::operation::values;
 use super::{Arithmetic, LowRank};
 use crate::kernel;
 use crate::kernel::View;
@@ -89,13 +90,15 @@ impl Gradients {
     /// the columns of a wider matrix from `first` on, and `x` [rows, in].
     pub(super) fn add_matrix(
         &mut self,
-        (name, out): (&str, usize),
-        (dy, first): (&Tensor, usize),
+        name: &str,
+        out: usize,
+        dy: &Tensor,
+        first: usize,
         x: &Tensor,
     ) -> Result<()> {
         match self.wishes.get(name).cloned() {
             None => Ok(()),
-            Some(Wish::Whole) => self.add_outer(name, (dy, first..first + out), x),
+            Some(Wish::Whole) => self.add_outer(name, dy, first..first + out, x),
             Some(Wish::Thin(change)) => {
                 let dy = dy.narrow(1, first, out)?.contiguous()?;
                 let dtype = dy.dtype();
@@ -111,7 +114,8 @@ impl Gradients {
     fn add_outer(
         &mut self,
         name: &str,
-        (dy, columns): (&Tensor, std::ops::Range<usize>),
+        dy: &Tensor,
+        columns: Range<usize>,
         x: &Tensor,
     ) -> Result<()> {
         let (out, input) = (columns.len(), x.dim(1)?);
@@ -131,7 +135,8 @@ impl Gradients {
     /// [count, width].
     pub(super) fn add_rows(
         &mut self,
-        (name, count): (&str, usize),
+        name: &str,
+        count: usize,
         index: &[u32],
         rows: &Tensor,
     ) -> Result<()> {

@@ -3,10 +3,9 @@
 use anyhow::{Result, bail};
 use candle_core::{DType, Tensor};
 
-use super::Network;
 use super::block::{Rows, Stack, StackTape};
 use super::gradients::Gradients;
-use super::working::Working;
+use super::{Network, Working};
 use crate::checkpoint::architecture::{ImageTower, VisionTransformer};
 use crate::model::sequences::Sequences;
 
@@ -125,7 +124,7 @@ impl<'a> Images<'a> {
         let projection = self.weights.linear(PROJECTION, false)?.weight;
         let normed = a.norm(&tape.pooled, &norm)?;
         let name = format!("{PROJECTION}.weight");
-        gradients.add_matrix((&name, projection.dim(0)?), (dy, 0), &normed)?;
+        gradients.add_matrix(&name, projection.dim(0)?, dy, 0, &normed)?;
         if tape.stack.is_none() && !gradients.wants_any(POST_NORM) {
             return Ok(());
         }
@@ -194,6 +193,6 @@ impl<'a> Images<'a> {
             .contiguous()?
             .reshape(((), width))?;
         let name = format!("{PATCHES}.weight");
-        gradients.add_matrix((&name, width), (&patches, 0), &embedded.patches)
+        gradients.add_matrix(&name, width, &patches, 0, &embedded.patches)
     }
 }

@@ -4,7 +4,7 @@
 //! the inputs of the matrices, but not the results of norms and activations, which are cheap to
 //! recompute); the backward pass adds each parameter's gradient to a sum. Frozen parameters cost
 //! nothing: no tape below the lowest trained layer, and no product for a frozen matrix. The layers
-//! have two implementations, as in [`model`](super): this project's kernels on the CPU, and
+//! have two implementations, as in [`model`](crate::model): this project's kernels on the CPU, and
 //! candle's operations elsewhere, with matrices in any type and everything else in f32.
 
 mod block;
@@ -12,12 +12,10 @@ mod gradients;
 mod image;
 mod operation;
 mod text;
-mod values;
-mod working;
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 
 use crate::checkpoint::Checkpoint;
@@ -25,12 +23,12 @@ use crate::checkpoint::architecture::{Activation, Architecture};
 use crate::input::tokenizer::TokenIds;
 use gradients::Wish;
 use image::Images;
+use operation::{LinearWeights, NormWeights};
 use text::Texts;
 
 pub use gradients::{Gradients, Sum, lora_a, lora_b};
 pub use image::ImageTape;
 pub use text::TextTape;
-pub use working::Working;
 
 /// The arithmetic of the layers.
 #[derive(Clone, Debug)]
@@ -177,5 +175,70 @@ impl Network {
     ) -> Result<()> {
         let network = self;
         Texts { network, weights }.backward(tape, dy, gradients)
+    }
+}
+
+/// The effective weights of one step, with LoRA added, by canonical name: matrices in the towers' type, everything else in f32.
+pub struct Working {
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Working {
+    /// Converts `parameters`, f32 on the towers' device, with `changes` added to the matrices
+    /// they name.
+    pub(super) fn new(
+        arithmetic: &Arithmetic,
+        parameters: &BTreeMap<String, Tensor>,
+        changes: &BTreeMap<String, LowRank>,
+    ) -> Result<Self> {
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in parameters {
+            let mut tensor = tensor.clone();
+            if let Some(change) = changes.get(name) {
+                tensor = change.added_to(&tensor)?;
+            }
+            let is_norm = name.contains("norm");
+            if let Arithmetic::Candle(_, dtype) = arithmetic
+                && !is_norm
+            {
+                tensor = tensor.to_dtype(*dtype)?;
+            }
+            tensors.insert(name.clone(), tensor);
+        }
+        Ok(Self { tensors })
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<&Tensor> {
+        self.tensors
+            .get(name)
+            .with_context(|| format!("tensor {name} is missing"))
+    }
+
+    /// The linear layer at `path`; its weight as [out, everything else].
+    fn linear(&self, path: &str, with_bias: bool) -> Result<LinearWeights> {
+        let weight = self.get(&format!("{path}.weight"))?.flatten_from(1)?;
+        let bias = with_bias
+            .then(|| self.get(&format!("{path}.bias")).cloned())
+            .transpose()?;
+        Ok(LinearWeights { weight, bias })
+    }
+
+    fn norm(&self, path: &str, epsilon: f32) -> Result<NormWeights> {
+        Ok(NormWeights {
+            gain: self.get(&format!("{path}.weight"))?.clone(),
+            bias: self.get(&format!("{path}.bias"))?.clone(),
+            epsilon,
+        })
+    }
+}
+
+impl LowRank {
+    /// `weight` [out, in] + factor B A.
+    ///
+    /// # Errors
+    /// When the shapes do not match or the device fails.
+    pub fn added_to(&self, weight: &Tensor) -> Result<Tensor> {
+        let change = (self.b.matmul(&self.a)? * self.factor)?;
+        Ok((weight + change.to_dtype(DType::F32)?)?)
     }
 }

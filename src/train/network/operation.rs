@@ -1,13 +1,12 @@
 //! The towers' layers and their derivatives: in f32 by this project's kernels on the CPU, by
 //! candle's operations elsewhere. The tests compare the kernels with candle's operations.
 
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 
-use anyhow::Result;
-use candle_core::{DType, Device, Tensor};
+use anyhow::{Context, Result, bail};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
 use super::Arithmetic;
-use super::values::values;
 use crate::checkpoint::architecture::Activation;
 use crate::kernel;
 use crate::kernel::{AttentionShape, Norm, View};
@@ -225,11 +224,12 @@ impl Arithmetic {
         &self,
         shape: Attention,
         qkv: &Tensor,
-        (sequences, queries): (&Sequences, Option<&[usize]>),
+        sequences: &Sequences,
+        queries: Option<&[usize]>,
         dy: &Tensor,
     ) -> Result<Tensor> {
         if let Self::Candle(..) = self {
-            return plain_attention_backward(shape, qkv, (sequences, queries), dy);
+            return plain_attention_backward(shape, qkv, sequences, queries, dy);
         }
         let sizes = AttentionShape {
             heads: shape.heads,
@@ -312,7 +312,8 @@ fn plain_norm_backward(
 fn plain_attention_backward(
     shape: Attention,
     qkv: &Tensor,
-    (sequences, queries): (&Sequences, Option<&[usize]>),
+    sequences: &Sequences,
+    queries: Option<&[usize]>,
     dy: &Tensor,
 ) -> Result<Tensor> {
     let rows = qkv.dim(0)?;
@@ -362,4 +363,41 @@ pub(super) fn rows_of(x: &Tensor, rows: &[usize]) -> Result<Tensor> {
 pub(super) fn add_rows(onto: &Tensor, queries: &[usize], x: &Tensor) -> Result<Tensor> {
     let index: Vec<u32> = queries.iter().map(|&row| row as u32).collect();
     Ok(onto.index_add(&Tensor::new(index, x.device())?, x, 0)?)
+}
+
+/// The values of a contiguous f32 tensor on the CPU, borrowed: the lock guard of its storage and
+/// the tensor's part of it.
+struct Values<G> {
+    guard: G,
+    range: Range<usize>,
+}
+
+/// Borrows the values of a contiguous f32 tensor on the CPU.
+///
+/// # Errors
+/// When the tensor is not on the CPU, not f32 or not contiguous.
+pub(super) fn values(tensor: &Tensor) -> Result<impl Deref<Target = [f32]> + '_> {
+    let (guard, layout) = tensor.storage_and_layout();
+    let (start, end) = layout
+        .contiguous_offsets()
+        .with_context(|| format!("a tensor {:?} is not contiguous", tensor.dims()))?;
+    let Storage::Cpu(CpuStorage::F32(_)) = &*guard else {
+        bail!("a tensor {:?} is not f32 on the CPU", tensor.dims())
+    };
+    Ok(Values {
+        guard,
+        range: start..end,
+    })
+}
+
+impl<G: Deref<Target = Storage>> Deref for Values<G> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match &*self.guard {
+            Storage::Cpu(CpuStorage::F32(values)) => &values[self.range.clone()],
+            // `values` rejects all others.
+            _ => &[],
+        }
+    }
 }

@@ -5,8 +5,7 @@ use candle_core::{DType, Tensor};
 
 use super::block::{Rows, Stack, StackTape};
 use super::gradients::Gradients;
-use super::working::Working;
-use super::{Arithmetic, Network};
+use super::{Arithmetic, Network, Working};
 use crate::input::tokenizer::{END_OF_TEXT, TokenIds};
 use crate::kernel::Segment;
 use crate::model::sequences::{Sequences, Sharing, TextRows};
@@ -150,7 +149,7 @@ impl Texts<'_> {
         let projection = self.weights.linear(PROJECTION, false)?.weight;
         let normed = a.norm(&tape.pooled, &norm)?;
         let name = format!("{PROJECTION}.weight");
-        gradients.add_matrix((&name, projection.dim(0)?), (dy, 0), &normed)?;
+        gradients.add_matrix(&name, projection.dim(0)?, dy, 0, &normed)?;
         if tape.stack.is_none() && !gradients.wants_any(FINAL_NORM) {
             return Ok(());
         }
@@ -168,9 +167,8 @@ impl Texts<'_> {
             Arithmetic::Kernel => dx,
             Arithmetic::Candle(..) => dx.to_dtype(DType::F32)?,
         };
-        let tokens = (TOKENS, architecture.vocabulary);
-        gradients.add_rows(tokens, &tape.token_ids, &dx)?;
-        let positions = (POSITIONS, architecture.context_length);
-        gradients.add_rows(positions, &tape.positions, &dx)
+        gradients.add_rows(TOKENS, architecture.vocabulary, &tape.token_ids, &dx)?;
+        let context_length = architecture.context_length;
+        gradients.add_rows(POSITIONS, context_length, &tape.positions, &dx)
     }
 }

@@ -39,7 +39,7 @@ fn every_conversion_gives_bit_identical_embeddings() {
                 if !possible {
                     let said = fails(&all, 2);
                     assert!(
-                        said.contains("use --layout") || said.contains("stretch"),
+                        said.contains("pass --layout") || said.contains("stretch"),
                         "{what}: {said}"
                     );
                     assert!(!output.exists(), "{what}");

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::super::limit;
-use super::reader::Reader;
-use super::{Id, Object, Pickle, Value};
+use super::{Id, Object, Pickle, Reader, Value};
 
 /// Reads the pickle at the start of `bytes`.
 ///

@@ -3,17 +3,17 @@
 //! Construction checks every index it can produce against its storage, so
 //! reading need not trust the file.
 
-mod dtype;
-mod element;
 mod read;
-mod storage;
 
 use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use dtype::Dtype;
-pub(super) use storage::Storage;
+use crate::file::mapped::Bytes;
+
+pub use read::Dtype;
 
 /// Maximum dimensions of a tensor; CLIP needs four.
 const MAX_DIMENSIONS: usize = 16;
@@ -272,6 +272,53 @@ fn extent(offset: usize, shape: &[usize], strides: &[usize], elements: usize) ->
         last = last.checked_add((size - 1).checked_mul(stride)?)?;
     }
     last.checked_add(1)
+}
+
+/// Bytes shared by tensors: a range of a file's bytes.
+#[derive(Clone)]
+pub(in crate::checkpoint::container) struct Storage {
+    bytes: Arc<Bytes>,
+    range: Range<usize>,
+}
+
+impl Storage {
+    /// `range` of `bytes`; `None` when it does not lie inside.
+    pub(in crate::checkpoint::container) fn new(
+        bytes: &Arc<Bytes>,
+        range: Range<usize>,
+    ) -> Option<Self> {
+        bytes.get(range.clone())?;
+        let bytes = Arc::clone(bytes);
+        Some(Self { bytes, range })
+    }
+
+    /// The first `length` bytes; `None` when there are fewer.
+    pub(in crate::checkpoint::container) fn first(&self, length: usize) -> Option<Self> {
+        let end = self.range.start.checked_add(length)?;
+        let range = self.range.start..end;
+        let bytes = Arc::clone(&self.bytes);
+        (end <= self.range.end).then_some(Self { bytes, range })
+    }
+
+    /// How many bytes there are.
+    pub(in crate::checkpoint::container) fn length(&self) -> usize {
+        self.range.len()
+    }
+
+    pub(super) fn owned(bytes: Vec<u8>) -> Self {
+        let range = 0..bytes.len();
+        let bytes = Arc::new(Bytes::Owned(bytes));
+        Self { bytes, range }
+    }
+
+    /// See [`Bytes::release`].
+    pub(super) fn release(&self) {
+        self.bytes.release(self.range.clone());
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.range.clone()]
+    }
 }
 
 #[cfg(test)]

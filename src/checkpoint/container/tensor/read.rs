@@ -1,10 +1,13 @@
-//! Reading a tensor's elements as f32, whatever their type and order.
+//! The types of a tensor's elements, and reading them as f32, whatever their type and order.
+
+use std::fmt;
 
 use anyhow::{Result, ensure};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
 
-use super::element::{self, Element};
-use super::{Dtype, StoredTensor};
+use super::StoredTensor;
 
 /// Elements that a thread converts before taking the next share.
 const PARALLEL_CHUNK: usize = 1 << 18;
@@ -98,16 +101,16 @@ impl StoredTensor {
     /// Converts the elements from row-major index `first` on into `out`.
     fn fill(&self, first: usize, out: &mut [f32]) -> Result<()> {
         match self.dtype {
-            Dtype::F64 => self.fill_from::<element::F64>(first, out),
-            Dtype::F32 => self.fill_from::<element::F32>(first, out),
-            Dtype::F16 => self.fill_from::<element::F16>(first, out),
-            Dtype::Bf16 => self.fill_from::<element::Bf16>(first, out),
-            Dtype::I64 => self.fill_from::<element::I64>(first, out),
-            Dtype::I32 => self.fill_from::<element::I32>(first, out),
-            Dtype::I16 => self.fill_from::<element::I16>(first, out),
-            Dtype::I8 => self.fill_from::<element::I8>(first, out),
-            Dtype::U8 => self.fill_from::<element::U8>(first, out),
-            Dtype::Bool => self.fill_from::<element::Bool>(first, out),
+            Dtype::F64 => self.fill_from::<F64>(first, out),
+            Dtype::F32 => self.fill_from::<F32>(first, out),
+            Dtype::F16 => self.fill_from::<F16>(first, out),
+            Dtype::Bf16 => self.fill_from::<Bf16>(first, out),
+            Dtype::I64 => self.fill_from::<I64>(first, out),
+            Dtype::I32 => self.fill_from::<I32>(first, out),
+            Dtype::I16 => self.fill_from::<I16>(first, out),
+            Dtype::I8 => self.fill_from::<I8>(first, out),
+            Dtype::U8 => self.fill_from::<U8>(first, out),
+            Dtype::Bool => self.fill_from::<Bool>(first, out),
             Dtype::Unsupported(_) => self.check_readable()?,
         }
         Ok(())
@@ -200,9 +203,135 @@ struct Run {
     stride: usize,
 }
 
+/// The type of a tensor's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// 64-bit float.
+    F64,
+    /// 32-bit float.
+    F32,
+    /// 16-bit float of IEEE 754.
+    F16,
+    /// The upper half of a 32-bit float.
+    Bf16,
+    /// Signed 64-bit integer.
+    I64,
+    /// Signed 32-bit integer.
+    I32,
+    /// Signed 16-bit integer.
+    I16,
+    /// Signed byte.
+    I8,
+    /// Unsigned byte.
+    U8,
+    /// A boolean stored as a byte.
+    Bool,
+    /// A type that is known by name but not supported.
+    Unsupported(&'static str),
+}
+
+impl Dtype {
+    /// Bytes of one element; `None` for an unsupported type.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Self::F64 | Self::I64 => Some(8),
+            Self::F32 | Self::I32 => Some(4),
+            Self::F16 | Self::Bf16 | Self::I16 => Some(2),
+            Self::I8 | Self::U8 | Self::Bool => Some(1),
+            Self::Unsupported(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::F64 => "f64",
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::I64 => "i64",
+            Self::I32 => "i32",
+            Self::I16 => "i16",
+            Self::I8 => "i8",
+            Self::U8 => "u8",
+            Self::Bool => "bool",
+            Self::Unsupported(name) => name,
+        })
+    }
+}
+
+/// One element type of a file: little endian, of any alignment.
+pub(super) trait Element {
+    /// Bytes of one element.
+    const SIZE: usize;
+
+    /// The element that `bytes` (exactly `SIZE` of them) hold.
+    fn read(bytes: &[u8]) -> f32;
+
+    /// Converts `out.len()` adjacent elements; `bytes` is `SIZE` times as long.
+    fn convert(bytes: &[u8], out: &mut [f32]) {
+        for (value, bytes) in out.iter_mut().zip(bytes.chunks_exact(Self::SIZE)) {
+            *value = Self::read(bytes);
+        }
+    }
+}
+
+/// The element types of [`Element`], and how to read one.
+macro_rules! elements {
+    ($($name:ident: $size:literal, $bytes:ident => $value:expr;)*) => {$(
+        /// An element type.
+        pub(super) struct $name;
+        impl Element for $name {
+            const SIZE: usize = $size;
+            #[inline(always)]
+            fn read(bytes: &[u8]) -> f32 {
+                let mut $bytes = [0u8; $size];
+                $bytes.copy_from_slice(bytes);
+                $value
+            }
+        }
+    )*};
+}
+
+elements! {
+    F64: 8, b => f64::from_le_bytes(b) as f32;
+    F32: 4, b => f32::from_le_bytes(b);
+    Bf16: 2, b => f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16);
+    I64: 8, b => i64::from_le_bytes(b) as f32;
+    I32: 4, b => i32::from_le_bytes(b) as f32;
+    I16: 2, b => f32::from(i16::from_le_bytes(b));
+    I8: 1, b => f32::from(i8::from_le_bytes(b));
+    U8: 1, b => f32::from(b[0]);
+    Bool: 1, b => f32::from(u8::from(b[0] != 0));
+}
+
+/// Half precision, converted with the processor's instruction if it has one.
+pub(super) struct F16;
+
+impl Element for F16 {
+    const SIZE: usize = 2;
+
+    fn read(bytes: &[u8]) -> f32 {
+        f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+    }
+
+    fn convert(bytes: &[u8], out: &mut [f32]) {
+        // The vector routine needs aligned halves, hence a buffer that fits the L1 cache.
+        let mut halves = [f16::ZERO; 512];
+        for (out, bytes) in out.chunks_mut(512).zip(bytes.chunks(1024)) {
+            let halves = &mut halves[..out.len()];
+            for (half, bytes) in halves.iter_mut().zip(bytes.chunks_exact(2)) {
+                *half = f16::from_le_bytes([bytes[0], bytes[1]]);
+            }
+            halves.convert_to_f32_slice(out);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use half::{bf16, f16};
+    use half::bf16;
 
     use super::super::Storage;
     use super::*;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use super::{CaptionLines, EvaluateArgs, facts, summary, sweep};
 use crate::input::dataset;
-use crate::input::dataset::{BadCaptions, CaptionOptions, Captioned, Lines};
+use crate::input::dataset::{BadCaptions, CaptionOptions, Captioned};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::output::evaluation::{RecallSweepRow, RetrievalEvaluation};
@@ -127,8 +127,8 @@ impl Captions {
 fn options(args: &EvaluateArgs) -> CaptionOptions {
     CaptionOptions {
         lines: match args.captions.caption_lines {
-            CaptionLines::Whole => Lines::Whole,
-            CaptionLines::First => Lines::First,
+            CaptionLines::Whole => dataset::CaptionLines::Whole,
+            CaptionLines::First => dataset::CaptionLines::First,
         },
         most: args.captions.captions_per_image.map(|most| most as usize),
         images: args.captions.images.clone(),

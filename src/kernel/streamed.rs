@@ -1,12 +1,11 @@
-//! Products of rows with rows without packing, because most rows are read only once.
+//! Products of rows with rows in f32 without packing, because most rows are read only once.
 #![allow(
     unsafe_code,
     reason = "generic over the vector types, whose methods are unsafe"
 )]
 
-use super::dispatch::{Job, run};
-use super::level::{Level, level};
-use super::simd::Simd;
+use super::level::{Job, Level, level, run};
+use super::simd::{Simd, load_up_to};
 
 /// Rows per tile.
 const ROWS: usize = 4;
@@ -19,12 +18,12 @@ const ROWS: usize = 4;
 /// L2 cache or are read once.
 ///
 /// Panics when the lengths do not match.
-pub fn row_products(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
-    row_products_at(level(), queries, rows, dim, out);
+pub fn streamed_products(queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+    streamed_products_at(level(), queries, rows, dim, out);
 }
 
-/// [`row_products`] at instruction level `level`.
-fn row_products_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
+/// [`streamed_products`] at instruction level `level`.
+fn streamed_products_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out: &mut [f32]) {
     assert!(
         dim > 0 && queries.len().is_multiple_of(dim) && rows.len().is_multiple_of(dim),
         "queries or rows are not a whole number of rows of {dim}"
@@ -37,7 +36,7 @@ fn row_products_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out:
     if out.is_empty() {
         return;
     }
-    let products = RowProducts {
+    let products = StreamedProducts {
         queries,
         rows,
         dim,
@@ -46,15 +45,15 @@ fn row_products_at(level: Level, queries: &[f32], rows: &[f32], dim: usize, out:
     run(level, products);
 }
 
-/// Operands and output of [`row_products`].
-struct RowProducts<'a> {
+/// Operands and output of [`streamed_products`].
+struct StreamedProducts<'a> {
     queries: &'a [f32],
     rows: &'a [f32],
     dim: usize,
     out: &'a mut [f32],
 }
 
-impl Job for RowProducts<'_> {
+impl Job for StreamedProducts<'_> {
     #[inline(always)]
     unsafe fn run<V: Simd>(mut self) {
         let queries = self.queries.len() / self.dim;
@@ -77,7 +76,7 @@ impl Job for RowProducts<'_> {
     }
 }
 
-impl RowProducts<'_> {
+impl StreamedProducts<'_> {
     /// The products of `Q` queries from `first` on with all rows.
     ///
     /// # Safety
@@ -158,30 +157,14 @@ impl Tile {
         unsafe {
             let mut rows = [V::splat(0.0); R];
             for (i, row) in rows.iter_mut().enumerate() {
-                *row = load(self.rows.add(i * self.dim + column), count);
+                *row = load_up_to(self.rows.add(i * self.dim + column), count, 0.0);
             }
             for (i, sums) in sums.iter_mut().enumerate() {
-                let query = load::<V>(self.queries.add(i * self.dim + column), count);
+                let query = load_up_to::<V>(self.queries.add(i * self.dim + column), count, 0.0);
                 for (sum, row) in sums.iter_mut().zip(rows) {
                     *sum = query.mul_add(row, *sum);
                 }
             }
-        }
-    }
-}
-
-/// `count` lanes, zeros after them.
-///
-/// # Safety
-/// The CPU has the instruction set of `V`; there are `count` lanes, at most a vector.
-#[inline(always)]
-unsafe fn load<V: Simd>(from: *const f32, count: usize) -> V {
-    // SAFETY: the caller's promise.
-    unsafe {
-        if count == V::LANES {
-            V::load(from)
-        } else {
-            V::load_part(from, count, 0.0)
         }
     }
 }
@@ -210,7 +193,7 @@ mod tests {
                     .collect();
                 for level in levels() {
                     let mut out = vec![f32::NAN; m * n];
-                    row_products_at(level, &queries, &rows, dim, &mut out);
+                    streamed_products_at(level, &queries, &rows, dim, &mut out);
                     for (found, (sum, size)) in out.iter().zip(&exact) {
                         let error = (f64::from(*found) - sum).abs();
                         assert!(
@@ -229,16 +212,16 @@ mod tests {
         let (queries, rows) = (randoms(3, m * dim), randoms(4, n * dim));
         for level in levels() {
             let mut together = vec![0.0; m * n];
-            row_products_at(level, &queries, &rows, dim, &mut together);
+            streamed_products_at(level, &queries, &rows, dim, &mut together);
             for (i, query) in queries.chunks(dim).enumerate() {
                 for (j, row) in rows.chunks(dim).enumerate() {
                     let mut alone = [0.0];
-                    row_products_at(level, query, row, dim, &mut alone);
+                    streamed_products_at(level, query, row, dim, &mut alone);
                     let place = i * n + j;
                     let same = alone[0].to_bits() == together[place].to_bits();
                     assert!(same, "{level:?} {i} {j}: {} {}", alone[0], together[place]);
                     // Swap the operands.
-                    row_products_at(level, row, query, dim, &mut alone);
+                    streamed_products_at(level, row, query, dim, &mut alone);
                     assert_eq!(alone[0].to_bits(), together[place].to_bits(), "{level:?}");
                 }
             }
@@ -247,7 +230,7 @@ mod tests {
 
     #[test]
     fn empty_inputs_give_empty_products() {
-        row_products(&[], &[1.0, 2.0], 2, &mut []);
-        row_products(&[1.0, 2.0], &[], 2, &mut []);
+        streamed_products(&[], &[1.0, 2.0], 2, &mut []);
+        streamed_products(&[1.0, 2.0], &[], 2, &mut []);
     }
 }
