@@ -127,24 +127,24 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     labelling.encode(engine.load(console)?.as_ref(), 1.0)?;
     session.checkpoint.unchanged()?;
 
-    let mut gathered = Gathered::new(&labelling);
+    let mut logits = Logits::new(&labelling);
     let mut next = 0;
     let counts = images.for_each(&engine, console, |encoded| {
         let class = dataset.samples[next].class;
         next += 1;
         match encoded.outcome {
-            Ok(known) => gathered.take(&known.embedding, classes.place[class]),
+            Ok(known) => logits.take(&known.embedding, classes.place[class]),
             Err(_) => Ok(()),
         }
     });
     engine.finish(console);
     let counts = counts?;
-    gathered.score()?;
+    logits.score()?;
     let outcome = counts.outcome(console);
     if counts.signal.is_some() || counts.answered == 0 {
         return Ok(outcome);
     }
-    let written = gathered.calibrate(args, &session)?;
+    let written = logits.calibrate(args, &session)?;
     if !written.temperature_determined {
         console.warn(
             "the images do not determine a temperature: accuracy is perfect, or no better than \
@@ -190,7 +190,7 @@ impl Classes {
 }
 
 /// The logits of all images.
-struct Gathered<'a> {
+struct Logits<'a> {
     labelling: &'a Labelling,
     waiting: Vec<f32>,
     /// [images, labels].
@@ -198,7 +198,7 @@ struct Gathered<'a> {
     targets: Vec<Option<usize>>,
 }
 
-impl<'a> Gathered<'a> {
+impl<'a> Logits<'a> {
     fn new(labelling: &'a Labelling) -> Self {
         Self {
             labelling,

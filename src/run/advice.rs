@@ -150,3 +150,78 @@ fn quoted_if_needed(word: &str) -> String {
         word.to_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::run::images::IMAGES;
+
+    #[test]
+    fn an_output_never_replaces_an_input_or_another_output() {
+        let room = tempfile::tempdir().unwrap();
+        let at = |name: &str| room.path().join(name);
+        fs::create_dir(at("photos")).unwrap();
+        for name in ["photos/a.jpg", "photos/notes.csv", "x.npy", "x.paths.jsonl"] {
+            fs::write(at(name), "x").unwrap();
+        }
+        let cases: [(&[&str], &[&str], &str); 11] = [
+            (&["new.csv"], &["photos", "x.npy"], ""),
+            (&["photos/notes.csv"], &["photos"], ""),
+            (&["photos/a.jpg"], &["x.npy"], ""),
+            (&["new.csv", "other.csv"], &[], ""),
+            (&["photos"], &[], "is a folder; name a file in it"),
+            (&["none/new.csv"], &[], "does not exist; create it first"),
+            (&["photos/a.jpg"], &["photos/a.jpg"], "is also an input"),
+            (&["photos/a.jpg"], &["photos"], "is also an input"),
+            (&["x.paths.jsonl"], &["x.npy"], "holds the row names of"),
+            (&["new.csv", "new.csv"], &[], "two outputs"),
+            (&["x.npy", "photos/../x.npy"], &[], "two outputs"),
+        ];
+        for (outputs, inputs, part) in cases {
+            let [outputs, inputs] = [outputs, inputs].map(|names| {
+                let paths = names.iter().map(|name| at(name));
+                paths.collect::<Vec<_>>()
+            });
+            let some = |paths: &'_ [PathBuf]| -> Vec<Option<PathBuf>> {
+                paths.iter().cloned().map(Some).collect()
+            };
+            let (outputs, inputs) = (some(&outputs), some(&inputs));
+            let outputs: Vec<_> = outputs.iter().map(Option::as_deref).collect();
+            let inputs: Vec<_> = inputs.iter().map(Option::as_deref).collect();
+            match check_outputs(&outputs, &inputs, IMAGES) {
+                Ok(()) => assert_eq!(part, "", "{outputs:?} {inputs:?}"),
+                Err(error) => assert!(
+                    !part.is_empty() && error.to_string().contains(part),
+                    "{error}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn images_that_labels_took_are_recognised() {
+        let room = tempfile::tempdir().unwrap();
+        let image = room.path().join("a b.jpg");
+        fs::write(&image, "x").unwrap();
+        let (image, folder) = (image.to_str().unwrap(), room.path().to_str().unwrap());
+        let taken = format!("longclip classify {image:?} --labels \"cat\" \"dog\"");
+        let cases = [
+            (vec![], "no image given; pass image files"),
+            (vec!["cat", "dog"], "no image given; pass image files"),
+            (vec!["cat", image, "dog"], taken.as_str()),
+            (
+                vec!["cat", folder],
+                "is a folder; --labels takes every word",
+            ),
+            // A single label may have the name of a folder.
+            (vec![folder], "no image given; pass image files"),
+        ];
+        for (labels, part) in cases {
+            let labels: Vec<String> = labels.into_iter().map(str::to_owned).collect();
+            let message = no_images(&labels, IMAGES);
+            assert!(message.contains(part), "{message}");
+        }
+    }
+}

@@ -84,3 +84,44 @@ impl Calibration {
         Ok(self.temperature)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sound_calibrations_are_read() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("c.json");
+        let file = |temperature: &str, threshold: &str| {
+            format!(
+                "{{\"temperature\": {temperature}, \"none_threshold\": {threshold}, \"model\": \
+                 \"m\", \"model_sha256\": \"a\", \"labels_sha256\": \"b\", \"rest\": 1}}"
+            )
+        };
+        let cases = [
+            (file("1.5", "0.25"), ""),
+            (file("1.5", "null"), ""),
+            (file("0", "0.25"), "not a positive number"),
+            (file("-2", "0.25"), "not a positive number"),
+            (file("1e60", "0.25"), "number out of range"),
+            (file("1.5", "25"), "not a probability"),
+            ("{\"temperature\": 1}".to_owned(), "missing field"),
+            ("no".to_owned(), "expected ident"),
+        ];
+        for (text, part) in cases {
+            std::fs::write(&path, &text).unwrap();
+            match Calibration::read(&Some(path.clone())) {
+                Ok(read) => {
+                    assert_eq!(part, "", "{text}");
+                    assert_eq!(read.unwrap().temperature, 1.5);
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    assert!(!part.is_empty() && error.contains(part), "{error}");
+                }
+            }
+        }
+        assert!(Calibration::read(&None).unwrap().is_none());
+    }
+}

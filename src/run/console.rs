@@ -37,6 +37,17 @@ impl Console {
         }
     }
 
+    /// Prints nothing but failures, for tests.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Self {
+        Self {
+            quiet: true,
+            verbosity: 0,
+            color: ColorWhen::Never,
+            bar: Mutex::new(None),
+        }
+    }
+
     /// Whether to colour results, given whether they go to a terminal.
     #[must_use]
     pub fn colors_results(&self, to_terminal: bool) -> bool {
@@ -294,5 +305,59 @@ pub(crate) fn counted(count: u64, one: &str) -> String {
     match count {
         1 => format!("1 {one}"),
         count => format!("{count} {one}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_coloured_as_asked() {
+        let cases = [
+            (ColorWhen::Always, false, true),
+            (ColorWhen::Never, true, false),
+            (ColorWhen::Auto, false, false),
+        ];
+        for (color, to_terminal, expected) in cases {
+            let console = Console {
+                color,
+                ..Console::silent()
+            };
+            let found = console.colors_results(to_terminal);
+            assert_eq!(found, expected, "{color:?}, {to_terminal}");
+        }
+    }
+
+    #[test]
+    fn file_names_cannot_control_the_terminal() {
+        let cases = [
+            ("a b, ä 猫", "a b, ä 猫"),
+            ("a\u{1b}[2Jb", "a\u{fffd}[2Jb"),
+            ("a\nb\r\u{7f}\u{9b}", "a\u{fffd}b\u{fffd}\u{fffd}\u{fffd}"),
+        ];
+        for (message, expected) in cases {
+            assert_eq!(printable(message), expected);
+        }
+    }
+
+    #[test]
+    fn the_bar_counts_and_is_away_while_results_are_written() {
+        let console = Console::silent();
+        *console.bar() = Some(ProgressBar::hidden());
+        console.advance(0);
+        assert!(console.around(|| console.bar().is_none()));
+        console.advance(3);
+        let bar = console.bar().clone().unwrap();
+        assert_eq!((bar.position(), &*bar.message()), (2, ", 3 failed"));
+        console.end_progress();
+        assert!(console.bar().is_none() && bar.is_finished());
+    }
+
+    #[test]
+    fn things_are_counted_in_words() {
+        for (count, expected) in [(0, "0 images"), (1, "1 image"), (2, "2 images")] {
+            assert_eq!(counted(count, "image"), expected);
+        }
     }
 }

@@ -256,3 +256,52 @@ impl Counts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outcome_is_that_of_all_images() {
+        let cases = [
+            (None, 0, 0, Outcome::Answered),
+            (None, 2, 0, Outcome::Answered),
+            (None, 2, 1, Outcome::SomeFailed),
+            (None, 0, 1, Outcome::NoneRead),
+            (Some(15), 2, 1, Outcome::Stopped(15)),
+        ];
+        for (signal, answered, failed, expected) in cases {
+            let counts = Counts {
+                answered,
+                failed,
+                signal,
+            };
+            assert_eq!(counts.outcome(&Console::silent()), expected);
+        }
+    }
+
+    #[test]
+    fn one_image_is_single_unless_more_may_follow() {
+        let room = tempfile::tempdir().unwrap();
+        let folder = room.path().to_str().unwrap();
+        let list = room.path().join("list.txt");
+        std::fs::write(&list, "a.jpg\n").unwrap();
+        let cases = [
+            (vec!["a.jpg"], None, true),
+            (vec!["-"], None, true),
+            (vec!["a.jpg", "b.jpg"], None, false),
+            (vec![folder], None, false),
+            (vec![], Some(list.clone()), false),
+            (vec!["a.jpg"], Some(list), false),
+        ];
+        for (images, files_from, expected) in cases {
+            let args = ImageArgs {
+                images: images.iter().map(PathBuf::from).collect(),
+                files_from,
+                null: false,
+            };
+            let opened = Images::open(&args, &[]).unwrap();
+            assert_eq!(opened.single(), expected, "{args:?}");
+        }
+    }
+}

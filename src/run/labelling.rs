@@ -12,7 +12,7 @@ use crate::input::{dataset, prompt, text_file};
 use crate::model::DualEncoder;
 use crate::output::evaluation::LabelFacts;
 use crate::run::flags::{LabelArgs, LabellingArgs, NoneArgs};
-use crate::run::labels::{NoneTexts, Texts};
+use crate::run::labels::{NoneTexts, Prompts};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
 use crate::run::{Console, labels};
@@ -35,7 +35,7 @@ pub(crate) struct Labelling {
     set: LabelSet,
     none: Option<NoneTexts>,
     /// The prompts, once they are fitted into the model's context.
-    texts: Option<Texts>,
+    prompts: Option<Prompts>,
     judge: Option<Box<dyn Judge>>,
 }
 
@@ -154,7 +154,7 @@ impl<'a> LabelSource<'a> {
             label_of_class,
             set,
             none,
-            texts: None,
+            prompts: None,
             judge: None,
         })
     }
@@ -195,7 +195,7 @@ impl<'a> LabelSource<'a> {
             label_of_class,
             set,
             none: None,
-            texts: None,
+            prompts: None,
             judge: None,
         })
     }
@@ -306,24 +306,24 @@ impl Labelling {
             tally: Tally::new(self.labels.len()),
             set: self.set.clone(),
             none: self.none.clone(),
-            texts: self.texts.clone(),
+            prompts: self.prompts.clone(),
             judge: None,
         }
     }
 
     /// Fits the prompts into the model's context.
     pub(crate) fn fit(&mut self, fitter: &mut Fitter<'_>) -> Result<()> {
-        self.texts = Some(Texts::fit(&self.set, self.none.as_ref(), fitter)?);
+        self.prompts = Some(Prompts::fit(&self.set, self.none.as_ref(), fitter)?);
         Ok(())
     }
 
     /// Encodes the prompts, which must have been fitted.
     pub(crate) fn classifier(&self, model: &dyn DualEncoder) -> Result<Classifier> {
-        let texts = self
-            .texts
+        let prompts = self
+            .prompts
             .as_ref()
             .context("the labels are not tokenised")?;
-        texts.classifier(model, Score::Softmax)
+        prompts.classifier(model, Score::Softmax)
     }
 
     /// Classifies with these labels from now on.
@@ -440,4 +440,66 @@ fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<S
     }
     let renamed = |class: &String| map.get(class).unwrap_or(class).clone();
     Ok(classes.iter().map(renamed).collect())
+}
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_class_map_renames_some_classes() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("map.csv");
+        let classes = ["n01", "n02"].map(str::to_owned);
+        let cases: [(&str, Result<[&str; 2], &str>); 6] = [
+            ("class,label\nn02,ox\n", Ok(["n01", "ox"])),
+            ("label,folder\nemu,n01\nox,n02\n", Ok(["emu", "ox"])),
+            // A name that is no class is only warned of.
+            ("class,label\nn03,ox\n", Ok(["n01", "n02"])),
+            ("class,name\nn02,ox\n", Err("must name the columns")),
+            ("class,label\nn02,\n", Err("line 2 lacks")),
+            (
+                "class,label\nn02,ox\nn02,emu\n",
+                Err("line 3 maps \"n02\" again"),
+            ),
+        ];
+        for (text, expected) in cases {
+            fs::write(&path, text).unwrap();
+            match (class_map(&path, &classes, &Console::silent()), expected) {
+                (Ok(names), Ok(expected)) => assert_eq!(names, expected),
+                (Err(error), Err(part)) => {
+                    let error = format!("{error:#}");
+                    assert!(error.contains(part), "{error}");
+                }
+                (found, expected) => panic!("{text:?}: {found:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_name_of_compare_is_labels_or_templates() {
+        let room = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = room.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let templates = file("t.txt", "a photo of a {}.\na drawing of a {}.\n");
+        let labels = file("l.txt", "cat\ndog\n");
+        // Both a label set and a template set.
+        let cases = [
+            ("cifar10", true, true),
+            ("cifar10", false, false),
+            ("openai80", false, true),
+            (&templates, false, true),
+            (&labels, true, false),
+        ];
+        for (name, has_labels, expected) in cases {
+            let found = is_template_set(name, has_labels).unwrap();
+            assert_eq!(found, expected, "{name}, {has_labels}");
+        }
+        let error = is_template_set("no such set", false).unwrap_err();
+        assert!(error.to_string().contains("neither a built-in set"));
+    }
 }

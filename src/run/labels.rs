@@ -203,14 +203,14 @@ impl NoneTexts {
 
 /// The tokenised prompts of all classes and of the none texts.
 #[derive(Clone)]
-pub(crate) struct Texts {
+pub(crate) struct Prompts {
     classes: Vec<Vec<Fitted>>,
     none: Option<Vec<Vec<Fitted>>>,
     /// Whether a model's logit bias replaces them.
     yields_to_bias: bool,
 }
 
-impl Texts {
+impl Prompts {
     /// Fits them into the model's context.
     ///
     /// # Errors

@@ -1,4 +1,5 @@
-//! Checks that a file of embeddings, or a probe, was made with this run's model.
+//! Checks that a file of embeddings, or a probe, was made with this run's model; a matrix of another
+//! program does not say.
 
 use std::path::Path;
 
@@ -317,5 +318,67 @@ impl Foreign<'_> {
     fn sidecar(&self) -> String {
         let (file, _) = split_name(self.path);
         sidecar_of(&file).display().to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(settings: &str) -> About {
+        About {
+            model: "m".to_owned(),
+            sha256: "a".repeat(64),
+            precision: "f32".to_owned(),
+            settings: settings.to_owned(),
+            kind: Kind::Images,
+            dim: 4,
+            dtype: Dtype::F32,
+            version: String::new(),
+        }
+    }
+
+    #[test]
+    fn files_of_one_model_go_together() {
+        let one = about("device=cpu activation=gelu heads=2,4 orient=yes");
+        let other = About {
+            sha256: "b".repeat(64),
+            ..one.clone()
+        };
+        let wider = About {
+            dim: 8,
+            ..one.clone()
+        };
+        let cases = [
+            (one.clone(), ""),
+            // A difference that is only warned of.
+            (about("device=cuda activation=gelu heads=2,4 orient=no"), ""),
+            // Older files do not record heads.
+            (about("device=cpu activation=gelu"), ""),
+            (other, "embed both with the same model"),
+            (wider, "8 features); embed both"),
+            (
+                about("activation=quick_gelu heads=2,4"),
+                "different activations",
+            ),
+            (
+                about("activation=gelu heads=4,4"),
+                "different attention heads",
+            ),
+        ];
+        for (two, part) in cases {
+            let file = |about| MadeWith {
+                path: Path::new("x.npy"),
+                about,
+                redo: "embed again",
+            };
+            match file(&one).check_same(&file(&two)) {
+                Ok(()) => assert_eq!(part, "", "{two:?}"),
+                Err(error) => assert!(
+                    !part.is_empty() && error.to_string().contains(part),
+                    "{error}"
+                ),
+            }
+        }
     }
 }

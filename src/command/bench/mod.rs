@@ -1,12 +1,10 @@
 //! `longclip bench`: measures the speed and memory use of a model, and the error of lower
 //! precision.
 
-mod images;
-mod machine;
+mod inputs;
 mod measure;
 mod report;
 mod subject;
-mod texts;
 
 use std::path::PathBuf;
 
@@ -19,9 +17,8 @@ use crate::run::flags::{ModelArgs, SUMMARY, formats};
 use crate::run::results::print_report;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome};
-use images::Folder;
-use machine::MemoryWatch;
-use measure::Repeats;
+use inputs::Folder;
+use measure::{MemoryWatch, Repeats};
 use report::Report;
 use subject::Subject;
 
@@ -103,7 +100,7 @@ pub fn run(args: BenchArgs, console: &Console) -> Result<Outcome> {
 }
 
 fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
-    let labels = texts::labels(args.labels_file.as_deref(), |note| console.note(note))?;
+    let labels = inputs::labels(args.labels_file.as_deref(), |note| console.note(note))?;
     let folder = Folder::open(args.images.as_deref())?;
     let memory = MemoryWatch::start();
     let session = Session::open(&args.model, console)?;
@@ -123,7 +120,7 @@ fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
         precision: session.placement.precision,
         threads: session.threads,
         device: session.placement.device.clone(),
-        cpu: machine::cpu_name(),
+        cpu: measure::cpu_name(),
         cpu_features: kernel::features(),
         version: env!("CARGO_PKG_VERSION"),
         load_ms: subject.load_ms,

@@ -6,9 +6,9 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
-use super::images::Folder;
+use super::inputs::Folder;
 use super::measure::Repeats;
-use super::{measure, report, texts};
+use super::{inputs, measure, report};
 use crate::input::image::DecodeOptions;
 use crate::input::paths;
 use crate::input::tokenizer::TokenIds;
@@ -47,7 +47,7 @@ impl<'a> Subject<'a> {
         repeats: Repeats,
         console: &'a Console,
     ) -> Result<Self> {
-        let labels = texts::tokens(labels, session.checkpoint.architecture.context_length)?;
+        let labels = inputs::tokens(labels, session.checkpoint.architecture.context_length)?;
         let pixels = folder.pixels(BATCH, &session.checkpoint.preprocess)?;
         let start = Instant::now();
         let clip = Arc::new(session.load(console)?);
@@ -85,7 +85,7 @@ impl<'a> Subject<'a> {
                 .median_ms(|| self.clip.encode_text(texts).map(drop))
         };
         let first = |count: usize| self.labels.get(..count).map(&time).transpose();
-        let full = texts::full_context(10, self.clip.architecture().context_length)?;
+        let full = inputs::full_context(10, self.clip.architecture().context_length)?;
         Ok(report::Texts {
             labels2_ms: first(2)?,
             labels10_ms: first(10)?,

@@ -219,16 +219,16 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     session.checkpoint.unchanged()?;
     let mut results = Results::open(&args.output, form, args.score.score, console)?;
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
-    let answer = question.answer(&args.score, threshold);
-    let mut page = Page::create(&args, &session, &answer)?;
+    let recorder = question.recorder(&args.score, threshold);
+    let mut page = Page::create(&args, &session, &recorder)?;
     let mut sorting = args.sort.start(&question.labels, console)?;
     let counts = images.for_each(&engine, console, |encoded| {
-        let scores = answer.scores(judge.as_ref(), &encoded);
+        let scores = recorder.scores(judge.as_ref(), &encoded);
         if let Some(page) = &mut page {
-            page.image(&encoded, &scores, answer.uncertain(&scores))?;
+            page.image(&encoded, &scores, recorder.uncertain(&scores))?;
         }
         let (path, best) = (encoded.path.clone(), scores.first().map(|best| best.class));
-        let mut record = answer.record(encoded, scores);
+        let mut record = recorder.record(encoded, scores);
         if let (Some(sorting), Some(path)) = (&mut sorting, path) {
             sorting.sort(&path, best, &mut record);
         }
@@ -313,4 +313,32 @@ fn check_threshold(args: &ScoreArgs) -> Result<()> {
         bail!("--threshold {threshold} is out of range: {what}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::flags::NoneArgs;
+
+    #[test]
+    fn thresholds_are_in_the_range_of_the_score() {
+        let cases = [
+            (Score::Softmax, 0.0, true),
+            (Score::Softmax, 1.0, true),
+            (Score::Softmax, -0.1, false),
+            (Score::Sigmoid, 80.0, false),
+            (Score::Cosine, -1.0, true),
+            (Score::Cosine, 1.5, false),
+            (Score::Logit, 80.0, true),
+        ];
+        for (score, threshold, fits) in cases {
+            let args = ScoreArgs {
+                score,
+                none: NoneArgs::default(),
+                top_k: None,
+                threshold: Some(threshold),
+            };
+            assert_eq!(check_threshold(&args).is_ok(), fits, "{args:?}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::ClassifyArgs;
-use super::question::Answer;
+use super::question::Recorder;
 use crate::output::report::{LabelScore, PageHead, PageKind, PageSummary, ReportWriter};
 use crate::run::images::Counts;
 use crate::run::pipeline::Encoded;
@@ -28,7 +28,7 @@ impl Page {
     pub(super) fn create(
         args: &ClassifyArgs,
         session: &Session,
-        answer: &Answer,
+        recorder: &Recorder,
     ) -> Result<Option<Self>> {
         let Some(path) = &args.report else {
             return Ok(None);
@@ -40,18 +40,18 @@ impl Page {
         let head = PageHead {
             kind: PageKind::Classification,
             title,
-            lead: format!("Classification with {} labels", answer.labels.len()),
-            labels: answer
+            lead: format!("Classification with {} labels", recorder.labels.len()),
+            labels: recorder
                 .labels
                 .iter()
                 .map(|label| label.to_string())
                 .collect(),
-            score: shown_score(answer.score),
+            score: shown_score(recorder.score),
             facts: report::run_facts(session, Vec::new())?,
         };
         Ok(Some(Self {
             writer: ReportWriter::create(path, &head)?,
-            score: answer.score,
+            score: recorder.score,
             notes: report::notes(&session.checkpoint.name),
         }))
     }

@@ -10,7 +10,7 @@ use crate::model::DualEncoder;
 use crate::output::{Prediction, Record};
 use crate::run::calibration::Calibration;
 use crate::run::flags::{ModelArgs, ScoreArgs};
-use crate::run::labels::{NoneTexts, Texts};
+use crate::run::labels::{NoneTexts, Prompts};
 use crate::run::pipeline::Encoded;
 use crate::run::session::Session;
 use crate::run::texts::Fitter;
@@ -25,7 +25,7 @@ pub(super) struct Question {
     /// Classifies instead of the labels' texts.
     probe: Option<TrainedProbe>,
     /// The tokenised labels; `None` with a probe.
-    texts: Option<Texts>,
+    texts: Option<Prompts>,
 }
 
 impl Question {
@@ -72,8 +72,8 @@ impl Question {
     }
 
     /// Makes records of scores.
-    pub(super) fn answer(&self, args: &ScoreArgs, none_threshold: Option<f32>) -> Answer {
-        Answer::new(&self.labels, self.none.as_ref(), args, none_threshold)
+    pub(super) fn recorder(&self, args: &ScoreArgs, none_threshold: Option<f32>) -> Recorder {
+        Recorder::new(&self.labels, self.none.as_ref(), args, none_threshold)
     }
 
     /// Fits the texts into the model's context, or checks that the probe was trained with this
@@ -88,7 +88,7 @@ impl Question {
             return probe.check(session);
         }
         let mut fitter = Fitter::new(session, args.labels.long.policy()?, console);
-        self.texts = Some(Texts::fit(&self.labels, self.none.as_ref(), &mut fitter)?);
+        self.texts = Some(Prompts::fit(&self.labels, self.none.as_ref(), &mut fitter)?);
         fitter.finish();
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Question {
 }
 
 /// Turns embeddings into records.
-pub(super) struct Answer {
+pub(super) struct Recorder {
     /// The labels, followed by the none label.
     pub(super) labels: Vec<Arc<str>>,
     pub(super) score: Score,
@@ -138,7 +138,7 @@ pub(super) struct Answer {
     none_threshold: Option<f32>,
 }
 
-impl Answer {
+impl Recorder {
     pub(super) fn new(
         labels: &LabelSet,
         none: Option<&NoneTexts>,
@@ -172,7 +172,7 @@ impl Answer {
         both.is_some_and(|(best, least)| best < least)
     }
 
-    /// The record of an image and its [`Answer::scores`].
+    /// The record of an image and its [`Recorder::scores`].
     pub(super) fn record(&self, encoded: Encoded, scores: Vec<ClassScore>) -> Record {
         let uncertain = self.uncertain(&scores);
         let (outcome, warnings) = match encoded.outcome {
@@ -202,6 +202,44 @@ impl Answer {
             probability: score.probability,
             logit: score.logit,
             cosine: score.cosine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_keep_the_best_labels_above_the_threshold() {
+        let score = |class, probability| ClassScore {
+            class,
+            cosine: None,
+            logit: 0.0,
+            probability: Some(probability),
+        };
+        let scores = || vec![score(1, 0.6), score(0, 0.3), score(2, 0.1)];
+        // Labels kept, the threshold, that of none; labels answered, and whether it is uncertain.
+        let cases = [
+            (9, None, None, &["b", "a", "c"][..], false),
+            (2, None, None, &["b", "a"], false),
+            (9, Some(0.3), None, &["b", "a"], false),
+            (1, Some(0.7), None, &[], false),
+            (9, None, Some(0.6), &["b", "a", "c"], false),
+            (9, None, Some(0.7), &["b", "a", "c"], true),
+        ];
+        for (keep, threshold, none_threshold, expected, uncertain) in cases {
+            let recorder = Recorder {
+                labels: ["a", "b", "c"].map(Arc::from).to_vec(),
+                score: Score::Softmax,
+                keep,
+                threshold,
+                none_threshold,
+            };
+            let labels: Vec<_> = recorder.predictions(scores()).into_iter().collect();
+            let labels: Vec<&str> = labels.iter().map(|one| &*one.label).collect();
+            assert_eq!(labels, expected);
+            assert_eq!(recorder.uncertain(&scores()), uncertain);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use super::EmbedArgs;
-use super::earlier::{Earlier, Place};
+use super::earlier::{Earlier, StoredAt};
 use crate::embedding;
 use crate::embedding::journal::{Entries, Journal, OwnedEntry};
 use crate::embedding::{About, Entry, Failure, Format, Row, Rows, Take, journal_of, jsonl_line};
@@ -54,7 +54,7 @@ impl Destination {
     }
 
     /// Keeps a row that an earlier run computed.
-    pub(super) fn again(&mut self, place: Place) {
+    pub(super) fn again(&mut self, place: StoredAt) {
         self.rows += 1;
         if let Some(making) = &mut self.making {
             making.again(place);
@@ -120,7 +120,7 @@ pub(super) struct Making {
     journal: Journal,
     earlier: Option<Arc<Earlier>>,
     /// Where each entry is stored, in input order. Nothing else grows in memory.
-    order: Vec<Place>,
+    order: Vec<StoredAt>,
     rows: usize,
     failures: usize,
 }
@@ -181,11 +181,11 @@ impl Making {
             Entry::Failed(_) => self.failures += 1,
         }
         let place = self.journal.add(entry).with_context(|| self.kept())?;
-        self.order.push(Place::Journal(place));
+        self.order.push(StoredAt::Journal(place));
         Ok(())
     }
 
-    pub(super) fn again(&mut self, place: Place) {
+    pub(super) fn again(&mut self, place: StoredAt) {
         self.rows += 1;
         self.order.push(place);
     }
@@ -264,11 +264,11 @@ impl Rows for Ordered<'_> {
     fn visit(&self, take: &mut Take<'_>) -> Result<()> {
         for place in &self.making.order {
             let found = match (place, &self.making.earlier) {
-                (Place::File(_), Some(earlier)) => {
+                (StoredAt::File(_), Some(earlier)) => {
                     let (row, values) = earlier.get(*place)?;
                     OwnedEntry::Row(row, values)
                 }
-                (Place::File(at) | Place::Journal(at), _) => self.entries.get(*at)?,
+                (StoredAt::File(at) | StoredAt::Journal(at), _) => self.entries.get(*at)?,
             };
             match &found {
                 OwnedEntry::Row(row, embedding) => take(Entry::Row(row, embedding))?,

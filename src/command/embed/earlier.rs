@@ -14,11 +14,11 @@ use crate::embedding::{About, EmbeddingFile, Item, NoRows, Row, journal, journal
 use crate::file::atomic::finish_writing;
 use crate::file::stamp::Stamp;
 use crate::run::Console;
-use crate::run::pipeline::{Content, Known, Memory, Place as ImagePlace};
+use crate::run::pipeline::{Content, Known, Memory, Place};
 
 /// Where a row is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum StoredAt {
     /// In the journal, at this byte offset.
     Journal(u64),
     /// In the file, at this row.
@@ -30,7 +30,7 @@ type Key = [u8; 16];
 
 /// Rows by their source.
 pub(super) struct Earlier {
-    places: HashMap<Key, Place>,
+    places: HashMap<Key, StoredAt>,
     journal: Option<(Entries, u64)>,
     file: Option<Box<dyn EmbeddingFile>>,
 }
@@ -71,7 +71,9 @@ impl Earlier {
         }
         earlier.find_file(path, about, console)?;
         // The journal is newer than the file.
-        let rows = rows.into_iter().map(|(key, at)| (key, Place::Journal(at)));
+        let rows = rows
+            .into_iter()
+            .map(|(key, at)| (key, StoredAt::Journal(at)));
         earlier.places.extend(rows);
         console.detail(&format!(
             "found {} rows of earlier runs",
@@ -121,16 +123,16 @@ impl Earlier {
     }
 
     /// The row at `place`.
-    pub(super) fn get(&self, place: Place) -> Result<(Row, Vec<f32>)> {
+    pub(super) fn get(&self, place: StoredAt) -> Result<(Row, Vec<f32>)> {
         match place {
-            Place::Journal(at) => {
+            StoredAt::Journal(at) => {
                 let (entries, _) = self.journal.as_ref().context("there is no journal")?;
                 match entries.get(at)? {
                     OwnedEntry::Row(row, embedding) => Ok((row, embedding)),
                     OwnedEntry::Failed(_) => bail!("the journal has no row at {at}"),
                 }
             }
-            Place::File(index) => {
+            StoredAt::File(index) => {
                 let file = self.file.as_ref().context("there is no file")?;
                 let index = usize::try_from(index)?;
                 let mut embedding = Vec::new();
@@ -141,17 +143,17 @@ impl Earlier {
     }
 
     /// Where the row of a text is stored.
-    pub(super) fn of_text(&self, text: &str) -> Option<Place> {
+    pub(super) fn of_text(&self, text: &str) -> Option<StoredAt> {
         self.places.get(&text_key(text)).copied()
     }
 
     /// Where the row of a file, if unchanged, is stored.
-    fn of_file(&self, path: &[u8], stamp: Stamp) -> Option<Place> {
+    fn of_file(&self, path: &[u8], stamp: Stamp) -> Option<StoredAt> {
         self.places.get(&image_key(path, stamp)).copied()
     }
 
     /// Where this exact row is stored.
-    pub(super) fn of_row(&self, row: &Row, embedding: &[f32]) -> Option<Place> {
+    pub(super) fn of_row(&self, row: &Row, embedding: &[f32]) -> Option<StoredAt> {
         let place = *self.places.get(&key(row)?)?;
         let (known, values) = self.get(place).ok()?;
         (known == *row && values == embedding).then_some(place)
@@ -159,7 +161,7 @@ impl Earlier {
 }
 
 /// A file, and where its rows are stored.
-type Read = (Box<dyn EmbeddingFile>, HashMap<Key, Place>);
+type Read = (Box<dyn EmbeddingFile>, HashMap<Key, StoredAt>);
 
 /// Opens the file at `path` and reads the sources of all rows.
 fn read(path: &Path) -> Result<Read> {
@@ -167,7 +169,7 @@ fn read(path: &Path) -> Result<Read> {
     let mut places = HashMap::new();
     for index in 0..file.rows() {
         if let Some(key) = key(&file.row(index)?) {
-            places.insert(key, Place::File(index as u64));
+            places.insert(key, StoredAt::File(index as u64));
         }
     }
     Ok((file, places))
@@ -222,7 +224,7 @@ pub(super) struct Resumed {
 }
 
 impl Memory for Resumed {
-    fn of_file(&self, place: ImagePlace<'_>) -> Option<Known> {
+    fn of_file(&self, place: Place<'_>) -> Option<Known> {
         let path = place.path.as_os_str().as_encoded_bytes();
         let row = self.earlier.of_file(path, place.stamp);
         // A row that cannot be read is computed again.
@@ -244,11 +246,11 @@ impl Memory for Resumed {
         self.cache.as_ref()?.digest(bytes)
     }
 
-    fn of_content(&self, content: &Content, place: Option<ImagePlace<'_>>) -> Option<Known> {
+    fn of_content(&self, content: &Content, place: Option<Place<'_>>) -> Option<Known> {
         self.cache.as_ref()?.of_content(content, place)
     }
 
-    fn keep(&self, content: &Content, place: Option<ImagePlace<'_>>, known: &Known) {
+    fn keep(&self, content: &Content, place: Option<Place<'_>>, known: &Known) {
         if let Some(cache) = &self.cache {
             cache.keep(content, place, known);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::destination::Destination;
-use super::earlier::{Earlier, Place};
+use super::earlier::{Earlier, StoredAt};
 use super::{EmbedArgs, outputs};
 use crate::embedding::{Failure, Item, Kind, Row};
 use crate::input::text_file::Line;
@@ -129,7 +129,7 @@ struct Embedding<'a> {
 
 /// The state of a text before the tower has run.
 enum Look {
-    Known(Place),
+    Known(StoredAt),
     Fitted(Row, Fitted),
     Failed(Failure),
 }

@@ -273,3 +273,28 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_not_percentages() {
+        let cases = [
+            ("0", Ok(0.0)),
+            ("0.85", Ok(0.85)),
+            ("1", Ok(1.0)),
+            ("85", Err("85% is 0.85")),
+            ("101", Err("expected a share from 0 to 1")),
+            ("-1", Err("expected a share from 0 to 1")),
+            ("nan", Err("expected a share from 0 to 1")),
+        ];
+        for (typed, expected) in cases {
+            match (share(typed), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+                (Err(error), Err(part)) => assert!(error.ends_with(part), "{error}"),
+                (found, _) => panic!("{typed}: {found:?}"),
+            }
+        }
+    }
+}

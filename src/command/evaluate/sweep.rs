@@ -57,3 +57,21 @@ impl Step {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_sorted_and_fit_the_model() {
+        let cases: [(&[u64], &[usize]); 4] = [
+            (&[], &[]),
+            (&[77, 20, 20, 10], &[10, 20, 77]),
+            (&[248, 77, 78], &[77]),
+            (&[248], &[]),
+        ];
+        for (wanted, expected) in cases {
+            assert_eq!(lengths(wanted, 77, &Console::silent()), expected);
+        }
+    }
+}

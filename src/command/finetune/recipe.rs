@@ -315,3 +315,99 @@ impl FinetuneArgs {
         self.pairs.long_text == LongCaptions::Truncate
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::checkpoint::tiny;
+
+    fn args(flags: &[&str]) -> FinetuneArgs {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: FinetuneArgs,
+        }
+        let words = ["finetune", "pairs.jsonl", "--out", "run"];
+        Line::try_parse_from(words.iter().chain(flags))
+            .unwrap()
+            .args
+    }
+
+    #[test]
+    fn defaults_depend_on_what_is_trained_and_on_the_loss() {
+        let cases: [(&[&str], f64, f64); 5] = [
+            (&[], 1e-6, 0.1),
+            (&["--train", "text"], 1e-6, 0.1),
+            (&["--train", "lora", "--loss", "clip-short"], 1e-4, 0.1),
+            (&["--train", "head", "--loss", "clip"], 1e-4, 0.0),
+            (
+                &[
+                    "--train",
+                    "lora",
+                    "--rate",
+                    "0.5",
+                    "--label-smoothing",
+                    "0.2",
+                ],
+                0.5,
+                0.2,
+            ),
+        ];
+        for (flags, rate, smoothing) in cases {
+            let args = args(flags);
+            assert_eq!(optimizer(&args).unwrap().rate, rate, "{flags:?}");
+            assert_eq!(objective(&args).label_smoothing, smoothing, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn lora_has_targets_in_the_order_of_a_block() {
+        use Target::{Fc2, Query, Value};
+        let cases: [(&[&str], Lora); 2] = [
+            (
+                &[],
+                Lora {
+                    rank: 8,
+                    alpha: 16.0,
+                    targets: vec![Query, Value],
+                },
+            ),
+            (
+                &["--lora-rank", "4", "--lora-targets", "fc2,q,fc2"],
+                Lora {
+                    rank: 4,
+                    alpha: 8.0,
+                    targets: vec![Query, Fc2],
+                },
+            ),
+        ];
+        for (flags, expected) in cases {
+            let args = args(&[&["--train", "lora"], flags].concat());
+            assert_eq!(scope(&args).unwrap(), Scope::Lora(expected));
+        }
+    }
+
+    #[test]
+    fn steps_fill_epochs_unless_their_number_is_given() {
+        let architecture = tiny::architecture().unwrap();
+        let recipe = |flags: &[&str], earlier| {
+            let flags = [&["--loss", "clip", "--batch-size", "40"], flags].concat();
+            let device = memory::Device::Cpu;
+            Recipe::new(&args(&flags), &architecture, 100, device, earlier).unwrap()
+        };
+        let three = recipe(&["--epochs", "3"], Some(7));
+        assert_eq!((three.total, three.settings.micro_batch), (6, 7));
+        assert_eq!(three.place(5), (2, 1));
+        assert_eq!(
+            [1, 2, 3, 6].map(|step| three.is_milestone(step)),
+            [false, true, false, true]
+        );
+        // The smaller last batch of each epoch is kept.
+        assert_eq!(recipe(&["--epochs", "3", "--keep-last"], None).total, 9);
+        let five = recipe(&["--steps", "5", "--micro-batch", "64"], Some(7));
+        assert_eq!((five.total, five.settings.micro_batch), (5, 40));
+        assert!(five.is_milestone(5));
+    }
+}

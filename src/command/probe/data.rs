@@ -336,4 +336,41 @@ mod tests {
         assert!(error.contains("gives two classes to "), "{error}");
         assert!(error.ends_with("b/1.png"), "{error}");
     }
+
+    #[test]
+    fn files_of_embeddings_are_told_from_lists() {
+        let room = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = room.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let cases = [
+            (file("a.npy", ""), true),
+            (file("a.NPZ", ""), true),
+            (room.path().join("a.NPZ:images"), true),
+            (file("list.csv", "path,label\n"), false),
+            (
+                file("list.jsonl", "{\"path\": \"a.jpg\", \"label\": \"ox\"}\n"),
+                false,
+            ),
+            (
+                file("rows.jsonl", "{\"path\": \"a.jpg\", \"embedding\": [1]}\n"),
+                true,
+            ),
+            (
+                file("head.jsonl", "{\"model\": \"m\", \"precision\": \"f32\"}\n"),
+                true,
+            ),
+            (file("odd.jsonl", "no JSON\n"), false),
+            (room.path().to_owned(), false),
+            (room.path().join("missing.csv"), false),
+        ];
+        for (path, expected) in cases {
+            let found = holds_embeddings(&path).unwrap();
+            assert_eq!(found, expected, "{}", path.display());
+        }
+        let error = holds_embeddings(&room.path().join("missing.npy")).unwrap_err();
+        assert!(error.to_string().ends_with("missing.npy does not exist"));
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::gather::{Gathered, Images};
+use super::gather::{EmbeddedImages, Gathered};
 use super::{ProbeArgs, TrainingArgs};
 use crate::embedding::About;
 use crate::output::evaluation::{
@@ -233,7 +233,7 @@ impl Split {
         console: &Console,
     ) -> Result<Self> {
         let all = &gathered.train.samples;
-        let whole = |validation: Option<&Images>| Self {
+        let whole = |validation: Option<&EmbeddedImages>| Self {
             train: all.clone(),
             validation: validation.map(|images| images.samples.clone()),
             labels: gathered.labels.clone(),

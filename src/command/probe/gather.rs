@@ -22,7 +22,7 @@ use crate::run::{Console, Outcome, report};
 use crate::task::linear_probe::Samples;
 
 /// Embeddings and their images.
-pub(super) struct Images {
+pub(super) struct EmbeddedImages {
     pub(super) samples: Samples,
     pub(super) names: Vec<ImageName>,
     /// What the page shows of each image.
@@ -35,9 +35,9 @@ pub(super) struct Gathered {
     pub(super) classes: Vec<String>,
     /// The labels of the classes in records.
     pub(super) labels: Vec<String>,
-    pub(super) train: Images,
-    pub(super) validation: Option<Images>,
-    pub(super) test: Option<Images>,
+    pub(super) train: EmbeddedImages,
+    pub(super) validation: Option<EmbeddedImages>,
+    pub(super) test: Option<EmbeddedImages>,
     /// The zero-shot classifier `[classes, dim]`, multiplied by the logit scale.
     pub(super) zero_shot: Option<Vec<f32>>,
     pub(super) texts: Option<LabelFacts>,
@@ -231,14 +231,19 @@ impl Part {
     }
 }
 
-/// An image's name, its embedding and what the page shows of it.
-type Computed = (ImageName, Vec<f32>, Arc<PageImage>);
+/// An image that this run encoded.
+struct EncodedImage {
+    name: ImageName,
+    embedding: Vec<f32>,
+    /// What the page shows of it.
+    shown: Arc<PageImage>,
+}
 
 /// What this run computed.
 #[derive(Default)]
 struct Encoded {
     /// Each image, or `None` if it failed.
-    images: Vec<Option<Computed>>,
+    images: Vec<Option<EncodedImage>>,
     /// The range of images with thumbnails.
     shown: Range<usize>,
     texts: Option<texts::ZeroShot>,
@@ -254,8 +259,11 @@ impl Encoded {
                 false => plain(&encoded.image),
             };
             let known = encoded.outcome.ok();
-            self.images
-                .push(known.map(|known| (encoded.image, known.embedding, Arc::new(image))));
+            self.images.push(known.map(|known| EncodedImage {
+                name: encoded.image,
+                embedding: known.embedding,
+                shown: Arc::new(image),
+            }));
             Ok(())
         })
     }
@@ -277,8 +285,8 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathering> {
         ..
     } = encoded;
     let mut images = images.into_iter();
-    let mut read = |part: &Part| -> Result<Images> {
-        let mut found = Images {
+    let mut read = |part: &Part| -> Result<EmbeddedImages> {
+        let mut found = EmbeddedImages {
             samples: Samples::new(about.dim, data.classes.len()),
             names: Vec::new(),
             shown: Vec::new(),
@@ -292,11 +300,11 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathering> {
             }
             Source::Images(_) => {
                 for (&class, image) in part.classes.iter().zip(images.by_ref()) {
-                    if let Some((name, embedding, shown)) = image {
-                        let pushed = found.samples.push(&embedding, class);
-                        pushed.with_context(|| format!("cannot use {}", name.text))?;
-                        found.names.push(name);
-                        found.shown.push(shown);
+                    if let Some(image) = image {
+                        let pushed = found.samples.push(&image.embedding, class);
+                        pushed.with_context(|| format!("cannot use {}", image.name.text))?;
+                        found.names.push(image.name);
+                        found.shown.push(image.shown);
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use super::gather::{Gathered, Images};
+use super::gather::{EmbeddedImages, Gathered};
 use crate::output::ImageName;
 use crate::run::Console;
 
@@ -66,7 +66,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn between(part: &Images, other: &Images) -> Self {
+    fn between(part: &EmbeddedImages, other: &EmbeddedImages) -> Self {
         let of_path: HashMap<PathBuf, usize> = (other.names.iter().enumerate())
             .filter_map(|(at, name)| Some((place(name)?, at)))
             .collect();
@@ -104,7 +104,7 @@ impl Shared {
     }
 }
 
-impl Images {
+impl EmbeddedImages {
     fn row(&self, at: usize) -> &[f32] {
         let dim = self.samples.dim();
         &self.samples.embeddings()[at * dim..][..dim]
@@ -137,12 +137,12 @@ mod tests {
     use super::*;
     use crate::task::linear_probe::Samples;
 
-    fn images(all: &[(&str, [f32; 2])]) -> Images {
+    fn images(all: &[(&str, [f32; 2])]) -> EmbeddedImages {
         let mut samples = Samples::new(2, 2);
         for (_, row) in all {
             samples.push(row, 0).unwrap();
         }
-        Images {
+        EmbeddedImages {
             samples,
             shown: Vec::new(),
             names: all.iter().map(|(name, _)| Path::new(name).into()).collect(),

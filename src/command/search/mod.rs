@@ -2,7 +2,6 @@
 
 mod index;
 mod query;
-mod sum;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,8 +20,7 @@ use crate::run::results::Destination;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, advice, flags};
 use index::{Index, Own, Wanted};
-use query::Query;
-use sum::Added;
+use query::{Added, Query};
 
 /// The default number of hits per query.
 const HITS: u64 = 10;

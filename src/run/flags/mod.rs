@@ -450,3 +450,44 @@ impl LayoutName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stride_belongs_to_slide() {
+        let slide = |stride| LongText::Slide { stride };
+        let cases = [
+            (LongText::Truncate, None, Some(LongText::Truncate)),
+            (slide(None), None, Some(slide(None))),
+            (slide(None), Some(20), Some(slide(Some(20)))),
+            (LongText::Truncate, Some(20), None),
+        ];
+        for (long_text, stride, expected) in cases {
+            let args = LongTextArgs { long_text, stride };
+            assert_eq!(args.policy().ok(), expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn the_cache_is_a_folder_or_nothing() {
+        let room = tempfile::tempdir().unwrap();
+        let file = room.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let cases = [
+            (None, Ok(None)),
+            (Some(PathBuf::new()), Ok(None)),
+            (Some(room.path().to_owned()), Ok(Some(room.path()))),
+            (Some(file), Err("is a file; pass a folder")),
+        ];
+        for (cache, expected) in cases {
+            let args = CacheArgs { cache };
+            match (args.folder(), expected) {
+                (Ok(folder), Ok(expected)) => assert_eq!(folder, expected),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (found, expected) => panic!("{found:?}, not {expected:?}"),
+            }
+        }
+    }
+}

@@ -186,4 +186,22 @@ mod tests {
         assert_eq!(parsed(RECORDS, "paths"), None);
         assert_eq!(parsed(RECORDS, "Table"), None);
     }
+
+    #[test]
+    fn a_delimiter_is_one_character() {
+        let cases = [
+            (";", Some(b';')),
+            ("tab", Some(b'\t')),
+            ("\\t", Some(b'\t')),
+            ("\t", Some(b'\t')),
+            ("\"", None),
+            ("\n", None),
+            ("ä", None),
+            (",,", None),
+            ("", None),
+        ];
+        for (typed, expected) in cases {
+            assert_eq!(delimiter(typed).ok(), expected, "{typed:?}");
+        }
+    }
 }
