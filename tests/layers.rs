@@ -1,5 +1,10 @@
 //! Holds the imports of `src` against the table of rooms in `src/lib.rs`.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test should stop at the first surprise"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
