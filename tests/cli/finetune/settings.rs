@@ -70,7 +70,7 @@ fn flags_that_contradict_each_other_are_refused() {
         (&["--weight-decay", "nan"], "a number of at least 0"),
         (&["--max-logit-scale", "x"], "or none"),
         (&["--precision", "bf16"], "training on a CPU is f32 only"),
-        (&["--layout", "longclip"], "has 248 positions"),
+        (&["--layout", "longclip"], "only 248 positions"),
         (&["--report", "no/such/page.html"], "does not exist"),
         (&["--report", "run/log.jsonl"], "ends in .html"),
         (&["--eval", "pairs.jsonl.no"], "does not exist"),
