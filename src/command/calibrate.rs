@@ -1,8 +1,6 @@
 //! `longclip calibrate`: temperature scaling, and a threshold for images that no label fits.
 
-use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
@@ -10,16 +8,16 @@ use serde::Serialize;
 
 use crate::input::dataset;
 use crate::input::dataset::{Labelled, LabelledOptions};
+use crate::output::table::{TextTable, percent};
 use crate::run::calibration::Calibration;
-use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, NoneArgs};
+use crate::run::engine::Engine;
+use crate::run::flags::{EngineArgs, LabellingArgs};
 use crate::run::images::{IMAGES, Running};
-use crate::run::pipeline::Plan;
-use crate::run::remembered::Ready;
-use crate::run::results::{check_suffix, to_stdout, write_json};
+use crate::run::labelling::{LabelSource, Labelling};
+use crate::run::results::{check_suffix, print_summary, write_json};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
-use crate::run::variant::{Base, Choice, Variant};
-use crate::run::{Console, Outcome, advice, remembered};
+use crate::run::{Console, Outcome, advice};
 use crate::task::calibration::{
     NoneThreshold, Stored, Subset, choose_threshold, fit_temperature, judge,
     negative_log_likelihood, reliability_of, split,
@@ -61,18 +59,9 @@ pub struct CalibrateArgs {
     #[arg(long, value_name = "CLASS", num_args = 1..)]
     outside: Vec<String>,
     #[command(flatten)]
-    labels: LabelArgs,
+    labelling: LabellingArgs,
     #[command(flatten)]
-    none: NoneArgs,
-    /// CSV file that maps the dataset's classes to labels: columns class and label
-    #[arg(long, value_name = "FILE", help_heading = "Labels")]
-    class_map: Option<PathBuf>,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// The contents of the file: the calibration and its effect.
@@ -119,46 +108,28 @@ struct ThresholdEffect {
 /// # Errors
 /// When it cannot run, or there are too few images to fit on.
 pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
-    let inputs = [
-        Some(args.dataset.as_path()),
-        args.labels.labels_file.as_deref(),
-        args.labels.templates.as_deref().map(Path::new),
-        args.none.background_file.as_deref(),
-        args.class_map.as_deref(),
-    ];
+    let mut inputs = vec![Some(args.dataset.as_path())];
+    inputs.extend(args.labelling.files());
     advice::check_outputs(&[Some(&args.output)], &inputs, IMAGES)?;
     check_suffix(&args.output, &["json"], "JSON")?;
     let dataset = dataset::labelled(&args.dataset, &LabelledOptions::usual("val"), IMAGES)?;
     console.remarks(&dataset.remarks);
     let classes = Classes::new(&dataset, &args.outside)?;
-    let choice = Choice {
-        dataset: &args.dataset,
-        labels: &args.labels,
-        none: &args.none,
-        class_map: args.class_map.as_deref(),
-    };
-    let mut variant = Base::new(choice, &classes.names, console)?.labels()?;
-    let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
-    let context_length = session.checkpoint.architecture.context_length;
-    let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
-    let texts = variant.fit(&mut fitter)?;
+    let source = LabelSource::new(&args.dataset, &args.labelling);
+    let mut labelling = source.labelling(&classes.names, console)?;
+    let cache = args.engine.cache.folder()?;
+    let session = Session::open(&args.engine.model, console)?;
+    let mut fitter = Fitter::new(&session, args.labelling.labels.long.policy()?, console);
+    labelling.fit(&mut fitter)?;
     fitter.finish();
-    let plan = Plan::new(&session, &args.model, &args.decode);
-    let ready = Ready::new(session, plan, cache.as_deref())?;
-    let sources = (dataset.samples.iter())
-        .map(dataset::Sample::image_source)
-        .collect();
-    let images = Running::of(sources, ready.plan.clone(), Stop::default());
-    let engine = ready.engine(console)?;
-    let session = &ready.session;
-    variant.encode(&texts, engine.encoder.as_ref(), 1.0)?;
+    let engine = Engine::new(&session, args.engine.decode.options()).cached(cache)?;
+    let images = Running::of(dataset.sources(), &engine, Stop::default());
+    labelling.encode(engine.load(console)?.as_ref(), 1.0)?;
     session.checkpoint.unchanged()?;
-    images.give(engine.encoder.clone());
 
-    let mut gathered = Gathered::new(&variant);
+    let mut gathered = Gathered::new(&labelling);
     let mut next = 0;
-    let counts = images.for_each(console, |encoded| {
+    let counts = images.for_each(&engine, console, |encoded| {
         let class = dataset.samples[next].class;
         next += 1;
         match encoded.outcome {
@@ -173,7 +144,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     if counts.signal.is_some() || counts.answered == 0 {
         return Ok(outcome);
     }
-    let written = gathered.calibrate(args, session)?;
+    let written = gathered.calibrate(args, &session)?;
     if !written.temperature_determined {
         console.warn(
             "the images do not determine a temperature: accuracy is perfect, or no better than \
@@ -181,7 +152,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
         );
     }
     write_json(&args.output, &written)?;
-    print(&written, console)?;
+    print_summary(&written, None, table, console)?;
     Ok(outcome)
 }
 
@@ -220,7 +191,7 @@ impl Classes {
 
 /// The logits of all images.
 struct Gathered<'a> {
-    variant: &'a Variant,
+    labelling: &'a Labelling,
     waiting: Vec<f32>,
     /// [images, labels].
     logits: Vec<f32>,
@@ -228,9 +199,9 @@ struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    fn new(variant: &'a Variant) -> Self {
+    fn new(labelling: &'a Labelling) -> Self {
         Self {
-            variant,
+            labelling,
             waiting: Vec::new(),
             logits: Vec::new(),
             targets: Vec::new(),
@@ -239,7 +210,7 @@ impl<'a> Gathered<'a> {
 
     fn take(&mut self, embedding: &[f32], class: Option<usize>) -> Result<()> {
         self.waiting.extend_from_slice(embedding);
-        let target = class.map(|class| self.variant.label_of_class[class]);
+        let target = class.map(|class| self.labelling.label_of_class[class]);
         self.targets.push(target);
         if self.waiting.len() >= TOGETHER * embedding.len() {
             self.score()?;
@@ -252,7 +223,7 @@ impl<'a> Gathered<'a> {
         if waiting.is_empty() {
             return Ok(());
         }
-        for scores in self.variant.classify(&waiting)? {
+        for scores in self.labelling.classify(&waiting)? {
             let start = self.logits.len();
             self.logits.resize(start + scores.len(), 0.0);
             for score in scores {
@@ -263,7 +234,7 @@ impl<'a> Gathered<'a> {
     }
 
     fn calibrate(&self, args: &CalibrateArgs, session: &Session) -> Result<Written> {
-        let all = Stored::new(&self.logits, &self.targets, self.variant.labels.len())?;
+        let all = Stored::new(&self.logits, &self.targets, self.labelling.labels.len())?;
         let parts = split(&self.targets, args.fit_on, args.seed)?;
         let side = |places| Subset {
             samples: &all,
@@ -292,7 +263,7 @@ impl<'a> Gathered<'a> {
                 none_threshold: threshold.map(|found| found.threshold),
                 model: session.checkpoint.name.clone(),
                 model_sha256: session.weights_sha256()?.to_owned(),
-                labels_sha256: self.variant.facts.sha256.clone(),
+                labels_sha256: self.labelling.facts.sha256.clone(),
             },
             temperature_determined: fitted.determined,
             fitted_on: parts.fit.len(),
@@ -311,43 +282,31 @@ impl<'a> Gathered<'a> {
     }
 }
 
-fn print(written: &Written, console: &Console) -> Result<()> {
-    let text = if std::io::stdout().is_terminal() {
-        table(written)
-    } else {
-        serde_json::to_string_pretty(written)? + "\n"
-    };
-    console.around(|| to_stdout(&text))
-}
-
 fn table(written: &Written) -> String {
     let rest = &written.rest;
-    let percent = |share: f64| format!("{:.2}%", share * 100.0);
-    let mut text = format!(
-        "temperature        {:.4}{}\nfitted on          {} images\nevaluated on       {} others, \
-         top-1 accuracy {}\ncalibration error  {} before, {} after\n",
-        written.calibration.temperature,
-        if written.temperature_determined {
-            ""
-        } else {
-            "  (not determined by the images)"
-        },
-        written.fitted_on,
-        rest.n,
-        percent(rest.acc1),
-        percent(rest.ece_before),
-        percent(rest.ece_after),
+    let mut facts = TextTable::of_facts();
+    let determined = match written.temperature_determined {
+        true => "",
+        false => "  (not determined by the images)",
+    };
+    let temperature = written.calibration.temperature;
+    facts.fact("temperature", &format!("{temperature:.4}{determined}"));
+    facts.fact("fitted on", &format!("{} images", written.fitted_on));
+    let accuracy = percent(rest.acc1);
+    let evaluated = format!("{} others, top-1 accuracy {accuracy}", rest.n);
+    facts.fact("evaluated on", &evaluated);
+    let [before, after] = [rest.ece_before, rest.ece_after].map(percent);
+    facts.fact(
+        "calibration error",
+        &format!("{before} before, {after} after"),
     );
     if let (Some(before), Some(after)) = (rest.nll_before, rest.nll_after) {
-        text += &format!(
-            "log likelihood     {:.4} before, {:.4} after\n",
-            -before, -after
-        );
+        let likelihood = format!("{:.4} before, {:.4} after", -before, -after);
+        facts.fact("log likelihood", &likelihood);
     }
     if let (Some(threshold), Some(effect)) = (written.calibration.none_threshold, &rest.threshold) {
-        text += &format!(
-            "none threshold     {threshold:.4}: keeps {} of {} correct answers, drops {} of {} \
-             wrong ones",
+        let mut text = format!(
+            "{threshold:.4}: keeps {} of {} correct answers, drops {} of {} wrong ones",
             effect.right_kept, effect.right, effect.wrong_dropped, effect.wrong,
         );
         if effect.outside > 0 {
@@ -356,7 +315,7 @@ fn table(written: &Written) -> String {
                 effect.outside_dropped, effect.outside
             );
         }
-        text.push('\n');
+        facts.fact("none threshold", &text);
     }
-    text
+    facts.plain()
 }

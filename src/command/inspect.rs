@@ -1,14 +1,14 @@
 //! `longclip inspect`: describes a weight file and checks whether it loads.
 
-use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
-
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::checkpoint::inspect::{Inspection, inspect};
 use crate::checkpoint::{hub, source};
-use crate::run::flags::StatedArgs;
+use crate::output::Format;
+use crate::output::table::TextTable;
+use crate::run::flags::{SUMMARY, StatedArgs, formats};
+use crate::run::results::print_report;
 use crate::run::{Console, Outcome};
 
 /// What only `--help` and the manual page say.
@@ -37,20 +37,11 @@ pub struct InspectArgs {
     #[arg(value_name = "FILE|NAME")]
     model: String,
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<InspectFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    format: Option<Format>,
     /// Properties that the files may not specify.
     #[command(flatten)]
     stated: StatedArgs,
-}
-
-/// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum InspectFormat {
-    /// Aligned lines of text
-    Table,
-    /// One JSON object
-    Json,
 }
 
 /// Prints a description of a weight file.
@@ -61,18 +52,7 @@ pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
     let settings = hub::Settings::from_env();
     let source = source::resolve(&args.model, &settings, console)?;
     let found = inspect(&source, &args.stated.stated());
-    let mut stdout = std::io::stdout().lock();
-    let by_destination = if stdout.is_terminal() {
-        InspectFormat::Table
-    } else {
-        InspectFormat::Json
-    };
-    let text = match args.format.unwrap_or(by_destination) {
-        InspectFormat::Table => table(&found),
-        InspectFormat::Json => serde_json::to_string_pretty(&found)? + "\n",
-    };
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
+    print_report(&found, args.format, table)?;
     Ok(if found.loads {
         Outcome::Answered
     } else {
@@ -82,12 +62,8 @@ pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
 
 /// Aligned lines, without what is unknown.
 fn table(found: &Inspection) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: Option<String>| {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = writeln!(text, "{name:<14}{value}");
-        }
-    };
+    let mut table = TextTable::of_facts();
+    let mut line = |name: &str, value: Option<String>| table.fact(name, &value.unwrap_or_default());
     line("model", Some(found.model.clone()));
     for file in &found.files {
         line("file", Some(file.display().to_string()));
@@ -95,8 +71,10 @@ fn table(found: &Inspection) -> String {
     line("container", found.container.map(str::to_owned));
     line("layout", found.layout.map(str::to_owned));
     line("architecture", found.architecture.clone());
-    let tokens = |n| format!("{n} tokens");
-    line("context", found.context_length.map(tokens));
+    line(
+        "context",
+        found.context_length.map(|n| format!("{n} tokens")),
+    );
     line("positions", found.positions.clone());
     let pixels = found.image_size.map(|side| match found.patch_size {
         Some(patch) => format!("{side} x {side} pixels in patches of {patch}"),
@@ -118,24 +96,16 @@ fn table(found: &Inspection) -> String {
     line("tensors", Some(kinds.join(", ")));
     let parameters = &found.parameters;
     let millions = |n: u64| format!("{:.1} M", n as f64 / 1e6);
+    let (image, text) = (millions(parameters.image), millions(parameters.text));
+    let has_any = parameters.image + parameters.text > 0;
     line(
         "parameters",
-        (parameters.image + parameters.text > 0).then(|| {
-            format!(
-                "{} image, {} text",
-                millions(parameters.image),
-                millions(parameters.text)
-            )
-        }),
+        has_any.then(|| format!("{image} image, {text} text")),
     );
     line("logit scale", found.logit_scale.map(|s| format!("{s:.4}")));
-    for (name, list) in [
-        ("missing", &found.missing),
-        ("unexpected", &found.unexpected),
-        ("misshapen", &found.misshapen),
-    ] {
-        line(name, Some(shortened(list)));
-    }
+    line("missing", Some(shortened(&found.missing)));
+    line("unexpected", Some(shortened(&found.unexpected)));
+    line("misshapen", Some(shortened(&found.misshapen)));
     let bad = (found.non_finite > 0).then(|| format!("{} numbers", found.non_finite));
     line("NaN, infinite", bad);
     for (key, value) in &found.metadata {
@@ -145,12 +115,10 @@ fn table(found: &Inspection) -> String {
     for warning in &found.warnings {
         line("warning", Some(warning.clone()));
     }
-    line(
-        "loads",
-        Some(if found.loads { "yes" } else { "no" }.to_owned()),
-    );
+    let loads = if found.loads { "yes" } else { "no" };
+    line("loads", Some(loads.to_owned()));
     line("error", found.error.clone());
-    text
+    table.plain()
 }
 
 /// The first few of a list.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::file::stamp::Stamp;
 use crate::output::{ImageName, Name};
 
-/// Wider embeddings are no CLIP's.
+/// CLIP's embeddings are never wider.
 const MAX_DIM: usize = 1 << 16;
 
 /// What the rows of a file have in common. Rows of different models, or of one model with other
@@ -108,7 +108,7 @@ impl FromStr for Dtype {
 impl About {
     /// The model with its weights: `NAME@SHA256`.
     #[must_use]
-    pub fn model_id(&self) -> String {
+    pub(crate) fn model_id(&self) -> String {
         format!("{}@{}", self.model, self.sha256)
     }
 
@@ -116,7 +116,7 @@ impl About {
     ///
     /// # Errors
     /// When it does not have this form.
-    pub fn split_id(id: &str) -> Result<(&str, &str)> {
+    pub(crate) fn split_id(id: &str) -> Result<(&str, &str)> {
         let (name, digest) = id.rsplit_once('@').unwrap_or(("", id));
         let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
         ensure!(is_digest, "the model {id:?} is not of the form NAME@SHA256");
@@ -142,7 +142,7 @@ impl About {
     ///
     /// # Errors
     /// When a pair is missing or has an invalid value.
-    pub fn from_pairs(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
+    pub(crate) fn from_pairs(get: impl Fn(&str) -> Option<String>) -> Result<Self> {
         let pair = |key: &str| {
             get(key).with_context(|| {
                 format!("the header has no {key:?}; was the file written by longclip embed?")

@@ -10,29 +10,32 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{About, Dtype, Entry, Line, push_values};
+use super::{About, Dtype, Entry, Failure, Line, Row, push_values};
+use crate::checkpoint::container::Bytes;
 
 /// Magic bytes of a journal.
-pub(crate) const MAGIC: &[u8; 8] = b"LCEMBED1";
+const MAGIC: &[u8; 8] = b"LCEMBED1";
 
 /// Bytes before a frame's payload.
-pub(crate) const FRAME_START: usize = 8;
+const FRAME_START: usize = 8;
 
 /// First byte of a payload, its type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tag {
+enum Tag {
     Header = b'H' as isize,
     Row = b'R' as isize,
     Failure = b'F' as isize,
 }
 
 impl Tag {
-    pub(crate) fn of(byte: u8) -> Option<Self> {
+    fn of(byte: u8) -> Option<Self> {
         [Self::Header, Self::Row, Self::Failure]
             .into_iter()
             .find(|tag| *tag as u8 == byte)
@@ -48,7 +51,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Begins anew in a file that [`lock`](crate::file::lock::lock) opened; the journal that was in it is gone.
+    /// Starts over in a file that [`lock`](crate::file::lock::lock) opened, discarding the journal
+    /// that was in it.
     ///
     /// # Errors
     /// When it contains something other than a journal, or cannot be written.
@@ -146,12 +150,173 @@ fn check_own(file: &mut File, path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Longer frames are invalid: a row has a name and at most 2^16 numbers.
+const LONGEST_FRAME: usize = 64 << 20;
+
+/// The readable part of a journal.
+#[derive(Debug)]
+pub struct Scan {
+    /// Settings of the run that wrote it.
+    pub about: About,
+    /// Bytes up to the end of the last complete frame.
+    pub end: u64,
+    /// Bytes after it, left behind by a killed run.
+    pub torn: u64,
+}
+
+/// Reads the journal from its start and passes each row with the position of its frame to `take`.
+/// `None` if not even its header was written.
+///
+/// # Errors
+/// When the file is not a journal, or cannot be read.
+pub fn scan(file: &File, mut take: impl FnMut(u64, Row)) -> Result<Option<Scan>> {
+    let length = file.metadata()?.len();
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut magic = Vec::new();
+    (&mut reader)
+        .take(MAGIC.len() as u64)
+        .read_to_end(&mut magic)?;
+    ensure!(
+        MAGIC.starts_with(&magic),
+        "it is not a journal of longclip embed"
+    );
+    let mut end = magic.len() as u64;
+    let mut about = None;
+    while let Some(payload) = next_frame(&mut reader)? {
+        match (Tag::of(payload[0]), &about) {
+            (Some(Tag::Header), None) => about = Some(read_about(&payload[1..])?),
+            (Some(Tag::Row), Some(about)) => take(end, read_row(&payload, about)?.0),
+            (Some(Tag::Failure), Some(_)) => {}
+            _ => bail!("it was written by a newer longclip; finish the run with that version"),
+        }
+        end += (FRAME_START + payload.len()) as u64;
+    }
+    let torn = length.saturating_sub(end);
+    Ok(about.map(|about| Scan { about, end, torn }))
+}
+
+/// The next payload; `None` at the end of the file or if the rest is not a complete frame.
+fn next_frame(reader: &mut impl std::io::Read) -> Result<Option<Vec<u8>>> {
+    let mut start = Vec::new();
+    reader.take(FRAME_START as u64).read_to_end(&mut start)?;
+    let Some((length, crc32)) = frame_start(&start) else {
+        return Ok(None);
+    };
+    let mut payload = Vec::new();
+    reader.take(length as u64).read_to_end(&mut payload)?;
+    let whole = payload.len() == length && crc32fast::hash(&payload) == crc32;
+    Ok(whole.then_some(payload))
+}
+
+/// Length and checksum of a frame. No payload is empty: eight zero bytes are not a frame.
+fn frame_start(bytes: &[u8]) -> Option<(usize, u32)> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let crc32 = u32::from_le_bytes(*rest.first_chunk()?);
+    (1..=LONGEST_FRAME)
+        .contains(&length)
+        .then_some((length, crc32))
+}
+
+fn read_about(json: &[u8]) -> Result<About> {
+    let pairs: BTreeMap<String, String> =
+        serde_json::from_slice(json).context("its header is damaged")?;
+    About::from_pairs(|key| pairs.get(key).cloned())
+}
+
+/// The row of a payload, and the range of its numbers.
+fn read_row(payload: &[u8], about: &About) -> Result<(Row, Range<usize>)> {
+    let read = || {
+        let length = u32::from_le_bytes(*payload.get(1..)?.first_chunk()?) as usize;
+        let start = 5usize.checked_add(length)?;
+        let line = payload.get(5..start)?;
+        (payload.len() - start == about.dim * 4).then_some((line, start..payload.len()))
+    };
+    let (line, numbers) = read().context("one of its rows is damaged")?;
+    Ok((Line::from_bytes(line)?.row()?, numbers))
+}
+
+/// The entries of a journal, by the positions of their frames.
+pub struct Entries {
+    bytes: Bytes,
+    about: About,
+    /// Start of the part of the map that is held in memory.
+    held: AtomicUsize,
+}
+
+/// How much of a journal is held in memory during a sequential read.
+const HELD_BYTES: usize = 16 << 20;
+
+/// One entry.
+#[derive(Debug, PartialEq)]
+pub enum OwnedEntry {
+    /// A row and its embedding `[dim]`.
+    Row(Row, Vec<f32>),
+    /// An input without an embedding.
+    Failed(Failure),
+}
+
+impl Entries {
+    /// Maps all that the file holds now.
+    ///
+    /// # Errors
+    /// When it cannot be mapped.
+    pub fn open(file: &File, about: &About) -> Result<Self> {
+        Ok(Self {
+            bytes: Bytes::map(file, file.metadata()?.len())?,
+            about: about.clone(),
+            held: AtomicUsize::new(0),
+        })
+    }
+
+    /// Releases what was read, so that the journal does not fill memory.
+    fn release(&self, place: usize) {
+        let held = self.held.load(Ordering::Relaxed);
+        if place < held {
+            self.held.store(place, Ordering::Relaxed);
+        } else if place - held > HELD_BYTES {
+            self.bytes.release(held..place);
+            self.held.store(place, Ordering::Relaxed);
+        }
+    }
+
+    /// The entry of the frame at `place`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn get(&self, place: u64) -> Result<OwnedEntry> {
+        let frame = || {
+            let rest = self.bytes.get(usize::try_from(place).ok()?..)?;
+            let (length, crc32) = frame_start(rest)?;
+            let payload = rest.get(FRAME_START..FRAME_START + length)?;
+            (crc32fast::hash(payload) == crc32).then_some(payload)
+        };
+        let payload = frame().context("the journal was changed by another program")?;
+        self.release(usize::try_from(place)?);
+        match Tag::of(payload[0]) {
+            Some(Tag::Row) => {
+                let (row, numbers) = read_row(payload, &self.about)?;
+                let numbers = payload[numbers].as_chunks().0.iter();
+                Ok(OwnedEntry::Row(
+                    row,
+                    numbers.map(|b| f32::from_le_bytes(*b)).collect(),
+                ))
+            }
+            Some(Tag::Failure) => Ok(OwnedEntry::Failed(
+                Line::from_bytes(&payload[1..])?.failure()?,
+            )),
+            _ => bail!("the journal has no entry at {place}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Kind;
     use super::super::testing::{about, images};
     use super::*;
     use crate::file::lock::lock;
+    use crate::output::Name;
 
     #[test]
     fn only_a_journal_is_replaced() {
@@ -186,5 +351,93 @@ mod tests {
         let length = u32::from_le_bytes(bytes[start..start + 4].try_into().unwrap()) as usize;
         assert_eq!(start + FRAME_START + length, bytes.len());
         assert_eq!(Tag::of(bytes[start + FRAME_START]), Some(Tag::Row));
+    }
+
+    #[test]
+    fn every_row_before_the_cut_survives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy.partial");
+        let about = about(Kind::Images, 6);
+        let mut journal = Journal::begin(lock(&path).unwrap(), &path, &about).unwrap();
+        let listed = images(5, 6);
+        let mut ends = vec![journal.file().unwrap().metadata().unwrap().len()];
+        for (row, embedding) in &listed.rows {
+            journal.add(Entry::Row(row, embedding)).unwrap();
+            ends.push(journal.file().unwrap().metadata().unwrap().len());
+        }
+        drop(journal);
+        let whole = std::fs::read(&path).unwrap();
+        for length in 0..=whole.len() {
+            // What follows the cut may also be zeros: blocks that never reached the disk.
+            for zeros in [0, 1, 8, 20] {
+                let mut bytes = whole[..length].to_vec();
+                bytes.extend(vec![0; zeros]);
+                std::fs::write(&path, bytes).unwrap();
+                let mut rows = Vec::new();
+                let file = File::open(&path).unwrap();
+                let found = scan(&file, |place, row| rows.push((place, row)));
+                if length < MAGIC.len() && zeros > 0 {
+                    assert!(found.is_err());
+                    continue;
+                }
+                let found = found.unwrap();
+                let count = ends.iter().filter(|end| **end <= length as u64).count();
+                assert_eq!(found.is_some(), count > 0, "{length}");
+                let Some(found) = found else { continue };
+                assert_eq!(found.end, ends[count - 1]);
+                assert_eq!(found.torn, (length + zeros) as u64 - found.end);
+                assert_eq!(found.about, about);
+                assert_eq!(rows.len(), count - 1);
+                let entries = Entries::open(&file, &about).unwrap();
+                for ((place, row), (expected, embedding)) in rows.iter().zip(&listed.rows) {
+                    assert_eq!(row, expected);
+                    let expected = OwnedEntry::Row(expected.clone(), embedding.clone());
+                    assert_eq!(entries.get(*place).unwrap(), expected);
+                    assert!(entries.get(place + 1).is_err());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_run_resumes_after_the_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy.partial");
+        let about = about(Kind::Images, 6);
+        let listed = images(2, 6);
+        let mut journal = Journal::begin(lock(&path).unwrap(), &path, &about).unwrap();
+        let [first, second] = [0, 1].map(|index| &listed.rows[index]);
+        journal.add(Entry::Row(&first.0, &first.1)).unwrap();
+        let torn = journal.add(Entry::Row(&second.0, &second.1)).unwrap();
+        drop(journal);
+        let file = lock(&path).unwrap();
+        file.set_len(torn + 20).unwrap();
+        let found = scan(&file, |_, _| {}).unwrap().unwrap();
+        assert_eq!((found.end, found.torn), (torn, 20));
+        let mut journal = Journal::go_on(file, &path, found.end).unwrap();
+        let failure = Failure {
+            name: Name::Text("x".to_owned()),
+            error: "y".to_owned(),
+        };
+        let place = journal.add(Entry::Failed(&failure)).unwrap();
+        assert_eq!(place, torn);
+        let entries = Entries::open(&journal.file().unwrap(), &about).unwrap();
+        assert_eq!(entries.get(place).unwrap(), OwnedEntry::Failed(failure));
+    }
+
+    #[test]
+    fn files_that_are_not_a_journal_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.partial");
+        for content in [&b"{\"image\""[..], b"\x93NUMPY\x01\x00", b"LCEMBED2"] {
+            std::fs::write(&path, content).unwrap();
+            assert!(scan(&File::open(&path).unwrap(), |_, _| {}).is_err());
+        }
+        std::fs::write(&path, b"").unwrap();
+        assert!(
+            scan(&File::open(&path).unwrap(), |_, _| {})
+                .unwrap()
+                .is_none()
+        );
     }
 }

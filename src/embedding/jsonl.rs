@@ -6,12 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::line::Lines;
+use super::line::LineIndex;
 use super::read::{EmbeddingFile, NoRows, check_range, map};
 use super::{About, Dtype, Entry, Line, Row, Rows, check_dim};
 use crate::file::atomic::AtomicFile;
-use crate::input::text_file;
-use crate::input::text_file::LoneReturn;
+use crate::input::text_file::Lines;
 
 /// Writes the line of one entry.
 ///
@@ -44,7 +43,7 @@ const MARK: &[u8] = b"\"embedding\":[";
 
 pub(super) struct Jsonl {
     about: About,
-    lines: Lines,
+    lines: LineIndex,
     /// The lines that are rows; the others are failures.
     rows: Vec<usize>,
 }
@@ -64,7 +63,7 @@ impl Jsonl {
 
     pub(super) fn open(path: &Path) -> Result<Self> {
         let bytes = map(path)?;
-        let lines = Lines::new(&bytes, 0..bytes.len())?;
+        let lines = LineIndex::new(&bytes, 0..bytes.len())?;
         let mut rows = Vec::new();
         for index in 0..lines.count() {
             let text = lines.get(index)?;
@@ -110,12 +109,7 @@ pub(super) fn foreign(
         std::fs::metadata(path)?.is_file(),
         "this is not a regular file"
     );
-    let lines = text_file::Lines::new(
-        text_file::open(path)?,
-        LoneReturn::EndsLine,
-        text_file::LONGEST_LINE,
-    );
-    Ok(lines.filter_map(|line| {
+    Ok(Lines::open(path)?.filter_map(|line| {
         let number = line.number;
         let read = match line.text() {
             Ok(text) if text.trim().is_empty() => return None,

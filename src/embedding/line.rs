@@ -86,7 +86,7 @@ impl<'a> Line<'a> {
 
     /// An input without an embedding.
     #[must_use]
-    pub fn of_failure(failure: &'a Failure) -> Self {
+    pub(crate) fn of_failure(failure: &'a Failure) -> Self {
         let named = match &failure.name {
             Name::Image(name) => Self::of_image(name),
             Name::Text(text) => Self {
@@ -127,14 +127,14 @@ impl<'a> Line<'a> {
 
     /// Adds the embedding itself.
     #[must_use]
-    pub fn with_embedding(mut self, embedding: &'a [f32]) -> Self {
+    pub(crate) fn with_embedding(mut self, embedding: &'a [f32]) -> Self {
         self.embedding = Some(Cow::Borrowed(embedding));
         self
     }
 
     /// Adds the checksum of the embedding's bytes, which are in another file.
     #[must_use]
-    pub fn with_crc32(mut self, crc32: u32) -> Self {
+    pub(crate) fn with_crc32(mut self, crc32: u32) -> Self {
         self.crc32 = Some(crc32);
         self
     }
@@ -143,7 +143,7 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// When a number cannot be written, which does not occur for finite ones.
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = json::printable(self)?;
         bytes.push(b'\n');
         Ok(bytes)
@@ -259,7 +259,7 @@ impl<'a> Line<'a> {
 
     /// Whether the line names the model of `about`, by its digest.
     #[must_use]
-    pub fn is_of(&self, about: &About) -> bool {
+    pub(crate) fn is_of(&self, about: &About) -> bool {
         let id = self.model.as_deref();
         id.and_then(|id| About::split_id(id).ok())
             .is_some_and(|(_, digest)| digest == about.sha256)
@@ -281,13 +281,13 @@ fn one_of<'a, T: PartialEq>(image: &'a Option<T>, path: &'a Option<T>) -> Result
 const LONGEST_BYTES: usize = 16 << 20;
 
 /// Positions of the lines within some bytes.
-pub(super) struct Lines {
+pub(super) struct LineIndex {
     bytes: Arc<Bytes>,
     /// Start of each line, and the end of the last one.
     starts: Vec<usize>,
 }
 
-impl Lines {
+impl LineIndex {
     /// Finds the lines of `range`; the last one may lack its newline.
     pub(super) fn new(bytes: &Arc<Bytes>, range: Range<usize>) -> Result<Self> {
         let mut rest = bytes.get(range.clone()).context("the file is cut short")?;

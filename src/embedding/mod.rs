@@ -7,9 +7,7 @@
 //! at the end, and [`open`] reads it back. No byte of a file is trusted.
 
 mod about;
-mod any;
 pub mod cache;
-pub mod entries;
 pub mod journal;
 mod jsonl;
 mod line;
@@ -33,10 +31,9 @@ use crate::output::suffix::Suffix;
 
 pub(crate) use about::check_dim;
 pub use about::{About, Dtype, Failure, Item, Kind, Row};
-pub use any::{Embeddings, open_any, split_array};
 pub use jsonl::jsonl_line;
 pub use line::Line;
-pub use matrix::{Lengths, Matrix};
+pub use matrix::{Embeddings, Lengths, Matrix, open_any};
 pub use npy::sidecar_of;
 pub use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers, open};
 

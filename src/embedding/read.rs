@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::safetensors::SafeTensors;
-use ::safetensors::tensor::Metadata;
+use ::safetensors::tensor::{Metadata, TensorInfo};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{jsonl, npy, parquet, safetensors};
@@ -117,8 +117,15 @@ pub(super) fn header(bytes: &[u8], limit: u64) -> Result<(usize, Metadata)> {
     SafeTensors::read_metadata(bytes).context("the header is not valid")
 }
 
+/// Position in the file of a tensor, behind a header of `length` bytes.
+pub(super) fn tensor_range(length: usize, info: &TensorInfo) -> Result<Range<usize>> {
+    let at = |at: usize| (length + 8).checked_add(at).context("a tensor has no end");
+    let (start, end) = info.data_offsets;
+    Ok(at(start)?..at(end)?)
+}
+
 /// A part of a file with numbers `[rows, dim]`.
-pub(super) struct Numbers {
+pub(super) struct StoredNumbers {
     pub(super) bytes: Arc<Bytes>,
     pub(super) range: Range<usize>,
     pub(super) dtype: Dtype,
@@ -126,7 +133,7 @@ pub(super) struct Numbers {
     pub(super) dim: usize,
 }
 
-impl Numbers {
+impl StoredNumbers {
     /// Fails unless `range` has exactly the length of the numbers.
     pub(super) fn new(
         bytes: &Arc<Bytes>,

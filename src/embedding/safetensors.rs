@@ -10,14 +10,14 @@ use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
-use super::line::Lines;
-use super::read::{EmbeddingFile, Mapped, Numbers, header, map};
+use super::line::LineIndex;
+use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map, tensor_range};
 use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 use crate::file::safetensors::{Planned, header_bytes};
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    // The header_of comes first and tells both lengths, so that the names are counted beforehand.
+    // The header comes first and states both lengths, so the names are measured beforehand.
     let mut names_length = 0;
     visit_rows(rows, |row, _| {
         names_length += Line::of_row(row).to_bytes()?.len();
@@ -71,8 +71,8 @@ const LONGEST_HEADER: u64 = 1 << 20;
 
 pub(super) struct Safetensors {
     about: About,
-    numbers: Numbers,
-    names: Lines,
+    numbers: StoredNumbers,
+    names: LineIndex,
 }
 
 impl Safetensors {
@@ -94,9 +94,7 @@ impl Safetensors {
         let tensor = |name: &str| -> Result<(&TensorInfo, Range<usize>)> {
             let info = infos.get(name);
             let info = info.with_context(|| format!("the file has no tensor {name:?}"))?;
-            let (start, end) = info.data_offsets;
-            let place = |at: usize| (length + 8).checked_add(at).context("a tensor has no end");
-            Ok((info, place(start)?..place(end)?))
+            Ok((info, tensor_range(length, info)?))
         };
         let (info, range) = tensor("embeddings")?;
         let dtype = match info.dtype {
@@ -117,13 +115,13 @@ impl Safetensors {
             about.dim,
             about.dtype
         );
-        let numbers = Numbers::new(&bytes, range, dtype, [rows, dim])?;
+        let numbers = StoredNumbers::new(&bytes, range, dtype, [rows, dim])?;
         let (info, range) = tensor("rows")?;
         ensure!(
             info.dtype == FileDtype::U8,
             "the tensor \"rows\" holds no bytes"
         );
-        let names = Lines::new(&bytes, range)?;
+        let names = LineIndex::new(&bytes, range)?;
         ensure!(
             names.count() == rows,
             "the file has {rows} embeddings but {} names; it is damaged",
@@ -190,6 +188,7 @@ mod tests {
             write(tensor("F32", &[2, 4], 0, 32), rows.clone(), 34).unwrap(),
             2
         );
+        #[rustfmt::skip]
         let cases = [
             (tensor("F32", &[2, 4], 0, 32), rows.clone(), 33),
             (tensor("F32", &[2, 4], 0, 32), rows.clone(), 35),
@@ -198,21 +197,9 @@ mod tests {
             (tensor("F16", &[4, 4], 0, 32), rows.clone(), 34),
             (tensor("I32", &[2, 4], 0, 32), rows.clone(), 34),
             (tensor("F32", &[usize::MAX, 4], 0, 32), rows.clone(), 34),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("U8", &[3], 32, 35),
-                35,
-            ),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("F16", &[1], 32, 34),
-                34,
-            ),
-            (
-                tensor("F32", &[2, 4], 0, 32),
-                tensor("U8", &[2], 30, 32),
-                32,
-            ),
+            (tensor("F32", &[2, 4], 0, 32), tensor("U8", &[3], 32, 35), 35),
+            (tensor("F32", &[2, 4], 0, 32), tensor("F16", &[1], 32, 34), 34),
+            (tensor("F32", &[2, 4], 0, 32), tensor("U8", &[2], 30, 32), 32),
         ];
         for (embeddings, rows, data) in cases {
             let shown = format!("{embeddings} {rows} {data}");

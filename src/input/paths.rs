@@ -16,8 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::bail;
 
 use list::List;
-pub use list::{FilesFrom, ListNotes, ListSource, Separator};
 use walk::Walk;
+
+pub use list::{FilesFrom, ListNotes, ListSource, Separator};
 pub(crate) use walk::is_system;
 
 /// Source of one image's bytes.
@@ -133,6 +134,19 @@ pub fn expand(
         rule,
         passed_over: PassedOver::default(),
     })
+}
+
+/// Splits a file from the name of a part of it after a colon: `x.npz:images`. A file with the whole
+/// name takes precedence.
+#[must_use]
+pub fn split_name(path: &Path) -> (PathBuf, Option<String>) {
+    let text = path.to_string_lossy();
+    match text.rsplit_once(':') {
+        Some((file, name)) if !path.exists() && Path::new(file).is_file() => {
+            (PathBuf::from(file), Some(name.to_owned()))
+        }
+        _ => (path.to_owned(), None),
+    }
 }
 
 /// How many items [`expand`] will yield, or `None` if counting would consume the list (stdin, a
@@ -410,23 +424,12 @@ mod tests {
                 separator: Separator::Line,
             })
         };
+        #[rustfmt::skip]
         let cases = [
-            (
-                vec!["-"],
-                list(ListSource::Stdin),
-                "both an image (-) and a list",
-            ),
+            (vec!["-"], list(ListSource::Stdin), "both an image (-) and a list"),
             (vec!["-", "a", "-"], None, "can be given only once"),
-            (
-                vec![],
-                list(ListSource::File(folder.path().to_owned())),
-                "is a folder",
-            ),
-            (
-                vec![],
-                list(ListSource::File(folder.path().join("missing"))),
-                "cannot open the list",
-            ),
+            (vec![], list(ListSource::File(folder.path().to_owned())), "is a folder"),
+            (vec![], list(ListSource::File(folder.path().join("missing"))), "cannot open the list"),
         ];
         for (arguments, files_from, expected) in cases {
             let arguments = arguments.into_iter().map(PathBuf::from).collect();
@@ -436,5 +439,26 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
         }
         assert_eq!(count(&[], list(ListSource::Stdin).as_ref(), RULE), None);
+    }
+
+    #[test]
+    fn a_part_of_a_file_is_named_after_a_colon() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("x.npz"), "").unwrap();
+        fs::write(path("y.npz:a"), "").unwrap();
+        let cases = [
+            ("x.npz", "x.npz", None),
+            ("x.npz:a", "x.npz", Some("a")),
+            ("x.npz:", "x.npz", Some("")),
+            ("x.npz:a:b", "x.npz:a:b", None),
+            // A file of the whole name, and no file at all.
+            ("y.npz:a", "y.npz:a", None),
+            ("z.npz:a", "z.npz:a", None),
+        ];
+        for (given, file, name) in cases {
+            let expected = (path(file), name.map(str::to_owned));
+            assert_eq!(split_name(&path(given)), expected, "{given}");
+        }
     }
 }

@@ -24,13 +24,10 @@
 //! [`column::LABEL`]: crate::input::text_file::column::LABEL
 //! [`column::KEY`]: crate::input::text_file::column::KEY
 
-mod built_in;
 mod columns;
 mod document;
-mod entry;
 mod json;
 mod literal;
-mod node;
 mod shape;
 mod table;
 mod template;
@@ -45,9 +42,9 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use crate::input::text_file::Table;
-pub use built_in::{counts_classes, label_names, template_names};
+use columns::{ClassEntry, Written, distinguish, label_set};
 use document::{Content, Tables};
-use entry::{Entry, Written, distinguish, label_set};
+
 pub use template::Templates;
 
 /// One class: its label and the texts that describe it.
@@ -76,7 +73,7 @@ pub struct LabelSet {
 
 /// Classes as a file has them.
 struct Found {
-    entries: Vec<Entry>,
+    entries: Vec<ClassEntry>,
     written: Written,
     /// Whether keys were detected rather than named: they may distinguish classes with the same
     /// label.
@@ -85,13 +82,26 @@ struct Found {
     notes: Vec<String>,
 }
 
+impl Found {
+    /// Classes that stand once each, at places of this kind.
+    fn of(entries: Vec<ClassEntry>, places: &'static str) -> Self {
+        Self {
+            entries,
+            written: Written::As(places),
+            by_id: false,
+            warnings: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
 /// The classes of `--labels`, as typed.
 ///
 /// # Errors
 /// When there are none, one is empty, or one is given twice.
 pub fn labels_from_arguments(labels: &[String], templates: &Templates) -> anyhow::Result<LabelSet> {
     let entries = labels.iter().zip(1..);
-    let entries = entries.map(|(label, place)| Entry::new(place, label.clone()));
+    let entries = entries.map(|(label, place)| ClassEntry::new(place, label.clone()));
     label_set(entries.collect(), Written::As("labels"), templates)
 }
 
@@ -139,23 +149,20 @@ fn entries(content: Content) -> Result<Found> {
         Content::Lines(items) => {
             let by_id = items.iter().any(|item| item.key.is_some());
             let entries = items.into_iter().map(|item| {
-                let mut entry = Entry::new(item.line, item.text);
+                let mut entry = ClassEntry::new(item.line, item.text);
                 entry.key = item.key;
                 entry
             });
             Ok(Found {
-                entries: entries.collect(),
-                written: Written::As("lines"),
                 by_id,
-                warnings: Vec::new(),
-                notes: Vec::new(),
+                ..Found::of(entries.collect(), "lines")
             })
         }
     }
 }
 
 fn built_in_entries(name: &str) -> Option<Result<Found>> {
-    let content = Cursor::new(built_in::labels(name)?);
+    let content = Cursor::new(labels(name)?);
     let table = Table::new(Box::new(content), b',', Some(b','));
     Some(table.map_err(Into::into).and_then(table::entries))
 }
@@ -174,4 +181,86 @@ pub fn wordnet_names(classes: &[String]) -> Option<Vec<String>> {
     let names: HashMap<&str, &String> = keyed.collect();
     let name = |class: &String| names.get(class.get(..9)?).map(|name| (*name).clone());
     classes.iter().map(name).collect()
+}
+
+/// A built-in file by its name.
+type Named = (&'static str, &'static str);
+
+macro_rules! files {
+    ($folder:literal, $extension:literal, $($name:literal)*) => {
+        &[$((
+            $name,
+            include_str!(concat!("../../assets/", $folder, "/", $name, $extension)),
+        )),*]
+    };
+}
+
+/// Datasets whose templates and labels have one name; files as published, in `assets` with their
+/// source and licence.
+macro_rules! datasets {
+    ($folder:literal, $extension:literal) => {
+        files!(
+            $folder, $extension,
+            "aircraft" "birdsnap" "caltech101" "cars" "cifar10" "cifar100" "clevr" "country211"
+            "dtd" "eurosat" "fer2013" "flowers102" "food101" "gtsrb" "hateful-memes" "kinetics700"
+            "kitti" "mnist" "pcam" "pets" "resisc45" "sst2" "stl10" "sun397" "ucf101" "voc2007"
+        )
+    };
+}
+
+/// Templates, one per line.
+const TEMPLATES: [&[Named]; 2] = [
+    files!("templates", ".txt", "photo" "openai80" "openai7"),
+    datasets!("templates", ".txt"),
+];
+
+/// Labels as a table.
+const LABELS: [&[Named]; 2] = [
+    files!("labels", ".csv", "imagenet"),
+    datasets!("labels", ".csv"),
+];
+
+/// The templates of this name, one per line.
+fn templates(name: &str) -> Option<&'static str> {
+    match name {
+        "none" => Some("{}"),
+        // ImageNet's labels and templates share one name too, like those of all other datasets.
+        "imagenet" => find(&TEMPLATES, "openai80"),
+        name => find(&TEMPLATES, name),
+    }
+}
+
+/// The labels of this name, a table with a header.
+fn labels(name: &str) -> Option<&'static str> {
+    find(&LABELS, name)
+}
+
+/// Sets whose labels are not in the order of the dataset's class numbers, because tools number the
+/// classes differently or nobody has checked.
+#[rustfmt::skip]
+const UNNUMBERED: [&str; 11] = [
+    "birdsnap", "caltech101", "clevr", "eurosat", "fer2013", "kinetics700", "kitti", "pets",
+    "sun397", "ucf101", "voc2007",
+];
+
+/// Whether class numbers of the dataset are indices into this built-in set; other names are files,
+/// in the user's order.
+pub fn counts_classes(name: &str) -> bool {
+    !UNNUMBERED.contains(&name)
+}
+
+/// The names of the built-in template sets.
+pub fn template_names() -> impl Iterator<Item = &'static str> {
+    let more = TEMPLATES.concat().into_iter().map(|(name, _)| name);
+    ["none", "imagenet"].into_iter().chain(more)
+}
+
+/// The names of the built-in label sets.
+pub fn label_names() -> impl Iterator<Item = &'static str> {
+    LABELS.concat().into_iter().map(|(name, _)| name)
+}
+
+fn find(sets: &[&[Named]], name: &str) -> Option<&'static str> {
+    let found = sets.concat().into_iter().find(|(known, _)| *known == name);
+    found.map(|(_, content)| content)
 }

@@ -15,15 +15,15 @@ const SUPPORT: f64 = 2.0;
 
 /// A rectangle of the resized image, in its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub(crate) struct Window {
     /// The first column.
-    pub left: usize,
+    pub(crate) left: usize,
     /// The first row.
-    pub top: usize,
+    pub(crate) top: usize,
     /// Columns.
-    pub width: usize,
+    pub(crate) width: usize,
     /// Rows.
-    pub height: usize,
+    pub(crate) height: usize,
 }
 
 /// Resizes `image` to `width` x `height` pixels.
@@ -40,10 +40,10 @@ pub fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage {
 /// The part `window` of `image` resized to `size` (width, height): the same bytes as resizing all
 /// of it and cropping, but only what the window needs is computed, so that time and memory depend
 /// on the window and on the pixels under it.
-pub fn bicubic_window(image: &RgbImage, size: (usize, usize), window: Window) -> RgbImage {
+pub(crate) fn bicubic_window(image: &RgbImage, size: (usize, usize), window: Window) -> RgbImage {
     let across = taps(image.width, size.0, window.left, window.width);
     let down = taps(image.height, size.1, window.top, window.height);
-    let pixels = if is_vertical_first(image, size) {
+    let pixels = if is_vertical_first(image, size.0, size.1) {
         vertical_then_horizontal(image, &across, &down)
     } else {
         horizontal_then_vertical(image, &across, down)
@@ -57,7 +57,7 @@ pub fn bicubic_window(image: &RgbImage, size: (usize, usize), window: Window) ->
 
 /// Pillow 13's rule, found by comparing 1,728 sizes: the image loses rows, and more than twice as
 /// many of them as columns.
-fn is_vertical_first(image: &RgbImage, (width, height): (usize, usize)) -> bool {
+fn is_vertical_first(image: &RgbImage, width: usize, height: usize) -> bool {
     let lost_columns = image.width.saturating_sub(width);
     let lost_rows = image.height.saturating_sub(height);
     let won_columns = width.saturating_sub(image.width);
@@ -204,7 +204,7 @@ mod tests {
                 height,
                 pixels: Vec::new(),
             };
-            let found = is_vertical_first(&image, size);
+            let found = is_vertical_first(&image, size.0, size.1);
             assert_eq!(found, expected, "{width} x {height} -> {size:?}");
         }
     }

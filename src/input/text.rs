@@ -78,7 +78,6 @@ pub fn changes(text: &str) -> Vec<Change> {
     };
     let one_line = joined(repaired.split_whitespace());
     let resolved = if is_plain { Vec::new() } else { resolved(text) };
-    let is_there = |(change, made): (Change, bool)| made.then_some(change);
     [
         (Change::Controls, !is_plain && text.contains(is_control)),
         (
@@ -97,7 +96,7 @@ pub fn changes(text: &str) -> Vec<Change> {
         (Change::Case, one_line.to_lowercase() != one_line),
     ]
     .into_iter()
-    .filter_map(is_there)
+    .filter_map(|(change, is_made)| is_made.then_some(change))
     .collect()
 }
 

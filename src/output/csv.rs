@@ -39,7 +39,7 @@ const HEADER: [&str; 7] = [
 
 /// The columns of [`HEADER`] and the last one; missing values are empty fields.
 #[derive(Clone, Copy, Default, Serialize)]
-struct Row<'a> {
+struct PredictionRow<'a> {
     image: &'a str,
     label: Option<&'a str>,
     probability: Option<f32>,
@@ -50,6 +50,15 @@ struct Row<'a> {
     /// Omitted without [`Extras::image_bytes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<&'a str>,
+}
+
+/// A writer of rows into memory, after a mark if wanted.
+pub(super) fn buffer(delimiter: u8, has_mark: bool) -> csv::Writer<Vec<u8>> {
+    let start = if has_mark { MARK } else { &[] };
+    WriterBuilder::new()
+        .delimiter(delimiter)
+        .has_headers(false)
+        .from_writer(start.to_vec())
 }
 
 /// Writes rows with one delimiter.
@@ -70,16 +79,9 @@ impl CsvWriter {
         }
     }
 
-    fn emit_rows(&mut self, rows: &[Row<'_>]) -> io::Result<()> {
+    fn emit_rows(&mut self, rows: &[PredictionRow<'_>]) -> io::Result<()> {
         let is_start = !std::mem::replace(&mut self.has_header, true);
-        let start = match is_start && self.extras.mark {
-            true => MARK.to_vec(),
-            false => Vec::new(),
-        };
-        let mut lines = WriterBuilder::new()
-            .delimiter(self.delimiter)
-            .has_headers(false)
-            .from_writer(start);
+        let mut lines = buffer(self.delimiter, is_start && self.extras.mark);
         if is_start {
             let last = self.extras.image_bytes.then_some(IMAGE_BYTES);
             let header = HEADER.into_iter().chain(last);
@@ -105,14 +107,14 @@ impl RecordWriter for CsvWriter {
     }
 }
 
-fn rows<'a>(record: &'a Record, image_bytes: Option<&'a str>) -> Vec<Row<'a>> {
-    let only_image = Row {
+fn rows<'a>(record: &'a Record, image_bytes: Option<&'a str>) -> Vec<PredictionRow<'a>> {
+    let only_image = PredictionRow {
         image: &record.image.text,
         image_bytes,
-        ..Row::default()
+        ..PredictionRow::default()
     };
     match &record.outcome {
-        Err(error) => vec![Row {
+        Err(error) => vec![PredictionRow {
             error: Some(error),
             ..only_image
         }],
@@ -125,8 +127,12 @@ fn rows<'a>(record: &'a Record, image_bytes: Option<&'a str>) -> Vec<Row<'a>> {
     }
 }
 
-fn ranked_row<'a>(only_image: Row<'a>, prediction: &'a Prediction, rank: usize) -> Row<'a> {
-    Row {
+fn ranked_row<'a>(
+    only_image: PredictionRow<'a>,
+    prediction: &'a Prediction,
+    rank: usize,
+) -> PredictionRow<'a> {
+    PredictionRow {
         label: Some(&prediction.label),
         probability: prediction.probability,
         logit: Some(prediction.logit),

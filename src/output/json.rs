@@ -7,66 +7,73 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-use super::{Prediction, Record, RecordWriter, emit};
+use super::{Format, Prediction, Record, RecordWriter, emit};
 
-/// One object per line.
-pub(super) struct JsonlWriter {
-    sink: Box<dyn Write + Send>,
+/// Objects as they come, as text: one array, or one object per line.
+pub(crate) struct Objects {
+    is_array: bool,
+    is_empty: bool,
 }
 
-impl JsonlWriter {
-    pub(super) fn new(sink: Box<dyn Write + Send>) -> Self {
-        Self { sink }
+impl Objects {
+    /// One array for [`Format::Json`], else lines.
+    pub(crate) fn new(format: Format) -> Self {
+        Self {
+            is_array: format == Format::Json,
+            is_empty: true,
+        }
+    }
+
+    /// The text of the next object and of what is before it.
+    pub(crate) fn next(&mut self, object: &impl Serialize) -> io::Result<Vec<u8>> {
+        let is_first = std::mem::replace(&mut self.is_empty, false);
+        let object = printable(object)?;
+        Ok(match (self.is_array, is_first) {
+            (true, true) => [&b"[\n"[..], &object].concat(),
+            (true, false) => [&b",\n"[..], &object].concat(),
+            (false, _) => [&object[..], b"\n"].concat(),
+        })
+    }
+
+    /// The text after the last object.
+    pub(crate) fn end(&self) -> &'static [u8] {
+        match (self.is_array, self.is_empty) {
+            (true, true) => b"[]\n",
+            (true, false) => b"\n]\n",
+            (false, _) => b"",
+        }
     }
 }
 
-impl RecordWriter for JsonlWriter {
-    fn write(&mut self, record: &Record) -> io::Result<()> {
-        let mut line = object(record)?;
-        line.push(b'\n');
-        emit(&mut *self.sink, &line)
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        self.sink.flush()
-    }
-}
-
-/// One array, with an object per line, written as the records arrive.
+/// Writes records as objects.
 pub(super) struct JsonWriter {
     sink: Box<dyn Write + Send>,
-    /// Text before the next object.
-    lead: &'static [u8],
+    objects: Objects,
 }
 
-const ARRAY_START: &[u8] = b"[\n";
-
 impl JsonWriter {
-    pub(super) fn new(sink: Box<dyn Write + Send>) -> Self {
+    pub(super) fn new(sink: Box<dyn Write + Send>, format: Format) -> Self {
         Self {
             sink,
-            lead: ARRAY_START,
+            objects: Objects::new(format),
         }
     }
 }
 
 impl RecordWriter for JsonWriter {
     fn write(&mut self, record: &Record) -> io::Result<()> {
-        let piece = [self.lead, &object(record)?].concat();
-        self.lead = b",\n";
+        let piece = self.objects.next(&RecordObject::of(record))?;
         emit(&mut *self.sink, &piece)
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        let is_empty = self.lead == ARRAY_START;
-        let end: &[u8] = if is_empty { b"[]\n" } else { b"\n]\n" };
-        emit(&mut *self.sink, end)
+        emit(&mut *self.sink, self.objects.end())
     }
 }
 
 /// The keys of a record, in order.
 #[derive(Serialize)]
-struct Object<'a> {
+struct RecordObject<'a> {
     image: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<String>,
@@ -82,17 +89,18 @@ struct Object<'a> {
     warnings: &'a [String],
 }
 
-fn object(record: &Record) -> io::Result<Vec<u8>> {
-    let object = Object {
-        image: &record.image.text,
-        image_bytes: record.image.bytes_as_text(),
-        target: record.target.as_deref(),
-        uncertain: record.uncertain,
-        predictions: record.outcome.as_deref().ok(),
-        error: record.outcome.as_ref().err().map(String::as_str),
-        warnings: &record.warnings,
-    };
-    printable(&object)
+impl<'a> RecordObject<'a> {
+    fn of(record: &'a Record) -> Self {
+        Self {
+            image: &record.image.text,
+            image_bytes: record.image.bytes_as_text(),
+            target: record.target.as_deref(),
+            uncertain: record.uncertain,
+            predictions: record.outcome.as_deref().ok(),
+            error: record.outcome.as_ref().err().map(String::as_str),
+            warnings: &record.warnings,
+        }
+    }
 }
 
 /// `value` as compact JSON on one line, without characters that a terminal would act on.
@@ -123,8 +131,8 @@ impl Formatter for Printable {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ImageName;
     use super::super::testing::{STYLE, answered, contract, failed, prediction, written};
-    use super::super::{Format, ImageName};
     use super::*;
 
     fn jsonl(record: Record) -> String {

@@ -1,20 +1,19 @@
-//! Plain records -> table, json, jsonl, csv, tsv; evaluation results ([`evaluation`]), HTML reports
-//! ([`report`]), files of embeddings ([`embedding`]), trained classifiers ([`probe`]) and their
-//! results ([`learning`]), search hits ([`found`]), images in folders ([`sorted`]), and training
-//! logs ([`training`]).
+//! Plain records -> table, json, jsonl, csv, tsv; results of evaluations ([`evaluation`]), HTML
+//! reports ([`report`]), search hits ([`found`]), images in folders ([`sorted`]), and tables for
+//! people ([`table`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows tensors, models
-//! or arguments. A format is one file and one line in [`writer`].
+//! or arguments. A format is one line in [`Format`] and one in [`writer`].
 
 mod csv;
 pub mod evaluation;
 pub mod found;
 pub(crate) mod json;
-pub mod learning;
+mod record_table;
 pub mod report;
 pub mod sorted;
 pub mod suffix;
-mod table;
+pub mod table;
 pub mod text;
 
 use std::io;
@@ -132,19 +131,21 @@ pub enum Name {
     Text(String),
 }
 
-/// Output formats of records.
+/// The output formats; each command accepts some of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// For people: aligned, with bars.
     Table,
-    /// One array of objects.
+    /// One array of objects, or one object.
     Json,
     /// One object per line.
     Jsonl,
-    /// Comma-separated, one row per prediction.
+    /// Comma-separated, one row per prediction or hit.
     Csv,
     /// The same, tab-separated.
     Tsv,
+    /// Only the paths of hits, for other programs.
+    Paths,
 }
 
 impl Format {
@@ -156,19 +157,34 @@ impl Format {
         ("csv", Self::Csv),
         ("tsv", Self::Tsv),
     ];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Json => "json",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::Paths => "paths",
+        }
+    }
+
+    /// Whether it has rows of delimited fields, to which [`Extras`] apply.
+    #[must_use]
+    pub fn is_csv(self) -> bool {
+        matches!(self, Self::Csv | Self::Tsv)
+    }
 }
 
-/// Style of [`Format::Table`], and optional parts of CSV; other formats have no style.
+/// How records are written: the style of [`Format::Table`], and optional parts of CSV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Style {
     /// The number next to each label.
     pub score: Score,
-    /// Width of the terminal in columns, or its substitute for a file.
-    pub width: usize,
-    /// Whether the terminal supports colours.
-    pub colour: Colour,
-    /// Characters for bars and truncated labels.
-    pub characters: Characters,
+    /// Where a table is shown.
+    pub terminal: Terminal,
     /// Optional parts of [`Format::Csv`] and [`Format::Tsv`].
     pub extras: Extras,
 }
@@ -179,12 +195,27 @@ impl Style {
     pub fn plain() -> Self {
         Self {
             score: Score::Probability,
-            width: 80,
-            colour: Colour::Plain,
-            characters: Characters::Unicode,
+            terminal: Terminal::PLAIN,
             extras: Extras::default(),
         }
     }
+}
+
+/// A terminal, or its substitute for a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// Its width in columns.
+    pub width: usize,
+    /// Whether it supports colours.
+    pub colour: Colour,
+}
+
+impl Terminal {
+    /// For a file.
+    pub const PLAIN: Self = Self {
+        width: 80,
+        colour: Colour::Plain,
+    };
 }
 
 /// Which number of a prediction a table shows. A prediction without a probability shows its logit.
@@ -207,15 +238,6 @@ pub enum Colour {
     Plain,
 }
 
-/// Characters that a table is drawn with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Characters {
-    /// Bars in eighths of a cell.
-    Unicode,
-    /// Bars in whole cells.
-    Ascii,
-}
-
 /// Writes records as they come, in order.
 pub trait RecordWriter {
     /// Writes one record and flushes the sink, so that a reader of a pipe sees each record as soon
@@ -234,18 +256,21 @@ pub trait RecordWriter {
 }
 
 /// The writer of `format` to `sink`. It keeps no buffer between records.
+///
+/// # Errors
+/// `Unsupported` for [`Format::Paths`], which is a format of hits only.
 pub fn writer(
     format: Format,
     sink: Box<dyn Write + Send>,
     style: Style,
-) -> Box<dyn RecordWriter + Send> {
-    match format {
-        Format::Table => Box::new(table::TableWriter::new(sink, style)),
-        Format::Json => Box::new(json::JsonWriter::new(sink)),
-        Format::Jsonl => Box::new(json::JsonlWriter::new(sink)),
+) -> io::Result<Box<dyn RecordWriter + Send>> {
+    Ok(match format {
+        Format::Table => Box::new(record_table::TableWriter::new(sink, style)),
+        Format::Json | Format::Jsonl => Box::new(json::JsonWriter::new(sink, format)),
         Format::Csv => Box::new(csv::CsvWriter::new(sink, b',', style.extras)),
         Format::Tsv => Box::new(csv::CsvWriter::new(sink, b'\t', style.extras)),
-    }
+        Format::Paths => return Err(io::ErrorKind::Unsupported.into()),
+    })
 }
 
 /// Writes one piece to the sink and flushes it.
@@ -276,9 +301,10 @@ mod testing {
 
     pub(super) const STYLE: Style = Style {
         score: Score::Probability,
-        width: 60,
-        colour: Colour::Plain,
-        characters: Characters::Unicode,
+        terminal: Terminal {
+            width: 60,
+            ..Terminal::PLAIN
+        },
         extras: Extras {
             mark: false,
             image_bytes: false,
@@ -288,7 +314,7 @@ mod testing {
     /// The output for `records`.
     pub(super) fn written(format: Format, style: Style, records: &[Record]) -> String {
         let sink = Shared::default();
-        let mut writer = writer(format, Box::new(sink.clone()), style);
+        let mut writer = writer(format, Box::new(sink.clone()), style).unwrap();
         for record in records {
             writer.write(record).unwrap();
         }
@@ -374,7 +400,7 @@ mod tests {
                 calls: Arc::clone(&calls),
                 failure: None,
             };
-            let mut writer = writer(format, Box::new(sink), STYLE);
+            let mut writer = writer(format, Box::new(sink), STYLE).unwrap();
             writer.write(&contract()[0]).unwrap();
             assert_eq!(*calls.lock().unwrap(), ["write", "flush"], "{format:?}");
             writer.write(&contract()[1]).unwrap();
@@ -389,9 +415,8 @@ mod tests {
                 calls: Arc::default(),
                 failure: Some(io::ErrorKind::BrokenPipe),
             };
-            let error = writer(format, Box::new(sink), STYLE)
-                .write(&contract()[0])
-                .unwrap_err();
+            let mut writer = writer(format, Box::new(sink), STYLE).unwrap();
+            let error = writer.write(&contract()[0]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format:?}");
         }
     }

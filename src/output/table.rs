@@ -1,316 +1,254 @@
-//! Human-readable table: each image's name, then its labels with a number and a bar.
-//!
-//! Labels are as wide as the widest of the record, but leave room for a bar. Image names are never
-//! truncated, so that they can be copied.
-
-use std::io::{self, Write};
+//! Tables for people: cells in aligned columns, measured as a terminal shows them. Every table that a
+//! command prints is laid out here.
 
 use anstyle::AnsiColor;
 
+use super::Colour;
 use super::text::{columns, printable, shortened};
-use super::{Characters, Colour, Prediction, Record, RecordWriter, Score, Style, emit};
 
-/// Gap between columns, and before the first.
-const GAP: &str = "  ";
-/// Wide enough for `100.00%` and for a negative logit.
-const NUMBER_COLUMNS: usize = 7;
-/// Longer bars show nothing more and are harder to follow.
-const LONGEST_BAR: usize = 40;
-/// Labels are truncated for a bar of this length, and no further.
-const SHORTEST_BAR: usize = 10;
-/// A label is not truncated below this, however narrow the terminal.
-const SHORTEST_LABEL: usize = 12;
+/// Gap between columns.
+pub(super) const GAP: &str = "  ";
 
-/// One block of lines per record, with an empty line between blocks.
-pub(super) struct TableWriter {
-    sink: Box<dyn Write + Send>,
-    style: Style,
-    is_first: bool,
+/// How the cells of a column are placed; it is as wide as its widest cell.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    is_right: bool,
+    least: usize,
+    most: usize,
+    paint: anstyle::Style,
 }
 
-impl TableWriter {
-    pub(super) fn new(sink: Box<dyn Write + Send>, style: Style) -> Self {
-        Self {
-            sink,
-            style,
-            is_first: true,
-        }
-    }
-}
-
-impl RecordWriter for TableWriter {
-    fn write(&mut self, record: &Record) -> io::Result<()> {
-        let mut block = String::new();
-        if !self.is_first {
-            block.push('\n');
-        }
-        self.is_first = false;
-        push_record(&mut block, record, self.style);
-        emit(&mut *self.sink, block.as_bytes())
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        self.sink.flush()
-    }
-}
-
-fn push_record(block: &mut String, record: &Record, style: Style) {
-    let image = printable(&record.image.text);
-    block.push_str(&painted(&image, bold(), style.colour));
-    block.push('\n');
-    let mut push_note = |text: String, paint| {
-        block.push_str(GAP);
-        block.push_str(&painted(&text, paint, style.colour));
-        block.push('\n');
+impl Column {
+    /// Aligned to the left, as texts are.
+    pub const LEFT: Self = Self {
+        is_right: false,
+        least: 0,
+        most: usize::MAX,
+        paint: anstyle::Style::new(),
     };
-    for warning in &record.warnings {
-        let text = format!("warning: {}", printable(warning));
-        push_note(text, foreground(AnsiColor::Yellow));
-    }
-    match &record.outcome {
-        Err(error) => push_note(
-            format!("error: {}", printable(error)),
-            foreground(AnsiColor::Red),
-        ),
-        Ok(predictions) if predictions.is_empty() => {
-            push_note("no label reaches the threshold".to_owned(), dimmed());
+    /// Aligned to the right, as numbers are.
+    pub const RIGHT: Self = Self {
+        is_right: true,
+        ..Self::LEFT
+    };
+
+    /// The same, but at least `width` wide.
+    #[must_use]
+    pub const fn at_least(self, width: usize) -> Self {
+        Self {
+            least: width,
+            ..self
         }
-        Ok(predictions) => {
-            if record.uncertain {
-                let text = "uncertain: perhaps none of these".to_owned();
-                push_note(text, foreground(AnsiColor::Yellow));
+    }
+
+    /// The same, but always `width` wide: longer cells are truncated.
+    #[must_use]
+    pub const fn exactly(self, width: usize) -> Self {
+        Self {
+            least: width,
+            most: width,
+            ..self
+        }
+    }
+
+    /// The same in colour, on terminals that support it.
+    #[must_use]
+    pub(super) const fn painted(self, paint: anstyle::Style) -> Self {
+        Self { paint, ..self }
+    }
+}
+
+/// A table in progress.
+#[derive(Clone, Debug)]
+pub struct TextTable<const N: usize> {
+    columns: [Column; N],
+    lines: Vec<TableLine<N>>,
+}
+
+#[derive(Clone, Debug)]
+enum TableLine<const N: usize> {
+    Cells([String; N]),
+    Text(String),
+}
+
+impl TextTable<2> {
+    /// A table of names and values.
+    #[must_use]
+    pub fn of_facts() -> Self {
+        Self::new([Column::LEFT; 2])
+    }
+
+    /// Adds a row, unless the value is empty.
+    pub fn fact(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.row([name, value]);
+        }
+    }
+}
+
+impl<const N: usize> TextTable<N> {
+    /// A table without rows.
+    #[must_use]
+    pub fn new(columns: [Column; N]) -> Self {
+        Self {
+            columns,
+            lines: Vec::new(),
+        }
+    }
+
+    /// Adds a row; control characters in it are escaped.
+    pub fn row(&mut self, cells: [&str; N]) {
+        let fitted =
+            std::array::from_fn(|at| shortened(&printable(cells[at]), self.columns[at].most));
+        self.lines.push(TableLine::Cells(fitted));
+    }
+
+    /// Adds a line across all columns; control characters in it are escaped.
+    pub fn text(&mut self, text: &str) {
+        self.drawn(printable(text));
+    }
+
+    /// Adds a line as it is.
+    pub(super) fn drawn(&mut self, line: String) {
+        self.lines.push(TableLine::Text(line));
+    }
+
+    /// All lines, without trailing spaces and without colours.
+    #[must_use]
+    pub fn plain(&self) -> String {
+        self.shown(Colour::Plain)
+    }
+
+    /// All lines, without trailing spaces.
+    #[must_use]
+    pub(super) fn shown(&self, colour: Colour) -> String {
+        let cells = || {
+            self.lines.iter().filter_map(|line| match line {
+                TableLine::Cells(cells) => Some(cells),
+                TableLine::Text(_) => None,
+            })
+        };
+        let widths: [usize; N] = std::array::from_fn(|at| {
+            let widest = cells().map(|cells| columns(&cells[at])).max();
+            widest.unwrap_or(0).max(self.columns[at].least)
+        });
+        let mut shown = String::new();
+        for line in &self.lines {
+            match line {
+                TableLine::Text(text) => shown.push_str(text),
+                TableLine::Cells(cells) => self.push_cells(&mut shown, cells, widths, colour),
             }
-            push_predictions(block, predictions, style);
+            shown.push('\n');
+        }
+        shown
+    }
+
+    fn push_cells(
+        &self,
+        shown: &mut String,
+        cells: &[String; N],
+        widths: [usize; N],
+        colour: Colour,
+    ) {
+        // Blanks are written only before the next cell that has a text.
+        let mut blanks = 0;
+        for (at, cell) in cells.iter().enumerate() {
+            let pad = widths[at] - columns(cell);
+            let (before, after) = if self.columns[at].is_right {
+                (pad, 0)
+            } else {
+                (0, pad)
+            };
+            blanks += before;
+            if !cell.is_empty() {
+                shown.push_str(&" ".repeat(blanks));
+                shown.push_str(&painted(cell, self.columns[at].paint, colour));
+                blanks = 0;
+            }
+            blanks += after + GAP.len();
         }
     }
 }
 
-fn push_predictions(block: &mut String, predictions: &[Prediction], style: Style) {
-    let room = style.width.saturating_sub(3 * GAP.len() + NUMBER_COLUMNS);
-    let label_limit = room.saturating_sub(SHORTEST_BAR).max(SHORTEST_LABEL);
-    let labels: Vec<String> = predictions
-        .iter()
-        .map(|prediction| shortened(&printable(&prediction.label), label_limit, style.characters))
-        .collect();
-    let label_columns = labels.iter().map(|label| columns(label)).max().unwrap_or(0);
-    let bar_columns = room.saturating_sub(label_columns).min(LONGEST_BAR);
-    let full = full_bar(predictions, style.score);
-    for (label, prediction) in labels.iter().zip(predictions) {
-        let pad = " ".repeat(label_columns - columns(label));
-        let number = number(prediction, style.score);
-        let share = value(prediction, style.score) / full;
-        let bar = bar(share, bar_columns, style.characters);
-        let line = format!("{GAP}{label}{pad}{GAP}{number:>NUMBER_COLUMNS$}");
-        block.push_str(&line);
-        if !bar.is_empty() {
-            block.push_str(GAP);
-            block.push_str(&painted(&bar, foreground(AnsiColor::Cyan), style.colour));
-        }
-        block.push('\n');
-    }
-}
-
-/// The number that is shown and drawn as a bar.
-fn value(prediction: &Prediction, score: Score) -> f32 {
-    match score {
-        Score::Probability => prediction.probability.unwrap_or(prediction.logit),
-        Score::Logit => prediction.logit,
-        Score::Cosine => prediction.cosine.unwrap_or(0.0),
-    }
-}
-
-fn number(prediction: &Prediction, score: Score) -> String {
-    match (score, prediction.probability) {
-        (Score::Probability, Some(probability)) => format!("{:.2}%", probability * 100.0),
-        (Score::Cosine, _) => format!("{:.4}", prediction.cosine.unwrap_or(0.0)),
-        _ => format!("{:.3}", prediction.logit),
-    }
-}
-
-/// Value of a full bar. Logits and cosines have no natural maximum (cosines of images and texts
-/// stay near 0.2), so the best of the record fills its bar.
-fn full_bar(predictions: &[Prediction], score: Score) -> f32 {
-    let has_probabilities = predictions.iter().all(|one| one.probability.is_some());
-    if score == Score::Probability && has_probabilities {
-        return 1.0;
-    }
-    let best = predictions
-        .iter()
-        .map(|one| value(one, score))
-        .fold(0.0, f32::max);
-    if best > 0.0 { best } else { 1.0 }
-}
-
-/// A bar of `share` of `columns`, without trailing spaces; empty for shares that are not positive,
-/// or NaN.
-fn bar(share: f32, columns: usize, characters: Characters) -> String {
-    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    // A cast saturates and converts NaN to 0.
-    let cells = |parts: f32| (share.clamp(0.0, 1.0) * columns as f32 * parts).round() as usize;
-    match characters {
-        Characters::Unicode => {
-            let eighths = cells(8.0);
-            "█".repeat(eighths / 8) + EIGHTHS[eighths % 8]
-        }
-        Characters::Ascii => "#".repeat(cells(1.0)),
-    }
-}
-
-fn bold() -> anstyle::Style {
+/// For names.
+pub(crate) fn bold() -> anstyle::Style {
     anstyle::Style::new().bold()
 }
 
-fn dimmed() -> anstyle::Style {
+/// For what is absent.
+pub(super) fn dimmed() -> anstyle::Style {
     anstyle::Style::new().dimmed()
 }
 
-fn foreground(colour: AnsiColor) -> anstyle::Style {
+/// For warnings, errors and numbers.
+pub(super) const fn foreground(colour: AnsiColor) -> anstyle::Style {
     colour.on_default()
 }
 
-fn painted(text: &str, paint: anstyle::Style, colour: Colour) -> String {
+/// `text` in colour, if there are colours.
+pub(crate) fn painted(text: &str, paint: anstyle::Style, colour: Colour) -> String {
     match colour {
         Colour::Ansi => format!("{paint}{text}{paint:#}"),
         Colour::Plain => text.to_owned(),
     }
 }
 
+/// A share from 0 to 1 in percent, as tables show it: `87.31%`.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    format!("{:.2}%", share * 100.0)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::Format;
-    use super::super::testing::{STYLE, answered, contract, failed, prediction, written};
     use super::*;
 
-    fn table(style: Style, records: &[Record]) -> String {
-        let table = written(Format::Table, style, records);
-        // A left margin keeps the expected tables readable below.
-        table.lines().map(|line| format!("|{line}\n")).collect()
-    }
-
     #[test]
-    fn a_table_is_aligned() {
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = TextTable::new([Column::LEFT, Column::RIGHT.at_least(6), Column::LEFT]);
+        table.row(["name", "top-1", "file"]);
+        table.row(["猫", "87.50%", "a\n.txt"]);
+        table.text("  across \u{1b}[2J");
+        table.row(["", "100.00%", ""]);
+        table.row(["", "", ""]);
         let expected = "\
-|img.jpg
-|  a cat sleeping   99.80%  ████████████████████████████████▉
-|  a cat jumping     0.20%  ▏
-|
-|broken.jpg
-|  error: not an image: the file ends before any image data
+name    top-1  file
+猫     87.50%  a\\n.txt
+  across \\u{1b}[2J
+      100.00%
+
 ";
-        assert_eq!(table(STYLE, &contract()), expected);
+        assert_eq!(table.plain(), expected);
     }
 
     #[test]
-    fn wide_and_long_labels_keep_the_columns() {
-        let labels = ["猫", "a very long label that does not fit", "e\u{301}"];
-        let probabilities = [0.5, 0.375, 0.125];
-        let predictions = labels.iter().zip(probabilities);
-        let predictions = predictions
-            .map(|(label, probability)| prediction(label, Some(probability), 0.25))
-            .collect();
-        let style = Style { width: 44, ..STYLE };
-        let expected = "\
-|a.jpg
-|  猫                      50.00%  █████
-|  a very long label th…   37.50%  ███▊
-|  é                       12.50%  █▎
-"
-        .replace('é', "e\u{301}");
-        assert_eq!(table(style, &[answered("a.jpg", predictions)]), expected);
+    fn a_fixed_column_truncates_longer_cells() {
+        let mut table = TextTable::new([Column::LEFT.exactly(6), Column::LEFT]);
+        table.row(["a", "b"]);
+        table.row(["longer", "b"]);
+        table.row(["even longer", "b"]);
+        assert_eq!(table.plain(), "a       b\nlonger  b\neven…   b\n");
     }
 
     #[test]
-    fn scores_without_a_maximum_fill_the_best_bar() {
-        let predictions = || {
-            [("a", 0.25), ("b", 0.125), ("c", -0.1)]
-                .map(|(label, cosine)| prediction(label, None, cosine))
-                .to_vec()
-        };
-        let style = |score| Style {
-            score,
-            width: 34,
-            characters: Characters::Ascii,
-            ..STYLE
-        };
-        let cosines = "\
-|a.jpg
-|  a   0.2500  ####################
-|  b   0.1250  ##########
-|  c  -0.1000
-";
-        let logits = "\
-|a.jpg
-|  a   25.000  ####################
-|  b   12.500  ##########
-|  c  -10.000
-";
-        for (score, expected) in [
-            (Score::Cosine, cosines),
-            (Score::Logit, logits),
-            (Score::Probability, logits),
-        ] {
-            let record = answered("a.jpg", predictions());
-            assert_eq!(table(style(score), &[record]), expected);
-        }
+    fn only_texts_are_painted() {
+        let cyan = foreground(AnsiColor::Cyan);
+        let mut table = TextTable::new([Column::RIGHT.at_least(3).painted(cyan), Column::LEFT]);
+        table.row(["1", "a"]);
+        table.row(["", "b"]);
+        assert_eq!(
+            table.shown(Colour::Ansi),
+            "  \u{1b}[36m1\u{1b}[0m  a\n     b\n"
+        );
+        assert_eq!(table.plain(), "  1  a\n     b\n");
     }
 
     #[test]
-    fn notes_have_colours_and_names_no_commands() {
-        let mut record = answered("\u{1b}[2J\n.jpg", vec![]);
-        record.warnings = vec!["jpeg: \u{9b}cut".to_owned()];
-        let style = Style {
-            colour: Colour::Ansi,
-            ..STYLE
-        };
-        let expected = "\
-|\u{1b}[1m\\u{1b}[2J\\n.jpg\u{1b}[0m
-|  \u{1b}[33mwarning: jpeg: \\u{9b}cut\u{1b}[0m
-|  \u{1b}[2mno label reaches the threshold\u{1b}[0m
-|
-|a
-|  \u{1b}[31merror: b\u{1b}[0m
-"
-        .replace("|a\n", "|\u{1b}[1ma\u{1b}[0m\n");
-        assert_eq!(table(style, &[record, failed("a", "b")]), expected);
-    }
-
-    #[test]
-    fn no_line_is_wider_than_the_terminal() {
-        let label = "a label that is longer than any of these terminals, by far and wide";
-        for width in 30..100 {
-            for characters in [Characters::Unicode, Characters::Ascii] {
-                let style = Style {
-                    width,
-                    characters,
-                    ..STYLE
-                };
-                for label in [label, &label[..20], "a"] {
-                    let record = answered("a", vec![prediction(label, Some(1.0), 0.2)]);
-                    let table = written(Format::Table, style, &[record]);
-                    let widest = table.lines().map(columns).max().unwrap();
-                    assert!(widest <= width, "{width}: {table}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn bars_grow_by_eighths() {
-        let cases = [
-            (0.0, ""),
-            (-1.0, ""),
-            (f32::NAN, ""),
-            (0.01, ""),
-            (0.0625, "▏"),
-            (0.5, "█"),
-            (0.8125, "█▋"),
-            (1.0, "██"),
-            (7.0, "██"),
-        ];
-        for (share, expected) in cases {
-            assert_eq!(bar(share, 2, Characters::Unicode), expected, "{share}");
-        }
-        assert_eq!(bar(0.5, 3, Characters::Ascii), "##");
-        assert_eq!(bar(1.0, 0, Characters::Unicode), "");
+    fn facts_without_a_value_are_omitted() {
+        let mut facts = TextTable::of_facts();
+        facts.fact("model", "m");
+        facts.fact("layout", "");
+        facts.fact("architecture", "ViT");
+        assert_eq!(facts.plain(), "model         m\narchitecture  ViT\n");
     }
 }

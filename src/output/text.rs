@@ -2,8 +2,6 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use super::Characters;
-
 /// `text` without anything that could control the terminal or reorder what follows: control
 /// characters, line separators and bidirectional overrides are written as escapes (`\n`, `\u{1b}`).
 /// For tables and for messages on stderr.
@@ -32,30 +30,19 @@ pub fn columns(text: &str) -> usize {
     text.width()
 }
 
-/// `text` in exactly `width` columns, padded with spaces or truncated with an ellipsis.
-pub fn padded(text: &str, width: usize) -> String {
-    let shown = shortened(text, width, Characters::Unicode);
-    let blanks = width.saturating_sub(columns(&shown));
-    shown + &" ".repeat(blanks)
-}
-
 /// `text` in at most `limit` columns, truncated with an ellipsis if needed.
-pub(super) fn shortened(text: &str, limit: usize, characters: Characters) -> String {
+pub(super) fn shortened(text: &str, limit: usize) -> String {
     if columns(text) <= limit {
         return text.to_owned();
     }
-    let ellipsis = match characters {
-        Characters::Unicode => "…",
-        Characters::Ascii => "...",
-    };
-    let room = limit.saturating_sub(columns(ellipsis));
+    let room = limit.saturating_sub(1);
     let mut used = 0;
     let fitting = text.chars().take_while(|character| {
         used += character.width().unwrap_or(0);
         used <= room
     });
     let kept: String = fitting.collect();
-    format!("{}{ellipsis}", kept.trim_end())
+    format!("{}…", kept.trim_end())
 }
 
 #[cfg(test)]
@@ -80,19 +67,17 @@ mod tests {
 
     #[test]
     fn long_texts_end_in_an_ellipsis() {
-        use Characters::{Ascii, Unicode};
         let cases = [
-            ("a cat", 5, Unicode, "a cat"),
-            ("a cat", 4, Unicode, "a c…"),
-            ("a cat", 3, Unicode, "a…"),
-            ("a cat", 4, Ascii, "a..."),
-            ("猫猫猫", 6, Unicode, "猫猫猫"),
-            ("猫猫猫", 5, Unicode, "猫猫…"),
-            ("猫猫猫", 4, Unicode, "猫…"),
-            ("e\u{301}e\u{301}e\u{301}", 2, Unicode, "e\u{301}…"),
+            ("a cat", 5, "a cat"),
+            ("a cat", 4, "a c…"),
+            ("a cat", 3, "a…"),
+            ("猫猫猫", 6, "猫猫猫"),
+            ("猫猫猫", 5, "猫猫…"),
+            ("猫猫猫", 4, "猫…"),
+            ("e\u{301}e\u{301}e\u{301}", 2, "e\u{301}…"),
         ];
-        for (text, limit, characters, expected) in cases {
-            let short = shortened(text, limit, characters);
+        for (text, limit, expected) in cases {
+            let short = shortened(text, limit);
             assert_eq!(short, expected);
             assert!(columns(&short) <= limit);
         }

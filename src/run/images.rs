@@ -1,24 +1,20 @@
 //! The images of a run: which ones, how they are read, and a stream of their embeddings.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::pipeline::{Encoded, Memory, ModelSlot, Pipeline, Plan};
-use super::session::{Session, Stop};
+use super::engine::Engine;
+use super::pipeline::{Encoded, ModelSlot, Pipeline};
+use super::session::Stop;
 use super::{Console, Outcome, advice};
-use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_image};
+use crate::input::image::{EXTENSIONS, looks_like_image};
 use crate::input::paths;
 use crate::input::paths::{
     Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver, PathError,
     Separator,
 };
-use crate::model::{Compute, DualEncoder};
-use crate::run::flags::{DecodeArgs, ImageArgs, ModelArgs};
-
-/// Images per batch on a GPU.
-const GPU_BATCH: usize = 64;
+use crate::run::flags::ImageArgs;
 
 /// Which files of a folder are images.
 pub(crate) const IMAGES: ImageRule = ImageRule {
@@ -102,8 +98,8 @@ impl Images {
         advice::check_outputs(outputs, &inputs, IMAGES)
     }
 
-    /// Starts reading and decoding; images are encoded once [`Running::give`] sets the model.
-    pub(crate) fn start(self, plan: Plan, stop: Stop) -> Running {
+    /// Starts reading and decoding; images are encoded by [`Running::for_each`].
+    pub(crate) fn start(self, engine: &Engine, stop: Stop) -> Running {
         let (arguments, files_from) = (self.arguments, self.files_from);
         let (named, left_out) = (arguments.clone(), self.left_out);
         let is_read = move |source: &Result<ImageSource, PathError>| match source {
@@ -116,10 +112,10 @@ impl Images {
         let passed_over = self.sources.passed_over();
         let list_notes = self.sources.list_notes();
         Running {
-            total: (!plan.single).then(|| Box::new(count) as _),
+            total: (!engine.is_single()).then(|| Box::new(count) as _),
             passed_over: Some(passed_over),
             list_notes,
-            ..Running::start(self.sources.filter(is_read), plan, stop)
+            ..Running::start(self.sources.filter(is_read), engine, stop)
         }
     }
 }
@@ -139,52 +135,6 @@ fn files_from(images: &ImageArgs) -> Option<FilesFrom> {
     })
 }
 
-impl Plan {
-    /// How images are read by default.
-    pub(crate) fn of(session: &Session) -> Self {
-        let batches = matches!(session.placement.compute, Compute::Candle(..));
-        Self {
-            decode: DecodeOptions::default(),
-            preprocess: session.checkpoint.preprocess.clone(),
-            threads: session.threads,
-            batch_size: batches.then_some(GPU_BATCH),
-            single: false,
-            thumbnails: None,
-            memory: None,
-        }
-    }
-
-    /// How images are read with these flags.
-    pub(crate) fn new(session: &Session, model: &ModelArgs, decode: &DecodeArgs) -> Self {
-        let plan = Self::of(session);
-        let batch_size = model.batch_size.map(|size| size as usize);
-        Self {
-            decode: decode.options(),
-            batch_size: batch_size.or(plan.batch_size),
-            ..plan
-        }
-    }
-
-    /// For one image that all threads work on.
-    pub(crate) fn single(self, single: bool) -> Self {
-        Self { single, ..self }
-    }
-
-    /// Also makes a JPEG thumbnail of each image, with `longest` pixels on its longer side.
-    pub(crate) fn thumbnails(self, longest: Option<u32>) -> Self {
-        Self {
-            thumbnails: longest,
-            ..self
-        }
-    }
-
-    /// Reuses what earlier runs computed.
-    pub(crate) fn memory<M: Memory + 'static>(self, memory: Option<Arc<M>>) -> Self {
-        let memory = memory.map(|memory| memory as Arc<dyn Memory>);
-        Self { memory, ..self }
-    }
-}
-
 /// Images being processed.
 pub(crate) struct Running {
     pipeline: Pipeline,
@@ -198,15 +148,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts reading and decoding `sources`.
-    pub(crate) fn start(
+    fn start(
         sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
-        plan: Plan,
+        engine: &Engine,
         stop: Stop,
     ) -> Self {
         let model = ModelSlot::default();
         Self {
-            pipeline: Pipeline::start(sources, plan, model.clone(), stop.clone()),
+            pipeline: engine.read(sources, model.clone(), stop.clone()),
             model,
             stop,
             total: None,
@@ -215,36 +164,37 @@ impl Running {
         }
     }
 
-    /// The same for a complete list.
-    pub(crate) fn of(sources: Vec<Result<ImageSource, PathError>>, plan: Plan, stop: Stop) -> Self {
+    /// Starts reading and decoding a complete list.
+    pub(crate) fn of(
+        sources: Vec<Result<ImageSource, PathError>>,
+        engine: &Engine,
+        stop: Stop,
+    ) -> Self {
         let count = sources.len() as u64;
         Self {
             total: Some(Box::new(move || Some(count))),
-            ..Self::start(sources.into_iter(), plan, stop)
+            ..Self::start(sources.into_iter(), engine, stop)
         }
     }
 
-    /// Sets the model; images are encoded from now on.
-    pub(crate) fn give(&self, model: Arc<dyn DualEncoder>) {
-        let _ = self.model.set(model);
-    }
-
-    /// Passes each image to `take` as soon as it is ready, in input order. Prints failures,
-    /// warnings and progress on stderr.
+    /// Encodes each image and passes it to `take` as soon as it is ready, in input order. Prints
+    /// failures, warnings and progress on stderr.
     ///
     /// # Errors
-    /// Those of `take`, immediately.
+    /// Those of `take`, immediately, and when the model cannot be loaded.
     pub(crate) fn for_each(
         mut self,
+        engine: &Engine,
         console: &Console,
         mut take: impl FnMut(Encoded) -> Result<()>,
     ) -> Result<Counts> {
+        let _ = self.model.set(engine.load(console)?.clone());
         self.stop.listen()?;
         if let Some(total) = self.total.take() {
             console.start_progress(total);
         }
         let mut counts = Counts::default();
-        while let Some(encoded) = self.pipeline.next() {
+        for encoded in self.pipeline {
             counts.add(&encoded, console);
             console.around(|| take(encoded))?;
             console.advance(counts.failed);

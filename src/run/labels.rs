@@ -12,7 +12,7 @@ use crate::input::prompt;
 use crate::input::prompt::{Class, LabelSet, Templates};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
-use crate::run::flags::{LabelArgs, NoneArgs, ScoreArgs};
+use crate::run::flags::{LabelArgs, NoneArgs};
 use crate::task::embeddings::ClassEmbeddings;
 use crate::task::zero_shot::{Classifier, Score};
 
@@ -154,7 +154,8 @@ impl NoneTexts {
     /// # Errors
     /// When a background file cannot be used, or the none label is one of the labels.
     pub(crate) fn new(
-        args: &ScoreArgs,
+        args: &NoneArgs,
+        score: Score,
         templates: &Templates,
         labels: &LabelSet,
         console: &Console,
@@ -163,8 +164,8 @@ impl NoneTexts {
             none_label,
             background,
             background_file,
-        } = &args.none;
-        let is_class = args.score != Score::Sigmoid;
+        } = args;
+        let is_class = score != Score::Sigmoid;
         let is_default = none_label.is_none() && background.is_empty() && background_file.is_none();
         let none_label = match none_label {
             None if !is_class => Some(NEUTRAL_PROMPT.to_owned()),
@@ -201,6 +202,7 @@ impl NoneTexts {
 }
 
 /// The tokenised prompts of all classes and of the none texts.
+#[derive(Clone)]
 pub(crate) struct Texts {
     classes: Vec<Vec<Fitted>>,
     none: Option<Vec<Vec<Fitted>>>,

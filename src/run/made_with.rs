@@ -9,11 +9,11 @@ use super::Console;
 use super::session::Session;
 use crate::checkpoint::source::{Presence, Reference};
 use crate::checkpoint::{hub, source};
-use crate::embedding::{About, Dtype, Kind};
+use crate::embedding::{About, Dtype, Kind, Matrix, sidecar_of};
 use crate::file::digest::hexadecimal;
 use crate::input::image::Alpha;
-use crate::run::flags::{DecodeArgs, ModelArgs, ModelChoice};
-use crate::run::pipeline::Plan;
+use crate::input::paths::split_name;
+use crate::run::flags::{DecodeArgs, EngineArgs, ModelArgs, ModelChoice};
 
 /// A file that was made with a model.
 #[derive(Clone, Copy)]
@@ -29,18 +29,14 @@ impl MadeWith<'_> {
     ///
     /// # Errors
     /// When the file names another model, or one that cannot be found by name.
-    pub(crate) fn model(
-        &self,
-        args: &ModelArgs,
-        choice: ModelChoice,
-        console: &Console,
-    ) -> Result<ModelArgs> {
+    pub(crate) fn model(&self, args: &EngineArgs, console: &Console) -> Result<ModelArgs> {
+        let EngineArgs { choice, model, .. } = args;
         let theirs = &self.about.model;
-        if choice != ModelChoice::Default || !source::is_published(theirs) {
-            self.check_name(&args.model, choice)?;
-            return Ok(args.clone());
+        if *choice != ModelChoice::Default || !source::is_published(theirs) {
+            self.check_name(args)?;
+            return Ok(model.clone());
         }
-        if !source::is_same(&args.model, theirs) {
+        if !source::is_same(&model.model, theirs) {
             console.note(&format!(
                 "using model {theirs}, which {} was made with; --model overrides it",
                 self.path.display()
@@ -48,13 +44,14 @@ impl MadeWith<'_> {
         }
         Ok(ModelArgs {
             model: theirs.clone(),
-            ..args.clone()
+            ..model.clone()
         })
     }
 
     /// Fails if the model would be downloaded or is the default, and its name differs. Local files
     /// are compared by their weights instead.
-    pub(crate) fn check_name(&self, model: &str, choice: ModelChoice) -> Result<()> {
+    pub(crate) fn check_name(&self, args: &EngineArgs) -> Result<()> {
+        let model = &args.model.model;
         let theirs = &self.about.model;
         if source::is_same(model, theirs) {
             return Ok(());
@@ -63,7 +60,7 @@ impl MadeWith<'_> {
             source::parse(theirs),
             Ok(Reference::BuiltIn | Reference::Hub { .. })
         );
-        let may_be_same = match choice {
+        let may_be_same = match args.choice {
             ModelChoice::Default => is_here(model) && !names_another,
             ModelChoice::Environment | ModelChoice::Flag => is_here(model) || !names_another,
         };
@@ -168,7 +165,7 @@ impl MadeWith<'_> {
 
     /// Warns if another file of the same model was made with other settings, which change
     /// embeddings slightly.
-    pub(crate) fn warn_difference(&self, (other, theirs): (&str, &About), console: &Console) {
+    pub(crate) fn warn_difference(&self, other: &str, theirs: &About, console: &Console) {
         // The stored data type does not matter.
         let theirs = About {
             dtype: self.about.dtype,
@@ -207,8 +204,8 @@ pub(crate) fn settings(args: &DecodeArgs) -> String {
 }
 
 /// What the embeddings of a run's images have in common, independent of the file.
-pub(crate) fn about_images(session: &Session, plan: &Plan, decode: &DecodeArgs) -> Result<About> {
-    let recipe = session.image_recipe(&plan.decode)?;
+pub(crate) fn about_images(session: &Session, decode: &DecodeArgs) -> Result<About> {
+    let recipe = session.image_recipe(&decode.options())?;
     about(session, Kind::Images, &settings(decode), &recipe)
 }
 
@@ -245,4 +242,80 @@ pub(crate) fn about(session: &Session, kind: Kind, settings: &str, recipe: &str)
         dtype: Dtype::F32,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// A matrix and its path.
+#[derive(Clone, Copy)]
+pub(crate) struct Foreign<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) matrix: &'a Matrix,
+}
+
+impl Foreign<'_> {
+    /// Fails unless the user named the model that made the matrix.
+    pub(crate) fn check_choice(&self, choice: ModelChoice) -> Result<()> {
+        ensure!(
+            choice != ModelChoice::Default,
+            "{} does not say which model made it; name that model with --model ({})",
+            self.path.display(),
+            match self.matrix.has_names() {
+                true => "longclip embed records it".to_owned(),
+                false => format!(
+                    "longclip embed records it, and the names of the rows, in {}",
+                    self.sidecar()
+                ),
+            }
+        );
+        Ok(())
+    }
+
+    /// Fails if the model's embeddings have another dimension.
+    pub(crate) fn check_dim(&self, session: &Session) -> Result<()> {
+        let (rows, dim) = (self.matrix.rows(), self.matrix.dim());
+        let wanted = session.checkpoint.architecture.embed_dim;
+        ensure!(
+            dim == wanted,
+            "{} has {rows} rows of {dim} numbers, but model {} makes {wanted}; {}",
+            self.path.display(),
+            session.checkpoint.name,
+            match rows == wanted {
+                true => "transpose it, so that each row is an embedding",
+                false => "name the model that made it with --model",
+            }
+        );
+        Ok(())
+    }
+
+    /// Reports what the file does not specify, and what was assumed.
+    pub(crate) fn report(&self, session: &Session, console: &Console) {
+        let lengths = self.matrix.lengths();
+        let mut note = format!(
+            "{} does not say which model made it; assuming {}",
+            self.path.display(),
+            session.checkpoint.name
+        );
+        if !lengths.are_one() {
+            note += &format!(", normalised (lengths: {lengths})");
+        }
+        if !self.matrix.has_names() {
+            note += &format!(
+                ", rows numbered from 0 (to name them, write {} with a line {{\"image\": PATH}} or \
+                 {{\"text\": TEXT}} per row)",
+                self.sidecar()
+            );
+        }
+        console.note(&note);
+        if let Some((count, first)) = lengths.zeros {
+            console.warn(&format!(
+                "{}: skipped {count} row{} of zeros (first: row {first}), which have no direction",
+                self.path.display(),
+                if count == 1 { "" } else { "s" }
+            ));
+        }
+    }
+
+    fn sidecar(&self) -> String {
+        let (file, _) = split_name(self.path);
+        sidecar_of(&file).display().to_string()
+    }
 }

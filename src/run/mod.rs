@@ -4,20 +4,20 @@
 pub(crate) mod advice;
 pub(crate) mod calibration;
 pub(crate) mod console;
+pub(crate) mod engine;
+pub(crate) mod figures;
 pub mod flags;
-pub(crate) mod foreign;
 pub(crate) mod images;
+pub(crate) mod labelling;
 pub(crate) mod labels;
 pub(crate) mod made_with;
 pub(crate) mod pipeline;
 pub(crate) mod recalls;
-pub(crate) mod remembered;
 pub(crate) mod report;
 pub(crate) mod results;
 pub(crate) mod session;
 pub(crate) mod texts;
 pub(crate) mod trained;
-pub(crate) mod variant;
 
 use std::process::ExitCode;
 

@@ -9,7 +9,13 @@ use super::results::check_suffix;
 use super::session::Session;
 use crate::checkpoint::tiny;
 use crate::output::ImageName;
-use crate::output::report::{Figure, Image, Value};
+use crate::output::evaluation::{ClassRow, Figures};
+use crate::output::report::{
+    Confused, Metric, PageImage, PageSummary, Quantity, ReliabilityDiagram,
+};
+use crate::run::figures::bin_rows;
+use crate::task::metric::reliability::BINS;
+use crate::task::metric::{Confusion, Tally};
 
 /// The longer side of thumbnails, in pixels.
 pub(crate) const THUMBNAIL: u32 = 128;
@@ -24,8 +30,16 @@ pub(crate) fn check_page(path: Option<&Path>) -> Result<()> {
 /// Names and values for the head of a page.
 pub(crate) type Facts = Vec<(String, String)>;
 
-/// The model, and the device it ran on.
-pub(crate) fn model_facts(session: &Session) -> Result<Facts> {
+/// The model, the device it ran on, `more` facts and the command line.
+pub(crate) fn run_facts(session: &Session, more: Vec<(&str, String)>) -> Result<Facts> {
+    let mut facts = model_facts(session)?;
+    let more = more.into_iter();
+    facts.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    push_arguments(&mut facts);
+    Ok(facts)
+}
+
+fn model_facts(session: &Session) -> Result<Facts> {
     let checkpoint = &session.checkpoint;
     let facts = [
         ("Model", checkpoint.name.clone()),
@@ -81,32 +95,74 @@ pub(crate) fn notes(model: &str) -> Vec<String> {
 }
 
 /// An image without its labels.
-pub(crate) fn image(image: &ImageName, outcome: &Result<Known>) -> Image {
+pub(crate) fn image(image: &ImageName, outcome: &Result<Known>) -> PageImage {
     let known = outcome.as_ref().ok();
-    Image {
+    PageImage {
         name: image.text.clone(),
         size: known.map(|known| known.size),
         thumbnail: known.and_then(|known| known.thumbnail.clone()),
         warnings: known.map_or(Vec::new(), |known| known.warnings.clone()),
         error: outcome.as_ref().err().map(|error| format!("{error:#}")),
-        ..Image::default()
+        ..PageImage::default()
     }
+}
+
+/// The accuracy and calibration of labels for the top of the page.
+pub(crate) fn headline(figures: &Figures) -> Vec<Metric> {
+    vec![
+        accuracy("Top-1 accuracy", figures),
+        share("Mean per-class recall", figures.mean_per_class_recall),
+        share("Expected calibration error", figures.ece),
+    ]
+}
+
+/// A top-1 accuracy with its interval.
+pub(crate) fn accuracy(name: &str, figures: &Figures) -> Metric {
+    Metric {
+        interval: Some(figures.acc1_interval.into()),
+        ..share(name, figures.acc1)
+    }
+}
+
+/// Adds the reliability diagram, all confusions and the classes to a page.
+pub(crate) fn add_tally(
+    summary: &mut PageSummary,
+    tally: &Tally,
+    classes: &[ClassRow],
+) -> Result<()> {
+    summary.reliability = Some(ReliabilityDiagram {
+        ece: tally.reliability(BINS)?.ece,
+        bins: bin_rows(tally)?,
+    });
+    let cell = |cell: Confusion| Confused {
+        truth: cell.target,
+        predicted: cell.predicted,
+        count: cell.count as u64,
+    };
+    summary.confusion = tally.confusions().cells().map(cell).collect();
+    summary.classes = classes.to_vec();
+    Ok(())
 }
 
 /// A share from 0 to 1 for the top of the page.
-pub(crate) fn share(name: &str, value: f64, interval: Option<[f64; 2]>) -> Figure {
-    Figure {
-        name: name.to_owned(),
-        value: Value::Share(value),
-        interval: interval.map(Into::into),
-    }
+pub(crate) fn share(name: &str, value: f64) -> Metric {
+    figure(name, Quantity::Share(value))
 }
 
 /// A count for the top of the page.
-pub(crate) fn count(name: &str, value: u64) -> Figure {
-    Figure {
+pub(crate) fn count(name: &str, value: u64) -> Metric {
+    figure(name, Quantity::Count(value))
+}
+
+/// A number for the top of the page.
+pub(crate) fn number(name: &str, value: f64) -> Metric {
+    figure(name, Quantity::Number(value))
+}
+
+fn figure(name: &str, value: Quantity) -> Metric {
+    Metric {
         name: name.to_owned(),
-        value: Value::Count(value),
+        value,
         interval: None,
     }
 }

@@ -1,4 +1,4 @@
-//! Where records go, and in which format: that of a flag, else of the file's suffix, else a default
+//! Where results go, and in which format: that of a flag, else of the file's suffix, else a default
 //! for the destination.
 
 use std::io;
@@ -12,53 +12,136 @@ use super::Console;
 use crate::file::atomic::AtomicFile;
 use crate::output;
 use crate::output::suffix::Suffix;
-use crate::output::{Extras, Format, Record, RecordWriter, suffix};
+use crate::output::{Colour, Extras, Format, Record, RecordWriter, Terminal, suffix};
 use crate::run::flags::OutputArgs;
 use crate::task::zero_shot::Score;
 
-/// Chooses the output format: `flag`, else the one in `known` that matches the suffix of `file`,
-/// else `otherwise`.
-///
-/// # Errors
-/// When no flag was given and the suffix belongs to a format that is not in `known`.
-pub(crate) fn chosen<F: Copy + PartialEq>(
-    flag: Option<F>,
-    file: Option<&Path>,
-    known: &[(&str, F)],
-    otherwise: F,
-    console: &Console,
-) -> Result<F> {
-    let Some(path) = file else {
-        return Ok(flag.unwrap_or(otherwise));
-    };
-    match (flag, suffix::of(path, known)) {
-        (None, Suffix::Silent) => Ok(otherwise),
-        (None, Suffix::Names(format)) => Ok(format),
-        (None, Suffix::Other(suffix)) => bail!(
-            "{}: results cannot be written as .{suffix}; name a file that ends in {}{}, or pass \
-             --format",
-            path.display(),
-            suffix::listed(known),
-            match suffix.as_str() {
-                "xls" | "xlsx" | "ods" => " (Excel opens .csv written with --bom)",
-                _ => "",
-            }
-        ),
-        (Some(flag), said) => {
-            let contradicts = match said {
-                Suffix::Names(format) => format != flag,
-                Suffix::Other(suffix) => suffix::is_data(&suffix),
-                Suffix::Silent => false,
-            };
-            if contradicts {
-                console.warn(&format!(
-                    "{}: --format overrides the suffix",
-                    path.display()
-                ));
-            }
-            Ok(flag)
+/// Where results go.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    /// `None` is stdout.
+    file: Option<&'a Path>,
+    is_terminal: bool,
+}
+
+impl<'a> Destination<'a> {
+    /// A file, or stdout.
+    pub(crate) fn new(file: Option<&'a Path>) -> Self {
+        Self {
+            file,
+            is_terminal: file.is_none() && io::stdout().is_terminal(),
         }
     }
+
+    /// Stdout.
+    pub(crate) fn stdout() -> Self {
+        Self::new(None)
+    }
+
+    /// The format without a file: that of a flag, else a table on a terminal, else `data`.
+    pub(crate) fn usual(&self, flag: Option<Format>, data: Format) -> Format {
+        let by_destination = if self.is_terminal {
+            Format::Table
+        } else {
+            data
+        };
+        flag.unwrap_or(by_destination)
+    }
+
+    /// The format: that of a flag, else of the file's suffix, else the usual one.
+    ///
+    /// # Errors
+    /// When no flag was given and the suffix belongs to a format that results cannot have.
+    pub(crate) fn format(
+        &self,
+        flag: Option<Format>,
+        data: Format,
+        console: &Console,
+    ) -> Result<Format> {
+        let Some(path) = self.file else {
+            return Ok(self.usual(flag, data));
+        };
+        let said = suffix::of(path, Format::SUFFIXES);
+        if let (None, Suffix::Other(suffix)) = (flag, &said) {
+            bail!(
+                "{}: results cannot be written as .{suffix}; name a file that ends in {}{}, or \
+                 pass --format",
+                path.display(),
+                suffix::listed(Format::SUFFIXES),
+                match suffix.as_str() {
+                    "xls" | "xlsx" | "ods" => " (Excel opens .csv written with --bom)",
+                    _ => "",
+                }
+            );
+        }
+        if flag.is_some_and(|flag| contradicts(flag, &said)) {
+            console.warn(&format!(
+                "{}: --format overrides the suffix",
+                path.display()
+            ));
+        }
+        let by_suffix = match said {
+            Suffix::Names(format) => Some(format),
+            _ => None,
+        };
+        Ok(self.usual(flag.or(by_suffix), data))
+    }
+
+    /// The terminal, or its substitute.
+    pub(crate) fn terminal(&self, console: &Console) -> Terminal {
+        let width = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Terminal {
+            width: width.unwrap_or(Terminal::PLAIN.width),
+            colour: match console.colors_results(self.is_terminal) {
+                true => Colour::Ansi,
+                false => Colour::Plain,
+            },
+        }
+    }
+}
+
+/// Whether a suffix promises another format than the one of the flag.
+fn contradicts(flag: Format, said: &Suffix<Format>) -> bool {
+    match said {
+        Suffix::Names(format) => *format != flag,
+        Suffix::Other(suffix) => suffix::is_data(suffix),
+        Suffix::Silent => false,
+    }
+}
+
+/// `value` as a table, or as indented JSON.
+pub(crate) fn rendered<T: Serialize>(
+    value: &T,
+    format: Format,
+    table: impl FnOnce(&T) -> String,
+) -> Result<String> {
+    Ok(match format {
+        Format::Table => table(value),
+        _ => serde_json::to_string_pretty(value)? + "\n",
+    })
+}
+
+/// Prints a report on stdout: the format of a flag, else a table on a terminal, else JSON.
+pub(crate) fn print_report<T: Serialize>(
+    report: &T,
+    flag: Option<Format>,
+    table: impl FnOnce(&T) -> String,
+) -> Result<()> {
+    let format = Destination::stdout().usual(flag, Format::Json);
+    Ok(print(rendered(report, format, table)?.as_bytes())?)
+}
+
+/// The same for the summary of a run that has a progress bar, and files or a gate that do not
+/// depend on who reads the summary.
+pub(crate) fn print_summary<T: Serialize>(
+    summary: &T,
+    flag: Option<Format>,
+    table: impl FnOnce(&T) -> String,
+    console: &Console,
+) -> Result<()> {
+    let format = Destination::stdout().usual(flag, Format::Json);
+    let text = rendered(summary, format, table)?;
+    console.around(|| to_stdout(&text))
 }
 
 /// Fails if the name of an output that is always `what`, such as `an HTML page`, has the suffix of
@@ -86,31 +169,32 @@ impl Form {
     /// Reads it from the arguments.
     ///
     /// # Errors
-    /// As [`chosen`], and when an option does not apply to the format.
+    /// As [`Destination::format`], and when an option does not apply to the format.
     pub(crate) fn of(args: &OutputArgs, console: &Console) -> Result<Self> {
-        let file = args.file.path().map(PathBuf::as_path);
-        let otherwise = match file.is_none() && std::io::stdout().is_terminal() {
-            true => Format::Table,
-            false => Format::Jsonl,
-        };
-        let format = chosen(args.format, file, Format::SUFFIXES, otherwise, console)?;
+        let destination = Destination::new(args.file.path());
+        let format = destination.format(args.format, Format::Jsonl, console)?;
         Ok(Self {
             format,
-            extras: args.file.extras(is_csv(format))?,
+            extras: args.file.extras(format)?,
         })
     }
 
     /// Adds a column for the exact bytes of paths if it is CSV and `has_odd_names` returns true.
     pub(crate) fn with_exact_names(mut self, has_odd_names: impl FnOnce() -> bool) -> Self {
-        if is_csv(self.format) && !self.extras.image_bytes {
+        if self.format.is_csv() && !self.extras.image_bytes {
             self.extras.image_bytes = has_odd_names();
         }
         self
     }
 }
 
-fn is_csv(format: Format) -> bool {
-    matches!(format, Format::Csv | Format::Tsv)
+/// The number that records and pages show for a score.
+pub(crate) fn shown_score(score: Score) -> output::Score {
+    match score {
+        Score::Softmax | Score::Sigmoid => output::Score::Probability,
+        Score::Cosine => output::Score::Cosine,
+        Score::Logit => output::Score::Logit,
+    }
 }
 
 /// The output of a run.
@@ -130,9 +214,8 @@ impl<'a> Results<'a> {
         score: Score,
         console: &'a Console,
     ) -> Result<Self> {
-        let to_terminal = args.file.path().is_none() && std::io::stdout().is_terminal();
         let file = match args.file.path() {
-            Some(path) => Some((AtomicFile::create(path)?, path.clone())),
+            Some(path) => Some((AtomicFile::create(path)?, path.to_owned())),
             None => None,
         };
         let sink: Box<dyn Write + Send> = match &file {
@@ -142,22 +225,12 @@ impl<'a> Results<'a> {
             None => Box::new(std::io::stdout()),
         };
         let style = output::Style {
-            score: match score {
-                Score::Softmax | Score::Sigmoid => output::Score::Probability,
-                Score::Cosine => output::Score::Cosine,
-                Score::Logit => output::Score::Logit,
-            },
-            width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),
-            colour: if console.colors_results(to_terminal) {
-                output::Colour::Ansi
-            } else {
-                output::Colour::Plain
-            },
-            characters: output::Characters::Unicode,
+            score: shown_score(score),
+            terminal: Destination::new(args.file.path()).terminal(console),
             extras: form.extras,
         };
         Ok(Self {
-            writer: output::writer(form.format, sink, style),
+            writer: output::writer(form.format, sink, style)?,
             file,
             form,
             is_warned: false,
@@ -167,7 +240,7 @@ impl<'a> Results<'a> {
 
     /// Writes and flushes one record.
     pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
-        let is_exact = !is_csv(self.form.format) || self.form.extras.image_bytes;
+        let is_exact = !self.form.format.is_csv() || self.form.extras.image_bytes;
         if record.image.bytes.is_some() && !is_exact && !self.is_warned {
             self.is_warned = true;
             self.console.warn(&format!(
@@ -253,16 +326,106 @@ pub(crate) fn table(
     Ok(file)
 }
 
+/// Prints results and flushes. If the reader went away, this is an error that ends the run quietly.
+pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
 /// Prints results. If the reader went away, files and the status of a gate are unaffected.
 pub(crate) fn to_stdout(text: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+    match print(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write the results to stdout")
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::flags::{ColorWhen, ConsoleArgs};
+
+    fn quiet() -> Console {
+        Console::new(&ConsoleArgs {
+            quiet: true,
+            verbose: 0,
+            color: ColorWhen::Never,
+        })
+    }
+
+    fn destination(file: Option<&str>, is_terminal: bool) -> Destination<'_> {
+        Destination {
+            file: file.map(Path::new),
+            is_terminal,
+        }
+    }
+
+    #[test]
+    fn a_flag_comes_before_the_suffix_and_the_suffix_before_the_terminal() {
+        use Format::{Csv, Json, Jsonl, Paths, Table, Tsv};
+        let cases = [
+            (None, None, true, Table),
+            (None, None, false, Jsonl),
+            (Some(Csv), None, true, Csv),
+            (Some(Table), None, false, Table),
+            (None, Some("a.csv"), false, Csv),
+            (None, Some("a.TSV"), false, Tsv),
+            (None, Some("a.ndjson"), false, Jsonl),
+            (None, Some("a.json/a"), false, Jsonl),
+            (None, Some("a.txt"), false, Jsonl),
+            (Some(Json), Some("a.csv"), false, Json),
+            (Some(Table), Some("a.xlsx"), false, Table),
+            (Some(Paths), Some("a"), false, Paths),
+        ];
+        for (flag, file, is_terminal, expected) in cases {
+            let found = destination(file, is_terminal).format(flag, Jsonl, &quiet());
+            assert_eq!(found.unwrap(), expected, "{flag:?} {file:?}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_of_another_format_is_refused_without_a_flag() {
+        for (file, hint) in [
+            ("a.xlsx", "(Excel opens .csv written with --bom), or"),
+            (
+                "a.parquet",
+                "ends in .json, .jsonl, .ndjson, .csv or .tsv, or",
+            ),
+            ("a.2026", "cannot be written as .2026"),
+        ] {
+            let refused = destination(Some(file), false).format(None, Format::Jsonl, &quiet());
+            let message = refused.unwrap_err().to_string();
+            assert!(message.contains(hint), "{message}");
+        }
+    }
+
+    #[test]
+    fn only_a_suffix_of_data_contradicts_a_flag() {
+        let cases = [
+            ("a.csv", Format::Csv, false),
+            ("a.csv", Format::Tsv, true),
+            ("a.parquet", Format::Csv, true),
+            ("a.2026", Format::Csv, false),
+            ("a", Format::Csv, false),
+        ];
+        for (file, flag, expected) in cases {
+            let said = suffix::of(Path::new(file), Format::SUFFIXES);
+            assert_eq!(contradicts(flag, &said), expected, "{file} {flag:?}");
+        }
+    }
+
+    #[test]
+    fn outputs_with_one_format_refuse_the_suffix_of_another() {
+        let check = |file: &str| check_suffix(Path::new(file), &["html", "htm"], "an HTML page");
+        for file in ["a.html", "a.HTM", "a", "a.page"] {
+            assert!(check(file).is_ok(), "{file}");
+        }
+        assert_eq!(
+            check("a.csv").unwrap_err().to_string(),
+            "a.csv would contain an HTML page; name a file that ends in .html or .htm"
+        );
     }
 }

@@ -15,15 +15,20 @@ use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::file::digest::{hexadecimal, sha256};
 use crate::input::image::DecodeOptions;
 use crate::model::device::{Placement, PrecisionChoice};
-use crate::model::{Clip, device};
+use crate::model::{Clip, Compute, device};
 use crate::run::flags::ModelArgs;
 use crate::{kernel, model};
+
+/// Images per batch on a GPU.
+const GPU_BATCH: usize = 64;
 
 /// The opened checkpoint of a run, before the towers are built, and its device.
 pub(crate) struct Session {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) placement: Placement,
     pub(crate) threads: usize,
+    /// Images per batch; `None` is one per thread.
+    pub(crate) batch_size: Option<usize>,
     /// Whether --heads was given.
     pub(crate) heads_are_stated: bool,
     /// Why this precision was chosen.
@@ -35,7 +40,12 @@ pub(crate) struct Session {
 
 impl Session {
     /// Finds and opens the model.
-    pub(crate) fn open(args: &ModelArgs, console: &Console) -> Result<Self> {
+    pub(crate) fn open(args: &ModelArgs, console: &Console) -> Result<Arc<Self>> {
+        Self::open_own(args, console).map(Arc::new)
+    }
+
+    /// The same, for a command that changes what it opened.
+    pub(crate) fn open_own(args: &ModelArgs, console: &Console) -> Result<Self> {
         let threads = start_threads(args)?;
         let settings = hub::Settings::from_env();
         let source = source::resolve(&args.model, &settings, console)?;
@@ -52,6 +62,11 @@ impl Session {
         let session = Self {
             checkpoint,
             reason: reason(args.precision, &placement),
+            batch_size: (args.batch_size.map(|size| size as usize)).or(matches!(
+                placement.compute,
+                Compute::Candle(..)
+            )
+            .then_some(GPU_BATCH)),
             placement,
             threads,
             heads_are_stated: args.stated.heads.is_some(),

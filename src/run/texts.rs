@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow, ensure};
 
 use super::Console;
+use super::session::Session;
 use crate::input::text_file::{LONGEST_LINE, Lines, LoneReturn};
 use crate::input::tokenizer::{Fitted, LongText, Reading};
 use crate::input::{text_file, tokenizer};
@@ -25,9 +26,9 @@ pub(crate) struct Fitter<'a> {
 }
 
 impl<'a> Fitter<'a> {
-    pub(crate) fn new(context_length: usize, policy: LongText, console: &'a Console) -> Self {
+    pub(crate) fn new(session: &Session, policy: LongText, console: &'a Console) -> Self {
         Self {
-            context_length,
+            context_length: session.checkpoint.architecture.context_length,
             policy,
             console: Some(console),
             long: 0,

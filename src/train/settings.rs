@@ -1,6 +1,7 @@
 //! Settings of a training run.
 
 use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
 
 /// Which parameters are trained.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,19 +30,22 @@ pub struct Lora {
 }
 
 /// A matrix of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Target {
-    /// `self_attn.q_proj`
+    /// Queries
+    #[value(name = "q")]
     Query,
-    /// `self_attn.k_proj`
+    /// Keys
+    #[value(name = "k")]
     Key,
-    /// `self_attn.v_proj`
+    /// Values
+    #[value(name = "v")]
     Value,
-    /// `self_attn.out_proj`
+    /// The attention's output
     Out,
-    /// `mlp.fc1`
+    /// The MLP's first matrix
     Fc1,
-    /// `mlp.fc2`
+    /// The MLP's second matrix
     Fc2,
 }
 
@@ -100,14 +104,14 @@ pub struct Optimizer {
 }
 
 /// The decay of the learning rate after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Shape {
-    /// Cosine decay to zero.
+    /// Cosine decay to 0
     Cosine,
-    /// Linear decay to zero.
-    Linear,
-    /// Constant.
+    /// No decay
     Constant,
+    /// Linear decay to 0
+    Linear,
 }
 
 /// The learning rate schedule.

@@ -224,15 +224,14 @@ fn twenty_steps_follow_pytorch() {
     let mut settings = settings(Scope::Full, 48);
     // Large enough that a wrong or missing decay would show.
     settings.optimizer.weight_decay = 10.0;
-    // GPUs use the second optimiser. A decay of 9, a second beta of 0.99, a schedule of 22 steps or no
-    // clipping exceeds the tolerance at the seventh step.
-    for (compute, count) in [
-        (Compute::Kernel(CpuPrecision::F32), 20),
-        (Compute::Candle(Device::Cpu, DType::F32), 8),
+    // GPUs use the second optimiser.
+    for compute in [
+        Compute::Kernel(CpuPrecision::F32),
+        Compute::Candle(Device::Cpu, DType::F32),
     ] {
         let mut trainer = Trainer::new(&checkpoint, &compute, settings.clone()).unwrap();
         let mut fell = 0.0;
-        for (i, expected) in steps.chunks_exact(3).take(count).enumerate() {
+        for (i, expected) in steps.chunks_exact(3).enumerate() {
             let found = trainer.step(&batch).unwrap();
             let what = format!("{compute:?}, step {i}: {found:?}, expected {expected:?}");
             let long = found.long_loss as f32 - expected[0];

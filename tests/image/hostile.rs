@@ -1,8 +1,12 @@
-//! Broken, truncated, contradictory and foreign files.
+//! Broken, truncated, contradictory and foreign files, and a folder of thousands of them: none may
+//! crash or hang the decoder.
 
-use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use longclip::input::image::{DecodeOptions, decode as decode_bytes, read};
+use longclip::input::preprocess::Preprocess;
 
 use super::{decode, image, refusal};
 
@@ -19,7 +23,7 @@ fn a_jpeg_cut_short_is_decoded_with_a_warning() {
         (
             "cut-half.jpg",
             "the data is cut short; ",
-            "the file ends before the image is complete",
+            "the JPEG file ends before the image is complete",
         ),
         (
             "broken-stream.jpg",
@@ -61,7 +65,7 @@ fn an_intact_image_has_no_warning_even_strictly() {
 fn an_image_without_any_rows_is_refused() {
     for name in ["cut-before-data.jpg", "cut-in-header.jpg"] {
         let said = refusal(name, &DecodeOptions::default());
-        let expected = "not an image: the file ends before any image data";
+        let expected = "not an image: the JPEG file ends before any image data";
         assert!(said.starts_with(expected), "{name}: {said}");
     }
 }
@@ -154,26 +158,15 @@ fn a_tiff_of_huge_tiles_or_samples_is_refused_by_name() {
         [&whole[..], more].concat()
     };
     let (fax, zstd) = ((259, 4), (259, 50000));
+    #[rustfmt::skip]
     let cases = [
         (tile((1, 200_000_000), (4096, 400_000_000), &[fax]), memory),
         (tile((200_000_000, 1), (400_000_000, 4096), &[zstd]), memory),
-        (
-            tile((1, 1), (4096, 4096), &[zstd, (258, 16), (277, 32)]),
-            memory,
-        ),
-        (
-            strip((10_000, 10_000), &[zstd, (258, 16), (277, 65_535)]),
-            many,
-        ),
+        (tile((1, 1), (4096, 4096), &[zstd, (258, 16), (277, 32)]), memory),
+        (strip((10_000, 10_000), &[zstd, (258, 16), (277, 65_535)]), many),
         (strip((10_000, 10_000), &[zstd, (258, 16), (277, 33)]), many),
-        (
-            strip((10_000, 10_000), &[zstd, (258, 16), (277, 32)]),
-            memory,
-        ),
-        (
-            strip((200_000_000, 1), &[zstd, (258, 1), (277, 32)]),
-            memory,
-        ),
+        (strip((10_000, 10_000), &[zstd, (258, 16), (277, 32)]), memory),
+        (strip((200_000_000, 1), &[zstd, (258, 1), (277, 32)]), memory),
     ];
     for (entries, expected) in cases {
         let said = decode_bytes(&tiff(&entries), &DecodeOptions::default());
@@ -228,4 +221,68 @@ fn what_is_not_a_regular_file_is_named() {
     assert!(said(&folder.path().join("none.png")).contains("cannot be read"));
     #[cfg(unix)]
     assert!(said(std::path::Path::new("/dev/null")).contains("device"));
+}
+
+/// Time limit for decoding and resizing one file.
+const LIMIT: Duration = Duration::from_secs(2);
+
+#[test]
+#[ignore = "needs the corpus; run with LONGCLIP_CORPUS=dir cargo test --release --test library corpus -- --ignored --nocapture"]
+fn the_corpus_is_answered_file_by_file() {
+    let root = env::var_os("LONGCLIP_CORPUS").expect("LONGCLIP_CORPUS names the folder");
+    let files = files_under(Path::new(&root));
+    assert!(!files.is_empty(), "no files in the corpus");
+    let (mut sound, mut warned, mut refused) = (0, 0, 0);
+    let mut slowest = (Duration::ZERO, PathBuf::new());
+    for file in &files {
+        let start = Instant::now();
+        match read(file, &DecodeOptions::default()) {
+            Ok(decoded) => {
+                let pixels = Preprocess::clip(224).run(&decoded.image);
+                assert!(pixels.iter().all(|pixel| pixel.is_finite()), "{file:?}");
+                let count = if decoded.warnings.is_empty() {
+                    &mut sound
+                } else {
+                    &mut warned
+                };
+                *count += 1;
+            }
+            Err(error) => {
+                let said = format!("{error:#}");
+                assert!(!said.contains('\n') && said.len() < 500, "{file:?}: {said}");
+                refused += 1;
+            }
+        }
+        slowest = slowest.max((start.elapsed(), file.clone()));
+    }
+    assert_eq!(sound + warned + refused, files.len());
+    let report = format!("{sound} ok, {warned} warned, {refused} errors; slowest {slowest:?}");
+    assert!(slowest.0 < LIMIT, "{report}");
+    // Shown with --nocapture.
+    print_report(&report);
+}
+
+#[allow(
+    clippy::print_stdout,
+    reason = "the report of a test that is run by hand"
+)]
+fn print_report(report: &str) {
+    println!("{report}");
+}
+
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a readable folder") {
+            let path = entry.expect("a readable entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
 }

@@ -52,7 +52,7 @@ fn an_odd_sampling_cut_short_is_decoded_with_a_warning() {
     };
     let error = decode_bytes(&whole[..whole.len() * 2 / 3], &strict).unwrap_err();
     assert!(
-        error.to_string().contains("the file ends before"),
+        error.to_string().contains("the JPEG file ends before"),
         "{error}"
     );
 }

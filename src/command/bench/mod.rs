@@ -8,14 +8,15 @@ mod report;
 mod subject;
 mod texts;
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::kernel;
-use crate::run::flags::ModelArgs;
+use crate::output::Format;
+use crate::run::flags::{ModelArgs, SUMMARY, formats};
+use crate::run::results::print_report;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome};
 use images::Folder;
@@ -54,8 +55,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     repeats: Option<u64>,
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<BenchFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    format: Option<Format>,
     /// Measure only these parts; other figures are null
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<Part>,
@@ -87,15 +88,6 @@ pub enum Part {
     Loss,
 }
 
-/// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum BenchFormat {
-    /// Aligned text with units
-    Table,
-    /// One JSON object
-    Json,
-}
-
 /// Measures a model and prints the figures.
 ///
 /// # Errors
@@ -106,24 +98,8 @@ pub fn run(args: BenchArgs, console: &Console) -> Result<Outcome> {
     if let Some(signal) = stop.signal() {
         return Ok(Outcome::Stopped(signal));
     }
-    print(&report?, args.format)?;
+    print_report(&report?, args.format, Report::table)?;
     Ok(Outcome::Answered)
-}
-
-fn print(report: &Report, format: Option<BenchFormat>) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    let by_destination = if stdout.is_terminal() {
-        BenchFormat::Table
-    } else {
-        BenchFormat::Json
-    };
-    let text = match format.unwrap_or(by_destination) {
-        BenchFormat::Table => report.table(),
-        BenchFormat::Json => serde_json::to_string_pretty(report)? + "\n",
-    };
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()?;
-    Ok(())
 }
 
 fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
@@ -136,8 +112,7 @@ fn measure(args: &BenchArgs, stop: &Stop, console: &Console) -> Result<Report> {
     let subject = Subject::load(&session, &folder, &labels, repeats, console)?;
     let images = args.part(Part::Images, || subject.images())?;
     let texts = args.part(Part::Texts, || subject.texts())?;
-    let batch_size = args.model.batch_size.map(|size| size as usize);
-    let folder = args.part(Part::Folder, || subject.folder(batch_size))?;
+    let folder = args.part(Part::Folder, || subject.folder())?;
     // Ends before the model is loaded a second time.
     let memory = memory.peak();
     let loss = args.part(Part::Loss, || subject.loss())?;

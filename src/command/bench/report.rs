@@ -1,8 +1,8 @@
 //! The figures, as JSON and as a table.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
+
+use crate::output::table::{Column, TextTable};
 
 /// All figures and their context. The field names are stable, since scripts read them.
 #[derive(Debug, Serialize)]
@@ -76,86 +76,72 @@ pub(super) struct Loss {
 impl Report {
     /// Aligned lines with units.
     pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        for (name, value) in self.heading() {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "{name:<11}{value}");
+        let mut figures = TextTable::new([Column::LEFT, Column::RIGHT, Column::RIGHT.at_least(18)]);
+        for FigureRow { name, value, rate } in &self.rows() {
+            figures.row([name, value, rate]);
         }
-        text.push('\n');
-        let rows = self.rows();
-        let width = |column: fn(&Row) -> &str| rows.iter().map(|row| column(row).len()).max();
-        let names = width(|row| &row.name).unwrap_or(0);
-        let values = width(|row| &row.value).unwrap_or(0);
-        for Row { name, value, rate } in &rows {
-            let line = format!("{name:<names$}  {value:>values$}  {rate:>18}");
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
-        text
+        format!("{}\n{}", self.heading().plain(), figures.plain())
     }
 
-    fn heading(&self) -> Vec<(&'static str, String)> {
-        let context = self.context_length;
+    fn heading(&self) -> TextTable<2> {
+        let mut heading = TextTable::of_facts();
+        let architecture = format!("{}, {} tokens", self.architecture, self.context_length);
+        heading.fact("model", &format!("{}: {architecture}", self.model));
+        let device = format!("{}, {} threads", self.device, self.threads);
+        heading.fact("device", &device);
         let cpu = self.cpu.as_deref().unwrap_or("unknown");
+        heading.fact("cpu", &format!("{cpu}: {}", self.cpu_features.join(" ")));
         let mut precision = self.precision.to_owned();
         let loss = (self.loss.image_cosine_to_f32, self.loss.text_cosine_to_f32);
         if let (Some(image), Some(text)) = loss {
-            let _ = write!(
-                precision,
-                "; minimum cosine to f32: images {image:.6}, texts {text:.6}"
-            );
+            precision += &format!("; minimum cosine to f32: images {image:.6}, texts {text:.6}");
         }
-        vec![
-            (
-                "model",
-                format!("{}: {}, {context} tokens", self.model, self.architecture),
-            ),
-            (
-                "device",
-                format!("{}, {} threads", self.device, self.threads),
-            ),
-            ("cpu", format!("{cpu}: {}", self.cpu_features.join(" "))),
-            ("precision", precision),
-            ("version", self.version.to_owned()),
-        ]
+        heading.fact("precision", &precision);
+        heading.fact("version", self.version);
+        heading
     }
 
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self) -> Vec<FigureRow> {
         let (images, texts) = (&self.images, &self.texts);
-        let image = |name: &str, count, ms| Row::timed(name.to_owned(), count, ms, "images");
+        let image = |name: &str, count, ms| FigureRow::timed(name.to_owned(), count, ms, "images");
         let label =
-            |count, ms| Row::timed(format!("text tower, {count} labels"), count, ms, "texts");
+            |count, ms| FigureRow::timed(format!("text tower, {count} labels"), count, ms, "texts");
         let full = format!("text tower, 10 texts of {} tokens", self.context_length);
         let mut rows = vec![
-            Row::new("load".to_owned(), Some(self.load_ms), "ms"),
+            FigureRow::new("load".to_owned(), Some(self.load_ms), "ms"),
             image("image tower, 1 image", 1, images.image_b1_ms),
             image("image tower, 16 images together", 16, images.image_b16_ms),
             label(2, texts.labels2_ms),
             label(10, texts.labels10_ms),
             label(100, texts.labels100_ms),
             label(1000, texts.labels1000_ms),
-            Row::timed(full, 10, texts.labels10_full_context_ms, "texts"),
+            FigureRow::timed(full, 10, texts.labels10_full_context_ms, "texts"),
         ];
         if let (Some(folder), Some(rate)) = (&self.folder.folder, self.folder.folder_images_per_s) {
-            let mut row = Row::new(format!("folder: {folder}"), None, "");
+            let mut row = FigureRow::new(format!("folder: {folder}"), None, "");
             row.value.clear();
             row.rate = number(rate, "images/s");
             rows.push(row);
         }
         let peak = &self.memory;
-        rows.push(Row::new("peak memory".to_owned(), peak.peak_rss_mib, "MiB"));
+        rows.push(FigureRow::new(
+            "peak memory".to_owned(),
+            peak.peak_rss_mib,
+            "MiB",
+        ));
         let own = "  without the model file's pages".to_owned();
-        rows.push(Row::new(own, peak.peak_anonymous_mib, "MiB"));
+        rows.push(FigureRow::new(own, peak.peak_anonymous_mib, "MiB"));
         rows
     }
 }
 
-struct Row {
+struct FigureRow {
     name: String,
     value: String,
     rate: String,
 }
 
-impl Row {
+impl FigureRow {
     fn new(name: String, value: Option<f64>, unit: &str) -> Self {
         Self {
             name,

@@ -9,14 +9,15 @@ use candle_core::Tensor;
 use super::images::Folder;
 use super::measure::Repeats;
 use super::{measure, report, texts};
+use crate::input::image::DecodeOptions;
 use crate::input::paths;
 use crate::input::tokenizer::TokenIds;
 use crate::model;
 use crate::model::device::CpuPrecision;
 use crate::model::{Compute, DualEncoder};
 use crate::run::Console;
+use crate::run::engine::Engine;
 use crate::run::images::IMAGES;
-use crate::run::pipeline::{ModelSlot, Pipeline, Plan};
 use crate::run::session::Session;
 
 /// Batch size of the second image figure.
@@ -27,7 +28,7 @@ const COMPARED_LABELS: usize = 10;
 /// Times the parts of one model.
 pub(super) struct Subject<'a> {
     pub(super) load_ms: f64,
-    session: &'a Session,
+    session: &'a Arc<Session>,
     folder: &'a Folder,
     repeats: Repeats,
     console: &'a Console,
@@ -40,7 +41,7 @@ pub(super) struct Subject<'a> {
 impl<'a> Subject<'a> {
     /// Loads the model, timed, and prepares its inputs.
     pub(super) fn load(
-        session: &'a Session,
+        session: &'a Arc<Session>,
         folder: &'a Folder,
         labels: &[String],
         repeats: Repeats,
@@ -95,18 +96,14 @@ impl<'a> Subject<'a> {
     }
 
     /// Times decoding, resizing and encoding together, as in `classify`.
-    pub(super) fn folder(&self, batch_size: Option<usize>) -> Result<report::Folder> {
+    pub(super) fn folder(&self) -> Result<report::Folder> {
         let description = &self.folder.description;
         self.console
             .note(&format!("timing a folder of {description}"));
-        let plan = Plan::of(self.session);
-        let plan = Plan {
-            batch_size: batch_size.or(plan.batch_size),
-            ..plan
-        };
+        let engine = Engine::new(self.session, DecodeOptions::default());
         let mut images = 0;
         let pass = || {
-            images = self.encode_folder(&plan)?;
+            images = self.encode_folder(&engine)?;
             Ok(())
         };
         let ms = self.repeats.passes_ms(pass)?;
@@ -118,14 +115,10 @@ impl<'a> Subject<'a> {
     }
 
     /// Embeds all images and counts those that succeed.
-    fn encode_folder(&self, plan: &Plan) -> Result<u64> {
+    fn encode_folder(&self, engine: &Engine) -> Result<u64> {
         let sources = paths::expand(vec![self.folder.path.clone()], None, IMAGES)?;
-        let model = ModelSlot::default();
-        let _ = model.set(self.clip.clone());
-        let stop = self.repeats.stop.clone();
-        let mut pipeline = Pipeline::start(sources, plan.clone(), model, stop);
         let mut images = 0;
-        while let Some(encoded) = pipeline.next() {
+        for encoded in engine.encode(sources, &self.clip, &self.repeats.stop) {
             match encoded.outcome {
                 Ok(_) => images += 1,
                 Err(error) => self

@@ -1,27 +1,22 @@
 //! `longclip classify`: classifies images by how well each label fits.
 
-mod answer;
 mod page;
 mod question;
 mod sort;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
 
 use super::classify::sort::SortArgs;
 use crate::run::calibration::Calibration;
-use crate::run::flags::{
-    CacheArgs, DecodeArgs, ImageArgs, LabelArgs, ModelArgs, ModelChoice, OutputArgs, ScoreArgs,
-};
+use crate::run::engine::Engine;
+use crate::run::flags::{EngineArgs, ImageArgs, LabelArgs, OutputArgs, ScoreArgs};
 use crate::run::images::Images;
-use crate::run::pipeline::Plan;
-use crate::run::remembered::Ready;
 use crate::run::results::{Form, Results};
 use crate::run::session::{Session, Stop};
-use crate::run::{Console, Outcome, remembered, report};
+use crate::run::{Console, Outcome, report};
 use crate::task::zero_shot::Score;
 use page::Page;
 use question::Question;
@@ -190,13 +185,7 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     sort: SortArgs,
     #[command(flatten)]
-    model_choice: ModelChoice,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// Classifies images and writes one record each.
@@ -206,38 +195,34 @@ pub struct ClassifyArgs {
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     // Everything that can be checked without a model is checked before one is downloaded.
     let images = Images::open(&args.images, &args.labels.labels)?;
-    let question = Question::new(&args, console)?;
+    let mut question = Question::new(&args, console)?;
     args.sort.check(&args.images.images)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
     let form = Form::of(&args.output, console)?.with_exact_names(|| images.has_odd_names());
     let calibration = Calibration::read(&args.calibration)?;
-    let cache = remembered::folder(&args.cache)?;
-    let model = question.model(&args, console)?;
-    let session = Arc::new(Session::open(&model, console)?);
-    let asked = question.fit(&args, &session, console)?;
-    let plan = Plan::new(&session, &args.model, &args.decode)
+    let cache = args.engine.cache.folder()?;
+    let session = Session::open(&question.model(&args, console)?, console)?;
+    question.fit(&args, &session, console)?;
+    let engine = Engine::new(&session, args.engine.decode.options())
         .single(images.single())
-        .thumbnails(args.report.as_ref().map(|_| report::THUMBNAIL));
-    let ready = Ready::new(session, plan, cache.as_deref())?;
+        .thumbnails(args.report.is_some())
+        .cached(cache)?;
     // Images are decoded while the model loads.
-    let images = images.start(ready.plan.clone(), Stop::default());
+    let images = images.start(&engine, Stop::default());
 
-    let engine = ready.engine(console)?;
-    let session = &ready.session;
-    let temperature = asked.temperature(&args, (session, calibration.as_ref()), console)?;
-    let scoring = (args.score.score, temperature);
-    let (question, judge) = asked.judge(engine.encoder.as_ref(), scoring)?;
-    images.give(engine.encoder.clone());
+    let model = engine.load(console)?;
+    let temperature = question.temperature(&args, calibration.as_ref(), &session, console)?;
+    let judge = question.judge(model.as_ref(), args.score.score, temperature)?;
 
     // The token table stays memory-mapped until the texts are encoded.
     session.checkpoint.unchanged()?;
     let mut results = Results::open(&args.output, form, args.score.score, console)?;
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
     let answer = question.answer(&args.score, threshold);
-    let mut page = Page::create(&args, session, &answer)?;
+    let mut page = Page::create(&args, &session, &answer)?;
     let mut sorting = args.sort.start(&question.labels, console)?;
-    let counts = images.for_each(console, |encoded| {
+    let counts = images.for_each(&engine, console, |encoded| {
         let scores = answer.scores(judge.as_ref(), &encoded);
         if let Some(page) = &mut page {
             page.image(&encoded, &scores, answer.uncertain(&scores))?;
@@ -272,13 +257,11 @@ fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
 
 /// Fails if an output cannot be written, or would replace an input.
 fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
-    let outputs = [
-        args.output.file.path().map(PathBuf::as_path),
-        args.report.as_deref(),
-    ];
+    let outputs = [args.output.file.path(), args.report.as_deref()];
+    let [labels, templates] = args.labels.files();
     let inputs = [
-        args.labels.labels_file.as_deref(),
-        args.labels.templates.as_deref().map(Path::new),
+        labels,
+        templates,
         args.score.none.background_file.as_deref(),
         args.calibration.as_deref(),
         args.probe.as_deref(),

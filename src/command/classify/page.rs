@@ -3,12 +3,12 @@
 use anyhow::Result;
 
 use super::ClassifyArgs;
-use super::answer::Answer;
-use crate::output;
-use crate::output::report::{Answer as Shown, Head, Kind, ReportWriter, Summary};
+use super::question::Answer;
+use crate::output::report::{LabelScore, PageHead, PageKind, PageSummary, ReportWriter};
 use crate::run::images::Counts;
 use crate::run::pipeline::Encoded;
-use crate::run::report::{count, model_facts};
+use crate::run::report::count;
+use crate::run::results::shown_score;
 use crate::run::session::Session;
 use crate::run::{Console, report};
 use crate::task::zero_shot::{ClassScore, Score};
@@ -33,14 +33,12 @@ impl Page {
         let Some(path) = &args.report else {
             return Ok(None);
         };
-        let mut facts = model_facts(session)?;
-        report::push_arguments(&mut facts);
         let title = match &args.images.images[..] {
             [one] => report::title(one),
             _ => "Images".to_owned(),
         };
-        let head = Head {
-            kind: Kind::Classification,
+        let head = PageHead {
+            kind: PageKind::Classification,
             title,
             lead: format!("Classification with {} labels", answer.labels.len()),
             labels: answer
@@ -48,12 +46,8 @@ impl Page {
                 .iter()
                 .map(|label| label.to_string())
                 .collect(),
-            score: match answer.score {
-                Score::Softmax | Score::Sigmoid => output::Score::Probability,
-                Score::Cosine => output::Score::Cosine,
-                Score::Logit => output::Score::Logit,
-            },
-            facts,
+            score: shown_score(answer.score),
+            facts: report::run_facts(session, Vec::new())?,
         };
         Ok(Some(Self {
             writer: ReportWriter::create(path, &head)?,
@@ -69,7 +63,7 @@ impl Page {
         uncertain: bool,
     ) -> Result<()> {
         let mut image = report::image(&encoded.image, &encoded.outcome);
-        let shown = scores.iter().take(SHOWN).map(|score| Shown {
+        let shown = scores.iter().take(SHOWN).map(|score| LabelScore {
             label: score.class,
             score: score.value(self.score),
         });
@@ -88,10 +82,10 @@ impl Page {
         if counts.failed > 0 {
             figures.push(count("Failed", counts.failed));
         }
-        let summary = Summary {
+        let summary = PageSummary {
             notes: self.notes,
             figures,
-            ..Summary::default()
+            ..PageSummary::default()
         };
         if counts.signal.is_none() {
             return self.writer.finish(&summary);

@@ -1,19 +1,22 @@
 //! What images are classified by: labels, or a probe.
 
+use std::sync::Arc;
+
 use anyhow::{Result, bail};
 
-use super::answer::Answer;
 use super::{ClassifyArgs, check_stdin, check_threshold};
 use crate::input::prompt::LabelSet;
 use crate::model::DualEncoder;
+use crate::output::{Prediction, Record};
 use crate::run::calibration::Calibration;
 use crate::run::flags::{ModelArgs, ScoreArgs};
-use crate::run::labels::NoneTexts;
+use crate::run::labels::{NoneTexts, Texts};
+use crate::run::pipeline::Encoded;
 use crate::run::session::Session;
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
 use crate::run::{Console, labels};
-use crate::task::zero_shot::{Judge, Score};
+use crate::task::zero_shot::{ClassScore, Judge, Score};
 
 /// The labels, and the classifier of a probe if there is one.
 pub(super) struct Question {
@@ -21,6 +24,8 @@ pub(super) struct Question {
     pub(super) none: Option<NoneTexts>,
     /// Classifies instead of the labels' texts.
     probe: Option<TrainedProbe>,
+    /// The tokenised labels; `None` with a probe.
+    texts: Option<Texts>,
 }
 
 impl Question {
@@ -34,11 +39,18 @@ impl Question {
                 labels: probe.labels(),
                 none: None,
                 probe: Some(probe),
+                texts: None,
             });
         }
         let templates = labels::templates(&args.labels, console)?;
         let labels = labels::label_set(&args.labels, &templates, console)?;
-        let none = NoneTexts::new(&args.score, &templates, &labels, console)?;
+        let none = NoneTexts::new(
+            &args.score.none,
+            args.score.score,
+            &templates,
+            &labels,
+            console,
+        )?;
         let is_alone = labels.classes.len() == 1 && none.as_ref().is_none_or(|none| !none.is_class);
         if is_alone && args.score.score == Score::Softmax {
             bail!("{}", labels::one_label(&labels.classes[0].label));
@@ -47,17 +59,15 @@ impl Question {
             labels,
             none,
             probe: None,
+            texts: None,
         })
     }
 
     /// The model to use: a probe selects its own.
     pub(super) fn model(&self, args: &ClassifyArgs, console: &Console) -> Result<ModelArgs> {
         match &self.probe {
-            Some(probe) => {
-                let made_with = probe.made_with();
-                made_with.model(&args.model, args.model_choice, console)
-            }
-            None => Ok(args.model.clone()),
+            Some(probe) => probe.made_with().model(&args.engine, console),
+            None => Ok(args.engine.model.clone()),
         }
     }
 
@@ -69,69 +79,129 @@ impl Question {
     /// Fits the texts into the model's context, or checks that the probe was trained with this
     /// model.
     pub(super) fn fit(
-        self,
+        &mut self,
         args: &ClassifyArgs,
         session: &Session,
         console: &Console,
-    ) -> Result<Asked> {
-        let texts = match &self.probe {
-            Some(probe) => {
-                probe.check(session)?;
-                None
-            }
-            None => {
-                let context_length = session.checkpoint.architecture.context_length;
-                let policy = args.labels.long.policy()?;
-                let mut fitter = Fitter::new(context_length, policy, console);
-                let texts = labels::Texts::fit(&self.labels, self.none.as_ref(), &mut fitter)?;
-                fitter.finish();
-                Some(texts)
-            }
-        };
-        Ok(Asked {
-            question: self,
-            texts,
-        })
+    ) -> Result<()> {
+        if let Some(probe) = &self.probe {
+            return probe.check(session);
+        }
+        let mut fitter = Fitter::new(session, args.labels.long.policy()?, console);
+        self.texts = Some(Texts::fit(&self.labels, self.none.as_ref(), &mut fitter)?);
+        fitter.finish();
+        Ok(())
     }
-}
 
-/// A question that fits this run's model.
-pub(super) struct Asked {
-    question: Question,
-    /// The tokenised labels; `None` with a probe.
-    texts: Option<labels::Texts>,
-}
-
-impl Asked {
     /// The temperature that logits are divided by.
     pub(super) fn temperature(
         &self,
         args: &ClassifyArgs,
-        (session, calibration): (&Session, Option<&Calibration>),
+        calibration: Option<&Calibration>,
+        session: &Session,
         console: &Console,
     ) -> Result<f32> {
         let Some(calibration) = calibration else {
             return Ok(1.0);
         };
-        let Question { labels, none, .. } = &self.question;
-        let texts = labels::sha256(labels, none.as_ref(), args.labels.long.policy()?);
+        let long = args.labels.long.policy()?;
+        let texts = labels::sha256(&self.labels, self.none.as_ref(), long);
         calibration.temperature_for(session, &texts, console)
     }
 
-    /// Makes the classifier.
+    /// Makes the classifier, once the texts fit or the probe is checked.
     pub(super) fn judge(
-        mut self,
+        &mut self,
         model: &dyn DualEncoder,
-        (score, temperature): (Score, f32),
-    ) -> Result<(Question, Box<dyn Judge>)> {
-        let judge = match (self.question.probe.take(), &self.texts) {
-            (Some(probe), _) => probe.judge()?,
+        score: Score,
+        temperature: f32,
+    ) -> Result<Box<dyn Judge>> {
+        match (self.probe.take(), &self.texts) {
+            (Some(probe), _) => probe.judge(),
             (None, Some(texts)) => {
                 let classifier = texts.classifier(model, score)?;
-                Box::new(classifier.with_temperature(temperature)?)
+                Ok(Box::new(classifier.with_temperature(temperature)?))
             }
             (None, None) => bail!("there are no labels"),
+        }
+    }
+}
+
+/// Turns embeddings into records.
+pub(super) struct Answer {
+    /// The labels, followed by the none label.
+    pub(super) labels: Vec<Arc<str>>,
+    pub(super) score: Score,
+    keep: usize,
+    threshold: Option<f32>,
+    /// Below this probability the best label is uncertain.
+    none_threshold: Option<f32>,
+}
+
+impl Answer {
+    pub(super) fn new(
+        labels: &LabelSet,
+        none: Option<&NoneTexts>,
+        args: &ScoreArgs,
+        none_threshold: Option<f32>,
+    ) -> Self {
+        let labels = labels.classes.iter().map(|class| class.label.as_str());
+        let none = none.filter(|none| none.is_class);
+        Self {
+            labels: labels
+                .chain(none.map(|none| none.name.as_str()))
+                .map(Arc::from)
+                .collect(),
+            score: args.score,
+            keep: args.top_k.map_or(usize::MAX, |k| k as usize),
+            threshold: args.threshold,
+            none_threshold: none_threshold.filter(|_| args.score == Score::Softmax),
+        }
+    }
+
+    /// All labels of an image, best first; empty if it failed.
+    pub(super) fn scores(&self, judge: &dyn Judge, encoded: &Encoded) -> Vec<ClassScore> {
+        let known = encoded.outcome.as_ref().ok();
+        known.map_or(Vec::new(), |known| judge.judge_one(&known.embedding))
+    }
+
+    /// Whether the best label is uncertain.
+    pub(super) fn uncertain(&self, scores: &[ClassScore]) -> bool {
+        let best = scores.first().map(|best| best.value(self.score));
+        let both = best.zip(self.none_threshold);
+        both.is_some_and(|(best, least)| best < least)
+    }
+
+    /// The record of an image and its [`Answer::scores`].
+    pub(super) fn record(&self, encoded: Encoded, scores: Vec<ClassScore>) -> Record {
+        let uncertain = self.uncertain(&scores);
+        let (outcome, warnings) = match encoded.outcome {
+            Ok(known) => (Ok(self.predictions(scores)), known.warnings),
+            Err(error) => (Err(format!("{error:#}")), Vec::new()),
         };
-        Ok((self.question, judge))
+        Record {
+            warnings,
+            uncertain,
+            ..Record::new(encoded.image, outcome)
+        }
+    }
+
+    fn predictions(&self, scores: Vec<ClassScore>) -> Vec<Prediction> {
+        let kept = scores.into_iter().take(self.keep);
+        kept.filter(|score| {
+            self.threshold
+                .is_none_or(|least| score.value(self.score) >= least)
+        })
+        .map(|score| self.prediction(score))
+        .collect()
+    }
+
+    fn prediction(&self, score: ClassScore) -> Prediction {
+        Prediction {
+            label: self.labels[score.class].clone(),
+            probability: score.probability,
+            logit: score.logit,
+            cosine: score.cosine,
+        }
     }
 }

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
 use crate::embedding;
-use crate::embedding::entries::{Entries, Entry};
-use crate::embedding::{About, EmbeddingFile, Item, NoRows, Row, entries, journal_of};
+use crate::embedding::journal::{Entries, OwnedEntry};
+use crate::embedding::{About, EmbeddingFile, Item, NoRows, Row, journal, journal_of};
 use crate::file::atomic::finish_writing;
 use crate::file::stamp::Stamp;
 use crate::run::Console;
@@ -54,7 +54,7 @@ impl Earlier {
         let journal_path = journal_of(path);
         let cannot = || format!("cannot resume with {}", journal_path.display());
         let mut rows = Vec::new();
-        let found = entries::scan(journal, |at, row| {
+        let found = journal::scan(journal, |at, row| {
             rows.extend(key(&row).map(|key| (key, at)))
         })
         .with_context(cannot)?;
@@ -126,8 +126,8 @@ impl Earlier {
             Place::Journal(at) => {
                 let (entries, _) = self.journal.as_ref().context("there is no journal")?;
                 match entries.get(at)? {
-                    Entry::Row(row, embedding) => Ok((row, embedding)),
-                    Entry::Failed(_) => bail!("the journal has no row at {at}"),
+                    OwnedEntry::Row(row, embedding) => Ok((row, embedding)),
+                    OwnedEntry::Failed(_) => bail!("the journal has no row at {at}"),
                 }
             }
             Place::File(index) => {

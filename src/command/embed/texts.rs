@@ -15,12 +15,11 @@ use crate::input::text_file::Line;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::output::Name;
+use crate::run::engine::Engine;
 use crate::run::made_with::about;
-use crate::run::pipeline::Plan;
-use crate::run::remembered::{Engine, Remembered};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::{Fitter, quoted};
-use crate::run::{Console, Outcome, advice, remembered, texts};
+use crate::run::{Console, Outcome, advice, texts};
 use crate::task::embeddings::TextEmbeddings;
 
 /// Texts per batch, which is also what a kill may lose.
@@ -47,10 +46,9 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
             Box::new(texts.map(|(number, text)| Line::of(number, text)))
         }
     };
-    let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
-    let plan = Plan::of(&session);
-    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
+    let cache = args.engine.cache.folder()?;
+    let session = Session::open(&args.engine.model, console)?;
+    let engine = Engine::new(&session, args.engine.decode.options()).cached(cache)?;
     let about = about(
         &session,
         Kind::Texts,
@@ -58,17 +56,13 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
         &session.text_recipe()?,
     )?;
     let destination = Destination::open(args, about, console)?;
-    let engine = Engine::new(&session, memory.transpose()?, console)?;
+    let model = engine.load(console)?;
     session.checkpoint.unchanged()?;
     let stop = Stop::default();
     stop.listen()?;
     let mut embedding = Embedding {
-        encoder: engine.encoder.as_ref(),
-        fitter: Fitter::new(
-            session.checkpoint.architecture.context_length,
-            policy,
-            console,
-        ),
+        encoder: model.as_ref(),
+        fitter: Fitter::new(&session, policy, console),
         file: args.texts.as_deref(),
         earlier: destination.earlier(),
         destination,

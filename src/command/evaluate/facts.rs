@@ -5,13 +5,12 @@ use anyhow::Result;
 use super::{EvaluateArgs, sweep};
 use crate::input::dataset::Labelled;
 use crate::output::evaluation::{
-    BinRow, ChangeRow, ClassRow, ConfusionRow, Evaluation, Means, ModelFacts, PairRow, Provenance,
-    RunRow,
+    ChangeRow, ClassRow, ConfusionRow, Evaluation, Means, ModelFacts, PairRow, Provenance, RunRow,
 };
+use crate::run::figures::{arguments, bin_rows, class_rows, figures};
+use crate::run::labelling::Labelling;
 use crate::run::session::Session;
-use crate::run::variant::{Variant, figures};
 use crate::task::metric::paired::{McNemarMethod, holm};
-use crate::task::metric::reliability::BINS;
 use crate::task::metric::{Averages, Comparison, Resampling, compare};
 
 /// The number of confusions listed.
@@ -31,16 +30,14 @@ pub(super) fn provenance(args: &EvaluateArgs, session: &Session) -> Result<Prove
             precision: session.placement.precision.to_owned(),
         },
         version: env!("CARGO_PKG_VERSION"),
-        arguments: std::env::args_os()
-            .map(|argument| argument.to_string_lossy().into_owned())
-            .collect(),
+        arguments: arguments(),
     })
 }
 
 /// All findings of a classification.
 pub(super) struct Findings<'a> {
     pub(super) dataset: &'a Labelled,
-    pub(super) variants: &'a [Variant],
+    pub(super) variants: &'a [Labelling],
     pub(super) sweep: &'a [sweep::Step],
     pub(super) failed: u64,
     pub(super) temperature: f32,
@@ -50,7 +47,6 @@ pub(super) struct Findings<'a> {
 impl Findings<'_> {
     pub(super) fn evaluation(&self, provenance: Provenance) -> Result<Evaluation> {
         let main = &self.variants[0];
-        let bins = main.tally.reliability(BINS)?.bins;
         let compared = if self.variants.len() > 1 {
             self.variants
         } else {
@@ -71,16 +67,7 @@ impl Findings<'_> {
             macro_average: means(main.tally.macro_average()),
             weighted_average: means(main.tally.weighted_average()),
             per_class: self.classes(main),
-            reliability: bins
-                .iter()
-                .map(|bin| BinRow {
-                    low: bin.low,
-                    high: bin.high,
-                    count: bin.count,
-                    confidence: bin.confidence,
-                    accuracy: bin.accuracy,
-                })
-                .collect(),
+            reliability: bin_rows(&main.tally)?,
             worst_confusions: worst(main),
             compare: runs.collect::<Result<_>>()?,
             pairs: self.pairs()?,
@@ -92,24 +79,12 @@ impl Findings<'_> {
         })
     }
 
-    fn classes(&self, variant: &Variant) -> Vec<ClassRow> {
+    fn classes(&self, variant: &Labelling) -> Vec<ClassRow> {
         let mut class_of = vec![None; variant.labels.len()];
         for (class, &label) in variant.label_of_class.iter().enumerate() {
             class_of[label] = Some(self.dataset.classes[class].clone());
         }
-        let figures = variant.tally.per_class();
-        let rows = figures.iter().zip(&variant.labels).zip(class_of);
-        rows.filter(|((figures, _), _)| figures.support + figures.predicted > 0)
-            .map(|((figures, label), class)| ClassRow {
-                label: label.clone(),
-                class,
-                support: figures.support,
-                predicted: figures.predicted,
-                precision: figures.precision(),
-                recall: figures.recall(),
-                f1: figures.f1(),
-            })
-            .collect()
+        class_rows(&variant.tally, &variant.labels, &class_of)
     }
 
     /// Every pair of runs, with p values corrected for multiple comparisons.
@@ -117,7 +92,7 @@ impl Findings<'_> {
         let answers: Vec<_> = self
             .variants
             .iter()
-            .map(Variant::answers_by_class)
+            .map(Labelling::answers_by_class)
             .collect();
         let mut found: Vec<(usize, usize, Comparison)> = Vec::new();
         for second in 1..answers.len() {
@@ -163,7 +138,7 @@ fn means(averages: Averages) -> Means {
     }
 }
 
-fn worst(variant: &Variant) -> Vec<ConfusionRow> {
+fn worst(variant: &Labelling) -> Vec<ConfusionRow> {
     let worst = variant.tally.confusions().worst(WORST);
     let row = |cell: &crate::task::metric::Confusion| ConfusionRow {
         target: variant.labels[cell.target].clone(),

@@ -10,8 +10,8 @@ use crate::file::atomic::AtomicFile;
 use crate::output;
 use crate::output::{Format, Record, RecordWriter, Style};
 use crate::run::Console;
+use crate::run::labelling::Labelling;
 use crate::run::results::{cannot_write, json, table};
-use crate::run::variant::Variant;
 
 /// With more labels than this, the confusion matrix has only those that occur.
 const MOST_LABELS_IN_FULL: usize = 2000;
@@ -36,7 +36,7 @@ impl Records {
         let file = AtomicFile::create(&path)?;
         let sink = file.sink().with_context(|| cannot_write(&path))?;
         Ok(Self {
-            writer: output::writer(Format::Jsonl, sink, Style::plain()),
+            writer: output::writer(Format::Jsonl, sink, Style::plain())?,
             file,
             path,
         })
@@ -64,7 +64,7 @@ impl Folder {
     }
 
     /// Completes all files, `results.json` last: once it exists, so do the others.
-    pub(super) fn finish(mut self, variant: &Variant, results: &impl Serialize) -> Result<()> {
+    pub(super) fn finish(mut self, variant: &Labelling, results: &impl Serialize) -> Result<()> {
         self.records
             .writer
             .finish()
@@ -92,7 +92,7 @@ impl Folder {
 }
 
 /// Writes the confusion matrix: rows are true labels, columns predicted ones.
-fn confusion(path: &Path, variant: &Variant, mark: &[u8]) -> Result<AtomicFile> {
+fn confusion(path: &Path, variant: &Labelling, mark: &[u8]) -> Result<AtomicFile> {
     let figures = variant.tally.per_class();
     let count = variant.labels.len();
     let occurs = |label: &usize| {

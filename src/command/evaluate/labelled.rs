@@ -14,15 +14,15 @@ use crate::model::DualEncoder;
 use crate::output::evaluation::Evaluation;
 use crate::output::{ImageName, Prediction, Record};
 use crate::run::calibration::Calibration;
+use crate::run::engine::Engine;
 use crate::run::images::{IMAGES, Running};
-use crate::run::labels::Texts;
-use crate::run::pipeline::{Encoded, Known, Plan};
-use crate::run::remembered::Ready;
+use crate::run::labelling::{LabelSource, Labelling};
+use crate::run::pipeline::{Encoded, Known};
+use crate::run::results::print_summary;
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
-use crate::run::variant::{Base, Choice, Variant};
-use crate::run::{Console, Outcome, remembered, report};
+use crate::run::{Console, Outcome};
 use crate::task::metric::Resampling;
 use crate::task::zero_shot::{ClassScore, Score};
 
@@ -37,59 +37,48 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     };
     let dataset = dataset::labelled(&args.dataset, &options, IMAGES)?;
     console.remarks(&dataset.remarks);
-    let choice = Choice {
-        dataset: &args.dataset,
-        labels: &args.labels,
-        none: &args.none,
-        class_map: args.class_map.as_deref(),
-    };
-    let base = Base::new(choice, &dataset.classes, console)?;
+    let source = LabelSource::new(&args.dataset, &args.labelling);
     let probe = TrainedProbe::read(args.probe.as_deref(), Score::Softmax)?;
     let variants = match &probe {
-        Some(probe) => vec![base.probe(probe)?],
-        None => base.variants(&args.against.compare)?,
+        Some(probe) => vec![source.of_probe(probe, &dataset.classes, console)?],
+        None => source.compared(&args.against.compare, &dataset.classes, console)?,
     };
     let calibration = Calibration::read(&args.calibration)?;
-    let cache = remembered::folder(&args.cache)?;
+    let cache = args.engine.cache.folder()?;
     let model = match &probe {
-        Some(probe) => {
-            let made_with = probe.made_with();
-            made_with.model(&args.model, args.model_choice, console)?
-        }
-        None => args.model.clone(),
+        Some(probe) => probe.made_with().model(&args.engine, console)?,
+        None => args.engine.model.clone(),
     };
-    let session = Arc::new(Session::open(&model, console)?);
-    let mut texts = Labels::fit((variants, &probe), args, &session, console)?;
+    let session = Session::open(&model, console)?;
+    let mut labels = Labels::fit(variants, probe.as_ref(), args, &session, console)?;
 
-    let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
-    let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
-    let ready = Ready::new(session, plan, cache.as_deref())?;
-    let sources = dataset.samples.iter().map(dataset::Sample::image_source);
-    let images = Running::of(sources.collect(), ready.plan.clone(), Stop::default());
-    let engine = ready.engine(console)?;
-    let session = &ready.session;
-    let labels_sha256 = &texts.variants[0].facts.sha256;
+    let engine = Engine::new(&session, args.engine.decode.options())
+        .thumbnails(args.results.report.is_some())
+        .cached(cache)?;
+    let images = Running::of(dataset.sources(), &engine, Stop::default());
+    let model = engine.load(console)?;
+    let labels_sha256 = &labels.variants[0].facts.sha256;
     let temperature = match &calibration {
-        Some(calibration) => calibration.temperature_for(session, labels_sha256, console)?,
+        Some(calibration) => calibration.temperature_for(&session, labels_sha256, console)?,
         None => 1.0,
     };
     match probe {
-        Some(probe) => texts.variants[0].answer_by(probe)?,
-        None => texts.encode(engine.encoder.as_ref(), temperature)?,
+        Some(probe) => labels.variants[0].answer_by(probe)?,
+        None => labels.encode(model.as_ref(), temperature)?,
     }
     session.checkpoint.unchanged()?;
-    images.give(engine.encoder.clone());
 
-    let mut evaluating = Evaluating::new(args, &dataset, session, texts)?;
-    let counts = images.for_each(console, |encoded| evaluating.take(encoded));
+    let mut evaluating = Evaluating::new(args, &dataset, &session, labels)?;
+    let counts = images.for_each(&engine, console, |encoded| evaluating.take(encoded));
     engine.finish(console);
     let counts = counts?;
     evaluating.count()?;
     if counts.signal.is_some() {
         evaluating.keep_partial(console)?;
     } else if counts.answered > 0 {
-        let evaluation = evaluating.finish(args, session, (temperature, counts.failed))?;
-        summary::classification(&evaluation, args.results.format, console)?;
+        let evaluation = evaluating.finish(args, &session, temperature, counts.failed)?;
+        let format = args.results.format;
+        print_summary(&evaluation, format, summary::classification, console)?;
         let outcome = counts.outcome(console);
         let acc1 = evaluation.figures.acc1;
         return Ok(gated(outcome, &args.results, acc1, console));
@@ -113,16 +102,15 @@ fn gated(outcome: Outcome, args: &ResultArgs, acc1: f64, console: &Console) -> O
 
 /// All label sets, and the main one at each length of the sweep.
 struct Labels {
-    variants: Vec<Variant>,
-    /// The prompts of each set.
-    texts: Vec<Texts>,
+    variants: Vec<Labelling>,
     steps: Vec<sweep::Step>,
 }
 
 impl Labels {
     /// A probe has no texts.
     fn fit(
-        (variants, probe): (Vec<Variant>, &Option<TrainedProbe>),
+        mut variants: Vec<Labelling>,
+        probe: Option<&TrainedProbe>,
         args: &EvaluateArgs,
         session: &Session,
         console: &Console,
@@ -131,37 +119,29 @@ impl Labels {
             probe.check(session)?;
             return Ok(Self {
                 variants,
-                texts: Vec::new(),
                 steps: Vec::new(),
             });
         }
         let context_length = session.checkpoint.architecture.context_length;
-        let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
-        let texts = variants.iter().map(|variant| variant.fit(&mut fitter));
-        let texts = texts.collect::<Result<_>>()?;
+        let mut fitter = Fitter::new(session, args.labelling.labels.long.policy()?, console);
+        for variant in &mut variants {
+            variant.fit(&mut fitter)?;
+        }
         fitter.finish();
         let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
         let steps = sweep::steps(&variants[0], &lengths)?;
-        Ok(Self {
-            variants,
-            texts,
-            steps,
-        })
+        Ok(Self { variants, steps })
     }
 
     /// Runs the text tower once per set.
     fn encode(&mut self, model: &dyn DualEncoder, temperature: f32) -> Result<()> {
-        for (variant, texts) in self.variants.iter_mut().zip(&self.texts) {
-            variant.encode(texts, model, temperature)?;
-        }
-        let steps = &mut self.steps;
-        steps
-            .iter_mut()
-            .try_for_each(|step| step.encode(model, temperature))
+        let steps = self.steps.iter_mut().map(|step| &mut step.variant);
+        let mut all = self.variants.iter_mut().chain(steps);
+        all.try_for_each(|variant| variant.encode(model, temperature))
     }
 }
 
-fn labels_of(variants: &[Variant]) -> Vec<Arc<str>> {
+fn labels_of(variants: &[Labelling]) -> Vec<Arc<str>> {
     let labels = variants[0].labels.iter();
     labels.map(|label| Arc::from(label.as_str())).collect()
 }
@@ -176,7 +156,7 @@ struct Waiting {
 /// Counts images and writes the requested outputs.
 struct Evaluating<'a> {
     dataset: &'a Labelled,
-    variants: Vec<Variant>,
+    variants: Vec<Labelling>,
     steps: Vec<sweep::Step>,
     labels: Vec<Arc<str>>,
     out: Option<Folder>,
@@ -215,7 +195,8 @@ impl<'a> Evaluating<'a> {
         self,
         args: &EvaluateArgs,
         session: &Session,
-        (temperature, failed): (f32, u64),
+        temperature: f32,
+        failed: u64,
     ) -> Result<Evaluation> {
         let how = Resampling {
             seed: args.against.seed,

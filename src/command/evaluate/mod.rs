@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::output::MARK;
-use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice, NoneArgs};
+use crate::output::{Format, MARK};
+use crate::run::flags::{EngineArgs, LabellingArgs, SUMMARY, formats};
 use crate::run::images::IMAGES;
 use crate::run::{Console, Outcome, advice, report};
 
@@ -87,12 +87,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_enum, default_value = "classify")]
     task: Task,
     #[command(flatten)]
-    labels: LabelArgs,
-    #[command(flatten)]
-    none: NoneArgs,
-    /// CSV file that maps the dataset's classes to labels: columns class and label
-    #[arg(long, value_name = "FILE", help_heading = "Labels")]
-    class_map: Option<PathBuf>,
+    labelling: LabellingArgs,
     /// Evaluate a probe from longclip probe instead of labels; selects its model
     #[arg(
         long,
@@ -114,13 +109,7 @@ pub struct EvaluateArgs {
     #[command(flatten)]
     results: ResultArgs,
     #[command(flatten)]
-    model_choice: ModelChoice,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// The task that is evaluated.
@@ -191,8 +180,8 @@ struct ResultArgs {
     #[arg(short = 'k', long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=65536))]
     top_k: Option<u64>,
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    format: Option<SummaryFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    format: Option<Format>,
     /// With --out: start .csv files with a UTF-8 byte order mark, for Excel
     #[arg(long, requires = "out")]
     bom: bool,
@@ -203,15 +192,6 @@ impl ResultArgs {
     fn mark(&self) -> &'static [u8] {
         if self.bom { MARK } else { &[] }
     }
-}
-
-/// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SummaryFormat {
-    /// The main figures as text
-    Table,
-    /// The contents of results.json
-    Json,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -227,16 +207,12 @@ fn share(text: &str) -> Result<f64, String> {
 
 /// Fails if an output cannot be written, or would replace an input.
 fn check_outputs(args: &EvaluateArgs) -> Result<()> {
-    let labels = &args.labels;
     let mut inputs = vec![
         Some(args.dataset.as_path()),
-        labels.labels_file.as_deref(),
-        labels.templates.as_deref().map(Path::new),
-        args.none.background_file.as_deref(),
-        args.class_map.as_deref(),
         args.calibration.as_deref(),
         args.probe.as_deref(),
     ];
+    inputs.extend(args.labelling.files());
     inputs.extend(
         args.against
             .compare
@@ -283,13 +259,9 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
             labelled::run(args, console)
         }
         Task::Retrieval => {
-            let labels = &args.labels;
-            if !labels.labels.is_empty()
-                || labels.labels_file.is_some()
-                || labels.templates.is_some()
-                || !labels.template.is_empty()
+            if args.labelling.labels.are_given()
                 || !args.against.compare.is_empty()
-                || args.class_map.is_some()
+                || args.labelling.class_map.is_some()
                 || args.probe.is_some()
             {
                 bail!("--task retrieval uses captions, so drop labels and --probe");

@@ -11,14 +11,14 @@ use crate::output;
 use crate::output::ImageName;
 use crate::output::evaluation::Evaluation;
 use crate::output::report::{
-    Answer, Axis, Bin, Change, Chart, Class, Comparison, Confused, Head, Kind, Pair, Point,
-    Reliability, ReportWriter, Run, Scale, Series, Summary,
+    Axis, Change, Chart, LabelScore, PageHead, PageKind, PageSummary, Point, ReportWriter,
+    RunComparison, Scale, Series,
 };
+use crate::run::labelling::Labelling;
 use crate::run::pipeline::Known;
 use crate::run::report;
-use crate::run::report::{count, model_facts, share};
+use crate::run::report::{add_tally, count, headline, share};
 use crate::run::session::Session;
-use crate::run::variant::Variant;
 use crate::task::zero_shot::ClassScore;
 
 /// Labels shown per image.
@@ -39,35 +39,34 @@ impl Page {
         args: &EvaluateArgs,
         session: &Session,
         dataset: &Labelled,
-        variants: &[Variant],
+        variants: &[Labelling],
     ) -> Result<Option<Self>> {
         let Some(path) = &args.results.report else {
             return Ok(None);
         };
         let (names, labels) = shared_labels(variants);
         let main = &variants[0];
-        let mut facts = model_facts(session)?;
-        let mut fact = |name: &str, value: String| facts.push((name.to_owned(), value));
-        fact("Labels", main.facts.source.clone());
-        fact("Labels SHA-256", main.facts.sha256.clone());
-        fact("Templates", main.facts.templates.clone());
-        report::push_arguments(&mut facts);
+        let facts = vec![
+            ("Labels", main.facts.source.clone()),
+            ("Labels SHA-256", main.facts.sha256.clone()),
+            ("Templates", main.facts.templates.clone()),
+        ];
         let lead = format!(
             "{} images of {} classes, {} labels",
             dataset.samples.len(),
             dataset.classes.len(),
             main.labels.len()
         );
-        let head = Head {
+        let head = PageHead {
             kind: match variants {
-                [_] => Kind::Evaluation,
-                _ => Kind::Comparison,
+                [_] => PageKind::Evaluation,
+                _ => PageKind::RunComparison,
             },
             title: report::title(&args.dataset),
             lead,
             labels: names,
             score: output::Score::Probability,
-            facts,
+            facts: report::run_facts(session, facts)?,
         };
         Ok(Some(Self {
             writer: ReportWriter::create(path, &head)?,
@@ -84,7 +83,7 @@ impl Page {
         outcome: &Result<Known>,
         scores: &[Vec<ClassScore>],
     ) -> Result<()> {
-        let answer = |labels: &[usize], score: &ClassScore| Answer {
+        let answer = |labels: &[usize], score: &ClassScore| LabelScore {
             label: labels[score.class],
             score: score.probability.unwrap_or(0.0),
         };
@@ -106,66 +105,30 @@ impl Page {
     /// Writes the page.
     pub(super) fn finish(self, findings: &Findings<'_>, evaluation: &Evaluation) -> Result<()> {
         let main = &findings.variants[0];
-        let labels = &self.labels[0];
         let figures = &evaluation.figures;
-        let mut shown = vec![
-            share("Top-1 accuracy", figures.acc1, Some(figures.acc1_interval)),
-            share("Top-5 accuracy", figures.acc5, None),
-            share("Mean per-class recall", figures.mean_per_class_recall, None),
-            share("Expected calibration error", figures.ece, None),
-            count("Images", figures.n as u64),
-        ];
+        let mut shown = headline(figures);
+        shown.insert(1, share("Top-5 accuracy", figures.acc5));
+        shown.push(count("Images", figures.n as u64));
         if evaluation.failed > 0 {
             shown.push(count("Failed", evaluation.failed));
         }
-        let cells = main.tally.confusions();
-        let classes = main.tally.per_class();
-        let occurring = classes
-            .iter()
-            .enumerate()
-            .filter(|(_, class)| class.support + class.predicted > 0);
-        let summary = Summary {
+        let mut summary = PageSummary {
             notes: report::notes(&evaluation.provenance.model.name),
             figures: shown,
             comparison: (findings.variants.len() > 1)
                 .then(|| comparison(findings, evaluation, &self.label_of_class)),
-            retrieval: None,
             charts: sweep_chart(evaluation).into_iter().collect(),
-            reliability: Some(Reliability {
-                ece: figures.ece,
-                bins: (evaluation.reliability.iter())
-                    .map(|bin| Bin {
-                        range: (f64::from(bin.low), f64::from(bin.high)),
-                        count: bin.count as u64,
-                        confidence: bin.confidence,
-                        accuracy: bin.accuracy,
-                    })
-                    .collect(),
-            }),
-            confusion: (cells.cells())
-                .map(|cell| Confused {
-                    truth: labels[cell.target],
-                    predicted: labels[cell.predicted],
-                    count: cell.count as u64,
-                })
-                .collect(),
-            classes: occurring
-                .map(|(label, class)| Class {
-                    label: labels[label],
-                    precision: class.precision(),
-                    recall: class.recall(),
-                    f1: class.f1(),
-                    support: class.support as u64,
-                })
-                .collect(),
+            ..PageSummary::default()
         };
+        // The labels of the page begin with those of the first set.
+        add_tally(&mut summary, &main.tally, &evaluation.per_class)?;
         self.writer.finish(&summary)
     }
 }
 
 /// One list of labels for all sets, and the indices of each set's labels in it. A label of a class
 /// is the first set's label of that class, whatever other sets call it.
-fn shared_labels(variants: &[Variant]) -> (Vec<String>, Vec<Vec<usize>>) {
+fn shared_labels(variants: &[Labelling]) -> (Vec<String>, Vec<Vec<usize>>) {
     let main = &variants[0];
     let mut names = main.labels.clone();
     let mut place_of: HashMap<String, usize> = HashMap::new();
@@ -195,14 +158,7 @@ fn comparison(
     findings: &Findings<'_>,
     evaluation: &Evaluation,
     label_of_class: &[usize],
-) -> Comparison {
-    let place = |name: &String| {
-        let names = evaluation.compare.iter().map(|run| &run.name);
-        names
-            .into_iter()
-            .position(|known| known == name)
-            .unwrap_or(0)
-    };
+) -> RunComparison {
     let recalls: Vec<Vec<f64>> = (findings.variants.iter())
         .map(|variant| {
             let figures = variant.tally.per_class();
@@ -220,25 +176,9 @@ fn comparison(
         .filter(|change| spread(change) > 0.0)
         .collect();
     changes.sort_by(|a, b| spread(b).total_cmp(&spread(a)));
-    Comparison {
-        runs: (evaluation.compare.iter())
-            .map(|run| Run {
-                name: run.name.clone(),
-                acc1: run.figures.acc1,
-                interval: run.figures.acc1_interval.into(),
-            })
-            .collect(),
-        pairs: (evaluation.pairs.iter())
-            .map(|pair| Pair {
-                first: place(&pair.first),
-                second: place(&pair.second),
-                difference: pair.difference,
-                interval: pair.difference_interval.into(),
-                p_value: pair.mcnemar_p,
-                won: pair.won as u64,
-                lost: pair.lost as u64,
-            })
-            .collect(),
+    RunComparison {
+        runs: evaluation.compare.clone(),
+        pairs: evaluation.pairs.clone(),
         changes,
     }
 }
@@ -252,26 +192,16 @@ fn spread(change: &Change) -> f64 {
 
 fn sweep_chart(evaluation: &Evaluation) -> Option<Chart> {
     let steps = &evaluation.truncate_sweep;
-    let points = steps.iter().map(|step| Point {
-        x: step.tokens as f64,
-        y: step.figures.acc1,
-        interval: Some(step.figures.acc1_interval.into()),
+    let points = steps.iter().map(|step| {
+        let point = Point::new(step.tokens as f64, step.figures.acc1);
+        point.between(step.figures.acc1_interval)
     });
     (!steps.is_empty()).then(|| Chart {
         title: "Accuracy by text length".to_owned(),
         caption: "Top-1 accuracy with every text cut to this many tokens, including start and end."
             .to_owned(),
-        x: Axis {
-            title: "Tokens per text".to_owned(),
-            scale: Scale::Linear,
-        },
-        y: Axis {
-            title: "Top-1 accuracy".to_owned(),
-            scale: Scale::Percent,
-        },
-        series: vec![Series {
-            name: "Top-1 accuracy".to_owned(),
-            points: points.collect(),
-        }],
+        x: Axis::new("Tokens per text", Scale::Linear),
+        y: Axis::new("Top-1 accuracy", Scale::Percent),
+        series: vec![Series::new("Top-1 accuracy", points.collect())],
     })
 }

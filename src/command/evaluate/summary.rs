@@ -1,51 +1,13 @@
 //! The summary of an evaluation on stdout.
 
-use std::io::IsTerminal as _;
+use crate::output::evaluation::{Evaluation, Recalls, RetrievalEvaluation};
+use crate::output::table::{Column, TextTable, percent};
+use crate::run::figures::{LISTED, lowest_recall};
 
-use anyhow::Result;
-use serde::Serialize;
-
-use super::SummaryFormat;
-use crate::output::evaluation::{Evaluation, Figures, Recalls, RetrievalEvaluation};
-use crate::output::text::{padded, printable};
-use crate::run::Console;
-use crate::run::results::to_stdout;
-
-/// Classes and confusions listed in the table.
-const LISTED: usize = 5;
-
-/// Prints a classification's figures.
-pub(super) fn classification(
-    evaluation: &Evaluation,
-    format: Option<SummaryFormat>,
-    console: &Console,
-) -> Result<()> {
-    print(evaluation, format, console, classification_table)
-}
-
-/// Prints a retrieval's figures.
-pub(super) fn retrieval(
-    evaluation: &RetrievalEvaluation,
-    format: Option<SummaryFormat>,
-    console: &Console,
-) -> Result<()> {
-    print(evaluation, format, console, retrieval_table)
-}
-
-fn print<T: Serialize>(
-    value: &T,
-    format: Option<SummaryFormat>,
-    console: &Console,
-    table: fn(&T) -> String,
-) -> Result<()> {
-    let to_terminal = std::io::stdout().is_terminal();
-    let text = match format {
-        Some(SummaryFormat::Table) => table(value),
-        None if to_terminal => table(value),
-        _ => serde_json::to_string_pretty(value)? + "\n",
-    };
-    console.around(|| to_stdout(&text))
-}
+/// The first column of all tables.
+const NAME: Column = Column::LEFT.exactly(30);
+/// A column of shares.
+const SHARE: Column = Column::RIGHT.at_least(7);
 
 /// Three decimals; scientific notation for small values.
 fn p_value(p: f64) -> String {
@@ -56,132 +18,105 @@ fn p_value(p: f64) -> String {
     }
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.2}%", share * 100.0)
+fn interval([low, high]: [f64; 2]) -> String {
+    format!("{} to {}", percent(low), percent(high))
 }
 
-fn classification_table(evaluation: &Evaluation) -> String {
+/// A classification's figures.
+pub(super) fn classification(evaluation: &Evaluation) -> String {
+    let mut parts = vec![figures(evaluation)];
+    parts.extend(runs(evaluation));
+    parts.extend(sweep(evaluation));
+    parts.extend(lowest_recall(&evaluation.per_class, NAME));
+    parts.extend(confusions(evaluation));
+    parts.join("\n")
+}
+
+fn figures(evaluation: &Evaluation) -> String {
     let figures = &evaluation.figures;
-    let mut lines = Lines::default();
+    let mut table = TextTable::new([NAME, Column::LEFT]);
     if let [first, _, ..] = &evaluation.compare[..] {
-        lines.0 += &format!("{}, the first run:\n", printable(&first.name));
+        table.text(&format!("{}, the first run:", first.name));
     }
-    let [low, high] = figures.acc1_interval;
-    lines.figure(
-        "top-1 accuracy",
-        &format!(
-            "{}  (95%: {} to {})",
-            percent(figures.acc1),
-            percent(low),
-            percent(high)
-        ),
-    );
+    let accuracy = percent(figures.acc1);
+    let ends = interval(figures.acc1_interval);
+    table.fact("top-1 accuracy", &format!("{accuracy}  (95%: {ends})"));
     // With five labels or fewer, top-5 accuracy is always 1.
     if evaluation.labels.count > 5 {
-        lines.figure("top-5 accuracy", &percent(figures.acc5));
+        table.fact("top-5 accuracy", &percent(figures.acc5));
     }
-    lines.figure(
-        "mean per-class recall",
-        &percent(figures.mean_per_class_recall),
-    );
-    lines.figure("mean per-class F1", &percent(evaluation.macro_average.f1));
-    lines.figure(
-        "calibration error",
-        &format!("{} over 15 bins", percent(figures.ece)),
-    );
-    let classes = evaluation
-        .per_class
-        .iter()
-        .filter(|class| class.support > 0);
-    lines.figure(
-        "images",
-        &format!("{} of {} classes", figures.n, classes.count()),
-    );
-    if evaluation.failed > 0 {
-        lines.figure(
-            "failed",
-            &format!("{} (not counted above)", evaluation.failed),
-        );
+    let recall = percent(figures.mean_per_class_recall);
+    table.fact("mean per-class recall", &recall);
+    let f1 = percent(evaluation.macro_average.f1);
+    table.fact("mean per-class F1", &f1);
+    let error = format!("{} over 15 bins", percent(figures.ece));
+    table.fact("calibration error", &error);
+    let classes = evaluation.per_class.iter();
+    let classes = classes.filter(|class| class.support > 0).count();
+    table.fact("images", &format!("{} of {classes} classes", figures.n));
+    add_failed(&mut table, evaluation.failed);
+    table.plain()
+}
+
+fn add_failed(table: &mut TextTable<2>, failed: u64) {
+    if failed > 0 {
+        table.fact("failed", &format!("{failed} (not counted above)"));
     }
-    runs(&mut lines, evaluation);
-    sweep(&mut lines, evaluation);
-    mistakes(&mut lines, evaluation);
-    lines.0
 }
 
 /// The accuracy by text length.
-fn sweep(lines: &mut Lines, evaluation: &Evaluation) {
-    if !evaluation.truncate_sweep.is_empty() {
-        lines.heading("texts cut to", "top-1      cut");
-        for step in &evaluation.truncate_sweep {
-            let tokens = format!("{} tokens", step.tokens);
-            lines.row(
-                &tokens,
-                &format!("{:>7}  {:>7}", percent(step.figures.acc1), step.cut),
-            );
-        }
+fn sweep(evaluation: &Evaluation) -> Option<String> {
+    let steps = &evaluation.truncate_sweep;
+    let mut table = TextTable::new([NAME, SHARE, Column::RIGHT.at_least(7)]);
+    table.row(["texts cut to", "top-1", "cut"]);
+    for step in steps {
+        table.row([
+            &format!("  {} tokens", step.tokens),
+            &percent(step.figures.acc1),
+            &step.cut.to_string(),
+        ]);
     }
+    (!steps.is_empty()).then(|| table.plain())
 }
 
-/// The classes with the lowest recall, and the most frequent confusions.
-fn mistakes(lines: &mut Lines, evaluation: &Evaluation) {
-    let mut hard: Vec<_> = evaluation
-        .per_class
-        .iter()
-        .filter(|class| class.support > 0)
-        .collect();
-    if hard.len() > 1 {
-        hard.sort_by(|a, b| a.recall.total_cmp(&b.recall));
-        lines.heading("lowest recall", "recall   precision  images");
-        for class in hard.iter().take(LISTED) {
-            let numbers = format!(
-                "{:>7}    {:>7}  {:>8}",
-                percent(class.recall),
-                percent(class.precision),
-                class.support
-            );
-            lines.row(&class.label, &numbers);
-        }
+/// The most frequent confusions.
+fn confusions(evaluation: &Evaluation) -> Option<String> {
+    let worst = &evaluation.worst_confusions;
+    let mut table = TextTable::new([NAME, Column::RIGHT, Column::LEFT]);
+    table.row(["most confused", "count", "predicted as"]);
+    for mistake in worst.iter().take(LISTED) {
+        table.row([
+            &format!("  {}", mistake.target),
+            &mistake.count.to_string(),
+            &mistake.predicted,
+        ]);
     }
-    if !evaluation.worst_confusions.is_empty() {
-        lines.heading("most confused", "count  predicted as");
-        for mistake in evaluation.worst_confusions.iter().take(LISTED) {
-            let numbers = format!("{:>5}  {}", mistake.count, printable(&mistake.predicted));
-            lines.row(&mistake.target, &numbers);
-        }
-    }
+    (!worst.is_empty()).then(|| table.plain())
 }
 
 /// The runs of a comparison, and the difference of every pair.
-fn runs(lines: &mut Lines, evaluation: &Evaluation) {
+fn runs(evaluation: &Evaluation) -> Vec<String> {
     if evaluation.compare.is_empty() {
-        return;
+        return Vec::new();
     }
-    lines.heading("run", "  top-1  95% interval        top-5    ECE");
+    let mut table = TextTable::new([NAME, SHARE, Column::RIGHT, SHARE, SHARE]);
+    table.row(["run", "top-1", "95% interval", "top-5", "ECE"]);
     for run in &evaluation.compare {
-        let Figures {
-            acc1,
-            acc5,
-            ece,
-            acc1_interval: [low, high],
-            ..
-        } = run.figures;
-        let numbers = format!(
-            "{:>7}  {:>7} to {:>7}  {:>7}  {:>6}",
-            percent(acc1),
-            percent(low),
-            percent(high),
-            percent(acc5),
-            percent(ece)
-        );
-        lines.row(&run.name, &numbers);
+        table.row([
+            &format!("  {}", run.name),
+            &percent(run.figures.acc1),
+            &interval(run.figures.acc1_interval),
+            &percent(run.figures.acc5),
+            &percent(run.figures.ece),
+        ]);
     }
-    for pair in &evaluation.pairs {
+    let pairs = evaluation.pairs.iter().map(|pair| {
         let [low, high] = pair.difference_interval;
-        lines.0 += &format!(
-            "\n{} vs {}: {:+.2} points ({:+.2} to {:+.2}), {} won, {} lost, McNemar p = {} ({})\n",
-            printable(&pair.second),
-            printable(&pair.first),
+        let mut table = TextTable::new([NAME, Column::LEFT]);
+        table.text(&format!(
+            "{} vs {}: {:+.2} points ({:+.2} to {:+.2}), {} won, {} lost, McNemar p = {} ({})",
+            pair.second,
+            pair.first,
             pair.difference * 100.0,
             low * 100.0,
             high * 100.0,
@@ -189,96 +124,82 @@ fn runs(lines: &mut Lines, evaluation: &Evaluation) {
             pair.lost,
             p_value(pair.mcnemar_p),
             pair.mcnemar_method,
-        );
+        ));
         for change in pair.changed.iter().take(LISTED) {
-            let numbers = format!(
-                "{:+} of {}",
-                change.won as i64 - change.lost as i64,
-                change.support
-            );
-            lines.row(&change.class, &numbers);
+            let won = change.won as i64 - change.lost as i64;
+            table.row([
+                &format!("  {}", change.class),
+                &format!("{won:+} of {}", change.support),
+            ]);
         }
-    }
+        table.plain()
+    });
+    std::iter::once(table.plain()).chain(pairs).collect()
 }
 
-fn retrieval_table(evaluation: &RetrievalEvaluation) -> String {
-    let mut lines = Lines::default();
-    lines.0 += &format!("{}\n", printable(&evaluation.protocol));
-    lines.heading("", "    R@1      R@5     R@10  median rank");
-    let row = |at: [f64; 3], median: f64| {
-        format!(
-            "{:>7}  {:>7}  {:>7}  {median:>11}",
-            percent(at[0]),
-            percent(at[1]),
-            percent(at[2])
-        )
-    };
+/// A retrieval's figures.
+pub(super) fn retrieval(evaluation: &RetrievalEvaluation) -> String {
     let Recalls {
         image_at_1,
         image_at_5,
         image_at_10,
         image_retrieval_median_rank,
-        ..
-    } = evaluation.recalls;
-    lines.row(
-        "text to image",
-        &row(
-            [image_at_1, image_at_5, image_at_10],
-            image_retrieval_median_rank,
-        ),
-    );
-    let Recalls {
         text_at_1,
         text_at_5,
         text_at_10,
         text_retrieval_median_rank,
-        ..
     } = evaluation.recalls;
-    lines.row(
-        "image to text",
-        &row(
-            [text_at_1, text_at_5, text_at_10],
-            text_retrieval_median_rank,
-        ),
-    );
-    if evaluation.failed > 0 {
-        lines.figure(
-            "failed",
-            &format!("{} (not counted above)", evaluation.failed),
-        );
-    }
-    if !evaluation.truncate_sweep.is_empty() {
-        lines.heading(
+    let mut table = TextTable::new([NAME, SHARE, SHARE, SHARE, Column::RIGHT]);
+    table.text(&evaluation.protocol);
+    table.text("");
+    table.row(["", "R@1", "R@5", "R@10", "median rank"]);
+    table.row([
+        "  text to image",
+        &percent(image_at_1),
+        &percent(image_at_5),
+        &percent(image_at_10),
+        &image_retrieval_median_rank.to_string(),
+    ]);
+    table.row([
+        "  image to text",
+        &percent(text_at_1),
+        &percent(text_at_5),
+        &percent(text_at_10),
+        &text_retrieval_median_rank.to_string(),
+    ]);
+    let mut failed = TextTable::new([NAME, Column::LEFT]);
+    add_failed(&mut failed, evaluation.failed);
+    let steps = &evaluation.truncate_sweep;
+    let mut sweep = TextTable::new([NAME, SHARE, SHARE, Column::RIGHT.at_least(7)]);
+    if !steps.is_empty() {
+        sweep.text("");
+        sweep.row([
             "captions cut to",
-            "text to image R@1  image to text R@1      cut",
-        );
-        for step in &evaluation.truncate_sweep {
-            let numbers = format!(
-                "{:>17}  {:>17}  {:>7}",
-                percent(step.recalls.image_at_1),
-                percent(step.recalls.text_at_1),
-                step.cut
-            );
-            lines.row(&format!("{} tokens", step.tokens), &numbers);
-        }
+            "text to image R@1",
+            "image to text R@1",
+            "cut",
+        ]);
     }
-    lines.0
+    for step in steps {
+        sweep.row([
+            &format!("  {} tokens", step.tokens),
+            &percent(step.recalls.image_at_1),
+            &percent(step.recalls.text_at_1),
+            &step.cut.to_string(),
+        ]);
+    }
+    table.plain() + &failed.plain() + &sweep.plain()
 }
 
-/// Two columns of text.
-#[derive(Default)]
-struct Lines(String);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Lines {
-    fn row(&mut self, name: &str, value: &str) {
-        self.0 += &format!("  {}  {value}\n", padded(&printable(name), 28));
-    }
-
-    fn figure(&mut self, name: &str, value: &str) {
-        self.0 += &format!("{}  {value}\n", padded(name, 30));
-    }
-
-    fn heading(&mut self, name: &str, value: &str) {
-        self.0 += &format!("\n{}  {value}\n", padded(name, 30));
+    #[test]
+    fn small_p_values_keep_their_size() {
+        let cases = [(0.5, "0.500"), (0.001, "0.001"), (0.000_42, "4.2e-4")];
+        for (p, expected) in cases {
+            assert_eq!(p_value(p), expected);
+        }
     }
 }

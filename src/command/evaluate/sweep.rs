@@ -3,12 +3,11 @@
 use anyhow::Result;
 
 use crate::input::tokenizer::LongText;
-use crate::model::DualEncoder;
 use crate::output::evaluation::SweepRow;
 use crate::run::Console;
-use crate::run::labels::Texts;
+use crate::run::figures::figures;
+use crate::run::labelling::Labelling;
 use crate::run::texts::Fitter;
-use crate::run::variant::{Variant, figures};
 use crate::task::metric::Resampling;
 
 /// One length of a sweep.
@@ -17,8 +16,7 @@ pub(super) struct Step {
     pub(super) tokens: usize,
     /// The number of texts that were cut.
     pub(super) cut: usize,
-    pub(super) variant: Variant,
-    texts: Texts,
+    pub(super) variant: Labelling,
 }
 
 /// The lengths that the model can read, sorted and unique.
@@ -36,26 +34,21 @@ pub(super) fn lengths(wanted: &[u64], context_length: usize, console: &Console) 
 }
 
 /// Cuts the texts of `variant` to each of `lengths`.
-pub(super) fn steps(variant: &Variant, lengths: &[usize]) -> Result<Vec<Step>> {
+pub(super) fn steps(variant: &Labelling, lengths: &[usize]) -> Result<Vec<Step>> {
     let step = |&tokens: &usize| {
         let mut fitter = Fitter::silent(tokens, LongText::Truncate);
-        let variant = variant.again(format!("{tokens} tokens"));
-        let texts = variant.fit(&mut fitter)?;
+        let mut variant = variant.again(format!("{tokens} tokens"));
+        variant.fit(&mut fitter)?;
         Ok(Step {
             tokens,
             cut: fitter.long(),
             variant,
-            texts,
         })
     };
     lengths.iter().map(step).collect()
 }
 
 impl Step {
-    pub(super) fn encode(&mut self, model: &dyn DualEncoder, temperature: f32) -> Result<()> {
-        self.variant.encode(&self.texts, model, temperature)
-    }
-
     pub(super) fn row(&self, how: &Resampling) -> Result<SweepRow> {
         Ok(SweepRow {
             tokens: self.tokens,

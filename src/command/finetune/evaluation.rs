@@ -10,20 +10,19 @@ use super::flags::FinetuneArgs;
 use crate::checkpoint::Checkpoint;
 use crate::input::dataset;
 use crate::input::dataset::{CaptionOptions, Captioned, Labelled, LabelledOptions};
-use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::run::Console;
+use crate::run::engine::Engine;
 use crate::run::flags::{LabelArgs, LongTextArgs, NoneArgs};
 use crate::run::images::IMAGES;
-use crate::run::labels::Texts;
-use crate::run::pipeline::{Known, ModelSlot, Pipeline, Plan};
+use crate::run::labelling::{LabelSource, Labelling};
+use crate::run::pipeline::Known;
 use crate::run::recalls::{Kept, recalls};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
-use crate::run::variant::{Base, Choice, Variant};
 use crate::train::log::Figures;
 
 /// Images scored per matrix product.
@@ -32,12 +31,12 @@ const TOGETHER: usize = 128;
 /// The evaluation datasets.
 pub(super) struct Evaluations {
     sets: Vec<(String, Set)>,
-    plan: Plan,
+    engine: Engine,
 }
 
 enum Set {
     Captions(Captioned, Vec<Fitted>),
-    Labels(Labelled, Box<Variant>, Texts),
+    Labels(Labelled, Box<Labelling>),
 }
 
 /// An image, and its embedding or error.
@@ -45,7 +44,11 @@ type Embedded = (ImageName, Result<Known>);
 
 impl Evaluations {
     /// Reads all datasets and fits their texts, so that errors are found before training.
-    pub(super) fn open(args: &FinetuneArgs, session: &Session, console: &Console) -> Result<Self> {
+    pub(super) fn open(
+        args: &FinetuneArgs,
+        session: &Arc<Session>,
+        console: &Console,
+    ) -> Result<Self> {
         let labels = LabelArgs {
             delimiter: None,
             labels: Vec::new(),
@@ -64,9 +67,8 @@ impl Evaluations {
                 .with_context(|| format!("cannot evaluate on {}", path.display()))?;
             sets.push((path.display().to_string(), set));
         }
-        let mut plan = Plan::of(session);
-        plan.decode = args.decode.options();
-        Ok(Self { sets, plan })
+        let engine = Engine::new(session, args.decode.options());
+        Ok(Self { sets, engine })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -74,18 +76,13 @@ impl Evaluations {
     }
 
     /// The figures of each dataset; `None` if a signal asked to stop meanwhile.
-    pub(super) fn run(
-        &self,
-        checkpoint: &Checkpoint,
-        session: &Session,
-        stop: &Stop,
-    ) -> Result<Option<Vec<Figures>>> {
-        let clip = model::load(checkpoint, &session.placement.compute)?;
+    pub(super) fn run(&self, checkpoint: &Checkpoint, stop: &Stop) -> Result<Option<Vec<Figures>>> {
+        let clip = model::load(checkpoint, &self.engine.session.placement.compute)?;
         let clip: Arc<dyn DualEncoder> = Arc::new(clip);
         let mut all = Vec::new();
         for (name, set) in &self.sets {
             let found = set
-                .figures(&self.plan, &clip, stop)
+                .figures(&self.engine, &clip, stop)
                 .with_context(|| format!("cannot evaluate on {name}"));
             if stop.signal().is_some() {
                 return Ok(None);
@@ -119,49 +116,31 @@ fn open(path: &Path, labels: &LabelArgs, context_length: usize, console: &Consol
         Err(error) => bail!("it has neither captions ({no_captions:#}) nor labels ({error:#})"),
     };
     console.remarks(&labelled.remarks);
-    let none = NoneArgs {
-        none_label: None,
-        background: Vec::new(),
-        background_file: None,
-    };
-    let choice = Choice {
+    let source = LabelSource {
         dataset: path,
         labels,
-        none: &none,
+        none: &NoneArgs::default(),
         class_map: None,
     };
-    let variant = Base::new(choice, &labelled.classes, console)?.labels()?;
-    let texts = variant.fit(&mut fitter)?;
-    Ok(Set::Labels(labelled, Box::new(variant), texts))
+    let mut labelling = source.labelling(&labelled.classes, console)?;
+    labelling.fit(&mut fitter)?;
+    Ok(Set::Labels(labelled, Box::new(labelling)))
 }
 
 impl Set {
     /// The number of images evaluated and failed, and the figures.
     fn figures(
         &self,
-        plan: &Plan,
+        engine: &Engine,
         clip: &Arc<dyn DualEncoder>,
         stop: &Stop,
     ) -> Result<(usize, usize, BTreeMap<String, f64>)> {
-        let sources: Vec<Result<ImageSource, PathError>> = match self {
-            Self::Captions(captions, _) => {
-                let paths = captions.images.iter().cloned();
-                paths.map(|path| Ok(ImageSource::Path(path))).collect()
-            }
-            Self::Labels(labelled, ..) => {
-                let samples = labelled.samples.iter();
-                samples.map(dataset::Sample::image_source).collect()
-            }
+        let sources = match self {
+            Self::Captions(captions, _) => captions.sources(),
+            Self::Labels(labelled, _) => labelled.sources(),
         };
-        let slot = ModelSlot::default();
-        let mut pipeline = Pipeline::start(
-            sources.into_iter(),
-            plan.clone(),
-            slot.clone(),
-            stop.clone(),
-        );
-        let _ = slot.set(clip.clone());
-        let embedded: Vec<Embedded> = std::iter::from_fn(|| pipeline.next())
+        let embedded: Vec<Embedded> = engine
+            .encode(sources.into_iter(), clip, stop)
             .map(|encoded| (encoded.image, encoded.outcome))
             .collect();
         let failed = embedded
@@ -174,8 +153,8 @@ impl Set {
                 let found = recalls(&kept.retrieve(clip.as_ref(), texts, stop)?);
                 serde_json::from_value(serde_json::to_value(found)?)?
             }
-            Self::Labels(labelled, variant, texts) => {
-                accuracy(labelled, variant, texts, (clip.as_ref(), &embedded))?
+            Self::Labels(labelled, labelling) => {
+                accuracy(labelled, labelling, clip.as_ref(), &embedded)?
             }
         };
         Ok((embedded.len() - failed, failed, figures))
@@ -184,12 +163,12 @@ impl Set {
 
 fn accuracy(
     labelled: &Labelled,
-    variant: &Variant,
-    texts: &Texts,
-    (clip, embedded): (&dyn DualEncoder, &[Embedded]),
+    labelling: &Labelling,
+    clip: &dyn DualEncoder,
+    embedded: &[Embedded],
 ) -> Result<BTreeMap<String, f64>> {
-    let mut variant = variant.again(variant.name.clone());
-    variant.encode(texts, clip, 1.0)?;
+    let mut labelling = labelling.again(labelling.name.clone());
+    labelling.encode(clip, 1.0)?;
     let with_class = embedded.iter().zip(&labelled.samples);
     let known: Vec<(&Known, usize)> = with_class
         .filter_map(|((_, outcome), sample)| Some((outcome.as_ref().ok()?, sample.class)))
@@ -200,9 +179,9 @@ fn accuracy(
             .flat_map(|(known, _)| known.embedding.clone())
             .collect();
         let classes: Vec<usize> = part.iter().map(|(_, class)| *class).collect();
-        variant.count(&embeddings, &classes)?;
+        labelling.count(&embeddings, &classes)?;
     }
-    let tally = &variant.tally;
+    let tally = &labelling.tally;
     let figures = [
         ("acc1", tally.acc1()),
         ("acc5", tally.acc5()),

@@ -6,8 +6,10 @@ use clap::{Args, ValueEnum};
 
 use super::{DETAILS, NOTES};
 use crate::model::device::DeviceChoice;
+use crate::output::Format;
 use crate::run::flags;
-use crate::run::flags::{DecodeArgs, LayoutName, StatedArgs};
+use crate::run::flags::{DecodeArgs, LayoutName, SUMMARY, StatedArgs, formats};
+use crate::train::{Shape, Target};
 
 /// The arguments of `longclip finetune`.
 #[derive(Debug, Args)]
@@ -64,8 +66,8 @@ pub(super) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
     /// Output format of the summary [default: table on a terminal, else json]
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub(super) format: Option<ResultFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    pub(super) format: Option<Format>,
 }
 
 /// The formats of the trained model.
@@ -94,15 +96,6 @@ impl ModelLayout {
             Self::Longclip => LayoutName::Longclip,
         }
     }
-}
-
-/// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ResultFormat {
-    /// A few lines of text
-    Table,
-    /// One JSON object
-    Json,
 }
 
 /// The base model, and its device.
@@ -207,7 +200,7 @@ pub(super) struct ScopeArgs {
     pub(super) lora_alpha: Option<f64>,
     /// LoRA targets, in every block of both towers [default: q,v]
     #[arg(long, value_enum, value_name = "NAME,…", value_delimiter = ',')]
-    pub(super) lora_targets: Vec<LoraTarget>,
+    pub(super) lora_targets: Vec<Target>,
     /// Freeze this many leading text positions [default: 20 if stretched]
     #[arg(long, value_name = "ROWS")]
     pub(super) freeze_positions: Option<usize>,
@@ -226,23 +219,6 @@ pub(super) enum Train {
     Lora,
     /// The two projections and the logit scale
     Head,
-}
-
-/// A matrix of a block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum LoraTarget {
-    /// Queries
-    Q,
-    /// Keys
-    K,
-    /// Values
-    V,
-    /// The attention's output
-    Out,
-    /// The MLP's first matrix
-    Fc1,
-    /// The MLP's second matrix
-    Fc2,
 }
 
 /// The loss.
@@ -302,21 +278,10 @@ pub(super) struct OptimizerArgs {
     pub(super) warm_up: Option<usize>,
     /// Learning rate schedule after the warm-up
     #[arg(long, value_enum, value_name = "SHAPE", default_value = "cosine")]
-    pub(super) schedule: Schedule,
+    pub(super) schedule: Shape,
     /// Clip the global gradient norm to X
     #[arg(long, value_name = "X", value_parser = positive)]
     pub(super) clip_norm: Option<f64>,
-}
-
-/// The schedule of the learning rate after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Schedule {
-    /// Cosine decay to 0
-    Cosine,
-    /// No decay
-    Constant,
-    /// Linear decay to 0
-    Linear,
 }
 
 /// The number of steps, and the sizes of batches.

@@ -1,7 +1,7 @@
 //! `longclip finetune`: fine-tunes a model on images with captions.
 //!
 //! The whole dataset is validated first, then the run's folder is locked; only then is anything
-//! computed. The steps themselves are in `task::fine_tune`.
+//! computed. The steps themselves are in [`crate::train`].
 
 mod data;
 mod evaluation;
@@ -9,7 +9,6 @@ mod flags;
 mod loader;
 mod memory;
 mod page;
-mod progress;
 mod recipe;
 mod result;
 mod run_folder;
@@ -123,8 +122,9 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         Compute::Kernel(_) => memory::Device::Cpu,
         Compute::Candle(..) => memory::Device::Gpu,
     };
-    let found = (device, folder.micro_batch());
-    let recipe = Arc::new(Recipe::new(args, architecture, pairs.pairs.len(), found)?);
+    let earlier = folder.micro_batch();
+    let recipe = Recipe::new(args, architecture, pairs.pairs.len(), device, earlier)?;
+    let recipe = Arc::new(recipe);
     report_settings(&recipe, console);
     let record = record(args, &session, &pairs, &recipe)?;
     folder.check_same(&record)?;
@@ -149,7 +149,7 @@ pub fn run(args: &FinetuneArgs, console: &Console) -> Result<Outcome> {
         recipe: recipe.clone(),
         folder: &folder,
         evaluations,
-        page: Page::new(report, &session, &record, (&pairs.kind, recipe.total))?,
+        page: Page::new(report, &session, &record, &pairs.kind, recipe.total)?,
         stop: Stop::default(),
     };
     let mut training = Training::open(parts, trainer, log)?;
@@ -184,7 +184,7 @@ fn check_report(report: &Path, out: &Path) -> Result<()> {
 }
 
 /// Opens the model. It trains in f32 on a CPU, and in bf16 with f32 weights on a GPU.
-fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
+fn open(args: &FinetuneArgs, console: &Console) -> Result<Arc<Session>> {
     let flags = &args.model;
     let model = ModelArgs {
         model: flags.model.clone(),
@@ -194,7 +194,7 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
         threads: flags.threads,
         batch_size: None,
     };
-    let mut session = Session::open(&model, console)?;
+    let mut session = Session::open_own(&model, console)?;
     match (&session.placement.compute, flags.precision) {
         (Compute::Kernel(_), TrainPrecision::Bf16) => bail!(
             "training on a CPU is f32 only; drop --precision bf16 (the trained model can still run \
@@ -209,7 +209,7 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Session> {
     if flags.stretch {
         stretch(&mut session, console)?;
     }
-    Ok(session)
+    Ok(Arc::new(session))
 }
 
 /// Stretches the positions like `longclip stretch`, with Long-CLIP's parameters.

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::progress::duration;
 use super::result::figure_name;
 use super::run_folder::Record;
+use super::training::duration;
 use crate::output;
 use crate::output::report::{
-    Axis, Chart, Figure, Head, Kind, Point, ReportWriter, Scale, Series, Summary, Value,
+    Axis, Chart, PageHead, PageKind, PageSummary, Point, ReportWriter, Scale, Series,
 };
 use crate::run::report;
-use crate::run::report::count;
+use crate::run::report::{count, number};
 use crate::run::session::Session;
 use crate::train::log::{Log, Step};
 
@@ -23,7 +23,7 @@ const POINTS: usize = 400;
 /// The page of a run: what is known before the first step.
 pub(super) struct Page {
     path: PathBuf,
-    head: Head,
+    head: PageHead,
     pairs: usize,
     /// The total number of steps.
     total: usize,
@@ -35,27 +35,27 @@ impl Page {
         path: PathBuf,
         session: &Session,
         record: &Record,
-        (data, total): (&str, usize),
+        data: &str,
+        total: usize,
     ) -> Result<Self> {
-        let mut facts = report::model_facts(session)?;
-        let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));
-        add("Data", format!("{}: {data}", record.data));
-        add("Data SHA-256", record.data_sha256.clone());
         let settings = record.settings.iter().map(|(name, value)| {
             let value = value.as_str().map_or(value.to_string(), str::to_owned);
             format!("{name} {value}")
         });
-        add("Settings", settings.collect::<Vec<_>>().join(", "));
-        report::push_arguments(&mut facts);
+        let facts = vec![
+            ("Data", format!("{}: {data}", record.data)),
+            ("Data SHA-256", record.data_sha256.clone()),
+            ("Settings", settings.collect::<Vec<_>>().join(", ")),
+        ];
         Ok(Self {
             path,
-            head: Head {
-                kind: Kind::Training,
+            head: PageHead {
+                kind: PageKind::Training,
                 title: report::title(record.data.as_ref()),
                 lead: format!("{} fine-tuned on {} pairs", record.model, record.pairs),
                 labels: Vec::new(),
                 score: output::Score::Cosine,
-                facts,
+                facts: report::run_facts(session, facts)?,
             },
             pairs: record.pairs,
             total,
@@ -78,11 +78,6 @@ impl Page {
             count(&name, steps.len() as u64),
             count("Pairs", self.pairs as u64),
         ];
-        let number = |name: &str, value: f64| Figure {
-            name: name.to_owned(),
-            value: Value::Number(value),
-            interval: None,
-        };
         if let Some(losses) = log.losses() {
             let of = |which: &str| match losses.steps {
                 1 => format!("Loss, {which} step"),
@@ -98,19 +93,12 @@ impl Page {
         charts.extend(evaluations(log));
         let mut head = self.head.clone();
         head.facts.push(("Time".to_owned(), duration(seconds)));
-        ReportWriter::create(&self.path, &head)?.finish(&Summary {
+        ReportWriter::create(&self.path, &head)?.finish(&PageSummary {
             figures,
             charts,
             notes: self.notes.clone(),
-            ..Summary::default()
+            ..PageSummary::default()
         })
-    }
-}
-
-fn axis(title: &str, scale: Scale) -> Axis {
-    Axis {
-        title: title.to_owned(),
-        scale,
     }
 }
 
@@ -119,17 +107,11 @@ fn curve(name: &str, steps: &[Step], value: impl Fn(&Step) -> Option<f64>) -> Op
     let together = steps.len().div_ceil(POINTS).max(1);
     let points = steps.chunks(together).filter_map(|part| {
         let values: Vec<f64> = part.iter().filter_map(&value).collect();
-        (!values.is_empty()).then(|| Point {
-            x: part[part.len() - 1].step as f64,
-            y: values.iter().sum::<f64>() / values.len() as f64,
-            interval: None,
-        })
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        (!values.is_empty()).then(|| Point::new(part[part.len() - 1].step as f64, mean))
     });
     let points: Vec<Point> = points.collect();
-    (!points.is_empty()).then(|| Series {
-        name: name.to_owned(),
-        points,
-    })
+    (!points.is_empty()).then(|| Series::new(name, points))
 }
 
 fn loss(steps: &[Step]) -> Chart {
@@ -146,8 +128,8 @@ fn loss(steps: &[Step]) -> Chart {
             1 => "Loss per step, which varies between batches.".to_owned(),
             n => format!("Each point is the mean of {n} steps."),
         },
-        x: axis("Step", Scale::Linear),
-        y: axis("Loss", Scale::Linear),
+        x: Axis::new("Step", Scale::Linear),
+        y: Axis::new("Loss", Scale::Linear),
         series: [all, long, short].into_iter().flatten().collect(),
     }
 }
@@ -160,8 +142,8 @@ fn rate(steps: &[Step]) -> Chart {
     Chart {
         title: "Learning rate".to_owned(),
         caption: format!("In units of 1e{power}."),
-        x: axis("Step", Scale::Linear),
-        y: axis(&format!("Rate, 1e{power}"), Scale::Linear),
+        x: Axis::new("Step", Scale::Linear),
+        y: Axis::new(&format!("Rate, 1e{power}"), Scale::Linear),
         series: curve("rate", steps, |step| Some(step.rate / unit))
             .into_iter()
             .collect(),
@@ -180,25 +162,18 @@ fn evaluations(log: &Log) -> Vec<Chart> {
                 .filter(|(name, _)| !name.ends_with("rank"));
             for (name, value) in shares {
                 let points = all.entry(&one.data).or_default().entry(name).or_default();
-                points.push(Point {
-                    x: evaluation.step as f64,
-                    y: *value,
-                    interval: None,
-                });
+                points.push(Point::new(evaluation.step as f64, *value));
             }
         }
     }
     let chart = |(data, curves): (&str, BTreeMap<&str, Vec<Point>>)| Chart {
         title: format!("Evaluation on {data}"),
         caption: "Before the first step and after each epoch.".to_owned(),
-        x: axis("Step", Scale::Linear),
-        y: axis("Share", Scale::Percent),
+        x: Axis::new("Step", Scale::Linear),
+        y: Axis::new("Share", Scale::Percent),
         series: curves
             .into_iter()
-            .map(|(name, points)| Series {
-                name: figure_name(name),
-                points,
-            })
+            .map(|(name, points)| Series::new(&figure_name(name), points))
             .collect(),
     };
     all.into_iter().map(chart).collect()

@@ -1,16 +1,16 @@
 //! Derives all training settings from flags and sizes, and checks them against each other.
 
 use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use super::flags::{FinetuneArgs, LongCaptions, LoraTarget, Loss, Schedule, Train, Variation};
+use super::flags::{FinetuneArgs, LongCaptions, Loss, Train, Variation};
 use super::memory;
 use crate::checkpoint::architecture::Architecture;
 use crate::checkpoint::positions::{CLIP_ROWS, KEPT};
-use crate::input::dataset::pairs::Order;
-use crate::train as task;
+use crate::input::dataset::pairs::Batching;
 use crate::train::augment::Augment;
-use crate::train::{Lora, Objective, Optimizer, Scope, Settings, Shape, Short, Target};
+use crate::train::{Lora, Objective, Optimizer, Schedule, Scope, Settings, Short, Target};
 
 /// Long-CLIP's learning rate.
 const RATE: f64 = 1e-6;
@@ -24,7 +24,7 @@ const PCM_RANK: usize = 32;
 /// Everything that the result depends on, apart from model and data.
 pub(super) struct Recipe {
     pub(super) settings: Settings,
-    pub(super) order: Order,
+    pub(super) order: Batching,
     pub(super) augment: Augment,
     /// The total number of steps.
     pub(super) total: usize,
@@ -40,11 +40,12 @@ impl Recipe {
         args: &FinetuneArgs,
         architecture: &Architecture,
         pairs: usize,
-        (device, earlier): (memory::Device, Option<usize>),
+        device: memory::Device,
+        earlier: Option<usize>,
     ) -> Result<Self> {
         let batch = args.steps.batch_size as usize;
         check_batch(args, architecture, pairs)?;
-        let order = Order {
+        let order = Batching {
             pairs,
             batch,
             least: match args.pairs.keep_last {
@@ -66,14 +67,10 @@ impl Recipe {
                 scope: scope(args)?,
                 objective: objective(args),
                 optimizer: optimizer(args)?,
-                schedule: task::Schedule {
+                schedule: Schedule {
                     warm_up: args.optimizer.warm_up.unwrap_or(WARM_UP.min(total / 10)),
                     total,
-                    shape: match args.optimizer.schedule {
-                        Schedule::Cosine => Shape::Cosine,
-                        Schedule::Constant => Shape::Constant,
-                        Schedule::Linear => Shape::Linear,
-                    },
+                    shape: args.optimizer.schedule,
                 },
                 clip_norm: args.optimizer.clip_norm,
                 most_logit_scale: args.loss.max_logit_scale.0,
@@ -116,8 +113,10 @@ impl Recipe {
         if let Scope::Lora(lora) = &settings.scope {
             add("lora-rank", json!(lora.rank));
             add("lora-alpha", json!(lora.alpha));
-            let targets = lora_targets(args).into_iter().map(name);
-            add("lora-targets", targets.collect());
+            add(
+                "lora-targets",
+                lora.targets.iter().copied().map(name).collect(),
+            );
         }
         add("loss", name(args.loss.loss));
         if let Short::Principal { rank } = objective.short {
@@ -133,7 +132,7 @@ impl Recipe {
         add("betas", json!(optimizer.betas));
         add("epsilon", json!(optimizer.epsilon));
         add("warm-up", json!(schedule.warm_up));
-        add("schedule", name(args.optimizer.schedule));
+        add("schedule", name(schedule.shape));
         add("clip-norm", json!(settings.clip_norm));
         if args.steps.steps.is_none() {
             add("epochs", json!(args.steps.epochs));
@@ -160,7 +159,7 @@ impl Recipe {
 }
 
 /// A value as the user types it.
-fn name(value: impl clap::ValueEnum) -> Value {
+fn name(value: impl ValueEnum) -> Value {
     let value = value.to_possible_value();
     json!(value.map(|value| value.get_name().to_owned()))
 }
@@ -234,31 +233,23 @@ fn scope(args: &FinetuneArgs) -> Result<Scope> {
         Train::Head => Scope::Head,
         Train::Lora => {
             let rank = flags.lora_rank.map_or(LORA_RANK, |rank| rank as usize);
-            let targets = lora_targets(args).into_iter().map(|target| match target {
-                LoraTarget::Q => Target::Query,
-                LoraTarget::K => Target::Key,
-                LoraTarget::V => Target::Value,
-                LoraTarget::Out => Target::Out,
-                LoraTarget::Fc1 => Target::Fc1,
-                LoraTarget::Fc2 => Target::Fc2,
-            });
             Scope::Lora(Lora {
                 rank,
                 alpha: flags.lora_alpha.unwrap_or(2.0 * rank as f64),
-                targets: targets.collect(),
+                targets: lora_targets(&flags.lora_targets),
             })
         }
     })
 }
 
-/// Unique targets, in the order of the block.
-fn lora_targets(args: &FinetuneArgs) -> Vec<LoraTarget> {
-    let wanted = match &args.scope.lora_targets[..] {
-        [] => &[LoraTarget::Q, LoraTarget::V][..],
+/// Unique targets, in the order of the block; by default queries and values.
+fn lora_targets(wanted: &[Target]) -> Vec<Target> {
+    let wanted = match wanted {
+        [] => &[Target::Query, Target::Value],
         wanted => wanted,
     };
-    let all = <LoraTarget as clap::ValueEnum>::value_variants().iter();
-    all.filter(|one| wanted.contains(one)).copied().collect()
+    let all = Target::value_variants().iter().copied();
+    all.filter(|one| wanted.contains(one)).collect()
 }
 
 fn objective(args: &FinetuneArgs) -> Objective {

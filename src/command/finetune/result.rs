@@ -1,19 +1,20 @@
 //! The end of a run: the model's files, and the summary on stdout.
 
 use std::fs;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::flags::{FinetuneArgs, ModelLayout, ResultFormat};
-use super::progress::duration;
-use super::training::Training;
+use super::flags::{FinetuneArgs, ModelLayout};
+use super::training::{Training, duration};
 use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
 use crate::file::atomic::AtomicFile;
+use crate::output::Format;
+use crate::output::table::TextTable;
 use crate::run::Console;
-use crate::run::results::to_stdout;
+use crate::run::results::{Destination, to_stdout};
 use crate::train::Scope;
 use crate::train::log::{Evaluation, Figures, Losses};
 
@@ -132,11 +133,9 @@ fn write_text(path: &Path, text: &str) -> Result<()> {
 /// Prints the summary.
 pub(super) fn print(training: &Training, files: &[PathBuf], console: &Console) -> Result<()> {
     let value = value(training, files);
-    let format = training.parts.args.output.format;
-    let to_terminal = std::io::stdout().is_terminal();
-    let text = match format {
-        Some(ResultFormat::Table) => table(training, files),
-        None if to_terminal => table(training, files),
+    let flag = training.parts.args.output.format;
+    let text = match Destination::stdout().usual(flag, Format::Json) {
+        Format::Table => table(training, files),
         _ => value.to_string() + "\n",
     };
     console.around(|| to_stdout(&text))
@@ -167,8 +166,8 @@ fn value(training: &Training, files: &[PathBuf]) -> Value {
 }
 
 fn table(training: &Training, files: &[PathBuf]) -> String {
-    let mut lines = Vec::new();
-    let mut add = |name: &str, value: String| lines.push(format!("{name:<12}{value}\n"));
+    let mut lines = TextTable::of_facts();
+    let mut add = |name: &str, value: String| lines.fact(name, &value);
     let epochs = training.log.steps().last().map_or(0, |step| step.epoch);
     add(
         "steps",
@@ -225,7 +224,7 @@ fn table(training: &Training, files: &[PathBuf]) -> String {
         );
         add("use it", text);
     }
-    lines.concat()
+    lines.plain()
 }
 
 /// One dataset's figures after a step, as text.

@@ -1,17 +1,18 @@
 //! `longclip models list`: lists named models, and those on this machine.
 
-use std::fmt::Write as _;
-
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::{ReportFormat, print, size};
+use super::size;
 use crate::checkpoint::hub::{Repository, Stored};
 use crate::checkpoint::source::{ALIASES, Alias, Presence};
 use crate::checkpoint::{hub, source, tiny};
-use crate::output::text::printable;
+use crate::output::Format;
+use crate::output::table::{Column, TextTable};
 use crate::run::Outcome;
+use crate::run::flags::{SUMMARY, formats};
+use crate::run::results::print_report;
 
 const NOTES: &str = "\
 Examples:
@@ -29,13 +30,13 @@ Exit status: 0 success, 2 the cache cannot be read.";
 #[command(after_help = NOTES)]
 pub(super) struct ListArgs {
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<ReportFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    format: Option<Format>,
 }
 
 /// One model. The field names are stable, since scripts read them.
 #[derive(Debug, Default, Serialize)]
-struct Row {
+struct ListedModel {
     /// The value for `--model`.
     name: String,
     repository: Option<String>,
@@ -60,17 +61,13 @@ pub(super) fn run(args: &ListArgs, settings: &hub::Settings) -> Result<Outcome> 
     rows.extend(ALIASES.iter().map(|alias| named(alias, settings)));
     let found = source::found_in_cache(settings);
     rows.extend(found.into_iter().map(|name| other(name, settings)));
-    let text = match ReportFormat::chosen(args.format) {
-        ReportFormat::Table => table(&rows),
-        ReportFormat::Json => serde_json::to_string_pretty(&rows)? + "\n",
-    };
-    print(text.as_bytes())?;
+    print_report(&rows, args.format, |rows| table(rows))?;
     Ok(Outcome::Answered)
 }
 
-fn built_in() -> Result<Row> {
+fn built_in() -> Result<ListedModel> {
     let architecture = tiny::architecture()?;
-    Ok(Row {
+    Ok(ListedModel {
         name: "tiny".to_owned(),
         bytes: Some(0),
         licence: Some("MIT"),
@@ -78,12 +75,12 @@ fn built_in() -> Result<Row> {
         context_length: Some(architecture.context_length),
         good_for: Some(tiny::GOOD_FOR),
         cached: "built in",
-        ..Row::default()
+        ..ListedModel::default()
     })
 }
 
-fn named(alias: &Alias, settings: &hub::Settings) -> Row {
-    let row = Row {
+fn named(alias: &Alias, settings: &hub::Settings) -> ListedModel {
+    let row = ListedModel {
         name: alias.name.to_owned(),
         file: alias.file.map(str::to_owned),
         bytes: Some(alias.bytes),
@@ -91,21 +88,21 @@ fn named(alias: &Alias, settings: &hub::Settings) -> Row {
         architecture: Some(alias.architecture.to_owned()),
         context_length: Some(alias.context_length),
         good_for: Some(alias.good_for),
-        ..Row::default()
+        ..ListedModel::default()
     };
     row.located(alias.repository, settings)
 }
 
-fn other(name: String, settings: &hub::Settings) -> Row {
+fn other(name: String, settings: &hub::Settings) -> ListedModel {
     let repository = name.split('@').next().unwrap_or(&name).to_owned();
-    let row = Row {
+    let row = ListedModel {
         name,
-        ..Row::default()
+        ..ListedModel::default()
     };
     row.located(&repository, settings)
 }
 
-impl Row {
+impl ListedModel {
     /// Adds what the cache has of it.
     fn located(mut self, repository: &str, settings: &hub::Settings) -> Self {
         self.repository = Some(repository.to_owned());
@@ -139,17 +136,21 @@ impl Row {
         }
     }
 
-    fn cells(&self) -> [String; 5] {
+    /// Adds its row, with details below it.
+    fn add_to(&self, table: &mut TextTable<5>) {
         let context = self.context_length.map(|length| length.to_string());
         let known = self.architecture.is_some();
         let licence = if known { "not stated" } else { "-" };
-        [
-            self.name.clone(),
-            self.cached.to_owned(),
-            self.size(),
-            context.unwrap_or_else(|| "-".to_owned()),
-            self.licence.unwrap_or(licence).to_owned(),
-        ]
+        table.row([
+            &self.name,
+            self.cached,
+            &self.size(),
+            context.as_deref().unwrap_or("-"),
+            self.licence.unwrap_or(licence),
+        ]);
+        for detail in self.details() {
+            table.text(&format!("  {detail}"));
+        }
     }
 
     /// Further lines below the row.
@@ -171,31 +172,14 @@ fn shown(path: &std::path::Path) -> String {
     path.display().to_string()
 }
 
-const HEADER: [&str; 5] = ["NAME", "CACHED", "SIZE", "CONTEXT", "LICENCE"];
-
 /// One row per model, with details below it.
-fn table(rows: &[Row]) -> String {
-    let header = HEADER.map(str::to_owned);
-    let all: Vec<[String; 5]> = std::iter::once(header)
-        .chain(rows.iter().map(Row::cells))
-        .collect();
-    let widths: [usize; 5] =
-        std::array::from_fn(|column| all.iter().map(|row| row[column].len()).max().unwrap_or(0));
-    let mut text = String::new();
-    for (index, cells) in all.iter().enumerate() {
-        let columns = cells.iter().zip(widths);
-        let line: String = columns
-            .map(|(cell, width)| format!("{:width$}  ", printable(cell)))
-            .collect();
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "{}", line.trim_end());
-        if let Some(row) = index.checked_sub(1).and_then(|index| rows.get(index)) {
-            for detail in row.details() {
-                let _ = writeln!(text, "  {}", printable(&detail));
-            }
-        }
+fn table(models: &[ListedModel]) -> String {
+    let mut table = TextTable::new([Column::LEFT; 5]);
+    table.row(["NAME", "CACHED", "SIZE", "CONTEXT", "LICENCE"]);
+    for model in models {
+        model.add_to(&mut table);
     }
-    text
+    table.plain()
 }
 
 #[cfg(test)]
@@ -208,13 +192,13 @@ mod tests {
         let rows = [
             built_in().unwrap(),
             named(&ALIASES[0], &settings),
-            Row {
+            ListedModel {
                 name: "a/b".to_owned(),
                 repository: Some("a/b".to_owned()),
                 cached: "complete",
                 cached_bytes: 12_345_678,
                 paths: vec!["/x/y\n.pt".to_owned()],
-                ..Row::default()
+                ..ListedModel::default()
             },
         ];
         let architecture = tiny::architecture().unwrap().image.describe();

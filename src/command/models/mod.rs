@@ -5,13 +5,13 @@ mod pull;
 mod rm;
 mod verify;
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 
 use crate::checkpoint::hub;
+use crate::run::results::print;
 use crate::run::{Console, Outcome};
 
 /// What only `--help` and the manual page say.
@@ -100,27 +100,6 @@ enum ModelsCommand {
     Verify(verify::VerifyArgs),
 }
 
-/// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ReportFormat {
-    /// Aligned columns
-    Table,
-    /// One JSON array
-    Json,
-}
-
-impl ReportFormat {
-    /// The format given, else a table on a terminal and JSON elsewhere.
-    fn chosen(typed: Option<Self>) -> Self {
-        let by_destination = if std::io::stdout().is_terminal() {
-            Self::Table
-        } else {
-            Self::Json
-        };
-        typed.unwrap_or(by_destination)
-    }
-}
-
 /// Runs a subcommand.
 ///
 /// # Errors
@@ -187,14 +166,6 @@ fn each(
         tally.add(name, printed.map(drop), console);
     }
     Ok(tally.outcome())
-}
-
-/// Writes results to stdout and flushes.
-fn print(bytes: &[u8]) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()?;
-    Ok(())
 }
 
 /// Paths, one per line, byte for byte.

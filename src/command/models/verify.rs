@@ -1,16 +1,19 @@
 //! `longclip models verify`: checks downloaded files against the hub's hashes.
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::{ReportFormat, Tally, print, size, typed};
+use super::{Tally, size, typed};
 use crate::checkpoint::hub::{Condition, Stored};
 use crate::checkpoint::source::{ALIASES, Presence, Reference};
 use crate::checkpoint::{hub, source};
-use crate::output::text::printable;
+use crate::output::Format;
+use crate::output::table::{Column, TextTable};
+use crate::run::flags::{SUMMARY, formats};
+use crate::run::results::print_report;
 use crate::run::{Console, Outcome};
 
 const NOTES: &str = "\
@@ -33,8 +36,8 @@ pub(super) struct VerifyArgs {
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<ReportFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    format: Option<Format>,
 }
 
 /// One model. The field names are stable, since scripts read them.
@@ -85,11 +88,8 @@ pub(super) fn run(
             Err(error) => tally.add(name, Err(error), console),
         }
     }
-    let text = match ReportFormat::chosen(args.format) {
-        ReportFormat::Table => reports.iter().map(Report::table).collect(),
-        ReportFormat::Json => serde_json::to_string_pretty(&reports)? + "\n",
-    };
-    print(text.as_bytes())?;
+    let tables = |reports: &Vec<Report>| reports.iter().map(Report::table).collect();
+    print_report(&reports, args.format, tables)?;
     let mut damaged = false;
     for report in &reports {
         damaged |= report.advise(console);
@@ -143,12 +143,15 @@ fn verify(name: &str, settings: &hub::Settings, console: &Console) -> Result<Rep
         name: name.to_owned(),
         repository: stored.id().to_owned(),
         complete: matches!(presence, Presence::Cached { complete: true, .. }),
-        files: files.into_iter().map(FileReport::new).collect(),
+        files: files
+            .into_iter()
+            .map(|(file, condition)| FileReport::new(file, condition))
+            .collect(),
     })
 }
 
 impl FileReport {
-    fn new((file, condition): (hub::StoredFile, Condition)) -> Self {
+    fn new(file: hub::StoredFile, condition: Condition) -> Self {
         let (status, bytes, detail) = match condition {
             Condition::Whole { bytes } => ("ok", Some(bytes), None),
             Condition::Damaged(why) => ("damaged", None, Some(why)),
@@ -167,32 +170,28 @@ impl FileReport {
 
 impl Report {
     fn table(&self) -> String {
-        let mut text = format!("{} ({})\n", self.name, self.repository);
-        let several = self
-            .files
-            .iter()
-            .any(|file| file.commit != self.files[0].commit);
+        let mut table = TextTable::new([Column::LEFT.at_least("  damaged".len()), Column::LEFT]);
+        table.text(&format!("{} ({})", self.name, self.repository));
+        let commits: BTreeSet<&str> = self.files.iter().map(|file| &*file.commit).collect();
         for file in &self.files {
             let detail = match (&file.detail, file.bytes) {
-                (Some(why), _) => format!(": {}", printable(why)),
-                (None, bytes) => bytes.map_or(String::new(), |bytes| format!(", {}", size(bytes))),
+                (Some(why), _) => format!(": {why}"),
+                (None, Some(bytes)) => format!(", {}", size(bytes)),
+                (None, None) => String::new(),
             };
-            let commit = match several {
-                true => format!("{} ", &file.commit[..8]),
-                false => String::new(),
+            let commit = match commits.len() {
+                1 => String::new(),
+                _ => format!("{} ", &file.commit[..8]),
             };
-            // Writing to a string does not fail.
-            let _ = writeln!(
-                text,
-                "  {:7}  {commit}{}{detail}",
-                file.status,
-                printable(&file.file)
-            );
+            table.row([
+                &format!("  {}", file.status),
+                &format!("{commit}{}{detail}", file.file),
+            ]);
         }
         if self.files.is_empty() {
-            text.push_str("  no complete file\n");
+            table.text("  no complete file");
         }
-        text
+        table.plain()
     }
 
     /// Prints advice about the model; returns whether one of its files is damaged.

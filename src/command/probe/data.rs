@@ -1,4 +1,4 @@
-//! The images and classes of `DATA`, `--test` and `--val`.
+//! The images and classes of `DATA`, `--test` and `--val`, with the lists of `--labels-from`.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,10 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::DataArgs;
 use super::embedded::Embedded;
-use super::labels_from::Labels;
-use crate::embedding::split_array;
 use crate::input::dataset;
-use crate::input::dataset::{LabelledOptions, clean};
+use crate::input::dataset::{LabelledOptions, Split, clean};
+use crate::input::paths::split_name;
 use crate::run::Console;
 use crate::run::images::IMAGES;
 
@@ -57,8 +56,8 @@ struct Named {
 impl Data {
     /// Opens all files; images are read later.
     pub(super) fn open(args: &DataArgs, console: &Console) -> Result<Self> {
-        let labels = Labels::read(&args.labels_from)?;
-        let train = open(&args.data, "train", (&labels, None), console)?;
+        let labels = ListedLabels::read(&args.labels_from)?;
+        let train = open(&args.data, "train", &labels, None, console)?;
         dataset::check_single_labels(&train.names)?;
         ensure!(
             train.names.len() > 1,
@@ -69,7 +68,7 @@ impl Data {
         let other = |path: &Option<PathBuf>, split| {
             let part = |path: &PathBuf| -> Result<Part> {
                 let known = Some(train.names.as_slice());
-                let named = open(path, split, (&labels, known), console)?;
+                let named = open(path, split, &labels, known, console)?;
                 matched(path, named, &train.names, &args.data)
             };
             path.as_ref().map(part).transpose()
@@ -106,11 +105,12 @@ impl Data {
 fn open(
     path: &Path,
     split: &'static str,
-    (labels, known): (&Labels, Option<&[String]>),
+    labels: &ListedLabels,
+    known: Option<&[String]>,
     console: &Console,
 ) -> Result<Named> {
     if holds_embeddings(path)? {
-        let (embedded, names, classes) = Embedded::open(path, (labels, known), console)?;
+        let (embedded, names, classes) = Embedded::open(path, labels, known, console)?;
         return Ok(Named {
             source: Source::Embedded(embedded),
             names,
@@ -130,7 +130,7 @@ fn open(
 
 /// Whether a file holds embeddings, judging by its name, or for JSON lines by the first line.
 fn holds_embeddings(path: &Path) -> Result<bool> {
-    let (path, _) = split_array(path);
+    let (path, _) = split_name(path);
     let path = path.as_path();
     let suffix = path
         .extension()
@@ -196,4 +196,144 @@ fn matched(path: &Path, part: Named, known: &[String], train: &Path) -> Result<P
         source: part.source,
         classes: part.classes.iter().map(|class| places[*class]).collect(),
     })
+}
+
+/// The lists of `--labels-from`, with the classes of embedded images.
+#[derive(Default)]
+pub(super) struct ListedLabels {
+    classes: Vec<String>,
+    /// By absolute path, relative names resolved from the list's folder.
+    of: HashMap<PathBuf, usize>,
+    /// By absolute path, relative names resolved from the working folder; `None` if lists disagree
+    /// because they mean different images.
+    typed: HashMap<PathBuf, Option<usize>>,
+    files: String,
+}
+
+impl ListedLabels {
+    /// Reads the files, if any.
+    fn read(files: &[PathBuf]) -> Result<Self> {
+        let mut labels = Self::default();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        for file in files {
+            ensure!(
+                !file.is_dir(),
+                "--labels-from {} is a folder; name a .csv, .tsv or .jsonl file with columns path and \
+                 label",
+                file.display()
+            );
+            let options = LabelledOptions {
+                images: None,
+                split: Split::All,
+            };
+            let found = dataset::labelled(file, &options, IMAGES)?;
+            let folder = file.parent().unwrap_or(Path::new(""));
+            for sample in found.samples {
+                let Ok(path) = sample.source else { continue };
+                let next = places.len();
+                let name = &found.classes[sample.class];
+                let class = *places.entry(name.clone()).or_insert(next);
+                let other = labels.of.insert(normal(&path), class);
+                ensure!(
+                    other.is_none_or(|other| other == class),
+                    "--labels-from {} gives two classes to {}",
+                    file.display(),
+                    path.display()
+                );
+                let typed = normal(path.strip_prefix(folder).unwrap_or(&path));
+                let said = labels.typed.entry(typed).or_insert(Some(class));
+                *said = said.filter(|said| *said == class);
+            }
+        }
+        let mut names: Vec<(String, usize)> = places.into_iter().collect();
+        names.sort_by_key(|(_, place)| *place);
+        labels.classes = names.into_iter().map(|(name, _)| name).collect();
+        let shown: Vec<_> = files
+            .iter()
+            .map(|file| file.display().to_string())
+            .collect();
+        labels.files = shown.join(", ");
+        Ok(labels)
+    }
+
+    /// The class of a row, if it has one.
+    pub(super) fn class(&self, row: &Path) -> Result<Option<usize>> {
+        let row_path = normal(row);
+        if let Some(&class) = self.of.get(&row_path) {
+            return Ok(Some(class));
+        }
+        let typed = self.typed.get(&row_path);
+        typed
+            .copied()
+            .map(|class| {
+                class.with_context(|| {
+                format!(
+                    "{} give different classes to {}, each relative to its own folder; embed the \
+                     images with paths that are valid from here, or pass only one of the files",
+                    self.files,
+                    row.display()
+                )
+            })
+            })
+            .transpose()
+    }
+
+    /// All classes, in order of first appearance.
+    pub(super) fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The files, for error messages.
+    pub(super) fn files(&self) -> &str {
+        &self.files
+    }
+
+    /// Whether no file was given.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+/// An absolute path without `.` components.
+fn normal(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_lists_may_use_the_same_relative_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = |name: &str, lines: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, format!("path,label\n{lines}")).unwrap();
+            path
+        };
+        let lists = [
+            list("a/list.csv", "1.png,ox\n2.png,ox\n"),
+            list("b/list.csv", "1.png,emu\n2.png,ox\n"),
+        ];
+        let labels = ListedLabels::read(&lists).unwrap();
+        let class = |row: &Path| {
+            let class = labels.class(row).map_err(|error| error.to_string());
+            class.map(|class| class.map(|class| labels.classes[class].as_str()))
+        };
+        assert_eq!(class(&folder.path().join("a/1.png")), Ok(Some("ox")));
+        assert_eq!(class(&folder.path().join("b/1.png")), Ok(Some("emu")));
+        // Relative to the working folder, they agree on one image and not on the other.
+        assert_eq!(class(Path::new("2.png")), Ok(Some("ox")));
+        let error = class(Path::new("1.png")).unwrap_err();
+        assert!(error.contains("give different classes to 1.png"), "{error}");
+        assert_eq!(class(Path::new("3.png")), Ok(None));
+        let other = list("b/other.csv", "../a/1.png,emu\n1.png,ox\n");
+        let error = ListedLabels::read(&[lists[1].clone(), other])
+            .map(drop)
+            .unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("gives two classes to "), "{error}");
+        assert!(error.ends_with("b/1.png"), "{error}");
+    }
 }

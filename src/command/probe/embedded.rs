@@ -5,14 +5,14 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::labels_from::Labels;
+use super::data::ListedLabels;
 use crate::embedding;
 use crate::embedding::{Embeddings, Kind, NoRows, sidecar_of};
 use crate::input::dataset;
+use crate::input::paths::split_name;
 use crate::output::{ImageName, Name};
 use crate::run::Console;
-use crate::run::foreign::Foreign;
-use crate::run::made_with::MadeWith;
+use crate::run::made_with::{Foreign, MadeWith};
 use crate::task::linear_probe::Samples;
 
 /// The rows of a file of embeddings that have a class.
@@ -28,7 +28,8 @@ impl Embedded {
     /// has one.
     pub(super) fn open(
         path: &Path,
-        (labels, known): (&Labels, Option<&[String]>),
+        labels: &ListedLabels,
+        known: Option<&[String]>,
         console: &Console,
     ) -> Result<(Self, Vec<String>, Vec<usize>)> {
         let file = embedding::open_any(path)?;
@@ -54,7 +55,7 @@ impl Embedded {
                     "the rows of {} have no names, but classes are derived from image paths; write \
                      {} with one line {{\"image\": PATH}} per row",
                     path.display(),
-                    sidecar_of(&embedding::split_array(path).0).display()
+                    sidecar_of(&split_name(path).0).display()
                 ),
             }
         }
@@ -150,7 +151,7 @@ fn used(classes: Vec<String>, of: Vec<usize>) -> (Vec<String>, Vec<usize>) {
 fn by_file(
     path: &Path,
     paths: &[&Path],
-    labels: &Labels,
+    labels: &ListedLabels,
     console: &Console,
 ) -> Result<Vec<Option<usize>>> {
     let found: Vec<Option<usize>> = (paths.iter())

@@ -1,20 +1,22 @@
-//! The trained probe and its evaluation.
+//! The trained probe, its evaluation, and its accuracy by number of training images.
 
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
 use super::gather::{Gathered, Images};
-use super::{ProbeArgs, study};
+use super::{ProbeArgs, TrainingArgs};
 use crate::embedding::About;
-use crate::output::evaluation::ClassRow;
-use crate::output::learning::{Counts, Embedder, FitRow, Numbers, ProbeEvaluation, ShotRow, Tried};
-use crate::output::report::Image;
+use crate::output::evaluation::{
+    DrawRow, Embedder, FitRow, Hyperparameters, ImageCounts, ProbeEvaluation, ShotRow, Tried,
+};
+use crate::output::report::PageImage;
 use crate::run::Console;
-use crate::run::variant::figures;
+use crate::run::figures::{arguments, class_rows, figures};
 use crate::task::linear_probe::logistic::Fit;
 use crate::task::linear_probe::{
-    Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training, hold_out,
+    Answering, Chosen, Init, Method, Probe, Quality, Samples, TOGETHER, Trained, Training, draw,
+    hold_out, mean_and_deviation,
 };
 use crate::task::metric::{Resampling, Tally};
 use crate::task::zero_shot::{ClassScore, Judge as _, Score};
@@ -22,14 +24,18 @@ use crate::task::zero_shot::{ClassScore, Judge as _, Score};
 /// The number of best labels that a tally counts.
 const TOP: usize = 5;
 
+/// Maximum number of validation images per class, as in CoOp and later papers: with few training
+/// images, there are few validation images too.
+const MAX_VALIDATION_SHOTS: usize = 4;
+
 /// Training and validation images.
-pub(super) struct Split {
-    pub(super) train: Samples,
-    pub(super) validation: Option<Samples>,
+struct Split {
+    train: Samples,
+    validation: Option<Samples>,
     /// The names of the classes.
-    pub(super) labels: Vec<String>,
+    labels: Vec<String>,
     /// What the page shows of the validation images.
-    shown: Vec<Arc<Image>>,
+    shown: Vec<Arc<PageImage>>,
 }
 
 /// The trained probe and its figures.
@@ -50,7 +56,7 @@ pub(super) struct Scored {
     pub(super) tally: Tally,
     pub(super) zero_shot: Option<Tally>,
     /// What the page shows of each image, its class and its best labels.
-    pub(super) images: Vec<(Arc<Image>, usize, Vec<ClassScore>)>,
+    pub(super) images: Vec<(Arc<PageImage>, usize, Vec<ClassScore>)>,
 }
 
 impl Findings {
@@ -94,7 +100,7 @@ impl Findings {
         let shots = match &scored {
             Some((_, samples, ..)) => {
                 let seed = args.data.seed;
-                study::study(&args.training, seed, (&split, samples), training, console)?
+                study(&args.training, seed, &split, samples, training, console)?
             }
             None => Vec::new(),
         };
@@ -104,8 +110,8 @@ impl Findings {
             validation.map_or(0, Samples::len),
             all.len(),
         ];
-        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<Image>>, Probe)| {
-            Scored::new(on, (samples, shown), probe, training)
+        let score = |(on, samples, shown, probe): (_, &Samples, Vec<Arc<PageImage>>, Probe)| {
+            Scored::new(on, samples, shown, probe, training)
         };
         Ok(Self {
             scored: scored.map(score).transpose()?,
@@ -143,7 +149,7 @@ impl Findings {
             scored_on: scored.map(|scored| scored.on),
             classes: gathered.classes.len(),
             dim: gathered.about.dim,
-            images: Counts {
+            images: ImageCounts {
                 train,
                 validation,
                 test: gathered.test.as_ref().map_or(0, |test| test.samples.len()),
@@ -156,7 +162,10 @@ impl Findings {
             shots: self.shots.clone(),
             strengths: tried(&self.chosen.strengths),
             shares: tried(&self.chosen.shares),
-            per_class: scored.map_or(Vec::new(), |scored| classes(&scored.tally, gathered)),
+            per_class: scored.map_or(Vec::new(), |scored| {
+                let classes: Vec<_> = gathered.classes.iter().cloned().map(Some).collect();
+                class_rows(&scored.tally, &gathered.labels, &classes)
+            }),
             file: args
                 .results
                 .out
@@ -166,9 +175,7 @@ impl Findings {
             dataset: args.data.data.display().to_string(),
             model: embedder(&gathered.about),
             version: env!("CARGO_PKG_VERSION"),
-            arguments: std::env::args_os()
-                .map(|argument| argument.to_string_lossy().into_owned())
-                .collect(),
+            arguments: arguments(),
         })
     }
 }
@@ -199,8 +206,8 @@ fn method(method: Method) -> &'static str {
 }
 
 /// The hyperparameters, chosen or given.
-pub(super) fn numbers(chosen: &Chosen) -> Numbers {
-    Numbers {
+fn numbers(chosen: &Chosen) -> Hyperparameters {
+    Hyperparameters {
         l2: chosen.l2,
         c: chosen.l2.map(|l2| 1.0 / l2),
         blend: chosen.share,
@@ -216,23 +223,6 @@ fn tried(all: &[(f64, Quality)]) -> Vec<Tried> {
         nll: quality.loss,
     };
     all.iter().map(row).collect()
-}
-
-fn classes(tally: &Tally, gathered: &Gathered) -> Vec<ClassRow> {
-    let figures = tally.per_class();
-    let names = gathered.labels.iter().zip(&gathered.classes);
-    let rows = figures.iter().zip(names);
-    rows.filter(|(figures, _)| figures.support + figures.predicted > 0)
-        .map(|(figures, (label, class))| ClassRow {
-            label: label.clone(),
-            class: Some(class.clone()),
-            support: figures.support,
-            predicted: figures.predicted,
-            precision: figures.precision(),
-            recall: figures.recall(),
-            f1: figures.f1(),
-        })
-        .collect()
 }
 
 impl Split {
@@ -292,7 +282,8 @@ impl Split {
 impl Scored {
     fn new(
         on: &'static str,
-        (samples, shown): (&Samples, Vec<Arc<Image>>),
+        samples: &Samples,
+        shown: Vec<Arc<PageImage>>,
         probe: Probe,
         training: &Training<'_>,
     ) -> Result<Self> {
@@ -340,4 +331,87 @@ fn tally(
         }
     }
     Ok((tally, kept))
+}
+
+/// `--shots`: trains on random draws of each number of images per class.
+fn study(
+    args: &TrainingArgs,
+    seed: u64,
+    split: &Split,
+    scored: &Samples,
+    training: &Training<'_>,
+    console: &Console,
+) -> Result<Vec<ShotRow>> {
+    let mut shots: Vec<usize> = args.shots.iter().map(|&shots| shots as usize).collect();
+    shots.sort_unstable();
+    shots.dedup();
+    let mut rows = Vec::new();
+    for shots in shots {
+        let smaller_classes = warn_smaller(shots, split, console);
+        let mut draws = Vec::new();
+        for seed in (0..args.seeds).map(|step| seed.wrapping_add(step)) {
+            training.go_on()?;
+            draws.push(draw_row(shots, seed, split, scored, training)?);
+            console.advance(0);
+        }
+        let accuracies: Vec<f64> = draws.iter().map(|draw| draw.acc1).collect();
+        let (mean, deviation) = mean_and_deviation(&accuracies);
+        rows.push(ShotRow {
+            shots,
+            smaller_classes,
+            mean,
+            deviation,
+            draws,
+        });
+    }
+    Ok(rows)
+}
+
+/// Trains on one draw.
+fn draw_row(
+    shots: usize,
+    seed: u64,
+    split: &Split,
+    scored: &Samples,
+    training: &Training<'_>,
+) -> Result<DrawRow> {
+    let train = split
+        .train
+        .subset(&draw(split.train.classes(), shots, seed));
+    let validation = split.validation.as_ref().map(|samples| {
+        let by = draw(samples.classes(), shots.min(MAX_VALIDATION_SHOTS), seed);
+        samples.subset(&by)
+    });
+    let chosen = training.choose(&train, validation.as_ref())?;
+    let trained = training.train(&train, &chosen)?;
+    Ok(DrawRow {
+        seed,
+        train: train.len(),
+        validation: match training.recipe.chooses() {
+            true => validation.map_or(0, |samples| samples.len()),
+            false => 0,
+        },
+        acc1: trained.probe.quality(scored).accuracy(),
+        numbers: numbers(&chosen),
+    })
+}
+
+/// Warns if classes have fewer images; returns how many do.
+fn warn_smaller(shots: usize, split: &Split, console: &Console) -> usize {
+    let counts = split.train.counts();
+    let mut smaller = counts
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count < shots);
+    let Some((class, count)) = smaller.next() else {
+        return 0;
+    };
+    let number = 1 + smaller.count();
+    console.note(&format!(
+        "--shots {shots}: {number} of {} classes have fewer training images, such as {:?} with \
+         {count}; all of them are used",
+        counts.len(),
+        split.labels[class]
+    ));
+    number
 }

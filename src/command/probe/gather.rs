@@ -4,24 +4,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use texts::Wanted;
+use texts::ClassTexts;
 
 use super::data::{Data, Part, Source};
 use super::{ProbeArgs, texts};
 use crate::embedding::About;
 use crate::input::dataset::Sample;
-use crate::model::DualEncoder;
 use crate::output::ImageName;
 use crate::output::evaluation::LabelFacts;
-use crate::output::report::Image;
+use crate::output::report::PageImage;
+use crate::run::engine::Engine;
 use crate::run::flags::ModelChoice;
-use crate::run::foreign::Foreign;
 use crate::run::images::{Counts, Running};
-use crate::run::made_with::{MadeWith, about_images};
-use crate::run::pipeline::Plan;
-use crate::run::remembered::Ready;
+use crate::run::made_with::{Foreign, MadeWith, about_images};
 use crate::run::session::{Session, Stop, start_threads};
-use crate::run::{Console, Outcome, remembered, report};
+use crate::run::{Console, Outcome, report};
 use crate::task::linear_probe::Samples;
 
 /// Embeddings and their images.
@@ -29,7 +26,7 @@ pub(super) struct Images {
     pub(super) samples: Samples,
     pub(super) names: Vec<ImageName>,
     /// What the page shows of each image.
-    pub(super) shown: Vec<Arc<Image>>,
+    pub(super) shown: Vec<Arc<PageImage>>,
 }
 
 /// The data that a probe is trained on.
@@ -50,55 +47,61 @@ pub(super) struct Gathered {
     pub(super) failed: u64,
 }
 
-/// Reads embeddings and encodes images; returns an outcome if the run cannot continue.
+/// How gathering ended.
+pub(super) enum Gathering {
+    /// With data to train on.
+    Done(Box<Gathered>),
+    /// Without, by a signal or because no image could be read.
+    Ended(Outcome),
+}
+
+/// Reads embeddings and encodes images.
 pub(super) fn gather(
     args: &ProbeArgs,
     data: Data,
     stop: &Stop,
     console: &Console,
-) -> Result<Result<Gathered, Outcome>> {
+) -> Result<Gathering> {
     let samples = all_samples(&data);
-    let wanted = Wanted::new(args, &data, !samples.is_empty(), console)?;
-    let cache = remembered::folder(&args.cache)?;
+    let wanted = ClassTexts::new(args, &data, !samples.is_empty(), console)?;
+    let cache = args.engine.cache.folder()?;
     let is_foreign = data.parts().any(|part| part.foreign().is_some());
     if samples.is_empty() && wanted.is_none() && !is_foreign {
-        return embedded(args, data, stop, console).map(Ok);
+        return embedded(args, data, stop, console);
     }
     check_names(args, &data)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
+    let session = Session::open(&args.engine.model, console)?;
     check_models(&data, &session)?;
     report_foreign(&data, &session, console);
     let fitted = wanted
         .map(|wanted| wanted.fit(args, &session, console))
         .transpose()?;
     let shown = shown(args, &data);
-    let thumbnails = (!shown.is_empty()).then_some(report::THUMBNAIL);
-    let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
-    let ready = Ready::new(session, plan, cache.as_deref())?;
-    let about = about_images(&ready.session, &ready.plan, &args.decode)?;
+    let engine = Engine::new(&session, args.engine.decode.options())
+        .thumbnails(!shown.is_empty())
+        .cached(cache)?;
+    let about = about_images(&session, &args.engine.decode)?;
     warn_differences(&data, (!samples.is_empty()).then_some(&about), console);
     let running = (!samples.is_empty()).then(|| {
         let sources = samples.iter().map(Sample::image_source).collect();
-        Running::of(sources, ready.plan.clone(), stop.clone())
+        Running::of(sources, &engine, stop.clone())
     });
-    let engine = ready.engine(console)?;
-    let texts = fitted
-        .flatten()
-        .map(|fitted| fitted.encode(engine.encoder.as_ref()));
+    let model = engine.load(console)?;
+    let texts = fitted.flatten().map(|fitted| fitted.encode(model.as_ref()));
     let mut encoded = Encoded {
         texts: texts.transpose()?,
         shown,
         ..Encoded::default()
     };
-    ready.session.checkpoint.unchanged()?;
+    session.checkpoint.unchanged()?;
     let counts = match running {
-        Some(running) => encoded.take(running, engine.encoder.clone(), console),
+        Some(running) => encoded.take(running, &engine, console),
         None => stop.listen().map(|()| Counts::default()),
     };
     engine.finish(console);
     let counts = counts?;
     if counts.signal.is_some() || !samples.is_empty() && counts.answered == 0 {
-        return Ok(Err(counts.outcome(console)));
+        return Ok(Gathering::Ended(counts.outcome(console)));
     }
     encoded.failed = counts.failed;
     let about = match data.parts().find_map(Part::made_with) {
@@ -112,15 +115,15 @@ pub(super) fn gather(
         Some(file) if samples.is_empty() => file.about.clone(),
         _ => about,
     };
-    gathered(data, about, encoded).map(Ok)
+    gathered(data, about, encoded)
 }
 
 /// Without a model: all images are embedded, and no texts are needed.
-fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathered> {
-    if args.model_choice == ModelChoice::Flag {
+fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Result<Gathering> {
+    if args.engine.choice == ModelChoice::Flag {
         console.note("--model is not used: all images are embedded, and no texts are needed");
     }
-    start_threads(&args.model)?;
+    start_threads(&args.engine.model)?;
     stop.listen()?;
     let about = about_embedded(&data, console)?;
     let notes = report::notes(&about.model);
@@ -131,9 +134,9 @@ fn embedded(args: &ProbeArgs, data: Data, stop: &Stop, console: &Console) -> Res
 /// Fails if a file names another model than one that would be downloaded.
 fn check_names(args: &ProbeArgs, data: &Data) -> Result<()> {
     let mut files = data.parts().filter_map(Part::made_with);
-    files.try_for_each(|file| file.check_name(&args.model.model, args.model_choice))?;
+    files.try_for_each(|file| file.check_name(&args.engine))?;
     let mut matrices = data.parts().filter_map(Part::foreign);
-    matrices.try_for_each(|matrix| matrix.check_choice(args.model_choice))
+    matrices.try_for_each(|matrix| matrix.check_choice(args.engine.choice))
 }
 
 /// Fails if a file was made with another model.
@@ -198,14 +201,14 @@ fn warn_differences(data: &Data, this: Option<&About>, console: &Console) {
     let files: Vec<MadeWith<'_>> = data.parts().filter_map(Part::made_with).collect();
     match (this, files.split_first()) {
         (Some(about), _) => {
-            let this = ("the images of this run", about);
-            let warn = |file: &MadeWith<'_>| file.warn_difference(this, console);
+            let this = "the images of this run";
+            let warn = |file: &MadeWith<'_>| file.warn_difference(this, about, console);
             files.iter().for_each(warn);
         }
         (None, Some((first, others))) => {
             for other in others {
                 let name = other.path.display().to_string();
-                first.warn_difference((&name, other.about), console);
+                first.warn_difference(&name, other.about, console);
             }
         }
         (None, None) => {}
@@ -229,7 +232,7 @@ impl Part {
 }
 
 /// An image's name, its embedding and what the page shows of it.
-type Computed = (ImageName, Vec<f32>, Arc<Image>);
+type Computed = (ImageName, Vec<f32>, Arc<PageImage>);
 
 /// What this run computed.
 #[derive(Default)]
@@ -243,14 +246,8 @@ struct Encoded {
 }
 
 impl Encoded {
-    fn take(
-        &mut self,
-        running: Running,
-        model: Arc<dyn DualEncoder>,
-        console: &Console,
-    ) -> Result<Counts> {
-        running.give(model);
-        running.for_each(console, |encoded| {
+    fn take(&mut self, running: Running, engine: &Engine, console: &Console) -> Result<Counts> {
+        running.for_each(engine, console, |encoded| {
             let is_shown = self.shown.contains(&self.images.len());
             let image = match is_shown {
                 true => report::image(&encoded.image, &encoded.outcome),
@@ -265,14 +262,14 @@ impl Encoded {
 }
 
 /// An image that is shown only by its name.
-fn plain(name: &ImageName) -> Image {
-    Image {
+fn plain(name: &ImageName) -> PageImage {
+    PageImage {
         name: name.text.clone(),
-        ..Image::default()
+        ..PageImage::default()
     }
 }
 
-fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
+fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathering> {
     let Encoded {
         images,
         texts,
@@ -325,7 +322,7 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
         Some(texts) => (texts.labels, Some(texts.rows), Some(texts.facts)),
         None => (texts::plain_labels(&data), None, None),
     };
-    Ok(Gathered {
+    Ok(Gathering::Done(Box::new(Gathered {
         classes: data.classes,
         labels,
         train,
@@ -335,5 +332,5 @@ fn gathered(data: Data, about: About, encoded: Encoded) -> Result<Gathered> {
         texts: facts,
         about,
         failed,
-    })
+    })))
 }

@@ -4,11 +4,9 @@ mod data;
 mod embedded;
 mod findings;
 mod gather;
-mod labels_from;
 mod page;
 mod saved;
 mod shared;
-mod study;
 mod summary;
 mod texts;
 
@@ -17,7 +15,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
-use crate::run::flags::{CacheArgs, DecodeArgs, LabelArgs, ModelArgs, ModelChoice};
+use crate::output::Format;
+use crate::run::flags::{EngineArgs, LabelArgs, formats};
 use crate::run::images::IMAGES;
 use crate::run::results::check_suffix;
 use crate::run::session::Stop;
@@ -25,7 +24,7 @@ use crate::run::{Console, Outcome, advice, report};
 use crate::task::linear_probe::{Init, Method, Recipe, Setting, Stopped, Training};
 use data::Data;
 use findings::Findings;
-use gather::gather;
+use gather::{Gathering, gather};
 
 /// Written by hand, because DATA must come before flags with many values, and the derived usage
 /// reverses them.
@@ -102,13 +101,7 @@ pub struct ProbeArgs {
     #[command(flatten)]
     results: ResultArgs,
     #[command(flatten)]
-    model_choice: ModelChoice,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
 /// The images of a run.
@@ -218,25 +211,23 @@ struct ResultArgs {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    format: Option<SummaryFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(FORMATS))]
+    format: Option<Format>,
     /// Start csv with a UTF-8 byte order mark, for Excel
     #[arg(long)]
     bom: bool,
 }
 
 /// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SummaryFormat {
-    /// The main figures as text
-    Table,
-    /// All figures as one object
-    Json,
-    /// One classifier per line: zero-shot, each draw, the probe
-    Jsonl,
-    /// The same rows, comma-separated
-    Csv,
-}
+const FORMATS: &[(Format, &str)] = &[
+    (Format::Table, "The main figures as text"),
+    (Format::Json, "All figures as one object"),
+    (
+        Format::Jsonl,
+        "One classifier per line: zero-shot, each draw, the probe",
+    ),
+    (Format::Csv, "The same rows, comma-separated"),
+];
 
 fn setting(text: &str, what: &str, is_good: impl Fn(f64) -> bool) -> Result<Setting, String> {
     match text.parse::<f64>() {
@@ -294,9 +285,8 @@ impl ProbeArgs {
             Some(self.data.data.as_path()),
             self.data.test.as_deref(),
             self.data.val.as_deref(),
-            self.labels.labels_file.as_deref(),
-            self.labels.templates.as_deref().map(Path::new),
         ];
+        inputs.extend(self.labels.files());
         inputs.extend(
             self.data
                 .labels_from
@@ -310,7 +300,7 @@ impl ProbeArgs {
             check_suffix(path, &["safetensors"], "safetensors")?;
         }
         ensure!(
-            !self.results.bom || self.results.format == Some(SummaryFormat::Csv),
+            !self.results.bom || self.results.format == Some(Format::Csv),
             "--bom applies only to csv; add --format csv, or drop --bom"
         );
         match &self.results.out {
@@ -332,8 +322,8 @@ pub fn run(args: &ProbeArgs, console: &Console) -> Result<Outcome> {
     saved::check_names(args, &data.classes, "classes")?;
     let stop = Stop::default();
     let gathered = match gather(args, data, &stop, console)? {
-        Ok(gathered) => gathered,
-        Err(outcome) => return Ok(outcome),
+        Gathering::Done(gathered) => gathered,
+        Gathering::Ended(outcome) => return Ok(outcome),
     };
     saved::check_names(args, &gathered.labels, "labels")?;
     shared::check(&gathered, console)?;

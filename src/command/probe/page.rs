@@ -6,15 +6,13 @@ use super::ProbeArgs;
 use super::findings::Findings;
 use super::gather::Gathered;
 use crate::output;
-use crate::output::learning::ProbeEvaluation;
+use crate::output::evaluation::ProbeEvaluation;
 use crate::output::report::{
-    Answer, Axis, Bin, Chart, Class, Confused, Head, Image, Kind, Point, Reliability, ReportWriter,
-    Scale, Series, Summary,
+    Axis, Chart, LabelScore, PageHead, PageImage, PageKind, PageSummary, Point, ReportWriter,
+    Scale, Series,
 };
 use crate::run::report;
-use crate::run::report::{count, share};
-use crate::task::metric::reliability::BINS;
-use crate::task::metric::{Confusion, Tally};
+use crate::run::report::{accuracy, add_tally, count, headline};
 
 /// Writes the page, if requested.
 pub(super) fn write(
@@ -28,20 +26,20 @@ pub(super) fn write(
     };
     let mut writer = ReportWriter::create(path, &head(args, gathered, evaluation))?;
     for (image, class, answers) in found.scored.iter().flat_map(|scored| &scored.images) {
-        let answer = |score: &crate::task::zero_shot::ClassScore| Answer {
+        let answer = |score: &crate::task::zero_shot::ClassScore| LabelScore {
             label: score.class,
             score: score.probability.unwrap_or(0.0),
         };
-        writer.image(&Image {
+        writer.image(&PageImage {
             predictions: answers.iter().map(answer).collect(),
             targets: vec![*class],
-            ..Image::clone(image)
+            ..PageImage::clone(image)
         })?;
     }
     writer.finish(&summary(args, found, evaluation)?)
 }
 
-fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> Head {
+fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> PageHead {
     let model = &evaluation.model;
     let mut facts = vec![
         ("Model".to_owned(), model.name.clone()),
@@ -69,8 +67,8 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
         facts.push(("Templates".to_owned(), labels.templates.clone()));
     }
     report::push_arguments(&mut facts);
-    Head {
-        kind: Kind::Probe,
+    PageHead {
+        kind: PageKind::Probe,
         title: report::title(&args.data.data),
         lead: format!(
             "Probe of {} classes, trained on {} images",
@@ -82,25 +80,18 @@ fn head(args: &ProbeArgs, gathered: &Gathered, evaluation: &ProbeEvaluation) -> 
     }
 }
 
-fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> Result<Summary> {
+fn summary(
+    args: &ProbeArgs,
+    found: &Findings,
+    evaluation: &ProbeEvaluation,
+) -> Result<PageSummary> {
     let mut notes = report::notes(&evaluation.model.name);
     let mut shown = Vec::new();
     if let Some(figures) = &evaluation.figures {
-        shown.push(share(
-            "Top-1 accuracy",
-            figures.acc1,
-            Some(figures.acc1_interval),
-        ));
+        shown = headline(figures);
         if let Some(zero_shot) = &evaluation.zero_shot {
-            let interval = Some(zero_shot.acc1_interval);
-            shown.push(share("Zero-shot", zero_shot.acc1, interval));
+            shown.insert(1, accuracy("Zero-shot", zero_shot));
         }
-        shown.push(share(
-            "Mean per-class recall",
-            figures.mean_per_class_recall,
-            None,
-        ));
-        shown.push(share("Expected calibration error", figures.ece, None));
     }
     shown.push(count("Training images", evaluation.images.fitted as u64));
     if evaluation.images.failed > 0 {
@@ -120,51 +111,16 @@ fn summary(args: &ProbeArgs, found: &Findings, evaluation: &ProbeEvaluation) -> 
         notes.push(note);
     }
     let charts = [shots_chart(evaluation), strength_chart(evaluation)];
-    let mut summary = Summary {
+    let mut summary = PageSummary {
         notes,
         figures: shown,
         charts: charts.into_iter().flatten().collect(),
-        ..Summary::default()
+        ..PageSummary::default()
     };
     if let Some(scored) = &found.scored {
-        add_tally(&mut summary, &scored.tally)?;
+        add_tally(&mut summary, &scored.tally, &evaluation.per_class)?;
     }
     Ok(summary)
-}
-
-/// Adds reliability, confusions and classes.
-fn add_tally(summary: &mut Summary, tally: &Tally) -> Result<()> {
-    let reliability = tally.reliability(BINS)?;
-    let bins = reliability.bins.iter().map(|bin| Bin {
-        range: (f64::from(bin.low), f64::from(bin.high)),
-        count: bin.count as u64,
-        confidence: bin.confidence,
-        accuracy: bin.accuracy,
-    });
-    summary.reliability = Some(Reliability {
-        ece: reliability.ece,
-        bins: bins.collect(),
-    });
-    let confusions = tally.confusions();
-    let cell = |cell: &Confusion| Confused {
-        truth: cell.target,
-        predicted: cell.predicted,
-        count: cell.count as u64,
-    };
-    summary.confusion = confusions.cells().map(|one| cell(&one)).collect();
-    let classes = tally.per_class();
-    let classes = classes.iter().enumerate();
-    summary.classes = classes
-        .filter(|(_, class)| class.support + class.predicted > 0)
-        .map(|(label, class)| Class {
-            label,
-            precision: class.precision(),
-            recall: class.recall(),
-            f1: class.f1(),
-            support: class.support as u64,
-        })
-        .collect();
-    Ok(())
 }
 
 /// Accuracy by number of shots, with the zero-shot accuracy as a line.
@@ -173,33 +129,22 @@ fn shots_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
     if rows.is_empty() {
         return None;
     }
-    let trained = rows.iter().map(|row| Point {
-        x: row.shots as f64,
-        y: row.mean,
-        interval: (row.draws.len() > 1).then(|| {
-            (
-                (row.mean - row.deviation).max(0.0),
-                (row.mean + row.deviation).min(1.0),
-            )
-        }),
+    let trained = rows.iter().map(|row| {
+        let point = Point::new(row.shots as f64, row.mean);
+        let (low, high) = (row.mean - row.deviation, row.mean + row.deviation);
+        match row.draws.len() {
+            0 | 1 => point,
+            _ => point.between((low.max(0.0), high.min(1.0))),
+        }
     });
-    let mut series = vec![Series {
-        name: match evaluation.method {
-            "tip-adapter" => "Tip-Adapter".to_owned(),
-            _ => "Probe".to_owned(),
-        },
-        points: trained.collect(),
-    }];
+    let name = match evaluation.method {
+        "tip-adapter" => "Tip-Adapter",
+        _ => "Probe",
+    };
+    let mut series = vec![Series::new(name, trained.collect())];
     let mut flat = |name: &str, acc1: f64| {
-        let point = |shots: usize| Point {
-            x: shots as f64,
-            y: acc1,
-            interval: None,
-        };
-        series.push(Series {
-            name: name.to_owned(),
-            points: rows.iter().map(|row| point(row.shots)).collect(),
-        });
+        let points = rows.iter().map(|row| Point::new(row.shots as f64, acc1));
+        series.push(Series::new(name, points.collect()));
     };
     if let Some(zero_shot) = &evaluation.zero_shot {
         flat("Zero-shot", zero_shot.acc1);
@@ -216,14 +161,8 @@ fn shots_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
             evaluation.scored_on.unwrap_or("test"),
             if draws == 1 { "" } else { "s" },
         ),
-        x: Axis {
-            title: "Images per class".to_owned(),
-            scale: Scale::Logarithmic,
-        },
-        y: Axis {
-            title: "Top-1 accuracy".to_owned(),
-            scale: Scale::Percent,
-        },
+        x: Axis::new("Images per class", Scale::Logarithmic),
+        y: Axis::new("Top-1 accuracy", Scale::Percent),
         series,
     })
 }
@@ -231,27 +170,14 @@ fn shots_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
 /// Validation accuracy by the penalties that were tried.
 fn strength_chart(evaluation: &ProbeEvaluation) -> Option<Chart> {
     let tried = &evaluation.strengths;
-    let point = |one: &output::learning::Tried| Point {
-        x: one.value,
-        y: one.acc1,
-        interval: None,
-    };
+    let points = tried.iter().map(|one| Point::new(one.value, one.acc1));
     (!tried.is_empty()).then(|| Chart {
         title: "Choice of the L2 penalty".to_owned(),
         caption: "Top-1 accuracy on the validation images, which the probe has not seen. Of \
                   equally accurate penalties, the one with the lowest loss is used."
             .to_owned(),
-        x: Axis {
-            title: "L2 penalty".to_owned(),
-            scale: Scale::Logarithmic,
-        },
-        y: Axis {
-            title: "Validation accuracy".to_owned(),
-            scale: Scale::Percent,
-        },
-        series: vec![Series {
-            name: "Validation".to_owned(),
-            points: tried.iter().map(point).collect(),
-        }],
+        x: Axis::new("L2 penalty", Scale::Logarithmic),
+        y: Axis::new("Validation accuracy", Scale::Percent),
+        series: vec![Series::new("Validation", points.collect())],
     })
 }

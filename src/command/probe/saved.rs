@@ -8,7 +8,7 @@ use super::findings::Findings;
 use super::gather::Gathered;
 use crate::embedding::probe;
 use crate::embedding::probe::{Keys, ProbeFile};
-use crate::output::learning::ProbeEvaluation;
+use crate::output::evaluation::ProbeEvaluation;
 
 /// Fails before training if the file could not be read back with these class names.
 pub(super) fn check_names(args: &ProbeArgs, names: &[String], what: &str) -> Result<()> {

@@ -34,7 +34,7 @@ pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
                     test.names.len()
                 );
             }
-            shared.warn_copies(("test", name), console);
+            shared.warn_copies("test", name, console);
         }
     }
     if let Some((name, part)) = validation {
@@ -47,7 +47,7 @@ pub(super) fn check(gathered: &Gathered, console: &Console) -> Result<()> {
                 part.names.len()
             ));
         }
-        shared.warn_copies((name, "training"), console);
+        shared.warn_copies(name, "training", console);
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// Only a warning, since datasets often contain duplicates.
-    fn warn_copies(&self, (part, other): (&str, &str), console: &Console) {
+    fn warn_copies(&self, part: &str, other: &str, console: &Console) {
         if let Some((one, two)) = &self.copy {
             console.warn(&format!(
                 "{} {part} images have the same embedding as a {other} image, such as {one} and \

@@ -1,20 +1,19 @@
 //! The summary on stdout.
 
-use std::io::IsTerminal as _;
-
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{ResultArgs, SummaryFormat};
-use crate::output::MARK;
+use super::ResultArgs;
 use crate::output::evaluation::Figures;
-use crate::output::learning::{Numbers, ProbeEvaluation};
-use crate::output::text::{padded, printable};
+use crate::output::evaluation::{Hyperparameters, ProbeEvaluation};
+use crate::output::table::{Column, TextTable, percent};
+use crate::output::{Format, MARK};
 use crate::run::Console;
-use crate::run::results::to_stdout;
+use crate::run::figures::lowest_recall;
+use crate::run::results::{Destination, rendered, to_stdout};
 
-/// Classes listed in the table.
-const LISTED: usize = 5;
+/// The first column of all tables.
+const NAME: Column = Column::LEFT.exactly(24);
 
 /// Prints it in the requested format.
 pub(super) fn print(
@@ -22,21 +21,14 @@ pub(super) fn print(
     results: &ResultArgs,
     console: &Console,
 ) -> Result<()> {
-    let format = match results.format {
-        Some(format) => format,
-        None if std::io::stdout().is_terminal() => SummaryFormat::Table,
-        None => SummaryFormat::Json,
-    };
-    let text = match format {
-        SummaryFormat::Table => table(evaluation),
-        SummaryFormat::Json => serde_json::to_string_pretty(evaluation)? + "\n",
-        SummaryFormat::Jsonl => {
+    let text = match Destination::stdout().usual(results.format, Format::Json) {
+        Format::Jsonl => {
             let lines = rows(evaluation)
                 .into_iter()
                 .map(|row| serde_json::to_string(&row));
             lines.collect::<Result<Vec<_>, _>>()?.join("\n") + "\n"
         }
-        SummaryFormat::Csv => {
+        Format::Csv => {
             let start = if results.bom { MARK } else { &[] };
             let mut writer = csv::Writer::from_writer(start.to_vec());
             for row in rows(evaluation) {
@@ -44,13 +36,14 @@ pub(super) fn print(
             }
             String::from_utf8(writer.into_inner()?)?
         }
+        format => rendered(evaluation, format, table)?,
     };
     console.around(|| to_stdout(&text))
 }
 
 /// One classifier; missing values are empty.
 #[derive(Default, Serialize)]
-struct Row {
+struct ClassifierRow {
     classifier: &'static str,
     shots: Option<usize>,
     seed: Option<u64>,
@@ -63,8 +56,8 @@ struct Row {
     beta: Option<f64>,
 }
 
-impl Row {
-    fn with(self, numbers: &Numbers) -> Self {
+impl ClassifierRow {
+    fn with(self, numbers: &Hyperparameters) -> Self {
         Self {
             l2: numbers.l2,
             blend: numbers.blend,
@@ -76,26 +69,26 @@ impl Row {
 }
 
 /// The zero-shot classifier, each draw, and the final probe.
-fn rows(evaluation: &ProbeEvaluation) -> Vec<Row> {
-    let zero_shot = evaluation.zero_shot.iter().map(|figures| Row {
+fn rows(evaluation: &ProbeEvaluation) -> Vec<ClassifierRow> {
+    let zero_shot = evaluation.zero_shot.iter().map(|figures| ClassifierRow {
         classifier: "zero-shot",
         acc1: Some(figures.acc1),
-        ..Row::default()
+        ..ClassifierRow::default()
     });
     let draws = evaluation.shots.iter().flat_map(|row| {
         row.draws.iter().map(|draw| {
-            let filled = Row {
+            let filled = ClassifierRow {
                 classifier: "few-shot",
                 shots: Some(row.shots),
                 seed: Some(draw.seed),
                 train: draw.train,
                 acc1: Some(draw.acc1),
-                ..Row::default()
+                ..ClassifierRow::default()
             };
             filled.with(&draw.numbers)
         })
     });
-    let probe = Row {
+    let probe = ClassifierRow {
         classifier: "probe",
         // Validation images are added to the training images after scoring.
         train: match evaluation.scored_on {
@@ -103,7 +96,7 @@ fn rows(evaluation: &ProbeEvaluation) -> Vec<Row> {
             _ => evaluation.images.fitted,
         },
         acc1: evaluation.figures.as_ref().map(|figures| figures.acc1),
-        ..Row::default()
+        ..ClassifierRow::default()
     };
     zero_shot
         .chain(draws)
@@ -111,16 +104,9 @@ fn rows(evaluation: &ProbeEvaluation) -> Vec<Row> {
         .collect()
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.2}%", share * 100.0)
-}
-
 fn table(evaluation: &ProbeEvaluation) -> String {
-    let mut lines = String::new();
-    let mut line = |name: &str, value: &str| {
-        lines += &format!("{}  {value}\n", padded(&printable(name), 24));
-    };
-    line("probe", &described(evaluation));
+    let mut facts = TextTable::new([NAME, Column::LEFT]);
+    facts.fact("probe", &described(evaluation));
     let counts = &evaluation.images;
     let mut images = format!("{} of {} classes", counts.fitted, evaluation.classes);
     if counts.validation > 0 {
@@ -129,72 +115,58 @@ fn table(evaluation: &ProbeEvaluation) -> String {
     if counts.test > 0 {
         images += &format!("; {} for testing", counts.test);
     }
-    line("images", &images);
+    facts.fact("images", &images);
     if counts.failed > 0 {
-        line("failed", &format!("{} (not counted above)", counts.failed));
+        facts.fact("failed", &format!("{} (not counted above)", counts.failed));
     }
+    let mut text = facts.plain();
     if let Some(figures) = &evaluation.figures {
-        let on = evaluation.scored_on.unwrap_or_default();
-        let is_spread = evaluation.shots.iter().any(|row| row.draws.len() > 1);
-        let spread = if is_spread {
-            " (±: standard deviation)"
-        } else {
-            ""
-        };
-        line(
-            "",
-            &format!("  top-1  95% interval{spread}, on the {on} images"),
-        );
-        if let Some(zero_shot) = &evaluation.zero_shot {
-            line("zero-shot", &accuracy(zero_shot));
-        }
-        for row in &evaluation.shots {
-            let name = match row.shots {
-                1 => "1 image per class".to_owned(),
-                shots => format!("{shots} images per class"),
-            };
-            let (count, deviation) = (row.draws.len(), percent(row.deviation));
-            let shown = match count {
-                1 => format!("{:>7}  one draw", percent(row.mean)),
-                _ => format!("{:>7}  ± {deviation} over {count} draws", percent(row.mean)),
-            };
-            line(&name, &shown);
-        }
-        line("probe", &accuracy(figures));
-        for (name, value) in hardest(evaluation) {
-            line(&name, &value);
+        text += &accuracies(evaluation, figures);
+        if let Some(hardest) = lowest_recall(&evaluation.per_class, NAME) {
+            text += &format!("\n{hardest}");
         }
     }
     if let Some(file) = &evaluation.file {
-        line("", "");
-        line("written to", &printable(file));
+        let mut written = TextTable::new([NAME, Column::LEFT]);
+        written.fact("written to", file);
+        text += &format!("\n{}", written.plain());
     }
-    let trimmed = lines.lines().map(|line| line.trim_end().to_owned() + "\n");
-    trimmed.collect()
+    text
 }
 
-/// The classes with the lowest recall, as lines.
-fn hardest(evaluation: &ProbeEvaluation) -> Vec<(String, String)> {
-    let classes = evaluation.per_class.iter();
-    let mut hard: Vec<_> = classes.filter(|row| row.support > 0).collect();
-    hard.sort_by(|a, b| a.recall.total_cmp(&b.recall));
-    let heading = " recall  precision  images".to_owned();
-    let mut lines = vec![
-        (String::new(), String::new()),
-        ("lowest recall".to_owned(), heading),
-    ];
-    for class in hard.iter().take(LISTED) {
-        let (recall, precision) = (percent(class.recall), percent(class.precision));
-        let numbers = format!("{recall:>7}    {precision:>7}  {:>8}", class.support);
-        lines.push((format!("  {}", class.label), numbers));
+/// The accuracy of the zero-shot classifier, of the draws and of the probe.
+fn accuracies(evaluation: &ProbeEvaluation, figures: &Figures) -> String {
+    let mut table = TextTable::new([NAME, Column::RIGHT.at_least(7), Column::LEFT]);
+    let is_spread = evaluation.shots.iter().any(|row| row.draws.len() > 1);
+    let spread = if is_spread {
+        " (±: standard deviation)"
+    } else {
+        ""
+    };
+    let on = evaluation.scored_on.unwrap_or_default();
+    let heading = format!("95% interval{spread}, on the {on} images");
+    table.row(["", "top-1", &heading]);
+    if let Some(zero_shot) = &evaluation.zero_shot {
+        add_accuracy(&mut table, "zero-shot", zero_shot);
     }
-    lines
+    for row in &evaluation.shots {
+        let name = match row.shots {
+            1 => "1 image per class".to_owned(),
+            shots => format!("{shots} images per class"),
+        };
+        let spread = match row.draws.len() {
+            1 => "one draw".to_owned(),
+            count => format!("± {} over {count} draws", percent(row.deviation)),
+        };
+        table.row([&name, &percent(row.mean), &spread]);
+    }
+    add_accuracy(&mut table, "probe", figures);
+    table.plain()
 }
 
-fn accuracy(figures: &Figures) -> String {
-    let [low, high] = figures.acc1_interval;
-    let (acc1, low, high) = (percent(figures.acc1), percent(low), percent(high));
-    format!("{acc1:>7}  {low} to {high}")
+fn add_accuracy(table: &mut TextTable<3>, name: &str, figures: &Figures) {
+    let [low, high] = figures.acc1_interval.map(percent);
+    table.row([name, &percent(figures.acc1), &format!("{low} to {high}")]);
 }
 
 /// The method and its hyperparameters, in short.

@@ -12,20 +12,18 @@ use crate::model::DualEncoder;
 use crate::output::evaluation::LabelFacts;
 use crate::run::Console;
 use crate::run::flags::NoneArgs;
-use crate::run::labels::Texts;
+use crate::run::labelling::{LabelSource, Labelling};
 use crate::run::session::Session;
 use crate::run::texts::Fitter;
-use crate::run::variant::{Base, Choice, Variant};
-use crate::task::zero_shot::Score;
 
-/// The texts to encode.
-pub(super) struct Wanted {
-    variant: Variant,
+/// The classes' texts.
+pub(super) struct ClassTexts {
+    labelling: Labelling,
     /// Whether the probe cannot be trained without them.
     is_needed: bool,
 }
 
-impl Wanted {
+impl ClassTexts {
     /// The texts if the probe needs them, flags name some, or the model is opened anyway.
     pub(super) fn new(
         args: &ProbeArgs,
@@ -33,24 +31,14 @@ impl Wanted {
         has_model: bool,
         console: &Console,
     ) -> Result<Option<Self>> {
-        let labels = &args.labels;
-        let is_named = !labels.labels.is_empty()
-            || labels.labels_file.is_some()
-            || labels.templates.is_some()
-            || !labels.template.is_empty();
-        let is_needed = args.recipe().needs_texts() || is_named;
+        let is_needed = args.recipe().needs_texts() || args.labels.are_given();
         if !is_needed && !has_model {
             return Ok(None);
         }
-        let none = NoneArgs {
-            none_label: None,
-            background: Vec::new(),
-            background_file: None,
-        };
-        let choice = Choice {
+        let source = LabelSource {
             dataset: &data.train.path,
-            labels,
-            none: &none,
+            labels: &args.labels,
+            none: &NoneArgs::default(),
             class_map: None,
         };
         let names = match data.are_folders && !data.train.path.is_dir() {
@@ -58,26 +46,49 @@ impl Wanted {
             true => plain_labels(data),
             false => data.classes.clone(),
         };
-        let variant = Base::new(choice, &names, console).and_then(|base| base.labels());
-        let variant = optional(variant, is_needed, console)?;
-        Ok(variant.map(|variant| Self { variant, is_needed }))
+        let labelling = optional(source.labelling(&names, console), is_needed, console)?;
+        Ok(labelling.map(|labelling| Self {
+            labelling,
+            is_needed,
+        }))
     }
 
     /// Tokenises them.
     pub(super) fn fit(
-        self,
+        mut self,
         args: &ProbeArgs,
         session: &Session,
         console: &Console,
-    ) -> Result<Option<Fitted>> {
-        let context_length = session.checkpoint.architecture.context_length;
-        let mut fitter = Fitter::new(context_length, args.labels.long.policy()?, console);
-        let texts = optional(self.variant.fit(&mut fitter), self.is_needed, console)?;
+    ) -> Result<Option<Self>> {
+        let mut fitter = Fitter::new(session, args.labels.long.policy()?, console);
+        let fitted = self.labelling.fit(&mut fitter);
+        let fitted = optional(fitted, self.is_needed, console)?;
         fitter.finish();
-        Ok(texts.map(|texts| Fitted {
-            variant: self.variant,
-            texts,
-        }))
+        Ok(fitted.map(|()| self))
+    }
+
+    /// Runs the text tower.
+    pub(super) fn encode(self, model: &dyn DualEncoder) -> Result<ZeroShot> {
+        let classifier = self.labelling.classifier(model)?;
+        let classes = classifier.classes();
+        let rows = classes.rows().context(
+            "--long-text best-chunk makes a classifier per image, but a probe is one classifier; \
+             pass --long-text chunk-mean or slide",
+        )?;
+        let scale = model.logit_scale();
+        let of_class = self.labelling.label_of_class.iter();
+        let row = |&label: &usize| &rows[label * classes.dim()..][..classes.dim()];
+        Ok(ZeroShot {
+            rows: of_class
+                .clone()
+                .flat_map(row)
+                .map(|value| value * scale)
+                .collect(),
+            labels: of_class
+                .map(|&label| self.labelling.labels[label].clone())
+                .collect(),
+            facts: self.labelling.facts,
+        })
     }
 }
 
@@ -92,12 +103,6 @@ fn optional<T>(found: Result<T>, is_needed: bool, console: &Console) -> Result<O
     }
 }
 
-/// Tokenised texts.
-pub(super) struct Fitted {
-    variant: Variant,
-    texts: Texts,
-}
-
 /// The zero-shot classifier of the classes' texts.
 pub(super) struct ZeroShot {
     /// The labels of the classes in records.
@@ -105,32 +110,6 @@ pub(super) struct ZeroShot {
     /// `[classes, dim]`, multiplied by the logit scale.
     pub(super) rows: Vec<f32>,
     pub(super) facts: LabelFacts,
-}
-
-impl Fitted {
-    /// Runs the text tower.
-    pub(super) fn encode(self, model: &dyn DualEncoder) -> Result<ZeroShot> {
-        let classifier = self.texts.classifier(model, Score::Softmax)?;
-        let classes = classifier.classes();
-        let rows = classes.rows().context(
-            "--long-text best-chunk makes a classifier per image, but a probe is one classifier; \
-             pass --long-text chunk-mean or slide",
-        )?;
-        let scale = model.logit_scale();
-        let of_class = self.variant.label_of_class.iter();
-        let row = |&label: &usize| &rows[label * classes.dim()..][..classes.dim()];
-        Ok(ZeroShot {
-            rows: of_class
-                .clone()
-                .flat_map(row)
-                .map(|value| value * scale)
-                .collect(),
-            labels: of_class
-                .map(|&label| self.variant.labels[label].clone())
-                .collect(),
-            facts: self.variant.facts,
-        })
-    }
 }
 
 /// The labels of classes without texts: folder names as words, if they remain distinct.

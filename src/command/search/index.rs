@@ -1,22 +1,24 @@
 //! The file of embeddings that is searched.
 
 use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::own::Own;
+use super::query::Query;
 use crate::embedding;
-use crate::embedding::{Embeddings, Mapped, NoRows};
+use crate::embedding::{Embeddings, Item, Mapped, NoRows};
+use crate::file::stamp::Stamp;
 use crate::input::image;
 use crate::input::image::DecodeOptions;
 use crate::input::resize::bicubic;
-use crate::output::Name;
-use crate::output::found::{Hit as Found, Image};
+use crate::output::found::{NamedHit, Preview};
+use crate::output::{ImageName, Name};
 use crate::run::Console;
-use crate::run::flags::{ModelArgs, ModelChoice};
-use crate::run::foreign::Foreign;
-use crate::run::made_with::MadeWith;
+use crate::run::flags::{EngineArgs, ModelArgs};
+use crate::run::made_with::{Foreign, MadeWith};
 use crate::run::session::Session;
 use crate::task::search::{Hit, Vectors, search};
 
@@ -66,17 +68,12 @@ impl Index {
     }
 
     /// The model to encode queries with.
-    pub(super) fn model(
-        &self,
-        args: &ModelArgs,
-        choice: ModelChoice,
-        console: &Console,
-    ) -> Result<ModelArgs> {
+    pub(super) fn model(&self, args: &EngineArgs, console: &Console) -> Result<ModelArgs> {
         match (self.made_with(), self.foreign()) {
-            (Some(made), _) => made.model(args, choice, console),
+            (Some(made), _) => made.model(args, console),
             (None, foreign) => {
-                foreign.map_or(Ok(()), |foreign| foreign.check_choice(choice))?;
-                Ok(args.clone())
+                foreign.map_or(Ok(()), |foreign| foreign.check_choice(args.choice))?;
+                Ok(args.model.clone())
             }
         }
     }
@@ -238,12 +235,12 @@ impl Index {
 
     /// Hits with their names, and with image previews if `preview` is given, which is warned of
     /// images that have none.
-    pub(super) fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<Found>> {
+    pub(super) fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<NamedHit>> {
         let mut found = Vec::new();
         for hit in hits {
             self.check_length(hit.row)?;
             let name = self.file.name(hit.row)?;
-            let image = match &name {
+            let small = match &name {
                 Some(Name::Image(name)) => preview.zip(name.path()).and_then(|(console, path)| {
                     let image = thumbnail(&path);
                     if let Err(error) = &image {
@@ -253,11 +250,11 @@ impl Index {
                 }),
                 Some(Name::Text(_)) | None => None,
             };
-            found.push(Found {
+            found.push(NamedHit {
                 row: hit.row,
                 name,
                 cosine: hit.score,
-                image,
+                preview: small,
             });
         }
         Ok(found)
@@ -287,10 +284,84 @@ impl Index {
 }
 
 /// A small preview of the image at `path`.
-fn thumbnail(path: &Path) -> Result<Image> {
+fn thumbnail(path: &Path) -> Result<Preview> {
     let image = image::read(path, &DecodeOptions::default())?.image;
     let columns = PREVIEW_COLUMNS.min(image.width.max(1));
     let rows = (image.height * columns / image.width.max(1)).clamp(1, 2 * PREVIEW_COLUMNS);
     let small = bicubic(&image, columns, rows);
-    Ok(Image::new(small.width, small.pixels))
+    Ok(Preview::new(small.width, small.pixels))
+}
+
+/// The images and texts of a query, by which its rows are recognised.
+pub(super) struct Own {
+    files: Vec<OwnFile>,
+    texts: Vec<String>,
+    /// The folder of the index: paths of rows may be relative to it.
+    folder: PathBuf,
+}
+
+/// An image file of a query.
+struct OwnFile {
+    place: PathBuf,
+    name: Option<OsString>,
+    stamp: Option<Stamp>,
+}
+
+impl Own {
+    /// The images and texts of `queries`, which form one query of the index at `index`.
+    pub(super) fn new<'a>(queries: impl Iterator<Item = &'a Query>, index: &Path) -> Self {
+        let (mut files, mut texts) = (Vec::new(), Vec::new());
+        for query in queries {
+            match query {
+                Query::Text(text) => texts.push(text.clone()),
+                Query::Image(path) => files.extend(OwnFile::new(path)),
+            }
+        }
+        Self {
+            files,
+            texts,
+            folder: index.parent().unwrap_or(Path::new("")).to_owned(),
+        }
+    }
+
+    /// Whether a row belongs to one of the query's images or texts. An image is recognised by its
+    /// path, relative to the working folder or the folder of the index, or by its name, size and
+    /// modification time together. A copy under another name is another image.
+    pub(super) fn is(&self, index: &Embeddings, row: usize) -> Result<bool> {
+        let (name, stamp) = match index {
+            Embeddings::Matrix(matrix) => (matrix.name(row)?, None),
+            Embeddings::Ours(file) => match file.row(row)?.item {
+                Item::Image { name, stamp, .. } => (Some(Name::Image(name)), stamp),
+                Item::Text(text) => (Some(Name::Text(text)), None),
+            },
+        };
+        Ok(match name {
+            Some(Name::Image(name)) => self.files.iter().any(|own| self.is_file(own, &name, stamp)),
+            Some(Name::Text(text)) => self.texts.contains(&text),
+            None => false,
+        })
+    }
+
+    fn is_file(&self, own: &OwnFile, name: &ImageName, stamp: Option<Stamp>) -> bool {
+        let Some(path) = name.path() else {
+            return false;
+        };
+        let leads_there =
+            |path: &Path| fs::canonicalize(path).is_ok_and(|place| place == own.place);
+        let is_same = own.name.as_deref() == path.file_name() && stamp == own.stamp;
+        (is_same && stamp.is_some())
+            || leads_there(&path)
+            || (path.is_relative() && leads_there(&self.folder.join(&path)))
+    }
+}
+
+impl OwnFile {
+    /// `None` if the file does not exist; its query fails.
+    fn new(path: &Path) -> Option<Self> {
+        Some(Self {
+            place: fs::canonicalize(path).ok()?,
+            name: path.file_name().map(OsString::from),
+            stamp: Stamp::of(path),
+        })
+    }
 }

@@ -1,31 +1,26 @@
 //! `longclip search`: searches a file of embeddings by text or image.
 
 mod index;
-mod own;
 mod query;
 mod sum;
 
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use crate::embedding::split_array;
 use crate::file::atomic::AtomicFile;
-use crate::output::found::{Answer, End, Format, Style};
-use crate::output::{Colour, Name, found};
-use crate::run::flags::{
-    CacheArgs, DecodeArgs, LongTextArgs, ModelArgs, ModelChoice, OutputFileArgs,
-};
-use crate::run::pipeline::Plan;
-use crate::run::remembered::{Engine, Remembered};
-use crate::run::results::chosen;
+use crate::input::paths::split_name;
+use crate::output::found::{HitStyle, PathEnd, QueryHits};
+use crate::output::{Format, Name, found};
+use crate::run::engine::Engine;
+use crate::run::flags::{EngineArgs, LongTextArgs, OutputFileArgs};
+use crate::run::images::IMAGES;
+use crate::run::results::Destination;
 use crate::run::session::{Session, Stop};
-use crate::run::{Console, Outcome, advice, flags, remembered};
-use index::{Index, Wanted};
-use own::Own;
+use crate::run::{Console, Outcome, advice, flags};
+use index::{Index, Own, Wanted};
 use query::Query;
 use sum::Added;
 
@@ -101,7 +96,7 @@ pub struct SearchArgs {
     #[command(flatten)]
     long: LongTextArgs,
     /// Output format [default: by suffix of --output, else table on terminals or jsonl]
-    #[arg(short, long, value_name = "FORMAT", help_heading = "Output", value_parser = format_names())]
+    #[arg(short, long, value_name = "FORMAT", help_heading = "Output", value_parser = flags::formats(FORMATS))]
     format: Option<Format>,
     /// With --format paths: separate paths with NUL, for xargs -0
     #[arg(short = '0', long = "null", help_heading = "Output")]
@@ -112,26 +107,18 @@ pub struct SearchArgs {
     #[arg(long, help_heading = "Output")]
     preview: bool,
     #[command(flatten)]
-    model_choice: ModelChoice,
-    #[command(flatten)]
-    model: ModelArgs,
-    #[command(flatten)]
-    cache: CacheArgs,
-    #[command(flatten)]
-    decode: DecodeArgs,
+    engine: EngineArgs,
 }
 
-/// The output formats; `paths` prints only the paths of the hits, for other programs.
-fn format_names() -> impl clap::builder::TypedValueParser<Value = Format> {
-    flags::names(&[
-        ("table", Format::Table),
-        ("json", Format::Json),
-        ("jsonl", Format::Jsonl),
-        ("csv", Format::Csv),
-        ("tsv", Format::Tsv),
-        ("paths", Format::Paths(End::Line)),
-    ])
-}
+/// The output formats.
+const FORMATS: &[(Format, &str)] = &[
+    (Format::Table, "Aligned text"),
+    (Format::Json, "One array, with an object per query"),
+    (Format::Jsonl, "One object per query and line"),
+    (Format::Csv, "Comma-separated, one row per hit"),
+    (Format::Tsv, "Tab-separated, one row per hit"),
+    (Format::Paths, "The paths of the hits only"),
+];
 
 /// The queries, and what is added to each.
 struct Asked {
@@ -165,10 +152,18 @@ impl Asked {
         self.queries.iter().chain(added).collect()
     }
 
+    /// The images among them.
+    fn images(&self) -> impl Iterator<Item = &PathBuf> {
+        self.all().into_iter().filter_map(|query| match query {
+            Query::Image(path) => Some(path),
+            Query::Text(_) => None,
+        })
+    }
+
     /// What a query and all that is added to it are recognised by in an index.
     fn own(&self, args: &SearchArgs, query: &Query) -> Option<Own> {
         let added = self.added.0.iter().map(|(_, query)| query);
-        let (index, _) = split_array(&args.index);
+        let (index, _) = split_name(&args.index);
         args.exclude_query
             .then(|| Own::new(std::iter::once(query).chain(added), &index))
     }
@@ -180,7 +175,7 @@ impl Asked {
         index: &Index,
         mut encoded: Vec<Result<Vec<f32>>>,
         console: &Console,
-    ) -> Result<Vec<Answer>> {
+    ) -> Result<Vec<QueryHits>> {
         let added = encoded.split_off(self.queries.len().min(encoded.len()));
         let sums: Vec<Result<Vec<f32>>> = (self.queries.iter().zip(encoded))
             .map(|(query, encoded)| {
@@ -210,7 +205,7 @@ impl Asked {
         let mut hits = found.of_query.into_iter();
         let preview = args.preview.then_some(console);
         let answer = |(query, sum): (&Query, &Result<Vec<f32>>)| {
-            Ok(Answer {
+            Ok(QueryHits {
                 query: self.added.shown(query),
                 outcome: match sum {
                     Ok(_) => Ok(index.named(&hits.next().unwrap_or_default(), preview)?),
@@ -232,13 +227,8 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     let policy = args.long.policy()?;
     if let Some(path) = args.file.path() {
         advice::check_output(path)?;
-        let (index, _) = split_array(&args.index);
-        let all = asked.all();
-        let images = all.iter().filter_map(|query| match query {
-            Query::Image(path) => Some(path),
-            Query::Text(_) => None,
-        });
-        advice::check_not_an_input(path, images.chain([&index]), crate::run::images::IMAGES)?;
+        let (index, _) = split_name(&args.index);
+        advice::check_not_an_input(path, asked.images().chain([&index]), IMAGES)?;
     }
     let (format, style) = format(&args, console)?;
     let index = Index::open(&args.index)?;
@@ -247,41 +237,33 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
         "the rows of {} have no names, so --exclude-query cannot recognise the query",
         args.index.display()
     );
-    let style = Style {
+    let style = HitStyle {
         is_numbered: !index.has_names(),
         ..style
     };
-    let cache = remembered::folder(&args.cache)?;
-    let model = index.model(&args.model, args.model_choice, console)?;
-    let session = Session::open(&model, console);
-    let session = Arc::new(session.with_context(|| index.wants())?);
+    let cache = args.engine.cache.folder()?;
+    let model = index.model(&args.engine, console)?;
+    let session = Session::open(&model, console).with_context(|| index.wants())?;
     index.check_dim(&session)?;
     index.report(&session, console);
-    let plan = Plan::new(&session, &args.model, &args.decode);
-    let memory = cache.map(|folder| Remembered::open(&folder, session.clone(), &plan));
-    let memory = memory.transpose()?;
+    let engine = Engine::new(&session, args.engine.decode.options())
+        .single(asked.images().count() == 1)
+        .cached(cache)?;
     // Both the digest and loading read all weights, so they run in parallel.
-    let (checked, engine) = std::thread::scope(|scope| {
+    let (checked, loaded) = std::thread::scope(|scope| {
         let checking = scope.spawn(|| index.check_model(&session));
-        let engine = Engine::new(&session, memory.clone(), console);
+        let loaded = engine.load(console);
         let checked = checking.join();
         (
             checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            engine,
+            loaded,
         )
     });
     checked?;
-    let engine = engine?;
+    loaded?;
     session.checkpoint.unchanged()?;
-    let encoder = query::Encoder {
-        encoder: engine.encoder.clone(),
-        plan: plan.memory(memory),
-        context_length: session.checkpoint.architecture.context_length,
-        policy,
-        console,
-    };
     let stop = Stop::default();
-    let encoded = encoder.encode(&asked.all(), &stop)?;
+    let encoded = query::encode(&asked.all(), &engine, policy, &stop, console)?;
     engine.finish(console);
     let answers = encoded
         .map(|encoded| asked.answers(&args, &index, encoded, console))
@@ -292,7 +274,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     }
     let answers = answers.context("some queries were not read")?;
     let mut style = style;
-    style.extras.image_bytes |= is_csv(format) && has_odd_names(&answers);
+    style.extras.image_bytes |= format.is_csv() && has_odd_names(&answers);
     write(&args, &answers, format, style)?;
     let failed = answers
         .iter()
@@ -305,44 +287,36 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     })
 }
 
-fn format(args: &SearchArgs, console: &Console) -> Result<(Format, Style)> {
-    let file = args.file.path().map(PathBuf::as_path);
-    let to_terminal = file.is_none() && std::io::stdout().is_terminal();
-    let otherwise = match to_terminal || args.preview {
+fn format(args: &SearchArgs, console: &Console) -> Result<(Format, HitStyle)> {
+    let destination = Destination::new(args.file.path());
+    let usual = match args.preview {
         true => Format::Table,
         false => Format::Jsonl,
     };
-    let format = match chosen(args.format, file, Format::SUFFIXES, otherwise, console)? {
-        Format::Paths(_) if args.null => Format::Paths(End::Nul),
-        format => format,
-    };
+    let format = destination.format(args.format, usual, console)?;
     ensure!(
-        !args.null || matches!(format, Format::Paths(_)),
+        !args.null || format == Format::Paths,
         "-0 requires --format paths; add it, or drop -0"
     );
     ensure!(
         !args.preview || format == Format::Table,
         "--preview requires --format table; pass it, or drop --format"
     );
-    let style = Style {
-        width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),
-        colour: if console.colors_results(to_terminal) {
-            Colour::Ansi
-        } else {
-            Colour::Plain
-        },
-        extras: args.file.extras(is_csv(format))?,
+    let style = HitStyle {
+        terminal: destination.terminal(console),
+        extras: args.file.extras(format)?,
         is_numbered: false,
+        end: if args.null {
+            PathEnd::Nul
+        } else {
+            PathEnd::Line
+        },
     };
     Ok((format, style))
 }
 
-fn is_csv(format: Format) -> bool {
-    matches!(format, Format::Csv | Format::Tsv)
-}
-
 /// Whether a hit's path is not UTF-8.
-fn has_odd_names(answers: &[Answer]) -> bool {
+fn has_odd_names(answers: &[QueryHits]) -> bool {
     let hits = answers
         .iter()
         .filter_map(|answer| answer.outcome.as_ref().ok());
@@ -350,7 +324,7 @@ fn has_odd_names(answers: &[Answer]) -> bool {
         .any(|hit| matches!(&hit.name, Some(Name::Image(name)) if name.bytes.is_some()))
 }
 
-fn write(args: &SearchArgs, answers: &[Answer], format: Format, style: Style) -> Result<()> {
+fn write(args: &SearchArgs, answers: &[QueryHits], format: Format, style: HitStyle) -> Result<()> {
     let Some(path) = args.file.path() else {
         let mut stdout = std::io::stdout().lock();
         return found::write(answers, format, style, &mut stdout)

@@ -1,16 +1,14 @@
 //! Queries, which are texts and images, and their embeddings.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
 use crate::input::paths::ImageSource;
 use crate::input::tokenizer::LongText;
-use crate::model::DualEncoder;
 use crate::run::Console;
+use crate::run::engine::Engine;
 use crate::run::images::{IMAGES, Running};
-use crate::run::pipeline::Plan;
 use crate::run::session::Stop;
 use crate::run::texts::Fitter;
 use crate::task::embeddings::TextEmbeddings;
@@ -73,68 +71,70 @@ fn is_image(query: &str) -> bool {
         || ((begins_like_a_path || ends_like_an_image) && path.is_file())
 }
 
-pub(super) struct Encoder<'a> {
-    pub(super) encoder: Arc<dyn DualEncoder>,
-    pub(super) plan: Plan,
-    pub(super) context_length: usize,
-    pub(super) policy: LongText,
-    pub(super) console: &'a Console,
+/// The embedding of each query `[dim]`, or the error of an image. A long text may have several,
+/// `[chunks, dim]`, and the best one counts. `None` if a signal stopped it before all images were
+/// read.
+pub(super) fn encode(
+    queries: &[&Query],
+    engine: &Engine,
+    policy: LongText,
+    stop: &Stop,
+    console: &Console,
+) -> Result<Option<Vec<Result<Vec<f32>>>>> {
+    let mut texts = encode_texts(queries, engine, policy, console)?
+        .into_iter()
+        .map(Ok);
+    let mut images = encode_images(queries, engine, stop, console)?.into_iter();
+    let next = |query: &&Query| match query {
+        Query::Text(_) => texts.next(),
+        Query::Image(_) => images.next(),
+    };
+    Ok(queries.iter().map(next).collect())
 }
 
-impl Encoder<'_> {
-    /// The embedding of each query `[dim]`, or the error of an image. A long text may have several,
-    /// `[chunks, dim]`, and the best one counts. `None` if a signal stopped it before all images
-    /// were read.
-    pub(super) fn encode(
-        self,
-        queries: &[&Query],
-        stop: &Stop,
-    ) -> Result<Option<Vec<Result<Vec<f32>>>>> {
-        let mut texts = self.texts(queries)?.into_iter().map(Ok);
-        let mut images = self.images(queries, stop)?.into_iter();
-        let next = |query: &&Query| match query {
-            Query::Text(_) => texts.next(),
-            Query::Image(_) => images.next(),
-        };
-        Ok(queries.iter().map(next).collect())
+fn encode_texts(
+    queries: &[&Query],
+    engine: &Engine,
+    policy: LongText,
+    console: &Console,
+) -> Result<Vec<Vec<f32>>> {
+    let mut fitter = Fitter::new(&engine.session, policy, console);
+    let mut fitted = Vec::new();
+    for (number, query) in (1..).zip(queries) {
+        if let Query::Text(text) = query {
+            fitted.push(fitter.fit(&format!("query {number}"), text)?);
+        }
     }
+    fitter.finish();
+    if fitted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let embeddings = TextEmbeddings::encode(engine.load(console)?.as_ref(), &fitted)?;
+    Ok(embeddings.texts().map(<[f32]>::to_vec).collect())
+}
 
-    fn texts(&self, queries: &[&Query]) -> Result<Vec<Vec<f32>>> {
-        let mut fitter = Fitter::new(self.context_length, self.policy, self.console);
-        let mut fitted = Vec::new();
-        for (number, query) in (1..).zip(queries) {
-            if let Query::Text(text) = query {
-                fitted.push(fitter.fit(&format!("query {number}"), text)?);
-            }
-        }
-        fitter.finish();
-        if fitted.is_empty() {
-            return Ok(Vec::new());
-        }
-        let embeddings = TextEmbeddings::encode(self.encoder.as_ref(), &fitted)?;
-        Ok(embeddings.texts().map(<[f32]>::to_vec).collect())
+fn encode_images(
+    queries: &[&Query],
+    engine: &Engine,
+    stop: &Stop,
+    console: &Console,
+) -> Result<Vec<Result<Vec<f32>>>> {
+    let sources = queries.iter().filter_map(|query| match query {
+        Query::Text(_) => None,
+        Query::Image(path) if path.as_os_str() == "-" => Some(Ok(ImageSource::Stdin)),
+        Query::Image(path) => Some(Ok(ImageSource::Path(path.clone()))),
+    });
+    let sources: Vec<_> = sources.collect();
+    if sources.is_empty() {
+        return Ok(Vec::new());
     }
-
-    fn images(self, queries: &[&Query], stop: &Stop) -> Result<Vec<Result<Vec<f32>>>> {
-        let sources = queries.iter().filter_map(|query| match query {
-            Query::Text(_) => None,
-            Query::Image(path) if path.as_os_str() == "-" => Some(Ok(ImageSource::Stdin)),
-            Query::Image(path) => Some(Ok(ImageSource::Path(path.clone()))),
-        });
-        let sources: Vec<_> = sources.collect();
-        if sources.is_empty() {
-            return Ok(Vec::new());
-        }
-        let plan = self.plan.single(sources.len() == 1);
-        let running = Running::of(sources, plan, stop.clone());
-        running.give(self.encoder);
-        let mut embeddings = Vec::new();
-        running.for_each(self.console, |encoded| {
-            embeddings.push(encoded.outcome.map(|known| known.embedding));
-            Ok(())
-        })?;
-        Ok(embeddings)
-    }
+    let mut embeddings = Vec::new();
+    let images = Running::of(sources, engine, stop.clone());
+    images.for_each(engine, console, |encoded| {
+        embeddings.push(encoded.outcome.map(|known| known.embedding));
+        Ok(())
+    })?;
+    Ok(embeddings)
 }
 
 #[cfg(test)]

@@ -1,21 +1,21 @@
 //! `longclip tokens`: shows how texts are tokenised, and whether they fit a model's context.
 
 mod report;
-mod table;
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::checkpoint::source::{ALIASES, ModelSource, Presence};
 use crate::checkpoint::{Checkpoint, hub, source};
 use crate::input::text_file::Line;
+use crate::output::Format;
+use crate::run::flags::formats;
+use crate::run::results::Destination;
 use crate::run::texts::lines;
 use crate::run::{Console, Outcome};
-use report::{Contexts, Entry, Report};
-use table::Style;
+use report::{Contexts, TokenisedText, TokensWriter};
 
 /// What only `--help` and the manual page say.
 const DETAILS: &str = r#"What is printed:
@@ -67,20 +67,16 @@ pub struct TokensArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..=1 << 20))]
     context: Option<u64>,
     /// Output format [default: table on a terminal, else jsonl]
-    #[arg(short, long, value_name = "FORMAT")]
-    format: Option<TokensFormat>,
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(FORMATS))]
+    format: Option<Format>,
 }
 
 /// The output formats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TokensFormat {
-    /// Aligned text
-    Table,
-    /// One JSON array
-    Json,
-    /// One JSON object per line
-    Jsonl,
-}
+const FORMATS: &[(Format, &str)] = &[
+    (Format::Table, "Aligned text"),
+    (Format::Json, "One JSON array"),
+    (Format::Jsonl, "One JSON object per line"),
+];
 
 /// Shows the tokens of each text.
 ///
@@ -96,7 +92,9 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
         None => format!("text {line}"),
     };
     let contexts = contexts(args, console)?;
-    let mut report = report(args.format, console);
+    let stdout = Destination::stdout();
+    let format = stdout.usual(args.format, Format::Jsonl);
+    let mut report = TokensWriter::new(format, stdout.terminal(console));
     let mut failed = 0;
     let mut shown = 0;
     let texts = (1..).zip(args.texts.iter().cloned());
@@ -108,12 +106,12 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
         match line.text() {
             Ok(text) => {
                 shown += 1;
-                report.write(&Entry::new(text, &contexts)?)?;
+                report.write(&TokenisedText::new(text, &contexts)?)?;
             }
             Err(error) => {
                 failed += 1;
                 console.failed(&place(error.line), &error.cause);
-                report.write(&Entry::failed(error))?;
+                report.write(&TokenisedText::failed(error))?;
             }
         }
     }
@@ -127,20 +125,6 @@ pub fn run(args: &TokensArgs, console: &Console) -> Result<Outcome> {
         (0, _) => Outcome::NoneRead,
         _ => Outcome::SomeFailed,
     })
-}
-
-fn report(format: Option<TokensFormat>, console: &Console) -> Report {
-    let to_terminal = std::io::stdout().is_terminal();
-    let by_destination = if to_terminal {
-        TokensFormat::Table
-    } else {
-        TokensFormat::Jsonl
-    };
-    let style = Style {
-        width: terminal_size::terminal_size().map_or(80, |(width, _)| usize::from(width.0)),
-        colour: console.colors_results(to_terminal),
-    };
-    Report::new(format.unwrap_or(by_destination), style)
 }
 
 /// The contexts that texts are checked against.

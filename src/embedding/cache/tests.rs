@@ -93,7 +93,7 @@ fn a_file_that_is_not_a_cache_is_an_error_that_names_it() {
         fs::write(folder.path().join(FILE), content).unwrap();
         let error = Cache::open(folder.path()).err().unwrap();
         assert!(error.to_string().contains(FILE), "{error:#}");
-        assert!(error.to_string().contains("delete it"), "{error:#}");
+        assert!(error.to_string().contains("delete the file"), "{error:#}");
     }
     let folder = tempfile::tempdir().unwrap();
     let cache = Cache::open(folder.path()).unwrap();

@@ -1,12 +1,11 @@
-//! Embedding matrices of other programs, which do not record what made them.
+//! Embeddings from any program: a file is longclip embed's or another program's, and both are read
+//! through one type.
 //!
-//! Numbers of any floating-point type and order are read, and rows are normalised to unit length.
-//! What such a file does not say (the model, often the names of the rows) the user says, or rows
-//! are numbered.
+//! Matrices of other programs do not record what made them. Numbers of any floating-point type and
+//! order are read, and rows are normalised to unit length. What such a file does not say (the model,
+//! often the names of the rows) the user says, or rows are numbered.
 
-mod arrays;
-pub(super) mod npy;
-mod numbers;
+pub(super) mod numbers;
 mod table;
 
 use std::fmt;
@@ -15,11 +14,17 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::line::Lines;
-use super::read::{check_range, map};
-use crate::embedding::{Line, sidecar_of};
-use crate::output::Name;
-use npy::Header;
+use super::jsonl::Jsonl;
+use super::line::LineIndex;
+use super::npy::Npy;
+use super::parquet;
+use super::read::{EmbeddingFile, Mapped, check_range, map, open};
+use super::safetensors::Safetensors;
+use crate::embedding::npy::Header;
+use crate::embedding::{About, Item, Line, sidecar_of};
+use crate::input::paths::split_name;
+use crate::output::suffix::Suffix;
+use crate::output::{Name, suffix};
 use numbers::Numbers;
 
 /// Rows whose lengths differ from 1 by at most this count as normalised.
@@ -40,13 +45,13 @@ enum Names {
     /// Rows have no names.
     None,
     /// A JSON Lines file next to the numbers.
-    Lines(Lines),
+    Lines(LineIndex),
     /// The file itself.
     Listed(Vec<Option<Name>>),
 }
 
 /// Statistics of the rows' lengths.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Lengths {
     /// The smallest and the largest non-zero length.
     pub range: Option<(f64, f64)>,
@@ -87,8 +92,8 @@ impl Matrix {
             "it holds one matrix without a name; drop the name after the colon"
         );
         let (numbers, names) = match suffix {
-            "npz" => (arrays::npz(path, array)?, Names::None),
-            "safetensors" => (arrays::safetensors(path, array)?, Names::None),
+            "npz" => (numbers::npz(path, array)?, Names::None),
+            "safetensors" => (numbers::safetensors(path, array)?, Names::None),
             "parquet" => table::parquet(path, array)?,
             "jsonl" => table::lines(path)?,
             _ => (plain(path)?, Names::None),
@@ -100,10 +105,7 @@ impl Matrix {
         let mut matrix = Self {
             numbers,
             names,
-            lengths: Lengths {
-                range: None,
-                zeros: None,
-            },
+            lengths: Lengths::default(),
         };
         matrix.lengths = matrix.look()?;
         Ok(matrix)
@@ -183,10 +185,7 @@ impl Matrix {
 
     /// Checks every row when the file is opened: a search must not fail at the last one.
     fn look(&self) -> Result<Lengths> {
-        let mut found = Lengths {
-            range: None,
-            zeros: None,
-        };
+        let mut found = Lengths::default();
         let mut stored = Vec::new();
         for start in (0..self.rows()).step_by(self.block_rows()) {
             let end = self.rows().min(start + self.block_rows());
@@ -246,9 +245,9 @@ fn names_next_to(path: &Path, rows: usize) -> Result<Names> {
             sidecar.display()
         )
     };
-    let read = || -> Result<Lines> {
+    let read = || -> Result<LineIndex> {
         let bytes = map(&sidecar)?;
-        let lines = Lines::new(&bytes, 0..bytes.len())?;
+        let lines = LineIndex::new(&bytes, 0..bytes.len())?;
         ensure!(
             lines.count() == rows,
             "it has {} lines, but there are {rows} rows",
@@ -259,11 +258,137 @@ fn names_next_to(path: &Path, rows: usize) -> Result<Names> {
     Ok(Names::Lines(read().with_context(reading)?))
 }
 
+/// Embeddings to search or to learn from, from any program.
+pub enum Embeddings {
+    /// Written by longclip embed, which records what made them.
+    Ours(Box<dyn EmbeddingFile>),
+    /// Written by another program.
+    Matrix(Matrix),
+}
+
+/// File name suffixes that [`open_any`] reads.
+const READ: &[(&str, &str)] = &[
+    ("npy", "npy"),
+    ("npz", "npz"),
+    ("safetensors", "safetensors"),
+    ("parquet", "parquet"),
+    ("jsonl", "jsonl"),
+    ("ndjson", "jsonl"),
+];
+
+/// Opens the file at `path`, of longclip embed or of another program; the name of an array in it
+/// may follow a colon.
+///
+/// # Errors
+/// When it does not exist, or holds no embeddings.
+pub fn open_any(path: &Path) -> Result<Embeddings> {
+    let (file, array) = split_name(path);
+    let Suffix::Names(suffix) = suffix::of(&file, READ) else {
+        bail!(
+            "{} is not a file of embeddings; the name must end in .npy, .npz, .safetensors, \
+             .parquet or .jsonl",
+            file.display()
+        );
+    };
+    let is_ours = || -> Result<bool> {
+        Ok(match suffix {
+            "npy" => Npy::has_model(&file)?,
+            "safetensors" => Safetensors::has_model(&file)?,
+            "parquet" => parquet::pair(&parquet::reader(&file)?, "format").is_some(),
+            "jsonl" => Jsonl::has_model(&file)?,
+            _ => false,
+        })
+    };
+    let reading = || format!("cannot read the embeddings {}", path.display());
+    if is_ours().with_context(reading)? {
+        ensure!(
+            array.is_none(),
+            "{} was written by longclip embed and holds one matrix; drop the name after the colon",
+            file.display()
+        );
+        return Ok(Embeddings::Ours(open(&file)?));
+    }
+    let matrix = Matrix::open(&file, suffix, array.as_deref());
+    Ok(Embeddings::Matrix(matrix.with_context(reading)?))
+}
+
+impl Embeddings {
+    /// What the embeddings were made with, if the file says so.
+    #[must_use]
+    pub fn about(&self) -> Option<&About> {
+        match self {
+            Self::Ours(file) => Some(file.about()),
+            Self::Matrix(_) => None,
+        }
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Ours(file) => file.rows(),
+            Self::Matrix(matrix) => matrix.rows(),
+        }
+    }
+
+    /// Numbers per row.
+    #[must_use]
+    pub fn dim(&self) -> usize {
+        match self {
+            Self::Ours(file) => file.about().dim,
+            Self::Matrix(matrix) => matrix.dim(),
+        }
+    }
+
+    /// The name of row `index`; `None` if rows have no names.
+    ///
+    /// # Errors
+    /// When there is no such row, or the file is damaged there.
+    pub fn name(&self, index: usize) -> Result<Option<Name>> {
+        match self {
+            Self::Ours(file) => Ok(Some(match file.row(index)?.item {
+                Item::Image { name, .. } => Name::Image(name),
+                Item::Text(text) => Name::Text(text),
+            })),
+            Self::Matrix(matrix) => matrix.name(index),
+        }
+    }
+
+    /// As [`EmbeddingFile::vectors`]; rows of a foreign matrix are normalised to unit length.
+    ///
+    /// # Errors
+    /// When there are no such rows, or the file is damaged there.
+    pub fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+        match self {
+            Self::Ours(file) => file.vectors(range, values),
+            Self::Matrix(matrix) => matrix.vectors(range, values),
+        }
+    }
+
+    /// As [`EmbeddingFile::numbers`].
+    #[must_use]
+    pub fn numbers(&self) -> Option<Mapped<'_>> {
+        match self {
+            Self::Ours(file) => file.numbers(),
+            Self::Matrix(_) => None,
+        }
+    }
+
+    /// As [`EmbeddingFile::block_rows`].
+    #[must_use]
+    pub fn block_rows(&self) -> usize {
+        match self {
+            Self::Ours(file) => file.block_rows(),
+            Self::Matrix(matrix) => matrix.block_rows(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use super::numbers::{Element, Layout};
+    use super::numbers::{Element, MatrixLayout};
     use super::*;
     use crate::checkpoint::container::Bytes;
 
@@ -273,14 +398,11 @@ mod tests {
             .flat_map(|value| value.to_le_bytes())
             .collect();
         let (length, rows) = (bytes.len(), values.len() / dim);
-        let layout = Layout::plain(Element::F64, [rows, dim]);
+        let layout = MatrixLayout::plain(Element::F64, [rows, dim]);
         let mut matrix = Matrix {
             numbers: Numbers::new(Arc::new(Bytes::Owned(bytes)), 0..length, layout)?,
             names: Names::None,
-            lengths: Lengths {
-                range: None,
-                zeros: None,
-            },
+            lengths: Lengths::default(),
         };
         matrix.lengths = matrix.look()?;
         Ok(matrix)

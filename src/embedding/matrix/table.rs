@@ -11,26 +11,12 @@ use parquet::file::reader::FileReader as _;
 use parquet::schema::types::ColumnDescriptor;
 
 use super::Names;
-use super::numbers::{Element, Layout, Numbers};
+use super::numbers::{Element, MatrixLayout, Numbers};
 use crate::checkpoint::container::Bytes;
 use crate::embedding::parquet::{Column, Columns, MAX_VALUES, groups, reader};
 use crate::embedding::{NoRows, check_dim, jsonl};
+use crate::input::text_file::column::{PARQUET_IMAGE, PARQUET_TEXT};
 use crate::output::{ImageName, Name};
-
-/// Columns that name a row's image.
-const IMAGES: [&str; 8] = [
-    "path",
-    "image",
-    "image_path",
-    "file",
-    "file_name",
-    "filename",
-    "filepath",
-    "url",
-];
-
-/// Columns that hold a row's text.
-const TEXTS: [&str; 3] = ["text", "caption", "sentence"];
 
 /// Reads JSON Lines whose objects have an `embedding`, and optionally `image`, `path` or `text`.
 pub(super) fn lines(path: &Path) -> Result<(Numbers, Names)> {
@@ -94,8 +80,8 @@ pub(super) fn parquet(path: &Path, wanted: Option<&str>) -> Result<(Numbers, Nam
     };
     let has = |known: &[&str]| known.iter().find_map(|name| leaf_of(&[*name]));
     // Datasets of images often have a column `image` in two parts, the file's bytes and its path.
-    let images = has(&IMAGES).or_else(|| leaf_of(&["image", "path"]));
-    let names_in = images.or_else(|| has(&TEXTS));
+    let images = has(PARQUET_IMAGE).or_else(|| leaf_of(&["image", "path"]));
+    let names_in = images.or_else(|| has(PARQUET_TEXT));
     let (mut stored, mut names, mut dim) = (Vec::new(), Vec::new(), None);
     let groups = groups(&reader, 1)?;
     for (index, range) in groups.iter().enumerate() {
@@ -254,6 +240,6 @@ fn owned(stored: Vec<u8>, element: Element, shape: [usize; 2]) -> Result<Numbers
     Numbers::new(
         Arc::new(Bytes::Owned(stored)),
         range,
-        Layout::plain(element, shape),
+        MatrixLayout::plain(element, shape),
     )
 }

@@ -1,12 +1,9 @@
-//! Apache Parquet, as [`crate::output::embedding`] writes it: fixed columns, uncompressed.
+//! Apache Parquet, as [`crate::embedding`] writes it: fixed columns, uncompressed.
 //!
 //! The `parquet` crate trusts files too much: it panics on some damage, and allocates what a page
 //! claims. So every call is guarded, and pages are checked against the validated footer first.
 
-mod pages;
 mod write;
-
-pub(super) use write::{schema, write};
 
 use std::fs::File;
 use std::ops::Range;
@@ -15,8 +12,10 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use parquet::basic::Compression;
+use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
+use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
@@ -25,7 +24,8 @@ use super::{About, Item, Kind, Row, check_dim};
 use crate::file::guard;
 use crate::file::stamp::Stamp;
 use crate::output::ImageName;
-use pages::BoundedPages;
+
+pub(super) use write::{schema, write};
 
 /// Longclip's footers have 2 KB per row group of 8 MB.
 const LONGEST_FOOTER: u64 = 32 << 20;
@@ -414,4 +414,57 @@ fn text(value: &ByteArray, column: &str) -> Result<String> {
     Ok(text
         .with_context(|| format!("column {column} is not UTF-8"))?
         .to_owned())
+}
+
+/// Pages that together claim no more entries than the footer allows.
+struct BoundedPages {
+    pages: Box<dyn PageReader>,
+    left: usize,
+}
+
+impl BoundedPages {
+    pub(super) fn new(pages: Box<dyn PageReader>, most: usize) -> Self {
+        Self { pages, left: most }
+    }
+
+    fn check(&mut self, page: Page) -> parquet::errors::Result<Page> {
+        let claimed = page.num_values() as usize;
+        let left = if page.is_data_page() {
+            self.left.checked_sub(claimed)
+        } else {
+            // A dictionary has at most as many values as there are entries.
+            (claimed <= self.left).then_some(self.left)
+        };
+        self.left = left.ok_or_else(|| {
+            ParquetError::General(format!("a page claims {claimed} entries, too many"))
+        })?;
+        Ok(page)
+    }
+}
+
+impl Iterator for BoundedPages {
+    type Item = parquet::errors::Result<Page>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.get_next_page().transpose()
+    }
+}
+
+impl PageReader for BoundedPages {
+    fn get_next_page(&mut self) -> parquet::errors::Result<Option<Page>> {
+        let page = self.pages.get_next_page()?;
+        page.map(|page| self.check(page)).transpose()
+    }
+
+    fn peek_next_page(&mut self) -> parquet::errors::Result<Option<PageMetadata>> {
+        self.pages.peek_next_page()
+    }
+
+    fn skip_next_page(&mut self) -> parquet::errors::Result<()> {
+        self.pages.skip_next_page()
+    }
+
+    fn at_record_boundary(&mut self) -> parquet::errors::Result<bool> {
+        self.pages.at_record_boundary()
+    }
 }

@@ -9,37 +9,26 @@
 //!   list. Flickr8k's captions.txt and token files, Flickr30k's results.csv.
 //! - JSON: a list of objects as in JSON Lines, or `{path: [caption, …]}`.
 
-mod json;
-
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use super::rows::{self, Images, Parts};
-use super::{Split, pairs, sidecar};
-use crate::input::paths::{self, ImageRule, ImageSource};
-use crate::input::text_file::column::PATH;
-use crate::input::text_file::{self, Fields};
+use super::rows::{ImagePaths, Parts};
+use super::{Split, folders, pairs, rows};
+use crate::input::paths::{ImageRule, ImageSource, PathError};
+use crate::input::text_file::column::{CAPTION, PATH};
+use crate::input::text_file::{Fields, fields_of};
+use crate::input::{paths, text_file};
 
-/// Accepted names of a caption column, normalised like column names.
-const CAPTION: &[&str] = &[
-    "caption",
-    "text",
-    "title",
-    "sentence",
-    "sentences",
-    "description",
-    "comment",
-    "prompt",
-];
 /// A longer text file next to an image is not a caption.
 const LONGEST_CAPTION: u64 = 1 << 20;
 
 /// Which lines of a caption file are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Lines {
+pub enum CaptionLines {
     /// All lines.
     #[default]
     Whole,
@@ -51,7 +40,7 @@ pub enum Lines {
 #[derive(Clone, Debug, Default)]
 pub struct CaptionOptions {
     /// Which lines of a caption file are used.
-    pub lines: Lines,
+    pub lines: CaptionLines,
     /// Maximum number of captions per image; the first ones are kept.
     pub most: Option<usize>,
     /// Folder of the images that a file names; by default the file's own folder.
@@ -91,22 +80,28 @@ pub struct Captioned {
     pub protocol: String,
 }
 
+impl Captioned {
+    /// The images as the pipeline takes them.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
+        let paths = self.images.iter().cloned();
+        paths.map(|path| Ok(ImageSource::Path(path))).collect()
+    }
+}
+
 /// Reads images with captions.
 ///
 /// # Errors
 /// When it is not such a dataset, an image has no name or a caption is empty.
 pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Result<Captioned> {
     let usual = options.usual_split.map_or(Split::All, Split::Usual);
-    let mut reading = Reading {
+    let mut reading = CaptionReader {
         options,
         parts: Parts::new(options.split.as_deref().map_or(usual, Split::Named)),
         place_of: HashMap::new(),
         counts: Vec::new(),
         found: Captioned::default(),
     };
-    let is_json = path
-        .extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     if !path.is_dir() && pairs::is_shards(path)? {
         bail!(
             "{} names tar archives, which only finetune reads; unpack them to a folder",
@@ -115,13 +110,13 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
     }
     let kind = if path.is_dir() {
         reading.folder(path, rule)
-    } else if is_json {
+    } else if text_file::extension(path) == "json" {
         reading.json(path, rule)
     } else {
         reading.rows(path)
     };
     let kind = kind.with_context(|| format!("cannot read captions from {}", path.display()))?;
-    let Reading {
+    let CaptionReader {
         counts,
         mut found,
         parts,
@@ -144,8 +139,8 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
             ""
         },
         match options.lines {
-            Lines::Whole => "whole captions",
-            Lines::First => "first line of each caption",
+            CaptionLines::Whole => "whole captions",
+            CaptionLines::First => "first line of each caption",
         },
         options.most.map_or(String::new(), |most| format!(
             ", the first {most} of each image"
@@ -154,7 +149,7 @@ pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Resu
     Ok(found)
 }
 
-struct Reading<'a> {
+struct CaptionReader<'a> {
     options: &'a CaptionOptions,
     /// Which rows were read; data without rows have no splits either.
     parts: Parts<'a>,
@@ -164,7 +159,7 @@ struct Reading<'a> {
     found: Captioned,
 }
 
-impl Reading<'_> {
+impl CaptionReader<'_> {
     fn image(&mut self, path: PathBuf) -> usize {
         let Self {
             place_of,
@@ -188,8 +183,8 @@ impl Reading<'_> {
             return Ok(());
         }
         let text = match self.options.lines {
-            Lines::Whole => text.trim(),
-            Lines::First => text.trim_start().lines().next().unwrap_or_default().trim(),
+            CaptionLines::Whole => text.trim(),
+            CaptionLines::First => text.trim_start().lines().next().unwrap_or_default().trim(),
         };
         ensure!(
             !text.is_empty() || self.options.bad == BadCaptions::Kept,
@@ -203,7 +198,7 @@ impl Reading<'_> {
     }
 
     /// One row of a file: an image and its captions.
-    fn row(&mut self, images: &mut Images, row: &Fields) -> Result<()> {
+    fn row(&mut self, images: &mut ImagePaths, row: &Fields) -> Result<()> {
         if !self.parts.takes(row) {
             return Ok(());
         }
@@ -215,7 +210,7 @@ impl Reading<'_> {
     }
 
     fn rows(&mut self, path: &Path) -> Result<String> {
-        let mut images = Images::new(path, self.options.images.as_deref());
+        let mut images = ImagePaths::new(path, self.options.images.as_deref());
         let rows = rows::rows(path, "path,caption")?;
         self.found.notes.extend(rows.notes.iter().cloned());
         for (line, row) in rows {
@@ -227,7 +222,7 @@ impl Reading<'_> {
     }
 
     fn folder(&mut self, root: &Path, rule: ImageRule) -> Result<String> {
-        if let Some(file) = sidecar::metadata(root)? {
+        if let Some(file) = folders::metadata(root)? {
             let kind = self.rows(&file)?;
             let unnamed = match self.options.images {
                 None => unnamed(root, rule, &self.place_of)?,
@@ -342,9 +337,8 @@ pub(super) fn content(path: &Path) -> Result<Option<String>> {
 
 /// A row's caption or captions, from the first of these columns that has any.
 pub(super) fn captions_of(row: &Fields, columns: &[&str]) -> Result<Vec<String>> {
-    let columns: Vec<&str> = ["captions"].iter().chain(columns).copied().collect();
-    let value = rows::value(row, &columns);
-    match value.with_context(|| rows::missing(row, &columns, "caption"))? {
+    let value = rows::value(row, columns);
+    match value.with_context(|| rows::missing(row, columns, "caption"))? {
         Value::Array(list) => {
             let text = |value: &Value| value.as_str().map(str::to_owned);
             let texts: Option<Vec<String>> = list.iter().map(text).collect();
@@ -352,9 +346,157 @@ pub(super) fn captions_of(row: &Fields, columns: &[&str]) -> Result<Vec<String>>
                 .filter(|texts| !texts.is_empty())
                 .context("the list of captions is empty or holds values that are not strings")
         }
-        _ => Ok(vec![rows::text(row, &columns, "caption")?.to_owned()]),
+        _ => Ok(vec![rows::text(row, columns, "caption")?.to_owned()]),
     }
 }
 
 #[cfg(test)]
 mod tests;
+
+/// Larger files are not caption files.
+const LIMIT_BYTES: u64 = 1 << 31;
+
+#[derive(Deserialize)]
+struct Json {
+    images: Vec<JsonImage>,
+    annotations: Option<Vec<Annotation>>,
+}
+
+#[derive(Deserialize)]
+struct JsonImage {
+    id: Option<u64>,
+    #[serde(alias = "filename")]
+    file_name: String,
+    /// The folder, in Karpathy's COCO file.
+    filepath: Option<String>,
+    split: Option<String>,
+    sentences: Option<Vec<Sentence>>,
+}
+
+#[derive(Deserialize)]
+struct Annotation {
+    image_id: u64,
+    caption: String,
+}
+
+#[derive(Deserialize)]
+struct Sentence {
+    raw: String,
+}
+
+impl CaptionReader<'_> {
+    pub(super) fn json(&mut self, path: &Path, rule: ImageRule) -> Result<String> {
+        let text = text_file::read(path, LIMIT_BYTES)?.content;
+        let mut images = ImagePaths::new(path, self.options.images.as_deref());
+        let kind = match serde_json::from_str::<Json>(&text) {
+            Ok(Json {
+                images: all,
+                annotations: Some(annotations),
+            }) => self.coco(&mut images, &all, &annotations),
+            Ok(json) => self.karpathy(&images, json.images),
+            Err(error) => self.other(&mut images, &text, rule, error),
+        };
+        self.found.notes.extend(images.note());
+        kind
+    }
+
+    /// A list of objects, or `{path: [caption, …]}`.
+    fn other(
+        &mut self,
+        images: &mut ImagePaths,
+        text: &str,
+        rule: ImageRule,
+        error: serde_json::Error,
+    ) -> Result<String> {
+        let names_images = |map: &Map<String, Value>| {
+            let is_image = |name: &String| rule.has_image_extension(Path::new(name));
+            !map.is_empty() && map.keys().all(is_image)
+        };
+        match serde_json::from_str(text) {
+            Ok(Value::Array(list)) => {
+                for (place, entry) in (1..).zip(list) {
+                    let row = fields_of(entry, "it");
+                    let taken = row.and_then(|row| self.row(images, &row));
+                    taken.with_context(|| format!("entry {place}"))?;
+                }
+                Ok("a JSON list of images and captions".to_owned())
+            }
+            Ok(Value::Object(map)) if names_images(&map) => {
+                for (name, captions) in map {
+                    let take = || -> Result<()> {
+                        let image = self.image(images.path(&name)?);
+                        let row = Map::from_iter([("caption".to_owned(), captions)]);
+                        let texts = captions_of(&row, &["caption"])?;
+                        texts.iter().try_for_each(|text| self.caption(image, text))
+                    };
+                    take().with_context(|| format!("the captions of {name:?}"))?;
+                }
+                Ok("captions by path".to_owned())
+            }
+            _ => Err(error).context(
+                "expected COCO's or Karpathy's JSON (an object with images and their captions), a \
+                 list of objects with path and caption, or an object that maps paths to captions",
+            ),
+        }
+    }
+
+    fn coco(
+        &mut self,
+        images: &mut ImagePaths,
+        all: &[JsonImage],
+        annotations: &[Annotation],
+    ) -> Result<String> {
+        let mut names = HashMap::new();
+        for image in all {
+            let id = image.id.context("an image has no id")?;
+            let place = self.image(images.path(&image.file_name)?);
+            names.insert(id, place);
+        }
+        for (number, annotation) in (1..).zip(annotations) {
+            let id = annotation.image_id;
+            let lost =
+                || format!("the caption is of image {id}, which is not in the list of images");
+            match names.get(&id) {
+                Some(&image) => self.caption(image, &annotation.caption)?,
+                None if self.options.bad == BadCaptions::Kept => {
+                    let place = format!("annotation {number}");
+                    self.found.lost.push((place, lost()));
+                }
+                None => bail!("annotation {number}: {}", lost()),
+            }
+        }
+        Ok("COCO captions".to_owned())
+    }
+
+    fn karpathy(&mut self, images: &ImagePaths, all: Vec<JsonImage>) -> Result<String> {
+        let has_splits = all.iter().any(|image| image.split.is_some());
+        let wanted = self
+            .options
+            .split
+            .clone()
+            .unwrap_or_else(|| self.options.usual_split.unwrap_or("test").to_owned());
+        if has_splits {
+            // The images of the split are selected here.
+            self.parts = Parts::new(Split::All);
+        }
+        for image in all {
+            if has_splits && image.split.as_deref() != Some(&wanted) {
+                continue;
+            }
+            let folder = image.filepath.as_deref().unwrap_or_default();
+            let place = self.image(images.within(folder).path(&image.file_name)?);
+            let sentences = image.sentences.context("an image has no sentences")?;
+            sentences
+                .iter()
+                .try_for_each(|sentence| self.caption(place, &sentence.raw))?;
+        }
+        ensure!(
+            !self.found.images.is_empty(),
+            "no image is in the split {wanted:?}; choose another with --split"
+        );
+        Ok(match has_splits {
+            true => format!("Karpathy's JSON, split {wanted}"),
+            false => "Karpathy's JSON".to_owned(),
+        })
+    }
+}

@@ -4,9 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Result, bail, ensure};
 
-use super::names::{
-    apart, class_number, composed, listed, numbered, plain, several_labels, split, squashed,
-};
+use super::class_number;
+use super::names::{apart, composed, listed, numbered, plain, several_labels, split, squashed};
 
 /// Classes that a note lists at most.
 const SHOWN: usize = 5;
@@ -22,7 +21,7 @@ pub struct Matching<'a> {
 
 /// Whether labels are in the order of the class numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order<'a> {
+pub enum LabelOrder<'a> {
     /// Class numbers are label indices, from 0.
     Counts,
     /// The order is not known to be that of the dataset's class numbers.
@@ -54,7 +53,7 @@ pub struct Matched {
 pub fn match_classes(
     classes: &[String],
     labels: &[Matching<'_>],
-    order: Order<'_>,
+    order: LabelOrder<'_>,
 ) -> Result<Matched> {
     let mut found = Finding::new(labels).names(classes);
     let mut notes = Vec::new();
@@ -230,7 +229,7 @@ fn by_number(
     numbers: &[u64],
     classes: &[String],
     labels: &[Matching<'_>],
-    order: Order<'_>,
+    order: LabelOrder<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Option<usize>>> {
     let number = |text: Option<&str>| text.and_then(class_number);
@@ -256,7 +255,7 @@ fn by_number(
     }
     let (least, most) = (numbers.iter().min(), numbers.iter().max());
     let (least, most) = (least.copied().unwrap_or(0), most.copied().unwrap_or(0));
-    if let Order::Differs(set) = order {
+    if let LabelOrder::Differs(set) = order {
         bail!(
             "the classes are numbers ({least} to {most}), but the labels {set} may not be in the \
              order of the class numbers; use the dataset's folder names, or pass --class-map FILE"

@@ -6,40 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use super::names::{class_number, composed};
-use super::rows::{self, Images, Parts};
-use super::{Labelled, LabelledOptions, Remark, Sample, Split, not_a_dataset};
+use super::names::composed;
+use super::rows::{ImagePaths, Parts};
+use super::{Labelled, LabelledOptions, Remark, Sample, Split, class_number, not_a_dataset, rows};
 use crate::input::paths::ImageRule;
-use crate::input::text_file::column::{self, PATH};
-use crate::input::text_file::{self, Fields};
+use crate::input::text_file;
+use crate::input::text_file::column::{CLASS, CLASS_NAME, PATH, first_few};
+use crate::input::text_file::{Fields, fields_of};
 
-/// Accepted names of a class column, as [`column::key`] writes them; the first match counts.
-const LABEL: &[&str] = &[
-    "label",
-    "labels",
-    "class",
-    "target",
-    "category",
-    "classname",
-    "labelname",
-    "categoryname",
-    "species",
-    "classes",
-    "classid",
-    "labelid",
-    "categoryid",
-    "name",
-    "labeltext",
-    "choice",
-];
-/// Those of these columns that hold names: preferred if the others hold class numbers.
-const NAMES: &[&str] = &[
-    "classname",
-    "labelname",
-    "categoryname",
-    "species",
-    "labeltext",
-];
 /// Larger JSON files are not datasets.
 const LIMIT_BYTES: u64 = 1 << 31;
 
@@ -49,18 +23,17 @@ pub(super) fn labelled(
     options: &LabelledOptions<'_>,
     rule: ImageRule,
 ) -> Result<Labelled> {
-    let mut reading = Reading {
-        images: Images::new(path, options.images),
+    let mut reading = LabelReader {
+        images: ImagePaths::new(path, options.images),
         classes: HashMap::new(),
         class_of: HashMap::new(),
         found: Labelled::default(),
     };
-    let is_json = (path.extension()).is_some_and(|name| name.eq_ignore_ascii_case("json"));
-    match is_json {
-        true => reading.json(path, options, rule)?,
-        false => reading.rows(path, options)?,
+    match text_file::extension(path).as_str() {
+        "json" => reading.json(path, options, rule)?,
+        _ => reading.rows(path, options)?,
     }
-    let Reading {
+    let LabelReader {
         images, mut found, ..
     } = reading;
     ensure!(
@@ -80,7 +53,7 @@ pub(super) fn labelled(
 pub(super) fn has_labels(path: &Path) -> Result<bool> {
     let row = rows::rows(path, "file_name,label")?.next();
     let row = row.map(|(_, row)| row).transpose()?;
-    Ok(row.is_some_and(|row| rows::value(&row, LABEL).is_some()))
+    Ok(row.is_some_and(|row| rows::value(&row, CLASS).is_some()))
 }
 
 /// Converts numbers that pandas wrote as floats, because some were missing, to integers.
@@ -97,15 +70,15 @@ fn without_fractions(classes: &mut [String]) {
     }
 }
 
-struct Reading {
-    images: Images,
+struct LabelReader {
+    images: ImagePaths,
     classes: HashMap<String, usize>,
     /// Checks that each image has one class: with two, any answer would count as wrong.
     class_of: HashMap<PathBuf, usize>,
     found: Labelled,
 }
 
-impl Reading {
+impl LabelReader {
     fn take(&mut self, image: PathBuf, label: &str) -> Result<()> {
         let found = &mut self.found;
         let class = *self
@@ -176,11 +149,8 @@ impl Reading {
             .with_context(|| format!("cannot read {}", path.display()))?;
         match value {
             Value::Array(list) if list.first().is_some_and(Value::is_object) => {
-                let row = |entry| match entry {
-                    Value::Object(row) => Ok(column::keyed(row)),
-                    _ => bail!("the entry is not a JSON object"),
-                };
-                let rows = (1..).zip(list.into_iter().map(row));
+                let rows = list.into_iter().map(|entry| fields_of(entry, "the entry"));
+                let rows = (1..).zip(rows);
                 self.all(rows, "entry", path, options)
             }
             Value::Object(map) if is_split_file(&map) => self.splits(path, map, options.split),
@@ -292,19 +262,19 @@ fn label_columns(row: &Fields) -> Vec<&'static str> {
         let text = row.get(*name).and_then(Value::as_str);
         text.is_some_and(|text| !text.trim().is_empty() && class_number(text).is_none())
     };
-    let first = rows::value(row, LABEL).and_then(|value| label_of(value).ok());
+    let first = rows::value(row, CLASS).and_then(|value| label_of(value).ok());
     let is_number = first.is_some_and(|first| class_number(&first).is_some());
-    let names = NAMES
+    let names = CLASS_NAME
         .iter()
         .copied()
         .filter(|name| is_number && is_name(name));
-    names.chain(LABEL.iter().copied()).collect()
+    names.chain(CLASS.iter().copied()).collect()
 }
 
 /// The label of a row.
 fn label(row: &Fields, columns: &[&str]) -> Result<String> {
     let value = rows::value(row, columns);
-    let value = value.with_context(|| rows::missing(row, LABEL, "label"))?;
+    let value = value.with_context(|| rows::missing(row, CLASS, "label"))?;
     let label = label_of(value)?;
     ensure!(!label.trim().is_empty(), "the label is empty");
     Ok(label)
@@ -319,15 +289,11 @@ fn label_of(value: &Value) -> Result<String> {
         Value::Array(list) => match &list[..] {
             [one @ (Value::String(_) | Value::Number(_))] => label_of(one),
             several => {
-                let shown: Vec<String> = several
-                    .iter()
-                    .take(LABELS_SHOWN)
-                    .map(Value::to_string)
-                    .collect();
+                let shown: Vec<String> = several.iter().map(Value::to_string).collect();
                 bail!(
                     "the label holds several labels ([{}]), but an image is evaluated with one; \
                      keep one label per image",
-                    shown.join(", ")
+                    first_few(&shown, LABELS_SHOWN)
                 )
             }
         },

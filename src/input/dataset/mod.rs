@@ -16,18 +16,19 @@ mod names;
 pub mod pairs;
 mod parts;
 mod rows;
-mod sidecar;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-pub use captions::{BadCaptions, CaptionOptions, Captioned, Lines, captioned};
-pub use classes::{Matched, Matching, Order, check_single_labels, match_classes};
-pub use names::{Texts, class_number, clean, composed, folder_texts};
-pub use parts::are_parts;
-
 use super::paths::{ImageRule, ImageSource, PathError};
+use super::text_file::extension;
+
+pub use super::text_file::column::class_number;
+pub use captions::{BadCaptions, CaptionLines, CaptionOptions, Captioned, captioned};
+pub use classes::{LabelOrder, Matched, Matching, check_single_labels, match_classes};
+pub use names::{Texts, clean, composed, folder_texts};
+pub use parts::are_parts;
 
 /// One image of a class: its path, or what is wrong with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,14 @@ pub struct Labelled {
     pub samples: Vec<Sample>,
     /// Messages for the user.
     pub remarks: Vec<Remark>,
+}
+
+impl Labelled {
+    /// The images as the pipeline takes them.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
+        self.samples.iter().map(Sample::image_source).collect()
+    }
 }
 
 /// Messages about a dataset.
@@ -120,7 +129,7 @@ pub fn labelled(path: &Path, options: &LabelledOptions<'_>, rule: ImageRule) -> 
     if !is_folder {
         return manifest::labelled(path, options, rule);
     }
-    if let Some(file) = sidecar::labels(path)? {
+    if let Some(file) = folders::labels(path)? {
         let mut found = manifest::labelled(&file, options, rule)?;
         found.remarks.push(Remark::Note(format!(
             "labels are read from {}",
@@ -141,8 +150,7 @@ fn not_a_dataset<T>(path: &Path) -> Result<T> {
     if !path.exists() {
         bail!("the dataset {} does not exist", path.display());
     }
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    match extension.to_lowercase().as_str() {
+    match extension(path).as_str() {
         "json" => bail!(
             "{} is JSON without labels; supported are a list of objects with path and label, \
              {{path: label}} and CoOp's splits (for captions add --task retrieval)",

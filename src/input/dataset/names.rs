@@ -34,19 +34,6 @@ pub(super) fn squashed(name: &str) -> String {
     letters.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// The number that a name is, ignoring leading zeros; `3.0` is pandas' form of 3.
-#[must_use]
-pub fn class_number(name: &str) -> Option<u64> {
-    let name = name.trim();
-    let whole = match name.split_once('.') {
-        Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => whole,
-        Some(_) => return None,
-        None => name,
-    };
-    let is_number = !whole.is_empty() && whole.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| whole.parse().ok()).flatten()
-}
-
 /// A number at the start of a name and the rest: `001.Penguin`, `12_owl`, `3 - cat`.
 pub(super) fn numbered(name: &str) -> Option<(&str, &str)> {
     let digits = name.bytes().take_while(u8::is_ascii_digit).count();
@@ -181,12 +168,6 @@ pub(super) fn several_labels(classes: &[String]) -> Option<(&str, Vec<String>)> 
         })
 }
 
-/// The first few names, for messages.
-pub(super) fn first_few(names: &[impl AsRef<str>], most: usize) -> String {
-    let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();
-    shown.join(", ") + if names.len() > most { ", …" } else { "" }
-}
-
 /// The labels of a cell that is written as a list: `a;b`, `a|b`, `['a', 'b']`.
 pub(super) fn listed(cell: &str) -> Option<Vec<String>> {
     if let Some(inside) = cell
@@ -264,22 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_as_tools_write_them() {
-        let cases = [
-            ("0", Some(0)),
-            ("00014", Some(14)),
-            ("3.0", Some(3)),
-            (" 7 ", Some(7)),
-            ("3.5", None),
-            ("3.", None),
-            ("-1", None),
-            ("1e3", None),
-            ("", None),
-            ("99999999999999999999", None),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(class_number(name), expected, "{name:?}");
-        }
+    fn numbers_before_names_are_split_off() {
         let cases = [
             ("001.Penguin", Some(("001", "Penguin"))),
             ("12_owl", Some(("12", "owl"))),

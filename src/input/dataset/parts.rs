@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::Remark;
-use super::names::{apart, clean, first_few};
+use super::names::{apart, clean};
+use crate::input::text_file::column::first_few;
 
 /// Names that datasets use for their parts.
 const PARTS: [&str; 10] = [
@@ -263,11 +264,9 @@ mod tests {
 
     #[test]
     fn parts_of_a_dataset_are_refused() {
+        #[rustfmt::skip]
         let cases: [(&[&str], &str); 9] = [
-            (
-                &["train/a.png", "val/a.png"],
-                "pass one of them, such as root/train",
-            ),
+            (&["train/a.png", "val/a.png"], "pass one of them, such as root/train"),
             (
                 &[
                     "Testing/ant/1",
@@ -310,10 +309,7 @@ mod tests {
                 ],
                 "such as root/TestSet",
             ),
-            (
-                &["fold1/ant/1", "fold1/bee/1", "fold2/ant/1", "fold2/bee/1"],
-                "root/fold1",
-            ),
+            (&["fold1/ant/1", "fold1/bee/1", "fold2/ant/1", "fold2/bee/1"], "root/fold1"),
             (
                 &[
                     "train2017/ant/1",
@@ -324,16 +320,7 @@ mod tests {
                 "root/train2017",
             ),
             // Different classes in the parts, as in few-shot sets.
-            (
-                &[
-                    "other/1",
-                    "test/cow/1",
-                    "test/dog/1",
-                    "train/ant/1",
-                    "train/bee/1",
-                ],
-                "root/test",
-            ),
+            (&["other/1", "test/cow/1", "test/dog/1", "train/ant/1", "train/bee/1"], "root/test"),
             (&["Dev/a", "Train/b"], "root/Dev"),
         ];
         for (images, part) in cases {
@@ -344,6 +331,7 @@ mod tests {
 
     #[test]
     fn doubtful_folders_are_reported() {
+        #[rustfmt::skip]
         let cases: [(&[&str], &str); 8] = [
             (&["cat/1", "dog/1", "dog/old/1"], ""),
             // "train" is a class here, and so are things with shots of their own.
@@ -364,23 +352,12 @@ mod tests {
                 "warning: the folders prueba, entrenamiento",
             ),
             // The classes hold the parts.
-            (
-                &[
-                    "bottle/test/1",
-                    "bottle/train/1",
-                    "cable/test/1",
-                    "cable/train/1",
-                ],
-                "",
-            ),
+            (&["bottle/test/1", "bottle/train/1", "cable/test/1", "cable/train/1"], ""),
             (
                 &["cat/1", "test/1", "train/1"],
                 "warning: the folders test, train of root are used as",
             ),
-            (
-                &["images/001.a/1", "images/002.b/1"],
-                "warning: root has one folder, images",
-            ),
+            (&["images/001.a/1", "images/002.b/1"], "warning: root has one folder, images"),
             (
                 &["a/abbey/1", "a/alley/1", "b/bar/1", "b/bay/1"],
                 "note: the folders of root are used as classes",

@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
-use super::names::first_few;
 use super::{Split, not_a_dataset};
-use crate::input::text_file::column::{self, PART, PATH};
-use crate::input::text_file::{
-    self, Fields, LONGEST_LINE, Lines, LoneReturn, NamedRows, Table, usual_separator,
-};
+use crate::input::text_file;
+use crate::input::text_file::column::{PART, PATH, first_few};
+use crate::input::text_file::{Fields, Lines, NamedRows, Table, column, usual_separator};
 
 /// Columns, and letters of their names, that a message shows at most.
 const COLUMNS_SHOWN: usize = 8;
@@ -39,19 +37,11 @@ impl Iterator for Rows {
 
 /// Reads the rows of a file of any kind; `columns` is an example of a table's header for messages.
 pub(super) fn rows(path: &Path, columns: &str) -> Result<Rows> {
-    let extension = path
-        .extension()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
-    match extension.as_str() {
-        "jsonl" | "ndjson" => {
-            let lines = Lines::new(text_file::open(path)?, LoneReturn::EndsLine, LONGEST_LINE);
-            Ok(Rows {
-                rows: Box::new(lines.json_objects()),
-                notes: Vec::new(),
-            })
-        }
+    match text_file::extension(path).as_str() {
+        "jsonl" | "ndjson" => Ok(Rows {
+            rows: Box::new(Lines::open(path)?.json_objects()),
+            notes: Vec::new(),
+        }),
         "csv" | "tsv" | "tab" | "txt" | "token" => match tokens(path)? {
             Some(rows) => Ok(rows),
             None => table(path, columns),
@@ -82,7 +72,7 @@ fn table(path: &Path, columns: &str) -> Result<Rows> {
             let mut table = open()?;
             let mut rows = std::iter::from_fn(move || table.numbered());
             rows.next();
-            Box::new(rows.map(flickr30k))
+            Box::new(rows.map(|(line, row)| (line, row.and_then(flickr30k))))
         }
         false => Box::new(named),
     };
@@ -97,11 +87,7 @@ fn is_flickr30k(named: &NamedRows) -> bool {
 
 /// A row of Flickr30k's table. The published file lacks the separator after the number in one row
 /// (`2199200615.jpg| 4   A dog runs …`).
-fn flickr30k((line, row): (u64, Result<text_file::Row>)) -> Numbered {
-    let row = match row {
-        Ok(row) => row,
-        Err(error) => return (line, Err(error)),
-    };
+fn flickr30k(row: text_file::Row) -> Result<Fields> {
     let comment = match &row.cells[..] {
         [_, _, comment] => Some(comment.as_str()),
         [_, both] => both
@@ -109,14 +95,13 @@ fn flickr30k((line, row): (u64, Result<text_file::Row>)) -> Numbered {
             .and_then(|(number, comment)| number.parse::<u32>().ok().map(|_| comment.trim_start())),
         _ => None,
     };
-    let fields = match (row.cells.first(), comment) {
+    match (row.cells.first(), comment) {
         (Some(image), Some(comment)) => Ok(fields(image, comment)),
         _ => Err(anyhow!(
             "the row has {} fields but the first line has 3",
             row.cells.len()
         )),
-    };
-    (line, fields)
+    }
 }
 
 fn fields(image: &str, caption: &str) -> Fields {
@@ -126,15 +111,11 @@ fn fields(image: &str, caption: &str) -> Fields {
 
 /// Flickr8k's token file, without column names: `x.jpg#0`, a tab, a caption.
 fn tokens(path: &Path) -> Result<Option<Rows>> {
-    let lines = || -> Result<Lines> {
-        let reader = text_file::open(path)?;
-        Ok(Lines::new(reader, LoneReturn::EndsLine, LONGEST_LINE))
-    };
-    let first = lines()?.next().and_then(|line| line.text().ok());
+    let first = Lines::open(path)?.next().and_then(|line| line.text().ok());
     if first.and_then(|first| token(&first)).is_none() {
         return Ok(None);
     }
-    let rows = lines()?.filter_map(|line| {
+    let rows = Lines::open(path)?.filter_map(|line| {
         let number = line.number;
         let row = line
             .text()
@@ -272,7 +253,7 @@ pub(super) fn missing(row: &Fields, names: &[&str], what: &str) -> String {
 }
 
 /// The images that a file names, relative to a folder.
-pub(super) struct Images {
+pub(super) struct ImagePaths {
     folder: PathBuf,
     /// The first path with backslashes that was read with slashes, and the first that does not
     /// exist either way.
@@ -280,7 +261,7 @@ pub(super) struct Images {
     lost: Option<String>,
 }
 
-impl Images {
+impl ImagePaths {
     /// Those in `folder`, or by default next to the file that names them.
     pub(super) fn new(file: &Path, folder: Option<&Path>) -> Self {
         let own_folder = || file.parent().unwrap_or(Path::new("")).to_owned();
@@ -367,24 +348,16 @@ mod tests {
 
     #[test]
     fn flickrs_files_are_read() {
+        #[rustfmt::skip]
         let cases = [
             (
                 "results.csv",
                 "image_name| comment_number| comment\na.jpg| 0| A cat , asleep .\n\
                  b.jpg| 4   A dog \"runs\" .\n",
             ),
-            (
-                "Flickr8k.token.txt",
-                "a.jpg#0\tA cat , asleep .\nb.jpg#4\tA dog \"runs\" .\n",
-            ),
-            (
-                "results.token",
-                "a.jpg#0\tA cat , asleep .\r\n\r\nb.jpg#14\tA dog \"runs\" .",
-            ),
-            (
-                "captions.txt",
-                "image,caption\na.jpg,\"A cat , asleep .\"\nb.jpg,A dog \"runs\" .\n",
-            ),
+            ("Flickr8k.token.txt", "a.jpg#0\tA cat , asleep .\nb.jpg#4\tA dog \"runs\" .\n"),
+            ("results.token", "a.jpg#0\tA cat , asleep .\r\n\r\nb.jpg#14\tA dog \"runs\" ."),
+            ("captions.txt", "image,caption\na.jpg,\"A cat , asleep .\"\nb.jpg,A dog \"runs\" .\n"),
         ];
         for (name, content) in cases {
             let found = read(name, content).unwrap();
@@ -392,22 +365,15 @@ mod tests {
             let expected = expected.map(|(image, text)| (image.to_owned(), text.to_owned()));
             assert_eq!(found, expected, "{name}");
         }
+        #[rustfmt::skip]
         let cases = [
             (
                 "a.csv",
                 "image_name| comment_number| comment\na.jpg| x A cat\n",
                 "2: the row has 2 fields",
             ),
-            (
-                "a.txt",
-                "a.jpg#0\tA cat\nb.jpg\tA dog\n",
-                "2: the line is not an image",
-            ),
-            (
-                "a.txt",
-                "a cat\na dog\n",
-                "the first line has no column with images",
-            ),
+            ("a.txt", "a.jpg#0\tA cat\nb.jpg\tA dog\n", "2: the line is not an image"),
+            ("a.txt", "a cat\na dog\n", "the first line has no column with images"),
         ];
         for (name, content, part) in cases {
             let error = read(name, content).unwrap_err();
@@ -424,7 +390,7 @@ mod tests {
         file("a/b.jpg");
         file("a\\c.jpg");
         let found = |name: &str| {
-            let mut images = Images::new(&folder.path().join("list.csv"), None);
+            let mut images = ImagePaths::new(&folder.path().join("list.csv"), None);
             let path = images.path(name).map_err(|error| error.to_string())?;
             let path = path.strip_prefix(folder.path()).unwrap_or(&path);
             Ok::<_, String>((path.to_owned(), images.note().unwrap_or_default()))

@@ -8,28 +8,28 @@ const MAX_ENTRIES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
-    order: Order,
+    order: ByteOrder,
     is_big_tiff: bool,
-    entries: Vec<Entry>,
+    entries: Vec<DirectoryEntry>,
 }
 
 /// Byte order of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum ByteOrder {
     Little,
     Big,
 }
 
 /// One entry: its tag, the type and number of its values, and the position of its value field.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
+pub(super) struct DirectoryEntry {
     tag: u16,
     kind: u16,
     count: u64,
     field: usize,
 }
 
-impl Order {
+impl ByteOrder {
     fn u16(self, bytes: &[u8], at: usize) -> Option<u16> {
         let field = *bytes.get(at..)?.first_chunk()?;
         Some(match self {
@@ -60,8 +60,8 @@ impl<'a> Directory<'a> {
     /// end before it.
     pub(super) fn first(bytes: &'a [u8]) -> Option<Self> {
         let order = match bytes {
-            [b'I', b'I', ..] => Order::Little,
-            [b'M', b'M', ..] => Order::Big,
+            [b'I', b'I', ..] => ByteOrder::Little,
+            [b'M', b'M', ..] => ByteOrder::Big,
             _ => return None,
         };
         let is_big_tiff = order.u16(bytes, 2)? == 43;
@@ -81,7 +81,7 @@ impl<'a> Directory<'a> {
             } else {
                 (u64::from(order.u32(bytes, at + 4)?), at + 8)
             };
-            Some(Entry {
+            Some(DirectoryEntry {
                 tag: order.u16(bytes, at)?,
                 kind: order.u16(bytes, at + 2)?,
                 count,
@@ -97,7 +97,7 @@ impl<'a> Directory<'a> {
     }
 
     /// Byte order of the file's numbers.
-    pub(super) fn order(&self) -> Order {
+    pub(super) fn order(&self) -> ByteOrder {
         self.order
     }
 
@@ -149,13 +149,13 @@ impl<'a> Directory<'a> {
         self.field(self.find(tag)?, 1)
     }
 
-    fn find(&self, tag: u16) -> Option<Entry> {
+    fn find(&self, tag: u16) -> Option<DirectoryEntry> {
         self.entries.iter().find(|entry| entry.tag == tag).copied()
     }
 
     /// An entry's values of `size` bytes each: in its value field if they fit, else at the offset
     /// in that field.
-    fn field(&self, entry: Entry, size: usize) -> Option<&'a [u8]> {
+    fn field(&self, entry: DirectoryEntry, size: usize) -> Option<&'a [u8]> {
         let length = usize::try_from(entry.count).ok()?.checked_mul(size)?;
         let room = if self.is_big_tiff { 8 } else { 4 };
         let at = match (length <= room, self.is_big_tiff) {
@@ -196,19 +196,19 @@ mod tests {
     use super::*;
 
     /// A directory of one entry in either byte order and either offset size.
-    fn file(order: Order, is_big: bool, kind: u16, count: u32, value: u32) -> Vec<u8> {
+    fn file(order: ByteOrder, is_big: bool, kind: u16, count: u32, value: u32) -> Vec<u8> {
         let short = |number: u16| match order {
-            Order::Little => number.to_le_bytes(),
-            Order::Big => number.to_be_bytes(),
+            ByteOrder::Little => number.to_le_bytes(),
+            ByteOrder::Big => number.to_be_bytes(),
         };
         let long = |number: u64, size: usize| match order {
-            Order::Little => number.to_le_bytes()[..size].to_vec(),
-            Order::Big => number.to_be_bytes()[8 - size..].to_vec(),
+            ByteOrder::Little => number.to_le_bytes()[..size].to_vec(),
+            ByteOrder::Big => number.to_be_bytes()[8 - size..].to_vec(),
         };
         let (size, mark) = if is_big { (8, 43) } else { (4, 42) };
         let mut bytes = match order {
-            Order::Little => b"II".to_vec(),
-            Order::Big => b"MM".to_vec(),
+            ByteOrder::Little => b"II".to_vec(),
+            ByteOrder::Big => b"MM".to_vec(),
         };
         bytes.extend(short(mark));
         if is_big {
@@ -230,9 +230,9 @@ mod tests {
     #[test]
     fn numbers_are_read_in_both_orders_and_sizes() {
         for (order, is_big) in [
-            (Order::Little, false),
-            (Order::Big, false),
-            (Order::Little, true),
+            (ByteOrder::Little, false),
+            (ByteOrder::Big, false),
+            (ByteOrder::Little, true),
         ] {
             let bytes = file(order, is_big, 4, 1, 70_000);
             let directory = Directory::first(&bytes).unwrap();
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn at_most_the_requested_numbers_are_read() {
-        let mut bytes = file(Order::Little, false, 1, 1000, 26);
+        let mut bytes = file(ByteOrder::Little, false, 1, 1000, 26);
         bytes.resize(26 + 1000, 7);
         let directory = Directory::first(&bytes).unwrap();
         for (most, read) in [(0, 0), (1, 1), (32, 32), (5000, 1000)] {
@@ -255,10 +255,10 @@ mod tests {
 
     #[test]
     fn values_outside_the_bytes_are_absent() {
-        let whole = file(Order::Little, false, 4, 9, 10);
+        let whole = file(ByteOrder::Little, false, 4, 9, 10);
         let directory = Directory::first(&whole).unwrap();
         assert!(directory.has(7) && directory.numbers(7, 9).is_none());
-        let huge = file(Order::Little, true, 16, u32::MAX, u32::MAX);
+        let huge = file(ByteOrder::Little, true, 16, u32::MAX, u32::MAX);
         assert!(Directory::first(&huge).unwrap().numbers(7, 9).is_none());
         for length in 0..whole.len() {
             let found = Directory::first(&whole[..length]);

@@ -1,16 +1,22 @@
 //! PNG, GIF, WebP, BMP and PNM, through the `image` crate.
+//!
+//! A GIF's first frame that extends beyond the logical screen is shown in full, as Pillow does. The
+//! decoder would crop the frame to the screen; some writers leave the screen's size at zero.
 
+use std::borrow::Cow;
 use std::io::{Cursor, ErrorKind};
 
 use anyhow::{Result, bail};
-use image::codecs::{
-    bmp::BmpDecoder, gif::GifDecoder, png::PngDecoder, pnm::PnmDecoder, webp::WebPDecoder,
-};
+use image::codecs::bmp::BmpDecoder;
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::pnm::PnmDecoder;
+use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageResult, Limits};
 
-use super::format::Format;
-use super::{DecodeOptions, Raw, check_size, fault, orient};
+use super::format::{Format, unsupported};
+use super::{DecodeOptions, Raw, check_size, orient};
 
 /// Allocation limit of a decoder besides the image itself, in bytes.
 const SCRATCH_BYTES: u64 = 64 << 20;
@@ -91,13 +97,121 @@ fn shortfall(format: Format, bytes: &[u8]) -> Option<String> {
 /// What is wrong with the file.
 fn explain(format: Format, error: ImageError) -> anyhow::Error {
     match error {
-        ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
-            fault::cut(format)
+        ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => format.cut(),
+        ImageError::Limits(_) => format.oversized(),
+        ImageError::Unsupported(_) => unsupported(&format!("this kind of {}", format.title())),
+        _ => format.damaged(),
+    }
+}
+
+/// The file `bytes` with a screen enlarged to hold all of its first frame.
+pub(super) fn with_whole_frame(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let number = |at: usize| {
+        bytes
+            .get(at..)?
+            .first_chunk()
+            .map(|b| u16::from_le_bytes(*b))
+    };
+    let whole = || {
+        let frame = first_frame(bytes)?;
+        let width = number(frame)?.checked_add(number(frame + 4)?)?;
+        let height = number(frame + 2)?.checked_add(number(frame + 6)?)?;
+        let screen = (number(6)?, number(8)?);
+        let whole = (width.max(screen.0), height.max(screen.1));
+        (whole != screen).then_some(whole)
+    };
+    let Some((width, height)) = whole() else {
+        return Cow::Borrowed(bytes);
+    };
+    let mut bytes = bytes.to_vec();
+    bytes[6..8].copy_from_slice(&width.to_le_bytes());
+    bytes[8..10].copy_from_slice(&height.to_le_bytes());
+    Cow::Owned(bytes)
+}
+
+/// Offset of the first frame's left edge, after the palette and any extensions.
+fn first_frame(bytes: &[u8]) -> Option<usize> {
+    let flags = *bytes.get(10)?;
+    let palette = if flags & 0x80 == 0 {
+        0
+    } else {
+        6 << (flags & 7)
+    };
+    let mut at = 13 + palette;
+    loop {
+        match bytes.get(at)? {
+            0x2C => return Some(at + 1),
+            0x21 => {
+                at += 2;
+                while let length @ 1.. = usize::from(*bytes.get(at)?) {
+                    at += 1 + length;
+                }
+                at += 1;
+            }
+            _ => return None,
         }
-        ImageError::Limits(_) => fault::oversized(format),
-        ImageError::Unsupported(_) => {
-            fault::unsupported(&format!("this kind of {}", format.title()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers with a palette of two colours, a comment and a frame (left, top, width, height).
+    fn file(screen: [u8; 2], frame: [u8; 4]) -> Vec<u8> {
+        let mut bytes = b"GIF89a".to_vec();
+        bytes.extend([screen[0], 0, screen[1], 0, 0x80, 0, 0]);
+        bytes.extend([0; 6]);
+        bytes.extend(b"\x21\xFE\x02,,\0,");
+        bytes.extend(frame.iter().flat_map(|side| [*side, 0]));
+        bytes
+    }
+
+    #[test]
+    fn a_file_shorter_than_its_header_says_is_noticed() {
+        let webp = |stated: u32| [b"RIFF", &stated.to_le_bytes()[..], b"WEBP"].concat();
+        let bmp = |stated: u32, coding: u32| {
+            let mut bytes = vec![0; 40];
+            bytes[2..6].copy_from_slice(&stated.to_le_bytes());
+            bytes[30..34].copy_from_slice(&coding.to_le_bytes());
+            bytes
+        };
+        let cases = [
+            (Format::WebP, webp(4), None),
+            (Format::WebP, webp(9), Some("5 bytes shorter")),
+            (Format::WebP, webp(3), None),
+            (Format::WebP, webp(4)[..7].to_vec(), None),
+            (Format::Bmp, bmp(41, 1), Some("1 bytes shorter")),
+            (Format::Bmp, bmp(40, 2), None),
+            // Without run lengths the decoder reports it.
+            (Format::Bmp, bmp(41, 0), None),
+            (Format::Gif, webp(9), None),
+        ];
+        for (format, bytes, expected) in cases {
+            let said = shortfall(format, &bytes);
+            let is_said = expected.is_some_and(|part| said.as_deref().unwrap_or("").contains(part));
+            assert_eq!(is_said, said.is_some(), "{format:?} {bytes:?} {said:?}");
+            assert_eq!(said.is_some(), expected.is_some(), "{format:?} {bytes:?}");
         }
-        _ => fault::damaged(format),
+    }
+
+    #[test]
+    fn the_screen_grows_to_the_first_frame() {
+        let cases = [
+            ([4, 4], [0, 0, 4, 4], [4, 4]),
+            ([9, 9], [1, 1, 4, 4], [9, 9]),
+            ([2, 9], [0, 0, 4, 4], [4, 9]),
+            ([4, 4], [1, 3, 4, 4], [5, 7]),
+            ([0, 0], [0, 0, 4, 3], [4, 3]),
+        ];
+        for (screen, frame, expected) in cases {
+            let grown = with_whole_frame(&file(screen, frame)).into_owned();
+            assert_eq!([grown[6], grown[8]], expected, "{screen:?} {frame:?}");
+        }
+        let whole = file([0, 0], [0, 0, 4, 4]);
+        for length in 0..whole.len() {
+            let part = &whole[..length];
+            assert_eq!(with_whole_frame(part), part);
+        }
     }
 }

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::io::Read as _;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use zune_core::bytestream::ZCursor;
@@ -17,9 +17,9 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
-use super::format::Format;
+use super::format::{Format, unsupported};
 use super::markers::{Headers, with_standard_tables};
-use super::{DecodeOptions, Raw, check_size, colour, fault, orient};
+use super::{DecodeOptions, Raw, check_size, colour, orient};
 
 /// Sample value that the decoder leaves where data are missing.
 const FILL: u8 = 128;
@@ -30,8 +30,6 @@ const MAX_PIXELS_PER_BYTE: u64 = 512;
 /// From this many pixels on, a file too short for its claimed size is refused instead of decoded in
 /// part.
 const LARGE_PIXELS: u64 = 16_000_000;
-
-const NO_DATA: &str = "not an image: the file ends before any image data; fetch or copy it again";
 
 /// A JPEG file before decoding.
 struct Source<'a> {
@@ -54,10 +52,8 @@ enum Fault {
 impl Fault {
     fn refusal(&self) -> anyhow::Error {
         match self {
-            Self::Cut => anyhow!(
-                "the JPEG data is damaged: the file ends before the image is complete; fetch or copy it again"
-            ),
-            Self::Damaged => fault::damaged(Format::Jpeg),
+            Self::Cut => Format::Jpeg.cut(),
+            Self::Damaged => Format::Jpeg.damaged(),
         }
     }
 }
@@ -94,7 +90,7 @@ impl<'a> Source<'a> {
     fn open(bytes: &'a [u8]) -> Result<Self> {
         let headers = Headers::of(bytes);
         if let Some(what) = headers.unsupported() {
-            return Err(fault::unsupported(what));
+            return Err(unsupported(what));
         }
         let coded = headers.coded_bytes(bytes.len());
         let bytes = if headers.lacks_tables() {
@@ -180,13 +176,16 @@ impl<'a> Source<'a> {
         // takes at least a byte for 64 columns: one bit per block in a progressive image's first
         // scan.
         let least = self.width.div_ceil(64);
-        ensure!(self.coded.is_none_or(|count| count >= least), NO_DATA);
+        ensure!(
+            self.coded.is_none_or(|count| count >= least),
+            Format::Jpeg.empty()
+        );
         let samples = self.attempt(false).map_err(|fault| fault.refusal())?;
         let row = samples.len() / self.height;
         let mut rows = samples.chunks_exact(row);
         let rows = match rows.rposition(|row| row.iter().any(|sample| *sample != FILL)) {
             Some(last) if samples.iter().any(|sample| *sample != 0) => last + 1,
-            _ => bail!(NO_DATA),
+            _ => bail!(Format::Jpeg.empty()),
         };
         let what = match fault {
             Fault::Cut => "cut short",
@@ -207,7 +206,7 @@ impl<'a> Source<'a> {
             1 => GrayImage::from_raw(width, height, samples).map(DynamicImage::ImageLuma8),
             _ => RgbImage::from_raw(width, height, samples).map(DynamicImage::ImageRgb8),
         };
-        image.ok_or_else(|| fault::damaged(Format::Jpeg))
+        image.ok_or_else(|| Format::Jpeg.damaged())
     }
 }
 
@@ -222,9 +221,9 @@ fn settings(strict: bool) -> DecoderOptions {
 fn zune_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), settings(false));
     decoder.decode_headers().map_err(|error| match error {
-        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => anyhow!(NO_DATA),
-        DecodeErrors::Unsupported(_) => fault::unsupported("this kind of JPEG"),
-        _ => fault::damaged(Format::Jpeg),
+        DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => Format::Jpeg.empty(),
+        DecodeErrors::Unsupported(_) => unsupported("this kind of JPEG"),
+        _ => Format::Jpeg.damaged(),
     })?;
     let (width, height) = decoder.dimensions().unwrap_or_default();
     let is_grey = decoder.input_colorspace() == Some(ColorSpace::Luma);
@@ -235,11 +234,11 @@ fn zune_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
 fn jpeg_decoder_size(bytes: &[u8]) -> Result<(usize, usize, usize)> {
     let mut decoder = jpeg_decoder::Decoder::new(bytes);
     decoder.read_info().map_err(|error| match error {
-        jpeg_decoder::Error::Io(_) => anyhow!(NO_DATA),
-        jpeg_decoder::Error::Unsupported(_) => fault::unsupported("this kind of JPEG"),
-        _ => fault::damaged(Format::Jpeg),
+        jpeg_decoder::Error::Io(_) => Format::Jpeg.empty(),
+        jpeg_decoder::Error::Unsupported(_) => unsupported("this kind of JPEG"),
+        _ => Format::Jpeg.damaged(),
     })?;
-    let info = decoder.info().ok_or_else(|| anyhow!(NO_DATA))?;
+    let info = decoder.info().ok_or_else(|| Format::Jpeg.empty())?;
     let is_grey = info.pixel_format == jpeg_decoder::PixelFormat::L8;
     let channels = if is_grey { 1 } else { 3 };
     Ok((usize::from(info.width), usize::from(info.height), channels))

@@ -288,24 +288,24 @@ pub(super) fn with_standard_tables(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// A Huffman table: class (high half) and number, number of codes per length, their values.
-struct Table {
+struct HuffmanTable {
     kind: u8,
     counts: &'static [u8; 16],
     values: &'static [u8],
 }
 
-const STANDARD_TABLES: &[Table] = &[
-    Table {
+const STANDARD_TABLES: &[HuffmanTable] = &[
+    HuffmanTable {
         kind: 0x00,
         counts: &[0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0],
         values: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
     },
-    Table {
+    HuffmanTable {
         kind: 0x01,
         counts: &[0, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0],
         values: &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11],
     },
-    Table {
+    HuffmanTable {
         kind: 0x10,
         counts: &[0, 2, 1, 3, 3, 2, 4, 3, 5, 5, 4, 4, 0, 0, 1, 125],
         values: b"\
@@ -320,7 +320,7 @@ const STANDARD_TABLES: &[Table] = &[
             \xE3\xE4\xE5\xE6\xE7\xE8\xE9\xEA\xF1\xF2\xF3\xF4\xF5\xF6\xF7\xF8\xF9\xFA\
             ",
     },
-    Table {
+    HuffmanTable {
         kind: 0x11,
         counts: &[0, 2, 1, 2, 4, 4, 3, 4, 7, 5, 4, 4, 0, 1, 2, 119],
         values: b"\

@@ -15,24 +15,19 @@
 //! other such image gets a warning. Colour profiles are ignored, and only the first frame of an
 //! animation is read, as in Pillow.
 
-mod alpha;
 mod colour;
 mod directory;
-mod fault;
 mod format;
 mod general;
-mod gif;
 mod jpeg;
 mod markers;
 mod orient;
 mod png;
-mod sniff;
 mod thumbnail;
 mod tiff;
-mod write;
 
-use crate::file::guard;
-use std::fs::{self, File};
+use std::fs;
+use std::fs::File;
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::Path;
 
@@ -40,11 +35,12 @@ use ::image::DynamicImage;
 use ::image::metadata::Orientation;
 use anyhow::{Context, Result, bail, ensure};
 
-pub use alpha::Alpha;
+use crate::file::guard;
 use format::Format;
-pub use sniff::looks_like_image;
-pub use thumbnail::thumbnail;
-pub use write::to_jpeg;
+
+pub use colour::Alpha;
+pub use format::looks_like_image;
+pub use thumbnail::{thumbnail, to_jpeg};
 
 /// Extensions of image files, in lower case, that a folder walk accepts. Formats that cannot be
 /// decoded (HEIC, AVIF, JPEG XL) are included: a record that says so is better than a phone's
@@ -140,7 +136,12 @@ pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As [`read_bytes`], and when the file ends before the image does.
-pub fn read_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
+pub(crate) fn read_part(
+    path: &Path,
+    offset: u64,
+    size: u64,
+    options: &DecodeOptions,
+) -> Result<Vec<u8>> {
     let (mut file, _) = open(path)?;
     file.seek(SeekFrom::Start(offset))
         .context("cannot be read")?;
@@ -169,7 +170,12 @@ pub fn check(path: &Path, options: &DecodeOptions) -> Result<u64> {
 ///
 /// # Errors
 /// As [`read_part`].
-pub fn check_part(path: &Path, offset: u64, size: u64, options: &DecodeOptions) -> Result<()> {
+pub(crate) fn check_part(
+    path: &Path,
+    offset: u64,
+    size: u64,
+    options: &DecodeOptions,
+) -> Result<()> {
     let (mut file, _) = open(path)?;
     check_size_in_bytes(size, options)?;
     file.seek(SeekFrom::Start(offset))
@@ -239,7 +245,7 @@ fn start_of(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut start = file.take(SIGNATURE_BYTES);
     start.read_to_end(&mut bytes).context("cannot be read")?;
-    ensure!(Format::of(&bytes).is_some(), "{}", sniff::refusal(&bytes));
+    ensure!(Format::of(&bytes).is_some(), "{}", format::refusal(&bytes));
     Ok(bytes)
 }
 
@@ -251,7 +257,7 @@ fn start_of(file: impl Read) -> Result<Vec<u8>> {
 /// at all. Every message is one line.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
     let Some(format) = Format::of(bytes) else {
-        bail!("{}", sniff::refusal(bytes));
+        bail!("{}", format::refusal(bytes));
     };
     guard::catch(|| decode_as(format, bytes, options)).unwrap_or_else(|| {
         bail!(
@@ -266,11 +272,11 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
         Format::Jpeg => jpeg::decode(bytes, options)?,
         Format::Tiff => tiff::decode(bytes, options)?,
         Format::Png => png::decode(bytes, options)?,
-        Format::Gif => general::decode(format, &gif::with_whole_frame(bytes), options)?,
+        Format::Gif => general::decode(format, &general::with_whole_frame(bytes), options)?,
         _ => general::decode(format, bytes, options)?,
     };
     let stored_size = (raw.image.width() as usize, raw.image.height() as usize);
-    if alpha::is_blank(&raw.image) {
+    if colour::is_blank(&raw.image) {
         if format == Format::Bmp {
             // A field that most writers of BMP leave at zero, and viewers ignore.
             raw.image = DynamicImage::ImageRgb8(raw.image.into_rgb8());
@@ -287,7 +293,7 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
             format.name()
         ));
     }
-    let mut image = alpha::to_rgb(raw.image, options.alpha);
+    let mut image = colour::to_rgb(raw.image, options.alpha);
     if options.orient {
         image = orient::apply(image, raw.orientation);
     }
@@ -332,8 +338,9 @@ fn check_size(width: u32, height: u32, options: &DecodeOptions) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use image::{ImageBuffer, Luma, LumaA, Rgb};
+
+    use super::*;
 
     #[test]
     fn twelve_bits_in_sixteen_are_detected() {

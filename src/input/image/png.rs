@@ -9,7 +9,7 @@ use anyhow::{Result, bail, ensure};
 use flate2::read::ZlibDecoder;
 
 use super::format::Format;
-use super::{DecodeOptions, Raw, check_size, fault, general, orient};
+use super::{DecodeOptions, Raw, check_size, general, orient};
 
 /// Length of the file's signature in bytes.
 const SIGNATURE: usize = 8;
@@ -43,7 +43,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     check_header(bytes, options)?;
     let survey = Survey::of(bytes);
     if options.strict && !survey.has_end {
-        return Err(fault::cut(Format::Png));
+        return Err(Format::Png.cut());
     }
     if let (true, Some(kind)) = (options.strict, survey.damaged.first()) {
         bail!("the PNG data is damaged (chunk {kind}); fetch or copy the file again");
@@ -53,7 +53,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     } else {
         // Whatever the decoder reports, the problem with this file is that it is too short.
         let mended = survey.mended(bytes);
-        general::decode(Format::Png, &mended, options).map_err(|_| fault::cut(Format::Png))?
+        general::decode(Format::Png, &mended, options).map_err(|_| Format::Png.cut())?
     };
     if !survey.has_end {
         let warning = "png: the file lacks its end marker, but all of its pixels are there";
@@ -76,7 +76,7 @@ fn check_header(bytes: &[u8], options: &DecodeOptions) -> Result<()> {
         "an iOS-optimised PNG is not supported; restore it with `xcrun pngcrush -revert-iphone-optimizations`, or save it as PNG or JPEG on a Mac or iPhone"
     );
     let (Some(width), Some(height)) = (number(bytes, 16), number(bytes, 20)) else {
-        bail!("not an image: the PNG file ends before any image data; fetch or copy it again");
+        bail!(Format::Png.empty());
     };
     check_size(width, height, options)
 }
@@ -232,8 +232,9 @@ fn profile(text: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use image::metadata::Orientation;
+
+    use super::*;
 
     const EXIF: &[u8] = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
 

@@ -1,12 +1,14 @@
-//! A decoded image -> a small JPEG, for pages and terminals.
+//! A decoded image -> a JPEG file, in full or as a thumbnail for pages and terminals.
 //!
-//! Made for every image of a run, so it must be cheap compared with decoding: whole blocks of
-//! pixels are averaged first, which reads each sample once, and only the rest goes through the slow
-//! filter.
+//! A thumbnail is made for every image of a run, so it must be cheap compared with decoding: whole
+//! blocks of pixels are averaged first, which reads each sample once, and only the rest goes through
+//! the slow filter.
 
-use anyhow::Result;
+use ::image::ExtendedColorType;
+use ::image::codecs::jpeg::JpegEncoder;
+use anyhow::{Context, Result};
 
-use super::{RgbImage, to_jpeg};
+use super::RgbImage;
 use crate::input::resize::bicubic;
 
 /// JPEG quality without visible loss at this size, about 3 KB for 128 pixels.
@@ -25,7 +27,7 @@ const LONGEST_BLOCK: usize = 256;
 /// # Errors
 /// When the image has no pixels.
 pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
-    let (width, height) = fitted((image.width, image.height), longest as usize);
+    let (width, height) = fitted(image.width, image.height, longest as usize);
     if (width, height) == (image.width, image.height) {
         return to_jpeg(image, QUALITY);
     }
@@ -39,7 +41,7 @@ pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
 }
 
 /// The size that fits `longest` and keeps the aspect ratio, rounded.
-fn fitted((width, height): (usize, usize), longest: usize) -> (usize, usize) {
+fn fitted(width: usize, height: usize, longest: usize) -> (usize, usize) {
     let now = width.max(height);
     let target = now.min(longest.max(1));
     let scaled = |side: usize| {
@@ -79,6 +81,19 @@ fn averaged(image: &RgbImage, across: usize, down: usize) -> RgbImage {
         height,
         pixels,
     }
+}
+
+/// The image as a JPEG file of `quality` 1..=100.
+///
+/// # Errors
+/// When a side is zero or longer than JPEG's 65535.
+pub fn to_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>> {
+    let (width, height) = (u32::try_from(image.width)?, u32::try_from(image.height)?);
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, quality)
+        .encode(&image.pixels, width, height, ExtendedColorType::Rgb8)
+        .with_context(|| format!("cannot write {width} x {height} pixels as JPEG"))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -181,5 +196,31 @@ mod tests {
             pixels: Vec::new(),
         };
         assert!(thumbnail(&nothing, 128).is_err());
+    }
+
+    #[test]
+    fn written_images_are_read_back() {
+        let shade = |at: usize| [at as u8 * 4, 128, 255 - at as u8 * 4];
+        let image = RgbImage {
+            width: 32,
+            height: 16,
+            pixels: (0..512).flat_map(|pixel| shade(pixel % 32)).collect(),
+        };
+        let bytes = to_jpeg(&image, 95).unwrap();
+        let back = decode(&bytes, &DecodeOptions::default()).unwrap();
+        assert_eq!((back.format, back.stored_size), ("jpeg", (32, 16)));
+        let differences = image.pixels.iter().zip(&back.image.pixels);
+        let worst = differences.map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(worst < Some(12), "{worst:?}");
+    }
+
+    #[test]
+    fn no_pixels_make_no_jpeg() {
+        let nothing = RgbImage {
+            width: 0,
+            height: 0,
+            pixels: Vec::new(),
+        };
+        assert!(to_jpeg(&nothing, 90).is_err());
     }
 }

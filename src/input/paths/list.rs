@@ -251,6 +251,7 @@ mod tests {
     #[test]
     fn a_list_is_read_unchanged() {
         use Separator::{Line, Nul};
+        #[rustfmt::skip]
         let cases: [(&[u8], Separator, &[&str]); 15] = [
             (b"", Line, &[]),
             (b"", Nul, &[]),
@@ -262,27 +263,11 @@ mod tests {
             (b"\xef\xbb\xbfa.jpg\n", Line, &["a.jpg"]),
             (b"\xef\xbb\xbfa.jpg\0", Nul, &["\u{feff}a.jpg"]),
             (b"a\0.\0j\0p\0g\0\n\0", Line, &["a.jpg"]),
-            (
-                b"a\n\r\nb\n",
-                Line,
-                &["a", "! line 2 is empty; remove it or add a path", "b"],
-            ),
+            (b"a\n\r\nb\n", Line, &["a", "! line 2 is empty; remove it or add a path", "b"]),
             (b"a\nb\0c\0", Nul, &["a\nb", "c"]),
-            (
-                b"a\n\nb\n",
-                Line,
-                &["a", "! line 2 is empty; remove it or add a path", "b"],
-            ),
-            (
-                b"a\0b\0",
-                Line,
-                &["! line 1 contains a NUL byte; pass -0 for a NUL-separated list"],
-            ),
-            (
-                b"a\0\0",
-                Nul,
-                &["a", "! entry 2 is empty; remove it or add a path"],
-            ),
+            (b"a\n\nb\n", Line, &["a", "! line 2 is empty; remove it or add a path", "b"]),
+            (b"a\0b\0", Line, &["! line 1 contains a NUL byte; pass -0 for a NUL-separated list"]),
+            (b"a\0\0", Nul, &["a", "! entry 2 is empty; remove it or add a path"]),
         ];
         for (content, separator, expected) in cases {
             assert_eq!(read(content, separator), expected, "{content:?}");

@@ -1,29 +1,25 @@
 //! The files of `--labels-file` and `--templates`: detects their format by extension or content,
-//! and whether lines are numbered or quoted and the first is a header.
+//! and whether lines are numbered or quoted and the first is a header. JSON, Python literals and
+//! YAML become one tree, [`Node`].
 
+use std::fmt;
 use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::node::Node;
-use super::shape::{self, Item};
-use super::{literal, template, yaml};
+use super::shape::ListLine;
+use super::{literal, shape, yaml};
+use crate::input::text_file;
+use crate::input::text_file::column::class_number;
+use crate::input::text_file::{Table, column};
+
 pub(super) use crate::input::text_file::shown;
-use crate::input::text_file::{self, Table, column};
 
 /// Maximum size in bytes: a million labels of Long-CLIP's context length.
 const LIMIT_BYTES: u64 = 1 << 30;
-/// First lines that are not labels, as [`column::key`] writes them.
-const HEADERS: [&str; 6] = [
-    "label",
-    "labels",
-    "labelname",
-    "classname",
-    "classnames",
-    "categoryname",
-];
-
 /// What a file holds.
 pub(super) enum Content {
     /// JSON, JSON Lines, YAML or a Python literal.
@@ -31,7 +27,7 @@ pub(super) enum Content {
     /// CSV, TSV and similar.
     Table(Table),
     /// One text per line; comments and blank lines are skipped.
-    Lines(Vec<Item>),
+    Lines(Vec<ListLine>),
 }
 
 /// A file's content, and notes on its format.
@@ -86,8 +82,7 @@ pub(super) fn note(path: &Path, notes: &[String]) -> Option<String> {
 }
 
 fn parse(text: String, path: &Path, tables: Tables) -> Result<Document> {
-    let extension = path.extension().unwrap_or_default().to_ascii_lowercase();
-    match (extension.to_str().unwrap_or_default(), tables) {
+    match (text_file::extension(path).as_str(), tables) {
         ("json", _) => json(&text),
         ("jsonl" | "ndjson", _) => Ok(Document::of(Content::Node(json_lines(&text)?))),
         ("csv" | "tsv" | "tab", Tables::Read(delimiter)) => {
@@ -160,9 +155,9 @@ fn sniffed(text: String, tables: Tables) -> Result<Document> {
         found.notes.push("it is read as a table".to_owned());
         return Ok(found);
     }
-    let mut items: Vec<Item> = lines
+    let mut items: Vec<ListLine> = lines
         .into_iter()
-        .map(|(line, text)| Item {
+        .map(|(line, text)| ListLine {
             line,
             key: None,
             text: text.to_owned(),
@@ -179,17 +174,17 @@ fn sniffed(text: String, tables: Tables) -> Result<Document> {
 
 /// Drops a first line that is the name of a column, with a note. A word that may also be a label is
 /// kept, with a warning.
-fn header(items: &mut Vec<Item>, tables: Tables) -> Option<String> {
+fn header(items: &mut Vec<ListLine>, tables: Tables) -> Option<String> {
     let [first, _, ..] = items.as_slice() else {
         return None;
     };
     let name = column::key(&first.text);
     let (is_header, may_be) = match tables {
         Tables::Read(_) => (
-            HEADERS.contains(&name.as_str()),
+            column::LABEL_HEADER.contains(&name.as_str()),
             column::LABEL.contains(&name.as_str()),
         ),
-        Tables::AsLines => (template::NAMES.contains(&name.as_str()), false),
+        Tables::AsLines => (column::TEMPLATE.contains(&name.as_str()), false),
     };
     if is_header {
         return Some(format!(
@@ -319,4 +314,129 @@ fn separator(lines: &[(usize, &str)], delimiter: Option<u8>) -> Option<u8> {
         .iter()
         .copied()
         .find(|byte| names_columns(byte))
+}
+
+/// A value as written. Maps are lists of pairs: a map would drop the first of two equal labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    /// As written, or as JSON writes it.
+    Number(String),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// Its type, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "true or false",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "an object",
+        }
+    }
+
+    /// The text, or the digits of a number.
+    pub(super) fn scalar(&self) -> Option<&str> {
+        match self {
+            Self::Number(text) | Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+
+    /// A number without sign and fraction; `0.0`, pandas' form of 0, is accepted.
+    pub(super) fn index(&self) -> Option<u64> {
+        match self {
+            Self::Number(text) => class_number(text),
+            _ => None,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+        Ok(Node::Number(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+        Ok(Node::Number(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Node, E> {
+        // Written with a decimal point, so that 1.0 is not the text 1.
+        Ok(Node::Number(format!("{value:?}")))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+        Ok(Node::Text(value.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Node::Map(pairs))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Node, A::Error> {
+        let mut nodes = Vec::new();
+        while let Some(node) = list.next_element()? {
+            nodes.push(node);
+        }
+        Ok(Node::List(nodes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_names_are_kept_in_order() {
+        let node: Node =
+            serde_json::from_str(r#"{"b": 1, "a": [1.0, null, true], "b": "x"}"#).unwrap();
+        let Node::Map(pairs) = node else {
+            panic!("not a map");
+        };
+        let names: Vec<_> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["b", "a", "b"]);
+        assert_eq!(pairs[0].1.index(), Some(1));
+        let Node::List(list) = &pairs[1].1 else {
+            panic!("not a list");
+        };
+        assert_eq!(list[0], Node::Number("1.0".to_owned()));
+        assert_eq!(list[0].index(), Some(1));
+    }
 }

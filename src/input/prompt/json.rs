@@ -4,11 +4,10 @@ use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::columns::{Column, Columns};
-use super::entry::Entry;
-use super::node::{self, Node};
+use super::columns::{ClassEntry, Column, Columns};
+use super::document::Node;
 use super::{Found, Written, shape};
-use crate::input::text_file::column::key;
+use crate::input::text_file::column::{class_number, key};
 
 /// Names under which configurations and dataset descriptions list their classes, as
 /// [`crate::input::text_file::column::key`] writes them.
@@ -30,7 +29,7 @@ const OF_MODELS: [&str; 4] = ["modeltype", "architectures", "textconfig", "visio
 const VALUE: &str =
     "expected a prompt or a list of prompts, or an object of prompt, alias, text and key";
 
-type Pairs = Vec<(String, Node)>;
+type Members = Vec<(String, Node)>;
 
 /// The classes of an object or a list, in the order of the file or of their numbers:
 ///
@@ -53,17 +52,11 @@ pub(super) fn entries(node: Node) -> Result<Found> {
     }
 }
 
-fn found(entries: Vec<Entry>) -> Found {
-    Found {
-        entries,
-        written: Written::As("entries"),
-        by_id: false,
-        warnings: Vec::new(),
-        notes: Vec::new(),
-    }
+fn found(entries: Vec<ClassEntry>) -> Found {
+    Found::of(entries, "entries")
 }
 
-fn by_id(entries: Vec<Entry>, note: Option<&str>) -> Found {
+fn by_id(entries: Vec<ClassEntry>, note: Option<&str>) -> Found {
     Found {
         by_id: true,
         notes: note.map(str::to_owned).into_iter().collect(),
@@ -71,7 +64,7 @@ fn by_id(entries: Vec<Entry>, note: Option<&str>) -> Found {
     }
 }
 
-fn of_map(mut pairs: Pairs) -> Result<Found> {
+fn of_map(mut pairs: Members) -> Result<Found> {
     if let Some(place) = named_list(&pairs) {
         let (name, node) = pairs.swap_remove(place);
         let mut inner = match node {
@@ -106,7 +99,7 @@ fn of_map(mut pairs: Pairs) -> Result<Found> {
         return numbered;
     }
     let are_numbers =
-        !pairs.is_empty() && pairs.iter().all(|(label, _)| node::index(label).is_some());
+        !pairs.is_empty() && pairs.iter().all(|(label, _)| class_number(label).is_some());
     let entries = (1..)
         .zip(pairs)
         .map(|(place, (label, node))| described(place, label, node));
@@ -120,7 +113,7 @@ fn of_map(mut pairs: Pairs) -> Result<Found> {
 }
 
 /// Whether an object has a list of classes, rather than being one.
-fn named_list(pairs: &Pairs) -> Option<usize> {
+fn named_list(pairs: &Members) -> Option<usize> {
     let holds_classes = |node: &Node| match node {
         Node::List(nodes) => nodes.iter().all(Node::is_text) || nodes.iter().all(is_map),
         Node::Map(pairs) => of_numbered(pairs).is_some() || of_numbers(pairs).is_some(),
@@ -137,10 +130,10 @@ fn is_map(node: &Node) -> bool {
 }
 
 /// Refuses the placeholder names of a configuration without class names.
-fn check_named(entries: &[Entry]) -> Result<()> {
-    let is_default = |entry: &Entry| {
+fn check_named(entries: &[ClassEntry]) -> Result<()> {
+    let is_default = |entry: &ClassEntry| {
         let number = entry.label.strip_prefix("LABEL_");
-        number.is_some_and(|number| node::index(number).is_some())
+        number.is_some_and(|number| class_number(number).is_some())
     };
     ensure!(
         entries.is_empty() || !entries.iter().all(is_default),
@@ -150,16 +143,16 @@ fn check_named(entries: &[Entry]) -> Result<()> {
 }
 
 /// `{"0": "cat", "1": "dog"}`, also with ids or with objects; `None` if it is something else.
-fn of_numbered(pairs: &Pairs) -> Option<Result<Found>> {
-    let numbers: Option<Vec<u64>> = pairs.iter().map(|(name, _)| node::index(name)).collect();
+fn of_numbered(pairs: &Members) -> Option<Result<Found>> {
+    let numbers: Option<Vec<u64>> = pairs.iter().map(|(name, _)| class_number(name)).collect();
     let numbers = numbers.filter(|numbers| !numbers.is_empty())?;
     let mut sorted: Vec<(u64, &(String, Node))> = numbers.into_iter().zip(pairs).collect();
     sorted.sort_by_key(|(number, _)| *number);
-    let entries: Option<Vec<Entry>> = (1..)
+    let entries: Option<Vec<ClassEntry>> = (1..)
         .zip(sorted)
         .map(|(place, (_, (number, node)))| match node {
             Node::Text(label) => {
-                let mut entry = Entry::new(place, label.clone());
+                let mut entry = ClassEntry::new(place, label.clone());
                 entry.key = Some(number.clone());
                 Some(entry)
             }
@@ -174,7 +167,7 @@ fn of_numbered(pairs: &Pairs) -> Option<Result<Found>> {
 }
 
 /// A pair of id and name, such as `["n02123045", "tiger_cat"]`, in either order.
-fn with_id(place: usize, pair: &[Node]) -> Option<Entry> {
+fn with_id(place: usize, pair: &[Node]) -> Option<ClassEntry> {
     let [first, second] = pair else {
         return None;
     };
@@ -187,7 +180,7 @@ fn with_id(place: usize, pair: &[Node]) -> Option<Entry> {
     let Node::Text(name) = name else {
         return None;
     };
-    let mut entry = Entry::new(place, name.clone());
+    let mut entry = ClassEntry::new(place, name.clone());
     // Such lists write blanks as underscores, which the model would read as such.
     entry.text = name.contains('_').then(|| name.replace('_', " "));
     entry.key = id.scalar().map(str::to_owned);
@@ -195,7 +188,7 @@ fn with_id(place: usize, pair: &[Node]) -> Option<Entry> {
 }
 
 /// `{"cat": 0, "dog": 1}`; `None` if it is something else.
-fn of_numbers(pairs: &Pairs) -> Option<Result<Found>> {
+fn of_numbers(pairs: &Members) -> Option<Result<Found>> {
     let mut numbered: Vec<(u64, &String)> = pairs
         .iter()
         .map(|(label, node)| Some((node.index()?, label)))
@@ -208,7 +201,7 @@ fn of_numbers(pairs: &Pairs) -> Option<Result<Found>> {
             seen.insert(number),
             "the number {number} belongs to two labels"
         );
-        let mut entry = Entry::new(place, label.clone());
+        let mut entry = ClassEntry::new(place, label.clone());
         entry.key = Some(number.to_string());
         Ok(entry)
     });
@@ -222,14 +215,14 @@ fn of_numbers(pairs: &Pairs) -> Option<Result<Found>> {
 }
 
 /// A label with its prompts, or with the fields of a table.
-fn described(place: usize, label: String, node: Node) -> Result<Entry> {
+fn described(place: usize, label: String, node: Node) -> Result<ClassEntry> {
     let refused = |node: &Node| {
         format!(
             "entry {place}, class {label:?}: {VALUE}, found {}",
             node.kind()
         )
     };
-    let mut entry = Entry::new(place, label.clone());
+    let mut entry = ClassEntry::new(place, label.clone());
     match node {
         Node::Null => {}
         Node::Text(prompt) => entry.prompts = vec![prompt],
@@ -242,12 +235,7 @@ fn described(place: usize, label: String, node: Node) -> Result<Entry> {
                     !matches!(column, Column::Label | Column::Unknown),
                     "entry {place}, class {label:?}: {VALUE}, found {name:?}"
                 );
-                let column = Columns {
-                    columns: vec![column],
-                    warnings: Vec::new(),
-                    notes: Vec::new(),
-                };
-                column.put(&mut entry, 0, texts)?;
+                column.put(&mut entry, texts)?;
             }
         }
         node => bail!(refused(&node)),
@@ -275,7 +263,7 @@ fn of_list(nodes: Vec<Node>) -> Result<Found> {
     if !nodes.is_empty() && nodes.iter().all(is_map) {
         return of_objects(nodes);
     }
-    let pairs: Option<Vec<Entry>> = (1..)
+    let pairs: Option<Vec<ClassEntry>> = (1..)
         .zip(&nodes)
         .map(|(place, node)| match node {
             Node::List(pair) => with_id(place, pair),
@@ -286,7 +274,7 @@ fn of_list(nodes: Vec<Node>) -> Result<Found> {
         return Ok(by_id(entries, None));
     }
     let labels = (1..).zip(nodes).map(|(place, node)| match node {
-        Node::Text(label) => Ok(Entry::new(place, label)),
+        Node::Text(label) => Ok(ClassEntry::new(place, label)),
         node => bail!(
             "entry {place} is {}; a list must hold labels, or objects with a label each",
             node.kind()
@@ -297,7 +285,7 @@ fn of_list(nodes: Vec<Node>) -> Result<Found> {
 
 /// A list of objects with the fields of a table's columns.
 fn of_objects(nodes: Vec<Node>) -> Result<Found> {
-    let rows: Vec<Pairs> = nodes
+    let rows: Vec<Members> = nodes
         .into_iter()
         .filter_map(|node| match node {
             Node::Map(pairs) => Some(pairs),
@@ -313,20 +301,21 @@ fn of_objects(nodes: Vec<Node>) -> Result<Found> {
             holds_numbers.push(true);
             names.len() - 1
         });
-        holds_numbers[place] &= node.scalar().and_then(node::index).is_some();
+        holds_numbers[place] &= node.scalar().and_then(class_number).is_some();
     }
     let columns = Columns::named(&names, |place| holds_numbers[place])?;
-    let entry = |(number, row): (usize, Pairs)| -> Result<Entry> {
-        let mut entry = Entry::new(number, String::new());
+    let entry = |(number, row): (usize, Members)| -> Result<ClassEntry> {
+        let mut entry = ClassEntry::new(number, String::new());
         for (name, node) in row {
             let place = place_of.get(&name).copied().unwrap_or_default();
-            if columns.columns.get(place) == Some(&Column::Unknown) {
+            let column = columns.at(place);
+            if column == Column::Unknown {
                 continue;
             }
             let texts = texts(&node);
             let texts =
                 texts.with_context(|| format!("entry {number}: {name:?} is {}", node.kind()))?;
-            let put = columns.put(&mut entry, place, texts);
+            let put = column.put(&mut entry, texts);
             put.with_context(|| format!("entry {number}: {name:?}"))?;
         }
         ensure!(
@@ -369,81 +358,42 @@ mod tests {
 
     #[test]
     fn classes_are_read_from_all_forms() {
+        #[rustfmt::skip]
         let cases: [(&str, &[&str], usize); 19] = [
             (r#"["cat", "dog"]"#, &["cat:", "dog:"], 0),
-            (
-                r#"{"cat": ["a", "b"], "dog": "c"}"#,
-                &["cat:a/b", "dog:c"],
-                0,
-            ),
+            (r#"{"cat": ["a", "b"], "dog": "c"}"#, &["cat:a/b", "dog:c"], 0),
             (r#"{"0": "cat", "1": "dog"}"#, &["0=cat:", "1=dog:"], 1),
-            (
-                r#"{"0": "a", "10": "c", "2": "b"}"#,
-                &["0=a:", "2=b:", "10=c:"],
-                1,
-            ),
+            (r#"{"0": "a", "10": "c", "2": "b"}"#, &["0=a:", "2=b:", "10=c:"], 1),
             (
                 r#"{"0": ["n02056570", "king_penguin"], "1": ["n01847000", "drake"]}"#,
                 &["n02056570=king_penguin(king penguin):", "n01847000=drake:"],
                 1,
             ),
-            (
-                r#"{"0": ["zero", "a 0"], "1": ["one", "a 1"]}"#,
-                &["0:zero/a 0", "1:one/a 1"],
-                1,
-            ),
+            (r#"{"0": ["zero", "a 0"], "1": ["one", "a 1"]}"#, &["0:zero/a 0", "1:one/a 1"], 1),
             (r#"{"dog": 1, "cat": 0}"#, &["0=cat:", "1=dog:"], 1),
             (
                 r#"{"model_type": "vit", "id2label": {"0": "cat", "1": "dog"}, "n": {"x": 1}}"#,
                 &["0=cat:", "1=dog:"],
                 2,
             ),
-            (
-                r#"{"a": 1.5, "label2id": {"cat": 0, "dog": 1}}"#,
-                &["0=cat:", "1=dog:"],
-                2,
-            ),
-            (
-                r#"{"nc": 2, "names": ["cat", "dog"]}"#,
-                &["cat:", "dog:"],
-                1,
-            ),
-            (
-                r#"{"class_to_idx": {"cat": 0, "dog": 1}}"#,
-                &["0=cat:", "1=dog:"],
-                2,
-            ),
-            (
-                r#"{"dataset": "pets", "classes": ["cat", "dog"]}"#,
-                &["cat:", "dog:"],
-                1,
-            ),
-            (
-                r#"{"images": [], "categories": [{"id": 1, "name": "cat"}]}"#,
-                &["1=cat:"],
-                1,
-            ),
+            (r#"{"a": 1.5, "label2id": {"cat": 0, "dog": 1}}"#, &["0=cat:", "1=dog:"], 2),
+            (r#"{"nc": 2, "names": ["cat", "dog"]}"#, &["cat:", "dog:"], 1),
+            (r#"{"class_to_idx": {"cat": 0, "dog": 1}}"#, &["0=cat:", "1=dog:"], 2),
+            (r#"{"dataset": "pets", "classes": ["cat", "dog"]}"#, &["cat:", "dog:"], 1),
+            (r#"{"images": [], "categories": [{"id": 1, "name": "cat"}]}"#, &["1=cat:"], 1),
             (
                 r#"[{"label": "cat"}, {"label": "dog", "prompt": ["a", "b"]}]"#,
                 &["cat:", "dog:a/b"],
                 0,
             ),
-            (
-                r#"[{"id": 3, "name": "cat", "supercategory": "x"}]"#,
-                &["3=cat:"],
-                0,
-            ),
+            (r#"[{"id": 3, "name": "cat", "supercategory": "x"}]"#, &["3=cat:"], 0),
             (
                 r#"[["n02056570", "king penguin"], ["n01847000", "drake"]]"#,
                 &["n02056570=king penguin:", "n01847000=drake:"],
                 0,
             ),
             (r#"[["cat", 0], ["dog", 1]]"#, &["0=cat:", "1=dog:"], 0),
-            (
-                r#"{"classes": "a class", "cat": "x"}"#,
-                &["classes:a class", "cat:x"],
-                0,
-            ),
+            (r#"{"classes": "a class", "cat": "x"}"#, &["classes:a class", "cat:x"], 0),
             ("[]", &[], 0),
         ];
         for (content, expected, notes) in cases {
@@ -455,15 +405,10 @@ mod tests {
 
     #[test]
     fn other_values_are_refused() {
+        #[rustfmt::skip]
         let cases = [
-            (
-                r#"{"model_type": "clip", "projection_dim": 512}"#,
-                "no id2label",
-            ),
-            (
-                r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#,
-                "only numbered",
-            ),
+            (r#"{"model_type": "clip", "projection_dim": 512}"#, "no id2label"),
+            (r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#, "only numbered"),
             (r#"{"cat": 1, "dog": 1}"#, "number 1 belongs to two labels"),
             (
                 r#"{"a": true}"#,
@@ -477,14 +422,8 @@ mod tests {
             (r#"{"a": {"b": {"c": "d"}}}"#, "found an object"),
             (r#"["cat", 1]"#, "entry 2 is a number"),
             (r#"[{"id": 1}]"#, "no column of labels (id)"),
-            (
-                r#"[{"label": ["a", "b"]}]"#,
-                "entry 1: \"label\": one class has several",
-            ),
-            (
-                r#"[{"label": "a"}, {"prompt": "b"}]"#,
-                "entry 2 has no label",
-            ),
+            (r#"[{"label": ["a", "b"]}]"#, "entry 1: \"label\": one class has several"),
+            (r#"[{"label": "a"}, {"prompt": "b"}]"#, "entry 2 has no label"),
             (r#""cat""#, "it is a text"),
             ("[1, 2]", "entry 1 is a number"),
         ];

@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::node::Node;
+use super::document::Node;
 
 /// Maximum depth, more than any list of labels has.
 const MAX_DEPTH: usize = 32;

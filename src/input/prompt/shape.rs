@@ -6,11 +6,11 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::node;
+use crate::input::text_file::column::class_number;
 
 /// One line of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Item {
+pub(super) struct ListLine {
     /// Line number, from 1.
     pub(super) line: usize,
     /// The number or id that preceded the text.
@@ -58,7 +58,7 @@ static BULLET: LazyLock<Regex> = LazyLock::new(|| expression(r"^[-*+•]\s+(\S.*
 /// - Numbers at the end that count from 0 or 1 in steps of one, after texts that differ.
 ///
 /// What remains in every text but may not belong to it is reported.
-pub(super) fn strip_decoration(items: &mut [Item]) -> Vec<String> {
+pub(super) fn strip_decoration(items: &mut [ListLine]) -> Vec<String> {
     let mut notes = Vec::new();
     // Quotes may be within bullets, and numbers within quotes, but the nesting is limited.
     for _ in 0..4 {
@@ -78,17 +78,17 @@ pub(super) fn strip_decoration(items: &mut [Item]) -> Vec<String> {
 }
 
 /// Warns of what may not belong to the texts, but was kept.
-fn unremoved_warning(items: &[Item]) -> Option<String> {
+fn unremoved_warning(items: &[ListLine]) -> Option<String> {
     let all = |is: &dyn Fn(&str) -> bool| items.iter().all(|item| is(&item.text));
     let begins_with_number = |text: &str| {
         let digits = text.split_whitespace().next().unwrap_or_default();
         let digits = digits.trim_end_matches([':', '.', ')', ',']);
         // Names of car models and the like begin with their year.
-        node::index(digits).is_some_and(|number| !(1900..2100).contains(&number))
+        class_number(digits).is_some_and(|number| !(1900..2100).contains(&number))
             && digits.len() < text.len()
     };
     // Digits may be labels; ids may not.
-    if all(&|text| is_id(text) && node::index(text).is_none()) {
+    if all(&|text| is_id(text) && class_number(text).is_none()) {
         return Some(
             "every line is an id, which means nothing to the model; write the names of the \
              classes (--labels-file imagenet has those of WordNet ids)"
@@ -146,8 +146,8 @@ pub(super) fn are_ids<'a>(cells: impl Iterator<Item = &'a str> + Clone) -> bool 
 }
 
 /// Replaces all lines by the results of `change`, unless it is `None` for one.
-fn change(items: &mut [Item], change: impl Fn(&Item) -> Option<Item>) -> bool {
-    let changed: Option<Vec<Item>> = items.iter().map(change).collect();
+fn change(items: &mut [ListLine], change: impl Fn(&ListLine) -> Option<ListLine>) -> bool {
+    let changed: Option<Vec<ListLine>> = items.iter().map(change).collect();
     let Some(changed) = changed.filter(|changed| changed.len() > 1) else {
         return false;
     };
@@ -155,14 +155,14 @@ fn change(items: &mut [Item], change: impl Fn(&Item) -> Option<Item>) -> bool {
     true
 }
 
-fn with_text(item: &Item, text: &str) -> Item {
-    Item {
+fn with_text(item: &ListLine, text: &str) -> ListLine {
+    ListLine {
         text: text.to_owned(),
         ..item.clone()
     }
 }
 
-fn unquote(items: &mut [Item]) -> Option<&'static str> {
+fn unquote(items: &mut [ListLine]) -> Option<&'static str> {
     let bare = |text: &str| -> Option<String> {
         let text = text.trim_end_matches([',', ';']).trim_end();
         let inner = QUOTES.iter().find_map(|quotes| {
@@ -176,7 +176,7 @@ fn unquote(items: &mut [Item]) -> Option<&'static str> {
     }
     // The last line of a list needs no comma.
     let last = items.last().map(|item| item.line);
-    let cut = |item: &Item| {
+    let cut = |item: &ListLine| {
         let text = match item.text.strip_suffix(',') {
             Some(text) => text,
             None if Some(item.line) == last => &item.text,
@@ -189,8 +189,8 @@ fn unquote(items: &mut [Item]) -> Option<&'static str> {
     (has_comma && change(items, cut)).then_some("the comma after every line was removed")
 }
 
-fn without_bullets(items: &mut [Item]) -> Option<&'static str> {
-    let bare = |item: &Item| {
+fn without_bullets(items: &mut [ListLine]) -> Option<&'static str> {
+    let bare = |item: &ListLine| {
         let found = BULLET.captures(&item.text)?;
         Some(with_text(item, found.get(1)?.as_str()))
     };
@@ -198,7 +198,7 @@ fn without_bullets(items: &mut [Item]) -> Option<&'static str> {
 }
 
 /// An id, its delimiter, and the text after it.
-struct Split<'a> {
+struct Prefixed<'a> {
     id: &'a str,
     text: &'a str,
     /// Whether only a space is between them.
@@ -207,10 +207,10 @@ struct Split<'a> {
     at_once: bool,
 }
 
-fn split(text: &str) -> Option<Split<'_>> {
+fn split(text: &str) -> Option<Prefixed<'_>> {
     if let Some(found) = SET_OFF.captures(text) {
         let blanks = found.get(2).or(found.get(3));
-        return Some(Split {
+        return Some(Prefixed {
             id: found.get(1)?.as_str(),
             text: found.get(4)?.as_str(),
             by_blank: false,
@@ -218,7 +218,7 @@ fn split(text: &str) -> Option<Split<'_>> {
         });
     }
     let found = BLANK.captures(text)?;
-    Some(Split {
+    Some(Prefixed {
         id: found.get(1)?.as_str(),
         text: found.get(2)?.as_str(),
         by_blank: true,
@@ -226,19 +226,19 @@ fn split(text: &str) -> Option<Split<'_>> {
     })
 }
 
-fn without_ids(items: &mut [Item]) -> Option<&'static str> {
-    let splits: Vec<Split<'_>> = items
+fn without_ids(items: &mut [ListLine]) -> Option<&'static str> {
+    let splits: Vec<Prefixed<'_>> = items
         .iter()
         .map(|item| split(&item.text))
         .collect::<Option<_>>()?;
     if !are_ids(splits.iter().map(|split| split.id)) {
         return None;
     }
-    let has_letter = |split: &Split<'_>| split.text.chars().any(char::is_alphabetic);
-    let numbers: Vec<Option<u64>> = splits.iter().map(|split| node::index(split.id)).collect();
+    let has_letter = |split: &Prefixed<'_>| split.text.chars().any(char::is_alphabetic);
+    let numbers: Vec<Option<u64>> = splits.iter().map(|split| class_number(split.id)).collect();
     let are_numbers = numbers.iter().all(Option::is_some);
     if are_numbers {
-        let goes_on = |split: &&Split<'_>| {
+        let goes_on = |split: &&Prefixed<'_>| {
             split.at_once && split.text.starts_with(|c: char| c.is_ascii_digit())
         };
         let broken = splits.iter().filter(goes_on).count();
@@ -252,9 +252,9 @@ fn without_ids(items: &mut [Item]) -> Option<&'static str> {
             return None;
         }
     }
-    let bare = |item: &Item| {
+    let bare = |item: &ListLine| {
         let found = split(&item.text)?;
-        Some(Item {
+        Some(ListLine {
             line: item.line,
             key: item.key.clone().or_else(|| Some(found.id.to_owned())),
             text: found.text.to_owned(),
@@ -267,7 +267,7 @@ fn without_ids(items: &mut [Item]) -> Option<&'static str> {
     })
 }
 
-fn without_last_numbers(items: &mut [Item]) -> Option<&'static str> {
+fn without_last_numbers(items: &mut [ListLine]) -> Option<&'static str> {
     let splits: Option<Vec<(&str, &str)>> = items
         .iter()
         .map(|item| {
@@ -278,7 +278,7 @@ fn without_last_numbers(items: &mut [Item]) -> Option<&'static str> {
     let splits = splits.filter(|splits| splits.len() > 2)?;
     let numbers: Vec<u64> = splits
         .iter()
-        .filter_map(|(_, number)| node::index(number))
+        .filter_map(|(_, number)| class_number(number))
         .collect();
     let first = numbers.first().copied().filter(|first| *first < 2)?;
     let counts = (first..)
@@ -291,10 +291,10 @@ fn without_last_numbers(items: &mut [Item]) -> Option<&'static str> {
     {
         return None;
     }
-    let bare = |item: &Item| {
+    let bare = |item: &ListLine| {
         let found = AT_THE_END.captures(&item.text)?;
         let number = found.get(2)?.as_str().to_owned();
-        Some(Item {
+        Some(ListLine {
             line: item.line,
             key: item.key.clone().or(Some(number)),
             text: found.get(1)?.as_str().to_owned(),
@@ -320,9 +320,9 @@ mod tests {
 
     /// The lines as `key=text` or `text`, and the number of notes.
     fn stripped(text: &str) -> (Vec<String>, usize) {
-        let mut items: Vec<Item> = (1..)
+        let mut items: Vec<ListLine> = (1..)
             .zip(text.lines())
-            .map(|(line, text)| Item {
+            .map(|(line, text)| ListLine {
                 line,
                 key: None,
                 text: text.to_owned(),
@@ -338,12 +338,10 @@ mod tests {
 
     #[test]
     fn decoration_of_every_line_is_removed() {
+        #[rustfmt::skip]
         let cases: [(&str, &[&str]); 21] = [
             ("0:cat\n1:dog", &["0=cat", "1=dog"]),
-            (
-                "0: cat\n1: 3d printer\n2: 7 up",
-                &["0=cat", "1=3d printer", "2=7 up"],
-            ),
+            ("0: cat\n1: 3d printer\n2: 7 up", &["0=cat", "1=3d printer", "2=7 up"]),
             ("0 cat\n1 dog", &["0=cat", "1=dog"]),
             ("1 cat\n2 dog\n4 cow", &["1=cat", "2=dog", "4=cow"]),
             ("1. cat\n2. dog", &["1=cat", "2=dog"]),
@@ -353,27 +351,18 @@ mod tests {
             ("0 => cat\n1 => dog", &["0=cat", "1=dog"]),
             ("0,cat\n1,dog", &["0=cat", "1=dog"]),
             ("\"0\": \"cat\",\n\"1\": \"dog\"", &["0=cat", "1=dog"]),
-            (
-                "001.Black_footed\n002.Laysan",
-                &["001=Black_footed", "002=Laysan"],
-            ),
+            ("001.Black_footed\n002.Laysan", &["001=Black_footed", "002=Laysan"]),
             ("1 001.Black\n2 002.Laysan", &["1=Black", "2=Laysan"]),
             (
                 "n02056570 king penguin, x\nn01622779 owl",
                 &["n02056570=king penguin, x", "n01622779=owl"],
             ),
-            (
-                "n02056570: 3d\nn01622779: owl",
-                &["n02056570=3d", "n01622779=owl"],
-            ),
+            ("n02056570: 3d\nn01622779: owl", &["n02056570=3d", "n01622779=owl"]),
             (
                 "/m/011k07,Tortoise\n/m/011q46kg,Container",
                 &["/m/011k07=Tortoise", "/m/011q46kg=Container"],
             ),
-            (
-                "/a/airfield 0\n/a/alley 1\n/b/bar 2",
-                &["0=/a/airfield", "1=/a/alley", "2=/b/bar"],
-            ),
+            ("/a/airfield 0\n/a/alley 1\n/b/bar 2", &["0=/a/airfield", "1=/a/alley", "2=/b/bar"]),
             ("- cat\n- dog", &["cat", "dog"]),
             ("'a cat',\n'a dog'", &["a cat", "a dog"]),
             ("“cat”\n“dog”", &["cat", "dog"]),

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, ensure};
 
-use super::columns::{Column, Columns};
-use super::entry::Entry;
-use super::{Found, Written, node, shape};
+use super::columns::{ClassEntry, Column, Columns};
+use super::{Found, Written, shape};
+use crate::input::text_file::column::class_number;
 use crate::input::text_file::{Row, Table, column};
 
 /// Reads a table. Its first row is a header if one cell names a column of labels; without a header
@@ -123,7 +123,7 @@ fn without_header(rows: &[Row]) -> Columns {
     let before = 0..label;
     let key = before
         .clone()
-        .find(|place| !cells(*place).all(|cell| node::index(cell).is_some()));
+        .find(|place| !cells(*place).all(|cell| class_number(cell).is_some()));
     let mut key = key.or(before.clone().next());
     columns[before].fill(Column::Unknown);
     if width == 2 && label == 0 && are_ids(1) && are_words(0) {
@@ -154,7 +154,7 @@ fn without_header(rows: &[Row]) -> Columns {
     }
 }
 
-fn entry(row: Row, columns: &Columns, width: Option<usize>, separator: &str) -> Result<Entry> {
+fn entry(row: Row, columns: &Columns, width: Option<usize>, separator: &str) -> Result<ClassEntry> {
     let line = row.line;
     let length = row
         .cells
@@ -168,10 +168,10 @@ fn entry(row: Row, columns: &Columns, width: Option<usize>, separator: &str) -> 
              the separator, {separator}, in double quotes"
         );
     }
-    let mut entry = Entry::new(usize::try_from(line)?, String::new());
+    let mut entry = ClassEntry::new(usize::try_from(line)?, String::new());
     for (place, cell) in row.cells.into_iter().enumerate() {
         if !cell.is_empty() {
-            columns.put(&mut entry, place, vec![cell])?;
+            columns.at(place).put(&mut entry, vec![cell])?;
         }
     }
     let names = entry.aliases.iter().chain(&entry.text).chain(&entry.key);

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result, bail, ensure};
 use regex::{Captures, Regex};
 
-use super::built_in;
-use super::document::{self, Content, Tables};
-use super::node::Node;
+use super::document;
+use super::document::{Content, Node, Tables};
+use crate::input::paths::split_name;
 use crate::input::text_file::column;
 
 /// Names of the placeholder in the programs that write templates, in lower case.
@@ -28,16 +28,6 @@ const PLACES: [&str; 14] = [
     "name",
     "text",
 ];
-/// Accepted names of a field or column with templates, as [`column::key`] writes them.
-pub(super) const NAMES: [&str; 6] = [
-    "template",
-    "templates",
-    "prompt",
-    "prompts",
-    "text",
-    "prompttemplates",
-];
-
 static PLACE: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"\{([A-Za-z0-9_]*)\}").expect("a constant expression that the tests compile")
 });
@@ -79,20 +69,15 @@ impl Templates {
     /// # Errors
     /// When it is neither, or the file's templates are not usable.
     pub fn named_or_file(name: &str) -> Result<Self> {
-        if let Some(content) = built_in::templates(name) {
+        if let Some(content) = super::templates(name) {
             return Self::checked(document::lines(content).map(|(_, line)| line));
         }
-        let (file, list) = match name.rsplit_once(':') {
-            Some((file, list)) if !Path::new(name).exists() && Path::new(file).is_file() => {
-                (file, Some(list))
-            }
-            _ => (name, None),
-        };
-        let path = Path::new(file);
+        let (path, list) = split_name(Path::new(name));
+        let (path, list) = (path.as_path(), list.as_deref());
         ensure!(
             path.exists() || name == "-",
             "no templates {name:?}: it is neither a built-in set ({}) nor a file",
-            built_in::template_names().collect::<Vec<_>>().join(", ")
+            super::template_names().collect::<Vec<_>>().join(", ")
         );
         let document = document::read(path, Tables::AsLines)?;
         let read = || -> Result<Self> {
@@ -181,7 +166,7 @@ fn of_node(node: Node, list: Option<&str>, file: &str) -> Result<Vec<String>> {
     let shown = names.join(", ");
     let is_wanted = |name: &String| match list {
         Some(list) => name == list,
-        None => pairs.len() == 1 || NAMES.contains(&column::key(name).as_str()),
+        None => pairs.len() == 1 || column::TEMPLATE.contains(&column::key(name).as_str()),
     };
     match (pairs.iter().find(|(name, _)| is_wanted(name)), list) {
         (Some((_, node)), _) => of_list(node.clone()),
@@ -206,7 +191,7 @@ fn of_list(node: Node) -> Result<Vec<String>> {
         Node::Text(text) => Ok(text),
         Node::Map(fields) => {
             let is_template = |(name, node): &&(String, Node)| {
-                node.is_text() && NAMES.contains(&column::key(name).as_str())
+                node.is_text() && column::TEMPLATE.contains(&column::key(name).as_str())
             };
             let found = fields.iter().find(is_template);
             let text = found.and_then(|(_, node)| node.scalar()).map(str::to_owned);
@@ -228,34 +213,15 @@ mod tests {
 
     #[test]
     fn built_in_templates_are_the_published_ones() {
+        #[rustfmt::skip]
         let cases: [(&str, usize, &str, &str); 9] = [
             ("none", 1, "cat", "cat"),
             ("photo", 1, "a photo of a cat.", "a photo of a cat."),
-            (
-                "openai80",
-                80,
-                "a bad photo of a cat.",
-                "a tattoo of the cat.",
-            ),
-            (
-                "imagenet",
-                80,
-                "a bad photo of a cat.",
-                "a tattoo of the cat.",
-            ),
+            ("openai80", 80, "a bad photo of a cat.", "a tattoo of the cat."),
+            ("imagenet", 80, "a bad photo of a cat.", "a tattoo of the cat."),
             ("openai7", 7, "itap of a cat.", "a photo of the small cat."),
-            (
-                "cifar10",
-                18,
-                "a photo of a cat.",
-                "a photo of the big cat.",
-            ),
-            (
-                "food101",
-                1,
-                "a photo of cat, a type of food.",
-                "a photo of cat, a type of food.",
-            ),
+            ("cifar10", 18, "a photo of a cat.", "a photo of the big cat."),
+            ("food101", 1, "a photo of cat, a type of food.", "a photo of cat, a type of food."),
             (
                 "eurosat",
                 3,
@@ -274,7 +240,7 @@ mod tests {
             assert_eq!(prompts.len(), count, "{name}");
             assert_eq!((&*prompts[0], &*prompts[count - 1]), (first, last));
         }
-        for name in built_in::template_names() {
+        for name in crate::input::prompt::template_names() {
             let prompts = Templates::named_or_file(name).unwrap().fill("cat");
             assert!(
                 prompts.iter().all(|prompt| prompt.contains("cat")),
@@ -340,6 +306,7 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             Templates::named_or_file(path.to_str().unwrap())
         };
+        #[rustfmt::skip]
         let cases = [
             ("t.json", r#"["a {}.", "the {}, x"]"#),
             ("t.txt", r#"["a {}.", "the {}, x"]"#),
@@ -348,27 +315,15 @@ mod tests {
                 "t.json",
                 r#"{"classes": ["cat"], "templates": ["a {c}.", "the {c}, x"]}"#,
             ),
-            (
-                "t.jsonl",
-                "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n",
-            ),
-            (
-                "t.txt",
-                "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n",
-            ),
+            ("t.jsonl", "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n"),
+            ("t.txt", "{\"template\": \"a {}.\"}\n{\"template\": \"the {}, x\"}\n"),
             ("t.txt", "'a {}.',\n'the {}, x',\n"),
             ("t.txt", "\"a {}.\"\n\"the {}, x\"\n"),
             ("t.csv", "template\n\"a {}.\"\n\"the {}, x\"\n"),
             ("t.csv", "a {}.\nthe {}, x\n"),
-            (
-                "t.txt",
-                "imagenet_templates = [\n    'a {}.',\n    'the {}, x',\n]\n",
-            ),
+            ("t.txt", "imagenet_templates = [\n    'a {}.',\n    'the {}, x',\n]\n"),
             ("t.txt", "lambda c: f'a {c}.',\nlambda c: f'the {c}, x',\n"),
-            (
-                "t.py",
-                "t = (\n  lambda name: f\"a {name}.\",\n  lambda c: f\"the {c}, x\",\n)\n",
-            ),
+            ("t.py", "t = (\n  lambda name: f\"a {name}.\",\n  lambda c: f\"the {c}, x\",\n)\n"),
             ("t.txt", "a {classname}.\nthe {CLASS}, x\n"),
             ("t.txt", "0: a {}.\n1: the {}, x\n"),
             ("t.yaml", "templates:\n  - a {}.\n  - 'the {}, x'\n"),

@@ -50,26 +50,15 @@ fn labels_files_are_read() {
     let dog = ("a dog", vec!["a dog", "my a dog"]);
     let both = vec![cat.clone(), dog.clone()];
     type Classes<'a> = Vec<(&'a str, Vec<&'a str>)>;
+    #[rustfmt::skip]
     let cases: &[(&str, &[u8], Classes<'_>)] = &[
         ("l.txt", b"cat\na dog\n", both.clone()),
-        (
-            "l.txt",
-            b"\xef\xbb\xbfcat\r\n\r\n  # no\r\na dog",
-            both.clone(),
-        ),
+        ("l.txt", b"\xef\xbb\xbfcat\r\n\r\n  # no\r\na dog", both.clone()),
         ("labels", b"# only\n\tcat \n", vec![cat.clone()]),
         ("l.txt", b"\xff\xfec\0a\0t\0", vec![cat.clone()]),
         ("l.txt", b"cat\ra dog\r", both.clone()),
-        (
-            "l.csv",
-            b"sep=;\r\nlabel;x\r\ncat;\r\n;;\r\na dog;\r\n",
-            both.clone(),
-        ),
-        (
-            "l.jsonl",
-            b"{\"label\": \"cat\"}\n\n{\"label\": \"a dog\"}\n",
-            both.clone(),
-        ),
+        ("l.csv", b"sep=;\r\nlabel;x\r\ncat;\r\n;;\r\na dog;\r\n", both.clone()),
+        ("l.jsonl", b"{\"label\": \"cat\"}\n\n{\"label\": \"a dog\"}\n", both.clone()),
         ("l.yaml", b"names:\n  - cat\n  - a dog\n", both.clone()),
         ("l.txt", "é\n".as_bytes(), vec![("é", vec!["é", "my é"])]),
         ("l.json", b"[\"cat\", \"a dog\"]", both.clone()),
@@ -136,76 +125,27 @@ fn labels_files_are_read() {
 
 #[test]
 fn guesses_are_reported_once() {
+    #[rustfmt::skip]
     let cases: [(&str, &[u8], &[&str], bool); 19] = [
         ("l.txt", b"0:cat\n1:dog\n", &["cat", "dog"], true),
-        (
-            "l.txt",
-            b"names:\n  0: cat\n  1: dog\n",
-            &["cat", "dog"],
-            true,
-        ),
-        (
-            "l.txt",
-            b"{\"label\":\"cat\"}\n{\"label\":\"dog\"}\n",
-            &["cat", "dog"],
-            true,
-        ),
+        ("l.txt", b"names:\n  0: cat\n  1: dog\n", &["cat", "dog"], true),
+        ("l.txt", b"{\"label\":\"cat\"}\n{\"label\":\"dog\"}\n", &["cat", "dog"], true),
         ("l.txt", b"{0: 'cat',\n 1: 'dog'}\n", &["cat", "dog"], true),
         ("l.txt", b"'cat',\n'dog',\n", &["cat", "dog"], true),
         ("l.txt", b"0: 'cat',\n1: 'dog'\n", &["cat", "dog"], true),
         ("l.txt", b"cat\ta cat\ndog\ta dog\n", &["cat", "dog"], true),
-        (
-            "l.txt",
-            b"label;prompt\ncat;x\ndog;y\n",
-            &["cat", "dog"],
-            true,
-        ),
+        ("l.txt", b"label;prompt\ncat;x\ndog;y\n", &["cat", "dog"], true),
         ("l.txt", b"class_name\ncat\ndog\n", &["cat", "dog"], true),
         ("l.txt", b"name\ncat\n", &["name", "cat"], true),
-        (
-            "l.json",
-            b"{\"label\":\"cat\"}\n{\"label\":\"dog\"}\n",
-            &["cat", "dog"],
-            true,
-        ),
-        (
-            "l.txt",
-            b"0 crane\n1 crane\n2 dog\n",
-            &["0 crane", "1 crane", "2 dog"],
-            true,
-        ),
-        (
-            "l.txt",
-            b"0: crane\n1: crane\n2: dog\n",
-            &["crane (0)", "crane (1)", "dog"],
-            true,
-        ),
-        (
-            "l.csv",
-            b"label;prompt\ncat;x\ndog;y\n",
-            &["cat", "dog"],
-            true,
-        ),
+        ("l.json", b"{\"label\":\"cat\"}\n{\"label\":\"dog\"}\n", &["cat", "dog"], true),
+        ("l.txt", b"0 crane\n1 crane\n2 dog\n", &["0 crane", "1 crane", "2 dog"], true),
+        ("l.txt", b"0: crane\n1: crane\n2: dog\n", &["crane (0)", "crane (1)", "dog"], true),
+        ("l.csv", b"label;prompt\ncat;x\ndog;y\n", &["cat", "dog"], true),
         ("l.csv", b"[{\"label\": \"cat\"}]", &["cat"], true),
         ("l.txt", b"cat\ndog\n", &["cat", "dog"], false),
-        (
-            "l.txt",
-            b"# mine\nlabel;prompt\n# a pet\ncat;x\ndog;y\n",
-            &["cat", "dog"],
-            true,
-        ),
-        (
-            "l.txt",
-            b"# mine\nnames = [\n  'cat',\n  'dog']\n",
-            &["cat", "dog"],
-            true,
-        ),
-        (
-            "l.txt",
-            b"c\0a\0t\0\n\0d\0o\0g\0\n\0",
-            &["cat", "dog"],
-            true,
-        ),
+        ("l.txt", b"# mine\nlabel;prompt\n# a pet\ncat;x\ndog;y\n", &["cat", "dog"], true),
+        ("l.txt", b"# mine\nnames = [\n  'cat',\n  'dog']\n", &["cat", "dog"], true),
+        ("l.txt", b"c\0a\0t\0\n\0d\0o\0g\0\n\0", &["cat", "dog"], true),
     ];
     for (name, content, expected, is_noted) in cases {
         let shown = String::from_utf8_lossy(content);
@@ -297,24 +237,17 @@ fn built_in_labels_are_the_published_ones() {
 
 #[test]
 fn unusable_labels_files_are_refused() {
+    #[rustfmt::skip]
     let cases: &[(&str, &[u8], &str)] = &[
         ("l.txt", b"", "there are no labels"),
         ("l.txt", b"# none\n\n", "there are no labels"),
-        (
-            "l.txt",
-            b"cat\n#\ncat\n",
-            "label \"cat\" occurs twice (lines 1 and 3)",
-        ),
+        ("l.txt", b"cat\n#\ncat\n", "label \"cat\" occurs twice (lines 1 and 3)"),
         ("l.txt", b"cat\nca\xff\n", "line 2 is not UTF-8"),
         ("l.txt", b"cat\nd\0g\n", "line 2 contains a NUL"),
         ("l.txt", b"cat {\n}\n", "line 1, \"cat {\", is not a label"),
         ("l.txt", b"{\"a\": 1\n", "neither"),
         ("l.txt", b"<a>\n<b>\n", "markup"),
-        (
-            "l.yaml",
-            b"names: &x\n",
-            "line 1 is YAML that is not supported",
-        ),
+        ("l.yaml", b"names: &x\n", "line 1 is YAML that is not supported"),
         ("l.jsonl", b"{\"label\": \"a\"}\n{\n", "line 2 is not JSON"),
         ("l.json", b"{}", "there are no labels"),
         (
@@ -322,11 +255,7 @@ fn unusable_labels_files_are_refused() {
             b"{\"a\": \"x\", \"b\": [], \"a\": \"y\"}",
             "label \"a\" occurs twice (entries 1 and 3)",
         ),
-        (
-            "l.json",
-            b"{\"a\": [\"\"]}",
-            "class \"a\" has an empty prompt",
-        ),
+        ("l.json", b"{\"a\": [\"\"]}", "class \"a\" has an empty prompt"),
         ("l.json", b"[\"a\", \"\"]", "label 2 is empty"),
         ("l.json", b"[\"a\\u0000\"]", "label 1 contains a NUL"),
         (
@@ -334,45 +263,17 @@ fn unusable_labels_files_are_refused() {
             b"{\"a\": 1}",
             "entry 1, class \"a\": expected a prompt or a list of prompts, or an object of prompt, alias, text and key",
         ),
-        (
-            "l.json",
-            b"[\"a\",",
-            "EOF while parsing a value at line 1 column 5",
-        ),
-        (
-            "l.json",
-            br#"{"a": {"promt": "x"}}"#,
-            "an object of prompt, alias, text and key",
-        ),
+        ("l.json", b"[\"a\",", "EOF while parsing a value at line 1 column 5"),
+        ("l.json", br#"{"a": {"promt": "x"}}"#, "an object of prompt, alias, text and key"),
         ("l.json", br#"{"a": {"alias": " "}}"#, "an empty alias"),
         ("l.json", br#"{"a": {"text": ""}}"#, "an empty text"),
         ("l.csv", b"label\n", "there are no labels"),
-        (
-            "l.csv",
-            b"cat\ndog\ncat\n",
-            "\"cat\" occurs twice (lines 1 and 3)",
-        ),
+        ("l.csv", b"cat\ndog\ncat\n", "\"cat\" occurs twice (lines 1 and 3)"),
         ("l.csv", b"label,prompt\ncat,a\n,b\n", "line 3 has no label"),
-        (
-            "l.csv",
-            b"label\na cat, asleep\n",
-            "line 2 has 2 cells, but the header has 1",
-        ),
-        (
-            "l.csv",
-            b"label,class\na,b\n",
-            "more than one column of labels",
-        ),
-        (
-            "l.csv",
-            b"a,b\n\"c\nd\ne\n",
-            "begins on line 2 extends over several lines",
-        ),
-        (
-            "l.csv",
-            b"key,label\n1,a\n1,b\n",
-            "key \"1\" belongs to both \"a\" and \"b\"",
-        ),
+        ("l.csv", b"label\na cat, asleep\n", "line 2 has 2 cells, but the header has 1"),
+        ("l.csv", b"label,class\na,b\n", "more than one column of labels"),
+        ("l.csv", b"a,b\n\"c\nd\ne\n", "begins on line 2 extends over several lines"),
+        ("l.csv", b"key,label\n1,a\n1,b\n", "key \"1\" belongs to both \"a\" and \"b\""),
         (
             "l.csv",
             b"key,label,alias\n1,a,x\n2,a,y\n",
@@ -388,6 +289,6 @@ fn unusable_labels_files_are_refused() {
         error.to_string()
     };
     assert_eq!(missing("no such file.txt"), "cannot read no such file.txt");
-    let start = "no labels \"imagnet\": neither a built-in set (imagenet, aircraft, ";
+    let start = "no labels \"imagnet\": it is neither a built-in set (imagenet, aircraft, ";
     assert!(missing("imagnet").starts_with(start));
 }

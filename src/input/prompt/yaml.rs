@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::node::Node;
+use super::document::Node;
 
 /// Maximum depth, more than any list of labels has.
 const MAX_DEPTH: usize = 32;
@@ -278,36 +278,22 @@ mod tests {
 
     #[test]
     fn lists_and_maps_are_read() {
+        #[rustfmt::skip]
         let cases = [
             ("- cat\n- 'a dog'\n", r#"["cat","a dog"]"#),
             ("0: cat\n1: dog # x\n", r#"{"0":"cat","1":"dog"}"#),
-            (
-                "nc: 2\nnames:\n  0: cat\n  1: it's\n",
-                r#"{"nc":2,"names":{"0":"cat","1":"it's"}}"#,
-            ),
-            (
-                "names:\n- cat\n- dog\nval: x\n",
-                r#"{"names":["cat","dog"],"val":"x"}"#,
-            ),
-            (
-                "---\nnames: [cat, 'a, b', # x\n  \"c\"]\n",
-                r#"{"names":["cat","a, b","c"]}"#,
-            ),
+            ("nc: 2\nnames:\n  0: cat\n  1: it's\n", r#"{"nc":2,"names":{"0":"cat","1":"it's"}}"#),
+            ("names:\n- cat\n- dog\nval: x\n", r#"{"names":["cat","dog"],"val":"x"}"#),
+            ("---\nnames: [cat, 'a, b', # x\n  \"c\"]\n", r#"{"names":["cat","a, b","c"]}"#),
             (
                 "- id: 1\n  name: cat\n- id: 2\n  name: dog\n",
                 r#"[{"id":1,"name":"cat"},{"id":2,"name":"dog"}]"#,
             ),
-            (
-                "cat:\n  - a cat\n  - a kitten\ndog:\n",
-                r#"{"cat":["a cat","a kitten"],"dog":null}"#,
-            ),
+            ("cat:\n  - a cat\n  - a kitten\ndog:\n", r#"{"cat":["a cat","a kitten"],"dog":null}"#),
             ("'a: b': c: d\n", r#"{"a: b":"c: d"}"#),
             ("- \"id\": 1\n  'name': cat\n", r#"[{"id":1,"name":"cat"}]"#),
             ("null: cat\n", r#"{"null":"cat"}"#),
-            (
-                "names: [a,\n  b,\n  c]\nnc: 3\n",
-                r#"{"names":["a","b","c"],"nc":3}"#,
-            ),
+            ("names: [a,\n  b,\n  c]\nnc: 3\n", r#"{"names":["a","b","c"],"nc":3}"#),
         ];
         for (text, expected) in cases {
             let expected: Node = serde_json::from_str(expected).unwrap();

@@ -1,12 +1,15 @@
 //! Iterates over the lines of a file, each of a bounded length.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::column;
 use super::decode::{Decoded, LoneReturn};
+use super::table::Fields;
 
 /// How much of an overlong line is skipped before the rest of the file is given up.
 const LONGEST_SKIPPED: u64 = 64 << 20;
@@ -81,8 +84,17 @@ impl Lines {
         Self::over(Input::Text(Decoded::new(reader, lone_return)), b'\n', limit)
     }
 
+    /// The lines of a text file, or of stdin for `-`, each of at most [`LONGEST_LINE`] bytes.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let reader = super::open(path)?;
+        Ok(Self::new(reader, LoneReturn::EndsLine, LONGEST_LINE))
+    }
+
     /// NUL-separated entries, byte by byte.
-    pub fn separated_by_nul(reader: Box<dyn Read + Send>, limit: usize) -> Self {
+    pub(crate) fn separated_by_nul(reader: Box<dyn Read + Send>, limit: usize) -> Self {
         Self::over(Input::Raw(reader), 0, limit)
     }
 
@@ -105,7 +117,7 @@ impl Lines {
     }
 
     /// The objects of JSON Lines, by [`column::key`] of their names; blank lines are skipped.
-    pub fn json_objects(self) -> impl Iterator<Item = (u64, Result<Map<String, Value>>)> {
+    pub(crate) fn json_objects(self) -> impl Iterator<Item = (u64, Result<Fields>)> {
         self.filter_map(|line| {
             let number = line.number;
             match line.text() {
@@ -227,17 +239,25 @@ impl Line {
 ///
 /// # Errors
 /// When it is not JSON, or not an object.
-pub fn json_object(text: &str) -> Result<Map<String, Value>> {
+pub(crate) fn json_object(text: &str) -> Result<Fields> {
     let value = serde_json::from_str(text)
         .map_err(|error| anyhow!("the line is not JSON: {}", json_cause(&error)))?;
+    fields_of(value, "the line")
+}
+
+/// The fields of an object that is an element of JSON; `what` names it in the message.
+///
+/// # Errors
+/// When it is not an object.
+pub(crate) fn fields_of(value: Value, what: &str) -> Result<Fields> {
     match value {
         Value::Object(fields) => Ok(column::keyed(fields)),
-        _ => bail!("the line is not a JSON object"),
+        _ => bail!("{what} is not a JSON object"),
     }
 }
 
 /// The error in one line of JSON, without the line number, which is always 1.
-pub fn json_cause(error: &serde_json::Error) -> String {
+pub(crate) fn json_cause(error: &serde_json::Error) -> String {
     let said = error.to_string();
     said.split(" at line ")
         .next()
@@ -249,7 +269,7 @@ pub fn json_cause(error: &serde_json::Error) -> String {
 ///
 /// # Errors
 /// Names the line.
-pub fn check_no_nul(text: &str) -> Result<()> {
+pub(crate) fn check_no_nul(text: &str) -> Result<()> {
     let Some(at) = text.find('\0') else {
         return Ok(());
     };

@@ -11,16 +11,16 @@ mod separator;
 mod table;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 pub use decode::{Decoded, LoneReturn};
-pub use lines::{
-    BadLine, LONGEST_LINE, Line, Lines, NotText, check_no_nul, json_cause, json_object,
-};
-pub use separator::SEPARATORS;
+pub use lines::{BadLine, LONGEST_LINE, Line, Lines, NotText};
+pub(crate) use lines::{check_no_nul, fields_of, json_cause, json_object};
+pub(crate) use separator::SEPARATORS;
 pub use table::{Fields, NamedRows, Row, Table, usual_separator};
 
 /// The name of a file in messages; `-` is stdin.
@@ -30,6 +30,12 @@ pub fn shown(path: &Path) -> String {
         true => "stdin".to_owned(),
         false => path.display().to_string(),
     }
+}
+
+/// A file's extension in lower case; empty if it has none.
+pub(crate) fn extension(path: &Path) -> String {
+    let extension = path.extension().unwrap_or_default();
+    extension.to_string_lossy().to_lowercase()
 }
 
 /// Opens a file, or stdin for `-`.

@@ -3,7 +3,7 @@
 use super::column;
 
 /// Separators that spreadsheets and databases write.
-pub const SEPARATORS: [u8; 4] = *b",;\t|";
+pub(crate) const SEPARATORS: [u8; 4] = *b",;\t|";
 /// Rows that are examined.
 const ROWS: usize = 100;
 

@@ -1,14 +1,14 @@
 //! Iterates over the rows of a table with any separator.
 
-use std::io::{self, Cursor, Read};
-use std::iter;
+use std::io::{Cursor, Read};
 use std::path::Path;
+use std::{io, iter};
 
 use anyhow::{Result, anyhow, ensure};
 use serde_json::{Map, Value};
 
 use super::decode::{Decoded, LoneReturn};
-use super::{column, separator};
+use super::{column, extension, separator};
 
 /// How much of a table is examined to detect its separator.
 const SAMPLE_BYTES: u64 = 64 * 1024;
@@ -38,9 +38,10 @@ pub struct Table {
 /// The separator that a file's extension implies: a comma, or a tab for `.tsv` and `.tab`.
 #[must_use]
 pub fn usual_separator(path: &Path) -> u8 {
-    let extension = path.extension().unwrap_or_default();
-    let is = |name: &str| extension.eq_ignore_ascii_case(name);
-    if is("tsv") || is("tab") { b'\t' } else { b',' }
+    match extension(path).as_str() {
+        "tsv" | "tab" => b'\t',
+        _ => b',',
+    }
 }
 
 impl Table {

@@ -5,8 +5,7 @@ use std::ops::Range;
 use anyhow::{Result, ensure};
 
 use super::fit::{Chunk, TokenIds};
-use super::merges::Joiner;
-use super::{END_OF_TEXT, START_OF_TEXT, WORD, encode_word};
+use super::{END_OF_TEXT, Joiner, START_OF_TEXT, WORD, encode_word};
 
 /// More than any book has at usual strides; a stride of one over a large file would take forever.
 const MAX_CHUNKS: usize = 1 << 16;

@@ -2,8 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::merges::{self, Joiner};
-use super::{END_OF_TEXT, START_OF_TEXT, WORD, chunk, clean, encode_clean, encode_word};
+use super::{END_OF_TEXT, Joiner, START_OF_TEXT, WORD, chunk, clean, encode_clean, encode_word};
 
 /// Context length of OpenAI's models; their users may want to know of Long-CLIP.
 const SHORT_CONTEXT: usize = 77;
@@ -225,7 +224,7 @@ fn rest(cleaned: &str, mut kept: usize) -> String {
         if kept < ids.len() {
             let mut bytes = Vec::new();
             for &id in &ids[..kept] {
-                merges::expand(id, &mut bytes);
+                super::expand(id, &mut bytes);
             }
             let from = cleaned.ceil_char_boundary(word.start() + bytes.len());
             return cleaned[from..].to_owned();

@@ -223,24 +223,14 @@ mod tests {
     use super::*;
 
     fn chart(points: &[(f64, f64)]) -> Chart {
-        let axis = |title: &str, scale| Axis {
-            title: title.to_owned(),
-            scale,
-        };
-        let points = points.iter().map(|(x, y)| Point {
-            x: *x,
-            y: *y,
-            interval: Some((y - 0.05, y + 0.05)),
-        });
+        let points = points.iter();
+        let points = points.map(|(x, y)| Point::new(*x, *y).between((y - 0.05, y + 0.05)));
         Chart {
             title: "Accuracy by <length>".to_owned(),
             caption: "Texts were truncated.".to_owned(),
-            x: axis("Text length in tokens", Scale::Logarithmic),
-            y: axis("Top-1 accuracy", Scale::Percent),
-            series: vec![Series {
-                name: "a & b".to_owned(),
-                points: points.collect(),
-            }],
+            x: Axis::new("Text length in tokens", Scale::Logarithmic),
+            y: Axis::new("Top-1 accuracy", Scale::Percent),
+            series: vec![Series::new("a & b", points.collect())],
         }
     }
 

@@ -1,10 +1,14 @@
-//! The content of a report page, as plain data. Nothing here knows how it looks.
+//! The content of a report page, as plain data. Nothing here knows how it looks. Figures are those of
+//! [`crate::output::evaluation`].
+
+use crate::output::Score;
+use crate::output::evaluation::{BinRow, ClassRow, PairRow, RetrievalEvaluation, RunRow};
 
 /// Information available before the first image.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct PageHead {
     /// Kind of run; it determines the words of the page.
-    pub kind: Kind,
+    pub kind: PageKind,
     /// The page's heading: usually the folder or dataset.
     pub title: String,
     /// One sentence under the heading.
@@ -12,7 +16,7 @@ pub struct Head {
     /// The labels (or captions) into which the images' predictions and targets are indices.
     pub labels: Vec<String>,
     /// Which number the images' predictions have.
-    pub score: super::super::Score,
+    pub score: Score,
     /// Facts about the run, as names and values: model, hashes, templates, version, arguments,
     /// date.
     pub facts: Vec<(String, String)>,
@@ -20,7 +24,7 @@ pub struct Head {
 
 /// Kind of run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PageKind {
     /// Classification of images.
     Classification,
     /// Evaluation against known answers.
@@ -28,7 +32,7 @@ pub enum Kind {
     /// Training of a classifier and its evaluation.
     Probe,
     /// Comparison of several runs over the same images.
-    Comparison,
+    RunComparison,
     /// Retrieval of captions for images, and of images for captions.
     Retrieval,
     /// Training of a model.
@@ -37,7 +41,7 @@ pub enum Kind {
 
 /// One image.
 #[derive(Clone, Debug, Default)]
-pub struct Image {
+pub struct PageImage {
     /// Its path or key.
     pub name: String,
     /// Width and height in pixels, if it could be decoded.
@@ -45,11 +49,11 @@ pub struct Image {
     /// A JPEG file of at most 128 pixels per side ([`crate::input::image::thumbnail`]).
     pub thumbnail: Option<Vec<u8>>,
     /// The best few predictions, best first.
-    pub predictions: Vec<Answer>,
+    pub predictions: Vec<LabelScore>,
     /// The true labels; several if several captions describe the image, none if unknown.
     pub targets: Vec<usize>,
-    /// The best prediction of each run of a comparison, in the order of [`Comparison::runs`].
-    pub runs: Vec<Answer>,
+    /// The best prediction of each run of a comparison, in the order of [`RunComparison::runs`].
+    pub runs: Vec<LabelScore>,
     /// Why there is no result.
     pub error: Option<String>,
     /// Warnings about an image that still has a result.
@@ -58,48 +62,48 @@ pub struct Image {
 
 /// A label and its score.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
-    /// Index into [`Head::labels`].
+pub struct LabelScore {
+    /// Index into [`PageHead::labels`].
     pub label: usize,
-    /// The number that [`Head::score`] names.
+    /// The number that [`PageHead::score`] names.
     pub score: f32,
 }
 
 /// Results available after the last image; each part is shown if it is present.
 #[derive(Clone, Debug, Default)]
-pub struct Summary {
+pub struct PageSummary {
     /// Caveats that come before any number: random weights, skipped images.
     pub notes: Vec<String>,
     /// The headline metrics, the most important first.
-    pub figures: Vec<Figure>,
+    pub figures: Vec<Metric>,
     /// Comparison of runs.
-    pub comparison: Option<Comparison>,
+    pub comparison: Option<RunComparison>,
     /// Recall in both directions.
-    pub retrieval: Option<Retrieval>,
+    pub retrieval: Option<RetrievalEvaluation>,
     /// Curves: accuracy against text length, loss against steps.
     pub charts: Vec<Chart>,
     /// Calibration: whether probabilities match accuracies.
-    pub reliability: Option<Reliability>,
+    pub reliability: Option<ReliabilityDiagram>,
     /// Confusions: counts of images with a prediction.
     pub confusion: Vec<Confused>,
     /// Precision and recall per class.
-    pub classes: Vec<Class>,
+    pub classes: Vec<ClassRow>,
 }
 
 /// A metric for the top of the page.
 #[derive(Clone, Debug)]
-pub struct Figure {
+pub struct Metric {
     /// Its name: `Top-1 accuracy`.
     pub name: String,
     /// Its value.
-    pub value: Value,
+    pub value: Quantity,
     /// The ends of its 95% interval, in the value's unit.
     pub interval: Option<(f64, f64)>,
 }
 
 /// A number and its unit. Values that are not finite are shown as a dash.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Value {
+pub enum Quantity {
     /// A proportion, shown in percent.
     Share(f64),
     /// A count.
@@ -110,74 +114,24 @@ pub enum Value {
 
 /// Comparison of runs over the same images.
 #[derive(Clone, Debug, Default)]
-pub struct Comparison {
-    /// The runs; [`Image::predictions`] are those of the first.
-    pub runs: Vec<Run>,
+pub struct RunComparison {
+    /// The runs; [`PageImage::predictions`] are those of the first.
+    pub runs: Vec<RunRow>,
     /// The differences of all pairs of runs.
-    pub pairs: Vec<Pair>,
+    pub pairs: Vec<PairRow>,
     /// The classes whose recall differs between runs, the most changed first.
     pub changes: Vec<Change>,
-}
-
-/// One run of a comparison.
-#[derive(Clone, Debug)]
-pub struct Run {
-    /// Its name: a file of labels, a set of templates.
-    pub name: String,
-    /// Top-1 accuracy.
-    pub acc1: f64,
-    /// The ends of its 95% interval.
-    pub interval: (f64, f64),
-}
-
-/// Comparison of a second run with a first.
-#[derive(Clone, Copy, Debug)]
-pub struct Pair {
-    /// Index into [`Comparison::runs`].
-    pub first: usize,
-    /// Index into [`Comparison::runs`].
-    pub second: usize,
-    /// The second's accuracy minus the first's.
-    pub difference: f64,
-    /// The ends of its 95% interval.
-    pub interval: (f64, f64),
-    /// p-value of McNemar's test.
-    pub p_value: f64,
-    /// Images that only the second predicts correctly.
-    pub won: u64,
-    /// Images that only the first predicts correctly.
-    pub lost: u64,
 }
 
 /// A class whose recall differs between runs.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Index into [`Head::labels`].
+    /// Index into [`PageHead::labels`].
     pub label: usize,
     /// Number of its images.
     pub support: u64,
     /// Its recall in each run.
     pub recalls: Vec<f64>,
-}
-
-/// Recall at several depths, in both directions.
-#[derive(Clone, Debug, Default)]
-pub struct Retrieval {
-    /// What counts as found, and which part of each caption was used.
-    pub protocol: String,
-    /// Usually two: captions for an image, images for a caption.
-    pub directions: Vec<Direction>,
-}
-
-/// One direction of a retrieval.
-#[derive(Clone, Debug)]
-pub struct Direction {
-    /// `captions for an image`.
-    pub name: String,
-    /// Number of queries.
-    pub queries: u64,
-    /// Depth k, and the share of queries with a correct hit among the first k.
-    pub recalls: Vec<(usize, f64)>,
 }
 
 /// A line chart.
@@ -204,6 +158,17 @@ pub struct Axis {
     pub scale: Scale,
 }
 
+impl Axis {
+    /// An axis with a title.
+    #[must_use]
+    pub fn new(title: &str, scale: Scale) -> Self {
+        Self {
+            title: title.to_owned(),
+            scale,
+        }
+    }
+}
+
 /// How an axis shows and spaces numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
@@ -224,6 +189,17 @@ pub struct Series {
     pub points: Vec<Point>,
 }
 
+impl Series {
+    /// A curve with a name.
+    #[must_use]
+    pub fn new(name: &str, points: Vec<Point>) -> Self {
+        Self {
+            name: name.to_owned(),
+            points,
+        }
+    }
+}
+
 /// One point of a curve.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
@@ -235,50 +211,43 @@ pub struct Point {
     pub interval: Option<(f64, f64)>,
 }
 
+impl Point {
+    /// A point without an interval.
+    #[must_use]
+    pub fn new(x: f64, y: f64) -> Self {
+        Self {
+            x,
+            y,
+            interval: None,
+        }
+    }
+
+    /// The same with the ends of its interval.
+    #[must_use]
+    pub fn between(self, interval: impl Into<(f64, f64)>) -> Self {
+        Self {
+            interval: Some(interval.into()),
+            ..self
+        }
+    }
+}
+
 /// Accuracy against confidence.
 #[derive(Clone, Debug, Default)]
-pub struct Reliability {
+pub struct ReliabilityDiagram {
     /// Expected calibration error.
     pub ece: f64,
     /// The bins by rising confidence, including empty ones.
-    pub bins: Vec<Bin>,
-}
-
-/// The images whose highest probability is in one range.
-#[derive(Clone, Copy, Debug)]
-pub struct Bin {
-    /// Ends of the range, in 0..=1.
-    pub range: (f64, f64),
-    /// Number of images.
-    pub count: u64,
-    /// Mean of their highest probabilities.
-    pub confidence: f64,
-    /// Their accuracy.
-    pub accuracy: f64,
+    pub bins: Vec<BinRow>,
 }
 
 /// How often `truth` was predicted as `predicted`; correct predictions are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confused {
-    /// Index into [`Head::labels`].
+    /// Index into [`PageHead::labels`].
     pub truth: usize,
-    /// Index into [`Head::labels`].
+    /// Index into [`PageHead::labels`].
     pub predicted: usize,
     /// Number of images.
     pub count: u64,
-}
-
-/// Metrics of one class.
-#[derive(Clone, Copy, Debug)]
-pub struct Class {
-    /// Index into [`Head::labels`].
-    pub label: usize,
-    /// Precision.
-    pub precision: f64,
-    /// Recall.
-    pub recall: f64,
-    /// F1, the harmonic mean of both.
-    pub f1: f64,
-    /// Number of its images.
-    pub support: u64,
 }

@@ -1,6 +1,6 @@
 //! Numbers formatted for people.
 
-use super::content::Value;
+use super::content::Quantity;
 
 /// Shown for a number that is not finite.
 const NONE: &str = "–";
@@ -65,19 +65,19 @@ pub(super) fn chance(number: f64) -> String {
 }
 
 /// The value in its own unit.
-pub(super) fn value(value: Value) -> String {
+pub(super) fn value(value: Quantity) -> String {
     match value {
-        Value::Share(number) => share(number),
-        Value::Count(number) => count(number),
-        Value::Number(number) => plain(number),
+        Quantity::Share(number) => share(number),
+        Quantity::Count(number) => count(number),
+        Quantity::Number(number) => plain(number),
     }
 }
 
 /// `number` in the unit of `like`: the ends of its interval.
-pub(super) fn in_unit_of(like: Value, number: f64) -> String {
+pub(super) fn in_unit_of(like: Quantity, number: f64) -> String {
     match like {
-        Value::Share(_) => share(number),
-        Value::Count(_) | Value::Number(_) => plain(number),
+        Quantity::Share(_) => share(number),
+        Quantity::Count(_) | Quantity::Number(_) => plain(number),
     }
 }
 

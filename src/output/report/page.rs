@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::content::{Head, Summary};
+use super::content::{PageHead, PageSummary};
 use super::{chart, confusion, embed, number, reliability, summary};
 use crate::output::Score;
 
@@ -62,8 +62,8 @@ struct Section {
 /// Writes the page to `sink`, front to back.
 pub(super) fn write<R: io::Read>(
     sink: &mut dyn Write,
-    head: &Head,
-    summary: &Summary,
+    head: &PageHead,
+    summary: &PageSummary,
     kept: Kept<R>,
 ) -> Result<()> {
     let script = script();
@@ -90,9 +90,7 @@ pub(super) fn write<R: io::Read>(
             Piece::Name("script") => sink.write_all(script.as_bytes())?,
             Piece::Name("facts") => sink.write_all(facts(head, summary)?.as_bytes())?,
             Piece::Name("images") if images == 0 => {}
-            Piece::Name("images") => {
-                sink.write_all(browser(head, (images, left_out))?.as_bytes())?
-            }
+            Piece::Name("images") => sink.write_all(browser(head, images, left_out)?.as_bytes())?,
             Piece::Name("navigation") => {
                 sink.write_all(navigation(&sections, images).as_bytes())?;
             }
@@ -108,7 +106,7 @@ pub(super) fn write<R: io::Read>(
 }
 
 /// The parts of the template that are short texts.
-fn small(name: &str, head: &Head, summary: &Summary) -> Result<String> {
+fn small(name: &str, head: &PageHead, summary: &PageSummary) -> Result<String> {
     Ok(match name {
         "version" => env!("CARGO_PKG_VERSION").to_owned(),
         "title" => embed::text(&head.title),
@@ -126,7 +124,7 @@ fn small(name: &str, head: &Head, summary: &Summary) -> Result<String> {
     })
 }
 
-fn browser(head: &Head, (images, left_out): (usize, usize)) -> Result<String> {
+fn browser(head: &PageHead, images: usize, left_out: usize) -> Result<String> {
     let mut html = String::new();
     for piece in pieces(IMAGES) {
         html += match piece {
@@ -175,7 +173,7 @@ fn policy(script: &str) -> String {
     )
 }
 
-fn facts(head: &Head, summary: &Summary) -> Result<String> {
+fn facts(head: &PageHead, summary: &PageSummary) -> Result<String> {
     let runs = summary.comparison.iter().flat_map(|one| &one.runs);
     let confusion = summary.confusion.iter();
     let facts = Facts {
@@ -194,7 +192,7 @@ fn facts(head: &Head, summary: &Summary) -> Result<String> {
     embed::json(&facts).context("cannot write the report's facts as JSON")
 }
 
-fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
+fn sections(head: &PageHead, summary: &PageSummary) -> Vec<Section> {
     let labels = &head.labels;
     let mut sections = vec![
         Section {
@@ -252,7 +250,7 @@ fn sections(head: &Head, summary: &Summary) -> Vec<Section> {
     sections
 }
 
-fn confusions(summary: &Summary, labels: &[String]) -> Section {
+fn confusions(summary: &PageSummary, labels: &[String]) -> Section {
     let map = if confusion::needs_map(&summary.confusion) {
         "<div id=\"map\" hidden></div>\n"
     } else {

@@ -1,9 +1,10 @@
 //! The reliability diagram: whether predictions with 80% confidence are right in 80 of 100 cases.
 
-use super::content::{Axis, Bin, Reliability, Scale};
+use super::content::{Axis, ReliabilityDiagram, Scale};
 use super::embed::text;
 use super::number;
 use super::plot::{Plot, Span};
+use crate::output::evaluation::BinRow;
 
 const WIDTH: f64 = 460.0;
 const HEIGHT: f64 = 400.0;
@@ -13,9 +14,9 @@ const RIGHT: f64 = 20.0;
 const GAP: f64 = 2.0;
 
 /// The diagram, the number of images below it, and both as a table. Empty without images.
-pub(super) fn figure(reliability: &Reliability) -> String {
-    let filled = |bin: &&Bin| bin.count > 0 && bin.accuracy.is_finite();
-    let bins: Vec<&Bin> = reliability.bins.iter().filter(filled).collect();
+pub(super) fn figure(reliability: &ReliabilityDiagram) -> String {
+    let filled = |bin: &&BinRow| bin.count > 0 && bin.accuracy.is_finite();
+    let bins: Vec<&BinRow> = reliability.bins.iter().filter(filled).collect();
     if bins.is_empty() {
         return String::new();
     }
@@ -33,17 +34,10 @@ pub(super) fn figure(reliability: &Reliability) -> String {
     )
 }
 
-fn axis(title: &str, scale: Scale) -> Axis {
-    Axis {
-        title: title.to_owned(),
-        scale,
-    }
-}
-
-fn diagram(description: &str, bins: &[&Bin]) -> String {
+fn diagram(description: &str, bins: &[&BinRow]) -> String {
     let (x, y) = (
-        axis("Confidence", Scale::Percent),
-        axis("Accuracy", Scale::Percent),
+        Axis::new("Confidence", Scale::Percent),
+        Axis::new("Accuracy", Scale::Percent),
     );
     let plot = Plot {
         width: WIDTH,
@@ -77,10 +71,10 @@ fn diagram(description: &str, bins: &[&Bin]) -> String {
     plot.svg(description, &drawn)
 }
 
-fn counts(bins: &[&Bin]) -> String {
+fn counts(bins: &[&BinRow]) -> String {
     let (x, y) = (
-        axis("Confidence", Scale::Percent),
-        axis("Images", Scale::Linear),
+        Axis::new("Confidence", Scale::Percent),
+        Axis::new("Images", Scale::Linear),
     );
     let most = bins.iter().map(|bin| bin.count).max().unwrap_or(1);
     let plot = Plot {
@@ -101,8 +95,8 @@ fn counts(bins: &[&Bin]) -> String {
     )
 }
 
-fn bar(plot: &Plot<'_>, bin: &Bin, class: &str, (low, high): (f64, f64)) -> String {
-    let (left, right) = (plot.across(bin.range.0), plot.across(bin.range.1));
+fn bar(plot: &Plot<'_>, bin: &BinRow, class: &str, (low, high): (f64, f64)) -> String {
+    let (left, right) = (plot.across(bin.low.into()), plot.across(bin.high.into()));
     let (top, bottom) = (plot.down(high), plot.down(low));
     format!(
         "<rect class=\"{class}\" x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
@@ -112,30 +106,30 @@ fn bar(plot: &Plot<'_>, bin: &Bin, class: &str, (low, high): (f64, f64)) -> Stri
     )
 }
 
-fn range(bin: &Bin) -> String {
+fn range(bin: &BinRow) -> String {
     format!(
         "{} to {}",
-        number::share(bin.range.0),
-        number::share(bin.range.1)
+        number::share(bin.low.into()),
+        number::share(bin.high.into())
     )
 }
 
-fn describe_bin(bin: &Bin) -> String {
+fn describe_bin(bin: &BinRow) -> String {
     format!(
         "{}: {} images, mean confidence {}, accuracy {}",
         range(bin),
-        number::count(bin.count),
+        number::count(bin.count as u64),
         number::share(bin.confidence),
         number::share(bin.accuracy)
     )
 }
 
-fn table(bins: &[&Bin]) -> String {
+fn table(bins: &[&BinRow]) -> String {
     let rows = bins.iter().map(|bin| {
         format!(
             "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>\n",
             range(bin),
-            number::count(bin.count),
+            number::count(bin.count as u64),
             number::share(bin.confidence),
             number::share(bin.accuracy)
         )
@@ -152,13 +146,14 @@ mod tests {
 
     #[test]
     fn filled_bins_are_drawn_and_listed() {
-        let bin = |range, count, confidence, accuracy| Bin {
-            range,
+        let bin = |(low, high), count, confidence, accuracy| BinRow {
+            low,
+            high,
             count,
             confidence,
             accuracy,
         };
-        let mut reliability = Reliability {
+        let mut reliability = ReliabilityDiagram {
             ece: 0.034,
             bins: vec![
                 bin((0.0, 0.5), 0, f64::NAN, f64::NAN),

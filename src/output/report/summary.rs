@@ -1,8 +1,9 @@
 //! The parts of a page that work without scripts: metrics, comparisons, recalls, classes.
 
-use super::content::{Class, Comparison, Figure, Head, Kind, Pair, Retrieval, Summary, Value};
+use super::content::{Metric, PageHead, PageKind, PageSummary, Quantity, RunComparison};
 use super::embed::text;
 use super::number;
+use crate::output::evaluation::{ClassRow, PairRow, RetrievalEvaluation, RunRow};
 
 /// The label with `index`; an invalid index is a question mark, not a crash.
 pub(super) fn label(labels: &[String], index: usize) -> String {
@@ -10,7 +11,7 @@ pub(super) fn label(labels: &[String], index: usize) -> String {
 }
 
 /// Caveats before any number.
-pub(super) fn notes(summary: &Summary) -> String {
+pub(super) fn notes(summary: &PageSummary) -> String {
     let notes = summary.notes.iter();
     let notes: String = notes
         .map(|note| format!("<p class=\"note\">{}</p>\n", text(note)))
@@ -19,7 +20,7 @@ pub(super) fn notes(summary: &Summary) -> String {
 }
 
 /// The headline metrics.
-pub(super) fn figures(figures: &[Figure]) -> String {
+pub(super) fn figures(figures: &[Metric]) -> String {
     if figures.is_empty() {
         return String::new();
     }
@@ -27,10 +28,10 @@ pub(super) fn figures(figures: &[Figure]) -> String {
     format!("<dl class=\"figures\" id=\"figures\">\n{shown}</dl>\n")
 }
 
-fn figure(figure: &Figure) -> String {
+fn figure(figure: &Metric) -> String {
     let interval = figure.interval.map_or_else(String::new, |(low, high)| {
         let drawn = match figure.value {
-            Value::Share(share) => whisker(share, (low, high), (0.0, 1.0)),
+            Quantity::Share(share) => whisker(share, (low, high), (0.0, 1.0)),
             _ => String::new(),
         };
         format!(
@@ -46,14 +47,12 @@ fn figure(figure: &Figure) -> String {
     )
 }
 
-/// A dot with its interval on a line from `start` to `end`.
+/// A dot with its interval on a line from `start` to `end`; nothing if the line has no length.
 fn whisker(value: f64, (low, high): (f64, f64), (start, end): (f64, f64)) -> String {
     const WIDTH: f64 = 120.0;
     let place = |number: f64| ((number - start) / (end - start)).clamp(0.0, 1.0) * WIDTH + 6.0;
-    if ![value, low, high, start, end]
-        .iter()
-        .all(|one| one.is_finite())
-    {
+    let numbers = [value, low, high, start, end];
+    if start >= end || !numbers.iter().all(|one| one.is_finite()) {
         return String::new();
     }
     format!(
@@ -65,19 +64,19 @@ fn whisker(value: f64, (low, high): (f64, f64), (start, end): (f64, f64)) -> Str
 }
 
 /// The runs, all pairs of them, and the classes that changed.
-pub(super) fn comparison(comparison: &Comparison, labels: &[String]) -> String {
-    let run = |at: usize| comparison.runs.get(at).map_or("?", |run| run.name.as_str());
+pub(super) fn comparison(comparison: &RunComparison, labels: &[String]) -> String {
     format!(
         "{}{}{}",
         runs(comparison),
-        pairs(&comparison.pairs, &run),
+        pairs(&comparison.pairs, &comparison.runs),
         changes(comparison, labels)
     )
 }
 
-fn runs(comparison: &Comparison) -> String {
+fn runs(comparison: &RunComparison) -> String {
     let ends = comparison.runs.iter();
-    let ends = ends.flat_map(|run| [run.interval.0, run.interval.1, run.acc1]);
+    let ends = ends.map(|run| &run.figures);
+    let ends = ends.flat_map(|run| [run.acc1_interval[0], run.acc1_interval[1], run.acc1]);
     let ends = ends.filter(|end| end.is_finite());
     let span = ends.fold((1.0f64, 0.0f64), |(low, high), end| {
         (low.min(end), high.max(end))
@@ -86,10 +85,10 @@ fn runs(comparison: &Comparison) -> String {
         format!(
             "<tr><th scope=\"row\"><span class=\"number-of-run\">{number}</span><bdi>{}</bdi></th><td>{}</td><td>{} – {}</td><td class=\"drawn\">{}</td></tr>\n",
             text(&run.name),
-            number::share(run.acc1),
-            number::share(run.interval.0),
-            number::share(run.interval.1),
-            whisker(run.acc1, run.interval, span),
+            number::share(run.figures.acc1),
+            number::share(run.figures.acc1_interval[0]),
+            number::share(run.figures.acc1_interval[1]),
+            whisker(run.figures.acc1, run.figures.acc1_interval.into(), span),
         )
     });
     table(
@@ -99,22 +98,24 @@ fn runs(comparison: &Comparison) -> String {
     )
 }
 
-fn pairs<'a>(pairs: &[Pair], run: &impl Fn(usize) -> &'a str) -> String {
+fn pairs(pairs: &[PairRow], runs: &[RunRow]) -> String {
     if pairs.is_empty() {
         return String::new();
     }
+    // The scripts know runs by their index.
+    let place = |name: &str| runs.iter().position(|run| run.name == name).unwrap_or(0);
     let rows = pairs.iter().map(|pair| {
-        let (first, second) = (pair.first, pair.second);
+        let (first, second) = (place(&pair.first), place(&pair.second));
         format!(
             "<tr><th scope=\"row\"><bdi>{}</bdi> against <bdi>{}</bdi></th><td>{}</td><td>{} to {}</td><td>{}</td><td><span class=\"open\" data-better=\"{second}\" data-worse=\"{first}\">{}</span></td><td><span class=\"open\" data-better=\"{first}\" data-worse=\"{second}\">{}</span></td></tr>\n",
-            text(run(second)),
-            text(run(first)),
+            text(&pair.second),
+            text(&pair.first),
             number::points(pair.difference),
-            number::points(pair.interval.0),
-            number::points(pair.interval.1),
-            number::chance(pair.p_value),
-            number::count(pair.won),
-            number::count(pair.lost),
+            number::points(pair.difference_interval[0]),
+            number::points(pair.difference_interval[1]),
+            number::chance(pair.mcnemar_p),
+            number::count(pair.won as u64),
+            number::count(pair.lost as u64),
         )
     });
     table(
@@ -131,7 +132,7 @@ fn pairs<'a>(pairs: &[Pair], run: &impl Fn(usize) -> &'a str) -> String {
     )
 }
 
-fn changes(comparison: &Comparison, labels: &[String]) -> String {
+fn changes(comparison: &RunComparison, labels: &[String]) -> String {
     if comparison.changes.is_empty() {
         return String::new();
     }
@@ -182,43 +183,48 @@ fn share_cell(share: f64) -> String {
 }
 
 /// Recall at each depth, in both directions, and what counted.
-pub(super) fn retrieval(retrieval: &Retrieval) -> String {
-    let Some(first) = retrieval.directions.first() else {
-        return String::new();
-    };
-    let rows = retrieval.directions.iter().map(|direction| {
-        let recalls = direction
-            .recalls
-            .iter()
-            .map(|(_, recall)| share_cell(*recall));
+pub(super) fn retrieval(retrieval: &RetrievalEvaluation) -> String {
+    let recalls = &retrieval.recalls;
+    let row = |name: &str, queries: usize, recalls: [f64; 3]| {
         format!(
-            "<tr><th scope=\"row\">{}</th><td>{}</td>{}</tr>\n",
-            text(&direction.name),
-            number::count(direction.queries),
-            recalls.collect::<String>()
+            "<tr><th scope=\"row\">{name}</th><td>{}</td>{}</tr>\n",
+            number::count(queries as u64),
+            recalls.map(share_cell).concat()
         )
-    });
-    let depths = first.recalls.iter().map(|(depth, _)| format!("R@{depth}"));
-    let depths: Vec<String> = depths.collect();
-    let mut columns = vec!["Direction", "Queries"];
-    columns.extend(depths.iter().map(String::as_str));
+    };
+    let rows = [
+        row(
+            "text to image",
+            retrieval.texts,
+            [recalls.image_at_1, recalls.image_at_5, recalls.image_at_10],
+        ),
+        row(
+            "image to text",
+            retrieval.images,
+            [recalls.text_at_1, recalls.text_at_5, recalls.text_at_10],
+        ),
+    ];
     format!(
         "{}<p class=\"protocol\">{}</p>\n",
-        table("Recall", &columns, &rows.collect::<String>()),
+        table(
+            "Recall",
+            &["Direction", "Queries", "R@1", "R@5", "R@10"],
+            &rows.concat()
+        ),
         text(&retrieval.protocol)
     )
 }
 
 /// Precision and recall per class.
-pub(super) fn classes(classes: &[Class], labels: &[String]) -> String {
+pub(super) fn classes(classes: &[ClassRow], labels: &[String]) -> String {
     let rows = classes.iter().map(|class| {
         format!(
             "<tr><th scope=\"row\">{}</th>{}{}{}<td data-value=\"{5}\">{}</td></tr>\n",
-            opener(labels, class.label),
+            opener(labels, class.index),
             share_cell(class.precision),
             share_cell(class.recall),
             share_cell(class.f1),
-            number::count(class.support),
+            number::count(class.support as u64),
             class.support
         )
     });
@@ -230,7 +236,7 @@ pub(super) fn classes(classes: &[Class], labels: &[String]) -> String {
 }
 
 /// Names and values of the run's facts.
-pub(super) fn facts(head: &Head) -> String {
+pub(super) fn facts(head: &PageHead) -> String {
     let facts = head.facts.iter();
     let facts: String = facts
         .map(|(name, value)| {
@@ -266,14 +272,14 @@ fn framed(caption: &str, class: &str, columns: &[&str], rows: &str) -> String {
     )
 }
 
-impl Kind {
+impl PageKind {
     /// The kind of run, above the heading.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Classification => "Classification",
             Self::Evaluation => "Evaluation",
             Self::Probe => "Few-shot probe",
-            Self::Comparison => "Comparison",
+            Self::RunComparison => "Comparison",
             Self::Retrieval => "Retrieval",
             Self::Training => "Fine-tuning",
         }
@@ -290,8 +296,9 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
-    use super::super::content::{Change, Direction, Run};
+    use super::super::content::Change;
     use super::*;
+    use crate::output::evaluation::{Figures, Recalls};
 
     fn labels() -> Vec<String> {
         vec!["<b>cat".to_owned(), "dog".to_owned()]
@@ -300,14 +307,14 @@ mod tests {
     #[test]
     fn metrics_have_their_intervals() {
         let html = figures(&[
-            Figure {
+            Metric {
                 name: "Top-1 <accuracy>".to_owned(),
-                value: Value::Share(0.873),
+                value: Quantity::Share(0.873),
                 interval: Some((0.841, 0.9)),
             },
-            Figure {
+            Metric {
                 name: "Images".to_owned(),
-                value: Value::Count(5000),
+                value: Quantity::Count(5000),
                 interval: None,
             },
         ]);
@@ -319,22 +326,27 @@ mod tests {
 
     #[test]
     fn runs_are_compared_by_name() {
-        let run = |name: &str, acc1| Run {
+        let run = |name: &str, acc1| RunRow {
             name: name.to_owned(),
-            acc1,
-            interval: (acc1 - 0.05, acc1 + 0.05),
+            figures: Figures {
+                acc1,
+                acc1_interval: [acc1 - 0.05, acc1 + 0.05],
+                ..Figures::default()
+            },
+            ..RunRow::default()
         };
         let html = comparison(
-            &Comparison {
+            &RunComparison {
                 runs: vec![run("a<.txt", 0.5), run("b.txt", f64::NAN)],
-                pairs: vec![Pair {
-                    first: 0,
-                    second: 1,
+                pairs: vec![PairRow {
+                    first: "a<.txt".to_owned(),
+                    second: "b.txt".to_owned(),
                     difference: 0.25,
-                    interval: (-0.01, 0.3),
-                    p_value: 0.031_25,
+                    difference_interval: [-0.01, 0.3],
+                    mcnemar_p: 0.031_25,
                     won: 6,
                     lost: 1,
+                    ..PairRow::default()
                 }],
                 changes: vec![Change {
                     label: 0,
@@ -358,13 +370,14 @@ mod tests {
 
     #[test]
     fn recalls_come_with_their_protocol() {
-        let html = retrieval(&Retrieval {
+        let html = retrieval(&RetrievalEvaluation {
             protocol: "Any of five captions counts.".to_owned(),
-            directions: vec![Direction {
-                name: "captions for an image".to_owned(),
-                queries: 1000,
-                recalls: vec![(1, 0.5), (5, 0.8)],
-            }],
+            images: 1000,
+            recalls: Recalls {
+                text_at_5: 0.8,
+                ..Recalls::default()
+            },
+            ..RetrievalEvaluation::default()
         });
         assert!(html.contains("R@5") && html.contains("80.0%") && html.contains("1,000"));
         assert!(html.contains("Any of five captions counts."));
@@ -372,12 +385,10 @@ mod tests {
 
     #[test]
     fn an_invalid_label_index_is_a_question_mark() {
-        let class = Class {
-            label: 7,
+        let class = ClassRow {
+            index: 7,
             precision: f64::NAN,
-            recall: 1.0,
-            f1: 0.5,
-            support: 3,
+            ..ClassRow::default()
         };
         let html = classes(&[class], &labels());
         assert!(

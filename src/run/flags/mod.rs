@@ -1,24 +1,24 @@
 //! The top-level parser and the flag groups that subcommands share.
 
-mod model_choice;
 mod value;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use crate::checkpoint::architecture::Activation;
 use crate::checkpoint::export::Layout;
 use crate::checkpoint::sizes::{Heads, Stated};
+use crate::embedding::cache;
 use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
 use crate::model::device::{DeviceChoice, PrecisionChoice};
 use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
-use value::{activation, alpha, delimiter, format, heads, long_text, precision, score};
+use value::{RECORDS, activation, alpha, delimiter, heads, long_text, precision, score};
 
-pub use model_choice::ModelChoice;
-pub(crate) use value::{at_once, count, finite, names};
+pub(crate) use value::{SUMMARY, at_once, count, finite, formats, names};
 
 /// Messages on stderr.
 #[derive(Clone, Debug, Args)]
@@ -82,6 +82,43 @@ pub struct ModelArgs {
     /// Images per batch [default: depends on the device]
     #[arg(long, value_name = "N", value_parser = at_once())]
     pub batch_size: Option<u64>,
+}
+
+/// Where the value of `--model` came from. It must precede [`ModelArgs`] in a command's
+/// arguments, which removes the flag from the parsed matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelChoice {
+    /// The default.
+    Default,
+    /// `LONGCLIP_MODEL`.
+    Environment,
+    /// The flag.
+    Flag,
+}
+
+impl FromArgMatches for ModelChoice {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(match matches.value_source("model") {
+            Some(ValueSource::CommandLine) => Self::Flag,
+            Some(ValueSource::EnvVariable) => Self::Environment,
+            _ => Self::Default,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for ModelChoice {
+    fn augment_args(command: Command) -> Command {
+        command
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        command
+    }
 }
 
 /// Properties of a model that its files may not specify.
@@ -182,6 +219,24 @@ pub struct LabelArgs {
     pub long: LongTextArgs,
 }
 
+impl LabelArgs {
+    /// The files named, which no output may replace.
+    pub(crate) fn files(&self) -> [Option<&Path>; 2] {
+        [
+            self.labels_file.as_deref(),
+            self.templates.as_deref().map(Path::new),
+        ]
+    }
+
+    /// Whether labels or templates are given.
+    pub(crate) fn are_given(&self) -> bool {
+        !self.labels.is_empty()
+            || self.labels_file.is_some()
+            || self.templates.is_some()
+            || !self.template.is_empty()
+    }
+}
+
 /// Handling of texts that are longer than the model's context.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Long texts")]
@@ -214,7 +269,7 @@ impl LongTextArgs {
 }
 
 /// Texts that stand for "none of the labels".
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Scores")]
 pub struct NoneArgs {
     /// Its meaning in [`crate::command`] depends on the score.
@@ -233,6 +288,31 @@ pub struct NoneArgs {
     /// Background texts from a file, in any format that --labels-file accepts
     #[arg(long, value_name = "NAME|FILE")]
     pub background_file: Option<PathBuf>,
+}
+
+/// The labels of a dataset's classes.
+#[derive(Clone, Debug, Args)]
+pub struct LabellingArgs {
+    /// The labels given.
+    #[command(flatten)]
+    pub labels: LabelArgs,
+    /// Texts that stand for none of them.
+    #[command(flatten)]
+    pub none: NoneArgs,
+    /// CSV file that maps the dataset's classes to labels: columns class and label
+    #[arg(long, value_name = "FILE", help_heading = "Labels")]
+    pub class_map: Option<PathBuf>,
+}
+
+impl LabellingArgs {
+    /// The files named, which no output may replace.
+    pub(crate) fn files(&self) -> impl Iterator<Item = Option<&Path>> {
+        let others = [
+            self.none.background_file.as_deref(),
+            self.class_map.as_deref(),
+        ];
+        self.labels.files().into_iter().chain(others)
+    }
 }
 
 /// Which scores are reported.
@@ -262,12 +342,42 @@ pub struct CacheArgs {
     pub cache: Option<PathBuf>,
 }
 
+impl CacheArgs {
+    /// The folder, which is checked before a model is opened.
+    ///
+    /// # Errors
+    /// When it cannot hold a cache.
+    pub(crate) fn folder(&self) -> anyhow::Result<Option<&Path>> {
+        let folder = self.cache.as_deref();
+        let folder = folder.filter(|folder| folder.as_os_str() != "");
+        folder.map(cache::check_folder).transpose()?;
+        Ok(folder)
+    }
+}
+
+/// The model, its cache, and how images are read: for commands that compute embeddings.
+#[derive(Clone, Debug, Args)]
+pub struct EngineArgs {
+    /// Where the choice of model came from; it must precede the model.
+    #[command(flatten)]
+    pub choice: ModelChoice,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The cache.
+    #[command(flatten)]
+    pub cache: CacheArgs,
+    /// How images are read.
+    #[command(flatten)]
+    pub decode: DecodeArgs,
+}
+
 /// Where results go, and in which format.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
     /// Output format [default: by suffix of --output, else table on terminals or jsonl]
-    #[arg(short, long, value_name = "FORMAT", value_parser = format())]
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(RECORDS))]
     pub format: Option<Format>,
     /// The output file.
     #[command(flatten)]
@@ -292,15 +402,18 @@ pub struct OutputFileArgs {
 impl OutputFileArgs {
     /// The file to write to; `None` is stdout.
     #[must_use]
-    pub fn path(&self) -> Option<&PathBuf> {
-        self.output.as_ref().filter(|path| path.as_os_str() != "-")
+    pub fn path(&self) -> Option<&Path> {
+        self.output
+            .as_deref()
+            .filter(|path| path.as_os_str() != "-")
     }
 
     /// The options of CSV.
     ///
     /// # Errors
     /// When an option is given and the results are not CSV.
-    pub fn extras(&self, is_csv: bool) -> anyhow::Result<Extras> {
+    pub fn extras(&self, format: Format) -> anyhow::Result<Extras> {
+        let is_csv = format.is_csv();
         let asked = [(self.bom, "--bom"), (self.image_bytes, "--image-bytes")];
         if let Some((_, flag)) = asked.into_iter().find(|(asked, _)| *asked && !is_csv) {
             anyhow::bail!("{flag} applies only to csv and tsv; add --format csv, or drop {flag}");

@@ -88,15 +88,35 @@ pub(crate) fn score() -> impl clap::builder::TypedValueParser<Value = Score> {
     ])
 }
 
-/// The output format.
-pub(crate) fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
-    names(&[
-        ("table", Format::Table),
-        ("json", Format::Json),
-        ("jsonl", Format::Jsonl),
-        ("csv", Format::Csv),
-        ("tsv", Format::Tsv),
-    ])
+/// The formats of a summary: a table, or JSON.
+pub(crate) const SUMMARY: &[(Format, &str)] = &[
+    (Format::Table, "Aligned text"),
+    (Format::Json, "All of it, indented"),
+];
+
+/// The formats of records.
+pub(crate) const RECORDS: &[(Format, &str)] = &[
+    (Format::Table, "Aligned text with bars"),
+    (Format::Json, "One array of objects"),
+    (Format::Jsonl, "One object per line"),
+    (Format::Csv, "Comma-separated rows"),
+    (Format::Tsv, "Tab-separated rows"),
+];
+
+/// The output formats that a command accepts, and the help of each.
+pub(crate) fn formats(
+    accepted: &'static [(Format, &'static str)],
+) -> impl clap::builder::TypedValueParser<Value = Format> {
+    use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+    let value =
+        |(format, help): &(Format, &'static str)| PossibleValue::new(format.name()).help(*help);
+    let formats = move |name: String| {
+        let found = accepted.iter().find(|(format, _)| format.name() == name);
+        found
+            .map(|(format, _)| *format)
+            .ok_or("not one of the formats")
+    };
+    PossibleValuesParser::new(accepted.iter().map(value)).try_map(formats)
 }
 
 /// A count that a user sets, such as `--top-k`.
@@ -149,5 +169,21 @@ mod tests {
             let found = heads(typed).ok().map(|heads| (heads.image, heads.text));
             assert_eq!(found, expected, "{typed}");
         }
+    }
+
+    #[test]
+    fn each_command_accepts_its_own_formats() {
+        use clap::builder::TypedValueParser as _;
+        let command = clap::Command::new("x");
+        let parsed = |accepted, typed: &str| {
+            let value = formats(accepted).parse_ref(&command, None, typed.as_ref());
+            value.ok()
+        };
+        assert_eq!(parsed(SUMMARY, "table"), Some(Format::Table));
+        assert_eq!(parsed(SUMMARY, "json"), Some(Format::Json));
+        assert_eq!(parsed(SUMMARY, "csv"), None);
+        assert_eq!(parsed(RECORDS, "csv"), Some(Format::Csv));
+        assert_eq!(parsed(RECORDS, "paths"), None);
+        assert_eq!(parsed(RECORDS, "Table"), None);
     }
 }

@@ -13,19 +13,19 @@ use crate::run::session::Stop;
 
 /// Progress through the list.
 #[derive(Default)]
-pub(crate) struct Feeding {
-    pub(crate) fed: u64,
-    pub(crate) ended: bool,
+pub(super) struct Feeding {
+    pub(super) fed: u64,
+    pub(super) ended: bool,
 }
 
 /// One image to process.
-pub(crate) struct Job {
-    pub(crate) index: u64,
-    pub(crate) image: ImageName,
-    pub(crate) source: JobSource,
+pub(super) struct Job {
+    pub(super) index: u64,
+    pub(super) image: ImageName,
+    pub(super) source: JobSource,
 }
 
-pub(crate) enum JobSource {
+pub(super) enum JobSource {
     /// A file, and its stamp if it has one.
     Path(PathBuf, Option<Stamp>),
     /// The contents of stdin.
@@ -68,13 +68,13 @@ fn name(source: &Result<ImageSource, PathError>) -> ImageName {
 }
 
 /// Limits how many images are processed at once.
-pub(crate) struct Permits {
+pub(super) struct Permits {
     free: Mutex<usize>,
     freed: Condvar,
 }
 
 impl Permits {
-    pub(crate) fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         Self {
             free: Mutex::new(count),
             freed: Condvar::new(),
@@ -90,24 +90,24 @@ impl Permits {
         *free -= 1;
     }
 
-    pub(crate) fn give(&self) {
+    pub(super) fn give(&self) {
         *lock(&self.free) += 1;
         self.freed.notify_one();
     }
 }
 
 /// Reads the list and numbers its images.
-pub(crate) struct Feeder {
-    pub(crate) jobs: SyncSender<Job>,
-    pub(crate) results: Sender<(u64, Encoded)>,
-    pub(crate) plan: Plan,
-    pub(crate) permits: Arc<Permits>,
-    pub(crate) progress: Arc<Mutex<Feeding>>,
-    pub(crate) stop: Stop,
+pub(super) struct Feeder {
+    pub(super) jobs: SyncSender<Job>,
+    pub(super) results: Sender<(u64, Encoded)>,
+    pub(super) plan: Plan,
+    pub(super) permits: Arc<Permits>,
+    pub(super) progress: Arc<Mutex<Feeding>>,
+    pub(super) stop: Stop,
 }
 
 impl Feeder {
-    pub(crate) fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
+    pub(super) fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
         for (index, source) in (0..).zip(sources) {
             self.permits.take();
             let job = Job::new(index, source);

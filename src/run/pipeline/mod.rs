@@ -6,9 +6,7 @@
 //! fixed, so memory does not grow with the folder, and a failure affects only its image. Images
 //! that a [`Memory`] knows are not computed again.
 
-mod batch;
 mod feed;
-mod memory;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -26,13 +24,10 @@ use crate::input::paths::{ImageSource, PathError};
 use crate::input::preprocess::Preprocess;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
-use batch::Batcher;
 use feed::{Feeder, Feeding, Permits};
-use worker::{Stage, Worker};
+use worker::{Batcher, Stage, Worker};
 
-pub(crate) use memory::{Content, Known, Memory, Place};
-
-/// The result of one image.
+/// One image and its result.
 pub(crate) struct Encoded {
     pub(crate) image: ImageName,
     /// The file; `None` for stdin.
@@ -43,20 +38,64 @@ pub(crate) struct Encoded {
     pub(crate) outcome: Result<Known>,
 }
 
+/// The results of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Known {
+    /// The unit embedding `[dim]`.
+    pub(crate) embedding: Vec<f32>,
+    /// Width and height in pixels, after orientation.
+    pub(crate) size: (usize, usize),
+    /// Problems of the file that did not prevent decoding.
+    pub(crate) warnings: Vec<String>,
+    /// A JPEG thumbnail, if requested.
+    pub(crate) thumbnail: Option<Vec<u8>>,
+}
+
+/// Where an image was read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) path: &'a Path,
+    /// The stamp of the file, the same before and after reading.
+    pub(crate) stamp: Stamp,
+}
+
+/// A digest of a file's bytes.
+pub(crate) type Content = [u8; 32];
+
+/// Remembers results. All workers use it at once, so it locks internally. Its own failures, such as
+/// a full disk, are reported at the end of the run, since no result depends on them.
+pub(crate) trait Memory: Send + Sync {
+    /// The results of a file that has not changed.
+    fn of_file(&self, place: Place<'_>) -> Option<Known>;
+
+    /// The digest of these bytes, if files are also recognised by content.
+    fn digest(&self, _bytes: &[u8]) -> Option<Content> {
+        None
+    }
+
+    /// The results of a file with this content, at any path.
+    fn of_content(&self, _content: &Content, _place: Option<Place<'_>>) -> Option<Known> {
+        None
+    }
+
+    /// Stores the results of a file.
+    fn keep(&self, _content: &Content, _place: Option<Place<'_>>, _known: &Known) {}
+}
+
 /// How images are turned into embeddings.
 #[derive(Clone)]
-pub(crate) struct Plan {
-    pub(crate) decode: DecodeOptions,
-    pub(crate) preprocess: Preprocess,
-    pub(crate) threads: usize,
+pub(super) struct Plan {
+    pub(super) decode: DecodeOptions,
+    pub(super) preprocess: Preprocess,
+    pub(super) threads: usize,
     /// Images per batch; `None` is one per worker.
-    pub(crate) batch_size: Option<usize>,
+    pub(super) batch_size: Option<usize>,
     /// Whether there is only one image, which all threads work on.
-    pub(crate) single: bool,
+    pub(super) single: bool,
     /// The longer side of thumbnails in pixels; `None` makes none.
-    pub(crate) thumbnails: Option<u32>,
+    pub(super) thumbnails: Option<u32>,
     /// What earlier runs computed.
-    pub(crate) memory: Option<Arc<dyn Memory>>,
+    pub(super) memory: Option<Arc<dyn Memory>>,
 }
 
 /// Maximum number of results that wait for an earlier one. Pixels do not, since each worker holds
@@ -81,7 +120,7 @@ impl Plan {
 }
 
 /// The model, once it is loaded.
-pub(crate) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
+pub(super) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
 
 /// Images in progress, read, decoded and encoded by background threads.
 pub(crate) struct Pipeline {
@@ -95,7 +134,7 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// Starts reading `sources`; towers run as soon as `model` is set.
-    pub(crate) fn start(
+    pub(super) fn start(
         sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
         plan: Plan,
         model: ModelSlot,
@@ -149,9 +188,18 @@ impl Pipeline {
         }
     }
 
-    /// The result of the next image in input order; `None` at the end, or after a signal once all
-    /// images in progress are done.
-    pub(crate) fn next(&mut self) -> Option<Encoded> {
+    fn is_over(&self) -> bool {
+        let feeding = lock(&self.feeder);
+        (feeding.ended || self.stop.signal().is_some()) && feeding.fed == self.next
+    }
+}
+
+/// The results in input order, until the end, or after a signal until all images in progress are
+/// done.
+impl Iterator for Pipeline {
+    type Item = Encoded;
+
+    fn next(&mut self) -> Option<Encoded> {
         loop {
             if let Some(encoded) = self.waiting.remove(&self.next) {
                 self.next += 1;
@@ -170,11 +218,6 @@ impl Pipeline {
                 Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
-    }
-
-    fn is_over(&self) -> bool {
-        let feeding = lock(&self.feeder);
-        (feeding.ended || self.stop.signal().is_some()) && feeding.fed == self.next
     }
 }
 

@@ -1,4 +1,4 @@
-//! Decodes and preprocesses images, and encodes them unless they are batched.
+//! Decodes and preprocesses images, and encodes them one by one or in batches.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -6,11 +6,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
+use candle_core::{Device, Tensor};
 
-use super::batch::encode;
 use super::feed::{Job, JobSource};
-use super::memory::{Content, Known, Memory, Place};
-use super::{Encoded, ModelSlot, Plan, lock};
+use super::{Content, Encoded, Known, Memory, ModelSlot, Place, Plan, lock};
 use crate::file::stamp::Stamp;
 use crate::input::image;
 use crate::input::image::Decoded;
@@ -18,17 +17,17 @@ use crate::output::ImageName;
 
 /// What workers do with pixels.
 #[derive(Clone)]
-pub(crate) enum Stage {
+pub(super) enum Stage {
     Encode(ModelSlot),
     Send(SyncSender<Prepared>),
 }
 
 /// The identity of an image in progress.
-pub(crate) struct Subject {
-    pub(crate) index: u64,
-    pub(crate) image: ImageName,
-    pub(crate) path: Option<PathBuf>,
-    pub(crate) stamp: Option<Stamp>,
+pub(super) struct Subject {
+    pub(super) index: u64,
+    pub(super) image: ImageName,
+    pub(super) path: Option<PathBuf>,
+    pub(super) stamp: Option<Stamp>,
 }
 
 impl Subject {
@@ -43,9 +42,9 @@ impl Subject {
 }
 
 /// A decoded image, ready for the tower.
-pub(crate) struct Prepared {
-    pub(crate) subject: Subject,
-    pub(crate) pixels: Vec<f32>,
+pub(super) struct Prepared {
+    pub(super) subject: Subject,
+    pub(super) pixels: Vec<f32>,
     /// Everything but the embedding.
     known: Known,
     content: Option<Content>,
@@ -53,7 +52,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// The result of the image, which is also stored in the memory if there is one.
-    pub(crate) fn finish(
+    pub(super) fn finish(
         self,
         embedding: Result<Vec<f32>>,
         memory: Option<&Arc<dyn Memory>>,
@@ -91,15 +90,15 @@ enum Look {
     },
 }
 
-pub(crate) struct Worker {
-    pub(crate) jobs: Arc<Mutex<Receiver<Job>>>,
-    pub(crate) results: Sender<(u64, Encoded)>,
-    pub(crate) stage: Stage,
-    pub(crate) plan: Plan,
+pub(super) struct Worker {
+    pub(super) jobs: Arc<Mutex<Receiver<Job>>>,
+    pub(super) results: Sender<(u64, Encoded)>,
+    pub(super) stage: Stage,
+    pub(super) plan: Plan,
 }
 
 impl Worker {
-    pub(crate) fn run(self) {
+    pub(super) fn run(self) {
         // Kernels split their work across the thread pool that they are called in.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().ok();
         let pool = pool.filter(|_| !self.plan.single);
@@ -204,10 +203,75 @@ impl Worker {
 }
 
 /// Turns a panic into this image's error, since `next` would wait forever for a job that vanished.
-pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
         Err(anyhow::anyhow!(
             "longclip crashed on this image; this is a bug, please report it with the image"
         ))
     })
+}
+
+/// Collects pixels into batches.
+pub(super) struct Batcher {
+    pub(super) prepared: Receiver<Prepared>,
+    pub(super) results: Sender<(u64, Encoded)>,
+    pub(super) size: usize,
+    pub(super) plan: Plan,
+}
+
+impl Batcher {
+    pub(super) fn run(self, model: &ModelSlot) {
+        while let Ok(first) = self.prepared.recv() {
+            let mut batch = vec![first];
+            // Takes what is ready and never waits for a full batch, since the list may be a slow
+            // pipe.
+            while batch.len() < self.size
+                && let Ok(next) = self.prepared.try_recv()
+            {
+                batch.push(next);
+            }
+            let refs: Vec<_> = batch.iter().collect();
+            let embeddings = encode_batch(model, &refs, self.plan.preprocess.image_size);
+            for (prepared, embedding) in batch.into_iter().zip(embeddings) {
+                let answer = prepared.finish(embedding, self.plan.memory.as_ref());
+                if self.results.send(answer).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// One result per image. If the batch fails, each image is encoded separately, so that only bad
+/// ones fail.
+fn encode_batch(
+    model: &ModelSlot,
+    images: &[&Prepared],
+    image_size: usize,
+) -> Vec<Result<Vec<f32>>> {
+    match guarded(|| encode(model, images, image_size)) {
+        Ok(embeddings) => embeddings.into_iter().map(Ok).collect(),
+        Err(error) if images.len() == 1 => vec![Err(error)],
+        Err(_) => images
+            .iter()
+            .flat_map(|image| encode_batch(model, &[image], image_size))
+            .collect(),
+    }
+}
+
+/// Waits for the model and runs its image tower; returns one embedding per image.
+pub(super) fn encode(
+    model: &ModelSlot,
+    images: &[&Prepared],
+    image_size: usize,
+) -> Result<Vec<Vec<f32>>> {
+    let model = model.wait();
+    let pixels = images
+        .iter()
+        .flat_map(|image| &image.pixels)
+        .copied()
+        .collect();
+    let shape = (images.len(), 3, image_size, image_size);
+    let pixels = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
+    Ok(model.encode_image(&pixels)?.to_vec2::<f32>()?)
 }

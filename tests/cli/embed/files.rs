@@ -262,13 +262,13 @@ fn a_run_without_results_keeps_the_old_file() {
     let before = super::contents(&room, "o.");
     embed(&room, &["bad.png", "-o", "o.npy"])
         .ends_with(2)
-        .says(&["o.npy is not written"]);
+        .says(&["o.npy was not written"]);
     assert_eq!(super::contents(&room, "o."), before);
     std::fs::create_dir(room.path("empty")).unwrap();
     for more in [&[][..], &["--resume"]] {
         embed(&room, &[&["empty", "-o", "o.npy"], more].concat())
             .ends_with(0)
-            .says(&["nothing to embed", "o.npy is not written"]);
+            .says(&["nothing to embed", "o.npy was not written"]);
         assert_eq!(super::contents(&room, "o."), before);
     }
 }

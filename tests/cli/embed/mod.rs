@@ -1,9 +1,7 @@
 //! `embed` and `search` as a user sees them: the built program, offline, with a small model.
 
-mod asking;
 mod files;
 mod foreign;
-mod kills;
 mod resuming;
 mod searching;
 

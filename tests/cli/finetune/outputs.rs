@@ -71,7 +71,7 @@ fn a_run_leaves_a_model_a_log_and_a_page() {
         table
             .ends_with(0)
             .out
-            .contains("model       t/model.safetensors")
+            .contains("model        t/model.safetensors")
     );
 }
 

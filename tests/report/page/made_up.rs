@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use longclip::input::image::RgbImage;
-use longclip::output::report::{Answer, Image};
+use longclip::output::report::{LabelScore, PageImage};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -82,7 +82,7 @@ pub(crate) fn named(classes: usize) -> Vec<String> {
 }
 
 /// Top predictions for an image of class `truth`: neighbours in the list are similar.
-pub(crate) fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> Vec<Answer> {
+pub(crate) fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> Vec<LabelScore> {
     let ease = 1.0 - 0.6 * (truth as f32 * 0.37).sin().abs();
     let mut scores: Vec<(usize, f32)> = (0..classes.min(12))
         .map(|at| {
@@ -98,9 +98,9 @@ pub(crate) fn answers(truth: usize, classes: usize, random: &mut ChaCha8Rng) -> 
     scores.sort_by_key(|one| one.0);
     scores.dedup_by_key(|one| one.0);
     let sum: f32 = scores.iter().map(|one| (1.6 * one.1).exp()).sum();
-    let mut answers: Vec<Answer> = scores
+    let mut answers: Vec<LabelScore> = scores
         .into_iter()
-        .map(|(label, score)| Answer {
+        .map(|(label, score)| LabelScore {
             label,
             score: (1.6 * score).exp() / sum,
         })
@@ -117,9 +117,9 @@ pub(crate) fn image(
     labels: &[String],
     photographs: &[RgbImage],
     random: &mut ChaCha8Rng,
-) -> Result<Image> {
+) -> Result<PageImage> {
     let folder = labels[truth].replace(' ', "_");
-    Ok(Image {
+    Ok(PageImage {
         name: format!("test/{folder}/IMG_{:05}.jpg", at * 37 % 99_991),
         size: Some((
             random.random_range(300..4000),
@@ -128,6 +128,6 @@ pub(crate) fn image(
         thumbnail: Some(drawing::draw(truth, photographs, random)?),
         predictions: answers(truth, labels.len(), random),
         targets: vec![truth],
-        ..Image::default()
+        ..PageImage::default()
     })
 }

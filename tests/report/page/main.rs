@@ -13,9 +13,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use longclip::input::image::RgbImage;
 use longclip::output::Score;
+use longclip::output::evaluation::{Figures, PairRow, Recalls, RetrievalEvaluation, RunRow};
 use longclip::output::report::{
-    Answer, Axis, Change, Chart, Comparison, Direction, Head, Image, Kind, Pair, Point,
-    ReportWriter, Retrieval, Run, Scale, Series, Summary,
+    Axis, Change, Chart, LabelScore, PageHead, PageImage, PageKind, PageSummary, Point,
+    ReportWriter, RunComparison, Scale, Series,
 };
 use made_up::{HOSTILE, TEN, answers, image, named};
 use rand::{Rng, SeedableRng};
@@ -42,9 +43,9 @@ fn main() -> Result<()> {
     retrieval(folder, &photographs)
 }
 
-fn head(kind: Kind, title: &str, lead: String, labels: &[String]) -> Head {
+fn head(kind: PageKind, title: &str, lead: String, labels: &[String]) -> PageHead {
     let fact = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    Head {
+    PageHead {
         kind,
         title: title.to_owned(),
         lead,
@@ -67,7 +68,7 @@ fn head(kind: Kind, title: &str, lead: String, labels: &[String]) -> Head {
     }
 }
 
-fn write(path: &Path, head: &Head, images: &[Image], summary: &Summary) -> Result<()> {
+fn write(path: &Path, head: &PageHead, images: &[PageImage], summary: &PageSummary) -> Result<()> {
     let mut writer = ReportWriter::create(path, head)?;
     for image in images {
         writer.image(image)?;
@@ -90,18 +91,18 @@ fn classification(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
     }
     images[6].name = format!("{}/{}", "folder".repeat(42), "x".repeat(251) + ".jpg");
     images[7].warnings = vec!["jpeg: the data ends after row 120 of 480".to_owned()];
-    images.push(Image {
+    images.push(PageImage {
         name: "photos/broken.jpg".to_owned(),
         error: Some("not an image: the file ends before any image data".to_owned()),
-        ..Image::default()
+        ..PageImage::default()
     });
     let lead = "25 images, 5 labels, Long-CLIP B".to_owned();
-    let head = head(Kind::Classification, "photos/", lead, &labels);
+    let head = head(PageKind::Classification, "photos/", lead, &labels);
     write(
         &folder.join("classification.html"),
         &head,
         &images,
-        &Summary::default(),
+        &PageSummary::default(),
     )
 }
 
@@ -139,7 +140,7 @@ fn evaluation(
         "{count} images of {} classes, classified by Long-CLIP B",
         labels.len()
     );
-    let head = head(Kind::Evaluation, "flowers-and-more/test", lead, labels);
+    let head = head(PageKind::Evaluation, "flowers-and-more/test", lead, labels);
     write(
         &folder.join(format!("{name}.html")),
         &head,
@@ -154,24 +155,14 @@ fn by_length() -> Chart {
         points: [10.0, 20.0, 40.0, 77.0, 120.0, 248.0]
             .into_iter()
             .zip(ys)
-            .map(|(x, y)| Point {
-                x,
-                y,
-                interval: Some((y - 0.03, y + 0.03)),
-            })
+            .map(|(x, y)| Point::new(x, y).between((y - 0.03, y + 0.03)))
             .collect(),
     };
     Chart {
         title: "Accuracy by text length".to_owned(),
         caption: "Each text was truncated to this number of tokens before encoding.".to_owned(),
-        x: Axis {
-            title: "Text length in tokens".to_owned(),
-            scale: Scale::Logarithmic,
-        },
-        y: Axis {
-            title: "Top-1 accuracy".to_owned(),
-            scale: Scale::Percent,
-        },
+        x: Axis::new("Text length in tokens", Scale::Logarithmic),
+        y: Axis::new("Top-1 accuracy", Scale::Percent),
         series: vec![
             series("Long-CLIP B", [0.41, 0.55, 0.68, 0.74, 0.78, 0.8]),
             series("CLIP B/16", [0.43, 0.57, 0.66, 0.7, 0.7, 0.7]),
@@ -193,7 +184,7 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
         )?;
         one.runs.push(one.predictions[0]);
         for help in [0.15, 0.45] {
-            let right = Answer {
+            let right = LabelScore {
                 label: one.targets[0],
                 score: random.random_range(0.4..0.99),
             };
@@ -206,19 +197,23 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
         }
         images.push(one);
     }
-    let is_right = |one: &Image, run: usize| one.targets.contains(&one.runs[run].label);
-    let share = |run: usize, wanted: &dyn Fn(&Image) -> bool| {
+    let is_right = |one: &PageImage, run: usize| one.targets.contains(&one.runs[run].label);
+    let share = |run: usize, wanted: &dyn Fn(&PageImage) -> bool| {
         let asked = images.iter().filter(|one| wanted(one));
         let right = asked.clone().filter(|one| is_right(one, run)).count();
         right as f64 / asked.count() as f64
     };
-    let runs: Vec<Run> = (0..names.len())
+    let runs: Vec<RunRow> = (0..names.len())
         .map(|run| {
             let acc1 = share(run, &|_| true);
-            Run {
+            RunRow {
                 name: names[run].to_owned(),
-                acc1,
-                interval: (acc1 - 0.038, acc1 + 0.036),
+                figures: Figures {
+                    acc1,
+                    acc1_interval: [acc1 - 0.038, acc1 + 0.036],
+                    ..Figures::default()
+                },
+                ..RunRow::default()
             }
         })
         .collect();
@@ -227,17 +222,18 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
             images
                 .iter()
                 .filter(|one| is_right(one, a) && !is_right(one, b))
-                .count() as u64
+                .count()
         };
-        let difference = runs[second].acc1 - runs[first].acc1;
-        Pair {
-            first,
-            second,
+        let difference = runs[second].figures.acc1 - runs[first].figures.acc1;
+        PairRow {
+            first: names[first].to_owned(),
+            second: names[second].to_owned(),
             difference,
-            interval: (difference - 0.04, difference + 0.04),
-            p_value: if difference > 0.1 { 1e-7 } else { 0.0213 },
+            difference_interval: [difference - 0.04, difference + 0.04],
+            mcnemar_p: if difference > 0.1 { 1e-7 } else { 0.0213 },
             won: only(second, first),
             lost: only(first, second),
+            ..PairRow::default()
         }
     };
     let change = |label: usize| Change {
@@ -249,13 +245,18 @@ fn comparison(folder: &Path, labels: &[String], photographs: &[RgbImage]) -> Res
     };
     let mut summary = measure::summary(&images, labels.len());
     summary.figures.truncate(2);
-    summary.comparison = Some(Comparison {
+    summary.comparison = Some(RunComparison {
         pairs: vec![pair(0, 1), pair(0, 2), pair(1, 2)],
         changes: [3, 6, 1, 9].map(change).to_vec(),
         runs,
     });
     let lead = "600 images of 10 classes, three ways to word the labels".to_owned();
-    let head = head(Kind::Comparison, "Do descriptions help?", lead, labels);
+    let head = head(
+        PageKind::RunComparison,
+        "Do descriptions help?",
+        lead,
+        labels,
+    );
     write(&folder.join("comparison.html"), &head, &images, &summary)
 }
 
@@ -275,26 +276,29 @@ fn retrieval(folder: &Path, photographs: &[RgbImage]) -> Result<()> {
         }
         images.push(one);
     }
-    let direction = |name: &str, queries, recalls: [f64; 3]| Direction {
-        name: name.to_owned(),
-        queries,
-        recalls: [1, 5, 10].into_iter().zip(recalls).collect(),
-    };
-    let summary = Summary {
-        retrieval: Some(Retrieval {
+    let summary = PageSummary {
+        retrieval: Some(RetrievalEvaluation {
             protocol: "Five captions per image, each used in full. An image counts as found by \
                        any of its captions; a caption is found when its image is."
                 .to_owned(),
-            directions: vec![
-                direction("image to text", 100, [0.61, 0.85, 0.92]),
-                direction("text to image", 500, [0.447, 0.72, 0.81]),
-            ],
+            images: 100,
+            texts: 500,
+            recalls: Recalls {
+                image_at_1: 0.447,
+                image_at_5: 0.72,
+                image_at_10: 0.81,
+                text_at_1: 0.61,
+                text_at_5: 0.85,
+                text_at_10: 0.92,
+                ..Recalls::default()
+            },
+            ..RetrievalEvaluation::default()
         }),
         charts: vec![by_length()],
-        ..Summary::default()
+        ..PageSummary::default()
     };
     let mut head = head(
-        Kind::Retrieval,
+        PageKind::Retrieval,
         "Captions",
         "100 images, 500 captions".to_owned(),
         &captions,

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use longclip::output::report::{Bin, Class, Confused, Figure, Image, Reliability, Summary, Value};
+use longclip::output::evaluation::{BinRow, ClassRow};
+use longclip::output::report::{
+    Confused, Metric, PageImage, PageSummary, Quantity, ReliabilityDiagram,
+};
 
 /// All metrics of one run of `classes` classes.
-pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
+pub(crate) fn summary(images: &[PageImage], classes: usize) -> PageSummary {
     let answered = || images.iter().filter(|one| !one.predictions.is_empty());
     let mut cells = BTreeMap::new();
     for image in answered() {
@@ -21,7 +24,7 @@ pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
             count,
         })
         .collect();
-    let classes: Vec<Class> = (0..classes).map(|label| class(label, &confusion)).collect();
+    let classes: Vec<ClassRow> = (0..classes).map(|label| class(label, &confusion)).collect();
     let total = answered().count();
     let share = |count: usize| count as f64 / total as f64;
     let right = share(answered().filter(|one| is_right(one, 1)).count());
@@ -29,7 +32,7 @@ pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
     let recalls: Vec<f64> = classes.iter().map(|one| one.recall).collect();
     let recalls: Vec<f64> = recalls.into_iter().filter(|one| one.is_finite()).collect();
     let reliability = reliability(images);
-    let figure = |name: &str, value, interval| Figure {
+    let figure = |name: &str, value, interval| Metric {
         name: name.to_owned(),
         value,
         interval,
@@ -37,39 +40,43 @@ pub(crate) fn summary(images: &[Image], classes: usize) -> Summary {
     let figures = vec![
         figure(
             "Top-1 accuracy",
-            Value::Share(right),
+            Quantity::Share(right),
             Some((right - wide, right + wide)),
         ),
         figure(
             "Top-5 accuracy",
-            Value::Share(share(answered().filter(|one| is_right(one, 5)).count())),
+            Quantity::Share(share(answered().filter(|one| is_right(one, 5)).count())),
             None,
         ),
         figure(
             "Mean recall by class",
-            Value::Share(recalls.iter().sum::<f64>() / recalls.len() as f64),
+            Quantity::Share(recalls.iter().sum::<f64>() / recalls.len() as f64),
             None,
         ),
-        figure("Calibration error", Value::Share(reliability.ece), None),
-        figure("Images", Value::Count(total as u64), None),
-        figure("Failed", Value::Count((images.len() - total) as u64), None),
+        figure("Calibration error", Quantity::Share(reliability.ece), None),
+        figure("Images", Quantity::Count(total as u64), None),
+        figure(
+            "Failed",
+            Quantity::Count((images.len() - total) as u64),
+            None,
+        ),
     ];
-    Summary {
+    PageSummary {
         figures,
         confusion,
         classes,
         reliability: Some(reliability),
-        ..Summary::default()
+        ..PageSummary::default()
     }
 }
 
 /// Whether the truth is among the first `depth` predictions.
-pub(crate) fn is_right(image: &Image, depth: usize) -> bool {
+pub(crate) fn is_right(image: &PageImage, depth: usize) -> bool {
     let mut first = image.predictions.iter().take(depth);
     first.any(|answer| image.targets.contains(&answer.label))
 }
 
-fn class(label: usize, confusion: &[Confused]) -> Class {
+fn class(label: usize, confusion: &[Confused]) -> ClassRow {
     let sum = |wanted: &dyn Fn(&Confused) -> bool| -> u64 {
         confusion
             .iter()
@@ -81,18 +88,19 @@ fn class(label: usize, confusion: &[Confused]) -> Class {
     let support = sum(&|one| one.truth == label);
     let precision = right / sum(&|one| one.predicted == label) as f64;
     let recall = right / support as f64;
-    Class {
-        label,
+    ClassRow {
+        index: label,
         precision,
         recall,
         f1: 2.0 * precision * recall / (precision + recall),
-        support,
+        support: support as usize,
+        ..ClassRow::default()
     }
 }
 
-fn reliability(images: &[Image]) -> Reliability {
+fn reliability(images: &[PageImage]) -> ReliabilityDiagram {
     const BINS: usize = 15;
-    let mut sums = [(0u64, 0.0, 0.0); BINS];
+    let mut sums = [(0usize, 0.0, 0.0); BINS];
     for image in images.iter().filter(|one| !one.predictions.is_empty()) {
         let score = f64::from(image.predictions[0].score);
         let bin = ((score * BINS as f64) as usize).min(BINS - 1);
@@ -100,21 +108,22 @@ fn reliability(images: &[Image]) -> Reliability {
         sums[bin].1 += score;
         sums[bin].2 += f64::from(u8::from(is_right(image, 1)));
     }
-    let total: u64 = sums.iter().map(|one| one.0).sum();
+    let total: usize = sums.iter().map(|one| one.0).sum();
     let bins = sums
         .iter()
         .enumerate()
-        .map(|(at, (count, score, right))| Bin {
-            range: (at as f64 / BINS as f64, (at + 1) as f64 / BINS as f64),
+        .map(|(at, (count, score, right))| BinRow {
+            low: at as f32 / BINS as f32,
+            high: (at + 1) as f32 / BINS as f32,
             count: *count,
             confidence: score / *count as f64,
             accuracy: right / *count as f64,
         });
-    let bins: Vec<Bin> = bins.collect();
+    let bins: Vec<BinRow> = bins.collect();
     let errors = bins.iter().filter(|bin| bin.count > 0);
     let ece =
         errors.map(|bin| (bin.accuracy - bin.confidence).abs() * bin.count as f64 / total as f64);
-    Reliability {
+    ReliabilityDiagram {
         ece: ece.sum(),
         bins,
     }

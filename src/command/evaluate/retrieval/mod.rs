@@ -2,25 +2,25 @@
 
 mod page;
 
-use std::sync::Arc;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
 use super::{CaptionLines, EvaluateArgs, facts, summary, sweep};
 use crate::input::dataset;
-use crate::input::dataset::{BadCaptions, CaptionOptions, Captioned, Lines};
-use crate::input::paths::ImageSource;
+use crate::input::dataset::{BadCaptions, CaptionOptions, Captioned};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::output::evaluation::{RecallSweepRow, RetrievalEvaluation};
 use crate::output::{IMAGE_BYTES, ImageName};
+use crate::run::engine::Engine;
 use crate::run::images::{IMAGES, Running};
-use crate::run::pipeline::{Known, Plan};
+use crate::run::pipeline::Known;
 use crate::run::recalls::{Kept, recalls};
-use crate::run::remembered::Ready;
+use crate::run::results::print_summary;
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
-use crate::run::{Console, Outcome, remembered, report, results};
+use crate::run::{Console, Outcome, results};
 use crate::task::retrieval::Retrieval;
 
 /// Evaluates retrieval.
@@ -28,24 +28,17 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::captioned(&args.dataset, &options(args), IMAGES)?;
     dataset.notes.iter().for_each(|note| console.note(note));
     console.note(&dataset.protocol);
-    let cache = remembered::folder(&args.cache)?;
-    let session = Arc::new(Session::open(&args.model, console)?);
+    let cache = args.engine.cache.folder()?;
+    let session = Session::open(&args.engine.model, console)?;
     let captions = Captions::fit(&dataset, args, &session, console)?;
-    let thumbnails = args.results.report.as_ref().map(|_| report::THUMBNAIL);
-    let plan = Plan::new(&session, &args.model, &args.decode).thumbnails(thumbnails);
-    let ready = Ready::new(session, plan, cache.as_deref())?;
-    let sources = dataset
-        .images
-        .iter()
-        .cloned()
-        .map(ImageSource::Path)
-        .map(Ok);
+    let engine = Engine::new(&session, args.engine.decode.options())
+        .thumbnails(args.results.report.is_some())
+        .cached(cache)?;
     let stop = Stop::default();
-    let images = Running::of(sources.collect(), ready.plan.clone(), stop.clone());
-    let engine = ready.engine(console)?;
-    images.give(engine.encoder.clone());
+    let images = Running::of(dataset.sources(), &engine, stop.clone());
+    let model = engine.load(console)?;
     let mut answers: Vec<(ImageName, Result<Known>)> = Vec::new();
-    let counts = images.for_each(console, |encoded| {
+    let counts = images.for_each(&engine, console, |encoded| {
         answers.push((encoded.image, encoded.outcome));
         Ok(())
     });
@@ -57,13 +50,13 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     }
     let kept = Kept::new(&dataset, &answers)?;
     console.note(&format!("encoding {} captions", kept.texts.len()));
-    let found = captions.retrieve(&kept, engine.encoder.as_ref(), &stop);
+    let found = captions.retrieve(&kept, model.as_ref(), &stop);
     engine.finish(console);
     if let Some(signal) = stop.signal() {
         return Ok(Outcome::Stopped(signal));
     }
     let (found, truncate_sweep) = found?;
-    ready.session.checkpoint.unchanged()?;
+    session.checkpoint.unchanged()?;
     let evaluation = RetrievalEvaluation {
         task: "retrieval",
         recalls: recalls(&found),
@@ -71,19 +64,20 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         texts: kept.texts.len(),
         failed: counts.failed,
         protocol: dataset.protocol.clone(),
-        long_text: args.labels.long.policy()?.name().to_owned(),
+        long_text: args.labelling.labels.long.policy()?.name().to_owned(),
         truncate_sweep,
-        provenance: facts::provenance(args, &ready.session)?,
+        provenance: facts::provenance(args, &session)?,
     };
     if let Some(path) = &args.results.report {
-        let head = page::head(args, &ready.session, &dataset, &evaluation)?;
-        page::write(path, &head, (&dataset, &answers), &evaluation)?;
+        let head = page::head(args, &session, &dataset, &evaluation)?;
+        page::write(path, &head, &dataset, &answers, &evaluation)?;
     }
     if let Some(folder) = &args.results.out {
         let mark = args.results.mark();
-        write_folder(folder, &dataset, (&kept, &found), &evaluation, mark)?;
+        write_folder(folder, &dataset, &kept, &found, &evaluation, mark)?;
     }
-    summary::retrieval(&evaluation, args.results.format, console)?;
+    let format = args.results.format;
+    print_summary(&evaluation, format, summary::retrieval, console)?;
     Ok(outcome)
 }
 
@@ -101,7 +95,7 @@ impl Captions {
         console: &Console,
     ) -> Result<Self> {
         let context_length = session.checkpoint.architecture.context_length;
-        let policy = args.labels.long.policy()?;
+        let policy = args.labelling.labels.long.policy()?;
         let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
         let cut = lengths.iter().map(|&tokens| {
             let fitter = Fitter::silent(tokens, LongText::Truncate);
@@ -109,7 +103,7 @@ impl Captions {
         });
         Ok(Self {
             cut: cut.collect::<Result<_>>()?,
-            texts: fit(dataset, Fitter::new(context_length, policy, console))?,
+            texts: fit(dataset, Fitter::new(session, policy, console))?,
         })
     }
 
@@ -135,8 +129,8 @@ impl Captions {
 fn options(args: &EvaluateArgs) -> CaptionOptions {
     CaptionOptions {
         lines: match args.captions.caption_lines {
-            CaptionLines::Whole => Lines::Whole,
-            CaptionLines::First => Lines::First,
+            CaptionLines::Whole => dataset::CaptionLines::Whole,
+            CaptionLines::First => dataset::CaptionLines::First,
         },
         most: args.captions.captions_per_image.map(|most| most as usize),
         images: args.captions.images.clone(),
@@ -156,9 +150,10 @@ fn fit(dataset: &Captioned, mut fitter: Fitter<'_>) -> Result<Vec<Fitted>> {
 
 /// Writes `ranks.csv`, with the rank of the image per caption, and `results.json`.
 fn write_folder(
-    folder: &std::path::Path,
+    folder: &Path,
     dataset: &Captioned,
-    (kept, found): (&Kept, &Retrieval),
+    kept: &Kept,
+    found: &Retrieval,
     evaluation: &RetrievalEvaluation,
     mark: &[u8],
 ) -> Result<()> {
@@ -171,7 +166,7 @@ fn write_folder(
     let header = header.into_iter().chain(last(IMAGE_BYTES)).collect();
     let rows = kept.texts.iter().zip(&found.image_of_text.0);
     let rows = rows.map(|(&text, rank)| {
-        let path: &std::path::Path = &dataset.images[dataset.image_of_text[text]];
+        let path: &Path = &dataset.images[dataset.image_of_text[text]];
         let image = ImageName::from(path);
         let bytes = image.bytes_as_text().unwrap_or_default();
         let row = [image.text, dataset.texts[text].clone(), rank.to_string()];

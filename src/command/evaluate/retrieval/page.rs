@@ -10,13 +10,11 @@ use crate::output;
 use crate::output::ImageName;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
 use crate::output::report::{
-    Axis, Chart, Direction, Head, Image, Kind, Point, ReportWriter, Retrieval, Scale, Series,
-    Summary,
+    Axis, Chart, PageHead, PageImage, PageKind, PageSummary, Point, ReportWriter, Scale, Series,
 };
 use crate::run::pipeline::Known;
-use crate::run::recalls::DEPTHS;
 use crate::run::report;
-use crate::run::report::{count, model_facts, share};
+use crate::run::report::{count, share};
 use crate::run::session::Session;
 
 /// The head of the page.
@@ -25,13 +23,13 @@ pub(super) fn head(
     session: &Session,
     dataset: &Captioned,
     evaluation: &RetrievalEvaluation,
-) -> Result<Head> {
-    let mut facts = model_facts(session)?;
-    facts.push(("Protocol".to_owned(), evaluation.protocol.clone()));
-    facts.push(("Long captions".to_owned(), evaluation.long_text.clone()));
-    report::push_arguments(&mut facts);
-    Ok(Head {
-        kind: Kind::Retrieval,
+) -> Result<PageHead> {
+    let facts = vec![
+        ("Protocol", evaluation.protocol.clone()),
+        ("Long captions", evaluation.long_text.clone()),
+    ];
+    Ok(PageHead {
+        kind: PageKind::Retrieval,
         title: report::title(&args.dataset),
         lead: format!(
             "{} images and {} captions",
@@ -39,15 +37,16 @@ pub(super) fn head(
         ),
         labels: dataset.texts.clone(),
         score: output::Score::Cosine,
-        facts,
+        facts: report::run_facts(session, facts)?,
     })
 }
 
 /// Writes the page, with recalls and every image with its captions.
 pub(super) fn write(
     path: &Path,
-    head: &Head,
-    (dataset, images): (&Captioned, &[(ImageName, Result<Known>)]),
+    head: &PageHead,
+    dataset: &Captioned,
+    images: &[(ImageName, Result<Known>)],
     evaluation: &RetrievalEvaluation,
 ) -> Result<()> {
     let mut captions_of = vec![Vec::new(); dataset.images.len()];
@@ -56,7 +55,7 @@ pub(super) fn write(
     }
     let mut writer = ReportWriter::create(path, head)?;
     for ((image, outcome), captions) in images.iter().zip(captions_of) {
-        writer.image(&Image {
+        writer.image(&PageImage {
             targets: captions,
             ..report::image(image, outcome)
         })?;
@@ -64,67 +63,37 @@ pub(super) fn write(
     writer.finish(&summary(evaluation))
 }
 
-fn summary(evaluation: &RetrievalEvaluation) -> Summary {
+fn summary(evaluation: &RetrievalEvaluation) -> PageSummary {
     let recalls = &evaluation.recalls;
-    let direction = |name: &str, queries: usize, at: [f64; 3]| Direction {
-        name: name.to_owned(),
-        queries: queries as u64,
-        recalls: DEPTHS.into_iter().zip(at).collect(),
-    };
-    Summary {
+    PageSummary {
         notes: report::notes(&evaluation.provenance.model.name),
         figures: vec![
-            share("Text to image, R@1", recalls.image_at_1, None),
-            share("Image to text, R@1", recalls.text_at_1, None),
+            share("Text to image, R@1", recalls.image_at_1),
+            share("Image to text, R@1", recalls.text_at_1),
             count("Images", evaluation.images as u64),
             count("Captions", evaluation.texts as u64),
         ],
-        retrieval: Some(Retrieval {
-            protocol: evaluation.protocol.clone(),
-            directions: vec![
-                direction(
-                    "text to image",
-                    evaluation.texts,
-                    [recalls.image_at_1, recalls.image_at_5, recalls.image_at_10],
-                ),
-                direction(
-                    "image to text",
-                    evaluation.images,
-                    [recalls.text_at_1, recalls.text_at_5, recalls.text_at_10],
-                ),
-            ],
-        }),
+        retrieval: Some(evaluation.clone()),
         charts: sweep_chart(&evaluation.truncate_sweep)
             .into_iter()
             .collect(),
-        ..Summary::default()
+        ..PageSummary::default()
     }
 }
 
 fn sweep_chart(steps: &[RecallSweepRow]) -> Option<Chart> {
-    let series = |name: &str, value: fn(&Recalls) -> f64| Series {
-        name: name.to_owned(),
-        points: (steps.iter())
-            .map(|step| Point {
-                x: step.tokens as f64,
-                y: value(&step.recalls),
-                interval: None,
-            })
-            .collect(),
+    let series = |name: &str, value: fn(&Recalls) -> f64| {
+        let points = steps.iter();
+        let points = points.map(|step| Point::new(step.tokens as f64, value(&step.recalls)));
+        Series::new(name, points.collect())
     };
     (!steps.is_empty()).then(|| Chart {
         title: "Recall by caption length".to_owned(),
         caption: "R@1 with every caption cut to this many tokens, including start and \
             end."
             .to_owned(),
-        x: Axis {
-            title: "Tokens per caption".to_owned(),
-            scale: Scale::Linear,
-        },
-        y: Axis {
-            title: "R@1".to_owned(),
-            scale: Scale::Percent,
-        },
+        x: Axis::new("Tokens per caption", Scale::Linear),
+        y: Axis::new("R@1", Scale::Percent),
         series: vec![
             series("text to image", |recalls| recalls.image_at_1),
             series("image to text", |recalls| recalls.text_at_1),

@@ -61,7 +61,7 @@ fn each_form_is_read() {
 #[test]
 fn text_files_are_read_next_to_images_or_in_their_own_folder() {
     let first = CaptionOptions {
-        lines: Lines::First,
+        lines: CaptionLines::First,
         ..CaptionOptions::default()
     };
     for (image, caption) in [("image/1.jpg", "caption/1.txt"), ("1.jpg", "1.txt")] {
@@ -101,13 +101,10 @@ fn split_lines_and_count_can_be_chosen() {
 
 #[test]
 fn errors_say_what_is_wrong() {
+    #[rustfmt::skip]
     let cases = [
         ("x.json", "{}", "expected COCO's or Karpathy's"),
-        (
-            "x.json",
-            r#"{"images": [], "annotations": []}"#,
-            "there are no captions",
-        ),
+        ("x.json", r#"{"images": [], "annotations": []}"#, "there are no captions"),
         (
             "x.json",
             r#"{"images": [], "annotations": [{"image_id": 3, "caption": "x"}]}"#,
@@ -118,17 +115,9 @@ fn errors_say_what_is_wrong() {
             r#"{"images": [{"filename": "a", "split": "val", "sentences": []}]}"#,
             "--split",
         ),
-        (
-            "x.csv",
-            "path,caption\na.jpg, \n",
-            "line 2: the caption is empty",
-        ),
+        ("x.csv", "path,caption\na.jpg, \n", "line 2: the caption is empty"),
         ("x.csv", "path,label\na.jpg,cat\n", "there is no caption"),
-        (
-            "x.jsonl",
-            "{\"path\":\"a\",\"captions\":[1]}",
-            "holds values that are not strings",
-        ),
+        ("x.jsonl", "{\"path\":\"a\",\"captions\":[1]}", "holds values that are not strings"),
     ];
     for (name, content, part) in cases {
         let error = read(&[(name, content)], name, &CaptionOptions::default()).unwrap_err();

@@ -10,7 +10,7 @@ type Case<'a> = (&'a [&'a str], &'a [Label], &'a [usize], &'a str);
 fn matched(
     classes: &[&str],
     labels: &[Label],
-    order: Order<'_>,
+    order: LabelOrder<'_>,
 ) -> Result<(Vec<usize>, String), String> {
     let classes: Vec<String> = classes.iter().map(|&class| class.to_owned()).collect();
     let labels: Vec<_> = labels
@@ -24,19 +24,10 @@ fn matched(
 #[test]
 fn classes_find_their_labels() {
     let none = None;
+    #[rustfmt::skip]
     let cases: [Case<'_>; 12] = [
-        (
-            &["cat", "dog"],
-            &[("dog", none), ("a cat", none), ("cat", none)],
-            &[2, 0],
-            "",
-        ),
-        (
-            &["Golden_Retriever"],
-            &[("cat", none), ("golden retriever", none)],
-            &[1],
-            "",
-        ),
+        (&["cat", "dog"], &[("dog", none), ("a cat", none), ("cat", none)], &[2, 0], ""),
+        (&["Golden_Retriever"], &[("cat", none), ("golden retriever", none)], &[1], ""),
         (
             &["n02099601", "n02085620-Chihuahua"],
             &[
@@ -104,27 +95,12 @@ fn classes_find_their_labels() {
             "",
         ),
         // Numbers that are labels, also as floats.
-        (
-            &["7", "3"],
-            &[("3", none), ("7", none), ("9", none)],
-            &[1, 0],
-            "",
-        ),
-        (
-            &["7.0", "3.0"],
-            &[("3", none), ("7", none), ("9", none)],
-            &[1, 0],
-            "",
-        ),
-        (
-            &["20", "30"],
-            &[("30 kph", none), ("20 kph", none)],
-            &[1, 0],
-            "",
-        ),
+        (&["7", "3"], &[("3", none), ("7", none), ("9", none)], &[1, 0], ""),
+        (&["7.0", "3.0"], &[("3", none), ("7", none), ("9", none)], &[1, 0], ""),
+        (&["20", "30"], &[("30 kph", none), ("20 kph", none)], &[1, 0], ""),
     ];
     for (classes, labels, expected, note) in cases {
-        let (found, notes) = matched(classes, labels, Order::Counts).unwrap();
+        let (found, notes) = matched(classes, labels, LabelOrder::Counts).unwrap();
         assert_eq!(found, expected, "{classes:?}");
         assert!(notes.starts_with(note), "{notes}");
         assert_eq!(notes.is_empty(), note.is_empty(), "{notes}");
@@ -147,55 +123,37 @@ fn class_numbers_are_keys_or_label_indices() {
         ("orchid", Some("2")),
         ("bell", Some("3")),
     ];
+    #[rustfmt::skip]
     let cases: [Case<'_>; 7] = [
-        (
-            &["0", "1", "2", "3"],
-            &four,
-            &[0, 1, 2, 3],
-            "\"0\" is \"penguin\"",
-        ),
+        (&["0", "1", "2", "3"], &four, &[0, 1, 2, 3], "\"0\" is \"penguin\""),
         (&["3.0", "0.0"], &four, &[3, 0], "\"3.0\" is \"star\""),
         (&["00", "02"], &four, &[0, 2], "in order, from 0"),
         (&["3", "1"], &four, &[3, 1], "no class is 0"),
-        (
-            &["12", "14"],
-            &signs,
-            &[2, 0],
-            "the labels' keys: \"12\" is \"road\"",
-        ),
+        (&["12", "14"], &signs, &[2, 0], "the labels' keys: \"12\" is \"road\""),
         (&["2", "1"], &flowers, &[1, 0], ""),
         (&["2", "0"], &flowers, &[2, 0], "\"2\" is \"bell\""),
     ];
     for (classes, labels, expected, note) in cases {
-        let (found, notes) = matched(classes, labels, Order::Counts).unwrap();
+        let (found, notes) = matched(classes, labels, LabelOrder::Counts).unwrap();
         assert_eq!(found, expected, "{classes:?}");
         assert!(notes.contains(note), "{notes}");
     }
-    let refused: [(&[&str], &[Label], Order<'_>, &str); 4] = [
+    #[rustfmt::skip]
+    let refused: [(&[&str], &[Label], LabelOrder<'_>, &str); 4] = [
         (
             &["1", "2", "3", "4"],
             &four,
-            Order::Counts,
+            LabelOrder::Counts,
             "numbers from 1 to 4, but the 4 labels are numbered from 0 to 3",
         ),
         (
             &["0", "1"],
             &four,
-            Order::Differs("pets"),
+            LabelOrder::Differs("pets"),
             "the labels pets may not be in the order",
         ),
-        (
-            &["11", "14"],
-            &signs,
-            Order::Counts,
-            "not among the labels' keys",
-        ),
-        (
-            &["0", "cat"],
-            &four,
-            Order::Counts,
-            "no label matches the class \"0\"",
-        ),
+        (&["11", "14"], &signs, LabelOrder::Counts, "not among the labels' keys"),
+        (&["0", "cat"], &four, LabelOrder::Counts, "no label matches the class \"0\""),
     ];
     for (classes, labels, order, part) in refused {
         let error = matched(classes, labels, order).unwrap_err();
@@ -205,44 +163,21 @@ fn class_numbers_are_keys_or_label_indices() {
 
 #[test]
 fn ambiguous_classes_are_an_error() {
+    #[rustfmt::skip]
     let cases: [(&[&str], &[Label], &str); 7] = [
-        (
-            &["cat_food"],
-            &[("a feline", Some("cat"))],
-            "no label matches",
-        ),
-        (
-            &["cat", "cow", "emu"],
-            &[("cat", None)],
-            "the class \"cow\" (and 1 more)",
-        ),
-        (
-            &["dog"],
-            &[("a dog", None), ("my dog", None)],
-            "no label matches",
-        ),
-        (
-            &["a_cat", "a-cat"],
-            &[("a cat", None)],
-            "both match the label",
-        ),
-        (
-            &["cat;Dog"],
-            &[("cat", None), ("dog", None)],
-            "holds several labels (cat, Dog)",
-        ),
-        (
-            &["['cat', 'dog']"],
-            &[("cat", None), ("dog", None)],
-            "holds several labels (cat, dog)",
-        ),
+        (&["cat_food"], &[("a feline", Some("cat"))], "no label matches"),
+        (&["cat", "cow", "emu"], &[("cat", None)], "the class \"cow\" (and 1 more)"),
+        (&["dog"], &[("a dog", None), ("my dog", None)], "no label matches"),
+        (&["a_cat", "a-cat"], &[("a cat", None)], "both match the label"),
+        (&["cat;Dog"], &[("cat", None), ("dog", None)], "holds several labels (cat, Dog)"),
+        (&["['cat', 'dog']"], &[("cat", None), ("dog", None)], "holds several labels (cat, dog)"),
         (&["??"], &[("!!", None), ("cat", None)], "no label matches"),
     ];
     for (classes, labels, part) in cases {
-        let error = matched(classes, labels, Order::Counts).unwrap_err();
+        let error = matched(classes, labels, LabelOrder::Counts).unwrap_err();
         assert!(error.contains(part), "{error}");
     }
     let semicolon = [("semi;colon", None), ("cat", None)];
-    let (found, _) = matched(&["semi;colon"], &semicolon, Order::Counts).unwrap();
+    let (found, _) = matched(&["semi;colon"], &semicolon, LabelOrder::Counts).unwrap();
     assert_eq!(found, [0]);
 }

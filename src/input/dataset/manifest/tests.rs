@@ -31,28 +31,17 @@ const TEST: Split<'_> = Split::Usual("test");
 
 #[test]
 fn each_kind_of_file_gives_the_same_dataset() {
+    #[rustfmt::skip]
     let cases = [
-        (
-            "a.csv",
-            "\u{feff}Path,other,Label\n\"x, y.jpg\",1,cat\nb.jpg,2,a dog\n/c.jpg,3,cat\n",
-        ),
-        (
-            "a.tsv",
-            "image\tclass\nx, y.jpg\tcat\nb.jpg\ta dog\n/c.jpg\tcat\n",
-        ),
+        ("a.csv", "\u{feff}Path,other,Label\n\"x, y.jpg\",1,cat\nb.jpg,2,a dog\n/c.jpg,3,cat\n"),
+        ("a.tsv", "image\tclass\nx, y.jpg\tcat\nb.jpg\ta dog\n/c.jpg\tcat\n"),
         (
             "a.csv",
             "File Name;Class_Name;;\r\nx, y.jpg;cat;;\r\nb.jpg;a dog;;\r\n;;;\r\n/c.jpg;cat;;\r\n;;;\r\n",
         ),
-        (
-            "a.txt",
-            "image|species\nx, y.jpg|cat\nb.jpg|a dog\n/c.jpg|cat\n",
-        ),
+        ("a.txt", "image|species\nx, y.jpg|cat\nb.jpg|a dog\n/c.jpg|cat\n"),
         // Names win over class numbers.
-        (
-            "a.csv",
-            "path,label,label_name\n\"x, y.jpg\",0,cat\nb.jpg,1,a dog\n/c.jpg,0,cat\n",
-        ),
+        ("a.csv", "path,label,label_name\n\"x, y.jpg\",0,cat\nb.jpg,1,a dog\n/c.jpg,0,cat\n"),
         (
             "a.jsonl",
             "{\"file_name\":\"x, y.jpg\",\"label\":\"cat\"}\n\n{\"path\":\"b.jpg\",\"target\":\"a dog\"}\r\n\
@@ -63,10 +52,7 @@ fn each_kind_of_file_gives_the_same_dataset() {
             r#"[{"image": "x, y.jpg", "label": "cat"}, {"image": "b.jpg", "label": ["a dog"]},
                 {"image": "/c.jpg", "label": "cat"}]"#,
         ),
-        (
-            "a.json",
-            r#"{"x, y.jpg": "cat", "b.jpg": "a dog", "/c.jpg": "cat"}"#,
-        ),
+        ("a.json", r#"{"x, y.jpg": "cat", "b.jpg": "a dog", "/c.jpg": "cat"}"#),
         (
             "split_zhou_A.json",
             r#"{"train": [["y.jpg", 2, "cow"]], "test": [["x, y.jpg", 0, "cat"], ["b.jpg", 1, "a dog"],
@@ -92,20 +78,13 @@ fn each_kind_of_file_gives_the_same_dataset() {
 
 #[test]
 fn class_numbers_and_names_in_normal_form_are_classes() {
+    #[rustfmt::skip]
     let cases = [
-        (
-            "a.jsonl",
-            "{\"path\":\"a\",\"label\":0}\n{\"path\":\"b\",\"label\":3}\n",
-            vec!["0", "3"],
-        ),
+        ("a.jsonl", "{\"path\":\"a\",\"label\":0}\n{\"path\":\"b\",\"label\":3}\n", vec!["0", "3"]),
         ("a.csv", "path,label\na,0.0\nb,3.0\n", vec!["0", "3"]),
         ("a.csv", "path,label\na,1.0\nb,3.5\n", vec!["1.0", "3.5"]),
         ("a.csv", "path,label\na,00014\nb,1\n", vec!["00014", "1"]),
-        (
-            "a.csv",
-            "path,label\na,corazo\u{301}n\nb,coraz\u{f3}n\n",
-            vec!["coraz\u{f3}n"],
-        ),
+        ("a.csv", "path,label\na,corazo\u{301}n\nb,coraz\u{f3}n\n", vec!["coraz\u{f3}n"]),
     ];
     for (name, content, expected) in cases {
         assert_eq!(
@@ -118,20 +97,13 @@ fn class_numbers_and_names_in_normal_form_are_classes() {
 
 #[test]
 fn columns_of_published_lists_are_known() {
+    #[rustfmt::skip]
     let cases = [
         ("a.csv", "Filename;Width;ClassId\n00000.ppm;53;16\n", "16"),
         ("a.csv", "image_name,species\na.jpg,owl\n", "owl"),
         ("a.csv", "img_path,category name\na.jpg,owl\n", "owl"),
-        (
-            "a.jsonl",
-            "{\"file_name\": \"a.jpg\", \"label\": 3, \"label_name\": \"owl\"}",
-            "owl",
-        ),
-        (
-            "a.jsonl",
-            "{\"image\": \"a.jpg\", \"name\": \"owl\"}",
-            "owl",
-        ),
+        ("a.jsonl", "{\"file_name\": \"a.jpg\", \"label\": 3, \"label_name\": \"owl\"}", "owl"),
+        ("a.jsonl", "{\"image\": \"a.jpg\", \"name\": \"owl\"}", "owl"),
     ];
     for (name, content, label) in cases {
         assert_eq!(
@@ -184,23 +156,16 @@ fn splits_are_chosen_and_reported() {
 
 #[test]
 fn an_error_in_a_row_names_its_line() {
+    #[rustfmt::skip]
     let cases = [
         (
             "a.csv",
             "filename,label\nx.jpg,cat\nx.jpg,cat\nx.jpg,dog\n",
             "has several labels, \"cat\" and \"dog\"",
         ),
-        (
-            "a.csv",
-            "filename,label\nx.jpg,cat\nx.jpg,cat\nx.jpg,dog\n",
-            "line 4 of",
-        ),
+        ("a.csv", "filename,label\nx.jpg,cat\nx.jpg,cat\nx.jpg,dog\n", "line 4 of"),
         ("a.csv", "a,b\n1,2\n", "such as path,label, but is a, b"),
-        (
-            "a.csv",
-            "path,label\nx.jpg,a cat, a dog\n",
-            "3 fields but the first line has 2",
-        ),
+        ("a.csv", "path,label\nx.jpg,a cat, a dog\n", "3 fields but the first line has 2"),
         ("a.csv", "path,text\nx.jpg,cat\n", "line 2 of"),
         ("a.csv", "path,text\nx.jpg,cat\n", "there is no label"),
         ("a.csv", "path,label\nx.jpg,cat\ny.jpg\n", "line 3 of"),
@@ -214,16 +179,8 @@ fn an_error_in_a_row_names_its_line() {
             "{\"path\":\"a\",\"label\":[\"x\",\"y\"]}\n",
             "the label holds several labels ([\"x\", \"y\"])",
         ),
-        (
-            "a.jsonl",
-            "{\"path\":\"a\",\"label\":{}}\n",
-            "neither a string nor a number",
-        ),
-        (
-            "a.jsonl",
-            "{\"path\":\"a\",\"label\":null}\n",
-            "there is no label",
-        ),
+        ("a.jsonl", "{\"path\":\"a\",\"label\":{}}\n", "neither a string nor a number"),
+        ("a.jsonl", "{\"path\":\"a\",\"label\":null}\n", "there is no label"),
         ("a.jsonl", "{\"path\":\n", "line 1 of"),
         ("a.json", "{\"a.jpg\": [\"a cat\"]}", "add --task retrieval"),
         ("a.json", "{\"images\": []}", "add --task retrieval"),
@@ -232,11 +189,7 @@ fn an_error_in_a_row_names_its_line() {
             "{\"test\": [[\"a\", 0, \"x\"], [\"b\", 1, \"x\"]]}",
             "has two class numbers, 0 and 1",
         ),
-        (
-            "s.json",
-            "{\"test\": [[\"a\"]]}",
-            "cannot use entry 1 of \"test\"",
-        ),
+        ("s.json", "{\"test\": [[\"a\"]]}", "cannot use entry 1 of \"test\""),
         ("a.xyz", "", "is not a dataset"),
     ];
     for (name, content, part) in cases {

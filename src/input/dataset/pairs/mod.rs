@@ -12,24 +12,25 @@
 //! kept.
 
 mod check;
-mod folder;
-mod list;
-mod order;
-mod rows;
+mod files;
 mod shards;
 mod tar;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail, ensure};
+use rand::{RngCore as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
 
-use crate::input::image::{self, DecodeOptions};
+use crate::input::image;
+use crate::input::image::DecodeOptions;
 use crate::input::paths::ImageRule;
+use crate::input::text_file::extension;
 use crate::input::tokenizer::TokenIds;
 
 pub use check::{Counts, Pairs, read};
-pub use order::Order;
 
 /// Settings for reading pairs.
 #[derive(Clone, Debug)]
@@ -182,13 +183,13 @@ type Taken = std::result::Result<Raw, Bad>;
 type Take<'a> = &'a mut dyn FnMut(Taken) -> Result<()>;
 
 /// The kind of data that was read.
-struct Kind {
+struct DataKind {
     name: String,
     /// Notes on what was guessed about it.
     notes: Vec<String>,
 }
 
-impl Kind {
+impl DataKind {
     fn of(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -201,9 +202,9 @@ impl Kind {
 const TRAIN: &str = "train";
 
 /// Passes on the pairs of one image, one per long caption, or why they cannot be used.
-fn pass_on(place: &str, read: Result<(Image, rows::Captions)>, take: Take<'_>) -> Result<()> {
+fn pass_on(place: &str, read: Result<(Image, files::Captions)>, take: Take<'_>) -> Result<()> {
     match read {
-        Ok((image, rows::Captions { long, short })) => long.into_iter().try_for_each(|long| {
+        Ok((image, files::Captions { long, short })) => long.into_iter().try_for_each(|long| {
             take(Ok(Raw {
                 place: place.to_owned(),
                 image: image.clone(),
@@ -234,22 +235,21 @@ pub(super) fn is_shards(path: &Path) -> Result<bool> {
 }
 
 /// Passes on all pairs of the data at `path`; returns the kind of data.
-fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<Kind> {
+fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> Result<DataKind> {
     if let Some(shards) = shards::of(path)? {
         check_no_split(path, options)?;
         return shards::each(&shards, rule, take);
     }
     if path.is_dir() {
-        return folder::each(path, options, rule, take);
+        return files::each_image(path, options, rule, take);
     }
     if !path.exists() {
         bail!("the data {} does not exist", path.display());
     }
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    match extension.to_lowercase().as_str() {
-        "json" => list::each(path, options, rule, take),
+    match extension(path).as_str() {
+        "json" => files::each_entry(path, options, rule, take),
         "jsonl" | "ndjson" | "csv" | "tsv" | "tab" | "txt" | "token" => {
-            rows::each(path, options, take)
+            files::each_row(path, options, take)
         }
         _ => bail!(
             "{} is not training data; pass a .jsonl, .csv, .tsv or .json file of images with \
@@ -257,5 +257,97 @@ fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> 
              shards",
             path.display()
         ),
+    }
+}
+
+/// How pairs are batched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batching {
+    /// Number of pairs.
+    pub pairs: usize,
+    /// Pairs per batch.
+    pub batch: usize,
+    /// Smallest last batch of an epoch that is kept; a smaller one is skipped.
+    pub least: usize,
+    /// Random seed.
+    pub seed: u64,
+}
+
+impl Batching {
+    /// Batches per epoch.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        let rest = self.pairs % self.batch;
+        self.pairs / self.batch + usize::from(rest > 0 && rest >= self.least)
+    }
+
+    /// Pairs that an epoch skips.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.pairs.saturating_sub(self.batches() * self.batch)
+    }
+
+    /// Range of batch `number` of an epoch in [`Batching::epoch`].
+    #[must_use]
+    pub fn range(&self, number: usize) -> Range<usize> {
+        let start = (number * self.batch).min(self.pairs);
+        start..(start + self.batch).min(self.pairs)
+    }
+
+    /// All pairs in the order of `epoch`.
+    #[must_use]
+    pub fn epoch(&self, epoch: usize) -> Vec<u32> {
+        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
+        random.set_stream(epoch as u64);
+        let mut order: Vec<u32> = (0..self.pairs as u32).collect();
+        // Fisher-Yates shuffle.
+        for last in (1..order.len()).rev() {
+            let wide = u128::from(random.next_u64()) * (last as u128 + 1);
+            order.swap(last, (wide >> 64) as usize);
+        }
+        order
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_epoch_has_all_pairs_in_its_own_order() {
+        let order = Batching {
+            pairs: 103,
+            batch: 10,
+            least: 10,
+            seed: 7,
+        };
+        let [mut first, second] = [0, 1].map(|epoch| order.epoch(epoch));
+        assert_ne!(first, second);
+        assert_eq!(second, order.epoch(1));
+        assert_ne!(first, Batching { seed: 8, ..order }.epoch(0));
+        first.sort_unstable();
+        assert!(first.into_iter().eq(0..103));
+    }
+
+    #[test]
+    fn the_last_batch_is_kept_if_it_is_large_enough() {
+        // Pairs, smallest batch, batches, skipped, the last batch.
+        let cases = [
+            (103, 10, 10, 3, 90..100),
+            (103, 3, 11, 0, 100..103),
+            (103, 4, 10, 3, 90..100),
+            (100, 1, 10, 0, 90..100),
+        ];
+        for (pairs, least, batches, left_out, last) in cases {
+            let order = Batching {
+                pairs,
+                batch: 10,
+                least,
+                seed: 0,
+            };
+            assert_eq!(order.batches(), batches);
+            assert_eq!(order.left_out(), left_out);
+            assert_eq!(order.range(batches - 1), last);
+        }
     }
 }

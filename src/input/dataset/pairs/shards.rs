@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::folder::captions_of;
-use super::rows::Captions;
+use super::files::{Captions, captions_in};
 use super::tar::{Archive, Member};
-use super::{Bad, Image, Kind, Take};
+use super::{Bad, DataKind, Image, Take};
 use crate::input::paths::ImageRule;
+use crate::input::text_file::extension;
 
 /// More shards are taken for a typo in a pattern.
 const MAX_SHARDS: usize = 100_000;
@@ -46,8 +46,7 @@ pub(super) fn of(path: &Path) -> Result<Option<Vec<PathBuf>>> {
 }
 
 fn is_tar(path: &Path) -> bool {
-    let extension = path.extension();
-    extension.is_some_and(|extension| extension.eq_ignore_ascii_case("tar"))
+    extension(path) == "tar"
 }
 
 /// `a-{00..02}.tar` -> `a-00.tar`, `a-01.tar`, `a-02.tar`.
@@ -84,7 +83,7 @@ fn expand(pattern: &str) -> Result<Vec<String>> {
 }
 
 /// Passes on the samples of each shard.
-pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Result<Kind> {
+pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Result<DataKind> {
     for shard in shards {
         if let Err(error) = samples(shard, rule, take)? {
             take(Err(Bad {
@@ -94,8 +93,8 @@ pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Resul
         }
     }
     Ok(match shards.len() {
-        1 => Kind::of("a tar shard"),
-        count => Kind::of(&format!("{count} tar shards")),
+        1 => DataKind::of("a tar shard"),
+        count => DataKind::of(&format!("{count} tar shards")),
     })
 }
 
@@ -221,11 +220,8 @@ impl Sample {
             .image
             .with_context(|| format!("it has no image{dotted}"))?;
         let captions = match (self.long, self.json) {
-            (Some(long), _) => Captions {
-                long: vec![long],
-                short: None,
-            },
-            (None, Some(json)) => captions_of(&json)?,
+            (Some(long), _) => Captions::of(long),
+            (None, Some(json)) => captions_in(&json)?,
             (None, None) if self.has_class => bail!(
                 "it has a class (a member .cls) but no caption (a member .txt, .caption or \
                  .json){dotted}"

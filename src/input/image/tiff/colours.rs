@@ -3,10 +3,9 @@
 use anyhow::{Result, ensure};
 use image::{DynamicImage, GrayImage, ImageBuffer, RgbImage, RgbaImage};
 
-use super::layout::{AlphaKind, Colours, Kind, Layout, YCbCr};
-use super::samples::Samples;
+use super::Samples;
+use super::layout::{AlphaKind, Colours, SampleKind, TiffLayout, YCbCr};
 use crate::input::image::colour::under_black;
-use crate::input::image::fault;
 use crate::input::image::format::Format;
 
 /// Highest floating-point value with which white is still taken to be 1: highlights exceed it.
@@ -16,7 +15,10 @@ const MAX_FOR_ONE: f32 = 16.0;
 const MAX_FOR_BYTE: f32 = 511.0;
 
 /// The image, and warnings about guesses.
-pub(super) fn image(layout: &Layout, samples: Samples) -> Result<(DynamicImage, Option<String>)> {
+pub(super) fn image(
+    layout: &TiffLayout,
+    samples: Samples,
+) -> Result<(DynamicImage, Option<String>)> {
     match samples {
         Samples::Words(mut words) => {
             scale_words(layout, &mut words);
@@ -44,7 +46,7 @@ fn byte_of(code: u32, most: u32) -> u8 {
     ((code * 255 + most / 2) / most) as u8
 }
 
-fn scale_bytes(layout: &Layout, bytes: &mut [u8]) {
+fn scale_bytes(layout: &TiffLayout, bytes: &mut [u8]) {
     let is_index = matches!(layout.colours, Colours::Palette(_));
     if layout.bits < 8 && !is_index {
         let most = (1 << layout.bits) - 1;
@@ -54,7 +56,7 @@ fn scale_bytes(layout: &Layout, bytes: &mut [u8]) {
     }
 }
 
-fn scale_words(layout: &Layout, words: &mut [u16]) {
+fn scale_words(layout: &TiffLayout, words: &mut [u16]) {
     let most = (1_u32 << layout.bits) - 1;
     if most < 65535 {
         words
@@ -64,7 +66,7 @@ fn scale_words(layout: &Layout, words: &mut [u16]) {
 }
 
 /// Inverts grey whose 0 is white.
-fn invert<T: Copy + std::ops::Sub<Output = T>>(layout: &Layout, samples: &mut [T], white: T) {
+fn invert<T: Copy + std::ops::Sub<Output = T>>(layout: &TiffLayout, samples: &mut [T], white: T) {
     if layout.colours == (Colours::Grey { is_inverted: true }) {
         for grey in samples.iter_mut().step_by(layout.kept) {
             *grey = white - *grey;
@@ -74,13 +76,13 @@ fn invert<T: Copy + std::ops::Sub<Output = T>>(layout: &Layout, samples: &mut [T
 
 /// Numbers without a fixed range as bytes, and the value taken for white: 1 or 255, or, for
 /// integers, the maximum of the type. What fits neither is refused instead of shown as a blank.
-fn level(layout: &Layout, samples: &[f32]) -> Result<(Vec<u8>, String)> {
+fn level(layout: &TiffLayout, samples: &[f32]) -> Result<(Vec<u8>, String)> {
     let finite = || samples.iter().copied().filter(|sample| sample.is_finite());
     let (least, most) = finite().fold((0.0_f32, 0.0_f32), |(l, m), s| (l.min(s), m.max(s)));
     let full = match (layout.kind, layout.bits) {
-        (Kind::Unsigned, _) => Some(u32::MAX as f32),
-        (Kind::Signed, bits) => Some(((1_u64 << (bits - 1)) - 1) as f32),
-        (Kind::Float, _) => None,
+        (SampleKind::Unsigned, _) => Some(u32::MAX as f32),
+        (SampleKind::Signed, bits) => Some(((1_u64 << (bits - 1)) - 1) as f32),
+        (SampleKind::Float, _) => None,
     };
     let white = match full {
         None if most <= MAX_FOR_ONE => Some(1.0),
@@ -89,7 +91,7 @@ fn level(layout: &Layout, samples: &[f32]) -> Result<(Vec<u8>, String)> {
     };
     let white = white.filter(|white| least > -0.5 * white);
     let kind = match layout.kind {
-        Kind::Float => "floating-point numbers",
+        SampleKind::Float => "floating-point numbers",
         _ => "signed or 32-bit numbers",
     };
     ensure!(
@@ -110,7 +112,7 @@ fn level(layout: &Layout, samples: &[f32]) -> Result<(Vec<u8>, String)> {
 }
 
 /// Grey or RGB of 16 bits, with or without alpha.
-fn wide(layout: &Layout, words: Vec<u16>) -> Result<DynamicImage> {
+fn wide(layout: &TiffLayout, words: Vec<u16>) -> Result<DynamicImage> {
     let (w, h) = (layout.width, layout.height);
     let image = match layout.kept {
         1 => ImageBuffer::from_raw(w, h, words).map(DynamicImage::ImageLuma16),
@@ -118,11 +120,11 @@ fn wide(layout: &Layout, words: Vec<u16>) -> Result<DynamicImage> {
         3 => ImageBuffer::from_raw(w, h, words).map(DynamicImage::ImageRgb16),
         _ => ImageBuffer::from_raw(w, h, words).map(DynamicImage::ImageRgba16),
     };
-    image.ok_or_else(|| fault::damaged(Format::Tiff))
+    image.ok_or_else(|| Format::Tiff.damaged())
 }
 
 /// Any colours of 8 bits.
-fn narrow(layout: &Layout, mut bytes: Vec<u8>) -> Result<DynamicImage> {
+fn narrow(layout: &TiffLayout, mut bytes: Vec<u8>) -> Result<DynamicImage> {
     let (width, height) = (layout.width, layout.height);
     invert(layout, &mut bytes, 255);
     let has_alpha = layout.alpha != AlphaKind::Absent;
@@ -147,7 +149,7 @@ fn narrow(layout: &Layout, mut bytes: Vec<u8>) -> Result<DynamicImage> {
             RgbaImage::from_raw(width, height, rgba.collect()).map(DynamicImage::ImageRgba8)
         }
     };
-    let image = image.ok_or_else(|| fault::damaged(Format::Tiff))?;
+    let image = image.ok_or_else(|| Format::Tiff.damaged())?;
     Ok(if layout.alpha == AlphaKind::Premultiplied {
         unmultiply(image)
     } else {
@@ -156,7 +158,7 @@ fn narrow(layout: &Layout, mut bytes: Vec<u8>) -> Result<DynamicImage> {
 }
 
 /// The last sample of a pixel; with a palette it was not scaled yet.
-fn alpha(layout: &Layout, pixel: &[u8]) -> u8 {
+fn alpha(layout: &TiffLayout, pixel: &[u8]) -> u8 {
     let alpha = pixel.last().copied().unwrap_or(255);
     match layout.colours {
         Colours::Palette(_) => byte_of(alpha.into(), (1 << layout.bits) - 1),

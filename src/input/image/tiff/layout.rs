@@ -3,9 +3,9 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::fax::Coding;
-use crate::input::image::directory::{Directory, Order};
-use crate::input::image::fault;
+use super::unpack::Coding;
+use crate::input::image::directory::{ByteOrder, Directory};
+use crate::input::image::format;
 use crate::input::image::format::Format;
 
 /// Tag numbers (TIFF 6.0 and its supplements).
@@ -50,21 +50,21 @@ const CHUNK_BYTES: usize = 64 << 20;
 const SAMPLE_BYTES: usize = 8;
 
 /// How the pixels are stored.
-pub(super) struct Layout<'a> {
+pub(super) struct TiffLayout<'a> {
     pub(super) width: u32,
     pub(super) height: u32,
     /// Samples per pixel, and how many of them are kept: colours, then alpha.
     pub(super) samples: usize,
     pub(super) kept: usize,
     pub(super) bits: usize,
-    pub(super) kind: Kind,
+    pub(super) kind: SampleKind,
     pub(super) colours: Colours,
     pub(super) alpha: AlphaKind,
     pub(super) compression: Compression,
     pub(super) predictor: Predictor,
     pub(super) is_planar: bool,
     pub(super) is_bit_reversed: bool,
-    pub(super) order: Order,
+    pub(super) order: ByteOrder,
     /// Size of a strip or tile; strips are as wide as the image.
     pub(super) chunk_width: u32,
     pub(super) chunk_height: u32,
@@ -79,7 +79,7 @@ pub(super) struct Layout<'a> {
 
 /// Type of a sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum SampleKind {
     Unsigned,
     Signed,
     Float,
@@ -137,14 +137,14 @@ pub(super) enum Predictor {
     FloatingPoint,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> TiffLayout<'a> {
     /// Width and height only, for the limit on pixels.
     pub(super) fn size(directory: &Directory) -> Result<(u32, u32)> {
         let side = |tag| {
             let side = directory
                 .number(tag)
                 .and_then(|side| u32::try_from(side).ok());
-            side.ok_or_else(|| fault::damaged(Format::Tiff))
+            side.ok_or_else(|| Format::Tiff.damaged())
         };
         Ok((side(tag::WIDTH)?, side(tag::HEIGHT)?))
     }
@@ -193,7 +193,7 @@ impl<'a> Layout<'a> {
             is_tiled,
             offsets: directory
                 .integers(offsets, chunks)
-                .ok_or_else(|| fault::cut(Format::Tiff))?,
+                .ok_or_else(|| Format::Tiff.cut())?,
             lengths: directory.integers(lengths, chunks).unwrap_or_default(),
             jpeg_tables: directory.data(tag::JPEG_TABLES),
         };
@@ -204,12 +204,12 @@ impl<'a> Layout<'a> {
 
     /// Refuses unsupported combinations.
     fn check(&self) -> Result<()> {
-        let is_whole = matches!((self.kind, self.bits), (Kind::Unsigned, 1..=16 | 32));
-        let is_signed = matches!((self.kind, self.bits), (Kind::Signed, 16 | 32));
-        let is_float = matches!((self.kind, self.bits), (Kind::Float, 16 | 32 | 64));
+        let is_whole = matches!((self.kind, self.bits), (SampleKind::Unsigned, 1..=16 | 32));
+        let is_signed = matches!((self.kind, self.bits), (SampleKind::Signed, 16 | 32));
+        let is_float = matches!((self.kind, self.bits), (SampleKind::Float, 16 | 32 | 64));
         if !(is_whole || is_signed || is_float) {
             let what = match self.kind {
-                Kind::Float => "floating-point",
+                SampleKind::Float => "floating-point",
                 _ => "whole",
             };
             let bits = self.bits;
@@ -217,7 +217,7 @@ impl<'a> Layout<'a> {
                 "{what} numbers of {bits} bits per sample"
             )));
         }
-        let is_byte = self.bits == 8 && self.kind == Kind::Unsigned;
+        let is_byte = self.bits == 8 && self.kind == SampleKind::Unsigned;
         let is_bit = self.bits == 1 && self.samples_in_chunk() == 1;
         match (self.compression, &self.colours) {
             (Compression::Fax(_), _) if !is_bit => bail!(unsupported("fax compression of colours")),
@@ -225,9 +225,9 @@ impl<'a> Layout<'a> {
                 bail!(unsupported("JPEG or YCbCr colours of more than 8 bits"))
             }
             (_, Colours::Palette(palette)) if palette.is_empty() => {
-                bail!(fault::damaged(Format::Tiff))
+                bail!(Format::Tiff.damaged())
             }
-            (_, Colours::Palette(_)) if self.bits > 8 || self.kind != Kind::Unsigned => {
+            (_, Colours::Palette(_)) if self.bits > 8 || self.kind != SampleKind::Unsigned => {
                 bail!(unsupported("a palette of more than 256 colours"))
             }
             _ => {}
@@ -241,7 +241,7 @@ impl<'a> Layout<'a> {
         let is_plain = match self.predictor {
             Predictor::None => true,
             Predictor::Left => matches!(self.bits, 8 | 16 | 32 | 64),
-            Predictor::FloatingPoint => self.kind == Kind::Float,
+            Predictor::FloatingPoint => self.kind == SampleKind::Float,
         };
         ensure!(
             is_plain,
@@ -258,10 +258,7 @@ impl<'a> Layout<'a> {
         let rows = self.stored_rows(self.chunk_height) as usize;
         let codes = (self.chunk_width as usize).saturating_mul(self.samples_in_chunk() * 8);
         let needed = self.row_bytes().saturating_mul(rows).max(codes);
-        ensure!(
-            needed <= most.max(CHUNK_BYTES),
-            fault::oversized(Format::Tiff)
-        );
+        ensure!(needed <= most.max(CHUNK_BYTES), Format::Tiff.oversized());
         Ok(())
     }
 
@@ -300,7 +297,7 @@ impl Colours {
 
 /// The error for an unsupported kind of TIFF.
 fn unsupported(what: &str) -> anyhow::Error {
-    fault::unsupported(&format!("a TIFF with {what}"))
+    format::unsupported(&format!("a TIFF with {what}"))
 }
 
 fn compression(directory: &Directory) -> Result<Compression> {
@@ -353,13 +350,13 @@ fn colours(directory: &Directory, samples: usize, packing: Compression) -> Resul
         6 => Colours::YCbCr(ycbcr(directory, packing)),
         4 => bail!(unsupported("a transparency mask for an image")),
         8..=10 => bail!(unsupported("CIE Lab colours")),
-        32803 | 34892 => bail!(fault::unsupported("a camera's raw file (DNG or similar)")),
+        32803 | 34892 => bail!(format::unsupported("a camera's raw file (DNG or similar)")),
         32844 | 32845 => bail!(unsupported("high dynamic range (LogLuv) colours")),
         other => bail!(unsupported(&format!("colours of kind {other}"))),
     };
     let is_ink = colours == Colours::Cmyk && directory.number(tag::INK_SET) == Some(2);
     ensure!(!is_ink, unsupported("inks other than CMYK"));
-    ensure!(samples >= colours.count(), fault::damaged(Format::Tiff));
+    ensure!(samples >= colours.count(), Format::Tiff.damaged());
     Ok(colours)
 }
 
@@ -432,7 +429,7 @@ fn chunk_size(
         let side = directory.number(tag).unwrap_or(0);
         u32::try_from(side).ok().filter(|side| *side > 0)
     };
-    let damaged = || fault::damaged(Format::Tiff);
+    let damaged = || Format::Tiff.damaged();
     if !is_tiled {
         let rows = side(tag::ROWS_PER_STRIP).unwrap_or(height);
         return Ok((width, rows.min(height)));
@@ -442,7 +439,7 @@ fn chunk_size(
     // A tile may be larger than a small image, but not by much.
     let is_fitting = |side: u32, whole: u32| side <= whole.saturating_mul(2).max(4096);
     let is_sane = is_fitting(across, width) && is_fitting(down, height);
-    ensure!(is_sane, fault::oversized(Format::Tiff));
+    ensure!(is_sane, Format::Tiff.oversized());
     Ok((across, down))
 }
 
@@ -453,11 +450,11 @@ fn bits(directory: &Directory, samples: usize) -> Result<usize> {
     let first = bits.first().copied().unwrap_or(1);
     let is_even = bits.iter().all(|own| *own == first);
     ensure!(is_even, unsupported("samples of different sizes"));
-    ensure!((1..=64).contains(&first), fault::damaged(Format::Tiff));
+    ensure!((1..=64).contains(&first), Format::Tiff.damaged());
     Ok(first as usize)
 }
 
-fn kind(directory: &Directory, bits: usize) -> Result<Kind> {
+fn kind(directory: &Directory, bits: usize) -> Result<SampleKind> {
     let kinds = directory
         .integers(tag::SAMPLE_FORMAT, MAX_SAMPLES)
         .unwrap_or_default();
@@ -466,10 +463,10 @@ fn kind(directory: &Directory, bits: usize) -> Result<Kind> {
     ensure!(is_even, unsupported("samples of different kinds"));
     match first {
         // Bytes marked as signed are usually marked wrong; Pillow ignores the mark.
-        2 if bits > 8 => Ok(Kind::Signed),
-        3 => Ok(Kind::Float),
+        2 if bits > 8 => Ok(SampleKind::Signed),
+        3 => Ok(SampleKind::Float),
         5 | 6 => Err(unsupported("complex numbers")),
-        _ => Ok(Kind::Unsigned),
+        _ => Ok(SampleKind::Unsigned),
     }
 }
 
@@ -478,7 +475,7 @@ fn predictor(directory: &Directory) -> Result<Predictor> {
         1 => Ok(Predictor::None),
         2 => Ok(Predictor::Left),
         3 => Ok(Predictor::FloatingPoint),
-        _ => Err(fault::damaged(Format::Tiff)),
+        _ => Err(Format::Tiff.damaged()),
     }
 }
 

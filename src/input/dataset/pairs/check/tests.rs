@@ -243,6 +243,7 @@ fn every_caption_of_a_row_is_a_pair() {
             (name, content.as_bytes().to_vec()),
         ]
     };
+    #[rustfmt::skip]
     let cases = [
         (
             "x.jsonl",
@@ -252,22 +253,13 @@ fn every_caption_of_a_row_is_a_pair() {
             "x.json",
             "[{\"image\":\"a.gif\",\"captions\":[\"A cat.\",\"My cat.\"]},{\"image\":\"b.gif\",\"text\":\"A dog.\"}]",
         ),
-        (
-            "x.json",
-            "{\"a.gif\":[\"A cat.\",\"My cat.\"],\"b.gif\":\"A dog.\"}",
-        ),
-        (
-            "x.token",
-            "a.gif#0\tA cat.\na.gif#1\tMy cat.\nb.gif#0\tA dog.\n",
-        ),
+        ("x.json", "{\"a.gif\":[\"A cat.\",\"My cat.\"],\"b.gif\":\"A dog.\"}"),
+        ("x.token", "a.gif#0\tA cat.\na.gif#1\tMy cat.\nb.gif#0\tA dog.\n"),
         (
             "results.csv",
             "image_name| comment_number| comment\na.gif| 0| A cat.\na.gif| 1| My cat.\nb.gif| 0| A dog.\n",
         ),
-        (
-            "metadata.csv",
-            "file_name;text\r\na.gif;A cat.\r\na.gif;My cat.\r\nb.gif;A dog.\r\n",
-        ),
+        ("metadata.csv", "file_name;text\r\na.gif;A cat.\r\na.gif;My cat.\r\nb.gif;A dog.\r\n"),
     ];
     for (name, content) in cases {
         // The hub's file is found in its folder.

@@ -1,30 +1,135 @@
-//! A model with a cache: embeddings of earlier runs come from the cache, and the towers are loaded
-//! only when needed.
+//! Turns images and texts into embeddings, for every command that needs any: the model, the cache of
+//! earlier embeddings, and how images are read.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use sha2::{Digest as _, Sha256};
 
 use super::Console;
-use super::pipeline::{Content, Known, Memory, Place, Plan};
-use super::session::Session;
+use super::pipeline::{Content, Known, Memory, ModelSlot, Pipeline, Place, Plan};
+use super::report::THUMBNAIL;
+use super::session::{Session, Stop};
 use crate::checkpoint::architecture::Architecture;
-use crate::embedding::cache;
 use crate::embedding::cache::{Cache, ImageRow, Recipe};
 use crate::file::digest;
 use crate::file::digest::hexadecimal;
 use crate::file::stamp::Stamp;
+use crate::input::image::DecodeOptions;
+use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::TokenIds;
 use crate::model;
 use crate::model::{Clip, DualEncoder};
-use crate::run::flags::CacheArgs;
 
-/// A model and the cache of its embeddings.
-pub(crate) struct Remembered {
+/// The model of a session, ready to encode, perhaps with a cache.
+pub(crate) struct Engine {
+    pub(crate) session: Arc<Session>,
+    plan: Plan,
+    cached: Option<Arc<Cached>>,
+    encoder: OnceLock<Arc<dyn DualEncoder>>,
+}
+
+impl Engine {
+    /// Reads images as `decode` says. The model is not loaded yet.
+    pub(crate) fn new(session: &Arc<Session>, decode: DecodeOptions) -> Self {
+        Self {
+            plan: Plan {
+                decode,
+                preprocess: session.checkpoint.preprocess.clone(),
+                threads: session.threads,
+                batch_size: session.batch_size,
+                single: false,
+                thumbnails: None,
+                memory: None,
+            },
+            session: session.clone(),
+            cached: None,
+            encoder: OnceLock::new(),
+        }
+    }
+
+    /// For one image that all threads work on.
+    pub(crate) fn single(mut self, single: bool) -> Self {
+        self.plan.single = single;
+        self
+    }
+
+    /// Also makes a thumbnail of each image, for a page.
+    pub(crate) fn thumbnails(mut self, wanted: bool) -> Self {
+        self.plan.thumbnails = wanted.then_some(THUMBNAIL);
+        self
+    }
+
+    /// Reuses and stores embeddings in the cache in `folder`, if any. The towers are then loaded
+    /// only when something is missing. Comes last, since it depends on what images need.
+    pub(crate) fn cached(mut self, folder: Option<&Path>) -> Result<Self> {
+        let open = |folder| Cached::open(folder, self.session.clone(), &self.plan);
+        self.cached = folder.map(open).transpose()?;
+        let memory = self.cached.clone();
+        self.plan.memory = memory.map(|cached| cached as Arc<dyn Memory>);
+        Ok(self)
+    }
+
+    /// Looks images up in another memory, made of the cache's.
+    pub(crate) fn recall<M: Memory + 'static>(
+        mut self,
+        other: impl FnOnce(Option<Arc<dyn Memory>>) -> M,
+    ) -> Self {
+        self.plan.memory = Some(Arc::new(other(self.plan.memory.take())));
+        self
+    }
+
+    /// The model, loaded by the first call; with a cache, on first use.
+    pub(crate) fn load(&self, console: &Console) -> Result<&Arc<dyn DualEncoder>> {
+        if let Some(encoder) = self.encoder.get() {
+            return Ok(encoder);
+        }
+        let encoder: Arc<dyn DualEncoder> = match &self.cached {
+            Some(cached) => cached.clone(),
+            None => Arc::new(self.session.load(console)?),
+        };
+        Ok(self.encoder.get_or_init(|| encoder))
+    }
+
+    /// Starts reading and decoding `sources`; they are encoded as soon as the slot has a model.
+    pub(super) fn read(
+        &self,
+        sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
+        model: ModelSlot,
+        stop: Stop,
+    ) -> Pipeline {
+        Pipeline::start(sources, self.plan.clone(), model, stop)
+    }
+
+    /// The embeddings of `sources` by a model that is loaded already, without messages.
+    pub(crate) fn encode(
+        &self,
+        sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
+        model: &Arc<dyn DualEncoder>,
+        stop: &Stop,
+    ) -> Pipeline {
+        let model = Arc::new(OnceLock::from(model.clone()));
+        self.read(sources, model, stop.clone())
+    }
+
+    /// Whether there is only one image, which all threads work on.
+    pub(super) fn is_single(&self) -> bool {
+        self.plan.single
+    }
+
+    /// Ends the run and writes the cache.
+    pub(crate) fn finish(&self, console: &Console) {
+        if let Some(cached) = &self.cached {
+            cached.flush(console);
+        }
+    }
+}
+
+/// A model whose embeddings come from a cache, where it has them.
+struct Cached {
     cache: Cache,
     session: Arc<Session>,
     logit_scale: f32,
@@ -39,22 +144,9 @@ pub(crate) struct Remembered {
     computed: AtomicU64,
 }
 
-/// A model to encode with, and perhaps a cache.
-pub(crate) struct Engine {
-    pub(crate) encoder: Arc<dyn DualEncoder>,
-    memory: Option<Arc<Remembered>>,
-}
-
-/// The cache's folder, checked before a model is opened.
-pub(crate) fn folder(args: &CacheArgs) -> Result<Option<PathBuf>> {
-    let folder = args.cache.clone().filter(|folder| folder.as_os_str() != "");
-    folder.as_deref().map(cache::check_folder).transpose()?;
-    Ok(folder)
-}
-
-impl Remembered {
+impl Cached {
     /// Opens the cache in `folder` for one model and one way to read images.
-    pub(crate) fn open(folder: &Path, session: Arc<Session>, plan: &Plan) -> Result<Arc<Self>> {
+    fn open(folder: &Path, session: Arc<Session>, plan: &Plan) -> Result<Arc<Self>> {
         let decode = &plan.decode;
         let cache = Cache::open(folder)?;
         let digest = session
@@ -94,7 +186,7 @@ impl Remembered {
     }
 
     /// Writes pending entries. A failure is only a warning, since the results are correct.
-    pub(crate) fn flush(&self, console: &Console) {
+    fn flush(&self, console: &Console) {
         console.detail(&format!(
             "cache: {} embeddings found, {} computed",
             self.found.load(Ordering::Relaxed),
@@ -123,7 +215,7 @@ fn digest_of(cache: &Cache, file: &Path) -> Result<String> {
     Ok(hexadecimal(&digest))
 }
 
-impl Memory for Remembered {
+impl Memory for Cached {
     fn of_file(&self, place: Place<'_>) -> Option<Known> {
         let content = self.cache.digest_of(place.path, place.stamp)?;
         self.of_content(&content, None)
@@ -166,7 +258,7 @@ impl Memory for Remembered {
     }
 }
 
-impl DualEncoder for Remembered {
+impl DualEncoder for Cached {
     fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
         self.clip()?.encode_image(pixels)
     }
@@ -211,52 +303,5 @@ impl DualEncoder for Remembered {
 
     fn architecture(&self) -> &Architecture {
         &self.session.checkpoint.architecture
-    }
-}
-
-/// An opened model, and how its images are read, before anything is loaded.
-pub(crate) struct Ready {
-    pub(crate) session: Arc<Session>,
-    pub(crate) plan: Plan,
-    memory: Option<Arc<Remembered>>,
-}
-
-impl Ready {
-    /// With the cache in `folder`, if any.
-    pub(crate) fn new(session: Arc<Session>, plan: Plan, folder: Option<&Path>) -> Result<Self> {
-        let open = |folder| Remembered::open(folder, session.clone(), &plan);
-        let memory = folder.map(open).transpose()?;
-        Ok(Self {
-            plan: plan.memory(memory.clone()),
-            session,
-            memory,
-        })
-    }
-
-    /// Makes the engine.
-    pub(crate) fn engine(&self, console: &Console) -> Result<Engine> {
-        Engine::new(&self.session, self.memory.clone(), console)
-    }
-}
-
-impl Engine {
-    /// Without a cache the model is loaded now, with one on first use.
-    pub(crate) fn new(
-        session: &Session,
-        memory: Option<Arc<Remembered>>,
-        console: &Console,
-    ) -> Result<Self> {
-        let encoder: Arc<dyn DualEncoder> = match &memory {
-            Some(memory) => memory.clone(),
-            None => Arc::new(session.load(console)?),
-        };
-        Ok(Self { encoder, memory })
-    }
-
-    /// Ends the run and writes the cache.
-    pub(crate) fn finish(&self, console: &Console) {
-        if let Some(memory) = &self.memory {
-            memory.flush(console);
-        }
     }
 }

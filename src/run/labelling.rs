@@ -1,31 +1,29 @@
-//! One label set, its classifier and its tally.
+//! The labels of a dataset's classes: where they come from, their classifier and their tally.
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::input::dataset::{Matched, Matching, Order, match_classes};
+use crate::input::dataset::{LabelOrder, Matched, Matching, match_classes};
 use crate::input::prompt::{LabelSet, Templates};
-use crate::input::text_file::Table;
+use crate::input::text_file::{Table, usual_separator};
 use crate::input::{dataset, prompt, text_file};
 use crate::model::DualEncoder;
-use crate::output::evaluation::{Figures, LabelFacts};
-use crate::run::flags::{LabelArgs, NoneArgs, ScoreArgs};
+use crate::output::evaluation::LabelFacts;
+use crate::run::flags::{LabelArgs, LabellingArgs, NoneArgs};
 use crate::run::labels::{NoneTexts, Texts};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
-use crate::run::variant::text_file::usual_separator;
 use crate::run::{Console, labels};
-use crate::task::metric::reliability::BINS;
-use crate::task::metric::{Classified, Resampling, Tally};
-use crate::task::zero_shot::{ClassScore, Judge, Score};
+use crate::task::metric::{Classified, Tally};
+use crate::task::zero_shot::{ClassScore, Classifier, Judge, Score};
 
 /// The number of best labels that a tally counts.
 const TOP: usize = 5;
 
 /// One label set, evaluated on the dataset's images.
-pub(crate) struct Variant {
+pub(crate) struct Labelling {
     /// Its name in comparisons.
     pub(crate) name: String,
     pub(crate) facts: LabelFacts,
@@ -36,12 +34,14 @@ pub(crate) struct Variant {
     pub(crate) tally: Tally,
     set: LabelSet,
     none: Option<NoneTexts>,
+    /// The prompts, once they are fitted into the model's context.
+    texts: Option<Texts>,
     judge: Option<Box<dyn Judge>>,
 }
 
-/// The arguments that choose labels.
+/// Where the labels of a dataset's classes come from.
 #[derive(Clone, Copy)]
-pub(crate) struct Choice<'a> {
+pub(crate) struct LabelSource<'a> {
     /// As typed. The classes of a folder are names, those of a file are texts.
     pub(crate) dataset: &'a Path,
     pub(crate) labels: &'a LabelArgs,
@@ -49,42 +49,35 @@ pub(crate) struct Choice<'a> {
     pub(crate) class_map: Option<&'a Path>,
 }
 
-/// A dataset's classes, and the arguments that choose labels for them.
-pub(crate) struct Base<'a> {
-    choice: Choice<'a>,
-    /// The names of the dataset's classes, by which labels are matched.
-    names: Vec<String>,
-    console: &'a Console,
-}
-
-impl<'a> Base<'a> {
-    pub(crate) fn new(
-        choice: Choice<'a>,
-        classes: &[String],
-        console: &'a Console,
-    ) -> Result<Self> {
-        let names = match choice.class_map {
-            Some(file) => super::variant::class_map(file, classes, console)?,
-            None => classes.to_vec(),
-        };
-        Ok(Self {
-            choice,
-            names,
-            console,
-        })
+impl<'a> LabelSource<'a> {
+    /// What the arguments say of the classes of `dataset`.
+    pub(crate) fn new(dataset: &'a Path, args: &'a LabellingArgs) -> Self {
+        Self {
+            dataset,
+            labels: &args.labels,
+            none: &args.none,
+            class_map: args.class_map.as_deref(),
+        }
     }
 
     /// The labels given, else the classes' own names.
-    pub(crate) fn labels(&self) -> Result<Variant> {
-        self.variant("labels", self.choice.labels)
+    pub(crate) fn labelling(&self, classes: &[String], console: &Console) -> Result<Labelling> {
+        let names = self.names(classes, console)?;
+        self.of_arguments("labels", self.labels, &names, console)
     }
 
     /// Each set of `--compare`, else the labels given.
-    pub(crate) fn variants(&self, compare: &[String]) -> Result<Vec<Variant>> {
-        let labels = self.choice.labels;
+    pub(crate) fn compared(
+        &self,
+        compare: &[String],
+        classes: &[String],
+        console: &Console,
+    ) -> Result<Vec<Labelling>> {
+        let labels = self.labels;
         if compare.is_empty() {
-            return Ok(vec![self.labels()?]);
+            return Ok(vec![self.labelling(classes, console)?]);
         }
+        let names = self.names(classes, console)?;
         let has_labels = !labels.labels.is_empty() || labels.labels_file.is_some();
         let one = |name: &String| {
             let args = if is_template_set(name, has_labels)? {
@@ -100,26 +93,34 @@ impl<'a> Base<'a> {
                     ..labels.clone()
                 }
             };
-            self.variant(name, &args)
+            self.of_arguments(name, &args, &names, console)
                 .with_context(|| format!("cannot compare {name:?}"))
         };
         compare.iter().map(one).collect()
     }
 
-    fn variant(&self, name: &str, args: &LabelArgs) -> Result<Variant> {
-        let templates = labels::templates(args, self.console)?;
+    /// The names of the classes, by which labels are matched.
+    fn names(&self, classes: &[String], console: &Console) -> Result<Vec<String>> {
+        match self.class_map {
+            Some(file) => class_map(file, classes, console),
+            None => Ok(classes.to_vec()),
+        }
+    }
+
+    fn of_arguments(
+        &self,
+        name: &str,
+        args: &LabelArgs,
+        names: &[String],
+        console: &Console,
+    ) -> Result<Labelling> {
+        let templates = labels::templates(args, console)?;
         let named = args.labels_file.is_some() || !args.labels.is_empty();
         let set = match named {
-            true => labels::label_set(args, &templates, self.console)?,
-            false => self.own_names(&templates)?,
+            true => labels::label_set(args, &templates, console)?,
+            false => self.own_names(names, &templates, console)?,
         };
-        let score = ScoreArgs {
-            score: Score::Softmax,
-            none: self.choice.none.clone(),
-            top_k: None,
-            threshold: None,
-        };
-        let none = NoneTexts::new(&score, &templates, &set, self.console)?;
+        let none = NoneTexts::new(self.none, Score::Softmax, &templates, &set, console)?;
         let mut texts: Vec<String> = set
             .classes
             .iter()
@@ -141,24 +142,31 @@ impl<'a> Base<'a> {
              does not fit"
         );
         let label_of_class = match named {
-            true => self.report_matches(match_classes(&self.names, &matching, order(args))?),
+            true => report_matches(match_classes(names, &matching, order(args))?, console),
             false => (0..set.classes.len()).collect(),
         };
         texts.extend(none.as_ref().map(|none| none.name.clone()));
-        Ok(Variant {
+        Ok(Labelling {
             name: name.to_owned(),
-            facts: self.facts(args, &set, none.as_ref())?,
+            facts: facts(args, &set, none.as_ref())?,
             tally: Tally::new(texts.len()),
             labels: texts,
             label_of_class,
             set,
             none,
+            texts: None,
             judge: None,
         })
     }
 
     /// The classes of a probe.
-    pub(crate) fn probe(&self, probe: &TrainedProbe) -> Result<Variant> {
+    pub(crate) fn of_probe(
+        &self,
+        probe: &TrainedProbe,
+        classes: &[String],
+        console: &Console,
+    ) -> Result<Labelling> {
+        let names = self.names(classes, console)?;
         let set = probe.labels();
         let matching: Vec<_> = (set.classes.iter())
             .map(|class| Matching {
@@ -168,13 +176,13 @@ impl<'a> Base<'a> {
             .collect();
         // A probe's classes are in the order of its training data, so class numbers do not refer to
         // it.
-        let matched = match_classes(&self.names, &matching, Order::Differs("of the probe"))
+        let matched = match_classes(&names, &matching, LabelOrder::Differs("of the probe"))
             .with_context(|| format!("cannot use the classes of {}", probe.path().display()))?;
-        let label_of_class = self.report_matches(matched);
+        let label_of_class = report_matches(matched, console);
         let labels: Vec<String> = (set.classes.iter())
             .map(|class| class.label.clone())
             .collect();
-        Ok(Variant {
+        Ok(Labelling {
             name: "probe".to_owned(),
             facts: LabelFacts {
                 source: probe.path().display().to_string(),
@@ -187,58 +195,56 @@ impl<'a> Base<'a> {
             label_of_class,
             set,
             none: None,
+            texts: None,
             judge: None,
         })
     }
 
-    /// Reports what was guessed about the labels.
-    fn report_matches(&self, matched: Matched) -> Vec<usize> {
-        matched
-            .notes
-            .iter()
-            .for_each(|note| self.console.note(note));
-        matched.label_of_class
-    }
-
     /// The classes' own names as labels.
-    fn own_names(&self, templates: &Templates) -> Result<LabelSet> {
-        let path = self.choice.dataset;
-        let names = own_texts(&self.names, path.is_dir(), self.console)?;
+    fn own_names(
+        &self,
+        names: &[String],
+        templates: &Templates,
+        console: &Console,
+    ) -> Result<LabelSet> {
+        let path = self.dataset;
+        let names = own_texts(names, path.is_dir(), console)?;
         prompt::labels_from_arguments(&names, templates)
             .with_context(|| format!("cannot use the classes of {} as labels", path.display()))
     }
+}
 
-    fn facts(
-        &self,
-        args: &LabelArgs,
-        set: &LabelSet,
-        none: Option<&NoneTexts>,
-    ) -> Result<LabelFacts> {
-        let source = match &args.labels_file {
-            Some(file) => file.display().to_string(),
-            None if !args.labels.is_empty() => "--labels".to_owned(),
-            None => "the dataset's classes".to_owned(),
-        };
-        let templates = match &args.templates {
-            Some(name) => name.clone(),
-            None if args.template.is_empty() => "none".to_owned(),
-            None => args.template.join(" | "),
-        };
-        Ok(LabelFacts {
-            source,
-            count: set.classes.len(),
-            sha256: labels::sha256(set, none, args.long.policy()?),
-            templates,
-        })
-    }
+/// Reports what was guessed about the labels.
+fn report_matches(matched: Matched, console: &Console) -> Vec<usize> {
+    matched.notes.iter().for_each(|note| console.note(note));
+    matched.label_of_class
+}
+
+fn facts(args: &LabelArgs, set: &LabelSet, none: Option<&NoneTexts>) -> Result<LabelFacts> {
+    let source = match &args.labels_file {
+        Some(file) => file.display().to_string(),
+        None if !args.labels.is_empty() => "--labels".to_owned(),
+        None => "the dataset's classes".to_owned(),
+    };
+    let templates = match &args.templates {
+        Some(name) => name.clone(),
+        None if args.template.is_empty() => "none".to_owned(),
+        None => args.template.join(" | "),
+    };
+    Ok(LabelFacts {
+        source,
+        count: set.classes.len(),
+        sha256: labels::sha256(set, none, args.long.policy()?),
+        templates,
+    })
 }
 
 /// Whether class numbers are indices into the labels.
-fn order(args: &LabelArgs) -> Order<'_> {
+fn order(args: &LabelArgs) -> LabelOrder<'_> {
     let set = args.labels_file.as_deref().and_then(Path::to_str);
     match set {
-        Some(set) if !prompt::counts_classes(set) => Order::Differs(set),
-        _ => Order::Counts,
+        Some(set) if !prompt::counts_classes(set) => LabelOrder::Differs(set),
+        _ => LabelOrder::Counts,
     }
 }
 
@@ -246,11 +252,7 @@ fn order(args: &LabelArgs) -> Order<'_> {
 ///
 /// # Errors
 /// When a class consists of several labels.
-pub(crate) fn own_texts(
-    classes: &[String],
-    are_folders: bool,
-    console: &Console,
-) -> Result<Vec<String>> {
+fn own_texts(classes: &[String], are_folders: bool, console: &Console) -> Result<Vec<String>> {
     if let Some(names) = prompt::wordnet_names(classes) {
         return Ok(names);
     }
@@ -293,8 +295,8 @@ fn is_template_set(name: &str, has_labels: bool) -> Result<bool> {
     Ok(Templates::named_or_file(name).is_ok())
 }
 
-impl Variant {
-    /// The same labels with an empty tally.
+impl Labelling {
+    /// The same labels and texts with an empty tally.
     pub(crate) fn again(&self, name: String) -> Self {
         Self {
             name,
@@ -304,23 +306,29 @@ impl Variant {
             tally: Tally::new(self.labels.len()),
             set: self.set.clone(),
             none: self.none.clone(),
+            texts: self.texts.clone(),
             judge: None,
         }
     }
 
     /// Fits the prompts into the model's context.
-    pub(crate) fn fit(&self, fitter: &mut Fitter<'_>) -> Result<Texts> {
-        Texts::fit(&self.set, self.none.as_ref(), fitter)
+    pub(crate) fn fit(&mut self, fitter: &mut Fitter<'_>) -> Result<()> {
+        self.texts = Some(Texts::fit(&self.set, self.none.as_ref(), fitter)?);
+        Ok(())
     }
 
-    /// Encodes the labels.
-    pub(crate) fn encode(
-        &mut self,
-        texts: &Texts,
-        model: &dyn DualEncoder,
-        temperature: f32,
-    ) -> Result<()> {
-        let classifier = texts.classifier(model, Score::Softmax)?;
+    /// Encodes the prompts, which must have been fitted.
+    pub(crate) fn classifier(&self, model: &dyn DualEncoder) -> Result<Classifier> {
+        let texts = self
+            .texts
+            .as_ref()
+            .context("the labels are not tokenised")?;
+        texts.classifier(model, Score::Softmax)
+    }
+
+    /// Classifies with these labels from now on.
+    pub(crate) fn encode(&mut self, model: &dyn DualEncoder, temperature: f32) -> Result<()> {
+        let classifier = self.classifier(model)?;
         self.judge = Some(Box::new(classifier.with_temperature(temperature)?));
         Ok(())
     }
@@ -383,7 +391,7 @@ const CLASS: &[&str] = &["class", "folder"];
 const LABEL: &[&str] = &["label"];
 
 /// The names that a `--class-map` gives to classes; others keep their own.
-pub(crate) fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
+fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
     let reading = || format!("cannot use the class map {}", path.display());
     let table = Table::new(text_file::open(path)?, usual_separator(path), None);
     let rows = table.with_context(reading)?.named().with_context(reading)?;
@@ -432,19 +440,4 @@ pub(crate) fn class_map(path: &Path, classes: &[String], console: &Console) -> R
     }
     let renamed = |class: &String| map.get(class).unwrap_or(class).clone();
     Ok(classes.iter().map(renamed).collect())
-}
-
-/// The figures of a label set.
-pub(crate) fn figures(tally: &Tally, how: &Resampling) -> Result<Figures> {
-    let interval = how.proportion(tally.correct(), tally.n());
-    Ok(Figures {
-        acc1: tally.acc1(),
-        acc5: tally.acc5(),
-        mean_per_class_recall: tally.mean_per_class_recall(),
-        n: tally.n(),
-        acc1_interval: [interval.low, interval.high],
-        ece: tally.reliability(BINS)?.ece,
-        nll: tally.negative_log_likelihood(),
-        brier: tally.brier(),
-    })
 }

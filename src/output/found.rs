@@ -1,90 +1,71 @@
 //! Search hits -> table, json, jsonl, csv, tsv, or paths only.
 
-mod image;
-mod table;
-
+use std::fmt::Write as _;
 use std::io;
 use std::io::Write;
 
-use csv::WriterBuilder;
+use anstyle::AnsiColor;
 use serde::Serialize;
 
-use super::csv::{IMAGE_BYTES, MARK};
-use super::{Colour, Extras, emit, json};
-use crate::output::Name;
+use super::csv::{IMAGE_BYTES, buffer};
+use super::json::Objects;
+use super::table::{Column, GAP, TextTable, bold, dimmed, foreground, painted};
+use super::text::{printable, shortened};
+use super::{Extras, Format, Name, Terminal, emit};
 
-pub use image::Image;
+/// Columns of a table before a name.
+const BEFORE_NAME: usize = 15;
 
 /// The result of one query.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct QueryHits {
     /// The query's text, or its image's path.
     pub query: String,
     /// The hits, best first, or why there are none.
-    pub outcome: Result<Vec<Hit>, String>,
+    pub outcome: Result<Vec<NamedHit>, String>,
 }
 
 /// One row of the searched file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hit {
+pub struct NamedHit {
     /// Its index, from 0: its name if it has no other.
     pub row: usize,
     /// The image or the text; `None` if the file does not name its rows.
     pub name: Option<Name>,
     /// Cosine similarity of the embeddings.
     pub cosine: f32,
-    /// Pixels of the image, for the table.
-    pub image: Option<Image>,
+    /// The image itself, for the table.
+    pub preview: Option<Preview>,
 }
 
-/// Output formats of hits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people.
-    Table,
-    /// One array of objects.
-    Json,
-    /// One object per line.
-    Jsonl,
-    /// Comma-separated, one row per hit.
-    Csv,
-    /// The same, tab-separated.
-    Tsv,
-    /// The hits only, for other programs: one per line, or NUL-terminated.
-    Paths(End),
+/// A few pixels of an image, `[height, width, 3]`. Two of them share a cell of the terminal, which
+/// must support 24-bit colours: the upper is the colour of a half block, the lower its background.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    width: usize,
+    pixels: Vec<u8>,
 }
 
 /// What ends a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum PathEnd {
     /// A newline.
     Line,
     /// A NUL byte, which no path can contain.
     Nul,
 }
 
-impl Format {
-    /// The formats by file suffix.
-    pub const SUFFIXES: &[(&str, Self)] = &[
-        ("json", Self::Json),
-        ("jsonl", Self::Jsonl),
-        ("ndjson", Self::Jsonl),
-        ("csv", Self::Csv),
-        ("tsv", Self::Tsv),
-    ];
-}
-
-/// Style of [`Format::Table`], and optional parts of CSV.
+/// Style of [`Format::Table`], and optional parts of other formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Style {
-    /// Width of the terminal in columns.
-    pub width: usize,
-    /// Whether it supports colours.
-    pub colour: Colour,
+pub struct HitStyle {
+    /// Where a table is shown.
+    pub terminal: Terminal,
     /// Optional parts of [`Format::Csv`] and [`Format::Tsv`].
     pub extras: Extras,
     /// Whether rows lack names: CSV then has their numbers in an extra column.
     pub is_numbered: bool,
+    /// What ends a path in [`Format::Paths`].
+    pub end: PathEnd,
 }
 
 /// Writes `answers` to `sink`.
@@ -92,29 +73,40 @@ pub struct Style {
 /// # Errors
 /// Errors of the sink, with their kind.
 pub fn write(
-    answers: &[Answer],
+    answers: &[QueryHits],
     format: Format,
-    style: Style,
+    style: HitStyle,
     sink: &mut dyn Write,
 ) -> io::Result<()> {
     let bytes = match format {
-        Format::Table => table::table(answers, style).into_bytes(),
-        Format::Json => array(answers)?,
-        Format::Jsonl => lines(answers)?,
+        Format::Table => table(answers, style).into_bytes(),
+        Format::Json | Format::Jsonl => objects(answers, format)?,
         Format::Csv => rows(answers, b',', style)?,
         Format::Tsv => rows(answers, b'\t', style)?,
-        Format::Paths(end) => paths(answers, end),
+        Format::Paths => paths(answers, style.end),
     };
     emit(sink, &bytes)
 }
 
 #[derive(Serialize)]
-struct Object<'a> {
+struct QueryObject<'a> {
     query: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hits: Option<Vec<HitObject<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+}
+
+impl<'a> QueryObject<'a> {
+    fn of(found: &'a QueryHits) -> Self {
+        let hits = found.outcome.as_ref().ok();
+        let ranked = hits.map(|hits| (1..).zip(hits));
+        Self {
+            query: &found.query,
+            hits: ranked.map(|hits| hits.map(|(rank, hit)| HitObject::new(rank, hit)).collect()),
+            error: found.outcome.as_ref().err().map(String::as_str),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -132,7 +124,7 @@ struct HitObject<'a> {
 }
 
 impl<'a> HitObject<'a> {
-    fn new(rank: usize, hit: &'a Hit) -> Self {
+    fn new(rank: usize, hit: &'a NamedHit) -> Self {
         let (image, bytes, text) = match &hit.name {
             Some(Name::Image(name)) => (Some(name.text.as_str()), name.bytes_as_text(), None),
             Some(Name::Text(text)) => (None, None, Some(text.as_str())),
@@ -149,42 +141,21 @@ impl<'a> HitObject<'a> {
     }
 }
 
-fn object(answer: &Answer) -> io::Result<Vec<u8>> {
-    let hits = answer.outcome.as_ref().ok();
-    json::printable(&Object {
-        query: &answer.query,
-        hits: hits.map(|hits| {
-            (1..)
-                .zip(hits)
-                .map(|(rank, hit)| HitObject::new(rank, hit))
-                .collect()
-        }),
-        error: answer.outcome.as_ref().err().map(String::as_str),
-    })
-}
-
-fn lines(answers: &[Answer]) -> io::Result<Vec<u8>> {
+fn objects(answers: &[QueryHits], format: Format) -> io::Result<Vec<u8>> {
+    let mut objects = Objects::new(format);
     let mut bytes = Vec::new();
     for answer in answers {
-        bytes.extend(object(answer)?);
-        bytes.push(b'\n');
+        bytes.extend(objects.next(&QueryObject::of(answer))?);
     }
+    bytes.extend(objects.end());
     Ok(bytes)
-}
-
-fn array(answers: &[Answer]) -> io::Result<Vec<u8>> {
-    let objects = answers.iter().map(object).collect::<io::Result<Vec<_>>>()?;
-    Ok([&b"[\n"[..], &objects.join(&b",\n"[..]), b"\n]\n"].concat())
 }
 
 /// Queries without hits have one row, so that each appears. Rows without names have their number in
 /// a column after the fixed ones.
-fn rows(answers: &[Answer], delimiter: u8, style: Style) -> io::Result<Vec<u8>> {
+fn rows(answers: &[QueryHits], delimiter: u8, style: HitStyle) -> io::Result<Vec<u8>> {
     let extras = style.extras;
-    let mark = if extras.mark { MARK } else { &[] };
-    let mut rows = WriterBuilder::new()
-        .delimiter(delimiter)
-        .from_writer(mark.to_vec());
+    let mut rows = buffer(delimiter, extras.mark);
     let mut write = |cells: [&str; 6], number: &str, bytes: &str| {
         let number = style.is_numbered.then_some(number);
         let bytes = extras.image_bytes.then_some(bytes);
@@ -216,8 +187,90 @@ fn rows(answers: &[Answer], delimiter: u8, style: Style) -> io::Result<Vec<u8>> 
     rows.into_inner().map_err(|error| error.into_error())
 }
 
+fn table(answers: &[QueryHits], style: HitStyle) -> String {
+    let blocks = answers.iter().map(|answer| block(answer, style));
+    blocks.collect::<Vec<_>>().join("\n")
+}
+
+fn block(answer: &QueryHits, style: HitStyle) -> String {
+    let Terminal { width, colour } = style.terminal;
+    let note = |text: &str, paint| format!("{GAP}{}", painted(&printable(text), paint, colour));
+    let mut table = TextTable::new([
+        Column::RIGHT.at_least(4),
+        Column::RIGHT
+            .at_least(7)
+            .painted(foreground(AnsiColor::Cyan)),
+        Column::LEFT,
+    ]);
+    table.drawn(painted(&printable(&answer.query), bold(), colour));
+    match &answer.outcome {
+        Err(error) => table.drawn(note(&format!("error: {error}"), foreground(AnsiColor::Red))),
+        Ok(hits) if hits.is_empty() => table.drawn(note("no hits", dimmed())),
+        Ok(hits) => {
+            for (rank, hit) in (1usize..).zip(hits) {
+                let name = hit.shown(width);
+                table.row([&rank.to_string(), &format!("{:.4}", hit.cosine), &name]);
+                for line in hit.preview.iter().flat_map(Preview::lines) {
+                    table.drawn(format!("      {line}"));
+                }
+            }
+        }
+    }
+    table.shown(colour)
+}
+
+impl NamedHit {
+    /// Its name in a table of `width` columns. A truncated path could not be opened, so only texts
+    /// are truncated.
+    fn shown(&self, width: usize) -> String {
+        match &self.name {
+            Some(Name::Image(name)) => name.text.clone(),
+            Some(Name::Text(text)) => {
+                let room = width.saturating_sub(BEFORE_NAME).max(20);
+                shortened(&printable(text), room)
+            }
+            None => format!("row {}", self.row),
+        }
+    }
+}
+
+impl Preview {
+    /// An image of `width` columns; pixels that do not fill a row are dropped.
+    #[must_use]
+    pub fn new(width: usize, pixels: Vec<u8>) -> Self {
+        Self { width, pixels }
+    }
+
+    /// Its lines; each cell is two pixels high.
+    fn lines(&self) -> Vec<String> {
+        let row_bytes = (self.width * 3).max(3);
+        let rows: Vec<&[u8]> = self.pixels.chunks_exact(row_bytes).collect();
+        rows.chunks(2)
+            .map(|pair| line(pair[0], pair.get(1).copied()))
+            .collect()
+    }
+}
+
+/// One row of cells.
+fn line(upper: &[u8], lower: Option<&[u8]>) -> String {
+    let mut line = String::new();
+    let mut below = lower.map(|row| row.chunks_exact(3));
+    for pixel in upper.chunks_exact(3) {
+        let [r, g, b] = [pixel[0], pixel[1], pixel[2]];
+        // Writing to a string cannot fail.
+        let _ = write!(line, "\u{1b}[38;2;{r};{g};{b}m");
+        if let Some(pixel) = below.as_mut().and_then(Iterator::next) {
+            let [r, g, b] = [pixel[0], pixel[1], pixel[2]];
+            let _ = write!(line, "\u{1b}[48;2;{r};{g};{b}m");
+        }
+        line.push('▀');
+    }
+    line.push_str("\u{1b}[0m");
+    line
+}
+
 /// The paths' bytes as the system stores them.
-fn paths(answers: &[Answer], end: End) -> Vec<u8> {
+fn paths(answers: &[QueryHits], end: PathEnd) -> Vec<u8> {
     let mut bytes = Vec::new();
     for hit in answers
         .iter()
@@ -232,8 +285,8 @@ fn paths(answers: &[Answer], end: End) -> Vec<u8> {
             None => bytes.extend(hit.row.to_string().into_bytes()),
         }
         bytes.push(match end {
-            End::Line => b'\n',
-            End::Nul => 0,
+            PathEnd::Line => b'\n',
+            PathEnd::Nul => 0,
         });
     }
     bytes
@@ -244,19 +297,19 @@ mod tests {
     use super::*;
     use crate::output::ImageName;
 
-    fn answers() -> Vec<Answer> {
+    fn answers() -> Vec<QueryHits> {
         let odd = ImageName {
             text: "b\u{fffd}.jpg".to_owned(),
             bytes: Some(b"b\xff.jpg".to_vec()),
         };
-        let hit = |name, cosine| Hit {
+        let hit = |name, cosine| NamedHit {
             row: 7,
             name: Some(name),
             cosine,
-            image: None,
+            preview: None,
         };
         vec![
-            Answer {
+            QueryHits {
                 query: "a \"cat\"".to_owned(),
                 outcome: Ok(vec![
                     hit(
@@ -266,25 +319,25 @@ mod tests {
                     hit(Name::Image(odd), 0.1234),
                 ]),
             },
-            Answer {
+            QueryHits {
                 query: "x.jpg".to_owned(),
                 outcome: Err("cannot be read".to_owned()),
             },
-            Answer {
+            QueryHits {
                 query: "dog".to_owned(),
                 outcome: Ok(vec![hit(Name::Text("a, b".to_owned()), -0.5)]),
             },
         ]
     }
 
-    const STYLE: Style = Style {
-        width: 40,
-        colour: Colour::Plain,
+    const STYLE: HitStyle = HitStyle {
+        terminal: Terminal::PLAIN,
         extras: Extras {
             mark: false,
             image_bytes: false,
         },
         is_numbered: false,
+        end: PathEnd::Line,
     };
 
     fn written(format: Format) -> Vec<u8> {
@@ -303,7 +356,7 @@ mod tests {
         write(
             &answers(),
             Format::Csv,
-            Style { extras, ..STYLE },
+            HitStyle { extras, ..STYLE },
             &mut bytes,
         )
         .unwrap();
@@ -317,13 +370,13 @@ mod tests {
 
     #[test]
     fn rows_without_names_go_by_number() {
-        let hit = Hit {
+        let hit = NamedHit {
             row: 17,
             name: None,
             cosine: 0.25,
-            image: None,
+            preview: None,
         };
-        let answers = [Ok(vec![hit]), Ok(Vec::new())].map(|outcome| Answer {
+        let answers = [Ok(vec![hit]), Ok(Vec::new())].map(|outcome| QueryHits {
             query: "sun".to_owned(),
             outcome,
         });
@@ -341,11 +394,11 @@ mod tests {
                 Format::Table,
                 "sun\n   1   0.2500  row 17\n\nsun\n  no hits\n",
             ),
-            (Format::Paths(End::Line), "17\n"),
+            (Format::Paths, "17\n"),
         ];
         for (format, expected) in cases {
             let mut bytes = Vec::new();
-            let style = Style {
+            let style = HitStyle {
                 is_numbered: true,
                 ..STYLE
             };
@@ -379,12 +432,9 @@ mod tests {
             x.jpg,,,,,cannot be read\n\
             dog,,\"a, b\",-0.5,1,\n";
         assert_eq!(String::from_utf8(written(Format::Csv)).unwrap(), csv);
+        assert_eq!(written(Format::Paths), b"a\x1b.jpg\nb\xff.jpg\na, b\n");
         assert_eq!(
-            written(Format::Paths(End::Line)),
-            b"a\x1b.jpg\nb\xff.jpg\na, b\n"
-        );
-        assert_eq!(
-            written(Format::Paths(End::Nul)),
+            paths(&answers(), PathEnd::Nul),
             b"a\x1b.jpg\0b\xff.jpg\0a, b\0"
         );
     }
@@ -403,5 +453,16 @@ dog
    1  -0.5000  a, b
 ";
         assert_eq!(String::from_utf8(written(Format::Table)).unwrap(), expected);
+    }
+
+    #[test]
+    fn two_pixels_share_a_cell() {
+        let image = Preview::new(1, vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        let expected = [
+            "\u{1b}[38;2;1;2;3m\u{1b}[48;2;4;5;6m▀\u{1b}[0m",
+            "\u{1b}[38;2;7;8;9m▀\u{1b}[0m",
+        ];
+        assert_eq!(image.lines(), expected);
+        assert!(Preview::new(0, Vec::new()).lines().is_empty());
     }
 }
