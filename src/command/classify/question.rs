@@ -220,8 +220,8 @@ mod tests {
         };
         let scores = || vec![score(1, 0.6), score(0, 0.3), score(2, 0.1)];
         // Labels kept, the threshold, that of none; labels answered, and whether it is uncertain.
-        let cases: [(usize, Option<f32>, Option<f32>, &[&str], bool); 6] = [
-            (9, None, None, &["b", "a", "c"], false),
+        let cases = [
+            (9, None, None, &["b", "a", "c"][..], false),
             (2, None, None, &["b", "a"], false),
             (9, Some(0.3), None, &["b", "a"], false),
             (1, Some(0.7), None, &[], false),
