@@ -114,7 +114,7 @@ impl ImageTower {
 
     /// Features per attention head.
     #[must_use]
-    pub fn head_width(&self) -> usize {
+    pub(crate) fn head_width(&self) -> usize {
         match self {
             Self::VisionTransformer(sizes) => sizes.tower.width / sizes.tower.heads,
             Self::ResNet(sizes) => sizes.features() / sizes.heads,
@@ -159,7 +159,7 @@ impl VisionTransformer {
 
 impl ResNet {
     /// Pixels per side that become one position in the last stage.
-    pub const REDUCTION: usize = 32;
+    pub(crate) const REDUCTION: usize = 32;
 
     /// Output channels of the last stage, and features of the attention pooling.
     #[must_use]
@@ -175,7 +175,7 @@ impl ResNet {
 
     /// Input channels of the first block of stage 0 to 3.
     #[must_use]
-    pub fn channels_into(&self, stage: usize) -> usize {
+    pub(crate) fn channels_into(&self, stage: usize) -> usize {
         if stage == 0 {
             self.width
         } else {

@@ -11,26 +11,26 @@ use super::architecture::ImageTower;
 use crate::input::preprocess::{CropOffset, Resize};
 
 /// Pairs of text, as safetensors headers hold them.
-pub type Metadata = BTreeMap<String, String>;
+pub(crate) type Metadata = BTreeMap<String, String>;
 
 /// The activation of the MLPs.
 pub const ACTIVATION: &str = "longclip.activation";
 /// The context length in tokens.
-pub const CONTEXT_LENGTH: &str = "longclip.context_length";
+pub(crate) const CONTEXT_LENGTH: &str = "longclip.context_length";
 /// The preprocessing: a JSON object with `image_size`, `resize`, `crop_offset`, `mean` and `std`.
-pub const PREPROCESS: &str = "longclip.preprocess";
+pub(crate) const PREPROCESS: &str = "longclip.preprocess";
 /// Attention heads of the image tower.
 pub const VISION_HEADS: &str = "longclip.vision_heads";
 /// Attention heads of the text tower.
 pub const TEXT_HEADS: &str = "longclip.text_heads";
 /// Epsilon of the image tower's LayerNorms.
-pub const VISION_EPSILON: &str = "longclip.vision_norm_epsilon";
+pub(crate) const VISION_EPSILON: &str = "longclip.vision_norm_epsilon";
 /// Epsilon of the text tower's LayerNorms.
-pub const TEXT_EPSILON: &str = "longclip.text_norm_epsilon";
+pub(crate) const TEXT_EPSILON: &str = "longclip.text_norm_epsilon";
 /// SHA-256 of the weight files that this one was converted from.
-pub const SOURCE_SHA256: &str = "longclip.source_sha256";
+pub(crate) const SOURCE_SHA256: &str = "longclip.source_sha256";
 /// The program that wrote the file, with its version.
-pub const CONVERTER: &str = "longclip.converter";
+pub(crate) const CONVERTER: &str = "longclip.converter";
 
 /// The key-value pairs that describe a checkpoint.
 #[must_use]

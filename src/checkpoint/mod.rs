@@ -213,7 +213,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When it is missing.
-    pub fn text_positions(&self) -> Result<positions::Table> {
+    pub(crate) fn text_positions(&self) -> Result<positions::Table> {
         let tensor = self.tensors.get(layout::TEXT_POSITIONS);
         let tensor = tensor.context("the model has no text positional embedding")?;
         Ok(positions::Table {
@@ -226,7 +226,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// When the table is not a whole number of rows.
-    pub fn set_text_positions(&mut self, table: positions::Table) -> Result<()> {
+    pub(crate) fn set_text_positions(&mut self, table: positions::Table) -> Result<()> {
         let rows = table.rows();
         let tensor = StoredTensor::from_f32(&[rows, table.width], table.values)?;
         self.architecture.context_length = rows;
@@ -241,7 +241,10 @@ impl Checkpoint {
     ///
     /// # Errors
     /// Those of `digest_of`.
-    pub fn weights_sha256(&self, digest_of: impl Fn(&Path) -> Result<String>) -> Result<String> {
+    pub(crate) fn weights_sha256(
+        &self,
+        digest_of: impl Fn(&Path) -> Result<String>,
+    ) -> Result<String> {
         let mut digests = self
             .weights
             .iter()

@@ -6,11 +6,11 @@ use std::fmt;
 use anyhow::{Result, ensure};
 
 /// The number of first rows that Long-CLIP keeps, because short texts train them well.
-pub const KEPT: usize = 20;
+pub(crate) const KEPT: usize = 20;
 /// The stretch ratio that Long-CLIP uses for the rows after them.
-pub const RATIO: usize = 4;
+pub(crate) const RATIO: usize = 4;
 /// Rows of CLIP's own table.
-pub const CLIP_ROWS: usize = 77;
+pub(crate) const CLIP_ROWS: usize = 77;
 
 /// A value further from its line than this share of the larger anchor counts as off the line: twice
 /// the error of rounding to bf16 once.
@@ -27,7 +27,7 @@ const SMALLEST: f32 = 1.2e-7;
 
 /// A positional embedding, row-major `[rows, width]`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Table {
+pub(crate) struct Table {
     /// [rows * width]
     pub values: Vec<f32>,
     /// Features per row.
@@ -36,7 +36,7 @@ pub struct Table {
 
 /// How new rows are computed from old ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interpolation {
+pub(crate) enum Interpolation {
     /// Keeps the first rows, interpolates linearly between the others, and extrapolates the last
     /// line to the end.
     KnowledgePreserving,
@@ -46,7 +46,7 @@ pub enum Interpolation {
 
 /// Parameters of a stretch.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Stretch {
+pub(crate) struct Stretch {
     /// The method.
     pub method: Interpolation,
     /// Rows that are kept; ignored by [`Interpolation::Linear`].
@@ -62,7 +62,7 @@ impl Stretch {
     ///
     /// # Errors
     /// When the result is not a longer table.
-    pub fn new(
+    pub(crate) fn new(
         old: usize,
         method: Interpolation,
         keep: Option<usize>,
@@ -120,7 +120,7 @@ impl Stretch {
 impl Table {
     /// The number of rows.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.values.len() / self.width.max(1)
     }
 
@@ -132,7 +132,7 @@ impl Table {
     /// The stretched table. Beyond the last old row, the line through the last two is extrapolated,
     /// as in Long-CLIP's `load_from_clip`.
     #[must_use]
-    pub fn stretched(&self, stretch: &Stretch) -> Self {
+    pub(crate) fn stretched(&self, stretch: &Stretch) -> Self {
         let old = self.rows();
         let mut values = Vec::with_capacity(stretch.rows * self.width);
         for row in 0..stretch.rows {
@@ -158,7 +158,7 @@ impl Table {
     /// that joins them; training moves many values further, even where it moves none by more than a
     /// fiftieth of the table's RMS (as in LongCLIP-B).
     #[must_use]
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         let Some(ratio) = self.ratio() else {
             return State::Original;
         };

@@ -126,7 +126,7 @@ pub fn run(args: &ConvertArgs, console: &Console) -> Result<Outcome> {
 ///
 /// # Errors
 /// As [`run`], and when the result would not be longer.
-pub fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outcome> {
+pub(crate) fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outcome> {
     let (mut checkpoint, hashes) = args.files.open(console)?;
     let old = checkpoint.text_positions()?;
     if old.state() != State::Original {

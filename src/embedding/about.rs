@@ -125,7 +125,7 @@ impl About {
 
     /// All fields as pairs of text, for headers that store such pairs.
     #[must_use]
-    pub fn pairs(&self) -> [(&'static str, String); 8] {
+    pub(crate) fn pairs(&self) -> [(&'static str, String); 8] {
         [
             ("format", "longclip embeddings 1".to_owned()),
             ("kind", self.kind.to_string()),
@@ -174,7 +174,7 @@ impl About {
     /// The first reason why rows of `self` cannot go into a file of `other`, as `what: its value
     /// and the other's`; `None` if they can. The version does not count.
     #[must_use]
-    pub fn difference(&self, other: &Self) -> Option<String> {
+    pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         if self.sha256 != other.sha256 {
             return Some(format!(
                 "model: {} and {}",

@@ -44,7 +44,7 @@ impl Tag {
 
 /// A journal that is open for writing.
 #[derive(Debug)]
-pub struct Journal {
+pub(crate) struct Journal {
     file: File,
     path: PathBuf,
     end: u64,
@@ -56,7 +56,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it contains something other than a journal, or cannot be written.
-    pub fn begin(mut file: File, path: &Path, about: &About) -> Result<Self> {
+    pub(crate) fn begin(mut file: File, path: &Path, about: &About) -> Result<Self> {
         check_own(&mut file, path)?;
         let mut journal = Self::go_on(file, path, 0)?;
         journal.write(MAGIC)?;
@@ -71,7 +71,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn go_on(mut file: File, path: &Path, end: u64) -> Result<Self> {
+    pub(crate) fn go_on(mut file: File, path: &Path, end: u64) -> Result<Self> {
         let writing = || format!("cannot write {}", path.display());
         file.set_len(end).with_context(writing)?;
         file.seek(SeekFrom::Start(end)).with_context(writing)?;
@@ -87,7 +87,7 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn add(&mut self, entry: Entry<'_>) -> Result<u64> {
+    pub(crate) fn add(&mut self, entry: Entry<'_>) -> Result<u64> {
         let mut payload = Vec::new();
         match entry {
             Entry::Row(row, embedding) => {
@@ -111,7 +111,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the system has no file handle left.
-    pub fn file(&self) -> Result<File> {
+    pub(crate) fn file(&self) -> Result<File> {
         Ok(self.file.try_clone()?)
     }
 
@@ -155,7 +155,7 @@ const LONGEST_FRAME: usize = 64 << 20;
 
 /// The readable part of a journal.
 #[derive(Debug)]
-pub struct Scan {
+pub(crate) struct Scan {
     /// Settings of the run that wrote it.
     pub about: About,
     /// Bytes up to the end of the last complete frame.
@@ -169,7 +169,7 @@ pub struct Scan {
 ///
 /// # Errors
 /// When the file is not a journal, or cannot be read.
-pub fn scan(file: &File, mut take: impl FnMut(u64, Row)) -> Result<Option<Scan>> {
+pub(crate) fn scan(file: &File, mut take: impl FnMut(u64, Row)) -> Result<Option<Scan>> {
     let length = file.metadata()?.len();
     let mut reader = BufReader::with_capacity(1 << 20, file);
     let mut magic = Vec::new();
@@ -237,7 +237,7 @@ fn read_row(payload: &[u8], about: &About) -> Result<(Row, Range<usize>)> {
 }
 
 /// The entries of a journal, by the positions of their frames.
-pub struct Entries {
+pub(crate) struct Entries {
     bytes: Bytes,
     about: About,
     /// Start of the part of the map that is held in memory.
@@ -249,7 +249,7 @@ const HELD_BYTES: usize = 16 << 20;
 
 /// One entry.
 #[derive(Debug, PartialEq)]
-pub enum OwnedEntry {
+pub(crate) enum OwnedEntry {
     /// A row and its embedding `[dim]`.
     Row(Row, Vec<f32>),
     /// An input without an embedding.
@@ -261,7 +261,7 @@ impl Entries {
     ///
     /// # Errors
     /// When it cannot be mapped.
-    pub fn open(file: &File, about: &About) -> Result<Self> {
+    pub(crate) fn open(file: &File, about: &About) -> Result<Self> {
         Ok(Self {
             bytes: Bytes::map(file, file.metadata()?.len())?,
             about: about.clone(),
@@ -284,7 +284,7 @@ impl Entries {
     ///
     /// # Errors
     /// When there is none.
-    pub fn get(&self, place: u64) -> Result<OwnedEntry> {
+    pub(crate) fn get(&self, place: u64) -> Result<OwnedEntry> {
         let frame = || {
             let rest = self.bytes.get(usize::try_from(place).ok()?..)?;
             let (length, crc32) = frame_start(rest)?;

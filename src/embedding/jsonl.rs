@@ -16,7 +16,7 @@ use crate::input::text_file::Lines;
 ///
 /// # Errors
 /// When a number cannot be written.
-pub fn jsonl_line(entry: Entry<'_>, about: &About) -> Result<Vec<u8>> {
+pub(crate) fn jsonl_line(entry: Entry<'_>, about: &About) -> Result<Vec<u8>> {
     match entry {
         Entry::Failed(failure) => Line::of_failure(failure).to_bytes(),
         Entry::Row(row, embedding) => {

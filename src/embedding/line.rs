@@ -18,7 +18,7 @@ use crate::output::{ImageName, Name, json};
 /// The keys, in order; which of them are present depends on the place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,7 +59,7 @@ pub struct Line<'a> {
 impl<'a> Line<'a> {
     /// The line of a row alone.
     #[must_use]
-    pub fn of_row(row: &'a Row) -> Self {
+    pub(crate) fn of_row(row: &'a Row) -> Self {
         let named = match &row.item {
             Item::Image {
                 name,
@@ -115,7 +115,7 @@ impl<'a> Line<'a> {
 
     /// Adds what made the row, for places without a header.
     #[must_use]
-    pub fn with(self, about: &'a About) -> Self {
+    pub(crate) fn with(self, about: &'a About) -> Self {
         Self {
             model: Some(Cow::Owned(about.model_id())),
             precision: Some(Cow::Borrowed(&about.precision)),
@@ -153,7 +153,7 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// When it is not such an object.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Line<'static>> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Line<'static>> {
         serde_json::from_slice(bytes).context("not a row of embeddings")
     }
 
@@ -161,7 +161,7 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// When keys are missing or contradict each other.
-    pub fn row(&self) -> Result<Row> {
+    pub(crate) fn row(&self) -> Result<Row> {
         ensure!(self.error.is_none(), "this input has no embedding");
         let item = match self.name()? {
             Name::Text(text) => Item::Text(text),
@@ -189,7 +189,7 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// When it has none.
-    pub fn failure(&self) -> Result<Failure> {
+    pub(crate) fn failure(&self) -> Result<Failure> {
         let error = self.error.as_ref().context("the line has no error")?;
         Ok(Failure {
             name: self.name()?,
@@ -201,7 +201,7 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// When it names nothing, or several things.
-    pub fn name(&self) -> Result<Name> {
+    pub(crate) fn name(&self) -> Result<Name> {
         match (one_of(&self.image, &self.path)?, &self.text) {
             (Some(image), None) => {
                 let bytes = one_of(&self.image_bytes, &self.path_bytes)?;
@@ -218,13 +218,13 @@ impl<'a> Line<'a> {
 
     /// Whether the line has a key with a name.
     #[must_use]
-    pub fn is_named(&self) -> bool {
+    pub(crate) fn is_named(&self) -> bool {
         self.image.is_some() || self.path.is_some() || self.text.is_some()
     }
 
     /// Whether the line records the model of its embedding.
     #[must_use]
-    pub fn has_model(&self) -> bool {
+    pub(crate) fn has_model(&self) -> bool {
         self.model.is_some()
     }
 
@@ -232,7 +232,7 @@ impl<'a> Line<'a> {
     ///
     /// # Errors
     /// When it does not say so.
-    pub fn about(&self, dim: usize, dtype: super::Dtype) -> Result<About> {
+    pub(crate) fn about(&self, dim: usize, dtype: super::Dtype) -> Result<About> {
         About::from_pairs(|key| {
             let value = match key {
                 "format" => return Some("longclip embeddings 1".to_owned()),

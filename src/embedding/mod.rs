@@ -30,12 +30,15 @@ use crate::output::suffix;
 use crate::output::suffix::Suffix;
 
 pub(crate) use about::check_dim;
-pub use about::{About, Dtype, Failure, Item, Kind, Row};
-pub use jsonl::jsonl_line;
-pub use line::Line;
-pub use matrix::{Embeddings, Lengths, Matrix, open_any};
-pub use npy::sidecar_of;
-pub use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers, open};
+pub(crate) use about::{About, Failure, Kind};
+pub use about::{Dtype, Item, Row};
+pub(crate) use jsonl::jsonl_line;
+pub(crate) use line::Line;
+pub use matrix::open_any;
+pub(crate) use matrix::{Embeddings, Matrix};
+pub(crate) use npy::sidecar_of;
+pub use read::open;
+pub(crate) use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers};
 
 /// The formats of files of embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub enum Format {
 
 impl Format {
     /// The formats by file suffix.
-    pub const SUFFIXES: &[(&str, Self)] = &[
+    pub(crate) const SUFFIXES: &[(&str, Self)] = &[
         ("npy", Self::Npy),
         ("safetensors", Self::Safetensors),
         ("parquet", Self::Parquet),
@@ -64,7 +67,7 @@ impl Format {
     ///
     /// # Errors
     /// When the suffix is not that of a format.
-    pub fn of_path(path: &Path) -> Result<Self> {
+    pub(crate) fn of_path(path: &Path) -> Result<Self> {
         match suffix::of(path, Self::SUFFIXES) {
             Suffix::Names(format) => Ok(format),
             _ => bail!(
@@ -79,7 +82,7 @@ impl Format {
     ///
     /// # Errors
     /// Names the formats that do.
-    pub fn check_dtype(self, dtype: Dtype) -> Result<()> {
+    pub(crate) fn check_dtype(self, dtype: Dtype) -> Result<()> {
         let narrow = dtype == Dtype::F16 && matches!(self, Self::Parquet | Self::Jsonl);
         ensure!(
             !narrow,
@@ -99,7 +102,7 @@ pub enum Entry<'a> {
 }
 
 /// Receiver of the entries of [`Rows`], in order.
-pub type Take<'a> = dyn FnMut(Entry<'_>) -> Result<()> + 'a;
+pub(crate) type Take<'a> = dyn FnMut(Entry<'_>) -> Result<()> + 'a;
 
 /// The entries of a file, in order; visited as often as a format needs.
 pub trait Rows {
@@ -136,13 +139,13 @@ pub fn write(format: Format, path: &Path, about: &About, rows: &dyn Rows) -> Res
 
 /// Path of the list of failed inputs.
 #[must_use]
-pub fn errors_of(path: &Path) -> PathBuf {
+pub(crate) fn errors_of(path: &Path) -> PathBuf {
     with_extension(path, ".errors.jsonl")
 }
 
 /// Path of the journal of a file in progress.
 #[must_use]
-pub fn journal_of(path: &Path) -> PathBuf {
+pub(crate) fn journal_of(path: &Path) -> PathBuf {
     with_extension(path, ".partial")
 }
 

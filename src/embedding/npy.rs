@@ -19,7 +19,7 @@ use crate::file::atomic::AtomicFile;
 
 /// The file of the row names: `X.paths.jsonl` for `X.npy`.
 #[must_use]
-pub fn sidecar_of(path: &Path) -> PathBuf {
+pub(crate) fn sidecar_of(path: &Path) -> PathBuf {
     path.with_extension("paths.jsonl")
 }
 

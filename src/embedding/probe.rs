@@ -22,7 +22,7 @@ use crate::file::atomic::AtomicFile;
 use crate::file::safetensors::{Planned, header_bytes};
 
 /// Value of the metadata key `format`.
-pub const FORMAT: &str = "longclip probe 1";
+pub(crate) const FORMAT: &str = "longclip probe 1";
 
 /// A trained classifier and its metadata.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +64,7 @@ pub struct Keys {
 ///
 /// # Errors
 /// Names the name.
-pub fn check_names(names: &[String], what: &str) -> Result<()> {
+pub(crate) fn check_names(names: &[String], what: &str) -> Result<()> {
     let mut seen = HashSet::new();
     for name in names {
         ensure!(!name.trim().is_empty(), "one of the {what} has no name");

@@ -58,7 +58,7 @@ pub enum Mapped<'a> {
 
 /// The error for a file without rows, in formats that then do not record what made it.
 #[derive(Debug)]
-pub struct NoRows;
+pub(crate) struct NoRows;
 
 impl std::fmt::Display for NoRows {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -88,7 +88,7 @@ pub fn open(path: &Path) -> Result<Box<dyn EmbeddingFile>> {
 /// Whether a run was killed after the names of `path` (.npy) appeared and before its numbers did:
 /// the file under completion is whole and belongs to the names.
 #[must_use]
-pub fn awaits_numbers(path: &Path) -> bool {
+pub(crate) fn awaits_numbers(path: &Path) -> bool {
     Format::of_path(path).is_ok_and(|format| format == Format::Npy)
         && npy::Npy::is_pair(&writing_of(path), sidecar_of(path))
 }

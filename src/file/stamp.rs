@@ -24,14 +24,14 @@ impl Stamp {
     /// The stamp of the file that `path` resolves to; `None` if it is not a regular file or cannot
     /// be examined.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         metadata.is_file().then(|| Self::from_metadata(&metadata))?
     }
 
     /// The stamp from known metadata.
     #[must_use]
-    pub fn from_metadata(metadata: &Metadata) -> Option<Self> {
+    pub(crate) fn from_metadata(metadata: &Metadata) -> Option<Self> {
         Some(Self {
             bytes: metadata.len(),
             modified_ns: nanoseconds(metadata.modified().ok()?)?,
@@ -41,7 +41,7 @@ impl Stamp {
     /// Whether the file has been unchanged for long enough that its next change will show in its
     /// stamp.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub(crate) fn is_settled(&self) -> bool {
         let now = nanoseconds(SystemTime::now()).unwrap_or(i64::MAX);
         let age = i128::from(now) - i128::from(self.modified_ns);
         // A time in the future is not evidence.

@@ -8,5 +8,5 @@ pub mod prompt;
 mod repair;
 pub mod resize;
 pub mod text;
-pub mod text_file;
+pub(crate) mod text_file;
 pub mod tokenizer;

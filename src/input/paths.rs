@@ -18,7 +18,7 @@ use anyhow::bail;
 use list::List;
 use walk::Walk;
 
-pub use list::{FilesFrom, ListNotes, ListSource, Separator};
+pub(crate) use list::{FilesFrom, ListNotes, ListSource, Separator};
 pub(crate) use walk::is_system;
 
 /// Source of one image's bytes.
@@ -58,7 +58,7 @@ pub struct ImageRule {
 
 /// Entries of folders that were skipped so far; clones share the counts.
 #[derive(Clone, Debug, Default)]
-pub struct PassedOver {
+pub(crate) struct PassedOver {
     files: Arc<AtomicU64>,
     /// Number of system folders per name.
     system: Arc<Mutex<BTreeMap<String, u64>>>,
@@ -67,12 +67,12 @@ pub struct PassedOver {
 impl PassedOver {
     /// The count so far: files that are not images, pipes and devices, broken or cyclic links.
     /// Hidden entries are not counted.
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.files.load(Ordering::Relaxed)
     }
 
     /// The skipped system folders, for messages: `3 system folders (@eaDir, lost+found)`.
-    pub fn system_folders(&self) -> Option<String> {
+    pub(crate) fn system_folders(&self) -> Option<String> {
         let names = self.system.lock().unwrap_or_else(PoisonError::into_inner);
         let shown: Vec<&str> = names.keys().map(String::as_str).collect();
         match names.values().sum::<u64>() {
@@ -139,7 +139,7 @@ pub fn expand(
 /// Splits a file from the name of a part of it after a colon: `x.npz:images`. A file with the whole
 /// name takes precedence.
 #[must_use]
-pub fn split_name(path: &Path) -> (PathBuf, Option<String>) {
+pub(crate) fn split_name(path: &Path) -> (PathBuf, Option<String>) {
     let text = path.to_string_lossy();
     match text.rsplit_once(':') {
         Some((file, name)) if !path.exists() && Path::new(file).is_file() => {
@@ -178,12 +178,12 @@ pub struct Expansion {
 
 impl Expansion {
     /// The counter of skipped entries; it keeps counting while the iterator runs.
-    pub fn passed_over(&self) -> PassedOver {
+    pub(crate) fn passed_over(&self) -> PassedOver {
         self.passed_over.clone()
     }
 
     /// Notes on what was guessed about the list, while the iterator runs.
-    pub fn list_notes(&self) -> ListNotes {
+    pub(crate) fn list_notes(&self) -> ListNotes {
         self.list.as_ref().map(List::notes).unwrap_or_default()
     }
 }

@@ -73,7 +73,7 @@ impl Preprocess {
     /// Everything that a pixel depends on, as text. CLIP's own settings are not spelt out, so that
     /// cache entries of versions without other settings stay valid.
     #[must_use]
-    pub fn recipe(&self) -> String {
+    pub(crate) fn recipe(&self) -> String {
         let Self {
             image_size,
             resize,
@@ -96,7 +96,7 @@ impl Preprocess {
     }
 
     /// Normalises a square of the right size: `[3, image_size, image_size]`.
-    pub fn normalise(&self, cropped: &RgbImage) -> Vec<f32> {
+    pub(crate) fn normalise(&self, cropped: &RgbImage) -> Vec<f32> {
         let table = self.table();
         let plane = |channel: usize| {
             let (pixels, _) = cropped.pixels.as_chunks::<3>();

@@ -60,7 +60,7 @@ pub struct Class {
 
 /// The classes to choose from: at least one, without duplicate labels or keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelSet {
+pub(crate) struct LabelSet {
     /// In the order of the source.
     pub classes: Vec<Class>,
     /// Whether any prompt was made by a template.
@@ -99,7 +99,10 @@ impl Found {
 ///
 /// # Errors
 /// When there are none, one is empty, or one is given twice.
-pub fn labels_from_arguments(labels: &[String], templates: &Templates) -> anyhow::Result<LabelSet> {
+pub(crate) fn labels_from_arguments(
+    labels: &[String],
+    templates: &Templates,
+) -> anyhow::Result<LabelSet> {
     let entries = labels.iter().zip(1..);
     let entries = entries.map(|(label, place)| ClassEntry::new(place, label.clone()));
     label_set(entries.collect(), Written::As("labels"), templates)
@@ -112,7 +115,7 @@ pub fn labels_from_arguments(labels: &[String], templates: &Templates) -> anyhow
 /// # Errors
 /// When the file cannot be read, is not text (the line is named), has none of the forms, has no
 /// labels, or has an empty label or one twice (both places are named).
-pub fn labels_from_file(
+pub(crate) fn labels_from_file(
     path: &Path,
     delimiter: Option<u8>,
     templates: &Templates,
@@ -169,7 +172,7 @@ fn built_in_entries(name: &str) -> Option<Result<Found>> {
 
 /// ImageNet's names of the classes with these WordNet ids, alone (`n02099601`) or before a name
 /// (`n02099601-golden_retriever`); `None` unless all of them are known.
-pub fn wordnet_names(classes: &[String]) -> Option<Vec<String>> {
+pub(crate) fn wordnet_names(classes: &[String]) -> Option<Vec<String>> {
     let is_id = |name: &String| name.len() >= 9 && name.starts_with('n');
     if !classes.iter().all(is_id) {
         return None;
@@ -245,18 +248,18 @@ const UNNUMBERED: [&str; 11] = [
 
 /// Whether class numbers of the dataset are indices into this built-in set; other names are files,
 /// in the user's order.
-pub fn counts_classes(name: &str) -> bool {
+pub(crate) fn counts_classes(name: &str) -> bool {
     !UNNUMBERED.contains(&name)
 }
 
 /// The names of the built-in template sets.
-pub fn template_names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn template_names() -> impl Iterator<Item = &'static str> {
     let more = TEMPLATES.concat().into_iter().map(|(name, _)| name);
     ["none", "imagenet"].into_iter().chain(more)
 }
 
 /// The names of the built-in label sets.
-pub fn label_names() -> impl Iterator<Item = &'static str> {
+pub(crate) fn label_names() -> impl Iterator<Item = &'static str> {
     LABELS.concat().into_iter().map(|(name, _)| name)
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Window {
 }
 
 /// Resizes `image` to `width` x `height` pixels.
-pub fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage {
+pub(crate) fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage {
     let window = Window {
         left: 0,
         top: 0,

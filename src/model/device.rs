@@ -36,7 +36,7 @@ pub enum CpuPrecision {
 
 /// The four matrices of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BlockMatrix {
+pub(crate) enum BlockMatrix {
     /// Queries, keys and values.
     Qkv,
     /// The attention's output projection.

@@ -16,7 +16,7 @@ use super::{Prediction, Record, RecordWriter, emit};
 pub const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// The name of the column that [`Extras::image_bytes`] adds.
-pub const IMAGE_BYTES: &str = "image_bytes";
+pub(crate) const IMAGE_BYTES: &str = "image_bytes";
 
 /// Optional parts of CSV and TSV.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

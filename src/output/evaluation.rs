@@ -301,7 +301,7 @@ pub struct RetrievalEvaluation {
 
 /// Results of a probe.
 #[derive(Clone, Debug, Serialize)]
-pub struct ProbeEvaluation {
+pub(crate) struct ProbeEvaluation {
     /// `probe`.
     pub task: &'static str,
     /// `linear` or `tip-adapter`.
@@ -359,7 +359,7 @@ pub struct ProbeEvaluation {
 
 /// Numbers of images.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct ImageCounts {
+pub(crate) struct ImageCounts {
     /// Training set while choosing hyperparameters.
     pub train: usize,
     /// Validation set.
@@ -374,7 +374,7 @@ pub struct ImageCounts {
 
 /// Hyperparameters.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Hyperparameters {
+pub(crate) struct Hyperparameters {
     /// Strength of the L2 penalty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub l2: Option<f64>,
@@ -394,7 +394,7 @@ pub struct Hyperparameters {
 
 /// Convergence of a fit.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct FitRow {
+pub(crate) struct FitRow {
     /// Final value of loss plus penalty.
     pub objective: f64,
     /// Iterations of L-BFGS.
@@ -405,7 +405,7 @@ pub struct FitRow {
 
 /// One value that was tried on validation images.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Tried {
+pub(crate) struct Tried {
     /// The value.
     pub value: f64,
     /// Top-1 accuracy.
@@ -416,7 +416,7 @@ pub struct Tried {
 
 /// Few-shot draws with a number of images per class.
 #[derive(Clone, Debug, Serialize)]
-pub struct ShotRow {
+pub(crate) struct ShotRow {
     /// Images per class; classes that have fewer contribute all.
     pub shots: usize,
     /// Number of classes that have fewer.
@@ -431,7 +431,7 @@ pub struct ShotRow {
 
 /// One draw.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct DrawRow {
+pub(crate) struct DrawRow {
     /// Random seed.
     pub seed: u64,
     /// Number of training images.
@@ -447,7 +447,7 @@ pub struct DrawRow {
 
 /// The model that embedded the images.
 #[derive(Clone, Debug, Serialize)]
-pub struct Embedder {
+pub(crate) struct Embedder {
     /// As typed.
     pub name: String,
     /// SHA-256 of the weights.

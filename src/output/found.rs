@@ -237,7 +237,7 @@ impl NamedHit {
 impl Preview {
     /// An image of `width` columns; pixels that do not fill a row are dropped.
     #[must_use]
-    pub fn new(width: usize, pixels: Vec<u8>) -> Self {
+    pub(crate) fn new(width: usize, pixels: Vec<u8>) -> Self {
         Self { width, pixels }
     }
 

@@ -25,7 +25,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
-pub use csv::{Extras, IMAGE_BYTES, MARK};
+pub use csv::MARK;
+
+pub(crate) use csv::{Extras, IMAGE_BYTES};
 
 /// The result of one image.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +48,7 @@ pub struct Record {
 
 impl Record {
     /// The result of an image without further information.
-    pub fn new(image: ImageName, outcome: Result<Vec<Prediction>, String>) -> Self {
+    pub(crate) fn new(image: ImageName, outcome: Result<Vec<Prediction>, String>) -> Self {
         Self {
             image,
             outcome,
@@ -88,7 +90,7 @@ pub struct ImageName {
 
 impl ImageName {
     /// The name of an image read from stdin.
-    pub fn stdin() -> Self {
+    pub(crate) fn stdin() -> Self {
         Self {
             text: "-".to_owned(),
             bytes: None,
@@ -97,12 +99,12 @@ impl ImageName {
 
     /// The path's bytes in base64, as JSON and CSV store them, if they are not UTF-8.
     #[must_use]
-    pub fn bytes_as_text(&self) -> Option<String> {
+    pub(crate) fn bytes_as_text(&self) -> Option<String> {
         self.bytes.as_ref().map(|bytes| STANDARD.encode(bytes))
     }
 
     /// The path; `None` for stdin.
-    pub fn path(&self) -> Option<PathBuf> {
+    pub(crate) fn path(&self) -> Option<PathBuf> {
         #[cfg(unix)]
         if let Some(bytes) = &self.bytes {
             use std::os::unix::ffi::OsStrExt as _;
@@ -150,7 +152,7 @@ pub enum Format {
 
 impl Format {
     /// The formats by file suffix.
-    pub const SUFFIXES: &[(&str, Self)] = &[
+    pub(crate) const SUFFIXES: &[(&str, Self)] = &[
         ("json", Self::Json),
         ("jsonl", Self::Jsonl),
         ("ndjson", Self::Jsonl),
@@ -160,7 +162,7 @@ impl Format {
 
     /// Its name on the command line.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Table => "table",
             Self::Json => "json",
@@ -173,7 +175,7 @@ impl Format {
 
     /// Whether it has rows of delimited fields, to which [`Extras`] apply.
     #[must_use]
-    pub fn is_csv(self) -> bool {
+    pub(crate) fn is_csv(self) -> bool {
         matches!(self, Self::Csv | Self::Tsv)
     }
 }
@@ -192,7 +194,7 @@ pub struct Style {
 impl Style {
     /// For formats without a style.
     #[must_use]
-    pub fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         Self {
             score: Score::Probability,
             terminal: Terminal::PLAIN,
@@ -212,7 +214,7 @@ pub struct Terminal {
 
 impl Terminal {
     /// For a file.
-    pub const PLAIN: Self = Self {
+    pub(crate) const PLAIN: Self = Self {
         width: 80,
         colour: Colour::Plain,
     };

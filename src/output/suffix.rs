@@ -70,7 +70,7 @@ pub fn of<F: Copy>(path: &Path, known: &[(&str, F)]) -> Suffix<F> {
 
 /// Whether people and programs expect data of a certain format in a file with this suffix.
 #[must_use]
-pub fn is_data(suffix: &str) -> bool {
+pub(crate) fn is_data(suffix: &str) -> bool {
     DATA.contains(&suffix)
 }
 

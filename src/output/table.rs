@@ -11,7 +11,7 @@ pub(super) const GAP: &str = "  ";
 
 /// How the cells of a column are placed; it is as wide as its widest cell.
 #[derive(Clone, Copy, Debug)]
-pub struct Column {
+pub(crate) struct Column {
     is_right: bool,
     least: usize,
     most: usize,
@@ -20,21 +20,21 @@ pub struct Column {
 
 impl Column {
     /// Aligned to the left, as texts are.
-    pub const LEFT: Self = Self {
+    pub(crate) const LEFT: Self = Self {
         is_right: false,
         least: 0,
         most: usize::MAX,
         paint: anstyle::Style::new(),
     };
     /// Aligned to the right, as numbers are.
-    pub const RIGHT: Self = Self {
+    pub(crate) const RIGHT: Self = Self {
         is_right: true,
         ..Self::LEFT
     };
 
     /// The same, but at least `width` wide.
     #[must_use]
-    pub const fn at_least(self, width: usize) -> Self {
+    pub(crate) const fn at_least(self, width: usize) -> Self {
         Self {
             least: width,
             ..self
@@ -43,7 +43,7 @@ impl Column {
 
     /// The same, but always `width` wide: longer cells are truncated.
     #[must_use]
-    pub const fn exactly(self, width: usize) -> Self {
+    pub(crate) const fn exactly(self, width: usize) -> Self {
         Self {
             least: width,
             most: width,
@@ -60,7 +60,7 @@ impl Column {
 
 /// A table in progress.
 #[derive(Clone, Debug)]
-pub struct TextTable<const N: usize> {
+pub(crate) struct TextTable<const N: usize> {
     columns: [Column; N],
     lines: Vec<TableLine<N>>,
 }
@@ -74,12 +74,12 @@ enum TableLine<const N: usize> {
 impl TextTable<2> {
     /// A table of names and values.
     #[must_use]
-    pub fn of_facts() -> Self {
+    pub(crate) fn of_facts() -> Self {
         Self::new([Column::LEFT; 2])
     }
 
     /// Adds a row, unless the value is empty.
-    pub fn fact(&mut self, name: &str, value: &str) {
+    pub(crate) fn fact(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             self.row([name, value]);
         }
@@ -89,7 +89,7 @@ impl TextTable<2> {
 impl<const N: usize> TextTable<N> {
     /// A table without rows.
     #[must_use]
-    pub fn new(columns: [Column; N]) -> Self {
+    pub(crate) fn new(columns: [Column; N]) -> Self {
         Self {
             columns,
             lines: Vec::new(),
@@ -97,14 +97,14 @@ impl<const N: usize> TextTable<N> {
     }
 
     /// Adds a row; control characters in it are escaped.
-    pub fn row(&mut self, cells: [&str; N]) {
+    pub(crate) fn row(&mut self, cells: [&str; N]) {
         let fitted =
             std::array::from_fn(|at| shortened(&printable(cells[at]), self.columns[at].most));
         self.lines.push(TableLine::Cells(fitted));
     }
 
     /// Adds a line across all columns; control characters in it are escaped.
-    pub fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         self.drawn(printable(text));
     }
 
@@ -115,7 +115,7 @@ impl<const N: usize> TextTable<N> {
 
     /// All lines, without trailing spaces and without colours.
     #[must_use]
-    pub fn plain(&self) -> String {
+    pub(crate) fn plain(&self) -> String {
         self.shown(Colour::Plain)
     }
 

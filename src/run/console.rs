@@ -50,7 +50,7 @@ impl Console {
 
     /// Whether to colour results, given whether they go to a terminal.
     #[must_use]
-    pub fn colors_results(&self, to_terminal: bool) -> bool {
+    pub(crate) fn colors_results(&self, to_terminal: bool) -> bool {
         match self.color {
             ColorWhen::Always => true,
             ColorWhen::Never => false,
@@ -62,7 +62,7 @@ impl Console {
     }
 
     /// Prints a message only with `-v`.
-    pub fn detail(&self, message: &str) {
+    pub(crate) fn detail(&self, message: &str) {
         if self.verbosity > 0 {
             self.say(&AnsiColor::BrightBlack.on_default(), "", message);
         }
@@ -76,14 +76,14 @@ impl Console {
     }
 
     /// Prints a warning, unless `--quiet`.
-    pub fn warn(&self, message: &str) {
+    pub(crate) fn warn(&self, message: &str) {
         if !self.quiet {
             self.say(&AnsiColor::Yellow.on_default(), "warning: ", message);
         }
     }
 
     /// Prints the notes and warnings of a dataset.
-    pub fn remarks(&self, remarks: &[Remark]) {
+    pub(crate) fn remarks(&self, remarks: &[Remark]) {
         for remark in remarks {
             match remark {
                 Remark::Detail(text) => self.detail(text),
@@ -111,7 +111,7 @@ impl Console {
     ///
     /// # Errors
     /// When the question cannot be shown or the answer not read.
-    pub fn ask(&self, question: &str) -> std::io::Result<bool> {
+    pub(crate) fn ask(&self, question: &str) -> std::io::Result<bool> {
         let mut stderr = anstream::stderr();
         write!(stderr, "{} [y/N] ", printable(question))?;
         stderr.flush()?;
@@ -141,7 +141,7 @@ impl Console {
 
     /// Shows how many images are done, on a terminal and after a short delay. `total` may walk
     /// folders, so it runs in a thread of its own.
-    pub fn start_progress(&self, total: impl FnOnce() -> Option<u64> + Send + 'static) {
+    pub(crate) fn start_progress(&self, total: impl FnOnce() -> Option<u64> + Send + 'static) {
         self.spin("{spinner} {human_pos} images, {speed}/s{msg}", move |bar| {
             if let Some(total) = total() {
                 bar.set_length(total);
@@ -153,7 +153,7 @@ impl Console {
     }
 
     /// Shows how many pairs of a dataset were checked, on a terminal and after a short delay.
-    pub fn start_pairs(&self) {
+    pub(crate) fn start_pairs(&self) {
         self.spin("{spinner} {human_pos} pairs checked, {speed}/s", |_| ());
     }
 
@@ -185,7 +185,7 @@ impl Console {
     }
 
     /// Shows how many of `total` classifiers were fitted, on a terminal.
-    pub fn start_fits(&self, total: u64) {
+    pub(crate) fn start_fits(&self, total: u64) {
         if !self.quiet && std::io::stderr().is_terminal() {
             let template = "{bar:30} {human_pos}/{human_len} fits, {eta} left";
             self.show(ProgressBar::new(total), template);
@@ -209,7 +209,7 @@ impl Console {
     }
 
     /// Shows how many steps are done, if on a terminal; returns whether it does.
-    pub fn start_steps(&self, total: u64, done: u64) -> bool {
+    pub(crate) fn start_steps(&self, total: u64, done: u64) -> bool {
         if self.quiet || !std::io::stderr().is_terminal() {
             return false;
         }
@@ -240,7 +240,7 @@ impl Console {
     }
 
     /// Removes the bar.
-    pub fn end_progress(&self) {
+    pub(crate) fn end_progress(&self) {
         if let Some(bar) = self.bar().take() {
             bar.finish_and_clear();
         }

@@ -10,6 +10,7 @@ use crate::kernel;
 use crate::model::DualEncoder;
 
 /// Maximum deviation of a stored row's norm from 1.
+#[cfg(test)]
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
 /// One embedding per class, computed once and compared with any number of images.
@@ -76,7 +77,8 @@ impl ClassEmbeddings {
     ///
     /// # Errors
     /// When these are not rows of `dim`, or one does not have unit length.
-    pub fn from_rows(rows: Vec<f32>, dim: usize) -> Result<Self> {
+    #[cfg(test)]
+    pub(crate) fn from_rows(rows: Vec<f32>, dim: usize) -> Result<Self> {
         ensure!(
             dim > 0 && !rows.is_empty() && rows.len().is_multiple_of(dim),
             "{} values are not rows of {dim}",
@@ -168,7 +170,7 @@ const SHORTEST_SUM: f64 = 1e-6;
 /// The embeddings of some texts: one row each, or several if the best chunk is chosen
 /// later ([`Reading::Best`]).
 #[derive(Clone, Debug, PartialEq)]
-pub struct TextEmbeddings {
+pub(crate) struct TextEmbeddings {
     /// [rows, dim], unit length.
     rows: Vec<f32>,
     /// The end of each text's rows.
@@ -181,7 +183,7 @@ impl TextEmbeddings {
     ///
     /// # Errors
     /// When there are no texts, the model cannot encode one, or the chunks of one cancel out.
-    pub fn encode(model: &dyn DualEncoder, texts: &[Fitted]) -> Result<Self> {
+    pub(crate) fn encode(model: &dyn DualEncoder, texts: &[Fitted]) -> Result<Self> {
         ensure!(!texts.is_empty(), "no texts were given");
         let chunks = texts.iter().flat_map(|text| &text.chunks);
         let ids: Vec<TokenIds> = chunks.map(|chunk| chunk.token_ids.clone()).collect();
@@ -216,13 +218,13 @@ impl TextEmbeddings {
 
     /// The columns of a row.
     #[must_use]
-    pub fn dim(&self) -> usize {
+    pub(crate) fn dim(&self) -> usize {
         self.dim
     }
 
     /// Each text's rows [n, dim], unit length, in the order of the texts; n is 1 except for
     /// [`Reading::Best`].
-    pub fn texts(&self) -> impl Iterator<Item = &[f32]> {
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &[f32]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let ranges = starts.zip(&self.ends);
         ranges.map(|(start, &end)| &self.rows[start * self.dim..end * self.dim])

@@ -3,7 +3,7 @@
 
 pub mod calibration;
 pub mod embeddings;
-pub mod linear_probe;
+pub(crate) mod linear_probe;
 pub mod metric;
 pub mod retrieval;
 pub mod search;

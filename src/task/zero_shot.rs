@@ -21,7 +21,7 @@ pub enum Score {
 
 /// The scores of one class for one image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ClassScore {
+pub(crate) struct ClassScore {
     /// The class index, in label order.
     pub class: usize,
     /// The cosine of image and class embedding; `None` for a trained classifier.
@@ -33,7 +33,7 @@ pub struct ClassScore {
 }
 
 /// A classifier of image embeddings.
-pub trait Judge: Sync {
+pub(crate) trait Judge: Sync {
     /// The classes of each of `images` [n, dim], best first, ties in class
     /// order. Pass a few hundred images at a time, because each answer holds all classes.
     fn judge(&self, images: &[f32]) -> Vec<Vec<ClassScore>>;
@@ -55,7 +55,7 @@ impl Judge for Classifier {
 }
 
 /// A zero-shot classifier.
-pub struct Classifier {
+pub(crate) struct Classifier {
     classes: ClassEmbeddings,
     /// Texts for "none of these", one row per text.
     none: Option<ClassEmbeddings>,
@@ -75,7 +75,7 @@ impl Classifier {
     /// # Errors
     /// When a softmax would be over one class, a sigmoid has nothing to compare with, or embeddings
     /// come from different models.
-    pub fn new(
+    pub(crate) fn new(
         classes: ClassEmbeddings,
         none: Option<ClassEmbeddings>,
         logit_scale: f32,
@@ -113,7 +113,7 @@ impl Classifier {
     ///
     /// # Errors
     /// When it is not a positive number.
-    pub fn with_temperature(mut self, temperature: f32) -> Result<Self> {
+    pub(crate) fn with_temperature(mut self, temperature: f32) -> Result<Self> {
         ensure!(
             temperature.is_finite() && temperature > 0.0,
             "a temperature of {temperature} is not a positive number"
@@ -124,14 +124,14 @@ impl Classifier {
 
     /// The class embeddings.
     #[must_use]
-    pub fn classes(&self) -> &ClassEmbeddings {
+    pub(crate) fn classes(&self) -> &ClassEmbeddings {
         &self.classes
     }
 
     /// The classes of one image `[dim]`, best first, ties in label order. The "none of these" class
     /// has the index after the last label.
     #[must_use]
-    pub fn classify(&self, image: &[f32]) -> Vec<ClassScore> {
+    pub(crate) fn classify(&self, image: &[f32]) -> Vec<ClassScore> {
         let none = self.none.as_ref().map(|none| none.cosines(image));
         self.ranked(&self.classes.cosines(image), none.as_deref())
     }
@@ -139,7 +139,7 @@ impl Classifier {
     /// The same for each of `images` [n, dim], on all threads of the pool. Pass a few hundred at a
     /// time, because each answer holds all classes.
     #[must_use]
-    pub fn classify_many(&self, images: &[f32]) -> Vec<Vec<ClassScore>> {
+    pub(crate) fn classify_many(&self, images: &[f32]) -> Vec<Vec<ClassScore>> {
         let cosines = self.classes.cosines(images);
         let none = self.none.as_ref().map(|none| none.cosines(images));
         let count = images.len() / self.classes.dim();
@@ -228,7 +228,7 @@ pub(super) fn softmax(scores: &mut [ClassScore], temperature: f64) {
 impl ClassScore {
     /// The number that `score` reports.
     #[must_use]
-    pub fn value(&self, score: Score) -> f32 {
+    pub(crate) fn value(&self, score: Score) -> f32 {
         match score {
             Score::Softmax | Score::Sigmoid => self.probability.unwrap_or(0.0),
             Score::Cosine => self.cosine.unwrap_or(0.0),

@@ -15,7 +15,7 @@ const ATTEMPTS: usize = 10;
 
 /// Which augmentations to apply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Augment {
+pub(crate) struct Augment {
     /// A random crop of at least 90% of the area, resized to a square, instead of the centre crop
     /// (torchvision's `RandomResizedCrop` with open_clip's scale).
     pub crop: bool,
@@ -25,7 +25,7 @@ pub struct Augment {
 
 impl Augment {
     /// The image as the tower reads it, `[3, image_size, image_size]`.
-    pub fn run(
+    pub(crate) fn run(
         &self,
         image: &RgbImage,
         preprocess: &Preprocess,

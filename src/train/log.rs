@@ -73,7 +73,7 @@ pub enum LogLine {
 impl LogLine {
     /// The step that it belongs to.
     #[must_use]
-    pub fn step(&self) -> usize {
+    pub(crate) fn step(&self) -> usize {
         match self {
             Self::Step(step) => step.step,
             Self::Evaluation(evaluation) => evaluation.step,
@@ -106,7 +106,7 @@ impl Log {
     ///
     /// # Errors
     /// When the file cannot be read or truncated.
-    pub fn go_on(file: File, path: &Path, step: usize) -> Result<Self> {
+    pub(crate) fn go_on(file: File, path: &Path, step: usize) -> Result<Self> {
         let mut log = Self {
             file,
             path: path.to_owned(),
@@ -187,7 +187,7 @@ impl Log {
     }
 
     /// The evaluations.
-    pub fn evaluations(&self) -> impl Iterator<Item = &Evaluation> {
+    pub(crate) fn evaluations(&self) -> impl Iterator<Item = &Evaluation> {
         self.entries.iter().filter_map(|entry| match entry {
             LogLine::Evaluation(evaluation) => Some(evaluation),
             LogLine::Step(_) => None,
@@ -197,7 +197,7 @@ impl Log {
 
 /// A skipped entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
+pub(crate) struct Skipped {
     /// Where it is: a file and a line, or an image.
     pub place: String,
     /// Why.
@@ -208,7 +208,7 @@ pub struct Skipped {
 }
 
 /// The file, created with the first entry.
-pub struct Skips {
+pub(crate) struct Skips {
     path: PathBuf,
     file: Option<File>,
     known: HashSet<String>,
@@ -221,7 +221,7 @@ impl Skips {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn go_on(path: &Path) -> Result<Self> {
+    pub(crate) fn go_on(path: &Path) -> Result<Self> {
         let (file, known) =
             whole_lines(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self {
@@ -236,7 +236,7 @@ impl Skips {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn add(&mut self, skipped: &Skipped) -> Result<bool> {
+    pub(crate) fn add(&mut self, skipped: &Skipped) -> Result<bool> {
         if !self.known.insert(skipped.place.clone()) {
             return Ok(false);
         }
@@ -257,13 +257,13 @@ impl Skips {
 
     /// Images that a step needed and that could not be decoded.
     #[must_use]
-    pub fn failed(&self) -> usize {
+    pub(crate) fn failed(&self) -> usize {
         self.failed
     }
 
     /// All skipped entries.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.known.len()
     }
 }

@@ -21,7 +21,8 @@ mod trainer;
 /// Advice for losses that are not finite.
 const CURE: &str = "lower the learning rate, clip gradients with --clip-norm, or warm up longer";
 
-pub use loss::{Loss, Outputs, loss};
+pub use loss::loss;
+
 pub use principal::Principal;
 pub use settings::{Lora, Objective, Optimizer, Schedule, Scope, Settings, Shape, Short, Target};
 pub use trainer::{Batch, Progress, Trainer};

@@ -81,8 +81,8 @@ impl Principal {
     }
 
     /// The share of the batch's variance explained by the components.
-    #[must_use]
-    pub fn variance(&self) -> f64 {
+    #[cfg(test)]
+    fn variance(&self) -> f64 {
         let all: f64 = self.squares.iter().sum();
         let kept: f64 = self.squares.iter().take(self.rank).sum();
         if all > 0.0 { kept / all } else { 1.0 }

@@ -140,7 +140,7 @@ impl Trainer {
     ///
     /// # Errors
     /// None in practice.
-    pub fn trainable(&self) -> Result<(usize, usize)> {
+    pub(crate) fn trainable(&self) -> Result<(usize, usize)> {
         let names = self.names();
         let counts = names
             .iter()

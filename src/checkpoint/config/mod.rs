@@ -128,7 +128,7 @@ impl ModelConfig {
 
     /// Heads of an image tower of this width, if a configuration gives them.
     #[must_use]
-    pub fn vision_heads(&self, width: usize) -> Option<usize> {
+    pub(crate) fn vision_heads(&self, width: usize) -> Option<usize> {
         let Some(stated) = &self.stated else {
             return Some(self.header_number(metadata::VISION_HEADS)?.as_u64()? as usize);
         };
@@ -138,7 +138,7 @@ impl ModelConfig {
 
     /// Heads of the text tower, if a configuration gives them.
     #[must_use]
-    pub fn text_heads(&self) -> Option<usize> {
+    pub(crate) fn text_heads(&self) -> Option<usize> {
         let header = || self.header_number(metadata::TEXT_HEADS)?.as_u64();
         let stated = self.stated.map(|stated| stated.text_heads);
         stated.or_else(|| Some(header()? as usize))
@@ -146,13 +146,13 @@ impl ModelConfig {
 
     /// Whether a configuration gives the activation.
     #[must_use]
-    pub fn tells_activation(&self) -> bool {
+    pub(crate) fn tells_activation(&self) -> bool {
         self.stated.is_some() || self.header.contains_key(metadata::ACTIVATION)
     }
 
     /// Epsilon of the image tower's LayerNorms, if a configuration gives it.
     #[must_use]
-    pub fn vision_epsilon(&self) -> Option<f32> {
+    pub(crate) fn vision_epsilon(&self) -> Option<f32> {
         let header = || self.header_number(metadata::VISION_EPSILON)?.as_f64();
         let stated = self.stated.map(|stated| stated.vision_epsilon);
         stated.or_else(|| Some(header()? as f32))
@@ -160,7 +160,7 @@ impl ModelConfig {
 
     /// Epsilon of the text tower's LayerNorms, if a configuration gives it.
     #[must_use]
-    pub fn text_epsilon(&self) -> Option<f32> {
+    pub(crate) fn text_epsilon(&self) -> Option<f32> {
         let header = || self.header_number(metadata::TEXT_EPSILON)?.as_f64();
         let stated = self.stated.map(|stated| stated.text_epsilon);
         stated.or_else(|| Some(header()? as f32))

@@ -28,7 +28,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 pub(crate) use crate::file::mapped::{Bytes, as_f16, as_f32};
 use sniff::Kind;
-pub use tensor::{Dtype, StoredTensor};
+pub use tensor::Dtype;
+pub(crate) use tensor::StoredTensor;
 pub(crate) use zip::{MemberContent, Zip};
 
 /// Maximum notes of an archive; further ones are replaced by "...".

@@ -23,7 +23,7 @@ use crate::output::suffix;
 use crate::output::suffix::Suffix;
 use entry::Entry;
 
-pub use entry::FloatType;
+pub(crate) use entry::FloatType;
 
 /// The library whose tensor names and files to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

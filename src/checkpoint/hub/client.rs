@@ -20,7 +20,7 @@ const LISTING_LIMIT_BYTES: u64 = 128 << 20;
 
 /// The files of a repository at one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listing {
+pub(crate) struct Listing {
     /// 40 hexadecimal digits.
     pub commit: String,
     /// File names with `/` between folders, as received from the hub, unchecked.

@@ -28,11 +28,12 @@ use anyhow::Context as _;
 use cache::RepositoryCache;
 use client::Client;
 
-pub use client::Listing;
-pub use name::{Repository, check_file_name};
+pub(crate) use client::Listing;
+pub(crate) use name::{Repository, check_file_name};
 pub use settings::{Settings, Token};
-pub use stored::{PathKind, Removed, Stored, StoredFile};
-pub use verify::Condition;
+pub(crate) use stored::{PathKind, StoredFile};
+pub use stored::{Removed, Stored};
+pub(crate) use verify::Condition;
 
 /// Progress of a transfer, reported to the caller.
 pub trait Progress: Sync {
@@ -62,7 +63,7 @@ impl Progress for Silent {
 /// busy, a transfer arrived damaged, the disk is full. The command line ends
 /// with exit code 75 for these; [`is_worth_retrying`] finds them.
 #[derive(Debug)]
-pub struct Unavailable {
+pub(crate) struct Unavailable {
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -107,7 +108,7 @@ pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
 }
 
 /// Whether the cause is a full disk or an exceeded quota.
-pub fn is_disk_full(error: &anyhow::Error) -> bool {
+pub(crate) fn is_disk_full(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
     causes.any(|cause: &std::io::Error| {
         matches!(
@@ -118,7 +119,7 @@ pub fn is_disk_full(error: &anyhow::Error) -> bool {
 }
 
 /// One repository at one revision, in the cache and on the hub.
-pub struct Hub<'a> {
+pub(crate) struct Hub<'a> {
     settings: &'a Settings,
     progress: &'a dyn Progress,
     repository: &'a Repository,
@@ -132,7 +133,7 @@ impl<'a> Hub<'a> {
     ///
     /// # Errors
     /// When no cache folder is known (neither `HF_HOME` nor a home folder).
-    pub fn new(
+    pub(crate) fn new(
         settings: &'a Settings,
         progress: &'a dyn Progress,
         repository: &'a Repository,
@@ -162,14 +163,14 @@ impl<'a> Hub<'a> {
 
     /// The cached snapshot folder of the revision, if any. No
     /// network, nothing written.
-    pub fn snapshot(&self) -> Option<PathBuf> {
+    pub(crate) fn snapshot(&self) -> Option<PathBuf> {
         let commit = self.cache.commit()?;
         let folder = self.cache.snapshot(&commit);
         folder.is_dir().then_some(folder)
     }
 
     /// Whether the cached snapshot is known not to have `file` (the hub said so before).
-    pub fn is_known_absent(&self, file: &str) -> bool {
+    pub(crate) fn is_known_absent(&self, file: &str) -> bool {
         self.cache
             .commit()
             .is_some_and(|commit| self.cache.absent_marker(&commit, file).is_file())
@@ -179,7 +180,7 @@ impl<'a> Hub<'a> {
     ///
     /// # Errors
     /// When the cache cannot be written.
-    pub fn remember_absent(&self, commit: &str, file: &str) -> anyhow::Result<()> {
+    pub(crate) fn remember_absent(&self, commit: &str, file: &str) -> anyhow::Result<()> {
         name::check_commit(commit)?;
         check_file_name(file)?;
         self.cache.write_marker(commit, file)
@@ -189,7 +190,7 @@ impl<'a> Hub<'a> {
     ///
     /// # Errors
     /// [`Unavailable`] when the hub cannot be reached; others when it refuses.
-    pub fn list(&self) -> anyhow::Result<Listing> {
+    pub(crate) fn list(&self) -> anyhow::Result<Listing> {
         self.client()?.list(self.repository)
     }
 
@@ -200,7 +201,7 @@ impl<'a> Hub<'a> {
     /// # Errors
     /// [`Unavailable`] when the hub cannot be reached, the download fails or the disk is full;
     /// others when the hub refuses or its response is invalid.
-    pub fn fetch(&self, file: &str, commit: Option<&str>) -> anyhow::Result<PathBuf> {
+    pub(crate) fn fetch(&self, file: &str, commit: Option<&str>) -> anyhow::Result<PathBuf> {
         check_file_name(file)?;
         if let Some(commit) = commit {
             name::check_commit(commit)?;
@@ -225,13 +226,13 @@ impl<'a> Hub<'a> {
     ///
     /// # Errors
     /// When the cache cannot be written.
-    pub fn remember_commit(&self, commit: &str) -> anyhow::Result<()> {
+    pub(crate) fn remember_commit(&self, commit: &str) -> anyhow::Result<()> {
         name::check_commit(commit)?;
         self.cache.write_reference(commit)
     }
 
     /// The URL of a file, for use in a browser.
-    pub fn address(&self, file: &str) -> String {
+    pub(crate) fn address(&self, file: &str) -> String {
         answer::resolve_url(
             &self.settings.endpoint,
             self.repository,
@@ -241,27 +242,27 @@ impl<'a> Hub<'a> {
     }
 
     /// `owner/name`.
-    pub fn repository(&self) -> &str {
+    pub(crate) fn repository(&self) -> &str {
         self.repository.id()
     }
 
     /// The requested revision.
-    pub fn revision(&self) -> &str {
+    pub(crate) fn revision(&self) -> &str {
         self.repository.revision()
     }
 
     /// Whether the settings forbid the network.
-    pub fn is_offline(&self) -> bool {
+    pub(crate) fn is_offline(&self) -> bool {
         self.settings.offline
     }
 
     /// Passes a note to the caller's [`Progress`].
-    pub fn note(&self, message: &str) {
+    pub(crate) fn note(&self, message: &str) {
         self.progress.note(message);
     }
 
     /// The folder that holds this repository in the cache.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.cache.folder()
     }
 }

@@ -14,7 +14,7 @@ impl Repository {
     ///
     /// # Errors
     /// When either is not valid on the hub.
-    pub fn new(id: &str, revision: &str) -> anyhow::Result<Self> {
+    pub(crate) fn new(id: &str, revision: &str) -> anyhow::Result<Self> {
         ensure!(
             is_repository_id(id),
             "{id:?} is not a repository name; write OWNER/NAME with letters, digits, '-', '_' and '.'"
@@ -29,12 +29,12 @@ impl Repository {
     }
 
     /// `owner/name`.
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 
     /// The requested branch, tag or commit.
-    pub fn revision(&self) -> &str {
+    pub(crate) fn revision(&self) -> &str {
         &self.revision
     }
 }
@@ -64,7 +64,7 @@ fn is_plain_word(word: &str) -> bool {
 ///
 /// # Errors
 /// Reports which rule the name violates.
-pub fn check_file_name(name: &str) -> anyhow::Result<()> {
+pub(crate) fn check_file_name(name: &str) -> anyhow::Result<()> {
     ensure!(!name.is_empty(), "the name is empty");
     ensure!(name.len() <= 1024, "the name is longer than 1024 bytes");
     ensure!(

@@ -71,7 +71,7 @@ impl Settings {
 
     /// Base URLs of hub pages: the endpoint's, and the default one, which people copy from their
     /// browser even if the endpoint is a mirror.
-    pub fn addresses() -> [String; 2] {
+    pub(crate) fn addresses() -> [String; 2] {
         [Self::from_env().endpoint, DEFAULT_ENDPOINT.to_owned()]
     }
 

@@ -89,7 +89,7 @@ impl Stored {
     }
 
     /// The commits that have a snapshot, sorted.
-    pub fn commits(&self) -> Vec<String> {
+    pub(crate) fn commits(&self) -> Vec<String> {
         let mut commits = names_in(&self.snapshots());
         commits.retain(|name| check_commit(name).is_ok() && self.cache.snapshot(name).is_dir());
         commits

@@ -13,7 +13,7 @@ use crate::checkpoint::architecture::{Architecture, ImageTower, ResNet, Tower, V
 type Shapes = Vec<(String, Vec<usize>)>;
 
 /// Whether the image tower is a ResNet.
-pub fn has_resnet(tensors: &Tensors) -> bool {
+pub(crate) fn has_resnet(tensors: &Tensors) -> bool {
     tensors
         .keys()
         .any(|name| name.starts_with("visual.layer1.") || name.starts_with("visual.attnpool."))
@@ -161,7 +161,7 @@ fn block(path: &str, tower: &Tower) -> Shapes {
 
 /// The problems of a set of tensors.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Problems {
+pub(crate) struct Problems {
     /// Names and expected shapes of tensors that are missing.
     pub missing: Vec<(String, Vec<usize>)>,
     /// Names and shapes of tensors that the architecture does not use.
@@ -171,7 +171,7 @@ pub struct Problems {
 }
 
 /// Compares tensors with what `architecture` needs.
-pub fn problems(tensors: &Tensors, architecture: &Architecture) -> Problems {
+pub(crate) fn problems(tensors: &Tensors, architecture: &Architecture) -> Problems {
     let mut problems = Problems::default();
     let mut expected = expected(architecture);
     if tensors.contains_key(LOGIT_BIAS) {
@@ -222,7 +222,7 @@ pub fn check(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
 ///
 /// # Errors
 /// As [`check`], except for the element types.
-pub fn check_shapes(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
+pub(crate) fn check_shapes(tensors: &Tensors, architecture: &Architecture) -> Result<()> {
     refuse(&mismatches(tensors, architecture), architecture)
 }
 

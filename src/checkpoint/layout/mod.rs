@@ -28,23 +28,23 @@ trait WeightLayout: Sync {
 const LAYOUTS: [&dyn WeightLayout; 2] = [&HuggingFace, &openai::OpenAi];
 
 /// The name of the layout that openai/CLIP publishes.
-pub const OPENAI: &str = "openai";
+pub(crate) const OPENAI: &str = "openai";
 /// The name of the layout that the Long-CLIP authors publish.
-pub const LONG_CLIP: &str = "longclip";
+pub(crate) const LONG_CLIP: &str = "longclip";
 /// The name of Hugging Face's layout.
-pub const HUGGING_FACE: &str = "hugging-face";
+pub(crate) const HUGGING_FACE: &str = "hugging-face";
 /// The name of Hugging Face's layout with Long-CLIP's two positional tables.
-pub const LONG_CLIP_HUGGING_FACE: &str = "longclip-hugging-face";
+pub(crate) const LONG_CLIP_HUGGING_FACE: &str = "longclip-hugging-face";
 
 /// The first rows of a Long-CLIP text table that keep CLIP's own positions; the rest comes from
 /// the second, trained table (Long-CLIP `model_longclip.py`, `mask1` and `mask2`).
-pub const KEPT_POSITIONS: usize = super::positions::KEPT;
+pub(crate) const KEPT_POSITIONS: usize = super::positions::KEPT;
 
 /// The canonical name of the text positional embedding.
 pub const TEXT_POSITIONS: &str = "text_model.embeddings.position_embedding.weight";
 
 /// The bias added to every logit by models trained with a sigmoid loss; others have none.
-pub const LOGIT_BIAS: &str = "logit_bias";
+pub(crate) const LOGIT_BIAS: &str = "logit_bias";
 
 /// The error for a file without an image tower.
 pub(super) const TEXT_ENCODER_ONLY: &str = "the file holds a text encoder only (as diffusion pipelines use), without the image tower; take \
@@ -54,7 +54,7 @@ pub(super) const IMAGE_TOWER_ONLY: &str = "the file holds an image tower only (a
      model's file";
 
 /// Tensors under canonical names, and their original layout.
-pub struct Named {
+pub(crate) struct Named {
     /// The layout's name.
     pub layout: &'static str,
     /// Whether the file is one of OpenAI's own: only those store their sizes as tensors.
@@ -66,7 +66,7 @@ pub struct Named {
 impl Named {
     /// The code that the file is written for.
     #[must_use]
-    pub fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         match self.layout {
             OPENAI if self.openai_sizes => Code::OpenAi,
             LONG_CLIP | LONG_CLIP_HUGGING_FACE => Code::LongClip,
@@ -79,7 +79,7 @@ impl Named {
 ///
 /// # Errors
 /// When no layout fits the names, or two tensors get the same name.
-pub fn to_canonical(tensors: Tensors) -> Result<Named> {
+pub(crate) fn to_canonical(tensors: Tensors) -> Result<Named> {
     if let Some(what) = unknown::adapter(&tensors) {
         bail!(what);
     }

@@ -15,14 +15,14 @@ pub struct Heads {
 
 impl Heads {
     /// Placeholder for readers that need only the other dimensions: one head divides every width.
-    pub const NOT_NEEDED: Self = Self {
+    pub(crate) const NOT_NEEDED: Self = Self {
         image: Some(1),
         text: Some(1),
     };
 
     /// Whether the user specifies any.
     #[must_use]
-    pub fn are_stated(self) -> bool {
+    pub(crate) fn are_stated(self) -> bool {
         self.image.is_some() || self.text.is_some()
     }
 }

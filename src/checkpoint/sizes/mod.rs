@@ -262,7 +262,10 @@ fn shape<const N: usize>(tensors: &Tensors, name: &str) -> Result<[usize; N]> {
 
 /// Warning for a user who specifies a different activation than the configuration.
 #[must_use]
-pub fn overridden_activation(wanted: Option<Activation>, config: &ModelConfig) -> Option<String> {
+pub(crate) fn overridden_activation(
+    wanted: Option<Activation>,
+    config: &ModelConfig,
+) -> Option<String> {
     let wanted = wanted?;
     // A configuration that cannot be right is why the user was asked for the activation.
     let (configured, source) = config.activation().ok()??;
@@ -275,7 +278,7 @@ pub fn overridden_activation(wanted: Option<Activation>, config: &ModelConfig) -
 ///
 /// # Errors
 /// When no source gives it, or config.json names an activation that CLIP models do not have.
-pub fn choose_activation(
+pub(crate) fn choose_activation(
     wanted: Option<Activation>,
     config: &ModelConfig,
     layout: &str,

@@ -2,7 +2,7 @@
 
 /// A published model with a short name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Alias {
+pub(crate) struct Alias {
     /// What to type.
     pub name: &'static str,
     /// `owner/name` on the hub.
@@ -23,7 +23,7 @@ pub struct Alias {
 }
 
 /// All short names, the default first.
-pub const ALIASES: &[Alias] = &[
+pub(crate) const ALIASES: &[Alias] = &[
     Alias {
         name: "longclip-b",
         repository: "BeichenZhang/LongCLIP-B",

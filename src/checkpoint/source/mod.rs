@@ -19,9 +19,9 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use super::hub::{self, Repository, check_file_name};
-pub use alias::{ALIASES, Alias};
+pub(crate) use alias::{ALIASES, Alias};
 pub use files::ModelFiles;
-pub use remote::found_in_cache;
+pub(crate) use remote::found_in_cache;
 
 /// Where a model's weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub fn parse(model: &str) -> anyhow::Result<Reference> {
 /// Whether a name means the built-in model or an aliased published one, that is, one that may be
 /// used because a file names it.
 #[must_use]
-pub fn is_published(model: &str) -> bool {
+pub(crate) fn is_published(model: &str) -> bool {
     let is_alias = |repository: &Repository, file: Option<&str>| {
         ALIASES.iter().any(|alias| {
             let same = repository.id() == alias.repository && repository.revision() == "main";
@@ -112,7 +112,7 @@ pub fn is_published(model: &str) -> bool {
 
 /// Whether two names mean the same model, judging by the names alone.
 #[must_use]
-pub fn is_same(one: &str, two: &str) -> bool {
+pub(crate) fn is_same(one: &str, two: &str) -> bool {
     match (parse(one), parse(two)) {
         (
             Ok(Reference::Hub {
@@ -169,7 +169,7 @@ pub fn cached(model: &str, hub: &hub::Settings) -> anyhow::Result<Option<ModelFi
 
 /// How much of a model is available locally.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub(crate) enum Presence {
     /// Built in.
     BuiltIn,
     /// A file or folder of the user.
@@ -192,7 +192,7 @@ pub enum Presence {
 /// # Errors
 /// When the name means nothing, a folder's files are missing or ambiguous, or no cache folder is
 /// known.
-pub fn presence(model: &str, hub: &hub::Settings) -> anyhow::Result<Presence> {
+pub(crate) fn presence(model: &str, hub: &hub::Settings) -> anyhow::Result<Presence> {
     let (repository, file) = match parse(model)? {
         Reference::BuiltIn => return Ok(Presence::BuiltIn),
         Reference::Path(path) => return ModelFiles::find(model, &path).map(Presence::Local),
@@ -213,7 +213,7 @@ pub fn presence(model: &str, hub: &hub::Settings) -> anyhow::Result<Presence> {
 
 /// Whether a repository's name includes a revision.
 #[must_use]
-pub fn names_revision(model: &str) -> bool {
+pub(crate) fn names_revision(model: &str) -> bool {
     let head = model.split(':').next().unwrap_or(model);
     let other = || match parse(model) {
         Ok(Reference::Hub { repository, .. }) => repository.revision() != "main",

@@ -201,7 +201,7 @@ fn ways_out(wanted: &Wanted<'_>, hub: &Hub<'_>, what: &str) -> String {
 /// The names of the cached repositories that look like CLIP and have no short name, as `--model`
 /// accepts them: `OWNER/REPO`, with `@COMMIT` if the cache does not know the commit of `main`.
 #[must_use]
-pub fn found_in_cache(hub: &Settings) -> Vec<String> {
+pub(crate) fn found_in_cache(hub: &Settings) -> Vec<String> {
     let mut names = Vec::new();
     for repository in Stored::all(hub) {
         let id = repository.id();

@@ -22,11 +22,11 @@ use crate::input::tokenizer::VOCABULARY;
 use packed::{Header, Packed};
 
 /// The notice that `--model tiny` prints on stderr.
-pub const NOTICE: &str = "model tiny is built in and knows drawn images of everyday things (emoji \
+pub(crate) const NOTICE: &str = "model tiny is built in and knows drawn images of everyday things (emoji \
      artwork), not photographs; it is no substitute for real weights (choose a model with --model)";
 
 /// Its recommended use, for the list of models.
-pub const GOOD_FOR: &str =
+pub(crate) const GOOD_FOR: &str =
     "trying the program: knows drawn images of everyday things, not photographs";
 
 static MODEL: &[u8] = include_bytes!(concat!(

@@ -74,7 +74,7 @@ impl BenchArgs {
 
 /// The parts that can be measured separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Part {
+pub(crate) enum Part {
     /// The image tower
     Images,
     /// The text tower

@@ -38,7 +38,7 @@ use crate::run::{Console, Outcome, advice, report};
 use crate::train::Trainer;
 use crate::train::log::Skipped;
 
-pub use self::flags::FinetuneArgs;
+pub(crate) use self::flags::FinetuneArgs;
 
 /// What only `--help` and the manual page say.
 const DETAILS: &str = r#"Losses:

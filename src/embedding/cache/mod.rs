@@ -56,10 +56,10 @@ pub type Digest = [u8; 32];
 
 /// Number of a recipe in this cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recipe(i64);
+pub(crate) struct Recipe(i64);
 
 /// An open cache; several threads may call its methods at once.
-pub struct Cache(Mutex<State>);
+pub(crate) struct Cache(Mutex<State>);
 
 struct State {
     connection: Connection,
@@ -86,7 +86,7 @@ impl Cache {
     /// # Errors
     /// When the folder cannot be created or written, or its file is not a cache or has another
     /// version.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let opened = writable(folder, &path);
         let (connection, is_writable) = match opened {
@@ -107,7 +107,7 @@ impl Cache {
     }
 
     /// Whether new results are stored; a cache that cannot be written is only read.
-    pub fn is_writable(&self) -> bool {
+    pub(crate) fn is_writable(&self) -> bool {
         self.state().is_writable
     }
 
@@ -115,7 +115,7 @@ impl Cache {
     ///
     /// # Errors
     /// When the file cannot be read or written.
-    pub fn recipe(&self, text: &str) -> Result<Recipe> {
+    pub(crate) fn recipe(&self, text: &str) -> Result<Recipe> {
         let state = self.state();
         let find = || {
             state
@@ -141,7 +141,7 @@ impl Cache {
     }
 
     /// The digest of the file at `path`, if it was stored with this stamp.
-    pub fn digest_of(&self, path: &Path, stamp: Stamp) -> Option<Digest> {
+    pub(crate) fn digest_of(&self, path: &Path, stamp: Stamp) -> Option<Digest> {
         let state = self.state();
         state.query(
             "SELECT content FROM file WHERE path = ?1 AND bytes = ?2 AND modified_ns = ?3",
@@ -155,14 +155,14 @@ impl Cache {
     }
 
     /// Stores the digest of the file at `path`.
-    pub fn keep_digest(&self, path: &Path, stamp: Stamp, digest: Digest) {
+    pub(crate) fn keep_digest(&self, path: &Path, stamp: Stamp, digest: Digest) {
         if let Some(path) = path_bytes(path) {
             self.state().push(Row::File(path, stamp, digest));
         }
     }
 
     /// The stored result for an image's content; `dim` is the length that its embedding must have.
-    pub fn image(&self, recipe: Recipe, content: &Digest, dim: usize) -> Option<ImageRow> {
+    pub(crate) fn image(&self, recipe: Recipe, content: &Digest, dim: usize) -> Option<ImageRow> {
         let row = self.state().query(
             "SELECT width, height, warnings, embedding FROM image WHERE recipe = ?1 AND content = ?2",
             params![recipe.0, content],
@@ -172,12 +172,12 @@ impl Cache {
     }
 
     /// Stores an image's result.
-    pub fn keep_image(&self, recipe: Recipe, content: Digest, row: ImageRow) {
+    pub(crate) fn keep_image(&self, recipe: Recipe, content: Digest, row: ImageRow) {
         self.state().push(Row::Image(recipe, content, row));
     }
 
     /// The stored embedding of the text with this digest.
-    pub fn text(&self, recipe: Recipe, content: &Digest, dim: usize) -> Option<Vec<f32>> {
+    pub(crate) fn text(&self, recipe: Recipe, content: &Digest, dim: usize) -> Option<Vec<f32>> {
         let embedding = self.state().query(
             "SELECT embedding FROM text WHERE recipe = ?1 AND content = ?2",
             params![recipe.0, content],
@@ -187,12 +187,12 @@ impl Cache {
     }
 
     /// Stores a text's embedding.
-    pub fn keep_text(&self, recipe: Recipe, content: Digest, embedding: Vec<f32>) {
+    pub(crate) fn keep_text(&self, recipe: Recipe, content: Digest, embedding: Vec<f32>) {
         self.state().push(Row::Text(recipe, content, embedding));
     }
 
     /// The stored thumbnail of an image, a small JPEG.
-    pub fn thumbnail(&self, recipe: Recipe, content: &Digest) -> Option<Vec<u8>> {
+    pub(crate) fn thumbnail(&self, recipe: Recipe, content: &Digest) -> Option<Vec<u8>> {
         self.state().query(
             "SELECT jpeg FROM thumbnail WHERE recipe = ?1 AND content = ?2",
             params![recipe.0, content],
@@ -201,7 +201,7 @@ impl Cache {
     }
 
     /// Stores an image's thumbnail, a small JPEG.
-    pub fn keep_thumbnail(&self, recipe: Recipe, content: Digest, jpeg: Vec<u8>) {
+    pub(crate) fn keep_thumbnail(&self, recipe: Recipe, content: Digest, jpeg: Vec<u8>) {
         self.state().push(Row::Thumbnail(recipe, content, jpeg));
     }
 
@@ -210,7 +210,7 @@ impl Cache {
     /// # Errors
     /// When this write, an earlier one or a read failed, so that some results were not stored. The
     /// results themselves are correct.
-    pub fn flush(&self) -> Result<()> {
+    pub(crate) fn flush(&self) -> Result<()> {
         let mut state = self.state();
         state.write();
         match state.failure.take() {
@@ -396,7 +396,7 @@ pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
 ///
 /// # Errors
 /// When it is a file.
-pub fn check_folder(folder: &Path) -> Result<()> {
+pub(crate) fn check_folder(folder: &Path) -> Result<()> {
     ensure!(
         !folder.exists() || folder.is_dir(),
         "the cache {} is a file; pass a folder",
@@ -410,7 +410,7 @@ mod tests;
 
 /// The stored result for one image.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ImageRow {
+pub(crate) struct ImageRow {
     /// Width and height in pixels, after EXIF orientation.
     pub size: (usize, usize),
     /// Warnings about the file, one line each.
@@ -463,7 +463,7 @@ pub(super) fn is_unit_length(values: &[f32]) -> bool {
 }
 
 /// The key for a path: its absolute form; `None` if the working folder no longer exists.
-pub fn path_bytes(path: &Path) -> Option<Vec<u8>> {
+pub(crate) fn path_bytes(path: &Path) -> Option<Vec<u8>> {
     let absolute = std::path::absolute(path).ok()?;
     Some(absolute.as_os_str().as_encoded_bytes().to_vec())
 }

@@ -52,7 +52,7 @@ enum Names {
 
 /// Statistics of the rows' lengths.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Lengths {
+pub(crate) struct Lengths {
     /// The smallest and the largest non-zero length.
     pub range: Option<(f64, f64)>,
     /// Rows of zeros: how many, and the first. They have no direction and are never found.
@@ -62,7 +62,7 @@ pub struct Lengths {
 impl Lengths {
     /// Whether every row is a unit vector already, within 16-bit precision.
     #[must_use]
-    pub fn are_one(&self) -> bool {
+    pub(crate) fn are_one(&self) -> bool {
         let is_one = |length: f64| (length - 1.0).abs() <= TOLERANCE;
         self.range
             .is_none_or(|(least, most)| is_one(least) && is_one(most))
@@ -113,25 +113,25 @@ impl Matrix {
 
     /// Number of rows.
     #[must_use]
-    pub fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.numbers.layout.rows
     }
 
     /// Numbers per row.
     #[must_use]
-    pub fn dim(&self) -> usize {
+    pub(crate) fn dim(&self) -> usize {
         self.numbers.layout.dim
     }
 
     /// Statistics of the rows' lengths.
     #[must_use]
-    pub fn lengths(&self) -> Lengths {
+    pub(crate) fn lengths(&self) -> Lengths {
         self.lengths
     }
 
     /// Whether every row has a name.
     #[must_use]
-    pub fn has_names(&self) -> bool {
+    pub(crate) fn has_names(&self) -> bool {
         match &self.names {
             Names::None => false,
             Names::Lines(_) => true,
@@ -143,7 +143,7 @@ impl Matrix {
     ///
     /// # Errors
     /// When the names are damaged.
-    pub fn name(&self, index: usize) -> Result<Option<Name>> {
+    pub(crate) fn name(&self, index: usize) -> Result<Option<Name>> {
         match &self.names {
             Names::None => Ok(None),
             Names::Lines(lines) => {
@@ -164,7 +164,7 @@ impl Matrix {
     ///
     /// # Errors
     /// When there are no such rows.
-    pub fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
+    pub(crate) fn vectors(&self, range: Range<usize>, values: &mut Vec<f32>) -> Result<()> {
         check_range(&range, self.rows())?;
         let mut stored = Vec::new();
         self.numbers.read(range, &mut stored);
@@ -179,7 +179,7 @@ impl Matrix {
 
     /// Suggested number of rows per read.
     #[must_use]
-    pub fn block_rows(&self) -> usize {
+    pub(crate) fn block_rows(&self) -> usize {
         (BLOCK_VALUES / self.dim()).max(1)
     }
 
@@ -315,7 +315,7 @@ pub fn open_any(path: &Path) -> Result<Embeddings> {
 impl Embeddings {
     /// What the embeddings were made with, if the file says so.
     #[must_use]
-    pub fn about(&self) -> Option<&About> {
+    pub(crate) fn about(&self) -> Option<&About> {
         match self {
             Self::Ours(file) => Some(file.about()),
             Self::Matrix(_) => None,
@@ -333,7 +333,7 @@ impl Embeddings {
 
     /// Numbers per row.
     #[must_use]
-    pub fn dim(&self) -> usize {
+    pub(crate) fn dim(&self) -> usize {
         match self {
             Self::Ours(file) => file.about().dim,
             Self::Matrix(matrix) => matrix.dim(),
@@ -367,7 +367,7 @@ impl Embeddings {
 
     /// As [`EmbeddingFile::numbers`].
     #[must_use]
-    pub fn numbers(&self) -> Option<Mapped<'_>> {
+    pub(crate) fn numbers(&self) -> Option<Mapped<'_>> {
         match self {
             Self::Ours(file) => file.numbers(),
             Self::Matrix(_) => None,

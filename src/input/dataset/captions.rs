@@ -28,7 +28,7 @@ const LONGEST_CAPTION: u64 = 1 << 20;
 
 /// Which lines of a caption file are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CaptionLines {
+pub(crate) enum CaptionLines {
     /// All lines.
     #[default]
     Whole,
@@ -38,7 +38,7 @@ pub enum CaptionLines {
 
 /// Which part of a dataset is read.
 #[derive(Clone, Debug, Default)]
-pub struct CaptionOptions {
+pub(crate) struct CaptionOptions {
     /// Which lines of a caption file are used.
     pub lines: CaptionLines,
     /// Maximum number of captions per image; the first ones are kept.
@@ -55,7 +55,7 @@ pub struct CaptionOptions {
 
 /// What to do with captions without a word, and with those of a missing image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BadCaptions {
+pub(crate) enum BadCaptions {
     /// They are an error.
     #[default]
     Refused,
@@ -65,7 +65,7 @@ pub enum BadCaptions {
 
 /// Images and captions.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Captioned {
+pub(crate) struct Captioned {
     /// The images, without duplicates.
     pub images: Vec<PathBuf>,
     /// The captions.
@@ -83,7 +83,7 @@ pub struct Captioned {
 impl Captioned {
     /// The images as the pipeline takes them.
     #[must_use]
-    pub fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
+    pub(crate) fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
         let paths = self.images.iter().cloned();
         paths.map(|path| Ok(ImageSource::Path(path))).collect()
     }
@@ -93,7 +93,11 @@ impl Captioned {
 ///
 /// # Errors
 /// When it is not such a dataset, an image has no name or a caption is empty.
-pub fn captioned(path: &Path, options: &CaptionOptions, rule: ImageRule) -> Result<Captioned> {
+pub(crate) fn captioned(
+    path: &Path,
+    options: &CaptionOptions,
+    rule: ImageRule,
+) -> Result<Captioned> {
     let usual = options.usual_split.map_or(Split::All, Split::Usual);
     let mut reading = CaptionReader {
         options,

@@ -12,7 +12,7 @@ const SHOWN: usize = 5;
 
 /// The names of a label.
 #[derive(Clone, Copy, Debug)]
-pub struct Matching<'a> {
+pub(crate) struct Matching<'a> {
     /// The label's text.
     pub label: &'a str,
     /// Another name of its class, such as a WordNet id.
@@ -21,7 +21,7 @@ pub struct Matching<'a> {
 
 /// Whether labels are in the order of the class numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LabelOrder<'a> {
+pub(crate) enum LabelOrder<'a> {
     /// Class numbers are label indices, from 0.
     Counts,
     /// The order is not known to be that of the dataset's class numbers.
@@ -30,7 +30,7 @@ pub enum LabelOrder<'a> {
 
 /// The label of each class, and notes on how it was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Matched {
+pub(crate) struct Matched {
     /// Label index of each class.
     pub label_of_class: Vec<usize>,
     /// Notes on what was guessed.
@@ -50,7 +50,7 @@ pub struct Matched {
 ///
 /// # Errors
 /// When a class has no label, or two have the same: names the classes and ways to fix it.
-pub fn match_classes(
+pub(crate) fn match_classes(
     classes: &[String],
     labels: &[Matching<'_>],
     order: LabelOrder<'_>,
@@ -113,7 +113,7 @@ fn refuse(class: &str, missing: usize, labels: &[Matching<'_>]) -> Result<()> {
 ///
 /// # Errors
 /// Names the class and its labels.
-pub fn check_single_labels(classes: &[String]) -> Result<()> {
+pub(crate) fn check_single_labels(classes: &[String]) -> Result<()> {
     match several_labels(classes) {
         Some((class, parts)) => several(class, &parts),
         None => Ok(()),

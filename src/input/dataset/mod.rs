@@ -24,15 +24,16 @@ use anyhow::{Result, bail, ensure};
 use super::paths::{ImageRule, ImageSource, PathError};
 use super::text_file::extension;
 
-pub use super::text_file::column::class_number;
-pub use captions::{BadCaptions, CaptionLines, CaptionOptions, Captioned, captioned};
-pub use classes::{LabelOrder, Matched, Matching, check_single_labels, match_classes};
-pub use names::{Texts, clean, composed, folder_texts};
-pub use parts::are_parts;
+pub(crate) use super::text_file::column::class_number;
+pub(crate) use captions::{BadCaptions, CaptionLines, CaptionOptions, Captioned, captioned};
+pub(crate) use classes::{LabelOrder, Matched, Matching, check_single_labels, match_classes};
+pub use names::{Texts, clean};
+pub(crate) use names::{composed, folder_texts};
+pub(crate) use parts::are_parts;
 
 /// One image of a class: its path, or what is wrong with it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Where the image is.
     pub source: Result<PathBuf, PathError>,
     /// Its class, an index into [`Labelled::classes`].
@@ -44,14 +45,14 @@ impl Sample {
     ///
     /// # Errors
     /// What is wrong with the path.
-    pub fn image_source(&self) -> Result<ImageSource, PathError> {
+    pub(crate) fn image_source(&self) -> Result<ImageSource, PathError> {
         self.source.clone().map(ImageSource::Path)
     }
 }
 
 /// Images with one class each.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Labelled {
+pub(crate) struct Labelled {
     /// The dataset's names of its classes: folder names in byte order, or labels in order of first
     /// appearance.
     pub classes: Vec<String>,
@@ -64,14 +65,14 @@ pub struct Labelled {
 impl Labelled {
     /// The images as the pipeline takes them.
     #[must_use]
-    pub fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
+    pub(crate) fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
         self.samples.iter().map(Sample::image_source).collect()
     }
 }
 
 /// Messages about a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remark {
+pub(crate) enum Remark {
     /// Details, shown on request.
     Detail(String),
     /// What was skipped or guessed.
@@ -93,7 +94,7 @@ pub enum Split<'a> {
 
 /// Which part of a labelled dataset is read.
 #[derive(Clone, Copy, Debug)]
-pub struct LabelledOptions<'a> {
+pub(crate) struct LabelledOptions<'a> {
     /// Folder of the images that a file names; by default the file's own folder.
     pub images: Option<&'a Path>,
     /// Which part.
@@ -103,7 +104,7 @@ pub struct LabelledOptions<'a> {
 impl LabelledOptions<'_> {
     /// Images next to the file, and the default split.
     #[must_use]
-    pub fn usual(split: &'static str) -> Self {
+    pub(crate) fn usual(split: &'static str) -> Self {
         Self {
             images: None,
             split: Split::Usual(split),
@@ -115,7 +116,11 @@ impl LabelledOptions<'_> {
 ///
 /// # Errors
 /// When it is neither such a folder nor such a file, or has no images.
-pub fn labelled(path: &Path, options: &LabelledOptions<'_>, rule: ImageRule) -> Result<Labelled> {
+pub(crate) fn labelled(
+    path: &Path,
+    options: &LabelledOptions<'_>,
+    rule: ImageRule,
+) -> Result<Labelled> {
     let is_folder = path.is_dir();
     // An archive next to class folders is probably what they were unpacked from.
     if pairs::is_shards(path)? && !(is_folder && folders::has_classes(path)?) {

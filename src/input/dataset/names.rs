@@ -9,7 +9,7 @@ const PARTICLES: [&str; 8] = ["Mc", "Mac", "De", "Di", "Du", "La", "Le", "Fitz"]
 
 /// A name in Unicode normal form NFC: macOS writes `é` as two characters, other systems as one.
 #[must_use]
-pub fn composed(name: &str) -> String {
+pub(crate) fn composed(name: &str) -> String {
     name.nfc().collect()
 }
 
@@ -94,7 +94,7 @@ pub struct Texts {
 
 /// Texts of folder names, without numbers that all of them begin with (`001.Penguin`).
 #[must_use]
-pub fn folder_texts(names: &[String]) -> Texts {
+pub(crate) fn folder_texts(names: &[String]) -> Texts {
     let are_numbered = are_numbered(names);
     let text = |name: &String| {
         let words = match numbered(name) {

@@ -111,7 +111,7 @@ impl<'a> Folder<'a> {
 /// Whether folders are certainly parts of a dataset and not its classes: by their names, and
 /// because paths of the images in each begin with its name.
 #[must_use]
-pub fn are_parts(names: &[String], images: &[Vec<PathBuf>]) -> bool {
+pub(crate) fn are_parts(names: &[String], images: &[Vec<PathBuf>]) -> bool {
     let folders = names.iter().zip(images).map(|(name, images)| {
         Folder::new(name, Path::new(name), images.iter().map(PathBuf::as_path))
     });

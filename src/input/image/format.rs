@@ -194,7 +194,7 @@ const EXAMINED_BYTES: usize = 1024;
 
 /// Whether a file that begins with `first_bytes` is an image by its content: one that can be
 /// decoded, or a still image whose format is recognised. 32 bytes are enough.
-pub fn looks_like_image(first_bytes: &[u8]) -> bool {
+pub(crate) fn looks_like_image(first_bytes: &[u8]) -> bool {
     // Two bytes of zeros and ones are not evidence in a folder of arbitrary files.
     let is_telling = |magic: &&Magic| magic.1.len() > 4 || magic.1 == b"8BPS";
     Format::of(first_bytes).is_some()

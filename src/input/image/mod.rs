@@ -39,13 +39,14 @@ use crate::file::guard;
 use format::Format;
 
 pub use colour::Alpha;
-pub use format::looks_like_image;
-pub use thumbnail::{thumbnail, to_jpeg};
+pub(crate) use format::looks_like_image;
+pub use thumbnail::thumbnail;
+pub(crate) use thumbnail::to_jpeg;
 
 /// Extensions of image files, in lower case, that a folder walk accepts. Formats that cannot be
 /// decoded (HEIC, AVIF, JPEG XL) are included: a record that says so is better than a phone's
 /// images silently skipped.
-pub const EXTENSIONS: &[&str] = &[
+pub(crate) const EXTENSIONS: &[&str] = &[
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm",
     "pbm", "pgm", "ppm", "pam", "heic", "heif", "avif", "jxl",
 ];
@@ -127,7 +128,7 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
 /// # Errors
 /// When there is no such regular file, when it cannot be read, is not an image or is longer than an
 /// image of `max_pixels` can be.
-pub fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
+pub(crate) fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
     let (file, size) = open(path)?;
     read_image(file, size, options)
 }

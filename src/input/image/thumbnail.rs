@@ -87,7 +87,7 @@ fn averaged(image: &RgbImage, across: usize, down: usize) -> RgbImage {
 ///
 /// # Errors
 /// When a side is zero or longer than JPEG's 65535.
-pub fn to_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>> {
+pub(crate) fn to_jpeg(image: &RgbImage, quality: u8) -> Result<Vec<u8>> {
     let (width, height) = (u32::try_from(image.width)?, u32::try_from(image.height)?);
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality)

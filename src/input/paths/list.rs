@@ -46,11 +46,11 @@ pub enum Separator {
 
 /// Notes on what was guessed about a list so far; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct ListNotes(Arc<Mutex<Vec<String>>>);
+pub(crate) struct ListNotes(Arc<Mutex<Vec<String>>>);
 
 impl ListNotes {
     /// The notes, without duplicates.
-    pub fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

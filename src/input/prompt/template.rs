@@ -50,7 +50,7 @@ impl Templates {
     }
 
     /// Whether labels are used unchanged.
-    pub fn are_none(&self) -> bool {
+    pub(crate) fn are_none(&self) -> bool {
         self.texts == ["{}"]
     }
 
@@ -58,7 +58,7 @@ impl Templates {
     ///
     /// # Errors
     /// When there are none, or one has no placeholder such as `{}` or `{label}`.
-    pub fn from_arguments(templates: &[String]) -> Result<Self> {
+    pub(crate) fn from_arguments(templates: &[String]) -> Result<Self> {
         Self::checked(templates.iter().map(String::as_str))
     }
 
@@ -68,7 +68,7 @@ impl Templates {
     ///
     /// # Errors
     /// When it is neither, or the file's templates are not usable.
-    pub fn named_or_file(name: &str) -> Result<Self> {
+    pub(crate) fn named_or_file(name: &str) -> Result<Self> {
         if let Some(content) = super::templates(name) {
             return Self::checked(document::lines(content).map(|(_, line)| line));
         }

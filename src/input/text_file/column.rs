@@ -102,7 +102,7 @@ pub(crate) fn is_known(cell: &str) -> bool {
 
 /// The number that a class name is, ignoring leading zeros; `3.0` is pandas' form of 3.
 #[must_use]
-pub fn class_number(name: &str) -> Option<u64> {
+pub(crate) fn class_number(name: &str) -> Option<u64> {
     let name = name.trim();
     let whole = match name.split_once('.') {
         Some((whole, zeros)) if !zeros.is_empty() && zeros.bytes().all(|b| b == b'0') => whole,

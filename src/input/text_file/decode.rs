@@ -21,7 +21,7 @@ enum Encoding {
 
 /// Meaning of a lone carriage return in a file without newlines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoneReturn {
+pub(crate) enum LoneReturn {
     /// It ends a line, as on old Macs.
     EndsLine,
     /// It is a character like any other.
@@ -31,7 +31,7 @@ pub enum LoneReturn {
 /// A text file as UTF-8 without its byte order mark. Bytes that are not text are passed on
 /// unchanged (a lone UTF-16 surrogate as the three bytes that are not UTF-8), so that the reader
 /// can report their line.
-pub struct Decoded<R> {
+pub(crate) struct Decoded<R> {
     reader: R,
     lone_return: LoneReturn,
     encoding: Option<Encoding>,
@@ -47,7 +47,7 @@ pub struct Decoded<R> {
 
 impl<R: Read> Decoded<R> {
     /// Nothing is read before the first call.
-    pub fn new(reader: R, lone_return: LoneReturn) -> Self {
+    pub(crate) fn new(reader: R, lone_return: LoneReturn) -> Self {
         Self {
             reader,
             lone_return,
@@ -63,7 +63,7 @@ impl<R: Read> Decoded<R> {
     }
 
     /// Notes on what was guessed about the file, once some of it was read.
-    pub fn guess(&self) -> Option<&'static str> {
+    pub(crate) fn guess(&self) -> Option<&'static str> {
         self.guess
     }
 

@@ -14,11 +14,11 @@ use super::table::Fields;
 /// How much of an overlong line is skipped before the rest of the file is given up.
 const LONGEST_SKIPPED: u64 = 64 << 20;
 /// Longer lines are not texts or objects.
-pub const LONGEST_LINE: usize = 16 << 20;
+pub(crate) const LONGEST_LINE: usize = 16 << 20;
 
 /// One line without its line end.
 #[derive(Debug)]
-pub struct Line {
+pub(crate) struct Line {
     /// Line number, from 1.
     pub number: u64,
     /// Notes on what was guessed about the file, on its first line only.
@@ -29,7 +29,7 @@ pub struct Line {
 
 /// Why a line cannot be read.
 #[derive(Debug)]
-pub enum BadLine {
+pub(crate) enum BadLine {
     /// Longer than the limit.
     TooLong {
         /// Its beginning.
@@ -43,7 +43,7 @@ pub enum BadLine {
 
 /// A line that is not text: the reason, and its beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotText {
+pub(crate) struct NotText {
     /// The line's number.
     pub line: u64,
     /// The reason, without the place.
@@ -54,7 +54,7 @@ pub struct NotText {
 
 /// Reads a file line by line and never further than needed: a line is yielded as soon as its end
 /// arrived, also from a pipe that stays open. An overlong line does not affect the others.
-pub struct Lines {
+pub(crate) struct Lines {
     reader: BufReader<Input>,
     separator: u8,
     limit: usize,
@@ -80,7 +80,7 @@ impl Read for Input {
 
 impl Lines {
     /// The lines of a text in any of the encodings of [`Decoded`], of at most `limit` bytes each.
-    pub fn new(reader: Box<dyn Read + Send>, lone_return: LoneReturn, limit: usize) -> Self {
+    pub(crate) fn new(reader: Box<dyn Read + Send>, lone_return: LoneReturn, limit: usize) -> Self {
         Self::over(Input::Text(Decoded::new(reader, lone_return)), b'\n', limit)
     }
 
@@ -109,7 +109,7 @@ impl Lines {
     }
 
     /// Notes on what was guessed about the file, once a line of it was read.
-    pub fn guess(&self) -> Option<&'static str> {
+    pub(crate) fn guess(&self) -> Option<&'static str> {
         match self.reader.get_ref() {
             Input::Text(decoded) => decoded.guess(),
             Input::Raw(_) => None,
@@ -198,7 +198,7 @@ impl Iterator for Lines {
 
 impl Line {
     /// A line for a text that is not from a file.
-    pub fn of(number: u64, text: String) -> Self {
+    pub(crate) fn of(number: u64, text: String) -> Self {
         Self {
             number,
             guess: None,
@@ -210,7 +210,7 @@ impl Line {
     ///
     /// # Errors
     /// When it is too long, is not UTF-8, contains a NUL, or cannot be read.
-    pub fn text(self) -> Result<String, NotText> {
+    pub(crate) fn text(self) -> Result<String, NotText> {
         let line = self.number;
         let no = |cause: &str, bytes: &[u8]| NotText {
             line,

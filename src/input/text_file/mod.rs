@@ -4,7 +4,7 @@
 //! Windows and old Macs. What was guessed about a file is returned as notes. The meaning of lines
 //! and cells is not known here.
 
-pub mod column;
+pub(crate) mod column;
 mod decode;
 mod lines;
 mod separator;
@@ -17,15 +17,18 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-pub use decode::{Decoded, LoneReturn};
-pub use lines::{BadLine, LONGEST_LINE, Line, Lines, NotText};
+pub(crate) use decode::Decoded;
+
+pub(crate) use decode::LoneReturn;
+pub(crate) use lines::{BadLine, LONGEST_LINE, Line, Lines, NotText};
 pub(crate) use lines::{check_no_nul, fields_of, json_cause, json_object};
 pub(crate) use separator::SEPARATORS;
-pub use table::{Fields, NamedRows, Row, Table, usual_separator};
+pub(crate) use table::Row;
+pub(crate) use table::{Fields, NamedRows, Table, usual_separator};
 
 /// The name of a file in messages; `-` is stdin.
 #[must_use]
-pub fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     match path.as_os_str() == "-" {
         true => "stdin".to_owned(),
         false => path.display().to_string(),
@@ -42,7 +45,7 @@ pub(crate) fn extension(path: &Path) -> String {
 ///
 /// # Errors
 /// When it is a folder or cannot be opened.
-pub fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
+pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(io::stdin()));
     }
@@ -57,7 +60,7 @@ pub fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
 
 /// The whole text of a file of limited size, and notes on what was guessed about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Text {
+pub(crate) struct Text {
     /// Without a byte order mark and without NULs.
     pub content: String,
     /// Without the file's name.
@@ -68,7 +71,7 @@ pub struct Text {
 ///
 /// # Errors
 /// When it cannot be read, is larger, is not UTF-8 or UTF-16, or contains a NUL; names the line.
-pub fn read(path: &Path, limit_bytes: u64) -> Result<Text> {
+pub(crate) fn read(path: &Path, limit_bytes: u64) -> Result<Text> {
     let shown = shown(path);
     let reading = || format!("cannot read {shown}");
     let mut decoded = Decoded::new(open(path)?, LoneReturn::EndsLine);

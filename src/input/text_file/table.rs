@@ -15,7 +15,7 @@ const SAMPLE_BYTES: u64 = 64 * 1024;
 
 /// One row of cells, unchanged except for surrounding white space.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Number of its first line, from 1.
     pub line: u64,
     /// Its cells.
@@ -23,10 +23,10 @@ pub struct Row {
 }
 
 /// The fields of a row by [`column::key`] of their columns' names, as for JSON Lines.
-pub type Fields = Map<String, Value>;
+pub(crate) type Fields = Map<String, Value>;
 
 /// Reads a table row by row; rows of empty cells are skipped, and there are no comments.
-pub struct Table {
+pub(crate) struct Table {
     reader: csv::Reader<Box<dyn Read + Send>>,
     separator: u8,
     notes: Vec<String>,
@@ -37,7 +37,7 @@ pub struct Table {
 
 /// The separator that a file's extension implies: a comma, or a tab for `.tsv` and `.tab`.
 #[must_use]
-pub fn usual_separator(path: &Path) -> u8 {
+pub(crate) fn usual_separator(path: &Path) -> u8 {
     match extension(path).as_str() {
         "tsv" | "tab" => b'\t',
         _ => b',',
@@ -50,7 +50,11 @@ impl Table {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn new(reader: Box<dyn Read + Send>, usual: u8, delimiter: Option<u8>) -> io::Result<Self> {
+    pub(crate) fn new(
+        reader: Box<dyn Read + Send>,
+        usual: u8,
+        delimiter: Option<u8>,
+    ) -> io::Result<Self> {
         let mut decoded = Decoded::new(reader, LoneReturn::EndsLine);
         let mut sample = Vec::new();
         decoded
@@ -93,12 +97,12 @@ impl Table {
     }
 
     /// Notes on what was guessed about the file, without its name.
-    pub fn notes(&self) -> &[String] {
+    pub(crate) fn notes(&self) -> &[String] {
         &self.notes
     }
 
     /// The separator in messages: `","`, `tabs`.
-    pub fn separator(&self) -> String {
+    pub(crate) fn separator(&self) -> String {
         separator::shown(self.separator)
     }
 
@@ -108,7 +112,7 @@ impl Table {
     ///
     /// # Errors
     /// When there is no row, or it cannot be read.
-    pub fn named(mut self) -> Result<NamedRows> {
+    pub(crate) fn named(mut self) -> Result<NamedRows> {
         let header = self.next().transpose()?;
         let mut names = header.map(|row| row.cells).unwrap_or_default();
         ensure!(!names.is_empty(), "the file has no rows");
@@ -140,7 +144,7 @@ impl Table {
     }
 
     /// The next row, or its error, with the number of its first line.
-    pub fn numbered(&mut self) -> Option<(u64, Result<Row>)> {
+    pub(crate) fn numbered(&mut self) -> Option<(u64, Result<Row>)> {
         let row = self.row()?;
         let line = row.as_ref().map_or_else(|_| self.line(), |row| row.line);
         Some((line, row))
@@ -165,7 +169,7 @@ impl Iterator for Table {
 }
 
 /// The rows of a table with column names, with the number of each row's first line.
-pub struct NamedRows {
+pub(crate) struct NamedRows {
     names: Vec<String>,
     keys: Vec<String>,
     table: Table,
@@ -173,17 +177,17 @@ pub struct NamedRows {
 
 impl NamedRows {
     /// The names of the columns, as written.
-    pub fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
     /// Whether one of the columns has one of these names, in the form of [`column::key`].
-    pub fn has(&self, names: &[&str]) -> bool {
+    pub(crate) fn has(&self, names: &[&str]) -> bool {
         self.keys.iter().any(|key| names.contains(&key.as_str()))
     }
 
     /// Notes on what was guessed about the file, without its name.
-    pub fn notes(&self) -> &[String] {
+    pub(crate) fn notes(&self) -> &[String] {
         self.table.notes()
     }
 

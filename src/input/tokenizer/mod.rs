@@ -14,7 +14,9 @@ use regex::Regex;
 
 use super::text::clean;
 
-pub use fit::{Chunk, Cut, Fitted, LongText, Reading, TokenIds, fit};
+pub use fit::{Cut, Fitted, LongText, TokenIds, fit};
+
+pub(crate) use fit::Reading;
 
 /// The id that starts every text.
 pub const START_OF_TEXT: u32 = 49406;

@@ -175,7 +175,7 @@ impl ReportWriter {
     ///
     /// # Errors
     /// As [`ReportWriter::finish`].
-    pub fn keep_partial(self, summary: &PageSummary) -> Result<PathBuf> {
+    pub(crate) fn keep_partial(self, summary: &PageSummary) -> Result<PathBuf> {
         self.assemble(summary)?.keep_partial()
     }
 

@@ -28,7 +28,7 @@ const LONGEST_NAME: usize = 255;
 /// How an image gets into its folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub(crate) enum Action {
     /// By a symbolic link to it (a hard link if the system has none).
     Link,
     /// By copying it.
@@ -48,7 +48,7 @@ pub enum Run {
 
 /// Where an image is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filed {
+pub(crate) enum Filed {
     /// Placed there; in a dry run it would be.
     At(PathBuf),
     /// It existed there already.
@@ -56,7 +56,7 @@ pub enum Filed {
 }
 
 /// A folder with one folder per label.
-pub struct Sorter {
+pub(crate) struct Sorter {
     /// As the user wrote it.
     folder: PathBuf,
     action: Action,
@@ -74,7 +74,7 @@ impl Sorter {
     ///
     /// # Errors
     /// When something else is at its path.
-    pub fn new(folder: &Path, action: Action, labels: &[&str], run: Run) -> Result<Self> {
+    pub(crate) fn new(folder: &Path, action: Action, labels: &[&str], run: Run) -> Result<Self> {
         ensure!(
             !folder.exists() || folder.is_dir(),
             "cannot sort into {}: it is not a folder",
@@ -94,7 +94,7 @@ impl Sorter {
     ///
     /// # Errors
     /// When this is impossible; the image is left as it was.
-    pub fn file(&mut self, image: &Path, label: usize) -> Result<Filed> {
+    pub(crate) fn file(&mut self, image: &Path, label: usize) -> Result<Filed> {
         let folder = self.folder.join(&self.names[label]);
         let name = image
             .file_name()
@@ -131,7 +131,7 @@ impl Sorter {
     }
 
     /// The journal, if anything was done.
-    pub fn journal(&self) -> Option<&Path> {
+    pub(crate) fn journal(&self) -> Option<&Path> {
         self.journal.as_ref().map(Journal::path)
     }
 

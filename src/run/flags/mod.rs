@@ -49,7 +49,7 @@ pub enum ColorWhen {
 /// The model, its device and its precision.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
-pub struct ModelArgs {
+pub(crate) struct ModelArgs {
     /// Anything that [`crate::checkpoint::source::resolve`] accepts.
     #[arg(
         help = "Model name, file, folder, or repository OWNER/REPO[@REV][:FILE]",
@@ -87,7 +87,7 @@ pub struct ModelArgs {
 /// Where the value of `--model` came from. It must precede [`ModelArgs`] in a command's
 /// arguments, which removes the flag from the parsed matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModelChoice {
+pub(crate) enum ModelChoice {
     /// The default.
     Default,
     /// `LONGCLIP_MODEL`.
@@ -124,7 +124,7 @@ impl Args for ModelChoice {
 /// Properties of a model that its files may not specify.
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Model")]
-pub struct StatedArgs {
+pub(crate) struct StatedArgs {
     /// Activation, if the file does not specify it
     #[arg(long, value_name = "NAME", value_parser = activation())]
     pub activation: Option<Activation>,
@@ -136,7 +136,7 @@ pub struct StatedArgs {
 impl StatedArgs {
     /// Converts to the type that the loader takes.
     #[must_use]
-    pub fn stated(self) -> Stated {
+    pub(crate) fn stated(self) -> Stated {
         Stated {
             activation: self.activation,
             heads: self.heads.unwrap_or_default(),
@@ -147,7 +147,7 @@ impl StatedArgs {
 /// How images are read.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Image decoding")]
-pub struct DecodeArgs {
+pub(crate) struct DecodeArgs {
     /// Refuse images with more than N pixels, before decoding them
     #[arg(long, value_name = "N", default_value_t = 200_000_000)]
     pub max_pixels: u64,
@@ -165,7 +165,7 @@ pub struct DecodeArgs {
 impl DecodeArgs {
     /// Converts to the type that the decoder takes.
     #[must_use]
-    pub fn options(&self) -> DecodeOptions {
+    pub(crate) fn options(&self) -> DecodeOptions {
         DecodeOptions {
             max_pixels: self.max_pixels,
             orient: !self.no_orient,
@@ -177,7 +177,7 @@ impl DecodeArgs {
 
 /// The images of a run.
 #[derive(Clone, Debug, Args)]
-pub struct ImageArgs {
+pub(crate) struct ImageArgs {
     /// Image files and folders; - reads one image from stdin
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
@@ -192,7 +192,7 @@ pub struct ImageArgs {
 /// The candidate labels and how they become prompts.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Labels")]
-pub struct LabelArgs {
+pub(crate) struct LabelArgs {
     /// Candidate labels; put IMAGE or DATASET before them
     #[arg(short, long, value_name = "TEXT", num_args = 1.., conflicts_with = "labels_file")]
     pub labels: Vec<String>,
@@ -240,7 +240,7 @@ impl LabelArgs {
 /// Handling of texts that are longer than the model's context.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Long texts")]
-pub struct LongTextArgs {
+pub(crate) struct LongTextArgs {
     /// Handling of texts longer than the model's context
     ///
     /// error fails; truncate cuts the text; chunk-mean averages the embeddings of chunks; slide
@@ -257,7 +257,7 @@ impl LongTextArgs {
     ///
     /// # Errors
     /// When there is a stride without `slide`.
-    pub fn policy(&self) -> anyhow::Result<LongText> {
+    pub(crate) fn policy(&self) -> anyhow::Result<LongText> {
         match (self.long_text, self.stride) {
             (LongText::Slide { .. }, stride) => Ok(LongText::Slide {
                 stride: stride.map(|stride| stride as usize),
@@ -271,7 +271,7 @@ impl LongTextArgs {
 /// Texts that stand for "none of the labels".
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Scores")]
-pub struct NoneArgs {
+pub(crate) struct NoneArgs {
     /// Its meaning in [`crate::command`] depends on the score.
     #[arg(
         long,
@@ -292,7 +292,7 @@ pub struct NoneArgs {
 
 /// The labels of a dataset's classes.
 #[derive(Clone, Debug, Args)]
-pub struct LabellingArgs {
+pub(crate) struct LabellingArgs {
     /// The labels given.
     #[command(flatten)]
     pub labels: LabelArgs,
@@ -318,7 +318,7 @@ impl LabellingArgs {
 /// Which scores are reported.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Scores")]
-pub struct ScoreArgs {
+pub(crate) struct ScoreArgs {
     /// Score to rank and report by
     #[arg(long, value_name = "SCORE", default_value = "softmax", value_parser = score())]
     pub score: Score,
@@ -336,7 +336,7 @@ pub struct ScoreArgs {
 /// The cache of embeddings.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
-pub struct CacheArgs {
+pub(crate) struct CacheArgs {
     /// Cache embeddings in this folder and reuse those already in it
     #[arg(long, value_name = "DIR", env = "LONGCLIP_CACHE")]
     pub cache: Option<PathBuf>,
@@ -357,7 +357,7 @@ impl CacheArgs {
 
 /// The model, its cache, and how images are read: for commands that compute embeddings.
 #[derive(Clone, Debug, Args)]
-pub struct EngineArgs {
+pub(crate) struct EngineArgs {
     /// Where the choice of model came from; it must precede the model.
     #[command(flatten)]
     pub choice: ModelChoice,
@@ -375,7 +375,7 @@ pub struct EngineArgs {
 /// Where results go, and in which format.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub struct OutputArgs {
+pub(crate) struct OutputArgs {
     /// Output format [default: by suffix of --output, else table on terminals or jsonl]
     #[arg(short, long, value_name = "FORMAT", value_parser = formats(RECORDS))]
     pub format: Option<Format>,
@@ -387,7 +387,7 @@ pub struct OutputArgs {
 /// The output file, and options of CSV.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub struct OutputFileArgs {
+pub(crate) struct OutputFileArgs {
     /// Write to FILE, atomically; - is stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -402,7 +402,7 @@ pub struct OutputFileArgs {
 impl OutputFileArgs {
     /// The file to write to; `None` is stdout.
     #[must_use]
-    pub fn path(&self) -> Option<&Path> {
+    pub(crate) fn path(&self) -> Option<&Path> {
         self.output
             .as_deref()
             .filter(|path| path.as_os_str() != "-")
@@ -412,7 +412,7 @@ impl OutputFileArgs {
     ///
     /// # Errors
     /// When an option is given and the results are not CSV.
-    pub fn extras(&self, format: Format) -> anyhow::Result<Extras> {
+    pub(crate) fn extras(&self, format: Format) -> anyhow::Result<Extras> {
         let is_csv = format.is_csv();
         let asked = [(self.bom, "--bom"), (self.image_bytes, "--image-bytes")];
         if let Some((_, flag)) = asked.into_iter().find(|(asked, _)| *asked && !is_csv) {

@@ -10,9 +10,12 @@ use anyhow::Result;
 
 use super::metric::reliability::{Reliability, reliability};
 
-pub use samples::{LabelledLogits, Split, Stored, Subset, split};
+pub use samples::{Split, Stored, split};
+
+pub(crate) use samples::Subset;
 pub use temperature::{Temperature, fit_temperature, negative_log_likelihood};
-pub use threshold::{Judged, NoneThreshold, choose_threshold, judge};
+pub(crate) use threshold::{Judged, NoneThreshold};
+pub use threshold::{choose_threshold, judge};
 
 /// The reliability of answers; samples of no class count as wrong.
 ///

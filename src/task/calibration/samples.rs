@@ -74,7 +74,7 @@ impl LabelledLogits for Stored<'_> {
 }
 
 /// A subset of another source's samples: one side of [`super::samples()`].
-pub struct Subset<'a, S> {
+pub(crate) struct Subset<'a, S> {
     /// All samples.
     pub samples: &'a S,
     /// The indices of the chosen ones.

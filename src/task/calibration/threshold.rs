@@ -18,7 +18,7 @@ pub struct Judged {
 impl Judged {
     /// Whether the best class is the true one.
     #[must_use]
-    pub fn correct(&self) -> bool {
+    pub(crate) fn correct(&self) -> bool {
         self.target == Some(self.predicted)
     }
 }
@@ -66,7 +66,7 @@ pub struct NoneThreshold {
 impl NoneThreshold {
     /// The effect of `threshold` on some answers.
     #[must_use]
-    pub fn apply(threshold: f32, judged: &[Judged]) -> Self {
+    pub(crate) fn apply(threshold: f32, judged: &[Judged]) -> Self {
         let count = |wanted: &dyn Fn(&Judged) -> bool| {
             let all = || judged.iter().filter(|answer| wanted(answer));
             let kept = all().filter(|answer| answer.probability >= threshold);

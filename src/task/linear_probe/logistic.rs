@@ -33,7 +33,7 @@ const FLAT: f64 = 1e-3;
 
 /// The regularisation.
 #[derive(Clone, Copy, Debug)]
-pub struct Penalty<'a> {
+pub(crate) struct Penalty<'a> {
     /// The L2 penalty.
     pub l2: f64,
     /// Weights `[classes, dim]`, without a bias, that are not penalised; if there are none, these
@@ -52,7 +52,7 @@ impl Penalty<'_> {
 
 /// Stopping criteria of a fit.
 #[derive(Clone, Copy)]
-pub struct Effort<'a> {
+pub(crate) struct Effort<'a> {
     /// Gradient tolerance, relative to the largest entry at zero.
     pub tolerance: f64,
     /// Whether the run was cancelled.
@@ -61,14 +61,14 @@ pub struct Effort<'a> {
 
 impl Effort<'_> {
     /// For a final fit: six digits.
-    pub const EXACT: f64 = 1e-6;
+    pub(crate) const EXACT: f64 = 1e-6;
     /// For a fit that is only compared with others.
-    pub const ROUGH: f64 = 1e-4;
+    pub(crate) const ROUGH: f64 = 1e-4;
 }
 
 /// The error of a cancelled run.
 #[derive(Debug)]
-pub struct Stopped;
+pub(crate) struct Stopped;
 
 impl std::fmt::Display for Stopped {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,7 +80,7 @@ impl std::error::Error for Stopped {}
 
 /// A fitted regression.
 #[derive(Clone, Debug)]
-pub struct Fit {
+pub(crate) struct Fit {
     /// Weights `[classes, dim]`, then the bias `[classes]`.
     pub parameters: Vec<f64>,
     /// The minimum of the function above.
@@ -95,7 +95,7 @@ pub struct Fit {
 ///
 /// # Errors
 /// [`Stopped`], or when numbers overflow.
-pub fn fit(
+pub(crate) fn fit(
     samples: &Samples,
     penalty: Penalty<'_>,
     start: Option<&[f64]>,

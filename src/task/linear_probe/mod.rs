@@ -3,19 +3,22 @@
 
 #[cfg(test)]
 mod golden;
-pub mod lbfgs;
-pub mod logistic;
+pub(crate) mod lbfgs;
+pub(crate) mod logistic;
 mod probe;
 mod samples;
-pub mod strength;
-pub mod tip_adapter;
+pub(crate) mod strength;
+pub(crate) mod tip_adapter;
 mod training;
 
-pub use logistic::Stopped;
-pub use probe::{Answering, Cache, Probe};
-pub use samples::{Samples, draw, hold_out, mean_and_deviation};
-pub use strength::Quality;
-pub use training::{Chosen, Init, Method, Recipe, Setting, Trained, Training};
+pub(crate) use logistic::Stopped;
+pub(crate) use probe::Probe;
+pub(crate) use probe::{Answering, Cache};
+pub(crate) use samples::draw;
+pub(crate) use samples::{Samples, hold_out, mean_and_deviation};
+pub(crate) use strength::Quality;
+pub(crate) use training::{Chosen, Init, Method, Recipe, Setting};
+pub(crate) use training::{Trained, Training};
 
 /// Samples classified together, to bound the memory of their scores.
-pub const TOGETHER: usize = 512;
+pub(crate) const TOGETHER: usize = 512;

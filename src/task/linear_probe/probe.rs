@@ -10,7 +10,7 @@ use crate::task::zero_shot::{ClassScore, Judge, Score, softmax};
 
 /// A linear classifier of embeddings, optionally with known images (Tip-Adapter).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Probe {
+pub(crate) struct Probe {
     weights: Vec<f32>,
     bias: Vec<f32>,
     dim: usize,
@@ -19,7 +19,7 @@ pub struct Probe {
 
 /// Known images that new ones are compared with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cache {
+pub(crate) struct Cache {
     /// The images.
     pub keys: Samples,
     /// Their weight and sharpness.
@@ -31,7 +31,7 @@ impl Probe {
     ///
     /// # Errors
     /// When these do not match, or are not finite.
-    pub fn new(weights: Vec<f32>, bias: Vec<f32>, dim: usize) -> Result<Self> {
+    pub(crate) fn new(weights: Vec<f32>, bias: Vec<f32>, dim: usize) -> Result<Self> {
         ensure!(
             dim > 0 && bias.len() > 1 && weights.len() == bias.len() * dim,
             "{} weights do not form {} rows of {dim}, or there are fewer than two classes",
@@ -52,7 +52,7 @@ impl Probe {
     ///
     /// # Errors
     /// When their classes or features do not match, or the weights are not finite.
-    pub fn with_cache(self, cache: Cache) -> Result<Self> {
+    pub(crate) fn with_cache(self, cache: Cache) -> Result<Self> {
         let Mix { alpha, beta } = cache.mix;
         ensure!(
             alpha.is_finite() && beta.is_finite() && alpha >= 0.0 && beta >= 0.0,
@@ -70,25 +70,25 @@ impl Probe {
 
     /// The number of classes.
     #[must_use]
-    pub fn class_count(&self) -> usize {
+    pub(crate) fn class_count(&self) -> usize {
         self.bias.len()
     }
 
     /// The weights, `[classes, dim]`.
     #[must_use]
-    pub fn weights(&self) -> &[f32] {
+    pub(crate) fn weights(&self) -> &[f32] {
         &self.weights
     }
 
     /// The bias, `[classes]`.
     #[must_use]
-    pub fn bias(&self) -> &[f32] {
+    pub(crate) fn bias(&self) -> &[f32] {
         &self.bias
     }
 
     /// The known images, if any.
     #[must_use]
-    pub fn cache(&self) -> Option<&Cache> {
+    pub(crate) fn cache(&self) -> Option<&Cache> {
         self.cache.as_ref()
     }
 
@@ -97,7 +97,7 @@ impl Probe {
     ///
     /// Panics when the images are not rows of `dim`.
     #[must_use]
-    pub fn logits(&self, images: &[f32]) -> Vec<f32> {
+    pub(crate) fn logits(&self, images: &[f32]) -> Vec<f32> {
         let mut logits = kernel::exact_products(images, &self.weights, self.dim);
         for row in logits.chunks_exact_mut(self.bias.len()) {
             row.iter_mut()
@@ -115,7 +115,7 @@ impl Probe {
 
     /// Evaluates it on `samples`.
     #[must_use]
-    pub fn quality(&self, samples: &Samples) -> Quality {
+    pub(crate) fn quality(&self, samples: &Samples) -> Quality {
         let mut counted = Counted::default();
         for (images, classes) in samples.blocks(TOGETHER) {
             counted.add(&self.logits(images), classes, self.class_count());
@@ -125,7 +125,7 @@ impl Probe {
 }
 
 /// A probe as a classifier.
-pub struct Answering {
+pub(crate) struct Answering {
     probe: Probe,
     score: Score,
 }
@@ -135,7 +135,7 @@ impl Answering {
     ///
     /// # Errors
     /// When the score compares with texts.
-    pub fn new(probe: Probe, score: Score) -> Result<Self> {
+    pub(crate) fn new(probe: Probe, score: Score) -> Result<Self> {
         Self::check(score)?;
         Ok(Self { probe, score })
     }
@@ -144,7 +144,7 @@ impl Answering {
     ///
     /// # Errors
     /// As [`Answering::new`].
-    pub fn check(score: Score) -> Result<()> {
+    pub(crate) fn check(score: Score) -> Result<()> {
         ensure!(
             matches!(score, Score::Softmax | Score::Logit),
             "--score cosine and sigmoid compare with texts, but a probe has none; use softmax or \

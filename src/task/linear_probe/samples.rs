@@ -9,7 +9,7 @@ const TOLERANCE: f64 = 2e-3;
 
 /// Embeddings of images with known classes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
+pub(crate) struct Samples {
     embeddings: Vec<f32>,
     dim: usize,
     classes: Vec<usize>,
@@ -19,7 +19,7 @@ pub struct Samples {
 impl Samples {
     /// An empty set with `class_count` classes and `dim` features per embedding.
     #[must_use]
-    pub fn new(dim: usize, class_count: usize) -> Self {
+    pub(crate) fn new(dim: usize, class_count: usize) -> Self {
         Self {
             dim,
             class_count,
@@ -31,7 +31,7 @@ impl Samples {
     ///
     /// # Errors
     /// When it is not a unit vector of `dim` features, or the class does not exist.
-    pub fn push(&mut self, embedding: &[f32], class: usize) -> Result<()> {
+    pub(crate) fn push(&mut self, embedding: &[f32], class: usize) -> Result<()> {
         ensure!(
             embedding.len() == self.dim,
             "the embedding has {} features where {} are expected",
@@ -59,49 +59,49 @@ impl Samples {
 
     /// The number of samples.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.classes.len()
     }
 
     /// Whether there are no samples.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.classes.is_empty()
     }
 
     /// All embeddings, `[samples, dim]`.
     #[must_use]
-    pub fn embeddings(&self) -> &[f32] {
+    pub(crate) fn embeddings(&self) -> &[f32] {
         &self.embeddings
     }
 
     /// Embeddings and classes in blocks of at most `most` samples.
-    pub fn blocks(&self, most: usize) -> impl Iterator<Item = (&[f32], &[usize])> {
+    pub(crate) fn blocks(&self, most: usize) -> impl Iterator<Item = (&[f32], &[usize])> {
         let embeddings = self.embeddings.chunks(most * self.dim.max(1));
         embeddings.zip(self.classes.chunks(most))
     }
 
     /// Features per embedding.
     #[must_use]
-    pub fn dim(&self) -> usize {
+    pub(crate) fn dim(&self) -> usize {
         self.dim
     }
 
     /// The class of each sample.
     #[must_use]
-    pub fn classes(&self) -> &[usize] {
+    pub(crate) fn classes(&self) -> &[usize] {
         &self.classes
     }
 
     /// The number of classes.
     #[must_use]
-    pub fn class_count(&self) -> usize {
+    pub(crate) fn class_count(&self) -> usize {
         self.class_count
     }
 
     /// The number of samples per class, `[classes]`.
     #[must_use]
-    pub fn counts(&self) -> Vec<usize> {
+    pub(crate) fn counts(&self) -> Vec<usize> {
         let mut counts = vec![0; self.class_count];
         for &class in &self.classes {
             counts[class] += 1;
@@ -111,7 +111,7 @@ impl Samples {
 
     /// The samples with these indices, in this order.
     #[must_use]
-    pub fn subset(&self, numbers: &[usize]) -> Self {
+    pub(crate) fn subset(&self, numbers: &[usize]) -> Self {
         let row = |&at: &usize| &self.embeddings[at * self.dim..][..self.dim];
         Self {
             embeddings: numbers.iter().flat_map(row).copied().collect(),
@@ -122,7 +122,7 @@ impl Samples {
 
     /// Concatenates these samples and those of `other`, which has the same classes and features.
     #[must_use]
-    pub fn with(&self, other: &Self) -> Self {
+    pub(crate) fn with(&self, other: &Self) -> Self {
         Self {
             embeddings: [&self.embeddings[..], &other.embeddings].concat(),
             classes: [&self.classes[..], &other.classes].concat(),
@@ -135,7 +135,7 @@ impl Samples {
 /// with the same seed are nested: those for four shots are among those for eight. The same
 /// arguments give the same draw on any machine.
 #[must_use]
-pub fn draw(classes: &[usize], shots: usize, seed: u64) -> Vec<usize> {
+pub(crate) fn draw(classes: &[usize], shots: usize, seed: u64) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut order: Vec<(usize, u64, usize)> = (classes.iter().enumerate())
         .map(|(sample, class)| (*class, rng.next_u64(), sample))
@@ -152,7 +152,7 @@ pub fn draw(classes: &[usize], shots: usize, seed: u64) -> Vec<usize> {
 /// Splits samples at random: `fraction` of each class, rounded, but at most all but one and at
 /// least one if there are two. Returns the rest and the part, both ascending.
 #[must_use]
-pub fn hold_out(classes: &[usize], fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
+pub(crate) fn hold_out(classes: &[usize], fraction: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let count = classes.iter().max().map_or(0, |last| last + 1);
     let mut sizes = vec![0usize; count];
     classes.iter().for_each(|class| sizes[*class] += 1);
@@ -188,7 +188,7 @@ fn draw_order(count: usize, seed: u64) -> impl Iterator<Item = usize> {
 /// The mean and the sample standard deviation of some numbers (divided by one less than their
 /// count; 0 for a single one).
 #[must_use]
-pub fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
+pub(crate) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count.max(1.0);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();

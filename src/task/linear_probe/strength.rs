@@ -12,7 +12,7 @@ const FIRST_STRIDE: usize = 16;
 
 /// The result of a search.
 #[derive(Clone, Debug)]
-pub struct Search {
+pub(crate) struct Search {
     /// The best penalty.
     pub best: f64,
     /// All penalties tried, ascending, with their quality.
@@ -23,7 +23,7 @@ pub struct Search {
 ///
 /// # Errors
 /// Those of `judge`.
-pub fn search(mut judge: impl FnMut(f64) -> Result<Quality>) -> Result<Search> {
+pub(crate) fn search(mut judge: impl FnMut(f64) -> Result<Quality>) -> Result<Search> {
     let mut known: Vec<Option<Quality>> = vec![None; LAST + 1];
     // Starting with the strongest, which is closest to where a regression starts.
     for place in (0..=LAST).rev().step_by(FIRST_STRIDE) {
@@ -66,7 +66,7 @@ fn peak(known: &[Option<Quality>]) -> usize {
 
 /// Counts from validation.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Quality {
+pub(crate) struct Quality {
     /// Correctly classified samples.
     pub correct: usize,
     /// All samples.
@@ -78,8 +78,8 @@ pub struct Quality {
 impl Quality {
     /// The quality of `logits` [samples, class_count] for these true classes. On ties, the first is
     /// the best class.
-    #[must_use]
-    pub fn of(logits: &[f32], classes: &[usize], class_count: usize) -> Self {
+    #[cfg(test)]
+    pub(crate) fn of(logits: &[f32], classes: &[usize], class_count: usize) -> Self {
         let mut counted = Counted::default();
         counted.add(logits, classes, class_count);
         counted.quality()
@@ -87,14 +87,14 @@ impl Quality {
 
     /// The share of correct samples.
     #[must_use]
-    pub fn accuracy(&self) -> f64 {
+    pub(crate) fn accuracy(&self) -> f64 {
         self.correct as f64 / self.count.max(1) as f64
     }
 
     /// Whether more are correct, or as many with a lower loss: with few samples, many classifiers
     /// differ in nothing else.
     #[must_use]
-    pub fn is_better_than(&self, other: &Self) -> bool {
+    pub(crate) fn is_better_than(&self, other: &Self) -> bool {
         self.correct > other.correct || self.correct == other.correct && self.loss < other.loss
     }
 }

@@ -28,7 +28,7 @@ const ALPHAS: [f64; 14] = [
 
 /// The two parameters of the formula.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mix {
+pub(crate) struct Mix {
     /// alpha: the weight of the images.
     pub alpha: f64,
     /// beta: the sharpness of the similarity.
@@ -38,7 +38,7 @@ pub struct Mix {
 /// For each of `images` [n, dim] and each class, the sum over its `keys` of exp(-beta (1 - cosine))
 /// -> [n, classes].
 #[must_use]
-pub fn affinities(images: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
+pub(crate) fn affinities(images: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
     let cosines = kernel::exact_products(images, keys.embeddings(), keys.dim());
     sums(&cosines, keys, beta)
 }
@@ -64,7 +64,7 @@ fn sums(cosines: &[f32], keys: &Samples, beta: f64) -> Vec<f64> {
 ///
 /// # Errors
 /// [`Stopped`], once `is_stopped` returns true.
-pub fn choose(
+pub(crate) fn choose(
     samples: &Samples,
     texts: &[f32],
     keys: &Samples,
@@ -106,7 +106,7 @@ pub fn choose(
 
 /// The combined logits of texts and images, `[n, classes]`.
 #[must_use]
-pub fn mixed(zero_shot: &[f32], affinities: &[f64], alpha: f64) -> Vec<f32> {
+pub(crate) fn mixed(zero_shot: &[f32], affinities: &[f64], alpha: f64) -> Vec<f32> {
     let both = zero_shot.iter().zip(affinities);
     both.map(|(text, images)| (f64::from(*text) + alpha * images) as f32)
         .collect()

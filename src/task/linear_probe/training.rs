@@ -8,7 +8,7 @@ use super::{Cache, Probe, Quality, Samples, Stopped, strength, tip_adapter};
 
 /// The kind of classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub(crate) enum Method {
     /// Logistic regression.
     Linear,
     /// Tip-Adapter: the texts and the nearest known images.
@@ -17,7 +17,7 @@ pub enum Method {
 
 /// Where a regression starts, and what it is regularised towards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Init {
+pub(crate) enum Init {
     /// Zero weights.
     Zero,
     /// The zero-shot classifier.
@@ -26,7 +26,7 @@ pub enum Init {
 
 /// A hyperparameter that is given, or to be selected.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Setting {
+pub(crate) enum Setting {
     /// Selected on validation samples.
     Auto,
     /// This value.
@@ -35,7 +35,7 @@ pub enum Setting {
 
 /// What to train.
 #[derive(Clone, Copy, Debug)]
-pub struct Recipe {
+pub(crate) struct Recipe {
     /// The kind.
     pub method: Method,
     /// The L2 penalty of the regression.
@@ -49,7 +49,7 @@ pub struct Recipe {
 impl Recipe {
     /// Whether validation samples are needed.
     #[must_use]
-    pub fn chooses(&self) -> bool {
+    pub(crate) fn chooses(&self) -> bool {
         match self.method {
             Method::Linear => self.l2 == Setting::Auto || self.blend == Some(Setting::Auto),
             Method::TipAdapter => true,
@@ -58,14 +58,14 @@ impl Recipe {
 
     /// Whether the zero-shot classifier is needed.
     #[must_use]
-    pub fn needs_texts(&self) -> bool {
+    pub(crate) fn needs_texts(&self) -> bool {
         self.method == Method::TipAdapter || self.init == Init::ZeroShot || self.blend.is_some()
     }
 }
 
 /// The hyperparameters of a recipe, and the quality of those tried.
 #[derive(Clone, Debug, Default)]
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// The L2 penalty.
     pub l2: Option<f64>,
     /// The trained share of a blend.
@@ -80,7 +80,7 @@ pub struct Chosen {
 
 /// A probe and its fit.
 #[derive(Clone, Debug)]
-pub struct Trained {
+pub(crate) struct Trained {
     /// The classifier.
     pub probe: Probe,
     /// The regression; `None` if nothing is fitted.
@@ -90,7 +90,7 @@ pub struct Trained {
 /// A recipe, the zero-shot classifier `[classes, dim]` if there is one (scaled by the model's logit
 /// scale), and a cancellation check.
 #[derive(Clone, Copy)]
-pub struct Training<'a> {
+pub(crate) struct Training<'a> {
     /// What to train.
     pub recipe: Recipe,
     /// The zero-shot classifier.
@@ -106,7 +106,7 @@ impl Training<'_> {
     /// # Errors
     /// [`super::Stopped`]; when there are no validation samples, or no texts although they are
     /// needed.
-    pub fn choose(&self, train: &Samples, validation: Option<&Samples>) -> Result<Chosen> {
+    pub(crate) fn choose(&self, train: &Samples, validation: Option<&Samples>) -> Result<Chosen> {
         let validation = || {
             validation
                 .filter(|samples| !samples.is_empty())
@@ -146,7 +146,7 @@ impl Training<'_> {
     ///
     /// # Errors
     /// [`super::Stopped`]; when numbers overflow, or there are no texts although they are needed.
-    pub fn train(&self, samples: &Samples, chosen: &Chosen) -> Result<Trained> {
+    pub(crate) fn train(&self, samples: &Samples, chosen: &Chosen) -> Result<Trained> {
         if let Some(mix) = chosen.mix {
             let keys = samples.clone();
             let bias = vec![0.0; samples.class_count()];
@@ -172,7 +172,7 @@ impl Training<'_> {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub fn go_on(&self) -> Result<()> {
+    pub(crate) fn go_on(&self) -> Result<()> {
         match (self.is_stopped)() {
             true => Err(Stopped.into()),
             false => Ok(()),

@@ -44,8 +44,8 @@ pub struct Interval {
 
 impl Resampling {
     /// The interval of the mean of `values`, one per sample; zeros if there are none.
-    #[must_use]
-    pub fn mean(&self, values: &[f32]) -> Interval {
+    #[cfg(test)]
+    fn mean(&self, values: &[f32]) -> Interval {
         let n = values.len() as u64;
         self.interval(values.len(), |draws| {
             let places = draws.iter().map(|draw| (u64::from(*draw) * n) >> 32);
@@ -53,17 +53,17 @@ impl Resampling {
         })
     }
 
-    /// The interval of `hits` / `n`: [`Resampling::mean`] of that many ones among zeros, without
-    /// looking at samples.
+    /// The interval of `hits` / `n`: that of the mean of so many ones among zeros, without looking at
+    /// samples.
     #[must_use]
-    pub fn proportion(&self, hits: usize, n: usize) -> Interval {
+    pub(crate) fn proportion(&self, hits: usize, n: usize) -> Interval {
         self.difference(hits, 0, n)
     }
 
     /// The interval of (`won` - `lost`) / `n`: [`Resampling::mean`] of that many 1, that many -1
     /// and zeros otherwise.
     #[must_use]
-    pub fn difference(&self, won: usize, lost: usize, n: usize) -> Interval {
+    pub(crate) fn difference(&self, won: usize, lost: usize, n: usize) -> Interval {
         // Which sample is drawn does not matter, only its kind.
         let end = |count: usize| ((count as u128) << 32).checked_div(n as u128).unwrap_or(0) as u64;
         let (won, moved) = (end(won), end(won + lost));

@@ -57,13 +57,13 @@ impl Averages {
     /// The unweighted mean over classes, without those that neither have samples nor were
     /// predicted, as in scikit-learn when no labels are given.
     #[must_use]
-    pub fn of_classes(classes: &[ClassFigures]) -> Self {
+    pub(crate) fn of_classes(classes: &[ClassFigures]) -> Self {
         Self::weighted(classes, |class| usize::from(class.occurs()))
     }
 
     /// The mean over classes weighted by their samples.
     #[must_use]
-    pub fn by_support(classes: &[ClassFigures]) -> Self {
+    pub(crate) fn by_support(classes: &[ClassFigures]) -> Self {
         Self::weighted(classes, |class| class.support)
     }
 
@@ -83,7 +83,7 @@ impl Averages {
 
 /// The mean recall of the classes that have samples.
 #[must_use]
-pub fn mean_recall(classes: &[ClassFigures]) -> f64 {
+pub(crate) fn mean_recall(classes: &[ClassFigures]) -> f64 {
     let present = || classes.iter().filter(|class| class.support > 0);
     ratio(present().map(ClassFigures::recall).sum(), present().count())
 }
@@ -128,7 +128,7 @@ impl Confusions {
 
     /// The number of samples of class `target` predicted as `predicted`.
     #[must_use]
-    pub fn count(&self, target: usize, predicted: usize) -> usize {
+    pub(crate) fn count(&self, target: usize, predicted: usize) -> usize {
         let place = u32::try_from(target)
             .ok()
             .zip(u32::try_from(predicted).ok());
@@ -146,8 +146,8 @@ impl Confusions {
     }
 
     /// One row `[classes]`, including zeros.
-    #[must_use]
-    pub fn row(&self, target: usize, classes: usize) -> Vec<usize> {
+    #[cfg(test)]
+    pub(crate) fn row(&self, target: usize, classes: usize) -> Vec<usize> {
         (0..classes)
             .map(|predicted| self.count(target, predicted))
             .collect()
@@ -156,7 +156,7 @@ impl Confusions {
     /// The `most` largest cells off the diagonal, largest first, ties in row
     /// order.
     #[must_use]
-    pub fn worst(&self, most: usize) -> Vec<Confusion> {
+    pub(crate) fn worst(&self, most: usize) -> Vec<Confusion> {
         let mut wrong: Vec<Confusion> = self
             .cells()
             .filter(|cell| cell.target != cell.predicted)

@@ -1,14 +1,16 @@
 //! Metrics of answers. Every definition matches the tools people compare with: scikit-learn,
 //! torchmetrics, CLIP_benchmark and statsmodels; `tests/golden/metrics.py` compares them.
 
-pub mod bootstrap;
+pub(crate) mod bootstrap;
 pub mod class;
 pub mod paired;
 pub mod reliability;
 mod tally;
 
-pub use bootstrap::{Interval, Resampling};
-pub use class::{Averages, ClassFigures, Confusion, Confusions};
-pub use paired::{Comparison, compare};
-pub use reliability::{Bin, Reliability};
-pub use tally::{Classified, Tally};
+pub(crate) use bootstrap::Resampling;
+pub(crate) use class::Confusion;
+pub use class::{Averages, ClassFigures};
+pub(crate) use paired::Comparison;
+pub use paired::compare;
+pub(crate) use tally::Classified;
+pub use tally::Tally;

@@ -28,7 +28,7 @@ pub struct Classified {
 impl Classified {
     /// Whether the best class is the true one.
     #[must_use]
-    pub fn correct(&self) -> bool {
+    pub(crate) fn correct(&self) -> bool {
         self.target == self.predicted
     }
 }

@@ -56,7 +56,7 @@ impl Gradients {
 
     /// The sums, by name; those of LoRA as `{name}.lora_A` and `{name}.lora_B`.
     #[must_use]
-    pub fn into_sums(self) -> BTreeMap<String, Sum> {
+    pub(crate) fn into_sums(self) -> BTreeMap<String, Sum> {
         self.sums
     }
 
@@ -177,12 +177,12 @@ impl Gradients {
 
 /// The name of LoRA's first matrix, A, [rank, in].
 #[must_use]
-pub fn lora_a(name: &str) -> String {
+pub(crate) fn lora_a(name: &str) -> String {
     format!("{name}.lora_A")
 }
 
 /// The name of LoRA's second matrix, B, [out, rank].
 #[must_use]
-pub fn lora_b(name: &str) -> String {
+pub(crate) fn lora_b(name: &str) -> String {
     format!("{name}.lora_B")
 }

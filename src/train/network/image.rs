@@ -18,7 +18,7 @@ const POST_NORM: &str = "vision_model.post_layernorm";
 const PROJECTION: &str = "visual_projection";
 
 /// Values that the image tower keeps for its backward pass.
-pub struct ImageTape {
+pub(crate) struct ImageTape {
     rows: Rows,
     embedded: Option<Embedded>,
     stack: Option<StackTape>,

@@ -26,13 +26,15 @@ use image::Images;
 use operation::{LinearWeights, NormWeights};
 use text::Texts;
 
-pub use gradients::{Gradients, Sum, lora_a, lora_b};
-pub use image::ImageTape;
-pub use text::TextTape;
+pub use gradients::{Gradients, Sum};
+
+pub(crate) use gradients::{lora_a, lora_b};
+pub(crate) use image::ImageTape;
+pub(crate) use text::TextTape;
 
 /// The arithmetic of the layers.
 #[derive(Clone, Debug)]
-pub enum Arithmetic {
+pub(crate) enum Arithmetic {
     /// This project's kernels, f32 on the CPU.
     Kernel,
     /// candle's operations on a device, matrices and tokens in the given type.
@@ -42,7 +44,7 @@ pub enum Arithmetic {
 impl Arithmetic {
     /// Where parameters live.
     #[must_use]
-    pub fn device(&self) -> &Device {
+    pub(crate) fn device(&self) -> &Device {
         match self {
             Self::Kernel => &Device::Cpu,
             Self::Candle(device, _) => device,
@@ -59,7 +61,7 @@ impl Arithmetic {
 
 /// A LoRA update of a matrix: `factor` B A (Hu et al., LoRA, arXiv 2106.09685).
 #[derive(Clone, Debug)]
-pub struct LowRank {
+pub(crate) struct LowRank {
     /// [rank, in]
     pub a: Tensor,
     /// [out, rank]
@@ -69,7 +71,7 @@ pub struct LowRank {
 }
 
 /// A CLIP in training: dimensions without weights, which are passed with every call.
-pub struct Network {
+pub(crate) struct Network {
     architecture: Architecture,
     activation: Activation,
     arithmetic: Arithmetic,
@@ -78,7 +80,7 @@ pub struct Network {
 impl Network {
     /// The network of a checkpoint.
     #[must_use]
-    pub fn new(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Self {
+    pub(crate) fn new(checkpoint: &Checkpoint, arithmetic: Arithmetic) -> Self {
         Self {
             architecture: checkpoint.architecture.clone(),
             activation: checkpoint.activation,
@@ -88,7 +90,7 @@ impl Network {
 
     /// Its arithmetic.
     #[must_use]
-    pub fn arithmetic(&self) -> &Arithmetic {
+    pub(crate) fn arithmetic(&self) -> &Arithmetic {
         &self.arithmetic
     }
 
@@ -97,7 +99,7 @@ impl Network {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn working(
+    pub(crate) fn working(
         &self,
         parameters: &BTreeMap<String, Tensor>,
         changes: &BTreeMap<String, LowRank>,
@@ -108,7 +110,7 @@ impl Network {
     /// Empty accumulators: full gradients for the parameters in `trained`, and for those in
     /// `changes` only those of the LoRA factors.
     #[must_use]
-    pub fn gradients<'a>(
+    pub(crate) fn gradients<'a>(
         &self,
         trained: impl IntoIterator<Item = &'a String>,
         changes: &BTreeMap<String, LowRank>,
@@ -124,7 +126,7 @@ impl Network {
     ///
     /// # Errors
     /// For a ResNet, and when the pixels have another shape.
-    pub fn images(
+    pub(crate) fn images(
         &self,
         weights: &Working,
         pixels: &Tensor,
@@ -137,7 +139,7 @@ impl Network {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn images_backward(
+    pub(crate) fn images_backward(
         &self,
         weights: &Working,
         tape: ImageTape,
@@ -152,7 +154,7 @@ impl Network {
     ///
     /// # Errors
     /// When a text is longer than the context.
-    pub fn texts(
+    pub(crate) fn texts(
         &self,
         weights: &Working,
         texts: &[&TokenIds],
@@ -166,7 +168,7 @@ impl Network {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn texts_backward(
+    pub(crate) fn texts_backward(
         &self,
         weights: &Working,
         tape: TextTape,
@@ -179,7 +181,7 @@ impl Network {
 }
 
 /// The effective weights of one step, with LoRA added, by canonical name: matrices in the towers' type, everything else in f32.
-pub struct Working {
+pub(crate) struct Working {
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -237,7 +239,7 @@ impl LowRank {
     ///
     /// # Errors
     /// When the shapes do not match or the device fails.
-    pub fn added_to(&self, weight: &Tensor) -> Result<Tensor> {
+    pub(crate) fn added_to(&self, weight: &Tensor) -> Result<Tensor> {
         let change = (self.b.matmul(&self.a)? * self.factor)?;
         Ok((weight + change.to_dtype(DType::F32)?)?)
     }

@@ -17,7 +17,7 @@ const FINAL_NORM: &str = "text_model.final_layer_norm";
 const PROJECTION: &str = "text_projection";
 
 /// Values that the text tower keeps for its backward pass.
-pub struct TextTape {
+pub(crate) struct TextTape {
     rows: Rows,
     token_ids: Vec<u32>,
     positions: Vec<u32>,

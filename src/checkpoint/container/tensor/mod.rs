@@ -104,7 +104,7 @@ impl StoredTensor {
     }
 
     /// An f32 tensor of row-major `values`; fails if their count does not match `shape`.
-    pub fn from_f32(shape: &[usize], values: Vec<f32>) -> Result<Self> {
+    pub(crate) fn from_f32(shape: &[usize], values: Vec<f32>) -> Result<Self> {
         let mut bytes = vec![0; values.len() * 4];
         for (bytes, value) in bytes.chunks_exact_mut(4).zip(&values) {
             bytes.copy_from_slice(&value.to_le_bytes());
@@ -145,7 +145,7 @@ impl StoredTensor {
     }
 
     /// Whether the elements are floating-point numbers that can be read.
-    pub fn is_float(&self) -> bool {
+    pub(crate) fn is_float(&self) -> bool {
         matches!(
             self.dtype,
             Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16
@@ -207,7 +207,7 @@ impl StoredTensor {
 
     /// Lets the system reclaim the memory of the whole storage that this tensor views, if it is
     /// part of a mapped file. Reading it again reads the file again.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         self.storage.release();
     }
 

@@ -30,7 +30,7 @@ use crate::input::paths::ImageRule;
 use crate::input::text_file::extension;
 use crate::input::tokenizer::TokenIds;
 
-pub use check::{Counts, Pairs, read};
+pub use check::{Pairs, read};
 
 /// Settings for reading pairs.
 #[derive(Clone, Debug)]
@@ -145,7 +145,7 @@ impl Tokens {
     ///
     /// # Errors
     /// When an id does not fit.
-    pub fn new(ids: &TokenIds) -> Result<Self> {
+    pub(crate) fn new(ids: &TokenIds) -> Result<Self> {
         let ids = ids.as_slice().iter().map(|&id| u16::try_from(id));
         Ok(Self(ids.collect::<Result<_, _>>()?))
     }
@@ -154,7 +154,7 @@ impl Tokens {
     ///
     /// # Errors
     /// None for values made by [`Tokens::new`].
-    pub fn ids(&self) -> Result<TokenIds> {
+    pub(crate) fn ids(&self) -> Result<TokenIds> {
         TokenIds::new(self.0.iter().map(|&id| u32::from(id)).collect())
     }
 }
@@ -262,7 +262,7 @@ fn each(path: &Path, options: &PairOptions, rule: ImageRule, take: Take<'_>) -> 
 
 /// How pairs are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Batching {
+pub(crate) struct Batching {
     /// Number of pairs.
     pub pairs: usize,
     /// Pairs per batch.
@@ -276,27 +276,27 @@ pub struct Batching {
 impl Batching {
     /// Batches per epoch.
     #[must_use]
-    pub fn batches(&self) -> usize {
+    pub(crate) fn batches(&self) -> usize {
         let rest = self.pairs % self.batch;
         self.pairs / self.batch + usize::from(rest > 0 && rest >= self.least)
     }
 
     /// Pairs that an epoch skips.
     #[must_use]
-    pub fn left_out(&self) -> usize {
+    pub(crate) fn left_out(&self) -> usize {
         self.pairs.saturating_sub(self.batches() * self.batch)
     }
 
     /// Range of batch `number` of an epoch in [`Batching::epoch`].
     #[must_use]
-    pub fn range(&self, number: usize) -> Range<usize> {
+    pub(crate) fn range(&self, number: usize) -> Range<usize> {
         let start = (number * self.batch).min(self.pairs);
         start..(start + self.batch).min(self.pairs)
     }
 
     /// All pairs in the order of `epoch`.
     #[must_use]
-    pub fn epoch(&self, epoch: usize) -> Vec<u32> {
+    pub(crate) fn epoch(&self, epoch: usize) -> Vec<u32> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(epoch as u64);
         let mut order: Vec<u32> = (0..self.pairs as u32).collect();
