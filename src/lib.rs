@@ -56,6 +56,31 @@
 //! - A file is hostile until checked (`tests/fuzz`, `tests/container`).
 //! - The same input gives the same bytes, whatever the batch or the number of threads (`tests/cli`).
 
+//! # How to add …
+//!
+//! **A subcommand `x`.** Write `src/command/x.rs`: a header, `XArgs` (clap's `Args`, with examples and
+//! exit statuses in `after_help`) and `pub fn run(args: &XArgs, console: &Console) -> Result<Outcome>`.
+//! In `src/command/mod.rs` add `pub mod x;`, a variant of `Command` with its help line, and its arm in
+//! `run`. Completions and man pages follow by themselves. Test the program in `tests/cli/x.rs` and
+//! list that module in `tests/cli/main.rs`.
+//!
+//! **A layout of weights.** Write `src/checkpoint/layout/x.rs` with a type that implements
+//! `WeightLayout`: its name, which tensor names belong to it, and the renaming to canonical names. In
+//! `layout/mod.rs` add `mod x;` and the type to `LAYOUTS`, before any layout that would also match.
+//! Test it there on names alone; let `tests/golden/reference.py` write a checkpoint in it, so that the
+//! golden tests compare its embeddings with those of the other layouts.
+//!
+//! **An output format of records.** Write `src/output/x.rs` with a type that implements
+//! `RecordWriter`. In `output/mod.rs` add `mod x;`, a variant of `Format`, its `name`, its suffix in
+//! `Format::SUFFIXES`, and its arm in `writer`. List it in `RECORDS` in `src/run/flags/value.rs`; the
+//! compiler names the other matches. Put it into `FORMATS` of the tests in `output/mod.rs`.
+//!
+//! **A format of embeddings.** Write `src/embedding/x.rs` with `write` and a type that implements
+//! `EmbeddingFile`. In `embedding/mod.rs` add `mod x;`, a variant of `Format`, its suffix in
+//! `Format::SUFFIXES` and its arm in `write`; in `embedding/read.rs` its arm in `open`, and a file name
+//! in `NAMES` of the tests, which then write, read, cut and damage it. In `embedding/matrix/mod.rs` add
+//! its suffix to `READ` and to `is_ours` in `open_any`, so that `search` and `probe` take it.
+
 pub mod checkpoint;
 pub mod command;
 pub mod embedding;
