@@ -6,8 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
 
-use crate::input::dataset;
-use crate::input::dataset::{Labelled, LabelledOptions};
+use crate::input::dataset::{self, Labelled, LabelledOptions};
 use crate::output::table::{TextTable, percent};
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;

@@ -26,8 +26,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::file::atomic::AtomicFile;
-use crate::output::suffix;
-use crate::output::suffix::Suffix;
+use crate::output::suffix::{self, Suffix};
 
 pub(crate) use about::check_dim;
 pub(crate) use about::{About, Failure, Kind};

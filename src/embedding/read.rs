@@ -1,8 +1,7 @@
 //! Opening files of embeddings: those that [`write`](super::write()) made, memory-mapped if the format
 //! allows. No byte is trusted.
 
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;

@@ -5,8 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, D, DType, Device, Layout, Shape, Tensor
 
 use super::layer::matrix;
 use super::sequences::Sequences;
-use crate::kernel;
-use crate::kernel::{AttentionShape, Segment};
+use crate::kernel::{self, AttentionShape, Segment};
 
 /// The shape of one layer's attention.
 #[derive(Clone, Copy)]

@@ -9,8 +9,7 @@ use super::device::Compute;
 use super::layer::{LayerNorm, Linear};
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::container::StoredTensor;
-use crate::kernel;
-use crate::kernel::PackedMatrix;
+use crate::kernel::{self, PackedMatrix};
 
 /// Minimum size of a vector whose memory is worth releasing.
 const LARGE: usize = 1 << 18;

@@ -1,8 +1,7 @@
 //! Search hits -> table, json, jsonl, csv, tsv, or paths only.
 
 use std::fmt::Write as _;
-use std::io;
-use std::io::Write;
+use std::io::{self, Write};
 
 use anstyle::AnsiColor;
 use serde::Serialize;

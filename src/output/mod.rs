@@ -16,8 +16,7 @@ pub mod suffix;
 pub mod table;
 pub mod text;
 
-use std::io;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

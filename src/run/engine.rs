@@ -15,14 +15,12 @@ use super::report::THUMBNAIL;
 use super::session::{Session, Stop};
 use crate::checkpoint::architecture::Architecture;
 use crate::embedding::cache::{Cache, ImageRow, Recipe};
-use crate::file::digest;
-use crate::file::digest::hexadecimal;
+use crate::file::digest::{self, hexadecimal};
 use crate::file::stamp::Stamp;
 use crate::input::image::DecodeOptions;
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::TokenIds;
-use crate::model;
-use crate::model::{Clip, DualEncoder};
+use crate::model::{self, Clip, DualEncoder};
 
 /// The model of a session, ready to encode, perhaps with a cache.
 pub(crate) struct Engine {

@@ -9,10 +9,9 @@ use super::pipeline::{Encoded, ModelSlot, Pipeline};
 use super::session::Stop;
 use super::{Console, Outcome, advice};
 use crate::input::image::{EXTENSIONS, looks_like_image};
-use crate::input::paths;
 use crate::input::paths::{
-    Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver, PathError,
-    Separator,
+    self, Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver,
+    PathError, Separator,
 };
 use crate::run::flags::ImageArgs;
 

@@ -1,8 +1,7 @@
 //! Where results go, and in which format: that of a flag, else of the file's suffix, else a default
 //! for the destination.
 
-use std::io;
-use std::io::{IsTerminal as _, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -10,9 +9,8 @@ use serde::Serialize;
 
 use super::Console;
 use crate::file::atomic::AtomicFile;
-use crate::output;
 use crate::output::suffix::Suffix;
-use crate::output::{Colour, Extras, Format, Record, RecordWriter, Terminal, suffix};
+use crate::output::{self, Colour, Extras, Format, Record, RecordWriter, Terminal, suffix};
 use crate::run::flags::OutputArgs;
 use crate::task::zero_shot::Score;
 

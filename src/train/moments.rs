@@ -6,8 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor};
 
 use super::CURE;
-use crate::kernel;
-use crate::kernel::AdamWStep;
+use crate::kernel::{self, AdamWStep};
 use crate::train::network::{Arithmetic, Sum};
 
 /// The running means of one parameter's gradient and squared gradient.

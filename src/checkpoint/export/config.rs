@@ -6,8 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::architecture::{Activation, ImageTower, Tower};
 use crate::checkpoint::{Checkpoint, metadata};
 use crate::input::preprocess::Resize;
-use crate::input::tokenizer;
-use crate::input::tokenizer::{END_OF_TEXT, START_OF_TEXT};
+use crate::input::tokenizer::{self, END_OF_TEXT, START_OF_TEXT};
 
 /// A file's name and content.
 pub(super) type Text = (&'static str, String);

@@ -19,8 +19,7 @@ use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
 use crate::file::atomic::AtomicFile;
 use crate::input::preprocess::{Preprocess, Resize};
-use crate::output::suffix;
-use crate::output::suffix::Suffix;
+use crate::output::suffix::{self, Suffix};
 use entry::Entry;
 
 pub(crate) use entry::FloatType;

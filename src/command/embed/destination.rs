@@ -9,9 +9,10 @@ use anyhow::{Context as _, Result};
 
 use super::EmbedArgs;
 use super::earlier::{Earlier, StoredAt};
-use crate::embedding;
 use crate::embedding::journal::{Entries, Journal, OwnedEntry};
-use crate::embedding::{About, Entry, Failure, Format, Row, Rows, Take, journal_of, jsonl_line};
+use crate::embedding::{
+    self, About, Entry, Failure, Format, Row, Rows, Take, journal_of, jsonl_line,
+};
 use crate::file::lock::lock;
 use crate::run::{Console, Outcome};
 

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::embedding;
 use crate::embedding::journal::{Entries, OwnedEntry};
-use crate::embedding::{About, EmbeddingFile, Item, NoRows, Row, journal, journal_of};
+use crate::embedding::{self, About, EmbeddingFile, Item, NoRows, Row, journal, journal_of};
 use crate::file::atomic::finish_writing;
 use crate::file::stamp::Stamp;
 use crate::run::Console;

@@ -7,8 +7,7 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::file::atomic::AtomicFile;
-use crate::output;
-use crate::output::{Format, Record, RecordWriter, Style};
+use crate::output::{self, Format, Record, RecordWriter, Style};
 use crate::run::Console;
 use crate::run::labelling::Labelling;
 use crate::run::results::{cannot_write, json, table};

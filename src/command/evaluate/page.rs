@@ -7,17 +7,15 @@ use anyhow::Result;
 use super::EvaluateArgs;
 use super::facts::Findings;
 use crate::input::dataset::Labelled;
-use crate::output;
-use crate::output::ImageName;
 use crate::output::evaluation::Evaluation;
 use crate::output::report::{
     Axis, Change, Chart, LabelScore, PageHead, PageKind, PageSummary, Point, ReportWriter,
     RunComparison, Scale, Series,
 };
+use crate::output::{self, ImageName};
 use crate::run::labelling::Labelling;
 use crate::run::pipeline::Known;
-use crate::run::report;
-use crate::run::report::{add_tally, count, headline, share};
+use crate::run::report::{self, add_tally, count, headline, share};
 use crate::run::session::Session;
 use crate::task::zero_shot::ClassScore;
 

@@ -6,8 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::flags::FinetuneArgs;
 use crate::checkpoint::architecture::Architecture;
-use crate::input::dataset::pairs;
-use crate::input::dataset::pairs::{Bad, LongCaption, PairOptions, Pairs, ShortCaption};
+use crate::input::dataset::pairs::{self, Bad, LongCaption, PairOptions, Pairs, ShortCaption};
 use crate::run::Console;
 use crate::run::images::IMAGES;
 

@@ -8,11 +8,9 @@ use anyhow::{Context as _, Result, bail};
 
 use super::flags::FinetuneArgs;
 use crate::checkpoint::Checkpoint;
-use crate::input::dataset;
-use crate::input::dataset::{CaptionOptions, Captioned, Labelled, LabelledOptions};
+use crate::input::dataset::{self, CaptionOptions, Captioned, Labelled, LabelledOptions};
 use crate::input::tokenizer::{Fitted, LongText};
-use crate::model;
-use crate::model::DualEncoder;
+use crate::model::{self, DualEncoder};
 use crate::output::ImageName;
 use crate::run::Console;
 use crate::run::engine::Engine;

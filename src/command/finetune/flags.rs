@@ -7,8 +7,7 @@ use clap::{Args, ValueEnum};
 use super::{DETAILS, NOTES};
 use crate::model::device::DeviceChoice;
 use crate::output::Format;
-use crate::run::flags;
-use crate::run::flags::{DecodeArgs, LayoutName, SUMMARY, StatedArgs, formats};
+use crate::run::flags::{self, DecodeArgs, LayoutName, SUMMARY, StatedArgs, formats};
 use crate::train::{Shape, Target};
 
 /// The arguments of `longclip finetune`.

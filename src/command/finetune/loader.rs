@@ -11,8 +11,7 @@ use rayon::prelude::*;
 
 use super::recipe::Recipe;
 use crate::input::dataset::pairs::{Pair, Tokens};
-use crate::input::image;
-use crate::input::image::DecodeOptions;
+use crate::input::image::{self, DecodeOptions};
 use crate::input::preprocess::Preprocess;
 use crate::train::Batch;
 

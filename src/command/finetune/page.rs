@@ -12,8 +12,7 @@ use crate::output;
 use crate::output::report::{
     Axis, Chart, PageHead, PageKind, PageSummary, Point, ReportWriter, Scale, Series,
 };
-use crate::run::report;
-use crate::run::report::{count, number};
+use crate::run::report::{self, count, number};
 use crate::run::session::Session;
 use crate::train::log::{Log, Step};
 

@@ -9,8 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::DataArgs;
 use super::embedded::Embedded;
-use crate::input::dataset;
-use crate::input::dataset::{LabelledOptions, Split, clean};
+use crate::input::dataset::{self, LabelledOptions, Split, clean};
 use crate::input::paths::split_name;
 use crate::run::Console;
 use crate::run::images::IMAGES;

@@ -6,8 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::data::ListedLabels;
-use crate::embedding;
-use crate::embedding::{Embeddings, Kind, NoRows, sidecar_of};
+use crate::embedding::{self, Embeddings, Kind, NoRows, sidecar_of};
 use crate::input::dataset;
 use crate::input::paths::split_name;
 use crate::output::{ImageName, Name};

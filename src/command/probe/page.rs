@@ -11,8 +11,7 @@ use crate::output::report::{
     Axis, Chart, LabelScore, PageHead, PageImage, PageKind, PageSummary, Point, ReportWriter,
     Scale, Series,
 };
-use crate::run::report;
-use crate::run::report::{accuracy, add_tally, count, headline};
+use crate::run::report::{self, accuracy, add_tally, count, headline};
 
 /// Writes the page, if requested.
 pub(super) fn write(

@@ -6,8 +6,7 @@ use serde_json::{Map, json};
 use super::ProbeArgs;
 use super::findings::Findings;
 use super::gather::Gathered;
-use crate::embedding::probe;
-use crate::embedding::probe::{Keys, ProbeFile};
+use crate::embedding::probe::{self, Keys, ProbeFile};
 use crate::output::evaluation::ProbeEvaluation;
 
 /// Fails before training if the file could not be read back with these class names.

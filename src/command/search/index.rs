@@ -8,11 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::query::Query;
-use crate::embedding;
-use crate::embedding::{Embeddings, Item, Mapped, NoRows};
+use crate::embedding::{self, Embeddings, Item, Mapped, NoRows};
 use crate::file::stamp::Stamp;
-use crate::input::image;
-use crate::input::image::DecodeOptions;
+use crate::input::image::{self, DecodeOptions};
 use crate::input::resize::bicubic;
 use crate::output::found::{NamedHit, Preview};
 use crate::output::{ImageName, Name};

@@ -10,8 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::names::composed;
 use super::parts::Folder;
 use super::{Labelled, Remark, Sample, manifest, parts, rows};
-use crate::input::paths;
-use crate::input::paths::{ImageRule, ImageSource, PassedOver};
+use crate::input::paths::{self, ImageRule, ImageSource, PassedOver};
 use crate::input::text_file::column::{FILE_NAME, first_few};
 
 /// Lists all images.

@@ -10,9 +10,8 @@ use super::names::composed;
 use super::rows::{ImagePaths, Parts};
 use super::{Labelled, LabelledOptions, Remark, Sample, Split, class_number, not_a_dataset, rows};
 use crate::input::paths::ImageRule;
-use crate::input::text_file;
 use crate::input::text_file::column::{CLASS, CLASS_NAME, PATH, first_few};
-use crate::input::text_file::{Fields, fields_of};
+use crate::input::text_file::{self, Fields, fields_of};
 
 /// Larger JSON files are not datasets.
 const LIMIT_BYTES: u64 = 1 << 31;

@@ -7,9 +7,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use super::{Split, not_a_dataset};
-use crate::input::text_file;
 use crate::input::text_file::column::{PART, PATH, first_few};
-use crate::input::text_file::{Fields, Lines, NamedRows, Table, column, usual_separator};
+use crate::input::text_file::{self, Fields, Lines, NamedRows, Table, column, usual_separator};
 
 /// Columns, and letters of their names, that a message shows at most.
 const COLUMNS_SHOWN: usize = 8;

@@ -26,8 +26,7 @@ mod png;
 mod thumbnail;
 mod tiff;
 
-use std::fs;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom};
 use std::path::Path;
 

@@ -6,8 +6,7 @@ use std::collections::{HashMap, HashSet};
 use anyhow::{Result, bail, ensure};
 
 use super::{Class, LabelSet, Templates};
-use crate::input::text_file::column;
-use crate::input::text_file::column::key;
+use crate::input::text_file::column::{self, key};
 
 /// The plainest names of labels and keys: preferred if several columns match.
 const PLAIN_LABELS: [&str; 3] = ["label", "class", "name"];

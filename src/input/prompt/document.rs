@@ -12,9 +12,8 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::shape::ListLine;
 use super::{literal, shape, yaml};
-use crate::input::text_file;
 use crate::input::text_file::column::class_number;
-use crate::input::text_file::{Table, column};
+use crate::input::text_file::{self, Table, column};
 
 pub(super) use crate::input::text_file::shown;
 

@@ -6,8 +6,7 @@ use std::sync::LazyLock;
 use anyhow::{Context, Result, bail, ensure};
 use regex::{Captures, Regex};
 
-use super::document;
-use super::document::{Content, Node, Tables};
+use super::document::{self, Content, Node, Tables};
 use crate::input::paths::split_name;
 use crate::input::text_file::column;
 

@@ -1,7 +1,6 @@
 //! Iterates over the lines of a file, each of a bounded length.
 
-use std::io;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};

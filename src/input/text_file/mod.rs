@@ -11,8 +11,7 @@ mod separator;
 mod table;
 
 use std::fs::File;
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};

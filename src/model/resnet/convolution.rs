@@ -5,8 +5,7 @@ use anyhow::{Result, bail, ensure};
 use candle_core::{Device, Tensor};
 
 use super::{FeatureMap, Rows};
-use crate::kernel;
-use crate::kernel::{Activation, Epilogue, PackedMatrix, Precision};
+use crate::kernel::{self, Activation, Epilogue, PackedMatrix, Precision};
 use crate::model::device::Compute;
 use crate::model::weights::{Weights, check_finite, pack_checked};
 

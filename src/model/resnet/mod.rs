@@ -11,8 +11,7 @@ use super::device::Compute;
 use super::one_image_a_core;
 use super::weights::Weights;
 use crate::checkpoint::architecture::ResNet as Sizes;
-use crate::kernel;
-use crate::kernel::{Activation, Precision, Windows};
+use crate::kernel::{self, Activation, Precision, Windows};
 use convolution::Convolution;
 use pool::AttentionPool;
 

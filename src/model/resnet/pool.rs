@@ -7,8 +7,7 @@ use rayon::prelude::*;
 
 use super::{FeatureMap, Rows};
 use crate::checkpoint::architecture::ResNet as Sizes;
-use crate::kernel;
-use crate::kernel::{Input, PackedMatrix, Precision};
+use crate::kernel::{self, Input, PackedMatrix, Precision};
 use crate::model::attention::attend;
 use crate::model::device::Compute;
 use crate::model::layer::Linear;

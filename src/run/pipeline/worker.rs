@@ -11,8 +11,7 @@ use candle_core::{Device, Tensor};
 use super::feed::{Job, JobSource};
 use super::{Content, Encoded, Known, Memory, ModelSlot, Place, Plan, lock};
 use crate::file::stamp::Stamp;
-use crate::input::image;
-use crate::input::image::Decoded;
+use crate::input::image::{self, Decoded};
 use crate::output::ImageName;
 
 /// What workers do with pixels.

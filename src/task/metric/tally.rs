@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::class;
-use super::class::{Averages, ClassFigures, Confusions};
+use super::class::{self, Averages, ClassFigures, Confusions};
 use super::reliability::{Reliability, reliability};
 
 /// The number of classes counted by [`Tally::acc5`].

@@ -8,8 +8,7 @@ use candle_core::{DType, Tensor};
 
 use super::operation::values;
 use super::{Arithmetic, LowRank};
-use crate::kernel;
-use crate::kernel::View;
+use crate::kernel::{self, View};
 
 /// The accumulated gradient of one parameter.
 pub enum Sum {

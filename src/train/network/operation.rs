@@ -8,8 +8,7 @@ use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 
 use super::Arithmetic;
 use crate::checkpoint::architecture::Activation;
-use crate::kernel;
-use crate::kernel::{AttentionShape, Norm, View};
+use crate::kernel::{self, AttentionShape, Norm, View};
 use crate::model::attention::{Attention, gather};
 use crate::model::sequences::Sequences;
 

@@ -7,8 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::{CaptionLines, EvaluateArgs, facts, summary, sweep};
-use crate::input::dataset;
-use crate::input::dataset::{BadCaptions, CaptionOptions, Captioned};
+use crate::input::dataset::{self, BadCaptions, CaptionOptions, Captioned};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
 use crate::output::evaluation::{RecallSweepRow, RetrievalEvaluation};

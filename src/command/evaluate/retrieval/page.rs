@@ -6,15 +6,13 @@ use anyhow::Result;
 
 use super::super::EvaluateArgs;
 use crate::input::dataset::Captioned;
-use crate::output;
-use crate::output::ImageName;
 use crate::output::evaluation::{RecallSweepRow, Recalls, RetrievalEvaluation};
 use crate::output::report::{
     Axis, Chart, PageHead, PageImage, PageKind, PageSummary, Point, ReportWriter, Scale, Series,
 };
+use crate::output::{self, ImageName};
 use crate::run::pipeline::Known;
-use crate::run::report;
-use crate::run::report::{count, share};
+use crate::run::report::{self, count, share};
 use crate::run::session::Session;
 
 /// The head of the page.

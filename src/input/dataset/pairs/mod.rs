@@ -24,8 +24,7 @@ use anyhow::{Result, bail, ensure};
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::input::image;
-use crate::input::image::DecodeOptions;
+use crate::input::image::{self, DecodeOptions};
 use crate::input::paths::ImageRule;
 use crate::input::text_file::extension;
 use crate::input::tokenizer::TokenIds;

@@ -5,8 +5,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::unpack::Coding;
 use crate::input::image::directory::{ByteOrder, Directory};
-use crate::input::image::format;
-use crate::input::image::format::Format;
+use crate::input::image::format::{self, Format};
 
 /// Tag numbers (TIFF 6.0 and its supplements).
 mod tag {
