@@ -74,7 +74,10 @@ fn strict_makes_damage_an_error() {
     let ran = room.classify(&[&images, &LABELS[..]].concat()).ends_with(1);
     let records = ran.records();
     assert!(
-        records[0]["error"].as_str().unwrap().contains("ends before"),
+        records[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("ends before"),
         "{}",
         records[0]
     );
