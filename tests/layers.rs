@@ -49,8 +49,8 @@ fn module(path: &Path) -> Vec<String> {
     parts
 }
 
-/// What a file names of this crate, as paths from its root. Braces after the first two names are not
-/// opened: rooms and subcommands are the first two.
+/// What a file names of this crate, as paths from its root. Braces after the first two names are
+/// not opened: rooms and subcommands are the first two.
 fn named(text: &str, module: &[String]) -> BTreeSet<Vec<String>> {
     let mut found = BTreeSet::new();
     let code: String = text
@@ -75,8 +75,8 @@ fn named(text: &str, module: &[String]) -> BTreeSet<Vec<String>> {
         while let Some(after) = rest.strip_prefix("super::") {
             (rest, ups) = (after, ups + 1);
         }
-        // Within an inline module the path starts one module deeper; taking it from the file errs on the
-        // strict side only where it would leave the room.
+        // Within an inline module the path starts one module deeper; taking it from the file errs
+        // on the strict side only where it would leave the room.
         let indented = code[..at]
             .rsplit('\n')
             .next()

@@ -1,4 +1,5 @@
-//! The library against what others computed, wrote, published or broke; no test here starts the program.
+//! The library against what others computed, wrote, published or broke; no test here starts the
+//! program.
 
 #![allow(
     clippy::unwrap_used,

@@ -116,7 +116,8 @@ enum StretchMethod {
 /// Converts a model.
 ///
 /// # Errors
-/// When the input does not load, cannot be expressed in the layout, or the output cannot be written.
+/// When the input does not load, cannot be expressed in the layout, or the output cannot be
+/// written.
 pub fn run(args: &ConvertArgs, console: &Console) -> Result<Outcome> {
     let (checkpoint, hashes) = args.files.open(console)?;
     args.files.write(&checkpoint, &hashes, console)

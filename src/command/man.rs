@@ -101,8 +101,8 @@ fn page(command: &Command) -> Result<Vec<u8>> {
     Ok(plain(&page).into_bytes())
 }
 
-/// The notes with the prose of each section, which is indented by two spaces, as paragraphs that man
-/// fills. Lines of a section that are indented by more are a table, and stay as they are.
+/// The notes with the prose of each section, which is indented by two spaces, as paragraphs that
+/// man fills. Lines of a section that are indented by more are a table, and stay as they are.
 fn sections(notes: &str) -> String {
     let mut text = String::with_capacity(notes.len());
     let mut lines = notes.lines().peekable();

@@ -1,10 +1,10 @@
-//! Embeddings on disk, both ways: one file per format (npy, safetensors, Parquet, jsonl), matrices of
-//! other programs, probes, and the cache.
+//! Embeddings on disk, both ways: one file per format (npy, safetensors, Parquet, jsonl), matrices
+//! of other programs, probes, and the cache.
 //!
 //! Every file records what made it ([`About`]), so that embeddings of two models are never
 //! compared, and what each row was made of ([`Row`]), so that a later run knows which rows are
-//! still valid. During a run the rows are kept in a [`journal`]; [`write()`] converts it to the file
-//! at the end, and [`open`] reads it back. No byte of a file is trusted.
+//! still valid. During a run the rows are kept in a [`journal`]; [`write()`] converts it to the
+//! file at the end, and [`open`] reads it back. No byte of a file is trusted.
 
 mod about;
 pub mod cache;

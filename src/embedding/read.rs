@@ -1,5 +1,5 @@
-//! Opening files of embeddings: those that [`write`](super::write()) made, memory-mapped if the format
-//! allows. No byte is trusted.
+//! Opening files of embeddings: those that [`write`](super::write()) made, memory-mapped if the
+//! format allows. No byte is trusted.
 
 use std::fs::{self, File};
 use std::ops::Range;

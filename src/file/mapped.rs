@@ -22,11 +22,11 @@ pub(crate) enum Bytes {
 impl Bytes {
     /// Maps `file`, whose length is `length` bytes.
     ///
-    /// Another process that shortens the file while it is mapped ends this one
-    /// with a bus error; one that rewrites it in place changes the weights under
-    /// us, which [`crate::checkpoint::container::Archive::unchanged`] notices afterwards. Programs that
-    /// replace files by renaming, as the hub cache and `torch.save` to a new name
-    /// do, are harmless: the map keeps the old file.
+    /// Another process that shortens the file while it is mapped ends this one with a bus error;
+    /// one that rewrites it in place changes the weights under us, which
+    /// [`crate::checkpoint::container::Archive::unchanged`] notices afterwards. Programs that
+    /// replace files by renaming, as the hub cache and `torch.save` to a new name do, are harmless:
+    /// the map keeps the old file.
     pub(crate) fn map(file: &File, length: u64) -> io::Result<Self> {
         if length == 0 {
             return Ok(Self::Owned(Vec::new()));

@@ -104,10 +104,10 @@ impl PassedOver {
 
 /// The image sources behind `arguments` and then `files_from`, in that order.
 ///
-/// A folder among the arguments is walked: byte order of names within each folder,
-/// files and folders in one order, hidden entries and system folders skipped. Every other argument and
-/// every entry of the list yields exactly one item, whether it exists or not. `-` among
-/// the arguments is stdin; in a list it is a file of that name.
+/// A folder among the arguments is walked: byte order of names within each folder, files and
+/// folders in one order, hidden entries and system folders skipped. Every other argument and every
+/// entry of the list yields exactly one item, whether it exists or not. `-` among the arguments is
+/// stdin; in a list it is a file of that name.
 ///
 /// # Errors
 /// When stdin is requested twice, or the list cannot be opened.

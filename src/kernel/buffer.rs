@@ -1,5 +1,5 @@
-//! Aligned memory: packed weights on huge pages, per-thread scratch kept between calls; and an output
-//! that several threads write, each its own part.
+//! Aligned memory: packed weights on huge pages, per-thread scratch kept between calls; and an
+//! output that several threads write, each its own part.
 #![allow(
     unsafe_code,
     reason = "allocates with an alignment that Vec cannot give, and hands out parts of one slice"

@@ -1,5 +1,5 @@
-//! Results of an evaluation, as stored in `results.json`, and of training a probe. Scripts read these
-//! keys: extend, never rename.
+//! Results of an evaluation, as stored in `results.json`, and of training a probe. Scripts read
+//! these keys: extend, never rename.
 
 use serde::Serialize;
 

@@ -139,8 +139,8 @@ fn full_bar(predictions: &[Prediction], score: Score) -> f32 {
     if best > 0.0 { best } else { 1.0 }
 }
 
-/// A bar of `share` of `columns`, in eighths of a cell and without trailing spaces; empty for shares
-/// that are not positive, or NaN.
+/// A bar of `share` of `columns`, in eighths of a cell and without trailing spaces; empty for
+/// shares that are not positive, or NaN.
 fn bar(share: f32, columns: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     // A cast saturates and converts NaN to 0.

@@ -1,5 +1,5 @@
-//! Tables for people: cells in aligned columns, measured as a terminal shows them. Every table that a
-//! command prints is laid out here.
+//! Tables for people: cells in aligned columns, measured as a terminal shows them. Every table that
+//! a command prints is laid out here.
 
 use anstyle::AnsiColor;
 

@@ -63,8 +63,8 @@ pub(crate) fn check_outputs(
     Ok(())
 }
 
-/// Fails if writing `output` would replace one of `inputs`, an image in one of the folders among them,
-/// or the file with the row names of embeddings.
+/// Fails if writing `output` would replace one of `inputs`, an image in one of the folders among
+/// them, or the file with the row names of embeddings.
 ///
 /// # Errors
 /// Names the input.

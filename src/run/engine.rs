@@ -1,5 +1,5 @@
-//! Turns images and texts into embeddings, for every command that needs any: the model, the cache of
-//! earlier embeddings, and how images are read.
+//! Turns images and texts into embeddings, for every command that needs any: the model, the cache
+//! of earlier embeddings, and how images are read.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

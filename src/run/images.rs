@@ -75,8 +75,8 @@ impl Images {
         })
     }
 
-    /// Fails if writing one of `outputs` would replace one of these images, one of `others`, or another
-    /// output.
+    /// Fails if writing one of `outputs` would replace one of these images, one of `others`, or
+    /// another output.
     pub(crate) fn check_outputs(
         &self,
         outputs: &[Option<&Path>],

@@ -1,5 +1,5 @@
-//! Checks that a file of embeddings, or a probe, was made with this run's model; a matrix of another
-//! program does not say.
+//! Checks that a file of embeddings, or a probe, was made with this run's model; a matrix of
+//! another program does not say.
 
 use std::path::Path;
 

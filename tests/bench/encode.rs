@@ -3,8 +3,9 @@
 //!     cargo run --release --example encode -- CHECKPOINT INPUTS OUTPUTS PRECISION…
 //!
 //! INPUTS is a safetensors file with `pixels` [n, 3, size, size] in f32 and `tokens` [m, length] in
-//! i64, start and end of text included. OUTPUTS becomes one with `image.P` [n, `embed_dim`] and `text.P`
-//! [m, `embed_dim`], of unit length, for each precision P of f32, bf16, int8 and int8-fast.
+//! i64, start and end of text included. OUTPUTS becomes one with `image.P` [n, `embed_dim`] and
+//! `text.P` [m, `embed_dim`], of unit length, for each precision P of f32, bf16, int8 and
+//! int8-fast.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
 //! The README's commands, run in their order, and the output that it shows for them.
 //!
-//! They run in one room that has what they name: small images, lists, and small models under the names
-//! of published ones in the hub's cache. What one command writes, later ones read, as for a reader who
-//! types them all.
+//! They run in one room that has what they name: small images, lists, and small models under the
+//! names of published ones in the hub's cache. What one command writes, later ones read, as for a
+//! reader who types them all.
 
 use std::env;
 use std::fs;
@@ -18,8 +18,8 @@ const NOT_RUN: [(&str, &str); 1] = [("cargo install --path .", "it compiles for 
 /// What a command that is run may begin with.
 const RUN: [&str; 2] = ["longclip ", "find "];
 
-/// The published models that the README's commands name: as the hub's cache names their repositories, the
-/// file of the weights, and the small checkpoint in its place.
+/// The published models that the README's commands name: as the hub's cache names their
+/// repositories, the file of the weights, and the small checkpoint in its place.
 const PUBLISHED: [(&str, &str, &str); 3] = [
     (
         "BeichenZhang--LongCLIP-B",

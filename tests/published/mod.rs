@@ -1,8 +1,8 @@
 //! Published numbers for the real checkpoints, compared with ours.
 //!
-//! The real weights come from the hub cache and are not in the repository:
-//! `cargo test --release -- --ignored published` compares what is cached and names what is not. What
-//! `published.json` holds is described in `README.md` beside it.
+//! The real weights come from the hub cache and are not in the repository: `cargo test --release --
+//! --ignored published` compares what is cached and names what is not. What `published.json` holds
+//! is described in `README.md` beside it.
 
 use std::path::{Path, PathBuf};
 

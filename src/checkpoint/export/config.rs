@@ -1,4 +1,5 @@
-//! The configuration and tokenizer files that transformers and open_clip expect next to the weights.
+//! The configuration and tokenizer files that transformers and open_clip expect next to the
+//! weights.
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};

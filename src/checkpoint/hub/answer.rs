@@ -1,5 +1,5 @@
-//! Interpretation of responses: metadata of a file, or the reason for a failure; URLs on the hub, and
-//! the redirects that may be followed.
+//! Interpretation of responses: metadata of a file, or the reason for a failure; URLs on the hub,
+//! and the redirects that may be followed.
 
 use std::io::ErrorKind;
 use std::time::Duration;

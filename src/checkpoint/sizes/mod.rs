@@ -1,6 +1,6 @@
-//! Reads a model's dimensions off tensor shapes, and checks them against config.json if there is one.
-//! Head counts, which no shape shows, are determined in `heads`; the activation, which none shows
-//! either, is chosen here.
+//! Reads a model's dimensions off tensor shapes, and checks them against config.json if there is
+//! one. Head counts, which no shape shows, are determined in `heads`; the activation, which none
+//! shows either, is chosen here.
 
 mod heads;
 

@@ -1,4 +1,5 @@
-//! The files of a model on disk: the weights of a folder or file, and the configuration next to them.
+//! The files of a model on disk: the weights of a folder or file, and the configuration next to
+//! them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -64,8 +65,8 @@ pub struct ModelFiles {
 impl ModelFiles {
     /// The files of the model at `path`, which exists.
     ///
-    /// In a folder (or the one that a sentence-transformers pipeline names), the best of the standard
-    /// names is the model, together with everything next to it.
+    /// In a folder (or the one that a sentence-transformers pipeline names), the best of the
+    /// standard names is the model, together with everything next to it.
     ///
     /// # Errors
     /// When weights are missing, ambiguous or not readable.
@@ -82,8 +83,8 @@ impl ModelFiles {
     }
 
     /// A weight file is the model alone, unless it has one of the standard names
-    /// (`model.safetensors`, `pytorch_model.bin`, `open_clip_*`), which show that the files next to it
-    /// belong to it.
+    /// (`model.safetensors`, `pytorch_model.bin`, `open_clip_*`), which show that the files next to
+    /// it belong to it.
     ///
     /// # Errors
     /// When it is an index, and not all shards are there.

@@ -1,4 +1,5 @@
-//! Finds a model in a hub repository, or in its cache; and those in the cache that have no short name.
+//! Finds a model in a hub repository, or in its cache; and those in the cache that have no short
+//! name.
 
 use std::fs::File;
 use std::io::Read as _;

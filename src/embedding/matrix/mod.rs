@@ -2,8 +2,8 @@
 //! through one type.
 //!
 //! Matrices of other programs do not record what made them. Numbers of any floating-point type and
-//! order are read, and rows are normalised to unit length. What such a file does not say (the model,
-//! often the names of the rows) the user says, or rows are numbered.
+//! order are read, and rows are normalised to unit length. What such a file does not say (the
+//! model, often the names of the rows) the user says, or rows are numbered.
 
 pub(super) mod numbers;
 mod table;

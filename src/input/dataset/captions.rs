@@ -1,7 +1,9 @@
 //! Images with captions, in the formats of the common retrieval datasets.
 //!
-//! - `captions_val2017.json` (COCO): `{"images": [{id, file_name}], "annotations": [{image_id, caption}]}`.
-//! - `dataset_flickr30k.json` (Karpathy's splits): `{"images": [{filename, split, sentences: [{raw}]}]}`.
+//! - `captions_val2017.json` (COCO): `{"images": [{id, file_name}], "annotations": [{image_id,
+//!   caption}]}`.
+//! - `dataset_flickr30k.json` (Karpathy's splits): `{"images": [{filename, split, sentences:
+//!   [{raw}]}]}`.
 //! - Urban-1k: the folders `image` and `caption`, with one text file per image; or one folder with
 //!   both; text files end in `.txt` or `.caption`.
 //! - A folder with a `metadata.jsonl` or `.csv`, as on the Hugging Face Hub.

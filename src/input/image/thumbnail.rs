@@ -1,8 +1,8 @@
 //! A decoded image -> a JPEG file, in full or as a thumbnail for pages and terminals.
 //!
 //! A thumbnail is made for every image of a run, so it must be cheap compared with decoding: whole
-//! blocks of pixels are averaged first, which reads each sample once, and only the rest goes through
-//! the slow filter.
+//! blocks of pixels are averaged first, which reads each sample once, and only the rest goes
+//! through the slow filter.
 
 use ::image::ExtendedColorType;
 use ::image::codecs::jpeg::JpegEncoder;

@@ -33,7 +33,8 @@ type Members = Vec<(String, Node)>;
 
 /// The classes of an object or a list, in the order of the file or of their numbers:
 ///
-/// - `{"cat": ["a cat", "a kitten"]}`: labels and prompts, or an object of prompt, alias, text and key.
+/// - `{"cat": ["a cat", "a kitten"]}`: labels and prompts, or an object of prompt, alias, text and
+///   key.
 /// - `{"0": "cat"}`, `{"0": ["n02123045", "tabby"]}`, `{"cat": 0}`: labels by number, which is the
 ///   key unless there is another id.
 /// - a configuration or description with one of these, or a list, under a name such as `id2label`.

@@ -43,8 +43,8 @@ static WORD: LazyLock<Regex> = LazyLock::new(|| {
 
 /// The token ids of a text, cleaned first: `[START_OF_TEXT, …, END_OF_TEXT]`, of any length.
 ///
-/// A literal `<|endoftext|>` or `<|startoftext|>` in the text, in any case, is that one token, as in
-/// the reference.
+/// A literal `<|endoftext|>` or `<|startoftext|>` in the text, in any case, is that one token, as
+/// in the reference.
 pub fn encode(text: &str) -> Vec<u32> {
     encode_clean(&clean(text))
 }

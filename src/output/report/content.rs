@@ -1,5 +1,5 @@
-//! The content of a report page, as plain data. Nothing here knows how it looks. Figures are those of
-//! [`crate::output::evaluation`].
+//! The content of a report page, as plain data. Nothing here knows how it looks. Figures are those
+//! of [`crate::output::evaluation`].
 
 use crate::output::Score;
 use crate::output::evaluation::{BinRow, ClassRow, PairRow, RetrievalEvaluation, RunRow};

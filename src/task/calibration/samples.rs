@@ -1,6 +1,6 @@
 //! Sources of the logits of labelled samples: 50,000 samples of 1,000 classes take 200 MB, so a
-//! caller may prefer to recompute logits from embeddings. And their split into a set to fit on and a
-//! set to evaluate on.
+//! caller may prefer to recompute logits from embeddings. And their split into a set to fit on and
+//! a set to evaluate on.
 
 use anyhow::{Result, ensure};
 use rand::{RngCore, SeedableRng};

@@ -53,8 +53,8 @@ impl Resampling {
         })
     }
 
-    /// The interval of `hits` / `n`: that of the mean of so many ones among zeros, without looking at
-    /// samples.
+    /// The interval of `hits` / `n`: that of the mean of so many ones among zeros, without looking
+    /// at samples.
     #[must_use]
     pub(crate) fn proportion(&self, hits: usize, n: usize) -> Interval {
         self.difference(hits, 0, n)

@@ -36,8 +36,8 @@ pub enum McNemarMethod {
 /// McNemar's test of the hypothesis that two runs are correct equally often.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct McNemar {
-    /// [`McNemarMethod::Exact`]: the smaller of the two counts of samples that only one run got right;
-    /// otherwise chi-square.
+    /// [`McNemarMethod::Exact`]: the smaller of the two counts of samples that only one run got
+    /// right; otherwise chi-square.
     pub statistic: f64,
     /// The p value: the probability of a difference at least as large if the runs were equally
     /// good.

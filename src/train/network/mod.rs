@@ -180,7 +180,8 @@ impl Network {
     }
 }
 
-/// The effective weights of one step, with LoRA added, by canonical name: matrices in the towers' type, everything else in f32.
+/// The effective weights of one step, with LoRA added, by canonical name: matrices in the towers'
+/// type, everything else in f32.
 pub(crate) struct Working {
     tensors: BTreeMap<String, Tensor>,
 }

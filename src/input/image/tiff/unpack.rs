@@ -1,4 +1,5 @@
-//! Decompresses one strip or tile to its rows; fax (CCITT) is written here, the rest is other crates'.
+//! Decompresses one strip or tile to its rows; fax (CCITT) is written here, the rest is other
+//! crates'.
 
 use std::convert::Infallible;
 use std::io::{Cursor, Read};

@@ -1,7 +1,7 @@
 //! candle-transformers' CLIP, timed the way `peers.py` times the Python peers.
 //!
-//! `candle-peer CHECKPOINT TOKENS.json SECONDS` reads a Hugging Face folder and a JSON object of token
-//! lists by name, and prints one JSON object of medians. RAYON_NUM_THREADS sets the threads.
+//! `candle-peer CHECKPOINT TOKENS.json SECONDS` reads a Hugging Face folder and a JSON object of
+//! token lists by name, and prints one JSON object of medians. RAYON_NUM_THREADS sets the threads.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -100,8 +100,8 @@ fn config(json: &Value) -> Result<ClipConfig> {
     })
 }
 
-/// Token lists -> id tensors [texts, tokens]: sorted into batches of one length each, or in order and
-/// padded to the longest of each batch.
+/// Token lists -> id tensors [texts, tokens]: sorted into batches of one length each, or in order
+/// and padded to the longest of each batch.
 fn batches(lists: &[Vec<u32>], one_length: bool) -> Result<Vec<Tensor>> {
     let mut lists: Vec<&Vec<u32>> = lists.iter().collect();
     let groups: Vec<&[&Vec<u32>]> = if one_length {
