@@ -73,7 +73,7 @@ pub struct VisionTransformer {
 /// Dimensions of CLIP's ResNet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResNet {
-    /// Side of the square input, in pixels: a multiple of [`ResNet::REDUCTION`].
+    /// Side of the square input, in pixels: a multiple of `ResNet::REDUCTION`.
     pub image_size: usize,
     /// Output channels of the stem; stage `i` has `width << i` inside its blocks and four times
     /// as many between blocks.

@@ -1,7 +1,7 @@
 //! Embeddings on disk, both ways: one file per format (npy, safetensors, Parquet, jsonl), matrices
 //! of other programs, probes, and the cache.
 //!
-//! Every file records what made it ([`About`]), so that embeddings of two models are never
+//! Every file records what made it (`About`), so that embeddings of two models are never
 //! compared, and what each row was made of ([`Row`]), so that a later run knows which rows are
 //! still valid. During a run the rows are kept in a [`journal`]; [`write()`] converts it to the
 //! file at the end, and [`open`] reads it back. No byte of a file is trusted.
@@ -119,7 +119,7 @@ pub trait Rows {
 }
 
 /// Writes the file at `path`, which appears complete or not at all. Failures are stored in the file
-/// if the format can hold them (jsonl), else in [`errors_of`] `path`.
+/// if the format can hold them (jsonl), else in `errors_of` `path`.
 ///
 /// # Errors
 /// When a file cannot be written or an entry cannot be read.

@@ -11,18 +11,15 @@
 //!   `{"cat": {"alias": ["kitten"], "key": "n02121808"}}` is equivalent to a table. `["cat",
 //!   "dog"]` are labels, used unchanged whatever they begin with. Lists by number, such as
 //!   `id2label`, are described in `json`. JSON Lines, YAML and Python literals are equivalent.
-//! - CSV and TSV: a header with the column `label` (or another name of [`column::LABEL`]) and any
+//! - CSV and TSV: a header with the column `label` (or another name of `column::LABEL`) and any
 //!   of `prompt` (or `description`; complete, as in JSON), `alias` (filled into the templates in
 //!   addition to the label), `text` (filled in instead of the label) and `key` (or another name of
-//!   [`column::KEY`]; the dataset's name of the class). Without a header the first column that does
+//!   `column::KEY`; the dataset's name of the class). Without a header the first column that does
 //!   not hold ids has the labels and the others prompts. Rows with the same label are one class.
 //!
 //! The label itself is filled into the templates unless all entries of its class have complete
 //! prompts. Text files cannot have aliases: any character that could separate them may occur in a
 //! label. Classes are in the order of the file, or that of their numbers.
-//!
-//! [`column::LABEL`]: crate::input::text_file::column::LABEL
-//! [`column::KEY`]: crate::input::text_file::column::KEY
 
 mod columns;
 mod document;

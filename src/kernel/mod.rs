@@ -8,7 +8,7 @@
 //!   classifier.
 //! - [`streamed_products`]: f32, the same bits whatever the other rows; search in rows read once.
 //! - [`linear`], [`convolve`]: f32, bf16 or int8 with packed weights; the towers.
-//! - [`product`], [`add_product`]: f32 without packing; fine-tuning, where weights change each
+//! - [`product()`], [`add_product`]: f32 without packing; fine-tuning, where weights change each
 //!   step.
 
 mod activation;

@@ -102,7 +102,7 @@ impl std::error::Error for Unavailable {
 }
 
 /// Whether running the same command later may succeed (exit code 75): an
-/// [`Unavailable`] hub or a full disk anywhere in the chain of causes.
+/// `Unavailable` hub or a full disk anywhere in the chain of causes.
 pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<Unavailable>()) || is_disk_full(error)
 }

@@ -183,7 +183,7 @@ impl Stored {
     /// repository if `commit` is `None` or the only one.
     ///
     /// # Errors
-    /// [`Unavailable`](super::Unavailable) when another process is fetching one of its files;
+    /// `Unavailable` when another process is fetching one of its files;
     /// others when a folder of the repository is a link or something cannot be removed.
     pub fn remove(&self, commit: Option<&str>) -> anyhow::Result<Removed> {
         check_is_no_link(self.folder())?;

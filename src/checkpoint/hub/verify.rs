@@ -115,7 +115,7 @@ pub(super) enum Digest {
 
 impl Digest {
     /// The hash of the kind that `etag` has (64 digits or 40, see
-    /// [`parse_etag`](super::name::parse_etag)), for a file of `bytes`.
+    /// [`parse_etag`]), for a file of `bytes`.
     pub(super) fn for_etag(etag: &str, bytes: u64) -> Self {
         match etag.len() {
             64 => Self::Sha256(Sha256::new()),

@@ -1,6 +1,6 @@
 //! Resolves the value of `--model`: built-in, alias, path or hub repository.
 //!
-//! In this order: `tiny` and the [aliases](ALIASES) are themselves (write
+//! In this order: `tiny` and the aliases are themselves (write
 //! `./tiny` for a file of that name); what exists on disk is a path, also if
 //! it could be a repository's name; what looks like a path is one;
 //! `OWNER/REPO[@REVISION][:FILE]` is on the hub, split at `:` before `@`, as are the other ways to

@@ -158,7 +158,7 @@ pub(crate) fn read_part(
 /// a supported format. Returns its size in bytes.
 ///
 /// # Errors
-/// As [`read_bytes`].
+/// As `read_bytes`.
 pub fn check(path: &Path, options: &DecodeOptions) -> Result<u64> {
     let (file, size) = open(path)?;
     check_size_in_bytes(size, options)?;

@@ -73,7 +73,7 @@ impl LabelledLogits for Stored<'_> {
     }
 }
 
-/// A subset of another source's samples: one side of [`super::samples()`].
+/// A subset of another source's samples: one side of `super::samples()`.
 pub(crate) struct Subset<'a, S> {
     /// All samples.
     pub samples: &'a S,

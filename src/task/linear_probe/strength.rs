@@ -109,7 +109,7 @@ pub(super) struct Counted {
 }
 
 impl Counted {
-    /// Adds a block, as [`Quality::of`] takes it.
+    /// Adds a block of logits [samples, class_count] and their true classes.
     pub(super) fn add(&mut self, logits: &[f32], classes: &[usize], class_count: usize) {
         self.count += classes.len();
         for (logits, &class) in logits.chunks_exact(class_count).zip(classes) {

@@ -60,8 +60,8 @@ impl Resampling {
         self.difference(hits, 0, n)
     }
 
-    /// The interval of (`won` - `lost`) / `n`: [`Resampling::mean`] of that many 1, that many -1
-    /// and zeros otherwise.
+    /// The interval of (`won` - `lost`) / `n`: that of the mean of so many 1, so many -1
+    /// and zeros.
     #[must_use]
     pub(crate) fn difference(&self, won: usize, lost: usize, n: usize) -> Interval {
         // Which sample is drawn does not matter, only its kind.
