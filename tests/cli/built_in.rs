@@ -14,10 +14,9 @@ fn the_built_in_model_says_once_what_it_knows() {
     let lines: Vec<&str> = ran.stderr().lines().collect();
     assert_eq!(lines.len(), 1, "{lines:?}");
     for part in [
-        "note: model tiny is built in",
-        "drawn images of everyday things",
-        "not photographs",
-        "no substitute for real weights",
+        "note: the built-in model tiny",
+        "only drawings of everyday things",
+        "for photographs, choose another model",
         "--model",
     ] {
         assert!(lines[0].contains(part), "{part}: {lines:?}");

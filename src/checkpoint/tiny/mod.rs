@@ -22,12 +22,12 @@ use crate::input::tokenizer::VOCABULARY;
 use packed::{Header, Packed};
 
 /// The notice that `--model tiny` prints on stderr.
-pub(crate) const NOTICE: &str = "model tiny is built in and knows drawn images of everyday things (emoji \
-     artwork), not photographs; it is no substitute for real weights (choose a model with --model)";
+pub(crate) const NOTICE: &str = "the built-in model tiny recognises only drawings of everyday things \
+     (emoji artwork); for photographs, choose another model with --model";
 
 /// Its recommended use, for the list of models.
 pub(crate) const GOOD_FOR: &str =
-    "trying the program: knows drawn images of everyday things, not photographs";
+    "for trying the program: recognises only drawings of everyday things";
 
 static MODEL: &[u8] = include_bytes!(concat!(
     env!("CARGO_MANIFEST_DIR"),
