@@ -55,31 +55,52 @@
 //!   name or warned about (`tests/golden/flips.rs`, `tests/cli`).
 //! - A file is hostile until checked (`tests/fuzz`, `tests/container`).
 //! - The same input gives the same bytes, whatever the batch or the number of threads (`tests/cli`).
-
+//!
 //! # How to add …
 //!
-//! **A subcommand `x`.** Write `src/command/x.rs`: a header, `XArgs` (clap's `Args`, with examples and
-//! exit statuses in `after_help`) and `pub fn run(args: &XArgs, console: &Console) -> Result<Outcome>`.
-//! In `src/command/mod.rs` add `pub mod x;`, a variant of `Command` with its help line, and its arm in
-//! `run`. Completions and man pages follow by themselves. Test the program in `tests/cli/x.rs` and
-//! list that module in `tests/cli/main.rs`.
+//! The compiler asks for imports, for arms of a `match` and for lengths of arrays; the rest is
+//! here.
+//!
+//! **A subcommand `x`.** Write `src/command/x.rs`: `XArgs` (clap's `Args`; its `after_help` has a
+//! line `Examples:` and ends with the exit statuses) and
+//! `pub fn run(args: &XArgs, console: &Console) -> Result<Outcome>`, which prints by
+//! `run::results`. In `src/command/mod.rs` add `pub mod x;`, a variant of `Command`, whose comment
+//! is its line in `--help`, and its arm in `run`. Completions and man pages follow by themselves.
+//! Test the program in `tests/cli/x.rs` (`Room::longclip` runs it) and list that module in
+//! `tests/cli/main.rs`.
 //!
 //! **A layout of weights.** Write `src/checkpoint/layout/x.rs` with a type that implements
-//! `WeightLayout`: its name, which tensor names belong to it, and the renaming to canonical names. In
-//! `layout/mod.rs` add `mod x;` and the type to `LAYOUTS`, before any layout that would also match.
-//! Test it there on names alone; let `tests/golden/reference.py` write a checkpoint in it, so that the
-//! golden tests compare its embeddings with those of the other layouts.
+//! `WeightLayout`: its name; `has`, by which a single name decides, so that it must know some of
+//! each tower and none of another layout; and the renaming to canonical names. It sees the names
+//! after `wrapper::strip` and `drop_buffers`. In `layout/mod.rs` add `mod x;` and the type to
+//! `LAYOUTS`, of which the first that fits is taken. Add its token and patch embeddings to
+//! `holds_a_model` in `wrapper.rs`, the names to the message of `unknown::describe`, and, if all
+//! files of the layout have one activation, its name (a constant in `layout/mod.rs`) to
+//! `choose_activation` in `checkpoint/sizes/mod.rs`. Test it in `x.rs` on names alone. In
+//! `tests/golden/reference.py` let `write_layouts` write a checkpoint in it, with its `entry`; run
+//! the script and commit what it writes. The golden tests then hold its embeddings against the
+//! reference.
 //!
 //! **An output format of records.** Write `src/output/x.rs` with a type that implements
-//! `RecordWriter`. In `output/mod.rs` add `mod x;`, a variant of `Format`, its `name`, its suffix in
-//! `Format::SUFFIXES`, and its arm in `writer`. List it in `RECORDS` in `src/run/flags/value.rs`; the
-//! compiler names the other matches. Put it into `FORMATS` of the tests in `output/mod.rs`.
+//! `RecordWriter` and sends each record by `emit`. In `output/mod.rs` add `mod x;`, a variant of
+//! `Format`, its `name`, its arm in `writer`, and the variant in `FORMATS` of the tests, which look
+//! for every label of a record. List it in `RECORDS` in `src/run/flags/value.rs`. The arm in
+//! `output/found.rs` is for `search`: write hits and list the format in `FORMATS` in
+//! `command/search/mod.rs`, or fail with `Unsupported`. A suffix in `Format::SUFFIXES` counts for
+//! `search` too, so only a format that it writes may have one; add the suffix to `DATA` in
+//! `output/suffix.rs`, and to the list `.csv or .tsv` in the tests of `run/results.rs` and in
+//! `tests/cli/suffixes.rs`. README lists the formats.
 //!
 //! **A format of embeddings.** Write `src/embedding/x.rs` with `write` and a type that implements
-//! `EmbeddingFile`. In `embedding/mod.rs` add `mod x;`, a variant of `Format`, its suffix in
-//! `Format::SUFFIXES` and its arm in `write`; in `embedding/read.rs` its arm in `open`, and a file name
-//! in `NAMES` of the tests, which then write, read, cut and damage it. In `embedding/matrix/mod.rs` add
-//! its suffix to `READ` and to `is_ours` in `open_any`, so that `search` and `probe` take it.
+//! `EmbeddingFile`; `safetensors.rs` is a pattern. In `embedding/mod.rs` add `mod x;`, a variant of
+//! `Format`, its suffix in `Format::SUFFIXES`, its arm in `write`, and, if it has no 16-bit
+//! numbers, the variant in `check_dtype`; in `embedding/read.rs` its arm in `open`, and a file name
+//! in `NAMES` of the tests, which then write, read, cut and damage it. For `search` add the suffix
+//! in `embedding/matrix/mod.rs` to `READ` and to `is_ours` in `open_any`, and, if other programs
+//! write such files, to `Matrix::open`, which takes what it does not know for npy; for `probe` add
+//! it to `holds_embeddings` in `command/probe/data.rs`. Add it to `DATA` in `output/suffix.rs`, and
+//! wherever messages, help, README and tests list the suffixes. A file name in `OUTPUTS` in
+//! `tests/cli/embed/mod.rs` lets the program write, resume and search it.
 
 pub mod checkpoint;
 pub mod command;
