@@ -33,9 +33,12 @@ fn its_numbers_never_come_without_the_notice() {
         let all = [arguments, &["--model", "tiny"]].concat();
         room.longclip(&all, &[])
             .ends_with(0)
-            .says(&["not photographs"]);
+            .says(&["only drawings of everyday things"]);
         let page = room.read("page.html");
-        assert!(page.contains("not photographs"), "{arguments:?}");
+        assert!(
+            page.contains("only drawings of everyday things"),
+            "{arguments:?}"
+        );
     };
     run(&[&["evaluate", "data"], &report[..]].concat());
     run(&[&["classify", "data", "-l", "cat", "dog"], &report[..]].concat());
@@ -66,7 +69,7 @@ fn the_list_and_inspect_say_what_it_knows() {
     assert_eq!(tiny["name"], "tiny");
     assert_eq!(tiny["cached"], "built in");
     let good_for = tiny["good_for"].as_str().unwrap();
-    assert!(good_for.contains("drawn images"), "{good_for}");
+    assert!(good_for.contains("only drawings"), "{good_for}");
     let inspect = room.longclip(&["inspect", "tiny", "-f", "json"], &[]);
     let found: Value = serde_json::from_str(&inspect.ends_with(0).out).unwrap();
     for key in ["architecture", "context_length"] {
@@ -78,7 +81,7 @@ fn the_list_and_inspect_say_what_it_knows() {
     assert_eq!(found["positions"], "trained");
     assert_eq!(found["sha256"].as_str().unwrap().len(), 64);
     let told = found["warnings"].to_string();
-    assert!(told.contains("not photographs"), "{told}");
+    assert!(told.contains("only drawings of everyday things"), "{told}");
     // Learned, so that probabilities are calibrated; CLIP's is 100.
     let scale = found["logit_scale"].as_f64().unwrap();
     assert!(scale > 1.0 && scale < 100.0, "{scale}");
