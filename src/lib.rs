@@ -95,10 +95,9 @@
 //! `EmbeddingFile`; `safetensors.rs` is a pattern. In `embedding/mod.rs` add `mod x;`, a variant of
 //! `Format`, its suffix in `Format::SUFFIXES`, its arm in `write`, and, if it has no 16-bit
 //! numbers, the variant in `check_dtype`; in `embedding/read.rs` its arm in `open`, and a file name
-//! in `NAMES` of the tests, which then write, read, cut and damage it. For `search` add the suffix
-//! in `embedding/matrix/mod.rs` to `READ` and to `is_ours` in `open_any`, and, if other programs
-//! write such files, to `Matrix::open`, which takes what it does not know for npy; for `probe` add
-//! it to `holds_embeddings` in `command/probe/data.rs`. Add it to `DATA` in `output/suffix.rs`, and
+//! in `NAMES` of the tests, which then write, read, cut and damage it. For `search` and `probe` add
+//! the suffix in `embedding/matrix/mod.rs` to `READ` and to `is_ours` in `open_any`, and, if other
+//! programs write such files, to `Matrix::open`. Add it to `DATA` in `output/suffix.rs`, and
 //! wherever messages, help, README and tests list the suffixes. A file name in `OUTPUTS` in
 //! `tests/cli/embed/mod.rs` lets the program write, resume and search it.
 

@@ -34,7 +34,7 @@ pub use about::{Dtype, Item, Row};
 pub(crate) use jsonl::jsonl_line;
 pub(crate) use line::Line;
 pub use matrix::open_any;
-pub(crate) use matrix::{Embeddings, Matrix};
+pub(crate) use matrix::{Embeddings, Matrix, kind_of};
 pub(crate) use npy::sidecar_of;
 pub use read::open;
 pub(crate) use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers};

@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 use super::DataArgs;
 use super::embedded::Embedded;
+use crate::embedding;
 use crate::input::dataset::{self, LabelledOptions, Split, clean};
 use crate::input::paths::split_name;
 use crate::run::Console;
@@ -131,22 +132,11 @@ fn open(
 fn holds_embeddings(path: &Path) -> Result<bool> {
     let (path, _) = split_name(path);
     let path = path.as_path();
-    let suffix = path
-        .extension()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
     if path.is_dir() {
         return Ok(false);
     }
-    match suffix.as_str() {
-        "npy" | "npz" | "safetensors" | "parquet" => {
-            if !path.exists() {
-                bail!("{} does not exist", path.display());
-            }
-            Ok(true)
-        }
-        "jsonl" if path.is_file() => {
+    match embedding::kind_of(path) {
+        Some("jsonl") if path.is_file() => {
             let reading = || format!("cannot read {}", path.display());
             let file = File::open(path).with_context(reading)?;
             let mut line = Vec::new();
@@ -156,7 +146,11 @@ fn holds_embeddings(path: &Path) -> Result<bool> {
             let has = |key| first.as_ref().is_some_and(|line| line.get(key).is_some());
             Ok(has("embedding") || has("model") && has("precision"))
         }
-        _ => Ok(false),
+        None | Some("jsonl") => Ok(false),
+        Some(_) => {
+            ensure!(path.exists(), "{} does not exist", path.display());
+            Ok(true)
+        }
     }
 }
 
@@ -361,6 +355,7 @@ mod tests {
                 file("head.jsonl", "{\"model\": \"m\", \"precision\": \"f32\"}\n"),
                 true,
             ),
+            (file("rows.ndjson", "{\"embedding\": [1]}\n"), true),
             (file("odd.jsonl", "no JSON\n"), false),
             (room.path().to_owned(), false),
             (room.path().join("missing.csv"), false),

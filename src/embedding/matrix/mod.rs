@@ -96,7 +96,8 @@ impl Matrix {
             "safetensors" => (numbers::safetensors(path, array)?, Names::None),
             "parquet" => table::parquet(path, array)?,
             "jsonl" => table::lines(path)?,
-            _ => (plain(path)?, Names::None),
+            "npy" => (plain(path)?, Names::None),
+            other => bail!("matrices are not read from .{other} files"),
         };
         let names = match names {
             Names::None => names_next_to(path, numbers.layout.rows)?,
@@ -276,6 +277,15 @@ const READ: &[(&str, &str)] = &[
     ("ndjson", "jsonl"),
 ];
 
+/// The kind of embeddings that a file holds, judging by its name, as a suffix. JSON lines may also
+/// hold something else.
+pub(crate) fn kind_of(path: &Path) -> Option<&'static str> {
+    match suffix::of(path, READ) {
+        Suffix::Names(kind) => Some(kind),
+        _ => None,
+    }
+}
+
 /// Opens the file at `path`, of longclip embed or of another program; the name of an array in it
 /// may follow a colon.
 ///
@@ -283,7 +293,7 @@ const READ: &[(&str, &str)] = &[
 /// When it does not exist, or holds no embeddings.
 pub fn open_any(path: &Path) -> Result<Embeddings> {
     let (file, array) = split_name(path);
-    let Suffix::Names(suffix) = suffix::of(&file, READ) else {
+    let Some(suffix) = kind_of(&file) else {
         bail!(
             "{} is not a file of embeddings; the name must end in .npy, .npz, .safetensors, \
              .parquet or .jsonl",
