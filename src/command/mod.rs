@@ -1,4 +1,5 @@
-//! The subcommands: each module has its flags and its `run`.
+//! The top-level parser, and the subcommands: each module has its flags and its `run`. They never
+//! import each other; what two of them need is in [`crate::run`].
 
 pub mod bench;
 pub mod calibrate;

@@ -3,7 +3,7 @@
 //! people ([`table`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows tensors, models
-//! or arguments. A format is one line in [`Format`] and one in [`writer`].
+//! or arguments. How to add a format is in `src/lib.rs`.
 
 mod csv;
 pub mod evaluation;

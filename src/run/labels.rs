@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
 use super::Console;
 use super::texts::Fitter;
 use crate::file::digest::hexadecimal;
-use crate::input::prompt::{self, Class, LabelSet, Templates};
+use crate::input::prompt::{Class, LabelSet, Templates};
 use crate::input::tokenizer::{Fitted, LongText};
+use crate::input::{prompt, text_file};
 use crate::model::DualEncoder;
 use crate::run::flags::{LabelArgs, NoneArgs};
 use crate::task::embeddings::ClassEmbeddings;
@@ -251,8 +252,24 @@ impl Prompts {
     }
 }
 
+/// Whether a name of `--compare` is a template set: a built-in one, or a file whose lines all have
+/// a placeholder for the label. If a name is both, it is a template set when labels are given.
+pub(crate) fn is_template_set(name: &str, has_labels: bool) -> Result<bool> {
+    let is_labels = prompt::label_names().any(|known| known == name);
+    let is_templates = prompt::template_names().any(|known| known == name);
+    if is_labels || is_templates {
+        return Ok(is_templates && (has_labels || !is_labels));
+    }
+    text_file::open(Path::new(name)).with_context(|| {
+        format!("cannot compare {name:?}: it is neither a built-in set nor a readable file")
+    })?;
+    Ok(Templates::named_or_file(name).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -275,5 +292,31 @@ mod tests {
         }
         let hint = hint_apart("cat, dog").unwrap();
         assert!(hint.ends_with("--labels \"cat\" \"dog\""), "{hint}");
+    }
+
+    #[test]
+    fn a_name_of_compare_is_labels_or_templates() {
+        let room = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = room.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let templates = file("t.txt", "a photo of a {}.\na drawing of a {}.\n");
+        let labels = file("l.txt", "cat\ndog\n");
+        // Both a label set and a template set.
+        let cases = [
+            ("cifar10", true, true),
+            ("cifar10", false, false),
+            ("openai80", false, true),
+            (&templates, false, true),
+            (&labels, true, false),
+        ];
+        for (name, has_labels, expected) in cases {
+            let found = is_template_set(name, has_labels).unwrap();
+            assert_eq!(found, expected, "{name}, {has_labels}");
+        }
+        let error = is_template_set("no such set", false).unwrap_err();
+        assert!(error.to_string().contains("neither a built-in set"));
     }
 }

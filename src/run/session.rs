@@ -1,5 +1,5 @@
-//! Shared by commands that run a model: threads, signals, and a model that loads while images are
-//! being decoded.
+//! Shared by commands that run a model: threads, signals, and the opened model with its device and
+//! precision.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,4 +1,5 @@
-//! `log.jsonl`: one object per step, and one per evaluation, each written as soon as it is known.
+//! `log.jsonl`: one object per step, and one per evaluation, each written as soon as it is known; and
+//! `skipped.jsonl`: data that were not used for training, and why.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};

@@ -1,7 +1,7 @@
 //! Detection of a checkpoint's naming scheme, and translation to canonical names.
 //!
-//! A new layout is a new file here and one line in `LAYOUTS`. Outside this module there is one set
-//! of names, and Long-CLIP's two positional tables are merged into one.
+//! Outside this module there is one set of names, and Long-CLIP's two positional tables are merged
+//! into one. How to add a layout is in `src/lib.rs`.
 
 pub mod canonical;
 mod geometric;

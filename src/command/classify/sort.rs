@@ -1,5 +1,4 @@
-//! `classify --link`, `--copy` and `--move`, which sort images into one folder per label; and
-//! `undo`.
+//! `classify --link`, `--copy` and `--move`, which sort images into one folder per label.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The files of `--out`, and the class map.
+//! The files of `--out`.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -421,8 +421,7 @@ impl CaptionReader<'_> {
         match serde_json::from_str(text) {
             Ok(Value::Array(list)) => {
                 for (place, entry) in (1..).zip(list) {
-                    let row = fields_of(entry, "it");
-                    let taken = row.and_then(|row| self.row(images, &row));
+                    let taken = fields_of(entry, "it").and_then(|row| self.row(images, &row));
                     taken.with_context(|| format!("entry {place}"))?;
                 }
                 Ok("a JSON list of images and captions".to_owned())
@@ -454,9 +453,8 @@ impl CaptionReader<'_> {
     ) -> Result<String> {
         let mut names = HashMap::new();
         for image in all {
-            let id = image.id.context("an image has no id")?;
             let place = self.image(images.path(&image.file_name)?);
-            names.insert(id, place);
+            names.insert(image.id.context("an image has no id")?, place);
         }
         for (number, annotation) in (1..).zip(annotations) {
             let id = annotation.image_id;
@@ -465,8 +463,9 @@ impl CaptionReader<'_> {
             match names.get(&id) {
                 Some(&image) => self.caption(image, &annotation.caption)?,
                 None if self.options.bad == BadCaptions::Kept => {
-                    let place = format!("annotation {number}");
-                    self.found.lost.push((place, lost()));
+                    self.found
+                        .lost
+                        .push((format!("annotation {number}"), lost()));
                 }
                 None => bail!("annotation {number}: {}", lost()),
             }
@@ -476,33 +475,25 @@ impl CaptionReader<'_> {
 
     fn karpathy(&mut self, images: &ImagePaths, all: Vec<JsonImage>) -> Result<String> {
         let has_splits = all.iter().any(|image| image.split.is_some());
-        let wanted = self
-            .options
-            .split
-            .clone()
-            .unwrap_or_else(|| self.options.usual_split.unwrap_or("test").to_owned());
+        let asked = (self.options.split.as_deref()).or(self.options.usual_split);
+        let wanted = asked.unwrap_or("test");
         if has_splits {
             // The images of the split are selected here.
             self.parts = Parts::new(Split::All);
         }
-        for image in all {
-            if has_splits && image.split.as_deref() != Some(&wanted) {
-                continue;
-            }
+        let is_wanted = |image: &JsonImage| !has_splits || image.split.as_deref() == Some(wanted);
+        for image in all.into_iter().filter(is_wanted) {
             let folder = image.filepath.as_deref().unwrap_or_default();
             let place = self.image(images.within(folder).path(&image.file_name)?);
-            let sentences = image.sentences.context("an image has no sentences")?;
-            sentences
-                .iter()
-                .try_for_each(|sentence| self.caption(place, &sentence.raw))?;
+            for sentence in image.sentences.context("an image has no sentences")? {
+                self.caption(place, &sentence.raw)?;
+            }
         }
         ensure!(
             !self.found.images.is_empty(),
             "no image is in the split {wanted:?}; choose another with --split"
         );
-        Ok(match has_splits {
-            true => format!("Karpathy's JSON, split {wanted}"),
-            false => "Karpathy's JSON".to_owned(),
-        })
+        let split = has_splits.then(|| format!(", split {wanted}"));
+        Ok(format!("Karpathy's JSON{}", split.unwrap_or_default()))
     }
 }

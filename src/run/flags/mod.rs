@@ -1,4 +1,4 @@
-//! The top-level parser and the flag groups that subcommands share.
+//! The flag groups that subcommands share.
 
 mod value;
 
