@@ -1,5 +1,5 @@
-//! Encodes rows of f32 into the lanes that products read: f32, pairs of bf16, or four 8-bit
-//! integers.
+//! Encodes rows of f32 into the lanes that products read: f32, pairs of bf16 or of 16-bit integers,
+//! or four 8-bit integers.
 //!
 //! Multiplications and additions are not fused, so a row becomes the same bytes at every level.
 #![allow(
@@ -16,6 +16,9 @@ pub(crate) enum Precision {
     F32,
     /// Weights and activations rounded to bfloat16, sums in f32.
     Bf16,
+    /// 16-bit integers, for CPUs without products of bf16: weights with one scale per output
+    /// feature, activations in 4,096 steps between a row's extremes, sums in i32: exact.
+    Int16,
     /// Weights as signed bytes with one scale per output feature, activations as unsigned bytes
     /// with a step and a minimum per row, sums in i32: exact.
     Int8,
@@ -26,9 +29,14 @@ impl Precision {
     pub(super) fn lanes(self, k: usize) -> usize {
         match self {
             Precision::F32 => k,
-            Precision::Bf16 => k.div_ceil(2),
+            Precision::Bf16 | Precision::Int16 => k.div_ceil(2),
             Precision::Int8 => k.div_ceil(4),
         }
+    }
+
+    /// Whether values are rounded to integers with a scale.
+    pub(crate) fn is_integer(self) -> bool {
+        matches!(self, Precision::Int16 | Precision::Int8)
     }
 }
 
@@ -51,7 +59,7 @@ pub(super) fn to_bf16(row: &[f32], out: &mut [u16]) {
     padding.fill(0);
 }
 
-/// Added to a value in 0..=255, leaves the nearest integer (ties to even) in the lowest byte.
+/// Added to a value below 2^22 in size, leaves the nearest integer (ties to even) in the lowest bits.
 const MAGIC: f32 = 12_582_912.0;
 
 /// The minimum and the maximum, and 0, or NaN if a value is NaN or infinite.
@@ -95,57 +103,156 @@ unsafe fn extremes<V: Simd>(row: &[f32]) -> (f32, f32, f32) {
     }
 }
 
-/// The dequantisation of a row's bytes q: x = step * q + least.
+/// The dequantisation of a row's integers q: x = step * q + zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct RowScale {
     pub(super) step: f32,
-    pub(super) least: f32,
+    pub(super) zero: f32,
 }
 
-/// Quantises `row` into `out`, which is longer by the padding: q = round((x - least) / step) in
-/// 0..=255. A row with NaN or infinity gets a NaN step.
+/// The integers of an activation.
+pub(super) trait Quantised: Copy {
+    /// Steps between a row's minimum and its maximum.
+    const STEPS: f32;
+    /// The minimum's integer is minus this.
+    const CENTRE: f32;
+    /// The integers of the weights that these are multiplied with.
+    type Weight: QuantisedWeight;
+    /// The value in the lowest bits.
+    fn from_bits(bits: u32) -> Self;
+}
+
+/// The integers of a weight.
+pub(super) trait QuantisedWeight: Copy + Into<i32> {
+    /// The largest.
+    const LARGEST: f32;
+    /// What the sizes of a feature's k weights, divided by their scale, may add up to, if sums of
+    /// products could overflow otherwise.
+    fn budget(k: usize) -> Option<f32>;
+    /// The value in the lowest bits.
+    fn from_bits(bits: u32) -> Self;
+}
+
+impl Quantised for u8 {
+    const STEPS: f32 = 255.0;
+    const CENTRE: f32 = 0.0;
+    type Weight = i8;
+
+    #[inline(always)]
+    fn from_bits(bits: u32) -> u8 {
+        bits as u8
+    }
+}
+
+impl QuantisedWeight for i8 {
+    const LARGEST: f32 = 127.0;
+
+    fn budget(k: usize) -> Option<f32> {
+        assert!(k < 1 << 16, "{k} products of 255 x 127 do not fit 31 bits");
+        None
+    }
+
+    #[inline(always)]
+    fn from_bits(bits: u32) -> i8 {
+        bits as i8
+    }
+}
+
+impl Quantised for i16 {
+    const STEPS: f32 = 4095.0;
+    const CENTRE: f32 = 2048.0;
+    type Weight = i16;
+
+    #[inline(always)]
+    fn from_bits(bits: u32) -> i16 {
+        bits as i16
+    }
+}
+
+impl QuantisedWeight for i16 {
+    const LARGEST: f32 = 32_767.0;
+
+    /// 2,048 x 2^20 is 2^31, and rounding adds up to half to each size.
+    fn budget(k: usize) -> Option<f32> {
+        assert!(k < 1 << 16, "{k} products do not fit 31 bits");
+        Some(((1 << 20) - k) as f32)
+    }
+
+    #[inline(always)]
+    fn from_bits(bits: u32) -> i16 {
+        bits as i16
+    }
+}
+
+/// Quantises `row` into `out`, which is longer by the padding: q = round((x - least) / step) -
+/// centre. A row with NaN or infinity gets a NaN step.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn quantise<V: Simd>(row: &[f32], out: &mut [u8]) -> RowScale {
+pub(super) unsafe fn quantise<V: Simd, Q: Quantised>(row: &[f32], out: &mut [Q]) -> RowScale {
     // SAFETY: the caller vouches for the CPU.
     let (least, largest, poison) = unsafe { extremes::<V>(row) };
-    let step = (largest - least) / 255.0 + poison;
-    // A row of equal values has step 0: all bytes 0, the value in `least`.
+    let step = (largest - least) / Q::STEPS + poison;
+    // A row of equal values has step 0: all integers are the minimum's, the value in `zero`.
     let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
     let (values, padding) = out.split_at_mut(row.len());
     for (q, x) in values.iter_mut().zip(row) {
         let level = (x - least) * inverse;
-        let level = if level < 255.0 { level } else { 255.0 };
-        *q = (level + MAGIC).to_bits() as u8;
+        let level = if level < Q::STEPS { level } else { Q::STEPS };
+        *q = Q::from_bits((level + (MAGIC - Q::CENTRE)).to_bits());
     }
-    padding.fill(0);
-    RowScale { step, least }
+    padding.fill(Q::from_bits(0));
+    let zero = least + Q::CENTRE * step;
+    RowScale { step, zero }
 }
 
-/// Quantises one output feature's weights symmetrically and returns the scale of the bytes and
+/// The sum of the sizes, in an order that does not depend on the instruction set.
+#[inline(always)]
+fn total(row: &[f32]) -> f32 {
+    let mut sums = [0f64; 8];
+    for chunk in row.chunks(8) {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(x.abs());
+        }
+    }
+    sums.iter().sum::<f64>() as f32
+}
+
+/// Quantises one output feature's weights symmetrically and returns the scale of the integers and
 /// their sum. Weights with NaN or infinity get a NaN scale.
 ///
 /// # Safety
 /// The CPU has the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn quantise_weights<V: Simd>(row: &[f32], out: &mut [u8]) -> (f32, i32) {
+pub(super) unsafe fn quantise_weights<V: Simd, Q: QuantisedWeight>(
+    row: &[f32],
+    out: &mut [Q],
+) -> (f32, i32) {
     // SAFETY: the caller vouches for the CPU.
     let (least, largest, poison) = unsafe { extremes::<V>(row) };
     let size = if largest > -least { largest } else { -least };
-    let factor = size / 127.0 + poison;
+    let least_factor = Q::budget(row.len()).map_or(0.0, |budget| total(row) / budget);
+    let factor = (size / Q::LARGEST).max(least_factor) + poison;
     let inverse = if factor > 0.0 { 1.0 / factor } else { 0.0 };
     let (values, padding) = out.split_at_mut(row.len());
     let mut sum = 0i32;
     for (q, x) in values.iter_mut().zip(row) {
         let level = x * inverse;
-        let level = if level < 127.0 { level } else { 127.0 };
-        let level = if level > -127.0 { level } else { -127.0 };
-        *q = (level + MAGIC).to_bits() as u8;
-        sum += i32::from(*q as i8);
+        let level = if level < Q::LARGEST {
+            level
+        } else {
+            Q::LARGEST
+        };
+        let level = if level > -Q::LARGEST {
+            level
+        } else {
+            -Q::LARGEST
+        };
+        *q = Q::from_bits((level + MAGIC).to_bits());
+        sum += Into::<i32>::into(*q);
     }
-    padding.fill(0);
+    padding.fill(Q::from_bits(0));
     (factor, sum)
 }
 
@@ -175,53 +282,80 @@ mod tests {
         }
     }
 
+    /// Checks that activations come back within half a step, and padding is 0.
+    fn recovered<Q: Quantised + Into<i32> + PartialEq + std::fmt::Debug>(shift: f32, width: usize) {
+        let row: Vec<f32> = randoms(2, width).iter().map(|x| x + shift).collect();
+        let mut codes = vec![Q::from_bits(9); width + 3];
+        let scale = quantise(&row, &mut codes);
+        for (x, q) in row.iter().zip(&codes) {
+            let back = scale.step * Into::<i32>::into(*q) as f32 + scale.zero;
+            let rounding = scale.zero.abs() * 3e-7 + 1e-4 * scale.step;
+            assert!(
+                (back - x).abs() <= scale.step * 0.502 + 1e-4 * shift.abs() + rounding,
+                "{x} became {back}"
+            );
+        }
+        assert_eq!(codes[width..], [Q::from_bits(0); 3]);
+    }
+
     #[test]
     fn activations_are_recovered_within_half_a_step() {
         for (shift, width) in [(0.0, 100), (5.0, 33), (-700.0, 64), (0.0, 1)] {
-            let row: Vec<f32> = randoms(2, width).iter().map(|x| x + shift).collect();
-            let mut bytes = vec![9; width + 3];
-            let scale = quantise(&row, &mut bytes);
-            for (x, q) in row.iter().zip(&bytes) {
-                let back = scale.step * f32::from(*q) + scale.least;
-                assert!(
-                    (back - x).abs() <= scale.step * 0.502 + 1e-4,
-                    "{x} became {back}"
-                );
-            }
-            assert_eq!(bytes[width..], [0; 3]);
+            recovered::<u8>(shift, width);
+            recovered::<i16>(shift, width);
         }
     }
 
     #[test]
     fn weights_are_recovered_within_half_a_step() {
         let row = randoms(3, 77);
-        let mut bytes = [9; 80];
+        let mut bytes = [9i8; 80];
         let (factor, sum) = quantise_weights(&row, &mut bytes);
         for (w, q) in row.iter().zip(&bytes) {
-            assert!((f32::from(*q as i8) * factor - w).abs() <= factor * 0.501);
+            assert!((f32::from(*q) * factor - w).abs() <= factor * 0.501);
         }
-        assert_eq!(sum, bytes.iter().map(|q| i32::from(*q as i8)).sum::<i32>());
+        assert_eq!(sum, bytes.iter().map(|q| i32::from(*q)).sum::<i32>());
+        let mut shorts = [9i16; 80];
+        let (factor, sum) = quantise_weights(&row, &mut shorts);
+        for (w, q) in row.iter().zip(&shorts) {
+            assert!((f32::from(*q) * factor - w).abs() <= factor * 0.51);
+        }
+        assert_eq!(sum, shorts.iter().map(|q| i32::from(*q)).sum::<i32>());
+    }
+
+    #[test]
+    fn no_sum_of_16_bit_products_overflows() {
+        for k in [1, 77, 3072, 8192, 65_535] {
+            // The worst weights: all of the largest size; and usual ones.
+            for row in [vec![-1.0; k], randoms(5, k)] {
+                let mut shorts = vec![0i16; k];
+                let (factor, _) = quantise_weights(&row, &mut shorts);
+                let sizes: i64 = shorts.iter().map(|q| i64::from(*q).abs()).sum();
+                assert!(sizes * 2048 <= i64::from(i32::MAX), "{k}: {sizes}");
+                assert!(sizes > (1 << 18) || k == 1, "{k}: {sizes} wastes bits");
+                assert!(factor > 0.0);
+            }
+        }
     }
 
     #[test]
     fn constant_rows_and_rows_with_nan() {
-        let mut bytes = [1; 4];
-        assert_eq!(
-            quantise(&[2.5; 4], &mut bytes),
-            RowScale {
-                step: 0.0,
-                least: 2.5
-            }
-        );
+        let mut bytes = [1u8; 4];
+        let constant = RowScale {
+            step: 0.0,
+            zero: 2.5,
+        };
+        assert_eq!(quantise(&[2.5; 4], &mut bytes), constant);
         assert_eq!(bytes, [0; 4]);
+        assert_eq!(quantise(&[2.5; 4], &mut [1i16; 4]), constant);
         for broken in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            assert!(quantise(&[1.0, broken, 2.0], &mut [0; 3]).step.is_nan());
-            assert!(
-                quantise_weights(&[1.0, broken, 2.0], &mut [0; 3])
-                    .0
-                    .is_nan()
-            );
+            let row = [1.0, broken, 2.0];
+            assert!(quantise(&row, &mut [0u8; 3]).step.is_nan());
+            assert!(quantise(&row, &mut [0i16; 3]).step.is_nan());
+            assert!(quantise_weights(&row, &mut [0i8; 3]).0.is_nan());
+            assert!(quantise_weights(&row, &mut [0i16; 3]).0.is_nan());
         }
-        assert_eq!(quantise_weights(&[0.0; 4], &mut bytes), (0.0, 0));
+        assert_eq!(quantise_weights(&[0.0; 4], &mut [1i8; 4]), (0.0, 0));
+        assert_eq!(quantise_weights(&[0.0; 4], &mut [1i16; 4]), (0.0, 0));
     }
 }

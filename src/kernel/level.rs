@@ -7,12 +7,13 @@
 
 use std::sync::OnceLock;
 
+use super::encode::Precision;
 use super::simd::Simd;
 #[cfg(target_arch = "x86_64")]
 use super::simd::avx512::BASE;
 
 /// A vector instruction set that every kernel supports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
     /// Plain Rust, on any CPU.
     Scalar,
@@ -20,28 +21,33 @@ pub(crate) enum Level {
     Neon,
     /// 256-bit vectors and fused multiply-add of x86-64.
     Avx2,
+    /// [`Level::Avx2`] with products of integers that add up in one instruction.
+    AvxVnni,
     /// 512-bit vectors of x86-64.
     Avx512,
 }
 
-/// The environment variable that forces a [`Level`]: `scalar`, `neon`, `avx2` or `avx512`.
+/// The environment variable that forces a [`Level`], by its name in [`NAMES`].
 pub(crate) const LEVEL_VARIABLE: &str = "LONGCLIP_KERNEL";
 
-/// All levels with their names in [`LEVEL_VARIABLE`].
-const NAMES: [(&str, Level); 4] = [
+/// All levels with their names in [`LEVEL_VARIABLE`], the better ones of an architecture later.
+pub(super) const NAMES: [(&str, Level); 5] = [
     ("scalar", Level::Scalar),
     ("neon", Level::Neon),
     ("avx2", Level::Avx2),
+    ("avx-vnni", Level::AvxVnni),
     ("avx512", Level::Avx512),
 ];
 
 /// The level of this process: the best one this CPU supports, or the one that [`LEVEL_VARIABLE`]
-/// asks for. Read once; invalid values, which [`check_level`] reports, mean the best.
+/// asks for. Read once.
+///
+/// Panics when the variable names no level of this CPU, which [`check_level`] reports first.
 pub(crate) fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| match asked() {
-        Ok(Some(level)) => level,
-        _ => detect(),
+        Ok(level) => level.unwrap_or_else(detect),
+        Err(problem) => panic!("{problem}"),
     })
 }
 
@@ -77,105 +83,96 @@ fn parse(name: &str) -> Result<Level, String> {
     ))
 }
 
+/// The best level of this CPU.
+fn detect() -> Level {
+    let best = NAMES.iter().rfind(|(_, level)| available(*level));
+    best.map_or(Level::Scalar, |(_, level)| *level)
+}
+
 /// Whether this CPU can run the kernels of `level`.
+#[cfg(target_arch = "x86_64")]
 pub(super) fn available(level: Level) -> bool {
+    let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     match level {
         Level::Scalar => true,
-        Level::Neon => cfg!(target_arch = "aarch64"),
-        Level::Avx2 => has_avx2(),
-        Level::Avx512 => has_avx512(),
+        Level::Neon => false,
+        Level::Avx2 => avx2(),
+        Level::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
+        Level::Avx512 => {
+            avx2()
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        }
     }
 }
 
-/// The best level of this CPU.
-pub(super) fn detect() -> Level {
-    static BEST: OnceLock<Level> = OnceLock::new();
-    *BEST.get_or_init(|| {
-        let best_first = [Level::Avx512, Level::Avx2, Level::Neon];
-        let found = best_first.into_iter().find(|level| available(*level));
-        found.unwrap_or(Level::Scalar)
-    })
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx512() -> bool {
-    has_avx2()
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512vl")
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx512_bf16() -> bool {
-    is_x86_feature_detected!("avx512bf16")
-}
-
-#[cfg(target_arch = "x86_64")]
-fn has_avx512_vnni() -> bool {
-    is_x86_feature_detected!("avx512vnni")
-}
-
+/// Whether this CPU can run the kernels of `level`.
 #[cfg(not(target_arch = "x86_64"))]
-fn has_avx2() -> bool {
-    false
+pub(super) fn available(level: Level) -> bool {
+    level == Level::Scalar || level == Level::Neon && cfg!(target_arch = "aarch64")
 }
 
+/// Whether `level` multiplies numbers of `precision` as they are, instead of unpacking them.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn native(level: Level, precision: Precision) -> bool {
+    match (level, precision) {
+        (_, Precision::F32) => true,
+        (Level::Scalar | Level::Neon, _) => false,
+        (Level::Avx512, Precision::Bf16) => is_x86_feature_detected!("avx512bf16"),
+        (_, Precision::Bf16) => false,
+        (_, Precision::Int16) => true,
+        (Level::Avx512, Precision::Int8) => is_x86_feature_detected!("avx512vnni"),
+        (_, Precision::Int8) => level == Level::AvxVnni,
+    }
+}
+
+/// Whether `level` multiplies numbers of `precision` as they are, instead of unpacking them.
 #[cfg(not(target_arch = "x86_64"))]
-fn has_avx512() -> bool {
-    false
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_avx512_bf16() -> bool {
-    false
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn has_avx512_vnni() -> bool {
-    false
-}
-
-/// Whether this CPU has instructions for bf16 products at `level`.
-pub(super) fn native_bf16(level: Level) -> bool {
-    level == Level::Avx512 && has_avx512_bf16()
-}
-
-/// Whether this CPU has instructions for 8-bit products at `level`.
-pub(super) fn native_int8(level: Level) -> bool {
-    level == Level::Avx512 && has_avx512_vnni()
+pub(super) fn native(_level: Level, precision: Precision) -> bool {
+    precision == Precision::F32
 }
 
 /// Whether bf16 products run at twice the speed of f32 here, instead of being emulated.
 pub(crate) fn has_native_bf16() -> bool {
-    native_bf16(level())
+    native(level(), Precision::Bf16)
 }
 
-/// Whether 8-bit products run at four times the speed of f32 here, instead of being emulated.
-pub(crate) fn has_native_int8() -> bool {
-    native_int8(level())
+/// The fastest precision here that loses no more than bf16 does.
+pub(crate) fn fastest_half() -> Precision {
+    let mut halves = [Precision::Bf16, Precision::Int16].into_iter();
+    halves
+        .find(|precision| native(level(), *precision))
+        .unwrap_or(Precision::F32)
+}
+
+/// The fastest precision here that loses no more than bytes do.
+pub(crate) fn fastest_bytes() -> Precision {
+    if native(level(), Precision::Int8) {
+        Precision::Int8
+    } else {
+        fastest_half()
+    }
 }
 
 /// The names of the instruction sets in use, for reports: `["avx512f", "avx512_bf16",
 /// "avx512_vnni"]`.
 pub(crate) fn features() -> Vec<&'static str> {
-    let base = match level() {
-        Level::Scalar => "scalar",
-        Level::Neon => "neon",
-        Level::Avx2 => "avx2",
-        Level::Avx512 => "avx512f",
+    let mut names = match level() {
+        Level::Scalar => vec!["scalar"],
+        Level::Neon => vec!["neon"],
+        Level::Avx2 => vec!["avx2"],
+        Level::AvxVnni => vec!["avx2", "avx_vnni"],
+        Level::Avx512 => vec!["avx512f"],
     };
-    let mut names = vec![base];
-    if has_native_bf16() {
-        names.push("avx512_bf16");
-    }
-    if has_native_int8() {
-        names.push("avx512_vnni");
+    if level() == Level::Avx512 {
+        let extras = [
+            ("avx512_bf16", Precision::Bf16),
+            ("avx512_vnni", Precision::Int8),
+        ];
+        let found = extras.iter().filter(|(_, p)| native(level(), *p));
+        names.extend(found.map(|(name, _)| *name));
     }
     names
 }
@@ -194,15 +191,15 @@ pub(super) trait Job {
 ///
 /// Panics if this CPU lacks them, which detection rules out.
 pub(super) fn run<J: Job>(level: Level, job: J) {
-    assert!(level <= detect(), "this CPU has no {level:?} instructions");
-    // SAFETY: the instructions exist: among the levels up to the best one, those that this CPU
-    // lacks belong to another architecture and fall back to plain Rust.
+    assert!(available(level), "this CPU has no {level:?} instructions");
+    // SAFETY: the instructions exist.
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => run_avx512(job),
+            // Only products need more than AVX2: see `matmul::tiles`.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => run_avx2(job),
+            Level::Avx2 | Level::AvxVnni => run_avx2(job),
             #[cfg(target_arch = "aarch64")]
             Level::Neon => run_neon(job),
             _ => job.run::<super::simd::scalar::Scalar>(),
@@ -225,7 +222,7 @@ unsafe fn run_avx512<J: Job>(job: J) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn run_avx2<J: Job>(job: J) {
     // SAFETY: this function's own features.
-    unsafe { job.run::<super::simd::avx2::Avx2>() }
+    unsafe { job.run::<super::simd::avx2::Avx2<false>>() }
 }
 
 /// # Safety
@@ -245,7 +242,7 @@ mod tests {
     fn a_level_that_this_cpu_lacks_is_an_error_that_lists_the_valid_ones() {
         for (name, level) in NAMES {
             match parse(name) {
-                Ok(found) => assert!(found == level && level <= detect(), "{name}"),
+                Ok(found) => assert!(found == level && available(level), "{name}"),
                 Err(error) => {
                     assert!(!available(level), "{name}");
                     assert!(error.contains("this CPU does not have"), "{error}");
@@ -261,9 +258,11 @@ mod tests {
     }
 
     #[test]
-    fn features_start_with_the_level() {
+    fn reports_and_precisions_follow_the_level() {
         assert!(!features().is_empty());
         assert_eq!(has_native_bf16(), features().contains(&"avx512_bf16"));
-        assert_eq!(has_native_int8(), features().contains(&"avx512_vnni"));
+        let bytes = features().iter().any(|name| name.ends_with("_vnni"));
+        assert_eq!(fastest_bytes() == Precision::Int8, bytes);
+        assert_eq!(fastest_half() == Precision::Bf16, has_native_bf16());
     }
 }

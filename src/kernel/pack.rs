@@ -22,10 +22,10 @@ pub(crate) struct PackedMatrix {
     /// Output features per group.
     pub(super) group: usize,
     pub(super) data: Buffer,
-    /// For int8, per output feature: its scale, and its scale times the sum of its bytes.
+    /// For integers, per output feature: its scale, and its scale times the sum of its integers.
     pub(super) factors: Vec<f32>,
     pub(super) sums: Vec<f32>,
-    /// For int8: factors that activations are multiplied by, per column, before quantisation.
+    /// For integers: factors that activations are multiplied by, per column, before quantisation.
     pub(super) smoothing: Option<Vec<f32>>,
 }
 
@@ -34,8 +34,8 @@ impl PackedMatrix {
     /// from several threads.
     ///
     /// `smoothing`, k positive factors, moves outlier activations into the weights: activation
-    /// column i is multiplied by its factor and weight column i divided. Only [`Precision::Int8`]
-    /// needs it; for others it is ignored, because the product is the same.
+    /// column i is multiplied by its factor and weight column i divided. Only integers
+    /// need it; for others it is ignored, because the product is the same.
     pub(crate) fn pack(
         n: usize,
         k: usize,
@@ -55,14 +55,14 @@ impl PackedMatrix {
         fill: &Fill,
         smoothing: Option<&[f32]>,
     ) -> PackedMatrix {
-        let smoothing = smoothing.filter(|_| precision == Precision::Int8);
+        let smoothing = smoothing.filter(|_| precision.is_integer());
         assert!(
             smoothing.is_none_or(|s| s.len() == k),
             "smoothing factors and columns differ in number"
         );
         let group = group_of(level);
         let (groups, lanes) = (groups_of(n, group), precision.lanes(k));
-        let per_feature = if precision == Precision::Int8 {
+        let per_feature = if precision.is_integer() {
             groups * group
         } else {
             0
@@ -126,7 +126,7 @@ fn groups_of(n: usize, group: usize) -> usize {
 fn group_of(level: Level) -> usize {
     match level {
         Level::Scalar | Level::Neon => 4,
-        Level::Avx2 => 8,
+        Level::Avx2 | Level::AvxVnni => 8,
         Level::Avx512 => 16,
     }
 }
@@ -190,13 +190,18 @@ impl Pack<'_> {
         }
         (self.fill)(feature, row);
         if self.matrix.precision == Precision::Bf16 {
-            return to_bf16(row, as_u16(to));
+            return to_bf16(row, narrow(to));
         }
         if let Some(inverse) = self.inverse {
             row.iter_mut().zip(inverse).for_each(|(x, s)| *x *= s);
         }
         // SAFETY: the caller vouches for the CPU.
-        let (factor, sum) = unsafe { quantise_weights::<V>(row, as_u8(to)) };
+        let (factor, sum) = unsafe {
+            match self.matrix.precision {
+                Precision::Int16 => quantise_weights::<V, i16>(row, narrow(to)),
+                _ => quantise_weights::<V, i8>(row, narrow(to)),
+            }
+        };
         let (group, i) = (feature / self.matrix.group, feature % self.matrix.group);
         // SAFETY: the caller promises that the group is this thread's.
         unsafe {
@@ -206,14 +211,21 @@ impl Pack<'_> {
     }
 }
 
-/// Lanes viewed as bf16.
-pub(super) fn as_u16(lanes: &mut [f32]) -> &mut [u16] {
-    // SAFETY: same memory, weaker alignment, any bits are valid for both.
-    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * 2) }
-}
+/// A number narrower than a lane, any bits of which are valid.
+///
+/// # Safety
+/// Its size divides that of a lane, and it has no invalid bits.
+pub(super) unsafe trait Narrow {}
 
-/// Lanes viewed as bytes.
-pub(super) fn as_u8(lanes: &mut [f32]) -> &mut [u8] {
+// SAFETY: integers of 8 and 16 bits.
+unsafe impl Narrow for u8 {}
+unsafe impl Narrow for i8 {}
+unsafe impl Narrow for u16 {}
+unsafe impl Narrow for i16 {}
+
+/// Lanes viewed as narrower numbers.
+pub(super) fn narrow<N: Narrow>(lanes: &mut [f32]) -> &mut [N] {
+    let count = std::mem::size_of_val(lanes) / size_of::<N>();
     // SAFETY: same memory, weaker alignment, any bits are valid for both.
-    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * 4) }
+    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), count) }
 }

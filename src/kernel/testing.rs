@@ -4,15 +4,15 @@
     reason = "calls generic kernels with the plain vector type, which any CPU has"
 )]
 
-use super::encode::{self, RowScale};
+use super::encode::{self, Quantised, QuantisedWeight, RowScale};
 use super::simd::scalar::Scalar;
 
-use super::level::{Level, available};
+use super::level::{Level, NAMES, available};
 
 /// Every level that this CPU can run.
 pub(super) fn levels() -> Vec<Level> {
-    let all = [Level::Scalar, Level::Neon, Level::Avx2, Level::Avx512];
-    all.into_iter().filter(|level| available(*level)).collect()
+    let all = NAMES.into_iter().map(|(_, level)| level);
+    all.filter(|level| available(*level)).collect()
 }
 
 /// `count` reproducible random numbers, roughly normal with standard deviation 1.
@@ -42,13 +42,13 @@ pub(super) fn relative_error(values: &[f32], exact: &[f64]) -> f64 {
 }
 
 /// [`encode::quantise`] in plain Rust.
-pub(super) fn quantise(row: &[f32], out: &mut [u8]) -> RowScale {
+pub(super) fn quantise<Q: Quantised>(row: &[f32], out: &mut [Q]) -> RowScale {
     // SAFETY: every CPU has the instructions.
-    unsafe { encode::quantise::<Scalar>(row, out) }
+    unsafe { encode::quantise::<Scalar, Q>(row, out) }
 }
 
 /// [`encode::quantise_weights`] in plain Rust.
-pub(super) fn quantise_weights(row: &[f32], out: &mut [u8]) -> (f32, i32) {
+pub(super) fn quantise_weights<Q: QuantisedWeight>(row: &[f32], out: &mut [Q]) -> (f32, i32) {
     // SAFETY: every CPU has the instructions.
-    unsafe { encode::quantise_weights::<Scalar>(row, out) }
+    unsafe { encode::quantise_weights::<Scalar, Q>(row, out) }
 }

@@ -81,10 +81,10 @@ impl Block {
                 Compute::Kernel(precision) => precision.of(part, layer, tower.layers),
                 Compute::Candle(..) => kernel::Precision::F32,
             };
-            let factors = match precision {
-                kernel::Precision::Int8 => Some(smoothing.factors(part, &paths)?),
-                kernel::Precision::F32 | kernel::Precision::Bf16 => None,
-            };
+            let factors = precision
+                .is_integer()
+                .then(|| smoothing.factors(part, &paths))
+                .transpose()?;
             weights.linear(&paths, true, precision, factors.as_deref())
         };
         Ok(Self {
@@ -182,9 +182,9 @@ pub(super) struct Group {
     pub(super) sequences: Sequences,
 }
 
-/// Smoothing factors for the input columns of a block's 8-bit matrices, from the weights alone.
+/// Smoothing factors for the input columns of a block's integer matrices, from the weights alone.
 ///
-/// Trained CLIP has outlier channels; rounded to 8 bits with one scale per row, they crowd out the
+/// Trained CLIP has outlier channels; rounded to few bits with one scale per row, they crowd out the
 /// rest. Multiplying input column j by s_j and dividing weight column j by it changes only
 /// the rounding. s_j = sqrt(max_i |W_ij| / a_j), with a_j an estimate of the column's size: gain
 /// and bias of the LayerNorm before it, or the norm of the weight row that produces it. (After

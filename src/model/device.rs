@@ -28,9 +28,11 @@ pub enum CpuPrecision {
     /// accuracy that outliers in the gains of its LayerNorm cost.
     Bf16,
     /// 8-bit integers in the later two thirds, for queries, keys and values in the last third;
-    /// elsewhere as [`Self::Bf16`].
+    /// elsewhere as [`Self::Bf16`]. A CPU that does not multiply 8-bit integers takes 16-bit ones,
+    /// one that does not multiply bf16 too, and one that multiplies neither f32.
     Int8,
     /// 8-bit integers everywhere except in the attention of the first layer: fast and approximate.
+    /// Other CPUs as in [`Self::Int8`].
     Int8Fast,
 }
 
@@ -52,25 +54,19 @@ impl CpuPrecision {
     #[must_use]
     pub(crate) fn of(self, part: BlockMatrix, layer: usize, layers: usize) -> kernel::Precision {
         let first_attention = layer == 0 && matches!(part, BlockMatrix::Qkv | BlockMatrix::Out);
-        let bf16 = if first_attention {
-            kernel::Precision::F32
-        } else {
-            kernel::Precision::Bf16
-        };
         // The first layer in 8 bits, as thirds of the tower.
         let thirds = if part == BlockMatrix::Qkv { 2 } else { 1 };
         match self {
             Self::F32 => kernel::Precision::F32,
-            Self::Bf16 => bf16,
-            Self::Int8 if layer * 3 >= layers * thirds => kernel::Precision::Int8,
-            Self::Int8 => bf16,
-            Self::Int8Fast if first_attention => kernel::Precision::Bf16,
-            Self::Int8Fast => kernel::Precision::Int8,
+            Self::Int8 if layer * 3 >= layers * thirds => kernel::fastest_bytes(),
+            Self::Bf16 | Self::Int8 if first_attention => kernel::Precision::F32,
+            Self::Int8Fast if !first_attention => kernel::fastest_bytes(),
+            _ => self.of_edges(),
         }
     }
 
     /// The precision of a ResNet except its stem, which is in f32: convolutions are not computed
-    /// in 8 bits, so [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 there.
+    /// in 8 bits, so [`Self::Int8`] and [`Self::Int8Fast`] mean bfloat16 or 16-bit integers there.
     #[must_use]
     pub(crate) fn of_convolutions(self) -> kernel::Precision {
         self.of_edges()
@@ -81,7 +77,8 @@ impl CpuPrecision {
     pub(crate) fn of_edges(self) -> kernel::Precision {
         match self {
             Self::F32 => kernel::Precision::F32,
-            Self::Bf16 | Self::Int8 | Self::Int8Fast => kernel::Precision::Bf16,
+            Self::Bf16 => kernel::Precision::Bf16,
+            Self::Int8 | Self::Int8Fast => kernel::fastest_half(),
         }
     }
 }
@@ -266,7 +263,8 @@ mod tests {
     #[test]
     fn every_precision_of_the_cpu_has_its_table() {
         use BlockMatrix::{Fc1, Fc2, Out, Qkv};
-        use kernel::Precision::{Bf16, F32, Int8};
+        use kernel::Precision::{Bf16, F32};
+        let (half, byte) = (kernel::fastest_half(), kernel::fastest_bytes());
         // The precisions of a tower of 12 layers, at the layers where they may change.
         let cases = [
             (CpuPrecision::F32, [Qkv, Fc1], [F32; 5], [F32; 5]),
@@ -279,20 +277,20 @@ mod tests {
             (
                 CpuPrecision::Int8,
                 [Qkv, Out],
-                [F32, Bf16, Bf16, Bf16, Int8],
-                [F32, Bf16, Int8, Int8, Int8],
+                [F32, half, half, half, byte],
+                [F32, half, byte, byte, byte],
             ),
             (
                 CpuPrecision::Int8,
                 [Fc1, Fc2],
-                [Bf16, Bf16, Int8, Int8, Int8],
-                [Bf16, Bf16, Int8, Int8, Int8],
+                [half, half, byte, byte, byte],
+                [half, half, byte, byte, byte],
             ),
             (
                 CpuPrecision::Int8Fast,
                 [Qkv, Fc1],
-                [Bf16, Int8, Int8, Int8, Int8],
-                [Int8; 5],
+                [half, byte, byte, byte, byte],
+                [byte; 5],
             ),
         ];
         for (precision, matrices, first, second) in cases {

@@ -182,6 +182,18 @@ fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
         }
         (PrecisionChoice::Auto, true) => "auto: this CPU does not compute bf16 natively",
         (PrecisionChoice::Auto, false) => "auto: on a GPU",
+        (PrecisionChoice::Bf16, true) if !kernel::has_native_bf16() => {
+            "as requested; this CPU emulates it, f32 is faster"
+        }
+        (PrecisionChoice::Int8 | PrecisionChoice::Int8Fast, true) => {
+            match kernel::fastest_bytes() {
+                kernel::Precision::Int8 => "as requested",
+                kernel::Precision::F32 => {
+                    "as requested, but in f32: this CPU has no fast integer products"
+                }
+                _ => "as requested, but in 16 bits: this CPU does not multiply 8-bit integers",
+            }
+        }
         _ => "as requested",
     }
 }

@@ -15,7 +15,8 @@ pub(crate) use head::MOST_HEAD_COLUMNS;
 use std::ops::Range;
 
 use super::buffer::SharedRows;
-use super::level::{self, Level, level, native_bf16};
+use super::encode::Precision;
+use super::level::{self, Level, level, native};
 use super::parallel::{Counter, region, threads_for};
 use head::Head;
 
@@ -102,7 +103,7 @@ pub(crate) fn attention_bf16(
     out: &mut [f32],
 ) {
     let level = level();
-    let half = native_bf16(level);
+    let half = native(level, Precision::Bf16);
     attention_at(level, half, qkv, shape, segments, queries, out);
 }
 

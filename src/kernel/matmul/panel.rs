@@ -13,7 +13,6 @@ use super::tile::{Ahead, Operands, RUN};
 use super::tiles::{Most, packed_tile};
 use crate::kernel::activation::{Activation, activate};
 use crate::kernel::buffer::SharedRows;
-use crate::kernel::encode::Precision;
 use crate::kernel::level::{Job, run};
 use crate::kernel::simd::Simd;
 
@@ -155,7 +154,7 @@ impl Job for Finish<'_> {
         // SAFETY: the sums of the tile are complete, and the thread that computed them owns this
         // part of the output; the dispatcher vouches for the CPU.
         unsafe {
-            if panels.rows.weights.precision == Precision::Int8 {
+            if panels.rows.weights.precision.is_integer() {
                 return finish::<V, true>(panels, place, sums);
             }
             finish::<V, false>(panels, place, sums);

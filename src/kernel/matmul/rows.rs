@@ -9,9 +9,9 @@ use std::ops::Range;
 use super::windows::Source;
 use crate::kernel::buffer::Scratch;
 use crate::kernel::encode::{Precision, quantise, to_bf16};
-use crate::kernel::level::{Job, Level, native_bf16, native_int8};
+use crate::kernel::level::{Job, Level, native};
 use crate::kernel::norm::normalise;
-use crate::kernel::pack::{PackedMatrix, as_u8, as_u16};
+use crate::kernel::pack::{PackedMatrix, narrow};
 use crate::kernel::simd::{Rows, Simd};
 
 /// Bytes of packed rows that fit a core's L2 cache together with a panel of weights.
@@ -99,17 +99,12 @@ impl Tiling {
 /// Maximum rows of a tile for `weights`: as many sums as fit the registers, fewer if narrow numbers
 /// are unpacked into extra registers.
 fn tile_rows(weights: &PackedMatrix) -> usize {
-    let unpacked = match weights.precision {
-        Precision::F32 => false,
-        Precision::Bf16 => !native_bf16(weights.level),
-        Precision::Int8 => !native_int8(weights.level),
-    };
-    match (weights.level, unpacked) {
-        (Level::Scalar, _) | (Level::Avx2, true) => 4,
+    match (weights.level, native(weights.level, weights.precision)) {
+        (Level::Scalar, _) | (Level::Avx2 | Level::AvxVnni, false) => 4,
         (Level::Neon, _) => 8,
-        (Level::Avx2, false) => 6,
-        (Level::Avx512, true) => 12,
-        (Level::Avx512, false) => 14,
+        (Level::Avx2 | Level::AvxVnni, true) => 6,
+        (Level::Avx512, false) => 12,
+        (Level::Avx512, true) => 14,
     }
 }
 
@@ -119,7 +114,7 @@ pub(super) struct PackRows<'a> {
     pub(super) weights: &'a PackedMatrix,
     pub(super) tiling: Tiling,
     pub(super) packed: *mut f32,
-    /// For int8: step and minimum of each row.
+    /// For integers: step and zero of each row.
     pub(super) scales: *mut f32,
 }
 
@@ -217,15 +212,18 @@ impl PackTile<'_> {
                 work
             }
         };
-        if weights.precision == Precision::Bf16 {
-            return to_bf16(row, as_u16(to));
-        }
         // SAFETY: as above.
-        let scale = unsafe { quantise::<V>(row, as_u8(to)) };
+        let scale = unsafe {
+            match weights.precision {
+                Precision::Int8 => quantise::<V, u8>(row, narrow(to)),
+                Precision::Int16 => quantise::<V, i16>(row, narrow(to)),
+                _ => return to_bf16(row, narrow(to)),
+            }
+        };
         // SAFETY: room for two values a row; the row is this thread's.
         unsafe {
             *scales.add(2 * index) = scale.step;
-            *scales.add(2 * index + 1) = scale.least;
+            *scales.add(2 * index + 1) = scale.zero;
         }
     }
 

@@ -1,12 +1,17 @@
 //! Linear layers compared with sums in f64, at every level and precision.
 
 use super::*;
-use crate::kernel::encode::{Precision, bf16_bits};
+use crate::kernel::encode::{Precision, Quantised, QuantisedWeight, bf16_bits};
 use crate::kernel::level::Level;
 use crate::kernel::norm::layer_norm_at;
 use crate::kernel::testing::{levels, quantise, quantise_weights, randoms, relative_error};
 
-const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+const PRECISIONS: [Precision; 4] = [
+    Precision::F32,
+    Precision::Bf16,
+    Precision::Int16,
+    Precision::Int8,
+];
 
 fn packed(
     level: Level,
@@ -22,28 +27,30 @@ fn packed(
 
 /// A row's numbers after rounding to the precision, in f64.
 fn rounded(precision: Precision, row: &[f32], weights: bool) -> Vec<f64> {
-    let mut bytes = vec![0u8; row.len()];
+    let k = row.len();
     match precision {
         Precision::F32 => row.iter().map(|x| f64::from(*x)).collect(),
         Precision::Bf16 => row
             .iter()
             .map(|x| f64::from(half::bf16::from_bits(bf16_bits(*x)).to_f32()))
             .collect(),
-        Precision::Int8 if weights => {
-            let (factor, _) = quantise_weights(row, &mut bytes);
-            bytes
-                .iter()
-                .map(|q| f64::from(*q as i8) * f64::from(factor))
-                .collect()
-        }
-        Precision::Int8 => {
-            let scale = quantise(row, &mut bytes);
-            bytes
-                .iter()
-                .map(|q| f64::from(*q) * f64::from(scale.step) + f64::from(scale.least))
-                .collect()
-        }
+        Precision::Int16 if weights => integer_weights(row, vec![0i16; k]),
+        Precision::Int16 => integers(row, vec![0i16; k]),
+        Precision::Int8 if weights => integer_weights(row, vec![0i8; k]),
+        Precision::Int8 => integers(row, vec![0u8; k]),
     }
+}
+
+fn integers<Q: Quantised + Into<f64>>(row: &[f32], mut codes: Vec<Q>) -> Vec<f64> {
+    let scale = quantise(row, &mut codes);
+    let (step, zero) = (f64::from(scale.step), f64::from(scale.zero));
+    codes.into_iter().map(|q| q.into() * step + zero).collect()
+}
+
+fn integer_weights<Q: QuantisedWeight + Into<f64>>(row: &[f32], mut codes: Vec<Q>) -> Vec<f64> {
+    let (factor, _) = quantise_weights(row, &mut codes);
+    let values = codes.into_iter().map(Into::<f64>::into);
+    values.map(|q| q * f64::from(factor)).collect()
 }
 
 /// rows x weights^T + bias of the rounded numbers, in f64.

@@ -19,6 +19,8 @@ pub(in crate::kernel) trait Arithmetic {
 pub(in crate::kernel) struct F32;
 /// Two bf16 per lane.
 pub(in crate::kernel) struct Bf16;
+/// Two 16-bit integers per lane.
+pub(in crate::kernel) struct Int16;
 /// Four bytes per lane: unsigned in `a`, signed in `b`.
 pub(in crate::kernel) struct Int8;
 
@@ -35,6 +37,14 @@ impl Arithmetic for Bf16 {
     unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
         // SAFETY: the caller vouches for the CPU.
         unsafe { V::dot_bf16(acc, a, b) }
+    }
+}
+
+impl Arithmetic for Int16 {
+    #[inline(always)]
+    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { V::dot_int16(acc, a, b) }
     }
 }
 

@@ -1,11 +1,9 @@
 //! Tiles compiled for every instruction set and height, and their selection.
 #![allow(unsafe_code, reason = "compiles the generic tile for instruction sets")]
 
-use super::tile::{Ahead, Arithmetic, Bf16, F32, Int8, Operands, tile};
+use super::tile::{Ahead, Arithmetic, Bf16, F32, Int8, Int16, Operands, tile};
 use crate::kernel::encode::Precision;
-use crate::kernel::level::Level;
-#[cfg(target_arch = "x86_64")]
-use crate::kernel::level::{native_bf16, native_int8};
+use crate::kernel::level::{Level, native};
 #[cfg(target_arch = "aarch64")]
 use crate::kernel::simd::neon::Neon;
 use crate::kernel::simd::scalar::Scalar;
@@ -54,7 +52,8 @@ macro_rules! compiled {
 
 compiled!(scalar, Scalar,);
 compiled!(neon, Neon, #[cfg(target_arch = "aarch64")] #[target_feature(enable = "neon")]);
-compiled!(avx2, Avx2, #[cfg(target_arch = "x86_64")] #[target_feature(enable = "avx2,fma")]);
+compiled!(avx2, Avx2<false>, #[cfg(target_arch = "x86_64")] #[target_feature(enable = "avx2,fma")]);
+compiled!(avx_vnni, Avx2<true>, #[cfg(target_arch = "x86_64")] #[target_feature(enable = "avx2,fma,avxvnni")]);
 compiled!(
     avx512,
     Avx512<BASE>,
@@ -74,14 +73,39 @@ compiled!(
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 );
 
-/// Selects the tile of a listed height: two vectors wide, or four for up to three rows.
-macro_rules! of_height {
-    ($name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
+/// Selects the compiled tile `$name` of a height up to 4, 6, 8 or 14 rows and of some numbers of
+/// vectors, with rows `ROW` apart and steps `STEP` apart.
+macro_rules! select {
+    ($which:ident, $name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, 4) => {
+        select!(@$which, $name, $arithmetic, $rows, $vectors, [1, 2, 3, 4])
+    };
+    ($which:ident, $name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, 6) => {
+        select!(@$which, $name, $arithmetic, $rows, $vectors, [1, 2, 3, 4, 5, 6])
+    };
+    ($which:ident, $name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, 8) => {
+        select!(@$which, $name, $arithmetic, $rows, $vectors, [1, 2, 3, 4, 5, 6, 7, 8])
+    };
+    ($which:ident, $name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, 14) => {
+        select!(
+            @$which, $name, $arithmetic, $rows, $vectors,
+            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
+        )
+    };
+    // Interleaved rows: two vectors, or four for up to three rows.
+    (@packed, $name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
         match ($rows, $vectors) {
             $(($height, 2) => $name::<$arithmetic, $height, 2, 1, $height> as Tile,)*
             (1, 4) => $name::<$arithmetic, 1, 4, 1, 1>,
             (2, 4) => $name::<$arithmetic, 2, 4, 1, 2>,
             (3, 4) => $name::<$arithmetic, 3, 4, 1, 3>,
+            _ => unreachable!("no tile of {} rows and {} vectors", $rows, $vectors),
+        }
+    };
+    // Rows that are `STRIDE` apart: one or two vectors.
+    (@strided, $name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
+        match ($rows, $vectors) {
+            $(($height, 1) => $name::<$arithmetic, $height, 1, STRIDE, 1> as Tile,)*
+            $(($height, 2) => $name::<$arithmetic, $height, 2, STRIDE, 1>,)*
             _ => unreachable!("no tile of {} rows and {} vectors", $rows, $vectors),
         }
     };
@@ -97,6 +121,7 @@ pub(in crate::kernel) fn packed_tile(
     match precision {
         Precision::F32 => floats(level, rows, vectors),
         Precision::Bf16 => halves(level, rows, vectors),
+        Precision::Int16 => shorts(level, rows, vectors),
         Precision::Int8 => bytes(level, rows, vectors),
     }
 }
@@ -105,18 +130,12 @@ pub(in crate::kernel) fn packed_tile(
 fn floats(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => of_height!(
-            avx512,
-            F32,
-            rows,
-            vectors,
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
-        ),
+        Level::Avx512 => select!(packed, avx512, F32, rows, vectors, 14),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height!(avx2, F32, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        Level::Avx2 | Level::AvxVnni => select!(packed, avx2, F32, rows, vectors, 6),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => of_height!(neon, F32, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
-        _ => of_height!(scalar, F32, rows, vectors, [1, 2, 3, 4]),
+        Level::Neon => select!(packed, neon, F32, rows, vectors, 8),
+        _ => select!(packed, scalar, F32, rows, vectors, 4),
     }
 }
 
@@ -124,28 +143,35 @@ fn floats(level: Level, rows: usize, vectors: usize) -> Tile {
 fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if native_bf16(level) => {
-            of_height!(
-                avx512_bf16,
-                Bf16,
-                rows,
-                vectors,
-                [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
-            )
+        Level::Avx512 if native(level, Precision::Bf16) => {
+            select!(packed, avx512_bf16, Bf16, rows, vectors, 14)
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => of_height!(
-            avx512,
-            Bf16,
-            rows,
-            vectors,
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
-        ),
+        Level::Avx512 => select!(packed, avx512, Bf16, rows, vectors, 14),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height!(avx2, Bf16, rows, vectors, [1, 2, 3, 4]),
+        Level::Avx2 | Level::AvxVnni => select!(packed, avx2, Bf16, rows, vectors, 4),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => of_height!(neon, Bf16, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
-        _ => of_height!(scalar, Bf16, rows, vectors, [1, 2, 3, 4]),
+        Level::Neon => select!(packed, neon, Bf16, rows, vectors, 8),
+        _ => select!(packed, scalar, Bf16, rows, vectors, 4),
+    }
+}
+
+/// [`packed_tile`] for 16-bit integers.
+fn shorts(level: Level, rows: usize, vectors: usize) -> Tile {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 if native(level, Precision::Int8) => {
+            select!(packed, avx512_vnni, Int16, rows, vectors, 14)
+        }
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => select!(packed, avx512, Int16, rows, vectors, 14),
+        #[cfg(target_arch = "x86_64")]
+        Level::AvxVnni => select!(packed, avx_vnni, Int16, rows, vectors, 6),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => select!(packed, avx2, Int16, rows, vectors, 6),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => select!(packed, neon, Int16, rows, vectors, 8),
+        _ => select!(packed, scalar, Int16, rows, vectors, 4),
     }
 }
 
@@ -153,72 +179,39 @@ fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
 fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if native_int8(level) => {
-            of_height!(
-                avx512_vnni,
-                Int8,
-                rows,
-                vectors,
-                [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
-            )
+        Level::Avx512 if native(level, Precision::Int8) => {
+            select!(packed, avx512_vnni, Int8, rows, vectors, 14)
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => of_height!(
-            avx512,
-            Int8,
-            rows,
-            vectors,
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
-        ),
+        Level::Avx512 => select!(packed, avx512, Int8, rows, vectors, 14),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height!(avx2, Int8, rows, vectors, [1, 2, 3, 4]),
+        Level::AvxVnni => select!(packed, avx_vnni, Int8, rows, vectors, 6),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => select!(packed, avx2, Int8, rows, vectors, 4),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => of_height!(neon, Int8, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
-        _ => of_height!(scalar, Int8, rows, vectors, [1, 2, 3, 4]),
+        Level::Neon => select!(packed, neon, Int8, rows, vectors, 8),
+        _ => select!(packed, scalar, Int8, rows, vectors, 4),
     }
-}
-
-/// Selects the tile of a listed height with rows [`STRIDE`] apart.
-macro_rules! of_height_strided {
-    ($name:ident, $arithmetic:ty, $rows:expr, $vectors:expr, [$($height:literal),*]) => {
-        match ($rows, $vectors) {
-            $(($height, 1) => $name::<$arithmetic, $height, 1, STRIDE, 1> as Tile,)*
-            $(($height, 2) => $name::<$arithmetic, $height, 2, STRIDE, 1>,)*
-            _ => unreachable!("no tile of {} rows and {} vectors", $rows, $vectors),
-        }
-    };
 }
 
 /// The tile for `rows` rows of f32, [`STRIDE`] lanes apart, and one or two vectors.
 pub(in crate::kernel) fn strided_tile(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => of_height_strided!(
-            avx512,
-            F32,
-            rows,
-            vectors,
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
-        ),
+        Level::Avx512 => select!(strided, avx512, F32, rows, vectors, 14),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => of_height_strided!(avx2, F32, rows, vectors, [1, 2, 3, 4, 5, 6]),
+        Level::Avx2 | Level::AvxVnni => select!(strided, avx2, F32, rows, vectors, 6),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => of_height_strided!(neon, F32, rows, vectors, [1, 2, 3, 4, 5, 6, 7, 8]),
-        _ => of_height_strided!(scalar, F32, rows, vectors, [1, 2, 3, 4]),
+        Level::Neon => select!(strided, neon, F32, rows, vectors, 8),
+        _ => select!(strided, scalar, F32, rows, vectors, 4),
     }
 }
 
 /// [`strided_tile`] for pairs of bf16, worthwhile only if the CPU multiplies them.
 pub(in crate::kernel) fn strided_bf16_tile(level: Level, rows: usize, vectors: usize) -> Tile {
     #[cfg(target_arch = "x86_64")]
-    if native_bf16(level) {
-        return of_height_strided!(
-            avx512_bf16,
-            Bf16,
-            rows,
-            vectors,
-            [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]
-        );
+    if native(level, Precision::Bf16) {
+        return select!(strided, avx512_bf16, Bf16, rows, vectors, 14);
     }
     unreachable!("no bf16 products at {level:?} for {rows} rows of {vectors} vectors")
 }

@@ -6,11 +6,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{Rows, Simd};
+use super::{Rows, Simd, lane_by_lane_int8};
 
-/// Eight lanes.
+/// Eight lanes; with `VNNI`, products of integers add up in one instruction (AVX-VNNI).
 #[derive(Clone, Copy)]
-pub(in crate::kernel) struct Avx2(__m256);
+pub(in crate::kernel) struct Avx2<const VNNI: bool>(__m256);
 
 /// A table of sixteen lanes; the eight from `8 - count` on mask the first `count`.
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -46,7 +46,7 @@ macro_rules! lanes {
     };
 }
 
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     const LANES: usize = 8;
     const ROWS: usize = 6;
 
@@ -185,20 +185,31 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
-        // Bytes widened to 16 bits: a pair of products then fits `madd` exactly, which
-        // the one-step `maddubs` (saturating) does not.
+    unsafe fn dot_int16(acc: Self, a: Self, b: Self) -> Self {
         lanes!({
+            let acc = _mm256_castps_si256(acc.0);
             let (a, b) = (_mm256_castps_si256(a.0), _mm256_castps_si256(b.0));
-            let even_a = _mm256_and_si256(a, _mm256_set1_epi16(0xff));
-            let odd_a = _mm256_srli_epi16::<8>(a);
-            let even_b = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b));
-            let odd_b = _mm256_srai_epi16::<8>(b);
-            let even = _mm256_madd_epi16(even_a, even_b);
-            let odd = _mm256_madd_epi16(odd_a, odd_b);
-            let sum = _mm256_add_epi32(_mm256_castps_si256(acc.0), _mm256_add_epi32(even, odd));
-            _mm256_castsi256_ps(sum)
+            _mm256_castsi256_ps(if VNNI {
+                _mm256_dpwssd_avx_epi32(acc, a, b)
+            } else {
+                _mm256_add_epi32(acc, _mm256_madd_epi16(a, b))
+            })
         })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
+        // Without VNNI not `maddubs`: it saturates, and widening its sums costs as much as products
+        // of 16 bits.
+        // SAFETY: the caller vouches for the CPU.
+        unsafe {
+            if !VNNI {
+                return lane_by_lane_int8(acc, a, b);
+            }
+            let acc = _mm256_castps_si256(acc.0);
+            let (a, b) = (_mm256_castps_si256(a.0), _mm256_castps_si256(b.0));
+            Avx2(_mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(acc, a, b)))
+        }
     }
 
     #[inline(always)]
@@ -253,7 +264,7 @@ impl Simd for Avx2 {
 /// # Safety
 /// Requires avx2.
 #[inline(always)]
-unsafe fn transpose(r: [Avx2; 8]) -> [Avx2; 8] {
+unsafe fn transpose<const VNNI: bool>(r: [Avx2<VNNI>; 8]) -> [Avx2<VNNI>; 8] {
     // SAFETY: the caller vouches for the CPU.
     unsafe {
         // After two rounds `b[4g + c]` holds, in its half h, column 4h + c of rows 4g..4g + 4.

@@ -6,11 +6,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{Rows, Simd};
+use super::{Rows, Simd, lane_by_lane_int8};
 
 /// Emulated products of bf16 and bytes.
 pub(in crate::kernel) const BASE: u8 = 0;
-/// Products of bytes by `vpdpbusd`.
+/// Products of integers by `vpdpbusd` and `vpdpwssd`.
 pub(in crate::kernel) const VNNI: u8 = 1;
 /// Products of bf16 by `vdpbf16ps`.
 pub(in crate::kernel) const BF16: u8 = 2;
@@ -186,23 +186,30 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     }
 
     #[inline(always)]
-    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
-        // Bytes widened to 16 bits: a pair of products then fits `madd` exactly.
+    unsafe fn dot_int16(acc: Self, a: Self, b: Self) -> Self {
         // SAFETY: the caller vouches for the CPU.
         unsafe {
+            let acc = _mm512_castps_si512(acc.0);
             let (a, b) = (_mm512_castps_si512(a.0), _mm512_castps_si512(b.0));
-            if EXTRA == VNNI {
-                let sum = _mm512_dpbusd_epi32(_mm512_castps_si512(acc.0), a, b);
-                return Avx512(_mm512_castsi512_ps(sum));
-            }
-            let even_a = _mm512_and_si512(a, _mm512_set1_epi16(0xff));
-            let odd_a = _mm512_srli_epi16::<8>(a);
-            let even_b = _mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(b));
-            let odd_b = _mm512_srai_epi16::<8>(b);
-            let even = _mm512_madd_epi16(even_a, even_b);
-            let odd = _mm512_madd_epi16(odd_a, odd_b);
-            let sum = _mm512_add_epi32(_mm512_castps_si512(acc.0), _mm512_add_epi32(even, odd));
+            let sum = if EXTRA == VNNI {
+                _mm512_dpwssd_epi32(acc, a, b)
+            } else {
+                _mm512_add_epi32(acc, _mm512_madd_epi16(a, b))
+            };
             Avx512(_mm512_castsi512_ps(sum))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe {
+            if EXTRA != VNNI {
+                return lane_by_lane_int8(acc, a, b);
+            }
+            let acc = _mm512_castps_si512(acc.0);
+            let (a, b) = (_mm512_castps_si512(a.0), _mm512_castps_si512(b.0));
+            Avx512(_mm512_castsi512_ps(_mm512_dpbusd_epi32(acc, a, b)))
         }
     }
 

@@ -75,9 +75,23 @@ pub(super) trait Simd: Copy {
 
     /// `acc + a.low * b.low + a.high * b.high` with two bf16 in each lane of `a` and `b`.
     unsafe fn dot_bf16(acc: Self, a: Self, b: Self) -> Self;
+    /// The i32 lanes `acc` plus the two products of the 16-bit integers of `a` and `b`; exact.
+    unsafe fn dot_int16(acc: Self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe {
+            lane_by_lane(acc, a, b, |a, b| {
+                let halves = |x: u32| [x as i16, (x >> 16) as i16].map(i32::from);
+                let ([a0, a1], [b0, b1]) = (halves(a), halves(b));
+                a0 * b0 + a1 * b1
+            })
+        }
+    }
     /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned) and `b` (signed);
     /// exact.
-    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self;
+    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { lane_by_lane_int8(acc, a, b) }
+    }
 
     /// Writes the lanes rounded to bf16.
     unsafe fn store_bf16(self, to: *mut u16) {
@@ -123,6 +137,42 @@ pub(super) trait Simd: Copy {
                 };
             }
         }
+    }
+}
+
+/// The i32 lanes `acc` plus `product` of those of `a` and `b`: the definition of the products of
+/// integers, and their body where no instruction computes them.
+///
+/// # Safety
+/// The CPU has the instruction set of `V`.
+#[inline(always)]
+unsafe fn lane_by_lane<V: Simd>(acc: V, a: V, b: V, product: impl Fn(u32, u32) -> i32) -> V {
+    // SAFETY: no vector has more than 16 lanes; the caller vouches for the CPU.
+    unsafe {
+        let [mut sums, mut left, mut right] = [[0f32; 16]; 3];
+        acc.store(sums.as_mut_ptr());
+        a.store(left.as_mut_ptr());
+        b.store(right.as_mut_ptr());
+        for ((sum, a), b) in sums.iter_mut().zip(left).zip(right) {
+            let more = product(a.to_bits(), b.to_bits()) as u32;
+            *sum = f32::from_bits(sum.to_bits().wrapping_add(more));
+        }
+        V::load(sums.as_ptr())
+    }
+}
+
+/// [`lane_by_lane`] for four bytes per lane, unsigned and signed.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn lane_by_lane_int8<V: Simd>(acc: V, a: V, b: V) -> V {
+    // SAFETY: the caller vouches for the CPU.
+    unsafe {
+        lane_by_lane(acc, a, b, |a, b| {
+            let pairs = a.to_le_bytes().into_iter().zip(b.to_le_bytes());
+            pairs.map(|(a, b)| i32::from(a) * i32::from(b as i8)).sum()
+        })
     }
 }
 

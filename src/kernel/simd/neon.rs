@@ -20,21 +20,6 @@ macro_rules! lanes {
     };
 }
 
-/// Sums of neighbouring products of 16-bit lanes: exact.
-///
-/// # Safety
-/// Requires neon.
-#[inline(always)]
-unsafe fn pair_products(a: int16x8_t, b: int16x8_t) -> int32x4_t {
-    // SAFETY: the caller vouches for the CPU.
-    unsafe {
-        vpaddq_s32(
-            vmull_s16(vget_low_s16(a), vget_low_s16(b)),
-            vmull_high_s16(a, b),
-        )
-    }
-}
-
 impl Simd for Neon {
     const LANES: usize = 4;
     const ROWS: usize = 8;
@@ -156,19 +141,6 @@ impl Simd for Neon {
             let low = |x| vreinterpretq_f32_u32(vshlq_n_u32::<16>(x));
             let upper = |x| vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff_0000)));
             vfmaq_f32(vfmaq_f32(acc.0, low(a), low(b)), upper(a), upper(b))
-        })
-    }
-
-    #[inline(always)]
-    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
-        lanes!({
-            let (a, b) = (vreinterpretq_u16_f32(a.0), vreinterpretq_s16_f32(b.0));
-            let even_a = vreinterpretq_s16_u16(vandq_u16(a, vdupq_n_u16(0xff)));
-            let odd_a = vreinterpretq_s16_u16(vshrq_n_u16::<8>(a));
-            let even_b = vshrq_n_s16::<8>(vshlq_n_s16::<8>(b));
-            let odd_b = vshrq_n_s16::<8>(b);
-            let sum = vaddq_s32(pair_products(even_a, even_b), pair_products(odd_a, odd_b));
-            vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(acc.0), sum))
         })
     }
 

@@ -161,19 +161,6 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
-        Scalar(std::array::from_fn(|i| {
-            let (a, b) = (
-                a.0[i].to_bits().to_le_bytes(),
-                b.0[i].to_bits().to_le_bytes(),
-            );
-            let products = (0..4).map(|j| i32::from(a[j]) * i32::from(b[j] as i8));
-            let sum = acc.0[i].to_bits() as i32 + products.sum::<i32>();
-            f32::from_bits(sum as u32)
-        }))
-    }
-
-    #[inline(always)]
     unsafe fn prefetch(_at: *const f32) {}
 
     #[inline(always)]
