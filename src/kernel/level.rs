@@ -25,18 +25,22 @@ pub(crate) enum Level {
     AvxVnni,
     /// 512-bit vectors of x86-64.
     Avx512,
+    /// [`Level::Avx512`] with matrix registers for bf16 and bytes. Never run on a machine, so only
+    /// on request.
+    Amx,
 }
 
 /// The environment variable that forces a [`Level`], by its name in [`NAMES`].
 pub(crate) const LEVEL_VARIABLE: &str = "LONGCLIP_KERNEL";
 
 /// All levels with their names in [`LEVEL_VARIABLE`], the better ones of an architecture later.
-pub(super) const NAMES: [(&str, Level); 5] = [
+pub(super) const NAMES: [(&str, Level); 6] = [
     ("scalar", Level::Scalar),
     ("neon", Level::Neon),
     ("avx2", Level::Avx2),
     ("avx-vnni", Level::AvxVnni),
     ("avx512", Level::Avx512),
+    ("amx", Level::Amx),
 ];
 
 /// The level of this process: the best one this CPU supports, or the one that [`LEVEL_VARIABLE`]
@@ -83,9 +87,10 @@ fn parse(name: &str) -> Result<Level, String> {
     ))
 }
 
-/// The best level of this CPU.
+/// The best level of this CPU, of those that have run.
 fn detect() -> Level {
-    let best = NAMES.iter().rfind(|(_, level)| available(*level));
+    let mut known = NAMES.iter().filter(|(_, level)| *level != Level::Amx);
+    let best = known.rfind(|(_, level)| available(*level));
     best.map_or(Level::Scalar, |(_, level)| *level)
 }
 
@@ -105,6 +110,13 @@ pub(super) fn available(level: Level) -> bool {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl")
         }
+        Level::Amx => {
+            available(Level::Avx512)
+                && native(Level::Avx512, Precision::Bf16)
+                && native(Level::Avx512, Precision::Int8)
+                // Tests have a model of the instructions.
+                && (cfg!(test) || super::matmul::amx::has_registers())
+        }
     }
 }
 
@@ -120,10 +132,10 @@ pub(super) fn native(level: Level, precision: Precision) -> bool {
     match (level, precision) {
         (_, Precision::F32) => true,
         (Level::Scalar | Level::Neon, _) => false,
-        (Level::Avx512, Precision::Bf16) => is_x86_feature_detected!("avx512bf16"),
+        (Level::Avx512 | Level::Amx, Precision::Bf16) => is_x86_feature_detected!("avx512bf16"),
         (_, Precision::Bf16) => false,
         (_, Precision::Int16) => true,
-        (Level::Avx512, Precision::Int8) => is_x86_feature_detected!("avx512vnni"),
+        (Level::Avx512 | Level::Amx, Precision::Int8) => is_x86_feature_detected!("avx512vnni"),
         (_, Precision::Int8) => level == Level::AvxVnni,
     }
 }
@@ -165,6 +177,7 @@ pub(crate) fn features() -> Vec<&'static str> {
         Level::Avx2 => vec!["avx2"],
         Level::AvxVnni => vec!["avx2", "avx_vnni"],
         Level::Avx512 => vec!["avx512f"],
+        Level::Amx => vec!["avx512f", "amx_bf16", "amx_int8"],
     };
     if level() == Level::Avx512 {
         let extras = [
@@ -196,8 +209,8 @@ pub(super) fn run<J: Job>(level: Level, job: J) {
     unsafe {
         match level {
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => run_avx512(job),
-            // Only products need more than AVX2: see `matmul::tiles`.
+            Level::Avx512 | Level::Amx => run_avx512(job),
+            // Only products need more than AVX2 and AVX-512: see `matmul::tiles`.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::AvxVnni => run_avx2(job),
             #[cfg(target_arch = "aarch64")]

@@ -17,7 +17,7 @@ pub(crate) struct PackedMatrix {
     pub(super) k: usize,
     pub(super) precision: Precision,
     pub(super) level: Level,
-    /// Lanes that hold k values.
+    /// Lanes that hold k values, and those that fill a matrix register.
     pub(super) lanes: usize,
     /// Output features per group.
     pub(super) group: usize,
@@ -61,7 +61,11 @@ impl PackedMatrix {
             "smoothing factors and columns differ in number"
         );
         let group = group_of(level);
-        let (groups, lanes) = (groups_of(n, group), precision.lanes(k));
+        let mut lanes = precision.lanes(k);
+        if row_major(level, precision) {
+            lanes = lanes.next_multiple_of(16);
+        }
+        let groups = groups_of(n, group);
         let per_feature = if precision.is_integer() {
             groups * group
         } else {
@@ -110,6 +114,11 @@ impl PackedMatrix {
         self.k
     }
 
+    /// Whether the rows to multiply with are packed one after the other.
+    pub(super) fn row_major(&self) -> bool {
+        row_major(self.level, self.precision)
+    }
+
     /// Groups of output features.
     pub(super) fn groups(&self) -> usize {
         groups_of(self.n, self.group)
@@ -122,12 +131,17 @@ fn groups_of(n: usize, group: usize) -> usize {
     n.div_ceil(2 * group) * 2
 }
 
+/// Whether products run on matrix registers, whose rows are those of the operands.
+fn row_major(level: Level, precision: Precision) -> bool {
+    level == Level::Amx && matches!(precision, Precision::Bf16 | Precision::Int8)
+}
+
 /// Lanes per vector at `level`.
 fn group_of(level: Level) -> usize {
     match level {
         Level::Scalar | Level::Neon => 4,
         Level::Avx2 | Level::AvxVnni => 8,
-        Level::Avx512 => 16,
+        Level::Avx512 | Level::Amx => 16,
     }
 }
 

@@ -169,6 +169,7 @@ impl Head<'_> {
                 // One vector if one is enough.
                 let vectors = if keys.len() - key > V::LANES { 2 } else { 1 };
                 let operands = Operands {
+                    rows: tile.rows,
                     lanes: packed.key_lanes,
                     a: tile.queries,
                     b: packed.keys.add((keys.start + key) * packed.key_lanes),
@@ -187,6 +188,7 @@ impl Head<'_> {
             let results = if first { tile.results } else { tile.partial };
             for column in (0..packed.columns).step_by(pair) {
                 let operands = Operands {
+                    rows: tile.rows,
                     lanes: keys.len().div_ceil(packed.keys_a_lane),
                     a: tile.scores,
                     b: packed.values.add(

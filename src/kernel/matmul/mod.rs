@@ -4,6 +4,8 @@
     reason = "shares out parts of the output and of packed rows between threads"
 )]
 
+#[cfg(target_arch = "x86_64")]
+pub(super) mod amx;
 mod panel;
 mod rows;
 pub(super) mod tile;

@@ -57,6 +57,7 @@ impl Panels<'_> {
                 // any level.
                 unsafe {
                     let operands = Operands {
+                        rows: range.len(),
                         lanes: weights.lanes,
                         a: packed.add(tiling.offset(tile)),
                         b: weights.data.pointer().add(group * lanes_of_group),

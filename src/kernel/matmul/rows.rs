@@ -1,4 +1,5 @@
-//! Input rows packed for products: normalised, encoded and interleaved in tiles of a few rows.
+//! Input rows packed for products: normalised, encoded and interleaved in tiles of a few rows (for
+//! matrix registers not interleaved).
 #![allow(
     unsafe_code,
     reason = "writes packed lanes through raw pointers shared by threads"
@@ -103,8 +104,9 @@ fn tile_rows(weights: &PackedMatrix) -> usize {
         (Level::Scalar, _) | (Level::Avx2 | Level::AvxVnni, false) => 4,
         (Level::Neon, _) => 8,
         (Level::Avx2 | Level::AvxVnni, true) => 6,
-        (Level::Avx512, false) => 12,
-        (Level::Avx512, true) => 14,
+        (Level::Avx512 | Level::Amx, false) => 12,
+        (Level::Amx, _) if weights.row_major() => 32,
+        (Level::Avx512 | Level::Amx, true) => 14,
     }
 }
 
@@ -162,6 +164,14 @@ impl Job for PackTile<'_> {
                     rows.len(),
                     to,
                 );
+            }
+            if weights.row_major() {
+                let mut row = Scratch::new(weights.k);
+                for (i, index) in rows.enumerate() {
+                    let to = std::slice::from_raw_parts_mut(to.add(i * lanes), lanes);
+                    self.encode::<V>(index, &mut row, to);
+                }
+                return;
             }
             let stride = lanes.next_multiple_of(16) + 16;
             let encoded = Scratch::new(rows.len() * stride);

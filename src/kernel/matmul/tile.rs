@@ -59,6 +59,8 @@ impl Arithmetic for Int8 {
 /// The operands of a tile.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Operands {
+    /// Rows of the result.
+    pub(in crate::kernel) rows: usize,
     /// Number of steps in the sum.
     pub(in crate::kernel) lanes: usize,
     /// Row r, step i at `a[r * ROW + i * STEP]`.

@@ -1,6 +1,8 @@
 //! Tiles compiled for every instruction set and height, and their selection.
 #![allow(unsafe_code, reason = "compiles the generic tile for instruction sets")]
 
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::tile::{Ahead, Arithmetic, Bf16, F32, Int8, Int16, Operands, tile};
 use crate::kernel::encode::Precision;
 use crate::kernel::level::{Level, native};
@@ -20,13 +22,13 @@ use crate::kernel::simd::{
 /// destination.
 pub(in crate::kernel) type Tile = unsafe fn(&Operands, &mut Ahead, *mut f32);
 
-/// Buffer for the sums of the largest tile: 14 rows of 2 vectors of 16.
+/// Buffer for the sums of the largest tile: 32 rows of 2 vectors of 16.
 #[repr(align(64))]
-pub(in crate::kernel) struct Most(pub(in crate::kernel) [f32; 14 * 2 * 16]);
+pub(in crate::kernel) struct Most(pub(in crate::kernel) [f32; 32 * 2 * 16]);
 
 impl Most {
     /// All zero.
-    pub(in crate::kernel) const ZEROS: Most = Most([0.0; 14 * 2 * 16]);
+    pub(in crate::kernel) const ZEROS: Most = Most([0.0; 32 * 2 * 16]);
 }
 
 /// Distance between rows of a [`strided_tile`]'s left operand, in lanes: an odd number of cache
@@ -130,7 +132,7 @@ pub(in crate::kernel) fn packed_tile(
 fn floats(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => select!(packed, avx512, F32, rows, vectors, 14),
+        Level::Avx512 | Level::Amx => select!(packed, avx512, F32, rows, vectors, 14),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::AvxVnni => select!(packed, avx2, F32, rows, vectors, 6),
         #[cfg(target_arch = "aarch64")]
@@ -142,6 +144,8 @@ fn floats(level: Level, rows: usize, vectors: usize) -> Tile {
 /// [`packed_tile`] for bf16.
 fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx => amx::tile::<false>,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if native(level, Precision::Bf16) => {
             select!(packed, avx512_bf16, Bf16, rows, vectors, 14)
@@ -160,7 +164,7 @@ fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
 fn shorts(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if native(level, Precision::Int8) => {
+        Level::Avx512 | Level::Amx if native(level, Precision::Int8) => {
             select!(packed, avx512_vnni, Int16, rows, vectors, 14)
         }
         #[cfg(target_arch = "x86_64")]
@@ -178,6 +182,8 @@ fn shorts(level: Level, rows: usize, vectors: usize) -> Tile {
 /// [`packed_tile`] for bytes.
 fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx => amx::tile::<true>,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if native(level, Precision::Int8) => {
             select!(packed, avx512_vnni, Int8, rows, vectors, 14)
@@ -198,7 +204,7 @@ fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
 pub(in crate::kernel) fn strided_tile(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => select!(strided, avx512, F32, rows, vectors, 14),
+        Level::Avx512 | Level::Amx => select!(strided, avx512, F32, rows, vectors, 14),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::AvxVnni => select!(strided, avx2, F32, rows, vectors, 6),
         #[cfg(target_arch = "aarch64")]
