@@ -57,6 +57,7 @@ pub(super) trait Simd: Copy {
     /// Lanes without their signs.
     unsafe fn abs(self) -> Self;
     /// 1 / lane to about one unit in the last place, for lanes between 2^-126 and 2^126 in size.
+    #[inline(always)]
     unsafe fn reciprocal(self) -> Self {
         // SAFETY: the caller vouches for the CPU.
         unsafe { Self::splat(1.0).div(self) }
@@ -76,6 +77,7 @@ pub(super) trait Simd: Copy {
     /// `acc + a.low * b.low + a.high * b.high` with two bf16 in each lane of `a` and `b`.
     unsafe fn dot_bf16(acc: Self, a: Self, b: Self) -> Self;
     /// The i32 lanes `acc` plus the two products of the 16-bit integers of `a` and `b`; exact.
+    #[inline(always)]
     unsafe fn dot_int16(acc: Self, a: Self, b: Self) -> Self {
         // SAFETY: the caller vouches for the CPU.
         unsafe {
@@ -88,12 +90,14 @@ pub(super) trait Simd: Copy {
     }
     /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned) and `b` (signed);
     /// exact.
+    #[inline(always)]
     unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
         // SAFETY: the caller vouches for the CPU.
         unsafe { lane_by_lane_int8(acc, a, b) }
     }
 
     /// Writes the lanes rounded to bf16.
+    #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16) {
         let mut lanes = [0.0; 16];
         // SAFETY: no vector has more than 16 lanes; the caller vouches for `LANES` halves at `to`.
@@ -105,6 +109,7 @@ pub(super) trait Simd: Copy {
         }
     }
     /// `low` and `high` rounded to bf16, side by side in each lane.
+    #[inline(always)]
     unsafe fn pair_bf16(low: Self, high: Self) -> Self {
         let (mut lows, mut highs) = ([0.0f32; 16], [0.0f32; 16]);
         // SAFETY: no vector has more than 16 lanes.
@@ -128,6 +133,7 @@ pub(super) trait Simd: Copy {
     /// Writes the transpose of `rows` row-major rows (`stride` lanes apart, `rows <= tile_rows`) of
     /// `columns` lanes to `to`, where column `c` starts at `c * tile_rows`; needs `tile_rows <=
     /// LANES` or the default body. May write `LANES` lanes past the end of `to`.
+    #[inline(always)]
     unsafe fn interleave(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
         for column in 0..columns {
             for row in 0..from.rows {
