@@ -126,9 +126,8 @@ pub(super) trait Quantised: Copy {
 pub(super) trait QuantisedWeight: Copy + Into<i32> {
     /// The largest.
     const LARGEST: f32;
-    /// What the sizes of a feature's k weights, divided by their scale, may add up to, if sums of
-    /// products could overflow otherwise.
-    fn budget(k: usize) -> Option<f32>;
+    /// The least scale of a feature's weights with which no sum of products overflows.
+    fn least_scale(row: &[f32]) -> f32;
     /// The value in the lowest bits.
     fn from_bits(bits: u32) -> Self;
 }
@@ -147,14 +146,53 @@ impl Quantised for u8 {
 impl QuantisedWeight for i8 {
     const LARGEST: f32 = 127.0;
 
-    fn budget(k: usize) -> Option<f32> {
+    #[inline(always)]
+    fn least_scale(row: &[f32]) -> f32 {
+        let k = row.len();
         assert!(k < 1 << 16, "{k} products of 255 x 127 do not fit 31 bits");
-        None
+        0.0
     }
 
     #[inline(always)]
     fn from_bits(bits: u32) -> i8 {
         bits as i8
+    }
+}
+
+/// A weight of the instructions that add products of neighbouring bytes in 16 bits, of which two
+/// are added again before the sum is widened ([`Simd::dot_int8_pairs`]): four weights at a time.
+#[derive(Clone, Copy)]
+pub(super) struct PairedWeight(i8);
+
+impl From<PairedWeight> for i32 {
+    fn from(weight: PairedWeight) -> i32 {
+        weight.0.into()
+    }
+}
+
+impl QuantisedWeight for PairedWeight {
+    const LARGEST: f32 = 127.0;
+
+    /// 255 x 128 fits 15 bits: so much may the positive weights of a sum add up to, and so much the
+    /// negative ones. Rounding adds up to half to each of the four.
+    #[inline(always)]
+    fn least_scale(row: &[f32]) -> f32 {
+        assert!(row.len() < 1 << 16, "too many products for 31 bits");
+        let mut largest = 0f32;
+        for eight in row.chunks(8) {
+            // Positive and negative, first and second 16 bits of a lane.
+            let mut sums = [[0f32; 2]; 2];
+            for (i, x) in eight.iter().enumerate() {
+                sums[usize::from(*x < 0.0)][i / 2 % 2] += x.abs();
+            }
+            largest = sums.iter().flatten().fold(largest, |a, b| a.max(*b));
+        }
+        largest / 126.0
+    }
+
+    #[inline(always)]
+    fn from_bits(bits: u32) -> PairedWeight {
+        PairedWeight(bits as i8)
     }
 }
 
@@ -173,9 +211,11 @@ impl QuantisedWeight for i16 {
     const LARGEST: f32 = 32_767.0;
 
     /// 2,048 x 2^20 is 2^31, and rounding adds up to half to each size.
-    fn budget(k: usize) -> Option<f32> {
+    #[inline(always)]
+    fn least_scale(row: &[f32]) -> f32 {
+        let k = row.len();
         assert!(k < 1 << 16, "{k} products do not fit 31 bits");
-        Some(((1 << 20) - k) as f32)
+        total(row) / ((1 << 20) - k) as f32
     }
 
     #[inline(always)]
@@ -232,8 +272,7 @@ pub(super) unsafe fn quantise_weights<V: Simd, Q: QuantisedWeight>(
     // SAFETY: the caller vouches for the CPU.
     let (least, largest, poison) = unsafe { extremes::<V>(row) };
     let size = if largest > -least { largest } else { -least };
-    let least_factor = Q::budget(row.len()).map_or(0.0, |budget| total(row) / budget);
-    let factor = (size / Q::LARGEST).max(least_factor) + poison;
+    let factor = (size / Q::LARGEST).max(Q::least_scale(row)) + poison;
     let inverse = if factor > 0.0 { 1.0 / factor } else { 0.0 };
     let (values, padding) = out.split_at_mut(row.len());
     let mut sum = 0i32;
@@ -334,6 +373,24 @@ mod tests {
                 assert!(sizes * 2048 <= i64::from(i32::MAX), "{k}: {sizes}");
                 assert!(sizes > (1 << 18) || k == 1, "{k}: {sizes} wastes bits");
                 assert!(factor > 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn no_four_weights_of_a_pair_of_pairs_exceed_16_bits() {
+        for k in [1, 2, 8, 77, 3072] {
+            for row in [vec![1.0; k], vec![-1.0; k], randoms(5, k)] {
+                let mut weights = vec![PairedWeight(0); k.next_multiple_of(8)];
+                quantise_weights(&row, &mut weights);
+                for eight in weights.chunks(8) {
+                    for places in [[0, 1, 4, 5], [2, 3, 6, 7]] {
+                        let four = places.map(|i| i32::from(eight[i]));
+                        let positive: i32 = four.iter().map(|w| w.max(&0)).sum();
+                        let negative: i32 = four.iter().map(|w| w.min(&0)).sum();
+                        assert!(255 * positive <= 32_767 && 255 * negative >= -32_768);
+                    }
+                }
             }
         }
     }

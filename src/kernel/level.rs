@@ -113,7 +113,7 @@ pub(super) fn available(level: Level) -> bool {
         Level::Amx => {
             available(Level::Avx512)
                 && native(Level::Avx512, Precision::Bf16)
-                && native(Level::Avx512, Precision::Int8)
+                && has_avx512_vnni()
                 // Tests have a model of the instructions.
                 && (cfg!(test) || super::matmul::amx::has_registers())
         }
@@ -135,15 +135,32 @@ pub(super) fn native(level: Level, precision: Precision) -> bool {
         (Level::Avx512 | Level::Amx, Precision::Bf16) => is_x86_feature_detected!("avx512bf16"),
         (_, Precision::Bf16) => false,
         (_, Precision::Int16) => true,
-        (Level::Avx512 | Level::Amx, Precision::Int8) => is_x86_feature_detected!("avx512vnni"),
-        (_, Precision::Int8) => level == Level::AvxVnni,
+        (_, Precision::Int8) => true,
     }
+}
+
+/// Whether `level` adds products of bytes in 16 bits, two at a time, which limits the weights
+/// ([`PairedWeight`](super::encode::PairedWeight)).
+#[cfg(target_arch = "x86_64")]
+pub(super) fn pairs_bytes(level: Level) -> bool {
+    level == Level::Avx2 || level == Level::Avx512 && !has_avx512_vnni()
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_avx512_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
 }
 
 /// Whether `level` multiplies numbers of `precision` as they are, instead of unpacking them.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn native(_level: Level, precision: Precision) -> bool {
     precision == Precision::F32
+}
+
+/// Whether `level` adds products of bytes in 16 bits: not outside x86-64.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) fn pairs_bytes(_level: Level) -> bool {
+    false
 }
 
 /// Whether bf16 products run at twice the speed of f32 here, instead of being emulated.
@@ -180,12 +197,8 @@ pub(crate) fn features() -> Vec<&'static str> {
         Level::Amx => vec!["avx512f", "amx_bf16", "amx_int8"],
     };
     if level() == Level::Avx512 {
-        let extras = [
-            ("avx512_bf16", Precision::Bf16),
-            ("avx512_vnni", Precision::Int8),
-        ];
-        let found = extras.iter().filter(|(_, p)| native(level(), *p));
-        names.extend(found.map(|(name, _)| *name));
+        names.extend(has_native_bf16().then_some("avx512_bf16"));
+        names.extend((!pairs_bytes(Level::Avx512)).then_some("avx512_vnni"));
     }
     names
 }
@@ -274,8 +287,8 @@ mod tests {
     fn reports_and_precisions_follow_the_level() {
         assert!(!features().is_empty());
         assert_eq!(has_native_bf16(), features().contains(&"avx512_bf16"));
-        let bytes = features().iter().any(|name| name.ends_with("_vnni"));
-        assert_eq!(fastest_bytes() == Precision::Int8, bytes);
+        let plain = ["scalar", "neon"].contains(&features()[0]);
+        assert_eq!(fastest_bytes() == Precision::F32, plain);
         assert_eq!(fastest_half() == Precision::Bf16, has_native_bf16());
     }
 }

@@ -45,6 +45,7 @@ pub(crate) use matmul::{
 };
 pub(crate) use norm::{Norm, layer_norm};
 pub(crate) use pack::PackedMatrix;
+pub(crate) use parallel::in_pool;
 pub(crate) use pool::average_pool;
 pub(crate) use product::{View, add_product, product};
 pub(crate) use streamed::streamed_products;

@@ -2,8 +2,8 @@
 #![allow(unsafe_code, reason = "writes packed lanes through raw pointers")]
 
 use super::buffer::{Buffer, Scratch, SharedRows};
-use super::encode::{Precision, quantise_weights, to_bf16};
-use super::level::{Job, Level, level, run};
+use super::encode::{PairedWeight, Precision, quantise_weights, to_bf16};
+use super::level::{Job, Level, level, pairs_bytes, run};
 use super::parallel::{Counter, region};
 use super::simd::{Rows, Simd};
 
@@ -17,7 +17,7 @@ pub(crate) struct PackedMatrix {
     pub(super) k: usize,
     pub(super) precision: Precision,
     pub(super) level: Level,
-    /// Lanes that hold k values, and those that fill a matrix register.
+    /// Lanes that hold k values, filled up to whole steps of a product.
     pub(super) lanes: usize,
     /// Output features per group.
     pub(super) group: usize,
@@ -61,10 +61,8 @@ impl PackedMatrix {
             "smoothing factors and columns differ in number"
         );
         let group = group_of(level);
-        let mut lanes = precision.lanes(k);
-        if row_major(level, precision) {
-            lanes = lanes.next_multiple_of(16);
-        }
+        let lanes = precision.lanes(k);
+        let lanes = lanes.next_multiple_of(step_lanes(level, precision));
         let groups = groups_of(n, group);
         let per_feature = if precision.is_integer() {
             groups * group
@@ -134,6 +132,17 @@ fn groups_of(n: usize, group: usize) -> usize {
 /// Whether products run on matrix registers, whose rows are those of the operands.
 fn row_major(level: Level, precision: Precision) -> bool {
     level == Level::Amx && matches!(precision, Precision::Bf16 | Precision::Int8)
+}
+
+/// Lanes that a product takes at a time.
+fn step_lanes(level: Level, precision: Precision) -> usize {
+    if row_major(level, precision) {
+        16
+    } else if precision == Precision::Int8 && pairs_bytes(level) {
+        2
+    } else {
+        1
+    }
 }
 
 /// Lanes per vector at `level`.
@@ -213,6 +222,9 @@ impl Pack<'_> {
         let (factor, sum) = unsafe {
             match self.matrix.precision {
                 Precision::Int16 => quantise_weights::<V, i16>(row, narrow(to)),
+                _ if pairs_bytes(self.matrix.level) => {
+                    quantise_weights::<V, PairedWeight>(row, narrow(to))
+                }
                 _ => quantise_weights::<V, i8>(row, narrow(to)),
             }
         };
@@ -236,6 +248,7 @@ unsafe impl Narrow for u8 {}
 unsafe impl Narrow for i8 {}
 unsafe impl Narrow for u16 {}
 unsafe impl Narrow for i16 {}
+unsafe impl Narrow for PairedWeight {}
 
 /// Lanes viewed as narrower numbers.
 pub(super) fn narrow<N: Narrow>(lanes: &mut [f32]) -> &mut [N] {

@@ -28,6 +28,12 @@ pub(super) fn region(threads: usize, body: &(dyn Fn() + Sync)) {
     });
 }
 
+/// Runs `work` on a thread of the current rayon pool. Each region that a thread outside the pool
+/// starts wakes one of the pool first, and sleeps until that is done: several percent of an image.
+pub(crate) fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    rayon::scope(|_| work())
+}
+
 /// A counter over 0..end that gives out each number once.
 pub(super) struct Counter {
     next: AtomicUsize,

@@ -154,7 +154,7 @@ impl Clip {
     /// # Errors
     /// Those of [`DualEncoder::encode_text`].
     pub fn encode_text_with(&self, texts: &[TokenIds], sharing: Sharing) -> Result<Tensor> {
-        unit_length(self.text.encode(texts, sharing)?)
+        unit_length(kernel::in_pool(|| self.text.encode(texts, sharing))?)
     }
 }
 
@@ -168,7 +168,7 @@ impl DualEncoder for Clip {
             "the pixels have shape {:?}, but this model reads [n, 3, {size}, {size}]",
             pixels.dims()
         );
-        unit_length(self.image.encode(pixels)?)
+        unit_length(kernel::in_pool(|| self.image.encode(pixels))?)
     }
 
     fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor> {

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::windows::Source;
 use crate::kernel::buffer::Scratch;
 use crate::kernel::encode::{Precision, quantise, to_bf16};
-use crate::kernel::level::{Job, Level, native};
+use crate::kernel::level::{Job, Level, native, pairs_bytes};
 use crate::kernel::norm::normalise;
 use crate::kernel::pack::{PackedMatrix, narrow};
 use crate::kernel::simd::{Rows, Simd};
@@ -21,9 +21,6 @@ const BLOCK_BYTES: usize = 640 << 10;
 /// Maximum bytes of packed rows held at once.
 const SLAB_BYTES: usize = 32 << 20;
 
-/// Rows of the smallest tiles, which use wider panels.
-const FEW_ROWS: usize = 3;
-
 /// The split of m rows into tiles, and of tiles into blocks.
 #[derive(Clone, Copy)]
 pub(super) struct Tiling {
@@ -32,6 +29,7 @@ pub(super) struct Tiling {
     pub(super) blocks: usize,
     lanes: usize,
     group: usize,
+    level: Level,
 }
 
 impl Tiling {
@@ -45,6 +43,7 @@ impl Tiling {
             blocks: blocks.max(1),
             lanes: weights.lanes,
             group: weights.group,
+            level: weights.level,
         }
     }
 
@@ -93,17 +92,26 @@ impl Tiling {
     /// Groups of output features multiplied together: more of them for few rows, so that
     /// sums do not wait for each other.
     pub(super) fn panel_width(&self) -> usize {
-        if self.m <= FEW_ROWS { 4 } else { 2 }
+        // Three rows of four vectors do not fit 16 registers.
+        let few = match self.level {
+            Level::Avx2 | Level::AvxVnni => 2,
+            _ => 3,
+        };
+        if self.m <= few { 4 } else { 2 }
     }
 }
 
 /// Maximum rows of a tile for `weights`: as many sums as fit the registers, fewer if narrow numbers
 /// are unpacked into extra registers.
 fn tile_rows(weights: &PackedMatrix) -> usize {
-    match (weights.level, native(weights.level, weights.precision)) {
+    // Pairs of bytes need more registers too.
+    let pairs = weights.precision == Precision::Int8 && pairs_bytes(weights.level);
+    let plain = !pairs && native(weights.level, weights.precision);
+    match (weights.level, plain) {
         (Level::Scalar, _) | (Level::Avx2 | Level::AvxVnni, false) => 4,
         (Level::Neon, _) => 8,
         (Level::Avx2 | Level::AvxVnni, true) => 6,
+        (Level::Avx512, false) if pairs => 10,
         (Level::Avx512 | Level::Amx, false) => 12,
         (Level::Amx, _) if weights.row_major() => 32,
         (Level::Avx512 | Level::Amx, true) => 14,

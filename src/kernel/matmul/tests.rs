@@ -1,8 +1,8 @@
 //! Linear layers compared with sums in f64, at every level and precision.
 
 use super::*;
-use crate::kernel::encode::{Precision, Quantised, QuantisedWeight, bf16_bits};
-use crate::kernel::level::Level;
+use crate::kernel::encode::{PairedWeight, Precision, Quantised, QuantisedWeight, bf16_bits};
+use crate::kernel::level::{Level, pairs_bytes};
 use crate::kernel::norm::layer_norm_at;
 use crate::kernel::testing::{levels, quantise, quantise_weights, randoms, relative_error};
 
@@ -26,7 +26,7 @@ fn packed(
 }
 
 /// A row's numbers after rounding to the precision, in f64.
-fn rounded(precision: Precision, row: &[f32], weights: bool) -> Vec<f64> {
+fn rounded(level: Level, precision: Precision, row: &[f32], weights: bool) -> Vec<f64> {
     let k = row.len();
     match precision {
         Precision::F32 => row.iter().map(|x| f64::from(*x)).collect(),
@@ -36,6 +36,10 @@ fn rounded(precision: Precision, row: &[f32], weights: bool) -> Vec<f64> {
             .collect(),
         Precision::Int16 if weights => integer_weights(row, vec![0i16; k]),
         Precision::Int16 => integers(row, vec![0i16; k]),
+        Precision::Int8 if weights && pairs_bytes(level) => {
+            let zero = PairedWeight::from_bits(0);
+            integer_weights(row, vec![zero; k])
+        }
         Precision::Int8 if weights => integer_weights(row, vec![0i8; k]),
         Precision::Int8 => integers(row, vec![0u8; k]),
     }
@@ -47,21 +51,28 @@ fn integers<Q: Quantised + Into<f64>>(row: &[f32], mut codes: Vec<Q>) -> Vec<f64
     codes.into_iter().map(|q| q.into() * step + zero).collect()
 }
 
-fn integer_weights<Q: QuantisedWeight + Into<f64>>(row: &[f32], mut codes: Vec<Q>) -> Vec<f64> {
+fn integer_weights<Q: QuantisedWeight>(row: &[f32], mut codes: Vec<Q>) -> Vec<f64> {
     let (factor, _) = quantise_weights(row, &mut codes);
-    let values = codes.into_iter().map(Into::<f64>::into);
-    values.map(|q| q * f64::from(factor)).collect()
+    let values = codes.into_iter().map(Into::<i32>::into);
+    values.map(|q| f64::from(q) * f64::from(factor)).collect()
 }
 
 /// rows x weights^T + bias of the rounded numbers, in f64.
-fn exact(precision: Precision, rows: &[f32], weights: &[f32], k: usize, bias: &[f32]) -> Vec<f64> {
+fn exact(
+    level: Level,
+    precision: Precision,
+    rows: &[f32],
+    weights: &[f32],
+    k: usize,
+    bias: &[f32],
+) -> Vec<f64> {
     let weights: Vec<Vec<f64>> = weights
         .chunks(k)
-        .map(|row| rounded(precision, row, true))
+        .map(|row| rounded(level, precision, row, true))
         .collect();
     let mut out = Vec::new();
     for row in rows.chunks(k) {
-        let row = rounded(precision, row, false);
+        let row = rounded(level, precision, row, false);
         for (column, bias) in weights.iter().zip(bias) {
             let sum: f64 = row.iter().zip(column).map(|(x, w)| x * w).sum();
             out.push(sum + f64::from(*bias));
@@ -87,8 +98,8 @@ fn products_agree_with_f64_at_every_level_and_shape() {
     for (m, n, k) in shapes {
         let (x, w, bias) = (randoms(1, m * k), randoms(2, n * k), randoms(3, n));
         for precision in PRECISIONS {
-            let expected = exact(precision, &x, &w, k, &bias);
             for level in levels() {
+                let expected = exact(level, precision, &x, &w, k, &bias);
                 let matrix = packed(level, n, k, precision, &w, None);
                 let mut out = vec![f32::NAN; m * n];
                 let input = Input {
@@ -265,8 +276,8 @@ fn epilogues_match_their_definitions() {
 }
 
 #[test]
-fn int8_products_are_the_same_at_every_level() {
-    // Steps that are powers of two: the only rounding left is the one that all levels share.
+fn products_of_integers_are_exact_at_every_level() {
+    // Steps that are 1: the only rounding left is the one that all levels share.
     let (m, n, k) = (17, 50, 301);
     let whole = |seed, count: usize, size: f32| -> Vec<f32> {
         randoms(seed, count)
@@ -274,31 +285,61 @@ fn int8_products_are_the_same_at_every_level() {
             .map(|x| (x * 40.0).round().clamp(-size, size))
             .collect()
     };
-    let (mut x, mut w) = (whole(1, m * k, 127.0), whole(2, n * k, 127.0));
+    let mut x = whole(1, m * k, 127.0);
     x.chunks_mut(k)
         .for_each(|row| (row[0], row[1]) = (-127.0, 128.0));
-    w.chunks_mut(k).for_each(|row| row[0] = 127.0);
-    let expected = exact(Precision::F32, &x, &w, k, &vec![0.0; n]);
     for level in levels() {
-        let matrix = packed(level, n, k, Precision::Int8, &w, None);
-        let mut out = vec![0.0; m * n];
-        linear(
-            Input {
-                rows: &x,
-                m,
-                norm: None,
-            },
-            &matrix,
-            None,
-            Epilogue::Store,
-            &mut out,
-        );
-        for (y, exact) in out.iter().zip(&expected) {
-            assert!(
-                (f64::from(*y) - exact).abs() <= 1.0 + exact.abs() * 1e-6,
-                "{level:?}: {y}, not {exact}"
-            );
+        // Pairs of bytes have room for sums of four weights up to 126.
+        let (largest, most) = match pairs_bytes(level) {
+            true => (126.0, 31.0),
+            false => (127.0, 127.0),
+        };
+        let mut w = whole(2, n * k, most);
+        for row in w.chunks_mut(k) {
+            (row[0], row[1], row[4], row[5]) = (largest, 0.0, 0.0, 0.0);
         }
+        let matrix = packed(level, n, k, Precision::Int8, &w, None);
+        assert!(matrix.factors[..n].iter().all(|f| *f == 1.0), "{level:?}");
+        compare(&x, &matrix, &w, 1.0);
+    }
+}
+
+#[test]
+fn the_largest_numbers_do_not_overflow() {
+    // The greatest activations with the greatest weights that a sum may have.
+    let (m, n, k) = (5, 33, 6000);
+    let x: Vec<f32> = (0..m * k).map(|i| f32::from(u8::from(i % k > 0))).collect();
+    for sign in [1.0, -1.0] {
+        let w = vec![sign; n * k];
+        for precision in [Precision::Int16, Precision::Int8] {
+            for level in levels() {
+                let matrix = packed(level, n, k, precision, &w, None);
+                // Rounding of a weight, by less than 2%.
+                compare(&x, &matrix, &w, 0.02 * k as f64);
+            }
+        }
+    }
+}
+
+/// Checks `x` times `matrix`, which holds `w`, against sums in f64, within `rounding`.
+fn compare(x: &[f32], matrix: &PackedMatrix, w: &[f32], rounding: f64) {
+    let (n, k) = (matrix.n, matrix.k);
+    let m = x.len() / k;
+    let expected = exact(Level::Scalar, Precision::F32, x, w, k, &vec![0.0; n]);
+    let mut out = vec![0.0; m * n];
+    let input = Input {
+        rows: x,
+        m,
+        norm: None,
+    };
+    linear(input, matrix, None, Epilogue::Store, &mut out);
+    for (y, exact) in out.iter().zip(&expected) {
+        assert!(
+            (f64::from(*y) - exact).abs() <= rounding + exact.abs() * 1e-6,
+            "{:?} {:?}: {y}, not {exact}",
+            matrix.level,
+            matrix.precision
+        );
     }
 }
 
@@ -308,7 +349,7 @@ fn smoothing_repairs_outliers() {
     let (mut x, mut w) = (randoms(1, m * k), randoms(2, n * k));
     x.chunks_mut(k).for_each(|row| row[7] *= 100.0);
     w.chunks_mut(k).for_each(|row| row[7] *= 0.01);
-    let expected = exact(Precision::F32, &x, &w, k, &vec![0.0; n]);
+    let expected = exact(Level::Scalar, Precision::F32, &x, &w, k, &vec![0.0; n]);
     let mut factors = vec![1.0; k];
     factors[7] = 0.01;
     for level in levels() {

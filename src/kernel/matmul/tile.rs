@@ -6,13 +6,17 @@
 
 use crate::kernel::simd::Simd;
 
-/// The multiply-accumulate step of a product, for one lane of k.
+/// The multiply-accumulate step of a product.
 pub(in crate::kernel) trait Arithmetic {
-    /// `acc` plus the products of the values in the lanes of `a` and `b`.
+    /// Lanes of k that a step takes: one or two.
+    const LANES: usize = 1;
+
+    /// `acc` plus the products of the values in the lanes of `a` and `b`; the second ones count if
+    /// a step takes two.
     ///
     /// # Safety
     /// The CPU has the instruction set of `V`.
-    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V;
+    unsafe fn step<V: Simd>(acc: V, a: [V; 2], b: [V; 2]) -> V;
 }
 
 /// One f32 per lane.
@@ -23,36 +27,48 @@ pub(in crate::kernel) struct Bf16;
 pub(in crate::kernel) struct Int16;
 /// Four bytes per lane: unsigned in `a`, signed in `b`.
 pub(in crate::kernel) struct Int8;
+/// The same two lanes at a time, with weights limited to what 16 bits hold.
+pub(in crate::kernel) struct Int8Pairs;
 
 impl Arithmetic for F32 {
     #[inline(always)]
-    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
+    unsafe fn step<V: Simd>(acc: V, a: [V; 2], b: [V; 2]) -> V {
         // SAFETY: the caller vouches for the CPU.
-        unsafe { a.mul_add(b, acc) }
+        unsafe { a[0].mul_add(b[0], acc) }
     }
 }
 
 impl Arithmetic for Bf16 {
     #[inline(always)]
-    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
+    unsafe fn step<V: Simd>(acc: V, a: [V; 2], b: [V; 2]) -> V {
         // SAFETY: the caller vouches for the CPU.
-        unsafe { V::dot_bf16(acc, a, b) }
+        unsafe { V::dot_bf16(acc, a[0], b[0]) }
     }
 }
 
 impl Arithmetic for Int16 {
     #[inline(always)]
-    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
+    unsafe fn step<V: Simd>(acc: V, a: [V; 2], b: [V; 2]) -> V {
         // SAFETY: the caller vouches for the CPU.
-        unsafe { V::dot_int16(acc, a, b) }
+        unsafe { V::dot_int16(acc, a[0], b[0]) }
     }
 }
 
 impl Arithmetic for Int8 {
     #[inline(always)]
-    unsafe fn step<V: Simd>(acc: V, a: V, b: V) -> V {
+    unsafe fn step<V: Simd>(acc: V, a: [V; 2], b: [V; 2]) -> V {
         // SAFETY: the caller vouches for the CPU.
-        unsafe { V::dot_int8(acc, a, b) }
+        unsafe { V::dot_int8(acc, a[0], b[0]) }
+    }
+}
+
+impl Arithmetic for Int8Pairs {
+    const LANES: usize = 2;
+
+    #[inline(always)]
+    unsafe fn step<V: Simd>(acc: V, a: [V; 2], b: [V; 2]) -> V {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { V::dot_int8_pairs(acc, a, b) }
     }
 }
 
@@ -61,11 +77,11 @@ impl Arithmetic for Int8 {
 pub(in crate::kernel) struct Operands {
     /// Rows of the result.
     pub(in crate::kernel) rows: usize,
-    /// Number of steps in the sum.
+    /// Lanes of k, a whole number of steps.
     pub(in crate::kernel) lanes: usize,
-    /// Row r, step i at `a[r * ROW + i * STEP]`.
+    /// Row r, lane i at `a[r * ROW + i * STEP]`.
     pub(in crate::kernel) a: *const f32,
-    /// Vector c, step i at `b[c * b_vector + i * b_step]`.
+    /// Vector c, lane i at `b[c * b_vector + i * b_step]`.
     pub(in crate::kernel) b: *const f32,
     pub(in crate::kernel) b_vector: usize,
     pub(in crate::kernel) b_step: usize,
@@ -78,7 +94,7 @@ pub(in crate::kernel) struct Operands {
 pub(in crate::kernel) struct Ahead {
     pub(in crate::kernel) next: *const f32,
     pub(in crate::kernel) end: *const f32,
-    /// Cache lines per [`RUN`] steps.
+    /// Cache lines per [`RUN`] lanes of k.
     pub(in crate::kernel) rate: usize,
     /// Destination of the sums, or null.
     pub(in crate::kernel) out: *const f32,
@@ -114,7 +130,7 @@ impl Ahead {
     }
 }
 
-/// Steps between prefetches.
+/// Lanes of k between prefetches.
 pub(in crate::kernel) const RUN: usize = 8;
 
 /// Writes the R x C vectors of sums to `to`. Each sum runs over the steps in
@@ -149,10 +165,10 @@ pub(in crate::kernel) unsafe fn tile<
         let mut left = operands.lanes;
         while left > 0 {
             let run = left.min(RUN);
-            for _ in 0..run {
-                step::<V, A, R, C, ROW>(&mut sums, a, b, operands.b_vector);
-                a = a.add(STEP);
-                b = b.add(operands.b_step);
+            for _ in 0..run / A::LANES {
+                step::<V, A, R, C, ROW, STEP>(&mut sums, a, b, operands);
+                a = a.add(A::LANES * STEP);
+                b = b.add(A::LANES * operands.b_step);
             }
             ahead.advance::<V>();
             left -= run;
@@ -170,22 +186,37 @@ pub(in crate::kernel) unsafe fn tile<
 /// # Safety
 /// As for [`tile`], for one step.
 #[inline(always)]
-unsafe fn step<V: Simd, A: Arithmetic, const R: usize, const C: usize, const ROW: usize>(
+unsafe fn step<
+    V: Simd,
+    A: Arithmetic,
+    const R: usize,
+    const C: usize,
+    const ROW: usize,
+    const STEP: usize,
+>(
     sums: &mut [[V; C]; R],
     a: *const f32,
     b: *const f32,
-    b_vector: usize,
+    operands: &Operands,
 ) {
-    // SAFETY: the caller vouches for the CPU and the addresses.
+    // SAFETY: the caller vouches for the CPU and the addresses; of a second lane only if there is
+    // one.
     unsafe {
-        let mut vectors = [V::splat(0.0); C];
+        let mut vectors = [[V::splat(0.0); 2]; C];
         for (c, vector) in vectors.iter_mut().enumerate() {
-            *vector = V::load(b.add(c * b_vector));
+            let b = b.add(c * operands.b_vector);
+            vector[0] = V::load(b);
+            if A::LANES == 2 {
+                vector[1] = V::load(b.add(operands.b_step));
+            }
         }
         for (r, row) in sums.iter_mut().enumerate() {
-            let value = V::splat(*a.add(r * ROW));
+            let mut values = [V::splat(*a.add(r * ROW)); 2];
+            if A::LANES == 2 {
+                values[1] = V::splat(*a.add(r * ROW + STEP));
+            }
             for (sum, vector) in row.iter_mut().zip(vectors) {
-                *sum = A::step(*sum, value, vector);
+                *sum = A::step(*sum, values, vector);
             }
         }
     }

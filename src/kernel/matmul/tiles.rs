@@ -3,8 +3,12 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::amx;
+#[cfg(target_arch = "x86_64")]
+use super::tile::Int8Pairs;
 use super::tile::{Ahead, Arithmetic, Bf16, F32, Int8, Int16, Operands, tile};
 use crate::kernel::encode::Precision;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::level::has_avx512_vnni;
 use crate::kernel::level::{Level, native};
 #[cfg(target_arch = "aarch64")]
 use crate::kernel::simd::neon::Neon;
@@ -164,11 +168,11 @@ fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
 fn shorts(level: Level, rows: usize, vectors: usize) -> Tile {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Amx if native(level, Precision::Int8) => {
+        Level::Avx512 | Level::Amx if has_avx512_vnni() => {
             select!(packed, avx512_vnni, Int16, rows, vectors, 14)
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => select!(packed, avx512, Int16, rows, vectors, 14),
+        Level::Avx512 | Level::Amx => select!(packed, avx512, Int16, rows, vectors, 14),
         #[cfg(target_arch = "x86_64")]
         Level::AvxVnni => select!(packed, avx_vnni, Int16, rows, vectors, 6),
         #[cfg(target_arch = "x86_64")]
@@ -185,15 +189,15 @@ fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
         #[cfg(target_arch = "x86_64")]
         Level::Amx => amx::tile::<true>,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if native(level, Precision::Int8) => {
+        Level::Avx512 if has_avx512_vnni() => {
             select!(packed, avx512_vnni, Int8, rows, vectors, 14)
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => select!(packed, avx512, Int8, rows, vectors, 14),
+        Level::Avx512 => select!(packed, avx512, Int8Pairs, rows, vectors, 14),
         #[cfg(target_arch = "x86_64")]
         Level::AvxVnni => select!(packed, avx_vnni, Int8, rows, vectors, 6),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => select!(packed, avx2, Int8, rows, vectors, 4),
+        Level::Avx2 => select!(packed, avx2, Int8Pairs, rows, vectors, 4),
         #[cfg(target_arch = "aarch64")]
         Level::Neon => select!(packed, neon, Int8, rows, vectors, 8),
         _ => select!(packed, scalar, Int8, rows, vectors, 4),

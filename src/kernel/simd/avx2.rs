@@ -199,8 +199,6 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
 
     #[inline(always)]
     unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
-        // Without VNNI not `maddubs`: it saturates, and widening its sums costs as much as products
-        // of 16 bits.
         // SAFETY: the caller vouches for the CPU.
         unsafe {
             if !VNNI {
@@ -210,6 +208,17 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             let (a, b) = (_mm256_castps_si256(a.0), _mm256_castps_si256(b.0));
             Avx2(_mm256_castsi256_ps(_mm256_dpbusd_avx_epi32(acc, a, b)))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn dot_int8_pairs(acc: Self, a: [Self; 2], b: [Self; 2]) -> Self {
+        lanes!({
+            let bits = |x: Self| _mm256_castps_si256(x.0);
+            let pairs = |i: usize| _mm256_maddubs_epi16(bits(a[i]), bits(b[i]));
+            let fours = _mm256_add_epi16(pairs(0), pairs(1));
+            let eights = _mm256_madd_epi16(fours, _mm256_set1_epi16(1));
+            _mm256_castsi256_ps(_mm256_add_epi32(bits(acc), eights))
+        })
     }
 
     #[inline(always)]

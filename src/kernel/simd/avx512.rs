@@ -214,6 +214,17 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     }
 
     #[inline(always)]
+    unsafe fn dot_int8_pairs(acc: Self, a: [Self; 2], b: [Self; 2]) -> Self {
+        lanes!({
+            let bits = |x: Self| _mm512_castps_si512(x.0);
+            let pairs = |i: usize| _mm512_maddubs_epi16(bits(a[i]), bits(b[i]));
+            let fours = _mm512_add_epi16(pairs(0), pairs(1));
+            let eights = _mm512_madd_epi16(fours, _mm512_set1_epi16(1));
+            _mm512_castsi512_ps(_mm512_add_epi32(bits(acc), eights))
+        })
+    }
+
+    #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16) {
         // SAFETY: the caller vouches for the CPU and for 16 halves.
         unsafe {

@@ -96,6 +96,14 @@ pub(super) trait Simd: Copy {
         unsafe { lane_by_lane_int8(acc, a, b) }
     }
 
+    /// [`Simd::dot_int8`] of two lanes each, exact as long as the two pairs of products of a half
+    /// of a lane add up to 16 bits.
+    #[inline(always)]
+    unsafe fn dot_int8_pairs(acc: Self, a: [Self; 2], b: [Self; 2]) -> Self {
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { Self::dot_int8(Self::dot_int8(acc, a[0], b[0]), a[1], b[1]) }
+    }
+
     /// Writes the lanes rounded to bf16.
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16) {
