@@ -78,7 +78,11 @@ fn attention_agrees_with_the_formula() {
         (2, 64, vec![197]),
         (1, 64, vec![1, 2, 7, 16, 17, 33]),
         (3, 5, vec![9, 40]),
+        (1, 72, vec![30]),
         (1, 80, vec![50]),
+        (2, 88, vec![37, 5]),
+        (1, 96, vec![20]),
+        (2, 104, vec![257]),
         (1, 64, vec![577]),
         (2, 16, vec![320, 321, 700]),
     ] {
@@ -235,7 +239,15 @@ fn nan_stays_in_its_segment_and_large_scores_do_not_overflow() {
 
 #[test]
 fn bf16_products_are_close_to_f32() {
-    for (heads, head_dim, lengths) in [(2, 64, [197, 3]), (1, 7, [33, 18]), (1, 80, [577, 1])] {
+    for (heads, head_dim, lengths) in [
+        (2, 64, [197, 3]),
+        (1, 7, [33, 18]),
+        (1, 72, [19, 2]),
+        (1, 80, [577, 1]),
+        (2, 88, [40, 5]),
+        (1, 96, [17, 16]),
+        (2, 104, [257, 4]),
+    ] {
         let width = heads * head_dim;
         let rows: usize = lengths.iter().sum();
         let qkv = randoms(7, rows * 3 * width);

@@ -94,6 +94,10 @@ fn products_agree_with_f64_at_every_level_and_shape() {
         (15, 65, 3),
         (29, 100, 257),
         (197, 40, 96),
+        (2, 88, 1408),
+        (3, 104, 1664),
+        (2, 36, 6144),
+        (2, 20, 8192),
     ];
     for (m, n, k) in shapes {
         let (x, w, bias) = (randoms(1, m * k), randoms(2, n * k), randoms(3, n));
