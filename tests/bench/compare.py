@@ -19,8 +19,9 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import isa
 import material
-from comparisons import COMPARISONS, ratio_rows
+from comparisons import comparisons, ratio_rows
 
 HERE = Path(__file__).resolve().parent
 PRECISIONS = ["f32", "bf16", "int8", "int8-fast"]
@@ -47,6 +48,11 @@ class Machine:
         )
         if options.longclip_code:
             self.environment["LONGCLIP_CODE"] = options.longclip_code
+        self.isa = None
+        if options.isa:
+            programs = [options.ours, *filter(None, [options.candle])]
+            self.isa = isa.Isa(options.isa, options.folder.resolve() / "isa", programs)
+            self.environment.update(self.isa.variables())
 
     def run(self, command):
         """-> its JSON output, wall time and peak resident memory."""
@@ -190,6 +196,16 @@ def measure(options, machine, folder):
     return raw
 
 
+def our_kernels(raw):
+    """The instruction sets that our program said it used."""
+    for parts in raw.values():
+        for name, rounds in parts.get("steady", {}).items():
+            for report in rounds:
+                if name.startswith("ours-") and "cpu_features" in report:
+                    return report["cpu_features"]
+    return None
+
+
 def prepare(options, folder):
     """Creates missing material in a separate process: this one stays small, because a child's peak
     memory starts from its parent's."""
@@ -219,7 +235,8 @@ def environment(options, machine):
 
     facts = dict(line.split(":", 1) for line in output_of("lscpu").splitlines() if ":" in line)
     wanted = ["Model name", "CPU(s)", "Thread(s) per core", "Core(s) per socket", "L2 cache", "L3 cache"]
-    flags = [flag for flag in facts.get("Flags", "").split() if flag.startswith(("avx512", "amx"))]
+    wanted_flags = ("avx2", "fma", "avx_vnni", "avx512", "amx")
+    flags = [flag for flag in facts.get("Flags", "").split() if flag.startswith(wanted_flags)]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "commit": output_of("git", "rev-parse", "HEAD"),
@@ -227,6 +244,7 @@ def environment(options, machine):
         "ours": output_of(options.ours, "--version"),
         "cpu": {key: facts[key].strip() for key in wanted if key in facts},
         "cpu_flags": flags,
+        "isa": machine.isa.report() if machine.isa else None,
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "system": platform.platform(),
         "processors_used": machine.cpus,
@@ -237,9 +255,11 @@ def environment(options, machine):
 
 
 def print_tables(document):
-    print(f"{document['environment']['cpu'].get('Model name')}, "
-          f"{len(document['environment']['processors_used'])} processors, "
-          f"commit {document['environment']['commit'][:9]}\n")
+    about = document["environment"]
+    print(f"{about['cpu'].get('Model name')}, {len(about['processors_used'])} processors, "
+          f"our kernels {' '.join(about['our_kernels'] or ['not seen'])}, "
+          f"{'peers as they choose' if about['isa'] is None else 'all up to ' + about['isa']['newest']}, "
+          f"commit {about['commit'][:9]}\n")
     line = "{:<14}{:<44}{:>11}{:>11}  {:<18}{:>7}{:>8}  {}"
     print(line.format("model", "what", "ours", "peer", "", "ratio", "target", ""))
     for row in document["ratios"]:
@@ -258,6 +278,7 @@ def arguments():
     parser.add_argument("--models", type=words, default=list(material.MODELS))
     parser.add_argument("--programs", type=words, help="a subset, such as ours-bf16,openvino-bf16")
     parser.add_argument("--parts", type=words, default=["steady", "whole", "folder"])
+    parser.add_argument("--isa", choices=isa.HIDDEN, help="hide newer instructions from every program")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=1.5, help="seconds for each of a peer's figures")
     parser.add_argument("--cpus", default="0,1", help="processors to use, one thread each")
@@ -285,6 +306,7 @@ def main():
     if about["load_at_start"][0] > 0.5:
         print("warning: other work runs on this machine; ratios will not hold", file=sys.stderr)
     raw = measure(options, machine, folder)
+    about["our_kernels"] = our_kernels(raw)
     summary = {
         model: {
             part: {name: medians(rounds) for name, rounds in programs.items()}
@@ -295,11 +317,11 @@ def main():
     document = {
         "environment": about,
         "rounds": options.rounds,
-        "ratios": ratio_rows(summary, COMPARISONS),
+        "ratios": ratio_rows(summary, comparisons(options.isa)),
         "medians": summary,
         "raw": raw,
     }
-    name = f"{about['date'][:10]}-{about['commit'][:9]}.json"
+    name = f"{about['date'][:10]}-{about['commit'][:9]}{'-' + options.isa if options.isa else ''}.json"
     output = options.output or HERE / "runs" / name
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(document, indent=1) + "\n")
