@@ -105,8 +105,11 @@ class Programs:
     def commands(self, name, part, model):
         """A list of (kind, command); the kind is "captions" if labels are used as captions."""
         library, _, precision = name.partition("-")
-        checkpoint = self.folder / model
-        if library == "longclip_code" and material.MODELS[model]["text"][3] != 248:
+        checkpoint, shape = self.folder / model, material.MODELS[model]
+        if library == "longclip_code" and shape.text[3] != 248:
+            return []
+        graphs = shape.int8 if precision == "int8" else shape.graphs
+        if library in ("onnxruntime", "openvino") and not graphs:
             return []
         if library == "ours":
             return self.ours(precision, part, checkpoint)
@@ -138,7 +141,7 @@ class Programs:
             bench = [program, "bench", *common, "--format", "json", "--labels-file"]
             # Without the folder and the comparison with f32, which the peers do not do here.
             runs = [("", [*bench, self.folder / "labels.txt", "--only", "images,texts"])]
-            if material.MODELS[checkpoint.name]["text"][3] == 248:
+            if material.MODELS[checkpoint.name].text[3] == 248:
                 captions = [*bench, self.folder / "captions.txt", "--only", "texts"]
                 runs.append(("captions", captions))
             return runs
@@ -216,7 +219,7 @@ def prepare(options, folder):
     tokens = json.loads((folder / "tokens.json").read_text())
     for model in options.models:
         sets = {f"labels{count}": tokens["labels"][:count] for count in (2, 10, 100, 1000)}
-        if material.MODELS[model]["text"][3] == 248:
+        if material.MODELS[model].text[3] == 248:
             sets["captions10"] = tokens["captions"]
         (folder / f"tokens-{model}.json").write_text(json.dumps(sets))
 
@@ -275,7 +278,7 @@ def arguments():
     words = lambda text: [word for word in text.split(",") if word]
     parser.add_argument("folder", type=Path, help="where generated checkpoints and images are kept")
     parser.add_argument("--ours", required=True, help="the longclip program")
-    parser.add_argument("--models", type=words, default=list(material.MODELS))
+    parser.add_argument("--models", type=words, default=material.USUAL)
     parser.add_argument("--programs", type=words, help="a subset, such as ours-bf16,openvino-bf16")
     parser.add_argument("--parts", type=words, default=["steady", "whole", "folder"])
     parser.add_argument("--isa", choices=isa.HIDDEN, help="hide newer instructions from every program")

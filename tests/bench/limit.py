@@ -4,8 +4,9 @@
   limit.py runs/*.json
 
 The minimum time is the arithmetic of all required matrix products, at the rate of its precision on
-one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in int8. Prints
-measured time x processors / minimum time.
+one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in int8. Of runs
+without AVX-512 (compare.py --isa) only f32 is compared, with the 133 GFLOP/s of 256-bit FMAs.
+Prints measured time x processors / minimum time.
 """
 
 import json
@@ -14,6 +15,7 @@ import sys
 import material
 
 RATES = {"f32": 258.0, "bf16": 510.0, "int8": 1000.0}
+NARROW_F32 = 133.0
 
 
 def precision_of(mode, part, layer, layers):
@@ -29,18 +31,19 @@ def precision_of(mode, part, layer, layers):
     return "bf16" if layer == 0 and attention else "int8"
 
 
-def least_ms(mode, width, layers, patch, embed):
+def least_ms(mode, shape):
     """The minimum time of one image on one core."""
-    patches = (material.IMAGE_SIZE // patch) ** 2
+    width, layers, _, patch = shape.vision
+    patches = (shape.image // patch) ** 2
     tokens = patches + 1
     edges = "f32" if mode == "f32" else "bf16"
     work = {name: 0.0 for name in RATES}
-    work[edges] += 2 * patches * 3 * patch * patch * width + 2 * width * embed
+    work[edges] += 2 * patches * 3 * patch * patch * width + 2 * width * shape.embed
     for layer in range(layers):
         # The last layer needs only keys and values of every row.
         rows = tokens if layer < layers - 1 else 1
         sizes = {"qkv": width * width * (2 * tokens + rows), "out": width * width * rows,
-                 "fc1": 4 * width * width * rows, "fc2": 4 * width * width * rows}
+                 "fc1": shape.hidden * width * rows, "fc2": shape.hidden * width * rows}
         for part, products in sizes.items():
             work[precision_of(mode, part, layer, layers)] += 2 * products
         attention = "f32" if precision_of(mode, "qkv", layer, layers) == "f32" else "bf16"
@@ -52,14 +55,18 @@ def main():
     print("| model | precision | minimum, ms per image and core | batch of 1 | batch of 16 |\n|---|---|---|---|---|")
     for path in sys.argv[1:]:
         document = json.load(open(path))
-        processors = len(document["environment"]["processors_used"])
+        about = document["environment"]
+        processors = len(about["processors_used"])
+        narrow = (about.get("isa") or {}).get("newest") in ("avx2", "avx-vnni")
         for model, parts in document["medians"].items():
-            width, layers, _, patch = material.MODELS[model]["vision"]
             for name, figures in parts.get("steady", {}).items():
                 if not name.startswith("ours-") or "image_b1_ms" not in figures:
                     continue
                 mode = name.removeprefix("ours-")
-                least = least_ms(mode, width, layers, patch, material.MODELS[model]["embed"])
+                if narrow and mode != "f32":
+                    continue
+                least = least_ms(mode, material.MODELS[model])
+                least *= RATES["f32"] / NARROW_F32 if narrow else 1
                 one = figures["image_b1_ms"] * processors / least
                 sixteen = figures["image_b16_ms"] / 16 * processors / least
                 print(f"| {model} | {mode} | {least:.1f} | {one:.2f} | {sixteen:.2f} |")

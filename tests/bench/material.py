@@ -10,15 +10,53 @@ import json
 import os
 import random
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-# vision: width, layers, heads, patch; text: width, layers, heads, context.
-MODELS = {
-    "longclip-b16": dict(vision=(768, 12, 12, 16), text=(512, 12, 8, 248), embed=512),
-    "b32": dict(vision=(768, 12, 12, 32), text=(512, 12, 8, 77), embed=512),
-    "l14": dict(vision=(1024, 24, 16, 14), text=(768, 12, 12, 77), embed=768),
-}
 IMAGE_SIZE = 224
+
+
+@dataclass(frozen=True)
+class Shape:
+    #: Width, layers, heads, patch.
+    vision: tuple
+    #: Width, layers, heads, context.
+    text: tuple
+    embed: int
+    image: int = IMAGE_SIZE
+    #: Width of the image tower's MLP; None: four times the tower's.
+    mlp: int | None = None
+    activation: str = "quick_gelu"
+    #: Type of the weights in the file.
+    dtype: str = "float32"
+    #: What the peers get: graphs, and graphs in int8.
+    graphs: bool = True
+    int8: bool = True
+
+    @property
+    def hidden(self):
+        return self.mlp or 4 * self.vision[0]
+
+
+MODELS = {
+    "longclip-b16": Shape((768, 12, 12, 16), (512, 12, 8, 248), 512),
+    "b32": Shape((768, 12, 12, 32), (512, 12, 8, 77), 512),
+    "l14": Shape((1024, 24, 16, 14), (768, 12, 12, 77), 768),
+    "l14-336": Shape((1024, 24, 16, 14), (768, 12, 12, 77), 768, image=336),
+    # Heads of 80, 88 and 104 columns. The last has 10 GB in f32, too much for a peer's graph and
+    # its copy in 24 GiB: the peers are compared on 8 of its 48 and 32 layers.
+    "h14": Shape((1280, 32, 16, 14), (1024, 24, 16, 77), 1024, activation="gelu", int8=False),
+    "g14": Shape((1408, 40, 16, 14), (1024, 24, 16, 77), 1024, mlp=6144, activation="gelu", int8=False),
+    "bigg14": Shape(
+        (1664, 48, 16, 14), (1280, 32, 20, 77), 1280, mlp=8192, activation="gelu", dtype="bfloat16",
+        graphs=False, int8=False,
+    ),
+    "bigg14-8-layers": Shape(
+        (1664, 8, 16, 14), (1280, 8, 20, 77), 1280, mlp=8192, activation="gelu", int8=False
+    ),
+}
+#: Compared unless others are named: the rest takes up to 14 GB of disk each.
+USUAL = ["longclip-b16", "b32", "l14"]
 START_OF_TEXT, END_OF_TEXT = 49406, 49407
 MEAN = [0.48145466, 0.4578275, 0.40821073]
 STD = [0.26862954, 0.26130258, 0.27577711]
@@ -83,9 +121,11 @@ def make(folder, models):
     make_texts(folder)
     for name in models:
         if not (folder / name / "complete").exists():
-            make_checkpoint(folder / name, name)
-            export(folder / name)
-            export_int8(folder / name, folder / "tokens.json")
+            make_checkpoint(folder / name, MODELS[name])
+            if MODELS[name].graphs:
+                export(folder / name, MODELS[name].int8)
+            if MODELS[name].int8:
+                export_int8(folder / name, folder / "tokens.json")
             (folder / name / "complete").touch()
     make_pictures(folder / "pictures")
 
@@ -103,45 +143,76 @@ def make_texts(folder):
     (folder / "tokens.json").write_text(json.dumps(tokens))
 
 
-def make_checkpoint(folder, name):
-    """A Hugging Face folder: config, weights, tokenizer, preprocessor."""
+def make_network(folder, shape):
+    """config.json and model.safetensors."""
     import torch
-    from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+    from transformers import CLIPConfig, CLIPModel
 
-    sizes = MODELS[name]
-    width, layers, heads, patch = sizes["vision"]
-    text_width, text_layers, text_heads, context = sizes["text"]
-    embed = sizes["embed"]
+    width, layers, heads, patch = shape.vision
+    text_width, text_layers, text_heads, context = shape.text
     config = CLIPConfig(
         vision_config=dict(
-            hidden_size=width, intermediate_size=4 * width, num_hidden_layers=layers,
-            num_attention_heads=heads, patch_size=patch, image_size=IMAGE_SIZE, projection_dim=embed,
+            hidden_size=width, intermediate_size=shape.hidden, num_hidden_layers=layers,
+            num_attention_heads=heads, patch_size=patch, image_size=shape.image,
+            projection_dim=shape.embed, hidden_act=shape.activation,
         ),
         text_config=dict(
             hidden_size=text_width, intermediate_size=4 * text_width, num_hidden_layers=text_layers,
             num_attention_heads=text_heads, max_position_embeddings=context, vocab_size=49408,
-            projection_dim=embed, bos_token_id=START_OF_TEXT, eos_token_id=END_OF_TEXT,
-            pad_token_id=END_OF_TEXT,
+            projection_dim=shape.embed, hidden_act=shape.activation, bos_token_id=START_OF_TEXT,
+            eos_token_id=END_OF_TEXT, pad_token_id=END_OF_TEXT,
         ),
-        projection_dim=embed,
+        projection_dim=shape.embed,
     )
-    torch.manual_seed(0)
     folder.mkdir(exist_ok=True)
-    CLIPModel(config).eval().save_pretrained(folder)
+    config.save_pretrained(folder)
+    with torch.device("meta"):
+        tensors = CLIPModel(config).state_dict()
+    write_weights(folder / "model.safetensors", tensors, getattr(torch, shape.dtype))
+
+
+def make_checkpoint(folder, shape):
+    """A Hugging Face folder: config, weights, tokenizer, preprocessor."""
+    from transformers import CLIPTokenizer
+
+    make_network(folder, shape)
     vocabulary, merges = byte_pairs()
     pairs = [tuple(merge.split()) for merge in merges]
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=context)
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=pairs, model_max_length=shape.text[3])
     tokenizer.save_pretrained(folder)
     preprocessor = dict(
         image_processor_type="CLIPImageProcessor", do_convert_rgb=True, do_resize=True,
-        size=dict(shortest_edge=IMAGE_SIZE), resample=3, do_center_crop=True,
-        crop_size=dict(height=IMAGE_SIZE, width=IMAGE_SIZE), do_rescale=True,
+        size=dict(shortest_edge=shape.image), resample=3, do_center_crop=True,
+        crop_size=dict(height=shape.image, width=shape.image), do_rescale=True,
         rescale_factor=1 / 255, do_normalize=True, image_mean=MEAN, image_std=STD,
     )
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
 
 
-def export(folder):
+def write_weights(path, tensors, dtype):
+    """Random numbers for these names and shapes, one after the other: all may exceed the memory."""
+    import torch
+
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.numel() * dtype.itemsize
+        kind = {torch.float32: "F32", torch.bfloat16: "BF16"}[dtype]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    draw = torch.Generator().manual_seed(0)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, tensor in tensors.items():
+            values = torch.randn(tensor.numel(), generator=draw) * 0.02
+            if "norm" in name and name.endswith("weight"):
+                values += 1
+            elif name == "logit_scale":
+                values += 4.6
+            file.write(values.to(dtype).view(torch.uint8).numpy())
+
+
+def export(folder, int8=True):
     """vision.onnx and text.onnx with free batch and length, and copies in dynamic int8."""
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -165,7 +236,8 @@ def export(folder):
         def forward(self, x):
             return self.projection(self.tower(input_ids=x).pooler_output)
 
-    pixels = torch.zeros(2, 3, IMAGE_SIZE, IMAGE_SIZE)
+    size = model.config.vision_config.image_size
+    pixels = torch.zeros(2, 3, size, size)
     tokens = torch.tensor([[START_OF_TEXT, *range(320, 327), END_OF_TEXT]] * 2)
     for tower, example, name, free in (
         (Vision(), pixels, "vision", {0: "images"}),
@@ -174,10 +246,11 @@ def export(folder):
         path = folder / f"{name}.onnx"
         with torch.inference_mode():
             export_tower(tower, example, path, free)
-        quantize_dynamic(
-            path, folder / f"{name}.int8.onnx", weight_type=QuantType.QInt8, per_channel=True,
-            op_types_to_quantize=["MatMul", "Gemm"],
-        )
+        if int8:
+            quantize_dynamic(
+                path, folder / f"{name}.int8.onnx", weight_type=QuantType.QInt8, per_channel=True,
+                op_types_to_quantize=["MatMul", "Gemm"],
+            )
 
 
 def export_tower(tower, example, path, free):
@@ -206,10 +279,11 @@ def export_int8(folder, tokens_file):
     import openvino
 
     draw = np.random.default_rng(0)
+    size = json.loads((folder / "config.json").read_text())["vision_config"]["image_size"]
     lists = json.loads(tokens_file.read_text())["labels"][:64]
     examples = {
         "vision": [
-            draw.standard_normal((1, 3, IMAGE_SIZE, IMAGE_SIZE)).astype(np.float32) for _ in range(8)
+            draw.standard_normal((1, 3, size, size)).astype(np.float32) for _ in range(8)
         ],
         "text": [np.array([tokens], np.int64) for tokens in lists],
     }

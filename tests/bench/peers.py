@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from material import END_OF_TEXT, IMAGE_SIZE, MEAN, STD
+from material import END_OF_TEXT, MEAN, STD
 
 TEXT_BATCH = 256
 LABELS = ["a cat jumping", "a cat sleeping"]
@@ -57,10 +57,11 @@ def open_clip(precision, folder, threads):
     vision, words = config["vision_config"], config["text_config"]
     heads = vision["hidden_size"] // vision["num_attention_heads"]
     model = CLIP(
-        embed_dim=config["projection_dim"], quick_gelu=True,
+        embed_dim=config["projection_dim"], quick_gelu=vision["hidden_act"] == "quick_gelu",
         vision_cfg=dict(
             layers=vision["num_hidden_layers"], width=vision["hidden_size"], head_width=heads,
             patch_size=vision["patch_size"], image_size=vision["image_size"],
+            mlp_ratio=vision["intermediate_size"] / vision["hidden_size"],
         ),
         text_cfg=dict(
             layers=words["num_hidden_layers"], width=words["hidden_size"],
@@ -202,8 +203,9 @@ def steady(peer, folder, tokens, threads, budget):
     image, text = load(peer, folder, threads)
     report = {"load_ms": (time.perf_counter() - start) * 1e3}
     draw = np.random.default_rng(0)
+    size = image_size(folder)
     for count in (1, 16):
-        pixels = draw.standard_normal((count, 3, IMAGE_SIZE, IMAGE_SIZE)).astype(np.float32)
+        pixels = draw.standard_normal((count, 3, size, size)).astype(np.float32)
         report[f"image_b{count}_ms"] = median_ms(functools.partial(image, pixels), budget)
     tokens = json.loads(Path(tokens).read_text())
     config = json.loads((Path(folder) / "config.json").read_text())
@@ -231,17 +233,21 @@ def time_batches(text, ids, budget):
 
 # ------------------------------------------------------------------------------- whole processes
 
-def pixels_of(path):
-    """Decode, resize, crop and normalise, as in CLIP -> [3, s, s]."""
+def image_size(folder):
+    return json.loads((Path(folder) / "config.json").read_text())["vision_config"]["image_size"]
+
+
+def pixels_of(path, side):
+    """Decode, resize, crop and normalise, as in CLIP -> [3, side, side]."""
     import numpy as np
     from PIL import Image
 
     image = Image.open(path).convert("RGB")
-    scale = IMAGE_SIZE / min(image.size)
-    size = [max(IMAGE_SIZE, int(side * scale)) for side in image.size]
+    scale = side / min(image.size)
+    size = [max(side, int(length * scale)) for length in image.size]
     image = image.resize(size, Image.BICUBIC)
-    left, top = (size[0] - IMAGE_SIZE) // 2, (size[1] - IMAGE_SIZE) // 2
-    image = image.crop((left, top, left + IMAGE_SIZE, top + IMAGE_SIZE))
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    image = image.crop((left, top, left + side, top + side))
     values = np.asarray(image, np.float32) / 255
     values = (values - np.float32(MEAN)) / np.float32(STD)
     return np.ascontiguousarray(values.transpose(2, 0, 1))
@@ -266,7 +272,7 @@ def probabilities(image, labels):
 
 def whole(peer, folder, image_path, threads):
     image, text = load(peer, folder, threads)
-    embedding = image(pixels_of(image_path)[None])[0]
+    embedding = image(pixels_of(image_path, image_size(folder))[None])[0]
     return {"probabilities": probabilities(embedding, text(label_ids(folder)))}
 
 
@@ -274,7 +280,8 @@ def share(arguments):
     """One process's images -> their embeddings."""
     peer, folder, paths = arguments
     image, _ = load(peer, folder, 1)
-    return [image(pixels_of(path)[None])[0] for path in paths]
+    side = image_size(folder)
+    return [image(pixels_of(path, side)[None])[0] for path in paths]
 
 
 def folder_of_pictures(peer, folder, pictures, processes):
