@@ -122,7 +122,7 @@ class Programs:
         source = {
             "steady": self.folder / "tokens.json",
             "whole": self.folder / "pictures" / "one.jpg",
-            "folder": self.folder / f"pictures-{self.options.folder_count}",
+            "folder": self.folder / f"pictures-large-{self.options.folder_count}",
         }[part]
         # Only two processes of the fastest peer: the others take many minutes.
         if part == "folder" and name != "openvino-bf16":
@@ -145,7 +145,7 @@ class Programs:
                 captions = [*bench, self.folder / "captions.txt", "--only", "texts"]
                 runs.append(("captions", captions))
             return runs
-        name = "pictures/one.jpg" if part == "whole" else f"pictures-{self.options.folder_count}"
+        name = "pictures/one.jpg" if part == "whole" else f"pictures-large-{self.options.folder_count}"
         if part == "folder" and precision != "bf16":
             return []
         classify = [program, "classify", self.folder / name, *common, "--format", "json"]

@@ -7,7 +7,6 @@ answers mean nothing. Everything is generated once into a folder and reused.
 import gzip
 import importlib.util
 import json
-import os
 import random
 import sys
 from dataclasses import dataclass
@@ -322,16 +321,21 @@ def make_pictures(folder, distinct=10):
         Image.fromarray(pixels).save(folder / name, quality=90)
 
 
-def many_pictures(folder, count):
-    """A folder with `count` names for the 12-megapixel images."""
-    source = Path(folder) / "pictures"
-    large = sorted(source.glob("large-*.jpg"))
-    target = Path(folder) / f"pictures-{count}"
+def many_pictures(folder, count, kind="large"):
+    """A folder of `count` JPEGs of which no two have the same pixels, so that no program can skip
+    any: those of `kind`, each time with another step for one frequency."""
+    sources = [path.read_bytes() for path in sorted((Path(folder) / "pictures").glob(f"{kind}*.jpg"))]
+    target = Path(folder) / f"pictures-{kind}-{count}"
     target.mkdir(exist_ok=True)
     for number in range(count):
         name = target / f"{number:05}.jpg"
         if not name.exists():
-            os.link(large[number % len(large)], name)
+            which, change = number % len(sources), number // len(sources)
+            data = bytearray(sources[which])
+            # The first table of steps: marker, length, number, then 64 bytes from the lowest
+            # frequency on.
+            data[data.index(b"\xff\xdb") + 5 + 1 + change % 30] += change // 30 + 1 if change else 0
+            name.write_bytes(data)
     return target
 
 
