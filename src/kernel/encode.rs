@@ -143,6 +143,19 @@ impl Quantised for u8 {
     }
 }
 
+/// For CPUs whose products of bytes are signed on both sides.
+#[cfg(target_arch = "aarch64")]
+impl Quantised for i8 {
+    const STEPS: f32 = 255.0;
+    const CENTRE: f32 = 128.0;
+    type Weight = i8;
+
+    #[inline(always)]
+    fn from_bits(bits: u32) -> i8 {
+        bits as i8
+    }
+}
+
 impl QuantisedWeight for i8 {
     const LARGEST: f32 = 127.0;
 
@@ -342,6 +355,8 @@ mod tests {
         for (shift, width) in [(0.0, 100), (5.0, 33), (-700.0, 64), (0.0, 1)] {
             recovered::<u8>(shift, width);
             recovered::<i16>(shift, width);
+            #[cfg(target_arch = "aarch64")]
+            recovered::<i8>(shift, width);
         }
     }
 

@@ -19,6 +19,10 @@ pub(crate) enum Level {
     Scalar,
     /// 128-bit vectors of 64-bit ARM.
     Neon,
+    /// [`Level::Neon`] with products of bytes in one instruction (dotprod).
+    NeonDot,
+    /// [`Level::Neon`] with products of 2 x 2 blocks of bf16 and of bytes (bf16, i8mm).
+    NeonMm,
     /// 256-bit vectors and fused multiply-add of x86-64.
     Avx2,
     /// [`Level::Avx2`] with products of integers that add up in one instruction.
@@ -34,9 +38,11 @@ pub(crate) enum Level {
 pub(crate) const LEVEL_VARIABLE: &str = "LONGCLIP_KERNEL";
 
 /// All levels with their names in [`LEVEL_VARIABLE`], the better ones of an architecture later.
-pub(super) const NAMES: [(&str, Level); 6] = [
+pub(super) const NAMES: [(&str, Level); 8] = [
     ("scalar", Level::Scalar),
     ("neon", Level::Neon),
+    ("neon-dot", Level::NeonDot),
+    ("neon-mm", Level::NeonMm),
     ("avx2", Level::Avx2),
     ("avx-vnni", Level::AvxVnni),
     ("avx512", Level::Avx512),
@@ -100,7 +106,7 @@ pub(super) fn available(level: Level) -> bool {
     let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
     match level {
         Level::Scalar => true,
-        Level::Neon => false,
+        Level::Neon | Level::NeonDot | Level::NeonMm => false,
         Level::Avx2 => avx2(),
         Level::AvxVnni => avx2() && is_x86_feature_detected!("avxvnni"),
         Level::Avx512 => {
@@ -121,9 +127,23 @@ pub(super) fn available(level: Level) -> bool {
 }
 
 /// Whether this CPU can run the kernels of `level`.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
 pub(super) fn available(level: Level) -> bool {
-    level == Level::Scalar || level == Level::Neon && cfg!(target_arch = "aarch64")
+    use std::arch::is_aarch64_feature_detected;
+    match level {
+        Level::Scalar | Level::Neon => true,
+        Level::NeonDot => is_aarch64_feature_detected!("dotprod"),
+        Level::NeonMm => {
+            is_aarch64_feature_detected!("bf16") && is_aarch64_feature_detected!("i8mm")
+        }
+        Level::Avx2 | Level::AvxVnni | Level::Avx512 | Level::Amx => false,
+    }
+}
+
+/// Whether this CPU can run the kernels of `level`.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(super) fn available(level: Level) -> bool {
+    level == Level::Scalar
 }
 
 /// Whether `level` multiplies numbers of `precision` as they are, instead of unpacking them.
@@ -131,7 +151,7 @@ pub(super) fn available(level: Level) -> bool {
 pub(super) fn native(level: Level, precision: Precision) -> bool {
     match (level, precision) {
         (_, Precision::F32) => true,
-        (Level::Scalar | Level::Neon, _) => false,
+        (Level::Scalar | Level::Neon | Level::NeonDot | Level::NeonMm, _) => false,
         (Level::Avx512 | Level::Amx, Precision::Bf16) => is_x86_feature_detected!("avx512bf16"),
         (_, Precision::Bf16) => false,
         (_, Precision::Int16) => true,
@@ -152,9 +172,16 @@ pub(super) fn has_avx512_vnni() -> bool {
 }
 
 /// Whether `level` multiplies numbers of `precision` as they are, instead of unpacking them.
+///
+/// NEON has products of 16-bit integers, but no more of them per instruction than of f32.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn native(_level: Level, precision: Precision) -> bool {
-    precision == Precision::F32
+pub(super) fn native(level: Level, precision: Precision) -> bool {
+    match precision {
+        Precision::F32 => true,
+        Precision::Bf16 => level == Level::NeonMm,
+        Precision::Int16 => false,
+        Precision::Int8 => level == Level::NeonDot || level == Level::NeonMm,
+    }
 }
 
 /// Whether `level` adds products of bytes in 16 bits: not outside x86-64.
@@ -191,6 +218,8 @@ pub(crate) fn features() -> Vec<&'static str> {
     let mut names = match level() {
         Level::Scalar => vec!["scalar"],
         Level::Neon => vec!["neon"],
+        Level::NeonDot => vec!["neon", "dotprod"],
+        Level::NeonMm => vec!["neon", "bf16", "i8mm"],
         Level::Avx2 => vec!["avx2"],
         Level::AvxVnni => vec!["avx2", "avx_vnni"],
         Level::Avx512 => vec!["avx512f"],
@@ -223,11 +252,11 @@ pub(super) fn run<J: Job>(level: Level, job: J) {
         match level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 | Level::Amx => run_avx512(job),
-            // Only products need more than AVX2 and AVX-512: see `matmul::tiles`.
+            // Only products need more than AVX2, AVX-512 and NEON: see `matmul::tiles`.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 | Level::AvxVnni => run_avx2(job),
             #[cfg(target_arch = "aarch64")]
-            Level::Neon => run_neon(job),
+            Level::Neon | Level::NeonDot | Level::NeonMm => run_neon(job),
             _ => job.run::<super::simd::scalar::Scalar>(),
         }
     }
@@ -257,7 +286,7 @@ unsafe fn run_avx2<J: Job>(job: J) {
 #[target_feature(enable = "neon")]
 unsafe fn run_neon<J: Job>(job: J) {
     // SAFETY: this function's own features.
-    unsafe { job.run::<super::simd::neon::Neon>() }
+    unsafe { job.run::<super::simd::neon::Neon<{ super::simd::neon::BASE }>>() }
 }
 
 #[cfg(test)]
@@ -286,9 +315,10 @@ mod tests {
     #[test]
     fn reports_and_precisions_follow_the_level() {
         assert!(!features().is_empty());
-        assert_eq!(has_native_bf16(), features().contains(&"avx512_bf16"));
-        let plain = ["scalar", "neon"].contains(&features()[0]);
+        let plain = ["scalar", "neon"].contains(&features()[0]) && features().len() == 1;
         assert_eq!(fastest_bytes() == Precision::F32, plain);
+        let bf16 = features().iter().any(|name| name.ends_with("bf16"));
+        assert_eq!(has_native_bf16(), bf16);
         assert_eq!(fastest_half() == Precision::Bf16, has_native_bf16());
     }
 }

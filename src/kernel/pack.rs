@@ -5,13 +5,14 @@ use super::buffer::{Buffer, Scratch, SharedRows};
 use super::encode::{PairedWeight, Precision, quantise_weights, to_bf16};
 use super::level::{Job, Level, level, pairs_bytes, run};
 use super::parallel::{Counter, region};
-use super::simd::{Rows, Simd};
+use super::simd::{Rows, Simd, interleave_pairs};
 
 /// Writes row j of a weight matrix, k values, to its second argument.
 pub(crate) type Fill<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
 
 /// The weights of a linear layer, [n, k] (n output features): for every group of LANES output
-/// features, the lanes of all k side by side: `[group][lane of k][feature]`.
+/// features, the lanes of all k side by side: `[group][lane of k][feature]`; for products of blocks
+/// `[group][pair of lanes][feature][2 lanes]`.
 pub(crate) struct PackedMatrix {
     pub(super) n: usize,
     pub(super) k: usize,
@@ -117,6 +118,22 @@ impl PackedMatrix {
         row_major(self.level, self.precision)
     }
 
+    /// Writes encoded rows, or features, to `to` in the order that products read.
+    ///
+    /// # Safety
+    /// As for [`Simd::interleave`], with `self.lanes` columns and a tile of these rows.
+    #[inline(always)]
+    pub(super) unsafe fn interleave<V: Simd>(&self, from: Rows, to: *mut f32) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            if in_blocks(self.level, self.precision) {
+                interleave_pairs(from, self.lanes, from.rows, to)
+            } else {
+                V::interleave(from, self.lanes, from.rows, to)
+            }
+        }
+    }
+
     /// Groups of output features.
     pub(super) fn groups(&self) -> usize {
         groups_of(self.n, self.group)
@@ -134,11 +151,17 @@ fn row_major(level: Level, precision: Precision) -> bool {
     level == Level::Amx && matches!(precision, Precision::Bf16 | Precision::Int8)
 }
 
+/// Whether products run on blocks of two rows by two features, both packed in pairs of lanes.
+fn in_blocks(level: Level, precision: Precision) -> bool {
+    level == Level::NeonMm && matches!(precision, Precision::Bf16 | Precision::Int8)
+}
+
 /// Lanes that a product takes at a time.
 fn step_lanes(level: Level, precision: Precision) -> usize {
+    let pairs = precision == Precision::Int8 && pairs_bytes(level);
     if row_major(level, precision) {
         16
-    } else if precision == Precision::Int8 && pairs_bytes(level) {
+    } else if pairs || in_blocks(level, precision) {
         2
     } else {
         1
@@ -148,7 +171,7 @@ fn step_lanes(level: Level, precision: Precision) -> usize {
 /// Lanes per vector at `level`.
 fn group_of(level: Level) -> usize {
     match level {
-        Level::Scalar | Level::Neon => 4,
+        Level::Scalar | Level::Neon | Level::NeonDot | Level::NeonMm => 4,
         Level::Avx2 | Level::AvxVnni => 8,
         Level::Avx512 | Level::Amx => 16,
     }
@@ -195,7 +218,7 @@ impl Job for Pack<'_> {
                     rows: V::LANES,
                 };
                 let to = self.matrix.data.pointer().add(group * lanes * V::LANES);
-                V::interleave(from, lanes, V::LANES, to);
+                self.matrix.interleave::<V>(from, to);
             }
         }
     }

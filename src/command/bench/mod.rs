@@ -25,7 +25,8 @@ use subject::Subject;
 /// What only `--help` and the manual page say.
 const DETAILS: &str = r#"Kernels:
   The CPU kernels (AVX-512, AVX2, NEON, portable) are chosen at run time;
-  LONGCLIP_KERNEL=scalar|neon|avx2|avx512 forces one, in every command."#;
+  LONGCLIP_KERNEL forces one, in every command: scalar, neon, neon-dot,
+  neon-mm, avx2, avx-vnni, avx512 or amx."#;
 
 const NOTES: &str = "\
 Times are medians of repeated calls in a warm process; loading is timed once. The towers are timed

@@ -6,6 +6,8 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod amx;
+#[cfg(target_arch = "aarch64")]
+mod blocks;
 mod panel;
 mod rows;
 pub(super) mod tile;

@@ -109,7 +109,7 @@ fn tile_rows(weights: &PackedMatrix) -> usize {
     let plain = !pairs && native(weights.level, weights.precision);
     match (weights.level, plain) {
         (Level::Scalar, _) | (Level::Avx2 | Level::AvxVnni, false) => 4,
-        (Level::Neon, _) => 8,
+        (Level::Neon | Level::NeonDot | Level::NeonMm, _) => 8,
         (Level::Avx2 | Level::AvxVnni, true) => 6,
         (Level::Avx512, false) if pairs => 10,
         (Level::Avx512 | Level::Amx, false) => 12,
@@ -193,7 +193,7 @@ impl Job for PackTile<'_> {
                 stride,
                 rows: rows.len(),
             };
-            V::interleave(from, lanes, rows.len(), to);
+            weights.interleave::<V>(from, to);
         }
     }
 }
@@ -233,6 +233,11 @@ impl PackTile<'_> {
         // SAFETY: as above.
         let scale = unsafe {
             match weights.precision {
+                // There products read signed bytes.
+                #[cfg(target_arch = "aarch64")]
+                Precision::Int8 if weights.level == Level::NeonDot => {
+                    quantise::<V, i8>(row, narrow(to))
+                }
                 Precision::Int8 => quantise::<V, u8>(row, narrow(to)),
                 Precision::Int16 => quantise::<V, i16>(row, narrow(to)),
                 _ => return to_bf16(row, narrow(to)),

@@ -3,15 +3,19 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::amx;
+#[cfg(target_arch = "aarch64")]
+use super::blocks::{Blocks, tile_of_blocks};
 #[cfg(target_arch = "x86_64")]
 use super::tile::Int8Pairs;
 use super::tile::{Ahead, Arithmetic, Bf16, F32, Int8, Int16, Operands, tile};
 use crate::kernel::encode::Precision;
+use crate::kernel::level::Level;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::level::has_avx512_vnni;
-use crate::kernel::level::{Level, native};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use crate::kernel::level::native;
 #[cfg(target_arch = "aarch64")]
-use crate::kernel::simd::neon::Neon;
+use crate::kernel::simd::neon::{self, Neon};
 use crate::kernel::simd::scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::simd::{
@@ -57,7 +61,24 @@ macro_rules! compiled {
 }
 
 compiled!(scalar, Scalar,);
-compiled!(neon, Neon, #[cfg(target_arch = "aarch64")] #[target_feature(enable = "neon")]);
+compiled!(
+    neon,
+    Neon<{ neon::BASE }>,
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon")]
+);
+compiled!(
+    neon_dot,
+    Neon<{ neon::DOT }>,
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon,dotprod")]
+);
+compiled!(
+    neon_bf16,
+    Neon<{ neon::BF16 }>,
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "neon,bf16")]
+);
 compiled!(avx2, Avx2<false>, #[cfg(target_arch = "x86_64")] #[target_feature(enable = "avx2,fma")]);
 compiled!(avx_vnni, Avx2<true>, #[cfg(target_arch = "x86_64")] #[target_feature(enable = "avx2,fma,avxvnni")]);
 compiled!(
@@ -78,6 +99,27 @@ compiled!(
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 );
+
+/// [`tile_of_blocks`] with the parameters of the other tiles.
+///
+/// # Safety
+/// As for [`tile_of_blocks`].
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon,bf16,i8mm")]
+unsafe fn neon_mm<
+    A: Blocks,
+    const R: usize,
+    const C: usize,
+    const ROW: usize,
+    const STEP: usize,
+>(
+    operands: &Operands,
+    _ahead: &mut Ahead,
+    to: *mut f32,
+) {
+    // SAFETY: the caller's promises; the instruction set is on.
+    unsafe { tile_of_blocks::<A, R, C>(operands, to) }
+}
 
 /// Selects the compiled tile `$name` of a height up to 4, 6, 8 or 14 rows and of some numbers of
 /// vectors, with rows `ROW` apart and steps `STEP` apart.
@@ -140,7 +182,9 @@ fn floats(level: Level, rows: usize, vectors: usize) -> Tile {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::AvxVnni => select!(packed, avx2, F32, rows, vectors, 6),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => select!(packed, neon, F32, rows, vectors, 8),
+        Level::Neon | Level::NeonDot | Level::NeonMm => {
+            select!(packed, neon, F32, rows, vectors, 8)
+        }
         _ => select!(packed, scalar, F32, rows, vectors, 4),
     }
 }
@@ -159,7 +203,9 @@ fn halves(level: Level, rows: usize, vectors: usize) -> Tile {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::AvxVnni => select!(packed, avx2, Bf16, rows, vectors, 4),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => select!(packed, neon, Bf16, rows, vectors, 8),
+        Level::NeonMm => select!(packed, neon_mm, Bf16, rows, vectors, 8),
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon | Level::NeonDot => select!(packed, neon, Bf16, rows, vectors, 8),
         _ => select!(packed, scalar, Bf16, rows, vectors, 4),
     }
 }
@@ -178,7 +224,9 @@ fn shorts(level: Level, rows: usize, vectors: usize) -> Tile {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => select!(packed, avx2, Int16, rows, vectors, 6),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => select!(packed, neon, Int16, rows, vectors, 8),
+        Level::Neon | Level::NeonDot | Level::NeonMm => {
+            select!(packed, neon, Int16, rows, vectors, 8)
+        }
         _ => select!(packed, scalar, Int16, rows, vectors, 4),
     }
 }
@@ -199,6 +247,10 @@ fn bytes(level: Level, rows: usize, vectors: usize) -> Tile {
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => select!(packed, avx2, Int8Pairs, rows, vectors, 4),
         #[cfg(target_arch = "aarch64")]
+        Level::NeonMm => select!(packed, neon_mm, Int8, rows, vectors, 8),
+        #[cfg(target_arch = "aarch64")]
+        Level::NeonDot => select!(packed, neon_dot, Int8, rows, vectors, 8),
+        #[cfg(target_arch = "aarch64")]
         Level::Neon => select!(packed, neon, Int8, rows, vectors, 8),
         _ => select!(packed, scalar, Int8, rows, vectors, 4),
     }
@@ -212,7 +264,9 @@ pub(in crate::kernel) fn strided_tile(level: Level, rows: usize, vectors: usize)
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::AvxVnni => select!(strided, avx2, F32, rows, vectors, 6),
         #[cfg(target_arch = "aarch64")]
-        Level::Neon => select!(strided, neon, F32, rows, vectors, 8),
+        Level::Neon | Level::NeonDot | Level::NeonMm => {
+            select!(strided, neon, F32, rows, vectors, 8)
+        }
         _ => select!(strided, scalar, F32, rows, vectors, 4),
     }
 }
@@ -222,6 +276,10 @@ pub(in crate::kernel) fn strided_bf16_tile(level: Level, rows: usize, vectors: u
     #[cfg(target_arch = "x86_64")]
     if native(level, Precision::Bf16) {
         return select!(strided, avx512_bf16, Bf16, rows, vectors, 14);
+    }
+    #[cfg(target_arch = "aarch64")]
+    if native(level, Precision::Bf16) {
+        return select!(strided, neon_bf16, Bf16, rows, vectors, 8);
     }
     unreachable!("no bf16 products at {level:?} for {rows} rows of {vectors} vectors")
 }

@@ -88,8 +88,8 @@ pub(super) trait Simd: Copy {
             })
         }
     }
-    /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned) and `b` (signed);
-    /// exact.
+    /// The i32 lanes `acc` plus the four products of the bytes of `a` (unsigned; signed at
+    /// [`Level::NeonDot`](super::level::Level::NeonDot)) and `b` (signed); exact.
     #[inline(always)]
     unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
         // SAFETY: the caller vouches for the CPU.
@@ -196,6 +196,26 @@ pub(super) struct Rows {
     pub(super) start: *const f32,
     pub(super) stride: usize,
     pub(super) rows: usize,
+}
+
+/// As [`Simd::interleave`], but keeps pairs of lanes together: `[pair of lanes][row][2 lanes]`.
+///
+/// # Safety
+/// `from` is readable for `columns` lanes, an even number, per row; `to` has room for `columns`
+/// times `tile_rows` lanes.
+pub(super) unsafe fn interleave_pairs(from: Rows, columns: usize, tile_rows: usize, to: *mut f32) {
+    for pair in 0..columns / 2 {
+        for row in 0..from.rows {
+            // SAFETY: the caller's promises.
+            unsafe {
+                let lanes = from
+                    .start
+                    .add(row * from.stride + 2 * pair)
+                    .cast::<[f32; 2]>();
+                *to.cast::<[f32; 2]>().add(pair * tile_rows + row) = *lanes;
+            }
+        }
+    }
 }
 
 /// The `count` lanes at `from`, all of them or fewer; the others are `fill`.

@@ -4,23 +4,101 @@
     reason = "vector instructions; the trait states that the CPU has them"
 )]
 
-use std::arch::aarch64::*;
+use std::arch::{aarch64::*, asm};
 
-use super::Simd;
+use super::{Simd, lane_by_lane_int8};
 
-/// Four lanes.
+/// Emulated products of bf16 and bytes.
+pub(in crate::kernel) const BASE: u8 = 0;
+/// Products of bytes by `sdot`.
+pub(in crate::kernel) const DOT: u8 = 1;
+/// Products of bf16 by `bfdot`.
+pub(in crate::kernel) const BF16: u8 = 2;
+
+/// Four lanes; `EXTRA` says which extensions are available.
 #[derive(Clone, Copy)]
-pub(in crate::kernel) struct Neon(float32x4_t);
+pub(in crate::kernel) struct Neon<const EXTRA: u8>(float32x4_t);
 
-/// Wraps intrinsics that require only the CPU that the trait promises.
+/// Wraps intrinsics that require only the CPU that the caller promises.
 macro_rules! lanes {
     ($value:expr) => {
-        // SAFETY: the trait's caller vouches for the CPU and for the pointers.
+        // SAFETY: the caller vouches for the CPU and for the pointers.
         Neon(unsafe { $value })
     };
 }
 
-impl Simd for Neon {
+/// Adds products of `$a` and `$b` to `$acc` by one instruction of an extension. In assembly,
+/// because Rust's intrinsics for these are unstable.
+macro_rules! add_products {
+    ($extension:literal, $instruction:literal, $operands:literal, $acc:expr, $a:expr, $b:expr) => {{
+        let mut acc = $acc.0;
+        // SAFETY: the caller vouches for the extension; only registers are touched.
+        unsafe {
+            asm!(
+                concat!(".arch_extension ", $extension),
+                concat!($instruction, " {acc:v}.4s, {a:v}.", $operands, ", {b:v}.", $operands),
+                acc = inlateout(vreg) acc,
+                a = in(vreg) $a.0,
+                b = in(vreg) $b.0,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        Neon(acc)
+    }};
+}
+
+/// The 2 x 2 products of two rows and two features, for tiles of such blocks. A vector holds two
+/// lanes of each of the two: of the row, or feature, of even number first.
+impl Neon<BASE> {
+    /// `acc` [row, feature] plus the sums of four products of bf16.
+    ///
+    /// # Safety
+    /// Requires bf16.
+    #[inline(always)]
+    pub(in crate::kernel) unsafe fn block_bf16(acc: Self, rows: Self, features: Self) -> Self {
+        add_products!("bf16", "bfmmla", "8h", acc, rows, features)
+    }
+
+    /// The i32 lanes `acc` [row, feature] plus the sums of eight products of unsigned bytes of the
+    /// rows and signed ones of the features; exact.
+    ///
+    /// # Safety
+    /// Requires i8mm.
+    #[inline(always)]
+    pub(in crate::kernel) unsafe fn block_int8(acc: Self, rows: Self, features: Self) -> Self {
+        add_products!("i8mm", "usmmla", "16b", acc, rows, features)
+    }
+
+    /// The two lanes at `from`, twice.
+    ///
+    /// # Safety
+    /// Requires neon; two lanes at `from` are readable and aligned to 8 bytes.
+    #[inline(always)]
+    pub(in crate::kernel) unsafe fn load_twice(from: *const f32) -> Self {
+        lanes!(vreinterpretq_f32_f64(vld1q_dup_f64(from.cast())))
+    }
+
+    /// From blocks for four features, the sums of the first row and of the second.
+    ///
+    /// # Safety
+    /// Requires neon.
+    #[inline(always)]
+    pub(in crate::kernel) unsafe fn rows_of_blocks(left: Self, right: Self) -> [Self; 2] {
+        // SAFETY: the caller vouches for the CPU.
+        let (left, right) = unsafe {
+            (
+                vreinterpretq_f64_f32(left.0),
+                vreinterpretq_f64_f32(right.0),
+            )
+        };
+        [
+            lanes!(vreinterpretq_f32_f64(vzip1q_f64(left, right))),
+            lanes!(vreinterpretq_f32_f64(vzip2q_f64(left, right))),
+        ]
+    }
+}
+
+impl<const EXTRA: u8> Simd for Neon<EXTRA> {
     const LANES: usize = 4;
     const ROWS: usize = 8;
 
@@ -136,12 +214,24 @@ impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn dot_bf16(acc: Self, a: Self, b: Self) -> Self {
+        if EXTRA == BF16 {
+            return add_products!("bf16", "bfdot", "8h", acc, a, b);
+        }
         lanes!({
             let (a, b) = (vreinterpretq_u32_f32(a.0), vreinterpretq_u32_f32(b.0));
             let low = |x| vreinterpretq_f32_u32(vshlq_n_u32::<16>(x));
             let upper = |x| vreinterpretq_f32_u32(vandq_u32(x, vdupq_n_u32(0xffff_0000)));
             vfmaq_f32(vfmaq_f32(acc.0, low(a), low(b)), upper(a), upper(b))
         })
+    }
+
+    #[inline(always)]
+    unsafe fn dot_int8(acc: Self, a: Self, b: Self) -> Self {
+        if EXTRA == DOT {
+            return add_products!("dotprod", "sdot", "16b", acc, a, b);
+        }
+        // SAFETY: the caller vouches for the CPU.
+        unsafe { lane_by_lane_int8(acc, a, b) }
     }
 
     #[inline(always)]
