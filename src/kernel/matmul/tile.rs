@@ -28,6 +28,7 @@ pub(in crate::kernel) struct Int16;
 /// Four bytes per lane: unsigned in `a`, signed in `b`.
 pub(in crate::kernel) struct Int8;
 /// The same two lanes at a time, with weights limited to what 16 bits hold.
+#[cfg(target_arch = "x86_64")]
 pub(in crate::kernel) struct Int8Pairs;
 
 impl Arithmetic for F32 {
@@ -62,6 +63,7 @@ impl Arithmetic for Int8 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Arithmetic for Int8Pairs {
     const LANES: usize = 2;
 

@@ -98,6 +98,7 @@ pub(super) trait Simd: Copy {
 
     /// [`Simd::dot_int8`] of two lanes each, exact as long as the two pairs of products of a half
     /// of a lane add up to 16 bits.
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn dot_int8_pairs(acc: Self, a: [Self; 2], b: [Self; 2]) -> Self {
         // SAFETY: the caller vouches for the CPU.
