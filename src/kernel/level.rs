@@ -23,7 +23,7 @@ pub(crate) enum Level {
     NeonDot,
     /// [`Level::Neon`] with products of 2 x 2 blocks of bf16 and of bytes (bf16, i8mm).
     NeonMm,
-    /// 256-bit vectors and fused multiply-add of x86-64.
+    /// 256-bit vectors, fused multiply-add and f16 of x86-64.
     Avx2,
     /// [`Level::Avx2`] with products of integers that add up in one instruction.
     AvxVnni,
@@ -103,7 +103,11 @@ fn detect() -> Level {
 /// Whether this CPU can run the kernels of `level`.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn available(level: Level) -> bool {
-    let avx2 = || is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    let avx2 = || {
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+    };
     match level {
         Level::Scalar => true,
         Level::Neon | Level::NeonDot | Level::NeonMm => false,
@@ -265,7 +269,7 @@ pub(super) fn run<J: Job>(level: Level, job: J) {
 /// # Safety
 /// Requires the named features.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn run_avx512<J: Job>(job: J) {
     // SAFETY: this function's own features.
     unsafe { job.run::<super::simd::avx512::Avx512<BASE>>() }
@@ -274,7 +278,7 @@ unsafe fn run_avx512<J: Job>(job: J) {
 /// # Safety
 /// Requires the named features.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_avx2<J: Job>(job: J) {
     // SAFETY: this function's own features.
     unsafe { job.run::<super::simd::avx2::Avx2<false>>() }

@@ -18,6 +18,7 @@ mod buffer;
 mod encode;
 mod exact;
 mod exp;
+mod halved;
 mod level;
 mod matmul;
 mod norm;

@@ -1,8 +1,11 @@
 //! Weight matrices, packed once in the order that products read.
 #![allow(unsafe_code, reason = "writes packed lanes through raw pointers")]
 
+use std::ops::Range;
+
 use super::buffer::{Buffer, Scratch, SharedRows};
 use super::encode::{PairedWeight, Precision, quantise_weights, to_bf16};
+use super::halved::{Exact, Half};
 use super::level::{Job, Level, level, pairs_bytes, run};
 use super::parallel::{Counter, region};
 use super::simd::{Rows, Simd, interleave_pairs};
@@ -22,7 +25,10 @@ pub(crate) struct PackedMatrix {
     pub(super) lanes: usize,
     /// Output features per group.
     pub(super) group: usize,
-    pub(super) data: Buffer,
+    /// Lanes, or halves of them.
+    data: Buffer,
+    /// The type that f32 lanes are kept in where that is exact.
+    half: Option<Half>,
     /// For integers, per output feature: its scale, and its scale times the sum of its integers.
     pub(super) factors: Vec<f32>,
     pub(super) sums: Vec<f32>,
@@ -78,6 +84,7 @@ impl PackedMatrix {
             lanes,
             group,
             data: Buffer::new(groups * lanes * group),
+            half: None,
             factors: vec![0.0; per_feature],
             sums: vec![0.0; per_feature],
             smoothing: smoothing.map(<[f32]>::to_vec),
@@ -88,6 +95,7 @@ impl PackedMatrix {
             std::mem::take(&mut matrix.sums),
         );
         let counter = Counter::new(groups);
+        let exact = Exact::new();
         let job = Pack {
             matrix: &matrix,
             fill,
@@ -95,11 +103,18 @@ impl PackedMatrix {
             factors: SharedRows::new(&mut factors, group),
             sums: SharedRows::new(&mut sums, group),
             counter: &counter,
+            exact: &exact,
         };
         region(rayon::current_num_threads().min(groups.max(1)), &|| {
             run(level, job)
         });
         (matrix.factors, matrix.sums) = (factors, sums);
+        if precision == Precision::F32
+            && let Some(half) = exact.half()
+        {
+            matrix.data = half.halved(&matrix.data, groups * lanes * group);
+            matrix.half = Some(half);
+        }
         matrix
     }
 
@@ -132,6 +147,32 @@ impl PackedMatrix {
                 V::interleave(from, self.lanes, from.rows, to)
             }
         }
+    }
+
+    /// The lanes of groups `groups`, one group after the other: where they are packed, or widened
+    /// into `work`.
+    pub(super) fn panel(&self, groups: Range<usize>, work: &mut Option<Scratch>) -> *const f32 {
+        let lanes_of_group = self.lanes * self.group;
+        let (first, count) = (groups.start * lanes_of_group, groups.len() * lanes_of_group);
+        assert!(groups.end <= self.groups(), "groups that do not exist");
+        let Some(half) = self.half else {
+            // SAFETY: the groups exist.
+            return unsafe { self.data.pointer().add(first) };
+        };
+        let work = work.insert(Scratch::new(count)).pointer();
+        // SAFETY: the groups exist, and `work` has room for them.
+        unsafe { half.widen(self.level, &self.data, first, count, work) };
+        work
+    }
+
+    /// The memory of groups `groups`, as addresses of 32 bits.
+    pub(super) fn memory(&self, groups: Range<usize>) -> Range<*const f32> {
+        let narrowing = if self.half.is_some() { 2 } else { 1 };
+        let at = |group: usize| {
+            let lane = group * self.lanes * self.group / narrowing;
+            self.data.pointer().cast_const().wrapping_add(lane)
+        };
+        at(groups.start)..at(groups.end)
     }
 
     /// Groups of output features.
@@ -186,6 +227,7 @@ struct Pack<'a> {
     factors: SharedRows<'a>,
     sums: SharedRows<'a>,
     counter: &'a Counter,
+    exact: &'a Exact,
 }
 
 impl Job for Pack<'_> {
@@ -232,7 +274,8 @@ impl Pack<'_> {
     #[inline(always)]
     unsafe fn encode<V: Simd>(&self, feature: usize, row: &mut [f32], to: &mut [f32]) {
         if self.matrix.precision == Precision::F32 {
-            return (self.fill)(feature, to);
+            (self.fill)(feature, to);
+            return self.exact.see(to);
         }
         (self.fill)(feature, row);
         if self.matrix.precision == Precision::Bf16 {

@@ -39,10 +39,13 @@ impl Panels<'_> {
         let lanes_of_group = weights.lanes * weights.group;
         let mut ahead = self.ahead(tiles.len(), panel);
         let mut sums = Most::ZEROS;
-        let end = ((panel + 1) * self.width).min(weights.groups());
+        let first = panel * self.width;
+        let end = (first + self.width).min(weights.groups());
+        let mut work = None;
+        let features = weights.panel(first..end, &mut work);
         for tile in tiles {
             let range = tiling.rows(tile);
-            let mut group = panel * self.width;
+            let mut group = first;
             while group < end {
                 // Groups come in pairs.
                 ahead.out = self
@@ -60,7 +63,7 @@ impl Panels<'_> {
                         rows: range.len(),
                         lanes: weights.lanes,
                         a: packed.add(tiling.offset(tile)),
-                        b: weights.data.pointer().add(group * lanes_of_group),
+                        b: features.add((group - first) * lanes_of_group),
                         b_vector: lanes_of_group,
                         b_step: weights.group,
                         to_row: groups * weights.group,
@@ -92,7 +95,6 @@ impl Panels<'_> {
     /// thread will probably take next.
     fn ahead(&self, tiles: usize, panel: usize) -> Ahead {
         let weights = self.rows.weights;
-        let lanes_of_group = weights.lanes * weights.group;
         let first = (panel + self.threads) * self.width;
         let last = (first + self.width).min(weights.groups());
         let out_row = weights.n;
@@ -102,16 +104,9 @@ impl Panels<'_> {
                 ..Ahead::NOTHING
             };
         }
-        let start = weights.data.pointer().cast_const();
         let lines_of_step = (self.width * weights.group).div_ceil(16);
         let rate = (lines_of_step * RUN).div_ceil(tiles);
-        // SAFETY: groups up to the last lie inside the packed data.
-        let (next, end) = unsafe {
-            (
-                start.add(first * lanes_of_group),
-                start.add(last * lanes_of_group),
-            )
-        };
+        let Range { start: next, end } = weights.memory(first..last);
         Ahead {
             next,
             end,

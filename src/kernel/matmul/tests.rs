@@ -442,3 +442,36 @@ fn denormals_do_no_harm() {
         }
     }
 }
+
+#[test]
+fn weights_kept_as_halves_give_the_same_bytes() {
+    let (n, k) = (45, 131);
+    for round in [
+        |x: f32| half::f16::from_f32(x).to_f32(),
+        |x: f32| half::bf16::from_f32(x * 1e20).to_f32(),
+    ] {
+        let halves: Vec<f32> = randoms(2, n * k).into_iter().map(round).collect();
+        // One more feature, which is in no half, keeps all in f32.
+        let odd = [&halves[..], &vec![1.000_001; k]].concat();
+        for (level, m) in levels().into_iter().flat_map(|l| [(l, 1), (l, 3), (l, 40)]) {
+            let x = randoms(1, m * k);
+            let of = |n: usize, weights: &[f32]| {
+                let input = Input {
+                    rows: &x,
+                    m,
+                    norm: None,
+                };
+                linear_to_vec(
+                    input,
+                    &packed(level, n, k, Precision::F32, weights, None),
+                    None,
+                    None,
+                )
+            };
+            let (kept, plain) = (of(n, &halves), of(n + 1, &odd));
+            for (kept, plain) in kept.chunks(n).zip(plain.chunks(n + 1)) {
+                assert_eq!(kept, &plain[..n], "{level:?} {m}");
+            }
+        }
+    }
+}

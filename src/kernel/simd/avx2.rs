@@ -76,6 +76,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        lanes!(_mm256_cvtph_ps(_mm_loadu_si128(from.cast())))
+    }
+
+    #[inline(always)]
     unsafe fn store_part(self, to: *mut f32, count: usize) {
         // SAFETY: the mask keeps the store to the `count` lanes that the caller vouches for.
         unsafe { _mm256_maskstore_ps(to, first(count), self.0) }

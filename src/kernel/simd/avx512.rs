@@ -79,6 +79,11 @@ impl<const EXTRA: u8> Simd for Avx512<EXTRA> {
     }
 
     #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        lanes!(_mm512_cvtph_ps(_mm256_loadu_si256(from.cast())))
+    }
+
+    #[inline(always)]
     unsafe fn store_part(self, to: *mut f32, count: usize) {
         // SAFETY: the mask keeps the store to the `count` lanes that the caller vouches for.
         unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }

@@ -37,6 +37,18 @@ pub(super) trait Simd: Copy {
     unsafe fn store(self, to: *mut f32);
     /// `count < LANES` lanes from memory, the rest `fill`.
     unsafe fn load_part(from: *const f32, count: usize, fill: f32) -> Self;
+    /// `LANES` f16 from memory, widened.
+    #[inline(always)]
+    unsafe fn load_f16(from: *const u16) -> Self {
+        let mut lanes = [0.0; 16];
+        // SAFETY: no vector has more than 16 lanes; the caller vouches for `LANES` halves.
+        unsafe {
+            for (i, lane) in lanes.iter_mut().enumerate().take(Self::LANES) {
+                *lane = half::f16::from_bits(*from.add(i)).to_f32();
+            }
+            Self::load(lanes.as_ptr())
+        }
+    }
     /// The first `count < LANES` lanes to memory.
     unsafe fn store_part(self, to: *mut f32, count: usize);
 
