@@ -138,7 +138,7 @@ struct Cached {
     clip: Mutex<Option<Arc<Clip>>>,
     /// Images and texts found in the cache.
     found: AtomicU64,
-    /// Images and texts that were computed.
+    /// Images and texts that went through a tower.
     computed: AtomicU64,
 }
 
@@ -246,7 +246,6 @@ impl Memory for Cached {
             embedding: known.embedding.clone(),
         };
         self.cache.keep_image(self.images, *content, row);
-        self.computed.fetch_add(1, Ordering::Relaxed);
         if let Some((recipe, jpeg)) = self.thumbnails.zip(known.thumbnail.clone()) {
             self.cache.keep_thumbnail(recipe, *content, jpeg);
         }
@@ -258,7 +257,10 @@ impl Memory for Cached {
 
 impl DualEncoder for Cached {
     fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
-        self.clip()?.encode_image(pixels)
+        let embeddings = self.clip()?.encode_image(pixels)?;
+        let images = embeddings.dims2()?.0 as u64;
+        self.computed.fetch_add(images, Ordering::Relaxed);
+        Ok(embeddings)
     }
 
     /// Only texts that are not cached go through the tower.

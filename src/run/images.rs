@@ -193,12 +193,19 @@ impl Running {
             console.start_progress(total);
         }
         let mut counts = Counts::default();
-        for encoded in self.pipeline {
+        for encoded in &mut self.pipeline {
             counts.add(&encoded, console);
             console.around(|| take(encoded))?;
             console.advance(counts.failed);
         }
         console.end_progress();
+        match self.pipeline.repeats() {
+            0 => {}
+            1 => console.detail("1 image repeats an earlier one and was not encoded again"),
+            n => console.detail(&format!(
+                "{n} images repeat earlier ones and were not encoded again"
+            )),
+        }
         let notes = self.list_notes.all();
         notes.iter().for_each(|note| console.note(note));
         let passed_over = self.passed_over.unwrap_or_default();

@@ -102,3 +102,44 @@ fn precisions_differ_but_agree_about_the_image() {
         );
     }
 }
+
+#[test]
+fn an_image_that_repeats_is_encoded_once_and_gets_the_same_record() {
+    let room = Room::with(&["a.png", "b.png"]);
+    let content = std::fs::read(room.path("a.png")).unwrap();
+    room.file("copies/1.png", &content);
+    room.broken("copies/2.png");
+    room.file("copies/3.png", &content);
+    let pixels = image::load_from_memory(&content).unwrap();
+    pixels.save(room.path("copies/4.bmp")).unwrap();
+    let repeats = "3 images repeat earlier ones and were not encoded again";
+    let record = |line: &str| {
+        let rest = line.split_once(',').unwrap().1;
+        rest.to_owned()
+    };
+    for more in [&[][..], &["--batch-size", "2"], &["--threads", "1"]] {
+        let ran = room
+            .classify(&[&["a.png", "b.png", "copies", "-v"], more, &LABELS].concat())
+            .ends_with(1)
+            .says(&[repeats]);
+        let lines: Vec<String> = ran.out.lines().map(record).collect();
+        assert_eq!(lines.len(), 6);
+        for place in [2, 4, 5] {
+            assert_eq!(lines[place], lines[0], "{place}");
+        }
+        assert_ne!(lines[1], lines[0]);
+        assert!(lines[3].contains("error"), "{}", lines[3]);
+    }
+    // The cache keeps each file by its own content; five texts and images are computed.
+    let cached = [&["copies", "b.png", "-v", "--cache", "cache"], &LABELS[..]].concat();
+    let first = room
+        .classify(&cached)
+        .ends_with(1)
+        .says(&["cache: 0 embeddings found, 5 computed", "2 images repeat"]);
+    let second = room
+        .classify(&cached)
+        .ends_with(1)
+        .says(&["cache: 7 embeddings found, 0 computed"]);
+    assert_eq!(first.out, second.out);
+    assert!(!second.stderr().contains("repeat"), "{}", second.stderr());
+}

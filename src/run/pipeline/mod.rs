@@ -4,9 +4,12 @@
 //! core, so that decoding and encoding overlap without a queue. With batches (on a GPU, or with
 //! `--batch-size`), workers pass pixels to one encoding thread. The number of images in progress is
 //! fixed, so memory does not grow with the folder, and a failure affects only its image. Images
-//! that a [`Memory`] knows are not computed again.
+//! that a [`Memory`] knows are not computed again, nor are those that repeat within the run.
 
 mod feed;
+mod repeats;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -25,6 +28,7 @@ use crate::input::preprocess::Preprocess;
 use crate::model::DualEncoder;
 use crate::output::ImageName;
 use feed::{Feeder, Feeding, Permits};
+use repeats::Repeats;
 use worker::{Batcher, Stage, Worker};
 
 /// One image and its result.
@@ -129,6 +133,7 @@ pub(crate) struct Pipeline {
     next: u64,
     permits: Arc<Permits>,
     feeder: Arc<Mutex<Feeding>>,
+    repeats: Arc<Repeats>,
     stop: Stop,
 }
 
@@ -143,6 +148,7 @@ impl Pipeline {
         let workers = if plan.single { 1 } else { plan.threads };
         let permits = Arc::new(Permits::new(WAITING + 2 * plan.batch_size.unwrap_or(0)));
         let feeder = Arc::new(Mutex::new(Feeding::default()));
+        let repeats = Arc::new(Repeats::default());
         let (job_sender, jobs) = sync_channel(workers);
         let (result_sender, results) = channel();
         let feeding = Feeder {
@@ -162,6 +168,7 @@ impl Pipeline {
                     prepared,
                     results: result_sender.clone(),
                     size,
+                    repeats: repeats.clone(),
                     plan: plan.clone(),
                 };
                 std::thread::spawn(move || batcher.run(&model));
@@ -174,6 +181,7 @@ impl Pipeline {
                 jobs: jobs.clone(),
                 results: result_sender.clone(),
                 stage: stage.clone(),
+                repeats: repeats.clone(),
                 plan: plan.clone(),
             };
             std::thread::spawn(move || worker.run());
@@ -184,8 +192,14 @@ impl Pipeline {
             next: 0,
             permits,
             feeder,
+            repeats,
             stop,
         }
+    }
+
+    /// How many images so far were not encoded, since an earlier one is the same.
+    pub(super) fn repeats(&self) -> u64 {
+        self.repeats.count()
     }
 
     fn is_over(&self) -> bool {

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use candle_core::{Device, Tensor};
+use sha2::{Digest as _, Sha256};
 
 use super::feed::{Job, JobSource};
-use super::{Content, Encoded, Known, Memory, ModelSlot, Place, Plan, lock};
+use super::repeats::{Claim, Repeats};
+use super::{Content, Encoded, Known, ModelSlot, Place, Plan, lock};
 use crate::file::stamp::Stamp;
 use crate::input::image::{self, Decoded};
 use crate::output::ImageName;
@@ -44,26 +46,44 @@ impl Subject {
 pub(super) struct Prepared {
     pub(super) subject: Subject,
     pub(super) pixels: Vec<f32>,
+    /// The digest of its pixels.
+    pub(super) digest: Content,
     /// Everything but the embedding.
-    known: Known,
+    pub(super) known: Known,
+    /// The digest of the file, if it may be a copy of an earlier one.
+    pub(super) file: Option<Content>,
     content: Option<Content>,
 }
 
 impl Prepared {
     /// The result of the image, which is also stored in the memory if there is one.
-    pub(super) fn finish(
-        self,
-        embedding: Result<Vec<f32>>,
-        memory: Option<&Arc<dyn Memory>>,
-    ) -> (u64, Encoded) {
+    fn finish(self, embedding: Result<Vec<f32>>, plan: &Plan) -> (u64, Encoded) {
         let outcome = embedding.map(|embedding| Known {
             embedding,
             ..self.known
         });
-        if let (Ok(known), Some(memory), Some(content)) = (&outcome, memory, &self.content) {
+        if let (Ok(known), Some(memory), Some(content)) = (&outcome, &plan.memory, &self.content) {
             memory.keep(content, self.subject.place(), known);
         }
         self.subject.answer(outcome)
+    }
+
+    /// The same for an image that was encoded, and for its repeats, which fail if it did.
+    pub(super) fn settle(
+        self,
+        embedding: Result<Vec<f32>>,
+        plan: &Plan,
+        repeats: &Repeats,
+    ) -> Vec<(u64, Encoded)> {
+        let waiting = repeats.settle(&self.digest, embedding.as_ref().ok());
+        let again = |prepared: Self| {
+            let embedding = embedding.as_ref();
+            let copy = embedding.cloned().map_err(|error| anyhow!("{error:#}"));
+            prepared.finish(copy, plan)
+        };
+        let mut answers: Vec<_> = waiting.into_iter().map(again).collect();
+        answers.push(self.finish(embedding, plan));
+        answers
     }
 }
 
@@ -84,7 +104,9 @@ enum Look {
     Known(Known),
     Pixels {
         pixels: Vec<f32>,
+        digest: Content,
         known: Known,
+        file: Option<Content>,
         content: Option<Content>,
     },
 }
@@ -93,6 +115,7 @@ pub(super) struct Worker {
     pub(super) jobs: Arc<Mutex<Receiver<Job>>>,
     pub(super) results: Sender<(u64, Encoded)>,
     pub(super) stage: Stage,
+    pub(super) repeats: Arc<Repeats>,
     pub(super) plan: Plan,
 }
 
@@ -114,12 +137,16 @@ impl Worker {
             let prepared = match look {
                 Ok(Look::Pixels {
                     pixels,
+                    digest,
                     known,
+                    file,
                     content,
                 }) => Prepared {
                     subject,
                     pixels,
+                    digest,
                     known,
+                    file,
                     content,
                 },
                 Ok(Look::Known(known)) => {
@@ -130,6 +157,14 @@ impl Worker {
                     self.send(subject.answer(Err(error)));
                     continue;
                 }
+            };
+            let prepared = match self.repeats.claim(prepared) {
+                Claim::Encode(prepared) => prepared,
+                Claim::Known(prepared, embedding) => {
+                    self.send(prepared.finish(Ok(embedding), &self.plan));
+                    continue;
+                }
+                Claim::Waits => continue,
             };
             match &self.stage {
                 Stage::Send(batches) => {
@@ -144,7 +179,8 @@ impl Worker {
                         None => encode(),
                     });
                     let embedding = encoded.map(|mut embeddings| embeddings.remove(0));
-                    self.send(prepared.finish(embedding, self.plan.memory.as_ref()));
+                    let answers = prepared.settle(embedding, &self.plan, &self.repeats);
+                    answers.into_iter().for_each(|answer| self.send(answer));
                 }
             }
         }
@@ -155,7 +191,7 @@ impl Worker {
         let _ = self.results.send(answer);
     }
 
-    /// Looks up the image's content in the memory, else decodes it.
+    /// Looks up the image's content in the memory and among earlier images, else decodes it.
     fn look(&self, subject: &mut Subject, source: JobSource) -> Result<Look> {
         let memory = self.plan.memory.as_ref();
         let bytes = match source {
@@ -179,11 +215,18 @@ impl Worker {
                 return Ok(Look::Known(known));
             }
         }
+        let file = self.repeats.file(&bytes, content);
+        if let Some(known) = file.and_then(|file| self.repeats.of_file(&file)) {
+            return Ok(Look::Known(known));
+        }
         let decoded = image::decode(&bytes, &self.plan.decode)?;
         drop(bytes);
+        let cropped = self.plan.preprocess.crop(&decoded.image);
         Ok(Look::Pixels {
-            pixels: self.plan.preprocess.run(&decoded.image),
+            pixels: self.plan.preprocess.normalise(&cropped),
+            digest: Sha256::digest(&cropped.pixels).into(),
             known: self.known(decoded)?,
+            file,
             content,
         })
     }
@@ -215,6 +258,7 @@ pub(super) struct Batcher {
     pub(super) prepared: Receiver<Prepared>,
     pub(super) results: Sender<(u64, Encoded)>,
     pub(super) size: usize,
+    pub(super) repeats: Arc<Repeats>,
     pub(super) plan: Plan,
 }
 
@@ -232,9 +276,10 @@ impl Batcher {
             let refs: Vec<_> = batch.iter().collect();
             let embeddings = encode_batch(model, &refs, self.plan.preprocess.image_size);
             for (prepared, embedding) in batch.into_iter().zip(embeddings) {
-                let answer = prepared.finish(embedding, self.plan.memory.as_ref());
-                if self.results.send(answer).is_err() {
-                    return;
+                for answer in prepared.settle(embedding, &self.plan, &self.repeats) {
+                    if self.results.send(answer).is_err() {
+                        return;
+                    }
                 }
             }
         }
