@@ -121,7 +121,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     let mut fitter = Fitter::new(&session, args.labelling.labels.long.policy()?, console);
     labelling.fit(&mut fitter)?;
     fitter.finish();
-    let engine = Engine::new(&session, args.engine.decode.options()).cached(cache)?;
+    let engine = Engine::new(&session, args.engine.decoding(&session)).cached(cache)?;
     let images = Running::of(dataset.sources(), &engine, Stop::default());
     labelling.encode(engine.load(console)?.as_ref(), 1.0)?;
     session.checkpoint.unchanged()?;

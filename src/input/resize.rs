@@ -34,15 +34,22 @@ pub(crate) fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage
         width,
         height,
     };
-    bicubic_window(image, (width, height), window)
+    let whole = (image.width as f64, image.height as f64);
+    bicubic_window(image, whole, (width, height), window)
 }
 
 /// The part `window` of `image` resized to `size` (width, height): the same bytes as resizing all
 /// of it and cropping, but only what the window needs is computed, so that time and memory depend
-/// on the window and on the pixels under it.
-pub(crate) fn bicubic_window(image: &RgbImage, size: (usize, usize), window: Window) -> RgbImage {
-    let across = taps(image.width, size.0, window.left, window.width);
-    let down = taps(image.height, size.1, window.top, window.height);
+/// on the window and on the pixels under it. Only `extent` (columns, rows) of the image counts, of
+/// whose last pixels a part may be padding; it is Pillow's `box` from the upper left corner.
+pub(crate) fn bicubic_window(
+    image: &RgbImage,
+    extent: (f64, f64),
+    size: (usize, usize),
+    window: Window,
+) -> RgbImage {
+    let across = taps(image.width, extent.0, size.0, window.left, window.width);
+    let down = taps(image.height, extent.1, size.1, window.top, window.height);
     let pixels = if is_vertical_first(image, size.0, size.1) {
         vertical_then_horizontal(image, &across, &down)
     } else {
@@ -90,9 +97,10 @@ fn vertical_then_horizontal(image: &RgbImage, across: &Taps, down: &Taps) -> Vec
     pixels
 }
 
-/// The filter taps of outputs `first..first + count` when `inputs` pixels become `outputs`.
-fn taps(inputs: usize, outputs: usize, first: usize, count: usize) -> Taps {
-    let scale = inputs as f64 / outputs as f64;
+/// The filter taps of outputs `first..first + count` when the first `extent` of `inputs` pixels
+/// become `outputs`.
+fn taps(inputs: usize, extent: f64, outputs: usize, first: usize, count: usize) -> Taps {
+    let scale = extent / outputs as f64;
     let filter_scale = scale.max(1.0);
     let support = SUPPORT * filter_scale;
     let stride = support.ceil() as usize * 2 + 1;
@@ -175,7 +183,8 @@ mod tests {
                 width: columns,
                 height: rows,
             };
-            let part = bicubic_window(&image, size, window);
+            let extent = (width as f64, height as f64);
+            let part = bicubic_window(&image, extent, size, window);
             for (y, row) in part.pixels.chunks_exact(columns * 3).enumerate() {
                 let at = ((top + y) * whole.width + left) * 3;
                 assert_eq!(row, &whole.pixels[at..at + columns * 3], "{size:?} row {y}");
@@ -212,9 +221,34 @@ mod tests {
     #[test]
     fn weights_of_a_half_are_pillows() {
         // 8 pixels -> 4: the widened cubic at -1.875, -1.625 … around each centre.
-        let taps = taps(8, 4, 1, 1);
+        let taps = taps(8, 8.0, 4, 1, 1);
         assert_eq!((taps.starts[0], taps.counts[0], taps.stride), (0, 7, 9));
         let total: i32 = taps.weights.iter().sum();
         assert!((total - (1 << WEIGHT_BITS)).abs() <= 4, "{total}");
+    }
+
+    #[test]
+    fn padding_past_the_extent_does_not_shift_the_image() {
+        // A ramp of 30 columns of which 29.5 count: column x of 10 has its centre at 2.95 (x + 0.5).
+        let ramp = RgbImage {
+            width: 30,
+            height: 1,
+            pixels: (0..30).flat_map(|x| [x * 8; 3]).collect(),
+        };
+        let window = Window {
+            left: 0,
+            top: 0,
+            width: 10,
+            height: 1,
+        };
+        let row = |extent| bicubic_window(&ramp, (extent, 1.0), (10, 1), window).pixels;
+        for (x, pixel) in row(29.5).chunks_exact(3).enumerate().skip(2).take(6) {
+            let expected = (2.95 * (x as f64 + 0.5) - 0.5) * 8.0;
+            assert!(
+                (f64::from(pixel[0]) - expected).abs() < 1.0,
+                "{x}: {pixel:?}"
+            );
+        }
+        assert_eq!(row(30.0), bicubic(&ramp, 10, 1).pixels);
     }
 }

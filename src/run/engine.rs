@@ -21,6 +21,19 @@ use crate::input::image::DecodeOptions;
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::TokenIds;
 use crate::model::{self, Clip, DualEncoder};
+use crate::run::flags::EngineArgs;
+
+impl EngineArgs {
+    /// How images are read for the model of a session.
+    #[must_use]
+    pub(crate) fn decoding(&self, session: &Session) -> DecodeOptions {
+        let side = session.checkpoint.preprocess.reduced_side();
+        DecodeOptions {
+            reduce_to: self.fast_decode.then_some(side),
+            ..self.decode.options()
+        }
+    }
+}
 
 /// The model of a session, ready to encode, perhaps with a cache.
 pub(crate) struct Engine {
@@ -153,8 +166,8 @@ impl Cached {
         session.set_weights_sha256(digest);
         let thumbnail = |longest| {
             let recipe = format!(
-                "longclip thumbnails 1; {longest} pixels; orient {}; alpha {:?}",
-                decode.orient, decode.alpha
+                "longclip thumbnails 1; {longest} pixels; {}",
+                decode.recipe()
             );
             cache.recipe(&recipe)
         };

@@ -14,7 +14,7 @@ use crate::embedding::{About, Dtype, Kind, Matrix, sidecar_of};
 use crate::file::digest::hexadecimal;
 use crate::input::image::Alpha;
 use crate::input::paths::split_name;
-use crate::run::flags::{DecodeArgs, EngineArgs, ModelArgs, ModelChoice};
+use crate::run::flags::{EngineArgs, ModelArgs, ModelChoice};
 
 /// A file that was made with a model.
 #[derive(Clone, Copy)]
@@ -194,20 +194,21 @@ fn setting<'a>(about: &'a About, key: &str) -> Option<&'a str> {
 }
 
 /// The decoding flags that change embeddings, as text.
-pub(crate) fn settings(args: &DecodeArgs) -> String {
-    let alpha = match args.alpha {
+fn settings(args: &EngineArgs) -> String {
+    let alpha = match args.decode.alpha {
         Alpha::White => "white",
         Alpha::Black => "black",
         Alpha::Drop => "drop",
     };
-    let orient = if args.no_orient { "no" } else { "yes" };
-    format!("orient={orient} alpha={alpha}")
+    let orient = if args.decode.no_orient { "no" } else { "yes" };
+    let decode = if args.fast_decode { " decode=fast" } else { "" };
+    format!("orient={orient} alpha={alpha}{decode}")
 }
 
 /// What the embeddings of a run's images have in common, independent of the file.
-pub(crate) fn about_images(session: &Session, decode: &DecodeArgs) -> Result<About> {
-    let recipe = session.image_recipe(&decode.options())?;
-    about(session, Kind::Images, &settings(decode), &recipe)
+pub(crate) fn about_images(session: &Session, args: &EngineArgs) -> Result<About> {
+    let recipe = session.image_recipe(&args.decoding(session))?;
+    about(session, Kind::Images, &settings(args), &recipe)
 }
 
 /// The heads, if the weights alone do not determine them: stated by the user, or not 64 features

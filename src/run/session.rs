@@ -113,11 +113,10 @@ impl Session {
     /// the same recipe can be reused.
     pub(crate) fn image_recipe(&self, decode: &DecodeOptions) -> Result<String> {
         Ok(format!(
-            "{}; {}; orient {}; alpha {:?}",
+            "{}; {}; {}",
             self.text_recipe()?,
             self.checkpoint.preprocess.recipe(),
-            decode.orient,
-            decode.alpha,
+            decode.recipe(),
         ))
     }
 

@@ -1,8 +1,9 @@
 //! How images are read: limits, damage, orientation, transparency.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::room::Room;
+use crate::room::{Ran, Room};
+use crate::small;
 
 const LABELS: [&str; 3] = ["-l", "cat", "dog"];
 
@@ -160,4 +161,71 @@ fn unsupported_formats_are_named() {
         "p/c.jpg: not an image",
         "a web page",
     ]);
+}
+
+/// A JPEG that a small model would read at a quarter of its size, or less.
+fn large_jpeg(room: &Room, name: &str) {
+    let image = image::RgbImage::from_fn(1203, 901, |x, y| {
+        let shade = ((x as f32 / 31.0).sin() * 50.0 + (y as f32 / 47.0).cos() * 50.0) as i32;
+        image::Rgb([120 + shade, 90 + shade / 2, (x / 9 % 200) as i32].map(|sample| sample as u8))
+    });
+    let mut bytes = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 90);
+    image.write_with_encoder(encoder).unwrap();
+    room.file(name, bytes);
+}
+
+fn embed(room: &Room, arguments: &[&str]) -> Ran {
+    let start = ["embed", "a.jpg", "b.png", "--model", small::model()];
+    room.longclip(&[&start, arguments].concat(), &[])
+}
+
+#[test]
+fn fast_decoding_changes_large_jpegs_slightly_and_nothing_else() {
+    let room = Room::with(&["b.png"]);
+    large_jpeg(&room, "a.jpg");
+    let exact = embed(&room, &[]).ends_with(0).records();
+    let fast = embed(&room, &["--fast-decode"]).ends_with(0).records();
+    let settings = |record: &Value| record["settings"].as_str().unwrap().to_owned();
+    assert!(settings(&fast[0]).contains(" alpha=white decode=fast recipe="));
+    assert!(settings(&exact[0]).contains(" alpha=white recipe="));
+    assert_eq!(fast[1]["embedding"], exact[1]["embedding"]);
+    let (fast, exact) = (&fast[0], &exact[0]);
+    for record in [fast, exact] {
+        assert_eq!(
+            (&record["width"], &record["height"]),
+            (&json!(1203), &json!(901))
+        );
+    }
+    let numbers = |record: &Value| -> Vec<f64> {
+        let values = record["embedding"].as_array().unwrap();
+        values.iter().map(|value| value.as_f64().unwrap()).collect()
+    };
+    let (fast, exact) = (numbers(fast), numbers(exact));
+    let cosine: f64 = fast.iter().zip(&exact).map(|(a, b)| a * b).sum();
+    assert!(fast != exact && cosine > 0.999, "{cosine}");
+}
+
+#[test]
+fn embeddings_of_fast_and_exact_decoding_are_not_mixed() {
+    let room = Room::with(&["b.png"]);
+    large_jpeg(&room, "a.jpg");
+    let said = "made with other settings";
+    embed(&room, &["-o", "o.npy"]).ends_with(0);
+    embed(&room, &["-o", "o.npy", "--resume", "--fast-decode"])
+        .ends_with(2)
+        .says(&[said, "decode=fast"]);
+    let cached = |flags: &[&str]| embed(&room, &[&["-v", "--cache", "cache"], flags].concat());
+    cached(&[])
+        .ends_with(0)
+        .says(&["cache: 0 embeddings found, 2 computed"]);
+    for expected in [
+        "cache: 0 embeddings found, 2 computed",
+        "cache: 2 embeddings found, 0",
+    ] {
+        cached(&["--fast-decode"]).ends_with(0).says(&[expected]);
+    }
+    cached(&[])
+        .ends_with(0)
+        .says(&["cache: 2 embeddings found, 0 computed"]);
 }

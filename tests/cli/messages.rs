@@ -145,6 +145,7 @@ fn help_and_version_go_to_stdout() {
         "--no-orient",
         "--alpha",
         "--strict",
+        "--fast-decode",
         "--score",
         "--none-label",
         "--top-k",

@@ -3,6 +3,7 @@
 
 mod hostile;
 mod kinds;
+mod reduced;
 
 use std::fs;
 use std::path::PathBuf;

@@ -40,7 +40,14 @@ Decoding:
   are scaled rather than clipped, and colours become RGB before the resize. The
   resize is Pillow's bicubic bit for bit; the crop offset is rounded as
   torchvision rounds it, or as transformers does if the model comes with a
-  transformers image processor.
+  transformers image processor. An image that repeats within a run, as a copy or
+  in another format, is encoded once.
+
+  --fast-decode reads a JPEG at a half, a quarter or an eighth of its size, if
+  both sides keep at least three times the pixels of the model's input, and then
+  resizes it as usual: decoding 12 megapixels took 0.5 to 0.7 times the CPU time.
+  Cosines with exact embeddings were 0.9997 or more. --resume and --cache never
+  mix the two. Some damage that is warned about otherwise may go unnoticed.
 
 Failures:
   An image that cannot be read gets an error record and a line on stderr, and
@@ -204,7 +211,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&question.model(&args, console)?, console)?;
     question.fit(&args, &session, console)?;
-    let engine = Engine::new(&session, args.engine.decode.options())
+    let engine = Engine::new(&session, args.engine.decoding(&session))
         .single(images.single())
         .thumbnails(args.report.is_some())
         .cached(cache)?;

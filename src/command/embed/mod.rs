@@ -137,10 +137,10 @@ fn embed_images(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     }
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&args.engine.model, console)?;
-    let mut engine = Engine::new(&session, args.engine.decode.options())
+    let mut engine = Engine::new(&session, args.engine.decoding(&session))
         .single(images.single())
         .cached(cache)?;
-    let about = about_images(&session, &args.engine.decode)?;
+    let about = about_images(&session, &args.engine)?;
     let mut destination = Destination::open(&args, about, console)?;
     let earlier = destination.earlier();
     if let Some(earlier) = earlier.clone() {

@@ -48,7 +48,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     };
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&args.engine.model, console)?;
-    let engine = Engine::new(&session, args.engine.decode.options()).cached(cache)?;
+    let engine = Engine::new(&session, args.engine.decoding(&session)).cached(cache)?;
     let about = about(
         &session,
         Kind::Texts,

@@ -51,7 +51,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let session = Session::open(&model, console)?;
     let mut labels = Labels::fit(variants, probe.as_ref(), args, &session, console)?;
 
-    let engine = Engine::new(&session, args.engine.decode.options())
+    let engine = Engine::new(&session, args.engine.decoding(&session))
         .thumbnails(args.results.report.is_some())
         .cached(cache)?;
     let images = Running::of(dataset.sources(), &engine, Stop::default());

@@ -77,10 +77,10 @@ pub(super) fn gather(
         .map(|wanted| wanted.fit(args, &session, console))
         .transpose()?;
     let shown = shown(args, &data);
-    let engine = Engine::new(&session, args.engine.decode.options())
+    let engine = Engine::new(&session, args.engine.decoding(&session))
         .thumbnails(!shown.is_empty())
         .cached(cache)?;
-    let about = about_images(&session, &args.engine.decode)?;
+    let about = about_images(&session, &args.engine)?;
     warn_differences(&data, (!samples.is_empty()).then_some(&about), console);
     let running = (!samples.is_empty()).then(|| {
         let sources = samples.iter().map(Sample::image_source).collect();

@@ -244,7 +244,7 @@ pub fn run(args: SearchArgs, console: &Console) -> Result<Outcome> {
     let session = Session::open(&model, console).with_context(|| index.wants())?;
     index.check_dim(&session)?;
     index.report(&session, console);
-    let engine = Engine::new(&session, args.engine.decode.options())
+    let engine = Engine::new(&session, args.engine.decoding(&session))
         .single(asked.images().count() == 1)
         .cached(cache)?;
     // Both the digest and loading read all weights, so they run in parallel.

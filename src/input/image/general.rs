@@ -41,6 +41,7 @@ pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> R
     let orientation = read_orientation(decoder.as_mut());
     let image = DynamicImage::from_decoder(decoder).map_err(|error| explain(format, error))?;
     Ok(Raw {
+        reduced: None,
         image,
         orientation,
         warnings,

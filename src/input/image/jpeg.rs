@@ -3,10 +3,11 @@
 //! In its lenient mode zune-jpeg silently accepts more than half of all damaged files and fills
 //! missing parts with grey. So a file is decoded strictly first, which costs nothing if it is
 //! intact; if that fails, it is decoded leniently and the image carries a warning. Layouts that
-//! zune-jpeg decodes wrong go to jpeg-decoder, which is slower but supports all of them.
+//! zune-jpeg decodes wrong go to jpeg-decoder, which is slower but supports all of them. It also
+//! decodes at reduced size, where only the lowest coefficients of each block are transformed.
 
 use std::borrow::Cow;
-use std::io::Read as _;
+use std::io::Read;
 
 use anyhow::{Result, bail, ensure};
 use image::metadata::Orientation;
@@ -20,6 +21,7 @@ use zune_jpeg::errors::DecodeErrors;
 use super::format::{Format, unsupported};
 use super::markers::{Headers, with_standard_tables};
 use super::{DecodeOptions, Raw, check_size, colour, orient};
+use crate::file::guard;
 
 /// Sample value that the decoder leaves where data are missing.
 const FILL: u8 = 128;
@@ -70,6 +72,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
         source.width,
         source.height
     );
+    let reduced = |least| source.reduced(least, options.orient);
+    if let Some(raw) = options.reduce_to.and_then(reduced) {
+        return Ok(raw);
+    }
     let (samples, warnings) = match source.attempt(true) {
         Ok(samples) => (samples, Vec::new()),
         Err(fault) if options.strict => return Err(fault.refusal()),
@@ -80,7 +86,10 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     };
     Ok(Raw {
         orientation: source.orientation(),
-        image: source.wrap(samples)?,
+        image: source
+            .wrap(samples, (source.width, source.height))
+            .ok_or_else(|| Format::Jpeg.damaged())?,
+        reduced: None,
         warnings,
     })
 }
@@ -151,6 +160,51 @@ impl<'a> Source<'a> {
     /// jpeg-decoder fails where data are missing; leniently, an end marker makes it read zeros.
     fn with_jpeg_decoder(&self, strict: bool) -> Result<Vec<u8>, Fault> {
         let mark: &[u8] = if strict { b"" } else { b"\xFF\xD9" };
+        let samples = self
+            .jpeg_decoder(mark)
+            .decode()
+            .map_err(|error| match error {
+                jpeg_decoder::Error::Io(_) => Fault::Cut,
+                _ => Fault::Damaged,
+            })?;
+        Ok(without_inks(samples, (self.width, self.height)))
+    }
+
+    /// The image at the smallest size of a half, a quarter and an eighth whose sides are at least
+    /// `least`. `None` if it is too small, damaged or of a kind that jpeg-decoder does not decode as
+    /// well as zune-jpeg does.
+    fn reduced(&self, least: usize, orient: bool) -> Option<Raw> {
+        let (whole, orientation) = ((self.width, self.height), self.orientation());
+        let scale = [8, 4, 2]
+            .into_iter()
+            .find(|n| whole.0.min(whole.1) / n >= least)?;
+        // The padding of the last block is at the right and below, where it can be told apart.
+        let is_padded = whole.0 % scale + whole.1 % scale > 0;
+        let is_turned = orient && orientation != Orientation::NoTransforms;
+        if is_padded && is_turned || !self.headers.is_counted() {
+            return None;
+        }
+        let side = |whole: usize| whole.div_ceil(scale) as u16;
+        let decoded = guard::catch(|| {
+            let mut decoder = self.jpeg_decoder(b"");
+            decoder.scale(side(whole.0), side(whole.1))?;
+            decoder.decode()
+        });
+        let size = (usize::from(side(whole.0)), usize::from(side(whole.1)));
+        let samples = without_inks(decoded?.ok()?, size);
+        if samples.len() != size.0 * size.1 * self.channels {
+            return None; // a side of a few pixels, for which it chose another size
+        }
+        Some(Raw {
+            orientation,
+            image: self.wrap(samples, size)?,
+            reduced: Some((whole, scale)),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// A decoder of the file and the bytes of `mark`.
+    fn jpeg_decoder<'b>(&'b self, mark: &'b [u8]) -> jpeg_decoder::Decoder<impl Read + 'b> {
         let mut decoder = jpeg_decoder::Decoder::new(self.bytes.chain(mark));
         if let Some(is_rgb) = self.headers.is_stored_rgb() {
             decoder.set_color_transform(match is_rgb {
@@ -158,16 +212,7 @@ impl<'a> Source<'a> {
                 false => jpeg_decoder::ColorTransform::YCbCr,
             });
         }
-        let samples = decoder.decode().map_err(|error| match error {
-            jpeg_decoder::Error::Io(_) => Fault::Cut,
-            _ => Fault::Damaged,
-        })?;
-        let is_cmyk = samples.len() == self.width * self.height * 4;
-        Ok(if is_cmyk {
-            colour::cmyk_to_rgb(samples)
-        } else {
-            samples
-        })
+        decoder
     }
 
     /// The lenient decoding of a file that failed the strict one, and its warning.
@@ -200,13 +245,22 @@ impl<'a> Source<'a> {
         Ok((samples, format!("jpeg: the data is {what}; {shown}")))
     }
 
-    fn wrap(&self, samples: Vec<u8>) -> Result<DynamicImage> {
-        let (width, height) = (self.width as u32, self.height as u32);
-        let image = match self.channels {
+    /// `None` if there are too few samples.
+    fn wrap(&self, samples: Vec<u8>, (width, height): (usize, usize)) -> Option<DynamicImage> {
+        let (width, height) = (width as u32, height as u32);
+        match self.channels {
             1 => GrayImage::from_raw(width, height, samples).map(DynamicImage::ImageLuma8),
             _ => RgbImage::from_raw(width, height, samples).map(DynamicImage::ImageRgb8),
-        };
-        image.ok_or_else(|| Format::Jpeg.damaged())
+        }
+    }
+}
+
+/// CMYK of jpeg-decoder becomes RGB; others stay.
+fn without_inks(samples: Vec<u8>, (width, height): (usize, usize)) -> Vec<u8> {
+    if samples.len() == width * height * 4 {
+        colour::cmyk_to_rgb(samples)
+    } else {
+        samples
     }
 }
 

@@ -142,6 +142,12 @@ impl<'a> Headers<'a> {
         self.scan.is_some_and(|(count, _)| count < components)
     }
 
+    /// Whether jpeg-decoder counts the blocks of a file right.
+    pub(super) fn is_counted(&self) -> bool {
+        let frame = self.frame.as_ref();
+        frame.is_some_and(|frame| !self.is_miscounted(frame))
+    }
+
     /// Whether jpeg-decoder 0.3.2 miscounts blocks: a scan of one component covers that component's
     /// own blocks, but it reads at most those of the whole image.
     fn is_miscounted(&self, frame: &Frame) -> bool {

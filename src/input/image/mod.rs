@@ -81,6 +81,9 @@ pub struct DecodeOptions {
     pub alpha: Alpha,
     /// Refuse a file that is damaged or incomplete, instead of warning about it.
     pub strict: bool,
+    /// Decode a JPEG at a half, a quarter or an eighth of its size, if both sides keep at least
+    /// this many pixels. It takes 0.5 to 0.7 times the CPU time, and pixels differ slightly.
+    pub reduce_to: Option<usize>,
 }
 
 impl Default for DecodeOptions {
@@ -90,6 +93,7 @@ impl Default for DecodeOptions {
             orient: true,
             alpha: Alpha::White,
             strict: false,
+            reduce_to: None,
         }
     }
 }
@@ -97,19 +101,38 @@ impl Default for DecodeOptions {
 /// An image and information about its file.
 #[derive(Debug, Clone)]
 pub struct Decoded {
-    /// The pixels.
+    /// The pixels, perhaps of a smaller image; see [`DecodeOptions::reduce_to`].
     pub image: RgbImage,
     /// The format's name in lower case: `jpeg`, `png`, ….
     pub format: &'static str,
     /// Width and height as stored in the file, before orientation.
     pub stored_size: (usize, usize),
+    /// Width and height of the whole image, after orientation.
+    pub size: (usize, usize),
+    /// How many times smaller `image` is, rounded up: 1, or 2, 4 or 8.
+    pub scale: usize,
     /// Problems with a file that could still be decoded, each as `format: what`.
     pub warnings: Vec<String>,
+}
+
+impl DecodeOptions {
+    /// Everything that pixels depend on, as text. Entries of caches that were made before images
+    /// could be reduced stay valid.
+    #[must_use]
+    pub(crate) fn recipe(&self) -> String {
+        let exact = format!("orient {}; alpha {:?}", self.orient, self.alpha);
+        match self.reduce_to {
+            Some(side) => format!("{exact}; reduced to {side}"),
+            None => exact,
+        }
+    }
 }
 
 /// The result of a decoder of one format.
 struct Raw {
     image: DynamicImage,
+    /// The size in the file, and how many times smaller `image` is, if it is.
+    reduced: Option<((usize, usize), usize)>,
     orientation: Orientation,
     warnings: Vec<String>,
 }
@@ -275,7 +298,8 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
         Format::Gif => general::decode(format, &general::with_whole_frame(bytes), options)?,
         _ => general::decode(format, bytes, options)?,
     };
-    let stored_size = (raw.image.width() as usize, raw.image.height() as usize);
+    let decoded_size = (raw.image.width() as usize, raw.image.height() as usize);
+    let (stored_size, scale) = raw.reduced.unwrap_or((decoded_size, 1));
     if colour::is_blank(&raw.image) {
         if format == Format::Bmp {
             // A field that most writers of BMP leave at zero, and viewers ignore.
@@ -294,13 +318,17 @@ fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<De
         ));
     }
     let mut image = colour::to_rgb(raw.image, options.alpha);
+    let mut size = stored_size;
     if options.orient {
         image = orient::apply(image, raw.orientation);
+        size = orient::size(size, raw.orientation);
     }
     Ok(Decoded {
         image,
         format: format.name(),
         stored_size,
+        size,
+        scale,
         warnings: raw.warnings,
     })
 }
@@ -341,6 +369,22 @@ mod tests {
     use image::{ImageBuffer, Luma, LumaA, Rgb};
 
     use super::*;
+
+    #[test]
+    fn a_recipe_says_to_what_images_are_reduced() {
+        let recipe = |reduce_to| {
+            let options = DecodeOptions {
+                reduce_to,
+                ..DecodeOptions::default()
+            };
+            options.recipe()
+        };
+        assert_eq!(recipe(None), "orient true; alpha White");
+        assert_eq!(
+            recipe(Some(448)),
+            "orient true; alpha White; reduced to 448"
+        );
+    }
 
     #[test]
     fn twelve_bits_in_sixteen_are_detected() {

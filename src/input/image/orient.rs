@@ -95,6 +95,15 @@ pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
     image
 }
 
+/// Width and height after an orientation is applied.
+pub(super) fn size((width, height): (usize, usize), orientation: Orientation) -> (usize, usize) {
+    // The last four of EXIF's numbers swap rows and columns.
+    match orientation.to_exif() {
+        5.. => (height, width),
+        _ => (width, height),
+    }
+}
+
 /// Reverses the order of pixels, `[pixels, 3]`.
 fn reverse(samples: &mut [u8]) {
     let (pixels, _) = samples.as_chunks_mut::<3>();

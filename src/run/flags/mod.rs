@@ -171,6 +171,7 @@ impl DecodeArgs {
             orient: !self.no_orient,
             alpha: self.alpha,
             strict: self.strict,
+            reduce_to: None,
         }
     }
 }
@@ -370,6 +371,9 @@ pub(crate) struct EngineArgs {
     /// How images are read.
     #[command(flatten)]
     pub decode: DecodeArgs,
+    /// Decode large JPEGs at reduced size: faster, but embeddings change slightly
+    #[arg(long, help_heading = "Image decoding")]
+    pub fast_decode: bool,
 }
 
 /// Where results go, and in which format.

@@ -221,7 +221,7 @@ impl Worker {
         }
         let decoded = image::decode(&bytes, &self.plan.decode)?;
         drop(bytes);
-        let cropped = self.plan.preprocess.crop(&decoded.image);
+        let cropped = self.plan.preprocess.crop_decoded(&decoded);
         Ok(Look::Pixels {
             pixels: self.plan.preprocess.normalise(&cropped),
             digest: Sha256::digest(&cropped.pixels).into(),
@@ -235,7 +235,7 @@ impl Worker {
         let thumbnail = self.plan.thumbnails;
         Ok(Known {
             embedding: Vec::new(),
-            size: (decoded.image.width, decoded.image.height),
+            size: decoded.size,
             warnings: decoded.warnings,
             thumbnail: thumbnail
                 .map(|longest| image::thumbnail(&decoded.image, longest))

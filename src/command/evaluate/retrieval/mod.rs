@@ -30,7 +30,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&args.engine.model, console)?;
     let captions = Captions::fit(&dataset, args, &session, console)?;
-    let engine = Engine::new(&session, args.engine.decode.options())
+    let engine = Engine::new(&session, args.engine.decoding(&session))
         .thumbnails(args.results.report.is_some())
         .cached(cache)?;
     let stop = Stop::default();

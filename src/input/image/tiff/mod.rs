@@ -28,6 +28,7 @@ pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
     let is_signed = directory.number(SAMPLE_FORMAT) == Some(2);
     let warnings = guess.into_iter().chain(remarks(&layout, is_signed));
     Ok(Raw {
+        reduced: None,
         image,
         orientation: orient::of_tiff(&directory),
         warnings: warnings.collect(),
