@@ -73,10 +73,10 @@ fn every_precision_of_a_resnet_is_close_to_the_reference() {
     };
     let bf16 = encode(Compute::Kernel(CpuPrecision::Bf16));
     assert_close("bf16", &bf16, &expected, 0.03);
-    for precision in [CpuPrecision::Int8, CpuPrecision::Int8Fast] {
-        // 8-bit precisions mean bf16 in convolutions.
-        assert_eq!(encode(Compute::Kernel(precision)), bf16, "{precision:?}");
-    }
+    // 8-bit precisions mean bf16 in convolutions, or what a CPU without it is fast at.
+    let int8 = encode(Compute::Kernel(CpuPrecision::Int8));
+    assert_close("int8", &int8, &expected, 0.03);
+    assert_eq!(encode(Compute::Kernel(CpuPrecision::Int8Fast)), int8);
     let candle = encode(Compute::Candle(Device::Cpu, DType::F32));
     assert_close("candle", &candle, &expected, 2e-5);
 }
