@@ -26,7 +26,8 @@ use subject::Subject;
 const DETAILS: &str = r#"Kernels:
   The CPU kernels (AVX-512, AVX2, NEON, portable) are chosen at run time;
   LONGCLIP_KERNEL forces one, in every command: scalar, neon, neon-dot,
-  neon-mm, avx2, avx-vnni, avx512 or amx."#;
+  neon-mm, avx2, avx-vnni, avx512 or amx. amx is never taken by itself: no
+  machine has run it yet."#;
 
 const NOTES: &str = "\
 Times are medians of repeated calls in a warm process; loading is timed once. The towers are timed
