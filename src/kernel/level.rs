@@ -216,6 +216,17 @@ pub(crate) fn fastest_bytes() -> Precision {
     }
 }
 
+/// What tells the numbers of int8 here from those of a CPU with products of bytes and of bf16; part
+/// of the key of a cache.
+pub(crate) fn integer_recipe() -> &'static str {
+    match (fastest_half(), pairs_bytes(level())) {
+        (Precision::Bf16, _) => "",
+        (Precision::Int16, true) => " (with int16, paired)",
+        (Precision::Int16, false) => " (with int16)",
+        _ => " (with f32)",
+    }
+}
+
 /// The names of the instruction sets in use, for reports: `["avx512f", "avx512_bf16",
 /// "avx512_vnni"]`.
 pub(crate) fn features() -> Vec<&'static str> {

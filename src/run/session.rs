@@ -14,7 +14,7 @@ use super::Console;
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::file::digest::{hexadecimal, sha256};
 use crate::input::image::DecodeOptions;
-use crate::model::device::{Placement, PrecisionChoice};
+use crate::model::device::{CpuPrecision, Placement, PrecisionChoice};
 use crate::model::{Clip, Compute, device};
 use crate::run::flags::ModelArgs;
 use crate::{kernel, model};
@@ -123,13 +123,20 @@ impl Session {
     /// Everything except the tokens that a text's embedding depends on.
     pub(crate) fn text_recipe(&self) -> Result<String> {
         Ok(format!(
-            "longclip embeddings 1; weights {}; {:?}; {}; {} in {}",
+            "longclip embeddings 1; weights {}; {:?}; {}; {} in {}{}",
             self.weights_sha256()?,
             self.checkpoint.architecture,
             self.checkpoint.activation,
             // The index of the GPU does not matter.
             self.placement.device.split(':').next().unwrap_or_default(),
             self.placement.precision,
+            // CPUs round integers differently, which is more than the last digits.
+            match self.placement.compute {
+                Compute::Kernel(CpuPrecision::Int8 | CpuPrecision::Int8Fast) => {
+                    kernel::integer_recipe()
+                }
+                _ => "",
+            },
         ))
     }
 
@@ -185,12 +192,17 @@ fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
             "as requested; this CPU emulates it, f32 is faster"
         }
         (PrecisionChoice::Int8 | PrecisionChoice::Int8Fast, true) => {
-            match kernel::fastest_bytes() {
-                kernel::Precision::Int8 => "as requested",
-                kernel::Precision::F32 => {
-                    "as requested, but in f32: this CPU has no fast integer products"
+            match (kernel::fastest_bytes(), kernel::fastest_half()) {
+                (kernel::Precision::F32, _) => {
+                    "as requested, but in f32: this CPU has no fast products of integers"
                 }
-                _ => "as requested, but in 16 bits: this CPU does not multiply 8-bit integers",
+                (_, kernel::Precision::Int16) => {
+                    "as requested; 16-bit integers stand in for bf16, which this CPU lacks"
+                }
+                (_, kernel::Precision::F32) => {
+                    "as requested; f32 stands in for bf16, which this CPU lacks"
+                }
+                _ => "as requested",
             }
         }
         _ => "as requested",

@@ -137,8 +137,10 @@ Precision:
   other CPU, and f16 on a GPU. int8 computes the later two thirds of the layers
   in 8-bit integers and the others in bf16; int8-fast computes all of them in
   8-bit integers. The attention of the first layer is more precise: f32 in bf16
-  and int8, bf16 in int8-fast. ResNets compute int8 as bf16. longclip bench
-  prints what a precision costs.
+  and int8, bf16 in int8-fast. ResNets compute int8 as bf16. In int8 and
+  int8-fast, 16-bit integers stand in for bf16 on a CPU with AVX2 or AVX-VNNI
+  only, f32 on one without either; AVX2 alone rounds 8-bit weights more. -v
+  says what was chosen and why, longclip bench what it costs.
 
 Device:
   auto takes a GPU if the build supports one and it starts, and says why if it
