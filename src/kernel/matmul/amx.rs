@@ -2,7 +2,7 @@
 //!
 //! The left operand is packed row by row, the right one as for vectors of 16: a group's lanes are
 //! the rows of a register. No machine has run this yet, so it is used only when asked for; the
-//! tests run it on [`model`], a copy of the instructions in plain Rust (Intel's manual, volume 2,
+//! tests run it on `model`, a copy of the instructions in plain Rust (Intel's manual, volume 2,
 //! TDPBF16PS and TDPBUSD).
 #![allow(
     unsafe_code,
