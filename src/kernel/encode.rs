@@ -1,7 +1,8 @@
 //! Encodes rows of f32 into the lanes that products read: f32, pairs of bf16 or of 16-bit integers,
 //! or four 8-bit integers.
 //!
-//! Multiplications and additions are not fused, so a row becomes the same bytes at every level.
+//! Multiplications and additions are not fused, so a row becomes the same bytes at every level that
+//! takes the same integers.
 #![allow(
     unsafe_code,
     reason = "generic over the vector types, whose methods are unsafe"
@@ -110,37 +111,36 @@ pub(super) struct RowScale {
     pub(super) zero: f32,
 }
 
-/// The integers of an activation.
-pub(super) trait Quantised: Copy {
-    /// Steps between a row's minimum and its maximum.
-    const STEPS: f32;
-    /// The minimum's integer is minus this.
-    const CENTRE: f32;
-    /// The integers of the weights that these are multiplied with.
-    type Weight: QuantisedWeight;
+/// An integer of a product.
+pub(super) trait Code: Copy {
     /// The value in the lowest bits.
     fn from_bits(bits: u32) -> Self;
 }
 
-/// The integers of a weight.
-pub(super) trait QuantisedWeight: Copy + Into<i32> {
-    /// The largest.
-    const LARGEST: f32;
-    /// The least scale of a feature's weights with which no sum of products overflows.
-    fn least_scale(row: &[f32]) -> f32;
-    /// The value in the lowest bits.
-    fn from_bits(bits: u32) -> Self;
+macro_rules! codes {
+    ($($integer:ty),*) => {$(
+        impl Code for $integer {
+            #[inline(always)]
+            fn from_bits(bits: u32) -> Self {
+                bits as $integer
+            }
+        }
+    )*};
+}
+
+codes!(u8, i8, i16);
+
+/// The integers of an activation.
+pub(super) trait Quantised: Code {
+    /// Steps between a row's minimum and its maximum.
+    const STEPS: f32;
+    /// The minimum's integer is minus this.
+    const CENTRE: f32;
 }
 
 impl Quantised for u8 {
     const STEPS: f32 = 255.0;
     const CENTRE: f32 = 0.0;
-    type Weight = i8;
-
-    #[inline(always)]
-    fn from_bits(bits: u32) -> u8 {
-        bits as u8
-    }
 }
 
 /// For CPUs whose products of bytes are signed on both sides.
@@ -148,27 +148,39 @@ impl Quantised for u8 {
 impl Quantised for i8 {
     const STEPS: f32 = 255.0;
     const CENTRE: f32 = 128.0;
-    type Weight = i8;
+}
 
-    #[inline(always)]
-    fn from_bits(bits: u32) -> i8 {
-        bits as i8
-    }
+impl Quantised for i16 {
+    const STEPS: f32 = 4095.0;
+    const CENTRE: f32 = 2048.0;
+}
+
+/// The integers of a weight.
+pub(super) trait QuantisedWeight: Code + Into<i32> {
+    /// The largest.
+    const LARGEST: f32;
+    /// The least scale of a feature's weights, fewer than 2^16, with which no sum of products
+    /// overflows.
+    fn least_scale(row: &[f32]) -> f32;
 }
 
 impl QuantisedWeight for i8 {
     const LARGEST: f32 = 127.0;
 
+    /// None: 2^16 products of 255 x 127 fit 31 bits.
     #[inline(always)]
-    fn least_scale(row: &[f32]) -> f32 {
-        let k = row.len();
-        assert!(k < 1 << 16, "{k} products of 255 x 127 do not fit 31 bits");
+    fn least_scale(_row: &[f32]) -> f32 {
         0.0
     }
+}
 
+impl QuantisedWeight for i16 {
+    const LARGEST: f32 = 32_767.0;
+
+    /// 2,048 x 2^20 is 2^31, and rounding adds up to half to each size.
     #[inline(always)]
-    fn from_bits(bits: u32) -> i8 {
-        bits as i8
+    fn least_scale(row: &[f32]) -> f32 {
+        total(row) / ((1 << 20) - row.len()) as f32
     }
 }
 
@@ -183,6 +195,13 @@ impl From<PairedWeight> for i32 {
     }
 }
 
+impl Code for PairedWeight {
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Self {
+        PairedWeight(bits as i8)
+    }
+}
+
 impl QuantisedWeight for PairedWeight {
     const LARGEST: f32 = 127.0;
 
@@ -190,7 +209,6 @@ impl QuantisedWeight for PairedWeight {
     /// negative ones. Rounding adds up to half to each of the four.
     #[inline(always)]
     fn least_scale(row: &[f32]) -> f32 {
-        assert!(row.len() < 1 << 16, "too many products for 31 bits");
         let mut largest = 0f32;
         for eight in row.chunks(8) {
             // Positive and negative, first and second 16 bits of a lane.
@@ -201,39 +219,6 @@ impl QuantisedWeight for PairedWeight {
             largest = sums.iter().flatten().fold(largest, |a, b| a.max(*b));
         }
         largest / 126.0
-    }
-
-    #[inline(always)]
-    fn from_bits(bits: u32) -> PairedWeight {
-        PairedWeight(bits as i8)
-    }
-}
-
-impl Quantised for i16 {
-    const STEPS: f32 = 4095.0;
-    const CENTRE: f32 = 2048.0;
-    type Weight = i16;
-
-    #[inline(always)]
-    fn from_bits(bits: u32) -> i16 {
-        bits as i16
-    }
-}
-
-impl QuantisedWeight for i16 {
-    const LARGEST: f32 = 32_767.0;
-
-    /// 2,048 x 2^20 is 2^31, and rounding adds up to half to each size.
-    #[inline(always)]
-    fn least_scale(row: &[f32]) -> f32 {
-        let k = row.len();
-        assert!(k < 1 << 16, "{k} products do not fit 31 bits");
-        total(row) / ((1 << 20) - k) as f32
-    }
-
-    #[inline(always)]
-    fn from_bits(bits: u32) -> i16 {
-        bits as i16
     }
 }
 
@@ -282,6 +267,7 @@ pub(super) unsafe fn quantise_weights<V: Simd, Q: QuantisedWeight>(
     row: &[f32],
     out: &mut [Q],
 ) -> (f32, i32) {
+    assert!(row.len() < 1 << 16, "{} products may overflow", row.len());
     // SAFETY: the caller vouches for the CPU.
     let (least, largest, poison) = unsafe { extremes::<V>(row) };
     let size = if largest > -least { largest } else { -least };

@@ -1,5 +1,5 @@
-//! Packed f32 weights kept as f16 or bf16 where that loses nothing: most published weights were
-//! rounded to f16 once, whatever type their file has now.
+//! Packed f32 weights kept as f16 or bf16 where that loses nothing: openai/CLIP's were published in
+//! f16, and files that hold them in f32 hold the same numbers.
 #![allow(unsafe_code, reason = "views packed lanes as halves")]
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use half::{bf16, f16};
 
 use super::buffer::Buffer;
 use super::level::{Job, Level, run};
-use super::parallel::{Counter, region};
+use super::parallel::{Counter, region, threads_for};
 use super::simd::Simd;
 
 /// The type that packed f32 weights are kept in.
@@ -73,7 +73,7 @@ impl Half {
         const SHARE: usize = 1 << 16;
         let halves = Buffer::new(count.div_ceil(2));
         let shares = Counter::new(count.div_ceil(SHARE));
-        region(rayon::current_num_threads(), &|| {
+        region(threads_for(count), &|| {
             while let Some(share) = shares.take(1) {
                 let first = share.start * SHARE;
                 let length = SHARE.min(count - first);

@@ -158,21 +158,8 @@ pub(super) fn native(level: Level, precision: Precision) -> bool {
         (Level::Scalar | Level::Neon | Level::NeonDot | Level::NeonMm, _) => false,
         (Level::Avx512 | Level::Amx, Precision::Bf16) => is_x86_feature_detected!("avx512bf16"),
         (_, Precision::Bf16) => false,
-        (_, Precision::Int16) => true,
-        (_, Precision::Int8) => true,
+        (_, Precision::Int16 | Precision::Int8) => true,
     }
-}
-
-/// Whether `level` adds products of bytes in 16 bits, two at a time, which limits the weights
-/// ([`PairedWeight`](super::encode::PairedWeight)).
-#[cfg(target_arch = "x86_64")]
-pub(super) fn pairs_bytes(level: Level) -> bool {
-    level == Level::Avx2 || level == Level::Avx512 && !has_avx512_vnni()
-}
-
-#[cfg(target_arch = "x86_64")]
-pub(super) fn has_avx512_vnni() -> bool {
-    is_x86_feature_detected!("avx512vnni")
 }
 
 /// Whether `level` multiplies numbers of `precision` as they are, instead of unpacking them.
@@ -186,6 +173,19 @@ pub(super) fn native(level: Level, precision: Precision) -> bool {
         Precision::Int16 => false,
         Precision::Int8 => level == Level::NeonDot || level == Level::NeonMm,
     }
+}
+
+/// Whether `level` adds products of bytes in 16 bits, two at a time, which limits the weights
+/// ([`PairedWeight`](super::encode::PairedWeight)).
+#[cfg(target_arch = "x86_64")]
+pub(super) fn pairs_bytes(level: Level) -> bool {
+    level == Level::Avx2 || level == Level::Avx512 && !has_avx512_vnni()
+}
+
+/// Whether this CPU has products of integers of 512 bits.
+#[cfg(target_arch = "x86_64")]
+pub(super) fn has_avx512_vnni() -> bool {
+    is_x86_feature_detected!("avx512vnni")
 }
 
 /// Whether `level` adds products of bytes in 16 bits: not outside x86-64.
@@ -219,11 +219,12 @@ pub(crate) fn fastest_bytes() -> Precision {
 /// What tells the numbers of int8 here from those of a CPU with products of bytes and of bf16; part
 /// of the key of a cache.
 pub(crate) fn integer_recipe() -> &'static str {
-    match (fastest_half(), pairs_bytes(level())) {
+    match (fastest_half(), fastest_bytes()) {
         (Precision::Bf16, _) => "",
-        (Precision::Int16, true) => " (with int16, paired)",
-        (Precision::Int16, false) => " (with int16)",
-        _ => " (with f32)",
+        (Precision::Int16, _) if pairs_bytes(level()) => " (with int16, paired)",
+        (Precision::Int16, _) => " (with int16)",
+        (_, Precision::Int8) => " (with f32)",
+        _ => " (in f32)",
     }
 }
 

@@ -7,7 +7,7 @@
 //! - [`exact_scores`], [`exact_gradients`]: the same with f64 weights; training a linear
 //!   classifier.
 //! - [`streamed_products`]: f32, the same bits whatever the other rows; search in rows read once.
-//! - [`linear`], [`convolve`]: f32, bf16 or int8 with packed weights; the towers.
+//! - [`linear`], [`convolve`]: f32, bf16 or integers with packed weights; the towers.
 //! - [`product()`], [`add_product`]: f32 without packing; fine-tuning, where weights change each
 //!   step.
 

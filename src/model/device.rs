@@ -28,11 +28,11 @@ pub enum CpuPrecision {
     /// accuracy that outliers in the gains of its LayerNorm cost.
     Bf16,
     /// 8-bit integers in the later two thirds, for queries, keys and values in the last third;
-    /// elsewhere as [`Self::Bf16`]. A CPU that does not multiply 8-bit integers takes 16-bit ones,
-    /// one that does not multiply bf16 too, and one that multiplies neither f32.
+    /// elsewhere as [`Self::Bf16`]. Where the kernels do not multiply bf16, 16-bit integers stand in
+    /// for it, or f32; f32 for everything where they do not multiply integers.
     Int8,
     /// 8-bit integers everywhere except in the attention of the first layer: fast and approximate.
-    /// Other CPUs as in [`Self::Int8`].
+    /// What stands in for bf16 is as in [`Self::Int8`].
     Int8Fast,
 }
 

@@ -189,18 +189,18 @@ fn reason(choice: PrecisionChoice, placement: &Placement) -> &'static str {
         (PrecisionChoice::Auto, true) => "auto: this CPU does not compute bf16 natively",
         (PrecisionChoice::Auto, false) => "auto: on a GPU",
         (PrecisionChoice::Bf16, true) if !kernel::has_native_bf16() => {
-            "as requested; this CPU emulates it, f32 is faster"
+            "as requested; these kernels emulate it, f32 is faster"
         }
         (PrecisionChoice::Int8 | PrecisionChoice::Int8Fast, true) => {
             match (kernel::fastest_bytes(), kernel::fastest_half()) {
                 (kernel::Precision::F32, _) => {
-                    "as requested, but in f32: this CPU has no fast products of integers"
+                    "as requested, but in f32: these kernels have no fast products of integers"
                 }
                 (_, kernel::Precision::Int16) => {
-                    "as requested; 16-bit integers stand in for bf16, which this CPU lacks"
+                    "as requested; 16-bit integers stand in for bf16, which these kernels lack"
                 }
                 (_, kernel::Precision::F32) => {
-                    "as requested; f32 stands in for bf16, which this CPU lacks"
+                    "as requested; f32 stands in for bf16, which these kernels lack"
                 }
                 _ => "as requested",
             }

@@ -78,7 +78,7 @@ class Machine:
         return report
 
     def wait(self, process):
-        """Sleeps until the end: looking now and then would take a processor from a program that uses all."""
+        """Sleeps until the end: looking now and then would take a processor from the program."""
         limit = threading.Timer(self.timeout, process.kill)
         limit.start()
         _, status, usage = os.wait4(process.pid, 0)

@@ -4,9 +4,9 @@
   limit.py runs/*.json
 
 The minimum time is the arithmetic of all required matrix products, at the rate of its precision on
-one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in int8. Of runs
-without AVX-512 (compare.py --isa) only f32 is compared, with the 133 GFLOP/s of 256-bit FMAs.
-Prints measured time x processors / minimum time.
+one core of an AMD EPYC (Zen 5) at 4 GHz: 258 GFLOP/s in f32, 510 in bf16, 1000 in int8 (peak.c
+measures f32). Of runs without AVX-512 (compare.py --isa) only f32 is compared, with the 133
+GFLOP/s of 256-bit FMAs. Prints measured time x processors / minimum time.
 """
 
 import json
@@ -19,7 +19,7 @@ NARROW_F32 = 133.0
 
 
 def precision_of(mode, part, layer, layers):
-    """The precision table of src/model/compute.rs."""
+    """The precision table of src/model/device.rs."""
     attention = part in ("qkv", "out")
     narrow = "f32" if layer == 0 and attention else "bf16"
     if mode == "f32":

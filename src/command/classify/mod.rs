@@ -48,7 +48,7 @@ Decoding:
   resizes it as usual. An image of 12 megapixels took a fifth less CPU time,
   start and tower of tiny included; cosines with exact embeddings were 0.9997 or
   more. --resume and --cache never mix the two. Some damage that is warned about
-  otherwise may go unnoticed.
+  otherwise, or refused with --strict, may go unnoticed.
 
 Failures:
   An image that cannot be read gets an error record and a line on stderr, and

@@ -82,7 +82,7 @@ pub struct DecodeOptions {
     /// Refuse a file that is damaged or incomplete, instead of warning about it.
     pub strict: bool,
     /// Decode a JPEG at a half, a quarter or an eighth of its size, if both sides keep at least
-    /// this many pixels. It takes 0.5 to 0.7 times the CPU time, and pixels differ slightly.
+    /// this many pixels. Faster, and pixels differ slightly.
     pub reduce_to: Option<usize>,
 }
 

@@ -1,7 +1,7 @@
 //! Linear layers compared with sums in f64, at every level and precision.
 
 use super::*;
-use crate::kernel::encode::{PairedWeight, Precision, Quantised, QuantisedWeight, bf16_bits};
+use crate::kernel::encode::{Code, PairedWeight, Precision, Quantised, QuantisedWeight, bf16_bits};
 use crate::kernel::level::{Level, pairs_bytes};
 use crate::kernel::norm::layer_norm_at;
 use crate::kernel::testing::{levels, quantise, quantise_weights, randoms, relative_error};

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One check of the CUDA build, for a machine with a GPU that is lent for ten minutes.
+"""One check of the CUDA build that takes ten minutes on a machine with a GPU.
 
   check.py FOLDER --ours PROGRAM                  on the GPU
   check.py FOLDER --ours PROGRAM --device cpu     the same with tiny networks, to test this script
@@ -24,7 +24,6 @@ import argparse
 import glob
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import material
+from peers import median_ms
 
 LEAST_COSINE = 0.9995
 #: A best label other than the CPU's must be within this of its cosine: random networks have ties.
@@ -183,7 +183,7 @@ class Check:
             for way, run in (("eager", tower), ("compiled", torch.compile(tower))):
                 for batch in self.settings["batches"]:
                     some = pixels[:batch]
-                    report[f"{way}_b{batch}_ms"] = median_ms(lambda: (run(some), wait()))  # noqa: B023
+                    report[f"{way}_b{batch}_ms"] = median_ms(lambda: (run(some), wait()), 1.0)  # noqa: B023
                 most = self.settings["batches"][-1]
                 begin = time.perf_counter()
                 parts = [run(pixels[at : at + most]) for at in range(0, len(pixels) // most * most, most)]
@@ -228,16 +228,6 @@ def pixels_of(number):
 
 def least_cosine(ours, theirs):
     return float((ours.astype(np.float64) * theirs).sum(1).min())
-
-
-def median_ms(call, budget=1.0):
-    call()
-    times, begin = [], time.perf_counter()
-    while len(times) < 3 or (time.perf_counter() - begin < budget and len(times) < 50):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1e3
 
 
 def main():
