@@ -131,6 +131,7 @@ class Programs:
             return []
         command = [sys.executable, HERE / "peers.py", part, name, checkpoint, source]
         command += ["--threads", self.machine.threads, "--budget", self.options.budget]
+        command += ["--towers", ",".join(self.options.towers)]
         return [("", command)]
 
     def ours(self, precision, part, checkpoint):
@@ -140,8 +141,8 @@ class Programs:
         if part == "steady":
             bench = [program, "bench", *common, "--format", "json", "--labels-file"]
             # Without the folder and the comparison with f32, which the peers do not do here.
-            runs = [("", [*bench, self.folder / "labels.txt", "--only", "images,texts"])]
-            if material.MODELS[checkpoint.name].text[3] == 248:
+            runs = [("", [*bench, self.folder / "labels.txt", "--only", ",".join(self.options.towers)])]
+            if "texts" in self.options.towers and material.MODELS[checkpoint.name].text[3] == 248:
                 captions = [*bench, self.folder / "captions.txt", "--only", "texts"]
                 runs.append(("captions", captions))
             return runs
@@ -281,6 +282,7 @@ def arguments():
     parser.add_argument("--models", type=words, default=material.USUAL)
     parser.add_argument("--programs", type=words, help="a subset, such as ours-bf16,openvino-bf16")
     parser.add_argument("--parts", type=words, default=["steady", "whole", "folder"])
+    parser.add_argument("--towers", type=words, default=["images", "texts"], help="towers of the part steady")
     parser.add_argument("--isa", choices=isa.HIDDEN, help="hide newer instructions from every program")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--budget", type=float, default=1.5, help="seconds for each of a peer's figures")

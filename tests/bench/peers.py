@@ -196,7 +196,7 @@ def median_ms(call, budget):
     return statistics.median(times) * 1e3
 
 
-def steady(peer, folder, tokens, threads, budget):
+def steady(peer, folder, tokens, threads, budget, towers):
     import numpy as np
 
     start = time.perf_counter()
@@ -204,9 +204,11 @@ def steady(peer, folder, tokens, threads, budget):
     report = {"load_ms": (time.perf_counter() - start) * 1e3}
     draw = np.random.default_rng(0)
     size = image_size(folder)
-    for count in (1, 16):
+    for count in (1, 16) if "images" in towers else ():
         pixels = draw.standard_normal((count, 3, size, size)).astype(np.float32)
         report[f"image_b{count}_ms"] = median_ms(functools.partial(image, pixels), budget)
+    if "texts" not in towers:
+        return report
     tokens = json.loads(Path(tokens).read_text())
     config = json.loads((Path(folder) / "config.json").read_text())
     context = config["text_config"]["max_position_embeddings"]
@@ -306,10 +308,11 @@ def main():
     parser.add_argument("input")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--budget", type=float, default=1.5, help="seconds for each figure")
+    parser.add_argument("--towers", default="images,texts", help="what the mode steady measures")
     options = parser.parse_args()
     common = (options.peer, options.checkpoint, options.input, options.threads)
     if options.mode == "steady":
-        report = steady(*common, options.budget)
+        report = steady(*common, options.budget, options.towers.split(","))
     else:
         report = {"whole": whole, "folder": folder_of_pictures}[options.mode](*common)
     json.dump(report, sys.stdout)
