@@ -17,6 +17,9 @@ Examples:
 
 Files that have changed since are left alone, and nothing is overwritten.
 
+A list that you did not write on this machine, such as one that came with a folder, moves no image
+out of its folder unless --yes is given: check the old paths with --dry-run first.
+
 Exit status: 0 everything is back in place, 1 some images could not be restored (each has a line
 on stderr), 2 the list cannot be used.";
 
@@ -30,6 +33,9 @@ pub struct UndoArgs {
     /// Print what would be undone, without doing it
     #[arg(long)]
     dry_run: bool,
+    /// Move images to the old paths in a list that someone else wrote
+    #[arg(long)]
+    yes: bool,
 }
 
 /// Undoes sorting.
@@ -38,7 +44,7 @@ pub struct UndoArgs {
 /// When the list cannot be used.
 pub fn run(args: &UndoArgs, console: &Console) -> Result<Outcome> {
     let run = if args.dry_run { Run::Dry } else { Run::Real };
-    let undone = undo(&args.list, run, &mut |step| match step {
+    let undone = undo(&args.list, run, args.yes, &mut |step| match step {
         Undo::Undone { to, from } if args.dry_run => {
             console.note(&format!(
                 "would undo {}, sorted from {}",

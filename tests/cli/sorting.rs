@@ -148,7 +148,7 @@ fn an_image_that_no_label_fits_stays_in_place() {
     let (first, second) = (labels(&one)[0], labels(&one)[1]);
     for (label, none, names) in [
         (second, first, &["a.png"][..]),
-        (first, second, &["a.png", "sorted"]),
+        (first, second, &[".local", "a.png", "sorted"]),
     ] {
         let more = [
             "a.png",
@@ -246,4 +246,47 @@ fn only_a_list_of_sorted_images_can_be_undone() {
     let ran = room.longclip(&["undo", &list], &[]).ends_with(1);
     ran.says(&["changed since", "keeps the others"]);
     assert_eq!(room.read(&format!("sorted/{name}")), "painted over");
+}
+
+#[test]
+fn a_list_of_another_user_or_machine_moves_nothing_out_of_its_folder() {
+    let room = Room::with(&["in/a.png", "in/b.png"]);
+    let before = files(&room, "in");
+    sort(&room, &["in", "--move", "sorted"]).ends_with(0);
+    let list = list(&room, "sorted");
+    // On another machine the key is another one, or there is none.
+    let other = [("XDG_STATE_HOME", room.path("other"))];
+    let other = other.map(|(name, path)| (name, path.to_str().unwrap().to_owned()));
+    let other = [(other[0].0, other[0].1.as_str())];
+    let ran = room.longclip(&["undo", &list], &other).ends_with(2);
+    ran.says(&[
+        "was not written by you on this machine",
+        "2 files",
+        "a.png",
+        "--yes",
+    ]);
+    assert!(files(&room, "in").is_empty());
+    let dry = room.longclip(&["undo", "--dry-run", &list], &other);
+    dry.ends_with(0).says(&["would undo 2 images"]);
+    // A list that was changed is not the one that was written.
+    let text = room.read(&list);
+    room.file(&list, text.replace("in/a.png", "in/z.png"));
+    room.longclip(&["undo", &list], &[]).ends_with(2);
+    assert!(files(&room, "in").is_empty());
+    room.file(&list, text);
+    room.longclip(&["undo", &list, "--yes"], &other)
+        .ends_with(0);
+    assert_eq!(files(&room, "in"), before);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_undo_list_that_is_a_pipe_is_refused() {
+    let room = Room::new();
+    let made = std::process::Command::new("mkfifo")
+        .arg(room.path("pipe"))
+        .status();
+    assert!(made.unwrap().success());
+    let ran = room.longclip(&["undo", "pipe"], &[]).ends_with(2);
+    ran.says(&["it is not a regular file"]);
 }

@@ -6,12 +6,13 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::Action;
+use super::owner::Seals;
 use crate::file::stamp::Stamp;
 
 /// Two paths of maximum length, in base64, and some more.
@@ -88,7 +89,7 @@ fn os_string(bytes: Vec<u8>) -> Result<OsString> {
 
 #[cfg(not(unix))]
 fn os_string(_: Vec<u8>) -> Result<OsString> {
-    bail!("this system does not allow this name")
+    anyhow::bail!("this system does not allow this name")
 }
 
 /// A journal that is being written.
@@ -96,6 +97,8 @@ pub(super) struct Journal {
     file: File,
     path: PathBuf,
     action: Action,
+    /// `None` if the user's key cannot be kept: then `undo` asks for a confirmation.
+    seals: Option<Seals>,
 }
 
 impl Journal {
@@ -106,7 +109,12 @@ impl Journal {
         fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {shown}"))?;
         let (file, path) =
             create(folder).with_context(|| format!("cannot write the undo journal in {shown}"))?;
-        let mut journal = Self { file, path, action };
+        let mut journal = Self {
+            file,
+            path,
+            action,
+            seals: Seals::make(),
+        };
         journal.line(&Header {
             longclip: WHAT.to_owned(),
             version: VERSION,
@@ -136,6 +144,9 @@ impl Journal {
 
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
         let mut text = serde_json::to_vec(line)?;
+        if let Some(seals) = &mut self.seals {
+            seals.seal(&mut text);
+        }
         text.push(b'\n');
         let written = self.file.write_all(&text).and_then(|()| {
             // A moved image must be recoverable after a power cut as well.
@@ -196,6 +207,8 @@ pub(super) struct Steps {
     /// Whether that folder was created then.
     pub(super) made: bool,
     pub(super) steps: Vec<Step>,
+    /// Whether this user wrote all of it, on this machine.
+    pub(super) is_own: bool,
 }
 
 /// Reads a journal. A last line without a newline was being written when the run was stopped, and
@@ -204,8 +217,13 @@ pub(super) struct Steps {
 /// # Errors
 /// When it is not a journal, or a step leads out of the journal's own folder; names the line.
 pub(super) fn read(path: &Path) -> Result<Steps> {
+    // Checked before it is opened: opening a pipe without a writer would block.
+    ensure!(fs::metadata(path)?.is_file(), "it is not a regular file");
     let mut reader = BufReader::new(File::open(path)?);
+    let mut seals = Seals::find();
+    let mut is_own = |line: &[u8]| seals.as_mut().is_some_and(|seals| seals.check(line));
     let header = next_line(&mut reader)?.unwrap_or_default();
+    let mut all_own = is_own(&header);
     let header: Option<Header> = serde_json::from_slice(&header).ok();
     let header = header.filter(|header| header.longclip == WHAT);
     let header = header.context("it is not an undo journal of longclip")?;
@@ -224,18 +242,17 @@ pub(super) fn read(path: &Path) -> Result<Steps> {
     );
     let mut steps = Vec::new();
     while let Some(line) = next_line(&mut reader)? {
+        all_own &= is_own(&line);
         let number = steps.len() + 2;
-        let step = step(&line).and_then(|step| {
-            check(&step, &folder)?;
-            Ok(step)
-        });
+        let step = step(&line).and_then(|step| resolved(step, &folder, own));
         steps.push(step.with_context(|| format!("line {number} cannot be used"))?);
     }
     Ok(Steps {
         action: header.action,
         made: header.made,
-        folder,
+        folder: own.to_owned(),
         steps,
+        is_own: all_own,
     })
 }
 
@@ -263,24 +280,27 @@ fn step(line: &[u8]) -> Result<Step> {
     })
 }
 
-/// A foreign journal must not lead anywhere else.
-fn check(step: &Step, folder: &Path) -> Result<()> {
+/// The step with its place below `own`, the real path of `folder`: a foreign journal must not lead
+/// anywhere else.
+fn resolved(step: Step, folder: &Path, own: &Path) -> Result<Step> {
     use std::path::Component;
-    let (to, parts) = match step {
-        Step::Folder { to } => (to, 1),
-        Step::Image { to, .. } => (to, 2),
+    let place = |to: PathBuf, parts: usize| {
+        let inner = to.strip_prefix(folder).ok().filter(|inner| {
+            let is_name = |part: Component<'_>| matches!(part, Component::Normal(_));
+            inner.components().count() == parts && inner.components().all(is_name)
+        });
+        let inner =
+            inner.with_context(|| format!("{} is not in a label's folder", to.display()))?;
+        Ok::<_, anyhow::Error>(own.join(inner))
     };
-    let inner = to.strip_prefix(folder).ok();
-    let is_inside = inner.is_some_and(|inner| {
-        inner.components().count() == parts
-            && inner
-                .components()
-                .all(|part| matches!(part, Component::Normal(_)))
-    });
-    if !is_inside {
-        bail!("{} is not in a label's folder", to.display());
-    }
-    Ok(())
+    Ok(match step {
+        Step::Folder { to } => Step::Folder { to: place(to, 1)? },
+        Step::Image { from, to, stamp } => Step::Image {
+            from,
+            to: place(to, 2)?,
+            stamp,
+        },
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod journal;
 mod name;
+mod owner;
 mod place;
 pub mod undo;
 
@@ -283,7 +284,7 @@ mod tests {
             assert_eq!(left, if action == Action::Move { 0 } else { 3 });
             let journal = sorter.journal().unwrap().to_owned();
             drop(sorter);
-            let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
+            let undone = undo(&journal, Run::Real, true, &mut |_| {}).unwrap();
             assert_eq!((undone.undone, undone.failed), (3, 0), "{action:?}");
             assert_eq!(files(room.path()), before, "{action:?}");
             assert!(!folder.join("dog").exists() && !journal.exists());

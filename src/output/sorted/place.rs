@@ -104,6 +104,10 @@ pub(super) fn has_same_content(a: &Path, b: &Path) -> bool {
 }
 
 fn compare(a: &Path, b: &Path) -> io::Result<bool> {
+    // Checked before they are opened: opening a pipe without a writer would block.
+    if !fs::metadata(a)?.is_file() || !fs::metadata(b)?.is_file() {
+        return Ok(false);
+    }
     let (mut a, mut b) = (File::open(a)?, File::open(b)?);
     if a.metadata()?.len() != b.metadata()?.len() {
         return Ok(false);

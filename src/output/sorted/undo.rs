@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -37,20 +37,36 @@ pub struct Undone {
     pub failed: u64,
 }
 
+/// Paths that a message shows.
+const SHOWN: usize = 5;
+
 /// Reverts the steps of a journal, the last one first, and reports each. Only what is unchanged is
 /// touched: an image that has changed since, or whose old path is occupied, is a failure. Created
 /// folders that are empty are removed too, and with the last image the journal.
 ///
+/// Nothing is removed or created outside the journal's folder, except that moved images go back to
+/// their old paths. Those are believed if this user wrote the journal on this machine, or if
+/// `trusted`.
+///
 /// # Errors
-/// When the journal cannot be read.
-pub fn undo(journal: &Path, run: Run, report: &mut dyn FnMut(Undo<'_>)) -> Result<Undone> {
+/// When the journal cannot be read or its old paths are not believed; nothing is done then.
+pub fn undo(
+    journal: &Path,
+    run: Run,
+    trusted: bool,
+    report: &mut dyn FnMut(Undo<'_>),
+) -> Result<Undone> {
     let Steps {
         action,
         folder,
         made,
         steps,
+        is_own,
     } = journal::read(journal)
         .with_context(|| format!("cannot undo the journal {}", journal.display()))?;
+    if action == Action::Move && !is_own && !trusted && run == Run::Real {
+        check_targets(&steps, &folder, journal)?;
+    }
     let mut undone = Undone::default();
     for step in steps.iter().rev() {
         let Step::Image { from, to, stamp } = step else {
@@ -83,6 +99,39 @@ pub fn undo(journal: &Path, run: Run, report: &mut dyn FnMut(Undo<'_>)) -> Resul
     Ok(undone)
 }
 
+/// Fails if an image would go to a path outside `folder`, and shows some.
+fn check_targets(steps: &[Step], folder: &Path, journal: &Path) -> Result<()> {
+    let is_outside = |path: &Path| {
+        let climbs = path.components().any(|part| part == Component::ParentDir);
+        climbs || !path.starts_with(folder)
+    };
+    let outside: Vec<&Path> = steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Image { from, .. } => Some(from.as_path()),
+            Step::Folder { .. } => None,
+        })
+        .filter(|from| is_outside(from))
+        .collect();
+    let shown: Vec<String> = outside
+        .iter()
+        .take(SHOWN)
+        .map(|path| path.display().to_string())
+        .collect();
+    ensure!(
+        outside.is_empty(),
+        "{} was not written by you on this machine, and undoing it would move {} to paths outside \
+         its folder, such as {}; check all of them with --dry-run, and pass --yes if they are right",
+        journal.display(),
+        match outside.len() {
+            1 => "1 file".to_owned(),
+            count => format!("{count} files"),
+        },
+        shown.join(", ")
+    );
+    Ok(())
+}
+
 /// Reverts one step; false if it was not done.
 fn revert(action: Action, from: &Path, to: &Path, stamp: Stamp, run: Run) -> Result<bool> {
     let Ok(metadata) = to.symlink_metadata() else {
@@ -92,6 +141,15 @@ fn revert(action: Action, from: &Path, to: &Path, stamp: Stamp, run: Run) -> Res
         );
         return Ok(false);
     };
+    // Through a link, files elsewhere would be removed or moved.
+    let parent = to.parent().unwrap_or(to);
+    ensure!(
+        parent
+            .symlink_metadata()
+            .is_ok_and(|folder| folder.is_dir()),
+        "{} is not a folder but leads elsewhere",
+        parent.display()
+    );
     let is_real = run == Run::Real;
     let remove = || if is_real { fs::remove_file(to) } else { Ok(()) };
     match action {
@@ -182,7 +240,7 @@ mod tests {
 
     fn failure(journal: &Path) -> String {
         let mut causes = Vec::new();
-        let undone = undo(journal, Run::Real, &mut |undo| {
+        let undone = undo(journal, Run::Real, true, &mut |undo| {
             if let Undo::Failed { cause, .. } = undo {
                 causes.push(cause.to_string());
             }
@@ -221,11 +279,86 @@ mod tests {
         assert!(failure(&journal).contains("no longer exists"));
     }
 
+    // No journal of a unit test is sealed, so that all are foreign.
+
+    #[test]
+    fn a_foreign_journal_moves_nothing_out_of_its_folder_unless_it_is_trusted() {
+        let (_room, image, place, journal) = sorted(Action::Move);
+        let error = undo(&journal, Run::Real, false, &mut |_| {}).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains("was not written by you"), "{said}");
+        assert!(said.contains(image.to_str().unwrap()), "{said}");
+        assert!(said.contains("--yes"), "{said}");
+        assert!(place.exists() && journal.exists() && !image.exists());
+        // A dry run lists what would be done.
+        assert_eq!(
+            undo(&journal, Run::Dry, false, &mut |_| {}).unwrap().undone,
+            1
+        );
+        assert_eq!(
+            undo(&journal, Run::Real, true, &mut |_| {}).unwrap().undone,
+            1
+        );
+        assert!(image.exists());
+    }
+
+    #[test]
+    fn a_foreign_journal_may_name_old_paths_in_its_folder() {
+        let (_room, image, place, journal) = sorted(Action::Move);
+        let folder = journal.parent().unwrap().to_owned();
+        let inside = folder.join("back.jpg");
+        let lead = |to: &Path| {
+            let text = fs::read_to_string(&journal).unwrap();
+            let from = text.split("\"from\":").nth(1).unwrap();
+            let from = from.split(',').next().unwrap();
+            let text = text.replace(from, &format!("{:?}", to.to_str().unwrap()));
+            fs::write(&journal, text).unwrap();
+        };
+        // Out of it and in again is outside.
+        lead(&folder.join("../sorted/../b.jpg"));
+        assert!(undo(&journal, Run::Real, false, &mut |_| {}).is_err());
+        assert!(place.exists() && !image.exists());
+        lead(&inside);
+        assert_eq!(
+            undo(&journal, Run::Real, false, &mut |_| {})
+                .unwrap()
+                .undone,
+            1
+        );
+        assert!(inside.exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_touched_through_a_link_in_place_of_a_label_folder() {
+        for action in [Action::Link, Action::Copy, Action::Move] {
+            let (room, _, place, journal) = sorted(action);
+            let (folder, elsewhere) = (place.parent().unwrap(), room.path().join("elsewhere"));
+            fs::rename(folder, &elsewhere).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, folder).unwrap();
+            assert!(failure(&journal).contains("leads elsewhere"));
+            assert!(elsewhere.join("a.jpg").symlink_metadata().is_ok());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_at_the_old_path_is_not_waited_for() {
+        for action in [Action::Copy, Action::Move] {
+            let (_room, image, place, journal) = sorted(action);
+            let _ = fs::remove_file(&image);
+            let made = std::process::Command::new("mkfifo").arg(&image).status();
+            assert!(made.unwrap().success());
+            failure(&journal);
+            assert!(place.exists());
+        }
+    }
+
     #[test]
     fn an_interrupted_move_is_undone() {
         let (_room, image, place, journal) = sorted(Action::Move);
         fs::hard_link(&place, &image).unwrap();
-        let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
+        let undone = undo(&journal, Run::Real, true, &mut |_| {}).unwrap();
         assert_eq!(
             undone,
             Undone {
@@ -252,7 +385,7 @@ mod tests {
     fn a_step_that_was_not_done_needs_no_undo() {
         let (_room, image, place, journal) = sorted(Action::Move);
         fs::rename(&place, &image).unwrap();
-        let undone = undo(&journal, Run::Real, &mut |_| {}).unwrap();
+        let undone = undo(&journal, Run::Real, true, &mut |_| {}).unwrap();
         assert_eq!(undone, Undone::default());
         assert!(image.exists() && !journal.exists() && !place.parent().unwrap().exists());
     }
@@ -271,7 +404,7 @@ mod tests {
         for action in [Action::Link, Action::Copy, Action::Move] {
             let (_room, image, place, journal) = sorted(action);
             let was_there = image.exists();
-            let undone = undo(&journal, Run::Dry, &mut |_| {}).unwrap();
+            let undone = undo(&journal, Run::Dry, false, &mut |_| {}).unwrap();
             assert_eq!(
                 undone,
                 Undone {
