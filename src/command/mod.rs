@@ -60,8 +60,8 @@ Examples:
   longclip classify --help
 
 Exit status: 0 success; 1 some inputs failed, or a limit such as --min-acc was missed; 2 could not
-run; 75 temporary failure, try again (the hub is down, the disk is full); 130 or 143 stopped by a
-signal.";
+run; 75 temporary failure, try again (the hub is down, the disk is full or fails, another run has
+the lock); 129, 130 or 143 stopped by a hangup, Ctrl-C or SIGTERM.";
 
 /// Zero-shot image classification with CLIP and Long-CLIP.
 #[derive(Debug, Parser)]
@@ -173,6 +173,7 @@ mod tests {
             (io::ErrorKind::BrokenPipe, 0),
             (io::ErrorKind::StorageFull, 75),
             (io::ErrorKind::QuotaExceeded, 75),
+            (io::ErrorKind::ReadOnlyFilesystem, 2),
             (io::ErrorKind::PermissionDenied, 2),
         ];
         for (kind, code) in cases {

@@ -21,7 +21,7 @@ A list that you did not write on this machine, such as one that came with a fold
 out of its folder unless --yes is given: check the old paths with --dry-run first.
 
 Exit status: 0 everything is back in place, 1 some images could not be restored (each has a line
-on stderr), 2 the list cannot be used.";
+on stderr), 2 the list cannot be used, 75 temporary failure, try again (the disk is full).";
 
 /// The arguments of `longclip undo`.
 #[derive(Debug, Args)]

@@ -1,8 +1,10 @@
 //! Files on disk, whatever is in them: written whole or not at all, locked, mapped, hashed and
-//! recognised again; the header of safetensors; and a guard against readers that panic.
+//! recognised again; the header of safetensors; failures of a disk; and a guard against readers that
+//! panic.
 
 pub(crate) mod atomic;
 pub(crate) mod digest;
+pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod lock;
 pub(crate) mod mapped;

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::name::check_commit;
-use super::{Progress, Repository, Unavailable, is_disk_full};
+use super::{Progress, Repository, Unavailable};
+use crate::file::fault::is_passing;
 
 /// The cache of one repository, for one revision.
 pub(super) struct RepositoryCache {
@@ -168,10 +169,10 @@ impl RepositoryCache {
 pub(super) fn cannot_write(path: &Path, cause: io::Error) -> anyhow::Error {
     let path = path.display();
     let error = anyhow::Error::new(cause);
-    if is_disk_full(&error) {
+    if is_passing(&error) {
         return error.context(format!(
-            "the disk is full, writing {path}; free some space and run again (what has been \
-             downloaded is kept), or set HF_HOME to another disk"
+            "the disk is full or failed, writing {path}; free some space and run again (what has \
+             been downloaded is kept), or set HF_HOME to another disk"
         ));
     }
     error.context(format!(

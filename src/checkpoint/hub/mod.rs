@@ -20,13 +20,14 @@ mod transfer;
 mod verify;
 
 use std::cell::OnceCell;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
 use cache::RepositoryCache;
 use client::Client;
+
+use crate::file::fault::is_passing;
 
 pub(crate) use client::Listing;
 pub(crate) use name::{Repository, check_file_name};
@@ -102,20 +103,9 @@ impl std::error::Error for Unavailable {
 }
 
 /// Whether running the same command later may succeed (exit code 75): an
-/// `Unavailable` hub or a full disk anywhere in the chain of causes.
+/// `Unavailable` hub or a disk that fails anywhere in the chain of causes.
 pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<Unavailable>()) || is_disk_full(error)
-}
-
-/// Whether the cause is a full disk or an exceeded quota.
-pub(crate) fn is_disk_full(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
-    causes.any(|cause: &std::io::Error| {
-        matches!(
-            cause.kind(),
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-        )
-    })
+    error.chain().any(|cause| cause.is::<Unavailable>()) || is_passing(error)
 }
 
 /// One repository at one revision, in the cache and on the hub.
@@ -269,6 +259,8 @@ impl<'a> Hub<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -285,7 +277,7 @@ mod tests {
         ];
         for (error, expected, full) in cases {
             assert_eq!(is_worth_retrying(&error), expected, "{error:#}");
-            assert_eq!(is_disk_full(&error), full, "{error:#}");
+            assert_eq!(is_passing(&error), full, "{error:#}");
         }
     }
 }

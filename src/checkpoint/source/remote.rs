@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::files::{self, ModelFiles, folder_prefix};
 use super::{ALIASES, choice, pipeline};
 use crate::checkpoint::hub::{self, Hub, Listing, Settings, Stored};
+use crate::file::fault::is_passing;
 
 /// The supported values of `model_type` in config.json.
 const MODEL_TYPES: [&str; 2] = ["clip", "longclip"];
@@ -64,7 +65,7 @@ pub(super) fn find(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFi
             ));
             Ok(found.files)
         }
-        (Err(error), None) if hub::is_worth_retrying(&error) && !hub::is_disk_full(&error) => {
+        (Err(error), None) if hub::is_worth_retrying(&error) && !is_passing(&error) => {
             Err(error.context(ways_out(wanted, hub, "could not be downloaded")))
         }
         (fetched, _) => fetched,

@@ -240,13 +240,23 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         let (path, best) = (encoded.path.clone(), scores.first().map(|best| best.class));
         let mut record = recorder.record(encoded, scores);
         if let (Some(sorting), Some(path)) = (&mut sorting, path) {
-            sorting.sort(&path, best, &mut record);
+            sorting.sort(&path, best, &mut record)?;
         }
         results.write(&record)
     });
     let not_sorted = sorting.map_or(0, |sorting| sorting.finish());
     engine.finish(console);
-    let counts = counts?;
+    let counts = match counts {
+        Ok(counts) => counts,
+        Err(error) => {
+            // Images that were moved already have no other record.
+            if args.sort.folder().is_some() && args.output.file.path().is_some() {
+                let kept = results.keep_partial();
+                kept.unwrap_or_else(|kept| console.warn(&format!("{kept:#}")));
+            }
+            return Err(error);
+        }
+    };
     if let Some(page) = page {
         page.finish(&counts, console)?;
     }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::input::prompt::LabelSet;
 use crate::output::Record;
-use crate::output::sorted::{Action, Filed, Run, Sorter};
+use crate::output::sorted::{self, Action, Filed, Run, Sorter};
 use crate::run::Console;
 use crate::run::console::counted;
 
@@ -154,20 +154,32 @@ impl Sorting<'_> {
     /// Sorts an image under its best label, given by index. It stays in place if it failed, if no
     /// label reached the threshold, or if the best label stands for none of them. If it cannot be
     /// sorted, the error is printed and becomes its record.
-    pub(super) fn sort(&mut self, image: &Path, best: Option<usize>, record: &mut Record) {
+    ///
+    /// # Errors
+    /// When no further image could be sorted either, as on a full disk.
+    pub(super) fn sort(
+        &mut self,
+        image: &Path,
+        best: Option<usize>,
+        record: &mut Record,
+    ) -> Result<()> {
         let Ok(predictions) = &record.outcome else {
-            return;
+            return Ok(());
         };
         let is_believed = !predictions.is_empty() && !record.uncertain;
         let best = best.filter(|best| is_believed && *best < self.labels);
         let Some(label) = best else {
             self.left += 1;
             let why = format!("{} left in place: no label fits", shown(image));
-            return self.console.detail(&why);
+            self.console.detail(&why);
+            return Ok(());
         };
         match self.sorter.file(image, label) {
             Ok(Filed::Already(_)) => self.already += 1,
             Ok(Filed::At(place)) => self.announce(image, &place),
+            Err(error) if sorted::is_general(&error) => {
+                return Err(error.context(format!("cannot sort {}; stopped", shown(image))));
+            }
             Err(error) => {
                 self.failed += 1;
                 let cause = format!("cannot be sorted: {error:#}");
@@ -175,6 +187,7 @@ impl Sorting<'_> {
                 record.outcome = Err(cause);
             }
         }
+        Ok(())
     }
 
     fn announce(&mut self, image: &Path, place: &Path) {

@@ -9,7 +9,8 @@
 //! Several programs may use one cache at once. Data read back is validated like any foreign file:
 //! lengths, finite numbers, unit length.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -322,6 +323,8 @@ impl Row {
 /// Opens the file for reading and writing, and creates its tables if it has none.
 fn writable(folder: &Path, path: &Path) -> Result<Connection> {
     fs::create_dir_all(folder)?;
+    // SQLite does not say why it cannot open a file.
+    OpenOptions::new().create(true).append(true).open(path)?;
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // Readers and a writer at once; file systems without support keep their own mode.
@@ -362,6 +365,10 @@ fn layout(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 fn is_read_only(error: &anyhow::Error) -> bool {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        return matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem);
+    }
     let code = error
         .downcast_ref::<rusqlite::Error>()
         .and_then(rusqlite::Error::sqlite_error_code);
@@ -377,7 +384,7 @@ fn cannot_use(path: &Path) -> String {
 }
 
 /// Whether retrying may help: another program held the lock for longer than this one waits, or the
-/// disk is full.
+/// disk is full or failed.
 #[must_use]
 pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
     let mut causes = error
@@ -387,7 +394,12 @@ pub fn is_worth_retrying(error: &anyhow::Error) -> bool {
         let code = cause.sqlite_error_code();
         matches!(
             code,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::DiskFull)
+            Some(
+                ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+            )
         )
     })
 }

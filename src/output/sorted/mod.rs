@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::file::fault;
 use crate::file::stamp::Stamp;
 use journal::{Journal, Step};
 
@@ -54,6 +55,21 @@ pub(crate) enum Filed {
     At(PathBuf),
     /// It existed there already.
     Already(PathBuf),
+}
+
+/// The error when no further image can be sorted either: without its journal, nothing is done.
+#[derive(Clone, Copy, Debug)]
+struct NoJournal;
+
+impl std::fmt::Display for NoJournal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("it cannot be noted for undo")
+    }
+}
+
+/// Whether an error of [`Sorter::file`] would come again with every further image.
+pub(crate) fn is_general(error: &anyhow::Error) -> bool {
+    error.is::<NoJournal>() || fault::is_general(error)
 }
 
 /// A folder with one folder per label.
@@ -153,7 +169,8 @@ impl Sorter {
     /// Creates the label's folder, and the journal before the first one.
     fn make_folder(&mut self, folder: &Path) -> Result<()> {
         if self.journal.is_none() {
-            self.journal = Some(Journal::begin(&self.folder, self.action)?);
+            let begun = Journal::begin(&self.folder, self.action);
+            self.journal = Some(begun.context(NoJournal)?);
         }
         if folder.is_dir() {
             return Ok(());
@@ -184,7 +201,7 @@ impl Sorter {
 
     fn note(&mut self, step: &Step) -> Result<()> {
         match &mut self.journal {
-            Some(journal) => journal.note(step),
+            Some(journal) => journal.note(step).context(NoJournal),
             None => Ok(()),
         }
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use super::Action;
+use crate::file::fault::is_of_disk;
 
 /// Creates a link at `to` that points to `from`.
 ///
@@ -57,6 +58,8 @@ pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
         }),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+        // A copy would fail as well.
+        Err(error) if is_of_disk(&error) => Err(error),
         // Another file system, or one without links.
         Err(_) => {
             copy(from, to)?;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::journal::{self, Step, Steps};
 use super::{Action, Run, place};
+use crate::file::fault;
 use crate::file::stamp::Stamp;
 
 /// The result of reverting one step.
@@ -77,6 +78,14 @@ pub fn undo(
             Ok(true) => {
                 undone.undone += 1;
                 report(Undo::Undone { to, from });
+            }
+            Err(cause) if fault::is_general(&cause) => {
+                return Err(cause.context(format!(
+                    "cannot undo {}; stopped after {} images, and {} keeps the others",
+                    to.display(),
+                    undone.undone,
+                    journal.display()
+                )));
             }
             Err(cause) => {
                 undone.failed += 1;
