@@ -24,7 +24,7 @@ pub(crate) fn sidecar_of(path: &Path) -> PathBuf {
 }
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    let (numbers, names) = (
+    let (mut numbers, mut names) = (
         AtomicFile::create_alone(path)?,
         AtomicFile::create_alone(&sidecar_of(path))?,
     );

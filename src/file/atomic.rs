@@ -6,7 +6,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use tempfile::{NamedTempFile, TempPath};
+
+use super::temporary::{Readers, TemporaryFile};
 
 /// A file in progress: written next to its destination under another name, and renamed when it is
 /// complete. If dropped before that, it leaves nothing.
@@ -18,7 +19,7 @@ pub(crate) struct AtomicFile {
 }
 
 enum Content {
-    Temporary(NamedTempFile),
+    Temporary(TemporaryFile),
     Direct(File),
 }
 
@@ -38,7 +39,7 @@ impl AtomicFile {
             let file = OpenOptions::new().append(true).open(path);
             Content::Direct(file.with_context(|| format!("cannot open the output {shown}"))?)
         } else {
-            let file = temporary_next_to(&target(path));
+            let file = TemporaryFile::next_to(&target(path), Readers::Usual);
             Content::Temporary(file.with_context(|| format!("cannot create the output {shown}"))?)
         };
         Ok(Self {
@@ -56,20 +57,11 @@ impl AtomicFile {
         if path.is_dir() || is_written_directly(path) {
             return Self::create(path);
         }
-        let place = writing_of(path);
-        // A new file, so that no link redirects the writing.
-        let opened = match fs::remove_file(&place) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => OpenOptions::new().write(true).create_new(true).open(&place),
-        };
-        let file =
-            opened.with_context(|| format!("cannot create the output {}", path.display()))?;
+        let file = TemporaryFile::at(&writing_of(path))
+            .with_context(|| format!("cannot create the output {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
-            content: Content::Temporary(NamedTempFile::from_parts(
-                file,
-                TempPath::try_from_path(&place)?,
-            )),
+            content: Content::Temporary(file),
         })
     }
 
@@ -86,18 +78,21 @@ impl AtomicFile {
         Ok(Box::new(BufWriter::new(file.try_clone()?)))
     }
 
-    /// Syncs to disk what was written so far, for a caller whose files must all be complete before
-    /// the first of them appears. Flush the sink first.
+    /// Syncs to disk what was written, for a caller whose files must all be complete before the
+    /// first of them appears. Flush the sink first. A signal does not remove the file any more,
+    /// since the others may have appeared.
     ///
     /// # Errors
     /// When not all of it reached the disk.
-    pub(crate) fn sync(&self) -> anyhow::Result<()> {
-        let Content::Temporary(file) = &self.content else {
+    pub(crate) fn sync(&mut self) -> anyhow::Result<()> {
+        let Content::Temporary(file) = &mut self.content else {
             return Ok(());
         };
         file.as_file()
             .sync_all()
-            .with_context(|| format!("cannot write the output {}", self.path.display()))
+            .with_context(|| format!("cannot write the output {}", self.path.display()))?;
+        file.keep();
+        Ok(())
     }
 
     /// Moves the file to its destination, replacing what was there. Flush the sink first.
@@ -136,7 +131,6 @@ impl AtomicFile {
             .sync_all()
             .with_context(|| format!("cannot write the output {shown}"))?;
         file.persist(place)
-            .map_err(|failure| failure.error)
             .with_context(|| format!("cannot rename the output to {shown}"))?;
         sync_folder(folder_of(place));
         Ok(())
@@ -183,19 +177,6 @@ fn folder_of(path: &Path) -> &Path {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     }
-}
-
-fn temporary_next_to(place: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    // The file's own name may have the maximum length, so it is not part of this name.
-    builder.prefix(".longclip-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // The permissions of any new file (the umask still applies), not a temporary's 0600.
-        builder.permissions(fs::Permissions::from_mode(0o666));
-    }
-    builder.tempfile_in(folder_of(place))
 }
 
 /// Syncs the rename itself to disk. Not every file system can; the file is complete in any case.

@@ -25,6 +25,22 @@ pub(crate) fn lock(path: &Path) -> Result<File> {
     }
 }
 
+/// Whether the open file is still the one at `path`.
+#[cfg(unix)]
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    match (file.metadata(), path.metadata()) {
+        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// An open file cannot be deleted on this platform.
+#[cfg(not(unix))]
+pub(crate) fn is_at(_file: &File, _path: &Path) -> bool {
+    true
+}
+
 /// Another run is writing the same file.
 #[derive(Debug)]
 pub(crate) struct Locked(PathBuf);

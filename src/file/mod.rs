@@ -1,6 +1,6 @@
 //! Files on disk, whatever is in them: written whole or not at all, locked, mapped, hashed and
-//! recognised again; the header of safetensors; failures of a disk; and a guard against readers that
-//! panic.
+//! recognised again; the header of safetensors; signals, which must leave no unfinished file;
+//! failures of a disk; and a guard against readers that panic.
 
 pub(crate) mod atomic;
 pub(crate) mod digest;
@@ -9,4 +9,6 @@ pub(crate) mod guard;
 pub(crate) mod lock;
 pub(crate) mod mapped;
 pub(crate) mod safetensors;
+pub(crate) mod signal;
 pub(crate) mod stamp;
+pub(crate) mod temporary;

@@ -7,12 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::Console;
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::file::digest::{hexadecimal, sha256};
+use crate::file::signal;
 use crate::input::image::DecodeOptions;
 use crate::model::device::{CpuPrecision, Placement, PrecisionChoice};
 use crate::model::{Clip, Compute, device};
@@ -230,19 +229,11 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// From now on Ctrl-C and SIGTERM end the run cleanly. Call this once there is something to
-    /// save; until then a signal kills the process.
+    /// From now on Ctrl-C, SIGTERM and a hangup end the run cleanly. Call this once there is
+    /// something to save; until then a signal ends the process.
     pub(crate) fn listen(&self) -> Result<()> {
-        if self.listens.swap(true, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let first = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            let number = usize::try_from(signal)?;
-            // The order matters: the shutdown acts on a signal only if an earlier one set the flag.
-            flag::register_conditional_shutdown(signal, 128 + signal, first.clone())?;
-            flag::register(signal, first.clone())?;
-            flag::register_usize(signal, self.signal.clone(), number)?;
+        if !self.listens.swap(true, Ordering::Relaxed) {
+            signal::tell(&self.signal)?;
         }
         Ok(())
     }

@@ -15,6 +15,8 @@ mod convert;
 mod datasets;
 mod embed;
 mod evaluation;
+#[cfg(target_os = "linux")]
+mod faults;
 mod finetune;
 mod foreign_files;
 mod formats;

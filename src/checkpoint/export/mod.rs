@@ -18,6 +18,7 @@ use super::layout::LOGIT_BIAS;
 use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
 use crate::file::atomic::AtomicFile;
+use crate::file::temporary::TemporaryFolder;
 use crate::input::preprocess::{Preprocess, Resize};
 use crate::output::suffix::{self, Suffix};
 use entry::Entry;
@@ -158,7 +159,7 @@ fn folder(
     fs::create_dir_all(parent)
         .with_context(|| format!("cannot create the folder {}", parent.display()))?;
     // Completed under a temporary name first, so that a failure leaves nothing at the target.
-    let room = tempfile::tempdir_in(parent)
+    let room = TemporaryFolder::next_to(target)
         .with_context(|| format!("cannot write in {}", parent.display()))?;
     let making = room.path().join("model");
     fs::create_dir(&making).context("cannot create a temporary folder")?;

@@ -11,12 +11,14 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::name::check_commit;
 use super::{Progress, Repository, Unavailable};
 use crate::file::fault::is_passing;
+use crate::file::lock::is_at;
 
 /// The cache of one repository, for one revision.
 pub(super) struct RepositoryCache {
@@ -194,22 +196,6 @@ fn is_unsupported(cause: &io::Error) -> bool {
     cause.kind() == io::ErrorKind::Unsupported
 }
 
-/// Whether the open file is still the one at `path`.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
-}
-
-/// An open file cannot be deleted on this platform.
-#[cfg(not(unix))]
-fn is_at(_file: &File, _path: &Path) -> bool {
-    true
-}
-
 fn write_small(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     create_folder_of(path)
         .and_then(|()| {
@@ -221,11 +207,34 @@ fn write_small(path: &Path, content: &[u8]) -> anyhow::Result<()> {
         .map_err(|cause| cannot_write(path, cause))
 }
 
+/// Begins the names of files in progress.
+const PREFIX: &str = ".longclip-";
+/// No small file and no copy of a blob takes longer.
+const STALE: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes what killed runs left in `folder`. Links have no locks, so that age decides.
+fn remove_stale(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_ours = entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(PREFIX.as_bytes());
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old = || modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > STALE));
+        if is_ours && is_old() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Creates a new file next to `path` and renames it over `path`, so that a reader never sees a
 /// partial file and two writers do not interfere.
 fn replace_with(path: &Path, make: impl FnMut(&Path) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let made = tempfile::Builder::new().make_in(folder, make)?;
+    remove_stale(folder);
+    let made = tempfile::Builder::new()
+        .prefix(PREFIX)
+        .make_in(folder, make)?;
     made.persist(path).map_err(|failed| failed.error)?;
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
-use tempfile::TempDir;
 
+use crate::file::temporary::TemporaryFolder;
 use crate::input::image::{DecodeOptions, RgbImage};
 use crate::input::paths::ImageSource;
 use crate::input::preprocess::Preprocess;
@@ -24,7 +24,7 @@ pub(super) struct Folder {
     pub(super) path: PathBuf,
     /// A description for display.
     pub(super) description: String,
-    _made: Option<TempDir>,
+    _made: Option<TemporaryFolder>,
 }
 
 impl Folder {
@@ -37,7 +37,9 @@ impl Folder {
                 _made: None,
             });
         }
-        let folder = tempfile::tempdir().context("cannot create a folder for images")?;
+        let folder = std::env::temp_dir().join("longclip-bench");
+        let folder =
+            TemporaryFolder::next_to(&folder).context("cannot create a folder for images")?;
         for number in 0..COUNT {
             let file = folder.path().join(format!("{number:02}.jpg"));
             let bytes = image::to_jpeg(&generated_image(number), QUALITY)?;

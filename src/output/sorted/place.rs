@@ -4,10 +4,9 @@ use std::fs::{self, File, FileTimes};
 use std::io::{self, Read};
 use std::path::Path;
 
-use tempfile::NamedTempFile;
-
 use super::Action;
 use crate::file::fault::is_of_disk;
+use crate::file::temporary::{Readers, TemporaryFile};
 
 /// Creates a link at `to` that points to `from`.
 ///
@@ -27,8 +26,8 @@ pub(super) fn link(from: &Path, to: &Path) -> io::Result<()> {
 pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = File::open(from)?;
     let folder = to.parent().unwrap_or(Path::new("."));
-    let mut target = NamedTempFile::with_prefix_in(".longclip-", folder)?;
-    io::copy(&mut source, &mut target)?;
+    let target = TemporaryFile::next_to(to, Readers::User)?;
+    io::copy(&mut source, &mut target.as_file())?;
     let metadata = source.metadata()?;
     // Not every file system supports these.
     let _ = target.as_file().set_permissions(metadata.permissions());
@@ -38,9 +37,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
             .set_times(FileTimes::new().set_modified(modified));
     }
     target.as_file().sync_all()?;
-    target
-        .persist_noclobber(to)
-        .map_err(|failure| failure.error)?;
+    target.persist_noclobber(to)?;
     sync_folder(folder);
     Ok(())
 }
