@@ -263,7 +263,9 @@ impl<'a> Logits<'a> {
                 model: session.checkpoint.name.clone(),
                 model_sha256: session.weights_sha256()?.to_owned(),
                 labels_sha256: self.labelling.facts.sha256.clone(),
-            },
+                crc32: None,
+            }
+            .sealed(),
             temperature_determined: fitted.determined,
             fitted_on: parts.fit.len(),
             rest: Effect {

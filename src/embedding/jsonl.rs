@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::line::LineIndex;
 use super::read::{EmbeddingFile, NoRows, check_range, map};
-use super::{About, Dtype, Entry, Line, Row, Rows, check_dim};
+use super::{About, Dtype, Entry, Line, Row, Rows, check_dim, push_values};
 use crate::file::atomic::AtomicFile;
 use crate::input::text_file::Lines;
 
@@ -20,8 +20,10 @@ pub(crate) fn jsonl_line(entry: Entry<'_>, about: &About) -> Result<Vec<u8>> {
     match entry {
         Entry::Failed(failure) => Line::of_failure(failure).to_bytes(),
         Entry::Row(row, embedding) => {
-            let line = Line::of_row(row).with_embedding(embedding);
-            line.with(about).to_bytes()
+            let mut bytes = Vec::new();
+            push_values(&mut bytes, embedding, Dtype::F32);
+            let line = Line::of_row(row).with_crc32(crc32fast::hash(&bytes));
+            line.with_embedding(embedding).with(about).to_bytes()
         }
     }
 }

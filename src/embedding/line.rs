@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::{About, Failure, Item, Row};
+use super::{About, Failure, Item, Row, push_values};
 use crate::checkpoint::container::Bytes;
 use crate::file::stamp::Stamp;
 use crate::output::{ImageName, Name, json};
@@ -40,6 +40,9 @@ pub(crate) struct Line<'a> {
     mtime_ns: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) crc32: Option<u32>,
+    /// In the last line of a file of names: of all embeddings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) numbers_crc32: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) embedding: Option<Cow<'a, [f32]>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,7 +135,7 @@ impl<'a> Line<'a> {
         self
     }
 
-    /// Adds the checksum of the embedding's bytes, which are in another file.
+    /// Adds the checksum of the embedding's bytes.
     #[must_use]
     pub(crate) fn with_crc32(mut self, crc32: u32) -> Self {
         self.crc32 = Some(crc32);
@@ -152,9 +155,21 @@ impl<'a> Line<'a> {
     /// Reads one line.
     ///
     /// # Errors
-    /// When it is not such an object.
+    /// When it is not such an object, or its embedding does not have its checksum.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Line<'static>> {
-        serde_json::from_slice(bytes).context("not a row of embeddings")
+        let line: Line<'static> =
+            serde_json::from_slice(bytes).context("not a row of embeddings")?;
+        // Without an embedding, the checksum is that of one in another file.
+        if let (Some(stated), Some(values)) = (line.crc32, &line.embedding) {
+            let mut bytes = Vec::new();
+            push_values(&mut bytes, values, super::Dtype::F32);
+            ensure!(
+                stated == crc32fast::hash(&bytes),
+                "the embedding was changed or damaged (its crc32 differs); if the change is yours, \
+                 remove crc32"
+            );
+        }
+        Ok(line)
     }
 
     /// The row of the line.

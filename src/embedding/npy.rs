@@ -2,8 +2,8 @@
 //! one object per row.
 //!
 //! Two files cannot appear atomically. Each row's object therefore has the CRC-32 of its
-//! embedding's bytes, which shows a reader whether the two belong together, and the numbers appear
-//! last: new numbers are never without their names.
+//! embedding's bytes, which shows a reader whether the two belong together, and the last one also
+//! that of all numbers. The numbers appear last: new numbers are never without their names.
 
 use std::io::Write as _;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::line::LineIndex;
 use super::matrix::numbers::{Element, MatrixLayout, StorageOrder, rows_and_columns};
-use super::read::{EmbeddingFile, Mapped, NoRows, StoredNumbers, map};
+use super::read::{EmbeddingFile, Mapped, NoRows, StoredNumbers, crc32, map};
 use super::{About, Dtype, Line, Row, Rows, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 
@@ -34,12 +34,16 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
         .write_all(&header_of(rows.rows(), about))
         .with_context(writing)?;
     let mut bytes = Vec::with_capacity(about.dim * about.dtype.size());
+    let (mut all, mut left) = (crc32fast::Hasher::new(), rows.rows());
     visit_rows(rows, |row, embedding| {
         bytes.clear();
         push_values(&mut bytes, embedding, about.dtype);
-        let line = Line::of_row(row)
+        all.update(&bytes);
+        left = left.saturating_sub(1);
+        let mut line = Line::of_row(row)
             .with_crc32(crc32fast::hash(&bytes))
             .with(about);
+        line.numbers_crc32 = (left == 0).then(|| all.clone().finalize());
         numbers_sink.write_all(&bytes).with_context(writing)?;
         names_sink
             .write_all(&line.to_bytes()?)
@@ -149,10 +153,19 @@ impl Npy {
         Ok(npy)
     }
 
-    /// Checks the first, the last and some rows between; [`EmbeddingFile::row`] checks each row
-    /// that it reads.
+    /// Checks the first, the last and some rows between, and all numbers if their checksum is
+    /// known; [`EmbeddingFile::row`] checks each row that it reads.
     fn sample(&self) -> Result<()> {
         let last = self.numbers.rows - 1;
+        let all = Line::from_bytes(self.names.get(last)?)?.numbers_crc32;
+        let numbers = self.numbers.bytes(0..self.numbers.rows)?;
+        ensure!(
+            all.is_none_or(|all| all == crc32(numbers)),
+            "{} and the checksum in {} differ: the two do not belong together, or one is damaged; \
+             run longclip embed again",
+            self.path.display(),
+            self.sidecar.display()
+        );
         let step = last.div_ceil(SAMPLED).max(1);
         let mut sample = (0..last).step_by(step).chain([last]);
         sample.try_for_each(|index| self.row(index).map(drop))

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::About;
 use super::read::{header, map};
 use crate::file::atomic::AtomicFile;
-use crate::file::safetensors::{Planned, header_bytes};
+use crate::file::safetensors::{CRC32, Planned, header_bytes, sum};
 
 /// Value of the metadata key `format`.
 pub(crate) const FORMAT: &str = "longclip probe 1";
@@ -146,13 +146,16 @@ fn header_of(probe: &ProbeFile, tensors: &[Tensor]) -> Vec<u8> {
         ("hyperparameters", probe.hyperparameters.to_string()),
         ("scores", probe.scores.to_string()),
     ];
+    let numbers = tensors.iter().map(|tensor| &tensor.bytes[..]);
+    let crc32 = sum(pairs.iter().map(|(key, value)| (*key, &value[..])), numbers);
+    let pairs = pairs.into_iter().chain([(CRC32, crc32.to_string())]);
     let pairs = pairs.map(|(key, value)| (key.to_owned(), json!(value)));
     let planned = tensors.iter().map(|tensor| Planned {
         name: tensor.name,
         dtype: tensor.dtype,
         shape: &tensor.shape,
     });
-    header_bytes(Value::Object(pairs.into_iter().collect()), planned, 64)
+    header_bytes(Value::Object(pairs.collect()), planned, 64)
 }
 
 /// A hundred thousand classes have headers of about 10 MB.
@@ -187,6 +190,7 @@ fn read_file(path: &Path) -> Result<ProbeFile> {
             .context("the file ends within its header")?,
         directory,
     };
+    parts.check_sum()?;
     let (about, method) = parts.about()?;
     let classes = parts.names("classes")?;
     let labels = parts.names("labels")?;
@@ -259,6 +263,20 @@ impl Parts<'_> {
         value.map(String::as_str).with_context(|| {
             format!("the header has no {key:?}; was the file written by longclip probe?")
         })
+    }
+
+    /// Fails if anything changed since the file was written. Older files have no checksum.
+    fn check_sum(&self) -> Result<()> {
+        let Ok(stated) = self.pair(CRC32) else {
+            return Ok(());
+        };
+        let pairs = self.directory.metadata().iter().flatten();
+        let pairs = pairs.map(|(key, value)| (&key[..], &value[..]));
+        ensure!(
+            stated == sum(pairs.filter(|(key, _)| *key != CRC32), [self.numbers]).to_string(),
+            "it was changed or damaged after it was written (its checksum differs)"
+        );
+        Ok(())
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, key: &str) -> Result<T> {
@@ -471,9 +489,9 @@ mod tests {
             let at = (random >> 33) as usize % bytes.len();
             bytes[at] = [0, 0xff, 0x7f, b'9', bytes[at] ^ 1][(random >> 20) as usize % 5];
             std::fs::write(&path, &bytes).unwrap();
-            // Whatever is read is complete.
+            // Whatever is read is what was written.
             if let Ok(probe) = read(&path) {
-                assert_eq!(probe.weights.len(), 6);
+                assert_eq!(probe, tip_adapter(), "byte {at}");
             }
         }
         assert!(read(folder.path()).is_err());

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ::safetensors::SafeTensors;
 use ::safetensors::tensor::{Metadata, TensorInfo};
 use anyhow::{Context as _, Result, ensure};
+use crc32fast::Hasher;
 
 use super::{jsonl, npy, parquet, safetensors};
 use crate::checkpoint::container::{Bytes, as_f16, as_f32};
@@ -100,6 +101,34 @@ pub(super) fn map(path: &Path) -> Result<Arc<Bytes>> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
     Ok(Arc::new(Bytes::map(&file, length)?))
+}
+
+/// Bytes that one thread sums.
+const SUMMED: usize = 32 << 20;
+
+/// The CRC-32 of much data, by several threads.
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = bytes.len().div_ceil(threads).max(SUMMED);
+    let of = |part: &[u8]| {
+        let mut sum = Hasher::new();
+        sum.update(part);
+        sum
+    };
+    let sums: Vec<Hasher> = std::thread::scope(|scope| {
+        let (first, rest) = bytes.split_at(part.min(bytes.len()));
+        let rest = rest
+            .chunks(part)
+            .map(|part| (part, scope.spawn(move || of(part))));
+        let rest: Vec<_> = rest.collect();
+        let rest = rest
+            .into_iter()
+            .map(|(part, sum)| sum.join().unwrap_or_else(|_| of(part)));
+        [of(first)].into_iter().chain(rest).collect()
+    });
+    let mut all = Hasher::new();
+    sums.iter().for_each(|sum| all.combine(sum));
+    all.finalize()
 }
 
 /// The header of a safetensors file, of at most `limit` bytes: its length and contents.
@@ -361,6 +390,56 @@ mod tests {
                 let at_line_end = name == "a.jsonl" && whole[..length].ends_with(b"\n");
                 assert!(at_line_end || exercise(&path).is_err(), "{name} {length}");
             }
+        }
+    }
+
+    #[test]
+    fn a_checksum_is_that_of_one_thread() {
+        let bytes: Vec<u8> = (0..3 * SUMMED as u64 + 5)
+            .map(|n| ((n * n) >> 3) as u8)
+            .collect();
+        for length in [0, 1, SUMMED, SUMMED + 1, bytes.len()] {
+            let part = &bytes[..length];
+            assert_eq!(crc32(part), crc32fast::hash(part), "{length}");
+        }
+    }
+
+    /// All numbers of a file.
+    fn numbers(path: &Path) -> Result<Vec<f32>> {
+        let file = open(path)?;
+        let mut values = Vec::new();
+        file.vectors(0..file.rows(), &mut values)?;
+        Ok(values)
+    }
+
+    #[test]
+    fn no_flipped_bit_changes_a_number() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in NAMES {
+            // More rows than are sampled.
+            let (listed, about) = (images(150, 8), about(Kind::Images, 8));
+            let path = written(&folder, name, &listed, &about);
+            let files = [path.clone(), sidecar_of(&path)];
+            let expected = numbers(&path).unwrap();
+            let (mut random, mut refused) = (7u64, 0);
+            for file in files.iter().filter(|file| file.exists()) {
+                let whole = fs::read(file).unwrap();
+                for _ in 0..1000 {
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695);
+                    let at = (random >> 33) as usize % (8 * whole.len());
+                    let mut bytes = whole.clone();
+                    bytes[at / 8] ^= 1 << (at % 8);
+                    fs::write(file, &bytes).unwrap();
+                    match numbers(&path) {
+                        Ok(found) => assert!(found == expected, "{name}, bit {at}"),
+                        Err(_) => refused += 1,
+                    }
+                }
+                fs::write(file, whole).unwrap();
+            }
+            assert!(refused > 100, "{name}: {refused}");
         }
     }
 

@@ -1,34 +1,42 @@
 //! safetensors: `embeddings` `[rows, dim]`, and `rows`, the UTF-8 bytes of one JSON object per row.
-//! The metadata in the header record what made the embeddings.
+//! The metadata in the header record what made the embeddings, and the CRC-32 of all that follows.
 
 use std::io::Write as _;
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use crc32fast::Hasher;
 use safetensors::Dtype as FileDtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
 use super::line::LineIndex;
-use super::read::{EmbeddingFile, Mapped, StoredNumbers, header, map, tensor_range};
+use super::read::{EmbeddingFile, Mapped, StoredNumbers, crc32, header, map, tensor_range};
 use super::{About, Dtype, Line, Row, Rows, check_dim, push_values, visit_rows};
 use crate::file::atomic::AtomicFile;
 use crate::file::safetensors::{Planned, header_bytes};
 
 pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
-    // The header comes first and states both lengths, so the names are measured beforehand.
-    let mut names_length = 0;
-    visit_rows(rows, |row, _| {
-        names_length += Line::of_row(row).to_bytes()?.len();
+    // The header comes first and states both lengths and the checksum, so the names are measured
+    // beforehand.
+    let mut bytes = Vec::with_capacity(about.dim * about.dtype.size());
+    let (mut names_length, mut sum, mut sum_of_names) = (0, Hasher::new(), Hasher::new());
+    visit_rows(rows, |row, embedding| {
+        let line = Line::of_row(row).to_bytes()?;
+        names_length += line.len();
+        sum_of_names.update(&line);
+        bytes.clear();
+        push_values(&mut bytes, embedding, about.dtype);
+        sum.update(&bytes);
         Ok(())
     })?;
+    sum.combine(&sum_of_names);
     let file = AtomicFile::create_alone(path)?;
     let mut sink = file.sink()?;
     let writing = || format!("cannot write {}", path.display());
-    sink.write_all(&header_of(rows.rows(), names_length, about))
+    sink.write_all(&header_of(rows.rows(), names_length, about, sum.finalize()))
         .with_context(writing)?;
-    let mut bytes = Vec::with_capacity(about.dim * about.dtype.size());
     visit_rows(rows, |_, embedding| {
         bytes.clear();
         push_values(&mut bytes, embedding, about.dtype);
@@ -42,12 +50,13 @@ pub(super) fn write(path: &Path, about: &About, rows: &dyn Rows) -> Result<()> {
     file.commit()
 }
 
-fn header_of(rows: usize, names_length: usize, about: &About) -> Vec<u8> {
+fn header_of(rows: usize, names_length: usize, about: &About, crc32: u32) -> Vec<u8> {
     let dtype = match about.dtype {
         Dtype::F32 => FileDtype::F32,
         Dtype::F16 => FileDtype::F16,
     };
     let pairs = about.pairs().into_iter();
+    let pairs = pairs.chain([(CRC32, crc32.to_string())]);
     let pairs: Map<String, Value> = pairs
         .map(|(key, value)| (key.to_owned(), json!(value)))
         .collect();
@@ -65,6 +74,9 @@ fn header_of(rows: usize, names_length: usize, about: &About) -> Vec<u8> {
     ];
     header_bytes(Value::Object(pairs), tensors, 64)
 }
+
+/// Key of the checksum of all that follows the header.
+const CRC32: &str = "crc32";
 
 /// Longclip's headers have less than 2 KB.
 const LONGEST_HEADER: u64 = 1 << 20;
@@ -90,6 +102,11 @@ impl Safetensors {
         let (length, directory) = header(&bytes, LONGEST_HEADER)?;
         let pairs = directory.metadata().clone().unwrap_or_default();
         let about = About::from_pairs(|key| pairs.get(key).cloned())?;
+        let stated = pairs.get(CRC32);
+        ensure!(
+            stated.is_none_or(|stated| *stated == crc32(&bytes[length + 8..]).to_string()),
+            "it was changed or damaged after it was written (its checksum differs)"
+        );
         let infos = directory.tensors();
         let tensor = |name: &str| -> Result<(&TensorInfo, Range<usize>)> {
             let info = infos.get(name);

@@ -12,6 +12,24 @@ pub(crate) struct Planned<'a> {
     pub(crate) shape: &'a [usize],
 }
 
+/// The key of a header's checksum, see [`sum`].
+pub(crate) const CRC32: &str = "longclip.crc32";
+
+/// The CRC-32 of a header's other pairs, in the order of their keys, and of the numbers.
+pub(crate) fn sum<'a>(
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    numbers: impl IntoIterator<Item = &'a [u8]>,
+) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    let pairs: std::collections::BTreeMap<_, _> = pairs.into_iter().collect();
+    for text in pairs.into_iter().flat_map(|(key, value)| [key, value]) {
+        sum.update(&(text.len() as u64).to_le_bytes());
+        sum.update(text.as_bytes());
+    }
+    numbers.into_iter().for_each(|bytes| sum.update(bytes));
+    sum.finalize()
+}
+
 /// What comes before the numbers of `tensors`, which follow in the same order. Padded so that they
 /// begin at a multiple of `alignment`.
 pub(crate) fn header_bytes<'a>(

@@ -27,9 +27,29 @@ pub(crate) struct Calibration {
     pub(crate) model_sha256: String,
     /// SHA-256 of the labels and prompts.
     pub(crate) labels_sha256: String,
+    /// Of the rest; without it, nothing is checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) crc32: Option<u32>,
 }
 
 impl Calibration {
+    /// With its checksum, as it is written.
+    pub(crate) fn sealed(self) -> Self {
+        Self {
+            crc32: Some(self.sum()),
+            ..self
+        }
+    }
+
+    /// The checksum of everything that answers depend on.
+    fn sum(&self) -> u32 {
+        let text = format!(
+            "{:?} {:?} {} {}",
+            self.temperature, self.none_threshold, self.model_sha256, self.labels_sha256
+        );
+        crc32fast::hash(text.as_bytes())
+    }
+
     /// Reads the file, if one is given.
     ///
     /// # Errors
@@ -41,6 +61,11 @@ impl Calibration {
                 .take(LIMIT_BYTES)
                 .read_to_string(&mut text)?;
             let read: Self = serde_json::from_str(&text)?;
+            ensure!(
+                read.crc32.is_none_or(|crc32| crc32 == read.sum()),
+                "it was changed or damaged after it was written; if the change is yours, remove \
+                 its \"crc32\""
+            );
             let temperature = read.temperature;
             ensure!(
                 temperature.is_finite() && temperature > 0.0,
@@ -123,5 +148,32 @@ mod tests {
             }
         }
         assert!(Calibration::read(&None).unwrap().is_none());
+    }
+
+    #[test]
+    fn no_flipped_bit_changes_what_is_read() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("c.json");
+        let written = Calibration {
+            temperature: 1.234_567_9,
+            none_threshold: Some(0.1),
+            model: "m".to_owned(),
+            model_sha256: "ab".repeat(32),
+            labels_sha256: "cd".repeat(32),
+            crc32: None,
+        };
+        let written = written.sealed();
+        let text = serde_json::to_vec_pretty(&written).unwrap();
+        for at in 0..8 * text.len() {
+            let mut text = text.clone();
+            text[at / 8] ^= 1 << (at % 8);
+            std::fs::write(&path, &text).unwrap();
+            if let Ok(Some(read)) = Calibration::read(&Some(path.clone())) {
+                let numbers = |one: &Calibration| (one.temperature, one.none_threshold);
+                // The key of the threshold is not that of another key.
+                let is_same = numbers(&read) == numbers(&written);
+                assert!(is_same, "{}", String::from_utf8_lossy(&text));
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use candle_core::{Device, Tensor};
 use sha2::{Digest as _, Sha256};
 
 use super::Console;
+use super::console::counted;
 use super::pipeline::{Content, Known, Memory, ModelSlot, Pipeline, Place, Plan};
 use super::report::THUMBNAIL;
 use super::session::{Session, Stop};
@@ -203,6 +204,17 @@ impl Cached {
             self.found.load(Ordering::Relaxed),
             self.computed.load(Ordering::Relaxed)
         ));
+        if self.cache.is_renewed() {
+            console.note("the cache of an older longclip had no checksums and was begun again");
+        }
+        match self.cache.damaged() {
+            0 => {}
+            count => console.warn(&format!(
+                "{} of the cache could not be read or had a wrong checksum; what they held was \
+                 computed again",
+                counted(count as u64, "row")
+            )),
+        }
         if !self.cache.is_writable() {
             console.note("the cache is read-only; new embeddings were not saved");
         }

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 /// One step of the optimiser. Scripts read these keys: extend, never rename.
@@ -93,28 +93,64 @@ pub struct Losses {
     pub steps: usize,
 }
 
+/// The first bytes of a log, by which it is recognised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// How many.
+    pub bytes: u64,
+    /// Their CRC-32.
+    pub crc32: u32,
+}
+
 /// The log of a run in progress.
 pub struct Log {
     file: File,
     path: PathBuf,
     entries: Vec<LogLine>,
+    bytes: u64,
+    sum: crc32fast::Hasher,
 }
 
 impl Log {
     /// Takes over the file (locked by the caller) with its lines up to `step`; later or incomplete
-    /// lines are truncated.
+    /// lines are truncated. It must begin with what it had when the state was `saved`, unless it is
+    /// empty.
     ///
     /// # Errors
-    /// When the file cannot be read or truncated.
-    pub(crate) fn go_on(file: File, path: &Path, step: usize) -> Result<Self> {
+    /// When the file cannot be read or truncated, or was changed.
+    pub(crate) fn go_on(
+        file: File,
+        path: &Path,
+        step: usize,
+        saved: Option<Extent>,
+    ) -> Result<Self> {
         let mut log = Self {
             file,
             path: path.to_owned(),
             entries: Vec::new(),
+            bytes: 0,
+            sum: crc32fast::Hasher::new(),
         };
-        log.read(step)
+        log.check(saved)
+            .and_then(|()| log.read(step))
             .with_context(|| format!("cannot continue {}", path.display()))?;
         Ok(log)
+    }
+
+    fn check(&mut self, saved: Option<Extent>) -> Result<()> {
+        let saved = saved.unwrap_or_default();
+        if self.file.metadata()?.len() == 0 {
+            return Ok(());
+        }
+        let mut start = Vec::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        (&self.file).take(saved.bytes).read_to_end(&mut start)?;
+        ensure!(
+            start.len() as u64 == saved.bytes && crc32fast::hash(&start) == saved.crc32,
+            "it was changed or damaged; restore it, or remove it to continue without the figures \
+             of earlier steps"
+        );
+        Ok(())
     }
 
     fn read(&mut self, step: usize) -> Result<()> {
@@ -131,8 +167,10 @@ impl Log {
                 break;
             };
             end += length as u64;
+            self.sum.update(&line);
             self.entries.push(entry);
         }
+        self.bytes = end;
         self.file.set_len(end)?;
         self.file.seek(SeekFrom::Start(end))?;
         Ok(())
@@ -148,8 +186,24 @@ impl Log {
         self.file
             .write_all(&line)
             .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.bytes += line.len() as u64;
+        self.sum.update(&line);
         self.entries.push(entry);
         Ok(())
+    }
+
+    /// Syncs it to disk; returns what is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn sync(&self) -> Result<Extent> {
+        self.file
+            .sync_data()
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        Ok(Extent {
+            bytes: self.bytes,
+            crc32: self.sum.clone().finalize(),
+        })
     }
 
     /// All lines.
@@ -292,8 +346,11 @@ fn whole_lines(path: &Path) -> io::Result<(Option<File>, Vec<Skipped>)> {
         file.seek(SeekFrom::End(0))?;
     }
     let lines = text[..whole].split(|&byte| byte == b'\n');
-    let known = lines.filter_map(|line| serde_json::from_slice(line).ok());
-    Ok((Some(file), known.collect()))
+    let lines = lines.filter(|line| !line.is_empty());
+    let known = lines
+        .map(serde_json::from_slice)
+        .collect::<Result<_, _>>()?;
+    Ok((Some(file), known))
 }
 
 #[cfg(test)]
@@ -339,22 +396,55 @@ mod tests {
             options.read(true).write(true).create(true).truncate(false);
             options.open(&path).unwrap()
         };
-        let mut log = Log::go_on(open(), &path, 0).unwrap();
+        let mut log = Log::go_on(open(), &path, 0, None).unwrap();
         let all = [evaluation(0), step(1), step(2), evaluation(2), step(3)];
         for entry in &all {
             log.add(entry.clone()).unwrap();
         }
+        let saved = log.sync().unwrap();
+        assert_eq!(saved.bytes, std::fs::metadata(&path).unwrap().len());
         log.file.write_all(b"{\"step\":4,\"torn").unwrap();
         let whole = std::fs::read(&path).unwrap();
         for (kept, count) in [(9, 5), (2, 4), (1, 2), (0, 1)] {
             std::fs::write(&path, &whole).unwrap();
-            let mut log = Log::go_on(open(), &path, kept).unwrap();
+            let mut log = Log::go_on(open(), &path, kept, Some(saved)).unwrap();
             assert_eq!(log.entries(), &all[..count]);
             log.add(step(9)).unwrap();
             let text = std::fs::read_to_string(&path).unwrap();
             assert_eq!(text.lines().count(), count + 1);
             assert!(whole.starts_with(&text.as_bytes()[..text.rfind("{\"step\":9").unwrap()]));
         }
+    }
+
+    #[test]
+    fn a_changed_log_is_refused_and_a_removed_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let open = || options().create(true).open(&path).unwrap();
+        let mut log = Log::go_on(open(), &path, 0, None).unwrap();
+        log.add(step(1)).unwrap();
+        let saved = log.sync().unwrap();
+        log.add(evaluation(1)).unwrap();
+        let whole = fs::read(&path).unwrap();
+        for at in 0..saved.bytes as usize {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            let error = Log::go_on(open(), &path, 1, Some(saved)).err().unwrap();
+            assert!(format!("{error:#}").contains("changed or damaged"), "{at}");
+        }
+        fs::write(&path, &whole).unwrap();
+        assert_eq!(
+            Log::go_on(open(), &path, 1, Some(saved))
+                .unwrap()
+                .entries()
+                .len(),
+            2
+        );
+        fs::write(&path, &whole[..10]).unwrap();
+        assert!(Log::go_on(open(), &path, 1, Some(saved)).is_err());
+        fs::write(&path, "").unwrap();
+        assert!(Log::go_on(open(), &path, 1, Some(saved)).is_ok());
     }
 
     #[test]

@@ -346,6 +346,7 @@ fn a_calibration_with_background_texts_holds() {
         .ends_with(0);
     let mut found: Value = serde_json::from_str(&room.read("c.json")).unwrap();
     found["temperature"] = 200.into();
+    found.as_object_mut().unwrap().remove("crc32").unwrap();
     room.file("c.json", found.to_string());
     let plain = results(&evaluate(&room, &[&["data"], &none[..]].concat()).ends_with(0));
     let ran = evaluate(
@@ -562,8 +563,13 @@ fn a_calibration_changes_probabilities_and_nothing_else() {
     let mut changed = found.clone();
     changed["temperature"] = temperature.into();
     changed["none_threshold"] = 0.9.into();
-    room.file("c.json", changed.to_string());
     let labels = ["data/cat", "--labels", "cat", "grey wolf", "red fox"];
+    room.file("c.json", changed.to_string());
+    room.classify(&[&labels[..], &["--calibration", "c.json"]].concat())
+        .ends_with(2)
+        .says(&["changed or damaged", "remove its \"crc32\""]);
+    changed.as_object_mut().unwrap().remove("crc32").unwrap();
+    room.file("c.json", changed.to_string());
     let plain = room.classify(&labels).ends_with(0).records();
     let calibrated = room
         .classify(&[&labels[..], &["--calibration", "c.json"]].concat())

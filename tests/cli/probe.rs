@@ -336,6 +336,7 @@ fn unusable_training_data_is_refused_with_the_reason() {
     let mut numbers = std::fs::read(room.path("nan.safetensors")).unwrap();
     let header = u64::from_le_bytes(*numbers.first_chunk().unwrap()) as usize;
     numbers[8 + header..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
+    let numbers = without_checksum(numbers);
     room.file("nan.safetensors", numbers);
     room.file("one.jsonl", changed(&|rows| rows.truncate(1)));
     room.file("singles.jsonl", changed(&|rows| rows.truncate(3)));
@@ -435,6 +436,14 @@ fn failed_images_are_reported_and_the_rest_is_used() {
     ran.says(&["none of the images of the class \"cat\" in other could be read"]);
 }
 
+/// A file with another key for its checksum, as of a program that writes none.
+fn without_checksum(mut bytes: Vec<u8>) -> Vec<u8> {
+    let key = b"crc32\"";
+    let at = bytes.windows(key.len()).position(|window| window == key);
+    bytes[at.unwrap()] = b'x';
+    bytes
+}
+
 #[test]
 fn a_probe_that_does_not_fit_is_refused() {
     let room = Room::with(&["c.png"]);
@@ -464,7 +473,11 @@ fn a_probe_that_does_not_fit_is_refused() {
     let mut nan = whole.clone();
     let end = nan.len();
     nan[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
-    room.file("nan.safetensors", nan);
+    room.file("changed.safetensors", &nan);
+    classify(&["--probe", "changed.safetensors"])
+        .ends_with(2)
+        .says(&["changed or damaged"]);
+    room.file("nan.safetensors", without_checksum(nan));
     classify(&["--probe", "nan.safetensors"])
         .ends_with(2)
         .says(&["holds NaN"]);

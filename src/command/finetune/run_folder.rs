@@ -16,6 +16,8 @@ use crate::checkpoint::{Tensors, container, export};
 use crate::file::atomic::AtomicFile;
 use crate::file::digest::hexadecimal;
 use crate::file::lock;
+use crate::file::safetensors::{CRC32, sum};
+use crate::train::log;
 
 const SETTINGS: &str = "settings.json";
 const LOG: &str = "log.jsonl";
@@ -39,6 +41,8 @@ pub(super) struct Position {
     pub(super) batch: usize,
     /// The duration of the run so far.
     pub(super) seconds: f64,
+    /// The log when it was saved.
+    pub(super) log: log::Extent,
 }
 
 impl RunFolder {
@@ -234,10 +238,23 @@ const STEP: &str = "longclip.step";
 const EPOCH: &str = "longclip.epoch";
 const BATCH: &str = "longclip.batch";
 const SECONDS: &str = "longclip.seconds";
+const LOG_BYTES: &str = "longclip.log_bytes";
+const LOG_CRC32: &str = "longclip.log_crc32";
 const SETTINGS_SHA256: &str = "longclip.settings_sha256";
 const DATA_SHA256: &str = "longclip.data_sha256";
 const SOURCE_SHA256: &str = "longclip.source_sha256";
 const SEED: &str = "longclip.seed";
+
+/// The checksum of a state's numbers and of its header without the checksum.
+fn sum_of(tensors: &Tensors, metadata: &Metadata) -> Result<u32> {
+    let bytes = tensors.iter().map(|(name, tensor)| {
+        let bytes = tensor.contiguous_bytes();
+        bytes.with_context(|| format!("{name} is not stored in one piece"))
+    });
+    let bytes = bytes.collect::<Result<Vec<_>>>()?;
+    let pairs = metadata.iter().map(|(key, value)| (&key[..], &value[..]));
+    Ok(sum(pairs.filter(|(key, _)| *key != CRC32), bytes))
+}
 
 impl Taken {
     pub(super) fn path(&self) -> &Path {
@@ -268,13 +285,17 @@ impl Taken {
             (EPOCH, at.epoch.to_string()),
             (BATCH, at.batch.to_string()),
             (SECONDS, at.seconds.to_string()),
+            (LOG_BYTES, at.log.bytes.to_string()),
+            (LOG_CRC32, at.log.crc32.to_string()),
             (SETTINGS_SHA256, self.digest.clone()),
             (DATA_SHA256, self.record.data_sha256.clone()),
             (SOURCE_SHA256, self.record.model_sha256.clone()),
             (SEED, seed.to_string()),
         ];
         let pairs = pairs.map(|(key, value)| (key.to_owned(), value));
-        let metadata: Metadata = pairs.into_iter().collect();
+        let mut metadata: Metadata = pairs.into_iter().collect();
+        let crc32 = sum_of(tensors, &metadata)?;
+        metadata.insert(CRC32.to_owned(), crc32.to_string());
         export::write_tensors(&self.folder.join(STATE), tensors, &metadata)
             .context("cannot save the state; the previous one is kept")
     }
@@ -295,6 +316,10 @@ impl Taken {
                 value.with_context(|| format!("the header lacks {key}"))
             };
             ensure!(
+                *value(CRC32)? == sum_of(&archive.tensors, &archive.metadata)?.to_string(),
+                "it was changed or damaged after it was written (its checksum differs)"
+            );
+            ensure!(
                 *value(SETTINGS_SHA256)? == self.digest,
                 "it belongs to another run"
             );
@@ -303,6 +328,10 @@ impl Taken {
                 epoch: value(EPOCH)?.parse()?,
                 batch: value(BATCH)?.parse()?,
                 seconds: value(SECONDS)?.parse()?,
+                log: log::Extent {
+                    bytes: value(LOG_BYTES)?.parse()?,
+                    crc32: value(LOG_CRC32)?.parse()?,
+                },
             };
             Ok((archive.tensors, at))
         };

@@ -78,6 +78,7 @@ impl<'a> Training<'a> {
         let state = parts.folder.state()?;
         let mut before = 0.0;
         let mut step = 0;
+        let saved = state.as_ref().map(|(_, at)| at.log);
         if let Some((tensors, at)) = &state {
             trainer
                 .restore(tensors, at.step)
@@ -89,7 +90,7 @@ impl<'a> Training<'a> {
                 .note(&format!("resuming after step {step} of {total}"));
         }
         Ok(Self {
-            log: Log::go_on(log, &parts.folder.log_path(), step)?,
+            log: Log::go_on(log, &parts.folder.log_path(), step, saved)?,
             skips: Skips::go_on(&parts.folder.skipped_path())?,
             clock: Clock {
                 before,
@@ -239,6 +240,7 @@ impl<'a> Training<'a> {
                 epoch,
                 batch,
                 seconds: self.clock.seconds(),
+                log: self.log.sync()?,
             };
             self.parts.folder.save(&self.trainer.state()?, at)?;
         }

@@ -7,8 +7,14 @@
 //! or renamed image is recognised, and a changed one is computed again.
 //!
 //! Several programs may use one cache at once. Data read back is validated like any foreign file:
-//! lengths, finite numbers, unit length.
+//! each row has a checksum of all that it says and of what it is for; a row without the right one is
+//! computed again.
 
+mod row;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,12 +25,19 @@ use anyhow::{Context, Result, bail, ensure};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use crate::file::stamp::Stamp;
+use row::{
+    Row, floats, image, is_sound, sum, sum_of_file, sum_of_image, sum_of_text, sum_of_thumbnail,
+};
+
+pub(crate) use row::ImageRow;
 
 /// Name of the file in the cache folder.
 const FILE: &str = "longclip-embeddings.sqlite3";
 
 /// Version of the table layout; a file with another version belongs to another version of longclip.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
+/// The layout whose rows have no checksums.
+const UNCHECKED: i64 = 1;
 
 /// Rows written in one transaction: each transaction waits for the disk.
 const ROWS_PER_WRITE: usize = 256;
@@ -36,17 +49,22 @@ const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS recipe (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
     CREATE TABLE IF NOT EXISTS file (
         path BLOB PRIMARY KEY, bytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL,
-        content BLOB NOT NULL) WITHOUT ROWID;
+        content BLOB NOT NULL, crc32 INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS image (
         id INTEGER PRIMARY KEY, recipe INTEGER NOT NULL, content BLOB NOT NULL,
         width INTEGER NOT NULL, height INTEGER NOT NULL, warnings TEXT NOT NULL,
-        embedding BLOB NOT NULL, UNIQUE (recipe, content));
+        embedding BLOB NOT NULL, crc32 INTEGER NOT NULL, UNIQUE (recipe, content));
     CREATE TABLE IF NOT EXISTS text (
         id INTEGER PRIMARY KEY, recipe INTEGER NOT NULL, content BLOB NOT NULL,
-        embedding BLOB NOT NULL, UNIQUE (recipe, content));
+        embedding BLOB NOT NULL, crc32 INTEGER NOT NULL, UNIQUE (recipe, content));
     CREATE TABLE IF NOT EXISTS thumbnail (
         id INTEGER PRIMARY KEY, recipe INTEGER NOT NULL, content BLOB NOT NULL,
-        jpeg BLOB NOT NULL, UNIQUE (recipe, content));
+        jpeg BLOB NOT NULL, crc32 INTEGER NOT NULL, UNIQUE (recipe, content));
+";
+
+const DROP_TABLES: &str = "
+    DROP TABLE IF EXISTS recipe; DROP TABLE IF EXISTS file; DROP TABLE IF EXISTS image;
+    DROP TABLE IF EXISTS text; DROP TABLE IF EXISTS thumbnail;
 ";
 
 /// Recipe number for a recipe that is not in the cache and cannot be added to it.
@@ -55,9 +73,13 @@ const UNKNOWN: i64 = -1;
 /// A SHA-256 digest.
 pub type Digest = [u8; 32];
 
-/// Number of a recipe in this cache.
+/// A recipe in this cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Recipe(i64);
+pub(crate) struct Recipe {
+    number: i64,
+    /// Of its text, since a damaged number may be another recipe's.
+    crc32: u32,
+}
 
 /// An open cache; several threads may call its methods at once.
 pub(crate) struct Cache(Mutex<State>);
@@ -67,18 +89,14 @@ struct State {
     waiting: Vec<Row>,
     /// Why rows were lost, the first time that happened.
     failure: Option<rusqlite::Error>,
+    /// The keys of rows that are there and could not be used.
+    damaged: HashSet<u32>,
+    /// Whether the rows of an older layout were dropped.
+    is_renewed: bool,
     /// Whether the cache is writable.
     is_writable: bool,
     /// Path of the file.
     path: PathBuf,
-}
-
-/// A row to write.
-enum Row {
-    File(Vec<u8>, Stamp, Digest),
-    Image(Recipe, Digest, ImageRow),
-    Text(Recipe, Digest, Vec<f32>),
-    Thumbnail(Recipe, Digest, Vec<u8>),
 }
 
 impl Cache {
@@ -90,11 +108,11 @@ impl Cache {
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let opened = writable(folder, &path);
-        let (connection, is_writable) = match opened {
-            Ok(connection) => (connection, true),
+        let (connection, is_renewed, is_writable) = match opened {
+            Ok((connection, is_renewed)) => (connection, is_renewed, true),
             // A read-only cache, such as another user's, is still useful.
             Err(error) => match is_read_only(&error).then(|| readable(&path)).transpose() {
-                Ok(Some(connection)) => (connection, false),
+                Ok(Some(connection)) => (connection, false, false),
                 _ => return Err(error).with_context(|| cannot_use(&path)),
             },
         };
@@ -102,6 +120,8 @@ impl Cache {
             connection,
             waiting: Vec::new(),
             failure: None,
+            damaged: HashSet::new(),
+            is_renewed,
             is_writable,
             path,
         })))
@@ -112,7 +132,17 @@ impl Cache {
         self.state().is_writable
     }
 
-    /// The number of a recipe in the cache.
+    /// Whether the cache had rows without checksums, which are computed again.
+    pub(crate) fn is_renewed(&self) -> bool {
+        self.state().is_renewed
+    }
+
+    /// The number of rows that are in the cache and could not be used.
+    pub(crate) fn damaged(&self) -> usize {
+        self.state().damaged.len()
+    }
+
+    /// A recipe in the cache.
     ///
     /// # Errors
     /// When the file cannot be read or written.
@@ -138,20 +168,24 @@ impl Cache {
                 .execute("INSERT OR IGNORE INTO recipe (text) VALUES (?1)", [text])?;
             find()?.context("written rows are lost")
         };
-        Ok(Recipe(insert().with_context(|| cannot_use(&state.path))?))
+        Ok(Recipe {
+            number: insert().with_context(|| cannot_use(&state.path))?,
+            crc32: crc32fast::hash(text.as_bytes()),
+        })
     }
 
     /// The digest of the file at `path`, if it was stored with this stamp.
     pub(crate) fn digest_of(&self, path: &Path, stamp: Stamp) -> Option<Digest> {
-        let state = self.state();
-        state.query(
-            "SELECT content FROM file WHERE path = ?1 AND bytes = ?2 AND modified_ns = ?3",
-            params![
-                path_bytes(path)?,
-                stamp.bytes.cast_signed(),
-                stamp.modified_ns
-            ],
-            |row| row.get::<_, Digest>(0),
+        let path = path_bytes(path)?;
+        self.state().query(
+            sum(&[b"file", &path]),
+            "SELECT content, crc32 FROM file WHERE path = ?1 AND bytes = ?2 AND modified_ns = ?3",
+            params![path, stamp.bytes.cast_signed(), stamp.modified_ns],
+            |row| {
+                let content: Digest = row.get(0)?;
+                let is_whole = row.get::<_, u32>(1)? == sum_of_file(&path, stamp, &content);
+                Ok(is_whole.then_some(content))
+            },
         )
     }
 
@@ -164,12 +198,18 @@ impl Cache {
 
     /// The stored result for an image's content; `dim` is the length that its embedding must have.
     pub(crate) fn image(&self, recipe: Recipe, content: &Digest, dim: usize) -> Option<ImageRow> {
-        let row = self.state().query(
-            "SELECT width, height, warnings, embedding FROM image WHERE recipe = ?1 AND content = ?2",
-            params![recipe.0, content],
-            image,
-        )??;
-        (row.embedding.len() == dim && is_unit_length(&row.embedding)).then_some(row)
+        self.state().query(
+            sum(&[b"image", content]),
+            "SELECT width, height, warnings, embedding, crc32 FROM image WHERE recipe = ?1 AND \
+             content = ?2",
+            params![recipe.number, content],
+            |row| {
+                let (size, warnings) = ([row.get(0)?, row.get(1)?], row.get_ref(2)?.as_str()?);
+                let sum = sum_of_image(recipe, content, size, warnings, row.get_ref(3)?.as_blob()?);
+                let found = image(row)?.filter(|found| is_sound(&found.embedding, dim));
+                Ok(found.filter(|_| row.get(4) == Ok(sum)))
+            },
+        )
     }
 
     /// Stores an image's result.
@@ -179,12 +219,17 @@ impl Cache {
 
     /// The stored embedding of the text with this digest.
     pub(crate) fn text(&self, recipe: Recipe, content: &Digest, dim: usize) -> Option<Vec<f32>> {
-        let embedding = self.state().query(
-            "SELECT embedding FROM text WHERE recipe = ?1 AND content = ?2",
-            params![recipe.0, content],
-            |row| Ok(floats(row.get_ref(0)?.as_blob()?)),
-        )??;
-        (embedding.len() == dim && is_unit_length(&embedding)).then_some(embedding)
+        self.state().query(
+            sum(&[b"text", content]),
+            "SELECT embedding, crc32 FROM text WHERE recipe = ?1 AND content = ?2",
+            params![recipe.number, content],
+            |row| {
+                let stored = row.get_ref(0)?.as_blob()?;
+                let is_whole = row.get::<_, u32>(1)? == sum_of_text(recipe, content, stored);
+                let embedding = floats(stored).filter(|embedding| is_sound(embedding, dim));
+                Ok(embedding.filter(|_| is_whole))
+            },
+        )
     }
 
     /// Stores a text's embedding.
@@ -195,9 +240,14 @@ impl Cache {
     /// The stored thumbnail of an image, a small JPEG.
     pub(crate) fn thumbnail(&self, recipe: Recipe, content: &Digest) -> Option<Vec<u8>> {
         self.state().query(
-            "SELECT jpeg FROM thumbnail WHERE recipe = ?1 AND content = ?2",
-            params![recipe.0, content],
-            |row| row.get(0),
+            sum(&[b"thumbnail", content]),
+            "SELECT jpeg, crc32 FROM thumbnail WHERE recipe = ?1 AND content = ?2",
+            params![recipe.number, content],
+            |row| {
+                let jpeg: Vec<u8> = row.get(0)?;
+                let is_whole = row.get::<_, u32>(1)? == sum_of_thumbnail(recipe, content, &jpeg);
+                Ok(is_whole.then_some(jpeg))
+            },
         )
     }
 
@@ -238,15 +288,25 @@ impl Drop for Cache {
 }
 
 impl State {
-    /// The single row of a query; `None` if there is none or it cannot be read.
+    /// The single row of a query; `None` if there is none, or it cannot be read or used, which is
+    /// counted once per `key`.
     fn query<T>(
-        &self,
+        &mut self,
+        key: u32,
         sql: &str,
         parameters: impl rusqlite::Params,
-        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+        read: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<Option<T>>,
     ) -> Option<T> {
-        let mut statement = self.connection.prepare_cached(sql).ok()?;
-        statement.query_row(parameters, read).ok()
+        let found = self.connection.prepare_cached(sql);
+        let found = found.and_then(|mut found| found.query_row(parameters, read).optional());
+        match found {
+            Ok(None) => None,
+            Ok(Some(Some(row))) => Some(row),
+            Ok(Some(None)) | Err(_) => {
+                self.damaged.insert(key);
+                None
+            }
+        }
     }
 
     fn push(&mut self, row: Row) {
@@ -283,45 +343,9 @@ fn insert(connection: &mut Connection, rows: &[Row]) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-impl Row {
-    fn statement(&self) -> (&'static str, Vec<rusqlite::types::Value>) {
-        let blob = |bytes: &[u8]| rusqlite::types::Value::Blob(bytes.to_vec());
-        match self {
-            Self::File(path, stamp, content) => (
-                "INSERT OR REPLACE INTO file (path, bytes, modified_ns, content) VALUES (?1, ?2, ?3, ?4)",
-                vec![
-                    blob(path),
-                    stamp.bytes.cast_signed().into(),
-                    stamp.modified_ns.into(),
-                    blob(content),
-                ],
-            ),
-            Self::Image(recipe, content, row) => (
-                "INSERT OR REPLACE INTO image (recipe, content, width, height, warnings, embedding) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                vec![
-                    recipe.0.into(),
-                    blob(content),
-                    (row.size.0 as i64).into(),
-                    (row.size.1 as i64).into(),
-                    lines(&row.warnings).into(),
-                    blob(&bytes(&row.embedding)),
-                ],
-            ),
-            Self::Text(recipe, content, embedding) => (
-                "INSERT OR REPLACE INTO text (recipe, content, embedding) VALUES (?1, ?2, ?3)",
-                vec![recipe.0.into(), blob(content), blob(&bytes(embedding))],
-            ),
-            Self::Thumbnail(recipe, content, jpeg) => (
-                "INSERT OR REPLACE INTO thumbnail (recipe, content, jpeg) VALUES (?1, ?2, ?3)",
-                vec![recipe.0.into(), blob(content), blob(jpeg)],
-            ),
-        }
-    }
-}
-
-/// Opens the file for reading and writing, and creates its tables if it has none.
-fn writable(folder: &Path, path: &Path) -> Result<Connection> {
+/// Opens the file for reading and writing, and creates its tables if it has none; also returns
+/// whether rows of an older layout were dropped.
+fn writable(folder: &Path, path: &Path) -> Result<(Connection, bool)> {
     fs::create_dir_all(folder)?;
     // SQLite does not say why it cannot open a file.
     OpenOptions::new().create(true).append(true).open(path)?;
@@ -331,15 +355,22 @@ fn writable(folder: &Path, path: &Path) -> Result<Connection> {
     let _: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     // Safe if the program is killed; rows lost in a power cut are computed again.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    match layout(&connection)? {
-        0 => {
-            connection.execute_batch(TABLES)?;
-            connection.pragma_update(None, "user_version", LAYOUT)?;
-        }
+    let found = layout(&connection)?;
+    match found {
         LAYOUT => {}
+        0 | UNCHECKED => {
+            let begin = "BEGIN IMMEDIATE";
+            let end = format!("{TABLES} PRAGMA user_version = {LAYOUT}; COMMIT");
+            connection.execute_batch(begin)?;
+            // Another program may have been faster.
+            if layout(&connection)? == UNCHECKED {
+                connection.execute_batch(DROP_TABLES)?;
+            }
+            connection.execute_batch(&end)?;
+        }
         other => bail!("it has layout {other}, but this longclip reads layout {LAYOUT}"),
     }
-    Ok(connection)
+    Ok((connection, found == UNCHECKED))
 }
 
 /// Opens a read-only file in a folder where no file can be created.
@@ -415,63 +446,6 @@ pub(crate) fn check_folder(folder: &Path) -> Result<()> {
         folder.display()
     );
     Ok(())
-}
-
-#[cfg(test)]
-mod tests;
-
-/// The stored result for one image.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ImageRow {
-    /// Width and height in pixels, after EXIF orientation.
-    pub size: (usize, usize),
-    /// Warnings about the file, one line each.
-    pub warnings: Vec<String>,
-    /// The unit embedding `[dim]`.
-    pub embedding: Vec<f32>,
-}
-
-/// Decodes a row of width, height, warnings and embedding; `None` if it is damaged.
-pub(super) fn image(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<ImageRow>> {
-    let size = |value: i64| usize::try_from(value).ok();
-    let (width, height) = (size(row.get(0)?), size(row.get(1)?));
-    let warnings: String = row.get(2)?;
-    let embedding = floats(row.get_ref(3)?.as_blob()?);
-    let read = || {
-        Some(ImageRow {
-            size: (width?, height?),
-            warnings: warnings.lines().map(str::to_owned).collect(),
-            embedding: embedding?,
-        })
-    };
-    Ok(read())
-}
-
-/// Joins warnings into one text.
-pub(super) fn lines(warnings: &[String]) -> String {
-    let line = |warning: &String| warning.replace(['\n', '\r'], " ");
-    warnings.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// f32 values as little-endian bytes.
-pub(super) fn bytes(values: &[f32]) -> Vec<u8> {
-    values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect()
-}
-
-/// Little-endian bytes as f32 values; `None` if the length is not a multiple of four.
-pub(super) fn floats(bytes: &[u8]) -> Option<Vec<f32>> {
-    let (values, rest) = bytes.as_chunks::<4>();
-    let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes));
-    rest.is_empty().then(|| values.collect())
-}
-
-/// Whether this is a unit vector; false if a number is not finite.
-pub(super) fn is_unit_length(values: &[f32]) -> bool {
-    let squares: f64 = values.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-    (squares - 1.0).abs() < 1e-3
 }
 
 /// The key for a path: its absolute form; `None` if the working folder no longer exists.

@@ -25,6 +25,7 @@ use crate::file::guard;
 use crate::file::stamp::Stamp;
 use crate::output::ImageName;
 
+use write::sum_of;
 pub(super) use write::{schema, write};
 
 /// Longclip's footers have 2 KB per row group of 8 MB.
@@ -37,6 +38,8 @@ pub(super) struct Parquet {
     about: About,
     /// First and last row of each group.
     groups: Vec<Range<usize>>,
+    /// The checksum of each group's numbers; older files have none.
+    sums: Option<Vec<u32>>,
     rows: usize,
     state: Mutex<State>,
 }
@@ -62,7 +65,15 @@ impl Parquet {
             about.kind
         );
         let groups = groups(&reader, about.dim)?;
+        let numbers = |text: String| text.split_whitespace().map(str::parse).collect();
+        let sums: Option<Result<Vec<u32>, _>> = pair(&reader, "crc32").map(numbers);
+        let sums = sums.transpose().context("its checksums are damaged")?;
+        ensure!(
+            sums.as_ref().is_none_or(|sums| sums.len() == groups.len()),
+            "it has other checksums than row groups"
+        );
         Ok(Self {
+            sums,
             rows: groups.last().map_or(0, |group| group.end),
             about,
             groups,
@@ -120,6 +131,11 @@ impl EmbeddingFile for Parquet {
                 let columns = Columns::new(&state.reader, group, rows.len())?;
                 let embeddings = columns.embeddings(&self.about)?;
                 drop(columns);
+                let stated = self.sums.as_ref().and_then(|sums| sums.get(group));
+                ensure!(
+                    stated.is_none_or(|stated| *stated == sum_of(&embeddings)),
+                    "the row group was changed or damaged (its checksum differs)"
+                );
                 state.values = Some((group, embeddings));
             }
             let end = range.end.min(rows.end);

@@ -18,6 +18,22 @@ use parquet::schema::types::{ColumnPath, TypePtr};
 use crate::embedding::{About, Item, Kind, Row, Rows, visit_rows};
 use crate::file::atomic::AtomicFile;
 
+/// Key of the checksums of the row groups' numbers, in decimal digits.
+const SUMS: &str = "longclip.crc32";
+
+/// The CRC-32 of numbers as they are stored.
+pub(super) fn sum_of(values: &[f32]) -> u32 {
+    let mut sum = crc32fast::Hasher::new();
+    for values in values.chunks(1024) {
+        let bytes: Vec<u8> = values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect();
+        sum.update(&bytes);
+    }
+    sum.finalize()
+}
+
 /// Numbers of embeddings per row group: 8 MB.
 const GROUP_VALUES: usize = 2 << 20;
 
@@ -69,6 +85,8 @@ pub(in crate::embedding) fn write(path: &Path, about: &About, rows: &dyn Rows) -
         Ok(())
     })?;
     group.write(&mut writer).with_context(writing)?;
+    let sums: Vec<String> = group.sums.iter().map(u32::to_string).collect();
+    writer.append_key_value_metadata(KeyValue::new(SUMS.to_owned(), sums.join(" ")));
     let mut sink = writer.into_inner().with_context(writing)?;
     sink.flush().with_context(writing)?;
     file.commit()
@@ -96,6 +114,8 @@ struct Group<'a> {
     about: &'a About,
     rows: Vec<Row>,
     values: Vec<f32>,
+    /// The checksum of the numbers of each group that was written.
+    sums: Vec<u32>,
 }
 
 impl<'a> Group<'a> {
@@ -104,6 +124,7 @@ impl<'a> Group<'a> {
             about,
             rows: Vec::new(),
             values: Vec::new(),
+            sums: Vec::new(),
         }
     }
 
@@ -135,6 +156,7 @@ impl<'a> Group<'a> {
         let model = vec![bytes(&self.about.model_id()); rows.len()];
         write_column::<ByteArrayType>(&mut group, &model, None, None)?;
         group.close()?;
+        self.sums.push(sum_of(&self.values));
         self.rows.clear();
         self.values.clear();
         Ok(())

@@ -177,6 +177,11 @@ fn files_that_are_not_an_index_are_refused() {
         .says(&["activation gelu", "uses quick_gelu", "--activation"]);
     let mut long = records(&rows)[0].clone();
     long["embedding"][0] = 3.into();
+    room.file("changed.jsonl", long.to_string());
+    search(&room, &["changed.jsonl", "x"])
+        .ends_with(2)
+        .says(&["changed or damaged", "remove crc32"]);
+    long.as_object_mut().unwrap().remove("crc32").unwrap();
     room.file("long.jsonl", long.to_string());
     search(&room, &["long.jsonl", "x"])
         .ends_with(2)

@@ -120,3 +120,21 @@ fn a_finished_run_is_finished_again_without_a_step() {
         assert_eq!(first[key], again[key], "{key}");
     }
 }
+
+#[test]
+fn a_damaged_state_or_log_is_refused() {
+    let room = room(24);
+    finetune(&room, &arguments("run")).ends_with(0);
+    for name in ["run/checkpoint/state.safetensors", "run/log.jsonl"] {
+        let whole = std::fs::read(room.path(name)).unwrap();
+        for part in 1..8 {
+            let mut bytes = whole.clone();
+            bytes[whole.len() * part / 8] ^= 4;
+            room.file(name, bytes);
+            let ran = finetune(&room, &arguments("run")).ends_with(2);
+            ran.says(&["changed or damaged"]);
+        }
+        room.file(name, whole);
+    }
+    finetune(&room, &arguments("run")).ends_with(0);
+}
