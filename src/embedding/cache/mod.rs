@@ -16,7 +16,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -113,7 +113,12 @@ impl Cache {
             // A read-only cache, such as another user's, is still useful.
             Err(error) => match is_read_only(&error).then(|| readable(&path)).transpose() {
                 Ok(Some(connection)) => (connection, false, false),
-                _ => return Err(error).with_context(|| cannot_use(&path)),
+                _ => {
+                    if is_read_only(&error) {
+                        probe(folder).with_context(|| cannot_use(&path))?;
+                    }
+                    return Err(error).with_context(|| cannot_use(&path));
+                }
             },
         };
         Ok(Self(Mutex::new(State {
@@ -371,6 +376,14 @@ fn writable(folder: &Path, path: &Path) -> Result<(Connection, bool)> {
         other => bail!("it has layout {other}, but this longclip reads layout {LAYOUT}"),
     }
     Ok((connection, found == UNCHECKED))
+}
+
+/// Fails as writing a file in `folder` does: SQLite does not say why it cannot open one, and a full
+/// disk is worth a retry.
+fn probe(folder: &Path) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(folder)?;
+    file.write_all(b"x")?;
+    file.sync_all()
 }
 
 /// Opens a read-only file in a folder where no file can be created.
