@@ -19,6 +19,7 @@
 //! output      plain records to table, JSON, CSV, HTML; knows no tensor
 //! kernel      CPU arithmetic on slices; knows neither candle nor files
 //! file        atomic write, lock, memory map, digest, stamp, safetensors header, panic guard, signals
+//! file        atomic write, lock, memory map, digest, stamp, safetensors header, guard, limits
 //! ```
 //!
 //! # The flow

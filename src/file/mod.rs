@@ -1,6 +1,8 @@
 //! Files on disk, whatever is in them: written whole or not at all, locked, mapped, hashed and
 //! recognised again; the header of safetensors; signals, which must leave no unfinished file;
 //! failures of a disk; and a guard against readers that panic.
+//! recognised again; the header of safetensors; a guard against readers that panic; and how much
+//! memory there is.
 
 pub(crate) mod atomic;
 pub(crate) mod digest;
@@ -8,6 +10,7 @@ pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod lock;
 pub(crate) mod mapped;
+pub(crate) mod memory;
 pub(crate) mod safetensors;
 pub(crate) mod signal;
 pub(crate) mod stamp;

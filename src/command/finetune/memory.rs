@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::checkpoint::architecture::{Architecture, ImageTower, Tower};
+use crate::file::memory;
 
 /// Activations per token and block that the backward pass needs, in multiples of the width: two
 /// norms, queries, keys, values, the attention's sum and output, the MLP's hidden layer twice,
@@ -71,22 +72,7 @@ fn bytes(tower: &Tower, tokens: usize) -> u64 {
 
 /// The memory that this process may use, in bytes; a low guess if the system does not report it.
 fn memory_bytes() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").ok();
-    let kilobytes = info.and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    });
-    let machine = kilobytes.map_or(8 << 30, |kilobytes| kilobytes * 1024);
-    // The limit of a container; "max" does not parse.
-    let files = [
-        "/sys/fs/cgroup/memory.max",
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-    ];
-    let shares = files
-        .iter()
-        .filter_map(|file| std::fs::read_to_string(file).ok());
-    let shares = shares.filter_map(|text| text.trim().parse::<u64>().ok());
-    shares.fold(machine, u64::min)
+    memory::limit().map_or(8 << 30, |limit| limit.bytes)
 }
 
 #[cfg(test)]
