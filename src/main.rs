@@ -9,7 +9,10 @@ use longclip::run::Console;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = command::parse().unwrap_or_else(|error| error.exit());
+    let cli = match command::parse() {
+        Ok(cli) => cli,
+        Err(error) => return command::report(&error),
+    };
     let console = Console::new(&cli.console);
     match command::run(cli, &console) {
         Ok(outcome) => outcome.exit_code(),

@@ -46,7 +46,7 @@ use search::SearchArgs;
 use tokens::TokensArgs;
 use undo::UndoArgs;
 
-pub use parse::parse;
+pub use parse::{parse, report};
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())

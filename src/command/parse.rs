@@ -1,7 +1,9 @@
 //! Parses the command line into [`Cli`].
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::builder::{Resettable, StyledStr};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -9,6 +11,24 @@ use clap::{Command, CommandFactory as _, FromArgMatches as _};
 
 use super::Cli;
 use crate::input::image::EXTENSIONS;
+use crate::output::text::{Escaping, printable};
+
+/// Prints a usage error, or the help or version that was asked for, and gives the exit status.
+///
+/// Arguments can be the names of files, by a pattern of the shell, so whatever would control a
+/// terminal is escaped; the colours are lost then.
+pub fn report(error: &clap::Error) -> ExitCode {
+    let is_hostile = |word: OsString| {
+        let word = word.to_string_lossy();
+        printable(&word) != word
+    };
+    // If there is nobody to read it, there is nowhere to say so.
+    let _ = match error.use_stderr() && std::env::args_os().any(is_hostile) {
+        true => Escaping(std::io::stderr()).write_all(error.render().to_string().as_bytes()),
+        false => error.print(),
+    };
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
 
 /// Parses the arguments of this process.
 ///

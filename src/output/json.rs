@@ -2,11 +2,12 @@
 //!
 //! Numbers are the shortest decimals that read back as the same `f32`.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::ser::{Formatter, Serializer};
 
+use super::text::is_printable;
 use super::{Format, Prediction, Record, RecordWriter, emit};
 
 /// Objects as they come, as text: one array, or one object per line.
@@ -105,28 +106,31 @@ impl<'a> RecordObject<'a> {
 
 /// `value` as compact JSON on one line, without characters that a terminal would act on.
 pub(crate) fn printable(value: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, Printable))?;
-    Ok(bytes)
+    Ok(escaped(serde_json::to_string(value)?).into_bytes())
 }
 
-/// Compact JSON that also escapes the control characters that JSON allows: DEL and U+0080..=U+009F,
-/// of which U+009B starts a terminal command.
-struct Printable;
+/// The same, indented and with a newline at the end.
+pub(crate) fn pretty(value: &impl Serialize) -> io::Result<String> {
+    Ok(escaped(serde_json::to_string_pretty(value)? + "\n"))
+}
 
-impl Formatter for Printable {
-    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
-    where
-        W: ?Sized + Write,
-    {
-        let mut rest = fragment;
-        while let Some((at, control)) = rest.char_indices().find(|(_, c)| c.is_control()) {
-            writer.write_all(&rest.as_bytes()[..at])?;
-            write!(writer, "\\u{:04x}", u32::from(control))?;
-            rest = &rest[at + control.len_utf8()..];
-        }
-        writer.write_all(rest.as_bytes())
+/// JSON that also escapes what JSON allows and a terminal may act on, such as U+009B, which starts a
+/// command. All such characters are within strings, and none is beyond U+FFFF.
+fn escaped(json: String) -> String {
+    let is_raw = |c: char| c == '\n' || is_printable(c);
+    if json.chars().all(is_raw) {
+        return json;
     }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_raw(character) {
+            escaped.push(character);
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
+        }
+    }
+    escaped
 }
 
 #[cfg(test)]
@@ -192,9 +196,13 @@ mod tests {
 
     #[test]
     fn no_control_character_is_written_raw() {
-        let hostile = "a\u{1b}[2J\n\t\"\\\u{7f}\u{9b}é\u{0}";
+        let hostile = "a\u{1b}[2J\n\t\"\\\u{7f}\u{9b}é\u{0}\u{202e}\u{200b}";
         let line = jsonl(failed(hostile, hostile));
-        assert!(!line.trim_end().contains(char::is_control), "{line:?}");
+        assert!(line.trim_end().chars().all(is_printable), "{line:?}");
+        let shown = pretty(&serde_json::json!({ "image": hostile })).unwrap();
+        assert!(shown.lines().count() == 3 && shown.lines().all(|l| l.chars().all(is_printable)));
+        let parsed: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(parsed["image"], hostile);
         let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(parsed["image"], hostile);
         assert_eq!(parsed["error"], hostile);

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::Console;
 use crate::file::atomic::AtomicFile;
 use crate::output::suffix::Suffix;
+use crate::output::text::Escaping;
 use crate::output::{self, Colour, Extras, Format, Record, RecordWriter, Terminal, suffix};
 use crate::run::flags::OutputArgs;
 use crate::task::zero_shot::Score;
@@ -115,7 +116,7 @@ pub(crate) fn rendered<T: Serialize>(
 ) -> Result<String> {
     Ok(match format {
         Format::Table => table(value),
-        _ => serde_json::to_string_pretty(value)? + "\n",
+        _ => output::json::pretty(value)?,
     })
 }
 
@@ -220,7 +221,7 @@ impl<'a> Results<'a> {
             Some((file, path)) => file
                 .sink()
                 .with_context(|| format!("cannot write {}", path.display()))?,
-            None => Box::new(std::io::stdout()),
+            None => stdout(form.format),
         };
         let style = output::Style {
             score: shown_score(score),
@@ -324,9 +325,20 @@ pub(crate) fn table(
     Ok(file)
 }
 
-/// Prints results and flushes. If the reader went away, this is an error that ends the run quietly.
+/// Stdout for results in a format. A terminal gets them escaped, a file or pipe byte for byte.
+pub(crate) fn stdout(format: Format) -> Box<dyn Write + Send> {
+    let stdout = io::stdout();
+    // The cells of a table were escaped when they were laid out; what is left are its colours.
+    if format != Format::Table && stdout.is_terminal() {
+        return Box::new(Escaping(stdout));
+    }
+    Box::new(stdout)
+}
+
+/// Prints results without colours and flushes. If the reader went away, this is an error that ends
+/// the run quietly.
 pub(crate) fn print(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = stdout(Format::Paths);
     stdout.write_all(bytes)?;
     stdout.flush()
 }

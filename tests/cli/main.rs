@@ -46,6 +46,8 @@ mod small;
 mod sorting;
 mod streams;
 mod suffixes;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tokens;
 #[path = "../golden/unpack.rs"]
 mod unpack;

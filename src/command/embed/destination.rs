@@ -1,7 +1,6 @@
 //! Writes rows to a file by way of its journal, or to stdout immediately.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use crate::embedding::{
     self, About, Entry, Failure, Format, Row, Rows, Take, journal_of, jsonl_line,
 };
 use crate::file::lock::lock;
+use crate::run::results::print;
 use crate::run::{Console, Outcome};
 
 pub(super) struct Destination {
@@ -73,9 +73,7 @@ impl Destination {
             Some(making) => making.add(entry),
             None => {
                 let line = jsonl_line(entry, &self.about)?;
-                let mut stdout = std::io::stdout().lock();
-                let written = stdout.write_all(&line).and_then(|()| stdout.flush());
-                written.context("cannot write the results to stdout")
+                print(&line).context("cannot write the results to stdout")
             }
         }
     }

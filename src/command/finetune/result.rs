@@ -12,6 +12,7 @@ use super::training::{Training, duration};
 use crate::checkpoint::{Checkpoint, Tensors, export, metadata};
 use crate::file::atomic::AtomicFile;
 use crate::output::Format;
+use crate::output::json::printable;
 use crate::output::table::TextTable;
 use crate::run::Console;
 use crate::run::results::{Destination, to_stdout};
@@ -136,7 +137,7 @@ pub(super) fn print(training: &Training, files: &[PathBuf], console: &Console) -
     let flag = training.parts.args.output.format;
     let text = match Destination::stdout().usual(flag, Format::Json) {
         Format::Table => table(training, files),
-        _ => value.to_string() + "\n",
+        _ => String::from_utf8(printable(&value)?)? + "\n",
     };
     console.around(|| to_stdout(&text))
 }

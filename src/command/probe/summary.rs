@@ -7,7 +7,7 @@ use super::ResultArgs;
 use crate::output::evaluation::Figures;
 use crate::output::evaluation::{Hyperparameters, ProbeEvaluation};
 use crate::output::table::{Column, TextTable, percent};
-use crate::output::{Format, MARK};
+use crate::output::{Format, MARK, json};
 use crate::run::Console;
 use crate::run::figures::lowest_recall;
 use crate::run::results::{Destination, rendered, to_stdout};
@@ -23,10 +23,12 @@ pub(super) fn print(
 ) -> Result<()> {
     let text = match Destination::stdout().usual(results.format, Format::Json) {
         Format::Jsonl => {
-            let lines = rows(evaluation)
-                .into_iter()
-                .map(|row| serde_json::to_string(&row));
-            lines.collect::<Result<Vec<_>, _>>()?.join("\n") + "\n"
+            let mut lines = Vec::new();
+            for row in rows(evaluation) {
+                lines.extend(json::printable(&row)?);
+                lines.push(b'\n');
+            }
+            String::from_utf8(lines)?
         }
         Format::Csv => {
             let start = if results.bom { MARK } else { &[] };

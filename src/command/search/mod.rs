@@ -16,7 +16,7 @@ use crate::output::{Format, Name, found};
 use crate::run::engine::Engine;
 use crate::run::flags::{EngineArgs, LongTextArgs, OutputFileArgs};
 use crate::run::images::IMAGES;
-use crate::run::results::Destination;
+use crate::run::results::{Destination, stdout};
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, advice, flags};
 use index::{Index, Own, Wanted};
@@ -324,8 +324,7 @@ fn has_odd_names(answers: &[QueryHits]) -> bool {
 
 fn write(args: &SearchArgs, answers: &[QueryHits], format: Format, style: HitStyle) -> Result<()> {
     let Some(path) = args.file.path() else {
-        let mut stdout = std::io::stdout().lock();
-        return found::write(answers, format, style, &mut stdout)
+        return found::write(answers, format, style, &mut *stdout(format))
             .context("cannot write the results to stdout");
     };
     let file = AtomicFile::create(path)?;

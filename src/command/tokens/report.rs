@@ -2,6 +2,7 @@
 //! pieces with their ids.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use anyhow::Result;
 use serde::Serialize;
@@ -13,7 +14,7 @@ use crate::output::json::Objects;
 use crate::output::table::{Column, TextTable, bold, painted};
 use crate::output::text::{columns, printable};
 use crate::output::{Format, Terminal};
-use crate::run::results::print;
+use crate::run::results::{print, stdout};
 
 /// The contexts that texts are checked against.
 pub(super) struct Contexts {
@@ -162,7 +163,9 @@ impl TokensWriter {
             }
             _ => self.objects.next(entry)?,
         };
-        Ok(print(&bytes)?)
+        let mut stdout = stdout(self.format);
+        stdout.write_all(&bytes)?;
+        Ok(stdout.flush()?)
     }
 
     pub(super) fn finish(self) -> Result<()> {
