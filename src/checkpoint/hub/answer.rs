@@ -8,6 +8,8 @@ use anyhow::{Context as _, anyhow};
 use ureq::http::{HeaderMap, Uri};
 
 use super::name::{check_commit, excerpt, parse_etag};
+use super::pace::is_too_slow;
+use super::reach::Refused;
 use super::{Repository, Unavailable};
 
 pub(super) type Response = ureq::http::Response<ureq::Body>;
@@ -111,6 +113,7 @@ pub(super) fn broken(url: &str, cause: ureq::Error) -> Fault {
         _ => false,
     };
     match cause {
+        ureq::Error::Other(cause) if cause.is::<Refused>() => Fault::Lasting(anyhow!("{cause}")),
         ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::InvalidProxyUrl => {
             Fault::Lasting(anyhow!(cause).context(message))
         }
@@ -127,6 +130,17 @@ pub(super) fn broken(url: &str, cause: ureq::Error) -> Fault {
             tries: 2,
         },
         _ => Fault::passing(Unavailable::caused_by(message, cause)),
+    }
+}
+
+/// The fault for a body that ended too early.
+pub(super) fn interrupted(message: String, cause: std::io::Error) -> Fault {
+    // Each try takes a minute to find out.
+    let tries = if is_too_slow(&cause) { 2 } else { u32::MAX };
+    Fault::Passing {
+        error: Unavailable::caused_by(message, cause),
+        after: None,
+        tries,
     }
 }
 

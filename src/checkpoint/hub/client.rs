@@ -1,16 +1,21 @@
 //! Requests to the hub: redirects, the token, errors, retries.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, ensure};
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Uri};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::DefaultConnector;
 
 use super::answer::{
-    Facts, Fault, Response, broken, encode, next_address, origin, refusal, resolve_url,
+    Facts, Fault, Response, broken, encode, interrupted, next_address, origin, refusal, resolve_url,
 };
 use super::name::{check_commit, excerpt};
+use super::pace::Paced;
+use super::reach::Reach;
 use super::{Progress, Repository, Settings};
 
 /// Maximum redirects in a row.
@@ -122,10 +127,13 @@ impl<'a> Client<'a> {
         );
         let subject = format!("{} (revision {})", repository.id(), repository.revision());
         let body = self.retrying(|| {
-            let mut answer =
-                self.exchange(Method::Get { from: None }, &url, &subject, |_| false)?;
-            let body = answer.body_mut().with_config().limit(LISTING_LIMIT_BYTES);
-            body.read_to_vec().map_err(|cause| broken(&url, cause))
+            let answer = self.exchange(Method::Get { from: None }, &url, &subject, |_| false)?;
+            let body = answer.into_body().into_with_config();
+            let mut body = Paced::new(body.limit(LISTING_LIMIT_BYTES).reader(), self.settings);
+            let mut bytes = Vec::new();
+            let read = body.read_to_end(&mut bytes);
+            read.map(|_| bytes)
+                .map_err(|cause| interrupted(format!("no answer from {url}"), cause))
         })?;
         let info: ModelInfo = serde_json::from_slice(&body)
             .with_context(|| format!("the response from {url} is not a hub listing of a model"))?;
@@ -223,7 +231,12 @@ fn agent(settings: &Settings, endpoint: &Uri) -> anyhow::Result<ureq::Agent> {
         Some(file) => config.tls_config(trusting(file)?),
         None => config,
     };
-    Ok(config.build().new_agent())
+    let reach = Reach::new(endpoint, DefaultResolver::default());
+    Ok(ureq::Agent::with_parts(
+        config.build(),
+        DefaultConnector::default(),
+        reach,
+    ))
 }
 
 /// Trusts the authorities of a PEM file and no others.

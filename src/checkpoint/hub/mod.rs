@@ -8,12 +8,15 @@
 //! that name files are checked before they become paths, a body is written
 //! only if the status says it is the file, and a file gets its name in the
 //! cache only after its length and its hash agree with the announced ones.
-//! The user's token goes to the endpoint's own origin and nowhere else.
+//! The user's token goes to the endpoint's own origin and nowhere else. A redirect does not lead into
+//! the user's own network ([`reach`]), and a server that is nearly silent is given up ([`pace`]).
 
 mod answer;
 mod cache;
 mod client;
 mod name;
+mod pace;
+mod reach;
 mod settings;
 mod stored;
 mod transfer;

@@ -49,6 +49,10 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Timeout for silence in the middle of a response.
     pub idle_timeout: Duration,
+    /// A body of which fewer bytes than this come in [`Self::rate_window`] is given up.
+    pub least_bytes: u64,
+    /// The time over which the rate of a body is measured.
+    pub rate_window: Duration,
     /// Maximum failed tries in a row without progress.
     pub tries: u32,
     /// The wait after the first failed try, doubled with each further one.
@@ -85,6 +89,8 @@ impl Settings {
             offline: false,
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(30),
+            least_bytes: 60_000,
+            rate_window: Duration::from_secs(60),
             tries: 5,
             backoff: Duration::from_millis(500),
             longest_wait: Duration::from_secs(60),

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use super::answer::{Fault, Response};
+use super::answer::{Fault, Response, interrupted};
 use super::cache::{RepositoryCache, cannot_write, open_partial, settle};
 use super::client::{Client, Patience, RemoteFile};
+use super::pace::Paced;
 use super::verify::Digest;
 use super::{Unavailable, name};
 
@@ -171,7 +172,7 @@ impl<'a> Growing<'a> {
     }
 
     fn receive(&mut self, client: &Client<'_>, answer: Response) -> Result<(), Fault> {
-        let mut body = answer.into_body().into_reader();
+        let mut body = Paced::new(answer.into_body().into_reader(), client.settings);
         let mut buffer = vec![0; BUFFER_BYTES];
         while self.have < self.remote.bytes {
             let missing = usize::try_from(self.remote.bytes - self.have).unwrap_or(usize::MAX);
@@ -197,6 +198,6 @@ impl<'a> Growing<'a> {
             "the connection to {} broke after {} of {} bytes",
             self.remote.url, self.have, self.remote.bytes
         );
-        Fault::passing(Unavailable::caused_by(message, cause))
+        interrupted(message, cause)
     }
 }

@@ -48,6 +48,10 @@ pub(crate) struct Reply {
     pub(crate) cut_after: Option<usize>,
     /// The delay before the body.
     pub(crate) pause: Duration,
+    /// The delay before each byte of the body.
+    pub(crate) trickle: Duration,
+    /// Whether the body is sent again and again, without a length.
+    pub(crate) endless: bool,
 }
 
 impl Reply {
@@ -169,7 +173,7 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     state.seen.lock().unwrap().push(request.clone());
     let reply = (state.fault)(&request, honest(&request, state));
     let mut head = format!("HTTP/1.1 {} Answer\r\nConnection: close\r\n", reply.status);
-    if !reply.headers.contains_key("Content-Length") {
+    if !reply.headers.contains_key("Content-Length") && !reply.endless {
         head += &format!("Content-Length: {}\r\n", reply.body.len());
     }
     for (name, value) in &reply.headers {
@@ -179,11 +183,30 @@ fn answer(mut stream: TcpStream, state: &State) -> std::io::Result<()> {
     std::thread::sleep(reply.pause);
     if request.method != "HEAD" {
         let end = reply.cut_after.unwrap_or(reply.body.len());
-        stream.write_all(&reply.body[..end.min(reply.body.len())])?;
+        let body = &reply.body[..end.min(reply.body.len())];
+        send(&mut stream, body, &reply)?;
     }
     stream.shutdown(std::net::Shutdown::Write)?;
     // Until the client closes too: closing first could discard the response.
     std::io::copy(&mut stream.take(1 << 20), &mut std::io::sink()).map(drop)
+}
+
+fn send(stream: &mut TcpStream, body: &[u8], reply: &Reply) -> std::io::Result<()> {
+    let step = if reply.trickle.is_zero() {
+        body.len()
+    } else {
+        1
+    };
+    loop {
+        for piece in body.chunks(step.max(1)) {
+            std::thread::sleep(reply.trickle);
+            stream.write_all(piece)?;
+        }
+        // Until the client has enough and goes away.
+        if !reply.endless || body.is_empty() {
+            return Ok(());
+        }
+    }
 }
 
 fn read_request(stream: &TcpStream) -> std::io::Result<Option<Request>> {
