@@ -216,19 +216,8 @@ pub(crate) fn fastest_bytes() -> Precision {
     }
 }
 
-/// What tells the numbers of int8 here from those of a CPU with products of bytes and of bf16; part
-/// of the key of a cache.
-pub(crate) fn integer_recipe() -> &'static str {
-    match (fastest_half(), fastest_bytes()) {
-        (Precision::Bf16, _) => "",
-        (Precision::Int16, _) if pairs_bytes(level()) => " (with int16, paired)",
-        (Precision::Int16, _) => " (with int16)",
-        (_, Precision::Int8) => " (with f32)",
-        _ => " (in f32)",
-    }
-}
-
-/// The names of the instruction sets in use, for reports: `["avx512f", "avx512_bf16",
+/// The names of the instruction sets in use, which decide how numbers are rounded; for reports and
+/// the keys of caches: `["avx512f", "avx512_bf16",
 /// "avx512_vnni"]`.
 pub(crate) fn features() -> Vec<&'static str> {
     let mut names = match level() {

@@ -41,7 +41,7 @@ pub(crate) use backward::{
 pub(crate) use encode::Precision;
 pub(crate) use exact::{exact_gradients, exact_products, exact_scores};
 pub(crate) use level::{
-    check_level, fastest_bytes, fastest_half, features, has_native_bf16, integer_recipe,
+    check_level, fastest_bytes, fastest_half, features, has_native_bf16,
 };
 pub(crate) use matmul::{
     Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec,

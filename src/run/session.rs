@@ -129,12 +129,11 @@ impl Session {
             // The index of the GPU does not matter.
             self.placement.device.split(':').next().unwrap_or_default(),
             self.placement.precision,
-            // CPUs round integers differently, which is more than the last digits.
+            // Kernels of other instructions round differently, in low precision by far more than the
+            // last digits.
             match self.placement.compute {
-                Compute::Kernel(CpuPrecision::Int8 | CpuPrecision::Int8Fast) => {
-                    kernel::integer_recipe()
-                }
-                _ => "",
+                Compute::Kernel(_) => format!(" by {}", kernel::features().join(" ")),
+                Compute::Candle(..) => String::new(),
             },
         ))
     }
