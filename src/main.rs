@@ -3,12 +3,16 @@
 use std::process::ExitCode;
 
 use longclip::command;
-use longclip::run::Console;
+use longclip::run::{Console, NotingAllocator, survive};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: NotingAllocator = NotingAllocator;
 
 fn main() -> ExitCode {
+    survive(run).unwrap_or_else(ExitCode::from)
+}
+
+fn run() -> ExitCode {
     let cli = match command::parse() {
         Ok(cli) => cli,
         Err(error) => return command::report(&error),

@@ -144,7 +144,20 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
 pub fn exit_code_of(error: &anyhow::Error) -> ExitCode {
     // Checked first: a broken connection to the hub is also a broken pipe.
     let is_locked = || error.chain().any(|cause| cause.is::<Locked>());
-    if hub::is_worth_retrying(error) || cache::is_worth_retrying(error) || is_locked() {
+    let lacks = |cause: &io::Error| {
+        // Without memory or threads; their own message says so.
+        matches!(
+            cause.kind(),
+            io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock
+        )
+    };
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref());
+    let lacks_means = causes.any(lacks);
+    if hub::is_worth_retrying(error)
+        || cache::is_worth_retrying(error)
+        || is_locked()
+        || lacks_means
+    {
         return ExitCode::from(75);
     }
     let mut causes = error
@@ -174,6 +187,8 @@ mod tests {
             (io::ErrorKind::StorageFull, 75),
             (io::ErrorKind::QuotaExceeded, 75),
             (io::ErrorKind::ReadOnlyFilesystem, 2),
+            (io::ErrorKind::OutOfMemory, 75),
+            (io::ErrorKind::WouldBlock, 75),
             (io::ErrorKind::PermissionDenied, 2),
         ];
         for (kind, code) in cases {

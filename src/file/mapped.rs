@@ -1,4 +1,5 @@
-//! A file's bytes, mapped rather than read: the only `unsafe` code outside `kernel`.
+//! A file's bytes, mapped rather than read: with the allocator the only `unsafe` code outside
+//! `kernel`.
 
 #![allow(
     unsafe_code,
@@ -10,6 +11,8 @@ use std::io;
 use std::ops::{Deref, Range};
 
 use memmap2::Mmap;
+
+use super::memory;
 
 /// The bytes of one file, mapped from disk or owned.
 pub(crate) enum Bytes {
@@ -35,7 +38,8 @@ impl Bytes {
         // bounds-checked against the mapped length, and every value read from it is
         // valid for any bit pattern (integers and floats). What remains is truncation
         // by another process, which is documented above.
-        unsafe { Mmap::map(file) }.map(Self::Mapped)
+        let map = unsafe { Mmap::map(file) }.map_err(|cause| without_room(length, cause))?;
+        Ok(Self::Mapped(map))
     }
 
     /// Lets the system reclaim the memory behind `range`, which lies inside the map. Later reads
@@ -56,6 +60,18 @@ impl Bytes {
         #[cfg(not(unix))]
         let _ = range;
     }
+}
+
+/// The failure to map a file of this length; says which limit is too low, if that is why.
+fn without_room(length: u64, cause: io::Error) -> io::Error {
+    let limit = memory::limit().filter(|_| cause.kind() == io::ErrorKind::OutOfMemory);
+    let Some(limit) = limit else { return cause };
+    let (needed, limited) = (memory::shown(length), memory::shown(limit.bytes));
+    let what = format!(
+        "its {needed} are more than is left of {}, {limited}",
+        limit.from
+    );
+    io::Error::new(io::ErrorKind::OutOfMemory, what)
 }
 
 /// `bytes` as the little-endian numbers they hold; `None` if they are not aligned, not a whole

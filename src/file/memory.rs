@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use anyhow::{Result, bail};
+
 /// The least of the limits on this process's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryLimit {
@@ -33,6 +35,32 @@ impl fmt::Display for Source {
             Self::ControlGroup => "the limit of its control group (container)",
             Self::Machine => "the machine's memory",
         })
+    }
+}
+
+/// Fails if `what` needs more bytes than the limit. `advice` says what to do.
+///
+/// # Errors
+/// When it does; with both numbers.
+pub(crate) fn ensure(bytes: u64, what: &str, advice: &str) -> Result<()> {
+    let Some(limit) = limit().filter(|limit| bytes > limit.bytes) else {
+        return Ok(());
+    };
+    bail!(
+        "{what} at least {} of memory, but {} is {}; {advice}",
+        shown(bytes),
+        limit.from,
+        shown(limit.bytes)
+    )
+}
+
+/// `1.1 GB`, `86 MB`.
+pub(super) fn shown(bytes: u64) -> String {
+    let megabytes = bytes as f64 / 1e6;
+    if megabytes < 1000.0 {
+        format!("{megabytes:.0} MB")
+    } else {
+        format!("{:.1} GB", megabytes / 1e3)
     }
 }
 
@@ -181,5 +209,17 @@ mod tests {
             assert_eq!(limit_under(root.path()), Some(expected), "{files:?}");
         }
         assert_eq!(limit_under(root(&[]).path()), None);
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_with_both_numbers() {
+        assert!(ensure(1 << 20, "a page needs", "").is_ok());
+        let error = ensure(u64::MAX, "the labels need", "use fewer").unwrap_err();
+        let error = error.to_string();
+        assert!(error.starts_with("the labels need at least 18446744073.7 GB of memory, but the "));
+        assert!(error.ends_with("B; use fewer"), "{error}");
+        for (bytes, expected) in [(86_400_000, "86 MB"), (1_060_000_000, "1.1 GB")] {
+            assert_eq!(shown(bytes), expected);
+        }
     }
 }

@@ -7,6 +7,12 @@
 pub(crate) mod atomic;
 pub(crate) mod digest;
 pub(crate) mod fault;
+//! recognised again; the header of safetensors; a guard against readers that panic; how much
+//! memory there is, and what happens when there is no more.
+
+pub(crate) mod atomic;
+pub(crate) mod digest;
+pub(crate) mod exhaustion;
 pub(crate) mod guard;
 pub(crate) mod lock;
 pub(crate) mod mapped;

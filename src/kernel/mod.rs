@@ -1,5 +1,5 @@
-//! CPU arithmetic: slices in, slices out. Knows neither candle nor files; with the memory map it is
-//! the only place with `unsafe`. Every kernel has a scalar version that its tests compare it with.
+//! CPU arithmetic: slices in, slices out. Knows neither candle nor files; with the memory map and the
+//! allocator it is the only place with `unsafe`. Every kernel has a scalar version that its tests compare it with.
 //!
 //! Which product to take:
 //!
@@ -40,9 +40,7 @@ pub(crate) use backward::{
 };
 pub(crate) use encode::Precision;
 pub(crate) use exact::{exact_gradients, exact_products, exact_scores};
-pub(crate) use level::{
-    check_level, fastest_bytes, fastest_half, features, has_native_bf16,
-};
+pub(crate) use level::{check_level, fastest_bytes, fastest_half, features, has_native_bf16};
 pub(crate) use matmul::{
     Epilogue, Input, Windows, convolve, convolve_to_vec, linear, linear_to_vec,
 };

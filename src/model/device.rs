@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 
+use crate::checkpoint::architecture::Tower;
 use crate::kernel;
 
 /// The arithmetic of a loaded model.
@@ -63,6 +64,31 @@ impl CpuPrecision {
             Self::Int8Fast if !first_attention => kernel::fastest_bytes(),
             _ => self.of_edges(),
         }
+    }
+
+    /// The bytes that the packed matrices of a tower take at least. Weights that were stored in
+    /// `stored_bytes` each never take more than that.
+    #[must_use]
+    pub(crate) fn least_bytes(self, tower: &Tower, stored_bytes: u64) -> u64 {
+        let (width, hidden) = (tower.width as u64, tower.mlp_width as u64);
+        let matrices = [
+            (BlockMatrix::Qkv, 3 * width * width),
+            (BlockMatrix::Out, width * width),
+            (BlockMatrix::Fc1, width * hidden),
+            (BlockMatrix::Fc2, width * hidden),
+        ];
+        let of_layer = |layer: usize| -> u64 {
+            let bytes = matrices.map(|(part, elements)| {
+                let each = match self.of(part, layer, tower.layers) {
+                    kernel::Precision::F32 => 4,
+                    kernel::Precision::Bf16 | kernel::Precision::Int16 => 2,
+                    kernel::Precision::Int8 => 1,
+                };
+                elements.saturating_mul(each.min(stored_bytes))
+            });
+            bytes.iter().sum()
+        };
+        (0..tower.layers).map(of_layer).sum()
     }
 
     /// The precision of a ResNet except its stem, which is in f32: convolutions are not computed

@@ -8,6 +8,7 @@ use super::engine::Engine;
 use super::pipeline::{Encoded, ModelSlot, Pipeline};
 use super::session::Stop;
 use super::{Console, Outcome, advice};
+use crate::file::exhaustion;
 use crate::input::image::{EXTENSIONS, looks_like_image};
 use crate::input::paths::{
     self, Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver,
@@ -188,6 +189,7 @@ impl Running {
         mut take: impl FnMut(Encoded) -> Result<()>,
     ) -> Result<Counts> {
         let _ = self.model.set(engine.load(console)?.clone());
+        exhaustion::doing("reading images");
         self.stop.listen()?;
         if let Some(total) = self.total.take() {
             console.start_progress(total);

@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::Console;
 use super::texts::Fitter;
 use crate::file::digest::hexadecimal;
+use crate::file::{exhaustion, memory};
 use crate::input::prompt::{Class, LabelSet, Templates};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::input::{prompt, text_file};
@@ -243,6 +244,17 @@ impl Prompts {
     /// # Errors
     /// When the model fails.
     pub(crate) fn classifier(&self, model: &dyn DualEncoder, score: Score) -> Result<Classifier> {
+        let classes = self
+            .classes
+            .len()
+            .max(self.none.as_ref().map_or(0, Vec::len));
+        let row = 4 * model.architecture().embed_dim;
+        memory::ensure(
+            classes as u64 * row as u64,
+            &format!("the embeddings of {classes} labels need"),
+            "use fewer labels",
+        )?;
+        exhaustion::doing("encoding the labels");
         let encode = |classes: &Vec<_>| ClassEmbeddings::encode(model, classes);
         let (scale, bias) = (model.logit_scale(), model.logit_bias());
         let none = self.none.as_ref();

@@ -21,6 +21,7 @@ pub(crate) mod trained;
 
 use std::process::ExitCode;
 
+pub use crate::file::exhaustion::{NotingAllocator, survive};
 pub use console::Console;
 
 /// How a run ended, if it could start.

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::Console;
+use crate::checkpoint::architecture::{ImageTower, Tower};
 use crate::checkpoint::{Checkpoint, hub, source, tiny};
 use crate::file::digest::{hexadecimal, sha256};
 use crate::file::signal;
+use crate::file::exhaustion;
+use crate::file::memory::{self, Source};
 use crate::input::image::DecodeOptions;
 use crate::model::device::{CpuPrecision, Placement, PrecisionChoice};
 use crate::model::{Clip, Compute, device};
@@ -20,6 +23,9 @@ use crate::{kernel, model};
 
 /// Images per batch on a GPU.
 const GPU_BATCH: usize = 64;
+
+/// The address space of a thread's stack.
+const STACK_BYTES: u64 = 2 << 20;
 
 /// The opened checkpoint of a run, before the towers are built, and its device.
 pub(crate) struct Session {
@@ -89,8 +95,61 @@ impl Session {
 
     /// The same, without messages.
     pub(crate) fn build(&self) -> Result<Clip> {
+        self.check_memory()?;
+        exhaustion::doing("loading the model");
         model::load(&self.checkpoint, &self.placement.compute)
             .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))
+    }
+
+    /// Fails if the towers need more memory than there is: what is needed at least is known before
+    /// anything is read.
+    fn check_memory(&self) -> Result<()> {
+        let (Compute::Kernel(precision), Some(limit)) = (&self.placement.compute, memory::limit())
+        else {
+            return Ok(());
+        };
+        let checkpoint = &self.checkpoint;
+        let floats = checkpoint
+            .tensors
+            .values()
+            .filter(|tensor| tensor.is_float());
+        let stored = floats.filter_map(|tensor| tensor.dtype().size()).min();
+        let towers = |precision: CpuPrecision| {
+            let of = |tower: &Tower| precision.least_bytes(tower, stored.unwrap_or(1) as u64);
+            let image = match &checkpoint.architecture.image {
+                ImageTower::VisionTransformer(sizes) => of(&sizes.tower),
+                ImageTower::ResNet(_) => 0,
+            };
+            image + of(&checkpoint.architecture.text)
+        };
+        let files = checkpoint
+            .files
+            .iter()
+            .filter_map(|file| file.metadata().ok());
+        let mapped: u64 = files.map(|file| file.len()).sum();
+        let need = |precision, threads: usize| match limit.from {
+            // Everything mapped counts there: the files, and the stacks of threads.
+            Source::AddressSpace => towers(precision) + mapped + threads as u64 * STACK_BYTES,
+            _ => towers(precision),
+        };
+        let less = [
+            ("use --threads 1", need(*precision, 1)),
+            (
+                "use --precision bf16",
+                need(CpuPrecision::Bf16, self.threads),
+            ),
+            (
+                "use --precision int8",
+                need(CpuPrecision::Int8, self.threads),
+            ),
+            (
+                "use --precision int8-fast",
+                need(CpuPrecision::Int8Fast, self.threads),
+            ),
+        ];
+        let less = less.iter().find(|(_, bytes)| *bytes <= limit.bytes);
+        let advice = less.map_or("use a smaller model", |(advice, _)| advice);
+        memory::ensure(need(*precision, self.threads), "this model needs", advice)
     }
 
     /// Digest of the weights, see [`Checkpoint::weights_sha256`]. The first call reads all of them.
@@ -216,7 +275,7 @@ pub(crate) fn start_threads(args: &ModelArgs) -> Result<usize> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()
-        .context("cannot start threads")?;
+        .with_context(|| format!("cannot start {threads} threads; use fewer: --threads 1"))?;
     Ok(threads)
 }
 

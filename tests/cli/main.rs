@@ -28,6 +28,8 @@ mod labels;
 mod lists;
 mod long_texts;
 mod many;
+#[cfg(target_os = "linux")]
+mod memory;
 mod messages;
 mod models;
 mod names;

@@ -13,6 +13,7 @@ use super::page::Page;
 use super::recipe::Recipe;
 use super::run_folder::{Position, Taken};
 use crate::checkpoint::Checkpoint;
+use crate::file::exhaustion;
 use crate::run::Console;
 use crate::run::session::{Session, Stop};
 use crate::train::log::{Evaluation, Log, LogLine, Skipped, Skips, Step};
@@ -118,6 +119,7 @@ impl<'a> Training<'a> {
     /// # Errors
     /// When an output cannot be written, or the model cannot be evaluated.
     pub(super) fn run(&mut self, source: Arc<Source>) -> Result<End> {
+        exhaustion::doing("training");
         self.parts.stop.listen()?;
         let recipe = self.parts.recipe.clone();
         self.evaluate()?;

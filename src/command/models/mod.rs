@@ -59,9 +59,16 @@ Downloads:
   HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE (or
   TRANSFORMERS_OFFLINE) and proxy variables are honoured. A cached model causes
   no network traffic. Downloads resume, and their length and the hash that the
-  hub states are checked before they are used. A memory-mapped weight file that
-  another program rewrites while it is loaded is refused; one that is truncated
-  at that moment ends the process (SIGBUS)."#;
+  hub states are checked before they are used. One that comes slower than 1 KB/s
+  for a minute is given up after a second try (status 75). Redirects into your
+  own network are refused, unless the hub is there. A memory-mapped weight file
+  that another program rewrites while it is loaded is refused; one that is
+  truncated at that moment ends the process (SIGBUS).
+
+Memory:
+  A model that needs more memory than the machine, a container or ulimit allows
+  is refused before it is read (status 2); where memory or threads run out later
+  on, the status is 75."#;
 
 const EXAMPLES: &str = "\
 Examples:

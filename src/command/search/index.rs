@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::query::Query;
 use crate::embedding::{self, Embeddings, Item, Mapped, NoRows};
+use crate::file::exhaustion;
 use crate::file::stamp::Stamp;
 use crate::input::image::{self, DecodeOptions};
 use crate::input::resize::bicubic;
@@ -53,6 +54,7 @@ pub(super) struct Hits {
 
 impl Index {
     pub(super) fn open(path: &Path) -> Result<Self> {
+        exhaustion::doing("reading the index");
         let index = Self {
             path: path.to_owned(),
             file: embedding::open_any(path)?,
