@@ -18,8 +18,7 @@
 //! input       what the model reads: paths, images, texts, data sets
 //! output      plain records to table, JSON, CSV, HTML; knows no tensor
 //! kernel      CPU arithmetic on slices; knows neither candle nor files
-//! file        atomic write, lock, memory map, digest, stamp, safetensors header, panic guard, signals
-//! file        atomic write, lock, memory map, digest, stamp, safetensors header, guard, limits
+//! file        atomic write, lock, memory map, digest, stamp, safetensors header, signals, limits
 //! ```
 //!
 //! # The flow

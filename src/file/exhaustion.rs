@@ -154,10 +154,10 @@ mod tests {
     #[test]
     fn a_failed_allocation_is_noted_and_can_be_survived() {
         assert!(FAILED_BYTES.get() == 0);
-        let layout = Layout::from_size_align(1 << 46, 8).unwrap();
+        let layout = Layout::from_size_align(1 << 62, 8).unwrap();
         // SAFETY: the size is not zero, and there is nothing to free.
         assert!(unsafe { NotingAllocator.alloc(layout) }.is_null());
-        assert_eq!(FAILED_BYTES.get(), 1 << 46);
+        assert_eq!(FAILED_BYTES.get(), 1 << 62);
         // SAFETY: as above, and what is allocated is freed with the same layout.
         unsafe {
             let layout = Layout::from_size_align(1 << 10, 8).unwrap();
@@ -170,10 +170,15 @@ mod tests {
 
     #[test]
     fn only_a_lack_of_threads_is_survived() {
-        let lack = || -> u8 { panic!("failed to spawn thread: {}", "Os { code: 11 }") };
+        let lack = || -> u8 {
+            panic!(
+                "failed to spawn thread: {:?}",
+                io::Error::from_raw_os_error(11)
+            )
+        };
         assert_eq!(survive(lack), Err(STATUS));
         assert_eq!(survive(|| 7), Ok(7));
-        let other = catch_unwind(|| survive(|| -> u8 { panic!("{}", "a mistake") }));
+        let other = catch_unwind(|| survive(|| -> u8 { panic!("a mistake") }));
         assert!(other.is_err());
     }
 

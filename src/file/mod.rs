@@ -1,18 +1,12 @@
 //! Files on disk, whatever is in them: written whole or not at all, locked, mapped, hashed and
 //! recognised again; the header of safetensors; signals, which must leave no unfinished file;
-//! failures of a disk; and a guard against readers that panic.
-//! recognised again; the header of safetensors; a guard against readers that panic; and how much
-//! memory there is.
-
-pub(crate) mod atomic;
-pub(crate) mod digest;
-pub(crate) mod fault;
-//! recognised again; the header of safetensors; a guard against readers that panic; how much
-//! memory there is, and what happens when there is no more.
+//! failures of a disk; a guard against readers that panic; how much memory there is, and what
+//! happens when there is no more.
 
 pub(crate) mod atomic;
 pub(crate) mod digest;
 pub(crate) mod exhaustion;
+pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod lock;
 pub(crate) mod mapped;

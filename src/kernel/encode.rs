@@ -187,6 +187,7 @@ impl QuantisedWeight for i16 {
 /// A weight of the instructions that add products of neighbouring bytes in 16 bits, of which two
 /// are added again before the sum is widened ([`Simd::dot_int8_pairs`]): four weights at a time.
 #[derive(Clone, Copy)]
+#[repr(transparent)]
 pub(super) struct PairedWeight(i8);
 
 impl From<PairedWeight> for i32 {

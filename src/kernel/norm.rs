@@ -89,9 +89,9 @@ impl Job for NormRows<'_> {
         let width = self.norm.gain.len();
         while let Some(range) = self.counter.take(16) {
             for i in range {
-                // SAFETY: the counter gives each row to one thread; the dispatcher vouches for the
-                // CPU.
+                // SAFETY: the counter gives each row to one thread.
                 let out = unsafe { self.out.row(i) };
+                // SAFETY: the dispatcher vouches for the CPU.
                 unsafe { normalise::<V>(&self.rows[i * width..][..width], self.norm, out) };
             }
         }

@@ -309,11 +309,15 @@ impl Pack<'_> {
 /// Its size divides that of a lane, and it has no invalid bits.
 pub(super) unsafe trait Narrow {}
 
-// SAFETY: integers of 8 and 16 bits.
+// SAFETY: an integer of 8 bits.
 unsafe impl Narrow for u8 {}
+// SAFETY: an integer of 8 bits.
 unsafe impl Narrow for i8 {}
+// SAFETY: an integer of 16 bits.
 unsafe impl Narrow for u16 {}
+// SAFETY: an integer of 16 bits.
 unsafe impl Narrow for i16 {}
+// SAFETY: transparent over an integer of 8 bits.
 unsafe impl Narrow for PairedWeight {}
 
 /// Lanes viewed as narrower numbers.

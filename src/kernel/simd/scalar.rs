@@ -62,9 +62,9 @@ impl Simd for Scalar {
 
     #[inline(always)]
     unsafe fn load_part(from: *const f32, count: usize, fill: f32) -> Self {
-        // SAFETY: only the first `count` lanes are read, for which the caller vouches.
         Scalar(std::array::from_fn(|i| {
             if i < count {
+                // SAFETY: only the first `count` lanes are read, for which the caller vouches.
                 unsafe { *from.add(i) }
             } else {
                 fill
