@@ -6,8 +6,10 @@
 //! cannot be centred exactly, torchvision rounds the half offset to even and Hugging Face's
 //! processors round down, which differs by one pixel for one in four sizes.
 
-use super::image::{Decoded, RgbImage};
-use super::resize::{Window, bicubic_window};
+use anyhow::{Context as _, Result};
+
+use super::image::{self, DecodeOptions, Decoded, Frame, RgbImage, Rows};
+use super::resize::{Resizer, Window, bicubic_window};
 
 /// The preprocessing that an image tower expects.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,8 +138,25 @@ impl Preprocess {
         self.crop_part(&decoded.image, decoded.size, decoded.scale)
     }
 
+    /// The same of the image file `bytes`: rows are resized as they are decoded, so that, where the
+    /// format gives rows one by one, memory does not grow with the image.
+    ///
+    /// # Errors
+    /// As [`image::decode`].
+    pub fn crop_file(&self, bytes: &[u8], options: &DecodeOptions) -> Result<RgbImage> {
+        let mut square = Square::new(self);
+        image::decode_rows(bytes, options, &mut square)?;
+        square.finish().context("the image has no rows")
+    }
+
     /// The same for an image that is `scale` times smaller than `whole` (width, height), rounded up.
     fn crop_part(&self, image: &RgbImage, whole: (usize, usize), scale: usize) -> RgbImage {
+        let (size, window) = self.target(whole);
+        bicubic_window(image, extent(whole, scale), size, window)
+    }
+
+    /// The size to which an image of `whole` pixels is resized, and the centre square of it.
+    fn target(&self, whole: (usize, usize)) -> ((usize, usize), Window) {
         let side = self.image_size;
         let (width, height) = match self.resize {
             Resize::ShortestEdge(edge) => resized(whole.0, whole.1, edge),
@@ -150,13 +169,7 @@ impl Preprocess {
             width: side,
             height: side,
         };
-        let extent = |side: usize| side as f64 / scale as f64;
-        bicubic_window(
-            image,
-            (extent(whole.0), extent(whole.1)),
-            (width, height),
-            window,
-        )
+        ((width, height), window)
     }
 
     /// The normalised value of each of the 256 samples, per channel. The order of operations is
@@ -166,6 +179,53 @@ impl Preprocess {
             (sample as f32 / 255.0 - self.mean[channel]) / self.std[channel]
         };
         std::array::from_fn(|channel| std::array::from_fn(|sample| value(channel, sample)))
+    }
+}
+
+/// The columns and rows that count of an image `scale` times smaller than `whole`.
+fn extent(whole: (usize, usize), scale: usize) -> (f64, f64) {
+    let extent = |side: usize| side as f64 / scale as f64;
+    (extent(whole.0), extent(whole.1))
+}
+
+/// The centre square of an image whose rows come one after another: the same bytes as
+/// [`Preprocess::crop_decoded`], without holding the image.
+pub(crate) struct Square<'a> {
+    preprocess: &'a Preprocess,
+    resizer: Option<Resizer>,
+}
+
+impl<'a> Square<'a> {
+    /// The square that `preprocess` describes.
+    pub(crate) fn new(preprocess: &'a Preprocess) -> Self {
+        Self {
+            preprocess,
+            resizer: None,
+        }
+    }
+
+    /// `[image_size, image_size, 3]`, once all rows have come; `None` if none did.
+    pub(crate) fn finish(self) -> Option<RgbImage> {
+        Some(self.resizer?.finish())
+    }
+}
+
+impl Rows for Square<'_> {
+    fn bytes(&self, frame: &Frame) -> u64 {
+        let (size, window) = self.preprocess.target(frame.size);
+        Resizer::bytes(frame, size, window)
+    }
+
+    fn start(&mut self, frame: &Frame) {
+        let (size, window) = self.preprocess.target(frame.size);
+        let extent = extent(frame.size, frame.scale);
+        self.resizer = Some(Resizer::new(frame, extent, size, window));
+    }
+
+    fn add(&mut self, rows: &[u8]) {
+        if let Some(resizer) = &mut self.resizer {
+            resizer.add(rows);
+        }
     }
 }
 

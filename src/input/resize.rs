@@ -7,11 +7,14 @@
 //! images). Along an axis that keeps its size the weights are 1 and 0, so skipping the pass needs
 //! no special case.
 
-use super::image::RgbImage;
-use crate::kernel::resize::{Level, Taps, WEIGHT_BITS, horizontal, vertical};
+use super::image::{Frame, RgbImage, orient};
+use crate::kernel::resize::{Across, Level, Taps, WEIGHT_BITS, vertical};
 
 /// Support of the filter, in pixels of the coarser of the two sizes.
 const SUPPORT: f64 = 2.0;
+
+/// Rows that are resampled at once: enough for the kernels, and few enough to stay in the cache.
+const BLOCK_ROWS: usize = 32;
 
 /// A rectangle of the resized image, in its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,63 +41,185 @@ pub(crate) fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage
     bicubic_window(image, whole, (width, height), window)
 }
 
-/// The part `window` of `image` resized to `size` (width, height): the same bytes as resizing all
-/// of it and cropping, but only what the window needs is computed, so that time and memory depend
-/// on the window and on the pixels under it. Only `extent` (columns, rows) of the image counts, of
-/// whose last pixels a part may be padding; it is Pillow's `box` from the upper left corner.
+/// The part `window` of `image` resized to `size`; see [`Resizer::new`].
 pub(crate) fn bicubic_window(
     image: &RgbImage,
     extent: (f64, f64),
     size: (usize, usize),
     window: Window,
 ) -> RgbImage {
-    let across = taps(image.width, extent.0, size.0, window.left, window.width);
-    let down = taps(image.height, extent.1, size.1, window.top, window.height);
-    let pixels = if is_vertical_first(image, size.0, size.1) {
-        vertical_then_horizontal(image, &across, &down)
-    } else {
-        horizontal_then_vertical(image, &across, down)
-    };
-    RgbImage {
-        width: window.width,
-        height: window.height,
-        pixels,
+    let mut resizer = Resizer::new(&Frame::of(image), extent, size, window);
+    resizer.add(&image.pixels);
+    resizer.finish()
+}
+
+/// Resizes an image whose rows come one after another. Holds only the rows that the next outputs
+/// need: in one pass along the columns, as many as the filter is high.
+pub(crate) struct Resizer {
+    across: Across,
+    down: Taps,
+    level: Level,
+    is_vertical_first: bool,
+    frame: Frame,
+    /// Rows that have come.
+    seen: usize,
+    /// The rows from `first` on that outputs still need, resampled across unless that comes second.
+    band: Vec<u8>,
+    first: usize,
+    /// Rows of the result that are done, and their pixels, `[done, across outputs, 3]`.
+    done: usize,
+    pixels: Vec<u8>,
+}
+
+impl Resizer {
+    /// The part `window` of an image resized to `size` (width, height), all of them upright: the
+    /// same bytes as turning and resizing all of it and cropping, but only what the window needs is
+    /// computed. Only `extent` (columns, rows) of the image counts, of whose last pixels a part may
+    /// be padding; it is Pillow's `box` from the upper left corner.
+    pub(crate) fn new(
+        frame: &Frame,
+        extent: (f64, f64),
+        size: (usize, usize),
+        window: Window,
+    ) -> Self {
+        let (width, height) = orient::size((frame.width, frame.height), frame.orientation);
+        let mut across = taps(width, extent.0, size.0, window.left, window.width);
+        let mut down = taps(height, extent.1, size.1, window.top, window.height);
+        let mut is_vertical_first = is_vertical_first((width, height), size.0, size.1);
+        // Rows come as stored, so the axes are turned back, each with its weights; the sums stay
+        // the same. The result is turned at the end.
+        let turn = orient::steps(frame.orientation);
+        if turn.mirrored {
+            across = across.mirrored(width);
+        }
+        if turn.flipped {
+            down = down.mirrored(height);
+        }
+        if turn.transposed {
+            (across, down) = (down, across);
+            is_vertical_first = !is_vertical_first;
+        }
+        let level = Level::best();
+        Self {
+            first: down.reach().start,
+            across: Across::new(level, across, frame.width),
+            down,
+            level,
+            is_vertical_first,
+            frame: *frame,
+            seen: 0,
+            band: Vec::new(),
+            done: 0,
+            pixels: Vec::new(),
+        }
     }
+
+    /// The most bytes that a resizer of these sizes holds, about.
+    pub(crate) fn bytes(frame: &Frame, size: (usize, usize), window: Window) -> u64 {
+        let upright = orient::size((frame.width, frame.height), frame.orientation);
+        let is_turned = orient::steps(frame.orientation).transposed;
+        let is_vertical_first = is_vertical_first(upright, size.0, size.1) != is_turned;
+        let (size, window) = match is_turned {
+            true => ((size.1, size.0), (window.height, window.width)),
+            false => (size, (window.width, window.height)),
+        };
+        let columns = match is_vertical_first {
+            true => frame.width,
+            false => window.0,
+        };
+        let under_filter = |length: usize, size: usize| 4 * (length / size.max(1) + 1) + 3;
+        let (wide, high) = (
+            under_filter(frame.width, size.0),
+            under_filter(frame.height, size.1),
+        );
+        // Rows under the filter, twice since they grow, and those of a block and of its result.
+        let rows = 2 * (high + 2 * BLOCK_ROWS);
+        // A weight per tap in at most four forms of four bytes.
+        let taps = window.0 * wide + window.1 * high;
+        (3 * rows * columns + 3 * window.0 * window.1 + 16 * taps) as u64
+    }
+
+    /// Takes the next rows, `[rows, width, 3]`.
+    pub(crate) fn add(&mut self, rows: &[u8]) {
+        for block in rows.chunks(BLOCK_ROWS * self.frame.width * 3) {
+            self.add_block(block);
+            self.advance();
+        }
+    }
+
+    fn add_block(&mut self, block: &[u8]) {
+        let row = self.frame.width * 3;
+        let (rows, reach) = (block.len() / row, self.down.reach());
+        let inside = |limit: usize| limit.saturating_sub(self.seen).min(rows) * row;
+        let block = &block[inside(reach.start)..inside(reach.end)];
+        self.seen += rows;
+        if self.is_vertical_first {
+            self.band.extend_from_slice(block);
+        } else {
+            run_across(&self.across, row, block, &mut self.band);
+        }
+    }
+
+    /// Computes the outputs whose rows are there, and drops the rows that no other one needs.
+    fn advance(&mut self) {
+        let row = self.frame.width * 3;
+        let columns = match self.is_vertical_first {
+            true => row,
+            false => self.across.outputs() * 3,
+        };
+        let end = self.first + self.band.len() / columns;
+        let ends = self.down.starts.iter().zip(&self.down.counts);
+        let ready = ends.skip(self.done).take_while(|(s, c)| *s + *c <= end);
+        let ready = self.done + ready.count();
+        if ready > self.done {
+            let down = self.down.part(self.done..ready, self.first);
+            let mut short = vec![0; (ready - self.done) * columns]; // [ready, columns]
+            vertical(self.level, &self.band, columns, &down, &mut short);
+            if self.is_vertical_first {
+                run_across(&self.across, row, &short, &mut self.pixels);
+            } else {
+                self.pixels.extend_from_slice(&short);
+            }
+            self.done = ready;
+        }
+        let needed = self.down.starts.get(self.done).map_or(end, |s| end.min(*s));
+        let passed = needed - self.first;
+        // Not each time, since the rest is moved.
+        if 2 * passed >= end - self.first {
+            self.band.drain(..passed * columns);
+            self.first = needed;
+        }
+    }
+
+    /// The result, `[window height, window width, 3]`.
+    ///
+    /// # Panics
+    /// When not all rows have come.
+    pub(crate) fn finish(self) -> RgbImage {
+        assert_eq!(self.done, self.down.starts.len(), "all rows have come");
+        let small = RgbImage {
+            width: self.across.outputs(),
+            height: self.done,
+            pixels: self.pixels,
+        };
+        orient::apply(small, self.frame.orientation)
+    }
+}
+
+/// Appends `rows`, of `row` bytes each, resampled.
+fn run_across(across: &Across, row: usize, rows: &[u8], to: &mut Vec<u8>) {
+    let before = to.len();
+    to.resize(before + rows.len() / row * across.outputs() * 3, 0);
+    across.run(rows, &mut to[before..]);
 }
 
 /// Pillow 13's rule, found by comparing 1,728 sizes: the image loses rows, and more than twice as
 /// many of them as columns.
-fn is_vertical_first(image: &RgbImage, width: usize, height: usize) -> bool {
-    let lost_columns = image.width.saturating_sub(width);
-    let lost_rows = image.height.saturating_sub(height);
-    let won_columns = width.saturating_sub(image.width);
+fn is_vertical_first(image: (usize, usize), width: usize, height: usize) -> bool {
+    let lost_columns = image.0.saturating_sub(width);
+    let lost_rows = image.1.saturating_sub(height);
+    let won_columns = width.saturating_sub(image.0);
     lost_rows > 0 && lost_rows + 2 * won_columns > 2 * lost_columns
-}
-
-/// Only the rows that `down` needs are resized. The result is `[down outputs, across outputs, 3]`.
-fn horizontal_then_vertical(image: &RgbImage, across: &Taps, mut down: Taps) -> Vec<u8> {
-    let level = Level::best();
-    let rows = down.reach();
-    for start in &mut down.starts {
-        *start -= rows.start;
-    }
-    let columns = across.starts.len() * 3;
-    let mut narrow = vec![0; rows.len() * columns]; // [rows, across outputs, 3]
-    horizontal(level, &image.pixels, image.width, rows, across, &mut narrow);
-    let mut pixels = vec![0; down.starts.len() * columns];
-    vertical(level, &narrow, columns, &down, &mut pixels);
-    pixels
-}
-
-/// The same with the passes in the opposite order.
-fn vertical_then_horizontal(image: &RgbImage, across: &Taps, down: &Taps) -> Vec<u8> {
-    let level = Level::best();
-    let rows = down.starts.len();
-    let mut short = vec![0; rows * image.width * 3]; // [down outputs, width, 3]
-    vertical(level, &image.pixels, image.width * 3, down, &mut short);
-    let mut pixels = vec![0; rows * across.starts.len() * 3];
-    horizontal(level, &short, image.width, 0..rows, across, &mut pixels);
-    pixels
 }
 
 /// The filter taps of outputs `first..first + count` when the first `extent` of `inputs` pixels
@@ -149,6 +274,8 @@ fn to_fixed(weight: f64) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use image::metadata::Orientation;
+
     use super::*;
 
     fn noise(width: usize, height: usize) -> RgbImage {
@@ -158,6 +285,81 @@ mod tests {
             height,
             pixels: (0..width * height * 3).map(sample).collect(),
         }
+    }
+
+    /// Both passes over the whole image, as plainly as possible.
+    fn whole(image: &RgbImage, extent: (f64, f64), size: (usize, usize), part: Window) -> RgbImage {
+        let across = taps(image.width, extent.0, size.0, part.left, part.width);
+        let down = taps(image.height, extent.1, size.1, part.top, part.height);
+        let wide = |rows: &[u8], down: &Taps| {
+            let columns = rows.len() / image.height;
+            let mut out = vec![0; down.starts.len() * columns];
+            vertical(Level::Scalar, rows, columns, down, &mut out);
+            out
+        };
+        let across = Across::new(Level::Scalar, across, image.width);
+        let mut pixels = Vec::new();
+        if is_vertical_first((image.width, image.height), size.0, size.1) {
+            let short = wide(&image.pixels, &down);
+            run_across(&across, image.width * 3, &short, &mut pixels);
+        } else {
+            run_across(&across, image.width * 3, &image.pixels, &mut pixels);
+            pixels = wide(&pixels, &down);
+        }
+        RgbImage {
+            width: part.width,
+            height: part.height,
+            pixels,
+        }
+    }
+
+    #[test]
+    fn rows_that_come_one_after_another_give_the_bytes_of_the_whole() {
+        let mut state = 5_u64;
+        let mut next = |limit: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % limit
+        };
+        let mut orders = [0; 2];
+        for case in 0..400 {
+            let orientation = Orientation::from_exif(1 + (case % 8) as u8).unwrap();
+            let longest = [9, 90, 400][case % 3];
+            let stored = noise(1 + next(longest), 1 + next(longest));
+            let upright = orient::apply(stored.clone(), orientation);
+            let size = (1 + next(60), 1 + next(60));
+            let (left, top) = (next(size.0), next(size.1));
+            let window = Window {
+                left,
+                top,
+                width: 1 + next(size.0 - left),
+                height: 1 + next(size.1 - top),
+            };
+            let padding = next(8) as f64 / 8.0;
+            let extent = (upright.width as f64 - padding, upright.height as f64);
+            let expected = whole(&upright, extent, size, window);
+            let frame = Frame {
+                orientation,
+                ..Frame::of(&stored)
+            };
+            let mut resizer = Resizer::new(&frame, extent, size, window);
+            orders[usize::from(resizer.is_vertical_first)] += 1;
+            let mut rest = &stored.pixels[..];
+            while !rest.is_empty() {
+                let rows = (1 + next(50)) * stored.width * 3;
+                let (now, later) = rest.split_at(rows.min(rest.len()));
+                resizer.add(now);
+                rest = later;
+            }
+            let bytes = Resizer::bytes(&frame, size, window);
+            assert!((resizer.band.capacity() as u64) <= bytes, "case {case}");
+            assert!(
+                resizer.finish() == expected,
+                "case {case}: {frame:?} {size:?}"
+            );
+        }
+        assert!(orders.iter().all(|count| *count > 50), "{orders:?}");
     }
 
     #[test]
@@ -207,14 +409,9 @@ mod tests {
             ((3000, 4000), (224, 298), false),
             ((3, 592), (56, 11_050), false),
         ];
-        for ((width, height), size, expected) in cases {
-            let image = RgbImage {
-                width,
-                height,
-                pixels: Vec::new(),
-            };
-            let found = is_vertical_first(&image, size.0, size.1);
-            assert_eq!(found, expected, "{width} x {height} -> {size:?}");
+        for (image, size, expected) in cases {
+            let found = is_vertical_first(image, size.0, size.1);
+            assert_eq!(found, expected, "{image:?} -> {size:?}");
         }
     }
 

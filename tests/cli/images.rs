@@ -49,6 +49,84 @@ fn an_image_that_claims_a_huge_size_is_refused() {
     }
 }
 
+/// A GIF of this side whose rows are interlaced, so that it is decoded as a whole: four bytes per
+/// pixel. It is long enough for its pixels, and broken.
+fn interlaced(side: u16) -> Vec<u8> {
+    let mut bytes = b"GIF89a".to_vec();
+    let side_bytes = side.to_le_bytes();
+    bytes.extend([side_bytes, side_bytes].concat());
+    bytes.extend(b"\x80\0\0\0\0\0\xFF\xFF\xFF,\0\0\0\0");
+    bytes.extend([side_bytes, side_bytes].concat());
+    bytes.extend(b"\x40\x02");
+    bytes.resize(bytes.len() + usize::from(side).pow(2) / 16_000, 0xFF);
+    bytes
+}
+
+#[test]
+fn an_image_that_needs_more_than_max_memory_is_refused_by_name_of_the_flag() {
+    let room = room(&["rgb.png"]);
+    room.file("large.gif", interlaced(8000));
+    let images = ["large.gif", "rgb.png", "--max-memory", "200M"];
+    let ran = room.classify(&[&images, &LABELS[..]].concat()).ends_with(1);
+    let error = ran.records()[0]["error"].as_str().unwrap().to_owned();
+    let (start, enough) = error.rsplit_once("--max-memory ").unwrap();
+    assert!(start.starts_with("needs about 2"), "{error}");
+    assert!(
+        start.contains(" MB to decode, the limit is 210 MB; "),
+        "{error}"
+    );
+    let ran = room.classify(&[&["large.gif", "--max-memory", enough], &LABELS[..]].concat());
+    let error = ran.ends_with(2).record()["error"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(error.contains("GIF data is damaged"), "{error}");
+}
+
+/// `classify` with at most so many kilobytes of addresses.
+#[cfg(target_os = "linux")]
+fn limited(room: &Room, kilobytes: u32, arguments: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let mut command = std::process::Command::new("sh");
+    command
+        .args([
+            "-c",
+            &format!("ulimit -v {kilobytes} && exec \"$0\" \"$@\""),
+        ])
+        .args([env!("CARGO_BIN_EXE_longclip"), "classify", "--model"])
+        .arg(small::model())
+        .args(arguments)
+        .args(LABELS)
+        .current_dir(room.path(""));
+    let output = command.output().unwrap();
+    let records = String::from_utf8(output.stdout).unwrap();
+    let records = records
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    (output.status.code(), records.collect())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn without_memory_for_some_images_the_others_are_answered() {
+    let room = room(&["rgb.png", "base.jpg"]);
+    room.file("large.gif", interlaced(14_000));
+    let images = ["rgb.png", "large.gif", "base.jpg", "--threads", "2"];
+    for (more, expected) in [
+        // A quarter of the limit.
+        (&[][..], "the limit is 180 MB; "),
+        // The allocator has the last word.
+        (&["--max-memory", "8G"][..], "more than the system gives; "),
+    ] {
+        let (status, records) = limited(&room, 700_000, &[&images, more].concat());
+        assert_eq!((status, records.len()), (Some(1), 3), "{records:?}");
+        let error = records[1]["error"].as_str().unwrap_or_default();
+        assert!(error.contains(expected), "{error}");
+        for other in [&records[0], &records[2]] {
+            assert!(other["predictions"].is_array(), "{other}");
+        }
+    }
+}
+
 #[test]
 fn a_jpeg_cut_short_is_answered_with_a_warning() {
     let room = room(&["cut-half.jpg"]);

@@ -141,6 +141,7 @@ fn help_and_version_go_to_stdout() {
         "--device",
         "--precision",
         "--max-pixels",
+        "--max-memory",
         "--activation",
         "--no-orient",
         "--alpha",

@@ -3,6 +3,7 @@
 use std::fs;
 
 use longclip::input::image::{DecodeOptions, Decoded, decode as decode_bytes};
+use longclip::input::preprocess::Preprocess;
 
 use super::{decode, image, refusal};
 
@@ -125,6 +126,46 @@ fn kinds_of_tiff_show_what_their_twins_show() {
     }
     let guess = &decode("float.tif").warnings[0];
     assert!(guess.contains("0 as black and 255 as white"), "{guess}");
+}
+
+#[test]
+fn an_interlaced_png_shows_the_same_image() {
+    for (name, twin) in [
+        ("interlaced.png", "rgb.png"),
+        ("interlaced16.png", "grey16.png"),
+    ] {
+        assert_eq!(decode(name).image, decode(twin).image, "{name}");
+    }
+}
+
+#[test]
+fn rows_are_resized_as_they_come_to_the_same_bytes() {
+    let folder = image("rgb.png").parent().unwrap().to_owned();
+    let mut compared = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        for reduce_to in [None, Some(16)] {
+            let options = DecodeOptions {
+                reduce_to,
+                ..DecodeOptions::default()
+            };
+            for side in [5, 32, 224] {
+                let preprocess = Preprocess::clip(side);
+                let decoded = decode_bytes(&bytes, &options);
+                let square = preprocess.crop_file(&bytes, &options);
+                match (decoded, square) {
+                    (Ok(decoded), Ok(square)) => {
+                        assert_eq!(preprocess.crop_decoded(&decoded), square, "{path:?} {side}");
+                        compared += 1;
+                    }
+                    (Err(one), Err(other)) => assert_eq!(format!("{one:#}"), format!("{other:#}")),
+                    (one, other) => panic!("{path:?}: {one:?}, {other:?}"),
+                }
+            }
+        }
+    }
+    assert!(compared > 400, "{compared}");
 }
 
 #[test]

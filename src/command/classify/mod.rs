@@ -43,6 +43,12 @@ Decoding:
   transformers image processor. An image that repeats within a run, as a copy or
   in another format, is encoded once.
 
+  --max-memory limits the memory of all images that are decoded at the same time;
+  one that needs more is an error, and the others wait. PNG, GIF and TIFF are
+  resized row by row and need little; JPEG, WebP, BMP, PNM, interlaced PNG and
+  GIF, and tiles or planes of TIFF are held as a whole: 3 bytes per pixel, or up
+  to 9 in a progressive JPEG. Sides are limited to 1,000,000 pixels.
+
   --fast-decode reads a JPEG at a half, a quarter or an eighth of its size, if
   both sides keep at least three times the pixels of the model's input, and then
   resizes it as usual. An image of 12 megapixels took a fifth less CPU time,

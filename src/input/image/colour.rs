@@ -74,6 +74,36 @@ pub(super) fn is_blank(image: &DynamicImage) -> bool {
     }
 }
 
+/// Whether a 16-bit image is not black but uses only the lowest eighth of the range: 12-bit cameras
+/// and scanners leave the upper bits at zero.
+#[derive(Debug, Default)]
+pub(super) struct Dark {
+    is_lit: bool,
+    is_bright: bool,
+}
+
+impl Dark {
+    /// Takes the next rows.
+    pub(super) fn add(&mut self, rows: &DynamicImage) {
+        let (samples, kept, colours): (&[u16], usize, usize) = match rows {
+            DynamicImage::ImageLuma16(image) => (image.as_raw().as_slice(), 1, 1),
+            DynamicImage::ImageLumaA16(image) => (image.as_raw().as_slice(), 2, 1),
+            DynamicImage::ImageRgb16(image) => (image.as_raw().as_slice(), 3, 3),
+            DynamicImage::ImageRgba16(image) => (image.as_raw().as_slice(), 4, 3),
+            _ => return,
+        };
+        let pixels = samples.chunks_exact(kept);
+        let mut colours = pixels.flat_map(|pixel| &pixel[..colours]);
+        self.is_lit = self.is_lit || colours.clone().any(|sample| *sample > 0);
+        self.is_bright = self.is_bright || colours.any(|sample| *sample >= 1 << 13);
+    }
+
+    /// What all rows say.
+    pub(super) fn is_dark(&self) -> bool {
+        self.is_lit && !self.is_bright
+    }
+}
+
 /// Converts any decoded image to 8-bit RGB. Wider samples are scaled and rounded to 8 bits first.
 pub(super) fn to_rgb(image: DynamicImage, alpha: Alpha) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);
@@ -109,6 +139,8 @@ fn settle_all(mut samples: Vec<u8>, alpha: Alpha) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use image::{ImageBuffer, Luma, LumaA, Rgb};
+
     use super::*;
 
     #[test]
@@ -150,6 +182,36 @@ mod tests {
             settle_all(samples, Alpha::Drop),
             [1, 2, 3, 4, 5, 6, 7, 8, 9]
         );
+    }
+
+    #[test]
+    fn twelve_bits_in_sixteen_are_detected() {
+        let is_dark = |rows: &[DynamicImage]| {
+            let mut dark = Dark::default();
+            rows.iter().for_each(|rows| dark.add(rows));
+            dark.is_dark()
+        };
+        let grey = |samples: [u16; 2]| {
+            let image = ImageBuffer::<Luma<u16>, _>::from_raw(2, 1, samples.to_vec());
+            DynamicImage::from(image.unwrap())
+        };
+        let cases = [
+            (vec![[0, 4095]], true),
+            (vec![[1, 8191]], true),
+            (vec![[1, 8192]], false),
+            (vec![[0, 65535]], false),
+            (vec![[0, 0]], false),
+            (vec![[0, 0], [0, 1]], true),
+            (vec![[65535, 0], [0, 1]], false),
+        ];
+        for (rows, expected) in cases {
+            let bands: Vec<_> = rows.iter().map(|row| grey(*row)).collect();
+            assert_eq!(is_dark(&bands), expected, "{rows:?}");
+        }
+        let opaque = ImageBuffer::<LumaA<u16>, _>::from_raw(1, 1, vec![4095, 65535]).unwrap();
+        assert!(is_dark(&[opaque.into()]));
+        let red = ImageBuffer::<Rgb<u16>, _>::from_raw(1, 1, vec![65535, 0, 0]).unwrap();
+        assert!(!is_dark(&[red.into()]));
     }
 
     #[test]

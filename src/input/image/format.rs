@@ -95,6 +95,14 @@ impl Format {
         )
     }
 
+    /// The error if the file cannot hold the pixels that it claims, however well they compress.
+    pub(super) fn hollow(self, width: u32, height: u32) -> Error {
+        anyhow!(
+            "the {} file is far too short for its {width} x {height} pixels; fetch or copy it again",
+            self.title()
+        )
+    }
+
     /// The error if a header requests more memory than its image needs.
     pub(super) fn oversized(self) -> Error {
         anyhow!(

@@ -1,79 +1,118 @@
-//! PNG, GIF, WebP, BMP and PNM, through the `image` crate.
-//!
-//! A GIF's first frame that extends beyond the logical screen is shown in full, as Pillow does. The
-//! decoder would crop the frame to the screen; some writers leave the screen's size at zero.
+//! WebP, BMP and PNM, through the `image` crate, which gives all rows of these at once.
 
-use std::borrow::Cow;
 use std::io::{Cursor, ErrorKind};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 use image::codecs::bmp::BmpDecoder;
-use image::codecs::gif::GifDecoder;
-use image::codecs::png::PngDecoder;
 use image::codecs::pnm::PnmDecoder;
 use image::codecs::webp::WebPDecoder;
-use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageResult, Limits};
 
 use super::format::{Format, unsupported};
-use super::{DecodeOptions, Raw, check_size, orient};
+use super::rows::{Feed, band_bytes};
+use super::{colour, orient};
 
 /// Allocation limit of a decoder besides the image itself, in bytes.
 const SCRATCH_BYTES: u64 = 64 << 20;
 
+/// From this many pixels on, a BMP must hold some of them.
+const LARGE_PIXELS: u64 = 16_000_000;
+
 /// Decodes the first image in `bytes`. Damage is an error here, since these decoders report it,
 /// unlike the JPEG decoder; only a file that is shorter than its header says but could be decoded
 /// gets a warning.
-pub(super) fn decode(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
-    let warnings: Vec<String> = shortfall(format, bytes).into_iter().collect();
-    if let (true, Some(warning)) = (options.strict, warnings.first()) {
-        bail!("{warning}; fetch or copy the file again");
+pub(super) fn decode(format: Format, bytes: &[u8], feed: &mut Feed) -> Result<()> {
+    if let Some(warning) = shortfall(format, bytes) {
+        ensure!(
+            !feed.options.strict,
+            "{warning}; fetch or copy the file again"
+        );
+        feed.warn(warning);
     }
     let mut decoder = open(format, bytes).map_err(|error| explain(format, error))?;
     let (width, height) = decoder.dimensions();
-    check_size(width, height, options)?;
+    let pixels = u64::from(width) * u64::from(height);
+    ensure!(
+        !is_hollow(format, bytes, pixels),
+        format.hollow(width, height)
+    );
+    let total = decoder.total_bytes();
     let mut limits = Limits::no_limits();
-    let twice = decoder.total_bytes().saturating_mul(2);
-    limits.max_alloc = Some(twice.saturating_add(SCRATCH_BYTES));
+    limits.max_alloc = Some(total.saturating_mul(2).saturating_add(SCRATCH_BYTES));
     decoder
         .set_limits(limits)
         .map_err(|error| explain(format, error))?;
-    let orientation = read_orientation(decoder.as_mut());
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| explain(format, error))?;
-    Ok(Raw {
-        reduced: None,
-        image,
-        orientation,
-        warnings,
-    })
+    // The decoder would allocate what these chunks claim, whatever the file has.
+    let [exif, xmp] = [b"EXIF", b"XMP "].map(|kind| match format {
+        Format::WebP => webp_chunk(bytes, kind),
+        _ => None,
+    });
+    let orientation = orient::of(exif, xmp);
+    let more = match format {
+        Format::WebP => pixels * webp_planes(bytes),
+        _ => 0,
+    };
+    let needed = total
+        .saturating_add(more)
+        .saturating_add(band_bytes(width, 8));
+    feed.start((width, height), orientation, needed)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(|error| explain(format, error))?;
+    if format == Format::Bmp && colour::is_blank(&image) {
+        // A field that most writers of BMP leave at zero, and viewers ignore.
+        image = DynamicImage::ImageRgb8(image.into_rgb8());
+    }
+    feed.add_all(image);
+    Ok(())
+}
+
+/// Bytes per pixel that a WebP decoder takes besides the samples that it gives: four channels
+/// without loss; planes of luma and chroma; or those and alpha unpacked as four channels.
+fn webp_planes(bytes: &[u8]) -> u64 {
+    match bytes.get(12..16) {
+        Some(b"VP8L") => 4,
+        Some(b"VP8 ") => 2,
+        _ => 6,
+    }
+}
+
+/// Whether a file is too short for its pixels. In a lossy WebP the coder spends more than a bit on
+/// the modes of each block of 16 x 16. In a run-length coded BMP two bytes stand for 255 pixels at
+/// most; it may also skip any number, but a large image of little else is an attack. (Without loss,
+/// WebP may code any number of pixels of one colour as nothing.)
+fn is_hollow(format: Format, bytes: &[u8], pixels: u64) -> bool {
+    let most = match (format, bytes.get(12..16), bytes.get(30)) {
+        (Format::WebP, Some(b"VP8 "), _) => 8 * 256,
+        (Format::Bmp, _, Some(1 | 2)) if pixels > LARGE_PIXELS => 4096,
+        _ => return false,
+    };
+    pixels / most > bytes.len() as u64
 }
 
 fn open(format: Format, bytes: &[u8]) -> ImageResult<Box<dyn ImageDecoder + '_>> {
     let reader = Cursor::new(bytes);
     Ok(match format {
-        Format::Png => {
-            // The chunks before the pixels are decompressed here already, so the limit applies here
-            // too.
-            let mut limits = Limits::no_limits();
-            limits.max_alloc = Some(SCRATCH_BYTES);
-            Box::new(PngDecoder::with_limits(reader, limits)?)
-        }
-        Format::Gif => Box::new(GifDecoder::new(reader)?),
         Format::WebP => Box::new(WebPDecoder::new(reader)?),
         Format::Bmp => Box::new(BmpDecoder::new(reader)?),
         Format::Pnm => Box::new(PnmDecoder::new(reader)?),
-        Format::Jpeg | Format::Tiff => {
+        Format::Png | Format::Gif | Format::Jpeg | Format::Tiff => {
             let hint = image::error::ImageFormatHint::Unknown; // they have decoders of their own
             return Err(ImageError::Unsupported(hint.into()));
         }
     })
 }
 
-/// A damaged orientation is not a reason to refuse an image.
-fn read_orientation(decoder: &mut dyn ImageDecoder) -> Orientation {
-    let exif = decoder.exif_metadata().unwrap_or_default();
-    let xmp = decoder.xmp_metadata().unwrap_or_default();
-    orient::of(exif.as_deref(), xmp.as_deref())
+/// The contents of the first chunk of a kind in a WebP file, if the file has all of it.
+fn webp_chunk<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+    let mut rest = bytes.get(12..)?;
+    loop {
+        let (name, after) = rest.split_first_chunk::<4>()?;
+        let (size, body) = after.split_first_chunk::<4>()?;
+        let size = u32::from_le_bytes(*size) as usize;
+        if name == kind {
+            return body.get(..size);
+        }
+        rest = body.get(size.checked_next_multiple_of(2)?..)?;
+    }
 }
 
 /// The warning about a WebP or run-length coded BMP file that is shorter than its header says. (In
@@ -105,67 +144,28 @@ fn explain(format: Format, error: ImageError) -> anyhow::Error {
     }
 }
 
-/// The file `bytes` with a screen enlarged to hold all of its first frame.
-pub(super) fn with_whole_frame(bytes: &[u8]) -> Cow<'_, [u8]> {
-    let number = |at: usize| {
-        bytes
-            .get(at..)?
-            .first_chunk()
-            .map(|b| u16::from_le_bytes(*b))
-    };
-    let whole = || {
-        let frame = first_frame(bytes)?;
-        let width = number(frame)?.checked_add(number(frame + 4)?)?;
-        let height = number(frame + 2)?.checked_add(number(frame + 6)?)?;
-        let screen = (number(6)?, number(8)?);
-        let whole = (width.max(screen.0), height.max(screen.1));
-        (whole != screen).then_some(whole)
-    };
-    let Some((width, height)) = whole() else {
-        return Cow::Borrowed(bytes);
-    };
-    let mut bytes = bytes.to_vec();
-    bytes[6..8].copy_from_slice(&width.to_le_bytes());
-    bytes[8..10].copy_from_slice(&height.to_le_bytes());
-    Cow::Owned(bytes)
-}
-
-/// Offset of the first frame's left edge, after the palette and any extensions.
-fn first_frame(bytes: &[u8]) -> Option<usize> {
-    let flags = *bytes.get(10)?;
-    let palette = if flags & 0x80 == 0 {
-        0
-    } else {
-        6 << (flags & 7)
-    };
-    let mut at = 13 + palette;
-    loop {
-        match bytes.get(at)? {
-            0x2C => return Some(at + 1),
-            0x21 => {
-                at += 2;
-                while let length @ 1.. = usize::from(*bytes.get(at)?) {
-                    at += 1 + length;
-                }
-                at += 1;
-            }
-            _ => return None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Headers with a palette of two colours, a comment and a frame (left, top, width, height).
-    fn file(screen: [u8; 2], frame: [u8; 4]) -> Vec<u8> {
-        let mut bytes = b"GIF89a".to_vec();
-        bytes.extend([screen[0], 0, screen[1], 0, 0x80, 0, 0]);
-        bytes.extend([0; 6]);
-        bytes.extend(b"\x21\xFE\x02,,\0,");
-        bytes.extend(frame.iter().flat_map(|side| [*side, 0]));
-        bytes
+    #[test]
+    fn chunks_of_webp_are_read_only_whole() {
+        let file = |size: u32, body: &[u8]| {
+            let odd = b"RIFF....WEBPVP8X\x03\0\0\0abc.EXIF";
+            [odd, &size.to_le_bytes()[..], body].concat()
+        };
+        let cases: [(u32, &[u8], Option<&[u8]>); 4] = [
+            (3, b"II*", Some(b"II*")),
+            (2, b"II*", Some(b"II")),
+            (4, b"II*", None),
+            (u32::MAX, b"II*", None),
+        ];
+        for (size, body, expected) in cases {
+            let bytes = file(size, body);
+            assert_eq!(webp_chunk(&bytes, b"EXIF"), expected, "{size}");
+            assert_eq!(webp_chunk(&bytes, b"XMP "), None);
+        }
+        assert_eq!(webp_chunk(b"RIFF", b"EXIF"), None);
     }
 
     #[test]
@@ -193,26 +193,6 @@ mod tests {
             let is_said = expected.is_some_and(|part| said.as_deref().unwrap_or("").contains(part));
             assert_eq!(is_said, said.is_some(), "{format:?} {bytes:?} {said:?}");
             assert_eq!(said.is_some(), expected.is_some(), "{format:?} {bytes:?}");
-        }
-    }
-
-    #[test]
-    fn the_screen_grows_to_the_first_frame() {
-        let cases = [
-            ([4, 4], [0, 0, 4, 4], [4, 4]),
-            ([9, 9], [1, 1, 4, 4], [9, 9]),
-            ([2, 9], [0, 0, 4, 4], [4, 9]),
-            ([4, 4], [1, 3, 4, 4], [5, 7]),
-            ([0, 0], [0, 0, 4, 3], [4, 3]),
-        ];
-        for (screen, frame, expected) in cases {
-            let grown = with_whole_frame(&file(screen, frame)).into_owned();
-            assert_eq!([grown[6], grown[8]], expected, "{screen:?} {frame:?}");
-        }
-        let whole = file([0, 0], [0, 0, 4, 4]);
-        for length in 0..whole.len() {
-            let part = &whole[..length];
-            assert_eq!(with_whole_frame(part), part);
         }
     }
 }

@@ -19,8 +19,10 @@ use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 
 use super::format::{Format, unsupported};
-use super::markers::{Headers, with_standard_tables};
-use super::{DecodeOptions, Raw, check_size, colour, orient};
+use super::huffman::with_standard_tables;
+use super::markers::Headers;
+use super::rows::{Feed, band_bytes};
+use super::{check_size, colour, orient};
 use crate::file::guard;
 
 /// Sample value that the decoder leaves where data are missing.
@@ -61,37 +63,32 @@ impl Fault {
 }
 
 /// Decodes a JPEG file.
-pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
+pub(super) fn decode(bytes: &[u8], feed: &mut Feed) -> Result<()> {
     let source = Source::open(bytes)?;
-    check_size(source.width as u32, source.height as u32, options)?;
+    let (width, height) = (source.width as u32, source.height as u32);
+    check_size(width, height, feed.options)?;
     let pixels = (source.width * source.height) as u64;
     let is_hollow = pixels > LARGE_PIXELS && pixels / MAX_PIXELS_PER_BYTE > bytes.len() as u64;
-    ensure!(
-        !is_hollow,
-        "the JPEG file is far too short for its {} x {} pixels; fetch or copy it again",
-        source.width,
-        source.height
-    );
-    let reduced = |least| source.reduced(least, options.orient);
-    if let Some(raw) = options.reduce_to.and_then(reduced) {
-        return Ok(raw);
+    ensure!(!is_hollow, Format::Jpeg.hollow(width, height));
+    if let Some(least) = feed.options.reduce_to
+        && source.reduced(least, feed)?
+    {
+        return Ok(());
     }
-    let (samples, warnings) = match source.attempt(true) {
-        Ok(samples) => (samples, Vec::new()),
-        Err(fault) if options.strict => return Err(fault.refusal()),
+    let needed = source.bytes(1, !source.headers.is_common());
+    feed.start((width, height), source.orientation(), needed)?;
+    let (samples, warning) = match source.attempt(true) {
+        Ok(samples) => (samples, None),
+        Err(fault) if feed.options.strict => return Err(fault.refusal()),
         Err(fault) => {
             let (samples, warning) = source.decode_leniently(&fault)?;
-            (samples, vec![warning])
+            (samples, Some(warning))
         }
     };
-    Ok(Raw {
-        orientation: source.orientation(),
-        image: source
-            .wrap(samples, (source.width, source.height))
-            .ok_or_else(|| Format::Jpeg.damaged())?,
-        reduced: None,
-        warnings,
-    })
+    warning.into_iter().for_each(|warning| feed.warn(warning));
+    let image = source.wrap(samples, (source.width, source.height));
+    feed.add_all(image.ok_or_else(|| Format::Jpeg.damaged())?);
+    Ok(())
 }
 
 impl<'a> Source<'a> {
@@ -170,37 +167,66 @@ impl<'a> Source<'a> {
         Ok(without_inks(samples, (self.width, self.height)))
     }
 
-    /// The image at the smallest size of a half, a quarter and an eighth whose sides are at least
-    /// `least`. `None` if it is too small, damaged or of a kind that jpeg-decoder does not decode as
-    /// well as zune-jpeg does.
-    fn reduced(&self, least: usize, orient: bool) -> Option<Raw> {
+    /// The bytes that decoding the image `scale` times smaller takes: what
+    /// is given; coefficients of all blocks unless these come in order, in one scan; and with
+    /// jpeg-decoder the planes, and inks before they are converted.
+    fn bytes(&self, scale: u64, is_jpeg_decoder: bool) -> u64 {
+        // Whole blocks of the largest sampling.
+        let padded = |side: usize| side.next_multiple_of(32) as u64;
+        let pixels = padded(self.width) * padded(self.height);
+        let given = pixels / (scale * scale);
+        let planes = match is_jpeg_decoder {
+            true => {
+                self.headers.samples(given) + given * (self.headers.components() as u64 / 4 * 4)
+            }
+            false => 0,
+        };
+        let coefficients = match self.headers.is_buffered() {
+            true => 2 * self.headers.samples(pixels),
+            false => 0,
+        };
+        let band = band_bytes(self.width as u32, self.channels);
+        (given * self.channels as u64).saturating_add(planes + coefficients + band)
+    }
+
+    /// Passes on the image at the smallest size of a half, a quarter and an eighth whose sides are
+    /// at least `least`. False if it is too small, damaged or of a kind that jpeg-decoder does not
+    /// decode as well as zune-jpeg does.
+    fn reduced(&self, least: usize, feed: &mut Feed) -> Result<bool> {
         let (whole, orientation) = ((self.width, self.height), self.orientation());
         let scale = [8, 4, 2]
             .into_iter()
-            .find(|n| whole.0.min(whole.1) / n >= least)?;
+            .find(|n| whole.0.min(whole.1) / n >= least);
+        let Some(scale) = scale else {
+            return Ok(false);
+        };
         // The padding of the last block is at the right and below, where it can be told apart.
         let is_padded = whole.0 % scale + whole.1 % scale > 0;
-        let is_turned = orient && orientation != Orientation::NoTransforms;
+        let is_turned = feed.options.orient && orientation != Orientation::NoTransforms;
         if is_padded && is_turned || !self.headers.is_counted() {
-            return None;
+            return Ok(false);
         }
         let side = |whole: usize| whole.div_ceil(scale) as u16;
+        let size = (usize::from(side(whole.0)), usize::from(side(whole.1)));
+        let needed = self.bytes(scale as u64, true);
+        feed.start_reduced(whole, size, scale, orientation, needed)?;
         let decoded = guard::catch(|| {
             let mut decoder = self.jpeg_decoder(b"");
             decoder.scale(side(whole.0), side(whole.1))?;
             decoder.decode()
         });
-        let size = (usize::from(side(whole.0)), usize::from(side(whole.1)));
-        let samples = without_inks(decoded?.ok()?, size);
+        let Some(Ok(samples)) = decoded else {
+            return Ok(false);
+        };
+        let samples = without_inks(samples, size);
         if samples.len() != size.0 * size.1 * self.channels {
-            return None; // a side of a few pixels, for which it chose another size
+            return Ok(false); // a side of a few pixels, for which it chose another size
         }
-        Some(Raw {
-            orientation,
-            image: self.wrap(samples, size)?,
-            reduced: Some((whole, scale)),
-            warnings: Vec::new(),
-        })
+        let Some(image) = self.wrap(samples, size) else {
+            return Ok(false);
+        };
+        feed.add_all(image);
+        Ok(true)
     }
 
     /// A decoder of the file and the bytes of `mark`.

@@ -2,10 +2,11 @@
 //!
 //! The order is fixed: limits, decode, orientation, alpha, RGB; resizing and cropping come after,
 //! in [`crate::input::preprocess`]. (Orientation moves whole pixels and alpha is resolved per
-//! pixel, so the code may do the second first and still give the same bytes.) The format is
-//! detected by content, never by name. A file is hostile until it has been decoded: its claimed
-//! size is checked before anything is allocated, and a panic inside a decoder becomes that image's
-//! error.
+//! pixel, so the code may do the second first, or turn an image after it was resized, and still give
+//! the same bytes.) Rows are passed on as they are decoded, where the format gives them one by one.
+//! The format is detected by content, never by name. A file is hostile until it has been decoded:
+//! its claimed size is checked, and memory for it asked for, before anything is allocated, and a
+//! panic inside a decoder becomes that image's error.
 //!
 //! Intended differences from Pillow: 16-bit grey is scaled to 8 bits instead of being clipped at
 //! 255, other 16-bit samples are rounded instead of truncated (a difference of at most 1 of 255),
@@ -15,32 +16,41 @@
 //! other such image gets a warning. Colour profiles are ignored, and only the first frame of an
 //! animation is read, as in Pillow.
 
+mod budget;
 mod colour;
 mod directory;
 mod format;
 mod general;
+mod gif;
+mod huffman;
 mod jpeg;
 mod markers;
-mod orient;
+pub(crate) mod orient;
 mod png;
+mod png_text;
+mod rows;
 mod thumbnail;
 mod tiff;
 
 use std::fs::{self, File};
 use std::io::{Read, Seek as _, SeekFrom};
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
-use ::image::DynamicImage;
-use ::image::metadata::Orientation;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::file::guard;
+use budget::Held;
 use format::Format;
+use rows::{Feed, Whole};
 
+pub use budget::MemoryBudget;
 pub use colour::Alpha;
 pub(crate) use format::looks_like_image;
+pub(crate) use rows::{Frame, Rows};
 pub use thumbnail::thumbnail;
-pub(crate) use thumbnail::to_jpeg;
+pub(crate) use thumbnail::{Shrinker, to_jpeg};
 
 /// Extensions of image files, in lower case, that a folder walk accepts. Formats that cannot be
 /// decoded (HEIC, AVIF, JPEG XL) are included: a record that says so is better than a phone's
@@ -55,6 +65,10 @@ const SIGNATURE_BYTES: u64 = 4096;
 
 /// Four samples of 32 bits, uncompressed: no image file is larger for its pixels.
 const MAX_BYTES_PER_PIXEL: u64 = 16;
+
+/// Longest side of an image, in pixels: libpng's limit. What a side of a resized image costs grows
+/// with it.
+const MAX_SIDE: u32 = 1_000_000;
 
 /// Allowance for bytes besides the pixels: colour profiles, previews, further frames.
 const HEADER_BYTES: u64 = 256 << 20;
@@ -81,6 +95,8 @@ pub struct DecodeOptions {
     pub alpha: Alpha,
     /// Refuse a file that is damaged or incomplete, instead of warning about it.
     pub strict: bool,
+    /// The memory of all images that are decoded with these settings at the same time.
+    pub memory: MemoryBudget,
     /// Decode a JPEG at a half, a quarter or an eighth of its size, if both sides keep at least
     /// this many pixels. Faster, and pixels differ slightly.
     pub reduce_to: Option<usize>,
@@ -93,6 +109,7 @@ impl Default for DecodeOptions {
             orient: true,
             alpha: Alpha::White,
             strict: false,
+            memory: MemoryBudget::default(),
             reduce_to: None,
         }
     }
@@ -113,6 +130,9 @@ pub struct Decoded {
     pub scale: usize,
     /// Problems with a file that could still be decoded, each as `format: what`.
     pub warnings: Vec<String>,
+    /// The memory of the pixels.
+    #[allow(dead_code, reason = "given back with the pixels")]
+    held: Option<Arc<Held>>,
 }
 
 impl DecodeOptions {
@@ -128,13 +148,40 @@ impl DecodeOptions {
     }
 }
 
-/// The result of a decoder of one format.
-struct Raw {
-    image: DynamicImage,
-    /// The size in the file, and how many times smaller `image` is, if it is.
-    reduced: Option<((usize, usize), usize)>,
-    orientation: Orientation,
-    warnings: Vec<String>,
+/// Information about an image whose rows were passed on.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    format: &'static str,
+    stored_size: (usize, usize),
+    /// Width and height of the whole image, after orientation.
+    pub(crate) size: (usize, usize),
+    scale: usize,
+    /// As in [`Decoded`].
+    pub(crate) warnings: Vec<String>,
+    /// The memory of those who took the rows.
+    held: Option<Held>,
+}
+
+/// The bytes of an image file, and their memory.
+#[derive(Debug)]
+pub struct ImageBytes {
+    bytes: Vec<u8>,
+    _held: Option<Held>,
+}
+
+/// Bytes that somebody else read and limited.
+impl From<Vec<u8>> for ImageBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, _held: None }
+    }
+}
+
+impl Deref for ImageBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Reads the regular file at `path` and decodes it.
@@ -150,7 +197,7 @@ pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
 /// # Errors
 /// When there is no such regular file, when it cannot be read, is not an image or is longer than an
 /// image of `max_pixels` can be.
-pub(crate) fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<Vec<u8>> {
+pub(crate) fn read_bytes(path: &Path, options: &DecodeOptions) -> Result<ImageBytes> {
     let (file, size) = open(path)?;
     read_image(file, size, options)
 }
@@ -164,7 +211,7 @@ pub(crate) fn read_part(
     offset: u64,
     size: u64,
     options: &DecodeOptions,
-) -> Result<Vec<u8>> {
+) -> Result<ImageBytes> {
     let (mut file, _) = open(path)?;
     file.seek(SeekFrom::Start(offset))
         .context("cannot be read")?;
@@ -241,17 +288,20 @@ fn path_hint(path: &Path) -> &'static str {
 
 /// Reads all of `file` if it has an image's magic bytes and is not longer than an image can be, so
 /// that a video listed by mistake is not read into memory.
-fn read_image(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result<Vec<u8>> {
-    let most = check_size_in_bytes(size, options)?;
+fn read_image(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result<ImageBytes> {
+    check_size_in_bytes(size, options)?;
     let mut bytes = start_of(&mut file)?;
+    let held = options.memory.file(size)?;
     bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
-    let mut rest = file.take(most);
+    // A file that grows meanwhile is read as it was.
+    let mut rest = file.take(size.saturating_sub(bytes.len() as u64));
     rest.read_to_end(&mut bytes).context("cannot be read")?;
-    Ok(bytes)
+    let _held = Some(held);
+    Ok(ImageBytes { bytes, _held })
 }
 
-/// The maximum size of an image file in bytes; fails if `size` is larger.
-fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<u64> {
+/// Fails if an image file cannot have `size` bytes.
+fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<()> {
     let coded = options.max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL);
     let most = coded.saturating_add(HEADER_BYTES);
     ensure!(
@@ -260,7 +310,7 @@ fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<u64> {
          pass a larger --max-pixels",
         options.max_pixels
     );
-    Ok(most)
+    Ok(())
 }
 
 /// The first bytes of a file, if they are an image's.
@@ -275,14 +325,50 @@ fn start_of(file: impl Read) -> Result<Vec<u8>> {
 /// Decodes the image file `bytes`.
 ///
 /// # Errors
-/// When the bytes are not an image, are an image of a format that is not supported or larger than
-/// `max_pixels`, or so damaged that there is nothing to show; with `strict`, when they are damaged
-/// at all. Every message is one line.
+/// When the bytes are not an image, are an image of a format that is not supported, larger than
+/// `max_pixels`, longer on a side than a million pixels or in need of more than `memory`, or so
+/// damaged that there is nothing to show; with `strict`, when they are damaged at all. Every message
+/// is one line.
 pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
+    let mut whole = Whole::default();
+    let facts = decode_rows(bytes, options, &mut whole)?;
+    let image = whole.finish().context("the image has no rows")?;
+    Ok(Decoded {
+        image,
+        format: facts.format,
+        stored_size: facts.stored_size,
+        size: facts.size,
+        scale: facts.scale,
+        warnings: facts.warnings,
+        held: facts.held.map(Arc::new),
+    })
+}
+
+/// The same, but passes the rows on instead of collecting them. If it fails, some may have been
+/// passed on.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_rows(
+    bytes: &[u8],
+    options: &DecodeOptions,
+    rows: &mut dyn Rows,
+) -> Result<Facts> {
     let Some(format) = Format::of(bytes) else {
         bail!("{}", format::refusal(bytes));
     };
-    guard::catch(|| decode_as(format, bytes, options)).unwrap_or_else(|| {
+    let decode = || {
+        let mut feed = Feed::new(format, options, rows);
+        match format {
+            Format::Jpeg => jpeg::decode(bytes, &mut feed)?,
+            Format::Tiff => tiff::decode(bytes, &mut feed)?,
+            Format::Png => png::decode(bytes, &mut feed)?,
+            Format::Gif => gif::decode(bytes, &mut feed)?,
+            Format::WebP | Format::Bmp | Format::Pnm => general::decode(format, bytes, &mut feed)?,
+        }
+        feed.finish()
+    };
+    guard::catch(decode).unwrap_or_else(|| {
         bail!(
             "the {} file cannot be decoded: it is damaged or of an unusual kind; save it as PNG or JPEG",
             format.title()
@@ -290,69 +376,15 @@ pub fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
     })
 }
 
-fn decode_as(format: Format, bytes: &[u8], options: &DecodeOptions) -> Result<Decoded> {
-    let mut raw = match format {
-        Format::Jpeg => jpeg::decode(bytes, options)?,
-        Format::Tiff => tiff::decode(bytes, options)?,
-        Format::Png => png::decode(bytes, options)?,
-        Format::Gif => general::decode(format, &general::with_whole_frame(bytes), options)?,
-        _ => general::decode(format, bytes, options)?,
-    };
-    let decoded_size = (raw.image.width() as usize, raw.image.height() as usize);
-    let (stored_size, scale) = raw.reduced.unwrap_or((decoded_size, 1));
-    if colour::is_blank(&raw.image) {
-        if format == Format::Bmp {
-            // A field that most writers of BMP leave at zero, and viewers ignore.
-            raw.image = DynamicImage::ImageRgb8(raw.image.into_rgb8());
-        } else if options.alpha != Alpha::Drop {
-            raw.warnings.push(format!(
-                "{}: every pixel is transparent, so the image is blank; --alpha drop shows its hidden colours",
-                format.name()
-            ));
-        }
-    }
-    if is_dark(&raw.image) {
-        raw.warnings.push(format!(
-            "{}: no 16-bit sample exceeds an eighth of the range, so the image is very dark; perhaps it has 12 bits in 16",
-            format.name()
-        ));
-    }
-    let mut image = colour::to_rgb(raw.image, options.alpha);
-    let mut size = stored_size;
-    if options.orient {
-        image = orient::apply(image, raw.orientation);
-        size = orient::size(size, raw.orientation);
-    }
-    Ok(Decoded {
-        image,
-        format: format.name(),
-        stored_size,
-        size,
-        scale,
-        warnings: raw.warnings,
-    })
-}
-
-/// Whether a 16-bit image is not black but uses only the lowest eighth of the range: 12-bit cameras
-/// and scanners leave the upper bits at zero.
-fn is_dark(image: &DynamicImage) -> bool {
-    let (samples, kept, colours): (&[u16], usize, usize) = match image {
-        DynamicImage::ImageLuma16(image) => (image.as_raw().as_slice(), 1, 1),
-        DynamicImage::ImageLumaA16(image) => (image.as_raw().as_slice(), 2, 1),
-        DynamicImage::ImageRgb16(image) => (image.as_raw().as_slice(), 3, 3),
-        DynamicImage::ImageRgba16(image) => (image.as_raw().as_slice(), 4, 3),
-        _ => return false,
-    };
-    let pixels = samples.chunks_exact(kept);
-    let mut colours = pixels.flat_map(|pixel| &pixel[..colours]);
-    colours.clone().any(|sample| *sample > 0) && colours.all(|sample| *sample < 1 << 13)
-}
-
 /// Refuses an image of no pixels or too many; called before anything is allocated for them.
 fn check_size(width: u32, height: u32, options: &DecodeOptions) -> Result<()> {
     ensure!(
         width > 0 && height > 0,
         "not an image: its header says {width} x {height} pixels"
+    );
+    ensure!(
+        width.max(height) <= MAX_SIDE,
+        "{width} x {height} pixels: a side exceeds the limit of {MAX_SIDE}; cut the image into parts"
     );
     let pixels = u64::from(width) * u64::from(height);
     ensure!(
@@ -366,8 +398,6 @@ fn check_size(width: u32, height: u32, options: &DecodeOptions) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use image::{ImageBuffer, Luma, LumaA, Rgb};
-
     use super::*;
 
     #[test]
@@ -384,26 +414,5 @@ mod tests {
             recipe(Some(448)),
             "orient true; alpha White; reduced to 448"
         );
-    }
-
-    #[test]
-    fn twelve_bits_in_sixteen_are_detected() {
-        let grey =
-            |samples: [u16; 2]| ImageBuffer::<Luma<u16>, _>::from_raw(2, 1, samples.to_vec());
-        let cases = [
-            ([0, 4095], true),
-            ([1, 8191], true),
-            ([1, 8192], false),
-            ([0, 65535], false),
-            ([0, 0], false),
-        ];
-        for (samples, expected) in cases {
-            let image = grey(samples).unwrap().into();
-            assert_eq!(is_dark(&image), expected, "{samples:?}");
-        }
-        let opaque = ImageBuffer::<LumaA<u16>, _>::from_raw(1, 1, vec![4095, 65535]).unwrap();
-        assert!(is_dark(&opaque.into()));
-        let red = ImageBuffer::<Rgb<u16>, _>::from_raw(1, 1, vec![65535, 0, 0]).unwrap();
-        assert!(!is_dark(&red.into()));
     }
 }

@@ -67,11 +67,19 @@ fn in_xmp(xmp: &[u8]) -> Option<u8> {
     None
 }
 
-/// Applies one of the eight orientations.
-pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
-    // (transposed, then mirrored left to right, then flipped upside down)
+/// What an orientation does with an image: transposes it, then mirrors it left to right, then flips
+/// it upside down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Steps {
+    pub(crate) transposed: bool,
+    pub(crate) mirrored: bool,
+    pub(crate) flipped: bool,
+}
+
+/// The steps of one of the eight orientations.
+pub(crate) fn steps(orientation: Orientation) -> Steps {
     let (transposed, mirrored, flipped) = match orientation {
-        Orientation::NoTransforms => return image,
+        Orientation::NoTransforms => (false, false, false),
         Orientation::FlipHorizontal => (false, true, false),
         Orientation::Rotate180 => (false, true, true),
         Orientation::FlipVertical => (false, false, true),
@@ -80,6 +88,23 @@ pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
         Orientation::Rotate270FlipH => (true, true, true),
         Orientation::Rotate270 => (true, false, true),
     };
+    Steps {
+        transposed,
+        mirrored,
+        flipped,
+    }
+}
+
+/// Applies one of the eight orientations.
+pub(crate) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
+    let Steps {
+        transposed,
+        mirrored,
+        flipped,
+    } = steps(orientation);
+    if !(transposed || mirrored || flipped) {
+        return image;
+    }
     if transposed {
         return transpose(&image, mirrored, flipped);
     }
@@ -96,7 +121,7 @@ pub(super) fn apply(image: RgbImage, orientation: Orientation) -> RgbImage {
 }
 
 /// Width and height after an orientation is applied.
-pub(super) fn size((width, height): (usize, usize), orientation: Orientation) -> (usize, usize) {
+pub(crate) fn size((width, height): (usize, usize), orientation: Orientation) -> (usize, usize) {
     // The last four of EXIF's numbers swap rows and columns.
     match orientation.to_exif() {
         5.. => (height, width),

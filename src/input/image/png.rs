@@ -1,15 +1,18 @@
-//! PNG: pixels through the `image` crate; the chunks around them are read first for what the crate
-//! ignores: orientation in text chunks or after the pixels, a missing end, and Apple's variant,
+//! PNG: pixels through the `png` crate, row by row unless they are interlaced; the chunks around
+//! them are read first for what the crate ignores: orientation in text chunks or after the pixels, a missing end, and Apple's variant,
 //! which is a PNG in name only.
 
 use std::borrow::Cow;
-use std::io::Read as _;
+use std::io::{Cursor, ErrorKind};
 
 use anyhow::{Result, bail, ensure};
-use flate2::read::ZlibDecoder;
+use image::ColorType;
+use png::{BitDepth, Decoder, DecodingError, Limits, Reader, Transformations};
 
-use super::format::Format;
-use super::{DecodeOptions, Raw, check_size, general, orient};
+use super::format::{Format, unsupported};
+use super::png_text::{profile, text};
+use super::rows::{Feed, band_bytes};
+use super::{DecodeOptions, check_size, orient};
 
 /// Length of the file's signature in bytes.
 const SIGNATURE: usize = 8;
@@ -17,9 +20,11 @@ const SIGNATURE: usize = 8;
 /// Bytes of a chunk besides its contents: length and kind before, a checksum after.
 const FRAME: usize = 12;
 
-/// Maximum decompressed size of a text chunk. EXIF data have at most 64 KB in JPEG, and a profile
-/// writes each byte as two digits.
-const TEXT_BYTES: u64 = 4 << 20;
+/// Allocation limit of the decoder besides the image itself, in bytes.
+const SCRATCH_BYTES: usize = 64 << 20;
+
+/// The most bytes that deflate makes of one: two bits repeat up to 258.
+const MAX_BYTES_PER_BYTE: u64 = 4 * 258;
 
 /// Maximum number of damaged chunk types that are named.
 const NAMED_KINDS: usize = 5;
@@ -34,38 +39,125 @@ struct Survey<'a> {
     /// The contents of a chunk of pixels in which the file is cut off.
     rest: &'a [u8],
     has_end: bool,
+    /// Bytes of compressed pixels.
+    coded: u64,
+    /// Bytes of text that were decompressed.
+    unpacked: u64,
     /// The first types of ancillary chunks with a wrong checksum.
     damaged: Vec<String>,
 }
 
 /// Decodes a PNG file.
-pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
-    check_header(bytes, options)?;
+pub(super) fn decode(bytes: &[u8], feed: &mut Feed) -> Result<()> {
+    check_header(bytes, feed.options)?;
     let survey = Survey::of(bytes);
-    if options.strict && !survey.has_end {
+    if feed.options.strict && !survey.has_end {
         return Err(Format::Png.cut());
     }
-    if let (true, Some(kind)) = (options.strict, survey.damaged.first()) {
+    if let (true, Some(kind)) = (feed.options.strict, survey.damaged.first()) {
         bail!("the PNG data is damaged (chunk {kind}); fetch or copy the file again");
     }
-    let mut raw = if survey.has_end {
-        general::decode(Format::Png, bytes, options)?
-    } else {
-        // Whatever the decoder reports, the problem with this file is that it is too short.
-        let mended = survey.mended(bytes);
-        general::decode(Format::Png, &mended, options).map_err(|_| Format::Png.cut())?
+    let mended = (!survey.has_end).then(|| survey.mended(bytes));
+    // Whatever the decoder reports, the problem with a file without an end is that it is too short.
+    let fault = |error| match &mended {
+        None => explain(error),
+        Some(_) => Format::Png.cut(),
     };
-    if !survey.has_end {
+    let mut reader = open(mended.as_deref().unwrap_or(bytes)).map_err(fault)?;
+    let (width, height) = reader.info().size();
+    let whole = reader.output_buffer_size().unwrap_or(usize::MAX) as u64;
+    let coded = (reader.info().raw_row_length() as u64).saturating_mul(u64::from(height));
+    ensure!(
+        coded / MAX_BYTES_PER_BYTE <= survey.coded,
+        Format::Png.hollow(width, height)
+    );
+    let colour = colour(&reader)?;
+    let is_interlaced = reader.info().interlaced;
+    let held = if is_interlaced { whole } else { 0 };
+    let copied = mended.as_ref().map_or(0, |mended| mended.len() as u64);
+    let orientation = orient::of(survey.exif.as_deref(), survey.xmp.as_deref());
+    feed.start(
+        (width, height),
+        orientation,
+        held.saturating_add(band_bytes(width, colour.bytes_per_pixel().into()) + copied),
+    )?;
+    pass_on(&mut reader, colour, feed, fault)?;
+    if mended.is_some() {
         let warning = "png: the file lacks its end marker, but all of its pixels are there";
-        raw.warnings.push(warning.to_owned());
+        feed.warn(warning.to_owned());
     }
     if !survey.damaged.is_empty() {
         let kinds = survey.damaged.join(", ");
-        raw.warnings
-            .push(format!("png: damaged chunks were ignored ({kinds})"));
+        feed.warn(format!("png: damaged chunks were ignored ({kinds})"));
     }
-    raw.orientation = orient::of(survey.exif.as_deref(), survey.xmp.as_deref());
-    Ok(raw)
+    Ok(())
+}
+
+/// Passes the pixels on; `fault` explains errors.
+fn pass_on(
+    reader: &mut Reader<Cursor<&[u8]>>,
+    colour: ColorType,
+    feed: &mut Feed,
+    fault: impl Fn(DecodingError) -> anyhow::Error,
+) -> Result<()> {
+    let size = reader.info().size();
+    if reader.info().interlaced {
+        let whole = reader
+            .output_buffer_size()
+            .ok_or_else(|| Format::Png.oversized())?;
+        let mut samples = vec![0; whole];
+        reader.next_frame(&mut samples).map_err(fault)?;
+        let mut rows = samples.chunks_exact(whole / size.1 as usize);
+        return feed.add_each(size, colour, |_, row| {
+            row.copy_from_slice(rows.next().ok_or_else(|| Format::Png.damaged())?);
+            Ok(())
+        });
+    }
+    feed.add_each(size, colour, |_, row| {
+        let read = reader.read_row(row).map_err(&fault)?;
+        read.map(|_| ()).ok_or_else(|| Format::Png.damaged())
+    })?;
+    reader.read_row(&mut []).map_err(fault)?; // checks the end of the pixels
+    Ok(())
+}
+
+/// The type of the pixels that the decoder gives.
+fn colour(reader: &Reader<Cursor<&[u8]>>) -> Result<ColorType> {
+    Ok(match reader.output_color_type() {
+        (png::ColorType::Grayscale, BitDepth::Sixteen) => ColorType::L16,
+        (png::ColorType::GrayscaleAlpha, BitDepth::Sixteen) => ColorType::La16,
+        (png::ColorType::Rgb, BitDepth::Sixteen) => ColorType::Rgb16,
+        (png::ColorType::Rgba, BitDepth::Sixteen) => ColorType::Rgba16,
+        (png::ColorType::Grayscale, _) => ColorType::L8,
+        (png::ColorType::GrayscaleAlpha, _) => ColorType::La8,
+        (png::ColorType::Rgb, _) => ColorType::Rgb8,
+        (png::ColorType::Rgba, _) => ColorType::Rgba8,
+        (png::ColorType::Indexed, _) => bail!(unsupported("this kind of PNG")), // expanded
+    })
+}
+
+/// Reads the chunks up to the pixels, except texts and profiles, which may unpack to any size.
+fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, DecodingError> {
+    let limits = Limits {
+        bytes: SCRATCH_BYTES,
+    };
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    // Palettes, and samples of fewer than 8 bits.
+    decoder.set_transformations(Transformations::EXPAND);
+    decoder.read_info()
+}
+
+/// What is wrong with the file.
+fn explain(error: DecodingError) -> anyhow::Error {
+    match error {
+        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Format::Png.cut()
+        }
+        DecodingError::LimitsExceeded => Format::Png.oversized(),
+        _ => Format::Png.damaged(),
+    }
 }
 
 /// The decoder reports a huge header as a memory error; this message names the flag.
@@ -109,6 +201,7 @@ impl<'a> Survey<'a> {
             if kind == b"IDAT" {
                 self.rest = bytes.get(contents..).unwrap_or_default();
                 self.rest = self.rest.get(..length).unwrap_or(self.rest);
+                self.coded += self.rest.len() as u64;
             }
             return None;
         };
@@ -136,10 +229,12 @@ impl<'a> Survey<'a> {
     }
 
     fn add(&mut self, kind: &[u8], body: &'a [u8]) {
-        if kind == b"eXIf" {
+        if kind == b"IDAT" {
+            self.coded += body.len() as u64;
+        } else if kind == b"eXIf" {
             // Takes precedence over text chunks, wherever it is.
             self.exif = Some(Cow::Borrowed(body));
-        } else if let Some((key, text)) = text(kind, body) {
+        } else if let Some((key, text)) = text(kind, body, &mut self.unpacked) {
             let is_first = self.exif.is_none();
             match key {
                 b"XML:com.adobe.xmp" => self.xmp = Some(text),
@@ -178,63 +273,46 @@ fn append(file: &mut Vec<u8>, kind: &[u8; 4], body: &[u8]) {
     file.extend_from_slice(&checksum.to_be_bytes());
 }
 
-/// The keyword and the text of one of the three kinds of text chunks.
-fn text<'a>(kind: &[u8], body: &'a [u8]) -> Option<(&'a [u8], Cow<'a, [u8]>)> {
-    let (key, rest) = until_zero(body)?;
-    let is_wanted = key.starts_with(b"Raw profile type ") || key == b"XML:com.adobe.xmp";
-    let text = match (kind, rest) {
-        _ if !is_wanted => return None,
-        (b"tEXt", text) => Cow::Borrowed(text),
-        (b"zTXt", [0, packed @ ..]) => Cow::Owned(unpack(packed)),
-        (b"iTXt", [is_packed, _, rest @ ..]) => {
-            let (_, rest) = until_zero(rest)?; // the language
-            let (_, text) = until_zero(rest)?; // the translated keyword
-            if *is_packed == 1 {
-                Cow::Owned(unpack(text))
-            } else {
-                Cow::Borrowed(text)
-            }
-        }
-        _ => return None,
-    };
-    Some((key, text))
-}
-
-fn until_zero(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = bytes.iter().position(|byte| *byte == 0)?;
-    Some((&bytes[..at], &bytes[at + 1..]))
-}
-
-/// As much as can be decompressed: damaged metadata is not a reason to refuse an image.
-fn unpack(packed: &[u8]) -> Vec<u8> {
-    let mut text = Vec::new();
-    let _ = ZlibDecoder::new(packed)
-        .take(TEXT_BYTES)
-        .read_to_end(&mut text);
-    text
-}
-
-/// ImageMagick's format for a profile in text: an empty line, its name, its length, then its bytes
-/// as hexadecimal digits over many lines.
-fn profile(text: &[u8]) -> Option<Vec<u8>> {
-    let mut lines = text.splitn(4, |byte| *byte == b'\n');
-    let digits = lines.nth(3)?;
-    let mut digits = digits
-        .iter()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .map(|byte| char::from(*byte).to_digit(16));
-    let mut bytes = Vec::new();
-    while let (Some(high), Some(low)) = (digits.next(), digits.next()) {
-        bytes.push((high? * 16 + low?) as u8);
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use image::metadata::Orientation;
 
+    use super::super::png_text::TEXT_BYTES;
+    use super::super::rows::{Frame, Rows};
     use super::*;
+
+    /// Only how the image is turned.
+    struct Turn(Orientation);
+
+    impl Rows for Turn {
+        fn bytes(&self, _: &Frame) -> u64 {
+            0
+        }
+
+        fn start(&mut self, frame: &Frame) {
+            self.0 = frame.orientation;
+        }
+
+        fn add(&mut self, _: &[u8]) {}
+    }
+
+    struct Read {
+        orientation: Orientation,
+        warnings: Vec<String>,
+    }
+
+    fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Read> {
+        let mut turn = Turn(Orientation::NoTransforms);
+        let mut feed = Feed::new(Format::Png, options, &mut turn);
+        super::decode(bytes, &mut feed)?;
+        let warnings = feed.finish()?.warnings;
+        Ok(Read {
+            orientation: turn.0,
+            warnings,
+        })
+    }
 
     const EXIF: &[u8] = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
 
@@ -356,6 +434,15 @@ mod tests {
             warning.ends_with("(aAAa, bAAa, cAAa, dAAa, eAAa)"),
             "{warning}"
         );
+    }
+
+    #[test]
+    fn texts_are_decompressed_up_to_a_limit_in_all() {
+        let long = packed(&vec![b'0'; TEXT_BYTES as usize / 3]);
+        let text = join(&[b"Raw profile type exif\0\0", &long]);
+        let chunks: Vec<_> = (0..9).map(|_| (b"zTXt", text.clone())).collect();
+        let bytes = file(&chunks, &[]);
+        assert_eq!(Survey::of(&bytes).unpacked, TEXT_BYTES);
     }
 
     #[test]

@@ -6,9 +6,10 @@
 
 use ::image::ExtendedColorType;
 use ::image::codecs::jpeg::JpegEncoder;
+use ::image::metadata::Orientation;
 use anyhow::{Context, Result};
 
-use super::RgbImage;
+use super::{Frame, RgbImage, Rows, orient};
 use crate::input::resize::bicubic;
 
 /// JPEG quality without visible loss at this size, about 3 KB for 128 pixels.
@@ -27,17 +28,167 @@ const LONGEST_BLOCK: usize = 256;
 /// # Errors
 /// When the image has no pixels.
 pub fn thumbnail(image: &RgbImage, longest: u32) -> Result<Vec<u8>> {
-    let (width, height) = fitted(image.width, image.height, longest as usize);
-    if (width, height) == (image.width, image.height) {
-        return to_jpeg(image, QUALITY);
+    let mut shrinker = Shrinker::new(longest);
+    shrinker.start(&Frame::of(image));
+    shrinker.add(&image.pixels);
+    shrinker.finish()
+}
+
+/// Makes a thumbnail of an image whose rows come one after another: blocks of pixels are averaged as
+/// they come.
+pub(crate) struct Shrinker {
+    longest: u32,
+    averages: Option<Averages>,
+}
+
+impl Shrinker {
+    /// As [`thumbnail`].
+    pub(crate) fn new(longest: u32) -> Self {
+        Self {
+            longest,
+            averages: None,
+        }
     }
-    let block = |from: usize, to: usize| (from / (LEFT_TO_FILTER * to)).clamp(1, LONGEST_BLOCK);
-    let (across, down) = (block(image.width, width), block(image.height, height));
-    let shrunk = (across * down > 1).then(|| averaged(image, across, down));
-    to_jpeg(
-        &bicubic(shrunk.as_ref().unwrap_or(image), width, height),
-        QUALITY,
-    )
+
+    /// The thumbnail, once all rows have come.
+    ///
+    /// # Errors
+    /// As [`thumbnail`].
+    pub(crate) fn finish(self) -> Result<Vec<u8>> {
+        let averages = self.averages.context("the image has no rows")?;
+        let (whole, image) = (averages.upright, averages.finish());
+        let (width, height) = fitted(whole.0, whole.1, self.longest as usize);
+        match (image.width, image.height) == (width, height) {
+            true => to_jpeg(&image, QUALITY),
+            false => to_jpeg(&bicubic(&image, width, height), QUALITY),
+        }
+    }
+}
+
+impl Rows for Shrinker {
+    fn bytes(&self, frame: &Frame) -> u64 {
+        let averages = Averages::of(frame, self.longest as usize);
+        let pixels = averages.columns.blocks() * averages.rows.blocks();
+        // The averages, turned and resized, and sums of two bytes for each sample of a row.
+        (3 * 3 * pixels + 6 * frame.width) as u64
+    }
+
+    fn start(&mut self, frame: &Frame) {
+        self.averages = Some(Averages::of(frame, self.longest as usize));
+    }
+
+    fn add(&mut self, rows: &[u8]) {
+        if let Some(averages) = &mut self.averages {
+            averages.add(rows);
+        }
+    }
+}
+
+/// An axis of the image as stored, cut into blocks; pixels that do not fill one are dropped (less
+/// than one of at least two per target pixel).
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    length: usize,
+    block: usize,
+    /// Those of them that come first: the last ones of a mirrored axis.
+    skipped: usize,
+}
+
+impl Axis {
+    fn new(length: usize, block: usize, is_mirrored: bool) -> Self {
+        Self {
+            length,
+            block,
+            skipped: if is_mirrored { length % block } else { 0 },
+        }
+    }
+
+    fn blocks(self) -> usize {
+        self.length / self.block
+    }
+}
+
+/// The image with one pixel per block.
+struct Averages {
+    columns: Axis,
+    rows: Axis,
+    orientation: Orientation,
+    /// Width and height of the upright image.
+    upright: (usize, usize),
+    /// Rows that have come, and sums of those of the current block.
+    seen: usize,
+    sums: Vec<u16>,
+    pixels: Vec<u8>,
+}
+
+impl Averages {
+    /// For a thumbnail of at most `longest` pixels.
+    fn of(frame: &Frame, longest: usize) -> Self {
+        let upright = orient::size((frame.width, frame.height), frame.orientation);
+        let target = fitted(upright.0, upright.1, longest);
+        let block = |from: usize, to: usize| {
+            let whole = from / (LEFT_TO_FILTER * to.max(1));
+            whole.clamp(1, LONGEST_BLOCK)
+        };
+        let turn = orient::steps(frame.orientation);
+        let across = Axis::new(upright.0, block(upright.0, target.0), turn.mirrored);
+        let down = Axis::new(upright.1, block(upright.1, target.1), turn.flipped);
+        let (columns, rows) = match turn.transposed {
+            true => (down, across),
+            false => (across, down),
+        };
+        Self {
+            columns,
+            rows,
+            orientation: frame.orientation,
+            upright,
+            seen: 0,
+            sums: vec![0; columns.blocks() * columns.block * 3],
+            pixels: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, rows: &[u8]) {
+        let (columns, down) = (self.columns, self.rows);
+        for row in rows.chunks_exact((columns.length * 3).max(1)) {
+            let place = self.seen.checked_sub(down.skipped);
+            self.seen += 1;
+            let Some(place) = place.filter(|place| *place < down.blocks() * down.block) else {
+                continue;
+            };
+            // Row by row, so that the compiler vectorises over neighbours.
+            for (sum, sample) in self.sums.iter_mut().zip(&row[columns.skipped * 3..]) {
+                *sum += u16::from(*sample);
+            }
+            if place % down.block == down.block - 1 {
+                self.end_block();
+            }
+        }
+    }
+
+    fn end_block(&mut self) {
+        let area = (self.columns.block * self.rows.block) as u32;
+        for block in self.sums.chunks_exact(self.columns.block * 3) {
+            let mut colour = [area / 2; 3];
+            for pixel in block.chunks_exact(3) {
+                for (sum, sample) in colour.iter_mut().zip(pixel) {
+                    *sum += u32::from(*sample);
+                }
+            }
+            self.pixels.extend(colour.map(|sum| (sum / area) as u8));
+        }
+        self.sums.fill(0);
+    }
+
+    /// The averages, upright.
+    fn finish(self) -> RgbImage {
+        let image = RgbImage {
+            width: self.columns.blocks(),
+            height: self.rows.blocks(),
+            pixels: self.pixels,
+        };
+        orient::apply(image, self.orientation)
+    }
 }
 
 /// The size that fits `longest` and keeps the aspect ratio, rounded.
@@ -49,38 +200,6 @@ fn fitted(width: usize, height: usize, longest: usize) -> (usize, usize) {
         (rounded as usize).max(usize::from(side > 0))
     };
     (scaled(width), scaled(height))
-}
-
-/// The image with one pixel per whole block of `across` x `down` pixels; columns and rows that do
-/// not fill a block are dropped (less than one of at least two per target pixel).
-fn averaged(image: &RgbImage, across: usize, down: usize) -> RgbImage {
-    let (width, height) = (image.width / across, image.height / down);
-    let area = (across * down) as u32;
-    let mut pixels = Vec::with_capacity(width * height * 3);
-    let mut sums = vec![0u16; width * across * 3];
-    for rows in image.pixels.chunks_exact(image.width * 3 * down) {
-        sums.fill(0);
-        // Row by row, so that the compiler vectorises over neighbours.
-        for row in rows.chunks_exact(image.width * 3) {
-            for (sum, sample) in sums.iter_mut().zip(row) {
-                *sum += u16::from(*sample);
-            }
-        }
-        for block in sums.chunks_exact(across * 3) {
-            let mut colour = [area / 2; 3];
-            for pixel in block.chunks_exact(3) {
-                for (sum, sample) in colour.iter_mut().zip(pixel) {
-                    *sum += u32::from(*sample);
-                }
-            }
-            pixels.extend(colour.map(|sum| (sum / area) as u8));
-        }
-    }
-    RgbImage {
-        width,
-        height,
-        pixels,
-    }
 }
 
 /// The image as a JPEG file of `quality` 1..=100.
@@ -160,6 +279,53 @@ mod tests {
         }
     }
 
+    /// The averages of square blocks.
+    fn averaged(image: &RgbImage, orientation: Orientation, block: usize) -> RgbImage {
+        let frame = Frame {
+            orientation,
+            ..Frame::of(image)
+        };
+        let turn = orient::steps(orientation);
+        let mut averages = Averages::of(&frame, usize::MAX);
+        let axis = |axis: Axis, is_mirrored| Axis::new(axis.length, block, is_mirrored);
+        let (of_columns, of_rows) = match turn.transposed {
+            true => (turn.flipped, turn.mirrored),
+            false => (turn.mirrored, turn.flipped),
+        };
+        averages.columns = axis(averages.columns, of_columns);
+        averages.rows = axis(averages.rows, of_rows);
+        averages.sums = vec![0; averages.columns.blocks() * block * 3];
+        averages.add(&image.pixels);
+        averages.finish()
+    }
+
+    #[test]
+    fn rows_as_stored_give_the_thumbnail_of_the_upright_image() {
+        let stored = RgbImage {
+            width: 613,
+            height: 307,
+            pixels: (0..613 * 307 * 3).map(|i| (i / 7 % 253) as u8).collect(),
+        };
+        for value in 1..=8 {
+            let orientation = Orientation::from_exif(value).unwrap();
+            let upright = orient::apply(stored.clone(), orientation);
+            for longest in [20, 100, 400, 613, 999] {
+                let mut shrinker = Shrinker::new(longest);
+                shrinker.start(&Frame {
+                    orientation,
+                    ..Frame::of(&stored)
+                });
+                for rows in stored.pixels.chunks(7 * 613 * 3) {
+                    shrinker.add(rows);
+                }
+                let expected = thumbnail(&upright, longest).unwrap();
+                assert!(shrinker.finish().unwrap() == expected, "{value} {longest}");
+            }
+            let expected = averaged(&upright, Orientation::NoTransforms, 5);
+            assert!(averaged(&stored, orientation, 5) == expected, "{value}");
+        }
+    }
+
     #[test]
     fn blocks_are_averaged_and_rounded() {
         let row = |samples: [u8; 5]| samples.into_iter().flat_map(|sample| [sample, 255, 0]);
@@ -171,7 +337,7 @@ mod tests {
                 .flat_map(row)
                 .collect(),
         };
-        let small = averaged(&image, 2, 2);
+        let small = averaged(&image, Orientation::NoTransforms, 2);
         assert_eq!((small.width, small.height), (2, 1));
         assert_eq!(small.pixels, [2, 255, 0, 26, 255, 0]);
     }
@@ -183,7 +349,7 @@ mod tests {
             height: 600,
             pixels: vec![255; 600 * 600 * 3],
         };
-        let small = averaged(&white, LONGEST_BLOCK, LONGEST_BLOCK);
+        let small = averaged(&white, Orientation::NoTransforms, LONGEST_BLOCK);
         assert_eq!(small.pixels, [255; 12]);
         assert!(shown(&white, 1).pixels.iter().all(|sample| *sample > 250));
     }

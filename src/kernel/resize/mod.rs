@@ -48,6 +48,35 @@ impl Taps {
         self.starts.iter().min().copied().unwrap_or(0)..ends.max().unwrap_or(0)
     }
 
+    /// The taps of some outputs, in an image without its first `skipped` positions.
+    pub(crate) fn part(&self, outputs: Range<usize>, skipped: usize) -> Self {
+        let starts = self.starts[outputs.clone()].iter();
+        Self {
+            starts: starts.map(|start| start - skipped).collect(),
+            counts: self.counts[outputs.clone()].to_vec(),
+            weights: self.weights[outputs.start * self.stride..outputs.end * self.stride].to_vec(),
+            stride: self.stride,
+        }
+    }
+
+    /// The taps for the mirrored axis of `inputs` positions: the first output becomes the last.
+    pub(crate) fn mirrored(self, inputs: usize) -> Self {
+        let mut mirrored = Self {
+            stride: self.stride,
+            ..Self::default()
+        };
+        for output in (0..self.starts.len()).rev() {
+            let count = self.counts[output];
+            mirrored.starts.push(inputs - self.starts[output] - count);
+            mirrored.counts.push(count);
+            mirrored.weights.extend(self.of(output).iter().rev());
+            mirrored
+                .weights
+                .resize(mirrored.starts.len() * self.stride, 0);
+        }
+        mirrored
+    }
+
     fn check(&self, inputs: usize) {
         let outputs = self.starts.len();
         assert_eq!(self.counts.len(), outputs, "one count per output");
@@ -117,42 +146,77 @@ impl Level {
     }
 }
 
-/// Resamples the columns of `rows` of an RGB image: `image` is `[height, width, 3]`, `out` is
-/// `[rows, outputs, 3]`.
-///
-/// # Panics
-/// When the lengths of the slices do not match `width`, `rows` and `taps`.
-pub(crate) fn horizontal(
-    level: Level,
-    image: &[u8],
+/// The taps of a horizontal pass, their weights laid out once for all blocks of rows.
+pub(crate) struct Across {
+    taps: Taps,
     width: usize,
-    rows: Range<usize>,
-    taps: &Taps,
-    out: &mut [u8],
-) {
-    taps.check(width);
-    assert!(rows.end * width * 3 <= image.len(), "rows inside the image");
-    assert_eq!(
-        out.len(),
-        rows.len() * taps.starts.len() * 3,
-        "room for the rows"
-    );
-    if out.is_empty() {
-        return;
+    weights: Weights,
+}
+
+/// Weights as a level reads them, besides those in [`Taps`].
+enum Weights {
+    Plain,
+    #[cfg(target_arch = "x86_64")]
+    Halves(Vec<x86::Halves>),
+    #[cfg(target_arch = "x86_64")]
+    Bytes(Vec<x86::Bytes>),
+}
+
+impl Across {
+    /// For rows of `width` pixels.
+    ///
+    /// # Panics
+    /// When `taps` do not lie inside such rows.
+    pub(crate) fn new(level: Level, taps: Taps, width: usize) -> Self {
+        taps.check(width);
+        let weights = match level {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 if level.is_available() => Weights::Bytes(x86::bytes_of(&taps)),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 if level.is_available() => Weights::Halves(x86::halves_of(&taps)),
+            _ => Weights::Plain,
+        };
+        Self {
+            taps,
+            width,
+            weights,
+        }
     }
-    let image = &image[rows.start * width * 3..rows.end * width * 3];
-    match level {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: this CPU was just found to have the instructions.
-        Level::Avx512 if level.is_available() => unsafe {
-            x86::horizontal_512(image, width * 3, taps, out);
-        },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Level::Avx2 if level.is_available() => unsafe {
-            x86::horizontal_256(image, width * 3, taps, out);
-        },
-        _ => horizontal_scalar(image, width, taps, out),
+
+    /// Pixels of a resampled row.
+    pub(crate) fn outputs(&self) -> usize {
+        self.taps.starts.len()
+    }
+
+    /// Resamples the columns of an RGB image: `image` is `[rows, width, 3]`, `out` is
+    /// `[rows, outputs, 3]`.
+    ///
+    /// # Panics
+    /// When the lengths of the slices do not match.
+    pub(crate) fn run(&self, image: &[u8], out: &mut [u8]) {
+        let (row, taps) = (self.width * 3, &self.taps);
+        assert!(image.len().is_multiple_of(row), "whole rows");
+        assert_eq!(
+            out.len(),
+            image.len() / row * self.outputs() * 3,
+            "room for the rows"
+        );
+        if out.is_empty() {
+            return;
+        }
+        match &self.weights {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: weights are laid out like this only on a CPU with the instructions.
+            Weights::Bytes(weights) => unsafe {
+                x86::horizontal_512(image, row, taps, weights, out);
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Weights::Halves(weights) => unsafe {
+                x86::horizontal_256(image, row, taps, weights, out);
+            },
+            Weights::Plain => horizontal_scalar(image, self.width, taps, out),
+        }
     }
 }
 
@@ -281,7 +345,8 @@ mod tests {
             let first = next(&mut state) % height;
             let run = |level| {
                 let mut wide = vec![0; (height - first) * outputs * 3];
-                horizontal(level, &image, width, first..height, &across, &mut wide);
+                let rows = &image[first * width * 3..];
+                Across::new(level, across.clone(), width).run(rows, &mut wide);
                 let mut tall = vec![0; outputs * width * 3];
                 vertical(level, &image, width * 3, &down, &mut tall);
                 (wide, tall)
@@ -315,7 +380,7 @@ mod tests {
             let image = [7, 7, 7, 100, 100, 100];
             for level in Level::available() {
                 let mut out = [0; 3];
-                horizontal(level, &image, 2, 0..1, &taps, &mut out);
+                Across::new(level, taps.clone(), 2).run(&image, &mut out);
                 assert_eq!(out, [expected; 3], "{level:?} {taps:?}");
                 vertical(level, &image, 3, &taps, &mut out);
                 assert_eq!(out, [expected; 3], "{level:?} {taps:?}");

@@ -19,12 +19,12 @@ const NARROW: usize = 4;
 /// The bytes of 16 weights for `dpbusd`, lowest first: `[digit, 4 taps, 4 channels, 4 taps]`.
 #[derive(Clone)]
 #[repr(align(64))]
-struct Bytes([[i8; 64]; 3]);
+pub(super) struct Bytes([[i8; 64]; 3]);
 
 /// The halves of 4 weights for `madd`, lower first: `[half, 2 taps, 4 channels, 2 taps]`.
 #[derive(Clone)]
 #[repr(align(32))]
-struct Halves([[i16; 16]; 2]);
+pub(super) struct Halves([[i16; 16]; 2]);
 
 #[target_feature(enable = "avx2")]
 pub(super) fn vertical_256(image: &[u8], columns: usize, taps: &Taps, out: &mut [u8]) {
@@ -37,9 +37,14 @@ pub(super) fn vertical_512(image: &[u8], columns: usize, taps: &Taps, out: &mut 
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vnni,avx2")]
-pub(super) fn horizontal_512(image: &[u8], row_bytes: usize, taps: &Taps, out: &mut [u8]) {
+pub(super) fn horizontal_512(
+    image: &[u8],
+    row_bytes: usize,
+    taps: &Taps,
+    weights: &[Bytes],
+    out: &mut [u8],
+) {
     let steps = taps.stride.div_ceil(WIDE);
-    let weights = bytes_of(taps, steps);
     let order: [u8; 64] = from_fn(|i| {
         let (quad, channel, tap) = (i / 16, i / 4 % 4, i % 4);
         ((quad * 4 + tap) * 3 + channel.min(2)) as u8
@@ -78,9 +83,14 @@ pub(super) fn horizontal_512(image: &[u8], row_bytes: usize, taps: &Taps, out: &
 }
 
 #[target_feature(enable = "avx2")]
-pub(super) fn horizontal_256(image: &[u8], row_bytes: usize, taps: &Taps, out: &mut [u8]) {
+pub(super) fn horizontal_256(
+    image: &[u8],
+    row_bytes: usize,
+    taps: &Taps,
+    weights: &[Halves],
+    out: &mut [u8],
+) {
     let steps = taps.stride.div_ceil(NARROW);
-    let weights = halves_of(taps, steps);
     let order: [u8; 32] = from_fn(|i| {
         let (pair, channel, tap) = (i / 16, i / 4 % 4, i / 2 % 2);
         let byte = ((pair * 2 + tap) * 3 + channel) as u8;
@@ -190,8 +200,9 @@ fn store(pixels: &[u8; 16], out: &mut [u8], first: usize, output: usize, outputs
     }
 }
 
-/// `[outputs, steps]`
-fn bytes_of(taps: &Taps, steps: usize) -> Vec<Bytes> {
+/// The weights, `[outputs, steps]`.
+pub(super) fn bytes_of(taps: &Taps) -> Vec<Bytes> {
+    let steps = taps.stride.div_ceil(WIDE);
     let mut all = vec![Bytes([[0; 64]; 3]); taps.starts.len() * steps];
     for output in 0..taps.starts.len() {
         for (tap, weight) in taps.of(output).iter().enumerate() {
@@ -210,8 +221,9 @@ fn bytes_of(taps: &Taps, steps: usize) -> Vec<Bytes> {
     all
 }
 
-/// `[outputs, steps]`
-fn halves_of(taps: &Taps, steps: usize) -> Vec<Halves> {
+/// The weights, `[outputs, steps]`.
+pub(super) fn halves_of(taps: &Taps) -> Vec<Halves> {
+    let steps = taps.stride.div_ceil(NARROW);
     let mut all = vec![Halves([[0; 16]; 2]); taps.starts.len() * steps];
     for output in 0..taps.starts.len() {
         for (tap, weight) in taps.of(output).iter().enumerate() {

@@ -1,5 +1,6 @@
 //! The flag groups that subcommands share.
 
+mod decode;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -11,13 +12,13 @@ use crate::checkpoint::architecture::Activation;
 use crate::checkpoint::export::Layout;
 use crate::checkpoint::sizes::{Heads, Stated};
 use crate::embedding::cache;
-use crate::input::image::{Alpha, DecodeOptions};
 use crate::input::tokenizer::LongText;
 use crate::model::device::{DeviceChoice, PrecisionChoice};
 use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
-use value::{RECORDS, activation, alpha, delimiter, heads, long_text, precision, score};
+use value::{RECORDS, activation, delimiter, heads, long_text, precision, score};
 
+pub(crate) use decode::DecodeArgs;
 pub(crate) use value::{SUMMARY, at_once, count, finite, formats, names};
 
 /// Messages on stderr.
@@ -140,38 +141,6 @@ impl StatedArgs {
         Stated {
             activation: self.activation,
             heads: self.heads.unwrap_or_default(),
-        }
-    }
-}
-
-/// How images are read.
-#[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Image decoding")]
-pub(crate) struct DecodeArgs {
-    /// Refuse images with more than N pixels, before decoding them
-    #[arg(long, value_name = "N", default_value_t = 200_000_000)]
-    pub max_pixels: u64,
-    /// Ignore EXIF orientation
-    #[arg(long)]
-    pub no_orient: bool,
-    /// Background of transparent pixels; drop ignores transparency
-    #[arg(long, value_name = "HOW", default_value = "white", value_parser = alpha())]
-    pub alpha: Alpha,
-    /// Treat a damaged or truncated image as an error
-    #[arg(long)]
-    pub strict: bool,
-}
-
-impl DecodeArgs {
-    /// Converts to the type that the decoder takes.
-    #[must_use]
-    pub(crate) fn options(&self) -> DecodeOptions {
-        DecodeOptions {
-            max_pixels: self.max_pixels,
-            orient: !self.no_orient,
-            alpha: self.alpha,
-            strict: self.strict,
-            reduce_to: None,
         }
     }
 }

@@ -138,6 +138,26 @@ pub(crate) fn finite(text: &str) -> Result<f32, String> {
     }
 }
 
+/// A number of bytes: a number, perhaps with a fraction, and K, M, G or T for powers of 1024.
+pub(crate) fn memory(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => Some(1),
+        "K" | "KB" | "KIB" => Some(1_u64 << 10),
+        "M" | "MB" | "MIB" => Some(1 << 20),
+        "G" | "GB" | "GIB" => Some(1 << 30),
+        "T" | "TB" | "TIB" => Some(1 << 40),
+        _ => None,
+    };
+    let number = digits.trim_end().parse::<f64>().ok();
+    let bytes = number.zip(unit).map(|(number, unit)| number * unit as f64);
+    // Any that a machine can have is exact.
+    let sane = bytes.filter(|bytes| (1.0..1e15).contains(bytes));
+    sane.map(|bytes| bytes as u64)
+        .ok_or_else(|| "expected a size such as 500M or 2G".to_owned())
+}
+
 /// The column separator of a table.
 pub(crate) fn delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
@@ -185,6 +205,31 @@ mod tests {
         assert_eq!(parsed(RECORDS, "csv"), Some(Format::Csv));
         assert_eq!(parsed(RECORDS, "paths"), None);
         assert_eq!(parsed(RECORDS, "Table"), None);
+    }
+
+    #[test]
+    fn sizes_are_numbers_with_a_unit() {
+        let cases = [
+            ("1", Some(1)),
+            ("1500", Some(1500)),
+            ("2G", Some(2 << 30)),
+            ("1.5g", Some(3 << 29)),
+            ("500 MB", Some(500 << 20)),
+            ("3KiB", Some(3072)),
+            ("1T", Some(1 << 40)),
+            ("0", None),
+            ("-1G", None),
+            ("G", None),
+            ("1GG", None),
+            ("1e9", Some(1_000_000_000)),
+            ("inf", None),
+            ("nan", None),
+            ("9999T", None),
+            ("", None),
+        ];
+        for (typed, expected) in cases {
+            assert_eq!(memory(typed).ok(), expected, "{typed:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use candle_core::{Device, Tensor};
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +13,8 @@ use super::feed::{Job, JobSource};
 use super::repeats::{Claim, Repeats};
 use super::{Content, Encoded, Known, ModelSlot, Place, Plan, lock};
 use crate::file::stamp::Stamp;
-use crate::input::image::{self, Decoded};
+use crate::input::image::{self, Frame, ImageBytes, Rows, Shrinker};
+use crate::input::preprocess::Square;
 use crate::output::ImageName;
 
 /// What workers do with pixels.
@@ -196,7 +197,7 @@ impl Worker {
         let memory = self.plan.memory.as_ref();
         let bytes = match source {
             JobSource::Failed(cause) => anyhow::bail!("{cause}"),
-            JobSource::Bytes(bytes) => bytes,
+            JobSource::Bytes(bytes) => ImageBytes::from(bytes),
             JobSource::Path(path, stamp) => {
                 subject.stamp = stamp;
                 subject.path = Some(path.clone());
@@ -219,28 +220,54 @@ impl Worker {
         if let Some(known) = file.and_then(|file| self.repeats.of_file(&file)) {
             return Ok(Look::Known(known));
         }
-        let decoded = image::decode(&bytes, &self.plan.decode)?;
+        let preprocess = &self.plan.preprocess;
+        let mut views = Views {
+            square: Square::new(preprocess),
+            thumbnail: self.plan.thumbnails.map(Shrinker::new),
+        };
+        let facts = image::decode_rows(&bytes, &self.plan.decode, &mut views)?;
         drop(bytes);
-        let cropped = self.plan.preprocess.crop_decoded(&decoded);
+        let square = views.square.finish().context("the image has no rows")?;
+        let thumbnail = views.thumbnail.map(Shrinker::finish).transpose()?;
         Ok(Look::Pixels {
-            pixels: self.plan.preprocess.normalise(&cropped),
-            digest: Sha256::digest(&cropped.pixels).into(),
-            known: self.known(decoded)?,
+            pixels: preprocess.normalise(&square),
+            digest: Sha256::digest(&square.pixels).into(),
+            known: Known {
+                embedding: Vec::new(),
+                size: facts.size,
+                warnings: facts.warnings,
+                thumbnail,
+            },
             file,
             content,
         })
     }
+}
 
-    fn known(&self, decoded: Decoded) -> Result<Known> {
-        let thumbnail = self.plan.thumbnails;
-        Ok(Known {
-            embedding: Vec::new(),
-            size: decoded.size,
-            warnings: decoded.warnings,
-            thumbnail: thumbnail
-                .map(|longest| image::thumbnail(&decoded.image, longest))
-                .transpose()?,
-        })
+/// All that is made of an image's rows.
+struct Views<'a> {
+    square: Square<'a>,
+    thumbnail: Option<Shrinker>,
+}
+
+impl Rows for Views<'_> {
+    fn bytes(&self, frame: &Frame) -> u64 {
+        let thumbnail = self.thumbnail.as_ref();
+        self.square.bytes(frame) + thumbnail.map_or(0, |thumbnail| thumbnail.bytes(frame))
+    }
+
+    fn start(&mut self, frame: &Frame) {
+        self.square.start(frame);
+        if let Some(thumbnail) = &mut self.thumbnail {
+            thumbnail.start(frame);
+        }
+    }
+
+    fn add(&mut self, rows: &[u8]) {
+        self.square.add(rows);
+        if let Some(thumbnail) = &mut self.thumbnail {
+            thumbnail.add(rows);
+        }
     }
 }
 

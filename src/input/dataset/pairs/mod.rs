@@ -24,7 +24,7 @@ use anyhow::{Result, bail, ensure};
 use rand::{RngCore as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::input::image::{self, DecodeOptions};
+use crate::input::image::{self, DecodeOptions, ImageBytes};
 use crate::input::paths::ImageRule;
 use crate::input::text_file::extension;
 use crate::input::tokenizer::TokenIds;
@@ -109,7 +109,7 @@ impl Image {
     ///
     /// # Errors
     /// When they cannot be read, or do not have an image's magic bytes.
-    pub fn read(&self, options: &DecodeOptions) -> Result<Vec<u8>> {
+    pub fn read(&self, options: &DecodeOptions) -> Result<ImageBytes> {
         match self {
             Self::File(path) => image::read_bytes(path, options),
             Self::Member {

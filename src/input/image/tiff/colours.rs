@@ -1,6 +1,6 @@
-//! Samples of a TIFF file -> an image of 8 or 16 bits, as Pillow shows it.
+//! Rows of samples of a TIFF file -> an image of 8 or 16 bits, as Pillow shows it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result};
 use image::{DynamicImage, GrayImage, ImageBuffer, RgbImage, RgbaImage};
 
 use super::Samples;
@@ -14,29 +14,31 @@ const MAX_FOR_ONE: f32 = 16.0;
 /// Highest value with which white is still taken to be 255.
 const MAX_FOR_BYTE: f32 = 511.0;
 
-/// The image, and warnings about guesses.
+/// `rows` rows of the image. Numbers without a fixed range are shown as `levels` says.
 pub(super) fn image(
     layout: &TiffLayout,
+    rows: u32,
     samples: Samples,
-) -> Result<(DynamicImage, Option<String>)> {
+    levels: Option<&Levels>,
+) -> Result<DynamicImage> {
     match samples {
         Samples::Words(mut words) => {
             scale_words(layout, &mut words);
             let is_direct = matches!(layout.colours, Colours::Grey { .. } | Colours::Rgb);
             if is_direct && layout.alpha != AlphaKind::Premultiplied {
                 invert(layout, &mut words, u16::MAX);
-                return Ok((wide(layout, words)?, None));
+                return wide(layout, rows, words);
             }
             let bytes = words.into_iter().map(|word| byte_of(word.into(), 65535));
-            Ok((narrow(layout, bytes.collect())?, None))
+            narrow(layout, rows, bytes.collect())
         }
         Samples::Bytes(mut bytes) => {
             scale_bytes(layout, &mut bytes);
-            Ok((narrow(layout, bytes)?, None))
+            narrow(layout, rows, bytes)
         }
         Samples::Floats(floats) => {
-            let (bytes, guess) = level(layout, &floats)?;
-            Ok((narrow(layout, bytes)?, Some(guess)))
+            let levels = levels.ok_or_else(|| Format::Tiff.damaged())?;
+            narrow(layout, rows, levels.bytes(&floats))
         }
     }
 }
@@ -74,46 +76,60 @@ fn invert<T: Copy + std::ops::Sub<Output = T>>(layout: &TiffLayout, samples: &mu
     }
 }
 
-/// Numbers without a fixed range as bytes, and the value taken for white: 1 or 255, or, for
-/// integers, the maximum of the type. What fits neither is refused instead of shown as a blank.
-fn level(layout: &TiffLayout, samples: &[f32]) -> Result<(Vec<u8>, String)> {
-    let finite = || samples.iter().copied().filter(|sample| sample.is_finite());
-    let (least, most) = finite().fold((0.0_f32, 0.0_f32), |(l, m), s| (l.min(s), m.max(s)));
-    let full = match (layout.kind, layout.bits) {
-        (SampleKind::Unsigned, _) => Some(u32::MAX as f32),
-        (SampleKind::Signed, bits) => Some(((1_u64 << (bits - 1)) - 1) as f32),
-        (SampleKind::Float, _) => None,
-    };
-    let white = match full {
-        None if most <= MAX_FOR_ONE => Some(1.0),
-        _ if most <= MAX_FOR_BYTE => Some(255.0),
-        full => full.filter(|full| most > full / 16.0),
-    };
-    let white = white.filter(|white| least > -0.5 * white);
-    let kind = match layout.kind {
-        SampleKind::Float => "floating-point numbers",
-        _ => "signed or 32-bit numbers",
-    };
-    ensure!(
-        white.is_some(),
-        "{} from {least} to {most}, with unknown black and white, are not supported in a TIFF; \
-         save the image with 8 or 16 bits",
-        kind
-    );
-    let white = white.unwrap_or(255.0);
-    let scale = 255.0 / white;
-    // Clipped as in Pillow. NaN becomes 0.
-    let half = if white == 255.0 { 0.0 } else { 0.5 };
-    let bytes = samples.iter().map(|sample| (sample * scale + half) as u8);
-    let bytes = bytes.collect();
-    let white = white as u32;
-    let guess = format!("tiff: {kind} were read with 0 as black and {white} as white");
-    Ok((bytes, guess))
+/// How numbers without a fixed range are shown.
+pub(super) struct Levels {
+    kind: &'static str,
+    /// The value taken for white: 1 or 255, or, for integers, the maximum of the type.
+    white: f32,
+}
+
+impl Levels {
+    /// For an image with samples from `least` to `most`. What fits no value for white is refused
+    /// instead of shown as a blank.
+    pub(super) fn of(layout: &TiffLayout, least: f32, most: f32) -> Result<Self> {
+        let full = match (layout.kind, layout.bits) {
+            (SampleKind::Unsigned, _) => Some(u32::MAX as f32),
+            (SampleKind::Signed, bits) => Some(((1_u64 << (bits - 1)) - 1) as f32),
+            (SampleKind::Float, _) => None,
+        };
+        let white = match full {
+            None if most <= MAX_FOR_ONE => Some(1.0),
+            _ if most <= MAX_FOR_BYTE => Some(255.0),
+            full => full.filter(|full| most > full / 16.0),
+        };
+        let white = white.filter(|white| least > -0.5 * white);
+        let kind = match layout.kind {
+            SampleKind::Float => "floating-point numbers",
+            _ => "signed or 32-bit numbers",
+        };
+        let white = white.with_context(|| {
+            format!(
+                "{kind} from {least} to {most}, with unknown black and white, are not supported in \
+                 a TIFF; save the image with 8 or 16 bits"
+            )
+        })?;
+        Ok(Self { kind, white })
+    }
+
+    /// The warning about what was taken for white.
+    pub(super) fn guess(&self) -> String {
+        let (kind, white) = (self.kind, self.white as u32);
+        format!("tiff: {kind} were read with 0 as black and {white} as white")
+    }
+
+    /// The samples as bytes.
+    fn bytes(&self, samples: &[f32]) -> Vec<u8> {
+        let scale = 255.0 / self.white;
+        // Clipped as in Pillow. NaN becomes 0.
+        let half = if self.white == 255.0 { 0.0 } else { 0.5 };
+        let bytes = samples.iter().map(|sample| (sample * scale + half) as u8);
+        bytes.collect()
+    }
 }
 
 /// Grey or RGB of 16 bits, with or without alpha.
-fn wide(layout: &TiffLayout, words: Vec<u16>) -> Result<DynamicImage> {
-    let (w, h) = (layout.width, layout.height);
+fn wide(layout: &TiffLayout, rows: u32, words: Vec<u16>) -> Result<DynamicImage> {
+    let (w, h) = (layout.width, rows);
     let image = match layout.kept {
         1 => ImageBuffer::from_raw(w, h, words).map(DynamicImage::ImageLuma16),
         2 => ImageBuffer::from_raw(w, h, words).map(DynamicImage::ImageLumaA16),
@@ -124,8 +140,8 @@ fn wide(layout: &TiffLayout, words: Vec<u16>) -> Result<DynamicImage> {
 }
 
 /// Any colours of 8 bits.
-fn narrow(layout: &TiffLayout, mut bytes: Vec<u8>) -> Result<DynamicImage> {
-    let (width, height) = (layout.width, layout.height);
+fn narrow(layout: &TiffLayout, rows: u32, mut bytes: Vec<u8>) -> Result<DynamicImage> {
+    let (width, height) = (layout.width, rows);
     invert(layout, &mut bytes, 255);
     let has_alpha = layout.alpha != AlphaKind::Absent;
     let image = match (&layout.colours, has_alpha) {

@@ -3,36 +3,61 @@
 //! too few colour types, ignores the bit order and panics on planes of tiles.
 
 mod colours;
+mod fax;
+mod fields;
 mod layout;
 mod unpack;
 
-use anyhow::{Context as _, Result};
+use std::io::Read as _;
+
+use anyhow::Result;
 use half::f16;
 
 use super::directory::{ByteOrder, Directory};
 use super::format::Format;
-use super::{DecodeOptions, Raw, check_size, orient};
-use layout::{AlphaKind, Colours, Predictor, SampleKind, TiffLayout};
+use super::rows::{Feed, band_rows};
+use super::{check_size, orient};
+use colours::Levels;
+use layout::{AlphaKind, Colours, KindOfSamples, Predictor, SampleKind, TiffLayout};
 
 /// Tag of the sample format, of which 2 is signed.
 const SAMPLE_FORMAT: u16 = 339;
 
 /// Decodes the first image of a TIFF file.
-pub(super) fn decode(bytes: &[u8], options: &DecodeOptions) -> Result<Raw> {
+pub(super) fn decode(bytes: &[u8], feed: &mut Feed) -> Result<()> {
     let directory = Directory::first(bytes).ok_or_else(|| Format::Tiff.cut())?;
     let (width, height) = TiffLayout::size(&directory)?;
-    check_size(width, height, options)?;
+    check_size(width, height, feed.options)?;
     let layout = TiffLayout::of(&directory)?;
-    let samples = read_samples(&layout, bytes)?;
-    let (image, guess) = colours::image(&layout, samples)?;
+    let needed = layout.bytes_held(bytes.len(), rows_at_once(&layout));
+    feed.start((width, height), orient::of_tiff(&directory), needed)?;
+    let levels = match layout.kind_of_samples() {
+        KindOfSamples::Floats => Some(levels(&layout, bytes)?),
+        _ => None,
+    };
+    if let Some(levels) = &levels {
+        feed.warn(levels.guess());
+    }
     let is_signed = directory.number(SAMPLE_FORMAT) == Some(2);
-    let warnings = guess.into_iter().chain(remarks(&layout, is_signed));
-    Ok(Raw {
-        reduced: None,
-        image,
-        orientation: orient::of_tiff(&directory),
-        warnings: warnings.collect(),
+    remarks(&layout, is_signed).for_each(|warning| feed.warn(warning));
+    each_band(&layout, bytes, |rows, samples| {
+        feed.add(colours::image(&layout, rows, samples, levels.as_ref())?);
+        Ok(())
     })
+}
+
+/// The range of samples that have no fixed one, for which all of them are read first.
+fn levels(layout: &TiffLayout, bytes: &[u8]) -> Result<Levels> {
+    let (mut least, mut most) = (0.0_f32, 0.0_f32);
+    each_band(layout, bytes, |_, samples| {
+        if let Samples::Floats(samples) = samples {
+            for sample in samples.into_iter().filter(|sample| sample.is_finite()) {
+                (least, most) = (least.min(sample), most.max(sample));
+            }
+        }
+        Ok(())
+    })?;
+    Levels::of(layout, least, most)
 }
 
 /// Warnings about what the image does not show of the file.
@@ -63,25 +88,43 @@ pub(super) enum Samples {
     Floats(Vec<f32>),
 }
 
-/// Reads all samples that `layout` keeps.
-fn read_samples(layout: &TiffLayout, bytes: &[u8]) -> Result<Samples> {
-    match (layout.kind, layout.bits) {
-        (SampleKind::Unsigned, 8) => gather(layout, bytes, byte_row).map(Samples::Bytes),
-        (SampleKind::Unsigned, ..8) => {
+/// Passes the samples that `layout` keeps to `take`, some rows at a time, with their number.
+fn each_band(
+    layout: &TiffLayout,
+    bytes: &[u8],
+    mut take: impl FnMut(u32, Samples) -> Result<()>,
+) -> Result<()> {
+    match layout.kind_of_samples() {
+        KindOfSamples::Bytes if layout.bits == 8 => gather(layout, bytes, byte_row, |rows, all| {
+            take(rows, Samples::Bytes(all))
+        }),
+        KindOfSamples::Bytes => {
             let row = |layout: &TiffLayout, row: &mut [u8]| codes(layout, row, |code| code as u8);
-            gather(layout, bytes, row).map(Samples::Bytes)
+            gather(layout, bytes, row, |rows, all| {
+                take(rows, Samples::Bytes(all))
+            })
         }
-        (SampleKind::Unsigned, ..=16) => {
+        KindOfSamples::Words => {
             let row = |layout: &TiffLayout, row: &mut [u8]| codes(layout, row, |code| code as u16);
-            gather(layout, bytes, row).map(Samples::Words)
+            gather(layout, bytes, row, |rows, all| {
+                take(rows, Samples::Words(all))
+            })
         }
-        (kind, bits) => {
+        KindOfSamples::Floats => {
+            let (kind, bits) = (layout.kind, layout.bits);
             let row = move |layout: &TiffLayout, row: &mut [u8]| {
                 codes(layout, row, |code| number(kind, bits, code))
             };
-            gather(layout, bytes, row).map(Samples::Floats)
+            gather(layout, bytes, row, |rows, all| {
+                take(rows, Samples::Floats(all))
+            })
         }
     }
+}
+
+/// How many rows are read at once.
+fn rows_at_once(layout: &TiffLayout) -> usize {
+    band_rows(layout.width as usize * layout.kept * 4)
 }
 
 /// A sample of any kind from its bits.
@@ -96,47 +139,53 @@ fn number(kind: SampleKind, bits: usize, code: u64) -> f32 {
     }
 }
 
-/// Assembles the chunks; `row` turns a stored row into its samples.
+/// Assembles the chunks; `row` turns a stored row into its samples, and `take` gets some rows of
+/// all of them.
 fn gather<T: Copy + Default>(
     layout: &TiffLayout,
     bytes: &[u8],
     row: impl Fn(&TiffLayout, &mut [u8]) -> Vec<T>,
-) -> Result<Vec<T>> {
+    mut take: impl FnMut(u32, Vec<T>) -> Result<()>,
+) -> Result<()> {
     let (width, height) = (layout.width as usize, layout.height as usize);
-    let across = layout.width.div_ceil(layout.chunk_width) as usize;
-    let down = layout.height.div_ceil(layout.chunk_height) as usize;
-    let planes = if layout.is_planar { layout.kept } else { 1 };
+    let (across, down) = layout.chunks();
     let row_bytes = match &layout.colours {
         Colours::YCbCr(_) if layout.subsampling != (1, 1) => layout.chunk_width as usize * 3,
         _ => layout.row_bytes(),
     };
-    let mut pixels = Vec::new();
-    for index in 0..planes * across * down {
-        let (plane, place) = (index / (across * down), index % (across * down));
-        let left = place % across * layout.chunk_width as usize;
-        let top = place / across * layout.chunk_height as usize;
+    let mut stored = vec![0; row_bytes];
+    for place in 0..down {
+        let top = place * layout.chunk_height as usize;
         let visible = (height - top).min(layout.chunk_height as usize);
         let rows = match layout.is_tiled {
             true => layout.chunk_height,
             false => visible as u32,
         };
-        let mut chunk = unpack::chunk(layout, bytes, index, rows)?;
-        if layout.subsampling != (1, 1) {
-            chunk = spread(layout, &chunk, rows as usize).context("the chroma is cut short")?;
+        let mut chunks = Vec::new();
+        for index in 0..layout.planes() * across {
+            let (plane, left) = (index / across, index % across);
+            let chunk = unpack::chunk(layout, bytes, (plane * down + place) * across + left, rows)?;
+            chunks.push(chunk);
         }
-        if pixels.is_empty() {
-            // Only now: otherwise an empty file could claim any size.
-            pixels = vec![T::default(); width * height * layout.kept];
-        }
-        let columns = (width - left).min(layout.chunk_width as usize);
-        for (y, stored) in chunk.chunks_exact_mut(row_bytes).take(visible).enumerate() {
-            let samples = row(layout, stored);
-            let start = ((top + y) * width + left) * layout.kept;
-            let target = &mut pixels[start..][..columns * layout.kept];
-            copy(layout, plane, &samples, target);
+        for first in (0..visible).step_by(rows_at_once(layout)) {
+            let count = rows_at_once(layout).min(visible - first);
+            let mut pixels = vec![T::default(); width * count * layout.kept];
+            for (index, chunk) in chunks.iter_mut().enumerate() {
+                let (plane, left) = (index / across, index % across * layout.chunk_width as usize);
+                let columns = (width - left).min(layout.chunk_width as usize);
+                for target in pixels.chunks_exact_mut(width * layout.kept) {
+                    chunk
+                        .read_exact(&mut stored)
+                        .map_err(|_| Format::Tiff.damaged())?;
+                    let samples = row(layout, &mut stored);
+                    let target = &mut target[left * layout.kept..][..columns * layout.kept];
+                    copy(layout, plane, &samples, target);
+                }
+            }
+            take(count as u32, pixels)?;
         }
     }
-    Ok(pixels)
+    Ok(())
 }
 
 /// Copies one row of a chunk into the image: all retained samples, or one plane's.
@@ -213,23 +262,6 @@ fn by_significance(row: &mut [u8], stride: usize, count: usize, size: usize) -> 
     let byte = |index: usize| u64::from(row.get(index).copied().unwrap_or(0));
     let sample = |index: usize| (0..size).fold(0, |code, k| code << 8 | byte(k * count + index));
     (0..count).map(sample).collect()
-}
-
-/// Blocks of several luma and one of each chroma -> three samples per pixel.
-fn spread(layout: &TiffLayout, chunk: &[u8], rows: usize) -> Option<Vec<u8>> {
-    let width = layout.chunk_width as usize;
-    let (across, down) = (layout.subsampling.0 as usize, layout.subsampling.1 as usize);
-    let (block, luma) = (across * down + 2, across * down);
-    let mut pixels = Vec::with_capacity(width * rows * 3);
-    for y in 0..rows {
-        let blocks = chunk.get(y / down * layout.row_bytes()..)?;
-        for x in 0..width {
-            let block = blocks.get(x / across * block..)?.get(..block)?;
-            let own = block[y % down * across + x % across];
-            pixels.extend([own, block[luma], block[luma + 1]]);
-        }
-    }
-    Some(pixels)
 }
 
 #[cfg(test)]

@@ -1,0 +1,49 @@
+//! How images are read.
+
+use clap::Args;
+
+use super::value::{alpha, memory};
+use crate::input::image::{Alpha, DecodeOptions, MemoryBudget};
+
+/// How images are read.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Image decoding")]
+pub(crate) struct DecodeArgs {
+    /// Refuse images with more than N pixels, before decoding them
+    #[arg(long, value_name = "N", default_value_t = 200_000_000)]
+    pub max_pixels: u64,
+    /// Memory for decoding images, such as 2G [default: a quarter of the machine's]
+    ///
+    /// All threads share it, and images wait for one another; one that needs more alone is an error.
+    /// If a container (cgroup) or ulimit -v allows less than the machine has, the default is a
+    /// quarter of that. Files being read may take a quarter of this in addition.
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub max_memory: Option<u64>,
+    /// Ignore EXIF orientation
+    #[arg(long)]
+    pub no_orient: bool,
+    /// Background of transparent pixels; drop ignores transparency
+    #[arg(long, value_name = "HOW", default_value = "white", value_parser = alpha())]
+    pub alpha: Alpha,
+    /// Treat a damaged or truncated image as an error
+    #[arg(long)]
+    pub strict: bool,
+}
+
+impl DecodeArgs {
+    /// Converts to the type that the decoder takes.
+    #[must_use]
+    pub(crate) fn options(&self) -> DecodeOptions {
+        DecodeOptions {
+            max_pixels: self.max_pixels,
+            orient: !self.no_orient,
+            alpha: self.alpha,
+            strict: self.strict,
+            memory: match self.max_memory {
+                Some(bytes) => MemoryBudget::new(bytes),
+                None => MemoryBudget::default(),
+            },
+            reduce_to: None,
+        }
+    }
+}
