@@ -1,6 +1,6 @@
-//! One fuzz target per container format: damaged copies of files written by PyTorch and
-//! safetensors, from a fixed seed. None may panic, abort, take over two seconds, or use more memory
-//! than the file size plus 512 MiB.
+//! One fuzz target per container format, and one for images: damaged copies of files written by
+//! PyTorch, safetensors and image libraries, from a fixed seed. None may panic, abort, take over two
+//! seconds, or use more memory than the file size plus 512 MiB, or an image's limit.
 //!
 //! A few thousand copies each by default; set another number with
 //!
@@ -20,11 +20,12 @@
     reason = "shared with the container test, which uses all of it"
 )]
 mod fixtures;
+mod images;
 mod memory;
 mod mutate;
 
 use std::panic::catch_unwind;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use longclip::checkpoint::container::{self, Container};
@@ -35,6 +36,10 @@ const MOST_MEMORY: usize = 512 << 20;
 
 /// Memory is counted for the whole process, so only one target runs at a time.
 static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn mutations() -> usize {
     let wanted = std::env::var("LONGCLIP_FUZZ_MUTATIONS");
@@ -52,7 +57,7 @@ struct Tally {
 
 /// Damages the fixtures of one container format, in turn.
 fn target(name: &str, wanted: Container) {
-    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = turn();
     let seeds: Vec<Vec<u8>> = fixtures::all()
         .into_iter()
         .map(|(_, bytes)| bytes)
@@ -73,28 +78,49 @@ fn target(name: &str, wanted: Container) {
         };
         let whole = 0..bytes.len();
         damage(&mut bytes, inner.unwrap_or(whole), &mut random);
-        attempt(name, copy, bytes, &mut tally);
+        attempt(name, copy, bytes, MOST_MEMORY, &mut tally, exercise);
     }
-    println!("{name}: {tally:?}");
-    // Both must happen, or the damage is too mild or too severe.
-    assert!(tally.read > 10 && tally.refused > 10, "{name}: {tally:?}");
+    tally.check(name);
 }
 
-/// Opens one copy and reads all its contents.
-fn attempt(name: &str, copy: usize, bytes: Vec<u8>, tally: &mut Tally) {
+impl Tally {
+    fn check(&self, name: &str) {
+        println!("{name}: {self:?}");
+        // Both must happen, or the damage is too mild or too severe.
+        assert!(self.read > 10 && self.refused > 10, "{name}: {self:?}");
+    }
+}
+
+/// How long this thread has worked: other processes do not count, where the system says so.
+fn worked() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let counts = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let nanoseconds = counts.and_then(|counts| counts.split_whitespace().next()?.parse().ok());
+    nanoseconds.map_or_else(|| START.elapsed(), Duration::from_nanos)
+}
+
+/// Lets `exercise` read one copy, with `most` bytes of memory besides the file's.
+fn attempt(
+    name: &str,
+    copy: usize,
+    bytes: Vec<u8>,
+    most: usize,
+    tally: &mut Tally,
+    exercise: fn(Vec<u8>) -> bool,
+) {
     let length = bytes.len();
     let again = bytes.clone();
     let before = memory::start();
-    let start = Instant::now();
+    let start = worked();
     let outcome = catch_unwind(|| exercise(bytes));
-    let time = start.elapsed();
+    let time = worked() - start;
     let memory = memory::peak().saturating_sub(before);
     tally.slowest = tally.slowest.max(time);
     tally.most_memory = tally.most_memory.max(memory);
     let broken = match &outcome {
         Err(_) => Some("panicked".to_owned()),
         Ok(_) if time > SLOWEST => Some(format!("took {time:?}")),
-        Ok(_) if memory > length + MOST_MEMORY => Some(format!("took {memory} bytes")),
+        Ok(_) if memory > length + most => Some(format!("took {memory} bytes")),
         Ok(_) => None,
     };
     if let Some(what) = broken {
