@@ -1,11 +1,12 @@
 //! SHA-256 digests of files.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
+
+use super::open;
 
 /// A SHA-256.
 pub(crate) type Digest = [u8; 32];
@@ -13,16 +14,16 @@ pub(crate) type Digest = [u8; 32];
 /// The SHA-256 of a file.
 ///
 /// # Errors
-/// When it cannot be read.
+/// When it is not a regular file or cannot be read.
 pub(crate) fn sha256(path: &Path) -> Result<Digest> {
     let reading = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(reading)?;
+    let (mut file, _) = open::regular(path).with_context(reading)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer).with_context(reading)? {
             0 => return Ok(hash.finalize().into()),
-            length => hash.update(&buffer[..length]),
+            length => hash.update(buffer.get(..length).unwrap_or_default()),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Files on disk, whatever is in them: written whole or not at all, locked, mapped, hashed and
-//! recognised again; the header of safetensors; signals, which must leave no unfinished file;
-//! failures of a disk; a guard against readers that panic; how much memory there is, and what
-//! happens when there is no more.
+//! recognised again; opened without waiting for ever; the header of safetensors; signals, which must
+//! leave no unfinished file; failures of a disk; a guard against readers that panic; how much memory
+//! there is, and what happens when there is no more.
+
+#![deny(clippy::indexing_slicing)]
 
 pub(crate) mod atomic;
 pub(crate) mod digest;
@@ -11,6 +13,7 @@ pub(crate) mod guard;
 pub(crate) mod lock;
 pub(crate) mod mapped;
 pub(crate) mod memory;
+pub(crate) mod open;
 pub(crate) mod safetensors;
 pub(crate) mod signal;
 pub(crate) mod stamp;

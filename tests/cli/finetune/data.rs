@@ -218,7 +218,7 @@ fn unusable_data_is_named() {
     for (data, part) in [
         ("missing", "the data missing does not exist"),
         ("x.xyz", "is not training data"),
-        ("s.tar", "s.tar: the archive is cut short"),
+        ("s.tar", "s.tar: this is not a tar archive"),
         ("s.tar.gz", "decompress it"),
         ("s-{0..x}.tar", "not a range"),
     ] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::files::{Captions, captions_in};
-use super::tar::{Archive, Member};
+use super::tar::{Archive, Member, Members};
 use super::{Bad, DataKind, Image, Take};
 use crate::input::paths::ImageRule;
 use crate::input::text_file::extension;
@@ -104,10 +104,14 @@ fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> 
         Ok(archive) => archive,
         Err(error) => return Ok(Err(error)),
     };
+    let mut members = match archive.members() {
+        Ok(members) => members,
+        Err(error) => return Ok(Err(error)),
+    };
     let path: Arc<Path> = Arc::from(shard);
     let mut sample = Sample::default();
     loop {
-        let member = match archive.next() {
+        let member = match members.next() {
             Ok(Some(member)) => member,
             end => {
                 sample.pass_on(&path, take)?;
@@ -121,7 +125,7 @@ fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> 
             std::mem::take(&mut sample).pass_on(&path, take)?;
             sample.key = key;
         }
-        if let Err(error) = sample.add(&kind, member, &mut archive, rule) {
+        if let Err(error) = sample.add(&kind, member, &mut members, rule) {
             sample.wrong.get_or_insert(format!("{error:#}"));
         }
     }
@@ -155,7 +159,7 @@ impl Sample {
         &mut self,
         kind: &str,
         member: Member,
-        archive: &mut Archive,
+        members: &mut Members<'_>,
         rule: ImageRule,
     ) -> Result<()> {
         let place = match kind {
@@ -182,7 +186,7 @@ impl Sample {
             }
         };
         ensure!(!member.is_sparse, "{} is a sparse file", member.name);
-        *place = Some(archive.text(&member)?);
+        *place = Some(members.text(&member)?);
         Ok(())
     }
 
