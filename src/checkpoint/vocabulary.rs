@@ -1,6 +1,8 @@
 //! Checks that a model uses CLIP's vocabulary. The built-in tokenizer is always used, so a model
 //! trained with another vocabulary would misinterpret its token ids.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -8,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::source::ModelFiles;
+use crate::file::open;
 use crate::input::tokenizer::{END_OF_TEXT, START_OF_TEXT, VOCABULARY, piece};
 
 type Vocabulary = HashMap<String, u32>;
@@ -27,7 +30,7 @@ struct Model {
 ///
 /// # Errors
 /// When a file cannot be read, or names the first token that differs.
-pub(super) fn check(files: &ModelFiles) -> Result<()> {
+pub(crate) fn check(files: &ModelFiles) -> Result<()> {
     let (path, vocabulary) = match (&files.vocabulary, &files.tokenizer) {
         (Some(path), _) => (path, read::<Vocabulary>(path)?),
         (None, Some(path)) => (path, read::<TokenizerFile>(path)?.model.vocab),
@@ -42,7 +45,8 @@ pub(super) fn check(files: &ModelFiles) -> Result<()> {
 }
 
 fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let bytes = open::bytes(path, open::SETTINGS_BYTES)
+        .with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_slice(&bytes)
         .with_context(|| format!("{} is not a tokenizer that longclip knows", path.display()))
 }

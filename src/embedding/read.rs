@@ -1,7 +1,6 @@
 //! Opening files of embeddings: those that [`write`](super::write()) made, memory-mapped if the
 //! format allows. No byte is trusted.
 
-use std::fs::{self, File};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use super::{jsonl, npy, parquet, safetensors};
 use crate::checkpoint::container::{Bytes, as_f16, as_f32};
 use crate::embedding::{About, Dtype, Format, Row, sidecar_of};
 use crate::file::atomic::writing_of;
+use crate::file::open;
 
 /// An open file of embeddings. Several threads may read it.
 pub trait EmbeddingFile: Send + Sync {
@@ -95,11 +95,7 @@ pub(crate) fn awaits_numbers(path: &Path) -> bool {
 
 /// The bytes of the regular file at `path`.
 pub(super) fn map(path: &Path) -> Result<Arc<Bytes>> {
-    // Checked before it is opened: opening a pipe without a writer would block.
-    let metadata = fs::metadata(path)?;
-    ensure!(metadata.is_file(), "it is not a regular file");
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
+    let (file, length) = open::regular(path)?;
     Ok(Arc::new(Bytes::map(&file, length)?))
 }
 
@@ -193,11 +189,12 @@ impl StoredNumbers {
         check_range(&rows, self.rows)?;
         let row_bytes = self.dim * self.dtype.size();
         let start = self.range.start + rows.start * row_bytes;
-        Ok(&self.bytes[start..start + rows.len() * row_bytes])
+        let bytes = self.bytes.get(start..start + rows.len() * row_bytes);
+        bytes.context("the rows lie outside the file")
     }
 
     pub(super) fn mapped(&self) -> Option<Mapped<'_>> {
-        let bytes = &self.bytes[self.range.clone()];
+        let bytes = self.bytes.get(self.range.clone())?;
         match self.dtype {
             Dtype::F32 => as_f32(bytes).map(Mapped::F32),
             Dtype::F16 => as_f16(bytes).map(Mapped::F16),
@@ -230,6 +227,7 @@ pub(super) fn check_range(range: &Range<usize>, rows: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::path::PathBuf;
 
     use super::*;

@@ -1,7 +1,7 @@
 //! The file that `calibrate` writes and `--calibration` reads.
 
-use std::fs::File;
-use std::io::Read as _;
+#![deny(clippy::indexing_slicing)]
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Console;
 use super::session::Session;
+use crate::file::open;
 
 /// Larger files are not calibrations.
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -56,11 +57,7 @@ impl Calibration {
     /// When it cannot be read, or its numbers are out of range.
     pub(crate) fn read(path: &Option<PathBuf>) -> Result<Option<Self>> {
         let read = |path: &PathBuf| -> Result<Self> {
-            let mut text = String::new();
-            File::open(path)?
-                .take(LIMIT_BYTES)
-                .read_to_string(&mut text)?;
-            let read: Self = serde_json::from_str(&text)?;
+            let read: Self = serde_json::from_slice(&open::bytes(path, LIMIT_BYTES)?)?;
             ensure!(
                 read.crc32.is_none_or(|crc32| crc32 == read.sum()),
                 "it was changed or damaged after it was written; if the change is yours, remove \

@@ -9,6 +9,8 @@
 //! milliseconds whatever the size. Knows nothing about CLIP: names are the file's own,
 //! and `layout` gives them meaning.
 
+#![deny(clippy::indexing_slicing)]
+
 mod limit;
 mod pickle;
 mod safetensors;
@@ -19,12 +21,14 @@ mod zip;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::file::open;
 
 pub(crate) use crate::file::mapped::{Bytes, as_f16, as_f32};
 use sniff::Kind;
@@ -126,14 +130,8 @@ impl Archive {
 
 impl Origin {
     fn open(path: &Path) -> Result<Self> {
-        // Checked before opening: opening a pipe would wait for a writer.
-        let state = fs::metadata(path).context("cannot read the file's metadata")?;
-        ensure!(!state.is_dir(), "this is a folder, not a weight file");
-        ensure!(
-            state.is_file(),
-            "this is a device or pipe; weights must be a regular file"
-        );
-        let file = File::open(path).context("cannot open the file")?;
+        ensure!(!path.is_dir(), "this is a folder, not a weight file");
+        let (file, _) = open::regular(path).context("cannot open the file")?;
         let state = file.metadata().context("cannot read the file's metadata")?;
         Ok(Self {
             file: Arc::new(file),

@@ -19,6 +19,7 @@ use super::name::check_commit;
 use super::{Progress, Repository, Unavailable};
 use crate::file::fault::is_passing;
 use crate::file::lock::is_at;
+use crate::file::open;
 
 /// The cache of one repository, for one revision.
 pub(super) struct RepositoryCache {
@@ -53,7 +54,7 @@ impl RepositoryCache {
         if check_commit(&self.revision).is_ok() {
             return Some(self.revision.clone());
         }
-        let commit = fs::read_to_string(self.reference()).ok()?;
+        let commit = open::text(&self.reference(), open::SETTINGS_BYTES).ok()?;
         let commit = commit.trim();
         check_commit(commit).ok().map(|()| commit.to_owned())
     }

@@ -17,6 +17,7 @@ use super::name::{check_commit, excerpt};
 use super::pace::Paced;
 use super::reach::Reach;
 use super::{Progress, Repository, Settings};
+use crate::file::open;
 
 /// Maximum redirects in a row.
 const HOPS: usize = 6;
@@ -245,7 +246,7 @@ fn trusting(file: &Path) -> anyhow::Result<TlsConfig> {
     let hint = || {
         format!("cannot read certificates from {place}; check SSL_CERT_FILE and REQUESTS_CA_BUNDLE")
     };
-    let pem = std::fs::read(file).with_context(hint)?;
+    let pem = open::bytes(file, open::SETTINGS_BYTES).with_context(hint)?;
     let mut certificates = Vec::new();
     for item in parse_pem(&pem) {
         if let PemItem::Certificate(certificate) = item.with_context(hint)? {

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::file::open;
+
 /// A user's secret; its debug form does not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
@@ -123,7 +125,7 @@ impl Settings {
             let file = path("HF_TOKEN_PATH").or_else(|| Some(hub_home?.join("token")));
             settings.token = text("HF_TOKEN")
                 .and_then(|token| Token::new(&token))
-                .or_else(|| Token::new(&std::fs::read_to_string(file?).ok()?));
+                .or_else(|| Token::new(&open::text(&file?, open::SETTINGS_BYTES).ok()?));
         }
         settings
     }

@@ -1,7 +1,6 @@
 //! Hashes that name the files of a hub, and the verification of cached files against them.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::io::Read as _;
 use std::path::Path;
@@ -12,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::name::parse_etag;
 use super::{PathKind, Stored, StoredFile};
 use crate::file::digest::hexadecimal;
+use crate::file::open;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -87,9 +87,9 @@ fn check(blob: &Path, etag: &str) -> Condition {
 
 /// Whether the file has the hash, and its length in bytes.
 fn hash(path: &Path, etag: &str) -> io::Result<(bool, u64)> {
-    let mut file = File::open(path)?;
+    let (mut file, length) = open::regular(path)?;
     // The length is part of git's hash, so a wrong length gives a wrong hash.
-    let mut digest = Digest::for_etag(etag, file.metadata()?.len());
+    let mut digest = Digest::for_etag(etag, length);
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut bytes = 0;
     loop {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::files::OPEN_CLIP_CONFIG;
 use crate::checkpoint::hub::check_file_name;
+use crate::file::open;
 
 /// The standard names of weight files, best first. They show which program wrote the
 /// folder, so the configuration next to them belongs to them.
@@ -91,10 +92,7 @@ pub(super) fn needs_config(names: &[String]) -> bool {
 /// Whether a config.json describes a transformers model; timm's has other keys. If open_clip's
 /// configuration is present too, it describes model families other than CLIP.
 fn is_of_transformers(config: &Path, has_open_clip_config: bool) -> bool {
-    let is_short = config
-        .metadata()
-        .is_ok_and(|file| file.len() <= CONFIG_LIMIT_BYTES);
-    let content = is_short.then(|| std::fs::read(config).ok()).flatten();
+    let content = open::bytes(config, CONFIG_LIMIT_BYTES).ok();
     let content = content.and_then(|content| serde_json::from_slice::<Value>(&content).ok());
     content.is_some_and(
         |content| match content.get("model_type").and_then(Value::as_str) {

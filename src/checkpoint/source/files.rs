@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{choice, pipeline};
 use crate::checkpoint::hub::check_file_name;
+use crate::file::open;
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const OPEN_CLIP_CONFIG: &str = "open_clip_config.json";
@@ -245,15 +246,8 @@ pub(super) fn cached_repository(folder: &Path) -> Option<String> {
 /// When the file is not an index, or names something outside its folder.
 pub(super) fn shards(index: &Path) -> Result<Vec<String>> {
     let place = index.display();
-    let bytes = index
-        .metadata()
-        .with_context(|| format!("cannot read {place}"))?
-        .len();
-    ensure!(
-        bytes <= INDEX_LIMIT_BYTES,
-        "{place} has {bytes} bytes, too many for an index of shards"
-    );
-    let content = std::fs::read(index).with_context(|| format!("cannot read {place}"))?;
+    let content = open::bytes(index, INDEX_LIMIT_BYTES);
+    let content = content.with_context(|| format!("cannot read {place}"))?;
     let content: Value = serde_json::from_slice(&content)
         .with_context(|| format!("{place} is not an index of shards: not JSON"))?;
     let map = content.get("weight_map").and_then(Value::as_object);

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use crate::checkpoint::hub::check_file_name;
+use crate::file::open;
 
 /// The file that lists the modules.
 pub(super) const MODULES: &str = "modules.json";
@@ -40,12 +41,7 @@ impl Module {
 pub(super) fn clip_folder(modules: &Path) -> Result<String> {
     let place = modules.display();
     let reading = || format!("cannot read {place}");
-    let bytes = modules.metadata().with_context(reading)?.len();
-    ensure!(
-        bytes <= LIMIT_BYTES,
-        "{place} has {bytes} bytes, too many for a list of modules"
-    );
-    let content = std::fs::read(modules).with_context(reading)?;
+    let content = open::bytes(modules, LIMIT_BYTES).with_context(reading)?;
     let list: Vec<Module> = serde_json::from_slice(&content).with_context(|| {
         format!("{place} is not a list of modules as sentence-transformers writes it")
     })?;

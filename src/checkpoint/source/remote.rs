@@ -1,8 +1,6 @@
 //! Finds a model in a hub repository, or in its cache; and those in the cache that have no short
 //! name.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -11,6 +9,7 @@ use super::files::{self, ModelFiles, folder_prefix};
 use super::{ALIASES, choice, pipeline};
 use crate::checkpoint::hub::{self, Hub, Listing, Settings, Stored};
 use crate::file::fault::is_passing;
+use crate::file::open;
 
 /// The supported values of `model_type` in config.json.
 const MODEL_TYPES: [&str; 2] = ["clip", "longclip"];
@@ -240,11 +239,7 @@ fn looks_like_clip(snapshot: &Path) -> bool {
 }
 
 fn model_type(config: &Path) -> Option<String> {
-    let mut content = Vec::new();
-    let file = File::open(config).ok()?;
-    file.take(CONFIG_LIMIT_BYTES)
-        .read_to_end(&mut content)
-        .ok()?;
+    let content = open::bytes(config, CONFIG_LIMIT_BYTES).ok()?;
     let config: Value = serde_json::from_slice(&content).ok()?;
     config.get("model_type")?.as_str().map(str::to_owned)
 }

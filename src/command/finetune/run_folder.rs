@@ -16,6 +16,7 @@ use crate::checkpoint::{Tensors, container, export};
 use crate::file::atomic::AtomicFile;
 use crate::file::digest::hexadecimal;
 use crate::file::lock;
+use crate::file::open;
 use crate::file::safetensors::{CRC32, sum};
 use crate::train::log;
 
@@ -74,7 +75,7 @@ impl RunFolder {
                  choose another --out"
             );
             let reading = || format!("cannot read {}", settings.display());
-            let content = fs::read(&settings).with_context(reading)?;
+            let content = open::bytes(&settings, open::SETTINGS_BYTES).with_context(reading)?;
             folder.earlier = Some(serde_json::from_slice(&content).with_context(reading)?);
         } else if path.is_dir() {
             // Left by a run that was killed before it started.

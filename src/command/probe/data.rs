@@ -1,7 +1,6 @@
 //! The images and classes of `DATA`, `--test` and `--val`, with the lists of `--labels-from`.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::DataArgs;
 use super::embedded::Embedded;
 use crate::embedding;
+use crate::file::open;
 use crate::input::dataset::{self, LabelledOptions, Split, clean};
 use crate::input::paths::split_name;
 use crate::run::Console;
@@ -138,7 +138,7 @@ fn holds_embeddings(path: &Path) -> Result<bool> {
     match embedding::kind_of(path) {
         Some("jsonl") if path.is_file() => {
             let reading = || format!("cannot read {}", path.display());
-            let file = File::open(path).with_context(reading)?;
+            let (file, _) = open::regular(path).with_context(reading)?;
             let mut line = Vec::new();
             let mut limited = BufReader::new(file.take(LONGEST_LINE));
             limited.read_until(b'\n', &mut line).with_context(reading)?;

@@ -22,6 +22,7 @@ use parquet::schema::types::ColumnDescPtr;
 use super::read::{EmbeddingFile, check_range};
 use super::{About, Item, Kind, Row, check_dim};
 use crate::file::guard;
+use crate::file::open;
 use crate::file::stamp::Stamp;
 use crate::output::ImageName;
 
@@ -107,7 +108,7 @@ impl EmbeddingFile for Parquet {
 
     fn row(&self, index: usize) -> Result<Row> {
         let group = self.group_of(index)?;
-        let range = &self.groups[group];
+        let range = self.groups.get(group).context("the row group is missing")?;
         let mut state = self.state();
         if state.rows.as_ref().is_none_or(|(held, _)| *held != group) {
             let rows = Columns::new(&state.reader, group, range.len())?.rows(&self.about)?;
@@ -125,7 +126,7 @@ impl EmbeddingFile for Parquet {
         let mut at = range.start;
         while at < range.end {
             let group = self.group_of(at)?;
-            let rows = &self.groups[group];
+            let rows = self.groups.get(group).context("the row group is missing")?;
             let mut state = self.state();
             if state.values.as_ref().is_none_or(|(held, _)| *held != group) {
                 let columns = Columns::new(&state.reader, group, rows.len())?;
@@ -154,11 +155,7 @@ impl EmbeddingFile for Parquet {
 
 /// Opens the file after validating its footer.
 pub(super) fn reader(path: &Path) -> Result<SerializedFileReader<File>> {
-    ensure!(
-        std::fs::metadata(path)?.is_file(),
-        "it is not a regular file"
-    );
-    let file = File::open(path)?;
+    let (file, _) = open::regular(path)?;
     check_footer(&file)?;
     guarded(|| Ok(SerializedFileReader::new(file)?))
 }
@@ -300,7 +297,8 @@ impl<'a> Columns<'a> {
         let column = self.read::<FloatType>("embedding", most)?;
         // Each row has dim entries, and only its first begins it.
         let is_even = column.repetitions.chunks(about.dim).all(|row| {
-            row.len() == about.dim && row[0] == 0 && row[1..].iter().all(|level| *level == 1)
+            let begins = |(at, level): (usize, &i16)| *level == i16::from(at > 0);
+            row.len() == about.dim && row.iter().enumerate().all(begins)
         });
         ensure!(
             column.values.len() == most && column.repetitions.len() == most && is_even,

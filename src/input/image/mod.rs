@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::file::guard;
+use crate::file::{guard, open as opening};
 use budget::Held;
 use format::Format;
 use rows::{Feed, Whole};
@@ -72,6 +72,9 @@ const MAX_SIDE: u32 = 1_000_000;
 
 /// Allowance for bytes besides the pixels: colour profiles, previews, further frames.
 const HEADER_BYTES: u64 = 256 << 20;
+
+/// Longer images are not read from streams.
+const MOST_STREAM_BYTES: u64 = 512 << 20;
 
 /// A decoded image, upright and without alpha.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,6 +225,18 @@ pub(crate) fn read_part(
         path.display()
     );
     Ok(bytes)
+}
+
+/// Reads an image from a stream such as stdin if it has an image's magic bytes.
+///
+/// # Errors
+/// When it cannot be read, is not an image, or is longer than an image of `max_pixels` can be or
+/// than 512 MiB: a stream may have no end.
+pub(crate) fn read_stream(mut stream: impl Read, options: &DecodeOptions) -> Result<Vec<u8>> {
+    let most = check_size_in_bytes(0, options)?.min(MOST_STREAM_BYTES);
+    let start = start_of(&mut stream)?;
+    let whole = opening::bounded(start.as_slice().chain(stream), most);
+    whole.context("cannot be read as a stream; save a larger image to a file and pass that")
 }
 
 /// Checks the image at `path` without reading all of it: that it exists and has the magic bytes of

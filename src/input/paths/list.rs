@@ -1,6 +1,8 @@
 //! The list of `--files-from`: one path per line, or NUL-separated, unchanged except for encoding
 //! and line ends.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, bail};
 
 use super::{ImageSource, PathError};
+use crate::file::open;
 use crate::input::text_file::{BadLine, Line, Lines, LoneReturn};
 
 /// Longer than any system's paths, so that a file which is not a list (or a NUL-separated one read
@@ -219,7 +222,7 @@ fn open_file(path: &Path) -> anyhow::Result<File> {
     if path.is_dir() {
         bail!("the list {shown} is a folder; --files-from takes a file of paths, or - for stdin");
     }
-    File::open(path).with_context(|| format!("cannot open the list {shown}"))
+    open::stream(path).with_context(|| format!("cannot open the list {shown}"))
 }
 
 #[cfg(unix)]

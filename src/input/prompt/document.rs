@@ -2,6 +2,8 @@
 //! and whether lines are numbered or quoted and the first is a header. JSON, Python literals and
 //! YAML become one tree, [`Node`].
 
+#![deny(clippy::indexing_slicing)]
+
 use std::fmt;
 use std::io::Cursor;
 use std::path::Path;
@@ -17,8 +19,9 @@ use crate::input::text_file::{self, Table, column};
 
 pub(super) use crate::input::text_file::shown;
 
-/// Maximum size in bytes: a million labels of Long-CLIP's context length.
-const LIMIT_BYTES: u64 = 1 << 30;
+/// Maximum size in bytes: a million labels of 256 bytes.
+const LIMIT_BYTES: u64 = 1 << 28;
+
 /// What a file holds.
 pub(super) enum Content {
     /// JSON, JSON Lines, YAML or a Python literal.

@@ -4,20 +4,22 @@
 //! Windows and old Macs. What was guessed about a file is returned as notes. The meaning of lines
 //! and cells is not known here.
 
+#![deny(clippy::indexing_slicing)]
+
 pub(crate) mod column;
 mod decode;
 mod lines;
 mod separator;
 mod table;
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 pub(crate) use decode::Decoded;
 
+use crate::file;
 pub(crate) use decode::LoneReturn;
 pub(crate) use lines::{BadLine, LONGEST_LINE, Line, Lines, NotText};
 pub(crate) use lines::{check_no_nul, fields_of, json_cause, json_object};
@@ -43,16 +45,12 @@ pub(crate) fn extension(path: &Path) -> String {
 /// Opens a file, or stdin for `-`.
 ///
 /// # Errors
-/// When it is a folder or cannot be opened.
+/// When it is a folder, a pipe without a writer, or cannot be opened.
 pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
     if path.as_os_str() == "-" {
         return Ok(Box::new(io::stdin()));
     }
-    let file = File::open(path).and_then(|file| match file.metadata()?.is_dir() {
-        // Opening a folder succeeds on some systems.
-        true => Err(io::ErrorKind::IsADirectory.into()),
-        false => Ok(file),
-    });
+    let file = file::open::stream(path);
     let file = file.with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Box::new(file))
 }
@@ -74,22 +72,34 @@ pub(crate) fn read(path: &Path, limit_bytes: u64) -> Result<Text> {
     let shown = shown(path);
     let reading = || format!("cannot read {shown}");
     let mut decoded = Decoded::new(open(path)?, LoneReturn::EndsLine);
-    let mut bytes = Vec::new();
-    let taken = decoded
-        .by_ref()
-        .take(limit_bytes + 1)
-        .read_to_end(&mut bytes);
-    taken.with_context(reading)?;
-    ensure!(
-        bytes.len() as u64 <= limit_bytes,
-        "{shown} is larger than {limit_bytes} bytes; is it the right file?"
-    );
+    let text = TextOnly {
+        reader: &mut decoded,
+        has_nul: false,
+    };
+    let bytes = file::open::bounded(text, limit_bytes).with_context(reading)?;
     let content = utf8(bytes).with_context(reading)?;
     check_no_nul(&content).with_context(reading)?;
     Ok(Text {
         content,
         guess: decoded.guess(),
     })
+}
+
+/// A reader that ends after a NUL, so that no device or other binary file is read to its limit.
+struct TextOnly<R> {
+    reader: R,
+    has_nul: bool,
+}
+
+impl<R: Read> Read for TextOnly<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.has_nul {
+            return Ok(0);
+        }
+        let count = self.reader.read(buffer)?;
+        self.has_nul = buffer.iter().take(count).any(|byte| *byte == 0);
+        Ok(count)
+    }
 }
 
 fn utf8(bytes: Vec<u8>) -> Result<String> {

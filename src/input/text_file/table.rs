@@ -2,6 +2,8 @@
 
 use std::io::{Cursor, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{io, iter};
 
 use anyhow::{Result, anyhow, ensure};
@@ -12,6 +14,9 @@ use super::{column, extension, separator};
 
 /// How much of a table is examined to detect its separator.
 const SAMPLE_BYTES: u64 = 64 * 1024;
+
+/// Longest row in bytes; what is longer has a quotation mark that is never closed, or is no table.
+const LONGEST_ROW: u64 = 16 << 20;
 
 /// One row of cells, unchanged except for surrounding white space.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub(crate) struct Table {
     /// Lines before the first row that the reader sees.
     skipped_lines: u64,
     record: csv::ByteRecord,
+    /// Bytes that may still be read for the row.
+    allowance: Arc<AtomicU64>,
 }
 
 /// The separator that a file's extension implies: a comma, or a tab for `.tsv` and `.tab`.
@@ -81,7 +88,11 @@ impl Table {
         };
         let mut start = Cursor::new(sample);
         start.set_position(skipped as u64);
-        let whole: Box<dyn Read + Send> = Box::new(UnixLines::new(start.chain(decoded)));
+        let allowance = Arc::new(AtomicU64::new(0));
+        let whole: Box<dyn Read + Send> = Box::new(Rationed {
+            reader: UnixLines::new(start.chain(decoded)),
+            allowance: Arc::clone(&allowance),
+        });
         Ok(Self {
             reader: csv::ReaderBuilder::new()
                 .delimiter(separator)
@@ -93,6 +104,7 @@ impl Table {
             notes,
             skipped_lines: u64::from(skipped > 0),
             record: csv::ByteRecord::new(),
+            allowance,
         })
     }
 
@@ -130,6 +142,8 @@ impl Table {
 
     fn row(&mut self) -> Option<Result<Row>> {
         loop {
+            self.allowance.store(LONGEST_ROW, Ordering::Relaxed);
+            // After an error of the reader below there are no more rows.
             match self.reader.read_byte_record(&mut self.record) {
                 Ok(true) => {}
                 Ok(false) => return None,
@@ -223,6 +237,27 @@ impl Iterator for NamedRows {
     }
 }
 
+/// A reader that fails once more than the allowance was read: a row is held in memory.
+struct Rationed<R> {
+    reader: R,
+    allowance: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Rationed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        let left = self.allowance.load(Ordering::Relaxed);
+        let left = left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::other(format!(
+                "a row has more than {LONGEST_ROW} bytes; is a quotation mark not closed, or is it \
+                 another file?"
+            ))
+        })?;
+        self.allowance.store(left, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
 /// The same text with every line ended by a newline only, including the last, so that lines can be
 /// counted.
 struct UnixLines<R> {
@@ -294,6 +329,17 @@ fn unreadable(error: csv::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_without_an_end_ends_the_table() {
+        for endless in [&b"\0"[..], b"\"a", b"a,b\n\"a"] {
+            let last = io::repeat(*endless.last().unwrap());
+            let table = Table::new(Box::new(endless.chain(last)), b',', None).unwrap();
+            let rows: Vec<_> = table.collect();
+            let error = rows.last().unwrap().as_ref().unwrap_err().to_string();
+            assert!(error.contains("a row has more than"), "{error}");
+        }
+    }
 
     fn table(content: &[u8], delimiter: Option<u8>) -> Table {
         let reader = Box::new(Cursor::new(content.to_vec()));

@@ -1,5 +1,7 @@
 //! The journal of sorting: one step per line, written before it is done.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -13,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Action;
 use super::owner::Seals;
+use crate::file::open;
 use crate::file::stamp::Stamp;
 
 /// Two paths of maximum length, in base64, and some more.
@@ -217,9 +220,7 @@ pub(super) struct Steps {
 /// # Errors
 /// When it is not a journal, or a step leads out of the journal's own folder; names the line.
 pub(super) fn read(path: &Path) -> Result<Steps> {
-    // Checked before it is opened: opening a pipe without a writer would block.
-    ensure!(fs::metadata(path)?.is_file(), "it is not a regular file");
-    let mut reader = BufReader::new(File::open(path)?);
+    let mut reader = BufReader::new(open::regular(path)?.0);
     let mut seals = Seals::find();
     let mut is_own = |line: &[u8]| seals.as_mut().is_some_and(|seals| seals.check(line));
     let header = next_line(&mut reader)?.unwrap_or_default();

@@ -1,12 +1,12 @@
 //! Reads the list of images and passes them to workers, limited by permits.
 
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::{Encoded, Plan, lock};
 use crate::file::stamp::Stamp;
+use crate::input::image::{self, DecodeOptions};
 use crate::input::paths::{ImageSource, PathError};
 use crate::output::ImageName;
 use crate::run::session::Stop;
@@ -35,20 +35,17 @@ pub(super) enum JobSource {
 
 impl Job {
     /// Reads stdin if that is the source. The feeder does it, because a read may block forever.
-    fn new(index: u64, source: Result<ImageSource, PathError>) -> Self {
+    fn new(index: u64, source: Result<ImageSource, PathError>, decode: &DecodeOptions) -> Self {
         let image = name(&source);
         let source = match source {
             Ok(ImageSource::Path(path)) => {
                 let stamp = Stamp::of(&path);
                 JobSource::Path(path, stamp)
             }
-            Ok(ImageSource::Stdin) => {
-                let mut bytes = Vec::new();
-                match std::io::stdin().lock().read_to_end(&mut bytes) {
-                    Ok(_) => JobSource::Bytes(bytes),
-                    Err(error) => JobSource::Failed(format!("cannot read stdin: {error}")),
-                }
-            }
+            Ok(ImageSource::Stdin) => match image::read_stream(std::io::stdin().lock(), decode) {
+                Ok(bytes) => JobSource::Bytes(bytes),
+                Err(error) => JobSource::Failed(format!("{error:#}")),
+            },
             Err(error) => JobSource::Failed(error.cause),
         };
         Self {
@@ -110,7 +107,7 @@ impl Feeder {
     pub(super) fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
         for (index, source) in (0..).zip(sources) {
             self.permits.take();
-            let job = Job::new(index, source);
+            let job = Job::new(index, source, &self.plan.decode);
             // Counted under the lock that `is_over` takes, so that it misses no image.
             let mut progress = lock(&self.progress);
             if self.stop.signal().is_some() {

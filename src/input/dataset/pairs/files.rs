@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::{Bad, DataKind, Image, PairOptions, Raw, TRAIN, Take, check_no_split, pass_on};
+use crate::file::open;
 use crate::input::dataset::captions::{
     BadCaptions, CaptionOptions, Sidecars, captions_of, content, unnamed,
 };
@@ -117,7 +117,7 @@ pub(super) fn each_entry(
     take: Take<'_>,
 ) -> Result<DataKind> {
     let reading = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(reading)?;
+    let file = open::stream(path).with_context(reading)?;
     let decoded = Decoded::new(file, LoneReturn::IsText);
     let mut reader = BufReader::with_capacity(1 << 20, decoded);
     if first_character(&mut reader).with_context(reading)? != Some(b'[') {
@@ -175,9 +175,13 @@ fn captioned(
     let found = captions::captioned(path, &wanted, rule)?;
     let captions = found.texts.into_iter().zip(found.image_of_text);
     for (number, (text, image)) in (1..).zip(captions) {
+        let image = found
+            .images
+            .get(image)
+            .context("the caption has no image")?;
         take(Ok(Raw {
             place: format!("{}, caption {number}", path.display()),
-            image: Image::File(found.images[image].clone()),
+            image: Image::File(image.clone()),
             long: text,
             short: None,
         }))?;
