@@ -152,7 +152,7 @@ fn look(found: &mut Inspection, files: &ModelFiles, stated: &Stated) -> Result<(
     // Every stage records what it can before the first loading error ends it.
     found.tell_types(&raw);
     found.tell_parameters(&raw);
-    let config = ModelConfig::read(files).map(|c| c.with_header(found.metadata.clone()));
+    let config = ModelConfig::read(files).and_then(|c| c.with_header(found.metadata.clone()));
     let named = match layout::to_canonical(raw.clone()) {
         Ok(named) => named,
         Err(error) => {
@@ -180,8 +180,10 @@ fn look(found: &mut Inspection, files: &ModelFiles, stated: &Stated) -> Result<(
     }
     let checkpoint = Checkpoint::from_files(files, stated)?;
     found.heads = Some(checkpoint.heads());
+    // Of two complaints, a number that is not finite explains the other.
+    let scores = checkpoint.logit_scale().and(checkpoint.logit_bias());
     found.warnings.extend(checkpoint.warnings);
-    values
+    values.and(scores.map(|_| ()))
 }
 
 impl Inspection {

@@ -16,10 +16,11 @@ pub mod positions;
 pub mod sizes;
 pub mod source;
 pub mod tiny;
-mod vocabulary;
+pub(crate) mod vocabulary;
 
 use crate::file::digest;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -33,6 +34,9 @@ use source::{ModelFiles, ModelSource};
 
 use crate::input::preprocess::Preprocess;
 use crate::input::tokenizer::VOCABULARY;
+
+/// Plausible logarithms of the logit scale.
+const LOGIT_SCALES: RangeInclusive<f32> = 0.0..=10.0;
 
 /// Tensors by name, as views into the files that hold them.
 pub type Tensors = BTreeMap<String, StoredTensor>;
@@ -110,7 +114,7 @@ impl Checkpoint {
             archives.push(open(path)?);
         }
         let container = archives.first().map(|archive| archive.container);
-        let config = config.with_header(header(&archives));
+        let config = config.with_header(header(&archives))?;
         let named = layout::to_canonical(merge(&mut archives, &files.weights)?)?;
         let Sizes {
             architecture,
@@ -193,6 +197,25 @@ impl Checkpoint {
             text: self.architecture.text.heads,
             source: self.heads_source.clone(),
         }
+    }
+
+    /// The logit scale, by which cosines are multiplied: the exponential of the stored value.
+    ///
+    /// # Errors
+    /// When it is missing, or not one that training reaches: below a logarithm of 0 all labels
+    /// become equal, and far above CLIP's own all but one get nothing.
+    pub fn logit_scale(&self) -> Result<f32> {
+        let tensor = self.tensors.get("logit_scale");
+        let values = tensor.context("tensor logit_scale is missing")?.to_f32()?;
+        let stored = values.first().context("tensor logit_scale is empty")?;
+        ensure!(
+            LOGIT_SCALES.contains(stored),
+            "tensor logit_scale is {stored}, but this logarithm lies between {} and {} (in CLIP it \
+             is at most 4.6); the file is damaged or the training diverged",
+            LOGIT_SCALES.start(),
+            LOGIT_SCALES.end()
+        );
+        Ok(stored.exp())
     }
 
     /// The logit bias, which only models trained with a sigmoid loss have.

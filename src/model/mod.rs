@@ -14,7 +14,7 @@ mod text_transformer;
 mod vision_transformer;
 mod weights;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use rayon::ThreadPool;
 
@@ -106,34 +106,17 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
     }
     let weights = Weights::new(checkpoint, compute);
     let (image, text) = rayon::join(|| Image::load(&weights), || TextTransformer::load(&weights));
-    let logit_scale = logit_scale(checkpoint)?;
     let clip = Clip {
         architecture: checkpoint.architecture.clone(),
         image: image?,
         text: text?,
-        logit_scale,
+        logit_scale: checkpoint.logit_scale()?,
         logit_bias: checkpoint.logit_bias()?,
     };
     checkpoint
         .unchanged()
         .context("the file changed while it was being loaded; load it again")?;
     Ok(clip)
-}
-
-/// The checkpoint's logit scale, by which cosines are multiplied.
-///
-/// # Errors
-/// When the stored logarithm is missing or its exponential is not finite.
-pub fn logit_scale(checkpoint: &Checkpoint) -> Result<f32> {
-    let tensor = checkpoint.tensors.get("logit_scale");
-    let values = tensor.context("tensor logit_scale is missing")?.to_f32()?;
-    let logarithm = values.first().context("tensor logit_scale is empty")?;
-    let scale = logarithm.exp();
-    ensure!(
-        scale.is_finite(),
-        "tensor logit_scale is too large: its exponential is not finite"
-    );
-    Ok(scale)
 }
 
 /// Fails if the kernels cannot compute a tower's attention.

@@ -1,6 +1,6 @@
 //! The text tower: token ids -> [n, embed_dim].
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
 use super::block::Transformer;
@@ -128,7 +128,7 @@ impl TextTransformer {
                 self.token_embedding.shape()[0]
             );
             self.token_embedding.copy_row_f32(token, out)?;
-            check_finite(TOKENS, out)?;
+            check_finite(TOKENS, out).with_context(|| format!("row {token} cannot be used"))?;
             let position = &self.position_embedding[position * self.width..];
             out.iter_mut().zip(position).for_each(|(x, p)| *x += p);
         }

@@ -21,7 +21,7 @@ use crate::file::stamp::Stamp;
 use crate::input::image::DecodeOptions;
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::TokenIds;
-use crate::model::{self, Clip, DualEncoder};
+use crate::model::{Clip, DualEncoder};
 use crate::run::flags::EngineArgs;
 
 impl EngineArgs {
@@ -176,7 +176,7 @@ impl Cached {
             images: cache.recipe(&session.image_recipe(decode)?)?,
             texts: cache.recipe(&session.text_recipe()?)?,
             thumbnails: plan.thumbnails.map(thumbnail).transpose()?,
-            logit_scale: model::logit_scale(&session.checkpoint)?,
+            logit_scale: session.checkpoint.logit_scale()?,
             logit_bias: session.checkpoint.logit_bias()?,
             clip: Mutex::default(),
             found: AtomicU64::new(0),

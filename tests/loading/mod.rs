@@ -2,6 +2,7 @@
 
 mod companions;
 mod resnet;
+mod values;
 mod weights;
 
 use std::collections::BTreeMap;

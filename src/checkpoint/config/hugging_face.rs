@@ -66,6 +66,7 @@ impl HuggingFace {
         ];
         if !config.contains_key("model_type") && !towers.iter().any(|key| config.contains_key(*key))
         {
+            place("").check_kinds(&config)?;
             let is_shared = |key: &str| SHARED.iter().any(|Keys(keys, _)| keys.contains(&key));
             let keys = config.keys().map(String::as_str);
             let unknown: Vec<&str> = keys.filter(|key| !is_shared(key)).collect();

@@ -1,12 +1,16 @@
 //! How each key of a configuration file is handled: read, known to be harmless, supported for
 //! certain values only, or unknown. Contains no keys itself.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value};
+
+use super::kinds;
 
 /// The keys of one JSON object.
 pub(super) type Object = Map<String, Value>;
 
+/// Most keys of an object; the tables are searched for each.
+const MOST_KEYS: usize = 10_000;
 /// Longest value that a message shows, in bytes of JSON.
 const SHOWN: usize = 80;
 
@@ -49,8 +53,25 @@ impl Place<'_> {
         bail!("{} is {}, {why}", self.name(key), shown(value))
     }
 
-    /// Fails at the first value that no rule allows; returns the keys that are in no table.
+    /// Fails if there are too many keys, or at the first value of another kind than its key has.
+    pub(super) fn check_kinds(&self, object: &Object) -> Result<()> {
+        ensure!(
+            object.len() <= MOST_KEYS,
+            "{} has {} keys, too many for a configuration",
+            self.name("").trim_end_matches([' ', '.', ':']),
+            object.len()
+        );
+        for (key, value) in object {
+            if let Some(wanted) = kinds::wrong(key, value) {
+                return self.refuse(key, value, wanted);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails as [`Self::check_kinds`], and at the first value that no rule allows; returns the keys that are in no table.
     pub(super) fn check<'o>(&self, object: &'o Object, tables: &[&[Keys]]) -> Result<Vec<&'o str>> {
+        self.check_kinds(object)?;
         let mut unknown = Vec::new();
         for (key, value) in object {
             let mut all = tables.iter().flat_map(|table| table.iter());
@@ -151,7 +172,7 @@ pub(super) fn is_on(value: &Value) -> bool {
 }
 
 /// A value, shortened for a message.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     if text.len() <= SHOWN {
         return text;

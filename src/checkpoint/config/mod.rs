@@ -6,8 +6,11 @@
 //! weights under open_clip's file names are described by open_clip's file, all others by
 //! transformers' files.
 
+#![deny(clippy::indexing_slicing)]
+
 mod hugging_face;
 mod keys;
+mod kinds;
 mod open_clip;
 mod processor;
 mod tokenizer;
@@ -20,14 +23,12 @@ use serde_json::{Value, json};
 use super::architecture::{Activation, Architecture};
 use super::metadata::{self, Metadata};
 use super::source::ModelFiles;
+use crate::file::open;
 use crate::input::preprocess::{CropOffset, Preprocess};
 use hugging_face::HuggingFace;
 use keys::{Object, Place};
 use open_clip::OpenClip;
 use processor::Processor;
-
-/// Maximum size of a configuration file, in bytes.
-const LIMIT_BYTES: u64 = 16 << 20;
 
 /// The configuration of a checkpoint, as far as it has one.
 #[derive(Clone, Debug, Default)]
@@ -116,10 +117,30 @@ impl ModelConfig {
     }
 
     /// Adds the header of the weights, for what no file next to them gives.
-    #[must_use]
-    pub fn with_header(mut self, header: Metadata) -> Self {
+    ///
+    /// # Errors
+    /// When it has another kind of value than `convert` writes.
+    pub fn with_header(mut self, header: Metadata) -> Result<Self> {
         self.header = header;
-        self
+        for (key, is_whole) in [
+            (metadata::VISION_HEADS, true),
+            (metadata::TEXT_HEADS, true),
+            (metadata::VISION_EPSILON, false),
+            (metadata::TEXT_EPSILON, false),
+        ] {
+            let Some(text) = self.header.get(key) else {
+                continue;
+            };
+            let number = self.header_number(key).unwrap_or(Value::Null);
+            let heads = number.as_u64().filter(|heads| *heads > 0);
+            let epsilon = number.as_f64().filter(|e| (0.0..=1.0).contains(e));
+            let (fits, wanted) = match is_whole {
+                true => (heads.is_some(), "not a whole number above 0"),
+                false => (epsilon.is_some(), "not a number from 0 to 1"),
+            };
+            ensure!(fits, "header of the weights: {key} is {text:?}, {wanted}");
+        }
+        Ok(self)
     }
 
     fn header_number(&self, key: &str) -> Option<Value> {
@@ -258,8 +279,14 @@ fn read_processor(files: &ModelFiles, warnings: &mut Vec<String>) -> Result<Opti
 /// The preprocessing in the header; CLIP's own where it is silent.
 fn from_header(header: Option<&Value>, image_size: usize) -> Result<Preprocess> {
     let mut wanted = Preprocess::clip(image_size);
-    let Some(Value::Object(header)) = header else {
-        return Ok(wanted);
+    let header = match header {
+        None => return Ok(wanted),
+        Some(Value::Object(header)) => header,
+        Some(other) => bail!(
+            "header of the weights: {} is {}, not an object",
+            metadata::PREPROCESS,
+            keys::shown(other)
+        ),
     };
     if let Some(size) = header.get("image_size") {
         agree(HEADER, "image_size", size, &json!(image_size))?;
@@ -286,18 +313,16 @@ fn agree(place: Place<'_>, key: &str, stated: &Value, found: &Value) -> Result<(
 fn read_json(path: Option<&Path>) -> Result<Option<Object>> {
     let Some(path) = path else { return Ok(None) };
     let reading = || format!("cannot read {}", path.display());
-    let bytes = path.metadata().with_context(reading)?.len();
-    ensure!(
-        bytes <= LIMIT_BYTES,
-        "{} has {bytes} bytes, too many for a configuration file",
-        path.display()
-    );
-    let bytes = std::fs::read(path).with_context(reading)?;
+    let bytes = open::bytes(path, open::SETTINGS_BYTES).with_context(reading)?;
     let value = serde_json::from_slice(&bytes)
         .with_context(|| format!("{} is not JSON", path.display()))?;
     match value {
         Value::Object(object) => Ok(Some(object)),
-        _ => bail!("{} is not a JSON object", path.display()),
+        other => bail!(
+            "{} is {}, not a JSON object",
+            path.display(),
+            keys::shown(&other)
+        ),
     }
 }
 

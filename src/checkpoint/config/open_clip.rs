@@ -33,10 +33,12 @@ impl OpenClip {
     /// # Errors
     /// When a value is not supported, or open_clip does not have a key.
     pub(super) fn read(config: &Object, warnings: &mut Vec<String>) -> Result<Self> {
-        let Some(Value::Object(model)) = config.get("model_cfg") else {
-            bail!(
+        let model = match config.get("model_cfg") {
+            Some(Value::Object(model)) => model,
+            Some(other) => return place("").refuse("model_cfg", other, "not an object"),
+            None => bail!(
                 "{FILE}: no model_cfg, the key under which open_clip stores the model's dimensions"
-            );
+            ),
         };
         let read = Self {
             model: model.clone(),
