@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::{Class, LabelSet, Templates};
 use crate::input::text_file::column::{self, key};
+use crate::input::tokenizer::LONGEST_TEXT;
 
 /// The plainest names of labels and keys: preferred if several columns match.
 const PLAIN_LABELS: [&str; 3] = ["label", "class", "name"];
@@ -209,8 +210,26 @@ impl ClassEntry {
         }
     }
 
+    /// Bytes of its longest text.
+    fn longest(&self) -> usize {
+        let texts = self.prompts.iter().chain(&self.aliases);
+        let texts = texts.chain(&self.text).chain(&self.key);
+        texts
+            .chain([&self.label])
+            .map(String::len)
+            .max()
+            .unwrap_or(0)
+    }
+
     fn check(&self) -> anyhow::Result<()> {
         let (place, label) = (self.place, &self.label);
+        // First, so that no message quotes it.
+        ensure!(
+            self.longest() <= LONGEST_TEXT,
+            "label {place} has a text of {} bytes, too many for one text (at most {LONGEST_TEXT}); \
+             is it the right file?",
+            self.longest()
+        );
         ensure!(
             !label.trim().is_empty(),
             "label {place} is empty; remove it or write its text"
@@ -324,7 +343,7 @@ pub(super) fn label_set(
     };
     for draft in drafts {
         set.uses_templates |= draft.names_itself || !draft.entry.aliases.is_empty();
-        set.classes.push(draft.into_class(templates));
+        set.classes.push(draft.into_class(templates)?);
     }
     Ok(set)
 }
@@ -392,19 +411,23 @@ impl Draft {
         Ok(())
     }
 
-    fn into_class(self, templates: &Templates) -> Class {
+    fn into_class(self, templates: &Templates) -> anyhow::Result<Class> {
         let entry = self.entry;
         let name = self
             .names_itself
             .then_some(entry.text.as_ref().unwrap_or(&entry.label));
         let names = name.into_iter().chain(&entry.aliases);
-        let mut prompts: Vec<_> = names.flat_map(|name| templates.fill(name)).collect();
+        let mut prompts = Vec::new();
+        for name in names {
+            templates.check_length(name)?;
+            prompts.extend(templates.fill(name));
+        }
         prompts.extend(entry.prompts);
-        Class {
+        Ok(Class {
             label: entry.label,
             prompts,
             key: entry.key,
-        }
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use regex::{Captures, Regex};
 use super::document::{self, Content, Node, Tables};
 use crate::input::paths::split_name;
 use crate::input::text_file::column;
+use crate::input::tokenizer::LONGEST_TEXT;
 
 /// Names of the placeholder in the programs that write templates, in lower case.
 const PLACES: [&str; 14] = [
@@ -103,6 +104,21 @@ impl Templates {
     /// Notes on what was guessed about the file.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
+    }
+
+    /// Fails if a template with this label in it is longer than any text, before it is filled.
+    pub(crate) fn check_length(&self, label: &str) -> Result<()> {
+        for template in &self.texts {
+            let places = template.matches("{}").count();
+            let bytes = (template.len() - 2 * places).saturating_add(places * label.len());
+            ensure!(
+                bytes <= LONGEST_TEXT,
+                "a template with {places} placeholders makes a text of {bytes} bytes of a label of \
+                 {}, too many for one text (at most {LONGEST_TEXT}); shorten it",
+                label.len()
+            );
+        }
+        Ok(())
     }
 
     /// The prompts for one label, one per template.

@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 use super::fit::{Chunk, TokenIds};
 use super::{END_OF_TEXT, Joiner, START_OF_TEXT, WORD, encode_word};
 
-/// More than any book has at usual strides; a stride of one over a large file would take forever.
-const MAX_CHUNKS: usize = 1 << 16;
+/// More than the longest text has at usual strides; a stride of one would take minutes.
+const MAX_CHUNKS: usize = 1 << 13;
 
 /// Splits a cleaned text of more than `room` tokens into chunks of at most `room` tokens that end
 /// at word ends. With a `stride` they overlap: each begins at the first word that is at least

@@ -4,6 +4,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{END_OF_TEXT, Joiner, START_OF_TEXT, WORD, chunk, clean, encode_clean, encode_word};
 
+/// Longest text that is tokenised, in bytes. What is longer is a book or another file, of which no
+/// model reads a thousandth.
+pub(crate) const LONGEST_TEXT: usize = 1 << 20;
 /// Context length of OpenAI's models; their users may want to know of Long-CLIP.
 const SHORT_CONTEXT: usize = 77;
 /// About how many characters of a text an error quotes.
@@ -150,12 +153,18 @@ pub struct Cut {
 
 /// The tokens of `text` for a model that reads `context_length` of them, start and end included.
 ///
-/// Fails if the text has more and `policy` is [`LongText::Error`], and if `context_length` has no
-/// room for a start and an end, or for the requested stride.
+/// Fails if the text has more and `policy` is [`LongText::Error`], if it has over a mebibyte, and if
+/// `context_length` has no room for a start and an end, or for the requested stride.
 pub fn fit(text: &str, context_length: usize, policy: LongText) -> Result<Fitted> {
     ensure!(
         context_length >= 2,
         "a context of {context_length} tokens has no room for a text: start and end alone take 2"
+    );
+    ensure!(
+        text.len() <= LONGEST_TEXT,
+        "text \"{}\" has {} bytes, too many for one text (at most {LONGEST_TEXT}); shorten it",
+        start_of(text),
+        text.len()
     );
     let cleaned = clean(text);
     let mut ids = encode_clean(&cleaned);

@@ -16,7 +16,7 @@ use super::text::clean;
 
 pub use fit::{Cut, Fitted, LongText, TokenIds, fit};
 
-pub(crate) use fit::Reading;
+pub(crate) use fit::{LONGEST_TEXT, Reading};
 
 /// The id that starts every text.
 pub const START_OF_TEXT: u32 = 49406;
