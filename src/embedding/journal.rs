@@ -183,8 +183,9 @@ pub(crate) fn scan(file: &File, mut take: impl FnMut(u64, Row)) -> Result<Option
     let mut end = magic.len() as u64;
     let mut about = None;
     while let Some(payload) = next_frame(&mut reader)? {
-        match (Tag::of(payload[0]), &about) {
-            (Some(Tag::Header), None) => about = Some(read_about(&payload[1..])?),
+        let (tag, content) = tagged(&payload);
+        match (tag, &about) {
+            (Some(Tag::Header), None) => about = Some(read_about(content)?),
             (Some(Tag::Row), Some(about)) => take(end, read_row(&payload, about)?.0),
             (Some(Tag::Failure), Some(_)) => {}
             _ => bail!("it was written by a newer longclip; finish the run with that version"),
@@ -206,6 +207,14 @@ fn next_frame(reader: &mut impl std::io::Read) -> Result<Option<Vec<u8>>> {
     reader.take(length as u64).read_to_end(&mut payload)?;
     let whole = payload.len() == length && crc32fast::hash(&payload) == crc32;
     Ok(whole.then_some(payload))
+}
+
+/// The type of a payload, and what follows.
+fn tagged(payload: &[u8]) -> (Option<Tag>, &[u8]) {
+    match payload.split_first() {
+        Some((tag, content)) => (Tag::of(*tag), content),
+        None => (None, &[]),
+    }
 }
 
 /// Length and checksum of a frame. No payload is empty: eight zero bytes are not a frame.
@@ -293,18 +302,22 @@ impl Entries {
         };
         let payload = frame().context("the journal was changed by another program")?;
         self.release(usize::try_from(place)?);
-        match Tag::of(payload[0]) {
+        let (tag, content) = tagged(payload);
+        match tag {
             Some(Tag::Row) => {
                 let (row, numbers) = read_row(payload, &self.about)?;
-                let numbers = payload[numbers].as_chunks().0.iter();
+                let numbers = payload
+                    .get(numbers)
+                    .unwrap_or_default()
+                    .as_chunks()
+                    .0
+                    .iter();
                 Ok(OwnedEntry::Row(
                     row,
                     numbers.map(|b| f32::from_le_bytes(*b)).collect(),
                 ))
             }
-            Some(Tag::Failure) => Ok(OwnedEntry::Failed(
-                Line::from_bytes(&payload[1..])?.failure()?,
-            )),
+            Some(Tag::Failure) => Ok(OwnedEntry::Failed(Line::from_bytes(content)?.failure()?)),
             _ => bail!("the journal has no entry at {place}"),
         }
     }

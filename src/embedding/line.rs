@@ -334,7 +334,7 @@ impl LineIndex {
             .checked_add(1)
             .and_then(|next| Some((self.starts.get(index)?, self.starts.get(next)?)))
             .with_context(|| format!("there is no row {index}"))?;
-        let line = &self.bytes[*start..*end];
+        let line = self.bytes.get(*start..*end).unwrap_or_default();
         Ok(line.strip_suffix(b"\n").unwrap_or(line))
     }
 }

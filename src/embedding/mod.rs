@@ -6,6 +6,8 @@
 //! still valid. During a run the rows are kept in a [`journal`]; [`write()`] converts it to the
 //! file at the end, and [`open`] reads it back. No byte of a file is trusted.
 
+#![deny(clippy::indexing_slicing)]
+
 mod about;
 pub mod cache;
 pub mod journal;

@@ -88,11 +88,12 @@ fn is_pickle(bytes: &[u8]) -> bool {
 /// A legacy checkpoint starts with the magic number as a separate pickle, which
 /// protocol 4 and later put in a frame.
 fn legacy_or_pickle(bytes: &[u8]) -> Kind {
-    let mut rest = &bytes[2..];
+    let mut rest = bytes.get(2..).unwrap_or_default();
     if rest.first() == Some(&0x95) {
         rest = rest.get(9..).unwrap_or_default();
     }
-    if rest.starts_with(&[0x8a, 10]) && rest[2..].starts_with(&LEGACY_MAGIC) {
+    let magic = rest.strip_prefix(&[0x8a, 10]);
+    if magic.is_some_and(|magic| magic.starts_with(&LEGACY_MAGIC)) {
         return Kind::TorchLegacy;
     }
     Kind::Other(
@@ -101,7 +102,7 @@ fn legacy_or_pickle(bytes: &[u8]) -> Kind {
 }
 
 fn text_or_unknown(bytes: &[u8]) -> &'static str {
-    let start = bytes[..bytes.len().min(512)].trim_ascii_start();
+    let start = bytes.get(..512).unwrap_or(bytes).trim_ascii_start();
     let lower = start.to_ascii_lowercase();
     if bytes.is_empty() {
         "empty; download it again"

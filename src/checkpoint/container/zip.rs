@@ -96,7 +96,7 @@ impl<'a> Zip<'a> {
             end.members
         );
         let directory = range.start;
-        let members = read_directory(&bytes[range], end.members)?;
+        let members = read_directory(bytes.get(range).unwrap_or_default(), end.members)?;
         let zip = Self {
             bytes,
             members,
@@ -128,7 +128,7 @@ impl<'a> Zip<'a> {
     /// A stored member's content, with its checksum verified. A checksum of zero means that PyTorch
     /// was configured not to compute it.
     pub(super) fn checked(&self, name: &str) -> Result<&'a [u8]> {
-        let content = &self.bytes[self.range(name)?];
+        let content = self.part(self.range(name)?)?;
         let stated = self.members.get(name).map_or(0, |member| member.checksum);
         ensure!(
             stated == 0 || stated == crc32fast::hash(content),
@@ -142,7 +142,7 @@ impl<'a> Zip<'a> {
     pub(crate) fn head(&self, name: &str, most: usize) -> Result<Vec<u8>> {
         let (member, range) = self.found(name)?;
         let mut head = Vec::new();
-        let stored = &self.bytes[range];
+        let stored = self.part(range)?;
         match member.method {
             STORED => head.extend(stored.iter().take(most)),
             _ => {
@@ -158,7 +158,7 @@ impl<'a> Zip<'a> {
     /// A member's whole content, stored or deflated, with length and checksum verified.
     pub(crate) fn content(&self, name: &str) -> Result<MemberContent> {
         let (member, range) = self.found(name)?;
-        let stored = &self.bytes[range.clone()];
+        let stored = self.part(range.clone())?;
         let content = match member.method {
             STORED => MemberContent::Stored(range),
             _ => MemberContent::Inflated(inflate(name, stored, member.length)?),
@@ -195,6 +195,10 @@ impl<'a> Zip<'a> {
         found().with_context(|| format!("member \"{name}\""))
     }
 
+    fn part(&self, range: Range<usize>) -> Result<&'a [u8]> {
+        self.bytes.get(range).context("it lies outside the file")
+    }
+
     fn locate(&self, name: &str, member: &Member) -> Result<Range<usize>> {
         ensure!(member.flags & 1 == 0, "it is encrypted");
         ensure!(
@@ -207,7 +211,7 @@ impl<'a> Zip<'a> {
     fn place(&self, name: &str, member: &Member) -> Result<Range<usize>> {
         let damaged = "its local header lies outside the file or is damaged";
         let start = usize::try_from(member.header).context(damaged)?;
-        let header = self.bytes[..self.directory].get(start..).context(damaged)?;
+        let header = self.bytes.get(start..self.directory).context(damaged)?;
         let fields: &[u8; 30] = header.first_chunk().context(damaged)?;
         let name_length = usize::from(u16_at(fields, 26));
         let extra_length = usize::from(u16_at(fields, 28));
@@ -234,13 +238,8 @@ impl<'a> Zip<'a> {
             })
             .collect();
         spans.sort_unstable();
-        for pair in spans.windows(2) {
-            ensure!(
-                pair[0].1 <= pair[1].0,
-                "members \"{}\" and \"{}\" overlap",
-                pair[0].2,
-                pair[1].2
-            );
+        for ((_, end, first), (start, _, second)) in spans.iter().zip(spans.iter().skip(1)) {
+            ensure!(end <= start, "members \"{first}\" and \"{second}\" overlap");
         }
         Ok(())
     }
@@ -263,14 +262,15 @@ fn find_end(bytes: &[u8]) -> Result<End> {
     let start = (first..=last)
         .rev()
         .find(|&at| {
-            bytes[at..].starts_with(b"PK\x05\x06")
+            let end = bytes.get(at..).unwrap_or_default();
+            end.starts_with(b"PK\x05\x06")
                 && at + LENGTH + usize::from(u16_at(bytes, at + 20)) == bytes.len()
         })
         .context("the zip has no end record; the file is cut short, download it again")?;
     if let Some(end) = find_end64(bytes, start)? {
         return Ok(end);
     }
-    let end = &bytes[start..];
+    let end = bytes.get(start..).unwrap_or_default();
     ensure!(
         u16_at(end, 4) == 0 && u16_at(end, 6) == 0 && u16_at(end, 8) == u16_at(end, 10),
         "the zip is one part of a multi-part archive; join the parts first"
@@ -284,7 +284,7 @@ fn find_end(bytes: &[u8]) -> Result<End> {
 
 /// The zip64 end record, if a locator before the end record at `start` points to one.
 fn find_end64(bytes: &[u8], start: usize) -> Result<Option<End>> {
-    let Some(locator) = start.checked_sub(20).map(|at| &bytes[at..start]) else {
+    let Some(locator) = start.checked_sub(20).and_then(|at| bytes.get(at..start)) else {
         return Ok(None);
     };
     if !locator.starts_with(b"PK\x06\x07") {
@@ -309,14 +309,14 @@ fn read_directory(mut rest: &[u8], count: u64) -> Result<HashMap<&str, Member>> 
         let damaged = || format!("zip directory entry {index} of {count} is damaged");
         let fields: &[u8; LENGTH] = rest.first_chunk().with_context(damaged)?;
         ensure!(fields.starts_with(b"PK\x01\x02"), damaged());
-        let lengths = [28, 30, 32].map(|at| usize::from(u16_at(fields, at)));
-        let extra_start = LENGTH + lengths[0];
-        let extra_end = extra_start + lengths[1];
+        let [name, extra, comment] = [28, 30, 32].map(|at| usize::from(u16_at(fields, at)));
+        let extra_start = LENGTH + name;
+        let extra_end = extra_start + extra;
         let name = rest.get(LENGTH..extra_start).with_context(damaged)?;
         let name = std::str::from_utf8(name).with_context(damaged)?;
         let extra = rest.get(extra_start..extra_end).with_context(damaged)?;
         let member = read_member(fields, extra).with_context(damaged)?;
-        rest = rest.get(extra_end + lengths[2]..).with_context(damaged)?;
+        rest = rest.get(extra_end + comment..).with_context(damaged)?;
         if members.insert(name, member).is_some() {
             bail!("the zip lists \"{name}\" twice");
         }
@@ -347,20 +347,23 @@ fn zip64_values(mut extra: &[u8]) -> impl Iterator<Item = u64> {
     let mut values: &[u8] = &[];
     while extra.len() >= 4 {
         let length = usize::from(u16_at(extra, 2));
-        let Some(content) = extra.get(4..4 + length) else {
+        let after = extra.get(4..).unwrap_or_default();
+        let Some((content, rest)) = after.split_at_checked(length) else {
             break;
         };
         if u16_at(extra, 0) == 1 {
             values = content;
             break;
         }
-        extra = &extra[4 + length..];
+        extra = rest;
     }
     values.chunks_exact(8).map(|value| u64_at(value, 0))
 }
 
+/// Records are cut to their full length before their fields are read.
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+    let field = bytes.get(at..).and_then(<[u8]>::first_chunk);
+    field.map_or(0, |field| u16::from_le_bytes(*field))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

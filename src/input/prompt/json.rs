@@ -1,5 +1,7 @@
 //! Labels as JSON, or as YAML and Python literals, which are equivalent.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -302,9 +304,11 @@ fn of_objects(nodes: Vec<Node>) -> Result<Found> {
             holds_numbers.push(true);
             names.len() - 1
         });
-        holds_numbers[place] &= node.scalar().and_then(class_number).is_some();
+        if let Some(holds_numbers) = holds_numbers.get_mut(place) {
+            *holds_numbers &= node.scalar().and_then(class_number).is_some();
+        }
     }
-    let columns = Columns::named(&names, |place| holds_numbers[place])?;
+    let columns = Columns::named(&names, |place| holds_numbers.get(place) == Some(&true))?;
     let entry = |(number, row): (usize, Members)| -> Result<ClassEntry> {
         let mut entry = ClassEntry::new(number, String::new());
         for (name, node) in row {

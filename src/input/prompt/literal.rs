@@ -1,6 +1,8 @@
 //! Parses Python lists and dictionaries: `{0: 'tench', …}`, `names = ["cat", …]`, `[lambda c: f'a
 //! {c}.', …]`.
 
+#![deny(clippy::indexing_slicing)]
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::document::Node;

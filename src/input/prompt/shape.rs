@@ -1,6 +1,8 @@
 //! Detects what surrounds the labels or templates of a file with one per line: numbers, ids,
 //! bullets, quotes. It shows only in all lines together, never in one.
 
+#![deny(clippy::indexing_slicing)]
+
 use std::collections::HashSet;
 use std::sync::LazyLock;
 

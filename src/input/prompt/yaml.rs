@@ -1,6 +1,8 @@
 //! Parses the subset of YAML in which lists of labels and templates are written: nested lists and
 //! maps of texts, by indentation or as `[a, b]` on one line. Everything else is refused.
 
+#![deny(clippy::indexing_slicing)]
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::document::Node;

@@ -226,11 +226,15 @@ fn detect(sample: &[u8]) -> io::Result<(Encoding, usize)> {
 /// European languages most letters, all on one side of the pairs. A NUL-separated list has them
 /// anywhere.
 fn without_mark(sample: &[u8]) -> Encoding {
-    let pairs = || sample.chunks_exact(2);
+    let pairs = || sample.as_chunks().0.iter();
     let count = pairs().count();
-    let little = pairs().filter(|pair| pair[0] != 0 && pair[1] == 0).count();
-    let big = pairs().filter(|pair| pair[0] == 0 && pair[1] != 0).count();
-    let has_newline = |newline: &[u8; 2]| pairs().any(|pair| pair == newline);
+    let little = pairs()
+        .filter(|[low, high]| *low != 0 && *high == 0)
+        .count();
+    let big = pairs()
+        .filter(|[high, low]| *high == 0 && *low != 0)
+        .count();
+    let has_newline = |newline: &[u8; 2]| pairs().any(|pair: &[u8; 2]| pair == newline);
     let newlines = (has_newline(b"\n\0"), has_newline(b"\0\n"));
     let is_all = |own: usize| own == count && count >= LEAST_PAIRS;
     let is_much = |own: usize| own * 2 > count || std::str::from_utf8(sample).is_err();

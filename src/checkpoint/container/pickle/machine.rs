@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::super::limit;
-use super::{Id, Object, Pickle, Reader, Value};
+use super::{Id, Object, Pickle, Reader, Value, tuple, value};
 
 /// Reads the pickle at the start of `bytes`.
 ///
@@ -222,8 +222,7 @@ impl<'a> Machine<'a> {
 
     fn extend(&mut self, opcode: u8, parts: &[Id]) -> Result<()> {
         let target = self.top()?;
-        let target = &mut self.values[target.0 as usize];
-        match (opcode, target) {
+        match (opcode, self.value_mut(target)?) {
             (b'a' | b'e' | 0x90, Value::List(items)) => items.extend(parts),
             (b's' | b'u', Value::Dict(held)) => held.extend(pairs(parts)?),
             (b's' | b'u', Value::Object(object)) => object.pairs.extend(pairs(parts)?),
@@ -257,13 +256,13 @@ impl<'a> Machine<'a> {
 
     /// Records a call; ordered dictionaries become dictionaries.
     fn make(&mut self, class: Id, arguments: Id) -> Result<()> {
-        let class_name = match &self.values[class.0 as usize] {
+        let class_name = match self.value(class) {
             Value::Global(module, name) => (self.text_of(*module), self.text_of(*name)),
             Value::Persistent(_) => (None, None),
             _ => bail!("the called value is not a class"),
         };
         ensure!(
-            matches!(self.values[arguments.0 as usize], Value::Tuple(..)),
+            matches!(self.value(arguments), Value::Tuple(..)),
             "the arguments are not a tuple"
         );
         match class_name {
@@ -302,7 +301,7 @@ impl<'a> Machine<'a> {
     fn build(&mut self) -> Result<()> {
         let state = self.pop()?;
         let target = self.top()?;
-        match &mut self.values[target.0 as usize] {
+        match self.value_mut(target)? {
             Value::Object(object) => object.state = Some(state),
             // Attributes of a state dict, such as `_metadata`, hold no weights.
             Value::Dict(_) => {}
@@ -312,18 +311,27 @@ impl<'a> Machine<'a> {
     }
 
     fn sequence(&self, id: Id) -> Option<&[Id]> {
-        match &self.values[id.0 as usize] {
-            Value::Tuple(start, length) => Some(&self.items[*start as usize..][..*length as usize]),
+        match self.value(id) {
+            Value::Tuple(start, length) => tuple(&self.items, *start, *length),
             Value::List(items) => Some(items),
             _ => None,
         }
     }
 
     fn text_of(&self, id: Id) -> Option<&'a str> {
-        match self.values[id.0 as usize] {
+        match *self.value(id) {
             Value::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    fn value(&self, id: Id) -> &Value<'a> {
+        value(&self.values, id)
+    }
+
+    fn value_mut(&mut self, id: Id) -> Result<&mut Value<'a>> {
+        let value = self.values.get_mut(id.0 as usize);
+        value.context("the stack refers to no value")
     }
 
     fn add(&mut self, value: Value<'a>) -> Result<Id> {
@@ -366,10 +374,8 @@ impl<'a> Machine<'a> {
 
 fn pairs(parts: &[Id]) -> Result<Vec<(Id, Id)>> {
     ensure!(parts.len().is_multiple_of(2), "a key has no value");
-    Ok(parts
-        .chunks_exact(2)
-        .map(|pair| (pair[0], pair[1]))
-        .collect())
+    let pairs = parts.as_chunks().0.iter();
+    Ok(pairs.map(|[key, value]| (*key, *value)).collect())
 }
 
 /// An opcode for messages: its character as in `pickletools`, or its number.

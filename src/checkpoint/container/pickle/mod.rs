@@ -67,7 +67,7 @@ pub(super) struct Pickle<'a> {
 impl<'a> Pickle<'a> {
     /// The value at an index.
     pub(super) fn get(&self, id: Id) -> &Value<'a> {
-        &self.values[id.0 as usize]
+        value(&self.values, id)
     }
 
     /// All values, in no particular order.
@@ -78,7 +78,7 @@ impl<'a> Pickle<'a> {
     /// The elements of a tuple or list.
     pub(super) fn sequence(&self, id: Id) -> Option<&[Id]> {
         match self.get(id) {
-            Value::Tuple(start, length) => Some(&self.items[*start as usize..][..*length as usize]),
+            Value::Tuple(start, length) => tuple(&self.items, *start, *length),
             Value::List(items) => Some(items),
             _ => None,
         }
@@ -148,6 +148,16 @@ impl<'a> Pickle<'a> {
     }
 }
 
+/// The value at an index; indices are only made with their values.
+fn value<'v, 'a>(values: &'v [Value<'a>], id: Id) -> &'v Value<'a> {
+    values.get(id.0 as usize).unwrap_or(&Value::None)
+}
+
+/// The elements of a tuple.
+fn tuple(items: &[Id], start: u32, length: u32) -> Option<&[Id]> {
+    items.get(start as usize..)?.get(..length as usize)
+}
+
 /// A position in a pickle's bytes.
 struct Reader<'a> {
     bytes: &'a [u8],
@@ -163,9 +173,13 @@ impl<'a> Reader<'a> {
         self.position
     }
 
+    fn rest(&self) -> &'a [u8] {
+        self.bytes.get(self.position..).unwrap_or_default()
+    }
+
     /// The next `length` bytes, without allocating.
     fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        let rest = &self.bytes[self.position..];
+        let rest = self.rest();
         let taken = rest.get(..length).with_context(|| {
             format!(
                 "{length} bytes are announced but only {} follow",
@@ -189,9 +203,8 @@ impl<'a> Reader<'a> {
 
     /// Length-prefixed bytes; the length takes `width` (1, 4 or 8) bytes.
     fn counted(&mut self, width: usize) -> Result<&'a [u8]> {
-        let mut length = [0; 8];
-        length[..width].copy_from_slice(self.take(width)?);
-        let length = u64::from_le_bytes(length);
+        let digits = self.take(width)?.iter().rev();
+        let length = digits.fold(0, |length: u64, byte| length << 8 | u64::from(*byte));
         let length = usize::try_from(length)
             .with_context(|| format!("{length} bytes are announced, more than any file has"))?;
         self.take(length)
@@ -199,24 +212,24 @@ impl<'a> Reader<'a> {
 
     /// Text up to a line feed, which is consumed but not returned.
     fn line(&mut self) -> Result<&'a str> {
-        let rest = &self.bytes[self.position..];
+        let rest = self.rest();
         let length = rest
             .iter()
             .position(|&byte| byte == b'\n')
             .context("a name is not terminated")?;
         self.position += length + 1;
-        std::str::from_utf8(&rest[..length]).context("a name is not UTF-8")
+        let line = rest.get(..length).unwrap_or_default();
+        std::str::from_utf8(line).context("a name is not UTF-8")
     }
 
     /// A signed little-endian integer of any number of bytes; `None` beyond 64 bits.
     fn integer(bytes: &[u8]) -> Option<i64> {
         let negative = bytes.last().is_some_and(|&byte| byte >= 0x80);
         let fill = if negative { 0xff } else { 0 };
-        let low = bytes.get(..8).unwrap_or(bytes);
+        let (low, extension) = bytes.split_at_checked(8).unwrap_or((bytes, &[]));
         let mut value = [fill; 8];
-        value[..low.len()].copy_from_slice(low);
+        value.iter_mut().zip(low).for_each(|(to, from)| *to = *from);
         let value = i64::from_le_bytes(value);
-        let extension = &bytes[low.len()..];
         let same_sign = (value < 0) == negative;
         (extension.iter().all(|&byte| byte == fill) && same_sign).then_some(value)
     }

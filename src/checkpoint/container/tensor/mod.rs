@@ -3,6 +3,12 @@
 //! Construction checks every index it can produce against its storage, so
 //! reading need not trust the file.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a view's range and strides are checked against its bytes when it is made; the loops \
+              over them are the hot part of loading"
+)]
+
 mod read;
 
 use std::fmt;

@@ -50,7 +50,7 @@ pub(in super::super) fn open(bytes: &Arc<Bytes>) -> Result<Archive> {
 /// Reads one pickle and advances past it.
 fn next<'a>(rest: &mut &'a [u8]) -> Result<Pickle<'a>> {
     let pickle = pickle::read(rest)?;
-    *rest = &rest[pickle.length..];
+    *rest = rest.get(pickle.length..).unwrap_or_default();
     Ok(pickle)
 }
 

@@ -11,6 +11,8 @@
 //! bytes, and every caption must have words. Captions are tokenised then, and only their tokens are
 //! kept.
 
+#![deny(clippy::indexing_slicing)]
+
 mod check;
 mod files;
 mod shards;
