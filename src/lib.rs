@@ -8,6 +8,7 @@
 //! holds the imports against it.
 //!
 //! ```text layers
+//! readers     every reader of files by name, for the tests that damage files
 //! command     one subcommand per file or folder: its flags and its run
 //! run         what subcommands share: flag groups, console, opening a model, images to embeddings
 //! train       fine-tuning: the network with derivatives, the loss, the trainer, its log
@@ -109,6 +110,8 @@ pub mod input;
 pub(crate) mod kernel;
 pub mod model;
 pub mod output;
+#[doc(hidden)]
+pub mod readers;
 pub mod run;
 pub mod task;
 pub mod train;

@@ -1,6 +1,6 @@
 //! Files written by PyTorch have the contents listed in `expected.json`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use longclip::checkpoint::container::{self, Archive, Container, Dtype};
 use serde::Deserialize;
@@ -20,7 +20,7 @@ struct Tensor {
 }
 
 pub(crate) fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/container")
+    PathBuf::from("tests/fixtures/container")
 }
 
 /// Every fixture's name and bytes.

@@ -53,8 +53,8 @@ fn options() -> DecodeOptions {
     }
 }
 
-fn is_decoded(bytes: Vec<u8>) -> bool {
-    let decoded = Preprocess::clip(32).crop_file(&bytes, &options());
+fn is_decoded(bytes: &[u8]) -> bool {
+    let decoded = Preprocess::clip(32).crop_file(bytes, &options());
     if let Err(error) = &decoded {
         let said = format!("{error:#}");
         assert!(!said.contains('\n') && said.len() < 500, "{said}");
@@ -94,7 +94,7 @@ fn images() {
                 .any(is_wanted)
                 .then(|| std::fs::read(&path).unwrap())
         });
-        let seeds: Vec<_> = seeds.filter(|bytes| is_decoded(bytes.clone())).collect();
+        let seeds: Vec<_> = seeds.filter(|bytes| is_decoded(bytes)).collect();
         assert!(!seeds.is_empty(), "no fixture of kind {kind}");
         let mut random = Random::new(kind);
         let mut tally = Tally::default();
@@ -111,7 +111,7 @@ fn images() {
             if kind.starts_with("png") && random.below(4) > 0 {
                 seal(&mut bytes);
             }
-            attempt(kind, copy, bytes, LIMIT + SLACK, &mut tally, is_decoded);
+            attempt(kind, copy, &bytes, LIMIT + SLACK, &mut tally, is_decoded);
         }
         tally.check(kind);
     }

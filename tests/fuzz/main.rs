@@ -1,5 +1,5 @@
-//! One fuzz target per container format, and one for images: damaged copies of files written by
-//! PyTorch, safetensors and image libraries, from a fixed seed. None may panic, abort, take over two
+//! Damaged copies of whole files, from a fixed seed: of each container format of weights here, of
+//! images, and of the files of every other reader in `readers`. None may panic, abort, take over two
 //! seconds, or use more memory than the file size plus 512 MiB, or an image's limit.
 //!
 //! A few thousand copies each by default; set another number with
@@ -23,8 +23,10 @@ mod fixtures;
 mod images;
 mod memory;
 mod mutate;
+mod readers;
+mod seeds;
 
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -78,7 +80,9 @@ fn target(name: &str, wanted: Container) {
         };
         let whole = 0..bytes.len();
         damage(&mut bytes, inner.unwrap_or(whole), &mut random);
-        attempt(name, copy, bytes, MOST_MEMORY, &mut tally, exercise);
+        attempt(name, copy, &bytes, MOST_MEMORY, &mut tally, |bytes| {
+            exercise(bytes.to_vec())
+        });
     }
     tally.check(name);
 }
@@ -99,20 +103,19 @@ fn worked() -> Duration {
     nanoseconds.map_or_else(|| START.elapsed(), Duration::from_nanos)
 }
 
-/// Lets `exercise` read one copy, with `most` bytes of memory besides the file's.
+/// Reads one copy, with `most` bytes of memory besides the file's; `read` is false if it was
+/// refused.
 fn attempt(
     name: &str,
     copy: usize,
-    bytes: Vec<u8>,
+    bytes: &[u8],
     most: usize,
     tally: &mut Tally,
-    exercise: fn(Vec<u8>) -> bool,
+    read: impl FnOnce(&[u8]) -> bool,
 ) {
-    let length = bytes.len();
-    let again = bytes.clone();
     let before = memory::start();
     let start = worked();
-    let outcome = catch_unwind(|| exercise(bytes));
+    let outcome = catch_unwind(AssertUnwindSafe(|| read(bytes)));
     let time = worked() - start;
     let memory = memory::peak().saturating_sub(before);
     tally.slowest = tally.slowest.max(time);
@@ -120,12 +123,12 @@ fn attempt(
     let broken = match &outcome {
         Err(_) => Some("panicked".to_owned()),
         Ok(_) if time > SLOWEST => Some(format!("took {time:?}")),
-        Ok(_) if memory > length + most => Some(format!("took {memory} bytes")),
+        Ok(_) if memory > bytes.len() + most => Some(format!("took {memory} bytes")),
         Ok(_) => None,
     };
     if let Some(what) = broken {
-        let path = format!("{}/{name}-{copy}.bin", env!("CARGO_TARGET_TMPDIR"));
-        std::fs::write(&path, again).unwrap();
+        let path = format!("{}/{copy}-{name}", env!("CARGO_TARGET_TMPDIR"));
+        std::fs::write(&path, bytes).unwrap();
         panic!("mutation {copy} of {name} {what}; it is kept in {path}");
     }
     match outcome {
