@@ -175,12 +175,12 @@ fn calibration(path: &Path) -> Result<()> {
 }
 
 fn sorted(path: &Path) -> Result<()> {
-    undo(path, Run::Dry, &mut |_| {}).map(drop)
+    undo(path, Run::Dry, false, &mut |_| {}).map(drop)
 }
 
 fn log(path: &Path) -> Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
-    let log = Log::go_on(file, path, usize::MAX)?;
+    let log = Log::go_on(file, path, usize::MAX, None)?;
     // It ends before its first damaged line.
     ensure!(!log.entries().is_empty(), "not one line is whole");
     Ok(())

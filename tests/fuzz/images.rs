@@ -176,7 +176,7 @@ fn rows_of_a_large_image_are_not_held() {
     ];
     for (name, bytes) in cases {
         let before = memory::start();
-        assert!(is_decoded(bytes), "{name}");
+        assert!(is_decoded(&bytes), "{name}");
         let peak = memory::peak() - before;
         // 34 to 96 MB of samples.
         assert!(peak < 20 << 20, "{name}: {peak}");

@@ -40,10 +40,17 @@ fn every_reader_takes_whole_files_and_survives_damaged_ones() {
             if random.below(2) == 0 {
                 reseal(&mut bytes);
             }
-            attempt(reader.file, copy, &bytes, MOST_MEMORY, &mut tally, |bytes| {
-                fs::write(&path, bytes).unwrap();
-                reader.read(&path).is_ok()
-            });
+            attempt(
+                reader.file,
+                copy,
+                &bytes,
+                MOST_MEMORY,
+                &mut tally,
+                |bytes| {
+                    fs::write(&path, bytes).unwrap();
+                    reader.read(&path).is_ok()
+                },
+            );
         }
         println!("{}: {tally:?}", reader.file);
         if tally.refused == 0 {

@@ -315,8 +315,8 @@ fn read_image(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result
     Ok(ImageBytes { bytes, _held })
 }
 
-/// Fails if an image file cannot have `size` bytes.
-fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<()> {
+/// The maximum size of an image file in bytes; fails if `size` is larger.
+fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<u64> {
     let coded = options.max_pixels.saturating_mul(MAX_BYTES_PER_PIXEL);
     let most = coded.saturating_add(HEADER_BYTES);
     ensure!(
@@ -325,7 +325,7 @@ fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<()> {
          pass a larger --max-pixels",
         options.max_pixels
     );
-    Ok(())
+    Ok(most)
 }
 
 /// The first bytes of a file, if they are an image's.
