@@ -76,7 +76,7 @@ class Faults:
         wanted = {75 if number in PASSING else 2}
         # SQLite does not say why a write failed, nor why it could not open a file: if that works
         # again, nothing is known.
-        if "Error code 778" in err:
+        if "disk I/O error" in err:
             wanted.add(75)
         if not rest and ("Error code 8:" in err or "Error code 14:" in err):
             wanted.add(2)
