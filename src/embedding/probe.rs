@@ -274,7 +274,8 @@ impl Parts<'_> {
         let pairs = pairs.map(|(key, value)| (&key[..], &value[..]));
         ensure!(
             stated == sum(pairs.filter(|(key, _)| *key != CRC32), [self.numbers]).to_string(),
-            "it was changed or damaged after it was written (its checksum differs)"
+            "it was changed or damaged after it was written; if the change is yours, remove \
+             longclip.crc32 from its header"
         );
         Ok(())
     }

@@ -346,6 +346,27 @@ mod tests {
     }
 
     #[test]
+    fn joined_numbers_and_names_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let about = about(Kind::Images, 8);
+        // The first two rows after all five: the last line's checksum is that of other numbers.
+        let all = written(&folder, "a.npy", &images(5, 8), &about);
+        let two = written(&folder, "b.npy", &images(2, 8), &about);
+        let joined = written(&folder, "c.npy", &images(7, 8), &about);
+        let part = |path: &Path| fs::read(path).unwrap();
+        let numbers = [
+            &part(&joined)[..128],
+            &part(&all)[128..],
+            &part(&two)[128..],
+        ]
+        .concat();
+        fs::write(&joined, numbers).unwrap();
+        let names = [part(&sidecar_of(&all)), part(&sidecar_of(&two))].concat();
+        fs::write(sidecar_of(&joined), names).unwrap();
+        assert_eq!(open(&joined).unwrap().rows(), 7);
+    }
+
+    #[test]
     fn numbers_and_names_of_different_runs_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let about = about(Kind::Images, 8);

@@ -103,9 +103,11 @@ impl Safetensors {
         let pairs = directory.metadata().clone().unwrap_or_default();
         let about = About::from_pairs(|key| pairs.get(key).cloned())?;
         let stated = pairs.get(CRC32);
+        let data = bytes.get(length + 8..).unwrap_or_default();
         ensure!(
-            stated.is_none_or(|stated| *stated == crc32(&bytes[length + 8..]).to_string()),
-            "it was changed or damaged after it was written (its checksum differs)"
+            stated.is_none_or(|stated| *stated == crc32(data).to_string()),
+            "it was changed or damaged after it was written; if the change is yours, remove \
+             crc32 from its header"
         );
         let infos = directory.tensors();
         let tensor = |name: &str| -> Result<(&TensorInfo, Range<usize>)> {

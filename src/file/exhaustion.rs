@@ -135,6 +135,8 @@ fn end_on_abort() -> io::Result<()> {
             let _ = tell(&stderr, "out of memory");
             signal_hook::low_level::exit(i32::from(STATUS));
         }
+        // Somebody else's reason, or another process.
+        let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGABRT);
     };
     // SAFETY: the handler may interrupt anything. It reads a cell of its thread and a lock that it
     // only tries, writes to a file and ends the process; it neither allocates nor waits.

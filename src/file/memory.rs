@@ -43,7 +43,12 @@ impl fmt::Display for Source {
 /// # Errors
 /// When it does; with both numbers.
 pub(crate) fn ensure(bytes: u64, what: &str, advice: &str) -> Result<()> {
-    let Some(limit) = limit().filter(|limit| bytes > limit.bytes) else {
+    let swap = |limit: &MemoryLimit| match limit.from {
+        Source::ControlGroup | Source::Machine => swap_bytes().unwrap_or_default(),
+        Source::AddressSpace | Source::Data => 0,
+    };
+    let exceeds = |limit: &MemoryLimit| bytes > limit.bytes.saturating_add(swap(limit));
+    let Some(limit) = limit().filter(exceeds) else {
         return Ok(());
     };
     bail!(
@@ -126,9 +131,20 @@ fn of_groups(root: &Path, groups: &str) -> Option<u64> {
 }
 
 fn of_machine(meminfo: &str) -> Option<u64> {
-    let total = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    bytes_of(meminfo, "MemTotal:")
+}
+
+/// Swap, with which a run is slow and not impossible.
+fn swap_bytes() -> Option<u64> {
+    bytes_of(
+        &std::fs::read_to_string("/proc/meminfo").ok()?,
+        "SwapTotal:",
+    )
+}
+
+/// The value of a line of `/proc/meminfo`.
+fn bytes_of(meminfo: &str, name: &str) -> Option<u64> {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = total.split_whitespace().next()?.parse().ok()?;
     kilobytes.checked_mul(1024)
 }

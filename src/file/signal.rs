@@ -3,25 +3,19 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a signal finds.
-struct State {
-    /// Files and folders that go with the process.
-    doomed: Vec<PathBuf>,
-    /// Where the number of the first signal is written, instead of ending the process.
-    told: Vec<Arc<AtomicUsize>>,
-}
+/// Files and folders that go with the process. Locked while one is made, however long the file
+/// system takes.
+static DOOMED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-static STATE: Mutex<State> = Mutex::new(State {
-    doomed: Vec::new(),
-    told: Vec::new(),
-});
+/// Where the number of the first signal is written, instead of ending the process.
+static TOLD: Mutex<Vec<Arc<AtomicUsize>>> = Mutex::new(Vec::new());
 
-fn state() -> MutexGuard<'static, State> {
-    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(list: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    list.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A file or folder that a signal removes, until this is dropped.
@@ -38,19 +32,36 @@ impl Doomed {
         make: impl FnOnce(&PathBuf) -> io::Result<T>,
     ) -> io::Result<(T, Self)> {
         watch();
-        let mut state = state();
+        let mut doomed = lock(&DOOMED);
         let made = make(&path)?;
-        state.doomed.push(path.clone());
+        doomed.push(path.clone());
         Ok((made, Self(path)))
+    }
+
+    /// Gives it another name with `rename`, under which it stays. A signal comes before or after.
+    ///
+    /// # Errors
+    /// Those of `rename`.
+    pub(super) fn release<T, E>(self, rename: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let mut doomed = lock(&DOOMED);
+        let renamed = rename();
+        if renamed.is_ok() {
+            forget(&mut doomed, &self.0);
+        }
+        drop(doomed);
+        renamed
     }
 }
 
 impl Drop for Doomed {
     fn drop(&mut self) {
-        let doomed = &mut state().doomed;
-        if let Some(at) = doomed.iter().position(|path| *path == self.0) {
-            doomed.swap_remove(at);
-        }
+        forget(&mut lock(&DOOMED), &self.0);
+    }
+}
+
+fn forget(doomed: &mut Vec<PathBuf>, path: &Path) {
+    if let Some(at) = doomed.iter().position(|one| one == path) {
+        doomed.swap_remove(at);
     }
 }
 
@@ -63,22 +74,25 @@ pub(crate) fn tell(told: &Arc<AtomicUsize>) -> io::Result<()> {
     watch();
     #[cfg(not(unix))]
     flags(told)?;
-    state().told.push(told.clone());
+    lock(&TOLD).push(told.clone());
     Ok(())
 }
 
 /// Acts on a signal; returns if the run ends itself.
 #[cfg_attr(not(unix), allow(dead_code, reason = "nothing watches there"))]
-fn act(signal: i32, end: impl FnOnce()) {
-    let mut state = state();
-    if !state.told.is_empty() {
+fn act(signal: i32, ending: &AtomicBool, end: impl FnOnce()) {
+    let told = std::mem::take(&mut *lock(&TOLD));
+    if !told.is_empty() {
         let number = usize::try_from(signal).unwrap_or_default();
-        for told in state.told.drain(..) {
+        for told in told {
             told.store(number, Ordering::Relaxed);
         }
         return;
     }
-    for path in &state.doomed {
+    // A file system that hangs may have the lock, or keep the removal: the next signal ends it.
+    ending.store(true, Ordering::SeqCst);
+    let doomed = lock(&DOOMED);
+    for path in doomed.iter() {
         // Whatever it is; it may be gone by now.
         let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
     }
@@ -99,10 +113,14 @@ fn watch() {
         let (started, is_started) = std::sync::mpsc::channel();
         let watch = move || {
             // Registered here: without this thread, nobody would act on them.
+            let ending = Arc::new(AtomicBool::new(false));
+            for signal in watched() {
+                let _ = signal_hook::flag::register_conditional_default(signal, ending.clone());
+            }
             let mut signals = Signals::new(watched());
             let _ = started.send(());
             for signal in signals.iter_mut().flat_map(|all| all.forever()) {
-                act(signal, || {
+                act(signal, &ending, || {
                     let _ = emulate_default_handler(signal);
                 });
             }
@@ -147,8 +165,6 @@ fn watch() {}
 
 #[cfg(not(unix))]
 fn flags(told: &Arc<AtomicUsize>) -> io::Result<()> {
-    use std::sync::atomic::AtomicBool;
-
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::flag;
 
@@ -185,10 +201,10 @@ mod tests {
         let told = Arc::new(AtomicUsize::new(0));
         tell(&told).unwrap();
         let mut ended = 0;
-        act(15, || ended += 1);
+        act(15, &AtomicBool::new(false), || ended += 1);
         assert_eq!((told.load(Ordering::Relaxed), ended), (15, 0));
         assert!(path("file").exists() && path("folder").exists());
-        act(15, || ended += 1);
+        act(15, &AtomicBool::new(false), || ended += 1);
         assert_eq!(ended, 1);
         let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
         assert_eq!(left.len(), 1);

@@ -96,9 +96,21 @@ impl TemporaryFile {
     /// # Errors
     /// `AlreadyExists` if anything is at `place`.
     pub(crate) fn persist_noclobber(self, place: &Path) -> io::Result<()> {
-        let persisted = self.path.persist_noclobber(place);
-        persisted.map_err(|failed| failed.error)
+        let Self { path, doomed, .. } = self;
+        released(doomed, || path.persist_noclobber(place))
     }
+}
+
+/// Renames what a signal would remove.
+fn released(
+    doomed: Option<Doomed>,
+    rename: impl FnOnce() -> Result<(), tempfile::PathPersistError>,
+) -> io::Result<()> {
+    match doomed {
+        Some(doomed) => doomed.release(rename),
+        None => rename(),
+    }
+    .map_err(|failed| failed.error)
 }
 
 /// A folder in progress, removed on drop with all that is in it.
@@ -106,7 +118,7 @@ impl TemporaryFile {
 pub(crate) struct TemporaryFolder {
     path: PathBuf,
     _lock: Option<File>,
-    _doomed: Doomed,
+    doomed: Option<Doomed>,
 }
 
 impl TemporaryFolder {
@@ -121,12 +133,17 @@ impl TemporaryFolder {
         Ok(Self {
             path,
             _lock: lock,
-            _doomed: doomed,
+            doomed: Some(doomed),
         })
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// From now on a signal leaves it: what is in it is whole, and is being moved to its place.
+    pub(crate) fn keep(&mut self) {
+        self.doomed = None;
     }
 }
 
@@ -185,7 +202,8 @@ fn in_a_slot<T: Lockable>(
 fn slot_of(target: &Path, slot: &str) -> io::Result<PathBuf> {
     let target = std::path::absolute(target)?;
     let name = target.file_name().unwrap_or_default();
-    let mark = hexadecimal(&Sha256::digest(name.as_encoded_bytes())[..6]);
+    let mut mark = hexadecimal(&Sha256::digest(name.as_encoded_bytes()));
+    mark.truncate(12);
     Ok(target.with_file_name(format!(".longclip-{mark}-{slot}.tmp")))
 }
 

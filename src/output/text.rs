@@ -6,7 +6,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// `text` without anything that could control the terminal, reorder what follows or make two texts
 /// look the same: such characters are written as escapes (`\n`, `\u{1b}`). For tables, for messages
-/// on stderr, and, by [`Escaping`], for all other text that goes to a terminal.
+/// on stderr, and, by `Escaping`, for all other text that goes to a terminal.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {

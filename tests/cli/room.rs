@@ -16,6 +16,22 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// A folder, also the child's working folder and home.
 pub(crate) struct Room(tempfile::TempDir);
 
+/// The program, with the usual effects of signals: a script's background processes ignore some, and
+/// so would a child.
+fn program() -> Command {
+    let path = env!("CARGO_BIN_EXE_longclip");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // SIGHUP, SIGINT and SIGTERM.
+    if ignored.unwrap_or_default() & 0x4003 == 0 {
+        return Command::new(path);
+    }
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP,INT,TERM", path]);
+    command
+}
+
 impl Room {
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
@@ -74,7 +90,7 @@ impl Room {
 
     /// `longclip` in this room, without environment variables that it would read.
     pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longclip"));
+        let mut command = program();
         command.current_dir(self.0.path()).env_clear();
         for kept in ["PATH", "SystemRoot", "LLVM_PROFILE_FILE"] {
             if let Some(value) = std::env::var_os(kept) {

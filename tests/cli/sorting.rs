@@ -281,6 +281,20 @@ fn a_list_of_another_user_or_machine_moves_nothing_out_of_its_folder() {
 
 #[cfg(unix)]
 #[test]
+fn the_list_of_another_user_leads_nowhere_through_a_link_in_its_folder() {
+    let room = Room::with(&["in/a.png", "home/kept"]);
+    sort(&room, &["in/a.png", "--move", "sorted"]).ends_with(0);
+    let list = list(&room, "sorted");
+    std::os::unix::fs::symlink(room.path("home"), room.path("sorted/back")).unwrap();
+    let text = room.read(&list);
+    room.file(&list, text.replace("/in/a.png", "/sorted/back/a.png"));
+    let ran = room.longclip(&["undo", &list], &[]).ends_with(2);
+    ran.says(&["was not written by you", "sorted/back/a.png", "--yes"]);
+    assert_eq!(files(&room, "home").len(), 1);
+}
+
+#[cfg(unix)]
+#[test]
 fn an_undo_list_that_is_a_pipe_is_refused() {
     let room = Room::new();
     let made = std::process::Command::new("mkfifo")
@@ -288,5 +302,5 @@ fn an_undo_list_that_is_a_pipe_is_refused() {
         .status();
     assert!(made.unwrap().success());
     let ran = room.longclip(&["undo", "pipe"], &[]).ends_with(2);
-    ran.says(&["it is not a regular file"]);
+    ran.says(&["a regular file is needed"]);
 }

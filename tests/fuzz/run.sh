@@ -16,12 +16,13 @@ cd "$(dirname "$0")/targets"
 # Files are written and read in every run.
 [ -d /dev/shm ] && export TMPDIR=/dev/shm
 sanitizer=${SANITIZER:-none}
+mkdir -p artifacts
 for reader in "${readers[@]}"; do
     export LONGCLIP_READER=$reader LONGCLIP_CORPUS=$PWD/corpus/$reader
     mkdir -p "$LONGCLIP_CORPUS"
     echo "== $reader"
     cargo +nightly fuzz run --fuzz-dir . -s "$sanitizer" readers "$LONGCLIP_CORPUS" -- \
-        -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=1024 -timeout=5 -print_final_stats=1
+        -artifact_prefix="$PWD/artifacts/" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=1024 -timeout=5 -print_final_stats=1
     unset LONGCLIP_CORPUS
     cargo +nightly fuzz cmin --fuzz-dir . -s "$sanitizer" readers "corpus/$reader"
 done

@@ -72,7 +72,8 @@ class Faults:
         code, _, err = stage.run(case.arguments, self.environment(at, number, rest))
         wrong = []
         if self.seen()[1] == 0:
-            wrong.append("no call failed")
+            # The number of calls depends on time where a server answers: nothing was tried.
+            return code, [] if code == 0 else [f"status {code} without a fault"]
         wanted = {75 if number in PASSING else 2}
         # SQLite does not say why a write failed, nor why it could not open a file: if that works
         # again, nothing is known.

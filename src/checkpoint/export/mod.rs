@@ -159,7 +159,7 @@ fn folder(
     fs::create_dir_all(parent)
         .with_context(|| format!("cannot create the folder {}", parent.display()))?;
     // Completed under a temporary name first, so that a failure leaves nothing at the target.
-    let room = TemporaryFolder::next_to(target)
+    let mut room = TemporaryFolder::next_to(target)
         .with_context(|| format!("cannot write in {}", parent.display()))?;
     let making = room.path().join("model");
     fs::create_dir(&making).context("cannot create a temporary folder")?;
@@ -192,6 +192,8 @@ fn folder(
     )?;
     names.push(weight_file);
     if target.exists() {
+        // Between two renames, a signal must not remove what is not renamed yet.
+        room.keep();
         for name in &names {
             fs::rename(making.join(name), target.join(name))
                 .with_context(|| format!("cannot replace {}", target.join(name).display()))?;

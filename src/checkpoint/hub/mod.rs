@@ -9,7 +9,7 @@
 //! only if the status says it is the file, and a file gets its name in the
 //! cache only after its length and its hash agree with the announced ones.
 //! The user's token goes to the endpoint's own origin and nowhere else. A redirect does not lead into
-//! the user's own network ([`reach`]), and a server that is nearly silent is given up ([`pace`]).
+//! the user's own network (`reach`), and a server that is nearly silent is given up (`pace`).
 
 mod answer;
 mod cache;

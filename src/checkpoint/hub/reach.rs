@@ -145,8 +145,18 @@ impl<R: Resolver> Resolver for Reach<R> {
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let found = self.resolver.resolve(uri, config, timeout)?;
         let host = host(uri);
-        // The user's own proxy, which resolves names itself, may be anywhere.
-        let is_proxy = |proxy: &ureq::Proxy| proxy.host().eq_ignore_ascii_case(&host);
+        // The user's own proxy, which resolves names itself, may be anywhere; another port of its
+        // machine is not the proxy.
+        let usual = match uri.scheme_str() {
+            Some("https") => Some(443),
+            Some("http") => Some(80),
+            _ => None,
+        };
+        let port = uri.port_u16().or(usual);
+        let is_proxy = |proxy: &ureq::Proxy| {
+            let is_port = port.is_none_or(|port| port == proxy.port());
+            is_port && proxy.host().eq_ignore_ascii_case(&host)
+        };
         if !config.proxy().is_some_and(is_proxy) {
             let addresses = found.iter().map(|address| address.ip());
             let checked = self.check(&host, addresses);

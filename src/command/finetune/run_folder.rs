@@ -316,10 +316,13 @@ impl Taken {
                 let value = archive.metadata.get(key);
                 value.with_context(|| format!("the header lacks {key}"))
             };
-            ensure!(
-                *value(CRC32)? == sum_of(&archive.tensors, &archive.metadata)?.to_string(),
-                "it was changed or damaged after it was written (its checksum differs)"
-            );
+            // States of an older longclip have no checksum.
+            if let Some(stated) = archive.metadata.get(CRC32) {
+                ensure!(
+                    *stated == sum_of(&archive.tensors, &archive.metadata)?.to_string(),
+                    "it was changed or damaged after it was written (its checksum differs)"
+                );
+            }
             ensure!(
                 *value(SETTINGS_SHA256)? == self.digest,
                 "it belongs to another run"
@@ -329,9 +332,12 @@ impl Taken {
                 epoch: value(EPOCH)?.parse()?,
                 batch: value(BATCH)?.parse()?,
                 seconds: value(SECONDS)?.parse()?,
-                log: log::Extent {
-                    bytes: value(LOG_BYTES)?.parse()?,
-                    crc32: value(LOG_CRC32)?.parse()?,
+                log: match archive.metadata.get(LOG_BYTES) {
+                    Some(bytes) => log::Extent {
+                        bytes: bytes.parse()?,
+                        crc32: value(LOG_CRC32)?.parse()?,
+                    },
+                    None => log::Extent::default(),
                 },
             };
             Ok((archive.tensors, at))

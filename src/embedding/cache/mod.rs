@@ -400,7 +400,14 @@ fn readable(path: &Path) -> Result<Connection> {
     let uri = format!("file:{escaped}?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(uri, flags)?;
-    ensure!(layout(&connection)? == LAYOUT, "it has another layout");
+    let layout = layout(&connection)?;
+    if layout == UNCHECKED {
+        // Nothing in it can be used, and nothing can be added.
+        let empty = Connection::open_in_memory()?;
+        empty.execute_batch(TABLES)?;
+        return Ok(empty);
+    }
+    ensure!(layout == LAYOUT, "it has another layout");
     Ok(connection)
 }
 

@@ -197,6 +197,12 @@ fn rows_of_the_layout_without_checksums_are_computed_again() {
         PRAGMA user_version = 1;";
     connection.execute_batch(sql).unwrap();
     drop(connection);
+    // Where nothing can be written, as nothing.
+    let empty = readable(&folder.path().join(FILE)).unwrap();
+    let rows: i64 = empty
+        .query_row("SELECT count(*) FROM text", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(rows, 0);
     let cache = Cache::open(folder.path()).unwrap();
     assert!(cache.is_renewed());
     let recipe = cache.recipe("r").unwrap();

@@ -360,7 +360,7 @@ pub(super) fn captions_of(row: &Fields, columns: &[&str]) -> Result<Vec<String>>
 mod tests;
 
 /// Larger files are not caption files.
-const LIMIT_BYTES: u64 = 1 << 30;
+const LIMIT_BYTES: u64 = 2 << 30;
 
 #[derive(Deserialize)]
 struct Json {

@@ -14,7 +14,7 @@ use crate::input::text_file::column::{CLASS, CLASS_NAME, PATH, first_few};
 use crate::input::text_file::{self, Fields, fields_of};
 
 /// Larger JSON files are not datasets.
-const LIMIT_BYTES: u64 = 1 << 30;
+const LIMIT_BYTES: u64 = 2 << 30;
 
 /// Reads a file with one label per image.
 pub(super) fn labelled(

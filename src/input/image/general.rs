@@ -50,6 +50,8 @@ pub(super) fn decode(format: Format, bytes: &[u8], feed: &mut Feed) -> Result<()
     let orientation = orient::of(exif, xmp);
     let more = match format {
         Format::WebP => pixels * webp_planes(bytes),
+        // Samples without their alpha, in addition, if that turns out to be nothing.
+        Format::Bmp if decoder.color_type().has_alpha() => pixels * 3,
         _ => 0,
     };
     let needed = total
@@ -154,7 +156,8 @@ mod tests {
             let odd = b"RIFF....WEBPVP8X\x03\0\0\0abc.EXIF";
             [odd, &size.to_le_bytes()[..], body].concat()
         };
-        let cases: [(u32, &[u8], Option<&[u8]>); 4] = [
+        type Case<'a> = (u32, &'a [u8], Option<&'a [u8]>);
+        let cases: [Case; 4] = [
             (3, b"II*", Some(b"II*")),
             (2, b"II*", Some(b"II")),
             (4, b"II*", None),

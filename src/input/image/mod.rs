@@ -283,7 +283,9 @@ fn open(path: &Path) -> Result<(File, u64)> {
          it on stdin as `-`"
     );
     let file = File::open(path).context("cannot be read")?;
-    Ok((file, metadata.len()))
+    // Of the file that is open: another may have been renamed to this place.
+    let size = file.metadata().context("cannot be read")?.len();
+    Ok((file, size))
 }
 
 /// A hint on why a path does not exist, from what it looks like.
@@ -304,8 +306,13 @@ fn path_hint(path: &Path) -> &'static str {
 /// Reads all of `file` if it has an image's magic bytes and is not longer than an image can be, so
 /// that a video listed by mistake is not read into memory.
 fn read_image(mut file: impl Read, size: u64, options: &DecodeOptions) -> Result<ImageBytes> {
-    check_size_in_bytes(size, options)?;
+    let most = check_size_in_bytes(size, options)?;
     let mut bytes = start_of(&mut file)?;
+    if size < bytes.len() as u64 {
+        // The file system does not know the size.
+        let whole = opening::bounded(bytes.as_slice().chain(file), most.min(MOST_STREAM_BYTES));
+        return Ok(whole.context("cannot be read")?.into());
+    }
     let held = options.memory.file(size)?;
     bytes.reserve_exact((size as usize).saturating_sub(bytes.len()));
     // A file that grows meanwhile is read as it was.

@@ -110,13 +110,15 @@ impl Journal {
         let shown = folder.display();
         let made = !folder.exists();
         fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {shown}"))?;
+        // Before the journal is there: making the user's key takes a moment.
+        let seals = Seals::make();
         let (file, path) =
             create(folder).with_context(|| format!("cannot write the undo journal in {shown}"))?;
         let mut journal = Self {
             file,
             path,
             action,
-            seals: Seals::make(),
+            seals,
         };
         journal.line(&Header {
             longclip: WHAT.to_owned(),

@@ -13,6 +13,7 @@ use rand::rngs::OsRng;
 use sha2::{Digest as _, Sha256};
 
 use crate::file::digest::{Digest, hexadecimal};
+use crate::file::temporary::{Readers, TemporaryFile};
 
 /// Name of the key in the state folder.
 const FILE: &str = "undo.key";
@@ -96,7 +97,7 @@ fn key_path() -> Option<PathBuf> {
     let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let folder = path("XDG_STATE_HOME")
         .filter(|path| path.is_absolute())
-        .or_else(|| path("LOCALAPPDATA"))
+        .or_else(|| path("LOCALAPPDATA").filter(|path| path.is_absolute()))
         .or_else(|| Some(path("HOME")?.join(".local/state")))?;
     folder
         .is_absolute()
@@ -118,12 +119,10 @@ fn make_key(path: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let mut key = Digest::default();
     OsRng.try_fill_bytes(&mut key).map_err(io::Error::other)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&key)?;
+    let file = TemporaryFile::next_to(path, Readers::User)?;
+    file.as_file().write_all(&key)?;
     file.as_file().sync_all()?;
     file.persist_noclobber(path)
-        .map_err(|failed| failed.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

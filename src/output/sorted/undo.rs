@@ -112,7 +112,12 @@ pub fn undo(
 fn check_targets(steps: &[Step], folder: &Path, journal: &Path) -> Result<()> {
     let is_outside = |path: &Path| {
         let climbs = path.components().any(|part| part == Component::ParentDir);
-        climbs || !path.starts_with(folder)
+        // Through a link in the folder, it would be elsewhere.
+        let real = path
+            .ancestors()
+            .skip(1)
+            .find_map(|up| up.canonicalize().ok());
+        climbs || !path.starts_with(folder) || !real.is_some_and(|real| real.starts_with(folder))
     };
     let outside: Vec<&Path> = steps
         .iter()

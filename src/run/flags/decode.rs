@@ -16,7 +16,8 @@ pub(crate) struct DecodeArgs {
     ///
     /// All threads share it, and images wait for one another; one that needs more alone is an error.
     /// If a container (cgroup) or ulimit -v allows less than the machine has, the default is a
-    /// quarter of that. Files being read may take a quarter of this in addition.
+    /// quarter of that. Files being read may take a quarter of this in addition, or one larger
+    /// file alone.
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     pub max_memory: Option<u64>,
     /// Ignore EXIF orientation
