@@ -154,7 +154,7 @@ impl Npy {
     }
 
     /// Checks the first, the last and some rows between, and all numbers if their checksum is
-    /// known; [`EmbeddingFile::row`] checks each row that it reads.
+    /// known, or else each row; [`EmbeddingFile::row`] checks each row that it reads.
     fn sample(&self) -> Result<()> {
         let last = self.numbers.rows - 1;
         let all = Line::from_bytes(self.names.get(last)?)?.numbers_crc32;

@@ -1,4 +1,4 @@
-//! How much memory this process may use, as the system's files tell it.
+//! How much memory this process may use, by the system's files.
 
 use std::fmt;
 use std::path::Path;
@@ -123,7 +123,7 @@ fn of_groups(root: &Path, groups: &str) -> Option<u64> {
         let folders = path.ancestors().filter(move |_| is_memory);
         folders.filter_map(move |folder| {
             let file = root.join(mount).join(folder).join(file);
-            // "max" is no number; version 1 has a huge one instead.
+            // "max" does not parse; version 1 has a huge number instead.
             std::fs::read_to_string(file).ok()?.trim().parse().ok()
         })
     });

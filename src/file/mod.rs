@@ -1,7 +1,7 @@
 //! Files on disk, whatever is in them: written whole or not at all, locked, mapped, hashed and
 //! recognised again; opened without waiting for ever; the header of safetensors; signals, which must
 //! leave no unfinished file; failures of a disk; a guard against readers that panic; how much memory
-//! there is, and what happens when there is no more.
+//! there is, and what happens when it runs out.
 
 #![deny(clippy::indexing_slicing)]
 

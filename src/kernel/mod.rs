@@ -1,5 +1,6 @@
 //! CPU arithmetic: slices in, slices out. Knows neither candle nor files; with the memory map and the
-//! allocator it is the only place with `unsafe`. Every kernel has a scalar version that its tests compare it with.
+//! allocator it is the only place with `unsafe`. Every kernel has a scalar version that its tests
+//! compare it with.
 //!
 //! Which product to take:
 //!

@@ -35,7 +35,7 @@ pub(super) fn is_printable(character: char) -> bool {
 }
 
 /// A terminal for text that is not ours: whatever is written arrives as [`printable`] has it, but
-/// for the ends of lines and tabs. Bytes that are no text arrive as `\xff`. Each write must hold
+/// for the ends of lines and tabs. Bytes that are not text arrive as `\xff`. Each write must hold
 /// whole characters, as a line or a record does.
 pub(crate) struct Escaping<W>(pub(crate) W);
 

@@ -96,6 +96,17 @@ fn a_stopped_json_array_is_still_valid() {
 
 #[cfg(unix)]
 #[test]
+fn an_abort_that_another_program_asks_for_ends_the_run() {
+    let room = Room::with(&["a.png"]);
+    let mut running = listed(&room, &[]);
+    running.write(b"a.png\n");
+    running.line();
+    running.signal("ABRT");
+    assert_eq!(running.end().0, None);
+}
+
+#[cfg(unix)]
+#[test]
 fn a_stopped_run_keeps_its_output_as_partial() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let room = Room::with(&["a.png"]);

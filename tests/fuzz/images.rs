@@ -233,7 +233,7 @@ fn an_image_that_needs_more_than_the_limit_is_refused_before_it_is_decoded() {
     }
 }
 
-/// The smallest files of many pixels that encoders write are no attack.
+/// The smallest files of many pixels that encoders write are valid.
 #[test]
 fn what_compresses_well_is_decoded() {
     let white = |format| {

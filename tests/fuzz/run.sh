@@ -22,7 +22,8 @@ for reader in "${readers[@]}"; do
     mkdir -p "$LONGCLIP_CORPUS"
     echo "== $reader"
     cargo +nightly fuzz run --fuzz-dir . -s "$sanitizer" readers "$LONGCLIP_CORPUS" -- \
-        -artifact_prefix="$PWD/artifacts/" -max_total_time="$seconds" -max_len=65536 -rss_limit_mb=1024 -timeout=5 -print_final_stats=1
+        -artifact_prefix="$PWD/artifacts/" -max_total_time="$seconds" -max_len=65536 \
+        -rss_limit_mb=1024 -timeout=5 -print_final_stats=1
     unset LONGCLIP_CORPUS
     cargo +nightly fuzz cmin --fuzz-dir . -s "$sanitizer" readers "corpus/$reader"
 done

@@ -69,7 +69,8 @@ impl Place<'_> {
         Ok(())
     }
 
-    /// Fails as [`Self::check_kinds`], and at the first value that no rule allows; returns the keys that are in no table.
+    /// Fails as [`Self::check_kinds`], and at the first value that no rule allows; returns the keys
+    /// that are in no table.
     pub(super) fn check<'o>(&self, object: &'o Object, tables: &[&[Keys]]) -> Result<Vec<&'o str>> {
         self.check_kinds(object)?;
         let mut unknown = Vec::new();

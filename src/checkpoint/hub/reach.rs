@@ -273,6 +273,26 @@ mod tests {
     }
 
     #[test]
+    fn another_port_of_the_proxys_machine_is_not_the_proxy() {
+        let wires = Wires::default();
+        let endpoint: Uri = "http://hub.example/".parse().unwrap();
+        let proxy = ureq::Proxy::builder(ureq::ProxyProtocol::Http)
+            .host("self.example")
+            .port(3128)
+            .no_proxy("self.example")
+            .build();
+        let config = ureq::Agent::config_builder().proxy(Some(proxy.unwrap()));
+        let reach = Reach::new(&endpoint, Stub);
+        let agent = ureq::Agent::with_parts(config.build(), wires.clone(), reach);
+        let refused = agent.get("http://self.example:9200/x").call().unwrap_err();
+        assert!(
+            matches!(&refused, ureq::Error::Other(cause) if cause.is::<Refused>()),
+            "{refused}"
+        );
+        assert!(wires.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
     fn every_block_of_addresses_has_its_realm() {
         use Realm::{LinkLocal, Loopback, Private, Public, Special};
         let cases: &[(Realm, &[&str])] = &[

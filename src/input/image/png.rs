@@ -1,6 +1,6 @@
 //! PNG: pixels through the `png` crate, row by row unless they are interlaced; the chunks around
-//! them are read first for what the crate ignores: orientation in text chunks or after the pixels, a missing end, and Apple's variant,
-//! which is a PNG in name only.
+//! them are read first for what the crate ignores: orientation in text chunks or after the pixels, a
+//! missing end, and Apple's variant, which is a PNG in name only.
 
 use std::borrow::Cow;
 use std::io::{Cursor, ErrorKind};

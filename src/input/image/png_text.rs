@@ -5,8 +5,8 @@ use std::io::Read as _;
 
 use flate2::read::ZlibDecoder;
 
-/// Maximum decompressed size of all text chunks that matter. EXIF data have at most 64 KB in JPEG, and a profile
-/// writes each byte as two digits.
+/// Maximum decompressed size of all text chunks that matter. EXIF data have at most 64 KB in JPEG,
+/// and a profile writes each byte as two digits.
 pub(super) const TEXT_BYTES: u64 = 4 << 20;
 
 /// The keyword and the text of one of the three kinds of text chunks.

@@ -15,7 +15,7 @@ use super::{column, extension, separator};
 /// How much of a table is examined to detect its separator.
 const SAMPLE_BYTES: u64 = 64 * 1024;
 
-/// Longest row in bytes; what is longer has a quotation mark that is never closed, or is no table.
+/// Longest row in bytes; what is longer has a quotation mark that is never closed, or is not a table.
 const LONGEST_ROW: u64 = 16 << 20;
 
 /// One row of cells, unchanged except for surrounding white space.
@@ -143,7 +143,7 @@ impl Table {
     fn row(&mut self) -> Option<Result<Row>> {
         loop {
             self.allowance.store(LONGEST_ROW, Ordering::Relaxed);
-            // After an error of the reader below there are no more rows.
+            // An error of the reader below ends the rows.
             match self.reader.read_byte_record(&mut self.record) {
                 Ok(true) => {}
                 Ok(false) => return None,

@@ -101,7 +101,7 @@ pub(super) fn decode(bytes: &[u8], width: u32, rows: u32, coding: Coding) -> Opt
     Some(pixels)
 }
 
-/// Where the next row changes colour, beginning with white; `Some(None)` if there are no more rows.
+/// Where the next row changes colour, beginning with white; `Some(None)` after the last row.
 fn next_row(
     bits: &mut Bits,
     above: &[u32],
