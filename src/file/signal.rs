@@ -93,11 +93,21 @@ fn act(signal: i32, ending: &AtomicBool, end: impl FnOnce()) {
     ending.store(true, Ordering::SeqCst);
     let doomed = lock(&DOOMED);
     for path in doomed.iter() {
-        // Whatever it is; it may be gone by now.
-        let _ = fs::remove_file(path).or_else(|_| fs::remove_dir_all(path));
+        remove(path);
     }
     // Still locked, so that no thread makes another one before the end.
     end();
+}
+
+/// Removes a file or folder; it may be gone by now.
+#[cfg_attr(not(unix), allow(dead_code, reason = "nothing watches there"))]
+fn remove(path: &Path) {
+    /// Another thread may write into a folder until the end of the process.
+    const TRIES: usize = 100;
+    let gone = |_| fs::remove_dir_all(path).is_ok() || path.symlink_metadata().is_err();
+    if fs::remove_file(path).is_err() {
+        let _ = (0..TRIES).any(gone);
+    }
 }
 
 /// Starts to watch signals, once; before that, each has its usual effect.

@@ -191,9 +191,9 @@ fn folder(
         metadata,
     )?;
     names.push(weight_file);
+    // What is moved to its place must not be removed by a signal meanwhile, not even in part.
+    room.keep();
     if target.exists() {
-        // Between two renames, a signal must not remove what is not renamed yet.
-        room.keep();
         for name in &names {
             fs::rename(making.join(name), target.join(name))
                 .with_context(|| format!("cannot replace {}", target.join(name).display()))?;

@@ -170,6 +170,7 @@ impl Amount {
 impl fmt::Display for Amount {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self.0.div_ceil(100_000_000) {
+            ..10 if self.0 < 1_000_000 => write!(f, "{} KB", self.0.div_ceil(1000)),
             ..10 => write!(f, "{} MB", self.0.div_ceil(1_000_000)),
             tenths => write!(f, "{}.{} GB", tenths / 10, tenths % 10),
         }
@@ -196,6 +197,11 @@ mod tests {
                 .check(2_250_000_001, "")
                 .is_ok()
         );
+        let said = MemoryBudget::new(102_400).file(240_001).unwrap_err();
+        let said = said.to_string();
+        let expected = "needs about 241 KB to read, the limit is 103 KB; shrink the image or pass \
+                        --max-memory 1M";
+        assert_eq!(said, expected);
         let said = MemoryBudget::new(5_000_001).file(7_000_001).unwrap_err();
         let said = said.to_string();
         assert!(
