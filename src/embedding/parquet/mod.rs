@@ -1,22 +1,27 @@
 //! Apache Parquet, as [`crate::embedding`] writes it: fixed columns, uncompressed.
 //!
-//! The `parquet` crate trusts files too much: it panics on some damage, and allocates what a page
-//! claims. So every call is guarded, and pages are checked against the validated footer first.
+//! The `parquet` crate trusts files too much: it panics on some damage, and allocates and counts to
+//! what a page claims. So every call is guarded, and headers and pages are checked first.
 
+mod thrift;
 mod write;
 
 use std::fs::File;
+use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
+use parquet::file::reader::{
+    ChunkReader, FileReader as _, Length, RowGroupReader, SerializedFileReader,
+};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::read::{EmbeddingFile, check_range};
@@ -31,6 +36,9 @@ pub(super) use write::{schema, write};
 
 /// Longclip's footers have 2 KB per row group of 8 MB.
 const LONGEST_FOOTER: u64 = 32 << 20;
+
+/// Of a page: some numbers, and the smallest and the largest of its values.
+const LONGEST_HEADER: usize = 16 << 20;
 
 /// Numbers per row group: 256 MB. Longclip writes 8 MB.
 pub(super) const MAX_VALUES: usize = 64 << 20;
@@ -47,7 +55,7 @@ pub(super) struct Parquet {
 
 /// The reader moves one file position, so only one thread reads at a time.
 struct State {
-    reader: SerializedFileReader<File>,
+    reader: SerializedFileReader<Checked>,
     /// The group that was read last, per kind of column.
     rows: Option<(usize, Vec<Row>)>,
     values: Option<(usize, Vec<f32>)>,
@@ -154,23 +162,23 @@ impl EmbeddingFile for Parquet {
 }
 
 /// Opens the file after validating its footer.
-pub(super) fn reader(path: &Path) -> Result<SerializedFileReader<File>> {
+pub(super) fn reader(path: &Path) -> Result<SerializedFileReader<Checked>> {
     let (file, _) = open::regular(path)?;
     check_footer(&file)?;
-    guarded(|| Ok(SerializedFileReader::new(file)?))
+    guarded(|| Ok(SerializedFileReader::new(Checked(file))?))
 }
 
 /// The footer's value for one of [`About`]'s keys.
-pub(super) fn pair(reader: &SerializedFileReader<File>, key: &str) -> Option<String> {
+pub(super) fn pair(reader: &SerializedFileReader<Checked>, key: &str) -> Option<String> {
     let key = format!("longclip.{key}");
     let pairs = reader.metadata().file_metadata().key_value_metadata();
     let found = pairs?.iter().find(|pair| pair.key == key)?;
     found.value.clone()
 }
 
-/// Checks that the footer lies in the file and is small enough to be parsed.
+/// Checks that the footer lies in the file and can be parsed.
 fn check_footer(file: &File) -> Result<()> {
-    use std::io::{Read as _, Seek as _, SeekFrom};
+    use std::io::{Seek as _, SeekFrom};
     let length = file.metadata()?.len();
     ensure!(length >= 12, "the file is too short to be a Parquet file");
     let mut end = [0; 8];
@@ -187,11 +195,56 @@ fn check_footer(file: &File) -> Result<()> {
         footer <= LONGEST_FOOTER.min(length - 12),
         "the footer claims {footer} bytes, which is impossible; the file is damaged"
     );
+    file.seek(SeekFrom::Start(length - 8 - footer))?;
+    let bytes = std::io::BufReader::new(file);
+    thrift::header(bytes, thrift::FOOTER, footer as usize).context("the footer is damaged")?;
     Ok(())
 }
 
+/// A file of which the `parquet` crate reads only those headers of pages that cannot harm it.
+pub(super) struct Checked(File);
+
+impl Length for Checked {
+    fn len(&self) -> u64 {
+        self.0.len()
+    }
+}
+
+impl ChunkReader for Checked {
+    type T = Box<dyn Read + Send>;
+
+    /// Whatever is read in this way is the header of a page, or the end of the file.
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        let file = self.0.get_read(start)?;
+        if start.saturating_add(8) >= self.len() {
+            return Ok(Box::new(file));
+        }
+        Ok(match thrift::header(file, thrift::PAGE, LONGEST_HEADER) {
+            Ok(header) => Box::new(Cursor::new(header)),
+            // The crate also asks here for what it does not read.
+            Err(error) => Box::new(Refused(format!("{error:#}"))),
+        })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        self.0.get_bytes(start, length)
+    }
+}
+
+/// Fails when it is read.
+struct Refused(String);
+
+impl Read for Refused {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::other(self.0.clone()))
+    }
+}
+
 /// The rows of each group, after validating the footer; each row has at least `dim` numbers.
-pub(super) fn groups(reader: &SerializedFileReader<File>, dim: usize) -> Result<Vec<Range<usize>>> {
+pub(super) fn groups(
+    reader: &SerializedFileReader<Checked>,
+    dim: usize,
+) -> Result<Vec<Range<usize>>> {
     let mut groups = Vec::new();
     let mut end = 0usize;
     for group in reader.metadata().row_groups() {
@@ -233,7 +286,7 @@ pub(super) struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     pub(super) fn new(
-        reader: &'a SerializedFileReader<File>,
+        reader: &'a SerializedFileReader<Checked>,
         group: usize,
         rows: usize,
     ) -> Result<Self> {
