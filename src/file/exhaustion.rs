@@ -14,7 +14,6 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::any::Any;
 use std::cell::Cell;
-use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind, set_hook, take_hook};
 use std::sync::{Mutex, TryLockError};
@@ -128,7 +127,7 @@ fn end_on_abort() -> io::Result<()> {
     use std::os::fd::AsFd as _;
 
     // A file of its own: writing to it takes no lock.
-    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let stderr = std::fs::File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let end = move || {
         let failed = FAILED_BYTES.try_with(Cell::get).unwrap_or(0);
         if failed > 0 {

@@ -235,19 +235,27 @@ impl Index {
 
     /// Hits with their names, and with image previews if `preview` is given, which is warned of
     /// images that have none.
-    pub(super) fn named(&self, hits: &[Hit], preview: Option<&Console>) -> Result<Vec<NamedHit>> {
+    pub(super) fn named(
+        &self,
+        hits: &[Hit],
+        preview: Option<(&Console, &DecodeOptions)>,
+    ) -> Result<Vec<NamedHit>> {
         let mut found = Vec::new();
         for hit in hits {
             self.check_length(hit.row)?;
             let name = self.file.name(hit.row)?;
             let small = match &name {
-                Some(Name::Image(name)) => preview.zip(name.path()).and_then(|(console, path)| {
-                    let image = thumbnail(&path);
-                    if let Err(error) = &image {
-                        console.warn(&format!("{}: no preview: {error:#}", name.text));
-                    }
-                    image.ok()
-                }),
+                Some(Name::Image(name)) => {
+                    preview
+                        .zip(name.path())
+                        .and_then(|((console, decode), path)| {
+                            let image = thumbnail(&path, decode);
+                            if let Err(error) = &image {
+                                console.warn(&format!("{}: no preview: {error:#}", name.text));
+                            }
+                            image.ok()
+                        })
+                }
                 Some(Name::Text(_)) | None => None,
             };
             found.push(NamedHit {
@@ -284,8 +292,8 @@ impl Index {
 }
 
 /// A small preview of the image at `path`.
-fn thumbnail(path: &Path) -> Result<Preview> {
-    let image = image::read(path, &DecodeOptions::default())?.image;
+fn thumbnail(path: &Path, decode: &DecodeOptions) -> Result<Preview> {
+    let image = image::read(path, decode)?.image;
     let columns = PREVIEW_COLUMNS.min(image.width.max(1));
     let rows = (image.height * columns / image.width.max(1)).clamp(1, 2 * PREVIEW_COLUMNS);
     let small = bicubic(&image, columns, rows);

@@ -201,7 +201,8 @@ impl Asked {
             ));
         }
         let mut hits = found.of_query.into_iter();
-        let preview = args.preview.then_some(console);
+        let decode = args.engine.decode.options();
+        let preview = args.preview.then_some((console, &decode));
         let answer = |(query, sum): (&Query, &Result<Vec<f32>>)| {
             Ok(QueryHits {
                 query: self.added.shown(query),

@@ -5,7 +5,7 @@
 //! first: nobody waits for a file while holding decoded rows.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 
@@ -123,10 +123,14 @@ impl MemoryBudget {
 }
 
 /// A share of the memory of the machine, or of what limits this process to less.
+/// One budget for the process.
 impl Default for MemoryBudget {
     fn default() -> Self {
-        let there = memory::limit().map_or(UNKNOWN_BYTES, |limit| limit.bytes);
-        Self::new(there / SHARE)
+        static SHARED: LazyLock<MemoryBudget> = LazyLock::new(|| {
+            let there = memory::limit().map_or(UNKNOWN_BYTES, |limit| limit.bytes);
+            MemoryBudget::new(there / SHARE)
+        });
+        SHARED.clone()
     }
 }
 

@@ -5,6 +5,11 @@ use clap::Args;
 use super::value::{alpha, memory};
 use crate::input::image::{Alpha, DecodeOptions, MemoryBudget};
 
+/// One budget, however often the flags are asked for it.
+fn budget(text: &str) -> Result<MemoryBudget, String> {
+    memory(text).map(MemoryBudget::new)
+}
+
 /// How images are read.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Image decoding")]
@@ -18,8 +23,8 @@ pub(crate) struct DecodeArgs {
     /// If a container (cgroup) or ulimit -v allows less than the machine has, the default is a
     /// quarter of that. Files being read may take a quarter of this in addition, or one larger
     /// file alone.
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
-    pub max_memory: Option<u64>,
+    #[arg(long, value_name = "SIZE", value_parser = budget)]
+    pub max_memory: Option<MemoryBudget>,
     /// Ignore EXIF orientation
     #[arg(long)]
     pub no_orient: bool,
@@ -40,10 +45,7 @@ impl DecodeArgs {
             orient: !self.no_orient,
             alpha: self.alpha,
             strict: self.strict,
-            memory: match self.max_memory {
-                Some(bytes) => MemoryBudget::new(bytes),
-                None => MemoryBudget::default(),
-            },
+            memory: self.max_memory.clone().unwrap_or_default(),
             reduce_to: None,
         }
     }
