@@ -17,7 +17,7 @@
 //! embedding   embeddings on disk, both ways: one file per format; probes; the cache
 //! checkpoint  a name or path to tensors under one set of names, and back
 //! input       what the model reads: paths, images, texts, data sets
-//! output      plain records to table, JSON, CSV, HTML; knows no tensor
+//! output      plain records to table, JSON, CSV, Parquet, HTML; knows no tensor
 //! kernel      CPU arithmetic on slices; knows neither candle nor files
 //! file        atomic write, lock, memory map, digest, stamp, safetensors header, signals, limits
 //! ```
@@ -83,13 +83,14 @@
 //! reference.
 //!
 //! **An output format of records.** Write `src/output/x.rs` with a type that implements
-//! `RecordWriter` and sends each record by `emit`. In `output/mod.rs` add `mod x;`, a variant of
-//! `Format`, its `name`, its arm in `writer`, and the variant in `FORMATS` of the tests, which look
-//! for every label of a record. List it in `RECORDS` in `src/run/flags/value.rs`. The arm in
-//! `output/found.rs` is for `search`: write hits and list the format in `FORMATS` in
-//! `command/search/mod.rs`, or fail with `Unsupported`. A suffix in `Format::SUFFIXES` counts for
-//! `search` too, so only a format that it writes may have one; add the suffix to `DATA` in
-//! `output/suffix.rs`, and to the list `.csv or .tsv` in the tests of `run/results.rs` and in
+//! `RecordWriter` and sends each record by `emit`. In `output/format.rs` add a variant of `Format`
+//! and its `name`, in `output/mod.rs` `mod x;`, its arm in `writer`, and the variant in `FORMATS`
+//! of the tests, which look for every label of a record (if it is text with every label). List it
+//! in `RECORDS` in `src/run/flags/value.rs`. A new key of JSON goes into `assets/schema` too. The
+//! arm in `output/found.rs` is for `search`: write hits and list the format in `FORMATS` in
+//! `command/search/mod.rs`, or fail with `Unsupported`. A suffix goes to `Format::RECORD_SUFFIXES`,
+//! and to `Format::SUFFIXES` if `search` writes the format too; add it to `DATA` in
+//! `output/suffix.rs`, and to the lists of suffixes in the tests of `run/results.rs` and in
 //! `tests/cli/suffixes.rs`. README lists the formats.
 //!
 //! **A format of embeddings.** Write `src/embedding/x.rs` with `write` and a type that implements

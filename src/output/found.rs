@@ -54,6 +54,15 @@ pub enum PathEnd {
     Nul,
 }
 
+impl PathEnd {
+    pub(super) fn byte(self) -> u8 {
+        match self {
+            Self::Line => b'\n',
+            Self::Nul => 0,
+        }
+    }
+}
+
 /// Style of [`Format::Table`], and optional parts of other formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HitStyle {
@@ -70,7 +79,7 @@ pub struct HitStyle {
 /// Writes `answers` to `sink`.
 ///
 /// # Errors
-/// Errors of the sink, with their kind.
+/// Errors of the sink, with their kind; `Unsupported` for a format of records only.
 pub fn write(
     answers: &[QueryHits],
     format: Format,
@@ -83,6 +92,9 @@ pub fn write(
         Format::Csv => rows(answers, b',', style)?,
         Format::Tsv => rows(answers, b'\t', style)?,
         Format::Paths => paths(answers, style.end),
+        Format::Parquet | Format::LabelStudio | Format::Github => {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
     };
     emit(sink, &bytes)
 }
@@ -277,16 +289,11 @@ fn paths(answers: &[QueryHits], end: PathEnd) -> Vec<u8> {
         .flatten()
     {
         match &hit.name {
-            Some(Name::Image(name)) => {
-                bytes.extend(name.bytes.as_deref().unwrap_or(name.text.as_bytes()));
-            }
+            Some(Name::Image(name)) => bytes.extend(name.exact()),
             Some(Name::Text(text)) => bytes.extend(text.as_bytes()),
             None => bytes.extend(hit.row.to_string().into_bytes()),
         }
-        bytes.push(match end {
-            PathEnd::Line => b'\n',
-            PathEnd::Nul => 0,
-        });
+        bytes.push(end.byte());
     }
     bytes
 }

@@ -1,14 +1,20 @@
-//! Plain records -> table, json, jsonl, csv, tsv; results of evaluations ([`evaluation`]), HTML
-//! reports ([`report`]), search hits ([`found`]), images in folders ([`sorted`]), and tables for
-//! people ([`table`]).
+//! Plain records -> table, json, jsonl, csv, tsv, parquet, paths, tasks of Label Studio,
+//! annotations of GitHub; results of evaluations ([`evaluation`]), HTML reports ([`report`]), search
+//! hits ([`found`]), images in folders ([`sorted`]), and tables for people ([`table`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows tensors, models
 //! or arguments. How to add a format is in `src/lib.rs`.
 
+pub(crate) mod columns;
 mod csv;
 pub mod evaluation;
+mod format;
 pub mod found;
+pub(crate) mod github;
 pub(crate) mod json;
+mod label_studio;
+mod parquet;
+mod paths;
 mod record_table;
 pub mod report;
 pub mod sorted;
@@ -25,6 +31,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
 pub use csv::MARK;
+pub use format::Format;
+use found::PathEnd;
 
 pub(crate) use csv::{Extras, IMAGE_BYTES};
 
@@ -43,6 +51,9 @@ pub struct Record {
     /// Whether the best label's probability is below a calibration's threshold: probably none of
     /// the labels.
     pub uncertain: bool,
+    /// The labels that describe the image, best first: the best one, or all that reached a
+    /// threshold; none if it is uncertain or the best one stands for none of the labels.
+    pub chosen: Vec<Arc<str>>,
 }
 
 impl Record {
@@ -54,6 +65,7 @@ impl Record {
             warnings: Vec::new(),
             target: None,
             uncertain: false,
+            chosen: Vec::new(),
         }
     }
 }
@@ -102,6 +114,11 @@ impl ImageName {
         self.bytes.as_ref().map(|bytes| STANDARD.encode(bytes))
     }
 
+    /// The path's bytes as the system stores them.
+    fn exact(&self) -> &[u8] {
+        self.bytes.as_deref().unwrap_or(self.text.as_bytes())
+    }
+
     /// The path; `None` for stdin.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         #[cfg(unix)]
@@ -132,55 +149,8 @@ pub enum Name {
     Text(String),
 }
 
-/// The output formats; each command accepts some of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people: aligned, with bars.
-    Table,
-    /// One array of objects, or one object.
-    Json,
-    /// One object per line.
-    Jsonl,
-    /// Comma-separated, one row per prediction or hit.
-    Csv,
-    /// The same, tab-separated.
-    Tsv,
-    /// Only the paths of hits, for other programs.
-    Paths,
-}
-
-impl Format {
-    /// The formats by file suffix.
-    pub(crate) const SUFFIXES: &[(&str, Self)] = &[
-        ("json", Self::Json),
-        ("jsonl", Self::Jsonl),
-        ("ndjson", Self::Jsonl),
-        ("csv", Self::Csv),
-        ("tsv", Self::Tsv),
-    ];
-
-    /// Its name on the command line.
-    #[must_use]
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Json => "json",
-            Self::Jsonl => "jsonl",
-            Self::Csv => "csv",
-            Self::Tsv => "tsv",
-            Self::Paths => "paths",
-        }
-    }
-
-    /// Whether it has rows of delimited fields, to which [`Extras`] apply.
-    #[must_use]
-    pub(crate) fn is_csv(self) -> bool {
-        matches!(self, Self::Csv | Self::Tsv)
-    }
-}
-
-/// How records are written: the style of [`Format::Table`], and optional parts of CSV.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How records are written: the style of [`Format::Table`], and what other formats need.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Style {
     /// The number next to each label.
     pub score: Score,
@@ -188,6 +158,10 @@ pub struct Style {
     pub terminal: Terminal,
     /// Optional parts of [`Format::Csv`] and [`Format::Tsv`].
     pub extras: Extras,
+    /// What ends a path in [`Format::Paths`].
+    pub end: PathEnd,
+    /// The model's name, for [`Format::LabelStudio`].
+    pub model: String,
 }
 
 impl Style {
@@ -198,6 +172,8 @@ impl Style {
             score: Score::Probability,
             terminal: Terminal::PLAIN,
             extras: Extras::default(),
+            end: PathEnd::Line,
+            model: String::new(),
         }
     }
 }
@@ -256,10 +232,11 @@ pub trait RecordWriter {
     fn finish(&mut self) -> io::Result<()>;
 }
 
-/// The writer of `format` to `sink`. It keeps no buffer between records.
+/// The writer of `format` to `sink`. It keeps no buffer between records, except for
+/// [`Format::Parquet`], whose rows are written in groups.
 ///
 /// # Errors
-/// `Unsupported` for [`Format::Paths`], which is a format of hits only.
+/// Errors of the sink.
 pub fn writer(
     format: Format,
     sink: Box<dyn Write + Send>,
@@ -270,7 +247,10 @@ pub fn writer(
         Format::Json | Format::Jsonl => Box::new(json::JsonWriter::new(sink, format)),
         Format::Csv => Box::new(csv::CsvWriter::new(sink, b',', style.extras)),
         Format::Tsv => Box::new(csv::CsvWriter::new(sink, b'\t', style.extras)),
-        Format::Paths => return Err(io::ErrorKind::Unsupported.into()),
+        Format::Paths => Box::new(paths::PathWriter::new(sink, style.end)),
+        Format::Parquet => Box::new(parquet::ParquetWriter::new(sink)?),
+        Format::Github => Box::new(github::AnnotationWriter::new(sink)),
+        Format::LabelStudio => Box::new(label_studio::TaskWriter::new(sink, style.model)),
     })
 }
 
@@ -288,7 +268,13 @@ mod testing {
 
     /// A sink that can be read while a writer holds it.
     #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
+    pub(super) struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Shared {
+        pub(super) fn content(&self) -> Vec<u8> {
+            self.0.lock().unwrap().clone()
+        }
+    }
 
     impl Write for Shared {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -310,6 +296,8 @@ mod testing {
             mark: false,
             image_bytes: false,
         },
+        end: PathEnd::Line,
+        model: String::new(),
     };
 
     /// The output for `records`.
@@ -320,8 +308,7 @@ mod testing {
             writer.write(record).unwrap();
         }
         writer.finish().unwrap();
-        let content = sink.0.lock().unwrap().clone();
-        String::from_utf8(content).unwrap()
+        String::from_utf8(sink.content()).unwrap()
     }
 
     pub(super) fn prediction(label: &str, probability: Option<f32>, cosine: f32) -> Prediction {

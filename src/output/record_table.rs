@@ -44,7 +44,7 @@ impl RecordWriter for TableWriter {
             block.push('\n');
         }
         self.is_first = false;
-        push_record(&mut block, record, self.style);
+        push_record(&mut block, record, &self.style);
         emit(&mut *self.sink, block.as_bytes())
     }
 
@@ -53,7 +53,7 @@ impl RecordWriter for TableWriter {
     }
 }
 
-fn push_record(block: &mut String, record: &Record, style: Style) {
+fn push_record(block: &mut String, record: &Record, style: &Style) {
     let colour = style.terminal.colour;
     let image = printable(&record.image.text);
     block.push_str(&painted(&image, bold(), colour));
@@ -81,7 +81,7 @@ fn push_record(block: &mut String, record: &Record, style: Style) {
     }
 }
 
-fn predictions_table(predictions: &[Prediction], style: Style) -> String {
+fn predictions_table(predictions: &[Prediction], style: &Style) -> String {
     let room = style.terminal.width;
     let room = room.saturating_sub(3 * GAP.len() + NUMBER_COLUMNS);
     let label_limit = room.saturating_sub(SHORTEST_BAR).max(SHORTEST_LABEL);

@@ -4,11 +4,12 @@
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use super::Console;
 use crate::file::atomic::AtomicFile;
+use crate::output::found::PathEnd;
 use crate::output::suffix::Suffix;
 use crate::output::text::Escaping;
 use crate::output::{self, Colour, Extras, Format, Record, RecordWriter, Terminal, suffix};
@@ -47,7 +48,7 @@ impl<'a> Destination<'a> {
         flag.unwrap_or(by_destination)
     }
 
-    /// The format: that of a flag, else of the file's suffix, else the usual one.
+    /// The format: that of a flag, else of the file's suffix, one of `known`, else the usual one.
     ///
     /// # Errors
     /// When no flag was given and the suffix belongs to a format that results cannot have.
@@ -55,18 +56,19 @@ impl<'a> Destination<'a> {
         &self,
         flag: Option<Format>,
         data: Format,
+        known: &[(&str, Format)],
         console: &Console,
     ) -> Result<Format> {
         let Some(path) = self.file else {
             return Ok(self.usual(flag, data));
         };
-        let said = suffix::of(path, Format::SUFFIXES);
+        let said = suffix::of(path, known);
         if let (None, Suffix::Other(suffix)) = (flag, &said) {
             bail!(
                 "{}: results cannot be written as .{suffix}; name a file that ends in {}{}, or \
                  pass --format",
                 path.display(),
-                suffix::listed(Format::SUFFIXES),
+                suffix::listed(known),
                 match suffix.as_str() {
                     "xls" | "xlsx" | "ods" => " (Excel opens .csv written with --bom)",
                     _ => "",
@@ -162,6 +164,7 @@ pub(crate) fn check_suffix(path: &Path, known: &[&str], what: &str) -> Result<()
 pub(crate) struct Form {
     format: Format,
     extras: Extras,
+    end: PathEnd,
 }
 
 impl Form {
@@ -171,10 +174,23 @@ impl Form {
     /// As [`Destination::format`], and when an option does not apply to the format.
     pub(crate) fn of(args: &OutputArgs, console: &Console) -> Result<Self> {
         let destination = Destination::new(args.file.path());
-        let format = destination.format(args.format, Format::Jsonl, console)?;
+        let known = Format::RECORD_SUFFIXES;
+        let format = destination.format(args.format, Format::Jsonl, known, console)?;
+        ensure!(
+            format != Format::Parquet || !destination.is_terminal,
+            "parquet is not text; name a file with --output"
+        );
+        ensure!(
+            !args.print0 || format == Format::Paths,
+            "--print0 requires --format paths; add it, or drop --print0"
+        );
         Ok(Self {
             format,
             extras: args.file.extras(format)?,
+            end: match args.print0 {
+                true => PathEnd::Nul,
+                false => PathEnd::Line,
+            },
         })
     }
 
@@ -211,6 +227,7 @@ impl<'a> Results<'a> {
         args: &OutputArgs,
         form: Form,
         score: Score,
+        model: &str,
         console: &'a Console,
     ) -> Result<Self> {
         let file = match args.file.path() {
@@ -227,6 +244,8 @@ impl<'a> Results<'a> {
             score: shown_score(score),
             terminal: Destination::new(args.file.path()).terminal(console),
             extras: form.extras,
+            end: form.end,
+            model: model.to_owned(),
         };
         Ok(Self {
             writer: output::writer(form.format, sink, style)?,
@@ -375,7 +394,7 @@ mod tests {
 
     #[test]
     fn a_flag_comes_before_the_suffix_and_the_suffix_before_the_terminal() {
-        use Format::{Csv, Json, Jsonl, Paths, Table, Tsv};
+        use Format::{Csv, Json, Jsonl, Parquet, Paths, Table, Tsv};
         let cases = [
             (None, None, true, Table),
             (None, None, false, Jsonl),
@@ -384,6 +403,7 @@ mod tests {
             (None, Some("a.csv"), false, Csv),
             (None, Some("a.TSV"), false, Tsv),
             (None, Some("a.ndjson"), false, Jsonl),
+            (None, Some("a.parquet"), false, Parquet),
             (None, Some("a.json/a"), false, Jsonl),
             (None, Some("a.txt"), false, Jsonl),
             (Some(Json), Some("a.csv"), false, Json),
@@ -391,7 +411,8 @@ mod tests {
             (Some(Paths), Some("a"), false, Paths),
         ];
         for (flag, file, is_terminal, expected) in cases {
-            let found = destination(file, is_terminal).format(flag, Jsonl, &quiet());
+            let destination = destination(file, is_terminal);
+            let found = destination.format(flag, Jsonl, Format::RECORD_SUFFIXES, &quiet());
             assert_eq!(found.unwrap(), expected, "{flag:?} {file:?}");
         }
     }
@@ -406,7 +427,8 @@ mod tests {
             ),
             ("a.2026", "cannot be written as .2026"),
         ] {
-            let refused = destination(Some(file), false).format(None, Format::Jsonl, &quiet());
+            let destination = destination(Some(file), false);
+            let refused = destination.format(None, Format::Jsonl, Format::SUFFIXES, &quiet());
             let message = refused.unwrap_err().to_string();
             assert!(message.contains(hint), "{message}");
         }

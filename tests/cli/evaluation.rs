@@ -540,6 +540,34 @@ fn cached_embeddings_are_not_computed_again() {
 }
 
 #[test]
+fn wrong_images_are_annotated_for_github() {
+    let room = dataset();
+    let model = ["evaluate", "--model", small::model()];
+    let more = ["data", "--out", "e", "--format", "github"];
+    let ran = room
+        .longclip(&[&model[..], &more].concat(), &[])
+        .ends_with(0);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    let records = crate::room::records(&room.read("e/predictions.jsonl"));
+    let is_wrong = |record: &&Value| record["target"] != record["predictions"][0]["label"];
+    let wrong: Vec<&Value> = records.iter().filter(is_wrong).collect();
+    assert!(!wrong.is_empty());
+    assert_eq!(lines.len(), wrong.len() + 1, "{lines:?}");
+    for (line, record) in lines.iter().zip(&wrong) {
+        let image = record["image"].as_str().unwrap();
+        assert!(
+            line.starts_with(&format!("::error file={image},title=")),
+            "{line}"
+        );
+    }
+    let last = lines.last().unwrap();
+    assert!(
+        last.starts_with("::notice title=longclip evaluate::top-1 accuracy "),
+        "{last}"
+    );
+}
+
+#[test]
 fn a_calibration_changes_probabilities_and_nothing_else() {
     let room = dataset();
     let arguments = [

@@ -235,3 +235,38 @@ fn on_a_terminal_the_default_is_a_table() {
         );
     }
 }
+
+#[test]
+fn paths_are_those_of_images_that_a_label_fits() {
+    let room = room();
+    let list = |more: &[&str]| {
+        let arguments = [&IMAGES, &["-l", "cat", "dog", "-f", "paths"][..], more].concat();
+        room.classify(&arguments).ends_with(1).out
+    };
+    assert_eq!(list(&[]), "b.png\na.png\n");
+    assert_eq!(list(&["--print0"]), "b.png\0a.png\0");
+    assert_eq!(list(&["--threshold", "1"]), "");
+    let first = &records(&run(&room, "jsonl"))[0];
+    let least = number(first, labels(first)[0], "probability") - 1e-6;
+    let least = least.to_string();
+    assert!(list(&["--threshold", &least]).starts_with("b.png\n"));
+    // An image whose best label is that of none is left out.
+    let (best, other) = (labels(first)[0], labels(first)[1]);
+    let none = ["b.png", "-l", other, "--none-label", best, "-f", "paths"];
+    assert_eq!(room.classify(&none).ends_with(0).out, "");
+    room.classify(&["a.png", "-l", "cat", "dog", "--print0"])
+        .ends_with(2)
+        .says(&["--print0 requires --format paths"]);
+}
+
+#[test]
+fn parquet_is_written_by_flag_and_by_suffix() {
+    let room = room();
+    let arguments = [&IMAGES, &["-l", "cat", "dog"][..]].concat();
+    for more in [&["-o", "x.parquet"][..], &["-f", "parquet", "-o", "y"]] {
+        room.classify(&[&arguments[..], more].concat()).ends_with(1);
+    }
+    let [x, y] = ["x.parquet", "y"].map(|name| std::fs::read(room.path(name)).unwrap());
+    assert!(x == y && x.starts_with(b"PAR1") && x.ends_with(b"PAR1"));
+    // tests/answers/parquet.py reads such files with pyarrow, DuckDB and pandas.
+}

@@ -12,12 +12,13 @@ fn a_suffix_that_promises_another_format_is_refused_by_every_command() {
     let room = Room::with(&["p/cat/a.png", "p/dog/b.png"]);
     run(&room, "embed", &["p", "-o", "o.npy"]).ends_with(0);
     let before = room.names();
-    let records = ".json, .jsonl, .ndjson, .csv or .tsv";
+    let hits = ".json, .jsonl, .ndjson, .csv or .tsv";
+    let records = ".json, .jsonl, .ndjson, .csv, .tsv or .parquet";
     let cases: [(&str, &[&str], &[&str]); 11] = [
         (
             "classify",
-            &["p", "-l", "a", "b", "-o", "x.parquet"],
-            &["x.parquet", records, "--format"],
+            &["p", "-l", "a", "b", "-o", "x.feather"],
+            &["x.feather", records, "--format"],
         ),
         (
             "classify",
@@ -42,7 +43,7 @@ fn a_suffix_that_promises_another_format_is_refused_by_every_command() {
         (
             "search",
             &["o.npy", "cat", "-o", "x.parquet"],
-            &["x.parquet", records],
+            &["x.parquet", hits],
         ),
         (
             "embed",

@@ -126,6 +126,22 @@ Results:
   thumbnail and best labels, searchable, sortable and filterable, without
   network access.
 
+  parquet has the columns of csv with types, one row per prediction (rank 1 is
+  the best), the exact bytes of odd paths, "uncertain" and "warnings"; it is
+  compressed with Snappy and complete only at the end. paths lists the images
+  that have a label: with --threshold those that reach it, without the images
+  that are uncertain or whose best label is --none-label. label-studio is one
+  array of tasks for an interface with <Image name="image" value="$image"/> and
+  <Choices name="label" toName="image">; images are local files, relative to the
+  document root, so run longclip there. It predicts the best label, or with
+  --threshold all that reach it.
+
+Sorting:
+  --link DIR, --copy DIR and --move DIR put each image into a folder named
+  after its best label. Nothing is ever overwritten. A list of what is done is
+  written first; longclip undo LIST reverts it. --dry-run only reports what
+  would happen.
+
 Sorting:
   --link DIR, --copy DIR and --move DIR put each image into a folder named
   after its best label. Nothing is ever overwritten. A list of what is done is
@@ -163,6 +179,7 @@ Examples:
   longclip classify --model ./my-checkpoint img.jpg --labels cat dog --templates openai80
   longclip classify photos/ --labels-file cifar10 --templates cifar10 --none-label \"something else\"
   longclip classify photos/ --labels cat dog --threshold 0.8 --move sorted/ --dry-run
+  longclip classify photos/ --labels cat dog --threshold 0.8 --format paths
   longclip classify photos/ --probe pets.safetensors
 
 Exit status: 0 every image was classified, 1 some failed (each has an error record), 2 could not
@@ -233,7 +250,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
 
     // The token table stays memory-mapped until the texts are encoded.
     session.checkpoint.unchanged()?;
-    let mut results = Results::open(&args.output, form, args.score.score, console)?;
+    let model_name = &session.checkpoint.name;
+    let mut results = Results::open(&args.output, form, args.score.score, model_name, console)?;
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
     let recorder = question.recorder(&args.score, threshold);
     let mut page = Page::create(&args, &session, &recorder)?;

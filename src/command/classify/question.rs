@@ -128,9 +128,12 @@ impl Question {
 }
 
 /// Turns embeddings into records.
+#[derive(Clone)]
 pub(super) struct Recorder {
     /// The labels, followed by the none label.
     pub(super) labels: Vec<Arc<str>>,
+    /// How many of them are not the none label.
+    classes: usize,
     pub(super) score: Score,
     keep: usize,
     threshold: Option<f32>,
@@ -145,9 +148,11 @@ impl Recorder {
         args: &ScoreArgs,
         none_threshold: Option<f32>,
     ) -> Self {
+        let classes = labels.classes.len();
         let labels = labels.classes.iter().map(|class| class.label.as_str());
         let none = none.filter(|none| none.is_class);
         Self {
+            classes,
             labels: labels
                 .chain(none.map(|none| none.name.as_str()))
                 .map(Arc::from)
@@ -175,6 +180,10 @@ impl Recorder {
     /// The record of an image and its [`Recorder::scores`].
     pub(super) fn record(&self, encoded: Encoded, scores: Vec<ClassScore>) -> Record {
         let uncertain = self.uncertain(&scores);
+        let chosen = match uncertain {
+            true => Vec::new(),
+            false => self.chosen(&scores),
+        };
         let (outcome, warnings) = match encoded.outcome {
             Ok(known) => (Ok(self.predictions(scores)), known.warnings),
             Err(error) => (Err(format!("{error:#}")), Vec::new()),
@@ -182,18 +191,36 @@ impl Recorder {
         Record {
             warnings,
             uncertain,
+            chosen,
             ..Record::new(encoded.image, outcome)
         }
     }
 
     fn predictions(&self, scores: Vec<ClassScore>) -> Vec<Prediction> {
         let kept = scores.into_iter().take(self.keep);
-        kept.filter(|score| {
-            self.threshold
-                .is_none_or(|least| score.value(self.score) >= least)
-        })
-        .map(|score| self.prediction(score))
-        .collect()
+        kept.filter(|score| self.reaches(score))
+            .map(|score| self.prediction(score))
+            .collect()
+    }
+
+    /// The labels that describe the image: the best one, or all that reach a threshold; none if the
+    /// best one is the none label.
+    fn chosen(&self, scores: &[ClassScore]) -> Vec<Arc<str>> {
+        let is_label = |score: &&ClassScore| score.class < self.classes;
+        if !scores.first().as_ref().is_some_and(is_label) {
+            return Vec::new();
+        }
+        let most = self.threshold.map_or(1, |_| self.keep);
+        let kept = scores.iter().take(most);
+        kept.filter(|score| self.reaches(score))
+            .filter(is_label)
+            .map(|score| self.labels[score.class].clone())
+            .collect()
+    }
+
+    fn reaches(&self, score: &ClassScore) -> bool {
+        self.threshold
+            .is_none_or(|least| score.value(self.score) >= least)
     }
 
     fn prediction(&self, score: ClassScore) -> Prediction {
@@ -231,6 +258,7 @@ mod tests {
         for (keep, threshold, none_threshold, expected, uncertain) in cases {
             let recorder = Recorder {
                 labels: ["a", "b", "c"].map(Arc::from).to_vec(),
+                classes: 3,
                 score: Score::Softmax,
                 keep,
                 threshold,
@@ -240,6 +268,25 @@ mod tests {
             let labels: Vec<&str> = labels.iter().map(|one| &*one.label).collect();
             assert_eq!(labels, expected);
             assert_eq!(recorder.uncertain(&scores()), uncertain);
+            let chosen = recorder.chosen(&scores());
+            let most = threshold.map_or(1, |_| 9);
+            let expected: Vec<&str> = expected.iter().take(most).copied().collect();
+            assert_eq!(
+                chosen.iter().map(|one| &**one).collect::<Vec<_>>(),
+                expected
+            );
+            // The second one is best.
+            for (classes, expected) in [(1, &[][..]), (2, &expected[..])] {
+                let recorder = Recorder {
+                    classes,
+                    ..recorder.clone()
+                };
+                let chosen = recorder.chosen(&scores());
+                assert_eq!(
+                    chosen.len(),
+                    expected.iter().filter(|one| **one != "c").count()
+                );
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::facts::Findings;
 use super::files::Folder;
@@ -11,13 +11,14 @@ use super::{EvaluateArgs, ResultArgs, facts, summary, sweep};
 use crate::input::dataset::{self, Labelled, LabelledOptions, Split};
 use crate::model::DualEncoder;
 use crate::output::evaluation::Evaluation;
-use crate::output::{ImageName, Prediction, Record};
+use crate::output::github::notice;
+use crate::output::{self, Format, ImageName, Prediction, Record, RecordWriter, Style};
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
 use crate::run::images::{IMAGES, Running};
 use crate::run::labelling::{LabelSource, Labelling};
 use crate::run::pipeline::{Encoded, Known};
-use crate::run::results::print_summary;
+use crate::run::results::{print_summary, stdout, to_stdout};
 use crate::run::session::{Session, Stop};
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
@@ -76,8 +77,10 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         evaluating.keep_partial(console)?;
     } else if counts.answered > 0 {
         let evaluation = evaluating.finish(args, &session, temperature, counts.failed)?;
-        let format = args.results.format;
-        print_summary(&evaluation, format, summary::classification, console)?;
+        match args.results.format {
+            Some(Format::Github) => console.around(|| to_stdout(&notice(&evaluation)))?,
+            format => print_summary(&evaluation, format, summary::classification, console)?,
+        }
         let outcome = counts.outcome(console);
         let acc1 = evaluation.figures.acc1;
         return Ok(gated(outcome, &args.results, acc1, console));
@@ -159,6 +162,8 @@ struct Evaluating<'a> {
     steps: Vec<sweep::Step>,
     labels: Vec<Arc<str>>,
     out: Option<Folder>,
+    /// Of wrong images, on stdout.
+    annotations: Option<Box<dyn RecordWriter + Send>>,
     page: Option<Page>,
     /// Labels kept per record.
     keep: usize,
@@ -178,6 +183,9 @@ impl<'a> Evaluating<'a> {
             dataset,
             out: (args.results.out.as_deref())
                 .map(|path| Folder::create(path, args.results.mark()))
+                .transpose()?,
+            annotations: (args.results.format == Some(Format::Github))
+                .then(|| output::writer(Format::Github, stdout(Format::Github), Style::plain()))
                 .transpose()?,
             page: Page::create(args, session, dataset, &labels.variants)?,
             keep: args.results.top_k.map_or(usize::MAX, |k| k as usize),
@@ -268,9 +276,9 @@ impl<'a> Evaluating<'a> {
         if let Some(page) = &mut self.page {
             page.image(&one.image, one.class, &one.outcome, scores)?;
         }
-        let Some(out) = &mut self.out else {
+        if self.out.is_none() && self.annotations.is_none() {
             return Ok(());
-        };
+        }
         let prediction = |score: &ClassScore| Prediction {
             label: self.labels[score.class].clone(),
             probability: score.probability,
@@ -284,11 +292,20 @@ impl<'a> Evaluating<'a> {
             }
             Err(error) => (Err(format!("{error:#}")), Vec::new()),
         };
-        out.write(&Record {
+        let record = Record {
             warnings,
             target: Some(self.labels[self.variants[0].label_of_class[one.class]].clone()),
             ..Record::new(one.image, outcome)
-        })
+        };
+        if let Some(annotations) = &mut self.annotations {
+            annotations
+                .write(&record)
+                .context("cannot write the results to stdout")?;
+        }
+        match &mut self.out {
+            Some(out) => out.write(&record),
+            None => Ok(()),
+        }
     }
 
     /// After a signal: keeps predictions but no figures, which would be mistaken for those of the

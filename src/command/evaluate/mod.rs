@@ -64,7 +64,7 @@ Examples:
   longclip evaluate pets/ --templates openai7
   longclip evaluate imagenet/val --labels-file imagenet --templates openai80 --out results
   longclip evaluate flowers/ --compare short.txt long.txt --report flowers.html
-  longclip evaluate photos.csv --labels-file labels.txt --min-acc 0.85
+  longclip evaluate photos.csv --labels-file labels.txt --min-acc 0.85 --format github
   longclip evaluate pets/test --probe pets.safetensors
   longclip evaluate urban1k/ --task retrieval --long-text truncate --truncate-sweep 20,77,248
 
@@ -163,6 +163,16 @@ enum CaptionLines {
     First,
 }
 
+/// The output formats.
+const FORMATS: &[(Format, &str)] = &[
+    SUMMARY[0],
+    SUMMARY[1],
+    (
+        Format::Github,
+        "An annotation of GitHub Actions per wrong image, and the accuracy",
+    ),
+];
+
 /// Where results go, and the gate.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Output")]
@@ -180,7 +190,7 @@ struct ResultArgs {
     #[arg(short = 'k', long, value_name = "K", value_parser = clap::value_parser!(u64).range(1..=65536))]
     top_k: Option<u64>,
     /// Output format [default: table on a terminal, else json]
-    #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
+    #[arg(short, long, value_name = "FORMAT", value_parser = formats(FORMATS))]
     format: Option<Format>,
     /// With --out: start .csv files with a UTF-8 byte order mark, for Excel
     #[arg(long, requires = "out")]
@@ -266,6 +276,10 @@ pub fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
             {
                 bail!("--task retrieval uses captions, so drop labels and --probe");
             }
+            ensure!(
+                args.results.format != Some(Format::Github),
+                "--format github does not apply to --task retrieval; drop it"
+            );
             if args.results.min_acc.is_some() {
                 bail!("--min-acc does not apply to --task retrieval; drop it");
             }

@@ -292,7 +292,7 @@ fn format(args: &SearchArgs, console: &Console) -> Result<(Format, HitStyle)> {
         true => Format::Table,
         false => Format::Jsonl,
     };
-    let format = destination.format(args.format, usual, console)?;
+    let format = destination.format(args.format, usual, Format::SUFFIXES, console)?;
     ensure!(
         !args.null || format == Format::Paths,
         "-0 requires --format paths; add it, or drop -0"

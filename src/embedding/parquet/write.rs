@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use parquet::basic::Encoding;
-use parquet::column::writer::ColumnWriterImpl;
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
+use parquet::data_type::{ByteArray, ByteArrayType, FloatType, Int64Type};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
@@ -17,6 +16,7 @@ use parquet::schema::types::{ColumnPath, TypePtr};
 
 use crate::embedding::{About, Item, Kind, Row, Rows, visit_rows};
 use crate::file::atomic::AtomicFile;
+use crate::output::columns::{bytes, write_column, write_lists, write_optional};
 
 /// Key of the checksums of the row groups' numbers, in decimal digits.
 const SUMS: &str = "longclip.crc32";
@@ -196,52 +196,4 @@ fn write_images<W: Write + Send>(
         .iter()
         .map(|stamp| stamp.map(|stamp| stamp.modified_ns));
     write_optional::<Int64Type>(group, &times.collect::<Vec<_>>())
-}
-
-fn bytes(text: &str) -> ByteArray {
-    ByteArray::from(text.as_bytes().to_vec())
-}
-
-/// A column with optional values.
-fn write_optional<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
-    values: &[Option<T::T>],
-) -> Result<()> {
-    let levels: Vec<i16> = values
-        .iter()
-        .map(|value| i16::from(value.is_some()))
-        .collect();
-    let values: Vec<T::T> = values.iter().flatten().cloned().collect();
-    write_column::<T>(group, &values, Some(&levels), None)
-}
-
-/// A column of lists, with concatenated values.
-fn write_lists<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
-    values: &[T::T],
-    lengths: &[usize],
-) -> Result<()> {
-    let (mut definitions, mut repetitions) = (Vec::new(), Vec::new());
-    for &length in lengths {
-        // An empty list is one entry without a value; in others only the first begins a row.
-        definitions.extend(std::iter::repeat_n(i16::from(length > 0), length.max(1)));
-        repetitions.push(0);
-        repetitions.extend(std::iter::repeat_n(1, length.saturating_sub(1)));
-    }
-    write_column::<T>(group, values, Some(&definitions), Some(&repetitions))
-}
-
-fn write_column<T: DataType>(
-    group: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
-    values: &[T::T],
-    definitions: Option<&[i16]>,
-    repetitions: Option<&[i16]>,
-) -> Result<()> {
-    let mut column = group
-        .next_column()?
-        .context("the schema has more columns")?;
-    let typed: &mut ColumnWriterImpl<'_, T> = column.typed::<T>();
-    typed.write_batch(values, definitions, repetitions)?;
-    column.close()?;
-    Ok(())
 }

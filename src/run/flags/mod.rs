@@ -352,6 +352,9 @@ pub(crate) struct OutputArgs {
     /// Output format [default: by suffix of --output, else table on terminals or jsonl]
     #[arg(short, long, value_name = "FORMAT", value_parser = formats(RECORDS))]
     pub format: Option<Format>,
+    /// With --format paths: end each path with NUL, for xargs -0
+    #[arg(long)]
+    pub print0: bool,
     /// The output file.
     #[command(flatten)]
     pub file: OutputFileArgs,

@@ -101,6 +101,12 @@ pub(crate) const RECORDS: &[(Format, &str)] = &[
     (Format::Jsonl, "One object per line"),
     (Format::Csv, "Comma-separated rows"),
     (Format::Tsv, "Tab-separated rows"),
+    (
+        Format::Parquet,
+        "The rows of csv with types, for DuckDB and pandas",
+    ),
+    (Format::Paths, "The paths of images that a label fits"),
+    (Format::LabelStudio, "Tasks with pre-annotations, to import"),
 ];
 
 /// The output formats that a command accepts, and the help of each.
@@ -203,7 +209,7 @@ mod tests {
         assert_eq!(parsed(SUMMARY, "json"), Some(Format::Json));
         assert_eq!(parsed(SUMMARY, "csv"), None);
         assert_eq!(parsed(RECORDS, "csv"), Some(Format::Csv));
-        assert_eq!(parsed(RECORDS, "paths"), None);
+        assert_eq!(parsed(RECORDS, "label-studio"), Some(Format::LabelStudio));
         assert_eq!(parsed(RECORDS, "Table"), None);
     }
 
