@@ -17,7 +17,7 @@
 //! embedding   embeddings on disk, both ways: one file per format; probes; the cache
 //! checkpoint  a name or path to tensors under one set of names, and back
 //! input       what the model reads: paths, images, texts, data sets
-//! output      plain records to table, JSON, CSV, Parquet, HTML; knows no tensor
+//! output      plain records to table, JSON, CSV, Parquet, HTML, sidecars; knows no tensor
 //! kernel      CPU arithmetic on slices; knows neither candle nor files
 //! file        atomic write, lock, memory map, digest, stamp, safetensors header, signals, limits
 //! ```

@@ -17,8 +17,8 @@ use crate::input::paths::{self, FilesFrom, ListSource, Separator};
 use crate::input::prompt::{self, Templates};
 use crate::input::text_file;
 use crate::input::tokenizer::{self, LongText};
-use crate::output::sorted::Run;
-use crate::output::sorted::undo::undo;
+use crate::output::undo::{Run, undo};
+use crate::output::xmp;
 use crate::run::calibration::Calibration;
 use crate::run::images::IMAGES;
 use crate::train::log::Log;
@@ -70,7 +70,9 @@ pub const READERS: &[Reader] = &[
     of("rows.npy.partial", rows_in_progress),
     of("probe.safetensors", |path| probe::read(path).map(drop)),
     of("calibration.json", calibration),
-    of("longclip-sorted.jsonl", sorted),
+    of("longclip-sorted.jsonl", undo_list),
+    of("longclip-xmp.jsonl", undo_list),
+    of("a.xmp", xmp::read),
     of("log.jsonl", log),
     of("config.json", config),
     of("open_clip_config.json", config),
@@ -174,7 +176,7 @@ fn calibration(path: &Path) -> Result<()> {
     Calibration::read(&Some(path.to_owned())).map(drop)
 }
 
-fn sorted(path: &Path) -> Result<()> {
+fn undo_list(path: &Path) -> Result<()> {
     undo(path, Run::Dry, false, &mut |_| {}).map(drop)
 }
 

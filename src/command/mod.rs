@@ -108,7 +108,7 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print or write the manual pages
     Man(ManArgs),
-    /// Undo classify --link, --copy or --move
+    /// Undo classify --link, --copy, --move or --xmp
     Undo(UndoArgs),
 }
 

@@ -1,12 +1,11 @@
-//! `longclip undo`: takes back what classify --link, --copy or --move did.
+//! `longclip undo`: takes back what classify --link, --copy, --move or --xmp did.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::output::sorted::Run;
-use crate::output::sorted::undo::{Undo, undo};
+use crate::output::undo::{Run, Undo, undo};
 use crate::run::console::counted;
 use crate::run::{Console, Outcome};
 
@@ -15,10 +14,12 @@ Examples:
   longclip undo sorted/longclip-sorted-20261121T101530Z.jsonl
   longclip undo --dry-run sorted/longclip-sorted-20261121T101530Z.jsonl
 
-Files that have changed since are left alone, and nothing is overwritten.
+Images that have changed since are left alone, and nothing is overwritten. A sidecar of --xmp that
+is unchanged becomes what it was before; one that has changed since loses only these labels.
 
 A list that you did not write on this machine, such as one that came with a folder, moves no image
-out of its folder unless --yes is given: check the old paths with --dry-run first.
+out of its folder and changes no sidecar elsewhere unless --yes is given: check the paths with
+--dry-run first.
 
 Exit status: 0 everything is back in place, 1 some images could not be restored (each has a line
 on stderr), 2 the list cannot be used, 75 temporary failure, try again (the disk is full).";
@@ -27,40 +28,32 @@ on stderr), 2 the list cannot be used, 75 temporary failure, try again (the disk
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct UndoArgs {
-    /// List that classify --link, --copy or --move wrote into the folder
+    /// List that classify --link, --copy, --move or --xmp wrote
     #[arg(value_name = "FILE")]
     list: PathBuf,
     /// Print what would be undone, without doing it
     #[arg(long)]
     dry_run: bool,
-    /// Move images to the old paths in a list that someone else wrote
+    /// Follow paths to other folders in a list that someone else wrote
     #[arg(long)]
     yes: bool,
 }
 
-/// Undoes sorting.
+/// Undoes sorting, or labels in sidecars.
 ///
 /// # Errors
 /// When the list cannot be used.
 pub fn run(args: &UndoArgs, console: &Console) -> Result<Outcome> {
     let run = if args.dry_run { Run::Dry } else { Run::Real };
     let undone = undo(&args.list, run, args.yes, &mut |step| match step {
-        Undo::Undone { to, from } if args.dry_run => {
-            console.note(&format!(
-                "would undo {}, sorted from {}",
-                to.display(),
-                from.display()
-            ));
+        Undo::Undone { path, how } if args.dry_run => {
+            console.note(&format!("would undo {}, {how}", path.display()));
         }
-        Undo::Undone { to, from } => {
-            console.detail(&format!(
-                "undid {}, sorted from {}",
-                to.display(),
-                from.display()
-            ));
+        Undo::Undone { path, how } => {
+            console.detail(&format!("undid {}, {how}", path.display()));
         }
-        Undo::Failed { to, cause } => {
-            console.failed(&to.display().to_string(), &format!("{cause:#}"))
+        Undo::Failed { path, cause } => {
+            console.failed(&path.display().to_string(), &format!("{cause:#}"))
         }
     })?;
     let images = counted(undone.undone, "image");

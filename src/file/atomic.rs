@@ -78,6 +78,14 @@ impl AtomicFile {
         Ok(Box::new(BufWriter::new(file.try_clone()?)))
     }
 
+    /// Gives the file the permissions of the one that it replaces, where the system allows it.
+    pub(crate) fn set_permissions(&self, permissions: fs::Permissions) {
+        if let Content::Temporary(file) = &self.content {
+            // Not every file system has them.
+            let _ = file.as_file().set_permissions(permissions);
+        }
+    }
+
     /// Syncs to disk what was written, for a caller whose files must all be complete before the
     /// first of them appears. Flush the sink first. A signal does not remove the file any more,
     /// since the others may have appeared.

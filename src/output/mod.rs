@@ -1,6 +1,7 @@
 //! Plain records -> table, json, jsonl, csv, tsv, parquet, paths, tasks of Label Studio,
 //! annotations of GitHub; results of evaluations ([`evaluation`]), HTML reports ([`report`]), search
-//! hits ([`found`]), images in folders ([`sorted`]), and tables for people ([`table`]).
+//! hits ([`found`]), images in folders ([`sorted`]), labels in sidecars ([`xmp`]), how these are
+//! reverted ([`undo`]), and tables for people ([`table`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows tensors, models
 //! or arguments. How to add a format is in `src/lib.rs`.
@@ -11,6 +12,7 @@ pub mod evaluation;
 mod format;
 pub mod found;
 pub(crate) mod github;
+mod journal;
 pub(crate) mod json;
 mod label_studio;
 mod parquet;
@@ -21,6 +23,8 @@ pub mod sorted;
 pub mod suffix;
 pub mod table;
 pub mod text;
+pub mod undo;
+pub(crate) mod xmp;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

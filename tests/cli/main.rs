@@ -54,3 +54,4 @@ mod terminal;
 mod tokens;
 #[path = "../golden/unpack.rs"]
 mod unpack;
+mod xmp;

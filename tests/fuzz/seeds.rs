@@ -89,6 +89,15 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
         "calibration.json" => json(json!({"temperature": 1.5, "none_threshold": 0.25,
             "model": "m", "model_sha256": "a", "labels_sha256": "b"})),
         "longclip-sorted.jsonl" => one(&sorted(folder)),
+        "longclip-xmp.jsonl" => one(&labelled(folder)),
+        "a.xmp" => one(
+            "<?xpacket begin='\u{feff}' id='W5M0MpCehiHzreSzNTczkc9d'?>\n<x:xmpmeta \
+             xmlns:x='adobe:ns:meta/'><rdf:RDF \
+             xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'>\n <rdf:Description \
+             rdf:about='' xmlns:dc='http://purl.org/dc/elements/1.1/'>\n  <dc:subject><rdf:Bag>\n   \
+             <rdf:li>a &amp; b</rdf:li><rdf:li><![CDATA[c]]>&#100;</rdf:li>\n  </rdf:Bag>\
+             </dc:subject>\n </rdf:Description>\n</rdf:RDF></x:xmpmeta>\n<?xpacket end='w'?>",
+        ),
         "log.jsonl" => one(
             "{\"step\":1,\"epoch\":0,\"loss\":2.5,\"long_loss\":2.5,\"rate\":1e-6,\"logit_scale\":\
              14.0,\"gradient_norm\":1.5,\"images_per_second\":3.0,\"seconds\":0.5}\n",
@@ -221,6 +230,14 @@ fn rows_in_progress() -> Vec<u8> {
 }
 
 /// A list of sorted images in `folder`, where the image lies.
+fn labelled(folder: &Path) -> String {
+    let header = json!({"longclip": "xmp", "version": 1});
+    let edit = json!({"at": 3, "old": "", "new": "<rdf:li>cat</rdf:li>"});
+    let step = json!({"step": "label", "to": folder.join("a.xmp"), "labels": ["cat"],
+        "after": "0".repeat(64), "edit": edit});
+    format!("{header}\n{step}\n")
+}
+
 fn sorted(folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap();
     let header = json!({"longclip": "sorted", "version": 1, "action": "copy",

@@ -3,13 +3,15 @@
 mod page;
 mod question;
 mod sort;
+mod tag;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::classify::sort::SortArgs;
+use super::classify::tag::TagArgs;
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
 use crate::run::flags::{EngineArgs, ImageArgs, LabelArgs, OutputArgs, ScoreArgs};
@@ -142,11 +144,16 @@ Sorting:
   written first; longclip undo LIST reverts it. --dry-run only reports what
   would happen.
 
-Sorting:
-  --link DIR, --copy DIR and --move DIR put each image into a folder named
-  after its best label. Nothing is ever overwritten. A list of what is done is
-  written first; longclip undo LIST reverts it. --dry-run only reports what
-  would happen.
+Sidecars:
+  --xmp adds the best label of each image, or with --threshold all that reach
+  it, to dc:subject of its XMP sidecar, which photo managers show as keywords;
+  images are never changed. A new sidecar is img.jpg.xmp, which darktable and
+  digiKam read, and which img.cr2 does not share; --xmp=stem makes img.xmp,
+  which Lightroom reads for raw files and darktable on import. An existing
+  sidecar of either name is extended, unless img.xmp may belong to another
+  image: all other bytes of it stay, and labels that it has are not added again.
+  One that is not understood is left as it is; the image's record has a warning,
+  and the exit status is 1. The list for longclip undo is in the working folder.
 
 Cache:
   --cache DIR (or LONGCLIP_CACHE) keeps the embeddings of images and texts for
@@ -179,6 +186,7 @@ Examples:
   longclip classify --model ./my-checkpoint img.jpg --labels cat dog --templates openai80
   longclip classify photos/ --labels-file cifar10 --templates cifar10 --none-label \"something else\"
   longclip classify photos/ --labels cat dog --threshold 0.8 --move sorted/ --dry-run
+  longclip classify photos/ --labels cat dog --threshold 0.8 --xmp
   longclip classify photos/ --labels cat dog --threshold 0.8 --format paths
   longclip classify photos/ --probe pets.safetensors
 
@@ -188,6 +196,7 @@ signal.";
 
 /// The arguments of `longclip classify`.
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("changes").multiple(true).args(["link", "copy", "move_to", "xmp"])))]
 #[command(override_usage = USAGE, after_help = EXAMPLES, after_long_help = format!("{DETAILS}\n\n{EXAMPLES}"))]
 pub struct ClassifyArgs {
     #[command(flatten)]
@@ -218,6 +227,8 @@ pub struct ClassifyArgs {
     #[command(flatten)]
     sort: SortArgs,
     #[command(flatten)]
+    tag: TagArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
@@ -230,6 +241,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let images = Images::open(&args.images, &args.labels.labels)?;
     let mut question = Question::new(&args, console)?;
     args.sort.check(&args.images.images)?;
+    args.tag.check(&args.images.images, &question.labels)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
     let form = Form::of(&args.output, console)?.with_exact_names(|| images.has_odd_names());
@@ -256,6 +268,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let recorder = question.recorder(&args.score, threshold);
     let mut page = Page::create(&args, &session, &recorder)?;
     let mut sorting = args.sort.start(&question.labels, console)?;
+    let mut tagging = args.tag.start(args.sort.run(), console);
     let counts = images.for_each(&engine, console, |encoded| {
         let scores = recorder.scores(judge.as_ref(), &encoded);
         if let Some(page) = &mut page {
@@ -263,18 +276,23 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         }
         let (path, best) = (encoded.path.clone(), scores.first().map(|best| best.class));
         let mut record = recorder.record(encoded, scores);
+        if let (Some(tagging), Some(path)) = (&mut tagging, &path) {
+            tagging.tag(path, &mut record)?;
+        }
         if let (Some(sorting), Some(path)) = (&mut sorting, path) {
             sorting.sort(&path, best, &mut record)?;
         }
         results.write(&record)
     });
+    let not_tagged = tagging.map_or(0, |tagging| tagging.finish());
     let not_sorted = sorting.map_or(0, |sorting| sorting.finish());
     engine.finish(console);
     let counts = match counts {
         Ok(counts) => counts,
         Err(error) => {
-            // Images that were moved already have no other record.
-            if args.sort.folder().is_some() && args.output.file.path().is_some() {
+            // What was done to images and sidecars already has no other record.
+            let has_acted = args.sort.folder().is_some() || args.tag.is_asked();
+            if has_acted && args.output.file.path().is_some() {
                 let kept = results.keep_partial();
                 kept.unwrap_or_else(|kept| console.warn(&format!("{kept:#}")));
             }
@@ -288,13 +306,16 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         Some(_) => results.keep_partial()?,
         None => results.finish()?,
     }
-    Ok(with_sorting(counts.outcome(console), not_sorted))
+    Ok(with_failures(
+        counts.outcome(console),
+        not_sorted + not_tagged,
+    ))
 }
 
-/// Images that could not be sorted count as failures.
-fn with_sorting(outcome: Outcome, not_sorted: u64) -> Outcome {
+/// Images that could not be sorted or labelled count as failures.
+fn with_failures(outcome: Outcome, failures: u64) -> Outcome {
     match outcome {
-        Outcome::Answered if not_sorted > 0 => Outcome::SomeFailed,
+        Outcome::Answered if failures > 0 => Outcome::SomeFailed,
         outcome => outcome,
     }
 }

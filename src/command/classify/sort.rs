@@ -7,7 +7,8 @@ use clap::Args;
 
 use crate::input::prompt::LabelSet;
 use crate::output::Record;
-use crate::output::sorted::{self, Action, Filed, Run, Sorter};
+use crate::output::sorted::{self, Action, Filed, Sorter};
+use crate::output::undo::Run;
 use crate::run::Console;
 use crate::run::console::counted;
 
@@ -24,8 +25,8 @@ pub(super) struct SortArgs {
     /// Like --link, but move the images; longclip undo reverts it
     #[arg(long = "move", value_name = "DIR", group = "sort")]
     move_to: Option<PathBuf>,
-    /// Print what would be linked, copied or moved, without doing it
-    #[arg(long, requires = "sort")]
+    /// Print what would be linked, copied, moved or written by --xmp, without doing it
+    #[arg(long, requires = "changes")]
     dry_run: bool,
 }
 
@@ -48,6 +49,11 @@ impl SortArgs {
     /// The folder that images are sorted into.
     pub(super) fn folder(&self) -> Option<&Path> {
         self.asked().map(|(_, folder)| folder)
+    }
+
+    /// Whether anything is done.
+    pub(super) fn run(&self) -> Run {
+        if self.dry_run { Run::Dry } else { Run::Real }
     }
 
     fn asked(&self) -> Option<(Action, &Path)> {
@@ -122,7 +128,7 @@ impl SortArgs {
         let Some((action, folder)) = self.asked() else {
             return Ok(None);
         };
-        let run = if self.dry_run { Run::Dry } else { Run::Real };
+        let run = self.run();
         let labels = labels.classes.iter().map(|class| class.label.as_str());
         let labels: Vec<_> = labels.collect();
         Ok(Some(Sorting {

@@ -2,26 +2,18 @@
 
 #![deny(clippy::indexing_slicing)]
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::Action;
-use super::owner::Seals;
-use crate::file::open;
 use crate::file::stamp::Stamp;
+use crate::output::journal::{self, Lines, Name};
 
 /// Two paths of maximum length, in base64, and some more.
 const LONGEST_LINE: u64 = 1 << 16;
-/// Maximum number of journals within one second.
-const MAX_PER_SECOND: usize = 1000;
 
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,68 +50,18 @@ enum Line {
     Image { from: Name, to: Name, stamp: Stamp },
 }
 
-/// A path: text if it is UTF-8, else its bytes in base64.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Name {
-    Text(String),
-    Bytes { base64: String },
-}
-
-impl Name {
-    fn new(path: &Path) -> Self {
-        match path.to_str() {
-            Some(text) => Self::Text(text.to_owned()),
-            None => Self::Bytes {
-                base64: STANDARD.encode(path.as_os_str().as_encoded_bytes()),
-            },
-        }
-    }
-
-    fn path(self) -> Result<PathBuf> {
-        match self {
-            Self::Text(text) => Ok(text.into()),
-            Self::Bytes { base64 } => os_string(STANDARD.decode(base64)?).map(PathBuf::from),
-        }
-    }
-}
-
-#[cfg(unix)]
-fn os_string(bytes: Vec<u8>) -> Result<OsString> {
-    use std::os::unix::ffi::OsStringExt as _;
-    Ok(OsString::from_vec(bytes))
-}
-
-#[cfg(not(unix))]
-fn os_string(_: Vec<u8>) -> Result<OsString> {
-    anyhow::bail!("this system does not allow this name")
-}
-
 /// A journal that is being written.
-pub(super) struct Journal {
-    file: File,
-    path: PathBuf,
-    action: Action,
-    /// `None` if the user's key cannot be kept: then `undo` asks for a confirmation.
-    seals: Option<Seals>,
-}
+pub(super) struct Journal(journal::Journal);
 
 impl Journal {
     /// Creates the folder, if it does not exist, and a journal in it.
     pub(super) fn begin(folder: &Path, action: Action) -> Result<Self> {
-        let shown = folder.display();
         let made = !folder.exists();
-        fs::create_dir_all(folder).with_context(|| format!("cannot create the folder {shown}"))?;
-        // Before the journal is there: making the user's key takes a moment.
-        let seals = Seals::make();
-        let (file, path) =
-            create(folder).with_context(|| format!("cannot write the undo journal in {shown}"))?;
-        let mut journal = Self {
-            file,
-            path,
-            action,
-            seals,
-        };
+        fs::create_dir_all(folder)
+            .with_context(|| format!("cannot create the folder {}", folder.display()))?;
+        // A moved image must be recoverable after a power cut as well.
+        let is_synced = action == Action::Move;
+        let mut journal = journal::Journal::create(folder, WHAT, is_synced, LONGEST_LINE)?;
         journal.line(&Header {
             longclip: WHAT.to_owned(),
             version: VERSION,
@@ -127,80 +69,24 @@ impl Journal {
             folder: Name::new(&std::path::absolute(folder)?),
             made,
         })?;
-        Ok(journal)
+        Ok(Self(journal))
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.0.path()
     }
 
     /// Writes one step, before it is done.
     pub(super) fn note(&mut self, step: &Step) -> Result<()> {
-        let line = match step {
+        self.0.line(&match step {
             Step::Folder { to } => Line::Folder { to: Name::new(to) },
             Step::Image { from, to, stamp } => Line::Image {
                 from: Name::new(from),
                 to: Name::new(to),
                 stamp: *stamp,
             },
-        };
-        self.line(&line)
+        })
     }
-
-    fn line(&mut self, line: &impl Serialize) -> Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        if let Some(seals) = &mut self.seals {
-            seals.seal(&mut text);
-        }
-        text.push(b'\n');
-        let written = self.file.write_all(&text).and_then(|()| {
-            // A moved image must be recoverable after a power cut as well.
-            match self.action {
-                Action::Move => self.file.sync_data(),
-                _ => Ok(()),
-            }
-        });
-        written.with_context(|| format!("cannot write {}", self.path.display()))
-    }
-}
-
-/// `longclip-sorted-20261121T101530Z.jsonl`, with a number if that exists.
-fn create(folder: &Path) -> io::Result<(File, PathBuf)> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let time = time(now.map_or(0, |now| now.as_secs()));
-    for number in 1..=MAX_PER_SECOND {
-        let number = if number == 1 {
-            String::new()
-        } else {
-            format!("-{number}")
-        };
-        let path = folder.join(format!("longclip-sorted-{time}{number}.jsonl"));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => return Ok((file, path)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
-}
-
-/// Seconds since 1970 as a date and time in UTC, such as `20261121T101530Z`.
-fn time(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years of 365 days that start in March, so that a leap day is a year's last day.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let year = year + 400 * era + u64::from(month >= 10);
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!(
-        "{year:04}{month:02}{day:02}T{hour:02}{minute:02}{:02}Z",
-        second % 60
-    )
 }
 
 /// A journal as read.
@@ -216,17 +102,13 @@ pub(super) struct Steps {
     pub(super) is_own: bool,
 }
 
-/// Reads a journal. A last line without a newline was being written when the run was stopped, and
-/// its step was not done.
+/// Reads a journal.
 ///
 /// # Errors
 /// When it is not a journal, or a step leads out of the journal's own folder; names the line.
 pub(super) fn read(path: &Path) -> Result<Steps> {
-    let mut reader = BufReader::new(open::regular(path)?.0);
-    let mut seals = Seals::find();
-    let mut is_own = |line: &[u8]| seals.as_mut().is_some_and(|seals| seals.check(line));
-    let header = next_line(&mut reader)?.unwrap_or_default();
-    let mut all_own = is_own(&header);
+    let mut lines = Lines::open(path)?;
+    let header = lines.next(LONGEST_LINE)?.unwrap_or_default();
     let header: Option<Header> = serde_json::from_slice(&header).ok();
     let header = header.filter(|header| header.longclip == WHAT);
     let header = header.context("it is not an undo journal of longclip")?;
@@ -244,8 +126,7 @@ pub(super) fn read(path: &Path) -> Result<Steps> {
         folder.display()
     );
     let mut steps = Vec::new();
-    while let Some(line) = next_line(&mut reader)? {
-        all_own &= is_own(&line);
+    while let Some(line) = lines.next(LONGEST_LINE)? {
         let number = steps.len() + 2;
         let step = step(&line).and_then(|step| resolved(step, &folder, own));
         steps.push(step.with_context(|| format!("line {number} cannot be used"))?);
@@ -255,21 +136,8 @@ pub(super) fn read(path: &Path) -> Result<Steps> {
         made: header.made,
         folder: own.to_owned(),
         steps,
-        is_own: all_own,
+        is_own: lines.are_own,
     })
-}
-
-fn next_line(reader: &mut BufReader<File>) -> Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    reader.take(LONGEST_LINE).read_until(b'\n', &mut line)?;
-    if line.pop() == Some(b'\n') {
-        return Ok(Some(line));
-    }
-    ensure!(
-        line.len() as u64 + 1 < LONGEST_LINE,
-        "a line is longer than {LONGEST_LINE} bytes"
-    );
-    Ok(None)
 }
 
 fn step(line: &[u8]) -> Result<Step> {
@@ -322,7 +190,7 @@ mod tests {
         let mut journal = Journal::begin(&folder, Action::Move).unwrap();
         let other = Journal::begin(&folder, Action::Copy).unwrap();
         assert_ne!(journal.path(), other.path());
-        let mut steps = vec![
+        let steps = vec![
             Step::Folder {
                 to: folder.join("a \"cat\""),
             },
@@ -332,19 +200,11 @@ mod tests {
                 stamp: STAMP,
             },
         ];
-        #[cfg(unix)]
-        steps.push(Step::Image {
-            from: os_string(b"/x/caf\xe9".to_vec()).unwrap().into(),
-            to: folder
-                .join("cat")
-                .join(os_string(b"caf\xe9".to_vec()).unwrap()),
-            stamp: STAMP,
-        });
         for step in &steps {
             journal.note(step).unwrap();
         }
         // Stopped within a line.
-        journal.file.write_all(b"{\"step\":\"fol").unwrap();
+        journal.0.cut_short();
         let read = read(journal.path()).unwrap();
         assert_eq!(
             (read.action, read.folder, read.made),
@@ -402,19 +262,5 @@ mod tests {
         }
         fs::write(&path, own + &image(&inside("cat/x.jpg"))).unwrap();
         assert_eq!(read(&path).unwrap().steps.len(), 1);
-    }
-
-    #[test]
-    fn times_are_dates() {
-        for (seconds, expected) in [
-            (0, "19700101T000000Z"),
-            (951_782_399, "20000228T235959Z"),
-            (951_782_400, "20000229T000000Z"),
-            (951_868_800, "20000301T000000Z"),
-            (1_795_256_130, "20261121T101530Z"),
-            (4_107_542_400, "21000301T000000Z"),
-        ] {
-            assert_eq!(time(seconds), expected);
-        }
     }
 }

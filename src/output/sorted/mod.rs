@@ -1,13 +1,12 @@
 //! Sorts images into one folder per label, reversibly.
 //!
 //! Nothing is ever overwritten: if a name exists, a number is added. Each step is written to a
-//! journal in the folder before it is done, and [`undo`] reverts it.
+//! journal in the folder before it is done, and [`super::undo`] reverts it.
 
 mod journal;
 mod name;
-mod owner;
 mod place;
-pub mod undo;
+pub(super) mod undo;
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -19,6 +18,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::file::fault;
 use crate::file::stamp::Stamp;
+use crate::output::journal::NoJournal;
+use crate::output::undo::Run;
 use journal::{Journal, Step};
 
 /// Names that are tried before an image is given up: `a.jpg`, `a (2).jpg`, …
@@ -39,15 +40,6 @@ pub(crate) enum Action {
     Move,
 }
 
-/// Whether anything is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Run {
-    /// Perform all steps.
-    Real,
-    /// Only report the steps.
-    Dry,
-}
-
 /// Where an image is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Filed {
@@ -55,16 +47,6 @@ pub(crate) enum Filed {
     At(PathBuf),
     /// It existed there already.
     Already(PathBuf),
-}
-
-/// The error when no further image can be sorted either: without its journal, nothing is done.
-#[derive(Clone, Copy, Debug)]
-struct NoJournal;
-
-impl std::fmt::Display for NoJournal {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("it cannot be noted for undo")
-    }
 }
 
 /// Whether an error of [`Sorter::file`] would come again with every further image.

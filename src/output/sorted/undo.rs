@@ -2,44 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::path::{Component, Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::journal::{self, Step, Steps};
-use super::{Action, Run, place};
+use super::journal::{Step, Steps};
+use super::{Action, place};
 use crate::file::fault;
 use crate::file::stamp::Stamp;
-
-/// The result of reverting one step.
-pub enum Undo<'a> {
-    /// The image is, or in a dry run would be, back at its old path.
-    Undone {
-        /// Where it was filed.
-        to: &'a Path,
-        /// Its old path.
-        from: &'a Path,
-    },
-    /// The step cannot be reverted, and everything is left as it is.
-    Failed {
-        /// Where it was filed.
-        to: &'a Path,
-        /// Why.
-        cause: anyhow::Error,
-    },
-}
-
-/// Summary of undoing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Undone {
-    /// Images that were restored.
-    pub undone: u64,
-    /// Images that could not be restored.
-    pub failed: u64,
-}
-
-/// Paths that a message shows.
-const SHOWN: usize = 5;
+use crate::output::undo::{Run, Undo, Undone, check_inside};
 
 /// Reverts the steps of a journal, the last one first, and reports each. Only what is unchanged is
 /// touched: an image that has changed since, or whose old path is occupied, is a failure. Created
@@ -51,7 +22,7 @@ const SHOWN: usize = 5;
 ///
 /// # Errors
 /// When the journal cannot be read or its old paths are not believed; nothing is done then.
-pub fn undo(
+pub(in crate::output) fn undo(
     journal: &Path,
     run: Run,
     trusted: bool,
@@ -63,10 +34,14 @@ pub fn undo(
         made,
         steps,
         is_own,
-    } = journal::read(journal)
+    } = super::journal::read(journal)
         .with_context(|| format!("cannot undo the journal {}", journal.display()))?;
     if action == Action::Move && !is_own && !trusted && run == Run::Real {
-        check_targets(&steps, &folder, journal)?;
+        let old = steps.iter().filter_map(|step| match step {
+            Step::Image { from, .. } => Some(from.as_path()),
+            Step::Folder { .. } => None,
+        });
+        check_inside(old, &folder, journal, "move")?;
     }
     let mut undone = Undone::default();
     for step in steps.iter().rev() {
@@ -77,7 +52,8 @@ pub fn undo(
             Ok(false) => {}
             Ok(true) => {
                 undone.undone += 1;
-                report(Undo::Undone { to, from });
+                let how = format!("sorted from {}", from.display());
+                report(Undo::Undone { path: to, how });
             }
             Err(cause) if fault::is_general(&cause) => {
                 return Err(cause.context(format!(
@@ -89,7 +65,7 @@ pub fn undo(
             }
             Err(cause) => {
                 undone.failed += 1;
-                report(Undo::Failed { to, cause });
+                report(Undo::Failed { path: to, cause });
             }
         }
     }
@@ -106,44 +82,6 @@ pub fn undo(
         }
     }
     Ok(undone)
-}
-
-/// Fails if an image would go to a path outside `folder`, and shows some.
-fn check_targets(steps: &[Step], folder: &Path, journal: &Path) -> Result<()> {
-    let is_outside = |path: &Path| {
-        let climbs = path.components().any(|part| part == Component::ParentDir);
-        // Through a link in the folder, it would be elsewhere.
-        let real = path
-            .ancestors()
-            .skip(1)
-            .find_map(|up| up.canonicalize().ok());
-        climbs || !path.starts_with(folder) || !real.is_some_and(|real| real.starts_with(folder))
-    };
-    let outside: Vec<&Path> = steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Image { from, .. } => Some(from.as_path()),
-            Step::Folder { .. } => None,
-        })
-        .filter(|from| is_outside(from))
-        .collect();
-    let shown: Vec<String> = outside
-        .iter()
-        .take(SHOWN)
-        .map(|path| path.display().to_string())
-        .collect();
-    ensure!(
-        outside.is_empty(),
-        "{} was not written by you on this machine, and undoing it would move {} to paths outside \
-         its folder, such as {}; check all of them with --dry-run, and pass --yes if they are right",
-        journal.display(),
-        match outside.len() {
-            1 => "1 file".to_owned(),
-            count => format!("{count} files"),
-        },
-        shown.join(", ")
-    );
-    Ok(())
 }
 
 /// Reverts one step; false if it was not done.
