@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -18,6 +18,7 @@ pub struct Console {
     verbosity: u8,
     color: ColorWhen,
     bar: Mutex<Option<ProgressBar>>,
+    begun: Instant,
 }
 
 impl Console {
@@ -35,6 +36,7 @@ impl Console {
             verbosity: args.verbose,
             color: args.color,
             bar: Mutex::new(None),
+            begun: Instant::now(),
         }
     }
 
@@ -46,6 +48,7 @@ impl Console {
             verbosity: 0,
             color: ColorWhen::Never,
             bar: Mutex::new(None),
+            begun: Instant::now(),
         }
     }
 
@@ -240,12 +243,34 @@ impl Console {
         result
     }
 
+    /// Says on a terminal how many images there were, how many of them failed, and how long the
+    /// run took.
+    pub(crate) fn closing(&self, images: u64, failed: u64) {
+        if !self.quiet && std::io::stderr().is_terminal() {
+            let line = closing_line(images, failed, self.begun.elapsed());
+            self.say(&Style::new(), "", &line);
+        }
+    }
+
     /// Removes the bar.
     pub(crate) fn end_progress(&self) {
         if let Some(bar) = self.bar().take() {
             bar.finish_and_clear();
         }
     }
+}
+
+/// `400 images, 1 failed, 1.6 s`.
+fn closing_line(images: u64, failed: u64, time: Duration) -> String {
+    let failed = match failed {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    let time = match time.as_secs() {
+        0..100 => format!("{:.1} s", time.as_secs_f64()),
+        seconds => format!("{} min {} s", seconds / 60, seconds % 60),
+    };
+    format!("{}{failed}, {time}", counted(images, "image"))
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -333,6 +358,18 @@ mod tests {
         assert_eq!((bar.position(), &*bar.message()), (2, ", 3 failed"));
         console.end_progress();
         assert!(console.bar().is_none() && bar.is_finished());
+    }
+
+    #[test]
+    fn the_closing_line_counts_images_and_time() {
+        for (images, failed, millis, expected) in [
+            (400, 1, 1600, "400 images, 1 failed, 1.6 s"),
+            (1, 0, 40, "1 image, 0.0 s"),
+            (2, 0, 125_000, "2 images, 2 min 5 s"),
+        ] {
+            let time = Duration::from_millis(millis);
+            assert_eq!(closing_line(images, failed, time), expected);
+        }
     }
 
     #[test]

@@ -191,10 +191,11 @@ impl Running {
         let _ = self.model.set(engine.load(console)?.clone());
         exhaustion::doing("reading images");
         self.stop.listen()?;
+        let mut counts = Counts::default();
         if let Some(total) = self.total.take() {
             console.start_progress(total);
+            counts.are_many = true;
         }
-        let mut counts = Counts::default();
         for encoded in &mut self.pipeline {
             counts.add(&encoded, console);
             console.around(|| take(encoded))?;
@@ -229,6 +230,8 @@ impl Running {
 pub(crate) struct Counts {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
+    /// Whether more than one image was expected.
+    are_many: bool,
     /// The signal that ended the run early.
     pub(crate) signal: Option<i32>,
 }
@@ -250,8 +253,12 @@ impl Counts {
         }
     }
 
-    /// How the run ended, judging by the images.
+    /// How the run ended, judging by the images; says so on a terminal.
     pub(crate) fn outcome(&self, console: &Console) -> Outcome {
+        let all = self.answered + self.failed;
+        if self.are_many && all > 0 {
+            console.closing(all, self.failed);
+        }
         match (self.signal, self.answered, self.failed) {
             (Some(signal), ..) => Outcome::Stopped(signal),
             (_, 0, 0) => {
@@ -283,6 +290,7 @@ mod tests {
                 answered,
                 failed,
                 signal,
+                ..Counts::default()
             };
             assert_eq!(counts.outcome(&Console::silent()), expected);
         }

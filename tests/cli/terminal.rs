@@ -144,3 +144,28 @@ fn a_pipe_gets_every_byte() {
     let ran = room.longclip(&search, &[]).ends_with(0);
     assert_eq!(ran.out, format!("{image}\n"));
 }
+
+#[test]
+fn a_run_of_several_images_ends_with_a_line_for_people() {
+    let room = Room::with(&["p/a.png", "p/b.png"]);
+    room.broken("p/c.png");
+    let run = |more: &[&str]| {
+        let arguments = [
+            &["classify", "-m", small::model(), "-l", "x", "y"][..],
+            more,
+        ]
+        .concat();
+        let on_terminal = shown(&room, &arguments);
+        let piped = room.longclip(&arguments, &[]);
+        assert!(!piped.stderr().contains(" images"), "{}", piped.stderr());
+        on_terminal
+    };
+    let several = run(&["--", "p"]);
+    let last = several.trim_end().lines().last().unwrap();
+    assert!(
+        last.contains("3 images, 1 failed, ") && last.ends_with(" s"),
+        "{several:?}"
+    );
+    assert!(!run(&["-q", "--", "p"]).contains("3 images"));
+    assert!(!run(&["--", "p/a.png"]).contains("1 image,"));
+}
