@@ -14,6 +14,7 @@ pub mod man;
 pub mod models;
 mod parse;
 pub mod probe;
+pub mod schema;
 pub mod search;
 pub mod tokens;
 pub mod undo;
@@ -42,6 +43,7 @@ use inspect::InspectArgs;
 use man::ManArgs;
 use models::ModelsArgs;
 use probe::ProbeArgs;
+use schema::SchemaArgs;
 use search::SearchArgs;
 use tokens::TokensArgs;
 use undo::UndoArgs;
@@ -108,6 +110,8 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print or write the manual pages
     Man(ManArgs),
+    /// Print the JSON Schema of a record or file
+    Schema(SchemaArgs),
     /// Undo classify --link, --copy, --move or --xmp
     Undo(UndoArgs),
 }
@@ -134,6 +138,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Tokens(args) => tokens::run(&args, console),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args, console),
+        Command::Schema(args) => schema::run(&args),
         Command::Undo(args) => undo::run(&args, console),
     }
 }

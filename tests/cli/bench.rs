@@ -49,6 +49,7 @@ fn every_figure_is_there_and_positive() {
     for key in figures {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key}: {report}");
     }
+    crate::schema::assert_fits(std::slice::from_ref(&report), "bench");
     assert_eq!(report["model"], small::model());
     assert_eq!(report["precision"], "f32");
     assert_eq!(report["threads"], 2);

@@ -583,6 +583,7 @@ fn a_calibration_changes_probabilities_and_nothing_else() {
     let ran = room.longclip(&arguments, &[]).ends_with(0);
     let found: Value = serde_json::from_str(&room.read("c.json")).unwrap();
     assert_eq!(serde_json::from_str::<Value>(&ran.out).unwrap(), found);
+    crate::schema::assert_fits(std::slice::from_ref(&found), "calibration");
     assert_eq!(
         number(&found["fitted_on"]) + number(&found["rest"]["n"]),
         12.0

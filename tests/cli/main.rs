@@ -44,6 +44,7 @@ mod refusals;
 mod room;
 mod running;
 mod sameness;
+mod schema;
 mod scores;
 mod small;
 mod sorting;

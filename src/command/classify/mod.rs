@@ -136,7 +136,7 @@ Results:
   array of tasks for an interface with <Image name="image" value="$image"/> and
   <Choices name="label" toName="image">; images are local files, relative to the
   document root, so run longclip there. It predicts the best label, or with
-  --threshold all that reach it.
+  --threshold all that reach it. longclip schema describes the JSON.
 
 Sorting:
   --link DIR, --copy DIR and --move DIR put each image into a folder named

@@ -62,7 +62,11 @@ fn small<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
 
 /// The lines of a run's log.
 fn log(room: &Room, run: &str) -> Vec<Value> {
-    room::records(&room.read(&format!("{run}/log.jsonl")))
+    let lines = room::records(&room.read(&format!("{run}/log.jsonl")));
+    if !lines.is_empty() {
+        crate::schema::assert_fits(&lines, "training-log");
+    }
+    lines
 }
 
 /// The log without times.

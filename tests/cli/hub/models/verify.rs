@@ -88,6 +88,7 @@ fn verify_reports_what_it_cannot_check() {
         .says(&["longclip models pull longclip-b"]);
     let some = models(&room, &["verify", "longclip-b", "owner/model"]).ends_with(1);
     assert_eq!(some.json().as_array().unwrap().len(), 1);
+    crate::schema::assert_fits(&[some.json()], "verified");
     let empty = Room::new(StandIn::honest(&[]));
     let nothing = models(&empty, &["verify"]).ends_with(0);
     assert_eq!(nothing.out, "[]\n");
