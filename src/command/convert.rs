@@ -8,9 +8,9 @@ use clap::{Args, ValueEnum};
 
 use crate::checkpoint::export::{FloatType, Options};
 use crate::checkpoint::positions::{State, Stretch};
-use crate::checkpoint::{Checkpoint, export, hub, metadata, positions, source, tiny};
+use crate::checkpoint::{Checkpoint, export, metadata, positions, source, tiny};
 use crate::file::digest;
-use crate::run::flags::{LayoutName, StatedArgs};
+use crate::run::flags::{HubArgs, LayoutName, StatedArgs};
 use crate::run::{Console, Outcome};
 
 /// What only `--help` and the manual page say.
@@ -91,6 +91,9 @@ struct FileArgs {
     /// Properties that the files may not specify.
     #[command(flatten)]
     stated: StatedArgs,
+    /// Whether the input may be downloaded.
+    #[command(flatten)]
+    hub: HubArgs,
     /// Overwrite existing output
     #[arg(long)]
     force: bool,
@@ -155,8 +158,7 @@ pub(crate) fn run_stretch(args: &StretchArgs, console: &Console) -> Result<Outco
 impl FileArgs {
     /// The input and the hashes of its weight files.
     fn open(&self, console: &Console) -> Result<(Checkpoint, Vec<String>)> {
-        let settings = hub::Settings::from_env();
-        let source = source::resolve(&self.input, &settings, console)?;
+        let source = source::resolve(&self.input, &self.hub.settings(), console)?;
         let checkpoint = Checkpoint::load(&source, &self.stated.stated())?;
         for warning in &checkpoint.warnings {
             console.warn(warning);

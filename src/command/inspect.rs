@@ -4,10 +4,10 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::checkpoint::inspect::{Inspection, inspect};
-use crate::checkpoint::{hub, source};
+use crate::checkpoint::source;
 use crate::output::Format;
 use crate::output::table::TextTable;
-use crate::run::flags::{SUMMARY, StatedArgs, formats};
+use crate::run::flags::{HubArgs, SUMMARY, StatedArgs, formats};
 use crate::run::results::print_report;
 use crate::run::{Console, Outcome};
 
@@ -42,6 +42,9 @@ pub struct InspectArgs {
     /// Properties that the files may not specify.
     #[command(flatten)]
     stated: StatedArgs,
+    /// Whether it may be downloaded.
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 /// Prints a description of a weight file.
@@ -49,8 +52,7 @@ pub struct InspectArgs {
 /// # Errors
 /// When the file does not exist, or stdout cannot be written.
 pub fn run(args: &InspectArgs, console: &Console) -> Result<Outcome> {
-    let settings = hub::Settings::from_env();
-    let source = source::resolve(&args.model, &settings, console)?;
+    let source = source::resolve(&args.model, &args.hub.settings(), console)?;
     let found = inspect(&source, &args.stated.stated());
     print_report(&found, args.format, table)?;
     Ok(if found.loads {

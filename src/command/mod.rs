@@ -16,6 +16,7 @@ mod parse;
 pub mod probe;
 pub mod schema;
 pub mod search;
+mod short_help;
 pub mod tokens;
 pub mod undo;
 

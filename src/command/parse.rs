@@ -7,9 +7,10 @@ use std::process::ExitCode;
 
 use clap::builder::{Resettable, StyledStr};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Command, CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, Command, CommandFactory as _, FromArgMatches as _};
 
 use super::Cli;
+use super::short_help::shortened;
 use crate::input::image::EXTENSIONS;
 use crate::output::text::{Escaping, printable};
 
@@ -39,27 +40,65 @@ pub fn parse() -> Result<Cli, clap::Error> {
 }
 
 fn parse_from(words: Vec<OsString>) -> Result<Cli, clap::Error> {
-    let mut command = without_empty_variables(Cli::command());
+    let mut command = without_variables(shortened(Cli::command()), &is_empty);
     let matches = command.try_get_matches_from_mut(&words);
     let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     cli.map_err(|error| with_classify(error.format(&mut command), &words))
+        .map_err(|error| with_variable(error, &command, &words))
 }
 
-/// Treats empty environment variables as unset.
-fn without_empty_variables(command: Command) -> Command {
-    let is_empty = |arg: &clap::Arg| {
-        let value = arg.get_env().and_then(std::env::var_os);
-        value.is_some_and(|value| value.is_empty())
-    };
+/// Whether the environment variable of an argument is empty, which counts as not set.
+fn is_empty(arg: &Arg) -> bool {
+    let value = arg.get_env().and_then(std::env::var_os);
+    value.is_some_and(|value| value.is_empty())
+}
+
+/// The command without the environment variables of such arguments.
+fn without_variables(command: Command, of: &dyn Fn(&Arg) -> bool) -> Command {
     command
-        .mut_args(|arg| {
-            if is_empty(&arg) {
-                arg.env(Resettable::Reset)
-            } else {
-                arg
-            }
+        .mut_args(|arg| match of(&arg) {
+            true => arg.env(Resettable::Reset),
+            false => arg,
         })
-        .mut_subcommands(without_empty_variables)
+        .mut_subcommands(|inner| without_variables(inner, of))
+}
+
+/// Names the environment variable that a value that is not understood comes from.
+fn with_variable(mut error: clap::Error, command: &Command, words: &[OsString]) -> clap::Error {
+    let named = |error: &clap::Error| error.get(ContextKind::InvalidArg).cloned();
+    let Some(ContextValue::String(flag)) = named(&error) else {
+        return error;
+    };
+    // Arguments have their names in messages once they are built.
+    let mut command = command.clone();
+    command.build();
+    let Some(variable) = variable_of(&command, &flag) else {
+        return error;
+    };
+    // Without variables, the words alone have no such error.
+    let mut alone = without_variables(command, &|_| true);
+    let is_in_words = alone
+        .try_get_matches_from_mut(words)
+        .is_err_and(|other| named(&other) == named(&error));
+    if !is_in_words && std::env::var_os(&variable).is_some() {
+        let variable = variable.to_string_lossy();
+        let tip = format!("the value is that of the environment variable {variable}");
+        error.insert(
+            ContextKind::Suggested,
+            ContextValue::StyledStrs(vec![StyledStr::from(tip)]),
+        );
+    }
+    error
+}
+
+/// The variable of the argument that clap calls so: `--device <DEVICE>`.
+fn variable_of(command: &Command, flag: &str) -> Option<OsString> {
+    let own = command.get_arguments().find(|arg| arg.to_string() == flag);
+    let own = own.and_then(|arg| arg.get_env()).map(OsString::from);
+    own.or_else(|| {
+        let mut inner = command.get_subcommands();
+        inner.find_map(|inner| variable_of(inner, flag))
+    })
 }
 
 /// Suggests `classify` where an image takes the place of the subcommand.

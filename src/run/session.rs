@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::Console;
 use crate::checkpoint::architecture::{ImageTower, Tower};
-use crate::checkpoint::{Checkpoint, hub, source, tiny};
+use crate::checkpoint::{Checkpoint, source, tiny};
 use crate::file::digest::{hexadecimal, sha256};
 use crate::file::memory::{self, Source};
 use crate::file::{exhaustion, signal};
@@ -51,8 +51,7 @@ impl Session {
     /// The same, for a command that changes what it opened.
     pub(crate) fn open_own(args: &ModelArgs, console: &Console) -> Result<Self> {
         let threads = start_threads(args)?;
-        let settings = hub::Settings::from_env();
-        let source = source::resolve(&args.model, &settings, console)?;
+        let source = source::resolve(&args.model, &args.hub.settings(), console)?;
         if matches!(source, source::ModelSource::BuiltIn) {
             console.note(tiny::NOTICE);
         }

@@ -214,6 +214,18 @@ impl<'a> Hub<'a> {
         Ok(path)
     }
 
+    /// The size of `file` at `commit`, and how much of it is cached, both in bytes. Nothing is
+    /// written.
+    ///
+    /// # Errors
+    /// As for [`Hub::fetch`].
+    pub(crate) fn measure(&self, file: &str, commit: Option<&str>) -> anyhow::Result<(u64, u64)> {
+        check_file_name(file)?;
+        let revision = commit.unwrap_or_else(|| self.repository.revision());
+        let remote = self.client()?.head(self.repository, revision, file)?;
+        Ok((remote.bytes, transfer::already(&self.cache, &remote)))
+    }
+
     /// Makes the cached branch or tag point at `commit`. Called last, so that
     /// an interrupted update leaves the older snapshot in use.
     ///

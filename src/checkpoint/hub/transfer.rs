@@ -48,6 +48,17 @@ pub(super) fn bring(
     settle(fetched?, &partial, &blob)
 }
 
+/// How many bytes of `remote` the cache has, whole or in part.
+pub(super) fn already(cache: &RepositoryCache, remote: &RemoteFile) -> u64 {
+    if has_length(&cache.blob(&remote.etag), remote.bytes) {
+        return remote.bytes;
+    }
+    let partial = cache.partial(&remote.etag).metadata();
+    // A longer one is begun again.
+    let kept = partial.map_or(0, |found| found.len());
+    if kept > remote.bytes { 0 } else { kept }
+}
+
 fn has_length(path: &Path, bytes: u64) -> bool {
     path.metadata()
         .is_ok_and(|found| found.is_file() && found.len() == bytes)

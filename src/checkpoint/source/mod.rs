@@ -19,9 +19,10 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use super::hub::{self, Repository, check_file_name};
+use crate::file::temporary::TemporaryFolder;
 pub(crate) use alias::{ALIASES, Alias};
 pub use files::ModelFiles;
-pub(crate) use remote::found_in_cache;
+pub(crate) use remote::{Planned, found_in_cache};
 
 /// Where a model's weights are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +150,37 @@ pub fn resolve(
         }
     };
     Ok(ModelSource::Files(files))
+}
+
+/// The files that [`resolve`] would bring into the cache, with their sizes; nothing is downloaded to
+/// stay. None for a model that is no repository.
+///
+/// # Errors
+/// As for [`resolve`].
+pub(crate) fn plan(
+    model: &str,
+    hub: &hub::Settings,
+    progress: &dyn hub::Progress,
+) -> anyhow::Result<Vec<Planned>> {
+    let Reference::Hub { repository, file } = parse(model)? else {
+        return Ok(Vec::new());
+    };
+    let wanted = remote::Wanted {
+        model,
+        file: file.as_deref(),
+    };
+    let folder = TemporaryFolder::next_to(&std::env::temp_dir().join("longclip-plan"))
+        .context("cannot create a temporary folder")?;
+    let elsewhere = hub::Settings {
+        cache: Some(folder.path().to_owned()),
+        ..hub.clone()
+    };
+    let scratch = hub::Hub::new(&elsewhere, &hub::Silent, &repository)?;
+    remote::plan(
+        &wanted,
+        &hub::Hub::new(hub, progress, &repository)?,
+        &scratch,
+    )
 }
 
 /// The files of a model if all required ones are already local;

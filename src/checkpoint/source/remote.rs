@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use serde_json::Value;
 
 use super::files::{self, ModelFiles, folder_prefix};
@@ -15,6 +16,10 @@ use crate::file::open;
 const MODEL_TYPES: [&str; 2] = ["clip", "longclip"];
 /// Maximum size of a config.json in bytes.
 const CONFIG_LIMIT_BYTES: u64 = 1 << 20;
+
+/// Why a model that is not cached is not downloaded.
+const OFFLINE: &str = "is not cached, and --offline (or LONGCLIP_OFFLINE, HF_HUB_OFFLINE or \
+    TRANSFORMERS_OFFLINE) forbids downloading it";
 
 /// A requested model.
 pub(super) struct Wanted<'a> {
@@ -48,9 +53,7 @@ pub(super) fn find(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFi
         return Ok(found.files.clone());
     }
     let fetched = if hub.is_offline() {
-        let what = "is not cached, and HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids downloading \
-            it";
-        Err(anyhow::Error::msg(ways_out(wanted, hub, what)))
+        Err(anyhow::Error::msg(ways_out(wanted, hub, OFFLINE)))
     } else {
         fetch(wanted, hub)
     };
@@ -101,6 +104,67 @@ pub(super) fn in_cache(model: &str, file: Option<&str>, hub: &Hub<'_>) -> Option
         missing.push(files::PROCESSOR);
     }
     Some(InCache { missing, files })
+}
+
+/// A file that a model needs from the hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Planned {
+    /// Its name in the repository.
+    pub(crate) file: String,
+    /// Its size in bytes.
+    pub(crate) bytes: u64,
+    /// How many of them are in the cache already.
+    pub(crate) cached_bytes: u64,
+}
+
+/// What [`find`] would bring into the cache, in its order. Asks the hub and changes nothing; the
+/// small files that decide which others are needed go to the cache of `scratch`, which is the same
+/// repository elsewhere.
+pub(super) fn plan(
+    wanted: &Wanted<'_>,
+    hub: &Hub<'_>,
+    scratch: &Hub<'_>,
+) -> anyhow::Result<Vec<Planned>> {
+    if hub.is_offline() {
+        bail!(ways_out(wanted, hub, OFFLINE));
+    }
+    let planned = || -> anyhow::Result<Vec<Planned>> {
+        let lone = wanted.file.filter(|file| !choice::has_companions(file));
+        let (mut names, weights, commit) = match lone {
+            Some(file) => (Vec::new(), file.to_owned(), None),
+            None => {
+                let listing = scratch.list()?;
+                let weights = match wanted.file {
+                    Some(file) => file.to_owned(),
+                    None => choose(&listing, scratch)?,
+                };
+                let prefix = folder_prefix(&weights);
+                let names = companions(&prefix).filter(|name| listing.files.contains(name));
+                let names = names.collect::<Vec<_>>();
+                (names, weights, Some(listing.commit))
+            }
+        };
+        let commit = commit.as_deref();
+        names.push(weights.clone());
+        if files::is_index(&weights) {
+            let shards = files::shards(&scratch.fetch(&weights, commit)?)?;
+            let prefix = folder_prefix(&weights);
+            names.extend(shards.iter().map(|shard| format!("{prefix}{shard}")));
+        }
+        let measured = names.into_iter().map(|file| {
+            let (bytes, cached_bytes) = hub.measure(&file, commit)?;
+            Ok(Planned {
+                file,
+                bytes,
+                cached_bytes,
+            })
+        });
+        measured.collect()
+    };
+    planned().map_err(|error| match hub::is_worth_retrying(&error) {
+        true => error.context(ways_out(wanted, hub, "could not be looked up")),
+        false => error,
+    })
 }
 
 fn fetch(wanted: &Wanted<'_>, hub: &Hub<'_>) -> anyhow::Result<ModelFiles> {
@@ -158,10 +222,15 @@ fn fetch_weights(file: &str, commit: Option<&str>, hub: &Hub<'_>) -> anyhow::Res
     Ok(path)
 }
 
+/// The files that are read next to the weights, if they are there.
+fn companions(prefix: &str) -> impl Iterator<Item = String> {
+    let all = files::COMPANIONS.iter();
+    all.map(move |companion| format!("{prefix}{companion}"))
+}
+
 /// Downloads those files next to the weights that are in the listing, and records which are not.
 fn fetch_companions(prefix: &str, listing: &Listing, hub: &Hub<'_>) -> anyhow::Result<()> {
-    for companion in files::COMPANIONS {
-        let name = format!("{prefix}{companion}");
+    for name in companions(prefix) {
         if listing.files.contains(&name) {
             hub.fetch(&name, Some(&listing.commit))?;
         } else {

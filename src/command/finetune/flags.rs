@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::{DETAILS, NOTES};
 use crate::model::device::DeviceChoice;
 use crate::output::Format;
-use crate::run::flags::{self, DecodeArgs, LayoutName, SUMMARY, StatedArgs, formats};
+use crate::run::flags::{self, DecodeArgs, HubArgs, LayoutName, SUMMARY, StatedArgs, formats};
 use crate::train::{Shape, Target};
 
 /// The arguments of `longclip finetune`.
@@ -111,6 +111,9 @@ pub(super) struct BaseArgs {
         default_value = "longclip-b"
     )]
     pub(super) model: String,
+    /// Whether it may be downloaded.
+    #[command(flatten)]
+    pub(super) hub: HubArgs,
     /// First stretch the model's text positions from 77 to 248, like longclip stretch
     #[arg(long)]
     pub(super) stretch: bool,
@@ -118,6 +121,7 @@ pub(super) struct BaseArgs {
     #[arg(
         long,
         value_name = "DEVICE",
+        env = "LONGCLIP_DEVICE",
         default_value = "auto",
         help = "Device: auto, cpu, cuda[:N] or metal"
     )]

@@ -188,6 +188,7 @@ fn open(args: &FinetuneArgs, console: &Console) -> Result<Arc<Session>> {
     let flags = &args.model;
     let model = ModelArgs {
         model: flags.model.clone(),
+        hub: flags.hub,
         device: flags.device,
         precision: PrecisionChoice::F32,
         stated: flags.stated,

@@ -57,8 +57,9 @@ What files leave open:
 
 Downloads:
   HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE (or
-  TRANSFORMERS_OFFLINE) and proxy variables are honoured. A cached model causes
-  no network traffic. Downloads resume, and their length and the hash that the
+  TRANSFORMERS_OFFLINE) and proxy variables are honoured; --offline (or
+  LONGCLIP_OFFLINE) forbids the network too. A cached model causes no network
+  traffic. Downloads resume, and their length and the hash that the
   hub states are checked before they are used. One that comes slower than 1 KB/s
   for a minute is given up after a second try (status 75). Redirects into your
   own network are refused, unless the hub is there. A memory-mapped weight file
@@ -115,7 +116,7 @@ pub fn run(args: ModelsArgs, console: &Console) -> Result<Outcome> {
     let settings = hub::Settings::from_env();
     match args.command {
         ModelsCommand::List(args) => list::run(&args, &settings),
-        ModelsCommand::Pull(args) => pull::run(&args, &settings, console),
+        ModelsCommand::Pull(args) => pull::run(&args, console),
         ModelsCommand::Path(args) => pull::print_path(&args, &settings),
         ModelsCommand::Rm(args) => rm::run(&args, &settings, console),
         ModelsCommand::Verify(args) => verify::run(&args, &settings, console),

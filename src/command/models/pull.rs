@@ -3,19 +3,24 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{each, lines, print, typed};
-use crate::checkpoint::source::{ModelFiles, ModelSource, Presence};
+use super::{each, lines, print, size, typed};
+use crate::checkpoint::source::{ModelFiles, ModelSource, Planned, Presence};
 use crate::checkpoint::{hub, source};
+use crate::output::table::{Column, TextTable};
+use crate::run::console::counted;
+use crate::run::flags::HubArgs;
 use crate::run::{Console, Outcome};
 
 const PULL_NOTES: &str = "\
 Examples:
   longclip models pull longclip-b
   longclip models pull longclip-l openai/clip-vit-base-patch16@main
+  longclip models pull longclip-l --dry-run
   HF_TOKEN=… longclip models pull somebody/gated-model
 
 Prints the paths of the weights. An interrupted download resumes where it stopped, and downloads
-are verified before use. A cached model causes no request.
+are verified before use. A cached model causes no request. With --dry-run, the files are listed
+instead, each with its size and what is cached of it, and nothing is kept.
 
 Exit status: 0 all models are cached, 1 some failed, 2 all failed, 75 all failed but trying again
 may help.";
@@ -28,6 +33,12 @@ pub(super) struct PullArgs {
     #[arg(help = "Model names, or repositories OWNER/REPO[@REV][:FILE]")]
     #[arg(value_name = "NAME", required = true)]
     names: Vec<String>,
+    /// Print which files would be downloaded, and their sizes
+    #[arg(long)]
+    dry_run: bool,
+    /// Whether the hub may be asked.
+    #[command(flatten)]
+    hub: HubArgs,
 }
 
 const PATH_NOTES: &str = "\
@@ -49,41 +60,68 @@ pub(super) struct PathArgs {
     name: String,
 }
 
-/// Downloads what is not cached and prints the paths of the weights.
-pub(super) fn run(args: &PullArgs, settings: &hub::Settings, console: &Console) -> Result<Outcome> {
+/// Downloads what is not cached and prints the paths of the weights, or what would be downloaded.
+pub(super) fn run(args: &PullArgs, console: &Console) -> Result<Outcome> {
+    let settings = &args.hub.settings();
     each(&args.names, console, |name| {
-        Ok(match pull(name, settings, console)? {
-            Some(files) => lines(files.weights.iter().map(AsRef::as_ref)),
-            None => Vec::new(),
-        })
+        let here = here(name, settings, console)?;
+        let files = match here {
+            Some(_) if args.dry_run => return Ok(Vec::new()),
+            Some(files) => files,
+            None if args.dry_run => return plan(name, settings, console),
+            None => match source::resolve(name, settings, console)? {
+                ModelSource::BuiltIn => None,
+                ModelSource::Files(files) => Some(files),
+            },
+        };
+        Ok(files.map_or_else(Vec::new, |files| {
+            lines(files.weights.iter().map(AsRef::as_ref))
+        }))
     })
 }
 
-/// The files of a model, downloaded if needed; `None` for the built-in one.
-fn pull(name: &str, settings: &hub::Settings, console: &Console) -> Result<Option<ModelFiles>> {
-    match source::presence(name, settings)? {
-        Presence::BuiltIn => {
-            console.note(&format!("{name} is built in; there is nothing to download"));
-            Ok(None)
-        }
-        Presence::Local(files) => {
-            console.note(&format!("{name} is already on this machine"));
-            Ok(Some(files))
-        }
+/// The files of a model that needs no download, none of the built-in one; `None` if it needs one.
+fn here(
+    name: &str,
+    settings: &hub::Settings,
+    console: &Console,
+) -> Result<Option<Option<ModelFiles>>> {
+    let (place, files) = match source::presence(name, settings)? {
+        Presence::BuiltIn => ("built in; there is nothing to download", None),
+        Presence::Local(files) => ("already on this machine", Some(files)),
         Presence::Cached {
             files,
             complete: true,
-        } => {
-            console.note(&format!("{name} is already cached"));
-            Ok(Some(files))
-        }
-        Presence::Cached { .. } | Presence::Begun | Presence::Absent => {
-            match source::resolve(name, settings, console)? {
-                ModelSource::BuiltIn => Ok(None),
-                ModelSource::Files(files) => Ok(Some(files)),
-            }
-        }
+        } => ("already cached", Some(files)),
+        Presence::Cached { .. } | Presence::Begun | Presence::Absent => return Ok(None),
+    };
+    console.note(&format!("{name} is {place}"));
+    Ok(Some(files))
+}
+
+/// A table of the files that a download would bring, and a note with their sum.
+fn plan(name: &str, settings: &hub::Settings, console: &Console) -> Result<Vec<u8>> {
+    let planned = source::plan(name, settings, console)?;
+    let missing = |file: &Planned| file.bytes.saturating_sub(file.cached_bytes);
+    let mut table = TextTable::new([Column::RIGHT, Column::LEFT, Column::LEFT]);
+    for file in &planned {
+        let cached = match (file.cached_bytes, missing(file)) {
+            (_, 0) => "cached".to_owned(),
+            (0, _) => "not cached".to_owned(),
+            (cached, _) => format!("{} cached", size(cached)),
+        };
+        table.row([&size(file.bytes), &cached, &file.file]);
     }
+    let wanted = planned.iter().filter(|file| missing(file) > 0);
+    let (count, bytes) = wanted.fold((0, 0), |(count, bytes), file| {
+        (count + 1, bytes + missing(file))
+    });
+    console.note(&format!(
+        "{name}: {} of {} would be downloaded",
+        size(bytes),
+        counted(count, "file")
+    ));
+    Ok(table.plain().into_bytes())
 }
 
 /// Prints the paths of a model's weights.

@@ -1,6 +1,7 @@
 //! The flag groups that subcommands share.
 
 mod decode;
+mod hub;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -19,11 +20,11 @@ use crate::task::zero_shot::Score;
 use value::{RECORDS, activation, delimiter, heads, long_text, precision, score};
 
 pub(crate) use decode::DecodeArgs;
+pub(crate) use hub::HubArgs;
 pub(crate) use value::{SUMMARY, at_once, count, finite, formats, names};
 
 /// Messages on stderr.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Messages")]
 pub struct ConsoleArgs {
     /// Print only errors on stderr
     #[arg(short, long, global = true, conflicts_with = "verbose")]
@@ -32,7 +33,13 @@ pub struct ConsoleArgs {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
     /// When to colour tables and messages [NO_COLOR is honoured]
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_short_help = true
+    )]
     pub color: ColorWhen,
 }
 
@@ -63,16 +70,26 @@ pub(crate) struct ModelArgs {
         default_value = "longclip-b"
     )]
     pub model: String,
+    /// Whether it may be downloaded.
+    #[command(flatten)]
+    pub hub: HubArgs,
     /// The device.
     #[arg(
         long,
         value_name = "DEVICE",
+        env = "LONGCLIP_DEVICE",
         default_value = "auto",
         help = "Device: auto, cpu, cuda[:N] or metal"
     )]
     pub device: DeviceChoice,
     /// Precision (auto: bf16 on a CPU that supports it, else f32; f16 on a GPU)
-    #[arg(long, value_name = "PRECISION", default_value = "auto", value_parser = precision())]
+    #[arg(
+        long,
+        value_name = "PRECISION",
+        env = "LONGCLIP_PRECISION",
+        default_value = "auto",
+        value_parser = precision()
+    )]
     pub precision: PrecisionChoice,
     /// Properties that the files may not specify.
     #[command(flatten)]
@@ -81,7 +98,7 @@ pub(crate) struct ModelArgs {
     #[arg(short = 'j', long, value_name = "N", env = "LONGCLIP_THREADS", value_parser = at_once())]
     pub threads: Option<u64>,
     /// Images per batch [default: depends on the device]
-    #[arg(long, value_name = "N", value_parser = at_once())]
+    #[arg(long, value_name = "N", env = "LONGCLIP_BATCH_SIZE", value_parser = at_once())]
     pub batch_size: Option<u64>,
 }
 

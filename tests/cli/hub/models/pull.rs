@@ -39,6 +39,81 @@ fn pulling_again_sends_no_requests() {
 }
 
 #[test]
+fn a_dry_run_lists_files_and_sizes_and_keeps_nothing() {
+    let room = Room::new(StandIn::honest(&clip()));
+    let dry = || models(&room, &["pull", "owner/model", "--dry-run"]).ends_with(0);
+    let planned = dry();
+    let rows: Vec<Vec<&str>> = planned
+        .out
+        .lines()
+        .map(|row| {
+            row.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .collect()
+        })
+        .collect();
+    let expected = [
+        ["22 bytes", "not cached", "config.json"],
+        ["2 bytes", "not cached", "preprocessor_config.json"],
+        ["0 bytes", "cached", "vocab.json"],
+        ["9 bytes", "not cached", "merges.txt"],
+        ["8 bytes", "not cached", "tokenizer.json"],
+        ["600 kB", "not cached", "model.safetensors"],
+    ];
+    assert_eq!(rows, expected, "{}", planned.out);
+    planned.says(&["owner/model: 600 kB of 5 files would be downloaded"]);
+    assert!(room.hub.content_requests().is_empty());
+    assert!(files_below(&room.cache()).is_empty());
+    // What is there already is said.
+    models(&room, &["pull", "owner/model"]).ends_with(0);
+    let again = dry();
+    assert_eq!(again.out, "");
+    again.says(&["owner/model is already cached"]);
+    models(&room, &["pull", "tiny", "--dry-run"])
+        .ends_with(0)
+        .says(&["tiny is built in"]);
+}
+
+#[test]
+fn a_dry_run_knows_shards_lone_files_and_partial_downloads() {
+    let index = br#"{"weight_map":{"a":"m-1.bin","b":"m-2.bin"}}"#;
+    let room = Room::new(StandIn::honest(&[
+        ("pytorch_model.bin.index.json", index.to_vec()),
+        ("m-1.bin", vec![1; 10]),
+        ("m-2.bin", vec![2; 20]),
+    ]));
+    let planned = models(&room, &["pull", "owner/model", "--dry-run"]).ends_with(0);
+    for row in [
+        "44 bytes",
+        "10 bytes  not cached  m-1.bin",
+        "20 bytes  not cached  m-2.bin",
+    ] {
+        assert!(planned.out.contains(row), "{row}: {}", planned.out);
+    }
+    assert!(files_below(&room.cache()).is_empty());
+
+    let room = Room::new(StandIn::faulty(
+        &lone_file(),
+        once(|mut reply| {
+            reply.cut_after = Some(300_000);
+            reply
+        }),
+    ));
+    let planned = models(&room, &["pull", LONE, "--dry-run"]).ends_with(0);
+    assert_eq!(planned.out, "600 kB  not cached  long@336px.pt\n");
+    models(&room, &["pull", LONE]).ends_with(2);
+    let planned = models(&room, &["pull", LONE, "--dry-run"]).ends_with(0);
+    assert_eq!(planned.out, "600 kB  300 kB cached  long@336px.pt\n");
+    planned.says(&["300 kB of 1 file would be downloaded"]);
+    let room = Room::new(StandIn::faulty(&clip(), |_, _| Reply::new(404, b"")));
+    models(&room, &["pull", "owner/model", "--dry-run"]).ends_with(2);
+    let mut down = command(&room, &["pull", "owner/model", "--dry-run"]);
+    down.env("HF_ENDPOINT", "http://127.0.0.1:1");
+    end(down).ends_with(75);
+}
+
+#[test]
 fn a_pull_resumes_where_the_last_one_stopped() {
     let room = Room::new(StandIn::faulty(
         &clip(),
