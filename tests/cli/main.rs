@@ -46,6 +46,7 @@ mod running;
 mod sameness;
 mod schema;
 mod scores;
+mod shell;
 mod small;
 mod sorting;
 mod streams;
