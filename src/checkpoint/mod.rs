@@ -71,6 +71,12 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Whether it is the built-in model.
+    #[must_use]
+    pub(crate) fn is_built_in(&self) -> bool {
+        self.container.is_none()
+    }
+
     /// Reads and checks the checkpoint that `source` names, with what the user specifies about it.
     ///
     /// # Errors

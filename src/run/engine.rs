@@ -15,6 +15,7 @@ use super::pipeline::{Content, Known, Memory, ModelSlot, Pipeline, Place, Plan};
 use super::report::THUMBNAIL;
 use super::session::{Session, Stop};
 use crate::checkpoint::architecture::Architecture;
+use crate::checkpoint::tiny::photograph;
 use crate::embedding::cache::{Cache, ImageRow, Recipe};
 use crate::file::digest::{self, hexadecimal};
 use crate::file::stamp::Stamp;
@@ -130,6 +131,17 @@ impl Engine {
     /// Whether there is only one image, which all threads work on.
     pub(super) fn is_single(&self) -> bool {
         self.plan.single
+    }
+
+    /// Adds a warning to a photograph if the model is the built-in one, which knows drawings only.
+    pub(super) fn warn_of_photograph(&self, known: &mut Known) {
+        let warning = photograph::WARNING;
+        // Results of an earlier run may have it.
+        let is_new = known.warnings.iter().all(|other| other != warning);
+        let is_blind = self.session.checkpoint.is_built_in();
+        if is_new && is_blind && photograph::is_likely(&known.embedding) {
+            known.warnings.push(warning.to_owned());
+        }
     }
 
     /// Ends the run and writes the cache.

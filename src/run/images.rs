@@ -196,7 +196,10 @@ impl Running {
             console.start_progress(total);
             counts.are_many = true;
         }
-        for encoded in &mut self.pipeline {
+        for mut encoded in &mut self.pipeline {
+            if let Ok(known) = &mut encoded.outcome {
+                engine.warn_of_photograph(known);
+            }
             counts.add(&encoded, console);
             console.around(|| take(encoded))?;
             console.advance(counts.failed);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::room::Room;
+use crate::small;
 
 const ARGUMENTS: [&str; 7] = ["classify", "--model", "tiny", "a.png", "-l", "cat", "dog"];
 
@@ -85,4 +86,75 @@ fn the_list_and_inspect_say_what_it_knows() {
     // Learned, so that probabilities are calibrated; CLIP's is 100.
     let scale = found["logit_scale"].as_f64().unwrap();
     assert!(scale > 1.0 && scale < 100.0, "{scale}");
+}
+
+/// Whether each demo image has a warning that it is a photograph, with these further arguments.
+fn warned(room: &Room, more: &[&str]) -> Vec<bool> {
+    let words = [
+        "classify",
+        "coffee.jpg",
+        "chelsea.png",
+        "drawn-penguin.png",
+        "drawn-scene.png",
+    ];
+    let words = [
+        &words[..],
+        &["-l", "a rocket", "a cup", "-f", "jsonl"],
+        more,
+    ]
+    .concat();
+    let ran = room.longclip(&words, &[]).ends_with(0);
+    let warned = ran.records().into_iter().map(|record| {
+        let warnings = record["warnings"].as_array().cloned().unwrap_or_default();
+        let is_warned = warnings
+            .iter()
+            .any(|text| text.as_str().unwrap().contains("photograph"));
+        let line = format!(
+            "{}: looks like a photograph",
+            record["image"].as_str().unwrap()
+        );
+        assert_eq!(
+            ran.stderr().matches(&line).count(),
+            usize::from(is_warned),
+            "{line}"
+        );
+        is_warned
+    });
+    warned.collect()
+}
+
+#[test]
+fn a_photograph_is_warned_about_in_its_record_and_on_stderr() {
+    let room = Room::new();
+    let demo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo");
+    for name in [
+        "coffee.jpg",
+        "chelsea.png",
+        "drawn-penguin.png",
+        "drawn-scene.png",
+    ] {
+        room.file(name, std::fs::read(demo.join(name)).unwrap());
+    }
+    let expected = [true, true, false, false];
+    for precision in ["f32", "bf16", "int8", "int8-fast"] {
+        assert_eq!(
+            warned(&room, &["-m", "tiny", "--precision", precision]),
+            expected
+        );
+    }
+    let cached = ["-m", "tiny", "--cache", "kept"];
+    for _ in 0..2 {
+        assert_eq!(warned(&room, &cached), expected);
+    }
+    assert_eq!(warned(&room, &["-m", small::model()]), [false; 4]);
+    // Another run with --resume repeats the warning as often as the first.
+    let embed = ["embed", "coffee.jpg", "-m", "tiny", "-o", "e.jsonl"];
+    room.longclip(&embed, &[])
+        .ends_with(0)
+        .says(&["looks like a photograph"]);
+    let whole = room.read("e.jsonl");
+    assert_eq!(whole.matches("looks like a photograph").count(), 1);
+    room.longclip(&[&embed[..], &["--resume"]].concat(), &[])
+        .ends_with(0);
+    assert_eq!(room.read("e.jsonl"), whole);
 }

@@ -5,6 +5,7 @@
 //! treats it as untrusted, like any other file. Dimensions and activation come from the file.
 
 mod packed;
+pub(crate) mod photograph;
 #[cfg(test)]
 mod tests;
 
