@@ -14,10 +14,11 @@ use std::process::Command;
 use serde_json::Value;
 
 /// The licences that a package may have, by the texts that ship with it or NOTICE.
-const LICENCES: [&str; 10] = [
+const LICENCES: [&str; 11] = [
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
     "BSD-3-Clause",
     "CC0-1.0",
     "CDLA-Permissive-2.0",

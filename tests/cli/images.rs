@@ -225,19 +225,71 @@ fn every_format_is_read() {
     assert_eq!(ran.stderr(), "");
 }
 
+/// A file that `tests/fixtures/photo/make.py` wrote.
+fn photo(name: &str) -> Vec<u8> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(root.join("tests/fixtures/photo").join(name)).unwrap()
+}
+
 #[test]
-fn unsupported_formats_are_named() {
+fn a_folder_of_a_telephone_and_a_camera_is_read_whatever_the_names() {
+    let room = Room::new();
+    let mut expected = vec!["p/b.DNG", "p/c"];
+    if cfg!(feature = "heic") {
+        room.file("p/a.HEIC", photo("thumbnail.heic"));
+        room.file("p/d", photo("grid.heic"));
+        expected = vec!["p/a.HEIC", "p/b.DNG", "p/c", "p/d"];
+    }
+    room.file("p/b.DNG", photo("preview.dng"));
+    room.file("p/c", photo("preview.dng"));
+    // Not images: a walk skips them.
+    room.file("p/e.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>");
+    room.file("p/f.mov", b"\0\0\0\x14ftypqt  \0\0\0\0qt  ");
+    let ran = room.classify(&[&["p"], &LABELS[..]].concat()).ends_with(0);
+    assert_eq!(ran.images(), expected);
+    ran.says(&["p/b.DNG: raw: the JPEG preview of 64 x 128 pixels was read"]);
+}
+
+#[test]
+fn unsupported_formats_are_named_with_what_converts_them() {
     let room = Room::new();
     room.file("p/a.heic", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic");
     room.file("p/b.avif", b"\0\0\0\x18ftypavif\0\0\0\0mif1avif");
     room.file("p/c.jpg", b"<!DOCTYPE html><title>404</title>");
     let ran = room.classify(&[&["p"], &LABELS[..]].concat()).ends_with(2);
+    let heic = if cfg!(feature = "heic") {
+        "the HEIC file ends before the image is complete"
+    } else {
+        "build longclip with `--features heic`"
+    };
+    let avif = if cfg!(feature = "avif") {
+        "the AVIF file ends before the image is complete"
+    } else {
+        "an AVIF image; build longclip with `--features avif`"
+    };
     ran.says(&[
         "p/a.heic: ",
-        "a HEIC image",
-        "an AVIF image",
+        heic,
+        avif,
         "p/c.jpg: not an image",
         "a web page",
+    ]);
+
+    room.file("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>");
+    room.file("b.pdf", b"%PDF-1.7\n");
+    room.file("c.mkv", b"\x1A\x45\xDF\xA3");
+    room.file("d.psd", b"8BPS\0\x01");
+    let names = ["a.svg", "b.pdf", "c.mkv", "d.psd"];
+    let ran = room.classify(&[&names, &LABELS[..]].concat()).ends_with(2);
+    ran.says(&[
+        "a.svg: not an image: this looks like an SVG drawing; render it first, for example with \
+         `rsvg-convert -o OUT.png FILE`",
+        "b.pdf: not an image: this looks like a PDF document; render its pages first, for example \
+         with `pdftoppm -r 150 -png FILE page`",
+        "c.mkv: not an image: this looks like a video; take frames out of it first, for example \
+         with `ffmpeg -i FILE -vf fps=1 frame-%04d.png`",
+        "d.psd: an image format that is not supported: this looks like a Photoshop document; \
+         convert it to PNG first, for example with `magick 'FILE[0]' OUT.png`",
     ]);
 }
 

@@ -20,7 +20,7 @@ const SLACK: usize = 8 << 20;
 type Kind = (&'static str, &'static [&'static str]);
 
 #[rustfmt::skip]
-const KINDS: [Kind; 12] = [
+const KINDS: &[Kind] = &[
     ("jpeg", &["base.jpg", "exif6.jpg", "cmyk.jpg"]),
     ("jpeg-progressive", &["progressive.jpg"]),
     ("png", &["rgb.png", "exif6.png", "rgba.png", "palette.png"]),
@@ -33,10 +33,24 @@ const KINDS: [Kind; 12] = [
     ("tiff", &["lzw.tif", "palette.tif", "tiled-planar16.tif", "float.tif", "raw.tif"]),
     ("tiff-packed", &["zstd.tif", "jpeg.tif", "fax4.tif", "ycbcr.tif", "packbits.tif"]),
     ("pnm", &[".ppm", ".pgm", ".pbm", ".pam"]),
+    #[cfg(feature = "heic")]
+    ("heic", &["thumbnail.heic", "turned.heic", "crop.heic", "ten.heic", "pq.heic"]),
+    #[cfg(feature = "heic")]
+    ("heic-grid", &["grid.heic"]),
+    #[cfg(feature = "avif")]
+    ("avif", &[".avif"]),
+    #[cfg(feature = "jxl")]
+    ("jxl", &[".jxl"]),
+    ("raw", &[".dng"]),
 ];
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image")
+fn fixtures() -> Vec<PathBuf> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let folders = ["image", "photo"].map(|name| root.join(name).read_dir().unwrap());
+    let files = folders.into_iter().flatten();
+    let mut files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
 }
 
 fn options() -> DecodeOptions {
@@ -82,17 +96,15 @@ fn seal(bytes: &mut [u8]) {
 #[test]
 fn images() {
     let _turn = turn();
-    let mut names: Vec<_> = std::fs::read_dir(folder()).unwrap().collect();
-    names.sort_by_key(|entry| entry.as_ref().unwrap().path());
+    let files = fixtures();
     for (kind, ends) in KINDS {
-        let seeds = names.iter().filter_map(|entry| {
-            let path = entry.as_ref().unwrap().path();
+        let seeds = files.iter().filter_map(|path| {
             let name = path.file_name()?.to_str()?;
             let is_wanted =
                 |end: &&str| *end == name || end.starts_with('.') && name.ends_with(*end);
             ends.iter()
                 .any(is_wanted)
-                .then(|| std::fs::read(&path).unwrap())
+                .then(|| std::fs::read(path).unwrap())
         });
         let seeds: Vec<_> = seeds.filter(|bytes| is_decoded(bytes)).collect();
         assert!(!seeds.is_empty(), "no fixture of kind {kind}");
@@ -101,9 +113,11 @@ fn images() {
         for copy in 0..mutations() {
             let mut bytes = seeds[copy % seeds.len()].clone();
             let whole = 0..bytes.len();
-            // Sizes are in headers, which are short.
+            // Sizes are in headers, which are short, or tables in a box.
+            let is_boxed = kind.starts_with("heic") || *kind == "avif";
+            let headers = if is_boxed { 600 } else { 64 };
             let range = if random.below(2) == 0 {
-                0..whole.end.min(64)
+                0..whole.end.min(headers)
             } else {
                 whole
             };

@@ -41,6 +41,8 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
             "lossy.webp",
             "rgb.bmp",
             "rgb.ppm",
+            "../photo/thumbnail.heic",
+            "../photo/preview.dng",
         ]
         .map(|name| fs::read(Path::new("tests/fixtures/image").join(name)).unwrap())
         .to_vec(),

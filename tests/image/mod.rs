@@ -3,6 +3,7 @@
 
 mod hostile;
 mod kinds;
+mod photo;
 mod reduced;
 
 use std::fs;

@@ -36,9 +36,10 @@ const DETAILS: &str = r#"Images:
   command line or in --files-from always gets a record.
 
 Decoding:
-  JPEG, PNG, GIF (first frame), WebP, BMP, TIFF and PNM are identified by
-  content, never by extension; the error record of any other format names it.
-  EXIF orientation is applied, transparency is shown on white, 16-bit samples
+  JPEG, PNG, GIF (first frame), WebP, BMP, TIFF, PNM and HEIC are identified by
+  content, never by extension, and AVIF and JPEG XL if they are built in; the
+  error record of any other format names it and says how to convert it. A
+  camera's raw file is represented by the largest JPEG preview in it. EXIF orientation is applied, transparency is shown on white, 16-bit samples
   are scaled rather than clipped, and colours become RGB before the resize. The
   resize is Pillow's bicubic bit for bit; the crop offset is rounded as
   torchvision rounds it, or as transformers does if the model comes with a
@@ -48,8 +49,9 @@ Decoding:
   --max-memory limits the memory of all images that are decoded at the same time;
   one that needs more is an error, and the others wait. PNG, GIF and TIFF are
   resized row by row and need little; JPEG, WebP, BMP, PNM, interlaced PNG and
-  GIF, and tiles or planes of TIFF are held as a whole: 3 bytes per pixel, or up
-  to 9 in a progressive JPEG. Sides are limited to 1,000,000 pixels.
+  GIF, and tiles or planes of TIFF are held as a whole: 3 bytes per pixel, up to
+  9 in a progressive JPEG, and 12 to 24 in AVIF, JPEG XL and a HEIC without
+  tiles. Sides are limited to 1,000,000 pixels.
 
   --fast-decode reads a JPEG at a half, a quarter or an eighth of its size, if
   both sides keep at least three times the pixels of the model's input, and then

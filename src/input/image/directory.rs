@@ -1,16 +1,24 @@
-//! The first directory of a TIFF file, which is also the format of EXIF data: numbered entries of
-//! several values each. Nothing in it is trusted: what lies outside the bytes is absent.
+//! The directories of a TIFF file, which is also the format of EXIF data: numbered entries of
+//! several values each. Nothing in them is trusted: what lies outside the bytes is absent.
 
 /// Maximum number of entries read. Real files have some dozens.
 const MAX_ENTRIES: usize = 4096;
 
-/// The first directory of a file.
+/// Maximum number of directories read. Cameras' files have some ten.
+const MAX_DIRECTORIES: usize = 64;
+
+/// Tag of the places of further directories.
+const INNER: u16 = 330;
+
+/// A directory of a file.
 #[derive(Debug)]
 pub(super) struct Directory<'a> {
     bytes: &'a [u8],
     order: ByteOrder,
     is_big_tiff: bool,
     entries: Vec<DirectoryEntry>,
+    /// Where the place of the next directory stands.
+    end: Option<usize>,
 }
 
 /// Byte order of numbers.
@@ -55,6 +63,14 @@ impl ByteOrder {
     }
 }
 
+/// A place in the file that stands at `at`.
+fn place(bytes: &[u8], order: ByteOrder, is_big_tiff: bool, at: usize) -> Option<usize> {
+    match is_big_tiff {
+        true => usize::try_from(order.u64(bytes, at)?).ok(),
+        false => order.u32(bytes, at).map(|at| at as usize),
+    }
+}
+
 impl<'a> Directory<'a> {
     /// Finds the first directory of a TIFF or BigTIFF file, or of EXIF data; `None` if the bytes
     /// end before it.
@@ -65,13 +81,52 @@ impl<'a> Directory<'a> {
             _ => return None,
         };
         let is_big_tiff = order.u16(bytes, 2)? == 43;
+        let at = if is_big_tiff { 8 } else { 4 };
+        Self::at(
+            bytes,
+            order,
+            is_big_tiff,
+            place(bytes, order, is_big_tiff, at)?,
+        )
+    }
+
+    /// All directories of a file, the first one first: those that follow one another, and those
+    /// inside of others.
+    pub(super) fn all(bytes: &'a [u8]) -> Vec<Self> {
+        let mut all: Vec<Self> = Self::first(bytes).into_iter().collect();
+        let mut seen = Vec::new();
+        let mut visited = 0;
+        while let Some(one) = all.get(visited) {
+            visited += 1;
+            let (order, is_big) = (one.order, one.is_big_tiff);
+            let next = one.end.and_then(|end| place(bytes, order, is_big, end));
+            let inner = one.integers(INNER, MAX_DIRECTORIES).unwrap_or_default();
+            let inner = inner.into_iter().filter_map(|at| usize::try_from(at).ok());
+            for at in next.into_iter().filter(|at| *at > 0).chain(inner) {
+                if all.len() < MAX_DIRECTORIES && !seen.contains(&at) {
+                    seen.push(at);
+                    all.extend(Self::at(bytes, order, is_big, at));
+                }
+            }
+        }
+        all
+    }
+
+    /// The directory at `start`.
+    fn at(bytes: &'a [u8], order: ByteOrder, is_big_tiff: bool, start: usize) -> Option<Self> {
         let (start, count, size) = if is_big_tiff {
-            let start = usize::try_from(order.u64(bytes, 8)?).ok()?;
             (start.checked_add(8)?, order.u64(bytes, start)?, 20)
         } else {
-            let start = order.u32(bytes, 4)? as usize;
-            (start + 2, u64::from(order.u16(bytes, start)?), 12)
+            (
+                start.checked_add(2)?,
+                u64::from(order.u16(bytes, start)?),
+                12,
+            )
         };
+        let end = usize::try_from(count).ok().and_then(|count| {
+            let length = count.checked_mul(size)?;
+            start.checked_add(length)
+        });
         let count = usize::try_from(count).ok()?.min(MAX_ENTRIES);
         let at = |index: usize| start.checked_add(index * size);
         let entries = (0..count).map_while(|index| {
@@ -93,6 +148,7 @@ impl<'a> Directory<'a> {
             order,
             is_big_tiff,
             entries: entries.collect(),
+            end,
         })
     }
 

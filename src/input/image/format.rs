@@ -3,6 +3,8 @@
 
 use anyhow::{Error, anyhow};
 
+use super::raw;
+
 /// An image format with a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -13,11 +15,59 @@ pub(super) enum Format {
     Bmp,
     Tiff,
     Pnm,
+    Heic,
+    Avif,
+    Jxl,
+    /// A camera's raw file, of which a preview is read.
+    Raw,
 }
 
 impl Format {
-    /// The format that the first bytes of a file indicate.
+    /// The format that the first bytes of a file indicate, if there is a decoder for it.
     pub(super) fn of(bytes: &[u8]) -> Option<Self> {
+        Self::indicated(bytes).filter(|format| format.has_decoder())
+    }
+
+    /// The same for a whole file: most cameras' raw files begin as TIFF files do.
+    pub(super) fn of_file(bytes: &[u8]) -> Option<Self> {
+        match Self::of(bytes) {
+            Some(Self::Tiff) if raw::is_raw_tiff(bytes) => Some(Self::Raw),
+            format => format,
+        }
+    }
+
+    /// Whether this build has a decoder for the format.
+    fn has_decoder(self) -> bool {
+        match self {
+            Self::Heic => cfg!(feature = "heic"),
+            Self::Avif => cfg!(feature = "avif"),
+            Self::Jxl => cfg!(feature = "jxl"),
+            _ => true,
+        }
+    }
+
+    /// What a file of a format is whose decoder this build lacks, and advice.
+    fn left_out(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Avif => (
+                "an AVIF image",
+                "build longclip with `--features avif`, or convert it first, for example with \
+                 `avifdec FILE OUT.png`",
+            ),
+            Self::Jxl => (
+                "a JPEG XL image",
+                "build longclip with `--features jxl`, or convert it first, for example with `djxl \
+                 FILE OUT.png`",
+            ),
+            _ => (
+                "a HEIC image",
+                "build longclip with `--features heic`, or convert it first, for example with \
+                 `heif-convert FILE OUT.png`",
+            ),
+        }
+    }
+
+    fn indicated(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0xFF, 0xD8, 0xFF, ..] => Some(Self::Jpeg),
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => Some(Self::Png),
@@ -39,6 +89,9 @@ impl Format {
             ] => Some(Self::WebP),
             // 42 is TIFF, 43 BigTIFF.
             [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
+            _ if bytes.starts_with(JXL) || bytes.starts_with(JXL_CONTAINER) => Some(Self::Jxl),
+            [_, _, _, _, b'f', b't', b'y', b'p', ..] => of_brands(bytes),
+            _ if RAW.iter().any(|start| bytes.starts_with(start)) => Some(Self::Raw),
             _ if is_bmp(bytes) => Some(Self::Bmp),
             _ if is_pnm(bytes) => Some(Self::Pnm),
             _ => None,
@@ -55,6 +108,10 @@ impl Format {
             Self::Bmp => "bmp",
             Self::Tiff => "tiff",
             Self::Pnm => "pnm",
+            Self::Heic => "heic",
+            Self::Avif => "avif",
+            Self::Jxl => "jxl",
+            Self::Raw => "raw",
         }
     }
 
@@ -68,6 +125,10 @@ impl Format {
             Self::Bmp => "BMP",
             Self::Tiff => "TIFF",
             Self::Pnm => "PNM",
+            Self::Heic => "HEIC",
+            Self::Avif => "AVIF",
+            Self::Jxl => "JPEG XL",
+            Self::Raw => "RAW",
         }
     }
 
@@ -118,6 +179,37 @@ pub(super) fn unsupported(what: &str) -> Error {
     anyhow!("{what} is not supported; save the image as PNG or baseline JPEG")
 }
 
+/// How JPEG XL begins, alone and in a container.
+const JXL: &[u8] = b"\xFF\x0A";
+const JXL_CONTAINER: &[u8] = b"\0\0\0\x0CJXL \r\n\x87\n";
+
+/// How cameras' raw files begin that are not quite TIFF files: Olympus, Panasonic, Fujifilm.
+const RAW: &[&[u8]] = &[
+    b"IIRO\x08\0\0\0",
+    b"IIRS\x08\0\0\0",
+    b"MMOR\0\0\0\x08",
+    b"IIU\0\x08\0\0\0",
+    b"IIU\0\x18\0\0\0",
+    b"FUJIFILMCCD-RAW ",
+];
+
+/// The still images among the files that begin with a box of brands: the first says what the file
+/// is, or that the others do.
+fn of_brands(bytes: &[u8]) -> Option<Format> {
+    let length = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
+    let (brands, _) = bytes.get(8..length.min(bytes.len()))?.as_chunks::<4>();
+    // The second is a version.
+    let mut others = brands.iter().skip(2);
+    let is_avif = |brand: &[u8; 4]| matches!(brand, b"avif" | b"avis");
+    match brands.first()? {
+        b"crx " => Some(Format::Raw),
+        b"mif1" | b"mif2" | b"msf1" if others.any(is_avif) => Some(Format::Avif),
+        b"mif1" | b"mif2" | b"msf1" => Some(Format::Heic),
+        [b'h', b'e', b'i' | b'v', b'c' | b'x' | b'm' | b's'] => Some(Format::Heic),
+        brand => is_avif(brand).then_some(Format::Avif),
+    }
+}
+
 /// "BM" alone begins too many texts: the size of the second header, at byte 14, must be a common
 /// one too.
 fn is_bmp(bytes: &[u8]) -> bool {
@@ -147,44 +239,47 @@ fn is_pnm(bytes: &[u8]) -> bool {
 /// A signature: (offset, bytes, what it is, what to do).
 type Magic = (usize, &'static [u8], &'static str, &'static str);
 
-const CONVERT: &str = "convert it to JPEG or PNG first";
-const FRAME: &str = "take a frame out of it first, for example with ffmpeg";
+const CONVERT: &str = "convert it to PNG first, for example with `magick FILE OUT.png`";
+const FIRST: &str = "convert it to PNG first, for example with `magick 'FILE[0]' OUT.png`";
+const FRAME: &str =
+    "take frames out of it first, for example with `ffmpeg -i FILE -vf fps=1 frame-%04d.png`";
+const PAGES: &str = "render its pages first, for example with `pdftoppm -r 150 -png FILE page`";
+const DRAWING: &str = "render it first, for example with `rsvg-convert -o OUT.png FILE`";
+const POSTSCRIPT: &str =
+    "render it first, for example with `gs -sDEVICE=png16m -r150 -o page-%d.png FILE`";
+const DICOM: &str = "convert it first, for example with `dcmj2pnm --write-png FILE OUT.png`";
 
 /// Image formats without a decoder here.
 #[rustfmt::skip]
 const IMAGES: &[Magic] = &[
-    (4, b"ftypheic", "a HEIC image", CONVERT),
-    (4, b"ftypheix", "a HEIC image", CONVERT),
-    (4, b"ftyphev", "a HEIC image", CONVERT),
-    (4, b"ftypheim", "a HEIC image", CONVERT),
-    (4, b"ftypmif1", "a HEIF image", CONVERT),
-    (4, b"ftypmsf1", "a HEIF image", CONVERT),
-    (4, b"ftypavi", "an AVIF image", CONVERT),
-    (0, b"\xFF\x0A", "a JPEG XL image", CONVERT),
-    (0, b"\0\0\0\x0CJXL \r\n\x87\n", "a JPEG XL image", CONVERT),
     (0, b"\0\0\0\x0CjP  \r\n\x87\n", "a JPEG 2000 image", CONVERT),
     (0, b"\xFF\x4F\xFF\x51", "a JPEG 2000 image", CONVERT),
-    (0, b"8BPS", "a Photoshop document", CONVERT),
+    (0, b"8BPS", "a Photoshop document", FIRST),
     (0, b"v/1\x01", "an OpenEXR image", CONVERT),
     (0, b"#?RADIANCE", "a Radiance HDR image", CONVERT),
     (0, b"qoif", "a QOI image", CONVERT),
     (0, b"DDS ", "a DirectDraw image", CONVERT),
-    (0, b"\0\0\x01\0", "a Windows icon", CONVERT),
+    (0, b"\0\0\x01\0", "a Windows icon", FIRST),
     (0, b"\x0A\x05\x01\x08", "a PCX image", CONVERT),
     (0, b"gimp xcf", "a GIMP document", CONVERT),
+    (0, b"FOVb", "a Sigma raw file", "develop it to TIFF or JPEG first"),
+    (128, b"DICM", "a DICOM file", DICOM),
 ];
 
 /// Other files that occur among images.
 #[rustfmt::skip]
 const OTHERS: &[Magic] = &[
-    (0, b"%PDF", "a PDF document", "render a page to PNG first"),
-    (0, b"%!PS", "a PostScript document", "render a page to PNG first"),
+    (0, b"%PDF", "a PDF document", PAGES),
+    (0, b"%!PS", "a PostScript document", POSTSCRIPT),
+    (0, b"\xC5\xD0\xD3\xC6", "a PostScript document", POSTSCRIPT),
     (4, b"ftyp", "a video", FRAME),
     (4, b"moov", "a video", FRAME),
     (8, b"AVI ", "a video", FRAME),
     (0, b"\x1A\x45\xDF\xA3", "a video", FRAME),
     (0, b"FLV\x01", "a video", FRAME),
     (0, b"\0\0\x01\xBA", "a video", FRAME),
+    (0, b"\x30\x26\xB2\x75\x8E\x66\xCF\x11", "a video", FRAME),
+    (0, b"YUV4MPEG2 ", "a video", FRAME),
     (8, b"WAVE", "a sound", "pass an image"),
     (0, b"OggS", "a sound or video", "pass an image"),
     (0, b"ID3", "a sound", "pass an image"),
@@ -197,6 +292,8 @@ const OTHERS: &[Magic] = &[
     (0, b"version https://git-lfs", "a Git LFS pointer", "run `git lfs pull` in its repository"),
 ];
 
+const UNSUPPORTED: &str = "an image format that is not supported";
+
 /// Bytes examined to recognise text.
 const EXAMINED_BYTES: usize = 1024;
 
@@ -205,7 +302,8 @@ const EXAMINED_BYTES: usize = 1024;
 pub(crate) fn looks_like_image(first_bytes: &[u8]) -> bool {
     // Two bytes of zeros and ones are not evidence in a folder of arbitrary files.
     let is_telling = |magic: &&Magic| magic.1.len() > 4 || magic.1 == b"8BPS";
-    Format::of(first_bytes).is_some()
+    let is_bare_jxl = first_bytes.starts_with(JXL);
+    Format::indicated(first_bytes).is_some() && !is_bare_jxl
         || IMAGES
             .iter()
             .filter(is_telling)
@@ -214,15 +312,14 @@ pub(crate) fn looks_like_image(first_bytes: &[u8]) -> bool {
 
 /// The message that refuses a file of an unsupported format, with advice.
 pub(super) fn refusal(bytes: &[u8]) -> String {
-    let known = IMAGES.iter().chain(OTHERS).find(|m| matches(m, bytes));
-    let (what, advice) = match known {
-        Some((.., what, advice)) => (*what, *advice),
-        None => guess(bytes),
-    };
-    let verdict = if IMAGES.iter().any(|m| m.2 == what) {
-        "an image format that is not supported"
-    } else {
-        "not an image"
+    let is = |magics: &'static [Magic]| magics.iter().find(|m| matches(m, bytes));
+    const NONE: &str = "not an image";
+    let (verdict, (what, advice)) = match (Format::indicated(bytes), is(IMAGES), is(OTHERS)) {
+        (Some(format), ..) => (UNSUPPORTED, format.left_out()),
+        (_, Some((.., what, advice)), _) => (UNSUPPORTED, (*what, *advice)),
+        (_, _, Some((.., what, advice))) => (NONE, (*what, *advice)),
+        _ if is_tga(bytes) => (UNSUPPORTED, ("a TGA image", CONVERT)),
+        _ => (NONE, guess(bytes)),
     };
     format!("{verdict}: this looks like {what}; {advice}")
 }
@@ -245,7 +342,7 @@ fn guess(bytes: &[u8]) -> (&'static str, &'static str) {
     if bytes.is_empty() {
         ("an empty file", "fetch or write it again")
     } else if text.contains("<svg") {
-        ("an SVG drawing", "render it to PNG first")
+        ("an SVG drawing", DRAWING)
     } else if begins("<!doctype html") || begins("<html") || text.contains("<body") {
         (
             "a web page, perhaps the error page of a download",
@@ -261,9 +358,39 @@ fn guess(bytes: &[u8]) -> (&'static str, &'static str) {
     } else {
         (
             "data of an unknown kind",
-            "supported formats are JPEG, PNG, GIF, WebP, BMP, TIFF and PNM",
+            "supported formats are JPEG, PNG, GIF, WebP, BMP, TIFF, PNM, and, if built with them, HEIC, AVIF and JPEG XL",
         )
     }
+}
+
+/// TGA has no magic number: a header of 18 bytes that fits an image.
+fn is_tga(bytes: &[u8]) -> bool {
+    let Some([_, map, kind, map_first @ .., bits, flags]) = bytes.first_chunk::<18>() else {
+        return false;
+    };
+    let [
+        _,
+        _,
+        count,
+        count_high,
+        map_bits,
+        _,
+        _,
+        _,
+        _,
+        width,
+        width_high,
+        height,
+        height_high,
+    ] = *map_first;
+    let has_map = (count, count_high, map_bits) != (0, 0, 0);
+    let is_known = match kind {
+        1 | 9 => *map == 1 && has_map && *bits == 8,
+        2 | 10 => *map == 0 && !has_map && matches!(bits, 15 | 16 | 24 | 32),
+        3 | 11 => *map == 0 && !has_map && matches!(bits, 8 | 16),
+        _ => false,
+    };
+    is_known && flags & 0xC0 == 0 && (width | width_high) > 0 && (height | height_high) > 0
 }
 
 /// UTF-8 (the last character may be incomplete) without control characters.
@@ -286,7 +413,7 @@ mod tests {
     #[test]
     fn formats_are_recognised_by_their_first_bytes() {
         let bmp = b"BM....\0\0\0\0....\x28\0\0\0";
-        let cases: [(&[u8], Option<Format>); 16] = [
+        let cases: [(&[u8], Option<Format>); 28] = [
             (b"\xFF\xD8\xFF\xE0", Some(Format::Jpeg)),
             (b"\xFF\xD8", None),
             (b"\x89PNG\r\n\x1A\n", Some(Format::Png)),
@@ -303,23 +430,42 @@ mod tests {
             (b"P7\nWIDTH 3", Some(Format::Pnm)),
             (b"P1 is the first", None),
             (b"P64 5", None),
+            (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Some(Format::Heic)),
+            (b"\0\0\0\x14ftyphevx\0\0\0\0mif1", Some(Format::Heic)),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Some(Format::Heic)),
+            (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", Some(Format::Avif)),
+            (b"\0\0\0\x14ftypmif1\0\0\0\0mif1avif", Some(Format::Heic)),
+            (b"\0\0\0\x18ftypavif\0\0\0\0mif1miaf", Some(Format::Avif)),
+            (b"\0\0\0\x08ftypisom\0\0\0\0", None),
+            (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", Some(Format::Raw)),
+            (b"\0\0\0\x18ftypqt  \0\0\0\0qt  heic", None),
+            (b"\xFF\x0A\x01", Some(Format::Jxl)),
+            (b"IIU\0\x18\0\0\0", Some(Format::Raw)),
+            (b"FUJIFILMCCD-RAW 0201", Some(Format::Raw)),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(Format::of(bytes), expected, "{bytes:?}");
+            assert_eq!(Format::indicated(bytes), expected, "{bytes:?}");
         }
     }
 
     #[test]
     fn refusals_say_what_the_file_is() {
         #[rustfmt::skip]
-        let cases: [(&[u8], &str); 15] = [
+        let cases: [(&[u8], &str); 22] = [
             (b"", "not an image: this looks like an empty file"),
-            (b"\0\0\0\x18ftypheic\0\0", "supported: this looks like a HEIC image; convert"),
-            (b"\0\0\0\x18ftypavif\0\0", "an AVIF image"),
-            (b"\0\0\0\x18ftypisom\0\0", "not an image: this looks like a video"),
-            (b"\xFF\x0A\x01", "a JPEG XL image"),
-            (b"%PDF-1.7", "a PDF document"),
-            (b"<?xml version='1.0'?><svg xmlns='x'>", "an SVG drawing"),
+            (b"\0\0\0\x18ftypheic\0\0", "supported: this looks like a HEIC image; build longclip"),
+            (b"\0\0\0\x18ftypavif\0\0", "an AVIF image; build longclip with `--features avif`"),
+            (b"\0\0\0\x18ftypisom\0\0", "not an image: this looks like a video; take frames"),
+            (b"\x1A\x45\xDF\xA3", "a video; take frames out of it first, for example with `ffmpeg -i"),
+            (b"RIFF\0\0\0\0AVI ", "a video"),
+            (b"\0\0\0\x14ftypqt  \0\0", "a video"),
+            (b"YUV4MPEG2 W2", "a video"),
+            (b"\xFF\x0A\x01", "a JPEG XL image; build longclip with `--features jxl`"),
+            (b"%PDF-1.7", "a PDF document; render its pages first, for example with `pdftoppm -r"),
+            (b"<?xml version='1.0'?><svg xmlns='x'>", "an SVG drawing; render it first, for example with `rsvg"),
+            (b"8BPS\0\x01", "supported: this looks like a Photoshop document; convert it"),
+            (&[&[0; 128], &b"DICM"[..]].concat(), "supported: this looks like a DICOM file; convert"),
+            (b"\0\0\x0A\0\0\0\0\0\0\0\0\0\x05\0\x05\0\x18\x20", "a TGA image; convert"),
             (b"\n<!DOCTYPE HTML><p>404", "a web page"),
             (b"BMW makes cars", "text; pass an image"),
             ("Köln\u{00e4}".as_bytes().split_last().unwrap().1, "text"),
@@ -338,10 +484,14 @@ mod tests {
 
     #[test]
     fn a_walk_accepts_images_by_content() {
-        let cases: [(&[u8], bool); 6] = [
+        let cases: [(&[u8], bool); 10] = [
             (b"\xFF\xD8\xFF\xE0\0\x10JFIF", true),
             (b"\0\0\0\x18ftypheic\0\0\0\0", true),
             (b"\0\0\0\x18ftypisom\0\0\0\0", false),
+            (b"\0\0\0\x18ftypcrx \0\0\0\0", true),
+            (b"\0\0\0\x0CJXL \r\n\x87\n", true),
+            (b"\xFF\x0A\xFA", false),
+            (b"IIRO\x08\0\0\0", true),
             (b"\0\0\x01\0\x01\0", false),
             (b"plain text", false),
             (b"", false),

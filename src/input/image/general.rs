@@ -96,7 +96,7 @@ fn open(format: Format, bytes: &[u8]) -> ImageResult<Box<dyn ImageDecoder + '_>>
         Format::WebP => Box::new(WebPDecoder::new(reader)?),
         Format::Bmp => Box::new(BmpDecoder::new(reader)?),
         Format::Pnm => Box::new(PnmDecoder::new(reader)?),
-        Format::Png | Format::Gif | Format::Jpeg | Format::Tiff => {
+        _ => {
             let hint = image::error::ImageFormatHint::Unknown; // they have decoders of their own
             return Err(ImageError::Unsupported(hint.into()));
         }

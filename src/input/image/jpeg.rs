@@ -45,6 +45,8 @@ struct Source<'a> {
     channels: usize,
     /// Bytes from the first scan on.
     coded: Option<usize>,
+    /// What counts instead of the file's own orientation.
+    turned: Option<Orientation>,
 }
 
 /// Why a file could not be decoded.
@@ -64,7 +66,17 @@ impl Fault {
 
 /// Decodes a JPEG file.
 pub(super) fn decode(bytes: &[u8], feed: &mut Feed) -> Result<()> {
-    let source = Source::open(bytes)?;
+    decode_turned(bytes, None, feed)
+}
+
+/// Decodes a JPEG file whose orientation may be known from elsewhere.
+pub(super) fn decode_turned(
+    bytes: &[u8],
+    turned: Option<Orientation>,
+    feed: &mut Feed,
+) -> Result<()> {
+    let mut source = Source::open(bytes)?;
+    source.turned = turned;
     let (width, height) = (source.width as u32, source.height as u32);
     check_size(width, height, feed.options)?;
     let pixels = (source.width * source.height) as u64;
@@ -116,11 +128,13 @@ impl<'a> Source<'a> {
             height,
             channels,
             coded,
+            turned: None,
         })
     }
 
     fn orientation(&self) -> Orientation {
-        orient::of(self.headers.exif, self.headers.xmp)
+        self.turned
+            .unwrap_or_else(|| orient::of(self.headers.exif, self.headers.xmp))
     }
 
     /// A decoded file; the samples are `[height, width, channels]`.

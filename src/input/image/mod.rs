@@ -14,7 +14,8 @@
 //! TIFF without a fixed range (floating point, 32 bits) may have 1 for white where Pillow always
 //! takes 255; a warning says which was taken. A BMP whose alpha is 0 everywhere is opaque, and any
 //! other such image gets a warning. Colour profiles are ignored, and only the first frame of an
-//! animation is read, as in Pillow.
+//! animation is read, as in Pillow. HEIC and AVIF keep their chroma unsmoothed, as in libheif, and
+//! a camera's raw file is represented by the JPEG preview in it.
 
 mod budget;
 mod colour;
@@ -22,12 +23,17 @@ mod directory;
 mod format;
 mod general;
 mod gif;
+#[cfg(any(feature = "heic", feature = "avif"))]
+mod heif;
 mod huffman;
 mod jpeg;
+#[cfg(feature = "jxl")]
+mod jxl;
 mod markers;
 pub(crate) mod orient;
 mod png;
 mod png_text;
+mod raw;
 mod rows;
 mod thumbnail;
 mod tiff;
@@ -52,12 +58,12 @@ pub(crate) use rows::{Frame, Rows};
 pub use thumbnail::thumbnail;
 pub(crate) use thumbnail::{Shrinker, to_jpeg};
 
-/// Extensions of image files, in lower case, that a folder walk accepts. Formats that cannot be
-/// decoded (HEIC, AVIF, JPEG XL) are included: a record that says so is better than a phone's
-/// images silently skipped.
+/// Extensions of image files, in lower case, that a folder walk accepts, also those of formats whose
+/// decoder a build may lack: a record that says so is better than a phone's images silently skipped.
 pub(crate) const EXTENSIONS: &[&str] = &[
     "jpg", "jpeg", "jpe", "jfif", "png", "apng", "gif", "webp", "bmp", "dib", "tif", "tiff", "pnm",
-    "pbm", "pgm", "ppm", "pam", "heic", "heif", "avif", "jxl",
+    "pbm", "pgm", "ppm", "pam", "heic", "heif", "hif", "avif", "jxl", "cr2", "cr3", "nef", "nrw",
+    "arw", "sr2", "srf", "dng", "orf", "rw2", "pef", "raf", "srw",
 ];
 
 /// Number of leading bytes that are read to detect a file's kind.
@@ -376,7 +382,7 @@ pub(crate) fn decode_rows(
     options: &DecodeOptions,
     rows: &mut dyn Rows,
 ) -> Result<Facts> {
-    let Some(format) = Format::of(bytes) else {
+    let Some(format) = Format::of_file(bytes) else {
         bail!("{}", format::refusal(bytes));
     };
     let decode = || {
@@ -387,6 +393,19 @@ pub(crate) fn decode_rows(
             Format::Png => png::decode(bytes, &mut feed)?,
             Format::Gif => gif::decode(bytes, &mut feed)?,
             Format::WebP | Format::Bmp | Format::Pnm => general::decode(format, bytes, &mut feed)?,
+            #[cfg(feature = "heic")]
+            Format::Heic => heif::decode(format, bytes, &mut feed)?,
+            #[cfg(feature = "avif")]
+            Format::Avif => heif::decode(format, bytes, &mut feed)?,
+            #[cfg(feature = "jxl")]
+            Format::Jxl => jxl::decode(bytes, &mut feed)?,
+            Format::Raw => raw::decode(bytes, &mut feed)?,
+            #[cfg(not(feature = "heic"))]
+            Format::Heic => bail!("{}", format::refusal(bytes)),
+            #[cfg(not(feature = "avif"))]
+            Format::Avif => bail!("{}", format::refusal(bytes)),
+            #[cfg(not(feature = "jxl"))]
+            Format::Jxl => bail!("{}", format::refusal(bytes)),
         }
         feed.finish()
     };

@@ -46,10 +46,12 @@ fn in_directory(directory: &Directory) -> Option<u8> {
 
 /// The orientation in a TIFF file's directory.
 pub(super) fn of_tiff(directory: &Directory) -> Orientation {
-    let value = in_directory(directory);
-    value
-        .and_then(Orientation::from_exif)
-        .unwrap_or(Orientation::NoTransforms)
+    stated(directory).unwrap_or(Orientation::NoTransforms)
+}
+
+/// The same, if there is one.
+pub(super) fn stated(directory: &Directory) -> Option<Orientation> {
+    in_directory(directory).and_then(Orientation::from_exif)
 }
 
 /// XMP has it as an attribute, `tiff:Orientation="6"`, or as an element, `<tiff:Orientation>6`.

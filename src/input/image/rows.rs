@@ -117,6 +117,7 @@ pub(super) struct Feed<'a> {
     held: Option<Held>,
     is_blank: bool,
     dark: colour::Dark,
+    is_always_turned: bool,
     warnings: Vec<String>,
 }
 
@@ -131,6 +132,7 @@ impl<'a> Feed<'a> {
             held: None,
             is_blank: true,
             dark: colour::Dark::default(),
+            is_always_turned: false,
             warnings: Vec::new(),
         }
     }
@@ -160,7 +162,7 @@ impl<'a> Feed<'a> {
         orientation: Orientation,
         bytes: u64,
     ) -> Result<()> {
-        let orientation = match self.options.orient {
+        let orientation = match self.options.orient || self.is_always_turned {
             true => orientation,
             false => Orientation::NoTransforms,
         };
@@ -178,6 +180,12 @@ impl<'a> Feed<'a> {
         self.stored_size = whole;
         self.frame = Some(frame);
         Ok(())
+    }
+
+    /// Says that the orientation is part of the image, not a note of the camera that may be ignored.
+    #[cfg(any(feature = "heic", feature = "avif"))]
+    pub(super) fn turn_always(&mut self) {
+        self.is_always_turned = true;
     }
 
     pub(super) fn warn(&mut self, warning: String) {
