@@ -2,6 +2,7 @@
 //! files (`tests/fuzz`) and for the fuzz targets. Not an interface of the library.
 
 use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
@@ -12,8 +13,9 @@ use crate::checkpoint::{container, hub, vocabulary};
 use crate::embedding::{self, journal, probe};
 use crate::input::dataset::pairs::{self, LongCaption, PairOptions, ShortCaption};
 use crate::input::dataset::{LabelledOptions, labelled};
-use crate::input::image::{self, DecodeOptions};
+use crate::input::image::{self, DecodeOptions, FrameChoice, FrameReader, MemoryBudget, Opened};
 use crate::input::paths::{self, FilesFrom, ListSource, Separator};
+use crate::input::preprocess::{Preprocess, Square};
 use crate::input::prompt::{self, Templates};
 use crate::input::text_file;
 use crate::input::tokenizer::{self, LongText};
@@ -47,6 +49,11 @@ pub const READERS: &[Reader] = &[
     of("image.bin", |path| {
         image::check(path, &DecodeOptions::default()).map(drop)
     }),
+    of("frames.gif", frames),
+    of("frames.png", frames),
+    of("frames.webp", frames),
+    of("frames.y4m", frames),
+    of("frames.ppm", frames),
     of("pairs.tar", training_pairs),
     of("pairs.jsonl", training_pairs),
     of("pairs.csv", training_pairs),
@@ -102,6 +109,27 @@ fn weights(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Composes every frame of an animation or a stream, in as little memory as the tests allow.
+fn frames(path: &Path) -> Result<()> {
+    let options = DecodeOptions {
+        max_pixels: 1 << 20,
+        memory: MemoryBudget::new(64 << 20),
+        ..DecodeOptions::default()
+    };
+    let stream = BufReader::new(File::open(path)?);
+    match FrameReader::of_stream(stream, &options, FrameChoice::All)? {
+        Opened::Still(bytes) => image::decode(&bytes, &options).map(drop),
+        Opened::Frames(mut frames) => {
+            let preprocess = Preprocess::clip(8);
+            while frames
+                .next(&options, &mut Square::new(&preprocess))?
+                .is_some()
+            {}
+            Ok(())
+        }
+    }
 }
 
 fn training_pairs(path: &Path) -> Result<()> {

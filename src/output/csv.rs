@@ -1,9 +1,9 @@
 //! CSV and TSV: one row per prediction, quoted according to RFC 4180, lines end in `\n`.
 //!
 //! A failed image has one row with its error; an image without predictions has one row with its
-//! name, so that every image appears. With [`Extras`] a byte order mark comes first, and a last
-//! column has the exact bytes of paths that are not UTF-8. By default neither is there: the header
-//! is a contract, and it is written before the records are known.
+//! name, so that every image appears. With [`Extras`] a byte order mark comes first, and last columns
+//! have frames and the exact bytes of paths that are not UTF-8. By default nothing of it is there:
+//! the header is a contract, and it is written before the records are known.
 
 use std::io::{self, Write};
 
@@ -23,9 +23,14 @@ pub(crate) const IMAGE_BYTES: &str = "image_bytes";
 pub struct Extras {
     /// A UTF-8 byte order mark at the start.
     pub mark: bool,
+    /// Two columns after the usual ones: the index of a frame, and its time in seconds.
+    pub frames: bool,
     /// A last column with the bytes, in base64, of paths that are not UTF-8; empty for others.
     pub image_bytes: bool,
 }
+
+/// The columns that [`Extras::frames`] adds.
+const FRAMES: [&str; 2] = ["frame", "time"];
 
 const HEADER: [&str; 7] = [
     "image",
@@ -37,7 +42,7 @@ const HEADER: [&str; 7] = [
     "error",
 ];
 
-/// The columns of [`HEADER`] and the last one; missing values are empty fields.
+/// The columns of [`HEADER`] and the optional ones; missing values are empty fields.
 #[derive(Clone, Copy, Default, Serialize)]
 struct PredictionRow<'a> {
     image: &'a str,
@@ -47,6 +52,11 @@ struct PredictionRow<'a> {
     cosine: Option<f32>,
     rank: Option<usize>,
     error: Option<&'a str>,
+    /// Omitted without [`Extras::frames`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frame: Option<Option<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<Option<f64>>,
     /// Omitted without [`Extras::image_bytes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<&'a str>,
@@ -83,8 +93,9 @@ impl CsvWriter {
         let is_start = !std::mem::replace(&mut self.has_header, true);
         let mut lines = buffer(self.delimiter, is_start && self.extras.mark);
         if is_start {
+            let frames = FRAMES.into_iter().filter(|_| self.extras.frames);
             let last = self.extras.image_bytes.then_some(IMAGE_BYTES);
-            let header = HEADER.into_iter().chain(last);
+            let header = HEADER.into_iter().chain(frames).chain(last);
             lines.write_record(header).map_err(into_io)?;
         }
         for row in rows {
@@ -99,7 +110,20 @@ impl RecordWriter for CsvWriter {
     fn write(&mut self, record: &Record) -> io::Result<()> {
         let bytes = record.image.bytes_as_text().unwrap_or_default();
         let bytes = self.extras.image_bytes.then_some(bytes.as_str());
-        self.emit_rows(&rows(record, bytes))
+        let only_image = PredictionRow {
+            image: &record.image.text,
+            frame: self
+                .extras
+                .frames
+                .then_some(record.frame.map(|frame| frame.index)),
+            time: self
+                .extras
+                .frames
+                .then_some(record.frame.and_then(|frame| frame.time)),
+            image_bytes: bytes,
+            ..PredictionRow::default()
+        };
+        self.emit_rows(&rows(record, only_image))
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -107,12 +131,7 @@ impl RecordWriter for CsvWriter {
     }
 }
 
-fn rows<'a>(record: &'a Record, image_bytes: Option<&'a str>) -> Vec<PredictionRow<'a>> {
-    let only_image = PredictionRow {
-        image: &record.image.text,
-        image_bytes,
-        ..PredictionRow::default()
-    };
+fn rows<'a>(record: &'a Record, only_image: PredictionRow<'a>) -> Vec<PredictionRow<'a>> {
     match &record.outcome {
         Err(error) => vec![PredictionRow {
             error: Some(error),
@@ -152,7 +171,7 @@ fn into_io(error: csv::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{STYLE, answered, contract, failed, prediction, written};
-    use super::super::{Format, ImageName, Style};
+    use super::super::{Format, FrameId, ImageName, Style};
     use super::*;
 
     #[test]
@@ -209,7 +228,11 @@ broken.jpg,,,,,,not an image: the file ends before any image data
         records.push(answered("c.jpg", vec![prediction("é", None, 0.25)]));
         records[2].image = odd;
         let written = |mark, image_bytes, records: &[Record]| {
-            let extras = Extras { mark, image_bytes };
+            let extras = Extras {
+                mark,
+                image_bytes,
+                frames: false,
+            };
             written(Format::Csv, Style { extras, ..STYLE }, records)
         };
         let plain = written(false, false, &records);
@@ -223,6 +246,31 @@ caf\u{fffd},é,,25.0,0.25,1,,Y2Fm6Q==
         assert_eq!(written(false, true, &records), expected);
         let header = expected.lines().next().unwrap();
         assert_eq!(written(true, true, &[]), format!("\u{feff}{header}\n"));
+    }
+
+    #[test]
+    fn frames_have_columns_of_their_own_on_request() {
+        let mut records = vec![
+            answered("a.gif", vec![prediction("x", None, 0.25)]),
+            failed("-", "cut"),
+            answered("a.jpg", vec![]),
+        ];
+        let frame = |index, time| Some(FrameId { index, time });
+        records[0].frame = frame(3, Some(0.12));
+        records[1].frame = frame(4, None);
+        let extras = Extras {
+            mark: false,
+            frames: true,
+            image_bytes: true,
+        };
+        let expected = "\
+image,label,probability,logit,cosine,rank,error,frame,time,image_bytes
+a.gif,x,,25.0,0.25,1,,3,0.12,
+-,,,,,,cut,4,,
+a.jpg,,,,,,,,,
+";
+        let found = written(Format::Csv, Style { extras, ..STYLE }, &records);
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -340,6 +340,7 @@ mod tests {
         terminal: Terminal::PLAIN,
         extras: Extras {
             mark: false,
+            frames: false,
             image_bytes: false,
         },
         is_numbered: false,
@@ -356,6 +357,7 @@ mod tests {
     fn csv_has_a_mark_and_exact_names_on_request() {
         let extras = Extras {
             mark: true,
+            frames: false,
             image_bytes: true,
         };
         let mut bytes = Vec::new();

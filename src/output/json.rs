@@ -79,6 +79,10 @@ struct RecordObject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    frame: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<&'a str>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     uncertain: bool,
@@ -95,6 +99,8 @@ impl<'a> RecordObject<'a> {
         Self {
             image: &record.image.text,
             image_bytes: record.image.bytes_as_text(),
+            frame: record.frame.map(|frame| frame.index),
+            time: record.frame.and_then(|frame| frame.time),
             target: record.target.as_deref(),
             uncertain: record.uncertain,
             predictions: record.outcome.as_deref().ok(),
@@ -135,8 +141,8 @@ fn escaped(json: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::ImageName;
     use super::super::testing::{STYLE, answered, contract, failed, prediction, written};
+    use super::super::{FrameId, ImageName};
     use super::*;
 
     fn jsonl(record: Record) -> String {
@@ -190,6 +196,13 @@ mod tests {
             "\n",
         );
         assert_eq!(jsonl(record), expected);
+        let mut frame = failed("-", "cut");
+        frame.frame = Some(FrameId {
+            index: 3,
+            time: Some(0.12),
+        });
+        let expected = "{\"image\":\"-\",\"frame\":3,\"time\":0.12,\"error\":\"cut\"}\n";
+        assert_eq!(jsonl(frame), expected);
         let none = jsonl(answered("a", vec![]));
         assert_eq!(none, "{\"image\":\"a\",\"predictions\":[]}\n");
     }

@@ -45,6 +45,8 @@ pub(crate) use csv::{Extras, IMAGE_BYTES};
 pub struct Record {
     /// Which image.
     pub image: ImageName,
+    /// Which of its frames, if it has several.
+    pub frame: Option<FrameId>,
     /// The predictions by falling score, or why there are none. An empty list means that no label
     /// reached the threshold.
     pub outcome: Result<Vec<Prediction>, String>,
@@ -65,6 +67,7 @@ impl Record {
     pub(crate) fn new(image: ImageName, outcome: Result<Vec<Prediction>, String>) -> Self {
         Self {
             image,
+            frame: None,
             outcome,
             warnings: Vec::new(),
             target: None,
@@ -103,7 +106,30 @@ pub struct ImageName {
     pub bytes: Option<Vec<u8>>,
 }
 
+/// One frame of an animation or a video.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FrameId {
+    /// Its index, from 0.
+    pub index: u64,
+    /// When it appears, in seconds after the first, if that is known.
+    pub time: Option<f64>,
+}
+
 impl ImageName {
+    /// The name of one of its frames where there is one name only: `a.gif#3`.
+    #[must_use]
+    pub(crate) fn of_frame(&self, frame: Option<FrameId>) -> Self {
+        let mut name = self.clone();
+        if let Some(frame) = frame {
+            let suffix = format!("#{}", frame.index);
+            name.text.push_str(&suffix);
+            if let Some(bytes) = &mut name.bytes {
+                bytes.extend(suffix.bytes());
+            }
+        }
+        name
+    }
+
     /// The name of an image read from stdin.
     pub(crate) fn stdin() -> Self {
         Self {
@@ -298,6 +324,7 @@ mod testing {
         },
         extras: Extras {
             mark: false,
+            frames: false,
             image_bytes: false,
         },
         end: PathEnd::Line,
@@ -446,5 +473,12 @@ mod tests {
         let name = ImageName::from(path);
         assert_eq!(name.text, "caf\u{fffd}.jpg");
         assert_eq!(name.bytes.as_deref(), Some(&b"caf\xe9.jpg"[..]));
+        let index = FrameId {
+            index: 12,
+            time: None,
+        };
+        let frame = name.of_frame(Some(index));
+        assert_eq!(frame.text, "caf\u{fffd}.jpg#12");
+        assert_eq!(frame.bytes.as_deref(), Some(&b"caf\xe9.jpg#12"[..]));
     }
 }

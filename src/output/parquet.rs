@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use parquet::basic::Compression;
-use parquet::data_type::{BoolType, ByteArray, ByteArrayType, FloatType, Int32Type};
+use parquet::data_type::{
+    BoolType, ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type,
+};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
@@ -18,7 +20,7 @@ use super::{Prediction, Record, RecordWriter};
 /// Rows per group.
 const GROUP_ROWS: usize = 1 << 16;
 
-/// CSV's columns, the exact bytes of a path that is not UTF-8, and what only JSON has.
+/// CSV's columns, those for frames and odd paths included, and what only JSON has.
 const SCHEMA: &str = "message longclip {
     REQUIRED BYTE_ARRAY image (UTF8);
     OPTIONAL BYTE_ARRAY label (UTF8);
@@ -27,6 +29,8 @@ const SCHEMA: &str = "message longclip {
     OPTIONAL FLOAT cosine;
     OPTIONAL INT32 rank;
     OPTIONAL BYTE_ARRAY error (UTF8);
+    OPTIONAL INT64 frame;
+    OPTIONAL DOUBLE time;
     OPTIONAL BYTE_ARRAY image_bytes;
     REQUIRED BOOLEAN uncertain;
     REQUIRED GROUP warnings (LIST) { REPEATED GROUP list { REQUIRED BYTE_ARRAY element (UTF8); } }
@@ -85,6 +89,16 @@ impl ParquetWriter {
         write_optional::<Int32Type>(&mut group, &ranks)?;
         let error = |row: &Row<'_>| row.record.outcome.as_ref().err().map(|error| bytes(error));
         write_optional::<ByteArrayType>(&mut group, &texts(error))?;
+        let frames = rows.iter().map(|row| row.record.frame);
+        let indices: Vec<_> = frames
+            .clone()
+            .map(|frame| frame.and_then(|frame| i64::try_from(frame.index).ok()))
+            .collect();
+        write_optional::<Int64Type>(&mut group, &indices)?;
+        let times: Vec<_> = frames
+            .map(|frame| frame.and_then(|frame| frame.time))
+            .collect();
+        write_optional::<DoubleType>(&mut group, &times)?;
         let exact = |row: &Row<'_>| row.record.image.bytes.clone().map(ByteArray::from);
         write_optional::<ByteArrayType>(&mut group, &texts(exact))?;
         let uncertain: Vec<bool> = rows.iter().map(|row| row.record.uncertain).collect();
@@ -157,7 +171,7 @@ mod tests {
     use parquet::record::RowAccessor as _;
 
     use super::super::testing::{Shared, answered, contract, prediction};
-    use super::super::{Format, ImageName, Style, writer};
+    use super::super::{Format, FrameId, ImageName, Style, writer};
     use super::*;
 
     #[test]
@@ -167,6 +181,10 @@ mod tests {
         let mut odd = answered("c.jpg", vec![prediction("é", None, 0.25)]);
         odd.warnings = vec!["jpeg: cut short".to_owned()];
         odd.uncertain = true;
+        odd.frame = Some(FrameId {
+            index: 3,
+            time: Some(0.12),
+        });
         odd.image = ImageName {
             text: "caf\u{fffd}".to_owned(),
             bytes: Some(b"caf\xe9".to_vec()),
@@ -197,8 +215,10 @@ mod tests {
         );
         assert!(rows[2].get_string(6).unwrap().starts_with("not an image"));
         assert!(rows[2].get_string(1).is_err() && rows[3].get_string(6).is_err());
-        assert_eq!(rows[4].get_bytes(7).unwrap().data(), b"caf\xe9");
-        assert!(rows[4].get_bool(8).unwrap() && !rows[3].get_bool(8).unwrap());
-        assert_eq!(rows[4].get_list(9).unwrap().len(), 1);
+        assert_eq!(rows[4].get_long(7).unwrap(), 3);
+        assert!(rows[4].get_double(8).unwrap() == 0.12 && rows[3].get_long(7).is_err());
+        assert_eq!(rows[4].get_bytes(9).unwrap().data(), b"caf\xe9");
+        assert!(rows[4].get_bool(10).unwrap() && !rows[3].get_bool(10).unwrap());
+        assert_eq!(rows[4].get_list(11).unwrap().len(), 1);
     }
 }

@@ -55,7 +55,7 @@ impl RecordWriter for TableWriter {
 
 fn push_record(block: &mut String, record: &Record, style: &Style) {
     let colour = style.terminal.colour;
-    let image = printable(&record.image.text);
+    let image = printable(&record.image.of_frame(record.frame).text);
     block.push_str(&painted(&image, bold(), colour));
     block.push('\n');
     let mut push_note = |text: &str, paint| {

@@ -19,7 +19,7 @@ use crate::checkpoint::tiny::photograph;
 use crate::embedding::cache::{Cache, ImageRow, Recipe};
 use crate::file::digest::{self, hexadecimal};
 use crate::file::stamp::Stamp;
-use crate::input::image::DecodeOptions;
+use crate::input::image::{DecodeOptions, FrameChoice};
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::tokenizer::TokenIds;
 use crate::model::{Clip, DualEncoder};
@@ -55,6 +55,7 @@ impl Engine {
                 threads: session.threads,
                 batch_size: session.batch_size,
                 single: false,
+                frames: None,
                 thumbnails: None,
                 memory: None,
             },
@@ -67,6 +68,13 @@ impl Engine {
     /// For one image that all threads work on.
     pub(crate) fn single(mut self, single: bool) -> Self {
         self.plan.single = single;
+        self
+    }
+
+    /// Reads these frames of animations and videos, instead of the first one.
+    pub(crate) fn frames(mut self, choice: Option<FrameChoice>) -> Self {
+        self.plan.frames = choice;
+        self.plan.single &= choice.is_none();
         self
     }
 
@@ -142,6 +150,11 @@ impl Engine {
         if is_new && is_blind && photograph::is_likely(&known.embedding) {
             known.warnings.push(warning.to_owned());
         }
+    }
+
+    /// Whether an image may have more than one result.
+    pub(super) fn has_frames(&self) -> bool {
+        self.plan.frames.is_some()
     }
 
     /// Ends the run and writes the cache.

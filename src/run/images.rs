@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 
 use super::engine::Engine;
-use super::pipeline::{Encoded, ModelSlot, Pipeline};
+use super::pipeline::{Encoded, Means, ModelSlot, Pipeline};
 use super::session::Stop;
 use super::{Console, Outcome, advice};
 use crate::file::exhaustion;
@@ -108,7 +108,13 @@ impl Images {
             }
             _ => true,
         };
-        let count = move || paths::count(&arguments, files_from.as_ref(), IMAGES);
+        // How many frames there are is not known.
+        let is_known = !engine.has_frames();
+        let count = move || {
+            is_known
+                .then(|| paths::count(&arguments, files_from.as_ref(), IMAGES))
+                .flatten()
+        };
         let passed_over = self.sources.passed_over();
         let list_notes = self.sources.list_notes();
         Running {
@@ -140,6 +146,8 @@ pub(crate) struct Running {
     pipeline: Pipeline,
     model: ModelSlot,
     stop: Stop,
+    /// Whether frames are averaged.
+    mean: bool,
     /// Counts the images, if progress is shown; may take a while.
     total: Option<Box<dyn FnOnce() -> Option<u64> + Send>>,
     passed_over: Option<PassedOver>,
@@ -158,6 +166,7 @@ impl Running {
             pipeline: engine.read(sources, model.clone(), stop.clone()),
             model,
             stop,
+            mean: false,
             total: None,
             passed_over: None,
             list_notes: ListNotes::default(),
@@ -175,6 +184,11 @@ impl Running {
             total: Some(Box::new(move || Some(count))),
             ..Self::start(sources.into_iter(), engine, stop)
         }
+    }
+
+    /// Averages the embeddings of the frames of an image if `mean`.
+    pub(crate) fn averaged(self, mean: bool) -> Self {
+        Self { mean, ..self }
     }
 
     /// Encodes each image and passes it to `take` as soon as it is ready, in input order. Prints
@@ -196,7 +210,7 @@ impl Running {
             console.start_progress(total);
             counts.are_many = true;
         }
-        for mut encoded in &mut self.pipeline {
+        for mut encoded in Means::new(&mut self.pipeline, self.mean, self.stop.clone()) {
             if let Ok(known) = &mut encoded.outcome {
                 engine.warn_of_photograph(known);
             }
@@ -241,7 +255,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     fn add(&mut self, encoded: &Encoded, console: &Console) {
-        let image = &encoded.image.text;
+        let image = &encoded.name().text;
         match &encoded.outcome {
             Ok(known) => {
                 self.answered += 1;

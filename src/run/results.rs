@@ -194,6 +194,20 @@ impl Form {
         })
     }
 
+    /// Adds columns for frames if it is CSV and records are about some.
+    ///
+    /// # Errors
+    /// When the format is about files only.
+    pub(crate) fn with_frames(mut self, are_there: bool) -> Result<Self> {
+        ensure!(
+            !are_there || !matches!(self.format, Format::Paths | Format::LabelStudio),
+            "--format {} is about files, not single frames; add --frames-mean, or choose another",
+            self.format.name()
+        );
+        self.extras.frames = are_there && self.format.is_csv();
+        Ok(self)
+    }
+
     /// Adds a column for the exact bytes of paths if it is CSV and `has_odd_names` returns true.
     pub(crate) fn with_exact_names(mut self, has_odd_names: impl FnOnce() -> bool) -> Self {
         if self.format.is_csv() && !self.extras.image_bytes {

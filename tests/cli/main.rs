@@ -21,6 +21,7 @@ mod faults;
 mod finetune;
 mod foreign_files;
 mod formats;
+mod frames;
 mod help;
 mod hub;
 mod images;

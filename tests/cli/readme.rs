@@ -13,7 +13,13 @@ use crate::room::{LIMIT, Room, png};
 use crate::unpack;
 
 /// Commands that are not run here, and why.
-const NOT_RUN: [(&str, &str); 1] = [("cargo install --path .", "it compiles for minutes")];
+const NOT_RUN: [(&str, &str); 2] = [
+    ("cargo install --path .", "it compiles for minutes"),
+    (
+        "ffmpeg -v error -i clip.mp4 -f image2pipe -c:v ppm - | longclip classify --frames every:25 - --labels cat dog",
+        "ffmpeg may not be there; tests/cli/frames.rs has streams of its own",
+    ),
+];
 
 /// What a command that is run may begin with.
 const RUN: [&str; 2] = ["longclip ", "find "];
@@ -231,6 +237,10 @@ fn room() -> Room {
     room.file("captions.txt", format!("a cat\n{}\n", "a dog ".repeat(200)));
     // The same image under both labels: half of the answers are wrong, whatever the model.
     room.file("photos/b.jpg", png("photos/a.jpg"));
+    let animation = root().join("tests/fixtures/frames/disposals.gif");
+    for name in ["clip.gif", "clips/a.gif"] {
+        room.file(name, fs::read(&animation).unwrap());
+    }
     room.file(
         "photos.csv",
         "path,label\nphotos/a.jpg,cat\nphotos/b.jpg,dog\n",

@@ -8,7 +8,7 @@ use image::{ColorType, ImageEncoder as _, ImageFormat, RgbaImage};
 use longclip::input::image::{DecodeOptions, MemoryBudget};
 use longclip::input::preprocess::Preprocess;
 
-use super::mutate::{Random, damage};
+use super::mutate::{Random, damage, seal};
 use super::{Tally, attempt, memory, mutations, turn};
 
 /// Limit on the memory of an image.
@@ -74,23 +74,6 @@ fn is_decoded(bytes: &[u8]) -> bool {
         assert!(!said.contains('\n') && said.len() < 500, "{said}");
     }
     decoded.is_ok()
-}
-
-/// Writes the right checksums into a PNG: without them, nearly all damage is refused at once.
-fn seal(bytes: &mut [u8]) {
-    let mut at = 8;
-    while let Some(length) = bytes.get(at..at + 4) {
-        let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
-        let end = at + 8 + length;
-        let Some(chunk) = bytes.get(at + 4..end) else {
-            return;
-        };
-        let checksum = crc32fast::hash(chunk);
-        if let Some(field) = bytes.get_mut(end..end + 4) {
-            field.copy_from_slice(&checksum.to_be_bytes());
-        }
-        at = end + 4;
-    }
 }
 
 #[test]

@@ -74,8 +74,29 @@ pub(crate) fn damage(bytes: &mut Vec<u8>, range: std::ops::Range<usize>, random:
     }
 }
 
-/// Gives the headers of a tar archive the right checksums, without which nothing in them is read.
+/// Writes the right checksums into a PNG: without them, nearly all damage is refused at once.
+pub(crate) fn seal(bytes: &mut [u8]) {
+    let mut at = 8;
+    while let Some(length) = bytes.get(at..at + 4) {
+        let length = u32::from_be_bytes(length.try_into().unwrap()) as usize;
+        let end = at + 8 + length;
+        let Some(chunk) = bytes.get(at + 4..end) else {
+            return;
+        };
+        let checksum = crc32fast::hash(chunk);
+        if let Some(field) = bytes.get_mut(end..end + 4) {
+            field.copy_from_slice(&checksum.to_be_bytes());
+        }
+        at = end + 4;
+    }
+}
+
+/// Gives the headers of a tar archive and the chunks of a PNG the right checksums, without which
+/// nothing in them is read.
 pub(crate) fn reseal(bytes: &mut [u8]) {
+    if bytes.starts_with(b"\x89PNG") {
+        seal(bytes);
+    }
     for block in bytes.chunks_exact_mut(512) {
         if &block[257..262] == b"ustar" {
             block[148..156].fill(b' ');

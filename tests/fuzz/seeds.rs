@@ -46,6 +46,13 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
         ]
         .map(|name| fs::read(Path::new("tests/fixtures/image").join(name)).unwrap())
         .to_vec(),
+        "frames.gif" => frames(&["disposals.gif", "background.gif"]),
+        "frames.png" => frames(&["blends.png", "palette.png", "default.png"]),
+        "frames.webp" => frames(&["blends.webp"]),
+        "frames.y4m" => ["420jpeg", "422", "mono"]
+            .map(|coding| y4m(coding).into_bytes())
+            .to_vec(),
+        "frames.ppm" => one("P6\n3 2\n255\nabcdefghijklmnopqrP5 # grey\n2 2 255\nabcd"),
         "pairs.tar" => vec![tar(false), tar(true)],
         "pairs.jsonl" => one(
             "{\"image\": \"a.png\", \"caption\": \"a cat. It sleeps.\"}\n\
@@ -128,6 +135,28 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
         ])),
         kept_file => vec![kept(kept_file)],
     }
+}
+
+fn frames(names: &[&str]) -> Vec<Vec<u8>> {
+    let folder = Path::new("tests/fixtures/frames");
+    let names = names.iter();
+    names
+        .map(|name| fs::read(folder.join(name)).unwrap())
+        .collect()
+}
+
+/// A video of three frames of 4 x 2 pixels.
+fn y4m(coding: &str) -> String {
+    let samples = match coding {
+        "mono" => 8,
+        "422" => 16,
+        _ => 12,
+    };
+    let frame = format!("FRAME\n{}", "j".repeat(samples));
+    format!(
+        "YUV4MPEG2 W4 H2 F25:1 Ip A1:1 C{coding}\n{}",
+        frame.repeat(3)
+    )
 }
 
 fn processor() -> Value {

@@ -7,14 +7,14 @@ mod tag;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{ArgGroup, Args};
 
 use super::classify::sort::SortArgs;
 use super::classify::tag::TagArgs;
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
-use crate::run::flags::{EngineArgs, ImageArgs, LabelArgs, OutputArgs, ScoreArgs};
+use crate::run::flags::{EngineArgs, FrameArgs, ImageArgs, LabelArgs, OutputArgs, ScoreArgs};
 use crate::run::images::Images;
 use crate::run::results::{Form, Results};
 use crate::run::session::{Session, Stop};
@@ -36,10 +36,11 @@ const DETAILS: &str = r#"Images:
   command line or in --files-from always gets a record.
 
 Decoding:
-  JPEG, PNG, GIF (first frame), WebP, BMP, TIFF, PNM and HEIC are identified by
-  content, never by extension, and AVIF and JPEG XL if they are built in; the
-  error record of any other format names it and says how to convert it. A
-  camera's raw file is represented by the largest JPEG preview in it. EXIF orientation is applied, transparency is shown on white, 16-bit samples
+  JPEG, PNG, GIF, WebP, BMP, TIFF, PNM and HEIC are identified by content, never
+  by extension, and AVIF and JPEG XL if they are built in; the error record of
+  any other format names it and says how to convert it. A camera's raw file is
+  represented by the largest JPEG preview in it. EXIF orientation is applied,
+  transparency is shown on white, 16-bit samples
   are scaled rather than clipped, and colours become RGB before the resize. The
   resize is Pillow's bicubic bit for bit; the crop offset is rounded as
   torchvision rounds it, or as transformers does if the model comes with a
@@ -59,6 +60,25 @@ Decoding:
   start and tower of tiny included; cosines with exact embeddings were 0.9997 or
   more. --resume and --cache never mix the two. Some damage that is warned about
   otherwise, or refused with --strict, may go unnoticed.
+
+Animations and video:
+  Without --frames, an animation is its first frame. --frames all gives a record
+  for each frame of a GIF, APNG or animated WebP, composed as the format says;
+  every:K takes the frames 0, K, 2K, …; N takes N of them, the middle frames of N
+  equal parts: (2i + 1) * frames / 2N, rounded down, for i = 0 to N - 1. A record
+  then has "frame" (from 0) and, where it is known, "time" in seconds; CSV has
+  both as columns; tables, reports, messages and embed name a frame a.gif#3.
+  Still images are unaffected. --frames-mean gives one record per file instead:
+  the mean of the frames' unit embeddings, normalised.
+
+  Video comes on stdin from a program that decodes it, all or every:K:
+    ffmpeg -i a.mp4 -f yuv4mpegpipe - | longclip classify --frames every:25 - …
+    ffmpeg -i a.mp4 -f image2pipe -c:v ppm - | longclip classify --frames all - …
+  A frame's record is written as soon as it is ready, and a stream may have no
+  end. PPM and PGM are exact. Y4M (8 bits; also from a file) does not state its
+  matrix: it is read as BT.601, so for video in BT.709 (HD) use PPM, or add
+  -vf scale=out_color_matrix=bt601. What breaks off in the middle is answered up
+  to there, and the break is an error record.
 
 Failures:
   An image that cannot be read gets an error record and a line on stderr, and
@@ -232,6 +252,8 @@ pub struct ClassifyArgs {
     tag: TagArgs,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    frames: FrameArgs,
 }
 
 /// Classifies images and writes one record each.
@@ -244,19 +266,25 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let mut question = Question::new(&args, console)?;
     args.sort.check(&args.images.images)?;
     args.tag.check(&args.images.images, &question.labels)?;
+    check_frames(&args)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
-    let form = Form::of(&args.output, console)?.with_exact_names(|| images.has_odd_names());
+    let form = Form::of(&args.output, console)?
+        .with_frames(args.frames.are_single())?
+        .with_exact_names(|| images.has_odd_names());
     let calibration = Calibration::read(&args.calibration)?;
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&question.model(&args, console)?, console)?;
     question.fit(&args, &session, console)?;
     let engine = Engine::new(&session, args.engine.decoding(&session))
         .single(images.single())
+        .frames(args.frames.frames)
         .thumbnails(args.report.is_some())
         .cached(cache)?;
     // Images are decoded while the model loads.
-    let images = images.start(&engine, Stop::default());
+    let images = images
+        .start(&engine, Stop::default())
+        .averaged(args.frames.frames_mean);
 
     let model = engine.load(console)?;
     let temperature = question.temperature(&args, calibration.as_ref(), &session, console)?;
@@ -335,6 +363,16 @@ fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
     ];
     images.check_outputs(&outputs, &inputs)?;
     report::check_page(args.report.as_deref())
+}
+
+/// Fails if frames would be sorted into folders, or have sidecars.
+fn check_frames(args: &ClassifyArgs) -> Result<()> {
+    ensure!(
+        !args.frames.are_single() || (args.sort.folder().is_none() && !args.tag.is_asked()),
+        "files can be sorted into folders and have sidecars, single frames cannot; add \
+         --frames-mean, or drop --link, --copy, --move or --xmp"
+    );
+    Ok(())
 }
 
 /// Fails if stdin would be read twice.

@@ -62,7 +62,7 @@ impl Page {
         scores: &[ClassScore],
         uncertain: bool,
     ) -> Result<()> {
-        let mut image = report::image(&encoded.image, &encoded.outcome);
+        let mut image = report::image(&encoded.name(), &encoded.outcome);
         let shown = scores.iter().take(SHOWN).map(|score| LabelScore {
             label: score.class,
             score: score.value(self.score),

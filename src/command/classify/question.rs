@@ -189,6 +189,7 @@ impl Recorder {
             Err(error) => (Err(format!("{error:#}")), Vec::new()),
         };
         Record {
+            frame: encoded.frame,
             warnings,
             uncertain,
             chosen,

@@ -12,7 +12,7 @@ use clap::Args;
 use crate::embedding::{Dtype, Failure, Format, Item, Row, errors_of, journal_of, sidecar_of};
 use crate::output::Name;
 use crate::run::engine::Engine;
-use crate::run::flags::{EngineArgs, ImageArgs, LongTextArgs};
+use crate::run::flags::{EngineArgs, FrameArgs, ImageArgs, LongTextArgs};
 use crate::run::images::Images;
 use crate::run::made_with::about_images;
 use crate::run::pipeline::Encoded;
@@ -32,9 +32,15 @@ const DETAILS: &str = r#"Other programs:
   search accepts that model only. A line of JSON has the image's path both as
   "image", as classify writes it, and as "path", as Parquet does.
 
+Frames:
+  With --frames, each frame of an animation or video has a row, named a.gif#3;
+  with --frames-mean, one row per file has their mean. longclip help classify,
+  "Animations and video", says more.
+
 Resuming:
   --resume computes images that are new or changed and keeps the rest. The
-  finished file equals that of an uninterrupted run byte for byte. Other
+  finished file equals that of an uninterrupted run byte for byte. Frames of
+  animations are always computed again. Other
   settings than those of the earlier run are refused. An input without images
   never replaces a file."#;
 
@@ -83,6 +89,8 @@ pub struct EmbedArgs {
     dtype: Dtype,
     #[command(flatten)]
     engine: EngineArgs,
+    #[command(flatten)]
+    frames: FrameArgs,
 }
 
 fn dtype() -> impl clap::builder::TypedValueParser<Value = Dtype> {
@@ -115,6 +123,10 @@ pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
         ),
         _ => {}
     }
+    ensure!(
+        has_images || args.frames.frames.is_none(),
+        "--frames applies to images, not to texts; drop it"
+    );
     match &args.output {
         Some(path) => Format::of_path(path)?.check_dtype(args.dtype)?,
         None => ensure!(
@@ -139,14 +151,18 @@ fn embed_images(args: EmbedArgs, console: &Console) -> Result<Outcome> {
     let session = Session::open(&args.engine.model, console)?;
     let mut engine = Engine::new(&session, args.engine.decoding(&session))
         .single(images.single())
+        .frames(args.frames.frames)
         .cached(cache)?;
-    let about = about_images(&session, &args.engine)?;
+    let mut about = about_images(&session, &args.engine)?;
+    about.settings.push_str(&args.frames.settings());
     let mut destination = Destination::open(&args, about, console)?;
     let earlier = destination.earlier();
     if let Some(earlier) = earlier.clone() {
         engine = engine.recall(|cache| Resumed { earlier, cache });
     }
-    let images = images.start(&engine, Stop::default());
+    let images = images
+        .start(&engine, Stop::default())
+        .averaged(args.frames.frames_mean);
     engine.load(console)?;
     session.checkpoint.unchanged()?;
     let counts = images.for_each(&engine, console, |encoded| {
@@ -158,11 +174,12 @@ fn embed_images(args: EmbedArgs, console: &Console) -> Result<Outcome> {
 
 /// Passes on an image's row, or where an earlier run stored it.
 fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destination) -> Result<()> {
+    let name = encoded.name();
     let known = match encoded.outcome {
         Ok(known) => known,
         Err(cause) => {
             return destination.failed(&Failure {
-                name: Name::Image(encoded.image),
+                name: Name::Image(name),
                 error: format!("{cause:#}"),
             });
         }
@@ -170,7 +187,7 @@ fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destinati
     let (width, height) = known.size;
     let row = Row {
         item: Item::Image {
-            name: encoded.image,
+            name,
             width: u32::try_from(width)?,
             height: u32::try_from(height)?,
             stamp: encoded.stamp,

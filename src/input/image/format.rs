@@ -274,6 +274,7 @@ const OTHERS: &[Magic] = &[
     (0, b"\xC5\xD0\xD3\xC6", "a PostScript document", POSTSCRIPT),
     (4, b"ftyp", "a video", FRAME),
     (4, b"moov", "a video", FRAME),
+    (0, b"YUV4MPEG2 ", "a Y4M video", "pass --frames all to classify or embed its frames"),
     (8, b"AVI ", "a video", FRAME),
     (0, b"\x1A\x45\xDF\xA3", "a video", FRAME),
     (0, b"FLV\x01", "a video", FRAME),

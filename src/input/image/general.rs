@@ -104,7 +104,7 @@ fn open(format: Format, bytes: &[u8]) -> ImageResult<Box<dyn ImageDecoder + '_>>
 }
 
 /// The contents of the first chunk of a kind in a WebP file, if the file has all of it.
-fn webp_chunk<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+pub(super) fn webp_chunk<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     let mut rest = bytes.get(12..)?;
     loop {
         let (name, after) = rest.split_first_chunk::<4>()?;
@@ -137,7 +137,7 @@ fn shortfall(format: Format, bytes: &[u8]) -> Option<String> {
 }
 
 /// What is wrong with the file.
-fn explain(format: Format, error: ImageError) -> anyhow::Error {
+pub(super) fn explain(format: Format, error: ImageError) -> anyhow::Error {
     match error {
         ImageError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => format.cut(),
         ImageError::Limits(_) => format.oversized(),

@@ -18,7 +18,7 @@ const PIXEL: usize = 4;
 
 /// The most pixels that a byte of a file can stand for: codes have two bits or more, and each one
 /// repeats an earlier piece of fewer than 4096 pixels.
-const MAX_PIXELS_PER_BYTE: u64 = 4 * 4096;
+pub(super) const MAX_PIXELS_PER_BYTE: u64 = 4 * 4096;
 
 /// A frame's place on the screen.
 struct Place {
@@ -99,7 +99,7 @@ fn show(
 }
 
 /// What is wrong with the file.
-fn explain(error: DecodingError) -> anyhow::Error {
+pub(super) fn explain(error: DecodingError) -> anyhow::Error {
     match error {
         DecodingError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => Format::Gif.cut(),
         DecodingError::OutOfMemory | DecodingError::MemoryLimit => Format::Gif.oversized(),

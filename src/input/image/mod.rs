@@ -14,13 +14,15 @@
 //! TIFF without a fixed range (floating point, 32 bits) may have 1 for white where Pillow always
 //! takes 255; a warning says which was taken. A BMP whose alpha is 0 everywhere is opaque, and any
 //! other such image gets a warning. Colour profiles are ignored, and only the first frame of an
-//! animation is read, as in Pillow. HEIC and AVIF keep their chroma unsmoothed, as in libheif, and
-//! a camera's raw file is represented by the JPEG preview in it.
+//! animation is read, as in Pillow, unless [`FrameReader`] is asked for others. HEIC and AVIF keep
+//! their chroma unsmoothed, as in libheif, and a camera's raw file is represented by the JPEG
+//! preview in it.
 
 mod budget;
 mod colour;
 mod directory;
 mod format;
+mod frames;
 mod general;
 mod gif;
 #[cfg(any(feature = "heic", feature = "avif"))]
@@ -54,6 +56,8 @@ use rows::{Feed, Whole};
 pub use budget::MemoryBudget;
 pub use colour::Alpha;
 pub(crate) use format::looks_like_image;
+pub use frames::FrameChoice;
+pub(crate) use frames::{FrameReader, Opened};
 pub(crate) use rows::{Frame, Rows};
 pub use thumbnail::thumbnail;
 pub(crate) use thumbnail::{Shrinker, to_jpeg};

@@ -21,7 +21,7 @@ const SIGNATURE: usize = 8;
 const FRAME: usize = 12;
 
 /// Allocation limit of the decoder besides the image itself, in bytes.
-const SCRATCH_BYTES: usize = 64 << 20;
+pub(super) const SCRATCH_BYTES: usize = 64 << 20;
 
 /// The most bytes that deflate makes of one: two bits repeat up to 258.
 const MAX_BYTES_PER_BYTE: u64 = 4 * 258;
@@ -31,14 +31,16 @@ const NAMED_KINDS: usize = 5;
 
 /// The contents of the chunks other than pixels.
 #[derive(Default)]
-struct Survey<'a> {
-    exif: Option<Cow<'a, [u8]>>,
-    xmp: Option<Cow<'a, [u8]>>,
+pub(super) struct Survey<'a> {
+    pub(super) exif: Option<Cow<'a, [u8]>>,
+    pub(super) xmp: Option<Cow<'a, [u8]>>,
     /// End of the last complete chunk before the end marker.
     whole: usize,
     /// The contents of a chunk of pixels in which the file is cut off.
     rest: &'a [u8],
-    has_end: bool,
+    pub(super) has_end: bool,
+    /// Frames that an animation claims to have; 0 if it is none.
+    pub(super) frames: u32,
     /// Bytes of compressed pixels.
     coded: u64,
     /// Bytes of text that were decompressed.
@@ -150,7 +152,7 @@ fn open(bytes: &[u8]) -> Result<Reader<Cursor<&[u8]>>, DecodingError> {
 }
 
 /// What is wrong with the file.
-fn explain(error: DecodingError) -> anyhow::Error {
+pub(super) fn explain(error: DecodingError) -> anyhow::Error {
     match error {
         DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
             Format::Png.cut()
@@ -161,7 +163,7 @@ fn explain(error: DecodingError) -> anyhow::Error {
 }
 
 /// The decoder reports a huge header as a memory error; this message names the flag.
-fn check_header(bytes: &[u8], options: &DecodeOptions) -> Result<()> {
+pub(super) fn check_header(bytes: &[u8], options: &DecodeOptions) -> Result<()> {
     let kind = bytes.get(SIGNATURE + 4..SIGNATURE + 8);
     ensure!(
         kind != Some(b"CgBI"),
@@ -179,7 +181,7 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 impl<'a> Survey<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
         let mut survey = Self {
             whole: SIGNATURE,
             ..Self::default()
@@ -231,6 +233,8 @@ impl<'a> Survey<'a> {
     fn add(&mut self, kind: &[u8], body: &'a [u8]) {
         if kind == b"IDAT" {
             self.coded += body.len() as u64;
+        } else if kind == b"acTL" && self.coded == 0 {
+            self.frames = number(body, 0).unwrap_or(0);
         } else if kind == b"eXIf" {
             // Takes precedence over text chunks, wherever it is.
             self.exif = Some(Cow::Borrowed(body));

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use super::value::{alpha, memory};
-use crate::input::image::{Alpha, DecodeOptions, MemoryBudget};
+use super::value::{alpha, frames, memory};
+use crate::input::image::{Alpha, DecodeOptions, FrameChoice, MemoryBudget};
 
 /// One budget, however often the flags are asked for it.
 fn budget(text: &str) -> Result<MemoryBudget, String> {
@@ -22,7 +22,7 @@ pub(crate) struct DecodeArgs {
     /// All threads share it, and images wait for one another; one that needs more alone is an error.
     /// If a container (cgroup) or ulimit -v allows less than the machine has, the default is a
     /// quarter of that. Files being read may take a quarter of this in addition, or one larger
-    /// file alone.
+    /// file alone. The animation or video that --frames reads keeps its file and canvas on top.
     #[arg(long, value_name = "SIZE", value_parser = budget)]
     pub max_memory: Option<MemoryBudget>,
     /// Ignore EXIF orientation
@@ -47,6 +47,41 @@ impl DecodeArgs {
             strict: self.strict,
             memory: self.max_memory.clone().unwrap_or_default(),
             reduce_to: None,
+        }
+    }
+}
+
+/// Which frames of animations and videos are read.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Image decoding")]
+pub(crate) struct FrameArgs {
+    /// Frames of animations and videos: all, every:K or N spread evenly [default: first]
+    ///
+    /// A record per frame. every:K takes the frames 0, K, 2K, …; N takes the middle frames of N
+    /// equal parts: (2i + 1) x frames / 2N, rounded down, for i = 0 to N - 1.
+    #[arg(long, value_name = "WHICH", value_parser = frames)]
+    pub frames: Option<FrameChoice>,
+    /// One record per animation or video, of the mean embedding of its frames
+    #[arg(long, requires = "frames")]
+    pub frames_mean: bool,
+}
+
+impl FrameArgs {
+    /// Whether a file may have more than one record.
+    #[must_use]
+    pub(crate) fn are_single(&self) -> bool {
+        self.frames.is_some() && !self.frames_mean
+    }
+
+    /// What embeddings depend on, as text: nothing without the flag.
+    #[must_use]
+    pub(crate) fn settings(&self) -> String {
+        let mean = if self.frames_mean { ",mean" } else { "" };
+        match self.frames {
+            None => String::new(),
+            Some(FrameChoice::All) => format!(" frames=all{mean}"),
+            Some(FrameChoice::Every(step)) => format!(" frames=every:{step}{mean}"),
+            Some(FrameChoice::Spread(count)) => format!(" frames={count}{mean}"),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::output::{Extras, Format};
 use crate::task::zero_shot::Score;
 use value::{RECORDS, activation, delimiter, heads, long_text, precision, score};
 
-pub(crate) use decode::DecodeArgs;
+pub(crate) use decode::{DecodeArgs, FrameArgs};
 pub(crate) use hub::HubArgs;
 pub(crate) use value::{SUMMARY, at_once, count, finite, formats, names};
 
@@ -413,6 +413,7 @@ impl OutputFileArgs {
         }
         Ok(Extras {
             mark: self.bom,
+            frames: false,
             image_bytes: self.image_bytes,
         })
     }

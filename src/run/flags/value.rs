@@ -2,7 +2,7 @@
 
 use crate::checkpoint::architecture::Activation;
 use crate::checkpoint::sizes::Heads;
-use crate::input::image::Alpha;
+use crate::input::image::{Alpha, FrameChoice};
 use crate::input::tokenizer::LongText;
 use crate::model::device::PrecisionChoice;
 use crate::output::Format;
@@ -65,6 +65,19 @@ pub(crate) fn alpha() -> impl clap::builder::TypedValueParser<Value = Alpha> {
         ("black", Alpha::Black),
         ("drop", Alpha::Drop),
     ])
+}
+
+/// `all`, `every:K` or a number of frames.
+pub(crate) fn frames(text: &str) -> Result<FrameChoice, String> {
+    let (number, choice): (_, fn(u64) -> FrameChoice) = match text.strip_prefix("every:") {
+        _ if text == "all" => return Ok(FrameChoice::All),
+        Some(step) => (step, FrameChoice::Every),
+        None => (text, FrameChoice::Spread),
+    };
+    match number.parse() {
+        Ok(number @ 1..) => Ok(choice(number)),
+        _ => Err("expected all, every:K or a number of frames, from 1".to_owned()),
+    }
 }
 
 /// The handling of long texts.

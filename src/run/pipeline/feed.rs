@@ -1,14 +1,18 @@
-//! Reads the list of images and passes them to workers, limited by permits.
+//! Reads the list of images, and the frames of those that have several, and passes them to workers,
+//! limited by permits.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::sync::{Arc, Condvar, Mutex};
 
+use anyhow::Result;
+
+use super::worker::{Viewed, Views, guarded};
 use super::{Encoded, Plan, lock};
 use crate::file::stamp::Stamp;
-use crate::input::image::{self, DecodeOptions};
+use crate::input::image::{self, FrameReader, Opened};
 use crate::input::paths::{ImageSource, PathError};
-use crate::output::ImageName;
+use crate::output::{FrameId, ImageName};
 use crate::run::session::Stop;
 
 /// Progress through the list.
@@ -22,6 +26,7 @@ pub(super) struct Feeding {
 pub(super) struct Job {
     pub(super) index: u64,
     pub(super) image: ImageName,
+    pub(super) frame: Option<FrameId>,
     pub(super) source: JobSource,
 }
 
@@ -30,29 +35,102 @@ pub(super) enum JobSource {
     Path(PathBuf, Option<Stamp>),
     /// The contents of stdin.
     Bytes(Vec<u8>),
+    /// A frame, and the file that it is from.
+    Frame(Box<Viewed>, Option<PathBuf>, Option<Stamp>),
     Failed(String),
 }
 
-impl Job {
-    /// Reads stdin if that is the source. The feeder does it, because a read may block forever.
-    fn new(index: u64, source: Result<ImageSource, PathError>, decode: &DecodeOptions) -> Self {
-        let image = name(&source);
-        let source = match source {
+/// What a source has.
+enum Input {
+    One(JobSource),
+    Frames(Film),
+}
+
+/// The frames of a source, and the file with its stamp, unless it is stdin.
+struct Film {
+    frames: FrameReader,
+    path: Option<PathBuf>,
+    stamp: Option<Stamp>,
+}
+
+impl From<anyhow::Error> for JobSource {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(format!("{error:#}"))
+    }
+}
+
+impl Input {
+    /// Reads stdin if that is the source, or the start of its frames. The feeder does it, because a
+    /// read may block forever.
+    fn of(source: Result<ImageSource, PathError>, plan: &Plan) -> Self {
+        Self::One(match source {
             Ok(ImageSource::Path(path)) => {
                 let stamp = Stamp::of(&path);
-                JobSource::Path(path, stamp)
+                let frames = plan.frames;
+                let frames =
+                    frames.and_then(|choice| FrameReader::of_path(&path, &plan.decode, choice));
+                match frames {
+                    None => JobSource::Path(path, stamp),
+                    Some(Err(error)) => error.into(),
+                    Some(Ok(frames)) => {
+                        let path = Some(path);
+                        return Self::Frames(Film {
+                            frames,
+                            path,
+                            stamp,
+                        });
+                    }
+                }
             }
-            Ok(ImageSource::Stdin) => match image::read_stream(std::io::stdin().lock(), decode) {
-                Ok(bytes) => JobSource::Bytes(bytes),
-                Err(error) => JobSource::Failed(format!("{error:#}")),
-            },
+            Ok(ImageSource::Stdin) => {
+                let stdin = std::io::stdin().lock();
+                let opened = match plan.frames {
+                    None => image::read_stream(stdin, &plan.decode).map(Opened::Still),
+                    Some(choice) => FrameReader::of_stream(stdin, &plan.decode, choice),
+                };
+                match opened {
+                    Ok(Opened::Still(bytes)) => JobSource::Bytes(bytes),
+                    Err(error) => error.into(),
+                    Ok(Opened::Frames(frames)) => {
+                        return Self::Frames(Film {
+                            frames,
+                            path: None,
+                            stamp: None,
+                        });
+                    }
+                }
+            }
             Err(error) => JobSource::Failed(error.cause),
+        })
+    }
+}
+
+impl Film {
+    /// The next frame, reduced to what the tower gets; `None` after the last one.
+    fn next(&mut self, plan: &Plan) -> Option<(FrameId, JobSource)> {
+        guarded(|| self.read(plan)).unwrap_or_else(|error| {
+            let id = FrameId {
+                index: self.frames.index(),
+                time: None,
+            };
+            Some((id, error.into()))
+        })
+    }
+
+    fn read(&mut self, plan: &Plan) -> Result<Option<(FrameId, JobSource)>> {
+        let mut views = Views::new(plan);
+        let Some(shot) = self.frames.next(&plan.decode, &mut views)? else {
+            return Ok(None);
         };
-        Self {
-            index,
-            image,
-            source,
-        }
+        let mut frame = views.finish(shot.facts.size, shot.facts.warnings)?;
+        // A cache of a stream without end would fill the disk.
+        frame.is_kept = !self.frames.is_stream();
+        let id = FrameId {
+            index: shot.index,
+            time: shot.time,
+        };
+        let (path, stamp) = (self.path.clone(), self.stamp);
+        Ok(Some((id, JobSource::Frame(Box::new(frame), path, stamp))))
     }
 }
 
@@ -105,39 +183,64 @@ pub(super) struct Feeder {
 
 impl Feeder {
     pub(super) fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
-        for (index, source) in (0..).zip(sources) {
+        for source in sources {
+            let image = name(&source);
             self.permits.take();
-            let job = Job::new(index, source, &self.plan.decode);
-            // Counted under the lock that `is_over` takes, so that it misses no image.
-            let mut progress = lock(&self.progress);
-            if self.stop.signal().is_some() {
-                break;
-            }
-            progress.fed += 1;
-            drop(progress);
-            let gone = match self.recall(job) {
-                Ok(known) => self.results.send(known).is_err(),
-                Err(job) => self.jobs.send(job).is_err(),
+            let goes_on = match Input::of(source, &self.plan) {
+                Input::One(source) => self.feed(image, None, source),
+                Input::Frames(mut film) => loop {
+                    let Some((frame, source)) = film.next(&self.plan) else {
+                        self.permits.give();
+                        break true;
+                    };
+                    if !self.feed(image.clone(), Some(frame), source) {
+                        break false;
+                    }
+                    self.permits.take();
+                },
             };
-            if gone {
+            if !goes_on {
                 break;
             }
         }
         lock(&self.progress).ended = true;
     }
 
+    /// Passes an image on; false at the end of the run.
+    fn feed(&self, image: ImageName, frame: Option<FrameId>, source: JobSource) -> bool {
+        // Counted under the lock that `is_over` takes, so that it misses no image.
+        let mut progress = lock(&self.progress);
+        if self.stop.signal().is_some() {
+            return false;
+        }
+        let index = progress.fed;
+        progress.fed += 1;
+        drop(progress);
+        let job = Job {
+            index,
+            image,
+            frame,
+            source,
+        };
+        match self.recall(job) {
+            Ok(known) => self.results.send(known).is_ok(),
+            Err(job) => self.jobs.send(*job).is_ok(),
+        }
+    }
+
     /// The result of an image that is already known, without waking a worker; else returns the job.
-    fn recall(&self, job: Job) -> Result<(u64, Encoded), Job> {
+    fn recall(&self, job: Job) -> Result<(u64, Encoded), Box<Job>> {
         let JobSource::Path(path, Some(stamp)) = &job.source else {
-            return Err(job);
+            return Err(Box::new(job));
         };
         let Some(known) = self.plan.recall(path, *stamp) else {
-            return Err(job);
+            return Err(Box::new(job));
         };
         let encoded = Encoded {
             path: Some(path.clone()),
             stamp: Some(*stamp),
             image: job.image,
+            frame: job.frame,
             outcome: Ok(known),
         };
         Ok((job.index, encoded))

@@ -5,8 +5,11 @@
 //! `--batch-size`), workers pass pixels to one encoding thread. The number of images in progress is
 //! fixed, so memory does not grow with the folder, and a failure affects only its image. Images
 //! that a [`Memory`] knows are not computed again, nor are those that repeat within the run.
+//! Frames of animations and videos depend on earlier ones, so the thread that reads the list decodes
+//! them, and workers encode them.
 
 mod feed;
+mod means;
 mod repeats;
 #[cfg(test)]
 mod tests;
@@ -22,24 +25,34 @@ use anyhow::Result;
 
 use super::session::Stop;
 use crate::file::stamp::Stamp;
-use crate::input::image::DecodeOptions;
+use crate::input::image::{DecodeOptions, FrameChoice};
 use crate::input::paths::{ImageSource, PathError};
 use crate::input::preprocess::Preprocess;
 use crate::model::DualEncoder;
-use crate::output::ImageName;
+use crate::output::{FrameId, ImageName};
 use feed::{Feeder, Feeding, Permits};
+pub(super) use means::Means;
 use repeats::Repeats;
 use worker::{Batcher, Stage, Worker};
 
 /// One image and its result.
 pub(crate) struct Encoded {
     pub(crate) image: ImageName,
+    /// Which frame of it, if it has several.
+    pub(crate) frame: Option<FrameId>,
     /// The file; `None` for stdin.
     pub(crate) path: Option<PathBuf>,
     /// The file's size and modification time when it was read.
     pub(crate) stamp: Option<Stamp>,
     /// The embedding, or the error.
     pub(crate) outcome: Result<Known>,
+}
+
+impl Encoded {
+    /// Its name where there is one name only.
+    pub(crate) fn name(&self) -> ImageName {
+        self.image.of_frame(self.frame)
+    }
 }
 
 /// The results of one image.
@@ -96,6 +109,8 @@ pub(super) struct Plan {
     pub(super) batch_size: Option<usize>,
     /// Whether there is only one image, which all threads work on.
     pub(super) single: bool,
+    /// Which frames of animations and videos are read; `None` is the first.
+    pub(super) frames: Option<FrameChoice>,
     /// The longer side of thumbnails in pixels; `None` makes none.
     pub(super) thumbnails: Option<u32>,
     /// What earlier runs computed.

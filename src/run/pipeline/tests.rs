@@ -50,6 +50,7 @@ fn plan(threads: usize, batch_size: Option<usize>) -> Plan {
         threads,
         batch_size,
         single: false,
+        frames: None,
         thumbnails: None,
         memory: None,
     }

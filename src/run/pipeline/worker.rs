@@ -13,9 +13,9 @@ use super::feed::{Job, JobSource};
 use super::repeats::{Claim, Repeats};
 use super::{Content, Encoded, Known, ModelSlot, Place, Plan, lock};
 use crate::file::stamp::Stamp;
-use crate::input::image::{self, Frame, ImageBytes, Rows, Shrinker};
+use crate::input::image::{self, Frame, ImageBytes, RgbImage, Rows, Shrinker};
 use crate::input::preprocess::Square;
-use crate::output::ImageName;
+use crate::output::{FrameId, ImageName};
 
 /// What workers do with pixels.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ pub(super) enum Stage {
 pub(super) struct Subject {
     pub(super) index: u64,
     pub(super) image: ImageName,
+    pub(super) frame: Option<FrameId>,
     pub(super) path: Option<PathBuf>,
     pub(super) stamp: Option<Stamp>,
 }
@@ -35,7 +36,9 @@ pub(super) struct Subject {
 impl Subject {
     /// Where the image was read, if its stamp is old enough to reveal later changes of the file.
     fn place(&self) -> Option<Place<'_>> {
-        let stamp = self.stamp.filter(Stamp::is_settled)?;
+        // A frame is not all of its file.
+        let is_whole = self.frame.is_none();
+        let stamp = self.stamp.filter(|stamp| is_whole && stamp.is_settled())?;
         Some(Place {
             path: self.path.as_deref()?,
             stamp,
@@ -92,6 +95,7 @@ impl Subject {
     fn answer(self, outcome: Result<Known>) -> (u64, Encoded) {
         let encoded = Encoded {
             image: self.image,
+            frame: self.frame,
             path: self.path,
             stamp: self.stamp,
             outcome,
@@ -131,6 +135,7 @@ impl Worker {
             let mut subject = Subject {
                 index: job.index,
                 image: job.image,
+                frame: job.frame,
                 path: None,
                 stamp: None,
             };
@@ -198,6 +203,10 @@ impl Worker {
         let bytes = match source {
             JobSource::Failed(cause) => anyhow::bail!("{cause}"),
             JobSource::Bytes(bytes) => ImageBytes::from(bytes),
+            JobSource::Frame(frame, path, stamp) => {
+                (subject.path, subject.stamp) = (path, stamp);
+                return Ok(self.look_at(*frame));
+            }
             JobSource::Path(path, stamp) => {
                 subject.stamp = stamp;
                 subject.path = Some(path.clone());
@@ -220,34 +229,80 @@ impl Worker {
         if let Some(known) = file.and_then(|file| self.repeats.of_file(&file)) {
             return Ok(Look::Known(known));
         }
-        let preprocess = &self.plan.preprocess;
-        let mut views = Views {
-            square: Square::new(preprocess),
-            thumbnail: self.plan.thumbnails.map(Shrinker::new),
-        };
+        let mut views = Views::new(&self.plan);
         let facts = image::decode_rows(&bytes, &self.plan.decode, &mut views)?;
         drop(bytes);
-        let square = views.square.finish().context("the image has no rows")?;
-        let thumbnail = views.thumbnail.map(Shrinker::finish).transpose()?;
-        Ok(Look::Pixels {
-            pixels: preprocess.normalise(&square),
+        let viewed = views.finish(facts.size, facts.warnings)?;
+        Ok(self.pixels(viewed, file, content))
+    }
+
+    /// The same for a frame that was decoded already. Its content is what the tower gets of it.
+    fn look_at(&self, frame: Viewed) -> Look {
+        let memory = self.plan.memory.as_ref().filter(|_| frame.is_kept);
+        let content = memory
+            .and_then(|memory| memory.digest(&[b"frame", frame.square.pixels.as_slice()].concat()));
+        let known = memory.zip(content).and_then(|(memory, content)| {
+            let known = memory.of_content(&content, None)?;
+            let embedding = known.embedding;
+            Some(Known {
+                embedding,
+                ..frame.known.clone()
+            })
+        });
+        match known {
+            Some(known) => Look::Known(known),
+            None => self.pixels(frame, None, content),
+        }
+    }
+
+    fn pixels(&self, viewed: Viewed, file: Option<Content>, content: Option<Content>) -> Look {
+        let Viewed { square, known, .. } = viewed;
+        Look::Pixels {
+            pixels: self.plan.preprocess.normalise(&square),
             digest: Sha256::digest(&square.pixels).into(),
-            known: Known {
-                embedding: Vec::new(),
-                size: facts.size,
-                warnings: facts.warnings,
-                thumbnail,
-            },
+            known,
             file,
             content,
-        })
+        }
     }
 }
 
+/// A decoded image, before normalisation.
+pub(super) struct Viewed {
+    square: RgbImage,
+    /// Everything but the embedding.
+    known: Known,
+    /// Whether the memory may keep it.
+    pub(super) is_kept: bool,
+}
+
 /// All that is made of an image's rows.
-struct Views<'a> {
+pub(super) struct Views<'a> {
     square: Square<'a>,
     thumbnail: Option<Shrinker>,
+}
+
+impl<'a> Views<'a> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        Self {
+            square: Square::new(&plan.preprocess),
+            thumbnail: plan.thumbnails.map(Shrinker::new),
+        }
+    }
+
+    /// All of it, once the rows have come.
+    pub(super) fn finish(self, size: (usize, usize), warnings: Vec<String>) -> Result<Viewed> {
+        Ok(Viewed {
+            square: self.square.finish().context("the image has no rows")?,
+            known: Known {
+                embedding: Vec::new(),
+                size,
+                warnings,
+                thumbnail: self.thumbnail.map(Shrinker::finish).transpose()?,
+            },
+            is_kept: true,
+        })
+    }
 }
 
 impl Rows for Views<'_> {
