@@ -57,7 +57,7 @@ def variants(folder):
             put(whole.convert("L"), f"{stem}-grey.{suffix}")
             for value in range(2, 9):
                 turned[0x0112] = value
-                put(odd, f"{stem}-turned{value}.{suffix}", exif=turned)
+                put(odd, f"{stem}-turned{value}.{suffix}", exif=turned.tobytes())
         put(whole, f"{stem}-lossless.jxl", lossless=True)
         put(clear, f"{stem}-alpha-lossless.jxl", lossless=True)
         deep = (np.asarray(whole).astype(np.uint16) * 257).tobytes()

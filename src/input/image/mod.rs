@@ -36,6 +36,7 @@ pub(crate) mod orient;
 mod png;
 mod png_text;
 mod raw;
+mod refusal;
 mod rows;
 mod thumbnail;
 mod tiff;
@@ -55,9 +56,9 @@ use rows::{Feed, Whole};
 
 pub use budget::MemoryBudget;
 pub use colour::Alpha;
-pub(crate) use format::looks_like_image;
 pub use frames::FrameChoice;
 pub(crate) use frames::{FrameReader, Opened};
+pub(crate) use refusal::looks_like_image;
 pub(crate) use rows::{Frame, Rows};
 pub use thumbnail::thumbnail;
 pub(crate) use thumbnail::{Shrinker, to_jpeg};
@@ -350,7 +351,7 @@ fn start_of(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut start = file.take(SIGNATURE_BYTES);
     start.read_to_end(&mut bytes).context("cannot be read")?;
-    ensure!(Format::of(&bytes).is_some(), "{}", format::refusal(&bytes));
+    ensure!(Format::of(&bytes).is_some(), "{}", refusal::of(&bytes));
     Ok(bytes)
 }
 
@@ -387,7 +388,7 @@ pub(crate) fn decode_rows(
     rows: &mut dyn Rows,
 ) -> Result<Facts> {
     let Some(format) = Format::of_file(bytes) else {
-        bail!("{}", format::refusal(bytes));
+        bail!("{}", refusal::of(bytes));
     };
     let decode = || {
         let mut feed = Feed::new(format, options, rows);
@@ -405,11 +406,11 @@ pub(crate) fn decode_rows(
             Format::Jxl => jxl::decode(bytes, &mut feed)?,
             Format::Raw => raw::decode(bytes, &mut feed)?,
             #[cfg(not(feature = "heic"))]
-            Format::Heic => bail!("{}", format::refusal(bytes)),
+            Format::Heic => bail!("{}", refusal::of(bytes)),
             #[cfg(not(feature = "avif"))]
-            Format::Avif => bail!("{}", format::refusal(bytes)),
+            Format::Avif => bail!("{}", refusal::of(bytes)),
             #[cfg(not(feature = "jxl"))]
-            Format::Jxl => bail!("{}", format::refusal(bytes)),
+            Format::Jxl => bail!("{}", refusal::of(bytes)),
         }
         feed.finish()
     };

@@ -179,9 +179,12 @@ mod tests {
         to_jpeg(&image, 80).unwrap()
     }
 
+    /// Entries, a preview, and the tags of its place and length.
+    type Part<'a> = (&'a [(u16, u32)], &'a [u8], [u16; 2]);
+
     /// A TIFF of directories, the first of which points to the others; each has entries of one
     /// LONG and perhaps a preview, to whose place and length two tags of it are set.
-    fn tiff(parts: &[(&[(u16, u32)], &[u8], [u16; 2])]) -> Vec<u8> {
+    fn tiff(parts: &[Part]) -> Vec<u8> {
         let mut bytes = b"II*\0\0\0\0\0".to_vec();
         let mut next = Vec::new();
         for (at, (entries, preview, [offset, length])) in parts.iter().enumerate().rev() {
