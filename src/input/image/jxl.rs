@@ -1,4 +1,5 @@
-//! JPEG XL: the first frame, at 8 bits, turned as its header says, as libjxl shows it.
+//! JPEG XL: the first frame, at 8 bits, turned as its header says, as libjxl shows it. An orientation
+//! in EXIF data does not count, as the format's standard requires.
 
 use anyhow::{Error, Result, bail, ensure};
 use image::metadata::Orientation;
