@@ -212,8 +212,8 @@ fn is_kept(made: Option<&File>, path: &Path) -> bool {
     match made.map(|file| (file.try_lock(), file)) {
         Some((Ok(()), file)) => is_at(file, path),
         Some((Err(fs::TryLockError::WouldBlock), _)) => false,
-        // Not every file system can lock.
-        Some((Err(fs::TryLockError::Error(_)), _)) | None => true,
+        // Not every file system can lock, nor every system open a folder; it may also be gone.
+        Some((Err(fs::TryLockError::Error(_)), _)) | None => path.exists(),
     }
 }
 

@@ -192,7 +192,7 @@ mod tests {
             (b"\x1A\x45\xDF\xA3", "a video; take frames out of it first, for example with `ffmpeg -i"),
             (b"RIFF\0\0\0\0AVI ", "a video"),
             (b"\0\0\0\x14ftypqt  \0\0", "a video"),
-            (b"YUV4MPEG2 W2", "a video"),
+            (b"YUV4MPEG2 W2", "a Y4M video; pass --frames all"),
             (b"\xFF\x0A\x01", "a JPEG XL image; build longclip with `--features jxl`"),
             (b"%PDF-1.7", "a PDF document; render its pages first, for example with `pdftoppm -r"),
             (b"<?xml version='1.0'?><svg xmlns='x'>", "an SVG drawing; render it first, for example with `rsvg"),

@@ -200,6 +200,7 @@ impl Pieces for WebP {
 impl WebP {
     /// The frame as a file of its own.
     fn still(&self, piece: &Piece) -> Result<Vec<u8>> {
+        let Place { width, height, .. } = piece.place;
         let part = &self.bytes[..self.frame.end];
         let (mut chunks, mut has_alpha) = (Vec::new(), false);
         let mut at = self.frame.start;
@@ -207,12 +208,19 @@ impl WebP {
             let body = &part[chunk.body.clone()];
             if let b"ALPH" | b"VP8 " | b"VP8L" = chunk.kind {
                 ensure!(chunk.is_whole, Format::WebP.damaged());
+                // The decoder allocates what a lossy frame claims before it compares the two.
+                let side = |at: usize| body.get(at..).and_then(|rest| rest.first_chunk());
+                let side =
+                    |at| side(at).map(|side| usize::from(u16::from_le_bytes(*side) & 0x3fff));
+                ensure!(
+                    chunk.kind != b"VP8 " || (side(6), side(8)) == (Some(width), Some(height)),
+                    Format::WebP.damaged()
+                );
                 has_alpha |= chunk.kind != b"VP8 ";
                 append(&mut chunks, chunk.kind, body);
             }
             at = chunk.next;
         }
-        let Place { width, height, .. } = piece.place;
         ensure!(
             chunks.starts_with(b"VP8L")
                 || (width * height) as u64 / MAX_PIXELS_PER_BYTE <= chunks.len() as u64,
