@@ -36,6 +36,10 @@ pub(super) fn decode(format: Format, bytes: &[u8], feed: &mut Feed) -> Result<()
         !is_hollow(format, bytes, pixels),
         format.hollow(width, height)
     );
+    // The decoder would allocate what a frame claims, and compare it afterwards.
+    let claimed = lossy_sides(bytes).filter(|_| format == Format::WebP);
+    let fits = claimed.is_none_or(|sides| sides.0 <= width && sides.1 <= height);
+    ensure!(fits, format.damaged());
     let total = decoder.total_bytes();
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(total.saturating_mul(2).saturating_add(SCRATCH_BYTES));
@@ -117,6 +121,26 @@ pub(super) fn webp_chunk<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]
     }
 }
 
+/// Width and height of the first lossy frame in a WebP file, as that frame states them.
+fn lossy_sides(bytes: &[u8]) -> Option<(u32, u32)> {
+    let mut rest = bytes.get(12..)?;
+    loop {
+        let (name, after) = rest.split_first_chunk::<4>()?;
+        let (size, body) = after.split_first_chunk::<4>()?;
+        let size = u32::from_le_bytes(*size) as usize;
+        let side = |at: usize| {
+            let side = body.get(at..)?.first_chunk::<2>()?;
+            Some(u32::from(u16::from_le_bytes(*side) & 0x3fff))
+        };
+        rest = match name {
+            b"VP8 " => return side(6).zip(side(8)),
+            // A frame has chunks of its own.
+            b"ANMF" => body.get(16..)?,
+            _ => body.get(size.checked_next_multiple_of(2)?..)?,
+        };
+    }
+}
+
 /// The warning about a WebP or run-length coded BMP file that is shorter than its header says. (In
 /// the other formats the decoder always reports it.)
 fn shortfall(format: Format, bytes: &[u8]) -> Option<String> {
@@ -169,6 +193,40 @@ mod tests {
             assert_eq!(webp_chunk(&bytes, b"XMP "), None);
         }
         assert_eq!(webp_chunk(b"RIFF", b"EXIF"), None);
+    }
+
+    #[test]
+    fn a_lossy_frame_larger_than_its_webp_is_refused_before_it_is_decoded() {
+        let chunk = |name: &[u8; 4], body: &[u8]| {
+            let size = (body.len() as u32).to_le_bytes();
+            [&name[..], &size, body].concat()
+        };
+        let frame = |width: u16, height: u16| {
+            let start = [0x10, 0, 0, 0x9d, 0x01, 0x2a];
+            let sides = [width.to_le_bytes(), height.to_le_bytes()].concat();
+            chunk(b"VP8 ", &[&start[..], &sides].concat())
+        };
+        let file = |flags: u8, rest: Vec<u8>| {
+            // A canvas of 2 x 1.
+            let canvas = chunk(b"VP8X", &[flags, 0, 0, 0, 1, 0, 0, 0, 0, 0]);
+            let body = [b"WEBP".to_vec(), canvas, rest].concat();
+            chunk(b"RIFF", &body)
+        };
+        let place = [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 9, 0, 0, 0];
+        let animated = [
+            chunk(b"ANIM", &[0; 6]),
+            chunk(b"ANMF", &[&place[..], &frame(9, 0x3fff)].concat()),
+        ];
+        assert_eq!(lossy_sides(&file(0, frame(2, 1))), Some((2, 1)));
+        for (file, sides) in [
+            (file(0, frame(16_000, 1)), (16_000, 1)),
+            (file(2, animated.concat()), (9, 0x3fff)),
+        ] {
+            assert_eq!(lossy_sides(&file), Some(sides));
+            let error = super::super::decode(&file, &Default::default()).err();
+            let error = error.map(|error| error.to_string()).unwrap_or_default();
+            assert_eq!(error, Format::WebP.damaged().to_string());
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! TIFF without a fixed range (floating point, 32 bits) may have 1 for white where Pillow always
 //! takes 255; a warning says which was taken. A BMP whose alpha is 0 everywhere is opaque, and any
 //! other such image gets a warning. Colour profiles are ignored, and only the first frame of an
-//! animation is read, as in Pillow, unless [`FrameReader`] is asked for others. HEIC and AVIF keep
+//! animation is read, as in Pillow, unless `FrameReader` is asked for others. HEIC and AVIF keep
 //! their chroma unsmoothed, as in libheif, and a camera's raw file is represented by the JPEG
 //! preview in it.
 
