@@ -14,8 +14,8 @@ use super::format::{Format, unsupported};
 use super::rows::{Feed, band_bytes};
 
 /// Bytes per sample of a channel that the decoder takes besides what it gives: numbers of 32 bits,
-/// twice where they are changed.
-const SAMPLE_BYTES: u64 = 8;
+/// twice where they are changed, and those of up to four frames that others refer to.
+const SAMPLE_BYTES: u64 = 24;
 
 /// Samples that a frame may have, however small the image is.
 const LEAST_SAMPLES: usize = 1 << 20;

@@ -39,7 +39,8 @@ const MOST_SEGMENTS: usize = 64;
 
 /// Whether a TIFF file is a camera's raw file.
 pub(super) fn is_raw_tiff(bytes: &[u8]) -> bool {
-    let is_canon = bytes.get(8..10) == Some(b"CR");
+    // Version 2, and the first directory behind it: other files may have pixels there.
+    let is_canon = bytes.get(4..11) == Some(b"\x10\0\0\0CR\x02");
     is_canon || Directory::all(bytes).iter().any(is_raw)
 }
 
@@ -262,7 +263,10 @@ mod tests {
             (&[(259, 6)], &small, [273, 279]),
             (&[(259, 6)], &lossless, [273, 279]),
         ]);
-        let canon = [&canon[..8], b"CR\x02\0", &canon[8..]].concat();
+        // Pixels where Canon's mark would be, and its first directory elsewhere.
+        let other = [&canon[..8], b"CR\x02\0", &canon[8..]].concat();
+        assert!(!is_raw_tiff(&other));
+        let canon = [&canon[..4], b"\x10\0\0\0CR\x02\0", &canon[8..]].concat();
         assert!(is_raw_tiff(&canon));
         let shown = found(&canon)
             .into_iter()

@@ -9,10 +9,7 @@ use re_rav1d::dav1d::{self, Decoder, Picture, PixelLayout, PlanarImageComponent,
 use super::super::format::unsupported;
 use super::Container;
 use super::colour::{Planes, Sampling, Signal};
-use super::tiles::Shape;
-
-/// Pixels that are added at the right and below to fill blocks.
-const PADDING: u32 = 64;
+use super::tiles::{PADDING, Shape};
 
 /// What an item of `size` pixels claims.
 pub(super) fn shape(container: Container, id: ItemId, size: (u32, u32)) -> Result<Shape> {
@@ -30,7 +27,6 @@ pub(super) fn shape(container: Container, id: ItemId, size: (u32, u32)) -> Resul
     Ok(Shape {
         size: (padded(size.0), padded(size.1)),
         sampling,
-        data: container.of(container.file.item_data(id))?.len(),
     })
 }
 

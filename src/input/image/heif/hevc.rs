@@ -12,6 +12,9 @@ use super::Container;
 use super::colour::{Planes, Sampling, Signal};
 use super::tiles::Shape;
 
+/// Longest side, by the largest level. The decoder's tables grow with a side's square.
+const MOST_SIDE: u32 = 16_888;
+
 /// Most pixels per byte: each block of 64 x 64 takes a bit at least, which the arithmetic coder
 /// passes on as it is.
 const MOST_PIXELS_PER_BYTE: u64 = 64 * 64 * 8;
@@ -21,13 +24,17 @@ pub(super) fn shape(container: Container, id: ItemId) -> Result<Shape> {
     let stream = container.of(container.file.hevc_bitstream(id))?;
     let headers = headers(container, &stream)?;
     let last = headers.last().ok_or_else(|| container.format.cut())?;
+    let size = (
+        last.pic_width_in_luma_samples,
+        last.pic_height_in_luma_samples,
+    );
+    ensure!(
+        size.0.max(size.1) <= MOST_SIDE,
+        unsupported("HEVC of more than 16888 pixels a side")
+    );
     Ok(Shape {
-        size: (
-            last.pic_width_in_luma_samples,
-            last.pic_height_in_luma_samples,
-        ),
+        size,
         sampling: Sampling::of(last.chroma_format_idc),
-        data: stream.len(),
     })
 }
 

@@ -11,6 +11,7 @@ mod av1;
 mod colour;
 #[cfg(feature = "heic")]
 mod hevc;
+mod tables;
 mod tiles;
 
 use anyhow::{Error, Result, bail, ensure};
@@ -25,10 +26,8 @@ use super::rows::{Feed, band_bytes};
 use colour::Signal;
 use tiles::Tiles;
 
-/// Longest table of a container, in bytes, and the most items in it: items are looked for one by
-/// one. Photographs of 200 million pixels have some 800 items in some 50 KB.
-const MOST_TABLE_BYTES: usize = 1 << 20;
-const MOST_ITEMS: usize = 8192;
+/// How often an item's data, which may be most of the file, is in memory while it is decoded.
+const DATA_COPIES: u64 = 3;
 
 /// Most images that stand for one another before one has pixels.
 const MOST_LINKS: usize = 4;
@@ -41,7 +40,7 @@ const ALPHA: [&str; 2] = [
 
 /// Decodes the primary image of a HEIF file; `format` is what its brand claims.
 pub(super) fn decode(format: Format, bytes: &[u8], feed: &mut Feed) -> Result<()> {
-    check_tables(format, bytes)?;
+    tables::check(format, bytes)?;
     let file = HeifFile::parse(bytes).map_err(|error| explain(format, bytes, &error))?;
     let container = Container {
         format,
@@ -70,8 +69,10 @@ pub(super) fn decode(format: Format, bytes: &[u8], feed: &mut Feed) -> Result<()
     let channels = usize::from(colour.bytes_per_pixel());
     // The whole size counts, even if little of it is shown.
     super::check_size(tiles.size.0, tiles.size.1, feed.options)?;
-    let needed =
-        tiles.bytes() + alpha.as_ref().map_or(0, Tiles::bytes) + band_bytes(width, channels);
+    let needed = tiles.bytes()
+        + alpha.as_ref().map_or(0, Tiles::bytes)
+        + DATA_COPIES * bytes.len() as u64
+        + band_bytes(width, channels);
     feed.turn_always();
     feed.start((width, height), view.orientation(), needed)?;
     let is_premultiplied = !file.referenced_items(id, b"prem").is_empty();
@@ -106,38 +107,6 @@ fn dynamic_range(transfer: u16) -> Option<&'static str> {
         18 => Some("HLG"),
         _ => None,
     }
-}
-
-/// Refuses a container whose tables are far larger than an image's: each item is looked for in all.
-fn check_tables(format: Format, bytes: &[u8]) -> Result<()> {
-    let meta = BoxIter::new(bytes)
-        .map_while(Result::ok)
-        .find(|part| part.header.box_type.0 == *b"meta");
-    let Some(inside) = meta.and_then(|meta| meta.content.get(4..)) else {
-        return Ok(()); // the parser says what is missing
-    };
-    for part in BoxIter::new(inside).map_while(Result::ok) {
-        let items = match &part.header.box_type.0 {
-            // Version and flags, then the number, of two bytes or four.
-            b"iinf" => match part.content {
-                [0, _, _, _, high, low, ..] => usize::from(u16::from_be_bytes([*high, *low])),
-                [_, _, _, _, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]) as usize,
-                _ => 0,
-            },
-            b"iloc" | b"iref" => 0,
-            // The profiles are in here too.
-            b"iprp" => BoxIter::new(part.content)
-                .map_while(Result::ok)
-                .filter(|part| part.header.box_type.0 == *b"ipma")
-                .map(|part| part.content.len() / (MOST_TABLE_BYTES / MOST_ITEMS))
-                .sum(),
-            _ => continue,
-        };
-        let is_table = part.header.box_type.0 != *b"iprp";
-        let is_long = is_table && part.content.len() > MOST_TABLE_BYTES;
-        ensure!(!is_long && items <= MOST_ITEMS, format.oversized());
-    }
-    Ok(())
 }
 
 /// What is wrong with the container.

@@ -12,6 +12,9 @@ use super::{Container, unsupported_kind};
 /// time, however small.
 const LEAST_TILE: u32 = 64;
 
+/// Pixels that are added at the right and below to fill a codec's blocks.
+pub(super) const PADDING: u32 = 64;
+
 /// Bytes per pixel that a codec takes besides the samples: what it notes of blocks.
 const NOTES: u64 = 3;
 
@@ -21,8 +24,6 @@ pub(super) struct Shape {
     /// Columns and rows, with the padding that fills the codec's blocks.
     pub(super) size: (u32, u32),
     pub(super) sampling: Sampling,
-    /// Bytes of its data.
-    pub(super) data: usize,
 }
 
 impl Default for Shape {
@@ -30,7 +31,6 @@ impl Default for Shape {
         Self {
             size: (0, 0),
             sampling: Sampling::Grey,
-            data: 0,
         }
     }
 }
@@ -98,6 +98,11 @@ impl<'a> Tiles<'a> {
             b"av01" => super::av1::shape(container, tiles.items[0], tiles.tile)?,
             other => bail!(unsupported_kind(format, *other)),
         };
+        // Limits are set by what is shown, so that no more than the codec's blocks may lie outside.
+        let fits = |coded: u32, shown: u32| coded <= shown.saturating_add(PADDING);
+        let (coded, shown) = (tiles.shape.size, tiles.tile);
+        let is_meant = fits(coded.0, shown.0) && fits(coded.1, shown.1);
+        ensure!(is_meant, format.damaged());
         Ok(tiles)
     }
 
@@ -137,13 +142,13 @@ impl<'a> Tiles<'a> {
         Ok(())
     }
 
-    /// The bytes that decoding takes: a row of tiles, and twice the samples of one of them, what is
-    /// noted of its blocks and its data.
+    /// The bytes that decoding takes besides the data: a row of tiles, and of one of them twice the
+    /// samples and what is noted of its blocks.
     pub(super) fn bytes(&self) -> u64 {
         // No machine has more than a petabyte.
         let pixels = self.shape.pixels().min(1 << 50);
         let held = self.shape.sampling.bytes(pixels);
-        (self.columns as u64 + 2) * held + NOTES * pixels + 3 * self.shape.data as u64
+        (self.columns as u64 + 2) * held + NOTES * pixels
     }
 
     /// Decodes a tile.
