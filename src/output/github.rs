@@ -7,7 +7,7 @@ use super::evaluation::Evaluation;
 use super::table::percent;
 use super::{Record, RecordWriter, emit};
 
-/// Writes an error for each record whose best label is not its target, or that failed.
+/// Writes an error for each record that failed, and for each wrong one: its best label is not its target.
 pub(super) struct AnnotationWriter {
     sink: Box<dyn Write + Send>,
 }

@@ -568,6 +568,30 @@ fn wrong_images_are_annotated_for_github() {
 }
 
 #[test]
+fn a_reader_of_annotations_that_goes_away_changes_neither_files_nor_the_gate() {
+    let room = dataset();
+    let mut command = room.command();
+    command.args(["evaluate", "data", "--model", small::model()]);
+    command.args(["--out", "e", "--format", "github", "--min-acc", "1"]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("--min-acc"), "{said}");
+    let results: Value = serde_json::from_str(&room.read("e/results.json")).unwrap();
+    assert_eq!(results["n"], 12);
+    assert_eq!(
+        crate::room::records(&room.read("e/predictions.jsonl")).len(),
+        12
+    );
+}
+
+#[test]
 fn a_calibration_changes_probabilities_and_nothing_else() {
     let room = dataset();
     let arguments = [

@@ -1,5 +1,6 @@
 //! Evaluates classification of images with one class each.
 
+use std::io;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
@@ -298,9 +299,11 @@ impl<'a> Evaluating<'a> {
             ..Record::new(one.image, outcome)
         };
         if let Some(annotations) = &mut self.annotations {
-            annotations
-                .write(&record)
-                .context("cannot write the results to stdout")?;
+            match annotations.write(&record) {
+                // As for summaries: files and the status of the gate do not depend on a reader.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.annotations = None,
+                written => written.context("cannot write the results to stdout")?,
+            }
         }
         match &mut self.out {
             Some(out) => out.write(&record),

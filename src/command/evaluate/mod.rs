@@ -51,7 +51,8 @@ Results:
   results.json, predictions.jsonl (classify's records, with "target") and
   confusion.csv. --report FILE.html writes a self-contained page with the
   confusion matrix (a click on a cell shows its images), the reliability
-  diagram and the figures per class.
+  diagram and the figures per class. --format github prints an annotation for
+  every wrong image, of which GitHub shows some 10 per step; all are in the log.
 
 Comparisons:
   --compare runs several sets of labels or templates over the same embeddings
