@@ -134,7 +134,13 @@ pub(super) fn shortened(program: Command) -> Command {
     SHOWN.iter().fold(program, |program, (name, shown)| {
         program.mut_subcommand(name, |command| {
             let notes = command.get_after_help().map(ToString::to_string);
-            let command = command.after_help(brief(&notes.unwrap_or_default()));
+            let notes = notes.unwrap_or_default();
+            let command = match command.get_after_long_help() {
+                Some(_) => command,
+                // The long help would show the short notes.
+                None => command.after_long_help(notes.clone()),
+            };
+            let command = command.after_help(brief(&notes));
             command.mut_args(|arg| {
                 let is_shown = arg.is_positional() || shown.contains(&arg.get_id().as_str());
                 arg.hide_short_help(!is_shown)
@@ -207,6 +213,15 @@ mod tests {
                 assert!(known.contains(id), "{name}: {id}");
             }
             assert!(known.len() > shown.len(), "{name} needs no list");
+        }
+        let mut short = shortened(program.clone());
+        short.build();
+        for (name, _) in SHOWN {
+            let notes = program.find_subcommand(name).unwrap().get_after_help();
+            let notes = notes.unwrap().to_string();
+            let command = short.find_subcommand_mut(name).unwrap();
+            let long = command.render_long_help().to_string();
+            assert!(long.contains(notes.trim_end()), "{name}: {long}");
         }
         let mut program = shortened(program);
         program.build();
