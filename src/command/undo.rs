@@ -15,13 +15,13 @@ Examples:
   longclip undo --dry-run sorted/longclip-sorted-20261121T101530Z.jsonl
 
 Images that have changed since are left alone, and nothing is overwritten. A sidecar of --xmp that
-is unchanged becomes what it was before; one that has changed since loses only these labels.
+is unchanged becomes what it was before; one that has changed since loses only these labels, and one that is gone is said.
 
 A list that you did not write on this machine, such as one that came with a folder, moves no image
 out of its folder and changes no sidecar elsewhere unless --yes is given: check the paths with
 --dry-run first.
 
-Exit status: 0 everything is back in place, 1 some images could not be restored (each has a line
+Exit status: 0 everything that is there is back in place, 1 some images could not be restored (each has a line
 on stderr), 2 the list cannot be used, 75 temporary failure, try again (the disk is full).";
 
 /// The arguments of `longclip undo`.
@@ -57,9 +57,14 @@ pub fn run(args: &UndoArgs, console: &Console) -> Result<Outcome> {
         }
     })?;
     let images = counted(undone.undone, "image");
+    let done = match undone.gone {
+        0 => "everything is back in place".to_owned(),
+        1 => "1 sidecar is gone".to_owned(),
+        gone => format!("{gone} sidecars are gone"),
+    };
     match (run, undone.failed) {
         (Run::Dry, _) => console.note(&format!("would undo {images}")),
-        (Run::Real, 0) => console.note(&format!("undid {images}; everything is back in place")),
+        (Run::Real, 0) => console.note(&format!("undid {images}; {done}")),
         (Run::Real, _) => console.note(&format!(
             "undid {images}; {} keeps the others",
             args.list.display()

@@ -41,6 +41,8 @@ pub struct Undone {
     pub undone: u64,
     /// Steps that could not be reverted.
     pub failed: u64,
+    /// Sidecars that no longer exist, so that their labels may be elsewhere.
+    pub gone: u64,
 }
 
 /// Paths that a message shows.

@@ -12,9 +12,15 @@ use crate::file::atomic::AtomicFile;
 use crate::output::found::PathEnd;
 use crate::output::suffix::Suffix;
 use crate::output::text::Escaping;
-use crate::output::{self, Colour, Extras, Format, Record, RecordWriter, Terminal, suffix};
+use crate::output::{
+    self, Colour, Extras, Format, ImageName, Record, RecordWriter, Terminal, label_studio, suffix,
+};
 use crate::run::flags::OutputArgs;
 use crate::task::zero_shot::Score;
+
+/// Why a file cannot be in a task of Label Studio.
+const ELSEWHERE: &str = "it is not in the working folder, to which paths in tasks are relative; run \
+                         longclip in Label Studio's document root";
 
 /// Where results go.
 #[derive(Clone, Copy)]
@@ -104,6 +110,8 @@ impl<'a> Destination<'a> {
 /// Whether a suffix promises another format than the one of the flag.
 fn contradicts(flag: Format, said: &Suffix<Format>) -> bool {
     match said {
+        // Tasks are JSON.
+        Suffix::Names(Format::Json) if flag == Format::LabelStudio => false,
         Suffix::Names(format) => *format != flag,
         Suffix::Other(suffix) => suffix::is_data(suffix),
         Suffix::Silent => false,
@@ -208,6 +216,25 @@ impl Form {
         Ok(self)
     }
 
+    /// Accepts the images of the command line.
+    ///
+    /// # Errors
+    /// When the format names files relative to the working folder, and one is not in it.
+    pub(crate) fn with_images(self, images: &[PathBuf]) -> Result<Self> {
+        if self.format == Format::LabelStudio {
+            for image in images {
+                ensure!(
+                    image.as_os_str() != "-",
+                    "Label Studio shows files, and an image from stdin is none; save it to a file, \
+                     or choose another --format"
+                );
+                let is_inside = label_studio::is_inside(&ImageName::from(image.as_path()))?;
+                ensure!(is_inside, "{}: {ELSEWHERE}", image.display());
+            }
+        }
+        Ok(self)
+    }
+
     /// Adds a column for the exact bytes of paths if it is CSV and `has_odd_names` returns true.
     pub(crate) fn with_exact_names(mut self, has_odd_names: impl FnOnce() -> bool) -> Self {
         if self.format.is_csv() && !self.extras.image_bytes {
@@ -233,6 +260,8 @@ pub(crate) struct Results<'a> {
     form: Form,
     /// Whether a warning about an inexact path was printed.
     is_warned: bool,
+    /// Records that the format cannot hold.
+    left_out: u64,
     console: &'a Console,
 }
 
@@ -266,12 +295,18 @@ impl<'a> Results<'a> {
             file,
             form,
             is_warned: false,
+            left_out: 0,
             console,
         })
     }
 
-    /// Writes and flushes one record.
+    /// Writes and flushes one record, or says that the format cannot hold it.
     pub(crate) fn write(&mut self, record: &Record) -> Result<()> {
+        if self.form.format == Format::LabelStudio && !label_studio::is_inside(&record.image)? {
+            self.left_out += 1;
+            self.console.failed(&record.image.text, ELSEWHERE);
+            return Ok(());
+        }
         let is_exact = !self.form.format.is_csv() || self.form.extras.image_bytes;
         if record.image.bytes.is_some() && !is_exact && !self.is_warned {
             self.is_warned = true;
@@ -282,6 +317,11 @@ impl<'a> Results<'a> {
             ));
         }
         self.writer.write(record).with_context(|| self.failure())
+    }
+
+    /// How many records are not in the output, because its format cannot hold them.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     fn failure(&self) -> String {
@@ -387,91 +427,4 @@ pub(crate) fn to_stdout(text: &str) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::run::flags::{ColorWhen, ConsoleArgs};
-
-    fn quiet() -> Console {
-        Console::new(&ConsoleArgs {
-            quiet: true,
-            verbose: 0,
-            color: ColorWhen::Never,
-        })
-    }
-
-    fn destination(file: Option<&str>, is_terminal: bool) -> Destination<'_> {
-        Destination {
-            file: file.map(Path::new),
-            is_terminal,
-        }
-    }
-
-    #[test]
-    fn a_flag_comes_before_the_suffix_and_the_suffix_before_the_terminal() {
-        use Format::{Csv, Json, Jsonl, Parquet, Paths, Table, Tsv};
-        let cases = [
-            (None, None, true, Table),
-            (None, None, false, Jsonl),
-            (Some(Csv), None, true, Csv),
-            (Some(Table), None, false, Table),
-            (None, Some("a.csv"), false, Csv),
-            (None, Some("a.TSV"), false, Tsv),
-            (None, Some("a.ndjson"), false, Jsonl),
-            (None, Some("a.parquet"), false, Parquet),
-            (None, Some("a.json/a"), false, Jsonl),
-            (None, Some("a.txt"), false, Jsonl),
-            (Some(Json), Some("a.csv"), false, Json),
-            (Some(Table), Some("a.xlsx"), false, Table),
-            (Some(Paths), Some("a"), false, Paths),
-        ];
-        for (flag, file, is_terminal, expected) in cases {
-            let destination = destination(file, is_terminal);
-            let found = destination.format(flag, Jsonl, Format::RECORD_SUFFIXES, &quiet());
-            assert_eq!(found.unwrap(), expected, "{flag:?} {file:?}");
-        }
-    }
-
-    #[test]
-    fn a_suffix_of_another_format_is_refused_without_a_flag() {
-        for (file, hint) in [
-            ("a.xlsx", "(Excel opens .csv written with --bom), or"),
-            (
-                "a.parquet",
-                "ends in .json, .jsonl, .ndjson, .csv or .tsv, or",
-            ),
-            ("a.2026", "cannot be written as .2026"),
-        ] {
-            let destination = destination(Some(file), false);
-            let refused = destination.format(None, Format::Jsonl, Format::SUFFIXES, &quiet());
-            let message = refused.unwrap_err().to_string();
-            assert!(message.contains(hint), "{message}");
-        }
-    }
-
-    #[test]
-    fn only_a_suffix_of_data_contradicts_a_flag() {
-        let cases = [
-            ("a.csv", Format::Csv, false),
-            ("a.csv", Format::Tsv, true),
-            ("a.parquet", Format::Csv, true),
-            ("a.2026", Format::Csv, false),
-            ("a", Format::Csv, false),
-        ];
-        for (file, flag, expected) in cases {
-            let said = suffix::of(Path::new(file), Format::SUFFIXES);
-            assert_eq!(contradicts(flag, &said), expected, "{file} {flag:?}");
-        }
-    }
-
-    #[test]
-    fn outputs_with_one_format_refuse_the_suffix_of_another() {
-        let check = |file: &str| check_suffix(Path::new(file), &["html", "htm"], "an HTML page");
-        for file in ["a.html", "a.HTM", "a", "a.page"] {
-            assert!(check(file).is_ok(), "{file}");
-        }
-        assert_eq!(
-            check("a.csv").unwrap_err().to_string(),
-            "a.csv would contain an HTML page; name a file that ends in .html or .htm"
-        );
-    }
-}
+mod tests;

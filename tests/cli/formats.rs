@@ -260,6 +260,51 @@ fn paths_are_those_of_images_that_a_label_fits() {
 }
 
 #[test]
+fn tasks_name_files_in_the_working_folder() {
+    let room = Room::with(&["x/a b.png", "b.png", "y/c.png"]);
+    let whole = room.path("x").canonicalize().unwrap();
+    let whole = whole.to_str().unwrap();
+    let form = ["-f", "label-studio", "-l", "cat", "dog"];
+    let run = |more: &[&str]| {
+        let mut command = room.command();
+        command.current_dir(room.path("x")).arg("classify");
+        command
+            .args(["--model", small::model()])
+            .args(more)
+            .args(form);
+        let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+        let [out, said] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), out, said)
+    };
+    for images in [whole, ".", "../x"] {
+        let (code, out, said) = run(&[images, "-o", "tasks.json"]);
+        assert_eq!((code, &*out, &*said), (Some(0), "", ""), "{images}");
+        let tasks: Value = serde_json::from_str(&room.read("x/tasks.json")).unwrap();
+        assert_eq!(tasks.as_array().unwrap().len(), 1);
+        assert_eq!(tasks[0]["data"]["image"], "/data/local-files/?d=a%20b.png");
+    }
+    for (images, cause) in [
+        ("../b.png", "not in the working folder"),
+        ("-", "from stdin is none"),
+    ] {
+        let (code, out, said) = run(&[images]);
+        assert_eq!((code, &*out), (Some(2), ""), "{said}");
+        assert!(said.contains(cause), "{said}");
+    }
+    room.file("x/list", "../b.png\na b.png\n../y/c.png\n");
+    let (code, out, said) = run(&["--files-from", "list"]);
+    assert_eq!(code, Some(1), "{said}");
+    let tasks: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(tasks.as_array().unwrap().len(), 1);
+    assert_eq!(
+        said.matches("not in the working folder").count(),
+        2,
+        "{said}"
+    );
+}
+
+#[test]
 fn parquet_is_written_by_flag_and_by_suffix() {
     let room = room();
     let arguments = [&IMAGES, &["-l", "cat", "dog"][..]].concat();
@@ -268,5 +313,5 @@ fn parquet_is_written_by_flag_and_by_suffix() {
     }
     let [x, y] = ["x.parquet", "y"].map(|name| std::fs::read(room.path(name)).unwrap());
     assert!(x == y && x.starts_with(b"PAR1") && x.ends_with(b"PAR1"));
-    // tests/answers/parquet.py reads such files with pyarrow, DuckDB and pandas.
+    // tests/answers/read_back.py reads such files with pyarrow, DuckDB and pandas.
 }

@@ -1,4 +1,5 @@
-//! Labels in XMP sidecars, and taking them back. `tests/xmp/exiftool.py` reads them with exiftool.
+//! Labels in XMP sidecars, and taking them back. `tests/answers/read_back.py` reads them with
+//! exiftool.
 
 use std::path::Path;
 
@@ -189,6 +190,51 @@ fn a_dry_run_writes_nothing_and_mistakes_are_said_first() {
         .says(&["XMP cannot hold the label"]);
     tag(&room, &["a.png", "--xmp", "--move", "sorted"]).ends_with(2);
     assert_eq!(room.names(), ["a.png"]);
+}
+
+#[test]
+fn a_sidecar_that_a_raw_file_may_have_is_refused_by_name() {
+    let room = Room::with(&["a.png"]);
+    room.file("a.cr2", "raw");
+    room.file("a.xmp", LIGHTROOM);
+    let ran = tag(&room, &["a.png", "--xmp=stem"]).ends_with(1);
+    ran.says(&["a.xmp may belong to a.cr2 as well; use --xmp=full"]);
+    assert_eq!(room.read("a.xmp"), LIGHTROOM);
+}
+
+#[test]
+fn what_cannot_be_put_back_is_said() {
+    let room = Room::with(&["a.png", "b.png"]);
+    tag(&room, &["a.png", "b.png", "--xmp"]).ends_with(0);
+    std::fs::remove_file(room.path("b.png.xmp")).unwrap();
+    let ran = room.longclip(&["undo", &list(&room)], &[]).ends_with(0);
+    assert!(!ran.stderr().contains("everything"), "{}", ran.stderr());
+    ran.says(&["undid 1 image; 1 sidecar is gone\n"]);
+}
+
+/// Not even root writes there.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_working_folder_without_room_for_the_list_is_refused_before_a_model_is_sought() {
+    let room = Room::with(&["a.png"]);
+    let image = room.path("a.png");
+    let run = |more: &[&str]| {
+        let mut command = room.command();
+        command.current_dir("/proc").arg("classify").arg(&image);
+        command.args(["--model", "nobody/nothing", "--offline", "-l", "a", "b"]);
+        let output = command.args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = run(&["--xmp"]);
+    assert!(
+        said.contains("cannot write the list for longclip undo"),
+        "{said}"
+    );
+    for more in [&[][..], &["--xmp", "--dry-run"]] {
+        let said = run(more);
+        assert!(said.contains("--offline"), "{said}");
+    }
 }
 
 #[test]

@@ -157,7 +157,8 @@ Results:
   that are uncertain or whose best label is --none-label. label-studio is one
   array of tasks for an interface with <Image name="image" value="$image"/> and
   <Choices name="label" toName="image">; images are local files, relative to the
-  document root, so run longclip there. It predicts the best label, or with
+  document root, so run longclip there; a file elsewhere is refused, or left out
+  if --files-from names it (exit status 1). It predicts the best label, or with
   --threshold all that reach it. longclip schema describes the JSON.
 
 Sorting:
@@ -172,8 +173,10 @@ Sidecars:
   images are never changed. A new sidecar is img.jpg.xmp, which darktable and
   digiKam read, and which img.cr2 does not share; --xmp=stem makes img.xmp,
   which Lightroom reads for raw files and darktable on import. An existing
-  sidecar of either name is extended, unless img.xmp may belong to another
-  image: all other bytes of it stay, and labels that it has are not added again.
+  sidecar of either name is extended: all other bytes of it stay, and labels
+  that it has are not added again. img.xmp belongs to img.cr2 (or another raw
+  file) if there is one, else to the only image of that name: for others,
+  --xmp makes img.jpg.xmp, and --xmp=stem fails. A read-only sidecar stays.
   One that is not understood is left as it is; the image's record has a warning,
   and the exit status is 1. The list for longclip undo is in the working folder.
 
@@ -265,12 +268,14 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let images = Images::open(&args.images, &args.labels.labels)?;
     let mut question = Question::new(&args, console)?;
     args.sort.check(&args.images.images)?;
-    args.tag.check(&args.images.images, &question.labels)?;
+    args.tag
+        .check(&args.images.images, &question.labels, args.sort.run())?;
     check_frames(&args)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
     let form = Form::of(&args.output, console)?
         .with_frames(args.frames.are_single())?
+        .with_images(&args.images.images)?
         .with_exact_names(|| images.has_odd_names());
     let calibration = Calibration::read(&args.calibration)?;
     let cache = args.engine.cache.folder()?;
@@ -332,17 +337,18 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     if let Some(page) = page {
         page.finish(&counts, console)?;
     }
+    let left_out = results.left_out();
     match counts.signal {
         Some(_) => results.keep_partial()?,
         None => results.finish()?,
     }
     Ok(with_failures(
         counts.outcome(console),
-        not_sorted + not_tagged,
+        not_sorted + not_tagged + left_out,
     ))
 }
 
-/// Images that could not be sorted or labelled count as failures.
+/// Images that could not be sorted, labelled or written count as failures.
 fn with_failures(outcome: Outcome, failures: u64) -> Outcome {
     match outcome {
         Outcome::Answered if failures > 0 => Outcome::SomeFailed,

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::file::temporary::{Readers, TemporaryFile};
 use crate::input::prompt::LabelSet;
 use crate::output::Record;
 use crate::output::undo::Run;
@@ -19,8 +20,8 @@ pub(super) struct TagArgs {
     /// Write labels into XMP sidecars: img.jpg.xmp, or with --xmp=stem img.xmp
     ///
     /// The best label of each image, or with --threshold all that reach it, are added to dc:subject
-    /// of its sidecar, where photo managers keep keywords. An existing sidecar of either name is
-    /// extended, and everything else in it stays.
+    /// of its sidecar, where photo managers keep keywords. An existing sidecar of either name that
+    /// belongs to the image is extended, and everything else in it stays.
     #[arg(
         long,
         value_name = "NAME",
@@ -62,8 +63,9 @@ impl TagArgs {
     /// Checks the flag before a model is downloaded.
     ///
     /// # Errors
-    /// When an image comes from stdin, or a label cannot be written.
-    pub(super) fn check(&self, images: &[PathBuf], labels: &LabelSet) -> Result<()> {
+    /// When an image comes from stdin, a label cannot be written, or the list for `longclip undo`
+    /// cannot.
+    pub(super) fn check(&self, images: &[PathBuf], labels: &LabelSet, run: Run) -> Result<()> {
         if self.xmp.is_none() {
             return Ok(());
         }
@@ -74,6 +76,12 @@ impl TagArgs {
         let mut labels = labels.classes.iter().map(|class| &class.label);
         if let Some(label) = labels.find(|label| !xmp::is_writable(label)) {
             anyhow::bail!("XMP cannot hold the label {label:?}; change it, or drop --xmp");
+        }
+        if run == Run::Real {
+            TemporaryFile::next_to(Path::new("longclip-xmp.jsonl"), Readers::User).context(
+                "cannot write the list for longclip undo into the working folder; change to another \
+                 folder, or drop --xmp",
+            )?;
         }
         Ok(())
     }

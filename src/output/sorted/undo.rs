@@ -201,7 +201,8 @@ mod tests {
             undone.unwrap(),
             Undone {
                 undone: 0,
-                failed: 1
+                failed: 1,
+                gone: 0,
             }
         );
         assert!(journal.exists(), "the undo can be retried");
@@ -315,7 +316,8 @@ mod tests {
             undone,
             Undone {
                 undone: 1,
-                failed: 0
+                failed: 0,
+                gone: 0,
             }
         );
         assert!(image.exists() && !place.exists());
@@ -361,7 +363,8 @@ mod tests {
                 undone,
                 Undone {
                     undone: 1,
-                    failed: 0
+                    failed: 0,
+                    gone: 0,
                 }
             );
             assert!(place.symlink_metadata().is_ok() && journal.exists());

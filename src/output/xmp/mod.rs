@@ -1,8 +1,8 @@
 //! Writes labels into XMP sidecars next to images, reversibly; never into an image.
 //!
 //! darktable and digiKam read `a.jpg.xmp`, which cannot belong to `a.cr2` as well; Lightroom and
-//! Capture One read `a.xmp`. A sidecar of either name is changed where it is, and
-//! every byte outside its list of labels stays.
+//! Capture One read `a.xmp`, which belongs to the raw file where there is one. A sidecar of either
+//! name is changed where it is, and every byte outside its list of labels stays.
 
 mod packet;
 pub(super) mod undo;
@@ -31,7 +31,12 @@ use undo::Journal;
 const MAX_BYTES: u64 = open::SETTINGS_BYTES;
 
 /// Files next to an image that are not another image.
-const NOT_IMAGES: [&str; 5] = ["xmp", "txt", "caption", "json", "pp3"];
+const NOT_IMAGES: [&str; 8] = ["xmp", "txt", "caption", "json", "pp3", "dop", "aae", "thm"];
+
+/// Cameras' raw files that are read.
+const RAW: [&str; 13] = [
+    "cr2", "cr3", "nef", "nrw", "arw", "sr2", "srf", "dng", "orf", "rw2", "pef", "raf", "srw",
+];
 
 /// The name of a new sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +77,8 @@ pub(crate) struct Sidecars {
     journal: Option<Journal>,
     /// The image of each sidecar of this run.
     images: HashMap<PathBuf, PathBuf>,
-    /// The folder that was listed last: how many images have each stem.
-    listed: Option<(PathBuf, HashMap<OsString, u32>)>,
+    /// The folder that was listed last: the files of each stem that may be images.
+    listed: Option<(PathBuf, HashMap<OsString, Vec<PathBuf>>)>,
 }
 
 impl Sidecars {
@@ -129,6 +134,9 @@ impl Sidecars {
                 (missing, Some(edit), text)
             }
         };
+        if let Some((_, metadata)) = &found {
+            check_writable(metadata).with_context(|| format!("cannot change {shown}"))?;
+        }
         if self.run == Run::Real {
             self.note(&sidecar, &labels, &text, edit)?;
             write(&sidecar, &text, found.map(|(_, metadata)| metadata))
@@ -167,25 +175,29 @@ impl Sidecars {
         let exists = |path: &&PathBuf| path.symlink_metadata().is_ok() && path.as_path() != image;
         let full_one = full.iter().find(exists);
         let stem_one = stem.iter().find(exists);
-        // That of another image of this stem, such as the raw file, is left to it.
-        let is_others = self.naming == Naming::Full
-            && full_one.is_none()
-            && stem_one.is_some()
-            && !self.is_alone(image)?;
-        let existing = match self.naming {
-            _ if is_others => None,
-            Naming::Stem => stem_one.or(full_one),
-            Naming::Full => full_one.or(stem_one),
+        let is_wanted = self.naming == Naming::Stem && stem[0] != image;
+        let chosen = match (full_one, stem_one) {
+            (None, None) if !is_wanted => &full[0],
+            (Some(found), None) => found,
+            (Some(found), Some(_)) if !is_wanted => found,
+            // The one of the stem, unless it is another's.
+            _ => match (self.other(image)?, full_one) {
+                (None, _) => stem_one.unwrap_or(&stem[0]),
+                (Some(_), Some(found)) => found,
+                (Some(_), None) if !is_wanted => &full[0],
+                (Some(other), None) => bail!(
+                    "{} may belong to {} as well; use --xmp=full, which gives each image its own",
+                    stem[0].file_name().unwrap_or_default().display(),
+                    other.display()
+                ),
+            },
         };
-        let new = match self.naming {
-            Naming::Stem if stem[0] != image => &stem[0],
-            _ => &full[0],
-        };
-        Ok(existing.unwrap_or(new).clone())
+        Ok(chosen.clone())
     }
 
-    /// Whether no other image in the folder has the same stem.
-    fn is_alone(&mut self, image: &Path) -> Result<bool> {
+    /// Another file in the folder to which the sidecar of the image's stem may belong: any for most
+    /// images, only another raw file for a raw file.
+    fn other(&mut self, image: &Path) -> Result<Option<PathBuf>> {
         let folder = image.parent().unwrap_or(image);
         if self
             .listed
@@ -194,19 +206,30 @@ impl Sidecars {
         {
             let mut stems = HashMap::new();
             for entry in fs::read_dir(folder)? {
-                let path = PathBuf::from(entry?.file_name());
-                let end = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-                if !NOT_IMAGES.contains(&end.to_ascii_lowercase().as_str()) {
+                let entry = entry?;
+                let path = PathBuf::from(entry.file_name());
+                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                if !is_folder && !has_end(&path, &NOT_IMAGES) {
                     let stem = path.file_stem().unwrap_or_default().to_owned();
-                    *stems.entry(stem).or_insert(0) += 1;
+                    stems.entry(stem).or_insert_with(Vec::new).push(path);
                 }
             }
             self.listed = Some((folder.to_owned(), stems));
         }
         let stem = image.file_stem().unwrap_or_default();
-        let count = self.listed.as_ref().and_then(|(_, stems)| stems.get(stem));
-        Ok(count.is_none_or(|count| *count <= 1))
+        let files = self.listed.as_ref().and_then(|(_, stems)| stems.get(stem));
+        let name = image.file_name().unwrap_or_default();
+        let is_raw = has_end(image, &RAW);
+        let mut others = files.into_iter().flatten();
+        let other = others.find(|other| *other != name && (!is_raw || has_end(other, &RAW)));
+        Ok(other.cloned())
     }
+}
+
+/// Whether a file has one of these extensions.
+fn has_end(path: &Path, ends: &[&str]) -> bool {
+    let end = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    ends.iter().any(|one| end.eq_ignore_ascii_case(one))
 }
 
 /// The text of a sidecar and what the system says of it, if it exists.
@@ -219,6 +242,12 @@ fn found(sidecar: &Path) -> Result<Option<(String, Metadata)>> {
     ensure!(metadata.is_file(), "it is not a regular file");
     let text = open::text(sidecar, MAX_BYTES)?;
     Ok(Some((text, metadata)))
+}
+
+/// Fails if a sidecar is read-only, which a rename would ignore.
+fn check_writable(sidecar: &Metadata) -> Result<()> {
+    ensure!(!sidecar.permissions().readonly(), "it is read-only");
+    Ok(())
 }
 
 /// Writes a sidecar; `before` is what [`found`] returned.
@@ -260,203 +289,4 @@ fn digest(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::undo::{Undo, Undone, undo};
-    use super::*;
-
-    fn owned(labels: &[&str]) -> Vec<String> {
-        labels.iter().map(|label| (*label).to_owned()).collect()
-    }
-
-    /// A folder with these files.
-    fn room(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let room = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            fs::write(room.path().join(name), content).unwrap();
-        }
-        room
-    }
-
-    fn names(room: &Path) -> Vec<String> {
-        let names = fs::read_dir(room).unwrap();
-        let mut names: Vec<_> = names
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| !name.ends_with(".jsonl"))
-            .collect();
-        names.sort();
-        names
-    }
-
-    fn sidecars(room: &Path, naming: Naming) -> Sidecars {
-        Sidecars::new(naming, Run::Real, room)
-    }
-
-    fn all_undone(sidecars: Sidecars, trusted: bool) -> Undone {
-        undo(sidecars.journal().unwrap(), Run::Real, trusted, &mut |_| {}).unwrap()
-    }
-
-    #[test]
-    fn a_sidecar_is_created_extended_and_taken_back() {
-        for (naming, name) in [(Naming::Full, "a.jpg.xmp"), (Naming::Stem, "a.xmp")] {
-            let room = room(&[("a.jpg", "image")]);
-            let image = room.path().join("a.jpg");
-            let mut first = sidecars(room.path(), naming);
-            let labels = owned(&["a cat", "<dog>"]);
-            let sidecar = room.path().join(name);
-            let with = Labelled::With(sidecar.clone(), labels.clone());
-            assert_eq!(first.label(&image, &labels).unwrap(), with);
-            assert_eq!(first.label(&image, &labels).unwrap(), Labelled::Already);
-            let once = fs::read(&sidecar).unwrap();
-            let mut second = sidecars(room.path(), naming);
-            assert_eq!(second.label(&image, &labels).unwrap(), Labelled::Already);
-            assert!(second.journal().is_none());
-            let more = owned(&["bus", "a cat"]);
-            let with = Labelled::With(sidecar.clone(), owned(&["bus"]));
-            assert_eq!(second.label(&image, &more).unwrap(), with);
-            let expected = Undone {
-                undone: 1,
-                failed: 0,
-            };
-            assert_eq!(all_undone(second, false), expected);
-            assert_eq!(fs::read(&sidecar).unwrap(), once);
-            assert_eq!(all_undone(first, false), expected);
-            assert_eq!(names(room.path()), ["a.jpg"]);
-            assert_eq!(fs::read(&image).unwrap(), b"image");
-        }
-    }
-
-    #[test]
-    fn an_existing_sidecar_is_found_and_that_of_another_image_is_left_alone() {
-        let old = packet::fresh(&owned(&["old"]));
-        let cases = [
-            (Naming::Full, "a.xmp", "b.cr2", "a.xmp"),
-            (Naming::Full, "a.xmp", "a.txt", "a.xmp"),
-            (Naming::Full, "a.xmp", "a.cr2", "a.jpg.xmp"),
-            (Naming::Full, "a.XMP", "b.cr2", "a.XMP"),
-            (Naming::Full, "a.jpg.xmp", "a.cr2", "a.jpg.xmp"),
-            (Naming::Stem, "a.jpg.xmp", "b.cr2", "a.jpg.xmp"),
-            (Naming::Stem, "a.xmp", "a.cr2", "a.xmp"),
-            (Naming::Stem, "b.xmp", "a.cr2", "a.xmp"),
-        ];
-        for (naming, existing, other, expected) in cases {
-            let room = room(&[("a.jpg", ""), (existing, &old), (other, "")]);
-            let mut sidecars = sidecars(room.path(), naming);
-            let labelled = sidecars.label(&room.path().join("a.jpg"), &owned(&["x"]));
-            let expected = room.path().join(expected);
-            assert_eq!(labelled.unwrap(), Labelled::With(expected, owned(&["x"])));
-        }
-    }
-
-    #[test]
-    fn two_images_never_share_a_sidecar() {
-        let room = room(&[("a.jpg", ""), ("a.png", ""), ("a.xmp.xmp", "x")]);
-        let mut sidecars = sidecars(room.path(), Naming::Stem);
-        sidecars
-            .label(&room.path().join("a.jpg"), &owned(&["x"]))
-            .unwrap();
-        let other = sidecars.label(&room.path().join("a.png"), &owned(&["y"]));
-        let error = other.unwrap_err().to_string();
-        assert!(error.contains("--xmp=full"), "{error}");
-        // An image that has the name of a sidecar is never one.
-        let itself = sidecars.label(&room.path().join("a.xmp"), &owned(&["y"]));
-        let error = format!("{:#}", itself.unwrap_err());
-        assert!(error.contains("a.xmp.xmp is not understood"), "{error}");
-    }
-
-    #[test]
-    fn what_is_not_understood_is_never_overwritten() {
-        let room = room(&[("a.jpg", ""), ("a.jpg.xmp", "<html/>"), ("b.jpg", "")]);
-        let mut sidecars = sidecars(room.path(), Naming::Full);
-        let refused = |sidecars: &mut Sidecars, image: &str| {
-            let label = sidecars.label(&room.path().join(image), &owned(&["x"]));
-            let error = label.unwrap_err();
-            assert!(!is_general(&error));
-            format!("{error:#}")
-        };
-        let error = refused(&mut sidecars, "a.jpg");
-        assert!(error.contains("was not changed"), "{error}");
-        let large = fs::File::create(room.path().join("a.jpg.xmp")).unwrap();
-        large.set_len(MAX_BYTES + 1).unwrap();
-        let error = refused(&mut sidecars, "a.jpg");
-        assert!(error.contains("more than"), "{error}");
-        fs::write(room.path().join("a.jpg.xmp"), b"\xff\xfe<\0").unwrap();
-        let error = refused(&mut sidecars, "a.jpg");
-        assert!(error.contains("not UTF-8"), "{error}");
-        fs::create_dir(room.path().join("b.jpg.xmp")).unwrap();
-        let error = refused(&mut sidecars, "b.jpg");
-        assert!(error.contains("not a regular file"), "{error}");
-        #[cfg(unix)]
-        {
-            fs::remove_dir(room.path().join("b.jpg.xmp")).unwrap();
-            std::os::unix::fs::symlink("elsewhere", room.path().join("b.jpg.xmp")).unwrap();
-            let error = refused(&mut sidecars, "b.jpg");
-            assert!(error.contains("not a regular file"), "{error}");
-        }
-        assert!(sidecars.journal().is_none());
-        let nowhere = room.path().join("gone");
-        let mut lost = Sidecars::new(Naming::Stem, Run::Real, &nowhere);
-        let error = lost.label(&room.path().join("c.jpg"), &owned(&["x"]));
-        assert!(is_general(&error.unwrap_err()));
-    }
-
-    #[test]
-    fn a_dry_run_writes_nothing() {
-        let room = room(&[("a.jpg", "")]);
-        let mut sidecars = Sidecars::new(Naming::Full, Run::Dry, room.path());
-        let labelled = sidecars.label(&room.path().join("a.jpg"), &owned(&["x"]));
-        assert!(matches!(labelled.unwrap(), Labelled::With(..)));
-        assert_eq!(fs::read_dir(room.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_sidecar_that_was_changed_since_loses_only_these_labels() {
-        let room = room(&[("a.jpg", ""), ("b.jpg", "")]);
-        let mut sidecars = sidecars(room.path(), Naming::Full);
-        for image in ["a.jpg", "b.jpg"] {
-            let image = room.path().join(image);
-            sidecars.label(&image, &owned(&["cat", "dog"])).unwrap();
-        }
-        let [a, b] = ["a.jpg.xmp", "b.jpg.xmp"].map(|name| room.path().join(name));
-        let text = fs::read_to_string(&a).unwrap();
-        fs::write(&a, text.replace(">dog<", ">dog</rdf:li><rdf:li>own<")).unwrap();
-        fs::write(&b, "<html/>").unwrap();
-        let journal = sidecars.journal().unwrap().to_owned();
-        let mut failed = Vec::new();
-        let undone = undo(&journal, Run::Real, false, &mut |step| {
-            if let Undo::Failed { path, .. } = step {
-                failed.push(path.to_owned());
-            }
-        });
-        assert_eq!((undone.unwrap().undone, failed), (1, vec![b.clone()]));
-        let text = fs::read_to_string(&a).unwrap();
-        let packet = Packet::parse(&text).unwrap();
-        assert_eq!(packet.labels().collect::<Vec<_>>(), ["own"]);
-        assert_eq!(fs::read_to_string(&b).unwrap(), "<html/>");
-        assert!(journal.exists());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_sidecar_keeps_its_permissions() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let old = packet::fresh(&owned(&["old"]));
-        let room = room(&[("a.jpg", ""), ("a.jpg.xmp", &old)]);
-        let sidecar = room.path().join("a.jpg.xmp");
-        fs::set_permissions(&sidecar, fs::Permissions::from_mode(0o600)).unwrap();
-        let mut sidecars = sidecars(room.path(), Naming::Full);
-        sidecars
-            .label(&room.path().join("a.jpg"), &owned(&["x"]))
-            .unwrap();
-        assert_eq!(
-            fs::metadata(&sidecar).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-    }
-
-    #[test]
-    fn xml_cannot_hold_every_label() {
-        for (label, expected) in [("a <b> & é", true), ("a\u{1}", false), (" ", false)] {
-            assert_eq!(is_writable(label), expected, "{label:?}");
-        }
-    }
-}
+mod tests;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::packet::{Edit, Packet};
-use super::{digest, found, write};
+use super::packet::{self, Edit, Packet};
+use super::{check_writable, digest, found, write};
 use crate::file::fault;
 use crate::output::journal::{self, Lines, Name};
 use crate::output::undo::{Run, Undo, Undone, check_inside};
@@ -105,8 +105,9 @@ pub(in crate::output) fn undo(
     let mut undone = Undone::default();
     for step in steps.iter().rev() {
         match revert(step, run) {
-            Ok(false) => {}
-            Ok(true) => {
+            Ok(Reverted::Nothing) => {}
+            Ok(Reverted::Gone) => undone.gone += 1,
+            Ok(Reverted::Undone) => {
                 undone.undone += 1;
                 let how = format!("labelled {}", step.labels.join(", "));
                 report(Undo::Undone {
@@ -178,29 +179,38 @@ fn step(line: &[u8]) -> Result<Step> {
     })
 }
 
-/// Reverts one step; false if there is nothing to take back.
-fn revert(step: &Step, run: Run) -> Result<bool> {
+/// What became of one step.
+enum Reverted {
+    Undone,
+    /// The labels are not there.
+    Nothing,
+    /// The sidecar is not there.
+    Gone,
+}
+
+/// Reverts one step.
+fn revert(step: &Step, run: Run) -> Result<Reverted> {
     let Some((text, metadata)) = found(&step.to)? else {
-        return Ok(false);
+        return Ok(Reverted::Gone);
     };
     let is_unchanged = digest(&text) == step.after;
+    // `None` is no file.
     let before = match &step.edit {
-        None if is_unchanged => {
-            if run == Run::Real {
-                fs::remove_file(&step.to)?;
-            }
-            return Ok(true);
-        }
-        Some(edit) if is_unchanged => edit.reverted(&text).context("the list is damaged")?,
+        None if is_unchanged => None,
+        Some(edit) if is_unchanged => Some(edit.reverted(&text).context("the list is damaged")?),
         _ => match Packet::parse(&text)?.without(&step.labels) {
-            Some(text) => text,
-            None => return Ok(false),
+            // This run or another one made it, and was undone before this one.
+            Some(text) => Some(text).filter(|text| !packet::is_bare(text)),
+            None => return Ok(Reverted::Nothing),
         },
     };
-    if run == Run::Real {
-        write(&step.to, &before, Some(metadata))?;
+    check_writable(&metadata)?;
+    match before {
+        _ if run == Run::Dry => {}
+        Some(before) => write(&step.to, &before, Some(metadata))?,
+        None => fs::remove_file(&step.to)?,
     }
-    Ok(true)
+    Ok(Reverted::Undone)
 }
 
 #[cfg(test)]

@@ -312,7 +312,7 @@ impl Reading {
         Ok(element)
     }
 
-    /// The end of an element, whose end tag is `span`.
+    /// The end of an element; its end tag is `span`.
     fn leave(&mut self, element: Element, span: Range<usize>) {
         match (element, &mut self.place, self.labels.last_mut()) {
             (Element::Item, Some(Place::Items { at, space, .. }), Some(label)) => {
@@ -414,6 +414,14 @@ pub(super) fn fresh(labels: &[String]) -> String {
         env!("CARGO_PKG_VERSION"),
         description(labels, "\n ", "", "")
     )
+}
+
+/// Whether a packet is a fresh one, by any version, that has lost its labels.
+pub(super) fn is_bare(text: &str) -> bool {
+    let bare = fresh(&[]);
+    let around = bare.split_once(env!("CARGO_PKG_VERSION"));
+    let version = around.and_then(|(start, end)| text.strip_prefix(start)?.strip_suffix(end));
+    version.is_some_and(|version| !version.contains(['"', '<', '>']))
 }
 
 #[cfg(test)]
