@@ -88,6 +88,9 @@ fn script(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut program, "longclip", &mut script);
     let mut script = String::from_utf8_lossy(&script).into_owned();
+    if shell == Shell::Bash {
+        script = by_lines(&script);
+    }
     if shell == Shell::Zsh {
         // Flags follow images, too; with two colons, zsh takes all that follows for more of them.
         script = script.replace("\n'*::", "\n'*:");
@@ -95,6 +98,44 @@ fn script(shell: Shell) -> String {
     Names::ALL.into_iter().fold(script, |script, names| {
         with_files(&script, shell, &names.list())
     })
+}
+
+/// Offers what it reads, one per line: as words of the shell, names of files would be split at spaces,
+/// and expanded as patterns. Also for bash 3, which has no `mapfile`.
+const BASH_OFFER: &str = "\
+_longclip_offer() {
+    local line
+    COMPREPLY=()
+    while IFS= read -r line; do
+        COMPREPLY+=(\"$line\")
+    done
+}
+
+";
+
+/// Tells bash that names of files are offered, which it then escapes.
+const BASH_FILES: &str = "if [[ \"${BASH_VERSINFO[0]}\" -ge 4 ]]; then
+                        compopt -o filenames
+                    fi";
+
+/// A script for bash whose offers are lines.
+fn by_lines(script: &str) -> String {
+    let script = script
+        .replace("COMPREPLY=( $(", "COMPREPLY=($(")
+        .replace(") )\n", "))\n");
+    let lines = script.lines().map(|line| {
+        let offered = line.trim_start().strip_prefix("COMPREPLY=($(");
+        let Some(offered) = offered.and_then(|offered| offered.strip_suffix("))")) else {
+            return format!("{line}\n");
+        };
+        let indent = " ".repeat(line.len() - line.trim_start().len());
+        let files = match offered.starts_with("compgen -f") {
+            true => format!("{indent}{BASH_FILES}\n"),
+            false => String::new(),
+        };
+        format!("{indent}_longclip_offer < <({offered})\n{files}")
+    });
+    [BASH_OFFER.to_owned(), lines.collect()].concat()
 }
 
 /// The program, whose arguments seem to take nothing but these names: the generators know files or
@@ -114,14 +155,10 @@ fn with_files(script: &str, shell: Shell, names: &[&str]) -> String {
         Shell::Bash => {
             let lines = names.join("\\n");
             script.replace(
-                &format!("COMPREPLY=($(compgen -W \"{words}\" -- \"${{cur}}\"))"),
-                // Names of files may have spaces.
+                &format!("_longclip_offer < <(compgen -W \"{words}\" -- \"${{cur}}\")"),
                 &format!(
-                    "local IFS=$'\\n'
-                    COMPREPLY=($(compgen -W $'{lines}' -- \"${{cur}}\"; compgen -f -- \"${{cur}}\"))
-                    if [[ \"${{BASH_VERSINFO[0]}}\" -ge 4 ]]; then
-                        compopt -o filenames
-                    fi"
+                    "_longclip_offer < <(compgen -W $'{lines}' -- \"${{cur}}\"; compgen -f -- \"${{cur}}\")
+                    {BASH_FILES}"
                 ),
             )
         }
@@ -170,6 +207,9 @@ mod tests {
         }
         // Short and long flags; each place was found and changed.
         let places = |shell, mark: &str| script(shell).matches(mark).count();
+        for words in ["COMPREPLY=($(", "COMPREPLY=( $("] {
+            assert_eq!(places(Shell::Bash, words), 0, "they are patterns");
+        }
         assert!(places(Shell::Bash, "compgen -f -- ") >= offered.len());
         assert!(places(Shell::Zsh, "{_alternative ") >= offered.len());
         assert!(places(Shell::Fish, " -r -F -a \"") >= offered.len());

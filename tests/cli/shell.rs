@@ -6,12 +6,16 @@ use std::process::{Command, Stdio};
 use crate::room::Room;
 use crate::small;
 
-/// What a shell writes when it runs this in the room; `None` if it is not installed.
+/// What a shell writes when it runs this in the room; `None`, and a note, if it is not installed.
+#[allow(clippy::print_stderr, reason = "a test that was skipped is said")]
 fn shell(room: &Room, name: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(name);
     command.args(arguments).current_dir(room.path(""));
     command.env("HOME", room.path("")).stdin(Stdio::null());
-    let output = command.output().ok()?;
+    let Ok(output) = command.output() else {
+        eprintln!("skipped: {name} is not installed");
+        return None;
+    };
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
@@ -37,16 +41,39 @@ const OFFERED: [(&str, &str, &[&str]); 5] = [
 fn bash_completes_names_and_files() {
     let room = completing("bash");
     for (flag, typed, expected) in OFFERED {
-        let run = format!(
-            "source ./script; COMP_WORDS=(longclip classify a.png {flag} {typed}); COMP_CWORD=4
-            _longclip longclip {typed} {flag}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
-        );
-        let Some(found) = shell(&room, "bash", &["--norc", "-c", &run]) else {
+        let Some(found) = by_bash(&room, flag, typed) else {
             return;
         };
-        let mut found: Vec<&str> = found.lines().collect();
-        found.sort_unstable();
         assert_eq!(found, expected, "{flag} {typed}");
+    }
+}
+
+/// What bash offers for the value of a flag, in order.
+fn by_bash(room: &Room, flag: &str, typed: &str) -> Option<Vec<String>> {
+    let run = format!(
+        "source ./script; COMP_WORDS=(longclip classify a.png {flag} '{typed}'); COMP_CWORD=4
+        _longclip longclip '{typed}' {flag}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    );
+    let found = shell(room, "bash", &["--norc", "-c", &run])?;
+    let mut found: Vec<String> = found.lines().map(str::to_owned).collect();
+    found.sort_unstable();
+    Some(found)
+}
+
+#[test]
+fn bash_takes_no_name_of_a_file_for_a_pattern() {
+    let room = completing("bash");
+    for name in ["[ab] x", "a x", "what?", "whats", "*"] {
+        room.file(name, "");
+    }
+    // With names of ours, and files alone.
+    for flag in ["--labels-file", "--probe"] {
+        for (typed, expected) in [("[", "[ab] x"), ("what?", "what?"), ("*", "*")] {
+            let Some(found) = by_bash(&room, flag, typed) else {
+                return;
+            };
+            assert_eq!(found, [expected], "{flag} {typed}");
+        }
     }
 }
 
