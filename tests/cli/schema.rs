@@ -196,6 +196,24 @@ fn records_fit_their_schemas() {
         let arguments = [&["classify", "d"], &labels[..], more].concat();
         assert_fits(&records(&run(&room, &arguments, 1)), "record");
     }
+    let fixture = "tests/fixtures/frames/disposals.gif";
+    let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture);
+    room.file("f/a.gif", std::fs::read(fixture).unwrap());
+    run(&room, &["calibrate", "d", "-o", "c.json"], 1);
+    let mut calibration = json(&room.read("c.json"));
+    calibration["none_threshold"] = 1.0.into();
+    calibration.as_object_mut().unwrap().remove("crc32");
+    room.file("c.json", calibration.to_string());
+    let more = ["--frames", "all", "--calibration", "c.json"];
+    let arguments = [&["classify", "f"], &labels[..], &more].concat();
+    let frames = records(&run(&room, &arguments, 0));
+    for key in ["frame", "time", "uncertain"] {
+        assert!(
+            frames.iter().any(|record| record.get(key).is_some()),
+            "{key}"
+        );
+    }
+    assert_fits(&frames, "record");
     let arguments = [&["classify", "d"], &labels[..], &["-f", "label-studio"]].concat();
     assert_fits(&[json(&run(&room, &arguments, 1))], "label-studio");
     run(&room, &["embed", "d", "-o", "o.npy"], 1);
@@ -207,7 +225,6 @@ fn records_fit_their_schemas() {
     );
     let hits = ["search", "o.npy", "a cat", "a dog", "-k", "2"];
     assert_fits(&records(&run(&room, &hits, 0)), "hits");
-    room.file("not-text", b"\xff\xff\n");
     assert_fits(
         &records(&run(&room, &["tokens", "a cat", "a dog", "-f", "jsonl"], 0)),
         "tokens",

@@ -57,13 +57,23 @@ fn no_command_lets_a_name_or_a_text_control_the_terminal() {
     room.broken(bad);
     room.file("labels.txt", format!("{HOSTILE}\ncat\n").replace('\r', ""));
     let labels = ["-m", small::model(), "--labels-file", "labels.txt"];
-    for format in ["table", "json", "jsonl", "csv", "tsv"] {
+    let formats = ["table", "json", "jsonl", "csv", "tsv"];
+    for format in formats.into_iter().chain(["paths", "label-studio"]) {
         let arguments = [&["classify", "-q", image, bad, "-f", format], &labels[..]].concat();
         assert_harmless(&shown(&room, &arguments), &arguments);
         let arguments = ["tokens", "-f", format, HOSTILE];
-        if !format.ends_with("sv") {
+        if ["table", "json", "jsonl"].contains(&format) {
             assert_harmless(&shown(&room, &arguments), &arguments);
         }
+    }
+    let of_class = format!("data/{HOSTILE}");
+    room.image(format!("{of_class}/a.png"));
+    room.broken(&format!("{of_class}/b.png"));
+    room.image("data/cat/c.png");
+    let evaluate = ["evaluate", "-q", "-m", small::model(), "data"];
+    for format in ["table", "json", "github"] {
+        let arguments = [&evaluate[..], &["-f", format]].concat();
+        assert_harmless(&shown(&room, &arguments), &arguments);
     }
     let embed = ["embed", "-q", "-m", small::model(), image, bad];
     assert_harmless(&shown(&room, &embed), &embed);

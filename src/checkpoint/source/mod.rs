@@ -19,7 +19,6 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 
 use super::hub::{self, Repository, check_file_name};
-use crate::file::temporary::TemporaryFolder;
 pub(crate) use alias::{ALIASES, Alias};
 pub use files::ModelFiles;
 pub(crate) use remote::{Planned, found_in_cache};
@@ -153,7 +152,7 @@ pub fn resolve(
 }
 
 /// The files that [`resolve`] would bring into the cache, with their sizes; nothing is downloaded to
-/// stay. None for a model that is no repository.
+/// stay. None for a model that is not a repository.
 ///
 /// # Errors
 /// As for [`resolve`].
@@ -169,8 +168,8 @@ pub(crate) fn plan(
         model,
         file: file.as_deref(),
     };
-    let folder = TemporaryFolder::next_to(&std::env::temp_dir().join("longclip-plan"))
-        .context("cannot create a temporary folder")?;
+    // Only the user can read or replace what is in it.
+    let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
     let elsewhere = hub::Settings {
         cache: Some(folder.path().to_owned()),
         ..hub.clone()
