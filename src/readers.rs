@@ -120,7 +120,7 @@ fn frames(path: &Path) -> Result<()> {
     };
     let stream = BufReader::new(File::open(path)?);
     match FrameReader::of_stream(stream, &options, FrameChoice::All)? {
-        Opened::Still(bytes) => image::decode(&bytes, &options).map(drop),
+        Opened::Still(bytes, _) => image::decode(&bytes, &options).map(drop),
         Opened::Frames(mut frames) => {
             let preprocess = Preprocess::clip(8);
             while frames

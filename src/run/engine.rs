@@ -1,6 +1,7 @@
 //! Turns images and texts into embeddings, for every command that needs any: the model, the cache
 //! of earlier embeddings, and how images are read.
 
+use std::iter::Flatten;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -131,9 +132,9 @@ impl Engine {
         sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
         model: &Arc<dyn DualEncoder>,
         stop: &Stop,
-    ) -> Pipeline {
+    ) -> Flatten<Pipeline> {
         let model = Arc::new(OnceLock::from(model.clone()));
-        self.read(sources, model, stop.clone())
+        self.read(sources, model, stop.clone()).flatten()
     }
 
     /// Whether there is only one image, which all threads work on.

@@ -210,7 +210,7 @@ impl Running {
             console.start_progress(total);
             counts.are_many = true;
         }
-        for mut encoded in Means::new(&mut self.pipeline, self.mean, self.stop.clone()) {
+        for mut encoded in Means::new(&mut self.pipeline, self.mean) {
             if let Ok(known) = &mut encoded.outcome {
                 engine.warn_of_photograph(known);
             }

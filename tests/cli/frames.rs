@@ -336,7 +336,7 @@ fn a_damaged_animation_is_answered_up_to_the_damage() {
     );
     assert_eq!(frame_of(&records[last]).1, Some(last as u64));
     let error = records[last]["error"].as_str().unwrap();
-    assert!(error.contains("the GIF data is damaged"), "{error}");
+    assert!(error.contains("the GIF file ends before"), "{error}");
     // Frames that are not chosen are read all the same, and a mean of some would be another one.
     let spread = run(&["--frames", "1"]);
     assert!(spread[spread.len() - 2]["error"].is_string());
@@ -346,4 +346,106 @@ fn a_damaged_animation_is_answered_up_to_the_damage() {
         (2, Some(last as u64))
     );
     assert!(mean[0]["error"].is_string() && mean[1]["predictions"].is_array());
+}
+
+#[test]
+fn a_stream_of_compressed_images_is_refused_while_it_goes_on() {
+    let room = Room::new();
+    let mut running = stream(&room, &[]);
+    drawn(1).save(room.path("a.jpg")).unwrap();
+    let jpeg = fs::read(room.path("a.jpg")).unwrap();
+    assert!(jpeg.starts_with(b"\xff\xd8"));
+    running.write(&[&jpeg[..], &jpeg].concat());
+    // Its end never comes.
+    let found: Value = serde_json::from_str(&running.line()).unwrap();
+    let error = "the stream has more than one JPEG; pass -c:v ppm to ffmpeg";
+    assert_eq!(found["error"], error);
+    assert_eq!(running.end().0, Some(2));
+}
+
+#[test]
+fn several_ppm_in_a_file_are_its_frames() {
+    let room = Room::new();
+    let images: Vec<u8> = (0..3).flat_map(|number| ppm(&drawn(number))).collect();
+    room.file("a.ppm", &images);
+    room.file("b.ppm", ppm(&drawn(1)));
+    let run = |image: &str, stdin: &[u8]| {
+        let arguments = [&[image], &LABELS[..], &["--frames", "all"]].concat();
+        room.classify_with_stdin(&arguments, stdin).ends_with(0).out
+    };
+    let file = run("a.ppm", b"");
+    assert_eq!(file.replace("a.ppm", "-"), run("-", &images));
+    let still = records(&run("b.ppm", b""));
+    assert_eq!(frame_of(&still[0]), ("b.ppm", None, None));
+    assert_eq!(answer(&still[0]), answer(&records(&file)[1]));
+}
+
+#[test]
+fn a_warning_about_what_is_not_read_is_in_the_record_with_a_cache_too() {
+    let room = Room::new();
+    drawn(1).save(room.path("a.jpg")).unwrap();
+    let jpeg = fs::read(room.path("a.jpg")).unwrap();
+    room.file("two.jpg", [&jpeg[..], &jpeg].concat());
+    let warnings = |more: &[&str]| {
+        let ran = room.classify(&[&["two.jpg"], &LABELS[..], more].concat());
+        ran.ends_with(0).record()["warnings"].clone()
+    };
+    for more in [&[][..], &["--cache", "kept"], &["--cache", "kept"]] {
+        assert!(warnings(more).is_null());
+        let said = warnings(&[more, &["--frames", "all"]].concat());
+        let said = said[0].as_str().unwrap();
+        assert!(
+            said.starts_with("jpeg: only the first image was read"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_stream_that_pauses_holds_nothing_that_others_need() {
+    let room = Room::new();
+    // Decoded as a whole.
+    let large = RgbImage::from_fn(1000, 1000, |x, y| Rgb([x as u8, y as u8, 9]));
+    room.file("a.ppm", ppm(&large));
+    room.file("b.ppm", ppm(&large));
+    let luma = [
+        b"YUV4MPEG2 W2400 H1600 F25:1 C420jpeg\nFRAME\n",
+        &[0; 1000][..],
+    ]
+    .concat();
+    for start in [luma, b"P6\n1600 1200\n255\n..".to_vec()] {
+        let mut command = room.command();
+        command.args(["classify", "-m", small::model(), "a.ppm", "b.ppm", "-"]);
+        command
+            .args(LABELS)
+            .args(["--frames", "all", "--threads", "1"]);
+        command.args(["--max-memory", "8M"]);
+        let mut running = Running::start(command);
+        running.write(&start);
+        for name in ["a.ppm", "b.ppm"] {
+            let found: Value = serde_json::from_str(&running.line()).unwrap();
+            assert_eq!(found["image"], name);
+            assert!(found["predictions"].is_array(), "{found}");
+        }
+        running.signal("INT");
+        assert_eq!(running.end().0, Some(130));
+    }
+}
+
+#[test]
+fn a_mean_is_answered_before_the_next_source_is_named() {
+    let room = with_fixtures(&["disposals.gif", "blends.webp"]);
+    let mut command = room.command();
+    command.args(["classify", "-m", small::model(), "--files-from", "-"]);
+    command
+        .args(LABELS)
+        .args(["--frames", "all", "--frames-mean"]);
+    let mut running = Running::start(command);
+    for name in ["disposals.gif", "blends.webp"] {
+        running.write(format!("{name}\n").as_bytes());
+        let found: Value = serde_json::from_str(&running.line()).unwrap();
+        assert_eq!(frame_of(&found), (name, None, None));
+    }
+    running.close_stdin();
+    assert_eq!(running.end().0, Some(0));
 }

@@ -96,7 +96,8 @@ impl MemoryBudget {
         Ok(self.take(|shared| &shared.files, bytes))
     }
 
-    fn check(&self, bytes: u64, what: &str) -> Result<()> {
+    /// Fails if `bytes` exceed the limit, without waiting for it.
+    pub(super) fn check(&self, bytes: u64, what: &str) -> Result<()> {
         let limit = self.0.limit;
         ensure!(
             bytes <= limit,

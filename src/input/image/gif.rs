@@ -102,6 +102,7 @@ fn show(
 pub(super) fn explain(error: DecodingError) -> anyhow::Error {
     match error {
         DecodingError::Io(error) if error.kind() == ErrorKind::UnexpectedEof => Format::Gif.cut(),
+        DecodingError::UnexpectedEof => Format::Gif.cut(),
         DecodingError::OutOfMemory | DecodingError::MemoryLimit => Format::Gif.oversized(),
         _ => Format::Gif.damaged(),
     }

@@ -58,7 +58,8 @@ pub(crate) struct FrameArgs {
     /// Frames of animations and videos: all, every:K or N spread evenly [default: first]
     ///
     /// A record per frame. every:K takes the frames 0, K, 2K, …; N takes the middle frames of N
-    /// equal parts: (2i + 1) x frames / 2N, rounded down, for i = 0 to N - 1.
+    /// equal parts: (2i + 1) x frames / 2N, rounded down, for i = 0 to N - 1. Other images have one
+    /// record without a frame, except binary PNM on stdin: a stream of one is a frame too.
     #[arg(long, value_name = "WHICH", value_parser = frames)]
     pub frames: Option<FrameChoice>,
     /// One record per animation or video, of the mean embedding of its frames

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use anyhow::Result;
 
 use super::worker::{Viewed, Views, guarded};
-use super::{Encoded, Plan, lock};
+use super::{Answer, Encoded, Plan, lock};
 use crate::file::stamp::Stamp;
 use crate::input::image::{self, FrameReader, Opened};
 use crate::input::paths::{ImageSource, PathError};
@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub(super) image: ImageName,
     pub(super) frame: Option<FrameId>,
     pub(super) source: JobSource,
+    /// Said about it besides what its decoder says.
+    pub(super) warning: Option<String>,
 }
 
 pub(super) enum JobSource {
@@ -42,7 +44,8 @@ pub(super) enum JobSource {
 
 /// What a source has.
 enum Input {
-    One(JobSource),
+    /// One image, and what is said about it, whoever decodes or remembers it.
+    One(JobSource, Option<String>),
     Frames(Film),
 }
 
@@ -63,74 +66,68 @@ impl Input {
     /// Reads stdin if that is the source, or the start of its frames. The feeder does it, because a
     /// read may block forever.
     fn of(source: Result<ImageSource, PathError>, plan: &Plan) -> Self {
-        Self::One(match source {
+        let (opened, path, stamp) = match source {
             Ok(ImageSource::Path(path)) => {
                 let stamp = Stamp::of(&path);
-                let frames = plan.frames;
-                let frames =
-                    frames.and_then(|choice| FrameReader::of_path(&path, &plan.decode, choice));
-                match frames {
-                    None => JobSource::Path(path, stamp),
-                    Some(Err(error)) => error.into(),
-                    Some(Ok(frames)) => {
-                        let path = Some(path);
-                        return Self::Frames(Film {
-                            frames,
-                            path,
-                            stamp,
-                        });
-                    }
-                }
+                let opened = match plan.frames {
+                    None => Ok(Opened::Still((), None)),
+                    Some(choice) => FrameReader::of_path(&path, &plan.decode, choice),
+                };
+                let still = |()| JobSource::Path(path.clone(), stamp);
+                (opened.map(|opened| opened.map(still)), Some(path), stamp)
             }
             Ok(ImageSource::Stdin) => {
                 let stdin = std::io::stdin().lock();
                 let opened = match plan.frames {
-                    None => image::read_stream(stdin, &plan.decode).map(Opened::Still),
+                    None => image::read_stream(stdin, &plan.decode)
+                        .map(|bytes| Opened::Still(bytes, None)),
                     Some(choice) => FrameReader::of_stream(stdin, &plan.decode, choice),
                 };
-                match opened {
-                    Ok(Opened::Still(bytes)) => JobSource::Bytes(bytes),
-                    Err(error) => error.into(),
-                    Ok(Opened::Frames(frames)) => {
-                        return Self::Frames(Film {
-                            frames,
-                            path: None,
-                            stamp: None,
-                        });
-                    }
-                }
+                (
+                    opened.map(|opened| opened.map(JobSource::Bytes)),
+                    None,
+                    None,
+                )
             }
-            Err(error) => JobSource::Failed(error.cause),
-        })
+            Err(error) => return Self::One(JobSource::Failed(error.cause), None),
+        };
+        match opened {
+            Ok(Opened::Still(source, warning)) => Self::One(source, warning),
+            Ok(Opened::Frames(frames)) => Self::Frames(Film {
+                frames,
+                path,
+                stamp,
+            }),
+            Err(error) => Self::One(error.into(), None),
+        }
     }
 }
 
 impl Film {
     /// The next frame, reduced to what the tower gets; `None` after the last one.
     fn next(&mut self, plan: &Plan) -> Option<(FrameId, JobSource)> {
-        guarded(|| self.read(plan)).unwrap_or_else(|error| {
-            let id = FrameId {
-                index: self.frames.index(),
-                time: None,
-            };
-            Some((id, error.into()))
-        })
-    }
-
-    fn read(&mut self, plan: &Plan) -> Result<Option<(FrameId, JobSource)>> {
         let mut views = Views::new(plan);
-        let Some(shot) = self.frames.next(&plan.decode, &mut views)? else {
-            return Ok(None);
+        let shot = match guarded(|| self.frames.next(&plan.decode, &mut views)) {
+            Ok(shot) => shot?,
+            Err(error) => {
+                let id = FrameId {
+                    index: self.frames.index(),
+                    time: None,
+                };
+                return Some((id, error.into()));
+            }
         };
-        let mut frame = views.finish(shot.facts.size, shot.facts.warnings)?;
-        // A cache of a stream without end would fill the disk.
-        frame.is_kept = !self.frames.is_stream();
         let id = FrameId {
             index: shot.index,
             time: shot.time,
         };
-        let (path, stamp) = (self.path.clone(), self.stamp);
-        Ok(Some((id, JobSource::Frame(Box::new(frame), path, stamp))))
+        let viewed = guarded(|| views.finish(shot.facts.size, shot.facts.warnings));
+        let source = viewed.map(|mut frame| {
+            // A cache of a stream without end would fill the disk.
+            frame.is_kept = !self.frames.is_stream();
+            JobSource::Frame(Box::new(frame), self.path.clone(), self.stamp)
+        });
+        Some((id, source.unwrap_or_else(JobSource::from)))
     }
 }
 
@@ -174,7 +171,7 @@ impl Permits {
 /// Reads the list and numbers its images.
 pub(super) struct Feeder {
     pub(super) jobs: SyncSender<Job>,
-    pub(super) results: Sender<(u64, Encoded)>,
+    pub(super) results: Sender<Answer>,
     pub(super) plan: Plan,
     pub(super) permits: Arc<Permits>,
     pub(super) progress: Arc<Mutex<Feeding>>,
@@ -187,13 +184,12 @@ impl Feeder {
             let image = name(&source);
             self.permits.take();
             let goes_on = match Input::of(source, &self.plan) {
-                Input::One(source) => self.feed(image, None, source),
+                Input::One(source, warning) => self.feed(image, None, source, warning),
                 Input::Frames(mut film) => loop {
                     let Some((frame, source)) = film.next(&self.plan) else {
-                        self.permits.give();
-                        break true;
+                        break self.end();
                     };
-                    if !self.feed(image.clone(), Some(frame), source) {
+                    if !self.feed(image.clone(), Some(frame), source, None) {
                         break false;
                     }
                     self.permits.take();
@@ -206,8 +202,22 @@ impl Feeder {
         lock(&self.progress).ended = true;
     }
 
+    /// Says that all frames of a source were passed on; false at the end of the run.
+    fn end(&self) -> bool {
+        let mut progress = lock(&self.progress);
+        let index = progress.fed;
+        progress.fed += 1;
+        self.results.send((index, None)).is_ok()
+    }
+
     /// Passes an image on; false at the end of the run.
-    fn feed(&self, image: ImageName, frame: Option<FrameId>, source: JobSource) -> bool {
+    fn feed(
+        &self,
+        image: ImageName,
+        frame: Option<FrameId>,
+        source: JobSource,
+        warning: Option<String>,
+    ) -> bool {
         // Counted under the lock that `is_over` takes, so that it misses no image.
         let mut progress = lock(&self.progress);
         if self.stop.signal().is_some() {
@@ -221,6 +231,7 @@ impl Feeder {
             image,
             frame,
             source,
+            warning,
         };
         match self.recall(job) {
             Ok(known) => self.results.send(known).is_ok(),
@@ -229,13 +240,14 @@ impl Feeder {
     }
 
     /// The result of an image that is already known, without waking a worker; else returns the job.
-    fn recall(&self, job: Job) -> Result<(u64, Encoded), Box<Job>> {
+    fn recall(&self, job: Job) -> Result<Answer, Box<Job>> {
         let JobSource::Path(path, Some(stamp)) = &job.source else {
             return Err(Box::new(job));
         };
-        let Some(known) = self.plan.recall(path, *stamp) else {
+        let Some(mut known) = self.plan.recall(path, *stamp) else {
             return Err(Box::new(job));
         };
+        known.warnings.extend(job.warning);
         let encoded = Encoded {
             path: Some(path.clone()),
             stamp: Some(*stamp),
@@ -243,6 +255,6 @@ impl Feeder {
             frame: job.frame,
             outcome: Ok(known),
         };
-        Ok((job.index, encoded))
+        Ok((job.index, Some(encoded)))
     }
 }

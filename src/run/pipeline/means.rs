@@ -2,7 +2,6 @@
 
 use anyhow::{Result, bail};
 
-use super::super::session::Stop;
 use super::{Encoded, Known};
 
 /// Results, of which those of frames become one per source.
@@ -12,75 +11,56 @@ pub(in crate::run) struct Means<I> {
     wanted: bool,
     /// The source whose frames are being read.
     open: Option<Open>,
-    /// What came after it.
-    next: Option<Encoded>,
-    stop: Stop,
 }
 
 /// A source so far.
 struct Open {
     /// The first frame, or the first that failed.
     encoded: Encoded,
-    /// The index of its last frame.
-    last: u64,
     sum: Vec<f64>,
 }
 
 impl<I> Means<I> {
-    pub(in crate::run) fn new(results: I, wanted: bool, stop: Stop) -> Self {
+    /// In `results`, `None` follows the last frame of a source.
+    pub(in crate::run) fn new(results: I, wanted: bool) -> Self {
         Self {
             results,
             wanted,
             open: None,
-            next: None,
-            stop,
         }
     }
 }
 
-impl<I: Iterator<Item = Encoded>> Iterator for Means<I> {
+impl<I: Iterator<Item = Option<Encoded>>> Iterator for Means<I> {
     type Item = Encoded;
 
     fn next(&mut self) -> Option<Encoded> {
-        loop {
-            let Some(encoded) = self.next.take().or_else(|| self.results.next()) else {
-                // Of an interrupted source the mean would be another one.
-                let open = self.open.take();
-                return Some(open.filter(|_| self.stop.signal().is_none())?.finish());
-            };
-            let Some(frame) = encoded.frame.filter(|_| self.wanted) else {
-                return Some(match self.open.take() {
-                    Some(open) => {
-                        self.next = Some(encoded);
-                        open.finish()
+        for result in self.results.by_ref() {
+            match result {
+                None => {
+                    if let Some(open) = self.open.take() {
+                        return Some(open.finish());
                     }
-                    None => encoded,
-                });
-            };
-            match &mut self.open {
-                // Indices rise within a source; the same file may be read twice.
-                Some(open) if open.last < frame.index && open.encoded.image == encoded.image => {
-                    open.last = frame.index;
-                    open.add(encoded);
                 }
-                Some(_) => {
-                    self.next = Some(encoded);
-                    return self.open.take().map(Open::finish);
-                }
-                None => self.open = Some(Open::new(encoded, frame.index)),
+                Some(encoded) if !self.wanted || encoded.frame.is_none() => return Some(encoded),
+                Some(encoded) => match &mut self.open {
+                    Some(open) => open.add(encoded),
+                    None => self.open = Some(Open::new(encoded)),
+                },
             }
         }
+        // A source without its end was interrupted, and its mean would be another one.
+        None
     }
 }
 
 impl Open {
-    fn new(encoded: Encoded, last: u64) -> Self {
+    fn new(encoded: Encoded) -> Self {
         let known = encoded.outcome.as_ref().ok();
         let values = known.map_or(&[][..], |known| &known.embedding);
         Self {
             sum: values.iter().copied().map(f64::from).collect(),
             encoded,
-            last,
         }
     }
 
@@ -157,26 +137,34 @@ mod tests {
     #[test]
     fn frames_become_one_result_per_source() {
         let (x, y) = ([1.0, 0.0], [0.0, 1.0]);
+        let frame = |name, index, outcome| Some(encoded(name, Some(index), outcome));
         let results = || {
             [
-                encoded("a.jpg", None, Ok(x)),
-                encoded("b.gif", Some(0), Ok(x)),
-                encoded("b.gif", Some(5), Ok(y)),
+                Some(encoded("a.jpg", None, Ok(x))),
+                frame("b.gif", 0, Ok(x)),
+                frame("b.gif", 5, Ok(y)),
+                None,
                 // The same again, and then one of a single frame.
-                encoded("b.gif", Some(0), Ok(y)),
-                encoded("c.gif", Some(2), Ok(y)),
-                encoded("d.gif", Some(0), Ok(x)),
-                encoded("d.gif", Some(1), Err("cut")),
-                encoded("e.gif", Some(0), Ok(x)),
-                encoded("e.gif", Some(1), Ok([-1.0, 0.0])),
-                encoded("f.jpg", None, Err("lost")),
-                encoded("-", Some(0), Ok(x)),
-                encoded("-", Some(1), Ok(x)),
+                frame("b.gif", 0, Ok(y)),
+                None,
+                frame("c.gif", 2, Ok(y)),
+                None,
+                frame("d.gif", 0, Ok(x)),
+                frame("d.gif", 1, Err("cut")),
+                None,
+                frame("e.gif", 0, Ok(x)),
+                frame("e.gif", 1, Ok([-1.0, 0.0])),
+                None,
+                Some(encoded("f.jpg", None, Err("lost"))),
+                frame("-", 0, Ok(x)),
+                frame("-", 1, Ok(x)),
+                None,
+                // Interrupted.
+                frame("g.gif", 0, Ok(x)),
             ]
             .into_iter()
         };
-        let means = Means::new(results(), true, Stop::default());
-        let shown: Vec<_> = means
+        let shown: Vec<_> = Means::new(results(), true)
             .map(|encoded| {
                 let name = encoded.name().text;
                 match encoded.outcome {
@@ -196,7 +184,12 @@ mod tests {
             "- [1.0, 0.0] 1",
         ];
         assert_eq!(shown, expected);
-        let all = Means::new(results(), false, Stop::default());
-        assert_eq!(all.count(), 12);
+        assert_eq!(Means::new(results(), false).count(), 13);
+        // A mean does not wait for what comes after its source.
+        let mut means = Means::new(
+            results().take(4).chain(std::iter::from_fn(|| panic!())),
+            true,
+        );
+        assert_eq!(means.nth(1).unwrap().name().text, "b.gif");
     }
 }

@@ -55,6 +55,9 @@ impl Encoded {
     }
 }
 
+/// The number of a result in input order, and the result; `None` after the last frame of a source.
+type Answer = (u64, Option<Encoded>);
+
 /// The results of one image.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Known {
@@ -143,8 +146,8 @@ pub(super) type ModelSlot = Arc<OnceLock<Arc<dyn DualEncoder>>>;
 
 /// Images in progress, read, decoded and encoded by background threads.
 pub(crate) struct Pipeline {
-    results: Receiver<(u64, Encoded)>,
-    waiting: BTreeMap<u64, Encoded>,
+    results: Receiver<Answer>,
+    waiting: BTreeMap<u64, Option<Encoded>>,
     next: u64,
     permits: Arc<Permits>,
     feeder: Arc<Mutex<Feeding>>,
@@ -224,11 +227,11 @@ impl Pipeline {
 }
 
 /// The results in input order, until the end, or after a signal until all images in progress are
-/// done.
+/// done; `None` among them after the last frame of a source.
 impl Iterator for Pipeline {
-    type Item = Encoded;
+    type Item = Option<Encoded>;
 
-    fn next(&mut self) -> Option<Encoded> {
+    fn next(&mut self) -> Option<Option<Encoded>> {
         loop {
             if let Some(encoded) = self.waiting.remove(&self.next) {
                 self.next += 1;

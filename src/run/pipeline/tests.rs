@@ -87,7 +87,7 @@ fn run(folder: &Path, names: &[&str], plan: Plan) -> (Vec<Result<Known, String>>
     let slot: ModelSlot = Arc::new(OnceLock::from(model.clone() as Arc<dyn DualEncoder>));
     let mut pipeline = Pipeline::start(sources.into_iter(), plan, slot, Stop::default());
     let mut results = Vec::new();
-    for (encoded, name) in (&mut pipeline).zip(names) {
+    for (encoded, name) in (&mut pipeline).flatten().zip(names) {
         assert_eq!(encoded.image.text, folder.join(name).to_str().unwrap());
         results.push(encoded.outcome.map_err(|error| format!("{error:#}")));
     }

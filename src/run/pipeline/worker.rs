@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::feed::{Job, JobSource};
 use super::repeats::{Claim, Repeats};
-use super::{Content, Encoded, Known, ModelSlot, Place, Plan, lock};
+use super::{Answer, Content, Encoded, Known, ModelSlot, Place, Plan, lock};
 use crate::file::stamp::Stamp;
 use crate::input::image::{self, Frame, ImageBytes, RgbImage, Rows, Shrinker};
 use crate::input::preprocess::Square;
@@ -31,6 +31,7 @@ pub(super) struct Subject {
     pub(super) frame: Option<FrameId>,
     pub(super) path: Option<PathBuf>,
     pub(super) stamp: Option<Stamp>,
+    pub(super) warning: Option<String>,
 }
 
 impl Subject {
@@ -61,7 +62,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// The result of the image, which is also stored in the memory if there is one.
-    fn finish(self, embedding: Result<Vec<f32>>, plan: &Plan) -> (u64, Encoded) {
+    fn finish(self, embedding: Result<Vec<f32>>, plan: &Plan) -> Answer {
         let outcome = embedding.map(|embedding| Known {
             embedding,
             ..self.known
@@ -78,7 +79,7 @@ impl Prepared {
         embedding: Result<Vec<f32>>,
         plan: &Plan,
         repeats: &Repeats,
-    ) -> Vec<(u64, Encoded)> {
+    ) -> Vec<Answer> {
         let waiting = repeats.settle(&self.digest, embedding.as_ref().ok());
         let again = |prepared: Self| {
             let embedding = embedding.as_ref();
@@ -92,7 +93,10 @@ impl Prepared {
 }
 
 impl Subject {
-    fn answer(self, outcome: Result<Known>) -> (u64, Encoded) {
+    fn answer(self, mut outcome: Result<Known>) -> Answer {
+        if let Ok(known) = &mut outcome {
+            known.warnings.extend(self.warning);
+        }
         let encoded = Encoded {
             image: self.image,
             frame: self.frame,
@@ -100,7 +104,7 @@ impl Subject {
             stamp: self.stamp,
             outcome,
         };
-        (self.index, encoded)
+        (self.index, Some(encoded))
     }
 }
 
@@ -118,7 +122,7 @@ enum Look {
 
 pub(super) struct Worker {
     pub(super) jobs: Arc<Mutex<Receiver<Job>>>,
-    pub(super) results: Sender<(u64, Encoded)>,
+    pub(super) results: Sender<Answer>,
     pub(super) stage: Stage,
     pub(super) repeats: Arc<Repeats>,
     pub(super) plan: Plan,
@@ -138,6 +142,7 @@ impl Worker {
                 frame: job.frame,
                 path: None,
                 stamp: None,
+                warning: job.warning,
             };
             let look = guarded(|| self.look(&mut subject, job.source));
             let prepared = match look {
@@ -192,7 +197,7 @@ impl Worker {
         }
     }
 
-    fn send(&self, answer: (u64, Encoded)) {
+    fn send(&self, answer: Answer) {
         // If the receiver is gone, the run is ending.
         let _ = self.results.send(answer);
     }
@@ -338,7 +343,7 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
 /// Collects pixels into batches.
 pub(super) struct Batcher {
     pub(super) prepared: Receiver<Prepared>,
-    pub(super) results: Sender<(u64, Encoded)>,
+    pub(super) results: Sender<Answer>,
     pub(super) size: usize,
     pub(super) repeats: Arc<Repeats>,
     pub(super) plan: Plan,

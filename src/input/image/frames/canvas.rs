@@ -16,7 +16,7 @@ const PIXEL: usize = 4;
 /// bytes costs as much as its canvas.
 const PIXELS_PER_BYTE: u64 = 100_000;
 
-/// So many may come from no bytes at all.
+/// Pixels that even a file without a byte may stand for.
 const FREE_PIXELS: u64 = 64_000_000;
 
 /// A rectangle of the canvas, in pixels.

@@ -14,6 +14,9 @@ use super::super::gif::{MAX_PIXELS_PER_BYTE, explain};
 use super::super::orient;
 use super::canvas::{Animation, Disposal, Piece, Pieces, Place};
 
+/// The byte that ends a file.
+pub(super) const TRAILER: u8 = b';';
+
 pub(super) struct Gif {
     decoder: Decoder<Cursor<Vec<u8>>>,
     file_bytes: u64,
@@ -32,9 +35,33 @@ pub(super) fn count(bytes: &[u8]) -> u64 {
         match decoder.next_frame_info() {
             Ok(Some(_)) => count += 1,
             Ok(None) => return count,
+            Err(_) if count > 0 && lacks_trailer(bytes) => return count,
             // Something follows, and reading it says what is wrong with it.
             Err(_) if count > 0 => return count + 1,
             Err(_) => return 0,
+        }
+    }
+}
+
+/// Whether the file ends after a complete block, but not with the byte that ends a file.
+pub(super) fn lacks_trailer(bytes: &[u8]) -> bool {
+    let table = |flags: u8| match flags & 0x80 {
+        0 => 0,
+        _ => 3 << ((flags & 7) + 1),
+    };
+    let mut at = 13 + bytes.get(10).map_or(0, |flags| table(*flags));
+    loop {
+        at += match bytes.get(at..) {
+            Some([]) => return true,
+            Some([b'!', ..]) => 2,
+            Some([b',', frame @ ..]) => 11 + frame.get(8).map_or(0, |flags| table(*flags)),
+            _ => return false,
+        };
+        while let Some(length) = bytes.get(at) {
+            at += 1 + usize::from(*length);
+            if *length == 0 {
+                break;
+            }
         }
     }
 }

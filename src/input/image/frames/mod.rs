@@ -9,12 +9,13 @@ mod canvas;
 mod gif;
 mod png;
 mod pnm;
+mod single;
 #[cfg(test)]
 mod tests;
 mod webp;
 mod y4m;
 
-use std::io::{self, BufRead, BufReader, Cursor, Read as _};
+use std::io::{self, BufRead, BufReader, Cursor, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -23,12 +24,13 @@ use super::format::Format;
 use super::rows::Rows;
 use super::{DecodeOptions, Facts, ImageBytes, SIGNATURE_BYTES};
 use crate::file::guard;
+use single::Single;
 
 /// The most frames of a file: a frame of few bytes may stand for a whole canvas.
 const MOST_FRAMES: u64 = 100_000;
 
-/// By so many bytes a stream is recognised. It may pause after its first frame, so no more are
-/// waited for.
+/// Bytes by which a stream is recognised. It may pause after its first frame, so no more are waited
+/// for.
 const STREAM_BYTES: u64 = 10;
 
 /// Which frames of an animation or a stream are read.
@@ -36,9 +38,9 @@ const STREAM_BYTES: u64 = 10;
 pub enum FrameChoice {
     /// All of them.
     All,
-    /// The first one and every so many-th one after it.
+    /// The first one, and after it each one whose index is a multiple of this.
     Every(u64),
-    /// So many, those in the middles of as many equal parts.
+    /// This number of them: the middle frames of as many equal parts.
     Spread(u64),
 }
 
@@ -70,12 +72,22 @@ pub(crate) struct Shot {
     pub(crate) facts: Facts,
 }
 
-/// What a stream contains.
-pub(crate) enum Opened {
+/// What a file or a stream contains.
+pub(crate) enum Opened<T> {
     /// Frames.
     Frames(FrameReader),
-    /// The bytes of one still image.
-    Still(Vec<u8>),
+    /// One still image, and a warning if it has more images that are not read.
+    Still(T, Option<String>),
+}
+
+impl<T> Opened<T> {
+    /// With another value for a still image.
+    pub(crate) fn map<U>(self, still: impl FnOnce(T) -> U) -> Opened<U> {
+        match self {
+            Self::Frames(frames) => Opened::Frames(frames),
+            Self::Still(value, warning) => Opened::Still(still(value), warning),
+        }
+    }
 }
 
 /// Frames that come one after another.
@@ -104,46 +116,77 @@ pub(crate) struct FrameReader {
     count: Option<u64>,
     next: u64,
     ended: bool,
+    /// What is wrong with the whole file, until a frame was passed on with it.
+    warning: Option<String>,
 }
 
 impl FrameReader {
-    /// The frames of the file at `path`, if it is an animation or a Y4M video. `None` for anything
-    /// else, also for what cannot be read: decoding it says why.
+    /// The frames of the file at `path`, if it is an animation, a Y4M video or several PNM images.
+    /// Anything else is a still image, also what is not an image: decoding it says so.
+    ///
+    /// # Errors
+    /// When it cannot be read, or as [`Self::of_stream`].
     pub(crate) fn of_path(
         path: &Path,
         options: &DecodeOptions,
         choice: FrameChoice,
-    ) -> Option<Result<Self>> {
-        let (file, _) = super::open(path).ok()?;
+    ) -> Result<Opened<()>> {
+        let (file, _) = super::open(path)?;
         let mut file = BufReader::new(file);
         let mut start = Vec::new();
         (&mut file)
             .take(SIGNATURE_BYTES)
             .read_to_end(&mut start)
-            .ok()?;
+            .context("cannot be read")?;
         if y4m::is_y4m(&start) {
-            return Some(Self::video(Cursor::new(start).chain(file), options, choice));
+            let stream = Cursor::new(start).chain(file);
+            return Self::video(stream, options, choice).map(Opened::Frames);
         }
-        matches!(
-            Format::of(&start),
-            Some(Format::Gif | Format::Png | Format::WebP)
-        )
-        .then_some(())?;
-        let bytes = super::read_bytes(path, options).ok()?;
-        Self::animation(bytes, options, choice).err()
+        let Some(format) = Format::of(&start) else {
+            return Ok(Opened::Still((), None));
+        };
+        let has_more = match format {
+            Format::Gif | Format::Png | Format::WebP => {
+                let bytes = super::read_bytes(path, options)?;
+                match Self::animation(bytes, options, choice) {
+                    Ok(still) => is_followed(still.as_slice())?,
+                    Err(frames) => return frames.map(Opened::Frames),
+                }
+            }
+            Format::Pnm if pnm::is_binary(&start) => {
+                let mut next = Vec::new();
+                if let Some(length) = pnm::length_of_first(&start) {
+                    file.seek(SeekFrom::Start(length))
+                        .and_then(|_| (&mut file).take(STREAM_BYTES).read_to_end(&mut next))
+                        .context("cannot be read")?;
+                }
+                if pnm::is_binary(&next) {
+                    file.rewind().context("cannot be read")?;
+                    let series = Box::new(pnm::PnmStream::new(file));
+                    return Self::stream(series, choice).map(Opened::Frames);
+                }
+                false
+            }
+            _ => is_followed(Cursor::new(&start).chain(file))?,
+        };
+        let warning = has_more.then(|| {
+            let name = format.name();
+            format!("{name}: only the first image was read, and another one follows it in the file")
+        });
+        Ok(Opened::Still((), warning.or_else(|| sequence(&start))))
     }
 
-    /// The frames of a stream: of a Y4M video, of PPM and PGM images after one another, or of an
+    /// The frames of a stream: of a Y4M video, of binary PNM images after one another, or of an
     /// animation. Reads no more of it than one frame needs, or all of it if it is an image.
     ///
     /// # Errors
-    /// When it cannot be read, is not an image, or does not say how many frames it has and only
-    /// some number of them is wanted.
+    /// When it cannot be read, is not an image, has several images of another format, or does not
+    /// say how many frames it has and only some number of them is wanted.
     pub(crate) fn of_stream(
         mut stream: impl BufRead + 'static,
         options: &DecodeOptions,
         choice: FrameChoice,
-    ) -> Result<Opened> {
+    ) -> Result<Opened<Vec<u8>>> {
         let mut start = Vec::new();
         (&mut stream)
             .take(STREAM_BYTES)
@@ -158,9 +201,18 @@ impl FrameReader {
             let series = Box::new(pnm::PnmStream::new(stream));
             return Self::stream(series, choice).map(Opened::Frames);
         }
-        let bytes = super::read_stream(stream, options)?;
+        let mut stream = Single::new(stream);
+        let bytes = super::read_stream(&mut stream, options)?;
+        let title = Format::of(&bytes).map_or("image", Format::title);
+        ensure!(
+            !stream.has_more(),
+            "the stream has more than one {title}; pass -c:v ppm to ffmpeg"
+        );
         match Self::animation(bytes.into(), options, choice) {
-            Ok(still) => Ok(Opened::Still(still)),
+            Ok(still) => {
+                let warning = sequence(&still);
+                Ok(Opened::Still(still, warning))
+            }
             Err(frames) => frames.map(Opened::Frames),
         }
     }
@@ -171,7 +223,7 @@ impl FrameReader {
         options: &DecodeOptions,
         choice: FrameChoice,
     ) -> Result<Vec<u8>, Result<Self>> {
-        let bytes = bytes.bytes;
+        let mut bytes = bytes.bytes;
         let open = || match Format::of(&bytes) {
             Some(Format::Gif) => gif::count(&bytes),
             Some(Format::Png) => png::count(&bytes),
@@ -181,6 +233,14 @@ impl FrameReader {
         let count = guard::catch(open).unwrap_or(1);
         if count <= 1 {
             return Ok(bytes);
+        }
+        let mut warning = None;
+        if Format::of(&bytes) == Some(Format::Gif) && gif::lacks_trailer(&bytes) {
+            if options.strict {
+                return Err(Err(Format::Gif.cut()));
+            }
+            bytes.push(gif::TRAILER);
+            warning = Some("gif: the file has no end mark, so frames may be missing".to_owned());
         }
         let open = || match Format::of(&bytes) {
             Some(Format::Gif) => gif::open(bytes),
@@ -194,6 +254,7 @@ impl FrameReader {
             count: Some(count),
             next: 0,
             ended: false,
+            warning,
         }))
     }
 
@@ -217,6 +278,7 @@ impl FrameReader {
             count: None,
             next: 0,
             ended: false,
+            warning: None,
         })
     }
 
@@ -260,13 +322,41 @@ impl FrameReader {
             let index = self.next;
             self.next += 1;
             self.ended = false;
-            if let Some(facts) = passed.facts {
+            if let Some(mut facts) = passed.facts {
+                facts.warnings.extend(self.warning.take());
                 let time = passed.time;
                 return Ok(Some(Shot { index, time, facts }));
             }
         }
         Ok(None)
     }
+}
+
+/// Whether another image of its format follows the still image in `file`.
+fn is_followed(file: impl io::Read) -> Result<bool> {
+    let mut single = Single::new(file);
+    io::copy(&mut single, &mut io::sink()).context("cannot be read")?;
+    Ok(single.has_more())
+}
+
+/// The warning about an image whose brands say that it is a sequence.
+fn sequence(start: &[u8]) -> Option<String> {
+    let format = Format::of(start)?;
+    let is_container = matches!(format, Format::Heic | Format::Avif);
+    let length = u32::from_be_bytes(*start.first_chunk()?) as usize;
+    let brands = start
+        .get(8..length.min(start.len()))
+        .filter(|_| is_container)?;
+    let is_sequence = brands.chunks(4).any(|brand| {
+        matches!(
+            brand,
+            b"avis" | b"msf1" | b"hevc" | b"hevx" | b"hevm" | b"hevs"
+        )
+    });
+    is_sequence.then(|| {
+        let (name, title) = (format.name(), format.title());
+        format!("{name}: only the still image was read; --frames does not read {title} sequences")
+    })
 }
 
 /// Reads all of `bytes`, which a stream must have; what is missing is the error of a stream that
@@ -278,7 +368,7 @@ fn fill(stream: &mut impl io::Read, bytes: &mut [u8]) -> Result<()> {
     }
 }
 
-/// Passes over so many bytes.
+/// Passes over this number of bytes.
 fn pass_over(stream: &mut impl io::Read, bytes: u64) -> Result<()> {
     let passed = io::copy(&mut stream.take(bytes), &mut io::sink()).context("cannot be read")?;
     ensure!(passed == bytes, CUT);

@@ -13,16 +13,20 @@ fn fixture(name: &str) -> PathBuf {
         .join(name)
 }
 
-/// The frames of a source up to its end or its first error, with their indices and times.
+/// The frames of a source up to its end or its first error, with their indices and times, and that
+/// error or else a warning.
 type Read = (Vec<(u64, Option<f64>, RgbImage)>, Option<String>);
 
 fn all(mut frames: FrameReader, options: &DecodeOptions) -> Read {
-    let mut read = Vec::new();
+    let (mut read, mut warnings) = (Vec::new(), Vec::new());
     loop {
         let mut whole = Whole::default();
         match frames.next(options, &mut whole) {
-            Ok(Some(shot)) => read.push((shot.index, shot.time, whole.finish().unwrap())),
-            Ok(None) => return (read, None),
+            Ok(Some(shot)) => {
+                read.push((shot.index, shot.time, whole.finish().unwrap()));
+                warnings.extend(shot.facts.warnings);
+            }
+            Ok(None) => return (read, warnings.pop()),
             Err(error) => {
                 let said = format!("{error:#}");
                 assert!(!said.contains('\n'), "{said}");
@@ -41,9 +45,9 @@ fn all(mut frames: FrameReader, options: &DecodeOptions) -> Read {
 fn of_bytes(bytes: &[u8], options: &DecodeOptions, choice: FrameChoice) -> Read {
     match FrameReader::of_stream(Cursor::new(bytes.to_vec()), options, choice) {
         Ok(Opened::Frames(frames)) => all(frames, options),
-        Ok(Opened::Still(still)) => {
+        Ok(Opened::Still(still, warning)) => {
             assert_eq!(still, bytes);
-            (Vec::new(), Some("still".to_owned()))
+            (Vec::new(), Some(warning.unwrap_or("still".to_owned())))
         }
         Err(error) => (Vec::new(), Some(format!("{error:#}"))),
     }
@@ -84,8 +88,11 @@ fn frames_are_composed_as_pillow_does() {
     for alpha in [Alpha::White, Alpha::Black] {
         let options = options(alpha);
         for (name, count) in ANIMATIONS {
-            let frames = FrameReader::of_path(&fixture(name), &options, FrameChoice::All);
-            let (read, error) = all(frames.unwrap().unwrap(), &options);
+            let opened = FrameReader::of_path(&fixture(name), &options, FrameChoice::All);
+            let Opened::Frames(frames) = opened.unwrap() else {
+                panic!("{name}");
+            };
+            let (read, error) = all(frames, &options);
             assert_eq!((read.len(), error), (count, None), "{name}");
             let mut expected = expected(name, &options);
             if name == "default.png" {
@@ -170,6 +177,90 @@ fn what_is_whole_before_a_cut_is_read() {
 }
 
 #[test]
+fn a_gif_may_lack_its_last_byte() {
+    let options = DecodeOptions::default();
+    for (name, count) in &ANIMATIONS[..2] {
+        let mut bytes = fs::read(fixture(name)).unwrap();
+        let whole = of_bytes(&bytes, &options, FrameChoice::All).0;
+        assert_eq!(bytes.pop(), Some(b';'));
+        let (read, warning) = of_bytes(&bytes, &options, FrameChoice::All);
+        assert_eq!((read.len(), &read), (*count, &whole), "{name}");
+        assert!(
+            warning
+                .unwrap()
+                .starts_with("gif: the file has no end mark")
+        );
+        // Said once, whichever frames are taken.
+        let (read, warning) = of_bytes(&bytes, &options, FrameChoice::Spread(1));
+        assert!(read.len() == 1 && warning.is_some());
+        let strict = DecodeOptions {
+            strict: true,
+            ..options.clone()
+        };
+        let (read, error) = of_bytes(&bytes, &strict, FrameChoice::All);
+        assert!(read.is_empty() && error.unwrap().contains("ends before"));
+        bytes.pop(); // the end of the last frame's data
+        let (read, error) = of_bytes(&bytes, &options, FrameChoice::All);
+        assert!(error.unwrap().contains("ends before the image is complete"));
+        assert!(read.len() <= *count);
+    }
+    let still = fs::read(fixture("../image/palette.gif")).unwrap();
+    let (_, error) = of_bytes(&still[..still.len() - 1], &options, FrameChoice::All);
+    assert_eq!(error.as_deref(), Some("still"));
+}
+
+#[test]
+fn images_that_are_not_read_are_mentioned() {
+    let options = DecodeOptions::default();
+    let room = tempfile::tempdir().unwrap();
+    let path = room.path().join("a");
+    let warning = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        match FrameReader::of_path(&path, &options, FrameChoice::All) {
+            Ok(Opened::Still((), warning)) => warning,
+            _ => panic!("frames"),
+        }
+    };
+    for name in [
+        "base.jpg",
+        "rgb.png",
+        "rgb.bmp",
+        "lossy.webp",
+        "ascii.ppm",
+        "rgb.ppm",
+    ] {
+        let bytes = fs::read(fixture(&format!("../image/{name}"))).unwrap();
+        assert_eq!(warning(&bytes), None, "{name}");
+        if name == "rgb.ppm" {
+            continue; // two of them are frames
+        }
+        let two = [&bytes[..], &bytes].concat();
+        let said = warning(&two).unwrap();
+        assert!(
+            said.contains("only the first image was read"),
+            "{name}: {said}"
+        );
+        let (read, error) = of_bytes(&two, &options, FrameChoice::All);
+        let error = error.unwrap();
+        assert!(
+            read.is_empty() && error.contains("pass -c:v ppm to ffmpeg"),
+            "{name}: {error}"
+        );
+    }
+    if cfg!(feature = "heic") {
+        let mut bytes = fs::read(fixture("../photo/thumbnail.heic")).unwrap();
+        assert_eq!(warning(&bytes), None);
+        bytes[16..20].copy_from_slice(b"msf1");
+        let said = "heic: only the still image was read; --frames does not read HEIC sequences";
+        assert_eq!(warning(&bytes).as_deref(), Some(said));
+        assert_eq!(
+            of_bytes(&bytes, &options, FrameChoice::All).1.as_deref(),
+            Some(said)
+        );
+    }
+}
+
+#[test]
 fn still_images_are_not_animations() {
     let options = DecodeOptions::default();
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image");
@@ -183,16 +274,22 @@ fn still_images_are_not_animations() {
         "raw.tif",
     ] {
         let path = folder.join(name);
-        assert!(
-            FrameReader::of_path(&path, &options, FrameChoice::All).is_none(),
-            "{name}"
-        );
+        let opened = FrameReader::of_path(&path, &options, FrameChoice::All).unwrap();
+        assert!(matches!(opened, Opened::Still((), None)), "{name}");
         let bytes = fs::read(path).unwrap();
         let (_, error) = of_bytes(&bytes, &options, FrameChoice::All);
         assert_eq!(error.as_deref(), Some("still"), "{name}");
     }
     let missing = folder.join("missing.gif");
-    assert!(FrameReader::of_path(&missing, &options, FrameChoice::All).is_none());
+    assert!(FrameReader::of_path(&missing, &options, FrameChoice::All).is_err());
+    // Not its first frame, where the others are not read.
+    let little = DecodeOptions {
+        memory: MemoryBudget::new(100),
+        ..DecodeOptions::default()
+    };
+    let opened = FrameReader::of_path(&fixture("disposals.gif"), &little, FrameChoice::All);
+    let error = opened.err().unwrap().to_string();
+    assert!(error.contains("pass --max-memory"), "{error}");
     let text = of_bytes(b"hello", &options, FrameChoice::All).1.unwrap();
     assert!(text.contains("not an image"), "{text}");
 }
@@ -200,26 +297,32 @@ fn still_images_are_not_animations() {
 #[test]
 fn a_stream_of_images_gives_what_each_gives_alone() {
     let options = DecodeOptions::default();
-    let images: [&[u8]; 4] = [
+    let images: [&[u8]; 7] = [
         b"P6\n2 1\n255\n\x01\x02\x03\x04\x05\x06",
         b"P5 # grey\n 3 1 # three\n255\n\x10\x80\xff",
         b"P6 1 1 65535 \x80\x00\x40\x00\xff\xff",
         b"P5\n1 1\n15\n\x05",
+        b"P4\n9 2\n\xaa\x80\x55\0",
+        b"P7\nWIDTH 1\n# x\nHEIGHT 2\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n\x01\x02\x03\x04\x05\x06",
+        b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 65535\nTUPLTYPE GRAYSCALE\nENDHDR\n\x80\0",
     ];
     let (read, error) = of_bytes(&images.concat(), &options, FrameChoice::All);
-    assert_eq!((read.len(), error), (4, None));
+    assert_eq!((read.len(), error), (7, None));
     for ((index, time, frame), image) in read.into_iter().zip(images) {
         assert_eq!(frame, decode(image, &options).unwrap().image, "{index}");
         assert_eq!(time, None);
     }
     let (read, error) = of_bytes(&images.concat(), &options, FrameChoice::Every(3));
-    assert_eq!((read.len(), read[1].0, error), (2, 3, None));
+    assert_eq!((read.len(), read[1].0, error), (3, 3, None));
     let refused = of_bytes(&images.concat(), &options, FrameChoice::Spread(2));
     assert!(refused.1.unwrap().contains("does not say how many"));
-    let broken: [(&[u8], &str); 6] = [
+    let broken: [(&[u8], &str); 9] = [
         (b"P6\n2 2\n255\n\x01", "ends before the frame"),
         (b"P6\n2", "ends before the frame"),
-        (b"P3\n1 1\n255\n1 2 3\n", "not a binary PPM"),
+        (b"P3\n1 1\n255\n1 2 3\n", "not a binary PNM"),
+        (b"P7\nWIDTH x\n", "the PNM data is damaged"),
+        (b"P7\nENDHDR\n", "the PNM data is damaged"),
+        (b"P7\nWIDTH 9\n", "ends before the frame"),
         (b"P6\n0 2\n255\n", "0 x 2 pixels"),
         (
             b"P6\n99999999999 99999999999\n255\n",

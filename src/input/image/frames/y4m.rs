@@ -218,11 +218,12 @@ impl<R: BufRead> Series for Y4m<R> {
         });
         let band = band_rows(width * 3) * width * 3;
         let held = (bytes + band) as u64;
-        let held = options
-            .memory
-            .decode(held.saturating_add(rows.bytes(&frame)))?;
+        let held = held.saturating_add(rows.bytes(&frame));
+        options.memory.check(held, "to decode")?;
         self.samples.resize(bytes, 0);
         fill(&mut self.stream, &mut self.samples)?;
+        // Only now: others must not wait for a stream that pauses.
+        let held = options.memory.decode(held)?;
         rows.start(&frame);
         self.pass_on(rows);
         let facts = Some(Facts {
