@@ -44,6 +44,8 @@ pub(crate) struct Engine {
     plan: Plan,
     cached: Option<Arc<Cached>>,
     encoder: OnceLock<Arc<dyn DualEncoder>>,
+    /// Whether its embeddings become answers in words.
+    guesses: bool,
 }
 
 impl Engine {
@@ -63,7 +65,14 @@ impl Engine {
             session: session.clone(),
             cached: None,
             encoder: OnceLock::new(),
+            guesses: false,
         }
+    }
+
+    /// Warns about photographs if the model can only guess what they show.
+    pub(crate) fn guesses(mut self, guesses: bool) -> Self {
+        self.guesses = guesses;
+        self
     }
 
     /// For one image that all threads work on.
@@ -147,7 +156,7 @@ impl Engine {
         let warning = photograph::WARNING;
         // Results of an earlier run may have it.
         let is_new = known.warnings.iter().all(|other| other != warning);
-        let is_blind = self.session.checkpoint.is_built_in();
+        let is_blind = self.guesses && self.session.checkpoint.is_built_in();
         if is_new && is_blind && photograph::is_likely(&known.embedding) {
             known.warnings.push(warning.to_owned());
         }

@@ -282,6 +282,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let session = Session::open(&question.model(&args, console)?, console)?;
     question.fit(&args, &session, console)?;
     let engine = Engine::new(&session, args.engine.decoding(&session))
+        .guesses(args.probe.is_none())
         .single(images.single())
         .frames(args.frames.frames)
         .thumbnails(args.report.is_some())

@@ -54,6 +54,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let mut labels = Labels::fit(variants, probe.as_ref(), args, &session, console)?;
 
     let engine = Engine::new(&session, args.engine.decoding(&session))
+        .guesses(probe.is_none())
         .thumbnails(args.results.report.is_some())
         .cached(cache)?;
     let images = Running::of(dataset.sources(), &engine, Stop::default());
