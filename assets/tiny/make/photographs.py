@@ -1,4 +1,4 @@
-"""Fits and measures photograph.json: tells photographs from drawings by tiny's embedding.
+"""Fits and measures photograph.json: separates photographs from drawings by tiny's embedding.
 
     photographs.py WORK PACKAGES
 

@@ -1,5 +1,5 @@
-//! Tells photographs, of which the built-in model knows nothing, from drawings: a linear function of
-//! its own embeddings. `assets/tiny/make/photographs.py` fits it and measures how often it is right.
+//! Distinguishes photographs, of which the built-in model knows nothing, from drawings: a linear
+//! function of its own embeddings. `assets/tiny/make/photographs.py` fits it and measures how often it is right.
 
 use std::sync::LazyLock;
 
