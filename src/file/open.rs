@@ -85,10 +85,10 @@ pub(crate) fn bytes(path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
     bounded(stream(path)?, limit_bytes)
 }
 
-/// [`bytes`] as text.
+/// [`bytes()`] as text.
 ///
 /// # Errors
-/// As [`bytes`], and when it is not UTF-8.
+/// As [`bytes()`], and when it is not UTF-8.
 pub(crate) fn text(path: &Path, limit_bytes: u64) -> io::Result<String> {
     String::from_utf8(bytes(path, limit_bytes)?).map_err(|_| wrong("it is not UTF-8"))
 }

@@ -1,6 +1,6 @@
 //! Plain records -> table, json, jsonl, csv, tsv, parquet, paths, tasks of Label Studio,
 //! annotations of GitHub; results of evaluations ([`evaluation`]), HTML reports ([`report`]), search
-//! hits ([`found`]), images in folders ([`sorted`]), labels in sidecars ([`xmp`]), how these are
+//! hits ([`found`]), images in folders ([`sorted`]), labels in sidecars (`xmp`), how these are
 //! reverted ([`undo`]), and tables for people ([`table`]).
 //!
 //! Records come from a task and are only shown here: nothing in this folder knows tensors, models

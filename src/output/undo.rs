@@ -1,5 +1,5 @@
 //! Reverts what a journal lists: sorted images ([`super::sorted`]), or labels in sidecars
-//! ([`super::xmp`]).
+//! (`super::xmp`).
 
 use std::path::{Component, Path};
 
