@@ -179,6 +179,9 @@ def main():
         f"{'format':8} {'files':>5} {'equal size':>10} {'mean':>7} {'largest mean':>12} {'maximum':>7}"
     )
     for suffix, rows in sorted(table.items()):
+        if not any(rows):
+            print(f"{suffix:8} {len(rows):5} {0:10}")
+            continue
         means, most = zip(*[row for row in rows if row], strict=True)
         print(
             f"{suffix:8} {len(rows):5} {len(means):10} {np.mean(means):7.3f} {max(means):12.3f} {max(most):7}"
