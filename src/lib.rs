@@ -84,13 +84,13 @@
 //!
 //! **An output format of records.** Write `src/output/x.rs` with a type that implements
 //! `RecordWriter` and sends each record by `emit`. In `output/format.rs` add a variant of `Format`
-//! and its `name`, in `output/mod.rs` `mod x;`, its arm in `writer`, and the variant in `FORMATS`
-//! of the tests, which look for every label of a record (if it is text with every label). List it
-//! in `RECORDS` in `src/run/flags/value.rs`. A new key of JSON goes into `assets/schema` too. The
-//! arm in `output/found.rs` is for `search`: write hits and list the format in `FORMATS` in
-//! `command/search/mod.rs`, or fail with `Unsupported`. A suffix goes to `Format::RECORD_SUFFIXES`,
-//! and to `Format::SUFFIXES` if `search` writes the format too; add it to `DATA` in
-//! `output/suffix.rs`, and to the lists of suffixes in the tests of `run/results.rs` and in
+//! and its `name`, in `output/mod.rs` `mod x;` and its arm in `writer`, and the variant in `FORMATS`
+//! of `output/tests.rs`, which look for every label of a record (if it is text with every label).
+//! List it in `RECORDS` in `src/run/flags/value.rs`. A new key of JSON goes into `assets/schema`
+//! too. The arm in `output/found.rs` is for `search`: write hits and list the format in `FORMATS`
+//! in `command/search/mod.rs`, or fail with `Unsupported`. A suffix goes to
+//! `Format::RECORD_SUFFIXES`, and to `Format::SUFFIXES` if `search` writes the format too; add it
+//! to `DATA` in `output/suffix.rs`, and to the lists of suffixes in `run/results/tests.rs` and in
 //! `tests/cli/suffixes.rs`. README lists the formats.
 //!
 //! **A format of embeddings.** Write `src/embedding/x.rs` with `write` and a type that implements

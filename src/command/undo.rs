@@ -15,14 +15,15 @@ Examples:
   longclip undo --dry-run sorted/longclip-sorted-20261121T101530Z.jsonl
 
 Images that have changed since are left alone, and nothing is overwritten. A sidecar of --xmp that
-is unchanged becomes what it was before; one that has changed since loses only these labels, and one that is gone is said.
+is unchanged becomes what it was before; one that has changed since loses only these labels, and
+those that are gone are counted.
 
 A list that you did not write on this machine, such as one that came with a folder, moves no image
 out of its folder and changes no sidecar elsewhere unless --yes is given: check the paths with
 --dry-run first.
 
-Exit status: 0 everything that is there is back in place, 1 some images could not be restored (each has a line
-on stderr), 2 the list cannot be used, 75 temporary failure, try again (the disk is full).";
+Exit status: 0 everything that is there is back in place, 1 some images could not be restored (each
+has a line on stderr), 2 the list cannot be used, 75 temporary failure, try again (the disk is full).";
 
 /// The arguments of `longclip undo`.
 #[derive(Debug, Args)]

@@ -21,7 +21,7 @@ pub(super) struct TaskWriter {
 
 impl TaskWriter {
     /// # Errors
-    /// When there is no working folder.
+    /// When the working folder cannot be found.
     pub(super) fn new(sink: Box<dyn Write + Send>, model: String) -> io::Result<Self> {
         Ok(Self {
             sink,
@@ -70,7 +70,7 @@ fn task(record: &Record, address: &str, model: &str) -> Value {
 /// Whether an image is a file in the working folder, where Label Studio serves files.
 ///
 /// # Errors
-/// When there is no working folder.
+/// When the working folder cannot be found.
 pub(crate) fn is_inside(image: &ImageName) -> io::Result<bool> {
     let root = std::env::current_dir()?;
     Ok(image.path().is_some() && inside(image.exact(), &root).is_some())

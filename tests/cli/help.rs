@@ -129,15 +129,7 @@ fn a_dash_is_stdout_and_a_suffix_names_the_format() {
 fn a_variable_that_is_empty_is_not_set() {
     let room = Room::new();
     room.file("a.png", png("a"));
-    let arguments = [
-        "classify",
-        "-m",
-        small::model(),
-        "a.png",
-        "-l",
-        "cat",
-        "dog",
-    ];
+    let arguments = small::question();
     let empty = [("LONGCLIP_THREADS", ""), ("LONGCLIP_CACHE", "")];
     let ran = room.longclip(&arguments, &empty).ends_with(0);
     assert_eq!(ran.out, room.longclip(&arguments, &[]).ends_with(0).out);

@@ -119,15 +119,7 @@ fn short_help_fits_a_screen_and_long_help_has_the_rest() {
 #[test]
 fn a_variable_that_is_not_understood_is_refused_by_name() {
     let room = Room::with(&["a.png"]);
-    let words = [
-        "classify",
-        "-m",
-        small::model(),
-        "a.png",
-        "-l",
-        "cat",
-        "dog",
-    ];
+    let words = small::question();
     for (variable, value, flag, right) in [
         ("LONGCLIP_DEVICE", "warp", "--device", Some("cpu")),
         ("LONGCLIP_PRECISION", "int9", "--precision", Some("f32")),
@@ -153,16 +145,7 @@ fn a_variable_that_is_not_understood_is_refused_by_name() {
 #[test]
 fn variables_stand_in_for_flags() {
     let room = Room::with(&["a.png"]);
-    let words = [
-        "classify",
-        "-m",
-        small::model(),
-        "a.png",
-        "-l",
-        "cat",
-        "dog",
-        "-v",
-    ];
+    let words = [&small::question()[..], &["-v"]].concat();
     for precision in ["f32", "int8"] {
         let variables = [
             ("LONGCLIP_PRECISION", precision),

@@ -94,3 +94,8 @@ fn values(name: &str, seed: u64, count: usize) -> Vec<f32> {
     };
     (0..count).map(|_| centre + spread * next()).collect()
 }
+
+/// A question that it answers about `a.png`.
+pub(crate) fn question() -> [&'static str; 7] {
+    ["classify", "-m", model(), "a.png", "-l", "cat", "dog"]
+}

@@ -3,25 +3,21 @@
 //! The `parquet` crate trusts files too much: it panics on some damage, and allocates and counts to
 //! what a page claims. So every call is guarded, and headers and pages are checked first.
 
+mod checked;
 mod thrift;
 mod write;
 
-use std::fs::File;
-use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use bytes::Bytes;
 use parquet::basic::Compression;
 use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
 use parquet::errors::ParquetError;
-use parquet::file::reader::{
-    ChunkReader, FileReader as _, Length, RowGroupReader, SerializedFileReader,
-};
+use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::read::{EmbeddingFile, check_range};
@@ -31,14 +27,9 @@ use crate::file::open;
 use crate::file::stamp::Stamp;
 use crate::output::ImageName;
 
+use checked::Checked;
 use write::sum_of;
 pub(super) use write::{schema, write};
-
-/// Longclip's footers have 2 KB per row group of 8 MB.
-const LONGEST_FOOTER: u64 = 32 << 20;
-
-/// Of a page: some numbers, and the smallest and the largest of its values.
-const LONGEST_HEADER: usize = 16 << 20;
 
 /// Numbers per row group: 256 MB. Longclip writes 8 MB.
 pub(super) const MAX_VALUES: usize = 64 << 20;
@@ -164,8 +155,8 @@ impl EmbeddingFile for Parquet {
 /// Opens the file after validating its footer.
 pub(super) fn reader(path: &Path) -> Result<SerializedFileReader<Checked>> {
     let (file, _) = open::regular(path)?;
-    check_footer(&file)?;
-    guarded(|| Ok(SerializedFileReader::new(Checked(file))?))
+    let file = Checked::new(file)?;
+    guarded(|| Ok(SerializedFileReader::new(file)?))
 }
 
 /// The footer's value for one of [`About`]'s keys.
@@ -174,70 +165,6 @@ pub(super) fn pair(reader: &SerializedFileReader<Checked>, key: &str) -> Option<
     let pairs = reader.metadata().file_metadata().key_value_metadata();
     let found = pairs?.iter().find(|pair| pair.key == key)?;
     found.value.clone()
-}
-
-/// Checks that the footer lies in the file and can be parsed.
-fn check_footer(file: &File) -> Result<()> {
-    use std::io::{Seek as _, SeekFrom};
-    let length = file.metadata()?.len();
-    ensure!(length >= 12, "the file is too short to be a Parquet file");
-    let mut end = [0; 8];
-    let mut file = file;
-    file.seek(SeekFrom::End(-8))?;
-    file.read_exact(&mut end)?;
-    let [a, b, c, d, magic @ ..] = end;
-    ensure!(
-        &magic == b"PAR1",
-        "the file does not end like a Parquet file; it is probably cut short"
-    );
-    let footer = u64::from(u32::from_le_bytes([a, b, c, d]));
-    ensure!(
-        footer <= LONGEST_FOOTER.min(length - 12),
-        "the footer claims {footer} bytes, which is impossible; the file is damaged"
-    );
-    file.seek(SeekFrom::Start(length - 8 - footer))?;
-    let bytes = std::io::BufReader::new(file);
-    thrift::header(bytes, thrift::FOOTER, footer as usize).context("the footer is damaged")?;
-    Ok(())
-}
-
-/// A file of which the `parquet` crate reads only those headers of pages that cannot harm it.
-pub(super) struct Checked(File);
-
-impl Length for Checked {
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-}
-
-impl ChunkReader for Checked {
-    type T = Box<dyn Read + Send>;
-
-    /// Whatever is read in this way is the header of a page, or the end of the file.
-    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        let file = self.0.get_read(start)?;
-        if start.saturating_add(8) >= self.len() {
-            return Ok(Box::new(file));
-        }
-        Ok(match thrift::header(file, thrift::PAGE, LONGEST_HEADER) {
-            Ok(header) => Box::new(Cursor::new(header)),
-            // The crate also asks here for what it does not read.
-            Err(error) => Box::new(Refused(format!("{error:#}"))),
-        })
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        self.0.get_bytes(start, length)
-    }
-}
-
-/// Fails when it is read.
-struct Refused(String);
-
-impl Read for Refused {
-    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
-        Err(std::io::Error::other(self.0.clone()))
-    }
 }
 
 /// The rows of each group, after validating the footer; each row has at least `dim` numbers.

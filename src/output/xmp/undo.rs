@@ -194,7 +194,7 @@ fn revert(step: &Step, run: Run) -> Result<Reverted> {
         return Ok(Reverted::Gone);
     };
     let is_unchanged = digest(&text) == step.after;
-    // `None` is no file.
+    // `None`: the file is removed.
     let before = match &step.edit {
         None if is_unchanged => None,
         Some(edit) if is_unchanged => Some(edit.reverted(&text).context("the list is damaged")?),
