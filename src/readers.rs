@@ -49,6 +49,8 @@ pub const READERS: &[Reader] = &[
     of("image.bin", |path| {
         image::check(path, &DecodeOptions::default()).map(drop)
     }),
+    #[cfg(feature = "heic")]
+    of("photo.heic", picture),
     of("frames.gif", frames),
     of("frames.png", frames),
     of("frames.webp", frames),
@@ -109,6 +111,17 @@ fn weights(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Decodes a picture, in as little memory as the tests allow.
+#[cfg(feature = "heic")]
+fn picture(path: &Path) -> Result<()> {
+    let options = DecodeOptions {
+        max_pixels: 1 << 20,
+        memory: MemoryBudget::new(64 << 20),
+        ..DecodeOptions::default()
+    };
+    image::read(path, &options).map(drop)
 }
 
 /// Composes every frame of an animation or a stream, in as little memory as the tests allow.

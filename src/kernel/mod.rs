@@ -16,6 +16,12 @@ mod activation;
 mod attention;
 mod backward;
 mod buffer;
+#[cfg(all(
+    target_arch = "x86_64",
+    target_os = "linux",
+    any(test, target_env = "musl")
+))]
+mod copy;
 mod encode;
 mod exact;
 mod exp;

@@ -46,6 +46,11 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
         ]
         .map(|name| fs::read(Path::new("tests/fixtures/image").join(name)).unwrap())
         .to_vec(),
+        "photo.heic" => ["crop", "grid", "overlay", "ten", "thumbnail", "turned"]
+            .iter()
+            .map(|name| format!("tests/fixtures/photo/{name}.heic"))
+            .map(|path| fs::read(path).unwrap())
+            .collect(),
         "frames.gif" => frames(&["disposals.gif", "background.gif"]),
         "frames.png" => frames(&["blends.png", "palette.png", "default.png"]),
         "frames.webp" => frames(&["blends.webp"]),
