@@ -7,6 +7,7 @@ pub mod preprocess;
 pub mod prompt;
 mod repair;
 pub mod resize;
+pub mod shard;
 pub mod text;
 pub(crate) mod text_file;
 pub mod tokenizer;

@@ -9,17 +9,19 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::bail;
 
+use super::shard::{self, Kind, Member, Members};
 use list::List;
 use walk::Walk;
 
 pub(crate) use list::{FilesFrom, ListNotes, ListSource, Separator};
-pub(crate) use walk::is_system;
+pub(crate) use walk::{SNIFFED_BYTES, is_system};
 
 /// Source of one image's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub enum ImageSource {
     Path(PathBuf),
     /// `-`: the bytes of one image on stdin.
     Stdin,
+    /// An image in an archive, to be read before the next source is asked for.
+    Member(Member),
 }
 
 /// A path that yields no image; the walk continues after it.
@@ -62,6 +66,8 @@ pub(crate) struct PassedOver {
     files: Arc<AtomicU64>,
     /// Number of system folders per name.
     system: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// Archives of images: how many, and the first.
+    shards: Arc<Mutex<Option<(u64, PathBuf)>>>,
 }
 
 impl PassedOver {
@@ -92,7 +98,18 @@ impl PassedOver {
         }
     }
 
-    fn add_one(&self) {
+    /// How many archives of images there were, which no walk enters, and the first one.
+    pub(crate) fn shards(&self) -> Option<(u64, PathBuf)> {
+        let shards = self.shards.lock();
+        shards.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add_shard(&self, path: &Path) {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        shards.get_or_insert_with(|| (0, path.to_owned())).0 += 1;
+    }
+
+    pub(crate) fn add_one(&self) {
         self.files.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -106,8 +123,9 @@ impl PassedOver {
 ///
 /// A folder among the arguments is walked: byte order of names within each folder, files and
 /// folders in one order, hidden entries and system folders skipped. Every other argument and every
-/// entry of the list yields exactly one item, whether it exists or not. `-` among the arguments is
-/// stdin; in a list it is a file of that name.
+/// entry of the list yields exactly one item, whether it exists or not, except that an archive
+/// ([`shard`](super::shard)) yields its images in its order. `-` among the arguments is stdin; in a
+/// list it is a file of that name.
 ///
 /// # Errors
 /// When stdin is requested twice, or the list cannot be opened.
@@ -131,6 +149,9 @@ pub fn expand(
         arguments: arguments.into_iter(),
         walk: None,
         list: files_from.map(List::open).transpose()?,
+        shard: None,
+        no_shards: None,
+        stdin_is_tar: false,
         rule,
         passed_over: PassedOver::default(),
     })
@@ -150,7 +171,7 @@ pub(crate) fn split_name(path: &Path) -> (PathBuf, Option<String>) {
 }
 
 /// How many items [`expand`] will yield, or `None` if counting would consume the list (stdin, a
-/// pipe). Walks every folder: call it concurrently with the real work.
+/// pipe) or read an archive. Walks every folder: call it concurrently with the real work.
 pub fn count(
     arguments: &[PathBuf],
     files_from: Option<&FilesFrom>,
@@ -164,7 +185,14 @@ pub fn count(
         return None;
     }
     let sources = expand(arguments.to_vec(), files_from.cloned(), rule).ok()?;
-    u64::try_from(sources.count()).ok()
+    let mut count = 0;
+    for source in sources {
+        if matches!(source, Ok(ImageSource::Member(_))) {
+            return None;
+        }
+        count += 1;
+    }
+    Some(count)
 }
 
 /// Iterator of [`expand`].
@@ -172,6 +200,11 @@ pub struct Expansion {
     arguments: std::vec::IntoIter<PathBuf>,
     walk: Option<Walk>,
     list: Option<List>,
+    /// The archive that is being read.
+    shard: Option<Members>,
+    /// Why archives are refused.
+    no_shards: Option<&'static str>,
+    stdin_is_tar: bool,
     rule: ImageRule,
     passed_over: PassedOver,
 }
@@ -180,6 +213,54 @@ impl Expansion {
     /// The counter of skipped entries; it keeps counting while the iterator runs.
     pub(crate) fn passed_over(&self) -> PassedOver {
         self.passed_over.clone()
+    }
+
+    /// Takes stdin for a tar archive of images if `is_tar`, instead of one image.
+    #[must_use]
+    pub(crate) fn stdin_is_tar(self, is_tar: bool) -> Self {
+        Self {
+            stdin_is_tar: is_tar,
+            ..self
+        }
+    }
+
+    /// Makes every archive an error with this cause, if there is one.
+    #[must_use]
+    pub(crate) fn no_shards(self, cause: Option<&'static str>) -> Self {
+        Self {
+            no_shards: cause,
+            ..self
+        }
+    }
+
+    /// Starts reading `path` if it is an archive; else returns it.
+    fn name(&mut self, path: PathBuf) -> Option<Result<ImageSource, PathError>> {
+        let Some(kind) = Kind::of(&path).filter(|_| is_shard(&path, self.rule)) else {
+            return Some(Ok(ImageSource::Path(path)));
+        };
+        if let Some(cause) = self.no_shards {
+            let cause = cause.to_owned();
+            return Some(Err(PathError { path, cause }));
+        }
+        let opened = shard::open(&path, kind, self.rule, self.passed_over());
+        self.enter(path, opened)
+    }
+
+    fn enter(
+        &mut self,
+        path: PathBuf,
+        opened: anyhow::Result<Members>,
+    ) -> Option<Result<ImageSource, PathError>> {
+        match opened {
+            Ok(members) => {
+                self.shard = Some(members);
+                None
+            }
+            Err(error) => Some(Err(PathError {
+                path,
+                cause: format!("{error:#}"),
+            })),
+        }
     }
 
     /// Notes on what was guessed about the list, while the iterator runs.
@@ -196,17 +277,40 @@ impl Iterator for Expansion {
             if let Some(item) = self.walk.as_mut().and_then(Iterator::next) {
                 return Some(item);
             }
-            self.walk = None;
-            match self.arguments.next() {
-                Some(path) if is_stdin(&path) => return Some(Ok(ImageSource::Stdin)),
+            if let Some(item) = self.shard.as_mut().and_then(Iterator::next) {
+                return Some(item.map(ImageSource::Member));
+            }
+            (self.walk, self.shard) = (None, None);
+            let item = match self.arguments.next() {
+                Some(path) if is_stdin(&path) && self.stdin_is_tar => {
+                    let stdin = io::stdin();
+                    let opened = shard::of_stream(stdin, &path, self.rule, self.passed_over());
+                    self.enter(path, opened)
+                }
+                Some(path) if is_stdin(&path) => Some(Ok(ImageSource::Stdin)),
                 Some(path) if path.is_dir() => {
                     self.walk = Some(Walk::new(&path, self.rule, self.passed_over()));
+                    None
                 }
-                Some(path) => return Some(Ok(ImageSource::Path(path))),
-                None => return self.list.as_mut()?.next(),
+                Some(path) => self.name(path),
+                None => match self.list.as_mut()?.next()? {
+                    Ok(ImageSource::Path(path)) => self.name(path),
+                    other => Some(other),
+                },
+            };
+            if item.is_some() {
+                return item;
             }
         }
     }
+}
+
+/// Whether a path among the arguments or in the list is an archive whose images are read. A missing
+/// one is not, nor is an image of such a name.
+pub(crate) fn is_shard(path: &Path, rule: ImageRule) -> bool {
+    let is_named_so = Kind::of(path).is_some() && path.exists() && !path.is_dir();
+    // A pipe could be read once only.
+    is_named_so && !(path.is_file() && rule.begins_like_image(path))
 }
 
 fn is_stdin(path: &Path) -> bool {
@@ -243,6 +347,7 @@ mod tests {
             .map(|item| match item {
                 Ok(ImageSource::Path(path)) => relative(&path, folder),
                 Ok(ImageSource::Stdin) => "stdin".to_owned(),
+                Ok(ImageSource::Member(member)) => relative(member.name(), folder),
                 Err(error) => format!("! {}", relative(&error.path, folder)),
             })
             .collect()

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
+use super::console::counted;
 use super::engine::Engine;
 use super::pipeline::{Encoded, Means, ModelSlot, Pipeline};
 use super::session::Stop;
@@ -29,6 +30,8 @@ pub(crate) struct Images {
     sources: Expansion,
     /// Folders whose images are not read, unless they are named.
     left_out: Vec<PathBuf>,
+    /// Whether stdin is a tar archive.
+    tar: bool,
 }
 
 impl Images {
@@ -42,12 +45,35 @@ impl Images {
             bail!("{}", advice::no_images(labels, IMAGES));
         }
         let arguments = args.images.clone();
+        ensure!(
+            !args.tar || arguments.iter().any(|path| path.as_os_str() == "-"),
+            "--tar says that stdin is a tar archive, but stdin is not read; add -, or drop --tar: \
+             a .tar that is named is read as one anyway"
+        );
         let files_from = files_from(args);
+        let sources = paths::expand(arguments.clone(), files_from.clone(), IMAGES)?;
         Ok(Self {
-            sources: paths::expand(arguments.clone(), files_from.clone(), IMAGES)?,
+            sources: sources.stdin_is_tar(args.tar),
             arguments,
             files_from,
             left_out: Vec::new(),
+            tar: args.tar,
+        })
+    }
+
+    /// Refuses archives of images for this reason, if there is one.
+    ///
+    /// # Errors
+    /// The reason, when an argument is one; one in a list fails when its turn comes.
+    pub(crate) fn without_shards(self, why: Option<&'static str>) -> Result<Self> {
+        let mut arguments = self.arguments.iter();
+        let shard = arguments.find(|path| paths::is_shard(path, IMAGES));
+        if let (Some(shard), Some(why)) = (shard, why) {
+            bail!("{}: {why}", shard.display());
+        }
+        Ok(Self {
+            sources: self.sources.no_shards(why),
+            ..self
         })
     }
 
@@ -62,7 +88,13 @@ impl Images {
 
     /// Whether the arguments name exactly one image.
     pub(crate) fn single(&self) -> bool {
-        self.files_from.is_none() && self.arguments.len() == 1 && !self.arguments[0].is_dir()
+        match self.arguments.as_slice() {
+            [path] => {
+                let are_many = self.tar || path.is_dir() || paths::is_shard(path, IMAGES);
+                self.files_from.is_none() && !are_many
+            }
+            _ => false,
+        }
     }
 
     /// Whether a path among the arguments, or in a folder among them, is not UTF-8. The paths of a
@@ -70,9 +102,11 @@ impl Images {
     pub(crate) fn has_odd_names(&self) -> bool {
         let found = paths::expand(self.arguments.clone(), None, IMAGES);
         found.is_ok_and(|mut found| {
-            found.any(
-                |source| matches!(source, Ok(ImageSource::Path(path)) if path.to_str().is_none()),
-            )
+            found.any(|source| match source {
+                Ok(ImageSource::Path(path)) => path.to_str().is_none(),
+                Ok(ImageSource::Member(member)) => member.name().to_str().is_none(),
+                _ => false,
+            })
         })
     }
 
@@ -109,7 +143,7 @@ impl Images {
             _ => true,
         };
         // How many frames there are is not known.
-        let is_known = !engine.has_frames();
+        let is_known = !engine.has_frames() && !self.tar;
         let count = move || {
             is_known
                 .then(|| paths::count(&arguments, files_from.as_ref(), IMAGES))
@@ -232,6 +266,13 @@ impl Running {
         if let Some(folders) = passed_over.system_folders() {
             console.detail(&format!("skipped {folders}"));
         }
+        if let Some((count, first)) = passed_over.shards() {
+            let first = first.display();
+            console.note(&format!(
+                "passed over {} in the folders; to read their images, pass them by name, such as {first}",
+                counted(count, "archive")
+            ));
+        }
         match passed_over.count() {
             0 => {}
             1 => console.detail("skipped 1 file that is not an image"),
@@ -332,6 +373,7 @@ mod tests {
                 images: images.iter().map(PathBuf::from).collect(),
                 files_from,
                 null: false,
+                tar: false,
             };
             let opened = Images::open(&args, &[]).unwrap();
             assert_eq!(opened.single(), expected, "{args:?}");

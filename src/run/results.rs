@@ -216,6 +216,11 @@ impl Form {
         Ok(self)
     }
 
+    /// Whether records are of no use unless images are files.
+    pub(crate) fn needs_files(&self) -> bool {
+        self.format == Format::LabelStudio
+    }
+
     /// Accepts the images of the command line.
     ///
     /// # Errors

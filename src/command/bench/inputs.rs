@@ -61,7 +61,7 @@ impl Folder {
             let read = match source {
                 Ok(ImageSource::Path(path)) => image::read(&path, &DecodeOptions::default())
                     .with_context(|| path.display().to_string()),
-                Ok(ImageSource::Stdin) => continue,
+                Ok(_) => continue,
                 Err(error) => Err(error.into()),
             };
             match read {

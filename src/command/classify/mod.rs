@@ -277,6 +277,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         .with_frames(args.frames.are_single())?
         .with_images(&args.images.images)?
         .with_exact_names(|| images.has_odd_names());
+    let images = images.without_shards(needs_files(&args, &form))?;
     let calibration = Calibration::read(&args.calibration)?;
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&question.model(&args, console)?, console)?;
@@ -380,6 +381,21 @@ fn check_frames(args: &ClassifyArgs) -> Result<()> {
          --frames-mean, or drop --link, --copy, --move or --xmp"
     );
     Ok(())
+}
+
+/// Why images in archives cannot be taken, if what is done with images needs files.
+fn needs_files(args: &ClassifyArgs, form: &Form) -> Option<&'static str> {
+    if args.sort.folder().is_some() || args.tag.is_asked() {
+        Some(
+            "its images are no files, which --link, --copy, --move and --xmp need; unpack it and \
+             pass the folder, or drop these flags",
+        )
+    } else {
+        form.needs_files().then_some(
+            "its images are no files, which Label Studio needs; unpack it and pass the folder, or \
+             choose another --format",
+        )
+    }
 }
 
 /// Fails if stdin would be read twice.

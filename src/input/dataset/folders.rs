@@ -36,7 +36,7 @@ pub(super) fn read(root: &Path, rule: ImageRule) -> Result<Labelled> {
         for source in sources.by_ref() {
             let source = match source {
                 Ok(ImageSource::Path(path)) => Ok(path),
-                Ok(ImageSource::Stdin) => continue,
+                Ok(_) => continue,
                 Err(error) => Err(error),
             };
             found.samples.push(Sample { source, class });

@@ -238,6 +238,27 @@ pub(crate) fn read_part(
     Ok(bytes)
 }
 
+/// Reads an image of `size` bytes that an archive unpacks.
+///
+/// # Errors
+/// As [`read_bytes`], and when `content` has another length or a wrong checksum.
+pub(crate) fn read_member(
+    mut content: impl Read,
+    size: u64,
+    options: &DecodeOptions,
+) -> Result<ImageBytes> {
+    let bytes = read_image(&mut content, size, options)?;
+    // Only at the end is a checksum compared.
+    let more = content.read(&mut [0]).context("cannot be read")?;
+    let found = bytes.len() as u64;
+    ensure!(
+        found == size && more == 0,
+        "has {} than the {size} bytes that its archive states",
+        if found < size { "fewer" } else { "more" }
+    );
+    Ok(bytes)
+}
+
 /// Reads an image from a stream such as stdin if it has an image's magic bytes.
 ///
 /// # Errors

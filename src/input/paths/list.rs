@@ -245,7 +245,7 @@ mod tests {
         let list = List::new(reader, "list".to_owned(), separator);
         list.map(|entry| match entry {
             Ok(ImageSource::Path(path)) => path.to_string_lossy().into_owned(),
-            Ok(ImageSource::Stdin) => "stdin".to_owned(),
+            Ok(other) => format!("{other:?}"),
             Err(error) => format!("! {}", error.cause),
         })
         .collect()

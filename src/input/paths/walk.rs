@@ -7,10 +7,10 @@ use std::path::Path;
 
 use walkdir::{DirEntry, FilterEntry, IntoIter, WalkDir};
 
-use super::{ImageRule, ImageSource, PassedOver, PathError};
+use super::{ImageRule, ImageSource, Kind, PassedOver, PathError};
 
 /// Longest signature that [`ImageRule::looks_like_image`] needs.
-const SNIFFED_BYTES: u64 = 32;
+pub(crate) const SNIFFED_BYTES: u64 = 32;
 
 /// Whether an entry is considered, and a folder entered.
 type IsWalked = Box<dyn FnMut(&DirEntry) -> bool + Send>;
@@ -95,7 +95,9 @@ impl Walk {
         }
         // Opening a pipe or a device could block: only regular files are sniffed.
         let taken = entry.file_type().is_file() && self.rule.takes(entry.path());
-        if !taken {
+        if !taken && Kind::of(entry.path()).is_some() {
+            self.passed_over.add_shard(entry.path());
+        } else if !taken {
             self.passed_over.add_one();
         }
         taken.then(|| ImageSource::Path(entry.into_path()))
@@ -156,7 +158,7 @@ impl ImageRule {
     }
 
     /// An unreadable file is not accepted by its content.
-    fn begins_like_image(&self, path: &Path) -> bool {
+    pub(crate) fn begins_like_image(&self, path: &Path) -> bool {
         let mut first_bytes = Vec::new();
         let read = File::open(path)
             .and_then(|file| file.take(SNIFFED_BYTES).read_to_end(&mut first_bytes));

@@ -165,7 +165,7 @@ impl StatedArgs {
 /// The images of a run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ImageArgs {
-    /// Image files and folders; - reads one image from stdin
+    /// Image files, folders and archives (.tar, .tar.gz, .tar.zst, .zip); - reads one image from stdin
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// Read paths from a file, or - for stdin, one per line
@@ -174,6 +174,9 @@ pub(crate) struct ImageArgs {
     /// Paths of --files-from are NUL-separated, as find -print0 writes them
     #[arg(short = '0', long = "null", requires = "files_from")]
     pub null: bool,
+    /// Stdin (-) is a tar archive of images, plain or compressed by gzip or zstd
+    #[arg(long)]
+    pub tar: bool,
 }
 
 /// The candidate labels and how they become prompts.

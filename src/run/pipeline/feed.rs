@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::worker::{Viewed, Views, guarded};
 use super::{Answer, Encoded, Plan, lock};
 use crate::file::stamp::Stamp;
-use crate::input::image::{self, FrameReader, Opened};
+use crate::input::image::{self, FrameReader, ImageBytes, Opened};
 use crate::input::paths::{ImageSource, PathError};
 use crate::output::{FrameId, ImageName};
 use crate::run::session::Stop;
@@ -35,8 +35,8 @@ pub(super) struct Job {
 pub(super) enum JobSource {
     /// A file, and its stamp if it has one.
     Path(PathBuf, Option<Stamp>),
-    /// The contents of stdin.
-    Bytes(Vec<u8>),
+    /// What stdin or a member of an archive holds.
+    Bytes(ImageBytes),
     /// A frame, and the file that it is from.
     Frame(Box<Viewed>, Option<PathBuf>, Option<Stamp>),
     Failed(String),
@@ -49,7 +49,7 @@ enum Input {
     Frames(Film),
 }
 
-/// The frames of a source, and the file with its stamp, unless it is stdin.
+/// The frames of a source, and the file with its stamp, if it is one.
 struct Film {
     frames: FrameReader,
     path: Option<PathBuf>,
@@ -63,8 +63,8 @@ impl From<anyhow::Error> for JobSource {
 }
 
 impl Input {
-    /// Reads stdin if that is the source, or the start of its frames. The feeder does it, because a
-    /// read may block forever.
+    /// Reads stdin or a member of an archive if that is the source, or the start of its frames. The
+    /// feeder does it, because a read may block forever, and because members come one after another.
     fn of(source: Result<ImageSource, PathError>, plan: &Plan) -> Self {
         let (opened, path, stamp) = match source {
             Ok(ImageSource::Path(path)) => {
@@ -83,6 +83,19 @@ impl Input {
                         .map(|bytes| Opened::Still(bytes, None)),
                     Some(choice) => FrameReader::of_stream(stdin, &plan.decode, choice),
                 };
+                (
+                    opened.map(|opened| opened.map(|bytes| JobSource::Bytes(bytes.into()))),
+                    None,
+                    None,
+                )
+            }
+            Ok(ImageSource::Member(member)) => {
+                let opened = member
+                    .read(&plan.decode)
+                    .and_then(|bytes| match plan.frames {
+                        None => Ok(Opened::Still(bytes, None)),
+                        Some(choice) => FrameReader::of_bytes(bytes, &plan.decode, choice),
+                    });
                 (
                     opened.map(|opened| opened.map(JobSource::Bytes)),
                     None,
@@ -135,6 +148,7 @@ fn name(source: &Result<ImageSource, PathError>) -> ImageName {
     match source {
         Ok(ImageSource::Path(path)) => ImageName::from(path.as_path()),
         Ok(ImageSource::Stdin) => ImageName::stdin(),
+        Ok(ImageSource::Member(member)) => ImageName::from(member.name()),
         Err(error) => ImageName::from(error.path.as_path()),
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Encoded {
     pub(crate) image: ImageName,
     /// Which frame of it, if it has several.
     pub(crate) frame: Option<FrameId>,
-    /// The file; `None` for stdin.
+    /// The file; `None` for stdin and for members of archives.
     pub(crate) path: Option<PathBuf>,
     /// The file's size and modification time when it was read.
     pub(crate) stamp: Option<Stamp>,

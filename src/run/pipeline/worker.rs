@@ -13,7 +13,7 @@ use super::feed::{Job, JobSource};
 use super::repeats::{Claim, Repeats};
 use super::{Answer, Content, Encoded, Known, ModelSlot, Place, Plan, lock};
 use crate::file::stamp::Stamp;
-use crate::input::image::{self, Frame, ImageBytes, RgbImage, Rows, Shrinker};
+use crate::input::image::{self, Frame, RgbImage, Rows, Shrinker};
 use crate::input::preprocess::Square;
 use crate::output::{FrameId, ImageName};
 
@@ -207,7 +207,7 @@ impl Worker {
         let memory = self.plan.memory.as_ref();
         let bytes = match source {
             JobSource::Failed(cause) => anyhow::bail!("{cause}"),
-            JobSource::Bytes(bytes) => ImageBytes::from(bytes),
+            JobSource::Bytes(bytes) => bytes,
             JobSource::Frame(frame, path, stamp) => {
                 (subject.path, subject.stamp) = (path, stamp);
                 return Ok(self.look_at(*frame));

@@ -252,7 +252,7 @@ pub(super) fn each_image(
     for source in paths::expand(vec![sidecars.images.clone()], None, rule)? {
         match source {
             Ok(ImageSource::Path(image)) => pairs(&image, &sidecars, take)?,
-            Ok(ImageSource::Stdin) => {}
+            Ok(_) => {}
             Err(error) => take(Err(Bad {
                 place: error.path.display().to_string(),
                 cause: error.cause,

@@ -16,7 +16,6 @@
 mod check;
 mod files;
 mod shards;
-mod tar;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

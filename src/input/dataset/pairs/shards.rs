@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::files::{Captions, captions_in};
-use super::tar::{Archive, Member, Members};
 use super::{Bad, DataKind, Image, Take};
 use crate::input::paths::ImageRule;
+use crate::input::shard::tar::{Found, Tar, What};
 use crate::input::text_file::extension;
 
 /// More shards are taken for a typo in a pattern.
@@ -100,32 +100,31 @@ pub(super) fn each(shards: &[PathBuf], rule: ImageRule, take: Take<'_>) -> Resul
 
 /// The inner result is what is wrong with the archive; samples before that are passed on.
 fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> {
-    let mut archive = match Archive::open(shard) {
+    let mut archive = match Tar::open_seekable(shard) {
         Ok(archive) => archive,
-        Err(error) => return Ok(Err(error)),
-    };
-    let mut members = match archive.members() {
-        Ok(members) => members,
         Err(error) => return Ok(Err(error)),
     };
     let path: Arc<Path> = Arc::from(shard);
     let mut sample = Sample::default();
     loop {
-        let member = match members.next() {
-            Ok(Some(member)) => member,
+        let found = match archive.next_file() {
+            Ok(Some(found)) => found,
             end => {
                 sample.pass_on(&path, take)?;
                 return Ok(end.map(|_| ()));
             }
         };
-        let Some((key, kind)) = key_and_kind(&member.name) else {
+        let name = String::from_utf8_lossy(&found.name).into_owned();
+        let (false, Some((key, kind))) = (matches!(found.what, What::Link(_)), key_and_kind(&name))
+        else {
             continue;
         };
+        let member = Member { name, found };
         if key != sample.key {
             std::mem::take(&mut sample).pass_on(&path, take)?;
             sample.key = key;
         }
-        if let Err(error) = sample.add(&kind, member, &mut members, rule) {
+        if let Err(error) = sample.add(&kind, member, &mut archive, rule) {
             sample.wrong.get_or_insert(format!("{error:#}"));
         }
     }
@@ -137,6 +136,12 @@ fn key_and_kind(name: &str) -> Option<(String, String)> {
     let dot = base + name[base..].find('.')?;
     // Hidden files, such as macOS adds.
     (dot > base).then(|| (name[..dot].to_owned(), name[dot + 1..].to_lowercase()))
+}
+
+/// A file of a shard.
+struct Member {
+    name: String,
+    found: Found,
 }
 
 /// The members of a sample found so far.
@@ -159,7 +164,7 @@ impl Sample {
         &mut self,
         kind: &str,
         member: Member,
-        members: &mut Members<'_>,
+        archive: &mut Tar,
         rule: ImageRule,
     ) -> Result<()> {
         let place = match kind {
@@ -167,7 +172,11 @@ impl Sample {
             "short.txt" | "short" => &mut self.short,
             "json" => &mut self.json,
             _ if rule.extensions.contains(&kind) => {
-                ensure!(!member.is_sparse, "{} is a sparse file", member.name);
+                ensure!(
+                    member.found.what != What::Sparse,
+                    "{} is a sparse file",
+                    member.name
+                );
                 self.image.get_or_insert(member);
                 return Ok(());
             }
@@ -185,8 +194,12 @@ impl Sample {
                 return Ok(());
             }
         };
-        ensure!(!member.is_sparse, "{} is a sparse file", member.name);
-        *place = Some(members.text(&member)?);
+        ensure!(
+            member.found.what != What::Sparse,
+            "{} is a sparse file",
+            member.name
+        );
+        *place = Some(archive.text(&member.found)?);
         Ok(())
     }
 
@@ -201,8 +214,8 @@ impl Sample {
             let image = Image::Member {
                 archive: shard.clone(),
                 name: member.name.into(),
-                offset: member.offset,
-                bytes: member.bytes,
+                offset: member.found.offset,
+                bytes: member.found.bytes,
             };
             (image, captions)
         });

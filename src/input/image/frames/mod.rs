@@ -15,7 +15,7 @@ mod tests;
 mod webp;
 mod y4m;
 
-use std::io::{self, BufRead, BufReader, Cursor, Read as _, Seek as _, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read as _, Seek, SeekFrom};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -132,7 +132,31 @@ impl FrameReader {
         choice: FrameChoice,
     ) -> Result<Opened<()>> {
         let (file, _) = super::open(path)?;
-        let mut file = BufReader::new(file);
+        let whole = || super::read_bytes(path, options);
+        Self::of_file(BufReader::new(file), whole, options, choice)
+    }
+
+    /// The same for a file in memory.
+    ///
+    /// # Errors
+    /// As [`Self::of_path`].
+    pub(crate) fn of_bytes(
+        bytes: ImageBytes,
+        options: &DecodeOptions,
+        choice: FrameChoice,
+    ) -> Result<Opened<ImageBytes>> {
+        let file = Cursor::new(bytes.to_vec());
+        let whole = || Ok(bytes.to_vec().into());
+        let opened = Self::of_file(file, whole, options, choice)?;
+        Ok(opened.map(|()| bytes))
+    }
+
+    fn of_file(
+        mut file: impl BufRead + Seek + 'static,
+        whole: impl FnOnce() -> Result<ImageBytes>,
+        options: &DecodeOptions,
+        choice: FrameChoice,
+    ) -> Result<Opened<()>> {
         let mut start = Vec::new();
         (&mut file)
             .take(SIGNATURE_BYTES)
@@ -147,8 +171,7 @@ impl FrameReader {
         };
         let has_more = match format {
             Format::Gif | Format::Png | Format::WebP => {
-                let bytes = super::read_bytes(path, options)?;
-                match Self::animation(bytes, options, choice) {
+                match Self::animation(whole()?, options, choice) {
                     Ok(still) => is_followed(still.as_slice())?,
                     Err(frames) => return frames.map(Opened::Frames),
                 }

@@ -38,11 +38,9 @@ pub(super) fn chunk<'a>(
         Compression::Deflate => Box::new(ZlibDecoder::new(Cursor::new(packed))),
         Compression::PackBits => Box::new(PackBits::new(packed)),
         Compression::Zstd => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new_with_max_window_size(
-                Cursor::new(packed),
-                ZSTD_WINDOW as u64,
-            );
-            Box::new(decoder.map_err(|_| damaged())?)
+            let mut decoder = zstd::Decoder::with_buffer(Cursor::new(packed))?;
+            decoder.window_log_max(ZSTD_WINDOW.ilog2())?;
+            Box::new(decoder)
         }
         Compression::Fax(coding) => {
             let rows = fax::decode(&packed, layout.chunk_width, rows, coding);

@@ -1,6 +1,6 @@
-use super::super::tar::tests::archive;
 use super::*;
 use crate::input::image::{DecodeOptions, EXTENSIONS, looks_like_image};
+use crate::input::shard::tar::tests::archive;
 
 const RULE: ImageRule = ImageRule {
     extensions: EXTENSIONS,

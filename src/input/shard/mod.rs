@@ -1,0 +1,305 @@
+//! Shards: archives of images, which are read as folders of them, in their own order.
+//!
+//! One file at a time is in memory, and nothing is unpacked: names in an archive are names of
+//! images in results and never paths that are opened. A file is an image by the same rule as in a
+//! folder; hidden files, system folders and everything else are skipped.
+
+#![deny(clippy::indexing_slicing)]
+
+mod name;
+pub(crate) mod tar;
+mod zip;
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Result, anyhow, ensure};
+
+use self::tar::Tar;
+use self::zip::Zip;
+use super::image::{self, DecodeOptions, ImageBytes};
+use super::paths::{ImageRule, PassedOver, PathError, SNIFFED_BYTES, is_system};
+use crate::file::guard;
+
+/// A kind of archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Tar, also compressed by gzip or zstd.
+    Tar,
+    /// Zip.
+    Zip,
+}
+
+/// Names of archives end in these, in lower case.
+const ENDINGS: [(&str, Kind); 5] = [
+    (".tar", Kind::Tar),
+    (".tar.gz", Kind::Tar),
+    (".tgz", Kind::Tar),
+    (".tar.zst", Kind::Tar),
+    (".zip", Kind::Zip),
+];
+
+impl Kind {
+    /// The kind of archive that a path names; `None` if it is none.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_string_lossy().to_lowercase();
+        let known = ENDINGS.iter().find(|(ending, _)| name.ends_with(ending));
+        known.map(|(_, kind)| *kind)
+    }
+
+    fn open(self, path: &Path) -> Result<Box<dyn Archive>> {
+        Ok(match self {
+            Self::Tar => Box::new(Tar::open(path)?),
+            Self::Zip => Box::new(Zip::open(path)?),
+        })
+    }
+}
+
+/// The files of an archive, one after another.
+trait Archive: Send {
+    /// The next file; `None` at the end.
+    ///
+    /// # Errors
+    /// When the archive is damaged; nothing follows then.
+    fn next(&mut self) -> Result<Option<Entry>>;
+
+    /// The content of the last file; asked for once, perhaps after [`Self::start`].
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn content(&mut self) -> Result<Box<dyn Read + '_>>;
+
+    /// Its first bytes, at most [`SNIFFED_BYTES`], which [`Self::content`] yields as well.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn start(&mut self) -> Result<Vec<u8>> {
+        let mut start = Vec::new();
+        let content = self.content()?;
+        content.take(SNIFFED_BYTES).read_to_end(&mut start)?;
+        Ok(start)
+    }
+}
+
+/// A file in an archive.
+#[derive(Debug)]
+struct Entry {
+    /// Its name in the archive, without anything that leads out of it.
+    name: PathBuf,
+    /// Length of its content in bytes.
+    bytes: u64,
+    /// Why it cannot be read.
+    refusal: Option<String>,
+    /// Whether it is an image whatever its name and content are, as a row of a table is.
+    is_image: bool,
+}
+
+/// An archive, and the number of the file that it is at.
+struct Shared {
+    archive: Box<dyn Archive>,
+    number: u64,
+}
+
+fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An image in an archive, to be read before the next one is asked for.
+#[derive(Clone)]
+pub struct Member {
+    /// Its name below that of the archive: `x.tar/dir/0001.jpg`.
+    name: PathBuf,
+    bytes: u64,
+    number: u64,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Member {
+    /// Its name below that of the archive.
+    #[must_use]
+    pub fn name(&self) -> &Path {
+        &self.name
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// As for a file: when it cannot be read, is not an image, or is longer than one can be; when
+    /// the archive ends before it does; and when a later file was asked for.
+    pub(crate) fn read(&self, options: &DecodeOptions) -> Result<ImageBytes> {
+        let mut shared = lock(&self.shared);
+        ensure!(
+            shared.number == self.number,
+            "the archive was read past this image"
+        );
+        let read = || image::read_member(shared.archive.content()?, self.bytes, options);
+        caught(read)
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "Member({}, {})",
+            self.name.display(),
+            self.number
+        )
+    }
+}
+
+impl PartialEq for Member {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, self.bytes, self.number) == (&other.name, other.bytes, other.number)
+    }
+}
+
+impl Eq for Member {}
+
+/// Runs a reader of archives, which may have a bug that a hostile one finds.
+fn caught<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
+    guard::catch(read)
+        .unwrap_or_else(|| Err(anyhow!("longclip crashed on this archive; this is a bug")))
+}
+
+/// The images of an archive, in its order.
+pub(crate) struct Members {
+    /// The archive's name.
+    shard: PathBuf,
+    /// `None` after the end.
+    shared: Option<Arc<Mutex<Shared>>>,
+    rule: ImageRule,
+    passed_over: PassedOver,
+    /// The last system folder that was skipped.
+    system: PathBuf,
+}
+
+/// Opens the archive at `path`.
+///
+/// # Errors
+/// When it cannot be opened or is no archive of its kind.
+pub(crate) fn open(
+    path: &Path,
+    kind: Kind,
+    rule: ImageRule,
+    passed_over: PassedOver,
+) -> Result<Members> {
+    let archive = caught(|| kind.open(path))?;
+    Ok(Members::new(path, archive, rule, passed_over))
+}
+
+/// Opens a tar archive, plain or compressed, that comes on a stream; `name` stands for its path.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn of_stream(
+    stream: impl Read + Send + 'static,
+    name: &Path,
+    rule: ImageRule,
+    passed_over: PassedOver,
+) -> Result<Members> {
+    let archive = caught(|| Tar::of_stream(Box::new(stream)))?;
+    Ok(Members::new(name, Box::new(archive), rule, passed_over))
+}
+
+impl Members {
+    fn new(
+        shard: &Path,
+        archive: Box<dyn Archive>,
+        rule: ImageRule,
+        passed_over: PassedOver,
+    ) -> Self {
+        let shared = Shared { archive, number: 0 };
+        Self {
+            shard: shard.to_owned(),
+            shared: Some(Arc::new(Mutex::new(shared))),
+            rule,
+            passed_over,
+            system: PathBuf::new(),
+        }
+    }
+
+    /// The next image, if `shared` has one.
+    fn advance(
+        &mut self,
+        shared: &Arc<Mutex<Shared>>,
+    ) -> Result<Option<Result<Member, PathError>>> {
+        loop {
+            let mut at = lock(shared);
+            at.number += 1;
+            let Some(entry) = at.archive.next()? else {
+                return Ok(None);
+            };
+            let name = self.shard.join(&entry.name);
+            let is_image = entry.is_image || {
+                if self.is_hidden(&entry.name) {
+                    continue;
+                }
+                self.rule.has_image_extension(&entry.name)
+                    || (entry.refusal.is_none()
+                        && (self.rule.looks_like_image)(&at.archive.start()?))
+            };
+            if !is_image {
+                self.passed_over.add_one();
+                continue;
+            }
+            return Ok(Some(match entry.refusal {
+                Some(cause) => Err(PathError { path: name, cause }),
+                None => Ok(Member {
+                    name,
+                    bytes: entry.bytes,
+                    number: at.number,
+                    shared: shared.clone(),
+                }),
+            }));
+        }
+    }
+
+    /// Whether a walk of a folder would not come to a file of this name.
+    fn is_hidden(&mut self, name: &Path) -> bool {
+        let starts_with_dot = |part: &std::ffi::OsStr| part.as_encoded_bytes().starts_with(b".");
+        if name.iter().any(starts_with_dot) {
+            return true;
+        }
+        let folders = name.parent().into_iter().flat_map(Path::ancestors);
+        let is_system_folder = |folder: &&Path| folder.file_name().is_some_and(is_system);
+        let Some(folder) = folders.filter(is_system_folder).last() else {
+            return false;
+        };
+        if self.system != folder {
+            self.system = folder.to_owned();
+            let name = folder.file_name().unwrap_or_default();
+            self.passed_over.add_system(&name.to_string_lossy());
+        }
+        true
+    }
+}
+
+impl Iterator for Members {
+    type Item = Result<Member, PathError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let shared = self.shared.take()?;
+        let found = caught(|| self.advance(&shared));
+        match found {
+            Ok(Some(item)) => {
+                self.shared = Some(shared);
+                Some(item)
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(PathError {
+                path: self.shard.clone(),
+                cause: format!("{error:#}"),
+            })),
+        }
+    }
+}
+
+/// The first bytes of a stream, at most `count`.
+fn first(stream: &mut impl Read, count: u64) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    stream.take(count).read_to_end(&mut start)?;
+    Ok(start)
+}
