@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 
 use crate::checkpoint::config::ModelConfig;
 use crate::checkpoint::source::{self, ModelFiles};
@@ -14,7 +14,7 @@ use crate::embedding::{self, journal, probe};
 use crate::input::dataset::pairs::{self, LongCaption, PairOptions, ShortCaption};
 use crate::input::dataset::{LabelledOptions, labelled};
 use crate::input::image::{self, DecodeOptions, FrameChoice, FrameReader, MemoryBudget, Opened};
-use crate::input::paths::{self, FilesFrom, ListSource, Separator};
+use crate::input::paths::{self, FilesFrom, ImageSource, ListSource, Separator};
 use crate::input::preprocess::{Preprocess, Square};
 use crate::input::prompt::{self, Templates};
 use crate::input::text_file;
@@ -56,6 +56,10 @@ pub const READERS: &[Reader] = &[
     of("frames.webp", frames),
     of("frames.y4m", frames),
     of("frames.ppm", frames),
+    of("images.tar", archive),
+    of("images.tar.gz", archive),
+    of("images.tar.zst", archive),
+    of("images.zip", archive),
     of("pairs.tar", training_pairs),
     of("pairs.jsonl", training_pairs),
     of("pairs.csv", training_pairs),
@@ -143,6 +147,21 @@ fn frames(path: &Path) -> Result<()> {
             Ok(())
         }
     }
+}
+
+/// Reads every image of an archive, and its labels.
+fn archive(path: &Path) -> Result<()> {
+    let options = DecodeOptions {
+        memory: MemoryBudget::new(64 << 20),
+        ..DecodeOptions::default()
+    };
+    for source in paths::expand(vec![path.to_owned()], None, IMAGES)? {
+        match source? {
+            ImageSource::Member(member) => drop(member.read(&options)?),
+            _ => bail!("it is no archive"),
+        }
+    }
+    labelled(path, &LabelledOptions::usual("test").or_shards(), IMAGES).map(drop)
 }
 
 fn training_pairs(path: &Path) -> Result<()> {

@@ -111,7 +111,11 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     inputs.extend(args.labelling.files());
     advice::check_outputs(&[Some(&args.output)], &inputs, IMAGES)?;
     check_suffix(&args.output, &["json"], "JSON")?;
-    let dataset = dataset::labelled(&args.dataset, &LabelledOptions::usual("val"), IMAGES)?;
+    let dataset = dataset::labelled(
+        &args.dataset,
+        &LabelledOptions::usual("val").or_shards(),
+        IMAGES,
+    )?;
     console.remarks(&dataset.remarks);
     let classes = Classes::new(&dataset, &args.outside)?;
     let source = LabelSource::new(&args.dataset, &args.labelling);
@@ -122,7 +126,7 @@ pub fn run(args: &CalibrateArgs, console: &Console) -> Result<Outcome> {
     labelling.fit(&mut fitter)?;
     fitter.finish();
     let engine = Engine::new(&session, args.engine.decoding(&session)).cached(cache)?;
-    let images = Running::of(dataset.sources(), &engine, Stop::default());
+    let images = Running::of(dataset.stream(IMAGES)?, &engine, Stop::default());
     labelling.encode(engine.load(console)?.as_ref(), 1.0)?;
     session.checkpoint.unchanged()?;
 

@@ -209,14 +209,18 @@ impl Running {
 
     /// Starts reading and decoding a complete list.
     pub(crate) fn of(
-        sources: Vec<Result<ImageSource, PathError>>,
+        sources: impl IntoIterator<
+            Item = Result<ImageSource, PathError>,
+            IntoIter: ExactSizeIterator + Send + 'static,
+        >,
         engine: &Engine,
         stop: Stop,
     ) -> Self {
+        let sources = sources.into_iter();
         let count = sources.len() as u64;
         Self {
             total: Some(Box::new(move || Some(count))),
-            ..Self::start(sources.into_iter(), engine, stop)
+            ..Self::start(sources, engine, stop)
         }
     }
 

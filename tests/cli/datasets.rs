@@ -276,13 +276,13 @@ fn lists_of_captions_are_read_as_they_are_published() {
 }
 
 #[test]
-fn archives_are_refused_with_a_remedy() {
+fn archives_without_images_are_refused() {
     let room = Room::new();
     room.file("shard.tar", [0; 1024]);
     room.file("set.zip", "PK");
     for (name, way) in [
-        ("shard.tar", "unpack them to a folder"),
-        ("set.zip", "unpack it to a folder"),
+        ("shard.tar", "has no images"),
+        ("set.zip", "not a zip archive"),
     ] {
         evaluate(&room, &[name]).ends_with(2).says(&[name, way]);
     }

@@ -47,6 +47,7 @@ mod running;
 mod sameness;
 mod schema;
 mod scores;
+mod shards;
 mod shell;
 mod small;
 mod sorting;

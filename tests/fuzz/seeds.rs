@@ -4,8 +4,11 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::{Cursor, Write as _};
 use std::path::Path;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use longclip::input::tokenizer;
 use serde_json::{Map, Value, json};
 
@@ -58,6 +61,14 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
             .map(|coding| y4m(coding).into_bytes())
             .to_vec(),
         "frames.ppm" => one("P6\n3 2\n255\nabcdefghijklmnopqrP5 # grey\n2 2 255\nabcd"),
+        "images.tar" => vec![labelled_tar()],
+        "images.tar.gz" => {
+            let mut writer = GzEncoder::new(Vec::new(), Compression::fast());
+            writer.write_all(&labelled_tar()).unwrap();
+            vec![writer.finish().unwrap()]
+        }
+        "images.tar.zst" => vec![zstd::encode_all(&labelled_tar()[..], 1).unwrap()],
+        "images.zip" => vec![labelled_zip()],
         "pairs.tar" => vec![tar(false), tar(true)],
         "pairs.jsonl" => one(
             "{\"image\": \"a.png\", \"caption\": \"a cat. It sleeps.\"}\n\
@@ -176,6 +187,39 @@ fn vocabulary() -> Value {
 }
 
 /// An archive of a sample, with long names in GNU's form or in pax headers.
+/// Images with a label each, as in WebDataset.
+fn labelled() -> [(&'static str, Vec<u8>); 4] {
+    let image = fs::read("tests/fixtures/image/size-3x5.png").unwrap();
+    [
+        ("a/0001.png", image.clone()),
+        ("a/0001.cls", b"7".to_vec()),
+        ("a/0002", image),
+        ("a/0002.json", b"{\"label\": 3}".to_vec()),
+    ]
+}
+
+fn labelled_tar() -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in labelled() {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        builder
+            .append_data(&mut header, name, &content[..])
+            .unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn labelled_zip() -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default();
+    for (name, content) in labelled() {
+        writer.start_file(name, options).unwrap();
+        writer.write_all(&content).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
 fn tar(is_pax: bool) -> Vec<u8> {
     let image = fs::read("tests/fixtures/image/size-3x5.png").unwrap();
     let mut builder = tar::Builder::new(Vec::new());

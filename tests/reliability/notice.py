@@ -13,7 +13,8 @@ import subprocess
 HEAD = """\
 longclip contains the packages below, each under one of its licences as named. The texts of the
 licences follow. SQLite, which libsqlite3-sys contains, is in the public domain; mimalloc, which
-libmimalloc-sys contains, is Copyright (c) 2018-2025 Microsoft Corporation, Daan Leijen (MIT).
+libmimalloc-sys contains, is Copyright (c) 2018-2025 Microsoft Corporation, Daan Leijen (MIT); zstd,
+which zstd-sys contains, is Copyright (c) Meta Platforms, Inc. and affiliates (BSD-3-Clause).
 Written by tests/reliability/notice.py.
 """
 

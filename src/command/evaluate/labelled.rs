@@ -35,6 +35,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let options = LabelledOptions {
         images: args.captions.images.as_deref(),
         split: (args.captions.split.as_deref()).map_or(Split::Usual("test"), Split::Named),
+        shards: true,
     };
     let dataset = dataset::labelled(&args.dataset, &options, IMAGES)?;
     console.remarks(&dataset.remarks);
@@ -57,7 +58,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         .guesses(probe.is_none())
         .thumbnails(args.results.report.is_some())
         .cached(cache)?;
-    let images = Running::of(dataset.sources(), &engine, Stop::default());
+    let images = Running::of(dataset.stream(IMAGES)?, &engine, Stop::default());
     let model = engine.load(console)?;
     let labels_sha256 = &labels.variants[0].facts.sha256;
     let temperature = match &calibration {

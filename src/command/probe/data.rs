@@ -216,6 +216,7 @@ impl ListedLabels {
                 file.display()
             );
             let options = LabelledOptions {
+                shards: false,
                 images: None,
                 split: Split::All,
             };

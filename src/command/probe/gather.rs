@@ -83,7 +83,7 @@ pub(super) fn gather(
     let about = about_images(&session, &args.engine)?;
     warn_differences(&data, (!samples.is_empty()).then_some(&about), console);
     let running = (!samples.is_empty()).then(|| {
-        let sources = samples.iter().map(Sample::image_source).collect();
+        let sources: Vec<_> = samples.iter().map(Sample::image_source).collect();
         Running::of(sources, &engine, stop.clone())
     });
     let model = engine.load(console)?;

@@ -108,7 +108,7 @@ pub(crate) fn captioned(
         counts: Vec::new(),
         found: Captioned::default(),
     };
-    if !path.is_dir() && pairs::is_shards(path)? {
+    if !path.is_dir() && pairs::shards(path)?.is_some() {
         bail!(
             "{} names tar archives, which only finetune reads; unpack them to a folder",
             path.display()

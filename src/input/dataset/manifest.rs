@@ -280,7 +280,7 @@ fn label(row: &Fields, columns: &[&str]) -> Result<String> {
 }
 
 /// A label in JSON: a text or a class number.
-fn label_of(value: &Value) -> Result<String> {
+pub(super) fn label_of(value: &Value) -> Result<String> {
     match value {
         Value::String(text) => Ok(text.clone()),
         Value::Number(number) => Ok(number.to_string()),

@@ -1,6 +1,7 @@
 //! Labelled datasets: images with one class each, or with captions.
 //!
 //! - A folder with one subfolder per class; images at any depth belong to its class.
+//! - Archives of images with a `.cls` or `.json` beside each, or with one folder per class.
 //! - Tables, JSON Lines or JSON with a path and a label (or captions) per image; paths are relative
 //!   to the file. Image folders on the Hugging Face Hub keep such a file, `metadata.jsonl` or
 //!   `.csv`, with the images.
@@ -16,12 +17,13 @@ mod names;
 pub mod pairs;
 mod parts;
 mod rows;
+mod shards;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use super::paths::{ImageRule, ImageSource, PathError};
+use super::paths::{ImageRule, ImageSource, PathError, is_shard};
 use super::text_file::extension;
 
 pub(crate) use super::text_file::column::class_number;
@@ -60,10 +62,20 @@ pub(crate) struct Labelled {
     pub samples: Vec<Sample>,
     /// Messages for the user.
     pub remarks: Vec<Remark>,
+    /// The archives that hold the images, which are then no files.
+    shards: Vec<PathBuf>,
 }
 
 impl Labelled {
-    /// The images as the pipeline takes them.
+    /// The images as the pipeline takes them, also those in archives.
+    ///
+    /// # Errors
+    /// None for a dataset that was read.
+    pub(crate) fn stream(&self, rule: ImageRule) -> Result<shards::Sources> {
+        shards::Sources::new(self, rule)
+    }
+
+    /// The images as the pipeline takes them, of a dataset without archives.
     #[must_use]
     pub(crate) fn sources(&self) -> Vec<Result<ImageSource, PathError>> {
         self.samples.iter().map(Sample::image_source).collect()
@@ -99,6 +111,8 @@ pub(crate) struct LabelledOptions<'a> {
     pub images: Option<&'a Path>,
     /// Which part.
     pub split: Split<'a>,
+    /// Whether the images may be in archives, so that [`Labelled::stream`] reads them.
+    pub shards: bool,
 }
 
 impl LabelledOptions<'_> {
@@ -108,6 +122,16 @@ impl LabelledOptions<'_> {
         Self {
             images: None,
             split: Split::Usual(split),
+            shards: false,
+        }
+    }
+
+    /// The same, also in archives.
+    #[must_use]
+    pub(crate) fn or_shards(self) -> Self {
+        Self {
+            shards: true,
+            ..self
         }
     }
 }
@@ -123,13 +147,26 @@ pub(crate) fn labelled(
 ) -> Result<Labelled> {
     let is_folder = path.is_dir();
     // An archive next to class folders is probably what they were unpacked from.
-    if pairs::is_shards(path)? && !(is_folder && folders::has_classes(path)?) {
-        bail!(
-            "{} {} tar archives, which only finetune reads (with captions); unpack them to a \
-             folder with one folder per class",
+    let found = match is_shard(path, rule) {
+        true => Some(vec![path.to_owned()]),
+        false if is_folder && folders::has_classes(path)? => None,
+        false => pairs::shards(path)?,
+    };
+    if let Some(found) = found {
+        ensure!(
+            options.shards,
+            "{} {} archives, which classify, embed, evaluate, calibrate and finetune read; unpack \
+             them to a folder with one folder per class",
             path.display(),
             if is_folder { "holds" } else { "names" }
         );
+        ensure!(
+            options.images.is_none() && !matches!(options.split, Split::Named(_)),
+            "--images and --split apply to files that list images, but {} {} archives",
+            path.display(),
+            if is_folder { "holds" } else { "names" }
+        );
+        return shards::labelled(path, found, rule);
     }
     if !is_folder {
         return manifest::labelled(path, options, rule);

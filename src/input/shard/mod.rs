@@ -6,6 +6,7 @@
 
 #![deny(clippy::indexing_slicing)]
 
+mod keyed;
 mod name;
 pub(crate) mod tar;
 mod zip;
@@ -15,13 +16,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use self::tar::Tar;
 use self::zip::Zip;
 use super::image::{self, DecodeOptions, ImageBytes};
 use super::paths::{ImageRule, PassedOver, PathError, SNIFFED_BYTES, is_system};
-use crate::file::guard;
+use crate::file::{guard, open as opening};
+pub use keyed::Shards;
+pub(crate) use name::key;
 
 /// A kind of archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,9 @@ pub(crate) enum Kind {
     /// Zip.
     Zip,
 }
+
+/// Longer files are no labels.
+const TEXT_BYTES: u64 = 1 << 20;
 
 /// Names of archives end in these, in lower case.
 const ENDINGS: [(&str, Kind); 5] = [
@@ -164,6 +170,14 @@ fn caught<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
         .unwrap_or_else(|| Err(anyhow!("longclip crashed on this archive; this is a bug")))
 }
 
+/// An image, or a text beside images.
+pub(crate) enum Item {
+    /// An image, or why it cannot be read.
+    Image(Result<Member, PathError>),
+    /// The name and the content of a text.
+    Text(PathBuf, Result<String>),
+}
+
 /// The images of an archive, in its order.
 pub(crate) struct Members {
     /// The archive's name.
@@ -221,11 +235,32 @@ impl Members {
         }
     }
 
-    /// The next image, if `shared` has one.
+    /// The next image or text beside images; `is_text` says which names are texts.
+    pub(crate) fn next_or_text(
+        &mut self,
+        is_text: fn(&Path) -> bool,
+    ) -> Option<Result<Item, PathError>> {
+        let shared = self.shared.take()?;
+        let found = caught(|| self.advance(&shared, is_text));
+        match found {
+            Ok(Some(item)) => {
+                self.shared = Some(shared);
+                Some(Ok(item))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(PathError {
+                path: self.shard.clone(),
+                cause: format!("{error:#}"),
+            })),
+        }
+    }
+
+    /// The next image or text, if `shared` has one.
     fn advance(
         &mut self,
         shared: &Arc<Mutex<Shared>>,
-    ) -> Result<Option<Result<Member, PathError>>> {
+        is_text: fn(&Path) -> bool,
+    ) -> Result<Option<Item>> {
         loop {
             let mut at = lock(shared);
             at.number += 1;
@@ -237,6 +272,10 @@ impl Members {
                 if self.is_hidden(&entry.name) {
                     continue;
                 }
+                if is_text(&entry.name) && entry.refusal.is_none() {
+                    let text = caught(|| text(&mut *at.archive));
+                    return Ok(Some(Item::Text(name, text)));
+                }
                 self.rule.has_image_extension(&entry.name)
                     || (entry.refusal.is_none()
                         && (self.rule.looks_like_image)(&at.archive.start()?))
@@ -245,7 +284,7 @@ impl Members {
                 self.passed_over.add_one();
                 continue;
             }
-            return Ok(Some(match entry.refusal {
+            return Ok(Some(Item::Image(match entry.refusal {
                 Some(cause) => Err(PathError { path: name, cause }),
                 None => Ok(Member {
                     name,
@@ -253,7 +292,7 @@ impl Members {
                     number: at.number,
                     shared: shared.clone(),
                 }),
-            }));
+            })));
         }
     }
 
@@ -281,20 +320,18 @@ impl Iterator for Members {
     type Item = Result<Member, PathError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let shared = self.shared.take()?;
-        let found = caught(|| self.advance(&shared));
-        match found {
-            Ok(Some(item)) => {
-                self.shared = Some(shared);
-                Some(item)
-            }
-            Ok(None) => None,
-            Err(error) => Some(Err(PathError {
-                path: self.shard.clone(),
-                cause: format!("{error:#}"),
-            })),
+        match self.next_or_text(|_| false)? {
+            Ok(Item::Image(image)) => Some(image),
+            Ok(Item::Text(..)) => None,
+            Err(error) => Some(Err(error)),
         }
     }
+}
+
+/// The whole content of the last file of an archive.
+fn text(archive: &mut dyn Archive) -> Result<String> {
+    let content = opening::bounded(archive.content()?, TEXT_BYTES)?;
+    String::from_utf8(content).context("it is not UTF-8")
 }
 
 /// The first bytes of a stream, at most `count`.

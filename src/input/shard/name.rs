@@ -17,6 +17,14 @@ pub(super) fn safe(bytes: &[u8]) -> PathBuf {
         .collect()
 }
 
+/// The key of a file's sample, as WebDataset has it: its name up to the first dot of the last part.
+pub(crate) fn key(name: &str) -> &str {
+    let base = name.rfind('/').map_or(0, |slash| slash + 1);
+    let last = name.get(base..).unwrap_or_default();
+    let end = last.find('.').map_or(name.len(), |dot| base + dot);
+    name.get(..end).unwrap_or(name)
+}
+
 #[cfg(unix)]
 fn text(part: &[u8]) -> std::ffi::OsString {
     std::os::unix::ffi::OsStringExt::from_vec(part.to_vec())

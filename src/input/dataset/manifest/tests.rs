@@ -12,6 +12,7 @@ fn read(name: &str, content: &str, split: Split<'_>) -> Result<Labelled, String>
     let path = folder.path().join(name);
     std::fs::write(&path, content).unwrap();
     let options = LabelledOptions {
+        shards: false,
         images: None,
         split,
     };

@@ -229,9 +229,9 @@ fn check_no_split(path: &Path, options: &PairOptions) -> Result<()> {
     Ok(())
 }
 
-/// Whether a path names tar archives: one, a folder of them, or a numbered pattern in braces.
-pub(super) fn is_shards(path: &Path) -> Result<bool> {
-    Ok(shards::of(path)?.is_some())
+/// The tar archives that a path names: one, a folder of them, or a numbered pattern in braces.
+pub(super) fn shards(path: &Path) -> Result<Option<Vec<PathBuf>>> {
+    shards::of(path)
 }
 
 /// Passes on all pairs of the data at `path`; returns the kind of data.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::files::{Captions, captions_in};
 use super::{Bad, DataKind, Image, Take};
 use crate::input::paths::ImageRule;
+use crate::input::shard::key;
 use crate::input::shard::tar::{Found, Tar, What};
 use crate::input::text_file::extension;
 
@@ -132,10 +133,11 @@ fn samples(shard: &Path, rule: ImageRule, take: Take<'_>) -> Result<Result<()>> 
 
 /// `a/0001.short.txt` is the `short.txt` of `a/0001`.
 fn key_and_kind(name: &str) -> Option<(String, String)> {
-    let base = name.rfind('/').map_or(0, |slash| slash + 1);
-    let dot = base + name[base..].find('.')?;
+    let key = key(name);
+    let kind = name[key.len()..].strip_prefix('.')?;
     // Hidden files, such as macOS adds.
-    (dot > base).then(|| (name[..dot].to_owned(), name[dot + 1..].to_lowercase()))
+    let is_hidden = key.is_empty() || key.ends_with('/');
+    (!is_hidden).then(|| (key.to_owned(), kind.to_lowercase()))
 }
 
 /// A file of a shard.
