@@ -10,19 +10,32 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::room::{LIMIT, Room, png};
+use crate::shards::packed;
 use crate::unpack;
 
 /// Commands that are not run here, and why.
-const NOT_RUN: [(&str, &str); 2] = [
+const NOT_RUN: [(&str, &str); 5] = [
     ("cargo install --path .", "it compiles for minutes"),
     (
         "ffmpeg -v error -i clip.mp4 -f image2pipe -c:v ppm - | longclip classify --frames every:25 - --labels cat dog",
         "ffmpeg may not be there; tests/cli/frames.rs has streams of its own",
     ),
+    (
+        "aws s3 cp s3://bucket/shard.tar - | longclip classify --tar - --labels cat dog",
+        "it needs an account",
+    ),
+    (
+        "gcloud storage cat gs://bucket/shard.tar | longclip classify --tar - --labels cat dog",
+        "it needs an account",
+    ),
+    (
+        "curl -sSf https://example.org/shard.tar | longclip classify --tar - --labels cat dog",
+        "it needs the network",
+    ),
 ];
 
 /// What a command that is run may begin with.
-const RUN: [&str; 2] = ["longclip ", "find "];
+const RUN: [&str; 3] = ["longclip ", "find ", "cat "];
 
 /// The published models that the README's commands name: as the hub's cache names their
 /// repositories, the file of the weights, and the small checkpoint in its place.
@@ -235,6 +248,15 @@ fn room() -> Room {
     room.file("short.txt", "cat\ndog\nother\n");
     room.file("long.txt", "cat\ndog\nother\n");
     room.file("captions.txt", format!("a cat\n{}\n", "a dog ".repeat(200)));
+    for name in ["shard.tar", "shard.tar.gz", "photos.zip"] {
+        let images = [("a.png", png("cat")), ("b.png", png("dog"))];
+        let labels = [("a.cls", b"cat".to_vec()), ("b.cls", b"dog".to_vec())];
+        let files: Vec<_> = (images.into_iter().zip(labels))
+            .flat_map(|(image, label)| [image, label])
+            .collect();
+        let ending = &name[name.find('.').unwrap()..];
+        room.file(name, packed(ending, &files));
+    }
     // The same image under both labels: half of the answers are wrong, whatever the model.
     room.file("photos/b.jpg", png("photos/a.jpg"));
     let animation = root().join("tests/fixtures/frames/disposals.gif");

@@ -12,7 +12,8 @@ const LABELS: [&str; 3] = ["-l", "cat", "dog"];
 /// The kinds of archives, by their endings.
 const ENDINGS: [&str; 5] = [".tar", ".tar.gz", ".tgz", ".tar.zst", ".zip"];
 
-type Files<'a> = &'a [(&'a str, Vec<u8>)];
+/// Names and contents.
+pub(crate) type Files<'a> = &'a [(&'a str, Vec<u8>)];
 
 fn tar(files: Files<'_>) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
@@ -51,7 +52,8 @@ fn zip(files: Files<'_>) -> Vec<u8> {
     writer.finish().unwrap().into_inner()
 }
 
-fn packed(ending: &str, files: Files<'_>) -> Vec<u8> {
+/// An archive of files, of the kind with this ending.
+pub(crate) fn packed(ending: &str, files: Files<'_>) -> Vec<u8> {
     match ending {
         ".tar" => tar(files),
         // Of several members, as parallel compressors write.
@@ -299,6 +301,73 @@ fn a_member_that_cannot_be_read_is_that_images_error() {
         .map(|record| record.get("error").is_some())
         .collect();
     assert_eq!(failed, [false, true, false]);
+}
+
+/// Changes two bytes of the second file in its local and its central header, at these offsets.
+fn with_field(mut zip: Vec<u8>, local: usize, central: usize, value: [u8; 2]) -> Vec<u8> {
+    for (signature, offset) in [(b"PK\x03\x04", local), (b"PK\x01\x02", central)] {
+        let is_header = |at: &usize| zip[*at..].starts_with(signature);
+        let at = (0..zip.len()).filter(is_header).nth(1).unwrap() + offset;
+        zip[at..at + 2].copy_from_slice(&value);
+    }
+    zip
+}
+
+#[test]
+fn files_in_a_zip_that_are_not_understood_are_named() {
+    let files = [
+        ("1.png", png("1")),
+        ("2.png", png("2")),
+        ("3.png", png("3")),
+    ];
+    let room = Room::new();
+    let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().large_file(true);
+    writer.start_file("sub\\4.png", options).unwrap();
+    writer.write_all(&png("4")).unwrap();
+    room.file("x.zip", writer.finish().unwrap().into_inner());
+    let ran = room.classify(&[&["x.zip"], &LABELS[..]].concat());
+    assert_eq!(
+        ran.ends_with(0).images(),
+        ["x.zip/sub/4.png"],
+        "zip64, from Windows"
+    );
+    for (bytes, part) in [
+        (with_field(zip(&files), 6, 8, [1, 0]), "is encrypted"),
+        (
+            with_field(zip(&files), 8, 10, [12, 0]),
+            "compression method not supported",
+        ),
+    ] {
+        room.file("x.zip", bytes);
+        let records = room.classify(&[&["x.zip"], &LABELS[..]].concat());
+        let records = records.ends_with(1).records();
+        let errors: Vec<_> = records
+            .iter()
+            .map(|record| record["error"].as_str())
+            .collect();
+        assert!(
+            matches!(errors[..], [None, Some(error), None] if error.contains(part)),
+            "{errors:?}"
+        );
+    }
+    let names = zip(&files[..2]);
+    let mut twice = names.clone();
+    for at in 0..names.len() {
+        if names[at..].starts_with(b"2.png") {
+            twice[at] = b'1';
+        }
+    }
+    room.file("x.zip", twice);
+    let (names, error) = answered(
+        &room
+            .classify(&[&["x.zip"], &LABELS[..]].concat())
+            .ends_with(1),
+    );
+    assert!(
+        names.len() == 1 && error.contains("several files of one name"),
+        "{error}"
+    );
 }
 
 #[test]

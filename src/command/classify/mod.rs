@@ -35,6 +35,17 @@ const DETAILS: &str = r#"Images:
   is taken if its extension or its magic bytes identify an image. A path on the
   command line or in --files-from always gets a record.
 
+Archives:
+  A .tar (plain, or compressed by gzip or zstd: .tar.gz, .tgz, .tar.zst) or .zip
+  among the images or in --files-from is read as a folder of that name, in its
+  own order: photos.zip/dir/a.jpg. Nothing is unpacked to disk, and one image at a
+  time is read. Hidden files, system folders and what is no image are skipped.
+  Names that lead out of an archive (../a.jpg, /a.jpg) are shortened in results.
+  With --tar, - is a tar archive on stdin, read as it streams; its images are
+  -/dir/a.jpg. Links, sparse and encrypted files are errors of these images; an
+  archive that is damaged, cut short or without its end mark is answered as far as
+  it goes, and is one more error record. Folders are not searched for archives.
+
 Decoding:
   JPEG, PNG, GIF, WebP, BMP, TIFF, PNM and HEIC are identified by content, never
   by extension, and AVIF and JPEG XL if they are built in; the error record of
@@ -214,6 +225,8 @@ Examples:
   longclip classify photos/ --labels cat dog --threshold 0.8 --xmp
   longclip classify photos/ --labels cat dog --threshold 0.8 --format paths
   longclip classify photos/ --probe pets.safetensors
+  longclip classify photos.zip shard-000.tar --labels cat dog --format jsonl
+  aws s3 cp s3://bucket/shard.tar - | longclip classify --tar - --labels cat dog
 
 Exit status: 0 every image was classified, 1 some failed (each has an error record), 2 could not
 run, 75 temporary failure, try again (the hub is down, the disk is full), 130 or 143 stopped by a

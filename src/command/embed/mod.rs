@@ -40,9 +40,9 @@ Frames:
 Resuming:
   --resume computes images that are new or changed and keeps the rest. The
   finished file equals that of an uninterrupted run byte for byte. Frames of
-  animations are always computed again. Other
-  settings than those of the earlier run are refused. An input without images
-  never replaces a file."#;
+  animations and images in archives are always computed again (--cache keeps the
+  latter). Other settings than those of the earlier run are refused. An input
+  without images never replaces a file."#;
 
 const NOTES: &str = "\
 Examples:

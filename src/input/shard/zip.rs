@@ -104,6 +104,10 @@ impl Archive for Zip {
                 is_image: false,
             }));
         }
+        ensure!(
+            !self.archive.has_duplicate_names(),
+            "the archive has several files of one name, of which only one was read"
+        );
         Ok(None)
     }
 
