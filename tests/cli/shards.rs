@@ -433,7 +433,7 @@ fn labels_lie_beside_the_images_or_are_their_folders() {
     let text = |text: &str| text.as_bytes().to_vec();
     let images = ["1", "2", "3", "4"].map(png);
     let [one, two, three, four] = images;
-    let beside = vec![
+    let beside = [
         ("d/1.cls", text("1\n")),
         ("d/1.png", one.clone()),
         ("d/2.png", two.clone()),
@@ -442,7 +442,7 @@ fn labels_lie_beside_the_images_or_are_their_folders() {
         ("d/3.left.png", three.clone()),
         ("d/3.right.png", four.clone()),
     ];
-    let folders = vec![
+    let folders = [
         ("set/dog/1.png", one.clone()),
         ("set/cat/2.png", two.clone()),
         ("set/cat/a/3.png", three),

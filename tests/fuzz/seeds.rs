@@ -188,7 +188,7 @@ fn vocabulary() -> Value {
 
 /// An archive of a sample, with long names in GNU's form or in pax headers.
 /// Images with a label each, as in WebDataset.
-fn labelled() -> [(&'static str, Vec<u8>); 4] {
+fn images() -> [(&'static str, Vec<u8>); 4] {
     let image = fs::read("tests/fixtures/image/size-3x5.png").unwrap();
     [
         ("a/0001.png", image.clone()),
@@ -200,7 +200,7 @@ fn labelled() -> [(&'static str, Vec<u8>); 4] {
 
 fn labelled_tar() -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
-    for (name, content) in labelled() {
+    for (name, content) in images() {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         builder
@@ -213,7 +213,7 @@ fn labelled_tar() -> Vec<u8> {
 fn labelled_zip() -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default();
-    for (name, content) in labelled() {
+    for (name, content) in images() {
         writer.start_file(name, options).unwrap();
         writer.write_all(&content).unwrap();
     }

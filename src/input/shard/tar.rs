@@ -53,6 +53,14 @@ pub(crate) enum What {
     Link(String),
 }
 
+/// What comes next in an archive.
+enum Header {
+    Found(Found),
+    /// A folder, or a device or the like.
+    Other,
+    End,
+}
+
 /// An open archive.
 pub(crate) struct Tar {
     stream: Stream,
@@ -197,14 +205,15 @@ impl Tar {
             if self.is_over {
                 return Ok(None);
             }
-            let found = self.to_next_header().and_then(|there| match there {
-                true => self.read_header(),
-                false => Ok(Some(None)),
-            });
-            match found {
-                Ok(Some(Some(found))) => return Ok(Some(found)),
-                Ok(None) => {}
-                Ok(Some(None)) => {
+            let header = match self.skip_to_header() {
+                Ok(true) => self.read_header(),
+                Ok(false) => Ok(Header::End),
+                Err(error) => Err(error),
+            };
+            match header {
+                Ok(Header::Found(found)) => return Ok(Some(found)),
+                Ok(Header::Other) => {}
+                Ok(Header::End) => {
                     self.is_over = true;
                     return self.check_rest().map(|()| None);
                 }
@@ -217,7 +226,7 @@ impl Tar {
     }
 
     /// Skips what is left of the last file; false if only the padding after it is missing.
-    fn to_next_header(&mut self) -> Result<bool> {
+    fn skip_to_header(&mut self) -> Result<bool> {
         self.start.clear();
         let damaged = || "the archive is damaged or cut short";
         let left = self.end - self.stream.position;
@@ -231,17 +240,16 @@ impl Tar {
         Ok(self.stream.skip(padding).with_context(damaged)? == padding)
     }
 
-    /// The file or link at the next header; `Some(None)` at the end, `None` for something else.
-    fn read_header(&mut self) -> Result<Option<Option<Found>>> {
+    /// Reads the next header.
+    fn read_header(&mut self) -> Result<Header> {
         let begin = self.stream.position;
         self.stream.allowance = MOST_BYTES;
         // One for each header, so that none is borrowed while the content is read.
         let mut archive = tar::Archive::new(&mut self.stream);
         let entry = archive.entries()?.next().transpose();
         let Some(mut entry) = entry.context("the archive is damaged or cut short")? else {
-            drop(archive);
             self.has_mark = self.stream.position > begin;
-            return Ok(Some(None));
+            return Ok(Header::End);
         };
         let file_name = entry.path_bytes().into_owned();
         let shown = String::from_utf8_lossy(&file_name).into_owned();
@@ -259,7 +267,6 @@ impl Tar {
             is_sparse |= record.key_bytes().starts_with(b"GNU.sparse.");
         }
         drop(entry);
-        drop(archive);
         let offset = self.stream.position;
         self.end = offset
             .checked_add(bytes)
@@ -294,14 +301,14 @@ impl Tar {
                 )
             }
             EntryType::Link | EntryType::Symlink => What::Link(link.unwrap_or_default()),
-            _ => return Ok(None),
+            _ => return Ok(Header::Other),
         };
-        Ok(Some(Some(Found {
+        Ok(Header::Found(Found {
             name: file_name,
             offset,
             bytes,
             what,
-        })))
+        }))
     }
 
     /// Reads what follows the end mark, which a compressed archive's checksum covers, and without
