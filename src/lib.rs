@@ -93,6 +93,12 @@
 //! to `DATA` in `output/suffix.rs`, and to the lists of suffixes in `run/results/tests.rs` and in
 //! `tests/cli/suffixes.rs`. README lists the formats.
 //!
+//! **A kind of archive.** Write `src/input/shard/x.rs` with a type that implements `Archive`;
+//! `zip.rs` is a pattern. In `shard/mod.rs` add `mod x;`, a variant of `Kind`, its endings in
+//! `ENDINGS` and its arm in `open`. Add a reader in `src/readers.rs`, which calls `archive`, and its
+//! seed in `tests/fuzz/seeds.rs`, and the ending to `ENDINGS` and `packed` in `tests/cli/shards.rs`,
+//! which hold its records against those of a folder. Help and README list the endings.
+//!
 //! **A format of embeddings.** Write `src/embedding/x.rs` with `write` and a type that implements
 //! `EmbeddingFile`; `safetensors.rs` is a pattern. In `embedding/mod.rs` add `mod x;`, a variant of
 //! `Format`, its suffix in `Format::SUFFIXES`, its arm in `write`, and, if it has no 16-bit

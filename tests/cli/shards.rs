@@ -135,6 +135,39 @@ fn records_are_those_of_a_folder_of_that_name() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_utf8_are_exact() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let name = b"caf\xe9.png";
+    let [folder, archive] = [Room::new(), Room::new()];
+    let path = std::path::Path::new("x.tar").join(std::ffi::OsStr::from_bytes(name));
+    folder.file(path, png("1"));
+    let mut bytes = tar(&[("caf-.png", png("1"))]);
+    bytes[3] = 0xe9;
+    let mut header = tar::Header::new_gnu();
+    header.as_mut_bytes().copy_from_slice(&bytes[..512]);
+    header.set_cksum();
+    bytes[..512].copy_from_slice(header.as_bytes());
+    archive.file("x.tar", bytes);
+    for format in ["jsonl", "csv"] {
+        let arguments = [&["x.tar", "-f", format], &LABELS[..]].concat();
+        let out = archive.classify(&arguments).ends_with(0).out;
+        assert!(out.contains("eC50YXIvY2Fm6S5wbmc="), "{out}");
+        assert_eq!(out, folder.classify(&arguments).ends_with(0).out);
+    }
+}
+
+#[test]
+fn a_report_shows_the_images_of_an_archive() {
+    let room = Room::new();
+    room.file("x.zip", zip(&[("1.png", png("1"))]));
+    let ran = room.classify(&[&["x.zip", "--report", "x.html"], &LABELS[..]].concat());
+    ran.ends_with(0);
+    let page = room.read("x.html");
+    assert!(page.contains("x.zip/1.png") && page.contains("data:image/jpeg"));
+}
+
 #[test]
 fn archives_in_a_list_stand_where_they_are_named() {
     let room = Room::with(&["a.png"]);
@@ -434,13 +467,14 @@ fn labels_lie_beside_the_images_or_are_their_folders() {
     let images = ["1", "2", "3", "4"].map(png);
     let [one, two, three, four] = images;
     let beside = [
-        ("d/1.cls", text("1\n")),
         ("d/1.png", one.clone()),
         ("d/2.png", two.clone()),
         ("d/2.json", text("{\"label\": \"cat\", \"url\": \"x\"}")),
         ("d/3.json", text("{\"caption\": \"x\", \"class\": 0}")),
         ("d/3.left.png", three.clone()),
         ("d/3.right.png", four.clone()),
+        // Tar keeps the order of the file system.
+        ("d/1.cls", text("1\n")),
     ];
     let folders = [
         ("set/dog/1.png", one.clone()),
@@ -499,6 +533,14 @@ fn labels_lie_beside_the_images_or_are_their_folders() {
             "such as x.tar/1.png",
         ),
         (vec![("1.png", one), ("1.json", text("[]"))], "1.json"),
+        (
+            vec![
+                ("1.cls", text("0")),
+                ("1.png", two.clone()),
+                ("1.cls", text("1")),
+            ],
+            "occurs twice",
+        ),
         (
             vec![("test/cat/1.png", two.clone()), ("train/cat/1.png", two)],
             "parts of a dataset",

@@ -62,13 +62,9 @@ fn name(image: &Image) -> &Path {
     }
 }
 
-/// The sample that is being read, and those before it.
+/// What was found in the archives so far.
 #[derive(Default)]
 struct Reading {
-    key: String,
-    images: Vec<Image>,
-    /// Of `.cls` and of `.json`.
-    labels: [Option<String>; 2],
     class_of: HashMap<String, usize>,
     found: Labelled,
     unlabelled: Vec<Image>,
@@ -76,48 +72,46 @@ struct Reading {
 
 impl Reading {
     fn shard(&mut self, mut members: shard::Members) -> Result<()> {
+        let mut images: Vec<(String, Image)> = Vec::new();
+        // Of `.cls` and of `.json`, by the keys of their samples. Tar keeps the order of a folder's
+        // files, which need not be that of their names.
+        let mut labels: HashMap<String, [Option<String>; 2]> = HashMap::new();
         while let Some(item) = members.next_or_text(is_label) {
             // Figures of a part of the images would be taken for those of all.
             let item = item.map_err(|error| anyhow!("{}", error.cause))?;
-            let path = match &item {
-                Item::Image(Ok(member)) => member.name(),
-                Item::Image(Err(error)) => &error.path,
-                Item::Text(path, _) => path,
-            };
-            let key = key(&path.to_string_lossy()).to_owned();
-            if key != self.key {
-                self.end();
-                self.key = key;
-            }
+            let key = |path: &Path| key(&path.to_string_lossy()).to_owned();
             match item {
                 Item::Image(image) => {
-                    self.images
-                        .push(image.map(|member| member.name().to_owned()));
+                    let image = image.map(|member| member.name().to_owned());
+                    images.push((key(name(&image)), image));
                 }
                 Item::Text(path, text) => {
                     let label = text.and_then(|text| label(&path, &text));
                     let label = label.with_context(|| format!("cannot use {}", path.display()))?;
-                    let place = usize::from(is_json(&path));
-                    self.labels[place] = label.or(self.labels[place].take());
+                    let known = labels.entry(key(&path)).or_default();
+                    let known = &mut known[usize::from(is_json(&path))];
+                    ensure!(
+                        known.is_none() || *known == label,
+                        "{} occurs twice, with different labels",
+                        path.display()
+                    );
+                    *known = label;
                 }
             }
         }
-        self.end();
-        Ok(())
-    }
-
-    /// Ends a sample.
-    fn end(&mut self) {
-        let [class, json] = std::mem::take(&mut self.labels);
-        let images = std::mem::take(&mut self.images);
-        match class.or(json) {
-            Some(label) => {
-                let class = class_of(&mut self.class_of, &mut self.found.classes, &label);
-                let samples = images.into_iter().map(|source| Sample { source, class });
-                self.found.samples.extend(samples);
+        for (key, source) in images {
+            let label = labels
+                .get(&key)
+                .and_then(|[class, json]| class.as_ref().or(json.as_ref()));
+            match label {
+                Some(label) => {
+                    let class = class_of(&mut self.class_of, &mut self.found.classes, label);
+                    self.found.samples.push(Sample { source, class });
+                }
+                None => self.unlabelled.push(source),
             }
-            None => self.unlabelled.extend(images),
         }
+        Ok(())
     }
 }
 
