@@ -124,7 +124,7 @@ impl PassedOver {
 /// A folder among the arguments is walked: byte order of names within each folder, files and
 /// folders in one order, hidden entries and system folders skipped. Every other argument and every
 /// entry of the list yields exactly one item, whether it exists or not, except that an archive
-/// ([`shard`](super::shard)) yields its images in its order. `-` among the arguments is stdin; in a
+/// ([`shard`]) yields its images in its order. `-` among the arguments is stdin; in a
 /// list it is a file of that name.
 ///
 /// # Errors

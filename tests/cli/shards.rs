@@ -447,6 +447,8 @@ fn a_tar_on_stdin_is_read_as_it_streams() {
     assert!(running.line().contains("-/d/2.png"));
     running.close_stdin();
     assert_eq!(running.end().0, Some(0));
+    let ran = room.classify_with_stdin(&[&["-"], &LABELS[..]].concat(), &whole);
+    ran.ends_with(2).says(&["pass --tar on stdin"]);
     let ran = room.classify(&[&["--tar", "a.tar"], &LABELS[..]].concat());
     ran.ends_with(2).says(&["stdin is not read"]);
 }

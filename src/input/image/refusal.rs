@@ -54,11 +54,14 @@ const OTHERS: &[Magic] = &[
     (8, b"WAVE", "a sound", "pass an image"),
     (0, b"OggS", "a sound or video", "pass an image"),
     (0, b"ID3", "a sound", "pass an image"),
-    (0, b"PK\x03\x04", "a zip archive", "unpack it first"),
-    (0, b"\x1F\x8B", "a gzip file", "unpack it first"),
+    (0, b"PK\x03\x04", "a zip archive", "let its name end in .zip, or unpack it"),
+    (0, b"\x1F\x8B", "a gzip file", "unpack it; a tar archive needs a name in .tar.gz, or --tar on stdin"),
+    (0, b"\x28\xB5\x2F\xFD", "a zstd file", "unpack it; a tar archive needs a name in .tar.zst, or --tar on stdin"),
+    (0, b"\xFD7zXZ\0", "an xz file", "unpack it; of archives .tar, .tar.gz, .tar.zst and .zip are read"),
+    (0, b"BZh", "a bzip2 file", "unpack it; of archives .tar, .tar.gz, .tar.zst and .zip are read"),
     (0, b"7z\xBC\xAF", "a 7z archive", "unpack it first"),
     (0, b"Rar!", "a rar archive", "unpack it first"),
-    (257, b"ustar", "a tar archive", "unpack it first"),
+    (257, b"ustar", "a tar archive", "let its name end in .tar, or pass --tar on stdin"),
     (0, b"\x89PNG\n\x1A\n", "a PNG that was transferred as text", "transfer it again in binary mode"),
     (0, b"version https://git-lfs", "a Git LFS pointer", "run `git lfs pull` in its repository"),
 ];
@@ -184,7 +187,7 @@ mod tests {
     #[test]
     fn refusals_say_what_the_file_is() {
         #[rustfmt::skip]
-        let cases: [(&[u8], &str); 22] = [
+        let cases: [(&[u8], &str); 23] = [
             (b"", "not an image: this looks like an empty file"),
             (b"\0\0\0\x18ftypheic\0\0", "supported: this looks like a HEIC image; build longclip"),
             (b"\0\0\0\x18ftypavif\0\0", "an AVIF image; build longclip with `--features avif`"),
@@ -204,7 +207,8 @@ mod tests {
             ("Köln\u{00e4}".as_bytes().split_last().unwrap().1, "text"),
             (b"\0\0\0\0\0\0\0\0\0", "nothing but zeros"),
             (b"\x01\x02\x03\xFE", "data of an unknown kind"),
-            (b"PK\x03\x04", "a zip archive"),
+            (b"PK\x03\x04", "let its name end in .zip"),
+            (b"\xFD7zXZ\0", "of archives .tar"),
             (b"\x89PNG\n\x1A\n", "transferred as text"),
             (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ];

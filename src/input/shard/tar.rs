@@ -424,7 +424,8 @@ fn check_header(start: &[u8]) -> Result<()> {
     bail!(match start {
         _ if Packing::of(start).is_some() =>
             "this is compressed; decompress it to a plain .tar first",
-        [b'P', b'K', 3, 4, ..] => "this is a zip file; unpack it, and pass its folder",
+        [b'P', b'K', 3, 4, ..] =>
+            "this is a zip file; unpack it and pass its folder, or let its name end in .zip",
         start if looks_like_image(start) => "this is an image, not a tar archive",
         _ => "this is not a tar archive",
     })
