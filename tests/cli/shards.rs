@@ -432,21 +432,21 @@ fn a_tar_on_stdin_is_read_as_it_streams() {
         let ran = room.longclip_with_stdin(&embed, &packed);
         assert_eq!(ran.ends_with(0).images(), ["-/d/1.png", "-/d/2.png"]);
     }
-    let mut command = room.command();
-    command
-        .args(["classify", "-m", small::model(), "--tar", "-"])
-        .args(LABELS);
-    let mut running = Running::start(command);
     let first = 512 + files[0].1.len();
-    running.write(&whole[..first]);
-    assert!(
-        running.line().contains("-/d/1.png"),
-        "the stream pauses here"
-    );
-    running.write(&whole[first..]);
-    assert!(running.line().contains("-/d/2.png"));
-    running.close_stdin();
-    assert_eq!(running.end().0, Some(0));
+    let plain = |bytes: &[u8]| bytes.to_vec();
+    for pack in [&plain as &dyn Fn(&[u8]) -> Vec<u8>, &gzip, &zstd] {
+        let mut command = room.command();
+        command
+            .args(["classify", "-m", small::model(), "--tar", "-"])
+            .args(LABELS);
+        let mut running = Running::start(command);
+        running.write(&pack(&whole[..first]));
+        assert!(running.line().contains("-/d/1.png"), "the stream pauses");
+        running.write(&pack(&whole[first..]));
+        assert!(running.line().contains("-/d/2.png"));
+        running.close_stdin();
+        assert_eq!(running.end().0, Some(0));
+    }
     let ran = room.classify_with_stdin(&[&["-"], &LABELS[..]].concat(), &whole);
     ran.ends_with(2).says(&["pass --tar on stdin"]);
     let ran = room.classify(&[&["--tar", "a.tar"], &LABELS[..]].concat());
