@@ -203,7 +203,8 @@ fn list(path: &Path) -> Result<()> {
             source: ListSource::File(path.to_owned()),
             separator,
         };
-        paths::expand(Vec::new(), Some(list), IMAGES)?.try_for_each(|source| source.map(drop))?;
+        paths::expand(Vec::new(), Some(list), IMAGES)?
+            .try_for_each(|entry| entry.source.map(drop))?;
     }
     Ok(())
 }

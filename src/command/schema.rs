@@ -16,7 +16,7 @@ macro_rules! schemas {
 }
 
 /// Each schema by its name; `tests/cli/schema.rs` holds real results against them.
-const SCHEMAS: [(&str, &str); 16] = schemas![
+const SCHEMAS: [(&str, &str); 17] = schemas![
     "record",
     "hits",
     "embedding",
@@ -33,6 +33,7 @@ const SCHEMAS: [(&str, &str); 16] = schemas![
     "sorted",
     "xmp",
     "label-studio",
+    "summary",
 ];
 
 const EXAMPLES: &str = "\

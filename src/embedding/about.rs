@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::file::stamp::Stamp;
-use crate::output::{ImageName, Name};
+use crate::output::{FailureKind, Given, ImageName, Name};
 
 /// CLIP's embeddings are never wider.
 const MAX_DIM: usize = 1 << 16;
@@ -228,6 +228,8 @@ pub struct Row {
     pub item: Item,
     /// Warnings about an input that could still be embedded.
     pub warnings: Vec<String>,
+    /// The keys of its line in a list; Parquet has no place for them.
+    pub(crate) given: Option<Given>,
 }
 
 /// What was embedded.
@@ -266,6 +268,10 @@ pub struct Failure {
     pub name: Name,
     /// Why it failed.
     pub error: String,
+    /// The same in a word, for an image.
+    pub(crate) kind: Option<FailureKind>,
+    /// The keys of its line in a list.
+    pub(crate) given: Option<Given>,
 }
 
 #[cfg(test)]

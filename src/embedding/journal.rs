@@ -329,7 +329,7 @@ mod tests {
     use super::super::testing::{about, images};
     use super::*;
     use crate::file::lock::lock;
-    use crate::output::Name;
+    use crate::output::{FailureKind, Given, Name};
 
     #[test]
     fn only_a_journal_is_replaced() {
@@ -429,6 +429,8 @@ mod tests {
         assert_eq!((found.end, found.torn), (torn, 20));
         let mut journal = Journal::go_on(file, &path, found.end).unwrap();
         let failure = Failure {
+            kind: Some(FailureKind::Limit),
+            given: Some(Given::parse("{\"id\":1e400}").unwrap()),
             name: Name::Text("x".to_owned()),
             error: "y".to_owned(),
         };

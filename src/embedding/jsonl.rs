@@ -167,6 +167,7 @@ mod tests {
     fn numbers_survive_the_conversion_to_text() {
         let about = about(Kind::Texts, 512);
         let row = Row {
+            given: None,
             item: Item::Text("a".to_owned()),
             warnings: Vec::new(),
         };

@@ -13,12 +13,15 @@ use serde::{Deserialize, Serialize};
 use super::{About, Failure, Item, Row, push_values};
 use crate::checkpoint::container::Bytes;
 use crate::file::stamp::Stamp;
-use crate::output::{ImageName, Name, json};
+use crate::output::{FailureKind, Given, ImageName, Name, json};
 
 /// The keys, in order; which of them are present depends on the place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Line<'a> {
+    /// The keys of its line in a list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given: Option<Given>,
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,6 +50,8 @@ pub(crate) struct Line<'a> {
     pub(crate) embedding: Option<Cow<'a, [f32]>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_kind: Option<FailureKind>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: Cow<'a, [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,6 +87,7 @@ impl<'a> Line<'a> {
             },
         };
         Self {
+            given: row.given.clone(),
             warnings: Cow::Borrowed(&row.warnings),
             ..named
         }
@@ -98,7 +104,9 @@ impl<'a> Line<'a> {
             },
         };
         Self {
+            given: failure.given.clone(),
             error: Some(Cow::Borrowed(&failure.error)),
+            error_kind: failure.kind,
             ..named
         }
     }
@@ -197,6 +205,7 @@ impl<'a> Line<'a> {
         Ok(Row {
             item,
             warnings: self.warnings.to_vec(),
+            given: self.given.clone(),
         })
     }
 
@@ -209,6 +218,8 @@ impl<'a> Line<'a> {
         Ok(Failure {
             name: self.name()?,
             error: error.to_string(),
+            kind: self.error_kind,
+            given: self.given.clone(),
         })
     }
 

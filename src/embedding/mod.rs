@@ -277,6 +277,7 @@ pub(crate) mod testing {
                 _ => ImageName::from(Path::new(&format!("p/{index}.png"))),
             };
             let row = Row {
+                given: None,
                 item: Item::Image {
                     name,
                     width: index as u32 + 1,
@@ -299,6 +300,7 @@ pub(crate) mod testing {
     pub(crate) fn texts(texts: &[&str], dim: usize) -> Listed {
         let rows = texts.iter().enumerate().map(|(index, text)| {
             let row = Row {
+                given: None,
                 item: Item::Text((*text).to_owned()),
                 warnings: Vec::new(),
             };
@@ -340,6 +342,8 @@ mod tests {
         let path = folder.path().join("a.npy");
         let mut rows = images(2, 4);
         rows.failed = vec![Failure {
+            kind: None,
+            given: None,
             name: Name::Text("x".to_owned()),
             error: "too long".to_owned(),
         }];

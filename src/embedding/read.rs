@@ -274,6 +274,8 @@ mod tests {
         for name in NAMES {
             let mut listed = images(13, 24);
             listed.failed = vec![Failure {
+                kind: None,
+                given: None,
                 name: Name::Text("x".to_owned()),
                 error: "y".to_owned(),
             }];

@@ -8,6 +8,7 @@
 pub(crate) mod atomic;
 pub(crate) mod digest;
 pub(crate) mod exhaustion;
+pub(crate) mod failure;
 pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod lock;

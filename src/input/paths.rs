@@ -5,6 +5,7 @@
 //! an image; nothing here decodes.
 
 mod list;
+mod objects;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::bail;
 
 use super::shard::{self, Kind, Member, Members};
+use crate::output::{Failure, FailureKind, Given};
 use list::List;
 use walk::Walk;
 
@@ -34,13 +36,30 @@ pub enum ImageSource {
     Member(Member),
 }
 
+/// An image of a run, and the keys of its line in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where its bytes are, or why it has none.
+    pub source: Result<ImageSource, PathError>,
+    pub(crate) given: Option<Given>,
+}
+
+impl From<Result<ImageSource, PathError>> for Entry {
+    fn from(source: Result<ImageSource, PathError>) -> Self {
+        Self {
+            source,
+            given: None,
+        }
+    }
+}
+
 /// A path that yields no image; the walk continues after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathError {
     /// The folder, file or list that could not be used.
     pub path: PathBuf,
     /// Why, without the path.
-    pub cause: String,
+    pub cause: Failure,
 }
 
 impl fmt::Display for PathError {
@@ -148,9 +167,10 @@ pub fn expand(
     Ok(Expansion {
         arguments: arguments.into_iter(),
         walk: None,
-        list: files_from.map(List::open).transpose()?,
+        list: files_from.map(|list| List::open(list, rule)).transpose()?,
         shard: None,
         no_shards: None,
+        given: None,
         stdin_is_tar: false,
         rule,
         passed_over: PassedOver::default(),
@@ -187,7 +207,7 @@ pub fn count(
     let sources = expand(arguments.to_vec(), files_from.cloned(), rule).ok()?;
     let mut count = 0;
     for source in sources {
-        if matches!(source, Ok(ImageSource::Member(_))) {
+        if matches!(source.source, Ok(ImageSource::Member(_))) {
             return None;
         }
         count += 1;
@@ -204,6 +224,8 @@ pub struct Expansion {
     shard: Option<Members>,
     /// Why archives are refused.
     no_shards: Option<&'static str>,
+    /// The keys of the line that named it.
+    given: Option<Given>,
     stdin_is_tar: bool,
     rule: ImageRule,
     passed_over: PassedOver,
@@ -239,7 +261,7 @@ impl Expansion {
             return Some(Ok(ImageSource::Path(path)));
         };
         if let Some(cause) = self.no_shards {
-            let cause = cause.to_owned();
+            let cause = FailureKind::Format.because(cause);
             return Some(Err(PathError { path, cause }));
         }
         let opened = shard::open(&path, kind, self.rule, self.passed_over());
@@ -258,7 +280,7 @@ impl Expansion {
             }
             Err(error) => Some(Err(PathError {
                 path,
-                cause: format!("{error:#}"),
+                cause: FailureKind::Decode.else_this(&error),
             })),
         }
     }
@@ -270,17 +292,20 @@ impl Expansion {
 }
 
 impl Iterator for Expansion {
-    type Item = Result<ImageSource, PathError>;
+    type Item = Entry;
 
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next(&mut self) -> Option<Entry> {
         loop {
             if let Some(item) = self.walk.as_mut().and_then(Iterator::next) {
-                return Some(item);
+                return Some(item.into());
             }
             if let Some(item) = self.shard.as_mut().and_then(Iterator::next) {
-                return Some(item.map(ImageSource::Member));
+                return Some(Entry {
+                    source: item.map(ImageSource::Member),
+                    given: self.given.clone(),
+                });
             }
-            (self.walk, self.shard) = (None, None);
+            (self.walk, self.shard, self.given) = (None, None, None);
             let item = match self.arguments.next() {
                 Some(path) if is_stdin(&path) && self.stdin_is_tar => {
                     let stdin = io::stdin();
@@ -293,13 +318,25 @@ impl Iterator for Expansion {
                     None
                 }
                 Some(path) => self.name(path),
-                None => match self.list.as_mut()?.next()? {
-                    Ok(ImageSource::Path(path)) => self.name(path),
-                    other => Some(other),
-                },
+                None => {
+                    let entry = self.list.as_mut()?.next()?;
+                    self.given = entry.given;
+                    match entry.source {
+                        Ok(ImageSource::Path(path)) => self.name(path),
+                        Ok(ImageSource::Member(member)) if self.no_shards.is_some() => {
+                            let cause = self.no_shards.unwrap_or_default();
+                            Some(Err(PathError {
+                                path: member.name().to_owned(),
+                                cause: FailureKind::Format.because(cause),
+                            }))
+                        }
+                        other => Some(other),
+                    }
+                }
             };
-            if item.is_some() {
-                return item;
+            if let Some(source) = item {
+                let given = self.given.take();
+                return Some(Entry { source, given });
             }
         }
     }

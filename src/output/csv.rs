@@ -134,7 +134,7 @@ impl RecordWriter for CsvWriter {
 fn rows<'a>(record: &'a Record, only_image: PredictionRow<'a>) -> Vec<PredictionRow<'a>> {
     match &record.outcome {
         Err(error) => vec![PredictionRow {
-            error: Some(error),
+            error: Some(&error.cause),
             ..only_image
         }],
         Ok(predictions) if predictions.is_empty() => vec![only_image],

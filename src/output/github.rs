@@ -33,7 +33,7 @@ impl RecordWriter for AnnotationWriter {
 
 fn annotation(record: &Record) -> Option<String> {
     let (title, message) = match &record.outcome {
-        Err(error) => ("cannot be classified".to_owned(), error.clone()),
+        Err(error) => ("cannot be classified".to_owned(), error.cause.clone()),
         Ok(predictions) => {
             let (best, target) = (predictions.first()?, record.target.as_deref()?);
             if &*best.label == target {

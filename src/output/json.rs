@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use super::text::is_printable;
-use super::{Format, Prediction, Record, RecordWriter, emit};
+use super::{FailureKind, Format, Given, Prediction, Record, RecordWriter, emit};
 
 /// Objects as they come, as text: one array, or one object per line.
 pub(crate) struct Objects {
@@ -72,9 +72,25 @@ impl RecordWriter for JsonWriter {
     }
 }
 
-/// The keys of a record, in order.
+/// What a record's own keys are called.
+pub(crate) const RECORD_KEYS: &[&str] = &[
+    "image",
+    "image_bytes",
+    "frame",
+    "time",
+    "target",
+    "uncertain",
+    "predictions",
+    "error",
+    "error_kind",
+    "warnings",
+];
+
+/// The keys of a record, in order: first those of its line in a list.
 #[derive(Serialize)]
 struct RecordObject<'a> {
+    #[serde(flatten)]
+    given: Option<&'a Given>,
     image: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     image_bytes: Option<String>,
@@ -90,6 +106,8 @@ struct RecordObject<'a> {
     predictions: Option<&'a [Prediction]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_kind: Option<FailureKind>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     warnings: &'a [String],
 }
@@ -97,6 +115,7 @@ struct RecordObject<'a> {
 impl<'a> RecordObject<'a> {
     fn of(record: &'a Record) -> Self {
         Self {
+            given: record.given.as_ref(),
             image: &record.image.text,
             image_bytes: record.image.bytes_as_text(),
             frame: record.frame.map(|frame| frame.index),
@@ -104,7 +123,12 @@ impl<'a> RecordObject<'a> {
             target: record.target.as_deref(),
             uncertain: record.uncertain,
             predictions: record.outcome.as_deref().ok(),
-            error: record.outcome.as_ref().err().map(String::as_str),
+            error: record
+                .outcome
+                .as_ref()
+                .err()
+                .map(|failure| failure.cause.as_str()),
+            error_kind: record.outcome.as_ref().err().map(|failure| failure.kind),
             warnings: &record.warnings,
         }
     }
@@ -156,7 +180,8 @@ mod tests {
             r#"{"label":"a cat sleeping","probability":0.99798125,"logit":27.71,"cosine":0.2771},"#,
             r#"{"label":"a cat jumping","probability":0.00201881,"logit":21.51,"cosine":0.2151}]}"#,
             "\n",
-            r#"{"image":"broken.jpg","error":"not an image: the file ends before any image data"}"#,
+            r#"{"image":"broken.jpg","error":"not an image: the file ends before any image data","#,
+            r#""error_kind":"decode"}"#,
             "\n",
         );
         assert_eq!(written(Format::Jsonl, STYLE, &contract()), expected);
@@ -178,7 +203,33 @@ mod tests {
         }
         assert_eq!(written(Format::Json, STYLE, &[]), "[]\n");
         let one = written(Format::Json, STYLE, &[failed("a", "b")]);
-        assert_eq!(one, "[\n{\"image\":\"a\",\"error\":\"b\"}\n]\n");
+        assert_eq!(
+            one,
+            "[\n{\"image\":\"a\",\"error\":\"b\",\"error_kind\":\"decode\"}\n]\n"
+        );
+    }
+
+    #[test]
+    fn the_keys_of_records_are_known() {
+        let mut whole = answered("a", vec![prediction("x", None, 0.25)]);
+        whole.image.bytes = Some(vec![255]);
+        whole.frame = Some(FrameId {
+            index: 3,
+            time: Some(0.12),
+        });
+        whole.target = Some("x".into());
+        whole.uncertain = true;
+        whole.warnings = vec!["y".to_owned()];
+        let mut found = Vec::new();
+        for record in [whole, failed("a", "b")] {
+            let object: serde_json::Value = serde_json::from_str(&jsonl(record)).unwrap();
+            found.extend(object.as_object().unwrap().keys().cloned());
+        }
+        found.sort();
+        found.dedup();
+        let mut known = RECORD_KEYS.to_vec();
+        known.sort_unstable();
+        assert_eq!(found, known);
     }
 
     #[test]
@@ -201,7 +252,7 @@ mod tests {
             index: 3,
             time: Some(0.12),
         });
-        let expected = "{\"image\":\"-\",\"frame\":3,\"time\":0.12,\"error\":\"cut\"}\n";
+        let expected = "{\"image\":\"-\",\"frame\":3,\"time\":0.12,\"error\":\"cut\",\"error_kind\":\"decode\"}\n";
         assert_eq!(jsonl(frame), expected);
         let none = jsonl(answered("a", vec![]));
         assert_eq!(none, "{\"image\":\"a\",\"predictions\":[]}\n");

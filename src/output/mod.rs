@@ -12,6 +12,7 @@ pub mod evaluation;
 mod format;
 pub mod found;
 pub(crate) mod github;
+mod given;
 mod journal;
 pub(crate) mod json;
 pub(crate) mod label_studio;
@@ -34,11 +35,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Serialize, Serializer};
 
+pub use crate::file::failure::{Failure, FailureKind};
 pub use csv::MARK;
 pub use format::Format;
 use found::PathEnd;
 
 pub(crate) use csv::{Extras, IMAGE_BYTES};
+pub(crate) use given::Given;
+pub(crate) use json::RECORD_KEYS;
 
 /// The result of one image.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,9 +51,11 @@ pub struct Record {
     pub image: ImageName,
     /// Which of its frames, if it has several.
     pub frame: Option<FrameId>,
+    /// The keys of its line in a list.
+    pub(crate) given: Option<Given>,
     /// The predictions by falling score, or why there are none. An empty list means that no label
     /// reached the threshold.
-    pub outcome: Result<Vec<Prediction>, String>,
+    pub outcome: Result<Vec<Prediction>, Failure>,
     /// Warnings about an image that still has a result.
     pub warnings: Vec<String>,
     /// The true label, if it is known.
@@ -64,10 +70,11 @@ pub struct Record {
 
 impl Record {
     /// The result of an image without further information.
-    pub(crate) fn new(image: ImageName, outcome: Result<Vec<Prediction>, String>) -> Self {
+    pub(crate) fn new(image: ImageName, outcome: Result<Vec<Prediction>, Failure>) -> Self {
         Self {
             image,
             frame: None,
+            given: None,
             outcome,
             warnings: Vec::new(),
             target: None,
@@ -356,7 +363,8 @@ mod testing {
     }
 
     pub(super) fn failed(image: &str, error: &str) -> Record {
-        Record::new(Path::new(image).into(), Err(error.to_owned()))
+        let failure = FailureKind::Decode.because(error);
+        Record::new(Path::new(image).into(), Err(failure))
     }
 
     /// The two records of the command line's contract.

@@ -87,7 +87,13 @@ impl ParquetWriter {
             .map(|row| row.ranked.map(|(rank, _)| rank))
             .collect();
         write_optional::<Int32Type>(&mut group, &ranks)?;
-        let error = |row: &Row<'_>| row.record.outcome.as_ref().err().map(|error| bytes(error));
+        let error = |row: &Row<'_>| {
+            row.record
+                .outcome
+                .as_ref()
+                .err()
+                .map(|error| bytes(&error.cause))
+        };
         write_optional::<ByteArrayType>(&mut group, &texts(error))?;
         let frames = rows.iter().map(|row| row.record.frame);
         let indices: Vec<_> = frames

@@ -21,7 +21,7 @@ use crate::embedding::cache::{Cache, ImageRow, Recipe};
 use crate::file::digest::{self, hexadecimal};
 use crate::file::stamp::Stamp;
 use crate::input::image::{DecodeOptions, FrameChoice};
-use crate::input::paths::{ImageSource, PathError};
+use crate::input::paths::Entry;
 use crate::input::tokenizer::TokenIds;
 use crate::model::{Clip, DualEncoder};
 use crate::run::flags::EngineArgs;
@@ -128,7 +128,7 @@ impl Engine {
     /// Starts reading and decoding `sources`; they are encoded as soon as the slot has a model.
     pub(super) fn read(
         &self,
-        sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
+        sources: impl Iterator<Item = Entry> + Send + 'static,
         model: ModelSlot,
         stop: Stop,
     ) -> Pipeline {
@@ -138,7 +138,7 @@ impl Engine {
     /// The embeddings of `sources` by a model that is loaded already, without messages.
     pub(crate) fn encode(
         &self,
-        sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
+        sources: impl Iterator<Item = Entry> + Send + 'static,
         model: &Arc<dyn DualEncoder>,
         stop: &Stop,
     ) -> Flatten<Pipeline> {

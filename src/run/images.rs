@@ -1,5 +1,6 @@
 //! The images of a run: which ones, how they are read, and a stream of their embeddings.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
@@ -12,9 +13,10 @@ use super::{Console, Outcome, advice};
 use crate::file::exhaustion;
 use crate::input::image::{EXTENSIONS, looks_like_image};
 use crate::input::paths::{
-    self, Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver,
+    self, Entry, Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver,
     PathError, Separator,
 };
+use crate::output::FailureKind;
 use crate::run::flags::ImageArgs;
 
 /// Which files of a folder are images.
@@ -102,7 +104,7 @@ impl Images {
     pub(crate) fn has_odd_names(&self) -> bool {
         let found = paths::expand(self.arguments.clone(), None, IMAGES);
         found.is_ok_and(|mut found| {
-            found.any(|source| match source {
+            found.any(|entry| match entry.source {
                 Ok(ImageSource::Path(path)) => path.to_str().is_none(),
                 Ok(ImageSource::Member(member)) => member.name().to_str().is_none(),
                 _ => false,
@@ -136,7 +138,7 @@ impl Images {
     pub(crate) fn start(self, engine: &Engine, stop: Stop) -> Running {
         let (arguments, files_from) = (self.arguments, self.files_from);
         let (named, left_out) = (arguments.clone(), self.left_out);
-        let is_read = move |source: &Result<ImageSource, PathError>| match source {
+        let is_read = move |entry: &Entry| match &entry.source {
             Ok(ImageSource::Path(path)) => {
                 !left_out.iter().any(|folder| path.starts_with(folder)) || named.contains(path)
             }
@@ -191,7 +193,7 @@ pub(crate) struct Running {
 
 impl Running {
     fn start(
-        sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
+        sources: impl Iterator<Item = Entry> + Send + 'static,
         engine: &Engine,
         stop: Stop,
     ) -> Self {
@@ -220,7 +222,7 @@ impl Running {
         let count = sources.len() as u64;
         Self {
             total: Some(Box::new(move || Some(count))),
-            ..Self::start(sources, engine, stop)
+            ..Self::start(sources.map(Entry::from), engine, stop)
         }
     }
 
@@ -292,6 +294,8 @@ impl Running {
 pub(crate) struct Counts {
     pub(crate) answered: u64,
     pub(crate) failed: u64,
+    /// The failures by their kind.
+    pub(crate) kinds: BTreeMap<FailureKind, u64>,
     /// Whether more than one image was expected.
     are_many: bool,
     /// The signal that ended the run early.
@@ -310,7 +314,9 @@ impl Counts {
             }
             Err(cause) => {
                 self.failed += 1;
-                console.failed(image, &format!("{cause:#}"));
+                let failure = FailureKind::Decode.else_this(cause);
+                *self.kinds.entry(failure.kind).or_insert(0) += 1;
+                console.failed(image, &failure.cause);
             }
         }
     }

@@ -5,6 +5,7 @@ pub(crate) mod advice;
 pub(crate) mod calibration;
 pub(crate) mod console;
 pub(crate) mod engine;
+pub(crate) mod failures;
 pub(crate) mod figures;
 pub mod flags;
 pub(crate) mod images;
@@ -43,12 +44,17 @@ impl Outcome {
     /// The exit status of the process.
     #[must_use]
     pub fn exit_code(self) -> ExitCode {
+        ExitCode::from(self.status())
+    }
+
+    /// The same as a number.
+    pub(crate) fn status(self) -> u8 {
         match self {
-            Self::Answered => ExitCode::SUCCESS,
-            Self::SomeFailed => ExitCode::from(1),
-            Self::NoneRead => ExitCode::from(2),
-            Self::TryLater => ExitCode::from(75),
-            Self::Stopped(signal) => ExitCode::from(u8::try_from(128 + signal).unwrap_or(1)),
+            Self::Answered => 0,
+            Self::SomeFailed => 1,
+            Self::NoneRead => 2,
+            Self::TryLater => 75,
+            Self::Stopped(signal) => u8::try_from(128 + signal).unwrap_or(1),
         }
     }
 }

@@ -265,6 +265,8 @@ pub(crate) struct Results<'a> {
     form: Form,
     /// Whether a warning about an inexact path was printed.
     is_warned: bool,
+    /// The same about keys of a list that the format cannot hold.
+    are_keys_warned: bool,
     /// Records that the format cannot hold.
     left_out: u64,
     console: &'a Console,
@@ -300,6 +302,7 @@ impl<'a> Results<'a> {
             file,
             form,
             is_warned: false,
+            are_keys_warned: false,
             left_out: 0,
             console,
         })
@@ -319,6 +322,16 @@ impl<'a> Results<'a> {
                 "the path {} is not UTF-8 and was written inexactly; add --image-bytes for a \
                  column with the exact bytes of such paths",
                 record.image.text
+            ));
+        }
+        let holds_keys = matches!(self.form.format, Format::Json | Format::Jsonl);
+        let says_more = record.given.as_ref().is_some_and(|given| given.says_more());
+        if says_more && !holds_keys && !self.are_keys_warned {
+            self.are_keys_warned = true;
+            self.console.warn(&format!(
+                "--format {} has no place for the keys of --files-from's objects; json and jsonl \
+                 have",
+                self.form.format.name()
             ));
         }
         self.writer.write(record).with_context(|| self.failure())

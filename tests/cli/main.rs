@@ -41,6 +41,7 @@ mod probe_parts;
 mod prompts;
 #[cfg(unix)]
 mod readme;
+mod records;
 mod refusals;
 mod room;
 mod running;

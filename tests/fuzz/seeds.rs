@@ -49,7 +49,7 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
         ]
         .map(|name| fs::read(Path::new("tests/fixtures/image").join(name)).unwrap())
         .to_vec(),
-        "photo.heic" => ["crop", "grid", "overlay", "ten", "thumbnail", "turned"]
+        "photo.heic" => ["crop", "grid", "ten", "thumbnail", "turned"]
             .iter()
             .map(|name| format!("tests/fixtures/photo/{name}.heic"))
             .map(|path| fs::read(path).unwrap())

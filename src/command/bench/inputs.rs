@@ -57,8 +57,8 @@ impl Folder {
     pub(super) fn pixels(&self, count: usize, preprocess: &Preprocess) -> Result<Tensor> {
         let mut failure = None;
         let mut images = Vec::new();
-        for source in paths::expand(vec![self.path.clone()], None, IMAGES)? {
-            let read = match source {
+        for entry in paths::expand(vec![self.path.clone()], None, IMAGES)? {
+            let read = match entry.source {
                 Ok(ImageSource::Path(path)) => image::read(&path, &DecodeOptions::default())
                     .with_context(|| path.display().to_string()),
                 Ok(_) => continue,

@@ -6,14 +6,17 @@ mod sort;
 mod tag;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use clap::{ArgGroup, Args};
 
 use super::classify::sort::SortArgs;
 use super::classify::tag::TagArgs;
+use crate::file::digest;
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
+use crate::run::failures::{FailureArgs, MadeBy};
 use crate::run::flags::{EngineArgs, FrameArgs, ImageArgs, LabelArgs, OutputArgs, ScoreArgs};
 use crate::run::images::Images;
 use crate::run::results::{Form, Results};
@@ -97,6 +100,26 @@ Failures:
   marker are answered with a "warnings" entry, or fail with --strict. An image
   that is transparent everywhere and a TIFF whose black and white had to be
   guessed are answered with a warning as well.
+
+  "error" is for people; "error_kind" next to it is one of line (a line of
+  --files-from names no image), missing, denied, read (a folder, a device, a
+  failing disk), format (not an image, or no decoder for it), limit
+  (--max-pixels, --max-memory, sides), decode (damaged), place (could not be
+  moved or linked), internal. --max-errors N or P% makes the exit status 0 while
+  no more than N images, or P% of all, have failed, also if that is every one,
+  and 1 beyond it; programs that start many runs pass 100% and count errors
+  themselves. --summary FILE has the counts by kind, the rate, and the hashes of
+  model and labels.
+
+Lists:
+  A line of --files-from is a path as it stands. One that begins with { and is
+  not the name of a file is a JSON object: "path" (or "image") names the image,
+  and all its keys come back in the record, in front of the record's own and as
+  they were written. A key of the same name as one of the record's is refused,
+  as is a key that is there twice. Every line has exactly one record, in order,
+  written before the next line is waited for; a line that is not understood or
+  too long (64 KiB, an object 1 MiB) is an error with its number. json and jsonl
+  hold such keys; other formats do not, and say so once.
 
 Label files:
   --labels-file takes the name of a built-in set, or a file:
@@ -259,6 +282,8 @@ pub struct ClassifyArgs {
     calibration: Option<PathBuf>,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    failures: FailureArgs,
     /// Write a self-contained HTML report of all images with their labels
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     report: Option<PathBuf>,
@@ -277,6 +302,7 @@ pub struct ClassifyArgs {
 /// # Errors
 /// When it cannot run; an image that fails has an error record.
 pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
+    let started = Instant::now();
     // Everything that can be checked without a model is checked before one is downloaded.
     let images = Images::open(&args.images, &args.labels.labels)?;
     let mut question = Question::new(&args, console)?;
@@ -286,6 +312,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     check_frames(&args)?;
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
+    args.failures.check(args.output.file.path())?;
     let form = Form::of(&args.output, console)?
         .with_frames(args.frames.are_single())?
         .with_images(&args.images.images)?
@@ -308,6 +335,10 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
 
     let model = engine.load(console)?;
     let temperature = question.temperature(&args, calibration.as_ref(), &session, console)?;
+    let (labels_sha256, probe_sha256) = match &args.probe {
+        None => (Some(question.labels_sha256(&args)?), None),
+        Some(probe) => (None, Some(digest::hexadecimal(&digest::sha256(probe)?))),
+    };
     let judge = question.judge(model.as_ref(), args.score.score, temperature)?;
 
     // The token table stays memory-mapped until the texts are encoded.
@@ -337,6 +368,13 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let not_tagged = tagging.map_or(0, |tagging| tagging.finish());
     let not_sorted = sorting.map_or(0, |sorting| sorting.finish());
     engine.finish(console);
+    let made_by = MadeBy {
+        command: "classify",
+        started,
+        session: &session,
+        labels_sha256: labels_sha256.as_deref(),
+        probe_sha256: probe_sha256.as_deref(),
+    };
     let counts = match counts {
         Ok(counts) => counts,
         Err(error) => {
@@ -357,10 +395,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         Some(_) => results.keep_partial()?,
         None => results.finish()?,
     }
-    Ok(with_failures(
-        counts.outcome(console),
-        not_sorted + not_tagged + left_out,
-    ))
+    let outcome = with_failures(counts.outcome(console), not_sorted + not_tagged + left_out);
+    args.failures.end(&made_by, &counts, outcome)
 }
 
 /// Images that could not be sorted, labelled or written count as failures.
@@ -373,7 +409,11 @@ fn with_failures(outcome: Outcome, failures: u64) -> Outcome {
 
 /// Fails if an output cannot be written, or would replace an input.
 fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
-    let outputs = [args.output.file.path(), args.report.as_deref()];
+    let outputs = [
+        args.output.file.path(),
+        args.report.as_deref(),
+        args.failures.file(),
+    ];
     let [labels, templates] = args.labels.files();
     let inputs = [
         labels,

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{ClassifyArgs, check_stdin, check_threshold};
 use crate::input::prompt::LabelSet;
 use crate::model::DualEncoder;
-use crate::output::{Prediction, Record};
+use crate::output::{FailureKind, Prediction, Record};
 use crate::run::calibration::Calibration;
 use crate::run::flags::{ModelArgs, ScoreArgs};
 use crate::run::labels::{NoneTexts, Prompts};
@@ -104,9 +104,13 @@ impl Question {
         let Some(calibration) = calibration else {
             return Ok(1.0);
         };
+        calibration.temperature_for(session, &self.labels_sha256(args)?, console)
+    }
+
+    /// The digest of the labels, their prompts and what happens to long ones.
+    pub(super) fn labels_sha256(&self, args: &ClassifyArgs) -> Result<String> {
         let long = args.labels.long.policy()?;
-        let texts = labels::sha256(&self.labels, self.none.as_ref(), long);
-        calibration.temperature_for(session, &texts, console)
+        Ok(labels::sha256(&self.labels, self.none.as_ref(), long))
     }
 
     /// Makes the classifier, once the texts fit or the probe is checked.
@@ -186,10 +190,11 @@ impl Recorder {
         };
         let (outcome, warnings) = match encoded.outcome {
             Ok(known) => (Ok(self.predictions(scores)), known.warnings),
-            Err(error) => (Err(format!("{error:#}")), Vec::new()),
+            Err(error) => (Err(FailureKind::Decode.else_this(&error)), Vec::new()),
         };
         Record {
             frame: encoded.frame,
+            given: encoded.given,
             warnings,
             uncertain,
             chosen,

@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::input::prompt::LabelSet;
+use crate::output::FailureKind;
 use crate::output::Record;
 use crate::output::sorted::{self, Action, Filed, Sorter};
 use crate::output::undo::Run;
@@ -190,7 +191,7 @@ impl Sorting<'_> {
                 self.failed += 1;
                 let cause = format!("cannot be sorted: {error:#}");
                 self.console.failed(&shown(image), &cause);
-                record.outcome = Err(cause);
+                record.outcome = Err(FailureKind::Place.because(cause));
             }
         }
         Ok(())

@@ -22,6 +22,8 @@ pub(super) struct Destination {
     making: Option<Making>,
     rows: u64,
     failures: u64,
+    /// Whether rows have keys of their lines in a list.
+    have_keys: bool,
 }
 
 impl Destination {
@@ -40,6 +42,7 @@ impl Destination {
             making,
             rows: 0,
             failures: 0,
+            have_keys: false,
         })
     }
 
@@ -50,6 +53,7 @@ impl Destination {
 
     /// Writes a row that was computed.
     pub(super) fn row(&mut self, row: &Row, embedding: &[f32]) -> Result<()> {
+        self.have_keys |= row.given.as_ref().is_some_and(|given| given.says_more());
         self.rows += 1;
         self.entry(Entry::Row(row, embedding))
     }
@@ -91,6 +95,12 @@ impl Destination {
             return Ok(Outcome::Stopped(signal));
         }
         if let Some(making) = self.making {
+            if self.have_keys && making.format == Format::Parquet {
+                console.warn(
+                    "Parquet has no place for the keys of --files-from's objects; .npy, .jsonl and \
+                     .safetensors have",
+                );
+            }
             match (self.rows, self.failures) {
                 // More likely an unmounted disk than the wish for an empty file.
                 (0, 0) if making.has_something() => {

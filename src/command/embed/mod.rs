@@ -5,13 +5,15 @@ mod earlier;
 mod texts;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::embedding::{Dtype, Failure, Format, Item, Row, errors_of, journal_of, sidecar_of};
-use crate::output::Name;
+use crate::output::{FailureKind, Name};
 use crate::run::engine::Engine;
+use crate::run::failures::{FailureArgs, MadeBy};
 use crate::run::flags::{EngineArgs, FrameArgs, ImageArgs, LongTextArgs};
 use crate::run::images::Images;
 use crate::run::made_with::about_images;
@@ -81,6 +83,8 @@ pub struct EmbedArgs {
     /// Write to FILE, in the format of its suffix; - is stdout [default: stdout, jsonl]
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    failures: FailureArgs,
     /// Continue an earlier run that wrote to FILE, computing only new or changed rows
     #[arg(long, help_heading = "Output", requires = "output")]
     resume: bool,
@@ -124,6 +128,10 @@ pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
         _ => {}
     }
     ensure!(
+        has_images || !args.failures.is_given(),
+        "--max-errors and --summary apply to images, not to texts; drop them"
+    );
+    ensure!(
         has_images || args.frames.frames.is_none(),
         "--frames applies to images, not to texts; drop it"
     );
@@ -142,10 +150,15 @@ pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
 }
 
 fn embed_images(args: EmbedArgs, console: &Console) -> Result<Outcome> {
+    let started = Instant::now();
     // Everything that can be checked without a model is checked before one is downloaded.
     let images = Images::open(&args.images, &[])?;
     for output in outputs(&args) {
         images.check_outputs(&[Some(&output)], &[])?;
+    }
+    args.failures.check(args.output.as_deref())?;
+    if let Some(summary) = args.failures.file() {
+        images.check_outputs(&[Some(summary), args.output.as_deref()], &[])?;
     }
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&args.engine.model, console)?;
@@ -169,7 +182,15 @@ fn embed_images(args: EmbedArgs, console: &Console) -> Result<Outcome> {
         take(encoded, earlier.as_deref(), &mut destination)
     })?;
     engine.finish(console);
-    destination.finish(counts.signal, console)
+    let outcome = destination.finish(counts.signal, console)?;
+    let made_by = MadeBy {
+        command: "embed",
+        started,
+        session: &session,
+        labels_sha256: None,
+        probe_sha256: None,
+    };
+    args.failures.end(&made_by, &counts, outcome)
 }
 
 /// Passes on an image's row, or where an earlier run stored it.
@@ -178,9 +199,12 @@ fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destinati
     let known = match encoded.outcome {
         Ok(known) => known,
         Err(cause) => {
+            let failure = FailureKind::Decode.else_this(&cause);
             return destination.failed(&Failure {
                 name: Name::Image(name),
-                error: format!("{cause:#}"),
+                error: failure.cause,
+                kind: Some(failure.kind),
+                given: encoded.given,
             });
         }
     };
@@ -193,6 +217,7 @@ fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destinati
             stamp: encoded.stamp,
         },
         warnings: known.warnings,
+        given: encoded.given,
     };
     match earlier.and_then(|earlier| earlier.of_row(&row, &known.embedding)) {
         Some(place) => {

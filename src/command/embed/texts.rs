@@ -153,7 +153,12 @@ impl Embedding<'_> {
                         let error = format!("{error:#}");
                         self.console.failed(&quoted(row.item.text(), 40), &error);
                         let name = Name::Text(row.item.text().to_owned());
-                        self.destination.failed(&Failure { name, error })?;
+                        self.destination.failed(&Failure {
+                            name,
+                            error,
+                            kind: None,
+                            given: None,
+                        })?;
                     }
                 },
             }
@@ -189,6 +194,8 @@ impl Embedding<'_> {
                 let place = format!("{file}, line {number}");
                 self.console.failed(&place, &error.cause);
                 return Look::Failed(Failure {
+                    kind: None,
+                    given: None,
                     name: Name::Text(error.start),
                     error: format!("{place}: {}", error.cause),
                 });
@@ -205,6 +212,7 @@ impl Embedding<'_> {
         match self.fitter.fit(&place, &text) {
             Ok(fitted) => {
                 let row = Row {
+                    given: None,
                     item: Item::Text(text),
                     warnings: self.fitter.what_it_took(&fitted).into_iter().collect(),
                 };
@@ -214,6 +222,8 @@ impl Embedding<'_> {
                 let error = format!("{error:#}");
                 self.console.failed(&quoted(&text, 40), &error);
                 Look::Failed(Failure {
+                    kind: None,
+                    given: None,
                     name: Name::Text(text),
                     error,
                 })

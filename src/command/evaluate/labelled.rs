@@ -11,6 +11,7 @@ use super::page::Page;
 use super::{EvaluateArgs, ResultArgs, facts, summary, sweep};
 use crate::input::dataset::{self, Labelled, LabelledOptions, Split};
 use crate::model::DualEncoder;
+use crate::output::FailureKind;
 use crate::output::evaluation::Evaluation;
 use crate::output::github::notice;
 use crate::output::{self, Format, ImageName, Prediction, Record, RecordWriter, Style};
@@ -293,7 +294,7 @@ impl<'a> Evaluating<'a> {
                 let kept = scores[0].iter().take(self.keep);
                 (Ok(kept.map(prediction).collect()), known.warnings)
             }
-            Err(error) => (Err(format!("{error:#}")), Vec::new()),
+            Err(error) => (Err(FailureKind::Decode.else_this(&error)), Vec::new()),
         };
         let record = Record {
             warnings,

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use super::flags::FinetuneArgs;
 use crate::checkpoint::Checkpoint;
 use crate::input::dataset::{self, CaptionOptions, Captioned, Labelled, LabelledOptions};
+use crate::input::paths::Entry;
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::{self, DualEncoder};
 use crate::output::ImageName;
@@ -138,7 +139,7 @@ impl Set {
             Self::Labels(labelled, _) => labelled.sources(),
         };
         let embedded: Vec<Embedded> = engine
-            .encode(sources.into_iter(), clip, stop)
+            .encode(sources.into_iter().map(Entry::from), clip, stop)
             .map(|encoded| (encoded.image, encoded.outcome))
             .collect();
         let failed = embedded

@@ -303,7 +303,11 @@ impl<'a> Columns<'a> {
         );
         let rows = items.into_iter().zip(warnings);
         Ok(rows
-            .map(|(item, warnings)| Row { item, warnings })
+            .map(|(item, warnings)| Row {
+                item,
+                warnings,
+                given: None,
+            })
             .collect())
     }
 

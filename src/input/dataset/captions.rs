@@ -239,8 +239,8 @@ impl CaptionReader<'_> {
         }
         let sidecars = Sidecars::of(root);
         let mut without = Vec::new();
-        for source in paths::expand(vec![sidecars.images.clone()], None, rule)? {
-            let ImageSource::Path(path) = source? else {
+        for entry in paths::expand(vec![sidecars.images.clone()], None, rule)? {
+            let ImageSource::Path(path) = entry.source? else {
                 continue;
             };
             match sidecars.caption(&path)? {
@@ -275,7 +275,7 @@ pub(super) fn unnamed<T>(
     named: &HashMap<PathBuf, T>,
 ) -> Result<String> {
     let all = paths::expand(vec![root.to_owned()], None, rule)?;
-    let is_unnamed = |source: &Result<ImageSource, paths::PathError>| match source {
+    let is_unnamed = |entry: &paths::Entry| match &entry.source {
         Ok(ImageSource::Path(path)) => !named.contains_key(path),
         _ => false,
     };

@@ -33,8 +33,8 @@ pub(super) fn read(root: &Path, rule: ImageRule) -> Result<Labelled> {
         let class = known.unwrap_or(found.classes.len());
         let before = found.samples.len();
         let mut sources = paths::expand(vec![folder.clone()], None, rule)?;
-        for source in sources.by_ref() {
-            let source = match source {
+        for entry in sources.by_ref() {
+            let source = match entry.source {
                 Ok(ImageSource::Path(path)) => Ok(path),
                 Ok(_) => continue,
                 Err(error) => Err(error),

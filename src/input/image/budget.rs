@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
 
 use anyhow::{Result, ensure};
 
+use crate::file::failure::FailureKind;
 use crate::file::memory;
 
 /// By default images may take one SHARE-th of the memory there is: weights, the activations of
@@ -101,10 +102,12 @@ impl MemoryBudget {
         let limit = self.0.limit;
         ensure!(
             bytes <= limit,
-            "needs about {} {what}, the limit is {}; shrink the image or pass --max-memory {}",
-            Amount(bytes),
-            Amount(limit),
-            Amount(bytes).flag()
+            FailureKind::Limit.because(format!(
+                "needs about {} {what}, the limit is {}; shrink the image or pass --max-memory {}",
+                Amount(bytes),
+                Amount(limit),
+                Amount(bytes).flag()
+            ))
         );
         Ok(())
     }

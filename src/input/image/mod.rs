@@ -49,6 +49,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::file::failure::{Failure, FailureKind};
 use crate::file::{guard, open as opening};
 use budget::Held;
 use format::Format;
@@ -360,11 +361,18 @@ fn check_size_in_bytes(size: u64, options: &DecodeOptions) -> Result<u64> {
     let most = coded.saturating_add(HEADER_BYTES);
     ensure!(
         size <= most,
-        "the file has {size} bytes, more than an image within the limit of {} pixels can have; \
-         pass a larger --max-pixels",
-        options.max_pixels
+        FailureKind::Limit.because(format!(
+            "the file has {size} bytes, more than an image within the limit of {} pixels can have; \
+             pass a larger --max-pixels",
+            options.max_pixels
+        ))
     );
     Ok(most)
+}
+
+/// Why a file of an unsupported format is refused.
+fn refusal(bytes: &[u8]) -> Failure {
+    FailureKind::Format.because(refusal::of(bytes))
 }
 
 /// The first bytes of a file, if they are an image's.
@@ -372,7 +380,7 @@ fn start_of(file: impl Read) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut start = file.take(SIGNATURE_BYTES);
     start.read_to_end(&mut bytes).context("cannot be read")?;
-    ensure!(Format::of(&bytes).is_some(), "{}", refusal::of(&bytes));
+    ensure!(Format::of(&bytes).is_some(), refusal(&bytes));
     Ok(bytes)
 }
 
@@ -409,7 +417,7 @@ pub(crate) fn decode_rows(
     rows: &mut dyn Rows,
 ) -> Result<Facts> {
     let Some(format) = Format::of_file(bytes) else {
-        bail!("{}", refusal::of(bytes));
+        bail!(refusal(bytes));
     };
     let decode = || {
         let mut feed = Feed::new(format, options, rows);
@@ -427,11 +435,11 @@ pub(crate) fn decode_rows(
             Format::Jxl => jxl::decode(bytes, &mut feed)?,
             Format::Raw => raw::decode(bytes, &mut feed)?,
             #[cfg(not(feature = "heic"))]
-            Format::Heic => bail!("{}", refusal::of(bytes)),
+            Format::Heic => bail!(refusal(bytes)),
             #[cfg(not(feature = "avif"))]
-            Format::Avif => bail!("{}", refusal::of(bytes)),
+            Format::Avif => bail!(refusal(bytes)),
             #[cfg(not(feature = "jxl"))]
-            Format::Jxl => bail!("{}", refusal::of(bytes)),
+            Format::Jxl => bail!(refusal(bytes)),
         }
         feed.finish()
     };
@@ -451,14 +459,19 @@ fn check_size(width: u32, height: u32, options: &DecodeOptions) -> Result<()> {
     );
     ensure!(
         width.max(height) <= MAX_SIDE,
-        "{width} x {height} pixels: a side exceeds the limit of {MAX_SIDE}; cut the image into parts"
+        FailureKind::Limit.because(format!(
+            "{width} x {height} pixels: a side exceeds the limit of {MAX_SIDE}; cut the image into \
+             parts"
+        ))
     );
     let pixels = u64::from(width) * u64::from(height);
     ensure!(
         pixels <= options.max_pixels,
-        "{width} x {height} pixels exceed the limit of {}; shrink the image or pass --max-pixels \
-         {pixels}",
-        options.max_pixels
+        FailureKind::Limit.because(format!(
+            "{width} x {height} pixels exceed the limit of {}; shrink the image or pass \
+             --max-pixels {pixels}",
+            options.max_pixels
+        ))
     );
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The list of `--files-from`: one path per line, or NUL-separated, unchanged except for encoding
-//! and line ends.
+//! The list of `--files-from`: one path or object per line, or paths that are NUL-separated; paths
+//! are unchanged except for encoding and line ends.
 
 #![deny(clippy::indexing_slicing)]
 
@@ -11,13 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
 
-use super::{ImageSource, PathError};
+use super::{Entry, ImageRule, ImageSource, PathError, objects};
 use crate::file::open;
+use crate::input::shard::Shards;
 use crate::input::text_file::{BadLine, Line, Lines, LoneReturn};
+use crate::output::FailureKind;
 
 /// Longer than any system's paths, so that a file which is not a list (or a NUL-separated one read
 /// by lines) does not end up in memory.
 const LONGEST_PATH_BYTES: usize = 64 * 1024;
+/// The same for objects.
+const LONGEST_OBJECT_BYTES: usize = 1 << 20;
 
 /// The settings `--files-from` and `-0`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,21 +79,28 @@ pub(super) struct List {
     separator: Separator,
     notes: ListNotes,
     dropped_return: bool,
+    /// The archives that objects name images in.
+    shards: Shards,
 }
 
 impl List {
     /// Opens the list. Errors when the file cannot be opened or is a folder.
-    pub(super) fn open(files_from: FilesFrom) -> anyhow::Result<Self> {
+    pub(super) fn open(files_from: FilesFrom, rule: ImageRule) -> anyhow::Result<Self> {
         let (reader, name): (Box<dyn Read + Send>, String) = match files_from.source {
             ListSource::Stdin => (Box::new(io::stdin()), "stdin".to_owned()),
             ListSource::File(path) => (Box::new(open_file(&path)?), path.display().to_string()),
         };
-        Ok(Self::new(reader, name, files_from.separator))
+        Ok(Self::new(reader, name, files_from.separator, rule))
     }
 
-    fn new(reader: Box<dyn Read + Send>, name: String, separator: Separator) -> Self {
+    fn new(
+        reader: Box<dyn Read + Send>,
+        name: String,
+        separator: Separator,
+        rule: ImageRule,
+    ) -> Self {
         let lines = match separator {
-            Separator::Line => Lines::new(reader, LoneReturn::IsText, LONGEST_PATH_BYTES),
+            Separator::Line => Lines::new(reader, LoneReturn::IsText, LONGEST_OBJECT_BYTES),
             Separator::Nul => Lines::separated_by_nul(reader, LONGEST_PATH_BYTES),
         };
         Self {
@@ -98,6 +109,7 @@ impl List {
             separator,
             notes: ListNotes::default(),
             dropped_return: false,
+            shards: Shards::new(rule),
         }
     }
 
@@ -106,7 +118,24 @@ impl List {
         self.notes.clone()
     }
 
-    fn check(&mut self, line: Line) -> Result<ImageSource, PathError> {
+    /// An image, or why the line names none; with the line's keys if it is an object.
+    fn check(&mut self, line: Line) -> Entry {
+        let number = line.number;
+        if let Some(object) = self.object(&line) {
+            return objects::entry(object, &self.name, number, &mut self.shards);
+        }
+        self.path(line).into()
+    }
+
+    /// The line, if it is an object and no file has this name.
+    fn object<'a>(&self, line: &'a Line) -> Option<&'a [u8]> {
+        let bytes = line.content.as_deref().ok()?;
+        let is_object = self.separator == Separator::Line && bytes.starts_with(b"{");
+        let is_file = || os_string(bytes.to_vec()).is_ok_and(|name| is_there(Path::new(&name)));
+        (is_object && !is_file()).then_some(bytes)
+    }
+
+    fn path(&mut self, line: Line) -> Result<ImageSource, PathError> {
         if let Some(guess) = line.guess {
             self.notes.add(format!("{}: {guess}", self.name));
         }
@@ -117,15 +146,31 @@ impl List {
         };
         let error = |cause: &str| PathError {
             path: format!("{}:{number}", self.name).into(),
-            cause: format!("{entry} {number} {cause}"),
+            cause: FailureKind::Line.because(format!("{entry} {number} {cause}")),
         };
-        let bytes = line.content.map_err(|bad| match bad {
-            BadLine::TooLong { limit_bytes, .. } => error(&format!(
-                "is longer than {limit_bytes} bytes; write one path per line, or pass -0 for a \
-                 NUL-separated list"
-            )),
-            BadLine::Unreadable(cause) => error(&format!("cannot be read: {cause}")),
-        })?;
+        let too_long = |limit: usize| {
+            let rest = match self.lines.has_given_up() {
+                true => "; it does not end, so the list is not read further",
+                false => "",
+            };
+            error(&format!(
+                "is longer than {limit} bytes; write one path or one object per line, or pass -0 \
+                 for a NUL-separated list{rest}"
+            ))
+        };
+        let bytes = match line.content {
+            Ok(bytes) if bytes.len() > LONGEST_PATH_BYTES => {
+                return Err(too_long(LONGEST_PATH_BYTES));
+            }
+            Ok(bytes) => bytes,
+            Err(BadLine::TooLong { start, .. }) if start.starts_with(b"{") => {
+                return Err(too_long(LONGEST_OBJECT_BYTES));
+            }
+            Err(BadLine::TooLong { .. }) => return Err(too_long(LONGEST_PATH_BYTES)),
+            Err(BadLine::Unreadable(cause)) => {
+                return Err(error(&format!("cannot be read: {cause}")));
+            }
+        };
         if matches!(bytes.as_slice(), b"" | b"\r") {
             return Err(error("is empty; remove it or add a path"));
         }
@@ -140,7 +185,7 @@ impl List {
             let cause = "is a folder, but a list names files; pass the folder as an argument";
             return Err(PathError {
                 path,
-                cause: cause.to_owned(),
+                cause: FailureKind::Read.because(cause),
             });
         }
         let hint = match self.separator {
@@ -148,7 +193,10 @@ impl List {
             Separator::Nul => None,
         };
         match hint {
-            Some(cause) => Err(PathError { path, cause }),
+            Some(cause) => {
+                let cause = FailureKind::Missing.because(cause);
+                Err(PathError { path, cause })
+            }
             None => Ok(ImageSource::Path(path)),
         }
     }
@@ -208,9 +256,9 @@ fn is_there(path: &Path) -> bool {
 }
 
 impl Iterator for List {
-    type Item = Result<ImageSource, PathError>;
+    type Item = Entry;
 
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next(&mut self) -> Option<Entry> {
         let line = self.lines.next()?;
         Some(self.check(line))
     }
@@ -239,11 +287,16 @@ fn os_string(bytes: Vec<u8>) -> Result<OsString, ()> {
 mod tests {
     use super::*;
 
+    const RULE: ImageRule = ImageRule {
+        extensions: &["png"],
+        looks_like_image: |_| false,
+    };
+
     /// Each entry as text; an error as `! cause`.
     fn read(content: &[u8], separator: Separator) -> Vec<String> {
         let reader = Box::new(io::Cursor::new(content.to_vec()));
-        let list = List::new(reader, "list".to_owned(), separator);
-        list.map(|entry| match entry {
+        let list = List::new(reader, "list".to_owned(), separator, RULE);
+        list.map(|entry| match entry.source {
             Ok(ImageSource::Path(path)) => path.to_string_lossy().into_owned(),
             Ok(other) => format!("{other:?}"),
             Err(error) => format!("! {}", error.cause),
@@ -331,8 +384,8 @@ mod tests {
     fn bytes_that_are_not_utf8_are_kept() {
         use std::os::unix::ffi::OsStrExt;
         let reader = Box::new(&b"caf\xe9.jpg\n"[..]);
-        let mut list = List::new(reader, "list".to_owned(), Separator::Line);
-        let Some(Ok(ImageSource::Path(path))) = list.next() else {
+        let mut list = List::new(reader, "list".to_owned(), Separator::Line, RULE);
+        let Ok(ImageSource::Path(path)) = list.next().unwrap().source else {
             panic!("no path");
         };
         assert_eq!(path.as_os_str().as_bytes(), b"caf\xe9.jpg");

@@ -22,7 +22,7 @@ fn folder(files: &[&str]) -> tempfile::TempDir {
 fn walked(folder: &Path) -> Vec<String> {
     expand(vec![folder.to_owned()], None, RULE)
         .unwrap()
-        .map(|item| match item {
+        .map(|item| match item.source {
             Ok(ImageSource::Path(path)) => relative(&path, folder),
             Ok(ImageSource::Stdin) => "stdin".to_owned(),
             Ok(ImageSource::Member(member)) => relative(member.name(), folder),
@@ -119,7 +119,10 @@ fn named_paths_are_kept_whatever_they_are() {
         named_folder.join(".hidden"),
         named_folder.clone(),
     ];
-    let sources: Vec<_> = expand(arguments, None, RULE).unwrap().collect();
+    let sources: Vec<_> = expand(arguments, None, RULE)
+        .unwrap()
+        .map(|entry| entry.source)
+        .collect();
     let expected = [
         Ok(ImageSource::Path(missing)),
         Ok(ImageSource::Stdin),
@@ -133,16 +136,17 @@ fn named_paths_are_kept_whatever_they_are() {
 fn a_folder_that_vanishes_is_one_error() {
     let folder = folder(&["a.jpg", "b/c.jpg", "d.jpg"]);
     let mut sources = expand(vec![folder.path().to_owned()], None, RULE).unwrap();
-    sources.next().unwrap().unwrap();
+    sources.next().unwrap().source.unwrap();
     fs::remove_dir_all(folder.path().join("b")).unwrap();
-    let error = sources.next().unwrap().unwrap_err();
+    let error = sources.next().unwrap().source.unwrap_err();
     assert_eq!(error.path, folder.path().join("b"));
     assert!(
-        error.cause.starts_with("cannot read this folder: "),
+        error.cause.cause.starts_with("cannot read this folder: "),
         "{error}"
     );
     let last = ImageSource::Path(folder.path().join("d.jpg"));
-    assert_eq!(sources.collect::<Vec<_>>(), [Ok(last)]);
+    let rest: Vec<_> = sources.map(|entry| entry.source).collect();
+    assert_eq!(rest, [Ok(last)]);
 }
 
 #[cfg(unix)]
@@ -192,7 +196,10 @@ fn a_list_follows_the_arguments_and_names_only_files() {
     };
     let arguments = vec![PathBuf::from("a.jpg")];
     assert_eq!(count(&arguments, Some(&files_from), RULE), Some(3));
-    let sources: Vec<_> = expand(arguments, Some(files_from), RULE).unwrap().collect();
+    let sources: Vec<_> = expand(arguments, Some(files_from), RULE)
+        .unwrap()
+        .map(|entry| entry.source)
+        .collect();
     assert_eq!(sources[0], Ok(ImageSource::Path(PathBuf::from("a.jpg"))));
     assert_eq!(sources[1], Ok(ImageSource::Path(PathBuf::from("b.txt"))));
     assert_eq!(sources[2].as_ref().unwrap_err().path, folder.path());

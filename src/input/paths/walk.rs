@@ -7,6 +7,8 @@ use std::path::Path;
 
 use walkdir::{DirEntry, FilterEntry, IntoIter, WalkDir};
 
+use crate::output::FailureKind;
+
 use super::{ImageRule, ImageSource, Kind, PassedOver, PathError};
 
 /// Longest signature that [`ImageRule::looks_like_image`] needs.
@@ -121,7 +123,11 @@ impl Walk {
         };
         Some(Err(PathError {
             path: path.to_owned(),
-            cause: format!("cannot read this folder: {cause}"),
+            cause: {
+                let why = format!("cannot read this folder: {cause}");
+                let kind = FailureKind::of_io(cause).unwrap_or(FailureKind::Read);
+                kind.because(why)
+            },
         }))
     }
 }

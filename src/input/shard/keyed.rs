@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{Kind, Member, Members, key, open};
 use crate::input::paths::{ImageRule, PassedOver, PathError};
+use crate::output::FailureKind;
 
 /// Archives that are open at the same time; a list usually names one after another.
 const MOST_OPEN: usize = 8;
@@ -50,11 +51,10 @@ impl Shards {
     /// several have, and when the image cannot be read.
     pub fn member(&mut self, path: &Path, key: &str) -> Result<Member, PathError> {
         let found = self.shard(path).and_then(|shard| shard.find(key));
-        let fault = |cause: String| PathError {
+        found.map_err(|error| PathError {
             path: path.join(key),
-            cause,
-        };
-        found.map_err(|error| fault(format!("{error:#}")))?
+            cause: FailureKind::Missing.else_this(&error),
+        })?
     }
 
     fn shard(&mut self, path: &Path) -> Result<&mut Shard> {
@@ -89,7 +89,7 @@ impl Shard {
             let name = match &item {
                 Ok(member) => member.name(),
                 Err(error) if error.path == path => {
-                    shard.damage = Some(error.cause.clone());
+                    shard.damage = Some(error.cause.cause.clone());
                     break;
                 }
                 Err(error) => &error.path,
@@ -117,14 +117,17 @@ impl Shard {
             (Some(index), _) | (None, Some((index, None))) => *index,
             (None, Some((first, Some(second)))) => {
                 let name = |index: &usize| self.names.get(*index).cloned().unwrap_or_default();
-                bail!(
+                bail!(FailureKind::Line.because(format!(
                     "the key is that of {:?} and of {:?}; give the whole name",
                     name(first),
                     name(second)
-                );
+                )));
             }
             (None, None) => match &self.damage {
-                Some(damage) => bail!("no image before the damage has this key: {damage}"),
+                Some(damage) => bail!(
+                    FailureKind::Decode
+                        .because(format!("no image before the damage has this key: {damage}"))
+                ),
                 None => bail!("no image of the archive has this key"),
             },
         };
@@ -188,13 +191,13 @@ mod tests {
         ] {
             let error = shards.member(&path, key).unwrap_err();
             assert_eq!(error.path, path.join(key));
-            assert!(error.cause.contains(part), "{error}");
+            assert!(error.cause.cause.contains(part), "{error}");
         }
         let cut = folder.path().join("cut.tar");
         std::fs::write(&cut, &archive(&files)[..1500]).unwrap();
         assert!(shards.member(&cut, "d/1").is_ok());
         let error = shards.member(&cut, "d/2").unwrap_err();
-        assert!(error.cause.contains("before the damage"), "{error}");
+        assert!(error.cause.cause.contains("before the damage"), "{error}");
         let early = shards.member(&path, "d/1").unwrap();
         shards.member(&path, "d/2").unwrap();
         let error = early.read(&DecodeOptions::default()).unwrap_err();

@@ -23,6 +23,7 @@ use self::zip::Zip;
 use super::image::{self, DecodeOptions, ImageBytes};
 use super::paths::{ImageRule, PassedOver, PathError, SNIFFED_BYTES, is_system};
 use crate::file::{guard, open as opening};
+use crate::output::FailureKind;
 pub use keyed::Shards;
 pub(crate) use name::key;
 
@@ -250,7 +251,7 @@ impl Members {
             Ok(None) => None,
             Err(error) => Some(Err(PathError {
                 path: self.shard.clone(),
-                cause: format!("{error:#}"),
+                cause: FailureKind::Decode.else_this(&error),
             })),
         }
     }
@@ -285,7 +286,10 @@ impl Members {
                 continue;
             }
             return Ok(Some(Item::Image(match entry.refusal {
-                Some(cause) => Err(PathError { path: name, cause }),
+                Some(cause) => Err(PathError {
+                    path: name,
+                    cause: FailureKind::Format.because(cause),
+                }),
                 None => Ok(Member {
                     name,
                     bytes: entry.bytes,

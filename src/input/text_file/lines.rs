@@ -127,6 +127,11 @@ impl Lines {
         })
     }
 
+    /// Whether an overlong line was too long to look for its end.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.ended
+    }
+
     fn read_line(&mut self) -> io::Result<Option<Result<Vec<u8>, BadLine>>> {
         let mut bytes = Vec::new();
         let read = (&mut self.reader)

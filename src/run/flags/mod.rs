@@ -168,7 +168,7 @@ pub(crate) struct ImageArgs {
     /// Image files, folders and archives (.tar, .tar.gz, .tar.zst, .zip); - reads one image from stdin
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
-    /// Read paths from a file, or - for stdin, one per line
+    /// Read paths from a file, or - for stdin, one per line; or objects with a "path"
     #[arg(long, value_name = "FILE")]
     pub files_from: Option<PathBuf>,
     /// Paths of --files-from are NUL-separated, as find -print0 writes them

@@ -11,8 +11,8 @@ use super::worker::{Viewed, Views, guarded};
 use super::{Answer, Encoded, Plan, lock};
 use crate::file::stamp::Stamp;
 use crate::input::image::{self, FrameReader, ImageBytes, Opened};
-use crate::input::paths::{ImageSource, PathError};
-use crate::output::{FrameId, ImageName};
+use crate::input::paths::{Entry, ImageSource, PathError};
+use crate::output::{Failure, FailureKind, FrameId, Given, ImageName};
 use crate::run::session::Stop;
 
 /// Progress through the list.
@@ -26,6 +26,7 @@ pub(super) struct Feeding {
 pub(super) struct Job {
     pub(super) index: u64,
     pub(super) image: ImageName,
+    pub(super) given: Option<Given>,
     pub(super) frame: Option<FrameId>,
     pub(super) source: JobSource,
     /// Said about it besides what its decoder says.
@@ -39,7 +40,7 @@ pub(super) enum JobSource {
     Bytes(ImageBytes),
     /// A frame, and the file that it is from.
     Frame(Box<Viewed>, Option<PathBuf>, Option<Stamp>),
-    Failed(String),
+    Failed(Failure),
 }
 
 /// What a source has.
@@ -56,9 +57,9 @@ struct Film {
     stamp: Option<Stamp>,
 }
 
-impl From<anyhow::Error> for JobSource {
-    fn from(error: anyhow::Error) -> Self {
-        Self::Failed(format!("{error:#}"))
+impl From<Failure> for JobSource {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
@@ -102,7 +103,7 @@ impl Input {
                     None,
                 )
             }
-            Err(error) => return Self::One(JobSource::Failed(error.cause), None),
+            Err(error) => return Self::One(error.cause.into(), None),
         };
         match opened {
             Ok(Opened::Still(source, warning)) => Self::One(source, warning),
@@ -111,7 +112,7 @@ impl Input {
                 path,
                 stamp,
             }),
-            Err(error) => Self::One(error.into(), None),
+            Err(error) => Self::One(FailureKind::Decode.else_this(&error).into(), None),
         }
     }
 }
@@ -127,7 +128,7 @@ impl Film {
                     index: self.frames.index(),
                     time: None,
                 };
-                return Some((id, error.into()));
+                return Some((id, FailureKind::Decode.else_this(&error).into()));
             }
         };
         let id = FrameId {
@@ -140,7 +141,8 @@ impl Film {
             frame.is_kept = !self.frames.is_stream();
             JobSource::Frame(Box::new(frame), self.path.clone(), self.stamp)
         });
-        Some((id, source.unwrap_or_else(JobSource::from)))
+        let failed = |error| FailureKind::Decode.else_this(&error).into();
+        Some((id, source.unwrap_or_else(failed)))
     }
 }
 
@@ -193,9 +195,9 @@ pub(super) struct Feeder {
 }
 
 impl Feeder {
-    pub(super) fn run(self, sources: impl Iterator<Item = Result<ImageSource, PathError>>) {
-        for source in sources {
-            let image = name(&source);
+    pub(super) fn run(self, entries: impl Iterator<Item = Entry>) {
+        for Entry { source, given } in entries {
+            let image = (name(&source), given);
             self.permits.take();
             let goes_on = match Input::of(source, &self.plan) {
                 Input::One(source, warning) => self.feed(image, None, source, warning),
@@ -227,7 +229,7 @@ impl Feeder {
     /// Passes an image on; false at the end of the run.
     fn feed(
         &self,
-        image: ImageName,
+        (image, given): (ImageName, Option<Given>),
         frame: Option<FrameId>,
         source: JobSource,
         warning: Option<String>,
@@ -243,6 +245,7 @@ impl Feeder {
         let job = Job {
             index,
             image,
+            given,
             frame,
             source,
             warning,
@@ -266,6 +269,7 @@ impl Feeder {
             path: Some(path.clone()),
             stamp: Some(*stamp),
             image: job.image,
+            given: job.given,
             frame: job.frame,
             outcome: Ok(known),
         };

@@ -119,6 +119,7 @@ mod tests {
 
     fn encoded(image: &str, frame: Option<u64>, outcome: Result<[f32; 2], &str>) -> Encoded {
         Encoded {
+            given: None,
             image: Path::new(image).into(),
             frame: frame.map(|index| FrameId { index, time: None }),
             path: None,

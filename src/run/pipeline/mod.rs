@@ -26,10 +26,10 @@ use anyhow::Result;
 use super::session::Stop;
 use crate::file::stamp::Stamp;
 use crate::input::image::{DecodeOptions, FrameChoice};
-use crate::input::paths::{ImageSource, PathError};
+use crate::input::paths::Entry;
 use crate::input::preprocess::Preprocess;
 use crate::model::DualEncoder;
-use crate::output::{FrameId, ImageName};
+use crate::output::{FrameId, Given, ImageName};
 use feed::{Feeder, Feeding, Permits};
 pub(super) use means::Means;
 use repeats::Repeats;
@@ -38,6 +38,8 @@ use worker::{Batcher, Stage, Worker};
 /// One image and its result.
 pub(crate) struct Encoded {
     pub(crate) image: ImageName,
+    /// The keys of its line in a list.
+    pub(crate) given: Option<Given>,
     /// Which frame of it, if it has several.
     pub(crate) frame: Option<FrameId>,
     /// The file; `None` for stdin and for members of archives.
@@ -158,7 +160,7 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Starts reading `sources`; towers run as soon as `model` is set.
     pub(super) fn start(
-        sources: impl Iterator<Item = Result<ImageSource, PathError>> + Send + 'static,
+        sources: impl Iterator<Item = Entry> + Send + 'static,
         plan: Plan,
         model: ModelSlot,
         stop: Stop,

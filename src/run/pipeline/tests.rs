@@ -10,6 +10,7 @@ use candle_core::Tensor;
 
 use super::*;
 use crate::checkpoint::architecture::Architecture;
+use crate::input::paths::ImageSource;
 use crate::input::tokenizer::TokenIds;
 
 /// An image tower that counts its images, and fails on red ones.
@@ -81,7 +82,7 @@ fn saved_again(image: &RgbImage) -> Vec<u8> {
 fn run(folder: &Path, names: &[&str], plan: Plan) -> (Vec<Result<Known, String>>, u64, u64) {
     let sources: Vec<_> = names
         .iter()
-        .map(|name| Ok(ImageSource::Path(folder.join(name))))
+        .map(|name| Entry::from(Ok(ImageSource::Path(folder.join(name)))))
         .collect();
     let model = Arc::new(Counting::default());
     let slot: ModelSlot = Arc::new(OnceLock::from(model.clone() as Arc<dyn DualEncoder>));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, SyncSender};
 use std::sync::{Arc, Mutex};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use candle_core::{Device, Tensor};
 use sha2::{Digest as _, Sha256};
 
@@ -15,7 +15,7 @@ use super::{Answer, Content, Encoded, Known, ModelSlot, Place, Plan, lock};
 use crate::file::stamp::Stamp;
 use crate::input::image::{self, Frame, RgbImage, Rows, Shrinker};
 use crate::input::preprocess::Square;
-use crate::output::{FrameId, ImageName};
+use crate::output::{FailureKind, FrameId, Given, ImageName};
 
 /// What workers do with pixels.
 #[derive(Clone)]
@@ -28,6 +28,7 @@ pub(super) enum Stage {
 pub(super) struct Subject {
     pub(super) index: u64,
     pub(super) image: ImageName,
+    pub(super) given: Option<Given>,
     pub(super) frame: Option<FrameId>,
     pub(super) path: Option<PathBuf>,
     pub(super) stamp: Option<Stamp>,
@@ -67,6 +68,7 @@ impl Prepared {
             embedding,
             ..self.known
         });
+        let outcome = outcome.map_err(|error| FailureKind::Internal.else_this(&error).into());
         if let (Ok(known), Some(memory), Some(content)) = (&outcome, &plan.memory, &self.content) {
             memory.keep(content, self.subject.place(), known);
         }
@@ -83,7 +85,8 @@ impl Prepared {
         let waiting = repeats.settle(&self.digest, embedding.as_ref().ok());
         let again = |prepared: Self| {
             let embedding = embedding.as_ref();
-            let copy = embedding.cloned().map_err(|error| anyhow!("{error:#}"));
+            let again = |error| FailureKind::Internal.else_this(error).into();
+            let copy = embedding.cloned().map_err(again);
             prepared.finish(copy, plan)
         };
         let mut answers: Vec<_> = waiting.into_iter().map(again).collect();
@@ -99,6 +102,7 @@ impl Subject {
         }
         let encoded = Encoded {
             image: self.image,
+            given: self.given,
             frame: self.frame,
             path: self.path,
             stamp: self.stamp,
@@ -139,6 +143,7 @@ impl Worker {
             let mut subject = Subject {
                 index: job.index,
                 image: job.image,
+                given: job.given,
                 frame: job.frame,
                 path: None,
                 stamp: None,
@@ -206,7 +211,7 @@ impl Worker {
     fn look(&self, subject: &mut Subject, source: JobSource) -> Result<Look> {
         let memory = self.plan.memory.as_ref();
         let bytes = match source {
-            JobSource::Failed(cause) => anyhow::bail!("{cause}"),
+            JobSource::Failed(failure) => return Err(failure.into()),
             JobSource::Bytes(bytes) => bytes,
             JobSource::Frame(frame, path, stamp) => {
                 (subject.path, subject.stamp) = (path, stamp);
@@ -215,7 +220,8 @@ impl Worker {
             JobSource::Path(path, stamp) => {
                 subject.stamp = stamp;
                 subject.path = Some(path.clone());
-                let bytes = image::read_bytes(&path, &self.plan.decode)?;
+                let bytes = image::read_bytes(&path, &self.plan.decode);
+                let bytes = bytes.map_err(|error| FailureKind::Read.else_this(&error))?;
                 // A file that changed meanwhile is identified only by its bytes.
                 subject.stamp = subject
                     .stamp
@@ -334,9 +340,9 @@ impl Rows for Views<'_> {
 /// Turns a panic into this image's error, since `next` would wait forever for a job that vanished.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-        Err(anyhow::anyhow!(
-            "longclip crashed on this image; this is a bug, please report it with the image"
-        ))
+        let cause =
+            "longclip crashed on this image; this is a bug, please report it with the image";
+        Err(FailureKind::Internal.because(cause).into())
     })
 }
 

@@ -249,13 +249,13 @@ pub(super) fn each_image(
     }
     check_no_split(root, options)?;
     let sidecars = Sidecars::of(root);
-    for source in paths::expand(vec![sidecars.images.clone()], None, rule)? {
-        match source {
+    for entry in paths::expand(vec![sidecars.images.clone()], None, rule)? {
+        match entry.source {
             Ok(ImageSource::Path(image)) => pairs(&image, &sidecars, take)?,
             Ok(_) => {}
             Err(error) => take(Err(Bad {
                 place: error.path.display().to_string(),
-                cause: error.cause,
+                cause: error.cause.cause,
             }))?,
         }
     }
